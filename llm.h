@@ -1,0 +1,432 @@
+/* llm.h: machine learning and large language models in one C header.
+ *
+ * What     Every topic of the field as one section: the formula, a readable scalar CPU reference
+ *          with its backward pass, and tests that do not trust it. The book is this file, read from
+ *          top to bottom; beside each section stands a note (notes/NN-chapter/slug.md), and for the
+ *          hot ones a CUDA kernel of the same name (llm_cuda.cuh).
+ * Use      #include "llm.h" in any number of files of a C99 or C++17 project, link with -lm. There is
+ *          nothing to define and nothing to build. -O3 -march=native -fopenmp make it fast.
+ * Find     grep -n '@rmsnorm' llm.h: a slug names a section everywhere. The contents are below.
+ * Safety   No mutable globals, no printing; memory is the caller's unless a comment says so. Wrong
+ *          shapes stop at LLM_ASSERT; bad files return false and say in one sentence what is wrong.
+ *
+ * Licence  MIT, at the end of the file.
+ */
+#ifndef LLM_H
+#define LLM_H
+
+#include <assert.h>
+#include <errno.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* CONTENTS (make toc) */
+
+/* @00-base ================================================== COMMON GROUND */
+
+/* @base ----------------------------------------------------- Common ground
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+#ifndef LLM_API
+#if defined(__GNUC__)
+#define LLM_API static inline __attribute__((unused))
+#else
+#define LLM_API static inline
+#endif
+#endif
+#ifndef LLM_ASSERT
+#define LLM_ASSERT(cond) assert(cond)
+#endif
+#define LLM_PI 3.14159265358979323846f
+
+/* Before a loop whose turns write different outputs. */
+#if defined(_OPENMP)
+#define LLM_PRAGMA(text) _Pragma(#text)
+#define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
+#define LLM_SIMD_SUM(sum) LLM_PRAGMA(omp simd reduction(+ : sum))
+#else
+#define LLM_PARALLEL_FOR
+#define LLM_SIMD_SUM(sum)
+#endif
+
+/* @error ---------------------------------------------------- One sentence that says what is wrong
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+typedef struct {
+    char message[256];
+} llm_error;
+
+/* Writes the sentence and returns false, so that a reader can end with `return llm_fail(...)`. error
+ * may be NULL. */
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+LLM_API bool
+llm_fail(llm_error *error, const char *format, ...) {
+    if (error) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(error->message, sizeof error->message, format, args);
+        va_end(args);
+    }
+    return false;
+}
+
+/* @arena ---------------------------------------------------- Scratch memory
+ *
+ * source  -
+ * needs   base
+ * topics  -
+ */
+
+/* A stack of scratch memory. llm_arena_floats returns uninitialised floats; going back to a mark
+ * (arena->used) frees everything taken since. */
+typedef struct {
+    unsigned char *memory;
+    size_t size, used;
+} llm_arena;
+
+LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
+    LLM_ASSERT(size == 0 || count <= ((size_t)-1 - 63) / size);
+    const size_t bytes = (count * size + 63) / 64 * 64;
+    LLM_ASSERT(bytes <= arena->size - arena->used);
+    void *p = arena->memory + arena->used;
+    arena->used += bytes;
+    return p;
+}
+LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
+    return (float *)llm_arena_take(arena, n, sizeof(float));
+}
+LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
+    return (double *)llm_arena_take(arena, n, sizeof(double));
+}
+
+/* @rng ------------------------------------------------------ Counter-based random numbers
+ *
+ * source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox 4x32-10)
+ * needs   base
+ * topics  -
+ */
+
+typedef struct {
+    uint32_t key[2];
+    uint64_t block;   /* counter of the next block of four words */
+    uint32_t word[4]; /* the current block */
+    int used;         /* how many of its words are spent */
+} llm_rng;
+
+LLM_API void llm_rng_philox(uint32_t out[4], const uint32_t ctr[4], const uint32_t key[2]) {
+    uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3], k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; round++) {
+        const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
+        c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+        c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+        c1 = (uint32_t)b;
+        c3 = (uint32_t)a;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
+}
+
+LLM_API llm_rng llm_rng_seed(uint64_t seed) {
+    llm_rng rng;
+    rng.key[0] = (uint32_t)seed;
+    rng.key[1] = (uint32_t)(seed >> 32);
+    rng.block = 0;
+    rng.used = 4;
+    for (int i = 0; i < 4; i++) rng.word[i] = 0;
+    return rng;
+}
+
+LLM_API uint32_t llm_rng_u32(llm_rng *rng) {
+    if (rng->used == 4) {
+        const uint32_t ctr[4] = {(uint32_t)rng->block, (uint32_t)(rng->block >> 32), 0, 0};
+        llm_rng_philox(rng->word, ctr, rng->key);
+        rng->block++;
+        rng->used = 0;
+    }
+    return rng->word[rng->used++];
+}
+
+/* Uniform in [0, 1), on a grid of 2^-24. */
+LLM_API float llm_rng_uniform(llm_rng *rng) {
+    return (float)(llm_rng_u32(rng) >> 8) * (1.0f / 16777216.0f);
+}
+
+/* Uniform in 0..n-1, by multiplying; the bias is below n / 2^32. */
+LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
+    return (size_t)(((uint64_t)llm_rng_u32(rng) * (uint64_t)n) >> 32);
+}
+
+/* Standard normal by Box and Muller, one of the pair. */
+LLM_API float llm_rng_normal(llm_rng *rng) {
+    const float u = 1.0f - llm_rng_uniform(rng), v = llm_rng_uniform(rng);
+    return sqrtf(-2.0f * logf(u)) * cosf(2.0f * LLM_PI * v);
+}
+
+LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
+}
+
+/* @argsort -------------------------------------------------- Sorting by key
+ *
+ * source  -
+ * needs   base
+ * topics  -
+ */
+
+/* order (n): the permutation that sorts key ascending; equal keys stay in index order (heap sort
+ * with the index as the second key). */
+LLM_API bool llm_argsort_less(const float *key, size_t a, size_t b) {
+    return key[a] < key[b] || (!(key[b] < key[a]) && a < b);
+}
+LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t start = n / 2, end = n; end > 1;) {
+        size_t hole, moved;
+        if (start > 0) {
+            hole = --start;
+            moved = order[hole];
+        } else {
+            end--;
+            hole = 0;
+            moved = order[end];
+            order[end] = order[0];
+        }
+        for (size_t child = 2 * hole + 1; child < end; child = 2 * hole + 1) {
+            if (child + 1 < end && llm_argsort_less(key, order[child], order[child + 1])) child++;
+            if (!llm_argsort_less(key, moved, order[child])) break;
+            order[hole] = order[child];
+            hole = child;
+        }
+        order[hole] = moved;
+    }
+}
+
+/* @matmul --------------------------------------------------- Matrix product
+ *
+ *     y = x w^T + b
+ *
+ * source  -
+ * needs   base
+ * topics  -
+ */
+
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
+LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                                size_t C, size_t O) {
+    for (size_t n = 0; n < N; n++) {
+        for (size_t o = 0; o < O; o++) {
+            float sum = b ? b[o] : 0.0f;
+            for (size_t c = 0; c < C; c++) sum += x[n * C + c] * w[o * C + c];
+            y[n * O + o] = sum;
+        }
+    }
+}
+
+/* dx (N,C) += , dw (O,C) += , db (O) += <- dy (N,O) and forward's x, w. Any of the three may be
+ * NULL. */
+LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                 const float *w, size_t N, size_t C, size_t O) {
+    for (size_t n = 0; n < N; n++) {
+        for (size_t o = 0; o < O; o++) {
+            const float d = dy[n * O + o];
+            if (db) db[o] += d;
+            for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += d * w[o * C + c];
+            for (size_t c = 0; dw && c < C; c++) dw[o * C + c] += d * x[n * C + c];
+        }
+    }
+}
+
+/* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
+
+/* @logsumexp ------------------------------------------------ Log-sum-exp
+ *
+ * source  -
+ * needs   -
+ * topics  Log-Sum-Exp Trick
+ */
+
+LLM_API float llm_logsumexp(const float *x, size_t n) {
+    float max = -INFINITY, sum = 0.0f;
+    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    if (max == -INFINITY) return -INFINITY;
+    for (size_t i = 0; i < n; i++) sum += expf(x[i] - max);
+    return max + logf(sum);
+}
+
+/* @softmax -------------------------------------------------- Softmax
+ *
+ * source  -
+ * needs   -
+ * topics  Softmax
+ */
+
+/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. */
+LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n;
+        float *pr = p + r * n;
+        float max = -INFINITY, sum = 0.0f;
+        for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
+        for (size_t i = 0; i < n; i++) {
+            pr[i] = expf((xr[i] - max) / temp);
+            sum += pr[i];
+        }
+        for (size_t i = 0; i < n; i++) pr[i] /= sum;
+    }
+}
+
+/* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
+
+/* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
+
+/* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
+
+/* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
+
+/* @rmsnorm -------------------------------------------------- Root mean square normalization
+ *
+ *     r   = 1 / sqrt(mean_i(x_i^2) + eps)
+ *     y_i = w_i * x_i * r
+ *
+ * LayerNorm without the mean and without the bias: one reduction a row instead of two. Only the
+ * length of x is fixed; its direction is kept, and the gain w lets each channel undo as much of
+ * the scaling as it likes. Llama, Mistral and Qwen put it in front of every block; Gemma stores
+ * w - 1 instead of w. With 16-bit activations the squares must still be summed in float.
+ *
+ * source  Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"
+ * needs   -
+ * see     @layernorm (subtracts the mean too)
+ * topics  Root Mean Square Normalization (RMSNorm)
+ */
+
+/* y (N,C), rstd (N) <- x (N,C), w (C). rstd is r of each row, which the backward pass needs; pass
+ * NULL at inference. y may be x. */
+LLM_API void llm_rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, size_t N,
+                                 size_t C, float eps) {
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C;
+        float *yn = y + n * C;
+
+        float sum_sq = 0.0f;
+        for (size_t i = 0; i < C; i++) sum_sq += xn[i] * xn[i];
+        const float r = 1.0f / sqrtf(sum_sq / (float)C + eps);
+
+        for (size_t i = 0; i < C; i++) yn[i] = w[i] * (xn[i] * r);
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C) += , dw (C) += <- dy (N,C) and forward's x, w, rstd. dx may not be dy.
+ *
+ * x_i reaches y_i directly, and every y_j through r, where dr/dx_i = -x_i r^3 / C. Together:
+ *     dx_i = r * (w_i dy_i - xhat_i * mean_j(w_j dy_j xhat_j))        xhat = x * r */
+LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x,
+                                  const float *w, const float *rstd, size_t N, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C, *dyn = dy + n * C;
+        float *dxn = dx + n * C;
+        const float r = rstd[n];
+
+        float along = 0.0f; /* mean_j(w_j dy_j xhat_j): the part of the gradient along x */
+        for (size_t i = 0; i < C; i++) along += w[i] * dyn[i] * (xn[i] * r);
+        along /= (float)C;
+
+        for (size_t i = 0; i < C; i++) {
+            const float xhat = xn[i] * r;
+            dw[i] += dyn[i] * xhat;
+            dxn[i] += r * (w[i] * dyn[i] - xhat * along);
+        }
+    }
+}
+
+/* @07-optim ================================================= OPTIMIZATION */
+
+/* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
+
+/* @09-theory ================================================ LEARNING THEORY */
+
+/* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
+
+/* @11-token ================================================= TOKENIZATION */
+
+/* @12-attn ================================================== ATTENTION AND POSITION */
+
+/* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
+
+/* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
+
+/* @15-decode ================================================ DECODING */
+
+/* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
+
+/* @17-compress ============================================== COMPRESSION */
+
+/* @18-dist ================================================== DISTRIBUTED TRAINING */
+
+/* @19-serve ================================================= INFERENCE AND SERVING */
+
+/* @20-ops =================================================== OPERATING MACHINE-LEARNING SYSTEMS */
+
+/* @21-pretrain ============================================== PRETRAINING, DATA AND SCALE */
+
+/* @22-finetune ============================================== FINE-TUNING AND MERGING */
+
+/* @23-rl ==================================================== REINFORCEMENT LEARNING */
+
+/* @24-align ================================================= PREFERENCE ALIGNMENT */
+
+/* @25-reason ================================================ PROMPTING, REASONING AND AGENTS */
+
+/* @26-retrieval ============================================= RETRIEVAL AND GROUNDING */
+
+/* @27-eval ================================================== EVALUATION AND UNCERTAINTY */
+
+/* @28-interp ================================================ INTERPRETABILITY */
+
+/* @29-safety ================================================ SAFETY AND SECURITY */
+
+/* @30-repr ================================================== REPRESENTATION LEARNING */
+
+/* @31-gen =================================================== GENERATIVE MODELS */
+
+/* @32-multi ================================================ VISION, AUDIO AND MULTIMODAL MODELS */
+
+/* @licence ================================================== MIT LICENSE
+ *
+ * MIT License. Copyright (c) 2026 the llm.h authors.
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+ * associated documentation files (the "Software"), to deal in the Software without restriction,
+ * including without limitation the rights to use, copy, modify, merge, publish, distribute,
+ * sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all copies or
+ * substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+ * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+ * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
+ * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ */
+#endif
