@@ -89,6 +89,9 @@ golden:  ## write the golden values again (needs tests/requirements.txt); nothin
 	@cd tests && for f in $(patsubst tests/%,%,$(wildcard $(chapter)/$(topic).py)); do \
 	    echo $$f && PYTHONPATH=. $(PYTHON) $$f || exit 1; done
 	git diff --exit-code -- $(chapter)/$(topic).txt
-.PHONY: golden
+lint-tests:  ## do the tests notice a broken section? TOPIC= CHAPTER= SAMPLE=n sections MOST=n mutants each
+	@CC="$(CC)" JOBS=$(JOBS) $(PYTHON) tests/tools/mutants.py --topic "$(TOPIC)" --chapter "$(CHAPTER)" \
+	    --sample $(or $(SAMPLE),0) --most $(or $(MOST),0)
+.PHONY: golden lint-tests
 
 -include tests/cuda.mk tests/bench/bench.mk tests/fuzz/fuzz.mk
