@@ -27,6 +27,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__unix__) || defined(__APPLE__) /* only for @file, to map files */
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 /* CONTENTS (make toc) */
 
@@ -86,26 +92,89 @@ llm_fail(llm_error *error, const char *format, ...) {
     return false;
 }
 
-/* @arena ---------------------------------------------------- Scratch memory
+/* @size ----------------------------------------------------- Size arithmetic that cannot wrap
  *
  * source  -
  * needs   base
  * topics  -
  */
 
-/* A stack of scratch memory. llm_arena_floats returns uninitialised floats; going back to a mark
- * (arena->used) frees everything taken since. */
+/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no allocation survives. */
+LLM_API bool llm_size_mul(size_t *out, size_t a, size_t b) {
+    const bool fits = a == 0 || b <= SIZE_MAX / a;
+    *out = fits ? a * b : SIZE_MAX;
+    return fits;
+}
+
+/* *out = a + b, likewise. */
+LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
+    const bool fits = b <= SIZE_MAX - a;
+    *out = fits ? a + b : SIZE_MAX;
+    return fits;
+}
+
+/* @arena ---------------------------------------------------- Scratch memory
+ *
+ * source  -
+ * needs   base
+ * topics  -
+ */
+#if defined(__SANITIZE_ADDRESS__)
+#define LLM_ARENA_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LLM_ARENA_ASAN
+#endif
+#endif
+#if defined(LLM_ARENA_ASAN)
+#include <sanitizer/asan_interface.h>
+#endif
+
+/* A stack of scratch memory. Going back to a mark (arena->used) frees everything taken since. peak
+ * is the most that was ever in use. */
 typedef struct {
     unsigned char *memory;
-    size_t size, used;
+    size_t size, used, peak;
 } llm_arena;
 
+/* An arena of that many bytes from malloc; false when memory is out. */
+LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
+    /* memory starts at a multiple of 64, and malloc's own pointer stands in front of it */
+    unsigned char *block = bytes <= SIZE_MAX - 128 ? (unsigned char *)malloc(bytes + 128) : NULL;
+    arena->memory = NULL;
+    arena->size = arena->used = arena->peak = 0;
+    if (!block) return false;
+    arena->memory = block + 128 - (uintptr_t)block % 64;
+    arena->size = bytes;
+    memcpy(arena->memory - sizeof block, &block, sizeof block);
+#if defined(LLM_ARENA_ASAN)
+    ASAN_POISON_MEMORY_REGION(arena->memory, bytes);
+#endif
+    return true;
+}
+
+LLM_API void llm_arena_destroy(llm_arena *arena) {
+    unsigned char *block = NULL;
+    if (arena->memory) memcpy(&block, arena->memory - sizeof block, sizeof block);
+#if defined(LLM_ARENA_ASAN)
+    if (arena->memory) ASAN_UNPOISON_MEMORY_REGION(arena->memory, arena->size);
+#endif
+    free(block);
+    arena->memory = NULL;
+    arena->size = arena->used = arena->peak = 0;
+}
+
 LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
-    LLM_ASSERT(size == 0 || count <= ((size_t)-1 - 63) / size);
+    LLM_ASSERT(size == 0 || count <= (SIZE_MAX - 63) / size);
     const size_t bytes = (count * size + 63) / 64 * 64;
     LLM_ASSERT(bytes <= arena->size - arena->used);
-    void *p = arena->memory + arena->used;
+    unsigned char *p = arena->memory + arena->used;
+#if defined(LLM_ARENA_ASAN)
+    if (arena->peak > arena->used) ASAN_POISON_MEMORY_REGION(p, arena->peak - arena->used);
+    ASAN_UNPOISON_MEMORY_REGION(p, count * size);
+#endif
     arena->used += bytes;
+    if (arena->used > arena->peak) arena->peak = arena->used;
     return p;
 }
 LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
@@ -216,6 +285,553 @@ LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
         }
         order[hole] = moved;
     }
+}
+
+/* @buffer --------------------------------------------------- Bytes that grow
+ *
+ * source  -
+ * needs   base
+ * topics  -
+ */
+
+/* Bytes that grow. Starts as zeros; after the first successful call data[size] is 0. */
+typedef struct {
+    char *data;
+    size_t size, capacity;
+} llm_buffer;
+
+LLM_API void llm_buffer_free(llm_buffer *b) {
+    free(b->data);
+    b->data = NULL;
+    b->size = b->capacity = 0;
+}
+
+/* Room for size more bytes and a 0. False, and the buffer as it was, when memory is out. */
+LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
+    if (size > SIZE_MAX / 2 - 64 || b->size > SIZE_MAX / 2 - 64 - size) return false;
+    const size_t least = b->size + size + 1;
+    if (least <= b->capacity) return true;
+    const size_t capacity = least < 64 ? 64 : least + b->capacity / 2;
+    char *data = (char *)realloc(b->data, capacity);
+    if (!data) return false;
+    b->data = data;
+    b->capacity = capacity;
+    b->data[b->size] = 0;
+    return true;
+}
+
+/* Appends; data may not point into the buffer. */
+LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
+    if (!llm_buffer_reserve(b, size)) return false;
+    if (size > 0) memcpy(b->data + b->size, data, size);
+    b->size += size;
+    b->data[b->size] = 0;
+    return true;
+}
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+LLM_API bool
+llm_buffer_print(llm_buffer *b, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    const int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (length < 0 || !llm_buffer_reserve(b, (size_t)length)) return false;
+    va_start(args, format);
+    vsnprintf(b->data + b->size, (size_t)length + 1, format, args);
+    va_end(args);
+    b->size += (size_t)length;
+    return true;
+}
+
+/* @file ----------------------------------------------------- Files, whole or absent
+ *
+ * source  -
+ * needs   error buffer
+ * topics  -
+ */
+
+/* data[size] is 0, so that text can be scanned without counting. */
+typedef struct {
+    unsigned char *data;
+    size_t size;
+} llm_file;
+
+LLM_API void llm_file_free(llm_file *f) {
+    free(f->data);
+    f->data = NULL;
+    f->size = 0;
+}
+
+/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong. */
+LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
+    llm_buffer b = {NULL, 0, 0};
+    f->data = NULL;
+    f->size = 0;
+    FILE *stream = fopen(path, "rb");
+    if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
+    bool fits = true;
+    for (size_t got = 1; fits && got > 0;) {
+        fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
+        got = fits ? fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream) : 0;
+        b.size += got;
+    }
+    const bool broken = ferror(stream) != 0;
+    const int cause = errno;
+    fclose(stream);
+    if (!fits || broken) {
+        llm_buffer_free(&b);
+        return llm_fail(error, "%s: cannot be read: %s", path,
+                        fits ? strerror(cause) : "out of memory");
+    }
+    b.data[b.size] = 0;
+    f->data = (unsigned char *)b.data;
+    f->size = b.size;
+    return true;
+}
+
+/* A file on its way: everything goes to a temporary name in the same directory. */
+typedef struct {
+    FILE *stream;
+    char *path, *temporary;
+} llm_file_writer;
+
+/* Gives up: the temporary file is removed, the old one stays. Nothing happens after a commit. */
+LLM_API void llm_file_abort(llm_file_writer *w) {
+    if (w->stream) {
+        fclose(w->stream);
+        remove(w->temporary);
+    }
+    free(w->path);
+    free(w->temporary);
+    w->stream = NULL;
+    w->path = w->temporary = NULL;
+}
+
+LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *error) {
+    const size_t length = strlen(path);
+    w->stream = NULL;
+    w->path = (char *)malloc(length + 1);
+    w->temporary = (char *)malloc(length + 16);
+    if (!w->path || !w->temporary) {
+        llm_file_abort(w);
+        return llm_fail(error, "%s: out of memory", path);
+    }
+    memcpy(w->path, path, length + 1);
+    errno = EEXIST;
+    for (int i = 0; i < 1000 && !w->stream && errno == EEXIST; i++) {
+        snprintf(w->temporary, length + 16, "%s.tmp%d", path, i);
+        w->stream = fopen(w->temporary, "wbx"); /* x: fails when the name is taken */
+    }
+    if (w->stream) return true;
+    llm_fail(error, "%s: cannot be created: %s", w->temporary, strerror(errno));
+    llm_file_abort(w);
+    return false;
+}
+
+LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
+    if (!w->stream) return false;
+    if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
+    llm_fail(error, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    llm_file_abort(w);
+    return false;
+}
+
+LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
+    if (!w->stream) return false;
+    bool ok = fflush(w->stream) == 0;
+    int cause = errno;
+    if (fclose(w->stream) != 0 && ok) {
+        ok = false;
+        cause = errno;
+    }
+    w->stream = NULL;
+    if (ok && rename(w->temporary, w->path) != 0) {
+        ok = false;
+        cause = errno;
+    }
+    if (!ok) {
+        remove(w->temporary);
+        llm_fail(error, "%s: cannot be written: %s", w->path, strerror(cause));
+    }
+    llm_file_abort(w);
+    return ok;
+}
+
+LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm_error *error) {
+    llm_file_writer w;
+    return llm_file_begin(&w, path, error) && llm_file_put(&w, data, size, error) &&
+           llm_file_commit(&w, error);
+}
+
+/* @json ----------------------------------------------------- JSON
+ *
+ * source  Bray 2017, RFC 8259
+ * needs   error size file
+ * topics  -
+ */
+enum { LLM_JSON_DEPTH = 512 };
+
+typedef enum {
+    LLM_JSON_NULL,
+    LLM_JSON_FALSE,
+    LLM_JSON_TRUE,
+    LLM_JSON_NUMBER,
+    LLM_JSON_STRING,
+    LLM_JSON_ARRAY,
+    LLM_JSON_OBJECT
+} llm_json_kind;
+
+/* text is a string's value, or a number as it was spelt; key the name of an object's member. Both
+ * are UTF-8, may hold a NUL, and have one behind their end. count, first and next make the tree. */
+typedef struct {
+    llm_json_kind kind;
+    double number;
+    const char *key, *text;
+    size_t key_size, text_size, count, first, next;
+} llm_json_node;
+
+typedef struct {
+    llm_json_node *node; /* node[0] is the root */
+    size_t count;
+    char *memory;
+} llm_json;
+
+typedef struct {
+    const unsigned char *at, *end, *text;
+    char *out; /* where the next string goes */
+    llm_error *error;
+} llm_json_reader;
+
+LLM_API bool llm_json_fail(const llm_json_reader *r, const char *expected) {
+    const size_t byte = (size_t)(r->at - r->text);
+    if (r->at == r->end)
+        return llm_fail(r->error, "JSON, byte %zu: the text ends, expected %s", byte, expected);
+    const char *format = *r->at > 32 && *r->at < 127 ? "JSON, byte %zu: found '%c', expected %s"
+                                                     : "JSON, byte %zu: found 0x%02x, expected %s";
+    return llm_fail(r->error, format, byte, *r->at, expected);
+}
+
+LLM_API void llm_json_space(llm_json_reader *r) {
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
+        r->at++;
+}
+
+/* The length of the UTF-8 sequence at s: 1 to 4, or 0 where it is none: cut off, longer than needed, a
+ * surrogate, above 10FFFF. */
+LLM_API size_t llm_json_utf8(const unsigned char *s, const unsigned char *end) {
+    const size_t n = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    if (n < 2) return n;
+    if ((size_t)(end - s) < n || s[0] > 0xF4) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;
+    if (s[0] == 0xED && s[1] > 0x9F) return 0;
+    if (s[0] == 0xF0 && s[1] < 0x90) return 0;
+    if (s[0] == 0xF4 && s[1] > 0x8F) return 0;
+    return n;
+}
+
+LLM_API bool llm_json_hex(llm_json_reader *r, uint32_t *code) {
+    if (r->at == r->end || *r->at != 'u') return llm_json_fail(r, "an escape, one of \"\\/bfnrtu");
+    r->at++;
+    *code = 0;
+    for (int i = 0; i < 4; i++, r->at++) {
+        const int c = r->at < r->end ? *r->at : 0, low = c | 32;
+        const int digit = c >= '0' && c <= '9'       ? c - '0'
+                          : low >= 'a' && low <= 'f' ? low - 'a' + 10
+                                                     : -1;
+        if (digit < 0) return llm_json_fail(r, "a hexadecimal digit");
+        *code = *code * 16 + (uint32_t)digit;
+    }
+    return true;
+}
+
+/* What stands behind a backslash. */
+LLM_API bool llm_json_escape(llm_json_reader *r) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *short_form = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
+    if (short_form) {
+        *r->out++ = to[short_form - from];
+        r->at++;
+        return true;
+    }
+    uint32_t code, low;
+    if (!llm_json_hex(r, &code)) return false;
+    if (code >= 0xDC00 && code <= 0xDFFF)
+        return llm_json_fail(r, "no low surrogate without a high one");
+    if (code >= 0xD800 && code <= 0xDBFF) {
+        if (r->at == r->end || *r->at != '\\') return llm_json_fail(r, "a low surrogate");
+        r->at++;
+        if (!llm_json_hex(r, &low)) return false;
+        if (low < 0xDC00 || low > 0xDFFF) return llm_json_fail(r, "a low surrogate");
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
+    *r->out++ = (char)(lead[more] | code >> (6 * more));
+    for (int i = more; i-- > 0;) *r->out++ = (char)(0x80 | (code >> (6 * i) & 0x3F));
+    return true;
+}
+
+LLM_API bool llm_json_string(llm_json_reader *r, const char **text, size_t *size) {
+    char *start = r->out;
+    if (r->at == r->end || *r->at != '"') return llm_json_fail(r, "a string");
+    r->at++;
+    while (r->at < r->end && *r->at != '"') {
+        if (*r->at < 32) return llm_json_fail(r, "an escape instead of a control character");
+        if (*r->at == '\\') {
+            r->at++;
+            if (!llm_json_escape(r)) return false;
+            continue;
+        }
+        const size_t n = llm_json_utf8(r->at, r->end);
+        if (n == 0) return llm_json_fail(r, "UTF-8");
+        memcpy(r->out, r->at, n);
+        r->at += n;
+        r->out += n;
+    }
+    if (r->at == r->end) return llm_json_fail(r, "a quote at the end of a string");
+    r->at++;
+    *text = start;
+    *size = (size_t)(r->out - start);
+    *r->out++ = 0;
+    return true;
+}
+
+LLM_API bool llm_json_digits(llm_json_reader *r) {
+    if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_fail(r, "a digit");
+    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
+    return true;
+}
+
+/* The double nearest to a number. strtod would want the decimal point of the locale, so it gets an
+ * integer and an exponent. Of 770 digits the rest can only say "a little more". */
+LLM_API double llm_json_double(const char *s) {
+    char plain[800];
+    size_t n = 0;
+    long long shift = 0, exponent = 0;
+    const bool minus = *s == '-';
+    bool point = false, more = false;
+    for (s += minus; *s && *s != 'e' && *s != 'E'; s++) {
+        if (*s == '.') {
+            point = true;
+            continue;
+        }
+        if (point) shift--;
+        if (n == 0 && *s == '0') continue;
+        if (n < 770) {
+            plain[n++] = *s;
+        } else {
+            shift++;
+            more |= *s != '0';
+        }
+    }
+    if (n == 0) return minus ? -0.0 : 0.0;
+    if (more) plain[n - 1] = '1' > plain[n - 1] ? '1' : plain[n - 1];
+    if (*s) {
+        const bool down = s[1] == '-';
+        for (s += 1 + (s[1] == '-' || s[1] == '+'); *s; s++)
+            if (exponent < 1000000000000000) exponent = exponent * 10 + (*s - '0');
+        shift += down ? -exponent : exponent;
+    }
+    snprintf(plain + n, sizeof plain - n, "e%lld", shift);
+    const double x = strtod(plain, NULL);
+    return minus ? -x : x;
+}
+
+LLM_API bool llm_json_number(llm_json_reader *r, llm_json_node *v) {
+    const unsigned char *start = r->at;
+    if (*r->at == '-') r->at++;
+    if (r->at < r->end && *r->at == '0') {
+        r->at++;
+    } else if (!llm_json_digits(r)) {
+        return false;
+    }
+    if (r->at < r->end && *r->at == '.') {
+        r->at++;
+        if (!llm_json_digits(r)) return false;
+    }
+    if (r->at < r->end && (*r->at == 'e' || *r->at == 'E')) {
+        r->at++;
+        if (r->at < r->end && (*r->at == '+' || *r->at == '-')) r->at++;
+        if (!llm_json_digits(r)) return false;
+    }
+    v->kind = LLM_JSON_NUMBER;
+    v->text = r->out;
+    v->text_size = (size_t)(r->at - start);
+    memcpy(r->out, start, v->text_size);
+    r->out += v->text_size;
+    *r->out++ = 0;
+    v->number = llm_json_double(v->text);
+    return true;
+}
+
+/* A value that holds no other: null, true, false, a string, a number. */
+LLM_API bool llm_json_scalar(llm_json_reader *r, llm_json_node *v) {
+    static const char *const word[3] = {"null", "false", "true"};
+    for (int i = 0; i < 3; i++) {
+        const size_t n = strlen(word[i]);
+        if ((size_t)(r->end - r->at) < n || memcmp(r->at, word[i], n) != 0) continue;
+        v->kind = (llm_json_kind)(LLM_JSON_NULL + i);
+        r->at += n;
+        return true;
+    }
+    if (r->at < r->end && *r->at == '"') {
+        v->kind = LLM_JSON_STRING;
+        return llm_json_string(r, &v->text, &v->text_size);
+    }
+    if (r->at < r->end && (*r->at == '-' || (*r->at >= '0' && *r->at <= '9')))
+        return llm_json_number(r, v);
+    return llm_json_fail(r, "a value");
+}
+
+LLM_API void llm_json_free(llm_json *j) {
+    free(j->node);
+    free(j->memory);
+    j->node = NULL;
+    j->memory = NULL;
+    j->count = 0;
+}
+
+/* No recursion: while a container is open its `next` is its parent. */
+LLM_API bool llm_json_build(llm_json *j, llm_json_reader *r) {
+    size_t parent = 0, previous = 0, depth = 0;
+    for (;;) {
+        const size_t self = j->count++;
+        llm_json_node *v = &j->node[self], *p = &j->node[parent];
+        memset(v, 0, sizeof *v);
+        llm_json_space(r);
+        if (depth > 0) {
+            if (p->count == 0) {
+                p->first = self;
+            } else {
+                j->node[previous].next = self;
+            }
+            p->count++;
+            if (p->kind == LLM_JSON_OBJECT) {
+                if (!llm_json_string(r, &v->key, &v->key_size)) return false;
+                llm_json_space(r);
+                if (r->at == r->end || *r->at != ':') return llm_json_fail(r, "a colon");
+                r->at++;
+                llm_json_space(r);
+            }
+        }
+        previous = self;
+        if (r->at < r->end && (*r->at == '[' || *r->at == '{')) {
+            const bool array = *r->at == '[';
+            v->kind = array ? LLM_JSON_ARRAY : LLM_JSON_OBJECT;
+            if (depth == LLM_JSON_DEPTH)
+                return llm_json_fail(r, "at most 512 containers in each other");
+            r->at++;
+            llm_json_space(r);
+            if (r->at == r->end || *r->at != (array ? ']' : '}')) {
+                v->next = parent;
+                parent = self;
+                depth++;
+                continue;
+            }
+            r->at++;
+        } else if (!llm_json_scalar(r, v)) {
+            return false;
+        }
+        for (; depth > 0; depth--) { /* close what ends here */
+            p = &j->node[parent];
+            const bool array = p->kind == LLM_JSON_ARRAY;
+            llm_json_space(r);
+            if (r->at < r->end && *r->at == ',') break;
+            if (r->at == r->end || *r->at != (array ? ']' : '}'))
+                return llm_json_fail(r, array ? "a comma or ]" : "a comma or }");
+            r->at++;
+            previous = parent;
+            parent = p->next;
+            p->next = 0;
+        }
+        if (depth == 0) break;
+        r->at++;
+    }
+    llm_json_space(r);
+    return r->at == r->end || llm_json_fail(r, "nothing after the value");
+}
+
+LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_error *error) {
+    size_t most = 1, bytes, room; /* a value is the root or stands behind [ { or a comma */
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '"') quoted = !quoted;
+        if (quoted && text[i] == '\\')
+            i++;
+        else if (!quoted && (text[i] == ',' || text[i] == '[' || text[i] == '{'))
+            most++;
+    }
+    j->count = 0;
+    j->node = NULL;
+    j->memory = NULL;
+    if (llm_size_mul(&bytes, most, sizeof(llm_json_node)) && llm_size_add(&room, size, 1)) {
+        j->node = (llm_json_node *)malloc(bytes);
+        j->memory = (char *)malloc(room);
+    }
+    llm_json_reader r;
+    r.at = r.text = (const unsigned char *)text;
+    r.end = r.at + size;
+    r.out = j->memory;
+    r.error = error;
+    const bool ok =
+        j->node && j->memory ? llm_json_build(j, &r) : llm_fail(error, "JSON: out of memory");
+    if (!ok) llm_json_free(j);
+    return ok;
+}
+
+LLM_API const llm_json_node *llm_json_first(const llm_json *j, const llm_json_node *parent) {
+    return parent->count > 0 ? &j->node[parent->first] : NULL;
+}
+
+LLM_API const llm_json_node *llm_json_next(const llm_json *j, const llm_json_node *node) {
+    return node->next > 0 ? &j->node[node->next] : NULL;
+}
+
+/* The last member of that name, as Python has it; a walk over all members. */
+LLM_API const llm_json_node *llm_json_get(const llm_json *j, const llm_json_node *object,
+                                          const char *key) {
+    const size_t size = strlen(key);
+    const llm_json_node *found = NULL;
+    if (object->kind != LLM_JSON_OBJECT) return NULL;
+    for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v))
+        if (v->key_size == size && memcmp(v->key, key, size) == 0) found = v;
+    return found;
+}
+
+/* *out = the number, exactly: true where it is spelt as an integer from 0 to SIZE_MAX. */
+LLM_API bool llm_json_size(size_t *out, const llm_json_node *number) {
+    size_t value = 0;
+    if (number->kind != LLM_JSON_NUMBER) return false;
+    for (size_t i = 0; i < number->text_size; i++) {
+        const char c = number->text[i];
+        if (c < '0' || c > '9') return false;
+        if (!llm_size_mul(&value, value, 10) || !llm_size_add(&value, value, (size_t)(c - '0')))
+            return false;
+    }
+    *out = value;
+    return true;
+}
+
+LLM_API bool llm_json_put_string(llm_buffer *b, const char *text, size_t size) {
+    bool ok = llm_buffer_put(b, "\"", 1);
+    for (size_t i = 0; i < size && ok; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+        const char *which = c ? strchr(from, c) : NULL;
+        if (which) {
+            ok = llm_buffer_print(b, "\\%c", to[which - from]);
+        } else if (c < 32 || c == 127) {
+            ok = llm_buffer_print(b, "\\u%04x", c);
+        } else {
+            ok = llm_buffer_put(b, text + i, 1);
+        }
+    }
+    return ok && llm_buffer_put(b, "\"", 1);
 }
 
 /* @matmul --------------------------------------------------- Matrix product
