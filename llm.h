@@ -976,6 +976,76 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
 
 /* @07-optim ================================================= OPTIMIZATION */
 
+/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"
+ * needs   -
+ * topics  AdamW Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay;
+} llm_adamw_config;
+
+/* torch.optim.AdamW's. */
+LLM_API llm_adamw_config llm_adamw_defaults(void) {
+    llm_adamw_config c;
+    c.lr = 1e-3f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.999f;
+    c.eps = 1e-8f;
+    c.weight_decay = 1e-2f;
+    return c;
+}
+
+/* w, m, v (n) in place <- g (n); t counts from 1. */
+LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t n,
+                            const llm_adamw_config *c, size_t t) {
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), scale = (float)(1.0 / sqrt(correct2));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
+        v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
+        w[i] = (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+    }
+}
+
+/* @cosine_lr ------------------------------------------------ Cosine annealing
+ *
+ * source  Loshchilov & Hutter 2017, "SGDR"
+ * needs   -
+ * topics  Cosine Annealing
+ */
+
+/* The rate of step t = 0, 1, ..: rises linearly over warmup steps, then falls along half a cosine
+ * from max_lr to min_lr at t = total, and stays there. */
+LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr, float min_lr) {
+    if (t < warmup) return max_lr * (float)(t + 1) / (float)warmup;
+    if (t >= total) return min_lr;
+    const float done = (float)(t - warmup) / (float)(total - warmup);
+    return min_lr + 0.5f * (max_lr - min_lr) * (1.0f + cosf(LLM_PI * done));
+}
+
+/* @grad_clip ------------------------------------------------ Gradient clipping
+ *
+ * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks"
+ * needs   -
+ * topics  Gradient Clipping
+ */
+
+/* g (n) in place: scaled to length max_norm where it is longer. Returns the length before. */
+LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += (double)g[i] * (double)g[i];
+    const float norm = (float)sqrt(sum_sq), scale = max_norm / (norm + 1e-6f);
+    if (scale < 1.0f) {
+        for (size_t i = 0; i < n; i++) g[i] *= scale;
+    }
+    return norm;
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
