@@ -873,6 +873,8 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
+ *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
+ *
  * source  -
  * needs   -
  * topics  Log-Sum-Exp Trick
@@ -881,34 +883,92 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 LLM_API float llm_logsumexp(const float *x, size_t n) {
     float max = -INFINITY, sum = 0.0f;
     for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    if (max == -INFINITY) return -INFINITY;
-    for (size_t i = 0; i < n; i++) sum += expf(x[i] - max);
-    return max + logf(sum);
+    const float shift = max < INFINITY && max > -INFINITY ? max : 0.0f;
+    for (size_t i = 0; i < n; i++) sum += expf(x[i] - shift);
+    return shift + logf(sum);
 }
 
 /* @softmax -------------------------------------------------- Softmax
  *
+ *     p_i = exp(x_i / temp) / sum_j exp(x_j / temp)
+ *
  * source  -
  * needs   -
- * topics  Softmax
+ * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. */
+/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. A row that is all
+ * -inf (masked) becomes zeros. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
+    LLM_ASSERT(temp > 0.0f);
+    LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n;
         float *pr = p + r * n;
         float max = -INFINITY, sum = 0.0f;
         for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
-        for (size_t i = 0; i < n; i++) {
-            pr[i] = expf((xr[i] - max) / temp);
-            sum += pr[i];
-        }
-        for (size_t i = 0; i < n; i++) pr[i] /= sum;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        for (size_t i = 0; i < n; i++) pr[i] = expf((xr[i] - shift) / temp);
+        for (size_t i = 0; i < n; i++) sum += pr[i];
+        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        for (size_t i = 0; i < n; i++) pr[i] *= scale;
+    }
+}
+
+/* dx (rows,n) += <- dp, p (rows,n): p * (dp - sum(p * dp)) / temp. */
+LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
+                                  float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *dpr = dp + r * n, *pr = p + r * n;
+        float *dxr = dx + r * n, sum = 0.0f;
+        for (size_t i = 0; i < n; i++) sum += pr[i] * dpr[i];
+        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - sum) / temp;
     }
 }
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @cross_entropy -------------------------------------------- Cross-entropy
+ *
+ *     loss = lse(z) - z_y        dloss/dz = softmax(z) - onehot(y)
+ *
+ * source  -
+ * needs   logsumexp
+ * topics  Cross-entropy
+ */
+#define LLM_CROSS_ENTROPY_IGNORE (-100)
+
+/* loss (N), lse (N) or NULL <- logits (N,V), target (N). loss is 0 where the target is ignored.
+ * Returns the number of rows that are not. */
+LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
+                                         const int *target, size_t N, size_t V) {
+    size_t kept = 0;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, l = llm_logsumexp(z, V);
+        const bool ignored = target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        LLM_ASSERT(ignored || (target[n] >= 0 && (size_t)target[n] < V));
+        loss[n] = ignored ? 0.0f : l - z[target[n]];
+        if (lse) lse[n] = l;
+    }
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot), for
+ * rows that are not ignored. scale is 1 / kept for the mean. */
+LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
+                                        const int *target, size_t N, size_t V, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        const float *z = logits + n * V;
+        float *dz = dlogits + n * V;
+        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - lse[n]);
+        dz[target[n]] -= scale;
+    }
+}
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
@@ -917,6 +977,245 @@ LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
+
+/* @activation ----------------------------------------------- Activation functions
+ *
+ * source  -
+ * needs   -
+ * topics  Activation function
+ */
+enum {
+    LLM_ACTIVATION_IDENTITY,
+    LLM_ACTIVATION_RELU,
+    LLM_ACTIVATION_GELU,
+    LLM_ACTIVATION_GELU_TANH,
+    LLM_ACTIVATION_SILU,
+    LLM_ACTIVATION_SIGMOID,
+    LLM_ACTIVATION_TANH
+};
+
+/* y (n) <- x (n); y may be x. */
+LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = x[i];
+        switch (kind) {
+        case LLM_ACTIVATION_IDENTITY:
+            y[i] = v;
+            break;
+        case LLM_ACTIVATION_RELU:
+            y[i] = v < 0.0f ? 0.0f : v;
+            break;
+        case LLM_ACTIVATION_GELU:
+            y[i] = 0.5f * v * (1.0f + erff(v * 0.70710678f));
+            break;
+        case LLM_ACTIVATION_GELU_TANH:
+            y[i] = 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
+            break;
+        case LLM_ACTIVATION_SILU:
+            y[i] = v / (1.0f + expf(-v));
+            break;
+        case LLM_ACTIVATION_SIGMOID:
+            y[i] = 1.0f / (1.0f + expf(-v));
+            break;
+        case LLM_ACTIVATION_TANH:
+            y[i] = tanhf(v);
+            break;
+        default:
+            LLM_ASSERT(0 && "unknown activation");
+        }
+    }
+}
+
+/* dx (n) += <- dy (n) and forward's input x (n). */
+LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
+                                     int kind) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = x[i], s = 1.0f / (1.0f + expf(-v));
+        const float t = tanhf(0.79788456f * (v + 0.044715f * v * v * v));
+        float slope = 1.0f;
+        switch (kind) {
+        case LLM_ACTIVATION_IDENTITY:
+            break;
+        case LLM_ACTIVATION_RELU:
+            slope = v > 0.0f ? 1.0f : 0.0f;
+            break;
+        case LLM_ACTIVATION_GELU:
+            slope = 0.5f * (1.0f + erff(v * 0.70710678f)) + v * 0.39894228f * expf(-0.5f * v * v);
+            break;
+        case LLM_ACTIVATION_GELU_TANH:
+            slope = 0.5f * (1.0f + t) +
+                    0.5f * v * (1.0f - t * t) * 0.79788456f * (1.0f + 3.0f * 0.044715f * v * v);
+            break;
+        case LLM_ACTIVATION_SILU:
+            slope = s * (1.0f + v * (1.0f - s));
+            break;
+        case LLM_ACTIVATION_SIGMOID:
+            slope = s * (1.0f - s);
+            break;
+        case LLM_ACTIVATION_TANH:
+            slope = 1.0f - tanhf(v) * tanhf(v);
+            break;
+        default:
+            LLM_ASSERT(0 && "unknown activation");
+        }
+        dx[i] += dy[i] * slope;
+    }
+}
+
+/* @swiglu --------------------------------------------------- SwiGLU
+ *
+ *     y = silu(gate) * up        silu(g) = g / (1 + exp(-g))
+ *
+ * source  -
+ * needs   -
+ * topics  SwiGLU Activation Function
+ */
+
+/* y (n) <- gate, up (n); y may be gate or up. */
+LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+/* dgate, dup (n) += <- dy, gate, up (n). */
+LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate,
+                                 const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float g = gate[i], s = 1.0f / (1.0f + expf(-g));
+        if (dgate) dgate[i] += dy[i] * up[i] * s * (1.0f + g * (1.0f - s));
+        if (dup) dup[i] += dy[i] * g * s;
+    }
+}
+
+/* @dense ---------------------------------------------------- Fully connected layer
+ *
+ *     y = x w^T + b
+ *
+ * source  -
+ * needs   matmul
+ * topics  Fully connected layer
+ */
+
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. */
+LLM_API void llm_dense_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                               size_t C, size_t O) {
+    llm_matmul_forward(y, x, w, b, N, C, O);
+}
+
+/* dx (N,C), dw (O,C), db (O) += <- dy (N,O) and forward's x, w. Any of the three may be NULL. */
+LLM_API void llm_dense_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                const float *w, size_t N, size_t C, size_t O) {
+    llm_matmul_backward(dx, dw, db, dy, x, w, N, C, O);
+}
+
+/* @xavier_init ---------------------------------------------- Xavier initialization
+ *
+ * source  -
+ * needs   rng
+ * topics  Xavier/Glorot Initialization
+ */
+
+/* w (fan_out,fan_in) ~ N(0, gain^2 * 2 / (fan_in + fan_out)). */
+LLM_API void llm_xavier_init_normal(float *w, size_t fan_in, size_t fan_out, float gain,
+                                    llm_rng *rng) {
+    const float std = gain * sqrtf(2.0f / (float)(fan_in + fan_out));
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = std * llm_rng_normal(rng);
+}
+
+/* w (fan_out,fan_in) ~ U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)). */
+LLM_API void llm_xavier_init_uniform(float *w, size_t fan_in, size_t fan_out, float gain,
+                                     llm_rng *rng) {
+    const float a = gain * sqrtf(6.0f / (float)(fan_in + fan_out));
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = a * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* @dropout -------------------------------------------------- Dropout
+ *
+ *     y_i = x_i * kept_i / (1 - p)
+ *
+ * source  -
+ * needs   rng
+ * topics  Dropout
+ */
+
+/* 1 / (1 - p) or 0 for element index of the stream seed. */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    const uint64_t block = index / 4;
+    const uint32_t ctr[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t word[4];
+    llm_rng_philox(word, ctr, key);
+    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f);
+    return u < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+/* y (n) <- x (n): element i is number offset + i of the stream seed. y may be x. */
+LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
+                                 uint64_t offset) {
+    for (size_t i = 0; i < n; i++) {
+        const float scale = llm_dropout_scale(p, seed, offset + i);
+        y[i] = scale == 0.0f ? 0.0f : scale * x[i];
+    }
+}
+
+/* dx (n) += <- dy (n), with forward's p, seed and offset. */
+LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
+                                  uint64_t offset) {
+    for (size_t i = 0; i < n; i++) {
+        const float scale = llm_dropout_scale(p, seed, offset + i);
+        if (scale != 0.0f) dx[i] += scale * dy[i];
+    }
+}
+
+/* @layernorm ------------------------------------------------ Layer normalization
+ *
+ *     y_i = w_i * (x_i - mean) * r + b_i        r = 1 / sqrt(var + eps)
+ *
+ * source  -
+ * needs   -
+ * topics  Layer Normalization
+ */
+
+/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C). mean and rstd may be NULL; y may be x. */
+LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
+                                   const float *w, const float *b, size_t N, size_t C, float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C;
+        float *yn = y + n * C, m = 0.0f, var = 0.0f;
+        LLM_SIMD_SUM(m)
+        for (size_t i = 0; i < C; i++) m += xn[i];
+        m /= (float)C;
+        LLM_SIMD_SUM(var)
+        for (size_t i = 0; i < C; i++) var += (xn[i] - m) * (xn[i] - m);
+        const float r = 1.0f / sqrtf(var / (float)C + eps);
+        for (size_t i = 0; i < C; i++) yn[i] = w[i] * ((xn[i] - m) * r) + b[i];
+        if (mean) mean[n] = m;
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be
+ * NULL. */
+LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *x, const float *w, const float *mean,
+                                    const float *rstd, size_t N, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
+        float flat = 0.0f, along = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            flat += w[i] * dyn[i];
+            along += w[i] * dyn[i] * (xn[i] - m) * r;
+        }
+        flat /= (float)C;
+        along /= (float)C;
+        for (size_t i = 0; i < C; i++) {
+            const float xhat = (xn[i] - m) * r;
+            if (dx) dx[n * C + i] += r * (w[i] * dyn[i] - flat - xhat * along);
+            if (dw) dw[i] += dyn[i] * xhat;
+            if (db) db[i] += dyn[i];
+        }
+    }
+}
 
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
  *
