@@ -1355,11 +1355,364 @@ LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @causal_attn ---------------------------------------------- Causal self-attention
+ *
+ *     s_ij = q_i.k_j / sqrt(D)        j <= i
+ *     o_i  = sum_j softmax_j(s_ij) v_j
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): queries, keys and values of H heads of C/H dimensions
+ * side by side, as GPT-2 projects them. att keeps the weights; above the diagonal it is not written. */
+LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
+                                     size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = qkv + bh / H * T * 3 * C + bh % H * D, *k = q + C, *v = k + C;
+        for (size_t i = 0; i < T; i++) {
+            float *p = att + (bh * T + i) * T, *o = out + (bh / H * T + i) * C + bh % H * D;
+            float max = -INFINITY, sum = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                float s = 0.0f;
+                for (size_t d = 0; d < D; d++) s += q[i * 3 * C + d] * k[j * 3 * C + d];
+                p[j] = s * scale;
+                max = p[j] > max ? p[j] : max;
+            }
+            for (size_t j = 0; j <= i; j++) {
+                p[j] = expf(p[j] - max);
+                sum += p[j];
+            }
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                p[j] /= sum;
+                for (size_t d = 0; d < D; d++) o[d] += p[j] * v[j * 3 * C + d];
+            }
+        }
+    }
+}
+
+/* dqkv (B,T,3C) += <- dout (B,T,C) and forward's att, qkv. Scratch: B H T floats, given back. */
+LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const float *att,
+                                      const float *qkv, size_t B, size_t T, size_t C, size_t H,
+                                      llm_arena *arena) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, B * H * T);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const size_t at = bh / H * T * 3 * C + bh % H * D;
+        const float *q = qkv + at, *k = q + C, *v = k + C;
+        float *dq = dqkv + at, *dk = dq + C, *dv = dk + C, *ds = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const float *p = att + (bh * T + i) * T;
+            const float *g = dout + (bh / H * T + i) * C + bh % H * D;
+            float along = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                ds[j] = 0.0f;
+                for (size_t d = 0; d < D; d++) {
+                    ds[j] += g[d] * v[j * 3 * C + d];
+                    dv[j * 3 * C + d] += p[j] * g[d];
+                }
+                along += p[j] * ds[j];
+            }
+            for (size_t j = 0; j <= i; j++) {
+                const float d_score = p[j] * (ds[j] - along) * scale;
+                for (size_t d = 0; d < D; d++) {
+                    dq[i * 3 * C + d] += d_score * k[j * 3 * C + d];
+                    dk[j * 3 * C + d] += d_score * q[i * 3 * C + d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @rope ----------------------------------------------------- Rotary position embedding
+ *
+ *     (y_a, y_b) = (x_a cos - x_b sin, x_b cos + x_a sin)     angle = pos * inv_freq_i
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* Which two dimensions form pair i: halves (i, i + rot/2), as NeoX and transformers' Llama, or
+ * neighbours (2i, 2i + 1), as the paper, GPT-J and Meta's Llama. */
+typedef enum { LLM_ROPE_HALVES, LLM_ROPE_NEIGHBOURS } llm_rope_pairing;
+
+/* inv_freq (rot/2) = theta^(-2i/rot). */
+LLM_API void llm_rope_inv_freq(float *inv_freq, size_t rot, float theta) {
+    LLM_ASSERT(rot % 2 == 0);
+    for (size_t i = 0; i < rot / 2; i++) {
+        inv_freq[i] = (float)pow((double)theta, -2.0 * (double)i / (double)rot);
+    }
+}
+
+/* y (B,H,T,D) <- x (B,H,T,D), pos (B,T) or NULL for 0..T-1 in every row, inv_freq (rot/2): rotates
+ * the first rot of the D dimensions, the others pass. y may be x. An array (B,T,H,D) is one with
+ * B T rows of T = 1. */
+LLM_API void llm_rope_forward(float *y, const float *x, const int *pos, const float *inv_freq,
+                              size_t B, size_t H, size_t T, size_t D, size_t rot,
+                              llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
+    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
+    for (size_t bt = 0; bt < B * T; bt++) {
+        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+        for (size_t i = 0; i < rot / 2; i++) {
+            const float c = (float)cos(position * (double)inv_freq[i]);
+            const float s = (float)sin(position * (double)inv_freq[i]);
+            for (size_t h = 0; h < H; h++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
+                const float xa = x[a], xb = x[b];
+                y[a] = xa * c - xb * s;
+                y[b] = xb * c + xa * s;
+            }
+        }
+        for (size_t h = 0; h < H; h++) {
+            for (size_t d = rot; d < D; d++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
+                y[a] = x[a];
+            }
+        }
+    }
+}
+
+/* dx (B,H,T,D) += <- dy (B,H,T,D): the rotation by -angle. dx may not be dy. */
+LLM_API void llm_rope_backward(float *dx, const float *dy, const int *pos, const float *inv_freq,
+                               size_t B, size_t H, size_t T, size_t D, size_t rot,
+                               llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
+    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
+    for (size_t bt = 0; bt < B * T; bt++) {
+        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+        for (size_t i = 0; i < rot / 2; i++) {
+            const float c = (float)cos(position * (double)inv_freq[i]);
+            const float s = (float)sin(position * (double)inv_freq[i]);
+            for (size_t h = 0; h < H; h++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
+                dx[a] += dy[a] * c + dy[b] * s;
+                dx[b] += dy[b] * c - dy[a] * s;
+            }
+        }
+        for (size_t h = 0; h < H; h++) {
+            for (size_t d = rot; d < D; d++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
+                dx[a] += dy[a];
+            }
+        }
+    }
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
+
+/* @kv_cache ------------------------------------------------- Key-value cache
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* Keys and values of L layers, B rows, H key/value heads, T positions (the capacity), D dimensions:
+ * memory (L,2,B,H,T,D). The first length[b] positions of row b are filled. */
+typedef struct {
+    float *memory;
+    size_t *length; /* (B) */
+    size_t L, B, H, T, D;
+} llm_kv_cache;
+
+/* Takes 2 L B H T D floats and B sizes from the arena; all rows are empty. */
+LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t H, size_t T,
+                                 size_t D, llm_arena *arena) {
+    cache->L = L, cache->B = B, cache->H = H, cache->T = T, cache->D = D;
+    cache->memory = llm_arena_floats(arena, 2 * L * B * H * T * D);
+    cache->length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    for (size_t b = 0; b < B; b++) cache->length[b] = 0;
+}
+
+/* Keys (T,D) of a head; its values stand B H T D floats further on. */
+LLM_API float *llm_kv_cache_keys(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
+    LLM_ASSERT(l < cache->L && b < cache->B && h < cache->H);
+    return cache->memory + ((2 * l * cache->B + b) * cache->H + h) * cache->T * cache->D;
+}
+LLM_API float *llm_kv_cache_values(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
+    return llm_kv_cache_keys(cache, l, b, h) + cache->B * cache->H * cache->T * cache->D;
+}
+
+/* Layer l <- k, v (B,H,n,D), the n positions behind length[b] of each row. The rows grow only by
+ * llm_kv_cache_advance, when every layer has appended and attended. */
+LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, const float *v,
+                                 size_t n) {
+    const size_t D = cache->D;
+    for (size_t b = 0; b < cache->B; b++) {
+        LLM_ASSERT(n <= cache->T - cache->length[b]);
+        for (size_t h = 0; h < cache->H; h++) {
+            const size_t from = (b * cache->H + h) * n * D, to = cache->length[b] * D;
+            memcpy(llm_kv_cache_keys(cache, l, b, h) + to, k + from, n * D * sizeof(float));
+            memcpy(llm_kv_cache_values(cache, l, b, h) + to, v + from, n * D * sizeof(float));
+        }
+    }
+}
+
+/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended.
+ * Query i of row b sees positions 0..length[b] + i; head h reads key/value head h / (Hq/H).
+ * Scratch: B Hq T floats, given back. */
+LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l, const float *q,
+                                 size_t Hq, size_t n, llm_arena *arena) {
+    LLM_ASSERT(Hq % cache->H == 0);
+    const size_t D = cache->D, group = Hq / cache->H, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < cache->B * Hq; bh++) {
+        const float *k = llm_kv_cache_keys(cache, l, bh / Hq, bh % Hq / group);
+        const float *v = llm_kv_cache_values(cache, l, bh / Hq, bh % Hq / group);
+        float *p = scratch + bh * cache->T;
+        for (size_t i = 0; i < n; i++) {
+            const size_t seen = cache->length[bh / Hq] + i + 1;
+            const float *qi = q + (bh * n + i) * D;
+            float *o = out + (bh * n + i) * D, max = -INFINITY, sum = 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                float s = 0.0f;
+                for (size_t d = 0; d < D; d++) s += qi[d] * k[j * D + d];
+                p[j] = s * scale;
+                max = p[j] > max ? p[j] : max;
+            }
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                const float w = expf(p[j] - max);
+                sum += w;
+                for (size_t d = 0; d < D; d++) o[d] += w * v[j * D + d];
+            }
+            for (size_t d = 0; d < D; d++) o[d] /= sum;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Row b becomes count[b] positions longer, or n with count NULL. */
+LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size_t n) {
+    for (size_t b = 0; b < cache->B; b++) {
+        const size_t more = count ? count[b] : n;
+        LLM_ASSERT(more <= cache->T - cache->length[b]);
+        cache->length[b] += more;
+    }
+}
+
+/* @greedy --------------------------------------------------- Greedy decoding
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* The lowest index of the largest of logits (V). */
+LLM_API int llm_greedy_pick(const float *logits, size_t V) {
+    LLM_ASSERT(V > 0);
+    size_t best = 0;
+    for (size_t i = 1; i < V; i++) best = logits[i] > logits[best] ? i : best;
+    return (int)best;
+}
+
+/* @temperature ---------------------------------------------- Softmax temperature
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: divided by temp; temp = 0 leaves the largest alone, the others become -inf. */
+LLM_API void llm_temperature_apply(float *logits, size_t V, float temp) {
+    LLM_ASSERT(temp >= 0.0f);
+    const size_t best = (size_t)llm_greedy_pick(logits, V);
+    for (size_t i = 0; i < V; i++) {
+        if (temp > 0.0f)
+            logits[i] /= temp;
+        else if (i != best)
+            logits[i] = -INFINITY;
+    }
+}
+
+/* @top_k ---------------------------------------------------- Top-k sampling
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: all below the k-th largest become -inf; ties with it stay. Scratch: V indices
+ * and V floats, given back. */
+LLM_API void llm_top_k_filter(float *logits, size_t V, size_t k, llm_arena *arena) {
+    LLM_ASSERT(k > 0);
+    if (k >= V) return;
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    llm_argsort(order, logits, V);
+    const float least = logits[order[V - k]];
+    for (size_t i = 0; i < V; i++) logits[i] = logits[i] < least ? -INFINITY : logits[i];
+    arena->used = mark;
+}
+
+/* @top_p ---------------------------------------------------- Top-p sampling
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: the smallest set of most probable tokens whose mass reaches p stays, at least
+ * min_keep of them; the others become -inf. Scratch: V indices and V floats, given back. */
+LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    float *prob = llm_arena_floats(arena, V);
+    llm_argsort(order, logits, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    double below = 0.0; /* mass of the tokens up to and with this one, from the least probable on */
+    for (size_t i = 0; i + min_keep < V; i++) {
+        below += (double)prob[order[i]];
+        if (below > 1.0 - (double)p) break;
+        logits[order[i]] = -INFINITY;
+    }
+    arena->used = mark;
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* A token with probability softmax(logits (V)), by walking the cumulated sum. */
+LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
+    const float max = logits[llm_greedy_pick(logits, V)];
+    double total = 0.0, below = 0.0;
+    LLM_ASSERT(max > -INFINITY);
+    for (size_t i = 0; i < V; i++) total += (double)expf(logits[i] - max);
+    const double u = (double)llm_rng_uniform(rng) * total;
+    size_t last = 0;
+    for (size_t i = 0; i < V; i++) {
+        if (logits[i] == -INFINITY) continue;
+        last = i;
+        below += (double)expf(logits[i] - max);
+        if (u < below) break;
+    }
+    return (int)last;
+}
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
