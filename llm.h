@@ -608,11 +608,11 @@ typedef struct {
 
 typedef struct {
     llm_gpt2_config config;
-    size_t count, matrices;         /* all weights; the first of them, which decay */
-    float *w, *g, *m, *v;           /* (count) weights, gradients, AdamW's moments */
+    size_t count, matrices;          /* all weights; the first of them, which decay */
+    float *w, *g, *m, *v;            /* (count) weights, gradients, AdamW's moments */
     llm_gpt2_weights weights, grads; /* into w and g */
-    llm_arena memory;               /* holds all of the above and the activations below */
-    size_t mark;                    /* where the activations start */
+    llm_arena memory;                /* holds all of the above and the activations below */
+    size_t mark;                     /* where the activations start */
 
     size_t B, T, kept;             /* of the last forward: batch, and targets that counted */
     int *ids, *targets;            /* (B,T) */
@@ -695,7 +695,8 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
             L * llm_decoder_block_acts_size(&bc, B, T) + 16 * (32 + L);
     const size_t bytes = size * sizeof(float) + L * (2 * sizeof(llm_decoder_block_weights) +
                                                      sizeof(llm_decoder_block_acts));
-    if (!llm_arena_create(&g->memory, bytes)) return llm_fail(e, "no memory for a model of %zu weights, %zu bytes", count, bytes);
+    if (!llm_arena_create(&g->memory, bytes))
+        return llm_fail(e, "no memory for a model of %zu weights, %zu bytes", count, bytes);
     g->config = *c;
     llm_arena *a = &g->memory;
     const size_t block_bytes = sizeof(llm_decoder_block_weights);
@@ -741,7 +742,8 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
 
 /* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that are not
  * LLM_CROSS_ENTROPY_IGNORE; 0 when targets is NULL. Overwrites the activations. */
-LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, size_t B, size_t T) {
+LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, size_t B,
+                               size_t T) {
     const llm_gpt2_config *c = &g->config;
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
     const size_t N = B * T, C = c->width, L = c->layers;
