@@ -1351,6 +1351,33 @@ LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
 
+/* @embedding ------------------------------------------------ Embedding layer forward and backward
+ *
+ * source  -
+ * needs   -
+ * topics  Embedding layer
+ */
+
+/* y (N,C) <- ids (N), w (V,C): row ids[n] of the table. An id outside the table is an LLM_ASSERT. */
+LLM_API void llm_embedding_forward(float *y, const int *ids, const float *w, size_t N, size_t V,
+                                   size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
+        memcpy(y + n * C, w + (size_t)ids[n] * C, C * sizeof(float));
+    }
+    (void)V;
+}
+
+/* dw (V,C) += <- dy (N,C), ids (N). */
+LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, size_t N, size_t V,
+                                    size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
+        for (size_t i = 0; i < C; i++) dw[(size_t)ids[n] * C + i] += dy[n * C + i];
+    }
+    (void)V;
+}
+
 /* @11-token ================================================= TOKENIZATION */
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
