@@ -42,7 +42,7 @@ class Mutant:
 
     def __init__(self, start, end, new, what):
         self.start, self.end, self.new, self.what = start, end, new, what
-        self.state = "not run"
+        self.line, self.state = "", "not run"
 
 
 def another(number):
@@ -89,7 +89,8 @@ def edits(text):
                 swap = ">" if m[0][0] == "<" else "<"
             found.append(Mutant(m.start(), m.end(), swap, f"`{m[0]}` -> `{swap}`"))
     for m in re.finditer(NUMBER, code):
-        found.append(Mutant(m.start(), m.end(), another(m), f"`{m[0]}` -> `{another(m)}`"))
+        new = "255" if re.search(r"memset\([^;]*, $", code[:m.start()].rsplit("\n", 1)[-1]) else another(m)
+        found.append(Mutant(m.start(), m.end(), new, f"`{m[0]}` -> `{new}`"))
     for m in re.finditer(r"(?<=\w)\[(?=[^\]\d])", code):  # an index that is not a constant; no declarations
         close = book.closing(code, m.start())
         line = code[code.rfind("\n", 0, m.start()) + 1:m.start()]
@@ -104,14 +105,14 @@ def edits(text):
         found.append(Mutant(a, b, ";", f"`{' '.join(text[a:b].split())}` -> deleted"))
     for f in book.functions(text):
         found.append(Mutant(f.open, f.end, book.stub_body(f), f"stub of {f.name}"))
-    return sorted(found, key=lambda m: (m.start, m.end))
-
-
-def place(text, mutant):
-    """The line in which the mutant stands, as tests/mutants.txt names it."""
-    a, b = text.rfind("\n", 0, mutant.start) + 1, text.find("\n", mutant.start)
-    same = text[a:mutant.start].count(text[mutant.start:mutant.end]) if mutant.end > mutant.start else 0
-    return mutant.what + (f" (number {same + 1})" if same else ""), " ".join(text[a:b].split())
+    seen = {}
+    found.sort(key=lambda m: (m.start, m.end))
+    for m in found:
+        begin, end = text.rfind("\n", 0, m.start) + 1, text.find("\n", m.start)
+        m.line = " ".join(text[begin:end].split())
+        seen[begin, m.what] = number = seen.get((begin, m.what), 0) + 1
+        m.what += f" (number {number})" if number > 1 else ""
+    return found
 
 
 def schema(text, mutants, chosen):
@@ -222,23 +223,23 @@ def examine(text, s, most):
     return mutants
 
 
-def report(text, s, most, known):
-    """Prints the section's score and survivors; True when its tests are good enough."""
+def report(text, s, most, known, todo):
+    """Prints the section's score, adds survivors without reason to todo; True when its tests are good enough."""
     start = time.time()
     mutants = examine(text, s, most)
     compiled = [m for m in mutants if m.state != "does not compile"]
-    survivors = [(m, "\t".join((s.slug, *place(s.text, m)))) for m in compiled if m.state == "survived"]
-    stubs = [m for m, _ in survivors if m.what.startswith("stub of")]
-    reasons = [known.get(key, "") for _, key in survivors]
-    equivalent = sum(r.startswith("equivalent") for r in reasons)
-    killed, all_ = len(compiled) - len(survivors), len(compiled)
-    good = all(reasons) and not stubs and killed >= 0.9 * (all_ - equivalent)
-    print(f"{'ok  ' if good else 'FAIL'} @{s.slug}: {killed} of {all_} mutants killed, {equivalent} equivalent, "
-          f"{len(mutants) - all_} do not compile, {time.time() - start:.0f} s", flush=True)
-    for (m, key), reason in zip(survivors, reasons):
-        if not reason:
-            line = s.line + s.text.count("\n", 0, m.start)
-            print(f"    llm.h:{line}: survived; kill it, or give tests/mutants.txt the reason:\n{key}\t?", flush=True)
+    survivors = [m for m in compiled if m.state == "survived"]
+    reasons = {m: known.get((s.slug, m.what, m.line), "") for m in survivors}
+    equivalent = sum(r.startswith("equivalent") for r in reasons.values())
+    killed, stub = len(compiled) - len(survivors), any(m.what.startswith("stub of") for m in survivors)
+    good = all(reasons.values()) and not stub and killed >= 0.9 * (len(compiled) - equivalent)
+    print(f"{'ok  ' if good else 'FAIL'} @{s.slug}: {killed} of {len(compiled)} mutants killed, {equivalent} equivalent, "
+          f"{len(mutants) - len(compiled)} do not compile, {time.time() - start:.0f} s")
+    for m in survivors:
+        if not reasons[m]:
+            print(f"    llm.h:{s.line + s.text.count(chr(10), 0, m.start)}: survived: {m.what} in {m.line}")
+            todo.append("\t".join((s.slug, m.what, m.line, "?")))
+    sys.stdout.flush()
     return good
 
 
@@ -255,19 +256,21 @@ def main():
     if o.sample and o.sample < len(tested):
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=book.ROOT, capture_output=True, text=True).stdout
         tested = random.Random(commit).sample(tested, o.sample)
-    known = {}
-    listed = book.ROOT / "tests" / "mutants.txt"
-    for line in listed.read_text().splitlines() if listed.exists() else []:
+    known, todo, failed = {}, [], 0
+    for line in (book.ROOT / "tests" / "mutants.txt").read_text().splitlines():
         if line and not line.startswith("#"):
-            key, _, reason = line.rpartition("\t")
-            known[key] = reason.strip(" ?")
-    failed = 0
+            slug, what, place, reason = line.split("\t")
+            known[slug, what, place] = reason.strip(" ?")
     for s in tested:
         try:
-            failed += not report(text, s, o.most, known)
+            failed += not report(text, s, o.most, known, todo)
         except SystemExit as e:
-            print("FAIL", e)
+            print("FAIL", e, flush=True)
             failed += 1
+    if todo:
+        (book.ROOT / "build").mkdir(exist_ok=True)
+        (book.ROOT / "build" / "mutants.txt").write_text("\n".join(todo) + "\n")
+        print("Kill the survivors, or copy them from build/mutants.txt to tests/mutants.txt with the reason.")
     print(f"{len(tested) - failed} passed, {failed} failed")
     sys.exit(failed > 0 or not tested)
 
