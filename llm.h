@@ -903,6 +903,8 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
+ *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
+ *
  * source  -
  * needs   -
  * topics  Log-Sum-Exp Trick
@@ -911,34 +913,92 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 LLM_API float llm_logsumexp(const float *x, size_t n) {
     float max = -INFINITY, sum = 0.0f;
     for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    if (max == -INFINITY) return -INFINITY;
-    for (size_t i = 0; i < n; i++) sum += expf(x[i] - max);
-    return max + logf(sum);
+    const float shift = max < INFINITY && max > -INFINITY ? max : 0.0f;
+    for (size_t i = 0; i < n; i++) sum += expf(x[i] - shift);
+    return shift + logf(sum);
 }
 
 /* @softmax -------------------------------------------------- Softmax
  *
+ *     p_i = exp(x_i / temp) / sum_j exp(x_j / temp)
+ *
  * source  -
  * needs   -
- * topics  Softmax
+ * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. */
+/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. A row that is all
+ * -inf (masked) becomes zeros. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
+    LLM_ASSERT(temp > 0.0f);
+    LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n;
         float *pr = p + r * n;
         float max = -INFINITY, sum = 0.0f;
         for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
-        for (size_t i = 0; i < n; i++) {
-            pr[i] = expf((xr[i] - max) / temp);
-            sum += pr[i];
-        }
-        for (size_t i = 0; i < n; i++) pr[i] /= sum;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        for (size_t i = 0; i < n; i++) pr[i] = expf((xr[i] - shift) / temp);
+        for (size_t i = 0; i < n; i++) sum += pr[i];
+        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        for (size_t i = 0; i < n; i++) pr[i] *= scale;
+    }
+}
+
+/* dx (rows,n) += <- dp, p (rows,n): p * (dp - sum(p * dp)) / temp. */
+LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
+                                  float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *dpr = dp + r * n, *pr = p + r * n;
+        float *dxr = dx + r * n, sum = 0.0f;
+        for (size_t i = 0; i < n; i++) sum += pr[i] * dpr[i];
+        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - sum) / temp;
     }
 }
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @cross_entropy -------------------------------------------- Cross-entropy
+ *
+ *     loss = lse(z) - z_y        dloss/dz = softmax(z) - onehot(y)
+ *
+ * source  -
+ * needs   logsumexp
+ * topics  Cross-entropy
+ */
+#define LLM_CROSS_ENTROPY_IGNORE (-100)
+
+/* loss (N), lse (N) or NULL <- logits (N,V), target (N). loss is 0 where the target is ignored.
+ * Returns the number of rows that are not. */
+LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
+                                         const int *target, size_t N, size_t V) {
+    size_t kept = 0;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, l = llm_logsumexp(z, V);
+        const bool ignored = target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        LLM_ASSERT(ignored || (target[n] >= 0 && (size_t)target[n] < V));
+        loss[n] = ignored ? 0.0f : l - z[target[n]];
+        if (lse) lse[n] = l;
+    }
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot), for
+ * rows that are not ignored. scale is 1 / kept for the mean. */
+LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
+                                        const int *target, size_t N, size_t V, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        const float *z = logits + n * V;
+        float *dz = dlogits + n * V;
+        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - lse[n]);
+        dz[target[n]] -= scale;
+    }
+}
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
@@ -947,6 +1007,245 @@ LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
+
+/* @activation ----------------------------------------------- Activation functions
+ *
+ * source  -
+ * needs   -
+ * topics  Activation function
+ */
+enum {
+    LLM_ACTIVATION_IDENTITY,
+    LLM_ACTIVATION_RELU,
+    LLM_ACTIVATION_GELU,
+    LLM_ACTIVATION_GELU_TANH,
+    LLM_ACTIVATION_SILU,
+    LLM_ACTIVATION_SIGMOID,
+    LLM_ACTIVATION_TANH
+};
+
+/* y (n) <- x (n); y may be x. */
+LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = x[i];
+        switch (kind) {
+        case LLM_ACTIVATION_IDENTITY:
+            y[i] = v;
+            break;
+        case LLM_ACTIVATION_RELU:
+            y[i] = v < 0.0f ? 0.0f : v;
+            break;
+        case LLM_ACTIVATION_GELU:
+            y[i] = 0.5f * v * (1.0f + erff(v * 0.70710678f));
+            break;
+        case LLM_ACTIVATION_GELU_TANH:
+            y[i] = 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
+            break;
+        case LLM_ACTIVATION_SILU:
+            y[i] = v / (1.0f + expf(-v));
+            break;
+        case LLM_ACTIVATION_SIGMOID:
+            y[i] = 1.0f / (1.0f + expf(-v));
+            break;
+        case LLM_ACTIVATION_TANH:
+            y[i] = tanhf(v);
+            break;
+        default:
+            LLM_ASSERT(0 && "unknown activation");
+        }
+    }
+}
+
+/* dx (n) += <- dy (n) and forward's input x (n). */
+LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
+                                     int kind) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = x[i], s = 1.0f / (1.0f + expf(-v));
+        const float t = tanhf(0.79788456f * (v + 0.044715f * v * v * v));
+        float slope = 1.0f;
+        switch (kind) {
+        case LLM_ACTIVATION_IDENTITY:
+            break;
+        case LLM_ACTIVATION_RELU:
+            slope = v > 0.0f ? 1.0f : 0.0f;
+            break;
+        case LLM_ACTIVATION_GELU:
+            slope = 0.5f * (1.0f + erff(v * 0.70710678f)) + v * 0.39894228f * expf(-0.5f * v * v);
+            break;
+        case LLM_ACTIVATION_GELU_TANH:
+            slope = 0.5f * (1.0f + t) +
+                    0.5f * v * (1.0f - t * t) * 0.79788456f * (1.0f + 3.0f * 0.044715f * v * v);
+            break;
+        case LLM_ACTIVATION_SILU:
+            slope = s * (1.0f + v * (1.0f - s));
+            break;
+        case LLM_ACTIVATION_SIGMOID:
+            slope = s * (1.0f - s);
+            break;
+        case LLM_ACTIVATION_TANH:
+            slope = 1.0f - tanhf(v) * tanhf(v);
+            break;
+        default:
+            LLM_ASSERT(0 && "unknown activation");
+        }
+        dx[i] += dy[i] * slope;
+    }
+}
+
+/* @swiglu --------------------------------------------------- SwiGLU
+ *
+ *     y = silu(gate) * up        silu(g) = g / (1 + exp(-g))
+ *
+ * source  -
+ * needs   -
+ * topics  SwiGLU Activation Function
+ */
+
+/* y (n) <- gate, up (n); y may be gate or up. */
+LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+/* dgate, dup (n) += <- dy, gate, up (n). */
+LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate,
+                                 const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float g = gate[i], s = 1.0f / (1.0f + expf(-g));
+        if (dgate) dgate[i] += dy[i] * up[i] * s * (1.0f + g * (1.0f - s));
+        if (dup) dup[i] += dy[i] * g * s;
+    }
+}
+
+/* @dense ---------------------------------------------------- Fully connected layer
+ *
+ *     y = x w^T + b
+ *
+ * source  -
+ * needs   matmul
+ * topics  Fully connected layer
+ */
+
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. */
+LLM_API void llm_dense_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                               size_t C, size_t O) {
+    llm_matmul_forward(y, x, w, b, N, C, O);
+}
+
+/* dx (N,C), dw (O,C), db (O) += <- dy (N,O) and forward's x, w. Any of the three may be NULL. */
+LLM_API void llm_dense_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                const float *w, size_t N, size_t C, size_t O) {
+    llm_matmul_backward(dx, dw, db, dy, x, w, N, C, O);
+}
+
+/* @xavier_init ---------------------------------------------- Xavier initialization
+ *
+ * source  -
+ * needs   rng
+ * topics  Xavier/Glorot Initialization
+ */
+
+/* w (fan_out,fan_in) ~ N(0, gain^2 * 2 / (fan_in + fan_out)). */
+LLM_API void llm_xavier_init_normal(float *w, size_t fan_in, size_t fan_out, float gain,
+                                    llm_rng *rng) {
+    const float std = gain * sqrtf(2.0f / (float)(fan_in + fan_out));
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = std * llm_rng_normal(rng);
+}
+
+/* w (fan_out,fan_in) ~ U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)). */
+LLM_API void llm_xavier_init_uniform(float *w, size_t fan_in, size_t fan_out, float gain,
+                                     llm_rng *rng) {
+    const float a = gain * sqrtf(6.0f / (float)(fan_in + fan_out));
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = a * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* @dropout -------------------------------------------------- Dropout
+ *
+ *     y_i = x_i * kept_i / (1 - p)
+ *
+ * source  -
+ * needs   rng
+ * topics  Dropout
+ */
+
+/* 1 / (1 - p) or 0 for element index of the stream seed. */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    const uint64_t block = index / 4;
+    const uint32_t ctr[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t word[4];
+    llm_rng_philox(word, ctr, key);
+    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f);
+    return u < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+/* y (n) <- x (n): element i is number offset + i of the stream seed. y may be x. */
+LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
+                                 uint64_t offset) {
+    for (size_t i = 0; i < n; i++) {
+        const float scale = llm_dropout_scale(p, seed, offset + i);
+        y[i] = scale == 0.0f ? 0.0f : scale * x[i];
+    }
+}
+
+/* dx (n) += <- dy (n), with forward's p, seed and offset. */
+LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
+                                  uint64_t offset) {
+    for (size_t i = 0; i < n; i++) {
+        const float scale = llm_dropout_scale(p, seed, offset + i);
+        if (scale != 0.0f) dx[i] += scale * dy[i];
+    }
+}
+
+/* @layernorm ------------------------------------------------ Layer normalization
+ *
+ *     y_i = w_i * (x_i - mean) * r + b_i        r = 1 / sqrt(var + eps)
+ *
+ * source  -
+ * needs   -
+ * topics  Layer Normalization
+ */
+
+/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C). mean and rstd may be NULL; y may be x. */
+LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
+                                   const float *w, const float *b, size_t N, size_t C, float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C;
+        float *yn = y + n * C, m = 0.0f, var = 0.0f;
+        LLM_SIMD_SUM(m)
+        for (size_t i = 0; i < C; i++) m += xn[i];
+        m /= (float)C;
+        LLM_SIMD_SUM(var)
+        for (size_t i = 0; i < C; i++) var += (xn[i] - m) * (xn[i] - m);
+        const float r = 1.0f / sqrtf(var / (float)C + eps);
+        for (size_t i = 0; i < C; i++) yn[i] = w[i] * ((xn[i] - m) * r) + b[i];
+        if (mean) mean[n] = m;
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be
+ * NULL. */
+LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *x, const float *w, const float *mean,
+                                    const float *rstd, size_t N, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
+        float flat = 0.0f, along = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            flat += w[i] * dyn[i];
+            along += w[i] * dyn[i] * (xn[i] - m) * r;
+        }
+        flat /= (float)C;
+        along /= (float)C;
+        for (size_t i = 0; i < C; i++) {
+            const float xhat = (xn[i] - m) * r;
+            if (dx) dx[n * C + i] += r * (w[i] * dyn[i] - flat - xhat * along);
+            if (dw) dw[i] += dyn[i] * xhat;
+            if (db) db[i] += dyn[i];
+        }
+    }
+}
 
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
  *
@@ -1006,22 +1305,91 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
 
 /* @07-optim ================================================= OPTIMIZATION */
 
+/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"
+ * needs   -
+ * topics  AdamW Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay;
+} llm_adamw_config;
+
+/* torch.optim.AdamW's. */
+LLM_API llm_adamw_config llm_adamw_defaults(void) {
+    llm_adamw_config c;
+    c.lr = 1e-3f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.999f;
+    c.eps = 1e-8f;
+    c.weight_decay = 1e-2f;
+    return c;
+}
+
+/* w, m, v (n) in place <- g (n); t counts from 1. */
+LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t n,
+                            const llm_adamw_config *c, size_t t) {
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), scale = (float)(1.0 / sqrt(correct2));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
+        v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
+        w[i] =
+            (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+    }
+}
+
+/* @cosine_lr ------------------------------------------------ Cosine annealing
+ *
+ * source  Loshchilov & Hutter 2017, "SGDR"
+ * needs   -
+ * topics  Cosine Annealing
+ */
+
+/* The rate of step t = 0, 1, ..: rises linearly over warmup steps, then falls along half a cosine
+ * from max_lr to min_lr at t = total, and stays there. */
+LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr, float min_lr) {
+    if (t < warmup) return max_lr * (float)(t + 1) / (float)warmup;
+    if (t >= total) return min_lr;
+    const float done = (float)(t - warmup) / (float)(total - warmup);
+    return min_lr + 0.5f * (max_lr - min_lr) * (1.0f + cosf(LLM_PI * done));
+}
+
+/* @grad_clip ------------------------------------------------ Gradient clipping
+ *
+ * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks"
+ * needs   -
+ * topics  Gradient Clipping
+ */
+
+/* g (n) in place: scaled to length max_norm where it is longer. Returns the length before. */
+LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += (double)g[i] * (double)g[i];
+    const float norm = (float)sqrt(sum_sq), scale = max_norm / (norm + 1e-6f);
+    if (scale < 1.0f) {
+        for (size_t i = 0; i < n; i++) g[i] *= scale;
+    }
+    return norm;
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
 
-/* @embedding ------------------------------------------------ Embedding layer
- *
- *     y_n = w[id_n]
+/* @embedding ------------------------------------------------ Embedding layer forward and backward
  *
  * source  -
- * needs   base
+ * needs   -
  * topics  Embedding layer
  */
 
-/* y (N,C) <- ids (N), w (V,C). An id outside 0..V-1 is an error of the caller. */
+/* y (N,C) <- ids (N), w (V,C): row ids[n] of the table. An id outside the table is an LLM_ASSERT. */
 LLM_API void llm_embedding_forward(float *y, const int *ids, const float *w, size_t N, size_t V,
                                    size_t C) {
     for (size_t n = 0; n < N; n++) {
@@ -1036,7 +1404,7 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
                                     size_t C) {
     for (size_t n = 0; n < N; n++) {
         LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
-        for (size_t c = 0; c < C; c++) dw[(size_t)ids[n] * C + c] += dy[n * C + c];
+        for (size_t i = 0; i < C; i++) dw[(size_t)ids[n] * C + i] += dy[n * C + i];
     }
     (void)V;
 }
@@ -1045,7 +1413,373 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @causal_attn ---------------------------------------------- Causal self-attention
+ *
+ *     s_ij = q_i.k_j / sqrt(D)        j <= i
+ *     o_i  = sum_j softmax_j(s_ij) v_j
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): queries, keys and values of H heads of C/H dimensions
+ * side by side, as GPT-2 projects them. att keeps the weights; above the diagonal it is not written. */
+LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
+                                     size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = qkv + bh / H * T * 3 * C + bh % H * D, *k = q + C, *v = k + C;
+        for (size_t i = 0; i < T; i++) {
+            float *p = att + (bh * T + i) * T, *o = out + (bh / H * T + i) * C + bh % H * D;
+            float max = -INFINITY, sum = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                float s = 0.0f;
+                for (size_t d = 0; d < D; d++) s += q[i * 3 * C + d] * k[j * 3 * C + d];
+                p[j] = s * scale;
+                max = p[j] > max ? p[j] : max;
+            }
+            for (size_t j = 0; j <= i; j++) {
+                p[j] = expf(p[j] - max);
+                sum += p[j];
+            }
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                p[j] /= sum;
+                for (size_t d = 0; d < D; d++) o[d] += p[j] * v[j * 3 * C + d];
+            }
+        }
+    }
+}
+
+/* dqkv (B,T,3C) += <- dout (B,T,C) and forward's att, qkv. Scratch: B H T floats, given back. */
+LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const float *att,
+                                      const float *qkv, size_t B, size_t T, size_t C, size_t H,
+                                      llm_arena *arena) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, B * H * T);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const size_t at = bh / H * T * 3 * C + bh % H * D;
+        const float *q = qkv + at, *k = q + C, *v = k + C;
+        float *dq = dqkv + at, *dk = dq + C, *dv = dk + C, *ds = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const float *p = att + (bh * T + i) * T;
+            const float *g = dout + (bh / H * T + i) * C + bh % H * D;
+            float along = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                ds[j] = 0.0f;
+                for (size_t d = 0; d < D; d++) {
+                    ds[j] += g[d] * v[j * 3 * C + d];
+                    dv[j * 3 * C + d] += p[j] * g[d];
+                }
+                along += p[j] * ds[j];
+            }
+            for (size_t j = 0; j <= i; j++) {
+                const float d_score = p[j] * (ds[j] - along) * scale;
+                for (size_t d = 0; d < D; d++) {
+                    dq[i * 3 * C + d] += d_score * k[j * 3 * C + d];
+                    dk[j * 3 * C + d] += d_score * q[i * 3 * C + d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @rope ----------------------------------------------------- Rotary position embedding
+ *
+ *     (y_a, y_b) = (x_a cos - x_b sin, x_b cos + x_a sin)     angle = pos * inv_freq_i
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* Which two dimensions form pair i: halves (i, i + rot/2), as NeoX and transformers' Llama, or
+ * neighbours (2i, 2i + 1), as the paper, GPT-J and Meta's Llama. */
+typedef enum { LLM_ROPE_HALVES, LLM_ROPE_NEIGHBOURS } llm_rope_pairing;
+
+/* inv_freq (rot/2) = theta^(-2i/rot). */
+LLM_API void llm_rope_inv_freq(float *inv_freq, size_t rot, float theta) {
+    LLM_ASSERT(rot % 2 == 0);
+    for (size_t i = 0; i < rot / 2; i++) {
+        inv_freq[i] = (float)pow((double)theta, -2.0 * (double)i / (double)rot);
+    }
+}
+
+/* y (B,H,T,D) <- x (B,H,T,D), pos (B,T) or NULL for 0..T-1 in every row, inv_freq (rot/2): rotates
+ * the first rot of the D dimensions, the others pass. y may be x. An array (B,T,H,D) is one with
+ * B T rows of T = 1. */
+LLM_API void llm_rope_forward(float *y, const float *x, const int *pos, const float *inv_freq,
+                              size_t B, size_t H, size_t T, size_t D, size_t rot,
+                              llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
+    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
+    for (size_t bt = 0; bt < B * T; bt++) {
+        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+        for (size_t i = 0; i < rot / 2; i++) {
+            const float c = (float)cos(position * (double)inv_freq[i]);
+            const float s = (float)sin(position * (double)inv_freq[i]);
+            for (size_t h = 0; h < H; h++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
+                const float xa = x[a], xb = x[b];
+                y[a] = xa * c - xb * s;
+                y[b] = xb * c + xa * s;
+            }
+        }
+        for (size_t h = 0; h < H; h++) {
+            for (size_t d = rot; d < D; d++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
+                y[a] = x[a];
+            }
+        }
+    }
+}
+
+/* dx (B,H,T,D) += <- dy (B,H,T,D): the rotation by -angle. dx may not be dy. */
+LLM_API void llm_rope_backward(float *dx, const float *dy, const int *pos, const float *inv_freq,
+                               size_t B, size_t H, size_t T, size_t D, size_t rot,
+                               llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
+    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
+    for (size_t bt = 0; bt < B * T; bt++) {
+        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+        for (size_t i = 0; i < rot / 2; i++) {
+            const float c = (float)cos(position * (double)inv_freq[i]);
+            const float s = (float)sin(position * (double)inv_freq[i]);
+            for (size_t h = 0; h < H; h++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
+                dx[a] += dy[a] * c + dy[b] * s;
+                dx[b] += dy[b] * c - dy[a] * s;
+            }
+        }
+        for (size_t h = 0; h < H; h++) {
+            for (size_t d = rot; d < D; d++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
+                dx[a] += dy[a];
+            }
+        }
+    }
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
+
+/* @ffn ----------------------------------------------------- Position-wise MLP
+ *
+ *     h = act(x W_up^T + b_up)                    two matrices: 2017, GPT-2, BERT
+ *     h = act(x W_gate^T) * (x W_up^T)            three, gated: Llama (SiLU), Gemma (GELU)
+ *     y = h W_down^T + b_down
+ *
+ * The half of a Transformer layer that works on each token alone, and two thirds of its weights.
+ * A row of W_up is a key that is compared with the token, the same row of W_down^T is the value
+ * that is added when they match. The gated form multiplies two projections, so its hidden size is
+ * cut to 2/3 to keep the number of weights. The nonlinearity is cheap and its result is large:
+ * backward can compute it again from the pre-activations instead of storing it.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", eq. 2; Shazeer 2020, "GLU Variants
+ *         Improve Transformer"; Geva et al. 2021, "Transformer Feed-Forward Layers Are Key-Value
+ *         Memories", eq. 2
+ * needs   matmul activation
+ * see     @swiglu @decoder_block @dense
+ * topics  Position-wise MLP
+ */
+
+/* Weights, or their gradients: gate, up (H,C), up_bias (H), down (C,H), down_bias (C). gate is NULL
+ * in the plain form; the biases may be NULL. */
+typedef struct {
+    float *gate, *up, *up_bias, *down, *down_bias;
+} llm_ffn_weights;
+
+/* What backward needs: gate, up (N,H) before the nonlinearity, hidden (N,H) after it. gate is NULL
+ * in the plain form. */
+typedef struct {
+    float *gate, *up, *hidden;
+} llm_ffn_acts;
+
+/* hidden (N,H) <- the pre-activations of a. */
+LLM_API void llm_ffn_activate(const llm_ffn_acts *a, size_t N, size_t H, int kind) {
+    llm_activation_forward(a->hidden, a->gate ? a->gate : a->up, N * H, kind);
+    if (!a->gate) return;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < N * H; i++) a->hidden[i] *= a->up[i];
+}
+
+/* y (N,C), a <- x (N,C). kind is an LLM_ACTIVATION. y may not be x. */
+LLM_API void llm_ffn_forward(float *y, const llm_ffn_acts *a, const float *x,
+                             const llm_ffn_weights *w, size_t N, size_t C, size_t H, int kind) {
+    if (w->gate) llm_matmul_forward(a->gate, x, w->gate, NULL, N, C, H);
+    llm_matmul_forward(a->up, x, w->up, w->up_bias, N, C, H);
+    llm_ffn_activate(a, N, H, kind);
+    llm_matmul_forward(y, a->hidden, w->down, w->down_bias, N, H, C);
+}
+
+/* dx (N,C) += , dw += <- dy (N,C) and forward's a, x, w. Any gradient may be NULL, dw itself too.
+ * recompute: a->hidden is scratch of forward and is computed again. Scratch: 2 N H floats, 3 N H
+ * gated; given back. */
+LLM_API void llm_ffn_backward(float *dx, const llm_ffn_weights *dw, const float *dy,
+                              const llm_ffn_acts *a, const float *x, const llm_ffn_weights *w,
+                              size_t N, size_t C, size_t H, int kind, bool recompute,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dhidden = llm_arena_floats(arena, N * H), *dup = llm_arena_floats(arena, N * H);
+    if (recompute) llm_ffn_activate(a, N, H, kind);
+    memset(dhidden, 0, N * H * sizeof(float));
+    llm_matmul_backward(dhidden, dw ? dw->down : NULL, dw ? dw->down_bias : NULL, dy, a->hidden,
+                        w->down, N, H, C);
+    memset(dup, 0, N * H * sizeof(float));
+    if (!w->gate) {
+        llm_activation_backward(dup, dhidden, a->up, N * H, kind);
+    } else {
+        float *dgate = llm_arena_floats(arena, N * H);
+        llm_activation_forward(dgate, a->gate, N * H, kind);
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < N * H; i++) {
+            dup[i] = dhidden[i] * dgate[i];
+            dhidden[i] *= a->up[i];
+            dgate[i] = 0.0f;
+        }
+        llm_activation_backward(dgate, dhidden, a->gate, N * H, kind);
+        llm_matmul_backward(dx, dw ? dw->gate : NULL, NULL, dgate, x, w->gate, N, C, H);
+    }
+    llm_matmul_backward(dx, dw ? dw->up : NULL, dw ? dw->up_bias : NULL, dup, x, w->up, N, C, H);
+    arena->used = mark;
+}
+
+/* Llama's rule for the hidden size of a gated form: 2/3 of 4 C, times multiplier, rounded up to a
+ * multiple. */
+LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of) {
+    size_t hidden = 2 * (4 * C) / 3;
+    hidden = (size_t)(multiplier * (float)hidden);
+    return (hidden + multiple_of - 1) / multiple_of * multiple_of;
+}
+
+/* @decoder_block ------------------------------------------- Decoder block
+ *
+ *     m = x + Attention(LayerNorm1(x)) W_out^T + b_out
+ *     y = m + FFN(LayerNorm2(m))                       GPT-2
+ *     y = m + FFN(LayerNorm1(x))                       parallel: GPT-J, PaLM
+ *
+ * The unit that a language model repeats.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   matmul layernorm causal_attn ffn
+ * see     @prenorm @llama_block @gpt2
+ * topics  Decoder Block
+ */
+
+/* norm_w is the gain. Weights, or their gradients. In the parallel form norm2_w, norm2_b are NULL. */
+typedef struct {
+    float *norm1_w, *norm1_b; /* (C) */
+    float *qkv_w, *qkv_b;     /* (3C,C), (3C): queries, keys, values, in each the heads in order */
+    float *out_w, *out_b;     /* (C,C), (C) */
+    float *norm2_w, *norm2_b; /* (C) */
+    llm_ffn_weights ffn;      /* up (F,C), down (C,F) */
+} llm_decoder_block_weights;
+
+typedef struct {
+    size_t width, heads, hidden; /* C, H, F */
+    bool parallel;
+    float eps;
+} llm_decoder_block_config;
+
+/* All that forward leaves for backward, N = B T rows each. */
+typedef struct {
+    float *mean1, *rstd1; /* (N) */
+    float *norm1;         /* (N,C) */
+    float *qkv;           /* (N,3C) */
+    float *att;           /* (B,H,T,T) attention weights */
+    float *mixed;         /* (N,C) the heads' outputs side by side */
+    float *mid;           /* (N,C) m */
+    float *mean2, *rstd2; /* (N) */
+    float *norm2;         /* (N,C) */
+    llm_ffn_acts ffn;     /* up, hidden (N,F) */
+} llm_decoder_block_acts;
+
+/* Floats of the activations of one block, and of backward's scratch, for B rows of T tokens. */
+LLM_API size_t llm_decoder_block_acts_size(const llm_decoder_block_config *c, size_t B, size_t T) {
+    return B * T * (7 * c->width + 2 * c->hidden + c->heads * T + 4);
+}
+LLM_API size_t llm_decoder_block_scratch_size(const llm_decoder_block_config *c, size_t B,
+                                              size_t T) {
+    const size_t ffn = B * T * 2 * c->hidden, attn = B * T * 4 * c->width + B * c->heads * T;
+    return B * T * c->width + (ffn > attn ? ffn : attn) + 4 * 16; /* the arena rounds up to 16 */
+}
+
+/* Points a into acts_size floats. */
+LLM_API void llm_decoder_block_bind(llm_decoder_block_acts *a, float *p,
+                                    const llm_decoder_block_config *c, size_t B, size_t T) {
+    const size_t N = B * T, C = c->width, F = c->hidden;
+    a->norm1 = p, p += N * C;
+    a->qkv = p, p += N * 3 * C;
+    a->mixed = p, p += N * C;
+    a->mid = p, p += N * C;
+    a->norm2 = p, p += N * C;
+    a->ffn.gate = NULL;
+    a->ffn.up = p, p += N * F;
+    a->ffn.hidden = p, p += N * F;
+    a->att = p, p += N * c->heads * T;
+    a->mean1 = p, p += N;
+    a->rstd1 = p, p += N;
+    a->mean2 = p, p += N;
+    a->rstd2 = p;
+}
+
+/* y (B,T,C), a <- x (B,T,C). y may not be x. */
+LLM_API void llm_decoder_block_forward(float *y, const llm_decoder_block_acts *a, const float *x,
+                                       const llm_decoder_block_weights *w, size_t B, size_t T,
+                                       const llm_decoder_block_config *c) {
+    const size_t N = B * T, C = c->width;
+    llm_layernorm_forward(a->norm1, a->mean1, a->rstd1, x, w->norm1_w, w->norm1_b, N, C, c->eps);
+    llm_matmul_forward(a->qkv, a->norm1, w->qkv_w, w->qkv_b, N, C, 3 * C);
+    llm_causal_attn_forward(a->mixed, a->att, a->qkv, B, T, C, c->heads);
+    llm_matmul_forward(a->mid, a->mixed, w->out_w, w->out_b, N, C, C);
+    for (size_t i = 0; i < N * C; i++) a->mid[i] += x[i];
+
+    const float *in = a->norm1;
+    if (!c->parallel) {
+        llm_layernorm_forward(a->norm2, a->mean2, a->rstd2, a->mid, w->norm2_w, w->norm2_b, N, C,
+                              c->eps);
+        in = a->norm2;
+    }
+    llm_ffn_forward(y, &a->ffn, in, &w->ffn, N, C, c->hidden, LLM_ACTIVATION_GELU_TANH);
+    for (size_t i = 0; i < N * C; i++) y[i] += a->mid[i];
+}
+
+/* d (B,T,C) in place: the gradient of y becomes the gradient of x (the residual path carries it
+ * through unchanged, and each sublayer adds to it); dw += . x, a, w as in forward. */
+LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weights *dw,
+                                        const llm_decoder_block_acts *a, const float *x,
+                                        const llm_decoder_block_weights *w, size_t B, size_t T,
+                                        const llm_decoder_block_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T, C = c->width;
+    float *dnorm = llm_arena_floats(arena, N * C);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_ffn_backward(dnorm, &dw->ffn, d, &a->ffn, c->parallel ? a->norm1 : a->norm2, &w->ffn, N, C,
+                     c->hidden, LLM_ACTIVATION_GELU_TANH, false, arena);
+    if (!c->parallel) {
+        llm_layernorm_backward(d, dw->norm2_w, dw->norm2_b, dnorm, a->mid, w->norm2_w, a->mean2,
+                               a->rstd2, N, C);
+        memset(dnorm, 0, N * C * sizeof(float));
+    }
+
+    float *dmixed = llm_arena_floats(arena, N * C), *dqkv = llm_arena_floats(arena, N * 3 * C);
+    memset(dmixed, 0, N * C * sizeof(float));
+    memset(dqkv, 0, N * 3 * C * sizeof(float));
+    llm_matmul_backward(dmixed, dw->out_w, dw->out_b, d, a->mixed, w->out_w, N, C, C);
+    llm_causal_attn_backward(dqkv, dmixed, a->att, a->qkv, B, T, C, c->heads, arena);
+    llm_matmul_backward(dnorm, dw->qkv_w, dw->qkv_b, dqkv, a->norm1, w->qkv_w, N, C, 3 * C);
+    llm_layernorm_backward(d, dw->norm1_w, dw->norm1_b, dnorm, x, w->norm1_w, a->mean1, a->rstd1, N,
+                           C);
+    arena->used = mark;
+}
 
 /* @safetensors ---------------------------------------------- Weight files: safetensors
  *
@@ -1336,9 +2070,444 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
+/* @gpt2 ---------------------------------------------------- GPT-2
+ *
+ *     x = wte[id] + wpe[t]
+ *     x = block_l(x)                                        l = 1..L
+ *     logits = LayerNorm(x) wte^T                           the head is the embedding
+ *     loss = mean over targets of -log softmax(logits)[target]
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * see     @gpt2_file @gpt2_decode
+ * topics  GPT-2 & Zero-Shot Task Transfer
+ */
+
+typedef struct {
+    size_t vocab, context, layers, heads, width, hidden; /* V, Tmax, L, H, C, F */
+    float eps;
+} llm_gpt2_config;
+
+/* The named parts of one flat vector. */
+typedef struct {
+    float *wte, *wpe;                 /* (V,C), (Tmax,C) */
+    float *norm_w, *norm_b;           /* (C), (C): the last layer norm */
+    llm_decoder_block_weights *block; /* (L) */
+} llm_gpt2_weights;
+
+typedef struct {
+    llm_gpt2_config config;
+    size_t count, matrices;          /* all weights; the first of them, which decay */
+    float *w, *g, *m, *v;            /* (count) weights, gradients, AdamW's moments */
+    llm_gpt2_weights weights, grads; /* into w and g */
+    llm_arena memory;                /* holds all of the above and the activations below */
+    size_t mark;                     /* where the activations start */
+
+    size_t B, T, kept;             /* of the last forward: batch, and targets that counted */
+    int *ids, *targets;            /* (B,T) */
+    float *x;                      /* (L+1,B,T,C): the residual stream before each block */
+    llm_decoder_block_acts *block; /* (L) */
+    float *mean, *rstd, *norm;     /* (B,T), (B,T), (B,T,C): the last layer norm */
+    float *logits;                 /* (B,T,V) */
+    float *loss, *lse;             /* (B,T) */
+} llm_gpt2;
+
+LLM_API llm_gpt2_config llm_gpt2_defaults(void) { /* the 124M model */
+    llm_gpt2_config c;
+    c.vocab = 50257;
+    c.context = 1024;
+    c.layers = 12;
+    c.heads = 12;
+    c.width = 768;
+    c.hidden = 3072;
+    c.eps = 1e-5f;
+    return c;
+}
+
+LLM_API llm_decoder_block_config llm_gpt2_block_config(const llm_gpt2_config *c) {
+    llm_decoder_block_config b;
+    b.width = c->width;
+    b.heads = c->heads;
+    b.hidden = c->hidden;
+    b.parallel = false;
+    b.eps = c->eps;
+    return b;
+}
+
+/* Points t into flat, which may be NULL to count only. Returns the number of weights; *matrices
+ * gets the number of those in matrices, which come first, so that weight decay is a prefix. */
+LLM_API size_t llm_gpt2_bind(llm_gpt2_weights *t, float *flat, size_t *matrices,
+                             const llm_gpt2_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    float *p = flat;
+    t->wte = p, p += c->vocab * C;
+    t->wpe = p, p += c->context * C;
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_decoder_block_weights *b = &t->block[l];
+        b->qkv_w = p, p += 3 * C * C;
+        b->out_w = p, p += C * C;
+        b->ffn.up = p, p += F * C;
+        b->ffn.down = p, p += C * F;
+        b->ffn.gate = NULL;
+    }
+    *matrices = (size_t)(p - flat);
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_decoder_block_weights *b = &t->block[l];
+        b->norm1_w = p, p += C;
+        b->norm1_b = p, p += C;
+        b->qkv_b = p, p += 3 * C;
+        b->out_b = p, p += C;
+        b->norm2_w = p, p += C;
+        b->norm2_b = p, p += C;
+        b->ffn.up_bias = p, p += F;
+        b->ffn.down_bias = p, p += C;
+    }
+    t->norm_w = p, p += C;
+    t->norm_b = p, p += C;
+    return (size_t)(p - flat);
+}
+
+LLM_API size_t llm_gpt2_count(const llm_gpt2_config *c) {
+    const size_t C = c->width, F = c->hidden;
+    return (c->vocab + c->context) * C + c->layers * (4 * C * C + 2 * C * F + 9 * C + F) + 2 * C;
+}
+
+/* Allocates a model for batches of up to B rows of T tokens; B = 0: weights only, for
+ * llm_gpt2_decode. */
+LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, size_t T,
+                             llm_error *e) {
+    LLM_ASSERT(c->width % c->heads == 0 && T <= c->context);
+    const size_t N = B * T, C = c->width, L = c->layers, count = llm_gpt2_count(c);
+    const llm_decoder_block_config bc = llm_gpt2_block_config(c);
+    size_t size = count * (B ? 4 : 1);
+    size += N * (6 + (L + 4) * C + 2 * c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
+            L * llm_decoder_block_acts_size(&bc, B, T) + 16 * (32 + L);
+    const size_t bytes = size * sizeof(float) + L * (2 * sizeof(llm_decoder_block_weights) +
+                                                     sizeof(llm_decoder_block_acts));
+    if (!llm_arena_create(&g->memory, bytes))
+        return llm_fail(e, "no memory for a model of %zu weights, %zu bytes", count, bytes);
+    g->config = *c;
+    llm_arena *a = &g->memory;
+    const size_t block_bytes = sizeof(llm_decoder_block_weights);
+    g->weights.block = (llm_decoder_block_weights *)llm_arena_take(a, L, block_bytes);
+    g->grads.block = (llm_decoder_block_weights *)llm_arena_take(a, L, block_bytes);
+    g->block = (llm_decoder_block_acts *)llm_arena_take(a, L, sizeof(llm_decoder_block_acts));
+    g->w = llm_arena_floats(a, count);
+    g->count = llm_gpt2_bind(&g->weights, g->w, &g->matrices, c);
+    g->g = g->m = g->v = NULL;
+    if (B) {
+        g->g = llm_arena_floats(a, count);
+        g->m = llm_arena_floats(a, count);
+        g->v = llm_arena_floats(a, count);
+        llm_gpt2_bind(&g->grads, g->g, &g->matrices, c);
+        memset(g->g, 0, count * sizeof(float));
+        memset(g->m, 0, count * sizeof(float));
+        memset(g->v, 0, count * sizeof(float));
+    }
+    g->mark = a->used;
+    g->B = g->T = g->kept = 0;
+    return true;
+}
+
+LLM_API void llm_gpt2_destroy(llm_gpt2 *g) { llm_arena_destroy(&g->memory); }
+
+/* Weights N(0, 0.02), the two projections that write to the residual stream N(0, 0.02 / sqrt(2L)),
+ * biases 0, gains 1. */
+LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t C = c->width, F = c->hidden;
+    const float scale = 1.0f / sqrtf(2.0f * (float)c->layers);
+    llm_rng_normal_fill(rng, g->w, g->matrices);
+    for (size_t i = 0; i < g->matrices; i++) g->w[i] *= 0.02f;
+    for (size_t i = g->matrices; i < g->count; i++) g->w[i] = 0.0f;
+    for (size_t l = 0; l < c->layers; l++) {
+        const llm_decoder_block_weights *b = &g->weights.block[l];
+        for (size_t i = 0; i < C * C; i++) b->out_w[i] *= scale;
+        for (size_t i = 0; i < C * F; i++) b->ffn.down[i] *= scale;
+        for (size_t i = 0; i < C; i++) b->norm1_w[i] = b->norm2_w[i] = 1.0f;
+    }
+    for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
+}
+
+/* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that are not
+ * LLM_CROSS_ENTROPY_IGNORE; 0 when targets is NULL. Overwrites the activations. */
+LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, size_t B,
+                               size_t T) {
+    const llm_gpt2_config *c = &g->config;
+    const llm_decoder_block_config bc = llm_gpt2_block_config(c);
+    const size_t N = B * T, C = c->width, L = c->layers;
+    llm_arena *a = &g->memory;
+    LLM_ASSERT(T <= c->context);
+    a->used = g->mark;
+    g->B = B, g->T = T, g->kept = 0;
+    g->ids = (int *)llm_arena_take(a, N, sizeof(int));
+    g->targets = (int *)llm_arena_take(a, N, sizeof(int));
+    memcpy(g->ids, ids, N * sizeof(int));
+    g->x = llm_arena_floats(a, (L + 1) * N * C);
+    llm_embedding_forward(g->x, g->ids, g->weights.wte, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) g->x[i] += g->weights.wpe[i % (T * C)];
+    for (size_t l = 0; l < L; l++) {
+        float *acts = llm_arena_floats(a, llm_decoder_block_acts_size(&bc, B, T));
+        llm_decoder_block_bind(&g->block[l], acts, &bc, B, T);
+        llm_decoder_block_forward(g->x + (l + 1) * N * C, &g->block[l], g->x + l * N * C,
+                                  &g->weights.block[l], B, T, &bc);
+    }
+    g->mean = llm_arena_floats(a, N);
+    g->rstd = llm_arena_floats(a, N);
+    g->norm = llm_arena_floats(a, N * C);
+    g->logits = llm_arena_floats(a, N * c->vocab);
+    llm_layernorm_forward(g->norm, g->mean, g->rstd, g->x + L * N * C, g->weights.norm_w,
+                          g->weights.norm_b, N, C, c->eps);
+    llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
+    if (!targets) return 0.0f;
+
+    g->loss = llm_arena_floats(a, N);
+    g->lse = llm_arena_floats(a, N);
+    memcpy(g->targets, targets, N * sizeof(int));
+    g->kept = llm_cross_entropy_forward(g->loss, g->lse, g->logits, g->targets, N, c->vocab);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)g->loss[n];
+    return g->kept ? (float)(sum / (double)g->kept) : 0.0f;
+}
+
+/* g->g += gradient of the mean loss of the last forward. */
+LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
+    const llm_gpt2_config *c = &g->config;
+    const llm_decoder_block_config bc = llm_gpt2_block_config(c);
+    const size_t N = g->B * g->T, C = c->width, L = c->layers;
+    LLM_ASSERT(g->g && N);
+    if (!g->kept) return;
+    llm_arena *a = &g->memory;
+    const size_t mark = a->used;
+    float *d = llm_arena_floats(a, N * C), *dnorm = llm_arena_floats(a, N * C);
+    float *dlogits = llm_arena_floats(a, N * c->vocab);
+    memset(dlogits, 0, N * c->vocab * sizeof(float));
+    llm_cross_entropy_backward(dlogits, g->logits, g->lse, g->targets, N, c->vocab,
+                               1.0f / (float)g->kept);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_matmul_backward(dnorm, g->grads.wte, NULL, dlogits, g->norm, g->weights.wte, N, C,
+                        c->vocab);
+    memset(d, 0, N * C * sizeof(float));
+    llm_layernorm_backward(d, g->grads.norm_w, g->grads.norm_b, dnorm, g->x + L * N * C,
+                           g->weights.norm_w, g->mean, g->rstd, N, C);
+    for (size_t l = L; l-- > 0;) {
+        llm_decoder_block_backward(d, &g->grads.block[l], &g->block[l], g->x + l * N * C,
+                                   &g->weights.block[l], g->B, g->T, &bc, a);
+    }
+    llm_embedding_backward(g->grads.wte, d, g->ids, N, c->vocab, C);
+    for (size_t i = 0; i < N * C; i++) g->grads.wpe[i % (g->T * C)] += d[i];
+    a->used = mark;
+}
+
+/* One AdamW step, t counts from 1; biases and gains do not decay. Clears the gradients. */
+LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t) {
+    llm_adamw_config rest = *adamw;
+    rest.weight_decay = 0.0f;
+    const size_t n = g->matrices;
+    llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
+    llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
+    memset(g->g, 0, g->count * sizeof(float));
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
+
+/* @kv_cache ------------------------------------------------- Key-value cache
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* Keys and values of L layers, B rows, H key/value heads, T positions (the capacity), D dimensions:
+ * memory (L,2,B,H,T,D). The first length[b] positions of row b are filled. */
+typedef struct {
+    float *memory;
+    size_t *length; /* (B) */
+    size_t L, B, H, T, D;
+} llm_kv_cache;
+
+/* Takes 2 L B H T D floats and B sizes from the arena; all rows are empty. */
+LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t H, size_t T,
+                                 size_t D, llm_arena *arena) {
+    cache->L = L, cache->B = B, cache->H = H, cache->T = T, cache->D = D;
+    cache->memory = llm_arena_floats(arena, 2 * L * B * H * T * D);
+    cache->length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    for (size_t b = 0; b < B; b++) cache->length[b] = 0;
+}
+
+/* Keys (T,D) of a head; its values stand B H T D floats further on. */
+LLM_API float *llm_kv_cache_keys(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
+    LLM_ASSERT(l < cache->L && b < cache->B && h < cache->H);
+    return cache->memory + ((2 * l * cache->B + b) * cache->H + h) * cache->T * cache->D;
+}
+LLM_API float *llm_kv_cache_values(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
+    return llm_kv_cache_keys(cache, l, b, h) + cache->B * cache->H * cache->T * cache->D;
+}
+
+/* Layer l <- k, v (B,H,n,D), the n positions behind length[b] of each row. The rows grow only by
+ * llm_kv_cache_advance, when every layer has appended and attended. */
+LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, const float *v,
+                                 size_t n) {
+    const size_t D = cache->D;
+    for (size_t b = 0; b < cache->B; b++) {
+        LLM_ASSERT(n <= cache->T - cache->length[b]);
+        for (size_t h = 0; h < cache->H; h++) {
+            const size_t from = (b * cache->H + h) * n * D, to = cache->length[b] * D;
+            memcpy(llm_kv_cache_keys(cache, l, b, h) + to, k + from, n * D * sizeof(float));
+            memcpy(llm_kv_cache_values(cache, l, b, h) + to, v + from, n * D * sizeof(float));
+        }
+    }
+}
+
+/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended.
+ * Query i of row b sees positions 0..length[b] + i; head h reads key/value head h / (Hq/H).
+ * Scratch: B Hq T floats, given back. */
+LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l, const float *q,
+                                 size_t Hq, size_t n, llm_arena *arena) {
+    LLM_ASSERT(Hq % cache->H == 0);
+    const size_t D = cache->D, group = Hq / cache->H, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < cache->B * Hq; bh++) {
+        const float *k = llm_kv_cache_keys(cache, l, bh / Hq, bh % Hq / group);
+        const float *v = llm_kv_cache_values(cache, l, bh / Hq, bh % Hq / group);
+        float *p = scratch + bh * cache->T;
+        for (size_t i = 0; i < n; i++) {
+            const size_t seen = cache->length[bh / Hq] + i + 1;
+            const float *qi = q + (bh * n + i) * D;
+            float *o = out + (bh * n + i) * D, max = -INFINITY, sum = 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                float s = 0.0f;
+                for (size_t d = 0; d < D; d++) s += qi[d] * k[j * D + d];
+                p[j] = s * scale;
+                max = p[j] > max ? p[j] : max;
+            }
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                const float w = expf(p[j] - max);
+                sum += w;
+                for (size_t d = 0; d < D; d++) o[d] += w * v[j * D + d];
+            }
+            for (size_t d = 0; d < D; d++) o[d] /= sum;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Row b becomes count[b] positions longer, or n with count NULL. */
+LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size_t n) {
+    for (size_t b = 0; b < cache->B; b++) {
+        const size_t more = count ? count[b] : n;
+        LLM_ASSERT(more <= cache->T - cache->length[b]);
+        cache->length[b] += more;
+    }
+}
+
+/* @greedy --------------------------------------------------- Greedy decoding
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* The lowest index of the largest of logits (V). */
+LLM_API int llm_greedy_pick(const float *logits, size_t V) {
+    LLM_ASSERT(V > 0);
+    size_t best = 0;
+    for (size_t i = 1; i < V; i++) best = logits[i] > logits[best] ? i : best;
+    return (int)best;
+}
+
+/* @temperature ---------------------------------------------- Softmax temperature
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: divided by temp; temp = 0 leaves the largest alone, the others become -inf. */
+LLM_API void llm_temperature_apply(float *logits, size_t V, float temp) {
+    LLM_ASSERT(temp >= 0.0f);
+    const size_t best = (size_t)llm_greedy_pick(logits, V);
+    for (size_t i = 0; i < V; i++) {
+        if (temp > 0.0f)
+            logits[i] /= temp;
+        else if (i != best)
+            logits[i] = -INFINITY;
+    }
+}
+
+/* @top_k ---------------------------------------------------- Top-k sampling
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: all below the k-th largest become -inf; ties with it stay. Scratch: V indices
+ * and V floats, given back. */
+LLM_API void llm_top_k_filter(float *logits, size_t V, size_t k, llm_arena *arena) {
+    LLM_ASSERT(k > 0);
+    if (k >= V) return;
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    llm_argsort(order, logits, V);
+    const float least = logits[order[V - k]];
+    for (size_t i = 0; i < V; i++) logits[i] = logits[i] < least ? -INFINITY : logits[i];
+    arena->used = mark;
+}
+
+/* @top_p ---------------------------------------------------- Top-p sampling
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: the smallest set of most probable tokens whose mass reaches p stays, at least
+ * min_keep of them; the others become -inf. Scratch: V indices and V floats, given back. */
+LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    float *prob = llm_arena_floats(arena, V);
+    llm_argsort(order, logits, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    double below = 0.0; /* mass of the tokens up to and with this one, from the least probable on */
+    for (size_t i = 0; i + min_keep < V; i++) {
+        below += (double)prob[order[i]];
+        if (below > 1.0 - (double)p) break;
+        logits[order[i]] = -INFINITY;
+    }
+    arena->used = mark;
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* A token with probability softmax(logits (V)), by walking the cumulated sum. */
+LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
+    const float max = logits[llm_greedy_pick(logits, V)];
+    double total = 0.0, below = 0.0;
+    LLM_ASSERT(max > -INFINITY);
+    for (size_t i = 0; i < V; i++) total += (double)expf(logits[i] - max);
+    const double u = (double)llm_rng_uniform(rng) * total;
+    size_t last = 0;
+    for (size_t i = 0; i < V; i++) {
+        if (logits[i] == -INFINITY) continue;
+        last = i;
+        below += (double)expf(logits[i] - max);
+        if (u < below) break;
+    }
+    return (int)last;
+}
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
