@@ -988,17 +988,119 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
  *
  *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
  *
- * source  -
+ * Sums probabilities that are stored as logarithms. exp overflows at 88 and vanishes at -104 in
+ * float; taking the largest entry out leaves a sum between 1 and n, so nothing can overflow and
+ * what vanishes was too small to count. When m is infinite it must stay in: inf - inf is NaN. The
+ * result behaves as max does: all -inf gives -inf, one +inf gives +inf, NaN gives NaN. A sum kept
+ * as the pair (m, sum) can be extended by an entry or merged with another pair, so it can be split
+ * over blocks, threads and machines: this is what the flash kernels carry along.
+ *
+ * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
+ *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
  * needs   -
+ * see     @softmax (its gradient), @cross_entropy, @flash_attn (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Eight maxima run side by side, because a
+ * single one would have to wait for itself at every step. */
+LLM_API float llm_logsumexp_max(const float *x, size_t n) {
+    float lane[8];
+    for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+
+    float max = lane[0];
+    for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
+    return max;
+}
+
+/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. Summed in double: a vocabulary of 50000
+ * float terms would be off by 5e-5. */
 LLM_API float llm_logsumexp(const float *x, size_t n) {
-    float max = -INFINITY, sum = 0.0f;
-    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    const float shift = max < INFINITY && max > -INFINITY ? max : 0.0f;
-    for (size_t i = 0; i < n; i++) sum += expf(x[i] - shift);
-    return shift + logf(sum);
+    const float max = llm_logsumexp_max(x, n);
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - shift);
+    return shift + (float)log(sum);
+}
+
+/* dx (n) += <- dy, and forward's x (n) and result lse: dlse/dx_i = exp(x_i - lse), the softmax.
+ * Entries of -inf get 0, also when nothing else is there; entries of +inf get NaN, as in torch. */
+LLM_API void llm_logsumexp_backward(float *dx, float dy, const float *x, float lse, size_t n) {
+    if (lse == -INFINITY) return;
+    for (size_t i = 0; i < n; i++) dx[i] += dy * expf(x[i] - lse);
+}
+
+/* log(e^a + e^b): what is added to the larger one keeps its digits even when it is tiny. */
+LLM_API float llm_logsumexp_logaddexp(float a, float b) {
+    if (a == b) return a + 0.69314718f; /* where both are infinite, a - b would be NaN */
+    const float max = a > b ? a : b;
+    return max + log1pf(expf(-fabsf(a - b)));
+}
+
+/* log(1 - e^x) for x <= 0, the log-probability of the complement. Near 0, e^x rounds to 1 and
+ * expm1 is needed; far below, e^x is small and log1p is; they change places at -log 2. */
+LLM_API float llm_logsumexp_log1mexp(float x) {
+    return x > -0.69314718f ? logf(-expm1f(x)) : log1pf(-expf(x));
+}
+
+/* A part of the sum, sum * exp(max). {-INFINITY, 0} is the empty one, {x, 1} the single entry x. */
+typedef struct {
+    float max, sum;
+} llm_logsumexp_pair;
+
+/* The pair of both parts together: the one with the smaller max is rescaled to the larger. In which
+ * order parts are merged matters only to the rounding. */
+LLM_API llm_logsumexp_pair llm_logsumexp_merge(llm_logsumexp_pair a, llm_logsumexp_pair b) {
+    if (!(a.max >= b.max)) {
+        const llm_logsumexp_pair swap = a;
+        a = b;
+        b = swap;
+    }
+    a.sum += b.max == a.max ? b.sum : b.sum * expf(b.max - a.max);
+    return a;
+}
+
+LLM_API float llm_logsumexp_value(llm_logsumexp_pair a) { return a.max + logf(a.sum); }
+
+/* The pair of x (n) in one pass: each entry is read once, and the sum is rescaled whenever the max
+ * grows. For data that comes from far away (or does not exist yet) when exp is cheap. */
+LLM_API llm_logsumexp_pair llm_logsumexp_online(const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+    }
+    return a;
+}
+
+/* y (n) <- x (n): y_i = lse(x_0 .. x_i). y may be x. */
+LLM_API void llm_logsumexp_cumulative(float *y, const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+        y[i] = llm_logsumexp_value(a);
+    }
+}
+
+/* log |sum_i b_i e^x_i| <- x, b (n); *sign becomes -1, 0 or 1, that of the sum. Where b is 0, x is
+ * not read. The sum is in double, because it may cancel; what a cancellation to below 1e-16 of the
+ * largest term leaves is noise. */
+LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b, size_t n) {
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) max = b[i] != 0.0f && x[i] > max ? x[i] : max;
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (b[i] != 0.0f) sum += (double)b[i] * exp((double)x[i] - (double)shift);
+    }
+    *sign = sum > 0.0 ? 1.0f : sum < 0.0 ? -1.0f : (float)sum;
+    return (float)((double)shift + log(fabs(sum)));
 }
 
 /* @softmax -------------------------------------------------- Softmax
