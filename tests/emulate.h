@@ -79,6 +79,7 @@ void __asan_unpoison_memory_region(void const volatile *p, size_t n);
 void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+void __tsan_set_fiber_name(void *fiber, const char *name);
 void __tsan_acquire(void *p);
 void __tsan_release(void *p);
 __attribute__((used, visibility("default"), no_sanitize("thread"))) const char *
