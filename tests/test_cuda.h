@@ -64,20 +64,17 @@ template <typename T> static inline float unit_of(void) {
 }
 /* x (n) is rounded to what T can hold, so that host and device start from the same numbers. */
 template <typename T> static inline T *to_device_as(float *x, size_t n) {
-    T *stored = (T *)malloc((n + 1) * sizeof(T));
+    T *stored = (T *)test_memory(n, sizeof(T));
     for (size_t i = 0; i < n; i++) {
         test_storage<T>::store(&stored[i], x[i]);
         x[i] = test_storage<T>::load(stored[i]);
     }
-    T *d = to_device(stored, n);
-    free(stored);
-    return d;
+    return to_device(stored, n);
 }
 template <typename T> static inline float *from_device_as(float *x, const T *d, size_t n) {
-    T *stored = (T *)malloc((n + 1) * sizeof(T));
+    T *stored = (T *)test_memory(n, sizeof(T));
     from_device(stored, d, n);
     for (size_t i = 0; i < n; i++) x[i] = test_storage<T>::load(stored[i]);
-    free(stored);
     return x;
 }
 
