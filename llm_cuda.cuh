@@ -159,16 +159,24 @@ LLM_DEVICE void llm_store(llm_bf16 *p, size_t i, float x) {
     p[i] = llm_to_bf16(x);
 }
 
-/* W is uint2 or uint4: one access of 8 or 16 bytes, through memcpy because *p is of another type. */
+/* W is float4, uint2 or uint4: one access of 8 or 16 bytes, whatever *p is. */
 template <typename W> LLM_DEVICE W llm_load_words(const void *p) {
     W words;
     LLM_TOUCH(p, sizeof words, false);
-    memcpy(&words, __builtin_assume_aligned(p, sizeof words), sizeof words);
+#ifdef __CUDACC__
+    words = *(const W *)p; /* memcpy would fetch single bytes */
+#else
+    memcpy(&words, p, sizeof words);
+#endif
     return words;
 }
 template <typename W> LLM_DEVICE void llm_store_words(void *p, W words) {
     LLM_TOUCH(p, sizeof words, true);
-    memcpy(__builtin_assume_aligned(p, sizeof words), &words, sizeof words);
+#ifdef __CUDACC__
+    *(W *)p = words;
+#else
+    memcpy(p, &words, sizeof words);
+#endif
 }
 LLM_DEVICE uint32_t llm_pack(float low, float high) { /* two bfloat16 in a word */
     uint32_t word;

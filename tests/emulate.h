@@ -78,6 +78,7 @@ void __asan_unpoison_memory_region(void const volatile *p, size_t n);
 #ifdef EMULATE_TSAN
 void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 void __tsan_set_fiber_name(void *fiber, const char *name);
 void __tsan_acquire(void *p);
@@ -496,6 +497,14 @@ EMULATE_RUNTIME void emulate_make(emulate_fiber *f) {
     f->tsan = __tsan_create_fiber(0);
     if (!f->tsan) emulate_die("more threads than ThreadSanitizer can tell apart", 0);
 #endif
+}
+EMULATE_RUNTIME void emulate_unmake(emulate_fiber *f) {
+    if (!f->stack) return;
+#ifdef EMULATE_TSAN
+    __tsan_destroy_fiber(f->tsan);
+#endif
+    munmap(f->stack - EMULATE_GUARD, EMULATE_STACK + EMULATE_GUARD);
+    free(f->copies);
 }
 
 /* ---- barriers ---- */
@@ -964,9 +973,11 @@ EMULATE_RUNTIME void emulate_launch(dim3 grid, dim3 block, size_t shared, bool c
     }
     /* Blocks in a row get different fibers: to ThreadSanitizer they are different threads. */
     const size_t resident = cooperative ? blocks : 2;
-    if (pool_size < resident * n) { /* a ucontext_t may not move: the old fibers are left alone */
-        pool = (emulate_fiber *)calloc(resident * n, sizeof(emulate_fiber));
-        pool_size = resident * n;
+    if (pool_size < resident * n) { /* made anew: a ucontext_t may not move */
+        for (size_t i = 0; i < pool_size; i++) emulate_unmake(&pool[i]);
+        free(pool);
+        pool_size = resident * n < 2 * EMULATE_MAX_THREADS ? 2 * EMULATE_MAX_THREADS : resident * n;
+        pool = (emulate_fiber *)calloc(pool_size, sizeof(emulate_fiber));
     }
     if (!dynamic) dynamic = (char *)emulate_map(EMULATE_MAX_SHARED + EMULATE_PAGE);
     emulate_grid = grid;

@@ -126,9 +126,11 @@ TEST_UNUSED static void test_report_end(const char *file, int line, const char *
     int status = 0;
     waitpid(test_report_child, &status, 0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        test_fail(file, line, "%s, schedule %d: nothing was reported, want \"%s\"", what, order, text);
+        test_fail(file, line, "%s, schedule %d: nothing was reported, want \"%s\"", what, order,
+                  text);
     if (!strstr(report, text))
-        test_fail(file, line, "%s, schedule %d: want \"%s\", got: %.600s", what, order, text, report);
+        test_fail(file, line, "%s, schedule %d: want \"%s\", got: %.600s", what, order, text,
+                  report);
 }
 #endif
 #endif

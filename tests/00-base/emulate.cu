@@ -64,7 +64,8 @@ TEST(emulate, "barriers that not all threads reach together") {
     CHECK_REPORTS("wait at different __syncthreads", WRONG(wrong_two_barriers));
     CHECK_REPORTS("wait at different __syncthreads", WRONG(wrong_barrier_in_a_loop));
     CHECK_REPORTS("divergent barrier: a thread return", WRONG(wrong_early_return));
-    CHECK_REPORTS("in kernel wrong_early_return, block (0,0,0), thread (", WRONG(wrong_early_return));
+    CHECK_REPORTS("in kernel wrong_early_return, block (0,0,0), thread (",
+                  WRONG(wrong_early_return));
     CHECK_REPORTS("never arrive", LLM_LAUNCH(wrong_barrier_against_shuffle, 1, 32, 0, 0, x));
     CHECK_REPORTS("not launched cooperatively", WRONG(wrong_grid_barrier_launch));
     CHECK_REPORTS("some threads of the grid never reach",
@@ -130,18 +131,10 @@ TEST(emulate, "warp collectives that the lanes of the mask do not share") {
 
 /* ---- global memory and the stack ---- */
 
-LLM_KERNEL void wrong_behind(float *x) {
-    llm_store(x, threadIdx.x + 1, 1.0f);
-}
-LLM_KERNEL void wrong_behind_plain(float *x) {
-    x[threadIdx.x + 1] = 1.0f;
-}
-LLM_KERNEL void wrong_before(float *x) {
-    llm_store(x - 1, threadIdx.x, 1.0f);
-}
-LLM_KERNEL void wrong_before_plain(float *x) {
-    x[(int)threadIdx.x - 1] = 1.0f;
-}
+LLM_KERNEL void wrong_behind(float *x) { llm_store(x, threadIdx.x + 1, 1.0f); }
+LLM_KERNEL void wrong_behind_plain(float *x) { x[threadIdx.x + 1] = 1.0f; }
+LLM_KERNEL void wrong_before(float *x) { llm_store(x - 1, threadIdx.x, 1.0f); }
+LLM_KERNEL void wrong_before_plain(float *x) { x[(int)threadIdx.x - 1] = 1.0f; }
 LLM_KERNEL void wrong_last_bytes(float *x) { /* 63 floats: the guard page is one float further */
     x[threadIdx.x] = 1.0f;
 }
@@ -152,9 +145,7 @@ LLM_KERNEL void wrong_alignment(float *x) {
 struct pointers {
     float *x;
 };
-LLM_KERNEL void wrong_pointer_inside(pointers p) {
-    llm_store(p.x, threadIdx.x, 1.0f);
-}
+LLM_KERNEL void wrong_pointer_inside(pointers p) { llm_store(p.x, threadIdx.x, 1.0f); }
 LLM_KERNEL void wrong_stack(float *x) {
     volatile float big[100000];
     for (int i = 0; i < 100000; i++) big[i] = (float)i;
@@ -308,9 +299,7 @@ LLM_KERNEL void race_between_warp_barriers(float *x) {
     __syncwarp();
     llm_store(x, threadIdx.x, v);
 }
-LLM_KERNEL void race_sum(float *x) {
-    x[0] += 1.0f;
-}
+LLM_KERNEL void race_sum(float *x) { x[0] += 1.0f; }
 LLM_KERNEL void race_blocks(float *x) {
     if (threadIdx.x == 0) x[0] = (float)blockIdx.x;
 }
