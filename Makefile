@@ -83,6 +83,19 @@ clean:  ## remove what was built; exercises stay
 	rm -rf build
 .PHONY: demo examples lib install clean
 
+# ---- learning: write a section again ----
+
+exercise:  ## write exercises/SLUG.h: the section TOPIC=slug without its bodies (CUDA=1: the kernel)
+check:  ## build and test your exercises/SLUG.h in the section's place, under ASan and UBSan
+hint:  ## the idea, then the formula, then pseudo-code: one more at each call
+solution:  ## the section as the book has it, beside yours
+progress:  ## what you have written so far
+watch:  ## check again at every change of the file
+reset:  ## begin again; your file is kept beside it
+exercise check hint solution progress watch reset:
+	@CC="$(CC)" CXX="$(CXX)" $(PYTHON) tests/tools/exercise.py $@ --topic "$(TOPIC)" $(if $(CUDA),--cuda)
+.PHONY: exercise check hint solution progress watch reset
+
 # ---- keeping the book in order ----
 
 golden:  ## write the golden values again (needs tests/requirements.txt); nothing may change
