@@ -27,6 +27,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__unix__) || defined(__APPLE__) /* only for @file, to map files */
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 /* CONTENTS (make toc) */
 
@@ -86,26 +92,89 @@ llm_fail(llm_error *error, const char *format, ...) {
     return false;
 }
 
-/* @arena ---------------------------------------------------- Scratch memory
+/* @size ----------------------------------------------------- Size arithmetic that cannot wrap
  *
  * source  -
  * needs   base
  * topics  -
  */
 
-/* A stack of scratch memory. llm_arena_floats returns uninitialised floats; going back to a mark
- * (arena->used) frees everything taken since. */
+/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no allocation survives. */
+LLM_API bool llm_size_mul(size_t *out, size_t a, size_t b) {
+    const bool fits = a == 0 || b <= SIZE_MAX / a;
+    *out = fits ? a * b : SIZE_MAX;
+    return fits;
+}
+
+/* *out = a + b, likewise. */
+LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
+    const bool fits = b <= SIZE_MAX - a;
+    *out = fits ? a + b : SIZE_MAX;
+    return fits;
+}
+
+/* @arena ---------------------------------------------------- Scratch memory
+ *
+ * source  -
+ * needs   base
+ * topics  -
+ */
+#if defined(__SANITIZE_ADDRESS__)
+#define LLM_ARENA_ASAN
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LLM_ARENA_ASAN
+#endif
+#endif
+#if defined(LLM_ARENA_ASAN)
+#include <sanitizer/asan_interface.h>
+#endif
+
+/* A stack of scratch memory. Going back to a mark (arena->used) frees everything taken since. peak
+ * is the most that was ever in use. */
 typedef struct {
     unsigned char *memory;
-    size_t size, used;
+    size_t size, used, peak;
 } llm_arena;
 
+/* An arena of that many bytes from malloc; false when memory is out. */
+LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
+    /* memory starts at a multiple of 64, and malloc's own pointer stands in front of it */
+    unsigned char *block = bytes <= SIZE_MAX - 128 ? (unsigned char *)malloc(bytes + 128) : NULL;
+    arena->memory = NULL;
+    arena->size = arena->used = arena->peak = 0;
+    if (!block) return false;
+    arena->memory = block + 128 - (uintptr_t)block % 64;
+    arena->size = bytes;
+    memcpy(arena->memory - sizeof block, &block, sizeof block);
+#if defined(LLM_ARENA_ASAN)
+    ASAN_POISON_MEMORY_REGION(arena->memory, bytes);
+#endif
+    return true;
+}
+
+LLM_API void llm_arena_destroy(llm_arena *arena) {
+    unsigned char *block = NULL;
+    if (arena->memory) memcpy(&block, arena->memory - sizeof block, sizeof block);
+#if defined(LLM_ARENA_ASAN)
+    if (arena->memory) ASAN_UNPOISON_MEMORY_REGION(arena->memory, arena->size);
+#endif
+    free(block);
+    arena->memory = NULL;
+    arena->size = arena->used = arena->peak = 0;
+}
+
 LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
-    LLM_ASSERT(size == 0 || count <= ((size_t)-1 - 63) / size);
+    LLM_ASSERT(size == 0 || count <= (SIZE_MAX - 63) / size);
     const size_t bytes = (count * size + 63) / 64 * 64;
     LLM_ASSERT(bytes <= arena->size - arena->used);
-    void *p = arena->memory + arena->used;
+    unsigned char *p = arena->memory + arena->used;
+#if defined(LLM_ARENA_ASAN)
+    if (arena->peak > arena->used) ASAN_POISON_MEMORY_REGION(p, arena->peak - arena->used);
+    ASAN_UNPOISON_MEMORY_REGION(p, count * size);
+#endif
     arena->used += bytes;
+    if (arena->used > arena->peak) arena->peak = arena->used;
     return p;
 }
 LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
@@ -218,6 +287,553 @@ LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
     }
 }
 
+/* @buffer --------------------------------------------------- Bytes that grow
+ *
+ * source  -
+ * needs   base
+ * topics  -
+ */
+
+/* Bytes that grow. Starts as zeros; after the first successful call data[size] is 0. */
+typedef struct {
+    char *data;
+    size_t size, capacity;
+} llm_buffer;
+
+LLM_API void llm_buffer_free(llm_buffer *b) {
+    free(b->data);
+    b->data = NULL;
+    b->size = b->capacity = 0;
+}
+
+/* Room for size more bytes and a 0. False, and the buffer as it was, when memory is out. */
+LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
+    if (size > SIZE_MAX / 2 - 64 || b->size > SIZE_MAX / 2 - 64 - size) return false;
+    const size_t least = b->size + size + 1;
+    if (least <= b->capacity) return true;
+    const size_t capacity = least < 64 ? 64 : least + b->capacity / 2;
+    char *data = (char *)realloc(b->data, capacity);
+    if (!data) return false;
+    b->data = data;
+    b->capacity = capacity;
+    b->data[b->size] = 0;
+    return true;
+}
+
+/* Appends; data may not point into the buffer. */
+LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
+    if (!llm_buffer_reserve(b, size)) return false;
+    if (size > 0) memcpy(b->data + b->size, data, size);
+    b->size += size;
+    b->data[b->size] = 0;
+    return true;
+}
+
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+LLM_API bool
+llm_buffer_print(llm_buffer *b, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    const int length = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    if (length < 0 || !llm_buffer_reserve(b, (size_t)length)) return false;
+    va_start(args, format);
+    vsnprintf(b->data + b->size, (size_t)length + 1, format, args);
+    va_end(args);
+    b->size += (size_t)length;
+    return true;
+}
+
+/* @file ----------------------------------------------------- Files, whole or absent
+ *
+ * source  -
+ * needs   error buffer
+ * topics  -
+ */
+
+/* data[size] is 0, so that text can be scanned without counting. */
+typedef struct {
+    unsigned char *data;
+    size_t size;
+} llm_file;
+
+LLM_API void llm_file_free(llm_file *f) {
+    free(f->data);
+    f->data = NULL;
+    f->size = 0;
+}
+
+/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong. */
+LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
+    llm_buffer b = {NULL, 0, 0};
+    f->data = NULL;
+    f->size = 0;
+    FILE *stream = fopen(path, "rb");
+    if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
+    bool fits = true;
+    for (size_t got = 1; fits && got > 0;) {
+        fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
+        got = fits ? fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream) : 0;
+        b.size += got;
+    }
+    const bool broken = ferror(stream) != 0;
+    const int cause = errno;
+    fclose(stream);
+    if (!fits || broken) {
+        llm_buffer_free(&b);
+        return llm_fail(error, "%s: cannot be read: %s", path,
+                        fits ? strerror(cause) : "out of memory");
+    }
+    b.data[b.size] = 0;
+    f->data = (unsigned char *)b.data;
+    f->size = b.size;
+    return true;
+}
+
+/* A file on its way: everything goes to a temporary name in the same directory. */
+typedef struct {
+    FILE *stream;
+    char *path, *temporary;
+} llm_file_writer;
+
+/* Gives up: the temporary file is removed, the old one stays. Nothing happens after a commit. */
+LLM_API void llm_file_abort(llm_file_writer *w) {
+    if (w->stream) {
+        fclose(w->stream);
+        remove(w->temporary);
+    }
+    free(w->path);
+    free(w->temporary);
+    w->stream = NULL;
+    w->path = w->temporary = NULL;
+}
+
+LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *error) {
+    const size_t length = strlen(path);
+    w->stream = NULL;
+    w->path = (char *)malloc(length + 1);
+    w->temporary = (char *)malloc(length + 16);
+    if (!w->path || !w->temporary) {
+        llm_file_abort(w);
+        return llm_fail(error, "%s: out of memory", path);
+    }
+    memcpy(w->path, path, length + 1);
+    errno = EEXIST;
+    for (int i = 0; i < 1000 && !w->stream && errno == EEXIST; i++) {
+        snprintf(w->temporary, length + 16, "%s.tmp%d", path, i);
+        w->stream = fopen(w->temporary, "wbx"); /* x: fails when the name is taken */
+    }
+    if (w->stream) return true;
+    llm_fail(error, "%s: cannot be created: %s", w->temporary, strerror(errno));
+    llm_file_abort(w);
+    return false;
+}
+
+LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
+    if (!w->stream) return false;
+    if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
+    llm_fail(error, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    llm_file_abort(w);
+    return false;
+}
+
+LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
+    if (!w->stream) return false;
+    bool ok = fflush(w->stream) == 0;
+    int cause = errno;
+    if (fclose(w->stream) != 0 && ok) {
+        ok = false;
+        cause = errno;
+    }
+    w->stream = NULL;
+    if (ok && rename(w->temporary, w->path) != 0) {
+        ok = false;
+        cause = errno;
+    }
+    if (!ok) {
+        remove(w->temporary);
+        llm_fail(error, "%s: cannot be written: %s", w->path, strerror(cause));
+    }
+    llm_file_abort(w);
+    return ok;
+}
+
+LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm_error *error) {
+    llm_file_writer w;
+    return llm_file_begin(&w, path, error) && llm_file_put(&w, data, size, error) &&
+           llm_file_commit(&w, error);
+}
+
+/* @json ----------------------------------------------------- JSON
+ *
+ * source  Bray 2017, RFC 8259
+ * needs   error size file
+ * topics  -
+ */
+enum { LLM_JSON_DEPTH = 512 };
+
+typedef enum {
+    LLM_JSON_NULL,
+    LLM_JSON_FALSE,
+    LLM_JSON_TRUE,
+    LLM_JSON_NUMBER,
+    LLM_JSON_STRING,
+    LLM_JSON_ARRAY,
+    LLM_JSON_OBJECT
+} llm_json_kind;
+
+/* text is a string's value, or a number as it was spelt; key the name of an object's member. Both
+ * are UTF-8, may hold a NUL, and have one behind their end. count, first and next make the tree. */
+typedef struct {
+    llm_json_kind kind;
+    double number;
+    const char *key, *text;
+    size_t key_size, text_size, count, first, next;
+} llm_json_node;
+
+typedef struct {
+    llm_json_node *node; /* node[0] is the root */
+    size_t count;
+    char *memory;
+} llm_json;
+
+typedef struct {
+    const unsigned char *at, *end, *text;
+    char *out; /* where the next string goes */
+    llm_error *error;
+} llm_json_reader;
+
+LLM_API bool llm_json_fail(const llm_json_reader *r, const char *expected) {
+    const size_t byte = (size_t)(r->at - r->text);
+    if (r->at == r->end)
+        return llm_fail(r->error, "JSON, byte %zu: the text ends, expected %s", byte, expected);
+    const char *format = *r->at > 32 && *r->at < 127 ? "JSON, byte %zu: found '%c', expected %s"
+                                                     : "JSON, byte %zu: found 0x%02x, expected %s";
+    return llm_fail(r->error, format, byte, *r->at, expected);
+}
+
+LLM_API void llm_json_space(llm_json_reader *r) {
+    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
+        r->at++;
+}
+
+/* The length of the UTF-8 sequence at s: 1 to 4, or 0 where it is none: cut off, longer than needed, a
+ * surrogate, above 10FFFF. */
+LLM_API size_t llm_json_utf8(const unsigned char *s, const unsigned char *end) {
+    const size_t n = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    if (n < 2) return n;
+    if ((size_t)(end - s) < n || s[0] > 0xF4) return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;
+    if (s[0] == 0xED && s[1] > 0x9F) return 0;
+    if (s[0] == 0xF0 && s[1] < 0x90) return 0;
+    if (s[0] == 0xF4 && s[1] > 0x8F) return 0;
+    return n;
+}
+
+LLM_API bool llm_json_hex(llm_json_reader *r, uint32_t *code) {
+    if (r->at == r->end || *r->at != 'u') return llm_json_fail(r, "an escape, one of \"\\/bfnrtu");
+    r->at++;
+    *code = 0;
+    for (int i = 0; i < 4; i++, r->at++) {
+        const int c = r->at < r->end ? *r->at : 0, low = c | 32;
+        const int digit = c >= '0' && c <= '9'       ? c - '0'
+                          : low >= 'a' && low <= 'f' ? low - 'a' + 10
+                                                     : -1;
+        if (digit < 0) return llm_json_fail(r, "a hexadecimal digit");
+        *code = *code * 16 + (uint32_t)digit;
+    }
+    return true;
+}
+
+/* What stands behind a backslash. */
+LLM_API bool llm_json_escape(llm_json_reader *r) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const char *short_form = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
+    if (short_form) {
+        *r->out++ = to[short_form - from];
+        r->at++;
+        return true;
+    }
+    uint32_t code, low;
+    if (!llm_json_hex(r, &code)) return false;
+    if (code >= 0xDC00 && code <= 0xDFFF)
+        return llm_json_fail(r, "no low surrogate without a high one");
+    if (code >= 0xD800 && code <= 0xDBFF) {
+        if (r->at == r->end || *r->at != '\\') return llm_json_fail(r, "a low surrogate");
+        r->at++;
+        if (!llm_json_hex(r, &low)) return false;
+        if (low < 0xDC00 || low > 0xDFFF) return llm_json_fail(r, "a low surrogate");
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
+    *r->out++ = (char)(lead[more] | code >> (6 * more));
+    for (int i = more; i-- > 0;) *r->out++ = (char)(0x80 | (code >> (6 * i) & 0x3F));
+    return true;
+}
+
+LLM_API bool llm_json_string(llm_json_reader *r, const char **text, size_t *size) {
+    char *start = r->out;
+    if (r->at == r->end || *r->at != '"') return llm_json_fail(r, "a string");
+    r->at++;
+    while (r->at < r->end && *r->at != '"') {
+        if (*r->at < 32) return llm_json_fail(r, "an escape instead of a control character");
+        if (*r->at == '\\') {
+            r->at++;
+            if (!llm_json_escape(r)) return false;
+            continue;
+        }
+        const size_t n = llm_json_utf8(r->at, r->end);
+        if (n == 0) return llm_json_fail(r, "UTF-8");
+        memcpy(r->out, r->at, n);
+        r->at += n;
+        r->out += n;
+    }
+    if (r->at == r->end) return llm_json_fail(r, "a quote at the end of a string");
+    r->at++;
+    *text = start;
+    *size = (size_t)(r->out - start);
+    *r->out++ = 0;
+    return true;
+}
+
+LLM_API bool llm_json_digits(llm_json_reader *r) {
+    if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_fail(r, "a digit");
+    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
+    return true;
+}
+
+/* The double nearest to a number. strtod would want the decimal point of the locale, so it gets an
+ * integer and an exponent. Of 770 digits the rest can only say "a little more". */
+LLM_API double llm_json_double(const char *s) {
+    char plain[800];
+    size_t n = 0;
+    long long shift = 0, exponent = 0;
+    const bool minus = *s == '-';
+    bool point = false, more = false;
+    for (s += minus; *s && *s != 'e' && *s != 'E'; s++) {
+        if (*s == '.') {
+            point = true;
+            continue;
+        }
+        if (point) shift--;
+        if (n == 0 && *s == '0') continue;
+        if (n < 770) {
+            plain[n++] = *s;
+        } else {
+            shift++;
+            more |= *s != '0';
+        }
+    }
+    if (n == 0) return minus ? -0.0 : 0.0;
+    if (more) plain[n - 1] = '1' > plain[n - 1] ? '1' : plain[n - 1];
+    if (*s) {
+        const bool down = s[1] == '-';
+        for (s += 1 + (s[1] == '-' || s[1] == '+'); *s; s++)
+            if (exponent < 1000000000000000) exponent = exponent * 10 + (*s - '0');
+        shift += down ? -exponent : exponent;
+    }
+    snprintf(plain + n, sizeof plain - n, "e%lld", shift);
+    const double x = strtod(plain, NULL);
+    return minus ? -x : x;
+}
+
+LLM_API bool llm_json_number(llm_json_reader *r, llm_json_node *v) {
+    const unsigned char *start = r->at;
+    if (*r->at == '-') r->at++;
+    if (r->at < r->end && *r->at == '0') {
+        r->at++;
+    } else if (!llm_json_digits(r)) {
+        return false;
+    }
+    if (r->at < r->end && *r->at == '.') {
+        r->at++;
+        if (!llm_json_digits(r)) return false;
+    }
+    if (r->at < r->end && (*r->at == 'e' || *r->at == 'E')) {
+        r->at++;
+        if (r->at < r->end && (*r->at == '+' || *r->at == '-')) r->at++;
+        if (!llm_json_digits(r)) return false;
+    }
+    v->kind = LLM_JSON_NUMBER;
+    v->text = r->out;
+    v->text_size = (size_t)(r->at - start);
+    memcpy(r->out, start, v->text_size);
+    r->out += v->text_size;
+    *r->out++ = 0;
+    v->number = llm_json_double(v->text);
+    return true;
+}
+
+/* A value that holds no other: null, true, false, a string, a number. */
+LLM_API bool llm_json_scalar(llm_json_reader *r, llm_json_node *v) {
+    static const char *const word[3] = {"null", "false", "true"};
+    for (int i = 0; i < 3; i++) {
+        const size_t n = strlen(word[i]);
+        if ((size_t)(r->end - r->at) < n || memcmp(r->at, word[i], n) != 0) continue;
+        v->kind = (llm_json_kind)(LLM_JSON_NULL + i);
+        r->at += n;
+        return true;
+    }
+    if (r->at < r->end && *r->at == '"') {
+        v->kind = LLM_JSON_STRING;
+        return llm_json_string(r, &v->text, &v->text_size);
+    }
+    if (r->at < r->end && (*r->at == '-' || (*r->at >= '0' && *r->at <= '9')))
+        return llm_json_number(r, v);
+    return llm_json_fail(r, "a value");
+}
+
+LLM_API void llm_json_free(llm_json *j) {
+    free(j->node);
+    free(j->memory);
+    j->node = NULL;
+    j->memory = NULL;
+    j->count = 0;
+}
+
+/* No recursion: while a container is open its `next` is its parent. */
+LLM_API bool llm_json_build(llm_json *j, llm_json_reader *r) {
+    size_t parent = 0, previous = 0, depth = 0;
+    for (;;) {
+        const size_t self = j->count++;
+        llm_json_node *v = &j->node[self], *p = &j->node[parent];
+        memset(v, 0, sizeof *v);
+        llm_json_space(r);
+        if (depth > 0) {
+            if (p->count == 0) {
+                p->first = self;
+            } else {
+                j->node[previous].next = self;
+            }
+            p->count++;
+            if (p->kind == LLM_JSON_OBJECT) {
+                if (!llm_json_string(r, &v->key, &v->key_size)) return false;
+                llm_json_space(r);
+                if (r->at == r->end || *r->at != ':') return llm_json_fail(r, "a colon");
+                r->at++;
+                llm_json_space(r);
+            }
+        }
+        previous = self;
+        if (r->at < r->end && (*r->at == '[' || *r->at == '{')) {
+            const bool array = *r->at == '[';
+            v->kind = array ? LLM_JSON_ARRAY : LLM_JSON_OBJECT;
+            if (depth == LLM_JSON_DEPTH)
+                return llm_json_fail(r, "at most 512 containers in each other");
+            r->at++;
+            llm_json_space(r);
+            if (r->at == r->end || *r->at != (array ? ']' : '}')) {
+                v->next = parent;
+                parent = self;
+                depth++;
+                continue;
+            }
+            r->at++;
+        } else if (!llm_json_scalar(r, v)) {
+            return false;
+        }
+        for (; depth > 0; depth--) { /* close what ends here */
+            p = &j->node[parent];
+            const bool array = p->kind == LLM_JSON_ARRAY;
+            llm_json_space(r);
+            if (r->at < r->end && *r->at == ',') break;
+            if (r->at == r->end || *r->at != (array ? ']' : '}'))
+                return llm_json_fail(r, array ? "a comma or ]" : "a comma or }");
+            r->at++;
+            previous = parent;
+            parent = p->next;
+            p->next = 0;
+        }
+        if (depth == 0) break;
+        r->at++;
+    }
+    llm_json_space(r);
+    return r->at == r->end || llm_json_fail(r, "nothing after the value");
+}
+
+LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_error *error) {
+    size_t most = 1, bytes, room; /* a value is the root or stands behind [ { or a comma */
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '"') quoted = !quoted;
+        if (quoted && text[i] == '\\')
+            i++;
+        else if (!quoted && (text[i] == ',' || text[i] == '[' || text[i] == '{'))
+            most++;
+    }
+    j->count = 0;
+    j->node = NULL;
+    j->memory = NULL;
+    if (llm_size_mul(&bytes, most, sizeof(llm_json_node)) && llm_size_add(&room, size, 1)) {
+        j->node = (llm_json_node *)malloc(bytes);
+        j->memory = (char *)malloc(room);
+    }
+    llm_json_reader r;
+    r.at = r.text = (const unsigned char *)text;
+    r.end = r.at + size;
+    r.out = j->memory;
+    r.error = error;
+    const bool ok =
+        j->node && j->memory ? llm_json_build(j, &r) : llm_fail(error, "JSON: out of memory");
+    if (!ok) llm_json_free(j);
+    return ok;
+}
+
+LLM_API const llm_json_node *llm_json_first(const llm_json *j, const llm_json_node *parent) {
+    return parent->count > 0 ? &j->node[parent->first] : NULL;
+}
+
+LLM_API const llm_json_node *llm_json_next(const llm_json *j, const llm_json_node *node) {
+    return node->next > 0 ? &j->node[node->next] : NULL;
+}
+
+/* The last member of that name, as Python has it; a walk over all members. */
+LLM_API const llm_json_node *llm_json_get(const llm_json *j, const llm_json_node *object,
+                                          const char *key) {
+    const size_t size = strlen(key);
+    const llm_json_node *found = NULL;
+    if (object->kind != LLM_JSON_OBJECT) return NULL;
+    for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v))
+        if (v->key_size == size && memcmp(v->key, key, size) == 0) found = v;
+    return found;
+}
+
+/* *out = the number, exactly: true where it is spelt as an integer from 0 to SIZE_MAX. */
+LLM_API bool llm_json_size(size_t *out, const llm_json_node *number) {
+    size_t value = 0;
+    if (number->kind != LLM_JSON_NUMBER) return false;
+    for (size_t i = 0; i < number->text_size; i++) {
+        const char c = number->text[i];
+        if (c < '0' || c > '9') return false;
+        if (!llm_size_mul(&value, value, 10) || !llm_size_add(&value, value, (size_t)(c - '0')))
+            return false;
+    }
+    *out = value;
+    return true;
+}
+
+LLM_API bool llm_json_put_string(llm_buffer *b, const char *text, size_t size) {
+    bool ok = llm_buffer_put(b, "\"", 1);
+    for (size_t i = 0; i < size && ok; i++) {
+        const unsigned char c = (unsigned char)text[i];
+        static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+        const char *which = c ? strchr(from, c) : NULL;
+        if (which) {
+            ok = llm_buffer_print(b, "\\%c", to[which - from]);
+        } else if (c < 32 || c == 127) {
+            ok = llm_buffer_print(b, "\\u%04x", c);
+        } else {
+            ok = llm_buffer_put(b, text + i, 1);
+        }
+    }
+    return ok && llm_buffer_put(b, "\"", 1);
+}
+
 /* @matmul --------------------------------------------------- Matrix product
  *
  *     y = x w^T + b
@@ -257,6 +873,8 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
+ *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
+ *
  * source  -
  * needs   -
  * topics  Log-Sum-Exp Trick
@@ -265,34 +883,92 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 LLM_API float llm_logsumexp(const float *x, size_t n) {
     float max = -INFINITY, sum = 0.0f;
     for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    if (max == -INFINITY) return -INFINITY;
-    for (size_t i = 0; i < n; i++) sum += expf(x[i] - max);
-    return max + logf(sum);
+    const float shift = max < INFINITY && max > -INFINITY ? max : 0.0f;
+    for (size_t i = 0; i < n; i++) sum += expf(x[i] - shift);
+    return shift + logf(sum);
 }
 
 /* @softmax -------------------------------------------------- Softmax
  *
+ *     p_i = exp(x_i / temp) / sum_j exp(x_j / temp)
+ *
  * source  -
  * needs   -
- * topics  Softmax
+ * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. */
+/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. A row that is all
+ * -inf (masked) becomes zeros. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
+    LLM_ASSERT(temp > 0.0f);
+    LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n;
         float *pr = p + r * n;
         float max = -INFINITY, sum = 0.0f;
         for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
-        for (size_t i = 0; i < n; i++) {
-            pr[i] = expf((xr[i] - max) / temp);
-            sum += pr[i];
-        }
-        for (size_t i = 0; i < n; i++) pr[i] /= sum;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        for (size_t i = 0; i < n; i++) pr[i] = expf((xr[i] - shift) / temp);
+        for (size_t i = 0; i < n; i++) sum += pr[i];
+        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        for (size_t i = 0; i < n; i++) pr[i] *= scale;
+    }
+}
+
+/* dx (rows,n) += <- dp, p (rows,n): p * (dp - sum(p * dp)) / temp. */
+LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
+                                  float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *dpr = dp + r * n, *pr = p + r * n;
+        float *dxr = dx + r * n, sum = 0.0f;
+        for (size_t i = 0; i < n; i++) sum += pr[i] * dpr[i];
+        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - sum) / temp;
     }
 }
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @cross_entropy -------------------------------------------- Cross-entropy
+ *
+ *     loss = lse(z) - z_y        dloss/dz = softmax(z) - onehot(y)
+ *
+ * source  -
+ * needs   logsumexp
+ * topics  Cross-entropy
+ */
+#define LLM_CROSS_ENTROPY_IGNORE (-100)
+
+/* loss (N), lse (N) or NULL <- logits (N,V), target (N). loss is 0 where the target is ignored.
+ * Returns the number of rows that are not. */
+LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
+                                         const int *target, size_t N, size_t V) {
+    size_t kept = 0;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, l = llm_logsumexp(z, V);
+        const bool ignored = target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        LLM_ASSERT(ignored || (target[n] >= 0 && (size_t)target[n] < V));
+        loss[n] = ignored ? 0.0f : l - z[target[n]];
+        if (lse) lse[n] = l;
+    }
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot), for
+ * rows that are not ignored. scale is 1 / kept for the mean. */
+LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
+                                        const int *target, size_t N, size_t V, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        const float *z = logits + n * V;
+        float *dz = dlogits + n * V;
+        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - lse[n]);
+        dz[target[n]] -= scale;
+    }
+}
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
@@ -301,6 +977,245 @@ LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
+
+/* @activation ----------------------------------------------- Activation functions
+ *
+ * source  -
+ * needs   -
+ * topics  Activation function
+ */
+enum {
+    LLM_ACTIVATION_IDENTITY,
+    LLM_ACTIVATION_RELU,
+    LLM_ACTIVATION_GELU,
+    LLM_ACTIVATION_GELU_TANH,
+    LLM_ACTIVATION_SILU,
+    LLM_ACTIVATION_SIGMOID,
+    LLM_ACTIVATION_TANH
+};
+
+/* y (n) <- x (n); y may be x. */
+LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = x[i];
+        switch (kind) {
+        case LLM_ACTIVATION_IDENTITY:
+            y[i] = v;
+            break;
+        case LLM_ACTIVATION_RELU:
+            y[i] = v < 0.0f ? 0.0f : v;
+            break;
+        case LLM_ACTIVATION_GELU:
+            y[i] = 0.5f * v * (1.0f + erff(v * 0.70710678f));
+            break;
+        case LLM_ACTIVATION_GELU_TANH:
+            y[i] = 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
+            break;
+        case LLM_ACTIVATION_SILU:
+            y[i] = v / (1.0f + expf(-v));
+            break;
+        case LLM_ACTIVATION_SIGMOID:
+            y[i] = 1.0f / (1.0f + expf(-v));
+            break;
+        case LLM_ACTIVATION_TANH:
+            y[i] = tanhf(v);
+            break;
+        default:
+            LLM_ASSERT(0 && "unknown activation");
+        }
+    }
+}
+
+/* dx (n) += <- dy (n) and forward's input x (n). */
+LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
+                                     int kind) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = x[i], s = 1.0f / (1.0f + expf(-v));
+        const float t = tanhf(0.79788456f * (v + 0.044715f * v * v * v));
+        float slope = 1.0f;
+        switch (kind) {
+        case LLM_ACTIVATION_IDENTITY:
+            break;
+        case LLM_ACTIVATION_RELU:
+            slope = v > 0.0f ? 1.0f : 0.0f;
+            break;
+        case LLM_ACTIVATION_GELU:
+            slope = 0.5f * (1.0f + erff(v * 0.70710678f)) + v * 0.39894228f * expf(-0.5f * v * v);
+            break;
+        case LLM_ACTIVATION_GELU_TANH:
+            slope = 0.5f * (1.0f + t) +
+                    0.5f * v * (1.0f - t * t) * 0.79788456f * (1.0f + 3.0f * 0.044715f * v * v);
+            break;
+        case LLM_ACTIVATION_SILU:
+            slope = s * (1.0f + v * (1.0f - s));
+            break;
+        case LLM_ACTIVATION_SIGMOID:
+            slope = s * (1.0f - s);
+            break;
+        case LLM_ACTIVATION_TANH:
+            slope = 1.0f - tanhf(v) * tanhf(v);
+            break;
+        default:
+            LLM_ASSERT(0 && "unknown activation");
+        }
+        dx[i] += dy[i] * slope;
+    }
+}
+
+/* @swiglu --------------------------------------------------- SwiGLU
+ *
+ *     y = silu(gate) * up        silu(g) = g / (1 + exp(-g))
+ *
+ * source  -
+ * needs   -
+ * topics  SwiGLU Activation Function
+ */
+
+/* y (n) <- gate, up (n); y may be gate or up. */
+LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+}
+
+/* dgate, dup (n) += <- dy, gate, up (n). */
+LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate,
+                                 const float *up, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float g = gate[i], s = 1.0f / (1.0f + expf(-g));
+        if (dgate) dgate[i] += dy[i] * up[i] * s * (1.0f + g * (1.0f - s));
+        if (dup) dup[i] += dy[i] * g * s;
+    }
+}
+
+/* @dense ---------------------------------------------------- Fully connected layer
+ *
+ *     y = x w^T + b
+ *
+ * source  -
+ * needs   matmul
+ * topics  Fully connected layer
+ */
+
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. */
+LLM_API void llm_dense_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                               size_t C, size_t O) {
+    llm_matmul_forward(y, x, w, b, N, C, O);
+}
+
+/* dx (N,C), dw (O,C), db (O) += <- dy (N,O) and forward's x, w. Any of the three may be NULL. */
+LLM_API void llm_dense_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                const float *w, size_t N, size_t C, size_t O) {
+    llm_matmul_backward(dx, dw, db, dy, x, w, N, C, O);
+}
+
+/* @xavier_init ---------------------------------------------- Xavier initialization
+ *
+ * source  -
+ * needs   rng
+ * topics  Xavier/Glorot Initialization
+ */
+
+/* w (fan_out,fan_in) ~ N(0, gain^2 * 2 / (fan_in + fan_out)). */
+LLM_API void llm_xavier_init_normal(float *w, size_t fan_in, size_t fan_out, float gain,
+                                    llm_rng *rng) {
+    const float std = gain * sqrtf(2.0f / (float)(fan_in + fan_out));
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = std * llm_rng_normal(rng);
+}
+
+/* w (fan_out,fan_in) ~ U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)). */
+LLM_API void llm_xavier_init_uniform(float *w, size_t fan_in, size_t fan_out, float gain,
+                                     llm_rng *rng) {
+    const float a = gain * sqrtf(6.0f / (float)(fan_in + fan_out));
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = a * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* @dropout -------------------------------------------------- Dropout
+ *
+ *     y_i = x_i * kept_i / (1 - p)
+ *
+ * source  -
+ * needs   rng
+ * topics  Dropout
+ */
+
+/* 1 / (1 - p) or 0 for element index of the stream seed. */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    const uint64_t block = index / 4;
+    const uint32_t ctr[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    uint32_t word[4];
+    llm_rng_philox(word, ctr, key);
+    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f);
+    return u < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+/* y (n) <- x (n): element i is number offset + i of the stream seed. y may be x. */
+LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
+                                 uint64_t offset) {
+    for (size_t i = 0; i < n; i++) {
+        const float scale = llm_dropout_scale(p, seed, offset + i);
+        y[i] = scale == 0.0f ? 0.0f : scale * x[i];
+    }
+}
+
+/* dx (n) += <- dy (n), with forward's p, seed and offset. */
+LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
+                                  uint64_t offset) {
+    for (size_t i = 0; i < n; i++) {
+        const float scale = llm_dropout_scale(p, seed, offset + i);
+        if (scale != 0.0f) dx[i] += scale * dy[i];
+    }
+}
+
+/* @layernorm ------------------------------------------------ Layer normalization
+ *
+ *     y_i = w_i * (x_i - mean) * r + b_i        r = 1 / sqrt(var + eps)
+ *
+ * source  -
+ * needs   -
+ * topics  Layer Normalization
+ */
+
+/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C). mean and rstd may be NULL; y may be x. */
+LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
+                                   const float *w, const float *b, size_t N, size_t C, float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C;
+        float *yn = y + n * C, m = 0.0f, var = 0.0f;
+        LLM_SIMD_SUM(m)
+        for (size_t i = 0; i < C; i++) m += xn[i];
+        m /= (float)C;
+        LLM_SIMD_SUM(var)
+        for (size_t i = 0; i < C; i++) var += (xn[i] - m) * (xn[i] - m);
+        const float r = 1.0f / sqrtf(var / (float)C + eps);
+        for (size_t i = 0; i < C; i++) yn[i] = w[i] * ((xn[i] - m) * r) + b[i];
+        if (mean) mean[n] = m;
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be
+ * NULL. */
+LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *x, const float *w, const float *mean,
+                                    const float *rstd, size_t N, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
+        float flat = 0.0f, along = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            flat += w[i] * dyn[i];
+            along += w[i] * dyn[i] * (xn[i] - m) * r;
+        }
+        flat /= (float)C;
+        along /= (float)C;
+        for (size_t i = 0; i < C; i++) {
+            const float xhat = (xn[i] - m) * r;
+            if (dx) dx[n * C + i] += r * (w[i] * dyn[i] - flat - xhat * along);
+            if (dw) dw[i] += dyn[i] * xhat;
+            if (db) db[i] += dyn[i];
+        }
+    }
+}
 
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
  *
@@ -360,15 +1275,269 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
 
 /* @07-optim ================================================= OPTIMIZATION */
 
+/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"
+ * needs   -
+ * topics  AdamW Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay;
+} llm_adamw_config;
+
+/* torch.optim.AdamW's. */
+LLM_API llm_adamw_config llm_adamw_defaults(void) {
+    llm_adamw_config c;
+    c.lr = 1e-3f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.999f;
+    c.eps = 1e-8f;
+    c.weight_decay = 1e-2f;
+    return c;
+}
+
+/* w, m, v (n) in place <- g (n); t counts from 1. */
+LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t n,
+                            const llm_adamw_config *c, size_t t) {
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), scale = (float)(1.0 / sqrt(correct2));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
+        v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
+        w[i] = (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+    }
+}
+
+/* @cosine_lr ------------------------------------------------ Cosine annealing
+ *
+ * source  Loshchilov & Hutter 2017, "SGDR"
+ * needs   -
+ * topics  Cosine Annealing
+ */
+
+/* The rate of step t = 0, 1, ..: rises linearly over warmup steps, then falls along half a cosine
+ * from max_lr to min_lr at t = total, and stays there. */
+LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr, float min_lr) {
+    if (t < warmup) return max_lr * (float)(t + 1) / (float)warmup;
+    if (t >= total) return min_lr;
+    const float done = (float)(t - warmup) / (float)(total - warmup);
+    return min_lr + 0.5f * (max_lr - min_lr) * (1.0f + cosf(LLM_PI * done));
+}
+
+/* @grad_clip ------------------------------------------------ Gradient clipping
+ *
+ * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks"
+ * needs   -
+ * topics  Gradient Clipping
+ */
+
+/* g (n) in place: scaled to length max_norm where it is longer. Returns the length before. */
+LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += (double)g[i] * (double)g[i];
+    const float norm = (float)sqrt(sum_sq), scale = max_norm / (norm + 1e-6f);
+    if (scale < 1.0f) {
+        for (size_t i = 0; i < n; i++) g[i] *= scale;
+    }
+    return norm;
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
 
+/* @embedding ------------------------------------------------ Embedding layer forward and backward
+ *
+ * source  -
+ * needs   -
+ * topics  Embedding layer
+ */
+
+/* y (N,C) <- ids (N), w (V,C): row ids[n] of the table. An id outside the table is an LLM_ASSERT. */
+LLM_API void llm_embedding_forward(float *y, const int *ids, const float *w, size_t N, size_t V,
+                                   size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
+        memcpy(y + n * C, w + (size_t)ids[n] * C, C * sizeof(float));
+    }
+    (void)V;
+}
+
+/* dw (V,C) += <- dy (N,C), ids (N). */
+LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, size_t N, size_t V,
+                                    size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
+        for (size_t i = 0; i < C; i++) dw[(size_t)ids[n] * C + i] += dy[n * C + i];
+    }
+    (void)V;
+}
+
 /* @11-token ================================================= TOKENIZATION */
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
+
+/* @causal_attn ---------------------------------------------- Causal self-attention
+ *
+ *     s_ij = q_i.k_j / sqrt(D)        j <= i
+ *     o_i  = sum_j softmax_j(s_ij) v_j
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): queries, keys and values of H heads of C/H dimensions
+ * side by side, as GPT-2 projects them. att keeps the weights; above the diagonal it is not written. */
+LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
+                                     size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = qkv + bh / H * T * 3 * C + bh % H * D, *k = q + C, *v = k + C;
+        for (size_t i = 0; i < T; i++) {
+            float *p = att + (bh * T + i) * T, *o = out + (bh / H * T + i) * C + bh % H * D;
+            float max = -INFINITY, sum = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                float s = 0.0f;
+                for (size_t d = 0; d < D; d++) s += q[i * 3 * C + d] * k[j * 3 * C + d];
+                p[j] = s * scale;
+                max = p[j] > max ? p[j] : max;
+            }
+            for (size_t j = 0; j <= i; j++) {
+                p[j] = expf(p[j] - max);
+                sum += p[j];
+            }
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                p[j] /= sum;
+                for (size_t d = 0; d < D; d++) o[d] += p[j] * v[j * 3 * C + d];
+            }
+        }
+    }
+}
+
+/* dqkv (B,T,3C) += <- dout (B,T,C) and forward's att, qkv. Scratch: B H T floats, given back. */
+LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const float *att,
+                                      const float *qkv, size_t B, size_t T, size_t C, size_t H,
+                                      llm_arena *arena) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, B * H * T);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const size_t at = bh / H * T * 3 * C + bh % H * D;
+        const float *q = qkv + at, *k = q + C, *v = k + C;
+        float *dq = dqkv + at, *dk = dq + C, *dv = dk + C, *ds = scratch + bh * T;
+        for (size_t i = 0; i < T; i++) {
+            const float *p = att + (bh * T + i) * T;
+            const float *g = dout + (bh / H * T + i) * C + bh % H * D;
+            float along = 0.0f;
+            for (size_t j = 0; j <= i; j++) {
+                ds[j] = 0.0f;
+                for (size_t d = 0; d < D; d++) {
+                    ds[j] += g[d] * v[j * 3 * C + d];
+                    dv[j * 3 * C + d] += p[j] * g[d];
+                }
+                along += p[j] * ds[j];
+            }
+            for (size_t j = 0; j <= i; j++) {
+                const float d_score = p[j] * (ds[j] - along) * scale;
+                for (size_t d = 0; d < D; d++) {
+                    dq[i * 3 * C + d] += d_score * k[j * 3 * C + d];
+                    dk[j * 3 * C + d] += d_score * q[i * 3 * C + d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @rope ----------------------------------------------------- Rotary position embedding
+ *
+ *     (y_a, y_b) = (x_a cos - x_b sin, x_b cos + x_a sin)     angle = pos * inv_freq_i
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* Which two dimensions form pair i: halves (i, i + rot/2), as NeoX and transformers' Llama, or
+ * neighbours (2i, 2i + 1), as the paper, GPT-J and Meta's Llama. */
+typedef enum { LLM_ROPE_HALVES, LLM_ROPE_NEIGHBOURS } llm_rope_pairing;
+
+/* inv_freq (rot/2) = theta^(-2i/rot). */
+LLM_API void llm_rope_inv_freq(float *inv_freq, size_t rot, float theta) {
+    LLM_ASSERT(rot % 2 == 0);
+    for (size_t i = 0; i < rot / 2; i++) {
+        inv_freq[i] = (float)pow((double)theta, -2.0 * (double)i / (double)rot);
+    }
+}
+
+/* y (B,H,T,D) <- x (B,H,T,D), pos (B,T) or NULL for 0..T-1 in every row, inv_freq (rot/2): rotates
+ * the first rot of the D dimensions, the others pass. y may be x. An array (B,T,H,D) is one with
+ * B T rows of T = 1. */
+LLM_API void llm_rope_forward(float *y, const float *x, const int *pos, const float *inv_freq,
+                              size_t B, size_t H, size_t T, size_t D, size_t rot,
+                              llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
+    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
+    for (size_t bt = 0; bt < B * T; bt++) {
+        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+        for (size_t i = 0; i < rot / 2; i++) {
+            const float c = (float)cos(position * (double)inv_freq[i]);
+            const float s = (float)sin(position * (double)inv_freq[i]);
+            for (size_t h = 0; h < H; h++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
+                const float xa = x[a], xb = x[b];
+                y[a] = xa * c - xb * s;
+                y[b] = xb * c + xa * s;
+            }
+        }
+        for (size_t h = 0; h < H; h++) {
+            for (size_t d = rot; d < D; d++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
+                y[a] = x[a];
+            }
+        }
+    }
+}
+
+/* dx (B,H,T,D) += <- dy (B,H,T,D): the rotation by -angle. dx may not be dy. */
+LLM_API void llm_rope_backward(float *dx, const float *dy, const int *pos, const float *inv_freq,
+                               size_t B, size_t H, size_t T, size_t D, size_t rot,
+                               llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
+    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
+    for (size_t bt = 0; bt < B * T; bt++) {
+        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+        for (size_t i = 0; i < rot / 2; i++) {
+            const float c = (float)cos(position * (double)inv_freq[i]);
+            const float s = (float)sin(position * (double)inv_freq[i]);
+            for (size_t h = 0; h < H; h++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
+                dx[a] += dy[a] * c + dy[b] * s;
+                dx[b] += dy[b] * c - dy[a] * s;
+            }
+        }
+        for (size_t h = 0; h < H; h++) {
+            for (size_t d = rot; d < D; d++) {
+                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
+                dx[a] += dy[a];
+            }
+        }
+    }
+}
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
@@ -823,6 +1992,202 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
+
+/* @kv_cache ------------------------------------------------- Key-value cache
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* Keys and values of L layers, B rows, H key/value heads, T positions (the capacity), D dimensions:
+ * memory (L,2,B,H,T,D). The first length[b] positions of row b are filled. */
+typedef struct {
+    float *memory;
+    size_t *length; /* (B) */
+    size_t L, B, H, T, D;
+} llm_kv_cache;
+
+/* Takes 2 L B H T D floats and B sizes from the arena; all rows are empty. */
+LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t H, size_t T,
+                                 size_t D, llm_arena *arena) {
+    cache->L = L, cache->B = B, cache->H = H, cache->T = T, cache->D = D;
+    cache->memory = llm_arena_floats(arena, 2 * L * B * H * T * D);
+    cache->length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    for (size_t b = 0; b < B; b++) cache->length[b] = 0;
+}
+
+/* Keys (T,D) of a head; its values stand B H T D floats further on. */
+LLM_API float *llm_kv_cache_keys(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
+    LLM_ASSERT(l < cache->L && b < cache->B && h < cache->H);
+    return cache->memory + ((2 * l * cache->B + b) * cache->H + h) * cache->T * cache->D;
+}
+LLM_API float *llm_kv_cache_values(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
+    return llm_kv_cache_keys(cache, l, b, h) + cache->B * cache->H * cache->T * cache->D;
+}
+
+/* Layer l <- k, v (B,H,n,D), the n positions behind length[b] of each row. The rows grow only by
+ * llm_kv_cache_advance, when every layer has appended and attended. */
+LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, const float *v,
+                                 size_t n) {
+    const size_t D = cache->D;
+    for (size_t b = 0; b < cache->B; b++) {
+        LLM_ASSERT(n <= cache->T - cache->length[b]);
+        for (size_t h = 0; h < cache->H; h++) {
+            const size_t from = (b * cache->H + h) * n * D, to = cache->length[b] * D;
+            memcpy(llm_kv_cache_keys(cache, l, b, h) + to, k + from, n * D * sizeof(float));
+            memcpy(llm_kv_cache_values(cache, l, b, h) + to, v + from, n * D * sizeof(float));
+        }
+    }
+}
+
+/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended.
+ * Query i of row b sees positions 0..length[b] + i; head h reads key/value head h / (Hq/H).
+ * Scratch: B Hq T floats, given back. */
+LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l, const float *q,
+                                 size_t Hq, size_t n, llm_arena *arena) {
+    LLM_ASSERT(Hq % cache->H == 0);
+    const size_t D = cache->D, group = Hq / cache->H, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < cache->B * Hq; bh++) {
+        const float *k = llm_kv_cache_keys(cache, l, bh / Hq, bh % Hq / group);
+        const float *v = llm_kv_cache_values(cache, l, bh / Hq, bh % Hq / group);
+        float *p = scratch + bh * cache->T;
+        for (size_t i = 0; i < n; i++) {
+            const size_t seen = cache->length[bh / Hq] + i + 1;
+            const float *qi = q + (bh * n + i) * D;
+            float *o = out + (bh * n + i) * D, max = -INFINITY, sum = 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                float s = 0.0f;
+                for (size_t d = 0; d < D; d++) s += qi[d] * k[j * D + d];
+                p[j] = s * scale;
+                max = p[j] > max ? p[j] : max;
+            }
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                const float w = expf(p[j] - max);
+                sum += w;
+                for (size_t d = 0; d < D; d++) o[d] += w * v[j * D + d];
+            }
+            for (size_t d = 0; d < D; d++) o[d] /= sum;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Row b becomes count[b] positions longer, or n with count NULL. */
+LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size_t n) {
+    for (size_t b = 0; b < cache->B; b++) {
+        const size_t more = count ? count[b] : n;
+        LLM_ASSERT(more <= cache->T - cache->length[b]);
+        cache->length[b] += more;
+    }
+}
+
+/* @greedy --------------------------------------------------- Greedy decoding
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* The lowest index of the largest of logits (V). */
+LLM_API int llm_greedy_pick(const float *logits, size_t V) {
+    LLM_ASSERT(V > 0);
+    size_t best = 0;
+    for (size_t i = 1; i < V; i++) best = logits[i] > logits[best] ? i : best;
+    return (int)best;
+}
+
+/* @temperature ---------------------------------------------- Softmax temperature
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: divided by temp; temp = 0 leaves the largest alone, the others become -inf. */
+LLM_API void llm_temperature_apply(float *logits, size_t V, float temp) {
+    LLM_ASSERT(temp >= 0.0f);
+    const size_t best = (size_t)llm_greedy_pick(logits, V);
+    for (size_t i = 0; i < V; i++) {
+        if (temp > 0.0f)
+            logits[i] /= temp;
+        else if (i != best)
+            logits[i] = -INFINITY;
+    }
+}
+
+/* @top_k ---------------------------------------------------- Top-k sampling
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: all below the k-th largest become -inf; ties with it stay. Scratch: V indices
+ * and V floats, given back. */
+LLM_API void llm_top_k_filter(float *logits, size_t V, size_t k, llm_arena *arena) {
+    LLM_ASSERT(k > 0);
+    if (k >= V) return;
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    llm_argsort(order, logits, V);
+    const float least = logits[order[V - k]];
+    for (size_t i = 0; i < V; i++) logits[i] = logits[i] < least ? -INFINITY : logits[i];
+    arena->used = mark;
+}
+
+/* @top_p ---------------------------------------------------- Top-p sampling
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* logits (V) in place: the smallest set of most probable tokens whose mass reaches p stays, at least
+ * min_keep of them; the others become -inf. Scratch: V indices and V floats, given back. */
+LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    float *prob = llm_arena_floats(arena, V);
+    llm_argsort(order, logits, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    double below = 0.0; /* mass of the tokens up to and with this one, from the least probable on */
+    for (size_t i = 0; i + min_keep < V; i++) {
+        below += (double)prob[order[i]];
+        if (below > 1.0 - (double)p) break;
+        logits[order[i]] = -INFINITY;
+    }
+    arena->used = mark;
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+
+/* A token with probability softmax(logits (V)), by walking the cumulated sum. */
+LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
+    const float max = logits[llm_greedy_pick(logits, V)];
+    double total = 0.0, below = 0.0;
+    LLM_ASSERT(max > -INFINITY);
+    for (size_t i = 0; i < V; i++) total += (double)expf(logits[i] - max);
+    const double u = (double)llm_rng_uniform(rng) * total;
+    size_t last = 0;
+    for (size_t i = 0; i < V; i++) {
+        if (logits[i] == -INFINITY) continue;
+        last = i;
+        below += (double)expf(logits[i] - max);
+        if (u < below) break;
+    }
+    return (int)last;
+}
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
