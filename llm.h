@@ -88,6 +88,9 @@ llm_fail(llm_error *error, const char *format, ...) {
         va_start(args, format);
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
+        /* what a hostile file calls its parts may not speak to the terminal */
+        for (char *c = error->message; *c; c++)
+            if ((unsigned char)*c < 32 || *c == 127) *c = '?';
     }
     return false;
 }
@@ -353,23 +356,29 @@ llm_buffer_print(llm_buffer *b, const char *format, ...) {
  * topics  -
  */
 
-/* data[size] is 0, so that text can be scanned without counting. */
 typedef struct {
     unsigned char *data;
     size_t size;
+    bool mapped; /* data are pages of the file, not from malloc */
 } llm_file;
 
 LLM_API void llm_file_free(llm_file *f) {
-    free(f->data);
+#if defined(__unix__) || defined(__APPLE__)
+    if (f->mapped) munmap(f->data, f->size);
+#endif
+    if (!f->mapped) free(f->data);
     f->data = NULL;
     f->size = 0;
+    f->mapped = false;
 }
 
-/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong. */
+/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
+ * data[size] is 0, so that text can be scanned without counting. */
 LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     llm_buffer b = {NULL, 0, 0};
     f->data = NULL;
     f->size = 0;
+    f->mapped = false;
     FILE *stream = fopen(path, "rb");
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
@@ -390,6 +399,27 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     f->data = (unsigned char *)b.data;
     f->size = b.size;
     return true;
+}
+
+/* The same bytes, mapped where the system can: no copy, and pages that nobody looks at are never
+ * read. They may not be written to, no 0 stands behind them, and a file that somebody else shortens
+ * meanwhile kills the program: for large files that nobody changes. */
+LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
+#if defined(__unix__) || defined(__APPLE__)
+    const int descriptor = open(path, O_RDONLY);
+    struct stat info;
+    void *pages = MAP_FAILED;
+    if (descriptor >= 0 && fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode) &&
+        info.st_size > 0 && (uintmax_t)info.st_size <= SIZE_MAX) {
+        f->size = (size_t)info.st_size;
+        pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    }
+    if (descriptor >= 0) close(descriptor);
+    f->data = (unsigned char *)pages;
+    f->mapped = pages != MAP_FAILED;
+    if (f->mapped) return true;
+#endif
+    return llm_file_read(f, path, error);
 }
 
 /* A file on its way: everything goes to a temporary name in the same directory. */
@@ -825,7 +855,7 @@ LLM_API bool llm_json_put_string(llm_buffer *b, const char *text, size_t size) {
         const char *which = c ? strchr(from, c) : NULL;
         if (which) {
             ok = llm_buffer_print(b, "\\%c", to[which - from]);
-        } else if (c < 32 || c == 127) {
+        } else if (c < 32) {
             ok = llm_buffer_print(b, "\\u%04x", c);
         } else {
             ok = llm_buffer_put(b, text + i, 1);
@@ -1749,6 +1779,295 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     llm_layernorm_backward(d, dw->norm1_w, dw->norm1_b, dnorm, x, w->norm1_w, a->mean1, a->rstd1, N,
                            C);
     arena->used = mark;
+}
+
+/* @safetensors ---------------------------------------------- Weight files: safetensors
+ *
+ * source  -
+ * needs   error size file json
+ * topics  -
+ */
+enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
+
+/* In the order of the format's own library, which sorts by it. */
+typedef enum {
+    LLM_SAFETENSORS_BOOL,
+    LLM_SAFETENSORS_U8,
+    LLM_SAFETENSORS_I8,
+    LLM_SAFETENSORS_F8_E5M2,
+    LLM_SAFETENSORS_F8_E4M3,
+    LLM_SAFETENSORS_I16,
+    LLM_SAFETENSORS_U16,
+    LLM_SAFETENSORS_F16,
+    LLM_SAFETENSORS_BF16,
+    LLM_SAFETENSORS_I32,
+    LLM_SAFETENSORS_U32,
+    LLM_SAFETENSORS_F32,
+    LLM_SAFETENSORS_F64,
+    LLM_SAFETENSORS_I64,
+    LLM_SAFETENSORS_U64,
+    LLM_SAFETENSORS_DTYPES
+} llm_safetensors_dtype;
+
+/* The name of a dtype in the file; *size gets the bytes of an element. */
+LLM_API const char *llm_safetensors_dtype_name(size_t *size, llm_safetensors_dtype dtype) {
+    static const char *const name[LLM_SAFETENSORS_DTYPES] = {
+        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
+        "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
+    *size = dtype < LLM_SAFETENSORS_I16   ? 1
+            : dtype < LLM_SAFETENSORS_I32 ? 2
+            : dtype < LLM_SAFETENSORS_F64 ? 4
+                                          : 8;
+    return name[dtype];
+}
+
+/* Row-major, little-endian, at any address: data need not be aligned. */
+typedef struct {
+    const char *name;
+    llm_safetensors_dtype dtype;
+    size_t rank, shape[LLM_SAFETENSORS_RANK];
+    const unsigned char *data;
+    size_t size; /* in bytes */
+} llm_safetensors_tensor;
+
+typedef struct {
+    llm_safetensors_tensor *tensor; /* sorted by name */
+    size_t count;
+    llm_file file;
+    llm_json
+        header; /* node[0] is the object; its "__metadata__", if any, maps strings to strings */
+} llm_safetensors;
+
+LLM_API void llm_safetensors_close(llm_safetensors *s) {
+    free(s->tensor);
+    llm_json_free(&s->header);
+    llm_file_free(&s->file);
+    s->tensor = NULL;
+    s->count = 0;
+}
+
+/* Product of the shape and the size of an element; false where it overflows. */
+LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *t) {
+    llm_safetensors_dtype_name(bytes, t->dtype);
+    bool empty = false, fits = true;
+    for (size_t i = 0; i < t->rank; i++) {
+        empty |= t->shape[i] == 0;
+        fits &= llm_size_mul(bytes, *bytes, t->shape[i]);
+    }
+    if (empty) *bytes = 0;
+    return fits;
+}
+
+LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
+    return strcmp(((const llm_safetensors_tensor *)a)->name,
+                  ((const llm_safetensors_tensor *)b)->name);
+}
+
+LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
+    const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
+    const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    return x->size < y->size ? -1 : x->size > y->size;
+}
+
+/* t <- one member of the header; room bytes of data start at data. */
+LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
+                                    const llm_json_node *member, const unsigned char *data,
+                                    size_t room, llm_error *error) {
+    const llm_json_node *dtype = llm_json_get(j, member, "dtype");
+    const llm_json_node *shape = llm_json_get(j, member, "shape");
+    const llm_json_node *offsets = llm_json_get(j, member, "data_offsets");
+    size_t begin, end, bytes, element;
+    t->name = member->key;
+    if (strlen(t->name) != member->key_size)
+        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", t->name);
+    if (!dtype || dtype->kind != LLM_JSON_STRING || !shape || shape->kind != LLM_JSON_ARRAY ||
+        !offsets || offsets->kind != LLM_JSON_ARRAY || offsets->count != 2)
+        return llm_fail(error, "safetensors: tensor '%s' needs dtype, shape and two data_offsets",
+                        t->name);
+
+    int kind = 0;
+    while (kind < LLM_SAFETENSORS_DTYPES &&
+           strcmp(llm_safetensors_dtype_name(&element, (llm_safetensors_dtype)kind), dtype->text))
+        kind++;
+    if (kind == LLM_SAFETENSORS_DTYPES)
+        return llm_fail(error, "safetensors: tensor '%s' has the unknown dtype '%s'", t->name,
+                        dtype->text);
+    t->dtype = (llm_safetensors_dtype)kind;
+
+    t->rank = 0;
+    if (shape->count > LLM_SAFETENSORS_RANK)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu dimensions, at most %d are read",
+                        t->name, shape->count, LLM_SAFETENSORS_RANK);
+    for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
+        if (!llm_json_size(&t->shape[t->rank++], v))
+            return llm_fail(error, "safetensors: the shape of tensor '%s' holds what is no size",
+                            t->name);
+
+    const llm_json_node *first = llm_json_first(j, offsets);
+    if (!llm_json_size(&begin, first) || !llm_json_size(&end, llm_json_next(j, first)) ||
+        begin > end || end > room)
+        return llm_fail(error,
+                        "safetensors: the offsets of tensor '%s' leave the %zu bytes of data",
+                        t->name, room);
+    if (!llm_safetensors_bytes(&bytes, t) || bytes != end - begin)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu bytes, its shape asks for %zu",
+                        t->name, end - begin, bytes);
+    t->data = data + begin;
+    t->size = bytes;
+    return true;
+}
+
+LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
+    const unsigned char *data = s->file.data;
+    uint64_t length = 0;
+    for (size_t i = 0; s->file.size >= 8 && i < 8; i++) length |= (uint64_t)data[i] << (8 * i);
+    if (s->file.size < 8 || length > LLM_SAFETENSORS_HEADER || length > s->file.size - 8)
+        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
+                        (unsigned long long)length, s->file.size);
+    const unsigned char *start = data + 8 + length;
+    const size_t room = s->file.size - 8 - (size_t)length;
+    if (length == 0 || data[8] != '{')
+        return llm_fail(error, "safetensors: the header does not start with {");
+    if (!llm_json_parse(&s->header, (const char *)data + 8, (size_t)length, error)) return false;
+
+    const llm_json_node *root = s->header.node;
+    s->tensor = (llm_safetensors_tensor *)calloc(root->count + 1, sizeof *s->tensor);
+    if (!s->tensor) return llm_fail(error, "safetensors: out of memory");
+    for (const llm_json_node *v = llm_json_first(&s->header, root); v;
+         v = llm_json_next(&s->header, v)) {
+        if (strcmp(v->key, "__metadata__") == 0) {
+            if (v->kind != LLM_JSON_OBJECT)
+                return llm_fail(error, "safetensors: __metadata__ is no object");
+            continue;
+        }
+        if (!llm_safetensors_member(&s->tensor[s->count], &s->header, v, start, room, error))
+            return false;
+        s->count++;
+    }
+    qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_place);
+    const unsigned char *end = start;
+    for (size_t i = 0; i < s->count; end += s->tensor[i++].size)
+        if (s->tensor[i].data != end)
+            return llm_fail(error, "safetensors: a hole or an overlap before tensor '%s'",
+                            s->tensor[i].name);
+    if (end != start + room)
+        return llm_fail(error, "safetensors: %zu bytes behind the last tensor",
+                        (size_t)(start + room - end));
+    qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_name);
+    for (size_t i = 1; i < s->count; i++)
+        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
+            return llm_fail(error, "safetensors: two tensors are called '%s'", s->tensor[i].name);
+    return true;
+}
+
+/* Maps the file and believes nothing in it. */
+LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_error *error) {
+    memset(s, 0, sizeof *s);
+    const bool ok = llm_file_map(&s->file, path, error) && llm_safetensors_check(s, error);
+    if (!ok) llm_safetensors_close(s);
+    return ok;
+}
+
+/* NULL when there is none of that name. */
+LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors *s,
+                                                           const char *name) {
+    size_t low = 0, high = s->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = strcmp(s->tensor[middle].name, name);
+        if (order == 0) return &s->tensor[middle];
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return NULL;
+}
+
+/* out (count) <- t, of dtype F32, F16 or BF16, all exactly. */
+LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
+                                    llm_error *error) {
+    size_t element;
+    const char *name = llm_safetensors_dtype_name(&element, t->dtype);
+    if (t->dtype != LLM_SAFETENSORS_F32 && t->dtype != LLM_SAFETENSORS_F16 &&
+        t->dtype != LLM_SAFETENSORS_BF16)
+        return llm_fail(error, "safetensors: tensor '%s' is %s, expected F32, F16 or BF16", t->name,
+                        name);
+    if (t->size / element != count)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu entries, expected %zu", t->name,
+                        t->size / element, count);
+    for (size_t i = 0; i < count; i++) {
+        const unsigned char *p = t->data + i * element;
+        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+        if (t->dtype == LLM_SAFETENSORS_F32) {
+            bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        } else if (t->dtype == LLM_SAFETENSORS_BF16) {
+            bits <<= 16;
+        } else {
+            const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
+            const float tiny =
+                (float)fraction / 16777216.0f; /* fraction 2^-24, subnormal in half */
+            uint32_t magnitude;
+            if (exponent == 0) {
+                memcpy(&magnitude, &tiny, 4);
+            } else {
+                magnitude = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
+            }
+            bits = (bits & 0x8000) << 16 | magnitude;
+        }
+        memcpy(&out[i], &bits, 4);
+    }
+    return true;
+}
+
+LLM_API int llm_safetensors_by_dtype(const void *a, const void *b) {
+    const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
+    const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
+    return x->dtype != y->dtype ? (x->dtype < y->dtype ? 1 : -1) : strcmp(x->name, y->name);
+}
+
+/* Writes the file the library writes: dtypes from wide to narrow, so that all are aligned, names in
+ * order, header padded to a multiple of 8. metadata is a JSON object of strings, or NULL. size of a
+ * tensor is not read, its shape says it. */
+LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
+                                   size_t count, const char *metadata, llm_error *error) {
+    llm_safetensors_tensor *t = (llm_safetensors_tensor *)malloc((count + 1) * sizeof *t);
+    llm_buffer b = {NULL, 0, 0};
+    llm_file_writer w;
+    size_t offset = 0;
+    unsigned char length[8];
+    bool ok = t && llm_buffer_print(&b, metadata ? "{\"__metadata__\":%s" : "{%s",
+                                    metadata ? metadata : "");
+    if (t && count > 0) memcpy(t, tensor, count * sizeof *t);
+    if (t) qsort(t, count, sizeof *t, llm_safetensors_by_dtype);
+    for (size_t i = 0; i < count && ok; i++) {
+        size_t element;
+        const bool fits = llm_safetensors_bytes(&t[i].size, &t[i]);
+        LLM_ASSERT(fits);
+        (void)fits;
+        ok = (b.size == 1 || llm_buffer_put(&b, ",", 1)) &&
+             llm_json_put_string(&b, t[i].name, strlen(t[i].name)) &&
+             llm_buffer_print(&b, ":{\"dtype\":\"%s\",\"shape\":[",
+                              llm_safetensors_dtype_name(&element, t[i].dtype));
+        for (size_t k = 0; k < t[i].rank && ok; k++)
+            ok = llm_buffer_print(&b, k ? ",%zu" : "%zu", t[i].shape[k]);
+        ok =
+            ok && llm_buffer_print(&b, "],\"data_offsets\":[%zu,%zu]}", offset, offset + t[i].size);
+        offset += t[i].size;
+    }
+    ok = ok && llm_buffer_put(&b, "}", 1);
+    while (ok && b.size % 8 != 0) ok = llm_buffer_put(&b, " ", 1);
+    if (!ok) llm_fail(error, "safetensors: out of memory");
+    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)b.size >> (8 * i));
+    ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, length, 8, error) &&
+         llm_file_put(&w, b.data, b.size, error);
+    for (size_t i = 0; i < count && ok; i++) ok = llm_file_put(&w, t[i].data, t[i].size, error);
+    ok = ok && llm_file_commit(&w, error);
+    llm_buffer_free(&b);
+    free(t);
+    return ok;
 }
 
 /* @gpt2 ---------------------------------------------------- GPT-2
