@@ -2693,6 +2693,135 @@ LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
     return (int)last;
 }
 
+/* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
+ *
+ *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
+ *
+ * Generation asks for one more row of logits at a time. Earlier rows do not change when a token is
+ * appended (the attention is causal), so their keys and values are kept and everything else of them
+ * is forgotten: a step reads every weight once and the cache once, and is limited by memory. A
+ * prompt goes through the same code with n tokens at a time, which is what makes it fast: each
+ * weight is read once for n tokens. When the context is full the oldest tokens have to go; positions
+ * are learned and absolute, so the rest is computed anew.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   gpt2 kv_cache temperature top_k top_p sampling
+ * see     @decoding @sampling @gpt2
+ * topics  -
+ */
+
+typedef struct {
+    const llm_gpt2 *model;
+    llm_kv_cache cache; /* of one row */
+    float *logits;      /* (V) after the last token */
+    size_t chunk;       /* tokens in one pass, at most */
+    llm_arena memory;
+} llm_gpt2_decoder;
+
+/* Allocates a cache for the model's whole context and scratch for passes of up to chunk tokens. */
+LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model, size_t chunk,
+                                     llm_error *e) {
+    const llm_gpt2_config *c = &model->config;
+    LLM_ASSERT(chunk > 0);
+    const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
+    const size_t scratch = chunk * (8 * c->width + c->hidden) + heads + 3 * c->vocab;
+    const size_t size = (cache + scratch + 16 * 16) * sizeof(float) + c->vocab * sizeof(size_t);
+    if (!llm_arena_create(&d->memory, size)) {
+        return llm_fail(e, "no memory for a key-value cache of %zu bytes", size);
+    }
+    d->model = model;
+    d->chunk = chunk;
+    d->logits = llm_arena_floats(&d->memory, c->vocab);
+    llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
+                        &d->memory);
+    return true;
+}
+LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
+
+/* part (H,n,D) <- row (n,3C) at offset, or row (n,C) <- part when back. */
+LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
+                                   size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++)
+        for (size_t i = 0; i < n; i++)
+            memcpy(part + (h * n + i) * D, rows + i * stride + h * D, D * sizeof(float));
+}
+
+/* d->logits <- ids (n), which are appended to what d has seen. */
+LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
+    const llm_gpt2 *g = d->model;
+    const size_t C = g->config.width, H = g->config.heads, F = g->config.hidden, D = C / H;
+    const float eps = g->config.eps;
+    LLM_ASSERT(n <= g->config.context - d->cache.length[0]);
+    for (; n > d->chunk; ids += d->chunk, n -= d->chunk) llm_gpt2_decode(d, ids, d->chunk);
+
+    llm_arena *a = &d->memory;
+    const size_t mark = a->used, past = d->cache.length[0];
+    float *x = llm_arena_floats(a, n * C), *norm = llm_arena_floats(a, n * C);
+    float *qkv = llm_arena_floats(a, n * 3 * C), *heads = llm_arena_floats(a, n * 3 * C);
+    float *hidden = llm_arena_floats(a, n * F);
+    llm_embedding_forward(x, ids, g->weights.wte, n, g->config.vocab, C);
+    for (size_t i = 0; i < n * C; i++) x[i] += g->weights.wpe[past * C + i];
+    for (size_t l = 0; l < g->config.layers; l++) {
+        const llm_decoder_block_weights *w = &g->weights.block[l];
+        llm_layernorm_forward(norm, NULL, NULL, x, w->norm1_w, w->norm1_b, n, C, eps);
+        llm_matmul_forward(qkv, norm, w->qkv_w, w->qkv_b, n, C, 3 * C);
+        float *q = heads, *k = q + n * C, *v = k + n * C;
+        llm_gpt2_decode_heads(q, qkv, 3 * C, n, H, D);
+        llm_gpt2_decode_heads(k, qkv + C, 3 * C, n, H, D);
+        llm_gpt2_decode_heads(v, qkv + 2 * C, 3 * C, n, H, D);
+        llm_kv_cache_append(&d->cache, l, k, v, n);
+        llm_kv_cache_attend(norm, &d->cache, l, q, H, n, a);
+        for (size_t i = 0; i < n; i++)
+            for (size_t h = 0; h < H; h++)
+                memcpy(q + i * C + h * D, norm + (h * n + i) * D, D * sizeof(float));
+        llm_matmul_forward(norm, q, w->out_w, w->out_b, n, C, C);
+        for (size_t i = 0; i < n * C; i++) x[i] += norm[i];
+
+        llm_layernorm_forward(norm, NULL, NULL, x, w->norm2_w, w->norm2_b, n, C, eps);
+        llm_matmul_forward(hidden, norm, w->ffn.up, w->ffn.up_bias, n, C, F);
+        llm_activation_forward(hidden, hidden, n * F, LLM_ACTIVATION_GELU_TANH);
+        llm_matmul_forward(norm, hidden, w->ffn.down, w->ffn.down_bias, n, F, C);
+        for (size_t i = 0; i < n * C; i++) x[i] += norm[i];
+    }
+    llm_kv_cache_advance(&d->cache, NULL, n);
+    llm_layernorm_forward(norm, NULL, NULL, x + (n - 1) * C, g->weights.norm_w, g->weights.norm_b,
+                          1, C, eps);
+    llm_matmul_forward(d->logits, norm, g->weights.wte, NULL, 1, C, g->config.vocab);
+    a->used = mark;
+}
+
+/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
+LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, float p, llm_rng *rng) {
+    const size_t V = d->model->config.vocab, mark = d->memory.used;
+    float *logits = llm_arena_floats(&d->memory, V);
+    memcpy(logits, d->logits, V * sizeof(float));
+    llm_temperature_apply(logits, V, temp);
+    if (k > 0) llm_top_k_filter(logits, V, k, &d->memory);
+    if (p < 1.0f) llm_top_p_filter(logits, V, p, 1, &d->memory);
+    const int id = llm_sampling_draw(logits, V, rng);
+    d->memory.used = mark;
+    return id;
+}
+
+/* ids (n + count): count tokens sampled behind the n of the prompt. A full context drops its older
+ * half. Returns false when stop (an id, or -1) was drawn; *count gets the number of tokens. */
+LLM_API void llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, float temp,
+                               size_t k, float p, llm_rng *rng) {
+    const size_t context = d->model->config.context;
+    size_t seen = 0; /* ids[seen ..] are not in the cache yet */
+    LLM_ASSERT(n > 0);
+    d->cache.length[0] = 0;
+    for (size_t end = n + count; n < end; n++) {
+        if (n - seen > context - d->cache.length[0]) {
+            d->cache.length[0] = 0;
+            seen = n - (context + 1) / 2;
+        }
+        llm_gpt2_decode(d, ids + seen, n - seen);
+        seen = n;
+        ids[n] = llm_gpt2_decode_pick(d, temp, k, p, rng);
+    }
+}
+
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
 /* @17-compress ============================================== COMPRESSION */
