@@ -38,10 +38,19 @@
 
 /* @00-base ================================================== COMMON GROUND */
 
-/* @base ----------------------------------------------------- Common ground
+/* @base ----------------------------------------------------- The macros every section uses
+ *
+ * LLM_API stands before every function. `static inline` lets any number of files include the
+ * header with nothing to link; defined as empty, one file becomes a library; under nvcc
+ * `static inline __host__ __device__` lets kernels call the reference. LLM_ASSERT stops at wrong
+ * shapes and arguments, which are the programmer's errors; outside data never reaches it. The
+ * OpenMP macros are empty without -fopenmp. Loops marked LLM_PARALLEL_FOR write different outputs
+ * in every turn, so the number of threads changes no result; LLM_SIMD_SUM lets one loop add in
+ * another order, which does change the last bits between builds, never between runs.
  *
  * source  -
  * needs   -
+ * see     @error (what is not the programmer's fault)
  * topics  -
  */
 #ifndef LLM_API
@@ -56,7 +65,14 @@
 #endif
 #define LLM_PI 3.14159265358979323846f
 
-/* Before a loop whose turns write different outputs. */
+/* Before a function: its arguments follow printf's rules, the format is number f, counted from 1. */
+#if defined(__GNUC__)
+#define LLM_PRINTF(f) __attribute__((format(printf, f, (f) + 1)))
+#else
+#define LLM_PRINTF(f)
+#endif
+
+/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
@@ -68,38 +84,49 @@
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
  *
+ * Files, text and everything else from outside can be wrong without anybody having made a mistake
+ * in the program, so a reader returns false and leaves a sentence: which part, what was found,
+ * what was expected. The sentence often quotes the file, and a hostile one may have put terminal
+ * commands into a tensor's name: control characters become '?'.
+ *
  * source  -
- * needs   -
+ * needs   base
+ * see     @base (LLM_ASSERT, for errors of the caller)
  * topics  -
  */
 typedef struct {
-    char message[256];
+    char message[256]; /* cut off where it is longer; always ends in 0 */
 } llm_error;
 
-/* Writes the sentence and returns false, so that a reader can end with `return llm_fail(...)`. error
- * may be NULL. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-LLM_API bool
-llm_fail(llm_error *error, const char *format, ...) {
+/* error <- the sentence; NULL when nobody wants it. Returns false, so that a reader can end with
+ * `return llm_fail(...)`. */
+LLM_PRINTF(2) LLM_API bool llm_fail(llm_error *error, const char *format, ...) {
     if (error) {
         va_list args;
         va_start(args, format);
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
+        for (char *c = error->message; *c; c++)
+            if ((unsigned char)*c < 32 || *c == 127) *c = '?';
     }
     return false;
 }
 
 /* @size ----------------------------------------------------- Size arithmetic that cannot wrap
  *
+ *     a b > M   <=>   b > floor(M / a)          a + b > M   <=>   b > M - a          M = SIZE_MAX
+ *
+ * A file says that a tensor has 2^33 rows of 2^33 floats. In size_t that product is 16 bytes: they
+ * are allocated, and everything the file sends next is written behind them. So a count from
+ * outside goes through these two before it reaches malloc or an index.
+ *
  * source  -
  * needs   base
+ * see     @safetensors (the product of a shape)
  * topics  -
  */
 
-/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no allocation survives. */
+/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no malloc grants. */
 LLM_API bool llm_size_mul(size_t *out, size_t a, size_t b) {
     const bool fits = a == 0 || b <= SIZE_MAX / a;
     *out = fits ? a * b : SIZE_MAX;
@@ -115,8 +142,18 @@ LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
 
 /* @arena ---------------------------------------------------- Scratch memory
  *
+ *     mark = used;  p = take(...);  ...;  used = mark
+ *
+ * Most scratch of a section lives as long as one call, and calls nest, so a stack is enough: take
+ * what is needed, remember where the top was, put it back. No free for each malloc, nothing to leak
+ * on an early return, and the caller decides once how much there is. What is easily got wrong: a
+ * pointer kept after its mark was restored points at whatever is taken next. Under
+ * AddressSanitizer the next take poisons all that was given back, and the padding behind every
+ * part, so such uses are reported.
+ *
  * source  -
  * needs   base
+ * see     -
  * topics  -
  */
 #if defined(__SANITIZE_ADDRESS__)
@@ -130,22 +167,21 @@ LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
 #include <sanitizer/asan_interface.h>
 #endif
 
-/* A stack of scratch memory. Going back to a mark (arena->used) frees everything taken since. peak
- * is the most that was ever in use. */
+/* used is the top of the stack: going back to a mark frees everything taken since. peak is the most
+ * that was ever in use, which is how large the arena had to be. */
 typedef struct {
     unsigned char *memory;
     size_t size, used, peak;
 } llm_arena;
 
-/* An arena of that many bytes from malloc; false when memory is out. */
+/* An arena of so many bytes from malloc; false when memory is out. */
 LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
-    /* memory starts at a multiple of 64, and malloc's own pointer stands in front of it */
+    /* memory starts at a multiple of 64, and the pointer that malloc gave stands in front of it */
     unsigned char *block = bytes <= SIZE_MAX - 128 ? (unsigned char *)malloc(bytes + 128) : NULL;
-    arena->memory = NULL;
-    arena->size = arena->used = arena->peak = 0;
+    arena->memory = block ? block + 128 - (uintptr_t)block % 64 : NULL;
+    arena->size = block ? bytes : 0;
+    arena->used = arena->peak = 0;
     if (!block) return false;
-    arena->memory = block + 128 - (uintptr_t)block % 64;
-    arena->size = bytes;
     memcpy(arena->memory - sizeof block, &block, sizeof block);
 #if defined(LLM_ARENA_ASAN)
     ASAN_POISON_MEMORY_REGION(arena->memory, bytes);
@@ -153,21 +189,21 @@ LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
     return true;
 }
 
+/* Frees the memory of llm_arena_create, or nothing the second time. */
 LLM_API void llm_arena_destroy(llm_arena *arena) {
     unsigned char *block = NULL;
     if (arena->memory) memcpy(&block, arena->memory - sizeof block, sizeof block);
-#if defined(LLM_ARENA_ASAN)
-    if (arena->memory) ASAN_UNPOISON_MEMORY_REGION(arena->memory, arena->size);
-#endif
     free(block);
     arena->memory = NULL;
     arena->size = arena->used = arena->peak = 0;
 }
 
+/* count things of size bytes, not initialised, at a multiple of 64. Rounded up to 64 bytes, that
+ * must still fit: too little scratch is the caller's error. */
 LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     LLM_ASSERT(size == 0 || count <= (SIZE_MAX - 63) / size);
     const size_t bytes = (count * size + 63) / 64 * 64;
-    LLM_ASSERT(bytes <= arena->size - arena->used);
+    LLM_ASSERT(arena->used <= arena->size && bytes <= arena->size - arena->used);
     unsigned char *p = arena->memory + arena->used;
 #if defined(LLM_ARENA_ASAN)
     if (arena->peak > arena->used) ASAN_POISON_MEMORY_REGION(p, arena->peak - arena->used);
@@ -177,20 +213,32 @@ LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     if (arena->used > arena->peak) arena->peak = arena->used;
     return p;
 }
+
 LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
     return (float *)llm_arena_take(arena, n, sizeof(float));
 }
+
 LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
     return (double *)llm_arena_take(arena, n, sizeof(double));
 }
 
 /* @rng ------------------------------------------------------ Counter-based random numbers
  *
- * source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox 4x32-10)
+ *     words 4i .. 4i+3 = Philox(counter i, key = seed)
+ *
+ * A generator without a state that must be stepped: block i of the stream is a cipher applied to i,
+ * so every draw can be computed at once, in any order, by any thread or kernel, and equals what the
+ * loop would have drawn. Ten rounds of two multiplications and a few xors pass all of BigCrush. A
+ * seed is a key: streams of different seeds are unrelated, 1 and 2 included. The words are the same
+ * on every machine; normals go through the C library's log and cos in double and are rounded to
+ * float, where two libraries disagree about once in 10^8 draws, and then in the last bit.
+ *
+ * source  Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
+ *         (Philox-4x32-10); Lemire 2019, "Fast random integer generation in an interval"
  * needs   base
+ * see     @dropout (draws a mask twice from the same counters)
  * topics  -
  */
-
 typedef struct {
     uint32_t key[2];
     uint64_t block;   /* counter of the next block of four words */
@@ -198,80 +246,116 @@ typedef struct {
     int used;         /* how many of its words are spent */
 } llm_rng;
 
-LLM_API void llm_rng_philox(uint32_t out[4], const uint32_t ctr[4], const uint32_t key[2]) {
-    uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3], k0 = key[0], k1 = key[1];
+/* out (4) <- counter (4), key (2): ten rounds. */
+LLM_API void llm_rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]) {
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint32_t k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {
         const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
         c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
         c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
         c1 = (uint32_t)b;
         c3 = (uint32_t)a;
-        k0 += 0x9E3779B9u;
+        k0 += 0x9E3779B9u; /* golden ratio and sqrt(3) - 1, as fractions of 2^32 */
         k1 += 0xBB67AE85u;
     }
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
+/* The stream of a seed, from its start. llm_rng uses the counters (block, 0): who calls
+ * llm_rng_philox with the same key takes another number than 0 for counter[2] or [3]. */
 LLM_API llm_rng llm_rng_seed(uint64_t seed) {
     llm_rng rng;
+    memset(&rng, 0, sizeof rng);
     rng.key[0] = (uint32_t)seed;
     rng.key[1] = (uint32_t)(seed >> 32);
-    rng.block = 0;
     rng.used = 4;
-    for (int i = 0; i < 4; i++) rng.word[i] = 0;
     return rng;
 }
 
+/* The next word of the stream. */
 LLM_API uint32_t llm_rng_u32(llm_rng *rng) {
     if (rng->used == 4) {
-        const uint32_t ctr[4] = {(uint32_t)rng->block, (uint32_t)(rng->block >> 32), 0, 0};
-        llm_rng_philox(rng->word, ctr, rng->key);
+        const uint32_t counter[4] = {(uint32_t)rng->block, (uint32_t)(rng->block >> 32), 0, 0};
+        llm_rng_philox(rng->word, counter, rng->key);
         rng->block++;
         rng->used = 0;
     }
     return rng->word[rng->used++];
 }
 
-/* Uniform in [0, 1), on a grid of 2^-24. */
+/* Uniform in [0, 1), on a grid of 2^-24: all multiples that a float can hold. One word. */
 LLM_API float llm_rng_uniform(llm_rng *rng) {
     return (float)(llm_rng_u32(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* Uniform in 0..n-1, by multiplying; the bias is below n / 2^32. */
+/* Uniform in 0..n-1, exactly: n > 0. One word as a rule, n above 2^32 two.
+ *
+ * floor(u n / 2^32) sends floor(2^32 / n) or one more of the 2^32 words to each value. Those whose
+ * u n mod 2^32 is below 2^32 mod n are drawn again: then it is the same number for all. */
 LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
-    return (size_t)(((uint64_t)llm_rng_u32(rng) * (uint64_t)n) >> 32);
+    LLM_ASSERT(n > 0);
+    const uint64_t range = n, words = (uint64_t)1 << 32;
+    uint64_t x;
+    if (range <= words) {
+        do {
+            x = (uint64_t)llm_rng_u32(rng) * range;
+        } while ((uint32_t)x < range && (uint32_t)x < words % range);
+        return (size_t)(x >> 32);
+    }
+    uint64_t mask = range - 1; /* all bits that n - 1 has, and below */
+    for (int shift = 1; shift < 64; shift *= 2) mask |= mask >> shift;
+    do {
+        x = (uint64_t)llm_rng_u32(rng) << 32;
+        x = (x | llm_rng_u32(rng)) & mask;
+    } while (x >= range);
+    return (size_t)x;
 }
 
-/* Standard normal by Box and Muller, one of the pair. */
+/* Standard normal by Box and Muller, one of the pair. Two words; at most 6.8, as u is at least
+ * 2^-33. In double, because in float u = 1 - 2^-33 is 1. */
 LLM_API float llm_rng_normal(llm_rng *rng) {
-    const float u = 1.0f - llm_rng_uniform(rng), v = llm_rng_uniform(rng);
-    return sqrtf(-2.0f * logf(u)) * cosf(2.0f * LLM_PI * v);
+    const double u = ((double)llm_rng_u32(rng) + 0.5) / 4294967296.0;
+    const double turns = (double)llm_rng_u32(rng) / 4294967296.0;
+    return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * turns));
 }
 
+/* x (n): n calls of llm_rng_normal. */
 LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
 }
 
 /* @argsort -------------------------------------------------- Sorting by key
  *
- * source  -
+ *     key[order[0]] <= key[order[1]] <= ... <= key[order[n-1]]
+ *
+ * The permutation that sorts, not the sorted keys: it carries everything else along. Heap sort: n
+ * log n in the worst case, no scratch, no recursion. Heap sort alone shuffles equal keys, so the
+ * index is the second key, and the result is the one a stable sort gives. NaN compares false with
+ * everything, which no sort survives; here it is larger than all numbers, as in NumPy.
+ *
+ * source  Williams 1964, "Algorithm 232: Heapsort"; Floyd 1964, "Algorithm 245: Treesort 3"
  * needs   base
+ * see     @top_k @top_p
  * topics  -
  */
 
-/* order (n): the permutation that sorts key ascending; equal keys stay in index order (heap sort
- * with the index as the second key). */
+/* Whether entry a stands before entry b. -0 and 0 are equal. */
 LLM_API bool llm_argsort_less(const float *key, size_t a, size_t b) {
-    return key[a] < key[b] || (!(key[b] < key[a]) && a < b);
+    if (key[a] < key[b] || key[b] < key[a]) return key[a] < key[b];
+    const bool a_nan = key[a] != key[a], b_nan = key[b] != key[b];
+    return a_nan != b_nan ? b_nan : a < b;
 }
+
+/* order (n) <- key (n), ascending: equal keys in index order, NaN last. */
 LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
     for (size_t i = 0; i < n; i++) order[i] = i;
     for (size_t start = n / 2, end = n; end > 1;) {
         size_t hole, moved;
-        if (start > 0) {
+        if (start > 0) { /* first make a heap, from the last parent to the root */
             hole = --start;
             moved = order[hole];
-        } else {
+        } else { /* then move its largest entry behind it, again and again */
             end--;
             hole = 0;
             moved = order[end];
@@ -289,12 +373,17 @@ LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
 
 /* @buffer --------------------------------------------------- Bytes that grow
  *
+ * For text and headers whose length is known only when they are finished. Room grows by half of
+ * itself, so n bytes put one by one are copied fewer than 3 n times. data always ends in a 0 that
+ * does not count, so text in it is a C string.
+ *
  * source  -
  * needs   base
+ * see     @file @json
  * topics  -
  */
 
-/* Bytes that grow. Starts as zeros; after the first successful call data[size] is 0. */
+/* Starts as zeros: llm_buffer b = {NULL, 0, 0}. */
 typedef struct {
     char *data;
     size_t size, capacity;
@@ -306,10 +395,10 @@ LLM_API void llm_buffer_free(llm_buffer *b) {
     b->size = b->capacity = 0;
 }
 
-/* Room for size more bytes and a 0. False, and the buffer as it was, when memory is out. */
-LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
-    if (size > SIZE_MAX / 2 - 64 || b->size > SIZE_MAX / 2 - 64 - size) return false;
-    const size_t least = b->size + size + 1;
+/* Makes room for `more` bytes and the 0. False, and the buffer as it was, when memory is out. */
+LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t more) {
+    if (more > SIZE_MAX / 2 || b->size > SIZE_MAX / 2 - more) return false;
+    const size_t least = b->size + more + 1;
     if (least <= b->capacity) return true;
     const size_t capacity = least < 64 ? 64 : least + b->capacity / 2;
     char *data = (char *)realloc(b->data, capacity);
@@ -320,7 +409,7 @@ LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
     return true;
 }
 
-/* Appends; data may not point into the buffer. */
+/* Appends size bytes; data may not point into the buffer. False likewise. */
 LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
     if (!llm_buffer_reserve(b, size)) return false;
     if (size > 0) memcpy(b->data + b->size, data, size);
@@ -329,11 +418,8 @@ LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
     return true;
 }
 
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-LLM_API bool
-llm_buffer_print(llm_buffer *b, const char *format, ...) {
+/* Appends as printf writes. %g writes the decimal point of the program's locale. */
+LLM_PRINTF(2) LLM_API bool llm_buffer_print(llm_buffer *b, const char *format, ...) {
     va_list args;
     va_start(args, format);
     const int length = vsnprintf(NULL, 0, format, args);
@@ -353,23 +439,29 @@ llm_buffer_print(llm_buffer *b, const char *format, ...) {
  * topics  -
  */
 
-/* data[size] is 0, so that text can be scanned without counting. */
 typedef struct {
     unsigned char *data;
     size_t size;
+    bool mapped; /* data are pages of the file, not from malloc */
 } llm_file;
 
 LLM_API void llm_file_free(llm_file *f) {
-    free(f->data);
+#if defined(__unix__) || defined(__APPLE__)
+    if (f->mapped) munmap(f->data, f->size);
+#endif
+    if (!f->mapped) free(f->data);
     f->data = NULL;
     f->size = 0;
+    f->mapped = false;
 }
 
-/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong. */
+/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
+ * data[size] is 0, so that text can be scanned without counting. */
 LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     llm_buffer b = {NULL, 0, 0};
     f->data = NULL;
     f->size = 0;
+    f->mapped = false;
     FILE *stream = fopen(path, "rb");
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
@@ -390,6 +482,27 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     f->data = (unsigned char *)b.data;
     f->size = b.size;
     return true;
+}
+
+/* The same bytes, mapped where the system can: no copy, and pages that nobody looks at are never
+ * read. They may not be written to, no 0 stands behind them, and a file that somebody else shortens
+ * meanwhile kills the program: for large files that nobody changes. */
+LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
+#if defined(__unix__) || defined(__APPLE__)
+    const int descriptor = open(path, O_RDONLY);
+    struct stat info;
+    void *pages = MAP_FAILED;
+    if (descriptor >= 0 && fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode) &&
+        info.st_size > 0 && (uintmax_t)info.st_size <= SIZE_MAX) {
+        f->size = (size_t)info.st_size;
+        pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    }
+    if (descriptor >= 0) close(descriptor);
+    f->data = (unsigned char *)pages;
+    f->mapped = pages != MAP_FAILED;
+    if (f->mapped) return true;
+#endif
+    return llm_file_read(f, path, error);
 }
 
 /* A file on its way: everything goes to a temporary name in the same directory. */
@@ -825,7 +938,7 @@ LLM_API bool llm_json_put_string(llm_buffer *b, const char *text, size_t size) {
         const char *which = c ? strchr(from, c) : NULL;
         if (which) {
             ok = llm_buffer_print(b, "\\%c", to[which - from]);
-        } else if (c < 32 || c == 127) {
+        } else if (c < 32) {
             ok = llm_buffer_print(b, "\\u%04x", c);
         } else {
             ok = llm_buffer_put(b, text + i, 1);
@@ -875,17 +988,119 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
  *
  *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
  *
- * source  -
+ * Sums probabilities that are stored as logarithms. exp overflows at 88 and vanishes at -104 in
+ * float; taking the largest entry out leaves a sum between 1 and n, so nothing can overflow and
+ * what vanishes was too small to count. When m is infinite it must stay in: inf - inf is NaN. The
+ * result behaves as max does: all -inf gives -inf, one +inf gives +inf, NaN gives NaN. A sum kept
+ * as the pair (m, sum) can be extended by an entry or merged with another pair, so it can be split
+ * over blocks, threads and machines: this is what the flash kernels carry along.
+ *
+ * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
+ *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
  * needs   -
+ * see     @softmax (its gradient), @cross_entropy, @flash_attn (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Eight maxima run side by side, because a
+ * single one would have to wait for itself at every step. */
+LLM_API float llm_logsumexp_max(const float *x, size_t n) {
+    float lane[8];
+    for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+
+    float max = lane[0];
+    for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
+    return max;
+}
+
+/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. Summed in double: a vocabulary of 50000
+ * float terms would be off by 5e-5. */
 LLM_API float llm_logsumexp(const float *x, size_t n) {
-    float max = -INFINITY, sum = 0.0f;
-    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    const float shift = max < INFINITY && max > -INFINITY ? max : 0.0f;
-    for (size_t i = 0; i < n; i++) sum += expf(x[i] - shift);
-    return shift + logf(sum);
+    const float max = llm_logsumexp_max(x, n);
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - shift);
+    return shift + (float)log(sum);
+}
+
+/* dx (n) += <- dy, and forward's x (n) and result lse: dlse/dx_i = exp(x_i - lse), the softmax.
+ * Entries of -inf get 0, also when nothing else is there; entries of +inf get NaN, as in torch. */
+LLM_API void llm_logsumexp_backward(float *dx, float dy, const float *x, float lse, size_t n) {
+    if (lse == -INFINITY) return;
+    for (size_t i = 0; i < n; i++) dx[i] += dy * expf(x[i] - lse);
+}
+
+/* log(e^a + e^b): what is added to the larger one keeps its digits even when it is tiny. */
+LLM_API float llm_logsumexp_logaddexp(float a, float b) {
+    if (a == b) return a + 0.69314718f; /* where both are infinite, a - b would be NaN */
+    const float max = a > b ? a : b;
+    return max + log1pf(expf(-fabsf(a - b)));
+}
+
+/* log(1 - e^x) for x <= 0, the log-probability of the complement. Near 0, e^x rounds to 1 and
+ * expm1 is needed; far below, e^x is small and log1p is; they change places at -log 2. */
+LLM_API float llm_logsumexp_log1mexp(float x) {
+    return x > -0.69314718f ? logf(-expm1f(x)) : log1pf(-expf(x));
+}
+
+/* A part of the sum, sum * exp(max). {-INFINITY, 0} is the empty one, {x, 1} the single entry x. */
+typedef struct {
+    float max, sum;
+} llm_logsumexp_pair;
+
+/* The pair of both parts together: the one with the smaller max is rescaled to the larger. In which
+ * order parts are merged matters only to the rounding. */
+LLM_API llm_logsumexp_pair llm_logsumexp_merge(llm_logsumexp_pair a, llm_logsumexp_pair b) {
+    if (!(a.max >= b.max)) {
+        const llm_logsumexp_pair swap = a;
+        a = b;
+        b = swap;
+    }
+    a.sum += b.max == a.max ? b.sum : b.sum * expf(b.max - a.max);
+    return a;
+}
+
+LLM_API float llm_logsumexp_value(llm_logsumexp_pair a) { return a.max + logf(a.sum); }
+
+/* The pair of x (n) in one pass: each entry is read once, and the sum is rescaled whenever the max
+ * grows. For data that comes from far away (or does not exist yet) when exp is cheap. */
+LLM_API llm_logsumexp_pair llm_logsumexp_online(const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+    }
+    return a;
+}
+
+/* y (n) <- x (n): y_i = lse(x_0 .. x_i). y may be x. */
+LLM_API void llm_logsumexp_cumulative(float *y, const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+        y[i] = llm_logsumexp_value(a);
+    }
+}
+
+/* log |sum_i b_i e^x_i| <- x, b (n); *sign becomes -1, 0 or 1, that of the sum. Where b is 0, x is
+ * not read. The sum is in double, because it may cancel; what a cancellation to below 1e-16 of the
+ * largest term leaves is noise. */
+LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b, size_t n) {
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) max = b[i] != 0.0f && x[i] > max ? x[i] : max;
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (b[i] != 0.0f) sum += (double)b[i] * exp((double)x[i] - (double)shift);
+    }
+    *sign = sum > 0.0 ? 1.0f : sum < 0.0 ? -1.0f : (float)sum;
+    return (float)((double)shift + log(fabs(sum)));
 }
 
 /* @softmax -------------------------------------------------- Softmax
@@ -1750,6 +1965,295 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
+/* @safetensors ---------------------------------------------- Weight files: safetensors
+ *
+ * source  -
+ * needs   error size file json
+ * topics  -
+ */
+enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
+
+/* In the order of the format's own library, which sorts by it. */
+typedef enum {
+    LLM_SAFETENSORS_BOOL,
+    LLM_SAFETENSORS_U8,
+    LLM_SAFETENSORS_I8,
+    LLM_SAFETENSORS_F8_E5M2,
+    LLM_SAFETENSORS_F8_E4M3,
+    LLM_SAFETENSORS_I16,
+    LLM_SAFETENSORS_U16,
+    LLM_SAFETENSORS_F16,
+    LLM_SAFETENSORS_BF16,
+    LLM_SAFETENSORS_I32,
+    LLM_SAFETENSORS_U32,
+    LLM_SAFETENSORS_F32,
+    LLM_SAFETENSORS_F64,
+    LLM_SAFETENSORS_I64,
+    LLM_SAFETENSORS_U64,
+    LLM_SAFETENSORS_DTYPES
+} llm_safetensors_dtype;
+
+/* The name of a dtype in the file; *size gets the bytes of an element. */
+LLM_API const char *llm_safetensors_dtype_name(size_t *size, llm_safetensors_dtype dtype) {
+    static const char *const name[LLM_SAFETENSORS_DTYPES] = {
+        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
+        "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
+    *size = dtype < LLM_SAFETENSORS_I16   ? 1
+            : dtype < LLM_SAFETENSORS_I32 ? 2
+            : dtype < LLM_SAFETENSORS_F64 ? 4
+                                          : 8;
+    return name[dtype];
+}
+
+/* Row-major, little-endian, at any address: data need not be aligned. */
+typedef struct {
+    const char *name;
+    llm_safetensors_dtype dtype;
+    size_t rank, shape[LLM_SAFETENSORS_RANK];
+    const unsigned char *data;
+    size_t size; /* in bytes */
+} llm_safetensors_tensor;
+
+typedef struct {
+    llm_safetensors_tensor *tensor; /* sorted by name */
+    size_t count;
+    llm_file file;
+    llm_json
+        header; /* node[0] is the object; its "__metadata__", if any, maps strings to strings */
+} llm_safetensors;
+
+LLM_API void llm_safetensors_close(llm_safetensors *s) {
+    free(s->tensor);
+    llm_json_free(&s->header);
+    llm_file_free(&s->file);
+    s->tensor = NULL;
+    s->count = 0;
+}
+
+/* Product of the shape and the size of an element; false where it overflows. */
+LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *t) {
+    llm_safetensors_dtype_name(bytes, t->dtype);
+    bool empty = false, fits = true;
+    for (size_t i = 0; i < t->rank; i++) {
+        empty |= t->shape[i] == 0;
+        fits &= llm_size_mul(bytes, *bytes, t->shape[i]);
+    }
+    if (empty) *bytes = 0;
+    return fits;
+}
+
+LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
+    return strcmp(((const llm_safetensors_tensor *)a)->name,
+                  ((const llm_safetensors_tensor *)b)->name);
+}
+
+LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
+    const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
+    const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    return x->size < y->size ? -1 : x->size > y->size;
+}
+
+/* t <- one member of the header; room bytes of data start at data. */
+LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
+                                    const llm_json_node *member, const unsigned char *data,
+                                    size_t room, llm_error *error) {
+    const llm_json_node *dtype = llm_json_get(j, member, "dtype");
+    const llm_json_node *shape = llm_json_get(j, member, "shape");
+    const llm_json_node *offsets = llm_json_get(j, member, "data_offsets");
+    size_t begin, end, bytes, element;
+    t->name = member->key;
+    if (strlen(t->name) != member->key_size)
+        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", t->name);
+    if (!dtype || dtype->kind != LLM_JSON_STRING || !shape || shape->kind != LLM_JSON_ARRAY ||
+        !offsets || offsets->kind != LLM_JSON_ARRAY || offsets->count != 2)
+        return llm_fail(error, "safetensors: tensor '%s' needs dtype, shape and two data_offsets",
+                        t->name);
+
+    int kind = 0;
+    while (kind < LLM_SAFETENSORS_DTYPES &&
+           strcmp(llm_safetensors_dtype_name(&element, (llm_safetensors_dtype)kind), dtype->text))
+        kind++;
+    if (kind == LLM_SAFETENSORS_DTYPES)
+        return llm_fail(error, "safetensors: tensor '%s' has the unknown dtype '%s'", t->name,
+                        dtype->text);
+    t->dtype = (llm_safetensors_dtype)kind;
+
+    t->rank = 0;
+    if (shape->count > LLM_SAFETENSORS_RANK)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu dimensions, at most %d are read",
+                        t->name, shape->count, LLM_SAFETENSORS_RANK);
+    for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
+        if (!llm_json_size(&t->shape[t->rank++], v))
+            return llm_fail(error, "safetensors: the shape of tensor '%s' holds what is no size",
+                            t->name);
+
+    const llm_json_node *first = llm_json_first(j, offsets);
+    if (!llm_json_size(&begin, first) || !llm_json_size(&end, llm_json_next(j, first)) ||
+        begin > end || end > room)
+        return llm_fail(error,
+                        "safetensors: the offsets of tensor '%s' leave the %zu bytes of data",
+                        t->name, room);
+    if (!llm_safetensors_bytes(&bytes, t) || bytes != end - begin)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu bytes, its shape asks for %zu",
+                        t->name, end - begin, bytes);
+    t->data = data + begin;
+    t->size = bytes;
+    return true;
+}
+
+LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
+    const unsigned char *data = s->file.data;
+    uint64_t length = 0;
+    for (size_t i = 0; s->file.size >= 8 && i < 8; i++) length |= (uint64_t)data[i] << (8 * i);
+    if (s->file.size < 8 || length > LLM_SAFETENSORS_HEADER || length > s->file.size - 8)
+        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
+                        (unsigned long long)length, s->file.size);
+    const unsigned char *start = data + 8 + length;
+    const size_t room = s->file.size - 8 - (size_t)length;
+    if (length == 0 || data[8] != '{')
+        return llm_fail(error, "safetensors: the header does not start with {");
+    if (!llm_json_parse(&s->header, (const char *)data + 8, (size_t)length, error)) return false;
+
+    const llm_json_node *root = s->header.node;
+    s->tensor = (llm_safetensors_tensor *)calloc(root->count + 1, sizeof *s->tensor);
+    if (!s->tensor) return llm_fail(error, "safetensors: out of memory");
+    for (const llm_json_node *v = llm_json_first(&s->header, root); v;
+         v = llm_json_next(&s->header, v)) {
+        if (strcmp(v->key, "__metadata__") == 0) {
+            if (v->kind != LLM_JSON_OBJECT)
+                return llm_fail(error, "safetensors: __metadata__ is no object");
+            continue;
+        }
+        if (!llm_safetensors_member(&s->tensor[s->count], &s->header, v, start, room, error))
+            return false;
+        s->count++;
+    }
+    qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_place);
+    const unsigned char *end = start;
+    for (size_t i = 0; i < s->count; end += s->tensor[i++].size)
+        if (s->tensor[i].data != end)
+            return llm_fail(error, "safetensors: a hole or an overlap before tensor '%s'",
+                            s->tensor[i].name);
+    if (end != start + room)
+        return llm_fail(error, "safetensors: %zu bytes behind the last tensor",
+                        (size_t)(start + room - end));
+    qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_name);
+    for (size_t i = 1; i < s->count; i++)
+        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
+            return llm_fail(error, "safetensors: two tensors are called '%s'", s->tensor[i].name);
+    return true;
+}
+
+/* Maps the file and believes nothing in it. */
+LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_error *error) {
+    memset(s, 0, sizeof *s);
+    const bool ok = llm_file_map(&s->file, path, error) && llm_safetensors_check(s, error);
+    if (!ok) llm_safetensors_close(s);
+    return ok;
+}
+
+/* NULL when there is none of that name. */
+LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors *s,
+                                                           const char *name) {
+    size_t low = 0, high = s->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = strcmp(s->tensor[middle].name, name);
+        if (order == 0) return &s->tensor[middle];
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return NULL;
+}
+
+/* out (count) <- t, of dtype F32, F16 or BF16, all exactly. */
+LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
+                                    llm_error *error) {
+    size_t element;
+    const char *name = llm_safetensors_dtype_name(&element, t->dtype);
+    if (t->dtype != LLM_SAFETENSORS_F32 && t->dtype != LLM_SAFETENSORS_F16 &&
+        t->dtype != LLM_SAFETENSORS_BF16)
+        return llm_fail(error, "safetensors: tensor '%s' is %s, expected F32, F16 or BF16", t->name,
+                        name);
+    if (t->size / element != count)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu entries, expected %zu", t->name,
+                        t->size / element, count);
+    for (size_t i = 0; i < count; i++) {
+        const unsigned char *p = t->data + i * element;
+        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+        if (t->dtype == LLM_SAFETENSORS_F32) {
+            bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        } else if (t->dtype == LLM_SAFETENSORS_BF16) {
+            bits <<= 16;
+        } else {
+            const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
+            const float tiny =
+                (float)fraction / 16777216.0f; /* fraction 2^-24, subnormal in half */
+            uint32_t magnitude;
+            if (exponent == 0) {
+                memcpy(&magnitude, &tiny, 4);
+            } else {
+                magnitude = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
+            }
+            bits = (bits & 0x8000) << 16 | magnitude;
+        }
+        memcpy(&out[i], &bits, 4);
+    }
+    return true;
+}
+
+LLM_API int llm_safetensors_by_dtype(const void *a, const void *b) {
+    const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
+    const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
+    return x->dtype != y->dtype ? (x->dtype < y->dtype ? 1 : -1) : strcmp(x->name, y->name);
+}
+
+/* Writes the file the library writes: dtypes from wide to narrow, so that all are aligned, names in
+ * order, header padded to a multiple of 8. metadata is a JSON object of strings, or NULL. size of a
+ * tensor is not read, its shape says it. */
+LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
+                                   size_t count, const char *metadata, llm_error *error) {
+    llm_safetensors_tensor *t = (llm_safetensors_tensor *)malloc((count + 1) * sizeof *t);
+    llm_buffer b = {NULL, 0, 0};
+    llm_file_writer w;
+    size_t offset = 0;
+    unsigned char length[8];
+    bool ok = t && llm_buffer_print(&b, metadata ? "{\"__metadata__\":%s" : "{%s",
+                                    metadata ? metadata : "");
+    if (t && count > 0) memcpy(t, tensor, count * sizeof *t);
+    if (t) qsort(t, count, sizeof *t, llm_safetensors_by_dtype);
+    for (size_t i = 0; i < count && ok; i++) {
+        size_t element;
+        const bool fits = llm_safetensors_bytes(&t[i].size, &t[i]);
+        LLM_ASSERT(fits);
+        (void)fits;
+        ok = (b.size == 1 || llm_buffer_put(&b, ",", 1)) &&
+             llm_json_put_string(&b, t[i].name, strlen(t[i].name)) &&
+             llm_buffer_print(&b, ":{\"dtype\":\"%s\",\"shape\":[",
+                              llm_safetensors_dtype_name(&element, t[i].dtype));
+        for (size_t k = 0; k < t[i].rank && ok; k++)
+            ok = llm_buffer_print(&b, k ? ",%zu" : "%zu", t[i].shape[k]);
+        ok =
+            ok && llm_buffer_print(&b, "],\"data_offsets\":[%zu,%zu]}", offset, offset + t[i].size);
+        offset += t[i].size;
+    }
+    ok = ok && llm_buffer_put(&b, "}", 1);
+    while (ok && b.size % 8 != 0) ok = llm_buffer_put(&b, " ", 1);
+    if (!ok) llm_fail(error, "safetensors: out of memory");
+    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)b.size >> (8 * i));
+    ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, length, 8, error) &&
+         llm_file_put(&w, b.data, b.size, error);
+    for (size_t i = 0; i < count && ok; i++) ok = llm_file_put(&w, t[i].data, t[i].size, error);
+    ok = ok && llm_file_commit(&w, error);
+    llm_buffer_free(&b);
+    free(t);
+    return ok;
+}
+
 /* @gpt2 ---------------------------------------------------- GPT-2
  *
  *     x = wte[id] + wpe[t]
@@ -2187,6 +2691,135 @@ LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
         if (u < below) break;
     }
     return (int)last;
+}
+
+/* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
+ *
+ *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
+ *
+ * Generation asks for one more row of logits at a time. Earlier rows do not change when a token is
+ * appended (the attention is causal), so their keys and values are kept and everything else of them
+ * is forgotten: a step reads every weight once and the cache once, and is limited by memory. A
+ * prompt goes through the same code with n tokens at a time, which is what makes it fast: each
+ * weight is read once for n tokens. When the context is full the oldest tokens have to go; positions
+ * are learned and absolute, so the rest is computed anew.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   gpt2 kv_cache temperature top_k top_p sampling
+ * see     @decoding @sampling @gpt2
+ * topics  -
+ */
+
+typedef struct {
+    const llm_gpt2 *model;
+    llm_kv_cache cache; /* of one row */
+    float *logits;      /* (V) after the last token */
+    size_t chunk;       /* tokens in one pass, at most */
+    llm_arena memory;
+} llm_gpt2_decoder;
+
+/* Allocates a cache for the model's whole context and scratch for passes of up to chunk tokens. */
+LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model, size_t chunk,
+                                     llm_error *e) {
+    const llm_gpt2_config *c = &model->config;
+    LLM_ASSERT(chunk > 0);
+    const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
+    const size_t scratch = chunk * (8 * c->width + c->hidden) + heads + 3 * c->vocab;
+    const size_t size = (cache + scratch + 16 * 16) * sizeof(float) + c->vocab * sizeof(size_t);
+    if (!llm_arena_create(&d->memory, size)) {
+        return llm_fail(e, "no memory for a key-value cache of %zu bytes", size);
+    }
+    d->model = model;
+    d->chunk = chunk;
+    d->logits = llm_arena_floats(&d->memory, c->vocab);
+    llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
+                        &d->memory);
+    return true;
+}
+LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
+
+/* part (H,n,D) <- row (n,3C) at offset, or row (n,C) <- part when back. */
+LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
+                                   size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++)
+        for (size_t i = 0; i < n; i++)
+            memcpy(part + (h * n + i) * D, rows + i * stride + h * D, D * sizeof(float));
+}
+
+/* d->logits <- ids (n), which are appended to what d has seen. */
+LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
+    const llm_gpt2 *g = d->model;
+    const size_t C = g->config.width, H = g->config.heads, F = g->config.hidden, D = C / H;
+    const float eps = g->config.eps;
+    LLM_ASSERT(n <= g->config.context - d->cache.length[0]);
+    for (; n > d->chunk; ids += d->chunk, n -= d->chunk) llm_gpt2_decode(d, ids, d->chunk);
+
+    llm_arena *a = &d->memory;
+    const size_t mark = a->used, past = d->cache.length[0];
+    float *x = llm_arena_floats(a, n * C), *norm = llm_arena_floats(a, n * C);
+    float *qkv = llm_arena_floats(a, n * 3 * C), *heads = llm_arena_floats(a, n * 3 * C);
+    float *hidden = llm_arena_floats(a, n * F);
+    llm_embedding_forward(x, ids, g->weights.wte, n, g->config.vocab, C);
+    for (size_t i = 0; i < n * C; i++) x[i] += g->weights.wpe[past * C + i];
+    for (size_t l = 0; l < g->config.layers; l++) {
+        const llm_decoder_block_weights *w = &g->weights.block[l];
+        llm_layernorm_forward(norm, NULL, NULL, x, w->norm1_w, w->norm1_b, n, C, eps);
+        llm_matmul_forward(qkv, norm, w->qkv_w, w->qkv_b, n, C, 3 * C);
+        float *q = heads, *k = q + n * C, *v = k + n * C;
+        llm_gpt2_decode_heads(q, qkv, 3 * C, n, H, D);
+        llm_gpt2_decode_heads(k, qkv + C, 3 * C, n, H, D);
+        llm_gpt2_decode_heads(v, qkv + 2 * C, 3 * C, n, H, D);
+        llm_kv_cache_append(&d->cache, l, k, v, n);
+        llm_kv_cache_attend(norm, &d->cache, l, q, H, n, a);
+        for (size_t i = 0; i < n; i++)
+            for (size_t h = 0; h < H; h++)
+                memcpy(q + i * C + h * D, norm + (h * n + i) * D, D * sizeof(float));
+        llm_matmul_forward(norm, q, w->out_w, w->out_b, n, C, C);
+        for (size_t i = 0; i < n * C; i++) x[i] += norm[i];
+
+        llm_layernorm_forward(norm, NULL, NULL, x, w->norm2_w, w->norm2_b, n, C, eps);
+        llm_matmul_forward(hidden, norm, w->ffn.up, w->ffn.up_bias, n, C, F);
+        llm_activation_forward(hidden, hidden, n * F, LLM_ACTIVATION_GELU_TANH);
+        llm_matmul_forward(norm, hidden, w->ffn.down, w->ffn.down_bias, n, F, C);
+        for (size_t i = 0; i < n * C; i++) x[i] += norm[i];
+    }
+    llm_kv_cache_advance(&d->cache, NULL, n);
+    llm_layernorm_forward(norm, NULL, NULL, x + (n - 1) * C, g->weights.norm_w, g->weights.norm_b,
+                          1, C, eps);
+    llm_matmul_forward(d->logits, norm, g->weights.wte, NULL, 1, C, g->config.vocab);
+    a->used = mark;
+}
+
+/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
+LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, float p, llm_rng *rng) {
+    const size_t V = d->model->config.vocab, mark = d->memory.used;
+    float *logits = llm_arena_floats(&d->memory, V);
+    memcpy(logits, d->logits, V * sizeof(float));
+    llm_temperature_apply(logits, V, temp);
+    if (k > 0) llm_top_k_filter(logits, V, k, &d->memory);
+    if (p < 1.0f) llm_top_p_filter(logits, V, p, 1, &d->memory);
+    const int id = llm_sampling_draw(logits, V, rng);
+    d->memory.used = mark;
+    return id;
+}
+
+/* ids (n + count): count tokens sampled behind the n of the prompt. A full context drops its older
+ * half. Returns false when stop (an id, or -1) was drawn; *count gets the number of tokens. */
+LLM_API void llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, float temp,
+                               size_t k, float p, llm_rng *rng) {
+    const size_t context = d->model->config.context;
+    size_t seen = 0; /* ids[seen ..] are not in the cache yet */
+    LLM_ASSERT(n > 0);
+    d->cache.length[0] = 0;
+    for (size_t end = n + count; n < end; n++) {
+        if (n - seen > context - d->cache.length[0]) {
+            d->cache.length[0] = 0;
+            seen = n - (context + 1) / 2;
+        }
+        llm_gpt2_decode(d, ids + seen, n - seen);
+        seen = n;
+        ids[n] = llm_gpt2_decode_pick(d, temp, k, p, rng);
+    }
 }
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
