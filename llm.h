@@ -231,7 +231,7 @@ LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
  * loop would have drawn. Ten rounds of two multiplications and a few xors pass all of BigCrush. A
  * seed is a key: streams of different seeds are unrelated, 1 and 2 included. The words are the same
  * on every machine; normals go through the C library's log and cos in double and are rounded to
- * float, where two libraries disagree about once in 10^8 draws, and then in the last bit.
+ * float, where two libraries disagree about once in 10^7 draws, and then in the last bit.
  *
  * source  Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
  *         (Philox-4x32-10); Lemire 2019, "Fast random integer generation in an interval"
@@ -312,17 +312,27 @@ LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
     return (size_t)x;
 }
 
-/* Standard normal by Box and Muller, one of the pair. Two words; at most 6.8, as u is at least
- * 2^-33. In double, because in float u = 1 - 2^-33 is 1. */
-LLM_API float llm_rng_normal(llm_rng *rng) {
+/* z (2): two independent standard normals from two words, by Box and Muller: radius and angle. At
+ * most 6.8, as u is at least 2^-33; in double, because in float u = 1 - 2^-33 is 1. */
+LLM_API void llm_rng_normal_pair(float z[2], llm_rng *rng) {
     const double u = ((double)llm_rng_u32(rng) + 0.5) / 4294967296.0;
     const double turns = (double)llm_rng_u32(rng) / 4294967296.0;
-    return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * turns));
+    const double radius = sqrt(-2.0 * log(u)), angle = 2.0 * 3.14159265358979323846 * turns;
+    z[0] = (float)(radius * cos(angle));
+    z[1] = (float)(radius * sin(angle));
 }
 
-/* x (n): n calls of llm_rng_normal. */
+/* One of a pair, the other is lost. */
+LLM_API float llm_rng_normal(llm_rng *rng) {
+    float z[2];
+    llm_rng_normal_pair(z, rng);
+    return z[0];
+}
+
+/* x (n) in pairs: twice as fast as n calls of llm_rng_normal, and other numbers. */
 LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
+    for (size_t i = 0; i + 1 < n; i += 2) llm_rng_normal_pair(x + i, rng);
+    if (n % 2 == 1) x[n - 1] = llm_rng_normal(rng);
 }
 
 /* @argsort -------------------------------------------------- Sorting by key
