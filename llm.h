@@ -231,7 +231,7 @@ LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
  * loop would have drawn. Ten rounds of two multiplications and a few xors pass all of BigCrush. A
  * seed is a key: streams of different seeds are unrelated, 1 and 2 included. The words are the same
  * on every machine; normals go through the C library's log and cos in double and are rounded to
- * float, where two libraries disagree about once in 10^8 draws, and then in the last bit.
+ * float, where two libraries disagree about once in 10^7 draws, and then in the last bit.
  *
  * source  Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
  *         (Philox-4x32-10); Lemire 2019, "Fast random integer generation in an interval"
@@ -312,17 +312,27 @@ LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
     return (size_t)x;
 }
 
-/* Standard normal by Box and Muller, one of the pair. Two words; at most 6.8, as u is at least
- * 2^-33. In double, because in float u = 1 - 2^-33 is 1. */
-LLM_API float llm_rng_normal(llm_rng *rng) {
+/* z (2): two independent standard normals from two words, by Box and Muller: radius and angle. At
+ * most 6.8, as u is at least 2^-33; in double, because in float u = 1 - 2^-33 is 1. */
+LLM_API void llm_rng_normal_pair(float z[2], llm_rng *rng) {
     const double u = ((double)llm_rng_u32(rng) + 0.5) / 4294967296.0;
     const double turns = (double)llm_rng_u32(rng) / 4294967296.0;
-    return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * turns));
+    const double radius = sqrt(-2.0 * log(u)), angle = 2.0 * 3.14159265358979323846 * turns;
+    z[0] = (float)(radius * cos(angle));
+    z[1] = (float)(radius * sin(angle));
 }
 
-/* x (n): n calls of llm_rng_normal. */
+/* One of a pair, the other is lost. */
+LLM_API float llm_rng_normal(llm_rng *rng) {
+    float z[2];
+    llm_rng_normal_pair(z, rng);
+    return z[0];
+}
+
+/* x (n) in pairs: twice as fast as n calls of llm_rng_normal, and other numbers. */
 LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
+    for (size_t i = 0; i + 1 < n; i += 2) llm_rng_normal_pair(x + i, rng);
+    if (n % 2 == 1) x[n - 1] = llm_rng_normal(rng);
 }
 
 /* @argsort -------------------------------------------------- Sorting by key
@@ -434,11 +444,19 @@ LLM_PRINTF(2) LLM_API bool llm_buffer_print(llm_buffer *b, const char *format, .
 
 /* @file ----------------------------------------------------- Files, whole or absent
  *
- * source  -
+ *     write to NAME.tmp0  ->  flush  ->  rename to NAME
+ *
+ * A checkpoint is written while the program can be killed and the disk can be full. Written in
+ * place it would leave half a file under the right name, with the old one gone. rename replaces a
+ * name in one step, so a reader sees the old file or the new one, and after any failure the old one
+ * is still there. What is easily got wrong: a full disk shows only when the last buffer is
+ * flushed, so the results of flush and close count as much as those of write.
+ *
+ * source  POSIX.1-2017, rename() (the new name exists throughout), mmap()
  * needs   error buffer
+ * see     @json @safetensors
  * topics  -
  */
-
 typedef struct {
     unsigned char *data;
     size_t size;
@@ -455,8 +473,8 @@ LLM_API void llm_file_free(llm_file *f) {
     f->mapped = false;
 }
 
-/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
- * data[size] is 0, so that text can be scanned without counting. */
+/* The whole file or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
+ * data[size] is 0, so text can be scanned without counting. */
 LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     llm_buffer b = {NULL, 0, 0};
     f->data = NULL;
@@ -465,18 +483,17 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     FILE *stream = fopen(path, "rb");
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
-    for (size_t got = 1; fits && got > 0;) {
+    for (size_t got = 1; fits && got > 0; b.size += got) {
+        got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        got = fits ? fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream) : 0;
-        b.size += got;
+        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
     fclose(stream);
     if (!fits || broken) {
         llm_buffer_free(&b);
-        return llm_fail(error, "%s: cannot be read: %s", path,
-                        fits ? strerror(cause) : "out of memory");
+        return llm_fail(error, "%s: cannot be read: %s", path, strerror(fits ? cause : ENOMEM));
     }
     b.data[b.size] = 0;
     f->data = (unsigned char *)b.data;
@@ -484,20 +501,22 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     return true;
 }
 
-/* The same bytes, mapped where the system can: no copy, and pages that nobody looks at are never
- * read. They may not be written to, no 0 stands behind them, and a file that somebody else shortens
- * meanwhile kills the program: for large files that nobody changes. */
+/* The same bytes, mapped where the system can: no copy, and pages nobody looks at are never read.
+ * They may not be written to, no 0 stands behind them, and a file that somebody shortens meanwhile
+ * kills the program: for large files that nobody changes. */
 LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
 #if defined(__unix__) || defined(__APPLE__)
-    const int descriptor = open(path, O_RDONLY);
     struct stat info;
     void *pages = MAP_FAILED;
-    if (descriptor >= 0 && fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode) &&
-        info.st_size > 0 && (uintmax_t)info.st_size <= SIZE_MAX) {
-        f->size = (size_t)info.st_size;
-        pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) { /* to open a pipe is to read from it */
+        const int descriptor = open(path, O_RDONLY);
+        if (descriptor >= 0 && fstat(descriptor, &info) == 0 && info.st_size > 0 &&
+            (uintmax_t)info.st_size <= SIZE_MAX) {
+            f->size = (size_t)info.st_size;
+            pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+        }
+        if (descriptor >= 0) close(descriptor);
     }
-    if (descriptor >= 0) close(descriptor);
     f->data = (unsigned char *)pages;
     f->mapped = pages != MAP_FAILED;
     if (f->mapped) return true;
@@ -505,13 +524,14 @@ LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
     return llm_file_read(f, path, error);
 }
 
-/* A file on its way: everything goes to a temporary name in the same directory. */
+/* A file on its way. put and commit that fail have cleaned up: nothing is left to be called, and
+ * calls that follow return false without another sentence. */
 typedef struct {
     FILE *stream;
     char *path, *temporary;
 } llm_file_writer;
 
-/* Gives up: the temporary file is removed, the old one stays. Nothing happens after a commit. */
+/* Gives up: the temporary file is removed, the old one stays. After a commit it does nothing. */
 LLM_API void llm_file_abort(llm_file_writer *w) {
     if (w->stream) {
         fclose(w->stream);
@@ -523,20 +543,28 @@ LLM_API void llm_file_abort(llm_file_writer *w) {
     w->path = w->temporary = NULL;
 }
 
+/* Opens a temporary file in path's directory, so that rename need not copy. A path that exists must
+ * be a plain file: a device or a pipe would be replaced by one. */
 LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *error) {
     const size_t length = strlen(path);
     w->stream = NULL;
+    w->path = w->temporary = NULL;
+#if defined(__unix__) || defined(__APPLE__)
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return llm_fail(error, "%s: cannot be written: it is not a plain file", path);
+#endif
     w->path = (char *)malloc(length + 1);
     w->temporary = (char *)malloc(length + 16);
     if (!w->path || !w->temporary) {
         llm_file_abort(w);
-        return llm_fail(error, "%s: out of memory", path);
+        return llm_fail(error, "%s: cannot be written: %s", path, strerror(ENOMEM));
     }
     memcpy(w->path, path, length + 1);
     errno = EEXIST;
     for (int i = 0; i < 1000 && !w->stream && errno == EEXIST; i++) {
         snprintf(w->temporary, length + 16, "%s.tmp%d", path, i);
-        w->stream = fopen(w->temporary, "wbx"); /* x: fails when the name is taken */
+        w->stream = fopen(w->temporary, "wbx"); /* x: fails where the name is taken */
     }
     if (w->stream) return true;
     llm_fail(error, "%s: cannot be created: %s", w->temporary, strerror(errno));
@@ -547,11 +575,12 @@ LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *err
 LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
     if (!w->stream) return false;
     if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
-    llm_fail(error, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    llm_fail(error, "%s: cannot be written: %s", w->path, strerror(errno));
     llm_file_abort(w);
     return false;
 }
 
+/* The file is there, whole, when this returns true. */
 LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     if (!w->stream) return false;
     bool ok = fflush(w->stream) == 0;
@@ -573,6 +602,7 @@ LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     return ok;
 }
 
+/* All three in one. */
 LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm_error *error) {
     llm_file_writer w;
     return llm_file_begin(&w, path, error) && llm_file_put(&w, data, size, error) &&
