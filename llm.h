@@ -1137,38 +1137,163 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  *
  *     p_i = exp(x_i / temp) / sum_j exp(x_j / temp)
  *
- * source  -
- * needs   -
+ * Turns n scores (logits) into n probabilities in the same order: a gap of 1 between two scores is
+ * a factor of e between their probabilities, whatever the others are. Only differences count, so
+ * the largest score is subtracted first and no exp can overflow. A masked entry is -inf and gets
+ * exactly 0; a row with nothing else has no distribution, and 0 / 0 would be NaN: it becomes zeros.
+ * temp divides the gaps: towards 0 the row becomes the one-hot vector of its maximum, towards
+ * infinity uniform. NaN or +inf in a row makes the row NaN, as in torch.
+ *
+ * source  Bridle 1990, "Training stochastic model recognition algorithms as networks can lead to
+ *         maximum mutual information estimation of parameters";
+ *         Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3
+ * needs   logsumexp
+ * see     @cross_entropy (fused with its loss), @sparsemax, @causal_attn, @temperature
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. A row that is all
- * -inf (masked) becomes zeros. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: maximum,
+ * exponentials and their sum (in double: 50000 terms), scale. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
-    LLM_ASSERT(temp > 0.0f);
+    LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
-        const float *xr = x + r * n;
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max, gain = 1.0f / temp;
         float *pr = p + r * n;
-        float max = -INFINITY, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
-        const float shift = max == -INFINITY ? 0.0f : max;
-        for (size_t i = 0; i < n; i++) pr[i] = expf((xr[i] - shift) / temp);
-        for (size_t i = 0; i < n; i++) sum += pr[i];
-        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) {
+            pr[i] = expf((xr[i] - shift) * gain);
+            sum += (double)pr[i];
+        }
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
         for (size_t i = 0; i < n; i++) pr[i] *= scale;
     }
 }
 
-/* dx (rows,n) += <- dp, p (rows,n): p * (dp - sum(p * dp)) / temp. */
+/* dx (rows,n) += <- dp (rows,n) and forward's result p, temp.
+ *
+ * dp_i/dx_j = p_i ((i == j) - p_j) / temp. Multiplied by dp and summed over i:
+ *     dx_j = p_j (dp_j - sum_i p_i dp_i) / temp
+ * The gradient of a score is how much better than the average (under p) its probability is paid. */
 LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                   float temp) {
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
+        const float *dpr = dp + r * n, *pr = p + r * n, gain = 1.0f / temp;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)(pr[i] * dpr[i]);
+        const float average = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - average) * gain;
+    }
+}
+
+/* p (rows,n) <- x (rows,n), at temperature 1: the maximum and the sum come from one pass, so memory
+ * is read twice instead of three times. A row with NaN or +inf has NaN in it. p may be x. */
+LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
+        for (size_t i = 0; i < n; i++) {
+            const float z = x[r * n + i];
+            p[r * n + i] = z == -INFINITY ? 0.0f : expf(z - a.max) / a.sum;
+        }
+    }
+}
+
+/* y (rows,n) <- x (rows,n): log softmax, x - lse(x) in each row. y may be x. Not log(p): where p
+ * rounds to 0, y is still right. The maximum is subtracted before log(sum) and not added to it:
+ * beside 1e4 the digits of log(sum) would be gone. A fully masked row is -inf. */
+LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max;
+        float *yr = y + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)expf(xr[i] - shift);
+        const float log_sum = sum == 0.0 ? 0.0f : (float)log(sum);
+        for (size_t i = 0; i < n; i++) yr[i] = (xr[i] - shift) - log_sum;
+    }
+}
+
+/* dx (rows,n) += <- dy (rows,n) and forward's result y: dx_i = dy_i - p_i sum_j dy_j, p = e^y. */
+LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y, size_t rows,
+                                      size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *dyr = dy + r * n, *yr = y + r * n;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)dyr[i];
+        const float total = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - expf(yr[i]) * total;
+    }
+}
+
+/* @sparsemax ------------------------------------------------ Sparsemax
+ *
+ *     p = argmin over probability vectors q of |q - x|^2
+ *     p_i = max(x_i - tau, 0)        tau so that sum_i p_i = 1
+ *
+ * Softmax gives every score some probability; the nearest probability vector gives most of them
+ * exactly none: p falls linearly with the score, cut off at the threshold tau. A score that leads all
+ * others by 1 get everything.
+ *
+ * source  Martins & Astudillo 2016, "From softmax to sparsemax"; Michelot 1986, "A finite algorithm
+ *         for finding the projection of a point onto the canonical simplex of R^n"
+ * needs   logsumexp
+ * see     @softmax
+ * topics  -
+ */
+
+/* p (rows,n) <- x (rows,n), each row projected onto the simplex. p may be x. -inf gives 0, a row of
+ * nothing else zeros, NaN or +inf a row of NaN.
+ *
+ * Michelot: assume every entry is in the support, find tau, drop what lies below it, repeat. tau
+ * only grows, so nothing dropped comes back; a few rounds do (n at most). */
+LLM_API void llm_sparsemax_forward(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max; /* any shift moves tau along */
+        float *pr = p + r * n, tau = -INFINITY;
+        size_t support, count = n + 1;
+        do {
+            double sum = 0.0;
+            support = count;
+            count = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (xr[i] - shift <= tau) continue; /* NaN stays, and makes the sum NaN */
+                sum += (double)(xr[i] - shift);
+                count++;
+            }
+            if (count > 0) tau = (float)((sum - 1.0) / (double)count);
+        } while (count < support);
+        for (size_t i = 0; i < n; i++) pr[i] = xr[i] - shift <= tau ? 0.0f : xr[i] - shift - tau;
+    }
+}
+
+/* dx (rows,n) += <- dp (rows,n) and forward's result p. On the support tau moves by the mean of the
+ * dx there: dx_i = dp_i - mean of dp over the support. Elsewhere p stays 0 and dx is 0. */
+LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, size_t rows,
+                                    size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
         const float *dpr = dp + r * n, *pr = p + r * n;
-        float *dxr = dx + r * n, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) sum += pr[i] * dpr[i];
-        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - sum) / temp;
+        double sum = 0.0, support = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (pr[i] == 0.0f) continue;
+            sum += (double)dpr[i];
+            support += 1.0;
+        }
+        for (size_t i = 0; i < n; i++)
+            if (pr[i] != 0.0f) dx[r * n + i] += dpr[i] - (float)(sum / support);
     }
 }
 
@@ -1552,7 +1677,8 @@ LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t
     for (size_t i = 0; i < n; i++) {
         m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
         v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
-        w[i] = (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+        w[i] =
+            (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
     }
 }
 
