@@ -2070,17 +2070,22 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
-/* @gpt2 ---------------------------------------------------- GPT-2
+/* @gpt2_weights -------------------------------------------- GPT-2's weights in one vector
  *
- *     x = wte[id] + wpe[t]
- *     x = block_l(x)                                        l = 1..L
- *     logits = LayerNorm(x) wte^T                           the head is the embedding
- *     loss = mean over targets of -log softmax(logits)[target]
+ *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
  *
- * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   decoder_block layernorm embedding matmul cross_entropy adamw
- * see     @gpt2_file @gpt2_decode
- * topics  GPT-2 & Zero-Shot Task Transfer
+ * All weights of a model stand in one flat vector, its gradients and the two moments of AdamW in
+ * three more of the same length, so that an optimizer, a norm or a file is one loop. Named pointers
+ * into the vector say which part is what. The matrices come first: weight decay is a prefix. The
+ * embedding serves as the head too, and stands there once.
+ *
+ * Weights start as N(0, 0.02). Each block adds two outputs to the residual stream; the matrices
+ * that write them start smaller by 1 / sqrt(2 L), or the stream would grow with depth.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3
+ * needs   arena rng decoder_block
+ * see     @gpt2 @gpt2_file @weight_init
+ * topics  -
  */
 
 typedef struct {
@@ -2229,6 +2234,19 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
     for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
 }
 
+/* @gpt2 ---------------------------------------------------- GPT-2
+ *
+ *     x = wte[id] + wpe[t]
+ *     x = block_l(x)                                        l = 1..L
+ *     logits = LayerNorm(x) wte^T                           the head is the embedding
+ *     loss = mean over targets of -log softmax(logits)[target]
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * see     @gpt2_file @gpt2_decode
+ * topics  GPT-2 & Zero-Shot Task Transfer
+ */
+
 /* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that are not
  * LLM_CROSS_ENTROPY_IGNORE; 0 when targets is NULL. Overwrites the activations. */
 LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, size_t B,
@@ -2307,6 +2325,281 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
     llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
     memset(g->g, 0, g->count * sizeof(float));
+}
+
+/* @gpt2_config --------------------------------------------- GPT-2's config.json
+ *
+ * The sizes of a model, under the names that transformers gives them. What the forward pass here
+ * does not compute (another activation, scores scaled by layer, an untied head) is refused by name:
+ * a model that runs with the wrong formula is worse than one that does not load. Every size has a
+ * most, so small that no product of them overflows.
+ *
+ * source  transformers, models/gpt2/configuration_gpt2.py
+ * needs   gpt2 json buffer
+ * see     @gpt2_file
+ * topics  -
+ */
+
+/* *value <- the size called key, from 1 to most. */
+LLM_API bool llm_gpt2_config_size(size_t *value, const llm_json *j, const char *key, size_t most,
+                                  llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    if (!node) return llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* c <- a parsed config.json. What this section does not compute is refused. */
+LLM_API bool llm_gpt2_config_read(llm_gpt2_config *c, const llm_json *j, llm_error *e) {
+    static const struct {
+        const char *key, *value;
+    } fixed[] = {{"model_type", "gpt2"}, {"activation_function", "gelu_new"}};
+    static const struct {
+        const char *key;
+        llm_json_kind kind;
+    } flags[] = {{"scale_attn_weights", LLM_JSON_TRUE},
+                 {"scale_attn_by_inverse_layer_idx", LLM_JSON_FALSE},
+                 {"add_cross_attention", LLM_JSON_FALSE},
+                 {"tie_word_embeddings", LLM_JSON_TRUE}};
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    for (size_t i = 0; i < 2; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, fixed[i].key);
+        if (!node && i > 0) continue;
+        if (!node || node->kind != LLM_JSON_STRING || strcmp(node->text, fixed[i].value) != 0)
+            return llm_fail(e, "config.json: %s is not \"%s\"", fixed[i].key, fixed[i].value);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, flags[i].key);
+        if (node && node->kind != flags[i].kind)
+            return llm_fail(e, "config.json: %s is not %s", flags[i].key,
+                            flags[i].kind == LLM_JSON_TRUE ? "true" : "false");
+    }
+    /* so small that no product of them overflows 64 bits */
+    if (!llm_gpt2_config_size(&c->vocab, j, "vocab_size", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->context, j, "n_positions", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->width, j, "n_embd", 1 << 16, e) ||
+        !llm_gpt2_config_size(&c->layers, j, "n_layer", 1 << 12, e) ||
+        !llm_gpt2_config_size(&c->heads, j, "n_head", 1 << 16, e))
+        return false;
+    const llm_json_node *inner = llm_json_get(j, j->node, "n_inner");
+    const llm_json_node *eps = llm_json_get(j, j->node, "layer_norm_epsilon");
+    c->hidden = 4 * c->width;
+    if (inner && inner->kind != LLM_JSON_NULL &&
+        !llm_gpt2_config_size(&c->hidden, j, "n_inner", 1 << 20, e))
+        return false;
+    c->eps = eps && eps->kind == LLM_JSON_NUMBER ? (float)eps->number : 1e-5f;
+    if (c->width % c->heads != 0)
+        return llm_fail(e, "config.json: n_embd %zu is not a multiple of n_head %zu", c->width,
+                        c->heads);
+    return true;
+}
+
+/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out. */
+LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
+    return llm_buffer_print(b,
+                            "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+                            "  \"model_type\": \"gpt2\",\n  \"vocab_size\": %zu,\n"
+                            "  \"n_positions\": %zu,\n  \"n_embd\": %zu,\n"
+                            "  \"n_layer\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
+                            "  \"layer_norm_epsilon\": %.7g,\n"
+                            "  \"activation_function\": \"gelu_new\",\n"
+                            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
+                            "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n",
+                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden,
+                            (double)c->eps);
+}
+
+/* @gpt2_file ----------------------------------------------- GPT-2's weight files
+ *
+ * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
+ * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
+ * matrices are [in, out] and have to be transposed. The head is the embedding: lm_head.weight is not
+ * stored, or is a second copy of wte. The files of the first release leave out the prefix
+ * "transformer." and carry the causal mask as h.N.attn.bias; both are accepted.
+ *
+ * Nothing in a file is believed: every tensor is held against config.json, and only then is memory
+ * taken.
+ *
+ * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
+ * needs   gpt2 gpt2_config json file safetensors
+ * see     @safetensors @weight_tying
+ * topics  -
+ */
+
+/* One tensor of a directory: its name behind the prefix, shape, whether it is stored transposed, and
+ * where it stands in a model. */
+typedef struct {
+    char name[40];
+    size_t rows, columns; /* as stored; columns = 0: a vector of rows */
+    bool conv1d;
+    float *weights;
+} llm_gpt2_file_tensor;
+
+/* Tensor i < 4 + 12 L. w may be NULL. */
+LLM_API void llm_gpt2_file_entry(llm_gpt2_file_tensor *t, const llm_gpt2_config *c,
+                                 const llm_gpt2_weights *w, size_t i) {
+    static const char *const outer[4] = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"};
+    static const char *const inner[12] = {
+        "ln_1.weight",        "ln_1.bias",        "attn.c_attn.weight", "attn.c_attn.bias",
+        "attn.c_proj.weight", "attn.c_proj.bias", "ln_2.weight",        "ln_2.bias",
+        "mlp.c_fc.weight",    "mlp.c_fc.bias",    "mlp.c_proj.weight",  "mlp.c_proj.bias"};
+    const size_t C = c->width, F = c->hidden;
+    t->conv1d = false;
+    t->weights = NULL;
+    if (i < 4) {
+        const size_t rows[4] = {c->vocab, c->context, C, C}, columns[4] = {C, C, 0, 0};
+        if (w) t->weights = i == 0 ? w->wte : i == 1 ? w->wpe : i == 2 ? w->norm_w : w->norm_b;
+        t->rows = rows[i], t->columns = columns[i];
+        snprintf(t->name, sizeof t->name, "%s", outer[i]);
+        return;
+    }
+    const size_t l = (i - 4) / 12, k = (i - 4) % 12;
+    const size_t rows[12] = {C, C, C, 3 * C, C, C, C, C, C, F, F, C};
+    const size_t columns[12] = {0, 0, 3 * C, 0, C, 0, 0, 0, F, 0, C, 0};
+    t->rows = rows[k], t->columns = columns[k];
+    t->conv1d = columns[k] > 0;
+    snprintf(t->name, sizeof t->name, "h.%zu.%s", l, inner[k]);
+    if (!w) return;
+    const llm_decoder_block_weights *b = &w->block[l];
+    float *const part[12] = {b->norm1_w, b->norm1_b,     b->qkv_w,    b->qkv_b,
+                             b->out_w,   b->out_b,       b->norm2_w,  b->norm2_b,
+                             b->ffn.up,  b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+    t->weights = part[k];
+}
+
+/* out (columns,rows) <- in (rows,columns). */
+LLM_API void llm_gpt2_file_transpose(float *out, const float *in, size_t rows, size_t columns) {
+    LLM_PARALLEL_FOR
+    for (size_t j = 0; j < columns; j++)
+        for (size_t i = 0; i < rows; i++) out[j * rows + i] = in[i * columns + j];
+}
+
+/* Every tensor of the config stands in s with its shape, and no other one does but masks and a copy
+ * of the embedding. */
+LLM_API bool llm_gpt2_file_check(const llm_safetensors *s, const llm_gpt2_config *c,
+                                 const char *prefix, llm_error *e) {
+    const size_t count = 4 + 12 * c->layers;
+    llm_gpt2_file_tensor t;
+    char name[64];
+    size_t surplus = s->count;
+    for (size_t i = 0; i < count; i++) {
+        llm_gpt2_file_entry(&t, c, NULL, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const llm_safetensors_tensor *in = llm_safetensors_find(s, name);
+        if (!in) return llm_fail(e, "model.safetensors: no tensor %s", name);
+        const size_t rank = t.columns ? 2 : 1, rows = in->rank > 0 ? in->shape[0] : 0;
+        const size_t columns = in->rank > 1 ? in->shape[1] : 0;
+        if (in->rank != rank || rows != t.rows || columns != t.columns)
+            return llm_fail(e, "model.safetensors: %s is (%zu, %zu), config.json says (%zu, %zu)",
+                            name, rows, columns, t.rows, t.columns);
+        surplus--;
+    }
+    snprintf(name, sizeof name, "%swte.weight", prefix);
+    const llm_safetensors_tensor *wte = llm_safetensors_find(s, name);
+    for (size_t i = 0; i < s->count; i++) {
+        const llm_safetensors_tensor *in = &s->tensor[i];
+        const bool mask = strstr(in->name, ".attn.bias") || strstr(in->name, ".attn.masked_bias");
+        const bool head = strcmp(in->name, "lm_head.weight") == 0;
+        if (head && (in->size != wte->size || memcmp(in->data, wte->data, in->size) != 0))
+            return llm_fail(e, "model.safetensors: lm_head.weight is not the embedding");
+        if (mask || head) surplus--;
+    }
+    if (surplus > 0)
+        return llm_fail(e, "model.safetensors: %zu tensors more than config.json's %zu layers have",
+                        surplus, c->layers);
+    return true;
+}
+
+LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const char *prefix,
+                                   llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    size_t most = c->width * (3 * c->width > c->hidden ? 3 * c->width : c->hidden);
+    float *stored = (float *)malloc(most * sizeof(float));
+    bool ok = stored || llm_fail(e, "model.safetensors: out of memory");
+    for (size_t i = 0; ok && i < 4 + 12 * c->layers; i++) {
+        llm_gpt2_file_tensor t;
+        char name[64];
+        llm_gpt2_file_entry(&t, c, &g->weights, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const size_t n = t.rows * (t.columns ? t.columns : 1);
+        ok = llm_safetensors_floats(t.conv1d ? stored : t.weights, llm_safetensors_find(s, name), n,
+                                    e);
+        if (ok && t.conv1d) llm_gpt2_file_transpose(t.weights, stored, t.rows, t.columns);
+    }
+    free(stored);
+    return ok;
+}
+
+/* g <- the model in directory dir, created for batches of up to B rows of T tokens (llm_gpt2_create);
+ * T = 0: of the whole context. g is not to be destroyed when this fails. */
+LLM_API bool llm_gpt2_load(llm_gpt2 *g, const char *dir, size_t B, size_t T, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    llm_safetensors s;
+    llm_gpt2_config c;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    memset(&s, 0, sizeof s);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_gpt2_config_read(&c, &json, e);
+    path.size = 0;
+    ok = ok &&
+         (llm_buffer_print(&path, "%s/model.safetensors", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_safetensors_open(&s, path.data, e);
+    const char *prefix = ok && llm_safetensors_find(&s, "wte.weight") ? "" : "transformer.";
+    ok = ok && llm_gpt2_file_check(&s, &c, prefix, e);
+    if (ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e)) {
+        ok = llm_gpt2_file_weights(g, &s, prefix, e);
+        if (!ok) llm_gpt2_destroy(g);
+    }
+    llm_safetensors_close(&s);
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* Writes config.json and model.safetensors into the directory dir, which has to exist. Each file is
+ * written whole or not at all. Memory for one copy of the weights. */
+LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t count = 4 + 12 * c->layers;
+    llm_safetensors_tensor *out = (llm_safetensors_tensor *)calloc(count, sizeof *out);
+    llm_gpt2_file_tensor *t = (llm_gpt2_file_tensor *)malloc(count * sizeof *t);
+    float *turned = (float *)malloc(g->count * sizeof(float));
+    char(*name)[64] = (char(*)[64])malloc(count * sizeof *name);
+    llm_buffer path = {NULL, 0, 0}, config = {NULL, 0, 0};
+    bool ok = out && t && turned && name;
+    size_t used = 0;
+    for (size_t i = 0; ok && i < count; i++) {
+        llm_gpt2_file_entry(&t[i], c, &g->weights, i);
+        snprintf(name[i], sizeof name[i], "transformer.%s", t[i].name);
+        out[i].name = name[i];
+        out[i].dtype = LLM_SAFETENSORS_F32;
+        out[i].rank = t[i].columns ? 2 : 1;
+        out[i].shape[0] = t[i].rows, out[i].shape[1] = t[i].columns;
+        out[i].data = (const unsigned char *)t[i].weights;
+        if (!t[i].conv1d) continue;
+        llm_gpt2_file_transpose(turned + used, t[i].weights, t[i].columns, t[i].rows);
+        out[i].data = (const unsigned char *)(turned + used);
+        used += t[i].rows * t[i].columns;
+    }
+    ok = ok && llm_buffer_print(&path, "%s/model.safetensors", dir);
+    ok = ok && llm_gpt2_config_put(&config, c);
+    if (!ok) llm_fail(e, "%s: out of memory", dir);
+    ok = ok && llm_safetensors_write(path.data, out, count, "{\"format\":\"pt\"}", e);
+    path.size = 0;
+    ok = ok && (llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_file_write(path.data, config.data, config.size, e);
+    llm_buffer_free(&path);
+    llm_buffer_free(&config);
+    free(name), free(turned), free(t), free(out);
+    return ok;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
