@@ -38,10 +38,19 @@
 
 /* @00-base ================================================== COMMON GROUND */
 
-/* @base ----------------------------------------------------- Common ground
+/* @base ----------------------------------------------------- The macros every section uses
+ *
+ * LLM_API stands before every function. `static inline` lets any number of files include the
+ * header with nothing to link; defined as empty, one file becomes a library; under nvcc
+ * `static inline __host__ __device__` lets kernels call the reference. LLM_ASSERT stops at wrong
+ * shapes and arguments, which are the programmer's errors; outside data never reaches it. The
+ * OpenMP macros are empty without -fopenmp. Loops marked LLM_PARALLEL_FOR write different outputs
+ * in every turn, so the number of threads changes no result; LLM_SIMD_SUM lets one loop add in
+ * another order, which does change the last bits between builds, never between runs.
  *
  * source  -
  * needs   -
+ * see     @error (what is not the programmer's fault)
  * topics  -
  */
 #ifndef LLM_API
@@ -56,7 +65,14 @@
 #endif
 #define LLM_PI 3.14159265358979323846f
 
-/* Before a loop whose turns write different outputs. */
+/* Before a function: its arguments follow printf's rules, the format is number f, counted from 1. */
+#if defined(__GNUC__)
+#define LLM_PRINTF(f) __attribute__((format(printf, f, (f) + 1)))
+#else
+#define LLM_PRINTF(f)
+#endif
+
+/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
@@ -68,27 +84,28 @@
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
  *
+ * Files, text and everything else from outside can be wrong without anybody having made a mistake
+ * in the program, so a reader returns false and leaves a sentence: which part, what was found,
+ * what was expected. The sentence often quotes the file, and a hostile one may have put terminal
+ * commands into a tensor's name: control characters become '?'.
+ *
  * source  -
- * needs   -
+ * needs   base
+ * see     @base (LLM_ASSERT, for errors of the caller)
  * topics  -
  */
 typedef struct {
-    char message[256];
+    char message[256]; /* cut off where it is longer; always ends in 0 */
 } llm_error;
 
-/* Writes the sentence and returns false, so that a reader can end with `return llm_fail(...)`. error
- * may be NULL. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-LLM_API bool
-llm_fail(llm_error *error, const char *format, ...) {
+/* error <- the sentence; NULL when nobody wants it. Returns false, so that a reader can end with
+ * `return llm_fail(...)`. */
+LLM_PRINTF(2) LLM_API bool llm_fail(llm_error *error, const char *format, ...) {
     if (error) {
         va_list args;
         va_start(args, format);
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
-        /* what a hostile file calls its parts may not speak to the terminal */
         for (char *c = error->message; *c; c++)
             if ((unsigned char)*c < 32 || *c == 127) *c = '?';
     }
@@ -97,12 +114,19 @@ llm_fail(llm_error *error, const char *format, ...) {
 
 /* @size ----------------------------------------------------- Size arithmetic that cannot wrap
  *
+ *     a b > M   <=>   b > floor(M / a)          a + b > M   <=>   b > M - a          M = SIZE_MAX
+ *
+ * A file says that a tensor has 2^33 rows of 2^33 floats. In size_t that product is 16 bytes: they
+ * are allocated, and everything the file sends next is written behind them. So a count from
+ * outside goes through these two before it reaches malloc or an index.
+ *
  * source  -
  * needs   base
+ * see     @safetensors (the product of a shape)
  * topics  -
  */
 
-/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no allocation survives. */
+/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no malloc grants. */
 LLM_API bool llm_size_mul(size_t *out, size_t a, size_t b) {
     const bool fits = a == 0 || b <= SIZE_MAX / a;
     *out = fits ? a * b : SIZE_MAX;
@@ -118,8 +142,18 @@ LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
 
 /* @arena ---------------------------------------------------- Scratch memory
  *
+ *     mark = used;  p = take(...);  ...;  used = mark
+ *
+ * Most scratch of a section lives as long as one call, and calls nest, so a stack is enough: take
+ * what is needed, remember where the top was, put it back. No free for each malloc, nothing to leak
+ * on an early return, and the caller decides once how much there is. What is easily got wrong: a
+ * pointer kept after its mark was restored points at whatever is taken next. Under
+ * AddressSanitizer the next take poisons all that was given back, and the padding behind every
+ * part, so such uses are reported.
+ *
  * source  -
  * needs   base
+ * see     -
  * topics  -
  */
 #if defined(__SANITIZE_ADDRESS__)
@@ -133,22 +167,21 @@ LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
 #include <sanitizer/asan_interface.h>
 #endif
 
-/* A stack of scratch memory. Going back to a mark (arena->used) frees everything taken since. peak
- * is the most that was ever in use. */
+/* used is the top of the stack: going back to a mark frees everything taken since. peak is the most
+ * that was ever in use, which is how large the arena had to be. */
 typedef struct {
     unsigned char *memory;
     size_t size, used, peak;
 } llm_arena;
 
-/* An arena of that many bytes from malloc; false when memory is out. */
+/* An arena of so many bytes from malloc; false when memory is out. */
 LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
-    /* memory starts at a multiple of 64, and malloc's own pointer stands in front of it */
+    /* memory starts at a multiple of 64, and the pointer that malloc gave stands in front of it */
     unsigned char *block = bytes <= SIZE_MAX - 128 ? (unsigned char *)malloc(bytes + 128) : NULL;
-    arena->memory = NULL;
-    arena->size = arena->used = arena->peak = 0;
+    arena->memory = block ? block + 128 - (uintptr_t)block % 64 : NULL;
+    arena->size = block ? bytes : 0;
+    arena->used = arena->peak = 0;
     if (!block) return false;
-    arena->memory = block + 128 - (uintptr_t)block % 64;
-    arena->size = bytes;
     memcpy(arena->memory - sizeof block, &block, sizeof block);
 #if defined(LLM_ARENA_ASAN)
     ASAN_POISON_MEMORY_REGION(arena->memory, bytes);
@@ -156,21 +189,21 @@ LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
     return true;
 }
 
+/* Frees the memory of llm_arena_create, or nothing the second time. */
 LLM_API void llm_arena_destroy(llm_arena *arena) {
     unsigned char *block = NULL;
     if (arena->memory) memcpy(&block, arena->memory - sizeof block, sizeof block);
-#if defined(LLM_ARENA_ASAN)
-    if (arena->memory) ASAN_UNPOISON_MEMORY_REGION(arena->memory, arena->size);
-#endif
     free(block);
     arena->memory = NULL;
     arena->size = arena->used = arena->peak = 0;
 }
 
+/* count things of size bytes, not initialised, at a multiple of 64. Rounded up to 64 bytes, that
+ * must still fit: too little scratch is the caller's error. */
 LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     LLM_ASSERT(size == 0 || count <= (SIZE_MAX - 63) / size);
     const size_t bytes = (count * size + 63) / 64 * 64;
-    LLM_ASSERT(bytes <= arena->size - arena->used);
+    LLM_ASSERT(arena->used <= arena->size && bytes <= arena->size - arena->used);
     unsigned char *p = arena->memory + arena->used;
 #if defined(LLM_ARENA_ASAN)
     if (arena->peak > arena->used) ASAN_POISON_MEMORY_REGION(p, arena->peak - arena->used);
@@ -180,20 +213,32 @@ LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     if (arena->used > arena->peak) arena->peak = arena->used;
     return p;
 }
+
 LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
     return (float *)llm_arena_take(arena, n, sizeof(float));
 }
+
 LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
     return (double *)llm_arena_take(arena, n, sizeof(double));
 }
 
 /* @rng ------------------------------------------------------ Counter-based random numbers
  *
- * source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox 4x32-10)
+ *     words 4i .. 4i+3 = Philox(counter i, key = seed)
+ *
+ * A generator without a state that must be stepped: block i of the stream is a cipher applied to i,
+ * so every draw can be computed at once, in any order, by any thread or kernel, and equals what the
+ * loop would have drawn. Ten rounds of two multiplications and a few xors pass all of BigCrush. A
+ * seed is a key: streams of different seeds are unrelated, 1 and 2 included. The words are the same
+ * on every machine; normals go through the C library's log and cos in double and are rounded to
+ * float, where two libraries disagree about once in 10^8 draws, and then in the last bit.
+ *
+ * source  Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
+ *         (Philox-4x32-10); Lemire 2019, "Fast random integer generation in an interval"
  * needs   base
+ * see     @dropout (draws a mask twice from the same counters)
  * topics  -
  */
-
 typedef struct {
     uint32_t key[2];
     uint64_t block;   /* counter of the next block of four words */
@@ -201,80 +246,116 @@ typedef struct {
     int used;         /* how many of its words are spent */
 } llm_rng;
 
-LLM_API void llm_rng_philox(uint32_t out[4], const uint32_t ctr[4], const uint32_t key[2]) {
-    uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3], k0 = key[0], k1 = key[1];
+/* out (4) <- counter (4), key (2): ten rounds. */
+LLM_API void llm_rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]) {
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint32_t k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {
         const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
         c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
         c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
         c1 = (uint32_t)b;
         c3 = (uint32_t)a;
-        k0 += 0x9E3779B9u;
+        k0 += 0x9E3779B9u; /* golden ratio and sqrt(3) - 1, as fractions of 2^32 */
         k1 += 0xBB67AE85u;
     }
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
+/* The stream of a seed, from its start. llm_rng uses the counters (block, 0): who calls
+ * llm_rng_philox with the same key takes another number than 0 for counter[2] or [3]. */
 LLM_API llm_rng llm_rng_seed(uint64_t seed) {
     llm_rng rng;
+    memset(&rng, 0, sizeof rng);
     rng.key[0] = (uint32_t)seed;
     rng.key[1] = (uint32_t)(seed >> 32);
-    rng.block = 0;
     rng.used = 4;
-    for (int i = 0; i < 4; i++) rng.word[i] = 0;
     return rng;
 }
 
+/* The next word of the stream. */
 LLM_API uint32_t llm_rng_u32(llm_rng *rng) {
     if (rng->used == 4) {
-        const uint32_t ctr[4] = {(uint32_t)rng->block, (uint32_t)(rng->block >> 32), 0, 0};
-        llm_rng_philox(rng->word, ctr, rng->key);
+        const uint32_t counter[4] = {(uint32_t)rng->block, (uint32_t)(rng->block >> 32), 0, 0};
+        llm_rng_philox(rng->word, counter, rng->key);
         rng->block++;
         rng->used = 0;
     }
     return rng->word[rng->used++];
 }
 
-/* Uniform in [0, 1), on a grid of 2^-24. */
+/* Uniform in [0, 1), on a grid of 2^-24: all multiples that a float can hold. One word. */
 LLM_API float llm_rng_uniform(llm_rng *rng) {
     return (float)(llm_rng_u32(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* Uniform in 0..n-1, by multiplying; the bias is below n / 2^32. */
+/* Uniform in 0..n-1, exactly: n > 0. One word as a rule, n above 2^32 two.
+ *
+ * floor(u n / 2^32) sends floor(2^32 / n) or one more of the 2^32 words to each value. Those whose
+ * u n mod 2^32 is below 2^32 mod n are drawn again: then it is the same number for all. */
 LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
-    return (size_t)(((uint64_t)llm_rng_u32(rng) * (uint64_t)n) >> 32);
+    LLM_ASSERT(n > 0);
+    const uint64_t range = n, words = (uint64_t)1 << 32;
+    uint64_t x;
+    if (range <= words) {
+        do {
+            x = (uint64_t)llm_rng_u32(rng) * range;
+        } while ((uint32_t)x < range && (uint32_t)x < words % range);
+        return (size_t)(x >> 32);
+    }
+    uint64_t mask = range - 1; /* all bits that n - 1 has, and below */
+    for (int shift = 1; shift < 64; shift *= 2) mask |= mask >> shift;
+    do {
+        x = (uint64_t)llm_rng_u32(rng) << 32;
+        x = (x | llm_rng_u32(rng)) & mask;
+    } while (x >= range);
+    return (size_t)x;
 }
 
-/* Standard normal by Box and Muller, one of the pair. */
+/* Standard normal by Box and Muller, one of the pair. Two words; at most 6.8, as u is at least
+ * 2^-33. In double, because in float u = 1 - 2^-33 is 1. */
 LLM_API float llm_rng_normal(llm_rng *rng) {
-    const float u = 1.0f - llm_rng_uniform(rng), v = llm_rng_uniform(rng);
-    return sqrtf(-2.0f * logf(u)) * cosf(2.0f * LLM_PI * v);
+    const double u = ((double)llm_rng_u32(rng) + 0.5) / 4294967296.0;
+    const double turns = (double)llm_rng_u32(rng) / 4294967296.0;
+    return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * turns));
 }
 
+/* x (n): n calls of llm_rng_normal. */
 LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
     for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
 }
 
 /* @argsort -------------------------------------------------- Sorting by key
  *
- * source  -
+ *     key[order[0]] <= key[order[1]] <= ... <= key[order[n-1]]
+ *
+ * The permutation that sorts, not the sorted keys: it carries everything else along. Heap sort: n
+ * log n in the worst case, no scratch, no recursion. Heap sort alone shuffles equal keys, so the
+ * index is the second key, and the result is the one a stable sort gives. NaN compares false with
+ * everything, which no sort survives; here it is larger than all numbers, as in NumPy.
+ *
+ * source  Williams 1964, "Algorithm 232: Heapsort"; Floyd 1964, "Algorithm 245: Treesort 3"
  * needs   base
+ * see     @top_k @top_p
  * topics  -
  */
 
-/* order (n): the permutation that sorts key ascending; equal keys stay in index order (heap sort
- * with the index as the second key). */
+/* Whether entry a stands before entry b. -0 and 0 are equal. */
 LLM_API bool llm_argsort_less(const float *key, size_t a, size_t b) {
-    return key[a] < key[b] || (!(key[b] < key[a]) && a < b);
+    if (key[a] < key[b] || key[b] < key[a]) return key[a] < key[b];
+    const bool a_nan = key[a] != key[a], b_nan = key[b] != key[b];
+    return a_nan != b_nan ? b_nan : a < b;
 }
+
+/* order (n) <- key (n), ascending: equal keys in index order, NaN last. */
 LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
     for (size_t i = 0; i < n; i++) order[i] = i;
     for (size_t start = n / 2, end = n; end > 1;) {
         size_t hole, moved;
-        if (start > 0) {
+        if (start > 0) { /* first make a heap, from the last parent to the root */
             hole = --start;
             moved = order[hole];
-        } else {
+        } else { /* then move its largest entry behind it, again and again */
             end--;
             hole = 0;
             moved = order[end];
@@ -292,12 +373,17 @@ LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
 
 /* @buffer --------------------------------------------------- Bytes that grow
  *
+ * For text and headers whose length is known only when they are finished. Room grows by half of
+ * itself, so n bytes put one by one are copied fewer than 3 n times. data always ends in a 0 that
+ * does not count, so text in it is a C string.
+ *
  * source  -
  * needs   base
+ * see     @file @json
  * topics  -
  */
 
-/* Bytes that grow. Starts as zeros; after the first successful call data[size] is 0. */
+/* Starts as zeros: llm_buffer b = {NULL, 0, 0}. */
 typedef struct {
     char *data;
     size_t size, capacity;
@@ -309,10 +395,10 @@ LLM_API void llm_buffer_free(llm_buffer *b) {
     b->size = b->capacity = 0;
 }
 
-/* Room for size more bytes and a 0. False, and the buffer as it was, when memory is out. */
-LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
-    if (size > SIZE_MAX / 2 - 64 || b->size > SIZE_MAX / 2 - 64 - size) return false;
-    const size_t least = b->size + size + 1;
+/* Makes room for `more` bytes and the 0. False, and the buffer as it was, when memory is out. */
+LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t more) {
+    if (more > SIZE_MAX / 2 || b->size > SIZE_MAX / 2 - more) return false;
+    const size_t least = b->size + more + 1;
     if (least <= b->capacity) return true;
     const size_t capacity = least < 64 ? 64 : least + b->capacity / 2;
     char *data = (char *)realloc(b->data, capacity);
@@ -323,7 +409,7 @@ LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
     return true;
 }
 
-/* Appends; data may not point into the buffer. */
+/* Appends size bytes; data may not point into the buffer. False likewise. */
 LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
     if (!llm_buffer_reserve(b, size)) return false;
     if (size > 0) memcpy(b->data + b->size, data, size);
@@ -332,11 +418,8 @@ LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
     return true;
 }
 
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-LLM_API bool
-llm_buffer_print(llm_buffer *b, const char *format, ...) {
+/* Appends as printf writes. %g writes the decimal point of the program's locale. */
+LLM_PRINTF(2) LLM_API bool llm_buffer_print(llm_buffer *b, const char *format, ...) {
     va_list args;
     va_start(args, format);
     const int length = vsnprintf(NULL, 0, format, args);
@@ -905,17 +988,119 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
  *
  *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
  *
- * source  -
+ * Sums probabilities that are stored as logarithms. exp overflows at 88 and vanishes at -104 in
+ * float; taking the largest entry out leaves a sum between 1 and n, so nothing can overflow and
+ * what vanishes was too small to count. When m is infinite it must stay in: inf - inf is NaN. The
+ * result behaves as max does: all -inf gives -inf, one +inf gives +inf, NaN gives NaN. A sum kept
+ * as the pair (m, sum) can be extended by an entry or merged with another pair, so it can be split
+ * over blocks, threads and machines: this is what the flash kernels carry along.
+ *
+ * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
+ *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
  * needs   -
+ * see     @softmax (its gradient), @cross_entropy, @flash_attn (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Eight maxima run side by side, because a
+ * single one would have to wait for itself at every step. */
+LLM_API float llm_logsumexp_max(const float *x, size_t n) {
+    float lane[8];
+    for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+
+    float max = lane[0];
+    for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
+    return max;
+}
+
+/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. Summed in double: a vocabulary of 50000
+ * float terms would be off by 5e-5. */
 LLM_API float llm_logsumexp(const float *x, size_t n) {
-    float max = -INFINITY, sum = 0.0f;
-    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    const float shift = max < INFINITY && max > -INFINITY ? max : 0.0f;
-    for (size_t i = 0; i < n; i++) sum += expf(x[i] - shift);
-    return shift + logf(sum);
+    const float max = llm_logsumexp_max(x, n);
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - shift);
+    return shift + (float)log(sum);
+}
+
+/* dx (n) += <- dy, and forward's x (n) and result lse: dlse/dx_i = exp(x_i - lse), the softmax.
+ * Entries of -inf get 0, also when nothing else is there; entries of +inf get NaN, as in torch. */
+LLM_API void llm_logsumexp_backward(float *dx, float dy, const float *x, float lse, size_t n) {
+    if (lse == -INFINITY) return;
+    for (size_t i = 0; i < n; i++) dx[i] += dy * expf(x[i] - lse);
+}
+
+/* log(e^a + e^b): what is added to the larger one keeps its digits even when it is tiny. */
+LLM_API float llm_logsumexp_logaddexp(float a, float b) {
+    if (a == b) return a + 0.69314718f; /* where both are infinite, a - b would be NaN */
+    const float max = a > b ? a : b;
+    return max + log1pf(expf(-fabsf(a - b)));
+}
+
+/* log(1 - e^x) for x <= 0, the log-probability of the complement. Near 0, e^x rounds to 1 and
+ * expm1 is needed; far below, e^x is small and log1p is; they change places at -log 2. */
+LLM_API float llm_logsumexp_log1mexp(float x) {
+    return x > -0.69314718f ? logf(-expm1f(x)) : log1pf(-expf(x));
+}
+
+/* A part of the sum, sum * exp(max). {-INFINITY, 0} is the empty one, {x, 1} the single entry x. */
+typedef struct {
+    float max, sum;
+} llm_logsumexp_pair;
+
+/* The pair of both parts together: the one with the smaller max is rescaled to the larger. In which
+ * order parts are merged matters only to the rounding. */
+LLM_API llm_logsumexp_pair llm_logsumexp_merge(llm_logsumexp_pair a, llm_logsumexp_pair b) {
+    if (!(a.max >= b.max)) {
+        const llm_logsumexp_pair swap = a;
+        a = b;
+        b = swap;
+    }
+    a.sum += b.max == a.max ? b.sum : b.sum * expf(b.max - a.max);
+    return a;
+}
+
+LLM_API float llm_logsumexp_value(llm_logsumexp_pair a) { return a.max + logf(a.sum); }
+
+/* The pair of x (n) in one pass: each entry is read once, and the sum is rescaled whenever the max
+ * grows. For data that comes from far away (or does not exist yet) when exp is cheap. */
+LLM_API llm_logsumexp_pair llm_logsumexp_online(const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+    }
+    return a;
+}
+
+/* y (n) <- x (n): y_i = lse(x_0 .. x_i). y may be x. */
+LLM_API void llm_logsumexp_cumulative(float *y, const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+        y[i] = llm_logsumexp_value(a);
+    }
+}
+
+/* log |sum_i b_i e^x_i| <- x, b (n); *sign becomes -1, 0 or 1, that of the sum. Where b is 0, x is
+ * not read. The sum is in double, because it may cancel; what a cancellation to below 1e-16 of the
+ * largest term leaves is noise. */
+LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b, size_t n) {
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) max = b[i] != 0.0f && x[i] > max ? x[i] : max;
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (b[i] != 0.0f) sum += (double)b[i] * exp((double)x[i] - (double)shift);
+    }
+    *sign = sum > 0.0 ? 1.0f : sum < 0.0 ? -1.0f : (float)sum;
+    return (float)((double)shift + log(fabs(sum)));
 }
 
 /* @softmax -------------------------------------------------- Softmax
@@ -1337,8 +1522,7 @@ LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t
     for (size_t i = 0; i < n; i++) {
         m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
         v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
-        w[i] =
-            (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+        w[i] = (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
     }
 }
 
