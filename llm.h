@@ -1522,7 +1522,8 @@ LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t
     for (size_t i = 0; i < n; i++) {
         m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
         v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
-        w[i] = (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+        w[i] =
+            (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
     }
 }
 
@@ -3008,6 +3009,7 @@ typedef struct {
     llm_kv_cache cache; /* of one row */
     float *logits;      /* (V) after the last token */
     size_t chunk;       /* tokens in one pass, at most */
+    size_t seen;        /* tokens of the text of llm_gpt2_next that were decoded */
     llm_arena memory;
 } llm_gpt2_decoder;
 
@@ -3024,6 +3026,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
     }
     d->model = model;
     d->chunk = chunk;
+    d->seen = 0;
     d->logits = llm_arena_floats(&d->memory, c->vocab);
     llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
                         &d->memory);
@@ -3031,7 +3034,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
 }
 LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
 
-/* part (H,n,D) <- row (n,3C) at offset, or row (n,C) <- part when back. */
+/* part (H,n,D) <- rows: n of them, stride floats apart, the heads side by side. */
 LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
                                    size_t H, size_t D) {
     for (size_t h = 0; h < H; h++)
@@ -3096,23 +3099,31 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
     return id;
 }
 
-/* ids (n + count): count tokens sampled behind the n of the prompt. A full context drops its older
- * half. Returns false when stop (an id, or -1) was drawn; *count gets the number of tokens. */
-LLM_API void llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, float temp,
-                               size_t k, float p, llm_rng *rng) {
+/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
+ * newer half. */
+LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float temp, size_t k,
+                          float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
-    size_t seen = 0; /* ids[seen ..] are not in the cache yet */
-    LLM_ASSERT(n > 0);
-    d->cache.length[0] = 0;
-    for (size_t end = n + count; n < end; n++) {
-        if (n - seen > context - d->cache.length[0]) {
-            d->cache.length[0] = 0;
-            seen = n - (context + 1) / 2;
-        }
-        llm_gpt2_decode(d, ids + seen, n - seen);
-        seen = n;
-        ids[n] = llm_gpt2_decode_pick(d, temp, k, p, rng);
+    LLM_ASSERT(n > 0 && n >= d->seen);
+    if (n - d->seen > context - d->cache.length[0]) {
+        d->cache.length[0] = 0;
+        d->seen = n - (n < context ? n : (context + 1) / 2);
     }
+    if (n > d->seen) llm_gpt2_decode(d, ids + d->seen, n - d->seen);
+    d->seen = n;
+    return llm_gpt2_decode_pick(d, temp, k, p, rng);
+}
+
+/* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
+ * stop (-1: never). Returns how many were written. */
+LLM_API size_t llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, int stop,
+                                 float temp, size_t k, float p, llm_rng *rng) {
+    d->cache.length[0] = d->seen = 0;
+    for (size_t i = 0; i < count; i++) {
+        ids[n + i] = llm_gpt2_next(d, ids, n + i, temp, k, p, rng);
+        if (ids[n + i] == stop) return i + 1;
+    }
+    return count;
 }
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
