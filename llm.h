@@ -1966,6 +1966,172 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
+/* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
+ *
+ *     z    = h W^T                                 or cap tanh(h W^T / cap)
+ *     L_n  = lse_n - (1-s) z_target - s mean_v(z_v) + zeta lse_n^2          lse = log sum_v e^z_v
+ *     dz_v = p_v (1 + 2 zeta lse) - (1-s) [v = target] - s / V              p = e^(z - lse)
+ *
+ * The last layer of a language model and its loss, in one section because neither needs the other's
+ * results in memory twice: the (N,V) logits are the largest array of a training step, and backward
+ * turns them into their own gradient in place. s is label smoothing, zeta the z-loss that keeps lse
+ * near 0 (PaLM: 1e-4), cap the soft cap of Gemma 2: 30. Rows of W behind the vocabulary, padding for
+ * the sake of a matrix unit, get probability 0 and no gradient.
+ *
+ * The chunked form never holds (N,V): it walks over blocks of the vocabulary with a running maximum
+ * and computes each block's logits a second time for the gradient, a fifth more work for a buffer
+ * that does not grow with V.
+ *
+ * source  Press & Wolf 2017; Chowdhery et al. 2022, "PaLM", 5; Gemma Team 2024, "Gemma 2", 2;
+ *         Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"
+ * needs   matmul logsumexp cross_entropy
+ * see     @cross_entropy @label_smoothing @weight_tying
+ * topics  Softmax Head
+ */
+
+/* The problem. soft_cap = 0: none. V <= rows. */
+typedef struct {
+    const float *h, *w; /* (N,C), (rows,C) */
+    const int *target;  /* (N), LLM_CROSS_ENTROPY_IGNORE: does not count */
+    size_t N, C, V, rows;
+    float smoothing, z_loss, soft_cap;
+} llm_softmax_head;
+
+LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
+                                                   const int *target, size_t N, size_t C,
+                                                   size_t V) {
+    llm_softmax_head p;
+    p.h = h, p.w = w, p.target = target;
+    p.N = N, p.C = C, p.V = p.rows = V;
+    p.smoothing = p.z_loss = p.soft_cap = 0.0f;
+    return p;
+}
+
+/* Targets that count. */
+LLM_API size_t llm_softmax_head_kept(const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* z (n) in place: capped. */
+LLM_API void llm_softmax_head_cap(float *z, size_t n, float cap) {
+    for (size_t i = 0; cap > 0.0f && i < n; i++) z[i] = cap * tanhf(z[i] / cap);
+}
+
+/* The loss of a row from its lse, its target's logit and the mean of all V. */
+LLM_API float llm_softmax_head_loss(const llm_softmax_head *p, float lse, float at_target,
+                                    float mean) {
+    return lse - (1.0f - p->smoothing) * at_target - p->smoothing * mean + p->z_loss * lse * lse;
+}
+
+/* z (n) in place, columns first .. first + n of a row: logits become scale times their gradient. */
+LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_softmax_head *p,
+                                  int target, float lse, float scale) {
+    const float all = scale * (1.0f + 2.0f * p->z_loss * lse), cap = p->soft_cap;
+    const float each = scale * p->smoothing / (float)p->V, one = scale * (1.0f - p->smoothing);
+    const size_t hit = (size_t)target - first; /* beyond n where the target is in another block */
+    float at_target = hit < n ? z[hit] : 0.0f;
+    if (cap > 0.0f) {
+        for (size_t i = 0; i < n; i++) {
+            const float t = z[i] / cap;
+            z[i] = (all * expf(z[i] - lse) - each) * (1.0f - t * t);
+        }
+        at_target /= cap;
+        at_target = 1.0f - at_target * at_target;
+    } else {
+        for (size_t i = 0; i < n; i++) z[i] = all * expf(z[i] - lse) - each;
+        at_target = 1.0f;
+    }
+    if (hit < n) z[hit] -= one * at_target;
+}
+
+/* loss (N), lse (N), logits (N,rows) <- p. loss is 0 where the target is ignored. Returns the number
+ * of rows that are not. */
+LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
+                                        const llm_softmax_head *p) {
+    llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const int target = p->target[n];
+        double mean = 0.0;
+        llm_softmax_head_cap(z, p->V, p->soft_cap);
+        for (size_t i = p->V; i < p->rows; i++) z[i] = -INFINITY;
+        lse[n] = llm_logsumexp(z, p->V);
+        for (size_t i = 0; p->smoothing > 0.0f && i < p->V; i++) mean += (double)z[i];
+        LLM_ASSERT(target == LLM_CROSS_ENTROPY_IGNORE || (target >= 0 && (size_t)target < p->V));
+        loss[n] = target == LLM_CROSS_ENTROPY_IGNORE
+                      ? 0.0f
+                      : llm_softmax_head_loss(p, lse[n], z[target], (float)(mean / (double)p->V));
+    }
+    return llm_softmax_head_kept(p->target, p->N);
+}
+
+/* dh (N,C) += , dw (rows,C) += scale times the gradient of the summed loss; any may be NULL. logits
+ * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
+LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
+                                       const llm_softmax_head *p, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        if (!ignored) llm_softmax_head_row(z, 0, p->V, p, p->target[n], lse[n], scale);
+        for (size_t i = ignored ? 0 : p->V; i < p->rows; i++) z[i] = 0.0f;
+    }
+    llm_matmul_backward(dh, dw, NULL, logits, p->h, p->w, p->N, p->C, p->rows);
+}
+
+/* Both at once without (N,rows): loss (N) <- p, dh (N,C) += , dw (rows,C) += as above, NULL: the loss
+ * only. block columns at a time. Returns the rows that count. Scratch: N (block + 4) floats, given
+ * back. */
+LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
+                                        const llm_softmax_head *p, float scale, size_t block,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, N = p->N;
+    float *z = llm_arena_floats(arena, N * block), *max = llm_arena_floats(arena, 4 * N);
+    float *sum = max + N, *at_target = sum + N, *mean = at_target + N;
+    LLM_ASSERT(block > 0);
+    for (size_t n = 0; n < N; n++) max[n] = -INFINITY, sum[n] = mean[n] = at_target[n] = 0.0f;
+    for (size_t first = 0; first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            const size_t hit = (size_t)p->target[n] - first;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            const float lse = llm_logsumexp(zn, size), top = lse > max[n] ? lse : max[n];
+            sum[n] = sum[n] * expf(max[n] - top) + expf(lse - top);
+            max[n] = top;
+            for (size_t i = 0; i < size; i++) mean[n] += zn[i] / (float)p->V;
+            if (hit < size) at_target[n] = zn[hit];
+        }
+    }
+    for (size_t n = 0; n < N; n++) {
+        max[n] += logf(sum[n]); /* lse from here on */
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        loss[n] = ignored ? 0.0f : llm_softmax_head_loss(p, max[n], at_target[n], mean[n]);
+    }
+    for (size_t first = 0; (dh || dw) && first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        const float *w = p->w + first * p->C;
+        llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            if (p->target[n] == LLM_CROSS_ENTROPY_IGNORE)
+                memset(zn, 0, size * sizeof(float));
+            else
+                llm_softmax_head_row(zn, first, size, p, p->target[n], max[n], scale);
+        }
+        llm_matmul_backward(dh, dw ? dw + first * p->C : NULL, NULL, z, p->h, w, N, p->C, size);
+    }
+    arena->used = mark;
+    return llm_softmax_head_kept(p->target, N);
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors
  *
  * source  -
@@ -2370,7 +2536,7 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
     const size_t N = B * T, C = c->width, L = c->layers, count = llm_gpt2_count(c);
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
     size_t size = count * (B ? 4 : 1);
-    size += N * (6 + (L + 4) * C + 2 * c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
+    size += N * (6 + (L + 4) * C + c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
             L * llm_decoder_block_acts_size(&bc, B, T) + 16 * (32 + L);
     const size_t bytes = size * sizeof(float) + L * (2 * sizeof(llm_decoder_block_weights) +
                                                      sizeof(llm_decoder_block_acts));
@@ -2461,19 +2627,23 @@ LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, 
     g->logits = llm_arena_floats(a, N * c->vocab);
     llm_layernorm_forward(g->norm, g->mean, g->rstd, g->x + L * N * C, g->weights.norm_w,
                           g->weights.norm_b, N, C, c->eps);
-    llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
-    if (!targets) return 0.0f;
+    if (!targets) {
+        llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
+        return 0.0f;
+    }
 
     g->loss = llm_arena_floats(a, N);
     g->lse = llm_arena_floats(a, N);
     memcpy(g->targets, targets, N * sizeof(int));
-    g->kept = llm_cross_entropy_forward(g->loss, g->lse, g->logits, g->targets, N, c->vocab);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
+    g->kept = llm_softmax_head_forward(g->loss, g->lse, g->logits, &head);
     double sum = 0.0;
     for (size_t n = 0; n < N; n++) sum += (double)g->loss[n];
     return g->kept ? (float)(sum / (double)g->kept) : 0.0f;
 }
 
-/* g->g += gradient of the mean loss of the last forward. */
+/* g->g += gradient of the mean loss of the last forward, once: g->logits end as their gradient. */
 LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     const llm_gpt2_config *c = &g->config;
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
@@ -2483,13 +2653,10 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     llm_arena *a = &g->memory;
     const size_t mark = a->used;
     float *d = llm_arena_floats(a, N * C), *dnorm = llm_arena_floats(a, N * C);
-    float *dlogits = llm_arena_floats(a, N * c->vocab);
-    memset(dlogits, 0, N * c->vocab * sizeof(float));
-    llm_cross_entropy_backward(dlogits, g->logits, g->lse, g->targets, N, c->vocab,
-                               1.0f / (float)g->kept);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
     memset(dnorm, 0, N * C * sizeof(float));
-    llm_matmul_backward(dnorm, g->grads.wte, NULL, dlogits, g->norm, g->weights.wte, N, C,
-                        c->vocab);
+    llm_softmax_head_backward(dnorm, g->grads.wte, g->logits, g->lse, &head, 1.0f / (float)g->kept);
     memset(d, 0, N * C * sizeof(float));
     llm_layernorm_backward(d, g->grads.norm_w, g->grads.norm_b, dnorm, g->x + L * N * C,
                            g->weights.norm_w, g->mean, g->rstd, N, C);
@@ -3107,7 +3274,7 @@ LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float t
     LLM_ASSERT(n > 0 && n >= d->seen);
     if (n - d->seen > context - d->cache.length[0]) {
         d->cache.length[0] = 0;
-        d->seen = n - (n < context ? n : (context + 1) / 2);
+        d->seen = n - (context + 1) / 2;
     }
     if (n > d->seen) llm_gpt2_decode(d, ids + d->seen, n - d->seen);
     d->seen = n;
