@@ -11,13 +11,16 @@ static const struct {
 } options[] = {{"plain", 0.0f, 0.0f, 0.0f},
                {"smooth", 0.1f, 0.0f, 0.0f},
                {"z", 0.0f, 0.01f, 0.0f},
-               {"cap", 0.0f, 0.0f, 2.0f},
+               {"cap", 0.0f, 0.0f, 0.75f},
                {"all", 0.2f, 0.005f, 3.0f}};
 
 static llm_softmax_head golden_problem(size_t i) {
     const float *h = golden("in/h"), *w = golden("in/w");
     const int *target = as_ints(golden("in/target"), N);
-    llm_softmax_head p = llm_softmax_head_defaults(h, w, target, N, C, V);
+    llm_softmax_head p;
+    memset(&p, 255, sizeof p);
+    p = llm_softmax_head_defaults(h, w, target, N, C, V);
+    CHECK(p.rows == V && p.smoothing == 0.0f && p.z_loss == 0.0f && p.soft_cap == 0.0f);
     p.smoothing = options[i].smoothing;
     p.z_loss = options[i].z_loss;
     p.soft_cap = options[i].soft_cap;
@@ -56,6 +59,9 @@ TEST(softmax_head,
             CHECK_GOLDEN(dh, N * C, tol, "%s/dh", options[i].name);
             CHECK_GOLDEN(dw, V * C, tol, "%s/dw", options[i].name);
             CHECK(arena.used == 0 && arena.peak <= (N * (block + 4) + 32) * sizeof(float));
+            float *only = zeros(N * C);
+            llm_softmax_head_chunked(again, only, NULL, &p, 1.0f / (N - 2), block, &arena);
+            CHECK(memcmp(only, dh, N * C * sizeof(float)) == 0);
             llm_softmax_head_chunked(again, NULL, NULL, &p, 1.0f, block, &arena);
             CHECK(memcmp(again, loss, N * sizeof(float)) == 0);
             llm_arena_destroy(&arena);
@@ -166,4 +172,9 @@ TEST(softmax_head, "gradients accumulate, and a target outside the vocabulary st
     CHECK(dh == 6.5f && dw[0] == 8.0f && dw[1] == 9.0f); /* (1/2)(1) + (1/2 - 1)(2); h is 0 */
     target = 2;
     CHECK_ASSERTS(llm_softmax_head_forward(&loss, &lse, logits, &p));
+    target = 0;
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 4096));
+    CHECK_ASSERTS(llm_softmax_head_chunked(&loss, NULL, NULL, &p, 1.0f, 0, &arena));
+    llm_arena_destroy(&arena);
 }

@@ -12,7 +12,7 @@ target = g.rng.integers(0, V, N)
 target[[1, 4]] = -100
 g.save("in", h=h0, w=w0, target=target)
 
-for name, smoothing, z_loss, cap in [("plain", 0, 0, 0), ("smooth", 0.1, 0, 0), ("z", 0, 0.01, 0), ("cap", 0, 0, 2.0),
+for name, smoothing, z_loss, cap in [("plain", 0, 0, 0), ("smooth", 0.1, 0, 0), ("z", 0, 0.01, 0), ("cap", 0, 0, 0.75),
                                      ("all", 0.2, 0.005, 3.0)]:
     h, w = (torch.from_numpy(a).double().requires_grad_() for a in (h0, w0))
     z = h @ w.T
