@@ -53,6 +53,9 @@ TEST(softmax_head,
             float *loss = floats(N), *again = floats(N), *dh = zeros(N * C), *dw = zeros(V * C);
             llm_arena arena;
             CHECK(llm_arena_create(&arena, 4096));
+            float *dirt = llm_arena_floats(&arena, 1024);
+            for (size_t k = 0; k < 1024; k++) dirt[k] = NAN;
+            arena.used = arena.peak = 0;
             CHECK(llm_softmax_head_chunked(loss, dh, dw, &p, 1.0f / (N - 2), block, &arena) ==
                   N - 2);
             CHECK_GOLDEN(loss, N, tol, "%s/loss", options[i].name);
@@ -150,6 +153,9 @@ TEST(softmax_head,
 
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 4096));
+    dh[0] = dh[1] = 0.0f;
+    CHECK(llm_softmax_head_chunked(loss, dh, NULL, &p, 0.5f, 1, &arena) == 2);
+    CHECK(loss[0] == 0.0f && loss[1] == 1e4f && dh[0] == 0.0f && dh[1] == -50.0f);
     target[0] = target[1] = LLM_CROSS_ENTROPY_IGNORE;
     memset(dh, 0, sizeof dh);
     CHECK(llm_softmax_head_forward(loss, lse, logits, &p) == 0);
