@@ -3645,6 +3645,172 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
+/* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
+ *
+ *     z    = h W^T                                 or cap tanh(h W^T / cap)
+ *     L_n  = lse_n - (1-s) z_target - s mean_v(z_v) + zeta lse_n^2          lse = log sum_v e^z_v
+ *     dz_v = p_v (1 + 2 zeta lse) - (1-s) [v = target] - s / V              p = e^(z - lse)
+ *
+ * The last layer of a language model and its loss, in one section because neither needs the other's
+ * results in memory twice: the (N,V) logits are the largest array of a training step, and backward
+ * turns them into their own gradient in place. s is label smoothing, zeta the z-loss that keeps lse
+ * near 0 (PaLM: 1e-4), cap the soft cap of Gemma 2: 30. Rows of W behind the vocabulary, padding for
+ * the sake of a matrix unit, get probability 0 and no gradient.
+ *
+ * The chunked form never holds (N,V): it walks over blocks of the vocabulary with a running maximum
+ * and computes each block's logits a second time for the gradient, a fifth more work for a buffer
+ * that does not grow with V.
+ *
+ * source  Press & Wolf 2017; Chowdhery et al. 2022, "PaLM", 5; Gemma Team 2024, "Gemma 2", 2;
+ *         Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"
+ * needs   matmul logsumexp cross_entropy
+ * see     @cross_entropy @label_smoothing @weight_tying
+ * topics  Softmax Head
+ */
+
+/* The problem. soft_cap = 0: none. V <= rows. */
+typedef struct {
+    const float *h, *w; /* (N,C), (rows,C) */
+    const int *target;  /* (N), LLM_CROSS_ENTROPY_IGNORE: does not count */
+    size_t N, C, V, rows;
+    float smoothing, z_loss, soft_cap;
+} llm_softmax_head;
+
+LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
+                                                   const int *target, size_t N, size_t C,
+                                                   size_t V) {
+    llm_softmax_head p;
+    p.h = h, p.w = w, p.target = target;
+    p.N = N, p.C = C, p.V = p.rows = V;
+    p.smoothing = p.z_loss = p.soft_cap = 0.0f;
+    return p;
+}
+
+/* Targets that count. */
+LLM_API size_t llm_softmax_head_kept(const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* z (n) in place: capped. */
+LLM_API void llm_softmax_head_cap(float *z, size_t n, float cap) {
+    for (size_t i = 0; cap > 0.0f && i < n; i++) z[i] = cap * tanhf(z[i] / cap);
+}
+
+/* The loss of a row from its lse, its target's logit and the mean of all V. */
+LLM_API float llm_softmax_head_loss(const llm_softmax_head *p, float lse, float at_target,
+                                    float mean) {
+    return lse - (1.0f - p->smoothing) * at_target - p->smoothing * mean + p->z_loss * lse * lse;
+}
+
+/* z (n) in place, columns first .. first + n of a row: logits become scale times their gradient. */
+LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_softmax_head *p,
+                                  int target, float lse, float scale) {
+    const float all = scale * (1.0f + 2.0f * p->z_loss * lse), cap = p->soft_cap;
+    const float each = scale * p->smoothing / (float)p->V, one = scale * (1.0f - p->smoothing);
+    const size_t hit = (size_t)target - first; /* beyond n where the target is in another block */
+    float at_target = hit < n ? z[hit] : 0.0f;
+    if (cap > 0.0f) {
+        for (size_t i = 0; i < n; i++) {
+            const float t = z[i] / cap;
+            z[i] = (all * expf(z[i] - lse) - each) * (1.0f - t * t);
+        }
+        at_target /= cap;
+        at_target = 1.0f - at_target * at_target;
+    } else {
+        for (size_t i = 0; i < n; i++) z[i] = all * expf(z[i] - lse) - each;
+        at_target = 1.0f;
+    }
+    if (hit < n) z[hit] -= one * at_target;
+}
+
+/* loss (N), lse (N), logits (N,rows) <- p. loss is 0 where the target is ignored. Returns the number
+ * of rows that are not. */
+LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
+                                        const llm_softmax_head *p) {
+    llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const int target = p->target[n];
+        double mean = 0.0;
+        llm_softmax_head_cap(z, p->V, p->soft_cap);
+        for (size_t i = p->V; i < p->rows; i++) z[i] = -INFINITY;
+        lse[n] = llm_logsumexp(z, p->V);
+        for (size_t i = 0; p->smoothing > 0.0f && i < p->V; i++) mean += (double)z[i];
+        LLM_ASSERT(target == LLM_CROSS_ENTROPY_IGNORE || (target >= 0 && (size_t)target < p->V));
+        loss[n] = target == LLM_CROSS_ENTROPY_IGNORE
+                      ? 0.0f
+                      : llm_softmax_head_loss(p, lse[n], z[target], (float)(mean / (double)p->V));
+    }
+    return llm_softmax_head_kept(p->target, p->N);
+}
+
+/* dh (N,C) += , dw (rows,C) += scale times the gradient of the summed loss; any may be NULL. logits
+ * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
+LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
+                                       const llm_softmax_head *p, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        if (!ignored) llm_softmax_head_row(z, 0, p->V, p, p->target[n], lse[n], scale);
+        for (size_t i = ignored ? 0 : p->V; i < p->rows; i++) z[i] = 0.0f;
+    }
+    llm_matmul_backward(dh, dw, NULL, logits, p->h, p->w, p->N, p->C, p->rows);
+}
+
+/* Both at once without (N,rows): loss (N) <- p, dh (N,C) += , dw (rows,C) += as above, NULL: the loss
+ * only. block columns at a time. Returns the rows that count. Scratch: N (block + 4) floats, given
+ * back. */
+LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
+                                        const llm_softmax_head *p, float scale, size_t block,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, N = p->N;
+    float *z = llm_arena_floats(arena, N * block), *max = llm_arena_floats(arena, 4 * N);
+    float *sum = max + N, *at_target = sum + N, *mean = at_target + N;
+    LLM_ASSERT(block > 0);
+    for (size_t n = 0; n < N; n++) max[n] = -INFINITY, sum[n] = mean[n] = at_target[n] = 0.0f;
+    for (size_t first = 0; first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            const size_t hit = (size_t)p->target[n] - first;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            const float lse = llm_logsumexp(zn, size), top = lse > max[n] ? lse : max[n];
+            sum[n] = sum[n] * expf(max[n] - top) + expf(lse - top);
+            max[n] = top;
+            for (size_t i = 0; i < size; i++) mean[n] += zn[i] / (float)p->V;
+            if (hit < size) at_target[n] = zn[hit];
+        }
+    }
+    for (size_t n = 0; n < N; n++) {
+        max[n] += logf(sum[n]); /* lse from here on */
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        loss[n] = ignored ? 0.0f : llm_softmax_head_loss(p, max[n], at_target[n], mean[n]);
+    }
+    for (size_t first = 0; (dh || dw) && first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        const float *w = p->w + first * p->C;
+        llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            if (p->target[n] == LLM_CROSS_ENTROPY_IGNORE)
+                memset(zn, 0, size * sizeof(float));
+            else
+                llm_softmax_head_row(zn, first, size, p, p->target[n], max[n], scale);
+        }
+        llm_matmul_backward(dh, dw ? dw + first * p->C : NULL, NULL, z, p->h, w, N, p->C, size);
+    }
+    arena->used = mark;
+    return llm_softmax_head_kept(p->target, N);
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors
  *
  * source  -
@@ -3934,17 +4100,22 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
-/* @gpt2 ---------------------------------------------------- GPT-2
+/* @gpt2_weights -------------------------------------------- GPT-2's weights in one vector
  *
- *     x = wte[id] + wpe[t]
- *     x = block_l(x)                                        l = 1..L
- *     logits = LayerNorm(x) wte^T                           the head is the embedding
- *     loss = mean over targets of -log softmax(logits)[target]
+ *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
  *
- * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   decoder_block layernorm embedding matmul cross_entropy adamw
- * see     @gpt2_file @gpt2_decode
- * topics  GPT-2 & Zero-Shot Task Transfer
+ * All weights of a model stand in one flat vector, its gradients and the two moments of AdamW in
+ * three more of the same length, so that an optimizer, a norm or a file is one loop. Named pointers
+ * into the vector say which part is what. The matrices come first: weight decay is a prefix. The
+ * embedding serves as the head too, and stands there once.
+ *
+ * Weights start as N(0, 0.02). Each block adds two outputs to the residual stream; the matrices
+ * that write them start smaller by 1 / sqrt(2 L), or the stream would grow with depth.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3
+ * needs   arena rng decoder_block
+ * see     @gpt2 @gpt2_file @weight_init
+ * topics  -
  */
 
 typedef struct {
@@ -4044,7 +4215,7 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
     const size_t N = B * T, C = c->width, L = c->layers, count = llm_gpt2_count(c);
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
     size_t size = count * (B ? 4 : 1);
-    size += N * (6 + (L + 4) * C + 2 * c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
+    size += N * (6 + (L + 4) * C + c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
             L * llm_decoder_block_acts_size(&bc, B, T) + 16 * (32 + L);
     const size_t bytes = size * sizeof(float) + L * (2 * sizeof(llm_decoder_block_weights) +
                                                      sizeof(llm_decoder_block_acts));
@@ -4093,6 +4264,19 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
     for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
 }
 
+/* @gpt2 ---------------------------------------------------- GPT-2
+ *
+ *     x = wte[id] + wpe[t]
+ *     x = block_l(x)                                        l = 1..L
+ *     logits = LayerNorm(x) wte^T                           the head is the embedding
+ *     loss = mean over targets of -log softmax(logits)[target]
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * see     @gpt2_file @gpt2_decode
+ * topics  GPT-2 & Zero-Shot Task Transfer
+ */
+
 /* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that are not
  * LLM_CROSS_ENTROPY_IGNORE; 0 when targets is NULL. Overwrites the activations. */
 LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, size_t B,
@@ -4122,19 +4306,23 @@ LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, 
     g->logits = llm_arena_floats(a, N * c->vocab);
     llm_layernorm_forward(g->norm, g->mean, g->rstd, g->x + L * N * C, g->weights.norm_w,
                           g->weights.norm_b, N, C, c->eps);
-    llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
-    if (!targets) return 0.0f;
+    if (!targets) {
+        llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
+        return 0.0f;
+    }
 
     g->loss = llm_arena_floats(a, N);
     g->lse = llm_arena_floats(a, N);
     memcpy(g->targets, targets, N * sizeof(int));
-    g->kept = llm_cross_entropy_forward(g->loss, g->lse, g->logits, g->targets, N, c->vocab);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
+    g->kept = llm_softmax_head_forward(g->loss, g->lse, g->logits, &head);
     double sum = 0.0;
     for (size_t n = 0; n < N; n++) sum += (double)g->loss[n];
     return g->kept ? (float)(sum / (double)g->kept) : 0.0f;
 }
 
-/* g->g += gradient of the mean loss of the last forward. */
+/* g->g += gradient of the mean loss of the last forward, once: g->logits end as their gradient. */
 LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     const llm_gpt2_config *c = &g->config;
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
@@ -4144,13 +4332,10 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     llm_arena *a = &g->memory;
     const size_t mark = a->used;
     float *d = llm_arena_floats(a, N * C), *dnorm = llm_arena_floats(a, N * C);
-    float *dlogits = llm_arena_floats(a, N * c->vocab);
-    memset(dlogits, 0, N * c->vocab * sizeof(float));
-    llm_cross_entropy_backward(dlogits, g->logits, g->lse, g->targets, N, c->vocab,
-                               1.0f / (float)g->kept);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
     memset(dnorm, 0, N * C * sizeof(float));
-    llm_matmul_backward(dnorm, g->grads.wte, NULL, dlogits, g->norm, g->weights.wte, N, C,
-                        c->vocab);
+    llm_softmax_head_backward(dnorm, g->grads.wte, g->logits, g->lse, &head, 1.0f / (float)g->kept);
     memset(d, 0, N * C * sizeof(float));
     llm_layernorm_backward(d, g->grads.norm_w, g->grads.norm_b, dnorm, g->x + L * N * C,
                            g->weights.norm_w, g->mean, g->rstd, N, C);
@@ -4171,6 +4356,281 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
     llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
     memset(g->g, 0, g->count * sizeof(float));
+}
+
+/* @gpt2_config --------------------------------------------- GPT-2's config.json
+ *
+ * The sizes of a model, under the names that transformers gives them. What the forward pass here
+ * does not compute (another activation, scores scaled by layer, an untied head) is refused by name:
+ * a model that runs with the wrong formula is worse than one that does not load. Every size has a
+ * most, so small that no product of them overflows.
+ *
+ * source  transformers, models/gpt2/configuration_gpt2.py
+ * needs   gpt2 json buffer
+ * see     @gpt2_file
+ * topics  -
+ */
+
+/* *value <- the size called key, from 1 to most. */
+LLM_API bool llm_gpt2_config_size(size_t *value, const llm_json *j, const char *key, size_t most,
+                                  llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    if (!node) return llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* c <- a parsed config.json. What this section does not compute is refused. */
+LLM_API bool llm_gpt2_config_read(llm_gpt2_config *c, const llm_json *j, llm_error *e) {
+    static const struct {
+        const char *key, *value;
+    } fixed[] = {{"model_type", "gpt2"}, {"activation_function", "gelu_new"}};
+    static const struct {
+        const char *key;
+        llm_json_kind kind;
+    } flags[] = {{"scale_attn_weights", LLM_JSON_TRUE},
+                 {"scale_attn_by_inverse_layer_idx", LLM_JSON_FALSE},
+                 {"add_cross_attention", LLM_JSON_FALSE},
+                 {"tie_word_embeddings", LLM_JSON_TRUE}};
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    for (size_t i = 0; i < 2; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, fixed[i].key);
+        if (!node && i > 0) continue;
+        if (!node || node->kind != LLM_JSON_STRING || strcmp(node->text, fixed[i].value) != 0)
+            return llm_fail(e, "config.json: %s is not \"%s\"", fixed[i].key, fixed[i].value);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, flags[i].key);
+        if (node && node->kind != flags[i].kind)
+            return llm_fail(e, "config.json: %s is not %s", flags[i].key,
+                            flags[i].kind == LLM_JSON_TRUE ? "true" : "false");
+    }
+    /* so small that no product of them overflows 64 bits */
+    if (!llm_gpt2_config_size(&c->vocab, j, "vocab_size", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->context, j, "n_positions", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->width, j, "n_embd", 1 << 16, e) ||
+        !llm_gpt2_config_size(&c->layers, j, "n_layer", 1 << 12, e) ||
+        !llm_gpt2_config_size(&c->heads, j, "n_head", 1 << 16, e))
+        return false;
+    const llm_json_node *inner = llm_json_get(j, j->node, "n_inner");
+    const llm_json_node *eps = llm_json_get(j, j->node, "layer_norm_epsilon");
+    c->hidden = 4 * c->width;
+    if (inner && inner->kind != LLM_JSON_NULL &&
+        !llm_gpt2_config_size(&c->hidden, j, "n_inner", 1 << 20, e))
+        return false;
+    c->eps = eps && eps->kind == LLM_JSON_NUMBER ? (float)eps->number : 1e-5f;
+    if (c->width % c->heads != 0)
+        return llm_fail(e, "config.json: n_embd %zu is not a multiple of n_head %zu", c->width,
+                        c->heads);
+    return true;
+}
+
+/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out. */
+LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
+    return llm_buffer_print(b,
+                            "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+                            "  \"model_type\": \"gpt2\",\n  \"vocab_size\": %zu,\n"
+                            "  \"n_positions\": %zu,\n  \"n_embd\": %zu,\n"
+                            "  \"n_layer\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
+                            "  \"layer_norm_epsilon\": %.7g,\n"
+                            "  \"activation_function\": \"gelu_new\",\n"
+                            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
+                            "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n",
+                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden,
+                            (double)c->eps);
+}
+
+/* @gpt2_file ----------------------------------------------- GPT-2's weight files
+ *
+ * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
+ * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
+ * matrices are [in, out] and have to be transposed. The head is the embedding: lm_head.weight is not
+ * stored, or is a second copy of wte. The files of the first release leave out the prefix
+ * "transformer." and carry the causal mask as h.N.attn.bias; both are accepted.
+ *
+ * Nothing in a file is believed: every tensor is held against config.json, and only then is memory
+ * taken.
+ *
+ * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
+ * needs   gpt2 gpt2_config json file safetensors
+ * see     @safetensors @weight_tying
+ * topics  -
+ */
+
+/* One tensor of a directory: its name behind the prefix, shape, whether it is stored transposed, and
+ * where it stands in a model. */
+typedef struct {
+    char name[40];
+    size_t rows, columns; /* as stored; columns = 0: a vector of rows */
+    bool conv1d;
+    float *weights;
+} llm_gpt2_file_tensor;
+
+/* Tensor i < 4 + 12 L. w may be NULL. */
+LLM_API void llm_gpt2_file_entry(llm_gpt2_file_tensor *t, const llm_gpt2_config *c,
+                                 const llm_gpt2_weights *w, size_t i) {
+    static const char *const outer[4] = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"};
+    static const char *const inner[12] = {
+        "ln_1.weight",        "ln_1.bias",        "attn.c_attn.weight", "attn.c_attn.bias",
+        "attn.c_proj.weight", "attn.c_proj.bias", "ln_2.weight",        "ln_2.bias",
+        "mlp.c_fc.weight",    "mlp.c_fc.bias",    "mlp.c_proj.weight",  "mlp.c_proj.bias"};
+    const size_t C = c->width, F = c->hidden;
+    t->conv1d = false;
+    t->weights = NULL;
+    if (i < 4) {
+        const size_t rows[4] = {c->vocab, c->context, C, C}, columns[4] = {C, C, 0, 0};
+        if (w) t->weights = i == 0 ? w->wte : i == 1 ? w->wpe : i == 2 ? w->norm_w : w->norm_b;
+        t->rows = rows[i], t->columns = columns[i];
+        snprintf(t->name, sizeof t->name, "%s", outer[i]);
+        return;
+    }
+    const size_t l = (i - 4) / 12, k = (i - 4) % 12;
+    const size_t rows[12] = {C, C, C, 3 * C, C, C, C, C, C, F, F, C};
+    const size_t columns[12] = {0, 0, 3 * C, 0, C, 0, 0, 0, F, 0, C, 0};
+    t->rows = rows[k], t->columns = columns[k];
+    t->conv1d = columns[k] > 0;
+    snprintf(t->name, sizeof t->name, "h.%zu.%s", l, inner[k]);
+    if (!w) return;
+    const llm_decoder_block_weights *b = &w->block[l];
+    float *const part[12] = {b->norm1_w, b->norm1_b,     b->qkv_w,    b->qkv_b,
+                             b->out_w,   b->out_b,       b->norm2_w,  b->norm2_b,
+                             b->ffn.up,  b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+    t->weights = part[k];
+}
+
+/* out (columns,rows) <- in (rows,columns). */
+LLM_API void llm_gpt2_file_transpose(float *out, const float *in, size_t rows, size_t columns) {
+    LLM_PARALLEL_FOR
+    for (size_t j = 0; j < columns; j++)
+        for (size_t i = 0; i < rows; i++) out[j * rows + i] = in[i * columns + j];
+}
+
+/* Every tensor of the config stands in s with its shape, and no other one does but masks and a copy
+ * of the embedding. */
+LLM_API bool llm_gpt2_file_check(const llm_safetensors *s, const llm_gpt2_config *c,
+                                 const char *prefix, llm_error *e) {
+    const size_t count = 4 + 12 * c->layers;
+    llm_gpt2_file_tensor t;
+    char name[64];
+    size_t surplus = s->count;
+    for (size_t i = 0; i < count; i++) {
+        llm_gpt2_file_entry(&t, c, NULL, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const llm_safetensors_tensor *in = llm_safetensors_find(s, name);
+        if (!in) return llm_fail(e, "model.safetensors: no tensor %s", name);
+        const size_t rank = t.columns ? 2 : 1, rows = in->rank > 0 ? in->shape[0] : 0;
+        const size_t columns = in->rank > 1 ? in->shape[1] : 0;
+        if (in->rank != rank || rows != t.rows || columns != t.columns)
+            return llm_fail(e, "model.safetensors: %s is (%zu, %zu), config.json says (%zu, %zu)",
+                            name, rows, columns, t.rows, t.columns);
+        surplus--;
+    }
+    snprintf(name, sizeof name, "%swte.weight", prefix);
+    const llm_safetensors_tensor *wte = llm_safetensors_find(s, name);
+    for (size_t i = 0; i < s->count; i++) {
+        const llm_safetensors_tensor *in = &s->tensor[i];
+        const bool mask = strstr(in->name, ".attn.bias") || strstr(in->name, ".attn.masked_bias");
+        const bool head = strcmp(in->name, "lm_head.weight") == 0;
+        if (head && (in->size != wte->size || memcmp(in->data, wte->data, in->size) != 0))
+            return llm_fail(e, "model.safetensors: lm_head.weight is not the embedding");
+        if (mask || head) surplus--;
+    }
+    if (surplus > 0)
+        return llm_fail(e, "model.safetensors: %zu tensors more than config.json's %zu layers have",
+                        surplus, c->layers);
+    return true;
+}
+
+LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const char *prefix,
+                                   llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    size_t most = c->width * (3 * c->width > c->hidden ? 3 * c->width : c->hidden);
+    float *stored = (float *)malloc(most * sizeof(float));
+    bool ok = stored || llm_fail(e, "model.safetensors: out of memory");
+    for (size_t i = 0; ok && i < 4 + 12 * c->layers; i++) {
+        llm_gpt2_file_tensor t;
+        char name[64];
+        llm_gpt2_file_entry(&t, c, &g->weights, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const size_t n = t.rows * (t.columns ? t.columns : 1);
+        ok = llm_safetensors_floats(t.conv1d ? stored : t.weights, llm_safetensors_find(s, name), n,
+                                    e);
+        if (ok && t.conv1d) llm_gpt2_file_transpose(t.weights, stored, t.rows, t.columns);
+    }
+    free(stored);
+    return ok;
+}
+
+/* g <- the model in directory dir, created for batches of up to B rows of T tokens (llm_gpt2_create);
+ * T = 0: of the whole context. g is not to be destroyed when this fails. */
+LLM_API bool llm_gpt2_load(llm_gpt2 *g, const char *dir, size_t B, size_t T, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    llm_safetensors s;
+    llm_gpt2_config c;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    memset(&s, 0, sizeof s);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_gpt2_config_read(&c, &json, e);
+    path.size = 0;
+    ok = ok &&
+         (llm_buffer_print(&path, "%s/model.safetensors", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_safetensors_open(&s, path.data, e);
+    const char *prefix = ok && llm_safetensors_find(&s, "wte.weight") ? "" : "transformer.";
+    ok = ok && llm_gpt2_file_check(&s, &c, prefix, e);
+    if (ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e)) {
+        ok = llm_gpt2_file_weights(g, &s, prefix, e);
+        if (!ok) llm_gpt2_destroy(g);
+    }
+    llm_safetensors_close(&s);
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* Writes config.json and model.safetensors into the directory dir, which has to exist. Each file is
+ * written whole or not at all. Memory for one copy of the weights. */
+LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t count = 4 + 12 * c->layers;
+    llm_safetensors_tensor *out = (llm_safetensors_tensor *)calloc(count, sizeof *out);
+    llm_gpt2_file_tensor *t = (llm_gpt2_file_tensor *)malloc(count * sizeof *t);
+    float *turned = (float *)malloc(g->count * sizeof(float));
+    char(*name)[64] = (char(*)[64])malloc(count * sizeof *name);
+    llm_buffer path = {NULL, 0, 0}, config = {NULL, 0, 0};
+    bool ok = out && t && turned && name;
+    size_t used = 0;
+    for (size_t i = 0; ok && i < count; i++) {
+        llm_gpt2_file_entry(&t[i], c, &g->weights, i);
+        snprintf(name[i], sizeof name[i], "transformer.%s", t[i].name);
+        out[i].name = name[i];
+        out[i].dtype = LLM_SAFETENSORS_F32;
+        out[i].rank = t[i].columns ? 2 : 1;
+        out[i].shape[0] = t[i].rows, out[i].shape[1] = t[i].columns;
+        out[i].data = (const unsigned char *)t[i].weights;
+        if (!t[i].conv1d) continue;
+        llm_gpt2_file_transpose(turned + used, t[i].weights, t[i].columns, t[i].rows);
+        out[i].data = (const unsigned char *)(turned + used);
+        used += t[i].rows * t[i].columns;
+    }
+    ok = ok && llm_buffer_print(&path, "%s/model.safetensors", dir);
+    ok = ok && llm_gpt2_config_put(&config, c);
+    if (!ok) llm_fail(e, "%s: out of memory", dir);
+    ok = ok && llm_safetensors_write(path.data, out, count, "{\"format\":\"pt\"}", e);
+    path.size = 0;
+    ok = ok && (llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_file_write(path.data, config.data, config.size, e);
+    llm_buffer_free(&path);
+    llm_buffer_free(&config);
+    free(name), free(turned), free(t), free(out);
+    return ok;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
@@ -4395,6 +4855,7 @@ typedef struct {
     llm_kv_cache cache; /* of one row */
     float *logits;      /* (V) after the last token */
     size_t chunk;       /* tokens in one pass, at most */
+    size_t seen;        /* tokens of the text of llm_gpt2_next that were decoded */
     llm_arena memory;
 } llm_gpt2_decoder;
 
@@ -4411,6 +4872,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
     }
     d->model = model;
     d->chunk = chunk;
+    d->seen = 0;
     d->logits = llm_arena_floats(&d->memory, c->vocab);
     llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
                         &d->memory);
@@ -4418,7 +4880,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
 }
 LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
 
-/* part (H,n,D) <- row (n,3C) at offset, or row (n,C) <- part when back. */
+/* part (H,n,D) <- rows: n of them, stride floats apart, the heads side by side. */
 LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
                                    size_t H, size_t D) {
     for (size_t h = 0; h < H; h++)
@@ -4483,23 +4945,31 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
     return id;
 }
 
-/* ids (n + count): count tokens sampled behind the n of the prompt. A full context drops its older
- * half. Returns false when stop (an id, or -1) was drawn; *count gets the number of tokens. */
-LLM_API void llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, float temp,
-                               size_t k, float p, llm_rng *rng) {
+/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
+ * newer half. */
+LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float temp, size_t k,
+                          float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
-    size_t seen = 0; /* ids[seen ..] are not in the cache yet */
-    LLM_ASSERT(n > 0);
-    d->cache.length[0] = 0;
-    for (size_t end = n + count; n < end; n++) {
-        if (n - seen > context - d->cache.length[0]) {
-            d->cache.length[0] = 0;
-            seen = n - (context + 1) / 2;
-        }
-        llm_gpt2_decode(d, ids + seen, n - seen);
-        seen = n;
-        ids[n] = llm_gpt2_decode_pick(d, temp, k, p, rng);
+    LLM_ASSERT(n > 0 && n >= d->seen);
+    if (n - d->seen > context - d->cache.length[0]) {
+        d->cache.length[0] = 0;
+        d->seen = n - (context + 1) / 2;
     }
+    if (n > d->seen) llm_gpt2_decode(d, ids + d->seen, n - d->seen);
+    d->seen = n;
+    return llm_gpt2_decode_pick(d, temp, k, p, rng);
+}
+
+/* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
+ * stop (-1: never). Returns how many were written. */
+LLM_API size_t llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, int stop,
+                                 float temp, size_t k, float p, llm_rng *rng) {
+    d->cache.length[0] = d->seen = 0;
+    for (size_t i = 0; i < count; i++) {
+        ids[n + i] = llm_gpt2_next(d, ids, n + i, temp, k, p, rng);
+        if (ids[n + i] == stop) return i + 1;
+    }
+    return count;
 }
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
