@@ -1,5 +1,5 @@
 # make lists the targets: lines with two # below. TOPIC=rmsnorm or CHAPTER=06 select sections, CC=clang a
-# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), NVCC= leaves out nvcc.
+# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), KERNELS=only kernels, NVCC= no nvcc.
 
 JOBS ?= 2
 PYTHON ?= python3
@@ -36,7 +36,7 @@ chapter = $(or $(and $(CHAPTER),tests/$(CHAPTER)*),tests/[0-9][0-9]-*)
 topic = $(or $(TOPIC),*)
 whole = $(if $(TOPIC)$(CHAPTER),,yes)
 found = $(wildcard $(chapter)/$(topic).cu)
-suites = $(if $(filter thread,$(SAN)),,$(wildcard $(chapter)/$(topic).c) $(if $(whole),tests/tools/harness.c))
+suites = $(if $(filter thread,$(SAN))$(KERNELS),,$(wildcard $(chapter)/$(topic).c) $(if $(whole),tests/tools/harness.c))
 kernels = $(if $(call have,$(CXX)),$(found))
 nvcc = $(if $(SAN),,$(if $(call have,$(NVCC)),$(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))))
 checks = $(strip $(suites:tests/%.c=$(out)/%) $(kernels:tests/%=$(out)/%) $(nvcc) $(if $(whole),$(if $(SAN),,$(tools))))
