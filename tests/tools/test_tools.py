@@ -219,7 +219,7 @@ def learner(repository):
     assert "exercises/sum.h:11:" in crash and ("runtime error" in crash or "overflow" in crash), crash
     repository.write("exercises/sum.h", stub.replace(body, "{\n" + SOLVED.replace("int s", "in s") + "\n}\n"))
     broken = repository.make("check", "TOPIC=sum")
-    assert "exercises/sum.h:11:5: error" in broken and "it does not compile" in broken, broken
+    assert "exercises/sum.h:10:5: error" in broken and "it does not compile" in broken, broken
     repository.write("exercises/sum.h", stub.replace(body, "{\n" + SOLVED + "\n}\n"))
     assert "1 passed, 0 failed" in repository.make("check", "TOPIC=sum")
     assert "1 of 2 sections written" in repository.make("progress")
