@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import book
-import mutants
+import mutate
 
 BOOK = r'''/* A small book. */
 #ifndef LLM_H
@@ -232,11 +232,11 @@ def learner(repository):
 def mutation(repository):
     """Each kind of edit is made, outside comments and strings; survivors are named; a reason is accepted."""
     odd, total = book.sections(BOOK)
-    what = [m.what for m in mutants.edits(total.text)]
+    what = [m.what for m in mutate.edits(total.text)]
     for edit in ("`>` -> `>=`", "`0` -> `1`", "`<` -> `<=`", "`+=` -> `-=`", "`[i]` -> one further", "stub of llm_sum",
                  "`LLM_ASSERT(n > 0);` -> deleted", "`sum += x[i];` -> deleted"):
         assert edit in what, (edit, what)
-    for m in mutants.edits(odd.text):
+    for m in mutate.edits(odd.text):
         assert "brace" not in m.line and "llm_odd_words[]" not in m.line, m.line
     output = repository.make("lint-tests", "TOPIC=sum")
     assert "survived: `LLM_ASSERT(n > 0);` -> deleted" in output and "0 passed, 1 failed" in output, output
