@@ -1369,43 +1369,156 @@ LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, 
 
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
- *     loss = lse(z) - z_y        dloss/dz = softmax(z) - onehot(y)
+ *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
+ *     q = softmax(z), p one-hot at y:   loss = lse(z) - z_y      dloss/dz = q - onehot(y)
  *
- * source  -
+ * The nats that a model q spends on an outcome drawn from p. They are fewest at q = p, where the
+ * entropy of the data is left. From logits it needs no softmax and no log of a small number:
+ * lse minus the target's logit is exact however wrong the model is. Knowing nothing costs log V.
+ * Rows whose target is LLM_CROSS_ENTROPY_IGNORE (padding, the prompt) count for nothing: their
+ * logits are not read. The mean divides by the number of the other rows, not by N.
+ *
+ * source  Shannon 1948, "A mathematical theory of communication"; Chowdhery et al. 2022, "PaLM",
+ *         section 5 (z-loss)
  * needs   logsumexp
+ * see     @softmax_head (with the matrix product before it), @label_smoothing, @bce, @perplexity
  * topics  Cross-entropy
  */
-#define LLM_CROSS_ENTROPY_IGNORE (-100)
+enum { LLM_CROSS_ENTROPY_IGNORE = -100 }; /* torch's ignore_index */
 
-/* loss (N), lse (N) or NULL <- logits (N,V), target (N). loss is 0 where the target is ignored.
- * Returns the number of rows that are not. */
+/* loss (N), lse (N) or NULL <- logits (N,V), target (N). Returns how many rows are not ignored;
+ * loss and lse are 0 in the others. The mean loss is sum(loss) / that number. */
 LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
                                          const int *target, size_t N, size_t V) {
-    size_t kept = 0;
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *z = logits + n * V, l = llm_logsumexp(z, V);
-        const bool ignored = target[n] == LLM_CROSS_ENTROPY_IGNORE;
-        LLM_ASSERT(ignored || (target[n] >= 0 && (size_t)target[n] < V));
-        loss[n] = ignored ? 0.0f : l - z[target[n]];
-        if (lse) lse[n] = l;
+        const float *z = logits + n * V;
+        loss[n] = 0.0f;
+        if (lse) lse[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+
+        const float max = llm_logsumexp_max(z, V);
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
+        const float log_sum = (float)log(sum);
+        loss[n] = (max - z[target[n]]) + log_sum; /* lse - z_y would round as coarsely as lse */
+        if (lse) lse[n] = max + log_sum;
     }
+    size_t kept = 0;
     for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
     return kept;
 }
 
-/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot), for
- * rows that are not ignored. scale is 1 / kept for the mean. */
+/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot).
+ * scale is 1 / kept for the mean. */
 LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
                                         const int *target, size_t N, size_t V, float scale) {
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
-        const float *z = logits + n * V;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const float *z = logits + n * V, l = lse[n];
         float *dz = dlogits + n * V;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - lse[n]);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - l);
         dz[target[n]] -= scale;
     }
+}
+
+/* What a weighted mean divides by: the sum of weight[y] over the rows that are not ignored, their
+ * number if weight is NULL. */
+LLM_API float llm_cross_entropy_total(const int *target, const float *weight, size_t N) {
+    double total = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] != LLM_CROSS_ENTROPY_IGNORE)
+            total += weight ? (double)weight[target[n]] : 1.0;
+    }
+    return (float)total;
+}
+
+/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). Half
+ * the memory and half the exps: e^(z - max) is kept where z stood.
+ *
+ *     loss_n   = weight_y (lse - z_y) + z_loss lse^2
+ *     dlogits  = scale (weight_y (softmax - onehot) + 2 z_loss lse softmax)
+ *
+ * weight (V) evens out classes of unequal number; NULL is 1. z_loss (1e-4 in PaLM, 0 for none)
+ * holds lse near 0: the loss itself does not care about a constant added to all logits, and they
+ * drift until 16 bits no longer hold them. scale multiplies the gradient only. */
+LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *target,
+                                        const float *weight, size_t N, size_t V, float scale,
+                                        float z_loss) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *z = logits + n * V;
+        loss[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) {
+            for (size_t i = 0; i < V; i++) z[i] = 0.0f;
+            continue;
+        }
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const size_t y = (size_t)target[n];
+        const float max = llm_logsumexp_max(z, V), zy = z[y], w = weight ? weight[y] : 1.0f;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) {
+            z[i] = expf(z[i] - max);
+            sum += (double)z[i];
+        }
+        const float log_sum = (float)log(sum), lse = max + log_sum;
+        const float gain = scale * (w + 2.0f * z_loss * lse) / (float)sum;
+        loss[n] = w * ((max - zy) + log_sum) + z_loss * lse * lse;
+        for (size_t i = 0; i < V; i++) z[i] *= gain;
+        z[y] -= scale * w;
+    }
+}
+
+/* loss (N), lse (N) <- logits (N,V), p (N,V): loss = sum_i p_i (lse - z_i) for any distribution p,
+ * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
+LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
+                                            const float *p, size_t N, size_t V) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
+        double sum = 0.0, total = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
+        const double l = (double)max + log(sum);
+        for (size_t i = 0; i < V; i++)
+            if (pn[i] != 0.0f) total += (double)pn[i] * (l - (double)z[i]);
+        loss[n] = (float)total;
+        lse[n] = (float)l;
+    }
+}
+
+/* dlogits (N,V) += <- logits, p (N,V), forward's lse (N): scale * (sum_j p_j * softmax - p). */
+LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits, const float *lse,
+                                             const float *p, size_t N, size_t V, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, *pn = p + n * V, l = lse[n];
+        float *dz = dlogits + n * V;
+        double sum = 0.0;
+        for (size_t i = 0; i < V; i++) sum += (double)pn[i];
+        const float total = (float)sum;
+        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * expf(z[i] - l) - pn[i]);
+    }
+}
+
+/* H(p,q) <- p, q (n) probabilities, in nats. *entropy is H(p), *kl is KL(p||q) = H(p,q) - H(p): it is
+ * never negative; it and H(p,q) are infinite where q is 0 and p is not. */
+LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float *p, const float *q,
+                                          size_t n) {
+    double own = 0.0, extra = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == 0.0f) continue; /* 0 log 0 = 0 */
+        own -= (double)p[i] * log((double)p[i]);
+        extra += (double)p[i] * log((double)p[i] / (double)q[i]);
+    }
+    *entropy = (float)own;
+    *kl = (float)extra;
+    return (float)(own + extra);
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
