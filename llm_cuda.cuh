@@ -1,9 +1,9 @@
 /* llm_cuda.cuh: the fused kernels of llm.h, the same chapters and slugs in the same order.
  *
- * What     Each section holds host launchers llm_cuda_SLUG_VERB(..., cudaStream_t stream), which take
- *          device pointers in the order of the reference's arguments and return cudaError_t, and the
- *          kernels they launch. Storage is float or llm_bf16, arithmetic float. A launcher allocates
- *          nothing and waits for nothing; scratch is an argument.
+ * What     Each section holds host launchers llm_cuda_SLUG_VERB(..., cudaStream_t stream) and the
+ *          kernels they launch. A launcher takes device pointers in the order of the reference's
+ *          arguments and returns cudaError_t; it allocates nothing and waits for nothing, scratch
+ *          is an argument. Storage is float or llm_bf16, arithmetic float.
  * Use      #include "llm_cuda.cuh" in a .cu file: nvcc -std=c++17 -arch=sm_90 (sm_80 and later).
  * Tested   against llm.h, by the same file on a GPU and, with tests/emulate.h, on any CPU.
  *
@@ -59,9 +59,8 @@ static inline void llm_allow_shared(const void *kernel, size_t shared) {
     if (shared > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 }
-template <typename T> struct llm_as_is { /* keeps the arguments out of the deduction of P */
-    typedef T type;
-};
+/* Converts the arguments to the kernel's own types P; llm_as_is keeps them from deciding P. */
+template <typename T> struct llm_as_is { typedef T type; };
 template <typename... P>
 static inline void llm_launch_cooperative(void (*kernel)(P...), dim3 grid, dim3 block,
                                           size_t shared, cudaStream_t stream,
@@ -88,20 +87,21 @@ static inline __attribute__((unused)) unsigned llm_multiprocessors(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
-/* @cuda_memory ---------------------------------------------- bfloat16 storage, loads, stores, copies
+/* @cuda_memory ---------------------------------------------- Numbers in memory, loads and copies
  *
  * Kernels compute in float and are templates over how numbers are stored: llm_load and llm_store
  * convert. bfloat16 is the upper half of a float; rounding to nearest, ties to even, is an addition
  * that carries. NaN must not go that way: a payload of ones would carry into infinity or zero.
  *
- * A thread moves at most 16 bytes with one instruction. llm_load_vector and llm_store_vector do, for
- * a register array of 4 or 8 floats, when the address is a multiple of the bytes moved; an array of
- * one is the plain access for rows that are not. llm_aligned says which of the two a launcher may use.
+ * A thread moves at most 16 bytes with one instruction. llm_load_vector and llm_store_vector do,
+ * for a register array of 4 or 8 floats, when the address is a multiple of the bytes moved; an
+ * array of one is the plain access for rows that are not. llm_aligned says which of the two a
+ * launcher may use.
  *
  * llm_copy_async (cp.async) moves 16 bytes from global to shared memory without passing through
- * registers, while the thread goes on. Copies are committed in groups; llm_copy_wait<n> returns when at
- * most n groups are still on their way. It speaks for the thread's own copies: for those of others a
- * __syncthreads has to follow.
+ * registers, while the thread goes on. Copies are committed in groups; llm_copy_wait<n> returns
+ * when at most n groups are still on their way. It speaks for the thread's own copies: for those of
+ * others a __syncthreads has to follow.
  *
  * source  NVIDIA, PTX ISA, "cp.async", "cvt"
  * needs   cuda_launch
@@ -112,6 +112,7 @@ struct llm_bf16 {
     uint16_t bits;
 };
 
+/* Exact: a bfloat16 is a float whose lower half is zero. */
 LLM_HOST_DEVICE float llm_to_float(llm_bf16 x) {
 #ifdef __CUDA_ARCH__
     return __uint_as_float((unsigned)x.bits << 16);
@@ -142,6 +143,7 @@ LLM_HOST_DEVICE llm_bf16 llm_to_bf16(float x) {
 #define LLM_TOUCH(p, bytes, write) emulate_touch(p, bytes, write)
 #endif
 
+/* p[i] as float, and back. */
 LLM_DEVICE float llm_load(const float *p, size_t i) {
     LLM_TOUCH(p + i, sizeof *p, false);
     return p[i];
@@ -239,8 +241,8 @@ template <typename T> static inline bool llm_aligned(const T *p, size_t C) {
     return (uintptr_t)p % 16 == 0 && C * sizeof(T) % 16 == 0;
 }
 
-/* shared[0..15] <- global[0..15], both multiples of 16; zeros where inside is false, and then global
- * is not read. */
+/* shared[0..15] <- global[0..15], both multiples of 16; zeros where inside is false, and then
+ * global is not read. */
 LLM_DEVICE void llm_copy_async(void *shared, const void *global, bool inside) {
 #ifdef __CUDACC__
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -296,10 +298,10 @@ LLM_DEVICE float llm_cuda_uniform(uint32_t word) { /* [0, 1) on the grid of llm_
 
 /* @cuda_reduce ---------------------------------------------- Sums over a warp and a block
  *
- * A warp adds in five exchanges: after the one at distance 16, 8, 4, 2, 1 each lane holds the sum of
- * twice as many. The exchange is symmetric and a + b = b + a, so all lanes end with the same bits.
- * A block adds the sums of its warps, left in shared memory; every warp does that last step itself,
- * so the result needs no second trip. The order is fixed: same input, same bits.
+ * A warp adds in five exchanges: after the one at distance 16, 8, 4, 2, 1 each lane holds the sum
+ * of twice as many. The exchange is symmetric and a + b = b + a, so all lanes end with the same
+ * bits. A block adds the sums of its warps, left in shared memory; every warp does that last step
+ * itself, so the result needs no second trip. The order is fixed: same input, same bits.
  *
  * All threads have to take part (out of bounds: bring 0), blockDim.x is a multiple of 32 and the
  * block has one dimension. Any number of calls may follow each other.
@@ -358,16 +360,18 @@ LLM_DEVICE float llm_block_max(float x) {
 
 /* @cuda_mma ------------------------------------------------- Tensor-core instructions
  *
- * mma.m16n8k16: one warp multiplies a 16 x 16 by a 16 x 8 matrix of bfloat16 and adds it to a 16 x 8
- * one of floats. The matrices live in the registers of the lanes. With g = lane / 4, t = lane % 4:
+ * mma.m16n8k16: one warp multiplies a 16 x 16 by a 16 x 8 matrix of bfloat16 and adds it to a
+ * 16 x 8 one of floats. The matrices live in the registers of the lanes. With g = lane / 4 and
+ * t = lane % 4:
  *
  *     a, 4 words    (g, 2t) (g+8, 2t) (g, 2t+8) (g+8, 2t+8)     each with the column behind it
  *     b, 2 words    (2t, g) (2t+8, g)                           each with the row behind it
  *     c, 4 floats   (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
  *
- * ldmatrix fills such registers from shared memory: the lanes of eight name the 8 rows, 16 bytes each, of
- * one 8 x 8 matrix, and lane (g, t) gets entries (g, 2t) and (g, 2t+1) of it, or with _trans (2t, g)
- * and (2t+1, g). Rows of a stride that is a multiple of 128 bytes would all lie in the same banks.
+ * ldmatrix fills such registers from shared memory: the lanes of eight name the 8 rows, 16 bytes
+ * each, of one 8 x 8 matrix, and lane (g, t) gets entries (g, 2t) and (g, 2t+1) of it, or with
+ * _trans (2t, g) and (2t+1, g). Rows of a stride that is a multiple of 128 bytes would all lie in
+ * the same banks.
  *
  * source  NVIDIA, PTX ISA, "mma.m16n8k16", "ldmatrix"
  * needs   cuda_launch

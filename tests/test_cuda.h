@@ -1,6 +1,6 @@
-/* The part of the harness for kernels: test.h includes this in C++ files. The same test runs on a GPU
- * when nvcc compiles it, and on the emulator when g++ does. Nothing here touches the card before a
- * TEST runs: a process that has done so cannot fork another that does. */
+/* The part of the harness for kernels: test.h includes this in C++ files. The same test runs on a
+ * GPU when nvcc compiles it, and on the emulator when g++ does. Nothing here touches the card
+ * before a TEST runs: a process that has done so cannot fork another that does. */
 #ifndef TEST_CUDA_H
 #define TEST_CUDA_H
 
@@ -33,8 +33,8 @@ template <typename T> static inline T *from_device(T *x, const T *d, size_t n) {
     return x;
 }
 
-/* Kernels are templates over the storage T, their tests too: floats on the host, T on the device. T is
- * float, or a struct of 16 `bits` that is bfloat16. The rounding is this file's own. */
+/* Kernels are templates over the storage T, their tests too: floats on the host, T on the device. T
+ * is float, or a struct of 16 `bits` that is bfloat16. The rounding is this file's own. */
 TEST_UNUSED static uint16_t test_bf16_bits(float x) {
     if (x != x) return 0x7fff;
     int exponent = 0;
@@ -78,8 +78,8 @@ template <typename T> static inline float *from_device_as(float *x, const T *d, 
     return x;
 }
 
-/* The statement has to end its process with that text in the report, in each of the three schedules.
- * On a GPU it is compiled and not run. */
+/* The statement has to end its process with that text in the report, in each of the three
+ * schedules. On a GPU it is compiled and not run. */
 #ifdef __CUDACC__
 #define CHECK_REPORTS(text, statement)                                                             \
     do {                                                                                           \

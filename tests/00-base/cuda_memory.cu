@@ -101,8 +101,8 @@ TEST(cuda_memory, "vectors of 1, 4 and 8, of float and of bfloat16") {
     CHECK(llm_aligned((float *)NULL, 4));
 }
 
-/* y (tiles) <- the sum over each tile of x, tile + 1 on its way while tile is added; what lies behind n
- * must come as zeros and is not read. */
+/* y (tiles) <- the sum over each tile of x, tile + 1 on its way while tile is added; what lies
+ * behind n must come as zeros and is not read. */
 LLM_KERNEL void tile_sums(float *y, const float *x, size_t n, size_t tiles) {
     __shared__ __align__(16) float s[2][128];
     const size_t t = threadIdx.x;

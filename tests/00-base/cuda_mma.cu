@@ -1,5 +1,6 @@
-/* @cuda_mma: the expected values are matrix products by the definition; which lane holds what is said
- * here once more, from the manual's figures, for the kernels that fill and empty the registers. */
+/* @cuda_mma: the expected values are matrix products by the definition; which lane holds what is
+ * said here once more, from the manual's figures, for the kernels that fill and empty the
+ * registers. */
 #include "../test.h"
 
 #include "../../llm_cuda.cuh"
@@ -21,8 +22,8 @@ LLM_KERNEL void one_mma(float *c, const llm_bf16 *a, const llm_bf16 *b) {
     llm_mma_m16n8k16_bf16(rc, ra, rb);
     for (unsigned i = 0; i < 4; i++) c[(i < 2 ? g : g + 8) * 8 + 2 * t + i % 2] = rc[i];
 }
-/* The same, a and b through shared memory and ldmatrix; b lies as (16,8) and is transposed on the way,
- * two of its 8 x 8 halves by four: the lanes 16 to 31 name rows again. */
+/* The same, a and b through shared memory and ldmatrix; b lies as (16,8) and is transposed on the
+ * way, two of its 8 x 8 halves by four: the lanes 16 to 31 name rows again. */
 LLM_KERNEL void one_mma_ldmatrix(float *c, const llm_bf16 *a, const llm_bf16 *b) {
     __shared__ __align__(16) llm_bf16 sa[16][16], sb[16][8];
     const unsigned lane = threadIdx.x, g = lane / 4, t = lane % 4;
@@ -57,7 +58,8 @@ TEST(cuda_mma, "a tile product equals the definition, registers filled by hand a
         float *d_c = to_device(c, 128);
         LLM_LAUNCH(one_mma, 1, 32, 0, 0, d_c, d_a, d_b);
         CHECK_CUDA(cudaGetLastError());
-        /* products are exact, 16 additions of terms near 1; the card truncates where the twin rounds */
+        /* products are exact, 16 additions of terms near 1; the card truncates where the twin
+         * rounds */
         CHECK_ALL_NEAR(from_device(got, d_c, 128), want, 128, 1e-5f);
         d_c = to_device(c, 128);
         LLM_LAUNCH(one_mma_ldmatrix, 1, 32, 0, 0, d_c, d_a, d_b);

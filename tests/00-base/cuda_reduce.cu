@@ -3,8 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
-/* One of the block's reductions for each row of x (gridDim.x, blockDim.x); every thread stores what it
- * was given, so y says whether all of them agree. */
+/* One of the block's reductions for each row of x (gridDim.x, blockDim.x); every thread stores what
+ * it was given, so y says whether all of them agree. */
 LLM_KERNEL void sums(float *y, const float *x) {
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     llm_store(y, i, llm_block_sum(llm_load(x, i)));
