@@ -1105,7 +1105,8 @@ LLM_API float llm_exp_minus_1(float r) {
 LLM_API float llm_expf(float x) {
     float r;
     const uint32_t n = llm_exp_reduce(&r, llm_exp_clamp(x, 104.0f)), half = n >> 1;
-    const float two_a = llm_exp_float((half - 1) << 23), two_b = llm_exp_float((n - half - 1) << 23);
+    const float two_a = llm_exp_float((half - 1) << 23),
+                two_b = llm_exp_float((n - half - 1) << 23);
     const float y = (1.0f + llm_exp_minus_1(r)) * two_a * two_b;
     return y + (x != x ? NAN : 0.0f);
 }
@@ -4993,75 +4994,358 @@ LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size
 
 /* @greedy --------------------------------------------------- Greedy decoding
  *
- * source  -
+ *     y_t = argmax_v p(v | y_<t)
+ *
+ * Take the most probable token, every time. It needs no random numbers and gives the same text
+ * twice, and it has two flaws that no better model removes. It is short-sighted: the most probable
+ * first word need not begin the most probable sentence. And it loops: the next token is a function
+ * of the state, so once a state comes back everything behind it comes back too; a model that sees n
+ * tokens has at most V^n states. A Transformer sees all tokens but its attention copies what it
+ * finds, and loops all the same. Contrastive search breaks the loop by charging each candidate for
+ * its likeness to what is already there.
+ *
+ * source  Su et al. 2022, "A Contrastive Framework for Neural Text Generation", eq. 2; Brent 1980,
+ *         "An improved Monte Carlo factorization algorithm", section 2
  * needs   -
- * topics  -
+ * see     @temperature @top_p @sampling @decoding
+ * topics  Greedy Decoding
  */
 
-/* The lowest index of the largest of logits (V). */
+/* The lowest index of the largest of logits (V); -1 when one of them is NaN: no token is right. */
 LLM_API int llm_greedy_pick(const float *logits, size_t V) {
     LLM_ASSERT(V > 0);
     size_t best = 0;
-    for (size_t i = 1; i < V; i++) best = logits[i] > logits[best] ? i : best;
+    for (size_t i = 0; i < V; i++) {
+        if (isnan(logits[i])) return -1;
+        if (logits[i] > logits[best]) best = i;
+    }
     return (int)best;
+}
+
+/* Follows next (S), each state's successor, from start until states repeat. Returns the length of
+ * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the tortoise
+ * waits at every power of two, so no state but the two has to be kept. */
+LLM_API size_t llm_greedy_cycle(size_t *tail, const size_t *next, size_t start) {
+    size_t tortoise = start, hare = next[start], power = 1, length = 1;
+    while (tortoise != hare) {
+        if (power == length) {
+            tortoise = hare;
+            power *= 2;
+            length = 0;
+        }
+        hare = next[hare];
+        length++;
+    }
+    tortoise = hare = start; /* one length apart they meet where the loop begins */
+    for (size_t i = 0; i < length; i++) hare = next[hare];
+    for (*tail = 0; tortoise != hare; (*tail)++) {
+        tortoise = next[tortoise];
+        hare = next[hare];
+    }
+    return length;
+}
+
+/* log-probability of the greedy text of T tokens, ids (T), under the chain first (V), next (V,V):
+ * log-probabilities of the first token and of each token behind another. */
+LLM_API float llm_greedy_text(int *ids, const float *first, const float *next, size_t T, size_t V) {
+    double sum = 0.0;
+    const float *row = first;
+    for (size_t t = 0; t < T; t++) {
+        ids[t] = llm_greedy_pick(row, V);
+        LLM_ASSERT(ids[t] >= 0);
+        sum += (double)row[ids[t]];
+        row = next + (size_t)ids[t] * V;
+    }
+    return (float)sum;
+}
+
+/* The same of the most probable text: all V^T of them are tried, as an odometer counts. Scratch: T
+ * ints, given back. */
+LLM_API float llm_greedy_best_text(int *ids, const float *first, const float *next, size_t T,
+                                   size_t V, llm_arena *arena) {
+    const size_t mark = arena->used;
+    int *text = (int *)llm_arena_take(arena, T, sizeof(int));
+    double best = (double)-INFINITY;
+    for (size_t t = 0; t < T; t++) text[t] = 0;
+    for (size_t wheel = 0; wheel < T;) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            sum +=
+                (double)(t > 0 ? next[(size_t)text[t - 1] * V + (size_t)text[t]] : first[text[t]]);
+        if (sum > best) {
+            best = sum;
+            memcpy(ids, text, T * sizeof(int));
+        }
+        for (wheel = 0; wheel < T && (size_t)text[wheel] == V - 1; wheel++) text[wheel] = 0;
+        if (wheel < T) text[wheel]++;
+    }
+    arena->used = mark;
+    return (float)best;
+}
+
+/* Contrastive search. Which of k candidates <- their probabilities p (k), the hidden states h (k,D)
+ * the model has after reading each of them, and those of the text so far, past (T,D):
+ *
+ *     argmax_v (1 - alpha) p(v) - alpha max_t cos(h_v, past_t)
+ *
+ * Ties go to the first. alpha = 0 is greedy; 0.6 with k = 4 to 8 is usual. */
+LLM_API size_t llm_greedy_contrastive(const float *p, const float *h, const float *past, size_t k,
+                                      size_t T, size_t D, float alpha) {
+    LLM_ASSERT(k > 0);
+    size_t best = 0;
+    double best_score = (double)-INFINITY;
+    for (size_t v = 0; v < k; v++) {
+        double closest = T > 0 ? -1.0 : 0.0;
+        for (size_t t = 0; t < T; t++) {
+            double dot = 0.0, a = 0.0, b = 0.0;
+            for (size_t i = 0; i < D; i++) {
+                const double x = (double)h[v * D + i], y = (double)past[t * D + i];
+                dot += x * y;
+                a += x * x;
+                b += y * y;
+            }
+            const double likeness = a * b > 0.0 ? dot / sqrt(a * b) : 0.0;
+            closest = likeness > closest ? likeness : closest;
+        }
+        const double score = (1.0 - (double)alpha) * (double)p[v] - (double)alpha * closest;
+        if (score > best_score) {
+            best_score = score;
+            best = v;
+        }
+    }
+    return best;
 }
 
 /* @temperature ---------------------------------------------- Softmax temperature
  *
- * source  -
- * needs   -
- * topics  -
+ *     p_i = exp(z_i / tau) / sum_j exp(z_j / tau)          dH/dtau = Var_p(z) / tau^3
+ *
+ * One number between the most probable token (tau = 0) and a fair die (tau = infinity). Dividing
+ * the logits by tau raises every probability to the power 1/tau, so it never changes an order, and
+ * the entropy H grows with tau wherever two logits differ. tau = 0 is argmax by definition, not by
+ * a division. Adding Gumbel noise -log(-log u) to z / tau and taking the largest draws from p
+ * without ever computing p: a kernel can do it in the pass that finds the maximum.
+ *
+ * source  Ackley, Hinton & Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", eq. 5;
+ *         Gumbel 1954, "Statistical Theory of Extreme Values"; llama.cpp (dynamic temperature)
+ * needs   greedy
+ * see     @softmax (the temperature's backward), @top_p, @sampling
+ * topics  Softmax Temperature
  */
 
-/* logits (V) in place: divided by temp; temp = 0 leaves the largest alone, the others become -inf. */
+/* logits (V) in place: divided by temp; temp = 0 leaves the largest alone, the others become
+ * -inf. */
 LLM_API void llm_temperature_apply(float *logits, size_t V, float temp) {
     LLM_ASSERT(temp >= 0.0f);
-    const size_t best = (size_t)llm_greedy_pick(logits, V);
-    for (size_t i = 0; i < V; i++) {
-        if (temp > 0.0f)
-            logits[i] /= temp;
-        else if (i != best)
-            logits[i] = -INFINITY;
+    if (temp > 0.0f) {
+        for (size_t i = 0; i < V; i++) logits[i] /= temp;
+        return;
     }
+    const int best = llm_greedy_pick(logits, V);
+    for (size_t i = 0; i < V; i++) logits[i] = (int)i == best ? logits[i] : -INFINITY;
+}
+
+/* H in nats of softmax(z / temp), z (V), temp > 0. *derivative gets dH/dtemp, NULL skips it. With
+ * x = (z - max) / temp, H = log sum e^x - E x and Var(z) = temp^2 Var(x): no division by a tiny
+ * temp^3 before the variance has become small too. */
+LLM_API double llm_temperature_entropy(double *derivative, const float *logits, size_t V,
+                                       double temp) {
+    LLM_ASSERT(temp > 0.0);
+    const int best = llm_greedy_pick(logits, V);
+    LLM_ASSERT(best >= 0 && fabsf(logits[best]) < INFINITY);
+    double sum = 0.0, mean = 0.0, square = 0.0;
+    for (size_t i = 0; i < V; i++) {
+        if (logits[i] == -INFINITY) continue;
+        const double x = ((double)logits[i] - (double)logits[best]) / temp, e = exp(x);
+        sum += e;
+        mean += e * x;
+        square += e * x * x;
+    }
+    mean /= sum;
+    if (derivative) *derivative = (square / sum - mean * mean) / temp;
+    return log(sum) - mean;
+}
+
+/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: by Newton's steps
+ * on log temp, halved in log scale when they leave the bracket, which starts as [1e-6, 1e6] and
+ * whose ends are returned for what no temperature reaches. */
+LLM_API double llm_temperature_match(const float *logits, size_t V, double entropy) {
+    double low = 1e-6, high = 1e6, temp = 1.0;
+    for (int i = 0; i < 100 && high > low * (1.0 + 1e-12); i++) {
+        double slope;
+        const double gap = llm_temperature_entropy(&slope, logits, V, temp) - entropy;
+        if (gap > 0.0)
+            high = temp;
+        else
+            low = temp;
+        const double next = slope > 0.0 ? temp * exp(-gap / (slope * temp)) : 0.0;
+        temp = next > low && next < high ? next : sqrt(low * high);
+    }
+    return temp;
+}
+
+/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word
+ * i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
+    LLM_ASSERT(temp > 0.0f && V > 0);
+    size_t best = 0;
+    float highest = -INFINITY;
+    for (size_t i = 0; i < V; i++) {
+        const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+        const float score = logits[i] / temp - logf(-logf(u));
+        if (score > highest) {
+            highest = score;
+            best = i;
+        }
+    }
+    return (int)best;
+}
+
+/* Dynamic temperature: low + (high - low) (H / log n)^exponent, where H is the entropy at
+ * temperature 1 and n the number of logits that are not -inf. A sure model stays sharp. */
+LLM_API float llm_temperature_dynamic(const float *logits, size_t V, float low, float high,
+                                      float exponent) {
+    size_t n = 0;
+    for (size_t i = 0; i < V; i++) n += logits[i] > -INFINITY;
+    if (n < 2) return low;
+    const double share = llm_temperature_entropy(NULL, logits, V, 1.0) / log((double)n);
+    return low + (high - low) * powf((float)share, exponent);
 }
 
 /* @top_k ---------------------------------------------------- Top-k sampling
  *
- * source  -
+ *     keep v  where  #{u : z_u > z_v} < k
+ *
+ * Draw among the k most probable tokens only. The long tail of a vocabulary is wrong token by token
+ * and still adds up: 50000 tokens of probability 1e-6 are 5% of all draws, and one of them spoils a
+ * sentence. What is cut off raises the rest by 1 / kept mass. k does not know how sure the model
+ * is: 40 is far too many after "the United" and too few after "my name is". Ties at the k-th place:
+ * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts over
+ * the bytes of the logits find the k-th largest.
+ *
+ * source  Fan, Lewis & Dauphin 2018, "Hierarchical Neural Story Generation", section 5.2
  * needs   -
- * topics  -
+ * see     @top_p @min_p @sampling
+ * topics  Top-k Sampling
  */
 
-/* logits (V) in place: all below the k-th largest become -inf; ties with it stay. Scratch: V indices
- * and V floats, given back. */
-LLM_API void llm_top_k_filter(float *logits, size_t V, size_t k, llm_arena *arena) {
-    LLM_ASSERT(k > 0);
-    if (k >= V) return;
-    const size_t mark = arena->used;
-    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
-    llm_argsort(order, logits, V);
-    const float least = logits[order[V - k]];
-    for (size_t i = 0; i < V; i++) logits[i] = logits[i] < least ? -INFINITY : logits[i];
-    arena->used = mark;
+/* The bits of x as an integer of the same order: negative numbers are turned round. */
+LLM_API uint32_t llm_top_k_key(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (bits == 0x80000000u) bits = 0; /* -0 equals 0 */
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-/* @top_p ---------------------------------------------------- Top-p sampling
+/* The k-th largest of x (n), 1 <= k <= n, no NaN: radix select. Each pass counts one byte, highest
+ * first, among the keys that agree with the bytes found so far. */
+LLM_API float llm_top_k_threshold(const float *x, size_t n, size_t k) {
+    LLM_ASSERT(k > 0 && k <= n);
+    uint32_t found = 0, known = 0; /* the bits of the answer, and which of them are settled */
+    for (unsigned shift = 32; shift > 0;) {
+        shift -= 8;
+        size_t count[256];
+        memset(count, 0, sizeof count);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t key = llm_top_k_key(x[i]);
+            if ((key & known) == found) count[key >> shift & 255]++;
+        }
+        uint32_t byte = 255;
+        for (; count[byte] < k; byte--) k -= count[byte];
+        found |= byte << shift;
+        known |= (uint32_t)255 << shift;
+    }
+    found = found >> 31 ? found & 0x7fffffffu : ~found;
+    float threshold;
+    memcpy(&threshold, &found, sizeof threshold);
+    return threshold;
+}
+
+/* logits (V) in place: all below the k-th largest become -inf; ties with it stay. k >= V and k = 0
+ * change nothing. */
+LLM_API void llm_top_k_filter(float *logits, size_t V, size_t k) {
+    if (k == 0 || k >= V) return;
+    const float least = llm_top_k_threshold(logits, V, k);
+    for (size_t i = 0; i < V; i++) logits[i] = logits[i] < least ? -INFINITY : logits[i];
+}
+
+/* index (k) <- the k largest of x (n), largest first, ties to the lower index: exactly k <= n of
+ * them. A heap of the k best so far with the worst on top: most entries cost one comparison. */
+LLM_API void llm_top_k_select(size_t *index, const float *x, size_t n, size_t k) {
+    LLM_ASSERT(k <= n);
+    if (k == 0) return;
+    for (size_t i = 0, size = 0; i < n + k; i++) {
+        size_t moved, hole = 0; /* entries from the front, then the heap is taken apart */
+        if (i < k) {
+            for (hole = size++; hole > 0; hole = (hole - 1) / 2) {
+                const size_t up = index[(hole - 1) / 2];
+                if (x[up] < x[i]) break; /* an equal one that comes later is worse */
+                index[hole] = up;
+            }
+            index[hole] = i;
+            continue;
+        }
+        if (i < n) {
+            if (!(x[i] > x[index[0]])) continue;
+            moved = i;
+        } else {
+            moved = index[--size];
+            index[size] = index[0];
+        }
+        for (size_t child = 1; child < size; child = 2 * hole + 1) {
+            if (child + 1 < size) {
+                const size_t a = index[child], b = index[child + 1];
+                if (x[b] < x[a] || (x[b] == x[a] && b > a)) child++;
+            }
+            const size_t worst = index[child];
+            if (x[moved] < x[worst] || (x[moved] == x[worst] && moved > worst)) break;
+            index[hole] = worst;
+            hole = child;
+        }
+        if (hole < size) index[hole] = moved;
+    }
+}
+
+/* The probability that the k largest of logits (V), ties included, have together: 1 - this is what
+ * top-k throws away, and -log of this is KL(kept, renormalised || all). */
+LLM_API double llm_top_k_mass(const float *logits, size_t V, size_t k) {
+    const float least = llm_top_k_threshold(logits, V, k), max = llm_top_k_threshold(logits, V, 1);
+    double kept = 0.0, all = 0.0;
+    for (size_t i = 0; i < V; i++) {
+        const double e = exp((double)logits[i] - (double)max);
+        all += e;
+        if (logits[i] >= least) kept += e;
+    }
+    return kept / all;
+}
+
+/* @top_p ---------------------------------------------------- Top-p (nucleus) sampling
  *
- * source  -
- * needs   -
- * topics  -
+ *     keep the most probable tokens, the smallest set whose probabilities sum to at least p
+ *
+ * A set as large as the model is unsure: two tokens after "the United", a thousand after "my name
+ * is". The token that crosses p belongs to it, so something is always kept. Applied to logits that
+ * a temperature has already flattened it keeps more: the order of the two matters. Textbooks sort;
+ * the set is decided by one number, the least probability in it, and that can be found by
+ * bisection over the 2^32 floats in at most 32 sums.
+ *
+ * source  Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2 and 3
+ * needs   softmax top_k argsort
+ * see     @min_p (thresholds on each token), @top_k, @sampling
+ * topics  Top-p Sampling (Nucleus Sampling)
  */
 
-/* logits (V) in place: the smallest set of most probable tokens whose mass reaches p stays, at least
- * min_keep of them; the others become -inf. Scratch: V indices and V floats, given back. */
-LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
+/* logits (V) in place: all outside the nucleus become -inf. At least min_keep tokens stay. Of equal
+ * ones at the edge the later stay, as in transformers. This is the definition, by sorting. Scratch: V
+ * indices and V floats, given back. */
+LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     const size_t mark = arena->used;
     size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
     float *prob = llm_arena_floats(arena, V);
     llm_argsort(order, logits, V);
     llm_softmax_forward(prob, logits, 1, V, 1.0f);
-    double below = 0.0; /* mass of the tokens up to and with this one, from the least probable on */
+    double below = 0.0; /* mass of the tokens up to this one, from the least probable on */
     for (size_t i = 0; i + min_keep < V; i++) {
         below += (double)prob[order[i]];
         if (below > 1.0 - (double)p) break;
@@ -5070,28 +5354,386 @@ LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep,
     arena->used = mark;
 }
 
-/* @sampling ------------------------------------------------- The sampler chain
+/* The same set without sorting. The edge is the smallest key for which the mass of the tokens up to
+ * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats, given
+ * back. */
+LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    if (min_keep >= V) return;
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const double cut = 1.0 - (double)p;
+    uint32_t low = 0, high = llm_top_k_key(llm_top_k_threshold(logits, V, min_keep));
+    double below = 0.0; /* mass below the key low */
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        double sum = 0.0;
+        for (size_t i = 0; i < V; i++) {
+            if (llm_top_k_key(logits[i]) <= middle) sum += (double)prob[i];
+        }
+        if (sum > cut) {
+            high = middle;
+        } else {
+            low = middle + 1;
+            below = sum;
+        }
+    }
+    size_t above = 0; /* tokens that stay because they are beyond the edge or on it, from behind */
+    for (size_t i = 0; i < V; i++) above += llm_top_k_key(logits[i]) >= low;
+    for (size_t i = 0; i < V; i++) {
+        const uint32_t key = llm_top_k_key(logits[i]);
+        if (key > low) continue;
+        if (key == low) {
+            below += (double)prob[i];
+            if (below > cut || above <= min_keep) {
+                below = 2.0; /* the rest of the edge stays too */
+                continue;
+            }
+            above--;
+        }
+        logits[i] = -INFINITY;
+    }
+    arena->used = mark;
+}
+
+/* @min_p ---------------------------------------------------- Min-p, typical, epsilon, eta, n-sigma
  *
- * source  -
- * needs   -
+ *     min-p    keep p_v >= a max p                 epsilon  keep p_v >= e
+ *     eta      keep p_v >= min(e, sqrt(e) exp(-H))
+ *     n-sigma  keep z_v >= max z - n std(z)
+ *     typical  the smallest set of tokens with |-log p_v - H| least whose mass reaches p
+ *
+ * Rules that look at each token alone, and one that does not take the most probable ones. Min-p
+ * scales with the model's confidence and stays sane at high temperatures. Epsilon removes what is
+ * improbable absolutely, eta more carefully where everything is (H is the entropy in nats).
+ * Top-n-sigma works on logits, so the kept set does not depend on the temperature. Typical sampling
+ * prefers tokens as surprising as the model expects to be surprised, and may drop the most probable
+ * one. All keep at least min_keep tokens, the most probable, typical: the most typical.
+ *
+ * source  Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling"; Hewitt, Manning & Liang 2022,
+ *         "Truncation Sampling as Language Model Desmoothing", eq. 4 and 7; Meister et al. 2023,
+ *         "Locally Typical Sampling", eq. 10; Tang et al. 2024, "Top-n-sigma"
+ * needs   softmax top_k argsort
+ * see     @top_p @sampling
  * topics  -
  */
 
-/* A token with probability softmax(logits (V)), by walking the cumulated sum. */
-LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
-    const float max = logits[llm_greedy_pick(logits, V)];
-    double total = 0.0, below = 0.0;
-    LLM_ASSERT(max > -INFINITY);
-    for (size_t i = 0; i < V; i++) total += (double)expf(logits[i] - max);
-    const double u = (double)llm_rng_uniform(rng) * total;
-    size_t last = 0;
+/* logits (V) in place: those of probability below `least` become -inf, but the min_keep largest and
+ * their ties stay. prob (V) are the probabilities. */
+LLM_API void llm_min_p_cut(float *logits, const float *prob, size_t V, double least,
+                           size_t min_keep) {
+    LLM_ASSERT(min_keep > 0);
+    const float kept = llm_top_k_threshold(logits, V, min_keep < V ? min_keep : V);
     for (size_t i = 0; i < V; i++) {
-        if (logits[i] == -INFINITY) continue;
-        last = i;
-        below += (double)expf(logits[i] - max);
-        if (u < below) break;
+        if ((double)prob[i] < least && logits[i] < kept) logits[i] = -INFINITY;
     }
-    return (int)last;
+}
+
+/* Min-p: least is ratio times the largest probability. Scratch of this and the next three: V floats
+ * (typical: 3 V and V indices), given back. */
+LLM_API void llm_min_p_filter(float *logits, size_t V, float ratio, size_t min_keep,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V), max = 0.0f;
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    for (size_t i = 0; i < V; i++) max = prob[i] > max ? prob[i] : max;
+    llm_min_p_cut(logits, prob, V, (double)ratio * (double)max, min_keep);
+    arena->used = mark;
+}
+
+LLM_API void llm_min_p_epsilon(float *logits, size_t V, float epsilon, size_t min_keep,
+                               llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    llm_min_p_cut(logits, prob, V, (double)epsilon, min_keep);
+    arena->used = mark;
+}
+
+/* Entropy in nats of prob (V). */
+LLM_API double llm_min_p_entropy(const float *prob, size_t V) {
+    double entropy = 0.0;
+    for (size_t i = 0; i < V; i++) {
+        if (prob[i] > 0.0f) entropy -= (double)prob[i] * log((double)prob[i]);
+    }
+    return entropy;
+}
+
+LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_keep,
+                           llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const double scaled = sqrt((double)epsilon) * exp(-llm_min_p_entropy(prob, V));
+    llm_min_p_cut(logits, prob, V, fmin((double)epsilon, scaled), min_keep);
+    arena->used = mark;
+}
+
+/* std with n, over the logits that are not -inf. */
+LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
+    double sum = 0.0, square = 0.0;
+    size_t count = 0;
+    float max = -INFINITY;
+    for (size_t i = 0; i < V; i++) {
+        max = logits[i] > max ? logits[i] : max;
+        if (logits[i] == -INFINITY) continue;
+        sum += (double)logits[i];
+        count++;
+    }
+    const double mean = count ? sum / (double)count : 0.0;
+    for (size_t i = 0; i < V; i++) {
+        const double d = (double)logits[i] - mean;
+        if (logits[i] > -INFINITY) square += d * d;
+    }
+    const double least = (double)max - (double)n * sqrt(square / (double)(count ? count : 1));
+    for (size_t i = 0; i < V; i++)
+        if ((double)logits[i] < least) logits[i] = -INFINITY;
+}
+
+LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
+                               llm_arena *arena) {
+    LLM_ASSERT(min_keep > 0);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    float *prob = llm_arena_floats(arena, V), *shift = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const double entropy = llm_min_p_entropy(prob, V);
+    for (size_t i = 0; i < V; i++)
+        shift[i] = prob[i] > 0.0f ? (float)fabs(-log((double)prob[i]) - entropy) : INFINITY;
+    llm_argsort(order, shift, V);
+    double sum = 0.0;
+    size_t last = 0;
+    for (; last + 1 < V; last++) {
+        sum += (double)prob[order[last]];
+        if (sum >= (double)mass && last + 1 >= min_keep) break;
+    }
+    const float edge = shift[order[last]]; /* of the token that reaches mass; ties with it stay */
+    for (size_t i = 0; i < V; i++) logits[i] = shift[i] > edge ? -INFINITY : logits[i];
+    arena->used = mark;
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ *     logits -> transform -> transform -> ... -> draw
+ *
+ * What a model says depends on the transforms and on their order as much as on its weights.
+ * transformers applies the temperature first and truncates what it flattened; llama.cpp truncates
+ * first and applies the temperature last, so the same settings keep fewer tokens. The chain is a
+ * list, and the two presets below are lists. Three ways to draw from what is left: the inverse of
+ * the cumulated sum (one number, one walk), Gumbel noise (@temperature), and the alias table: after
+ * O(V) preparation a draw costs O(1), whatever V is.
+ *
+ * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
+ *         transformers (generation/logits_process.py) and llama.cpp (common/sampling) for the orders
+ * needs   rng greedy temperature top_k top_p min_p
+ * see     @sampling_control @decoding
+ * topics  Sampling (in Language Models)
+ */
+
+typedef enum {
+    LLM_SAMPLING_TEMPERATURE,
+    LLM_SAMPLING_TOP_K,
+    LLM_SAMPLING_TOP_P,
+    LLM_SAMPLING_MIN_P,
+    LLM_SAMPLING_TYPICAL,
+    LLM_SAMPLING_EPSILON,
+    LLM_SAMPLING_ETA,
+    LLM_SAMPLING_TOP_N_SIGMA
+} llm_sampling_kind;
+
+typedef struct {
+    llm_sampling_kind kind;
+    float value; /* k as a float, p, ... */
+} llm_sampling_step;
+
+/* Settings of the presets; the value that switches a step off: temperature 1, top_k 0, top_p 1,
+ * min_p 0, typical 1, epsilon 0, eta 0, top_n_sigma 0. */
+typedef struct {
+    float temperature, top_k, top_p, min_p, typical, epsilon, eta, top_n_sigma;
+} llm_sampling_config;
+
+LLM_API llm_sampling_config llm_sampling_defaults(void) {
+    llm_sampling_config c;
+    c.temperature = c.top_p = c.typical = 1.0f;
+    c.top_k = c.min_p = c.epsilon = c.eta = c.top_n_sigma = 0.0f;
+    return c;
+}
+
+/* chain (8) <- the steps that c switches on, in the order of transformers, or of llama.cpp. Returns
+ * their number. */
+LLM_API size_t llm_sampling_preset(llm_sampling_step *chain, const llm_sampling_config *c,
+                                   bool llama_cpp) {
+    static const llm_sampling_kind order[2][8] = {
+        {LLM_SAMPLING_TEMPERATURE, LLM_SAMPLING_TOP_K, LLM_SAMPLING_TOP_P, LLM_SAMPLING_MIN_P,
+         LLM_SAMPLING_TYPICAL, LLM_SAMPLING_EPSILON, LLM_SAMPLING_ETA, LLM_SAMPLING_TOP_N_SIGMA},
+        {LLM_SAMPLING_TOP_N_SIGMA, LLM_SAMPLING_TOP_K, LLM_SAMPLING_TYPICAL, LLM_SAMPLING_TOP_P,
+         LLM_SAMPLING_MIN_P, LLM_SAMPLING_EPSILON, LLM_SAMPLING_ETA, LLM_SAMPLING_TEMPERATURE}};
+    const float value[8] = {c->temperature, c->top_k,   c->top_p, c->min_p,
+                            c->typical,     c->epsilon, c->eta,   c->top_n_sigma};
+    const llm_sampling_config off = llm_sampling_defaults();
+    const float unused[8] = {off.temperature, off.top_k,   off.top_p, off.min_p,
+                             off.typical,     off.epsilon, off.eta,   off.top_n_sigma};
+    size_t n = 0;
+    for (size_t i = 0; i < 8; i++) {
+        const llm_sampling_kind kind = order[llama_cpp][i];
+        if (value[kind] == unused[kind]) continue;
+        chain[n].kind = kind;
+        chain[n++].value = value[kind];
+    }
+    return n;
+}
+
+/* logits (V) in place, step after step; each leaves at least one token. Scratch: V indices and 3 V
+ * floats, given back. */
+LLM_API void llm_sampling_chain(float *logits, size_t V, const llm_sampling_step *chain, size_t n,
+                                llm_arena *arena) {
+    for (size_t i = 0; i < n; i++) {
+        const float value = chain[i].value;
+        switch (chain[i].kind) {
+        case LLM_SAMPLING_TEMPERATURE:
+            llm_temperature_apply(logits, V, value);
+            break;
+        case LLM_SAMPLING_TOP_K:
+            llm_top_k_filter(logits, V, (size_t)value);
+            break;
+        case LLM_SAMPLING_TOP_P:
+            llm_top_p_filter(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_MIN_P:
+            llm_min_p_filter(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_TYPICAL:
+            llm_min_p_typical(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_EPSILON:
+            llm_min_p_epsilon(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_ETA:
+            llm_min_p_eta(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_TOP_N_SIGMA:
+            llm_min_p_top_n_sigma(logits, V, value);
+            break;
+        }
+    }
+}
+
+/* A token with probability softmax(logits (V)): the first whose cumulated sum exceeds u. -1 when
+ * nothing can be drawn: all are -inf, or one is NaN. */
+LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
+    const int best = llm_greedy_pick(logits, V);
+    if (best < 0 || logits[best] == -INFINITY) return -1;
+    const double max = (double)logits[best];
+    double total = 0.0, below = 0.0;
+    for (size_t i = 0; i < V; i++) total += exp((double)logits[i] - max);
+    const double u = (double)llm_rng_uniform(rng) * total;
+    for (size_t i = 0; i < V; i++) {
+        below += exp((double)logits[i] - max);
+        if (u < below) return (int)i;
+    }
+    return best; /* u * total may round up to the sum */
+}
+
+/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else other[i];
+ * every cell is as likely as every other. Scratch: V indices, given back. */
+LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, size_t V,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *stack = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    size_t small = 0, large = V; /* two stacks that grow towards each other */
+    for (size_t i = 0; i < V; i++) {
+        keep[i] = prob[i] * (float)V;
+        other[i] = i;
+        stack[keep[i] < 1.0f ? small++ : --large] = i;
+    }
+    while (small > 0 && large < V) { /* what a poor cell lacks, a rich one gives */
+        const size_t poor = stack[--small], rich = stack[large];
+        other[poor] = rich;
+        keep[rich] -= 1.0f - keep[poor];
+        if (keep[rich] < 1.0f) {
+            large++;
+            stack[small++] = rich;
+        }
+    }
+    arena->used = mark;
+}
+
+LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, size_t V,
+                                       llm_rng *rng) {
+    const size_t i = llm_rng_below(rng, V);
+    return llm_rng_uniform(rng) < keep[i] ? i : other[i];
+}
+
+/* @sampling_control ----------------------------------------- XTC, Mirostat, without replacement
+ *
+ *     XTC       with chance c: of the tokens with p >= threshold only the least probable stays
+ *     Mirostat  keep -log2 p_v <= mu, draw x, then mu -= eta (-log2 p_x - tau)
+ *
+ * Three draws that are not a fixed distribution. XTC cuts the head instead of the tail: when
+ * several tokens would do, it takes the most expected ones away. Mirostat is a thermostat: mu is
+ * what it lets through, tau the surprise a token should have on average, in bits. Gumbel noise on
+ * the logits, and then the k largest instead of the largest, draws k different tokens as if one
+ * after the other without putting any back.
+ *
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling 2019,
+ *         "Stochastic Beams and Where to Find Them", section 2
+ * needs   rng softmax top_k sampling
+ * see     @temperature (Gumbel), @sampling
+ * topics  -
+ */
+
+/* logits (V) in place. Nothing happens when fewer than two tokens reach the threshold. Scratch: V
+ * floats, given back. */
+LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, float chance,
+                                      llm_rng *rng, llm_arena *arena) {
+    if (llm_rng_uniform(rng) >= chance) return;
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    size_t least = V;
+    for (size_t i = 0; i < V; i++) {
+        if (prob[i] >= threshold && (least == V || prob[i] < prob[least])) least = i;
+    }
+    for (size_t i = 0; i < V; i++) {
+        if (prob[i] >= threshold && i != least) logits[i] = -INFINITY;
+    }
+    arena->used = mark;
+}
+
+/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most probable
+ * token always stays. The surprise that is fed back is that of the renormalised probability, as in
+ * llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats, given back. */
+LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
+                                          llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const int best = llm_greedy_pick(logits, V);
+    for (size_t i = 0; i < V; i++) {
+        if (-log2f(prob[i]) > *mu && (int)i != best) logits[i] = -INFINITY;
+    }
+    const int token = llm_sampling_draw(logits, V, rng);
+    if (token >= 0) {
+        llm_softmax_forward(prob, logits, 1, V, 1.0f);
+        *mu -= eta * (-log2f(prob[token]) - tau);
+    }
+    arena->used = mark;
+    return token;
+}
+
+/* index (k) <- k different tokens in the order in which they are drawn; at least k logits are not
+ * -inf. Scratch: V floats, given back. */
+LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, size_t V, size_t k,
+                                           llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *score = llm_arena_floats(arena, V);
+    for (size_t i = 0; i < V; i++) {
+        const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+        score[i] = logits[i] - logf(-logf(u));
+    }
+    llm_top_k_select(index, score, V, k);
+    arena->used = mark;
 }
 
 /* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
@@ -5199,7 +5841,7 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
     float *logits = llm_arena_floats(&d->memory, V);
     memcpy(logits, d->logits, V * sizeof(float));
     llm_temperature_apply(logits, V, temp);
-    if (k > 0) llm_top_k_filter(logits, V, k, &d->memory);
+    if (k > 0) llm_top_k_filter(logits, V, k);
     if (p < 1.0f) llm_top_p_filter(logits, V, p, 1, &d->memory);
     const int id = llm_sampling_draw(logits, V, rng);
     d->memory.used = mark;
