@@ -1799,78 +1799,125 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
 
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
- *     (y_a, y_b) = (x_a cos - x_b sin, x_b cos + x_a sin)     angle = pos * inv_freq_i
+ *     y_a = x_a cos(t f_i) - x_b sin(t f_i)          f_i = theta^(-2i/rot), i = 0 .. rot/2 - 1
+ *     y_b = x_a sin(t f_i) + x_b cos(t f_i)          (a, b): the two dimensions of pair i
  *
- * source  -
+ * Position t turns each pair of dimensions of q and k by an angle of its own. A dot product feels
+ * only the difference of two angles, so q_m.k_n depends on m - n and on no absolute position: the
+ * model learns distances and pays for them with no parameter. Lengths do not change.
+ *
+ * Two layouts are in use and the shapes of the weights do not tell which: pairs of halves (i,
+ * i + rot/2) in NeoX and in all that transformers calls Llama, and neighbours (2i, 2i + 1) in the
+ * paper, in GPT-J, in Meta's own Llama files and in their GGUF form. Taking the one for the other
+ * raises no error. The angle t f_i is computed in double: at t = 1e5 a float would be off by 0.004.
+ *
+ * source  Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", eq. 34;
+ *         Wang et al. 2024, "Qwen2-VL" (three axes)
  * needs   -
- * topics  -
+ * see     @yarn (other frequencies for longer texts), @gqa, @kv_cache (keys are cached rotated)
+ * topics  Rotary Positional Embedding (RoPE)
  */
 
-/* Which two dimensions form pair i: halves (i, i + rot/2), as NeoX and transformers' Llama, or
- * neighbours (2i, 2i + 1), as the paper, GPT-J and Meta's Llama. */
 typedef enum { LLM_ROPE_HALVES, LLM_ROPE_NEIGHBOURS } llm_rope_pairing;
 
-/* inv_freq (rot/2) = theta^(-2i/rot). */
+/* inv_freq (rot/2): f_i, from 1 down to almost 1/theta. theta is 10000 in the paper, 500000 in
+ * Llama 3. */
 LLM_API void llm_rope_inv_freq(float *inv_freq, size_t rot, float theta) {
-    LLM_ASSERT(rot % 2 == 0);
+    LLM_ASSERT(rot % 2 == 0 && theta > 0.0f);
     for (size_t i = 0; i < rot / 2; i++) {
         inv_freq[i] = (float)pow((double)theta, -2.0 * (double)i / (double)rot);
     }
 }
 
-/* y (B,H,T,D) <- x (B,H,T,D), pos (B,T) or NULL for 0..T-1 in every row, inv_freq (rot/2): rotates
- * the first rot of the D dimensions, the others pass. y may be x. An array (B,T,H,D) is one with
- * B T rows of T = 1. */
-LLM_API void llm_rope_forward(float *y, const float *x, const int *pos, const float *inv_freq,
-                              size_t B, size_t H, size_t T, size_t D, size_t rot,
-                              llm_rope_pairing pairing) {
-    LLM_ASSERT(rot % 2 == 0 && rot <= D);
-    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
-    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
-    for (size_t bt = 0; bt < B * T; bt++) {
-        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+/* cosine, sine (N,rot/2) <- pos (N), or NULL for 0 .. N-1, and inv_freq (rot/2). One table serves
+ * all layers. */
+LLM_API void llm_rope_table(float *cosine, float *sine, const int *pos, const float *inv_freq,
+                            size_t N, size_t rot) {
+    LLM_ASSERT(rot % 2 == 0);
+    for (size_t n = 0; n < N; n++) {
+        const double t = pos ? (double)pos[n] : (double)n;
         for (size_t i = 0; i < rot / 2; i++) {
-            const float c = (float)cos(position * (double)inv_freq[i]);
-            const float s = (float)sin(position * (double)inv_freq[i]);
-            for (size_t h = 0; h < H; h++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
-                const float xa = x[a], xb = x[b];
-                y[a] = xa * c - xb * s;
-                y[b] = xb * c + xa * s;
-            }
+            cosine[n * (rot / 2) + i] = (float)cos(t * (double)inv_freq[i]);
+            sine[n * (rot / 2) + i] = (float)sin(t * (double)inv_freq[i]);
         }
-        for (size_t h = 0; h < H; h++) {
-            for (size_t d = rot; d < D; d++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
-                y[a] = x[a];
+    }
+}
+
+/* The same for positions on three axes, pos (3,N): frame, row and column of an image patch. The
+ * first section[0] frequencies turn with the frame, the next section[1] with the row, the last
+ * section[2] with the column (16, 24, 24 in Qwen2-VL, where text has all three equal). */
+LLM_API void llm_rope_mrope_table(float *cosine, float *sine, const int *pos,
+                                  const size_t section[3], const float *inv_freq, size_t N,
+                                  size_t rot) {
+    LLM_ASSERT(rot % 2 == 0 && section[0] + section[1] + section[2] == rot / 2);
+    for (size_t n = 0; n < N; n++) {
+        for (size_t axis = 0, i = 0; axis < 3; axis++) {
+            for (const size_t end = i + section[axis]; i < end; i++) {
+                const double angle = (double)pos[axis * N + n] * (double)inv_freq[i];
+                cosine[n * (rot / 2) + i] = (float)cos(angle);
+                sine[n * (rot / 2) + i] = (float)sin(angle);
             }
         }
     }
 }
 
-/* dx (B,H,T,D) += <- dy (B,H,T,D): the rotation by -angle. dx may not be dy. */
-LLM_API void llm_rope_backward(float *dx, const float *dy, const int *pos, const float *inv_freq,
+/* y (B,H,T,D) <- x (B,H,T,D), cosine and sine (B,T,rot/2). Turns the first rot dimensions, the
+ * others pass. y may be x. Rows that share their positions need one table: (1,B H,T,D). An array
+ * (B,T,H,D), heads inside, is (B T,H,1,D). */
+LLM_API void llm_rope_forward(float *y, const float *x, const float *cosine, const float *sine,
+                              size_t B, size_t H, size_t T, size_t D, size_t rot,
+                              llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t half = rot / 2;
+    LLM_PARALLEL_FOR
+    for (size_t bht = 0; bht < B * H * T; bht++) {
+        const size_t bt = bht / (H * T) * T + bht % T;
+        const float *c = cosine + bt * half, *s = sine + bt * half, *xa = x + bht * D;
+        float *ya = y + bht * D;
+        for (size_t i = 0; i < half; i++) {
+            const size_t a = pairing == LLM_ROPE_HALVES ? i : 2 * i;
+            const size_t b = pairing == LLM_ROPE_HALVES ? i + half : 2 * i + 1;
+            const float kept = xa[a];
+            ya[a] = kept * c[i] - xa[b] * s[i];
+            ya[b] = kept * s[i] + xa[b] * c[i];
+        }
+        for (size_t d = rot; d < D; d++) ya[d] = xa[d];
+    }
+}
+
+/* dx (B,H,T,D) += <- dy (B,H,T,D): the inverse of a rotation is its transpose, so the gradient turns
+ * back by the same angle. dx may not be dy. */
+LLM_API void llm_rope_backward(float *dx, const float *dy, const float *cosine, const float *sine,
                                size_t B, size_t H, size_t T, size_t D, size_t rot,
                                llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
-    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
-    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
-    for (size_t bt = 0; bt < B * T; bt++) {
-        const double position = pos ? (double)pos[bt] : (double)(bt % T);
-        for (size_t i = 0; i < rot / 2; i++) {
-            const float c = (float)cos(position * (double)inv_freq[i]);
-            const float s = (float)sin(position * (double)inv_freq[i]);
-            for (size_t h = 0; h < H; h++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
-                dx[a] += dy[a] * c + dy[b] * s;
-                dx[b] += dy[b] * c - dy[a] * s;
-            }
+    const size_t half = rot / 2;
+    LLM_PARALLEL_FOR
+    for (size_t bht = 0; bht < B * H * T; bht++) {
+        const size_t bt = bht / (H * T) * T + bht % T;
+        const float *c = cosine + bt * half, *s = sine + bt * half, *dya = dy + bht * D;
+        float *dxa = dx + bht * D;
+        for (size_t i = 0; i < half; i++) {
+            const size_t a = pairing == LLM_ROPE_HALVES ? i : 2 * i;
+            const size_t b = pairing == LLM_ROPE_HALVES ? i + half : 2 * i + 1;
+            dxa[a] += dya[a] * c[i] + dya[b] * s[i];
+            dxa[b] += dya[b] * c[i] - dya[a] * s[i];
         }
-        for (size_t h = 0; h < H; h++) {
-            for (size_t d = rot; d < D; d++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
-                dx[a] += dy[a];
-            }
+        for (size_t d = rot; d < D; d++) dxa[d] += dya[d];
+    }
+}
+
+/* to (H D,C) <- from (H D,C): rows of a query or key projection, or their bias with C = 1, laid out
+ * for the pairing given; from has the other one. Scores stay what they were. to may not be from. */
+LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, size_t D, size_t C,
+                                      size_t rot, llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    for (size_t h = 0; h < H; h++) {
+        for (size_t d = 0; d < D; d++) {
+            size_t other = d;
+            if (d < rot && pairing == LLM_ROPE_HALVES) other = d % (rot / 2) * 2 + d / (rot / 2);
+            if (d < rot && pairing == LLM_ROPE_NEIGHBOURS) other = d / 2 + d % 2 * (rot / 2);
+            memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
 }
