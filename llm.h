@@ -231,7 +231,7 @@ LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
  * loop would have drawn. Ten rounds of two multiplications and a few xors pass all of BigCrush. A
  * seed is a key: streams of different seeds are unrelated, 1 and 2 included. The words are the same
  * on every machine; normals go through the C library's log and cos in double and are rounded to
- * float, where two libraries disagree about once in 10^8 draws, and then in the last bit.
+ * float, where two libraries disagree about once in 10^7 draws, and then in the last bit.
  *
  * source  Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
  *         (Philox-4x32-10); Lemire 2019, "Fast random integer generation in an interval"
@@ -312,17 +312,27 @@ LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
     return (size_t)x;
 }
 
-/* Standard normal by Box and Muller, one of the pair. Two words; at most 6.8, as u is at least
- * 2^-33. In double, because in float u = 1 - 2^-33 is 1. */
-LLM_API float llm_rng_normal(llm_rng *rng) {
+/* z (2): two independent standard normals from two words, by Box and Muller: radius and angle. At
+ * most 6.8, as u is at least 2^-33; in double, because in float u = 1 - 2^-33 is 1. */
+LLM_API void llm_rng_normal_pair(float z[2], llm_rng *rng) {
     const double u = ((double)llm_rng_u32(rng) + 0.5) / 4294967296.0;
     const double turns = (double)llm_rng_u32(rng) / 4294967296.0;
-    return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * turns));
+    const double radius = sqrt(-2.0 * log(u)), angle = 2.0 * 3.14159265358979323846 * turns;
+    z[0] = (float)(radius * cos(angle));
+    z[1] = (float)(radius * sin(angle));
 }
 
-/* x (n): n calls of llm_rng_normal. */
+/* One of a pair, the other is lost. */
+LLM_API float llm_rng_normal(llm_rng *rng) {
+    float z[2];
+    llm_rng_normal_pair(z, rng);
+    return z[0];
+}
+
+/* x (n) in pairs: twice as fast as n calls of llm_rng_normal, and other numbers. */
 LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
+    for (size_t i = 0; i + 1 < n; i += 2) llm_rng_normal_pair(x + i, rng);
+    if (n % 2 == 1) x[n - 1] = llm_rng_normal(rng);
 }
 
 /* @argsort -------------------------------------------------- Sorting by key
@@ -434,11 +444,19 @@ LLM_PRINTF(2) LLM_API bool llm_buffer_print(llm_buffer *b, const char *format, .
 
 /* @file ----------------------------------------------------- Files, whole or absent
  *
- * source  -
+ *     write to NAME.tmp0  ->  flush  ->  rename to NAME
+ *
+ * A checkpoint is written while the program can be killed and the disk can be full. Written in
+ * place it would leave half a file under the right name, with the old one gone. rename replaces a
+ * name in one step, so a reader sees the old file or the new one, and after any failure the old one
+ * is still there. What is easily got wrong: a full disk shows only when the last buffer is
+ * flushed, so the results of flush and close count as much as those of write.
+ *
+ * source  POSIX.1-2017, rename() (the new name exists throughout), mmap()
  * needs   error buffer
+ * see     @json @safetensors
  * topics  -
  */
-
 typedef struct {
     unsigned char *data;
     size_t size;
@@ -455,8 +473,8 @@ LLM_API void llm_file_free(llm_file *f) {
     f->mapped = false;
 }
 
-/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
- * data[size] is 0, so that text can be scanned without counting. */
+/* The whole file or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
+ * data[size] is 0, so text can be scanned without counting. */
 LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     llm_buffer b = {NULL, 0, 0};
     f->data = NULL;
@@ -465,18 +483,17 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     FILE *stream = fopen(path, "rb");
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
-    for (size_t got = 1; fits && got > 0;) {
+    for (size_t got = 1; fits && got > 0; b.size += got) {
+        got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        got = fits ? fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream) : 0;
-        b.size += got;
+        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
     fclose(stream);
     if (!fits || broken) {
         llm_buffer_free(&b);
-        return llm_fail(error, "%s: cannot be read: %s", path,
-                        fits ? strerror(cause) : "out of memory");
+        return llm_fail(error, "%s: cannot be read: %s", path, strerror(fits ? cause : ENOMEM));
     }
     b.data[b.size] = 0;
     f->data = (unsigned char *)b.data;
@@ -484,20 +501,22 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     return true;
 }
 
-/* The same bytes, mapped where the system can: no copy, and pages that nobody looks at are never
- * read. They may not be written to, no 0 stands behind them, and a file that somebody else shortens
- * meanwhile kills the program: for large files that nobody changes. */
+/* The same bytes, mapped where the system can: no copy, and pages nobody looks at are never read.
+ * They may not be written to, no 0 stands behind them, and a file that somebody shortens meanwhile
+ * kills the program: for large files that nobody changes. */
 LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
 #if defined(__unix__) || defined(__APPLE__)
-    const int descriptor = open(path, O_RDONLY);
     struct stat info;
     void *pages = MAP_FAILED;
-    if (descriptor >= 0 && fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode) &&
-        info.st_size > 0 && (uintmax_t)info.st_size <= SIZE_MAX) {
-        f->size = (size_t)info.st_size;
-        pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) { /* to open a pipe is to read from it */
+        const int descriptor = open(path, O_RDONLY);
+        if (descriptor >= 0 && fstat(descriptor, &info) == 0 && info.st_size > 0 &&
+            (uintmax_t)info.st_size <= SIZE_MAX) {
+            f->size = (size_t)info.st_size;
+            pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+        }
+        if (descriptor >= 0) close(descriptor);
     }
-    if (descriptor >= 0) close(descriptor);
     f->data = (unsigned char *)pages;
     f->mapped = pages != MAP_FAILED;
     if (f->mapped) return true;
@@ -505,13 +524,14 @@ LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
     return llm_file_read(f, path, error);
 }
 
-/* A file on its way: everything goes to a temporary name in the same directory. */
+/* A file on its way. put and commit that fail have cleaned up: nothing is left to be called, and
+ * calls that follow return false without another sentence. */
 typedef struct {
     FILE *stream;
     char *path, *temporary;
 } llm_file_writer;
 
-/* Gives up: the temporary file is removed, the old one stays. Nothing happens after a commit. */
+/* Gives up: the temporary file is removed, the old one stays. After a commit it does nothing. */
 LLM_API void llm_file_abort(llm_file_writer *w) {
     if (w->stream) {
         fclose(w->stream);
@@ -523,20 +543,28 @@ LLM_API void llm_file_abort(llm_file_writer *w) {
     w->path = w->temporary = NULL;
 }
 
+/* Opens a temporary file in path's directory, so that rename need not copy. A path that exists must
+ * be a plain file: a device or a pipe would be replaced by one. */
 LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *error) {
     const size_t length = strlen(path);
     w->stream = NULL;
+    w->path = w->temporary = NULL;
+#if defined(__unix__) || defined(__APPLE__)
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return llm_fail(error, "%s: cannot be written: it is not a plain file", path);
+#endif
     w->path = (char *)malloc(length + 1);
     w->temporary = (char *)malloc(length + 16);
     if (!w->path || !w->temporary) {
         llm_file_abort(w);
-        return llm_fail(error, "%s: out of memory", path);
+        return llm_fail(error, "%s: cannot be written: %s", path, strerror(ENOMEM));
     }
     memcpy(w->path, path, length + 1);
     errno = EEXIST;
     for (int i = 0; i < 1000 && !w->stream && errno == EEXIST; i++) {
         snprintf(w->temporary, length + 16, "%s.tmp%d", path, i);
-        w->stream = fopen(w->temporary, "wbx"); /* x: fails when the name is taken */
+        w->stream = fopen(w->temporary, "wbx"); /* x: fails where the name is taken */
     }
     if (w->stream) return true;
     llm_fail(error, "%s: cannot be created: %s", w->temporary, strerror(errno));
@@ -547,11 +575,12 @@ LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *err
 LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
     if (!w->stream) return false;
     if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
-    llm_fail(error, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    llm_fail(error, "%s: cannot be written: %s", w->path, strerror(errno));
     llm_file_abort(w);
     return false;
 }
 
+/* The file is there, whole, when this returns true. */
 LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     if (!w->stream) return false;
     bool ok = fflush(w->stream) == 0;
@@ -573,16 +602,220 @@ LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     return ok;
 }
 
+/* All three in one. */
 LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm_error *error) {
     llm_file_writer w;
     return llm_file_begin(&w, path, error) && llm_file_put(&w, data, size, error) &&
            llm_file_commit(&w, error);
 }
 
+/* @json_token ----------------------------------------------- JSON: strings and numbers
+ *
+ *     string = quote *( UTF-8 from U+0020, no quote, no backslash | escape ) quote
+ *     number = [ "-" ] ( "0" | digit1-9 *digit ) [ "." 1*digit ] [ ( "e" | "E" ) [ sign ] 1*digit ]
+ *
+ * What stands inside a JSON text besides brackets, commas and colons, exactly as RFC 8259 has it:
+ * no leading zeros or plus signs, no raw control characters, no bytes that are not UTF-8. The RFC
+ * leaves open what half a surrogate pair means: it is refused, as no UTF-8 can hold it. Numbers are
+ * rounded correctly to double whatever the length and the locale; too large ones are infinite.
+ *
+ * source  Bray 2017, RFC 8259, sections 6 to 8; The Unicode Standard, table 3-7 (UTF-8)
+ * needs   error
+ * see     @json (the tree)
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *text, *at, *end;
+    char *out; /* where the next string goes: never longer than what it is read from */
+    llm_error *error;
+} llm_json_token;
+
+/* False, and "JSON, byte 7: found 'x', expected a digit". */
+LLM_API bool llm_json_token_fail(const llm_json_token *r, const char *expected) {
+    const size_t byte = (size_t)(r->at - r->text);
+    if (r->at == r->end)
+        return llm_fail(r->error, "JSON, byte %zu: the text ends, expected %s", byte, expected);
+    if (*r->at < 33 || *r->at > 126)
+        return llm_fail(r->error, "JSON, byte %zu: found byte 0x%02x, expected %s", byte, *r->at,
+                        expected);
+    return llm_fail(r->error, "JSON, byte %zu: found '%c', expected %s", byte, *r->at, expected);
+}
+
+/* Whether c comes next. */
+LLM_API bool llm_json_token_is(const llm_json_token *r, char c) {
+    return r->at < r->end && *r->at == (unsigned char)c;
+}
+
+LLM_API void llm_json_token_space(llm_json_token *r) {
+    while (llm_json_token_is(r, ' ') || llm_json_token_is(r, '\n') || llm_json_token_is(r, '\t') ||
+           llm_json_token_is(r, '\r'))
+        r->at++;
+}
+
+/* The length of the UTF-8 character at s < end: 1 to 4, or 0 where it is none: a stray byte, cut
+ * off, longer than needed (C0, E0 80), a surrogate (ED A0), above U+10FFFF (F4 90). */
+LLM_API size_t llm_json_token_utf8(const unsigned char *s, const unsigned char *end) {
+    if (s[0] < 0x80) return 1;
+    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
+    const size_t n = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    if ((size_t)(end - s) < n) return 0;
+    const unsigned low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
+    const unsigned high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
+    if (s[1] < low || s[1] > high) return 0;
+    for (size_t i = 2; i < n; i++)
+        if (s[i] < 0x80 || s[i] > 0xBF) return 0;
+    return n;
+}
+
+/* code <- uXXXX */
+LLM_API bool llm_json_token_hex(llm_json_token *r, uint32_t *code) {
+    if (!llm_json_token_is(r, 'u')) return llm_json_token_fail(r, "an escape: one of \"\\/bfnrtu");
+    r->at++;
+    *code = 0;
+    for (int i = 0; i < 4; i++, r->at++) {
+        static const char digits[] = "0123456789abcdefABCDEF";
+        const char *digit = r->at < r->end && *r->at ? strchr(digits, *r->at) : NULL;
+        if (!digit) return llm_json_token_fail(r, "a hexadecimal digit");
+        *code = *code * 16 + (uint32_t)(digit - digits) - (digit - digits > 15 ? 6 : 0);
+    }
+    return true;
+}
+
+/* A backslash and what follows it, to r->out. */
+LLM_API bool llm_json_token_escape(llm_json_token *r) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const unsigned char *backslash = r->at++;
+    const char *letter = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
+    if (letter) {
+        *r->out++ = to[letter - from];
+        r->at++;
+        return true;
+    }
+    uint32_t code = 0, low = 0;
+    if (!llm_json_token_hex(r, &code)) return false;
+    if (code >= 0xD800 && code <= 0xDFFF) {
+        if (code < 0xDC00 && llm_json_token_is(r, '\\')) {
+            r->at++;
+            if (!llm_json_token_hex(r, &low)) return false;
+        }
+        if (low < 0xDC00 || low > 0xDFFF) {
+            r->at = backslash;
+            return llm_json_token_fail(r, "no half of a surrogate pair");
+        }
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
+    *r->out++ = (char)(lead[more] | code >> (6 * more));
+    for (int i = more; i-- > 0;) *r->out++ = (char)(0x80 | (code >> (6 * i) & 0x3F));
+    return true;
+}
+
+/* text (size, and a 0) <- a string, in r's memory. */
+LLM_API bool llm_json_token_string(llm_json_token *r, const char **text, size_t *size) {
+    if (!llm_json_token_is(r, '"')) return llm_json_token_fail(r, "a string");
+    *text = r->out;
+    for (r->at++; !llm_json_token_is(r, '"');) {
+        if (r->at == r->end) return llm_json_token_fail(r, "a quote that ends the string");
+        if (*r->at == '\\') {
+            if (!llm_json_token_escape(r)) return false;
+            continue;
+        }
+        const size_t n = *r->at < 32 ? 0 : llm_json_token_utf8(r->at, r->end);
+        if (n == 0) return llm_json_token_fail(r, "UTF-8 from U+0020");
+        memcpy(r->out, r->at, n);
+        r->at += n;
+        r->out += n;
+    }
+    r->at++;
+    *size = (size_t)(r->out - *text);
+    *r->out++ = 0;
+    return true;
+}
+
+LLM_API bool llm_json_token_digits(llm_json_token *r) {
+    if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_token_fail(r, "a digit");
+    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
+    return true;
+}
+
+/* text (size, and a 0) <- a number as it is spelt. */
+LLM_API bool llm_json_token_number(llm_json_token *r, const char **text, size_t *size) {
+    const unsigned char *start = r->at;
+    if (llm_json_token_is(r, '-')) r->at++;
+    if (llm_json_token_is(r, '0')) {
+        r->at++; /* and no digit behind it */
+    } else if (!llm_json_token_digits(r)) {
+        return false;
+    }
+    if (llm_json_token_is(r, '.')) {
+        r->at++;
+        if (!llm_json_token_digits(r)) return false;
+    }
+    if (llm_json_token_is(r, 'e') || llm_json_token_is(r, 'E')) {
+        r->at++;
+        if (llm_json_token_is(r, '+') || llm_json_token_is(r, '-')) r->at++;
+        if (!llm_json_token_digits(r)) return false;
+    }
+    *text = r->out;
+    *size = (size_t)(r->at - start);
+    memcpy(r->out, start, *size);
+    r->out += *size;
+    *r->out++ = 0;
+    return true;
+}
+
+/* The double nearest to a number's text. strtod wants the decimal point of the locale, so it gets
+ * an integer and a power of ten. Where two doubles are equally near, the number has at most 767
+ * digits; behind 770 it only matters whether anything follows. */
+LLM_API double llm_json_token_double(const char *s) {
+    char integer[800];
+    size_t n = 0;
+    long long power = 0, exponent = 0;
+    bool point = false, more = false;
+    if (*s == '-') integer[n++] = *s++;
+    const size_t first = n;
+    integer[n++] = '0';
+    for (; *s && *s != 'e' && *s != 'E'; s++) {
+        if (*s == '.') {
+            point = true;
+            continue;
+        }
+        if (point) power--;
+        if (n == first + 1 && *s == '0') continue;
+        if (n < 772) {
+            integer[n++] = *s;
+        } else {
+            power++;
+            more = more || *s != '0';
+        }
+    }
+    if (more && integer[n - 1] == '0') integer[n - 1] = '1';
+    if (*s) {
+        const bool down = s[1] == '-';
+        for (s += s[1] == '-' || s[1] == '+' ? 2 : 1; *s; s++)
+            if (exponent < 1000000000000000) exponent = exponent * 10 + (*s - '0');
+        power += down ? -exponent : exponent;
+    }
+    integer[n] = 0;
+    if (power != 0) snprintf(integer + n, sizeof integer - n, "e%lld", power);
+    return strtod(integer, NULL);
+}
+
 /* @json ----------------------------------------------------- JSON
  *
+ *     value = null | false | true | number | string | "[" value, ... "]" | "{" string: value, ... "}"
+ *
+ * Tokenizers, configurations and the headers of weight files are JSON. The whole text becomes one
+ * array of nodes in the order in which the values start: a container knows its first child, a child
+ * its next sibling. Nothing recurses: while a container is open, its `next` is its parent, so the
+ * tree is its own stack. Brackets nest at most LLM_JSON_DEPTH deep, because who walks the tree
+ * will recurse. Time is linear; memory is the text's size and 72 bytes for each , [ and { in it.
+ * Two members of one name are both kept; a lookup finds the last, as Python's does.
+ *
  * source  Bray 2017, RFC 8259
- * needs   error size file
+ * needs   error size buffer json_token
+ * see     @safetensors
  * topics  -
  */
 enum { LLM_JSON_DEPTH = 512 };
@@ -597,13 +830,14 @@ typedef enum {
     LLM_JSON_OBJECT
 } llm_json_kind;
 
-/* text is a string's value, or a number as it was spelt; key the name of an object's member. Both
- * are UTF-8, may hold a NUL, and have one behind their end. count, first and next make the tree. */
+/* text is a string's value, or a number as it is spelt (number has 53 bits); key is the name of an
+ * object's member, NULL elsewhere. Both are UTF-8 with a 0 behind, and may hold one inside. */
 typedef struct {
     llm_json_kind kind;
     double number;
     const char *key, *text;
-    size_t key_size, text_size, count, first, next;
+    size_t key_size, text_size;
+    size_t count, first, next; /* children; indices of nodes, 0 for none */
 } llm_json_node;
 
 typedef struct {
@@ -611,195 +845,6 @@ typedef struct {
     size_t count;
     char *memory;
 } llm_json;
-
-typedef struct {
-    const unsigned char *at, *end, *text;
-    char *out; /* where the next string goes */
-    llm_error *error;
-} llm_json_reader;
-
-LLM_API bool llm_json_fail(const llm_json_reader *r, const char *expected) {
-    const size_t byte = (size_t)(r->at - r->text);
-    if (r->at == r->end)
-        return llm_fail(r->error, "JSON, byte %zu: the text ends, expected %s", byte, expected);
-    const char *format = *r->at > 32 && *r->at < 127 ? "JSON, byte %zu: found '%c', expected %s"
-                                                     : "JSON, byte %zu: found 0x%02x, expected %s";
-    return llm_fail(r->error, format, byte, *r->at, expected);
-}
-
-LLM_API void llm_json_space(llm_json_reader *r) {
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
-        r->at++;
-}
-
-/* The length of the UTF-8 sequence at s: 1 to 4, or 0 where it is none: cut off, longer than needed, a
- * surrogate, above 10FFFF. */
-LLM_API size_t llm_json_utf8(const unsigned char *s, const unsigned char *end) {
-    const size_t n = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-    if (n < 2) return n;
-    if ((size_t)(end - s) < n || s[0] > 0xF4) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;
-    if (s[0] == 0xED && s[1] > 0x9F) return 0;
-    if (s[0] == 0xF0 && s[1] < 0x90) return 0;
-    if (s[0] == 0xF4 && s[1] > 0x8F) return 0;
-    return n;
-}
-
-LLM_API bool llm_json_hex(llm_json_reader *r, uint32_t *code) {
-    if (r->at == r->end || *r->at != 'u') return llm_json_fail(r, "an escape, one of \"\\/bfnrtu");
-    r->at++;
-    *code = 0;
-    for (int i = 0; i < 4; i++, r->at++) {
-        const int c = r->at < r->end ? *r->at : 0, low = c | 32;
-        const int digit = c >= '0' && c <= '9'       ? c - '0'
-                          : low >= 'a' && low <= 'f' ? low - 'a' + 10
-                                                     : -1;
-        if (digit < 0) return llm_json_fail(r, "a hexadecimal digit");
-        *code = *code * 16 + (uint32_t)digit;
-    }
-    return true;
-}
-
-/* What stands behind a backslash. */
-LLM_API bool llm_json_escape(llm_json_reader *r) {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    const char *short_form = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
-    if (short_form) {
-        *r->out++ = to[short_form - from];
-        r->at++;
-        return true;
-    }
-    uint32_t code, low;
-    if (!llm_json_hex(r, &code)) return false;
-    if (code >= 0xDC00 && code <= 0xDFFF)
-        return llm_json_fail(r, "no low surrogate without a high one");
-    if (code >= 0xD800 && code <= 0xDBFF) {
-        if (r->at == r->end || *r->at != '\\') return llm_json_fail(r, "a low surrogate");
-        r->at++;
-        if (!llm_json_hex(r, &low)) return false;
-        if (low < 0xDC00 || low > 0xDFFF) return llm_json_fail(r, "a low surrogate");
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-    }
-    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
-    *r->out++ = (char)(lead[more] | code >> (6 * more));
-    for (int i = more; i-- > 0;) *r->out++ = (char)(0x80 | (code >> (6 * i) & 0x3F));
-    return true;
-}
-
-LLM_API bool llm_json_string(llm_json_reader *r, const char **text, size_t *size) {
-    char *start = r->out;
-    if (r->at == r->end || *r->at != '"') return llm_json_fail(r, "a string");
-    r->at++;
-    while (r->at < r->end && *r->at != '"') {
-        if (*r->at < 32) return llm_json_fail(r, "an escape instead of a control character");
-        if (*r->at == '\\') {
-            r->at++;
-            if (!llm_json_escape(r)) return false;
-            continue;
-        }
-        const size_t n = llm_json_utf8(r->at, r->end);
-        if (n == 0) return llm_json_fail(r, "UTF-8");
-        memcpy(r->out, r->at, n);
-        r->at += n;
-        r->out += n;
-    }
-    if (r->at == r->end) return llm_json_fail(r, "a quote at the end of a string");
-    r->at++;
-    *text = start;
-    *size = (size_t)(r->out - start);
-    *r->out++ = 0;
-    return true;
-}
-
-LLM_API bool llm_json_digits(llm_json_reader *r) {
-    if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_fail(r, "a digit");
-    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
-    return true;
-}
-
-/* The double nearest to a number. strtod would want the decimal point of the locale, so it gets an
- * integer and an exponent. Of 770 digits the rest can only say "a little more". */
-LLM_API double llm_json_double(const char *s) {
-    char plain[800];
-    size_t n = 0;
-    long long shift = 0, exponent = 0;
-    const bool minus = *s == '-';
-    bool point = false, more = false;
-    for (s += minus; *s && *s != 'e' && *s != 'E'; s++) {
-        if (*s == '.') {
-            point = true;
-            continue;
-        }
-        if (point) shift--;
-        if (n == 0 && *s == '0') continue;
-        if (n < 770) {
-            plain[n++] = *s;
-        } else {
-            shift++;
-            more |= *s != '0';
-        }
-    }
-    if (n == 0) return minus ? -0.0 : 0.0;
-    if (more) plain[n - 1] = '1' > plain[n - 1] ? '1' : plain[n - 1];
-    if (*s) {
-        const bool down = s[1] == '-';
-        for (s += 1 + (s[1] == '-' || s[1] == '+'); *s; s++)
-            if (exponent < 1000000000000000) exponent = exponent * 10 + (*s - '0');
-        shift += down ? -exponent : exponent;
-    }
-    snprintf(plain + n, sizeof plain - n, "e%lld", shift);
-    const double x = strtod(plain, NULL);
-    return minus ? -x : x;
-}
-
-LLM_API bool llm_json_number(llm_json_reader *r, llm_json_node *v) {
-    const unsigned char *start = r->at;
-    if (*r->at == '-') r->at++;
-    if (r->at < r->end && *r->at == '0') {
-        r->at++;
-    } else if (!llm_json_digits(r)) {
-        return false;
-    }
-    if (r->at < r->end && *r->at == '.') {
-        r->at++;
-        if (!llm_json_digits(r)) return false;
-    }
-    if (r->at < r->end && (*r->at == 'e' || *r->at == 'E')) {
-        r->at++;
-        if (r->at < r->end && (*r->at == '+' || *r->at == '-')) r->at++;
-        if (!llm_json_digits(r)) return false;
-    }
-    v->kind = LLM_JSON_NUMBER;
-    v->text = r->out;
-    v->text_size = (size_t)(r->at - start);
-    memcpy(r->out, start, v->text_size);
-    r->out += v->text_size;
-    *r->out++ = 0;
-    v->number = llm_json_double(v->text);
-    return true;
-}
-
-/* A value that holds no other: null, true, false, a string, a number. */
-LLM_API bool llm_json_scalar(llm_json_reader *r, llm_json_node *v) {
-    static const char *const word[3] = {"null", "false", "true"};
-    for (int i = 0; i < 3; i++) {
-        const size_t n = strlen(word[i]);
-        if ((size_t)(r->end - r->at) < n || memcmp(r->at, word[i], n) != 0) continue;
-        v->kind = (llm_json_kind)(LLM_JSON_NULL + i);
-        r->at += n;
-        return true;
-    }
-    if (r->at < r->end && *r->at == '"') {
-        v->kind = LLM_JSON_STRING;
-        return llm_json_string(r, &v->text, &v->text_size);
-    }
-    if (r->at < r->end && (*r->at == '-' || (*r->at >= '0' && *r->at <= '9')))
-        return llm_json_number(r, v);
-    return llm_json_fail(r, "a value");
-}
 
 LLM_API void llm_json_free(llm_json *j) {
     free(j->node);
@@ -809,103 +854,124 @@ LLM_API void llm_json_free(llm_json *j) {
     j->count = 0;
 }
 
-/* No recursion: while a container is open its `next` is its parent. */
-LLM_API bool llm_json_build(llm_json *j, llm_json_reader *r) {
-    size_t parent = 0, previous = 0, depth = 0;
-    for (;;) {
+/* v <- a value that holds no other. */
+LLM_API bool llm_json_scalar(llm_json_node *v, llm_json_token *r) {
+    static const char *const word[3] = {"null", "false", "true"};
+    for (int i = 0; i < 3; i++) {
+        const size_t n = strlen(word[i]);
+        if ((size_t)(r->end - r->at) < n || memcmp(r->at, word[i], n) != 0) continue;
+        v->kind = (llm_json_kind)(LLM_JSON_NULL + i);
+        r->at += n;
+        return true;
+    }
+    if (llm_json_token_is(r, '"')) {
+        v->kind = LLM_JSON_STRING;
+        return llm_json_token_string(r, &v->text, &v->text_size);
+    }
+    v->kind = LLM_JSON_NUMBER;
+    if (r->at == r->end || (*r->at != '-' && (*r->at < '0' || *r->at > '9')))
+        return llm_json_token_fail(r, "a value");
+    if (!llm_json_token_number(r, &v->text, &v->text_size)) return false;
+    v->number = llm_json_token_double(v->text);
+    return true;
+}
+
+/* j->node <- the text: one turn of the loop for each value. */
+LLM_API bool llm_json_build(llm_json *j, llm_json_token *r) {
+    size_t parent = 0, last = 0, depth = 0; /* last: the value before, in the same container */
+    do {
         const size_t self = j->count++;
         llm_json_node *v = &j->node[self], *p = &j->node[parent];
         memset(v, 0, sizeof *v);
-        llm_json_space(r);
+        llm_json_token_space(r);
         if (depth > 0) {
-            if (p->count == 0) {
+            if (p->count++ == 0) {
                 p->first = self;
             } else {
-                j->node[previous].next = self;
+                j->node[last].next = self;
             }
-            p->count++;
             if (p->kind == LLM_JSON_OBJECT) {
-                if (!llm_json_string(r, &v->key, &v->key_size)) return false;
-                llm_json_space(r);
-                if (r->at == r->end || *r->at != ':') return llm_json_fail(r, "a colon");
+                if (!llm_json_token_string(r, &v->key, &v->key_size)) return false;
+                llm_json_token_space(r);
+                if (!llm_json_token_is(r, ':')) return llm_json_token_fail(r, "a colon");
                 r->at++;
-                llm_json_space(r);
+                llm_json_token_space(r);
             }
         }
-        previous = self;
-        if (r->at < r->end && (*r->at == '[' || *r->at == '{')) {
-            const bool array = *r->at == '[';
+        const bool array = llm_json_token_is(r, '[');
+        if (array || llm_json_token_is(r, '{')) {
             v->kind = array ? LLM_JSON_ARRAY : LLM_JSON_OBJECT;
-            if (depth == LLM_JSON_DEPTH)
-                return llm_json_fail(r, "at most 512 containers in each other");
+            if (depth == LLM_JSON_DEPTH) return llm_json_token_fail(r, "at most 512 open brackets");
             r->at++;
-            llm_json_space(r);
-            if (r->at == r->end || *r->at != (array ? ']' : '}')) {
-                v->next = parent;
-                parent = self;
-                depth++;
-                continue;
-            }
-            r->at++;
-        } else if (!llm_json_scalar(r, v)) {
+            llm_json_token_space(r);
+            depth++;
+            v->next = parent;
+            parent = self;
+            if (!llm_json_token_is(r, array ? ']' : '}')) continue; /* to its first child */
+        } else if (!llm_json_scalar(v, r)) {
             return false;
         }
-        for (; depth > 0; depth--) { /* close what ends here */
+        for (last = self; depth > 0; depth--) { /* close what ends here */
             p = &j->node[parent];
-            const bool array = p->kind == LLM_JSON_ARRAY;
-            llm_json_space(r);
-            if (r->at < r->end && *r->at == ',') break;
-            if (r->at == r->end || *r->at != (array ? ']' : '}'))
-                return llm_json_fail(r, array ? "a comma or ]" : "a comma or }");
+            const bool list = p->kind == LLM_JSON_ARRAY;
+            llm_json_token_space(r);
+            if (llm_json_token_is(r, ',')) break;
+            if (!llm_json_token_is(r, list ? ']' : '}'))
+                return llm_json_token_fail(r, list ? "a comma or ]" : "a comma or }");
             r->at++;
-            previous = parent;
+            last = parent;
             parent = p->next;
             p->next = 0;
         }
-        if (depth == 0) break;
-        r->at++;
-    }
-    llm_json_space(r);
-    return r->at == r->end || llm_json_fail(r, "nothing after the value");
+        if (depth > 0) r->at++; /* the comma */
+    } while (depth > 0);
+    llm_json_token_space(r);
+    return r->at == r->end || llm_json_token_fail(r, "nothing behind the value");
 }
 
+/* j <- text (size). Where it is not JSON: false, and nothing to free. */
 LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_error *error) {
-    size_t most = 1, bytes, room; /* a value is the root or stands behind [ { or a comma */
+    size_t values = 1, node_bytes, text_bytes; /* all but the root stand behind , [ or { */
     bool quoted = false;
     for (size_t i = 0; i < size; i++) {
         if (text[i] == '"') quoted = !quoted;
-        if (quoted && text[i] == '\\')
+        if (quoted && text[i] == '\\') {
             i++;
-        else if (!quoted && (text[i] == ',' || text[i] == '[' || text[i] == '{'))
-            most++;
+        } else if (!quoted && (text[i] == ',' || text[i] == '[' || text[i] == '{')) {
+            values++;
+        }
     }
     j->count = 0;
     j->node = NULL;
     j->memory = NULL;
-    if (llm_size_mul(&bytes, most, sizeof(llm_json_node)) && llm_size_add(&room, size, 1)) {
-        j->node = (llm_json_node *)malloc(bytes);
-        j->memory = (char *)malloc(room);
+    if (llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
+        llm_size_add(&text_bytes, size, 1)) {
+        j->node = (llm_json_node *)malloc(node_bytes);
+        j->memory = (char *)malloc(text_bytes);
     }
-    llm_json_reader r;
-    r.at = r.text = (const unsigned char *)text;
-    r.end = r.at + size;
+    llm_json_token r;
+    r.text = r.at = (const unsigned char *)(size > 0 ? text : "");
+    r.end = r.text + size;
     r.out = j->memory;
     r.error = error;
-    const bool ok =
-        j->node && j->memory ? llm_json_build(j, &r) : llm_fail(error, "JSON: out of memory");
-    if (!ok) llm_json_free(j);
-    return ok;
+    if (j->node && j->memory ? llm_json_build(j, &r) : llm_fail(error, "JSON: out of memory"))
+        return true;
+    llm_json_free(j);
+    return false;
 }
 
+/* The first value of an array or object; NULL where it is empty, or not one. */
 LLM_API const llm_json_node *llm_json_first(const llm_json *j, const llm_json_node *parent) {
     return parent->count > 0 ? &j->node[parent->first] : NULL;
 }
 
+/* The next one; NULL at the end. */
 LLM_API const llm_json_node *llm_json_next(const llm_json *j, const llm_json_node *node) {
     return node->next > 0 ? &j->node[node->next] : NULL;
 }
 
-/* The last member of that name, as Python has it; a walk over all members. */
+/* The last member of that name; NULL where there is none, or no object. Walks over all members: who
+ * wants many of them walks once. */
 LLM_API const llm_json_node *llm_json_get(const llm_json *j, const llm_json_node *object,
                                           const char *key) {
     const size_t size = strlen(key);
@@ -916,35 +982,147 @@ LLM_API const llm_json_node *llm_json_get(const llm_json *j, const llm_json_node
     return found;
 }
 
-/* *out = the number, exactly: true where it is spelt as an integer from 0 to SIZE_MAX. */
-LLM_API bool llm_json_size(size_t *out, const llm_json_node *number) {
+/* *out = an integer from 0 to SIZE_MAX, exactly; false for all else, 1.0 and 1e3 included. */
+LLM_API bool llm_json_size(size_t *out, const llm_json_node *v) {
     size_t value = 0;
-    if (number->kind != LLM_JSON_NUMBER) return false;
-    for (size_t i = 0; i < number->text_size; i++) {
-        const char c = number->text[i];
-        if (c < '0' || c > '9') return false;
-        if (!llm_size_mul(&value, value, 10) || !llm_size_add(&value, value, (size_t)(c - '0')))
+    if (v->kind != LLM_JSON_NUMBER) return false;
+    for (const char *c = v->text; *c; c++) {
+        if (*c < '0' || *c > '9' || !llm_size_mul(&value, value, 10) ||
+            !llm_size_add(&value, value, (size_t)(*c - '0')))
             return false;
     }
     *out = value;
     return true;
 }
 
+/* @json_put ------------------------------------------------- JSON: writing
+ *
+ * Brackets, commas and colons are printed by whoever writes a file; only strings and numbers can go
+ * wrong. A string needs escapes for quotes, backslashes and control characters and nothing else, as
+ * the text is UTF-8. A number is the shortest that reads back as the same double: 0.1, not
+ * 0.10000000000000001, with a point in every locale. JSON has no word for NaN and infinity.
+ *
+ * source  Bray 2017, RFC 8259
+ * needs   buffer json_token
+ * see     @json
+ * topics  -
+ */
+
+/* Appends text (size), quoted. False when it is not UTF-8 or memory is out; the buffer then holds
+ * a part of it. */
 LLM_API bool llm_json_put_string(llm_buffer *b, const char *text, size_t size) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     bool ok = llm_buffer_put(b, "\"", 1);
-    for (size_t i = 0; i < size && ok; i++) {
-        const unsigned char c = (unsigned char)text[i];
-        static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
-        const char *which = c ? strchr(from, c) : NULL;
-        if (which) {
-            ok = llm_buffer_print(b, "\\%c", to[which - from]);
-        } else if (c < 32) {
-            ok = llm_buffer_print(b, "\\u%04x", c);
+    for (size_t i = 0, n = 1; i < size && ok; i += n) {
+        const unsigned char *c = (const unsigned char *)text + i;
+        const char *letter = *c ? strchr(from, *c) : NULL;
+        n = llm_json_token_utf8(c, (const unsigned char *)text + size);
+        if (letter) {
+            ok = llm_buffer_print(b, "\\%c", to[letter - from]);
+        } else if (*c < 32) {
+            ok = llm_buffer_print(b, "\\u%04x", *c);
         } else {
-            ok = llm_buffer_put(b, text + i, 1);
+            ok = n > 0 && llm_buffer_put(b, c, n);
         }
     }
     return ok && llm_buffer_put(b, "\"", 1);
+}
+
+/* Appends a number. False when it is NaN or infinite, or memory is out. */
+LLM_API bool llm_json_put_number(llm_buffer *b, double number) {
+    char text[40];
+    if (!isfinite(number)) return false;
+    for (int digits = 1; digits <= 17; digits++) { /* 17 always suffice */
+        snprintf(text, sizeof text, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) break;
+    }
+    bool ok = true, point = false;
+    for (const char *c = text; *c && ok; c++) { /* what is no digit, sign or e is the point */
+        const bool other = !strchr("0123456789+-e", *c);
+        if (!other || !point) ok = llm_buffer_put(b, other ? "." : c, 1);
+        point = other;
+    }
+    return ok;
+}
+
+/* @exp ------------------------------------------------------ Exponential and tanh that vectorise
+ *
+ *     e^x     = 2^n e^r                        n = round(x / ln 2), r = x - n ln 2, |r| <= ln(2)/2
+ *     tanh(x) = 1 - 2 / (e^(2x) + 1)           x > 0.55
+ *     tanh(x) = x + x^3 P(x^2)                 below, where the difference above would cancel
+ *
+ * A loop that calls expf runs one element at a time; a loop over these runs 4, 8 or 16 at a time,
+ * because they are straight lines: no branch, no table, no call. Choices are made on bit patterns,
+ * since a compiler that must respect floating-point traps may not turn `x > 0 ? f(x) : g(x)` into
+ * a blend. Errors over all floats: e^x below 1.03 units in the last place, tanh below 1.5; the
+ * C library's expf is right to 0.51. Zeros, denormals, infinities and NaN come out as they should.
+ * Everything assumes that rounding is to nearest, and needs IEEE floats (no -ffast-math).
+ *
+ * source  Cody & Waite 1980, "Software Manual for the Elementary Functions", ch. 6; the
+ *         polynomials are minimax fits (notes/00-base/exp.md)
+ * needs   base
+ * see     @softmax @activation @logsumexp
+ * topics  -
+ */
+
+/* A float as its bits, and bits as a float. */
+LLM_API uint32_t llm_exp_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+LLM_API float llm_exp_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x brought into -most..most; NaN becomes most with NaN's sign. Without their sign, floats are
+ * ordered as their bits are. */
+LLM_API float llm_exp_clamp(float x, float most) {
+    const uint32_t size = llm_exp_bits(x) & 0x7FFFFFFFu, limit = llm_exp_bits(most);
+    return copysignf(llm_exp_float(size < limit ? size : limit), x);
+}
+
+/* Splits x = n ln 2 + r: returns n + 256. Adding 1.5 * 2^23 rounds to an integer and leaves it in
+ * the low bits of the mantissa. ln 2 is taken off in two parts; the product with the first, which
+ * has 9 bits, is exact. */
+LLM_API uint32_t llm_exp_reduce(float *r, float x) {
+    const float magic = 12582912.0f + 256.0f;
+    const float shifted = x * 1.44269504f + magic, n = shifted - magic;
+    *r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    return llm_exp_bits(shifted) - 0x4B400000u;
+}
+
+/* e^r - 1 for |r| <= ln(2)/2, to 4e-9 of e^r. */
+LLM_API float llm_exp_minus_1(float r) {
+    const float q = 0.041667238f + r * (0.008367483f + r * 0.0013863781f);
+    return r + r * r * (0.5f + r * (0.16666535f + r * q));
+}
+
+/* e^x. 2^n comes in two factors, so that n may be 128 or -149; the last product rounds into the
+ * denormals, to infinity or to 0. */
+LLM_API float llm_expf(float x) {
+    float r;
+    const uint32_t n = llm_exp_reduce(&r, llm_exp_clamp(x, 104.0f)), half = n >> 1;
+    const float two_a = llm_exp_float((half - 1) << 23), two_b = llm_exp_float((n - half - 1) << 23);
+    const float y = (1.0f + llm_exp_minus_1(r)) * two_a * two_b;
+    return y + (x != x ? NAN : 0.0f);
+}
+
+/* tanh(x). From 9.02 on it rounds to 1. */
+LLM_API float llm_tanhf(float x) {
+    const float a = llm_exp_clamp(fabsf(x), 10.0f), u = a * a;
+    const float p = -0.053854413f + u * (0.021080235f + u * -0.00628622f);
+    const float small = a + a * u * (-0.3333332f + u * (0.13332607f + u * p));
+
+    float r;
+    const float two_n = llm_exp_float((llm_exp_reduce(&r, 2.0f * a) - 129) << 23);
+    const float large = 1.0f - 2.0f / ((1.0f + llm_exp_minus_1(r)) * two_n + 1.0f);
+
+    const uint32_t choose = 0u - (uint32_t)(a < 0.5495f);
+    const float y = llm_exp_float((llm_exp_bits(small) & choose) | (llm_exp_bits(large) & ~choose));
+    return copysignf(y + (x != x ? NAN : 0.0f), x);
 }
 
 /* @matmul --------------------------------------------------- Matrix product
@@ -1107,38 +1285,163 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  *
  *     p_i = exp(x_i / temp) / sum_j exp(x_j / temp)
  *
- * source  -
- * needs   -
+ * Turns n scores (logits) into n probabilities in the same order: a gap of 1 between two scores is
+ * a factor of e between their probabilities, whatever the others are. Only differences count, so
+ * the largest score is subtracted first and no exp can overflow. A masked entry is -inf and gets
+ * exactly 0; a row with nothing else has no distribution, and 0 / 0 would be NaN: it becomes zeros.
+ * temp divides the gaps: towards 0 the row becomes the one-hot vector of its maximum, towards
+ * infinity uniform. NaN or +inf in a row makes the row NaN, as in torch.
+ *
+ * source  Bridle 1990, "Training stochastic model recognition algorithms as networks can lead to
+ *         maximum mutual information estimation of parameters";
+ *         Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3
+ * needs   logsumexp
+ * see     @cross_entropy (fused with its loss), @sparsemax, @causal_attn, @temperature
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. A row that is all
- * -inf (masked) becomes zeros. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: maximum,
+ * exponentials and their sum (in double: 50000 terms), scale. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
-    LLM_ASSERT(temp > 0.0f);
+    LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
-        const float *xr = x + r * n;
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max, gain = 1.0f / temp;
         float *pr = p + r * n;
-        float max = -INFINITY, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
-        const float shift = max == -INFINITY ? 0.0f : max;
-        for (size_t i = 0; i < n; i++) pr[i] = expf((xr[i] - shift) / temp);
-        for (size_t i = 0; i < n; i++) sum += pr[i];
-        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) {
+            pr[i] = expf((xr[i] - shift) * gain);
+            sum += (double)pr[i];
+        }
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
         for (size_t i = 0; i < n; i++) pr[i] *= scale;
     }
 }
 
-/* dx (rows,n) += <- dp, p (rows,n): p * (dp - sum(p * dp)) / temp. */
+/* dx (rows,n) += <- dp (rows,n) and forward's result p, temp.
+ *
+ * dp_i/dx_j = p_i ((i == j) - p_j) / temp. Multiplied by dp and summed over i:
+ *     dx_j = p_j (dp_j - sum_i p_i dp_i) / temp
+ * The gradient of a score is how much better than the average (under p) its probability is paid. */
 LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                   float temp) {
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
+        const float *dpr = dp + r * n, *pr = p + r * n, gain = 1.0f / temp;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)(pr[i] * dpr[i]);
+        const float average = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - average) * gain;
+    }
+}
+
+/* p (rows,n) <- x (rows,n), at temperature 1: the maximum and the sum come from one pass, so memory
+ * is read twice instead of three times. A row with NaN or +inf has NaN in it. p may be x. */
+LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
+        for (size_t i = 0; i < n; i++) {
+            const float z = x[r * n + i];
+            p[r * n + i] = z == -INFINITY ? 0.0f : expf(z - a.max) / a.sum;
+        }
+    }
+}
+
+/* y (rows,n) <- x (rows,n): log softmax, x - lse(x) in each row. y may be x. Not log(p): where p
+ * rounds to 0, y is still right. The maximum is subtracted before log(sum) and not added to it:
+ * beside 1e4 the digits of log(sum) would be gone. A fully masked row is -inf. */
+LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max;
+        float *yr = y + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)expf(xr[i] - shift);
+        const float log_sum = sum == 0.0 ? 0.0f : (float)log(sum);
+        for (size_t i = 0; i < n; i++) yr[i] = (xr[i] - shift) - log_sum;
+    }
+}
+
+/* dx (rows,n) += <- dy (rows,n) and forward's result y: dx_i = dy_i - p_i sum_j dy_j, p = e^y. */
+LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y, size_t rows,
+                                      size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *dyr = dy + r * n, *yr = y + r * n;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)dyr[i];
+        const float total = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - expf(yr[i]) * total;
+    }
+}
+
+/* @sparsemax ------------------------------------------------ Sparsemax
+ *
+ *     p = argmin over probability vectors q of |q - x|^2
+ *     p_i = max(x_i - tau, 0)        tau so that sum_i p_i = 1
+ *
+ * Softmax gives every score some probability; the nearest probability vector gives most of them
+ * exactly none: p falls linearly with the score, cut off at the threshold tau. A score that leads all
+ * others by 1 get everything.
+ *
+ * source  Martins & Astudillo 2016, "From softmax to sparsemax"; Michelot 1986, "A finite algorithm
+ *         for finding the projection of a point onto the canonical simplex of R^n"
+ * needs   logsumexp
+ * see     @softmax
+ * topics  -
+ */
+
+/* p (rows,n) <- x (rows,n), each row projected onto the simplex. p may be x. -inf gives 0, a row of
+ * nothing else zeros, NaN or +inf a row of NaN.
+ *
+ * Michelot: assume every entry is in the support, find tau, drop what lies below it, repeat. tau
+ * only grows, so nothing dropped comes back; a few rounds do (n at most). */
+LLM_API void llm_sparsemax_forward(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max; /* any shift moves tau along */
+        float *pr = p + r * n, tau = -INFINITY;
+        size_t support, count = n + 1;
+        do {
+            double sum = 0.0;
+            support = count;
+            count = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (xr[i] - shift <= tau) continue; /* NaN stays, and makes the sum NaN */
+                sum += (double)(xr[i] - shift);
+                count++;
+            }
+            if (count > 0) tau = (float)((sum - 1.0) / (double)count);
+        } while (count < support);
+        for (size_t i = 0; i < n; i++) pr[i] = xr[i] - shift <= tau ? 0.0f : xr[i] - shift - tau;
+    }
+}
+
+/* dx (rows,n) += <- dp (rows,n) and forward's result p. On the support tau moves by the mean of the
+ * dx there: dx_i = dp_i - mean of dp over the support. Elsewhere p stays 0 and dx is 0. */
+LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, size_t rows,
+                                    size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
         const float *dpr = dp + r * n, *pr = p + r * n;
-        float *dxr = dx + r * n, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) sum += pr[i] * dpr[i];
-        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - sum) / temp;
+        double sum = 0.0, support = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (pr[i] == 0.0f) continue;
+            sum += (double)dpr[i];
+            support += 1.0;
+        }
+        for (size_t i = 0; i < n; i++)
+            if (pr[i] != 0.0f) dx[r * n + i] += dpr[i] - (float)(sum / support);
     }
 }
 
@@ -1146,43 +1449,156 @@ LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, si
 
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
- *     loss = lse(z) - z_y        dloss/dz = softmax(z) - onehot(y)
+ *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
+ *     q = softmax(z), p one-hot at y:   loss = lse(z) - z_y      dloss/dz = q - onehot(y)
  *
- * source  -
+ * The nats that a model q spends on an outcome drawn from p. They are fewest at q = p, where the
+ * entropy of the data is left. From logits it needs no softmax and no log of a small number:
+ * lse minus the target's logit is exact however wrong the model is. Knowing nothing costs log V.
+ * Rows whose target is LLM_CROSS_ENTROPY_IGNORE (padding, the prompt) count for nothing: their
+ * logits are not read. The mean divides by the number of the other rows, not by N.
+ *
+ * source  Shannon 1948, "A mathematical theory of communication"; Chowdhery et al. 2022, "PaLM",
+ *         section 5 (z-loss)
  * needs   logsumexp
+ * see     @softmax_head (with the matrix product before it), @label_smoothing, @bce, @perplexity
  * topics  Cross-entropy
  */
-#define LLM_CROSS_ENTROPY_IGNORE (-100)
+enum { LLM_CROSS_ENTROPY_IGNORE = -100 }; /* torch's ignore_index */
 
-/* loss (N), lse (N) or NULL <- logits (N,V), target (N). loss is 0 where the target is ignored.
- * Returns the number of rows that are not. */
+/* loss (N), lse (N) or NULL <- logits (N,V), target (N). Returns how many rows are not ignored;
+ * loss and lse are 0 in the others. The mean loss is sum(loss) / that number. */
 LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
                                          const int *target, size_t N, size_t V) {
-    size_t kept = 0;
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *z = logits + n * V, l = llm_logsumexp(z, V);
-        const bool ignored = target[n] == LLM_CROSS_ENTROPY_IGNORE;
-        LLM_ASSERT(ignored || (target[n] >= 0 && (size_t)target[n] < V));
-        loss[n] = ignored ? 0.0f : l - z[target[n]];
-        if (lse) lse[n] = l;
+        const float *z = logits + n * V;
+        loss[n] = 0.0f;
+        if (lse) lse[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+
+        const float max = llm_logsumexp_max(z, V);
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
+        const float log_sum = (float)log(sum);
+        loss[n] = (max - z[target[n]]) + log_sum; /* lse - z_y would round as coarsely as lse */
+        if (lse) lse[n] = max + log_sum;
     }
+    size_t kept = 0;
     for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
     return kept;
 }
 
-/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot), for
- * rows that are not ignored. scale is 1 / kept for the mean. */
+/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot).
+ * scale is 1 / kept for the mean. */
 LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
                                         const int *target, size_t N, size_t V, float scale) {
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
-        const float *z = logits + n * V;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const float *z = logits + n * V, l = lse[n];
         float *dz = dlogits + n * V;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - lse[n]);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - l);
         dz[target[n]] -= scale;
     }
+}
+
+/* What a weighted mean divides by: the sum of weight[y] over the rows that are not ignored, their
+ * number if weight is NULL. */
+LLM_API float llm_cross_entropy_total(const int *target, const float *weight, size_t N) {
+    double total = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] != LLM_CROSS_ENTROPY_IGNORE)
+            total += weight ? (double)weight[target[n]] : 1.0;
+    }
+    return (float)total;
+}
+
+/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). Half
+ * the memory and half the exps: e^(z - max) is kept where z stood.
+ *
+ *     loss_n   = weight_y (lse - z_y) + z_loss lse^2
+ *     dlogits  = scale (weight_y (softmax - onehot) + 2 z_loss lse softmax)
+ *
+ * weight (V) evens out classes of unequal number; NULL is 1. z_loss (1e-4 in PaLM, 0 for none)
+ * holds lse near 0: the loss itself does not care about a constant added to all logits, and they
+ * drift until 16 bits no longer hold them. scale multiplies the gradient only. */
+LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *target,
+                                        const float *weight, size_t N, size_t V, float scale,
+                                        float z_loss) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *z = logits + n * V;
+        loss[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) {
+            for (size_t i = 0; i < V; i++) z[i] = 0.0f;
+            continue;
+        }
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const size_t y = (size_t)target[n];
+        const float max = llm_logsumexp_max(z, V), zy = z[y], w = weight ? weight[y] : 1.0f;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) {
+            z[i] = expf(z[i] - max);
+            sum += (double)z[i];
+        }
+        const float log_sum = (float)log(sum), lse = max + log_sum;
+        const float gain = scale * (w + 2.0f * z_loss * lse) / (float)sum;
+        loss[n] = w * ((max - zy) + log_sum) + z_loss * lse * lse;
+        for (size_t i = 0; i < V; i++) z[i] *= gain;
+        z[y] -= scale * w;
+    }
+}
+
+/* loss (N), lse (N) <- logits (N,V), p (N,V): loss = sum_i p_i (lse - z_i) for any distribution p,
+ * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
+LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
+                                            const float *p, size_t N, size_t V) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
+        double sum = 0.0, total = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
+        const double l = (double)max + log(sum);
+        for (size_t i = 0; i < V; i++)
+            if (pn[i] != 0.0f) total += (double)pn[i] * (l - (double)z[i]);
+        loss[n] = (float)total;
+        lse[n] = (float)l;
+    }
+}
+
+/* dlogits (N,V) += <- logits, p (N,V), forward's lse (N): scale * (sum_j p_j * softmax - p). */
+LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits, const float *lse,
+                                             const float *p, size_t N, size_t V, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, *pn = p + n * V, l = lse[n];
+        float *dz = dlogits + n * V;
+        double sum = 0.0;
+        for (size_t i = 0; i < V; i++) sum += (double)pn[i];
+        const float total = (float)sum;
+        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * expf(z[i] - l) - pn[i]);
+    }
+}
+
+/* H(p,q) <- p, q (n) probabilities, in nats. *entropy is H(p), *kl is KL(p||q) = H(p,q) - H(p): it is
+ * never negative; it and H(p,q) are infinite where q is 0 and p is not. */
+LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float *p, const float *q,
+                                          size_t n) {
+    double own = 0.0, extra = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == 0.0f) continue; /* 0 log 0 = 0 */
+        own -= (double)p[i] * log((double)p[i]);
+        extra += (double)p[i] * log((double)p[i] / (double)q[i]);
+    }
+    *entropy = (float)own;
+    *kl = (float)extra;
+    return (float)(own + extra);
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
@@ -1595,6 +2011,1530 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
 }
 
 /* @11-token ================================================= TOKENIZATION */
+
+/* @unicode -------------------------------------------------- Code points and their classes
+ *
+ *     0xxxxxxx                              up to 7F        110xxxxx 10xxxxxx            up to 7FF
+ *     1110xxxx 10xxxxxx 10xxxxxx            up to FFFF      11110xxx 10xxxxxx (3 times)  up to 10FFFF
+ *
+ * Tokenizers cut text where the class of the character changes, so they have to know of 1,114,112
+ * code points which are letters, numbers, marks or white space. The answer is 2254 runs of equal
+ * class, spelt in 46 rows of text; a search finds the row and the runs are counted off from there.
+ * Bytes that are not UTF-8 must not stop a tokenizer: a broken sequence, cut where it can no longer
+ * be completed (a "maximal subpart"), counts as one U+FFFD. Overlong forms, surrogates and code
+ * points above 10FFFF are broken, whatever their bits say.
+ *
+ * source  The Unicode Standard 17, sections 3.9 (tables 3-6 and 3-7, U+FFFD substitution) and 4.5
+ * needs   base
+ * see     @pre_tokenize
+ * topics  -
+ */
+typedef enum {
+    LLM_UNICODE_OTHER, /* punctuation, symbols, controls, what is not assigned */
+    LLM_UNICODE_SPACE, /* White_Space */
+    LLM_UNICODE_NUMBER,
+    LLM_UNICODE_MARK,
+    LLM_UNICODE_CASED, /* never returned: in the rows, upper and lower case in turn */
+    LLM_UNICODE_UPPER, /* from here on letters; title case is UPPER */
+    LLM_UNICODE_LOWER,
+    LLM_UNICODE_LETTER /* without case: modifiers, Hebrew, Chinese */
+} llm_unicode_kind;
+
+/* The number of bytes, 1 to 4, of the first character of text (size > 0). *code is U+FFFD where they
+ * are not UTF-8. */
+LLM_API size_t llm_unicode_decode(uint32_t *code, const char *text, size_t size) {
+    const unsigned char *s = (const unsigned char *)text;
+    const uint32_t c = s[0];
+    *code = c < 0x80 ? c : 0xFFFD;
+    if (c < 0xC2 || c > 0xF4) return 1;
+    const size_t length = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+    /* the second byte decides whether the form is overlong, a surrogate or too large */
+    const unsigned char low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+    const unsigned char high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    if (size < 2 || s[1] < low || s[1] > high) return 1;
+    uint32_t value = (c & (0x7Fu >> length)) << 6 | (s[1] & 0x3Fu);
+    for (size_t i = 2; i < length; i++) {
+        if (i >= size || (s[i] & 0xC0) != 0x80) return i;
+        value = value << 6 | (s[i] & 0x3Fu);
+    }
+    *code = value;
+    return length;
+}
+
+/* The number of bytes that out (4) got. Surrogates and codes above 10FFFF are written as U+FFFD. */
+LLM_API size_t llm_unicode_encode(char *out, uint32_t code) {
+    if (code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) code = 0xFFFD;
+    const size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = length; i-- > 1; code >>= 6)
+        out[i] = (char)(unsigned char)(0x80u | (code & 0x3Fu));
+    const uint32_t lead = length == 1 ? 0 : 0xF0u << (4 - length);
+    out[0] = (char)(unsigned char)(lead | code);
+    return length;
+}
+
+typedef struct {
+    uint32_t first; /* the code point that the row starts with */
+    const char *runs;
+} llm_unicode_row;
+
+/* tests/11-token/unicode.py made the rows from Unicode 17 and says how a run is spelt. */
+LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
+    static const llm_unicode_row row[] = {
+        {0x00000, ")A.)J*)G7B)?LR(SR)B*)R*)AT)?2#M%1T#3#LO#L?SP#S@E8@MEHME/@DNFCAGNIMGMHOGMFE?B"},
+        {0x001AB, "MAAFCFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJ&ZD)FX)?T#T)I>8BBT#FM$TO#F(F#H#"},
+        {0x0038C, "F#GMLI#LAS#@FNHOEPPFM#AFNL3@S0@EZ#>?E7@EFME(B#L&@#U(S)@$U&>-@#8#9#9#:(ZS&W)U"},
+        {0x00610, ">C'Z+@>M7B&U8Z+B#T>?$=U9#;U7BV$T)HT8ZV>S$Z=A>CT)F7BZY>AU&T$8$ZN;T>AT:T<)JZQ:"},
+        {0x0085C, "&ZC'ZP#Z?)?>AZ*@>P#>YZ6@:T>JT>?ZB9$7B#ZH:#Z@$U$ZN#Z?#T%W$8T>?$9$:T)@8&U#V9$"},
+        {0x009E6, "7BU$6$T#8$:#Y&U$ZN#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8)C:#ZA#V#ZN#Z?#U#X$8T>@#:#:"},
+        {0x00ACE, "$T)GU9$7B)AT=#:#Z@$U$ZN#Z?#U#X$8T>?$9$:'<&U#V9$7B#T6)B8T#Y%V#W%U#T#U%U%V%ZD&"},
+        {0x00BBE, "<%:#;$T(8)F7E)E<Z@#V#ZO#ZH$8T>?#:#;)?9#V#U$U9$7B)@7?#T:#Z@#V#ZO#ZB#X$8T>?#:#"},
+        {0x00CCA, ";)?9'V#U9$7B#U8)D;ZA#V#Z)@9T>?#:#;T'V87?V9$7K#Y#:#ZJ%ZP#ZA#T$Z?%8&=#8#>@(7B$"},
+        {0x00DF2, "9)EZ0@8U>?'Z?>@#7B)'@U#T#X#ZP#T#ZB8U>AT$X#T#>?#7B$W)XT)O9(7L#8#8#8&9Z@#Z$@&"},
+        {0x00F71, ">L#9X>C#>$@)A8)9@Z+@>LT7B(Y;W:T:U>?V;ZE>DT87B;$L&@#F'F$S+@#TOZ1J#W$Z?#T#W$"},
+        {0x01260, "Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:)A7L%ZH)HL:A$R%Z<T$ZI*ZR'Z/A%3Z@)?ZJ;)AZK:)C"},
+        {0x01740, "ZJ9)DZE#V#9)DZ4@>X%T&T8$7B(7B)I:#87B(Z=A)?X9ZZ8T'Z*A)BZW#>D&>D)B7BZV$X)CZ,@&"},
+        {0x019B0, "ZR(7C)%@ZO<&Z5@>B#>U$87B(7B)ET)@>%A)G<Z/@>IZ@%7B)I>A)D:ZV>EU7BZ,@>F)DZ$@>L)@"},
+        {0x01C40, "7B%V7BZ$@$SAFM'L+@$H)H:#>MW8Y8U:T'S,@Z#ASETSZZ%@>$AE&DS@E*BS@L@R$K$S@L@S@L@R"},
+        {0x01F46, "$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJ#M%O#NJ%P$NI&S@J'O#NJ%0C)U+'*)/@*)H1T$6'"},
+        {0x0207F, "T7B'ZI)0@>Y)IF&F$MHNHM#F%J(F#F#F#I#MIMWM$NG'FP&M#73@FM5)6X7<@)2A7N)*U7V)(/@"},
+        {0x02C00, "L0@S0@AGNE?GBMFRUGE,BM(B:FM)A1$S&@#M'M$Z8@)?T)G8ZO)AZ?#Z?#Z?#Z?#Z?#Z?#Z?#Z?#"},
+        {0x02DE0, ">X)/@T),O*&U1)Q7A=#X$3U&Z:A$9$V#Z>A#W'Z+@#Z&B%4)BZX)0@ZH)X7B)V7@#7G)X7B)'@7G"},
+        {0x032C0, ")(JZ(.G)$AZ%*#@)'AZ.@$Z-H%ZH7BU)LE.@T;#>B#TETU9Z*A7B9)%@ZA$EFNE>@TS@CEBT$BTB"},
+        {0x0A794, "NEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<&8%6)BZ4@)D9Z2@>J)B7B(>JY%T#U87BZT>@$ZO>E)D"},
+        {0x0A960, "ZU%;Z/@>F)FT7B(X8ZB7BX#Z)@>F)AV8Z@9$7B(ZO%T:Z2@8T:U9X9T8T)PV$ZC<$V9)BY$Y$Y)A"},
+        {0x0AB20, "Z?#Z?#S+@#WSAT$G$S4AZ#@>@#9$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZB#ZE#X#T#U"},
+        {0x0FB42, "#U#Z4B)YZ7K)JZ$A$Z6@)(@ZD&>H)H>H)$AX#Z3C)K7B)?LR(SR)CZ=A%Y$Y$Y$V)#@ZD#ZR#ZK#"},
+        {0x1003C, "U#ZG$ZF)ZZ'C)D7-@)D79@)I2)9B8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV$Z$@&Z@#5)*@"},
+        {0x10400, "L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)DLC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@"},
+        {0x107B1, "#ZF)$AY$T#Z,@#U%T$ZO$7@ZO$7?ZW)@7A)0@ZK#U'5ZN6&ZR(ZR)&@Z8@&2U7H$7.@T:#9';W#V"},
+        {0x10A18, "#ZU$:&87A)OZU2#ZU3)XZ@#ZT9&5)HZ6@)BZN$7@ZK'7@ZJ)O7?)4AZ-A)7@L3@)ES3@)?6Z$@;"},
+        {0x10D28, ")@7B(7BYLN%<#TSN)2F7W#Z*@#9%U)HY%<)AZN#>HZU7BT)@ZN>C4)SZJ;)*@ZM7?)LZO)A:Z5@"},
+        {0x11038, ">G)C7V8U9T)A;Z-@>C)?8)EZQ)?7B(:Z$@>F#7B&T9T)@Z#@8$T)A:Z0@>FW&;#97BT#T&7L)CZJ"},
+        {0x11212, "#ZQ>D(8U8)>@Z?#T#W#ZG#ZB)?Z/@>D'7B(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<)CZB"},
+        {0x1138A, "#T$T#Z&@#T>A#8$8#;#<T8T)E9)UZ5@>JW'7B&8V)VZ0@>LU#T)@7B)6DZ/@>?$>A)OW9)ZZ0@>I"},
+        {0x11641, "%T)C7B)&@Z+@>ET)?7B(7L)TZS$>G&7D&Z?)-EZ,@>G)-BLXSX7K)DZ@$T$Z@#U#ZP=#9$;T8T9"},
+        {0x11944, ")D7B)*AZ@$Z'@>?$>?T#T8)ST>BZ(@>?T;)@8)@T>CZ.@>H%T)JZ-A)IT)9A>@)<AZY)G7B(ZA#"},
+        {0x11C0A, "Z%@>@#>@T)G7U'ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#U#ZX<#9#<T)?7B(Z,@&7B(8T"},
+        {0x11DF2, ")*GZK;)A9T8ZE#ZZ>?%<)E7B8)9AT)G7M)+@Z6'@).B78B'7CZ8E)D7;I)-=AZ)B)GZ$-@)H8Y>G"},
+        {0x13456, ")BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B(Z3A#7B(ZV$<)CZ0@>?)AW)D7B#7?#ZM'ZK)(NZ-@%"},
+        {0x16D70, "7B):ELXSX7O)ALQ$SQ),@Z/A&8T>7@)?;ZE)$AU#T8)C9U3)AZ3.H)$@ZZ)'BZ;B)EZ.'@)FZ3@"},
+        {0x191D3, ")%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB%9)=+D7B)*Q>.@$>O)<O9)<@<%=)@"},
+        {0x1D17B, ">@$>?)V;)$D:)C:)@9$8)X9)>@7L)D7L)4B7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SC"},
+        {0x1D4D0, "LRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQ#SQ#RLQ#SQ#RLQ#SQ#R"},
+        {0x1D756, "LQ#SQ#RLQ#SQ#RFM$72@)$Q>7@&>2@)@8)F8)N<#>G)(.@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@"},
+        {0x1DFCD, "Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&T))JZV8)IZ,@;7B)2OZT;7B).FZV9T7B)9EZW#V"},
+        {0x1E6E3, "8U8Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B)##@7;@#3#4)0A7-@#7G)6EW#ZS#U#T"},
+        {0x1EE25, "$T#ZB#W#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)0S7E)+2B7B"},
+        {0x1FBFA, ")2+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
+    };
+    if (code < 0x80) { /* most text, without the search */
+        if ((code | 32) >= 'a' && (code | 32) <= 'z')
+            return code & 32 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
+        if (code >= '0' && code <= '9') return LLM_UNICODE_NUMBER;
+        return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+    }
+    size_t low = 0, high = sizeof row / sizeof row[0];
+    while (high - low > 1) {
+        const size_t middle = (low + high) / 2;
+        if (row[middle].first <= code)
+            low = middle;
+        else
+            high = middle;
+    }
+    uint32_t start = row[low].first;
+    for (const char *run = row[low].runs; *run;) {
+        const uint32_t head = (uint32_t)(*run++ - '#'), kind = head / 7;
+        uint32_t length = head % 7 + 1;
+        for (uint32_t unit = length == 7; unit > 0; unit *= 28) {
+            const uint32_t digit = (uint32_t)(*run++ - '#');
+            length += unit * (digit % 28);
+            if (digit >= 28) break;
+        }
+        if (code - start < length) {
+            if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
+            return (code - start) % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
+        }
+        start += length;
+    }
+    return LLM_UNICODE_OTHER; /* above 10FFFF */
+}
+
+/* @pre_tokenize --------------------------------------------- Pre-tokenization
+ *
+ *     GPT-2   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+ *     Llama 3 (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
+ *              ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+ *
+ * Text is cut into words before anything is merged, so that no token spans two of them. The cut is
+ * part of the model: one that differs in a detail gives ids the model never saw. GPT-2 joins one
+ * space with the word behind it; the lookahead \s+(?!\S) takes a run of white space but for its last
+ * character, which is left to that word. cl100k (GPT-4) and Llama 3 let any one character that is
+ * not a letter lead a word ("(foo", tab and foo), cut numbers after three digits and white space
+ * after its last newline; Qwen 2 cuts every digit. o200k (GPT-4o) cuts at a change from lower case
+ * to upper case and keeps 's with its word. No regular expression engine is needed: each function
+ * below returns the length of the first pre-token, and since no pattern looks back, calling it again
+ * on the rest gives the others.
+ *
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners", and the pattern
+ *         in its code; the patterns published with tiktoken, Llama 3 and Qwen 2
+ * needs   unicode
+ * see     @bpe (merges within a pre-token)
+ * topics  Tokenization
+ */
+typedef enum {
+    LLM_PRE_TOKENIZE_GPT2,
+    LLM_PRE_TOKENIZE_CL100K,
+    LLM_PRE_TOKENIZE_O200K,
+    LLM_PRE_TOKENIZE_LLAMA3,
+    LLM_PRE_TOKENIZE_QWEN2
+} llm_pre_tokenize_kind;
+
+/* The regular expression that the function of that kind follows, as tokenizer.json spells it. */
+LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
+#define LLM_PRE_TOKENIZE_WORD "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
+#define LLM_PRE_TOKENIZE_REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+#define LLM_PRE_TOKENIZE_SPACE "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+    static const char *const pattern[5] = {
+        "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+        LLM_PRE_TOKENIZE_WORD "\\p{N}{1,3}" LLM_PRE_TOKENIZE_REST
+                              "\\s+(?![\\s\\S])|" LLM_PRE_TOKENIZE_SPACE,
+        "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+        "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
+        "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
+        "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+        LLM_PRE_TOKENIZE_WORD "\\p{N}{1,3}" LLM_PRE_TOKENIZE_REST LLM_PRE_TOKENIZE_SPACE,
+        LLM_PRE_TOKENIZE_WORD "\\p{N}" LLM_PRE_TOKENIZE_REST LLM_PRE_TOKENIZE_SPACE};
+    return pattern[kind];
+}
+
+/* Sets of classes, one bit for each. */
+enum {
+    LLM_PRE_TOKENIZE_SPACES = 1 << LLM_UNICODE_SPACE,
+    LLM_PRE_TOKENIZE_NUMBERS = 1 << LLM_UNICODE_NUMBER,
+    LLM_PRE_TOKENIZE_SYMBOLS = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK,
+    LLM_PRE_TOKENIZE_LETTERS =
+        1 << LLM_UNICODE_UPPER | 1 << LLM_UNICODE_LOWER | 1 << LLM_UNICODE_LETTER
+};
+
+/* The set that holds the class of the character at `at` (0 at the end), and where it ends. */
+LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
+    uint32_t code;
+    *end = at;
+    if (at >= size) return 0;
+    *end = at + llm_unicode_decode(&code, text + at, size - at);
+    return 1u << llm_unicode_class(code);
+}
+
+/* The end of the longest run from `at` of characters whose classes are in the set; at most `most`. */
+LLM_API size_t llm_pre_tokenize_run(const char *text, size_t size, size_t at, unsigned set,
+                                    size_t most) {
+    size_t next;
+    while (most-- > 0 && (llm_pre_tokenize_set(text, size, at, &next) & set)) at = next;
+    return at;
+}
+
+/* The length of 's 't 're 've 'm 'll 'd at the start of text, or 0. any_case also takes capitals,
+ * and the long s (U+017F), whose upper case is S. */
+LLM_API size_t llm_pre_tokenize_contraction(const char *text, size_t size, bool any_case) {
+    const char fold = any_case ? 32 : 0;
+    if (size < 2 || text[0] != '\'') return 0;
+    const char a = (char)(text[1] | fold), b = size > 2 ? (char)(text[2] | fold) : 0;
+    if (a == 's' || a == 'd' || a == 'm' || a == 't') return 2;
+    if ((a == 'l' && b == 'l') || (a == 'v' && b == 'e') || (a == 'r' && b == 'e')) return 3;
+    return any_case && size > 2 && memcmp(text + 1, "\xC5\xBF", 2) == 0 ? 3 : 0;
+}
+
+/* White space at the start of text: all of it at the end of the text or when it is one character,
+ * else all but the last one. With lines, up to and with the last newline if there is one. */
+LLM_API size_t llm_pre_tokenize_space(const char *text, size_t size, bool lines) {
+    size_t last = 0, end = 0, line = 0, next;
+    while (llm_pre_tokenize_set(text, size, end, &next) & LLM_PRE_TOKENIZE_SPACES) {
+        if (text[end] == '\n' || text[end] == '\r') line = next;
+        last = end;
+        end = next;
+    }
+    if (lines && line > 0) return line;
+    return end == size || last == 0 ? end : last;
+}
+
+LLM_API size_t llm_pre_tokenize_gpt2(const char *text, size_t size) {
+    const size_t contraction = llm_pre_tokenize_contraction(text, size, false);
+    if (contraction > 0) return contraction;
+    const size_t start = size > 1 && text[0] == ' ' ? 1 : 0;
+    size_t next;
+    const unsigned set = llm_pre_tokenize_set(text, size, start, &next);
+    const unsigned sets[3] = {LLM_PRE_TOKENIZE_LETTERS, LLM_PRE_TOKENIZE_NUMBERS,
+                              LLM_PRE_TOKENIZE_SYMBOLS};
+    for (size_t i = 0; i < 3; i++)
+        if (set & sets[i]) return llm_pre_tokenize_run(text, size, next, sets[i], SIZE_MAX);
+    return llm_pre_tokenize_space(text, size, false);
+}
+
+/* What the newer patterns share, from numbers on: up to `digits` digits; symbols, with a space before
+ * and newlines (and slashes) behind; white space. */
+LLM_API size_t llm_pre_tokenize_rest(const char *text, size_t size, size_t digits, bool slashes) {
+    size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_NUMBERS, digits);
+    if (end > 0) return end;
+    const size_t start = size > 1 && text[0] == ' ' ? 1 : 0;
+    end = llm_pre_tokenize_run(text, size, start, LLM_PRE_TOKENIZE_SYMBOLS, SIZE_MAX);
+    if (end == start) return llm_pre_tokenize_space(text, size, true);
+    while (end < size && (text[end] == '\r' || text[end] == '\n' || (slashes && text[end] == '/')))
+        end++;
+    return end;
+}
+
+/* The length of [^\r\n\p{L}\p{N}]? at the start of text. */
+LLM_API size_t llm_pre_tokenize_lead(const char *text, size_t size) {
+    size_t next;
+    const unsigned set = llm_pre_tokenize_set(text, size, 0, &next);
+    const unsigned none = LLM_PRE_TOKENIZE_LETTERS | LLM_PRE_TOKENIZE_NUMBERS;
+    return size == 0 || (set & none) || text[0] == '\r' || text[0] == '\n' ? 0 : next;
+}
+
+LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digits) {
+    const size_t contraction = llm_pre_tokenize_contraction(text, size, true);
+    if (contraction > 0) return contraction;
+    const size_t lead = llm_pre_tokenize_lead(text, size);
+    const size_t end = llm_pre_tokenize_run(text, size, lead, LLM_PRE_TOKENIZE_LETTERS, SIZE_MAX);
+    return end > lead ? end : llm_pre_tokenize_rest(text, size, digits, false);
+}
+
+LLM_API size_t llm_pre_tokenize_llama3(const char *text, size_t size) {
+    return llm_pre_tokenize_word(text, size, 3);
+}
+
+LLM_API size_t llm_pre_tokenize_qwen2(const char *text, size_t size) {
+    return llm_pre_tokenize_word(text, size, 1);
+}
+
+/* As Llama 3, but white space at the end of the text stays whole: tiktoken has |\s++$ before
+ * |\s*[\r\n]. */
+LLM_API size_t llm_pre_tokenize_cl100k(const char *text, size_t size) {
+    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_SPACES, SIZE_MAX);
+    return end == size ? size : llm_pre_tokenize_word(text, size, 3);
+}
+
+/* The end of U*W+ from `at`, U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], W = [\p{Ll}\p{Lm}\p{Lo}\p{M}], or
+ * `at` where it does not match. Where nothing of W follows U*, that gives back what is not in W. */
+LLM_API size_t llm_pre_tokenize_camel(const char *text, size_t size, size_t at) {
+    const unsigned both = 1u << LLM_UNICODE_LETTER | 1u << LLM_UNICODE_MARK;
+    const unsigned upper = both | 1u << LLM_UNICODE_UPPER, lower = both | 1u << LLM_UNICODE_LOWER;
+    size_t stop = at, back = at, next;
+    for (unsigned set; (set = llm_pre_tokenize_set(text, size, stop, &next)) & upper; stop = next)
+        if (set & both) back = next;
+    const size_t end = llm_pre_tokenize_run(text, size, stop, lower, SIZE_MAX);
+    return end > stop ? end : back;
+}
+
+/* (lead)?U*W+(contraction)? | (lead)?U+W*(contraction)? | numbers | symbols | white space */
+LLM_API size_t llm_pre_tokenize_o200k(const char *text, size_t size) {
+    const unsigned upper =
+        1u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_LETTER | 1u << LLM_UNICODE_MARK;
+    const size_t lead = llm_pre_tokenize_lead(text, size);
+    size_t end = llm_pre_tokenize_camel(text, size, lead);
+    if (end == lead && lead > 0) { /* a mark can be the word instead of leading it */
+        end = llm_pre_tokenize_camel(text, size, 0);
+        if (end == 0) end = lead;
+    }
+    if (end == lead) end = llm_pre_tokenize_run(text, size, lead, upper, SIZE_MAX);
+    if (end == lead) return llm_pre_tokenize_rest(text, size, 3, true);
+    return end + llm_pre_tokenize_contraction(text + end, size - end, true);
+}
+
+/* The length of the first pre-token of text; 0 only when size is 0. */
+LLM_API size_t llm_pre_tokenize(const char *text, size_t size, llm_pre_tokenize_kind kind) {
+    switch (kind) {
+    case LLM_PRE_TOKENIZE_GPT2:
+        return llm_pre_tokenize_gpt2(text, size);
+    case LLM_PRE_TOKENIZE_CL100K:
+        return llm_pre_tokenize_cl100k(text, size);
+    case LLM_PRE_TOKENIZE_O200K:
+        return llm_pre_tokenize_o200k(text, size);
+    case LLM_PRE_TOKENIZE_LLAMA3:
+        return llm_pre_tokenize_llama3(text, size);
+    case LLM_PRE_TOKENIZE_QWEN2:
+        return llm_pre_tokenize_qwen2(text, size);
+    }
+    return size;
+}
+
+/* @vocab_table ---------------------------------------------- Byte strings and their numbers
+ *
+ *     slot = FNV-1a(bytes) mod slots, then the next free one: string -> id       end[id]: id -> string
+ *
+ * A tokenizer asks both ways: which id has this string, which string has this id. The strings stand
+ * one behind another in one buffer (a token may hold any byte, so nothing ends at a 0), and a table
+ * with open addressing, at most half full, holds only the ids.
+ *
+ * source  Fowler, Noll & Vo, the FNV-1a hash; Knuth 1998, "The Art of Computer Programming" 3, 6.4
+ * needs   buffer
+ * see     @bpe @tokenizer
+ * topics  -
+ */
+typedef struct {
+    llm_buffer bytes;
+    size_t *end;    /* (count) where each string ends in bytes */
+    uint32_t *slot; /* (slots) id + 1, or 0; slots is a power of two */
+    size_t count, capacity, slots;
+} llm_vocab_table;
+
+LLM_API llm_vocab_table llm_vocab_table_empty(void) {
+    llm_vocab_table t;
+    memset(&t, 0, sizeof t);
+    return t;
+}
+
+LLM_API void llm_vocab_table_free(llm_vocab_table *t) {
+    llm_buffer_free(&t->bytes);
+    free(t->end);
+    free(t->slot);
+    *t = llm_vocab_table_empty();
+}
+
+/* The string of an id and its size; valid until the next addition. */
+LLM_API const char *llm_vocab_table_bytes(const llm_vocab_table *t, size_t id, size_t *size) {
+    LLM_ASSERT(id < t->count);
+    const size_t start = id > 0 ? t->end[id - 1] : 0;
+    *size = t->end[id] - start;
+    return *size > 0 ? t->bytes.data + start : "";
+}
+
+/* The slot of the string, or the free one where it would stand. */
+LLM_API size_t llm_vocab_table_slot(const llm_vocab_table *t, const char *bytes, size_t size) {
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211u;
+    for (size_t s = (size_t)(hash ^ hash >> 32);; s++) {
+        s &= t->slots - 1;
+        if (t->slot[s] == 0) return s;
+        size_t length;
+        const char *other = llm_vocab_table_bytes(t, t->slot[s] - 1, &length);
+        if (length == size && memcmp(other, bytes, size) == 0) return s;
+    }
+}
+
+/* The id of the string, or -1. */
+LLM_API int llm_vocab_table_find(const llm_vocab_table *t, const char *bytes, size_t size) {
+    return t->slots > 0 ? (int)t->slot[llm_vocab_table_slot(t, bytes, size)] - 1 : -1;
+}
+
+/* Room for one more id. */
+LLM_API bool llm_vocab_table_grow(llm_vocab_table *t) {
+    if (t->count >= INT_MAX / 2) return false;
+    if (t->count == t->capacity) {
+        const size_t capacity = 2 * t->capacity + 64;
+        size_t *end = (size_t *)realloc(t->end, capacity * sizeof *end);
+        if (!end) return false;
+        t->end = end;
+        t->capacity = capacity;
+    }
+    if (2 * t->count < t->slots) return true;
+    llm_vocab_table wide = *t;
+    wide.slots = t->slots > 0 ? 2 * t->slots : 128;
+    wide.slot = (uint32_t *)calloc(wide.slots, sizeof *wide.slot);
+    if (!wide.slot) return false;
+    for (size_t s = 0; s < t->slots; s++) {
+        if (t->slot[s] == 0) continue;
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(t, t->slot[s] - 1, &size);
+        wide.slot[llm_vocab_table_slot(&wide, bytes, size)] = t->slot[s];
+    }
+    free(t->slot);
+    *t = wide;
+    return true;
+}
+
+/* The id of the string, which gets the next free one if it is new; -1 when memory is out. bytes may
+ * not point into the table. */
+LLM_API int llm_vocab_table_add(llm_vocab_table *t, const char *bytes, size_t size) {
+    if (!llm_vocab_table_grow(t)) return -1;
+    const size_t s = llm_vocab_table_slot(t, bytes, size);
+    if (t->slot[s] > 0) return (int)t->slot[s] - 1;
+    if (!llm_buffer_put(&t->bytes, bytes, size)) return -1;
+    t->end[t->count++] = t->bytes.size;
+    t->slot[s] = (uint32_t)t->count;
+    return (int)t->count - 1;
+}
+
+/* Gives the next id to no string: nothing finds it, and its size is 0. */
+LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
+    if (!llm_vocab_table_grow(t)) return false;
+    t->end[t->count++] = t->bytes.size;
+    return true;
+}
+
+/* @byte_level ----------------------------------------------- Bytes as printable characters
+ *
+ *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ...
+ *
+ * Vocabulary files are JSON or lines of text, tokens are bytes. GPT-2 writes each byte as one
+ * printable character: a space is U+0120, a newline U+010A, and "e" stays "e". It is a spelling and
+ * nothing else; merging is done on bytes. The order of these characters is also the order of the 256
+ * first ids of every vocabulary of this kind, and so decides ties in training.
+ *
+ * source  Radford et al. 2019, bytes_to_unicode in the published code
+ * needs   unicode buffer
+ * see     @bpe @tokenizer
+ * topics  -
+ */
+
+/* The code point that spells the byte. */
+LLM_API uint32_t llm_byte_level_code(unsigned char byte) {
+    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte != 173)) return byte;
+    if (byte == 173) return 256 + 67;
+    return 256u + (byte <= 32 ? byte : (uint32_t)byte - 94);
+}
+
+/* The byte that the code point spells, or -1. */
+LLM_API int llm_byte_level_byte(uint32_t code) {
+    if ((code >= 33 && code <= 126) || (code >= 161 && code <= 255 && code != 173))
+        return (int)code;
+    if (code < 256 || code > 256 + 67) return -1;
+    if (code == 256 + 67) return 173;
+    return (int)(code <= 256 + 32 ? code - 256 : code - 256 + 94);
+}
+
+/* The place of the byte in the order of their code points: its id in a new vocabulary. */
+LLM_API int llm_byte_level_id(unsigned char byte) {
+    const int code = (int)llm_byte_level_code(byte);
+    return code <= 126 ? code - 33 : code <= 172 ? code - 67 : code <= 255 ? code - 68 : code - 68;
+}
+
+/* Appends the spelling of the bytes; false when memory is out. */
+LLM_API bool llm_byte_level_spell(llm_buffer *out, const char *bytes, size_t size) {
+    char utf8[4];
+    for (size_t i = 0; i < size; i++) {
+        const size_t n = llm_unicode_encode(utf8, llm_byte_level_code((unsigned char)bytes[i]));
+        if (!llm_buffer_put(out, utf8, n)) return false;
+    }
+    return true;
+}
+
+/* Appends the bytes that text spells. False when memory is out, or text has a character that spells
+ * none: *bad is then its place, else size. */
+LLM_API bool llm_byte_level_read(llm_buffer *out, size_t *bad, const char *text, size_t size) {
+    uint32_t code;
+    *bad = size;
+    for (size_t at = 0, next; at < size; at = next) {
+        next = at + llm_unicode_decode(&code, text + at, size - at);
+        const int byte = llm_byte_level_byte(code);
+        const char c = (char)(unsigned char)byte;
+        if (byte < 0) *bad = at;
+        if (byte < 0 || !llm_buffer_put(out, &c, 1)) return false;
+    }
+    return true;
+}
+
+/* @bpe ------------------------------------------------------ Byte pair encoding: encode, decode
+ *
+ *     while any neighbours are a listed pair:
+ *         merge the pair of lowest rank, the leftmost one of those, into one token
+ *
+ * A token is a byte or two tokens merged; the list of merges is all the model there is. Frequent
+ * words become one token, rare ones a few, and since all 256 bytes are tokens no text is unknown:
+ * decode(encode(x)) is x for every x, broken UTF-8 included. Looking for the lowest rank anew after
+ * every merge takes n^2 steps; a heap of candidate pairs beside a linked list of the tokens takes
+ * n log n, and a pre-token can be a line of a million equal letters. Ranks decide, not ids: a file
+ * may number its tokens as it likes.
+ *
+ * source  Gage 1994, "A new algorithm for data compression"; Sennrich, Haddow & Birch 2016, "Neural
+ *         machine translation of rare words with subword units"; Provilkov, Emelianenko & Voita
+ *         2020, "BPE-dropout: simple and effective subword regularization", algorithm 1
+ * needs   arena rng buffer vocab_table byte_level
+ * see     @bpe_train @pre_tokenize (cuts text before this), @tokenizer (files)
+ * topics  Byte Pair Encoding (BPE)
+ */
+typedef struct {
+    int left, right, result;
+} llm_bpe_merge;
+
+typedef struct {
+    llm_vocab_table token; /* the bytes of each id */
+    int byte_id[256];      /* the id of each byte */
+    llm_bpe_merge *merge;  /* (merges) in order of rank */
+    uint32_t *slot;        /* (slots) rank + 1, or 0: open addressing by (left, right) */
+    size_t merges, slots;
+} llm_bpe;
+
+LLM_API llm_bpe llm_bpe_empty(void) {
+    llm_bpe bpe;
+    memset(&bpe, 0, sizeof bpe);
+    for (size_t b = 0; b < 256; b++) bpe.byte_id[b] = -1;
+    return bpe;
+}
+
+LLM_API void llm_bpe_free(llm_bpe *bpe) {
+    llm_vocab_table_free(&bpe->token);
+    free(bpe->merge);
+    free(bpe->slot);
+    *bpe = llm_bpe_empty();
+}
+
+/* The 256 bytes as ids 0 to 255, in GPT-2's order, and no merges. False when memory is out. */
+LLM_API bool llm_bpe_create(llm_bpe *bpe) {
+    char byte[256];
+    *bpe = llm_bpe_empty();
+    for (int b = 0; b < 256; b++) {
+        bpe->byte_id[b] = llm_byte_level_id((unsigned char)b);
+        byte[bpe->byte_id[b]] = (char)(unsigned char)b;
+    }
+    for (int id = 0; id < 256; id++) {
+        if (llm_vocab_table_add(&bpe->token, &byte[id], 1) == id) continue;
+        llm_bpe_free(bpe);
+        return false;
+    }
+    return true;
+}
+
+/* The slot of the pair, or the free one where it would stand. */
+LLM_API size_t llm_bpe_slot(const llm_bpe *bpe, int left, int right) {
+    const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    for (size_t s = (size_t)(pair * 0x9E3779B97F4A7C15u >> 32);; s++) {
+        s &= bpe->slots - 1;
+        if (bpe->slot[s] == 0) return s;
+        const llm_bpe_merge *m = &bpe->merge[bpe->slot[s] - 1];
+        if (m->left == left && m->right == right) return s;
+    }
+}
+
+/* The rank of the pair, or UINT32_MAX. */
+LLM_API uint32_t llm_bpe_rank(const llm_bpe *bpe, int left, int right) {
+    return bpe->slots > 0 ? bpe->slot[llm_bpe_slot(bpe, left, right)] - 1 : UINT32_MAX;
+}
+
+/* Appends the merge of two ids as the last rank and returns the id of the result: that of the token
+ * with the same bytes if there is one, else the next free one. -1 when memory is out. A pair that is
+ * listed again has the later rank. */
+LLM_API int llm_bpe_add(llm_bpe *bpe, int left, int right) {
+    if (2 * bpe->merges == bpe->slots) {
+        const size_t slots = bpe->slots > 0 ? 2 * bpe->slots : 512;
+        if (slots >= UINT32_MAX) return -1;
+        llm_bpe_merge *merge = (llm_bpe_merge *)realloc(bpe->merge, slots / 2 * sizeof *merge);
+        if (merge) bpe->merge = merge;
+        uint32_t *slot = merge ? (uint32_t *)calloc(slots, sizeof *slot) : NULL;
+        if (!slot) return -1;
+        free(bpe->slot);
+        bpe->slot = slot;
+        bpe->slots = slots;
+        for (size_t r = 0; r < bpe->merges; r++)
+            slot[llm_bpe_slot(bpe, merge[r].left, merge[r].right)] = (uint32_t)r + 1;
+    }
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t size[2];
+    const char *a = llm_vocab_table_bytes(&bpe->token, (size_t)left, &size[0]);
+    const char *b = llm_vocab_table_bytes(&bpe->token, (size_t)right, &size[1]);
+    const bool ok = llm_buffer_put(&bytes, a, size[0]) && llm_buffer_put(&bytes, b, size[1]);
+    const int result = ok ? llm_vocab_table_add(&bpe->token, bytes.data, bytes.size) : -1;
+    llm_buffer_free(&bytes);
+    if (result < 0) return -1;
+    llm_bpe_merge *m = &bpe->merge[bpe->merges++];
+    m->left = left;
+    m->right = right;
+    m->result = result;
+    bpe->slot[llm_bpe_slot(bpe, left, right)] = (uint32_t)bpe->merges;
+    return result;
+}
+
+/* The definition. ids (size) <- text (size bytes); returns how many ids are used. */
+LLM_API size_t llm_bpe_encode_naive(int *ids, const llm_bpe *bpe, const char *text, size_t size) {
+    size_t n = size;
+    for (size_t i = 0; i < n; i++) ids[i] = bpe->byte_id[(unsigned char)text[i]];
+    for (;;) {
+        uint32_t best = UINT32_MAX;
+        size_t at = 0;
+        for (size_t i = 0; i + 1 < n; i++) {
+            const uint32_t rank = llm_bpe_rank(bpe, ids[i], ids[i + 1]);
+            if (rank < best) best = rank, at = i;
+        }
+        if (best == UINT32_MAX) return n;
+        ids[at] = bpe->merge[best].result;
+        n--;
+        for (size_t i = at + 1; i < n; i++) ids[i] = ids[i + 1];
+    }
+}
+
+/* A heap that gives the smallest key first, of equal keys the smallest tie. */
+typedef struct {
+    uint64_t key, tie;
+} llm_bpe_entry;
+
+LLM_API bool llm_bpe_before(llm_bpe_entry a, llm_bpe_entry b) {
+    return a.key < b.key || (a.key == b.key && a.tie < b.tie);
+}
+
+LLM_API void llm_bpe_push(llm_bpe_entry *heap, size_t *count, uint64_t key, uint64_t tie) {
+    const llm_bpe_entry entry = {key, tie};
+    size_t hole = (*count)++;
+    for (size_t up; hole > 0 && llm_bpe_before(entry, heap[up = (hole - 1) / 2]); hole = up)
+        heap[hole] = heap[up];
+    heap[hole] = entry;
+}
+
+LLM_API llm_bpe_entry llm_bpe_pop(llm_bpe_entry *heap, size_t *count) {
+    const llm_bpe_entry first = heap[0], last = heap[--*count];
+    size_t hole = 0;
+    for (size_t child; (child = 2 * hole + 1) < *count; hole = child) {
+        if (child + 1 < *count && llm_bpe_before(heap[child + 1], heap[child])) child++;
+        if (!llm_bpe_before(heap[child], last)) break;
+        heap[hole] = heap[child];
+    }
+    heap[hole] = last;
+    return first;
+}
+
+/* Bytes of arena that encoding a pre-token of that size takes. */
+LLM_API size_t llm_bpe_scratch(size_t size) { return 44 * size + 256; }
+
+/* ids (size) <- text (size bytes, below 2^32); returns how many ids are used. With rng, each merge
+ * that could be made is passed over with probability `dropout` at every step (BPE-dropout, for
+ * training): the same word then comes in several segmentations. Scratch: llm_bpe_scratch(size)
+ * bytes, given back. */
+LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
+                              float dropout, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(size < UINT32_MAX);
+    const size_t mark = arena->used;
+    uint32_t *next = (uint32_t *)llm_arena_take(arena, size, sizeof *next);
+    uint32_t *previous = (uint32_t *)llm_arena_take(arena, size, sizeof *previous);
+    uint32_t *rank = (uint32_t *)llm_arena_take(arena, size, sizeof *rank); /* of i and next[i] */
+    llm_bpe_entry *heap = (llm_bpe_entry *)llm_arena_take(arena, 2 * size, sizeof *heap);
+    size_t waiting = 0, passed = 0; /* candidates in the heap; passed over, from the array's end */
+
+    for (size_t i = 0; i < size; i++) {
+        ids[i] = bpe->byte_id[(unsigned char)text[i]];
+        next[i] = (uint32_t)i + 1;
+        previous[i] = (uint32_t)i - 1;
+    }
+    for (size_t i = 0; i < size; i++) {
+        rank[i] = i + 1 < size ? llm_bpe_rank(bpe, ids[i], ids[i + 1]) : UINT32_MAX;
+        if (rank[i] != UINT32_MAX) llm_bpe_push(heap, &waiting, rank[i], i);
+    }
+    while (waiting > 0) {
+        const llm_bpe_entry best = llm_bpe_pop(heap, &waiting);
+        const size_t i = (size_t)best.tie;
+        if (rank[i] != best.key) continue; /* out of date: one of the two was merged */
+        if (rng && llm_rng_uniform(rng) < dropout) {
+            heap[2 * size - ++passed] = best;
+            continue;
+        }
+        for (; passed > 0; passed--) {
+            const llm_bpe_entry again = heap[2 * size - passed];
+            llm_bpe_push(heap, &waiting, again.key, again.tie);
+        }
+        ids[i] = bpe->merge[best.key].result;
+        rank[next[i]] = UINT32_MAX;
+        next[i] = next[next[i]];
+        if (next[i] < size) previous[next[i]] = (uint32_t)i;
+        const size_t changed[2] = {i, previous[i]};
+        for (size_t k = 0; k < (i > 0 ? 2 : 1); k++) {
+            const size_t a = changed[k];
+            rank[a] = next[a] < size ? llm_bpe_rank(bpe, ids[a], ids[next[a]]) : UINT32_MAX;
+            if (rank[a] != UINT32_MAX) llm_bpe_push(heap, &waiting, rank[a], a);
+        }
+    }
+    size_t count = 0;
+    for (size_t i = 0; i < size; i = next[i]) ids[count++] = ids[i];
+    arena->used = mark;
+    return count;
+}
+
+/* Appends the bytes of the ids. False when memory is out or an id is none of the vocabulary's. */
+LLM_API bool llm_bpe_decode(llm_buffer *out, const llm_bpe *bpe, const int *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= bpe->token.count) return false;
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&bpe->token, (size_t)ids[i], &size);
+        if (!llm_buffer_put(out, bytes, size)) return false;
+    }
+    return true;
+}
+
+/* @bpe_train ------------------------------------------------ Byte pair encoding: training
+ *
+ *     count the pre-tokens; then, until the vocabulary is full:
+ *         merge the pair (a, b) with the largest sum over words of count(word) * #(a b in word),
+ *         of equal ones that with the smallest a, then the smallest b
+ *
+ * Only the words that hold the merged pair change, so each pair knows its words. The best pair comes
+ * from a heap whose entries may be out of date: one whose count is no longer the pair's is put back
+ * with the right count when it comes up. The work then grows with the number of symbols that change,
+ * not with words times merges.
+ *
+ * source  Sennrich, Haddow & Birch 2016, "Neural machine translation of rare words with subword
+ *         units", algorithm 1; the order of equal pairs is that of Hugging Face's BpeTrainer
+ * needs   error buffer pre_tokenize vocab_table bpe
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Distinct pre-tokens and how often each occurs. */
+typedef struct {
+    llm_vocab_table word;
+    llm_buffer count; /* uint64_t for each word */
+} llm_bpe_train_words;
+
+LLM_API llm_bpe_train_words llm_bpe_train_words_empty(void) {
+    llm_bpe_train_words words;
+    memset(&words, 0, sizeof words);
+    return words;
+}
+
+LLM_API void llm_bpe_train_words_free(llm_bpe_train_words *words) {
+    llm_vocab_table_free(&words->word);
+    llm_buffer_free(&words->count);
+}
+
+/* Adds the pre-tokens of one text. False when memory is out. */
+LLM_API bool llm_bpe_train_count(llm_bpe_train_words *words, const char *text, size_t size,
+                                 llm_pre_tokenize_kind kind) {
+    const uint64_t none = 0;
+    for (size_t at = 0, length; at < size; at += length) {
+        length = llm_pre_tokenize(text + at, size - at, kind);
+        const size_t known = words->word.count;
+        const int id = llm_vocab_table_add(&words->word, text + at, length);
+        if (id < 0) return false;
+        if ((size_t)id == known && !llm_buffer_put(&words->count, &none, sizeof none)) return false;
+        ((uint64_t *)(void *)words->count.data)[id]++;
+    }
+    return true;
+}
+
+typedef struct {
+    int left, right;
+    int64_t count;
+    size_t list; /* its words: index into node, plus 1; 0 ends a list */
+} llm_bpe_train_pair;
+
+typedef struct {
+    size_t word, next;
+} llm_bpe_train_node;
+
+typedef struct {
+    llm_buffer pair, node, heap; /* of llm_bpe_train_pair, llm_bpe_train_node, llm_bpe_entry */
+    uint32_t *slot;              /* (slots) index into pair, plus 1, or 0 */
+    size_t pairs, slots, waiting;
+} llm_bpe_train_state;
+
+LLM_API size_t llm_bpe_train_slot(const llm_bpe_train_state *s, int left, int right) {
+    const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
+    const uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    for (size_t at = (size_t)(key * 0x9E3779B97F4A7C15u >> 32);; at++) {
+        at &= s->slots - 1;
+        if (s->slot[at] == 0) return at;
+        const llm_bpe_train_pair *p = &pair[s->slot[at] - 1];
+        if (p->left == left && p->right == right) return at;
+    }
+}
+
+/* Puts the pair's count into the heap: largest count first, then the smallest pair. */
+LLM_API bool llm_bpe_train_push(llm_bpe_train_state *s, const llm_bpe_train_pair *p) {
+    if (!llm_buffer_reserve(&s->heap, sizeof(llm_bpe_entry))) return false;
+    llm_bpe_push((llm_bpe_entry *)(void *)s->heap.data, &s->waiting,
+                 UINT64_MAX - (uint64_t)p->count,
+                 (uint64_t)(uint32_t)p->left << 32 | (uint32_t)p->right);
+    s->heap.size = s->waiting * sizeof(llm_bpe_entry);
+    return true;
+}
+
+/* The count of (left, right) changes by `by`, in that word. */
+LLM_API bool llm_bpe_train_change(llm_bpe_train_state *s, int left, int right, size_t word,
+                                  int64_t by) {
+    if (2 * s->pairs >= s->slots) {
+        const size_t slots = s->slots > 0 ? 2 * s->slots : 1024;
+        uint32_t *slot = slots < UINT32_MAX ? (uint32_t *)calloc(slots, sizeof *slot) : NULL;
+        if (!slot) return false;
+        free(s->slot);
+        s->slot = slot;
+        s->slots = slots;
+        const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
+        for (size_t p = 0; p < s->pairs; p++)
+            slot[llm_bpe_train_slot(s, pair[p].left, pair[p].right)] = (uint32_t)p + 1;
+    }
+    const size_t at = llm_bpe_train_slot(s, left, right);
+    if (s->slot[at] == 0) {
+        const llm_bpe_train_pair fresh = {left, right, 0, 0};
+        if (!llm_buffer_put(&s->pair, &fresh, sizeof fresh)) return false;
+        s->slot[at] = (uint32_t)++s->pairs;
+    }
+    llm_bpe_train_pair *p = (llm_bpe_train_pair *)(void *)s->pair.data + (s->slot[at] - 1);
+    p->count += by;
+    if (by < 0) return true;
+    const llm_bpe_train_node *node = (const llm_bpe_train_node *)(const void *)s->node.data;
+    if (p->list > 0 && node[p->list - 1].word == word) return true;
+    const llm_bpe_train_node first = {word, p->list};
+    p->list = s->node.size / sizeof first + 1;
+    return llm_buffer_put(&s->node, &first, sizeof first);
+}
+
+/* Merges (left, right) into result in a word of n symbols that occurs `count` times; returns the new
+ * n, or SIZE_MAX when memory is out. */
+LLM_API size_t llm_bpe_train_word(llm_bpe_train_state *s, int *symbol, size_t n, llm_bpe_merge m,
+                                  size_t word, int64_t count) {
+    size_t kept = 0;
+    bool ok = true;
+    for (size_t i = 0; i < n; i++, kept++) {
+        symbol[kept] = symbol[i];
+        if (i + 1 == n || symbol[i] != m.left || symbol[i + 1] != m.right) continue;
+        ok = ok && llm_bpe_train_change(s, m.left, m.right, word, -count);
+        if (kept > 0) {
+            ok = ok && llm_bpe_train_change(s, symbol[kept - 1], m.left, word, -count) &&
+                 llm_bpe_train_change(s, symbol[kept - 1], m.result, word, count);
+        }
+        if (i + 2 < n) {
+            ok = ok && llm_bpe_train_change(s, m.right, symbol[i + 2], word, -count) &&
+                 llm_bpe_train_change(s, m.result, symbol[i + 2], word, count);
+        }
+        symbol[kept] = m.result;
+        i++;
+    }
+    return ok ? kept : SIZE_MAX;
+}
+
+/* The merges, into bpe (256 byte tokens), until it has `vocab` tokens or no pair occurs min_count
+ * times. symbol (all bytes of the words) and length (words) are the words as they stand. */
+LLM_API bool llm_bpe_train_merge(llm_bpe *bpe, llm_bpe_train_state *s, int *symbol, size_t *length,
+                                 const llm_bpe_train_words *words, size_t vocab,
+                                 uint64_t min_count) {
+    const int64_t *count = (const int64_t *)(const void *)words->count.data;
+    for (size_t w = 0; w < words->word.count; w++) {
+        const char *bytes = llm_vocab_table_bytes(&words->word, w, &length[w]);
+        int *word = symbol + (words->word.end[w] - length[w]);
+        for (size_t i = 0; i < length[w]; i++) word[i] = bpe->byte_id[(unsigned char)bytes[i]];
+        for (size_t i = 0; i + 1 < length[w]; i++)
+            if (!llm_bpe_train_change(s, word[i], word[i + 1], w, count[w])) return false;
+    }
+    for (size_t known = 0; bpe->token.count < vocab;) {
+        const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
+        for (; known < s->pairs; known++)
+            if (pair[known].count > 0 && !llm_bpe_train_push(s, &pair[known])) return false;
+        if (s->waiting == 0) return true;
+        const llm_bpe_entry best = llm_bpe_pop((llm_bpe_entry *)(void *)s->heap.data, &s->waiting);
+        const int left = (int)(uint32_t)(best.tie >> 32), right = (int)(uint32_t)best.tie;
+        const llm_bpe_train_pair p = pair[s->slot[llm_bpe_train_slot(s, left, right)] - 1];
+        if (UINT64_MAX - best.key != (uint64_t)p.count) { /* out of date */
+            if (p.count > 0 && !llm_bpe_train_push(s, &p)) return false;
+            continue;
+        }
+        if ((uint64_t)p.count < min_count) return true;
+        const llm_bpe_merge m = {left, right, llm_bpe_add(bpe, left, right)};
+        if (m.result < 0) return false;
+        for (size_t at = p.list; at > 0;) {
+            const llm_bpe_train_node node =
+                ((const llm_bpe_train_node *)(const void *)s->node.data)[at - 1];
+            int *word = symbol + words->word.end[node.word];
+            size_t bytes;
+            llm_vocab_table_bytes(&words->word, node.word, &bytes);
+            length[node.word] = llm_bpe_train_word(s, word - bytes, length[node.word], m, node.word,
+                                                   count[node.word]);
+            if (length[node.word] == SIZE_MAX) return false;
+            at = node.next;
+        }
+    }
+    return true;
+}
+
+/* Trains bpe (any contents are overwritten; llm_bpe_free it) on counted words. False when memory is
+ * out. */
+LLM_API bool llm_bpe_train_run(llm_bpe *bpe, const llm_bpe_train_words *words, size_t vocab,
+                               uint64_t min_count, llm_error *error) {
+    llm_bpe_train_state s;
+    memset(&s, 0, sizeof s);
+    int *symbol = (int *)calloc(words->word.bytes.size + 1, sizeof *symbol);
+    size_t *length = (size_t *)calloc(words->word.count + 1, sizeof *length);
+    bool ok = llm_bpe_create(bpe) && symbol && length;
+    ok = ok && llm_bpe_train_merge(bpe, &s, symbol, length, words, vocab, min_count);
+    free(symbol);
+    free(length);
+    free(s.slot);
+    llm_buffer_free(&s.pair);
+    llm_buffer_free(&s.node);
+    llm_buffer_free(&s.heap);
+    if (!ok) llm_bpe_free(bpe);
+    return ok || llm_fail(error, "BPE training: out of memory");
+}
+
+/* Trains bpe on one text, to `vocab` tokens, of which 256 are the bytes; fewer where no pair is left
+ * that occurs twice. */
+LLM_API bool llm_bpe_train(llm_bpe *bpe, const char *text, size_t size, llm_pre_tokenize_kind kind,
+                           size_t vocab, llm_error *error) {
+    llm_bpe_train_words words = llm_bpe_train_words_empty();
+    bool ok = llm_bpe_train_count(&words, text, size, kind);
+    if (!ok) llm_fail(error, "BPE training: out of memory");
+    ok = ok && llm_bpe_train_run(bpe, &words, vocab, 2, error);
+    llm_bpe_train_words_free(&words);
+    return ok;
+}
+
+/* @tokenizer ------------------------------------------------ Text to ids and back
+ *
+ *     ids = BPE(pre-tokens of what stands between added tokens)
+ *
+ * A byte-level tokenizer is four things: the rule that cuts words, the merges, the ids, and the
+ * added tokens, strings that are one id each and never cut: control tokens such as <|endoftext|>.
+ * A control token in a user's text must not become control: llm_tokenizer_encode reads it as
+ * ordinary characters, llm_tokenizer_encode_special as its id, for text that the program itself
+ * has put together. Nothing is put in front or behind (@bos, @eos).
+ *
+ * source  Hugging Face tokenizers, AddedVocabulary: the longest of the leftmost, those that are not
+ *         "normalized" first
+ * needs   error size arena buffer pre_tokenize vocab_table byte_level bpe
+ * see     @tokenizer_file (load and save), @special_tokens @bos
+ * topics  Tokenizer
+ */
+typedef struct {
+    int id;
+    size_t start, size; /* in text */
+    bool special, normalized;
+} llm_tokenizer_added;
+
+typedef struct {
+    llm_bpe bpe;
+    llm_pre_tokenize_kind pattern;
+    bool prefix_space;  /* put a space in front of text that has none */
+    bool ignore_merges; /* a pre-token that is a token is that token, whatever the merges say */
+    llm_buffer added;   /* of llm_tokenizer_added */
+    llm_buffer text;    /* their contents */
+    size_t vocab;       /* every id is below */
+} llm_tokenizer;
+
+LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_bpe_free(&t->bpe);
+    llm_buffer_free(&t->added);
+    llm_buffer_free(&t->text);
+    t->vocab = 0;
+}
+
+/* Wraps a trained BPE, which becomes empty: its memory is the tokenizer's now. */
+LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
+    memset(t, 0, sizeof *t);
+    t->bpe = *bpe;
+    t->pattern = pattern;
+    t->vocab = bpe->token.count;
+    *bpe = llm_bpe_empty();
+}
+
+/* The added tokens, and how many. */
+LLM_API const llm_tokenizer_added *llm_tokenizer_added_list(const llm_tokenizer *t, size_t *count) {
+    *count = t->added.size / sizeof(llm_tokenizer_added);
+    return (const llm_tokenizer_added *)(const void *)t->added.data;
+}
+
+LLM_API bool llm_tokenizer_put_added(llm_tokenizer *t, llm_tokenizer_added a, const char *text) {
+    a.start = t->text.size;
+    if (!llm_buffer_put(&t->text, text, a.size)) return false;
+    if ((size_t)a.id >= t->vocab) t->vocab = (size_t)a.id + 1;
+    return llm_buffer_put(&t->added, &a, sizeof a);
+}
+
+/* The id of an added token, or -1. */
+LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
+    size_t count;
+    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &count);
+    for (size_t i = 0; i < count; i++)
+        if (a[i].size == strlen(text) && memcmp(t->text.data + a[i].start, text, a[i].size) == 0)
+            return a[i].id;
+    return -1;
+}
+
+/* Adds a control token and returns its id: that of an ordinary token of the same spelling, or a new
+ * one behind all others. -1 when memory is out or text is empty. */
+LLM_API int llm_tokenizer_add_special(llm_tokenizer *t, const char *text) {
+    llm_tokenizer_added a = {llm_tokenizer_id(t, text), 0, strlen(text), true, false};
+    if (a.id >= 0 || a.size == 0) return a.id;
+    a.id = llm_vocab_table_find(&t->bpe.token, text, a.size);
+    if (a.id < 0) a.id = (int)t->vocab;
+    return llm_tokenizer_put_added(t, a, text) ? a.id : -1;
+}
+
+/* What one call of encode carries along. */
+typedef struct {
+    const llm_tokenizer *t;
+    int *ids;
+    size_t count;
+    bool parse; /* control tokens are to be read as such */
+    llm_arena arena;
+} llm_tokenizer_run;
+
+/* Encodes text without added tokens. */
+LLM_API bool llm_tokenizer_words(llm_tokenizer_run *run, const char *text, size_t size) {
+    const llm_tokenizer *t = run->t;
+    for (size_t at = 0, n; at < size; at += n) {
+        n = llm_pre_tokenize(text + at, size - at, t->pattern);
+        const int whole = t->ignore_merges ? llm_vocab_table_find(&t->bpe.token, text + at, n) : -1;
+        if (whole >= 0) {
+            run->ids[run->count++] = whole;
+            continue;
+        }
+        if (llm_bpe_scratch(n) > run->arena.size) {
+            llm_arena_destroy(&run->arena);
+            if (!llm_arena_create(&run->arena, 2 * llm_bpe_scratch(n))) return false;
+        }
+        run->count +=
+            llm_bpe_encode(run->ids + run->count, &t->bpe, text + at, n, 0.0f, NULL, &run->arena);
+    }
+    return true;
+}
+
+/* Encodes text: added tokens that are not normalized are cut out first (level 0), from what is left
+ * the normalized ones (level 1), and the rest is words (level 2). */
+LLM_API bool llm_tokenizer_text(llm_tokenizer_run *run, const char *text, size_t size, int level) {
+    size_t count, start = 0;
+    const llm_tokenizer_added *a = llm_tokenizer_added_list(run->t, &count);
+    if (level == 2) {
+        if (!run->t->prefix_space || text[0] == ' ') return llm_tokenizer_words(run, text, size);
+        llm_buffer spaced = {NULL, 0, 0};
+        const bool ok = llm_buffer_put(&spaced, " ", 1) && llm_buffer_put(&spaced, text, size) &&
+                        llm_tokenizer_words(run, spaced.data, spaced.size);
+        llm_buffer_free(&spaced);
+        return ok;
+    }
+    for (size_t at = 0; at < size;) {
+        size_t best = count;
+        for (size_t i = 0; i < count; i++) {
+            if (a[i].normalized != (level == 1) || a[i].size > size - at) continue;
+            if (memcmp(run->t->text.data + a[i].start, text + at, a[i].size) != 0) continue;
+            if (best == count || a[i].size > a[best].size) best = i;
+        }
+        if (best < count && (run->parse || !a[best].special)) {
+            if (at > start && !llm_tokenizer_text(run, text + start, at - start, level + 1))
+                return false;
+            run->ids[run->count++] = a[best].id;
+            start = at + a[best].size;
+        }
+        at += best < count ? a[best].size : 1;
+    }
+    return start == size || llm_tokenizer_text(run, text + start, size - start, level + 1);
+}
+
+LLM_API bool llm_tokenizer_encode_as(const llm_tokenizer *t, int **ids, size_t *count,
+                                     const char *text, size_t size, bool parse, llm_error *error) {
+    llm_tokenizer_run run;
+    memset(&run, 0, sizeof run);
+    run.t = t;
+    run.parse = parse;
+    size_t bytes; /* a token for every byte, and for every space put in front */
+    *count = 0;
+    *ids = NULL;
+    if (size >= UINT32_MAX)
+        return llm_fail(error, "text of %zu bytes: expected less than 2^32", size);
+    if (llm_size_mul(&bytes, 2 * size + 1, sizeof(int))) run.ids = (int *)malloc(bytes);
+    const bool ok = run.ids && llm_tokenizer_text(&run, text, size, 0);
+    llm_arena_destroy(&run.arena);
+    if (!ok) {
+        free(run.ids);
+        return llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+    }
+    int *fitting = (int *)realloc(run.ids, (run.count + 1) * sizeof(int));
+    *ids = fitting ? fitting : run.ids;
+    *count = run.count;
+    return true;
+}
+
+/* ids (count, from malloc) <- text. Control tokens in text are read as ordinary characters. */
+LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                  const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_encode_as(t, ids, count, text, size, false, error);
+}
+
+/* The same, but control tokens in text become their ids: never for text from outside. */
+LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
+                                          const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_encode_as(t, ids, count, text, size, true, error);
+}
+
+/* Appends the bytes of the ids, control tokens by their names. A character may span two tokens, so
+ * some ids decode to broken UTF-8. */
+LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                  size_t count, llm_error *error) {
+    size_t added;
+    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &added);
+    for (size_t i = 0; i < count; i++) {
+        size_t size = 0, k = 0;
+        const char *bytes = "";
+        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
+            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
+        while (size == 0 && k < added && a[k].id != ids[i]) k++;
+        if (size == 0 && k == added)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
+                            i, count, ids[i]);
+        if (size == 0) {
+            bytes = t->text.data + a[k].start;
+            size = a[k].size;
+        }
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
+    }
+    return true;
+}
+
+/* @tokenizer_file ------------------------------------------- Tokenizer files
+ *
+ *     tokenizer.json: {"added_tokens": [{"id", "content", "special"}], "normalizer": null,
+ *      "pre_tokenizer": {}, "decoder": {}, "model": {"type": "BPE", "vocab": {}, "merges": []}}
+ *     vocab.json: {"token": id}        merges.txt: "left right", a line for each rank
+ *
+ * Both are spelt in byte-level characters (@byte_level). What the reader does not know it must
+ * refuse by name: a normalizer or another pattern that is passed over gives ids that are almost
+ * right. Post-processor, truncation and padding are not read: they do not act on text.
+ *
+ * source  the files of Hugging Face tokenizers and of GPT-2
+ * needs   error file json buffer pre_tokenize vocab_table byte_level bpe tokenizer
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* The text of a string member, "" where it is absent or null. */
+LLM_API const char *llm_tokenizer_file_text(const llm_json *j, const llm_json_node *object,
+                                            const char *key) {
+    const llm_json_node *v = object ? llm_json_get(j, object, key) : NULL;
+    return v && v->kind == LLM_JSON_STRING ? v->text : "";
+}
+
+LLM_API bool llm_tokenizer_file_true(const llm_json *j, const llm_json_node *object,
+                                     const char *key, bool absent) {
+    const llm_json_node *v = object ? llm_json_get(j, object, key) : NULL;
+    return v && (v->kind == LLM_JSON_TRUE || v->kind == LLM_JSON_FALSE) ? v->kind == LLM_JSON_TRUE
+                                                                        : absent;
+}
+
+/* The number of a node, or SIZE_MAX where it is no whole number below `limit`. */
+LLM_API size_t llm_tokenizer_file_index(const llm_json_node *v, size_t limit) {
+    if (!v || v->kind != LLM_JSON_NUMBER || !(v->number >= 0.0 && v->number < (double)limit))
+        return SIZE_MAX;
+    return (double)(size_t)v->number == v->number ? (size_t)v->number : SIZE_MAX;
+}
+
+/* The tokens of an object {"spelling": id}, in order of id, and the ids of the bytes. A spelling that
+ * stands for no bytes has to be an added token. */
+LLM_API bool llm_tokenizer_file_vocab(llm_tokenizer *t, const llm_json *j,
+                                      const llm_json_node *vocab, llm_error *error) {
+    if (!vocab || vocab->kind != LLM_JSON_OBJECT)
+        return llm_fail(error, "vocab: expected an object of ids");
+    /* ids may have gaps, but a short file must not ask for much memory */
+    const size_t limit = 2 * vocab->count + 1024;
+    const llm_json_node **at = (const llm_json_node **)calloc(limit, sizeof(const llm_json_node *));
+    llm_buffer bytes = {NULL, 0, 0};
+    bool ok = at != NULL;
+    size_t count = 0, bad;
+    if (!ok) llm_fail(error, "vocab: out of memory");
+    for (const llm_json_node *v = llm_json_first(j, vocab); v && ok; v = llm_json_next(j, v)) {
+        const size_t id = llm_tokenizer_file_index(v, limit);
+        if (id == SIZE_MAX)
+            ok = llm_fail(error, "vocab, \"%.60s\": expected an id below %zu", v->key, limit);
+        else if (at[id])
+            ok = llm_fail(error, "vocab: id %zu belongs to \"%.60s\" and \"%.60s\"", id,
+                          at[id]->key, v->key);
+        if (!ok) break;
+        at[id] = v;
+        if (id >= count) count = id + 1;
+    }
+    for (size_t id = 0; id < count && ok; id++) {
+        if (bytes.data) bytes.size = 0;
+        const bool readable =
+            at[id] && llm_byte_level_read(&bytes, &bad, at[id]->key, at[id]->key_size);
+        if (at[id] && at[id]->key_size == 0)
+            ok = llm_fail(error, "vocab: id %zu is an empty token", id);
+        else if (at[id] && !readable && llm_tokenizer_id(t, at[id]->key) != (int)id)
+            ok = llm_fail(error, "vocab, \"%.60s\": byte %zu is no byte-level character",
+                          at[id]->key, bad);
+        else if (!readable)
+            ok = llm_vocab_table_skip(&t->bpe.token) || llm_fail(error, "vocab: out of memory");
+        else if (llm_vocab_table_add(&t->bpe.token, bytes.data, bytes.size) != (int)id)
+            ok = llm_fail(error, "vocab, \"%.60s\": stands there twice", at[id]->key);
+        if (ok && readable && bytes.size == 1)
+            t->bpe.byte_id[(unsigned char)bytes.data[0]] = (int)id;
+    }
+    free(at);
+    llm_buffer_free(&bytes);
+    for (int b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "vocab: byte 0x%02x has no token", b);
+    if (count > t->vocab) t->vocab = count;
+    return ok;
+}
+
+/* The next merge, of rank t->bpe.merges; what says where it stands. */
+LLM_API bool llm_tokenizer_file_merge(llm_tokenizer *t, const char *what, const char *left,
+                                      size_t left_size, const char *right, size_t right_size,
+                                      llm_error *error) {
+    const char *text[2] = {left, right};
+    const size_t size[2] = {left_size, right_size}, known = t->bpe.token.count;
+    int id[2] = {-1, -1};
+    for (size_t i = 0; i < 2; i++) {
+        llm_buffer bytes = {NULL, 0, 0};
+        size_t bad;
+        if (llm_byte_level_read(&bytes, &bad, text[i], size[i]) && bytes.size > 0)
+            id[i] = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
+        llm_buffer_free(&bytes);
+        if (id[i] < 0)
+            return llm_fail(error, "%s %zu: \"%.*s\" is no token of the vocabulary", what,
+                            t->bpe.merges, size[i] < 60 ? (int)size[i] : 60, text[i]);
+    }
+    if (llm_bpe_add(&t->bpe, id[0], id[1]) < 0) return llm_fail(error, "%s: out of memory", what);
+    return t->bpe.token.count == known ||
+           llm_fail(error, "%s %zu: the result is no token of the vocabulary", what,
+                    t->bpe.merges - 1);
+}
+
+LLM_API bool llm_tokenizer_file_merges(llm_tokenizer *t, const llm_json *j,
+                                       const llm_json_node *merges, llm_error *error) {
+    if (!merges || merges->kind != LLM_JSON_ARRAY)
+        return llm_fail(error, "model: expected an array of merges");
+    for (const llm_json_node *v = llm_json_first(j, merges); v; v = llm_json_next(j, v)) {
+        const llm_json_node *a = llm_json_first(j, v), *b = a ? llm_json_next(j, a) : NULL;
+        const char *space = v->kind == LLM_JSON_STRING ? strchr(v->text, ' ') : NULL;
+        bool ok;
+        if (space)
+            ok = llm_tokenizer_file_merge(t, "model, merge", v->text, (size_t)(space - v->text),
+                                          space + 1, v->text_size - (size_t)(space + 1 - v->text),
+                                          error);
+        else if (v->kind == LLM_JSON_ARRAY && v->count == 2 && a->kind == LLM_JSON_STRING &&
+                 b->kind == LLM_JSON_STRING)
+            ok = llm_tokenizer_file_merge(t, "model, merge", a->text, a->text_size, b->text,
+                                          b->text_size, error);
+        else
+            ok = llm_fail(error,
+                          "model, merge %zu: expected \"left right\" or [\"left\", \"right\"]",
+                          t->bpe.merges);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+LLM_API bool llm_tokenizer_file_added(llm_tokenizer *t, const llm_json *j,
+                                      const llm_json_node *list, llm_error *error) {
+    size_t i = 0;
+    if (!list || list->kind == LLM_JSON_NULL) return true;
+    if (list->kind != LLM_JSON_ARRAY) return llm_fail(error, "added_tokens: expected an array");
+    for (const llm_json_node *v = llm_json_first(j, list); v; v = llm_json_next(j, v), i++) {
+        const llm_json_node *content = llm_json_get(j, v, "content");
+        const size_t id = llm_tokenizer_file_index(llm_json_get(j, v, "id"), INT_MAX);
+        if (!content || content->kind != LLM_JSON_STRING || content->text_size == 0 ||
+            id == SIZE_MAX)
+            return llm_fail(error, "added_tokens[%zu]: expected an id and a content", i);
+        static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
+        for (size_t k = 0; k < 3; k++)
+            if (llm_tokenizer_file_true(j, v, flag[k], false))
+                return llm_fail(error, "added_tokens[%zu]: %s is not supported", i, flag[k]);
+        const llm_tokenizer_added a = {(int)id, 0, content->text_size,
+                                       llm_tokenizer_file_true(j, v, "special", false),
+                                       llm_tokenizer_file_true(j, v, "normalized", true)};
+        if (!llm_tokenizer_put_added(t, a, content->text))
+            return llm_fail(error, "added_tokens: out of memory");
+    }
+    return true;
+}
+
+/* The rule that cuts words: ByteLevel with GPT-2's own pattern, or Split with a pattern that
+ * @pre_tokenize knows, then ByteLevel without one. */
+LLM_API bool llm_tokenizer_file_pattern(llm_tokenizer *t, const llm_json *j,
+                                        const llm_json_node *pre, llm_error *error) {
+    const llm_json_node *part = pre, *last = pre;
+    const char *type = llm_tokenizer_file_text(j, pre, "type");
+    bool known = false;
+    if (strcmp(type, "Sequence") == 0) {
+        const llm_json_node *list = llm_json_get(j, pre, "pretokenizers");
+        part = list ? llm_json_first(j, list) : NULL;
+        last = part ? llm_json_next(j, part) : NULL;
+        if (!last || llm_json_next(j, last))
+            return llm_fail(error, "pre_tokenizer: expected a Sequence of Split and ByteLevel");
+        type = llm_tokenizer_file_text(j, part, "type");
+        if (strcmp(type, "Split") != 0)
+            return llm_fail(error, "pre_tokenizer: found \"%.60s\", expected Split", type);
+        const llm_json_node *pattern = llm_json_get(j, part, "pattern");
+        const char *text = llm_tokenizer_file_text(j, pattern, "Regex");
+        for (int kind = 0; kind <= LLM_PRE_TOKENIZE_QWEN2 && !known; kind++) {
+            t->pattern = (llm_pre_tokenize_kind)kind;
+            known = strcmp(text, llm_pre_tokenize_pattern(t->pattern)) == 0;
+        }
+        if (!known)
+            return llm_fail(error, "pre_tokenizer, Split: the pattern \"%.120s\" is not supported",
+                            text);
+        type = llm_tokenizer_file_text(j, part, "behavior");
+        if (strcmp(type, "Isolated") != 0 && strcmp(type, "Removed") != 0)
+            return llm_fail(error, "pre_tokenizer, Split: behavior \"%.60s\" is not supported",
+                            type);
+        if (llm_tokenizer_file_true(j, part, "invert", false) != (strcmp(type, "Removed") == 0))
+            return llm_fail(error, "pre_tokenizer, Split: invert does not fit %s", type);
+        type = llm_tokenizer_file_text(j, last, "type");
+    }
+    if (strcmp(type, "ByteLevel") != 0)
+        return llm_fail(error, "pre_tokenizer: found \"%.60s\", expected ByteLevel", type);
+    if (llm_tokenizer_file_true(j, last, "use_regex", true) == known)
+        return llm_fail(error, "pre_tokenizer: expected one pattern, in Split or in ByteLevel");
+    t->prefix_space = llm_tokenizer_file_true(j, last, "add_prefix_space", true);
+    return true;
+}
+
+LLM_API bool llm_tokenizer_file_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
+    const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
+    const llm_json_node *normalizer = llm_json_get(j, root, "normalizer");
+    const llm_json_node *decoder = llm_json_get(j, root, "decoder");
+    if (!model || model->kind != LLM_JSON_OBJECT) return llm_fail(error, "expected a model");
+    const char *type = llm_tokenizer_file_text(j, model, "type");
+    if (strcmp(type, "BPE") != 0)
+        return llm_fail(error, "model: found type \"%.60s\", expected BPE", type);
+    static const char *const affix[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    for (size_t i = 0; i < 2; i++)
+        if (*llm_tokenizer_file_text(j, model, affix[i]))
+            return llm_fail(error, "model: %s is not supported", affix[i]);
+    if (llm_tokenizer_file_true(j, model, "byte_fallback", false))
+        return llm_fail(error, "model: byte_fallback is not supported");
+    if (normalizer && normalizer->kind != LLM_JSON_NULL)
+        return llm_fail(error, "normalizer: \"%.60s\" is not supported",
+                        llm_tokenizer_file_text(j, normalizer, "type"));
+    type = llm_tokenizer_file_text(j, decoder, "type");
+    if (decoder && decoder->kind != LLM_JSON_NULL && strcmp(type, "ByteLevel") != 0)
+        return llm_fail(error, "decoder: found \"%.60s\", expected ByteLevel", type);
+    t->ignore_merges = llm_tokenizer_file_true(j, model, "ignore_merges", false);
+    return llm_tokenizer_file_pattern(t, j, llm_json_get(j, root, "pre_tokenizer"), error) &&
+           llm_tokenizer_file_added(t, j, llm_json_get(j, root, "added_tokens"), error) &&
+           llm_tokenizer_file_vocab(t, j, llm_json_get(j, model, "vocab"), error) &&
+           llm_tokenizer_file_merges(t, j, llm_json_get(j, model, "merges"), error);
+}
+
+/* vocab.json (parsed) and merges.txt: one merge a line, the first line may be "#version: 0.2". */
+LLM_API bool llm_tokenizer_file_gpt2(llm_tokenizer *t, const llm_json *j, const char *merges,
+                                     size_t size, llm_error *error) {
+    if (!llm_tokenizer_file_vocab(t, j, j->node, error)) return false;
+    for (size_t at = 0, line = 1, end; at < size; at = end + 1, line++) {
+        for (end = at; end < size && merges[end] != '\n';) end++;
+        size_t n = end - at;
+        if (n > 0 && merges[at + n - 1] == '\r') n--;
+        if (n == 0 || (line == 1 && n >= 8 && memcmp(merges + at, "#version", 8) == 0)) continue;
+        const char *space = (const char *)memchr(merges + at, ' ', n);
+        if (!space) return llm_fail(error, "merges.txt, line %zu: expected \"left right\"", line);
+        const size_t left = (size_t)(space - (merges + at));
+        if (!llm_tokenizer_file_merge(t, "merges.txt, merge", merges + at, left, space + 1,
+                                      n - left - 1, error))
+            return false;
+    }
+    return true;
+}
+
+/* Loads a tokenizer.json, a directory that holds one, or a directory that holds vocab.json and
+ * merges.txt, whose pattern is GPT-2's and whose control token is <|endoftext|>, if it is there. */
+LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *error) {
+    static const char *const name[3] = {"/tokenizer.json", "/vocab.json", ""};
+    llm_bpe none = llm_bpe_empty();
+    llm_tokenizer_from_bpe(t, &none, LLM_PRE_TOKENIZE_GPT2);
+    llm_buffer file = {NULL, 0, 0};
+    llm_file text, merges;
+    llm_json j;
+    size_t which = 0;
+    for (; which < 3; which++) {
+        file.size = 0;
+        if (!llm_buffer_print(&file, "%s%s", path, name[which]))
+            return llm_fail(error, "%s: out of memory", path);
+        FILE *stream = which < 2 ? fopen(file.data, "rb") : NULL;
+        if (stream) fclose(stream);
+        if (stream) break;
+    }
+    bool ok = llm_file_read(&text, file.data, error);
+    if (ok && !llm_json_parse(&j, (const char *)text.data, text.size, error)) {
+        llm_file_free(&text);
+        ok = false;
+    }
+    if (ok && which == 1) {
+        file.size = 0;
+        ok = llm_buffer_print(&file, "%s/merges.txt", path) &&
+             llm_file_read(&merges, file.data, error);
+        if (ok) {
+            ok = llm_tokenizer_file_gpt2(t, &j, (const char *)merges.data, merges.size, error);
+            llm_file_free(&merges);
+        }
+        if (ok && llm_vocab_table_find(&t->bpe.token, "<|endoftext|>", 13) >= 0)
+            ok = llm_tokenizer_add_special(t, "<|endoftext|>") >= 0;
+        llm_json_free(&j);
+        llm_file_free(&text);
+    } else if (ok) {
+        ok = llm_tokenizer_file_json(t, &j, error);
+        llm_json_free(&j);
+        llm_file_free(&text);
+    }
+    llm_buffer_free(&file);
+    if (!ok) llm_tokenizer_free(t);
+    return ok;
+}
+
+/* Appends ["left","right"] of each merge and "spelling":id of each token. */
+LLM_API bool llm_tokenizer_file_put_model(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "\"vocab\":{");
+    size_t added, size;
+    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &added);
+    bool first = true;
+    for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
+        spelling.size = 0;
+        ok = llm_byte_level_spell(&spelling, bytes, size);
+        for (size_t i = 0; i < added && size == 0; i++) {
+            if (a[i].id != (int)id) continue;
+            size = a[i].size;
+            ok = llm_buffer_put(&spelling, t->text.data + a[i].start, size);
+        }
+        if (size == 0) continue;
+        ok = ok && llm_buffer_print(out, first ? "" : ",") &&
+             llm_json_put_string(out, spelling.data, spelling.size) &&
+             llm_buffer_print(out, ":%zu", id);
+        first = false;
+    }
+    ok = ok && llm_buffer_print(out, "},\"merges\":[");
+    for (size_t r = 0; r < t->bpe.merges && ok; r++) {
+        const int side[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
+        for (size_t k = 0; k < 2 && ok; k++) {
+            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)side[k], &size);
+            spelling.size = 0;
+            ok = llm_byte_level_spell(&spelling, bytes, size) &&
+                 llm_buffer_print(out, k == 1  ? ","
+                                       : r > 0 ? ",["
+                                               : "[") &&
+                 llm_json_put_string(out, spelling.data, spelling.size);
+        }
+        ok = ok && llm_buffer_print(out, "]");
+    }
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "]");
+}
+
+/* Writes a tokenizer.json that Hugging Face tokenizers load. */
+LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
+    static const char *const boolean[2] = {"false", "true"};
+    llm_buffer out = {NULL, 0, 0};
+    size_t added;
+    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &added);
+    bool ok = llm_buffer_print(&out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,"
+                                     "\"added_tokens\":[");
+    for (size_t i = 0; i < added && ok; i++)
+        ok = llm_buffer_print(&out, "%s{\"id\":%d,\"content\":", i > 0 ? "," : "", a[i].id) &&
+             llm_json_put_string(&out, t->text.data + a[i].start, a[i].size) &&
+             llm_buffer_print(&out,
+                              ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+                              "\"normalized\":%s,\"special\":%s}",
+                              boolean[a[i].normalized], boolean[a[i].special]);
+    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2;
+    const char *pattern = llm_pre_tokenize_pattern(t->pattern);
+    ok = ok && llm_buffer_print(&out, "],\"normalizer\":null,\"pre_tokenizer\":");
+    if (split)
+        ok = ok &&
+             llm_buffer_print(&out, "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
+                                    "\"Split\",\"pattern\":{\"Regex\":") &&
+             llm_json_put_string(&out, pattern, strlen(pattern)) &&
+             llm_buffer_print(&out, "},\"behavior\":\"Isolated\",\"invert\":false},");
+    ok = ok &&
+         llm_buffer_print(&out,
+                          "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,\"trim_offsets\":true,"
+                          "\"use_regex\":%s}%s,\"post_processor\":null,\"decoder\":{\"type\":"
+                          "\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
+                          "\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"dropout\":null,"
+                          "\"unk_token\":null,\"continuing_subword_prefix\":null,"
+                          "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,"
+                          "\"ignore_merges\":%s,",
+                          boolean[t->prefix_space], boolean[!split], split ? "]}" : "",
+                          boolean[t->ignore_merges]) &&
+         llm_tokenizer_file_put_model(t, &out) && llm_buffer_print(&out, "}}\n");
+    if (!ok) llm_fail(error, "%s: out of memory", path);
+    ok = ok && llm_file_write(path, out.data, out.size, error);
+    llm_buffer_free(&out);
+    return ok;
+}
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
@@ -2133,6 +4073,172 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
+/* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
+ *
+ *     z    = h W^T                                 or cap tanh(h W^T / cap)
+ *     L_n  = lse_n - (1-s) z_target - s mean_v(z_v) + zeta lse_n^2          lse = log sum_v e^z_v
+ *     dz_v = p_v (1 + 2 zeta lse) - (1-s) [v = target] - s / V              p = e^(z - lse)
+ *
+ * The last layer of a language model and its loss, in one section because neither needs the other's
+ * results in memory twice: the (N,V) logits are the largest array of a training step, and backward
+ * turns them into their own gradient in place. s is label smoothing, zeta the z-loss that keeps lse
+ * near 0 (PaLM: 1e-4), cap the soft cap of Gemma 2: 30. Rows of W behind the vocabulary, padding for
+ * the sake of a matrix unit, get probability 0 and no gradient.
+ *
+ * The chunked form never holds (N,V): it walks over blocks of the vocabulary with a running maximum
+ * and computes each block's logits a second time for the gradient, a fifth more work for a buffer
+ * that does not grow with V.
+ *
+ * source  Press & Wolf 2017; Chowdhery et al. 2022, "PaLM", 5; Gemma Team 2024, "Gemma 2", 2;
+ *         Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"
+ * needs   matmul logsumexp cross_entropy
+ * see     @cross_entropy @label_smoothing @weight_tying
+ * topics  Softmax Head
+ */
+
+/* The problem. soft_cap = 0: none. V <= rows. */
+typedef struct {
+    const float *h, *w; /* (N,C), (rows,C) */
+    const int *target;  /* (N), LLM_CROSS_ENTROPY_IGNORE: does not count */
+    size_t N, C, V, rows;
+    float smoothing, z_loss, soft_cap;
+} llm_softmax_head;
+
+LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
+                                                   const int *target, size_t N, size_t C,
+                                                   size_t V) {
+    llm_softmax_head p;
+    p.h = h, p.w = w, p.target = target;
+    p.N = N, p.C = C, p.V = p.rows = V;
+    p.smoothing = p.z_loss = p.soft_cap = 0.0f;
+    return p;
+}
+
+/* Targets that count. */
+LLM_API size_t llm_softmax_head_kept(const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* z (n) in place: capped. */
+LLM_API void llm_softmax_head_cap(float *z, size_t n, float cap) {
+    for (size_t i = 0; cap > 0.0f && i < n; i++) z[i] = cap * tanhf(z[i] / cap);
+}
+
+/* The loss of a row from its lse, its target's logit and the mean of all V. */
+LLM_API float llm_softmax_head_loss(const llm_softmax_head *p, float lse, float at_target,
+                                    float mean) {
+    return lse - (1.0f - p->smoothing) * at_target - p->smoothing * mean + p->z_loss * lse * lse;
+}
+
+/* z (n) in place, columns first .. first + n of a row: logits become scale times their gradient. */
+LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_softmax_head *p,
+                                  int target, float lse, float scale) {
+    const float all = scale * (1.0f + 2.0f * p->z_loss * lse), cap = p->soft_cap;
+    const float each = scale * p->smoothing / (float)p->V, one = scale * (1.0f - p->smoothing);
+    const size_t hit = (size_t)target - first; /* beyond n where the target is in another block */
+    float at_target = hit < n ? z[hit] : 0.0f;
+    if (cap > 0.0f) {
+        for (size_t i = 0; i < n; i++) {
+            const float t = z[i] / cap;
+            z[i] = (all * expf(z[i] - lse) - each) * (1.0f - t * t);
+        }
+        at_target /= cap;
+        at_target = 1.0f - at_target * at_target;
+    } else {
+        for (size_t i = 0; i < n; i++) z[i] = all * expf(z[i] - lse) - each;
+        at_target = 1.0f;
+    }
+    if (hit < n) z[hit] -= one * at_target;
+}
+
+/* loss (N), lse (N), logits (N,rows) <- p. loss is 0 where the target is ignored. Returns the number
+ * of rows that are not. */
+LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
+                                        const llm_softmax_head *p) {
+    llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const int target = p->target[n];
+        double mean = 0.0;
+        llm_softmax_head_cap(z, p->V, p->soft_cap);
+        for (size_t i = p->V; i < p->rows; i++) z[i] = -INFINITY;
+        lse[n] = llm_logsumexp(z, p->V);
+        for (size_t i = 0; p->smoothing > 0.0f && i < p->V; i++) mean += (double)z[i];
+        LLM_ASSERT(target == LLM_CROSS_ENTROPY_IGNORE || (target >= 0 && (size_t)target < p->V));
+        loss[n] = target == LLM_CROSS_ENTROPY_IGNORE
+                      ? 0.0f
+                      : llm_softmax_head_loss(p, lse[n], z[target], (float)(mean / (double)p->V));
+    }
+    return llm_softmax_head_kept(p->target, p->N);
+}
+
+/* dh (N,C) += , dw (rows,C) += scale times the gradient of the summed loss; any may be NULL. logits
+ * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
+LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
+                                       const llm_softmax_head *p, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        if (!ignored) llm_softmax_head_row(z, 0, p->V, p, p->target[n], lse[n], scale);
+        for (size_t i = ignored ? 0 : p->V; i < p->rows; i++) z[i] = 0.0f;
+    }
+    llm_matmul_backward(dh, dw, NULL, logits, p->h, p->w, p->N, p->C, p->rows);
+}
+
+/* Both at once without (N,rows): loss (N) <- p, dh (N,C) += , dw (rows,C) += as above, NULL: the loss
+ * only. block columns at a time. Returns the rows that count. Scratch: N (block + 4) floats, given
+ * back. */
+LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
+                                        const llm_softmax_head *p, float scale, size_t block,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, N = p->N;
+    float *z = llm_arena_floats(arena, N * block), *max = llm_arena_floats(arena, 4 * N);
+    float *sum = max + N, *at_target = sum + N, *mean = at_target + N;
+    LLM_ASSERT(block > 0);
+    for (size_t n = 0; n < N; n++) max[n] = -INFINITY, sum[n] = mean[n] = at_target[n] = 0.0f;
+    for (size_t first = 0; first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            const size_t hit = (size_t)p->target[n] - first;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            const float lse = llm_logsumexp(zn, size), top = lse > max[n] ? lse : max[n];
+            sum[n] = sum[n] * expf(max[n] - top) + expf(lse - top);
+            max[n] = top;
+            for (size_t i = 0; i < size; i++) mean[n] += zn[i] / (float)p->V;
+            if (hit < size) at_target[n] = zn[hit];
+        }
+    }
+    for (size_t n = 0; n < N; n++) {
+        max[n] += logf(sum[n]); /* lse from here on */
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        loss[n] = ignored ? 0.0f : llm_softmax_head_loss(p, max[n], at_target[n], mean[n]);
+    }
+    for (size_t first = 0; (dh || dw) && first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        const float *w = p->w + first * p->C;
+        llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            if (p->target[n] == LLM_CROSS_ENTROPY_IGNORE)
+                memset(zn, 0, size * sizeof(float));
+            else
+                llm_softmax_head_row(zn, first, size, p, p->target[n], max[n], scale);
+        }
+        llm_matmul_backward(dh, dw ? dw + first * p->C : NULL, NULL, z, p->h, w, N, p->C, size);
+    }
+    arena->used = mark;
+    return llm_softmax_head_kept(p->target, N);
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors
  *
  * source  -
@@ -2422,17 +4528,22 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
-/* @gpt2 ---------------------------------------------------- GPT-2
+/* @gpt2_weights -------------------------------------------- GPT-2's weights in one vector
  *
- *     x = wte[id] + wpe[t]
- *     x = block_l(x)                                        l = 1..L
- *     logits = LayerNorm(x) wte^T                           the head is the embedding
- *     loss = mean over targets of -log softmax(logits)[target]
+ *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
  *
- * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   decoder_block layernorm embedding matmul cross_entropy adamw
- * see     @gpt2_file @gpt2_decode
- * topics  GPT-2 & Zero-Shot Task Transfer
+ * All weights of a model stand in one flat vector, its gradients and the two moments of AdamW in
+ * three more of the same length, so that an optimizer, a norm or a file is one loop. Named pointers
+ * into the vector say which part is what. The matrices come first: weight decay is a prefix. The
+ * embedding serves as the head too, and stands there once.
+ *
+ * Weights start as N(0, 0.02). Each block adds two outputs to the residual stream; the matrices
+ * that write them start smaller by 1 / sqrt(2 L), or the stream would grow with depth.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3
+ * needs   arena rng decoder_block
+ * see     @gpt2 @gpt2_file @weight_init
+ * topics  -
  */
 
 typedef struct {
@@ -2532,7 +4643,7 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
     const size_t N = B * T, C = c->width, L = c->layers, count = llm_gpt2_count(c);
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
     size_t size = count * (B ? 4 : 1);
-    size += N * (6 + (L + 4) * C + 2 * c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
+    size += N * (6 + (L + 4) * C + c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
             L * llm_decoder_block_acts_size(&bc, B, T) + 16 * (32 + L);
     const size_t bytes = size * sizeof(float) + L * (2 * sizeof(llm_decoder_block_weights) +
                                                      sizeof(llm_decoder_block_acts));
@@ -2581,6 +4692,19 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
     for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
 }
 
+/* @gpt2 ---------------------------------------------------- GPT-2
+ *
+ *     x = wte[id] + wpe[t]
+ *     x = block_l(x)                                        l = 1..L
+ *     logits = LayerNorm(x) wte^T                           the head is the embedding
+ *     loss = mean over targets of -log softmax(logits)[target]
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * see     @gpt2_file @gpt2_decode
+ * topics  GPT-2 & Zero-Shot Task Transfer
+ */
+
 /* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that are not
  * LLM_CROSS_ENTROPY_IGNORE; 0 when targets is NULL. Overwrites the activations. */
 LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, size_t B,
@@ -2610,19 +4734,23 @@ LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, 
     g->logits = llm_arena_floats(a, N * c->vocab);
     llm_layernorm_forward(g->norm, g->mean, g->rstd, g->x + L * N * C, g->weights.norm_w,
                           g->weights.norm_b, N, C, c->eps);
-    llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
-    if (!targets) return 0.0f;
+    if (!targets) {
+        llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
+        return 0.0f;
+    }
 
     g->loss = llm_arena_floats(a, N);
     g->lse = llm_arena_floats(a, N);
     memcpy(g->targets, targets, N * sizeof(int));
-    g->kept = llm_cross_entropy_forward(g->loss, g->lse, g->logits, g->targets, N, c->vocab);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
+    g->kept = llm_softmax_head_forward(g->loss, g->lse, g->logits, &head);
     double sum = 0.0;
     for (size_t n = 0; n < N; n++) sum += (double)g->loss[n];
     return g->kept ? (float)(sum / (double)g->kept) : 0.0f;
 }
 
-/* g->g += gradient of the mean loss of the last forward. */
+/* g->g += gradient of the mean loss of the last forward, once: g->logits end as their gradient. */
 LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     const llm_gpt2_config *c = &g->config;
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
@@ -2632,13 +4760,10 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     llm_arena *a = &g->memory;
     const size_t mark = a->used;
     float *d = llm_arena_floats(a, N * C), *dnorm = llm_arena_floats(a, N * C);
-    float *dlogits = llm_arena_floats(a, N * c->vocab);
-    memset(dlogits, 0, N * c->vocab * sizeof(float));
-    llm_cross_entropy_backward(dlogits, g->logits, g->lse, g->targets, N, c->vocab,
-                               1.0f / (float)g->kept);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
     memset(dnorm, 0, N * C * sizeof(float));
-    llm_matmul_backward(dnorm, g->grads.wte, NULL, dlogits, g->norm, g->weights.wte, N, C,
-                        c->vocab);
+    llm_softmax_head_backward(dnorm, g->grads.wte, g->logits, g->lse, &head, 1.0f / (float)g->kept);
     memset(d, 0, N * C * sizeof(float));
     llm_layernorm_backward(d, g->grads.norm_w, g->grads.norm_b, dnorm, g->x + L * N * C,
                            g->weights.norm_w, g->mean, g->rstd, N, C);
@@ -2659,6 +4784,281 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
     llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
     memset(g->g, 0, g->count * sizeof(float));
+}
+
+/* @gpt2_config --------------------------------------------- GPT-2's config.json
+ *
+ * The sizes of a model, under the names that transformers gives them. What the forward pass here
+ * does not compute (another activation, scores scaled by layer, an untied head) is refused by name:
+ * a model that runs with the wrong formula is worse than one that does not load. Every size has a
+ * most, so small that no product of them overflows.
+ *
+ * source  transformers, models/gpt2/configuration_gpt2.py
+ * needs   gpt2 json buffer
+ * see     @gpt2_file
+ * topics  -
+ */
+
+/* *value <- the size called key, from 1 to most. */
+LLM_API bool llm_gpt2_config_size(size_t *value, const llm_json *j, const char *key, size_t most,
+                                  llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    if (!node) return llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* c <- a parsed config.json. What this section does not compute is refused. */
+LLM_API bool llm_gpt2_config_read(llm_gpt2_config *c, const llm_json *j, llm_error *e) {
+    static const struct {
+        const char *key, *value;
+    } fixed[] = {{"model_type", "gpt2"}, {"activation_function", "gelu_new"}};
+    static const struct {
+        const char *key;
+        llm_json_kind kind;
+    } flags[] = {{"scale_attn_weights", LLM_JSON_TRUE},
+                 {"scale_attn_by_inverse_layer_idx", LLM_JSON_FALSE},
+                 {"add_cross_attention", LLM_JSON_FALSE},
+                 {"tie_word_embeddings", LLM_JSON_TRUE}};
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    for (size_t i = 0; i < 2; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, fixed[i].key);
+        if (!node && i > 0) continue;
+        if (!node || node->kind != LLM_JSON_STRING || strcmp(node->text, fixed[i].value) != 0)
+            return llm_fail(e, "config.json: %s is not \"%s\"", fixed[i].key, fixed[i].value);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, flags[i].key);
+        if (node && node->kind != flags[i].kind)
+            return llm_fail(e, "config.json: %s is not %s", flags[i].key,
+                            flags[i].kind == LLM_JSON_TRUE ? "true" : "false");
+    }
+    /* so small that no product of them overflows 64 bits */
+    if (!llm_gpt2_config_size(&c->vocab, j, "vocab_size", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->context, j, "n_positions", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->width, j, "n_embd", 1 << 16, e) ||
+        !llm_gpt2_config_size(&c->layers, j, "n_layer", 1 << 12, e) ||
+        !llm_gpt2_config_size(&c->heads, j, "n_head", 1 << 16, e))
+        return false;
+    const llm_json_node *inner = llm_json_get(j, j->node, "n_inner");
+    const llm_json_node *eps = llm_json_get(j, j->node, "layer_norm_epsilon");
+    c->hidden = 4 * c->width;
+    if (inner && inner->kind != LLM_JSON_NULL &&
+        !llm_gpt2_config_size(&c->hidden, j, "n_inner", 1 << 20, e))
+        return false;
+    c->eps = eps && eps->kind == LLM_JSON_NUMBER ? (float)eps->number : 1e-5f;
+    if (c->width % c->heads != 0)
+        return llm_fail(e, "config.json: n_embd %zu is not a multiple of n_head %zu", c->width,
+                        c->heads);
+    return true;
+}
+
+/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out. */
+LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
+    return llm_buffer_print(b,
+                            "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+                            "  \"model_type\": \"gpt2\",\n  \"vocab_size\": %zu,\n"
+                            "  \"n_positions\": %zu,\n  \"n_embd\": %zu,\n"
+                            "  \"n_layer\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
+                            "  \"layer_norm_epsilon\": %.7g,\n"
+                            "  \"activation_function\": \"gelu_new\",\n"
+                            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
+                            "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n",
+                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden,
+                            (double)c->eps);
+}
+
+/* @gpt2_file ----------------------------------------------- GPT-2's weight files
+ *
+ * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
+ * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
+ * matrices are [in, out] and have to be transposed. The head is the embedding: lm_head.weight is not
+ * stored, or is a second copy of wte. The files of the first release leave out the prefix
+ * "transformer." and carry the causal mask as h.N.attn.bias; both are accepted.
+ *
+ * Nothing in a file is believed: every tensor is held against config.json, and only then is memory
+ * taken.
+ *
+ * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
+ * needs   gpt2 gpt2_config json file safetensors
+ * see     @safetensors @weight_tying
+ * topics  -
+ */
+
+/* One tensor of a directory: its name behind the prefix, shape, whether it is stored transposed, and
+ * where it stands in a model. */
+typedef struct {
+    char name[40];
+    size_t rows, columns; /* as stored; columns = 0: a vector of rows */
+    bool conv1d;
+    float *weights;
+} llm_gpt2_file_tensor;
+
+/* Tensor i < 4 + 12 L. w may be NULL. */
+LLM_API void llm_gpt2_file_entry(llm_gpt2_file_tensor *t, const llm_gpt2_config *c,
+                                 const llm_gpt2_weights *w, size_t i) {
+    static const char *const outer[4] = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"};
+    static const char *const inner[12] = {
+        "ln_1.weight",        "ln_1.bias",        "attn.c_attn.weight", "attn.c_attn.bias",
+        "attn.c_proj.weight", "attn.c_proj.bias", "ln_2.weight",        "ln_2.bias",
+        "mlp.c_fc.weight",    "mlp.c_fc.bias",    "mlp.c_proj.weight",  "mlp.c_proj.bias"};
+    const size_t C = c->width, F = c->hidden;
+    t->conv1d = false;
+    t->weights = NULL;
+    if (i < 4) {
+        const size_t rows[4] = {c->vocab, c->context, C, C}, columns[4] = {C, C, 0, 0};
+        if (w) t->weights = i == 0 ? w->wte : i == 1 ? w->wpe : i == 2 ? w->norm_w : w->norm_b;
+        t->rows = rows[i], t->columns = columns[i];
+        snprintf(t->name, sizeof t->name, "%s", outer[i]);
+        return;
+    }
+    const size_t l = (i - 4) / 12, k = (i - 4) % 12;
+    const size_t rows[12] = {C, C, C, 3 * C, C, C, C, C, C, F, F, C};
+    const size_t columns[12] = {0, 0, 3 * C, 0, C, 0, 0, 0, F, 0, C, 0};
+    t->rows = rows[k], t->columns = columns[k];
+    t->conv1d = columns[k] > 0;
+    snprintf(t->name, sizeof t->name, "h.%zu.%s", l, inner[k]);
+    if (!w) return;
+    const llm_decoder_block_weights *b = &w->block[l];
+    float *const part[12] = {b->norm1_w, b->norm1_b,     b->qkv_w,    b->qkv_b,
+                             b->out_w,   b->out_b,       b->norm2_w,  b->norm2_b,
+                             b->ffn.up,  b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+    t->weights = part[k];
+}
+
+/* out (columns,rows) <- in (rows,columns). */
+LLM_API void llm_gpt2_file_transpose(float *out, const float *in, size_t rows, size_t columns) {
+    LLM_PARALLEL_FOR
+    for (size_t j = 0; j < columns; j++)
+        for (size_t i = 0; i < rows; i++) out[j * rows + i] = in[i * columns + j];
+}
+
+/* Every tensor of the config stands in s with its shape, and no other one does but masks and a copy
+ * of the embedding. */
+LLM_API bool llm_gpt2_file_check(const llm_safetensors *s, const llm_gpt2_config *c,
+                                 const char *prefix, llm_error *e) {
+    const size_t count = 4 + 12 * c->layers;
+    llm_gpt2_file_tensor t;
+    char name[64];
+    size_t surplus = s->count;
+    for (size_t i = 0; i < count; i++) {
+        llm_gpt2_file_entry(&t, c, NULL, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const llm_safetensors_tensor *in = llm_safetensors_find(s, name);
+        if (!in) return llm_fail(e, "model.safetensors: no tensor %s", name);
+        const size_t rank = t.columns ? 2 : 1, rows = in->rank > 0 ? in->shape[0] : 0;
+        const size_t columns = in->rank > 1 ? in->shape[1] : 0;
+        if (in->rank != rank || rows != t.rows || columns != t.columns)
+            return llm_fail(e, "model.safetensors: %s is (%zu, %zu), config.json says (%zu, %zu)",
+                            name, rows, columns, t.rows, t.columns);
+        surplus--;
+    }
+    snprintf(name, sizeof name, "%swte.weight", prefix);
+    const llm_safetensors_tensor *wte = llm_safetensors_find(s, name);
+    for (size_t i = 0; i < s->count; i++) {
+        const llm_safetensors_tensor *in = &s->tensor[i];
+        const bool mask = strstr(in->name, ".attn.bias") || strstr(in->name, ".attn.masked_bias");
+        const bool head = strcmp(in->name, "lm_head.weight") == 0;
+        if (head && (in->size != wte->size || memcmp(in->data, wte->data, in->size) != 0))
+            return llm_fail(e, "model.safetensors: lm_head.weight is not the embedding");
+        if (mask || head) surplus--;
+    }
+    if (surplus > 0)
+        return llm_fail(e, "model.safetensors: %zu tensors more than config.json's %zu layers have",
+                        surplus, c->layers);
+    return true;
+}
+
+LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const char *prefix,
+                                   llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    size_t most = c->width * (3 * c->width > c->hidden ? 3 * c->width : c->hidden);
+    float *stored = (float *)malloc(most * sizeof(float));
+    bool ok = stored || llm_fail(e, "model.safetensors: out of memory");
+    for (size_t i = 0; ok && i < 4 + 12 * c->layers; i++) {
+        llm_gpt2_file_tensor t;
+        char name[64];
+        llm_gpt2_file_entry(&t, c, &g->weights, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const size_t n = t.rows * (t.columns ? t.columns : 1);
+        ok = llm_safetensors_floats(t.conv1d ? stored : t.weights, llm_safetensors_find(s, name), n,
+                                    e);
+        if (ok && t.conv1d) llm_gpt2_file_transpose(t.weights, stored, t.rows, t.columns);
+    }
+    free(stored);
+    return ok;
+}
+
+/* g <- the model in directory dir, created for batches of up to B rows of T tokens (llm_gpt2_create);
+ * T = 0: of the whole context. g is not to be destroyed when this fails. */
+LLM_API bool llm_gpt2_load(llm_gpt2 *g, const char *dir, size_t B, size_t T, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    llm_safetensors s;
+    llm_gpt2_config c;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    memset(&s, 0, sizeof s);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_gpt2_config_read(&c, &json, e);
+    path.size = 0;
+    ok = ok &&
+         (llm_buffer_print(&path, "%s/model.safetensors", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_safetensors_open(&s, path.data, e);
+    const char *prefix = ok && llm_safetensors_find(&s, "wte.weight") ? "" : "transformer.";
+    ok = ok && llm_gpt2_file_check(&s, &c, prefix, e);
+    if (ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e)) {
+        ok = llm_gpt2_file_weights(g, &s, prefix, e);
+        if (!ok) llm_gpt2_destroy(g);
+    }
+    llm_safetensors_close(&s);
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* Writes config.json and model.safetensors into the directory dir, which has to exist. Each file is
+ * written whole or not at all. Memory for one copy of the weights. */
+LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t count = 4 + 12 * c->layers;
+    llm_safetensors_tensor *out = (llm_safetensors_tensor *)calloc(count, sizeof *out);
+    llm_gpt2_file_tensor *t = (llm_gpt2_file_tensor *)malloc(count * sizeof *t);
+    float *turned = (float *)malloc(g->count * sizeof(float));
+    char(*name)[64] = (char(*)[64])malloc(count * sizeof *name);
+    llm_buffer path = {NULL, 0, 0}, config = {NULL, 0, 0};
+    bool ok = out && t && turned && name;
+    size_t used = 0;
+    for (size_t i = 0; ok && i < count; i++) {
+        llm_gpt2_file_entry(&t[i], c, &g->weights, i);
+        snprintf(name[i], sizeof name[i], "transformer.%s", t[i].name);
+        out[i].name = name[i];
+        out[i].dtype = LLM_SAFETENSORS_F32;
+        out[i].rank = t[i].columns ? 2 : 1;
+        out[i].shape[0] = t[i].rows, out[i].shape[1] = t[i].columns;
+        out[i].data = (const unsigned char *)t[i].weights;
+        if (!t[i].conv1d) continue;
+        llm_gpt2_file_transpose(turned + used, t[i].weights, t[i].columns, t[i].rows);
+        out[i].data = (const unsigned char *)(turned + used);
+        used += t[i].rows * t[i].columns;
+    }
+    ok = ok && llm_buffer_print(&path, "%s/model.safetensors", dir);
+    ok = ok && llm_gpt2_config_put(&config, c);
+    if (!ok) llm_fail(e, "%s: out of memory", dir);
+    ok = ok && llm_safetensors_write(path.data, out, count, "{\"format\":\"pt\"}", e);
+    path.size = 0;
+    ok = ok && (llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_file_write(path.data, config.data, config.size, e);
+    llm_buffer_free(&path);
+    llm_buffer_free(&config);
+    free(name), free(turned), free(t), free(out);
+    return ok;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
@@ -2883,6 +5283,7 @@ typedef struct {
     llm_kv_cache cache; /* of one row */
     float *logits;      /* (V) after the last token */
     size_t chunk;       /* tokens in one pass, at most */
+    size_t seen;        /* tokens of the text of llm_gpt2_next that were decoded */
     llm_arena memory;
 } llm_gpt2_decoder;
 
@@ -2899,6 +5300,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
     }
     d->model = model;
     d->chunk = chunk;
+    d->seen = 0;
     d->logits = llm_arena_floats(&d->memory, c->vocab);
     llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
                         &d->memory);
@@ -2906,7 +5308,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
 }
 LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
 
-/* part (H,n,D) <- row (n,3C) at offset, or row (n,C) <- part when back. */
+/* part (H,n,D) <- rows: n of them, stride floats apart, the heads side by side. */
 LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
                                    size_t H, size_t D) {
     for (size_t h = 0; h < H; h++)
@@ -2971,23 +5373,31 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
     return id;
 }
 
-/* ids (n + count): count tokens sampled behind the n of the prompt. A full context drops its older
- * half. Returns false when stop (an id, or -1) was drawn; *count gets the number of tokens. */
-LLM_API void llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, float temp,
-                               size_t k, float p, llm_rng *rng) {
+/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
+ * newer half. */
+LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float temp, size_t k,
+                          float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
-    size_t seen = 0; /* ids[seen ..] are not in the cache yet */
-    LLM_ASSERT(n > 0);
-    d->cache.length[0] = 0;
-    for (size_t end = n + count; n < end; n++) {
-        if (n - seen > context - d->cache.length[0]) {
-            d->cache.length[0] = 0;
-            seen = n - (context + 1) / 2;
-        }
-        llm_gpt2_decode(d, ids + seen, n - seen);
-        seen = n;
-        ids[n] = llm_gpt2_decode_pick(d, temp, k, p, rng);
+    LLM_ASSERT(n > 0 && n >= d->seen);
+    if (n - d->seen > context - d->cache.length[0]) {
+        d->cache.length[0] = 0;
+        d->seen = n - (context + 1) / 2;
     }
+    if (n > d->seen) llm_gpt2_decode(d, ids + d->seen, n - d->seen);
+    d->seen = n;
+    return llm_gpt2_decode_pick(d, temp, k, p, rng);
+}
+
+/* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
+ * stop (-1: never). Returns how many were written. */
+LLM_API size_t llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, int stop,
+                                 float temp, size_t k, float p, llm_rng *rng) {
+    d->cache.length[0] = d->seen = 0;
+    for (size_t i = 0; i < count; i++) {
+        ids[n + i] = llm_gpt2_next(d, ids, n + i, temp, k, p, rng);
+        if (ids[n + i] == stop) return i + 1;
+    }
+    return count;
 }
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */

@@ -105,7 +105,8 @@ static double loss_of(const float *x, const llm_ffn_weights *w, const float *dy,
     return dot(y, dy, n * width);
 }
 
-TEST(ffn, "gradients of inputs and weights equal finite differences, biases in the gated form too") {
+TEST(ffn,
+     "gradients of inputs and weights equal finite differences, biases in the gated form too") {
     llm_rng rng = llm_rng_seed(1);
     const size_t sizes[][3] = {{1, 1, 1}, {2, 3, 5}, {3, 2, 3}}; /* (N, C, H) */
     for (size_t s = 0; s < 3; s++) {
@@ -153,7 +154,8 @@ TEST(ffn, "a token does not see the others: changing one leaves the rest bitwise
     CHECK(memcmp(y + 2 * C, again + 2 * C, C * sizeof(float)) == 0);
 }
 
-TEST(ffn, "recomputing the hidden layer gives bitwise the stored gradients; any gradient may be NULL") {
+TEST(ffn,
+     "recomputing the hidden layer gives bitwise the stored gradients; any gradient may be NULL") {
     llm_rng rng = llm_rng_seed(3);
     for (size_t gated = 0; gated < 2; gated++) {
         const llm_ffn_weights w = random_weights(&rng, gated, C, H);
