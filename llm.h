@@ -3541,77 +3541,197 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
 
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
- *     s_ij = q_i.k_j / sqrt(D)        j <= i
- *     o_i  = sum_j softmax_j(s_ij) v_j
+ *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
+ *     p_ij = exp(s_ij) / sum_j exp(s_ij)
+ *     o_i  = sum_j p_ij v_j
  *
- * source  -
- * needs   -
- * topics  -
+ * The one place in a GPT where positions exchange anything. Each of H heads works on its own C/H
+ * dimensions. Row i reads nothing later than i, so all T next-token predictions of a text are
+ * trained in one pass and none of them can cheat. The weights p are kept for the backward pass: T^2
+ * floats a head, which @flash does away with. Nothing above the diagonal is read or written: a zero
+ * weight there would let a NaN of the future through.
+ *
+ * All products are y += w x over tiles of 64 positions. A tile is copied to the stack, because rows
+ * of qkv lie 3C apart, and stays in the cache while the rows of w pass by.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", eq. 1; Radford et al. 2019, "Language
+ *         Models are Unsupervised Multitask Learners" (GPT-2)
+ * needs   exp logsumexp
+ * see     @mha (any mask, cross-attention), @gqa (shared keys), @flash (no T x T), @kv_cache
+ * topics  Causal (Masked) Self-Attention
  */
 
-/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): queries, keys and values of H heads of C/H dimensions
- * side by side, as GPT-2 projects them. att keeps the weights; above the diagonal it is not written. */
-LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
-                                     size_t C, size_t H) {
-    LLM_ASSERT(H > 0 && C % H == 0);
-    const size_t D = C / H;
-    const float scale = 1.0f / sqrtf((float)D);
-    LLM_PARALLEL_FOR
-    for (size_t bh = 0; bh < B * H; bh++) {
-        const float *q = qkv + bh / H * T * 3 * C + bh % H * D, *k = q + C, *v = k + C;
-        for (size_t i = 0; i < T; i++) {
-            float *p = att + (bh * T + i) * T, *o = out + (bh / H * T + i) * C + bh % H * D;
-            float max = -INFINITY, sum = 0.0f;
-            for (size_t j = 0; j <= i; j++) {
-                float s = 0.0f;
-                for (size_t d = 0; d < D; d++) s += q[i * 3 * C + d] * k[j * 3 * C + d];
-                p[j] = s * scale;
-                max = p[j] > max ? p[j] : max;
-            }
-            for (size_t j = 0; j <= i; j++) {
-                p[j] = expf(p[j] - max);
-                sum += p[j];
-            }
-            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
-            for (size_t j = 0; j <= i; j++) {
-                p[j] /= sum;
-                for (size_t d = 0; d < D; d++) o[d] += p[j] * v[j * 3 * C + d];
+enum { LLM_CAUSAL_ATTN_TILE = 64 };
+
+/* The next tile's size when so many positions or dimensions are left. */
+LLM_API size_t llm_causal_attn_tile(size_t left) {
+    return left > LLM_CAUSAL_ATTN_TILE ? (size_t)LLM_CAUSAL_ATTN_TILE : left;
+}
+
+/* y (R,D) += w (R,N) x (N,D); N > 0. ys and xs are the strides of rows; w_rn is w[r * wr + n * wn],
+ * so that w can be read as its transpose. 3 x 32 sums stay in registers while n runs; they start
+ * as products, because setting them to 0 becomes a call of memset. */
+LLM_API void llm_causal_attn_mix(float *y, size_t ys, const float *w, size_t wr, size_t wn,
+                                 const float *x, size_t xs, size_t R, size_t N, size_t D) {
+    enum { ROWS = 3, COLS = 32 };
+    for (size_t r = 0, rows; r < R; r += rows) {
+        rows = R - r < ROWS ? 1 : ROWS;
+        for (size_t d = 0, cols; d < D; d += cols) {
+            cols = D - d > COLS ? (size_t)COLS : D - d;
+            const float *wd = w + r * wr, *xd = x + d;
+            float *yd = y + r * ys + d, sum[ROWS][COLS];
+            if (rows == ROWS && cols == COLS) {
+                for (size_t a = 0; a < ROWS; a++)
+                    for (size_t c = 0; c < COLS; c++) sum[a][c] = wd[a * wr] * xd[c];
+                for (size_t n = 1; n < N; n++)
+                    for (size_t a = 0; a < ROWS; a++)
+                        for (size_t c = 0; c < COLS; c++)
+                            sum[a][c] += wd[a * wr + n * wn] * xd[n * xs + c];
+                for (size_t a = 0; a < ROWS; a++)
+                    for (size_t c = 0; c < COLS; c++) yd[a * ys + c] += sum[a][c];
+            } else {
+                for (size_t a = 0; a < rows; a++)
+                    for (size_t n = 0; n < N; n++)
+                        for (size_t c = 0; c < cols; c++)
+                            yd[a * ys + c] += wd[a * wr + n * wn] * xd[n * xs + c];
             }
         }
     }
 }
 
-/* dqkv (B,T,3C) += <- dout (B,T,C) and forward's att, qkv. Scratch: B H T floats, given back. */
+/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: row r of this part is query r + ahead
+ * of its first key. N is at most a tile. */
+LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t xs, const float *z,
+                                    size_t zs, float scale, size_t ahead, size_t R, size_t N,
+                                    size_t D) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    float zt[TILE * TILE], s[TILE * TILE]; /* z^T, so that the inner loops run over keys */
+    for (size_t d0 = 0; d0 < D; d0 += TILE) {
+        const size_t depth = llm_causal_attn_tile(D - d0);
+        for (size_t n = 0; n < N; n++)
+            for (size_t d = 0; d < depth; d++) zt[d * N + n] = scale * z[n * zs + d0 + d];
+        for (size_t r0 = 0; r0 < R; r0 += TILE) {
+            const size_t rows = llm_causal_attn_tile(R - r0);
+            for (size_t i = 0; i < rows * N; i++) s[i] = 0.0f;
+            llm_causal_attn_mix(s, N, x + r0 * xs + d0, xs, 1, zt, N, rows, depth, N);
+            for (size_t r = r0; r < r0 + rows; r++) {
+                const size_t end = r + ahead < N ? r + ahead + 1 : N;
+                for (size_t n = 0; n < end; n++) {
+                    w[r * ws + n] = s[(r - r0) * N + n] + (d0 ? w[r * ws + n] : 0.0f);
+                }
+            }
+        }
+    }
+}
+
+/* y_r += sum_n w_rn x_n over n <= r + ahead: each query collects from its past. */
+LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t ws, const float *x,
+                                    size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    float tile[TILE * TILE];
+    for (size_t d0 = 0; d0 < D; d0 += TILE) {
+        const size_t depth = llm_causal_attn_tile(D - d0);
+        for (size_t n = 0; n < N; n++)
+            memcpy(tile + n * depth, x + n * xs + d0, depth * sizeof(float));
+        size_t r = 0;
+        for (; r < R && r + ahead + 1 < N; r++)
+            llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, 1,
+                                r + ahead + 1, depth);
+        llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, R - r, N, depth);
+    }
+}
+
+/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose of
+ * the above. R is at most a tile. */
+LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t ws, const float *x,
+                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    float tile[TILE * TILE];
+    const size_t full = ahead < N ? ahead : N; /* keys that every row sees */
+    for (size_t d0 = 0; d0 < D; d0 += TILE) {
+        const size_t depth = llm_causal_attn_tile(D - d0);
+        for (size_t r = 0; r < R; r++)
+            memcpy(tile + r * depth, x + r * xs + d0, depth * sizeof(float));
+        llm_causal_attn_mix(y + d0, ys, w, 1, ws, tile, depth, full, R, depth);
+        for (size_t n = full; n < N && n < R + ahead; n++) {
+            const size_t r = n - ahead; /* the first row that sees key n */
+            llm_causal_attn_mix(y + n * ys + d0, ys, w + r * ws + n, 1, ws, tile + r * depth, depth,
+                                1, R - r, depth);
+        }
+    }
+}
+
+/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): the queries, keys and values of all heads side by
+ * side, as GPT-2 projects them. att gets the weights p; above the diagonal it is not written. */
+LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
+                                     size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = C / H, S = 3 * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
+        float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
+        for (size_t j = 0; j < T; j += TILE) {
+            const size_t N = llm_causal_attn_tile(T - j);
+            llm_causal_attn_scores(p + j * T + j, T, q + j * S, S, k + j * S, S, scale, 0, T - j, N,
+                                   D);
+        }
+        for (size_t i = 0; i < T; i++) {
+            float *pi = p + i * T, sum = 0.0f;
+            const float max = llm_logsumexp_max(pi, i + 1);
+            for (size_t j = 0; j <= i; j++) pi[j] = expf(pi[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j <= i; j++) sum += pi[j];
+            const float gain = 1.0f / sum;
+            for (size_t j = 0; j <= i; j++) pi[j] *= gain;
+            for (size_t d = 0; d < D; d++) o[i * C + d] = 0.0f;
+        }
+        for (size_t j = 0; j < T; j += TILE) {
+            const size_t N = llm_causal_attn_tile(T - j);
+            llm_causal_attn_gather(o + j * C, C, p + j * T + j, T, v + j * S, S, 0, T - j, N, D);
+        }
+    }
+}
+
+/* dqkv (B,T,3C) += <- dout (B,T,C) and forward's att, qkv. Scratch: 64 B H T floats, given back.
+ *
+ *     dv_j += p_ij do_i    dp_ij = do_i.v_j    ds_ij = p_ij (dp_ij - sum_l p_il dp_il)
+ *     dq_i += ds_ij k_j / sqrt(D)              dk_j += ds_ij q_i / sqrt(D)
+ *
+ * Queries are taken 64 at a time, so that dp and ds need that many rows only. */
 LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const float *att,
                                       const float *qkv, size_t B, size_t T, size_t C, size_t H,
                                       llm_arena *arena) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    const size_t D = C / H, mark = arena->used;
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = C / H, S = 3 * C, mark = arena->used;
     const float scale = 1.0f / sqrtf((float)D);
-    float *scratch = llm_arena_floats(arena, B * H * T);
+    float *scratch = llm_arena_floats(arena, B * H * TILE * T);
     LLM_PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
-        const size_t at = bh / H * T * 3 * C + bh % H * D;
-        const float *q = qkv + at, *k = q + C, *v = k + C;
-        float *dq = dqkv + at, *dk = dq + C, *dv = dk + C, *ds = scratch + bh * T;
-        for (size_t i = 0; i < T; i++) {
-            const float *p = att + (bh * T + i) * T;
-            const float *g = dout + (bh / H * T + i) * C + bh % H * D;
-            float along = 0.0f;
-            for (size_t j = 0; j <= i; j++) {
-                ds[j] = 0.0f;
-                for (size_t d = 0; d < D; d++) {
-                    ds[j] += g[d] * v[j * 3 * C + d];
-                    dv[j * 3 * C + d] += p[j] * g[d];
-                }
-                along += p[j] * ds[j];
+        const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
+        float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
+        for (size_t i = 0; i < T; i += TILE) {
+            const size_t R = llm_causal_attn_tile(T - i);
+            const float *g = dout + (bh / H * T + i) * C + bh % H * D, *p = att + (bh * T + i) * T;
+            for (size_t j = 0; j <= i; j += TILE) {
+                const size_t N = llm_causal_attn_tile(i + R - j);
+                llm_causal_attn_scores(ds + j, T, g, C, v + j * S, S, 1.0f, i - j, R, N, D);
             }
-            for (size_t j = 0; j <= i; j++) {
-                const float d_score = p[j] * (ds[j] - along) * scale;
-                for (size_t d = 0; d < D; d++) {
-                    dq[i * 3 * C + d] += d_score * k[j * 3 * C + d];
-                    dk[j * 3 * C + d] += d_score * q[i * 3 * C + d];
-                }
+            for (size_t r = 0; r < R; r++) {
+                const float *pr = p + r * T;
+                float *dsr = ds + r * T, along = 0.0f;
+                LLM_SIMD_SUM(along)
+                for (size_t j = 0; j <= i + r; j++) along += pr[j] * dsr[j];
+                for (size_t j = 0; j <= i + r; j++) dsr[j] = scale * pr[j] * (dsr[j] - along);
+            }
+            for (size_t j = 0; j <= i; j += TILE) {
+                const size_t N = llm_causal_attn_tile(i + R - j);
+                llm_causal_attn_gather(dq + i * S, S, ds + j, T, k + j * S, S, i - j, R, N, D);
+                llm_causal_attn_scatter(dk + j * S, S, ds + j, T, q + i * S, S, i - j, R, N, D);
+                llm_causal_attn_scatter(dv + j * S, S, p + j, T, g, C, i - j, R, N, D);
             }
         }
     }
@@ -3620,78 +3740,125 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
 
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
- *     (y_a, y_b) = (x_a cos - x_b sin, x_b cos + x_a sin)     angle = pos * inv_freq_i
+ *     y_a = x_a cos(t f_i) - x_b sin(t f_i)          f_i = theta^(-2i/rot), i = 0 .. rot/2 - 1
+ *     y_b = x_a sin(t f_i) + x_b cos(t f_i)          (a, b): the two dimensions of pair i
  *
- * source  -
+ * Position t turns each pair of dimensions of q and k by an angle of its own. A dot product feels
+ * only the difference of two angles, so q_m.k_n depends on m - n and on no absolute position: the
+ * model learns distances and pays for them with no parameter. Lengths do not change.
+ *
+ * Two layouts are in use and the shapes of the weights do not tell which: pairs of halves (i,
+ * i + rot/2) in NeoX and in all that transformers calls Llama, and neighbours (2i, 2i + 1) in the
+ * paper, in GPT-J, in Meta's own Llama files and in their GGUF form. Taking the one for the other
+ * raises no error. The angle t f_i is computed in double: at t = 1e5 a float would be off by 0.004.
+ *
+ * source  Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", eq. 34;
+ *         Wang et al. 2024, "Qwen2-VL" (three axes)
  * needs   -
- * topics  -
+ * see     @yarn (other frequencies for longer texts), @gqa, @kv_cache (keys are cached rotated)
+ * topics  Rotary Positional Embedding (RoPE)
  */
 
-/* Which two dimensions form pair i: halves (i, i + rot/2), as NeoX and transformers' Llama, or
- * neighbours (2i, 2i + 1), as the paper, GPT-J and Meta's Llama. */
 typedef enum { LLM_ROPE_HALVES, LLM_ROPE_NEIGHBOURS } llm_rope_pairing;
 
-/* inv_freq (rot/2) = theta^(-2i/rot). */
+/* inv_freq (rot/2): f_i, from 1 down to almost 1/theta. theta is 10000 in the paper, 500000 in
+ * Llama 3. */
 LLM_API void llm_rope_inv_freq(float *inv_freq, size_t rot, float theta) {
-    LLM_ASSERT(rot % 2 == 0);
+    LLM_ASSERT(rot % 2 == 0 && theta > 0.0f);
     for (size_t i = 0; i < rot / 2; i++) {
         inv_freq[i] = (float)pow((double)theta, -2.0 * (double)i / (double)rot);
     }
 }
 
-/* y (B,H,T,D) <- x (B,H,T,D), pos (B,T) or NULL for 0..T-1 in every row, inv_freq (rot/2): rotates
- * the first rot of the D dimensions, the others pass. y may be x. An array (B,T,H,D) is one with
- * B T rows of T = 1. */
-LLM_API void llm_rope_forward(float *y, const float *x, const int *pos, const float *inv_freq,
-                              size_t B, size_t H, size_t T, size_t D, size_t rot,
-                              llm_rope_pairing pairing) {
-    LLM_ASSERT(rot % 2 == 0 && rot <= D);
-    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
-    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
-    for (size_t bt = 0; bt < B * T; bt++) {
-        const double position = pos ? (double)pos[bt] : (double)(bt % T);
+/* cosine, sine (N,rot/2) <- pos (N), or NULL for 0 .. N-1, and inv_freq (rot/2). One table serves
+ * all layers. */
+LLM_API void llm_rope_table(float *cosine, float *sine, const int *pos, const float *inv_freq,
+                            size_t N, size_t rot) {
+    LLM_ASSERT(rot % 2 == 0);
+    for (size_t n = 0; n < N; n++) {
+        const double t = pos ? (double)pos[n] : (double)n;
         for (size_t i = 0; i < rot / 2; i++) {
-            const float c = (float)cos(position * (double)inv_freq[i]);
-            const float s = (float)sin(position * (double)inv_freq[i]);
-            for (size_t h = 0; h < H; h++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
-                const float xa = x[a], xb = x[b];
-                y[a] = xa * c - xb * s;
-                y[b] = xb * c + xa * s;
-            }
+            cosine[n * (rot / 2) + i] = (float)cos(t * (double)inv_freq[i]);
+            sine[n * (rot / 2) + i] = (float)sin(t * (double)inv_freq[i]);
         }
-        for (size_t h = 0; h < H; h++) {
-            for (size_t d = rot; d < D; d++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
-                y[a] = x[a];
+    }
+}
+
+/* The same for positions on three axes, pos (3,N): frame, row and column of an image patch. The
+ * first section[0] frequencies turn with the frame, the next section[1] with the row, the last
+ * section[2] with the column (16, 24, 24 in Qwen2-VL, where text has all three equal). */
+LLM_API void llm_rope_mrope_table(float *cosine, float *sine, const int *pos,
+                                  const size_t section[3], const float *inv_freq, size_t N,
+                                  size_t rot) {
+    LLM_ASSERT(rot % 2 == 0 && section[0] + section[1] + section[2] == rot / 2);
+    for (size_t n = 0; n < N; n++) {
+        for (size_t axis = 0, i = 0; axis < 3; axis++) {
+            for (const size_t end = i + section[axis]; i < end; i++) {
+                const double angle = (double)pos[axis * N + n] * (double)inv_freq[i];
+                cosine[n * (rot / 2) + i] = (float)cos(angle);
+                sine[n * (rot / 2) + i] = (float)sin(angle);
             }
         }
     }
 }
 
-/* dx (B,H,T,D) += <- dy (B,H,T,D): the rotation by -angle. dx may not be dy. */
-LLM_API void llm_rope_backward(float *dx, const float *dy, const int *pos, const float *inv_freq,
+/* y (B,H,T,D) <- x (B,H,T,D), cosine and sine (B,T,rot/2). Turns the first rot dimensions, the
+ * others pass. y may be x. Rows that share their positions need one table: (1,B H,T,D). An array
+ * (B,T,H,D), heads inside, is (B T,H,1,D). */
+LLM_API void llm_rope_forward(float *y, const float *x, const float *cosine, const float *sine,
+                              size_t B, size_t H, size_t T, size_t D, size_t rot,
+                              llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    const size_t half = rot / 2;
+    LLM_PARALLEL_FOR
+    for (size_t bht = 0; bht < B * H * T; bht++) {
+        const size_t bt = bht / (H * T) * T + bht % T;
+        const float *c = cosine + bt * half, *s = sine + bt * half, *xa = x + bht * D;
+        float *ya = y + bht * D;
+        for (size_t i = 0; i < half; i++) {
+            const size_t a = pairing == LLM_ROPE_HALVES ? i : 2 * i;
+            const size_t b = pairing == LLM_ROPE_HALVES ? i + half : 2 * i + 1;
+            const float kept = xa[a];
+            ya[a] = kept * c[i] - xa[b] * s[i];
+            ya[b] = kept * s[i] + xa[b] * c[i];
+        }
+        for (size_t d = rot; d < D; d++) ya[d] = xa[d];
+    }
+}
+
+/* dx (B,H,T,D) += <- dy (B,H,T,D): the inverse of a rotation is its transpose, so the gradient turns
+ * back by the same angle. dx may not be dy. */
+LLM_API void llm_rope_backward(float *dx, const float *dy, const float *cosine, const float *sine,
                                size_t B, size_t H, size_t T, size_t D, size_t rot,
                                llm_rope_pairing pairing) {
     LLM_ASSERT(rot % 2 == 0 && rot <= D);
-    const size_t far = pairing == LLM_ROPE_HALVES ? rot / 2 : 1;
-    const size_t step = pairing == LLM_ROPE_HALVES ? 1 : 2;
-    for (size_t bt = 0; bt < B * T; bt++) {
-        const double position = pos ? (double)pos[bt] : (double)(bt % T);
-        for (size_t i = 0; i < rot / 2; i++) {
-            const float c = (float)cos(position * (double)inv_freq[i]);
-            const float s = (float)sin(position * (double)inv_freq[i]);
-            for (size_t h = 0; h < H; h++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + step * i, b = a + far;
-                dx[a] += dy[a] * c + dy[b] * s;
-                dx[b] += dy[b] * c - dy[a] * s;
-            }
+    const size_t half = rot / 2;
+    LLM_PARALLEL_FOR
+    for (size_t bht = 0; bht < B * H * T; bht++) {
+        const size_t bt = bht / (H * T) * T + bht % T;
+        const float *c = cosine + bt * half, *s = sine + bt * half, *dya = dy + bht * D;
+        float *dxa = dx + bht * D;
+        for (size_t i = 0; i < half; i++) {
+            const size_t a = pairing == LLM_ROPE_HALVES ? i : 2 * i;
+            const size_t b = pairing == LLM_ROPE_HALVES ? i + half : 2 * i + 1;
+            dxa[a] += dya[a] * c[i] + dya[b] * s[i];
+            dxa[b] += dya[b] * c[i] - dya[a] * s[i];
         }
-        for (size_t h = 0; h < H; h++) {
-            for (size_t d = rot; d < D; d++) {
-                const size_t a = ((bt / T * H + h) * T + bt % T) * D + d;
-                dx[a] += dy[a];
-            }
+        for (size_t d = rot; d < D; d++) dxa[d] += dya[d];
+    }
+}
+
+/* to (H D,C) <- from (H D,C): rows of a query or key projection, or their bias with C = 1, laid out
+ * for the pairing given; from has the other one. Scores stay what they were. to may not be from. */
+LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, size_t D, size_t C,
+                                      size_t rot, llm_rope_pairing pairing) {
+    LLM_ASSERT(rot % 2 == 0 && rot <= D);
+    for (size_t h = 0; h < H; h++) {
+        for (size_t d = 0; d < D; d++) {
+            size_t other = d;
+            if (d < rot && pairing == LLM_ROPE_HALVES) other = d % (rot / 2) * 2 + d / (rot / 2);
+            if (d < rot && pairing == LLM_ROPE_NEIGHBOURS) other = d / 2 + d % 2 * (rot / 2);
+            memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
 }
