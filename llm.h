@@ -1683,30 +1683,29 @@ LLM_API size_t llm_pre_tokenize_cl100k(const char *text, size_t size) {
     return end == size ? size : llm_pre_tokenize_word(text, size, 3);
 }
 
-/* The end of U*W+ from `at`, U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], W = [\p{Ll}\p{Lm}\p{Lo}\p{M}], or
- * `at` where it does not match. Where nothing of W follows U*, that gives back what is not in W. */
+/* The end of U*W+ from `at`, or 0 where it does not match: U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}] and
+ * W = [\p{Ll}\p{Lm}\p{Lo}\p{M}]. Where nothing of W follows U*, that gives back until W+ has one. */
 LLM_API size_t llm_pre_tokenize_camel(const char *text, size_t size, size_t at) {
     const unsigned both = 1u << LLM_UNICODE_LETTER | 1u << LLM_UNICODE_MARK;
     const unsigned upper = both | 1u << LLM_UNICODE_UPPER, lower = both | 1u << LLM_UNICODE_LOWER;
-    size_t stop = at, back = at, next;
+    size_t stop = at, back = 0, next;
     for (unsigned set; (set = llm_pre_tokenize_set(text, size, stop, &next)) & upper; stop = next)
         if (set & both) back = next;
     const size_t end = llm_pre_tokenize_run(text, size, stop, lower, SIZE_MAX);
     return end > stop ? end : back;
 }
 
-/* (lead)?U*W+(contraction)? | (lead)?U+W*(contraction)? | numbers | symbols | white space */
 LLM_API size_t llm_pre_tokenize_o200k(const char *text, size_t size) {
-    const unsigned upper =
-        1u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_LETTER | 1u << LLM_UNICODE_MARK;
     const size_t lead = llm_pre_tokenize_lead(text, size);
     size_t end = llm_pre_tokenize_camel(text, size, lead);
-    if (end == lead && lead > 0) { /* a mark can be the word instead of leading it */
-        end = llm_pre_tokenize_camel(text, size, 0);
-        if (end == 0) end = lead;
+    if (end == 0)
+        end = llm_pre_tokenize_camel(text, size, 0); /* a mark that leads no word is one */
+    if (end == 0) {
+        const unsigned upper =
+            1u << LLM_UNICODE_UPPER; /* the second alternative, U+W*: no W is left */
+        end = llm_pre_tokenize_run(text, size, lead, upper, SIZE_MAX);
+        if (end == lead) return llm_pre_tokenize_rest(text, size, 3, true);
     }
-    if (end == lead) end = llm_pre_tokenize_run(text, size, lead, upper, SIZE_MAX);
-    if (end == lead) return llm_pre_tokenize_rest(text, size, 3, true);
     return end + llm_pre_tokenize_contraction(text + end, size - end, true);
 }
 
