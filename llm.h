@@ -38,10 +38,19 @@
 
 /* @00-base ================================================== COMMON GROUND */
 
-/* @base ----------------------------------------------------- Common ground
+/* @base ----------------------------------------------------- The macros every section uses
+ *
+ * LLM_API stands before every function. `static inline` lets any number of files include the
+ * header with nothing to link; defined as empty, one file becomes a library; under nvcc
+ * `static inline __host__ __device__` lets kernels call the reference. LLM_ASSERT stops at wrong
+ * shapes and arguments, which are the programmer's errors; outside data never reaches it. The
+ * OpenMP macros are empty without -fopenmp. Loops marked LLM_PARALLEL_FOR write different outputs
+ * in every turn, so the number of threads changes no result; LLM_SIMD_SUM lets one loop add in
+ * another order, which does change the last bits between builds, never between runs.
  *
  * source  -
  * needs   -
+ * see     @error (what is not the programmer's fault)
  * topics  -
  */
 #ifndef LLM_API
@@ -56,7 +65,14 @@
 #endif
 #define LLM_PI 3.14159265358979323846f
 
-/* Before a loop whose turns write different outputs. */
+/* Before a function: its arguments follow printf's rules, the format is number f, counted from 1. */
+#if defined(__GNUC__)
+#define LLM_PRINTF(f) __attribute__((format(printf, f, (f) + 1)))
+#else
+#define LLM_PRINTF(f)
+#endif
+
+/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
@@ -68,38 +84,49 @@
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
  *
+ * Files, text and everything else from outside can be wrong without anybody having made a mistake
+ * in the program, so a reader returns false and leaves a sentence: which part, what was found,
+ * what was expected. The sentence often quotes the file, and a hostile one may have put terminal
+ * commands into a tensor's name: control characters become '?'.
+ *
  * source  -
- * needs   -
+ * needs   base
+ * see     @base (LLM_ASSERT, for errors of the caller)
  * topics  -
  */
 typedef struct {
-    char message[256];
+    char message[256]; /* cut off where it is longer; always ends in 0 */
 } llm_error;
 
-/* Writes the sentence and returns false, so that a reader can end with `return llm_fail(...)`. error
- * may be NULL. */
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-LLM_API bool
-llm_fail(llm_error *error, const char *format, ...) {
+/* error <- the sentence; NULL when nobody wants it. Returns false, so that a reader can end with
+ * `return llm_fail(...)`. */
+LLM_PRINTF(2) LLM_API bool llm_fail(llm_error *error, const char *format, ...) {
     if (error) {
         va_list args;
         va_start(args, format);
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
+        for (char *c = error->message; *c; c++)
+            if ((unsigned char)*c < 32 || *c == 127) *c = '?';
     }
     return false;
 }
 
 /* @size ----------------------------------------------------- Size arithmetic that cannot wrap
  *
+ *     a b > M   <=>   b > floor(M / a)          a + b > M   <=>   b > M - a          M = SIZE_MAX
+ *
+ * A file says that a tensor has 2^33 rows of 2^33 floats. In size_t that product is 16 bytes: they
+ * are allocated, and everything the file sends next is written behind them. So a count from
+ * outside goes through these two before it reaches malloc or an index.
+ *
  * source  -
  * needs   base
+ * see     @safetensors (the product of a shape)
  * topics  -
  */
 
-/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no allocation survives. */
+/* *out = a * b. Where that does not fit: false, and *out is SIZE_MAX, which no malloc grants. */
 LLM_API bool llm_size_mul(size_t *out, size_t a, size_t b) {
     const bool fits = a == 0 || b <= SIZE_MAX / a;
     *out = fits ? a * b : SIZE_MAX;
@@ -115,8 +142,18 @@ LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
 
 /* @arena ---------------------------------------------------- Scratch memory
  *
+ *     mark = used;  p = take(...);  ...;  used = mark
+ *
+ * Most scratch of a section lives as long as one call, and calls nest, so a stack is enough: take
+ * what is needed, remember where the top was, put it back. No free for each malloc, nothing to leak
+ * on an early return, and the caller decides once how much there is. What is easily got wrong: a
+ * pointer kept after its mark was restored points at whatever is taken next. Under
+ * AddressSanitizer the next take poisons all that was given back, and the padding behind every
+ * part, so such uses are reported.
+ *
  * source  -
  * needs   base
+ * see     -
  * topics  -
  */
 #if defined(__SANITIZE_ADDRESS__)
@@ -130,22 +167,21 @@ LLM_API bool llm_size_add(size_t *out, size_t a, size_t b) {
 #include <sanitizer/asan_interface.h>
 #endif
 
-/* A stack of scratch memory. Going back to a mark (arena->used) frees everything taken since. peak
- * is the most that was ever in use. */
+/* used is the top of the stack: going back to a mark frees everything taken since. peak is the most
+ * that was ever in use, which is how large the arena had to be. */
 typedef struct {
     unsigned char *memory;
     size_t size, used, peak;
 } llm_arena;
 
-/* An arena of that many bytes from malloc; false when memory is out. */
+/* An arena of so many bytes from malloc; false when memory is out. */
 LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
-    /* memory starts at a multiple of 64, and malloc's own pointer stands in front of it */
+    /* memory starts at a multiple of 64, and the pointer that malloc gave stands in front of it */
     unsigned char *block = bytes <= SIZE_MAX - 128 ? (unsigned char *)malloc(bytes + 128) : NULL;
-    arena->memory = NULL;
-    arena->size = arena->used = arena->peak = 0;
+    arena->memory = block ? block + 128 - (uintptr_t)block % 64 : NULL;
+    arena->size = block ? bytes : 0;
+    arena->used = arena->peak = 0;
     if (!block) return false;
-    arena->memory = block + 128 - (uintptr_t)block % 64;
-    arena->size = bytes;
     memcpy(arena->memory - sizeof block, &block, sizeof block);
 #if defined(LLM_ARENA_ASAN)
     ASAN_POISON_MEMORY_REGION(arena->memory, bytes);
@@ -153,21 +189,21 @@ LLM_API bool llm_arena_create(llm_arena *arena, size_t bytes) {
     return true;
 }
 
+/* Frees the memory of llm_arena_create, or nothing the second time. */
 LLM_API void llm_arena_destroy(llm_arena *arena) {
     unsigned char *block = NULL;
     if (arena->memory) memcpy(&block, arena->memory - sizeof block, sizeof block);
-#if defined(LLM_ARENA_ASAN)
-    if (arena->memory) ASAN_UNPOISON_MEMORY_REGION(arena->memory, arena->size);
-#endif
     free(block);
     arena->memory = NULL;
     arena->size = arena->used = arena->peak = 0;
 }
 
+/* count things of size bytes, not initialised, at a multiple of 64. Rounded up to 64 bytes, that
+ * must still fit: too little scratch is the caller's error. */
 LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     LLM_ASSERT(size == 0 || count <= (SIZE_MAX - 63) / size);
     const size_t bytes = (count * size + 63) / 64 * 64;
-    LLM_ASSERT(bytes <= arena->size - arena->used);
+    LLM_ASSERT(arena->used <= arena->size && bytes <= arena->size - arena->used);
     unsigned char *p = arena->memory + arena->used;
 #if defined(LLM_ARENA_ASAN)
     if (arena->peak > arena->used) ASAN_POISON_MEMORY_REGION(p, arena->peak - arena->used);
@@ -177,20 +213,32 @@ LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     if (arena->used > arena->peak) arena->peak = arena->used;
     return p;
 }
+
 LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
     return (float *)llm_arena_take(arena, n, sizeof(float));
 }
+
 LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
     return (double *)llm_arena_take(arena, n, sizeof(double));
 }
 
 /* @rng ------------------------------------------------------ Counter-based random numbers
  *
- * source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox 4x32-10)
+ *     words 4i .. 4i+3 = Philox(counter i, key = seed)
+ *
+ * A generator without a state that must be stepped: block i of the stream is a cipher applied to i,
+ * so every draw can be computed at once, in any order, by any thread or kernel, and equals what the
+ * loop would have drawn. Ten rounds of two multiplications and a few xors pass all of BigCrush. A
+ * seed is a key: streams of different seeds are unrelated, 1 and 2 included. The words are the same
+ * on every machine; normals go through the C library's log and cos in double and are rounded to
+ * float, where two libraries disagree about once in 10^7 draws, and then in the last bit.
+ *
+ * source  Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
+ *         (Philox-4x32-10); Lemire 2019, "Fast random integer generation in an interval"
  * needs   base
+ * see     @dropout (draws a mask twice from the same counters)
  * topics  -
  */
-
 typedef struct {
     uint32_t key[2];
     uint64_t block;   /* counter of the next block of four words */
@@ -198,80 +246,126 @@ typedef struct {
     int used;         /* how many of its words are spent */
 } llm_rng;
 
-LLM_API void llm_rng_philox(uint32_t out[4], const uint32_t ctr[4], const uint32_t key[2]) {
-    uint32_t c0 = ctr[0], c1 = ctr[1], c2 = ctr[2], c3 = ctr[3], k0 = key[0], k1 = key[1];
+/* out (4) <- counter (4), key (2): ten rounds. */
+LLM_API void llm_rng_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]) {
+    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
+    uint32_t k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {
         const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
         c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
         c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
         c1 = (uint32_t)b;
         c3 = (uint32_t)a;
-        k0 += 0x9E3779B9u;
+        k0 += 0x9E3779B9u; /* golden ratio and sqrt(3) - 1, as fractions of 2^32 */
         k1 += 0xBB67AE85u;
     }
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
+/* The stream of a seed, from its start. llm_rng uses the counters (block, 0): who calls
+ * llm_rng_philox with the same key takes another number than 0 for counter[2] or [3]. */
 LLM_API llm_rng llm_rng_seed(uint64_t seed) {
     llm_rng rng;
+    memset(&rng, 0, sizeof rng);
     rng.key[0] = (uint32_t)seed;
     rng.key[1] = (uint32_t)(seed >> 32);
-    rng.block = 0;
     rng.used = 4;
-    for (int i = 0; i < 4; i++) rng.word[i] = 0;
     return rng;
 }
 
+/* The next word of the stream. */
 LLM_API uint32_t llm_rng_u32(llm_rng *rng) {
     if (rng->used == 4) {
-        const uint32_t ctr[4] = {(uint32_t)rng->block, (uint32_t)(rng->block >> 32), 0, 0};
-        llm_rng_philox(rng->word, ctr, rng->key);
+        const uint32_t counter[4] = {(uint32_t)rng->block, (uint32_t)(rng->block >> 32), 0, 0};
+        llm_rng_philox(rng->word, counter, rng->key);
         rng->block++;
         rng->used = 0;
     }
     return rng->word[rng->used++];
 }
 
-/* Uniform in [0, 1), on a grid of 2^-24. */
+/* Uniform in [0, 1), on a grid of 2^-24: all multiples that a float can hold. One word. */
 LLM_API float llm_rng_uniform(llm_rng *rng) {
     return (float)(llm_rng_u32(rng) >> 8) * (1.0f / 16777216.0f);
 }
 
-/* Uniform in 0..n-1, by multiplying; the bias is below n / 2^32. */
+/* Uniform in 0..n-1, exactly: n > 0. One word as a rule, n above 2^32 two.
+ *
+ * floor(u n / 2^32) sends floor(2^32 / n) or one more of the 2^32 words to each value. Those whose
+ * u n mod 2^32 is below 2^32 mod n are drawn again: then it is the same number for all. */
 LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
-    return (size_t)(((uint64_t)llm_rng_u32(rng) * (uint64_t)n) >> 32);
+    LLM_ASSERT(n > 0);
+    const uint64_t range = n, words = (uint64_t)1 << 32;
+    uint64_t x;
+    if (range <= words) {
+        do {
+            x = (uint64_t)llm_rng_u32(rng) * range;
+        } while ((uint32_t)x < range && (uint32_t)x < words % range);
+        return (size_t)(x >> 32);
+    }
+    uint64_t mask = range - 1; /* all bits that n - 1 has, and below */
+    for (int shift = 1; shift < 64; shift *= 2) mask |= mask >> shift;
+    do {
+        x = (uint64_t)llm_rng_u32(rng) << 32;
+        x = (x | llm_rng_u32(rng)) & mask;
+    } while (x >= range);
+    return (size_t)x;
 }
 
-/* Standard normal by Box and Muller, one of the pair. */
+/* z (2): two independent standard normals from two words, by Box and Muller: radius and angle. At
+ * most 6.8, as u is at least 2^-33; in double, because in float u = 1 - 2^-33 is 1. */
+LLM_API void llm_rng_normal_pair(float z[2], llm_rng *rng) {
+    const double u = ((double)llm_rng_u32(rng) + 0.5) / 4294967296.0;
+    const double turns = (double)llm_rng_u32(rng) / 4294967296.0;
+    const double radius = sqrt(-2.0 * log(u)), angle = 2.0 * 3.14159265358979323846 * turns;
+    z[0] = (float)(radius * cos(angle));
+    z[1] = (float)(radius * sin(angle));
+}
+
+/* One of a pair, the other is lost. */
 LLM_API float llm_rng_normal(llm_rng *rng) {
-    const float u = 1.0f - llm_rng_uniform(rng), v = llm_rng_uniform(rng);
-    return sqrtf(-2.0f * logf(u)) * cosf(2.0f * LLM_PI * v);
+    float z[2];
+    llm_rng_normal_pair(z, rng);
+    return z[0];
 }
 
+/* x (n) in pairs: twice as fast as n calls of llm_rng_normal, and other numbers. */
 LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
+    for (size_t i = 0; i + 1 < n; i += 2) llm_rng_normal_pair(x + i, rng);
+    if (n % 2 == 1) x[n - 1] = llm_rng_normal(rng);
 }
 
 /* @argsort -------------------------------------------------- Sorting by key
  *
- * source  -
+ *     key[order[0]] <= key[order[1]] <= ... <= key[order[n-1]]
+ *
+ * The permutation that sorts, not the sorted keys: it carries everything else along. Heap sort: n
+ * log n in the worst case, no scratch, no recursion. Heap sort alone shuffles equal keys, so the
+ * index is the second key, and the result is the one a stable sort gives. NaN compares false with
+ * everything, which no sort survives; here it is larger than all numbers, as in NumPy.
+ *
+ * source  Williams 1964, "Algorithm 232: Heapsort"; Floyd 1964, "Algorithm 245: Treesort 3"
  * needs   base
+ * see     @top_k @top_p
  * topics  -
  */
 
-/* order (n): the permutation that sorts key ascending; equal keys stay in index order (heap sort
- * with the index as the second key). */
+/* Whether entry a stands before entry b. -0 and 0 are equal. */
 LLM_API bool llm_argsort_less(const float *key, size_t a, size_t b) {
-    return key[a] < key[b] || (!(key[b] < key[a]) && a < b);
+    if (key[a] < key[b] || key[b] < key[a]) return key[a] < key[b];
+    const bool a_nan = key[a] != key[a], b_nan = key[b] != key[b];
+    return a_nan != b_nan ? b_nan : a < b;
 }
+
+/* order (n) <- key (n), ascending: equal keys in index order, NaN last. */
 LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
     for (size_t i = 0; i < n; i++) order[i] = i;
     for (size_t start = n / 2, end = n; end > 1;) {
         size_t hole, moved;
-        if (start > 0) {
+        if (start > 0) { /* first make a heap, from the last parent to the root */
             hole = --start;
             moved = order[hole];
-        } else {
+        } else { /* then move its largest entry behind it, again and again */
             end--;
             hole = 0;
             moved = order[end];
@@ -289,12 +383,17 @@ LLM_API void llm_argsort(size_t *order, const float *key, size_t n) {
 
 /* @buffer --------------------------------------------------- Bytes that grow
  *
+ * For text and headers whose length is known only when they are finished. Room grows by half of
+ * itself, so n bytes put one by one are copied fewer than 3 n times. data always ends in a 0 that
+ * does not count, so text in it is a C string.
+ *
  * source  -
  * needs   base
+ * see     @file @json
  * topics  -
  */
 
-/* Bytes that grow. Starts as zeros; after the first successful call data[size] is 0. */
+/* Starts as zeros: llm_buffer b = {NULL, 0, 0}. */
 typedef struct {
     char *data;
     size_t size, capacity;
@@ -306,10 +405,10 @@ LLM_API void llm_buffer_free(llm_buffer *b) {
     b->size = b->capacity = 0;
 }
 
-/* Room for size more bytes and a 0. False, and the buffer as it was, when memory is out. */
-LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
-    if (size > SIZE_MAX / 2 - 64 || b->size > SIZE_MAX / 2 - 64 - size) return false;
-    const size_t least = b->size + size + 1;
+/* Makes room for `more` bytes and the 0. False, and the buffer as it was, when memory is out. */
+LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t more) {
+    if (more > SIZE_MAX / 2 || b->size > SIZE_MAX / 2 - more) return false;
+    const size_t least = b->size + more + 1;
     if (least <= b->capacity) return true;
     const size_t capacity = least < 64 ? 64 : least + b->capacity / 2;
     char *data = (char *)realloc(b->data, capacity);
@@ -320,7 +419,7 @@ LLM_API bool llm_buffer_reserve(llm_buffer *b, size_t size) {
     return true;
 }
 
-/* Appends; data may not point into the buffer. */
+/* Appends size bytes; data may not point into the buffer. False likewise. */
 LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
     if (!llm_buffer_reserve(b, size)) return false;
     if (size > 0) memcpy(b->data + b->size, data, size);
@@ -329,11 +428,8 @@ LLM_API bool llm_buffer_put(llm_buffer *b, const void *data, size_t size) {
     return true;
 }
 
-#if defined(__GNUC__)
-__attribute__((format(printf, 2, 3)))
-#endif
-LLM_API bool
-llm_buffer_print(llm_buffer *b, const char *format, ...) {
+/* Appends as printf writes. %g writes the decimal point of the program's locale. */
+LLM_PRINTF(2) LLM_API bool llm_buffer_print(llm_buffer *b, const char *format, ...) {
     va_list args;
     va_start(args, format);
     const int length = vsnprintf(NULL, 0, format, args);
@@ -348,43 +444,56 @@ llm_buffer_print(llm_buffer *b, const char *format, ...) {
 
 /* @file ----------------------------------------------------- Files, whole or absent
  *
- * source  -
+ *     write to NAME.tmp0  ->  flush  ->  rename to NAME
+ *
+ * A checkpoint is written while the program can be killed and the disk can be full. Written in
+ * place it would leave half a file under the right name, with the old one gone. rename replaces a
+ * name in one step, so a reader sees the old file or the new one, and after any failure the old one
+ * is still there. What is easily got wrong: a full disk shows only when the last buffer is
+ * flushed, so the results of flush and close count as much as those of write.
+ *
+ * source  POSIX.1-2017, rename() (the new name exists throughout), mmap()
  * needs   error buffer
+ * see     @json @safetensors
  * topics  -
  */
-
-/* data[size] is 0, so that text can be scanned without counting. */
 typedef struct {
     unsigned char *data;
     size_t size;
+    bool mapped; /* data are pages of the file, not from malloc */
 } llm_file;
 
 LLM_API void llm_file_free(llm_file *f) {
-    free(f->data);
+#if defined(__unix__) || defined(__APPLE__)
+    if (f->mapped) munmap(f->data, f->size);
+#endif
+    if (!f->mapped) free(f->data);
     f->data = NULL;
     f->size = 0;
+    f->mapped = false;
 }
 
-/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong. */
+/* The whole file or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
+ * data[size] is 0, so text can be scanned without counting. */
 LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     llm_buffer b = {NULL, 0, 0};
     f->data = NULL;
     f->size = 0;
+    f->mapped = false;
     FILE *stream = fopen(path, "rb");
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
-    for (size_t got = 1; fits && got > 0;) {
+    for (size_t got = 1; fits && got > 0; b.size += got) {
+        got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        got = fits ? fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream) : 0;
-        b.size += got;
+        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
     fclose(stream);
     if (!fits || broken) {
         llm_buffer_free(&b);
-        return llm_fail(error, "%s: cannot be read: %s", path,
-                        fits ? strerror(cause) : "out of memory");
+        return llm_fail(error, "%s: cannot be read: %s", path, strerror(fits ? cause : ENOMEM));
     }
     b.data[b.size] = 0;
     f->data = (unsigned char *)b.data;
@@ -392,13 +501,37 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     return true;
 }
 
-/* A file on its way: everything goes to a temporary name in the same directory. */
+/* The same bytes, mapped where the system can: no copy, and pages nobody looks at are never read.
+ * They may not be written to, no 0 stands behind them, and a file that somebody shortens meanwhile
+ * kills the program: for large files that nobody changes. */
+LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
+#if defined(__unix__) || defined(__APPLE__)
+    struct stat info;
+    void *pages = MAP_FAILED;
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) { /* to open a pipe is to read from it */
+        const int descriptor = open(path, O_RDONLY);
+        if (descriptor >= 0 && fstat(descriptor, &info) == 0 && info.st_size > 0 &&
+            (uintmax_t)info.st_size <= SIZE_MAX) {
+            f->size = (size_t)info.st_size;
+            pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+        }
+        if (descriptor >= 0) close(descriptor);
+    }
+    f->data = (unsigned char *)pages;
+    f->mapped = pages != MAP_FAILED;
+    if (f->mapped) return true;
+#endif
+    return llm_file_read(f, path, error);
+}
+
+/* A file on its way. put and commit that fail have cleaned up: nothing is left to be called, and
+ * calls that follow return false without another sentence. */
 typedef struct {
     FILE *stream;
     char *path, *temporary;
 } llm_file_writer;
 
-/* Gives up: the temporary file is removed, the old one stays. Nothing happens after a commit. */
+/* Gives up: the temporary file is removed, the old one stays. After a commit it does nothing. */
 LLM_API void llm_file_abort(llm_file_writer *w) {
     if (w->stream) {
         fclose(w->stream);
@@ -410,20 +543,28 @@ LLM_API void llm_file_abort(llm_file_writer *w) {
     w->path = w->temporary = NULL;
 }
 
+/* Opens a temporary file in path's directory, so that rename need not copy. A path that exists must
+ * be a plain file: a device or a pipe would be replaced by one. */
 LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *error) {
     const size_t length = strlen(path);
     w->stream = NULL;
+    w->path = w->temporary = NULL;
+#if defined(__unix__) || defined(__APPLE__)
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return llm_fail(error, "%s: cannot be written: it is not a plain file", path);
+#endif
     w->path = (char *)malloc(length + 1);
     w->temporary = (char *)malloc(length + 16);
     if (!w->path || !w->temporary) {
         llm_file_abort(w);
-        return llm_fail(error, "%s: out of memory", path);
+        return llm_fail(error, "%s: cannot be written: %s", path, strerror(ENOMEM));
     }
     memcpy(w->path, path, length + 1);
     errno = EEXIST;
     for (int i = 0; i < 1000 && !w->stream && errno == EEXIST; i++) {
         snprintf(w->temporary, length + 16, "%s.tmp%d", path, i);
-        w->stream = fopen(w->temporary, "wbx"); /* x: fails when the name is taken */
+        w->stream = fopen(w->temporary, "wbx"); /* x: fails where the name is taken */
     }
     if (w->stream) return true;
     llm_fail(error, "%s: cannot be created: %s", w->temporary, strerror(errno));
@@ -434,11 +575,12 @@ LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *err
 LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
     if (!w->stream) return false;
     if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
-    llm_fail(error, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    llm_fail(error, "%s: cannot be written: %s", w->path, strerror(errno));
     llm_file_abort(w);
     return false;
 }
 
+/* The file is there, whole, when this returns true. */
 LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     if (!w->stream) return false;
     bool ok = fflush(w->stream) == 0;
@@ -460,6 +602,7 @@ LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     return ok;
 }
 
+/* All three in one. */
 LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm_error *error) {
     llm_file_writer w;
     return llm_file_begin(&w, path, error) && llm_file_put(&w, data, size, error) &&
@@ -825,7 +968,7 @@ LLM_API bool llm_json_put_string(llm_buffer *b, const char *text, size_t size) {
         const char *which = c ? strchr(from, c) : NULL;
         if (which) {
             ok = llm_buffer_print(b, "\\%c", to[which - from]);
-        } else if (c < 32 || c == 127) {
+        } else if (c < 32) {
             ok = llm_buffer_print(b, "\\u%04x", c);
         } else {
             ok = llm_buffer_put(b, text + i, 1);
@@ -875,55 +1018,282 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
  *
  *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
  *
- * source  -
+ * Sums probabilities that are stored as logarithms. exp overflows at 88 and vanishes at -104 in
+ * float; taking the largest entry out leaves a sum between 1 and n, so nothing can overflow and
+ * what vanishes was too small to count. When m is infinite it must stay in: inf - inf is NaN. The
+ * result behaves as max does: all -inf gives -inf, one +inf gives +inf, NaN gives NaN. A sum kept
+ * as the pair (m, sum) can be extended by an entry or merged with another pair, so it can be split
+ * over blocks, threads and machines: this is what the flash kernels carry along.
+ *
+ * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
+ *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
  * needs   -
+ * see     @softmax (its gradient), @cross_entropy, @flash_attn (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
+/* The largest of x (n), -inf when n is 0; NaN is skipped. Eight maxima run side by side, because a
+ * single one would have to wait for itself at every step. */
+LLM_API float llm_logsumexp_max(const float *x, size_t n) {
+    float lane[8];
+    for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+
+    float max = lane[0];
+    for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
+    return max;
+}
+
+/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. Summed in double: a vocabulary of 50000
+ * float terms would be off by 5e-5. */
 LLM_API float llm_logsumexp(const float *x, size_t n) {
-    float max = -INFINITY, sum = 0.0f;
-    for (size_t i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    const float shift = max < INFINITY && max > -INFINITY ? max : 0.0f;
-    for (size_t i = 0; i < n; i++) sum += expf(x[i] - shift);
-    return shift + logf(sum);
+    const float max = llm_logsumexp_max(x, n);
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - shift);
+    return shift + (float)log(sum);
+}
+
+/* dx (n) += <- dy, and forward's x (n) and result lse: dlse/dx_i = exp(x_i - lse), the softmax.
+ * Entries of -inf get 0, also when nothing else is there; entries of +inf get NaN, as in torch. */
+LLM_API void llm_logsumexp_backward(float *dx, float dy, const float *x, float lse, size_t n) {
+    if (lse == -INFINITY) return;
+    for (size_t i = 0; i < n; i++) dx[i] += dy * expf(x[i] - lse);
+}
+
+/* log(e^a + e^b): what is added to the larger one keeps its digits even when it is tiny. */
+LLM_API float llm_logsumexp_logaddexp(float a, float b) {
+    if (a == b) return a + 0.69314718f; /* where both are infinite, a - b would be NaN */
+    const float max = a > b ? a : b;
+    return max + log1pf(expf(-fabsf(a - b)));
+}
+
+/* log(1 - e^x) for x <= 0, the log-probability of the complement. Near 0, e^x rounds to 1 and
+ * expm1 is needed; far below, e^x is small and log1p is; they change places at -log 2. */
+LLM_API float llm_logsumexp_log1mexp(float x) {
+    return x > -0.69314718f ? logf(-expm1f(x)) : log1pf(-expf(x));
+}
+
+/* A part of the sum, sum * exp(max). {-INFINITY, 0} is the empty one, {x, 1} the single entry x. */
+typedef struct {
+    float max, sum;
+} llm_logsumexp_pair;
+
+/* The pair of both parts together: the one with the smaller max is rescaled to the larger. In which
+ * order parts are merged matters only to the rounding. */
+LLM_API llm_logsumexp_pair llm_logsumexp_merge(llm_logsumexp_pair a, llm_logsumexp_pair b) {
+    if (!(a.max >= b.max)) {
+        const llm_logsumexp_pair swap = a;
+        a = b;
+        b = swap;
+    }
+    a.sum += b.max == a.max ? b.sum : b.sum * expf(b.max - a.max);
+    return a;
+}
+
+LLM_API float llm_logsumexp_value(llm_logsumexp_pair a) { return a.max + logf(a.sum); }
+
+/* The pair of x (n) in one pass: each entry is read once, and the sum is rescaled whenever the max
+ * grows. For data that comes from far away (or does not exist yet) when exp is cheap. */
+LLM_API llm_logsumexp_pair llm_logsumexp_online(const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+    }
+    return a;
+}
+
+/* y (n) <- x (n): y_i = lse(x_0 .. x_i). y may be x. */
+LLM_API void llm_logsumexp_cumulative(float *y, const float *x, size_t n) {
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = 0; i < n; i++) {
+        const llm_logsumexp_pair one = {x[i], 1.0f};
+        a = llm_logsumexp_merge(a, one);
+        y[i] = llm_logsumexp_value(a);
+    }
+}
+
+/* log |sum_i b_i e^x_i| <- x, b (n); *sign becomes -1, 0 or 1, that of the sum. Where b is 0, x is
+ * not read. The sum is in double, because it may cancel; what a cancellation to below 1e-16 of the
+ * largest term leaves is noise. */
+LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b, size_t n) {
+    float max = -INFINITY;
+    for (size_t i = 0; i < n; i++) max = b[i] != 0.0f && x[i] > max ? x[i] : max;
+    const float shift = fabsf(max) < INFINITY ? max : 0.0f;
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (b[i] != 0.0f) sum += (double)b[i] * exp((double)x[i] - (double)shift);
+    }
+    *sign = sum > 0.0 ? 1.0f : sum < 0.0 ? -1.0f : (float)sum;
+    return (float)((double)shift + log(fabs(sum)));
 }
 
 /* @softmax -------------------------------------------------- Softmax
  *
  *     p_i = exp(x_i / temp) / sum_j exp(x_j / temp)
  *
- * source  -
- * needs   -
+ * Turns n scores (logits) into n probabilities in the same order: a gap of 1 between two scores is
+ * a factor of e between their probabilities, whatever the others are. Only differences count, so
+ * the largest score is subtracted first and no exp can overflow. A masked entry is -inf and gets
+ * exactly 0; a row with nothing else has no distribution, and 0 / 0 would be NaN: it becomes zeros.
+ * temp divides the gaps: towards 0 the row becomes the one-hot vector of its maximum, towards
+ * infinity uniform. NaN or +inf in a row makes the row NaN, as in torch.
+ *
+ * source  Bridle 1990, "Training stochastic model recognition algorithms as networks can lead to
+ *         maximum mutual information estimation of parameters";
+ *         Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3
+ * needs   logsumexp
+ * see     @cross_entropy (fused with its loss), @sparsemax, @causal_attn, @temperature
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. A row that is all
- * -inf (masked) becomes zeros. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: maximum,
+ * exponentials and their sum (in double: 50000 terms), scale. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
-    LLM_ASSERT(temp > 0.0f);
+    LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
-        const float *xr = x + r * n;
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max, gain = 1.0f / temp;
         float *pr = p + r * n;
-        float max = -INFINITY, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
-        const float shift = max == -INFINITY ? 0.0f : max;
-        for (size_t i = 0; i < n; i++) pr[i] = expf((xr[i] - shift) / temp);
-        for (size_t i = 0; i < n; i++) sum += pr[i];
-        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) {
+            pr[i] = expf((xr[i] - shift) * gain);
+            sum += (double)pr[i];
+        }
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
         for (size_t i = 0; i < n; i++) pr[i] *= scale;
     }
 }
 
-/* dx (rows,n) += <- dp, p (rows,n): p * (dp - sum(p * dp)) / temp. */
+/* dx (rows,n) += <- dp (rows,n) and forward's result p, temp.
+ *
+ * dp_i/dx_j = p_i ((i == j) - p_j) / temp. Multiplied by dp and summed over i:
+ *     dx_j = p_j (dp_j - sum_i p_i dp_i) / temp
+ * The gradient of a score is how much better than the average (under p) its probability is paid. */
 LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                   float temp) {
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
+        const float *dpr = dp + r * n, *pr = p + r * n, gain = 1.0f / temp;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)(pr[i] * dpr[i]);
+        const float average = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - average) * gain;
+    }
+}
+
+/* p (rows,n) <- x (rows,n), at temperature 1: the maximum and the sum come from one pass, so memory
+ * is read twice instead of three times. A row with NaN or +inf has NaN in it. p may be x. */
+LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
+        for (size_t i = 0; i < n; i++) {
+            const float z = x[r * n + i];
+            p[r * n + i] = z == -INFINITY ? 0.0f : expf(z - a.max) / a.sum;
+        }
+    }
+}
+
+/* y (rows,n) <- x (rows,n): log softmax, x - lse(x) in each row. y may be x. Not log(p): where p
+ * rounds to 0, y is still right. The maximum is subtracted before log(sum) and not added to it:
+ * beside 1e4 the digits of log(sum) would be gone. A fully masked row is -inf. */
+LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max;
+        float *yr = y + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)expf(xr[i] - shift);
+        const float log_sum = sum == 0.0 ? 0.0f : (float)log(sum);
+        for (size_t i = 0; i < n; i++) yr[i] = (xr[i] - shift) - log_sum;
+    }
+}
+
+/* dx (rows,n) += <- dy (rows,n) and forward's result y: dx_i = dy_i - p_i sum_j dy_j, p = e^y. */
+LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y, size_t rows,
+                                      size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *dyr = dy + r * n, *yr = y + r * n;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)dyr[i];
+        const float total = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - expf(yr[i]) * total;
+    }
+}
+
+/* @sparsemax ------------------------------------------------ Sparsemax
+ *
+ *     p = argmin over probability vectors q of |q - x|^2
+ *     p_i = max(x_i - tau, 0)        tau so that sum_i p_i = 1
+ *
+ * Softmax gives every score some probability; the nearest probability vector gives most of them
+ * exactly none: p falls linearly with the score, cut off at the threshold tau. A score that leads all
+ * others by 1 get everything.
+ *
+ * source  Martins & Astudillo 2016, "From softmax to sparsemax"; Michelot 1986, "A finite algorithm
+ *         for finding the projection of a point onto the canonical simplex of R^n"
+ * needs   logsumexp
+ * see     @softmax
+ * topics  -
+ */
+
+/* p (rows,n) <- x (rows,n), each row projected onto the simplex. p may be x. -inf gives 0, a row of
+ * nothing else zeros, NaN or +inf a row of NaN.
+ *
+ * Michelot: assume every entry is in the support, find tau, drop what lies below it, repeat. tau
+ * only grows, so nothing dropped comes back; a few rounds do (n at most). */
+LLM_API void llm_sparsemax_forward(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max; /* any shift moves tau along */
+        float *pr = p + r * n, tau = -INFINITY;
+        size_t support, count = n + 1;
+        do {
+            double sum = 0.0;
+            support = count;
+            count = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (xr[i] - shift <= tau) continue; /* NaN stays, and makes the sum NaN */
+                sum += (double)(xr[i] - shift);
+                count++;
+            }
+            if (count > 0) tau = (float)((sum - 1.0) / (double)count);
+        } while (count < support);
+        for (size_t i = 0; i < n; i++) pr[i] = xr[i] - shift <= tau ? 0.0f : xr[i] - shift - tau;
+    }
+}
+
+/* dx (rows,n) += <- dp (rows,n) and forward's result p. On the support tau moves by the mean of the
+ * dx there: dx_i = dp_i - mean of dp over the support. Elsewhere p stays 0 and dx is 0. */
+LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, size_t rows,
+                                    size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
         const float *dpr = dp + r * n, *pr = p + r * n;
-        float *dxr = dx + r * n, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) sum += pr[i] * dpr[i];
-        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - sum) / temp;
+        double sum = 0.0, support = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (pr[i] == 0.0f) continue;
+            sum += (double)dpr[i];
+            support += 1.0;
+        }
+        for (size_t i = 0; i < n; i++)
+            if (pr[i] != 0.0f) dx[r * n + i] += dpr[i] - (float)(sum / support);
     }
 }
 
@@ -1307,7 +1677,8 @@ LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t
     for (size_t i = 0; i < n; i++) {
         m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
         v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
-        w[i] = (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+        w[i] =
+            (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
     }
 }
 
@@ -3273,17 +3644,477 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
-/* @gpt2 ---------------------------------------------------- GPT-2
+/* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
  *
- *     x = wte[id] + wpe[t]
- *     x = block_l(x)                                        l = 1..L
- *     logits = LayerNorm(x) wte^T                           the head is the embedding
- *     loss = mean over targets of -log softmax(logits)[target]
+ *     z    = h W^T                                 or cap tanh(h W^T / cap)
+ *     L_n  = lse_n - (1-s) z_target - s mean_v(z_v) + zeta lse_n^2          lse = log sum_v e^z_v
+ *     dz_v = p_v (1 + 2 zeta lse) - (1-s) [v = target] - s / V              p = e^(z - lse)
  *
- * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   decoder_block layernorm embedding matmul cross_entropy adamw
- * see     @gpt2_file @gpt2_decode
- * topics  GPT-2 & Zero-Shot Task Transfer
+ * The last layer of a language model and its loss, in one section because neither needs the other's
+ * results in memory twice: the (N,V) logits are the largest array of a training step, and backward
+ * turns them into their own gradient in place. s is label smoothing, zeta the z-loss that keeps lse
+ * near 0 (PaLM: 1e-4), cap the soft cap of Gemma 2: 30. Rows of W behind the vocabulary, padding for
+ * the sake of a matrix unit, get probability 0 and no gradient.
+ *
+ * The chunked form never holds (N,V): it walks over blocks of the vocabulary with a running maximum
+ * and computes each block's logits a second time for the gradient, a fifth more work for a buffer
+ * that does not grow with V.
+ *
+ * source  Press & Wolf 2017; Chowdhery et al. 2022, "PaLM", 5; Gemma Team 2024, "Gemma 2", 2;
+ *         Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"
+ * needs   matmul logsumexp cross_entropy
+ * see     @cross_entropy @label_smoothing @weight_tying
+ * topics  Softmax Head
+ */
+
+/* The problem. soft_cap = 0: none. V <= rows. */
+typedef struct {
+    const float *h, *w; /* (N,C), (rows,C) */
+    const int *target;  /* (N), LLM_CROSS_ENTROPY_IGNORE: does not count */
+    size_t N, C, V, rows;
+    float smoothing, z_loss, soft_cap;
+} llm_softmax_head;
+
+LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
+                                                   const int *target, size_t N, size_t C,
+                                                   size_t V) {
+    llm_softmax_head p;
+    p.h = h, p.w = w, p.target = target;
+    p.N = N, p.C = C, p.V = p.rows = V;
+    p.smoothing = p.z_loss = p.soft_cap = 0.0f;
+    return p;
+}
+
+/* Targets that count. */
+LLM_API size_t llm_softmax_head_kept(const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* z (n) in place: capped. */
+LLM_API void llm_softmax_head_cap(float *z, size_t n, float cap) {
+    for (size_t i = 0; cap > 0.0f && i < n; i++) z[i] = cap * tanhf(z[i] / cap);
+}
+
+/* The loss of a row from its lse, its target's logit and the mean of all V. */
+LLM_API float llm_softmax_head_loss(const llm_softmax_head *p, float lse, float at_target,
+                                    float mean) {
+    return lse - (1.0f - p->smoothing) * at_target - p->smoothing * mean + p->z_loss * lse * lse;
+}
+
+/* z (n) in place, columns first .. first + n of a row: logits become scale times their gradient. */
+LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_softmax_head *p,
+                                  int target, float lse, float scale) {
+    const float all = scale * (1.0f + 2.0f * p->z_loss * lse), cap = p->soft_cap;
+    const float each = scale * p->smoothing / (float)p->V, one = scale * (1.0f - p->smoothing);
+    const size_t hit = (size_t)target - first; /* beyond n where the target is in another block */
+    float at_target = hit < n ? z[hit] : 0.0f;
+    if (cap > 0.0f) {
+        for (size_t i = 0; i < n; i++) {
+            const float t = z[i] / cap;
+            z[i] = (all * expf(z[i] - lse) - each) * (1.0f - t * t);
+        }
+        at_target /= cap;
+        at_target = 1.0f - at_target * at_target;
+    } else {
+        for (size_t i = 0; i < n; i++) z[i] = all * expf(z[i] - lse) - each;
+        at_target = 1.0f;
+    }
+    if (hit < n) z[hit] -= one * at_target;
+}
+
+/* loss (N), lse (N), logits (N,rows) <- p. loss is 0 where the target is ignored. Returns the number
+ * of rows that are not. */
+LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
+                                        const llm_softmax_head *p) {
+    llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const int target = p->target[n];
+        double mean = 0.0;
+        llm_softmax_head_cap(z, p->V, p->soft_cap);
+        for (size_t i = p->V; i < p->rows; i++) z[i] = -INFINITY;
+        lse[n] = llm_logsumexp(z, p->V);
+        for (size_t i = 0; p->smoothing > 0.0f && i < p->V; i++) mean += (double)z[i];
+        LLM_ASSERT(target == LLM_CROSS_ENTROPY_IGNORE || (target >= 0 && (size_t)target < p->V));
+        loss[n] = target == LLM_CROSS_ENTROPY_IGNORE
+                      ? 0.0f
+                      : llm_softmax_head_loss(p, lse[n], z[target], (float)(mean / (double)p->V));
+    }
+    return llm_softmax_head_kept(p->target, p->N);
+}
+
+/* dh (N,C) += , dw (rows,C) += scale times the gradient of the summed loss; any may be NULL. logits
+ * and lse are forward's; logits end as their own gradient. scale is 1 / kept for the mean. */
+LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, const float *lse,
+                                       const llm_softmax_head *p, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < p->N; n++) {
+        float *z = logits + n * p->rows;
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        if (!ignored) llm_softmax_head_row(z, 0, p->V, p, p->target[n], lse[n], scale);
+        for (size_t i = ignored ? 0 : p->V; i < p->rows; i++) z[i] = 0.0f;
+    }
+    llm_matmul_backward(dh, dw, NULL, logits, p->h, p->w, p->N, p->C, p->rows);
+}
+
+/* Both at once without (N,rows): loss (N) <- p, dh (N,C) += , dw (rows,C) += as above, NULL: the loss
+ * only. block columns at a time. Returns the rows that count. Scratch: N (block + 4) floats, given
+ * back. */
+LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
+                                        const llm_softmax_head *p, float scale, size_t block,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, N = p->N;
+    float *z = llm_arena_floats(arena, N * block), *max = llm_arena_floats(arena, 4 * N);
+    float *sum = max + N, *at_target = sum + N, *mean = at_target + N;
+    LLM_ASSERT(block > 0);
+    for (size_t n = 0; n < N; n++) max[n] = -INFINITY, sum[n] = mean[n] = at_target[n] = 0.0f;
+    for (size_t first = 0; first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        llm_matmul_forward(z, p->h, p->w + first * p->C, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            const size_t hit = (size_t)p->target[n] - first;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            const float lse = llm_logsumexp(zn, size), top = lse > max[n] ? lse : max[n];
+            sum[n] = sum[n] * expf(max[n] - top) + expf(lse - top);
+            max[n] = top;
+            for (size_t i = 0; i < size; i++) mean[n] += zn[i] / (float)p->V;
+            if (hit < size) at_target[n] = zn[hit];
+        }
+    }
+    for (size_t n = 0; n < N; n++) {
+        max[n] += logf(sum[n]); /* lse from here on */
+        const bool ignored = p->target[n] == LLM_CROSS_ENTROPY_IGNORE;
+        loss[n] = ignored ? 0.0f : llm_softmax_head_loss(p, max[n], at_target[n], mean[n]);
+    }
+    for (size_t first = 0; (dh || dw) && first < p->V; first += block) {
+        const size_t size = p->V - first < block ? p->V - first : block;
+        const float *w = p->w + first * p->C;
+        llm_matmul_forward(z, p->h, w, NULL, N, p->C, size);
+        LLM_PARALLEL_FOR
+        for (size_t n = 0; n < N; n++) {
+            float *zn = z + n * size;
+            llm_softmax_head_cap(zn, size, p->soft_cap);
+            if (p->target[n] == LLM_CROSS_ENTROPY_IGNORE)
+                memset(zn, 0, size * sizeof(float));
+            else
+                llm_softmax_head_row(zn, first, size, p, p->target[n], max[n], scale);
+        }
+        llm_matmul_backward(dh, dw ? dw + first * p->C : NULL, NULL, z, p->h, w, N, p->C, size);
+    }
+    arena->used = mark;
+    return llm_softmax_head_kept(p->target, N);
+}
+
+/* @safetensors ---------------------------------------------- Weight files: safetensors
+ *
+ * source  -
+ * needs   error size file json
+ * topics  -
+ */
+enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
+
+/* In the order of the format's own library, which sorts by it. */
+typedef enum {
+    LLM_SAFETENSORS_BOOL,
+    LLM_SAFETENSORS_U8,
+    LLM_SAFETENSORS_I8,
+    LLM_SAFETENSORS_F8_E5M2,
+    LLM_SAFETENSORS_F8_E4M3,
+    LLM_SAFETENSORS_I16,
+    LLM_SAFETENSORS_U16,
+    LLM_SAFETENSORS_F16,
+    LLM_SAFETENSORS_BF16,
+    LLM_SAFETENSORS_I32,
+    LLM_SAFETENSORS_U32,
+    LLM_SAFETENSORS_F32,
+    LLM_SAFETENSORS_F64,
+    LLM_SAFETENSORS_I64,
+    LLM_SAFETENSORS_U64,
+    LLM_SAFETENSORS_DTYPES
+} llm_safetensors_dtype;
+
+/* The name of a dtype in the file; *size gets the bytes of an element. */
+LLM_API const char *llm_safetensors_dtype_name(size_t *size, llm_safetensors_dtype dtype) {
+    static const char *const name[LLM_SAFETENSORS_DTYPES] = {
+        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
+        "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
+    *size = dtype < LLM_SAFETENSORS_I16   ? 1
+            : dtype < LLM_SAFETENSORS_I32 ? 2
+            : dtype < LLM_SAFETENSORS_F64 ? 4
+                                          : 8;
+    return name[dtype];
+}
+
+/* Row-major, little-endian, at any address: data need not be aligned. */
+typedef struct {
+    const char *name;
+    llm_safetensors_dtype dtype;
+    size_t rank, shape[LLM_SAFETENSORS_RANK];
+    const unsigned char *data;
+    size_t size; /* in bytes */
+} llm_safetensors_tensor;
+
+typedef struct {
+    llm_safetensors_tensor *tensor; /* sorted by name */
+    size_t count;
+    llm_file file;
+    llm_json
+        header; /* node[0] is the object; its "__metadata__", if any, maps strings to strings */
+} llm_safetensors;
+
+LLM_API void llm_safetensors_close(llm_safetensors *s) {
+    free(s->tensor);
+    llm_json_free(&s->header);
+    llm_file_free(&s->file);
+    s->tensor = NULL;
+    s->count = 0;
+}
+
+/* Product of the shape and the size of an element; false where it overflows. */
+LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *t) {
+    llm_safetensors_dtype_name(bytes, t->dtype);
+    bool empty = false, fits = true;
+    for (size_t i = 0; i < t->rank; i++) {
+        empty |= t->shape[i] == 0;
+        fits &= llm_size_mul(bytes, *bytes, t->shape[i]);
+    }
+    if (empty) *bytes = 0;
+    return fits;
+}
+
+LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
+    return strcmp(((const llm_safetensors_tensor *)a)->name,
+                  ((const llm_safetensors_tensor *)b)->name);
+}
+
+LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
+    const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
+    const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
+    if (x->data != y->data) return x->data < y->data ? -1 : 1;
+    return x->size < y->size ? -1 : x->size > y->size;
+}
+
+/* t <- one member of the header; room bytes of data start at data. */
+LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
+                                    const llm_json_node *member, const unsigned char *data,
+                                    size_t room, llm_error *error) {
+    const llm_json_node *dtype = llm_json_get(j, member, "dtype");
+    const llm_json_node *shape = llm_json_get(j, member, "shape");
+    const llm_json_node *offsets = llm_json_get(j, member, "data_offsets");
+    size_t begin, end, bytes, element;
+    t->name = member->key;
+    if (strlen(t->name) != member->key_size)
+        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", t->name);
+    if (!dtype || dtype->kind != LLM_JSON_STRING || !shape || shape->kind != LLM_JSON_ARRAY ||
+        !offsets || offsets->kind != LLM_JSON_ARRAY || offsets->count != 2)
+        return llm_fail(error, "safetensors: tensor '%s' needs dtype, shape and two data_offsets",
+                        t->name);
+
+    int kind = 0;
+    while (kind < LLM_SAFETENSORS_DTYPES &&
+           strcmp(llm_safetensors_dtype_name(&element, (llm_safetensors_dtype)kind), dtype->text))
+        kind++;
+    if (kind == LLM_SAFETENSORS_DTYPES)
+        return llm_fail(error, "safetensors: tensor '%s' has the unknown dtype '%s'", t->name,
+                        dtype->text);
+    t->dtype = (llm_safetensors_dtype)kind;
+
+    t->rank = 0;
+    if (shape->count > LLM_SAFETENSORS_RANK)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu dimensions, at most %d are read",
+                        t->name, shape->count, LLM_SAFETENSORS_RANK);
+    for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
+        if (!llm_json_size(&t->shape[t->rank++], v))
+            return llm_fail(error, "safetensors: the shape of tensor '%s' holds what is no size",
+                            t->name);
+
+    const llm_json_node *first = llm_json_first(j, offsets);
+    if (!llm_json_size(&begin, first) || !llm_json_size(&end, llm_json_next(j, first)) ||
+        begin > end || end > room)
+        return llm_fail(error,
+                        "safetensors: the offsets of tensor '%s' leave the %zu bytes of data",
+                        t->name, room);
+    if (!llm_safetensors_bytes(&bytes, t) || bytes != end - begin)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu bytes, its shape asks for %zu",
+                        t->name, end - begin, bytes);
+    t->data = data + begin;
+    t->size = bytes;
+    return true;
+}
+
+LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
+    const unsigned char *data = s->file.data;
+    uint64_t length = 0;
+    for (size_t i = 0; s->file.size >= 8 && i < 8; i++) length |= (uint64_t)data[i] << (8 * i);
+    if (s->file.size < 8 || length > LLM_SAFETENSORS_HEADER || length > s->file.size - 8)
+        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
+                        (unsigned long long)length, s->file.size);
+    const unsigned char *start = data + 8 + length;
+    const size_t room = s->file.size - 8 - (size_t)length;
+    if (length == 0 || data[8] != '{')
+        return llm_fail(error, "safetensors: the header does not start with {");
+    if (!llm_json_parse(&s->header, (const char *)data + 8, (size_t)length, error)) return false;
+
+    const llm_json_node *root = s->header.node;
+    s->tensor = (llm_safetensors_tensor *)calloc(root->count + 1, sizeof *s->tensor);
+    if (!s->tensor) return llm_fail(error, "safetensors: out of memory");
+    for (const llm_json_node *v = llm_json_first(&s->header, root); v;
+         v = llm_json_next(&s->header, v)) {
+        if (strcmp(v->key, "__metadata__") == 0) {
+            if (v->kind != LLM_JSON_OBJECT)
+                return llm_fail(error, "safetensors: __metadata__ is no object");
+            continue;
+        }
+        if (!llm_safetensors_member(&s->tensor[s->count], &s->header, v, start, room, error))
+            return false;
+        s->count++;
+    }
+    qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_place);
+    const unsigned char *end = start;
+    for (size_t i = 0; i < s->count; end += s->tensor[i++].size)
+        if (s->tensor[i].data != end)
+            return llm_fail(error, "safetensors: a hole or an overlap before tensor '%s'",
+                            s->tensor[i].name);
+    if (end != start + room)
+        return llm_fail(error, "safetensors: %zu bytes behind the last tensor",
+                        (size_t)(start + room - end));
+    qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_name);
+    for (size_t i = 1; i < s->count; i++)
+        if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
+            return llm_fail(error, "safetensors: two tensors are called '%s'", s->tensor[i].name);
+    return true;
+}
+
+/* Maps the file and believes nothing in it. */
+LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_error *error) {
+    memset(s, 0, sizeof *s);
+    const bool ok = llm_file_map(&s->file, path, error) && llm_safetensors_check(s, error);
+    if (!ok) llm_safetensors_close(s);
+    return ok;
+}
+
+/* NULL when there is none of that name. */
+LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors *s,
+                                                           const char *name) {
+    size_t low = 0, high = s->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = strcmp(s->tensor[middle].name, name);
+        if (order == 0) return &s->tensor[middle];
+        if (order < 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return NULL;
+}
+
+/* out (count) <- t, of dtype F32, F16 or BF16, all exactly. */
+LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
+                                    llm_error *error) {
+    size_t element;
+    const char *name = llm_safetensors_dtype_name(&element, t->dtype);
+    if (t->dtype != LLM_SAFETENSORS_F32 && t->dtype != LLM_SAFETENSORS_F16 &&
+        t->dtype != LLM_SAFETENSORS_BF16)
+        return llm_fail(error, "safetensors: tensor '%s' is %s, expected F32, F16 or BF16", t->name,
+                        name);
+    if (t->size / element != count)
+        return llm_fail(error, "safetensors: tensor '%s' has %zu entries, expected %zu", t->name,
+                        t->size / element, count);
+    for (size_t i = 0; i < count; i++) {
+        const unsigned char *p = t->data + i * element;
+        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
+        if (t->dtype == LLM_SAFETENSORS_F32) {
+            bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+        } else if (t->dtype == LLM_SAFETENSORS_BF16) {
+            bits <<= 16;
+        } else {
+            const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
+            const float tiny =
+                (float)fraction / 16777216.0f; /* fraction 2^-24, subnormal in half */
+            uint32_t magnitude;
+            if (exponent == 0) {
+                memcpy(&magnitude, &tiny, 4);
+            } else {
+                magnitude = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
+            }
+            bits = (bits & 0x8000) << 16 | magnitude;
+        }
+        memcpy(&out[i], &bits, 4);
+    }
+    return true;
+}
+
+LLM_API int llm_safetensors_by_dtype(const void *a, const void *b) {
+    const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
+    const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
+    return x->dtype != y->dtype ? (x->dtype < y->dtype ? 1 : -1) : strcmp(x->name, y->name);
+}
+
+/* Writes the file the library writes: dtypes from wide to narrow, so that all are aligned, names in
+ * order, header padded to a multiple of 8. metadata is a JSON object of strings, or NULL. size of a
+ * tensor is not read, its shape says it. */
+LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
+                                   size_t count, const char *metadata, llm_error *error) {
+    llm_safetensors_tensor *t = (llm_safetensors_tensor *)malloc((count + 1) * sizeof *t);
+    llm_buffer b = {NULL, 0, 0};
+    llm_file_writer w;
+    size_t offset = 0;
+    unsigned char length[8];
+    bool ok = t && llm_buffer_print(&b, metadata ? "{\"__metadata__\":%s" : "{%s",
+                                    metadata ? metadata : "");
+    if (t && count > 0) memcpy(t, tensor, count * sizeof *t);
+    if (t) qsort(t, count, sizeof *t, llm_safetensors_by_dtype);
+    for (size_t i = 0; i < count && ok; i++) {
+        size_t element;
+        const bool fits = llm_safetensors_bytes(&t[i].size, &t[i]);
+        LLM_ASSERT(fits);
+        (void)fits;
+        ok = (b.size == 1 || llm_buffer_put(&b, ",", 1)) &&
+             llm_json_put_string(&b, t[i].name, strlen(t[i].name)) &&
+             llm_buffer_print(&b, ":{\"dtype\":\"%s\",\"shape\":[",
+                              llm_safetensors_dtype_name(&element, t[i].dtype));
+        for (size_t k = 0; k < t[i].rank && ok; k++)
+            ok = llm_buffer_print(&b, k ? ",%zu" : "%zu", t[i].shape[k]);
+        ok =
+            ok && llm_buffer_print(&b, "],\"data_offsets\":[%zu,%zu]}", offset, offset + t[i].size);
+        offset += t[i].size;
+    }
+    ok = ok && llm_buffer_put(&b, "}", 1);
+    while (ok && b.size % 8 != 0) ok = llm_buffer_put(&b, " ", 1);
+    if (!ok) llm_fail(error, "safetensors: out of memory");
+    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)b.size >> (8 * i));
+    ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, length, 8, error) &&
+         llm_file_put(&w, b.data, b.size, error);
+    for (size_t i = 0; i < count && ok; i++) ok = llm_file_put(&w, t[i].data, t[i].size, error);
+    ok = ok && llm_file_commit(&w, error);
+    llm_buffer_free(&b);
+    free(t);
+    return ok;
+}
+
+/* @gpt2_weights -------------------------------------------- GPT-2's weights in one vector
+ *
+ *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
+ *
+ * All weights of a model stand in one flat vector, its gradients and the two moments of AdamW in
+ * three more of the same length, so that an optimizer, a norm or a file is one loop. Named pointers
+ * into the vector say which part is what. The matrices come first: weight decay is a prefix. The
+ * embedding serves as the head too, and stands there once.
+ *
+ * Weights start as N(0, 0.02). Each block adds two outputs to the residual stream; the matrices
+ * that write them start smaller by 1 / sqrt(2 L), or the stream would grow with depth.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3
+ * needs   arena rng decoder_block
+ * see     @gpt2 @gpt2_file @weight_init
+ * topics  -
  */
 
 typedef struct {
@@ -3383,7 +4214,7 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
     const size_t N = B * T, C = c->width, L = c->layers, count = llm_gpt2_count(c);
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
     size_t size = count * (B ? 4 : 1);
-    size += N * (6 + (L + 4) * C + 2 * c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
+    size += N * (6 + (L + 4) * C + c->vocab) + llm_decoder_block_scratch_size(&bc, B, T) +
             L * llm_decoder_block_acts_size(&bc, B, T) + 16 * (32 + L);
     const size_t bytes = size * sizeof(float) + L * (2 * sizeof(llm_decoder_block_weights) +
                                                      sizeof(llm_decoder_block_acts));
@@ -3432,6 +4263,19 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
     for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
 }
 
+/* @gpt2 ---------------------------------------------------- GPT-2
+ *
+ *     x = wte[id] + wpe[t]
+ *     x = block_l(x)                                        l = 1..L
+ *     logits = LayerNorm(x) wte^T                           the head is the embedding
+ *     loss = mean over targets of -log softmax(logits)[target]
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * see     @gpt2_file @gpt2_decode
+ * topics  GPT-2 & Zero-Shot Task Transfer
+ */
+
 /* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that are not
  * LLM_CROSS_ENTROPY_IGNORE; 0 when targets is NULL. Overwrites the activations. */
 LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, size_t B,
@@ -3461,19 +4305,23 @@ LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, 
     g->logits = llm_arena_floats(a, N * c->vocab);
     llm_layernorm_forward(g->norm, g->mean, g->rstd, g->x + L * N * C, g->weights.norm_w,
                           g->weights.norm_b, N, C, c->eps);
-    llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
-    if (!targets) return 0.0f;
+    if (!targets) {
+        llm_matmul_forward(g->logits, g->norm, g->weights.wte, NULL, N, C, c->vocab);
+        return 0.0f;
+    }
 
     g->loss = llm_arena_floats(a, N);
     g->lse = llm_arena_floats(a, N);
     memcpy(g->targets, targets, N * sizeof(int));
-    g->kept = llm_cross_entropy_forward(g->loss, g->lse, g->logits, g->targets, N, c->vocab);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
+    g->kept = llm_softmax_head_forward(g->loss, g->lse, g->logits, &head);
     double sum = 0.0;
     for (size_t n = 0; n < N; n++) sum += (double)g->loss[n];
     return g->kept ? (float)(sum / (double)g->kept) : 0.0f;
 }
 
-/* g->g += gradient of the mean loss of the last forward. */
+/* g->g += gradient of the mean loss of the last forward, once: g->logits end as their gradient. */
 LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     const llm_gpt2_config *c = &g->config;
     const llm_decoder_block_config bc = llm_gpt2_block_config(c);
@@ -3483,13 +4331,10 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     llm_arena *a = &g->memory;
     const size_t mark = a->used;
     float *d = llm_arena_floats(a, N * C), *dnorm = llm_arena_floats(a, N * C);
-    float *dlogits = llm_arena_floats(a, N * c->vocab);
-    memset(dlogits, 0, N * c->vocab * sizeof(float));
-    llm_cross_entropy_backward(dlogits, g->logits, g->lse, g->targets, N, c->vocab,
-                               1.0f / (float)g->kept);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.wte, g->targets, N, C, c->vocab);
     memset(dnorm, 0, N * C * sizeof(float));
-    llm_matmul_backward(dnorm, g->grads.wte, NULL, dlogits, g->norm, g->weights.wte, N, C,
-                        c->vocab);
+    llm_softmax_head_backward(dnorm, g->grads.wte, g->logits, g->lse, &head, 1.0f / (float)g->kept);
     memset(d, 0, N * C * sizeof(float));
     llm_layernorm_backward(d, g->grads.norm_w, g->grads.norm_b, dnorm, g->x + L * N * C,
                            g->weights.norm_w, g->mean, g->rstd, N, C);
@@ -3510,6 +4355,281 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
     llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
     memset(g->g, 0, g->count * sizeof(float));
+}
+
+/* @gpt2_config --------------------------------------------- GPT-2's config.json
+ *
+ * The sizes of a model, under the names that transformers gives them. What the forward pass here
+ * does not compute (another activation, scores scaled by layer, an untied head) is refused by name:
+ * a model that runs with the wrong formula is worse than one that does not load. Every size has a
+ * most, so small that no product of them overflows.
+ *
+ * source  transformers, models/gpt2/configuration_gpt2.py
+ * needs   gpt2 json buffer
+ * see     @gpt2_file
+ * topics  -
+ */
+
+/* *value <- the size called key, from 1 to most. */
+LLM_API bool llm_gpt2_config_size(size_t *value, const llm_json *j, const char *key, size_t most,
+                                  llm_error *e) {
+    const llm_json_node *node = llm_json_get(j, j->node, key);
+    if (!node) return llm_fail(e, "config.json: no %s", key);
+    if (!llm_json_size(value, node) || *value < 1 || *value > most)
+        return llm_fail(e, "config.json: %s is %s, expected 1 to %zu", key,
+                        node->text ? node->text : "no number", most);
+    return true;
+}
+
+/* c <- a parsed config.json. What this section does not compute is refused. */
+LLM_API bool llm_gpt2_config_read(llm_gpt2_config *c, const llm_json *j, llm_error *e) {
+    static const struct {
+        const char *key, *value;
+    } fixed[] = {{"model_type", "gpt2"}, {"activation_function", "gelu_new"}};
+    static const struct {
+        const char *key;
+        llm_json_kind kind;
+    } flags[] = {{"scale_attn_weights", LLM_JSON_TRUE},
+                 {"scale_attn_by_inverse_layer_idx", LLM_JSON_FALSE},
+                 {"add_cross_attention", LLM_JSON_FALSE},
+                 {"tie_word_embeddings", LLM_JSON_TRUE}};
+    if (j->node->kind != LLM_JSON_OBJECT) return llm_fail(e, "config.json: not an object");
+    for (size_t i = 0; i < 2; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, fixed[i].key);
+        if (!node && i > 0) continue;
+        if (!node || node->kind != LLM_JSON_STRING || strcmp(node->text, fixed[i].value) != 0)
+            return llm_fail(e, "config.json: %s is not \"%s\"", fixed[i].key, fixed[i].value);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        const llm_json_node *node = llm_json_get(j, j->node, flags[i].key);
+        if (node && node->kind != flags[i].kind)
+            return llm_fail(e, "config.json: %s is not %s", flags[i].key,
+                            flags[i].kind == LLM_JSON_TRUE ? "true" : "false");
+    }
+    /* so small that no product of them overflows 64 bits */
+    if (!llm_gpt2_config_size(&c->vocab, j, "vocab_size", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->context, j, "n_positions", 1 << 24, e) ||
+        !llm_gpt2_config_size(&c->width, j, "n_embd", 1 << 16, e) ||
+        !llm_gpt2_config_size(&c->layers, j, "n_layer", 1 << 12, e) ||
+        !llm_gpt2_config_size(&c->heads, j, "n_head", 1 << 16, e))
+        return false;
+    const llm_json_node *inner = llm_json_get(j, j->node, "n_inner");
+    const llm_json_node *eps = llm_json_get(j, j->node, "layer_norm_epsilon");
+    c->hidden = 4 * c->width;
+    if (inner && inner->kind != LLM_JSON_NULL &&
+        !llm_gpt2_config_size(&c->hidden, j, "n_inner", 1 << 20, e))
+        return false;
+    c->eps = eps && eps->kind == LLM_JSON_NUMBER ? (float)eps->number : 1e-5f;
+    if (c->width % c->heads != 0)
+        return llm_fail(e, "config.json: n_embd %zu is not a multiple of n_head %zu", c->width,
+                        c->heads);
+    return true;
+}
+
+/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out. */
+LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
+    return llm_buffer_print(b,
+                            "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n"
+                            "  \"model_type\": \"gpt2\",\n  \"vocab_size\": %zu,\n"
+                            "  \"n_positions\": %zu,\n  \"n_embd\": %zu,\n"
+                            "  \"n_layer\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
+                            "  \"layer_norm_epsilon\": %.7g,\n"
+                            "  \"activation_function\": \"gelu_new\",\n"
+                            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
+                            "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n",
+                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden,
+                            (double)c->eps);
+}
+
+/* @gpt2_file ----------------------------------------------- GPT-2's weight files
+ *
+ * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
+ * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
+ * matrices are [in, out] and have to be transposed. The head is the embedding: lm_head.weight is not
+ * stored, or is a second copy of wte. The files of the first release leave out the prefix
+ * "transformer." and carry the causal mask as h.N.attn.bias; both are accepted.
+ *
+ * Nothing in a file is believed: every tensor is held against config.json, and only then is memory
+ * taken.
+ *
+ * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
+ * needs   gpt2 gpt2_config json file safetensors
+ * see     @safetensors @weight_tying
+ * topics  -
+ */
+
+/* One tensor of a directory: its name behind the prefix, shape, whether it is stored transposed, and
+ * where it stands in a model. */
+typedef struct {
+    char name[40];
+    size_t rows, columns; /* as stored; columns = 0: a vector of rows */
+    bool conv1d;
+    float *weights;
+} llm_gpt2_file_tensor;
+
+/* Tensor i < 4 + 12 L. w may be NULL. */
+LLM_API void llm_gpt2_file_entry(llm_gpt2_file_tensor *t, const llm_gpt2_config *c,
+                                 const llm_gpt2_weights *w, size_t i) {
+    static const char *const outer[4] = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias"};
+    static const char *const inner[12] = {
+        "ln_1.weight",        "ln_1.bias",        "attn.c_attn.weight", "attn.c_attn.bias",
+        "attn.c_proj.weight", "attn.c_proj.bias", "ln_2.weight",        "ln_2.bias",
+        "mlp.c_fc.weight",    "mlp.c_fc.bias",    "mlp.c_proj.weight",  "mlp.c_proj.bias"};
+    const size_t C = c->width, F = c->hidden;
+    t->conv1d = false;
+    t->weights = NULL;
+    if (i < 4) {
+        const size_t rows[4] = {c->vocab, c->context, C, C}, columns[4] = {C, C, 0, 0};
+        if (w) t->weights = i == 0 ? w->wte : i == 1 ? w->wpe : i == 2 ? w->norm_w : w->norm_b;
+        t->rows = rows[i], t->columns = columns[i];
+        snprintf(t->name, sizeof t->name, "%s", outer[i]);
+        return;
+    }
+    const size_t l = (i - 4) / 12, k = (i - 4) % 12;
+    const size_t rows[12] = {C, C, C, 3 * C, C, C, C, C, C, F, F, C};
+    const size_t columns[12] = {0, 0, 3 * C, 0, C, 0, 0, 0, F, 0, C, 0};
+    t->rows = rows[k], t->columns = columns[k];
+    t->conv1d = columns[k] > 0;
+    snprintf(t->name, sizeof t->name, "h.%zu.%s", l, inner[k]);
+    if (!w) return;
+    const llm_decoder_block_weights *b = &w->block[l];
+    float *const part[12] = {b->norm1_w, b->norm1_b,     b->qkv_w,    b->qkv_b,
+                             b->out_w,   b->out_b,       b->norm2_w,  b->norm2_b,
+                             b->ffn.up,  b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
+    t->weights = part[k];
+}
+
+/* out (columns,rows) <- in (rows,columns). */
+LLM_API void llm_gpt2_file_transpose(float *out, const float *in, size_t rows, size_t columns) {
+    LLM_PARALLEL_FOR
+    for (size_t j = 0; j < columns; j++)
+        for (size_t i = 0; i < rows; i++) out[j * rows + i] = in[i * columns + j];
+}
+
+/* Every tensor of the config stands in s with its shape, and no other one does but masks and a copy
+ * of the embedding. */
+LLM_API bool llm_gpt2_file_check(const llm_safetensors *s, const llm_gpt2_config *c,
+                                 const char *prefix, llm_error *e) {
+    const size_t count = 4 + 12 * c->layers;
+    llm_gpt2_file_tensor t;
+    char name[64];
+    size_t surplus = s->count;
+    for (size_t i = 0; i < count; i++) {
+        llm_gpt2_file_entry(&t, c, NULL, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const llm_safetensors_tensor *in = llm_safetensors_find(s, name);
+        if (!in) return llm_fail(e, "model.safetensors: no tensor %s", name);
+        const size_t rank = t.columns ? 2 : 1, rows = in->rank > 0 ? in->shape[0] : 0;
+        const size_t columns = in->rank > 1 ? in->shape[1] : 0;
+        if (in->rank != rank || rows != t.rows || columns != t.columns)
+            return llm_fail(e, "model.safetensors: %s is (%zu, %zu), config.json says (%zu, %zu)",
+                            name, rows, columns, t.rows, t.columns);
+        surplus--;
+    }
+    snprintf(name, sizeof name, "%swte.weight", prefix);
+    const llm_safetensors_tensor *wte = llm_safetensors_find(s, name);
+    for (size_t i = 0; i < s->count; i++) {
+        const llm_safetensors_tensor *in = &s->tensor[i];
+        const bool mask = strstr(in->name, ".attn.bias") || strstr(in->name, ".attn.masked_bias");
+        const bool head = strcmp(in->name, "lm_head.weight") == 0;
+        if (head && (in->size != wte->size || memcmp(in->data, wte->data, in->size) != 0))
+            return llm_fail(e, "model.safetensors: lm_head.weight is not the embedding");
+        if (mask || head) surplus--;
+    }
+    if (surplus > 0)
+        return llm_fail(e, "model.safetensors: %zu tensors more than config.json's %zu layers have",
+                        surplus, c->layers);
+    return true;
+}
+
+LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const char *prefix,
+                                   llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    size_t most = c->width * (3 * c->width > c->hidden ? 3 * c->width : c->hidden);
+    float *stored = (float *)malloc(most * sizeof(float));
+    bool ok = stored || llm_fail(e, "model.safetensors: out of memory");
+    for (size_t i = 0; ok && i < 4 + 12 * c->layers; i++) {
+        llm_gpt2_file_tensor t;
+        char name[64];
+        llm_gpt2_file_entry(&t, c, &g->weights, i);
+        snprintf(name, sizeof name, "%s%s", prefix, t.name);
+        const size_t n = t.rows * (t.columns ? t.columns : 1);
+        ok = llm_safetensors_floats(t.conv1d ? stored : t.weights, llm_safetensors_find(s, name), n,
+                                    e);
+        if (ok && t.conv1d) llm_gpt2_file_transpose(t.weights, stored, t.rows, t.columns);
+    }
+    free(stored);
+    return ok;
+}
+
+/* g <- the model in directory dir, created for batches of up to B rows of T tokens (llm_gpt2_create);
+ * T = 0: of the whole context. g is not to be destroyed when this fails. */
+LLM_API bool llm_gpt2_load(llm_gpt2 *g, const char *dir, size_t B, size_t T, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_file file;
+    llm_json json;
+    llm_safetensors s;
+    llm_gpt2_config c;
+    memset(&file, 0, sizeof file);
+    memset(&json, 0, sizeof json);
+    memset(&s, 0, sizeof s);
+    bool ok = llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_file_read(&file, path.data, e) &&
+         llm_json_parse(&json, (const char *)file.data, file.size, e) &&
+         llm_gpt2_config_read(&c, &json, e);
+    path.size = 0;
+    ok = ok &&
+         (llm_buffer_print(&path, "%s/model.safetensors", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_safetensors_open(&s, path.data, e);
+    const char *prefix = ok && llm_safetensors_find(&s, "wte.weight") ? "" : "transformer.";
+    ok = ok && llm_gpt2_file_check(&s, &c, prefix, e);
+    if (ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e)) {
+        ok = llm_gpt2_file_weights(g, &s, prefix, e);
+        if (!ok) llm_gpt2_destroy(g);
+    }
+    llm_safetensors_close(&s);
+    llm_json_free(&json);
+    llm_file_free(&file);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* Writes config.json and model.safetensors into the directory dir, which has to exist. Each file is
+ * written whole or not at all. Memory for one copy of the weights. */
+LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t count = 4 + 12 * c->layers;
+    llm_safetensors_tensor *out = (llm_safetensors_tensor *)calloc(count, sizeof *out);
+    llm_gpt2_file_tensor *t = (llm_gpt2_file_tensor *)malloc(count * sizeof *t);
+    float *turned = (float *)malloc(g->count * sizeof(float));
+    char(*name)[64] = (char(*)[64])malloc(count * sizeof *name);
+    llm_buffer path = {NULL, 0, 0}, config = {NULL, 0, 0};
+    bool ok = out && t && turned && name;
+    size_t used = 0;
+    for (size_t i = 0; ok && i < count; i++) {
+        llm_gpt2_file_entry(&t[i], c, &g->weights, i);
+        snprintf(name[i], sizeof name[i], "transformer.%s", t[i].name);
+        out[i].name = name[i];
+        out[i].dtype = LLM_SAFETENSORS_F32;
+        out[i].rank = t[i].columns ? 2 : 1;
+        out[i].shape[0] = t[i].rows, out[i].shape[1] = t[i].columns;
+        out[i].data = (const unsigned char *)t[i].weights;
+        if (!t[i].conv1d) continue;
+        llm_gpt2_file_transpose(turned + used, t[i].weights, t[i].columns, t[i].rows);
+        out[i].data = (const unsigned char *)(turned + used);
+        used += t[i].rows * t[i].columns;
+    }
+    ok = ok && llm_buffer_print(&path, "%s/model.safetensors", dir);
+    ok = ok && llm_gpt2_config_put(&config, c);
+    if (!ok) llm_fail(e, "%s: out of memory", dir);
+    ok = ok && llm_safetensors_write(path.data, out, count, "{\"format\":\"pt\"}", e);
+    path.size = 0;
+    ok = ok && (llm_buffer_print(&path, "%s/config.json", dir) || llm_fail(e, "out of memory"));
+    ok = ok && llm_file_write(path.data, config.data, config.size, e);
+    llm_buffer_free(&path);
+    llm_buffer_free(&config);
+    free(name), free(turned), free(t), free(out);
+    return ok;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
@@ -3710,6 +4830,145 @@ LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
         if (u < below) break;
     }
     return (int)last;
+}
+
+/* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
+ *
+ *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
+ *
+ * Generation asks for one more row of logits at a time. Earlier rows do not change when a token is
+ * appended (the attention is causal), so their keys and values are kept and everything else of them
+ * is forgotten: a step reads every weight once and the cache once, and is limited by memory. A
+ * prompt goes through the same code with n tokens at a time, which is what makes it fast: each
+ * weight is read once for n tokens. When the context is full the oldest tokens have to go; positions
+ * are learned and absolute, so the rest is computed anew.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
+ * needs   gpt2 kv_cache temperature top_k top_p sampling
+ * see     @decoding @sampling @gpt2
+ * topics  -
+ */
+
+typedef struct {
+    const llm_gpt2 *model;
+    llm_kv_cache cache; /* of one row */
+    float *logits;      /* (V) after the last token */
+    size_t chunk;       /* tokens in one pass, at most */
+    size_t seen;        /* tokens of the text of llm_gpt2_next that were decoded */
+    llm_arena memory;
+} llm_gpt2_decoder;
+
+/* Allocates a cache for the model's whole context and scratch for passes of up to chunk tokens. */
+LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model, size_t chunk,
+                                     llm_error *e) {
+    const llm_gpt2_config *c = &model->config;
+    LLM_ASSERT(chunk > 0);
+    const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
+    const size_t scratch = chunk * (8 * c->width + c->hidden) + heads + 3 * c->vocab;
+    const size_t size = (cache + scratch + 16 * 16) * sizeof(float) + c->vocab * sizeof(size_t);
+    if (!llm_arena_create(&d->memory, size)) {
+        return llm_fail(e, "no memory for a key-value cache of %zu bytes", size);
+    }
+    d->model = model;
+    d->chunk = chunk;
+    d->seen = 0;
+    d->logits = llm_arena_floats(&d->memory, c->vocab);
+    llm_kv_cache_create(&d->cache, c->layers, 1, c->heads, c->context, c->width / c->heads,
+                        &d->memory);
+    return true;
+}
+LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
+
+/* part (H,n,D) <- rows: n of them, stride floats apart, the heads side by side. */
+LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
+                                   size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++)
+        for (size_t i = 0; i < n; i++)
+            memcpy(part + (h * n + i) * D, rows + i * stride + h * D, D * sizeof(float));
+}
+
+/* d->logits <- ids (n), which are appended to what d has seen. */
+LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
+    const llm_gpt2 *g = d->model;
+    const size_t C = g->config.width, H = g->config.heads, F = g->config.hidden, D = C / H;
+    const float eps = g->config.eps;
+    LLM_ASSERT(n <= g->config.context - d->cache.length[0]);
+    for (; n > d->chunk; ids += d->chunk, n -= d->chunk) llm_gpt2_decode(d, ids, d->chunk);
+
+    llm_arena *a = &d->memory;
+    const size_t mark = a->used, past = d->cache.length[0];
+    float *x = llm_arena_floats(a, n * C), *norm = llm_arena_floats(a, n * C);
+    float *qkv = llm_arena_floats(a, n * 3 * C), *heads = llm_arena_floats(a, n * 3 * C);
+    float *hidden = llm_arena_floats(a, n * F);
+    llm_embedding_forward(x, ids, g->weights.wte, n, g->config.vocab, C);
+    for (size_t i = 0; i < n * C; i++) x[i] += g->weights.wpe[past * C + i];
+    for (size_t l = 0; l < g->config.layers; l++) {
+        const llm_decoder_block_weights *w = &g->weights.block[l];
+        llm_layernorm_forward(norm, NULL, NULL, x, w->norm1_w, w->norm1_b, n, C, eps);
+        llm_matmul_forward(qkv, norm, w->qkv_w, w->qkv_b, n, C, 3 * C);
+        float *q = heads, *k = q + n * C, *v = k + n * C;
+        llm_gpt2_decode_heads(q, qkv, 3 * C, n, H, D);
+        llm_gpt2_decode_heads(k, qkv + C, 3 * C, n, H, D);
+        llm_gpt2_decode_heads(v, qkv + 2 * C, 3 * C, n, H, D);
+        llm_kv_cache_append(&d->cache, l, k, v, n);
+        llm_kv_cache_attend(norm, &d->cache, l, q, H, n, a);
+        for (size_t i = 0; i < n; i++)
+            for (size_t h = 0; h < H; h++)
+                memcpy(q + i * C + h * D, norm + (h * n + i) * D, D * sizeof(float));
+        llm_matmul_forward(norm, q, w->out_w, w->out_b, n, C, C);
+        for (size_t i = 0; i < n * C; i++) x[i] += norm[i];
+
+        llm_layernorm_forward(norm, NULL, NULL, x, w->norm2_w, w->norm2_b, n, C, eps);
+        llm_matmul_forward(hidden, norm, w->ffn.up, w->ffn.up_bias, n, C, F);
+        llm_activation_forward(hidden, hidden, n * F, LLM_ACTIVATION_GELU_TANH);
+        llm_matmul_forward(norm, hidden, w->ffn.down, w->ffn.down_bias, n, F, C);
+        for (size_t i = 0; i < n * C; i++) x[i] += norm[i];
+    }
+    llm_kv_cache_advance(&d->cache, NULL, n);
+    llm_layernorm_forward(norm, NULL, NULL, x + (n - 1) * C, g->weights.norm_w, g->weights.norm_b,
+                          1, C, eps);
+    llm_matmul_forward(d->logits, norm, g->weights.wte, NULL, 1, C, g->config.vocab);
+    a->used = mark;
+}
+
+/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
+LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, float p, llm_rng *rng) {
+    const size_t V = d->model->config.vocab, mark = d->memory.used;
+    float *logits = llm_arena_floats(&d->memory, V);
+    memcpy(logits, d->logits, V * sizeof(float));
+    llm_temperature_apply(logits, V, temp);
+    if (k > 0) llm_top_k_filter(logits, V, k, &d->memory);
+    if (p < 1.0f) llm_top_p_filter(logits, V, p, 1, &d->memory);
+    const int id = llm_sampling_draw(logits, V, rng);
+    d->memory.used = mark;
+    return id;
+}
+
+/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
+ * newer half. */
+LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float temp, size_t k,
+                          float p, llm_rng *rng) {
+    const size_t context = d->model->config.context;
+    LLM_ASSERT(n > 0 && n >= d->seen);
+    if (n - d->seen > context - d->cache.length[0]) {
+        d->cache.length[0] = 0;
+        d->seen = n - (context + 1) / 2;
+    }
+    if (n > d->seen) llm_gpt2_decode(d, ids + d->seen, n - d->seen);
+    d->seen = n;
+    return llm_gpt2_decode_pick(d, temp, k, p, rng);
+}
+
+/* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
+ * stop (-1: never). Returns how many were written. */
+LLM_API size_t llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, int stop,
+                                 float temp, size_t k, float p, llm_rng *rng) {
+    d->cache.length[0] = d->seen = 0;
+    for (size_t i = 0; i < count; i++) {
+        ids[n + i] = llm_gpt2_next(d, ids, n + i, temp, k, p, rng);
+        if (ids[n + i] == stop) return i + 1;
+    }
+    return count;
 }
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */

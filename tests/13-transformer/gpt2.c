@@ -41,7 +41,8 @@ TEST(gpt2, "five AdamW steps follow PyTorch's losses, decay on matrices only") {
     llm_gpt2 g = tiny_model();
     const int *ids = golden_ints("tiny/ids"), *targets = golden_ints("tiny/targets");
     llm_adamw_config adamw = llm_adamw_defaults();
-    adamw.lr = 5e-2f, adamw.beta1 = 0.9f, adamw.beta2 = 0.95f, adamw.eps = 1e-8f, adamw.weight_decay = 0.1f;
+    adamw.lr = 5e-2f, adamw.beta1 = 0.9f, adamw.beta2 = 0.95f, adamw.eps = 1e-8f,
+    adamw.weight_decay = 0.1f;
     float loss[5];
     for (size_t t = 0; t < 5; t++) {
         loss[t] = llm_gpt2_forward(&g, ids, targets, 3, 5);

@@ -1,0 +1,96 @@
+/* @gpt2_config */
+#include "../test.h"
+
+#include "../../llm.h"
+
+static bool read_config(llm_gpt2_config *c, const char *text, llm_error *e) {
+    llm_json j;
+    CHECK(llm_json_parse(&j, text, strlen(text), e));
+    const bool ok = llm_gpt2_config_read(c, &j, e);
+    llm_json_free(&j);
+    return ok;
+}
+
+TEST(gpt2_config, "the config.json of the released 124M model") {
+    llm_gpt2_config c;
+    llm_error e;
+    CHECK(read_config(
+        &c,
+        "{\"activation_function\": \"gelu_new\", \"architectures\": [\"GPT2LMHeadModel\"],"
+        "\"attn_pdrop\": 0.1, \"bos_token_id\": 50256, \"embd_pdrop\": 0.1,"
+        "\"eos_token_id\": 50256, \"initializer_range\": 0.02,"
+        "\"layer_norm_epsilon\": 1e-05, \"model_type\": \"gpt2\", \"n_ctx\": 1024,"
+        "\"n_embd\": 768, \"n_head\": 12, \"n_layer\": 12, \"n_positions\": 1024,"
+        "\"resid_pdrop\": 0.1, \"summary_activation\": null, \"vocab_size\": 50257}",
+        &e));
+    CHECK(c.vocab == 50257 && c.context == 1024 && c.layers == 12 && c.heads == 12);
+    CHECK(c.width == 768 && c.hidden == 3072 && c.eps == 1e-5f);
+    CHECK(llm_gpt2_count(&c) == 124439808);
+}
+
+TEST(gpt2_config, "what is put is read back") {
+    const float eps[3] = {1e-5f, 1e-6f, 0.25f};
+    for (size_t i = 0; i < 3; i++) {
+        llm_gpt2_config c = llm_gpt2_defaults(), d;
+        llm_error e;
+        llm_buffer b = {NULL, 0, 0};
+        c.vocab = 11, c.context = 13, c.layers = 3, c.heads = 5, c.width = 35, c.hidden = 17;
+        c.eps = eps[i];
+        CHECK(llm_gpt2_config_put(&b, &c));
+        CHECK(read_config(&d, b.data, &e));
+        CHECK(d.vocab == 11 && d.context == 13 && d.layers == 3 && d.heads == 5 && d.width == 35);
+        CHECK(d.hidden == 17 && d.eps == eps[i]);
+        llm_buffer_free(&b);
+    }
+}
+
+#define SIZES "\"n_positions\": 4, \"n_embd\": 4, \"n_layer\": 1, \"n_head\": 2"
+
+TEST(gpt2_config, "what is missing, out of range, or computed differently is refused by name") {
+    llm_gpt2_config c;
+    llm_error e;
+    CHECK(read_config(&c, "{\"model_type\": \"gpt2\", \"vocab_size\": 16777216, " SIZES "}", &e));
+    CHECK(c.hidden == 16 && c.eps == 1e-5f);
+    const struct {
+        const char *text, *error;
+    } bad[] = {
+        {"[]", "not an object"},
+        {"{}", "model_type"},
+        {"{\"model_type\": \"llama\", \"vocab_size\": 5, " SIZES "}", "model_type is not \"gpt2\""},
+        {"{\"model_type\": 2, \"vocab_size\": 5, " SIZES "}", "model_type is not \"gpt2\""},
+        {"{\"model_type\": \"gpt2\", " SIZES "}", "no vocab_size"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 0, " SIZES "}", "vocab_size is 0"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": -5, " SIZES "}", "vocab_size is -5"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5.5, " SIZES "}", "vocab_size is 5.5"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": \"5\", " SIZES "}", "vocab_size is 5"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": null, " SIZES "}", "vocab_size"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 16777217, " SIZES "}", "1 to 16777216"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 99999999999999999999999, " SIZES "}",
+         "vocab_size"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_inner\": 0, " SIZES "}", "n_inner"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"activation_function\": \"relu\", " SIZES
+         "}",
+         "activation_function is not \"gelu_new\""},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"scale_attn_weights\": false, " SIZES "}",
+         "scale_attn_weights is not true"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"scale_attn_by_inverse_layer_idx\": "
+         "true, " SIZES "}",
+         "scale_attn_by_inverse_layer_idx is not false"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"add_cross_attention\": true, " SIZES "}",
+         "add_cross_attention is not false"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"tie_word_embeddings\": false, " SIZES "}",
+         "tie_word_embeddings is not true"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 5, "
+         "\"n_layer\": 1, "
+         "\"n_head\": 2}",
+         "n_embd 5 is not a multiple of n_head 2"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 65537, "
+         "\"n_layer\": 1, \"n_head\": 1}",
+         "n_embd is 65537"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 4, "
+         "\"n_layer\": 4097, \"n_head\": 1}",
+         "n_layer is 4097"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_FAILS(read_config(&c, bad[i].text, &e), e, bad[i].error);
+}

@@ -1,0 +1,193 @@
+/* @gpt2_file */
+#include "../test.h"
+
+#include "../../llm.h"
+
+enum { V = 5, T = 4 };
+
+static unsigned char *golden_bytes(size_t *n, const char *name) {
+    const float *x = golden_n(n, "file/%s", name);
+    unsigned char *bytes = (unsigned char *)test_memory(*n + 1, 1);
+    for (size_t i = 0; i < *n; i++) bytes[i] = (unsigned char)x[i];
+    return bytes;
+}
+
+/* A directory with the golden config.json, from replaced by to, and the first size bytes of the golden
+ * weights. */
+static const char *directory(const char *name, const char *from, const char *to, size_t size) {
+    size_t n;
+    llm_error e;
+    const char *dir = test_path(name);
+    mkdir(dir, 0700);
+    char path[600], text[4096];
+    const char *config = (const char *)golden_bytes(&n, "config.json"), *at = strstr(config, from);
+    CHECK(at != NULL);
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - config), config, to, at + strlen(from));
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    CHECK(llm_file_write(path, text, strlen(text), &e));
+    const unsigned char *weights = golden_bytes(&n, "model.safetensors");
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    CHECK(llm_file_write(path, weights, size < n ? size : n, &e));
+    return dir;
+}
+
+TEST(gpt2_file, "a directory written by transformers loads with its logits, loss and gradients") {
+    llm_gpt2 g;
+    llm_error e;
+    CHECK(llm_gpt2_load(&g, directory("in", "", "", SIZE_MAX), 2, T, &e));
+    const int *ids = as_ints(golden("tiny/ids"), 2 * T);
+    const int *targets = as_ints(golden("tiny/targets"), 2 * T);
+    const float loss = llm_gpt2_forward(&g, ids, targets, 2, T);
+    CHECK_GOLDEN(g.logits, 2 * T * V, 2e-6f, "tiny/logits");
+    CHECK_GOLDEN(&loss, 1, 1e-6f, "tiny/loss");
+    llm_gpt2_backward(&g);
+    CHECK_GOLDEN(g.grads.wte, V * 4, 2e-6f, "tiny/dwte");
+    CHECK_GOLDEN(g.grads.block[1].ffn.up, 6 * 4, 2e-6f, "tiny/dup");
+    llm_gpt2_destroy(&g);
+}
+
+TEST(gpt2_file, "what is saved is the file that transformers writes, byte for byte") {
+    llm_gpt2 g;
+    llm_error e;
+    size_t n;
+    CHECK(llm_gpt2_load(&g, directory("in", "", "", SIZE_MAX), 0, 0, &e));
+    mkdir(test_path("out"), 0700);
+    CHECK(llm_gpt2_save(&g, test_path("out"), &e));
+    const unsigned char *want = golden_bytes(&n, "model.safetensors");
+    llm_file got;
+    CHECK(llm_file_read(&got, test_path("out/model.safetensors"), &e));
+    CHECK(got.size == n && memcmp(got.data, want, n) == 0);
+    llm_file_free(&got);
+
+    llm_gpt2 again;
+    CHECK(llm_gpt2_load(&again, test_path("out"), 0, 0, &e));
+    CHECK(again.count == g.count && memcmp(again.w, g.w, g.count * sizeof(float)) == 0);
+    CHECK(again.config.eps == g.config.eps && again.config.heads == 2 && again.config.hidden == 6);
+    llm_gpt2_destroy(&again);
+    llm_gpt2_destroy(&g);
+}
+
+/* Writes the golden tensors again, changed: without the prefix, and with one more tensor, if any. */
+static const char *rewritten(const char *name, bool prefix, llm_safetensors_tensor *more) {
+    static llm_safetensors_tensor out[64];
+    llm_safetensors s;
+    llm_error e;
+    char path[600];
+    const char *dir = directory(name, "", "", SIZE_MAX);
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    CHECK(llm_safetensors_open(&s, path, &e));
+    for (size_t i = 0; i < s.count; i++) {
+        out[i] = s.tensor[i];
+        if (!prefix) out[i].name += strlen("transformer.");
+    }
+    size_t count = s.count;
+    if (more) out[count++] = *more;
+    if (more && !more->data)
+        out[count - 1].data = llm_safetensors_find(&s, "transformer.wte.weight")->data;
+    CHECK(llm_safetensors_write(path, out, count, NULL, &e));
+    llm_safetensors_close(&s);
+    return dir;
+}
+
+static llm_safetensors_tensor tensor(const char *name, size_t rows, size_t columns,
+                                     const float *data) {
+    llm_safetensors_tensor t;
+    memset(&t, 0, sizeof t);
+    t.name = name;
+    t.dtype = LLM_SAFETENSORS_F32;
+    t.rank = 2;
+    t.shape[0] = rows, t.shape[1] = columns;
+    t.data = (const unsigned char *)data;
+    return t;
+}
+
+TEST(gpt2_file,
+     "the first release's names, its masks and a second copy of the embedding are read") {
+    llm_gpt2 g, h;
+    llm_error e;
+    const float mask[16] = {0};
+    llm_safetensors_tensor m = tensor("h.0.attn.bias", T, T, mask);
+    llm_safetensors_tensor head = tensor("lm_head.weight", V, 4, NULL);
+    CHECK(llm_gpt2_load(&g, directory("in", "", "", SIZE_MAX), 0, 0, &e));
+    CHECK(llm_gpt2_load(&h, rewritten("first", false, &m), 0, 0, &e));
+    CHECK(memcmp(h.w, g.w, g.count * sizeof(float)) == 0);
+    llm_gpt2_destroy(&h);
+    CHECK(llm_gpt2_load(&h, rewritten("head", true, &head), 0, 0, &e));
+    CHECK(memcmp(h.w, g.w, g.count * sizeof(float)) == 0);
+    llm_gpt2_destroy(&h);
+    llm_gpt2_destroy(&g);
+}
+
+TEST(gpt2_file, "weights that do not belong to config.json are refused, and the tensor is named") {
+    llm_gpt2 g;
+    llm_error e;
+    size_t n;
+    golden_bytes(&n, "model.safetensors");
+    CHECK_FAILS(llm_gpt2_load(&g, test_path("nowhere"), 0, 0, &e), e, "nowhere/config.json");
+    const char *dir = directory("a", "", "", SIZE_MAX);
+    CHECK(remove(test_path("a/model.safetensors")) == 0);
+    CHECK_FAILS(llm_gpt2_load(&g, dir, 0, 0, &e), e, "model.safetensors");
+    for (size_t size = 0; size < n; size += size < 16 ? 1 : 97)
+        CHECK_FAILS(llm_gpt2_load(&g, directory("b", "", "", size), 0, 0, &e), e, "");
+    CHECK_FAILS(llm_gpt2_load(&g, directory("c", "\"n_layer\": 2", "\"n_layer\": 3", n), 0, 0, &e),
+                e, "no tensor transformer.h.2.ln_1.weight");
+    CHECK_FAILS(llm_gpt2_load(&g, directory("c", "\"n_layer\": 2", "\"n_layer\": 1", n), 0, 0, &e),
+                e, "12 tensors more than config.json's 1 layers");
+    CHECK_FAILS(
+        llm_gpt2_load(&g, directory("c", "\"vocab_size\": 5", "\"vocab_size\": 6", n), 0, 0, &e), e,
+        "transformer.wte.weight is (5, 4), config.json says (6, 4)");
+    CHECK_FAILS(
+        llm_gpt2_load(&g, directory("c", "\"n_positions\": 4", "\"n_positions\": 8", n), 0, 0, &e),
+        e, "transformer.wpe.weight is (4, 4), config.json says (8, 4)");
+    CHECK_FAILS(
+        llm_gpt2_load(&g, directory("c", "\"n_inner\": 6", "\"n_inner\": null", n), 0, 0, &e), e,
+        "mlp.c_fc.weight is (4, 6), config.json says (4, 16)");
+
+    float other[V * 4] = {0};
+    llm_safetensors_tensor t = tensor("lm_head.weight", V, 4, other);
+    CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e,
+                "lm_head.weight is not the embedding");
+    t = tensor("transformer.h.0.adapter", V, 4, other);
+    CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e, "1 tensors more");
+}
+
+TEST(gpt2_file, "a tensor of integers is refused, half precision is read") {
+    llm_gpt2 g, h;
+    llm_error e;
+    llm_safetensors s;
+    static llm_safetensors_tensor out[64];
+    unsigned char half[2 * 20];
+    const char *dir = directory("in", "", "", SIZE_MAX);
+    CHECK(llm_gpt2_load(&g, dir, 0, 0, &e));
+    CHECK(llm_safetensors_open(&s, test_path("in/model.safetensors"), &e));
+    for (size_t kind = 0; kind < 2; kind++) {
+        size_t wte = 0;
+        for (size_t i = 0; i < s.count; i++) {
+            out[i] = s.tensor[i];
+            if (strcmp(out[i].name, "transformer.wte.weight") == 0) wte = i;
+        }
+        for (size_t i = 0; i < 20; i++) memcpy(half + 2 * i, out[wte].data + 4 * i + 2, 2);
+        if (kind == 1) out[wte].data = half; /* the upper halves: bf16 */
+        out[wte].dtype = kind == 1 ? LLM_SAFETENSORS_BF16 : LLM_SAFETENSORS_I32;
+        directory("kind", "", "", 0);
+        CHECK(llm_safetensors_write(test_path("kind/model.safetensors"), out, s.count, NULL, &e));
+        if (kind == 0) {
+            CHECK_FAILS(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e), e,
+                        "transformer.wte.weight");
+        } else {
+            CHECK(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e));
+            CHECK_ALL_CLOSE(h.w, g.w, g.count, 1.0f / 128); /* 8 bits of mantissa */
+            llm_gpt2_destroy(&h);
+        }
+    }
+    llm_safetensors_close(&s);
+    llm_gpt2_destroy(&g);
+}
+
+TEST(gpt2_file, "a directory that cannot be written is said so, and nothing is left behind") {
+    llm_gpt2 g;
+    llm_error e;
+    CHECK(llm_gpt2_load(&g, directory("in", "", "", SIZE_MAX), 0, 0, &e));
+    CHECK_FAILS(llm_gpt2_save(&g, test_path("absent"), &e), e, "absent/model.safetensors");
+    llm_gpt2_destroy(&g);
+}
