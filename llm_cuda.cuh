@@ -87,6 +87,11 @@ static inline __attribute__((unused)) unsigned llm_multiprocessors(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
+/* Threads for a row of n items, an item each as far as they go: whole warps, at most 1024. */
+static inline __attribute__((unused)) unsigned llm_row_threads(size_t n) {
+    return n >= 1024 ? 1024 : n == 0 ? 32 : (unsigned)(n + 31) / 32 * 32;
+}
+
 /* @cuda_memory ---------------------------------------------- Numbers in memory, loads and copies
  *
  * Kernels compute in float and are templates over how numbers are stored: llm_load and llm_store
@@ -136,6 +141,10 @@ LLM_HOST_DEVICE llm_bf16 llm_to_bf16(float x) {
 #endif
     return y;
 }
+
+/* What is left of x in storage of type T: for results that are computed from what was stored. */
+template <typename T> LLM_DEVICE float llm_rounded(float x) { return llm_to_float(llm_to_bf16(x)); }
+template <> __device__ __forceinline__ float llm_rounded<float>(float x) { return x; }
 
 #ifdef __CUDACC__
 #define LLM_TOUCH(p, bytes, write)
@@ -358,6 +367,31 @@ LLM_DEVICE float llm_block_max(float x) {
     return llm_warp_max(part[lane < warps ? lane : 0]);
 }
 
+/* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a lane
+ * a column, then the 32 sums of a column meet in one warp. */
+LLM_KERNEL void llm_column_sum_kernel(float *y, const float *x, size_t rows, size_t columns) {
+    __shared__ float part[32][33]; /* [warp][column]; 33 keep a column in different banks */
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t column = (size_t)blockIdx.x * 32 + lane;
+    float sum = 0.0f;
+    for (size_t row = warp; row < rows && column < columns; row += 32)
+        sum += llm_load(x, row * columns + column);
+    part[warp][lane] = sum;
+    __syncthreads();
+    sum = llm_warp_sum(part[lane][warp]);
+    const size_t mine = (size_t)blockIdx.x * 32 + warp;
+    if (lane == 0 && mine < columns) llm_store(y, mine, llm_load(y, mine) + sum);
+}
+/* y (columns) += the sums over the rows of x (rows, columns): the second stage of a gradient that
+ * every block has a share in. Without atomics, so that the order is fixed. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_column_sum(float *y, const float *x, size_t rows, size_t columns, cudaStream_t stream) {
+    if (columns == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_column_sum_kernel, (unsigned)((columns + 31) / 32), 1024, 0, stream, y, x, rows,
+               columns);
+    return cudaGetLastError();
+}
+
 /* @cuda_mma ------------------------------------------------- Tensor-core instructions
  *
  * mma.m16n8k16: one warp multiplies a 16 x 16 by a 16 x 8 matrix of bfloat16 and adds it to a
@@ -422,6 +456,159 @@ LLM_DEVICE void llm_ldmatrix_x4_trans(uint32_t (&out)[4], const void *row) {
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
+
+/* @rmsnorm --------------------------------------------------- Root mean square normalization
+ *
+ * Forward: residual += x, then y = rmsnorm(residual): the two always meet in a pre-norm block, and
+ * apart they would read and write the residual stream twice. One block a row. Each thread adds,
+ * stores, squares its entries and keeps them in shared memory while the block sums the squares: a
+ * row just written would come back from L2, whose bandwidth is little above the memory's. Moves 4
+ * elements for each element of the row (x, residual in; residual, y out), the minimum; w comes from
+ * L2. Without a residual 2.
+ *
+ * Backward: a block takes every gridDim.x-th row. It reads x and dy twice, the second time from L1,
+ * and keeps its share of dw in shared memory; a second kernel adds the shares in a fixed order.
+ * Moves 4 elements (x, dy, dx in; dx out), the minimum for an accumulating dx, and C floats a block.
+ *
+ * Limit: memory bandwidth. A row has to fit: C floats of shared memory, 58112 on Hopper.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     layernorm
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_rmsnorm_forward_kernel(T *y, T *residual, float *rstd, const T *x, const T *w,
+                                           size_t C, float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, step = (size_t)blockDim.x * V;
+
+    float v[V], sum_sq = 0.0f;
+    for (size_t i = (size_t)threadIdx.x * V; i < C; i += step) {
+        llm_load_vector(v, x, first + i);
+        if (residual) {
+            float r[V];
+            llm_load_vector(r, residual, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(v[k] + r[k]);
+            llm_store_vector(residual, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            sum_sq += v[k] * v[k];
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(sum_sq) / (float)C + eps);
+
+    for (size_t i = (size_t)threadIdx.x * V; i < C; i += step) {
+        llm_load_vector(v, w, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] *= row[k * (C / V) + i / V] * r;
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* y, residual (N,C), rstd (N) <- x (N,C), w (C): device pointers, T is float or llm_bf16. residual
+ * is updated in place, or NULL: then y = rmsnorm(x). rstd may be NULL. y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsnorm_residual(T *y, T *residual, float *rstd, const T *x,
+                                                    const T *w, size_t N, size_t C, float eps,
+                                                    cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(y, C) && llm_aligned(residual, C) && llm_aligned(x, C) && llm_aligned(w, C);
+    const unsigned threads = llm_row_threads(wide ? C / V : C);
+    if (wide)
+        LLM_LAUNCH((llm_rmsnorm_forward_kernel<T, V>), (unsigned)N, threads, C * sizeof(float),
+                   stream, y, residual, rstd, x, w, C, eps);
+    else
+        LLM_LAUNCH((llm_rmsnorm_forward_kernel<T, 1>), (unsigned)N, threads, C * sizeof(float),
+                   stream, y, residual, rstd, x, w, C, eps);
+    return cudaGetLastError();
+}
+/* Arguments as llm_rmsnorm_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsnorm_forward(T *y, float *rstd, const T *x, const T *w,
+                                                   size_t N, size_t C, float eps,
+                                                   cudaStream_t stream) {
+    return llm_cuda_rmsnorm_residual(y, (T *)NULL, rstd, x, w, N, C, eps, stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rmsnorm_backward_kernel(T *dx, float *part, const T *dy, const T *x, const T *w,
+                                            const float *rstd, size_t N, size_t C) {
+    LLM_DYNAMIC_SHARED(float, dw); /* this block's share, laid out as the forward's row */
+    const size_t begin = (size_t)threadIdx.x * V, step = (size_t)blockDim.x * V;
+    for (size_t i = begin; i < C; i += step) {
+        for (int k = 0; k < V; k++) dw[k * (C / V) + i / V] = 0.0f;
+    }
+    float dy_v[V], x_v[V], w_v[V], dx_v[V];
+    for (size_t n = blockIdx.x; n < N; n += gridDim.x) {
+        const float r = llm_load(rstd, n);
+        float along = 0.0f; /* sum of w dy xhat: the part of the gradient along x */
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) along += w_v[k] * dy_v[k] * (x_v[k] * r);
+        }
+        along = llm_block_sum(along) / (float)C;
+
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            if (dx) llm_load_vector(dx_v, dx, n * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                const float xhat = x_v[k] * r;
+                dw[k * (C / V) + i / V] += dy_v[k] * xhat;
+                if (dx) dx_v[k] += r * (w_v[k] * dy_v[k] - xhat * along);
+            }
+            if (dx) llm_store_vector(dx, n * C + i, dx_v);
+        }
+    }
+    for (size_t i = begin; i < C && part; i += step) {
+        float share[V];
+        for (int k = 0; k < V; k++) share[k] = dw[k * (C / V) + i / V];
+        llm_store_vector(part, blockIdx.x * C + i, share);
+    }
+}
+
+/* Blocks of the backward pass: as many as fill a card of 2^18 threads. Fixed by the shape alone, so
+ * that every card adds in the same order. */
+template <typename T> static inline size_t llm_cuda_rmsnorm_blocks(size_t N, size_t C) {
+    const size_t blocks = (1 << 18) / llm_row_threads(C * sizeof(T) / 16);
+    return N < blocks ? N : blocks;
+}
+
+/* dx (N,C) +=, dw (C) +=: arguments as llm_rmsnorm_backward, T is float or llm_bf16; dx and dw may
+ * be NULL. scratch: llm_cuda_rmsnorm_blocks<T>(N, C) * C floats, not read, or NULL without dw. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *dy, const T *x,
+                                                    const T *w, const float *rstd, size_t N,
+                                                    size_t C, float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(dx, C) && llm_aligned(dy, C) && llm_aligned(x, C) && llm_aligned(w, C);
+    const unsigned threads = llm_row_threads(wide ? C / V : C);
+    const size_t blocks = llm_cuda_rmsnorm_blocks<T>(N, C);
+    float *part = dw ? scratch : NULL;
+    if (wide)
+        LLM_LAUNCH((llm_rmsnorm_backward_kernel<T, V>), (unsigned)blocks, threads,
+                   C * sizeof(float), stream, dx, part, dy, x, w, rstd, N, C);
+    else
+        LLM_LAUNCH((llm_rmsnorm_backward_kernel<T, 1>), (unsigned)blocks, threads,
+                   C * sizeof(float), stream, dx, part, dy, x, w, rstd, N, C);
+    const cudaError_t error = cudaGetLastError();
+    return dw && error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, blocks, C, stream) : error;
+}
 
 /* @07-optim ================================================= OPTIMIZATION */
 

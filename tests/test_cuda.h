@@ -62,6 +62,10 @@ template <> struct test_storage<float> {
 template <typename T> static inline float unit_of(void) {
     return sizeof(T) == 4 ? 1.0f / 16777216.0f : 1.0f / 256.0f;
 }
+/* Within tol of the value, and one rounding of T beside it. */
+#define CHECK_STORED(T, got, want, n, tol)                                                         \
+    test_all(__FILE__, __LINE__, #got " as " #T, got, want, n, 1.0, (double)(tol),                 \
+             (double)unit_of<T>())
 /* x (n) is rounded to what T can hold, so that host and device start from the same numbers. */
 template <typename T> static inline T *to_device_as(float *x, size_t n) {
     T *stored = (T *)test_memory(n, sizeof(T));
