@@ -1186,10 +1186,10 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     float lane[8];
     for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
         for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+    for (size_t i = whole; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
 
     float max = lane[0];
     for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
@@ -2211,8 +2211,7 @@ LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
     static const char *const pattern[5] = {
         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
         LLM_PRE_TOKENIZE_SUFFIX
-        "|" LLM_PRE_TOKENIZE_LEAD
-        "\\p{L}+|\\p{N}{1,3}| "
+        "|" LLM_PRE_TOKENIZE_LEAD "\\p{L}+|\\p{N}{1,3}| "
         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s+(?![\\s\\S])|" LLM_PRE_TOKENIZE_SPACE,
         LLM_PRE_TOKENIZE_LEAD LLM_PRE_TOKENIZE_UPPER
         "*" LLM_PRE_TOKENIZE_LOWER "+" LLM_PRE_TOKENIZE_SUFFIX
@@ -5448,7 +5447,7 @@ LLM_API size_t llm_greedy_contrastive(const float *p, const float *h, const floa
     size_t best = 0;
     double best_score = (double)-INFINITY;
     for (size_t v = 0; v < k; v++) {
-        double closest = T > 0 ? -1.0 : 0.0;
+        double closest = -1.0; /* without a past all candidates keep this, and p decides */
         for (size_t t = 0; t < T; t++) {
             double dot = 0.0, a = 0.0, b = 0.0;
             for (size_t i = 0; i < D; i++) {
@@ -5689,8 +5688,8 @@ LLM_API double llm_top_k_mass(const float *logits, size_t V, size_t k) {
  */
 
 /* logits (V) in place: all outside the nucleus become -inf. At least min_keep tokens stay. Of equal
- * ones at the edge the later stay, as in transformers. This is the definition, by sorting. Scratch: V
- * indices and V floats, given back. */
+ * ones at the edge the later stay; transformers leaves that to its sort. This is the definition, by
+ * sorting. Scratch: V indices and V floats, given back. */
 LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     const size_t mark = arena->used;
