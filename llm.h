@@ -486,7 +486,7 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     for (size_t got = 1; fits && got > 0; b.size += got) {
         got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
+        if (fits) got = fread(b.data + b.size, 1, b.capacity - b.size, stream);
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
@@ -667,11 +667,10 @@ LLM_API size_t llm_json_token_utf8(const unsigned char *s, const unsigned char *
     return n;
 }
 
-/* code <- uXXXX */
+/* code <- uXXXX; it is 0 before. */
 LLM_API bool llm_json_token_hex(llm_json_token *r, uint32_t *code) {
     if (!llm_json_token_is(r, 'u')) return llm_json_token_fail(r, "an escape: one of \"\\/bfnrtu");
     r->at++;
-    *code = 0;
     for (int i = 0; i < 4; i++, r->at++) {
         static const char digits[] = "0123456789abcdefABCDEF";
         const char *digit = r->at < r->end && *r->at ? strchr(digits, *r->at) : NULL;
@@ -702,7 +701,7 @@ LLM_API bool llm_json_token_escape(llm_json_token *r) {
             r->at = backslash;
             return llm_json_token_fail(r, "no half of a surrogate pair");
         }
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        code = 0x10000 + ((code & 0x3FF) << 10 | (low & 0x3FF));
     }
     const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
@@ -941,14 +940,11 @@ LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_erro
             values++;
         }
     }
+    const bool fits = llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
+                      llm_size_add(&text_bytes, size, 1);
     j->count = 0;
-    j->node = NULL;
-    j->memory = NULL;
-    if (llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
-        llm_size_add(&text_bytes, size, 1)) {
-        j->node = (llm_json_node *)malloc(node_bytes);
-        j->memory = (char *)malloc(text_bytes);
-    }
+    j->node = fits ? (llm_json_node *)malloc(node_bytes) : NULL;
+    j->memory = fits ? (char *)malloc(text_bytes) : NULL;
     llm_json_token r;
     r.text = r.at = (const unsigned char *)(size > 0 ? text : "");
     r.end = r.text + size;
