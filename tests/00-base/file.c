@@ -103,8 +103,10 @@ TEST(file, "a full disk, at any moment, leaves the old file, and no other") {
     signal(SIGXFSZ, SIG_IGN); /* beyond the limit write then fails as on a full disk */
     const size_t limit[5] = {0, 1, 4096, 100000, 299999};
     for (size_t i = 0; i < 5; i++) {
-        const struct rlimit small = {limit[i], RLIM_INFINITY},
-                            none = {RLIM_INFINITY, RLIM_INFINITY};
+        struct rlimit before, small;
+        getrlimit(RLIMIT_FSIZE, &before);
+        small = before;
+        small.rlim_cur = limit[i];
         setrlimit(RLIMIT_FSIZE, &small);
         CHECK_FAILS(llm_file_write(path, data, 300000, &e), e, "kept: cannot be written: File too");
         llm_file_writer w;
@@ -112,7 +114,7 @@ TEST(file, "a full disk, at any moment, leaves the old file, and no other") {
         bool ok = true;
         for (int k = 0; k < 3000; k++) ok = llm_file_put(&w, data, 100, &e) && ok;
         CHECK(!(llm_file_commit(&w, &e) && ok));
-        setrlimit(RLIMIT_FSIZE, &none);
+        setrlimit(RLIMIT_FSIZE, &before);
         CHECK(file_holds(path, "old", 3) && file_names() == 1);
     }
     CHECK(llm_file_write(path, data, 300000, &e) && file_holds(path, data, 300000));
