@@ -2238,6 +2238,7 @@ static const llm_unicode_row llm_unicode_rows[] = {
     {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
 };
 
+/* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
     if (code < 0x80) { /* most text, without the search */
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
@@ -2267,7 +2268,7 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
         }
         start += length;
     }
-    return LLM_UNICODE_OTHER; /* behind 10FFFF */
+    return LLM_UNICODE_OTHER; /* above 10FFFF */
 }
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
@@ -2376,6 +2377,7 @@ LLM_API size_t llm_pre_tokenize_space(const char *text, size_t size, bool lines)
     return end == size || last == 0 ? end : last;
 }
 
+/* The length of the first pre-token of text by GPT-2's rule; 0 only for empty text. */
 LLM_API size_t llm_pre_tokenize_gpt2(const char *text, size_t size) {
     static const unsigned sets[3] = {LLM_PRE_TOKENIZE_L, LLM_PRE_TOKENIZE_N, LLM_PRE_TOKENIZE_X};
     const size_t suffix = llm_pre_tokenize_suffix(text, size, false);
@@ -2409,6 +2411,7 @@ LLM_API size_t llm_pre_tokenize_rest(const char *text, size_t size, size_t digit
     return end;
 }
 
+/* By the rule of Llama 3 and Qwen 2, with numbers of up to 3 digits and of 1. */
 LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digits) {
     const size_t suffix = llm_pre_tokenize_suffix(text, size, true);
     if (suffix > 0) return suffix;
@@ -2416,16 +2419,14 @@ LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digit
     const size_t end = llm_pre_tokenize_run(text, size, lead, LLM_PRE_TOKENIZE_L, SIZE_MAX);
     return end > lead ? end : llm_pre_tokenize_rest(text, size, digits, false);
 }
-
 LLM_API size_t llm_pre_tokenize_llama3(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 3);
 }
-
 LLM_API size_t llm_pre_tokenize_qwen2(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 1);
 }
 
-/* As Llama 3, but white space at the end of the text is not cut at its last newline. */
+/* By GPT-4's rule: as Llama 3, but white space that ends the text is one piece, newlines or not. */
 LLM_API size_t llm_pre_tokenize_cl100k(const char *text, size_t size) {
     const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_S, SIZE_MAX);
     return end == size ? size : llm_pre_tokenize_word(text, size, 3);
@@ -2444,6 +2445,7 @@ LLM_API size_t llm_pre_tokenize_camel(const char *text, size_t size, size_t at) 
     return end > stop ? end : back;
 }
 
+/* By GPT-4o's rule. */
 LLM_API size_t llm_pre_tokenize_o200k(const char *text, size_t size) {
     const size_t lead = llm_pre_tokenize_lead(text, size);
     size_t end = llm_pre_tokenize_camel(text, size, lead);
@@ -2488,12 +2490,12 @@ typedef struct {
     size_t count, capacity, slots;
 } llm_vocab_table;
 
+/* A table without ids, which holds no memory; and the way back to it. */
 LLM_API llm_vocab_table llm_vocab_table_empty(void) {
     llm_vocab_table t;
     memset(&t, 0, sizeof t);
     return t;
 }
-
 LLM_API void llm_vocab_table_free(llm_vocab_table *t) {
     llm_buffer_free(&t->bytes);
     free(t->end);
@@ -2509,10 +2511,11 @@ LLM_API const char *llm_vocab_table_bytes(const llm_vocab_table *t, size_t id, s
     return *size > 0 ? t->bytes.data + start : "";
 }
 
+/* FNV-1a; its high bits are mixed best, the low ones choose the slot. */
 LLM_API size_t llm_vocab_table_hash(const char *bytes, size_t size) {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211u;
-    return (size_t)(hash ^ hash >> 32); /* the low bits decide, and the high ones are mixed best */
+    return (size_t)(hash ^ hash >> 32);
 }
 
 /* The slot of the string, or the free one where it would stand. */
@@ -2657,6 +2660,7 @@ typedef struct {
     uint64_t key, tie; /* the smallest key comes first, of equal ones the smallest tie */
 } llm_heap_entry;
 
+/* Whether a comes out before b. */
 LLM_API bool llm_heap_before(llm_heap_entry a, llm_heap_entry b) {
     return a.key < b.key || (a.key == b.key && a.tie < b.tie);
 }
@@ -2717,13 +2721,13 @@ typedef struct {
     size_t merges, slots;
 } llm_bpe;
 
+/* A BPE without tokens, which holds no memory; and the way back to it. */
 LLM_API llm_bpe llm_bpe_empty(void) {
     llm_bpe bpe;
     memset(&bpe, 0, sizeof bpe);
     for (size_t b = 0; b < 256; b++) bpe.byte_id[b] = -1;
     return bpe;
 }
-
 LLM_API void llm_bpe_free(llm_bpe *bpe) {
     llm_vocab_table_free(&bpe->token);
     free(bpe->merge);
@@ -2906,12 +2910,12 @@ typedef struct {
     llm_buffer count; /* of uint64_t, one for each word */
 } llm_bpe_train_words;
 
+/* Counted words: none at first, and the way back to none. */
 LLM_API llm_bpe_train_words llm_bpe_train_words_empty(void) {
     llm_bpe_train_words words;
     memset(&words, 0, sizeof words);
     return words;
 }
-
 LLM_API void llm_bpe_train_words_free(llm_bpe_train_words *words) {
     llm_vocab_table_free(&words->word);
     llm_buffer_free(&words->count);
@@ -3098,11 +3102,13 @@ typedef struct {
     llm_buffer text;
 } llm_added_tokens;
 
+/* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
 }
 
+/* How many there are. */
 LLM_API size_t llm_added_tokens_count(const llm_added_tokens *a) {
     return a->list.size / sizeof(llm_added_tokens_one);
 }
@@ -3164,22 +3170,19 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
     return NULL;
 }
 
-/* @tokenizer ------------------------------------------------ Text to ids and back
+/* @tokenizer_text ------------------------------------------- Text to ids
  *
  *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
  *
  * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
  * and the numbering. All four come with a model and are used as they are, or the ids mean something
- * else. llm_tokenizer_encode takes text from outside, in which the name of a control token is only
- * text; llm_tokenizer_encode_special reads control tokens, for text that the program has put
- * together itself. Neither adds any in front or behind (@bos, @eos). Natural text repeats its
- * words, so a small cache of encoded words does most of the work.
+ * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
  *         tokenizers
- * needs   error arena buffer unicode pre_tokenize vocab_table bpe added_tokens
- * see     @tokenizer_file (load and save), @bpe_train
- * topics  Tokenizer
+ * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
+ * see     @tokenizer
+ * topics  -
  */
 typedef struct {
     llm_bpe bpe;
@@ -3190,50 +3193,14 @@ typedef struct {
     size_t vocab; /* every id is smaller */
 } llm_tokenizer;
 
-LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
-    llm_bpe_free(&t->bpe);
-    llm_added_tokens_free(&t->added);
-    t->vocab = 0;
-}
-
-/* A tokenizer of a trained BPE, which becomes empty: its memory now belongs to t. */
-LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
-    memset(t, 0, sizeof *t);
-    t->bpe = *bpe;
-    t->pattern = pattern;
-    t->vocab = bpe->token.count;
-    *bpe = llm_bpe_empty();
-}
-
-/* The id of an added token, or -1. */
-LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
-    return llm_added_tokens_find(&t->added, text, strlen(text));
-}
-
-/* Adds a control token. It takes the id of a token with the same bytes, if there is one, or else
- * t->vocab. */
-LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
-    const size_t size = strlen(text);
-    if (size == 0 || !llm_unicode_valid(text, size))
-        return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
-    if (llm_tokenizer_id(t, text) >= 0)
-        return llm_fail(error, "control token \"%.60s\": is there already", text);
-    int id = llm_vocab_table_find(&t->bpe.token, text, size);
-    if (id < 0 && t->vocab < INT_MAX) id = (int)t->vocab;
-    if (id < 0 || !llm_added_tokens_put(&t->added, id, text, size, true, false))
-        return llm_fail(error, "control token \"%.60s\": out of memory", text);
-    if ((size_t)id == t->vocab) t->vocab++;
-    return true;
-}
-
-enum { LLM_TOKENIZER_CACHE = 4096 }; /* words, a power of two */
+enum { LLM_TOKENIZER_TEXT_CACHE = 4096 }; /* words, a power of two */
 
 /* A word of `size` bytes (0: none) and its ids. */
 typedef struct {
     unsigned char size, count;
     char word[14];
     int ids[4];
-} llm_tokenizer_word;
+} llm_tokenizer_text_cached;
 
 /* What one call of encode carries along. */
 typedef struct {
@@ -3241,14 +3208,14 @@ typedef struct {
     size_t count;
     bool special; /* control tokens are to be read */
     llm_arena arena;
-    llm_tokenizer_word *cache; /* (LLM_TOKENIZER_CACHE) by hash */
-} llm_tokenizer_run;
+    llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
+} llm_tokenizer_text_run;
 
 /* Appends the ids of one pre-token. */
-LLM_API bool llm_tokenizer_put_word(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                    const char *text, size_t size) {
-    llm_tokenizer_word *c =
-        &run->cache[llm_vocab_table_hash(text, size) & (LLM_TOKENIZER_CACHE - 1)];
+LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size) {
+    llm_tokenizer_text_cached *c =
+        &run->cache[llm_vocab_table_hash(text, size) & (LLM_TOKENIZER_TEXT_CACHE - 1)];
     int *ids = run->ids + run->count;
     if (c->size == size && memcmp(c->word, text, size) == 0) {
         memcpy(ids, c->ids, sizeof c->ids); /* ids has room for it */
@@ -3275,8 +3242,8 @@ LLM_API bool llm_tokenizer_put_word(const llm_tokenizer *t, llm_tokenizer_run *r
 }
 
 /* Appends the ids of text (size > 0) without added tokens. */
-LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                     const char *text, size_t size) {
+LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                      const char *text, size_t size) {
     llm_buffer spaced = {NULL, 0, 0};
     bool ok = true;
     if (t->prefix_space && text[0] != ' ') {
@@ -3286,7 +3253,7 @@ LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *
     }
     for (size_t at = 0, n; at < size && ok; at += n) {
         n = llm_pre_tokenize(text + at, size - at, t->pattern);
-        ok = llm_tokenizer_put_word(t, run, text + at, n);
+        ok = llm_tokenizer_text_word(t, run, text + at, n);
     }
     llm_buffer_free(&spaced);
     return ok;
@@ -3294,15 +3261,15 @@ LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *
 
 /* Appends the ids of text: cuts out added tokens that are not normalized, then in what is between
  * them those that are, then words. */
-LLM_API bool llm_tokenizer_put_text(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                    const char *text, size_t size, bool normalized) {
+LLM_API bool llm_tokenizer_text_part(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size, bool normalized) {
     for (size_t start = 0, at = 0; start < size; start = at) {
         const llm_added_tokens_one *one =
             llm_added_tokens_next(&t->added, text, size, &at, normalized, run->special);
         const char *part = text + start;
         const bool ok =
-            at == start || (normalized ? llm_tokenizer_put_plain(t, run, part, at - start)
-                                       : llm_tokenizer_put_text(t, run, part, at - start, true));
+            at == start || (normalized ? llm_tokenizer_text_plain(t, run, part, at - start)
+                                       : llm_tokenizer_text_part(t, run, part, at - start, true));
         if (!ok) return false;
         if (one) run->ids[run->count++] = one->id;
         if (one) at += one->size;
@@ -3311,58 +3278,25 @@ LLM_API bool llm_tokenizer_put_text(const llm_tokenizer *t, llm_tokenizer_run *r
 }
 
 /* *ids (*count, from malloc) <- text; special: its control tokens become their ids. */
-LLM_API bool llm_tokenizer_encode_as(const llm_tokenizer *t, int **ids, size_t *count,
-                                     const char *text, size_t size, bool special,
-                                     llm_error *error) {
-    llm_tokenizer_run run;
+LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                       const char *text, size_t size, bool special,
+                                       llm_error *error) {
+    llm_tokenizer_text_run run;
     memset(&run, 0, sizeof run);
     *ids = NULL;
     *count = 0;
     if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
     /* an id for each byte and each space put in front of one; room for a cached word behind them */
     run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
-    run.cache = (llm_tokenizer_word *)calloc(LLM_TOKENIZER_CACHE, sizeof *run.cache);
+    run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
     run.special = special;
-    const bool ok = run.cache && run.ids && llm_tokenizer_put_text(t, &run, text, size, false);
+    const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
     llm_arena_destroy(&run.arena);
     free(run.cache);
     if (ok) *ids = (int *)realloc(run.ids, (run.count + 1) * sizeof *run.ids);
     if (*ids) *count = run.count;
     if (!*ids) free(run.ids);
     return *ids || llm_fail(error, "tokenizing %zu bytes: out of memory", size);
-}
-
-/* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
-LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
-                                  const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, false, error);
-}
-
-/* The same for text of the program's own: control tokens become their ids. */
-LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
-                                          const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, true, error);
-}
-
-/* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
- * whole characters. */
-LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
-                                  size_t count, llm_error *error) {
-    for (size_t i = 0; i < count; i++) {
-        const char *bytes = "";
-        size_t size = 0;
-        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
-            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
-        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && size == 0; k++) {
-            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &bytes);
-            if (one->id == ids[i]) size = one->size;
-        }
-        if (size == 0)
-            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
-                            i, count, ids[i]);
-        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
-    }
-    return true;
 }
 
 /* @tokenizer_vocab ------------------------------------------ Vocabulary and merges from a file
@@ -3377,8 +3311,8 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
  * accepted only if it is an added token, whose text is taken literally.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files)
- * needs   error buffer json vocab_table byte_level bpe added_tokens tokenizer
- * see     @tokenizer_json @tokenizer_file
+ * needs   error buffer json vocab_table byte_level bpe added_tokens tokenizer_text
+ * see     @tokenizer_json @tokenizer
  * topics  -
  */
 
@@ -3517,8 +3451,9 @@ LLM_API bool llm_tokenizer_vocab_lines(llm_tokenizer *t, const char *text, size_
  * read: they act on ids.
  *
  * source  Hugging Face tokenizers, the file format
- * needs   error json pre_tokenize vocab_table byte_level added_tokens tokenizer tokenizer_vocab
- * see     @tokenizer_file
+ * needs   error buffer json pre_tokenize vocab_table byte_level added_tokens tokenizer_text
+ *         tokenizer_vocab
+ * see     @tokenizer_save (the way back), @tokenizer
  * topics  -
  */
 
@@ -3620,7 +3555,7 @@ LLM_API bool llm_tokenizer_json_pattern(llm_tokenizer *t, const llm_json *j,
     return llm_fail(error, "pre_tokenizer, Split: pattern \"%.150s\" is not supported", text);
 }
 
-/* Fills t, which llm_tokenizer_from_bpe has made of an empty BPE. On failure t is to be freed. */
+/* Fills t, which holds an empty BPE and zeros. On failure it holds a part, and is to be freed. */
 LLM_API bool llm_tokenizer_json_read(llm_tokenizer *t, const llm_json *j, llm_error *error) {
     static const char *const none[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
     const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
@@ -3654,26 +3589,177 @@ LLM_API bool llm_tokenizer_json_read(llm_tokenizer *t, const llm_json *j, llm_er
            llm_tokenizer_vocab_merges(t, j, llm_json_get(j, model, "merges"), error);
 }
 
-/* @tokenizer_file ------------------------------------------- Load and save tokenizers
+/* @tokenizer_save ------------------------------------------- Write a tokenizer.json
  *
- *     tokenizer.json                 Hugging Face: everything in one file
- *     vocab.json and merges.txt      GPT-2: ids and merges; the rest is known
+ *     {"added_tokens": [...], "pre_tokenizer": {...}, "decoder": {...},
+ *      "model": {"vocab": {spelling: id, ...}, "merges": [[spelling, spelling], ...]}}
  *
- * The same tokenizer in both forms gives the same ids. What is saved is a tokenizer.json that
- * Hugging Face's tokenizers and transformers load.
+ * The form that Hugging Face's tokenizers and transformers load, so that what is trained here can
+ * be used there with equal ids. Ids of gaps are left out; an added token without a spelling of
+ * bytes keeps its id only if it stands in the vocabulary, as its text.
  *
- * source  Hugging Face tokenizers, the file format; Radford et al. 2019, "Language models are
- *         unsupervised multitask learners" (its files)
- * needs   error buffer file json pre_tokenize byte_level bpe added_tokens tokenizer tokenizer_vocab
- *         tokenizer_json
- * see     @tokenizer
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer file json_put pre_tokenize vocab_table byte_level added_tokens
+ *         tokenizer_text
+ * see     @tokenizer_json (the way back), @tokenizer
  * topics  -
  */
 
+/* Appends {"spelling":id,...}. Gaps are left out, but for those that belong to an added token. */
+LLM_API bool llm_tokenizer_save_vocab(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "{");
+    for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
+        spelling.size = 0;
+        ok = llm_byte_level_spell(&spelling, bytes, size);
+        for (size_t i = 0; i < llm_added_tokens_count(&t->added) && size == 0 && ok; i++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &bytes);
+            if (one->id == (int)id) ok = llm_buffer_put(&spelling, bytes, one->size);
+        }
+        if (spelling.size == 0) continue;
+        ok = ok && llm_buffer_print(out, id > 0 ? ",\n" : "\n") &&
+             llm_json_put_string(out, spelling.data, spelling.size) &&
+             llm_buffer_print(out, ":%zu", id);
+    }
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "}");
+}
+
+/* Appends [["left","right"],...]. */
+LLM_API bool llm_tokenizer_save_merges(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "[");
+    for (size_t r = 0; r < t->bpe.merges && ok; r++) {
+        const int id[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
+        for (size_t i = 0; i < 2 && ok; i++) {
+            size_t size;
+            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)id[i], &size);
+            spelling.size = 0;
+            ok = llm_byte_level_spell(&spelling, bytes, size) &&
+                 llm_buffer_print(out, i == 1  ? ","
+                                       : r > 0 ? ",\n["
+                                               : "\n[") &&
+                 llm_json_put_string(out, spelling.data, spelling.size);
+        }
+        ok = ok && llm_buffer_print(out, "]");
+    }
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "]");
+}
+
+/* Appends the list of added tokens and the pre-tokenizer. */
+LLM_API bool llm_tokenizer_save_parts(const llm_tokenizer *t, llm_buffer *out) {
+    bool ok = llm_buffer_print(out, "\"added_tokens\":[");
+    for (size_t i = 0; i < llm_added_tokens_count(&t->added) && ok; i++) {
+        const char *text;
+        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        ok = llm_buffer_print(out, "%s{\"id\":%d,\"content\":", i > 0 ? ",\n" : "\n", one->id) &&
+             llm_json_put_string(out, text, one->size) &&
+             llm_buffer_print(out,
+                              ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+                              "\"normalized\":%s,\"special\":%s}",
+                              one->normalized ? "true" : "false", one->special ? "true" : "false");
+    }
+    ok = ok && llm_buffer_print(out, "],\n\"normalizer\":null,\n\"pre_tokenizer\":");
+    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2; /* ByteLevel's own */
+    const char *pattern = llm_pre_tokenize_pattern(t->pattern);
+    if (split)
+        ok =
+            ok &&
+            llm_buffer_print(out, "{\"type\":\"Sequence\",\"pretokenizers\":[\n{\"type\":\"Split\","
+                                  "\"pattern\":{\"Regex\":") &&
+            llm_json_put_string(out, pattern, strlen(pattern)) &&
+            llm_buffer_print(out, "},\"behavior\":\"Isolated\",\"invert\":false},\n");
+    return ok && llm_buffer_print(out,
+                                  "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
+                                  "\"trim_offsets\":true,\"use_regex\":%s}%s",
+                                  t->prefix_space ? "true" : "false", split ? "false" : "true",
+                                  split ? "]}" : "");
+}
+
+/* Writes t as a tokenizer.json. */
+LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
+    llm_buffer out = {NULL, 0, 0};
+    bool ok =
+        llm_buffer_print(&out,
+                         "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n") &&
+        llm_tokenizer_save_parts(t, &out) &&
+        llm_buffer_print(&out,
+                         ",\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
+                         "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+                         "\n\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+                         "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
+                         "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,"
+                         "\n\"vocab\":",
+                         t->ignore_merges ? "true" : "false") &&
+        llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
+        llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
+    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    ok = ok && llm_file_write(path, out.data, out.size, error);
+    llm_buffer_free(&out);
+    return ok;
+}
+
+/* @tokenizer ------------------------------------------------ Tokenizer
+ *
+ *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
+ *
+ * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
+ * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
+ * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
+ * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
+ * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ *
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
+ *         Hugging Face tokenizers
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
+ *         tokenizer_vocab tokenizer_json
+ * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
+ * topics  Tokenizer
+ */
+
+LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_bpe_free(&t->bpe);
+    llm_added_tokens_free(&t->added);
+    t->vocab = 0;
+}
+
+/* A tokenizer of a trained BPE, which becomes empty: its memory now belongs to t. */
+LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
+    memset(t, 0, sizeof *t);
+    t->bpe = *bpe;
+    t->pattern = pattern;
+    t->vocab = bpe->token.count;
+    *bpe = llm_bpe_empty();
+}
+
+/* The id of an added token, or -1. */
+LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
+    return llm_added_tokens_find(&t->added, text, strlen(text));
+}
+
+/* Adds a control token. It takes the id of a token with the same bytes, if there is one, or else
+ * t->vocab. */
+LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
+    const size_t size = strlen(text);
+    if (size == 0 || !llm_unicode_valid(text, size))
+        return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
+    if (llm_tokenizer_id(t, text) >= 0)
+        return llm_fail(error, "control token \"%.60s\": is there already", text);
+    int id = llm_vocab_table_find(&t->bpe.token, text, size);
+    if (id < 0 && t->vocab < INT_MAX) id = (int)t->vocab;
+    if (id < 0 || !llm_added_tokens_put(&t->added, id, text, size, true, false))
+        return llm_fail(error, "control token \"%.60s\": out of memory", text);
+    if ((size_t)id == t->vocab) t->vocab++;
+    return true;
+}
+
 /* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
  * NULL). */
-LLM_API bool llm_tokenizer_file_parse(llm_tokenizer *t, const llm_file *text,
-                                      const llm_file *merges, llm_error *error) {
+LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
+                                 llm_error *error) {
     static const char end[] = "<|endoftext|>";
     llm_json j;
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
@@ -3715,7 +3801,7 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     if (!ok) llm_fail(&inner, "out of memory");
     ok = ok && llm_file_read(&text, full.data, &inner) &&
          (form != 1 || llm_file_read(&merges, list.data, &inner)) &&
-         llm_tokenizer_file_parse(t, &text, form == 1 ? &merges : NULL, &inner);
+         llm_tokenizer_parse(t, &text, form == 1 ? &merges : NULL, &inner);
     llm_file_free(&text);
     llm_file_free(&merges);
     llm_buffer_free(&full);
@@ -3724,101 +3810,37 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
-/* Appends {"spelling":id,...}. Gaps are left out, but for those that belong to an added token. */
-LLM_API bool llm_tokenizer_file_put_vocab(const llm_tokenizer *t, llm_buffer *out) {
-    llm_buffer spelling = {NULL, 0, 0};
-    bool ok = llm_buffer_print(out, "{");
-    for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
-        size_t size;
-        const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
-        spelling.size = 0;
-        ok = llm_byte_level_spell(&spelling, bytes, size);
-        for (size_t i = 0; i < llm_added_tokens_count(&t->added) && size == 0 && ok; i++) {
-            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &bytes);
-            if (one->id == (int)id) ok = llm_buffer_put(&spelling, bytes, one->size);
+/* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
+LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                  const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, false, error);
+}
+
+/* The same for text of the program's own: control tokens become their ids. */
+LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
+                                          const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, true, error);
+}
+
+/* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
+ * whole characters. */
+LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                  size_t count, llm_error *error) {
+    for (size_t i = 0; i < count; i++) {
+        const char *bytes = "";
+        size_t size = 0;
+        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
+            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
+        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && size == 0; k++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &bytes);
+            if (one->id == ids[i]) size = one->size;
         }
-        if (spelling.size == 0) continue;
-        ok = ok && llm_buffer_print(out, id > 0 ? ",\n" : "\n") &&
-             llm_json_put_string(out, spelling.data, spelling.size) &&
-             llm_buffer_print(out, ":%zu", id);
+        if (size == 0)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
+                            i, count, ids[i]);
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
     }
-    llm_buffer_free(&spelling);
-    return ok && llm_buffer_print(out, "}");
-}
-
-/* Appends [["left","right"],...]. */
-LLM_API bool llm_tokenizer_file_put_merges(const llm_tokenizer *t, llm_buffer *out) {
-    llm_buffer spelling = {NULL, 0, 0};
-    bool ok = llm_buffer_print(out, "[");
-    for (size_t r = 0; r < t->bpe.merges && ok; r++) {
-        const int id[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
-        for (size_t i = 0; i < 2 && ok; i++) {
-            size_t size;
-            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)id[i], &size);
-            spelling.size = 0;
-            ok = llm_byte_level_spell(&spelling, bytes, size) &&
-                 llm_buffer_print(out, i == 1  ? ","
-                                       : r > 0 ? ",\n["
-                                               : "\n[") &&
-                 llm_json_put_string(out, spelling.data, spelling.size);
-        }
-        ok = ok && llm_buffer_print(out, "]");
-    }
-    llm_buffer_free(&spelling);
-    return ok && llm_buffer_print(out, "]");
-}
-
-/* Appends the list of added tokens and the pre-tokenizer. */
-LLM_API bool llm_tokenizer_file_put_parts(const llm_tokenizer *t, llm_buffer *out) {
-    bool ok = llm_buffer_print(out, "\"added_tokens\":[");
-    for (size_t i = 0; i < llm_added_tokens_count(&t->added) && ok; i++) {
-        const char *text;
-        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
-        ok = llm_buffer_print(out, "%s{\"id\":%d,\"content\":", i > 0 ? ",\n" : "\n", one->id) &&
-             llm_json_put_string(out, text, one->size) &&
-             llm_buffer_print(out,
-                              ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
-                              "\"normalized\":%s,\"special\":%s}",
-                              one->normalized ? "true" : "false", one->special ? "true" : "false");
-    }
-    ok = ok && llm_buffer_print(out, "],\n\"normalizer\":null,\n\"pre_tokenizer\":");
-    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2; /* ByteLevel's own */
-    const char *pattern = llm_pre_tokenize_pattern(t->pattern);
-    if (split)
-        ok =
-            ok &&
-            llm_buffer_print(out, "{\"type\":\"Sequence\",\"pretokenizers\":[\n{\"type\":\"Split\","
-                                  "\"pattern\":{\"Regex\":") &&
-            llm_json_put_string(out, pattern, strlen(pattern)) &&
-            llm_buffer_print(out, "},\"behavior\":\"Isolated\",\"invert\":false},\n");
-    return ok && llm_buffer_print(out,
-                                  "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
-                                  "\"trim_offsets\":true,\"use_regex\":%s}%s",
-                                  t->prefix_space ? "true" : "false", split ? "false" : "true",
-                                  split ? "]}" : "");
-}
-
-/* Writes t as a tokenizer.json. */
-LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
-    llm_buffer out = {NULL, 0, 0};
-    bool ok =
-        llm_buffer_print(&out,
-                         "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n") &&
-        llm_tokenizer_file_put_parts(t, &out) &&
-        llm_buffer_print(&out,
-                         ",\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
-                         "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
-                         "\n\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
-                         "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
-                         "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,"
-                         "\n\"vocab\":",
-                         t->ignore_merges ? "true" : "false") &&
-        llm_tokenizer_file_put_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
-        llm_tokenizer_file_put_merges(t, &out) && llm_buffer_print(&out, "}}\n");
-    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
-    ok = ok && llm_file_write(path, out.data, out.size, error);
-    llm_buffer_free(&out);
-    return ok;
+    return true;
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
