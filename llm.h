@@ -231,7 +231,7 @@ LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
  * loop would have drawn. Ten rounds of two multiplications and a few xors pass all of BigCrush. A
  * seed is a key: streams of different seeds are unrelated, 1 and 2 included. The words are the same
  * on every machine; normals go through the C library's log and cos in double and are rounded to
- * float, where two libraries disagree about once in 10^8 draws, and then in the last bit.
+ * float, where two libraries disagree about once in 10^7 draws, and then in the last bit.
  *
  * source  Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3"
  *         (Philox-4x32-10); Lemire 2019, "Fast random integer generation in an interval"
@@ -312,17 +312,27 @@ LLM_API size_t llm_rng_below(llm_rng *rng, size_t n) {
     return (size_t)x;
 }
 
-/* Standard normal by Box and Muller, one of the pair. Two words; at most 6.8, as u is at least
- * 2^-33. In double, because in float u = 1 - 2^-33 is 1. */
-LLM_API float llm_rng_normal(llm_rng *rng) {
+/* z (2): two independent standard normals from two words, by Box and Muller: radius and angle. At
+ * most 6.8, as u is at least 2^-33; in double, because in float u = 1 - 2^-33 is 1. */
+LLM_API void llm_rng_normal_pair(float z[2], llm_rng *rng) {
     const double u = ((double)llm_rng_u32(rng) + 0.5) / 4294967296.0;
     const double turns = (double)llm_rng_u32(rng) / 4294967296.0;
-    return (float)(sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * turns));
+    const double radius = sqrt(-2.0 * log(u)), angle = 2.0 * 3.14159265358979323846 * turns;
+    z[0] = (float)(radius * cos(angle));
+    z[1] = (float)(radius * sin(angle));
 }
 
-/* x (n): n calls of llm_rng_normal. */
+/* One of a pair, the other is lost. */
+LLM_API float llm_rng_normal(llm_rng *rng) {
+    float z[2];
+    llm_rng_normal_pair(z, rng);
+    return z[0];
+}
+
+/* x (n) in pairs: twice as fast as n calls of llm_rng_normal, and other numbers. */
 LLM_API void llm_rng_normal_fill(llm_rng *rng, float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) x[i] = llm_rng_normal(rng);
+    for (size_t i = 0; i + 1 < n; i += 2) llm_rng_normal_pair(x + i, rng);
+    if (n % 2 == 1) x[n - 1] = llm_rng_normal(rng);
 }
 
 /* @argsort -------------------------------------------------- Sorting by key
@@ -434,11 +444,19 @@ LLM_PRINTF(2) LLM_API bool llm_buffer_print(llm_buffer *b, const char *format, .
 
 /* @file ----------------------------------------------------- Files, whole or absent
  *
- * source  -
+ *     write to NAME.tmp0  ->  flush  ->  rename to NAME
+ *
+ * A checkpoint is written while the program can be killed and the disk can be full. Written in
+ * place it would leave half a file under the right name, with the old one gone. rename replaces a
+ * name in one step, so a reader sees the old file or the new one, and after any failure the old one
+ * is still there. What is easily got wrong: a full disk shows only when the last buffer is
+ * flushed, so the results of flush and close count as much as those of write.
+ *
+ * source  POSIX.1-2017, rename() (the new name exists throughout), mmap()
  * needs   error buffer
+ * see     @json @safetensors
  * topics  -
  */
-
 typedef struct {
     unsigned char *data;
     size_t size;
@@ -455,8 +473,8 @@ LLM_API void llm_file_free(llm_file *f) {
     f->mapped = false;
 }
 
-/* The whole file, or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
- * data[size] is 0, so that text can be scanned without counting. */
+/* The whole file or pipe: read until nothing comes, as a size asked for beforehand can be wrong.
+ * data[size] is 0, so text can be scanned without counting. */
 LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     llm_buffer b = {NULL, 0, 0};
     f->data = NULL;
@@ -465,18 +483,17 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     FILE *stream = fopen(path, "rb");
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
-    for (size_t got = 1; fits && got > 0;) {
+    for (size_t got = 1; fits && got > 0; b.size += got) {
+        got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        got = fits ? fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream) : 0;
-        b.size += got;
+        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
     fclose(stream);
     if (!fits || broken) {
         llm_buffer_free(&b);
-        return llm_fail(error, "%s: cannot be read: %s", path,
-                        fits ? strerror(cause) : "out of memory");
+        return llm_fail(error, "%s: cannot be read: %s", path, strerror(fits ? cause : ENOMEM));
     }
     b.data[b.size] = 0;
     f->data = (unsigned char *)b.data;
@@ -484,20 +501,22 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     return true;
 }
 
-/* The same bytes, mapped where the system can: no copy, and pages that nobody looks at are never
- * read. They may not be written to, no 0 stands behind them, and a file that somebody else shortens
- * meanwhile kills the program: for large files that nobody changes. */
+/* The same bytes, mapped where the system can: no copy, and pages nobody looks at are never read.
+ * They may not be written to, no 0 stands behind them, and a file that somebody shortens meanwhile
+ * kills the program: for large files that nobody changes. */
 LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
 #if defined(__unix__) || defined(__APPLE__)
-    const int descriptor = open(path, O_RDONLY);
     struct stat info;
     void *pages = MAP_FAILED;
-    if (descriptor >= 0 && fstat(descriptor, &info) == 0 && S_ISREG(info.st_mode) &&
-        info.st_size > 0 && (uintmax_t)info.st_size <= SIZE_MAX) {
-        f->size = (size_t)info.st_size;
-        pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (stat(path, &info) == 0 && S_ISREG(info.st_mode)) { /* to open a pipe is to read from it */
+        const int descriptor = open(path, O_RDONLY);
+        if (descriptor >= 0 && fstat(descriptor, &info) == 0 && info.st_size > 0 &&
+            (uintmax_t)info.st_size <= SIZE_MAX) {
+            f->size = (size_t)info.st_size;
+            pages = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+        }
+        if (descriptor >= 0) close(descriptor);
     }
-    if (descriptor >= 0) close(descriptor);
     f->data = (unsigned char *)pages;
     f->mapped = pages != MAP_FAILED;
     if (f->mapped) return true;
@@ -505,13 +524,14 @@ LLM_API bool llm_file_map(llm_file *f, const char *path, llm_error *error) {
     return llm_file_read(f, path, error);
 }
 
-/* A file on its way: everything goes to a temporary name in the same directory. */
+/* A file on its way. put and commit that fail have cleaned up: nothing is left to be called, and
+ * calls that follow return false without another sentence. */
 typedef struct {
     FILE *stream;
     char *path, *temporary;
 } llm_file_writer;
 
-/* Gives up: the temporary file is removed, the old one stays. Nothing happens after a commit. */
+/* Gives up: the temporary file is removed, the old one stays. After a commit it does nothing. */
 LLM_API void llm_file_abort(llm_file_writer *w) {
     if (w->stream) {
         fclose(w->stream);
@@ -523,20 +543,28 @@ LLM_API void llm_file_abort(llm_file_writer *w) {
     w->path = w->temporary = NULL;
 }
 
+/* Opens a temporary file in path's directory, so that rename need not copy. A path that exists must
+ * be a plain file: a device or a pipe would be replaced by one. */
 LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *error) {
     const size_t length = strlen(path);
     w->stream = NULL;
+    w->path = w->temporary = NULL;
+#if defined(__unix__) || defined(__APPLE__)
+    struct stat info;
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        return llm_fail(error, "%s: cannot be written: it is not a plain file", path);
+#endif
     w->path = (char *)malloc(length + 1);
     w->temporary = (char *)malloc(length + 16);
     if (!w->path || !w->temporary) {
         llm_file_abort(w);
-        return llm_fail(error, "%s: out of memory", path);
+        return llm_fail(error, "%s: cannot be written: %s", path, strerror(ENOMEM));
     }
     memcpy(w->path, path, length + 1);
     errno = EEXIST;
     for (int i = 0; i < 1000 && !w->stream && errno == EEXIST; i++) {
         snprintf(w->temporary, length + 16, "%s.tmp%d", path, i);
-        w->stream = fopen(w->temporary, "wbx"); /* x: fails when the name is taken */
+        w->stream = fopen(w->temporary, "wbx"); /* x: fails where the name is taken */
     }
     if (w->stream) return true;
     llm_fail(error, "%s: cannot be created: %s", w->temporary, strerror(errno));
@@ -547,11 +575,12 @@ LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *err
 LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
     if (!w->stream) return false;
     if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
-    llm_fail(error, "%s: cannot be written: %s", w->temporary, strerror(errno));
+    llm_fail(error, "%s: cannot be written: %s", w->path, strerror(errno));
     llm_file_abort(w);
     return false;
 }
 
+/* The file is there, whole, when this returns true. */
 LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     if (!w->stream) return false;
     bool ok = fflush(w->stream) == 0;
@@ -573,16 +602,220 @@ LLM_API bool llm_file_commit(llm_file_writer *w, llm_error *error) {
     return ok;
 }
 
+/* All three in one. */
 LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm_error *error) {
     llm_file_writer w;
     return llm_file_begin(&w, path, error) && llm_file_put(&w, data, size, error) &&
            llm_file_commit(&w, error);
 }
 
+/* @json_token ----------------------------------------------- JSON: strings and numbers
+ *
+ *     string = quote *( UTF-8 from U+0020, no quote, no backslash | escape ) quote
+ *     number = [ "-" ] ( "0" | digit1-9 *digit ) [ "." 1*digit ] [ ( "e" | "E" ) [ sign ] 1*digit ]
+ *
+ * What stands inside a JSON text besides brackets, commas and colons, exactly as RFC 8259 has it:
+ * no leading zeros or plus signs, no raw control characters, no bytes that are not UTF-8. The RFC
+ * leaves open what half a surrogate pair means: it is refused, as no UTF-8 can hold it. Numbers are
+ * rounded correctly to double whatever the length and the locale; too large ones are infinite.
+ *
+ * source  Bray 2017, RFC 8259, sections 6 to 8; The Unicode Standard, table 3-7 (UTF-8)
+ * needs   error
+ * see     @json (the tree)
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *text, *at, *end;
+    char *out; /* where the next string goes: never longer than what it is read from */
+    llm_error *error;
+} llm_json_token;
+
+/* False, and "JSON, byte 7: found 'x', expected a digit". */
+LLM_API bool llm_json_token_fail(const llm_json_token *r, const char *expected) {
+    const size_t byte = (size_t)(r->at - r->text);
+    if (r->at == r->end)
+        return llm_fail(r->error, "JSON, byte %zu: the text ends, expected %s", byte, expected);
+    if (*r->at < 33 || *r->at > 126)
+        return llm_fail(r->error, "JSON, byte %zu: found byte 0x%02x, expected %s", byte, *r->at,
+                        expected);
+    return llm_fail(r->error, "JSON, byte %zu: found '%c', expected %s", byte, *r->at, expected);
+}
+
+/* Whether c comes next. */
+LLM_API bool llm_json_token_is(const llm_json_token *r, char c) {
+    return r->at < r->end && *r->at == (unsigned char)c;
+}
+
+LLM_API void llm_json_token_space(llm_json_token *r) {
+    while (llm_json_token_is(r, ' ') || llm_json_token_is(r, '\n') || llm_json_token_is(r, '\t') ||
+           llm_json_token_is(r, '\r'))
+        r->at++;
+}
+
+/* The length of the UTF-8 character at s < end: 1 to 4, or 0 where it is none: a stray byte, cut
+ * off, longer than needed (C0, E0 80), a surrogate (ED A0), above U+10FFFF (F4 90). */
+LLM_API size_t llm_json_token_utf8(const unsigned char *s, const unsigned char *end) {
+    if (s[0] < 0x80) return 1;
+    if (s[0] < 0xC2 || s[0] > 0xF4) return 0;
+    const size_t n = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    if ((size_t)(end - s) < n) return 0;
+    const unsigned low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
+    const unsigned high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
+    if (s[1] < low || s[1] > high) return 0;
+    for (size_t i = 2; i < n; i++)
+        if (s[i] < 0x80 || s[i] > 0xBF) return 0;
+    return n;
+}
+
+/* code <- uXXXX */
+LLM_API bool llm_json_token_hex(llm_json_token *r, uint32_t *code) {
+    if (!llm_json_token_is(r, 'u')) return llm_json_token_fail(r, "an escape: one of \"\\/bfnrtu");
+    r->at++;
+    *code = 0;
+    for (int i = 0; i < 4; i++, r->at++) {
+        static const char digits[] = "0123456789abcdefABCDEF";
+        const char *digit = r->at < r->end && *r->at ? strchr(digits, *r->at) : NULL;
+        if (!digit) return llm_json_token_fail(r, "a hexadecimal digit");
+        *code = *code * 16 + (uint32_t)(digit - digits) - (digit - digits > 15 ? 6 : 0);
+    }
+    return true;
+}
+
+/* A backslash and what follows it, to r->out. */
+LLM_API bool llm_json_token_escape(llm_json_token *r) {
+    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    const unsigned char *backslash = r->at++;
+    const char *letter = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
+    if (letter) {
+        *r->out++ = to[letter - from];
+        r->at++;
+        return true;
+    }
+    uint32_t code = 0, low = 0;
+    if (!llm_json_token_hex(r, &code)) return false;
+    if (code >= 0xD800 && code <= 0xDFFF) {
+        if (code < 0xDC00 && llm_json_token_is(r, '\\')) {
+            r->at++;
+            if (!llm_json_token_hex(r, &low)) return false;
+        }
+        if (low < 0xDC00 || low > 0xDFFF) {
+            r->at = backslash;
+            return llm_json_token_fail(r, "no half of a surrogate pair");
+        }
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
+    static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
+    *r->out++ = (char)(lead[more] | code >> (6 * more));
+    for (int i = more; i-- > 0;) *r->out++ = (char)(0x80 | (code >> (6 * i) & 0x3F));
+    return true;
+}
+
+/* text (size, and a 0) <- a string, in r's memory. */
+LLM_API bool llm_json_token_string(llm_json_token *r, const char **text, size_t *size) {
+    if (!llm_json_token_is(r, '"')) return llm_json_token_fail(r, "a string");
+    *text = r->out;
+    for (r->at++; !llm_json_token_is(r, '"');) {
+        if (r->at == r->end) return llm_json_token_fail(r, "a quote that ends the string");
+        if (*r->at == '\\') {
+            if (!llm_json_token_escape(r)) return false;
+            continue;
+        }
+        const size_t n = *r->at < 32 ? 0 : llm_json_token_utf8(r->at, r->end);
+        if (n == 0) return llm_json_token_fail(r, "UTF-8 from U+0020");
+        memcpy(r->out, r->at, n);
+        r->at += n;
+        r->out += n;
+    }
+    r->at++;
+    *size = (size_t)(r->out - *text);
+    *r->out++ = 0;
+    return true;
+}
+
+LLM_API bool llm_json_token_digits(llm_json_token *r) {
+    if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_token_fail(r, "a digit");
+    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
+    return true;
+}
+
+/* text (size, and a 0) <- a number as it is spelt. */
+LLM_API bool llm_json_token_number(llm_json_token *r, const char **text, size_t *size) {
+    const unsigned char *start = r->at;
+    if (llm_json_token_is(r, '-')) r->at++;
+    if (llm_json_token_is(r, '0')) {
+        r->at++; /* and no digit behind it */
+    } else if (!llm_json_token_digits(r)) {
+        return false;
+    }
+    if (llm_json_token_is(r, '.')) {
+        r->at++;
+        if (!llm_json_token_digits(r)) return false;
+    }
+    if (llm_json_token_is(r, 'e') || llm_json_token_is(r, 'E')) {
+        r->at++;
+        if (llm_json_token_is(r, '+') || llm_json_token_is(r, '-')) r->at++;
+        if (!llm_json_token_digits(r)) return false;
+    }
+    *text = r->out;
+    *size = (size_t)(r->at - start);
+    memcpy(r->out, start, *size);
+    r->out += *size;
+    *r->out++ = 0;
+    return true;
+}
+
+/* The double nearest to a number's text. strtod wants the decimal point of the locale, so it gets
+ * an integer and a power of ten. Where two doubles are equally near, the number has at most 767
+ * digits; behind 770 it only matters whether anything follows. */
+LLM_API double llm_json_token_double(const char *s) {
+    char integer[800];
+    size_t n = 0;
+    long long power = 0, exponent = 0;
+    bool point = false, more = false;
+    if (*s == '-') integer[n++] = *s++;
+    const size_t first = n;
+    integer[n++] = '0';
+    for (; *s && *s != 'e' && *s != 'E'; s++) {
+        if (*s == '.') {
+            point = true;
+            continue;
+        }
+        if (point) power--;
+        if (n == first + 1 && *s == '0') continue;
+        if (n < 772) {
+            integer[n++] = *s;
+        } else {
+            power++;
+            more = more || *s != '0';
+        }
+    }
+    if (more && integer[n - 1] == '0') integer[n - 1] = '1';
+    if (*s) {
+        const bool down = s[1] == '-';
+        for (s += s[1] == '-' || s[1] == '+' ? 2 : 1; *s; s++)
+            if (exponent < 1000000000000000) exponent = exponent * 10 + (*s - '0');
+        power += down ? -exponent : exponent;
+    }
+    integer[n] = 0;
+    if (power != 0) snprintf(integer + n, sizeof integer - n, "e%lld", power);
+    return strtod(integer, NULL);
+}
+
 /* @json ----------------------------------------------------- JSON
  *
+ *     value = null | false | true | number | string | "[" value, ... "]" | "{" string: value, ... "}"
+ *
+ * Tokenizers, configurations and the headers of weight files are JSON. The whole text becomes one
+ * array of nodes in the order in which the values start: a container knows its first child, a child
+ * its next sibling. Nothing recurses: while a container is open, its `next` is its parent, so the
+ * tree is its own stack. Brackets nest at most LLM_JSON_DEPTH deep, because who walks the tree
+ * will recurse. Time is linear; memory is the text's size and 72 bytes for each , [ and { in it.
+ * Two members of one name are both kept; a lookup finds the last, as Python's does.
+ *
  * source  Bray 2017, RFC 8259
- * needs   error size file
+ * needs   error size buffer json_token
+ * see     @safetensors
  * topics  -
  */
 enum { LLM_JSON_DEPTH = 512 };
@@ -597,13 +830,14 @@ typedef enum {
     LLM_JSON_OBJECT
 } llm_json_kind;
 
-/* text is a string's value, or a number as it was spelt; key the name of an object's member. Both
- * are UTF-8, may hold a NUL, and have one behind their end. count, first and next make the tree. */
+/* text is a string's value, or a number as it is spelt (number has 53 bits); key is the name of an
+ * object's member, NULL elsewhere. Both are UTF-8 with a 0 behind, and may hold one inside. */
 typedef struct {
     llm_json_kind kind;
     double number;
     const char *key, *text;
-    size_t key_size, text_size, count, first, next;
+    size_t key_size, text_size;
+    size_t count, first, next; /* children; indices of nodes, 0 for none */
 } llm_json_node;
 
 typedef struct {
@@ -611,195 +845,6 @@ typedef struct {
     size_t count;
     char *memory;
 } llm_json;
-
-typedef struct {
-    const unsigned char *at, *end, *text;
-    char *out; /* where the next string goes */
-    llm_error *error;
-} llm_json_reader;
-
-LLM_API bool llm_json_fail(const llm_json_reader *r, const char *expected) {
-    const size_t byte = (size_t)(r->at - r->text);
-    if (r->at == r->end)
-        return llm_fail(r->error, "JSON, byte %zu: the text ends, expected %s", byte, expected);
-    const char *format = *r->at > 32 && *r->at < 127 ? "JSON, byte %zu: found '%c', expected %s"
-                                                     : "JSON, byte %zu: found 0x%02x, expected %s";
-    return llm_fail(r->error, format, byte, *r->at, expected);
-}
-
-LLM_API void llm_json_space(llm_json_reader *r) {
-    while (r->at < r->end && (*r->at == ' ' || *r->at == '\t' || *r->at == '\n' || *r->at == '\r'))
-        r->at++;
-}
-
-/* The length of the UTF-8 sequence at s: 1 to 4, or 0 where it is none: cut off, longer than needed, a
- * surrogate, above 10FFFF. */
-LLM_API size_t llm_json_utf8(const unsigned char *s, const unsigned char *end) {
-    const size_t n = s[0] < 0x80 ? 1 : s[0] < 0xC2 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-    if (n < 2) return n;
-    if ((size_t)(end - s) < n || s[0] > 0xF4) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xC0) != 0x80) return 0;
-    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;
-    if (s[0] == 0xED && s[1] > 0x9F) return 0;
-    if (s[0] == 0xF0 && s[1] < 0x90) return 0;
-    if (s[0] == 0xF4 && s[1] > 0x8F) return 0;
-    return n;
-}
-
-LLM_API bool llm_json_hex(llm_json_reader *r, uint32_t *code) {
-    if (r->at == r->end || *r->at != 'u') return llm_json_fail(r, "an escape, one of \"\\/bfnrtu");
-    r->at++;
-    *code = 0;
-    for (int i = 0; i < 4; i++, r->at++) {
-        const int c = r->at < r->end ? *r->at : 0, low = c | 32;
-        const int digit = c >= '0' && c <= '9'       ? c - '0'
-                          : low >= 'a' && low <= 'f' ? low - 'a' + 10
-                                                     : -1;
-        if (digit < 0) return llm_json_fail(r, "a hexadecimal digit");
-        *code = *code * 16 + (uint32_t)digit;
-    }
-    return true;
-}
-
-/* What stands behind a backslash. */
-LLM_API bool llm_json_escape(llm_json_reader *r) {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    const char *short_form = r->at < r->end && *r->at ? strchr(from, *r->at) : NULL;
-    if (short_form) {
-        *r->out++ = to[short_form - from];
-        r->at++;
-        return true;
-    }
-    uint32_t code, low;
-    if (!llm_json_hex(r, &code)) return false;
-    if (code >= 0xDC00 && code <= 0xDFFF)
-        return llm_json_fail(r, "no low surrogate without a high one");
-    if (code >= 0xD800 && code <= 0xDBFF) {
-        if (r->at == r->end || *r->at != '\\') return llm_json_fail(r, "a low surrogate");
-        r->at++;
-        if (!llm_json_hex(r, &low)) return false;
-        if (low < 0xDC00 || low > 0xDFFF) return llm_json_fail(r, "a low surrogate");
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-    }
-    const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
-    *r->out++ = (char)(lead[more] | code >> (6 * more));
-    for (int i = more; i-- > 0;) *r->out++ = (char)(0x80 | (code >> (6 * i) & 0x3F));
-    return true;
-}
-
-LLM_API bool llm_json_string(llm_json_reader *r, const char **text, size_t *size) {
-    char *start = r->out;
-    if (r->at == r->end || *r->at != '"') return llm_json_fail(r, "a string");
-    r->at++;
-    while (r->at < r->end && *r->at != '"') {
-        if (*r->at < 32) return llm_json_fail(r, "an escape instead of a control character");
-        if (*r->at == '\\') {
-            r->at++;
-            if (!llm_json_escape(r)) return false;
-            continue;
-        }
-        const size_t n = llm_json_utf8(r->at, r->end);
-        if (n == 0) return llm_json_fail(r, "UTF-8");
-        memcpy(r->out, r->at, n);
-        r->at += n;
-        r->out += n;
-    }
-    if (r->at == r->end) return llm_json_fail(r, "a quote at the end of a string");
-    r->at++;
-    *text = start;
-    *size = (size_t)(r->out - start);
-    *r->out++ = 0;
-    return true;
-}
-
-LLM_API bool llm_json_digits(llm_json_reader *r) {
-    if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_fail(r, "a digit");
-    while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
-    return true;
-}
-
-/* The double nearest to a number. strtod would want the decimal point of the locale, so it gets an
- * integer and an exponent. Of 770 digits the rest can only say "a little more". */
-LLM_API double llm_json_double(const char *s) {
-    char plain[800];
-    size_t n = 0;
-    long long shift = 0, exponent = 0;
-    const bool minus = *s == '-';
-    bool point = false, more = false;
-    for (s += minus; *s && *s != 'e' && *s != 'E'; s++) {
-        if (*s == '.') {
-            point = true;
-            continue;
-        }
-        if (point) shift--;
-        if (n == 0 && *s == '0') continue;
-        if (n < 770) {
-            plain[n++] = *s;
-        } else {
-            shift++;
-            more |= *s != '0';
-        }
-    }
-    if (n == 0) return minus ? -0.0 : 0.0;
-    if (more) plain[n - 1] = '1' > plain[n - 1] ? '1' : plain[n - 1];
-    if (*s) {
-        const bool down = s[1] == '-';
-        for (s += 1 + (s[1] == '-' || s[1] == '+'); *s; s++)
-            if (exponent < 1000000000000000) exponent = exponent * 10 + (*s - '0');
-        shift += down ? -exponent : exponent;
-    }
-    snprintf(plain + n, sizeof plain - n, "e%lld", shift);
-    const double x = strtod(plain, NULL);
-    return minus ? -x : x;
-}
-
-LLM_API bool llm_json_number(llm_json_reader *r, llm_json_node *v) {
-    const unsigned char *start = r->at;
-    if (*r->at == '-') r->at++;
-    if (r->at < r->end && *r->at == '0') {
-        r->at++;
-    } else if (!llm_json_digits(r)) {
-        return false;
-    }
-    if (r->at < r->end && *r->at == '.') {
-        r->at++;
-        if (!llm_json_digits(r)) return false;
-    }
-    if (r->at < r->end && (*r->at == 'e' || *r->at == 'E')) {
-        r->at++;
-        if (r->at < r->end && (*r->at == '+' || *r->at == '-')) r->at++;
-        if (!llm_json_digits(r)) return false;
-    }
-    v->kind = LLM_JSON_NUMBER;
-    v->text = r->out;
-    v->text_size = (size_t)(r->at - start);
-    memcpy(r->out, start, v->text_size);
-    r->out += v->text_size;
-    *r->out++ = 0;
-    v->number = llm_json_double(v->text);
-    return true;
-}
-
-/* A value that holds no other: null, true, false, a string, a number. */
-LLM_API bool llm_json_scalar(llm_json_reader *r, llm_json_node *v) {
-    static const char *const word[3] = {"null", "false", "true"};
-    for (int i = 0; i < 3; i++) {
-        const size_t n = strlen(word[i]);
-        if ((size_t)(r->end - r->at) < n || memcmp(r->at, word[i], n) != 0) continue;
-        v->kind = (llm_json_kind)(LLM_JSON_NULL + i);
-        r->at += n;
-        return true;
-    }
-    if (r->at < r->end && *r->at == '"') {
-        v->kind = LLM_JSON_STRING;
-        return llm_json_string(r, &v->text, &v->text_size);
-    }
-    if (r->at < r->end && (*r->at == '-' || (*r->at >= '0' && *r->at <= '9')))
-        return llm_json_number(r, v);
-    return llm_json_fail(r, "a value");
-}
 
 LLM_API void llm_json_free(llm_json *j) {
     free(j->node);
@@ -809,103 +854,124 @@ LLM_API void llm_json_free(llm_json *j) {
     j->count = 0;
 }
 
-/* No recursion: while a container is open its `next` is its parent. */
-LLM_API bool llm_json_build(llm_json *j, llm_json_reader *r) {
-    size_t parent = 0, previous = 0, depth = 0;
-    for (;;) {
+/* v <- a value that holds no other. */
+LLM_API bool llm_json_scalar(llm_json_node *v, llm_json_token *r) {
+    static const char *const word[3] = {"null", "false", "true"};
+    for (int i = 0; i < 3; i++) {
+        const size_t n = strlen(word[i]);
+        if ((size_t)(r->end - r->at) < n || memcmp(r->at, word[i], n) != 0) continue;
+        v->kind = (llm_json_kind)(LLM_JSON_NULL + i);
+        r->at += n;
+        return true;
+    }
+    if (llm_json_token_is(r, '"')) {
+        v->kind = LLM_JSON_STRING;
+        return llm_json_token_string(r, &v->text, &v->text_size);
+    }
+    v->kind = LLM_JSON_NUMBER;
+    if (r->at == r->end || (*r->at != '-' && (*r->at < '0' || *r->at > '9')))
+        return llm_json_token_fail(r, "a value");
+    if (!llm_json_token_number(r, &v->text, &v->text_size)) return false;
+    v->number = llm_json_token_double(v->text);
+    return true;
+}
+
+/* j->node <- the text: one turn of the loop for each value. */
+LLM_API bool llm_json_build(llm_json *j, llm_json_token *r) {
+    size_t parent = 0, last = 0, depth = 0; /* last: the value before, in the same container */
+    do {
         const size_t self = j->count++;
         llm_json_node *v = &j->node[self], *p = &j->node[parent];
         memset(v, 0, sizeof *v);
-        llm_json_space(r);
+        llm_json_token_space(r);
         if (depth > 0) {
-            if (p->count == 0) {
+            if (p->count++ == 0) {
                 p->first = self;
             } else {
-                j->node[previous].next = self;
+                j->node[last].next = self;
             }
-            p->count++;
             if (p->kind == LLM_JSON_OBJECT) {
-                if (!llm_json_string(r, &v->key, &v->key_size)) return false;
-                llm_json_space(r);
-                if (r->at == r->end || *r->at != ':') return llm_json_fail(r, "a colon");
+                if (!llm_json_token_string(r, &v->key, &v->key_size)) return false;
+                llm_json_token_space(r);
+                if (!llm_json_token_is(r, ':')) return llm_json_token_fail(r, "a colon");
                 r->at++;
-                llm_json_space(r);
+                llm_json_token_space(r);
             }
         }
-        previous = self;
-        if (r->at < r->end && (*r->at == '[' || *r->at == '{')) {
-            const bool array = *r->at == '[';
+        const bool array = llm_json_token_is(r, '[');
+        if (array || llm_json_token_is(r, '{')) {
             v->kind = array ? LLM_JSON_ARRAY : LLM_JSON_OBJECT;
-            if (depth == LLM_JSON_DEPTH)
-                return llm_json_fail(r, "at most 512 containers in each other");
+            if (depth == LLM_JSON_DEPTH) return llm_json_token_fail(r, "at most 512 open brackets");
             r->at++;
-            llm_json_space(r);
-            if (r->at == r->end || *r->at != (array ? ']' : '}')) {
-                v->next = parent;
-                parent = self;
-                depth++;
-                continue;
-            }
-            r->at++;
-        } else if (!llm_json_scalar(r, v)) {
+            llm_json_token_space(r);
+            depth++;
+            v->next = parent;
+            parent = self;
+            if (!llm_json_token_is(r, array ? ']' : '}')) continue; /* to its first child */
+        } else if (!llm_json_scalar(v, r)) {
             return false;
         }
-        for (; depth > 0; depth--) { /* close what ends here */
+        for (last = self; depth > 0; depth--) { /* close what ends here */
             p = &j->node[parent];
-            const bool array = p->kind == LLM_JSON_ARRAY;
-            llm_json_space(r);
-            if (r->at < r->end && *r->at == ',') break;
-            if (r->at == r->end || *r->at != (array ? ']' : '}'))
-                return llm_json_fail(r, array ? "a comma or ]" : "a comma or }");
+            const bool list = p->kind == LLM_JSON_ARRAY;
+            llm_json_token_space(r);
+            if (llm_json_token_is(r, ',')) break;
+            if (!llm_json_token_is(r, list ? ']' : '}'))
+                return llm_json_token_fail(r, list ? "a comma or ]" : "a comma or }");
             r->at++;
-            previous = parent;
+            last = parent;
             parent = p->next;
             p->next = 0;
         }
-        if (depth == 0) break;
-        r->at++;
-    }
-    llm_json_space(r);
-    return r->at == r->end || llm_json_fail(r, "nothing after the value");
+        if (depth > 0) r->at++; /* the comma */
+    } while (depth > 0);
+    llm_json_token_space(r);
+    return r->at == r->end || llm_json_token_fail(r, "nothing behind the value");
 }
 
+/* j <- text (size). Where it is not JSON: false, and nothing to free. */
 LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_error *error) {
-    size_t most = 1, bytes, room; /* a value is the root or stands behind [ { or a comma */
+    size_t values = 1, node_bytes, text_bytes; /* all but the root stand behind , [ or { */
     bool quoted = false;
     for (size_t i = 0; i < size; i++) {
         if (text[i] == '"') quoted = !quoted;
-        if (quoted && text[i] == '\\')
+        if (quoted && text[i] == '\\') {
             i++;
-        else if (!quoted && (text[i] == ',' || text[i] == '[' || text[i] == '{'))
-            most++;
+        } else if (!quoted && (text[i] == ',' || text[i] == '[' || text[i] == '{')) {
+            values++;
+        }
     }
     j->count = 0;
     j->node = NULL;
     j->memory = NULL;
-    if (llm_size_mul(&bytes, most, sizeof(llm_json_node)) && llm_size_add(&room, size, 1)) {
-        j->node = (llm_json_node *)malloc(bytes);
-        j->memory = (char *)malloc(room);
+    if (llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
+        llm_size_add(&text_bytes, size, 1)) {
+        j->node = (llm_json_node *)malloc(node_bytes);
+        j->memory = (char *)malloc(text_bytes);
     }
-    llm_json_reader r;
-    r.at = r.text = (const unsigned char *)text;
-    r.end = r.at + size;
+    llm_json_token r;
+    r.text = r.at = (const unsigned char *)(size > 0 ? text : "");
+    r.end = r.text + size;
     r.out = j->memory;
     r.error = error;
-    const bool ok =
-        j->node && j->memory ? llm_json_build(j, &r) : llm_fail(error, "JSON: out of memory");
-    if (!ok) llm_json_free(j);
-    return ok;
+    if (j->node && j->memory ? llm_json_build(j, &r) : llm_fail(error, "JSON: out of memory"))
+        return true;
+    llm_json_free(j);
+    return false;
 }
 
+/* The first value of an array or object; NULL where it is empty, or not one. */
 LLM_API const llm_json_node *llm_json_first(const llm_json *j, const llm_json_node *parent) {
     return parent->count > 0 ? &j->node[parent->first] : NULL;
 }
 
+/* The next one; NULL at the end. */
 LLM_API const llm_json_node *llm_json_next(const llm_json *j, const llm_json_node *node) {
     return node->next > 0 ? &j->node[node->next] : NULL;
 }
 
-/* The last member of that name, as Python has it; a walk over all members. */
+/* The last member of that name; NULL where there is none, or no object. Walks over all members: who
+ * wants many of them walks once. */
 LLM_API const llm_json_node *llm_json_get(const llm_json *j, const llm_json_node *object,
                                           const char *key) {
     const size_t size = strlen(key);
@@ -916,35 +982,147 @@ LLM_API const llm_json_node *llm_json_get(const llm_json *j, const llm_json_node
     return found;
 }
 
-/* *out = the number, exactly: true where it is spelt as an integer from 0 to SIZE_MAX. */
-LLM_API bool llm_json_size(size_t *out, const llm_json_node *number) {
+/* *out = an integer from 0 to SIZE_MAX, exactly; false for all else, 1.0 and 1e3 included. */
+LLM_API bool llm_json_size(size_t *out, const llm_json_node *v) {
     size_t value = 0;
-    if (number->kind != LLM_JSON_NUMBER) return false;
-    for (size_t i = 0; i < number->text_size; i++) {
-        const char c = number->text[i];
-        if (c < '0' || c > '9') return false;
-        if (!llm_size_mul(&value, value, 10) || !llm_size_add(&value, value, (size_t)(c - '0')))
+    if (v->kind != LLM_JSON_NUMBER) return false;
+    for (const char *c = v->text; *c; c++) {
+        if (*c < '0' || *c > '9' || !llm_size_mul(&value, value, 10) ||
+            !llm_size_add(&value, value, (size_t)(*c - '0')))
             return false;
     }
     *out = value;
     return true;
 }
 
+/* @json_put ------------------------------------------------- JSON: writing
+ *
+ * Brackets, commas and colons are printed by whoever writes a file; only strings and numbers can go
+ * wrong. A string needs escapes for quotes, backslashes and control characters and nothing else, as
+ * the text is UTF-8. A number is the shortest that reads back as the same double: 0.1, not
+ * 0.10000000000000001, with a point in every locale. JSON has no word for NaN and infinity.
+ *
+ * source  Bray 2017, RFC 8259
+ * needs   buffer json_token
+ * see     @json
+ * topics  -
+ */
+
+/* Appends text (size), quoted. False when it is not UTF-8 or memory is out; the buffer then holds
+ * a part of it. */
 LLM_API bool llm_json_put_string(llm_buffer *b, const char *text, size_t size) {
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
     bool ok = llm_buffer_put(b, "\"", 1);
-    for (size_t i = 0; i < size && ok; i++) {
-        const unsigned char c = (unsigned char)text[i];
-        static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
-        const char *which = c ? strchr(from, c) : NULL;
-        if (which) {
-            ok = llm_buffer_print(b, "\\%c", to[which - from]);
-        } else if (c < 32) {
-            ok = llm_buffer_print(b, "\\u%04x", c);
+    for (size_t i = 0, n = 1; i < size && ok; i += n) {
+        const unsigned char *c = (const unsigned char *)text + i;
+        const char *letter = *c ? strchr(from, *c) : NULL;
+        n = llm_json_token_utf8(c, (const unsigned char *)text + size);
+        if (letter) {
+            ok = llm_buffer_print(b, "\\%c", to[letter - from]);
+        } else if (*c < 32) {
+            ok = llm_buffer_print(b, "\\u%04x", *c);
         } else {
-            ok = llm_buffer_put(b, text + i, 1);
+            ok = n > 0 && llm_buffer_put(b, c, n);
         }
     }
     return ok && llm_buffer_put(b, "\"", 1);
+}
+
+/* Appends a number. False when it is NaN or infinite, or memory is out. */
+LLM_API bool llm_json_put_number(llm_buffer *b, double number) {
+    char text[40];
+    if (!isfinite(number)) return false;
+    for (int digits = 1; digits <= 17; digits++) { /* 17 always suffice */
+        snprintf(text, sizeof text, "%.*g", digits, number);
+        if (strtod(text, NULL) == number) break;
+    }
+    bool ok = true, point = false;
+    for (const char *c = text; *c && ok; c++) { /* what is no digit, sign or e is the point */
+        const bool other = !strchr("0123456789+-e", *c);
+        if (!other || !point) ok = llm_buffer_put(b, other ? "." : c, 1);
+        point = other;
+    }
+    return ok;
+}
+
+/* @exp ------------------------------------------------------ Exponential and tanh that vectorise
+ *
+ *     e^x     = 2^n e^r                        n = round(x / ln 2), r = x - n ln 2, |r| <= ln(2)/2
+ *     tanh(x) = 1 - 2 / (e^(2x) + 1)           x > 0.55
+ *     tanh(x) = x + x^3 P(x^2)                 below, where the difference above would cancel
+ *
+ * A loop that calls expf runs one element at a time; a loop over these runs 4, 8 or 16 at a time,
+ * because they are straight lines: no branch, no table, no call. Choices are made on bit patterns,
+ * since a compiler that must respect floating-point traps may not turn `x > 0 ? f(x) : g(x)` into
+ * a blend. Errors over all floats: e^x below 1.03 units in the last place, tanh below 1.5; the
+ * C library's expf is right to 0.51. Zeros, denormals, infinities and NaN come out as they should.
+ * Everything assumes that rounding is to nearest, and needs IEEE floats (no -ffast-math).
+ *
+ * source  Cody & Waite 1980, "Software Manual for the Elementary Functions", ch. 6; the
+ *         polynomials are minimax fits (notes/00-base/exp.md)
+ * needs   base
+ * see     @softmax @activation @logsumexp
+ * topics  -
+ */
+
+/* A float as its bits, and bits as a float. */
+LLM_API uint32_t llm_exp_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+LLM_API float llm_exp_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* x brought into -most..most; NaN becomes most with NaN's sign. Without their sign, floats are
+ * ordered as their bits are. */
+LLM_API float llm_exp_clamp(float x, float most) {
+    const uint32_t size = llm_exp_bits(x) & 0x7FFFFFFFu, limit = llm_exp_bits(most);
+    return copysignf(llm_exp_float(size < limit ? size : limit), x);
+}
+
+/* Splits x = n ln 2 + r: returns n + 256. Adding 1.5 * 2^23 rounds to an integer and leaves it in
+ * the low bits of the mantissa. ln 2 is taken off in two parts; the product with the first, which
+ * has 9 bits, is exact. */
+LLM_API uint32_t llm_exp_reduce(float *r, float x) {
+    const float magic = 12582912.0f + 256.0f;
+    const float shifted = x * 1.44269504f + magic, n = shifted - magic;
+    *r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    return llm_exp_bits(shifted) - 0x4B400000u;
+}
+
+/* e^r - 1 for |r| <= ln(2)/2, to 4e-9 of e^r. */
+LLM_API float llm_exp_minus_1(float r) {
+    const float q = 0.041667238f + r * (0.008367483f + r * 0.0013863781f);
+    return r + r * r * (0.5f + r * (0.16666535f + r * q));
+}
+
+/* e^x. 2^n comes in two factors, so that n may be 128 or -149; the last product rounds into the
+ * denormals, to infinity or to 0. */
+LLM_API float llm_expf(float x) {
+    float r;
+    const uint32_t n = llm_exp_reduce(&r, llm_exp_clamp(x, 104.0f)), half = n >> 1;
+    const float two_a = llm_exp_float((half - 1) << 23), two_b = llm_exp_float((n - half - 1) << 23);
+    const float y = (1.0f + llm_exp_minus_1(r)) * two_a * two_b;
+    return y + (x != x ? NAN : 0.0f);
+}
+
+/* tanh(x). From 9.02 on it rounds to 1. */
+LLM_API float llm_tanhf(float x) {
+    const float a = llm_exp_clamp(fabsf(x), 10.0f), u = a * a;
+    const float p = -0.053854413f + u * (0.021080235f + u * -0.00628622f);
+    const float small = a + a * u * (-0.3333332f + u * (0.13332607f + u * p));
+
+    float r;
+    const float two_n = llm_exp_float((llm_exp_reduce(&r, 2.0f * a) - 129) << 23);
+    const float large = 1.0f - 2.0f / ((1.0f + llm_exp_minus_1(r)) * two_n + 1.0f);
+
+    const uint32_t choose = 0u - (uint32_t)(a < 0.5495f);
+    const float y = llm_exp_float((llm_exp_bits(small) & choose) | (llm_exp_bits(large) & ~choose));
+    return copysignf(y + (x != x ? NAN : 0.0f), x);
 }
 
 /* @matmul --------------------------------------------------- Matrix product
@@ -1107,38 +1285,163 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  *
  *     p_i = exp(x_i / temp) / sum_j exp(x_j / temp)
  *
- * source  -
- * needs   -
+ * Turns n scores (logits) into n probabilities in the same order: a gap of 1 between two scores is
+ * a factor of e between their probabilities, whatever the others are. Only differences count, so
+ * the largest score is subtracted first and no exp can overflow. A masked entry is -inf and gets
+ * exactly 0; a row with nothing else has no distribution, and 0 / 0 would be NaN: it becomes zeros.
+ * temp divides the gaps: towards 0 the row becomes the one-hot vector of its maximum, towards
+ * infinity uniform. NaN or +inf in a row makes the row NaN, as in torch.
+ *
+ * source  Bridle 1990, "Training stochastic model recognition algorithms as networks can lead to
+ *         maximum mutual information estimation of parameters";
+ *         Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3
+ * needs   logsumexp
+ * see     @cross_entropy (fused with its loss), @sparsemax, @causal_attn, @temperature
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n): exp(x / temp) normalised in each row; p may be x. A row that is all
- * -inf (masked) becomes zeros. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: maximum,
+ * exponentials and their sum (in double: 50000 terms), scale. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
-    LLM_ASSERT(temp > 0.0f);
+    LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
-        const float *xr = x + r * n;
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max, gain = 1.0f / temp;
         float *pr = p + r * n;
-        float max = -INFINITY, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) max = xr[i] > max ? xr[i] : max;
-        const float shift = max == -INFINITY ? 0.0f : max;
-        for (size_t i = 0; i < n; i++) pr[i] = expf((xr[i] - shift) / temp);
-        for (size_t i = 0; i < n; i++) sum += pr[i];
-        const float scale = sum == 0.0f ? 0.0f : 1.0f / sum;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) {
+            pr[i] = expf((xr[i] - shift) * gain);
+            sum += (double)pr[i];
+        }
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
         for (size_t i = 0; i < n; i++) pr[i] *= scale;
     }
 }
 
-/* dx (rows,n) += <- dp, p (rows,n): p * (dp - sum(p * dp)) / temp. */
+/* dx (rows,n) += <- dp (rows,n) and forward's result p, temp.
+ *
+ * dp_i/dx_j = p_i ((i == j) - p_j) / temp. Multiplied by dp and summed over i:
+ *     dx_j = p_j (dp_j - sum_i p_i dp_i) / temp
+ * The gradient of a score is how much better than the average (under p) its probability is paid. */
 LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
                                   float temp) {
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
+        const float *dpr = dp + r * n, *pr = p + r * n, gain = 1.0f / temp;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)(pr[i] * dpr[i]);
+        const float average = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - average) * gain;
+    }
+}
+
+/* p (rows,n) <- x (rows,n), at temperature 1: the maximum and the sum come from one pass, so memory
+ * is read twice instead of three times. A row with NaN or +inf has NaN in it. p may be x. */
+LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
+        for (size_t i = 0; i < n; i++) {
+            const float z = x[r * n + i];
+            p[r * n + i] = z == -INFINITY ? 0.0f : expf(z - a.max) / a.sum;
+        }
+    }
+}
+
+/* y (rows,n) <- x (rows,n): log softmax, x - lse(x) in each row. y may be x. Not log(p): where p
+ * rounds to 0, y is still right. The maximum is subtracted before log(sum) and not added to it:
+ * beside 1e4 the digits of log(sum) would be gone. A fully masked row is -inf. */
+LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max;
+        float *yr = y + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)expf(xr[i] - shift);
+        const float log_sum = sum == 0.0 ? 0.0f : (float)log(sum);
+        for (size_t i = 0; i < n; i++) yr[i] = (xr[i] - shift) - log_sum;
+    }
+}
+
+/* dx (rows,n) += <- dy (rows,n) and forward's result y: dx_i = dy_i - p_i sum_j dy_j, p = e^y. */
+LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y, size_t rows,
+                                      size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *dyr = dy + r * n, *yr = y + r * n;
+        float *dxr = dx + r * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)dyr[i];
+        const float total = (float)sum;
+        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - expf(yr[i]) * total;
+    }
+}
+
+/* @sparsemax ------------------------------------------------ Sparsemax
+ *
+ *     p = argmin over probability vectors q of |q - x|^2
+ *     p_i = max(x_i - tau, 0)        tau so that sum_i p_i = 1
+ *
+ * Softmax gives every score some probability; the nearest probability vector gives most of them
+ * exactly none: p falls linearly with the score, cut off at the threshold tau. A score that leads all
+ * others by 1 get everything.
+ *
+ * source  Martins & Astudillo 2016, "From softmax to sparsemax"; Michelot 1986, "A finite algorithm
+ *         for finding the projection of a point onto the canonical simplex of R^n"
+ * needs   logsumexp
+ * see     @softmax
+ * topics  -
+ */
+
+/* p (rows,n) <- x (rows,n), each row projected onto the simplex. p may be x. -inf gives 0, a row of
+ * nothing else zeros, NaN or +inf a row of NaN.
+ *
+ * Michelot: assume every entry is in the support, find tau, drop what lies below it, repeat. tau
+ * only grows, so nothing dropped comes back; a few rounds do (n at most). */
+LLM_API void llm_sparsemax_forward(float *p, const float *x, size_t rows, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const float shift = max == -INFINITY ? 0.0f : max; /* any shift moves tau along */
+        float *pr = p + r * n, tau = -INFINITY;
+        size_t support, count = n + 1;
+        do {
+            double sum = 0.0;
+            support = count;
+            count = 0;
+            for (size_t i = 0; i < n; i++) {
+                if (xr[i] - shift <= tau) continue; /* NaN stays, and makes the sum NaN */
+                sum += (double)(xr[i] - shift);
+                count++;
+            }
+            if (count > 0) tau = (float)((sum - 1.0) / (double)count);
+        } while (count < support);
+        for (size_t i = 0; i < n; i++) pr[i] = xr[i] - shift <= tau ? 0.0f : xr[i] - shift - tau;
+    }
+}
+
+/* dx (rows,n) += <- dp (rows,n) and forward's result p. On the support tau moves by the mean of the
+ * dx there: dx_i = dp_i - mean of dp over the support. Elsewhere p stays 0 and dx is 0. */
+LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, size_t rows,
+                                    size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
         const float *dpr = dp + r * n, *pr = p + r * n;
-        float *dxr = dx + r * n, sum = 0.0f;
-        for (size_t i = 0; i < n; i++) sum += pr[i] * dpr[i];
-        for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - sum) / temp;
+        double sum = 0.0, support = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (pr[i] == 0.0f) continue;
+            sum += (double)dpr[i];
+            support += 1.0;
+        }
+        for (size_t i = 0; i < n; i++)
+            if (pr[i] != 0.0f) dx[r * n + i] += dpr[i] - (float)(sum / support);
     }
 }
 
@@ -1146,43 +1449,156 @@ LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, si
 
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
- *     loss = lse(z) - z_y        dloss/dz = softmax(z) - onehot(y)
+ *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
+ *     q = softmax(z), p one-hot at y:   loss = lse(z) - z_y      dloss/dz = q - onehot(y)
  *
- * source  -
+ * The nats that a model q spends on an outcome drawn from p. They are fewest at q = p, where the
+ * entropy of the data is left. From logits it needs no softmax and no log of a small number:
+ * lse minus the target's logit is exact however wrong the model is. Knowing nothing costs log V.
+ * Rows whose target is LLM_CROSS_ENTROPY_IGNORE (padding, the prompt) count for nothing: their
+ * logits are not read. The mean divides by the number of the other rows, not by N.
+ *
+ * source  Shannon 1948, "A mathematical theory of communication"; Chowdhery et al. 2022, "PaLM",
+ *         section 5 (z-loss)
  * needs   logsumexp
+ * see     @softmax_head (with the matrix product before it), @label_smoothing, @bce, @perplexity
  * topics  Cross-entropy
  */
-#define LLM_CROSS_ENTROPY_IGNORE (-100)
+enum { LLM_CROSS_ENTROPY_IGNORE = -100 }; /* torch's ignore_index */
 
-/* loss (N), lse (N) or NULL <- logits (N,V), target (N). loss is 0 where the target is ignored.
- * Returns the number of rows that are not. */
+/* loss (N), lse (N) or NULL <- logits (N,V), target (N). Returns how many rows are not ignored;
+ * loss and lse are 0 in the others. The mean loss is sum(loss) / that number. */
 LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *logits,
                                          const int *target, size_t N, size_t V) {
-    size_t kept = 0;
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *z = logits + n * V, l = llm_logsumexp(z, V);
-        const bool ignored = target[n] == LLM_CROSS_ENTROPY_IGNORE;
-        LLM_ASSERT(ignored || (target[n] >= 0 && (size_t)target[n] < V));
-        loss[n] = ignored ? 0.0f : l - z[target[n]];
-        if (lse) lse[n] = l;
+        const float *z = logits + n * V;
+        loss[n] = 0.0f;
+        if (lse) lse[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+
+        const float max = llm_logsumexp_max(z, V);
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
+        const float log_sum = (float)log(sum);
+        loss[n] = (max - z[target[n]]) + log_sum; /* lse - z_y would round as coarsely as lse */
+        if (lse) lse[n] = max + log_sum;
     }
+    size_t kept = 0;
     for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
     return kept;
 }
 
-/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot), for
- * rows that are not ignored. scale is 1 / kept for the mean. */
+/* dlogits (N,V) += <- logits (N,V), forward's lse (N), target (N): scale * (softmax - onehot).
+ * scale is 1 / kept for the mean. */
 LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, const float *lse,
                                         const int *target, size_t N, size_t V, float scale) {
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
-        const float *z = logits + n * V;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const float *z = logits + n * V, l = lse[n];
         float *dz = dlogits + n * V;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - lse[n]);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - l);
         dz[target[n]] -= scale;
     }
+}
+
+/* What a weighted mean divides by: the sum of weight[y] over the rows that are not ignored, their
+ * number if weight is NULL. */
+LLM_API float llm_cross_entropy_total(const int *target, const float *weight, size_t N) {
+    double total = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] != LLM_CROSS_ENTROPY_IGNORE)
+            total += weight ? (double)weight[target[n]] : 1.0;
+    }
+    return (float)total;
+}
+
+/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). Half
+ * the memory and half the exps: e^(z - max) is kept where z stood.
+ *
+ *     loss_n   = weight_y (lse - z_y) + z_loss lse^2
+ *     dlogits  = scale (weight_y (softmax - onehot) + 2 z_loss lse softmax)
+ *
+ * weight (V) evens out classes of unequal number; NULL is 1. z_loss (1e-4 in PaLM, 0 for none)
+ * holds lse near 0: the loss itself does not care about a constant added to all logits, and they
+ * drift until 16 bits no longer hold them. scale multiplies the gradient only. */
+LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *target,
+                                        const float *weight, size_t N, size_t V, float scale,
+                                        float z_loss) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *z = logits + n * V;
+        loss[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) {
+            for (size_t i = 0; i < V; i++) z[i] = 0.0f;
+            continue;
+        }
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const size_t y = (size_t)target[n];
+        const float max = llm_logsumexp_max(z, V), zy = z[y], w = weight ? weight[y] : 1.0f;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) {
+            z[i] = expf(z[i] - max);
+            sum += (double)z[i];
+        }
+        const float log_sum = (float)log(sum), lse = max + log_sum;
+        const float gain = scale * (w + 2.0f * z_loss * lse) / (float)sum;
+        loss[n] = w * ((max - zy) + log_sum) + z_loss * lse * lse;
+        for (size_t i = 0; i < V; i++) z[i] *= gain;
+        z[y] -= scale * w;
+    }
+}
+
+/* loss (N), lse (N) <- logits (N,V), p (N,V): loss = sum_i p_i (lse - z_i) for any distribution p,
+ * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
+LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
+                                            const float *p, size_t N, size_t V) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
+        double sum = 0.0, total = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
+        const double l = (double)max + log(sum);
+        for (size_t i = 0; i < V; i++)
+            if (pn[i] != 0.0f) total += (double)pn[i] * (l - (double)z[i]);
+        loss[n] = (float)total;
+        lse[n] = (float)l;
+    }
+}
+
+/* dlogits (N,V) += <- logits, p (N,V), forward's lse (N): scale * (sum_j p_j * softmax - p). */
+LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits, const float *lse,
+                                             const float *p, size_t N, size_t V, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * V, *pn = p + n * V, l = lse[n];
+        float *dz = dlogits + n * V;
+        double sum = 0.0;
+        for (size_t i = 0; i < V; i++) sum += (double)pn[i];
+        const float total = (float)sum;
+        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * expf(z[i] - l) - pn[i]);
+    }
+}
+
+/* H(p,q) <- p, q (n) probabilities, in nats. *entropy is H(p), *kl is KL(p||q) = H(p,q) - H(p): it is
+ * never negative; it and H(p,q) are infinite where q is 0 and p is not. */
+LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float *p, const float *q,
+                                          size_t n) {
+    double own = 0.0, extra = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (p[i] == 0.0f) continue; /* 0 log 0 = 0 */
+        own -= (double)p[i] * log((double)p[i]);
+        extra += (double)p[i] * log((double)p[i] / (double)q[i]);
+    }
+    *entropy = (float)own;
+    *kl = (float)extra;
+    return (float)(own + extra);
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */

@@ -79,11 +79,12 @@ void __asan_unpoison_memory_region(void const volatile *p, size_t n);
 void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+void __tsan_set_fiber_name(void *fiber, const char *name);
 void __tsan_acquire(void *p);
 void __tsan_release(void *p);
 __attribute__((used, visibility("default"), no_sanitize("thread"))) const char *
 __tsan_default_options(void) {
-    return "halt_on_error=1:report_signal_unsafe=0:report_thread_leaks=0";
+    return "halt_on_error=1:report_signal_unsafe=0:report_thread_leaks=0:atexit_sleep_ms=0";
 }
 #endif
 /* The linker's names for the section that holds all __shared__ variables of the program. */
@@ -101,7 +102,7 @@ extern char __stop_emulate_shared[] __attribute__((weak));
 #define __launch_bounds__(...)
 #define __constant__ static
 #define __shared__ static __attribute__((section("emulate_shared")))
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
     unsigned x, y, z;
@@ -194,6 +195,7 @@ enum {
 #else
     EMULATE_STACK = 128 << 10,
 #endif
+    EMULATE_GUARD = 1 << 20, /* below each stack; wider than most frames that miss it */
     EMULATE_PAGE = 4096
 };
 
@@ -276,7 +278,7 @@ EMULATE_RUNTIME void emulate_on_fault(int signal_number, siginfo_t *info, void *
     else if (a)
         fprintf(stderr, "emulate: global memory out of bounds, byte %ld of an allocation of %zu",
                 (long)(p - a->data), a->size);
-    else if (f->stack && p < f->stack && p >= f->stack - EMULATE_PAGE)
+    else if (f->stack && p < f->stack && p >= f->stack - EMULATE_GUARD)
         fprintf(stderr, "emulate: the stack of %d bytes overflows", (int)EMULATE_STACK);
     else
         fprintf(stderr, "emulate: segmentation fault at %p", (const void *)p);
@@ -474,9 +476,9 @@ EMULATE_RUNTIME void emulate_entry(void) { /* a fiber: one thread of one block a
 
 EMULATE_RUNTIME void emulate_make(emulate_fiber *f) {
     if (f->stack) return;
-    char *map = (char *)emulate_map(EMULATE_STACK + EMULATE_PAGE);
-    mprotect(map, EMULATE_PAGE, PROT_NONE);
-    f->stack = map + EMULATE_PAGE;
+    char *map = (char *)emulate_map(EMULATE_STACK + EMULATE_GUARD);
+    mprotect(map, EMULATE_GUARD, PROT_NONE);
+    f->stack = map + EMULATE_GUARD;
 #ifdef EMULATE_UCONTEXT
     getcontext(&f->context);
     f->context.uc_stack.ss_sp = f->stack;
@@ -896,6 +898,7 @@ EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
         emulate_fill_nan(shared, shared_size);
         emulate_forget(b->dynamic, emulate_dynamic_size);
         emulate_fill_nan(b->dynamic, emulate_dynamic_size);
+        EMULATE_RELEASE(&emulate_start_edge); /* the mapping was the host's; it knows no block */
         for (unsigned i = 0; i < b->n; i++) {
             emulate_fiber *f = &b->fiber[i];
             emulate_make(f);
@@ -906,6 +909,12 @@ EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
             f->index.z = i / emulate_block_size.x / emulate_block_size.y;
             f->state = EMULATE_AT_BARRIER;
             f->line = 0;
+#ifdef EMULATE_TSAN
+            char name[64];
+            snprintf(name, sizeof name, "block (%u,%u,%u) thread (%u,%u,%u)", b->index.x,
+                     b->index.y, b->index.z, f->index.x, f->index.y, f->index.z);
+            __tsan_set_fiber_name(f->tsan, name);
+#endif
             f->arrived = f->warp_arrived = f->grid_arrived = f->copy_count = f->copy_group = 0;
             f->atomic_seen = NULL;
             f->fenced = false;
@@ -978,7 +987,6 @@ EMULATE_RUNTIME void emulate_launch(dim3 grid, dim3 block, size_t shared, bool c
         b[i].dynamic = (char *)emulate_map(shared + EMULATE_PAGE);
     }
     emulate_open_all(true);
-    EMULATE_RELEASE(&emulate_start_edge);
     const size_t together = cooperative ? blocks : 1;
     for (size_t first = 0; first < blocks; first += together) {
         for (size_t i = 0; i < together; i++) {

@@ -64,20 +64,71 @@ template <typename T> static inline float unit_of(void) {
 }
 /* x (n) is rounded to what T can hold, so that host and device start from the same numbers. */
 template <typename T> static inline T *to_device_as(float *x, size_t n) {
-    T *stored = (T *)malloc((n + 1) * sizeof(T));
+    T *stored = (T *)test_memory(n, sizeof(T));
     for (size_t i = 0; i < n; i++) {
         test_storage<T>::store(&stored[i], x[i]);
         x[i] = test_storage<T>::load(stored[i]);
     }
-    T *d = to_device(stored, n);
-    free(stored);
-    return d;
+    return to_device(stored, n);
 }
 template <typename T> static inline float *from_device_as(float *x, const T *d, size_t n) {
-    T *stored = (T *)malloc((n + 1) * sizeof(T));
+    T *stored = (T *)test_memory(n, sizeof(T));
     from_device(stored, d, n);
     for (size_t i = 0; i < n; i++) x[i] = test_storage<T>::load(stored[i]);
-    free(stored);
     return x;
 }
+
+/* The statement has to end its process with that text in the report, in each of the three schedules.
+ * On a GPU it is compiled and not run. */
+#ifdef __CUDACC__
+#define CHECK_REPORTS(text, statement)                                                             \
+    do {                                                                                           \
+        if (!(text)) statement;                                                                    \
+    } while (0)
+#else
+#define CHECK_REPORTS(text, statement)                                                             \
+    do {                                                                                           \
+        for (int order_ = 0; order_ < 3; order_++) {                                               \
+            const int report_ = test_report_begin();                                               \
+            if (report_ < 0) {                                                                     \
+                emulate_order = order_;                                                            \
+                statement;                                                                         \
+                _exit(0);                                                                          \
+            }                                                                                      \
+            test_report_end(__FILE__, __LINE__, #statement, order_, report_, text);                \
+        }                                                                                          \
+    } while (0)
+
+static pid_t test_report_child;
+
+/* In a child whose stderr is read: -1. In the parent: where to read it. */
+TEST_UNUSED static int test_report_begin(void) {
+    int ends[2];
+    fflush(NULL);
+    if (pipe(ends) != 0) return 0;
+    test_report_child = fork();
+    if (test_report_child == 0) {
+        dup2(ends[1], 2);
+        close(ends[0]), close(ends[1]);
+        return -1;
+    }
+    close(ends[1]);
+    return ends[0];
+}
+TEST_UNUSED static void test_report_end(const char *file, int line, const char *what, int order,
+                                        int from, const char *text) {
+    static char report[1 << 16];
+    size_t size = 0;
+    for (ssize_t got; (got = read(from, report + size, sizeof report - 1 - size)) > 0;)
+        size += (size_t)got;
+    report[size] = 0;
+    close(from);
+    int status = 0;
+    waitpid(test_report_child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        test_fail(file, line, "%s, schedule %d: nothing was reported, want \"%s\"", what, order, text);
+    if (!strstr(report, text))
+        test_fail(file, line, "%s, schedule %d: want \"%s\", got: %.600s", what, order, text, report);
+}
+#endif
 #endif

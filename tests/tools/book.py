@@ -45,11 +45,11 @@ def sections(text, chapters=False):
     return found
 
 
-def section(slug, text):
+def section(slug, text, name="llm.h"):
     for s in sections(text):
         if s.slug == slug:
             return s
-    raise SystemExit(f"llm.h has no section @{slug}")
+    raise SystemExit(f"{name} has no section @{slug}")
 
 
 def blank(text, directives=False):
@@ -85,7 +85,7 @@ def split_commas(code):
     parts, start, depth = [], 0, 0
     for i, c in enumerate(code + ","):
         depth += (c in "([{") - (c in ")]}")
-        if c == "," and depth == 0:
+        if depth == 0 and c == ",":
             parts.append((start, i))
             start = i + 1
     return parts
@@ -104,7 +104,7 @@ def parse_head(head):
         inside = head[m.end():close]
         for a, b in split_commas(inside):
             part = inside[a:b].strip()
-            pointer = re.search(r"\(\s*\*+\s*(?:const\s+)?(\w+)", part)
+            pointer = re.search(r"\(\s*[*&]+\s*(?:const\s+)?(\w+)", part)
             plain = re.search(r"(\w+)\s*(?:\[[^\]]*\]\s*)*$", part)
             if part == "...":
                 variadic = True
