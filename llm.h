@@ -2110,6 +2110,119 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
     (void)V;
 }
 
+/* @interpolated_lm ----------------------------------------- N-gram model, interpolated discounting
+ *
+ *     P(w | u v) = max(c(uvw) - d, 0) / c(uv) + d N(uv) / c(uv) P(w | v)       P(w | .) = P(w | v)
+ *     P(w)       = (c(w) + 1) / (n + V)                                     where c(uv) is 0
+ *
+ * The counts of a text as a language model: what every other model has to beat on the same tokens.
+ * The discount d is taken from each of the N(uv) different continuations that were seen, and the
+ * sum of what was taken is what the shorter context may hand out: every distribution sums to 1, and
+ * no token has probability 0. The n-grams are kept as sorted numbers, one for each place of the
+ * text, so a context is a range of them: two binary searches, no table.
+ *
+ * source  Ney, Essen & Kneser 1994, "On structuring probabilistic dependences in stochastic language
+ *         modelling"; Chen & Goodman 1999, "An empirical study of smoothing techniques", eq. 12
+ * needs   error
+ * see     @perplexity @gpt2
+ * topics  -
+ */
+enum { LLM_INTERPOLATED_LM_BITS = 21 }; /* of a token in a key of three */
+
+typedef struct {
+    size_t count, vocab; /* n, V < 2^21 */
+    int order;           /* 1 to 3 */
+    double discount;     /* d, 0 to 1 */
+    uint64_t *gram[4];   /* (count) sorted: the 2-grams and 3-grams that end at each token */
+    size_t *once;        /* (V) counts of single tokens */
+} llm_interpolated_lm;
+
+LLM_API void llm_interpolated_lm_free(llm_interpolated_lm *lm) {
+    free(lm->gram[2]);
+    free(lm->gram[3]);
+    free(lm->once);
+}
+
+LLM_API int llm_interpolated_lm_compare(const void *a, const void *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* The n tokens up to and with ids[i] as one number. */
+LLM_API uint64_t llm_interpolated_lm_key(const int *ids, size_t i, size_t n) {
+    uint64_t key = 0;
+    for (size_t k = i + 1 - n; k <= i; k++)
+        key = key << LLM_INTERPOLATED_LM_BITS | (uint64_t)ids[k];
+    return key;
+}
+
+/* Counts ids (count), all below vocab. Takes order 8-byte numbers a token from malloc; false when
+ * there are none. */
+LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, size_t count,
+                                     size_t vocab, int order, double discount, llm_error *e) {
+    LLM_ASSERT(order >= 1 && order <= 3 && vocab < (size_t)1 << LLM_INTERPOLATED_LM_BITS);
+    memset(lm, 0, sizeof *lm);
+    lm->count = count, lm->vocab = vocab, lm->order = order, lm->discount = discount;
+    lm->once = (size_t *)calloc(vocab + 1, sizeof *lm->once);
+    bool ok = lm->once != NULL;
+    for (size_t i = 0; ok && i < count; i++) {
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < vocab);
+        lm->once[ids[i]]++;
+    }
+    for (size_t n = 2; ok && n <= (size_t)order; n++) {
+        lm->gram[n] = (uint64_t *)malloc((count + 1) * sizeof(uint64_t));
+        ok = lm->gram[n] != NULL;
+        /* the first n - 1 places end no n-gram: a number above all keys, which no context finds */
+        for (size_t i = 0; ok && i < count; i++)
+            lm->gram[n][i] = i + 1 < n ? UINT64_MAX : llm_interpolated_lm_key(ids, i, n);
+        if (ok) qsort(lm->gram[n], count, sizeof(uint64_t), llm_interpolated_lm_compare);
+    }
+    if (ok) return true;
+    llm_interpolated_lm_free(lm);
+    return llm_fail(e, "counting %zu tokens: out of memory", count);
+}
+
+/* P(last token of the n-gram key | its first n - 1). */
+LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
+    const int bits = LLM_INTERPOLATED_LM_BITS;
+    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    const uint64_t *gram = lm->gram[n];
+    size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (gram[middle] >> bits < key >> bits)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+        hits += gram[i] == key;
+        kinds += i == low || gram[i] != gram[i - 1];
+    }
+    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
+    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
+    if (seen == 0) return shorter;
+    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
+            lm->discount * (double)kinds * shorter) /
+           (double)seen;
+}
+
+/* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
+LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
+    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
+    LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
+    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+}
+
+/* Nats of ids (n), all but the first. */
+LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int *ids, size_t n) {
+    double nats = 0.0;
+    for (size_t i = 1; i < n; i++) nats -= log(llm_interpolated_lm_prob(lm, ids, i));
+    return nats;
+}
+
 /* @11-token ================================================= TOKENIZATION */
 
 /* @unicode -------------------------------------------------- Code points and their classes
@@ -5083,6 +5196,24 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
+/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
+ * a row starts without what was before it, so the first tokens of a row are the hardest. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+    int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
+    double nats = 0.0;
+    LLM_ASSERT(x && y);
+    for (size_t at = 0; at + 1 < n; at += B * T) {
+        for (size_t i = 0; i < B * T; i++) {
+            x[i] = at + i < n ? ids[at + i] : 0;
+            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+        }
+        llm_gpt2_forward(g, x, y, B, T);
+        for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
+    }
+    free(x), free(y);
+    return nats;
+}
+
 /* One AdamW step, t counts from 1; biases and gains do not decay. Clears the gradients. */
 LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t) {
     llm_adamw_config rest = *adamw;
@@ -5365,6 +5496,180 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
     llm_buffer_free(&path);
     llm_buffer_free(&config);
     free(name), free(turned), free(t), free(out);
+    return ok;
+}
+
+/* @gpt2_run ------------------------------------------------- A training that can be interrupted
+ *
+ *     batch: B windows of T + 1 tokens, at random places of the text
+ *     loss, gradient, clipped to length 1, AdamW at the rate of a cosine schedule with warmup
+ *
+ * Everything that decides how a training goes on stands in one struct: weights and both moments, the
+ * step, the schedule, the random numbers that choose the next batch, and the text itself as tokens.
+ * Saved and loaded it goes on to the same losses, bit by bit, as if it had never stopped; what is
+ * forgotten (the moments, or the place in the stream of random numbers) shows as a bump in the
+ * curve, if anybody looks. One file holds all of it, so that no crash leaves two halves of
+ * different age.
+ *
+ * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
+ * needs   gpt2 gpt2_file safetensors rng adamw cosine_lr grad_clip buffer
+ * see     @gpt2_file (the model alone, for others), @cosine_lr
+ * topics  -
+ */
+
+/* Plain numbers, written as they stand. */
+typedef struct {
+    uint64_t step, steps, batch;
+    double lr; /* at the peak */
+    llm_rng rng;
+} llm_gpt2_run_state;
+
+typedef struct {
+    llm_gpt2 model;
+    llm_gpt2_run_state state;
+    llm_buffer train, held; /* of int: the text to learn, and one to measure on (or none) */
+    llm_buffer loss;        /* of float: of each step, nats per token */
+    llm_buffer batch;       /* of int: inputs (B,T), targets (B,T) */
+} llm_gpt2_run;
+
+LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
+    llm_gpt2_destroy(&r->model);
+    llm_buffer_free(&r->train);
+    llm_buffer_free(&r->held);
+    llm_buffer_free(&r->loss);
+    llm_buffer_free(&r->batch);
+}
+
+/* A new training: random weights from seed, which also chooses the batches. r->train and r->held are
+ * empty. */
+LLM_API bool llm_gpt2_run_create(llm_gpt2_run *r, const llm_gpt2_config *c, size_t batch,
+                                 size_t steps, double lr, uint64_t seed, llm_error *e) {
+    memset(r, 0, sizeof *r);
+    r->state.steps = steps, r->state.batch = batch, r->state.lr = lr;
+    r->state.rng = llm_rng_seed(seed);
+    if (!llm_gpt2_create(&r->model, c, batch, c->context, e)) return false;
+    llm_gpt2_init(&r->model, &r->state.rng);
+    return true;
+}
+
+/* *loss of a step on a random batch of r->train; *norm, or NULL, gets the length of the gradient
+ * before clipping. False, and no step, where the text has no window of T + 1 tokens, the loss is not
+ * finite, or memory is out. */
+LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_error *e) {
+    llm_gpt2_run_state *s = &r->state;
+    llm_gpt2 *g = &r->model;
+    const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
+    if (count <= T)
+        return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
+    r->batch.size = 0;
+    if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
+        !llm_buffer_reserve(&r->loss, sizeof *loss))
+        return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
+    int *x = (int *)(void *)r->batch.data, *y = x + B * T;
+    for (size_t b = 0; b < B; b++) {
+        const char *from = r->train.data + llm_rng_below(&s->rng, count - T) * sizeof(int);
+        memcpy(x + b * T, from, T * sizeof(int));
+        memcpy(y + b * T, from + sizeof(int), T * sizeof(int));
+    }
+    *loss = llm_gpt2_forward(g, x, y, B, T);
+    if (!isfinite(*loss))
+        return llm_fail(e, "step %zu: the loss is no longer finite, try a smaller learning rate",
+                        (size_t)s->step);
+    llm_gpt2_backward(g);
+    const float length = llm_grad_clip_norm(g->g, g->count, 1.0f), lr = (float)s->lr;
+    if (norm) *norm = length;
+
+    llm_adamw_config adamw = llm_adamw_defaults();
+    adamw.beta2 = 0.99f, adamw.weight_decay = 0.1f;
+    adamw.lr =
+        llm_cosine_lr((size_t)s->step, (size_t)s->steps / 20, (size_t)s->steps, lr, 0.1f * lr);
+    s->step++;
+    llm_gpt2_step(g, &adamw, (size_t)s->step);
+    return llm_buffer_put(&r->loss, loss, sizeof *loss);
+}
+
+/* The seven tensors of the file: their bytes in r, element type, and how many there are. */
+enum { LLM_GPT2_RUN_PARTS = 7 };
+LLM_API void llm_gpt2_run_parts(llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS],
+                                const llm_gpt2_run *r) {
+    static const char *const name[] = {"state", "w", "m", "v", "train", "held", "loss"};
+    const void *const data[] = {&r->state,     r->model.w,   r->model.m,  r->model.v,
+                                r->train.data, r->held.data, r->loss.data};
+    const size_t n = r->model.count;
+    const size_t count[] = {sizeof r->state / 8, n, n, n, r->train.size / 4, r->held.size / 4,
+                            r->loss.size / 4};
+    memset(t, 0, LLM_GPT2_RUN_PARTS * sizeof *t);
+    for (size_t i = 0; i < LLM_GPT2_RUN_PARTS; i++) {
+        t[i].name = name[i];
+        t[i].dtype = i == 0             ? LLM_SAFETENSORS_U64
+                     : i == 4 || i == 5 ? LLM_SAFETENSORS_I32
+                                        : LLM_SAFETENSORS_F32;
+        t[i].rank = 1, t[i].shape[0] = count[i];
+        t[i].data = (const unsigned char *)data[i];
+    }
+}
+
+/* Writes dir/run.safetensors, and what llm_gpt2_save writes. The directory has to exist. */
+LLM_API bool llm_gpt2_run_save(const llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    llm_buffer path = {NULL, 0, 0};
+    llm_gpt2_run_parts(t, r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_write(path.data, t, LLM_GPT2_RUN_PARTS, NULL, e) &&
+         llm_gpt2_save(&r->model, dir, e);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* r <- the parts of f, whose weights and states fit. */
+LLM_API bool llm_gpt2_run_read(llm_gpt2_run *r, const llm_safetensors *f, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    float *const to[4] = {NULL, r->model.w, r->model.m, r->model.v};
+    llm_buffer *const text[LLM_GPT2_RUN_PARTS] = {NULL,      NULL,     NULL,    NULL,
+                                                  &r->train, &r->held, &r->loss};
+    llm_gpt2_run_parts(t, r);
+    for (size_t i = 1; i < LLM_GPT2_RUN_PARTS; i++) {
+        const llm_safetensors_tensor *in = llm_safetensors_find(f, t[i].name);
+        if (!in || in->dtype != t[i].dtype || in->rank != 1 ||
+            (i < 4 && in->shape[0] != t[i].shape[0]))
+            return llm_fail(e, "run.safetensors: no '%s' that fits config.json", t[i].name);
+        if (i < 4) memcpy(to[i], in->data, in->size);
+        if (i >= 4 && !llm_buffer_put(text[i], in->data, in->size))
+            return llm_fail(e, "run.safetensors: out of memory");
+        for (size_t k = 0; (i == 4 || i == 5) && k < in->shape[0]; k++) {
+            int id;
+            memcpy(&id, in->data + 4 * k, 4);
+            if (id < 0 || (size_t)id >= r->model.config.vocab)
+                return llm_fail(e, "run.safetensors: '%s' has the token %d", t[i].name, id);
+        }
+    }
+    if (r->loss.size / 4 != r->state.step)
+        return llm_fail(e, "run.safetensors: %zu losses of %zu steps", r->loss.size / 4,
+                        (size_t)r->state.step);
+    return true;
+}
+
+/* r <- a saved training. r is not to be freed when this fails. */
+LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_safetensors f;
+    memset(r, 0, sizeof *r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_open(&f, path.data, e);
+    llm_buffer_free(&path);
+    if (!ok) return false;
+    const llm_safetensors_tensor *state = llm_safetensors_find(&f, "state");
+    const llm_gpt2_run_state *s = &r->state;
+    if (state && state->size == sizeof *s) memcpy(&r->state, state->data, sizeof *s);
+    if (s->batch < 1 || s->batch > 1 << 20 || s->step > s->steps || s->rng.used < 0 ||
+        s->rng.used > 4)
+        ok = llm_fail(e, "run.safetensors: no state of a training");
+    ok = ok && llm_gpt2_load(&r->model, dir, (size_t)s->batch, 0, e);
+    if (ok && !llm_gpt2_run_read(r, &f, e)) {
+        llm_gpt2_run_free(r);
+        ok = false;
+    }
+    llm_safetensors_close(&f);
     return ok;
 }
 
