@@ -486,7 +486,7 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     for (size_t got = 1; fits && got > 0; b.size += got) {
         got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
+        if (fits) got = fread(b.data + b.size, 1, b.capacity - b.size, stream);
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
@@ -667,11 +667,10 @@ LLM_API size_t llm_json_token_utf8(const unsigned char *s, const unsigned char *
     return n;
 }
 
-/* code <- uXXXX */
+/* code <- uXXXX; it is 0 before. */
 LLM_API bool llm_json_token_hex(llm_json_token *r, uint32_t *code) {
     if (!llm_json_token_is(r, 'u')) return llm_json_token_fail(r, "an escape: one of \"\\/bfnrtu");
     r->at++;
-    *code = 0;
     for (int i = 0; i < 4; i++, r->at++) {
         static const char digits[] = "0123456789abcdefABCDEF";
         const char *digit = r->at < r->end && *r->at ? strchr(digits, *r->at) : NULL;
@@ -702,7 +701,7 @@ LLM_API bool llm_json_token_escape(llm_json_token *r) {
             r->at = backslash;
             return llm_json_token_fail(r, "no half of a surrogate pair");
         }
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        code = 0x10000 + ((code & 0x3FF) << 10 | (low & 0x3FF));
     }
     const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
@@ -941,14 +940,11 @@ LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_erro
             values++;
         }
     }
+    const bool fits = llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
+                      llm_size_add(&text_bytes, size, 1);
     j->count = 0;
-    j->node = NULL;
-    j->memory = NULL;
-    if (llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
-        llm_size_add(&text_bytes, size, 1)) {
-        j->node = (llm_json_node *)malloc(node_bytes);
-        j->memory = (char *)malloc(text_bytes);
-    }
+    j->node = fits ? (llm_json_node *)malloc(node_bytes) : NULL;
+    j->memory = fits ? (char *)malloc(text_bytes) : NULL;
     llm_json_token r;
     r.text = r.at = (const unsigned char *)(size > 0 ? text : "");
     r.end = r.text + size;
@@ -1186,10 +1182,10 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     float lane[8];
     for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
         for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+    for (size_t i = whole; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
 
     float max = lane[0];
     for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
@@ -1612,8 +1608,20 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
 
 /* @activation ----------------------------------------------- Activation functions
  *
- * source  -
- * needs   -
+ *     gelu(x) = x Phi(x)    gelu_tanh(x) = x s(2 sqrt(2/pi) (x + 0.044715 x^3))    silu(x) = x s(x)
+ *     s(x) = 1 / (1 + exp(-x))        Phi: the normal distribution function
+ *
+ * What stands between two matrices, so that they do not collapse into one. ReLU passes or blocks;
+ * its smooth relatives weigh x with a probability that grows with x, and so keep a gradient a
+ * little below 0. GPT-2 was trained with the tanh form of GELU (written here with the same sigmoid,
+ * as (1 + tanh u) / 2 = s(2 u)), BERT with the exact one; they differ by up to 5e-4, enough to see
+ * in logits. Every backward here takes forward's input, never its output.
+ *
+ * source  Hendrycks & Gimpel 2016, "Gaussian error linear units"; Ramachandran et al. 2017,
+ *         "Searching for activation functions"; Klambauer et al. 2017, "Self-normalizing neural
+ *         networks"; So et al. 2021, "Primer" (squared ReLU)
+ * needs   exp
+ * see     @relu @sigmoid @tanh @swiglu @he_init (uses the moments)
  * topics  Activation function
  */
 enum {
@@ -1623,74 +1631,165 @@ enum {
     LLM_ACTIVATION_GELU_TANH,
     LLM_ACTIVATION_SILU,
     LLM_ACTIVATION_SIGMOID,
-    LLM_ACTIVATION_TANH
+    LLM_ACTIVATION_TANH,
+    LLM_ACTIVATION_LEAKY_RELU,
+    LLM_ACTIVATION_RELU_SQUARED,
+    LLM_ACTIVATION_ELU,
+    LLM_ACTIVATION_SELU,
+    LLM_ACTIVATION_SOFTPLUS,
+    LLM_ACTIVATION_MISH,
+    LLM_ACTIVATION_HARD_SIGMOID,
+    LLM_ACTIVATION_HARD_SWISH,
+    LLM_ACTIVATION_SOFTSIGN,
+    LLM_ACTIVATION_COUNT
 };
 
-/* y (n) <- x (n); y may be x. */
+LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+LLM_API float llm_activation_softplus(float x) { /* log(1 + e^x) */
+    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
+}
+LLM_API float llm_activation_gelu_tanh(float x) {
+    return x * llm_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+}
+LLM_API float llm_activation_gelu_tanh_slope(float x) {
+    const float s = llm_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+    return s + x * s * (1.0f - s) * 1.5957691f * (1.0f + 3.0f * 0.044715f * x * x);
+}
+LLM_API float llm_activation_silu_slope(float x) {
+    const float s = llm_activation_sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
+
+/* phi(x). */
+LLM_API float llm_activation_value(float x, int kind) {
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return x;
+    case LLM_ACTIVATION_RELU:
+        return x < 0.0f ? 0.0f : x; /* NaN stays */
+    case LLM_ACTIVATION_GELU:
+        return 0.5f * x * erfcf(-0.70710678f * x); /* 1 + erf would cancel below 0 */
+    case LLM_ACTIVATION_GELU_TANH:
+        return llm_activation_gelu_tanh(x);
+    case LLM_ACTIVATION_SILU:
+        return x * llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_SIGMOID:
+        return llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_TANH:
+        return tanhf(x);
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x < 0.0f ? 0.01f * x : x;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x < 0.0f ? 0.0f : x * x;
+    case LLM_ACTIVATION_ELU:
+        return x < 0.0f ? expm1f(x) : x;
+    case LLM_ACTIVATION_SELU: /* 0 and 1 are the fixed point of mean and variance */
+        return x < 0.0f ? 1.0507010f * 1.6732632f * expm1f(x) : 1.0507010f * x;
+    case LLM_ACTIVATION_SOFTPLUS:
+        return llm_activation_softplus(x);
+    case LLM_ACTIVATION_MISH:
+        return x * tanhf(llm_activation_softplus(x));
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x < -3.0f ? 0.0f : x > 3.0f ? 1.0f : x / 6.0f + 0.5f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x < -3.0f ? 0.0f : x > 3.0f ? x : x * (x / 6.0f + 0.5f);
+    case LLM_ACTIVATION_SOFTSIGN:
+        return x / (1.0f + fabsf(x));
+    }
+    LLM_ASSERT(false);
+    return NAN;
+}
+
+/* phi'(x). At a kink, the side that torch takes. */
+LLM_API float llm_activation_slope(float x, int kind) {
+    float t;
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return 1.0f;
+    case LLM_ACTIVATION_RELU:
+        return x > 0.0f ? 1.0f : 0.0f;
+    case LLM_ACTIVATION_GELU: /* Phi + x times the normal density */
+        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * expf(-0.5f * x * x);
+    case LLM_ACTIVATION_GELU_TANH:
+        return llm_activation_gelu_tanh_slope(x);
+    case LLM_ACTIVATION_SILU:
+        return llm_activation_silu_slope(x);
+    case LLM_ACTIVATION_SIGMOID:
+        t = llm_activation_sigmoid(x);
+        return t * (1.0f - t);
+    case LLM_ACTIVATION_TANH:
+        t = tanhf(x);
+        return 1.0f - t * t;
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x > 0.0f ? 1.0f : 0.01f;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x > 0.0f ? 2.0f * x : 0.0f;
+    case LLM_ACTIVATION_ELU:
+        return x > 0.0f ? 1.0f : expf(x);
+    case LLM_ACTIVATION_SELU:
+        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * expf(x);
+    case LLM_ACTIVATION_SOFTPLUS:
+        return llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_MISH:
+        t = tanhf(llm_activation_softplus(x));
+        return t + x * (1.0f - t * t) * llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x <= -3.0f ? 0.0f : x < 3.0f ? x / 3.0f + 0.5f : 1.0f;
+    case LLM_ACTIVATION_SOFTSIGN:
+        t = 1.0f + fabsf(x);
+        return 1.0f / (t * t);
+    }
+    LLM_ASSERT(false);
+    return NAN;
+}
+
+/* y (n) <- x (n); y may be x. The two that language models use have loops of their own, which
+ * vectorise; the pieces are for the threads. */
 LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
-    for (size_t i = 0; i < n; i++) {
-        const float v = x[i];
-        switch (kind) {
-        case LLM_ACTIVATION_IDENTITY:
-            y[i] = v;
-            break;
-        case LLM_ACTIVATION_RELU:
-            y[i] = v < 0.0f ? 0.0f : v;
-            break;
-        case LLM_ACTIVATION_GELU:
-            y[i] = 0.5f * v * (1.0f + erff(v * 0.70710678f));
-            break;
-        case LLM_ACTIVATION_GELU_TANH:
-            y[i] = 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
-            break;
-        case LLM_ACTIVATION_SILU:
-            y[i] = v / (1.0f + expf(-v));
-            break;
-        case LLM_ACTIVATION_SIGMOID:
-            y[i] = 1.0f / (1.0f + expf(-v));
-            break;
-        case LLM_ACTIVATION_TANH:
-            y[i] = tanhf(v);
-            break;
-        default:
-            LLM_ASSERT(0 && "unknown activation");
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < n; start += 4096) {
+        const size_t end = n - start < 4096 ? n : start + 4096;
+        if (kind == LLM_ACTIVATION_GELU_TANH) {
+            for (size_t i = start; i < end; i++) y[i] = llm_activation_gelu_tanh(x[i]);
+        } else if (kind == LLM_ACTIVATION_SILU) {
+            for (size_t i = start; i < end; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
+        } else {
+            for (size_t i = start; i < end; i++) y[i] = llm_activation_value(x[i], kind);
         }
     }
 }
 
-/* dx (n) += <- dy (n) and forward's input x (n). */
+/* dx (n) += <- dy (n) and forward's x (n). */
 LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
                                      int kind) {
-    for (size_t i = 0; i < n; i++) {
-        const float v = x[i], s = 1.0f / (1.0f + expf(-v));
-        const float t = tanhf(0.79788456f * (v + 0.044715f * v * v * v));
-        float slope = 1.0f;
-        switch (kind) {
-        case LLM_ACTIVATION_IDENTITY:
-            break;
-        case LLM_ACTIVATION_RELU:
-            slope = v > 0.0f ? 1.0f : 0.0f;
-            break;
-        case LLM_ACTIVATION_GELU:
-            slope = 0.5f * (1.0f + erff(v * 0.70710678f)) + v * 0.39894228f * expf(-0.5f * v * v);
-            break;
-        case LLM_ACTIVATION_GELU_TANH:
-            slope = 0.5f * (1.0f + t) +
-                    0.5f * v * (1.0f - t * t) * 0.79788456f * (1.0f + 3.0f * 0.044715f * v * v);
-            break;
-        case LLM_ACTIVATION_SILU:
-            slope = s * (1.0f + v * (1.0f - s));
-            break;
-        case LLM_ACTIVATION_SIGMOID:
-            slope = s * (1.0f - s);
-            break;
-        case LLM_ACTIVATION_TANH:
-            slope = 1.0f - tanhf(v) * tanhf(v);
-            break;
-        default:
-            LLM_ASSERT(0 && "unknown activation");
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < n; start += 4096) {
+        const size_t end = n - start < 4096 ? n : start + 4096;
+        if (kind == LLM_ACTIVATION_GELU_TANH) {
+            for (size_t i = start; i < end; i++)
+                dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
+        } else if (kind == LLM_ACTIVATION_SILU) {
+            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
+        } else {
+            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
         }
-        dx[i] += dy[i] * slope;
+    }
+}
+
+/* *square <- E phi(z)^2, *slope <- E phi'(z)^2 for a standard normal z: how much a layer grows or
+ * shrinks signals and gradients. The midpoint rule on [-10, 10]: no node on a kink at 0 or 3, and
+ * for what falls off like the normal density it is exact to many digits. */
+LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
+    *square = *slope = 0.0;
+    for (int i = -10000; i < 10000; i++) {
+        const double z = ((double)i + 0.5) / 1000.0,
+                     mass = 0.3989422804014327e-3 * exp(-0.5 * z * z);
+        const double y = (double)llm_activation_value((float)z, kind);
+        const double dy = (double)llm_activation_slope((float)z, kind);
+        *square += mass * y * y;
+        *slope += mass * dy * dy;
     }
 }
 
@@ -2011,6 +2110,119 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
     (void)V;
 }
 
+/* @interpolated_lm ----------------------------------------- N-gram model, interpolated discounting
+ *
+ *     P(w | u v) = max(c(uvw) - d, 0) / c(uv) + d N(uv) / c(uv) P(w | v)       P(w | .) = P(w | v)
+ *     P(w)       = (c(w) + 1) / (n + V)                                     where c(uv) is 0
+ *
+ * The counts of a text as a language model: what every other model has to beat on the same tokens.
+ * The discount d is taken from each of the N(uv) different continuations that were seen, and the
+ * sum of what was taken is what the shorter context may hand out: every distribution sums to 1, and
+ * no token has probability 0. The n-grams are kept as sorted numbers, one for each place of the
+ * text, so a context is a range of them: two binary searches, no table.
+ *
+ * source  Ney, Essen & Kneser 1994, "On structuring probabilistic dependences in stochastic language
+ *         modelling"; Chen & Goodman 1999, "An empirical study of smoothing techniques", eq. 12
+ * needs   error
+ * see     @perplexity @gpt2
+ * topics  -
+ */
+enum { LLM_INTERPOLATED_LM_BITS = 21 }; /* of a token in a key of three */
+
+typedef struct {
+    size_t count, vocab; /* n, V < 2^21 */
+    int order;           /* 1 to 3 */
+    double discount;     /* d, 0 to 1 */
+    uint64_t *gram[4];   /* (count) sorted: the 2-grams and 3-grams that end at each token */
+    size_t *once;        /* (V) counts of single tokens */
+} llm_interpolated_lm;
+
+LLM_API void llm_interpolated_lm_free(llm_interpolated_lm *lm) {
+    free(lm->gram[2]);
+    free(lm->gram[3]);
+    free(lm->once);
+}
+
+LLM_API int llm_interpolated_lm_compare(const void *a, const void *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* The n tokens up to and with ids[i] as one number. */
+LLM_API uint64_t llm_interpolated_lm_key(const int *ids, size_t i, size_t n) {
+    uint64_t key = 0;
+    for (size_t k = i + 1 - n; k <= i; k++)
+        key = key << LLM_INTERPOLATED_LM_BITS | (uint64_t)ids[k];
+    return key;
+}
+
+/* Counts ids (count), all below vocab. Takes order 8-byte numbers a token from malloc; false when
+ * there are none. */
+LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, size_t count,
+                                     size_t vocab, int order, double discount, llm_error *e) {
+    LLM_ASSERT(order >= 1 && order <= 3 && vocab < (size_t)1 << LLM_INTERPOLATED_LM_BITS);
+    memset(lm, 0, sizeof *lm);
+    lm->count = count, lm->vocab = vocab, lm->order = order, lm->discount = discount;
+    lm->once = (size_t *)calloc(vocab + 1, sizeof *lm->once);
+    bool ok = lm->once != NULL;
+    for (size_t i = 0; ok && i < count; i++) {
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < vocab);
+        lm->once[ids[i]]++;
+    }
+    for (size_t n = 2; ok && n <= (size_t)order; n++) {
+        lm->gram[n] = (uint64_t *)malloc((count + 1) * sizeof(uint64_t));
+        ok = lm->gram[n] != NULL;
+        /* the first n - 1 places end no n-gram: a number above all keys, which no context finds */
+        for (size_t i = 0; ok && i < count; i++)
+            lm->gram[n][i] = i + 1 < n ? UINT64_MAX : llm_interpolated_lm_key(ids, i, n);
+        if (ok) qsort(lm->gram[n], count, sizeof(uint64_t), llm_interpolated_lm_compare);
+    }
+    if (ok) return true;
+    llm_interpolated_lm_free(lm);
+    return llm_fail(e, "counting %zu tokens: out of memory", count);
+}
+
+/* P(last token of the n-gram key | its first n - 1). */
+LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
+    const int bits = LLM_INTERPOLATED_LM_BITS;
+    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    const uint64_t *gram = lm->gram[n];
+    size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (gram[middle] >> bits < key >> bits)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+        hits += gram[i] == key;
+        kinds += i == low || gram[i] != gram[i - 1];
+    }
+    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
+    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
+    if (seen == 0) return shorter;
+    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
+            lm->discount * (double)kinds * shorter) /
+           (double)seen;
+}
+
+/* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
+LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
+    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
+    LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
+    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+}
+
+/* Nats of ids (n), all but the first. */
+LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int *ids, size_t n) {
+    double nats = 0.0;
+    for (size_t i = 1; i < n; i++) nats -= log(llm_interpolated_lm_prob(lm, ids, i));
+    return nats;
+}
+
 /* @11-token ================================================= TOKENIZATION */
 
 /* @unicode -------------------------------------------------- Code points and their classes
@@ -2139,6 +2351,7 @@ static const llm_unicode_row llm_unicode_rows[] = {
     {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
 };
 
+/* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
     if (code < 0x80) { /* most text, without the search */
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
@@ -2168,7 +2381,7 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
         }
         start += length;
     }
-    return LLM_UNICODE_OTHER; /* behind 10FFFF */
+    return LLM_UNICODE_OTHER; /* above 10FFFF */
 }
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
@@ -2211,8 +2424,7 @@ LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
     static const char *const pattern[5] = {
         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
         LLM_PRE_TOKENIZE_SUFFIX
-        "|" LLM_PRE_TOKENIZE_LEAD
-        "\\p{L}+|\\p{N}{1,3}| "
+        "|" LLM_PRE_TOKENIZE_LEAD "\\p{L}+|\\p{N}{1,3}| "
         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s+(?![\\s\\S])|" LLM_PRE_TOKENIZE_SPACE,
         LLM_PRE_TOKENIZE_LEAD LLM_PRE_TOKENIZE_UPPER
         "*" LLM_PRE_TOKENIZE_LOWER "+" LLM_PRE_TOKENIZE_SUFFIX
@@ -2278,6 +2490,7 @@ LLM_API size_t llm_pre_tokenize_space(const char *text, size_t size, bool lines)
     return end == size || last == 0 ? end : last;
 }
 
+/* The length of the first pre-token of text by GPT-2's rule; 0 only for empty text. */
 LLM_API size_t llm_pre_tokenize_gpt2(const char *text, size_t size) {
     static const unsigned sets[3] = {LLM_PRE_TOKENIZE_L, LLM_PRE_TOKENIZE_N, LLM_PRE_TOKENIZE_X};
     const size_t suffix = llm_pre_tokenize_suffix(text, size, false);
@@ -2311,6 +2524,7 @@ LLM_API size_t llm_pre_tokenize_rest(const char *text, size_t size, size_t digit
     return end;
 }
 
+/* By the rule of Llama 3 and Qwen 2, with numbers of up to 3 digits and of 1. */
 LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digits) {
     const size_t suffix = llm_pre_tokenize_suffix(text, size, true);
     if (suffix > 0) return suffix;
@@ -2318,16 +2532,14 @@ LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digit
     const size_t end = llm_pre_tokenize_run(text, size, lead, LLM_PRE_TOKENIZE_L, SIZE_MAX);
     return end > lead ? end : llm_pre_tokenize_rest(text, size, digits, false);
 }
-
 LLM_API size_t llm_pre_tokenize_llama3(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 3);
 }
-
 LLM_API size_t llm_pre_tokenize_qwen2(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 1);
 }
 
-/* As Llama 3, but white space at the end of the text is not cut at its last newline. */
+/* By GPT-4's rule: as Llama 3, but white space that ends the text is one piece, newlines or not. */
 LLM_API size_t llm_pre_tokenize_cl100k(const char *text, size_t size) {
     const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_S, SIZE_MAX);
     return end == size ? size : llm_pre_tokenize_word(text, size, 3);
@@ -2346,6 +2558,7 @@ LLM_API size_t llm_pre_tokenize_camel(const char *text, size_t size, size_t at) 
     return end > stop ? end : back;
 }
 
+/* By GPT-4o's rule. */
 LLM_API size_t llm_pre_tokenize_o200k(const char *text, size_t size) {
     const size_t lead = llm_pre_tokenize_lead(text, size);
     size_t end = llm_pre_tokenize_camel(text, size, lead);
@@ -2390,12 +2603,12 @@ typedef struct {
     size_t count, capacity, slots;
 } llm_vocab_table;
 
+/* A table without ids, which holds no memory; and the way back to it. */
 LLM_API llm_vocab_table llm_vocab_table_empty(void) {
     llm_vocab_table t;
     memset(&t, 0, sizeof t);
     return t;
 }
-
 LLM_API void llm_vocab_table_free(llm_vocab_table *t) {
     llm_buffer_free(&t->bytes);
     free(t->end);
@@ -2411,10 +2624,11 @@ LLM_API const char *llm_vocab_table_bytes(const llm_vocab_table *t, size_t id, s
     return *size > 0 ? t->bytes.data + start : "";
 }
 
+/* FNV-1a; its high bits are mixed best, the low ones choose the slot. */
 LLM_API size_t llm_vocab_table_hash(const char *bytes, size_t size) {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211u;
-    return (size_t)(hash ^ hash >> 32); /* the low bits decide, and the high ones are mixed best */
+    return (size_t)(hash ^ hash >> 32);
 }
 
 /* The slot of the string, or the free one where it would stand. */
@@ -2559,6 +2773,7 @@ typedef struct {
     uint64_t key, tie; /* the smallest key comes first, of equal ones the smallest tie */
 } llm_heap_entry;
 
+/* Whether a comes out before b. */
 LLM_API bool llm_heap_before(llm_heap_entry a, llm_heap_entry b) {
     return a.key < b.key || (a.key == b.key && a.tie < b.tie);
 }
@@ -2619,13 +2834,13 @@ typedef struct {
     size_t merges, slots;
 } llm_bpe;
 
+/* A BPE without tokens, which holds no memory; and the way back to it. */
 LLM_API llm_bpe llm_bpe_empty(void) {
     llm_bpe bpe;
     memset(&bpe, 0, sizeof bpe);
     for (size_t b = 0; b < 256; b++) bpe.byte_id[b] = -1;
     return bpe;
 }
-
 LLM_API void llm_bpe_free(llm_bpe *bpe) {
     llm_vocab_table_free(&bpe->token);
     free(bpe->merge);
@@ -2808,12 +3023,12 @@ typedef struct {
     llm_buffer count; /* of uint64_t, one for each word */
 } llm_bpe_train_words;
 
+/* Counted words: none at first, and the way back to none. */
 LLM_API llm_bpe_train_words llm_bpe_train_words_empty(void) {
     llm_bpe_train_words words;
     memset(&words, 0, sizeof words);
     return words;
 }
-
 LLM_API void llm_bpe_train_words_free(llm_bpe_train_words *words) {
     llm_vocab_table_free(&words->word);
     llm_buffer_free(&words->count);
@@ -3000,11 +3215,13 @@ typedef struct {
     llm_buffer text;
 } llm_added_tokens;
 
+/* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
 }
 
+/* How many there are. */
 LLM_API size_t llm_added_tokens_count(const llm_added_tokens *a) {
     return a->list.size / sizeof(llm_added_tokens_one);
 }
@@ -3066,22 +3283,19 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
     return NULL;
 }
 
-/* @tokenizer ------------------------------------------------ Text to ids and back
+/* @tokenizer_text ------------------------------------------- Text to ids
  *
  *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
  *
  * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
  * and the numbering. All four come with a model and are used as they are, or the ids mean something
- * else. llm_tokenizer_encode takes text from outside, in which the name of a control token is only
- * text; llm_tokenizer_encode_special reads control tokens, for text that the program has put
- * together itself. Neither adds any in front or behind (@bos, @eos). Natural text repeats its
- * words, so a small cache of encoded words does most of the work.
+ * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
  *         tokenizers
- * needs   error arena buffer unicode pre_tokenize vocab_table bpe added_tokens
- * see     @tokenizer_file (load and save), @bpe_train
- * topics  Tokenizer
+ * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
+ * see     @tokenizer
+ * topics  -
  */
 typedef struct {
     llm_bpe bpe;
@@ -3092,50 +3306,14 @@ typedef struct {
     size_t vocab; /* every id is smaller */
 } llm_tokenizer;
 
-LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
-    llm_bpe_free(&t->bpe);
-    llm_added_tokens_free(&t->added);
-    t->vocab = 0;
-}
-
-/* A tokenizer of a trained BPE, which becomes empty: its memory now belongs to t. */
-LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
-    memset(t, 0, sizeof *t);
-    t->bpe = *bpe;
-    t->pattern = pattern;
-    t->vocab = bpe->token.count;
-    *bpe = llm_bpe_empty();
-}
-
-/* The id of an added token, or -1. */
-LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
-    return llm_added_tokens_find(&t->added, text, strlen(text));
-}
-
-/* Adds a control token. It takes the id of a token with the same bytes, if there is one, or else
- * t->vocab. */
-LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
-    const size_t size = strlen(text);
-    if (size == 0 || !llm_unicode_valid(text, size))
-        return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
-    if (llm_tokenizer_id(t, text) >= 0)
-        return llm_fail(error, "control token \"%.60s\": is there already", text);
-    int id = llm_vocab_table_find(&t->bpe.token, text, size);
-    if (id < 0 && t->vocab < INT_MAX) id = (int)t->vocab;
-    if (id < 0 || !llm_added_tokens_put(&t->added, id, text, size, true, false))
-        return llm_fail(error, "control token \"%.60s\": out of memory", text);
-    if ((size_t)id == t->vocab) t->vocab++;
-    return true;
-}
-
-enum { LLM_TOKENIZER_CACHE = 4096 }; /* words, a power of two */
+enum { LLM_TOKENIZER_TEXT_CACHE = 4096 }; /* words, a power of two */
 
 /* A word of `size` bytes (0: none) and its ids. */
 typedef struct {
     unsigned char size, count;
     char word[14];
     int ids[4];
-} llm_tokenizer_word;
+} llm_tokenizer_text_cached;
 
 /* What one call of encode carries along. */
 typedef struct {
@@ -3143,14 +3321,14 @@ typedef struct {
     size_t count;
     bool special; /* control tokens are to be read */
     llm_arena arena;
-    llm_tokenizer_word *cache; /* (LLM_TOKENIZER_CACHE) by hash */
-} llm_tokenizer_run;
+    llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
+} llm_tokenizer_text_run;
 
 /* Appends the ids of one pre-token. */
-LLM_API bool llm_tokenizer_put_word(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                    const char *text, size_t size) {
-    llm_tokenizer_word *c =
-        &run->cache[llm_vocab_table_hash(text, size) & (LLM_TOKENIZER_CACHE - 1)];
+LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size) {
+    llm_tokenizer_text_cached *c =
+        &run->cache[llm_vocab_table_hash(text, size) & (LLM_TOKENIZER_TEXT_CACHE - 1)];
     int *ids = run->ids + run->count;
     if (c->size == size && memcmp(c->word, text, size) == 0) {
         memcpy(ids, c->ids, sizeof c->ids); /* ids has room for it */
@@ -3177,8 +3355,8 @@ LLM_API bool llm_tokenizer_put_word(const llm_tokenizer *t, llm_tokenizer_run *r
 }
 
 /* Appends the ids of text (size > 0) without added tokens. */
-LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                     const char *text, size_t size) {
+LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                      const char *text, size_t size) {
     llm_buffer spaced = {NULL, 0, 0};
     bool ok = true;
     if (t->prefix_space && text[0] != ' ') {
@@ -3188,7 +3366,7 @@ LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *
     }
     for (size_t at = 0, n; at < size && ok; at += n) {
         n = llm_pre_tokenize(text + at, size - at, t->pattern);
-        ok = llm_tokenizer_put_word(t, run, text + at, n);
+        ok = llm_tokenizer_text_word(t, run, text + at, n);
     }
     llm_buffer_free(&spaced);
     return ok;
@@ -3196,15 +3374,15 @@ LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *
 
 /* Appends the ids of text: cuts out added tokens that are not normalized, then in what is between
  * them those that are, then words. */
-LLM_API bool llm_tokenizer_put_text(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                    const char *text, size_t size, bool normalized) {
+LLM_API bool llm_tokenizer_text_part(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size, bool normalized) {
     for (size_t start = 0, at = 0; start < size; start = at) {
         const llm_added_tokens_one *one =
             llm_added_tokens_next(&t->added, text, size, &at, normalized, run->special);
         const char *part = text + start;
         const bool ok =
-            at == start || (normalized ? llm_tokenizer_put_plain(t, run, part, at - start)
-                                       : llm_tokenizer_put_text(t, run, part, at - start, true));
+            at == start || (normalized ? llm_tokenizer_text_plain(t, run, part, at - start)
+                                       : llm_tokenizer_text_part(t, run, part, at - start, true));
         if (!ok) return false;
         if (one) run->ids[run->count++] = one->id;
         if (one) at += one->size;
@@ -3213,58 +3391,25 @@ LLM_API bool llm_tokenizer_put_text(const llm_tokenizer *t, llm_tokenizer_run *r
 }
 
 /* *ids (*count, from malloc) <- text; special: its control tokens become their ids. */
-LLM_API bool llm_tokenizer_encode_as(const llm_tokenizer *t, int **ids, size_t *count,
-                                     const char *text, size_t size, bool special,
-                                     llm_error *error) {
-    llm_tokenizer_run run;
+LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                       const char *text, size_t size, bool special,
+                                       llm_error *error) {
+    llm_tokenizer_text_run run;
     memset(&run, 0, sizeof run);
     *ids = NULL;
     *count = 0;
     if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
     /* an id for each byte and each space put in front of one; room for a cached word behind them */
     run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
-    run.cache = (llm_tokenizer_word *)calloc(LLM_TOKENIZER_CACHE, sizeof *run.cache);
+    run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
     run.special = special;
-    const bool ok = run.cache && run.ids && llm_tokenizer_put_text(t, &run, text, size, false);
+    const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
     llm_arena_destroy(&run.arena);
     free(run.cache);
     if (ok) *ids = (int *)realloc(run.ids, (run.count + 1) * sizeof *run.ids);
     if (*ids) *count = run.count;
     if (!*ids) free(run.ids);
     return *ids || llm_fail(error, "tokenizing %zu bytes: out of memory", size);
-}
-
-/* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
-LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
-                                  const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, false, error);
-}
-
-/* The same for text of the program's own: control tokens become their ids. */
-LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
-                                          const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, true, error);
-}
-
-/* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
- * whole characters. */
-LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
-                                  size_t count, llm_error *error) {
-    for (size_t i = 0; i < count; i++) {
-        const char *bytes = "";
-        size_t size = 0;
-        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
-            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
-        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && size == 0; k++) {
-            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &bytes);
-            if (one->id == ids[i]) size = one->size;
-        }
-        if (size == 0)
-            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
-                            i, count, ids[i]);
-        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
-    }
-    return true;
 }
 
 /* @tokenizer_vocab ------------------------------------------ Vocabulary and merges from a file
@@ -3279,8 +3424,8 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
  * accepted only if it is an added token, whose text is taken literally.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files)
- * needs   error buffer json vocab_table byte_level bpe added_tokens tokenizer
- * see     @tokenizer_json @tokenizer_file
+ * needs   error buffer json vocab_table byte_level bpe added_tokens tokenizer_text
+ * see     @tokenizer_json @tokenizer
  * topics  -
  */
 
@@ -3419,8 +3564,9 @@ LLM_API bool llm_tokenizer_vocab_lines(llm_tokenizer *t, const char *text, size_
  * read: they act on ids.
  *
  * source  Hugging Face tokenizers, the file format
- * needs   error json pre_tokenize vocab_table byte_level added_tokens tokenizer tokenizer_vocab
- * see     @tokenizer_file
+ * needs   error buffer json pre_tokenize vocab_table byte_level added_tokens tokenizer_text
+ *         tokenizer_vocab
+ * see     @tokenizer_save (the way back), @tokenizer
  * topics  -
  */
 
@@ -3522,7 +3668,7 @@ LLM_API bool llm_tokenizer_json_pattern(llm_tokenizer *t, const llm_json *j,
     return llm_fail(error, "pre_tokenizer, Split: pattern \"%.150s\" is not supported", text);
 }
 
-/* Fills t, which llm_tokenizer_from_bpe has made of an empty BPE. On failure t is to be freed. */
+/* Fills t, which holds an empty BPE and zeros. On failure it holds a part, and is to be freed. */
 LLM_API bool llm_tokenizer_json_read(llm_tokenizer *t, const llm_json *j, llm_error *error) {
     static const char *const none[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
     const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
@@ -3556,26 +3702,177 @@ LLM_API bool llm_tokenizer_json_read(llm_tokenizer *t, const llm_json *j, llm_er
            llm_tokenizer_vocab_merges(t, j, llm_json_get(j, model, "merges"), error);
 }
 
-/* @tokenizer_file ------------------------------------------- Load and save tokenizers
+/* @tokenizer_save ------------------------------------------- Write a tokenizer.json
  *
- *     tokenizer.json                 Hugging Face: everything in one file
- *     vocab.json and merges.txt      GPT-2: ids and merges; the rest is known
+ *     {"added_tokens": [...], "pre_tokenizer": {...}, "decoder": {...},
+ *      "model": {"vocab": {spelling: id, ...}, "merges": [[spelling, spelling], ...]}}
  *
- * The same tokenizer in both forms gives the same ids. What is saved is a tokenizer.json that
- * Hugging Face's tokenizers and transformers load.
+ * The form that Hugging Face's tokenizers and transformers load, so that what is trained here can
+ * be used there with equal ids. Ids of gaps are left out; an added token without a spelling of
+ * bytes keeps its id only if it stands in the vocabulary, as its text.
  *
- * source  Hugging Face tokenizers, the file format; Radford et al. 2019, "Language models are
- *         unsupervised multitask learners" (its files)
- * needs   error buffer file json pre_tokenize byte_level bpe added_tokens tokenizer tokenizer_vocab
- *         tokenizer_json
- * see     @tokenizer
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer file json_put pre_tokenize vocab_table byte_level added_tokens
+ *         tokenizer_text
+ * see     @tokenizer_json (the way back), @tokenizer
  * topics  -
  */
 
+/* Appends {"spelling":id,...}. Gaps are left out, but for those that belong to an added token. */
+LLM_API bool llm_tokenizer_save_vocab(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "{");
+    for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
+        spelling.size = 0;
+        ok = llm_byte_level_spell(&spelling, bytes, size);
+        for (size_t i = 0; i < llm_added_tokens_count(&t->added) && size == 0 && ok; i++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &bytes);
+            if (one->id == (int)id) ok = llm_buffer_put(&spelling, bytes, one->size);
+        }
+        if (spelling.size == 0) continue;
+        ok = ok && llm_buffer_print(out, id > 0 ? ",\n" : "\n") &&
+             llm_json_put_string(out, spelling.data, spelling.size) &&
+             llm_buffer_print(out, ":%zu", id);
+    }
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "}");
+}
+
+/* Appends [["left","right"],...]. */
+LLM_API bool llm_tokenizer_save_merges(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "[");
+    for (size_t r = 0; r < t->bpe.merges && ok; r++) {
+        const int id[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
+        for (size_t i = 0; i < 2 && ok; i++) {
+            size_t size;
+            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)id[i], &size);
+            spelling.size = 0;
+            ok = llm_byte_level_spell(&spelling, bytes, size) &&
+                 llm_buffer_print(out, i == 1  ? ","
+                                       : r > 0 ? ",\n["
+                                               : "\n[") &&
+                 llm_json_put_string(out, spelling.data, spelling.size);
+        }
+        ok = ok && llm_buffer_print(out, "]");
+    }
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "]");
+}
+
+/* Appends the list of added tokens and the pre-tokenizer. */
+LLM_API bool llm_tokenizer_save_parts(const llm_tokenizer *t, llm_buffer *out) {
+    bool ok = llm_buffer_print(out, "\"added_tokens\":[");
+    for (size_t i = 0; i < llm_added_tokens_count(&t->added) && ok; i++) {
+        const char *text;
+        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        ok = llm_buffer_print(out, "%s{\"id\":%d,\"content\":", i > 0 ? ",\n" : "\n", one->id) &&
+             llm_json_put_string(out, text, one->size) &&
+             llm_buffer_print(out,
+                              ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+                              "\"normalized\":%s,\"special\":%s}",
+                              one->normalized ? "true" : "false", one->special ? "true" : "false");
+    }
+    ok = ok && llm_buffer_print(out, "],\n\"normalizer\":null,\n\"pre_tokenizer\":");
+    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2; /* ByteLevel's own */
+    const char *pattern = llm_pre_tokenize_pattern(t->pattern);
+    if (split)
+        ok =
+            ok &&
+            llm_buffer_print(out, "{\"type\":\"Sequence\",\"pretokenizers\":[\n{\"type\":\"Split\","
+                                  "\"pattern\":{\"Regex\":") &&
+            llm_json_put_string(out, pattern, strlen(pattern)) &&
+            llm_buffer_print(out, "},\"behavior\":\"Isolated\",\"invert\":false},\n");
+    return ok && llm_buffer_print(out,
+                                  "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
+                                  "\"trim_offsets\":true,\"use_regex\":%s}%s",
+                                  t->prefix_space ? "true" : "false", split ? "false" : "true",
+                                  split ? "]}" : "");
+}
+
+/* Writes t as a tokenizer.json. */
+LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
+    llm_buffer out = {NULL, 0, 0};
+    bool ok =
+        llm_buffer_print(&out,
+                         "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n") &&
+        llm_tokenizer_save_parts(t, &out) &&
+        llm_buffer_print(&out,
+                         ",\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
+                         "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+                         "\n\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+                         "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
+                         "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,"
+                         "\n\"vocab\":",
+                         t->ignore_merges ? "true" : "false") &&
+        llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
+        llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
+    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    ok = ok && llm_file_write(path, out.data, out.size, error);
+    llm_buffer_free(&out);
+    return ok;
+}
+
+/* @tokenizer ------------------------------------------------ Tokenizer
+ *
+ *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
+ *
+ * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
+ * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
+ * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
+ * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
+ * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ *
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
+ *         Hugging Face tokenizers
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
+ *         tokenizer_vocab tokenizer_json
+ * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
+ * topics  Tokenizer
+ */
+
+LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_bpe_free(&t->bpe);
+    llm_added_tokens_free(&t->added);
+    t->vocab = 0;
+}
+
+/* A tokenizer of a trained BPE, which becomes empty: its memory now belongs to t. */
+LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
+    memset(t, 0, sizeof *t);
+    t->bpe = *bpe;
+    t->pattern = pattern;
+    t->vocab = bpe->token.count;
+    *bpe = llm_bpe_empty();
+}
+
+/* The id of an added token, or -1. */
+LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
+    return llm_added_tokens_find(&t->added, text, strlen(text));
+}
+
+/* Adds a control token. It takes the id of a token with the same bytes, if there is one, or else
+ * t->vocab. */
+LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
+    const size_t size = strlen(text);
+    if (size == 0 || !llm_unicode_valid(text, size))
+        return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
+    if (llm_tokenizer_id(t, text) >= 0)
+        return llm_fail(error, "control token \"%.60s\": is there already", text);
+    int id = llm_vocab_table_find(&t->bpe.token, text, size);
+    if (id < 0 && t->vocab < INT_MAX) id = (int)t->vocab;
+    if (id < 0 || !llm_added_tokens_put(&t->added, id, text, size, true, false))
+        return llm_fail(error, "control token \"%.60s\": out of memory", text);
+    if ((size_t)id == t->vocab) t->vocab++;
+    return true;
+}
+
 /* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
  * NULL). */
-LLM_API bool llm_tokenizer_file_parse(llm_tokenizer *t, const llm_file *text,
-                                      const llm_file *merges, llm_error *error) {
+LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
+                                 llm_error *error) {
     static const char end[] = "<|endoftext|>";
     llm_json j;
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
@@ -3617,7 +3914,7 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     if (!ok) llm_fail(&inner, "out of memory");
     ok = ok && llm_file_read(&text, full.data, &inner) &&
          (form != 1 || llm_file_read(&merges, list.data, &inner)) &&
-         llm_tokenizer_file_parse(t, &text, form == 1 ? &merges : NULL, &inner);
+         llm_tokenizer_parse(t, &text, form == 1 ? &merges : NULL, &inner);
     llm_file_free(&text);
     llm_file_free(&merges);
     llm_buffer_free(&full);
@@ -3626,101 +3923,37 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
-/* Appends {"spelling":id,...}. Gaps are left out, but for those that belong to an added token. */
-LLM_API bool llm_tokenizer_file_put_vocab(const llm_tokenizer *t, llm_buffer *out) {
-    llm_buffer spelling = {NULL, 0, 0};
-    bool ok = llm_buffer_print(out, "{");
-    for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
-        size_t size;
-        const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
-        spelling.size = 0;
-        ok = llm_byte_level_spell(&spelling, bytes, size);
-        for (size_t i = 0; i < llm_added_tokens_count(&t->added) && size == 0 && ok; i++) {
-            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &bytes);
-            if (one->id == (int)id) ok = llm_buffer_put(&spelling, bytes, one->size);
+/* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
+LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                  const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, false, error);
+}
+
+/* The same for text of the program's own: control tokens become their ids. */
+LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
+                                          const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, true, error);
+}
+
+/* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
+ * whole characters. */
+LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                  size_t count, llm_error *error) {
+    for (size_t i = 0; i < count; i++) {
+        const char *bytes = "";
+        size_t size = 0;
+        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
+            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
+        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && size == 0; k++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &bytes);
+            if (one->id == ids[i]) size = one->size;
         }
-        if (spelling.size == 0) continue;
-        ok = ok && llm_buffer_print(out, id > 0 ? ",\n" : "\n") &&
-             llm_json_put_string(out, spelling.data, spelling.size) &&
-             llm_buffer_print(out, ":%zu", id);
+        if (size == 0)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
+                            i, count, ids[i]);
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
     }
-    llm_buffer_free(&spelling);
-    return ok && llm_buffer_print(out, "}");
-}
-
-/* Appends [["left","right"],...]. */
-LLM_API bool llm_tokenizer_file_put_merges(const llm_tokenizer *t, llm_buffer *out) {
-    llm_buffer spelling = {NULL, 0, 0};
-    bool ok = llm_buffer_print(out, "[");
-    for (size_t r = 0; r < t->bpe.merges && ok; r++) {
-        const int id[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
-        for (size_t i = 0; i < 2 && ok; i++) {
-            size_t size;
-            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)id[i], &size);
-            spelling.size = 0;
-            ok = llm_byte_level_spell(&spelling, bytes, size) &&
-                 llm_buffer_print(out, i == 1  ? ","
-                                       : r > 0 ? ",\n["
-                                               : "\n[") &&
-                 llm_json_put_string(out, spelling.data, spelling.size);
-        }
-        ok = ok && llm_buffer_print(out, "]");
-    }
-    llm_buffer_free(&spelling);
-    return ok && llm_buffer_print(out, "]");
-}
-
-/* Appends the list of added tokens and the pre-tokenizer. */
-LLM_API bool llm_tokenizer_file_put_parts(const llm_tokenizer *t, llm_buffer *out) {
-    bool ok = llm_buffer_print(out, "\"added_tokens\":[");
-    for (size_t i = 0; i < llm_added_tokens_count(&t->added) && ok; i++) {
-        const char *text;
-        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
-        ok = llm_buffer_print(out, "%s{\"id\":%d,\"content\":", i > 0 ? ",\n" : "\n", one->id) &&
-             llm_json_put_string(out, text, one->size) &&
-             llm_buffer_print(out,
-                              ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
-                              "\"normalized\":%s,\"special\":%s}",
-                              one->normalized ? "true" : "false", one->special ? "true" : "false");
-    }
-    ok = ok && llm_buffer_print(out, "],\n\"normalizer\":null,\n\"pre_tokenizer\":");
-    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2; /* ByteLevel's own */
-    const char *pattern = llm_pre_tokenize_pattern(t->pattern);
-    if (split)
-        ok =
-            ok &&
-            llm_buffer_print(out, "{\"type\":\"Sequence\",\"pretokenizers\":[\n{\"type\":\"Split\","
-                                  "\"pattern\":{\"Regex\":") &&
-            llm_json_put_string(out, pattern, strlen(pattern)) &&
-            llm_buffer_print(out, "},\"behavior\":\"Isolated\",\"invert\":false},\n");
-    return ok && llm_buffer_print(out,
-                                  "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
-                                  "\"trim_offsets\":true,\"use_regex\":%s}%s",
-                                  t->prefix_space ? "true" : "false", split ? "false" : "true",
-                                  split ? "]}" : "");
-}
-
-/* Writes t as a tokenizer.json. */
-LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
-    llm_buffer out = {NULL, 0, 0};
-    bool ok =
-        llm_buffer_print(&out,
-                         "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n") &&
-        llm_tokenizer_file_put_parts(t, &out) &&
-        llm_buffer_print(&out,
-                         ",\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
-                         "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
-                         "\n\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
-                         "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
-                         "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,"
-                         "\n\"vocab\":",
-                         t->ignore_merges ? "true" : "false") &&
-        llm_tokenizer_file_put_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
-        llm_tokenizer_file_put_merges(t, &out) && llm_buffer_print(&out, "}}\n");
-    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
-    ok = ok && llm_file_write(path, out.data, out.size, error);
-    llm_buffer_free(&out);
-    return ok;
+    return true;
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
@@ -4963,6 +5196,24 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
+/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
+ * a row starts without what was before it, so the first tokens of a row are the hardest. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+    int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
+    double nats = 0.0;
+    LLM_ASSERT(x && y);
+    for (size_t at = 0; at + 1 < n; at += B * T) {
+        for (size_t i = 0; i < B * T; i++) {
+            x[i] = at + i < n ? ids[at + i] : 0;
+            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+        }
+        llm_gpt2_forward(g, x, y, B, T);
+        for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
+    }
+    free(x), free(y);
+    return nats;
+}
+
 /* One AdamW step, t counts from 1; biases and gains do not decay. Clears the gradients. */
 LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t) {
     llm_adamw_config rest = *adamw;
@@ -5248,6 +5499,180 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
     return ok;
 }
 
+/* @gpt2_run ------------------------------------------------- A training that can be interrupted
+ *
+ *     batch: B windows of T + 1 tokens, at random places of the text
+ *     loss, gradient, clipped to length 1, AdamW at the rate of a cosine schedule with warmup
+ *
+ * Everything that decides how a training goes on stands in one struct: weights and both moments, the
+ * step, the schedule, the random numbers that choose the next batch, and the text itself as tokens.
+ * Saved and loaded it goes on to the same losses, bit by bit, as if it had never stopped; what is
+ * forgotten (the moments, or the place in the stream of random numbers) shows as a bump in the
+ * curve, if anybody looks. One file holds all of it, so that no crash leaves two halves of
+ * different age.
+ *
+ * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
+ * needs   gpt2 gpt2_file safetensors rng adamw cosine_lr grad_clip buffer
+ * see     @gpt2_file (the model alone, for others), @cosine_lr
+ * topics  -
+ */
+
+/* Plain numbers, written as they stand. */
+typedef struct {
+    uint64_t step, steps, batch;
+    double lr; /* at the peak */
+    llm_rng rng;
+} llm_gpt2_run_state;
+
+typedef struct {
+    llm_gpt2 model;
+    llm_gpt2_run_state state;
+    llm_buffer train, held; /* of int: the text to learn, and one to measure on (or none) */
+    llm_buffer loss;        /* of float: of each step, nats per token */
+    llm_buffer batch;       /* of int: inputs (B,T), targets (B,T) */
+} llm_gpt2_run;
+
+LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
+    llm_gpt2_destroy(&r->model);
+    llm_buffer_free(&r->train);
+    llm_buffer_free(&r->held);
+    llm_buffer_free(&r->loss);
+    llm_buffer_free(&r->batch);
+}
+
+/* A new training: random weights from seed, which also chooses the batches. r->train and r->held are
+ * empty. */
+LLM_API bool llm_gpt2_run_create(llm_gpt2_run *r, const llm_gpt2_config *c, size_t batch,
+                                 size_t steps, double lr, uint64_t seed, llm_error *e) {
+    memset(r, 0, sizeof *r);
+    r->state.steps = steps, r->state.batch = batch, r->state.lr = lr;
+    r->state.rng = llm_rng_seed(seed);
+    if (!llm_gpt2_create(&r->model, c, batch, c->context, e)) return false;
+    llm_gpt2_init(&r->model, &r->state.rng);
+    return true;
+}
+
+/* *loss of a step on a random batch of r->train; *norm, or NULL, gets the length of the gradient
+ * before clipping. False, and no step, where the text has no window of T + 1 tokens, the loss is not
+ * finite, or memory is out. */
+LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_error *e) {
+    llm_gpt2_run_state *s = &r->state;
+    llm_gpt2 *g = &r->model;
+    const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
+    if (count <= T)
+        return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
+    r->batch.size = 0;
+    if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
+        !llm_buffer_reserve(&r->loss, sizeof *loss))
+        return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
+    int *x = (int *)(void *)r->batch.data, *y = x + B * T;
+    for (size_t b = 0; b < B; b++) {
+        const char *from = r->train.data + llm_rng_below(&s->rng, count - T) * sizeof(int);
+        memcpy(x + b * T, from, T * sizeof(int));
+        memcpy(y + b * T, from + sizeof(int), T * sizeof(int));
+    }
+    *loss = llm_gpt2_forward(g, x, y, B, T);
+    if (!isfinite(*loss))
+        return llm_fail(e, "step %zu: the loss is no longer finite, try a smaller learning rate",
+                        (size_t)s->step);
+    llm_gpt2_backward(g);
+    const float length = llm_grad_clip_norm(g->g, g->count, 1.0f), lr = (float)s->lr;
+    if (norm) *norm = length;
+
+    llm_adamw_config adamw = llm_adamw_defaults();
+    adamw.beta2 = 0.99f, adamw.weight_decay = 0.1f;
+    adamw.lr =
+        llm_cosine_lr((size_t)s->step, (size_t)s->steps / 20, (size_t)s->steps, lr, 0.1f * lr);
+    s->step++;
+    llm_gpt2_step(g, &adamw, (size_t)s->step);
+    return llm_buffer_put(&r->loss, loss, sizeof *loss);
+}
+
+/* The seven tensors of the file: their bytes in r, element type, and how many there are. */
+enum { LLM_GPT2_RUN_PARTS = 7 };
+LLM_API void llm_gpt2_run_parts(llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS],
+                                const llm_gpt2_run *r) {
+    static const char *const name[] = {"state", "w", "m", "v", "train", "held", "loss"};
+    const void *const data[] = {&r->state,     r->model.w,   r->model.m,  r->model.v,
+                                r->train.data, r->held.data, r->loss.data};
+    const size_t n = r->model.count;
+    const size_t count[] = {sizeof r->state / 8, n, n, n, r->train.size / 4, r->held.size / 4,
+                            r->loss.size / 4};
+    memset(t, 0, LLM_GPT2_RUN_PARTS * sizeof *t);
+    for (size_t i = 0; i < LLM_GPT2_RUN_PARTS; i++) {
+        t[i].name = name[i];
+        t[i].dtype = i == 0             ? LLM_SAFETENSORS_U64
+                     : i == 4 || i == 5 ? LLM_SAFETENSORS_I32
+                                        : LLM_SAFETENSORS_F32;
+        t[i].rank = 1, t[i].shape[0] = count[i];
+        t[i].data = (const unsigned char *)data[i];
+    }
+}
+
+/* Writes dir/run.safetensors, and what llm_gpt2_save writes. The directory has to exist. */
+LLM_API bool llm_gpt2_run_save(const llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    llm_buffer path = {NULL, 0, 0};
+    llm_gpt2_run_parts(t, r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_write(path.data, t, LLM_GPT2_RUN_PARTS, NULL, e) &&
+         llm_gpt2_save(&r->model, dir, e);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* r <- the parts of f, whose weights and states fit. */
+LLM_API bool llm_gpt2_run_read(llm_gpt2_run *r, const llm_safetensors *f, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    float *const to[4] = {NULL, r->model.w, r->model.m, r->model.v};
+    llm_buffer *const text[LLM_GPT2_RUN_PARTS] = {NULL,      NULL,     NULL,    NULL,
+                                                  &r->train, &r->held, &r->loss};
+    llm_gpt2_run_parts(t, r);
+    for (size_t i = 1; i < LLM_GPT2_RUN_PARTS; i++) {
+        const llm_safetensors_tensor *in = llm_safetensors_find(f, t[i].name);
+        if (!in || in->dtype != t[i].dtype || in->rank != 1 ||
+            (i < 4 && in->shape[0] != t[i].shape[0]))
+            return llm_fail(e, "run.safetensors: no '%s' that fits config.json", t[i].name);
+        if (i < 4) memcpy(to[i], in->data, in->size);
+        if (i >= 4 && !llm_buffer_put(text[i], in->data, in->size))
+            return llm_fail(e, "run.safetensors: out of memory");
+        for (size_t k = 0; (i == 4 || i == 5) && k < in->shape[0]; k++) {
+            int id;
+            memcpy(&id, in->data + 4 * k, 4);
+            if (id < 0 || (size_t)id >= r->model.config.vocab)
+                return llm_fail(e, "run.safetensors: '%s' has the token %d", t[i].name, id);
+        }
+    }
+    if (r->loss.size / 4 != r->state.step)
+        return llm_fail(e, "run.safetensors: %zu losses of %zu steps", r->loss.size / 4,
+                        (size_t)r->state.step);
+    return true;
+}
+
+/* r <- a saved training. r is not to be freed when this fails. */
+LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_safetensors f;
+    memset(r, 0, sizeof *r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_open(&f, path.data, e);
+    llm_buffer_free(&path);
+    if (!ok) return false;
+    const llm_safetensors_tensor *state = llm_safetensors_find(&f, "state");
+    const llm_gpt2_run_state *s = &r->state;
+    if (state && state->size == sizeof *s) memcpy(&r->state, state->data, sizeof *s);
+    if (s->batch < 1 || s->batch > 1 << 20 || s->step > s->steps || s->rng.used < 0 ||
+        s->rng.used > 4)
+        ok = llm_fail(e, "run.safetensors: no state of a training");
+    ok = ok && llm_gpt2_load(&r->model, dir, (size_t)s->batch, 0, e);
+    if (ok && !llm_gpt2_run_read(r, &f, e)) {
+        llm_gpt2_run_free(r);
+        ok = false;
+    }
+    llm_safetensors_close(&f);
+    return ok;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
@@ -5448,7 +5873,7 @@ LLM_API size_t llm_greedy_contrastive(const float *p, const float *h, const floa
     size_t best = 0;
     double best_score = (double)-INFINITY;
     for (size_t v = 0; v < k; v++) {
-        double closest = T > 0 ? -1.0 : 0.0;
+        double closest = -1.0; /* without a past all candidates keep this, and p decides */
         for (size_t t = 0; t < T; t++) {
             double dot = 0.0, a = 0.0, b = 0.0;
             for (size_t i = 0; i < D; i++) {
@@ -5689,8 +6114,8 @@ LLM_API double llm_top_k_mass(const float *logits, size_t V, size_t k) {
  */
 
 /* logits (V) in place: all outside the nucleus become -inf. At least min_keep tokens stay. Of equal
- * ones at the edge the later stay, as in transformers. This is the definition, by sorting. Scratch: V
- * indices and V floats, given back. */
+ * ones at the edge the later stay; transformers leaves that to its sort. This is the definition, by
+ * sorting. Scratch: V indices and V floats, given back. */
 LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     const size_t mark = arena->used;
