@@ -5944,22 +5944,18 @@ LLM_API double llm_temperature_entropy(double *derivative, const float *logits, 
     return log(sum) - mean;
 }
 
-/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: by Newton's steps
- * on log temp, halved in log scale when they leave the bracket, which starts as [1e-6, 1e6] and
- * whose ends are returned for what no temperature reaches. */
+/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: bisection of its
+ * logarithm between 1e-6 and 1e6, whose ends are returned for what no temperature reaches. */
 LLM_API double llm_temperature_match(const float *logits, size_t V, double entropy) {
-    double low = 1e-6, high = 1e6, temp = 1.0;
-    for (int i = 0; i < 100 && high > low * (1.0 + 1e-12); i++) {
-        double slope;
-        const double gap = llm_temperature_entropy(&slope, logits, V, temp) - entropy;
-        if (gap > 0.0)
+    double low = 1e-6, high = 1e6;
+    for (int halving = 0; halving < 60; halving++) {
+        const double temp = sqrt(low * high);
+        if (llm_temperature_entropy(NULL, logits, V, temp) > entropy)
             high = temp;
         else
             low = temp;
-        const double next = slope > 0.0 ? temp * exp(-gap / (slope * temp)) : 0.0;
-        temp = next > low && next < high ? next : sqrt(low * high);
     }
-    return temp;
+    return sqrt(low * high);
 }
 
 /* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word
