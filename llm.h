@@ -5801,8 +5801,8 @@ LLM_API int llm_greedy_pick(const float *logits, size_t V) {
 }
 
 /* Follows next (S), each state's successor, from start until states repeat. Returns the length of
- * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the tortoise
- * waits at every power of two, so no state but the two has to be kept. */
+ * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the
+ * tortoise waits at every power of two, so no state but the two has to be kept. */
 LLM_API size_t llm_greedy_cycle(size_t *tail, const size_t *next, size_t start) {
     size_t tortoise = start, hare = next[start], power = 1, length = 1;
     while (tortoise != hare) {
@@ -5958,8 +5958,8 @@ LLM_API double llm_temperature_match(const float *logits, size_t V, double entro
     return sqrt(low * high);
 }
 
-/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word
- * i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from
+ * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
 LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
     LLM_ASSERT(temp > 0.0f && V > 0);
     size_t best = 0;
@@ -5994,8 +5994,8 @@ LLM_API float llm_temperature_dynamic(const float *logits, size_t V, float low, 
  * and still adds up: 50000 tokens of probability 1e-6 are 5% of all draws, and one of them spoils a
  * sentence. What is cut off raises the rest by 1 / kept mass. k does not know how sure the model
  * is: 40 is far too many after "the United" and too few after "my name is". Ties at the k-th place:
- * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts over
- * the bytes of the logits find the k-th largest.
+ * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts
+ * over the bytes of the logits find the k-th largest.
  *
  * source  Fan, Lewis & Dauphin 2018, "Hierarchical Neural Story Generation", section 5.2
  * needs   -
@@ -6129,8 +6129,8 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
 }
 
 /* The same set without sorting. The edge is the smallest key for which the mass of the tokens up to
- * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats, given
- * back. */
+ * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats,
+ * given back. */
 LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     if (min_keep >= V) return;
@@ -6216,6 +6216,7 @@ LLM_API void llm_min_p_filter(float *logits, size_t V, float ratio, size_t min_k
     arena->used = mark;
 }
 
+/* Epsilon: least is epsilon itself. */
 LLM_API void llm_min_p_epsilon(float *logits, size_t V, float epsilon, size_t min_keep,
                                llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6234,6 +6235,7 @@ LLM_API double llm_min_p_entropy(const float *prob, size_t V) {
     return entropy;
 }
 
+/* Eta: least is epsilon, or sqrt(epsilon) exp(-H) where the distribution is flat. */
 LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_keep,
                            llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6244,7 +6246,7 @@ LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_ke
     arena->used = mark;
 }
 
-/* std with n, over the logits that are not -inf. */
+/* Top-n-sigma. The deviation is over the logits that are not -inf, with their number as divisor. */
 LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
     double sum = 0.0, square = 0.0;
     size_t count = 0;
@@ -6265,6 +6267,7 @@ LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
         if ((double)logits[i] < least) logits[i] = -INFINITY;
 }
 
+/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last included. */
 LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
                                llm_arena *arena) {
     LLM_ASSERT(min_keep > 0);
@@ -6299,7 +6302,7 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
  * O(V) preparation a draw costs O(1), whatever V is.
  *
  * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
- *         transformers (generation/logits_process.py) and llama.cpp (common/sampling) for the orders
+ *         transformers (generation/logits_process.py), llama.cpp (common/sampling): the orders
  * needs   rng greedy temperature top_k top_p min_p
  * see     @sampling_control @decoding
  * topics  Sampling (in Language Models)
@@ -6327,6 +6330,7 @@ typedef struct {
     float temperature, top_k, top_p, min_p, typical, epsilon, eta, top_n_sigma;
 } llm_sampling_config;
 
+/* Everything off. */
 LLM_API llm_sampling_config llm_sampling_defaults(void) {
     llm_sampling_config c;
     c.temperature = c.top_p = c.typical = 1.0f;
@@ -6409,8 +6413,8 @@ LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
     return best; /* u * total may round up to the sum */
 }
 
-/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else other[i];
- * every cell is as likely as every other. Scratch: V indices, given back. */
+/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else
+ * other[i]; every cell is as likely as every other. Scratch: V indices, given back. */
 LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, size_t V,
                                 llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6433,6 +6437,7 @@ LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, s
     arena->used = mark;
 }
 
+/* A token, from the table of llm_sampling_alias. */
 LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, size_t V,
                                        llm_rng *rng) {
     const size_t i = llm_rng_below(rng, V);
@@ -6450,9 +6455,9 @@ LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, s
  * the logits, and then the k largest instead of the largest, draws k different tokens as if one
  * after the other without putting any back.
  *
- * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling 2019,
- *         "Stochastic Beams and Where to Find Them", section 2
- * needs   rng softmax top_k sampling
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling
+ *         2019, "Stochastic Beams and Where to Find Them", section 2
+ * needs   rng softmax greedy top_k sampling
  * see     @temperature (Gumbel), @sampling
  * topics  -
  */
@@ -6475,9 +6480,10 @@ LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, 
     arena->used = mark;
 }
 
-/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most probable
- * token always stays. The surprise that is fed back is that of the renormalised probability, as in
- * llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats, given back. */
+/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most
+ * probable token always stays. The surprise that is fed back is that of the renormalised
+ * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats,
+ * given back. */
 LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
                                           llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used;
