@@ -1,6 +1,5 @@
-# make lists the targets; the lines with two # are what it prints.
-#
-# TOPIC=rmsnorm and CHAPTER=06 select sections, CC=clang a compiler, SAN=1 the sanitizers.
+# make lists the targets: lines with two # below. TOPIC=rmsnorm or CHAPTER=06 select sections, CC=clang a
+# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), KERNELS=only kernels, NVCC= no nvcc.
 
 JOBS ?= 2
 PYTHON ?= python3
@@ -9,59 +8,89 @@ PREFIX ?= /usr/local
 ifeq ($(origin CXX),default)
 CXX = $(patsubst cc,c++,$(subst gcc,g++,$(subst clang,clang++,$(CC))))
 endif
+have = $(shell command -v $(1))
 
 # gcc's C front end spends half a second on -Wmisleading-indentation at every inclusion.
 WARN = -Wall -Wextra -Wno-misleading-indentation
 FAST = -O3 -march=native $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
-ifdef SAN
-TESTFLAGS = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-export TEST_SECONDS ?= 40
-export ASAN_OPTIONS ?= detect_leaks=1
+ifeq ($(SAN),)
+MODE = -O2 -g
+else ifeq ($(SAN),thread)
+MODE = -O1 -g -fsanitize=thread
 else
-TESTFLAGS = -O2 -g
+MODE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+CUDAMODE = $(if $(findstring clang,$(CXX)),,-fsanitize-sections=emulate_shared)
 endif
-out = build/$(notdir $(CC))$(if $(SAN),-san)
+ifdef SAN
+export TEST_SECONDS ?= 40
+endif
+out = build/$(notdir $(CC))$(if $(SAN),-$(patsubst 1,san,$(SAN)))
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */    make \1\t/' | expand -t 24
 .PHONY: help
 
-# ---- tests: one program a topic ----
+# ---- tests: one program a topic, and one for its kernels ----
 
 chapter = $(or $(and $(CHAPTER),tests/$(CHAPTER)*),tests/[0-9][0-9]-*)
 topic = $(or $(TOPIC),*)
-own = $(if $(TOPIC)$(CHAPTER),,tests/tools/harness.c)
-suites = $(wildcard $(chapter)/$(topic).c) $(own)
-kernels = $(and $(wildcard tests/emulate.h),$(shell command -v $(CXX)),$(wildcard $(chapter)/$(topic).cu))
-programs = $(suites:tests/%.c=$(out)/%) $(kernels:tests/%=$(out)/%)
+whole = $(if $(TOPIC)$(CHAPTER),,yes)
+found = $(wildcard $(chapter)/$(topic).cu)
+suites = $(if $(filter thread,$(SAN))$(KERNELS),,$(wildcard $(chapter)/$(topic).c) $(if $(whole),tests/tools/harness.c))
+kernels = $(if $(call have,$(CXX)),$(found))
+nvcc = $(if $(SAN),,$(if $(call have,$(NVCC)),$(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))))
+checks = $(strip $(suites:tests/%.c=$(out)/%) $(kernels:tests/%=$(out)/%) $(nvcc) $(if $(whole),$(if $(SAN),,$(tools))))
+tools = $(if $(call have,$(PYTHON)),$(patsubst tests/%.py,$(out)/%,$(wildcard tests/tools/test_*.py)))
 
 test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
-	@$(if $(strip $(suites)$(kernels)),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
-	@$(if $(shell command -v $(CXX)),,echo "skipped: kernels on the emulator ($(CXX) is missing)")
-	@$(MAKE) -k -j$(JOBS) --no-print-directory $(programs:=.log) || true
+	@$(if $(checks),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
+	@$(if $(call have,$(CXX)),,echo "skipped: kernels on the emulator ($(CXX) is missing)")
+	@$(if $(found),$(if $(call have,$(NVCC)),,echo "skipped: kernels under nvcc ($(or $(NVCC),it) is missing)"))
+	@$(if $(call have,$(PYTHON)),,echo "skipped: tests of the tools ($(PYTHON) is missing)")
+	@$(MAKE) -k -j$(JOBS) --no-print-directory $(checks:=.log) || true
 	@awk '/^[0-9]+ passed, [0-9]+ failed$$/ { passed += $$1; failed += $$3 } \
-	      END { printf "%d passed, %d failed\n", passed, failed; exit failed || !passed }' $(programs:=.log)
+	      END { printf "%d passed, %d failed\n", passed, failed; exit failed || !passed }' $(checks:=.log)
 .PHONY: test
 
-# A log says what failed; its last line is the count.
+# A log is what a program printed; its last line is the count. The emulator runs in three schedules.
 %.log: % FORCE
-	@$(if $(TOPIC),TEST_VERBOSE=1) ./$< > $@ 2>&1 || true
+	@for order in 0 $(if $(findstring .cu.,$@),1 2); do \
+	    $(if $(TOPIC),TEST_VERBOSE=1) EMULATE_ORDER=$$order ./$< > $@ 2>&1 || break; done
 	@tail -n 1 $@ | grep -qE '^[0-9]+ passed, [0-9]+ failed$$' || echo "0 passed, 1 failed" >> $@
-	@if [ -n "$(TOPIC)" ] || ! grep -q '^[1-9][0-9]* passed, 0 failed$$' $@; then echo "$(<:$(out)/%=%):"; sed '$$d' $@; fi
+	@if [ -n "$(TOPIC)" ] || ! grep -q '^[1-9][0-9]* passed, 0 failed$$' $@; then \
+	    echo "$(<:build/%=%):"; sed '$$d' $@; fi
 FORCE:
-.PRECIOUS: $(out)/%
+.PRECIOUS: $(out)/% $(out)/%.cu $(out)/tools/% build/nvcc/% build/nvcc/%/all
 
-# A program that does not compile becomes a script that says so: one failure, and the rest goes on.
-broken = { printf '\043!/bin/sh\necho "$< does not compile"\necho "0 passed, 1 failed"\nexit 1\n' > $@; chmod +x $@; }
+# What does not compile becomes a script that says so: one failure, and the rest goes on.
+says = { printf '\043!/bin/sh\necho "$(1)"\necho "$(2)"\n' > $@; chmod +x $@; }
+broken = $(call says,$@ does not compile,0 passed$(comma) 1 failed)
+comma = ,
 common = $(wildcard tests/*.h)
 
 $(out)/%: tests/%.c llm.h $(common)
 	@mkdir -p $(@D)
-	@$(CC) -std=c99 $(WARN) $(TESTFLAGS) $(CFLAGS) $< -o $@ -lm || $(broken)
-
+	@$(CC) -std=c99 $(WARN) $(MODE) $(CFLAGS) $< -o $@ -lm || $(broken)
 $(out)/%.cu: tests/%.cu llm.h llm_cuda.cuh $(common)
 	@mkdir -p $(@D)
-	@$(CXX) -std=c++17 $(WARN) $(TESTFLAGS) $(CXXFLAGS) -x c++ $< -o $@ || $(broken)
+	@$(CXX) -std=c++17 $(WARN) $(MODE) $(CUDAMODE) $(CXXFLAGS) -x c++ $< -o $@ || $(broken)
+$(out)/tools/%: tests/tools/%.py $(wildcard tests/tools/*.py)
+	@mkdir -p $(@D)
+	@printf '\043!/bin/sh\nCC="$(CC)" $(PYTHON) $<\n' > $@; chmod +x $@
+
+# nvcc only compiles here. It is slow to start: a whole chapter is one file, each test in a namespace.
+.SECONDEXPANSION:
+NVCCFLAGS = -std=c++17 -arch=sm_90 -Werror all-warnings -I.
+build/nvcc/%/all: $$(wildcard tests/$$*/*.cu) llm.h llm_cuda.cuh $(common)
+	@mkdir -p $(@D)
+	@{ grep -h '^#include <' $(filter %.cu,$^) | sort -u; \
+	    for f in tests/test.h llm_cuda.cuh $(filter %.cu,$^); do \
+	        case $$f in *.cu) echo "namespace $$(basename $$f .cu) {";; esac; echo "#include \"$$f\""; \
+	        case $$f in *.cu) echo "}";; esac; done; } > $@.cu
+	@$(NVCC) $(NVCCFLAGS) -c $@.cu -o $@.o && $(call says,compiled,1 passed$(comma) 0 failed) || $(broken)
+build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)
+	@mkdir -p $(@D)
+	@$(NVCC) $(NVCCFLAGS) -c $< -o $@.o && $(call says,compiled,1 passed$(comma) 0 failed) || $(broken)
 
 # ---- the header in use ----
 
@@ -98,13 +127,21 @@ exercise check hint solution progress watch reset:
 
 # ---- keeping the book in order ----
 
+toc:  ## write the generated lists: the contents in llm.h and notes/README.md
+	@$(PYTHON) tests/tools/toc.py
+lint:  ## the house rules: layout, banners, names, notes and their examples, warnings of every compiler
+	@status=0; for check in "toc.py --check" "lint.py --topic=$(TOPIC) --chapter=$(CHAPTER)" \
+	    "notes.py --topic=$(TOPIC) --chapter=$(CHAPTER)" $(if $(TOPIC)$(CHAPTER),,compile.py); do \
+	    CC="$(CC)" JOBS=$(JOBS) $(PYTHON) tests/tools/$$check || status=1; done; exit $$status
+coverage:  ## topics done, by chapter; CHAPTER=NN says what is missing there
+	@CHAPTER="$(CHAPTER)" $(PYTHON) tests/tools/coverage.py
+lint-tests:  ## do the tests notice a broken section? TOPIC= CHAPTER= SAMPLE=n sections MOST=n mutants each
+	@CC="$(CC)" JOBS=$(JOBS) $(PYTHON) tests/tools/mutants.py --topic "$(TOPIC)" --chapter "$(CHAPTER)" \
+	    --sample $(or $(SAMPLE),0) --most $(or $(MOST),0)
 golden:  ## write the golden values again (needs tests/requirements.txt); nothing may change
 	@cd tests && for f in $(patsubst tests/%,%,$(wildcard $(chapter)/$(topic).py)); do \
 	    echo $$f && PYTHONPATH=. $(PYTHON) $$f || exit 1; done
 	git diff --exit-code -- $(chapter)/$(topic).txt
-lint-tests:  ## do the tests notice a broken section? TOPIC= CHAPTER= SAMPLE=n sections MOST=n mutants each
-	@CC="$(CC)" JOBS=$(JOBS) $(PYTHON) tests/tools/mutants.py --topic "$(TOPIC)" --chapter "$(CHAPTER)" \
-	    --sample $(or $(SAMPLE),0) --most $(or $(MOST),0)
-.PHONY: golden lint-tests
+.PHONY: toc lint coverage lint-tests golden
 
 -include tests/cuda.mk tests/bench/bench.mk tests/fuzz/fuzz.mk

@@ -104,7 +104,7 @@ def parse_head(head):
         inside = head[m.end():close]
         for a, b in split_commas(inside):
             part = inside[a:b].strip()
-            pointer = re.search(r"\(\s*\*+\s*(?:const\s+)?(\w+)", part)
+            pointer = re.search(r"\(\s*[*&]+\s*(?:const\s+)?(\w+)", part)
             plain = re.search(r"(\w+)\s*(?:\[[^\]]*\]\s*)*$", part)
             if part == "...":
                 variadic = True

@@ -16,103 +16,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import book
+import mutate
 
 CC = os.environ.get("CC", "cc").split()
 JOBS = int(os.environ.get("JOBS", "2"))
 PLAIN = ["-O1"]
 SANITIZED = ["-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-RULES = [(r"(?<=[\w)\]] )\+(?= )", "-"), (r"(?<=[\w)\]] )-(?= )", "+"), (r"(?<=[\w)\]] )\*(?= [\w(*&])", "/"),
-         (r"(?<= )/(?= )", "*"), (r"(?<= )%(?= )", "/"), (r"\+=", "-="), (r"-=", "+="), (r"\*=", "/="), (r"/=", "*="),
-         (r"(?<= )<(?= )", "<="), (r"(?<= )<=(?= )", "<"), (r"(?<= )>(?= )", ">="), (r"(?<= )>=(?= )", ">"),
-         (r"==", "!="), (r"!=", "=="), (r"&&", "||"), (r"\|\|", "&&"), (r"(?<=[( ])!(?=[\w(])", ""),
-         (r"(?<= )<<(?= )", ">>"), (r"(?<= )>>(?= )", "<<"), (r"(?<= )&(?= )", "|"), (r"(?<= )\|(?= )", "&"),
-         (r"(?<= )\^(?= )", "|"), (r"\bfminf\b", "fmaxf"), (r"\bfmaxf\b", "fminf"), (r"\bfmin\b", "fmax"),
-         (r"\bfmax\b", "fmin"), (r"(?<=[( ])-(?=[\w(])", ""), (r"\btrue\b", "false"), (r"\bfalse\b", "true")]
+ALONE = 12  # at most this many mutants outside function bodies: each is a program of its own
 CHOOSE = """static int llm_mutant;
 __attribute__((constructor)) static void llm_mutant_choose(void) {
     llm_mutant = getenv("MUTANT") ? atoi(getenv("MUTANT")) : -1;
 }
 """
-NUMBER = r"(?<![\w.])(\d+\.?\d*(?:e[+-]?\d+)?|0x[0-9a-fA-F]+)([fuUlL]*)(?![\w.])"
-LARGER = r"(\w+(?:\[[^\]]*\])?) [<>]=? (\w+(?:\[[^\]]*\])?) \? (?:\1 : \2|\2 : \1)"  # < and <= are the same here
-
-
-class Mutant:
-    """text[start:end] of a section becomes new."""
-
-    def __init__(self, start, end, new, what):
-        self.start, self.end, self.new, self.what = start, end, new, what
-        self.line, self.state = "", "not run"
-
-
-def another(number):
-    """A constant that differs: 0 and 1 swap, others double (float) or grow by one."""
-    digits, suffix = number[1], number[2]
-    if digits.startswith("0x"):
-        return hex(int(digits, 16) + 1) + suffix
-    if re.fullmatch(r"\d+", digits):
-        return {"0": "1", "1": "0"}.get(digits, str(int(digits) + 1)) + suffix
-    value = float(digits)
-    return repr(1.0 if value == 0 else 0.0 if value == 1 else 2 * value) + suffix
-
-
-def statements(code):
-    """Statements of one line that can be deleted: no declarations, returns only behind a condition."""
-    at = 0
-    for line in code.splitlines(keepends=True):
-        start, end, guarded = at + len(line) - len(line.lstrip()), at + len(line.rstrip()), False
-        begins = code[:start].rstrip()[-1:] in (";", "{", "}", ")", ":")
-        at += len(line)
-        while (m := re.compile(r"(?:\} )?(?:else )?(?:if|for|while) (?=\()").match(code, start)):
-            try:
-                start = book.closing(code, m.end()) + 2
-            except ValueError:
-                break
-            guarded = True
-        text = code[start:end]
-        if not begins or not text.endswith(";") or text.count("(") != text.count(")") or "{" in text:
-            continue
-        if re.match(r"\w+ \**\w", text) and not (guarded and text.startswith("return")):
-            continue
-        if re.match(r"[\w*]", text) and text != "return;" or guarded and text != ";":
-            yield start, end
-
-
-def edits(text):
-    """Every mutant of a section's text, in its order."""
-    code, found = book.blank(text, directives=True), []
-    idioms = [m.span() for m in re.finditer(LARGER, code)]
-    for pattern, new in RULES:
-        for m in re.finditer(pattern, code):
-            swap = new
-            if any(a <= m.start() < b for a, b in idioms) and m[0][0] in "<>":
-                swap = ">" if m[0][0] == "<" else "<"
-            found.append(Mutant(m.start(), m.end(), swap, f"`{m[0]}` -> `{swap}`"))
-    for m in re.finditer(NUMBER, code):
-        new = "255" if re.search(r"memset\([^;]*, $", code[:m.start()].rsplit("\n", 1)[-1]) else another(m)
-        found.append(Mutant(m.start(), m.end(), new, f"`{m[0]}` -> `{new}`"))
-    for m in re.finditer(r"(?<=\w)\[(?=[^\]\d])", code):  # an index that is not a constant; no declarations
-        close = book.closing(code, m.start())
-        line = code[code.rfind("\n", 0, m.start()) + 1:m.start()]
-        if not re.match(r"\s*(static |const |unsigned )*(float|double|int|bool|char|size_t|\w+_t|llm_\w+) [^=(]*$", line):
-            found.append(Mutant(close, close, " + 1", f"`{code[m.start():close + 1]}` -> one further"))
-    for m in re.finditer(r"\bif \((\w+)\)", code):
-        found.append(Mutant(m.start(1), m.end(1), "!" + m[1], f"`{m[1]}` -> `!{m[1]}`"))
-    for m in re.finditer(r"\w\(([a-z]\w*), ([a-z]\w*)(?=[,)])", code):  # two arguments change places
-        if not re.search(r"\w[ *]+$", code[:m.start(1)].rsplit("\n", 1)[-1]) and m[1] != m[2]:
-            found.append(Mutant(m.start(1), m.end(2), f"{m[2]}, {m[1]}", f"`{m[1]}, {m[2]}` -> swapped"))
-    for a, b in statements(code):
-        found.append(Mutant(a, b, ";", f"`{' '.join(text[a:b].split())}` -> deleted"))
-    for f in book.functions(text):
-        found.append(Mutant(f.open, f.end, book.stub_body(f), f"stub of {f.name}"))
-    seen = {}
-    found.sort(key=lambda m: (m.start, m.end))
-    for m in found:
-        begin, end = text.rfind("\n", 0, m.start) + 1, text.find("\n", m.start)
-        m.line = " ".join(text[begin:end].split())
-        seen[begin, m.what] = number = seen.get((begin, m.what), 0) + 1
-        m.what += f" (number {number})" if number > 1 else ""
-    return found
 
 
 def schema(text, mutants, chosen):
@@ -149,7 +64,8 @@ def build(folder, header, s, flags):
 
 
 def limits():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, 1 << 28))
+    """A mutant may not fill the disk. The suite may: only the soft limit is set."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 def fails(program, mutant, seconds):
@@ -207,9 +123,13 @@ def run_alone(text, s, mutant, seconds):
 
 def examine(text, s, most):
     """All mutants of a section with their state; at most `most` of them, spread evenly."""
-    mutants = edits(s.text)
+    mutants = mutate.edits(s.text)
     if most and len(mutants) > most:
         mutants = [mutants[i * len(mutants) // most] for i in range(most)]
+    inside = [(f.open, f.end) for f in book.functions(s.text) if not f.variadic]
+    alone = [m for m in mutants if not any(a <= m.start and m.end <= b for a, b in inside)]
+    alone = set(alone) - {alone[i * len(alone) // ALONE] for i in range(ALONE)} if len(alone) > ALONE else set()
+    mutants = [m for m in mutants if m not in alone]
     if not mutants:
         return mutants
     seconds = run_together(text, s, mutants, range(len(mutants)), PLAIN)

@@ -1,0 +1,299 @@
+"""The tools on a small book of their own: what they must find, and what they must leave alone."""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import book
+import mutate
+
+BOOK = r'''/* A small book. */
+#ifndef LLM_H
+#define LLM_H
+#include <assert.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#define LLM_API static inline __attribute__((unused))
+#define LLM_ASSERT(cond) assert(cond)
+
+/* CONTENTS (make toc) */
+
+/* @00-base ================================================== COMMON GROUND */
+
+/* @odd ------------------------------------------------------ Everything a scanner can trip over
+ *
+ * A brace { in a comment, and a "quote.
+ *
+ * source  -
+ * needs   -
+ * topics  -
+ */
+#define LLM_ODD_SWAP(a, b)                                                                         \
+    do {                                                                                           \
+        const int c = a;                                                                           \
+        a = b, b = c;                                                                              \
+    } while (0)
+
+typedef struct {
+    int count; /* } */
+    float value[3];
+} llm_odd_pair;
+typedef enum { LLM_ODD_FIRST, LLM_ODD_SECOND } llm_odd_kind;
+static const int llm_odd_table[2][2] = {{1, 2}, {3, 4}};
+static const char *const llm_odd_words[] = {"{", "}", ";\"{", "/*"};
+
+/* A helper. */
+static inline int llm_odd_twice(int a) { return 2 * a; /* } */ }
+
+/* Its declaration comes first. */
+LLM_API bool llm_odd_later(const char *text);
+
+/* A pair, and a signature of three lines. */
+LLM_API llm_odd_pair llm_odd_make(int count, const float value[3],
+                                  bool (*less)(int, int),
+                                  const char *name) {
+    llm_odd_pair p;
+    p.count = less(1, 2) ? llm_odd_table[0][1] * count : (int)strlen(name);
+    for (int i = 0; i < 3; i++) p.value[i] = value[i] + (float)'{';
+    return p;
+}
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+/* Variadic, behind an attribute. */
+LLM_API int
+llm_odd_print(char out[32], const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(out, 32, format, args);
+    va_end(args);
+    return n;
+}
+/* The second kind. */
+LLM_API llm_odd_kind llm_odd_other(void) { return LLM_ODD_SECOND; }
+/* A word with a brace. */
+LLM_API const char *llm_odd_word(size_t i) { return llm_odd_words[i]; }
+LLM_API bool llm_odd_later(const char *text) {
+    if (text[0] == '}') return true;
+    return false;
+}
+
+/* @sum ------------------------------------------------------ Sum
+ *
+ * source  -
+ * needs   odd
+ * topics  -
+ */
+
+/* The sum of x (n), which is not empty, and its doubled count in *twice. */
+LLM_API int llm_sum(int *twice, const int *x, size_t n) {
+    LLM_ASSERT(n > 0);
+    int sum = 0;
+    for (size_t i = 0; i < n; i++) sum += x[i];
+    *twice = llm_odd_twice((int)n);
+    return sum;
+}
+
+#endif
+'''
+SUITE = r'''#include "../test.h"
+
+#include "../../llm.h"
+TEST(sum, "of three") {
+    const int x[3] = {1, 20, 300};
+    int twice = 0;
+    CHECK(llm_sum(&twice, x, 3) == 321);
+    CHECK(twice == 6);
+}
+'''
+NOTE = """# Sum
+
+`@sum` in llm.h
+
+## Hints
+
+1. Idea: add.
+2. Formula: s = x_1 + ...
+   + x_n.
+3. Pseudo-code: for each: add.
+
+## Further
+
+```c run
+int twice, x[2] = {1, 2};
+printf("%d\\n", llm_sum(&twice, x, 2));
+```
+```out
+3
+```
+
+```c
+    int sum = 0;
+```
+"""
+SOLVED = "\n".join(["    int s = 0;", "    for (size_t i = 0; i < n; i++) s += x[i];", "    *twice = 2 * (int)n;",
+                    "    return s;"])
+
+
+class Repository:
+    """A copy of the tools around the small book."""
+
+    def __init__(self, folder):
+        self.root = Path(folder)
+        for name in ("tests/tools", "tests/00-base", "notes/00-base"):
+            (self.root / name).mkdir(parents=True)
+        for f in (book.ROOT / "tests" / "tools").glob("*.py"):
+            shutil.copy(f, self.root / "tests" / "tools")
+        shutil.copy(book.ROOT / "tests" / "test.h", self.root / "tests")
+        shutil.copy(book.ROOT / "Makefile", self.root)
+        self.write("llm.h", BOOK)
+        self.write("llm_cuda.cuh", "/* none */\n#endif\n")
+        self.write("tests/00-base/sum.c", SUITE)
+        self.write("tests/mutants.txt", "")
+        self.write("notes/00-base/sum.md", NOTE)
+        self.write("notes/topics.tsv", "topic\tchapter\tslug\n")
+
+    def write(self, name, text):
+        (self.root / name).write_text(text)
+
+    def read(self, name):
+        return (self.root / name).read_text()
+
+    def make(self, *arguments):
+        """Everything `make` prints; the status as a last line."""
+        r = subprocess.run(["make", "NVCC=", *arguments], cwd=self.root, capture_output=True, text=True,
+                           env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"})
+        return f"{r.stdout}{r.stderr}\nstatus {r.returncode}"
+
+
+def scanner(_):
+    """Functions, and nothing else, are found; their parts are right."""
+    odd, total = book.sections(BOOK)
+    found = {f.name: f for f in book.functions(odd.text)}
+    assert list(found) == ["llm_odd_twice", "llm_odd_make", "llm_odd_print", "llm_odd_other", "llm_odd_word",
+                           "llm_odd_later"], list(found)
+    assert found["llm_odd_make"].parameters == ["count", "value", "less", "name"]
+    assert found["llm_odd_make"].returns == "llm_odd_pair" and found["llm_odd_word"].returns == "const char *"
+    assert found["llm_odd_print"].variadic and found["llm_odd_print"].returns == "int"
+    assert total.slug == "sum" and total.chapter == "00-base" and total.field("needs") == "odd"
+    assert total.text.startswith("/* @sum") and total.text.rstrip().endswith("}")
+
+
+def stubs(repository):
+    """Stubs compile without a warning as C99 and C++17, and keep everything but the bodies."""
+    text = BOOK
+    for s in reversed(book.sections(BOOK)):
+        text = text[:s.start] + book.stubbed(s.text) + text[s.end:]
+    for kept in ("LLM_ODD_SWAP", "llm_odd_table[2][2] = {{1, 2}", "float value[3];", "bool (*less)(int, int)"):
+        assert kept in text, kept
+    assert "strlen(name)" not in text and text.count("TODO") == 7
+    repository.write("stub.h", text)
+    for compiler in (["cc", "-std=c99", "-x", "c"], ["c++", "-std=c++17", "-x", "c++"]):
+        if shutil.which(compiler[0]):
+            r = subprocess.run([*compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", repository.root / "stub.h"],
+                               capture_output=True, text=True)
+            assert r.returncode == 0, r.stderr
+
+
+def learner(repository):
+    """The way of a learner: exercise, red, hints, a crash, a solution, progress, reset."""
+    assert "status 0" in repository.make("exercise", "TOPIC=sum")
+    stub = repository.read("exercises/sum.h")
+    assert "return 0;" in stub and stub.startswith("/* @sum") and "sum += x[i]" not in stub
+    assert "is there already" in repository.make("exercise", "TOPIC=sum")
+    red = repository.make("check", "TOPIC=sum")
+    assert "not true: llm_sum(&twice, x, 3) == 321" in red and ">    7 " in red and "0 passed, 1 failed" in red, red
+    assert "red" in repository.make("progress")
+    assert "2. Formula" not in repository.make("hint", "TOPIC=sum")
+    assert "x_1 + ... + x_n." in repository.make("hint", "TOPIC=sum")
+    assert "3. Pseudo-code: for each: add." in repository.make("hint", "TOPIC=sum")
+    body = stub[stub.index("{\n"):]
+    wrong = stub.replace(body, "{\n" + SOLVED.replace("i < n", "i <= n") + "\n}\n")
+    repository.write("exercises/sum.h", wrong)
+    crash = repository.make("check", "TOPIC=sum")
+    assert "exercises/sum.h:11:" in crash and ("runtime error" in crash or "overflow" in crash), crash
+    repository.write("exercises/sum.h", stub.replace(body, "{\n" + SOLVED.replace("int s", "in s") + "\n}\n"))
+    broken = repository.make("check", "TOPIC=sum")
+    assert "exercises/sum.h:10:5: error" in broken and "it does not compile" in broken, broken
+    repository.write("exercises/sum.h", stub.replace(body, "{\n" + SOLVED + "\n}\n"))
+    assert "1 passed, 0 failed" in repository.make("check", "TOPIC=sum")
+    assert "1 of 2 sections written" in repository.make("progress")
+    assert "+    LLM_ASSERT(n > 0);" in repository.make("solution", "TOPIC=sum")
+    assert "exercises/sum.h.1" in repository.make("reset", "TOPIC=sum")
+    assert repository.read("exercises/sum.h") == stub and "s += x[i]" in repository.read("exercises/sum.h.1")
+    assert "no section @nobody" in repository.make("exercise", "TOPIC=nobody")
+
+
+def mutation(repository):
+    """Each kind of edit is made, outside comments and strings; survivors are named; a reason is accepted."""
+    odd, total = book.sections(BOOK)
+    what = [m.what for m in mutate.edits(total.text)]
+    for edit in ("`>` -> `>=`", "`0` -> `1`", "`<` -> `<=`", "`+=` -> `-=`", "`[i]` -> one further", "stub of llm_sum",
+                 "`LLM_ASSERT(n > 0);` -> deleted", "`sum += x[i];` -> deleted"):
+        assert edit in what, (edit, what)
+    for m in mutate.edits(odd.text):
+        assert "brace" not in m.line and "llm_odd_words[]" not in m.line, m.line
+    output = repository.make("lint-tests", "TOPIC=sum")
+    assert "survived: `LLM_ASSERT(n > 0);` -> deleted" in output and "0 passed, 1 failed" in output, output
+    assert "`+=` -> `-=`" not in output and "stub of" not in output, output
+    listed = repository.read("build/mutants.txt")
+    repository.write("tests/mutants.txt", listed.replace("\t?", "\tequivalent: for this test of the tool"))
+    output = repository.make("lint-tests", "TOPIC=sum")
+    assert "1 passed, 0 failed" in output, output
+
+
+def runner(repository):
+    """A suite that does not compile or crashes is one failure beside the others; the sum is the last line."""
+    repository.write("tests/00-base/odd.c", "nonsense\n")
+    assert "1 passed, 1 failed" in repository.make("test", "CHAPTER=00")
+    repository.write("tests/00-base/odd.c", '#include "../test.h"\nTEST(odd, "crash") { abort(); }\n')
+    output = repository.make("test", "CHAPTER=00")
+    assert "[Aborted]" in output and "1 passed, 1 failed" in output and "status 2" in output, output
+    output = repository.make("test", "TOPIC=sum")
+    assert "ok   @sum: of three" in output and "1 passed, 0 failed" in output and "status 0" in output, output
+    assert "no tests match" in repository.make("test", "TOPIC=nobody")
+    os.remove(repository.root / "tests/00-base/odd.c")
+
+
+def house_rules(repository):
+    """Lint names what is wrong with a banner, a name, a note."""
+    subprocess.run(["git", "init", "-q"], cwd=repository.root, check=True)
+    repository.make("toc")
+    assert " *   sum                      Sum\n" in repository.read("llm.h")
+    good = repository.read("llm.h")
+    bad = good.replace("needs   odd", "needs   nobody").replace("llm_odd_twice((int)n)", "llm_odd_twice((int)n) ")
+    bad = bad.replace("--- Sum", "-- Sum").replace("/* The second kind. */\n", "\n")
+    repository.write("llm.h", bad)
+    output = repository.make("lint", "CHAPTER=00")
+    for complaint in ("title starts in column 63", "@sum needs @nobody", "@sum calls @odd", "llm_odd_other has no comment",
+                      "@odd has no TEST", "@odd has no note", "@sum has no note"):
+        assert (complaint in output) != (complaint == "@sum has no note"), (complaint, output)
+    repository.write("llm.h", good)
+    repository.write("notes/00-base/sum.md", NOTE.replace("\n3\n", "\n4\n").replace("int sum = 0;\n```", "int sun;\n```"))
+    output = repository.make("lint", "CHAPTER=00")
+    for complaint in ("prints something else", "does not stand in llm.h", "has no ## Pitfalls"):
+        assert complaint in output, (complaint, output)
+
+
+def main():
+    passed = failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Repository(folder)
+        for claim in (scanner, stubs, learner, mutation, runner, house_rules):
+            try:
+                claim(repository)
+                passed += 1
+            except AssertionError as e:
+                failed += 1
+                print(f"FAIL {claim.__name__}: {claim.__doc__}\n    line {e.__traceback__.tb_next.tb_lineno}: {e}")
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
