@@ -484,9 +484,8 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
     for (size_t got = 1; fits && got > 0; b.size += got) {
-        got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        if (fits) got = fread(b.data + b.size, 1, b.capacity - b.size, stream);
+        got = fits ? fread(b.data + b.size, 1, b.capacity - b.size, stream) : 0;
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
@@ -4659,21 +4658,30 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     return llm_softmax_head_kept(p->target, N);
 }
 
-/* @safetensors ---------------------------------------------- Weight files: safetensors
+/* @safetensors_dtype ---------------------------------------- Weight files: element types
  *
- * source  -
- * needs   error size file json
+ *     value = (-1)^sign 2^(e - bias) (1 + f / 2^M)          bias = 2^(E-1) - 1
+ *     value = (-1)^sign 2^(1 - bias) (f / 2^M)              where e = 0: below the normal range
+ *
+ * Weights are stored in 16 or 8 bits: a sign, E bits of exponent e, M bits of fraction f. F16 has
+ * E = 5, M = 10; BF16 is the upper half of a float, 8 and 7; F8_E5M2 and F8_E4M3 say it in their
+ * names. All of them fit into float, so the conversion is exact. An exponent of all ones is
+ * infinity or NaN, except in E4M3, which has no infinity and gives up only the two codes of all
+ * ones to NaN: its largest number is 448.
+ *
+ * source  IEEE 754-2019, 3.4; Micikevicius et al. 2022, "FP8 Formats for Deep Learning", table 1
+ * needs   -
+ * see     @safetensors
  * topics  -
  */
-enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
-
-/* In the order of the format's own library, which sorts by it. */
 typedef enum {
+    /* in the order of the format's own library, in which it writes the data, last dtype first */
     LLM_SAFETENSORS_BOOL,
     LLM_SAFETENSORS_U8,
     LLM_SAFETENSORS_I8,
     LLM_SAFETENSORS_F8_E5M2,
     LLM_SAFETENSORS_F8_E4M3,
+    LLM_SAFETENSORS_F8_E8M0,
     LLM_SAFETENSORS_I16,
     LLM_SAFETENSORS_U16,
     LLM_SAFETENSORS_F16,
@@ -4681,29 +4689,85 @@ typedef enum {
     LLM_SAFETENSORS_I32,
     LLM_SAFETENSORS_U32,
     LLM_SAFETENSORS_F32,
+    LLM_SAFETENSORS_C64,
     LLM_SAFETENSORS_F64,
     LLM_SAFETENSORS_I64,
     LLM_SAFETENSORS_U64,
     LLM_SAFETENSORS_DTYPES
 } llm_safetensors_dtype;
 
-/* The name of a dtype in the file; *size gets the bytes of an element. */
+/* The name of a dtype in a file; *size gets the bytes of an element. */
 LLM_API const char *llm_safetensors_dtype_name(size_t *size, llm_safetensors_dtype dtype) {
     static const char *const name[LLM_SAFETENSORS_DTYPES] = {
-        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
-        "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
-    *size = dtype < LLM_SAFETENSORS_I16   ? 1
-            : dtype < LLM_SAFETENSORS_I32 ? 2
-            : dtype < LLM_SAFETENSORS_F64 ? 4
-                                          : 8;
+        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16", "F16",
+        "BF16", "I32", "U32", "F32",     "C64",     "F64",     "I64", "U64"};
+    static const size_t bytes[LLM_SAFETENSORS_DTYPES] = {1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                                         2, 4, 4, 4, 8, 8, 8, 8};
+    *size = bytes[dtype];
     return name[dtype];
 }
 
-/* Row-major, little-endian, at any address: data need not be aligned. */
+/* The float of a code with E bits of exponent and M of fraction; `finite`: without infinity. */
+LLM_API float llm_safetensors_dtype_short(uint32_t code, int E, int M, bool finite) {
+    const uint32_t top = ((uint32_t)1 << E) - 1, ones = ((uint32_t)1 << M) - 1;
+    const uint32_t e = code >> M & top, f = code & ones, bias = top >> 1;
+    uint32_t bits = (e + 127 - bias) << 23 | f << (23 - M);
+    if (e == top && (!finite || f == ones)) bits = (uint32_t)255 << 23 | f << (23 - M);
+    float value = (float)f * ldexpf(1.0f, 1 - (int)bias - M);
+    if (e > 0) memcpy(&value, &bits, sizeof bits);
+    return code >> (E + M) & 1 ? -value : value;
+}
+
+/* out (count) <- data (count), little-endian and at any address. False where the dtype is none of
+ * F32, F16, BF16, F8_E5M2, F8_E4M3. */
+LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data, size_t count,
+                                          llm_safetensors_dtype dtype) {
+    const unsigned char *p = data;
+    if (dtype == LLM_SAFETENSORS_F32) {
+        for (size_t i = 0; i < count; i++, p += 4) {
+            const uint32_t low = p[0] | (uint32_t)p[1] << 8;
+            const uint32_t bits = low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (dtype == LLM_SAFETENSORS_F16) {
+        for (size_t i = 0; i < count; i++, p += 2)
+            out[i] = llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 5, 10, false);
+    } else if (dtype == LLM_SAFETENSORS_BF16) {
+        for (size_t i = 0; i < count; i++, p += 2)
+            out[i] = llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 8, 7, false);
+    } else if (dtype == LLM_SAFETENSORS_F8_E5M2) {
+        for (size_t i = 0; i < count; i++) out[i] = llm_safetensors_dtype_short(p[i], 5, 2, false);
+    } else if (dtype == LLM_SAFETENSORS_F8_E4M3) {
+        for (size_t i = 0; i < count; i++) out[i] = llm_safetensors_dtype_short(p[i], 4, 3, true);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* @safetensors ---------------------------------------------- Weight files: safetensors, reading
+ *
+ *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
+ *     header = {"wte": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}, ...}
+ *
+ * Released weights come in this form because the older one, a Python pickle, is a program that
+ * runs when it is loaded. This is a table of contents and numbers. The file is mapped, so opening
+ * it takes no time and tensors are read when they are looked at. A download is not to be believed:
+ * offsets can overlap, leave holes to hide things in, or point outside, and a shape's product can
+ * wrap to a size that fits. All that is checked at opening; afterwards every tensor lies inside.
+ * Numbers are little-endian and may stand at odd addresses.
+ *
+ * source  Hugging Face, "Safetensors", format description in the README, 2022; the rules for shapes
+ *         and offsets are those of its Rust library, 0.8
+ * needs   error size file json safetensors_dtype
+ * see     @safetensors_write @gpt2
+ * topics  -
+ */
+enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
 typedef struct {
     const char *name;
     llm_safetensors_dtype dtype;
-    size_t rank, shape[LLM_SAFETENSORS_RANK];
+    size_t rank, shape[LLM_SAFETENSORS_RANK]; /* row-major; rank 0 is one number */
     const unsigned char *data;
     size_t size; /* in bytes */
 } llm_safetensors_tensor;
@@ -4712,8 +4776,7 @@ typedef struct {
     llm_safetensors_tensor *tensor; /* sorted by name */
     size_t count;
     llm_file file;
-    llm_json
-        header; /* node[0] is the object; its "__metadata__", if any, maps strings to strings */
+    llm_json header; /* node[0], whose "__metadata__", if it is there, maps strings to strings */
 } llm_safetensors;
 
 LLM_API void llm_safetensors_close(llm_safetensors *s) {
@@ -4724,16 +4787,14 @@ LLM_API void llm_safetensors_close(llm_safetensors *s) {
     s->count = 0;
 }
 
-/* Product of the shape and the size of an element; false where it overflows. */
+/* *bytes = product of the shape times the size of an element; false where it does not fit. */
 LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *t) {
-    llm_safetensors_dtype_name(bytes, t->dtype);
-    bool empty = false, fits = true;
-    for (size_t i = 0; i < t->rank; i++) {
-        empty |= t->shape[i] == 0;
-        fits &= llm_size_mul(bytes, *bytes, t->shape[i]);
-    }
-    if (empty) *bytes = 0;
-    return fits;
+    size_t element;
+    bool fits = true;
+    *bytes = 1;
+    for (size_t i = 0; i < t->rank; i++) fits = llm_size_mul(bytes, *bytes, t->shape[i]) && fits;
+    llm_safetensors_dtype_name(&element, t->dtype);
+    return llm_size_mul(bytes, *bytes, element) && fits;
 }
 
 LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
@@ -4741,97 +4802,114 @@ LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
                   ((const llm_safetensors_tensor *)b)->name);
 }
 
+/* By address; an empty tensor stands before the one that begins at the same place. */
 LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
     if (x->data != y->data) return x->data < y->data ? -1 : 1;
-    return x->size < y->size ? -1 : x->size > y->size;
+    return (x->size > y->size) - (x->size < y->size);
 }
 
-/* t <- one member of the header; room bytes of data start at data. */
+/* The member of that name if there is exactly one and it is of that kind: a reader that takes the
+ * first of two and a reader that takes the last would see different files. */
+LLM_API const llm_json_node *llm_safetensors_field(const llm_json *j, const llm_json_node *object,
+                                                   const char *key, llm_json_kind kind) {
+    const llm_json_node *found = NULL;
+    if (object->kind != LLM_JSON_OBJECT) return NULL;
+    for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v)) {
+        if (v->key_size != strlen(key) || memcmp(v->key, key, v->key_size) != 0) continue;
+        if (found || v->kind != kind) return NULL;
+        found = v;
+    }
+    return found;
+}
+
+/* Whether v is an object whose members are all strings. */
+LLM_API bool llm_safetensors_metadata(const llm_json *j, const llm_json_node *v) {
+    bool strings = v->kind == LLM_JSON_OBJECT;
+    for (v = llm_json_first(j, v); v; v = llm_json_next(j, v))
+        strings = strings && v->kind == LLM_JSON_STRING;
+    return strings;
+}
+
+/* t <- a member of the header; there are `room` bytes of data. */
 LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
                                     const llm_json_node *member, const unsigned char *data,
                                     size_t room, llm_error *error) {
-    const llm_json_node *dtype = llm_json_get(j, member, "dtype");
-    const llm_json_node *shape = llm_json_get(j, member, "shape");
-    const llm_json_node *offsets = llm_json_get(j, member, "data_offsets");
-    size_t begin, end, bytes, element;
-    t->name = member->key;
-    if (strlen(t->name) != member->key_size)
-        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", t->name);
-    if (!dtype || dtype->kind != LLM_JSON_STRING || !shape || shape->kind != LLM_JSON_ARRAY ||
-        !offsets || offsets->kind != LLM_JSON_ARRAY || offsets->count != 2)
-        return llm_fail(error, "safetensors: tensor '%s' needs dtype, shape and two data_offsets",
-                        t->name);
+    const llm_json_node *dtype = llm_safetensors_field(j, member, "dtype", LLM_JSON_STRING);
+    const llm_json_node *shape = llm_safetensors_field(j, member, "shape", LLM_JSON_ARRAY);
+    const llm_json_node *place = llm_safetensors_field(j, member, "data_offsets", LLM_JSON_ARRAY);
+    const char *name = t->name = member->key;
+    if (strlen(name) != member->key_size)
+        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", name);
+    if (!dtype || !shape || !place || place->count != 2)
+        return llm_fail(error, "safetensors: '%s' has no dtype, shape and two data_offsets", name);
 
-    int kind = 0;
-    while (kind < LLM_SAFETENSORS_DTYPES &&
-           strcmp(llm_safetensors_dtype_name(&element, (llm_safetensors_dtype)kind), dtype->text))
-        kind++;
-    if (kind == LLM_SAFETENSORS_DTYPES)
-        return llm_fail(error, "safetensors: tensor '%s' has the unknown dtype '%s'", t->name,
-                        dtype->text);
+    size_t begin, end, bytes;
+    int kind = LLM_SAFETENSORS_DTYPES;
+    while (kind-- > 0) {
+        const char *known = llm_safetensors_dtype_name(&bytes, (llm_safetensors_dtype)kind);
+        if (strlen(known) == dtype->text_size && strcmp(known, dtype->text) == 0) break;
+    }
+    if (kind < 0)
+        return llm_fail(error, "safetensors: '%s' has dtype %s, not known here", name, dtype->text);
     t->dtype = (llm_safetensors_dtype)kind;
-
     t->rank = 0;
     if (shape->count > LLM_SAFETENSORS_RANK)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu dimensions, at most %d are read",
-                        t->name, shape->count, LLM_SAFETENSORS_RANK);
+        return llm_fail(error, "safetensors: '%s' has %zu dimensions, at most %d are read", name,
+                        shape->count, LLM_SAFETENSORS_RANK);
     for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
         if (!llm_json_size(&t->shape[t->rank++], v))
-            return llm_fail(error, "safetensors: the shape of tensor '%s' holds what is no size",
-                            t->name);
+            return llm_fail(error, "safetensors: the shape of '%s' holds what is no size", name);
 
-    const llm_json_node *first = llm_json_first(j, offsets);
+    const llm_json_node *first = llm_json_first(j, place);
     if (!llm_json_size(&begin, first) || !llm_json_size(&end, llm_json_next(j, first)) ||
         begin > end || end > room)
-        return llm_fail(error,
-                        "safetensors: the offsets of tensor '%s' leave the %zu bytes of data",
-                        t->name, room);
+        return llm_fail(error, "safetensors: '%s' lies outside the %zu bytes of data", name, room);
     if (!llm_safetensors_bytes(&bytes, t) || bytes != end - begin)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu bytes, its shape asks for %zu",
-                        t->name, end - begin, bytes);
+        return llm_fail(error, "safetensors: '%s' has %zu bytes, its shape and dtype want %zu",
+                        name, end - begin, bytes);
     t->data = data + begin;
     t->size = bytes;
     return true;
 }
 
+/* The file's table of contents, believed in nothing. */
 LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
-    const unsigned char *data = s->file.data;
+    const unsigned char *const bytes = s->file.data;
+    const size_t size = s->file.size;
     uint64_t length = 0;
-    for (size_t i = 0; s->file.size >= 8 && i < 8; i++) length |= (uint64_t)data[i] << (8 * i);
-    if (s->file.size < 8 || length > LLM_SAFETENSORS_HEADER || length > s->file.size - 8)
-        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
-                        (unsigned long long)length, s->file.size);
-    const unsigned char *start = data + 8 + length;
-    const size_t room = s->file.size - 8 - (size_t)length;
-    if (length == 0 || data[8] != '{')
-        return llm_fail(error, "safetensors: the header does not start with {");
-    if (!llm_json_parse(&s->header, (const char *)data + 8, (size_t)length, error)) return false;
-
-    const llm_json_node *root = s->header.node;
-    s->tensor = (llm_safetensors_tensor *)calloc(root->count + 1, sizeof *s->tensor);
+    if (size < 8)
+        return llm_fail(error, "safetensors: a file of %zu bytes, expected 8 or more", size);
+    for (size_t i = 0; i < 8; i++) length |= (uint64_t)bytes[i] << (8 * i);
+    if (length > LLM_SAFETENSORS_HEADER || length > size - 8)
+        return llm_fail(error,
+                        "safetensors: a header of %llu bytes, where %zu follow and %d are read",
+                        (unsigned long long)length, size - 8, LLM_SAFETENSORS_HEADER);
+    if (length == 0 || bytes[8] != '{')
+        return llm_fail(error, "safetensors: the header does not begin with {");
+    llm_json *const j = &s->header;
+    if (!llm_json_parse(j, (const char *)bytes + 8, (size_t)length, error)) return false;
+    s->tensor = (llm_safetensors_tensor *)calloc(j->node->count + 1, sizeof *s->tensor);
     if (!s->tensor) return llm_fail(error, "safetensors: out of memory");
-    for (const llm_json_node *v = llm_json_first(&s->header, root); v;
-         v = llm_json_next(&s->header, v)) {
-        if (strcmp(v->key, "__metadata__") == 0) {
-            if (v->kind != LLM_JSON_OBJECT)
-                return llm_fail(error, "safetensors: __metadata__ is no object");
-            continue;
+
+    const unsigned char *const data = bytes + 8 + length, *end = data;
+    const size_t room = size - 8 - (size_t)length;
+    for (const llm_json_node *v = llm_json_first(j, j->node); v; v = llm_json_next(j, v)) {
+        if (strcmp(v->key, "__metadata__") != 0) {
+            if (!llm_safetensors_member(&s->tensor[s->count++], j, v, data, room, error))
+                return false;
+        } else if (!llm_safetensors_metadata(j, v) ||
+                   !llm_safetensors_field(j, j->node, v->key, LLM_JSON_OBJECT)) {
+            return llm_fail(error, "safetensors: __metadata__ is not one object of strings");
         }
-        if (!llm_safetensors_member(&s->tensor[s->count], &s->header, v, start, room, error))
-            return false;
-        s->count++;
     }
     qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_place);
-    const unsigned char *end = start;
     for (size_t i = 0; i < s->count; end += s->tensor[i++].size)
         if (s->tensor[i].data != end)
-            return llm_fail(error, "safetensors: a hole or an overlap before tensor '%s'",
+            return llm_fail(error, "safetensors: a gap or an overlap before '%s'",
                             s->tensor[i].name);
-    if (end != start + room)
-        return llm_fail(error, "safetensors: %zu bytes behind the last tensor",
-                        (size_t)(start + room - end));
+    if (end != data + room) return llm_fail(error, "safetensors: bytes behind the last tensor");
     qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_name);
     for (size_t i = 1; i < s->count; i++)
         if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
@@ -4839,7 +4917,7 @@ LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
     return true;
 }
 
-/* Maps the file and believes nothing in it. */
+/* False, and nothing to close, where the file cannot be read or breaks a rule. */
 LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_error *error) {
     memset(s, 0, sizeof *s);
     const bool ok = llm_file_map(&s->file, path, error) && llm_safetensors_check(s, error);
@@ -4847,103 +4925,112 @@ LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_erro
     return ok;
 }
 
-/* NULL when there is none of that name. */
+/* NULL when there is no tensor of that name. */
 LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors *s,
                                                            const char *name) {
-    size_t low = 0, high = s->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const int order = strcmp(s->tensor[middle].name, name);
-        if (order == 0) return &s->tensor[middle];
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return NULL;
+    llm_safetensors_tensor t;
+    t.name = name;
+    return (const llm_safetensors_tensor *)bsearch(&t, s->tensor, s->count, sizeof t,
+                                                   llm_safetensors_by_name);
 }
 
-/* out (count) <- t, of dtype F32, F16 or BF16, all exactly. */
+/* out (count) <- t, all of it; false where t has not count entries or its dtype is no short float. */
 LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
                                     llm_error *error) {
     size_t element;
-    const char *name = llm_safetensors_dtype_name(&element, t->dtype);
-    if (t->dtype != LLM_SAFETENSORS_F32 && t->dtype != LLM_SAFETENSORS_F16 &&
-        t->dtype != LLM_SAFETENSORS_BF16)
-        return llm_fail(error, "safetensors: tensor '%s' is %s, expected F32, F16 or BF16", t->name,
-                        name);
-    if (t->size / element != count)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu entries, expected %zu", t->name,
-                        t->size / element, count);
-    for (size_t i = 0; i < count; i++) {
-        const unsigned char *p = t->data + i * element;
-        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-        if (t->dtype == LLM_SAFETENSORS_F32) {
-            bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-        } else if (t->dtype == LLM_SAFETENSORS_BF16) {
-            bits <<= 16;
-        } else {
-            const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
-            const float tiny =
-                (float)fraction / 16777216.0f; /* fraction 2^-24, subnormal in half */
-            uint32_t magnitude;
-            if (exponent == 0) {
-                memcpy(&magnitude, &tiny, 4);
-            } else {
-                magnitude = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-            }
-            bits = (bits & 0x8000) << 16 | magnitude;
-        }
-        memcpy(&out[i], &bits, 4);
-    }
-    return true;
+    const char *dtype = llm_safetensors_dtype_name(&element, t->dtype);
+    const size_t found = t->size / element;
+    if (found != count)
+        return llm_fail(error, "safetensors: '%s' has %zu entries, expected %zu", t->name, found,
+                        count);
+    return llm_safetensors_dtype_floats(out, t->data, count, t->dtype) ||
+           llm_fail(error, "safetensors: '%s' is %s, expected floats", t->name, dtype);
 }
 
-LLM_API int llm_safetensors_by_dtype(const void *a, const void *b) {
+/* @safetensors_write ---------------------------------------- Weight files: safetensors, writing
+ *
+ * The same tensors always make the same bytes, those that the format's own library writes: names
+ * sorted within each dtype, dtypes from wide to narrow, so that every tensor stands at a multiple
+ * of its element's size, the header padded with spaces to a multiple of 8. Then two files can be
+ * compared by their hash. The data go straight from memory to the file, under a temporary name
+ * until the last byte is out.
+ *
+ * source  Hugging Face, "Safetensors", README, 2022; the order is that of its Rust library, 0.8
+ * needs   error size buffer file json json_put safetensors_dtype safetensors
+ * see     -
+ * topics  -
+ */
+
+/* Dtypes from wide to narrow, then by name. */
+LLM_API int llm_safetensors_write_order(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
     return x->dtype != y->dtype ? (x->dtype < y->dtype ? 1 : -1) : strcmp(x->name, y->name);
 }
 
-/* Writes the file the library writes: dtypes from wide to narrow, so that all are aligned, names in
- * order, header padded to a multiple of 8. metadata is a JSON object of strings, or NULL. size of a
- * tensor is not read, its shape says it. */
-LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
-                                   size_t count, const char *metadata, llm_error *error) {
-    llm_safetensors_tensor *t = (llm_safetensors_tensor *)malloc((count + 1) * sizeof *t);
-    llm_buffer b = {NULL, 0, 0};
-    llm_file_writer w;
-    size_t offset = 0;
-    unsigned char length[8];
-    bool ok = t && llm_buffer_print(&b, metadata ? "{\"__metadata__\":%s" : "{%s",
-                                    metadata ? metadata : "");
-    if (t && count > 0) memcpy(t, tensor, count * sizeof *t);
-    if (t) qsort(t, count, sizeof *t, llm_safetensors_by_dtype);
-    for (size_t i = 0; i < count && ok; i++) {
-        size_t element;
-        const bool fits = llm_safetensors_bytes(&t[i].size, &t[i]);
-        LLM_ASSERT(fits);
-        (void)fits;
-        ok = (b.size == 1 || llm_buffer_put(&b, ",", 1)) &&
-             llm_json_put_string(&b, t[i].name, strlen(t[i].name)) &&
-             llm_buffer_print(&b, ":{\"dtype\":\"%s\",\"shape\":[",
+/* b <- the header of t (count), in this order, with its padding; sets each size. False where memory
+ * is out, a name is no UTF-8, or sizes do not fit. */
+LLM_API bool llm_safetensors_write_header(llm_buffer *b, llm_safetensors_tensor *t, size_t count,
+                                          const char *metadata) {
+    bool ok = llm_buffer_put(b, "{", 1);
+    if (metadata) ok = ok && llm_buffer_print(b, "\"__metadata__\":%s", metadata);
+    size_t begin = 0, end, element;
+    for (size_t i = 0; i < count && ok; i++, begin = end) {
+        ok = llm_safetensors_bytes(&t[i].size, &t[i]) && llm_size_add(&end, begin, t[i].size) &&
+             (b->size == 1 || llm_buffer_put(b, ",", 1)) &&
+             llm_json_put_string(b, t[i].name, strlen(t[i].name)) &&
+             llm_buffer_print(b, ":{\"dtype\":\"%s\",\"shape\":[",
                               llm_safetensors_dtype_name(&element, t[i].dtype));
         for (size_t k = 0; k < t[i].rank && ok; k++)
-            ok = llm_buffer_print(&b, k ? ",%zu" : "%zu", t[i].shape[k]);
-        ok =
-            ok && llm_buffer_print(&b, "],\"data_offsets\":[%zu,%zu]}", offset, offset + t[i].size);
-        offset += t[i].size;
+            ok = llm_buffer_print(b, k > 0 ? ",%zu" : "%zu", t[i].shape[k]);
+        ok = ok && llm_buffer_print(b, "],\"data_offsets\":[%zu,%zu]}", begin, end);
     }
-    ok = ok && llm_buffer_put(&b, "}", 1);
-    while (ok && b.size % 8 != 0) ok = llm_buffer_put(&b, " ", 1);
-    if (!ok) llm_fail(error, "safetensors: out of memory");
-    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)b.size >> (8 * i));
+    ok = ok && llm_buffer_put(b, "}", 1);
+    while (ok && b->size % 8 != 0) ok = llm_buffer_put(b, " ", 1);
+    return ok;
+}
+
+/* path <- tensor (count), whose shapes say how long their data are (size is not read). metadata is
+ * a JSON object of strings, or NULL. Names must differ; "__metadata__" is none. */
+LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
+                                   size_t count, const char *metadata, llm_error *error) {
+    llm_json j;
+    if (metadata) {
+        if (!llm_json_parse(&j, metadata, strlen(metadata), error)) return false;
+        const bool strings = llm_safetensors_metadata(&j, j.node);
+        llm_json_free(&j);
+        if (!strings) return llm_fail(error, "safetensors: metadata is not an object of strings");
+    }
+    size_t bytes;
+    llm_safetensors_tensor *t = NULL;
+    if (llm_size_add(&bytes, count, 1) && llm_size_mul(&bytes, bytes, sizeof *t))
+        t = (llm_safetensors_tensor *)malloc(bytes);
+    if (!t) return llm_fail(error, "safetensors: out of memory");
+    if (count > 0) memcpy(t, tensor, count * sizeof *t);
+
+    qsort(t, count, sizeof *t, llm_safetensors_by_name);
+    bool ok = true;
+    for (size_t i = 0; i < count; i++) {
+        LLM_ASSERT(t[i].rank <= LLM_SAFETENSORS_RANK);
+        if (strcmp(t[i].name, "__metadata__") == 0 ||
+            (i > 0 && strcmp(t[i - 1].name, t[i].name) == 0))
+            ok = llm_fail(error, "safetensors: no tensor, or no second one, may be called '%s'",
+                          t[i].name);
+    }
+    qsort(t, count, sizeof *t, llm_safetensors_write_order);
+    llm_buffer header = {NULL, 0, 0};
+    if (ok && (!llm_safetensors_write_header(&header, t, count, metadata) ||
+               header.size > LLM_SAFETENSORS_HEADER))
+        ok = llm_fail(error, "safetensors: the header is too large, or a name is no UTF-8");
+
+    llm_file_writer w;
+    unsigned char length[8];
+    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.size >> (8 * i));
     ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, length, 8, error) &&
-         llm_file_put(&w, b.data, b.size, error);
+         llm_file_put(&w, header.data, header.size, error);
     for (size_t i = 0; i < count && ok; i++) ok = llm_file_put(&w, t[i].data, t[i].size, error);
     ok = ok && llm_file_commit(&w, error);
-    llm_buffer_free(&b);
+    llm_buffer_free(&header);
     free(t);
     return ok;
 }
