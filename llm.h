@@ -2025,7 +2025,7 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
  * say.
  *
- * source  The Unicode Standard 17, tables 3-6 and 3-7, section 3.9 (substitution of maximal
+ * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
  * see     @pre_tokenize
@@ -2088,7 +2088,7 @@ typedef struct {
     const char *runs;
 } llm_unicode_row;
 
-/* Made from Unicode 17 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
+/* Made from Unicode 18 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
