@@ -13,7 +13,8 @@ TEST(heap, "entries come out in the order of key and tie, whatever goes in betwe
         for (size_t step = 0; step < 4 * limit; step++) {
             const bool push = n < limit && llm_rng_below(&rng, step < 2 * limit ? 3 : 2) > 0;
             if (push) { /* the list: sorted by insertion */
-                const llm_heap_entry e = {llm_rng_below(&rng, keys) - (turn % 2), /* wraps to 2^64 */
+                const llm_heap_entry e = {llm_rng_below(&rng, keys) -
+                                              (turn % 2), /* wraps to 2^64 */
                                           llm_rng_below(&rng, 4)};
                 llm_heap_push(heap, &count, e.key, e.tie);
                 size_t at = n++;

@@ -74,9 +74,34 @@ TEST(pre_tokenize, "each rule by hand") {
                 test_fail(__FILE__, __LINE__, "%s of \"%s\" is %s, want %s",
                           pre_tokenize_name[kind], row[r].text, got, row[r].want[kind]);
         }
-    const char *nothing = (const char *)test_memory(0, 1);
+    const char *nothing = (const char *)test_memory(8, 1) + 8; /* reading it is noticed */
     for (int kind = 0; kind < 5; kind++)
         CHECK(llm_pre_tokenize(nothing, 0, (llm_pre_tokenize_kind)kind) == 0);
+}
+
+TEST(pre_tokenize, "of all short strings, the contractions are those of the list") {
+    static const char *const list[8] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'\xC5\xBF"};
+    for (int a = 0; a < 256; a++)
+        for (int b = 0; b < 256; b++)
+            for (size_t size = 0; size < 4; size++) {
+                const unsigned char from[3] = {'\'', (unsigned char)a, (unsigned char)b};
+                char text[8],
+                    *exact = text + 8 - size; /* at the end, so that reading on is noticed */
+                memcpy(exact, from, size);
+                for (int any_case = 0; any_case < 2; any_case++) {
+                    size_t want = 0;
+                    for (size_t i = 0; i < 8 && size > 0; i++) {
+                        const size_t n = strlen(list[i]);
+                        bool same = n <= size && (i < 7 || any_case);
+                        for (size_t k = 0; k < n && same; k++) {
+                            const bool capital = any_case && exact[k] >= 'A' && exact[k] <= 'Z';
+                            same = list[i][k] == exact[k] + (capital ? 32 : 0);
+                        }
+                        if (same) want = n;
+                    }
+                    CHECK(llm_pre_tokenize_suffix(exact, size, any_case) == want);
+                }
+            }
 }
 
 TEST(pre_tokenize, "bytes that are no UTF-8 are cut like U+FFFD") {
