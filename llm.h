@@ -2237,7 +2237,7 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
  * say.
  *
- * source  The Unicode Standard 17, tables 3-6 and 3-7, section 3.9 (substitution of maximal
+ * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
  * see     @pre_tokenize
@@ -2300,7 +2300,7 @@ typedef struct {
     const char *runs;
 } llm_unicode_row;
 
-/* Made from Unicode 17 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
+/* Made from Unicode 18 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
@@ -2447,10 +2447,10 @@ enum {
     LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds just the class of the character at `at`, 0 at the end; and where it ends. */
+/* The set that holds just the class of the character at `at`, and where it ends; at the end of the
+ * text 0, and *end is not written. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
-    *end = at;
     if (at >= size) return 0;
     *end = at + llm_unicode_decode(&code, text + at, size - at);
     return 1u << llm_unicode_class(code);
