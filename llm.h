@@ -1105,7 +1105,8 @@ LLM_API float llm_exp_minus_1(float r) {
 LLM_API float llm_expf(float x) {
     float r;
     const uint32_t n = llm_exp_reduce(&r, llm_exp_clamp(x, 104.0f)), half = n >> 1;
-    const float two_a = llm_exp_float((half - 1) << 23), two_b = llm_exp_float((n - half - 1) << 23);
+    const float two_a = llm_exp_float((half - 1) << 23),
+                two_b = llm_exp_float((n - half - 1) << 23);
     const float y = (1.0f + llm_exp_minus_1(r)) * two_a * two_b;
     return y + (x != x ? NAN : 0.0f);
 }
@@ -3680,7 +3681,7 @@ LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, s
         for (size_t i = 0; i < T; i++) {
             float *pi = p + i * T, sum = 0.0f;
             const float max = llm_logsumexp_max(pi, i + 1);
-            for (size_t j = 0; j <= i; j++) pi[j] = expf(pi[j] - max);
+            for (size_t j = 0; j <= i; j++) pi[j] = llm_expf(pi[j] - max);
             LLM_SIMD_SUM(sum)
             for (size_t j = 0; j <= i; j++) sum += pi[j];
             const float gain = 1.0f / sum;
