@@ -3539,6 +3539,113 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
+ *
+ * Attention looks at its input in three ways: what a position asks for (q), under what it can be
+ * found (k), and what it hands over (v). They must be different maps: with W_Q = W_K scores would
+ * be symmetric, and j would matter to i exactly as much as i to j. The three weights stand in one
+ * matrix, so that x is read once; the rows of the product are then split into heads, (B,H,T,D), the
+ * order in which attention reads them. Queries may have more heads than keys and values (@gqa).
+ *
+ * Files arrange these weights in three ways, all of the same size:
+ *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
+ *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
+ *     rows head by head, q k v of each        GPT-NeoX, BLOOM
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
+ * B H T rows of D, before any rotation.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
+ * needs   matmul
+ * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
+ * topics  Query, Key, Value (QKV)
+ */
+
+/* B texts of T positions and C channels; H query heads and Hkv key/value heads of D dimensions. */
+typedef struct {
+    size_t B, T, C, H, Hkv, D;
+} llm_qkv_config;
+
+/* Hkv = H and D = C / H. */
+LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_qkv_config c;
+    c.B = B, c.T = T, c.C = C, c.H = c.Hkv = H, c.D = C / H;
+    return c;
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- qkv (B,T,(H+2Hkv)D). */
+LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        float *const part[3] = {q, k, v};
+        const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, from += D) {
+                float *to = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* qkv <- q, k, v: the inverse, and with gradients in all four places the backward pass. */
+LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *const part[3] = {q, k, v};
+        float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, to += D) {
+                const float *from = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- x (B,T,C), w ((H+2Hkv)D,C), b ((H+2Hkv)D) or NULL. GPT-2 and
+ * Qwen 2 have a bias here, Llama has none. Scratch: B T (H+2Hkv) D floats, given back. */
+LLM_API void llm_qkv_forward(float *q, float *k, float *v, const float *x, const float *w,
+                             const float *b, const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *qkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_matmul_forward(qkv, x, w, b, c->B * c->T, c->C, O);
+    llm_qkv_split(q, k, v, qkv, c);
+    arena->used = mark;
+}
+
+/* dx (B,T,C) += , dw ((H+2Hkv)D,C) += , db ((H+2Hkv)D) += <- dq, dk, dv and forward's x, w. Any of
+ * the three may be NULL. x reaches the loss by three paths, and the one product sums them.
+ * Scratch as above. */
+LLM_API void llm_qkv_backward(float *dx, float *dw, float *db, const float *dq, const float *dk,
+                              const float *dv, const float *x, const float *w,
+                              const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *dqkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_qkv_merge(dqkv, dq, dk, dv, c);
+    llm_matmul_backward(dx, dw, db, dqkv, x, w, c->B * c->T, c->C, O);
+    arena->used = mark;
+}
+
+/* to (M,L,n) <- from (L,M,n): swaps the two outer axes, which is all that converting takes.
+ *     GPT-2:            w     <- swap(c_attn, C, (H+2Hkv) D, 1)     and back with L, M exchanged
+ *     GPT-NeoX, BLOOM:  w     <- swap(query_key_value, H, 3, D C)   (bias: n = D)
+ *     heads:            (B,T) <- swap of each b, (H,T,D) to (T,H,D)
+ * to may not be from. */
+LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size_t n) {
+    for (size_t l = 0; l < L; l++)
+        for (size_t m = 0; m < M; m++)
+            memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -3861,6 +3968,193 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ *     o_h = softmax(q_h K_g^T / sqrt(D)) V_g            g = h / (H / Hkv)
+ *
+ * H query heads share Hkv heads of keys and values, each H / Hkv neighbours one. Generating a token
+ * reads the whole cache, and the cache has Hkv heads: with Hkv = H / 8 it is 8 times smaller and
+ * that much faster to read, for a small loss in quality. Hkv = H is multi-head attention, Hkv = 1
+ * multi-query. The heads of a group are neighbours: head h takes h / (H/Hkv), not h % Hkv.
+ *
+ * The backward pass computes the weights again from lse, so memory grows with T and not with T^2;
+ * the gradients of a shared head are the sums over its group, and nothing is copied per query head.
+ *
+ * source  Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models from
+ *         Multi-Head Checkpoints"; Shazeer 2019, "Fast Transformer Decoding: One Write-Head is All
+ *         You Need"
+ * needs   exp logsumexp causal_attn
+ * see     @mha, @flash (the same without whole rows of scores), @kv_cache, @mla
+ * topics  Grouped-Query Attention (GQA)
+ */
+
+/* T queries against S keys. causal: query i sees the keys j <= i + S - T, so that the last query
+ * sees everything (with S > T the queries are the newest positions); T > S leaves the first T - S
+ * queries nothing to see. scale is 1 / sqrt(D) as a rule. */
+typedef struct {
+    size_t B, H, Hkv, T, S, D;
+    bool causal;
+    float scale;
+} llm_gqa_config;
+
+/* Causal self-attention: S = T. */
+LLM_API llm_gqa_config llm_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
+    llm_gqa_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.causal = true;
+    c.scale = 1.0f / sqrtf((float)D);
+    return c;
+}
+
+/* out (B,H,T,D), lse (B,H,T) or NULL <- q (B,H,T,D), k, v (B,Hkv,S,D). lse_i is the logarithm of
+ * query i's softmax denominator. A query that sees nothing gets 0 and lse = -inf. Scratch: 64 B H S
+ * floats, given back. */
+LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float *k, const float *v,
+                             const llm_gqa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
+        float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        for (size_t i = 0; lse && i < blind; i++) lse[bh * T + i] = -INFINITY;
+        for (size_t i = blind; i < T; i += TILE) {
+            /* row i + r sees keys 0 .. last + r; of a tile that begins behind last, the rows from
+             * skip on */
+            const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+            for (size_t j = 0; j < S && j < last + R; j += TILE) {
+                const size_t skip = j > last ? j - last : 0, ahead = j > last ? 0 : last - j;
+                llm_causal_attn_scores(w + skip * S + j, S, q + (bh * T + i + skip) * D, D,
+                                       kg + j * D, D, c->scale, ahead, R - skip,
+                                       llm_causal_attn_tile(S - j), D);
+            }
+            for (size_t r = 0; r < R; r++) {
+                const size_t seen = last + r < S ? last + r + 1 : S;
+                float *wr = w + r * S, sum = 0.0f;
+                const float max = llm_logsumexp_max(wr, seen);
+                for (size_t j = 0; j < seen; j++) wr[j] = llm_expf(wr[j] - max);
+                LLM_SIMD_SUM(sum)
+                for (size_t j = 0; j < seen; j++) sum += wr[j];
+                const float gain = 1.0f / sum;
+                for (size_t j = 0; j < seen; j++) wr[j] *= gain;
+                if (lse) lse[bh * T + i + r] = max + logf(sum);
+            }
+            for (size_t j = 0; j < S && j < last + R; j += TILE) {
+                const size_t skip = j > last ? j - last : 0, ahead = j > last ? 0 : last - j;
+                llm_causal_attn_gather(o + (i + skip) * D, D, w + skip * S + j, S, vg + j * D, D,
+                                       ahead, R - skip, llm_causal_attn_tile(S - j), D);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += <- dout (B,H,T,D), forward's out, lse and its inputs.
+ *
+ *     p_ij = exp(s_ij - lse_i)      ds_ij = p_ij (do_i.v_j - do_i.o_i)
+ *
+ * as in @causal_attn, where sum_l p_il dp_il is do_i.o_i because o_i is the mean of the v_l. Any of
+ * the three gradients may be NULL. */
+LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
+                              const float *lse, const float *q, const float *k, const float *v,
+                              const llm_gqa_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
+        for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+            for (size_t i = blind; i < T; i += TILE) {
+                const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+                float p[TILE * TILE], ds[TILE * TILE], along[TILE];
+                for (size_t r = 0; r < R; r++) {
+                    const size_t at = (bh * T + i + r) * D;
+                    along[r] = 0.0f;
+                    for (size_t d = 0; d < D; d++) along[r] += dout[at + d] * out[at + d];
+                }
+                for (size_t j = 0; j < S && j < last + R; j += TILE) {
+                    const size_t N = llm_causal_attn_tile(S - j);
+                    const size_t skip = j > last ? j - last : 0, ahead = j > last ? 0 : last - j;
+                    const size_t rows = R - skip, at_q = (bh * T + i + skip) * D;
+                    const size_t at_k = (bg * S + j) * D;
+                    const float *qi = q + at_q, *kj = k + at_k, *gi = dout + at_q;
+                    llm_causal_attn_scores(p, N, qi, D, kj, D, c->scale, ahead, rows, N, D);
+                    llm_causal_attn_scores(ds, N, gi, D, v + at_k, D, 1.0f, ahead, rows, N, D);
+                    for (size_t r = 0; r < rows; r++) {
+                        const float lse_r = lse[bh * T + i + skip + r];
+                        for (size_t n = 0; n < N && n <= r + ahead; n++) {
+                            p[r * N + n] = llm_expf(p[r * N + n] - lse_r);
+                            ds[r * N + n] -= along[skip + r];
+                            ds[r * N + n] *= c->scale * p[r * N + n];
+                        }
+                    }
+                    if (dq) llm_causal_attn_gather(dq + at_q, D, ds, N, kj, D, ahead, rows, N, D);
+                    if (dk) llm_causal_attn_scatter(dk + at_k, D, ds, N, qi, D, ahead, rows, N, D);
+                    if (dv) llm_causal_attn_scatter(dv + at_k, D, p, N, gi, D, ahead, rows, N, D);
+                }
+            }
+        }
+    }
+}
+
+/* a.b over n entries: 16 sums run side by side, in an order that no compiler needs leave to change. */
+LLM_API float llm_gqa_dot(const float *a, const float *b, size_t n) {
+    float lane[16], sum = 0.0f;
+    for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < 16; k++) lane[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum += a[i] * b[i];
+    for (size_t k = 0; k < 16; k++) sum += lane[k];
+    return sum;
+}
+
+/* out (G,D), w (G,S) <- q (G,D), k, v (S,D): one new token, the G query heads of a group against
+ * their keys and values in a cache. Each key and each value is read once for the whole group. w gets
+ * the weights. S > 0. */
+LLM_API void llm_gqa_decode(float *out, float *w, const float *q, const float *k, const float *v,
+                            size_t G, size_t S, size_t D, float scale) {
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++) w[g * S + j] = scale * llm_gqa_dot(q + g * D, k + j * D, D);
+    for (size_t g = 0; g < G; g++) {
+        float *wg = w + g * S, sum = 0.0f;
+        const float max = llm_logsumexp_max(wg, S);
+        for (size_t j = 0; j < S; j++) wg[j] = llm_expf(wg[j] - max);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < S; j++) sum += wg[j];
+        for (size_t j = 0; j < S; j++) wg[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[g * D + d] = 0.0f;
+    }
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++)
+            for (size_t d = 0; d < D; d++) out[g * D + d] += w[g * S + j] * v[j * D + d];
+}
+
+/* w (Hkv D,C) <- from (H D,C): the key or value projection of a multi-head model made grouped, each
+ * shared head the mean of its group. A few percent of the original training then heal the rest. */
+LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, size_t Hkv, size_t D,
+                                      size_t C) {
+    LLM_ASSERT(Hkv > 0 && H % Hkv == 0);
+    const size_t group = H / Hkv;
+    for (size_t g = 0; g < Hkv; g++) {
+        for (size_t i = 0; i < D * C; i++) {
+            float sum = 0.0f;
+            for (size_t h = g * group; h < (g + 1) * group; h++) sum += from[h * D * C + i];
+            w[g * D * C + i] = sum / (float)group;
+        }
+    }
+}
+
+/* Bytes of a cache for T tokens of one text: keys and values of L layers. */
+LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
+    return 2 * L * Hkv * D * T * bytes;
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
