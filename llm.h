@@ -486,7 +486,7 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     for (size_t got = 1; fits && got > 0; b.size += got) {
         got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
+        if (fits) got = fread(b.data + b.size, 1, b.capacity - b.size, stream);
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
@@ -667,11 +667,10 @@ LLM_API size_t llm_json_token_utf8(const unsigned char *s, const unsigned char *
     return n;
 }
 
-/* code <- uXXXX */
+/* code <- uXXXX; it is 0 before. */
 LLM_API bool llm_json_token_hex(llm_json_token *r, uint32_t *code) {
     if (!llm_json_token_is(r, 'u')) return llm_json_token_fail(r, "an escape: one of \"\\/bfnrtu");
     r->at++;
-    *code = 0;
     for (int i = 0; i < 4; i++, r->at++) {
         static const char digits[] = "0123456789abcdefABCDEF";
         const char *digit = r->at < r->end && *r->at ? strchr(digits, *r->at) : NULL;
@@ -702,7 +701,7 @@ LLM_API bool llm_json_token_escape(llm_json_token *r) {
             r->at = backslash;
             return llm_json_token_fail(r, "no half of a surrogate pair");
         }
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        code = 0x10000 + ((code & 0x3FF) << 10 | (low & 0x3FF));
     }
     const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
@@ -941,14 +940,11 @@ LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_erro
             values++;
         }
     }
+    const bool fits = llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
+                      llm_size_add(&text_bytes, size, 1);
     j->count = 0;
-    j->node = NULL;
-    j->memory = NULL;
-    if (llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
-        llm_size_add(&text_bytes, size, 1)) {
-        j->node = (llm_json_node *)malloc(node_bytes);
-        j->memory = (char *)malloc(text_bytes);
-    }
+    j->node = fits ? (llm_json_node *)malloc(node_bytes) : NULL;
+    j->memory = fits ? (char *)malloc(text_bytes) : NULL;
     llm_json_token r;
     r.text = r.at = (const unsigned char *)(size > 0 ? text : "");
     r.end = r.text + size;
@@ -1186,10 +1182,10 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     float lane[8];
     for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
         for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+    for (size_t i = whole; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
 
     float max = lane[0];
     for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
@@ -1612,8 +1608,20 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
 
 /* @activation ----------------------------------------------- Activation functions
  *
- * source  -
- * needs   -
+ *     gelu(x) = x Phi(x)    gelu_tanh(x) = x s(2 sqrt(2/pi) (x + 0.044715 x^3))    silu(x) = x s(x)
+ *     s(x) = 1 / (1 + exp(-x))        Phi: the normal distribution function
+ *
+ * What stands between two matrices, so that they do not collapse into one. ReLU passes or blocks;
+ * its smooth relatives weigh x with a probability that grows with x, and so keep a gradient a
+ * little below 0. GPT-2 was trained with the tanh form of GELU (written here with the same sigmoid,
+ * as (1 + tanh u) / 2 = s(2 u)), BERT with the exact one; they differ by up to 5e-4, enough to see
+ * in logits. Every backward here takes forward's input, never its output.
+ *
+ * source  Hendrycks & Gimpel 2016, "Gaussian error linear units"; Ramachandran et al. 2017,
+ *         "Searching for activation functions"; Klambauer et al. 2017, "Self-normalizing neural
+ *         networks"; So et al. 2021, "Primer" (squared ReLU)
+ * needs   exp
+ * see     @relu @sigmoid @tanh @swiglu @he_init (uses the moments)
  * topics  Activation function
  */
 enum {
@@ -1623,74 +1631,165 @@ enum {
     LLM_ACTIVATION_GELU_TANH,
     LLM_ACTIVATION_SILU,
     LLM_ACTIVATION_SIGMOID,
-    LLM_ACTIVATION_TANH
+    LLM_ACTIVATION_TANH,
+    LLM_ACTIVATION_LEAKY_RELU,
+    LLM_ACTIVATION_RELU_SQUARED,
+    LLM_ACTIVATION_ELU,
+    LLM_ACTIVATION_SELU,
+    LLM_ACTIVATION_SOFTPLUS,
+    LLM_ACTIVATION_MISH,
+    LLM_ACTIVATION_HARD_SIGMOID,
+    LLM_ACTIVATION_HARD_SWISH,
+    LLM_ACTIVATION_SOFTSIGN,
+    LLM_ACTIVATION_COUNT
 };
 
-/* y (n) <- x (n); y may be x. */
+LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+LLM_API float llm_activation_softplus(float x) { /* log(1 + e^x) */
+    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
+}
+LLM_API float llm_activation_gelu_tanh(float x) {
+    return x * llm_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+}
+LLM_API float llm_activation_gelu_tanh_slope(float x) {
+    const float s = llm_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+    return s + x * s * (1.0f - s) * 1.5957691f * (1.0f + 3.0f * 0.044715f * x * x);
+}
+LLM_API float llm_activation_silu_slope(float x) {
+    const float s = llm_activation_sigmoid(x);
+    return s * (1.0f + x * (1.0f - s));
+}
+
+/* phi(x). */
+LLM_API float llm_activation_value(float x, int kind) {
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return x;
+    case LLM_ACTIVATION_RELU:
+        return x < 0.0f ? 0.0f : x; /* NaN stays */
+    case LLM_ACTIVATION_GELU:
+        return 0.5f * x * erfcf(-0.70710678f * x); /* 1 + erf would cancel below 0 */
+    case LLM_ACTIVATION_GELU_TANH:
+        return llm_activation_gelu_tanh(x);
+    case LLM_ACTIVATION_SILU:
+        return x * llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_SIGMOID:
+        return llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_TANH:
+        return tanhf(x);
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x < 0.0f ? 0.01f * x : x;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x < 0.0f ? 0.0f : x * x;
+    case LLM_ACTIVATION_ELU:
+        return x < 0.0f ? expm1f(x) : x;
+    case LLM_ACTIVATION_SELU: /* 0 and 1 are the fixed point of mean and variance */
+        return x < 0.0f ? 1.0507010f * 1.6732632f * expm1f(x) : 1.0507010f * x;
+    case LLM_ACTIVATION_SOFTPLUS:
+        return llm_activation_softplus(x);
+    case LLM_ACTIVATION_MISH:
+        return x * tanhf(llm_activation_softplus(x));
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x < -3.0f ? 0.0f : x > 3.0f ? 1.0f : x / 6.0f + 0.5f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x < -3.0f ? 0.0f : x > 3.0f ? x : x * (x / 6.0f + 0.5f);
+    case LLM_ACTIVATION_SOFTSIGN:
+        return x / (1.0f + fabsf(x));
+    }
+    LLM_ASSERT(false);
+    return NAN;
+}
+
+/* phi'(x). At a kink, the side that torch takes. */
+LLM_API float llm_activation_slope(float x, int kind) {
+    float t;
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return 1.0f;
+    case LLM_ACTIVATION_RELU:
+        return x > 0.0f ? 1.0f : 0.0f;
+    case LLM_ACTIVATION_GELU: /* Phi + x times the normal density */
+        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * expf(-0.5f * x * x);
+    case LLM_ACTIVATION_GELU_TANH:
+        return llm_activation_gelu_tanh_slope(x);
+    case LLM_ACTIVATION_SILU:
+        return llm_activation_silu_slope(x);
+    case LLM_ACTIVATION_SIGMOID:
+        t = llm_activation_sigmoid(x);
+        return t * (1.0f - t);
+    case LLM_ACTIVATION_TANH:
+        t = tanhf(x);
+        return 1.0f - t * t;
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x > 0.0f ? 1.0f : 0.01f;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x > 0.0f ? 2.0f * x : 0.0f;
+    case LLM_ACTIVATION_ELU:
+        return x > 0.0f ? 1.0f : expf(x);
+    case LLM_ACTIVATION_SELU:
+        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * expf(x);
+    case LLM_ACTIVATION_SOFTPLUS:
+        return llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_MISH:
+        t = tanhf(llm_activation_softplus(x));
+        return t + x * (1.0f - t * t) * llm_activation_sigmoid(x);
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x <= -3.0f ? 0.0f : x < 3.0f ? x / 3.0f + 0.5f : 1.0f;
+    case LLM_ACTIVATION_SOFTSIGN:
+        t = 1.0f + fabsf(x);
+        return 1.0f / (t * t);
+    }
+    LLM_ASSERT(false);
+    return NAN;
+}
+
+/* y (n) <- x (n); y may be x. The two that language models use have loops of their own, which
+ * vectorise; the pieces are for the threads. */
 LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
-    for (size_t i = 0; i < n; i++) {
-        const float v = x[i];
-        switch (kind) {
-        case LLM_ACTIVATION_IDENTITY:
-            y[i] = v;
-            break;
-        case LLM_ACTIVATION_RELU:
-            y[i] = v < 0.0f ? 0.0f : v;
-            break;
-        case LLM_ACTIVATION_GELU:
-            y[i] = 0.5f * v * (1.0f + erff(v * 0.70710678f));
-            break;
-        case LLM_ACTIVATION_GELU_TANH:
-            y[i] = 0.5f * v * (1.0f + tanhf(0.79788456f * (v + 0.044715f * v * v * v)));
-            break;
-        case LLM_ACTIVATION_SILU:
-            y[i] = v / (1.0f + expf(-v));
-            break;
-        case LLM_ACTIVATION_SIGMOID:
-            y[i] = 1.0f / (1.0f + expf(-v));
-            break;
-        case LLM_ACTIVATION_TANH:
-            y[i] = tanhf(v);
-            break;
-        default:
-            LLM_ASSERT(0 && "unknown activation");
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < n; start += 4096) {
+        const size_t end = n - start < 4096 ? n : start + 4096;
+        if (kind == LLM_ACTIVATION_GELU_TANH) {
+            for (size_t i = start; i < end; i++) y[i] = llm_activation_gelu_tanh(x[i]);
+        } else if (kind == LLM_ACTIVATION_SILU) {
+            for (size_t i = start; i < end; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
+        } else {
+            for (size_t i = start; i < end; i++) y[i] = llm_activation_value(x[i], kind);
         }
     }
 }
 
-/* dx (n) += <- dy (n) and forward's input x (n). */
+/* dx (n) += <- dy (n) and forward's x (n). */
 LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
                                      int kind) {
-    for (size_t i = 0; i < n; i++) {
-        const float v = x[i], s = 1.0f / (1.0f + expf(-v));
-        const float t = tanhf(0.79788456f * (v + 0.044715f * v * v * v));
-        float slope = 1.0f;
-        switch (kind) {
-        case LLM_ACTIVATION_IDENTITY:
-            break;
-        case LLM_ACTIVATION_RELU:
-            slope = v > 0.0f ? 1.0f : 0.0f;
-            break;
-        case LLM_ACTIVATION_GELU:
-            slope = 0.5f * (1.0f + erff(v * 0.70710678f)) + v * 0.39894228f * expf(-0.5f * v * v);
-            break;
-        case LLM_ACTIVATION_GELU_TANH:
-            slope = 0.5f * (1.0f + t) +
-                    0.5f * v * (1.0f - t * t) * 0.79788456f * (1.0f + 3.0f * 0.044715f * v * v);
-            break;
-        case LLM_ACTIVATION_SILU:
-            slope = s * (1.0f + v * (1.0f - s));
-            break;
-        case LLM_ACTIVATION_SIGMOID:
-            slope = s * (1.0f - s);
-            break;
-        case LLM_ACTIVATION_TANH:
-            slope = 1.0f - tanhf(v) * tanhf(v);
-            break;
-        default:
-            LLM_ASSERT(0 && "unknown activation");
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < n; start += 4096) {
+        const size_t end = n - start < 4096 ? n : start + 4096;
+        if (kind == LLM_ACTIVATION_GELU_TANH) {
+            for (size_t i = start; i < end; i++)
+                dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
+        } else if (kind == LLM_ACTIVATION_SILU) {
+            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
+        } else {
+            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
         }
-        dx[i] += dy[i] * slope;
+    }
+}
+
+/* *square <- E phi(z)^2, *slope <- E phi'(z)^2 for a standard normal z: how much a layer grows or
+ * shrinks signals and gradients. The midpoint rule on [-10, 10]: no node on a kink at 0 or 3, and
+ * for what falls off like the normal density it is exact to many digits. */
+LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
+    *square = *slope = 0.0;
+    for (int i = -10000; i < 10000; i++) {
+        const double z = ((double)i + 0.5) / 1000.0,
+                     mass = 0.3989422804014327e-3 * exp(-0.5 * z * z);
+        const double y = (double)llm_activation_value((float)z, kind);
+        const double dy = (double)llm_activation_slope((float)z, kind);
+        *square += mass * y * y;
+        *slope += mass * dy * dy;
     }
 }
 
@@ -2011,45 +2110,161 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
     (void)V;
 }
 
+/* @interpolated_lm ----------------------------------------- N-gram model, interpolated discounting
+ *
+ *     P(w | u v) = max(c(uvw) - d, 0) / c(uv) + d N(uv) / c(uv) P(w | v)       P(w | .) = P(w | v)
+ *     P(w)       = (c(w) + 1) / (n + V)                                     where c(uv) is 0
+ *
+ * The counts of a text as a language model: what every other model has to beat on the same tokens.
+ * The discount d is taken from each of the N(uv) different continuations that were seen, and the
+ * sum of what was taken is what the shorter context may hand out: every distribution sums to 1, and
+ * no token has probability 0. The n-grams are kept as sorted numbers, one for each place of the
+ * text, so a context is a range of them: two binary searches, no table.
+ *
+ * source  Ney, Essen & Kneser 1994, "On structuring probabilistic dependences in stochastic language
+ *         modelling"; Chen & Goodman 1999, "An empirical study of smoothing techniques", eq. 12
+ * needs   error
+ * see     @perplexity @gpt2
+ * topics  -
+ */
+enum { LLM_INTERPOLATED_LM_BITS = 21 }; /* of a token in a key of three */
+
+typedef struct {
+    size_t count, vocab; /* n, V < 2^21 */
+    int order;           /* 1 to 3 */
+    double discount;     /* d, 0 to 1 */
+    uint64_t *gram[4];   /* (count) sorted: the 2-grams and 3-grams that end at each token */
+    size_t *once;        /* (V) counts of single tokens */
+} llm_interpolated_lm;
+
+LLM_API void llm_interpolated_lm_free(llm_interpolated_lm *lm) {
+    free(lm->gram[2]);
+    free(lm->gram[3]);
+    free(lm->once);
+}
+
+LLM_API int llm_interpolated_lm_compare(const void *a, const void *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* The n tokens up to and with ids[i] as one number. */
+LLM_API uint64_t llm_interpolated_lm_key(const int *ids, size_t i, size_t n) {
+    uint64_t key = 0;
+    for (size_t k = i + 1 - n; k <= i; k++)
+        key = key << LLM_INTERPOLATED_LM_BITS | (uint64_t)ids[k];
+    return key;
+}
+
+/* Counts ids (count), all below vocab. Takes order 8-byte numbers a token from malloc; false when
+ * there are none. */
+LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, size_t count,
+                                     size_t vocab, int order, double discount, llm_error *e) {
+    LLM_ASSERT(order >= 1 && order <= 3 && vocab < (size_t)1 << LLM_INTERPOLATED_LM_BITS);
+    memset(lm, 0, sizeof *lm);
+    lm->count = count, lm->vocab = vocab, lm->order = order, lm->discount = discount;
+    lm->once = (size_t *)calloc(vocab + 1, sizeof *lm->once);
+    bool ok = lm->once != NULL;
+    for (size_t i = 0; ok && i < count; i++) {
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < vocab);
+        lm->once[ids[i]]++;
+    }
+    for (size_t n = 2; ok && n <= (size_t)order; n++) {
+        lm->gram[n] = (uint64_t *)malloc((count + 1) * sizeof(uint64_t));
+        ok = lm->gram[n] != NULL;
+        /* the first n - 1 places end no n-gram: a number above all keys, which no context finds */
+        for (size_t i = 0; ok && i < count; i++)
+            lm->gram[n][i] = i + 1 < n ? UINT64_MAX : llm_interpolated_lm_key(ids, i, n);
+        if (ok) qsort(lm->gram[n], count, sizeof(uint64_t), llm_interpolated_lm_compare);
+    }
+    if (ok) return true;
+    llm_interpolated_lm_free(lm);
+    return llm_fail(e, "counting %zu tokens: out of memory", count);
+}
+
+/* P(last token of the n-gram key | its first n - 1). */
+LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
+    const int bits = LLM_INTERPOLATED_LM_BITS;
+    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    const uint64_t *gram = lm->gram[n];
+    size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (gram[middle] >> bits < key >> bits)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+        hits += gram[i] == key;
+        kinds += i == low || gram[i] != gram[i - 1];
+    }
+    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
+    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
+    if (seen == 0) return shorter;
+    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
+            lm->discount * (double)kinds * shorter) /
+           (double)seen;
+}
+
+/* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
+LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
+    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
+    LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
+    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+}
+
+/* Nats of ids (n), all but the first. */
+LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int *ids, size_t n) {
+    double nats = 0.0;
+    for (size_t i = 1; i < n; i++) nats -= log(llm_interpolated_lm_prob(lm, ids, i));
+    return nats;
+}
+
 /* @11-token ================================================= TOKENIZATION */
 
 /* @unicode -------------------------------------------------- Code points and their classes
  *
- *     0xxxxxxx                              up to 7F        110xxxxx 10xxxxxx            up to 7FF
- *     1110xxxx 10xxxxxx 10xxxxxx            up to FFFF      11110xxx 10xxxxxx (3 times)  up to 10FFFF
+ *     0xxxxxxx                             up to 7F      110xxxxx 10xxxxxx            up to 7FF
+ *     1110xxxx 10xxxxxx 10xxxxxx           up to FFFF    11110xxx 10xxxxxx (3 times)  up to 10FFFF
  *
- * Tokenizers cut text where the class of the character changes, so they have to know of 1,114,112
- * code points which are letters, numbers, marks or white space. The answer is 2254 runs of equal
- * class, spelt in 46 rows of text; a search finds the row and the runs are counted off from there.
- * Bytes that are not UTF-8 must not stop a tokenizer: a broken sequence, cut where it can no longer
- * be completed (a "maximal subpart"), counts as one U+FFFD. Overlong forms, surrogates and code
- * points above 10FFFF are broken, whatever their bits say.
+ * Tokenizers cut text where the class of the character changes, so they must know which of
+ * 1,114,112 code points are letters, numbers, marks and white space. The table is 2254 runs of
+ * equal class, spelt as 46 rows of characters: a search finds the row, and its runs are counted
+ * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
+ * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
+ * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
+ * say.
  *
- * source  The Unicode Standard 17, sections 3.9 (tables 3-6 and 3-7, U+FFFD substitution) and 4.5
+ * source  The Unicode Standard 17, tables 3-6 and 3-7, section 3.9 (substitution of maximal
+ *         subparts) and 4.5 (general category)
  * needs   base
  * see     @pre_tokenize
  * topics  -
  */
+enum { LLM_UNICODE_BROKEN = 0x110000 }; /* the code of what is no UTF-8 */
+
 typedef enum {
     LLM_UNICODE_OTHER, /* punctuation, symbols, controls, what is not assigned */
     LLM_UNICODE_SPACE, /* White_Space */
     LLM_UNICODE_NUMBER,
     LLM_UNICODE_MARK,
-    LLM_UNICODE_CASED, /* never returned: in the rows, upper and lower case in turn */
-    LLM_UNICODE_UPPER, /* from here on letters; title case is UPPER */
+    LLM_UNICODE_CASED, /* only in the rows: upper and lower case in turn */
+    LLM_UNICODE_UPPER, /* from here on letters; title case counts as UPPER */
     LLM_UNICODE_LOWER,
     LLM_UNICODE_LETTER /* without case: modifiers, Hebrew, Chinese */
 } llm_unicode_kind;
 
-/* The number of bytes, 1 to 4, of the first character of text (size > 0). *code is U+FFFD where they
- * are not UTF-8. */
+/* The number of bytes, 1 to 4, of the first character of text (size > 0), and its code. */
 LLM_API size_t llm_unicode_decode(uint32_t *code, const char *text, size_t size) {
     const unsigned char *s = (const unsigned char *)text;
     const uint32_t c = s[0];
-    *code = c < 0x80 ? c : 0xFFFD;
+    *code = c < 0x80 ? c : (uint32_t)LLM_UNICODE_BROKEN;
     if (c < 0xC2 || c > 0xF4) return 1;
     const size_t length = c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
-    /* the second byte decides whether the form is overlong, a surrogate or too large */
+    /* the second byte shows an overlong form, a surrogate, or a value that is too large */
     const unsigned char low = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
     const unsigned char high = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
     if (size < 2 || s[1] < low || s[1] > high) return 1;
@@ -2062,13 +2277,21 @@ LLM_API size_t llm_unicode_decode(uint32_t *code, const char *text, size_t size)
     return length;
 }
 
-/* The number of bytes that out (4) got. Surrogates and codes above 10FFFF are written as U+FFFD. */
+/* Whether all of text is UTF-8. */
+LLM_API bool llm_unicode_valid(const char *text, size_t size) {
+    uint32_t code = 0;
+    for (size_t at = 0; at < size && code != LLM_UNICODE_BROKEN;)
+        at += llm_unicode_decode(&code, text + at, size - at);
+    return code != LLM_UNICODE_BROKEN;
+}
+
+/* out (4) <- code; returns how many bytes it got. What is no code point becomes U+FFFD. */
 LLM_API size_t llm_unicode_encode(char *out, uint32_t code) {
     if (code > 0x10FFFF || (code >= 0xD800 && code <= 0xDFFF)) code = 0xFFFD;
     const size_t length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     for (size_t i = length; i-- > 1; code >>= 6)
         out[i] = (char)(unsigned char)(0x80u | (code & 0x3Fu));
-    const uint32_t lead = length == 1 ? 0 : 0xF0u << (4 - length);
+    const uint32_t lead = length == 1 ? 0 : 0xF00u >> length & 0xF0u;
     out[0] = (char)(unsigned char)(lead | code);
     return length;
 }
@@ -2078,78 +2301,79 @@ typedef struct {
     const char *runs;
 } llm_unicode_row;
 
-/* tests/11-token/unicode.py made the rows from Unicode 17 and says how a run is spelt. */
+/* Made from Unicode 17 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
+ * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
+ * last one. A CASED run starts with upper case. */
+static const llm_unicode_row llm_unicode_rows[] = {
+    {0x00000, ")A.)J*)G7B)?LR(SR)B*)R*)AT)?2#M%1T#3#LO#L?SP#S@E8@MEHME/@DNFCAGNIMGMHOGMFE?BMAAF"},
+    {0x001B3, "CFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJ&ZD)FX)?T#T)I>8BBT#FM$TO#F(F#H#F#GMLI#"},
+    {0x003A3, "LAS#@FNHOEPPFM#AFNL3@S0@EZ#>?E7@EFME(B#L&@#U(S)@$U&>-@#8#9#9#:(ZS&W)U>C'Z+@>M7B&"},
+    {0x0066E, "U8Z+B#T>?$=U9#;U7BV$T)HT8ZV>S$Z=A>CT)F7BZY>AU&T$8$ZN;T>AT:T<)JZQ:&ZC'ZP#Z?)?>A"},
+    {0x008A0, "Z*@>P#>YZ6@:T>JT>?ZB9$7B#ZH:#Z@$U$ZN#Z?#T%W$8T>?$9$:T)@8&U#V9$7BU$6$T#8$:#Y&U$ZN"},
+    {0x00A29, "#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8)C:#ZA#V#ZN#Z?#U#X$8T>@#:#:$T)GU9$7B)AT=#:#Z@$U$"},
+    {0x00B13, "ZN#Z?#U#X$8T>?$9$:'<&U#V9$7B#T6)B8T#Y%V#W%U#T#U%U%V%ZD&<%:#;$T(8)F7E)E<Z@#V#ZO#"},
+    {0x00C2A, "ZH$8T>?#:#;)?9#V#U$U9$7B)@7?#T:#Z@#V#ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T"},
+    {0x00D3E, ">?#:#;T'V87?V9$7K#Y#:#ZJ%ZP#ZA#T$Z?%8&=#8#>@(7B$9)EZ0@8U>?'Z?>@#7B)'@U#T#X#ZP#T#"},
+    {0x00EA7, "ZB8U>AT$X#T#>?#7B$W)XT)O9(7L#8#8#8&9Z@#Z$@&>L#9X>C#>$@)A8)9@Z+@>LT7B(Y;W:T:U>?V;"},
+    {0x01075, "ZE>DT87B;$L&@#F'F$S+@#TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:)A7L%ZH)H"},
+    {0x013A0, "L:A$R%Z<T$ZI*ZR'Z/A%3Z@)?ZJ;)AZK:)CZJ9)DZE#V#9)DZ4@>X%T&T8$7B(7B)I:#87B(Z=A)?X9"},
+    {0x01887, "ZZ8T'Z*A)BZW#>D&>D)B7BZV$X)CZ,@&ZR(7C)%@ZO<&Z5@>B#>U$87B(7B)ET)@>%A)G<Z/@>IZ@%7B"},
+    {0x01B5A, ")I>A)D:ZV>EU7BZ,@>F)DZ$@>L)@7B%V7BZ$@$SAFM'L+@$H)H:#>MW8Y8U:T'S,@Z#ASETSZZ%@>$A"},
+    {0x01E00, "E&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJ#M%O#NJ%P$NI&S@J'O#"},
+    {0x01FF6, "NJ%0C)U+'*)/@*)H1T$6'T7B'ZI)0@>Y)IF&F$MHNHM#F%J(F#F#F#I#MIMWM$NG'FP&M#73@FM5)6X"},
+    {0x02460, "7<@)2A7N)*U7V)(/@L0@S0@AGNE?GBMFRUGE,BM(B:FM)A1$S&@#M'M$Z8@)?T)G8ZO)AZ?#Z?#Z?#Z?"},
+    {0x02DBF, "#Z?#Z?#Z?#Z?#>X)/@T),O*&U1)Q7A=#X$3U&Z:A$9$V#Z>A#W'Z+@#Z&B%4)BZX)0@ZH)X7B)V7@#7G"},
+    {0x03260, ")X7B)'@7G)(JZ(.G)$AZ%*#@)'AZ.@$Z-H%ZH7BU)LE.@T;#>B#TETU9Z*A7B9)%@ZA$EFNE>@TS@CEB"},
+    {0x0A788, "T$BTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<&8%6)BZ4@)D9Z2@>J)B7B(>JY%T#U87BZT>@$ZO>E)D"},
+    {0x0A960, "ZU%;Z/@>F)FT7B(X8ZB7BX#Z)@>F)AV8Z@9$7B(ZO%T:Z2@8T:U9X9T8T)PV$ZC<$V9)BY$Y$Y)AZ?#"},
+    {0x0AB28, "Z?#S+@#WSAT$G$S4AZ#@>@#9$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZB#ZE#X#T#U#U#Z4B"},
+    {0x0FBB2, ")YZ7K)JZ$A$Z6@)(@ZD&>H)H>H)$AX#Z3C)K7B)?LR(SR)CZ=A%Y$Y$Y$V)#@ZD#ZR#ZK#U#ZG$ZF)Z"},
+    {0x10080, "Z'C)D7-@)D79@)I2)9B8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV$Z$@&Z@#5)*@L(@S(@Z2A$7B("},
+    {0x104B0, "L$@&S$@&Z(@)@Z4@)DLC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF)$AY$T#Z,@#U%T"},
+    {0x1083D, "$ZO$7@ZO$7?ZW)@7A)0@ZK#U'5ZN6&ZR(ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$:&87A)OZU2#ZU3)X"},
+    {0x10AC0, "Z@#ZT9&5)HZ6@)BZN$7@ZK'7@ZJ)O7?)4AZ-A)7@L3@)ES3@)?6Z$@;)@7B(7BYLN%<#TSN)2F7W#Z*@"},
+    {0x10EAA, "#9%U)HY%<)AZN#>HZU7BT)@ZN>C4)SZJ;)*@ZM7?)LZO)A:Z5@>G)C7V8U9T)A;Z-@>C)?8)EZQ)?7B("},
+    {0x11100, ":Z$@>F#7B&T9T)@Z#@8$T)A:Z0@>FW&;#97BT#T&7L)CZJ#ZQ>D(8U8)>@Z?#T#W#ZG#ZB)?Z/@>D'7B"},
+    {0x112FA, "(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<)CZB#T$T#Z&@#T>A#8$8#;#<T8T)E9)UZ5@>JW'7B&"},
+    {0x1145E, "8V)VZ0@>LU#T)@7B)6DZ/@>?$>A)OW9)ZZ0@>I%T)C7B)&@Z+@>ET)?7B(7L)TZS$>G&7D&Z?)-EZ,@"},
+    {0x1182C, ">G)-BLXSX7K)DZ@$T$Z@#U#ZP=#9$;T8T9)D7B)*AZ@$Z'@>?$>?T#T8)ST>BZ(@>?T;)@8)@T>CZ.@"},
+    {0x11A8A, ">H%T)JZ-A)IT)9A>@)<AZY)G7B(ZA#Z%@>@#>@T)G7U'ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#"},
+    {0x11D67, "U#ZX<#9#<T)?7B(Z,@&7B(8T)*GZK;)A9T8ZE#ZZ>?%<)E7B8)9AT)G7M)+@Z6'@).B78B'7CZ8E)D"},
+    {0x12550, "7;I)-=AZ)B)GZ$-@)H8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B(Z3A#7B(ZV$<)CZ0@>?)AW)D"},
+    {0x16B50, "7B#7?#ZM'ZK)(NZ-@%7B):ELXSX7O)ALQ$SQ),@Z/A&8T>7@)?;ZE)$AU#T8)C9U3)AZ3.H)$@ZZ)'B"},
+    {0x18D80, "Z;B)EZ.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB%9)=+D7B)*Q>.@$>O"},
+    {0x1CF47, ")<O9)<@<%=)@>@$>?)V;)$D:)C:)@9$8)X9)>@7L)D7L)4B7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P"},
+    {0x1D4BA, "#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQ#SQ#RLQ#SQ#RLQ#"},
+    {0x1D736, "SQ#RLQ#SQ#RLQ#SQ#RFM$72@)$Q>7@&>2@)@8)F8)N<#>G)(.@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@"},
+    {0x1DFCD, "Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&T))JZV8)IZ,@;7B)2OZT;7B).FZV9T7B)9EZW#V8U8"},
+    {0x1E6E7, "Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B)##@7;@#3#4)0A7-@#7G)6EW#ZS#U#T$T#ZB#W"},
+    {0x1EE38, "#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)0S7E)+2B7B)2+@Z00=@)X"},
+    {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
+};
+
+/* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
-    static const llm_unicode_row row[] = {
-        {0x00000, ")A.)J*)G7B)?LR(SR)B*)R*)AT)?2#M%1T#3#LO#L?SP#S@E8@MEHME/@DNFCAGNIMGMHOGMFE?B"},
-        {0x001AB, "MAAFCFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJ&ZD)FX)?T#T)I>8BBT#FM$TO#F(F#H#"},
-        {0x0038C, "F#GMLI#LAS#@FNHOEPPFM#AFNL3@S0@EZ#>?E7@EFME(B#L&@#U(S)@$U&>-@#8#9#9#:(ZS&W)U"},
-        {0x00610, ">C'Z+@>M7B&U8Z+B#T>?$=U9#;U7BV$T)HT8ZV>S$Z=A>CT)F7BZY>AU&T$8$ZN;T>AT:T<)JZQ:"},
-        {0x0085C, "&ZC'ZP#Z?)?>AZ*@>P#>YZ6@:T>JT>?ZB9$7B#ZH:#Z@$U$ZN#Z?#T%W$8T>?$9$:T)@8&U#V9$"},
-        {0x009E6, "7BU$6$T#8$:#Y&U$ZN#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8)C:#ZA#V#ZN#Z?#U#X$8T>@#:#:"},
-        {0x00ACE, "$T)GU9$7B)AT=#:#Z@$U$ZN#Z?#U#X$8T>?$9$:'<&U#V9$7B#T6)B8T#Y%V#W%U#T#U%U%V%ZD&"},
-        {0x00BBE, "<%:#;$T(8)F7E)E<Z@#V#ZO#ZH$8T>?#:#;)?9#V#U$U9$7B)@7?#T:#Z@#V#ZO#ZB#X$8T>?#:#"},
-        {0x00CCA, ";)?9'V#U9$7B#U8)D;ZA#V#Z)@9T>?#:#;T'V87?V9$7K#Y#:#ZJ%ZP#ZA#T$Z?%8&=#8#>@(7B$"},
-        {0x00DF2, "9)EZ0@8U>?'Z?>@#7B)'@U#T#X#ZP#T#ZB8U>AT$X#T#>?#7B$W)XT)O9(7L#8#8#8&9Z@#Z$@&"},
-        {0x00F71, ">L#9X>C#>$@)A8)9@Z+@>LT7B(Y;W:T:U>?V;ZE>DT87B;$L&@#F'F$S+@#TOZ1J#W$Z?#T#W$"},
-        {0x01260, "Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:)A7L%ZH)HL:A$R%Z<T$ZI*ZR'Z/A%3Z@)?ZJ;)AZK:)C"},
-        {0x01740, "ZJ9)DZE#V#9)DZ4@>X%T&T8$7B(7B)I:#87B(Z=A)?X9ZZ8T'Z*A)BZW#>D&>D)B7BZV$X)CZ,@&"},
-        {0x019B0, "ZR(7C)%@ZO<&Z5@>B#>U$87B(7B)ET)@>%A)G<Z/@>IZ@%7B)I>A)D:ZV>EU7BZ,@>F)DZ$@>L)@"},
-        {0x01C40, "7B%V7BZ$@$SAFM'L+@$H)H:#>MW8Y8U:T'S,@Z#ASETSZZ%@>$AE&DS@E*BS@L@R$K$S@L@S@L@R"},
-        {0x01F46, "$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJ#M%O#NJ%P$NI&S@J'O#NJ%0C)U+'*)/@*)H1T$6'"},
-        {0x0207F, "T7B'ZI)0@>Y)IF&F$MHNHM#F%J(F#F#F#I#MIMWM$NG'FP&M#73@FM5)6X7<@)2A7N)*U7V)(/@"},
-        {0x02C00, "L0@S0@AGNE?GBMFRUGE,BM(B:FM)A1$S&@#M'M$Z8@)?T)G8ZO)AZ?#Z?#Z?#Z?#Z?#Z?#Z?#Z?#"},
-        {0x02DE0, ">X)/@T),O*&U1)Q7A=#X$3U&Z:A$9$V#Z>A#W'Z+@#Z&B%4)BZX)0@ZH)X7B)V7@#7G)X7B)'@7G"},
-        {0x032C0, ")(JZ(.G)$AZ%*#@)'AZ.@$Z-H%ZH7BU)LE.@T;#>B#TETU9Z*A7B9)%@ZA$EFNE>@TS@CEBT$BTB"},
-        {0x0A794, "NEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<&8%6)BZ4@)D9Z2@>J)B7B(>JY%T#U87BZT>@$ZO>E)D"},
-        {0x0A960, "ZU%;Z/@>F)FT7B(X8ZB7BX#Z)@>F)AV8Z@9$7B(ZO%T:Z2@8T:U9X9T8T)PV$ZC<$V9)BY$Y$Y)A"},
-        {0x0AB20, "Z?#Z?#S+@#WSAT$G$S4AZ#@>@#9$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZB#ZE#X#T#U"},
-        {0x0FB42, "#U#Z4B)YZ7K)JZ$A$Z6@)(@ZD&>H)H>H)$AX#Z3C)K7B)?LR(SR)CZ=A%Y$Y$Y$V)#@ZD#ZR#ZK#"},
-        {0x1003C, "U#ZG$ZF)ZZ'C)D7-@)D79@)I2)9B8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV$Z$@&Z@#5)*@"},
-        {0x10400, "L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)DLC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@"},
-        {0x107B1, "#ZF)$AY$T#Z,@#U%T$ZO$7@ZO$7?ZW)@7A)0@ZK#U'5ZN6&ZR(ZR)&@Z8@&2U7H$7.@T:#9';W#V"},
-        {0x10A18, "#ZU$:&87A)OZU2#ZU3)XZ@#ZT9&5)HZ6@)BZN$7@ZK'7@ZJ)O7?)4AZ-A)7@L3@)ES3@)?6Z$@;"},
-        {0x10D28, ")@7B(7BYLN%<#TSN)2F7W#Z*@#9%U)HY%<)AZN#>HZU7BT)@ZN>C4)SZJ;)*@ZM7?)LZO)A:Z5@"},
-        {0x11038, ">G)C7V8U9T)A;Z-@>C)?8)EZQ)?7B(:Z$@>F#7B&T9T)@Z#@8$T)A:Z0@>FW&;#97BT#T&7L)CZJ"},
-        {0x11212, "#ZQ>D(8U8)>@Z?#T#W#ZG#ZB)?Z/@>D'7B(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<)CZB"},
-        {0x1138A, "#T$T#Z&@#T>A#8$8#;#<T8T)E9)UZ5@>JW'7B&8V)VZ0@>LU#T)@7B)6DZ/@>?$>A)OW9)ZZ0@>I"},
-        {0x11641, "%T)C7B)&@Z+@>ET)?7B(7L)TZS$>G&7D&Z?)-EZ,@>G)-BLXSX7K)DZ@$T$Z@#U#ZP=#9$;T8T9"},
-        {0x11944, ")D7B)*AZ@$Z'@>?$>?T#T8)ST>BZ(@>?T;)@8)@T>CZ.@>H%T)JZ-A)IT)9A>@)<AZY)G7B(ZA#"},
-        {0x11C0A, "Z%@>@#>@T)G7U'ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#U#ZX<#9#<T)?7B(Z,@&7B(8T"},
-        {0x11DF2, ")*GZK;)A9T8ZE#ZZ>?%<)E7B8)9AT)G7M)+@Z6'@).B78B'7CZ8E)D7;I)-=AZ)B)GZ$-@)H8Y>G"},
-        {0x13456, ")BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B(Z3A#7B(ZV$<)CZ0@>?)AW)D7B#7?#ZM'ZK)(NZ-@%"},
-        {0x16D70, "7B):ELXSX7O)ALQ$SQ),@Z/A&8T>7@)?;ZE)$AU#T8)C9U3)AZ3.H)$@ZZ)'BZ;B)EZ.'@)FZ3@"},
-        {0x191D3, ")%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB%9)=+D7B)*Q>.@$>O)<O9)<@<%=)@"},
-        {0x1D17B, ">@$>?)V;)$D:)C:)@9$8)X9)>@7L)D7L)4B7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SC"},
-        {0x1D4D0, "LRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQ#SQ#RLQ#SQ#RLQ#SQ#R"},
-        {0x1D756, "LQ#SQ#RLQ#SQ#RFM$72@)$Q>7@&>2@)@8)F8)N<#>G)(.@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@"},
-        {0x1DFCD, "Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&T))JZV8)IZ,@;7B)2OZT;7B).FZV9T7B)9EZW#V"},
-        {0x1E6E3, "8U8Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B)##@7;@#3#4)0A7-@#7G)6EW#ZS#U#T"},
-        {0x1EE25, "$T#ZB#W#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)0S7E)+2B7B"},
-        {0x1FBFA, ")2+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
-    };
     if (code < 0x80) { /* most text, without the search */
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
             return code & 32 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
         if (code >= '0' && code <= '9') return LLM_UNICODE_NUMBER;
         return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
     }
-    size_t low = 0, high = sizeof row / sizeof row[0];
+    size_t low = 0, high = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
     while (high - low > 1) {
         const size_t middle = (low + high) / 2;
-        if (row[middle].first <= code)
+        if (llm_unicode_rows[middle].first <= code)
             low = middle;
         else
             high = middle;
     }
-    uint32_t start = row[low].first;
-    for (const char *run = row[low].runs; *run;) {
+    uint32_t start = llm_unicode_rows[low].first;
+    for (const char *run = llm_unicode_rows[low].runs; *run;) {
         const uint32_t head = (uint32_t)(*run++ - '#'), kind = head / 7;
         uint32_t length = head % 7 + 1;
-        for (uint32_t unit = length == 7; unit > 0; unit *= 28) {
-            const uint32_t digit = (uint32_t)(*run++ - '#');
+        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
+            digit = (uint32_t)(*run++ - '#');
             length += unit * (digit % 28);
-            if (digit >= 28) break;
         }
         if (code - start < length) {
             if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
@@ -2162,22 +2386,20 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
  *
- *     GPT-2   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
- *     Llama 3 (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
- *              ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+ *     GPT-2: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
  *
- * Text is cut into words before anything is merged, so that no token spans two of them. The cut is
- * part of the model: one that differs in a detail gives ids the model never saw. GPT-2 joins one
- * space with the word behind it; the lookahead \s+(?!\S) takes a run of white space but for its last
- * character, which is left to that word. cl100k (GPT-4) and Llama 3 let any one character that is
- * not a letter lead a word ("(foo", tab and foo), cut numbers after three digits and white space
- * after its last newline; Qwen 2 cuts every digit. o200k (GPT-4o) cuts at a change from lower case
- * to upper case and keeps 's with its word. No regular expression engine is needed: each function
- * below returns the length of the first pre-token, and since no pattern looks back, calling it again
- * on the rest gives the others.
+ * Text is cut into words before anything is merged, and no token reaches across a cut. The cut is
+ * part of the model: another one gives ids that it never saw. GPT-2 joins one space with the word
+ * behind it; \s+(?!\S) takes a run of white space but for its last character, which that word then
+ * gets. cl100k (GPT-4) and Llama 3 let any one character that is no letter, number or newline lead
+ * a word, cut numbers after three digits and white space after its last newline; Qwen 2 cuts after
+ * every digit. o200k (GPT-4o) cuts where lower case turns to upper case too, and keeps 's with its
+ * word. No regular expression engine is needed: each function returns the length of the first
+ * pre-token, and since no pattern looks back, calling it on the rest gives the next. The time is
+ * linear. Unknown characters (@unicode) are symbols.
  *
- * source  Radford et al. 2019, "Language models are unsupervised multitask learners", and the pattern
- *         in its code; the patterns published with tiktoken, Llama 3 and Qwen 2
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its code);
+ *         the patterns in tiktoken and in the tokenizer.json of Llama 3 and Qwen 2
  * needs   unicode
  * see     @bpe (merges within a pre-token)
  * topics  Tokenization
@@ -2190,35 +2412,43 @@ typedef enum {
     LLM_PRE_TOKENIZE_QWEN2
 } llm_pre_tokenize_kind;
 
-/* The regular expression that the function of that kind follows, as tokenizer.json spells it. */
-LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
-#define LLM_PRE_TOKENIZE_WORD "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
-#define LLM_PRE_TOKENIZE_REST "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+#define LLM_PRE_TOKENIZE_SUFFIX "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define LLM_PRE_TOKENIZE_LEAD "[^\\r\\n\\p{L}\\p{N}]?"
 #define LLM_PRE_TOKENIZE_SPACE "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define LLM_PRE_TOKENIZE_UPPER "[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]"
+#define LLM_PRE_TOKENIZE_LOWER "[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]"
+
+/* The regular expression of a kind, as a tokenizer.json spells it. cl100k's is written here so that
+ * engines without possessive quantifiers understand it; (?![\s\S]) is the end of the text. */
+LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
     static const char *const pattern[5] = {
         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-        LLM_PRE_TOKENIZE_WORD "\\p{N}{1,3}" LLM_PRE_TOKENIZE_REST
-                              "\\s+(?![\\s\\S])|" LLM_PRE_TOKENIZE_SPACE,
-        "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+"
-        "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
-        "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*"
-        "(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|"
-        "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-        LLM_PRE_TOKENIZE_WORD "\\p{N}{1,3}" LLM_PRE_TOKENIZE_REST LLM_PRE_TOKENIZE_SPACE,
-        LLM_PRE_TOKENIZE_WORD "\\p{N}" LLM_PRE_TOKENIZE_REST LLM_PRE_TOKENIZE_SPACE};
+        LLM_PRE_TOKENIZE_SUFFIX
+        "|" LLM_PRE_TOKENIZE_LEAD "\\p{L}+|\\p{N}{1,3}| "
+        "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s+(?![\\s\\S])|" LLM_PRE_TOKENIZE_SPACE,
+        LLM_PRE_TOKENIZE_LEAD LLM_PRE_TOKENIZE_UPPER
+        "*" LLM_PRE_TOKENIZE_LOWER "+" LLM_PRE_TOKENIZE_SUFFIX
+        "?|" LLM_PRE_TOKENIZE_LEAD LLM_PRE_TOKENIZE_UPPER "+" LLM_PRE_TOKENIZE_LOWER
+        "*" LLM_PRE_TOKENIZE_SUFFIX
+        "?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|" LLM_PRE_TOKENIZE_SPACE,
+        LLM_PRE_TOKENIZE_SUFFIX
+        "|" LLM_PRE_TOKENIZE_LEAD
+        "\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" LLM_PRE_TOKENIZE_SPACE,
+        LLM_PRE_TOKENIZE_SUFFIX
+        "|" LLM_PRE_TOKENIZE_LEAD
+        "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" LLM_PRE_TOKENIZE_SPACE};
     return pattern[kind];
 }
 
 /* Sets of classes, one bit for each. */
 enum {
-    LLM_PRE_TOKENIZE_SPACES = 1 << LLM_UNICODE_SPACE,
-    LLM_PRE_TOKENIZE_NUMBERS = 1 << LLM_UNICODE_NUMBER,
-    LLM_PRE_TOKENIZE_SYMBOLS = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK,
-    LLM_PRE_TOKENIZE_LETTERS =
-        1 << LLM_UNICODE_UPPER | 1 << LLM_UNICODE_LOWER | 1 << LLM_UNICODE_LETTER
+    LLM_PRE_TOKENIZE_S = 1 << LLM_UNICODE_SPACE,
+    LLM_PRE_TOKENIZE_N = 1 << LLM_UNICODE_NUMBER,
+    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER,                        /* UPPER, LOWER, LETTER */
+    LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds the class of the character at `at` (0 at the end), and where it ends. */
+/* The set that holds just the class of the character at `at`, 0 at the end; and where it ends. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
     *end = at;
@@ -2227,7 +2457,7 @@ LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, 
     return 1u << llm_unicode_class(code);
 }
 
-/* The end of the longest run from `at` of characters whose classes are in the set; at most `most`. */
+/* The end of the run from `at` of characters with classes in the set; at most `most` of them. */
 LLM_API size_t llm_pre_tokenize_run(const char *text, size_t size, size_t at, unsigned set,
                                     size_t most) {
     size_t next;
@@ -2235,22 +2465,23 @@ LLM_API size_t llm_pre_tokenize_run(const char *text, size_t size, size_t at, un
     return at;
 }
 
-/* The length of 's 't 're 've 'm 'll 'd at the start of text, or 0. any_case also takes capitals,
- * and the long s (U+017F), whose upper case is S. */
-LLM_API size_t llm_pre_tokenize_contraction(const char *text, size_t size, bool any_case) {
-    const char fold = any_case ? 32 : 0;
+/* The length of 's 't 're 've 'm 'll 'd at the start of text, or 0. any_case: in capitals too, and
+ * with the long s (U+017F), whose capital is S. */
+LLM_API size_t llm_pre_tokenize_suffix(const char *text, size_t size, bool any_case) {
+    const int fold = any_case ? 32 : 0;
     if (size < 2 || text[0] != '\'') return 0;
-    const char a = (char)(text[1] | fold), b = size > 2 ? (char)(text[2] | fold) : 0;
-    if (a == 's' || a == 'd' || a == 'm' || a == 't') return 2;
-    if ((a == 'l' && b == 'l') || (a == 'v' && b == 'e') || (a == 'r' && b == 'e')) return 3;
+    const int a = text[1] | fold, b = size > 2 ? text[2] | fold : 0;
+    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
+    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return 3;
     return any_case && size > 2 && memcmp(text + 1, "\xC5\xBF", 2) == 0 ? 3 : 0;
 }
 
-/* White space at the start of text: all of it at the end of the text or when it is one character,
- * else all but the last one. With lines, up to and with the last newline if there is one. */
+/* White space at the start of text: all but the last character of the run; all of it where it is
+ * one character or nothing follows. lines: up to and with the last newline in it, if there is
+ * one. */
 LLM_API size_t llm_pre_tokenize_space(const char *text, size_t size, bool lines) {
     size_t last = 0, end = 0, line = 0, next;
-    while (llm_pre_tokenize_set(text, size, end, &next) & LLM_PRE_TOKENIZE_SPACES) {
+    while (llm_pre_tokenize_set(text, size, end, &next) & LLM_PRE_TOKENIZE_S) {
         if (text[end] == '\n' || text[end] == '\r') line = next;
         last = end;
         end = next;
@@ -2259,133 +2490,125 @@ LLM_API size_t llm_pre_tokenize_space(const char *text, size_t size, bool lines)
     return end == size || last == 0 ? end : last;
 }
 
+/* The length of the first pre-token of text by GPT-2's rule; 0 only for empty text. */
 LLM_API size_t llm_pre_tokenize_gpt2(const char *text, size_t size) {
-    const size_t contraction = llm_pre_tokenize_contraction(text, size, false);
-    if (contraction > 0) return contraction;
-    const size_t start = size > 1 && text[0] == ' ' ? 1 : 0;
+    static const unsigned sets[3] = {LLM_PRE_TOKENIZE_L, LLM_PRE_TOKENIZE_N, LLM_PRE_TOKENIZE_X};
+    const size_t suffix = llm_pre_tokenize_suffix(text, size, false);
+    if (suffix > 0) return suffix;
+    const size_t start = size > 0 && text[0] == ' ' ? 1 : 0;
     size_t next;
     const unsigned set = llm_pre_tokenize_set(text, size, start, &next);
-    const unsigned sets[3] = {LLM_PRE_TOKENIZE_LETTERS, LLM_PRE_TOKENIZE_NUMBERS,
-                              LLM_PRE_TOKENIZE_SYMBOLS};
     for (size_t i = 0; i < 3; i++)
         if (set & sets[i]) return llm_pre_tokenize_run(text, size, next, sets[i], SIZE_MAX);
     return llm_pre_tokenize_space(text, size, false);
 }
 
-/* What the newer patterns share, from numbers on: up to `digits` digits; symbols, with a space before
- * and newlines (and slashes) behind; white space. */
-LLM_API size_t llm_pre_tokenize_rest(const char *text, size_t size, size_t digits, bool slashes) {
-    size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_NUMBERS, digits);
+/* The length of [^\r\n\p{L}\p{N}]? at the start of text. */
+LLM_API size_t llm_pre_tokenize_lead(const char *text, size_t size) {
+    size_t end;
+    const unsigned set = llm_pre_tokenize_set(text, size, 0, &end);
+    const unsigned word = LLM_PRE_TOKENIZE_L | LLM_PRE_TOKENIZE_N;
+    return size == 0 || (set & word) || text[0] == '\r' || text[0] == '\n' ? 0 : end;
+}
+
+/* What the newer patterns have in common behind their words: numbers of up to `digits`; symbols
+ * with a space before and newlines (with `slash` slashes too) behind; white space. */
+LLM_API size_t llm_pre_tokenize_rest(const char *text, size_t size, size_t digits, bool slash) {
+    size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_N, digits);
     if (end > 0) return end;
-    const size_t start = size > 1 && text[0] == ' ' ? 1 : 0;
-    end = llm_pre_tokenize_run(text, size, start, LLM_PRE_TOKENIZE_SYMBOLS, SIZE_MAX);
+    const size_t start = size > 0 && text[0] == ' ' ? 1 : 0;
+    end = llm_pre_tokenize_run(text, size, start, LLM_PRE_TOKENIZE_X, SIZE_MAX);
     if (end == start) return llm_pre_tokenize_space(text, size, true);
-    while (end < size && (text[end] == '\r' || text[end] == '\n' || (slashes && text[end] == '/')))
+    while (end < size && (text[end] == '\r' || text[end] == '\n' || (slash && text[end] == '/')))
         end++;
     return end;
 }
 
-/* The length of [^\r\n\p{L}\p{N}]? at the start of text. */
-LLM_API size_t llm_pre_tokenize_lead(const char *text, size_t size) {
-    size_t next;
-    const unsigned set = llm_pre_tokenize_set(text, size, 0, &next);
-    const unsigned none = LLM_PRE_TOKENIZE_LETTERS | LLM_PRE_TOKENIZE_NUMBERS;
-    return size == 0 || (set & none) || text[0] == '\r' || text[0] == '\n' ? 0 : next;
-}
-
+/* By the rule of Llama 3 and Qwen 2, with numbers of up to 3 digits and of 1. */
 LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digits) {
-    const size_t contraction = llm_pre_tokenize_contraction(text, size, true);
-    if (contraction > 0) return contraction;
+    const size_t suffix = llm_pre_tokenize_suffix(text, size, true);
+    if (suffix > 0) return suffix;
     const size_t lead = llm_pre_tokenize_lead(text, size);
-    const size_t end = llm_pre_tokenize_run(text, size, lead, LLM_PRE_TOKENIZE_LETTERS, SIZE_MAX);
+    const size_t end = llm_pre_tokenize_run(text, size, lead, LLM_PRE_TOKENIZE_L, SIZE_MAX);
     return end > lead ? end : llm_pre_tokenize_rest(text, size, digits, false);
 }
-
 LLM_API size_t llm_pre_tokenize_llama3(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 3);
 }
-
 LLM_API size_t llm_pre_tokenize_qwen2(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 1);
 }
 
-/* As Llama 3, but white space at the end of the text stays whole: tiktoken has |\s++$ before
- * |\s*[\r\n]. */
+/* By GPT-4's rule: as Llama 3, but white space that ends the text is one piece, newlines or not. */
 LLM_API size_t llm_pre_tokenize_cl100k(const char *text, size_t size) {
-    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_SPACES, SIZE_MAX);
+    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_S, SIZE_MAX);
     return end == size ? size : llm_pre_tokenize_word(text, size, 3);
 }
 
-/* The end of U*W+ from `at`, U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}], W = [\p{Ll}\p{Lm}\p{Lo}\p{M}], or
- * `at` where it does not match. Where nothing of W follows U*, that gives back what is not in W. */
+/* The end of U*W+ from `at`, or 0 where it does not match. U is a capital, W a small letter, and
+ * both are letters without case and marks. Where no W follows U*, that gives back up to its last
+ * W. */
 LLM_API size_t llm_pre_tokenize_camel(const char *text, size_t size, size_t at) {
     const unsigned both = 1u << LLM_UNICODE_LETTER | 1u << LLM_UNICODE_MARK;
     const unsigned upper = both | 1u << LLM_UNICODE_UPPER, lower = both | 1u << LLM_UNICODE_LOWER;
-    size_t stop = at, back = at, next;
+    size_t stop = at, back = 0, next;
     for (unsigned set; (set = llm_pre_tokenize_set(text, size, stop, &next)) & upper; stop = next)
         if (set & both) back = next;
     const size_t end = llm_pre_tokenize_run(text, size, stop, lower, SIZE_MAX);
     return end > stop ? end : back;
 }
 
-/* (lead)?U*W+(contraction)? | (lead)?U+W*(contraction)? | numbers | symbols | white space */
+/* By GPT-4o's rule. */
 LLM_API size_t llm_pre_tokenize_o200k(const char *text, size_t size) {
-    const unsigned upper =
-        1u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_LETTER | 1u << LLM_UNICODE_MARK;
     const size_t lead = llm_pre_tokenize_lead(text, size);
     size_t end = llm_pre_tokenize_camel(text, size, lead);
-    if (end == lead && lead > 0) { /* a mark can be the word instead of leading it */
-        end = llm_pre_tokenize_camel(text, size, 0);
-        if (end == 0) end = lead;
+    if (end == 0)
+        end = llm_pre_tokenize_camel(text, size, 0); /* a mark that leads no word is one */
+    if (end == 0) { /* the second alternative, U+W*: only capitals can be left */
+        end = llm_pre_tokenize_run(text, size, lead, 1u << LLM_UNICODE_UPPER, SIZE_MAX);
+        if (end == lead) return llm_pre_tokenize_rest(text, size, 3, true);
     }
-    if (end == lead) end = llm_pre_tokenize_run(text, size, lead, upper, SIZE_MAX);
-    if (end == lead) return llm_pre_tokenize_rest(text, size, 3, true);
-    return end + llm_pre_tokenize_contraction(text + end, size - end, true);
+    return end + llm_pre_tokenize_suffix(text + end, size - end, true);
 }
 
-/* The length of the first pre-token of text; 0 only when size is 0. */
+/* The length of the first pre-token of text; 0 only for empty text. */
 LLM_API size_t llm_pre_tokenize(const char *text, size_t size, llm_pre_tokenize_kind kind) {
-    switch (kind) {
-    case LLM_PRE_TOKENIZE_GPT2:
-        return llm_pre_tokenize_gpt2(text, size);
-    case LLM_PRE_TOKENIZE_CL100K:
-        return llm_pre_tokenize_cl100k(text, size);
-    case LLM_PRE_TOKENIZE_O200K:
-        return llm_pre_tokenize_o200k(text, size);
-    case LLM_PRE_TOKENIZE_LLAMA3:
-        return llm_pre_tokenize_llama3(text, size);
-    case LLM_PRE_TOKENIZE_QWEN2:
-        return llm_pre_tokenize_qwen2(text, size);
-    }
-    return size;
+    return kind == LLM_PRE_TOKENIZE_GPT2     ? llm_pre_tokenize_gpt2(text, size)
+           : kind == LLM_PRE_TOKENIZE_CL100K ? llm_pre_tokenize_cl100k(text, size)
+           : kind == LLM_PRE_TOKENIZE_O200K  ? llm_pre_tokenize_o200k(text, size)
+           : kind == LLM_PRE_TOKENIZE_LLAMA3 ? llm_pre_tokenize_llama3(text, size)
+                                             : llm_pre_tokenize_qwen2(text, size);
 }
 
 /* @vocab_table ---------------------------------------------- Byte strings and their numbers
  *
- *     slot = FNV-1a(bytes) mod slots, then the next free one: string -> id       end[id]: id -> string
+ *     id -> string: bytes[end[id - 1] .. end[id]]
+ *     string -> id: slot[h], slot[h + 1], ... up to the id or a free one    h = FNV-1a mod slots
  *
- * A tokenizer asks both ways: which id has this string, which string has this id. The strings stand
- * one behind another in one buffer (a token may hold any byte, so nothing ends at a 0), and a table
- * with open addressing, at most half full, holds only the ids.
+ * A tokenizer asks both ways: which string has this id, which id has this string. The strings stand
+ * one behind another in one buffer, with their ends beside them: a token may hold any byte, so none
+ * of them can end a string. A hash table with open addressing, never more than half full, holds the
+ * ids only.
  *
- * source  Fowler, Noll & Vo, the FNV-1a hash; Knuth 1998, "The Art of Computer Programming" 3, 6.4
- * needs   buffer
+ * source  Knuth 1998, "The Art of Computer Programming", volume 3, section 6.4 (linear probing);
+ *         Fowler, Noll & Vo, the FNV-1a hash
+ * needs   base buffer
  * see     @bpe @tokenizer
  * topics  -
  */
 typedef struct {
     llm_buffer bytes;
-    size_t *end;    /* (count) where each string ends in bytes */
-    uint32_t *slot; /* (slots) id + 1, or 0; slots is a power of two */
+    size_t *end;    /* (count) */
+    uint32_t *slot; /* (slots) id + 1, or 0 where free; slots is a power of two */
     size_t count, capacity, slots;
 } llm_vocab_table;
 
+/* A table without ids, which holds no memory; and the way back to it. */
 LLM_API llm_vocab_table llm_vocab_table_empty(void) {
     llm_vocab_table t;
     memset(&t, 0, sizeof t);
     return t;
 }
-
 LLM_API void llm_vocab_table_free(llm_vocab_table *t) {
     llm_buffer_free(&t->bytes);
     free(t->end);
@@ -2393,7 +2616,7 @@ LLM_API void llm_vocab_table_free(llm_vocab_table *t) {
     *t = llm_vocab_table_empty();
 }
 
-/* The string of an id and its size; valid until the next addition. */
+/* The string of an id, until the next addition. */
 LLM_API const char *llm_vocab_table_bytes(const llm_vocab_table *t, size_t id, size_t *size) {
     LLM_ASSERT(id < t->count);
     const size_t start = id > 0 ? t->end[id - 1] : 0;
@@ -2401,17 +2624,22 @@ LLM_API const char *llm_vocab_table_bytes(const llm_vocab_table *t, size_t id, s
     return *size > 0 ? t->bytes.data + start : "";
 }
 
-/* The slot of the string, or the free one where it would stand. */
-LLM_API size_t llm_vocab_table_slot(const llm_vocab_table *t, const char *bytes, size_t size) {
+/* FNV-1a; its high bits are mixed best, the low ones choose the slot. */
+LLM_API size_t llm_vocab_table_hash(const char *bytes, size_t size) {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211u;
-    for (size_t s = (size_t)(hash ^ hash >> 32);; s++) {
-        s &= t->slots - 1;
-        if (t->slot[s] == 0) return s;
+    return (size_t)(hash ^ hash >> 32);
+}
+
+/* The slot of the string, or the free one where it would stand. */
+LLM_API size_t llm_vocab_table_slot(const llm_vocab_table *t, const char *bytes, size_t size) {
+    size_t s = llm_vocab_table_hash(bytes, size) & (t->slots - 1);
+    for (; t->slot[s] > 0; s = (s + 1) & (t->slots - 1)) {
         size_t length;
         const char *other = llm_vocab_table_bytes(t, t->slot[s] - 1, &length);
-        if (length == size && memcmp(other, bytes, size) == 0) return s;
+        if (length == size && memcmp(other, bytes, size) == 0) break;
     }
+    return s;
 }
 
 /* The id of the string, or -1. */
@@ -2419,9 +2647,9 @@ LLM_API int llm_vocab_table_find(const llm_vocab_table *t, const char *bytes, si
     return t->slots > 0 ? (int)t->slot[llm_vocab_table_slot(t, bytes, size)] - 1 : -1;
 }
 
-/* Room for one more id. */
+/* Makes room for one more id. */
 LLM_API bool llm_vocab_table_grow(llm_vocab_table *t) {
-    if (t->count >= INT_MAX / 2) return false;
+    if (t->count >= INT_MAX / 4) return false;
     if (t->count == t->capacity) {
         const size_t capacity = 2 * t->capacity + 64;
         size_t *end = (size_t *)realloc(t->end, capacity * sizeof *end);
@@ -2430,23 +2658,23 @@ LLM_API bool llm_vocab_table_grow(llm_vocab_table *t) {
         t->capacity = capacity;
     }
     if (2 * t->count < t->slots) return true;
-    llm_vocab_table wide = *t;
-    wide.slots = t->slots > 0 ? 2 * t->slots : 128;
-    wide.slot = (uint32_t *)calloc(wide.slots, sizeof *wide.slot);
-    if (!wide.slot) return false;
-    for (size_t s = 0; s < t->slots; s++) {
-        if (t->slot[s] == 0) continue;
-        size_t size;
-        const char *bytes = llm_vocab_table_bytes(t, t->slot[s] - 1, &size);
-        wide.slot[llm_vocab_table_slot(&wide, bytes, size)] = t->slot[s];
+    const size_t slots = t->slots > 0 ? 2 * t->slots : 128;
+    uint32_t *wide = (uint32_t *)calloc(slots, sizeof *wide), *old = t->slot;
+    if (!wide) return false;
+    const size_t old_slots = t->slots;
+    t->slot = wide;
+    t->slots = slots;
+    for (size_t s = 0, size; s < old_slots; s++) {
+        if (old[s] == 0) continue;
+        const char *bytes = llm_vocab_table_bytes(t, old[s] - 1, &size);
+        wide[llm_vocab_table_slot(t, bytes, size)] = old[s];
     }
-    free(t->slot);
-    *t = wide;
+    free(old);
     return true;
 }
 
-/* The id of the string, which gets the next free one if it is new; -1 when memory is out. bytes may
- * not point into the table. */
+/* The id of the string; a new string gets the next one. -1 when memory is out. bytes may not point
+ * into the table. */
 LLM_API int llm_vocab_table_add(llm_vocab_table *t, const char *bytes, size_t size) {
     if (!llm_vocab_table_grow(t)) return -1;
     const size_t s = llm_vocab_table_slot(t, bytes, size);
@@ -2457,7 +2685,8 @@ LLM_API int llm_vocab_table_add(llm_vocab_table *t, const char *bytes, size_t si
     return (int)t->count - 1;
 }
 
-/* Gives the next id to no string: nothing finds it, and its size is 0. */
+/* Leaves the next id without a string: its size is 0 and nothing finds it. False when memory is
+ * out. */
 LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
     if (!llm_vocab_table_grow(t)) return false;
     t->end[t->count++] = t->bytes.size;
@@ -2466,83 +2695,131 @@ LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
 
 /* @byte_level ----------------------------------------------- Bytes as printable characters
  *
- *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ...
+ *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ..., 323
  *
- * Vocabulary files are JSON or lines of text, tokens are bytes. GPT-2 writes each byte as one
- * printable character: a space is U+0120, a newline U+010A, and "e" stays "e". It is a spelling and
- * nothing else; merging is done on bytes. The order of these characters is also the order of the 256
- * first ids of every vocabulary of this kind, and so decides ties in training.
+ * Tokens are bytes, but vocabulary files are JSON or lines of text. GPT-2 spells every byte as one
+ * printable character: "e" stays "e", a space is U+0120, a newline U+010A. It is a spelling and
+ * nothing more; merging is done on bytes. The order of the characters is also the order of the
+ * first 256 ids in most vocabularies of this kind, and so breaks ties in training.
  *
- * source  Radford et al. 2019, bytes_to_unicode in the published code
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its code,
+ *         bytes_to_unicode)
  * needs   unicode buffer
- * see     @bpe @tokenizer
+ * see     @bpe @tokenizer_vocab
  * topics  -
  */
 
 /* The code point that spells the byte. */
 LLM_API uint32_t llm_byte_level_code(unsigned char byte) {
-    if ((byte >= 33 && byte <= 126) || (byte >= 161 && byte != 173)) return byte;
-    if (byte == 173) return 256 + 67;
-    return 256u + (byte <= 32 ? byte : (uint32_t)byte - 94);
+    if ((byte > 32 && byte < 127) || (byte > 160 && byte != 173)) return byte;
+    if (byte == 173) return 323;
+    return byte <= 32 ? byte + 256u : byte - 127u + 289u;
 }
 
 /* The byte that the code point spells, or -1. */
 LLM_API int llm_byte_level_byte(uint32_t code) {
-    if ((code >= 33 && code <= 126) || (code >= 161 && code <= 255 && code != 173))
-        return (int)code;
-    if (code < 256 || code > 256 + 67) return -1;
-    if (code == 256 + 67) return 173;
-    return (int)(code <= 256 + 32 ? code - 256 : code - 256 + 94);
+    if ((code > 32 && code < 127) || (code > 160 && code < 256 && code != 173)) return (int)code;
+    if (code == 323) return 173;
+    if (code < 256 || code > 323) return -1;
+    return (int)(code < 289 ? code - 256 : code - 289 + 127);
 }
 
-/* The place of the byte in the order of their code points: its id in a new vocabulary. */
+/* The place of the byte in the order of the code points: its id in a new vocabulary. */
 LLM_API int llm_byte_level_id(unsigned char byte) {
     const int code = (int)llm_byte_level_code(byte);
-    return code <= 126 ? code - 33 : code <= 172 ? code - 67 : code <= 255 ? code - 68 : code - 68;
+    return code < 127 ? code - 33 : code < 173 ? code - 67 : code - 68;
 }
 
-/* Appends the spelling of the bytes; false when memory is out. */
+/* Appends the spelling of the bytes, UTF-8. False when memory is out. */
 LLM_API bool llm_byte_level_spell(llm_buffer *out, const char *bytes, size_t size) {
-    char utf8[4];
+    char character[4];
     for (size_t i = 0; i < size; i++) {
-        const size_t n = llm_unicode_encode(utf8, llm_byte_level_code((unsigned char)bytes[i]));
-        if (!llm_buffer_put(out, utf8, n)) return false;
+        const uint32_t code = llm_byte_level_code((unsigned char)bytes[i]);
+        if (!llm_buffer_put(out, character, llm_unicode_encode(character, code))) return false;
     }
     return true;
 }
 
-/* Appends the bytes that text spells. False when memory is out, or text has a character that spells
- * none: *bad is then its place, else size. */
+/* Appends the bytes that text spells. False when memory is out (*bad is then size) or a character
+ * spells none (*bad is where it stands). */
 LLM_API bool llm_byte_level_read(llm_buffer *out, size_t *bad, const char *text, size_t size) {
-    uint32_t code;
     *bad = size;
-    for (size_t at = 0, next; at < size; at = next) {
-        next = at + llm_unicode_decode(&code, text + at, size - at);
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text + at, size - at);
         const int byte = llm_byte_level_byte(code);
         const char c = (char)(unsigned char)byte;
         if (byte < 0) *bad = at;
         if (byte < 0 || !llm_buffer_put(out, &c, 1)) return false;
+        at += length;
     }
     return true;
 }
 
-/* @bpe ------------------------------------------------------ Byte pair encoding: encode, decode
+/* @heap ----------------------------------------------------- A heap in an array
  *
- *     while any neighbours are a listed pair:
- *         merge the pair of lowest rank, the leftmost one of those, into one token
+ *     heap[i] <= heap[2 i + 1], heap[2 i + 2]
  *
- * A token is a byte or two tokens merged; the list of merges is all the model there is. Frequent
- * words become one token, rare ones a few, and since all 256 bytes are tokens no text is unknown:
- * decode(encode(x)) is x for every x, broken UTF-8 included. Looking for the lowest rank anew after
- * every merge takes n^2 steps; a heap of candidate pairs beside a linked list of the tokens takes
- * n log n, and a pre-token can be a line of a million equal letters. Ranks decide, not ids: a file
+ * The smallest of n entries is at the top, and putting one in or taking the top out costs log2 n
+ * steps, for an array that is nothing but half sorted. An entry that has become wrong is left where
+ * it is and recognised when it comes to the top ("lazy deletion"): finding it would cost more.
+ *
+ * source  Williams 1964, "Algorithm 232: Heapsort"
+ * needs   -
+ * see     @bpe @bpe_train
+ * topics  -
+ */
+typedef struct {
+    uint64_t key, tie; /* the smallest key comes first, of equal ones the smallest tie */
+} llm_heap_entry;
+
+/* Whether a comes out before b. */
+LLM_API bool llm_heap_before(llm_heap_entry a, llm_heap_entry b) {
+    return a.key < b.key || (a.key == b.key && a.tie < b.tie);
+}
+
+/* heap has room for one more than *count entries, which grows by one. */
+LLM_API void llm_heap_push(llm_heap_entry *heap, size_t *count, uint64_t key, uint64_t tie) {
+    const llm_heap_entry entry = {key, tie};
+    size_t hole = (*count)++;
+    while (hole > 0 && llm_heap_before(entry, heap[(hole - 1) / 2])) {
+        heap[hole] = heap[(hole - 1) / 2];
+        hole = (hole - 1) / 2;
+    }
+    heap[hole] = entry;
+}
+
+/* Takes out and returns the first of *count > 0 entries. */
+LLM_API llm_heap_entry llm_heap_pop(llm_heap_entry *heap, size_t *count) {
+    const llm_heap_entry first = heap[0], last = heap[--*count];
+    size_t hole = 0;
+    for (size_t child = 1; child < *count; child = 2 * hole + 1) {
+        if (child + 1 < *count && llm_heap_before(heap[child + 1], heap[child])) child++;
+        if (!llm_heap_before(heap[child], last)) break;
+        heap[hole] = heap[child];
+        hole = child;
+    }
+    heap[hole] = last;
+    return first;
+}
+
+/* @bpe ------------------------------------------------------ Byte pair encoding: encode and decode
+ *
+ *     while any two neighbours are in the list of merges:
+ *         merge the pair of lowest rank, the leftmost one if there are several
+ *
+ * A token is a byte, or two tokens merged; the list of merges is all there is to the model.
+ * Frequent words become one token, rare ones a few, and since the 256 bytes are tokens no text is
+ * unknown: decode(encode(x)) is x for every x, broken UTF-8 included. Looking for the lowest rank
+ * anew after each merge takes n^2 steps, and a pre-token can be a line of a million equal letters;
+ * a heap of candidates beside a linked list of tokens takes n log n. Ranks decide, not ids: a file
  * may number its tokens as it likes.
  *
  * source  Gage 1994, "A new algorithm for data compression"; Sennrich, Haddow & Birch 2016, "Neural
  *         machine translation of rare words with subword units"; Provilkov, Emelianenko & Voita
  *         2020, "BPE-dropout: simple and effective subword regularization", algorithm 1
- * needs   arena rng buffer vocab_table byte_level
- * see     @bpe_train @pre_tokenize (cuts text before this), @tokenizer (files)
+ * needs   base arena rng buffer vocab_table byte_level heap
+ * see     @bpe_train @pre_tokenize (cuts the text before this), @tokenizer
  * topics  Byte Pair Encoding (BPE)
  */
 typedef struct {
@@ -2557,13 +2834,13 @@ typedef struct {
     size_t merges, slots;
 } llm_bpe;
 
+/* A BPE without tokens, which holds no memory; and the way back to it. */
 LLM_API llm_bpe llm_bpe_empty(void) {
     llm_bpe bpe;
     memset(&bpe, 0, sizeof bpe);
     for (size_t b = 0; b < 256; b++) bpe.byte_id[b] = -1;
     return bpe;
 }
-
 LLM_API void llm_bpe_free(llm_bpe *bpe) {
     llm_vocab_table_free(&bpe->token);
     free(bpe->merge);
@@ -2571,7 +2848,8 @@ LLM_API void llm_bpe_free(llm_bpe *bpe) {
     *bpe = llm_bpe_empty();
 }
 
-/* The 256 bytes as ids 0 to 255, in GPT-2's order, and no merges. False when memory is out. */
+/* The bytes as ids 0 to 255, in the order of @byte_level, and no merges. False, and nothing to
+ * free, when memory is out. */
 LLM_API bool llm_bpe_create(llm_bpe *bpe) {
     char byte[256];
     *bpe = llm_bpe_empty();
@@ -2590,12 +2868,12 @@ LLM_API bool llm_bpe_create(llm_bpe *bpe) {
 /* The slot of the pair, or the free one where it would stand. */
 LLM_API size_t llm_bpe_slot(const llm_bpe *bpe, int left, int right) {
     const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    for (size_t s = (size_t)(pair * 0x9E3779B97F4A7C15u >> 32);; s++) {
-        s &= bpe->slots - 1;
-        if (bpe->slot[s] == 0) return s;
+    size_t s = (size_t)(pair * 0x9E3779B97F4A7C15u >> 32) & (bpe->slots - 1);
+    for (; bpe->slot[s] > 0; s = (s + 1) & (bpe->slots - 1)) {
         const llm_bpe_merge *m = &bpe->merge[bpe->slot[s] - 1];
-        if (m->left == left && m->right == right) return s;
+        if (m->left == left && m->right == right) break;
     }
+    return s;
 }
 
 /* The rank of the pair, or UINT32_MAX. */
@@ -2603,9 +2881,9 @@ LLM_API uint32_t llm_bpe_rank(const llm_bpe *bpe, int left, int right) {
     return bpe->slots > 0 ? bpe->slot[llm_bpe_slot(bpe, left, right)] - 1 : UINT32_MAX;
 }
 
-/* Appends the merge of two ids as the last rank and returns the id of the result: that of the token
- * with the same bytes if there is one, else the next free one. -1 when memory is out. A pair that is
- * listed again has the later rank. */
+/* Appends the merge of two ids, with the next rank, and returns the id of the result: that of the
+ * token with the same bytes if there is one, else a new one. A pair that is listed twice has its
+ * later rank. -1 when memory is out. */
 LLM_API int llm_bpe_add(llm_bpe *bpe, int left, int right) {
     if (2 * bpe->merges == bpe->slots) {
         const size_t slots = bpe->slots > 0 ? 2 * bpe->slots : 512;
@@ -2624,19 +2902,17 @@ LLM_API int llm_bpe_add(llm_bpe *bpe, int left, int right) {
     size_t size[2];
     const char *a = llm_vocab_table_bytes(&bpe->token, (size_t)left, &size[0]);
     const char *b = llm_vocab_table_bytes(&bpe->token, (size_t)right, &size[1]);
-    const bool ok = llm_buffer_put(&bytes, a, size[0]) && llm_buffer_put(&bytes, b, size[1]);
-    const int result = ok ? llm_vocab_table_add(&bpe->token, bytes.data, bytes.size) : -1;
+    const bool joined = llm_buffer_put(&bytes, a, size[0]) && llm_buffer_put(&bytes, b, size[1]);
+    const int result = joined ? llm_vocab_table_add(&bpe->token, bytes.data, bytes.size) : -1;
     llm_buffer_free(&bytes);
     if (result < 0) return -1;
-    llm_bpe_merge *m = &bpe->merge[bpe->merges++];
-    m->left = left;
-    m->right = right;
-    m->result = result;
+    const llm_bpe_merge m = {left, right, result};
+    bpe->merge[bpe->merges++] = m;
     bpe->slot[llm_bpe_slot(bpe, left, right)] = (uint32_t)bpe->merges;
     return result;
 }
 
-/* The definition. ids (size) <- text (size bytes); returns how many ids are used. */
+/* The definition. ids (size) <- text (size bytes); returns how many ids there are. */
 LLM_API size_t llm_bpe_encode_naive(int *ids, const llm_bpe *bpe, const char *text, size_t size) {
     size_t n = size;
     for (size_t i = 0; i < n; i++) ids[i] = bpe->byte_id[(unsigned char)text[i]];
@@ -2654,50 +2930,21 @@ LLM_API size_t llm_bpe_encode_naive(int *ids, const llm_bpe *bpe, const char *te
     }
 }
 
-/* A heap that gives the smallest key first, of equal keys the smallest tie. */
-typedef struct {
-    uint64_t key, tie;
-} llm_bpe_entry;
-
-LLM_API bool llm_bpe_before(llm_bpe_entry a, llm_bpe_entry b) {
-    return a.key < b.key || (a.key == b.key && a.tie < b.tie);
-}
-
-LLM_API void llm_bpe_push(llm_bpe_entry *heap, size_t *count, uint64_t key, uint64_t tie) {
-    const llm_bpe_entry entry = {key, tie};
-    size_t hole = (*count)++;
-    for (size_t up; hole > 0 && llm_bpe_before(entry, heap[up = (hole - 1) / 2]); hole = up)
-        heap[hole] = heap[up];
-    heap[hole] = entry;
-}
-
-LLM_API llm_bpe_entry llm_bpe_pop(llm_bpe_entry *heap, size_t *count) {
-    const llm_bpe_entry first = heap[0], last = heap[--*count];
-    size_t hole = 0;
-    for (size_t child; (child = 2 * hole + 1) < *count; hole = child) {
-        if (child + 1 < *count && llm_bpe_before(heap[child + 1], heap[child])) child++;
-        if (!llm_bpe_before(heap[child], last)) break;
-        heap[hole] = heap[child];
-    }
-    heap[hole] = last;
-    return first;
-}
-
-/* Bytes of arena that encoding a pre-token of that size takes. */
+/* Bytes of an arena that encoding a pre-token of that size takes. */
 LLM_API size_t llm_bpe_scratch(size_t size) { return 44 * size + 256; }
 
-/* ids (size) <- text (size bytes, below 2^32); returns how many ids are used. With rng, each merge
- * that could be made is passed over with probability `dropout` at every step (BPE-dropout, for
- * training): the same word then comes in several segmentations. Scratch: llm_bpe_scratch(size)
- * bytes, given back. */
+/* ids (size) <- text (size bytes, below 2^32), as llm_bpe_encode_naive. With an rng, each possible
+ * merge is passed over with probability `dropout` at every step (BPE-dropout, for training), so
+ * that one word comes in many segmentations; rng may be NULL. Scratch: llm_bpe_scratch(size) bytes,
+ * given back. */
 LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, size_t size,
                               float dropout, llm_rng *rng, llm_arena *arena) {
     LLM_ASSERT(size < UINT32_MAX);
     const size_t mark = arena->used;
     uint32_t *next = (uint32_t *)llm_arena_take(arena, size, sizeof *next);
     uint32_t *previous = (uint32_t *)llm_arena_take(arena, size, sizeof *previous);
-    uint32_t *rank = (uint32_t *)llm_arena_take(arena, size, sizeof *rank); /* of i and next[i] */
-    llm_bpe_entry *heap = (llm_bpe_entry *)llm_arena_take(arena, 2 * size, sizeof *heap);
+    uint32_t *rank = (uint32_t *)llm_arena_take(arena, size, sizeof *rank); /* of (i, next[i]) */
+    llm_heap_entry *heap = (llm_heap_entry *)llm_arena_take(arena, 2 * size, sizeof *heap);
     size_t waiting = 0, passed = 0; /* candidates in the heap; passed over, from the array's end */
 
     for (size_t i = 0; i < size; i++) {
@@ -2707,29 +2954,29 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     }
     for (size_t i = 0; i < size; i++) {
         rank[i] = i + 1 < size ? llm_bpe_rank(bpe, ids[i], ids[i + 1]) : UINT32_MAX;
-        if (rank[i] != UINT32_MAX) llm_bpe_push(heap, &waiting, rank[i], i);
+        if (rank[i] != UINT32_MAX) llm_heap_push(heap, &waiting, rank[i], i);
     }
     while (waiting > 0) {
-        const llm_bpe_entry best = llm_bpe_pop(heap, &waiting);
+        const llm_heap_entry best = llm_heap_pop(heap, &waiting);
         const size_t i = (size_t)best.tie;
-        if (rank[i] != best.key) continue; /* out of date: one of the two was merged */
+        if (rank[i] != best.key) continue; /* one of the two has been merged since */
         if (rng && llm_rng_uniform(rng) < dropout) {
             heap[2 * size - ++passed] = best;
             continue;
         }
         for (; passed > 0; passed--) {
-            const llm_bpe_entry again = heap[2 * size - passed];
-            llm_bpe_push(heap, &waiting, again.key, again.tie);
+            const llm_heap_entry again = heap[2 * size - passed];
+            llm_heap_push(heap, &waiting, again.key, again.tie);
         }
         ids[i] = bpe->merge[best.key].result;
         rank[next[i]] = UINT32_MAX;
         next[i] = next[next[i]];
         if (next[i] < size) previous[next[i]] = (uint32_t)i;
-        const size_t changed[2] = {i, previous[i]};
-        for (size_t k = 0; k < (i > 0 ? 2 : 1); k++) {
-            const size_t a = changed[k];
+        for (size_t k = 0; k < 2; k++) { /* the pairs that have changed: from i, and to it */
+            const size_t a = k == 0 ? i : previous[i];
+            if (a >= size) continue;
             rank[a] = next[a] < size ? llm_bpe_rank(bpe, ids[a], ids[next[a]]) : UINT32_MAX;
-            if (rank[a] != UINT32_MAX) llm_bpe_push(heap, &waiting, rank[a], a);
+            if (rank[a] != UINT32_MAX) llm_heap_push(heap, &waiting, rank[a], a);
         }
     }
     size_t count = 0;
@@ -2738,7 +2985,7 @@ LLM_API size_t llm_bpe_encode(int *ids, const llm_bpe *bpe, const char *text, si
     return count;
 }
 
-/* Appends the bytes of the ids. False when memory is out or an id is none of the vocabulary's. */
+/* Appends the bytes of the ids. False when memory is out or an id is not in the vocabulary. */
 LLM_API bool llm_bpe_decode(llm_buffer *out, const llm_bpe *bpe, const int *ids, size_t count) {
     for (size_t i = 0; i < count; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= bpe->token.count) return false;
@@ -2752,45 +2999,49 @@ LLM_API bool llm_bpe_decode(llm_buffer *out, const llm_bpe *bpe, const int *ids,
 /* @bpe_train ------------------------------------------------ Byte pair encoding: training
  *
  *     count the pre-tokens; then, until the vocabulary is full:
- *         merge the pair (a, b) with the largest sum over words of count(word) * #(a b in word),
+ *         merge the pair (a, b) with the largest sum over words of count(word) #(a b in the word),
  *         of equal ones that with the smallest a, then the smallest b
  *
- * Only the words that hold the merged pair change, so each pair knows its words. The best pair comes
- * from a heap whose entries may be out of date: one whose count is no longer the pair's is put back
- * with the right count when it comes up. The work then grows with the number of symbols that change,
- * not with words times merges.
+ * Only the words that hold the merged pair change, so every pair has a list of its words. The best
+ * pair comes from a heap, in which counts may be out of date: an entry that no longer agrees with
+ * its pair goes back with the right count when it comes up. The work is then about the number of
+ * symbols that change, not words times merges. All pairs that a merge creates hold the new token,
+ * so the count of an older pair only falls. No token is made twice: between two boundaries that
+ * stay, a stretch is merged as if it stood alone, so equal stretches become one token at the same
+ * moment.
  *
  * source  Sennrich, Haddow & Birch 2016, "Neural machine translation of rare words with subword
- *         units", algorithm 1; the order of equal pairs is that of Hugging Face's BpeTrainer
- * needs   error buffer pre_tokenize vocab_table bpe
- * see     @tokenizer
+ *         units", algorithm 1; equal pairs in the order of Hugging Face's BpeTrainer
+ * needs   error buffer pre_tokenize vocab_table heap bpe
+ * see     @tokenizer (wraps the result)
  * topics  -
  */
 
 /* Distinct pre-tokens and how often each occurs. */
 typedef struct {
     llm_vocab_table word;
-    llm_buffer count; /* uint64_t for each word */
+    llm_buffer count; /* of uint64_t, one for each word */
 } llm_bpe_train_words;
 
+/* Counted words: none at first, and the way back to none. */
 LLM_API llm_bpe_train_words llm_bpe_train_words_empty(void) {
     llm_bpe_train_words words;
     memset(&words, 0, sizeof words);
     return words;
 }
-
 LLM_API void llm_bpe_train_words_free(llm_bpe_train_words *words) {
     llm_vocab_table_free(&words->word);
     llm_buffer_free(&words->count);
 }
 
-/* Adds the pre-tokens of one text. False when memory is out. */
+/* Adds the pre-tokens of a text; a corpus may come in parts, cut between words. False when memory
+ * is out. */
 LLM_API bool llm_bpe_train_count(llm_bpe_train_words *words, const char *text, size_t size,
                                  llm_pre_tokenize_kind kind) {
-    const uint64_t none = 0;
     for (size_t at = 0, length; at < size; at += length) {
-        length = llm_pre_tokenize(text + at, size - at, kind);
         const size_t known = words->word.count;
+        const uint64_t none = 0;
+        length = llm_pre_tokenize(text + at, size - at, kind);
         const int id = llm_vocab_table_add(&words->word, text + at, length);
         if (id < 0) return false;
         if ((size_t)id == known && !llm_buffer_put(&words->count, &none, sizeof none)) return false;
@@ -2800,9 +3051,8 @@ LLM_API bool llm_bpe_train_count(llm_bpe_train_words *words, const char *text, s
 }
 
 typedef struct {
-    int left, right;
-    int64_t count;
-    size_t list; /* its words: index into node, plus 1; 0 ends a list */
+    uint64_t count;
+    size_t list; /* of its words: an index into node, plus 1; 0 is the end */
 } llm_bpe_train_pair;
 
 typedef struct {
@@ -2810,142 +3060,116 @@ typedef struct {
 } llm_bpe_train_node;
 
 typedef struct {
-    llm_buffer pair, node, heap; /* of llm_bpe_train_pair, llm_bpe_train_node, llm_bpe_entry */
-    uint32_t *slot;              /* (slots) index into pair, plus 1, or 0 */
-    size_t pairs, slots, waiting;
+    llm_vocab_table key; /* the two ids of each pair, as bytes: its number is the index into pair */
+    llm_buffer pair, node, heap; /* of llm_bpe_train_pair, llm_bpe_train_node, llm_heap_entry */
+    size_t waiting;              /* entries in the heap */
+    int *symbol;                 /* each word as it stands, from the place of its first byte on */
+    size_t *length;              /* (words) in symbols */
 } llm_bpe_train_state;
 
-LLM_API size_t llm_bpe_train_slot(const llm_bpe_train_state *s, int left, int right) {
-    const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
-    const uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    for (size_t at = (size_t)(key * 0x9E3779B97F4A7C15u >> 32);; at++) {
-        at &= s->slots - 1;
-        if (s->slot[at] == 0) return at;
-        const llm_bpe_train_pair *p = &pair[s->slot[at] - 1];
-        if (p->left == left && p->right == right) return at;
-    }
-}
-
-/* Puts the pair's count into the heap: largest count first, then the smallest pair. */
-LLM_API bool llm_bpe_train_push(llm_bpe_train_state *s, const llm_bpe_train_pair *p) {
-    if (!llm_buffer_reserve(&s->heap, sizeof(llm_bpe_entry))) return false;
-    llm_bpe_push((llm_bpe_entry *)(void *)s->heap.data, &s->waiting,
-                 UINT64_MAX - (uint64_t)p->count,
-                 (uint64_t)(uint32_t)p->left << 32 | (uint32_t)p->right);
-    s->heap.size = s->waiting * sizeof(llm_bpe_entry);
+/* Puts pair p into the heap: the largest count is the smallest key. */
+LLM_API bool llm_bpe_train_push(llm_bpe_train_state *s, size_t p) {
+    const uint64_t count = ((const llm_bpe_train_pair *)(const void *)s->pair.data)[p].count;
+    size_t size;
+    int id[2];
+    memcpy(id, llm_vocab_table_bytes(&s->key, p, &size), sizeof id);
+    s->heap.size = s->waiting * sizeof(llm_heap_entry);
+    if (!llm_buffer_reserve(&s->heap, sizeof(llm_heap_entry))) return false;
+    llm_heap_push((llm_heap_entry *)(void *)s->heap.data, &s->waiting, UINT64_MAX - count,
+                  (uint64_t)(uint32_t)id[0] << 32 | (uint32_t)id[1]);
     return true;
 }
 
-/* The count of (left, right) changes by `by`, in that word. */
+/* The pair occurs `more` times more and `less` times less in the word. */
 LLM_API bool llm_bpe_train_change(llm_bpe_train_state *s, int left, int right, size_t word,
-                                  int64_t by) {
-    if (2 * s->pairs >= s->slots) {
-        const size_t slots = s->slots > 0 ? 2 * s->slots : 1024;
-        uint32_t *slot = slots < UINT32_MAX ? (uint32_t *)calloc(slots, sizeof *slot) : NULL;
-        if (!slot) return false;
-        free(s->slot);
-        s->slot = slot;
-        s->slots = slots;
-        const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
-        for (size_t p = 0; p < s->pairs; p++)
-            slot[llm_bpe_train_slot(s, pair[p].left, pair[p].right)] = (uint32_t)p + 1;
-    }
-    const size_t at = llm_bpe_train_slot(s, left, right);
-    if (s->slot[at] == 0) {
-        const llm_bpe_train_pair fresh = {left, right, 0, 0};
-        if (!llm_buffer_put(&s->pair, &fresh, sizeof fresh)) return false;
-        s->slot[at] = (uint32_t)++s->pairs;
-    }
-    llm_bpe_train_pair *p = (llm_bpe_train_pair *)(void *)s->pair.data + (s->slot[at] - 1);
-    p->count += by;
-    if (by < 0) return true;
+                                  uint64_t more, uint64_t less) {
+    const int id[2] = {left, right};
+    const size_t known = s->key.count;
+    const llm_bpe_train_pair none = {0, 0};
+    const int p = llm_vocab_table_add(&s->key, (const char *)id, sizeof id);
+    if (p < 0 || ((size_t)p == known && !llm_buffer_put(&s->pair, &none, sizeof none)))
+        return false;
+    llm_bpe_train_pair *pair = (llm_bpe_train_pair *)(void *)s->pair.data + p;
+    pair->count += more - less;
     const llm_bpe_train_node *node = (const llm_bpe_train_node *)(const void *)s->node.data;
-    if (p->list > 0 && node[p->list - 1].word == word) return true;
-    const llm_bpe_train_node first = {word, p->list};
-    p->list = s->node.size / sizeof first + 1;
+    if (more == 0 || (pair->list > 0 && node[pair->list - 1].word == word)) return true;
+    const llm_bpe_train_node first = {word, pair->list};
+    pair->list = s->node.size / sizeof first + 1;
     return llm_buffer_put(&s->node, &first, sizeof first);
 }
 
-/* Merges (left, right) into result in a word of n symbols that occurs `count` times; returns the new
- * n, or SIZE_MAX when memory is out. */
-LLM_API size_t llm_bpe_train_word(llm_bpe_train_state *s, int *symbol, size_t n, llm_bpe_merge m,
-                                  size_t word, int64_t count) {
+/* Does the merge in a word of n symbols that occurs `count` times, from left to right. */
+LLM_API bool llm_bpe_train_word(llm_bpe_train_state *s, llm_bpe_merge m, int *symbol, size_t word,
+                                uint64_t count) {
+    const size_t n = s->length[word];
     size_t kept = 0;
     bool ok = true;
     for (size_t i = 0; i < n; i++, kept++) {
         symbol[kept] = symbol[i];
         if (i + 1 == n || symbol[i] != m.left || symbol[i + 1] != m.right) continue;
-        ok = ok && llm_bpe_train_change(s, m.left, m.right, word, -count);
-        if (kept > 0) {
-            ok = ok && llm_bpe_train_change(s, symbol[kept - 1], m.left, word, -count) &&
-                 llm_bpe_train_change(s, symbol[kept - 1], m.result, word, count);
-        }
-        if (i + 2 < n) {
-            ok = ok && llm_bpe_train_change(s, m.right, symbol[i + 2], word, -count) &&
-                 llm_bpe_train_change(s, m.result, symbol[i + 2], word, count);
-        }
+        ok = ok && llm_bpe_train_change(s, m.left, m.right, word, 0, count);
+        if (kept > 0)
+            ok = ok && llm_bpe_train_change(s, symbol[kept - 1], m.left, word, 0, count) &&
+                 llm_bpe_train_change(s, symbol[kept - 1], m.result, word, count, 0);
+        if (i + 2 < n)
+            ok = ok && llm_bpe_train_change(s, m.right, symbol[i + 2], word, 0, count) &&
+                 llm_bpe_train_change(s, m.result, symbol[i + 2], word, count, 0);
         symbol[kept] = m.result;
         i++;
     }
-    return ok ? kept : SIZE_MAX;
+    s->length[word] = kept;
+    return ok;
 }
 
-/* The merges, into bpe (256 byte tokens), until it has `vocab` tokens or no pair occurs min_count
- * times. symbol (all bytes of the words) and length (words) are the words as they stand. */
-LLM_API bool llm_bpe_train_merge(llm_bpe *bpe, llm_bpe_train_state *s, int *symbol, size_t *length,
-                                 const llm_bpe_train_words *words, size_t vocab,
-                                 uint64_t min_count) {
-    const int64_t *count = (const int64_t *)(const void *)words->count.data;
+/* Merges in bpe until it has `vocab` tokens or no pair occurs `least` times. */
+LLM_API bool llm_bpe_train_merge(llm_bpe *bpe, llm_bpe_train_state *s,
+                                 const llm_bpe_train_words *words, size_t vocab, uint64_t least) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
     for (size_t w = 0; w < words->word.count; w++) {
-        const char *bytes = llm_vocab_table_bytes(&words->word, w, &length[w]);
-        int *word = symbol + (words->word.end[w] - length[w]);
-        for (size_t i = 0; i < length[w]; i++) word[i] = bpe->byte_id[(unsigned char)bytes[i]];
-        for (size_t i = 0; i + 1 < length[w]; i++)
-            if (!llm_bpe_train_change(s, word[i], word[i + 1], w, count[w])) return false;
+        const char *bytes = llm_vocab_table_bytes(&words->word, w, &s->length[w]);
+        int *symbol = s->symbol + (words->word.end[w] - s->length[w]);
+        for (size_t i = 0; i < s->length[w]; i++) symbol[i] = bpe->byte_id[(unsigned char)bytes[i]];
+        for (size_t i = 0; i + 1 < s->length[w]; i++)
+            if (!llm_bpe_train_change(s, symbol[i], symbol[i + 1], w, count[w], 0)) return false;
     }
     for (size_t known = 0; bpe->token.count < vocab;) {
-        const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
-        for (; known < s->pairs; known++)
-            if (pair[known].count > 0 && !llm_bpe_train_push(s, &pair[known])) return false;
+        for (; known < s->key.count; known++) /* the pairs that the last merge has created */
+            if (!llm_bpe_train_push(s, known)) return false;
         if (s->waiting == 0) return true;
-        const llm_bpe_entry best = llm_bpe_pop((llm_bpe_entry *)(void *)s->heap.data, &s->waiting);
-        const int left = (int)(uint32_t)(best.tie >> 32), right = (int)(uint32_t)best.tie;
-        const llm_bpe_train_pair p = pair[s->slot[llm_bpe_train_slot(s, left, right)] - 1];
-        if (UINT64_MAX - best.key != (uint64_t)p.count) { /* out of date */
-            if (p.count > 0 && !llm_bpe_train_push(s, &p)) return false;
+        const llm_heap_entry best =
+            llm_heap_pop((llm_heap_entry *)(void *)s->heap.data, &s->waiting);
+        const int id[2] = {(int)(best.tie >> 32), (int)(best.tie & UINT32_MAX)};
+        const int p = llm_vocab_table_find(&s->key, (const char *)id, sizeof id);
+        const llm_bpe_train_pair pair = ((const llm_bpe_train_pair *)(const void *)s->pair.data)[p];
+        if (pair.count < least || pair.count == 0) continue;
+        if (pair.count != UINT64_MAX - best.key) { /* out of date */
+            if (!llm_bpe_train_push(s, (size_t)p)) return false;
             continue;
         }
-        if ((uint64_t)p.count < min_count) return true;
-        const llm_bpe_merge m = {left, right, llm_bpe_add(bpe, left, right)};
+        const llm_bpe_merge m = {id[0], id[1], llm_bpe_add(bpe, id[0], id[1])};
         if (m.result < 0) return false;
-        for (size_t at = p.list; at > 0;) {
-            const llm_bpe_train_node node =
-                ((const llm_bpe_train_node *)(const void *)s->node.data)[at - 1];
-            int *word = symbol + words->word.end[node.word];
-            size_t bytes;
-            llm_vocab_table_bytes(&words->word, node.word, &bytes);
-            length[node.word] = llm_bpe_train_word(s, word - bytes, length[node.word], m, node.word,
-                                                   count[node.word]);
-            if (length[node.word] == SIZE_MAX) return false;
-            at = node.next;
+        llm_bpe_train_node node;
+        for (size_t at = pair.list; at > 0; at = node.next) {
+            node = ((const llm_bpe_train_node *)(const void *)s->node.data)[at - 1];
+            int *symbol = s->symbol + (node.word > 0 ? words->word.end[node.word - 1] : 0);
+            if (!llm_bpe_train_word(s, m, symbol, node.word, count[node.word])) return false;
         }
     }
     return true;
 }
 
-/* Trains bpe (any contents are overwritten; llm_bpe_free it) on counted words. False when memory is
- * out. */
+/* Trains bpe, whatever it held, on counted words. False when memory is out: bpe is then empty. */
 LLM_API bool llm_bpe_train_run(llm_bpe *bpe, const llm_bpe_train_words *words, size_t vocab,
-                               uint64_t min_count, llm_error *error) {
+                               uint64_t least, llm_error *error) {
     llm_bpe_train_state s;
     memset(&s, 0, sizeof s);
-    int *symbol = (int *)calloc(words->word.bytes.size + 1, sizeof *symbol);
-    size_t *length = (size_t *)calloc(words->word.count + 1, sizeof *length);
-    bool ok = llm_bpe_create(bpe) && symbol && length;
-    ok = ok && llm_bpe_train_merge(bpe, &s, symbol, length, words, vocab, min_count);
-    free(symbol);
-    free(length);
-    free(s.slot);
+    s.symbol = (int *)calloc(words->word.bytes.size + 1, sizeof *s.symbol);
+    s.length = (size_t *)calloc(words->word.count + 1, sizeof *s.length);
+    bool ok = llm_bpe_create(bpe) && s.symbol && s.length;
+    ok = ok && llm_bpe_train_merge(bpe, &s, words, vocab, least);
+    free(s.symbol);
+    free(s.length);
+    llm_vocab_table_free(&s.key);
     llm_buffer_free(&s.pair);
     llm_buffer_free(&s.node);
     llm_buffer_free(&s.heap);
@@ -2953,540 +3177,583 @@ LLM_API bool llm_bpe_train_run(llm_bpe *bpe, const llm_bpe_train_words *words, s
     return ok || llm_fail(error, "BPE training: out of memory");
 }
 
-/* Trains bpe on one text, to `vocab` tokens, of which 256 are the bytes; fewer where no pair is left
- * that occurs twice. */
+/* Trains bpe on one text, up to `vocab` tokens, 256 of which are the bytes: fewer where no pair
+ * occurs twice any more. */
 LLM_API bool llm_bpe_train(llm_bpe *bpe, const char *text, size_t size, llm_pre_tokenize_kind kind,
                            size_t vocab, llm_error *error) {
     llm_bpe_train_words words = llm_bpe_train_words_empty();
-    bool ok = llm_bpe_train_count(&words, text, size, kind);
-    if (!ok) llm_fail(error, "BPE training: out of memory");
-    ok = ok && llm_bpe_train_run(bpe, &words, vocab, 2, error);
+    const bool counted = llm_bpe_train_count(&words, text, size, kind);
+    const bool ok = counted && llm_bpe_train_run(bpe, &words, vocab, 2, error);
     llm_bpe_train_words_free(&words);
-    return ok;
+    return ok || (!counted && llm_fail(error, "BPE training: out of memory"));
 }
 
-/* @tokenizer ------------------------------------------------ Text to ids and back
+/* @added_tokens --------------------------------------------- Added tokens: strings that are one id
  *
- *     ids = BPE(pre-tokens of what stands between added tokens)
+ *     the leftmost added token in the text, of several there the longest; then on behind it
  *
- * A byte-level tokenizer is four things: the rule that cuts words, the merges, the ids, and the
- * added tokens, strings that are one id each and never cut: control tokens such as <|endoftext|>.
- * A control token in a user's text must not become control: llm_tokenizer_encode reads it as
- * ordinary characters, llm_tokenizer_encode_special as its id, for text that the program itself
- * has put together. Nothing is put in front or behind (@bos, @eos).
+ * Some strings are not left to the merges: control tokens such as <|endoftext|>, and words that
+ * were added after training. They are cut out of the text before anything else. A control token
+ * ("special") means what no text may mean: the end of a document, the start of the assistant's
+ * turn. Where it stands in a user's text it must stay text, or users write as the system; so the
+ * caller says whether control tokens may be read.
  *
- * source  Hugging Face tokenizers, AddedVocabulary: the longest of the leftmost, those that are not
- *         "normalized" first
- * needs   error size arena buffer pre_tokenize vocab_table byte_level bpe
- * see     @tokenizer_file (load and save), @special_tokens @bos
- * topics  Tokenizer
+ * source  Hugging Face tokenizers, AddedVocabulary; tiktoken, allowed_special
+ * needs   buffer
+ * see     @tokenizer @special_tokens
+ * topics  -
  */
 typedef struct {
     int id;
     size_t start, size; /* in text */
-    bool special, normalized;
-} llm_tokenizer_added;
+    bool special;       /* a control token */
+    bool normalized;    /* looked for after the others, in what they leave (Hugging Face) */
+} llm_added_tokens_one;
 
 typedef struct {
-    llm_bpe bpe;
-    llm_pre_tokenize_kind pattern;
-    bool prefix_space;  /* put a space in front of text that has none */
-    bool ignore_merges; /* a pre-token that is a token is that token, whatever the merges say */
-    llm_buffer added;   /* of llm_tokenizer_added */
-    llm_buffer text;    /* their contents */
-    size_t vocab;       /* every id is below */
-} llm_tokenizer;
+    llm_buffer list; /* of llm_added_tokens_one */
+    llm_buffer text;
+} llm_added_tokens;
 
-LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
-    llm_bpe_free(&t->bpe);
-    llm_buffer_free(&t->added);
-    llm_buffer_free(&t->text);
-    t->vocab = 0;
+/* The list starts as zeros. This frees it, and makes it zeros again. */
+LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
+    llm_buffer_free(&a->list);
+    llm_buffer_free(&a->text);
 }
 
-/* Wraps a trained BPE, which becomes empty: its memory is the tokenizer's now. */
-LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
-    memset(t, 0, sizeof *t);
-    t->bpe = *bpe;
-    t->pattern = pattern;
-    t->vocab = bpe->token.count;
-    *bpe = llm_bpe_empty();
+/* How many there are. */
+LLM_API size_t llm_added_tokens_count(const llm_added_tokens *a) {
+    return a->list.size / sizeof(llm_added_tokens_one);
 }
 
-/* The added tokens, and how many. */
-LLM_API const llm_tokenizer_added *llm_tokenizer_added_list(const llm_tokenizer *t, size_t *count) {
-    *count = t->added.size / sizeof(llm_tokenizer_added);
-    return (const llm_tokenizer_added *)(const void *)t->added.data;
+/* The token of that index, until the next addition, and its text. */
+LLM_API const llm_added_tokens_one *llm_added_tokens_get(const llm_added_tokens *a, size_t index,
+                                                         const char **text) {
+    LLM_ASSERT(index < llm_added_tokens_count(a));
+    const llm_added_tokens_one *one =
+        (const llm_added_tokens_one *)(const void *)a->list.data + index;
+    *text = a->text.data + one->start;
+    return one;
 }
 
-LLM_API bool llm_tokenizer_put_added(llm_tokenizer *t, llm_tokenizer_added a, const char *text) {
-    a.start = t->text.size;
-    if (!llm_buffer_put(&t->text, text, a.size)) return false;
-    if ((size_t)a.id >= t->vocab) t->vocab = (size_t)a.id + 1;
-    return llm_buffer_put(&t->added, &a, sizeof a);
+/* Adds a token; size > 0. False when memory is out. */
+LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text, size_t size,
+                                  bool special, bool normalized) {
+    LLM_ASSERT(size > 0);
+    const llm_added_tokens_one one = {id, a->text.size, size, special, normalized};
+    return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
 }
 
-/* The id of an added token, or -1. */
-LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
-    size_t count;
-    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &count);
-    for (size_t i = 0; i < count; i++)
-        if (a[i].size == strlen(text) && memcmp(t->text.data + a[i].start, text, a[i].size) == 0)
-            return a[i].id;
+/* The id of the token with that text, or -1. */
+LLM_API int llm_added_tokens_find(const llm_added_tokens *a, const char *text, size_t size) {
+    for (size_t i = 0; i < llm_added_tokens_count(a); i++) {
+        const char *other;
+        const llm_added_tokens_one *one = llm_added_tokens_get(a, i, &other);
+        if (one->size == size && memcmp(other, text, size) == 0) return one->id;
+    }
     return -1;
 }
 
-/* Adds a control token and returns its id: that of an ordinary token of the same spelling, or a new
- * one behind all others. -1 when memory is out or text is empty. */
-LLM_API int llm_tokenizer_add_special(llm_tokenizer *t, const char *text) {
-    llm_tokenizer_added a = {llm_tokenizer_id(t, text), 0, strlen(text), true, false};
-    if (a.id >= 0 || a.size == 0) return a.id;
-    a.id = llm_vocab_table_find(&t->bpe.token, text, a.size);
-    if (a.id < 0) a.id = (int)t->vocab;
-    return llm_tokenizer_put_added(t, a, text) ? a.id : -1;
-}
-
-/* What one call of encode carries along. */
-typedef struct {
-    const llm_tokenizer *t;
-    int *ids;
-    size_t count;
-    bool parse; /* control tokens are to be read as such */
-    llm_arena arena;
-} llm_tokenizer_run;
-
-/* Encodes text without added tokens. */
-LLM_API bool llm_tokenizer_words(llm_tokenizer_run *run, const char *text, size_t size) {
-    const llm_tokenizer *t = run->t;
-    for (size_t at = 0, n; at < size; at += n) {
-        n = llm_pre_tokenize(text + at, size - at, t->pattern);
-        const int whole = t->ignore_merges ? llm_vocab_table_find(&t->bpe.token, text + at, n) : -1;
-        if (whole >= 0) {
-            run->ids[run->count++] = whole;
-            continue;
-        }
-        if (llm_bpe_scratch(n) > run->arena.size) {
-            llm_arena_destroy(&run->arena);
-            if (!llm_arena_create(&run->arena, 2 * llm_bpe_scratch(n))) return false;
-        }
-        run->count +=
-            llm_bpe_encode(run->ids + run->count, &t->bpe, text + at, n, 0.0f, NULL, &run->arena);
+/* The longest token, among those that are `normalized` or those that are not, at the start of text;
+ * NULL where there is none. */
+LLM_API const llm_added_tokens_one *
+llm_added_tokens_match(const llm_added_tokens *a, const char *text, size_t size, bool normalized) {
+    const llm_added_tokens_one *best = NULL;
+    for (size_t i = 0; i < llm_added_tokens_count(a); i++) {
+        const char *other;
+        const llm_added_tokens_one *one = llm_added_tokens_get(a, i, &other);
+        if (one->normalized != normalized || one->size > size || other[0] != text[0]) continue;
+        if (best && best->size >= one->size) continue;
+        if (memcmp(other, text, one->size) == 0) best = one;
     }
-    return true;
+    return best;
 }
 
-/* Encodes text: added tokens that are not normalized are cut out first (level 0), from what is left
- * the normalized ones (level 1), and the rest is words (level 2). */
-LLM_API bool llm_tokenizer_text(llm_tokenizer_run *run, const char *text, size_t size, int level) {
-    size_t count, start = 0;
-    const llm_tokenizer_added *a = llm_tokenizer_added_list(run->t, &count);
-    if (level == 2) {
-        if (!run->t->prefix_space || text[0] == ' ') return llm_tokenizer_words(run, text, size);
-        llm_buffer spaced = {NULL, 0, 0};
-        const bool ok = llm_buffer_put(&spaced, " ", 1) && llm_buffer_put(&spaced, text, size) &&
-                        llm_tokenizer_words(run, spaced.data, spaced.size);
-        llm_buffer_free(&spaced);
-        return ok;
+/* The first token in text from *at on, or NULL; *at moves to its place (size where there is none).
+ * A control token that may not be read hides what overlaps it, and stays text. */
+LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens *a,
+                                                          const char *text, size_t size, size_t *at,
+                                                          bool normalized, bool special) {
+    while (*at < size) {
+        const llm_added_tokens_one *one =
+            llm_added_tokens_match(a, text + *at, size - *at, normalized);
+        if (one && (special || !one->special)) return one;
+        *at += one ? one->size : 1;
     }
-    for (size_t at = 0; at < size;) {
-        size_t best = count;
-        for (size_t i = 0; i < count; i++) {
-            if (a[i].normalized != (level == 1) || a[i].size > size - at) continue;
-            if (memcmp(run->t->text.data + a[i].start, text + at, a[i].size) != 0) continue;
-            if (best == count || a[i].size > a[best].size) best = i;
-        }
-        if (best < count && (run->parse || !a[best].special)) {
-            if (at > start && !llm_tokenizer_text(run, text + start, at - start, level + 1))
-                return false;
-            run->ids[run->count++] = a[best].id;
-            start = at + a[best].size;
-        }
-        at += best < count ? a[best].size : 1;
-    }
-    return start == size || llm_tokenizer_text(run, text + start, size - start, level + 1);
+    return NULL;
 }
 
-LLM_API bool llm_tokenizer_encode_as(const llm_tokenizer *t, int **ids, size_t *count,
-                                     const char *text, size_t size, bool parse, llm_error *error) {
-    llm_tokenizer_run run;
-    memset(&run, 0, sizeof run);
-    run.t = t;
-    run.parse = parse;
-    size_t bytes; /* a token for every byte, and for every space put in front */
-    *count = 0;
-    *ids = NULL;
-    if (size >= UINT32_MAX)
-        return llm_fail(error, "text of %zu bytes: expected less than 2^32", size);
-    if (llm_size_mul(&bytes, 2 * size + 1, sizeof(int))) run.ids = (int *)malloc(bytes);
-    const bool ok = run.ids && llm_tokenizer_text(&run, text, size, 0);
-    llm_arena_destroy(&run.arena);
-    if (!ok) {
-        free(run.ids);
-        return llm_fail(error, "tokenizing %zu bytes: out of memory", size);
-    }
-    int *fitting = (int *)realloc(run.ids, (run.count + 1) * sizeof(int));
-    *ids = fitting ? fitting : run.ids;
-    *count = run.count;
-    return true;
-}
-
-/* ids (count, from malloc) <- text. Control tokens in text are read as ordinary characters. */
-LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
-                                  const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, false, error);
-}
-
-/* The same, but control tokens in text become their ids: never for text from outside. */
-LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
-                                          const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, true, error);
-}
-
-/* Appends the bytes of the ids, control tokens by their names. A character may span two tokens, so
- * some ids decode to broken UTF-8. */
-LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
-                                  size_t count, llm_error *error) {
-    size_t added;
-    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &added);
-    for (size_t i = 0; i < count; i++) {
-        size_t size = 0, k = 0;
-        const char *bytes = "";
-        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
-            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
-        while (size == 0 && k < added && a[k].id != ids[i]) k++;
-        if (size == 0 && k == added)
-            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
-                            i, count, ids[i]);
-        if (size == 0) {
-            bytes = t->text.data + a[k].start;
-            size = a[k].size;
-        }
-        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
-    }
-    return true;
-}
-
-/* @tokenizer_file ------------------------------------------- Tokenizer files
+/* @tokenizer_text ------------------------------------------- Text to ids
  *
- *     tokenizer.json: {"added_tokens": [{"id", "content", "special"}], "normalizer": null,
- *      "pre_tokenizer": {}, "decoder": {}, "model": {"type": "BPE", "vocab": {}, "merges": []}}
- *     vocab.json: {"token": id}        merges.txt: "left right", a line for each rank
+ *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
  *
- * Both are spelt in byte-level characters (@byte_level). What the reader does not know it must
- * refuse by name: a normalizer or another pattern that is passed over gives ids that are almost
- * right. Post-processor, truncation and padding are not read: they do not act on text.
+ * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
+ * and the numbering. All four come with a model and are used as they are, or the ids mean something
+ * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
  *
- * source  the files of Hugging Face tokenizers and of GPT-2
- * needs   error file json buffer pre_tokenize vocab_table byte_level bpe tokenizer
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
+ *         tokenizers
+ * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
  * see     @tokenizer
  * topics  -
  */
+typedef struct {
+    llm_bpe bpe;
+    llm_pre_tokenize_kind pattern;
+    bool prefix_space;  /* text that starts with no space is given one (RoBERTa) */
+    bool ignore_merges; /* a pre-token that is a token is that token at once (Llama 3) */
+    llm_added_tokens added;
+    size_t vocab; /* every id is smaller */
+} llm_tokenizer;
 
-/* The text of a string member, "" where it is absent or null. */
-LLM_API const char *llm_tokenizer_file_text(const llm_json *j, const llm_json_node *object,
-                                            const char *key) {
-    const llm_json_node *v = object ? llm_json_get(j, object, key) : NULL;
-    return v && v->kind == LLM_JSON_STRING ? v->text : "";
+enum { LLM_TOKENIZER_TEXT_CACHE = 4096 }; /* words, a power of two */
+
+/* A word of `size` bytes (0: none) and its ids. */
+typedef struct {
+    unsigned char size, count;
+    char word[14];
+    int ids[4];
+} llm_tokenizer_text_cached;
+
+/* What one call of encode carries along. */
+typedef struct {
+    int *ids;
+    size_t count;
+    bool special; /* control tokens are to be read */
+    llm_arena arena;
+    llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
+} llm_tokenizer_text_run;
+
+/* Appends the ids of one pre-token. */
+LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size) {
+    llm_tokenizer_text_cached *c =
+        &run->cache[llm_vocab_table_hash(text, size) & (LLM_TOKENIZER_TEXT_CACHE - 1)];
+    int *ids = run->ids + run->count;
+    if (c->size == size && memcmp(c->word, text, size) == 0) {
+        memcpy(ids, c->ids, sizeof c->ids); /* ids has room for it */
+        run->count += c->count;
+        return true;
+    }
+    size_t count = 1;
+    ids[0] = t->ignore_merges ? llm_vocab_table_find(&t->bpe.token, text, size) : -1;
+    if (ids[0] < 0) {
+        if (llm_bpe_scratch(size) > run->arena.size) {
+            llm_arena_destroy(&run->arena);
+            if (!llm_arena_create(&run->arena, 2 * llm_bpe_scratch(size))) return false;
+        }
+        count = llm_bpe_encode(ids, &t->bpe, text, size, 0.0f, NULL, &run->arena);
+    }
+    run->count += count;
+    if (size <= sizeof c->word && count <= 4) {
+        c->size = (unsigned char)size;
+        c->count = (unsigned char)count;
+        memcpy(c->word, text, size);
+        memcpy(c->ids, ids, count * sizeof *ids);
+    }
+    return true;
 }
 
-LLM_API bool llm_tokenizer_file_true(const llm_json *j, const llm_json_node *object,
-                                     const char *key, bool absent) {
-    const llm_json_node *v = object ? llm_json_get(j, object, key) : NULL;
-    return v && (v->kind == LLM_JSON_TRUE || v->kind == LLM_JSON_FALSE) ? v->kind == LLM_JSON_TRUE
-                                                                        : absent;
+/* Appends the ids of text (size > 0) without added tokens. */
+LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                      const char *text, size_t size) {
+    llm_buffer spaced = {NULL, 0, 0};
+    bool ok = true;
+    if (t->prefix_space && text[0] != ' ') {
+        ok = llm_buffer_put(&spaced, " ", 1) && llm_buffer_put(&spaced, text, size);
+        text = spaced.data;
+        size++;
+    }
+    for (size_t at = 0, n; at < size && ok; at += n) {
+        n = llm_pre_tokenize(text + at, size - at, t->pattern);
+        ok = llm_tokenizer_text_word(t, run, text + at, n);
+    }
+    llm_buffer_free(&spaced);
+    return ok;
 }
 
-/* The number of a node, or SIZE_MAX where it is no whole number below `limit`. */
-LLM_API size_t llm_tokenizer_file_index(const llm_json_node *v, size_t limit) {
+/* Appends the ids of text: cuts out added tokens that are not normalized, then in what is between
+ * them those that are, then words. */
+LLM_API bool llm_tokenizer_text_part(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size, bool normalized) {
+    for (size_t start = 0, at = 0; start < size; start = at) {
+        const llm_added_tokens_one *one =
+            llm_added_tokens_next(&t->added, text, size, &at, normalized, run->special);
+        const char *part = text + start;
+        const bool ok =
+            at == start || (normalized ? llm_tokenizer_text_plain(t, run, part, at - start)
+                                       : llm_tokenizer_text_part(t, run, part, at - start, true));
+        if (!ok) return false;
+        if (one) run->ids[run->count++] = one->id;
+        if (one) at += one->size;
+    }
+    return true;
+}
+
+/* *ids (*count, from malloc) <- text; special: its control tokens become their ids. */
+LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                       const char *text, size_t size, bool special,
+                                       llm_error *error) {
+    llm_tokenizer_text_run run;
+    memset(&run, 0, sizeof run);
+    *ids = NULL;
+    *count = 0;
+    if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
+    /* an id for each byte and each space put in front of one; room for a cached word behind them */
+    run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
+    run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
+    run.special = special;
+    const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
+    llm_arena_destroy(&run.arena);
+    free(run.cache);
+    if (ok) *ids = (int *)realloc(run.ids, (run.count + 1) * sizeof *run.ids);
+    if (*ids) *count = run.count;
+    if (!*ids) free(run.ids);
+    return *ids || llm_fail(error, "tokenizing %zu bytes: out of memory", size);
+}
+
+/* @tokenizer_vocab ------------------------------------------ Vocabulary and merges from a file
+ *
+ *     vocab:  {"e": 68, "\u0120": 220, "\u0120the": 262, ...}
+ *     merges: "\u0120 t", "\u0120t he", ..., or ["\u0120", "t"], ...         in order of rank
+ *
+ * The two parts that every byte-level BPE file has, in byte-level spelling. They come from outside,
+ * so each id, spelling and merge is checked: ids are whole numbers, each given once, without large
+ * gaps (or a short file could ask for gigabytes); all 256 bytes are there; both halves of a merge
+ * and what they make are tokens. A token in the vocabulary that is no byte-level spelling is
+ * accepted only if it is an added token, whose text is taken literally.
+ *
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files)
+ * needs   error buffer json vocab_table byte_level bpe added_tokens tokenizer_text
+ * see     @tokenizer_json @tokenizer
+ * topics  -
+ */
+
+/* The whole number below `limit` in a node, SIZE_MAX where it is something else or v is NULL. */
+LLM_API size_t llm_tokenizer_vocab_number(const llm_json_node *v, size_t limit) {
     if (!v || v->kind != LLM_JSON_NUMBER || !(v->number >= 0.0 && v->number < (double)limit))
         return SIZE_MAX;
-    return (double)(size_t)v->number == v->number ? (size_t)v->number : SIZE_MAX;
+    return v->number == floor(v->number) ? (size_t)v->number : SIZE_MAX;
 }
 
-/* The tokens of an object {"spelling": id}, in order of id, and the ids of the bytes. A spelling that
- * stands for no bytes has to be an added token. */
-LLM_API bool llm_tokenizer_file_vocab(llm_tokenizer *t, const llm_json *j,
+/* Gives the next id, t->bpe.token.count, to the token that v spells, or to none where v is NULL. */
+LLM_API bool llm_tokenizer_vocab_put(llm_tokenizer *t, const llm_json_node *v, llm_error *error) {
+    const int id = (int)t->bpe.token.count;
+    const char *wrong = "out of memory";
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad;
+    bool ok = false;
+    const bool spelt = v && llm_byte_level_read(&bytes, &bad, v->key, v->key_size);
+    if (spelt && bytes.size == 0) {
+        wrong = "is empty";
+    } else if (spelt) {
+        const int got = llm_vocab_table_add(&t->bpe.token, bytes.data, bytes.size);
+        ok = got == id;
+        if (got >= 0) wrong = "is there twice";
+        if (ok && bytes.size == 1) t->bpe.byte_id[(unsigned char)bytes.data[0]] = id;
+    } else if (!v || llm_added_tokens_find(&t->added, v->key, v->key_size) == id) {
+        ok = llm_vocab_table_skip(&t->bpe.token);
+    } else if (bad < v->key_size) {
+        wrong = "is not spelt in byte-level characters";
+    }
+    llm_buffer_free(&bytes);
+    return ok || llm_fail(error, "vocab, id %d: \"%.60s\" %s", id, v ? v->key : "", wrong);
+}
+
+/* Reads {"spelling": id, ...} into t, which has its added tokens and no others. */
+LLM_API bool llm_tokenizer_vocab_read(llm_tokenizer *t, const llm_json *j,
                                       const llm_json_node *vocab, llm_error *error) {
     if (!vocab || vocab->kind != LLM_JSON_OBJECT)
         return llm_fail(error, "vocab: expected an object of ids");
-    /* ids may have gaps, but a short file must not ask for much memory */
     const size_t limit = 2 * vocab->count + 1024;
-    const llm_json_node **at = (const llm_json_node **)calloc(limit, sizeof(const llm_json_node *));
-    llm_buffer bytes = {NULL, 0, 0};
-    bool ok = at != NULL;
-    size_t count = 0, bad;
-    if (!ok) llm_fail(error, "vocab: out of memory");
+    const llm_json_node **at = (const llm_json_node **)calloc(limit, sizeof *at);
+    size_t count = 0;
+    bool ok = at || llm_fail(error, "vocab: out of memory");
     for (const llm_json_node *v = llm_json_first(j, vocab); v && ok; v = llm_json_next(j, v)) {
-        const size_t id = llm_tokenizer_file_index(v, limit);
-        if (id == SIZE_MAX)
+        const size_t id = llm_tokenizer_vocab_number(v, limit);
+        if (id == SIZE_MAX) {
             ok = llm_fail(error, "vocab, \"%.60s\": expected an id below %zu", v->key, limit);
-        else if (at[id])
-            ok = llm_fail(error, "vocab: id %zu belongs to \"%.60s\" and \"%.60s\"", id,
+        } else if (at[id]) {
+            ok = llm_fail(error, "vocab, id %zu: given to \"%.60s\" and to \"%.60s\"", id,
                           at[id]->key, v->key);
-        if (!ok) break;
-        at[id] = v;
-        if (id >= count) count = id + 1;
+        } else {
+            at[id] = v;
+            if (id >= count) count = id + 1;
+        }
     }
-    for (size_t id = 0; id < count && ok; id++) {
-        if (bytes.data) bytes.size = 0;
-        const bool readable =
-            at[id] && llm_byte_level_read(&bytes, &bad, at[id]->key, at[id]->key_size);
-        if (at[id] && at[id]->key_size == 0)
-            ok = llm_fail(error, "vocab: id %zu is an empty token", id);
-        else if (at[id] && !readable && llm_tokenizer_id(t, at[id]->key) != (int)id)
-            ok = llm_fail(error, "vocab, \"%.60s\": byte %zu is no byte-level character",
-                          at[id]->key, bad);
-        else if (!readable)
-            ok = llm_vocab_table_skip(&t->bpe.token) || llm_fail(error, "vocab: out of memory");
-        else if (llm_vocab_table_add(&t->bpe.token, bytes.data, bytes.size) != (int)id)
-            ok = llm_fail(error, "vocab, \"%.60s\": stands there twice", at[id]->key);
-        if (ok && readable && bytes.size == 1)
-            t->bpe.byte_id[(unsigned char)bytes.data[0]] = (int)id;
-    }
+    for (size_t id = 0; id < count && ok; id++) ok = llm_tokenizer_vocab_put(t, at[id], error);
     free(at);
-    llm_buffer_free(&bytes);
-    for (int b = 0; b < 256 && ok; b++)
+    for (unsigned b = 0; b < 256 && ok; b++)
         if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "vocab: byte 0x%02x has no token", b);
     if (count > t->vocab) t->vocab = count;
     return ok;
 }
 
-/* The next merge, of rank t->bpe.merges; what says where it stands. */
-LLM_API bool llm_tokenizer_file_merge(llm_tokenizer *t, const char *what, const char *left,
-                                      size_t left_size, const char *right, size_t right_size,
-                                      llm_error *error) {
-    const char *text[2] = {left, right};
-    const size_t size[2] = {left_size, right_size}, known = t->bpe.token.count;
+/* Appends the merge of two spellings. */
+LLM_API bool llm_tokenizer_vocab_merge(llm_tokenizer *t, const char *left, size_t left_size,
+                                       const char *right, size_t right_size, llm_error *error) {
+    const char *const text[2] = {left, right};
+    const size_t size[2] = {left_size, right_size}, rank = t->bpe.merges;
+    const size_t known = t->bpe.token.count;
     int id[2] = {-1, -1};
     for (size_t i = 0; i < 2; i++) {
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad;
-        if (llm_byte_level_read(&bytes, &bad, text[i], size[i]) && bytes.size > 0)
+        if (llm_byte_level_read(&bytes, &bad, text[i], size[i]))
             id[i] = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
         llm_buffer_free(&bytes);
         if (id[i] < 0)
-            return llm_fail(error, "%s %zu: \"%.*s\" is no token of the vocabulary", what,
-                            t->bpe.merges, size[i] < 60 ? (int)size[i] : 60, text[i]);
+            return llm_fail(error, "merges, %zu: \"%.*s\" is not in the vocabulary", rank,
+                            size[i] < 60 ? (int)size[i] : 60, text[i]);
     }
-    if (llm_bpe_add(&t->bpe, id[0], id[1]) < 0) return llm_fail(error, "%s: out of memory", what);
+    if (llm_bpe_add(&t->bpe, id[0], id[1]) < 0) return llm_fail(error, "merges: out of memory");
     return t->bpe.token.count == known ||
-           llm_fail(error, "%s %zu: the result is no token of the vocabulary", what,
-                    t->bpe.merges - 1);
+           llm_fail(error, "merges, %zu: the result is not in the vocabulary", rank);
 }
 
-LLM_API bool llm_tokenizer_file_merges(llm_tokenizer *t, const llm_json *j,
-                                       const llm_json_node *merges, llm_error *error) {
+/* Reads ["left right", ...] or [["left", "right"], ...]. */
+LLM_API bool llm_tokenizer_vocab_merges(llm_tokenizer *t, const llm_json *j,
+                                        const llm_json_node *merges, llm_error *error) {
     if (!merges || merges->kind != LLM_JSON_ARRAY)
-        return llm_fail(error, "model: expected an array of merges");
-    for (const llm_json_node *v = llm_json_first(j, merges); v; v = llm_json_next(j, v)) {
+        return llm_fail(error, "merges: expected an array");
+    bool ok = true;
+    for (const llm_json_node *v = llm_json_first(j, merges); v && ok; v = llm_json_next(j, v)) {
         const llm_json_node *a = llm_json_first(j, v), *b = a ? llm_json_next(j, a) : NULL;
-        const char *space = v->kind == LLM_JSON_STRING ? strchr(v->text, ' ') : NULL;
-        bool ok;
+        const char *space =
+            v->kind == LLM_JSON_STRING ? (const char *)memchr(v->text, ' ', v->text_size) : NULL;
         if (space)
-            ok = llm_tokenizer_file_merge(t, "model, merge", v->text, (size_t)(space - v->text),
-                                          space + 1, v->text_size - (size_t)(space + 1 - v->text),
-                                          error);
+            ok = llm_tokenizer_vocab_merge(t, v->text, (size_t)(space - v->text), space + 1,
+                                           v->text_size - (size_t)(space + 1 - v->text), error);
         else if (v->kind == LLM_JSON_ARRAY && v->count == 2 && a->kind == LLM_JSON_STRING &&
                  b->kind == LLM_JSON_STRING)
-            ok = llm_tokenizer_file_merge(t, "model, merge", a->text, a->text_size, b->text,
-                                          b->text_size, error);
+            ok = llm_tokenizer_vocab_merge(t, a->text, a->text_size, b->text, b->text_size, error);
         else
-            ok = llm_fail(error,
-                          "model, merge %zu: expected \"left right\" or [\"left\", \"right\"]",
+            ok = llm_fail(error, "merges, %zu: expected \"left right\" or [\"left\", \"right\"]",
                           t->bpe.merges);
-        if (!ok) return false;
     }
-    return true;
+    return ok;
 }
 
-LLM_API bool llm_tokenizer_file_added(llm_tokenizer *t, const llm_json *j,
-                                      const llm_json_node *list, llm_error *error) {
-    size_t i = 0;
-    if (!list || list->kind == LLM_JSON_NULL) return true;
-    if (list->kind != LLM_JSON_ARRAY) return llm_fail(error, "added_tokens: expected an array");
-    for (const llm_json_node *v = llm_json_first(j, list); v; v = llm_json_next(j, v), i++) {
-        const llm_json_node *content = llm_json_get(j, v, "content");
-        const size_t id = llm_tokenizer_file_index(llm_json_get(j, v, "id"), INT_MAX);
-        if (!content || content->kind != LLM_JSON_STRING || content->text_size == 0 ||
-            id == SIZE_MAX)
-            return llm_fail(error, "added_tokens[%zu]: expected an id and a content", i);
-        static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
-        for (size_t k = 0; k < 3; k++)
-            if (llm_tokenizer_file_true(j, v, flag[k], false))
-                return llm_fail(error, "added_tokens[%zu]: %s is not supported", i, flag[k]);
-        const llm_tokenizer_added a = {(int)id, 0, content->text_size,
-                                       llm_tokenizer_file_true(j, v, "special", false),
-                                       llm_tokenizer_file_true(j, v, "normalized", true)};
-        if (!llm_tokenizer_put_added(t, a, content->text))
-            return llm_fail(error, "added_tokens: out of memory");
-    }
-    return true;
-}
-
-/* The rule that cuts words: ByteLevel with GPT-2's own pattern, or Split with a pattern that
- * @pre_tokenize knows, then ByteLevel without one. */
-LLM_API bool llm_tokenizer_file_pattern(llm_tokenizer *t, const llm_json *j,
-                                        const llm_json_node *pre, llm_error *error) {
-    const llm_json_node *part = pre, *last = pre;
-    const char *type = llm_tokenizer_file_text(j, pre, "type");
-    bool known = false;
-    if (strcmp(type, "Sequence") == 0) {
-        const llm_json_node *list = llm_json_get(j, pre, "pretokenizers");
-        part = list ? llm_json_first(j, list) : NULL;
-        last = part ? llm_json_next(j, part) : NULL;
-        if (!last || llm_json_next(j, last))
-            return llm_fail(error, "pre_tokenizer: expected a Sequence of Split and ByteLevel");
-        type = llm_tokenizer_file_text(j, part, "type");
-        if (strcmp(type, "Split") != 0)
-            return llm_fail(error, "pre_tokenizer: found \"%.60s\", expected Split", type);
-        const llm_json_node *pattern = llm_json_get(j, part, "pattern");
-        const char *text = llm_tokenizer_file_text(j, pattern, "Regex");
-        for (int kind = 0; kind <= LLM_PRE_TOKENIZE_QWEN2 && !known; kind++) {
-            t->pattern = (llm_pre_tokenize_kind)kind;
-            known = strcmp(text, llm_pre_tokenize_pattern(t->pattern)) == 0;
-        }
-        if (!known)
-            return llm_fail(error, "pre_tokenizer, Split: the pattern \"%.120s\" is not supported",
-                            text);
-        type = llm_tokenizer_file_text(j, part, "behavior");
-        if (strcmp(type, "Isolated") != 0 && strcmp(type, "Removed") != 0)
-            return llm_fail(error, "pre_tokenizer, Split: behavior \"%.60s\" is not supported",
-                            type);
-        if (llm_tokenizer_file_true(j, part, "invert", false) != (strcmp(type, "Removed") == 0))
-            return llm_fail(error, "pre_tokenizer, Split: invert does not fit %s", type);
-        type = llm_tokenizer_file_text(j, last, "type");
-    }
-    if (strcmp(type, "ByteLevel") != 0)
-        return llm_fail(error, "pre_tokenizer: found \"%.60s\", expected ByteLevel", type);
-    if (llm_tokenizer_file_true(j, last, "use_regex", true) == known)
-        return llm_fail(error, "pre_tokenizer: expected one pattern, in Split or in ByteLevel");
-    t->prefix_space = llm_tokenizer_file_true(j, last, "add_prefix_space", true);
-    return true;
-}
-
-LLM_API bool llm_tokenizer_file_json(llm_tokenizer *t, const llm_json *j, llm_error *error) {
-    const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
-    const llm_json_node *normalizer = llm_json_get(j, root, "normalizer");
-    const llm_json_node *decoder = llm_json_get(j, root, "decoder");
-    if (!model || model->kind != LLM_JSON_OBJECT) return llm_fail(error, "expected a model");
-    const char *type = llm_tokenizer_file_text(j, model, "type");
-    if (strcmp(type, "BPE") != 0)
-        return llm_fail(error, "model: found type \"%.60s\", expected BPE", type);
-    static const char *const affix[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
-    for (size_t i = 0; i < 2; i++)
-        if (*llm_tokenizer_file_text(j, model, affix[i]))
-            return llm_fail(error, "model: %s is not supported", affix[i]);
-    if (llm_tokenizer_file_true(j, model, "byte_fallback", false))
-        return llm_fail(error, "model: byte_fallback is not supported");
-    if (normalizer && normalizer->kind != LLM_JSON_NULL)
-        return llm_fail(error, "normalizer: \"%.60s\" is not supported",
-                        llm_tokenizer_file_text(j, normalizer, "type"));
-    type = llm_tokenizer_file_text(j, decoder, "type");
-    if (decoder && decoder->kind != LLM_JSON_NULL && strcmp(type, "ByteLevel") != 0)
-        return llm_fail(error, "decoder: found \"%.60s\", expected ByteLevel", type);
-    t->ignore_merges = llm_tokenizer_file_true(j, model, "ignore_merges", false);
-    return llm_tokenizer_file_pattern(t, j, llm_json_get(j, root, "pre_tokenizer"), error) &&
-           llm_tokenizer_file_added(t, j, llm_json_get(j, root, "added_tokens"), error) &&
-           llm_tokenizer_file_vocab(t, j, llm_json_get(j, model, "vocab"), error) &&
-           llm_tokenizer_file_merges(t, j, llm_json_get(j, model, "merges"), error);
-}
-
-/* vocab.json (parsed) and merges.txt: one merge a line, the first line may be "#version: 0.2". */
-LLM_API bool llm_tokenizer_file_gpt2(llm_tokenizer *t, const llm_json *j, const char *merges,
-                                     size_t size, llm_error *error) {
-    if (!llm_tokenizer_file_vocab(t, j, j->node, error)) return false;
-    for (size_t at = 0, line = 1, end; at < size; at = end + 1, line++) {
-        for (end = at; end < size && merges[end] != '\n';) end++;
-        size_t n = end - at;
-        if (n > 0 && merges[at + n - 1] == '\r') n--;
-        if (n == 0 || (line == 1 && n >= 8 && memcmp(merges + at, "#version", 8) == 0)) continue;
-        const char *space = (const char *)memchr(merges + at, ' ', n);
-        if (!space) return llm_fail(error, "merges.txt, line %zu: expected \"left right\"", line);
-        const size_t left = (size_t)(space - (merges + at));
-        if (!llm_tokenizer_file_merge(t, "merges.txt, merge", merges + at, left, space + 1,
-                                      n - left - 1, error))
+/* Reads lines "left right". Empty lines and those that begin with "#version" are passed over. */
+LLM_API bool llm_tokenizer_vocab_lines(llm_tokenizer *t, const char *text, size_t size,
+                                       llm_error *error) {
+    for (size_t at = 0, line = 1; at < size; line++) {
+        const char *start = text + at, *end = (const char *)memchr(start, '\n', size - at);
+        size_t n = end ? (size_t)(end - start) : size - at;
+        at += n + 1;
+        if (n > 0 && start[n - 1] == '\r') n--;
+        if (n == 0 || (n >= 8 && memcmp(start, "#version", 8) == 0)) continue;
+        const char *space = (const char *)memchr(start, ' ', n);
+        if (!space) return llm_fail(error, "merges, line %zu: expected \"left right\"", line);
+        const size_t left = (size_t)(space - start);
+        if (!llm_tokenizer_vocab_merge(t, start, left, space + 1, n - left - 1, error))
             return false;
     }
     return true;
 }
 
-/* Loads a tokenizer.json, a directory that holds one, or a directory that holds vocab.json and
- * merges.txt, whose pattern is GPT-2's and whose control token is <|endoftext|>, if it is there. */
-LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *error) {
-    static const char *const name[3] = {"/tokenizer.json", "/vocab.json", ""};
-    llm_bpe none = llm_bpe_empty();
-    llm_tokenizer_from_bpe(t, &none, LLM_PRE_TOKENIZE_GPT2);
-    llm_buffer file = {NULL, 0, 0};
-    llm_file text, merges;
-    llm_json j;
-    size_t which = 0;
-    for (; which < 3; which++) {
-        file.size = 0;
-        if (!llm_buffer_print(&file, "%s%s", path, name[which]))
-            return llm_fail(error, "%s: out of memory", path);
-        FILE *stream = which < 2 ? fopen(file.data, "rb") : NULL;
-        if (stream) fclose(stream);
-        if (stream) break;
-    }
-    bool ok = llm_file_read(&text, file.data, error);
-    if (ok && !llm_json_parse(&j, (const char *)text.data, text.size, error)) {
-        llm_file_free(&text);
-        ok = false;
-    }
-    if (ok && which == 1) {
-        file.size = 0;
-        ok = llm_buffer_print(&file, "%s/merges.txt", path) &&
-             llm_file_read(&merges, file.data, error);
-        if (ok) {
-            ok = llm_tokenizer_file_gpt2(t, &j, (const char *)merges.data, merges.size, error);
-            llm_file_free(&merges);
-        }
-        if (ok && llm_vocab_table_find(&t->bpe.token, "<|endoftext|>", 13) >= 0)
-            ok = llm_tokenizer_add_special(t, "<|endoftext|>") >= 0;
-        llm_json_free(&j);
-        llm_file_free(&text);
-    } else if (ok) {
-        ok = llm_tokenizer_file_json(t, &j, error);
-        llm_json_free(&j);
-        llm_file_free(&text);
-    }
-    llm_buffer_free(&file);
-    if (!ok) llm_tokenizer_free(t);
-    return ok;
+/* @tokenizer_json ------------------------------------------- The parts of a tokenizer.json
+ *
+ *     {"added_tokens": [{"id": 1, "content": "<|x|>", "special": true}], "normalizer": null,
+ *      "pre_tokenizer": {"type": "ByteLevel"}, "decoder": {"type": "ByteLevel"},
+ *      "model": {"type": "BPE", "vocab": {}, "merges": []}}
+ *
+ * Hugging Face's file describes a pipeline of parts of many types. A reader that passes over a part
+ * it does not know gives ids that are almost right, the worst kind of wrong; so whatever acts on
+ * text and is not byte-level BPE is refused by name. Truncation, padding and post-processor are not
+ * read: they act on ids.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer json pre_tokenize vocab_table byte_level added_tokens tokenizer_text
+ *         tokenizer_vocab
+ * see     @tokenizer_save (the way back), @tokenizer
+ * topics  -
+ */
+
+/* A member that is a string, "" where it is none or object is NULL. */
+LLM_API const char *llm_tokenizer_json_text(const llm_json *j, const llm_json_node *object,
+                                            const char *key) {
+    const llm_json_node *v = object ? llm_json_get(j, object, key) : NULL;
+    return v && v->kind == LLM_JSON_STRING ? v->text : "";
 }
 
-/* Appends ["left","right"] of each merge and "spelling":id of each token. */
-LLM_API bool llm_tokenizer_file_put_model(const llm_tokenizer *t, llm_buffer *out) {
+/* A member that is true or false, `absent` where it is neither. */
+LLM_API bool llm_tokenizer_json_flag(const llm_json *j, const llm_json_node *object,
+                                     const char *key, bool absent) {
+    const llm_json_node *v = llm_json_get(j, object, key);
+    return v && (v->kind == LLM_JSON_TRUE || v->kind == LLM_JSON_FALSE) ? v->kind == LLM_JSON_TRUE
+                                                                        : absent;
+}
+
+/* The added tokens, whose ids must be below `limit`. */
+LLM_API bool llm_tokenizer_json_added(llm_tokenizer *t, const llm_json *j,
+                                      const llm_json_node *list, size_t limit, llm_error *error) {
+    static const char *const flag[3] = {"single_word", "lstrip", "rstrip"};
+    if (!list || list->kind == LLM_JSON_NULL) return true;
+    if (list->kind != LLM_JSON_ARRAY) return llm_fail(error, "added_tokens: expected an array");
+    size_t i = 0;
+    for (const llm_json_node *v = llm_json_first(j, list); v; v = llm_json_next(j, v), i++) {
+        const llm_json_node *text = llm_json_get(j, v, "content");
+        const size_t id = llm_tokenizer_vocab_number(llm_json_get(j, v, "id"), limit);
+        if (!text || text->kind != LLM_JSON_STRING || text->text_size == 0)
+            return llm_fail(error, "added_tokens, %zu: expected a content", i);
+        if (id == SIZE_MAX)
+            return llm_fail(error, "added_tokens, \"%.60s\": expected an id below %zu", text->text,
+                            limit);
+        for (size_t k = 0; k < 3; k++)
+            if (llm_tokenizer_json_flag(j, v, flag[k], false))
+                return llm_fail(error, "added_tokens, \"%.60s\": %s is not supported", text->text,
+                                flag[k]);
+        if (llm_added_tokens_find(&t->added, text->text, text->text_size) >= 0)
+            return llm_fail(error, "added_tokens, \"%.60s\": is there twice", text->text);
+        if (!llm_added_tokens_put(&t->added, (int)id, text->text, text->text_size,
+                                  llm_tokenizer_json_flag(j, v, "special", false),
+                                  llm_tokenizer_json_flag(j, v, "normalized", true)))
+            return llm_fail(error, "added_tokens: out of memory");
+        if (id >= t->vocab) t->vocab = id + 1;
+    }
+    return true;
+}
+
+/* An added token that is spelt like one of the vocabulary has its id, any other has a free one. */
+LLM_API bool llm_tokenizer_json_agree(const llm_tokenizer *t, llm_error *error) {
+    for (size_t i = 0; i < llm_added_tokens_count(&t->added); i++) {
+        const char *text;
+        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        llm_buffer bytes = {NULL, 0, 0};
+        size_t bad, size = 0;
+        int same = -1;
+        if (llm_byte_level_read(&bytes, &bad, text, one->size))
+            same = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
+        llm_buffer_free(&bytes);
+        if (same < 0 && (size_t)one->id < t->bpe.token.count)
+            llm_vocab_table_bytes(&t->bpe.token, (size_t)one->id, &size);
+        if (size > 0 || (same >= 0 && same != one->id))
+            return llm_fail(error, "added_tokens, %zu: id %d is not that of the vocabulary", i,
+                            one->id);
+    }
+    return true;
+}
+
+/* The rule that cuts words: ByteLevel with GPT-2's pattern, or a Split with one of @pre_tokenize
+ * and behind it a ByteLevel that does not cut. */
+LLM_API bool llm_tokenizer_json_pattern(llm_tokenizer *t, const llm_json *j,
+                                        const llm_json_node *pre, llm_error *error) {
+    const llm_json_node *split = NULL, *bytes = pre;
+    if (strcmp(llm_tokenizer_json_text(j, pre, "type"), "Sequence") == 0) {
+        const llm_json_node *parts = llm_json_get(j, pre, "pretokenizers");
+        split = parts && parts->count == 2 ? llm_json_first(j, parts) : NULL;
+        bytes = split ? llm_json_next(j, split) : NULL;
+        if (!bytes || strcmp(llm_tokenizer_json_text(j, split, "type"), "Split") != 0)
+            return llm_fail(error, "pre_tokenizer: expected Split and ByteLevel in the Sequence");
+    }
+    const char *type = llm_tokenizer_json_text(j, bytes, "type");
+    if (strcmp(type, "ByteLevel") != 0)
+        return llm_fail(error, "pre_tokenizer: found \"%.60s\", expected ByteLevel", type);
+    if (llm_tokenizer_json_flag(j, bytes, "use_regex", true) != !split)
+        return llm_fail(error, "pre_tokenizer: expected either Split or use_regex");
+    t->prefix_space = llm_tokenizer_json_flag(j, bytes, "add_prefix_space", true);
+    if (!split) return true;
+
+    const char *behavior = llm_tokenizer_json_text(j, split, "behavior");
+    const bool invert = llm_tokenizer_json_flag(j, split, "invert", false);
+    if (strcmp(behavior, invert ? "Removed" : "Isolated") != 0) /* the two that keep all the text */
+        return llm_fail(error, "pre_tokenizer, Split: behavior \"%.60s\" is not supported",
+                        behavior);
+    const char *text = llm_tokenizer_json_text(j, llm_json_get(j, split, "pattern"), "Regex");
+    for (int kind = 0; kind <= LLM_PRE_TOKENIZE_QWEN2; kind++) {
+        t->pattern = (llm_pre_tokenize_kind)kind;
+        if (strcmp(text, llm_pre_tokenize_pattern(t->pattern)) == 0) return true;
+    }
+    return llm_fail(error, "pre_tokenizer, Split: pattern \"%.150s\" is not supported", text);
+}
+
+/* Fills t, which holds an empty BPE and zeros. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_tokenizer_json_read(llm_tokenizer *t, const llm_json *j, llm_error *error) {
+    static const char *const none[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
+    const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
+    const llm_json_node *normalizer = llm_json_get(j, root, "normalizer");
+    const llm_json_node *decoder = llm_json_get(j, root, "decoder");
+    const char *type = llm_tokenizer_json_text(j, model, "type"); /* old files have none */
+    if (!model || (strcmp(type, "BPE") != 0 && (*type || !llm_json_get(j, model, "merges"))))
+        return llm_fail(error, "model: found type \"%.60s\", expected BPE", type);
+    for (size_t i = 0; i < 2; i++)
+        if (llm_tokenizer_json_text(j, model, none[i])[0])
+            return llm_fail(error, "model: %s is not supported", none[i]);
+    const llm_json_node *dropout = llm_json_get(j, model, "dropout");
+    if (dropout && dropout->kind != LLM_JSON_NULL && dropout->number != 0.0)
+        return llm_fail(error, "model: dropout is not supported");
+    if (llm_tokenizer_json_flag(j, model, "byte_fallback", false))
+        return llm_fail(error, "model: byte_fallback is not supported");
+    if (normalizer && normalizer->kind != LLM_JSON_NULL)
+        return llm_fail(error, "normalizer: \"%.60s\" is not supported",
+                        llm_tokenizer_json_text(j, normalizer, "type"));
+    type = llm_tokenizer_json_text(j, decoder, "type");
+    if (strcmp(type, "ByteLevel") != 0)
+        return llm_fail(error, "decoder: found \"%.60s\", expected ByteLevel", type);
+    t->ignore_merges = llm_tokenizer_json_flag(j, model, "ignore_merges", false);
+
+    const llm_json_node *vocab = llm_json_get(j, model, "vocab");
+    const llm_json_node *added = llm_json_get(j, root, "added_tokens");
+    const size_t limit = 2 * ((vocab ? vocab->count : 0) + (added ? added->count : 0)) + 1024;
+    return llm_tokenizer_json_pattern(t, j, llm_json_get(j, root, "pre_tokenizer"), error) &&
+           llm_tokenizer_json_added(t, j, added, limit, error) &&
+           llm_tokenizer_vocab_read(t, j, vocab, error) && llm_tokenizer_json_agree(t, error) &&
+           llm_tokenizer_vocab_merges(t, j, llm_json_get(j, model, "merges"), error);
+}
+
+/* @tokenizer_save ------------------------------------------- Write a tokenizer.json
+ *
+ *     {"added_tokens": [...], "pre_tokenizer": {...}, "decoder": {...},
+ *      "model": {"vocab": {spelling: id, ...}, "merges": [[spelling, spelling], ...]}}
+ *
+ * The form that Hugging Face's tokenizers and transformers load, so that what is trained here can
+ * be used there with equal ids. Ids of gaps are left out; an added token without a spelling of
+ * bytes keeps its id only if it stands in the vocabulary, as its text.
+ *
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer file json_put pre_tokenize vocab_table byte_level added_tokens
+ *         tokenizer_text
+ * see     @tokenizer_json (the way back), @tokenizer
+ * topics  -
+ */
+
+/* Appends {"spelling":id,...}. Gaps are left out, but for those that belong to an added token. */
+LLM_API bool llm_tokenizer_save_vocab(const llm_tokenizer *t, llm_buffer *out) {
     llm_buffer spelling = {NULL, 0, 0};
-    bool ok = llm_buffer_print(out, "\"vocab\":{");
-    size_t added, size;
-    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &added);
-    bool first = true;
+    bool ok = llm_buffer_print(out, "{");
     for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
+        size_t size;
         const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
         spelling.size = 0;
         ok = llm_byte_level_spell(&spelling, bytes, size);
-        for (size_t i = 0; i < added && size == 0; i++) {
-            if (a[i].id != (int)id) continue;
-            size = a[i].size;
-            ok = llm_buffer_put(&spelling, t->text.data + a[i].start, size);
+        for (size_t i = 0; i < llm_added_tokens_count(&t->added) && size == 0 && ok; i++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &bytes);
+            if (one->id == (int)id) ok = llm_buffer_put(&spelling, bytes, one->size);
         }
-        if (size == 0) continue;
-        ok = ok && llm_buffer_print(out, first ? "" : ",") &&
+        if (spelling.size == 0) continue;
+        ok = ok && llm_buffer_print(out, id > 0 ? ",\n" : "\n") &&
              llm_json_put_string(out, spelling.data, spelling.size) &&
              llm_buffer_print(out, ":%zu", id);
-        first = false;
     }
-    ok = ok && llm_buffer_print(out, "},\"merges\":[");
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "}");
+}
+
+/* Appends [["left","right"],...]. */
+LLM_API bool llm_tokenizer_save_merges(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "[");
     for (size_t r = 0; r < t->bpe.merges && ok; r++) {
-        const int side[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
-        for (size_t k = 0; k < 2 && ok; k++) {
-            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)side[k], &size);
+        const int id[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
+        for (size_t i = 0; i < 2 && ok; i++) {
+            size_t size;
+            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)id[i], &size);
             spelling.size = 0;
             ok = llm_byte_level_spell(&spelling, bytes, size) &&
-                 llm_buffer_print(out, k == 1  ? ","
-                                       : r > 0 ? ",["
-                                               : "[") &&
+                 llm_buffer_print(out, i == 1  ? ","
+                                       : r > 0 ? ",\n["
+                                               : "\n[") &&
                  llm_json_put_string(out, spelling.data, spelling.size);
         }
         ok = ok && llm_buffer_print(out, "]");
@@ -3495,46 +3762,198 @@ LLM_API bool llm_tokenizer_file_put_model(const llm_tokenizer *t, llm_buffer *ou
     return ok && llm_buffer_print(out, "]");
 }
 
-/* Writes a tokenizer.json that Hugging Face tokenizers load. */
-LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
-    static const char *const boolean[2] = {"false", "true"};
-    llm_buffer out = {NULL, 0, 0};
-    size_t added;
-    const llm_tokenizer_added *a = llm_tokenizer_added_list(t, &added);
-    bool ok = llm_buffer_print(&out, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,"
-                                     "\"added_tokens\":[");
-    for (size_t i = 0; i < added && ok; i++)
-        ok = llm_buffer_print(&out, "%s{\"id\":%d,\"content\":", i > 0 ? "," : "", a[i].id) &&
-             llm_json_put_string(&out, t->text.data + a[i].start, a[i].size) &&
-             llm_buffer_print(&out,
+/* Appends the list of added tokens and the pre-tokenizer. */
+LLM_API bool llm_tokenizer_save_parts(const llm_tokenizer *t, llm_buffer *out) {
+    bool ok = llm_buffer_print(out, "\"added_tokens\":[");
+    for (size_t i = 0; i < llm_added_tokens_count(&t->added) && ok; i++) {
+        const char *text;
+        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        ok = llm_buffer_print(out, "%s{\"id\":%d,\"content\":", i > 0 ? ",\n" : "\n", one->id) &&
+             llm_json_put_string(out, text, one->size) &&
+             llm_buffer_print(out,
                               ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
                               "\"normalized\":%s,\"special\":%s}",
-                              boolean[a[i].normalized], boolean[a[i].special]);
-    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2;
+                              one->normalized ? "true" : "false", one->special ? "true" : "false");
+    }
+    ok = ok && llm_buffer_print(out, "],\n\"normalizer\":null,\n\"pre_tokenizer\":");
+    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2; /* ByteLevel's own */
     const char *pattern = llm_pre_tokenize_pattern(t->pattern);
-    ok = ok && llm_buffer_print(&out, "],\"normalizer\":null,\"pre_tokenizer\":");
     if (split)
-        ok = ok &&
-             llm_buffer_print(&out, "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":"
-                                    "\"Split\",\"pattern\":{\"Regex\":") &&
-             llm_json_put_string(&out, pattern, strlen(pattern)) &&
-             llm_buffer_print(&out, "},\"behavior\":\"Isolated\",\"invert\":false},");
-    ok = ok &&
-         llm_buffer_print(&out,
-                          "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,\"trim_offsets\":true,"
-                          "\"use_regex\":%s}%s,\"post_processor\":null,\"decoder\":{\"type\":"
-                          "\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
-                          "\"use_regex\":true},\"model\":{\"type\":\"BPE\",\"dropout\":null,"
-                          "\"unk_token\":null,\"continuing_subword_prefix\":null,"
-                          "\"end_of_word_suffix\":null,\"fuse_unk\":false,\"byte_fallback\":false,"
-                          "\"ignore_merges\":%s,",
-                          boolean[t->prefix_space], boolean[!split], split ? "]}" : "",
-                          boolean[t->ignore_merges]) &&
-         llm_tokenizer_file_put_model(t, &out) && llm_buffer_print(&out, "}}\n");
-    if (!ok) llm_fail(error, "%s: out of memory", path);
+        ok =
+            ok &&
+            llm_buffer_print(out, "{\"type\":\"Sequence\",\"pretokenizers\":[\n{\"type\":\"Split\","
+                                  "\"pattern\":{\"Regex\":") &&
+            llm_json_put_string(out, pattern, strlen(pattern)) &&
+            llm_buffer_print(out, "},\"behavior\":\"Isolated\",\"invert\":false},\n");
+    return ok && llm_buffer_print(out,
+                                  "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
+                                  "\"trim_offsets\":true,\"use_regex\":%s}%s",
+                                  t->prefix_space ? "true" : "false", split ? "false" : "true",
+                                  split ? "]}" : "");
+}
+
+/* Writes t as a tokenizer.json. */
+LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
+    llm_buffer out = {NULL, 0, 0};
+    bool ok =
+        llm_buffer_print(&out,
+                         "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n") &&
+        llm_tokenizer_save_parts(t, &out) &&
+        llm_buffer_print(&out,
+                         ",\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
+                         "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+                         "\n\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+                         "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
+                         "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,"
+                         "\n\"vocab\":",
+                         t->ignore_merges ? "true" : "false") &&
+        llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
+        llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
+    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
     return ok;
+}
+
+/* @tokenizer ------------------------------------------------ Tokenizer
+ *
+ *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
+ *
+ * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
+ * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
+ * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
+ * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
+ * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ *
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
+ *         Hugging Face tokenizers
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
+ *         tokenizer_vocab tokenizer_json
+ * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
+ * topics  Tokenizer
+ */
+
+LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_bpe_free(&t->bpe);
+    llm_added_tokens_free(&t->added);
+    t->vocab = 0;
+}
+
+/* A tokenizer of a trained BPE, which becomes empty: its memory now belongs to t. */
+LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
+    memset(t, 0, sizeof *t);
+    t->bpe = *bpe;
+    t->pattern = pattern;
+    t->vocab = bpe->token.count;
+    *bpe = llm_bpe_empty();
+}
+
+/* The id of an added token, or -1. */
+LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
+    return llm_added_tokens_find(&t->added, text, strlen(text));
+}
+
+/* Adds a control token. It takes the id of a token with the same bytes, if there is one, or else
+ * t->vocab. */
+LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
+    const size_t size = strlen(text);
+    if (size == 0 || !llm_unicode_valid(text, size))
+        return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
+    if (llm_tokenizer_id(t, text) >= 0)
+        return llm_fail(error, "control token \"%.60s\": is there already", text);
+    int id = llm_vocab_table_find(&t->bpe.token, text, size);
+    if (id < 0 && t->vocab < INT_MAX) id = (int)t->vocab;
+    if (id < 0 || !llm_added_tokens_put(&t->added, id, text, size, true, false))
+        return llm_fail(error, "control token \"%.60s\": out of memory", text);
+    if ((size_t)id == t->vocab) t->vocab++;
+    return true;
+}
+
+/* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
+ * NULL). */
+LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
+                                 llm_error *error) {
+    static const char end[] = "<|endoftext|>";
+    llm_json j;
+    if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
+    bool ok = true;
+    if (merges) {
+        ok = llm_tokenizer_vocab_read(t, &j, j.node, error) &&
+             llm_tokenizer_vocab_lines(t, (const char *)merges->data, merges->size, error);
+        if (ok && llm_vocab_table_find(&t->bpe.token, end, strlen(end)) >= 0)
+            ok = llm_tokenizer_add_special(t, end, error);
+    } else {
+        ok = llm_tokenizer_json_read(t, &j, error);
+    }
+    llm_json_free(&j);
+    return ok;
+}
+
+/* Loads a tokenizer.json, or from a directory its tokenizer.json, or if it has none its vocab.json
+ * and merges.txt: with GPT-2's pattern, and <|endoftext|> as control token if the vocabulary has
+ * it. */
+LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *error) {
+    static const char *const name[3] = {"/tokenizer.json", "/vocab.json", ""};
+    llm_bpe none = llm_bpe_empty();
+    llm_tokenizer_from_bpe(t, &none, LLM_PRE_TOKENIZE_GPT2);
+    llm_buffer full = {NULL, 0, 0}, list = {NULL, 0, 0};
+    llm_file text, merges;
+    memset(&text, 0, sizeof text);
+    memset(&merges, 0, sizeof merges);
+    llm_error inner;
+    inner.message[0] = 0;
+    size_t form = 0;
+    bool ok = true;
+    for (FILE *stream = NULL; form < 3 && ok && !stream; form += !stream) {
+        full.size = 0;
+        ok = llm_buffer_print(&full, "%s%s", path, name[form]);
+        stream = ok ? fopen(full.data, "rb") : NULL;
+        if (stream) fclose(stream);
+    }
+    ok = ok && llm_buffer_print(&list, "%s/merges.txt", path);
+    if (!ok) llm_fail(&inner, "out of memory");
+    ok = ok && llm_file_read(&text, full.data, &inner) &&
+         (form != 1 || llm_file_read(&merges, list.data, &inner)) &&
+         llm_tokenizer_parse(t, &text, form == 1 ? &merges : NULL, &inner);
+    llm_file_free(&text);
+    llm_file_free(&merges);
+    llm_buffer_free(&full);
+    llm_buffer_free(&list);
+    if (!ok) llm_tokenizer_free(t);
+    return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
+}
+
+/* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
+LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                  const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, false, error);
+}
+
+/* The same for text of the program's own: control tokens become their ids. */
+LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
+                                          const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, true, error);
+}
+
+/* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
+ * whole characters. */
+LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                  size_t count, llm_error *error) {
+    for (size_t i = 0; i < count; i++) {
+        const char *bytes = "";
+        size_t size = 0;
+        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
+            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
+        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && size == 0; k++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &bytes);
+            if (one->id == ids[i]) size = one->size;
+        }
+        if (size == 0)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
+                            i, count, ids[i]);
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
+    }
+    return true;
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
@@ -5071,6 +5490,24 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
+/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
+ * a row starts without what was before it, so the first tokens of a row are the hardest. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+    int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
+    double nats = 0.0;
+    LLM_ASSERT(x && y);
+    for (size_t at = 0; at + 1 < n; at += B * T) {
+        for (size_t i = 0; i < B * T; i++) {
+            x[i] = at + i < n ? ids[at + i] : 0;
+            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+        }
+        llm_gpt2_forward(g, x, y, B, T);
+        for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
+    }
+    free(x), free(y);
+    return nats;
+}
+
 /* One AdamW step, t counts from 1; biases and gains do not decay. Clears the gradients. */
 LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t) {
     llm_adamw_config rest = *adamw;
@@ -5356,6 +5793,180 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
     return ok;
 }
 
+/* @gpt2_run ------------------------------------------------- A training that can be interrupted
+ *
+ *     batch: B windows of T + 1 tokens, at random places of the text
+ *     loss, gradient, clipped to length 1, AdamW at the rate of a cosine schedule with warmup
+ *
+ * Everything that decides how a training goes on stands in one struct: weights and both moments, the
+ * step, the schedule, the random numbers that choose the next batch, and the text itself as tokens.
+ * Saved and loaded it goes on to the same losses, bit by bit, as if it had never stopped; what is
+ * forgotten (the moments, or the place in the stream of random numbers) shows as a bump in the
+ * curve, if anybody looks. One file holds all of it, so that no crash leaves two halves of
+ * different age.
+ *
+ * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
+ * needs   gpt2 gpt2_file safetensors rng adamw cosine_lr grad_clip buffer
+ * see     @gpt2_file (the model alone, for others), @cosine_lr
+ * topics  -
+ */
+
+/* Plain numbers, written as they stand. */
+typedef struct {
+    uint64_t step, steps, batch;
+    double lr; /* at the peak */
+    llm_rng rng;
+} llm_gpt2_run_state;
+
+typedef struct {
+    llm_gpt2 model;
+    llm_gpt2_run_state state;
+    llm_buffer train, held; /* of int: the text to learn, and one to measure on (or none) */
+    llm_buffer loss;        /* of float: of each step, nats per token */
+    llm_buffer batch;       /* of int: inputs (B,T), targets (B,T) */
+} llm_gpt2_run;
+
+LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
+    llm_gpt2_destroy(&r->model);
+    llm_buffer_free(&r->train);
+    llm_buffer_free(&r->held);
+    llm_buffer_free(&r->loss);
+    llm_buffer_free(&r->batch);
+}
+
+/* A new training: random weights from seed, which also chooses the batches. r->train and r->held are
+ * empty. */
+LLM_API bool llm_gpt2_run_create(llm_gpt2_run *r, const llm_gpt2_config *c, size_t batch,
+                                 size_t steps, double lr, uint64_t seed, llm_error *e) {
+    memset(r, 0, sizeof *r);
+    r->state.steps = steps, r->state.batch = batch, r->state.lr = lr;
+    r->state.rng = llm_rng_seed(seed);
+    if (!llm_gpt2_create(&r->model, c, batch, c->context, e)) return false;
+    llm_gpt2_init(&r->model, &r->state.rng);
+    return true;
+}
+
+/* *loss of a step on a random batch of r->train; *norm, or NULL, gets the length of the gradient
+ * before clipping. False, and no step, where the text has no window of T + 1 tokens, the loss is not
+ * finite, or memory is out. */
+LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_error *e) {
+    llm_gpt2_run_state *s = &r->state;
+    llm_gpt2 *g = &r->model;
+    const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
+    if (count <= T)
+        return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
+    r->batch.size = 0;
+    if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
+        !llm_buffer_reserve(&r->loss, sizeof *loss))
+        return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
+    int *x = (int *)(void *)r->batch.data, *y = x + B * T;
+    for (size_t b = 0; b < B; b++) {
+        const char *from = r->train.data + llm_rng_below(&s->rng, count - T) * sizeof(int);
+        memcpy(x + b * T, from, T * sizeof(int));
+        memcpy(y + b * T, from + sizeof(int), T * sizeof(int));
+    }
+    *loss = llm_gpt2_forward(g, x, y, B, T);
+    if (!isfinite(*loss))
+        return llm_fail(e, "step %zu: the loss is no longer finite, try a smaller learning rate",
+                        (size_t)s->step);
+    llm_gpt2_backward(g);
+    const float length = llm_grad_clip_norm(g->g, g->count, 1.0f), lr = (float)s->lr;
+    if (norm) *norm = length;
+
+    llm_adamw_config adamw = llm_adamw_defaults();
+    adamw.beta2 = 0.99f, adamw.weight_decay = 0.1f;
+    adamw.lr =
+        llm_cosine_lr((size_t)s->step, (size_t)s->steps / 20, (size_t)s->steps, lr, 0.1f * lr);
+    s->step++;
+    llm_gpt2_step(g, &adamw, (size_t)s->step);
+    return llm_buffer_put(&r->loss, loss, sizeof *loss);
+}
+
+/* The seven tensors of the file: their bytes in r, element type, and how many there are. */
+enum { LLM_GPT2_RUN_PARTS = 7 };
+LLM_API void llm_gpt2_run_parts(llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS],
+                                const llm_gpt2_run *r) {
+    static const char *const name[] = {"state", "w", "m", "v", "train", "held", "loss"};
+    const void *const data[] = {&r->state,     r->model.w,   r->model.m,  r->model.v,
+                                r->train.data, r->held.data, r->loss.data};
+    const size_t n = r->model.count;
+    const size_t count[] = {sizeof r->state / 8, n, n, n, r->train.size / 4, r->held.size / 4,
+                            r->loss.size / 4};
+    memset(t, 0, LLM_GPT2_RUN_PARTS * sizeof *t);
+    for (size_t i = 0; i < LLM_GPT2_RUN_PARTS; i++) {
+        t[i].name = name[i];
+        t[i].dtype = i == 0             ? LLM_SAFETENSORS_U64
+                     : i == 4 || i == 5 ? LLM_SAFETENSORS_I32
+                                        : LLM_SAFETENSORS_F32;
+        t[i].rank = 1, t[i].shape[0] = count[i];
+        t[i].data = (const unsigned char *)data[i];
+    }
+}
+
+/* Writes dir/run.safetensors, and what llm_gpt2_save writes. The directory has to exist. */
+LLM_API bool llm_gpt2_run_save(const llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    llm_buffer path = {NULL, 0, 0};
+    llm_gpt2_run_parts(t, r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_write(path.data, t, LLM_GPT2_RUN_PARTS, NULL, e) &&
+         llm_gpt2_save(&r->model, dir, e);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* r <- the parts of f, whose weights and states fit. */
+LLM_API bool llm_gpt2_run_read(llm_gpt2_run *r, const llm_safetensors *f, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    float *const to[4] = {NULL, r->model.w, r->model.m, r->model.v};
+    llm_buffer *const text[LLM_GPT2_RUN_PARTS] = {NULL,      NULL,     NULL,    NULL,
+                                                  &r->train, &r->held, &r->loss};
+    llm_gpt2_run_parts(t, r);
+    for (size_t i = 1; i < LLM_GPT2_RUN_PARTS; i++) {
+        const llm_safetensors_tensor *in = llm_safetensors_find(f, t[i].name);
+        if (!in || in->dtype != t[i].dtype || in->rank != 1 ||
+            (i < 4 && in->shape[0] != t[i].shape[0]))
+            return llm_fail(e, "run.safetensors: no '%s' that fits config.json", t[i].name);
+        if (i < 4) memcpy(to[i], in->data, in->size);
+        if (i >= 4 && !llm_buffer_put(text[i], in->data, in->size))
+            return llm_fail(e, "run.safetensors: out of memory");
+        for (size_t k = 0; (i == 4 || i == 5) && k < in->shape[0]; k++) {
+            int id;
+            memcpy(&id, in->data + 4 * k, 4);
+            if (id < 0 || (size_t)id >= r->model.config.vocab)
+                return llm_fail(e, "run.safetensors: '%s' has the token %d", t[i].name, id);
+        }
+    }
+    if (r->loss.size / 4 != r->state.step)
+        return llm_fail(e, "run.safetensors: %zu losses of %zu steps", r->loss.size / 4,
+                        (size_t)r->state.step);
+    return true;
+}
+
+/* r <- a saved training. r is not to be freed when this fails. */
+LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_safetensors f;
+    memset(r, 0, sizeof *r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_open(&f, path.data, e);
+    llm_buffer_free(&path);
+    if (!ok) return false;
+    const llm_safetensors_tensor *state = llm_safetensors_find(&f, "state");
+    const llm_gpt2_run_state *s = &r->state;
+    if (state && state->size == sizeof *s) memcpy(&r->state, state->data, sizeof *s);
+    if (s->batch < 1 || s->batch > 1 << 20 || s->step > s->steps || s->rng.used < 0 ||
+        s->rng.used > 4)
+        ok = llm_fail(e, "run.safetensors: no state of a training");
+    ok = ok && llm_gpt2_load(&r->model, dir, (size_t)s->batch, 0, e);
+    if (ok && !llm_gpt2_run_read(r, &f, e)) {
+        llm_gpt2_run_free(r);
+        ok = false;
+    }
+    llm_safetensors_close(&f);
+    return ok;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
@@ -5455,75 +6066,354 @@ LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size
 
 /* @greedy --------------------------------------------------- Greedy decoding
  *
- * source  -
+ *     y_t = argmax_v p(v | y_<t)
+ *
+ * Take the most probable token, every time. It needs no random numbers and gives the same text
+ * twice, and it has two flaws that no better model removes. It is short-sighted: the most probable
+ * first word need not begin the most probable sentence. And it loops: the next token is a function
+ * of the state, so once a state comes back everything behind it comes back too; a model that sees n
+ * tokens has at most V^n states. A Transformer sees all tokens but its attention copies what it
+ * finds, and loops all the same. Contrastive search breaks the loop by charging each candidate for
+ * its likeness to what is already there.
+ *
+ * source  Su et al. 2022, "A Contrastive Framework for Neural Text Generation", eq. 2; Brent 1980,
+ *         "An improved Monte Carlo factorization algorithm", section 2
  * needs   -
- * topics  -
+ * see     @temperature @top_p @sampling @decoding
+ * topics  Greedy Decoding
  */
 
-/* The lowest index of the largest of logits (V). */
+/* The lowest index of the largest of logits (V); -1 when one of them is NaN: no token is right. */
 LLM_API int llm_greedy_pick(const float *logits, size_t V) {
     LLM_ASSERT(V > 0);
     size_t best = 0;
-    for (size_t i = 1; i < V; i++) best = logits[i] > logits[best] ? i : best;
+    for (size_t i = 0; i < V; i++) {
+        if (isnan(logits[i])) return -1;
+        if (logits[i] > logits[best]) best = i;
+    }
     return (int)best;
+}
+
+/* Follows next (S), each state's successor, from start until states repeat. Returns the length of
+ * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the tortoise
+ * waits at every power of two, so no state but the two has to be kept. */
+LLM_API size_t llm_greedy_cycle(size_t *tail, const size_t *next, size_t start) {
+    size_t tortoise = start, hare = next[start], power = 1, length = 1;
+    while (tortoise != hare) {
+        if (power == length) {
+            tortoise = hare;
+            power *= 2;
+            length = 0;
+        }
+        hare = next[hare];
+        length++;
+    }
+    tortoise = hare = start; /* one length apart they meet where the loop begins */
+    for (size_t i = 0; i < length; i++) hare = next[hare];
+    for (*tail = 0; tortoise != hare; (*tail)++) {
+        tortoise = next[tortoise];
+        hare = next[hare];
+    }
+    return length;
+}
+
+/* log-probability of the greedy text of T tokens, ids (T), under the chain first (V), next (V,V):
+ * log-probabilities of the first token and of each token behind another. */
+LLM_API float llm_greedy_text(int *ids, const float *first, const float *next, size_t T, size_t V) {
+    double sum = 0.0;
+    const float *row = first;
+    for (size_t t = 0; t < T; t++) {
+        ids[t] = llm_greedy_pick(row, V);
+        LLM_ASSERT(ids[t] >= 0);
+        sum += (double)row[ids[t]];
+        row = next + (size_t)ids[t] * V;
+    }
+    return (float)sum;
+}
+
+/* The same of the most probable text: all V^T of them are tried, as an odometer counts. Scratch: T
+ * ints, given back. */
+LLM_API float llm_greedy_best_text(int *ids, const float *first, const float *next, size_t T,
+                                   size_t V, llm_arena *arena) {
+    const size_t mark = arena->used;
+    int *text = (int *)llm_arena_take(arena, T, sizeof(int));
+    double best = (double)-INFINITY;
+    for (size_t t = 0; t < T; t++) text[t] = 0;
+    for (size_t wheel = 0; wheel < T;) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            sum +=
+                (double)(t > 0 ? next[(size_t)text[t - 1] * V + (size_t)text[t]] : first[text[t]]);
+        if (sum > best) {
+            best = sum;
+            memcpy(ids, text, T * sizeof(int));
+        }
+        for (wheel = 0; wheel < T && (size_t)text[wheel] == V - 1; wheel++) text[wheel] = 0;
+        if (wheel < T) text[wheel]++;
+    }
+    arena->used = mark;
+    return (float)best;
+}
+
+/* Contrastive search. Which of k candidates <- their probabilities p (k), the hidden states h (k,D)
+ * the model has after reading each of them, and those of the text so far, past (T,D):
+ *
+ *     argmax_v (1 - alpha) p(v) - alpha max_t cos(h_v, past_t)
+ *
+ * Ties go to the first. alpha = 0 is greedy; 0.6 with k = 4 to 8 is usual. */
+LLM_API size_t llm_greedy_contrastive(const float *p, const float *h, const float *past, size_t k,
+                                      size_t T, size_t D, float alpha) {
+    LLM_ASSERT(k > 0);
+    size_t best = 0;
+    double best_score = (double)-INFINITY;
+    for (size_t v = 0; v < k; v++) {
+        double closest = -1.0; /* without a past all candidates keep this, and p decides */
+        for (size_t t = 0; t < T; t++) {
+            double dot = 0.0, a = 0.0, b = 0.0;
+            for (size_t i = 0; i < D; i++) {
+                const double x = (double)h[v * D + i], y = (double)past[t * D + i];
+                dot += x * y;
+                a += x * x;
+                b += y * y;
+            }
+            const double likeness = a * b > 0.0 ? dot / sqrt(a * b) : 0.0;
+            closest = likeness > closest ? likeness : closest;
+        }
+        const double score = (1.0 - (double)alpha) * (double)p[v] - (double)alpha * closest;
+        if (score > best_score) {
+            best_score = score;
+            best = v;
+        }
+    }
+    return best;
 }
 
 /* @temperature ---------------------------------------------- Softmax temperature
  *
- * source  -
- * needs   -
- * topics  -
+ *     p_i = exp(z_i / tau) / sum_j exp(z_j / tau)          dH/dtau = Var_p(z) / tau^3
+ *
+ * One number between the most probable token (tau = 0) and a fair die (tau = infinity). Dividing
+ * the logits by tau raises every probability to the power 1/tau, so it never changes an order, and
+ * the entropy H grows with tau wherever two logits differ. tau = 0 is argmax by definition, not by
+ * a division. Adding Gumbel noise -log(-log u) to z / tau and taking the largest draws from p
+ * without ever computing p: a kernel can do it in the pass that finds the maximum.
+ *
+ * source  Ackley, Hinton & Sejnowski 1985, "A Learning Algorithm for Boltzmann Machines", eq. 5;
+ *         Gumbel 1954, "Statistical Theory of Extreme Values"; llama.cpp (dynamic temperature)
+ * needs   greedy
+ * see     @softmax (the temperature's backward), @top_p, @sampling
+ * topics  Softmax Temperature
  */
 
-/* logits (V) in place: divided by temp; temp = 0 leaves the largest alone, the others become -inf. */
+/* logits (V) in place: divided by temp; temp = 0 leaves the largest alone, the others become
+ * -inf. */
 LLM_API void llm_temperature_apply(float *logits, size_t V, float temp) {
     LLM_ASSERT(temp >= 0.0f);
-    const size_t best = (size_t)llm_greedy_pick(logits, V);
-    for (size_t i = 0; i < V; i++) {
-        if (temp > 0.0f)
-            logits[i] /= temp;
-        else if (i != best)
-            logits[i] = -INFINITY;
+    if (temp > 0.0f) {
+        for (size_t i = 0; i < V; i++) logits[i] /= temp;
+        return;
     }
+    const int best = llm_greedy_pick(logits, V);
+    for (size_t i = 0; i < V; i++) logits[i] = (int)i == best ? logits[i] : -INFINITY;
+}
+
+/* H in nats of softmax(z / temp), z (V), temp > 0. *derivative gets dH/dtemp, NULL skips it. With
+ * x = (z - max) / temp, H = log sum e^x - E x and Var(z) = temp^2 Var(x): no division by a tiny
+ * temp^3 before the variance has become small too. */
+LLM_API double llm_temperature_entropy(double *derivative, const float *logits, size_t V,
+                                       double temp) {
+    LLM_ASSERT(temp > 0.0);
+    const int best = llm_greedy_pick(logits, V);
+    LLM_ASSERT(best >= 0 && fabsf(logits[best]) < INFINITY);
+    double sum = 0.0, mean = 0.0, square = 0.0;
+    for (size_t i = 0; i < V; i++) {
+        if (logits[i] == -INFINITY) continue;
+        const double x = ((double)logits[i] - (double)logits[best]) / temp, e = exp(x);
+        sum += e;
+        mean += e * x;
+        square += e * x * x;
+    }
+    mean /= sum;
+    if (derivative) *derivative = (square / sum - mean * mean) / temp;
+    return log(sum) - mean;
+}
+
+/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: bisection of its
+ * logarithm between 1e-6 and 1e6, whose ends are returned for what no temperature reaches. */
+LLM_API double llm_temperature_match(const float *logits, size_t V, double entropy) {
+    double low = 1e-6, high = 1e6;
+    for (int halving = 0; halving < 60; halving++) {
+        const double temp = sqrt(low * high);
+        if (llm_temperature_entropy(NULL, logits, V, temp) > entropy)
+            high = temp;
+        else
+            low = temp;
+    }
+    return sqrt(low * high);
+}
+
+/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word
+ * i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
+    LLM_ASSERT(temp > 0.0f && V > 0);
+    size_t best = 0;
+    float highest = -INFINITY;
+    for (size_t i = 0; i < V; i++) {
+        const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+        const float score = logits[i] / temp - logf(-logf(u));
+        if (score > highest) {
+            highest = score;
+            best = i;
+        }
+    }
+    return (int)best;
+}
+
+/* Dynamic temperature: low + (high - low) (H / log n)^exponent, where H is the entropy at
+ * temperature 1 and n the number of logits that are not -inf. A sure model stays sharp. */
+LLM_API float llm_temperature_dynamic(const float *logits, size_t V, float low, float high,
+                                      float exponent) {
+    size_t n = 0;
+    for (size_t i = 0; i < V; i++) n += logits[i] > -INFINITY;
+    if (n < 2) return low;
+    const double share = llm_temperature_entropy(NULL, logits, V, 1.0) / log((double)n);
+    return low + (high - low) * powf((float)share, exponent);
 }
 
 /* @top_k ---------------------------------------------------- Top-k sampling
  *
- * source  -
+ *     keep v  where  #{u : z_u > z_v} < k
+ *
+ * Draw among the k most probable tokens only. The long tail of a vocabulary is wrong token by token
+ * and still adds up: 50000 tokens of probability 1e-6 are 5% of all draws, and one of them spoils a
+ * sentence. What is cut off raises the rest by 1 / kept mass. k does not know how sure the model
+ * is: 40 is far too many after "the United" and too few after "my name is". Ties at the k-th place:
+ * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts over
+ * the bytes of the logits find the k-th largest.
+ *
+ * source  Fan, Lewis & Dauphin 2018, "Hierarchical Neural Story Generation", section 5.2
  * needs   -
- * topics  -
+ * see     @top_p @min_p @sampling
+ * topics  Top-k Sampling
  */
 
-/* logits (V) in place: all below the k-th largest become -inf; ties with it stay. Scratch: V indices
- * and V floats, given back. */
-LLM_API void llm_top_k_filter(float *logits, size_t V, size_t k, llm_arena *arena) {
-    LLM_ASSERT(k > 0);
-    if (k >= V) return;
-    const size_t mark = arena->used;
-    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
-    llm_argsort(order, logits, V);
-    const float least = logits[order[V - k]];
-    for (size_t i = 0; i < V; i++) logits[i] = logits[i] < least ? -INFINITY : logits[i];
-    arena->used = mark;
+/* The bits of x as an integer of the same order: negative numbers are turned round. */
+LLM_API uint32_t llm_top_k_key(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (bits == 0x80000000u) bits = 0; /* -0 equals 0 */
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-/* @top_p ---------------------------------------------------- Top-p sampling
+/* The k-th largest of x (n), 1 <= k <= n, no NaN: radix select. Each pass counts one byte, highest
+ * first, among the keys that agree with the bytes found so far. */
+LLM_API float llm_top_k_threshold(const float *x, size_t n, size_t k) {
+    LLM_ASSERT(k > 0 && k <= n);
+    uint32_t found = 0, known = 0; /* the bits of the answer, and which of them are settled */
+    for (unsigned shift = 32; shift > 0;) {
+        shift -= 8;
+        size_t count[256];
+        memset(count, 0, sizeof count);
+        for (size_t i = 0; i < n; i++) {
+            const uint32_t key = llm_top_k_key(x[i]);
+            if ((key & known) == found) count[key >> shift & 255]++;
+        }
+        uint32_t byte = 255;
+        for (; count[byte] < k; byte--) k -= count[byte];
+        found |= byte << shift;
+        known |= (uint32_t)255 << shift;
+    }
+    found = found >> 31 ? found & 0x7fffffffu : ~found;
+    float threshold;
+    memcpy(&threshold, &found, sizeof threshold);
+    return threshold;
+}
+
+/* logits (V) in place: all below the k-th largest become -inf; ties with it stay. k >= V and k = 0
+ * change nothing. */
+LLM_API void llm_top_k_filter(float *logits, size_t V, size_t k) {
+    if (k == 0 || k >= V) return;
+    const float least = llm_top_k_threshold(logits, V, k);
+    for (size_t i = 0; i < V; i++) logits[i] = logits[i] < least ? -INFINITY : logits[i];
+}
+
+/* index (k) <- the k largest of x (n), largest first, ties to the lower index: exactly k <= n of
+ * them. A heap of the k best so far with the worst on top: most entries cost one comparison. */
+LLM_API void llm_top_k_select(size_t *index, const float *x, size_t n, size_t k) {
+    LLM_ASSERT(k <= n);
+    if (k == 0) return;
+    for (size_t i = 0, size = 0; i < n + k; i++) {
+        size_t moved, hole = 0; /* entries from the front, then the heap is taken apart */
+        if (i < k) {
+            for (hole = size++; hole > 0; hole = (hole - 1) / 2) {
+                const size_t up = index[(hole - 1) / 2];
+                if (x[up] < x[i]) break; /* an equal one that comes later is worse */
+                index[hole] = up;
+            }
+            index[hole] = i;
+            continue;
+        }
+        if (i < n) {
+            if (!(x[i] > x[index[0]])) continue;
+            moved = i;
+        } else {
+            moved = index[--size];
+            index[size] = index[0];
+        }
+        for (size_t child = 1; child < size; child = 2 * hole + 1) {
+            if (child + 1 < size) {
+                const size_t a = index[child], b = index[child + 1];
+                if (x[b] < x[a] || (x[b] == x[a] && b > a)) child++;
+            }
+            const size_t worst = index[child];
+            if (x[moved] < x[worst] || (x[moved] == x[worst] && moved > worst)) break;
+            index[hole] = worst;
+            hole = child;
+        }
+        if (hole < size) index[hole] = moved;
+    }
+}
+
+/* The probability that the k largest of logits (V), ties included, have together: 1 - this is what
+ * top-k throws away, and -log of this is KL(kept, renormalised || all). */
+LLM_API double llm_top_k_mass(const float *logits, size_t V, size_t k) {
+    const float least = llm_top_k_threshold(logits, V, k), max = llm_top_k_threshold(logits, V, 1);
+    double kept = 0.0, all = 0.0;
+    for (size_t i = 0; i < V; i++) {
+        const double e = exp((double)logits[i] - (double)max);
+        all += e;
+        if (logits[i] >= least) kept += e;
+    }
+    return kept / all;
+}
+
+/* @top_p ---------------------------------------------------- Top-p (nucleus) sampling
  *
- * source  -
- * needs   -
- * topics  -
+ *     keep the most probable tokens, the smallest set whose probabilities sum to at least p
+ *
+ * A set as large as the model is unsure: two tokens after "the United", a thousand after "my name
+ * is". The token that crosses p belongs to it, so something is always kept. Applied to logits that
+ * a temperature has already flattened it keeps more: the order of the two matters. Textbooks sort;
+ * the set is decided by one number, the least probability in it, and that can be found by
+ * bisection over the 2^32 floats in at most 32 sums.
+ *
+ * source  Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", eq. 2 and 3
+ * needs   softmax top_k argsort
+ * see     @min_p (thresholds on each token), @top_k, @sampling
+ * topics  Top-p Sampling (Nucleus Sampling)
  */
 
-/* logits (V) in place: the smallest set of most probable tokens whose mass reaches p stays, at least
- * min_keep of them; the others become -inf. Scratch: V indices and V floats, given back. */
-LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
+/* logits (V) in place: all outside the nucleus become -inf. At least min_keep tokens stay. Of equal
+ * ones at the edge the later stay; transformers leaves that to its sort. This is the definition, by
+ * sorting. Scratch: V indices and V floats, given back. */
+LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     const size_t mark = arena->used;
     size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
     float *prob = llm_arena_floats(arena, V);
     llm_argsort(order, logits, V);
     llm_softmax_forward(prob, logits, 1, V, 1.0f);
-    double below = 0.0; /* mass of the tokens up to and with this one, from the least probable on */
+    double below = 0.0; /* mass of the tokens up to this one, from the least probable on */
     for (size_t i = 0; i + min_keep < V; i++) {
         below += (double)prob[order[i]];
         if (below > 1.0 - (double)p) break;
@@ -5532,28 +6422,386 @@ LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep,
     arena->used = mark;
 }
 
-/* @sampling ------------------------------------------------- The sampler chain
+/* The same set without sorting. The edge is the smallest key for which the mass of the tokens up to
+ * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats, given
+ * back. */
+LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    if (min_keep >= V) return;
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const double cut = 1.0 - (double)p;
+    uint32_t low = 0, high = llm_top_k_key(llm_top_k_threshold(logits, V, min_keep));
+    double below = 0.0; /* mass below the key low */
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        double sum = 0.0;
+        for (size_t i = 0; i < V; i++) {
+            if (llm_top_k_key(logits[i]) <= middle) sum += (double)prob[i];
+        }
+        if (sum > cut) {
+            high = middle;
+        } else {
+            low = middle + 1;
+            below = sum;
+        }
+    }
+    size_t above = 0; /* tokens that stay because they are beyond the edge or on it, from behind */
+    for (size_t i = 0; i < V; i++) above += llm_top_k_key(logits[i]) >= low;
+    for (size_t i = 0; i < V; i++) {
+        const uint32_t key = llm_top_k_key(logits[i]);
+        if (key > low) continue;
+        if (key == low) {
+            below += (double)prob[i];
+            if (below > cut || above <= min_keep) {
+                below = 2.0; /* the rest of the edge stays too */
+                continue;
+            }
+            above--;
+        }
+        logits[i] = -INFINITY;
+    }
+    arena->used = mark;
+}
+
+/* @min_p ---------------------------------------------------- Min-p, typical, epsilon, eta, n-sigma
  *
- * source  -
- * needs   -
+ *     min-p    keep p_v >= a max p                 epsilon  keep p_v >= e
+ *     eta      keep p_v >= min(e, sqrt(e) exp(-H))
+ *     n-sigma  keep z_v >= max z - n std(z)
+ *     typical  the smallest set of tokens with |-log p_v - H| least whose mass reaches p
+ *
+ * Rules that look at each token alone, and one that does not take the most probable ones. Min-p
+ * scales with the model's confidence and stays sane at high temperatures. Epsilon removes what is
+ * improbable absolutely, eta more carefully where everything is (H is the entropy in nats).
+ * Top-n-sigma works on logits, so the kept set does not depend on the temperature. Typical sampling
+ * prefers tokens as surprising as the model expects to be surprised, and may drop the most probable
+ * one. All keep at least min_keep tokens, the most probable, typical: the most typical.
+ *
+ * source  Nguyen et al. 2024, "Turning Up the Heat: Min-p Sampling"; Hewitt, Manning & Liang 2022,
+ *         "Truncation Sampling as Language Model Desmoothing", eq. 4 and 7; Meister et al. 2023,
+ *         "Locally Typical Sampling", eq. 10; Tang et al. 2024, "Top-n-sigma"
+ * needs   softmax top_k argsort
+ * see     @top_p @sampling
  * topics  -
  */
 
-/* A token with probability softmax(logits (V)), by walking the cumulated sum. */
-LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
-    const float max = logits[llm_greedy_pick(logits, V)];
-    double total = 0.0, below = 0.0;
-    LLM_ASSERT(max > -INFINITY);
-    for (size_t i = 0; i < V; i++) total += (double)expf(logits[i] - max);
-    const double u = (double)llm_rng_uniform(rng) * total;
-    size_t last = 0;
+/* logits (V) in place: those of probability below `least` become -inf, but the min_keep largest and
+ * their ties stay. prob (V) are the probabilities. */
+LLM_API void llm_min_p_cut(float *logits, const float *prob, size_t V, double least,
+                           size_t min_keep) {
+    LLM_ASSERT(min_keep > 0);
+    const float kept = llm_top_k_threshold(logits, V, min_keep < V ? min_keep : V);
     for (size_t i = 0; i < V; i++) {
-        if (logits[i] == -INFINITY) continue;
-        last = i;
-        below += (double)expf(logits[i] - max);
-        if (u < below) break;
+        if ((double)prob[i] < least && logits[i] < kept) logits[i] = -INFINITY;
     }
-    return (int)last;
+}
+
+/* Min-p: least is ratio times the largest probability. Scratch of this and the next three: V floats
+ * (typical: 3 V and V indices), given back. */
+LLM_API void llm_min_p_filter(float *logits, size_t V, float ratio, size_t min_keep,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V), max = 0.0f;
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    for (size_t i = 0; i < V; i++) max = prob[i] > max ? prob[i] : max;
+    llm_min_p_cut(logits, prob, V, (double)ratio * (double)max, min_keep);
+    arena->used = mark;
+}
+
+LLM_API void llm_min_p_epsilon(float *logits, size_t V, float epsilon, size_t min_keep,
+                               llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    llm_min_p_cut(logits, prob, V, (double)epsilon, min_keep);
+    arena->used = mark;
+}
+
+/* Entropy in nats of prob (V). */
+LLM_API double llm_min_p_entropy(const float *prob, size_t V) {
+    double entropy = 0.0;
+    for (size_t i = 0; i < V; i++) {
+        if (prob[i] > 0.0f) entropy -= (double)prob[i] * log((double)prob[i]);
+    }
+    return entropy;
+}
+
+LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_keep,
+                           llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const double scaled = sqrt((double)epsilon) * exp(-llm_min_p_entropy(prob, V));
+    llm_min_p_cut(logits, prob, V, fmin((double)epsilon, scaled), min_keep);
+    arena->used = mark;
+}
+
+/* std with n, over the logits that are not -inf. */
+LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
+    double sum = 0.0, square = 0.0;
+    size_t count = 0;
+    float max = -INFINITY;
+    for (size_t i = 0; i < V; i++) {
+        max = logits[i] > max ? logits[i] : max;
+        if (logits[i] == -INFINITY) continue;
+        sum += (double)logits[i];
+        count++;
+    }
+    const double mean = count ? sum / (double)count : 0.0;
+    for (size_t i = 0; i < V; i++) {
+        const double d = (double)logits[i] - mean;
+        if (logits[i] > -INFINITY) square += d * d;
+    }
+    const double least = (double)max - (double)n * sqrt(square / (double)(count ? count : 1));
+    for (size_t i = 0; i < V; i++)
+        if ((double)logits[i] < least) logits[i] = -INFINITY;
+}
+
+LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
+                               llm_arena *arena) {
+    LLM_ASSERT(min_keep > 0);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    float *prob = llm_arena_floats(arena, V), *shift = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const double entropy = llm_min_p_entropy(prob, V);
+    for (size_t i = 0; i < V; i++)
+        shift[i] = prob[i] > 0.0f ? (float)fabs(-log((double)prob[i]) - entropy) : INFINITY;
+    llm_argsort(order, shift, V);
+    double sum = 0.0;
+    size_t last = 0;
+    for (; last + 1 < V; last++) {
+        sum += (double)prob[order[last]];
+        if (sum >= (double)mass && last + 1 >= min_keep) break;
+    }
+    const float edge = shift[order[last]]; /* of the token that reaches mass; ties with it stay */
+    for (size_t i = 0; i < V; i++) logits[i] = shift[i] > edge ? -INFINITY : logits[i];
+    arena->used = mark;
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ *     logits -> transform -> transform -> ... -> draw
+ *
+ * What a model says depends on the transforms and on their order as much as on its weights.
+ * transformers applies the temperature first and truncates what it flattened; llama.cpp truncates
+ * first and applies the temperature last, so the same settings keep fewer tokens. The chain is a
+ * list, and the two presets below are lists. Three ways to draw from what is left: the inverse of
+ * the cumulated sum (one number, one walk), Gumbel noise (@temperature), and the alias table: after
+ * O(V) preparation a draw costs O(1), whatever V is.
+ *
+ * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
+ *         transformers (generation/logits_process.py) and llama.cpp (common/sampling) for the orders
+ * needs   rng greedy temperature top_k top_p min_p
+ * see     @sampling_control @decoding
+ * topics  Sampling (in Language Models)
+ */
+
+typedef enum {
+    LLM_SAMPLING_TEMPERATURE,
+    LLM_SAMPLING_TOP_K,
+    LLM_SAMPLING_TOP_P,
+    LLM_SAMPLING_MIN_P,
+    LLM_SAMPLING_TYPICAL,
+    LLM_SAMPLING_EPSILON,
+    LLM_SAMPLING_ETA,
+    LLM_SAMPLING_TOP_N_SIGMA
+} llm_sampling_kind;
+
+typedef struct {
+    llm_sampling_kind kind;
+    float value; /* k as a float, p, ... */
+} llm_sampling_step;
+
+/* Settings of the presets; the value that switches a step off: temperature 1, top_k 0, top_p 1,
+ * min_p 0, typical 1, epsilon 0, eta 0, top_n_sigma 0. */
+typedef struct {
+    float temperature, top_k, top_p, min_p, typical, epsilon, eta, top_n_sigma;
+} llm_sampling_config;
+
+LLM_API llm_sampling_config llm_sampling_defaults(void) {
+    llm_sampling_config c;
+    c.temperature = c.top_p = c.typical = 1.0f;
+    c.top_k = c.min_p = c.epsilon = c.eta = c.top_n_sigma = 0.0f;
+    return c;
+}
+
+/* chain (8) <- the steps that c switches on, in the order of transformers, or of llama.cpp. Returns
+ * their number. */
+LLM_API size_t llm_sampling_preset(llm_sampling_step *chain, const llm_sampling_config *c,
+                                   bool llama_cpp) {
+    static const llm_sampling_kind order[2][8] = {
+        {LLM_SAMPLING_TEMPERATURE, LLM_SAMPLING_TOP_K, LLM_SAMPLING_TOP_P, LLM_SAMPLING_MIN_P,
+         LLM_SAMPLING_TYPICAL, LLM_SAMPLING_EPSILON, LLM_SAMPLING_ETA, LLM_SAMPLING_TOP_N_SIGMA},
+        {LLM_SAMPLING_TOP_N_SIGMA, LLM_SAMPLING_TOP_K, LLM_SAMPLING_TYPICAL, LLM_SAMPLING_TOP_P,
+         LLM_SAMPLING_MIN_P, LLM_SAMPLING_EPSILON, LLM_SAMPLING_ETA, LLM_SAMPLING_TEMPERATURE}};
+    const float value[8] = {c->temperature, c->top_k,   c->top_p, c->min_p,
+                            c->typical,     c->epsilon, c->eta,   c->top_n_sigma};
+    const llm_sampling_config off = llm_sampling_defaults();
+    const float unused[8] = {off.temperature, off.top_k,   off.top_p, off.min_p,
+                             off.typical,     off.epsilon, off.eta,   off.top_n_sigma};
+    size_t n = 0;
+    for (size_t i = 0; i < 8; i++) {
+        const llm_sampling_kind kind = order[llama_cpp][i];
+        if (value[kind] == unused[kind]) continue;
+        chain[n].kind = kind;
+        chain[n++].value = value[kind];
+    }
+    return n;
+}
+
+/* logits (V) in place, step after step; each leaves at least one token. Scratch: V indices and 3 V
+ * floats, given back. */
+LLM_API void llm_sampling_chain(float *logits, size_t V, const llm_sampling_step *chain, size_t n,
+                                llm_arena *arena) {
+    for (size_t i = 0; i < n; i++) {
+        const float value = chain[i].value;
+        switch (chain[i].kind) {
+        case LLM_SAMPLING_TEMPERATURE:
+            llm_temperature_apply(logits, V, value);
+            break;
+        case LLM_SAMPLING_TOP_K:
+            llm_top_k_filter(logits, V, (size_t)value);
+            break;
+        case LLM_SAMPLING_TOP_P:
+            llm_top_p_filter(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_MIN_P:
+            llm_min_p_filter(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_TYPICAL:
+            llm_min_p_typical(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_EPSILON:
+            llm_min_p_epsilon(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_ETA:
+            llm_min_p_eta(logits, V, value, 1, arena);
+            break;
+        case LLM_SAMPLING_TOP_N_SIGMA:
+            llm_min_p_top_n_sigma(logits, V, value);
+            break;
+        }
+    }
+}
+
+/* A token with probability softmax(logits (V)): the first whose cumulated sum exceeds u. -1 when
+ * nothing can be drawn: all are -inf, or one is NaN. */
+LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
+    const int best = llm_greedy_pick(logits, V);
+    if (best < 0 || logits[best] == -INFINITY) return -1;
+    const double max = (double)logits[best];
+    double total = 0.0, below = 0.0;
+    for (size_t i = 0; i < V; i++) total += exp((double)logits[i] - max);
+    const double u = (double)llm_rng_uniform(rng) * total;
+    for (size_t i = 0; i < V; i++) {
+        below += exp((double)logits[i] - max);
+        if (u < below) return (int)i;
+    }
+    return best; /* u * total may round up to the sum */
+}
+
+/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else other[i];
+ * every cell is as likely as every other. Scratch: V indices, given back. */
+LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, size_t V,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *stack = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
+    size_t small = 0, large = V; /* two stacks that grow towards each other */
+    for (size_t i = 0; i < V; i++) {
+        keep[i] = prob[i] * (float)V;
+        other[i] = i;
+        stack[keep[i] < 1.0f ? small++ : --large] = i;
+    }
+    while (small > 0 && large < V) { /* what a poor cell lacks, a rich one gives */
+        const size_t poor = stack[--small], rich = stack[large];
+        other[poor] = rich;
+        keep[rich] -= 1.0f - keep[poor];
+        if (keep[rich] < 1.0f) {
+            large++;
+            stack[small++] = rich;
+        }
+    }
+    arena->used = mark;
+}
+
+LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, size_t V,
+                                       llm_rng *rng) {
+    const size_t i = llm_rng_below(rng, V);
+    return llm_rng_uniform(rng) < keep[i] ? i : other[i];
+}
+
+/* @sampling_control ----------------------------------------- XTC, Mirostat, without replacement
+ *
+ *     XTC       with chance c: of the tokens with p >= threshold only the least probable stays
+ *     Mirostat  keep -log2 p_v <= mu, draw x, then mu -= eta (-log2 p_x - tau)
+ *
+ * Three draws that are not a fixed distribution. XTC cuts the head instead of the tail: when
+ * several tokens would do, it takes the most expected ones away. Mirostat is a thermostat: mu is
+ * what it lets through, tau the surprise a token should have on average, in bits. Gumbel noise on
+ * the logits, and then the k largest instead of the largest, draws k different tokens as if one
+ * after the other without putting any back.
+ *
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling 2019,
+ *         "Stochastic Beams and Where to Find Them", section 2
+ * needs   rng softmax top_k sampling
+ * see     @temperature (Gumbel), @sampling
+ * topics  -
+ */
+
+/* logits (V) in place. Nothing happens when fewer than two tokens reach the threshold. Scratch: V
+ * floats, given back. */
+LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, float chance,
+                                      llm_rng *rng, llm_arena *arena) {
+    if (llm_rng_uniform(rng) >= chance) return;
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    size_t least = V;
+    for (size_t i = 0; i < V; i++) {
+        if (prob[i] >= threshold && (least == V || prob[i] < prob[least])) least = i;
+    }
+    for (size_t i = 0; i < V; i++) {
+        if (prob[i] >= threshold && i != least) logits[i] = -INFINITY;
+    }
+    arena->used = mark;
+}
+
+/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most probable
+ * token always stays. The surprise that is fed back is that of the renormalised probability, as in
+ * llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats, given back. */
+LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
+                                          llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *prob = llm_arena_floats(arena, V);
+    llm_softmax_forward(prob, logits, 1, V, 1.0f);
+    const int best = llm_greedy_pick(logits, V);
+    for (size_t i = 0; i < V; i++) {
+        if (-log2f(prob[i]) > *mu && (int)i != best) logits[i] = -INFINITY;
+    }
+    const int token = llm_sampling_draw(logits, V, rng);
+    if (token >= 0) {
+        llm_softmax_forward(prob, logits, 1, V, 1.0f);
+        *mu -= eta * (-log2f(prob[token]) - tau);
+    }
+    arena->used = mark;
+    return token;
+}
+
+/* index (k) <- k different tokens in the order in which they are drawn; at least k logits are not
+ * -inf. Scratch: V floats, given back. */
+LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, size_t V, size_t k,
+                                           llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *score = llm_arena_floats(arena, V);
+    for (size_t i = 0; i < V; i++) {
+        const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
+        score[i] = logits[i] - logf(-logf(u));
+    }
+    llm_top_k_select(index, score, V, k);
+    arena->used = mark;
 }
 
 /* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
@@ -5661,7 +6909,7 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
     float *logits = llm_arena_floats(&d->memory, V);
     memcpy(logits, d->logits, V * sizeof(float));
     llm_temperature_apply(logits, V, temp);
-    if (k > 0) llm_top_k_filter(logits, V, k, &d->memory);
+    if (k > 0) llm_top_k_filter(logits, V, k);
     if (p < 1.0f) llm_top_p_filter(logits, V, p, 1, &d->memory);
     const int id = llm_sampling_draw(logits, V, rng);
     d->memory.used = mark;

@@ -105,6 +105,16 @@ TEST(arena, "AddressSanitizer knows what is free, given back, padding, or past t
     CHECK(small == z && !__asan_region_is_poisoned(small, 8));
     CHECK(__asan_address_is_poisoned(z + 2) && __asan_address_is_poisoned(z + 299));
     CHECK(!__asan_region_is_poisoned(x, 40) && !__asan_region_is_poisoned(y, 400));
+    void *others[64]; /* memory of others is not poisoned by what is given back here */
+    for (size_t i = 0; i < 64; i++) others[i] = malloc(4096 + 128);
+    llm_arena_take(&a, a.size - a.used, 1);
+    a.used = 2048;
+    llm_arena_take(&a, 1, 1);
+    CHECK(__asan_region_is_poisoned(a.memory + 2049, 2047) == a.memory + 2049);
+    for (size_t i = 0; i < 64; i++) {
+        CHECK(!__asan_region_is_poisoned(others[i], 4096 + 128));
+        free(others[i]);
+    }
     llm_arena_destroy(&a);
     unsigned char *reused = (unsigned char *)malloc(4096 + 128); /* malloc may hand out the block */
     memset(reused, 1, 4096 + 128);

@@ -4,7 +4,9 @@
 /* malloc and realloc that run out after a number of calls */
 static int buffer_calls = 1 << 30;
 static void *buffer_realloc(void *p, size_t size) {
-    return buffer_calls-- > 0 ? realloc(p, size) : NULL;
+    void *q = buffer_calls-- > 0 ? realloc(p, size) : NULL;
+    if (q && !p) memset(q, 'x', size); /* nothing in it is 0 by chance */
+    return q;
 }
 #define realloc buffer_realloc
 
@@ -27,6 +29,7 @@ TEST(buffer, "puts and prints of every length append, and a 0 follows") {
         memcpy(want + size, text, n);
         size += n;
         CHECK(b.size == size && b.capacity > size && b.data[size] == 0);
+        CHECK(b.capacity <= 64 || 2 * b.capacity <= 3 * size + 2); /* half more than needed */
         CHECK(memcmp(b.data, want, size) == 0);
     }
     CHECK(llm_buffer_print(&b, "%d-%05.1f", 42, 3.25) && strcmp(b.data + size, "42-003.2") == 0);
@@ -45,7 +48,9 @@ TEST(buffer, "nothing put makes an empty string; bytes may be 0") {
 
 TEST(buffer, "reserving makes room once, so appending is linear") {
     llm_buffer b = {NULL, 0, 0};
-    CHECK(llm_buffer_reserve(&b, 1000) && b.capacity >= 1001 && b.size == 0);
+    CHECK(llm_buffer_reserve(&b, 62) && b.capacity == 64 && b.size == 0 && b.data[0] == 0);
+    CHECK(llm_buffer_put(&b, "ab", 2) && llm_buffer_reserve(&b, 1000) && strcmp(b.data, "ab") == 0);
+    b.size = 0;
     const char *before = b.data;
     const size_t capacity = b.capacity;
     for (int i = 0; i < 1000; i++) CHECK(llm_buffer_put(&b, "x", 1));

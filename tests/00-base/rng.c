@@ -47,10 +47,27 @@ TEST(rng, "words, uniforms and normals equal an implementation in Python") {
 TEST(rng, "integers below n equal exact arithmetic, redrawn words included") {
     const float *ranges = golden("below/range"), *draws = golden("below/draws");
     llm_rng rng = llm_rng_seed(7);
-    for (size_t i = 0; i < 10; i++)
+    for (size_t i = 0; i < 12; i++)
         for (size_t k = 0; k < 12; k++)
             CHECK(llm_rng_below(&rng, rng_whole(ranges, i)) == rng_whole(draws, 12 * i + k));
     CHECK_ASSERTS(llm_rng_below(&rng, 0));
+}
+
+TEST(rng, "integers below n: the words at the edge of what is drawn again") {
+    const struct {
+        size_t n, want;
+        uint32_t word[4];
+    } all[] = {
+        {(size_t)3 << 30, 2, {9, 9, 9, 3}}, /* 3 n mod 2^32 is 2^30, as is 2^32 mod n: kept */
+        {(size_t)3 << 30, 2, {9, 9, 0, 3}}, /* 0 n mod 2^32 is below: the next word */
+        {((size_t)1 << 32) + 1, (size_t)1 << 32, {9, 9, 1, 0}}, /* n - 1 is the last one kept */
+        {((size_t)1 << 32) + 1, 5, {1, 1, 0, 5}}};              /* n itself is not */
+    for (size_t i = 0; i < 4; i++) {
+        llm_rng rng = llm_rng_seed(0);
+        memcpy(rng.word, all[i].word, sizeof rng.word);
+        rng.used = i == 0 ? 3 : i == 3 ? 0 : 2;
+        CHECK(llm_rng_below(&rng, all[i].n) == all[i].want && rng.used == 4);
+    }
 }
 
 TEST(rng, "integers below n are unbiased where multiplying alone is biased most") {

@@ -64,7 +64,7 @@ for i, (seed, block) in enumerate([(0, 0), (1, 0), (2**32, 0), (2**64 - 1, 2**32
            normal=s.normals(9), single=s.normals(1) + s.normals(1))
 
 # ranges whose rejected share is 0, tiny, 1/4 and nearly 1/2
-ranges = [1, 2, 10, 3 << 30, (1 << 31) + 1, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, 3 << 40, (1 << 63) + 1]
+ranges = [1, 2, 10, 3 << 30, (1 << 31) + 1, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, 1 << 33, 3 << 40, 1 << 63, (1 << 63) + 1]
 s = Stream(7)
 g.save("below", range=halves(ranges), draws=halves([s.below(n) for n in ranges for _ in range(12)]))
 g.write()

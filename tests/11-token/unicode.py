@@ -54,14 +54,14 @@ def spell(name, n):
     return "".join(chr(35 + d) for d in digits)
 
 
-def rows(found, width=76):
+def rows(found, width=80):
     out = []
     for c, name, n in runs(found):
         if not out or len(out[-1][1] + spell(name, n)) > width:
             out.append([c, ""])
         out[-1][1] += spell(name, n)
     assert not any("??" in row or "\\" in row or '"' in row for _, row in out)
-    return ['        {0x%05X, "%s"},' % tuple(row) for row in out]
+    return ['    {0x%05X, "%s"},' % tuple(row) for row in out]
 
 
 if __name__ == "__main__":
