@@ -3957,6 +3957,113 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
+ *
+ * Attention looks at its input in three ways: what a position asks for (q), under what it can be
+ * found (k), and what it hands over (v). They must be different maps: with W_Q = W_K scores would
+ * be symmetric, and j would matter to i exactly as much as i to j. The three weights stand in one
+ * matrix, so that x is read once; the rows of the product are then split into heads, (B,H,T,D), the
+ * order in which attention reads them. Queries may have more heads than keys and values (@gqa).
+ *
+ * Files arrange these weights in three ways, all of the same size:
+ *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
+ *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
+ *     rows head by head, q k v of each        GPT-NeoX, BLOOM
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
+ * B H T rows of D, before any rotation.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
+ * needs   matmul
+ * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
+ * topics  Query, Key, Value (QKV)
+ */
+
+/* B texts of T positions and C channels; H query heads and Hkv key/value heads of D dimensions. */
+typedef struct {
+    size_t B, T, C, H, Hkv, D;
+} llm_qkv_config;
+
+/* Hkv = H and D = C / H. */
+LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_qkv_config c;
+    c.B = B, c.T = T, c.C = C, c.H = c.Hkv = H, c.D = C / H;
+    return c;
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- qkv (B,T,(H+2Hkv)D). */
+LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        float *const part[3] = {q, k, v};
+        const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, from += D) {
+                float *to = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* qkv <- q, k, v: the inverse, and with gradients in all four places the backward pass. */
+LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *const part[3] = {q, k, v};
+        float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, to += D) {
+                const float *from = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- x (B,T,C), w ((H+2Hkv)D,C), b ((H+2Hkv)D) or NULL. GPT-2 and
+ * Qwen 2 have a bias here, Llama has none. Scratch: B T (H+2Hkv) D floats, given back. */
+LLM_API void llm_qkv_forward(float *q, float *k, float *v, const float *x, const float *w,
+                             const float *b, const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *qkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_matmul_forward(qkv, x, w, b, c->B * c->T, c->C, O);
+    llm_qkv_split(q, k, v, qkv, c);
+    arena->used = mark;
+}
+
+/* dx (B,T,C) += , dw ((H+2Hkv)D,C) += , db ((H+2Hkv)D) += <- dq, dk, dv and forward's x, w. Any of
+ * the three may be NULL. x reaches the loss by three paths, and the one product sums them.
+ * Scratch as above. */
+LLM_API void llm_qkv_backward(float *dx, float *dw, float *db, const float *dq, const float *dk,
+                              const float *dv, const float *x, const float *w,
+                              const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *dqkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_qkv_merge(dqkv, dq, dk, dv, c);
+    llm_matmul_backward(dx, dw, db, dqkv, x, w, c->B * c->T, c->C, O);
+    arena->used = mark;
+}
+
+/* to (M,L,n) <- from (L,M,n): swaps the two outer axes, which is all that converting takes.
+ *     GPT-2:            w     <- swap(c_attn, C, (H+2Hkv) D, 1)     and back with L, M exchanged
+ *     GPT-NeoX, BLOOM:  w     <- swap(query_key_value, H, 3, D C)   (bias: n = D)
+ *     heads:            (B,T) <- swap of each b, (H,T,D) to (T,H,D)
+ * to may not be from. */
+LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size_t n) {
+    for (size_t l = 0; l < L; l++)
+        for (size_t m = 0; m < M; m++)
+            memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -4017,25 +4124,29 @@ LLM_API void llm_causal_attn_mix(float *y, size_t ys, const float *w, size_t wr,
     }
 }
 
-/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: row r of this part is query r + ahead
- * of its first key. N is at most a tile. */
+/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: query r comes ahead positions after
+ * the first key. The other entries of w are not written. */
 LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t xs, const float *z,
                                     size_t zs, float scale, size_t ahead, size_t R, size_t N,
                                     size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float zt[TILE * TILE], s[TILE * TILE]; /* z^T, so that the inner loops run over keys */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            for (size_t d = 0; d < depth; d++) zt[d * N + n] = scale * z[n * zs + d0 + d];
-        for (size_t r0 = 0; r0 < R; r0 += TILE) {
-            const size_t rows = llm_causal_attn_tile(R - r0);
-            for (size_t i = 0; i < rows * N; i++) s[i] = 0.0f;
-            llm_causal_attn_mix(s, N, x + r0 * xs + d0, xs, 1, zt, N, rows, depth, N);
-            for (size_t r = r0; r < r0 + rows; r++) {
-                const size_t end = r + ahead < N ? r + ahead + 1 : N;
-                for (size_t n = 0; n < end; n++) {
-                    w[r * ws + n] = s[(r - r0) * N + n] + (d0 ? w[r * ws + n] : 0.0f);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                for (size_t d = 0; d < depth; d++)
+                    zt[d * keys + n] = scale * z[(n0 + n) * zs + d0 + d];
+            for (size_t r0 = first; r0 < R; r0 += TILE) { /* rows before first see none of these */
+                const size_t rows = llm_causal_attn_tile(R - r0);
+                for (size_t i = 0; i < rows * keys; i++) s[i] = 0.0f;
+                llm_causal_attn_mix(s, keys, x + r0 * xs + d0, xs, 1, zt, keys, rows, depth, keys);
+                for (size_t r = r0; r < r0 + rows; r++) {
+                    const size_t seen = r + ahead - n0, end = seen < keys ? seen + 1 : keys;
+                    float *wr = w + r * ws + n0;
+                    for (size_t n = 0; n < end; n++)
+                        wr[n] = s[(r - r0) * keys + n] + (d0 ? wr[n] : 0.0f);
                 }
             }
         }
@@ -4047,34 +4158,42 @@ LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t 
                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            memcpy(tile + n * depth, x + n * xs + d0, depth * sizeof(float));
-        size_t r = 0;
-        for (; r < R && r + ahead + 1 < N; r++)
-            llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, 1,
-                                r + ahead + 1, depth);
-        llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, R - r, N, depth);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                memcpy(tile + n * depth, x + (n0 + n) * xs + d0, depth * sizeof(float));
+            float *yd = y + d0;
+            const float *wn = w + n0;
+            size_t r = first;
+            for (; r < R && r + ahead - n0 + 1 < keys; r++)
+                llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, 1,
+                                    r + ahead - n0 + 1, depth);
+            llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, R - r, keys,
+                                depth);
+        }
     }
 }
 
-/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose of
- * the above. R is at most a tile. */
+/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose. */
 LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                      size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    const size_t full = ahead < N ? ahead : N; /* keys that every row sees */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t r = 0; r < R; r++)
-            memcpy(tile + r * depth, x + r * xs + d0, depth * sizeof(float));
-        llm_causal_attn_mix(y + d0, ys, w, 1, ws, tile, depth, full, R, depth);
-        for (size_t n = full; n < N && n < R + ahead; n++) {
-            const size_t r = n - ahead; /* the first row that sees key n */
-            llm_causal_attn_mix(y + n * ys + d0, ys, w + r * ws + n, 1, ws, tile + r * depth, depth,
-                                1, R - r, depth);
+    for (size_t r0 = 0; r0 < R; r0 += TILE) {
+        const size_t rows = llm_causal_attn_tile(R - r0);
+        const size_t full = r0 + ahead < N ? r0 + ahead : N; /* keys that all these rows see */
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t r = 0; r < rows; r++)
+                memcpy(tile + r * depth, x + (r0 + r) * xs + d0, depth * sizeof(float));
+            llm_causal_attn_mix(y + d0, ys, w + r0 * ws, 1, ws, tile, depth, full, rows, depth);
+            for (size_t n = full; n < N && n < r0 + rows + ahead; n++) {
+                const size_t r = n - ahead - r0; /* the first row that sees key n */
+                llm_causal_attn_mix(y + n * ys + d0, ys, w + (r0 + r) * ws + n, 1, ws,
+                                    tile + r * depth, depth, 1, rows - r, depth);
+            }
         }
     }
 }
@@ -4084,32 +4203,24 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_scores(p + j * T + j, T, q + j * S, S, k + j * S, S, scale, 0, T - j, N,
-                                   D);
-        }
+        llm_causal_attn_scores(p, T, q, S, k, S, scale, 0, T, T, D);
         for (size_t i = 0; i < T; i++) {
             float *pi = p + i * T, sum = 0.0f;
             const float max = llm_logsumexp_max(pi, i + 1);
-            for (size_t j = 0; j <= i; j++) pi[j] = expf(pi[j] - max);
+            for (size_t j = 0; j <= i; j++) pi[j] = llm_expf(pi[j] - max);
             LLM_SIMD_SUM(sum)
             for (size_t j = 0; j <= i; j++) sum += pi[j];
             const float gain = 1.0f / sum;
             for (size_t j = 0; j <= i; j++) pi[j] *= gain;
             for (size_t d = 0; d < D; d++) o[i * C + d] = 0.0f;
         }
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_gather(o + j * C, C, p + j * T + j, T, v + j * S, S, 0, T - j, N, D);
-        }
+        llm_causal_attn_gather(o, C, p, T, v, S, 0, T, T, D);
     }
 }
 
@@ -4132,12 +4243,9 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
         for (size_t i = 0; i < T; i += TILE) {
-            const size_t R = llm_causal_attn_tile(T - i);
+            const size_t R = llm_causal_attn_tile(T - i), N = i + R;
             const float *g = dout + (bh / H * T + i) * C + bh % H * D, *p = att + (bh * T + i) * T;
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_scores(ds + j, T, g, C, v + j * S, S, 1.0f, i - j, R, N, D);
-            }
+            llm_causal_attn_scores(ds, T, g, C, v, S, 1.0f, i, R, N, D);
             for (size_t r = 0; r < R; r++) {
                 const float *pr = p + r * T;
                 float *dsr = ds + r * T, along = 0.0f;
@@ -4145,15 +4253,204 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
                 for (size_t j = 0; j <= i + r; j++) along += pr[j] * dsr[j];
                 for (size_t j = 0; j <= i + r; j++) dsr[j] = scale * pr[j] * (dsr[j] - along);
             }
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_gather(dq + i * S, S, ds + j, T, k + j * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dk + j * S, S, ds + j, T, q + i * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dv + j * S, S, p + j, T, g, C, i - j, R, N, D);
-            }
+            llm_causal_attn_gather(dq + i * S, S, ds, T, k, S, i, R, N, D);
+            llm_causal_attn_scatter(dk, S, ds, T, q + i * S, S, i, R, N, D);
+            llm_causal_attn_scatter(dv, S, p, T, g, C, i, R, N, D);
         }
     }
     arena->used = mark;
+}
+
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h          Q_h = x W_Q,h^T, K_h = key W_K,h^T, ...
+ *     y      = [head_1 ... head_H] W_O^T + b_O
+ *
+ * One softmax can look at one place, or blur several into an average. H heads of D = C/H dimensions
+ * look at H places for the price of one head of C dimensions, and W_O lets their findings meet.
+ * This is the general layer, torch.nn.MultiheadAttention: queries, keys and values from different
+ * sources and widths, masks of two kinds, dropout on the weights. All weights are kept for the
+ * backward pass and for looking at them; @gqa and @flash keep none. A query for which everything is
+ * masked has no weights, and its y is b_O; torch returns NaN.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Michel, Levy & Neubig
+ *         2019, "Are Sixteen Heads Really Better than One?" (pruning)
+ * needs   exp matmul logsumexp dropout qkv causal_attn
+ * see     @attn_projection, @cross_attn, @attn_head
+ * topics  Multi-Head Attention
+ */
+
+/* B texts: T queries of C channels against S keys of Ck and values of Cv; H heads of D dimensions.
+ * dropout 0 is none; the mask of a call is numbers offset .. offset + B H T S - 1 of seed's stream. */
+typedef struct {
+    size_t B, T, S, C, Ck, Cv, H, D;
+    float dropout;
+    uint64_t seed, offset;
+} llm_mha_config;
+
+/* Self-attention without dropout. */
+LLM_API llm_mha_config llm_mha_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_mha_config c;
+    c.B = B, c.T = c.S = T, c.C = c.Ck = c.Cv = C, c.H = H, c.D = C / H;
+    c.dropout = 0.0f;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* wq (H D,C), wk (H D,Ck), wv (H D,Cv), wo (C,H D), biases (H D) and bo (C) or NULL; or all their
+ * gradients, each of which may be NULL. torch's in_proj_weight is wq, wk, wv in a row. */
+typedef struct {
+    float *wq, *wk, *wv, *wo, *bq, *bk, *bv, *bo;
+} llm_mha_params;
+
+/* What the backward pass needs: the inputs and q, out (B,H,T,D), k, v (B,H,S,D), att (B,H,T,S),
+ * merged (B,T,H D). att is the softmax, before dropout. */
+typedef struct {
+    const float *x, *key, *value;
+    float *q, *k, *v, *att, *merged;
+} llm_mha_saved;
+
+LLM_API llm_mha_saved llm_mha_take(const llm_mha_config *c, llm_arena *arena) {
+    llm_mha_saved s;
+    s.x = s.key = s.value = NULL;
+    s.q = llm_arena_floats(arena, c->B * c->H * c->T * c->D);
+    s.k = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.v = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * c->S);
+    s.merged = llm_arena_floats(arena, c->B * c->T * c->H * c->D);
+    return s;
+}
+
+/* heads (B,H,N,D) <- x (B,N,C) through w (H D,C), b. Scratch: B N H D floats. */
+LLM_API void llm_mha_project(float *heads, const float *x, const float *w, const float *b, size_t B,
+                             size_t N, size_t C, size_t H, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *rows = llm_arena_floats(arena, B * N * H * D);
+    llm_matmul_forward(rows, x, w, b, B * N, C, H * D);
+    for (size_t i = 0; i < B; i++)
+        llm_qkv_swap(heads + i * N * H * D, rows + i * N * H * D, N, H, D);
+    arena->used = mark;
+}
+
+/* dx, dw, db += <- dheads. Scratch as above. */
+LLM_API void llm_mha_project_backward(float *dx, float *dw, float *db, const float *dheads,
+                                      const float *x, const float *w, const llm_mha_config *c,
+                                      size_t N, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, HD = c->H * c->D;
+    float *drows = llm_arena_floats(arena, c->B * N * HD);
+    for (size_t i = 0; i < c->B; i++)
+        llm_qkv_swap(drows + i * N * HD, dheads + i * N * HD, c->H, N, c->D);
+    llm_matmul_backward(dx, dw, db, drows, x, w, c->B * N, C, HD);
+    arena->used = mark;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query sees
+ * (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none. Masked
+ * inputs must still be finite. Scratch: B H T max(D, S with dropout) floats and projections'. */
+LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const float *key,
+                             const float *value, const llm_mha_params *p, const bool *hidden,
+                             const bool *blocked, const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    s->x = x, s->key = key, s->value = value;
+    llm_mha_project(s->q, x, p->wq, p->bq, B, T, c->C, H, D, arena);
+    llm_mha_project(s->k, key, p->wk, p->bk, B, S, c->Ck, H, D, arena);
+    llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
+        llm_causal_attn_scores(att, S, q, D, k, D, scale, S, T, S, D);
+        for (size_t i = 0; i < T; i++) {
+            float *a = att + i * S, sum = 0.0f;
+            for (size_t j = 0; j < S; j++)
+                if ((hidden && hidden[bh / H * S + j]) || (blocked && blocked[i * S + j]))
+                    a[j] = -INFINITY;
+            const float max = llm_logsumexp_max(a, S), shift = max == -INFINITY ? 0.0f : max;
+            for (size_t j = 0; j < S; j++) a[j] = llm_expf(a[j] - shift);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < S; j++) sum += a[j];
+            const float gain = max == -INFINITY ? 0.0f : 1.0f / sum;
+            for (size_t j = 0; j < S; j++) a[j] *= gain;
+        }
+        if (w != att)
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        llm_causal_attn_gather(o, D, w, S, v, D, S, T, S, D);
+    }
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(s->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(y, s->merged, p->wo, p->bo, B * T, H * D, c->C);
+    arena->used = mark;
+}
+
+/* dx (B,T,C), dkey (B,S,Ck), dvalue (B,S,Cv) and g's arrays += <- dy (B,T,C) and forward's s, p, c.
+ * Any of them may be NULL, and the three may be one array (self-attention). Scratch: B H (3 T D +
+ * 2 S D + T S) floats, B H T S more with dropout, and projections'. */
+LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_mha_params *g,
+                              const float *dy, const llm_mha_saved *s, const llm_mha_params *p,
+                              const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    const size_t nq = B * H * T * D, nk = B * H * S * D;
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dscore = llm_arena_floats(arena, B * H * T * S);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    for (size_t i = 0; i < 3 * nq + 2 * nk; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
+        float *w = dropped + bh * T * S, *ds = dscore + bh * T * S;
+        llm_causal_attn_scores(ds, S, go, D, v, D, 1.0f, S, T, S, D);
+        if (w != att) { /* the same entries are dropped again, from the weights and the gradient */
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+            llm_dropout_forward(ds, ds, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        }
+        for (size_t i = 0; i < T; i++) {
+            const float *a = att + i * S;
+            float *dsi = ds + i * S, along = 0.0f;
+            LLM_SIMD_SUM(along)
+            for (size_t j = 0; j < S; j++) along += a[j] * dsi[j];
+            for (size_t j = 0; j < S; j++) dsi[j] = scale * a[j] * (dsi[j] - along);
+        }
+        llm_causal_attn_gather(dq + bh * T * D, D, ds, S, k, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + bh * S * D, D, ds, S, q, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + bh * S * D, D, w, S, go, D, S, T, S, D);
+    }
+    llm_mha_project_backward(dx, g->wq, g->bq, dq, s->x, p->wq, c, T, c->C, arena);
+    llm_mha_project_backward(dkey, g->wk, g->bk, dk, s->key, p->wk, c, S, c->Ck, arena);
+    llm_mha_project_backward(dvalue, g->wv, g->bv, dv, s->value, p->wv, c, S, c->Cv, arena);
+    arena->used = mark;
+}
+
+/* Copies what belongs to the heads with keep (H) into to's arrays: rows of wq, wk, wv, their biases
+ * and columns of wo. Returns their number, the H of the smaller layer. to may be from. */
+LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *from, const bool *keep,
+                             const llm_mha_config *c) {
+    const size_t H = c->H, D = c->D, inputs[3] = {c->C, c->Ck, c->Cv};
+    float *const w_to[3] = {to->wq, to->wk, to->wv}, *const b_to[3] = {to->bq, to->bk, to->bv};
+    const float *const w[3] = {from->wq, from->wk, from->wv};
+    const float *const b[3] = {from->bq, from->bk, from->bv};
+    size_t kept = 0, column = 0;
+    for (size_t h = 0; h < H; h++) {
+        for (size_t m = 0; keep[h] && m < 3; m++) {
+            const size_t n = D * inputs[m];
+            memmove(w_to[m] + kept * n, w[m] + h * n, n * sizeof(float));
+            if (b[m]) memmove(b_to[m] + kept * D, b[m] + h * D, D * sizeof(float));
+        }
+        kept += keep[h];
+    }
+    for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
+        if (keep[i / D % H]) to->wo[column++] = from->wo[i];
+    return kept;
 }
 
 /* @rope ----------------------------------------------------- Rotary position embedding
@@ -4279,6 +4576,183 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ *     o_h = softmax(q_h K_g^T / sqrt(D)) V_g            g = h / (H / Hkv)
+ *
+ * H query heads share Hkv heads of keys and values, each H / Hkv neighbours one. Generating a token
+ * reads the whole cache, and the cache has Hkv heads: with Hkv = H / 8 it is 8 times smaller and
+ * that much faster to read, for a small loss in quality. Hkv = H is multi-head attention, Hkv = 1
+ * multi-query. The heads of a group are neighbours: head h takes h / (H/Hkv), not h % Hkv.
+ *
+ * The backward pass computes the weights again from lse, so memory grows with T and not with T^2;
+ * the gradients of a shared head are the sums over its group, and nothing is copied per query head.
+ *
+ * source  Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models from
+ *         Multi-Head Checkpoints"; Shazeer 2019, "Fast Transformer Decoding: One Write-Head is All
+ *         You Need"
+ * needs   exp logsumexp causal_attn
+ * see     @mha, @flash (the same without whole rows of scores), @kv_cache, @mla
+ * topics  Grouped-Query Attention (GQA)
+ */
+
+/* T queries against S keys. causal: query i sees the keys j <= i + S - T, so that the last query
+ * sees everything (with S > T the queries are the newest positions); T > S leaves the first T - S
+ * queries nothing to see. scale is 1 / sqrt(D) as a rule. */
+typedef struct {
+    size_t B, H, Hkv, T, S, D;
+    bool causal;
+    float scale;
+} llm_gqa_config;
+
+/* Causal self-attention: S = T. */
+LLM_API llm_gqa_config llm_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
+    llm_gqa_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.causal = true;
+    c.scale = 1.0f / sqrtf((float)D);
+    return c;
+}
+
+/* out (B,H,T,D), lse (B,H,T) or NULL <- q (B,H,T,D), k, v (B,Hkv,S,D). lse_i is the logarithm of
+ * query i's softmax denominator. A query that sees nothing gets 0 and lse = -inf. Scratch: 64 B H S
+ * floats, given back. */
+LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float *k, const float *v,
+                             const llm_gqa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
+        float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        for (size_t i = 0; lse && i < blind; i++) lse[bh * T + i] = -INFINITY;
+        for (size_t i = blind; i < T; i += TILE) { /* row r of the block sees keys 0 .. last + r */
+            const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+            const float *qi = q + (bh * T + i) * D;
+            llm_causal_attn_scores(w, S, qi, D, kg, D, c->scale, last, R, S, D);
+            for (size_t r = 0; r < R; r++) {
+                const size_t seen = last + r < S ? last + r + 1 : S;
+                float *wr = w + r * S, sum = 0.0f;
+                const float max = llm_logsumexp_max(wr, seen);
+                for (size_t j = 0; j < seen; j++) wr[j] = llm_expf(wr[j] - max);
+                LLM_SIMD_SUM(sum)
+                for (size_t j = 0; j < seen; j++) sum += wr[j];
+                const float gain = 1.0f / sum;
+                for (size_t j = 0; j < seen; j++) wr[j] *= gain;
+                if (lse) lse[bh * T + i + r] = max + logf(sum);
+            }
+            llm_causal_attn_gather(o + i * D, D, w, S, vg, D, last, R, S, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += <- dout (B,H,T,D), forward's out, lse and its inputs.
+ *
+ *     p_ij = exp(s_ij - lse_i)      ds_ij = p_ij (do_i.v_j - do_i.o_i)
+ *
+ * as in @causal_attn, where sum_l p_il dp_il is do_i.o_i because o_i is the mean of the v_l. Any of
+ * the three gradients may be NULL. */
+LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
+                              const float *lse, const float *q, const float *k, const float *v,
+                              const llm_gqa_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
+        for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+            for (size_t i = blind; i < T; i += TILE) {
+                const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+                float p[TILE * TILE], ds[TILE * TILE], along[TILE];
+                for (size_t r = 0; r < R; r++) {
+                    const size_t at = (bh * T + i + r) * D;
+                    along[r] = 0.0f;
+                    for (size_t d = 0; d < D; d++) along[r] += dout[at + d] * out[at + d];
+                }
+                for (size_t j = 0; j < S && j < last + R; j += TILE) {
+                    const size_t N = llm_causal_attn_tile(S - j);
+                    const size_t skip = j > last ? j - last : 0, ahead = j > last ? 0 : last - j;
+                    const size_t rows = R - skip, at_q = (bh * T + i + skip) * D;
+                    const size_t at_k = (bg * S + j) * D;
+                    const float *qi = q + at_q, *kj = k + at_k, *gi = dout + at_q;
+                    llm_causal_attn_scores(p, N, qi, D, kj, D, c->scale, ahead, rows, N, D);
+                    llm_causal_attn_scores(ds, N, gi, D, v + at_k, D, 1.0f, ahead, rows, N, D);
+                    for (size_t r = 0; r < rows; r++) {
+                        const float lse_r = lse[bh * T + i + skip + r];
+                        for (size_t n = 0; n < N && n <= r + ahead; n++) {
+                            p[r * N + n] = llm_expf(p[r * N + n] - lse_r);
+                            ds[r * N + n] -= along[skip + r];
+                            ds[r * N + n] *= c->scale * p[r * N + n];
+                        }
+                    }
+                    if (dq) llm_causal_attn_gather(dq + at_q, D, ds, N, kj, D, ahead, rows, N, D);
+                    if (dk) llm_causal_attn_scatter(dk + at_k, D, ds, N, qi, D, ahead, rows, N, D);
+                    if (dv) llm_causal_attn_scatter(dv + at_k, D, p, N, gi, D, ahead, rows, N, D);
+                }
+            }
+        }
+    }
+}
+
+/* a.b over n entries: 16 sums run side by side, in an order that no compiler needs leave to change. */
+LLM_API float llm_gqa_dot(const float *a, const float *b, size_t n) {
+    float lane[16], sum = 0.0f;
+    for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < 16; k++) lane[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum += a[i] * b[i];
+    for (size_t k = 0; k < 16; k++) sum += lane[k];
+    return sum;
+}
+
+/* out (G,D), w (G,S) <- q (G,D), k, v (S,D): one new token, the G query heads of a group against
+ * their keys and values in a cache. Each key and each value is read once for the whole group. w gets
+ * the weights. S > 0. */
+LLM_API void llm_gqa_decode(float *out, float *w, const float *q, const float *k, const float *v,
+                            size_t G, size_t S, size_t D, float scale) {
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++) w[g * S + j] = scale * llm_gqa_dot(q + g * D, k + j * D, D);
+    for (size_t g = 0; g < G; g++) {
+        float *wg = w + g * S, sum = 0.0f;
+        const float max = llm_logsumexp_max(wg, S);
+        for (size_t j = 0; j < S; j++) wg[j] = llm_expf(wg[j] - max);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < S; j++) sum += wg[j];
+        for (size_t j = 0; j < S; j++) wg[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[g * D + d] = 0.0f;
+    }
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++)
+            for (size_t d = 0; d < D; d++) out[g * D + d] += w[g * S + j] * v[j * D + d];
+}
+
+/* w (Hkv D,C) <- from (H D,C): the key or value projection of a multi-head model made grouped, each
+ * shared head the mean of its group. A few percent of the original training then heal the rest. */
+LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, size_t Hkv, size_t D,
+                                      size_t C) {
+    LLM_ASSERT(Hkv > 0 && H % Hkv == 0);
+    const size_t group = H / Hkv;
+    for (size_t g = 0; g < Hkv; g++) {
+        for (size_t i = 0; i < D * C; i++) {
+            float sum = 0.0f;
+            for (size_t h = g * group; h < (g + 1) * group; h++) sum += from[h * D * C + i];
+            w[g * D * C + i] = sum / (float)group;
+        }
+    }
+}
+
+/* Bytes of a cache for T tokens of one text: keys and values of L layers. */
+LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
+    return 2 * L * Hkv * D * T * bytes;
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
