@@ -4894,7 +4894,7 @@ LLM_API size_t llm_decoder_block_acts_size(const llm_decoder_block_config *c, si
 }
 LLM_API size_t llm_decoder_block_scratch_size(const llm_decoder_block_config *c, size_t B,
                                               size_t T) {
-    const size_t ffn = B * T * 2 * c->hidden, attn = B * T * 4 * c->width + B * c->heads * T;
+    const size_t ffn = B * T * 2 * c->hidden, attn = B * T * 4 * (c->width + 16 * c->heads);
     return B * T * c->width + (ffn > attn ? ffn : attn) + 4 * 16; /* the arena rounds up to 16 */
 }
 
