@@ -4379,11 +4379,20 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
  *     y = m + FFN(LayerNorm2(m))                       GPT-2
  *     y = m + FFN(LayerNorm1(x))                       parallel: GPT-J, PaLM
  *
- * The unit that a language model repeats.
+ * The unit that a language model repeats: attention moves information between tokens, the MLP works
+ * on each alone, and both only add to the residual stream x, which nothing else touches from the
+ * embedding to the head. With the two output projections 0 a block is the identity. The parallel
+ * form computes both from one norm, which saves a step of latency and costs little quality.
  *
- * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   matmul layernorm causal_attn ffn
- * see     @prenorm @llama_block @gpt2
+ * Forward leaves (7 C + 2 F + H T + 4) floats for each token, most of them the MLP's; backward can
+ * do without: keep x alone and run the block's forward a second time (checkpointing), a third more
+ * work for a tenth of the memory.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3; Wang &
+ *         Komatsuzaki 2021, GPT-J (parallel); Chen et al. 2016, "Training Deep Nets with Sublinear
+ *         Memory Cost"
+ * needs   arena matmul layernorm causal_attn ffn
+ * see     @prenorm @gpt2 @decoder_only (the form of Llama)
  * topics  Decoder Block
  */
 
@@ -4490,6 +4499,21 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     llm_matmul_backward(dnorm, dw->qkv_w, dw->qkv_b, dqkv, a->norm1, w->qkv_w, N, C, 3 * C);
     llm_layernorm_backward(d, dw->norm1_w, dw->norm1_b, dnorm, x, w->norm1_w, a->mean1, a->rstd1, N,
                            C);
+    arena->used = mark;
+}
+
+/* The same without forward's activations: they are computed again. Scratch: acts_size + B T C floats
+ * and scratch_size, given back. */
+LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_weights *dw,
+                                             const float *x, const llm_decoder_block_weights *w,
+                                             size_t B, size_t T, const llm_decoder_block_config *c,
+                                             llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_decoder_block_acts a;
+    llm_decoder_block_bind(&a, llm_arena_floats(arena, llm_decoder_block_acts_size(c, B, T)), c, B,
+                           T);
+    llm_decoder_block_forward(llm_arena_floats(arena, B * T * c->width), &a, x, w, B, T, c);
+    llm_decoder_block_backward(d, dw, &a, x, w, B, T, c, arena);
     arena->used = mark;
 }
 
