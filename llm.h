@@ -1122,18 +1122,202 @@ LLM_API float llm_tanhf(float x) {
     return copysignf(y + (x != x ? NAN : 0.0f), x);
 }
 
+/* @gemm ----------------------------------------------------- The kernel under every matrix product
+ *
+ *     c (M,N) += A (M,K) B (K,N)
+ *
+ * The triple loop does two loads for every multiplication and waits for memory. Here a tile of
+ * ROWS x COLS sums lives in vector registers while k runs, so that each number of B is used ROWS
+ * times and each number of A COLS times once it has been loaded. For that B is copied first, a
+ * panel of PANEL columns and DEPTH rows at a time, into the order in which the tile reads it; the
+ * panel stays in the second-level cache while all rows of A pass by. Transposed operands are
+ * packed differently and computed alike. Every sum adds its terms in ascending k, in chunks of
+ * DEPTH, wherever its tile lies and whichever thread computes it: results do not depend on the
+ * number of threads, and a row's not on the other rows. All scratch is on the stack, 160 KiB.
+ *
+ * source  Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"
+ * needs   base
+ * see     @matmul (the layer's three products), @tensor_core
+ * topics  -
+ */
+
+/* As many sums as the vector registers hold: 24 of 32, or 12 of 16. GNU vectors add and multiply
+ * like numbers, without a header of intrinsics; elsewhere a lane is one float. */
+#if !defined(__GNUC__) || defined(__CUDACC__)
+typedef float llm_gemm_lanes;
+enum { LLM_GEMM_LANES = 1, LLM_GEMM_VECTORS = 8 };
+#elif defined(__AVX512F__)
+typedef float llm_gemm_lanes __attribute__((vector_size(64)));
+enum { LLM_GEMM_LANES = 16, LLM_GEMM_VECTORS = 4 };
+#elif defined(__AVX__)
+typedef float llm_gemm_lanes __attribute__((vector_size(32)));
+enum { LLM_GEMM_LANES = 8, LLM_GEMM_VECTORS = 2 };
+#else
+typedef float llm_gemm_lanes __attribute__((vector_size(16)));
+enum { LLM_GEMM_LANES = 4, LLM_GEMM_VECTORS = 2 };
+#endif
+enum {
+    LLM_GEMM_ROWS = 6,
+    LLM_GEMM_COLS = LLM_GEMM_LANES * LLM_GEMM_VECTORS,
+    LLM_GEMM_DEPTH = 256, /* of a panel: 64 KiB with */
+    LLM_GEMM_PANEL = 64,  /* columns; and of a block of a transposed A: 96 KiB with */
+    LLM_GEMM_BLOCK = 96   /* rows */
+};
+#if defined(__clang__)
+#define LLM_GEMM_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
+#else
+#define LLM_GEMM_UNROLL
+#endif
+
+LLM_API size_t llm_gemm_least(size_t a, size_t b) { return a < b ? a : b; }
+
+/* sum (ROWS,COLS) <- rows of A: row[r] points to depth numbers; panel (depth,COLS). The loops over
+ * r and v are unrolled, which is what lets the sums stay in registers. */
+LLM_API void llm_gemm_tile(llm_gemm_lanes sum[LLM_GEMM_ROWS][LLM_GEMM_VECTORS],
+                           const float *const row[LLM_GEMM_ROWS], const llm_gemm_lanes *panel,
+                           size_t depth) {
+    llm_gemm_lanes acc[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    const float *a[LLM_GEMM_ROWS];
+    LLM_GEMM_UNROLL
+    for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+        a[r] = row[r];
+        LLM_GEMM_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) acc[r][v] = a[r][0] * panel[v];
+    }
+    for (size_t k = 1; k < depth; k++) {
+        LLM_GEMM_UNROLL
+        for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+            LLM_GEMM_UNROLL
+            for (size_t v = 0; v < LLM_GEMM_VECTORS; v++)
+                acc[r][v] += a[r][k] * panel[k * LLM_GEMM_VECTORS + v];
+        }
+    }
+    LLM_GEMM_UNROLL
+    for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+        LLM_GEMM_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) sum[r][v] = acc[r][v];
+    }
+}
+
+/* to (cols,rows) <- from (rows,cols) transposed, with distances to_ld and from_ld between rows.
+ * Squares of 4 x 4 go through registers where the compiler can shuffle. */
+LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld,
+                                size_t rows, size_t cols) {
+    size_t rows4 = 0, cols4 = 0;
+#if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
+    typedef float four __attribute__((vector_size(16)));
+    rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
+    for (size_t i = 0; i < rows4; i += 4) {
+        for (size_t j = 0; j < cols4; j += 4) {
+            const float *x = from + i * from_ld + j;
+            float *y = to + j * to_ld + i;
+            four a, b, c, d;
+            memcpy(&a, x, sizeof a);
+            memcpy(&b, x + from_ld, sizeof b);
+            memcpy(&c, x + 2 * from_ld, sizeof c);
+            memcpy(&d, x + 3 * from_ld, sizeof d);
+            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+            memcpy(y, &a, sizeof a);
+            memcpy(y + to_ld, &b, sizeof b);
+            memcpy(y + 2 * to_ld, &c, sizeof c);
+            memcpy(y + 3 * to_ld, &d, sizeof d);
+        }
+    }
+#endif
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < rows4 ? cols4 : 0; j < cols; j++)
+            to[j * to_ld + i] = from[i * from_ld + j];
+}
+
+/* c (M,N) += a b with M and N the extents of one task: its rows of a, its columns of b, which are
+ * parts of matrices with lda, ldb, ldc numbers between rows; depth <= DEPTH of the k. */
+LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bool a_t,
+                            const float *b, size_t ldb, bool b_t, size_t M, size_t N,
+                            size_t depth) {
+    llm_gemm_lanes panel[LLM_GEMM_DEPTH * LLM_GEMM_PANEL / LLM_GEMM_LANES];
+    llm_gemm_lanes block[LLM_GEMM_DEPTH * LLM_GEMM_BLOCK / LLM_GEMM_LANES];
+    llm_gemm_lanes tile[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    if (a_t) {
+        llm_gemm_transpose((float *)block, LLM_GEMM_DEPTH, a, lda, depth, M);
+        a = (const float *)block;
+        lda = LLM_GEMM_DEPTH;
+    }
+    for (size_t j0 = 0; j0 < N; j0 += LLM_GEMM_PANEL) {
+        const size_t j1 = llm_gemm_least(N, j0 + LLM_GEMM_PANEL);
+        for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) { /* pack; missing columns are 0 */
+            float *to = (float *)panel + (j - j0) * LLM_GEMM_DEPTH;
+            const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
+            if (cols < LLM_GEMM_COLS) memset(to, 0, depth * LLM_GEMM_COLS * sizeof(float));
+            if (b_t) llm_gemm_transpose(to, LLM_GEMM_COLS, b + j * ldb, ldb, cols, depth);
+            for (size_t k = 0; !b_t && k < depth; k++)
+                memcpy(to + k * LLM_GEMM_COLS, b + k * ldb + j, cols * sizeof(float));
+        }
+        for (size_t i = 0; i < M; i += LLM_GEMM_ROWS) {
+            const size_t rows = llm_gemm_least(M - i, LLM_GEMM_ROWS);
+            const float *row[LLM_GEMM_ROWS]; /* missing rows repeat the first; nobody reads them */
+            for (size_t r = 0; r < LLM_GEMM_ROWS; r++) row[r] = a + (i + (r < rows ? r : 0)) * lda;
+
+            for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) {
+                llm_gemm_tile(tile, row, panel + (j - j0) * LLM_GEMM_DEPTH / LLM_GEMM_LANES, depth);
+                const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
+                for (size_t r = 0; r < rows; r++) {
+                    float *y = c + (i + r) * ldc + j;
+                    const float *sum = (const float *)tile[r];
+                    for (size_t l = 0; l < cols; l++) y[l] += sum[l];
+                }
+            }
+        }
+    }
+}
+
+/* c (M,N) += a b, where a is (M,K), or (K,M) with a_t, and b is (K,N), or (N,K) with b_t. c may not
+ * be a or b. A task is a rectangle of c: one panel wide and as high as leaves 32 tasks, or, where
+ * A has to be transposed, one block high. Define LLM_SGEMM(c, a, a_t, b, b_t, M, N, K) to call a
+ * BLAS instead. */
+LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b_t, size_t M,
+                      size_t N, size_t K) {
+#ifdef LLM_SGEMM
+    LLM_SGEMM(c, a, a_t, b, b_t, M, N, K);
+#else
+    const size_t panels = (N + LLM_GEMM_PANEL - 1) / LLM_GEMM_PANEL, split = 32 / (panels + 1) + 1;
+    const size_t height = (M / split + LLM_GEMM_ROWS) / LLM_GEMM_ROWS * LLM_GEMM_ROWS;
+    const size_t high = a_t || height < 96 ? 96 : height;
+    const size_t wide = a_t ? 12 * LLM_GEMM_PANEL : LLM_GEMM_PANEL;
+    const size_t down = (M + high - 1) / high, across = (N + wide - 1) / wide;
+    for (size_t k = 0; k < K; k += LLM_GEMM_DEPTH) {
+        const size_t depth = llm_gemm_least(K - k, LLM_GEMM_DEPTH);
+        LLM_PARALLEL_FOR
+        for (size_t task = 0; task < down * across; task++) {
+            const size_t i = task / across * high, j = task % across * wide;
+            llm_gemm_block(c + i * N + j, N, a_t ? a + k * M + i : a + i * K + k, a_t ? M : K, a_t,
+                           b_t ? b + j * K + k : b + k * N + j, b_t ? K : N, b_t,
+                           llm_gemm_least(M - i, high), llm_gemm_least(N - j, wide), depth);
+        }
+    }
+#endif
+}
+
 /* @matmul --------------------------------------------------- Matrix product
  *
  *     y = x w^T + b
  *
  * source  -
- * needs   base
+ * needs   gemm
  * topics  -
  */
 
 /* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
-LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
-                                size_t C, size_t O) {
+LLM_API void llm_matmul_naive(float *y, const float *x, const float *w, const float *b, size_t N,
+                              size_t C, size_t O) {
     for (size_t n = 0; n < N; n++) {
         for (size_t o = 0; o < O; o++) {
             float sum = b ? b[o] : 0.0f;
@@ -1143,18 +1327,22 @@ LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const 
     }
 }
 
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
+LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                                size_t C, size_t O) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t o = 0; o < O; o++) y[n * O + o] = b ? b[o] : 0.0f;
+    llm_gemm(y, x, false, w, true, N, O, C);
+}
+
 /* dx (N,C) += , dw (O,C) += , db (O) += <- dy (N,O) and forward's x, w. Any of the three may be
  * NULL. */
 LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
                                  const float *w, size_t N, size_t C, size_t O) {
-    for (size_t n = 0; n < N; n++) {
-        for (size_t o = 0; o < O; o++) {
-            const float d = dy[n * O + o];
-            if (db) db[o] += d;
-            for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += d * w[o * C + c];
-            for (size_t c = 0; dw && c < C; c++) dw[o * C + c] += d * x[n * C + c];
-        }
-    }
+    if (dx) llm_gemm(dx, dy, false, w, false, N, C, O);
+    if (dw) llm_gemm(dw, dy, true, x, false, O, C, N);
+    for (size_t n = 0; db && n < N; n++)
+        for (size_t o = 0; o < O; o++) db[o] += dy[n * O + o];
 }
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
@@ -6211,22 +6399,18 @@ LLM_API double llm_temperature_entropy(double *derivative, const float *logits, 
     return log(sum) - mean;
 }
 
-/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: by Newton's steps
- * on log temp, halved in log scale when they leave the bracket, which starts as [1e-6, 1e6] and
- * whose ends are returned for what no temperature reaches. */
+/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: bisection of its
+ * logarithm between 1e-6 and 1e6, whose ends are returned for what no temperature reaches. */
 LLM_API double llm_temperature_match(const float *logits, size_t V, double entropy) {
-    double low = 1e-6, high = 1e6, temp = 1.0;
-    for (int i = 0; i < 100 && high > low * (1.0 + 1e-12); i++) {
-        double slope;
-        const double gap = llm_temperature_entropy(&slope, logits, V, temp) - entropy;
-        if (gap > 0.0)
+    double low = 1e-6, high = 1e6;
+    for (int halving = 0; halving < 60; halving++) {
+        const double temp = sqrt(low * high);
+        if (llm_temperature_entropy(NULL, logits, V, temp) > entropy)
             high = temp;
         else
             low = temp;
-        const double next = slope > 0.0 ? temp * exp(-gap / (slope * temp)) : 0.0;
-        temp = next > low && next < high ? next : sqrt(low * high);
     }
-    return temp;
+    return sqrt(low * high);
 }
 
 /* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word

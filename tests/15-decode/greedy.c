@@ -37,8 +37,7 @@ TEST(greedy, "short sight: greedy finds a text of probability 0.24 where the bes
     const float p_first[3] = {0.6f, 0.4f, 1e-9f};
     const float p_next[9] = {0.4f, 0.3f, 0.3f, 1e-9f, 1e-9f, 1.0f, 0.4f, 0.3f, 0.3f};
     float first[3], next[9];
-    unsigned char memory[64];
-    llm_arena arena = {memory, sizeof memory, 0, 0};
+    llm_arena arena = {(unsigned char *)test_memory(64, 1), 64, 0, 0};
     int ids[2], best[2];
     for (size_t i = 0; i < 3; i++) first[i] = logf(p_first[i]);
     for (size_t i = 0; i < 9; i++) next[i] = logf(p_next[i]);
@@ -52,8 +51,7 @@ TEST(greedy, "short sight: greedy finds a text of probability 0.24 where the bes
 TEST(greedy, "the most probable text equals dynamic programming's, and greedy is never better") {
     enum { V = 4, T = 5 };
     llm_rng rng = llm_rng_seed(2);
-    unsigned char memory[64];
-    llm_arena arena = {memory, sizeof memory, 0, 0};
+    llm_arena arena = {(unsigned char *)test_memory(64, 1), 64, 0, 0};
     for (size_t round = 0; round < 40; round++) {
         float first[V], next[V * V];
         double score[V], then[V];
@@ -135,8 +133,7 @@ TEST(greedy, "contrastive search equals its formula on unit vectors, zero states
 TEST(greedy,
      "nothing to choose from is an error; of equal texts and candidates the first is taken") {
     const float nan[2] = {NAN, 0.0f}, equal[4] = {-1.0f, -1.0f, -1.0f, -1.0f};
-    unsigned char memory[64];
-    llm_arena arena = {memory, sizeof memory, 0, 0};
+    llm_arena arena = {(unsigned char *)test_memory(64, 1), 64, 0, 0};
     int ids[2] = {5, 5};
     CHECK_ASSERTS(llm_greedy_pick(nan, 0));
     CHECK_ASSERTS(llm_greedy_text(ids, nan, nan, 1, 2));

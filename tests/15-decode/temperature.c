@@ -69,7 +69,8 @@ TEST(temperature, "entropy: strictly rising, slope by differences, limits 0 and 
     const float nan[2] = {NAN, 0.0f}, none[2] = {-INFINITY, -INFINITY};
     CHECK_ASSERTS(llm_temperature_entropy(NULL, nan, 2, 1.0));
     CHECK_ASSERTS(llm_temperature_entropy(NULL, none, 2, 1.0));
-    CHECK_ASSERTS(llm_temperature_entropy(NULL, none + 1, 1, 0.0));
+    const float one_logit[1] = {1.0f};
+    CHECK_ASSERTS(llm_temperature_entropy(NULL, one_logit, 1, 0.0));
 }
 
 TEST(temperature, "the temperature of a given entropy equals SciPy's root; dynamic its formula") {
@@ -112,4 +113,5 @@ TEST(temperature, "Gumbel noise draws from softmax(z / tau): chi-square at three
     llm_rng rng = llm_rng_seed(1);
     CHECK_ASSERTS(llm_temperature_gumbel(z, 6, 0.0f, &rng));
     CHECK_ASSERTS(llm_temperature_gumbel(z, 0, 1.0f, &rng));
+    CHECK(llm_temperature_gumbel(z, 1, 1.0f, &rng) == 0);
 }

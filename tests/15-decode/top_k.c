@@ -71,6 +71,11 @@ TEST(top_k, "0 switches it off, 1 is greedy, what is dropped raises the rest by 
         if (q[i] > 0.0f) kl += (double)q[i] * log((double)q[i] / (double)p[i]);
     }
     CHECK_NEAR(kl, -log(mass), 1e-6);
+    float inf[2] = {INFINITY, 0.0f};
+    llm_top_k_filter(inf, 2, 2);
+    CHECK(inf[1] == 0.0f);
+    const float large[3] = {90.0f, 88.0f, 70.0f};
+    CHECK_NEAR(llm_top_k_mass(large, 3, 1), 1.0 / (1.0 + exp(-2.0) + exp(-20.0)), 1e-9);
     size_t index[1] = {77};
     llm_top_k_select(index, z, 5, 0);
     CHECK(index[0] == 77);
