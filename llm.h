@@ -4723,7 +4723,7 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
  *
  * source  Press & Wolf 2017; Chowdhery et al. 2022, "PaLM", 5; Gemma Team 2024, "Gemma 2", 2;
  *         Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"
- * needs   matmul logsumexp cross_entropy
+ * needs   exp matmul logsumexp cross_entropy
  * see     @cross_entropy @label_smoothing @weight_tying
  * topics  Softmax Head
  */
@@ -4774,12 +4774,12 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
     if (cap > 0.0f) {
         for (size_t i = 0; i < n; i++) {
             const float t = z[i] / cap;
-            z[i] = (all * expf(z[i] - lse) - each) * (1.0f - t * t);
+            z[i] = (all * llm_expf(z[i] - lse) - each) * (1.0f - t * t);
         }
         at_target /= cap;
         at_target = 1.0f - at_target * at_target;
     } else {
-        for (size_t i = 0; i < n; i++) z[i] = all * expf(z[i] - lse) - each;
+        for (size_t i = 0; i < n; i++) z[i] = all * llm_expf(z[i] - lse) - each;
         at_target = 1.0f;
     }
     if (hit < n) z[hit] -= one * at_target;
