@@ -484,9 +484,8 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
     for (size_t got = 1; fits && got > 0; b.size += got) {
-        got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        if (fits) got = fread(b.data + b.size, 1, b.capacity - 1 - b.size, stream);
+        got = fits ? fread(b.data + b.size, 1, b.capacity - b.size, stream) : 0;
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
@@ -667,11 +666,10 @@ LLM_API size_t llm_json_token_utf8(const unsigned char *s, const unsigned char *
     return n;
 }
 
-/* code <- uXXXX */
+/* code <- uXXXX; it is 0 before. */
 LLM_API bool llm_json_token_hex(llm_json_token *r, uint32_t *code) {
     if (!llm_json_token_is(r, 'u')) return llm_json_token_fail(r, "an escape: one of \"\\/bfnrtu");
     r->at++;
-    *code = 0;
     for (int i = 0; i < 4; i++, r->at++) {
         static const char digits[] = "0123456789abcdefABCDEF";
         const char *digit = r->at < r->end && *r->at ? strchr(digits, *r->at) : NULL;
@@ -702,7 +700,7 @@ LLM_API bool llm_json_token_escape(llm_json_token *r) {
             r->at = backslash;
             return llm_json_token_fail(r, "no half of a surrogate pair");
         }
-        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        code = 0x10000 + ((code & 0x3FF) << 10 | (low & 0x3FF));
     }
     const int more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
     static const unsigned lead[4] = {0, 0xC0, 0xE0, 0xF0};
@@ -941,14 +939,11 @@ LLM_API bool llm_json_parse(llm_json *j, const char *text, size_t size, llm_erro
             values++;
         }
     }
+    const bool fits = llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
+                      llm_size_add(&text_bytes, size, 1);
     j->count = 0;
-    j->node = NULL;
-    j->memory = NULL;
-    if (llm_size_mul(&node_bytes, values, sizeof(llm_json_node)) &&
-        llm_size_add(&text_bytes, size, 1)) {
-        j->node = (llm_json_node *)malloc(node_bytes);
-        j->memory = (char *)malloc(text_bytes);
-    }
+    j->node = fits ? (llm_json_node *)malloc(node_bytes) : NULL;
+    j->memory = fits ? (char *)malloc(text_bytes) : NULL;
     llm_json_token r;
     r.text = r.at = (const unsigned char *)(size > 0 ? text : "");
     r.end = r.text + size;
@@ -1186,10 +1181,10 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     float lane[8];
     for (size_t k = 0; k < 8; k++) lane[k] = -INFINITY;
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
         for (size_t k = 0; k < 8; k++) lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
-    for (; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
+    for (size_t i = whole; i < n; i++) lane[0] = x[i] > lane[0] ? x[i] : lane[0];
 
     float max = lane[0];
     for (size_t k = 1; k < 8; k++) max = lane[k] > max ? lane[k] : max;
@@ -2112,6 +2107,119 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
     (void)V;
 }
 
+/* @interpolated_lm ----------------------------------------- N-gram model, interpolated discounting
+ *
+ *     P(w | u v) = max(c(uvw) - d, 0) / c(uv) + d N(uv) / c(uv) P(w | v)       P(w | .) = P(w | v)
+ *     P(w)       = (c(w) + 1) / (n + V)                                     where c(uv) is 0
+ *
+ * The counts of a text as a language model: what every other model has to beat on the same tokens.
+ * The discount d is taken from each of the N(uv) different continuations that were seen, and the
+ * sum of what was taken is what the shorter context may hand out: every distribution sums to 1, and
+ * no token has probability 0. The n-grams are kept as sorted numbers, one for each place of the
+ * text, so a context is a range of them: two binary searches, no table.
+ *
+ * source  Ney, Essen & Kneser 1994, "On structuring probabilistic dependences in stochastic language
+ *         modelling"; Chen & Goodman 1999, "An empirical study of smoothing techniques", eq. 12
+ * needs   error
+ * see     @perplexity @gpt2
+ * topics  -
+ */
+enum { LLM_INTERPOLATED_LM_BITS = 21 }; /* of a token in a key of three */
+
+typedef struct {
+    size_t count, vocab; /* n, V < 2^21 */
+    int order;           /* 1 to 3 */
+    double discount;     /* d, 0 to 1 */
+    uint64_t *gram[4];   /* (count) sorted: the 2-grams and 3-grams that end at each token */
+    size_t *once;        /* (V) counts of single tokens */
+} llm_interpolated_lm;
+
+LLM_API void llm_interpolated_lm_free(llm_interpolated_lm *lm) {
+    free(lm->gram[2]);
+    free(lm->gram[3]);
+    free(lm->once);
+}
+
+LLM_API int llm_interpolated_lm_compare(const void *a, const void *b) {
+    uint64_t x, y;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x < y ? -1 : x > y;
+}
+
+/* The n tokens up to and with ids[i] as one number. */
+LLM_API uint64_t llm_interpolated_lm_key(const int *ids, size_t i, size_t n) {
+    uint64_t key = 0;
+    for (size_t k = i + 1 - n; k <= i; k++)
+        key = key << LLM_INTERPOLATED_LM_BITS | (uint64_t)ids[k];
+    return key;
+}
+
+/* Counts ids (count), all below vocab. Takes order 8-byte numbers a token from malloc; false when
+ * there are none. */
+LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, size_t count,
+                                     size_t vocab, int order, double discount, llm_error *e) {
+    LLM_ASSERT(order >= 1 && order <= 3 && vocab < (size_t)1 << LLM_INTERPOLATED_LM_BITS);
+    memset(lm, 0, sizeof *lm);
+    lm->count = count, lm->vocab = vocab, lm->order = order, lm->discount = discount;
+    lm->once = (size_t *)calloc(vocab + 1, sizeof *lm->once);
+    bool ok = lm->once != NULL;
+    for (size_t i = 0; ok && i < count; i++) {
+        LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < vocab);
+        lm->once[ids[i]]++;
+    }
+    for (size_t n = 2; ok && n <= (size_t)order; n++) {
+        lm->gram[n] = (uint64_t *)malloc((count + 1) * sizeof(uint64_t));
+        ok = lm->gram[n] != NULL;
+        /* the first n - 1 places end no n-gram: a number above all keys, which no context finds */
+        for (size_t i = 0; ok && i < count; i++)
+            lm->gram[n][i] = i + 1 < n ? UINT64_MAX : llm_interpolated_lm_key(ids, i, n);
+        if (ok) qsort(lm->gram[n], count, sizeof(uint64_t), llm_interpolated_lm_compare);
+    }
+    if (ok) return true;
+    llm_interpolated_lm_free(lm);
+    return llm_fail(e, "counting %zu tokens: out of memory", count);
+}
+
+/* P(last token of the n-gram key | its first n - 1). */
+LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
+    const int bits = LLM_INTERPOLATED_LM_BITS;
+    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    const uint64_t *gram = lm->gram[n];
+    size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (gram[middle] >> bits < key >> bits)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+        hits += gram[i] == key;
+        kinds += i == low || gram[i] != gram[i - 1];
+    }
+    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
+    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
+    if (seen == 0) return shorter;
+    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
+            lm->discount * (double)kinds * shorter) /
+           (double)seen;
+}
+
+/* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
+LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
+    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
+    LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
+    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+}
+
+/* Nats of ids (n), all but the first. */
+LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int *ids, size_t n) {
+    double nats = 0.0;
+    for (size_t i = 1; i < n; i++) nats -= log(llm_interpolated_lm_prob(lm, ids, i));
+    return nats;
+}
+
 /* @11-token ================================================= TOKENIZATION */
 
 /* @unicode -------------------------------------------------- Code points and their classes
@@ -2127,7 +2235,7 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
  * say.
  *
- * source  The Unicode Standard 17, tables 3-6 and 3-7, section 3.9 (substitution of maximal
+ * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
  * see     @pre_tokenize
@@ -2190,7 +2298,7 @@ typedef struct {
     const char *runs;
 } llm_unicode_row;
 
-/* Made from Unicode 17 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
+/* Made from Unicode 18 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
@@ -2240,6 +2348,7 @@ static const llm_unicode_row llm_unicode_rows[] = {
     {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
 };
 
+/* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
     if (code < 0x80) { /* most text, without the search */
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
@@ -2269,7 +2378,7 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
         }
         start += length;
     }
-    return LLM_UNICODE_OTHER; /* behind 10FFFF */
+    return LLM_UNICODE_OTHER; /* above 10FFFF */
 }
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
@@ -2336,10 +2445,10 @@ enum {
     LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds just the class of the character at `at`, 0 at the end; and where it ends. */
+/* The set that holds just the class of the character at `at`, and where it ends; at the end of the
+ * text 0, and *end is not written. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
-    *end = at;
     if (at >= size) return 0;
     *end = at + llm_unicode_decode(&code, text + at, size - at);
     return 1u << llm_unicode_class(code);
@@ -2378,6 +2487,7 @@ LLM_API size_t llm_pre_tokenize_space(const char *text, size_t size, bool lines)
     return end == size || last == 0 ? end : last;
 }
 
+/* The length of the first pre-token of text by GPT-2's rule; 0 only for empty text. */
 LLM_API size_t llm_pre_tokenize_gpt2(const char *text, size_t size) {
     static const unsigned sets[3] = {LLM_PRE_TOKENIZE_L, LLM_PRE_TOKENIZE_N, LLM_PRE_TOKENIZE_X};
     const size_t suffix = llm_pre_tokenize_suffix(text, size, false);
@@ -2411,6 +2521,7 @@ LLM_API size_t llm_pre_tokenize_rest(const char *text, size_t size, size_t digit
     return end;
 }
 
+/* By the rule of Llama 3 and Qwen 2, with numbers of up to 3 digits and of 1. */
 LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digits) {
     const size_t suffix = llm_pre_tokenize_suffix(text, size, true);
     if (suffix > 0) return suffix;
@@ -2418,16 +2529,14 @@ LLM_API size_t llm_pre_tokenize_word(const char *text, size_t size, size_t digit
     const size_t end = llm_pre_tokenize_run(text, size, lead, LLM_PRE_TOKENIZE_L, SIZE_MAX);
     return end > lead ? end : llm_pre_tokenize_rest(text, size, digits, false);
 }
-
 LLM_API size_t llm_pre_tokenize_llama3(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 3);
 }
-
 LLM_API size_t llm_pre_tokenize_qwen2(const char *text, size_t size) {
     return llm_pre_tokenize_word(text, size, 1);
 }
 
-/* As Llama 3, but white space at the end of the text is not cut at its last newline. */
+/* By GPT-4's rule: as Llama 3, but white space that ends the text is one piece, newlines or not. */
 LLM_API size_t llm_pre_tokenize_cl100k(const char *text, size_t size) {
     const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_S, SIZE_MAX);
     return end == size ? size : llm_pre_tokenize_word(text, size, 3);
@@ -2446,6 +2555,7 @@ LLM_API size_t llm_pre_tokenize_camel(const char *text, size_t size, size_t at) 
     return end > stop ? end : back;
 }
 
+/* By GPT-4o's rule. */
 LLM_API size_t llm_pre_tokenize_o200k(const char *text, size_t size) {
     const size_t lead = llm_pre_tokenize_lead(text, size);
     size_t end = llm_pre_tokenize_camel(text, size, lead);
@@ -2490,12 +2600,12 @@ typedef struct {
     size_t count, capacity, slots;
 } llm_vocab_table;
 
+/* A table without ids, which holds no memory; and the way back to it. */
 LLM_API llm_vocab_table llm_vocab_table_empty(void) {
     llm_vocab_table t;
     memset(&t, 0, sizeof t);
     return t;
 }
-
 LLM_API void llm_vocab_table_free(llm_vocab_table *t) {
     llm_buffer_free(&t->bytes);
     free(t->end);
@@ -2511,10 +2621,11 @@ LLM_API const char *llm_vocab_table_bytes(const llm_vocab_table *t, size_t id, s
     return *size > 0 ? t->bytes.data + start : "";
 }
 
+/* FNV-1a; its high bits are mixed best, the low ones choose the slot. */
 LLM_API size_t llm_vocab_table_hash(const char *bytes, size_t size) {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < size; i++) hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211u;
-    return (size_t)(hash ^ hash >> 32); /* the low bits decide, and the high ones are mixed best */
+    return (size_t)(hash ^ hash >> 32);
 }
 
 /* The slot of the string, or the free one where it would stand. */
@@ -2659,6 +2770,7 @@ typedef struct {
     uint64_t key, tie; /* the smallest key comes first, of equal ones the smallest tie */
 } llm_heap_entry;
 
+/* Whether a comes out before b. */
 LLM_API bool llm_heap_before(llm_heap_entry a, llm_heap_entry b) {
     return a.key < b.key || (a.key == b.key && a.tie < b.tie);
 }
@@ -2719,13 +2831,13 @@ typedef struct {
     size_t merges, slots;
 } llm_bpe;
 
+/* A BPE without tokens, which holds no memory; and the way back to it. */
 LLM_API llm_bpe llm_bpe_empty(void) {
     llm_bpe bpe;
     memset(&bpe, 0, sizeof bpe);
     for (size_t b = 0; b < 256; b++) bpe.byte_id[b] = -1;
     return bpe;
 }
-
 LLM_API void llm_bpe_free(llm_bpe *bpe) {
     llm_vocab_table_free(&bpe->token);
     free(bpe->merge);
@@ -2908,12 +3020,12 @@ typedef struct {
     llm_buffer count; /* of uint64_t, one for each word */
 } llm_bpe_train_words;
 
+/* Counted words: none at first, and the way back to none. */
 LLM_API llm_bpe_train_words llm_bpe_train_words_empty(void) {
     llm_bpe_train_words words;
     memset(&words, 0, sizeof words);
     return words;
 }
-
 LLM_API void llm_bpe_train_words_free(llm_bpe_train_words *words) {
     llm_vocab_table_free(&words->word);
     llm_buffer_free(&words->count);
@@ -3100,11 +3212,13 @@ typedef struct {
     llm_buffer text;
 } llm_added_tokens;
 
+/* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
 }
 
+/* How many there are. */
 LLM_API size_t llm_added_tokens_count(const llm_added_tokens *a) {
     return a->list.size / sizeof(llm_added_tokens_one);
 }
@@ -3166,22 +3280,19 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
     return NULL;
 }
 
-/* @tokenizer ------------------------------------------------ Text to ids and back
+/* @tokenizer_text ------------------------------------------- Text to ids
  *
  *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
  *
  * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
  * and the numbering. All four come with a model and are used as they are, or the ids mean something
- * else. llm_tokenizer_encode takes text from outside, in which the name of a control token is only
- * text; llm_tokenizer_encode_special reads control tokens, for text that the program has put
- * together itself. Neither adds any in front or behind (@bos, @eos). Natural text repeats its
- * words, so a small cache of encoded words does most of the work.
+ * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
  *         tokenizers
- * needs   error arena buffer unicode pre_tokenize vocab_table bpe added_tokens
- * see     @tokenizer_file (load and save), @bpe_train
- * topics  Tokenizer
+ * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
+ * see     @tokenizer
+ * topics  -
  */
 typedef struct {
     llm_bpe bpe;
@@ -3192,50 +3303,14 @@ typedef struct {
     size_t vocab; /* every id is smaller */
 } llm_tokenizer;
 
-LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
-    llm_bpe_free(&t->bpe);
-    llm_added_tokens_free(&t->added);
-    t->vocab = 0;
-}
-
-/* A tokenizer of a trained BPE, which becomes empty: its memory now belongs to t. */
-LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
-    memset(t, 0, sizeof *t);
-    t->bpe = *bpe;
-    t->pattern = pattern;
-    t->vocab = bpe->token.count;
-    *bpe = llm_bpe_empty();
-}
-
-/* The id of an added token, or -1. */
-LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
-    return llm_added_tokens_find(&t->added, text, strlen(text));
-}
-
-/* Adds a control token. It takes the id of a token with the same bytes, if there is one, or else
- * t->vocab. */
-LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
-    const size_t size = strlen(text);
-    if (size == 0 || !llm_unicode_valid(text, size))
-        return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
-    if (llm_tokenizer_id(t, text) >= 0)
-        return llm_fail(error, "control token \"%.60s\": is there already", text);
-    int id = llm_vocab_table_find(&t->bpe.token, text, size);
-    if (id < 0 && t->vocab < INT_MAX) id = (int)t->vocab;
-    if (id < 0 || !llm_added_tokens_put(&t->added, id, text, size, true, false))
-        return llm_fail(error, "control token \"%.60s\": out of memory", text);
-    if ((size_t)id == t->vocab) t->vocab++;
-    return true;
-}
-
-enum { LLM_TOKENIZER_CACHE = 4096 }; /* words, a power of two */
+enum { LLM_TOKENIZER_TEXT_CACHE = 4096 }; /* words, a power of two */
 
 /* A word of `size` bytes (0: none) and its ids. */
 typedef struct {
     unsigned char size, count;
     char word[14];
     int ids[4];
-} llm_tokenizer_word;
+} llm_tokenizer_text_cached;
 
 /* What one call of encode carries along. */
 typedef struct {
@@ -3243,14 +3318,14 @@ typedef struct {
     size_t count;
     bool special; /* control tokens are to be read */
     llm_arena arena;
-    llm_tokenizer_word *cache; /* (LLM_TOKENIZER_CACHE) by hash */
-} llm_tokenizer_run;
+    llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
+} llm_tokenizer_text_run;
 
 /* Appends the ids of one pre-token. */
-LLM_API bool llm_tokenizer_put_word(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                    const char *text, size_t size) {
-    llm_tokenizer_word *c =
-        &run->cache[llm_vocab_table_hash(text, size) & (LLM_TOKENIZER_CACHE - 1)];
+LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size) {
+    llm_tokenizer_text_cached *c =
+        &run->cache[llm_vocab_table_hash(text, size) & (LLM_TOKENIZER_TEXT_CACHE - 1)];
     int *ids = run->ids + run->count;
     if (c->size == size && memcmp(c->word, text, size) == 0) {
         memcpy(ids, c->ids, sizeof c->ids); /* ids has room for it */
@@ -3277,8 +3352,8 @@ LLM_API bool llm_tokenizer_put_word(const llm_tokenizer *t, llm_tokenizer_run *r
 }
 
 /* Appends the ids of text (size > 0) without added tokens. */
-LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                     const char *text, size_t size) {
+LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                      const char *text, size_t size) {
     llm_buffer spaced = {NULL, 0, 0};
     bool ok = true;
     if (t->prefix_space && text[0] != ' ') {
@@ -3288,7 +3363,7 @@ LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *
     }
     for (size_t at = 0, n; at < size && ok; at += n) {
         n = llm_pre_tokenize(text + at, size - at, t->pattern);
-        ok = llm_tokenizer_put_word(t, run, text + at, n);
+        ok = llm_tokenizer_text_word(t, run, text + at, n);
     }
     llm_buffer_free(&spaced);
     return ok;
@@ -3296,15 +3371,15 @@ LLM_API bool llm_tokenizer_put_plain(const llm_tokenizer *t, llm_tokenizer_run *
 
 /* Appends the ids of text: cuts out added tokens that are not normalized, then in what is between
  * them those that are, then words. */
-LLM_API bool llm_tokenizer_put_text(const llm_tokenizer *t, llm_tokenizer_run *run,
-                                    const char *text, size_t size, bool normalized) {
+LLM_API bool llm_tokenizer_text_part(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                     const char *text, size_t size, bool normalized) {
     for (size_t start = 0, at = 0; start < size; start = at) {
         const llm_added_tokens_one *one =
             llm_added_tokens_next(&t->added, text, size, &at, normalized, run->special);
         const char *part = text + start;
         const bool ok =
-            at == start || (normalized ? llm_tokenizer_put_plain(t, run, part, at - start)
-                                       : llm_tokenizer_put_text(t, run, part, at - start, true));
+            at == start || (normalized ? llm_tokenizer_text_plain(t, run, part, at - start)
+                                       : llm_tokenizer_text_part(t, run, part, at - start, true));
         if (!ok) return false;
         if (one) run->ids[run->count++] = one->id;
         if (one) at += one->size;
@@ -3313,58 +3388,25 @@ LLM_API bool llm_tokenizer_put_text(const llm_tokenizer *t, llm_tokenizer_run *r
 }
 
 /* *ids (*count, from malloc) <- text; special: its control tokens become their ids. */
-LLM_API bool llm_tokenizer_encode_as(const llm_tokenizer *t, int **ids, size_t *count,
-                                     const char *text, size_t size, bool special,
-                                     llm_error *error) {
-    llm_tokenizer_run run;
+LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                       const char *text, size_t size, bool special,
+                                       llm_error *error) {
+    llm_tokenizer_text_run run;
     memset(&run, 0, sizeof run);
     *ids = NULL;
     *count = 0;
     if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
     /* an id for each byte and each space put in front of one; room for a cached word behind them */
     run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
-    run.cache = (llm_tokenizer_word *)calloc(LLM_TOKENIZER_CACHE, sizeof *run.cache);
+    run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
     run.special = special;
-    const bool ok = run.cache && run.ids && llm_tokenizer_put_text(t, &run, text, size, false);
+    const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
     llm_arena_destroy(&run.arena);
     free(run.cache);
     if (ok) *ids = (int *)realloc(run.ids, (run.count + 1) * sizeof *run.ids);
     if (*ids) *count = run.count;
     if (!*ids) free(run.ids);
     return *ids || llm_fail(error, "tokenizing %zu bytes: out of memory", size);
-}
-
-/* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
-LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
-                                  const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, false, error);
-}
-
-/* The same for text of the program's own: control tokens become their ids. */
-LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
-                                          const char *text, size_t size, llm_error *error) {
-    return llm_tokenizer_encode_as(t, ids, count, text, size, true, error);
-}
-
-/* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
- * whole characters. */
-LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
-                                  size_t count, llm_error *error) {
-    for (size_t i = 0; i < count; i++) {
-        const char *bytes = "";
-        size_t size = 0;
-        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
-            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
-        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && size == 0; k++) {
-            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &bytes);
-            if (one->id == ids[i]) size = one->size;
-        }
-        if (size == 0)
-            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
-                            i, count, ids[i]);
-        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
-    }
-    return true;
 }
 
 /* @tokenizer_vocab ------------------------------------------ Vocabulary and merges from a file
@@ -3379,8 +3421,8 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
  * accepted only if it is an added token, whose text is taken literally.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files)
- * needs   error buffer json vocab_table byte_level bpe added_tokens tokenizer
- * see     @tokenizer_json @tokenizer_file
+ * needs   error buffer json vocab_table byte_level bpe added_tokens tokenizer_text
+ * see     @tokenizer_json @tokenizer
  * topics  -
  */
 
@@ -3519,8 +3561,9 @@ LLM_API bool llm_tokenizer_vocab_lines(llm_tokenizer *t, const char *text, size_
  * read: they act on ids.
  *
  * source  Hugging Face tokenizers, the file format
- * needs   error json pre_tokenize vocab_table byte_level added_tokens tokenizer tokenizer_vocab
- * see     @tokenizer_file
+ * needs   error buffer json pre_tokenize vocab_table byte_level added_tokens tokenizer_text
+ *         tokenizer_vocab
+ * see     @tokenizer_save (the way back), @tokenizer
  * topics  -
  */
 
@@ -3622,7 +3665,7 @@ LLM_API bool llm_tokenizer_json_pattern(llm_tokenizer *t, const llm_json *j,
     return llm_fail(error, "pre_tokenizer, Split: pattern \"%.150s\" is not supported", text);
 }
 
-/* Fills t, which llm_tokenizer_from_bpe has made of an empty BPE. On failure t is to be freed. */
+/* Fills t, which holds an empty BPE and zeros. On failure it holds a part, and is to be freed. */
 LLM_API bool llm_tokenizer_json_read(llm_tokenizer *t, const llm_json *j, llm_error *error) {
     static const char *const none[2] = {"continuing_subword_prefix", "end_of_word_suffix"};
     const llm_json_node *root = j->node, *model = llm_json_get(j, root, "model");
@@ -3656,26 +3699,177 @@ LLM_API bool llm_tokenizer_json_read(llm_tokenizer *t, const llm_json *j, llm_er
            llm_tokenizer_vocab_merges(t, j, llm_json_get(j, model, "merges"), error);
 }
 
-/* @tokenizer_file ------------------------------------------- Load and save tokenizers
+/* @tokenizer_save ------------------------------------------- Write a tokenizer.json
  *
- *     tokenizer.json                 Hugging Face: everything in one file
- *     vocab.json and merges.txt      GPT-2: ids and merges; the rest is known
+ *     {"added_tokens": [...], "pre_tokenizer": {...}, "decoder": {...},
+ *      "model": {"vocab": {spelling: id, ...}, "merges": [[spelling, spelling], ...]}}
  *
- * The same tokenizer in both forms gives the same ids. What is saved is a tokenizer.json that
- * Hugging Face's tokenizers and transformers load.
+ * The form that Hugging Face's tokenizers and transformers load, so that what is trained here can
+ * be used there with equal ids. Ids of gaps are left out; an added token without a spelling of
+ * bytes keeps its id only if it stands in the vocabulary, as its text.
  *
- * source  Hugging Face tokenizers, the file format; Radford et al. 2019, "Language models are
- *         unsupervised multitask learners" (its files)
- * needs   error buffer file json pre_tokenize byte_level bpe added_tokens tokenizer tokenizer_vocab
- *         tokenizer_json
- * see     @tokenizer
+ * source  Hugging Face tokenizers, the file format
+ * needs   error buffer file json_put pre_tokenize vocab_table byte_level added_tokens
+ *         tokenizer_text
+ * see     @tokenizer_json (the way back), @tokenizer
  * topics  -
  */
 
+/* Appends {"spelling":id,...}. Gaps are left out, but for those that belong to an added token. */
+LLM_API bool llm_tokenizer_save_vocab(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "{");
+    for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
+        spelling.size = 0;
+        ok = llm_byte_level_spell(&spelling, bytes, size);
+        for (size_t i = 0; i < llm_added_tokens_count(&t->added) && size == 0 && ok; i++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &bytes);
+            if (one->id == (int)id) ok = llm_buffer_put(&spelling, bytes, one->size);
+        }
+        if (spelling.size == 0) continue;
+        ok = ok && llm_buffer_print(out, id > 0 ? ",\n" : "\n") &&
+             llm_json_put_string(out, spelling.data, spelling.size) &&
+             llm_buffer_print(out, ":%zu", id);
+    }
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "}");
+}
+
+/* Appends [["left","right"],...]. */
+LLM_API bool llm_tokenizer_save_merges(const llm_tokenizer *t, llm_buffer *out) {
+    llm_buffer spelling = {NULL, 0, 0};
+    bool ok = llm_buffer_print(out, "[");
+    for (size_t r = 0; r < t->bpe.merges && ok; r++) {
+        const int id[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
+        for (size_t i = 0; i < 2 && ok; i++) {
+            size_t size;
+            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)id[i], &size);
+            spelling.size = 0;
+            ok = llm_byte_level_spell(&spelling, bytes, size) &&
+                 llm_buffer_print(out, i == 1  ? ","
+                                       : r > 0 ? ",\n["
+                                               : "\n[") &&
+                 llm_json_put_string(out, spelling.data, spelling.size);
+        }
+        ok = ok && llm_buffer_print(out, "]");
+    }
+    llm_buffer_free(&spelling);
+    return ok && llm_buffer_print(out, "]");
+}
+
+/* Appends the list of added tokens and the pre-tokenizer. */
+LLM_API bool llm_tokenizer_save_parts(const llm_tokenizer *t, llm_buffer *out) {
+    bool ok = llm_buffer_print(out, "\"added_tokens\":[");
+    for (size_t i = 0; i < llm_added_tokens_count(&t->added) && ok; i++) {
+        const char *text;
+        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
+        ok = llm_buffer_print(out, "%s{\"id\":%d,\"content\":", i > 0 ? ",\n" : "\n", one->id) &&
+             llm_json_put_string(out, text, one->size) &&
+             llm_buffer_print(out,
+                              ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
+                              "\"normalized\":%s,\"special\":%s}",
+                              one->normalized ? "true" : "false", one->special ? "true" : "false");
+    }
+    ok = ok && llm_buffer_print(out, "],\n\"normalizer\":null,\n\"pre_tokenizer\":");
+    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2; /* ByteLevel's own */
+    const char *pattern = llm_pre_tokenize_pattern(t->pattern);
+    if (split)
+        ok =
+            ok &&
+            llm_buffer_print(out, "{\"type\":\"Sequence\",\"pretokenizers\":[\n{\"type\":\"Split\","
+                                  "\"pattern\":{\"Regex\":") &&
+            llm_json_put_string(out, pattern, strlen(pattern)) &&
+            llm_buffer_print(out, "},\"behavior\":\"Isolated\",\"invert\":false},\n");
+    return ok && llm_buffer_print(out,
+                                  "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
+                                  "\"trim_offsets\":true,\"use_regex\":%s}%s",
+                                  t->prefix_space ? "true" : "false", split ? "false" : "true",
+                                  split ? "]}" : "");
+}
+
+/* Writes t as a tokenizer.json. */
+LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
+    llm_buffer out = {NULL, 0, 0};
+    bool ok =
+        llm_buffer_print(&out,
+                         "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n") &&
+        llm_tokenizer_save_parts(t, &out) &&
+        llm_buffer_print(&out,
+                         ",\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
+                         "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+                         "\n\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
+                         "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
+                         "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,"
+                         "\n\"vocab\":",
+                         t->ignore_merges ? "true" : "false") &&
+        llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
+        llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
+    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    ok = ok && llm_file_write(path, out.data, out.size, error);
+    llm_buffer_free(&out);
+    return ok;
+}
+
+/* @tokenizer ------------------------------------------------ Tokenizer
+ *
+ *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
+ *
+ * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
+ * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
+ * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
+ * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
+ * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ *
+ * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
+ *         Hugging Face tokenizers
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
+ *         tokenizer_vocab tokenizer_json
+ * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
+ * topics  Tokenizer
+ */
+
+LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_bpe_free(&t->bpe);
+    llm_added_tokens_free(&t->added);
+    t->vocab = 0;
+}
+
+/* A tokenizer of a trained BPE, which becomes empty: its memory now belongs to t. */
+LLM_API void llm_tokenizer_from_bpe(llm_tokenizer *t, llm_bpe *bpe, llm_pre_tokenize_kind pattern) {
+    memset(t, 0, sizeof *t);
+    t->bpe = *bpe;
+    t->pattern = pattern;
+    t->vocab = bpe->token.count;
+    *bpe = llm_bpe_empty();
+}
+
+/* The id of an added token, or -1. */
+LLM_API int llm_tokenizer_id(const llm_tokenizer *t, const char *text) {
+    return llm_added_tokens_find(&t->added, text, strlen(text));
+}
+
+/* Adds a control token. It takes the id of a token with the same bytes, if there is one, or else
+ * t->vocab. */
+LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_error *error) {
+    const size_t size = strlen(text);
+    if (size == 0 || !llm_unicode_valid(text, size))
+        return llm_fail(error, "control token \"%.60s\": expected UTF-8, not empty", text);
+    if (llm_tokenizer_id(t, text) >= 0)
+        return llm_fail(error, "control token \"%.60s\": is there already", text);
+    int id = llm_vocab_table_find(&t->bpe.token, text, size);
+    if (id < 0 && t->vocab < INT_MAX) id = (int)t->vocab;
+    if (id < 0 || !llm_added_tokens_put(&t->added, id, text, size, true, false))
+        return llm_fail(error, "control token \"%.60s\": out of memory", text);
+    if ((size_t)id == t->vocab) t->vocab++;
+    return true;
+}
+
 /* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
  * NULL). */
-LLM_API bool llm_tokenizer_file_parse(llm_tokenizer *t, const llm_file *text,
-                                      const llm_file *merges, llm_error *error) {
+LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
+                                 llm_error *error) {
     static const char end[] = "<|endoftext|>";
     llm_json j;
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
@@ -3717,7 +3911,7 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     if (!ok) llm_fail(&inner, "out of memory");
     ok = ok && llm_file_read(&text, full.data, &inner) &&
          (form != 1 || llm_file_read(&merges, list.data, &inner)) &&
-         llm_tokenizer_file_parse(t, &text, form == 1 ? &merges : NULL, &inner);
+         llm_tokenizer_parse(t, &text, form == 1 ? &merges : NULL, &inner);
     llm_file_free(&text);
     llm_file_free(&merges);
     llm_buffer_free(&full);
@@ -3726,104 +3920,147 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     return ok || llm_fail(error, "tokenizer %.100s: %s", path, inner.message);
 }
 
-/* Appends {"spelling":id,...}. Gaps are left out, but for those that belong to an added token. */
-LLM_API bool llm_tokenizer_file_put_vocab(const llm_tokenizer *t, llm_buffer *out) {
-    llm_buffer spelling = {NULL, 0, 0};
-    bool ok = llm_buffer_print(out, "{");
-    for (size_t id = 0; id < t->bpe.token.count && ok; id++) {
-        size_t size;
-        const char *bytes = llm_vocab_table_bytes(&t->bpe.token, id, &size);
-        spelling.size = 0;
-        ok = llm_byte_level_spell(&spelling, bytes, size);
-        for (size_t i = 0; i < llm_added_tokens_count(&t->added) && size == 0 && ok; i++) {
-            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &bytes);
-            if (one->id == (int)id) ok = llm_buffer_put(&spelling, bytes, one->size);
+/* *ids (*count, from malloc) <- text from anywhere: control tokens in it are read as text. */
+LLM_API bool llm_tokenizer_encode(const llm_tokenizer *t, int **ids, size_t *count,
+                                  const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, false, error);
+}
+
+/* The same for text of the program's own: control tokens become their ids. */
+LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, size_t *count,
+                                          const char *text, size_t size, llm_error *error) {
+    return llm_tokenizer_text_encode(t, ids, count, text, size, true, error);
+}
+
+/* Appends the bytes of the ids, control tokens by their names. The bytes of one id need not be
+ * whole characters. */
+LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                  size_t count, llm_error *error) {
+    for (size_t i = 0; i < count; i++) {
+        const char *bytes = "";
+        size_t size = 0;
+        if (ids[i] >= 0 && (size_t)ids[i] < t->bpe.token.count)
+            bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)ids[i], &size);
+        for (size_t k = 0; k < llm_added_tokens_count(&t->added) && size == 0; k++) {
+            const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, k, &bytes);
+            if (one->id == ids[i]) size = one->size;
         }
-        if (spelling.size == 0) continue;
-        ok = ok && llm_buffer_print(out, id > 0 ? ",\n" : "\n") &&
-             llm_json_put_string(out, spelling.data, spelling.size) &&
-             llm_buffer_print(out, ":%zu", id);
+        if (size == 0)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one of the vocabulary",
+                            i, count, ids[i]);
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "decoding: out of memory");
     }
-    llm_buffer_free(&spelling);
-    return ok && llm_buffer_print(out, "}");
-}
-
-/* Appends [["left","right"],...]. */
-LLM_API bool llm_tokenizer_file_put_merges(const llm_tokenizer *t, llm_buffer *out) {
-    llm_buffer spelling = {NULL, 0, 0};
-    bool ok = llm_buffer_print(out, "[");
-    for (size_t r = 0; r < t->bpe.merges && ok; r++) {
-        const int id[2] = {t->bpe.merge[r].left, t->bpe.merge[r].right};
-        for (size_t i = 0; i < 2 && ok; i++) {
-            size_t size;
-            const char *bytes = llm_vocab_table_bytes(&t->bpe.token, (size_t)id[i], &size);
-            spelling.size = 0;
-            ok = llm_byte_level_spell(&spelling, bytes, size) &&
-                 llm_buffer_print(out, i == 1  ? ","
-                                       : r > 0 ? ",\n["
-                                               : "\n[") &&
-                 llm_json_put_string(out, spelling.data, spelling.size);
-        }
-        ok = ok && llm_buffer_print(out, "]");
-    }
-    llm_buffer_free(&spelling);
-    return ok && llm_buffer_print(out, "]");
-}
-
-/* Appends the list of added tokens and the pre-tokenizer. */
-LLM_API bool llm_tokenizer_file_put_parts(const llm_tokenizer *t, llm_buffer *out) {
-    bool ok = llm_buffer_print(out, "\"added_tokens\":[");
-    for (size_t i = 0; i < llm_added_tokens_count(&t->added) && ok; i++) {
-        const char *text;
-        const llm_added_tokens_one *one = llm_added_tokens_get(&t->added, i, &text);
-        ok = llm_buffer_print(out, "%s{\"id\":%d,\"content\":", i > 0 ? ",\n" : "\n", one->id) &&
-             llm_json_put_string(out, text, one->size) &&
-             llm_buffer_print(out,
-                              ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,"
-                              "\"normalized\":%s,\"special\":%s}",
-                              one->normalized ? "true" : "false", one->special ? "true" : "false");
-    }
-    ok = ok && llm_buffer_print(out, "],\n\"normalizer\":null,\n\"pre_tokenizer\":");
-    const bool split = t->pattern != LLM_PRE_TOKENIZE_GPT2; /* ByteLevel's own */
-    const char *pattern = llm_pre_tokenize_pattern(t->pattern);
-    if (split)
-        ok =
-            ok &&
-            llm_buffer_print(out, "{\"type\":\"Sequence\",\"pretokenizers\":[\n{\"type\":\"Split\","
-                                  "\"pattern\":{\"Regex\":") &&
-            llm_json_put_string(out, pattern, strlen(pattern)) &&
-            llm_buffer_print(out, "},\"behavior\":\"Isolated\",\"invert\":false},\n");
-    return ok && llm_buffer_print(out,
-                                  "{\"type\":\"ByteLevel\",\"add_prefix_space\":%s,"
-                                  "\"trim_offsets\":true,\"use_regex\":%s}%s",
-                                  t->prefix_space ? "true" : "false", split ? "false" : "true",
-                                  split ? "]}" : "");
-}
-
-/* Writes t as a tokenizer.json. */
-LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, llm_error *error) {
-    llm_buffer out = {NULL, 0, 0};
-    bool ok =
-        llm_buffer_print(&out,
-                         "{\"version\":\"1.0\",\n\"truncation\":null,\n\"padding\":null,\n") &&
-        llm_tokenizer_file_put_parts(t, &out) &&
-        llm_buffer_print(&out,
-                         ",\n\"post_processor\":null,\n\"decoder\":{\"type\":\"ByteLevel\","
-                         "\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
-                         "\n\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,"
-                         "\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
-                         "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":%s,"
-                         "\n\"vocab\":",
-                         t->ignore_merges ? "true" : "false") &&
-        llm_tokenizer_file_put_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
-        llm_tokenizer_file_put_merges(t, &out) && llm_buffer_print(&out, "}}\n");
-    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
-    ok = ok && llm_file_write(path, out.data, out.size, error);
-    llm_buffer_free(&out);
-    return ok;
+    return true;
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
+
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
+ *
+ * Attention looks at its input in three ways: what a position asks for (q), under what it can be
+ * found (k), and what it hands over (v). They must be different maps: with W_Q = W_K scores would
+ * be symmetric, and j would matter to i exactly as much as i to j. The three weights stand in one
+ * matrix, so that x is read once; the rows of the product are then split into heads, (B,H,T,D), the
+ * order in which attention reads them. Queries may have more heads than keys and values (@gqa).
+ *
+ * Files arrange these weights in three ways, all of the same size:
+ *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
+ *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
+ *     rows head by head, q k v of each        GPT-NeoX, BLOOM
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
+ * B H T rows of D, before any rotation.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
+ * needs   matmul
+ * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
+ * topics  Query, Key, Value (QKV)
+ */
+
+/* B texts of T positions and C channels; H query heads and Hkv key/value heads of D dimensions. */
+typedef struct {
+    size_t B, T, C, H, Hkv, D;
+} llm_qkv_config;
+
+/* Hkv = H and D = C / H. */
+LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_qkv_config c;
+    c.B = B, c.T = T, c.C = C, c.H = c.Hkv = H, c.D = C / H;
+    return c;
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- qkv (B,T,(H+2Hkv)D). */
+LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        float *const part[3] = {q, k, v};
+        const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, from += D) {
+                float *to = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* qkv <- q, k, v: the inverse, and with gradients in all four places the backward pass. */
+LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *const part[3] = {q, k, v};
+        float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, to += D) {
+                const float *from = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- x (B,T,C), w ((H+2Hkv)D,C), b ((H+2Hkv)D) or NULL. GPT-2 and
+ * Qwen 2 have a bias here, Llama has none. Scratch: B T (H+2Hkv) D floats, given back. */
+LLM_API void llm_qkv_forward(float *q, float *k, float *v, const float *x, const float *w,
+                             const float *b, const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *qkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_matmul_forward(qkv, x, w, b, c->B * c->T, c->C, O);
+    llm_qkv_split(q, k, v, qkv, c);
+    arena->used = mark;
+}
+
+/* dx (B,T,C) += , dw ((H+2Hkv)D,C) += , db ((H+2Hkv)D) += <- dq, dk, dv and forward's x, w. Any of
+ * the three may be NULL. x reaches the loss by three paths, and the one product sums them.
+ * Scratch as above. */
+LLM_API void llm_qkv_backward(float *dx, float *dw, float *db, const float *dq, const float *dk,
+                              const float *dv, const float *x, const float *w,
+                              const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *dqkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_qkv_merge(dqkv, dq, dk, dv, c);
+    llm_matmul_backward(dx, dw, db, dqkv, x, w, c->B * c->T, c->C, O);
+    arena->used = mark;
+}
+
+/* to (M,L,n) <- from (L,M,n): swaps the two outer axes, which is all that converting takes.
+ *     GPT-2:            w     <- swap(c_attn, C, (H+2Hkv) D, 1)     and back with L, M exchanged
+ *     GPT-NeoX, BLOOM:  w     <- swap(query_key_value, H, 3, D C)   (bias: n = D)
+ *     heads:            (B,T) <- swap of each b, (H,T,D) to (T,H,D)
+ * to may not be from. */
+LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size_t n) {
+    for (size_t l = 0; l < L; l++)
+        for (size_t m = 0; m < M; m++)
+            memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
 
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
@@ -3885,25 +4122,29 @@ LLM_API void llm_causal_attn_mix(float *y, size_t ys, const float *w, size_t wr,
     }
 }
 
-/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: row r of this part is query r + ahead
- * of its first key. N is at most a tile. */
+/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: query r comes ahead positions after
+ * the first key. The other entries of w are not written. */
 LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t xs, const float *z,
                                     size_t zs, float scale, size_t ahead, size_t R, size_t N,
                                     size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float zt[TILE * TILE], s[TILE * TILE]; /* z^T, so that the inner loops run over keys */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            for (size_t d = 0; d < depth; d++) zt[d * N + n] = scale * z[n * zs + d0 + d];
-        for (size_t r0 = 0; r0 < R; r0 += TILE) {
-            const size_t rows = llm_causal_attn_tile(R - r0);
-            for (size_t i = 0; i < rows * N; i++) s[i] = 0.0f;
-            llm_causal_attn_mix(s, N, x + r0 * xs + d0, xs, 1, zt, N, rows, depth, N);
-            for (size_t r = r0; r < r0 + rows; r++) {
-                const size_t end = r + ahead < N ? r + ahead + 1 : N;
-                for (size_t n = 0; n < end; n++) {
-                    w[r * ws + n] = s[(r - r0) * N + n] + (d0 ? w[r * ws + n] : 0.0f);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                for (size_t d = 0; d < depth; d++)
+                    zt[d * keys + n] = scale * z[(n0 + n) * zs + d0 + d];
+            for (size_t r0 = first; r0 < R; r0 += TILE) { /* rows before first see none of these */
+                const size_t rows = llm_causal_attn_tile(R - r0);
+                for (size_t i = 0; i < rows * keys; i++) s[i] = 0.0f;
+                llm_causal_attn_mix(s, keys, x + r0 * xs + d0, xs, 1, zt, keys, rows, depth, keys);
+                for (size_t r = r0; r < r0 + rows; r++) {
+                    const size_t seen = r + ahead - n0, end = seen < keys ? seen + 1 : keys;
+                    float *wr = w + r * ws + n0;
+                    for (size_t n = 0; n < end; n++)
+                        wr[n] = s[(r - r0) * keys + n] + (d0 ? wr[n] : 0.0f);
                 }
             }
         }
@@ -3915,34 +4156,42 @@ LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t 
                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            memcpy(tile + n * depth, x + n * xs + d0, depth * sizeof(float));
-        size_t r = 0;
-        for (; r < R && r + ahead + 1 < N; r++)
-            llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, 1,
-                                r + ahead + 1, depth);
-        llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, R - r, N, depth);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                memcpy(tile + n * depth, x + (n0 + n) * xs + d0, depth * sizeof(float));
+            float *yd = y + d0;
+            const float *wn = w + n0;
+            size_t r = first;
+            for (; r < R && r + ahead - n0 + 1 < keys; r++)
+                llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, 1,
+                                    r + ahead - n0 + 1, depth);
+            llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, R - r, keys,
+                                depth);
+        }
     }
 }
 
-/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose of
- * the above. R is at most a tile. */
+/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose. */
 LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                      size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    const size_t full = ahead < N ? ahead : N; /* keys that every row sees */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t r = 0; r < R; r++)
-            memcpy(tile + r * depth, x + r * xs + d0, depth * sizeof(float));
-        llm_causal_attn_mix(y + d0, ys, w, 1, ws, tile, depth, full, R, depth);
-        for (size_t n = full; n < N && n < R + ahead; n++) {
-            const size_t r = n - ahead; /* the first row that sees key n */
-            llm_causal_attn_mix(y + n * ys + d0, ys, w + r * ws + n, 1, ws, tile + r * depth, depth,
-                                1, R - r, depth);
+    for (size_t r0 = 0; r0 < R; r0 += TILE) {
+        const size_t rows = llm_causal_attn_tile(R - r0);
+        const size_t full = r0 + ahead < N ? r0 + ahead : N; /* keys that all these rows see */
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t r = 0; r < rows; r++)
+                memcpy(tile + r * depth, x + (r0 + r) * xs + d0, depth * sizeof(float));
+            llm_causal_attn_mix(y + d0, ys, w + r0 * ws, 1, ws, tile, depth, full, rows, depth);
+            for (size_t n = full; n < N && n < r0 + rows + ahead; n++) {
+                const size_t r = n - ahead - r0; /* the first row that sees key n */
+                llm_causal_attn_mix(y + n * ys + d0, ys, w + (r0 + r) * ws + n, 1, ws,
+                                    tile + r * depth, depth, 1, rows - r, depth);
+            }
         }
     }
 }
@@ -3952,32 +4201,24 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_scores(p + j * T + j, T, q + j * S, S, k + j * S, S, scale, 0, T - j, N,
-                                   D);
-        }
+        llm_causal_attn_scores(p, T, q, S, k, S, scale, 0, T, T, D);
         for (size_t i = 0; i < T; i++) {
             float *pi = p + i * T, sum = 0.0f;
             const float max = llm_logsumexp_max(pi, i + 1);
-            for (size_t j = 0; j <= i; j++) pi[j] = expf(pi[j] - max);
+            for (size_t j = 0; j <= i; j++) pi[j] = llm_expf(pi[j] - max);
             LLM_SIMD_SUM(sum)
             for (size_t j = 0; j <= i; j++) sum += pi[j];
             const float gain = 1.0f / sum;
             for (size_t j = 0; j <= i; j++) pi[j] *= gain;
             for (size_t d = 0; d < D; d++) o[i * C + d] = 0.0f;
         }
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_gather(o + j * C, C, p + j * T + j, T, v + j * S, S, 0, T - j, N, D);
-        }
+        llm_causal_attn_gather(o, C, p, T, v, S, 0, T, T, D);
     }
 }
 
@@ -4000,12 +4241,9 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
         for (size_t i = 0; i < T; i += TILE) {
-            const size_t R = llm_causal_attn_tile(T - i);
+            const size_t R = llm_causal_attn_tile(T - i), N = i + R;
             const float *g = dout + (bh / H * T + i) * C + bh % H * D, *p = att + (bh * T + i) * T;
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_scores(ds + j, T, g, C, v + j * S, S, 1.0f, i - j, R, N, D);
-            }
+            llm_causal_attn_scores(ds, T, g, C, v, S, 1.0f, i, R, N, D);
             for (size_t r = 0; r < R; r++) {
                 const float *pr = p + r * T;
                 float *dsr = ds + r * T, along = 0.0f;
@@ -4013,15 +4251,204 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
                 for (size_t j = 0; j <= i + r; j++) along += pr[j] * dsr[j];
                 for (size_t j = 0; j <= i + r; j++) dsr[j] = scale * pr[j] * (dsr[j] - along);
             }
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_gather(dq + i * S, S, ds + j, T, k + j * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dk + j * S, S, ds + j, T, q + i * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dv + j * S, S, p + j, T, g, C, i - j, R, N, D);
-            }
+            llm_causal_attn_gather(dq + i * S, S, ds, T, k, S, i, R, N, D);
+            llm_causal_attn_scatter(dk, S, ds, T, q + i * S, S, i, R, N, D);
+            llm_causal_attn_scatter(dv, S, p, T, g, C, i, R, N, D);
         }
     }
     arena->used = mark;
+}
+
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h          Q_h = x W_Q,h^T, K_h = key W_K,h^T, ...
+ *     y      = [head_1 ... head_H] W_O^T + b_O
+ *
+ * One softmax can look at one place, or blur several into an average. H heads of D = C/H dimensions
+ * look at H places for the price of one head of C dimensions, and W_O lets their findings meet.
+ * This is the general layer, torch.nn.MultiheadAttention: queries, keys and values from different
+ * sources and widths, masks of two kinds, dropout on the weights. All weights are kept for the
+ * backward pass and for looking at them; @gqa and @flash keep none. A query for which everything is
+ * masked has no weights, and its y is b_O; torch returns NaN.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Michel, Levy & Neubig
+ *         2019, "Are Sixteen Heads Really Better than One?" (pruning)
+ * needs   exp matmul logsumexp dropout qkv causal_attn
+ * see     @attn_projection, @cross_attn, @attn_head
+ * topics  Multi-Head Attention
+ */
+
+/* B texts: T queries of C channels against S keys of Ck and values of Cv; H heads of D dimensions.
+ * dropout 0 is none; the mask of a call is numbers offset .. offset + B H T S - 1 of seed's stream. */
+typedef struct {
+    size_t B, T, S, C, Ck, Cv, H, D;
+    float dropout;
+    uint64_t seed, offset;
+} llm_mha_config;
+
+/* Self-attention without dropout. */
+LLM_API llm_mha_config llm_mha_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_mha_config c;
+    c.B = B, c.T = c.S = T, c.C = c.Ck = c.Cv = C, c.H = H, c.D = C / H;
+    c.dropout = 0.0f;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* wq (H D,C), wk (H D,Ck), wv (H D,Cv), wo (C,H D), biases (H D) and bo (C) or NULL; or all their
+ * gradients, each of which may be NULL. torch's in_proj_weight is wq, wk, wv in a row. */
+typedef struct {
+    float *wq, *wk, *wv, *wo, *bq, *bk, *bv, *bo;
+} llm_mha_params;
+
+/* What the backward pass needs: the inputs and q, out (B,H,T,D), k, v (B,H,S,D), att (B,H,T,S),
+ * merged (B,T,H D). att is the softmax, before dropout. */
+typedef struct {
+    const float *x, *key, *value;
+    float *q, *k, *v, *att, *merged;
+} llm_mha_saved;
+
+LLM_API llm_mha_saved llm_mha_take(const llm_mha_config *c, llm_arena *arena) {
+    llm_mha_saved s;
+    s.x = s.key = s.value = NULL;
+    s.q = llm_arena_floats(arena, c->B * c->H * c->T * c->D);
+    s.k = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.v = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * c->S);
+    s.merged = llm_arena_floats(arena, c->B * c->T * c->H * c->D);
+    return s;
+}
+
+/* heads (B,H,N,D) <- x (B,N,C) through w (H D,C), b. Scratch: B N H D floats. */
+LLM_API void llm_mha_project(float *heads, const float *x, const float *w, const float *b, size_t B,
+                             size_t N, size_t C, size_t H, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *rows = llm_arena_floats(arena, B * N * H * D);
+    llm_matmul_forward(rows, x, w, b, B * N, C, H * D);
+    for (size_t i = 0; i < B; i++)
+        llm_qkv_swap(heads + i * N * H * D, rows + i * N * H * D, N, H, D);
+    arena->used = mark;
+}
+
+/* dx, dw, db += <- dheads. Scratch as above. */
+LLM_API void llm_mha_project_backward(float *dx, float *dw, float *db, const float *dheads,
+                                      const float *x, const float *w, const llm_mha_config *c,
+                                      size_t N, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, HD = c->H * c->D;
+    float *drows = llm_arena_floats(arena, c->B * N * HD);
+    for (size_t i = 0; i < c->B; i++)
+        llm_qkv_swap(drows + i * N * HD, dheads + i * N * HD, c->H, N, c->D);
+    llm_matmul_backward(dx, dw, db, drows, x, w, c->B * N, C, HD);
+    arena->used = mark;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query sees
+ * (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none. Masked
+ * inputs must still be finite. Scratch: B H T max(D, S with dropout) floats and projections'. */
+LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const float *key,
+                             const float *value, const llm_mha_params *p, const bool *hidden,
+                             const bool *blocked, const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    s->x = x, s->key = key, s->value = value;
+    llm_mha_project(s->q, x, p->wq, p->bq, B, T, c->C, H, D, arena);
+    llm_mha_project(s->k, key, p->wk, p->bk, B, S, c->Ck, H, D, arena);
+    llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
+        llm_causal_attn_scores(att, S, q, D, k, D, scale, S, T, S, D);
+        for (size_t i = 0; i < T; i++) {
+            float *a = att + i * S, sum = 0.0f;
+            for (size_t j = 0; j < S; j++)
+                if ((hidden && hidden[bh / H * S + j]) || (blocked && blocked[i * S + j]))
+                    a[j] = -INFINITY;
+            const float max = llm_logsumexp_max(a, S), shift = max == -INFINITY ? 0.0f : max;
+            for (size_t j = 0; j < S; j++) a[j] = llm_expf(a[j] - shift);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < S; j++) sum += a[j];
+            const float gain = max == -INFINITY ? 0.0f : 1.0f / sum;
+            for (size_t j = 0; j < S; j++) a[j] *= gain;
+        }
+        if (w != att)
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        llm_causal_attn_gather(o, D, w, S, v, D, S, T, S, D);
+    }
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(s->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(y, s->merged, p->wo, p->bo, B * T, H * D, c->C);
+    arena->used = mark;
+}
+
+/* dx (B,T,C), dkey (B,S,Ck), dvalue (B,S,Cv) and g's arrays += <- dy (B,T,C) and forward's s, p, c.
+ * Any of them may be NULL, and the three may be one array (self-attention). Scratch: B H (3 T D +
+ * 2 S D + T S) floats, B H T S more with dropout, and projections'. */
+LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_mha_params *g,
+                              const float *dy, const llm_mha_saved *s, const llm_mha_params *p,
+                              const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    const size_t nq = B * H * T * D, nk = B * H * S * D;
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dscore = llm_arena_floats(arena, B * H * T * S);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    for (size_t i = 0; i < 3 * nq + 2 * nk; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
+        float *w = dropped + bh * T * S, *ds = dscore + bh * T * S;
+        llm_causal_attn_scores(ds, S, go, D, v, D, 1.0f, S, T, S, D);
+        if (w != att) { /* the same entries are dropped again, from the weights and the gradient */
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+            llm_dropout_forward(ds, ds, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        }
+        for (size_t i = 0; i < T; i++) {
+            const float *a = att + i * S;
+            float *dsi = ds + i * S, along = 0.0f;
+            LLM_SIMD_SUM(along)
+            for (size_t j = 0; j < S; j++) along += a[j] * dsi[j];
+            for (size_t j = 0; j < S; j++) dsi[j] = scale * a[j] * (dsi[j] - along);
+        }
+        llm_causal_attn_gather(dq + bh * T * D, D, ds, S, k, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + bh * S * D, D, ds, S, q, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + bh * S * D, D, w, S, go, D, S, T, S, D);
+    }
+    llm_mha_project_backward(dx, g->wq, g->bq, dq, s->x, p->wq, c, T, c->C, arena);
+    llm_mha_project_backward(dkey, g->wk, g->bk, dk, s->key, p->wk, c, S, c->Ck, arena);
+    llm_mha_project_backward(dvalue, g->wv, g->bv, dv, s->value, p->wv, c, S, c->Cv, arena);
+    arena->used = mark;
+}
+
+/* Copies what belongs to the heads with keep (H) into to's arrays: rows of wq, wk, wv, their biases
+ * and columns of wo. Returns their number, the H of the smaller layer. to may be from. */
+LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *from, const bool *keep,
+                             const llm_mha_config *c) {
+    const size_t H = c->H, D = c->D, inputs[3] = {c->C, c->Ck, c->Cv};
+    float *const w_to[3] = {to->wq, to->wk, to->wv}, *const b_to[3] = {to->bq, to->bk, to->bv};
+    const float *const w[3] = {from->wq, from->wk, from->wv};
+    const float *const b[3] = {from->bq, from->bk, from->bv};
+    size_t kept = 0, column = 0;
+    for (size_t h = 0; h < H; h++) {
+        for (size_t m = 0; keep[h] && m < 3; m++) {
+            const size_t n = D * inputs[m];
+            memmove(w_to[m] + kept * n, w[m] + h * n, n * sizeof(float));
+            if (b[m]) memmove(b_to[m] + kept * D, b[m] + h * D, D * sizeof(float));
+        }
+        kept += keep[h];
+    }
+    for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
+        if (keep[i / D % H]) to->wo[column++] = from->wo[i];
+    return kept;
 }
 
 /* @rope ----------------------------------------------------- Rotary position embedding
@@ -4147,6 +4574,183 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ *     o_h = softmax(q_h K_g^T / sqrt(D)) V_g            g = h / (H / Hkv)
+ *
+ * H query heads share Hkv heads of keys and values, each H / Hkv neighbours one. Generating a token
+ * reads the whole cache, and the cache has Hkv heads: with Hkv = H / 8 it is 8 times smaller and
+ * that much faster to read, for a small loss in quality. Hkv = H is multi-head attention, Hkv = 1
+ * multi-query. The heads of a group are neighbours: head h takes h / (H/Hkv), not h % Hkv.
+ *
+ * The backward pass computes the weights again from lse, so memory grows with T and not with T^2;
+ * the gradients of a shared head are the sums over its group, and nothing is copied per query head.
+ *
+ * source  Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models from
+ *         Multi-Head Checkpoints"; Shazeer 2019, "Fast Transformer Decoding: One Write-Head is All
+ *         You Need"
+ * needs   exp logsumexp causal_attn
+ * see     @mha, @flash (the same without whole rows of scores), @kv_cache, @mla
+ * topics  Grouped-Query Attention (GQA)
+ */
+
+/* T queries against S keys. causal: query i sees the keys j <= i + S - T, so that the last query
+ * sees everything (with S > T the queries are the newest positions); T > S leaves the first T - S
+ * queries nothing to see. scale is 1 / sqrt(D) as a rule. */
+typedef struct {
+    size_t B, H, Hkv, T, S, D;
+    bool causal;
+    float scale;
+} llm_gqa_config;
+
+/* Causal self-attention: S = T. */
+LLM_API llm_gqa_config llm_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
+    llm_gqa_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.causal = true;
+    c.scale = 1.0f / sqrtf((float)D);
+    return c;
+}
+
+/* out (B,H,T,D), lse (B,H,T) or NULL <- q (B,H,T,D), k, v (B,Hkv,S,D). lse_i is the logarithm of
+ * query i's softmax denominator. A query that sees nothing gets 0 and lse = -inf. Scratch: 64 B H S
+ * floats, given back. */
+LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float *k, const float *v,
+                             const llm_gqa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
+        float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        for (size_t i = 0; lse && i < blind; i++) lse[bh * T + i] = -INFINITY;
+        for (size_t i = blind; i < T; i += TILE) { /* row r of the block sees keys 0 .. last + r */
+            const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+            const float *qi = q + (bh * T + i) * D;
+            llm_causal_attn_scores(w, S, qi, D, kg, D, c->scale, last, R, S, D);
+            for (size_t r = 0; r < R; r++) {
+                const size_t seen = last + r < S ? last + r + 1 : S;
+                float *wr = w + r * S, sum = 0.0f;
+                const float max = llm_logsumexp_max(wr, seen);
+                for (size_t j = 0; j < seen; j++) wr[j] = llm_expf(wr[j] - max);
+                LLM_SIMD_SUM(sum)
+                for (size_t j = 0; j < seen; j++) sum += wr[j];
+                const float gain = 1.0f / sum;
+                for (size_t j = 0; j < seen; j++) wr[j] *= gain;
+                if (lse) lse[bh * T + i + r] = max + logf(sum);
+            }
+            llm_causal_attn_gather(o + i * D, D, w, S, vg, D, last, R, S, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += <- dout (B,H,T,D), forward's out, lse and its inputs.
+ *
+ *     p_ij = exp(s_ij - lse_i)      ds_ij = p_ij (do_i.v_j - do_i.o_i)
+ *
+ * as in @causal_attn, where sum_l p_il dp_il is do_i.o_i because o_i is the mean of the v_l. Any of
+ * the three gradients may be NULL. */
+LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
+                              const float *lse, const float *q, const float *k, const float *v,
+                              const llm_gqa_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
+        for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+            for (size_t i = blind; i < T; i += TILE) {
+                const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+                float p[TILE * TILE], ds[TILE * TILE], along[TILE];
+                for (size_t r = 0; r < R; r++) {
+                    const size_t at = (bh * T + i + r) * D;
+                    along[r] = 0.0f;
+                    for (size_t d = 0; d < D; d++) along[r] += dout[at + d] * out[at + d];
+                }
+                for (size_t j = 0; j < S && j < last + R; j += TILE) {
+                    const size_t N = llm_causal_attn_tile(S - j);
+                    const size_t skip = j > last ? j - last : 0, ahead = j > last ? 0 : last - j;
+                    const size_t rows = R - skip, at_q = (bh * T + i + skip) * D;
+                    const size_t at_k = (bg * S + j) * D;
+                    const float *qi = q + at_q, *kj = k + at_k, *gi = dout + at_q;
+                    llm_causal_attn_scores(p, N, qi, D, kj, D, c->scale, ahead, rows, N, D);
+                    llm_causal_attn_scores(ds, N, gi, D, v + at_k, D, 1.0f, ahead, rows, N, D);
+                    for (size_t r = 0; r < rows; r++) {
+                        const float lse_r = lse[bh * T + i + skip + r];
+                        for (size_t n = 0; n < N && n <= r + ahead; n++) {
+                            p[r * N + n] = llm_expf(p[r * N + n] - lse_r);
+                            ds[r * N + n] -= along[skip + r];
+                            ds[r * N + n] *= c->scale * p[r * N + n];
+                        }
+                    }
+                    if (dq) llm_causal_attn_gather(dq + at_q, D, ds, N, kj, D, ahead, rows, N, D);
+                    if (dk) llm_causal_attn_scatter(dk + at_k, D, ds, N, qi, D, ahead, rows, N, D);
+                    if (dv) llm_causal_attn_scatter(dv + at_k, D, p, N, gi, D, ahead, rows, N, D);
+                }
+            }
+        }
+    }
+}
+
+/* a.b over n entries: 16 sums run side by side, in an order that no compiler needs leave to change. */
+LLM_API float llm_gqa_dot(const float *a, const float *b, size_t n) {
+    float lane[16], sum = 0.0f;
+    for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < 16; k++) lane[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum += a[i] * b[i];
+    for (size_t k = 0; k < 16; k++) sum += lane[k];
+    return sum;
+}
+
+/* out (G,D), w (G,S) <- q (G,D), k, v (S,D): one new token, the G query heads of a group against
+ * their keys and values in a cache. Each key and each value is read once for the whole group. w gets
+ * the weights. S > 0. */
+LLM_API void llm_gqa_decode(float *out, float *w, const float *q, const float *k, const float *v,
+                            size_t G, size_t S, size_t D, float scale) {
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++) w[g * S + j] = scale * llm_gqa_dot(q + g * D, k + j * D, D);
+    for (size_t g = 0; g < G; g++) {
+        float *wg = w + g * S, sum = 0.0f;
+        const float max = llm_logsumexp_max(wg, S);
+        for (size_t j = 0; j < S; j++) wg[j] = llm_expf(wg[j] - max);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < S; j++) sum += wg[j];
+        for (size_t j = 0; j < S; j++) wg[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[g * D + d] = 0.0f;
+    }
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++)
+            for (size_t d = 0; d < D; d++) out[g * D + d] += w[g * S + j] * v[j * D + d];
+}
+
+/* w (Hkv D,C) <- from (H D,C): the key or value projection of a multi-head model made grouped, each
+ * shared head the mean of its group. A few percent of the original training then heal the rest. */
+LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, size_t Hkv, size_t D,
+                                      size_t C) {
+    LLM_ASSERT(Hkv > 0 && H % Hkv == 0);
+    const size_t group = H / Hkv;
+    for (size_t g = 0; g < Hkv; g++) {
+        for (size_t i = 0; i < D * C; i++) {
+            float sum = 0.0f;
+            for (size_t h = g * group; h < (g + 1) * group; h++) sum += from[h * D * C + i];
+            w[g * D * C + i] = sum / (float)group;
+        }
+    }
+}
+
+/* Bytes of a cache for T tokens of one text: keys and values of L layers. */
+LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
+    return 2 * L * Hkv * D * T * bytes;
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
@@ -4288,7 +4892,7 @@ LLM_API size_t llm_decoder_block_acts_size(const llm_decoder_block_config *c, si
 }
 LLM_API size_t llm_decoder_block_scratch_size(const llm_decoder_block_config *c, size_t B,
                                               size_t T) {
-    const size_t ffn = B * T * 2 * c->hidden, attn = B * T * 4 * c->width + B * c->heads * T;
+    const size_t ffn = B * T * 2 * c->hidden, attn = B * T * 4 * (c->width + 16 * c->heads);
     return B * T * c->width + (ffn > attn ? ffn : attn) + 4 * 16; /* the arena rounds up to 16 */
 }
 
@@ -4526,21 +5130,30 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     return llm_softmax_head_kept(p->target, N);
 }
 
-/* @safetensors ---------------------------------------------- Weight files: safetensors
+/* @safetensors_dtype ---------------------------------------- Weight files: element types
  *
- * source  -
- * needs   error size file json
+ *     value = (-1)^sign 2^(e - bias) (1 + f / 2^M)          bias = 2^(E-1) - 1
+ *     value = (-1)^sign 2^(1 - bias) (f / 2^M)              where e = 0: below the normal range
+ *
+ * Weights are stored in 16 or 8 bits: a sign, E bits of exponent e, M bits of fraction f. F16 has
+ * E = 5, M = 10; BF16 is the upper half of a float, 8 and 7; F8_E5M2 and F8_E4M3 say it in their
+ * names. All of them fit into float, so the conversion is exact. An exponent of all ones is
+ * infinity or NaN, except in E4M3, which has no infinity and gives up only the two codes of all
+ * ones to NaN: its largest number is 448.
+ *
+ * source  IEEE 754-2019, 3.4; Micikevicius et al. 2022, "FP8 Formats for Deep Learning", table 1
+ * needs   -
+ * see     @safetensors
  * topics  -
  */
-enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
-
-/* In the order of the format's own library, which sorts by it. */
 typedef enum {
+    /* in the order of the format's own library, in which it writes the data, last dtype first */
     LLM_SAFETENSORS_BOOL,
     LLM_SAFETENSORS_U8,
     LLM_SAFETENSORS_I8,
     LLM_SAFETENSORS_F8_E5M2,
     LLM_SAFETENSORS_F8_E4M3,
+    LLM_SAFETENSORS_F8_E8M0,
     LLM_SAFETENSORS_I16,
     LLM_SAFETENSORS_U16,
     LLM_SAFETENSORS_F16,
@@ -4548,29 +5161,85 @@ typedef enum {
     LLM_SAFETENSORS_I32,
     LLM_SAFETENSORS_U32,
     LLM_SAFETENSORS_F32,
+    LLM_SAFETENSORS_C64,
     LLM_SAFETENSORS_F64,
     LLM_SAFETENSORS_I64,
     LLM_SAFETENSORS_U64,
     LLM_SAFETENSORS_DTYPES
 } llm_safetensors_dtype;
 
-/* The name of a dtype in the file; *size gets the bytes of an element. */
+/* The name of a dtype in a file; *size gets the bytes of an element. */
 LLM_API const char *llm_safetensors_dtype_name(size_t *size, llm_safetensors_dtype dtype) {
     static const char *const name[LLM_SAFETENSORS_DTYPES] = {
-        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
-        "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
-    *size = dtype < LLM_SAFETENSORS_I16   ? 1
-            : dtype < LLM_SAFETENSORS_I32 ? 2
-            : dtype < LLM_SAFETENSORS_F64 ? 4
-                                          : 8;
+        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16", "F16",
+        "BF16", "I32", "U32", "F32",     "C64",     "F64",     "I64", "U64"};
+    static const size_t bytes[LLM_SAFETENSORS_DTYPES] = {1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                                         2, 4, 4, 4, 8, 8, 8, 8};
+    *size = bytes[dtype];
     return name[dtype];
 }
 
-/* Row-major, little-endian, at any address: data need not be aligned. */
+/* The float of a code with E bits of exponent and M of fraction; `finite`: without infinity. */
+LLM_API float llm_safetensors_dtype_short(uint32_t code, int E, int M, bool finite) {
+    const uint32_t top = ((uint32_t)1 << E) - 1, ones = ((uint32_t)1 << M) - 1;
+    const uint32_t e = code >> M & top, f = code & ones, bias = top >> 1;
+    uint32_t bits = (e + 127 - bias) << 23 | f << (23 - M);
+    if (e == top && (!finite || f == ones)) bits = (uint32_t)255 << 23 | f << (23 - M);
+    float value = (float)f * ldexpf(1.0f, 1 - (int)bias - M);
+    if (e > 0) memcpy(&value, &bits, sizeof bits);
+    return code >> (E + M) & 1 ? -value : value;
+}
+
+/* out (count) <- data (count), little-endian and at any address. False where the dtype is none of
+ * F32, F16, BF16, F8_E5M2, F8_E4M3. */
+LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data, size_t count,
+                                          llm_safetensors_dtype dtype) {
+    const unsigned char *p = data;
+    if (dtype == LLM_SAFETENSORS_F32) {
+        for (size_t i = 0; i < count; i++, p += 4) {
+            const uint32_t low = p[0] | (uint32_t)p[1] << 8;
+            const uint32_t bits = low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (dtype == LLM_SAFETENSORS_F16) {
+        for (size_t i = 0; i < count; i++, p += 2)
+            out[i] = llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 5, 10, false);
+    } else if (dtype == LLM_SAFETENSORS_BF16) {
+        for (size_t i = 0; i < count; i++, p += 2)
+            out[i] = llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 8, 7, false);
+    } else if (dtype == LLM_SAFETENSORS_F8_E5M2) {
+        for (size_t i = 0; i < count; i++) out[i] = llm_safetensors_dtype_short(p[i], 5, 2, false);
+    } else if (dtype == LLM_SAFETENSORS_F8_E4M3) {
+        for (size_t i = 0; i < count; i++) out[i] = llm_safetensors_dtype_short(p[i], 4, 3, true);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* @safetensors ---------------------------------------------- Weight files: safetensors, reading
+ *
+ *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
+ *     header = {"wte": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}, ...}
+ *
+ * Released weights come in this form because the older one, a Python pickle, is a program that
+ * runs when it is loaded. This is a table of contents and numbers. The file is mapped, so opening
+ * it takes no time and tensors are read when they are looked at. A download is not to be believed:
+ * offsets can overlap, leave holes to hide things in, or point outside, and a shape's product can
+ * wrap to a size that fits. All that is checked at opening; afterwards every tensor lies inside.
+ * Numbers are little-endian and may stand at odd addresses.
+ *
+ * source  Hugging Face, "Safetensors", format description in the README, 2022; the rules for shapes
+ *         and offsets are those of its Rust library, 0.8
+ * needs   error size file json safetensors_dtype
+ * see     @safetensors_write @gpt2
+ * topics  -
+ */
+enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
 typedef struct {
     const char *name;
     llm_safetensors_dtype dtype;
-    size_t rank, shape[LLM_SAFETENSORS_RANK];
+    size_t rank, shape[LLM_SAFETENSORS_RANK]; /* row-major; rank 0 is one number */
     const unsigned char *data;
     size_t size; /* in bytes */
 } llm_safetensors_tensor;
@@ -4579,8 +5248,7 @@ typedef struct {
     llm_safetensors_tensor *tensor; /* sorted by name */
     size_t count;
     llm_file file;
-    llm_json
-        header; /* node[0] is the object; its "__metadata__", if any, maps strings to strings */
+    llm_json header; /* node[0], whose "__metadata__", if it is there, maps strings to strings */
 } llm_safetensors;
 
 LLM_API void llm_safetensors_close(llm_safetensors *s) {
@@ -4591,16 +5259,14 @@ LLM_API void llm_safetensors_close(llm_safetensors *s) {
     s->count = 0;
 }
 
-/* Product of the shape and the size of an element; false where it overflows. */
+/* *bytes = product of the shape times the size of an element; false where it does not fit. */
 LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *t) {
-    llm_safetensors_dtype_name(bytes, t->dtype);
-    bool empty = false, fits = true;
-    for (size_t i = 0; i < t->rank; i++) {
-        empty |= t->shape[i] == 0;
-        fits &= llm_size_mul(bytes, *bytes, t->shape[i]);
-    }
-    if (empty) *bytes = 0;
-    return fits;
+    size_t element;
+    bool fits = true;
+    *bytes = 1;
+    for (size_t i = 0; i < t->rank; i++) fits = llm_size_mul(bytes, *bytes, t->shape[i]) && fits;
+    llm_safetensors_dtype_name(&element, t->dtype);
+    return llm_size_mul(bytes, *bytes, element) && fits;
 }
 
 LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
@@ -4608,97 +5274,114 @@ LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
                   ((const llm_safetensors_tensor *)b)->name);
 }
 
+/* By address; an empty tensor stands before the one that begins at the same place. */
 LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
     if (x->data != y->data) return x->data < y->data ? -1 : 1;
-    return x->size < y->size ? -1 : x->size > y->size;
+    return (x->size > y->size) - (x->size < y->size);
 }
 
-/* t <- one member of the header; room bytes of data start at data. */
+/* The member of that name if there is exactly one and it is of that kind: a reader that takes the
+ * first of two and a reader that takes the last would see different files. */
+LLM_API const llm_json_node *llm_safetensors_field(const llm_json *j, const llm_json_node *object,
+                                                   const char *key, llm_json_kind kind) {
+    const llm_json_node *found = NULL;
+    if (object->kind != LLM_JSON_OBJECT) return NULL;
+    for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v)) {
+        if (v->key_size != strlen(key) || memcmp(v->key, key, v->key_size) != 0) continue;
+        if (found || v->kind != kind) return NULL;
+        found = v;
+    }
+    return found;
+}
+
+/* Whether v is an object whose members are all strings. */
+LLM_API bool llm_safetensors_metadata(const llm_json *j, const llm_json_node *v) {
+    bool strings = v->kind == LLM_JSON_OBJECT;
+    for (v = llm_json_first(j, v); v; v = llm_json_next(j, v))
+        strings = strings && v->kind == LLM_JSON_STRING;
+    return strings;
+}
+
+/* t <- a member of the header; there are `room` bytes of data. */
 LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
                                     const llm_json_node *member, const unsigned char *data,
                                     size_t room, llm_error *error) {
-    const llm_json_node *dtype = llm_json_get(j, member, "dtype");
-    const llm_json_node *shape = llm_json_get(j, member, "shape");
-    const llm_json_node *offsets = llm_json_get(j, member, "data_offsets");
-    size_t begin, end, bytes, element;
-    t->name = member->key;
-    if (strlen(t->name) != member->key_size)
-        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", t->name);
-    if (!dtype || dtype->kind != LLM_JSON_STRING || !shape || shape->kind != LLM_JSON_ARRAY ||
-        !offsets || offsets->kind != LLM_JSON_ARRAY || offsets->count != 2)
-        return llm_fail(error, "safetensors: tensor '%s' needs dtype, shape and two data_offsets",
-                        t->name);
+    const llm_json_node *dtype = llm_safetensors_field(j, member, "dtype", LLM_JSON_STRING);
+    const llm_json_node *shape = llm_safetensors_field(j, member, "shape", LLM_JSON_ARRAY);
+    const llm_json_node *place = llm_safetensors_field(j, member, "data_offsets", LLM_JSON_ARRAY);
+    const char *name = t->name = member->key;
+    if (strlen(name) != member->key_size)
+        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", name);
+    if (!dtype || !shape || !place || place->count != 2)
+        return llm_fail(error, "safetensors: '%s' has no dtype, shape and two data_offsets", name);
 
-    int kind = 0;
-    while (kind < LLM_SAFETENSORS_DTYPES &&
-           strcmp(llm_safetensors_dtype_name(&element, (llm_safetensors_dtype)kind), dtype->text))
-        kind++;
-    if (kind == LLM_SAFETENSORS_DTYPES)
-        return llm_fail(error, "safetensors: tensor '%s' has the unknown dtype '%s'", t->name,
-                        dtype->text);
+    size_t begin, end, bytes;
+    int kind = LLM_SAFETENSORS_DTYPES;
+    while (kind-- > 0) {
+        const char *known = llm_safetensors_dtype_name(&bytes, (llm_safetensors_dtype)kind);
+        if (strlen(known) == dtype->text_size && strcmp(known, dtype->text) == 0) break;
+    }
+    if (kind < 0)
+        return llm_fail(error, "safetensors: '%s' has dtype %s, not known here", name, dtype->text);
     t->dtype = (llm_safetensors_dtype)kind;
-
     t->rank = 0;
     if (shape->count > LLM_SAFETENSORS_RANK)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu dimensions, at most %d are read",
-                        t->name, shape->count, LLM_SAFETENSORS_RANK);
+        return llm_fail(error, "safetensors: '%s' has %zu dimensions, at most %d are read", name,
+                        shape->count, LLM_SAFETENSORS_RANK);
     for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
         if (!llm_json_size(&t->shape[t->rank++], v))
-            return llm_fail(error, "safetensors: the shape of tensor '%s' holds what is no size",
-                            t->name);
+            return llm_fail(error, "safetensors: the shape of '%s' holds what is no size", name);
 
-    const llm_json_node *first = llm_json_first(j, offsets);
+    const llm_json_node *first = llm_json_first(j, place);
     if (!llm_json_size(&begin, first) || !llm_json_size(&end, llm_json_next(j, first)) ||
         begin > end || end > room)
-        return llm_fail(error,
-                        "safetensors: the offsets of tensor '%s' leave the %zu bytes of data",
-                        t->name, room);
+        return llm_fail(error, "safetensors: '%s' lies outside the %zu bytes of data", name, room);
     if (!llm_safetensors_bytes(&bytes, t) || bytes != end - begin)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu bytes, its shape asks for %zu",
-                        t->name, end - begin, bytes);
+        return llm_fail(error, "safetensors: '%s' has %zu bytes, its shape and dtype want %zu",
+                        name, end - begin, bytes);
     t->data = data + begin;
     t->size = bytes;
     return true;
 }
 
+/* The file's table of contents, believed in nothing. */
 LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
-    const unsigned char *data = s->file.data;
+    const unsigned char *const bytes = s->file.data;
+    const size_t size = s->file.size;
     uint64_t length = 0;
-    for (size_t i = 0; s->file.size >= 8 && i < 8; i++) length |= (uint64_t)data[i] << (8 * i);
-    if (s->file.size < 8 || length > LLM_SAFETENSORS_HEADER || length > s->file.size - 8)
-        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
-                        (unsigned long long)length, s->file.size);
-    const unsigned char *start = data + 8 + length;
-    const size_t room = s->file.size - 8 - (size_t)length;
-    if (length == 0 || data[8] != '{')
-        return llm_fail(error, "safetensors: the header does not start with {");
-    if (!llm_json_parse(&s->header, (const char *)data + 8, (size_t)length, error)) return false;
-
-    const llm_json_node *root = s->header.node;
-    s->tensor = (llm_safetensors_tensor *)calloc(root->count + 1, sizeof *s->tensor);
+    if (size < 8)
+        return llm_fail(error, "safetensors: a file of %zu bytes, expected 8 or more", size);
+    for (size_t i = 0; i < 8; i++) length |= (uint64_t)bytes[i] << (8 * i);
+    if (length > LLM_SAFETENSORS_HEADER || length > size - 8)
+        return llm_fail(error,
+                        "safetensors: a header of %llu bytes, where %zu follow and %d are read",
+                        (unsigned long long)length, size - 8, LLM_SAFETENSORS_HEADER);
+    if (length == 0 || bytes[8] != '{')
+        return llm_fail(error, "safetensors: the header does not begin with {");
+    llm_json *const j = &s->header;
+    if (!llm_json_parse(j, (const char *)bytes + 8, (size_t)length, error)) return false;
+    s->tensor = (llm_safetensors_tensor *)calloc(j->node->count + 1, sizeof *s->tensor);
     if (!s->tensor) return llm_fail(error, "safetensors: out of memory");
-    for (const llm_json_node *v = llm_json_first(&s->header, root); v;
-         v = llm_json_next(&s->header, v)) {
-        if (strcmp(v->key, "__metadata__") == 0) {
-            if (v->kind != LLM_JSON_OBJECT)
-                return llm_fail(error, "safetensors: __metadata__ is no object");
-            continue;
+
+    const unsigned char *const data = bytes + 8 + length, *end = data;
+    const size_t room = size - 8 - (size_t)length;
+    for (const llm_json_node *v = llm_json_first(j, j->node); v; v = llm_json_next(j, v)) {
+        if (strcmp(v->key, "__metadata__") != 0) {
+            if (!llm_safetensors_member(&s->tensor[s->count++], j, v, data, room, error))
+                return false;
+        } else if (!llm_safetensors_metadata(j, v) ||
+                   !llm_safetensors_field(j, j->node, v->key, LLM_JSON_OBJECT)) {
+            return llm_fail(error, "safetensors: __metadata__ is not one object of strings");
         }
-        if (!llm_safetensors_member(&s->tensor[s->count], &s->header, v, start, room, error))
-            return false;
-        s->count++;
     }
     qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_place);
-    const unsigned char *end = start;
     for (size_t i = 0; i < s->count; end += s->tensor[i++].size)
         if (s->tensor[i].data != end)
-            return llm_fail(error, "safetensors: a hole or an overlap before tensor '%s'",
+            return llm_fail(error, "safetensors: a gap or an overlap before '%s'",
                             s->tensor[i].name);
-    if (end != start + room)
-        return llm_fail(error, "safetensors: %zu bytes behind the last tensor",
-                        (size_t)(start + room - end));
+    if (end != data + room) return llm_fail(error, "safetensors: bytes behind the last tensor");
     qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_name);
     for (size_t i = 1; i < s->count; i++)
         if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
@@ -4706,7 +5389,7 @@ LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
     return true;
 }
 
-/* Maps the file and believes nothing in it. */
+/* False, and nothing to close, where the file cannot be read or breaks a rule. */
 LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_error *error) {
     memset(s, 0, sizeof *s);
     const bool ok = llm_file_map(&s->file, path, error) && llm_safetensors_check(s, error);
@@ -4714,103 +5397,112 @@ LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_erro
     return ok;
 }
 
-/* NULL when there is none of that name. */
+/* NULL when there is no tensor of that name. */
 LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors *s,
                                                            const char *name) {
-    size_t low = 0, high = s->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const int order = strcmp(s->tensor[middle].name, name);
-        if (order == 0) return &s->tensor[middle];
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return NULL;
+    llm_safetensors_tensor t;
+    t.name = name;
+    return (const llm_safetensors_tensor *)bsearch(&t, s->tensor, s->count, sizeof t,
+                                                   llm_safetensors_by_name);
 }
 
-/* out (count) <- t, of dtype F32, F16 or BF16, all exactly. */
+/* out (count) <- t, all of it; false where t has not count entries or its dtype is no short float. */
 LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
                                     llm_error *error) {
     size_t element;
-    const char *name = llm_safetensors_dtype_name(&element, t->dtype);
-    if (t->dtype != LLM_SAFETENSORS_F32 && t->dtype != LLM_SAFETENSORS_F16 &&
-        t->dtype != LLM_SAFETENSORS_BF16)
-        return llm_fail(error, "safetensors: tensor '%s' is %s, expected F32, F16 or BF16", t->name,
-                        name);
-    if (t->size / element != count)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu entries, expected %zu", t->name,
-                        t->size / element, count);
-    for (size_t i = 0; i < count; i++) {
-        const unsigned char *p = t->data + i * element;
-        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-        if (t->dtype == LLM_SAFETENSORS_F32) {
-            bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-        } else if (t->dtype == LLM_SAFETENSORS_BF16) {
-            bits <<= 16;
-        } else {
-            const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
-            const float tiny =
-                (float)fraction / 16777216.0f; /* fraction 2^-24, subnormal in half */
-            uint32_t magnitude;
-            if (exponent == 0) {
-                memcpy(&magnitude, &tiny, 4);
-            } else {
-                magnitude = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-            }
-            bits = (bits & 0x8000) << 16 | magnitude;
-        }
-        memcpy(&out[i], &bits, 4);
-    }
-    return true;
+    const char *dtype = llm_safetensors_dtype_name(&element, t->dtype);
+    const size_t found = t->size / element;
+    if (found != count)
+        return llm_fail(error, "safetensors: '%s' has %zu entries, expected %zu", t->name, found,
+                        count);
+    return llm_safetensors_dtype_floats(out, t->data, count, t->dtype) ||
+           llm_fail(error, "safetensors: '%s' is %s, expected floats", t->name, dtype);
 }
 
-LLM_API int llm_safetensors_by_dtype(const void *a, const void *b) {
+/* @safetensors_write ---------------------------------------- Weight files: safetensors, writing
+ *
+ * The same tensors always make the same bytes, those that the format's own library writes: names
+ * sorted within each dtype, dtypes from wide to narrow, so that every tensor stands at a multiple
+ * of its element's size, the header padded with spaces to a multiple of 8. Then two files can be
+ * compared by their hash. The data go straight from memory to the file, under a temporary name
+ * until the last byte is out.
+ *
+ * source  Hugging Face, "Safetensors", README, 2022; the order is that of its Rust library, 0.8
+ * needs   error size buffer file json json_put safetensors_dtype safetensors
+ * see     -
+ * topics  -
+ */
+
+/* Dtypes from wide to narrow, then by name. */
+LLM_API int llm_safetensors_write_order(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
     return x->dtype != y->dtype ? (x->dtype < y->dtype ? 1 : -1) : strcmp(x->name, y->name);
 }
 
-/* Writes the file the library writes: dtypes from wide to narrow, so that all are aligned, names in
- * order, header padded to a multiple of 8. metadata is a JSON object of strings, or NULL. size of a
- * tensor is not read, its shape says it. */
-LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
-                                   size_t count, const char *metadata, llm_error *error) {
-    llm_safetensors_tensor *t = (llm_safetensors_tensor *)malloc((count + 1) * sizeof *t);
-    llm_buffer b = {NULL, 0, 0};
-    llm_file_writer w;
-    size_t offset = 0;
-    unsigned char length[8];
-    bool ok = t && llm_buffer_print(&b, metadata ? "{\"__metadata__\":%s" : "{%s",
-                                    metadata ? metadata : "");
-    if (t && count > 0) memcpy(t, tensor, count * sizeof *t);
-    if (t) qsort(t, count, sizeof *t, llm_safetensors_by_dtype);
-    for (size_t i = 0; i < count && ok; i++) {
-        size_t element;
-        const bool fits = llm_safetensors_bytes(&t[i].size, &t[i]);
-        LLM_ASSERT(fits);
-        (void)fits;
-        ok = (b.size == 1 || llm_buffer_put(&b, ",", 1)) &&
-             llm_json_put_string(&b, t[i].name, strlen(t[i].name)) &&
-             llm_buffer_print(&b, ":{\"dtype\":\"%s\",\"shape\":[",
+/* b <- the header of t (count), in this order, with its padding; sets each size. False where memory
+ * is out, a name is no UTF-8, or sizes do not fit. */
+LLM_API bool llm_safetensors_write_header(llm_buffer *b, llm_safetensors_tensor *t, size_t count,
+                                          const char *metadata) {
+    bool ok = llm_buffer_put(b, "{", 1);
+    if (metadata) ok = ok && llm_buffer_print(b, "\"__metadata__\":%s", metadata);
+    size_t begin = 0, end, element;
+    for (size_t i = 0; i < count && ok; i++, begin = end) {
+        ok = llm_safetensors_bytes(&t[i].size, &t[i]) && llm_size_add(&end, begin, t[i].size) &&
+             (b->size == 1 || llm_buffer_put(b, ",", 1)) &&
+             llm_json_put_string(b, t[i].name, strlen(t[i].name)) &&
+             llm_buffer_print(b, ":{\"dtype\":\"%s\",\"shape\":[",
                               llm_safetensors_dtype_name(&element, t[i].dtype));
         for (size_t k = 0; k < t[i].rank && ok; k++)
-            ok = llm_buffer_print(&b, k ? ",%zu" : "%zu", t[i].shape[k]);
-        ok =
-            ok && llm_buffer_print(&b, "],\"data_offsets\":[%zu,%zu]}", offset, offset + t[i].size);
-        offset += t[i].size;
+            ok = llm_buffer_print(b, k > 0 ? ",%zu" : "%zu", t[i].shape[k]);
+        ok = ok && llm_buffer_print(b, "],\"data_offsets\":[%zu,%zu]}", begin, end);
     }
-    ok = ok && llm_buffer_put(&b, "}", 1);
-    while (ok && b.size % 8 != 0) ok = llm_buffer_put(&b, " ", 1);
-    if (!ok) llm_fail(error, "safetensors: out of memory");
-    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)b.size >> (8 * i));
+    ok = ok && llm_buffer_put(b, "}", 1);
+    while (ok && b->size % 8 != 0) ok = llm_buffer_put(b, " ", 1);
+    return ok;
+}
+
+/* path <- tensor (count), whose shapes say how long their data are (size is not read). metadata is
+ * a JSON object of strings, or NULL. Names must differ; "__metadata__" is none. */
+LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
+                                   size_t count, const char *metadata, llm_error *error) {
+    llm_json j;
+    if (metadata) {
+        if (!llm_json_parse(&j, metadata, strlen(metadata), error)) return false;
+        const bool strings = llm_safetensors_metadata(&j, j.node);
+        llm_json_free(&j);
+        if (!strings) return llm_fail(error, "safetensors: metadata is not an object of strings");
+    }
+    size_t bytes;
+    llm_safetensors_tensor *t = NULL;
+    if (llm_size_add(&bytes, count, 1) && llm_size_mul(&bytes, bytes, sizeof *t))
+        t = (llm_safetensors_tensor *)malloc(bytes);
+    if (!t) return llm_fail(error, "safetensors: out of memory");
+    if (count > 0) memcpy(t, tensor, count * sizeof *t);
+
+    qsort(t, count, sizeof *t, llm_safetensors_by_name);
+    bool ok = true;
+    for (size_t i = 0; i < count; i++) {
+        LLM_ASSERT(t[i].rank <= LLM_SAFETENSORS_RANK);
+        if (strcmp(t[i].name, "__metadata__") == 0 ||
+            (i > 0 && strcmp(t[i - 1].name, t[i].name) == 0))
+            ok = llm_fail(error, "safetensors: no tensor, or no second one, may be called '%s'",
+                          t[i].name);
+    }
+    qsort(t, count, sizeof *t, llm_safetensors_write_order);
+    llm_buffer header = {NULL, 0, 0};
+    if (ok && (!llm_safetensors_write_header(&header, t, count, metadata) ||
+               header.size > LLM_SAFETENSORS_HEADER))
+        ok = llm_fail(error, "safetensors: the header is too large, or a name is no UTF-8");
+
+    llm_file_writer w;
+    unsigned char length[8];
+    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.size >> (8 * i));
     ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, length, 8, error) &&
-         llm_file_put(&w, b.data, b.size, error);
+         llm_file_put(&w, header.data, header.size, error);
     for (size_t i = 0; i < count && ok; i++) ok = llm_file_put(&w, t[i].data, t[i].size, error);
     ok = ok && llm_file_commit(&w, error);
-    llm_buffer_free(&b);
+    llm_buffer_free(&header);
     free(t);
     return ok;
 }
@@ -5061,6 +5753,24 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     llm_embedding_backward(g->grads.wte, d, g->ids, N, c->vocab, C);
     for (size_t i = 0; i < N * C; i++) g->grads.wpe[i % (g->T * C)] += d[i];
     a->used = mark;
+}
+
+/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
+ * a row starts without what was before it, so the first tokens of a row are the hardest. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+    int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
+    double nats = 0.0;
+    LLM_ASSERT(x && y);
+    for (size_t at = 0; at + 1 < n; at += B * T) {
+        for (size_t i = 0; i < B * T; i++) {
+            x[i] = at + i < n ? ids[at + i] : 0;
+            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+        }
+        llm_gpt2_forward(g, x, y, B, T);
+        for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
+    }
+    free(x), free(y);
+    return nats;
 }
 
 /* One AdamW step, t counts from 1; biases and gains do not decay. Clears the gradients. */
@@ -5348,6 +6058,180 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
     return ok;
 }
 
+/* @gpt2_run ------------------------------------------------- A training that can be interrupted
+ *
+ *     batch: B windows of T + 1 tokens, at random places of the text
+ *     loss, gradient, clipped to length 1, AdamW at the rate of a cosine schedule with warmup
+ *
+ * Everything that decides how a training goes on stands in one struct: weights and both moments, the
+ * step, the schedule, the random numbers that choose the next batch, and the text itself as tokens.
+ * Saved and loaded it goes on to the same losses, bit by bit, as if it had never stopped; what is
+ * forgotten (the moments, or the place in the stream of random numbers) shows as a bump in the
+ * curve, if anybody looks. One file holds all of it, so that no crash leaves two halves of
+ * different age.
+ *
+ * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
+ * needs   gpt2 gpt2_file safetensors rng adamw cosine_lr grad_clip buffer
+ * see     @gpt2_file (the model alone, for others), @cosine_lr
+ * topics  -
+ */
+
+/* Plain numbers, written as they stand. */
+typedef struct {
+    uint64_t step, steps, batch;
+    double lr; /* at the peak */
+    llm_rng rng;
+} llm_gpt2_run_state;
+
+typedef struct {
+    llm_gpt2 model;
+    llm_gpt2_run_state state;
+    llm_buffer train, held; /* of int: the text to learn, and one to measure on (or none) */
+    llm_buffer loss;        /* of float: of each step, nats per token */
+    llm_buffer batch;       /* of int: inputs (B,T), targets (B,T) */
+} llm_gpt2_run;
+
+LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
+    llm_gpt2_destroy(&r->model);
+    llm_buffer_free(&r->train);
+    llm_buffer_free(&r->held);
+    llm_buffer_free(&r->loss);
+    llm_buffer_free(&r->batch);
+}
+
+/* A new training: random weights from seed, which also chooses the batches. r->train and r->held are
+ * empty. */
+LLM_API bool llm_gpt2_run_create(llm_gpt2_run *r, const llm_gpt2_config *c, size_t batch,
+                                 size_t steps, double lr, uint64_t seed, llm_error *e) {
+    memset(r, 0, sizeof *r);
+    r->state.steps = steps, r->state.batch = batch, r->state.lr = lr;
+    r->state.rng = llm_rng_seed(seed);
+    if (!llm_gpt2_create(&r->model, c, batch, c->context, e)) return false;
+    llm_gpt2_init(&r->model, &r->state.rng);
+    return true;
+}
+
+/* *loss of a step on a random batch of r->train; *norm, or NULL, gets the length of the gradient
+ * before clipping. False, and no step, where the text has no window of T + 1 tokens, the loss is not
+ * finite, or memory is out. */
+LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_error *e) {
+    llm_gpt2_run_state *s = &r->state;
+    llm_gpt2 *g = &r->model;
+    const size_t T = g->config.context, B = (size_t)s->batch, count = r->train.size / sizeof(int);
+    if (count <= T)
+        return llm_fail(e, "the text has %zu tokens, a context of %zu needs one more", count, T);
+    r->batch.size = 0;
+    if (!llm_buffer_reserve(&r->batch, 2 * B * T * sizeof(int)) ||
+        !llm_buffer_reserve(&r->loss, sizeof *loss))
+        return llm_fail(e, "step %zu: out of memory", (size_t)s->step);
+    int *x = (int *)(void *)r->batch.data, *y = x + B * T;
+    for (size_t b = 0; b < B; b++) {
+        const char *from = r->train.data + llm_rng_below(&s->rng, count - T) * sizeof(int);
+        memcpy(x + b * T, from, T * sizeof(int));
+        memcpy(y + b * T, from + sizeof(int), T * sizeof(int));
+    }
+    *loss = llm_gpt2_forward(g, x, y, B, T);
+    if (!isfinite(*loss))
+        return llm_fail(e, "step %zu: the loss is no longer finite, try a smaller learning rate",
+                        (size_t)s->step);
+    llm_gpt2_backward(g);
+    const float length = llm_grad_clip_norm(g->g, g->count, 1.0f), lr = (float)s->lr;
+    if (norm) *norm = length;
+
+    llm_adamw_config adamw = llm_adamw_defaults();
+    adamw.beta2 = 0.99f, adamw.weight_decay = 0.1f;
+    adamw.lr =
+        llm_cosine_lr((size_t)s->step, (size_t)s->steps / 20, (size_t)s->steps, lr, 0.1f * lr);
+    s->step++;
+    llm_gpt2_step(g, &adamw, (size_t)s->step);
+    return llm_buffer_put(&r->loss, loss, sizeof *loss);
+}
+
+/* The seven tensors of the file: their bytes in r, element type, and how many there are. */
+enum { LLM_GPT2_RUN_PARTS = 7 };
+LLM_API void llm_gpt2_run_parts(llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS],
+                                const llm_gpt2_run *r) {
+    static const char *const name[] = {"state", "w", "m", "v", "train", "held", "loss"};
+    const void *const data[] = {&r->state,     r->model.w,   r->model.m,  r->model.v,
+                                r->train.data, r->held.data, r->loss.data};
+    const size_t n = r->model.count;
+    const size_t count[] = {sizeof r->state / 8, n, n, n, r->train.size / 4, r->held.size / 4,
+                            r->loss.size / 4};
+    memset(t, 0, LLM_GPT2_RUN_PARTS * sizeof *t);
+    for (size_t i = 0; i < LLM_GPT2_RUN_PARTS; i++) {
+        t[i].name = name[i];
+        t[i].dtype = i == 0             ? LLM_SAFETENSORS_U64
+                     : i == 4 || i == 5 ? LLM_SAFETENSORS_I32
+                                        : LLM_SAFETENSORS_F32;
+        t[i].rank = 1, t[i].shape[0] = count[i];
+        t[i].data = (const unsigned char *)data[i];
+    }
+}
+
+/* Writes dir/run.safetensors, and what llm_gpt2_save writes. The directory has to exist. */
+LLM_API bool llm_gpt2_run_save(const llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    llm_buffer path = {NULL, 0, 0};
+    llm_gpt2_run_parts(t, r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_write(path.data, t, LLM_GPT2_RUN_PARTS, NULL, e) &&
+         llm_gpt2_save(&r->model, dir, e);
+    llm_buffer_free(&path);
+    return ok;
+}
+
+/* r <- the parts of f, whose weights and states fit. */
+LLM_API bool llm_gpt2_run_read(llm_gpt2_run *r, const llm_safetensors *f, llm_error *e) {
+    llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS];
+    float *const to[4] = {NULL, r->model.w, r->model.m, r->model.v};
+    llm_buffer *const text[LLM_GPT2_RUN_PARTS] = {NULL,      NULL,     NULL,    NULL,
+                                                  &r->train, &r->held, &r->loss};
+    llm_gpt2_run_parts(t, r);
+    for (size_t i = 1; i < LLM_GPT2_RUN_PARTS; i++) {
+        const llm_safetensors_tensor *in = llm_safetensors_find(f, t[i].name);
+        if (!in || in->dtype != t[i].dtype || in->rank != 1 ||
+            (i < 4 && in->shape[0] != t[i].shape[0]))
+            return llm_fail(e, "run.safetensors: no '%s' that fits config.json", t[i].name);
+        if (i < 4) memcpy(to[i], in->data, in->size);
+        if (i >= 4 && !llm_buffer_put(text[i], in->data, in->size))
+            return llm_fail(e, "run.safetensors: out of memory");
+        for (size_t k = 0; (i == 4 || i == 5) && k < in->shape[0]; k++) {
+            int id;
+            memcpy(&id, in->data + 4 * k, 4);
+            if (id < 0 || (size_t)id >= r->model.config.vocab)
+                return llm_fail(e, "run.safetensors: '%s' has the token %d", t[i].name, id);
+        }
+    }
+    if (r->loss.size / 4 != r->state.step)
+        return llm_fail(e, "run.safetensors: %zu losses of %zu steps", r->loss.size / 4,
+                        (size_t)r->state.step);
+    return true;
+}
+
+/* r <- a saved training. r is not to be freed when this fails. */
+LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
+    llm_buffer path = {NULL, 0, 0};
+    llm_safetensors f;
+    memset(r, 0, sizeof *r);
+    bool ok = llm_buffer_print(&path, "%s/run.safetensors", dir) || llm_fail(e, "out of memory");
+    ok = ok && llm_safetensors_open(&f, path.data, e);
+    llm_buffer_free(&path);
+    if (!ok) return false;
+    const llm_safetensors_tensor *state = llm_safetensors_find(&f, "state");
+    const llm_gpt2_run_state *s = &r->state;
+    if (state && state->size == sizeof *s) memcpy(&r->state, state->data, sizeof *s);
+    if (s->batch < 1 || s->batch > 1 << 20 || s->step > s->steps || s->rng.used < 0 ||
+        s->rng.used > 4)
+        ok = llm_fail(e, "run.safetensors: no state of a training");
+    ok = ok && llm_gpt2_load(&r->model, dir, (size_t)s->batch, 0, e);
+    if (ok && !llm_gpt2_run_read(r, &f, e)) {
+        llm_gpt2_run_free(r);
+        ok = false;
+    }
+    llm_safetensors_close(&f);
+    return ok;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
@@ -5476,8 +6360,8 @@ LLM_API int llm_greedy_pick(const float *logits, size_t V) {
 }
 
 /* Follows next (S), each state's successor, from start until states repeat. Returns the length of
- * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the tortoise
- * waits at every power of two, so no state but the two has to be kept. */
+ * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the
+ * tortoise waits at every power of two, so no state but the two has to be kept. */
 LLM_API size_t llm_greedy_cycle(size_t *tail, const size_t *next, size_t start) {
     size_t tortoise = start, hare = next[start], power = 1, length = 1;
     while (tortoise != hare) {
@@ -5548,7 +6432,7 @@ LLM_API size_t llm_greedy_contrastive(const float *p, const float *h, const floa
     size_t best = 0;
     double best_score = (double)-INFINITY;
     for (size_t v = 0; v < k; v++) {
-        double closest = T > 0 ? -1.0 : 0.0;
+        double closest = -1.0; /* without a past all candidates keep this, and p decides */
         for (size_t t = 0; t < T; t++) {
             double dot = 0.0, a = 0.0, b = 0.0;
             for (size_t i = 0; i < D; i++) {
@@ -5619,26 +6503,22 @@ LLM_API double llm_temperature_entropy(double *derivative, const float *logits, 
     return log(sum) - mean;
 }
 
-/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: by Newton's steps
- * on log temp, halved in log scale when they leave the bracket, which starts as [1e-6, 1e6] and
- * whose ends are returned for what no temperature reaches. */
+/* The temperature at which softmax(z / temp) has the entropy asked for, in nats: bisection of its
+ * logarithm between 1e-6 and 1e6, whose ends are returned for what no temperature reaches. */
 LLM_API double llm_temperature_match(const float *logits, size_t V, double entropy) {
-    double low = 1e-6, high = 1e6, temp = 1.0;
-    for (int i = 0; i < 100 && high > low * (1.0 + 1e-12); i++) {
-        double slope;
-        const double gap = llm_temperature_entropy(&slope, logits, V, temp) - entropy;
-        if (gap > 0.0)
+    double low = 1e-6, high = 1e6;
+    for (int halving = 0; halving < 60; halving++) {
+        const double temp = sqrt(low * high);
+        if (llm_temperature_entropy(NULL, logits, V, temp) > entropy)
             high = temp;
         else
             low = temp;
-        const double next = slope > 0.0 ? temp * exp(-gap / (slope * temp)) : 0.0;
-        temp = next > low && next < high ? next : sqrt(low * high);
     }
-    return temp;
+    return sqrt(low * high);
 }
 
-/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word
- * i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from
+ * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
 LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
     LLM_ASSERT(temp > 0.0f && V > 0);
     size_t best = 0;
@@ -5673,8 +6553,8 @@ LLM_API float llm_temperature_dynamic(const float *logits, size_t V, float low, 
  * and still adds up: 50000 tokens of probability 1e-6 are 5% of all draws, and one of them spoils a
  * sentence. What is cut off raises the rest by 1 / kept mass. k does not know how sure the model
  * is: 40 is far too many after "the United" and too few after "my name is". Ties at the k-th place:
- * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts over
- * the bytes of the logits find the k-th largest.
+ * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts
+ * over the bytes of the logits find the k-th largest.
  *
  * source  Fan, Lewis & Dauphin 2018, "Hierarchical Neural Story Generation", section 5.2
  * needs   -
@@ -5789,8 +6669,8 @@ LLM_API double llm_top_k_mass(const float *logits, size_t V, size_t k) {
  */
 
 /* logits (V) in place: all outside the nucleus become -inf. At least min_keep tokens stay. Of equal
- * ones at the edge the later stay, as in transformers. This is the definition, by sorting. Scratch: V
- * indices and V floats, given back. */
+ * ones at the edge the later stay; transformers leaves that to its sort. This is the definition, by
+ * sorting. Scratch: V indices and V floats, given back. */
 LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     const size_t mark = arena->used;
@@ -5808,8 +6688,8 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
 }
 
 /* The same set without sorting. The edge is the smallest key for which the mass of the tokens up to
- * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats, given
- * back. */
+ * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats,
+ * given back. */
 LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     if (min_keep >= V) return;
@@ -5895,6 +6775,7 @@ LLM_API void llm_min_p_filter(float *logits, size_t V, float ratio, size_t min_k
     arena->used = mark;
 }
 
+/* Epsilon: least is epsilon itself. */
 LLM_API void llm_min_p_epsilon(float *logits, size_t V, float epsilon, size_t min_keep,
                                llm_arena *arena) {
     const size_t mark = arena->used;
@@ -5913,6 +6794,7 @@ LLM_API double llm_min_p_entropy(const float *prob, size_t V) {
     return entropy;
 }
 
+/* Eta: least is epsilon, or sqrt(epsilon) exp(-H) where the distribution is flat. */
 LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_keep,
                            llm_arena *arena) {
     const size_t mark = arena->used;
@@ -5923,7 +6805,7 @@ LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_ke
     arena->used = mark;
 }
 
-/* std with n, over the logits that are not -inf. */
+/* Top-n-sigma. The deviation is over the logits that are not -inf, with their number as divisor. */
 LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
     double sum = 0.0, square = 0.0;
     size_t count = 0;
@@ -5944,6 +6826,7 @@ LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
         if ((double)logits[i] < least) logits[i] = -INFINITY;
 }
 
+/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last included. */
 LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
                                llm_arena *arena) {
     LLM_ASSERT(min_keep > 0);
@@ -5978,7 +6861,7 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
  * O(V) preparation a draw costs O(1), whatever V is.
  *
  * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
- *         transformers (generation/logits_process.py) and llama.cpp (common/sampling) for the orders
+ *         transformers (generation/logits_process.py), llama.cpp (common/sampling): the orders
  * needs   rng greedy temperature top_k top_p min_p
  * see     @sampling_control @decoding
  * topics  Sampling (in Language Models)
@@ -6006,6 +6889,7 @@ typedef struct {
     float temperature, top_k, top_p, min_p, typical, epsilon, eta, top_n_sigma;
 } llm_sampling_config;
 
+/* Everything off. */
 LLM_API llm_sampling_config llm_sampling_defaults(void) {
     llm_sampling_config c;
     c.temperature = c.top_p = c.typical = 1.0f;
@@ -6088,8 +6972,8 @@ LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
     return best; /* u * total may round up to the sum */
 }
 
-/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else other[i];
- * every cell is as likely as every other. Scratch: V indices, given back. */
+/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else
+ * other[i]; every cell is as likely as every other. Scratch: V indices, given back. */
 LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, size_t V,
                                 llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6112,6 +6996,7 @@ LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, s
     arena->used = mark;
 }
 
+/* A token, from the table of llm_sampling_alias. */
 LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, size_t V,
                                        llm_rng *rng) {
     const size_t i = llm_rng_below(rng, V);
@@ -6129,9 +7014,9 @@ LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, s
  * the logits, and then the k largest instead of the largest, draws k different tokens as if one
  * after the other without putting any back.
  *
- * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling 2019,
- *         "Stochastic Beams and Where to Find Them", section 2
- * needs   rng softmax top_k sampling
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling
+ *         2019, "Stochastic Beams and Where to Find Them", section 2
+ * needs   rng softmax greedy top_k sampling
  * see     @temperature (Gumbel), @sampling
  * topics  -
  */
@@ -6154,9 +7039,10 @@ LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, 
     arena->used = mark;
 }
 
-/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most probable
- * token always stays. The surprise that is fed back is that of the renormalised probability, as in
- * llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats, given back. */
+/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most
+ * probable token always stays. The surprise that is fed back is that of the renormalised
+ * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats,
+ * given back. */
 LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
                                           llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used;

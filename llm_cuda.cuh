@@ -1,9 +1,9 @@
 /* llm_cuda.cuh: the fused kernels of llm.h, the same chapters and slugs in the same order.
  *
- * What     Each section holds host launchers llm_cuda_SLUG_VERB(..., cudaStream_t stream), which take
- *          device pointers in the order of the reference's arguments and return cudaError_t, and the
- *          kernels they launch. Storage is float or llm_bf16, arithmetic float. A launcher allocates
- *          nothing and waits for nothing; scratch is an argument.
+ * What     Each section holds host launchers llm_cuda_SLUG_VERB(..., cudaStream_t stream) and the
+ *          kernels they launch. A launcher takes device pointers in the order of the reference's
+ *          arguments and returns cudaError_t; it allocates nothing and waits for nothing, scratch
+ *          is an argument. Storage is float or llm_bf16, arithmetic float.
  * Use      #include "llm_cuda.cuh" in a .cu file: nvcc -std=c++17 -arch=sm_90 (sm_80 and later).
  * Tested   against llm.h, by the same file on a GPU and, with tests/emulate.h, on any CPU.
  *
@@ -59,9 +59,8 @@ static inline void llm_allow_shared(const void *kernel, size_t shared) {
     if (shared > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 }
-template <typename T> struct llm_as_is { /* keeps the arguments out of the deduction of P */
-    typedef T type;
-};
+/* Converts the arguments to the kernel's own types P; llm_as_is keeps them from deciding P. */
+template <typename T> struct llm_as_is { typedef T type; };
 template <typename... P>
 static inline void llm_launch_cooperative(void (*kernel)(P...), dim3 grid, dim3 block,
                                           size_t shared, cudaStream_t stream,
@@ -88,20 +87,26 @@ static inline __attribute__((unused)) unsigned llm_multiprocessors(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
-/* @cuda_memory ---------------------------------------------- bfloat16 storage, loads, stores, copies
+/* Threads for a row of n items, an item each as far as they go: whole warps, at most 1024. */
+static inline __attribute__((unused)) unsigned llm_row_threads(size_t n) {
+    return n >= 1024 ? 1024 : n == 0 ? 32 : (unsigned)(n + 31) / 32 * 32;
+}
+
+/* @cuda_memory ---------------------------------------------- Numbers in memory, loads and copies
  *
  * Kernels compute in float and are templates over how numbers are stored: llm_load and llm_store
  * convert. bfloat16 is the upper half of a float; rounding to nearest, ties to even, is an addition
  * that carries. NaN must not go that way: a payload of ones would carry into infinity or zero.
  *
- * A thread moves at most 16 bytes with one instruction. llm_load_vector and llm_store_vector do, for
- * a register array of 4 or 8 floats, when the address is a multiple of the bytes moved; an array of
- * one is the plain access for rows that are not. llm_aligned says which of the two a launcher may use.
+ * A thread moves at most 16 bytes with one instruction. llm_load_vector and llm_store_vector do,
+ * for a register array of 4 or 8 floats, when the address is a multiple of the bytes moved; an
+ * array of one is the plain access for rows that are not. llm_aligned says which of the two a
+ * launcher may use.
  *
  * llm_copy_async (cp.async) moves 16 bytes from global to shared memory without passing through
- * registers, while the thread goes on. Copies are committed in groups; llm_copy_wait<n> returns when at
- * most n groups are still on their way. It speaks for the thread's own copies: for those of others a
- * __syncthreads has to follow.
+ * registers, while the thread goes on. Copies are committed in groups; llm_copy_wait<n> returns
+ * when at most n groups are still on their way. It speaks for the thread's own copies: for those of
+ * others a __syncthreads has to follow.
  *
  * source  NVIDIA, PTX ISA, "cp.async", "cvt"
  * needs   cuda_launch
@@ -112,6 +117,7 @@ struct llm_bf16 {
     uint16_t bits;
 };
 
+/* Exact: a bfloat16 is a float whose lower half is zero. */
 LLM_HOST_DEVICE float llm_to_float(llm_bf16 x) {
 #ifdef __CUDA_ARCH__
     return __uint_as_float((unsigned)x.bits << 16);
@@ -136,12 +142,17 @@ LLM_HOST_DEVICE llm_bf16 llm_to_bf16(float x) {
     return y;
 }
 
+/* What is left of x in storage of type T: for results that are computed from what was stored. */
+template <typename T> LLM_DEVICE float llm_rounded(float x) { return llm_to_float(llm_to_bf16(x)); }
+template <> __device__ __forceinline__ float llm_rounded<float>(float x) { return x; }
+
 #ifdef __CUDACC__
 #define LLM_TOUCH(p, bytes, write)
 #else
 #define LLM_TOUCH(p, bytes, write) emulate_touch(p, bytes, write)
 #endif
 
+/* p[i] as float, and back. */
 LLM_DEVICE float llm_load(const float *p, size_t i) {
     LLM_TOUCH(p + i, sizeof *p, false);
     return p[i];
@@ -159,16 +170,24 @@ LLM_DEVICE void llm_store(llm_bf16 *p, size_t i, float x) {
     p[i] = llm_to_bf16(x);
 }
 
-/* W is uint2 or uint4: one access of 8 or 16 bytes, through memcpy because *p is of another type. */
+/* W is float4, uint2 or uint4: one access of 8 or 16 bytes, whatever *p is. */
 template <typename W> LLM_DEVICE W llm_load_words(const void *p) {
     W words;
     LLM_TOUCH(p, sizeof words, false);
-    memcpy(&words, __builtin_assume_aligned(p, sizeof words), sizeof words);
+#ifdef __CUDACC__
+    words = *(const W *)p; /* memcpy would fetch single bytes */
+#else
+    memcpy(&words, p, sizeof words);
+#endif
     return words;
 }
 template <typename W> LLM_DEVICE void llm_store_words(void *p, W words) {
     LLM_TOUCH(p, sizeof words, true);
-    memcpy(__builtin_assume_aligned(p, sizeof words), &words, sizeof words);
+#ifdef __CUDACC__
+    *(W *)p = words;
+#else
+    memcpy(p, &words, sizeof words);
+#endif
 }
 LLM_DEVICE uint32_t llm_pack(float low, float high) { /* two bfloat16 in a word */
     uint32_t word;
@@ -231,8 +250,8 @@ template <typename T> static inline bool llm_aligned(const T *p, size_t C) {
     return (uintptr_t)p % 16 == 0 && C * sizeof(T) % 16 == 0;
 }
 
-/* shared[0..15] <- global[0..15], both multiples of 16; zeros where inside is false, and then global
- * is not read. */
+/* shared[0..15] <- global[0..15], both multiples of 16; zeros where inside is false, and then
+ * global is not read. */
 LLM_DEVICE void llm_copy_async(void *shared, const void *global, bool inside) {
 #ifdef __CUDACC__
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -288,10 +307,10 @@ LLM_DEVICE float llm_cuda_uniform(uint32_t word) { /* [0, 1) on the grid of llm_
 
 /* @cuda_reduce ---------------------------------------------- Sums over a warp and a block
  *
- * A warp adds in five exchanges: after the one at distance 16, 8, 4, 2, 1 each lane holds the sum of
- * twice as many. The exchange is symmetric and a + b = b + a, so all lanes end with the same bits.
- * A block adds the sums of its warps, left in shared memory; every warp does that last step itself,
- * so the result needs no second trip. The order is fixed: same input, same bits.
+ * A warp adds in five exchanges: after the one at distance 16, 8, 4, 2, 1 each lane holds the sum
+ * of twice as many. The exchange is symmetric and a + b = b + a, so all lanes end with the same
+ * bits. A block adds the sums of its warps, left in shared memory; every warp does that last step
+ * itself, so the result needs no second trip. The order is fixed: same input, same bits.
  *
  * All threads have to take part (out of bounds: bring 0), blockDim.x is a multiple of 32 and the
  * block has one dimension. Any number of calls may follow each other.
@@ -348,18 +367,45 @@ LLM_DEVICE float llm_block_max(float x) {
     return llm_warp_max(part[lane < warps ? lane : 0]);
 }
 
+/* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a lane
+ * a column, then the 32 sums of a column meet in one warp. */
+LLM_KERNEL void llm_column_sum_kernel(float *y, const float *x, size_t rows, size_t columns) {
+    __shared__ float part[32][33]; /* [warp][column]; 33 keep a column in different banks */
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t column = (size_t)blockIdx.x * 32 + lane;
+    float sum = 0.0f;
+    for (size_t row = warp; row < rows && column < columns; row += 32)
+        sum += llm_load(x, row * columns + column);
+    part[warp][lane] = sum;
+    __syncthreads();
+    sum = llm_warp_sum(part[lane][warp]);
+    const size_t mine = (size_t)blockIdx.x * 32 + warp;
+    if (lane == 0 && mine < columns) llm_store(y, mine, llm_load(y, mine) + sum);
+}
+/* y (columns) += the sums over the rows of x (rows, columns): the second stage of a gradient that
+ * every block has a share in. Without atomics, so that the order is fixed. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_column_sum(float *y, const float *x, size_t rows, size_t columns, cudaStream_t stream) {
+    if (columns == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_column_sum_kernel, (unsigned)((columns + 31) / 32), 1024, 0, stream, y, x, rows,
+               columns);
+    return cudaGetLastError();
+}
+
 /* @cuda_mma ------------------------------------------------- Tensor-core instructions
  *
- * mma.m16n8k16: one warp multiplies a 16 x 16 by a 16 x 8 matrix of bfloat16 and adds it to a 16 x 8
- * one of floats. The matrices live in the registers of the lanes. With g = lane / 4, t = lane % 4:
+ * mma.m16n8k16: one warp multiplies a 16 x 16 by a 16 x 8 matrix of bfloat16 and adds it to a
+ * 16 x 8 one of floats. The matrices live in the registers of the lanes. With g = lane / 4 and
+ * t = lane % 4:
  *
  *     a, 4 words    (g, 2t) (g+8, 2t) (g, 2t+8) (g+8, 2t+8)     each with the column behind it
  *     b, 2 words    (2t, g) (2t+8, g)                           each with the row behind it
  *     c, 4 floats   (g, 2t) (g, 2t+1) (g+8, 2t) (g+8, 2t+1)
  *
- * ldmatrix fills such registers from shared memory: the lanes of eight name the 8 rows, 16 bytes each, of
- * one 8 x 8 matrix, and lane (g, t) gets entries (g, 2t) and (g, 2t+1) of it, or with _trans (2t, g)
- * and (2t+1, g). Rows of a stride that is a multiple of 128 bytes would all lie in the same banks.
+ * ldmatrix fills such registers from shared memory: the lanes of eight name the 8 rows, 16 bytes
+ * each, of one 8 x 8 matrix, and lane (g, t) gets entries (g, 2t) and (g, 2t+1) of it, or with
+ * _trans (2t, g) and (2t+1, g). Rows of a stride that is a multiple of 128 bytes would all lie in
+ * the same banks.
  *
  * source  NVIDIA, PTX ISA, "mma.m16n8k16", "ldmatrix"
  * needs   cuda_launch
@@ -410,6 +456,159 @@ LLM_DEVICE void llm_ldmatrix_x4_trans(uint32_t (&out)[4], const void *row) {
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
+
+/* @rmsnorm --------------------------------------------------- Root mean square normalization
+ *
+ * Forward: residual += x, then y = rmsnorm(residual): the two always meet in a pre-norm block, and
+ * apart they would read and write the residual stream twice. One block a row. Each thread adds,
+ * stores, squares its entries and keeps them in shared memory while the block sums the squares: a
+ * row just written would come back from L2, whose bandwidth is little above the memory's. Moves 4
+ * elements for each element of the row (x, residual in; residual, y out), the minimum; w comes from
+ * L2. Without a residual 2.
+ *
+ * Backward: a block takes every gridDim.x-th row. It reads x and dy twice, the second time from L1,
+ * and keeps its share of dw in shared memory; a second kernel adds the shares in a fixed order.
+ * Moves 4 elements (x, dy, dx in; dx out), the minimum for an accumulating dx, and C floats a block.
+ *
+ * Limit: memory bandwidth. A row has to fit: C floats of shared memory, 58112 on Hopper.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     layernorm
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_rmsnorm_forward_kernel(T *y, T *residual, float *rstd, const T *x, const T *w,
+                                           size_t C, float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, step = (size_t)blockDim.x * V;
+
+    float v[V], sum_sq = 0.0f;
+    for (size_t i = (size_t)threadIdx.x * V; i < C; i += step) {
+        llm_load_vector(v, x, first + i);
+        if (residual) {
+            float r[V];
+            llm_load_vector(r, residual, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(v[k] + r[k]);
+            llm_store_vector(residual, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            sum_sq += v[k] * v[k];
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(sum_sq) / (float)C + eps);
+
+    for (size_t i = (size_t)threadIdx.x * V; i < C; i += step) {
+        llm_load_vector(v, w, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] *= row[k * (C / V) + i / V] * r;
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* y, residual (N,C), rstd (N) <- x (N,C), w (C): device pointers, T is float or llm_bf16. residual
+ * is updated in place, or NULL: then y = rmsnorm(x). rstd may be NULL. y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsnorm_residual(T *y, T *residual, float *rstd, const T *x,
+                                                    const T *w, size_t N, size_t C, float eps,
+                                                    cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(y, C) && llm_aligned(residual, C) && llm_aligned(x, C) && llm_aligned(w, C);
+    const unsigned threads = llm_row_threads(wide ? C / V : C);
+    if (wide)
+        LLM_LAUNCH((llm_rmsnorm_forward_kernel<T, V>), (unsigned)N, threads, C * sizeof(float),
+                   stream, y, residual, rstd, x, w, C, eps);
+    else
+        LLM_LAUNCH((llm_rmsnorm_forward_kernel<T, 1>), (unsigned)N, threads, C * sizeof(float),
+                   stream, y, residual, rstd, x, w, C, eps);
+    return cudaGetLastError();
+}
+/* Arguments as llm_rmsnorm_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsnorm_forward(T *y, float *rstd, const T *x, const T *w,
+                                                   size_t N, size_t C, float eps,
+                                                   cudaStream_t stream) {
+    return llm_cuda_rmsnorm_residual(y, (T *)NULL, rstd, x, w, N, C, eps, stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rmsnorm_backward_kernel(T *dx, float *part, const T *dy, const T *x, const T *w,
+                                            const float *rstd, size_t N, size_t C) {
+    LLM_DYNAMIC_SHARED(float, dw); /* this block's share, laid out as the forward's row */
+    const size_t begin = (size_t)threadIdx.x * V, step = (size_t)blockDim.x * V;
+    for (size_t i = begin; i < C; i += step) {
+        for (int k = 0; k < V; k++) dw[k * (C / V) + i / V] = 0.0f;
+    }
+    float dy_v[V], x_v[V], w_v[V], dx_v[V];
+    for (size_t n = blockIdx.x; n < N; n += gridDim.x) {
+        const float r = llm_load(rstd, n);
+        float along = 0.0f; /* sum of w dy xhat: the part of the gradient along x */
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) along += w_v[k] * dy_v[k] * (x_v[k] * r);
+        }
+        along = llm_block_sum(along) / (float)C;
+
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            if (dx) llm_load_vector(dx_v, dx, n * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                const float xhat = x_v[k] * r;
+                dw[k * (C / V) + i / V] += dy_v[k] * xhat;
+                if (dx) dx_v[k] += r * (w_v[k] * dy_v[k] - xhat * along);
+            }
+            if (dx) llm_store_vector(dx, n * C + i, dx_v);
+        }
+    }
+    for (size_t i = begin; i < C && part; i += step) {
+        float share[V];
+        for (int k = 0; k < V; k++) share[k] = dw[k * (C / V) + i / V];
+        llm_store_vector(part, blockIdx.x * C + i, share);
+    }
+}
+
+/* Blocks of the backward pass: as many as fill a card of 2^18 threads. Fixed by the shape alone, so
+ * that every card adds in the same order. */
+template <typename T> static inline size_t llm_cuda_rmsnorm_blocks(size_t N, size_t C) {
+    const size_t blocks = (1 << 18) / llm_row_threads(C * sizeof(T) / 16);
+    return N < blocks ? N : blocks;
+}
+
+/* dx (N,C) +=, dw (C) +=: arguments as llm_rmsnorm_backward, T is float or llm_bf16; dx and dw may
+ * be NULL. scratch: llm_cuda_rmsnorm_blocks<T>(N, C) * C floats, not read, or NULL without dw. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *dy, const T *x,
+                                                    const T *w, const float *rstd, size_t N,
+                                                    size_t C, float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(dx, C) && llm_aligned(dy, C) && llm_aligned(x, C) && llm_aligned(w, C);
+    const unsigned threads = llm_row_threads(wide ? C / V : C);
+    const size_t blocks = llm_cuda_rmsnorm_blocks<T>(N, C);
+    float *part = dw ? scratch : NULL;
+    if (wide)
+        LLM_LAUNCH((llm_rmsnorm_backward_kernel<T, V>), (unsigned)blocks, threads,
+                   C * sizeof(float), stream, dx, part, dy, x, w, rstd, N, C);
+    else
+        LLM_LAUNCH((llm_rmsnorm_backward_kernel<T, 1>), (unsigned)blocks, threads,
+                   C * sizeof(float), stream, dx, part, dy, x, w, rstd, N, C);
+    const cudaError_t error = cudaGetLastError();
+    return dw && error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, blocks, C, stream) : error;
+}
 
 /* @07-optim ================================================= OPTIMIZATION */
 

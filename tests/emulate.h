@@ -1,6 +1,6 @@
-/* emulate.h: CUDA kernels on a CPU. g++ compiles a .cu file as C++, and every CUDA thread of a block
- * runs as a fiber: a stack of its own, switched by hand at barriers and warp collectives, all on one
- * thread of the operating system.
+/* emulate.h: CUDA kernels on a CPU. g++ compiles a .cu file as C++, and every CUDA thread of a
+ * block runs as a fiber: a stack of its own, switched by hand at barriers and warp collectives, all
+ * on one thread of the operating system.
  *
  *     #include "test.h"            (includes this in a C++ file that nvcc does not compile)
  *     #include "../llm_cuda.cuh"
@@ -22,9 +22,9 @@
  *                      barriers, and __threadfence beside an atomic put accesses in order.
  *
  * A bad launch returns the error that CUDA returns. EMULATE_ORDER=0, 1, 2 in the environment (or
- * emulate_order) runs blocks and threads forwards, backwards and shuffled. emulate_traffic counts what
- * llm_load and llm_store move. Not modelled: time, caches, streams (a launch returns when it has run),
- * the forward progress of one block while another spins. */
+ * emulate_order) runs blocks and threads forwards, backwards and shuffled. emulate_traffic counts
+ * what llm_load and llm_store move. Not modelled: time, caches, streams (a launch returns when it
+ * has run), the forward progress of one block while another spins. */
 #ifndef EMULATE_H
 #define EMULATE_H
 
@@ -78,6 +78,7 @@ void __asan_unpoison_memory_region(void const volatile *p, size_t n);
 #ifdef EMULATE_TSAN
 void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 void __tsan_set_fiber_name(void *fiber, const char *name);
 void __tsan_acquire(void *p);
@@ -180,8 +181,8 @@ struct emulate_allocation {
     unsigned char *touched; /* a byte for each sector of 32 bytes: 1 read, 2 written */
 };
 
-/* Bytes that llm_load and llm_store asked for, and the distinct sectors of 32 bytes among them: what
- * must come from memory at least once. */
+/* Bytes that llm_load and llm_store asked for, and the distinct sectors of 32 bytes among them:
+ * what must come from memory at least once. */
 struct emulate_traffic {
     size_t read, written, distinct_read, distinct_written, matrix_conflicts;
 };
@@ -235,6 +236,16 @@ EMULATE_RUNTIME void emulate_say_where(void) {
         fprintf(stderr, " in host code");
     }
 }
+
+#ifdef EMULATE_TSAN
+extern "C" __attribute__((used, visibility("default"), no_sanitize("thread"))) void
+__tsan_on_report(void *report) {
+    (void)report;
+    fprintf(stderr, "emulate: the race below was seen");
+    emulate_say_where();
+    fprintf(stderr, "\n");
+}
+#endif
 
 EMULATE_RUNTIME __attribute__((noreturn)) void emulate_die(const char *what, int line) {
     fprintf(stderr, "emulate: %s", what);
@@ -495,7 +506,18 @@ EMULATE_RUNTIME void emulate_make(emulate_fiber *f) {
 #ifdef EMULATE_TSAN
     f->tsan = __tsan_create_fiber(0);
     if (!f->tsan) emulate_die("more threads than ThreadSanitizer can tell apart", 0);
+    char name[32];
+    snprintf(name, sizeof name, "thread %u", f->id);
+    __tsan_set_fiber_name(f->tsan, name);
 #endif
+}
+EMULATE_RUNTIME void emulate_unmake(emulate_fiber *f) {
+    if (!f->stack) return;
+#ifdef EMULATE_TSAN
+    __tsan_destroy_fiber(f->tsan);
+#endif
+    munmap(f->stack - EMULATE_GUARD, EMULATE_STACK + EMULATE_GUARD);
+    free(f->copies);
 }
 
 /* ---- barriers ---- */
@@ -759,7 +781,8 @@ static inline __attribute__((unused)) void emulate_copy_wait(unsigned pending) {
     f->copy_count = kept;
 }
 
-/* ---- tensor cores: the twins of the PTX instructions, in the lane layout of the PTX manual ---- */
+/* ---- tensor cores: the twins of the PTX instructions, in the lane layout of the PTX manual ----
+ * */
 
 struct emulate_mma {
     float *c;
@@ -774,9 +797,9 @@ EMULATE_RUNTIME float emulate_bf16_half(uint32_t word, int half) { /* 0: the low
     both.u = bits;
     return both.f;
 }
-/* Lane l is group g = l / 4, t = l % 4. Word i of a holds row g + 8 (i odd), columns 2 t + 8 (i > 1)
- * and the next; word i of b rows 2 t + 8 i and the next of column g; entry i of c row g + 8 (i > 1),
- * column 2 t + (i odd). */
+/* Lane l is group g = l / 4, t = l % 4. Word i of a holds row g + 8 (i odd), columns 2 t + 8 (i >
+ * 1) and the next; word i of b rows 2 t + 8 i and the next of column g; entry i of c row g + 8 (i >
+ * 1), column 2 t + (i odd). */
 EMULATE_RUNTIME void emulate_resolve_mma(emulate_fiber *warp, unsigned mask) {
     if (mask != 0xffffffffu) emulate_die("mma: every lane of the warp has to take part", 0);
     float a[16][16], b[16][8];
@@ -801,8 +824,8 @@ static inline __attribute__((unused)) void emulate_mma_m16n8k16_bf16(float *c, c
     emulate_warp(EMULATE_MMA, 0xffffffffu, 0, &m, emulate_resolve_mma);
 }
 
-/* Lane l names row l % 8 (16 bytes) of matrix l / 8; each lane gets, of every matrix, the two 16-bit
- * entries 2 (l % 4) and the next of row l / 4, or transposed, of column l / 4. */
+/* Lane l names row l % 8 (16 bytes) of matrix l / 8; each lane gets, of every matrix, the two
+ * 16-bit entries 2 (l % 4) and the next of row l / 4, or transposed, of column l / 4. */
 struct emulate_rows {
     const unsigned char *row, *all[32];
 };
@@ -901,20 +924,14 @@ EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
         EMULATE_RELEASE(&emulate_start_edge); /* the mapping was the host's; it knows no block */
         for (unsigned i = 0; i < b->n; i++) {
             emulate_fiber *f = &b->fiber[i];
-            emulate_make(f);
             f->id = i;
+            emulate_make(f);
             f->lane = i % 32;
             f->index.x = i % emulate_block_size.x;
             f->index.y = i / emulate_block_size.x % emulate_block_size.y;
             f->index.z = i / emulate_block_size.x / emulate_block_size.y;
             f->state = EMULATE_AT_BARRIER;
             f->line = 0;
-#ifdef EMULATE_TSAN
-            char name[64];
-            snprintf(name, sizeof name, "block (%u,%u,%u) thread (%u,%u,%u)", b->index.x,
-                     b->index.y, b->index.z, f->index.x, f->index.y, f->index.z);
-            __tsan_set_fiber_name(f->tsan, name);
-#endif
             f->arrived = f->warp_arrived = f->grid_arrived = f->copy_count = f->copy_group = 0;
             f->atomic_seen = NULL;
             f->fenced = false;
@@ -964,9 +981,11 @@ EMULATE_RUNTIME void emulate_launch(dim3 grid, dim3 block, size_t shared, bool c
     }
     /* Blocks in a row get different fibers: to ThreadSanitizer they are different threads. */
     const size_t resident = cooperative ? blocks : 2;
-    if (pool_size < resident * n) { /* a ucontext_t may not move: the old fibers are left alone */
-        pool = (emulate_fiber *)calloc(resident * n, sizeof(emulate_fiber));
-        pool_size = resident * n;
+    if (pool_size < resident * n) { /* made anew: a ucontext_t may not move */
+        for (size_t i = 0; i < pool_size; i++) emulate_unmake(&pool[i]);
+        free(pool);
+        pool_size = resident * n < 2 * EMULATE_MAX_THREADS ? 2 * EMULATE_MAX_THREADS : resident * n;
+        pool = (emulate_fiber *)calloc(pool_size, sizeof(emulate_fiber));
     }
     if (!dynamic) dynamic = (char *)emulate_map(EMULATE_MAX_SHARED + EMULATE_PAGE);
     emulate_grid = grid;

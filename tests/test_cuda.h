@@ -1,6 +1,6 @@
-/* The part of the harness for kernels: test.h includes this in C++ files. The same test runs on a GPU
- * when nvcc compiles it, and on the emulator when g++ does. Nothing here touches the card before a
- * TEST runs: a process that has done so cannot fork another that does. */
+/* The part of the harness for kernels: test.h includes this in C++ files. The same test runs on a
+ * GPU when nvcc compiles it, and on the emulator when g++ does. Nothing here touches the card
+ * before a TEST runs: a process that has done so cannot fork another that does. */
 #ifndef TEST_CUDA_H
 #define TEST_CUDA_H
 
@@ -10,6 +10,12 @@
 #include <cuda_runtime.h>
 #else
 #include "emulate.h"
+#endif
+
+#ifdef EMULATE_TSAN
+#define TEST_SLOW 1 /* a thousand threads cost ThreadSanitizer seconds: fewer sizes will do */
+#else
+#define TEST_SLOW 0
 #endif
 
 #define CHECK_CUDA(call) test_cuda(__FILE__, __LINE__, #call, call)
@@ -33,8 +39,8 @@ template <typename T> static inline T *from_device(T *x, const T *d, size_t n) {
     return x;
 }
 
-/* Kernels are templates over the storage T, their tests too: floats on the host, T on the device. T is
- * float, or a struct of 16 `bits` that is bfloat16. The rounding is this file's own. */
+/* Kernels are templates over the storage T, their tests too: floats on the host, T on the device. T
+ * is float, or a struct of 16 `bits` that is bfloat16. The rounding is this file's own. */
 TEST_UNUSED static uint16_t test_bf16_bits(float x) {
     if (x != x) return 0x7fff;
     int exponent = 0;
@@ -62,6 +68,10 @@ template <> struct test_storage<float> {
 template <typename T> static inline float unit_of(void) {
     return sizeof(T) == 4 ? 1.0f / 16777216.0f : 1.0f / 256.0f;
 }
+/* Within tol of the value, and one rounding of T beside it. */
+#define CHECK_STORED(T, got, want, n, tol)                                                         \
+    test_all(__FILE__, __LINE__, #got " as " #T, got, want, n, 1.0, (double)(tol),                 \
+             (double)unit_of<T>())
 /* x (n) is rounded to what T can hold, so that host and device start from the same numbers. */
 template <typename T> static inline T *to_device_as(float *x, size_t n) {
     T *stored = (T *)test_memory(n, sizeof(T));
@@ -78,8 +88,8 @@ template <typename T> static inline float *from_device_as(float *x, const T *d, 
     return x;
 }
 
-/* The statement has to end its process with that text in the report, in each of the three schedules.
- * On a GPU it is compiled and not run. */
+/* The statement has to end its process with that text in the report, in each of the three
+ * schedules. On a GPU it is compiled and not run. */
 #ifdef __CUDACC__
 #define CHECK_REPORTS(text, statement)                                                             \
     do {                                                                                           \
@@ -126,9 +136,11 @@ TEST_UNUSED static void test_report_end(const char *file, int line, const char *
     int status = 0;
     waitpid(test_report_child, &status, 0);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        test_fail(file, line, "%s, schedule %d: nothing was reported, want \"%s\"", what, order, text);
+        test_fail(file, line, "%s, schedule %d: nothing was reported, want \"%s\"", what, order,
+                  text);
     if (!strstr(report, text))
-        test_fail(file, line, "%s, schedule %d: want \"%s\", got: %.600s", what, order, text, report);
+        test_fail(file, line, "%s, schedule %d: want \"%s\", got: %.600s", what, order, text,
+                  report);
 }
 #endif
 #endif

@@ -1,19 +1,41 @@
 /* @file */
 #include "../test.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+
 /* malloc and realloc that run out after a number of calls */
 static int file_calls = 1 << 30;
-static void *file_realloc(void *p, size_t size) {
-    return file_calls-- > 0 ? realloc(p, size) : NULL;
+static void *file_realloc(void *p, size_t size) { /* of one block, and nothing new in it is 0 */
+    static size_t before;
+    if (file_calls-- <= 0) return NULL;
+    char *q = (char *)realloc(p, size);
+    if (!p) before = 0;
+    if (size > before) memset(q + before, 'x', size - before);
+    before = size;
+    return q;
 }
+static int file_opens; /* by open, not fopen */
+static int file_open(const char *path, int flags) {
+    file_opens++;
+    return open(path, flags);
+}
+#define open file_open
 static void *file_malloc(size_t size) { return file_calls-- > 0 ? malloc(size) : NULL; }
+static bool file_close_fails; /* as on a network drive, whose server is full */
+static int file_fclose(FILE *stream) {
+    const int result = fclose(stream);
+    errno = file_close_fails ? EIO : errno;
+    return file_close_fails ? EOF : result;
+}
+#define fclose file_fclose
 #define realloc file_realloc
 #define malloc file_malloc
 
 #include "../../llm.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 
 /* How many names there are in the test's directory. */
 static size_t file_names(void) {
@@ -22,6 +44,12 @@ static size_t file_names(void) {
     for (const struct dirent *d = readdir(dir); d; d = readdir(dir)) count += d->d_name[0] != '.';
     closedir(dir);
     return count;
+}
+
+static int file_descriptors(void) { /* how many are open: the next free one, if none was lost */
+    const int next = open("/dev/null", O_RDONLY);
+    close(next);
+    return next;
 }
 
 static bool file_holds(const char *path, const void *data, size_t size) { /* by read(2) */
@@ -38,12 +66,12 @@ static bool file_holds(const char *path, const void *data, size_t size) { /* by 
 }
 
 TEST(file, "what is written is read back, of every size, also mapped; no other name is left") {
-    const size_t size[8] = {0, 1, 4095, 4096, 65535, 65536, 65537, 1000003};
+    const size_t size[9] = {0, 1, 4095, 4096, 65535, 65536, 65537, 70000, 1000003};
     const char *path = test_path("data.bin");
     unsigned char *data = (unsigned char *)test_memory(1000003, 1);
     llm_rng rng = llm_rng_seed(1);
     for (size_t i = 0; i < 1000003; i++) data[i] = (unsigned char)llm_rng_u32(&rng);
-    for (size_t i = 0; i < 8; i++) {
+    for (size_t i = 0; i < 9; i++) {
         llm_error e;
         llm_file f, m;
         CHECK(llm_file_write(path, data, size[i], &e));
@@ -53,8 +81,10 @@ TEST(file, "what is written is read back, of every size, also mapped; no other n
         CHECK(f.data[f.size] == 0 && m.mapped == (size[i] > 0));
         CHECK(size[i] == 0 || memcmp(f.data, data, f.size) == 0);
         CHECK(size[i] == 0 || memcmp(m.data, data, m.size) == 0);
+        unsigned char *const pages = m.mapped ? m.data : NULL;
         llm_file_free(&f);
         llm_file_free(&m);
+        if (pages) CHECK(msync(pages, 1, MS_ASYNC) == -1 && errno == ENOMEM); /* no longer mapped */
         CHECK(!f.data && f.size == 0 && !m.data && m.size == 0 && !m.mapped);
         llm_file_free(&f);
         llm_file_free(&m);
@@ -108,8 +138,13 @@ TEST(file, "a full disk, at any moment, leaves the old file, and no other") {
         small = before;
         small.rlim_cur = limit[i];
         setrlimit(RLIMIT_FSIZE, &small);
-        CHECK_FAILS(llm_file_write(path, data, 300000, &e), e, "kept: cannot be written: File too");
         llm_file_writer w;
+        CHECK_FAILS(llm_file_write(path, data, 300000, &e), e, "kept: cannot be written: File too");
+        CHECK(llm_file_begin(&w, path, &e));
+        if (i < 4) /* of the last one, the last bytes wait in the buffer */
+            CHECK_FAILS(llm_file_put(&w, data, 300000, &e), e, "kept: cannot be written: File too");
+        if (i == 4) llm_file_abort(&w);
+        CHECK(file_names() == 1 && !llm_file_put(&w, "x", 1, &e) && !llm_file_commit(&w, &e));
         CHECK(llm_file_begin(&w, path, &e));
         bool ok = true;
         for (int k = 0; k < 3000; k++) ok = llm_file_put(&w, data, 100, &e) && ok;
@@ -154,6 +189,70 @@ TEST(file, "what cannot be read or written says so, and stays what it was") {
     CHECK(mkfifo(pipe_path, 0600) == 0);
     CHECK_FAILS(llm_file_write(pipe_path, "x", 1, &e), e, "not a plain file");
     CHECK(stat(pipe_path, &info) == 0 && S_ISFIFO(info.st_mode) && file_names() == 1);
+}
+
+TEST(file, "an error of close counts too") {
+    const char *path = test_path("kept");
+    llm_error e;
+    CHECK(llm_file_write(path, "old", 3, &e));
+    file_close_fails = true;
+    CHECK_FAILS(llm_file_write(path, "new", 3, &e), e,
+                "kept: cannot be written: Input/output error");
+    file_close_fails = false;
+    CHECK(file_holds(path, "old", 3) && file_names() == 1);
+}
+
+TEST(file, "no descriptor is lost, whatever happens") {
+    const char *path = test_path("some"), *empty = test_path("empty");
+    const char *const all[4] = {path, empty, test_path(""), test_path("absent")};
+    llm_error e;
+    llm_file_writer w;
+    const int before = file_descriptors();
+    CHECK(llm_file_write(path, "text", 4, &e) && llm_file_write(empty, "", 0, &e));
+    for (size_t i = 0; i < 4; i++) {
+        llm_file f;
+        CHECK(llm_file_read(&f, all[i], &e) == (i < 2));
+        llm_file_free(&f);
+        CHECK(file_descriptors() == before);
+        CHECK(llm_file_map(&f, all[i], &e) == (i < 2) && f.mapped == (i == 0));
+        CHECK(file_descriptors() == before); /* a mapping needs none */
+        llm_file_free(&f);
+        if (llm_file_begin(&w, all[i], &e)) llm_file_put(&w, "x", 1, &e);
+        llm_file_abort(&w);
+        CHECK(file_descriptors() == before);
+        CHECK(llm_file_write(all[i], "y", 1, &e) == (i != 2) && file_descriptors() == before);
+    }
+    CHECK(close(0) == 0); /* then a file may get number 0, which is as good as any */
+    llm_file f;
+    CHECK(llm_file_map(&f, path, &e) && f.mapped && file_descriptors() == 0);
+    llm_file_free(&f);
+}
+
+TEST(file, "a writer that could not begin refuses the rest without a word") {
+    const char *const all[2] = {test_path(""), test_path("no/such")};
+    for (size_t i = 0; i < 2; i++) {
+        llm_file_writer w;
+        llm_error e;
+        memset(&w, 255, sizeof w);
+        CHECK(!llm_file_begin(&w, all[i], &e));
+        memset(&e, 0, sizeof e);
+        CHECK(!llm_file_put(&w, "x", 1, &e) && !llm_file_commit(&w, &e) && !e.message[0]);
+        llm_file_abort(&w);
+    }
+}
+
+TEST(file, "a thousand temporary names are tried") {
+    const char *path = test_path("model");
+    llm_error e;
+    for (int i = 0; i < 1000; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "model.tmp%d", i);
+        close(creat(test_path(name), 0600));
+    }
+    CHECK_FAILS(llm_file_write(path, "x", 1, &e), e,
+                "model.tmp999: cannot be created: File exists");
+    CHECK(remove(test_path("model.tmp999")) == 0 && llm_file_write(path, "x", 1, &e));
+    CHECK(file_holds(path, "x", 1) && file_names() == 1000);
 }
 
 TEST(file, "the target became a directory meanwhile: rename fails, nothing is left") {
@@ -226,8 +325,9 @@ TEST(file, "reads a pipe, whose size nobody knows, once") {
             fclose(p);
             _exit(0);
         }
+        file_opens = 0;
         CHECK(mapped ? llm_file_map(&f, path, &e) : llm_file_read(&f, path, &e));
-        CHECK(f.size == 210000 && !f.mapped);
+        CHECK(f.size == 210000 && !f.mapped && file_opens == 0);
         CHECK(memcmp(f.data + 209993, "029999\n", 8) == 0);
         llm_file_free(&f);
         waitpid(writer, NULL, 0);

@@ -3,7 +3,11 @@
 
 /* malloc that runs out after a number of calls */
 static int json_calls = 1 << 30;
-static void *json_malloc(size_t size) { return json_calls-- > 0 ? malloc(size) : NULL; }
+static size_t json_bytes;
+static void *json_malloc(size_t size) {
+    json_bytes += size;
+    return json_calls-- > 0 ? malloc(size) : NULL;
+}
 #define malloc json_malloc
 
 #include "../../llm.h"
@@ -149,7 +153,8 @@ TEST(json, "the tree: first, next, get, keys with a 0 inside, members of one nam
     CHECK(llm_json_get(&j, root, "ab")->number == 5.0);
     CHECK(!llm_json_get(&j, root, "absent") && !llm_json_get(&j, root, "A"));
     const llm_json_node *b = llm_json_get(&j, root, "b"), *c = llm_json_get(&j, root, "c");
-    CHECK(b->kind == LLM_JSON_ARRAY && b->count == 2 && !llm_json_get(&j, b, "a"));
+    CHECK(b->kind == LLM_JSON_ARRAY && b->count == 2 && !llm_json_get(&j, b, "a") &&
+          !llm_json_get(&j, b, ""));
     CHECK(!llm_json_get(&j, llm_json_first(&j, b), "a"));
     CHECK(c->count == 0 && !llm_json_first(&j, c) && !llm_json_next(&j, c));
     CHECK(!llm_json_first(&j, llm_json_get(&j, root, "a")) && !llm_json_next(&j, root));
@@ -220,6 +225,27 @@ TEST(json, "three megabytes of one kind take linear time") {
         CHECK(j.count == (array ? (end + n - 2) / n + 1 : 1));
         if (string) CHECK(j.node->text_size == end - 2);
         if (kind == 5) CHECK(j.node->text_size == size && isinf(j.node->number));
+        llm_json_free(&j);
+    }
+}
+
+TEST(json, "memory: the text and a byte, and a node for each comma or bracket outside strings") {
+    const struct {
+        const char *text;
+        size_t nodes;
+    } all[] = {{"5", 1},
+               {"[1,2,3]", 4},
+               {"[]", 2},
+               {"{\"a,b\":\"[{,\",\"c\":[1,{}]}", 6},
+               {"\",,,,[[[[{{{{\"", 1},
+               {"[\"\\\",[{\",1]", 3},
+               {"[\"\\\\\",1]", 3}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        llm_json j;
+        llm_error e;
+        json_bytes = 0;
+        CHECK(llm_json_parse(&j, all[i].text, strlen(all[i].text), &e));
+        CHECK(json_bytes == all[i].nodes * sizeof(llm_json_node) + strlen(all[i].text) + 1);
         llm_json_free(&j);
     }
 }

@@ -66,7 +66,7 @@ TEST(json_token, "UTF-8: cut off, a wrong byte at any place, no lead byte") {
                 memcpy(cut, s, n);
                 cut[i] = (unsigned char)byte;
                 const bool low = i == 1 && n == 4 && byte < 0x90;
-                CHECK((llm_json_token_utf8(cut, cut + n) == n) == (byte >> 6 == 2 && !low));
+                CHECK(llm_json_token_utf8(cut, cut + n) == (byte >> 6 == 2 && !low ? n : 0));
             }
         free(cut);
     }
@@ -180,10 +180,13 @@ TEST(json_token, "numbers: the grammar, by all texts of up to 6 of its character
                 if (state >= 0) end++;
             }
             const bool want = state == -2 || state == 2 || state == 3 || state == 5 || state == 8;
-            llm_json_token r = token_of(text, length);
+            char *exact = (char *)malloc(length); /* so that a byte too many is seen */
+            memcpy(exact, text, length);
+            llm_json_token r = token_of(exact, length);
             const char *got = NULL;
             size_t size = 0;
             const bool ok = llm_json_token_number(&r, &got, &size);
+            free(exact);
             if (ok != want || (ok && (size != end || strncmp(got, text, end) || got[end])))
                 test_fail(__FILE__, __LINE__, "%s: %s", text, ok ? got : "refused");
             if (ok) CHECK(llm_json_token_double(got) == strtod(got, NULL));
@@ -285,5 +288,37 @@ TEST(json_token, "space is four characters and no other") {
         r = token_of(text, 2);
         llm_json_token_space(&r);
         CHECK(r.at <= r.end);
+    }
+}
+
+TEST(json_token, "the errors name the place, what is there and what should be") {
+    const char *const strings[][2] = {
+        {"x", "JSON, byte 0: found 'x', expected a string"},
+        {"", "JSON, byte 0: the text ends, expected a string"},
+        {"\"ab", "JSON, byte 3: the text ends, expected a quote that ends the string"},
+        {"\"ab\\", "JSON, byte 4: the text ends, expected an escape: one of \"\\/bfnrtu"},
+        {"\"\\u12", "JSON, byte 5: the text ends, expected a hexadecimal digit"},
+        {"\"\\u12g4\"", "JSON, byte 5: found 'g', expected a hexadecimal digit"},
+        {"\"\\ud800\\u1_\"", "JSON, byte 10: found '_', expected a hexadecimal digit"},
+        {"\"a\\ud800\\u0041\"", "JSON, byte 2: found '\\', expected no half of a surrogate pair"},
+        {"\"a\\udc00\\udc00\"", "JSON, byte 2: found '\\', expected no half of a surrogate pair"},
+        {"\"a\x1f\"", "JSON, byte 2: found byte 0x1f, expected UTF-8 from U+0020"},
+        {"\"\xe2\x82\"", "JSON, byte 1: found byte 0xe2, expected UTF-8 from U+0020"}};
+    const char *const numbers[][2] = {{"-", "JSON, byte 1: the text ends, expected a digit"},
+                                      {"- ", "JSON, byte 1: found byte 0x20, expected a digit"},
+                                      {"-!", "JSON, byte 1: found '!', expected a digit"},
+                                      {"-~", "JSON, byte 1: found '~', expected a digit"},
+                                      {"-\x7f", "JSON, byte 1: found byte 0x7f, expected a digit"},
+                                      {"1.e5", "JSON, byte 2: found 'e', expected a digit"},
+                                      {"1e+x", "JSON, byte 3: found 'x', expected a digit"}};
+    for (size_t i = 0; i < 11 + 7; i++) {
+        const char *const *one = i < 11 ? strings[i] : numbers[i - 11];
+        const char *got = NULL;
+        size_t size = 0;
+        llm_json_token r = token_of(one[0], strlen(one[0]));
+        CHECK(!(i < 11 ? llm_json_token_string : llm_json_token_number)(&r, &got, &size));
+        if (strcmp(token_error.message, one[1]) != 0)
+            test_fail(__FILE__, __LINE__, "%s: \"%s\", want \"%s\"", one[0], token_error.message,
+                      one[1]);
     }
 }
