@@ -1609,9 +1609,9 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
  *
  * What stands between two matrices, so that they do not collapse into one. ReLU passes or blocks;
  * its smooth relatives weigh x with a probability that grows with x, and so keep a gradient a
- * little below 0. GPT-2 was trained with the tanh form of GELU (written here with the same sigmoid,
- * as (1 + tanh u) / 2 = s(2 u)), BERT with the exact one; they differ by up to 5e-4, enough to see
- * in logits. Every backward here takes forward's input, never its output.
+ * little below 0. GPT-2 and Gemma have the tanh form of GELU (written here with the sigmoid, since
+ * (1 + tanh u) / 2 = s(2 u)), ViT and GPT-NeoX the exact one; they differ by up to 5e-4. Every
+ * backward here takes forward's input, never its output.
  *
  * source  Hendrycks & Gimpel 2016, "Gaussian error linear units"; Ramachandran et al. 2017,
  *         "Searching for activation functions"; Klambauer et al. 2017, "Self-normalizing neural
