@@ -1359,8 +1359,8 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
  *
  * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
  *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
- * needs   -
- * see     @softmax (its gradient), @cross_entropy, @flash_attn (the pair at work)
+ * needs   exp
+ * see     @softmax (its gradient), @cross_entropy, @flash (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
@@ -1379,22 +1379,35 @@ LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     return max;
 }
 
-/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. Summed in double: a vocabulary of 50000
- * float terms would be off by 5e-5. */
+/* sum_i exp((x_i - shift) * gain) <- x (n). Sixteen sums side by side become vectors, which a single
+ * one may not, because float addition has an order. They are emptied into a double every 4096
+ * entries: a vocabulary of 50000 terms in one float would be off by 5e-5. */
+LLM_API double llm_logsumexp_sum(const float *x, size_t n, float shift, float gain) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n;) {
+        const size_t end = n - i < 4096 ? n : i + 4096;
+        float lane[16];
+        for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+        for (; i + 16 <= end; i += 16)
+            for (size_t k = 0; k < 16; k++) lane[k] += llm_expf((x[i + k] - shift) * gain);
+        for (; i < end; i++) lane[0] += llm_expf((x[i] - shift) * gain);
+        for (size_t k = 0; k < 16; k++) sum += (double)lane[k];
+    }
+    return sum;
+}
+
+/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. */
 LLM_API float llm_logsumexp(const float *x, size_t n) {
     const float max = llm_logsumexp_max(x, n);
     const float shift = fabsf(max) < INFINITY ? max : 0.0f;
-    double sum = 0.0;
-    LLM_SIMD_SUM(sum)
-    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - shift);
-    return shift + (float)log(sum);
+    return shift + (float)log(llm_logsumexp_sum(x, n, shift, 1.0f));
 }
 
 /* dx (n) += <- dy, and forward's x (n) and result lse: dlse/dx_i = exp(x_i - lse), the softmax.
  * Entries of -inf get 0, also when nothing else is there; entries of +inf get NaN, as in torch. */
 LLM_API void llm_logsumexp_backward(float *dx, float dy, const float *x, float lse, size_t n) {
     if (lse == -INFINITY) return;
-    for (size_t i = 0; i < n; i++) dx[i] += dy * expf(x[i] - lse);
+    for (size_t i = 0; i < n; i++) dx[i] += dy * llm_expf(x[i] - lse);
 }
 
 /* log(e^a + e^b): what is added to the larger one keeps its digits even when it is tiny. */
@@ -1423,10 +1436,11 @@ LLM_API llm_logsumexp_pair llm_logsumexp_merge(llm_logsumexp_pair a, llm_logsume
         a = b;
         b = swap;
     }
-    a.sum += b.max == a.max ? b.sum : b.sum * expf(b.max - a.max);
+    a.sum += b.max == a.max ? b.sum : b.sum * llm_expf(b.max - a.max);
     return a;
 }
 
+/* The logarithm of the part. */
 LLM_API float llm_logsumexp_value(llm_logsumexp_pair a) { return a.max + logf(a.sum); }
 
 /* The pair of x (n) in one pass: each entry is read once, and the sum is rescaled whenever the max
@@ -1479,28 +1493,23 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  * source  Bridle 1990, "Training stochastic model recognition algorithms as networks can lead to
  *         maximum mutual information estimation of parameters";
  *         Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3
- * needs   logsumexp
+ * needs   exp logsumexp
  * see     @cross_entropy (fused with its loss), @sparsemax, @causal_attn, @temperature
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: maximum,
- * exponentials and their sum (in double: 50000 terms), scale. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: the maximum,
+ * the sum, the quotients. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
     LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
-        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
-        const float shift = max == -INFINITY ? 0.0f : max, gain = 1.0f / temp;
-        float *pr = p + r * n;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < n; i++) {
-            pr[i] = expf((xr[i] - shift) * gain);
-            sum += (double)pr[i];
-        }
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n), gain = 1.0f / temp;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        const double sum = llm_logsumexp_sum(xr, n, shift, gain);
         const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
-        for (size_t i = 0; i < n; i++) pr[i] *= scale;
+        float *pr = p + r * n;
+        for (size_t i = 0; i < n; i++) pr[i] = scale * llm_expf((xr[i] - shift) * gain);
     }
 }
 
@@ -1531,7 +1540,7 @@ LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n)
         const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
         for (size_t i = 0; i < n; i++) {
             const float z = x[r * n + i];
-            p[r * n + i] = z == -INFINITY ? 0.0f : expf(z - a.max) / a.sum;
+            p[r * n + i] = z == -INFINITY ? 0.0f : llm_expf(z - a.max) / a.sum;
         }
     }
 }
@@ -1545,9 +1554,7 @@ LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const float shift = max == -INFINITY ? 0.0f : max;
         float *yr = y + r * n;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < n; i++) sum += (double)expf(xr[i] - shift);
+        const double sum = llm_logsumexp_sum(xr, n, shift, 1.0f);
         const float log_sum = sum == 0.0 ? 0.0f : (float)log(sum);
         for (size_t i = 0; i < n; i++) yr[i] = (xr[i] - shift) - log_sum;
     }
@@ -1564,7 +1571,7 @@ LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y
         LLM_SIMD_SUM(sum)
         for (size_t i = 0; i < n; i++) sum += (double)dyr[i];
         const float total = (float)sum;
-        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - expf(yr[i]) * total;
+        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - llm_expf(yr[i]) * total;
     }
 }
 
@@ -1644,7 +1651,7 @@ LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, 
  *
  * source  Shannon 1948, "A mathematical theory of communication"; Chowdhery et al. 2022, "PaLM",
  *         section 5 (z-loss)
- * needs   logsumexp
+ * needs   exp logsumexp
  * see     @softmax_head (with the matrix product before it), @label_smoothing, @bce, @perplexity
  * topics  Cross-entropy
  */
@@ -1663,10 +1670,7 @@ LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *l
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
 
         const float max = llm_logsumexp_max(z, V);
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
-        const float log_sum = (float)log(sum);
+        const float log_sum = (float)log(llm_logsumexp_sum(z, V, max, 1.0f));
         loss[n] = (max - z[target[n]]) + log_sum; /* lse - z_y would round as coarsely as lse */
         if (lse) lse[n] = max + log_sum;
     }
@@ -1685,7 +1689,7 @@ LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, con
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
         const float *z = logits + n * V, l = lse[n];
         float *dz = dlogits + n * V;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - l);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * llm_expf(z[i] - l);
         dz[target[n]] -= scale;
     }
 }
@@ -1701,8 +1705,8 @@ LLM_API float llm_cross_entropy_total(const int *target, const float *weight, si
     return (float)total;
 }
 
-/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). Half
- * the memory and half the exps: e^(z - max) is kept where z stood.
+/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). The
+ * logits are the largest buffer of a small language model; this needs no second one.
  *
  *     loss_n   = weight_y (lse - z_y) + z_loss lse^2
  *     dlogits  = scale (weight_y (softmax - onehot) + 2 z_loss lse softmax)
@@ -1724,16 +1728,11 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
         const size_t y = (size_t)target[n];
         const float max = llm_logsumexp_max(z, V), zy = z[y], w = weight ? weight[y] : 1.0f;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) {
-            z[i] = expf(z[i] - max);
-            sum += (double)z[i];
-        }
+        const double sum = llm_logsumexp_sum(z, V, max, 1.0f);
         const float log_sum = (float)log(sum), lse = max + log_sum;
         const float gain = scale * (w + 2.0f * z_loss * lse) / (float)sum;
         loss[n] = w * ((max - zy) + log_sum) + z_loss * lse * lse;
-        for (size_t i = 0; i < V; i++) z[i] *= gain;
+        for (size_t i = 0; i < V; i++) z[i] = gain * llm_expf(z[i] - max);
         z[y] -= scale * w;
     }
 }
@@ -1745,10 +1744,8 @@ LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
-        double sum = 0.0, total = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
-        const double l = (double)max + log(sum);
+        const double l = (double)max + log(llm_logsumexp_sum(z, V, max, 1.0f));
+        double total = 0.0;
         for (size_t i = 0; i < V; i++)
             if (pn[i] != 0.0f) total += (double)pn[i] * (l - (double)z[i]);
         loss[n] = (float)total;
@@ -1766,7 +1763,7 @@ LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits
         double sum = 0.0;
         for (size_t i = 0; i < V; i++) sum += (double)pn[i];
         const float total = (float)sum;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * expf(z[i] - l) - pn[i]);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * llm_expf(z[i] - l) - pn[i]);
     }
 }
 
@@ -1800,9 +1797,9 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
  *
  * What stands between two matrices, so that they do not collapse into one. ReLU passes or blocks;
  * its smooth relatives weigh x with a probability that grows with x, and so keep a gradient a
- * little below 0. GPT-2 was trained with the tanh form of GELU (written here with the same sigmoid,
- * as (1 + tanh u) / 2 = s(2 u)), BERT with the exact one; they differ by up to 5e-4, enough to see
- * in logits. Every backward here takes forward's input, never its output.
+ * little below 0. GPT-2 and Gemma have the tanh form of GELU (written here with the sigmoid, since
+ * (1 + tanh u) / 2 = s(2 u)), ViT and GPT-NeoX the exact one; they differ by up to 5e-4. Every
+ * backward here takes forward's input, never its output.
  *
  * source  Hendrycks & Gimpel 2016, "Gaussian error linear units"; Ramachandran et al. 2017,
  *         "Searching for activation functions"; Klambauer et al. 2017, "Self-normalizing neural
@@ -1831,8 +1828,9 @@ enum {
     LLM_ACTIVATION_COUNT
 };
 
-LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-LLM_API float llm_activation_softplus(float x) { /* log(1 + e^x) */
+/* Pieces of the table: s(x), log(1 + e^x), and the values and slopes that are long. */
+LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + llm_expf(-x)); }
+LLM_API float llm_activation_softplus(float x) {
     return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
 }
 LLM_API float llm_activation_gelu_tanh(float x) {
@@ -1863,7 +1861,7 @@ LLM_API float llm_activation_value(float x, int kind) {
     case LLM_ACTIVATION_SIGMOID:
         return llm_activation_sigmoid(x);
     case LLM_ACTIVATION_TANH:
-        return tanhf(x);
+        return llm_tanhf(x);
     case LLM_ACTIVATION_LEAKY_RELU:
         return x < 0.0f ? 0.01f * x : x;
     case LLM_ACTIVATION_RELU_SQUARED:
@@ -1875,7 +1873,7 @@ LLM_API float llm_activation_value(float x, int kind) {
     case LLM_ACTIVATION_SOFTPLUS:
         return llm_activation_softplus(x);
     case LLM_ACTIVATION_MISH:
-        return x * tanhf(llm_activation_softplus(x));
+        return x * llm_tanhf(llm_activation_softplus(x));
     case LLM_ACTIVATION_HARD_SIGMOID:
         return x < -3.0f ? 0.0f : x > 3.0f ? 1.0f : x / 6.0f + 0.5f;
     case LLM_ACTIVATION_HARD_SWISH:
@@ -1896,7 +1894,7 @@ LLM_API float llm_activation_slope(float x, int kind) {
     case LLM_ACTIVATION_RELU:
         return x > 0.0f ? 1.0f : 0.0f;
     case LLM_ACTIVATION_GELU: /* Phi + x times the normal density */
-        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * expf(-0.5f * x * x);
+        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * llm_expf(-0.5f * x * x);
     case LLM_ACTIVATION_GELU_TANH:
         return llm_activation_gelu_tanh_slope(x);
     case LLM_ACTIVATION_SILU:
@@ -1905,20 +1903,20 @@ LLM_API float llm_activation_slope(float x, int kind) {
         t = llm_activation_sigmoid(x);
         return t * (1.0f - t);
     case LLM_ACTIVATION_TANH:
-        t = tanhf(x);
+        t = llm_tanhf(x);
         return 1.0f - t * t;
     case LLM_ACTIVATION_LEAKY_RELU:
         return x > 0.0f ? 1.0f : 0.01f;
     case LLM_ACTIVATION_RELU_SQUARED:
         return x > 0.0f ? 2.0f * x : 0.0f;
     case LLM_ACTIVATION_ELU:
-        return x > 0.0f ? 1.0f : expf(x);
+        return x > 0.0f ? 1.0f : llm_expf(x);
     case LLM_ACTIVATION_SELU:
-        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * expf(x);
+        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * llm_expf(x);
     case LLM_ACTIVATION_SOFTPLUS:
         return llm_activation_sigmoid(x);
     case LLM_ACTIVATION_MISH:
-        t = tanhf(llm_activation_softplus(x));
+        t = llm_tanhf(llm_activation_softplus(x));
         return t + x * (1.0f - t * t) * llm_activation_sigmoid(x);
     case LLM_ACTIVATION_HARD_SIGMOID:
         return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
