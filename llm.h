@@ -1164,7 +1164,7 @@ enum {
 };
 #if defined(__clang__)
 #define LLM_GEMM_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
 #else
 #define LLM_GEMM_UNROLL
