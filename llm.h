@@ -2247,22 +2247,24 @@ LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr,
  *     g <- g min(1, max / (|g|_p + 1e-6))               by norm: one factor for all tensors
  *     g_i <- min(max(g_i, -limit), limit)               by value: each entry apart
  *
- * One bad batch, or one step off the edge of a cliff in the loss, can undo a day of training. Scaling
- * the whole gradient bounds the step and keeps its direction; cutting entries one by one turns it.
- * The norm has to be taken over all tensors together, before the optimizer and after the last
- * micro-batch. It is returned as it was before: the most telling curve of a run. Clipping is biased:
- * where noise has a heavy tail it throws away what it cannot believe, and that is the point.
+ * One bad batch, or one step off the edge of a cliff in the loss, can undo a day of training.
+ * Scaling the whole gradient bounds the step and keeps its direction; cutting entries one by one
+ * turns it. The norm has to be taken over all tensors together, before the optimizer and after the
+ * last micro-batch. It is returned as it was before: the most telling curve of a run. Clipping is
+ * biased: where noise has a heavy tail it throws away what it cannot believe, and that is the
+ * point.
  *
- * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
- *         algorithm 1; Seetharaman et al. 2020, "AutoClip"; Kumar et al. 2025, "ZClip", eq. 4 to 7
+ * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural
+ *         networks", algorithm 1; Seetharaman et al. 2020, "AutoClip"; Kumar et al. 2025, "ZClip",
+ *         eq. 4 to 7
  * needs   argsort
  * see     @grad_accum @adamw
  * topics  Gradient Clipping
  */
 
 /* sum |g_i|^p of g (n), p >= 1; the largest |g_i| when p is INFINITY. Parts of a gradient, on this
- * machine or on others, are added (or their maximum taken) before llm_grad_clip_root. In double: the
- * square of 1e25 fits. 64 slices, whatever the number of threads. */
+ * machine or on others, are added (or their maximum taken) before llm_grad_clip_root. In double:
+ * the square of 1e25 fits. 64 slices, whatever the number of threads. */
 LLM_API double llm_grad_clip_power(const float *g, size_t n, float p) {
     double part[64], sum = 0.0;
     const size_t slice = n / 64 + 1;
@@ -2277,7 +2279,7 @@ LLM_API double llm_grad_clip_power(const float *g, size_t n, float p) {
             for (size_t i = s * slice; i < end; i++) {
                 const double size = fabs((double)g[i]);
                 if (p < INFINITY) total += p == 1.0f ? size : pow(size, (double)p);
-                if (p == INFINITY && !(size <= total)) total = size; /* NaN too */
+                if (p == INFINITY && !(size <= total) && total == total) total = size; /* NaN */
             }
         }
         part[s] = total;
@@ -2303,8 +2305,8 @@ LLM_API void llm_grad_clip_scale(float *g, size_t n, double norm, float max) {
     for (size_t i = 0; i < n; i++) g[i] *= factor;
 }
 
-/* The usual call: p = 2 over one flat vector. Returns the norm before, INFINITY or NaN when an entry
- * is. */
+/* The usual call: p = 2 over one flat vector. Returns the norm before, INFINITY or NaN when an
+ * entry is. */
 LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
     const double norm = llm_grad_clip_root(llm_grad_clip_power(g, n, 2.0f), 2.0f);
     llm_grad_clip_scale(g, n, norm, max_norm);
@@ -2365,8 +2367,9 @@ LLM_API llm_grad_clip_z llm_grad_clip_z_start(const float *history, size_t count
     return z;
 }
 
-/* The length to clip this step's norm to; z takes it in. A norm `score` deviations above the mean
- * with score > most is pulled back to most^2 / score of them: the worse the spike, the less of it. */
+/* The length to clip this step's norm to; z takes it in. A norm `score` deviations above the
+ * mean with score > most is pulled back to most^2 / score of them: the worse the spike, the less
+ * of it. */
 LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
     const double deviation = sqrt(z->variance), above = (double)norm - z->mean;
     double to = (double)norm;
@@ -2381,12 +2384,13 @@ LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
  *
  *     g = sum_k n_k g_k / sum_k n_k           g_k: mean over the n_k targets of micro-batch k
  *
- * A batch that does not fit is cut into micro-batches whose gradients are added before the one step.
- * The sum must be weighted by how many targets each micro-batch kept: with padding they differ, and
- * the mean of the means (weights 1) is another loss, which gives a lone token in a padded row as much
- * to say as a full one. Trainers had that bug for years. The sum is kept in float even where
- * gradients are bf16: with 8 bits of mantissa 256 equal terms end the growth of a sum. Clip and step
- * once, at the end. What looks at the whole batch (batch normalization) does not survive the cut.
+ * A batch that does not fit is cut into micro-batches whose gradients are added before the one
+ * step. The sum must be weighted by how many targets each micro-batch kept: with padding they
+ * differ, and the mean of the means (weights 1) is another loss, which gives a lone token in a
+ * padded row as much to say as a full one. Trainers had that bug for years. The sum is kept in
+ * float even where gradients are bf16: with 8 bits of mantissa 256 equal terms end the growth of a
+ * sum. Clip and step once, at the end. What looks at the whole batch (batch normalization) does not
+ * survive the cut.
  *
  * source  Ott et al. 2018, "Scaling Neural Machine Translation", section 3.2; transformers 4.46
  *         (num_items_in_batch: the mean of means mended)
@@ -2420,8 +2424,8 @@ LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, s
     a->loss += (double)weight * (double)loss;
 }
 
-/* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a gradient
- * of 0, when nothing was kept. */
+/* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a
+ * gradient of 0, when nothing was kept. */
 LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     if (a->weight == 0.0) return 0.0f;
     const float scale = (float)(1.0 / a->weight);
@@ -7448,7 +7452,8 @@ LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
         if ((double)logits[i] < least) logits[i] = -INFINITY;
 }
 
-/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last included. */
+/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last
+ * included. */
 LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
                                llm_arena *arena) {
     LLM_ASSERT(min_keep > 0);
@@ -7663,8 +7668,8 @@ LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, 
 
 /* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most
  * probable token always stays. The surprise that is fed back is that of the renormalised
- * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats,
- * given back. */
+ * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V
+ * floats, given back. */
 LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
                                           llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used;
