@@ -4819,7 +4819,6 @@ LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
 LLM_API const llm_json_node *llm_safetensors_field(const llm_json *j, const llm_json_node *object,
                                                    const char *key, llm_json_kind kind) {
     const llm_json_node *found = NULL;
-    if (object->kind != LLM_JSON_OBJECT) return NULL;
     for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v)) {
         if (v->key_size != strlen(key) || memcmp(v->key, key, v->key_size) != 0) continue;
         if (found || v->kind != kind) return NULL;
@@ -4836,7 +4835,7 @@ LLM_API bool llm_safetensors_metadata(const llm_json *j, const llm_json_node *v)
     return strings;
 }
 
-/* t <- a member of the header; there are `room` bytes of data. */
+/* t (zeros) <- a member of the header; there are `room` bytes of data. */
 LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
                                     const llm_json_node *member, const unsigned char *data,
                                     size_t room, llm_error *error) {
@@ -4849,7 +4848,7 @@ LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j
     if (!dtype || !shape || !place || place->count != 2)
         return llm_fail(error, "safetensors: '%s' has no dtype, shape and two data_offsets", name);
 
-    size_t begin, end, bytes;
+    size_t begin = 0, end = 0, bytes;
     int kind = LLM_SAFETENSORS_DTYPES;
     while (kind-- > 0) {
         const char *known = llm_safetensors_dtype_name(&bytes, (llm_safetensors_dtype)kind);
@@ -4858,7 +4857,6 @@ LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j
     if (kind < 0)
         return llm_fail(error, "safetensors: '%s' has dtype %s, not known here", name, dtype->text);
     t->dtype = (llm_safetensors_dtype)kind;
-    t->rank = 0;
     if (shape->count > LLM_SAFETENSORS_RANK)
         return llm_fail(error, "safetensors: '%s' has more than 8 dimensions", name);
     for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))

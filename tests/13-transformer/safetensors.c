@@ -84,6 +84,7 @@ TEST(safetensors, "reads a file of the format's own library: all shapes, dtypes,
         CHECK(llm_safetensors_floats(got, t, count, &e));
         CHECK_ALL_NEAR(got, want, count, 0.0f);
         CHECK_FAILS(llm_safetensors_floats(got, t, count - 1, &e), e, values[i]);
+        if (i == 0) CHECK(strcmp(e.message, "safetensors: 'wte.weight' has 6 entries, not 5") == 0);
         CHECK_FAILS(llm_safetensors_floats(got, t, count + 1, &e), e, "entries, not");
     }
     float x[8];
@@ -95,7 +96,7 @@ TEST(safetensors, "reads a file of the format's own library: all shapes, dtypes,
     llm_safetensors_close(&s);
 }
 
-TEST(safetensors, "refuses what the library refuses and reads what it reads, 99 cases by hand") {
+TEST(safetensors, "refuses what the library refuses and reads what it reads, 101 cases by hand") {
     const float *sizes = golden("case/sizes"), *accepted = golden("case/accepted");
     const float *starts = golden("case/starts"), *ends = golden("case/ends");
     size_t first_size = 0, count = 0, at_head = 0, at_middle = 0;
@@ -209,6 +210,12 @@ TEST(safetensors, "the errors say which tensor and what is wrong with it") {
     llm_error e;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         CHECK_FAILS(st_header(&s, all[i].header, all[i].size, &e), e, all[i].text);
+    CHECK_FAILS(st_header(&s,
+                          "{\"v\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[0,3]},"
+                          "\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[3,8]}}",
+                          8, &e),
+                e, "'w' has 5 bytes, its shape and dtype want 8");
+    CHECK_FAILS(st_reads(&s, "\0\0\0\0\0\0\0", 8, &e), e, "the header does not begin with {");
     CHECK_FAILS(st_reads(&s, "1234567", 7, &e), e, "a file of 7 bytes, expected 8 or more");
     CHECK_FAILS(st_reads(&s, "\x03\0\0\0\0\0\0\0{}", 10, &e), e,
                 "a header of 3 bytes in a file of 10");

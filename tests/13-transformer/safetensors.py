@@ -70,6 +70,7 @@ cases = [file(two, eleven), file({}), file(b"{}      "), file({"__metadata__": {
          file({"e": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}), file({"e": {"dtype": "F32", "shape": [0, 2**63, 2**63], "data_offsets": [0, 0]}}),
          file({"e": {"dtype": "F32", "shape": [2**62, 0], "data_offsets": [0, 0]}}), file({"e": {"dtype": "F32", "shape": [2**63, 2, 0], "data_offsets": [0, 0]}}),
          file({"b": f32, "e": {"dtype": "U8", "shape": [0], "data_offsets": [8, 8]}, "a": u8}, eleven),
+         file({"e": {"dtype": "U8", "shape": [0], "data_offsets": [0, -1]}}), file({"e": {"dtype": "U8", "shape": [0], "data_offsets": [-1, 0]}}),
          file({"b": f32, "e": {"dtype": "U8", "shape": [0], "data_offsets": [4, 4]}, "a": u8}, eleven),
          file({"b": f32, "e": {"dtype": "U8", "shape": [0], "data_offsets": [11, 11]}, "a": u8}, eleven),
          file({"e": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}, "b": f32, "a": u8}, eleven),
