@@ -1125,18 +1125,202 @@ LLM_API float llm_tanhf(float x) {
     return copysignf(y + (x != x ? NAN : 0.0f), x);
 }
 
+/* @gemm ----------------------------------------------------- The kernel under every matrix product
+ *
+ *     c (M,N) += A (M,K) B (K,N)
+ *
+ * The triple loop does two loads for every multiplication and waits for memory. Here a tile of
+ * ROWS x COLS sums lives in vector registers while k runs, so that each number of B is used ROWS
+ * times and each number of A COLS times once it has been loaded. For that B is copied first, a
+ * panel of PANEL columns and DEPTH rows at a time, into the order in which the tile reads it; the
+ * panel stays in the second-level cache while all rows of A pass by. Transposed operands are
+ * packed differently and computed alike. Every sum adds its terms in ascending k, in chunks of
+ * DEPTH, wherever its tile lies and whichever thread computes it: results do not depend on the
+ * number of threads, and a row's not on the other rows. All scratch is on the stack, 160 KiB.
+ *
+ * source  Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"
+ * needs   base
+ * see     @matmul (the layer's three products), @tensor_core
+ * topics  -
+ */
+
+/* As many sums as the vector registers hold: 24 of 32, or 12 of 16. GNU vectors add and multiply
+ * like numbers, without a header of intrinsics; elsewhere a lane is one float. */
+#if !defined(__GNUC__) || defined(__CUDACC__)
+typedef float llm_gemm_lanes;
+enum { LLM_GEMM_LANES = 1, LLM_GEMM_VECTORS = 8 };
+#elif defined(__AVX512F__)
+typedef float llm_gemm_lanes __attribute__((vector_size(64)));
+enum { LLM_GEMM_LANES = 16, LLM_GEMM_VECTORS = 4 };
+#elif defined(__AVX__)
+typedef float llm_gemm_lanes __attribute__((vector_size(32)));
+enum { LLM_GEMM_LANES = 8, LLM_GEMM_VECTORS = 2 };
+#else
+typedef float llm_gemm_lanes __attribute__((vector_size(16)));
+enum { LLM_GEMM_LANES = 4, LLM_GEMM_VECTORS = 2 };
+#endif
+enum {
+    LLM_GEMM_ROWS = 6,
+    LLM_GEMM_COLS = LLM_GEMM_LANES * LLM_GEMM_VECTORS,
+    LLM_GEMM_DEPTH = 256, /* of a panel: 64 KiB with */
+    LLM_GEMM_PANEL = 64,  /* columns; and of a block of a transposed A: 96 KiB with */
+    LLM_GEMM_BLOCK = 96   /* rows */
+};
+#if defined(__clang__)
+#define LLM_GEMM_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && !defined(__CUDACC__)
+#define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
+#else
+#define LLM_GEMM_UNROLL
+#endif
+
+LLM_API size_t llm_gemm_least(size_t a, size_t b) { return a < b ? a : b; }
+
+/* sum (ROWS,COLS) <- rows of A: row[r] points to depth numbers; panel (depth,COLS). The loops over
+ * r and v are unrolled, which is what lets the sums stay in registers. */
+LLM_API void llm_gemm_tile(llm_gemm_lanes sum[LLM_GEMM_ROWS][LLM_GEMM_VECTORS],
+                           const float *const row[LLM_GEMM_ROWS], const llm_gemm_lanes *panel,
+                           size_t depth) {
+    llm_gemm_lanes acc[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    const float *a[LLM_GEMM_ROWS];
+    LLM_GEMM_UNROLL
+    for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+        a[r] = row[r];
+        LLM_GEMM_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) acc[r][v] = a[r][0] * panel[v];
+    }
+    for (size_t k = 1; k < depth; k++) {
+        LLM_GEMM_UNROLL
+        for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+            LLM_GEMM_UNROLL
+            for (size_t v = 0; v < LLM_GEMM_VECTORS; v++)
+                acc[r][v] += a[r][k] * panel[k * LLM_GEMM_VECTORS + v];
+        }
+    }
+    LLM_GEMM_UNROLL
+    for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+        LLM_GEMM_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) sum[r][v] = acc[r][v];
+    }
+}
+
+/* to (cols,rows) <- from (rows,cols) transposed, with distances to_ld and from_ld between rows.
+ * Squares of 4 x 4 go through registers where the compiler can shuffle. */
+LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld,
+                                size_t rows, size_t cols) {
+    size_t rows4 = 0, cols4 = 0;
+#if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
+    typedef float four __attribute__((vector_size(16)));
+    rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
+    for (size_t i = 0; i < rows4; i += 4) {
+        for (size_t j = 0; j < cols4; j += 4) {
+            const float *x = from + i * from_ld + j;
+            float *y = to + j * to_ld + i;
+            four a, b, c, d;
+            memcpy(&a, x, sizeof a);
+            memcpy(&b, x + from_ld, sizeof b);
+            memcpy(&c, x + 2 * from_ld, sizeof c);
+            memcpy(&d, x + 3 * from_ld, sizeof d);
+            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+            memcpy(y, &a, sizeof a);
+            memcpy(y + to_ld, &b, sizeof b);
+            memcpy(y + 2 * to_ld, &c, sizeof c);
+            memcpy(y + 3 * to_ld, &d, sizeof d);
+        }
+    }
+#endif
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < rows4 ? cols4 : 0; j < cols; j++)
+            to[j * to_ld + i] = from[i * from_ld + j];
+}
+
+/* c (M,N) += a b with M and N the extents of one task: its rows of a, its columns of b, which are
+ * parts of matrices with lda, ldb, ldc numbers between rows; depth <= DEPTH of the k. */
+LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bool a_t,
+                            const float *b, size_t ldb, bool b_t, size_t M, size_t N,
+                            size_t depth) {
+    llm_gemm_lanes panel[LLM_GEMM_DEPTH * LLM_GEMM_PANEL / LLM_GEMM_LANES];
+    llm_gemm_lanes block[LLM_GEMM_DEPTH * LLM_GEMM_BLOCK / LLM_GEMM_LANES];
+    llm_gemm_lanes tile[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    if (a_t) {
+        llm_gemm_transpose((float *)block, LLM_GEMM_DEPTH, a, lda, depth, M);
+        a = (const float *)block;
+        lda = LLM_GEMM_DEPTH;
+    }
+    for (size_t j0 = 0; j0 < N; j0 += LLM_GEMM_PANEL) {
+        const size_t j1 = llm_gemm_least(N, j0 + LLM_GEMM_PANEL);
+        for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) { /* pack; missing columns are 0 */
+            float *to = (float *)panel + (j - j0) * LLM_GEMM_DEPTH;
+            const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
+            if (cols < LLM_GEMM_COLS) memset(to, 0, depth * LLM_GEMM_COLS * sizeof(float));
+            if (b_t) llm_gemm_transpose(to, LLM_GEMM_COLS, b + j * ldb, ldb, cols, depth);
+            for (size_t k = 0; !b_t && k < depth; k++)
+                memcpy(to + k * LLM_GEMM_COLS, b + k * ldb + j, cols * sizeof(float));
+        }
+        for (size_t i = 0; i < M; i += LLM_GEMM_ROWS) {
+            const size_t rows = llm_gemm_least(M - i, LLM_GEMM_ROWS);
+            const float *row[LLM_GEMM_ROWS]; /* missing rows repeat the first; nobody reads them */
+            for (size_t r = 0; r < LLM_GEMM_ROWS; r++) row[r] = a + (i + (r < rows ? r : 0)) * lda;
+
+            for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) {
+                llm_gemm_tile(tile, row, panel + (j - j0) * LLM_GEMM_DEPTH / LLM_GEMM_LANES, depth);
+                const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
+                for (size_t r = 0; r < rows; r++) {
+                    float *y = c + (i + r) * ldc + j;
+                    const float *sum = (const float *)tile[r];
+                    for (size_t l = 0; l < cols; l++) y[l] += sum[l];
+                }
+            }
+        }
+    }
+}
+
+/* c (M,N) += a b, where a is (M,K), or (K,M) with a_t, and b is (K,N), or (N,K) with b_t. c may not
+ * be a or b. A task is a rectangle of c: one panel wide and as high as leaves 32 tasks, or, where
+ * A has to be transposed, one block high. Define LLM_SGEMM(c, a, a_t, b, b_t, M, N, K) to call a
+ * BLAS instead. */
+LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b_t, size_t M,
+                      size_t N, size_t K) {
+#ifdef LLM_SGEMM
+    LLM_SGEMM(c, a, a_t, b, b_t, M, N, K);
+#else
+    const size_t panels = (N + LLM_GEMM_PANEL - 1) / LLM_GEMM_PANEL, split = 32 / (panels + 1) + 1;
+    const size_t height = (M / split + LLM_GEMM_ROWS) / LLM_GEMM_ROWS * LLM_GEMM_ROWS;
+    const size_t high = a_t || height < 96 ? 96 : height;
+    const size_t wide = a_t ? 12 * LLM_GEMM_PANEL : LLM_GEMM_PANEL;
+    const size_t down = (M + high - 1) / high, across = (N + wide - 1) / wide;
+    for (size_t k = 0; k < K; k += LLM_GEMM_DEPTH) {
+        const size_t depth = llm_gemm_least(K - k, LLM_GEMM_DEPTH);
+        LLM_PARALLEL_FOR
+        for (size_t task = 0; task < down * across; task++) {
+            const size_t i = task / across * high, j = task % across * wide;
+            llm_gemm_block(c + i * N + j, N, a_t ? a + k * M + i : a + i * K + k, a_t ? M : K, a_t,
+                           b_t ? b + j * K + k : b + k * N + j, b_t ? K : N, b_t,
+                           llm_gemm_least(M - i, high), llm_gemm_least(N - j, wide), depth);
+        }
+    }
+#endif
+}
+
 /* @matmul --------------------------------------------------- Matrix product
  *
  *     y = x w^T + b
  *
  * source  -
- * needs   base
+ * needs   gemm
  * topics  -
  */
 
 /* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
-LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
-                                size_t C, size_t O) {
+LLM_API void llm_matmul_naive(float *y, const float *x, const float *w, const float *b, size_t N,
+                              size_t C, size_t O) {
     for (size_t n = 0; n < N; n++) {
         for (size_t o = 0; o < O; o++) {
             float sum = b ? b[o] : 0.0f;
@@ -1146,18 +1330,22 @@ LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const 
     }
 }
 
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
+LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                                size_t C, size_t O) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t o = 0; o < O; o++) y[n * O + o] = b ? b[o] : 0.0f;
+    llm_gemm(y, x, false, w, true, N, O, C);
+}
+
 /* dx (N,C) += , dw (O,C) += , db (O) += <- dy (N,O) and forward's x, w. Any of the three may be
  * NULL. */
 LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
                                  const float *w, size_t N, size_t C, size_t O) {
-    for (size_t n = 0; n < N; n++) {
-        for (size_t o = 0; o < O; o++) {
-            const float d = dy[n * O + o];
-            if (db) db[o] += d;
-            for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += d * w[o * C + c];
-            for (size_t c = 0; dw && c < C; c++) dw[o * C + c] += d * x[n * C + c];
-        }
-    }
+    if (dx) llm_gemm(dx, dy, false, w, false, N, C, O);
+    if (dw) llm_gemm(dw, dy, true, x, false, O, C, N);
+    for (size_t n = 0; db && n < N; n++)
+        for (size_t o = 0; o < O; o++) db[o] += dy[n * O + o];
 }
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
@@ -1175,8 +1363,8 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
  *
  * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
  *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
- * needs   -
- * see     @softmax (its gradient), @cross_entropy, @flash_attn (the pair at work)
+ * needs   exp
+ * see     @softmax (its gradient), @cross_entropy, @flash (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
@@ -1195,22 +1383,35 @@ LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     return max;
 }
 
-/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. Summed in double: a vocabulary of 50000
- * float terms would be off by 5e-5. */
+/* sum_i exp((x_i - shift) * gain) <- x (n). Sixteen sums side by side become vectors, which a single
+ * one may not, because float addition has an order. They are emptied into a double every 4096
+ * entries: a vocabulary of 50000 terms in one float would be off by 5e-5. */
+LLM_API double llm_logsumexp_sum(const float *x, size_t n, float shift, float gain) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n;) {
+        const size_t end = n - i < 4096 ? n : i + 4096;
+        float lane[16];
+        for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+        for (; i + 16 <= end; i += 16)
+            for (size_t k = 0; k < 16; k++) lane[k] += llm_expf((x[i + k] - shift) * gain);
+        for (; i < end; i++) lane[0] += llm_expf((x[i] - shift) * gain);
+        for (size_t k = 0; k < 16; k++) sum += (double)lane[k];
+    }
+    return sum;
+}
+
+/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. */
 LLM_API float llm_logsumexp(const float *x, size_t n) {
     const float max = llm_logsumexp_max(x, n);
     const float shift = fabsf(max) < INFINITY ? max : 0.0f;
-    double sum = 0.0;
-    LLM_SIMD_SUM(sum)
-    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - shift);
-    return shift + (float)log(sum);
+    return shift + (float)log(llm_logsumexp_sum(x, n, shift, 1.0f));
 }
 
 /* dx (n) += <- dy, and forward's x (n) and result lse: dlse/dx_i = exp(x_i - lse), the softmax.
  * Entries of -inf get 0, also when nothing else is there; entries of +inf get NaN, as in torch. */
 LLM_API void llm_logsumexp_backward(float *dx, float dy, const float *x, float lse, size_t n) {
     if (lse == -INFINITY) return;
-    for (size_t i = 0; i < n; i++) dx[i] += dy * expf(x[i] - lse);
+    for (size_t i = 0; i < n; i++) dx[i] += dy * llm_expf(x[i] - lse);
 }
 
 /* log(e^a + e^b): what is added to the larger one keeps its digits even when it is tiny. */
@@ -1239,10 +1440,11 @@ LLM_API llm_logsumexp_pair llm_logsumexp_merge(llm_logsumexp_pair a, llm_logsume
         a = b;
         b = swap;
     }
-    a.sum += b.max == a.max ? b.sum : b.sum * expf(b.max - a.max);
+    a.sum += b.max == a.max ? b.sum : b.sum * llm_expf(b.max - a.max);
     return a;
 }
 
+/* The logarithm of the part. */
 LLM_API float llm_logsumexp_value(llm_logsumexp_pair a) { return a.max + logf(a.sum); }
 
 /* The pair of x (n) in one pass: each entry is read once, and the sum is rescaled whenever the max
@@ -1295,28 +1497,23 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  * source  Bridle 1990, "Training stochastic model recognition algorithms as networks can lead to
  *         maximum mutual information estimation of parameters";
  *         Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3
- * needs   logsumexp
+ * needs   exp logsumexp
  * see     @cross_entropy (fused with its loss), @sparsemax, @causal_attn, @temperature
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: maximum,
- * exponentials and their sum (in double: 50000 terms), scale. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: the maximum,
+ * the sum, the quotients. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
     LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
-        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
-        const float shift = max == -INFINITY ? 0.0f : max, gain = 1.0f / temp;
-        float *pr = p + r * n;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < n; i++) {
-            pr[i] = expf((xr[i] - shift) * gain);
-            sum += (double)pr[i];
-        }
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n), gain = 1.0f / temp;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        const double sum = llm_logsumexp_sum(xr, n, shift, gain);
         const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
-        for (size_t i = 0; i < n; i++) pr[i] *= scale;
+        float *pr = p + r * n;
+        for (size_t i = 0; i < n; i++) pr[i] = scale * llm_expf((xr[i] - shift) * gain);
     }
 }
 
@@ -1347,7 +1544,7 @@ LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n)
         const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
         for (size_t i = 0; i < n; i++) {
             const float z = x[r * n + i];
-            p[r * n + i] = z == -INFINITY ? 0.0f : expf(z - a.max) / a.sum;
+            p[r * n + i] = z == -INFINITY ? 0.0f : llm_expf(z - a.max) / a.sum;
         }
     }
 }
@@ -1361,9 +1558,7 @@ LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const float shift = max == -INFINITY ? 0.0f : max;
         float *yr = y + r * n;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < n; i++) sum += (double)expf(xr[i] - shift);
+        const double sum = llm_logsumexp_sum(xr, n, shift, 1.0f);
         const float log_sum = sum == 0.0 ? 0.0f : (float)log(sum);
         for (size_t i = 0; i < n; i++) yr[i] = (xr[i] - shift) - log_sum;
     }
@@ -1380,7 +1575,7 @@ LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y
         LLM_SIMD_SUM(sum)
         for (size_t i = 0; i < n; i++) sum += (double)dyr[i];
         const float total = (float)sum;
-        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - expf(yr[i]) * total;
+        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - llm_expf(yr[i]) * total;
     }
 }
 
@@ -1460,7 +1655,7 @@ LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, 
  *
  * source  Shannon 1948, "A mathematical theory of communication"; Chowdhery et al. 2022, "PaLM",
  *         section 5 (z-loss)
- * needs   logsumexp
+ * needs   exp logsumexp
  * see     @softmax_head (with the matrix product before it), @label_smoothing, @bce, @perplexity
  * topics  Cross-entropy
  */
@@ -1479,10 +1674,7 @@ LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *l
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
 
         const float max = llm_logsumexp_max(z, V);
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
-        const float log_sum = (float)log(sum);
+        const float log_sum = (float)log(llm_logsumexp_sum(z, V, max, 1.0f));
         loss[n] = (max - z[target[n]]) + log_sum; /* lse - z_y would round as coarsely as lse */
         if (lse) lse[n] = max + log_sum;
     }
@@ -1501,7 +1693,7 @@ LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, con
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
         const float *z = logits + n * V, l = lse[n];
         float *dz = dlogits + n * V;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - l);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * llm_expf(z[i] - l);
         dz[target[n]] -= scale;
     }
 }
@@ -1517,8 +1709,8 @@ LLM_API float llm_cross_entropy_total(const int *target, const float *weight, si
     return (float)total;
 }
 
-/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). Half
- * the memory and half the exps: e^(z - max) is kept where z stood.
+/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). The
+ * logits are the largest buffer of a small language model; this needs no second one.
  *
  *     loss_n   = weight_y (lse - z_y) + z_loss lse^2
  *     dlogits  = scale (weight_y (softmax - onehot) + 2 z_loss lse softmax)
@@ -1540,16 +1732,11 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
         const size_t y = (size_t)target[n];
         const float max = llm_logsumexp_max(z, V), zy = z[y], w = weight ? weight[y] : 1.0f;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) {
-            z[i] = expf(z[i] - max);
-            sum += (double)z[i];
-        }
+        const double sum = llm_logsumexp_sum(z, V, max, 1.0f);
         const float log_sum = (float)log(sum), lse = max + log_sum;
         const float gain = scale * (w + 2.0f * z_loss * lse) / (float)sum;
         loss[n] = w * ((max - zy) + log_sum) + z_loss * lse * lse;
-        for (size_t i = 0; i < V; i++) z[i] *= gain;
+        for (size_t i = 0; i < V; i++) z[i] = gain * llm_expf(z[i] - max);
         z[y] -= scale * w;
     }
 }
@@ -1561,10 +1748,8 @@ LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
-        double sum = 0.0, total = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
-        const double l = (double)max + log(sum);
+        const double l = (double)max + log(llm_logsumexp_sum(z, V, max, 1.0f));
+        double total = 0.0;
         for (size_t i = 0; i < V; i++)
             if (pn[i] != 0.0f) total += (double)pn[i] * (l - (double)z[i]);
         loss[n] = (float)total;
@@ -1582,7 +1767,7 @@ LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits
         double sum = 0.0;
         for (size_t i = 0; i < V; i++) sum += (double)pn[i];
         const float total = (float)sum;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * expf(z[i] - l) - pn[i]);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * llm_expf(z[i] - l) - pn[i]);
     }
 }
 
@@ -1616,9 +1801,9 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
  *
  * What stands between two matrices, so that they do not collapse into one. ReLU passes or blocks;
  * its smooth relatives weigh x with a probability that grows with x, and so keep a gradient a
- * little below 0. GPT-2 was trained with the tanh form of GELU (written here with the same sigmoid,
- * as (1 + tanh u) / 2 = s(2 u)), BERT with the exact one; they differ by up to 5e-4, enough to see
- * in logits. Every backward here takes forward's input, never its output.
+ * little below 0. GPT-2 and Gemma have the tanh form of GELU (written here with the sigmoid, since
+ * (1 + tanh u) / 2 = s(2 u)), ViT and GPT-NeoX the exact one; they differ by up to 5e-4. Every
+ * backward here takes forward's input, never its output.
  *
  * source  Hendrycks & Gimpel 2016, "Gaussian error linear units"; Ramachandran et al. 2017,
  *         "Searching for activation functions"; Klambauer et al. 2017, "Self-normalizing neural
@@ -1647,8 +1832,9 @@ enum {
     LLM_ACTIVATION_COUNT
 };
 
-LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-LLM_API float llm_activation_softplus(float x) { /* log(1 + e^x) */
+/* Pieces of the table: s(x), log(1 + e^x), and the values and slopes that are long. */
+LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + llm_expf(-x)); }
+LLM_API float llm_activation_softplus(float x) {
     return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
 }
 LLM_API float llm_activation_gelu_tanh(float x) {
@@ -1679,7 +1865,7 @@ LLM_API float llm_activation_value(float x, int kind) {
     case LLM_ACTIVATION_SIGMOID:
         return llm_activation_sigmoid(x);
     case LLM_ACTIVATION_TANH:
-        return tanhf(x);
+        return llm_tanhf(x);
     case LLM_ACTIVATION_LEAKY_RELU:
         return x < 0.0f ? 0.01f * x : x;
     case LLM_ACTIVATION_RELU_SQUARED:
@@ -1691,7 +1877,7 @@ LLM_API float llm_activation_value(float x, int kind) {
     case LLM_ACTIVATION_SOFTPLUS:
         return llm_activation_softplus(x);
     case LLM_ACTIVATION_MISH:
-        return x * tanhf(llm_activation_softplus(x));
+        return x * llm_tanhf(llm_activation_softplus(x));
     case LLM_ACTIVATION_HARD_SIGMOID:
         return x < -3.0f ? 0.0f : x > 3.0f ? 1.0f : x / 6.0f + 0.5f;
     case LLM_ACTIVATION_HARD_SWISH:
@@ -1712,7 +1898,7 @@ LLM_API float llm_activation_slope(float x, int kind) {
     case LLM_ACTIVATION_RELU:
         return x > 0.0f ? 1.0f : 0.0f;
     case LLM_ACTIVATION_GELU: /* Phi + x times the normal density */
-        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * expf(-0.5f * x * x);
+        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * llm_expf(-0.5f * x * x);
     case LLM_ACTIVATION_GELU_TANH:
         return llm_activation_gelu_tanh_slope(x);
     case LLM_ACTIVATION_SILU:
@@ -1721,20 +1907,20 @@ LLM_API float llm_activation_slope(float x, int kind) {
         t = llm_activation_sigmoid(x);
         return t * (1.0f - t);
     case LLM_ACTIVATION_TANH:
-        t = tanhf(x);
+        t = llm_tanhf(x);
         return 1.0f - t * t;
     case LLM_ACTIVATION_LEAKY_RELU:
         return x > 0.0f ? 1.0f : 0.01f;
     case LLM_ACTIVATION_RELU_SQUARED:
         return x > 0.0f ? 2.0f * x : 0.0f;
     case LLM_ACTIVATION_ELU:
-        return x > 0.0f ? 1.0f : expf(x);
+        return x > 0.0f ? 1.0f : llm_expf(x);
     case LLM_ACTIVATION_SELU:
-        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * expf(x);
+        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * llm_expf(x);
     case LLM_ACTIVATION_SOFTPLUS:
         return llm_activation_sigmoid(x);
     case LLM_ACTIVATION_MISH:
-        t = tanhf(llm_activation_softplus(x));
+        t = llm_tanhf(llm_activation_softplus(x));
         return t + x * (1.0f - t * t) * llm_activation_sigmoid(x);
     case LLM_ACTIVATION_HARD_SIGMOID:
         return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
@@ -2241,7 +2427,7 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
  * say.
  *
- * source  The Unicode Standard 17, tables 3-6 and 3-7, section 3.9 (substitution of maximal
+ * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
  * see     @pre_tokenize
@@ -2304,7 +2490,7 @@ typedef struct {
     const char *runs;
 } llm_unicode_row;
 
-/* Made from Unicode 17 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
+/* Made from Unicode 18 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
@@ -2451,10 +2637,10 @@ enum {
     LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds just the class of the character at `at`, 0 at the end; and where it ends. */
+/* The set that holds just the class of the character at `at`, and where it ends; at the end of the
+ * text 0, and *end is not written. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
-    *end = at;
     if (at >= size) return 0;
     *end = at + llm_unicode_decode(&code, text + at, size - at);
     return 1u << llm_unicode_class(code);
@@ -3961,6 +4147,113 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
+ *
+ * Attention looks at its input in three ways: what a position asks for (q), under what it can be
+ * found (k), and what it hands over (v). They must be different maps: with W_Q = W_K scores would
+ * be symmetric, and j would matter to i exactly as much as i to j. The three weights stand in one
+ * matrix, so that x is read once; the rows of the product are then split into heads, (B,H,T,D), the
+ * order in which attention reads them. Queries may have more heads than keys and values (@gqa).
+ *
+ * Files arrange these weights in three ways, all of the same size:
+ *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
+ *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
+ *     rows head by head, q k v of each        GPT-NeoX, BLOOM
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
+ * B H T rows of D, before any rotation.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
+ * needs   matmul
+ * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
+ * topics  Query, Key, Value (QKV)
+ */
+
+/* B texts of T positions and C channels; H query heads and Hkv key/value heads of D dimensions. */
+typedef struct {
+    size_t B, T, C, H, Hkv, D;
+} llm_qkv_config;
+
+/* Hkv = H and D = C / H. */
+LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_qkv_config c;
+    c.B = B, c.T = T, c.C = C, c.H = c.Hkv = H, c.D = C / H;
+    return c;
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- qkv (B,T,(H+2Hkv)D). */
+LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        float *const part[3] = {q, k, v};
+        const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, from += D) {
+                float *to = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* qkv <- q, k, v: the inverse, and with gradients in all four places the backward pass. */
+LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *const part[3] = {q, k, v};
+        float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, to += D) {
+                const float *from = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- x (B,T,C), w ((H+2Hkv)D,C), b ((H+2Hkv)D) or NULL. GPT-2 and
+ * Qwen 2 have a bias here, Llama has none. Scratch: B T (H+2Hkv) D floats, given back. */
+LLM_API void llm_qkv_forward(float *q, float *k, float *v, const float *x, const float *w,
+                             const float *b, const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *qkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_matmul_forward(qkv, x, w, b, c->B * c->T, c->C, O);
+    llm_qkv_split(q, k, v, qkv, c);
+    arena->used = mark;
+}
+
+/* dx (B,T,C) += , dw ((H+2Hkv)D,C) += , db ((H+2Hkv)D) += <- dq, dk, dv and forward's x, w. Any of
+ * the three may be NULL. x reaches the loss by three paths, and the one product sums them.
+ * Scratch as above. */
+LLM_API void llm_qkv_backward(float *dx, float *dw, float *db, const float *dq, const float *dk,
+                              const float *dv, const float *x, const float *w,
+                              const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *dqkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_qkv_merge(dqkv, dq, dk, dv, c);
+    llm_matmul_backward(dx, dw, db, dqkv, x, w, c->B * c->T, c->C, O);
+    arena->used = mark;
+}
+
+/* to (M,L,n) <- from (L,M,n): swaps the two outer axes, which is all that converting takes.
+ *     GPT-2:            w     <- swap(c_attn, C, (H+2Hkv) D, 1)     and back with L, M exchanged
+ *     GPT-NeoX, BLOOM:  w     <- swap(query_key_value, H, 3, D C)   (bias: n = D)
+ *     heads:            (B,T) <- swap of each b, (H,T,D) to (T,H,D)
+ * to may not be from. */
+LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size_t n) {
+    for (size_t l = 0; l < L; l++)
+        for (size_t m = 0; m < M; m++)
+            memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -4021,25 +4314,29 @@ LLM_API void llm_causal_attn_mix(float *y, size_t ys, const float *w, size_t wr,
     }
 }
 
-/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: row r of this part is query r + ahead
- * of its first key. N is at most a tile. */
+/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: query r comes ahead positions after
+ * the first key. The other entries of w are not written. */
 LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t xs, const float *z,
                                     size_t zs, float scale, size_t ahead, size_t R, size_t N,
                                     size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float zt[TILE * TILE], s[TILE * TILE]; /* z^T, so that the inner loops run over keys */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            for (size_t d = 0; d < depth; d++) zt[d * N + n] = scale * z[n * zs + d0 + d];
-        for (size_t r0 = 0; r0 < R; r0 += TILE) {
-            const size_t rows = llm_causal_attn_tile(R - r0);
-            for (size_t i = 0; i < rows * N; i++) s[i] = 0.0f;
-            llm_causal_attn_mix(s, N, x + r0 * xs + d0, xs, 1, zt, N, rows, depth, N);
-            for (size_t r = r0; r < r0 + rows; r++) {
-                const size_t end = r + ahead < N ? r + ahead + 1 : N;
-                for (size_t n = 0; n < end; n++) {
-                    w[r * ws + n] = s[(r - r0) * N + n] + (d0 ? w[r * ws + n] : 0.0f);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                for (size_t d = 0; d < depth; d++)
+                    zt[d * keys + n] = scale * z[(n0 + n) * zs + d0 + d];
+            for (size_t r0 = first; r0 < R; r0 += TILE) { /* rows before first see none of these */
+                const size_t rows = llm_causal_attn_tile(R - r0);
+                for (size_t i = 0; i < rows * keys; i++) s[i] = 0.0f;
+                llm_causal_attn_mix(s, keys, x + r0 * xs + d0, xs, 1, zt, keys, rows, depth, keys);
+                for (size_t r = r0; r < r0 + rows; r++) {
+                    const size_t seen = r + ahead - n0, end = seen < keys ? seen + 1 : keys;
+                    float *wr = w + r * ws + n0;
+                    for (size_t n = 0; n < end; n++)
+                        wr[n] = s[(r - r0) * keys + n] + (d0 ? wr[n] : 0.0f);
                 }
             }
         }
@@ -4051,34 +4348,42 @@ LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t 
                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            memcpy(tile + n * depth, x + n * xs + d0, depth * sizeof(float));
-        size_t r = 0;
-        for (; r < R && r + ahead + 1 < N; r++)
-            llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, 1,
-                                r + ahead + 1, depth);
-        llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, R - r, N, depth);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                memcpy(tile + n * depth, x + (n0 + n) * xs + d0, depth * sizeof(float));
+            float *yd = y + d0;
+            const float *wn = w + n0;
+            size_t r = first;
+            for (; r < R && r + ahead - n0 + 1 < keys; r++)
+                llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, 1,
+                                    r + ahead - n0 + 1, depth);
+            llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, R - r, keys,
+                                depth);
+        }
     }
 }
 
-/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose of
- * the above. R is at most a tile. */
+/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose. */
 LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                      size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    const size_t full = ahead < N ? ahead : N; /* keys that every row sees */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t r = 0; r < R; r++)
-            memcpy(tile + r * depth, x + r * xs + d0, depth * sizeof(float));
-        llm_causal_attn_mix(y + d0, ys, w, 1, ws, tile, depth, full, R, depth);
-        for (size_t n = full; n < N && n < R + ahead; n++) {
-            const size_t r = n - ahead; /* the first row that sees key n */
-            llm_causal_attn_mix(y + n * ys + d0, ys, w + r * ws + n, 1, ws, tile + r * depth, depth,
-                                1, R - r, depth);
+    for (size_t r0 = 0; r0 < R; r0 += TILE) {
+        const size_t rows = llm_causal_attn_tile(R - r0);
+        const size_t full = r0 + ahead < N ? r0 + ahead : N; /* keys that all these rows see */
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t r = 0; r < rows; r++)
+                memcpy(tile + r * depth, x + (r0 + r) * xs + d0, depth * sizeof(float));
+            llm_causal_attn_mix(y + d0, ys, w + r0 * ws, 1, ws, tile, depth, full, rows, depth);
+            for (size_t n = full; n < N && n < r0 + rows + ahead; n++) {
+                const size_t r = n - ahead - r0; /* the first row that sees key n */
+                llm_causal_attn_mix(y + n * ys + d0, ys, w + (r0 + r) * ws + n, 1, ws,
+                                    tile + r * depth, depth, 1, rows - r, depth);
+            }
         }
     }
 }
@@ -4088,32 +4393,24 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_scores(p + j * T + j, T, q + j * S, S, k + j * S, S, scale, 0, T - j, N,
-                                   D);
-        }
+        llm_causal_attn_scores(p, T, q, S, k, S, scale, 0, T, T, D);
         for (size_t i = 0; i < T; i++) {
             float *pi = p + i * T, sum = 0.0f;
             const float max = llm_logsumexp_max(pi, i + 1);
-            for (size_t j = 0; j <= i; j++) pi[j] = expf(pi[j] - max);
+            for (size_t j = 0; j <= i; j++) pi[j] = llm_expf(pi[j] - max);
             LLM_SIMD_SUM(sum)
             for (size_t j = 0; j <= i; j++) sum += pi[j];
             const float gain = 1.0f / sum;
             for (size_t j = 0; j <= i; j++) pi[j] *= gain;
             for (size_t d = 0; d < D; d++) o[i * C + d] = 0.0f;
         }
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_gather(o + j * C, C, p + j * T + j, T, v + j * S, S, 0, T - j, N, D);
-        }
+        llm_causal_attn_gather(o, C, p, T, v, S, 0, T, T, D);
     }
 }
 
@@ -4136,12 +4433,9 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
         for (size_t i = 0; i < T; i += TILE) {
-            const size_t R = llm_causal_attn_tile(T - i);
+            const size_t R = llm_causal_attn_tile(T - i), N = i + R;
             const float *g = dout + (bh / H * T + i) * C + bh % H * D, *p = att + (bh * T + i) * T;
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_scores(ds + j, T, g, C, v + j * S, S, 1.0f, i - j, R, N, D);
-            }
+            llm_causal_attn_scores(ds, T, g, C, v, S, 1.0f, i, R, N, D);
             for (size_t r = 0; r < R; r++) {
                 const float *pr = p + r * T;
                 float *dsr = ds + r * T, along = 0.0f;
@@ -4149,15 +4443,204 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
                 for (size_t j = 0; j <= i + r; j++) along += pr[j] * dsr[j];
                 for (size_t j = 0; j <= i + r; j++) dsr[j] = scale * pr[j] * (dsr[j] - along);
             }
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_gather(dq + i * S, S, ds + j, T, k + j * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dk + j * S, S, ds + j, T, q + i * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dv + j * S, S, p + j, T, g, C, i - j, R, N, D);
-            }
+            llm_causal_attn_gather(dq + i * S, S, ds, T, k, S, i, R, N, D);
+            llm_causal_attn_scatter(dk, S, ds, T, q + i * S, S, i, R, N, D);
+            llm_causal_attn_scatter(dv, S, p, T, g, C, i, R, N, D);
         }
     }
     arena->used = mark;
+}
+
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h          Q_h = x W_Q,h^T, K_h = key W_K,h^T, ...
+ *     y      = [head_1 ... head_H] W_O^T + b_O
+ *
+ * One softmax can look at one place, or blur several into an average. H heads of D = C/H dimensions
+ * look at H places for the price of one head of C dimensions, and W_O lets their findings meet.
+ * This is the general layer, torch.nn.MultiheadAttention: queries, keys and values from different
+ * sources and widths, masks of two kinds, dropout on the weights. All weights are kept for the
+ * backward pass and for looking at them; @gqa and @flash keep none. A query for which everything is
+ * masked has no weights, and its y is b_O; torch returns NaN.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Michel, Levy & Neubig
+ *         2019, "Are Sixteen Heads Really Better than One?" (pruning)
+ * needs   exp matmul logsumexp dropout qkv causal_attn
+ * see     @attn_projection, @cross_attn, @attn_head
+ * topics  Multi-Head Attention
+ */
+
+/* B texts: T queries of C channels against S keys of Ck and values of Cv; H heads of D dimensions.
+ * dropout 0 is none; the mask of a call is numbers offset .. offset + B H T S - 1 of seed's stream. */
+typedef struct {
+    size_t B, T, S, C, Ck, Cv, H, D;
+    float dropout;
+    uint64_t seed, offset;
+} llm_mha_config;
+
+/* Self-attention without dropout. */
+LLM_API llm_mha_config llm_mha_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_mha_config c;
+    c.B = B, c.T = c.S = T, c.C = c.Ck = c.Cv = C, c.H = H, c.D = C / H;
+    c.dropout = 0.0f;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* wq (H D,C), wk (H D,Ck), wv (H D,Cv), wo (C,H D), biases (H D) and bo (C) or NULL; or all their
+ * gradients, each of which may be NULL. torch's in_proj_weight is wq, wk, wv in a row. */
+typedef struct {
+    float *wq, *wk, *wv, *wo, *bq, *bk, *bv, *bo;
+} llm_mha_params;
+
+/* What the backward pass needs: the inputs and q, out (B,H,T,D), k, v (B,H,S,D), att (B,H,T,S),
+ * merged (B,T,H D). att is the softmax, before dropout. */
+typedef struct {
+    const float *x, *key, *value;
+    float *q, *k, *v, *att, *merged;
+} llm_mha_saved;
+
+LLM_API llm_mha_saved llm_mha_take(const llm_mha_config *c, llm_arena *arena) {
+    llm_mha_saved s;
+    s.x = s.key = s.value = NULL;
+    s.q = llm_arena_floats(arena, c->B * c->H * c->T * c->D);
+    s.k = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.v = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * c->S);
+    s.merged = llm_arena_floats(arena, c->B * c->T * c->H * c->D);
+    return s;
+}
+
+/* heads (B,H,N,D) <- x (B,N,C) through w (H D,C), b. Scratch: B N H D floats. */
+LLM_API void llm_mha_project(float *heads, const float *x, const float *w, const float *b, size_t B,
+                             size_t N, size_t C, size_t H, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *rows = llm_arena_floats(arena, B * N * H * D);
+    llm_matmul_forward(rows, x, w, b, B * N, C, H * D);
+    for (size_t i = 0; i < B; i++)
+        llm_qkv_swap(heads + i * N * H * D, rows + i * N * H * D, N, H, D);
+    arena->used = mark;
+}
+
+/* dx, dw, db += <- dheads. Scratch as above. */
+LLM_API void llm_mha_project_backward(float *dx, float *dw, float *db, const float *dheads,
+                                      const float *x, const float *w, const llm_mha_config *c,
+                                      size_t N, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, HD = c->H * c->D;
+    float *drows = llm_arena_floats(arena, c->B * N * HD);
+    for (size_t i = 0; i < c->B; i++)
+        llm_qkv_swap(drows + i * N * HD, dheads + i * N * HD, c->H, N, c->D);
+    llm_matmul_backward(dx, dw, db, drows, x, w, c->B * N, C, HD);
+    arena->used = mark;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query sees
+ * (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none. Masked
+ * inputs must still be finite. Scratch: B H T max(D, S with dropout) floats and projections'. */
+LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const float *key,
+                             const float *value, const llm_mha_params *p, const bool *hidden,
+                             const bool *blocked, const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    s->x = x, s->key = key, s->value = value;
+    llm_mha_project(s->q, x, p->wq, p->bq, B, T, c->C, H, D, arena);
+    llm_mha_project(s->k, key, p->wk, p->bk, B, S, c->Ck, H, D, arena);
+    llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
+        llm_causal_attn_scores(att, S, q, D, k, D, scale, S, T, S, D);
+        for (size_t i = 0; i < T; i++) {
+            float *a = att + i * S, sum = 0.0f;
+            for (size_t j = 0; j < S; j++)
+                if ((hidden && hidden[bh / H * S + j]) || (blocked && blocked[i * S + j]))
+                    a[j] = -INFINITY;
+            const float max = llm_logsumexp_max(a, S), shift = max == -INFINITY ? 0.0f : max;
+            for (size_t j = 0; j < S; j++) a[j] = llm_expf(a[j] - shift);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < S; j++) sum += a[j];
+            const float gain = max == -INFINITY ? 0.0f : 1.0f / sum;
+            for (size_t j = 0; j < S; j++) a[j] *= gain;
+        }
+        if (w != att)
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        llm_causal_attn_gather(o, D, w, S, v, D, S, T, S, D);
+    }
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(s->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(y, s->merged, p->wo, p->bo, B * T, H * D, c->C);
+    arena->used = mark;
+}
+
+/* dx (B,T,C), dkey (B,S,Ck), dvalue (B,S,Cv) and g's arrays += <- dy (B,T,C) and forward's s, p, c.
+ * Any of them may be NULL, and the three may be one array (self-attention). Scratch: B H (3 T D +
+ * 2 S D + T S) floats, B H T S more with dropout, and projections'. */
+LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_mha_params *g,
+                              const float *dy, const llm_mha_saved *s, const llm_mha_params *p,
+                              const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    const size_t nq = B * H * T * D, nk = B * H * S * D;
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dscore = llm_arena_floats(arena, B * H * T * S);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    for (size_t i = 0; i < 3 * nq + 2 * nk; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
+        float *w = dropped + bh * T * S, *ds = dscore + bh * T * S;
+        llm_causal_attn_scores(ds, S, go, D, v, D, 1.0f, S, T, S, D);
+        if (w != att) { /* the same entries are dropped again, from the weights and the gradient */
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+            llm_dropout_forward(ds, ds, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        }
+        for (size_t i = 0; i < T; i++) {
+            const float *a = att + i * S;
+            float *dsi = ds + i * S, along = 0.0f;
+            LLM_SIMD_SUM(along)
+            for (size_t j = 0; j < S; j++) along += a[j] * dsi[j];
+            for (size_t j = 0; j < S; j++) dsi[j] = scale * a[j] * (dsi[j] - along);
+        }
+        llm_causal_attn_gather(dq + bh * T * D, D, ds, S, k, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + bh * S * D, D, ds, S, q, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + bh * S * D, D, w, S, go, D, S, T, S, D);
+    }
+    llm_mha_project_backward(dx, g->wq, g->bq, dq, s->x, p->wq, c, T, c->C, arena);
+    llm_mha_project_backward(dkey, g->wk, g->bk, dk, s->key, p->wk, c, S, c->Ck, arena);
+    llm_mha_project_backward(dvalue, g->wv, g->bv, dv, s->value, p->wv, c, S, c->Cv, arena);
+    arena->used = mark;
+}
+
+/* Copies what belongs to the heads with keep (H) into to's arrays: rows of wq, wk, wv, their biases
+ * and columns of wo. Returns their number, the H of the smaller layer. to may be from. */
+LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *from, const bool *keep,
+                             const llm_mha_config *c) {
+    const size_t H = c->H, D = c->D, inputs[3] = {c->C, c->Ck, c->Cv};
+    float *const w_to[3] = {to->wq, to->wk, to->wv}, *const b_to[3] = {to->bq, to->bk, to->bv};
+    const float *const w[3] = {from->wq, from->wk, from->wv};
+    const float *const b[3] = {from->bq, from->bk, from->bv};
+    size_t kept = 0, column = 0;
+    for (size_t h = 0; h < H; h++) {
+        for (size_t m = 0; keep[h] && m < 3; m++) {
+            const size_t n = D * inputs[m];
+            memmove(w_to[m] + kept * n, w[m] + h * n, n * sizeof(float));
+            if (b[m]) memmove(b_to[m] + kept * D, b[m] + h * D, D * sizeof(float));
+        }
+        kept += keep[h];
+    }
+    for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
+        if (keep[i / D % H]) to->wo[column++] = from->wo[i];
+    return kept;
 }
 
 /* @rope ----------------------------------------------------- Rotary position embedding
@@ -4285,6 +4768,183 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
     }
 }
 
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ *     o_h = softmax(q_h K_g^T / sqrt(D)) V_g            g = h / (H / Hkv)
+ *
+ * H query heads share Hkv heads of keys and values, each H / Hkv neighbours one. Generating a token
+ * reads the whole cache, and the cache has Hkv heads: with Hkv = H / 8 it is 8 times smaller and
+ * that much faster to read, for a small loss in quality. Hkv = H is multi-head attention, Hkv = 1
+ * multi-query. The heads of a group are neighbours: head h takes h / (H/Hkv), not h % Hkv.
+ *
+ * The backward pass computes the weights again from lse, so memory grows with T and not with T^2;
+ * the gradients of a shared head are the sums over its group, and nothing is copied per query head.
+ *
+ * source  Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models from
+ *         Multi-Head Checkpoints"; Shazeer 2019, "Fast Transformer Decoding: One Write-Head is All
+ *         You Need"
+ * needs   exp logsumexp causal_attn
+ * see     @mha, @flash (the same without whole rows of scores), @kv_cache, @mla
+ * topics  Grouped-Query Attention (GQA)
+ */
+
+/* T queries against S keys. causal: query i sees the keys j <= i + S - T, so that the last query
+ * sees everything (with S > T the queries are the newest positions); T > S leaves the first T - S
+ * queries nothing to see. scale is 1 / sqrt(D) as a rule. */
+typedef struct {
+    size_t B, H, Hkv, T, S, D;
+    bool causal;
+    float scale;
+} llm_gqa_config;
+
+/* Causal self-attention: S = T. */
+LLM_API llm_gqa_config llm_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
+    llm_gqa_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.causal = true;
+    c.scale = 1.0f / sqrtf((float)D);
+    return c;
+}
+
+/* out (B,H,T,D), lse (B,H,T) or NULL <- q (B,H,T,D), k, v (B,Hkv,S,D). lse_i is the logarithm of
+ * query i's softmax denominator. A query that sees nothing gets 0 and lse = -inf. Scratch: 64 B H S
+ * floats, given back. */
+LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float *k, const float *v,
+                             const llm_gqa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
+        float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        for (size_t i = 0; lse && i < blind; i++) lse[bh * T + i] = -INFINITY;
+        for (size_t i = blind; i < T; i += TILE) { /* row r of the block sees keys 0 .. last + r */
+            const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+            const float *qi = q + (bh * T + i) * D;
+            llm_causal_attn_scores(w, S, qi, D, kg, D, c->scale, last, R, S, D);
+            for (size_t r = 0; r < R; r++) {
+                const size_t seen = last + r < S ? last + r + 1 : S;
+                float *wr = w + r * S, sum = 0.0f;
+                const float max = llm_logsumexp_max(wr, seen);
+                for (size_t j = 0; j < seen; j++) wr[j] = llm_expf(wr[j] - max);
+                LLM_SIMD_SUM(sum)
+                for (size_t j = 0; j < seen; j++) sum += wr[j];
+                const float gain = 1.0f / sum;
+                for (size_t j = 0; j < seen; j++) wr[j] *= gain;
+                if (lse) lse[bh * T + i + r] = max + logf(sum);
+            }
+            llm_causal_attn_gather(o + i * D, D, w, S, vg, D, last, R, S, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += <- dout (B,H,T,D), forward's out, lse and its inputs.
+ *
+ *     p_ij = exp(s_ij - lse_i)      ds_ij = p_ij (do_i.v_j - do_i.o_i)
+ *
+ * as in @causal_attn, where sum_l p_il dp_il is do_i.o_i because o_i is the mean of the v_l. Any of
+ * the three gradients may be NULL. */
+LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
+                              const float *lse, const float *q, const float *k, const float *v,
+                              const llm_gqa_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
+        for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+            for (size_t i = blind; i < T; i += TILE) {
+                const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+                float p[TILE * TILE], ds[TILE * TILE], along[TILE];
+                for (size_t r = 0; r < R; r++) {
+                    const size_t at = (bh * T + i + r) * D;
+                    along[r] = 0.0f;
+                    for (size_t d = 0; d < D; d++) along[r] += dout[at + d] * out[at + d];
+                }
+                for (size_t j = 0; j < S && j < last + R; j += TILE) {
+                    const size_t N = llm_causal_attn_tile(S - j);
+                    const size_t skip = j > last ? j - last : 0, ahead = j > last ? 0 : last - j;
+                    const size_t rows = R - skip, at_q = (bh * T + i + skip) * D;
+                    const size_t at_k = (bg * S + j) * D;
+                    const float *qi = q + at_q, *kj = k + at_k, *gi = dout + at_q;
+                    llm_causal_attn_scores(p, N, qi, D, kj, D, c->scale, ahead, rows, N, D);
+                    llm_causal_attn_scores(ds, N, gi, D, v + at_k, D, 1.0f, ahead, rows, N, D);
+                    for (size_t r = 0; r < rows; r++) {
+                        const float lse_r = lse[bh * T + i + skip + r];
+                        for (size_t n = 0; n < N && n <= r + ahead; n++) {
+                            p[r * N + n] = llm_expf(p[r * N + n] - lse_r);
+                            ds[r * N + n] -= along[skip + r];
+                            ds[r * N + n] *= c->scale * p[r * N + n];
+                        }
+                    }
+                    if (dq) llm_causal_attn_gather(dq + at_q, D, ds, N, kj, D, ahead, rows, N, D);
+                    if (dk) llm_causal_attn_scatter(dk + at_k, D, ds, N, qi, D, ahead, rows, N, D);
+                    if (dv) llm_causal_attn_scatter(dv + at_k, D, p, N, gi, D, ahead, rows, N, D);
+                }
+            }
+        }
+    }
+}
+
+/* a.b over n entries: 16 sums run side by side, in an order that no compiler needs leave to change. */
+LLM_API float llm_gqa_dot(const float *a, const float *b, size_t n) {
+    float lane[16], sum = 0.0f;
+    for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < 16; k++) lane[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum += a[i] * b[i];
+    for (size_t k = 0; k < 16; k++) sum += lane[k];
+    return sum;
+}
+
+/* out (G,D), w (G,S) <- q (G,D), k, v (S,D): one new token, the G query heads of a group against
+ * their keys and values in a cache. Each key and each value is read once for the whole group. w gets
+ * the weights. S > 0. */
+LLM_API void llm_gqa_decode(float *out, float *w, const float *q, const float *k, const float *v,
+                            size_t G, size_t S, size_t D, float scale) {
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++) w[g * S + j] = scale * llm_gqa_dot(q + g * D, k + j * D, D);
+    for (size_t g = 0; g < G; g++) {
+        float *wg = w + g * S, sum = 0.0f;
+        const float max = llm_logsumexp_max(wg, S);
+        for (size_t j = 0; j < S; j++) wg[j] = llm_expf(wg[j] - max);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < S; j++) sum += wg[j];
+        for (size_t j = 0; j < S; j++) wg[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[g * D + d] = 0.0f;
+    }
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++)
+            for (size_t d = 0; d < D; d++) out[g * D + d] += w[g * S + j] * v[j * D + d];
+}
+
+/* w (Hkv D,C) <- from (H D,C): the key or value projection of a multi-head model made grouped, each
+ * shared head the mean of its group. A few percent of the original training then heal the rest. */
+LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, size_t Hkv, size_t D,
+                                      size_t C) {
+    LLM_ASSERT(Hkv > 0 && H % Hkv == 0);
+    const size_t group = H / Hkv;
+    for (size_t g = 0; g < Hkv; g++) {
+        for (size_t i = 0; i < D * C; i++) {
+            float sum = 0.0f;
+            for (size_t h = g * group; h < (g + 1) * group; h++) sum += from[h * D * C + i];
+            w[g * D * C + i] = sum / (float)group;
+        }
+    }
+}
+
+/* Bytes of a cache for T tokens of one text: keys and values of L layers. */
+LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
+    return 2 * L * Hkv * D * T * bytes;
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @ffn ----------------------------------------------------- Position-wise MLP
@@ -4382,11 +5042,20 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
  *     y = m + FFN(LayerNorm2(m))                       GPT-2
  *     y = m + FFN(LayerNorm1(x))                       parallel: GPT-J, PaLM
  *
- * The unit that a language model repeats.
+ * The unit that a language model repeats: attention moves information between tokens, the MLP works
+ * on each alone, and both only add to the residual stream x, which nothing else touches from the
+ * embedding to the head. With the two output projections 0 a block is the identity. The parallel
+ * form computes both from one norm, which saves a step of latency and costs little quality.
  *
- * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   matmul layernorm causal_attn ffn
- * see     @prenorm @llama_block @gpt2
+ * Forward leaves (7 C + 2 F + H T + 4) floats for each token, most of them the MLP's; backward can
+ * do without: keep x alone and run the block's forward a second time (checkpointing), a third more
+ * work for a tenth of the memory.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3; Wang &
+ *         Komatsuzaki 2021, GPT-J (parallel); Chen et al. 2016, "Training Deep Nets with Sublinear
+ *         Memory Cost"
+ * needs   arena matmul layernorm causal_attn ffn
+ * see     @prenorm @gpt2 @decoder_only (the form of Llama)
  * topics  Decoder Block
  */
 
@@ -4424,7 +5093,7 @@ LLM_API size_t llm_decoder_block_acts_size(const llm_decoder_block_config *c, si
 }
 LLM_API size_t llm_decoder_block_scratch_size(const llm_decoder_block_config *c, size_t B,
                                               size_t T) {
-    const size_t ffn = B * T * 2 * c->hidden, attn = B * T * 4 * c->width + B * c->heads * T;
+    const size_t ffn = B * T * 2 * c->hidden, attn = B * T * 4 * (c->width + 16 * c->heads);
     return B * T * c->width + (ffn > attn ? ffn : attn) + 4 * 16; /* the arena rounds up to 16 */
 }
 
@@ -4496,6 +5165,21 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
+/* The same without forward's activations: they are computed again. Scratch: acts_size + B T C floats
+ * and scratch_size, given back. */
+LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_weights *dw,
+                                             const float *x, const llm_decoder_block_weights *w,
+                                             size_t B, size_t T, const llm_decoder_block_config *c,
+                                             llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_decoder_block_acts a;
+    llm_decoder_block_bind(&a, llm_arena_floats(arena, llm_decoder_block_acts_size(c, B, T)), c, B,
+                           T);
+    llm_decoder_block_forward(llm_arena_floats(arena, B * T * c->width), &a, x, w, B, T, c);
+    llm_decoder_block_backward(d, dw, &a, x, w, B, T, c, arena);
+    arena->used = mark;
+}
+
 /* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
@@ -4514,7 +5198,7 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
  *
  * source  Press & Wolf 2017; Chowdhery et al. 2022, "PaLM", 5; Gemma Team 2024, "Gemma 2", 2;
  *         Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"
- * needs   matmul logsumexp cross_entropy
+ * needs   exp matmul logsumexp cross_entropy
  * see     @cross_entropy @label_smoothing @weight_tying
  * topics  Softmax Head
  */
@@ -4565,12 +5249,12 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
     if (cap > 0.0f) {
         for (size_t i = 0; i < n; i++) {
             const float t = z[i] / cap;
-            z[i] = (all * expf(z[i] - lse) - each) * (1.0f - t * t);
+            z[i] = (all * llm_expf(z[i] - lse) - each) * (1.0f - t * t);
         }
         at_target /= cap;
         at_target = 1.0f - at_target * at_target;
     } else {
-        for (size_t i = 0; i < n; i++) z[i] = all * expf(z[i] - lse) - each;
+        for (size_t i = 0; i < n; i++) z[i] = all * llm_expf(z[i] - lse) - each;
         at_target = 1.0f;
     }
     if (hit < n) z[hit] -= one * at_target;
@@ -4660,6 +5344,249 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     }
     arena->used = mark;
     return llm_softmax_head_kept(p->target, N);
+}
+
+/* @weight_tying -------------------------------------------- Weight tying
+ *
+ *     h = s_in E[id]     z = s_out h E^T        one matrix E (V,C) for both ends of a model
+ *     dE = (gradient of the lookup) + (gradient of the head)
+ *
+ * The embedding answers "what does this token mean", the head "which token means this": sharing the
+ * matrix makes every token's vector learn from each place where it could have stood, and saves V C
+ * weights, a third of GPT-2's smallest model. The two uses want different scales: the head's rows
+ * near 0.02 to start with flat probabilities, the embeddings near 1 to be heard in the residual
+ * stream. The 2017 Transformer and Gemma multiply the lookup by sqrt(C), T5 the logits by 1/sqrt(C),
+ * GPT-2 does neither. With nothing between the two ends the logits E E^T are symmetric: a then b
+ * gets the score of b then a, which no layer-free model can unlearn.
+ *
+ * In a file the matrix stands once: safetensors refuses two names for the same bytes, and a loader
+ * has to restore the alias (or detect that a head was stored and differs).
+ *
+ * source  Press & Wolf 2017, "Using the Output Embedding to Improve Language Models"; Inan, Khosravi
+ *         & Socher 2017, "Tying Word Vectors and Word Classifiers"; Vaswani et al. 2017, 3.4
+ * needs   embedding matmul softmax_head
+ * see     @embedding @softmax_head @gpt2_file
+ * topics  Weight Tying
+ */
+
+/* The two ends of a model. When tied, head is embed, and dhead is dembed. */
+typedef struct {
+    float *embed, *head, *dembed, *dhead; /* (V,C); the gradients may be NULL */
+    float scale_in, scale_out;            /* of the lookup, of the logits */
+} llm_weight_tying;
+
+/* One matrix for both. */
+LLM_API void llm_weight_tying_bind(llm_weight_tying *t, float *embed, float *dembed) {
+    t->embed = t->head = embed;
+    t->dembed = t->dhead = dembed;
+    t->scale_in = t->scale_out = 1.0f;
+}
+
+/* A head of its own, which starts as a copy: head (V,C), dhead (V,C) or NULL. */
+LLM_API void llm_weight_tying_untie(llm_weight_tying *t, float *head, float *dhead, size_t V,
+                                    size_t C) {
+    memcpy(head, t->embed, V * C * sizeof(float));
+    t->head = head;
+    t->dhead = dhead;
+}
+
+/* Weights at both ends. */
+LLM_API size_t llm_weight_tying_count(const llm_weight_tying *t, size_t V, size_t C) {
+    return t->head == t->embed ? V * C : 2 * V * C;
+}
+
+/* x (N,C) <- ids (N). */
+LLM_API void llm_weight_tying_embed(float *x, const llm_weight_tying *t, const int *ids, size_t N,
+                                    size_t V, size_t C) {
+    llm_embedding_forward(x, ids, t->embed, N, V, C);
+    for (size_t i = 0; i < N * C; i++) x[i] *= t->scale_in;
+}
+
+/* t->dembed += <- dx (N,C), which is overwritten by scale_in dx. */
+LLM_API void llm_weight_tying_embed_backward(const llm_weight_tying *t, float *dx, const int *ids,
+                                             size_t N, size_t V, size_t C) {
+    for (size_t i = 0; i < N * C; i++) dx[i] *= t->scale_in;
+    llm_embedding_backward(t->dembed, dx, ids, N, V, C);
+}
+
+/* logits (N,V) <- h (N,C). */
+LLM_API void llm_weight_tying_logits(float *logits, const llm_weight_tying *t, const float *h,
+                                     size_t N, size_t V, size_t C) {
+    llm_matmul_forward(logits, h, t->head, NULL, N, C, V);
+    for (size_t i = 0; i < N * V; i++) logits[i] *= t->scale_out;
+}
+
+/* dh (N,C) += , t->dhead += <- dlogits (N,V), which is overwritten by scale_out dlogits, and h. dh
+ * may be NULL. */
+LLM_API void llm_weight_tying_logits_backward(float *dh, const llm_weight_tying *t, float *dlogits,
+                                              const float *h, size_t N, size_t V, size_t C) {
+    for (size_t i = 0; i < N * V; i++) dlogits[i] *= t->scale_out;
+    llm_matmul_backward(dh, t->dhead, NULL, dlogits, h, t->head, N, C, V);
+}
+
+/* One step of gradient descent on the model without layers, logits of the next token from this one
+ * alone, on a table of how often b follows a: count (V,V), row a. Returns the mean loss before the
+ * step. t's gradients are overwritten. Scratch: V (2 C + V + 2) floats, given back. */
+LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const float *count, size_t V,
+                                            size_t C, float lr, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, V * C), *dx = llm_arena_floats(arena, V * C);
+    float *z = llm_arena_floats(arena, V * V);
+    int *ids = (int *)llm_arena_take(arena, V, sizeof(int));
+    double loss = 0.0, total = 0.0;
+    for (size_t i = 0; i < V; i++) ids[i] = (int)i;
+    for (size_t i = 0; i < V * V; i++) total += (double)count[i];
+    llm_weight_tying_embed(x, t, ids, V, V, C);
+    llm_weight_tying_logits(z, t, x, V, V, C);
+    for (size_t a = 0; a < V; a++) {
+        float *za = z + a * V, row = 0.0f;
+        const float lse = llm_logsumexp(za, V);
+        for (size_t b = 0; b < V; b++) row += count[a * V + b];
+        for (size_t b = 0; b < V; b++) {
+            loss += (double)count[a * V + b] * (double)(lse - za[b]) / total;
+            za[b] = (row * expf(za[b] - lse) - count[a * V + b]) / (float)total;
+        }
+    }
+    memset(t->dembed, 0, V * C * sizeof(float));
+    memset(t->dhead, 0, V * C * sizeof(float));
+    memset(dx, 0, V * C * sizeof(float));
+    llm_weight_tying_logits_backward(dx, t, z, x, V, V, C);
+    llm_weight_tying_embed_backward(t, dx, ids, V, V, C);
+    for (size_t i = 0; i < V * C; i++) t->embed[i] -= lr * t->dembed[i];
+    for (size_t i = 0; t->head != t->embed && i < V * C; i++) t->head[i] -= lr * t->dhead[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* @next_token ---------------------------------------------- Next-token prediction
+ *
+ *     loss = 1/n sum over counted t of -log p(ids[t+1] | ids[0..t])
+ *
+ * The objective of every GPT: each place of a text is a question whose answer stands one further,
+ * so a row of T tokens gives T - 1 of them for one pass. Three details decide whether a training is
+ * right. The shift belongs in one place, or it is made twice. The mean is over the tokens that count,
+ * of all micro-batches of a step together: the mean of their means weighs a token in a short one more
+ * (a bug that stood in most libraries until 2024). And packed rows, several texts one behind the
+ * other, should not let a text attend to the one before it, nor be asked for the first token of the
+ * next.
+ *
+ * source  Bengio et al. 2003; Radford et al. 2018, eq. 1; Krell et al. 2021, "Efficient Sequence
+ *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
+ *         Language Modeling" (best fit)
+ * needs   cross_entropy
+ * see     @softmax_head @grad_accum @perplexity @attn_mask
+ * topics  Next-Token Prediction Objective (Causal Language Modeling)
+ */
+
+/* target (B,T) <- ids (B,T): the id one further in the row, LLM_CROSS_ENTROPY_IGNORE at its end and
+ * where mask (B,T), which may be NULL, is false for the id asked for (a prompt, padding). Returns
+ * how many count. */
+LLM_API size_t llm_next_token_targets(int *target, const int *ids, const bool *mask, size_t B,
+                                      size_t T) {
+    size_t count = 0;
+    for (size_t i = 0; i < B * T; i++) {
+        const bool asked = i % T + 1 < T && (!mask || mask[i + 1]);
+        target[i] = asked ? ids[i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+        count += asked;
+    }
+    return count;
+}
+
+/* Mean loss of logits (B,T,V) against the next ids (B,T), as transformers' models compute it from
+ * labels; 0 where nothing counts. dlogits (B,T,V) += , unless NULL, scale times the gradient of the
+ * summed loss (1 / count gives the mean's). Scratch: 3 B T numbers, given back. */
+LLM_API float llm_next_token_loss(float *dlogits, const float *logits, const int *ids,
+                                  const bool *mask, size_t B, size_t T, size_t V, float scale,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T;
+    int *target = (int *)llm_arena_take(arena, N, sizeof(int));
+    float *loss = llm_arena_floats(arena, N), *lse = llm_arena_floats(arena, N);
+    const size_t count = llm_next_token_targets(target, ids, mask, B, T);
+    double sum = 0.0;
+    llm_cross_entropy_forward(loss, lse, logits, target, N, V);
+    for (size_t i = 0; i < N; i++) sum += (double)loss[i];
+    if (dlogits) llm_cross_entropy_backward(dlogits, logits, lse, target, N, V, scale);
+    arena->used = mark;
+    return count > 0 ? (float)(sum / (double)count) : 0.0f;
+}
+
+/* A step in pieces: sum of losses and of counted tokens over micro-batches. */
+typedef struct {
+    double nats;
+    size_t tokens;
+} llm_next_token_sum;
+
+/* Adds a micro-batch of `tokens` counted tokens with that mean loss. Its gradient is to be weighted
+ * by llm_next_token_weight, not by 1 / (number of micro-batches). */
+LLM_API void llm_next_token_accumulate(llm_next_token_sum *s, float mean, size_t tokens) {
+    s->nats += (double)mean * (double)tokens;
+    s->tokens += tokens;
+}
+LLM_API float llm_next_token_mean(const llm_next_token_sum *s) {
+    return s->tokens > 0 ? (float)(s->nats / (double)s->tokens) : 0.0f;
+}
+
+/* The share of a micro-batch in the gradient of the whole step: its tokens over all tokens. */
+LLM_API float llm_next_token_weight(size_t tokens, size_t all_tokens) {
+    return all_tokens > 0 ? (float)tokens / (float)all_tokens : 0.0f;
+}
+
+/* Packs texts ids[start[i] .. start[i+1]) (i < n) into rows (R,T) of tokens, each text followed by
+ * eos. best_fit: no text is cut (one of T tokens or more is cut to its first T - 1), the longest is
+ * placed first, each into the fullest row that still has room, and what is left of a row is pad;
+ * else the texts follow each other through all rows, cut at their ends, and only the last is padded.
+ * doc (R,T) gets the number of the text, or -1 for padding, pos (R,T) the place in its text, counted
+ * anew in each row. Returns the number of rows; tokens, doc and pos have room for most of them.
+ * Scratch: n floats, n indices and most sizes, given back. */
+LLM_API size_t llm_next_token_pack(int *tokens, int *doc, int *pos, const int *ids,
+                                   const size_t *start, size_t n, size_t T, int eos, int pad,
+                                   bool best_fit, size_t most, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *used = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), rows = 0;
+    for (size_t i = 0; i < most * T; i++) tokens[i] = pad, doc[i] = -1, pos[i] = 0;
+    for (size_t i = 0; i < n; i++) size[i] = -(float)(start[i + 1] - start[i]);
+    llm_argsort(order, size, n); /* the longest first, equals in their order */
+
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = best_fit ? order[k] : k, all = start[i + 1] - start[i];
+        const size_t length = best_fit && all > T - 1 ? T - 1 : all;
+        size_t row = rows;
+        for (size_t r = 0; best_fit && r < rows; r++) {
+            const bool fits = used[r] + length + 1 <= T;
+            if (fits && (row == rows || used[r] > used[row])) row = r;
+        }
+        if (!best_fit && rows > 0 && used[rows - 1] < T) row = rows - 1;
+        for (size_t t = 0, in_row = 0; t <= length; t++, in_row++) {
+            if (row < rows && used[row] == T) row = rows;
+            if (row == rows) {
+                LLM_ASSERT(rows < most);
+                used[rows++] = 0;
+                in_row = 0;
+            }
+            const size_t at = row * T + used[row]++;
+            tokens[at] = t < length ? ids[start[i] + t] : eos;
+            doc[at] = (int)i;
+            pos[at] = (int)in_row;
+        }
+    }
+    arena->used = mark;
+    return rows;
+}
+
+/* mask (R,T,T): query t may see key u of its own text, at or before it. target_mask (R,T): what
+ * llm_next_token_loss may ask for: tokens that are not the first of their text. Padding sees itself,
+ * so that no softmax is empty. */
+LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *doc, size_t R,
+                                      size_t T) {
+    for (size_t i = 0; i < R * T; i++) {
+        const int *row = doc + i / T * T;
+        const size_t t = i % T;
+        target_mask[i] = row[t] >= 0 && t > 0 && row[t - 1] == row[t];
+        for (size_t u = 0; u < T; u++)
+            mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
+    }
 }
 
 /* @safetensors_dtype ---------------------------------------- Weight files: element types
@@ -5887,8 +6814,8 @@ LLM_API int llm_greedy_pick(const float *logits, size_t V) {
 }
 
 /* Follows next (S), each state's successor, from start until states repeat. Returns the length of
- * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the tortoise
- * waits at every power of two, so no state but the two has to be kept. */
+ * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the
+ * tortoise waits at every power of two, so no state but the two has to be kept. */
 LLM_API size_t llm_greedy_cycle(size_t *tail, const size_t *next, size_t start) {
     size_t tortoise = start, hare = next[start], power = 1, length = 1;
     while (tortoise != hare) {
@@ -6044,8 +6971,8 @@ LLM_API double llm_temperature_match(const float *logits, size_t V, double entro
     return sqrt(low * high);
 }
 
-/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word
- * i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from
+ * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
 LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
     LLM_ASSERT(temp > 0.0f && V > 0);
     size_t best = 0;
@@ -6080,8 +7007,8 @@ LLM_API float llm_temperature_dynamic(const float *logits, size_t V, float low, 
  * and still adds up: 50000 tokens of probability 1e-6 are 5% of all draws, and one of them spoils a
  * sentence. What is cut off raises the rest by 1 / kept mass. k does not know how sure the model
  * is: 40 is far too many after "the United" and too few after "my name is". Ties at the k-th place:
- * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts over
- * the bytes of the logits find the k-th largest.
+ * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts
+ * over the bytes of the logits find the k-th largest.
  *
  * source  Fan, Lewis & Dauphin 2018, "Hierarchical Neural Story Generation", section 5.2
  * needs   -
@@ -6215,8 +7142,8 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
 }
 
 /* The same set without sorting. The edge is the smallest key for which the mass of the tokens up to
- * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats, given
- * back. */
+ * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats,
+ * given back. */
 LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     if (min_keep >= V) return;
@@ -6302,6 +7229,7 @@ LLM_API void llm_min_p_filter(float *logits, size_t V, float ratio, size_t min_k
     arena->used = mark;
 }
 
+/* Epsilon: least is epsilon itself. */
 LLM_API void llm_min_p_epsilon(float *logits, size_t V, float epsilon, size_t min_keep,
                                llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6320,6 +7248,7 @@ LLM_API double llm_min_p_entropy(const float *prob, size_t V) {
     return entropy;
 }
 
+/* Eta: least is epsilon, or sqrt(epsilon) exp(-H) where the distribution is flat. */
 LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_keep,
                            llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6330,7 +7259,7 @@ LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_ke
     arena->used = mark;
 }
 
-/* std with n, over the logits that are not -inf. */
+/* Top-n-sigma. The deviation is over the logits that are not -inf, with their number as divisor. */
 LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
     double sum = 0.0, square = 0.0;
     size_t count = 0;
@@ -6351,6 +7280,7 @@ LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
         if ((double)logits[i] < least) logits[i] = -INFINITY;
 }
 
+/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last included. */
 LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
                                llm_arena *arena) {
     LLM_ASSERT(min_keep > 0);
@@ -6385,7 +7315,7 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
  * O(V) preparation a draw costs O(1), whatever V is.
  *
  * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
- *         transformers (generation/logits_process.py) and llama.cpp (common/sampling) for the orders
+ *         transformers (generation/logits_process.py), llama.cpp (common/sampling): the orders
  * needs   rng greedy temperature top_k top_p min_p
  * see     @sampling_control @decoding
  * topics  Sampling (in Language Models)
@@ -6413,6 +7343,7 @@ typedef struct {
     float temperature, top_k, top_p, min_p, typical, epsilon, eta, top_n_sigma;
 } llm_sampling_config;
 
+/* Everything off. */
 LLM_API llm_sampling_config llm_sampling_defaults(void) {
     llm_sampling_config c;
     c.temperature = c.top_p = c.typical = 1.0f;
@@ -6495,8 +7426,8 @@ LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
     return best; /* u * total may round up to the sum */
 }
 
-/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else other[i];
- * every cell is as likely as every other. Scratch: V indices, given back. */
+/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else
+ * other[i]; every cell is as likely as every other. Scratch: V indices, given back. */
 LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, size_t V,
                                 llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6519,6 +7450,7 @@ LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, s
     arena->used = mark;
 }
 
+/* A token, from the table of llm_sampling_alias. */
 LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, size_t V,
                                        llm_rng *rng) {
     const size_t i = llm_rng_below(rng, V);
@@ -6536,9 +7468,9 @@ LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, s
  * the logits, and then the k largest instead of the largest, draws k different tokens as if one
  * after the other without putting any back.
  *
- * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling 2019,
- *         "Stochastic Beams and Where to Find Them", section 2
- * needs   rng softmax top_k sampling
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling
+ *         2019, "Stochastic Beams and Where to Find Them", section 2
+ * needs   rng softmax greedy top_k sampling
  * see     @temperature (Gumbel), @sampling
  * topics  -
  */
@@ -6561,9 +7493,10 @@ LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, 
     arena->used = mark;
 }
 
-/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most probable
- * token always stays. The surprise that is fed back is that of the renormalised probability, as in
- * llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats, given back. */
+/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most
+ * probable token always stays. The surprise that is fed back is that of the renormalised
+ * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats,
+ * given back. */
 LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
                                           llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used;

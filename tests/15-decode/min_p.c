@@ -24,7 +24,8 @@ TEST(min_p, "kept sets equal transformers' warpers, and NumPy's for top-n-sigma"
             for (size_t keep = 1; keep <= 3; keep += 2)
                 for (size_t rule = 0; rule < 4; rule++) {
                     memcpy(got, z, n * sizeof(float));
-                    memset(llm_arena_take(&arena, 4 * n, 4), 0xff, 16 * n); /* no help from before */
+                    for (size_t k = 0; k < 4 * n; k++) /* no help from before */
+                        llm_arena_floats(&arena, 1)[0] = NAN;
                     arena.used = 0;
                     if (rule == 0) llm_min_p_filter(got, n, ratio[i], keep, &arena);
                     if (rule == 1) llm_min_p_typical(got, n, mass[i], keep, &arena);
