@@ -214,10 +214,10 @@ LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     return p;
 }
 
+/* The two kinds that sections ask for. */
 LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
     return (float *)llm_arena_take(arena, n, sizeof(float));
 }
-
 LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
     return (double *)llm_arena_take(arena, n, sizeof(double));
 }
@@ -399,6 +399,7 @@ typedef struct {
     size_t size, capacity;
 } llm_buffer;
 
+/* Frees the bytes; the buffer is empty again. */
 LLM_API void llm_buffer_free(llm_buffer *b) {
     free(b->data);
     b->data = NULL;
@@ -463,6 +464,7 @@ typedef struct {
     bool mapped; /* data are pages of the file, not from malloc */
 } llm_file;
 
+/* Frees or unmaps. */
 LLM_API void llm_file_free(llm_file *f) {
 #if defined(__unix__) || defined(__APPLE__)
     if (f->mapped) munmap(f->data, f->size);
@@ -571,6 +573,7 @@ LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *err
     return false;
 }
 
+/* Appends size bytes. */
 LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
     if (!w->stream) return false;
     if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
@@ -645,6 +648,7 @@ LLM_API bool llm_json_token_is(const llm_json_token *r, char c) {
     return r->at < r->end && *r->at == (unsigned char)c;
 }
 
+/* Skips the four characters that may stand between tokens. */
 LLM_API void llm_json_token_space(llm_json_token *r) {
     while (llm_json_token_is(r, ' ') || llm_json_token_is(r, '\n') || llm_json_token_is(r, '\t') ||
            llm_json_token_is(r, '\r'))
@@ -721,9 +725,7 @@ LLM_API bool llm_json_token_string(llm_json_token *r, const char **text, size_t 
         }
         const size_t n = *r->at < 32 ? 0 : llm_json_token_utf8(r->at, r->end);
         if (n == 0) return llm_json_token_fail(r, "UTF-8 from U+0020");
-        memcpy(r->out, r->at, n);
-        r->at += n;
-        r->out += n;
+        for (size_t i = 0; i < n; i++) *r->out++ = (char)*r->at++;
     }
     r->at++;
     *size = (size_t)(r->out - *text);
@@ -731,6 +733,7 @@ LLM_API bool llm_json_token_string(llm_json_token *r, const char **text, size_t 
     return true;
 }
 
+/* Skips one digit or more. */
 LLM_API bool llm_json_token_digits(llm_json_token *r) {
     if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_token_fail(r, "a digit");
     while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
@@ -812,7 +815,7 @@ LLM_API double llm_json_token_double(const char *s) {
  * Two members of one name are both kept; a lookup finds the last, as Python's does.
  *
  * source  Bray 2017, RFC 8259
- * needs   error size buffer json_token
+ * needs   error size json_token
  * see     @safetensors
  * topics  -
  */
@@ -844,6 +847,7 @@ typedef struct {
     char *memory;
 } llm_json;
 
+/* Frees the tree, and so all texts and keys. */
 LLM_API void llm_json_free(llm_json *j) {
     free(j->node);
     free(j->memory);
@@ -5878,6 +5882,7 @@ typedef struct {
     llm_json header; /* node[0], whose "__metadata__", if it is there, maps strings to strings */
 } llm_safetensors;
 
+/* Frees what llm_safetensors_open has taken. */
 LLM_API void llm_safetensors_close(llm_safetensors *s) {
     free(s->tensor);
     llm_json_free(&s->header);
@@ -5896,12 +5901,11 @@ LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *
     return llm_size_mul(bytes, *bytes, element) && fits;
 }
 
+/* Two orders for qsort: names; places, where an empty tensor comes before what begins there. */
 LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
     return strcmp(((const llm_safetensors_tensor *)a)->name,
                   ((const llm_safetensors_tensor *)b)->name);
 }
-
-/* By address; an empty tensor stands before the one that begins at the same place. */
 LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
@@ -5914,7 +5918,6 @@ LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
 LLM_API const llm_json_node *llm_safetensors_field(const llm_json *j, const llm_json_node *object,
                                                    const char *key, llm_json_kind kind) {
     const llm_json_node *found = NULL;
-    if (object->kind != LLM_JSON_OBJECT) return NULL;
     for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v)) {
         if (v->key_size != strlen(key) || memcmp(v->key, key, v->key_size) != 0) continue;
         if (found || v->kind != kind) return NULL;
@@ -5931,7 +5934,7 @@ LLM_API bool llm_safetensors_metadata(const llm_json *j, const llm_json_node *v)
     return strings;
 }
 
-/* t <- a member of the header; there are `room` bytes of data. */
+/* t (zeros) <- a member of the header; there are `room` bytes of data. */
 LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
                                     const llm_json_node *member, const unsigned char *data,
                                     size_t room, llm_error *error) {
@@ -5944,7 +5947,7 @@ LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j
     if (!dtype || !shape || !place || place->count != 2)
         return llm_fail(error, "safetensors: '%s' has no dtype, shape and two data_offsets", name);
 
-    size_t begin, end, bytes;
+    size_t begin = 0, end = 0, bytes;
     int kind = LLM_SAFETENSORS_DTYPES;
     while (kind-- > 0) {
         const char *known = llm_safetensors_dtype_name(&bytes, (llm_safetensors_dtype)kind);
@@ -5953,10 +5956,8 @@ LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j
     if (kind < 0)
         return llm_fail(error, "safetensors: '%s' has dtype %s, not known here", name, dtype->text);
     t->dtype = (llm_safetensors_dtype)kind;
-    t->rank = 0;
     if (shape->count > LLM_SAFETENSORS_RANK)
-        return llm_fail(error, "safetensors: '%s' has %zu dimensions, at most %d are read", name,
-                        shape->count, LLM_SAFETENSORS_RANK);
+        return llm_fail(error, "safetensors: '%s' has more than 8 dimensions", name);
     for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
         if (!llm_json_size(&t->shape[t->rank++], v))
             return llm_fail(error, "safetensors: the shape of '%s' holds what is no size", name);
@@ -5982,9 +5983,8 @@ LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
         return llm_fail(error, "safetensors: a file of %zu bytes, expected 8 or more", size);
     for (size_t i = 0; i < 8; i++) length |= (uint64_t)bytes[i] << (8 * i);
     if (length > LLM_SAFETENSORS_HEADER || length > size - 8)
-        return llm_fail(error,
-                        "safetensors: a header of %llu bytes, where %zu follow and %d are read",
-                        (unsigned long long)length, size - 8, LLM_SAFETENSORS_HEADER);
+        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
+                        (unsigned long long)length, size);
     if (length == 0 || bytes[8] != '{')
         return llm_fail(error, "safetensors: the header does not begin with {");
     llm_json *const j = &s->header;
@@ -6033,15 +6033,14 @@ LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors
                                                    llm_safetensors_by_name);
 }
 
-/* out (count) <- t, all of it; false where t has not count entries or its dtype is no short float. */
+/* out (count) <- t. False where t has not count entries, or is not of floats. */
 LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
                                     llm_error *error) {
     size_t element;
     const char *dtype = llm_safetensors_dtype_name(&element, t->dtype);
-    const size_t found = t->size / element;
-    if (found != count)
-        return llm_fail(error, "safetensors: '%s' has %zu entries, expected %zu", t->name, found,
-                        count);
+    if (t->size / element != count)
+        return llm_fail(error, "safetensors: '%s' has %zu entries, not %zu", t->name,
+                        t->size / element, count);
     return llm_safetensors_dtype_floats(out, t->data, count, t->dtype) ||
            llm_fail(error, "safetensors: '%s' is %s, expected floats", t->name, dtype);
 }
