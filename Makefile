@@ -60,6 +60,7 @@ test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
 
 # A log is what a program printed; its last line is the count. The emulator runs in three schedules.
 %.log: % FORCE
+	@[ ! -t 1 ] || printf '\r%-40s\r' "$*"
 	@for order in 0 $(if $(findstring .cu.,$@),1 2); do \
 	    $(if $(TOPIC),TEST_VERBOSE=1) EMULATE_ORDER=$$order ./$< > $@ 2>&1 || break; done
 	@tail -n 1 $@ | grep -qE '^[0-9]+ passed, [0-9]+ failed$$' || echo "0 passed, 1 failed" >> $@

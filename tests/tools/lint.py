@@ -74,17 +74,16 @@ def references(lint, s, above, owner, known):
 
 def names(lint, s, cuda):
     """Prefixes, and a comment above every function; neighbours without a blank line share one."""
-    prefix = ("llm_cuda_" if cuda else "llm_") + s.slug
+    families = [s.slug] + [t.slug for t in lint.sections if t.chapter == s.chapter and s.slug.startswith(t.slug + "_")]
+    prefixes = [p + slug for slug in families for p in (("llm_cuda_", "llm_") if cuda else ("llm_",))]
     end = 0
     for f in book.functions(s.text):
-        before = s.text[end:f.start].rstrip(" ")
-        template = re.sub(r"#if[^\n]*\n[^\n]*\n#endif\n$", "", before)
+        before = re.sub(r"#if[^\n]*\n[^\n]*\n#endif\n$", "", s.text[end:f.start].rstrip(" "))
         joined = end > 0 and before.strip() == "" and before.count("\n") == 1
-        if not template.rstrip().endswith("*/") and not joined and not re.search(r"\*/\s*\n[^\n;}]*$", before):
+        if not before.rstrip().endswith("*/") and not joined and not f.name.endswith("_kernel"):
             lint.say(lint.at(s, f.start), f"{f.name} has no comment")
-        right = f.name == prefix or f.name.startswith((prefix + "_", f"llm_{s.slug}_"))
-        if not right and s.chapter != "00-base":
-            lint.say(lint.at(s, f.start), f"{f.name} must begin with {prefix}")
+        if s.chapter != "00-base" and not any(f.name == p or f.name.startswith(p + "_") for p in prefixes):
+            lint.say(lint.at(s, f.start), f"{f.name} must begin with {prefixes[0]}")
         end = f.end
     for m in re.finditer(r"^#[ ]*define (\w+)", s.text, re.M):
         if not m[1].startswith("LLM_"):
