@@ -1164,7 +1164,7 @@ enum {
 };
 #if defined(__clang__)
 #define LLM_GEMM_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
 #else
 #define LLM_GEMM_UNROLL
@@ -1830,9 +1830,7 @@ enum {
 
 /* Pieces of the table: s(x), log(1 + e^x), and the values and slopes that are long. */
 LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + llm_expf(-x)); }
-LLM_API float llm_activation_softplus(float x) {
-    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
-}
+LLM_API float llm_activation_softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }
 LLM_API float llm_activation_gelu_tanh(float x) {
     return x * llm_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
 }
@@ -2246,20 +2244,190 @@ LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr,
 
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
- * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks"
- * needs   -
+ *     g <- g min(1, max / (|g|_p + 1e-6))               by norm: one factor for all tensors
+ *     g_i <- min(max(g_i, -limit), limit)               by value: each entry apart
+ *
+ * One bad batch, or one step off the edge of a cliff in the loss, can undo a day of training. Scaling
+ * the whole gradient bounds the step and keeps its direction; cutting entries one by one turns it.
+ * The norm has to be taken over all tensors together, before the optimizer and after the last
+ * micro-batch. It is returned as it was before: the most telling curve of a run. Clipping is biased:
+ * where noise has a heavy tail it throws away what it cannot believe, and that is the point.
+ *
+ * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
+ *         algorithm 1; Seetharaman et al. 2020, "AutoClip"; Kumar et al. 2025, "ZClip", eq. 4 to 7
+ * needs   argsort
+ * see     @grad_accum @adamw
  * topics  Gradient Clipping
  */
 
-/* g (n) in place: scaled to length max_norm where it is longer. Returns the length before. */
-LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
-    double sum_sq = 0.0;
-    for (size_t i = 0; i < n; i++) sum_sq += (double)g[i] * (double)g[i];
-    const float norm = (float)sqrt(sum_sq), scale = max_norm / (norm + 1e-6f);
-    if (scale < 1.0f) {
-        for (size_t i = 0; i < n; i++) g[i] *= scale;
+/* sum |g_i|^p of g (n), p >= 1; the largest |g_i| when p is INFINITY. Parts of a gradient, on this
+ * machine or on others, are added (or their maximum taken) before llm_grad_clip_root. In double: the
+ * square of 1e25 fits. 64 slices, whatever the number of threads. */
+LLM_API double llm_grad_clip_power(const float *g, size_t n, float p) {
+    double part[64], sum = 0.0;
+    const size_t slice = n / 64 + 1;
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double total = 0.0;
+        if (p == 2.0f) {
+            LLM_SIMD_SUM(total)
+            for (size_t i = s * slice; i < end; i++) total += (double)g[i] * (double)g[i];
+        } else {
+            for (size_t i = s * slice; i < end; i++) {
+                const double size = fabs((double)g[i]);
+                if (p < INFINITY) total += p == 1.0f ? size : pow(size, (double)p);
+                if (p == INFINITY && !(size <= total)) total = size; /* NaN too */
+            }
+        }
+        part[s] = total;
     }
-    return norm;
+    for (size_t s = 0; s < 64; s++) {
+        if (p < INFINITY) sum += part[s];
+        if (p == INFINITY && !(part[s] <= sum) && sum == sum) sum = part[s];
+    }
+    return sum;
+}
+
+/* The p-norm from its power. */
+LLM_API double llm_grad_clip_root(double power, float p) {
+    return p == 2.0f ? sqrt(power) : p < INFINITY ? pow(power, 1.0 / (double)p) : power;
+}
+
+/* g (n) in place: scaled to length max where norm says that it is longer. A norm that is not finite
+ * changes nothing: the caller sees it and skips the step. */
+LLM_API void llm_grad_clip_scale(float *g, size_t n, double norm, float max) {
+    const float factor = (float)((double)max / (norm + 1e-6));
+    if (!(factor < 1.0f) || !(norm < (double)INFINITY)) return;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] *= factor;
+}
+
+/* The usual call: p = 2 over one flat vector. Returns the norm before, INFINITY or NaN when an entry
+ * is. */
+LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
+    const double norm = llm_grad_clip_root(llm_grad_clip_power(g, n, 2.0f), 2.0f);
+    llm_grad_clip_scale(g, n, norm, max_norm);
+    return (float)norm;
+}
+
+/* g (n) in place: every entry cut to [-limit, limit]; NaN stays. */
+LLM_API void llm_grad_clip_value(float *g, size_t n, float limit) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] = g[i] > limit ? limit : g[i] < -limit ? -limit : g[i];
+}
+
+/* g (n) in place: entries that are not finite become 0. Returns their number. */
+LLM_API size_t llm_grad_clip_zero(float *g, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(g[i]) < INFINITY) continue;
+        g[i] = 0.0f;
+        count++;
+    }
+    return count;
+}
+
+/* AutoClip: the q-quantile, 0 to 1, of the norms seen so far, history (count), interpolated between
+ * its neighbours; clip at it. No threshold to choose, and it follows the run down. Scratch: count
+ * indices, given back. */
+LLM_API float llm_grad_clip_quantile(const float *history, size_t count, float q,
+                                     llm_arena *arena) {
+    LLM_ASSERT(count > 0 && q >= 0.0f && q <= 1.0f);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    llm_argsort(order, history, count);
+    const double at = (double)q * (double)(count - 1);
+    const size_t low = (size_t)at, high = low + 1 < count ? low + 1 : low;
+    const double a = (double)history[order[low]], b = (double)history[order[high]];
+    arena->used = mark;
+    return (float)(a + (at - (double)low) * (b - a));
+}
+
+/* ZClip: mean and variance of the norm as running averages, and how far a spike may stand out. */
+typedef struct {
+    double mean, variance, keep; /* keep: 0.97, of the averages at each step */
+    double most;                 /* in standard deviations: 2.5 */
+} llm_grad_clip_z;
+
+/* Starts from the norms of the first steps, history (count >= 2), which were not clipped. */
+LLM_API llm_grad_clip_z llm_grad_clip_z_start(const float *history, size_t count) {
+    LLM_ASSERT(count > 1);
+    llm_grad_clip_z z;
+    z.keep = 0.97;
+    z.most = 2.5;
+    z.mean = z.variance = 0.0;
+    for (size_t i = 0; i < count; i++) z.mean += (double)history[i] / (double)count;
+    for (size_t i = 0; i < count; i++) {
+        const double d = (double)history[i] - z.mean;
+        z.variance += d * d / (double)count;
+    }
+    return z;
+}
+
+/* The length to clip this step's norm to; z takes it in. A norm `score` deviations above the mean
+ * with score > most is pulled back to most^2 / score of them: the worse the spike, the less of it. */
+LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
+    const double deviation = sqrt(z->variance), above = (double)norm - z->mean;
+    double to = (double)norm;
+    if (above > z->most * deviation)
+        to = z->mean + z->most * z->most * deviation * deviation / above;
+    z->variance = z->keep * z->variance + (1.0 - z->keep) * (to - z->mean) * (to - z->mean);
+    z->mean = z->keep * z->mean + (1.0 - z->keep) * to;
+    return (float)to;
+}
+
+/* @grad_accum ----------------------------------------------- Gradient accumulation
+ *
+ *     g = sum_k n_k g_k / sum_k n_k           g_k: mean over the n_k targets of micro-batch k
+ *
+ * A batch that does not fit is cut into micro-batches whose gradients are added before the one step.
+ * The sum must be weighted by how many targets each micro-batch kept: with padding they differ, and
+ * the mean of the means (weights 1) is another loss, which gives a lone token in a padded row as much
+ * to say as a full one. Trainers had that bug for years. The sum is kept in float even where
+ * gradients are bf16: with 8 bits of mantissa 256 equal terms end the growth of a sum. Clip and step
+ * once, at the end. What looks at the whole batch (batch normalization) does not survive the cut.
+ *
+ * source  Ott et al. 2018, "Scaling Neural Machine Translation", section 3.2; transformers 4.46
+ *         (num_items_in_batch: the mean of means mended)
+ * needs   -
+ * see     @grad_clip @cross_entropy @next_token
+ * topics  Gradient Accumulation & Micro-Batching
+ */
+
+/* sum (n) is the caller's, and holds sum_k weight_k g_k. */
+typedef struct {
+    float *sum;
+    size_t n;
+    double weight, loss; /* sums over the micro-batches */
+} llm_grad_accum;
+
+LLM_API void llm_grad_accum_begin(llm_grad_accum *a, float *sum, size_t n) {
+    a->sum = sum;
+    a->n = n;
+    a->weight = a->loss = 0.0;
+    for (size_t i = 0; i < n; i++) sum[i] = 0.0f;
+}
+
+/* Adds a micro-batch: the gradient g (n) of its mean loss, and weight, its number of kept targets.
+ * A weight of 0 adds nothing and does not read g or loss: a mean over nothing may be NaN. */
+LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, size_t weight) {
+    if (weight == 0) return;
+    const float w = (float)weight;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
+    a->weight += (double)weight;
+    a->loss += (double)weight * (double)loss;
+}
+
+/* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a gradient
+ * of 0, when nothing was kept. */
+LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
+    if (a->weight == 0.0) return 0.0f;
+    const float scale = (float)(1.0 / a->weight);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] *= scale;
+    return (float)(a->loss / a->weight);
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
@@ -7207,11 +7375,10 @@ LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep,
  * topics  -
  */
 
-/* logits (V) in place: those of probability below `least` become -inf, but the min_keep largest and
- * their ties stay. prob (V) are the probabilities. */
+/* logits (V) in place: those of probability below `least` become -inf, but the min_keep > 0
+ * largest and their ties stay. prob (V) are the probabilities. */
 LLM_API void llm_min_p_cut(float *logits, const float *prob, size_t V, double least,
                            size_t min_keep) {
-    LLM_ASSERT(min_keep > 0);
     const float kept = llm_top_k_threshold(logits, V, min_keep < V ? min_keep : V);
     for (size_t i = 0; i < V; i++) {
         if ((double)prob[i] < least && logits[i] < kept) logits[i] = -INFINITY;
