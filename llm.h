@@ -3412,9 +3412,10 @@ LLM_API bool llm_tokenizer_json_agree(const llm_tokenizer *t, llm_error *error) 
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad, size = 0;
         int same = -1;
-        if (llm_byte_level_read(&bytes, &bad, text, one->size))
-            same = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
+        const bool spelt = llm_byte_level_read(&bytes, &bad, text, one->size);
+        if (spelt) same = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
         llm_buffer_free(&bytes);
+        if (!spelt && bad == one->size) return llm_fail(error, "added_tokens: out of memory");
         if (same < 0 && (size_t)one->id < t->bpe.token.count)
             llm_vocab_table_bytes(&t->bpe.token, (size_t)one->id, &size);
         if (size > 0 || (same >= 0 && same != one->id))
