@@ -3661,7 +3661,7 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
 typedef struct {
     llm_bpe bpe;
     llm_pre_tokenize_kind pattern;
-    bool prefix_space;  /* text that starts with no space is given one (RoBERTa) */
+    bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
     bool ignore_merges; /* a pre-token that is a token is that token at once (Llama 3) */
     llm_added_tokens added;
     size_t vocab; /* every id is smaller */
@@ -3860,9 +3860,10 @@ LLM_API bool llm_tokenizer_vocab_merge(llm_tokenizer *t, const char *left, size_
     for (size_t i = 0; i < 2; i++) {
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad;
-        if (llm_byte_level_read(&bytes, &bad, text[i], size[i]))
-            id[i] = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
+        const bool spelt = llm_byte_level_read(&bytes, &bad, text[i], size[i]);
+        if (spelt) id[i] = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
         llm_buffer_free(&bytes);
+        if (!spelt && bad == size[i]) return llm_fail(error, "merges: out of memory");
         if (id[i] < 0)
             return llm_fail(error, "merges, %zu: \"%.*s\" is not in the vocabulary", rank,
                             size[i] < 60 ? (int)size[i] : 60, text[i]);
@@ -3984,9 +3985,10 @@ LLM_API bool llm_tokenizer_json_agree(const llm_tokenizer *t, llm_error *error) 
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad, size = 0;
         int same = -1;
-        if (llm_byte_level_read(&bytes, &bad, text, one->size))
-            same = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
+        const bool spelt = llm_byte_level_read(&bytes, &bad, text, one->size);
+        if (spelt) same = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
         llm_buffer_free(&bytes);
+        if (!spelt && bad == one->size) return llm_fail(error, "added_tokens: out of memory");
         if (same < 0 && (size_t)one->id < t->bpe.token.count)
             llm_vocab_table_bytes(&t->bpe.token, (size_t)one->id, &size);
         if (size > 0 || (same >= 0 && same != one->id))
@@ -4015,7 +4017,8 @@ LLM_API bool llm_tokenizer_json_pattern(llm_tokenizer *t, const llm_json *j,
         return llm_fail(error, "pre_tokenizer: expected either Split or use_regex");
     t->prefix_space = llm_tokenizer_json_flag(j, bytes, "add_prefix_space", true);
     if (!split) return true;
-
+    if (t->prefix_space) /* it would stand in front of every word */
+        return llm_fail(error, "pre_tokenizer: add_prefix_space is not supported behind Split");
     const char *behavior = llm_tokenizer_json_text(j, split, "behavior");
     const bool invert = llm_tokenizer_json_flag(j, split, "invert", false);
     if (strcmp(behavior, invert ? "Removed" : "Isolated") != 0) /* the two that keep all the text */
@@ -4170,7 +4173,9 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
                          t->ignore_merges ? "true" : "false") &&
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
+    const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
     if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
     return ok;
