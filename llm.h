@@ -4714,7 +4714,7 @@ LLM_API void llm_mha_project_backward(float *dx, float *dw, float *db, const flo
 
 /* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query sees
  * (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none. Masked
- * inputs must still be finite. Scratch: B H T max(D, S with dropout) floats and projections'. */
+ * inputs must still be finite. Scratch: B H max(T,S) D floats, or B H T D and with dropout B H T S. */
 LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const float *key,
                              const float *value, const llm_mha_params *p, const bool *hidden,
                              const bool *blocked, const llm_mha_config *c, llm_arena *arena) {
@@ -4756,7 +4756,7 @@ LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const f
 
 /* dx (B,T,C), dkey (B,S,Ck), dvalue (B,S,Cv) and g's arrays += <- dy (B,T,C) and forward's s, p, c.
  * Any of them may be NULL, and the three may be one array (self-attention). Scratch: B H (3 T D +
- * 2 S D + T S) floats, B H T S more with dropout, and projections'. */
+ * 2 S D + T S + max(T,S) D) floats, with dropout B H T S more. */
 LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_mha_params *g,
                               const float *dy, const llm_mha_saved *s, const llm_mha_params *p,
                               const llm_mha_config *c, llm_arena *arena) {
