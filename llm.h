@@ -484,9 +484,8 @@ LLM_API bool llm_file_read(llm_file *f, const char *path, llm_error *error) {
     if (!stream) return llm_fail(error, "%s: cannot be opened: %s", path, strerror(errno));
     bool fits = true;
     for (size_t got = 1; fits && got > 0; b.size += got) {
-        got = 0;
         fits = llm_buffer_reserve(&b, b.size < 65536 ? 65536 : b.size / 2);
-        if (fits) got = fread(b.data + b.size, 1, b.capacity - b.size, stream);
+        got = fits ? fread(b.data + b.size, 1, b.capacity - b.size, stream) : 0;
     }
     const bool broken = ferror(stream) != 0;
     const int cause = errno;
@@ -1165,7 +1164,7 @@ enum {
 };
 #if defined(__clang__)
 #define LLM_GEMM_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
 #else
 #define LLM_GEMM_UNROLL
@@ -1360,8 +1359,8 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
  *
  * source  Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3 and eq. 4;
  *         Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7
- * needs   -
- * see     @softmax (its gradient), @cross_entropy, @flash_attn (the pair at work)
+ * needs   exp
+ * see     @softmax (its gradient), @cross_entropy, @flash (the pair at work)
  * topics  Log-Sum-Exp Trick
  */
 
@@ -1380,22 +1379,35 @@ LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     return max;
 }
 
-/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. Summed in double: a vocabulary of 50000
- * float terms would be off by 5e-5. */
+/* sum_i exp((x_i - shift) * gain) <- x (n). Sixteen sums side by side become vectors, which a single
+ * one may not, because float addition has an order. They are emptied into a double every 4096
+ * entries: a vocabulary of 50000 terms in one float would be off by 5e-5. */
+LLM_API double llm_logsumexp_sum(const float *x, size_t n, float shift, float gain) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n;) {
+        const size_t end = n - i < 4096 ? n : i + 4096;
+        float lane[16];
+        for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+        for (; i + 16 <= end; i += 16)
+            for (size_t k = 0; k < 16; k++) lane[k] += llm_expf((x[i + k] - shift) * gain);
+        for (; i < end; i++) lane[0] += llm_expf((x[i] - shift) * gain);
+        for (size_t k = 0; k < 16; k++) sum += (double)lane[k];
+    }
+    return sum;
+}
+
+/* lse <- x (n). The empty sum is 0, so n = 0 gives -inf. */
 LLM_API float llm_logsumexp(const float *x, size_t n) {
     const float max = llm_logsumexp_max(x, n);
     const float shift = fabsf(max) < INFINITY ? max : 0.0f;
-    double sum = 0.0;
-    LLM_SIMD_SUM(sum)
-    for (size_t i = 0; i < n; i++) sum += (double)expf(x[i] - shift);
-    return shift + (float)log(sum);
+    return shift + (float)log(llm_logsumexp_sum(x, n, shift, 1.0f));
 }
 
 /* dx (n) += <- dy, and forward's x (n) and result lse: dlse/dx_i = exp(x_i - lse), the softmax.
  * Entries of -inf get 0, also when nothing else is there; entries of +inf get NaN, as in torch. */
 LLM_API void llm_logsumexp_backward(float *dx, float dy, const float *x, float lse, size_t n) {
     if (lse == -INFINITY) return;
-    for (size_t i = 0; i < n; i++) dx[i] += dy * expf(x[i] - lse);
+    for (size_t i = 0; i < n; i++) dx[i] += dy * llm_expf(x[i] - lse);
 }
 
 /* log(e^a + e^b): what is added to the larger one keeps its digits even when it is tiny. */
@@ -1424,10 +1436,11 @@ LLM_API llm_logsumexp_pair llm_logsumexp_merge(llm_logsumexp_pair a, llm_logsume
         a = b;
         b = swap;
     }
-    a.sum += b.max == a.max ? b.sum : b.sum * expf(b.max - a.max);
+    a.sum += b.max == a.max ? b.sum : b.sum * llm_expf(b.max - a.max);
     return a;
 }
 
+/* The logarithm of the part. */
 LLM_API float llm_logsumexp_value(llm_logsumexp_pair a) { return a.max + logf(a.sum); }
 
 /* The pair of x (n) in one pass: each entry is read once, and the sum is rescaled whenever the max
@@ -1480,28 +1493,23 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  * source  Bridle 1990, "Training stochastic model recognition algorithms as networks can lead to
  *         maximum mutual information estimation of parameters";
  *         Milakov & Gimelshein 2018, "Online normalizer calculation for softmax", alg. 3
- * needs   logsumexp
+ * needs   exp logsumexp
  * see     @cross_entropy (fused with its loss), @sparsemax, @causal_attn, @temperature
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: maximum,
- * exponentials and their sum (in double: 50000 terms), scale. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: the maximum,
+ * the sum, the quotients. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
     LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
-        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
-        const float shift = max == -INFINITY ? 0.0f : max, gain = 1.0f / temp;
-        float *pr = p + r * n;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < n; i++) {
-            pr[i] = expf((xr[i] - shift) * gain);
-            sum += (double)pr[i];
-        }
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n), gain = 1.0f / temp;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        const double sum = llm_logsumexp_sum(xr, n, shift, gain);
         const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
-        for (size_t i = 0; i < n; i++) pr[i] *= scale;
+        float *pr = p + r * n;
+        for (size_t i = 0; i < n; i++) pr[i] = scale * llm_expf((xr[i] - shift) * gain);
     }
 }
 
@@ -1532,7 +1540,7 @@ LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n)
         const llm_logsumexp_pair a = llm_logsumexp_online(x + r * n, n);
         for (size_t i = 0; i < n; i++) {
             const float z = x[r * n + i];
-            p[r * n + i] = z == -INFINITY ? 0.0f : expf(z - a.max) / a.sum;
+            p[r * n + i] = z == -INFINITY ? 0.0f : llm_expf(z - a.max) / a.sum;
         }
     }
 }
@@ -1546,9 +1554,7 @@ LLM_API void llm_softmax_log_forward(float *y, const float *x, size_t rows, size
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
         const float shift = max == -INFINITY ? 0.0f : max;
         float *yr = y + r * n;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < n; i++) sum += (double)expf(xr[i] - shift);
+        const double sum = llm_logsumexp_sum(xr, n, shift, 1.0f);
         const float log_sum = sum == 0.0 ? 0.0f : (float)log(sum);
         for (size_t i = 0; i < n; i++) yr[i] = (xr[i] - shift) - log_sum;
     }
@@ -1565,7 +1571,7 @@ LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y
         LLM_SIMD_SUM(sum)
         for (size_t i = 0; i < n; i++) sum += (double)dyr[i];
         const float total = (float)sum;
-        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - expf(yr[i]) * total;
+        for (size_t i = 0; i < n; i++) dxr[i] += dyr[i] - llm_expf(yr[i]) * total;
     }
 }
 
@@ -1645,7 +1651,7 @@ LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, 
  *
  * source  Shannon 1948, "A mathematical theory of communication"; Chowdhery et al. 2022, "PaLM",
  *         section 5 (z-loss)
- * needs   logsumexp
+ * needs   exp logsumexp
  * see     @softmax_head (with the matrix product before it), @label_smoothing, @bce, @perplexity
  * topics  Cross-entropy
  */
@@ -1664,10 +1670,7 @@ LLM_API size_t llm_cross_entropy_forward(float *loss, float *lse, const float *l
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
 
         const float max = llm_logsumexp_max(z, V);
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
-        const float log_sum = (float)log(sum);
+        const float log_sum = (float)log(llm_logsumexp_sum(z, V, max, 1.0f));
         loss[n] = (max - z[target[n]]) + log_sum; /* lse - z_y would round as coarsely as lse */
         if (lse) lse[n] = max + log_sum;
     }
@@ -1686,7 +1689,7 @@ LLM_API void llm_cross_entropy_backward(float *dlogits, const float *logits, con
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
         const float *z = logits + n * V, l = lse[n];
         float *dz = dlogits + n * V;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * expf(z[i] - l);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * llm_expf(z[i] - l);
         dz[target[n]] -= scale;
     }
 }
@@ -1702,8 +1705,8 @@ LLM_API float llm_cross_entropy_total(const int *target, const float *weight, si
     return (float)total;
 }
 
-/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). Half
- * the memory and half the exps: e^(z - max) is kept where z stood.
+/* Both passes in one: loss (N) <- logits (N,V), which become the gradient (0 in ignored rows). The
+ * logits are the largest buffer of a small language model; this needs no second one.
  *
  *     loss_n   = weight_y (lse - z_y) + z_loss lse^2
  *     dlogits  = scale (weight_y (softmax - onehot) + 2 z_loss lse softmax)
@@ -1725,16 +1728,11 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
         LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
         const size_t y = (size_t)target[n];
         const float max = llm_logsumexp_max(z, V), zy = z[y], w = weight ? weight[y] : 1.0f;
-        double sum = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) {
-            z[i] = expf(z[i] - max);
-            sum += (double)z[i];
-        }
+        const double sum = llm_logsumexp_sum(z, V, max, 1.0f);
         const float log_sum = (float)log(sum), lse = max + log_sum;
         const float gain = scale * (w + 2.0f * z_loss * lse) / (float)sum;
         loss[n] = w * ((max - zy) + log_sum) + z_loss * lse * lse;
-        for (size_t i = 0; i < V; i++) z[i] *= gain;
+        for (size_t i = 0; i < V; i++) z[i] = gain * llm_expf(z[i] - max);
         z[y] -= scale * w;
     }
 }
@@ -1746,10 +1744,8 @@ LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         const float *z = logits + n * V, *pn = p + n * V, max = llm_logsumexp_max(z, V);
-        double sum = 0.0, total = 0.0;
-        LLM_SIMD_SUM(sum)
-        for (size_t i = 0; i < V; i++) sum += (double)expf(z[i] - max);
-        const double l = (double)max + log(sum);
+        const double l = (double)max + log(llm_logsumexp_sum(z, V, max, 1.0f));
+        double total = 0.0;
         for (size_t i = 0; i < V; i++)
             if (pn[i] != 0.0f) total += (double)pn[i] * (l - (double)z[i]);
         loss[n] = (float)total;
@@ -1767,7 +1763,7 @@ LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits
         double sum = 0.0;
         for (size_t i = 0; i < V; i++) sum += (double)pn[i];
         const float total = (float)sum;
-        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * expf(z[i] - l) - pn[i]);
+        for (size_t i = 0; i < V; i++) dz[i] += scale * (total * llm_expf(z[i] - l) - pn[i]);
     }
 }
 
@@ -1801,9 +1797,9 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
  *
  * What stands between two matrices, so that they do not collapse into one. ReLU passes or blocks;
  * its smooth relatives weigh x with a probability that grows with x, and so keep a gradient a
- * little below 0. GPT-2 was trained with the tanh form of GELU (written here with the same sigmoid,
- * as (1 + tanh u) / 2 = s(2 u)), BERT with the exact one; they differ by up to 5e-4, enough to see
- * in logits. Every backward here takes forward's input, never its output.
+ * little below 0. GPT-2 and Gemma have the tanh form of GELU (written here with the sigmoid, since
+ * (1 + tanh u) / 2 = s(2 u)), ViT and GPT-NeoX the exact one; they differ by up to 5e-4. Every
+ * backward here takes forward's input, never its output.
  *
  * source  Hendrycks & Gimpel 2016, "Gaussian error linear units"; Ramachandran et al. 2017,
  *         "Searching for activation functions"; Klambauer et al. 2017, "Self-normalizing neural
@@ -1832,10 +1828,9 @@ enum {
     LLM_ACTIVATION_COUNT
 };
 
-LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-LLM_API float llm_activation_softplus(float x) { /* log(1 + e^x) */
-    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
-}
+/* Pieces of the table: s(x), log(1 + e^x), and the values and slopes that are long. */
+LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + llm_expf(-x)); }
+LLM_API float llm_activation_softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }
 LLM_API float llm_activation_gelu_tanh(float x) {
     return x * llm_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
 }
@@ -1864,7 +1859,7 @@ LLM_API float llm_activation_value(float x, int kind) {
     case LLM_ACTIVATION_SIGMOID:
         return llm_activation_sigmoid(x);
     case LLM_ACTIVATION_TANH:
-        return tanhf(x);
+        return llm_tanhf(x);
     case LLM_ACTIVATION_LEAKY_RELU:
         return x < 0.0f ? 0.01f * x : x;
     case LLM_ACTIVATION_RELU_SQUARED:
@@ -1876,7 +1871,7 @@ LLM_API float llm_activation_value(float x, int kind) {
     case LLM_ACTIVATION_SOFTPLUS:
         return llm_activation_softplus(x);
     case LLM_ACTIVATION_MISH:
-        return x * tanhf(llm_activation_softplus(x));
+        return x * llm_tanhf(llm_activation_softplus(x));
     case LLM_ACTIVATION_HARD_SIGMOID:
         return x < -3.0f ? 0.0f : x > 3.0f ? 1.0f : x / 6.0f + 0.5f;
     case LLM_ACTIVATION_HARD_SWISH:
@@ -1897,7 +1892,7 @@ LLM_API float llm_activation_slope(float x, int kind) {
     case LLM_ACTIVATION_RELU:
         return x > 0.0f ? 1.0f : 0.0f;
     case LLM_ACTIVATION_GELU: /* Phi + x times the normal density */
-        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * expf(-0.5f * x * x);
+        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * llm_expf(-0.5f * x * x);
     case LLM_ACTIVATION_GELU_TANH:
         return llm_activation_gelu_tanh_slope(x);
     case LLM_ACTIVATION_SILU:
@@ -1906,20 +1901,20 @@ LLM_API float llm_activation_slope(float x, int kind) {
         t = llm_activation_sigmoid(x);
         return t * (1.0f - t);
     case LLM_ACTIVATION_TANH:
-        t = tanhf(x);
+        t = llm_tanhf(x);
         return 1.0f - t * t;
     case LLM_ACTIVATION_LEAKY_RELU:
         return x > 0.0f ? 1.0f : 0.01f;
     case LLM_ACTIVATION_RELU_SQUARED:
         return x > 0.0f ? 2.0f * x : 0.0f;
     case LLM_ACTIVATION_ELU:
-        return x > 0.0f ? 1.0f : expf(x);
+        return x > 0.0f ? 1.0f : llm_expf(x);
     case LLM_ACTIVATION_SELU:
-        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * expf(x);
+        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * llm_expf(x);
     case LLM_ACTIVATION_SOFTPLUS:
         return llm_activation_sigmoid(x);
     case LLM_ACTIVATION_MISH:
-        t = tanhf(llm_activation_softplus(x));
+        t = llm_tanhf(llm_activation_softplus(x));
         return t + x * (1.0f - t * t) * llm_activation_sigmoid(x);
     case LLM_ACTIVATION_HARD_SIGMOID:
         return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
@@ -2249,20 +2244,190 @@ LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr,
 
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
- * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks"
- * needs   -
+ *     g <- g min(1, max / (|g|_p + 1e-6))               by norm: one factor for all tensors
+ *     g_i <- min(max(g_i, -limit), limit)               by value: each entry apart
+ *
+ * One bad batch, or one step off the edge of a cliff in the loss, can undo a day of training. Scaling
+ * the whole gradient bounds the step and keeps its direction; cutting entries one by one turns it.
+ * The norm has to be taken over all tensors together, before the optimizer and after the last
+ * micro-batch. It is returned as it was before: the most telling curve of a run. Clipping is biased:
+ * where noise has a heavy tail it throws away what it cannot believe, and that is the point.
+ *
+ * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
+ *         algorithm 1; Seetharaman et al. 2020, "AutoClip"; Kumar et al. 2025, "ZClip", eq. 4 to 7
+ * needs   argsort
+ * see     @grad_accum @adamw
  * topics  Gradient Clipping
  */
 
-/* g (n) in place: scaled to length max_norm where it is longer. Returns the length before. */
-LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
-    double sum_sq = 0.0;
-    for (size_t i = 0; i < n; i++) sum_sq += (double)g[i] * (double)g[i];
-    const float norm = (float)sqrt(sum_sq), scale = max_norm / (norm + 1e-6f);
-    if (scale < 1.0f) {
-        for (size_t i = 0; i < n; i++) g[i] *= scale;
+/* sum |g_i|^p of g (n), p >= 1; the largest |g_i| when p is INFINITY. Parts of a gradient, on this
+ * machine or on others, are added (or their maximum taken) before llm_grad_clip_root. In double: the
+ * square of 1e25 fits. 64 slices, whatever the number of threads. */
+LLM_API double llm_grad_clip_power(const float *g, size_t n, float p) {
+    double part[64], sum = 0.0;
+    const size_t slice = n / 64 + 1;
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double total = 0.0;
+        if (p == 2.0f) {
+            LLM_SIMD_SUM(total)
+            for (size_t i = s * slice; i < end; i++) total += (double)g[i] * (double)g[i];
+        } else {
+            for (size_t i = s * slice; i < end; i++) {
+                const double size = fabs((double)g[i]);
+                if (p < INFINITY) total += p == 1.0f ? size : pow(size, (double)p);
+                if (p == INFINITY && !(size <= total)) total = size; /* NaN too */
+            }
+        }
+        part[s] = total;
     }
-    return norm;
+    for (size_t s = 0; s < 64; s++) {
+        if (p < INFINITY) sum += part[s];
+        if (p == INFINITY && !(part[s] <= sum) && sum == sum) sum = part[s];
+    }
+    return sum;
+}
+
+/* The p-norm from its power. */
+LLM_API double llm_grad_clip_root(double power, float p) {
+    return p == 2.0f ? sqrt(power) : p < INFINITY ? pow(power, 1.0 / (double)p) : power;
+}
+
+/* g (n) in place: scaled to length max where norm says that it is longer. A norm that is not finite
+ * changes nothing: the caller sees it and skips the step. */
+LLM_API void llm_grad_clip_scale(float *g, size_t n, double norm, float max) {
+    const float factor = (float)((double)max / (norm + 1e-6));
+    if (!(factor < 1.0f) || !(norm < (double)INFINITY)) return;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] *= factor;
+}
+
+/* The usual call: p = 2 over one flat vector. Returns the norm before, INFINITY or NaN when an entry
+ * is. */
+LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
+    const double norm = llm_grad_clip_root(llm_grad_clip_power(g, n, 2.0f), 2.0f);
+    llm_grad_clip_scale(g, n, norm, max_norm);
+    return (float)norm;
+}
+
+/* g (n) in place: every entry cut to [-limit, limit]; NaN stays. */
+LLM_API void llm_grad_clip_value(float *g, size_t n, float limit) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] = g[i] > limit ? limit : g[i] < -limit ? -limit : g[i];
+}
+
+/* g (n) in place: entries that are not finite become 0. Returns their number. */
+LLM_API size_t llm_grad_clip_zero(float *g, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(g[i]) < INFINITY) continue;
+        g[i] = 0.0f;
+        count++;
+    }
+    return count;
+}
+
+/* AutoClip: the q-quantile, 0 to 1, of the norms seen so far, history (count), interpolated between
+ * its neighbours; clip at it. No threshold to choose, and it follows the run down. Scratch: count
+ * indices, given back. */
+LLM_API float llm_grad_clip_quantile(const float *history, size_t count, float q,
+                                     llm_arena *arena) {
+    LLM_ASSERT(count > 0 && q >= 0.0f && q <= 1.0f);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    llm_argsort(order, history, count);
+    const double at = (double)q * (double)(count - 1);
+    const size_t low = (size_t)at, high = low + 1 < count ? low + 1 : low;
+    const double a = (double)history[order[low]], b = (double)history[order[high]];
+    arena->used = mark;
+    return (float)(a + (at - (double)low) * (b - a));
+}
+
+/* ZClip: mean and variance of the norm as running averages, and how far a spike may stand out. */
+typedef struct {
+    double mean, variance, keep; /* keep: 0.97, of the averages at each step */
+    double most;                 /* in standard deviations: 2.5 */
+} llm_grad_clip_z;
+
+/* Starts from the norms of the first steps, history (count >= 2), which were not clipped. */
+LLM_API llm_grad_clip_z llm_grad_clip_z_start(const float *history, size_t count) {
+    LLM_ASSERT(count > 1);
+    llm_grad_clip_z z;
+    z.keep = 0.97;
+    z.most = 2.5;
+    z.mean = z.variance = 0.0;
+    for (size_t i = 0; i < count; i++) z.mean += (double)history[i] / (double)count;
+    for (size_t i = 0; i < count; i++) {
+        const double d = (double)history[i] - z.mean;
+        z.variance += d * d / (double)count;
+    }
+    return z;
+}
+
+/* The length to clip this step's norm to; z takes it in. A norm `score` deviations above the mean
+ * with score > most is pulled back to most^2 / score of them: the worse the spike, the less of it. */
+LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
+    const double deviation = sqrt(z->variance), above = (double)norm - z->mean;
+    double to = (double)norm;
+    if (above > z->most * deviation)
+        to = z->mean + z->most * z->most * deviation * deviation / above;
+    z->variance = z->keep * z->variance + (1.0 - z->keep) * (to - z->mean) * (to - z->mean);
+    z->mean = z->keep * z->mean + (1.0 - z->keep) * to;
+    return (float)to;
+}
+
+/* @grad_accum ----------------------------------------------- Gradient accumulation
+ *
+ *     g = sum_k n_k g_k / sum_k n_k           g_k: mean over the n_k targets of micro-batch k
+ *
+ * A batch that does not fit is cut into micro-batches whose gradients are added before the one step.
+ * The sum must be weighted by how many targets each micro-batch kept: with padding they differ, and
+ * the mean of the means (weights 1) is another loss, which gives a lone token in a padded row as much
+ * to say as a full one. Trainers had that bug for years. The sum is kept in float even where
+ * gradients are bf16: with 8 bits of mantissa 256 equal terms end the growth of a sum. Clip and step
+ * once, at the end. What looks at the whole batch (batch normalization) does not survive the cut.
+ *
+ * source  Ott et al. 2018, "Scaling Neural Machine Translation", section 3.2; transformers 4.46
+ *         (num_items_in_batch: the mean of means mended)
+ * needs   -
+ * see     @grad_clip @cross_entropy @next_token
+ * topics  Gradient Accumulation & Micro-Batching
+ */
+
+/* sum (n) is the caller's, and holds sum_k weight_k g_k. */
+typedef struct {
+    float *sum;
+    size_t n;
+    double weight, loss; /* sums over the micro-batches */
+} llm_grad_accum;
+
+LLM_API void llm_grad_accum_begin(llm_grad_accum *a, float *sum, size_t n) {
+    a->sum = sum;
+    a->n = n;
+    a->weight = a->loss = 0.0;
+    for (size_t i = 0; i < n; i++) sum[i] = 0.0f;
+}
+
+/* Adds a micro-batch: the gradient g (n) of its mean loss, and weight, its number of kept targets.
+ * A weight of 0 adds nothing and does not read g or loss: a mean over nothing may be NaN. */
+LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, size_t weight) {
+    if (weight == 0) return;
+    const float w = (float)weight;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
+    a->weight += (double)weight;
+    a->loss += (double)weight * (double)loss;
+}
+
+/* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a gradient
+ * of 0, when nothing was kept. */
+LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
+    if (a->weight == 0.0) return 0.0f;
+    const float scale = (float)(1.0 / a->weight);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] *= scale;
+    return (float)(a->loss / a->weight);
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
@@ -2426,7 +2591,7 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
  * say.
  *
- * source  The Unicode Standard 17, tables 3-6 and 3-7, section 3.9 (substitution of maximal
+ * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
  * see     @pre_tokenize
@@ -2489,7 +2654,7 @@ typedef struct {
     const char *runs;
 } llm_unicode_row;
 
-/* Made from Unicode 17 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
+/* Made from Unicode 18 by tests/11-token/unicode.py. A run of n is the character '#' + 7 kind +
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
@@ -2636,10 +2801,10 @@ enum {
     LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds just the class of the character at `at`, 0 at the end; and where it ends. */
+/* The set that holds just the class of the character at `at`, and where it ends; at the end of the
+ * text 0, and *end is not written. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
-    *end = at;
     if (at >= size) return 0;
     *end = at + llm_unicode_decode(&code, text + at, size - at);
     return 1u << llm_unicode_class(code);
@@ -4146,6 +4311,113 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
+ *
+ * Attention looks at its input in three ways: what a position asks for (q), under what it can be
+ * found (k), and what it hands over (v). They must be different maps: with W_Q = W_K scores would
+ * be symmetric, and j would matter to i exactly as much as i to j. The three weights stand in one
+ * matrix, so that x is read once; the rows of the product are then split into heads, (B,H,T,D), the
+ * order in which attention reads them. Queries may have more heads than keys and values (@gqa).
+ *
+ * Files arrange these weights in three ways, all of the same size:
+ *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
+ *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
+ *     rows head by head, q k v of each        GPT-NeoX, BLOOM
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
+ * B H T rows of D, before any rotation.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
+ * needs   matmul
+ * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
+ * topics  Query, Key, Value (QKV)
+ */
+
+/* B texts of T positions and C channels; H query heads and Hkv key/value heads of D dimensions. */
+typedef struct {
+    size_t B, T, C, H, Hkv, D;
+} llm_qkv_config;
+
+/* Hkv = H and D = C / H. */
+LLM_API llm_qkv_config llm_qkv_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_qkv_config c;
+    c.B = B, c.T = T, c.C = C, c.H = c.Hkv = H, c.D = C / H;
+    return c;
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- qkv (B,T,(H+2Hkv)D). */
+LLM_API void llm_qkv_split(float *q, float *k, float *v, const float *qkv,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        float *const part[3] = {q, k, v};
+        const float *from = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, from += D) {
+                float *to = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* qkv <- q, k, v: the inverse, and with gradients in all four places the backward pass. */
+LLM_API void llm_qkv_merge(float *qkv, const float *q, const float *k, const float *v,
+                           const llm_qkv_config *c) {
+    const size_t D = c->D;
+    LLM_PARALLEL_FOR
+    for (size_t bt = 0; bt < c->B * c->T; bt++) {
+        const float *const part[3] = {q, k, v};
+        float *to = qkv + bt * (c->H + 2 * c->Hkv) * D;
+        for (size_t n = 0; n < 3; n++) {
+            const size_t H = n == 0 ? c->H : c->Hkv;
+            for (size_t h = 0; h < H; h++, to += D) {
+                const float *from = part[n] + ((bt / c->T * H + h) * c->T + bt % c->T) * D;
+                memcpy(to, from, D * sizeof(float));
+            }
+        }
+    }
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,T,D) <- x (B,T,C), w ((H+2Hkv)D,C), b ((H+2Hkv)D) or NULL. GPT-2 and
+ * Qwen 2 have a bias here, Llama has none. Scratch: B T (H+2Hkv) D floats, given back. */
+LLM_API void llm_qkv_forward(float *q, float *k, float *v, const float *x, const float *w,
+                             const float *b, const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *qkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_matmul_forward(qkv, x, w, b, c->B * c->T, c->C, O);
+    llm_qkv_split(q, k, v, qkv, c);
+    arena->used = mark;
+}
+
+/* dx (B,T,C) += , dw ((H+2Hkv)D,C) += , db ((H+2Hkv)D) += <- dq, dk, dv and forward's x, w. Any of
+ * the three may be NULL. x reaches the loss by three paths, and the one product sums them.
+ * Scratch as above. */
+LLM_API void llm_qkv_backward(float *dx, float *dw, float *db, const float *dq, const float *dk,
+                              const float *dv, const float *x, const float *w,
+                              const llm_qkv_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, O = (c->H + 2 * c->Hkv) * c->D;
+    float *dqkv = llm_arena_floats(arena, c->B * c->T * O);
+    llm_qkv_merge(dqkv, dq, dk, dv, c);
+    llm_matmul_backward(dx, dw, db, dqkv, x, w, c->B * c->T, c->C, O);
+    arena->used = mark;
+}
+
+/* to (M,L,n) <- from (L,M,n): swaps the two outer axes, which is all that converting takes.
+ *     GPT-2:            w     <- swap(c_attn, C, (H+2Hkv) D, 1)     and back with L, M exchanged
+ *     GPT-NeoX, BLOOM:  w     <- swap(query_key_value, H, 3, D C)   (bias: n = D)
+ *     heads:            (B,T) <- swap of each b, (H,T,D) to (T,H,D)
+ * to may not be from. */
+LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size_t n) {
+    for (size_t l = 0; l < L; l++)
+        for (size_t m = 0; m < M; m++)
+            memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -4206,25 +4478,29 @@ LLM_API void llm_causal_attn_mix(float *y, size_t ys, const float *w, size_t wr,
     }
 }
 
-/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: row r of this part is query r + ahead
- * of its first key. N is at most a tile. */
+/* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: query r comes ahead positions after
+ * the first key. The other entries of w are not written. */
 LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t xs, const float *z,
                                     size_t zs, float scale, size_t ahead, size_t R, size_t N,
                                     size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float zt[TILE * TILE], s[TILE * TILE]; /* z^T, so that the inner loops run over keys */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            for (size_t d = 0; d < depth; d++) zt[d * N + n] = scale * z[n * zs + d0 + d];
-        for (size_t r0 = 0; r0 < R; r0 += TILE) {
-            const size_t rows = llm_causal_attn_tile(R - r0);
-            for (size_t i = 0; i < rows * N; i++) s[i] = 0.0f;
-            llm_causal_attn_mix(s, N, x + r0 * xs + d0, xs, 1, zt, N, rows, depth, N);
-            for (size_t r = r0; r < r0 + rows; r++) {
-                const size_t end = r + ahead < N ? r + ahead + 1 : N;
-                for (size_t n = 0; n < end; n++) {
-                    w[r * ws + n] = s[(r - r0) * N + n] + (d0 ? w[r * ws + n] : 0.0f);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                for (size_t d = 0; d < depth; d++)
+                    zt[d * keys + n] = scale * z[(n0 + n) * zs + d0 + d];
+            for (size_t r0 = first; r0 < R; r0 += TILE) { /* rows before first see none of these */
+                const size_t rows = llm_causal_attn_tile(R - r0);
+                for (size_t i = 0; i < rows * keys; i++) s[i] = 0.0f;
+                llm_causal_attn_mix(s, keys, x + r0 * xs + d0, xs, 1, zt, keys, rows, depth, keys);
+                for (size_t r = r0; r < r0 + rows; r++) {
+                    const size_t seen = r + ahead - n0, end = seen < keys ? seen + 1 : keys;
+                    float *wr = w + r * ws + n0;
+                    for (size_t n = 0; n < end; n++)
+                        wr[n] = s[(r - r0) * keys + n] + (d0 ? wr[n] : 0.0f);
                 }
             }
         }
@@ -4236,34 +4512,42 @@ LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t 
                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t n = 0; n < N; n++)
-            memcpy(tile + n * depth, x + n * xs + d0, depth * sizeof(float));
-        size_t r = 0;
-        for (; r < R && r + ahead + 1 < N; r++)
-            llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, 1,
-                                r + ahead + 1, depth);
-        llm_causal_attn_mix(y + r * ys + d0, ys, w + r * ws, ws, 1, tile, depth, R - r, N, depth);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t n = 0; n < keys; n++)
+                memcpy(tile + n * depth, x + (n0 + n) * xs + d0, depth * sizeof(float));
+            float *yd = y + d0;
+            const float *wn = w + n0;
+            size_t r = first;
+            for (; r < R && r + ahead - n0 + 1 < keys; r++)
+                llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, 1,
+                                    r + ahead - n0 + 1, depth);
+            llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, R - r, keys,
+                                depth);
+        }
     }
 }
 
-/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose of
- * the above. R is at most a tile. */
+/* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose. */
 LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                      size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
     float tile[TILE * TILE];
-    const size_t full = ahead < N ? ahead : N; /* keys that every row sees */
-    for (size_t d0 = 0; d0 < D; d0 += TILE) {
-        const size_t depth = llm_causal_attn_tile(D - d0);
-        for (size_t r = 0; r < R; r++)
-            memcpy(tile + r * depth, x + r * xs + d0, depth * sizeof(float));
-        llm_causal_attn_mix(y + d0, ys, w, 1, ws, tile, depth, full, R, depth);
-        for (size_t n = full; n < N && n < R + ahead; n++) {
-            const size_t r = n - ahead; /* the first row that sees key n */
-            llm_causal_attn_mix(y + n * ys + d0, ys, w + r * ws + n, 1, ws, tile + r * depth, depth,
-                                1, R - r, depth);
+    for (size_t r0 = 0; r0 < R; r0 += TILE) {
+        const size_t rows = llm_causal_attn_tile(R - r0);
+        const size_t full = r0 + ahead < N ? r0 + ahead : N; /* keys that all these rows see */
+        for (size_t d0 = 0; d0 < D; d0 += TILE) {
+            const size_t depth = llm_causal_attn_tile(D - d0);
+            for (size_t r = 0; r < rows; r++)
+                memcpy(tile + r * depth, x + (r0 + r) * xs + d0, depth * sizeof(float));
+            llm_causal_attn_mix(y + d0, ys, w + r0 * ws, 1, ws, tile, depth, full, rows, depth);
+            for (size_t n = full; n < N && n < r0 + rows + ahead; n++) {
+                const size_t r = n - ahead - r0; /* the first row that sees key n */
+                llm_causal_attn_mix(y + n * ys + d0, ys, w + (r0 + r) * ws + n, 1, ws,
+                                    tile + r * depth, depth, 1, rows - r, depth);
+            }
         }
     }
 }
@@ -4273,32 +4557,24 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_scores(p + j * T + j, T, q + j * S, S, k + j * S, S, scale, 0, T - j, N,
-                                   D);
-        }
+        llm_causal_attn_scores(p, T, q, S, k, S, scale, 0, T, T, D);
         for (size_t i = 0; i < T; i++) {
             float *pi = p + i * T, sum = 0.0f;
             const float max = llm_logsumexp_max(pi, i + 1);
-            for (size_t j = 0; j <= i; j++) pi[j] = expf(pi[j] - max);
+            for (size_t j = 0; j <= i; j++) pi[j] = llm_expf(pi[j] - max);
             LLM_SIMD_SUM(sum)
             for (size_t j = 0; j <= i; j++) sum += pi[j];
             const float gain = 1.0f / sum;
             for (size_t j = 0; j <= i; j++) pi[j] *= gain;
             for (size_t d = 0; d < D; d++) o[i * C + d] = 0.0f;
         }
-        for (size_t j = 0; j < T; j += TILE) {
-            const size_t N = llm_causal_attn_tile(T - j);
-            llm_causal_attn_gather(o + j * C, C, p + j * T + j, T, v + j * S, S, 0, T - j, N, D);
-        }
+        llm_causal_attn_gather(o, C, p, T, v, S, 0, T, T, D);
     }
 }
 
@@ -4321,12 +4597,9 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *dq = dqkv + (q - qkv), *dk = dq + C, *dv = dk + C, *ds = scratch + bh * TILE * T;
         for (size_t i = 0; i < T; i += TILE) {
-            const size_t R = llm_causal_attn_tile(T - i);
+            const size_t R = llm_causal_attn_tile(T - i), N = i + R;
             const float *g = dout + (bh / H * T + i) * C + bh % H * D, *p = att + (bh * T + i) * T;
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_scores(ds + j, T, g, C, v + j * S, S, 1.0f, i - j, R, N, D);
-            }
+            llm_causal_attn_scores(ds, T, g, C, v, S, 1.0f, i, R, N, D);
             for (size_t r = 0; r < R; r++) {
                 const float *pr = p + r * T;
                 float *dsr = ds + r * T, along = 0.0f;
@@ -4334,15 +4607,204 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
                 for (size_t j = 0; j <= i + r; j++) along += pr[j] * dsr[j];
                 for (size_t j = 0; j <= i + r; j++) dsr[j] = scale * pr[j] * (dsr[j] - along);
             }
-            for (size_t j = 0; j <= i; j += TILE) {
-                const size_t N = llm_causal_attn_tile(i + R - j);
-                llm_causal_attn_gather(dq + i * S, S, ds + j, T, k + j * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dk + j * S, S, ds + j, T, q + i * S, S, i - j, R, N, D);
-                llm_causal_attn_scatter(dv + j * S, S, p + j, T, g, C, i - j, R, N, D);
-            }
+            llm_causal_attn_gather(dq + i * S, S, ds, T, k, S, i, R, N, D);
+            llm_causal_attn_scatter(dk, S, ds, T, q + i * S, S, i, R, N, D);
+            llm_causal_attn_scatter(dv, S, p, T, g, C, i, R, N, D);
         }
     }
     arena->used = mark;
+}
+
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h          Q_h = x W_Q,h^T, K_h = key W_K,h^T, ...
+ *     y      = [head_1 ... head_H] W_O^T + b_O
+ *
+ * One softmax can look at one place, or blur several into an average. H heads of D = C/H dimensions
+ * look at H places for the price of one head of C dimensions, and W_O lets their findings meet.
+ * This is the general layer, torch.nn.MultiheadAttention: queries, keys and values from different
+ * sources and widths, masks of two kinds, dropout on the weights. All weights are kept for the
+ * backward pass and for looking at them; @gqa and @flash keep none. A query for which everything is
+ * masked has no weights, and its y is b_O; torch returns NaN.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Michel, Levy & Neubig
+ *         2019, "Are Sixteen Heads Really Better than One?" (pruning)
+ * needs   exp matmul logsumexp dropout qkv causal_attn
+ * see     @attn_projection, @cross_attn, @attn_head
+ * topics  Multi-Head Attention
+ */
+
+/* B texts: T queries of C channels against S keys of Ck and values of Cv; H heads of D dimensions.
+ * dropout 0 is none; the mask of a call is numbers offset .. offset + B H T S - 1 of seed's stream. */
+typedef struct {
+    size_t B, T, S, C, Ck, Cv, H, D;
+    float dropout;
+    uint64_t seed, offset;
+} llm_mha_config;
+
+/* Self-attention without dropout. */
+LLM_API llm_mha_config llm_mha_defaults(size_t B, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    llm_mha_config c;
+    c.B = B, c.T = c.S = T, c.C = c.Ck = c.Cv = C, c.H = H, c.D = C / H;
+    c.dropout = 0.0f;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* wq (H D,C), wk (H D,Ck), wv (H D,Cv), wo (C,H D), biases (H D) and bo (C) or NULL; or all their
+ * gradients, each of which may be NULL. torch's in_proj_weight is wq, wk, wv in a row. */
+typedef struct {
+    float *wq, *wk, *wv, *wo, *bq, *bk, *bv, *bo;
+} llm_mha_params;
+
+/* What the backward pass needs: the inputs and q, out (B,H,T,D), k, v (B,H,S,D), att (B,H,T,S),
+ * merged (B,T,H D). att is the softmax, before dropout. */
+typedef struct {
+    const float *x, *key, *value;
+    float *q, *k, *v, *att, *merged;
+} llm_mha_saved;
+
+LLM_API llm_mha_saved llm_mha_take(const llm_mha_config *c, llm_arena *arena) {
+    llm_mha_saved s;
+    s.x = s.key = s.value = NULL;
+    s.q = llm_arena_floats(arena, c->B * c->H * c->T * c->D);
+    s.k = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.v = llm_arena_floats(arena, c->B * c->H * c->S * c->D);
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * c->S);
+    s.merged = llm_arena_floats(arena, c->B * c->T * c->H * c->D);
+    return s;
+}
+
+/* heads (B,H,N,D) <- x (B,N,C) through w (H D,C), b. Scratch: B N H D floats. */
+LLM_API void llm_mha_project(float *heads, const float *x, const float *w, const float *b, size_t B,
+                             size_t N, size_t C, size_t H, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *rows = llm_arena_floats(arena, B * N * H * D);
+    llm_matmul_forward(rows, x, w, b, B * N, C, H * D);
+    for (size_t i = 0; i < B; i++)
+        llm_qkv_swap(heads + i * N * H * D, rows + i * N * H * D, N, H, D);
+    arena->used = mark;
+}
+
+/* dx, dw, db += <- dheads. Scratch as above. */
+LLM_API void llm_mha_project_backward(float *dx, float *dw, float *db, const float *dheads,
+                                      const float *x, const float *w, const llm_mha_config *c,
+                                      size_t N, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, HD = c->H * c->D;
+    float *drows = llm_arena_floats(arena, c->B * N * HD);
+    for (size_t i = 0; i < c->B; i++)
+        llm_qkv_swap(drows + i * N * HD, dheads + i * N * HD, c->H, N, c->D);
+    llm_matmul_backward(dx, dw, db, drows, x, w, c->B * N, C, HD);
+    arena->used = mark;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query sees
+ * (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none. Masked
+ * inputs must still be finite. Scratch: B H T max(D, S with dropout) floats and projections'. */
+LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const float *key,
+                             const float *value, const llm_mha_params *p, const bool *hidden,
+                             const bool *blocked, const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    s->x = x, s->key = key, s->value = value;
+    llm_mha_project(s->q, x, p->wq, p->bq, B, T, c->C, H, D, arena);
+    llm_mha_project(s->k, key, p->wk, p->bk, B, S, c->Ck, H, D, arena);
+    llm_mha_project(s->v, value, p->wv, p->bv, B, S, c->Cv, H, D, arena);
+    float *out = llm_arena_floats(arena, B * H * T * D);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *att = s->att + bh * T * S, *w = dropped + bh * T * S, *o = out + bh * T * D;
+        llm_causal_attn_scores(att, S, q, D, k, D, scale, S, T, S, D);
+        for (size_t i = 0; i < T; i++) {
+            float *a = att + i * S, sum = 0.0f;
+            for (size_t j = 0; j < S; j++)
+                if ((hidden && hidden[bh / H * S + j]) || (blocked && blocked[i * S + j]))
+                    a[j] = -INFINITY;
+            const float max = llm_logsumexp_max(a, S), shift = max == -INFINITY ? 0.0f : max;
+            for (size_t j = 0; j < S; j++) a[j] = llm_expf(a[j] - shift);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < S; j++) sum += a[j];
+            const float gain = max == -INFINITY ? 0.0f : 1.0f / sum;
+            for (size_t j = 0; j < S; j++) a[j] *= gain;
+        }
+        if (w != att)
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        llm_causal_attn_gather(o, D, w, S, v, D, S, T, S, D);
+    }
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(s->merged + b * T * H * D, out + b * T * H * D, H, T, D);
+    llm_matmul_forward(y, s->merged, p->wo, p->bo, B * T, H * D, c->C);
+    arena->used = mark;
+}
+
+/* dx (B,T,C), dkey (B,S,Ck), dvalue (B,S,Cv) and g's arrays += <- dy (B,T,C) and forward's s, p, c.
+ * Any of them may be NULL, and the three may be one array (self-attention). Scratch: B H (3 T D +
+ * 2 S D + T S) floats, B H T S more with dropout, and projections'. */
+LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_mha_params *g,
+                              const float *dy, const llm_mha_saved *s, const llm_mha_params *p,
+                              const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, T = c->T, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    const size_t nq = B * H * T * D, nk = B * H * S * D;
+    float *dmerged = llm_arena_floats(arena, 3 * nq + 2 * nk), *dout = dmerged + nq;
+    float *dq = dout + nq, *dk = dq + nq, *dv = dk + nk;
+    float *dscore = llm_arena_floats(arena, B * H * T * S);
+    float *dropped = c->dropout > 0.0f ? llm_arena_floats(arena, B * H * T * S) : s->att;
+    for (size_t i = 0; i < 3 * nq + 2 * nk; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, g->wo, g->bo, dy, s->merged, p->wo, B * T, H * D, c->C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dout + b * T * H * D, dmerged + b * T * H * D, T, H, D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *q = s->q + bh * T * D, *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        const float *att = s->att + bh * T * S, *go = dout + bh * T * D;
+        float *w = dropped + bh * T * S, *ds = dscore + bh * T * S;
+        llm_causal_attn_scores(ds, S, go, D, v, D, 1.0f, S, T, S, D);
+        if (w != att) { /* the same entries are dropped again, from the weights and the gradient */
+            llm_dropout_forward(w, att, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+            llm_dropout_forward(ds, ds, T * S, c->dropout, c->seed, c->offset + bh * T * S);
+        }
+        for (size_t i = 0; i < T; i++) {
+            const float *a = att + i * S;
+            float *dsi = ds + i * S, along = 0.0f;
+            LLM_SIMD_SUM(along)
+            for (size_t j = 0; j < S; j++) along += a[j] * dsi[j];
+            for (size_t j = 0; j < S; j++) dsi[j] = scale * a[j] * (dsi[j] - along);
+        }
+        llm_causal_attn_gather(dq + bh * T * D, D, ds, S, k, D, S, T, S, D);
+        llm_causal_attn_scatter(dk + bh * S * D, D, ds, S, q, D, S, T, S, D);
+        llm_causal_attn_scatter(dv + bh * S * D, D, w, S, go, D, S, T, S, D);
+    }
+    llm_mha_project_backward(dx, g->wq, g->bq, dq, s->x, p->wq, c, T, c->C, arena);
+    llm_mha_project_backward(dkey, g->wk, g->bk, dk, s->key, p->wk, c, S, c->Ck, arena);
+    llm_mha_project_backward(dvalue, g->wv, g->bv, dv, s->value, p->wv, c, S, c->Cv, arena);
+    arena->used = mark;
+}
+
+/* Copies what belongs to the heads with keep (H) into to's arrays: rows of wq, wk, wv, their biases
+ * and columns of wo. Returns their number, the H of the smaller layer. to may be from. */
+LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *from, const bool *keep,
+                             const llm_mha_config *c) {
+    const size_t H = c->H, D = c->D, inputs[3] = {c->C, c->Ck, c->Cv};
+    float *const w_to[3] = {to->wq, to->wk, to->wv}, *const b_to[3] = {to->bq, to->bk, to->bv};
+    const float *const w[3] = {from->wq, from->wk, from->wv};
+    const float *const b[3] = {from->bq, from->bk, from->bv};
+    size_t kept = 0, column = 0;
+    for (size_t h = 0; h < H; h++) {
+        for (size_t m = 0; keep[h] && m < 3; m++) {
+            const size_t n = D * inputs[m];
+            memmove(w_to[m] + kept * n, w[m] + h * n, n * sizeof(float));
+            if (b[m]) memmove(b_to[m] + kept * D, b[m] + h * D, D * sizeof(float));
+        }
+        kept += keep[h];
+    }
+    for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
+        if (keep[i / D % H]) to->wo[column++] = from->wo[i];
+    return kept;
 }
 
 /* @rope ----------------------------------------------------- Rotary position embedding
@@ -4468,6 +4930,183 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ *     o_h = softmax(q_h K_g^T / sqrt(D)) V_g            g = h / (H / Hkv)
+ *
+ * H query heads share Hkv heads of keys and values, each H / Hkv neighbours one. Generating a token
+ * reads the whole cache, and the cache has Hkv heads: with Hkv = H / 8 it is 8 times smaller and
+ * that much faster to read, for a small loss in quality. Hkv = H is multi-head attention, Hkv = 1
+ * multi-query. The heads of a group are neighbours: head h takes h / (H/Hkv), not h % Hkv.
+ *
+ * The backward pass computes the weights again from lse, so memory grows with T and not with T^2;
+ * the gradients of a shared head are the sums over its group, and nothing is copied per query head.
+ *
+ * source  Ainslie et al. 2023, "GQA: Training Generalized Multi-Query Transformer Models from
+ *         Multi-Head Checkpoints"; Shazeer 2019, "Fast Transformer Decoding: One Write-Head is All
+ *         You Need"
+ * needs   exp logsumexp causal_attn
+ * see     @mha, @flash (the same without whole rows of scores), @kv_cache, @mla
+ * topics  Grouped-Query Attention (GQA)
+ */
+
+/* T queries against S keys. causal: query i sees the keys j <= i + S - T, so that the last query
+ * sees everything (with S > T the queries are the newest positions); T > S leaves the first T - S
+ * queries nothing to see. scale is 1 / sqrt(D) as a rule. */
+typedef struct {
+    size_t B, H, Hkv, T, S, D;
+    bool causal;
+    float scale;
+} llm_gqa_config;
+
+/* Causal self-attention: S = T. */
+LLM_API llm_gqa_config llm_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
+    llm_gqa_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D;
+    c.causal = true;
+    c.scale = 1.0f / sqrtf((float)D);
+    return c;
+}
+
+/* out (B,H,T,D), lse (B,H,T) or NULL <- q (B,H,T,D), k, v (B,Hkv,S,D). lse_i is the logarithm of
+ * query i's softmax denominator. A query that sees nothing gets 0 and lse = -inf. Scratch: 64 B H S
+ * floats, given back. */
+LLM_API void llm_gqa_forward(float *out, float *lse, const float *q, const float *k, const float *v,
+                             const llm_gqa_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * TILE * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kg = k + bh / group * S * D, *vg = v + bh / group * S * D;
+        float *w = scratch + bh * TILE * S, *o = out + bh * T * D;
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        for (size_t i = 0; lse && i < blind; i++) lse[bh * T + i] = -INFINITY;
+        for (size_t i = blind; i < T; i += TILE) { /* row r of the block sees keys 0 .. last + r */
+            const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+            const float *qi = q + (bh * T + i) * D;
+            llm_causal_attn_scores(w, S, qi, D, kg, D, c->scale, last, R, S, D);
+            for (size_t r = 0; r < R; r++) {
+                const size_t seen = last + r < S ? last + r + 1 : S;
+                float *wr = w + r * S, sum = 0.0f;
+                const float max = llm_logsumexp_max(wr, seen);
+                for (size_t j = 0; j < seen; j++) wr[j] = llm_expf(wr[j] - max);
+                LLM_SIMD_SUM(sum)
+                for (size_t j = 0; j < seen; j++) sum += wr[j];
+                const float gain = 1.0f / sum;
+                for (size_t j = 0; j < seen; j++) wr[j] *= gain;
+                if (lse) lse[bh * T + i + r] = max + logf(sum);
+            }
+            llm_causal_attn_gather(o + i * D, D, w, S, vg, D, last, R, S, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += <- dout (B,H,T,D), forward's out, lse and its inputs.
+ *
+ *     p_ij = exp(s_ij - lse_i)      ds_ij = p_ij (do_i.v_j - do_i.o_i)
+ *
+ * as in @causal_attn, where sum_l p_il dp_il is do_i.o_i because o_i is the mean of the v_l. Any of
+ * the three gradients may be NULL. */
+LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
+                              const float *lse, const float *q, const float *k, const float *v,
+                              const llm_gqa_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
+    const size_t blind = c->causal && T > S ? T - S : 0;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group write the same dk, dv */
+        for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+            for (size_t i = blind; i < T; i += TILE) {
+                const size_t R = llm_causal_attn_tile(T - i), last = c->causal ? i + S - T : S;
+                float p[TILE * TILE], ds[TILE * TILE], along[TILE];
+                for (size_t r = 0; r < R; r++) {
+                    const size_t at = (bh * T + i + r) * D;
+                    along[r] = 0.0f;
+                    for (size_t d = 0; d < D; d++) along[r] += dout[at + d] * out[at + d];
+                }
+                for (size_t j = 0; j < S && j < last + R; j += TILE) {
+                    const size_t N = llm_causal_attn_tile(S - j);
+                    const size_t skip = j > last ? j - last : 0, ahead = j > last ? 0 : last - j;
+                    const size_t rows = R - skip, at_q = (bh * T + i + skip) * D;
+                    const size_t at_k = (bg * S + j) * D;
+                    const float *qi = q + at_q, *kj = k + at_k, *gi = dout + at_q;
+                    llm_causal_attn_scores(p, N, qi, D, kj, D, c->scale, ahead, rows, N, D);
+                    llm_causal_attn_scores(ds, N, gi, D, v + at_k, D, 1.0f, ahead, rows, N, D);
+                    for (size_t r = 0; r < rows; r++) {
+                        const float lse_r = lse[bh * T + i + skip + r];
+                        for (size_t n = 0; n < N && n <= r + ahead; n++) {
+                            p[r * N + n] = llm_expf(p[r * N + n] - lse_r);
+                            ds[r * N + n] -= along[skip + r];
+                            ds[r * N + n] *= c->scale * p[r * N + n];
+                        }
+                    }
+                    if (dq) llm_causal_attn_gather(dq + at_q, D, ds, N, kj, D, ahead, rows, N, D);
+                    if (dk) llm_causal_attn_scatter(dk + at_k, D, ds, N, qi, D, ahead, rows, N, D);
+                    if (dv) llm_causal_attn_scatter(dv + at_k, D, p, N, gi, D, ahead, rows, N, D);
+                }
+            }
+        }
+    }
+}
+
+/* a.b over n entries: 16 sums run side by side, in an order that no compiler needs leave to change. */
+LLM_API float llm_gqa_dot(const float *a, const float *b, size_t n) {
+    float lane[16], sum = 0.0f;
+    for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < 16; k++) lane[k] += a[i + k] * b[i + k];
+    for (; i < n; i++) sum += a[i] * b[i];
+    for (size_t k = 0; k < 16; k++) sum += lane[k];
+    return sum;
+}
+
+/* out (G,D), w (G,S) <- q (G,D), k, v (S,D): one new token, the G query heads of a group against
+ * their keys and values in a cache. Each key and each value is read once for the whole group. w gets
+ * the weights. S > 0. */
+LLM_API void llm_gqa_decode(float *out, float *w, const float *q, const float *k, const float *v,
+                            size_t G, size_t S, size_t D, float scale) {
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++) w[g * S + j] = scale * llm_gqa_dot(q + g * D, k + j * D, D);
+    for (size_t g = 0; g < G; g++) {
+        float *wg = w + g * S, sum = 0.0f;
+        const float max = llm_logsumexp_max(wg, S);
+        for (size_t j = 0; j < S; j++) wg[j] = llm_expf(wg[j] - max);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < S; j++) sum += wg[j];
+        for (size_t j = 0; j < S; j++) wg[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[g * D + d] = 0.0f;
+    }
+    for (size_t j = 0; j < S; j++)
+        for (size_t g = 0; g < G; g++)
+            for (size_t d = 0; d < D; d++) out[g * D + d] += w[g * S + j] * v[j * D + d];
+}
+
+/* w (Hkv D,C) <- from (H D,C): the key or value projection of a multi-head model made grouped, each
+ * shared head the mean of its group. A few percent of the original training then heal the rest. */
+LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, size_t Hkv, size_t D,
+                                      size_t C) {
+    LLM_ASSERT(Hkv > 0 && H % Hkv == 0);
+    const size_t group = H / Hkv;
+    for (size_t g = 0; g < Hkv; g++) {
+        for (size_t i = 0; i < D * C; i++) {
+            float sum = 0.0f;
+            for (size_t h = g * group; h < (g + 1) * group; h++) sum += from[h * D * C + i];
+            w[g * D * C + i] = sum / (float)group;
+        }
+    }
+}
+
+/* Bytes of a cache for T tokens of one text: keys and values of L layers. */
+LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
+    return 2 * L * Hkv * D * T * bytes;
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
@@ -5114,21 +5753,30 @@ LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *
     }
 }
 
-/* @safetensors ---------------------------------------------- Weight files: safetensors
+/* @safetensors_dtype ---------------------------------------- Weight files: element types
  *
- * source  -
- * needs   error size file json
+ *     value = (-1)^sign 2^(e - bias) (1 + f / 2^M)          bias = 2^(E-1) - 1
+ *     value = (-1)^sign 2^(1 - bias) (f / 2^M)              where e = 0: below the normal range
+ *
+ * Weights are stored in 16 or 8 bits: a sign, E bits of exponent e, M bits of fraction f. F16 has
+ * E = 5, M = 10; BF16 is the upper half of a float, 8 and 7; F8_E5M2 and F8_E4M3 say it in their
+ * names. All of them fit into float, so the conversion is exact. An exponent of all ones is
+ * infinity or NaN, except in E4M3, which has no infinity and gives up only the two codes of all
+ * ones to NaN: its largest number is 448.
+ *
+ * source  IEEE 754-2019, 3.4; Micikevicius et al. 2022, "FP8 Formats for Deep Learning", table 1
+ * needs   -
+ * see     @safetensors
  * topics  -
  */
-enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
-
-/* In the order of the format's own library, which sorts by it. */
 typedef enum {
+    /* in the order of the format's own library, in which it writes the data, last dtype first */
     LLM_SAFETENSORS_BOOL,
     LLM_SAFETENSORS_U8,
     LLM_SAFETENSORS_I8,
     LLM_SAFETENSORS_F8_E5M2,
     LLM_SAFETENSORS_F8_E4M3,
+    LLM_SAFETENSORS_F8_E8M0,
     LLM_SAFETENSORS_I16,
     LLM_SAFETENSORS_U16,
     LLM_SAFETENSORS_F16,
@@ -5136,29 +5784,85 @@ typedef enum {
     LLM_SAFETENSORS_I32,
     LLM_SAFETENSORS_U32,
     LLM_SAFETENSORS_F32,
+    LLM_SAFETENSORS_C64,
     LLM_SAFETENSORS_F64,
     LLM_SAFETENSORS_I64,
     LLM_SAFETENSORS_U64,
     LLM_SAFETENSORS_DTYPES
 } llm_safetensors_dtype;
 
-/* The name of a dtype in the file; *size gets the bytes of an element. */
+/* The name of a dtype in a file; *size gets the bytes of an element. */
 LLM_API const char *llm_safetensors_dtype_name(size_t *size, llm_safetensors_dtype dtype) {
     static const char *const name[LLM_SAFETENSORS_DTYPES] = {
-        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "I16", "U16", "F16",
-        "BF16", "I32", "U32", "F32",     "F64",     "I64", "U64"};
-    *size = dtype < LLM_SAFETENSORS_I16   ? 1
-            : dtype < LLM_SAFETENSORS_I32 ? 2
-            : dtype < LLM_SAFETENSORS_F64 ? 4
-                                          : 8;
+        "BOOL", "U8",  "I8",  "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16", "F16",
+        "BF16", "I32", "U32", "F32",     "C64",     "F64",     "I64", "U64"};
+    static const size_t bytes[LLM_SAFETENSORS_DTYPES] = {1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                                         2, 4, 4, 4, 8, 8, 8, 8};
+    *size = bytes[dtype];
     return name[dtype];
 }
 
-/* Row-major, little-endian, at any address: data need not be aligned. */
+/* The float of a code with E bits of exponent and M of fraction; `finite`: without infinity. */
+LLM_API float llm_safetensors_dtype_short(uint32_t code, int E, int M, bool finite) {
+    const uint32_t top = ((uint32_t)1 << E) - 1, ones = ((uint32_t)1 << M) - 1;
+    const uint32_t e = code >> M & top, f = code & ones, bias = top >> 1;
+    uint32_t bits = (e + 127 - bias) << 23 | f << (23 - M);
+    if (e == top && (!finite || f == ones)) bits = (uint32_t)255 << 23 | f << (23 - M);
+    float value = (float)f * ldexpf(1.0f, 1 - (int)bias - M);
+    if (e > 0) memcpy(&value, &bits, sizeof bits);
+    return code >> (E + M) & 1 ? -value : value;
+}
+
+/* out (count) <- data (count), little-endian and at any address. False where the dtype is none of
+ * F32, F16, BF16, F8_E5M2, F8_E4M3. */
+LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data, size_t count,
+                                          llm_safetensors_dtype dtype) {
+    const unsigned char *p = data;
+    if (dtype == LLM_SAFETENSORS_F32) {
+        for (size_t i = 0; i < count; i++, p += 4) {
+            const uint32_t low = p[0] | (uint32_t)p[1] << 8;
+            const uint32_t bits = low | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+            memcpy(&out[i], &bits, sizeof bits);
+        }
+    } else if (dtype == LLM_SAFETENSORS_F16) {
+        for (size_t i = 0; i < count; i++, p += 2)
+            out[i] = llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 5, 10, false);
+    } else if (dtype == LLM_SAFETENSORS_BF16) {
+        for (size_t i = 0; i < count; i++, p += 2)
+            out[i] = llm_safetensors_dtype_short(p[0] | (uint32_t)p[1] << 8, 8, 7, false);
+    } else if (dtype == LLM_SAFETENSORS_F8_E5M2) {
+        for (size_t i = 0; i < count; i++) out[i] = llm_safetensors_dtype_short(p[i], 5, 2, false);
+    } else if (dtype == LLM_SAFETENSORS_F8_E4M3) {
+        for (size_t i = 0; i < count; i++) out[i] = llm_safetensors_dtype_short(p[i], 4, 3, true);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* @safetensors ---------------------------------------------- Weight files: safetensors, reading
+ *
+ *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
+ *     header = {"wte": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}, ...}
+ *
+ * Released weights come in this form because the older one, a Python pickle, is a program that
+ * runs when it is loaded. This is a table of contents and numbers. The file is mapped, so opening
+ * it takes no time and tensors are read when they are looked at. A download is not to be believed:
+ * offsets can overlap, leave holes to hide things in, or point outside, and a shape's product can
+ * wrap to a size that fits. All that is checked at opening; afterwards every tensor lies inside.
+ * Numbers are little-endian and may stand at odd addresses.
+ *
+ * source  Hugging Face, "Safetensors", format description in the README, 2022; the rules for shapes
+ *         and offsets are those of its Rust library, 0.8
+ * needs   error size file json safetensors_dtype
+ * see     @safetensors_write @gpt2
+ * topics  -
+ */
+enum { LLM_SAFETENSORS_RANK = 8, LLM_SAFETENSORS_HEADER = 100000000 };
 typedef struct {
     const char *name;
     llm_safetensors_dtype dtype;
-    size_t rank, shape[LLM_SAFETENSORS_RANK];
+    size_t rank, shape[LLM_SAFETENSORS_RANK]; /* row-major; rank 0 is one number */
     const unsigned char *data;
     size_t size; /* in bytes */
 } llm_safetensors_tensor;
@@ -5167,8 +5871,7 @@ typedef struct {
     llm_safetensors_tensor *tensor; /* sorted by name */
     size_t count;
     llm_file file;
-    llm_json
-        header; /* node[0] is the object; its "__metadata__", if any, maps strings to strings */
+    llm_json header; /* node[0], whose "__metadata__", if it is there, maps strings to strings */
 } llm_safetensors;
 
 LLM_API void llm_safetensors_close(llm_safetensors *s) {
@@ -5179,16 +5882,14 @@ LLM_API void llm_safetensors_close(llm_safetensors *s) {
     s->count = 0;
 }
 
-/* Product of the shape and the size of an element; false where it overflows. */
+/* *bytes = product of the shape times the size of an element; false where it does not fit. */
 LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *t) {
-    llm_safetensors_dtype_name(bytes, t->dtype);
-    bool empty = false, fits = true;
-    for (size_t i = 0; i < t->rank; i++) {
-        empty |= t->shape[i] == 0;
-        fits &= llm_size_mul(bytes, *bytes, t->shape[i]);
-    }
-    if (empty) *bytes = 0;
-    return fits;
+    size_t element;
+    bool fits = true;
+    *bytes = 1;
+    for (size_t i = 0; i < t->rank; i++) fits = llm_size_mul(bytes, *bytes, t->shape[i]) && fits;
+    llm_safetensors_dtype_name(&element, t->dtype);
+    return llm_size_mul(bytes, *bytes, element) && fits;
 }
 
 LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
@@ -5196,97 +5897,114 @@ LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
                   ((const llm_safetensors_tensor *)b)->name);
 }
 
+/* By address; an empty tensor stands before the one that begins at the same place. */
 LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
     if (x->data != y->data) return x->data < y->data ? -1 : 1;
-    return x->size < y->size ? -1 : x->size > y->size;
+    return (x->size > y->size) - (x->size < y->size);
 }
 
-/* t <- one member of the header; room bytes of data start at data. */
+/* The member of that name if there is exactly one and it is of that kind: a reader that takes the
+ * first of two and a reader that takes the last would see different files. */
+LLM_API const llm_json_node *llm_safetensors_field(const llm_json *j, const llm_json_node *object,
+                                                   const char *key, llm_json_kind kind) {
+    const llm_json_node *found = NULL;
+    if (object->kind != LLM_JSON_OBJECT) return NULL;
+    for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v)) {
+        if (v->key_size != strlen(key) || memcmp(v->key, key, v->key_size) != 0) continue;
+        if (found || v->kind != kind) return NULL;
+        found = v;
+    }
+    return found;
+}
+
+/* Whether v is an object whose members are all strings. */
+LLM_API bool llm_safetensors_metadata(const llm_json *j, const llm_json_node *v) {
+    bool strings = v->kind == LLM_JSON_OBJECT;
+    for (v = llm_json_first(j, v); v; v = llm_json_next(j, v))
+        strings = strings && v->kind == LLM_JSON_STRING;
+    return strings;
+}
+
+/* t <- a member of the header; there are `room` bytes of data. */
 LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
                                     const llm_json_node *member, const unsigned char *data,
                                     size_t room, llm_error *error) {
-    const llm_json_node *dtype = llm_json_get(j, member, "dtype");
-    const llm_json_node *shape = llm_json_get(j, member, "shape");
-    const llm_json_node *offsets = llm_json_get(j, member, "data_offsets");
-    size_t begin, end, bytes, element;
-    t->name = member->key;
-    if (strlen(t->name) != member->key_size)
-        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", t->name);
-    if (!dtype || dtype->kind != LLM_JSON_STRING || !shape || shape->kind != LLM_JSON_ARRAY ||
-        !offsets || offsets->kind != LLM_JSON_ARRAY || offsets->count != 2)
-        return llm_fail(error, "safetensors: tensor '%s' needs dtype, shape and two data_offsets",
-                        t->name);
+    const llm_json_node *dtype = llm_safetensors_field(j, member, "dtype", LLM_JSON_STRING);
+    const llm_json_node *shape = llm_safetensors_field(j, member, "shape", LLM_JSON_ARRAY);
+    const llm_json_node *place = llm_safetensors_field(j, member, "data_offsets", LLM_JSON_ARRAY);
+    const char *name = t->name = member->key;
+    if (strlen(name) != member->key_size)
+        return llm_fail(error, "safetensors: the name of tensor '%s' holds a 0", name);
+    if (!dtype || !shape || !place || place->count != 2)
+        return llm_fail(error, "safetensors: '%s' has no dtype, shape and two data_offsets", name);
 
-    int kind = 0;
-    while (kind < LLM_SAFETENSORS_DTYPES &&
-           strcmp(llm_safetensors_dtype_name(&element, (llm_safetensors_dtype)kind), dtype->text))
-        kind++;
-    if (kind == LLM_SAFETENSORS_DTYPES)
-        return llm_fail(error, "safetensors: tensor '%s' has the unknown dtype '%s'", t->name,
-                        dtype->text);
+    size_t begin, end, bytes;
+    int kind = LLM_SAFETENSORS_DTYPES;
+    while (kind-- > 0) {
+        const char *known = llm_safetensors_dtype_name(&bytes, (llm_safetensors_dtype)kind);
+        if (strlen(known) == dtype->text_size && strcmp(known, dtype->text) == 0) break;
+    }
+    if (kind < 0)
+        return llm_fail(error, "safetensors: '%s' has dtype %s, not known here", name, dtype->text);
     t->dtype = (llm_safetensors_dtype)kind;
-
     t->rank = 0;
     if (shape->count > LLM_SAFETENSORS_RANK)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu dimensions, at most %d are read",
-                        t->name, shape->count, LLM_SAFETENSORS_RANK);
+        return llm_fail(error, "safetensors: '%s' has %zu dimensions, at most %d are read", name,
+                        shape->count, LLM_SAFETENSORS_RANK);
     for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
         if (!llm_json_size(&t->shape[t->rank++], v))
-            return llm_fail(error, "safetensors: the shape of tensor '%s' holds what is no size",
-                            t->name);
+            return llm_fail(error, "safetensors: the shape of '%s' holds what is no size", name);
 
-    const llm_json_node *first = llm_json_first(j, offsets);
+    const llm_json_node *first = llm_json_first(j, place);
     if (!llm_json_size(&begin, first) || !llm_json_size(&end, llm_json_next(j, first)) ||
         begin > end || end > room)
-        return llm_fail(error,
-                        "safetensors: the offsets of tensor '%s' leave the %zu bytes of data",
-                        t->name, room);
+        return llm_fail(error, "safetensors: '%s' lies outside the %zu bytes of data", name, room);
     if (!llm_safetensors_bytes(&bytes, t) || bytes != end - begin)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu bytes, its shape asks for %zu",
-                        t->name, end - begin, bytes);
+        return llm_fail(error, "safetensors: '%s' has %zu bytes, its shape and dtype want %zu",
+                        name, end - begin, bytes);
     t->data = data + begin;
     t->size = bytes;
     return true;
 }
 
+/* The file's table of contents, believed in nothing. */
 LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
-    const unsigned char *data = s->file.data;
+    const unsigned char *const bytes = s->file.data;
+    const size_t size = s->file.size;
     uint64_t length = 0;
-    for (size_t i = 0; s->file.size >= 8 && i < 8; i++) length |= (uint64_t)data[i] << (8 * i);
-    if (s->file.size < 8 || length > LLM_SAFETENSORS_HEADER || length > s->file.size - 8)
-        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
-                        (unsigned long long)length, s->file.size);
-    const unsigned char *start = data + 8 + length;
-    const size_t room = s->file.size - 8 - (size_t)length;
-    if (length == 0 || data[8] != '{')
-        return llm_fail(error, "safetensors: the header does not start with {");
-    if (!llm_json_parse(&s->header, (const char *)data + 8, (size_t)length, error)) return false;
-
-    const llm_json_node *root = s->header.node;
-    s->tensor = (llm_safetensors_tensor *)calloc(root->count + 1, sizeof *s->tensor);
+    if (size < 8)
+        return llm_fail(error, "safetensors: a file of %zu bytes, expected 8 or more", size);
+    for (size_t i = 0; i < 8; i++) length |= (uint64_t)bytes[i] << (8 * i);
+    if (length > LLM_SAFETENSORS_HEADER || length > size - 8)
+        return llm_fail(error,
+                        "safetensors: a header of %llu bytes, where %zu follow and %d are read",
+                        (unsigned long long)length, size - 8, LLM_SAFETENSORS_HEADER);
+    if (length == 0 || bytes[8] != '{')
+        return llm_fail(error, "safetensors: the header does not begin with {");
+    llm_json *const j = &s->header;
+    if (!llm_json_parse(j, (const char *)bytes + 8, (size_t)length, error)) return false;
+    s->tensor = (llm_safetensors_tensor *)calloc(j->node->count + 1, sizeof *s->tensor);
     if (!s->tensor) return llm_fail(error, "safetensors: out of memory");
-    for (const llm_json_node *v = llm_json_first(&s->header, root); v;
-         v = llm_json_next(&s->header, v)) {
-        if (strcmp(v->key, "__metadata__") == 0) {
-            if (v->kind != LLM_JSON_OBJECT)
-                return llm_fail(error, "safetensors: __metadata__ is no object");
-            continue;
+
+    const unsigned char *const data = bytes + 8 + length, *end = data;
+    const size_t room = size - 8 - (size_t)length;
+    for (const llm_json_node *v = llm_json_first(j, j->node); v; v = llm_json_next(j, v)) {
+        if (strcmp(v->key, "__metadata__") != 0) {
+            if (!llm_safetensors_member(&s->tensor[s->count++], j, v, data, room, error))
+                return false;
+        } else if (!llm_safetensors_metadata(j, v) ||
+                   !llm_safetensors_field(j, j->node, v->key, LLM_JSON_OBJECT)) {
+            return llm_fail(error, "safetensors: __metadata__ is not one object of strings");
         }
-        if (!llm_safetensors_member(&s->tensor[s->count], &s->header, v, start, room, error))
-            return false;
-        s->count++;
     }
     qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_place);
-    const unsigned char *end = start;
     for (size_t i = 0; i < s->count; end += s->tensor[i++].size)
         if (s->tensor[i].data != end)
-            return llm_fail(error, "safetensors: a hole or an overlap before tensor '%s'",
+            return llm_fail(error, "safetensors: a gap or an overlap before '%s'",
                             s->tensor[i].name);
-    if (end != start + room)
-        return llm_fail(error, "safetensors: %zu bytes behind the last tensor",
-                        (size_t)(start + room - end));
+    if (end != data + room) return llm_fail(error, "safetensors: bytes behind the last tensor");
     qsort(s->tensor, s->count, sizeof *s->tensor, llm_safetensors_by_name);
     for (size_t i = 1; i < s->count; i++)
         if (strcmp(s->tensor[i - 1].name, s->tensor[i].name) == 0)
@@ -5294,7 +6012,7 @@ LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
     return true;
 }
 
-/* Maps the file and believes nothing in it. */
+/* False, and nothing to close, where the file cannot be read or breaks a rule. */
 LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_error *error) {
     memset(s, 0, sizeof *s);
     const bool ok = llm_file_map(&s->file, path, error) && llm_safetensors_check(s, error);
@@ -5302,103 +6020,112 @@ LLM_API bool llm_safetensors_open(llm_safetensors *s, const char *path, llm_erro
     return ok;
 }
 
-/* NULL when there is none of that name. */
+/* NULL when there is no tensor of that name. */
 LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors *s,
                                                            const char *name) {
-    size_t low = 0, high = s->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const int order = strcmp(s->tensor[middle].name, name);
-        if (order == 0) return &s->tensor[middle];
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return NULL;
+    llm_safetensors_tensor t;
+    t.name = name;
+    return (const llm_safetensors_tensor *)bsearch(&t, s->tensor, s->count, sizeof t,
+                                                   llm_safetensors_by_name);
 }
 
-/* out (count) <- t, of dtype F32, F16 or BF16, all exactly. */
+/* out (count) <- t, all of it; false where t has not count entries or its dtype is no short float. */
 LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
                                     llm_error *error) {
     size_t element;
-    const char *name = llm_safetensors_dtype_name(&element, t->dtype);
-    if (t->dtype != LLM_SAFETENSORS_F32 && t->dtype != LLM_SAFETENSORS_F16 &&
-        t->dtype != LLM_SAFETENSORS_BF16)
-        return llm_fail(error, "safetensors: tensor '%s' is %s, expected F32, F16 or BF16", t->name,
-                        name);
-    if (t->size / element != count)
-        return llm_fail(error, "safetensors: tensor '%s' has %zu entries, expected %zu", t->name,
-                        t->size / element, count);
-    for (size_t i = 0; i < count; i++) {
-        const unsigned char *p = t->data + i * element;
-        uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8;
-        if (t->dtype == LLM_SAFETENSORS_F32) {
-            bits |= (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-        } else if (t->dtype == LLM_SAFETENSORS_BF16) {
-            bits <<= 16;
-        } else {
-            const uint32_t exponent = bits >> 10 & 31, fraction = bits & 1023;
-            const float tiny =
-                (float)fraction / 16777216.0f; /* fraction 2^-24, subnormal in half */
-            uint32_t magnitude;
-            if (exponent == 0) {
-                memcpy(&magnitude, &tiny, 4);
-            } else {
-                magnitude = (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-            }
-            bits = (bits & 0x8000) << 16 | magnitude;
-        }
-        memcpy(&out[i], &bits, 4);
-    }
-    return true;
+    const char *dtype = llm_safetensors_dtype_name(&element, t->dtype);
+    const size_t found = t->size / element;
+    if (found != count)
+        return llm_fail(error, "safetensors: '%s' has %zu entries, expected %zu", t->name, found,
+                        count);
+    return llm_safetensors_dtype_floats(out, t->data, count, t->dtype) ||
+           llm_fail(error, "safetensors: '%s' is %s, expected floats", t->name, dtype);
 }
 
-LLM_API int llm_safetensors_by_dtype(const void *a, const void *b) {
+/* @safetensors_write ---------------------------------------- Weight files: safetensors, writing
+ *
+ * The same tensors always make the same bytes, those that the format's own library writes: names
+ * sorted within each dtype, dtypes from wide to narrow, so that every tensor stands at a multiple
+ * of its element's size, the header padded with spaces to a multiple of 8. Then two files can be
+ * compared by their hash. The data go straight from memory to the file, under a temporary name
+ * until the last byte is out.
+ *
+ * source  Hugging Face, "Safetensors", README, 2022; the order is that of its Rust library, 0.8
+ * needs   error size buffer file json json_put safetensors_dtype safetensors
+ * see     -
+ * topics  -
+ */
+
+/* Dtypes from wide to narrow, then by name. */
+LLM_API int llm_safetensors_write_order(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
     return x->dtype != y->dtype ? (x->dtype < y->dtype ? 1 : -1) : strcmp(x->name, y->name);
 }
 
-/* Writes the file the library writes: dtypes from wide to narrow, so that all are aligned, names in
- * order, header padded to a multiple of 8. metadata is a JSON object of strings, or NULL. size of a
- * tensor is not read, its shape says it. */
-LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
-                                   size_t count, const char *metadata, llm_error *error) {
-    llm_safetensors_tensor *t = (llm_safetensors_tensor *)malloc((count + 1) * sizeof *t);
-    llm_buffer b = {NULL, 0, 0};
-    llm_file_writer w;
-    size_t offset = 0;
-    unsigned char length[8];
-    bool ok = t && llm_buffer_print(&b, metadata ? "{\"__metadata__\":%s" : "{%s",
-                                    metadata ? metadata : "");
-    if (t && count > 0) memcpy(t, tensor, count * sizeof *t);
-    if (t) qsort(t, count, sizeof *t, llm_safetensors_by_dtype);
-    for (size_t i = 0; i < count && ok; i++) {
-        size_t element;
-        const bool fits = llm_safetensors_bytes(&t[i].size, &t[i]);
-        LLM_ASSERT(fits);
-        (void)fits;
-        ok = (b.size == 1 || llm_buffer_put(&b, ",", 1)) &&
-             llm_json_put_string(&b, t[i].name, strlen(t[i].name)) &&
-             llm_buffer_print(&b, ":{\"dtype\":\"%s\",\"shape\":[",
+/* b <- the header of t (count), in this order, with its padding; sets each size. False where memory
+ * is out, a name is no UTF-8, or sizes do not fit. */
+LLM_API bool llm_safetensors_write_header(llm_buffer *b, llm_safetensors_tensor *t, size_t count,
+                                          const char *metadata) {
+    bool ok = llm_buffer_put(b, "{", 1);
+    if (metadata) ok = ok && llm_buffer_print(b, "\"__metadata__\":%s", metadata);
+    size_t begin = 0, end, element;
+    for (size_t i = 0; i < count && ok; i++, begin = end) {
+        ok = llm_safetensors_bytes(&t[i].size, &t[i]) && llm_size_add(&end, begin, t[i].size) &&
+             (b->size == 1 || llm_buffer_put(b, ",", 1)) &&
+             llm_json_put_string(b, t[i].name, strlen(t[i].name)) &&
+             llm_buffer_print(b, ":{\"dtype\":\"%s\",\"shape\":[",
                               llm_safetensors_dtype_name(&element, t[i].dtype));
         for (size_t k = 0; k < t[i].rank && ok; k++)
-            ok = llm_buffer_print(&b, k ? ",%zu" : "%zu", t[i].shape[k]);
-        ok =
-            ok && llm_buffer_print(&b, "],\"data_offsets\":[%zu,%zu]}", offset, offset + t[i].size);
-        offset += t[i].size;
+            ok = llm_buffer_print(b, k > 0 ? ",%zu" : "%zu", t[i].shape[k]);
+        ok = ok && llm_buffer_print(b, "],\"data_offsets\":[%zu,%zu]}", begin, end);
     }
-    ok = ok && llm_buffer_put(&b, "}", 1);
-    while (ok && b.size % 8 != 0) ok = llm_buffer_put(&b, " ", 1);
-    if (!ok) llm_fail(error, "safetensors: out of memory");
-    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)b.size >> (8 * i));
+    ok = ok && llm_buffer_put(b, "}", 1);
+    while (ok && b->size % 8 != 0) ok = llm_buffer_put(b, " ", 1);
+    return ok;
+}
+
+/* path <- tensor (count), whose shapes say how long their data are (size is not read). metadata is
+ * a JSON object of strings, or NULL. Names must differ; "__metadata__" is none. */
+LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tensor *tensor,
+                                   size_t count, const char *metadata, llm_error *error) {
+    llm_json j;
+    if (metadata) {
+        if (!llm_json_parse(&j, metadata, strlen(metadata), error)) return false;
+        const bool strings = llm_safetensors_metadata(&j, j.node);
+        llm_json_free(&j);
+        if (!strings) return llm_fail(error, "safetensors: metadata is not an object of strings");
+    }
+    size_t bytes;
+    llm_safetensors_tensor *t = NULL;
+    if (llm_size_add(&bytes, count, 1) && llm_size_mul(&bytes, bytes, sizeof *t))
+        t = (llm_safetensors_tensor *)malloc(bytes);
+    if (!t) return llm_fail(error, "safetensors: out of memory");
+    if (count > 0) memcpy(t, tensor, count * sizeof *t);
+
+    qsort(t, count, sizeof *t, llm_safetensors_by_name);
+    bool ok = true;
+    for (size_t i = 0; i < count; i++) {
+        LLM_ASSERT(t[i].rank <= LLM_SAFETENSORS_RANK);
+        if (strcmp(t[i].name, "__metadata__") == 0 ||
+            (i > 0 && strcmp(t[i - 1].name, t[i].name) == 0))
+            ok = llm_fail(error, "safetensors: no tensor, or no second one, may be called '%s'",
+                          t[i].name);
+    }
+    qsort(t, count, sizeof *t, llm_safetensors_write_order);
+    llm_buffer header = {NULL, 0, 0};
+    if (ok && (!llm_safetensors_write_header(&header, t, count, metadata) ||
+               header.size > LLM_SAFETENSORS_HEADER))
+        ok = llm_fail(error, "safetensors: the header is too large, or a name is no UTF-8");
+
+    llm_file_writer w;
+    unsigned char length[8];
+    for (size_t i = 0; i < 8; i++) length[i] = (unsigned char)((uint64_t)header.size >> (8 * i));
     ok = ok && llm_file_begin(&w, path, error) && llm_file_put(&w, length, 8, error) &&
-         llm_file_put(&w, b.data, b.size, error);
+         llm_file_put(&w, header.data, header.size, error);
     for (size_t i = 0; i < count && ok; i++) ok = llm_file_put(&w, t[i].data, t[i].size, error);
     ok = ok && llm_file_commit(&w, error);
-    llm_buffer_free(&b);
+    llm_buffer_free(&header);
     free(t);
     return ok;
 }
@@ -6256,8 +6983,8 @@ LLM_API int llm_greedy_pick(const float *logits, size_t V) {
 }
 
 /* Follows next (S), each state's successor, from start until states repeat. Returns the length of
- * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the tortoise
- * waits at every power of two, so no state but the two has to be kept. */
+ * the loop; *tail gets the number of states before it. Brent: the hare runs ahead while the
+ * tortoise waits at every power of two, so no state but the two has to be kept. */
 LLM_API size_t llm_greedy_cycle(size_t *tail, const size_t *next, size_t start) {
     size_t tortoise = start, hare = next[start], power = 1, length = 1;
     while (tortoise != hare) {
@@ -6413,8 +7140,8 @@ LLM_API double llm_temperature_match(const float *logits, size_t V, double entro
     return sqrt(low * high);
 }
 
-/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from word
- * i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+/* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from
+ * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
 LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
     LLM_ASSERT(temp > 0.0f && V > 0);
     size_t best = 0;
@@ -6449,8 +7176,8 @@ LLM_API float llm_temperature_dynamic(const float *logits, size_t V, float low, 
  * and still adds up: 50000 tokens of probability 1e-6 are 5% of all draws, and one of them spoils a
  * sentence. What is cut off raises the rest by 1 / kept mass. k does not know how sure the model
  * is: 40 is far too many after "the United" and too few after "my name is". Ties at the k-th place:
- * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts over
- * the bytes of the logits find the k-th largest.
+ * transformers keeps all of them, llama.cpp keeps exactly k. Sorting is not needed: four counts
+ * over the bytes of the logits find the k-th largest.
  *
  * source  Fan, Lewis & Dauphin 2018, "Hierarchical Neural Story Generation", section 5.2
  * needs   -
@@ -6584,8 +7311,8 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
 }
 
 /* The same set without sorting. The edge is the smallest key for which the mass of the tokens up to
- * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats, given
- * back. */
+ * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats,
+ * given back. */
 LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
     if (min_keep >= V) return;
@@ -6648,11 +7375,10 @@ LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep,
  * topics  -
  */
 
-/* logits (V) in place: those of probability below `least` become -inf, but the min_keep largest and
- * their ties stay. prob (V) are the probabilities. */
+/* logits (V) in place: those of probability below `least` become -inf, but the min_keep > 0
+ * largest and their ties stay. prob (V) are the probabilities. */
 LLM_API void llm_min_p_cut(float *logits, const float *prob, size_t V, double least,
                            size_t min_keep) {
-    LLM_ASSERT(min_keep > 0);
     const float kept = llm_top_k_threshold(logits, V, min_keep < V ? min_keep : V);
     for (size_t i = 0; i < V; i++) {
         if ((double)prob[i] < least && logits[i] < kept) logits[i] = -INFINITY;
@@ -6671,6 +7397,7 @@ LLM_API void llm_min_p_filter(float *logits, size_t V, float ratio, size_t min_k
     arena->used = mark;
 }
 
+/* Epsilon: least is epsilon itself. */
 LLM_API void llm_min_p_epsilon(float *logits, size_t V, float epsilon, size_t min_keep,
                                llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6689,6 +7416,7 @@ LLM_API double llm_min_p_entropy(const float *prob, size_t V) {
     return entropy;
 }
 
+/* Eta: least is epsilon, or sqrt(epsilon) exp(-H) where the distribution is flat. */
 LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_keep,
                            llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6699,7 +7427,7 @@ LLM_API void llm_min_p_eta(float *logits, size_t V, float epsilon, size_t min_ke
     arena->used = mark;
 }
 
-/* std with n, over the logits that are not -inf. */
+/* Top-n-sigma. The deviation is over the logits that are not -inf, with their number as divisor. */
 LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
     double sum = 0.0, square = 0.0;
     size_t count = 0;
@@ -6720,6 +7448,7 @@ LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
         if ((double)logits[i] < least) logits[i] = -INFINITY;
 }
 
+/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last included. */
 LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
                                llm_arena *arena) {
     LLM_ASSERT(min_keep > 0);
@@ -6754,7 +7483,7 @@ LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_k
  * O(V) preparation a draw costs O(1), whatever V is.
  *
  * source  Vose 1991, "A linear algorithm for generating random numbers with a given distribution";
- *         transformers (generation/logits_process.py) and llama.cpp (common/sampling) for the orders
+ *         transformers (generation/logits_process.py), llama.cpp (common/sampling): the orders
  * needs   rng greedy temperature top_k top_p min_p
  * see     @sampling_control @decoding
  * topics  Sampling (in Language Models)
@@ -6782,6 +7511,7 @@ typedef struct {
     float temperature, top_k, top_p, min_p, typical, epsilon, eta, top_n_sigma;
 } llm_sampling_config;
 
+/* Everything off. */
 LLM_API llm_sampling_config llm_sampling_defaults(void) {
     llm_sampling_config c;
     c.temperature = c.top_p = c.typical = 1.0f;
@@ -6864,8 +7594,8 @@ LLM_API int llm_sampling_draw(const float *logits, size_t V, llm_rng *rng) {
     return best; /* u * total may round up to the sum */
 }
 
-/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else other[i];
- * every cell is as likely as every other. Scratch: V indices, given back. */
+/* The alias table of prob (V), which sums to 1: cell i is i with probability keep[i], else
+ * other[i]; every cell is as likely as every other. Scratch: V indices, given back. */
 LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, size_t V,
                                 llm_arena *arena) {
     const size_t mark = arena->used;
@@ -6888,6 +7618,7 @@ LLM_API void llm_sampling_alias(float *keep, size_t *other, const float *prob, s
     arena->used = mark;
 }
 
+/* A token, from the table of llm_sampling_alias. */
 LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, size_t V,
                                        llm_rng *rng) {
     const size_t i = llm_rng_below(rng, V);
@@ -6905,9 +7636,9 @@ LLM_API size_t llm_sampling_alias_draw(const float *keep, const size_t *other, s
  * the logits, and then the k largest instead of the largest, draws k different tokens as if one
  * after the other without putting any back.
  *
- * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling 2019,
- *         "Stochastic Beams and Where to Find Them", section 2
- * needs   rng softmax top_k sampling
+ * source  llama.cpp (XTC); Basu et al. 2021, "Mirostat", algorithm 2; Kool, van Hoof & Welling
+ *         2019, "Stochastic Beams and Where to Find Them", section 2
+ * needs   rng softmax greedy top_k sampling
  * see     @temperature (Gumbel), @sampling
  * topics  -
  */
@@ -6930,9 +7661,10 @@ LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, 
     arena->used = mark;
 }
 
-/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most probable
- * token always stays. The surprise that is fed back is that of the renormalised probability, as in
- * llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats, given back. */
+/* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most
+ * probable token always stays. The surprise that is fed back is that of the renormalised
+ * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats,
+ * given back. */
 LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
                                           llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used;

@@ -237,6 +237,16 @@ EMULATE_RUNTIME void emulate_say_where(void) {
     }
 }
 
+#ifdef EMULATE_TSAN
+extern "C" __attribute__((used, visibility("default"), no_sanitize("thread"))) void
+__tsan_on_report(void *report) {
+    (void)report;
+    fprintf(stderr, "emulate: the race below was seen");
+    emulate_say_where();
+    fprintf(stderr, "\n");
+}
+#endif
+
 EMULATE_RUNTIME __attribute__((noreturn)) void emulate_die(const char *what, int line) {
     fprintf(stderr, "emulate: %s", what);
     emulate_say_where();
@@ -496,6 +506,9 @@ EMULATE_RUNTIME void emulate_make(emulate_fiber *f) {
 #ifdef EMULATE_TSAN
     f->tsan = __tsan_create_fiber(0);
     if (!f->tsan) emulate_die("more threads than ThreadSanitizer can tell apart", 0);
+    char name[32];
+    snprintf(name, sizeof name, "thread %u", f->id);
+    __tsan_set_fiber_name(f->tsan, name);
 #endif
 }
 EMULATE_RUNTIME void emulate_unmake(emulate_fiber *f) {
@@ -911,20 +924,14 @@ EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
         EMULATE_RELEASE(&emulate_start_edge); /* the mapping was the host's; it knows no block */
         for (unsigned i = 0; i < b->n; i++) {
             emulate_fiber *f = &b->fiber[i];
-            emulate_make(f);
             f->id = i;
+            emulate_make(f);
             f->lane = i % 32;
             f->index.x = i % emulate_block_size.x;
             f->index.y = i / emulate_block_size.x % emulate_block_size.y;
             f->index.z = i / emulate_block_size.x / emulate_block_size.y;
             f->state = EMULATE_AT_BARRIER;
             f->line = 0;
-#ifdef EMULATE_TSAN
-            char name[64];
-            snprintf(name, sizeof name, "block (%u,%u,%u) thread (%u,%u,%u)", b->index.x,
-                     b->index.y, b->index.z, f->index.x, f->index.y, f->index.z);
-            __tsan_set_fiber_name(f->tsan, name);
-#endif
             f->arrived = f->warp_arrived = f->grid_arrived = f->copy_count = f->copy_group = 0;
             f->atomic_seen = NULL;
             f->fenced = false;

@@ -99,11 +99,13 @@ TEST(causal_attn, "equals the definition in doubles around a tile's edges; the r
 }
 
 TEST(causal_attn, "its three products equal sums in doubles for every size, stride and diagonal") {
-    const size_t sizes[][4] = {{1, 1, 1, 0},    {2, 3, 2, 0},  {3, 2, 33, 1},  {4, 64, 32, 0},
-                               {5, 7, 31, 4},   {6, 9, 65, 3}, {64, 64, 1, 0}, {63, 60, 130, 9},
-                               {8, 64, 40, 57}, {9, 5, 64, 99}}; /* R, N, D, ahead */
+    const size_t sizes[][4] = {
+        {1, 1, 1, 0},    {2, 3, 2, 0},     {3, 2, 33, 1},     {4, 64, 32, 0},
+        {5, 7, 31, 4},   {6, 9, 65, 3},    {64, 64, 1, 0},    {63, 60, 130, 9},
+        {8, 64, 40, 57}, {9, 5, 64, 99},   {70, 140, 66, 60}, {130, 70, 3, 0},
+        {3, 130, 4, 2},  {131, 65, 2, 64}, {2, 129, 2, 63}}; /* R, N, D, ahead */
     llm_rng rng = llm_rng_seed(3);
-    for (size_t s = 0; s < 10; s++) {
+    for (size_t s = 0; s < 15; s++) {
         const size_t R = sizes[s][0], N = sizes[s][1], D = sizes[s][2], ahead = sizes[s][3];
         const size_t ws = N + 1, xs = D + 2, ys = D + 3; /* the gaps stay NaN and are not read */
         float *w = floats(R * ws), *x = floats(R * xs), *z = floats(N * xs);
