@@ -1642,9 +1642,7 @@ enum {
 
 /* Pieces of the table: s(x), log(1 + e^x), and the values and slopes that are long. */
 LLM_API float llm_activation_sigmoid(float x) { return 1.0f / (1.0f + llm_expf(-x)); }
-LLM_API float llm_activation_softplus(float x) {
-    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
-}
+LLM_API float llm_activation_softplus(float x) { return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x))); }
 LLM_API float llm_activation_gelu_tanh(float x) {
     return x * llm_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
 }
@@ -1743,35 +1741,32 @@ LLM_API float llm_activation_slope(float x, int kind) {
 }
 
 /* y (n) <- x (n); y may be x. The two that language models use have loops of their own, which
- * vectorise; the pieces are for the threads. */
+ * vectorise. */
 LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
-    LLM_PARALLEL_FOR
-    for (size_t start = 0; start < n; start += 4096) {
-        const size_t end = n - start < 4096 ? n : start + 4096;
-        if (kind == LLM_ACTIVATION_GELU_TANH) {
-            for (size_t i = start; i < end; i++) y[i] = llm_activation_gelu_tanh(x[i]);
-        } else if (kind == LLM_ACTIVATION_SILU) {
-            for (size_t i = start; i < end; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
-        } else {
-            for (size_t i = start; i < end; i++) y[i] = llm_activation_value(x[i], kind);
-        }
+    if (kind == LLM_ACTIVATION_GELU_TANH) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) y[i] = llm_activation_gelu_tanh(x[i]);
+    } else if (kind == LLM_ACTIVATION_SILU) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
+    } else {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(x[i], kind);
     }
 }
 
 /* dx (n) += <- dy (n) and forward's x (n). */
 LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
                                      int kind) {
-    LLM_PARALLEL_FOR
-    for (size_t start = 0; start < n; start += 4096) {
-        const size_t end = n - start < 4096 ? n : start + 4096;
-        if (kind == LLM_ACTIVATION_GELU_TANH) {
-            for (size_t i = start; i < end; i++)
-                dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
-        } else if (kind == LLM_ACTIVATION_SILU) {
-            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
-        } else {
-            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
-        }
+    if (kind == LLM_ACTIVATION_GELU_TANH) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
+    } else if (kind == LLM_ACTIVATION_SILU) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
+    } else {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
     }
 }
 
@@ -1792,26 +1787,95 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
 
 /* @swiglu --------------------------------------------------- SwiGLU
  *
- *     y = silu(gate) * up        silu(g) = g / (1 + exp(-g))
+ *     y_i = silu(g_i) u_i         g = x W_gate^T, u = x W_up^T        silu(g) = g s(g)
+ *     du_i = dy_i silu(g_i)       dg_i = dy_i u_i s(g_i) (1 + g_i (1 - s(g_i)))
  *
- * source  -
- * needs   -
+ * A hidden layer made of two projections instead of one: the first, bent by SiLU, decides how much
+ * of the second passes. A product of two learned numbers is what a plain layer can only put
+ * together from many. It costs a third matrix, so the hidden size is cut to 2/3 of the usual 4 C.
+ * Backward computes silu again from g: an exp is cheaper than storing it. With other curves in
+ * SiLU's place: GEGLU (GELU), ReGLU (ReLU), GLU (sigmoid).
+ *
+ * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 5 and 6; Dauphin et al. 2017,
+ *         "Language modeling with gated convolutional networks" (GLU)
+ * needs   activation
+ * see     @ffn (the block with its three matrices)
  * topics  SwiGLU Activation Function
  */
 
 /* y (n) <- gate, up (n); y may be gate or up. */
 LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = gate[i] * llm_activation_sigmoid(gate[i]) * up[i];
 }
 
-/* dgate, dup (n) += <- dy, gate, up (n). */
+/* dgate, dup (n) += <- dy (n) and forward's gate, up (n). Either gradient may be NULL. */
 LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate,
                                  const float *up, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        const float g = gate[i], s = 1.0f / (1.0f + expf(-g));
-        if (dgate) dgate[i] += dy[i] * up[i] * s * (1.0f + g * (1.0f - s));
-        if (dup) dup[i] += dy[i] * g * s;
+    if (dgate) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++)
+            dgate[i] += dy[i] * up[i] * llm_activation_silu_slope(gate[i]);
     }
+    if (dup) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dup[i] += dy[i] * gate[i] * llm_activation_sigmoid(gate[i]);
+    }
+}
+
+/* y (N,H) <- x (N,2H), the result of one product with both matrices: rows [gate | up], or, when
+ * interleaved, gate_0 up_0 gate_1 up_1 ... y may not be x. */
+LLM_API void llm_swiglu_packed_forward(float *y, const float *x, size_t N, size_t H,
+                                       bool interleaved) {
+    const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *gate = x + n * 2 * H, *up = gate + to_up;
+        for (size_t i = 0; i < H; i++) {
+            const float g = gate[i * step];
+            y[n * H + i] = g * llm_activation_sigmoid(g) * up[i * step];
+        }
+    }
+}
+
+/* dx (N,2H) += <- dy (N,H) and forward's x (N,2H). */
+LLM_API void llm_swiglu_packed_backward(float *dx, const float *dy, const float *x, size_t N,
+                                        size_t H, bool interleaved) {
+    const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *gate = x + n * 2 * H, *up = gate + to_up, *dyn = dy + n * H;
+        float *dgate = dx + n * 2 * H, *dup = dgate + to_up;
+        for (size_t i = 0; i < H; i++) {
+            const float g = gate[i * step];
+            dgate[i * step] += dyn[i] * up[i * step] * llm_activation_silu_slope(g);
+            dup[i * step] += dyn[i] * g * llm_activation_sigmoid(g);
+        }
+    }
+}
+
+/* y (n) <- gate, up (n): the other members of the family. kind is an LLM_ACTIVATION; y may be gate
+ * or up. */
+LLM_API void llm_swiglu_glu_forward(float *y, const float *gate, const float *up, size_t n,
+                                    int kind) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(gate[i], kind) * up[i];
+}
+
+/* dgate, dup (n) += <- dy (n) and forward's gate, up (n). Either gradient may be NULL. */
+LLM_API void llm_swiglu_glu_backward(float *dgate, float *dup, const float *dy, const float *gate,
+                                     const float *up, size_t n, int kind) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        if (dgate) dgate[i] += dy[i] * up[i] * llm_activation_slope(gate[i], kind);
+        if (dup) dup[i] += dy[i] * llm_activation_value(gate[i], kind);
+    }
+}
+
+/* The hidden size of a gated block of width C: 8 C / 3, so that three matrices have the weights of
+ * two with 4 C, rounded up to a multiple for the hardware (256 in Llama). */
+LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
+    return (8 * C / 3 + multiple - 1) / multiple * multiple;
 }
 
 /* @dense ---------------------------------------------------- Fully connected layer
