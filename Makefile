@@ -21,7 +21,10 @@ else
 MODE = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 CUDAMODE = $(if $(findstring clang,$(CXX)),,-fsanitize-sections=emulate_shared)
 endif
-ifdef SAN
+ifneq ($(SAN),)
+ifeq ($(origin CXX),file)
+CXX := $(or $(call have,g++),$(CXX)) # only gcc checks the bounds of shared arrays
+endif
 export TEST_SECONDS ?= 40
 endif
 out = build/$(notdir $(CC))$(if $(SAN),-$(patsubst 1,san,$(SAN)))
@@ -45,7 +48,7 @@ tools = $(if $(call have,$(PYTHON)),$(patsubst tests/%.py,$(out)/%,$(wildcard te
 test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
 	@$(if $(checks),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
 	@$(if $(call have,$(CXX)),,echo "skipped: kernels on the emulator ($(CXX) is missing)")
-	@$(if $(found),$(if $(call have,$(NVCC)),,echo "skipped: kernels under nvcc ($(or $(NVCC),it) is missing)"))
+	@$(if $(and $(found),$(NVCC)),$(if $(call have,$(NVCC)),,echo "skipped: kernels under nvcc ($(NVCC) is missing)"))
 	@$(if $(call have,$(PYTHON)),,echo "skipped: tests of the tools ($(PYTHON) is missing)")
 	@$(MAKE) -k -j$(JOBS) --no-print-directory $(checks:=.log) || true
 	@awk '/^[0-9]+ passed, [0-9]+ failed$$/ { passed += $$1; failed += $$3 } \
@@ -135,9 +138,9 @@ lint:  ## the house rules: layout, banners, names, notes and their examples, war
 	    CC="$(CC)" JOBS=$(JOBS) $(PYTHON) tests/tools/$$check || status=1; done; exit $$status
 coverage:  ## topics done, by chapter; CHAPTER=NN says what is missing there
 	@CHAPTER="$(CHAPTER)" $(PYTHON) tests/tools/coverage.py
-lint-tests:  ## do the tests notice a broken section? TOPIC= CHAPTER= SAMPLE=n sections MOST=n mutants each
-	@CC="$(CC)" JOBS=$(JOBS) $(PYTHON) tests/tools/mutants.py --topic "$(TOPIC)" --chapter "$(CHAPTER)" \
-	    --sample $(or $(SAMPLE),0) --most $(or $(MOST),0)
+lint-tests:  ## do the tests notice a broken section? TOPIC= CHAPTER= SAMPLE=n sections MOST=n mutants each CUDA=1
+	@CC="$(CC)" CXX="$(CXX)" JOBS=$(JOBS) $(PYTHON) tests/tools/mutants.py --topic "$(TOPIC)" --chapter "$(CHAPTER)" \
+	    $(if $(CUDA),--cuda) --sample $(or $(SAMPLE),0) --most $(or $(MOST),0)
 golden:  ## write the golden values again (needs tests/requirements.txt); nothing may change
 	@cd tests && for f in $(patsubst tests/%,%,$(wildcard $(chapter)/$(topic).py)); do \
 	    echo $$f && PYTHONPATH=. $(PYTHON) $$f || exit 1; done

@@ -1121,18 +1121,202 @@ LLM_API float llm_tanhf(float x) {
     return copysignf(y + (x != x ? NAN : 0.0f), x);
 }
 
+/* @gemm ----------------------------------------------------- The kernel under every matrix product
+ *
+ *     c (M,N) += A (M,K) B (K,N)
+ *
+ * The triple loop does two loads for every multiplication and waits for memory. Here a tile of
+ * ROWS x COLS sums lives in vector registers while k runs, so that each number of B is used ROWS
+ * times and each number of A COLS times once it has been loaded. For that B is copied first, a
+ * panel of PANEL columns and DEPTH rows at a time, into the order in which the tile reads it; the
+ * panel stays in the second-level cache while all rows of A pass by. Transposed operands are
+ * packed differently and computed alike. Every sum adds its terms in ascending k, in chunks of
+ * DEPTH, wherever its tile lies and whichever thread computes it: results do not depend on the
+ * number of threads, and a row's not on the other rows. All scratch is on the stack, 160 KiB.
+ *
+ * source  Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"
+ * needs   base
+ * see     @matmul (the layer's three products), @tensor_core
+ * topics  -
+ */
+
+/* As many sums as the vector registers hold: 24 of 32, or 12 of 16. GNU vectors add and multiply
+ * like numbers, without a header of intrinsics; elsewhere a lane is one float. */
+#if !defined(__GNUC__) || defined(__CUDACC__)
+typedef float llm_gemm_lanes;
+enum { LLM_GEMM_LANES = 1, LLM_GEMM_VECTORS = 8 };
+#elif defined(__AVX512F__)
+typedef float llm_gemm_lanes __attribute__((vector_size(64)));
+enum { LLM_GEMM_LANES = 16, LLM_GEMM_VECTORS = 4 };
+#elif defined(__AVX__)
+typedef float llm_gemm_lanes __attribute__((vector_size(32)));
+enum { LLM_GEMM_LANES = 8, LLM_GEMM_VECTORS = 2 };
+#else
+typedef float llm_gemm_lanes __attribute__((vector_size(16)));
+enum { LLM_GEMM_LANES = 4, LLM_GEMM_VECTORS = 2 };
+#endif
+enum {
+    LLM_GEMM_ROWS = 6,
+    LLM_GEMM_COLS = LLM_GEMM_LANES * LLM_GEMM_VECTORS,
+    LLM_GEMM_DEPTH = 256, /* of a panel: 64 KiB with */
+    LLM_GEMM_PANEL = 64,  /* columns; and of a block of a transposed A: 96 KiB with */
+    LLM_GEMM_BLOCK = 96   /* rows */
+};
+#if defined(__clang__)
+#define LLM_GEMM_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__)
+#define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
+#else
+#define LLM_GEMM_UNROLL
+#endif
+
+LLM_API size_t llm_gemm_least(size_t a, size_t b) { return a < b ? a : b; }
+
+/* sum (ROWS,COLS) <- rows of A: row[r] points to depth numbers; panel (depth,COLS). The loops over
+ * r and v are unrolled, which is what lets the sums stay in registers. */
+LLM_API void llm_gemm_tile(llm_gemm_lanes sum[LLM_GEMM_ROWS][LLM_GEMM_VECTORS],
+                           const float *const row[LLM_GEMM_ROWS], const llm_gemm_lanes *panel,
+                           size_t depth) {
+    llm_gemm_lanes acc[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    const float *a[LLM_GEMM_ROWS];
+    LLM_GEMM_UNROLL
+    for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+        a[r] = row[r];
+        LLM_GEMM_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) acc[r][v] = a[r][0] * panel[v];
+    }
+    for (size_t k = 1; k < depth; k++) {
+        LLM_GEMM_UNROLL
+        for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+            LLM_GEMM_UNROLL
+            for (size_t v = 0; v < LLM_GEMM_VECTORS; v++)
+                acc[r][v] += a[r][k] * panel[k * LLM_GEMM_VECTORS + v];
+        }
+    }
+    LLM_GEMM_UNROLL
+    for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
+        LLM_GEMM_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) sum[r][v] = acc[r][v];
+    }
+}
+
+/* to (cols,rows) <- from (rows,cols) transposed, with distances to_ld and from_ld between rows.
+ * Squares of 4 x 4 go through registers where the compiler can shuffle. */
+LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld,
+                                size_t rows, size_t cols) {
+    size_t rows4 = 0, cols4 = 0;
+#if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
+    typedef float four __attribute__((vector_size(16)));
+    rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
+    for (size_t i = 0; i < rows4; i += 4) {
+        for (size_t j = 0; j < cols4; j += 4) {
+            const float *x = from + i * from_ld + j;
+            float *y = to + j * to_ld + i;
+            four a, b, c, d;
+            memcpy(&a, x, sizeof a);
+            memcpy(&b, x + from_ld, sizeof b);
+            memcpy(&c, x + 2 * from_ld, sizeof c);
+            memcpy(&d, x + 3 * from_ld, sizeof d);
+            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+            memcpy(y, &a, sizeof a);
+            memcpy(y + to_ld, &b, sizeof b);
+            memcpy(y + 2 * to_ld, &c, sizeof c);
+            memcpy(y + 3 * to_ld, &d, sizeof d);
+        }
+    }
+#endif
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < rows4 ? cols4 : 0; j < cols; j++)
+            to[j * to_ld + i] = from[i * from_ld + j];
+}
+
+/* c (M,N) += a b with M and N the extents of one task: its rows of a, its columns of b, which are
+ * parts of matrices with lda, ldb, ldc numbers between rows; depth <= DEPTH of the k. */
+LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bool a_t,
+                            const float *b, size_t ldb, bool b_t, size_t M, size_t N,
+                            size_t depth) {
+    llm_gemm_lanes panel[LLM_GEMM_DEPTH * LLM_GEMM_PANEL / LLM_GEMM_LANES];
+    llm_gemm_lanes block[LLM_GEMM_DEPTH * LLM_GEMM_BLOCK / LLM_GEMM_LANES];
+    llm_gemm_lanes tile[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    if (a_t) {
+        llm_gemm_transpose((float *)block, LLM_GEMM_DEPTH, a, lda, depth, M);
+        a = (const float *)block;
+        lda = LLM_GEMM_DEPTH;
+    }
+    for (size_t j0 = 0; j0 < N; j0 += LLM_GEMM_PANEL) {
+        const size_t j1 = llm_gemm_least(N, j0 + LLM_GEMM_PANEL);
+        for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) { /* pack; missing columns are 0 */
+            float *to = (float *)panel + (j - j0) * LLM_GEMM_DEPTH;
+            const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
+            if (cols < LLM_GEMM_COLS) memset(to, 0, depth * LLM_GEMM_COLS * sizeof(float));
+            if (b_t) llm_gemm_transpose(to, LLM_GEMM_COLS, b + j * ldb, ldb, cols, depth);
+            for (size_t k = 0; !b_t && k < depth; k++)
+                memcpy(to + k * LLM_GEMM_COLS, b + k * ldb + j, cols * sizeof(float));
+        }
+        for (size_t i = 0; i < M; i += LLM_GEMM_ROWS) {
+            const size_t rows = llm_gemm_least(M - i, LLM_GEMM_ROWS);
+            const float *row[LLM_GEMM_ROWS]; /* missing rows repeat the first; nobody reads them */
+            for (size_t r = 0; r < LLM_GEMM_ROWS; r++) row[r] = a + (i + (r < rows ? r : 0)) * lda;
+
+            for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) {
+                llm_gemm_tile(tile, row, panel + (j - j0) * LLM_GEMM_DEPTH / LLM_GEMM_LANES, depth);
+                const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
+                for (size_t r = 0; r < rows; r++) {
+                    float *y = c + (i + r) * ldc + j;
+                    const float *sum = (const float *)tile[r];
+                    for (size_t l = 0; l < cols; l++) y[l] += sum[l];
+                }
+            }
+        }
+    }
+}
+
+/* c (M,N) += a b, where a is (M,K), or (K,M) with a_t, and b is (K,N), or (N,K) with b_t. c may not
+ * be a or b. A task is a rectangle of c: one panel wide and as high as leaves 32 tasks, or, where
+ * A has to be transposed, one block high. Define LLM_SGEMM(c, a, a_t, b, b_t, M, N, K) to call a
+ * BLAS instead. */
+LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b_t, size_t M,
+                      size_t N, size_t K) {
+#ifdef LLM_SGEMM
+    LLM_SGEMM(c, a, a_t, b, b_t, M, N, K);
+#else
+    const size_t panels = (N + LLM_GEMM_PANEL - 1) / LLM_GEMM_PANEL, split = 32 / (panels + 1) + 1;
+    const size_t height = (M / split + LLM_GEMM_ROWS) / LLM_GEMM_ROWS * LLM_GEMM_ROWS;
+    const size_t high = a_t || height < 96 ? 96 : height;
+    const size_t wide = a_t ? 12 * LLM_GEMM_PANEL : LLM_GEMM_PANEL;
+    const size_t down = (M + high - 1) / high, across = (N + wide - 1) / wide;
+    for (size_t k = 0; k < K; k += LLM_GEMM_DEPTH) {
+        const size_t depth = llm_gemm_least(K - k, LLM_GEMM_DEPTH);
+        LLM_PARALLEL_FOR
+        for (size_t task = 0; task < down * across; task++) {
+            const size_t i = task / across * high, j = task % across * wide;
+            llm_gemm_block(c + i * N + j, N, a_t ? a + k * M + i : a + i * K + k, a_t ? M : K, a_t,
+                           b_t ? b + j * K + k : b + k * N + j, b_t ? K : N, b_t,
+                           llm_gemm_least(M - i, high), llm_gemm_least(N - j, wide), depth);
+        }
+    }
+#endif
+}
+
 /* @matmul --------------------------------------------------- Matrix product
  *
  *     y = x w^T + b
  *
  * source  -
- * needs   base
+ * needs   gemm
  * topics  -
  */
 
 /* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
-LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
-                                size_t C, size_t O) {
+LLM_API void llm_matmul_naive(float *y, const float *x, const float *w, const float *b, size_t N,
+                              size_t C, size_t O) {
     for (size_t n = 0; n < N; n++) {
         for (size_t o = 0; o < O; o++) {
             float sum = b ? b[o] : 0.0f;
@@ -1142,18 +1326,22 @@ LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const 
     }
 }
 
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
+LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                                size_t C, size_t O) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t o = 0; o < O; o++) y[n * O + o] = b ? b[o] : 0.0f;
+    llm_gemm(y, x, false, w, true, N, O, C);
+}
+
 /* dx (N,C) += , dw (O,C) += , db (O) += <- dy (N,O) and forward's x, w. Any of the three may be
  * NULL. */
 LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
                                  const float *w, size_t N, size_t C, size_t O) {
-    for (size_t n = 0; n < N; n++) {
-        for (size_t o = 0; o < O; o++) {
-            const float d = dy[n * O + o];
-            if (db) db[o] += d;
-            for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += d * w[o * C + c];
-            for (size_t c = 0; dw && c < C; c++) dw[o * C + c] += d * x[n * C + c];
-        }
-    }
+    if (dx) llm_gemm(dx, dy, false, w, false, N, C, O);
+    if (dw) llm_gemm(dw, dy, true, x, false, O, C, N);
+    for (size_t n = 0; db && n < N; n++)
+        for (size_t o = 0; o < O; o++) db[o] += dy[n * O + o];
 }
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
@@ -4914,11 +5102,20 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
  *     y = m + FFN(LayerNorm2(m))                       GPT-2
  *     y = m + FFN(LayerNorm1(x))                       parallel: GPT-J, PaLM
  *
- * The unit that a language model repeats.
+ * The unit that a language model repeats: attention moves information between tokens, the MLP works
+ * on each alone, and both only add to the residual stream x, which nothing else touches from the
+ * embedding to the head. With the two output projections 0 a block is the identity. The parallel
+ * form computes both from one norm, which saves a step of latency and costs little quality.
  *
- * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   matmul layernorm causal_attn ffn
- * see     @prenorm @llama_block @gpt2
+ * Forward leaves (7 C + 2 F + H T + 4) floats for each token, most of them the MLP's; backward can
+ * do without: keep x alone and run the block's forward a second time (checkpointing), a third more
+ * work for a tenth of the memory.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3; Wang &
+ *         Komatsuzaki 2021, GPT-J (parallel); Chen et al. 2016, "Training Deep Nets with Sublinear
+ *         Memory Cost"
+ * needs   arena matmul layernorm causal_attn ffn
+ * see     @prenorm @gpt2 @decoder_only (the form of Llama)
  * topics  Decoder Block
  */
 
@@ -5028,6 +5225,21 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
+/* The same without forward's activations: they are computed again. Scratch: acts_size + B T C floats
+ * and scratch_size, given back. */
+LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_weights *dw,
+                                             const float *x, const llm_decoder_block_weights *w,
+                                             size_t B, size_t T, const llm_decoder_block_config *c,
+                                             llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_decoder_block_acts a;
+    llm_decoder_block_bind(&a, llm_arena_floats(arena, llm_decoder_block_acts_size(c, B, T)), c, B,
+                           T);
+    llm_decoder_block_forward(llm_arena_floats(arena, B * T * c->width), &a, x, w, B, T, c);
+    llm_decoder_block_backward(d, dw, &a, x, w, B, T, c, arena);
+    arena->used = mark;
+}
+
 /* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
@@ -5046,7 +5258,7 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
  *
  * source  Press & Wolf 2017; Chowdhery et al. 2022, "PaLM", 5; Gemma Team 2024, "Gemma 2", 2;
  *         Wijmans et al. 2025, "Cut Your Losses in Large-Vocabulary Language Models"
- * needs   matmul logsumexp cross_entropy
+ * needs   exp matmul logsumexp cross_entropy
  * see     @cross_entropy @label_smoothing @weight_tying
  * topics  Softmax Head
  */
@@ -5097,12 +5309,12 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
     if (cap > 0.0f) {
         for (size_t i = 0; i < n; i++) {
             const float t = z[i] / cap;
-            z[i] = (all * expf(z[i] - lse) - each) * (1.0f - t * t);
+            z[i] = (all * llm_expf(z[i] - lse) - each) * (1.0f - t * t);
         }
         at_target /= cap;
         at_target = 1.0f - at_target * at_target;
     } else {
-        for (size_t i = 0; i < n; i++) z[i] = all * expf(z[i] - lse) - each;
+        for (size_t i = 0; i < n; i++) z[i] = all * llm_expf(z[i] - lse) - each;
         at_target = 1.0f;
     }
     if (hit < n) z[hit] -= one * at_target;
@@ -5192,6 +5404,249 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     }
     arena->used = mark;
     return llm_softmax_head_kept(p->target, N);
+}
+
+/* @weight_tying -------------------------------------------- Weight tying
+ *
+ *     h = s_in E[id]     z = s_out h E^T        one matrix E (V,C) for both ends of a model
+ *     dE = (gradient of the lookup) + (gradient of the head)
+ *
+ * The embedding answers "what does this token mean", the head "which token means this": sharing the
+ * matrix makes every token's vector learn from each place where it could have stood, and saves V C
+ * weights, a third of GPT-2's smallest model. The two uses want different scales: the head's rows
+ * near 0.02 to start with flat probabilities, the embeddings near 1 to be heard in the residual
+ * stream. The 2017 Transformer and Gemma multiply the lookup by sqrt(C), T5 the logits by 1/sqrt(C),
+ * GPT-2 does neither. With nothing between the two ends the logits E E^T are symmetric: a then b
+ * gets the score of b then a, which no layer-free model can unlearn.
+ *
+ * In a file the matrix stands once: safetensors refuses two names for the same bytes, and a loader
+ * has to restore the alias (or detect that a head was stored and differs).
+ *
+ * source  Press & Wolf 2017, "Using the Output Embedding to Improve Language Models"; Inan, Khosravi
+ *         & Socher 2017, "Tying Word Vectors and Word Classifiers"; Vaswani et al. 2017, 3.4
+ * needs   embedding matmul softmax_head
+ * see     @embedding @softmax_head @gpt2_file
+ * topics  Weight Tying
+ */
+
+/* The two ends of a model. When tied, head is embed, and dhead is dembed. */
+typedef struct {
+    float *embed, *head, *dembed, *dhead; /* (V,C); the gradients may be NULL */
+    float scale_in, scale_out;            /* of the lookup, of the logits */
+} llm_weight_tying;
+
+/* One matrix for both. */
+LLM_API void llm_weight_tying_bind(llm_weight_tying *t, float *embed, float *dembed) {
+    t->embed = t->head = embed;
+    t->dembed = t->dhead = dembed;
+    t->scale_in = t->scale_out = 1.0f;
+}
+
+/* A head of its own, which starts as a copy: head (V,C), dhead (V,C) or NULL. */
+LLM_API void llm_weight_tying_untie(llm_weight_tying *t, float *head, float *dhead, size_t V,
+                                    size_t C) {
+    memcpy(head, t->embed, V * C * sizeof(float));
+    t->head = head;
+    t->dhead = dhead;
+}
+
+/* Weights at both ends. */
+LLM_API size_t llm_weight_tying_count(const llm_weight_tying *t, size_t V, size_t C) {
+    return t->head == t->embed ? V * C : 2 * V * C;
+}
+
+/* x (N,C) <- ids (N). */
+LLM_API void llm_weight_tying_embed(float *x, const llm_weight_tying *t, const int *ids, size_t N,
+                                    size_t V, size_t C) {
+    llm_embedding_forward(x, ids, t->embed, N, V, C);
+    for (size_t i = 0; i < N * C; i++) x[i] *= t->scale_in;
+}
+
+/* t->dembed += <- dx (N,C), which is overwritten by scale_in dx. */
+LLM_API void llm_weight_tying_embed_backward(const llm_weight_tying *t, float *dx, const int *ids,
+                                             size_t N, size_t V, size_t C) {
+    for (size_t i = 0; i < N * C; i++) dx[i] *= t->scale_in;
+    llm_embedding_backward(t->dembed, dx, ids, N, V, C);
+}
+
+/* logits (N,V) <- h (N,C). */
+LLM_API void llm_weight_tying_logits(float *logits, const llm_weight_tying *t, const float *h,
+                                     size_t N, size_t V, size_t C) {
+    llm_matmul_forward(logits, h, t->head, NULL, N, C, V);
+    for (size_t i = 0; i < N * V; i++) logits[i] *= t->scale_out;
+}
+
+/* dh (N,C) += , t->dhead += <- dlogits (N,V), which is overwritten by scale_out dlogits, and h. dh
+ * may be NULL. */
+LLM_API void llm_weight_tying_logits_backward(float *dh, const llm_weight_tying *t, float *dlogits,
+                                              const float *h, size_t N, size_t V, size_t C) {
+    for (size_t i = 0; i < N * V; i++) dlogits[i] *= t->scale_out;
+    llm_matmul_backward(dh, t->dhead, NULL, dlogits, h, t->head, N, C, V);
+}
+
+/* One step of gradient descent on the model without layers, logits of the next token from this one
+ * alone, on a table of how often b follows a: count (V,V), row a. Returns the mean loss before the
+ * step. t's gradients are overwritten. Scratch: V (2 C + V + 2) floats, given back. */
+LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const float *count, size_t V,
+                                            size_t C, float lr, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, V * C), *dx = llm_arena_floats(arena, V * C);
+    float *z = llm_arena_floats(arena, V * V);
+    int *ids = (int *)llm_arena_take(arena, V, sizeof(int));
+    double loss = 0.0, total = 0.0;
+    for (size_t i = 0; i < V; i++) ids[i] = (int)i;
+    for (size_t i = 0; i < V * V; i++) total += (double)count[i];
+    llm_weight_tying_embed(x, t, ids, V, V, C);
+    llm_weight_tying_logits(z, t, x, V, V, C);
+    for (size_t a = 0; a < V; a++) {
+        float *za = z + a * V, row = 0.0f;
+        const float lse = llm_logsumexp(za, V);
+        for (size_t b = 0; b < V; b++) row += count[a * V + b];
+        for (size_t b = 0; b < V; b++) {
+            loss += (double)count[a * V + b] * (double)(lse - za[b]) / total;
+            za[b] = (row * expf(za[b] - lse) - count[a * V + b]) / (float)total;
+        }
+    }
+    memset(t->dembed, 0, V * C * sizeof(float));
+    memset(t->dhead, 0, V * C * sizeof(float));
+    memset(dx, 0, V * C * sizeof(float));
+    llm_weight_tying_logits_backward(dx, t, z, x, V, V, C);
+    llm_weight_tying_embed_backward(t, dx, ids, V, V, C);
+    for (size_t i = 0; i < V * C; i++) t->embed[i] -= lr * t->dembed[i];
+    for (size_t i = 0; t->head != t->embed && i < V * C; i++) t->head[i] -= lr * t->dhead[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* @next_token ---------------------------------------------- Next-token prediction
+ *
+ *     loss = 1/n sum over counted t of -log p(ids[t+1] | ids[0..t])
+ *
+ * The objective of every GPT: each place of a text is a question whose answer stands one further,
+ * so a row of T tokens gives T - 1 of them for one pass. Three details decide whether a training is
+ * right. The shift belongs in one place, or it is made twice. The mean is over the tokens that count,
+ * of all micro-batches of a step together: the mean of their means weighs a token in a short one more
+ * (a bug that stood in most libraries until 2024). And packed rows, several texts one behind the
+ * other, should not let a text attend to the one before it, nor be asked for the first token of the
+ * next.
+ *
+ * source  Bengio et al. 2003; Radford et al. 2018, eq. 1; Krell et al. 2021, "Efficient Sequence
+ *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
+ *         Language Modeling" (best fit)
+ * needs   cross_entropy
+ * see     @softmax_head @grad_accum @perplexity @attn_mask
+ * topics  Next-Token Prediction Objective (Causal Language Modeling)
+ */
+
+/* target (B,T) <- ids (B,T): the id one further in the row, LLM_CROSS_ENTROPY_IGNORE at its end and
+ * where mask (B,T), which may be NULL, is false for the id asked for (a prompt, padding). Returns
+ * how many count. */
+LLM_API size_t llm_next_token_targets(int *target, const int *ids, const bool *mask, size_t B,
+                                      size_t T) {
+    size_t count = 0;
+    for (size_t i = 0; i < B * T; i++) {
+        const bool asked = i % T + 1 < T && (!mask || mask[i + 1]);
+        target[i] = asked ? ids[i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+        count += asked;
+    }
+    return count;
+}
+
+/* Mean loss of logits (B,T,V) against the next ids (B,T), as transformers' models compute it from
+ * labels; 0 where nothing counts. dlogits (B,T,V) += , unless NULL, scale times the gradient of the
+ * summed loss (1 / count gives the mean's). Scratch: 3 B T numbers, given back. */
+LLM_API float llm_next_token_loss(float *dlogits, const float *logits, const int *ids,
+                                  const bool *mask, size_t B, size_t T, size_t V, float scale,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T;
+    int *target = (int *)llm_arena_take(arena, N, sizeof(int));
+    float *loss = llm_arena_floats(arena, N), *lse = llm_arena_floats(arena, N);
+    const size_t count = llm_next_token_targets(target, ids, mask, B, T);
+    double sum = 0.0;
+    llm_cross_entropy_forward(loss, lse, logits, target, N, V);
+    for (size_t i = 0; i < N; i++) sum += (double)loss[i];
+    if (dlogits) llm_cross_entropy_backward(dlogits, logits, lse, target, N, V, scale);
+    arena->used = mark;
+    return count > 0 ? (float)(sum / (double)count) : 0.0f;
+}
+
+/* A step in pieces: sum of losses and of counted tokens over micro-batches. */
+typedef struct {
+    double nats;
+    size_t tokens;
+} llm_next_token_sum;
+
+/* Adds a micro-batch of `tokens` counted tokens with that mean loss. Its gradient is to be weighted
+ * by llm_next_token_weight, not by 1 / (number of micro-batches). */
+LLM_API void llm_next_token_accumulate(llm_next_token_sum *s, float mean, size_t tokens) {
+    s->nats += (double)mean * (double)tokens;
+    s->tokens += tokens;
+}
+LLM_API float llm_next_token_mean(const llm_next_token_sum *s) {
+    return s->tokens > 0 ? (float)(s->nats / (double)s->tokens) : 0.0f;
+}
+
+/* The share of a micro-batch in the gradient of the whole step: its tokens over all tokens. */
+LLM_API float llm_next_token_weight(size_t tokens, size_t all_tokens) {
+    return all_tokens > 0 ? (float)tokens / (float)all_tokens : 0.0f;
+}
+
+/* Packs texts ids[start[i] .. start[i+1]) (i < n) into rows (R,T) of tokens, each text followed by
+ * eos. best_fit: no text is cut (one of T tokens or more is cut to its first T - 1), the longest is
+ * placed first, each into the fullest row that still has room, and what is left of a row is pad;
+ * else the texts follow each other through all rows, cut at their ends, and only the last is padded.
+ * doc (R,T) gets the number of the text, or -1 for padding, pos (R,T) the place in its text, counted
+ * anew in each row. Returns the number of rows; tokens, doc and pos have room for most of them.
+ * Scratch: n floats, n indices and most sizes, given back. */
+LLM_API size_t llm_next_token_pack(int *tokens, int *doc, int *pos, const int *ids,
+                                   const size_t *start, size_t n, size_t T, int eos, int pad,
+                                   bool best_fit, size_t most, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *used = (size_t *)llm_arena_take(arena, most, sizeof(size_t)), rows = 0;
+    for (size_t i = 0; i < most * T; i++) tokens[i] = pad, doc[i] = -1, pos[i] = 0;
+    for (size_t i = 0; i < n; i++) size[i] = -(float)(start[i + 1] - start[i]);
+    llm_argsort(order, size, n); /* the longest first, equals in their order */
+
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = best_fit ? order[k] : k, all = start[i + 1] - start[i];
+        const size_t length = best_fit && all > T - 1 ? T - 1 : all;
+        size_t row = rows;
+        for (size_t r = 0; best_fit && r < rows; r++) {
+            const bool fits = used[r] + length + 1 <= T;
+            if (fits && (row == rows || used[r] > used[row])) row = r;
+        }
+        if (!best_fit && rows > 0 && used[rows - 1] < T) row = rows - 1;
+        for (size_t t = 0, in_row = 0; t <= length; t++, in_row++) {
+            if (row < rows && used[row] == T) row = rows;
+            if (row == rows) {
+                LLM_ASSERT(rows < most);
+                used[rows++] = 0;
+                in_row = 0;
+            }
+            const size_t at = row * T + used[row]++;
+            tokens[at] = t < length ? ids[start[i] + t] : eos;
+            doc[at] = (int)i;
+            pos[at] = (int)in_row;
+        }
+    }
+    arena->used = mark;
+    return rows;
+}
+
+/* mask (R,T,T): query t may see key u of its own text, at or before it. target_mask (R,T): what
+ * llm_next_token_loss may ask for: tokens that are not the first of their text. Padding sees itself,
+ * so that no softmax is empty. */
+LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *doc, size_t R,
+                                      size_t T) {
+    for (size_t i = 0; i < R * T; i++) {
+        const int *row = doc + i / T * T;
+        const size_t t = i % T;
+        target_mask[i] = row[t] >= 0 && t > 0 && row[t - 1] == row[t];
+        for (size_t u = 0; u < T; u++)
+            mask[i * T + u] = u <= t && (row[u] == row[t]) && (row[t] >= 0 || u == t);
+    }
 }
 
 /* @safetensors_dtype ---------------------------------------- Weight files: element types

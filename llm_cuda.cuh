@@ -367,6 +367,24 @@ LLM_DEVICE float llm_block_max(float x) {
     return llm_warp_max(part[lane < warps ? lane : 0]);
 }
 
+/* Rows of n items: up to 1024 a warp takes one, four to a block, and nothing waits at a barrier;
+ * longer ones take a block each. The same code does both. */
+struct llm_row_place {
+    size_t row;
+    unsigned lane, width; /* of the threads that share the row */
+};
+template <bool warp> LLM_DEVICE llm_row_place llm_my_row(void) {
+    llm_row_place p = {blockIdx.x, threadIdx.x, blockDim.x};
+    if (warp) p.row = p.row * 4 + threadIdx.x / 32, p.lane = threadIdx.x % 32, p.width = 32;
+    return p;
+}
+template <bool warp> LLM_DEVICE float llm_row_sum(float x) {
+    return warp ? llm_warp_sum(x) : llm_block_sum(x);
+}
+static inline __attribute__((unused)) unsigned llm_row_blocks(size_t rows, bool warp) {
+    return (unsigned)(warp ? (rows + 3) / 4 : rows);
+}
+
 /* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a lane
  * a column, then the 32 sums of a column meet in one warp. */
 LLM_KERNEL void llm_column_sum_kernel(float *y, const float *x, size_t rows, size_t columns) {
@@ -447,7 +465,289 @@ LLM_DEVICE void llm_ldmatrix_x4_trans(uint32_t (&out)[4], const void *row) {
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @logsumexp ------------------------------------------------ Log-sum-exp
+ *
+ * One pass over the row. Each thread keeps a pair (max, sum) of what it has seen and rescales the
+ * sum when the max grows; the pairs of a row are merged in a tree of shuffles. Merging is
+ * associative, so rows may be cut anywhere.
+ *
+ * Reads each entry once and writes a float a row, the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     softmax, cross_entropy
+ * topics  -
+ */
+
+/* llm_logsumexp_merge on the device. gain is 1 / temperature: it multiplies differences, which are
+ * small, and not the entries, whose last digits it would cost. */
+LLM_DEVICE llm_logsumexp_pair llm_cuda_logsumexp_merge(llm_logsumexp_pair a, llm_logsumexp_pair b,
+                                                       float gain) {
+    if (!(a.max >= b.max)) {
+        const llm_logsumexp_pair swap = a;
+        a = b;
+        b = swap;
+    }
+    a.sum += b.max == a.max ? b.sum : b.sum * expf((b.max - a.max) * gain);
+    return a;
+}
+/* a with the entries v: one exp each, and one for the sum so far. Equal to the max is 1 without an
+ * exp, which for two infinities would be NaN. */
+template <int V>
+LLM_DEVICE void llm_cuda_logsumexp_add(llm_logsumexp_pair &a, const float (&v)[V], float gain) {
+    float max = a.max;
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) max = fmaxf(max, v[k]);
+    if (a.max != max) a.sum *= expf((a.max - max) * gain);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) a.sum += v[k] == max ? 1.0f : expf((v[k] - max) * gain);
+    a.max = max;
+}
+/* The pair of the row, in every thread of it. */
+template <bool warp>
+LLM_DEVICE llm_logsumexp_pair llm_cuda_logsumexp_row(llm_logsumexp_pair a, float gain) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const llm_logsumexp_pair other = {__shfl_xor_sync(0xffffffffu, a.max, distance),
+                                          __shfl_xor_sync(0xffffffffu, a.sum, distance)};
+        a = llm_cuda_logsumexp_merge(a, other, gain);
+    }
+    if (warp || blockDim.x == 32) return a;
+    __shared__ llm_logsumexp_pair part[32];
+    const unsigned lane = threadIdx.x % 32;
+    __syncthreads(); /* until the readers of a call before are done */
+    if (lane == 0) part[threadIdx.x / 32] = a;
+    __syncthreads();
+    const llm_logsumexp_pair nothing = {-INFINITY, 0.0f};
+    return llm_cuda_logsumexp_row<true>(lane < blockDim.x / 32 ? part[lane] : nothing, gain);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_logsumexp_kernel(float *lse, const T *x, size_t rows, size_t n) {
+    const llm_row_place p = llm_my_row<warp>();
+    if (p.row >= rows) return; /* a whole warp, and no barrier follows */
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = (size_t)p.lane * V; i < n; i += (size_t)p.width * V) {
+        float v[V];
+        llm_load_vector(v, x, p.row * n + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<warp>(a, 1.0f);
+    if (p.lane == 0) llm_store(lse, p.row, a.max + logf(a.sum));
+}
+
+/* lse (rows) <- x (rows,n), llm_logsumexp of each row; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_logsumexp(float *lse, const T *x, size_t rows, size_t n,
+                                             cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, n), warp = n <= 1024;
+    const auto logsumexp =
+        wide   ? warp ? llm_logsumexp_kernel<T, V, true> : llm_logsumexp_kernel<T, V, false>
+          : warp ? llm_logsumexp_kernel<T, 1, true>
+               : llm_logsumexp_kernel<T, 1, false>;
+    LLM_LAUNCH(logsumexp, llm_row_blocks(rows, warp),
+               warp ? 128 : llm_row_threads(wide ? n / V : n), 0, stream, lse, x, rows, n);
+    return cudaGetLastError();
+}
+
+/* @softmax -------------------------------------------------- Softmax
+ *
+ * Forward: one pass for the pair (max, sum) of the row, as in logsumexp, one that divides. The
+ * second starts at the end of the row, where the first has just been: what L1 still holds is read
+ * before it is pushed out. Backward: one pass for sum_i p_i dp_i, one for the result.
+ *
+ * Moves 2 elements (x in, p out) for each element forwards and 4 backwards (p, dp, dx in; dx out),
+ * the minimum, as long as the second reading is served by the caches: rows to 1024 from L1, long
+ * rows from L2 (132 rows of 50257 floats are 27 MB). Limit: memory bandwidth; for bfloat16 the two
+ * exps an element come close to it.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     cross_entropy
+ * topics  -
+ */
+/* v <- x[i], ...; -inf where the mask is false. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_softmax_load(float (&v)[V], const T *x, const bool *mask, size_t i) {
+    llm_load_vector(v, x, i);
+    if (!mask) return;
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = mask[i + k] ? v[k] : -INFINITY;
+}
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_softmax_forward_kernel(T *p, const T *x, const bool *mask, size_t rows,
+                                           size_t n, float gain) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= rows) return;
+    const size_t first = at.row * n, begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    float v[V];
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_cuda_softmax_load(v, x, mask, first + i);
+        llm_cuda_logsumexp_add(a, v, gain);
+    }
+    a = llm_cuda_logsumexp_row<warp>(a, gain);
+    const float scale = 1.0f / a.sum;
+    while (i > begin) {
+        i -= step;
+        llm_cuda_softmax_load(v, x, mask, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float z = (v[k] - a.max) * gain;
+            v[k] = v[k] == -INFINITY ? 0.0f : expf(z) * scale; /* -inf - -inf is no 0 */
+        }
+        llm_store_vector(p, first + i, v);
+    }
+}
+
+/* p (rows,n) <- x (rows,n): as llm_softmax_forward. mask (rows,n) or NULL: an entry where it is
+ * false gets 0, whatever x holds there, and a row without any other becomes zeros. p may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_masked(T *p, const T *x, const bool *mask, size_t rows,
+                                                  size_t n, float temp, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0 || n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(p, n) && llm_aligned(x, n), warp = n <= 1024;
+    const auto softmax_forward = wide   ? warp ? llm_softmax_forward_kernel<T, V, true>
+                                               : llm_softmax_forward_kernel<T, V, false>
+                                   : warp ? llm_softmax_forward_kernel<T, 1, true>
+                                        : llm_softmax_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(softmax_forward, llm_row_blocks(rows, warp),
+               warp ? 128 : llm_row_threads(wide ? n / V : n), 0, stream, p, x, mask, rows, n,
+               1.0f / temp);
+    return cudaGetLastError();
+}
+/* Arguments as llm_softmax_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_forward(T *p, const T *x, size_t rows, size_t n,
+                                                   float temp, cudaStream_t stream) {
+    return llm_cuda_softmax_masked(p, x, (const bool *)NULL, rows, n, temp, stream);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_softmax_backward_kernel(T *dx, const T *dp, const T *p, size_t rows, size_t n,
+                                            float gain) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= rows) return;
+    const size_t first = at.row * n, begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    float p_v[V], dp_v[V], dx_v[V], average = 0.0f;
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_load_vector(p_v, p, first + i);
+        llm_load_vector(dp_v, dp, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) average += p_v[k] * dp_v[k];
+    }
+    average = llm_row_sum<warp>(average);
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(p_v, p, first + i);
+        llm_load_vector(dp_v, dp, first + i);
+        llm_load_vector(dx_v, dx, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) dx_v[k] += p_v[k] * (dp_v[k] - average) * gain;
+        llm_store_vector(dx, first + i, dx_v);
+    }
+}
+
+/* dx (rows,n) +=: arguments as llm_softmax_backward; T is float or llm_bf16. A mask needs nothing
+ * here: its entries have p = 0. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T *p, size_t rows,
+                                                    size_t n, float temp, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0 || n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dp, n) && llm_aligned(p, n);
+    const bool warp = n <= 1024;
+    const auto softmax_backward = wide   ? warp ? llm_softmax_backward_kernel<T, V, true>
+                                                : llm_softmax_backward_kernel<T, V, false>
+                                    : warp ? llm_softmax_backward_kernel<T, 1, true>
+                                         : llm_softmax_backward_kernel<T, 1, false>;
+    LLM_LAUNCH(softmax_backward, llm_row_blocks(rows, warp),
+               warp ? 128 : llm_row_threads(wide ? n / V : n), 0, stream, dx, dp, p, rows, n,
+               1.0f / temp);
+    return cudaGetLastError();
+}
+
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @cross_entropy -------------------------------------------- Cross-entropy
+ *
+ * Loss and gradient at once, in place: the logits of a language model are the largest array of a
+ * training step, and softmax, loss and gradient as three kernels would move them six times. One
+ * block a row: one pass for the pair (max, sum), one backwards over the row that writes the
+ * gradient where the logit stood. The thread that meets the target's logit there writes the loss.
+ *
+ * Moves 2 elements (logit in, gradient out) for each logit, the minimum, where L1 and L2 serve the
+ * second reading; rows whose target is ignored are only written. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, logsumexp
+ * see     softmax, perplexity
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_cross_entropy_kernel(float *loss, T *logits, const int *target,
+                                         const float *weight, size_t classes, float scale,
+                                         float z_loss) {
+    const size_t first = blockIdx.x * classes, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = target[blockIdx.x];
+    float v[V];
+    if (y == LLM_CROSS_ENTROPY_IGNORE) {
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        for (size_t i = begin; i < classes; i += step) llm_store_vector(logits, first + i, v);
+        if (threadIdx.x == 0) llm_store(loss, blockIdx.x, 0.0f);
+        return; /* the whole block */
+    }
+    const bool known = y >= 0 && (size_t)y < classes;
+    const float w = weight && known ? llm_load(weight, (size_t)y) : 1.0f;
+    if (threadIdx.x == 0 && !known) llm_store(loss, blockIdx.x, NAN);
+
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    size_t i = begin;
+    for (; i < classes; i += step) {
+        llm_load_vector(v, logits, first + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<false>(a, 1.0f);
+    const float log_sum = logf(a.sum), lse = a.max + log_sum;
+    const float gain = scale * (w + 2.0f * z_loss * lse) / a.sum;
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(v, logits, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float z = v[k];
+            v[k] = gain * expf(z - a.max);
+            if ((size_t)y == i + k) { /* one thread of the block */
+                v[k] -= scale * w;
+                llm_store(loss, blockIdx.x, w * ((a.max - z) + log_sum) + z_loss * lse * lse);
+            }
+        }
+        llm_store_vector(logits, first + i, v);
+    }
+}
+
+/* loss (N), logits (N,V) <- logits, target (N), weight (V) or NULL: as llm_cross_entropy_in_place;
+ * T is float or llm_bf16. A target outside 0..V-1 has NaN as its loss. */
+template <typename T>
+static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits, const int *target,
+                                                          const float *weight, size_t N, size_t V,
+                                                          float scale, float z_loss,
+                                                          cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (N == 0 || V == 0) return cudaSuccess;
+    const bool aligned = llm_aligned(logits, V);
+    const auto cross_entropy =
+        aligned ? llm_cross_entropy_kernel<T, wide> : llm_cross_entropy_kernel<T, 1>;
+    LLM_LAUNCH(cross_entropy, (unsigned)N, llm_row_threads(aligned ? V / wide : V), 0, stream, loss,
+               logits, target, weight, V, scale, z_loss);
+    return cudaGetLastError();
+}
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
@@ -457,7 +757,7 @@ LLM_DEVICE void llm_ldmatrix_x4_trans(uint32_t (&out)[4], const void *row) {
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
 
-/* @rmsnorm --------------------------------------------------- Root mean square normalization
+/* @rmsnorm -------------------------------------------------- Root mean square normalization
  *
  * Forward: residual += x, then y = rmsnorm(residual): the two always meet in a pre-norm block, and
  * apart they would read and write the residual stream twice. One block a row. Each thread adds,
