@@ -2069,13 +2069,25 @@ LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
 /* @dense ---------------------------------------------------- Fully connected layer
  *
  *     y = x w^T + b
+ *     dx = dy w        dw = dy^T x        db = sum of dy over the rows
  *
- * source  -
- * needs   matmul
+ * Every output sees every input. Row o of w is the pattern that output o looks for, and y_o how
+ * much of it is in x; w is stored (O,C), as torch.nn.Linear has it, so that a row is contiguous.
+ * All three passes are the same matrix product with the roles exchanged. The work is 2 N C O flops
+ * forward and twice that backward, nearly all the work there is in a Transformer.
+ *
+ * A weight gradient is a sum over rows of outer products dy_n x_n^T, and the norm of an outer
+ * product is the product of the norms: so the gradient norm of each sample is known without its
+ * gradient. A w of rank R is two thin layers, R (C + O) weights instead of C O.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Goodfellow 2015, "Efficient per-example gradient computations"
+ * needs   matmul activation arena
+ * see     @matmul (the product itself), @mlp, @lora (a low-rank change), @dp_sgd (per-sample norms)
  * topics  Fully connected layer
  */
 
-/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. */
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x. */
 LLM_API void llm_dense_forward(float *y, const float *x, const float *w, const float *b, size_t N,
                                size_t C, size_t O) {
     llm_matmul_forward(y, x, w, b, N, C, O);
@@ -2085,6 +2097,65 @@ LLM_API void llm_dense_forward(float *y, const float *x, const float *w, const f
 LLM_API void llm_dense_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
                                 const float *w, size_t N, size_t C, size_t O) {
     llm_matmul_backward(dx, dw, db, dy, x, w, N, C, O);
+}
+
+/* y, z (N,O) <- x (N,C), w (O,C), b (O) or NULL: z = x w^T + b, y = phi(z). kind is an
+ * LLM_ACTIVATION. Backward needs z; at inference y may be z. */
+LLM_API void llm_dense_act_forward(float *y, float *z, const float *x, const float *w,
+                                   const float *b, size_t N, size_t C, size_t O, int kind) {
+    llm_dense_forward(z, x, w, b, N, C, O);
+    llm_activation_forward(y, z, N * O, kind);
+}
+
+/* dx (N,C), dw (O,C), db (O) += <- dy (N,O) and forward's z, x, w. Any of the three may be NULL.
+ * Scratch: N O floats, given back. */
+LLM_API void llm_dense_act_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *z, const float *x, const float *w, size_t N,
+                                    size_t C, size_t O, int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dz = llm_arena_floats(arena, N * O);
+    for (size_t i = 0; i < N * O; i++) dz[i] = 0.0f;
+    llm_activation_backward(dz, dy, z, N * O, kind);
+    llm_dense_backward(dx, dw, db, dz, x, w, N, C, O);
+    arena->used = mark;
+}
+
+/* y (N,O), h (N,R) <- x (N,C), v (R,C), u (O,R), b (O) or NULL: a layer whose w is u v, without
+ * forming it. Backward needs h = x v^T. */
+LLM_API void llm_dense_low_rank_forward(float *y, float *h, const float *x, const float *v,
+                                        const float *u, const float *b, size_t N, size_t C,
+                                        size_t O, size_t R) {
+    llm_dense_forward(h, x, v, NULL, N, C, R);
+    llm_dense_forward(y, h, u, b, N, R, O);
+}
+
+/* dx (N,C), dv (R,C), du (O,R), db (O) += <- dy (N,O) and forward's h, x, v, u. Any of the four may
+ * be NULL. Scratch: N R floats, given back. */
+LLM_API void llm_dense_low_rank_backward(float *dx, float *dv, float *du, float *db,
+                                         const float *dy, const float *h, const float *x,
+                                         const float *v, const float *u, size_t N, size_t C,
+                                         size_t O, size_t R, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dh = llm_arena_floats(arena, N * R);
+    for (size_t i = 0; i < N * R; i++) dh[i] = 0.0f;
+    llm_dense_backward(dh, du, db, dy, h, u, N, R, O);
+    llm_dense_backward(dx, dv, NULL, dh, x, v, N, C, R);
+    arena->used = mark;
+}
+
+/* norm_sq (N) <- dy (N,O), x (N,C): the squared norm of each row's own gradient of w and, with bias,
+ * of b: |dy_n|^2 (|x_n|^2 + 1). */
+LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float *x, size_t N,
+                                    size_t C, size_t O, bool bias) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float x_sq = bias ? 1.0f : 0.0f, dy_sq = 0.0f;
+        LLM_SIMD_SUM(x_sq)
+        for (size_t i = 0; i < C; i++) x_sq += x[n * C + i] * x[n * C + i];
+        LLM_SIMD_SUM(dy_sq)
+        for (size_t i = 0; i < O; i++) dy_sq += dy[n * O + i] * dy[n * O + i];
+        norm_sq[n] = x_sq * dy_sq;
+    }
 }
 
 /* @xavier_init ---------------------------------------------- Xavier initialization
