@@ -1933,35 +1933,32 @@ LLM_API float llm_activation_slope(float x, int kind) {
 }
 
 /* y (n) <- x (n); y may be x. The two that language models use have loops of their own, which
- * vectorise; the pieces are for the threads. */
+ * vectorise. */
 LLM_API void llm_activation_forward(float *y, const float *x, size_t n, int kind) {
-    LLM_PARALLEL_FOR
-    for (size_t start = 0; start < n; start += 4096) {
-        const size_t end = n - start < 4096 ? n : start + 4096;
-        if (kind == LLM_ACTIVATION_GELU_TANH) {
-            for (size_t i = start; i < end; i++) y[i] = llm_activation_gelu_tanh(x[i]);
-        } else if (kind == LLM_ACTIVATION_SILU) {
-            for (size_t i = start; i < end; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
-        } else {
-            for (size_t i = start; i < end; i++) y[i] = llm_activation_value(x[i], kind);
-        }
+    if (kind == LLM_ACTIVATION_GELU_TANH) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) y[i] = llm_activation_gelu_tanh(x[i]);
+    } else if (kind == LLM_ACTIVATION_SILU) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) y[i] = x[i] * llm_activation_sigmoid(x[i]);
+    } else {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(x[i], kind);
     }
 }
 
 /* dx (n) += <- dy (n) and forward's x (n). */
 LLM_API void llm_activation_backward(float *dx, const float *dy, const float *x, size_t n,
                                      int kind) {
-    LLM_PARALLEL_FOR
-    for (size_t start = 0; start < n; start += 4096) {
-        const size_t end = n - start < 4096 ? n : start + 4096;
-        if (kind == LLM_ACTIVATION_GELU_TANH) {
-            for (size_t i = start; i < end; i++)
-                dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
-        } else if (kind == LLM_ACTIVATION_SILU) {
-            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
-        } else {
-            for (size_t i = start; i < end; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
-        }
+    if (kind == LLM_ACTIVATION_GELU_TANH) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_gelu_tanh_slope(x[i]);
+    } else if (kind == LLM_ACTIVATION_SILU) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_silu_slope(x[i]);
+    } else {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dx[i] += dy[i] * llm_activation_slope(x[i], kind);
     }
 }
 
@@ -1982,38 +1979,119 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
 
 /* @swiglu --------------------------------------------------- SwiGLU
  *
- *     y = silu(gate) * up        silu(g) = g / (1 + exp(-g))
+ *     y_i = silu(g_i) u_i         g = x W_gate^T, u = x W_up^T        silu(g) = g s(g)
+ *     du_i = dy_i silu(g_i)       dg_i = dy_i u_i s(g_i) (1 + g_i (1 - s(g_i)))
  *
- * source  -
- * needs   -
+ * A hidden layer made of two projections instead of one: the first, bent by SiLU, decides how much
+ * of the second passes. A product of two learned numbers is what a plain layer can only put
+ * together from many. It costs a third matrix, so the hidden size is cut to 2/3 of the usual 4 C.
+ * Backward computes silu again from g: an exp is cheaper than storing it. With other curves in
+ * SiLU's place: GEGLU (GELU), ReGLU (ReLU), GLU (sigmoid).
+ *
+ * source  Shazeer 2020, "GLU Variants Improve Transformer", eq. 5 and 6; Dauphin et al. 2017,
+ *         "Language modeling with gated convolutional networks" (GLU)
+ * needs   activation
+ * see     @ffn (the block with its three matrices)
  * topics  SwiGLU Activation Function
  */
 
 /* y (n) <- gate, up (n); y may be gate or up. */
 LLM_API void llm_swiglu_forward(float *y, const float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = gate[i] * llm_activation_sigmoid(gate[i]) * up[i];
 }
 
-/* dgate, dup (n) += <- dy, gate, up (n). */
+/* dgate, dup (n) += <- dy (n) and forward's gate, up (n). Either gradient may be NULL. */
 LLM_API void llm_swiglu_backward(float *dgate, float *dup, const float *dy, const float *gate,
                                  const float *up, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        const float g = gate[i], s = 1.0f / (1.0f + expf(-g));
-        if (dgate) dgate[i] += dy[i] * up[i] * s * (1.0f + g * (1.0f - s));
-        if (dup) dup[i] += dy[i] * g * s;
+    if (dgate) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++)
+            dgate[i] += dy[i] * up[i] * llm_activation_silu_slope(gate[i]);
     }
+    if (dup) {
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < n; i++) dup[i] += dy[i] * gate[i] * llm_activation_sigmoid(gate[i]);
+    }
+}
+
+/* y (N,H) <- x (N,2H), the result of one product with both matrices: rows [gate | up], or, when
+ * interleaved, gate_0 up_0 gate_1 up_1 ... y may not be x. */
+LLM_API void llm_swiglu_packed_forward(float *y, const float *x, size_t N, size_t H,
+                                       bool interleaved) {
+    const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *gate = x + n * 2 * H, *up = gate + to_up;
+        for (size_t i = 0; i < H; i++) {
+            const float g = gate[i * step];
+            y[n * H + i] = g * llm_activation_sigmoid(g) * up[i * step];
+        }
+    }
+}
+
+/* dx (N,2H) += <- dy (N,H) and forward's x (N,2H). */
+LLM_API void llm_swiglu_packed_backward(float *dx, const float *dy, const float *x, size_t N,
+                                        size_t H, bool interleaved) {
+    const size_t step = interleaved ? 2 : 1, to_up = interleaved ? 1 : H;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *gate = x + n * 2 * H, *up = gate + to_up, *dyn = dy + n * H;
+        float *dgate = dx + n * 2 * H, *dup = dgate + to_up;
+        for (size_t i = 0; i < H; i++) {
+            const float g = gate[i * step];
+            dgate[i * step] += dyn[i] * up[i * step] * llm_activation_silu_slope(g);
+            dup[i * step] += dyn[i] * g * llm_activation_sigmoid(g);
+        }
+    }
+}
+
+/* y (n) <- gate, up (n): the other members of the family. kind is an LLM_ACTIVATION; y may be gate
+ * or up. */
+LLM_API void llm_swiglu_glu_forward(float *y, const float *gate, const float *up, size_t n,
+                                    int kind) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = llm_activation_value(gate[i], kind) * up[i];
+}
+
+/* dgate, dup (n) += <- dy (n) and forward's gate, up (n). Either gradient may be NULL. */
+LLM_API void llm_swiglu_glu_backward(float *dgate, float *dup, const float *dy, const float *gate,
+                                     const float *up, size_t n, int kind) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        if (dgate) dgate[i] += dy[i] * up[i] * llm_activation_slope(gate[i], kind);
+        if (dup) dup[i] += dy[i] * llm_activation_value(gate[i], kind);
+    }
+}
+
+/* The hidden size of a gated block of width C: 8 C / 3, so that three matrices have the weights of
+ * two with 4 C, rounded up to a multiple for the hardware (256 in Llama). */
+LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
+    return (8 * C / 3 + multiple - 1) / multiple * multiple;
 }
 
 /* @dense ---------------------------------------------------- Fully connected layer
  *
  *     y = x w^T + b
+ *     dx = dy w        dw = dy^T x        db = sum of dy over the rows
  *
- * source  -
- * needs   matmul
+ * Every output sees every input. Row o of w is the pattern that output o looks for, and y_o how
+ * much of it is in x; w is stored (O,C), as torch.nn.Linear has it, so that a row is contiguous.
+ * All three passes are the same matrix product with the roles exchanged. The work is 2 N C O flops
+ * forward and twice that backward, nearly all the work there is in a Transformer.
+ *
+ * A weight gradient is a sum over rows of outer products dy_n x_n^T, and the norm of an outer
+ * product is the product of the norms: so the gradient norm of each sample is known without its
+ * gradient. A w of rank R is two thin layers, R (C + O) weights instead of C O.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Goodfellow 2015, "Efficient per-example gradient computations"
+ * needs   matmul activation arena
+ * see     @matmul (the product itself), @mlp, @lora (a low-rank change), @dp_sgd (per-sample norms)
  * topics  Fully connected layer
  */
 
-/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. */
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x. */
 LLM_API void llm_dense_forward(float *y, const float *x, const float *w, const float *b, size_t N,
                                size_t C, size_t O) {
     llm_matmul_forward(y, x, w, b, N, C, O);
@@ -2023,6 +2101,65 @@ LLM_API void llm_dense_forward(float *y, const float *x, const float *w, const f
 LLM_API void llm_dense_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
                                 const float *w, size_t N, size_t C, size_t O) {
     llm_matmul_backward(dx, dw, db, dy, x, w, N, C, O);
+}
+
+/* y, z (N,O) <- x (N,C), w (O,C), b (O) or NULL: z = x w^T + b, y = phi(z). kind is an
+ * LLM_ACTIVATION. Backward needs z; at inference y may be z. */
+LLM_API void llm_dense_act_forward(float *y, float *z, const float *x, const float *w,
+                                   const float *b, size_t N, size_t C, size_t O, int kind) {
+    llm_dense_forward(z, x, w, b, N, C, O);
+    llm_activation_forward(y, z, N * O, kind);
+}
+
+/* dx (N,C), dw (O,C), db (O) += <- dy (N,O) and forward's z, x, w. Any of the three may be NULL.
+ * Scratch: N O floats, given back. */
+LLM_API void llm_dense_act_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *z, const float *x, const float *w, size_t N,
+                                    size_t C, size_t O, int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dz = llm_arena_floats(arena, N * O);
+    for (size_t i = 0; i < N * O; i++) dz[i] = 0.0f;
+    llm_activation_backward(dz, dy, z, N * O, kind);
+    llm_dense_backward(dx, dw, db, dz, x, w, N, C, O);
+    arena->used = mark;
+}
+
+/* y (N,O), h (N,R) <- x (N,C), v (R,C), u (O,R), b (O) or NULL: a layer whose w is u v, without
+ * forming it. Backward needs h = x v^T. */
+LLM_API void llm_dense_low_rank_forward(float *y, float *h, const float *x, const float *v,
+                                        const float *u, const float *b, size_t N, size_t C,
+                                        size_t O, size_t R) {
+    llm_dense_forward(h, x, v, NULL, N, C, R);
+    llm_dense_forward(y, h, u, b, N, R, O);
+}
+
+/* dx (N,C), dv (R,C), du (O,R), db (O) += <- dy (N,O) and forward's h, x, v, u. Any of the four may
+ * be NULL. Scratch: N R floats, given back. */
+LLM_API void llm_dense_low_rank_backward(float *dx, float *dv, float *du, float *db,
+                                         const float *dy, const float *h, const float *x,
+                                         const float *v, const float *u, size_t N, size_t C,
+                                         size_t O, size_t R, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dh = llm_arena_floats(arena, N * R);
+    for (size_t i = 0; i < N * R; i++) dh[i] = 0.0f;
+    llm_dense_backward(dh, du, db, dy, h, u, N, R, O);
+    llm_dense_backward(dx, dv, NULL, dh, x, v, N, C, R);
+    arena->used = mark;
+}
+
+/* norm_sq (N) <- dy (N,O), x (N,C): the squared norm of each row's own gradient of w and, with bias,
+ * of b: |dy_n|^2 (|x_n|^2 + 1). */
+LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float *x, size_t N,
+                                    size_t C, size_t O, bool bias) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float x_sq = bias ? 1.0f : 0.0f, dy_sq = 0.0f;
+        LLM_SIMD_SUM(x_sq)
+        for (size_t i = 0; i < C; i++) x_sq += x[n * C + i] * x[n * C + i];
+        LLM_SIMD_SUM(dy_sq)
+        for (size_t i = 0; i < O; i++) dy_sq += dy[n * O + i] * dy[n * O + i];
+        norm_sq[n] = x_sq * dy_sq;
+    }
 }
 
 /* @xavier_init ---------------------------------------------- Xavier initialization
