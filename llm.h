@@ -2330,10 +2330,23 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
 
 /* @07-optim ================================================= OPTIMIZATION */
 
-/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+/* @adamw ---------------------------------------------------- AdamW
  *
- * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"
- * needs   -
+ *     w <- w (1 - lr wd)
+ *     m <- b1 m + (1 - b1) g         v <- b2 v + (1 - b2) g^2
+ *     w <- w - lr m' / (sqrt(v') + eps)         m' = m / (1 - b1^t), v' = v / (1 - b2^t)
+ *
+ * Adam divides each parameter's step by the size its gradients usually have, so every parameter
+ * moves at about lr, whatever its scale. With L2 regularisation in the gradient that division would
+ * also divide the decay away: parameters with large gradients would hardly decay. Decoupled, the
+ * decay is the same for all. Biases, gains and often embeddings do not decay: keep what decays as a
+ * prefix of the flat vector and call twice. The averages start at 0, and 1 - b^t undoes the bias of
+ * that; the first step has length lr in every coordinate, for any betas.
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; Kingma &
+ *         Ba 2015, "Adam", algorithm 1; Defazio et al. 2024, "The Road Less Scheduled", algorithm 1
+ * needs   rng
+ * see     @grad_clip @lr_schedule @warmup
  * topics  AdamW Optimizer
  */
 
@@ -2352,35 +2365,307 @@ LLM_API llm_adamw_config llm_adamw_defaults(void) {
     return c;
 }
 
-/* w, m, v (n) in place <- g (n); t counts from 1. */
+/* w, m, v (n) in place <- g (n), step t = 1, 2, ..; m and v start at 0. eps stands behind the bias
+ * correction, as in torch. Memory: 4 arrays read, 3 written: that is its speed. The square root
+ * becomes a vector under -fno-math-errno. */
 LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t n,
                             const llm_adamw_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
     const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const float step = (float)((double)c->lr / correct1), scale = (float)(1.0 / sqrt(correct2));
+    const float b1 = c->beta1, b2 = c->beta2, eps = c->eps;
+    const float keep = (float)(1.0 - (double)c->lr * (double)c->weight_decay);
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
-        v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
-        w[i] =
-            (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+        m[i] = b1 * m[i] + (1.0f - b1) * g[i];
+        v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
+        w[i] = keep * w[i] - step * m[i] / (sqrtf(v[i]) * scale + eps);
     }
+}
+
+/* x rounded to a float with the lower 16 bits zero (a bf16), up or down by chance, so that the mean
+ * is x: random are 16 fresh bits. At lr 1e-5 nearly every update of a bf16 weight is below half its
+ * last place: rounding to nearest drops all of them, this keeps each with its probability. */
+LLM_API float llm_adamw_round(float x, uint32_t random) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7f800000u) != 0x7f800000u) bits += random & 0xffffu; /* not infinity, not NaN */
+    bits &= 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The step for weights that hold bf16 values: in float, then each rounded by chance. Element i
+ * draws from the Philox block i / 8 of (seed, t), 16 bits each, so kernels draw the same. */
+LLM_API void llm_adamw_step_bf16(float *w, float *m, float *v, const float *g, size_t n,
+                                 const llm_adamw_config *c, size_t t, uint64_t seed) {
+    llm_adamw_step(w, m, v, g, n, c, t);
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    LLM_PARALLEL_FOR
+    for (size_t block = 0; block < (n + 7) / 8; block++) {
+        const uint64_t b = block, step = t;
+        const uint32_t counter[4] = {(uint32_t)b, (uint32_t)(b >> 32), (uint32_t)step,
+                                     (uint32_t)(step >> 32)};
+        uint32_t word[4];
+        llm_rng_philox(word, counter, key);
+        for (size_t i = 8 * block; i < n && i < 8 * block + 8; i++)
+            w[i] = llm_adamw_round(w[i], word[i % 8 / 2] >> i % 2 * 16);
+    }
+}
+
+/* Schedule-free AdamW: no schedule to plan, good at every step. Gradients g are taken at y, the
+ * fast iterate z does Adam's step (without m: the interpolation replaces momentum), x averages z:
+ *
+ *     z <- z - lr_t (g / (sqrt(v') + eps) + wd y)
+ *     x <- (1 - c) x + c z,  c = lr_t^2 / sum of lr^2          y <- (1 - b1) z + b1 x
+ *
+ * y, z, v (n) in place; all start equal to the weights, v at 0. lr_t rises over warmup steps. x is
+ * not stored: evaluate at (y - (1 - b1) z) / b1. *sum is the sum of squared rates, from 0. */
+LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *g, size_t n,
+                                     const llm_adamw_config *config, size_t warmup, size_t t,
+                                     double *sum) {
+    LLM_ASSERT(t > 0 && config->beta1 > 0.0f);
+    const float b1 = config->beta1, b2 = config->beta2, eps = config->eps;
+    const double ramp = t < warmup ? (double)t / (double)warmup : 1.0;
+    const float scale = (float)(1.0 / sqrt(1.0 - pow((double)b2, (double)t)));
+    const float lr = (float)((double)config->lr * ramp), decay = config->weight_decay;
+    *sum += (double)lr * (double)lr;
+    const float c = (float)((double)lr * (double)lr / *sum);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float x = (y[i] - (1.0f - b1) * z[i]) / b1;
+        v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
+        z[i] -= lr * (g[i] / (sqrtf(v[i]) * scale + eps) + decay * y[i]);
+        y[i] = (1.0f - b1) * z[i] + b1 * ((1.0f - c) * x + c * z[i]);
+    }
+}
+
+/* @lr_schedule ---------------------------------------------- Learning-rate schedules
+ *
+ *     lr(t) = base * factor(t)            t = 0, 1, .. steps done so far
+ *
+ * The rate that learns fastest in the beginning is too noisy for the end: around a minimum SGD
+ * hovers at a distance that shrinks with the rate. A schedule is a pure function of t, so a resumed
+ * run needs nothing but t (torch's recursive forms give the same up to rounding), and only the last
+ * one here, which listens to the loss, has a state. Past the planned end a rate stays where it is.
+ *
+ * source  torch.optim.lr_scheduler; Vaswani et al. 2017, eq. 3 (Noam); Smith & Topin 2018,
+ *         "Super-Convergence" (one cycle); Hu et al. 2024, "MiniCPM" (warmup-stable-decay), with
+ *         the 1 - sqrt cooldown of Haegele et al. 2024, section 3
+ * needs   -
+ * see     @warmup @cosine_lr
+ * topics  Learning Rate Schedule
+ */
+
+/* Falls by gamma every `size` steps. */
+LLM_API double llm_lr_schedule_step(double base, double gamma, size_t size, size_t t) {
+    LLM_ASSERT(size > 0);
+    return base * pow(gamma, (double)(t / size));
+}
+
+/* Falls by gamma at each of the milestones (count), in any order. */
+LLM_API double llm_lr_schedule_multistep(double base, double gamma, const size_t *milestone,
+                                         size_t count, size_t t) {
+    size_t passed = 0;
+    for (size_t i = 0; i < count; i++) passed += milestone[i] <= t;
+    return base * pow(gamma, (double)passed);
+}
+
+/* Falls by gamma at every step. */
+LLM_API double llm_lr_schedule_exponential(double base, double gamma, size_t t) {
+    return base * pow(gamma, (double)t);
+}
+
+/* From base to end over total steps as (1 - t/total)^power; power 1 and end 0: linear to zero. */
+LLM_API double llm_lr_schedule_polynomial(double base, double end, double power, size_t total,
+                                          size_t t) {
+    if (t >= total) return end;
+    return end + (base - end) * pow(1.0 - (double)t / (double)total, power);
+}
+
+/* Noam: rises linearly over warmup steps, then falls as 1/sqrt(t); width is the model's. t counts
+ * from 1, t = 0 gives 0. */
+LLM_API double llm_lr_schedule_noam(double base, size_t width, size_t warmup, size_t t) {
+    LLM_ASSERT(warmup > 0);
+    if (t == 0) return 0.0;
+    const double rise = (double)t * pow((double)warmup, -1.5), fall = 1.0 / sqrt((double)t);
+    return base / sqrt((double)width) * (rise < fall ? rise : fall);
+}
+
+/* Half a cosine from a to b, s from 0 to 1. */
+LLM_API double llm_lr_schedule_cosine(double a, double b, double s) {
+    return b + 0.5 * (a - b) * (1.0 + cos(3.14159265358979323846 * s));
+}
+
+/* One cycle, as torch's OneCycleLR with cosines: from max / divide up to max over the share `up` of
+ * total steps, then down to max / divide / divide_end at the last, t = total - 1. */
+LLM_API double llm_lr_schedule_one_cycle(double max, size_t total, double up, double divide,
+                                         double divide_end, size_t t) {
+    const double first = max / divide, end = first / divide_end, last = (double)total - 1.0;
+    const double top = up * (double)total - 1.0, now = (double)t < last ? (double)t : last;
+    if (now <= top) return llm_lr_schedule_cosine(first, max, now / top);
+    return llm_lr_schedule_cosine(max, end, (now - top) / (last - top));
+}
+
+/* Triangles from base up to max in `up` steps and down again in `down` (CyclicLR). */
+LLM_API double llm_lr_schedule_cyclic(double base, double max, size_t up, size_t down, size_t t) {
+    LLM_ASSERT(up > 0 && down > 0);
+    const size_t at = t % (up + down);
+    const double height =
+        at <= up ? (double)at / (double)up : (double)(up + down - at) / (double)down;
+    return base + (max - base) * height;
+}
+
+/* Warmup, stable, decay: rises to base over warmup steps, stays, and falls to 0 over the last
+ * `decay` of total as 1 - sqrt. A run can be prolonged from any checkpoint of the flat part. */
+LLM_API double llm_lr_schedule_wsd(double base, size_t warmup, size_t total, size_t decay,
+                                   size_t t) {
+    LLM_ASSERT(warmup + decay <= total);
+    if (t < warmup) return base * (double)t / (double)warmup;
+    if (t >= total) return 0.0;
+    const size_t start = total - decay;
+    return t < start ? base : base * (1.0 - sqrt((double)(t - start) / (double)decay));
+}
+
+/* Sequential joins: schedule k of count + 1 runs from boundary[k - 1] on, and counts from 0 again.
+ * Returns k for step t; *local gets that schedule's own t. boundary (count) ascends. */
+LLM_API size_t llm_lr_schedule_part(size_t *local, const size_t *boundary, size_t count, size_t t) {
+    size_t k = 0;
+    while (k < count && t >= boundary[k]) k++;
+    *local = k > 0 ? t - boundary[k - 1] : t;
+    return k;
+}
+
+/* ReduceLROnPlateau with torch's relative threshold. Set lr, factor, least, threshold, patience and
+ * cooldown; best starts at INFINITY, bad and resting at 0. */
+typedef struct {
+    double lr, factor, least, threshold, best;
+    size_t patience, cooldown, bad, resting;
+} llm_lr_schedule_plateau;
+
+/* Takes a loss, returns the rate from now on: cut by factor when more than `patience` losses in a
+ * row were no better than best (1 - threshold); then `cooldown` losses do not count. */
+LLM_API double llm_lr_schedule_plateau_next(llm_lr_schedule_plateau *p, double loss) {
+    if (loss < p->best * (1.0 - p->threshold)) {
+        p->best = loss;
+        p->bad = 0;
+    } else {
+        p->bad++;
+    }
+    if (p->resting > 0) {
+        p->resting--;
+        p->bad = 0;
+    }
+    if (p->bad > p->patience) {
+        const double next = p->lr * p->factor > p->least ? p->lr * p->factor : p->least;
+        if (p->lr - next > 1e-8) p->lr = next; /* torch's eps: smaller cuts are not made */
+        p->resting = p->cooldown;
+        p->bad = 0;
+    }
+    return p->lr;
+}
+
+/* @warmup --------------------------------------------------- Warmup
+ *
+ *     lr(t) = peak * factor(t)            factor rises from `start` to 1 over W steps
+ *
+ * In its first steps Adam knows nothing: v is one squared gradient, every coordinate moves by lr,
+ * noise as fast as signal, and the curvature of a fresh network is at its worst. Later, noise moves
+ * a coordinate by lr sqrt((1 - b1) / (1 + b1)), a quarter of it. Ramps pay for that ignorance with
+ * small steps. Two conventions are off by one: transformers and optax start at 0 (the first step
+ * does nothing), trainers that pass t + 1 start at 1/W.
+ *
+ * source  Ma & Yarats 2021, "On the adequacy of untuned warmup for adaptive optimization", eq. 5;
+ *         Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2
+ * needs   -
+ * see     @adamw @lr_schedule @cosine_lr
+ * topics  Warmup
+ */
+
+enum { LLM_WARMUP_LINEAR, LLM_WARMUP_COSINE, LLM_WARMUP_EXPONENTIAL };
+
+/* The factor at step t = 0, 1, ..; 1 from t = W on, and for W = 0. start is the factor at t = 0;
+ * exponential ramps need start > 0. */
+LLM_API double llm_warmup_factor(int kind, size_t t, size_t W, double start) {
+    LLM_ASSERT(start >= 0.0 && start <= 1.0 && (kind != LLM_WARMUP_EXPONENTIAL || start > 0.0));
+    if (t >= W) return 1.0;
+    const double s = (double)t / (double)W;
+    switch (kind) {
+    case LLM_WARMUP_COSINE:
+        return start + (1.0 - start) * 0.5 * (1.0 - cos(3.14159265358979323846 * s));
+    case LLM_WARMUP_EXPONENTIAL:
+        return pow(start, 1.0 - s);
+    default:
+        return start + (1.0 - start) * s;
+    }
+}
+
+/* The untuned rule for Adam: as many steps as v remembers, twice. 2000 for beta2 = 0.999. */
+LLM_API size_t llm_warmup_adam_steps(double beta2) {
+    LLM_ASSERT(beta2 >= 0.0 && beta2 < 1.0);
+    return (size_t)(2.0 / (1.0 - beta2) + 0.5);
+}
+
+/* RAdam's factor for Adam's step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v'
+ * averages few squares. 0 while that variance is infinite (RAdam then steps along m' alone,
+ * undivided). */
+LLM_API double llm_warmup_radam(double beta2, size_t t) {
+    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
+    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
+    const double length =
+        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
+    if (length <= 5.0) return 0.0;
+    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
 }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
- * source  Loshchilov & Hutter 2017, "SGDR"
+ *     lr(t) = min + (max - min) (1 + cos(pi t / T)) / 2
+ *
+ * Slow at both ends, fast in the middle: the rate stays high while there is much to learn and comes
+ * to rest softly. The usual choice for language models, after a linear warmup and down to a tenth
+ * of the peak. It has to know T: a run stopped at 80% of its plan was never annealed, and ends
+ * worse than one planned for that length; this is what Chinchilla's scaling laws corrected.
+ * Restarts repeat the cosine, each time T_mult as long.
+ *
+ * source  Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", eq. 5;
+ *         Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", appendix B
  * needs   -
+ * see     @lr_schedule @warmup
  * topics  Cosine Annealing
  */
 
-/* The rate of step t = 0, 1, ..: rises linearly over warmup steps, then falls along half a cosine
- * from max_lr to min_lr at t = total, and stays there. */
+/* The rate of step t = 0, 1, ..: rises over warmup steps (max_lr / warmup at t = 0, max_lr at t =
+ * warmup - 1), then falls along half a cosine to min_lr at t = total, and stays there. */
 LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr, float min_lr) {
     if (t < warmup) return max_lr * (float)(t + 1) / (float)warmup;
     if (t >= total) return min_lr;
-    const float done = (float)(t - warmup) / (float)(total - warmup);
-    return min_lr + 0.5f * (max_lr - min_lr) * (1.0f + cosf(LLM_PI * done));
+    const double s = (double)(t - warmup) / (double)(total - warmup);
+    const double wave = 0.5 * (1.0 + cos(3.14159265358979323846 * s));
+    return (float)((double)min_lr + ((double)max_lr - (double)min_lr) * wave);
+}
+
+/* Warm restarts: cycles of first, first * mult, first * mult^2, .. steps, each a whole half cosine.
+ * *cycle gets the number of the cycle that t lies in, *at the step within it; both may be NULL. */
+LLM_API float llm_cosine_lr_restarts(size_t *cycle, size_t *at, size_t t, size_t first, size_t mult,
+                                     float max_lr, float min_lr) {
+    LLM_ASSERT(first > 0 && mult > 0);
+    size_t length = first, number = 0;
+    while (t >= length) {
+        t -= length;
+        length *= mult;
+        number++;
+    }
+    if (cycle) *cycle = number;
+    if (at) *at = t;
+    return llm_cosine_lr(t, 0, length, max_lr, min_lr);
+}
+
+/* Sum of the rates of steps 0 .. T - 1 without warmup: what schedules of equal budget share. The
+ * cosines over half a turn cancel but for the first. */
+LLM_API double llm_cosine_lr_area(size_t T, double max_lr, double min_lr) {
+    return T > 0 ? 0.5 * (double)T * (max_lr + min_lr) + 0.5 * (max_lr - min_lr) : 0.0;
 }
 
 /* @grad_clip ------------------------------------------------ Gradient clipping
