@@ -149,7 +149,8 @@ class Exercise:
             print(self.section.text.rstrip())
             return
         own, book_ = self.file.read_text().rstrip().splitlines(), self.section.text.rstrip().splitlines()
-        print("\n".join(difflib.unified_diff(own, book_, f"exercises/{self.file.name}", self.header, n=200, lineterm="")))
+        names = (f"exercises/{self.file.name}", self.header)
+        print("\n".join(difflib.unified_diff(own, book_, *names, n=200, lineterm="")))
 
     def reset(self):
         """A fresh file; the old one is kept beside it."""
