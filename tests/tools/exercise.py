@@ -39,9 +39,11 @@ class Exercise:
         if self.file.exists():
             print(f"{self.file.relative_to(book.ROOT)} is there already; make reset {self.call} starts again")
             return
+        todo = [f.name for f in book.functions(self.section.text)]
+        if not todo:
+            raise SystemExit(f"@{self.slug} has no function to write")
         FOLDER.mkdir(exist_ok=True)
         self.file.write_text(book.stubbed(self.section.text).rstrip() + "\n")
-        todo = [f.name for f in book.functions(self.section.text)]
         print(f"exercises/{self.file.name}: {', '.join(todo)}\nThen: make check {self.call}")
 
     def spliced(self):
