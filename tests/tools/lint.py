@@ -135,8 +135,8 @@ def mutants(lint, known):
 
 def layout(lint):
     """Every tracked text: no trailing space, no tab where it is not meant, no path of a machine; code is ASCII."""
-    files = subprocess.run(["git", "ls-files"], cwd=book.ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for name in files:
+    files = subprocess.run(["git", "ls-files"], cwd=book.ROOT, capture_output=True, text=True, check=True)
+    for name in files.stdout.split():
         path = book.ROOT / name
         if path.suffix not in (".h", ".c", ".cu", ".cuh", ".md", ".py", ".mk") and path.name != "Makefile":
             continue

@@ -44,7 +44,8 @@ def schema(text, mutants, chosen):
         if not inside:
             continue
         head, name = text[f.start:f.open], re.compile(rf"\b{f.name}(?=\s*\()")
-        parts += [text[at:f.start], head, ";\n", name.sub(f.name + "_original", head, count=1), text[f.open:f.end], "\n"]
+        original = name.sub(f.name + "_original", head, count=1) + text[f.open:f.end]
+        parts += [text[at:f.start], head, ";\n", original, "\n"]
         before = "".join(parts).count("\n")
         for k in inside:
             m = mutants[k]
@@ -57,7 +58,8 @@ def schema(text, mutants, chosen):
         given = "<" + ", ".join(p.split()[-1] for p in names[1].split(",")) + ">" if names else ""
         call = given + "(" + ", ".join(f.parameters) + ");" + end + "\n"
         cases = [f"    case {k}: {back}{f.name}_{k}{call}" for k in inside]
-        parts += [head, f"{{\n    switch (llm_mutant) {{\n    default: {back}{f.name}_original{call}", *cases, "    }\n}\n"]
+        cases.insert(0, f"    default: {back}{f.name}_original{call}")  # first: its templates are made first
+        parts += [head, "{\n    switch (llm_mutant) {\n", *cases, "    }\n}\n"]
         at = f.end
     return "".join(parts) + text[at:], lines
 
@@ -87,7 +89,7 @@ def fails(program, mutant, seconds):
     with subprocess.Popen([program], env=env, cwd=book.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           start_new_session=True, preexec_fn=limits) as p:
         try:
-            return p.wait(timeout=seconds + 1) != 0
+            return p.wait(timeout=4 * seconds + 10) != 0
         except subprocess.TimeoutExpired:
             os.killpg(p.pid, signal.SIGKILL)
             return True
@@ -97,7 +99,8 @@ def blamed(message, header, lines, first):
     """The mutants that the compiler's errors speak of. In a chain of templates it is the outermost one: what it
     instantiates with wrong types is not to blame."""
     broken, outer = set(), None
-    for m in re.finditer(r": (In) \w+|" + re.escape(header) + r":(\d+):\d+: +((?:fatal )?error|required from)", message):
+    pattern = r": (In) \w+|" + re.escape(header) + r":(\d+):\d+: +((?:fatal )?error|required from)"
+    for m in re.finditer(pattern, message):
         if m[1]:
             outer = None
             continue
@@ -205,7 +208,8 @@ def main():
     text, tested = (book.ROOT / header).read_text(), []
     for s in book.sections(text):
         s.header, s.suite = header, s.test(ending)
-        if s.chapter.startswith(o.chapter) and o.topic in ("", s.slug) and s.suite.exists() and book.functions(s.text):
+        wanted = s.chapter.startswith(o.chapter) and o.topic in ("", s.slug)
+        if wanted and s.suite.exists() and book.functions(s.text):
             tested.append(s)
     if o.sample and o.sample < len(tested):
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=book.ROOT, capture_output=True, text=True).stdout
