@@ -3015,7 +3015,7 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  *
  * Tokenizers cut text where the class of the character changes, so they must know which of
  * 1,114,112 code points are letters, numbers, marks and white space. The table is 2254 runs of
- * equal class, spelt as 46 rows of characters: a search finds the row, and its runs are counted
+ * equal class, spelt as 44 rows of characters: a search finds the row, and its runs are counted
  * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
  * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
@@ -3808,8 +3808,8 @@ typedef struct {
 
 /* Counted words: none at first, and the way back to none. */
 LLM_API llm_bpe_train_words llm_bpe_train_words_empty(void) {
-    llm_bpe_train_words words;
-    memset(&words, 0, sizeof words);
+    const llm_buffer none = {NULL, 0, 0};
+    const llm_bpe_train_words words = {llm_vocab_table_empty(), none};
     return words;
 }
 LLM_API void llm_bpe_train_words_free(llm_bpe_train_words *words) {
@@ -3881,7 +3881,8 @@ LLM_API bool llm_bpe_train_change(llm_bpe_train_state *s, int left, int right, s
     return llm_buffer_put(&s->node, &first, sizeof first);
 }
 
-/* Does the merge in a word of n symbols that occurs `count` times, from left to right. */
+/* Does the merge in a word that occurs `count` times, from left to right, and counts the pairs
+ * beside it anew; its own pair is done with. */
 LLM_API bool llm_bpe_train_word(llm_bpe_train_state *s, llm_bpe_merge m, int *symbol, size_t word,
                                 uint64_t count) {
     const size_t n = s->length[word];
@@ -3890,7 +3891,6 @@ LLM_API bool llm_bpe_train_word(llm_bpe_train_state *s, llm_bpe_merge m, int *sy
     for (size_t i = 0; i < n; i++, kept++) {
         symbol[kept] = symbol[i];
         if (i + 1 == n || symbol[i] != m.left || symbol[i + 1] != m.right) continue;
-        ok = ok && llm_bpe_train_change(s, m.left, m.right, word, 0, count);
         if (kept > 0)
             ok = ok && llm_bpe_train_change(s, symbol[kept - 1], m.left, word, 0, count) &&
                  llm_bpe_train_change(s, symbol[kept - 1], m.result, word, count, 0);
