@@ -237,6 +237,16 @@ EMULATE_RUNTIME void emulate_say_where(void) {
     }
 }
 
+#ifdef EMULATE_TSAN
+extern "C" __attribute__((used, visibility("default"), no_sanitize("thread"))) void
+__tsan_on_report(void *report) {
+    (void)report;
+    fprintf(stderr, "emulate: the race below was seen");
+    emulate_say_where();
+    fprintf(stderr, "\n");
+}
+#endif
+
 EMULATE_RUNTIME __attribute__((noreturn)) void emulate_die(const char *what, int line) {
     fprintf(stderr, "emulate: %s", what);
     emulate_say_where();
@@ -496,6 +506,9 @@ EMULATE_RUNTIME void emulate_make(emulate_fiber *f) {
 #ifdef EMULATE_TSAN
     f->tsan = __tsan_create_fiber(0);
     if (!f->tsan) emulate_die("more threads than ThreadSanitizer can tell apart", 0);
+    char name[32];
+    snprintf(name, sizeof name, "thread %u", f->id);
+    __tsan_set_fiber_name(f->tsan, name);
 #endif
 }
 EMULATE_RUNTIME void emulate_unmake(emulate_fiber *f) {
@@ -911,20 +924,14 @@ EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
         EMULATE_RELEASE(&emulate_start_edge); /* the mapping was the host's; it knows no block */
         for (unsigned i = 0; i < b->n; i++) {
             emulate_fiber *f = &b->fiber[i];
-            emulate_make(f);
             f->id = i;
+            emulate_make(f);
             f->lane = i % 32;
             f->index.x = i % emulate_block_size.x;
             f->index.y = i / emulate_block_size.x % emulate_block_size.y;
             f->index.z = i / emulate_block_size.x / emulate_block_size.y;
             f->state = EMULATE_AT_BARRIER;
             f->line = 0;
-#ifdef EMULATE_TSAN
-            char name[64];
-            snprintf(name, sizeof name, "block (%u,%u,%u) thread (%u,%u,%u)", b->index.x,
-                     b->index.y, b->index.z, f->index.x, f->index.y, f->index.z);
-            __tsan_set_fiber_name(f->tsan, name);
-#endif
             f->arrived = f->warp_arrived = f->grid_arrived = f->copy_count = f->copy_group = 0;
             f->atomic_seen = NULL;
             f->fenced = false;
@@ -1098,6 +1105,9 @@ static inline __attribute__((unused)) cudaError_t cudaGetLastError(void) {
     emulate_error = cudaSuccess;
     return error;
 }
+static inline __attribute__((unused)) cudaError_t cudaPeekAtLastError(void) {
+    return emulate_error;
+}
 static inline __attribute__((unused)) const char *cudaGetErrorString(cudaError_t error) {
     return error == cudaSuccess                          ? "no error"
            : error == cudaErrorInvalidValue              ? "invalid argument"
@@ -1156,19 +1166,24 @@ EMULATE_RUNTIME cudaError_t cudaFree(void *p) {
     memmove(a, a + 1, (--emulate_allocation_count - i) * sizeof(emulate_allocation));
     return cudaSuccess;
 }
-EMULATE_RUNTIME bool emulate_on_device(const void *p, size_t size) {
+/* Opens the allocation that holds the range, or closes it; false when there is none. */
+EMULATE_RUNTIME bool emulate_open(const void *p, size_t size, bool open) {
     const emulate_allocation *a = emulate_find(p);
-    return a && (const char *)p >= a->data && (const char *)p + size <= a->data + a->size;
+    if (!a || (const char *)p < a->data || (const char *)p + size > a->data + a->size) return false;
+    emulate_protect(a, open);
+    return true;
 }
 static inline __attribute__((unused)) cudaError_t cudaMemcpy(void *to, const void *from,
                                                              size_t size, cudaMemcpyKind kind) {
+    const bool device_to = kind != cudaMemcpyDeviceToHost,
+               device_from = kind != cudaMemcpyHostToDevice;
     if (!size) return cudaSuccess;
-    if ((kind != cudaMemcpyDeviceToHost && !emulate_on_device(to, size)) ||
-        (kind != cudaMemcpyHostToDevice && !emulate_on_device(from, size)))
+    if ((device_to && !emulate_open(to, size, true)) ||
+        (device_from && !emulate_open(from, size, true)))
         return cudaErrorInvalidValue;
-    emulate_open_all(true);
     memcpy(to, from, size);
-    emulate_open_all(false);
+    if (device_to) emulate_open(to, size, false);
+    if (device_from) emulate_open(from, size, false);
     return cudaSuccess;
 }
 static inline __attribute__((unused)) cudaError_t
@@ -1178,10 +1193,9 @@ cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cu
 }
 static inline __attribute__((unused)) cudaError_t cudaMemset(void *p, int value, size_t size) {
     if (!size) return cudaSuccess;
-    if (!emulate_on_device(p, size)) return cudaErrorInvalidValue;
-    emulate_open_all(true);
+    if (!emulate_open(p, size, true)) return cudaErrorInvalidValue;
     memset(p, value, size);
-    emulate_open_all(false);
+    emulate_open(p, size, false);
     return cudaSuccess;
 }
 static inline __attribute__((unused)) cudaError_t cudaMemsetAsync(void *p, int value, size_t size,

@@ -12,6 +12,12 @@
 #include "emulate.h"
 #endif
 
+#ifdef EMULATE_TSAN
+#define TEST_SLOW 1 /* a thousand threads cost ThreadSanitizer seconds: fewer sizes will do */
+#else
+#define TEST_SLOW 0
+#endif
+
 #define CHECK_CUDA(call) test_cuda(__FILE__, __LINE__, #call, call)
 TEST_UNUSED static void test_cuda(const char *file, int line, const char *call, cudaError_t error) {
     if (error != cudaSuccess) test_fail(file, line, "%s: %s", call, cudaGetErrorString(error));

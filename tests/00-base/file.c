@@ -2,12 +2,26 @@
 #include "../test.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
 
 /* malloc and realloc that run out after a number of calls */
 static int file_calls = 1 << 30;
-static void *file_realloc(void *p, size_t size) {
-    return file_calls-- > 0 ? realloc(p, size) : NULL;
+static void *file_realloc(void *p, size_t size) { /* of one block, and nothing new in it is 0 */
+    static size_t before;
+    if (file_calls-- <= 0) return NULL;
+    char *q = (char *)realloc(p, size);
+    if (!p) before = 0;
+    if (size > before) memset(q + before, 'x', size - before);
+    before = size;
+    return q;
 }
+static int file_opens; /* by open, not fopen */
+static int file_open(const char *path, int flags) {
+    file_opens++;
+    return open(path, flags);
+}
+#define open file_open
 static void *file_malloc(size_t size) { return file_calls-- > 0 ? malloc(size) : NULL; }
 static bool file_close_fails; /* as on a network drive, whose server is full */
 static int file_fclose(FILE *stream) {
@@ -22,7 +36,6 @@ static int file_fclose(FILE *stream) {
 #include "../../llm.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 
 /* How many names there are in the test's directory. */
 static size_t file_names(void) {
@@ -53,12 +66,12 @@ static bool file_holds(const char *path, const void *data, size_t size) { /* by 
 }
 
 TEST(file, "what is written is read back, of every size, also mapped; no other name is left") {
-    const size_t size[8] = {0, 1, 4095, 4096, 65535, 65536, 65537, 1000003};
+    const size_t size[9] = {0, 1, 4095, 4096, 65535, 65536, 65537, 70000, 1000003};
     const char *path = test_path("data.bin");
     unsigned char *data = (unsigned char *)test_memory(1000003, 1);
     llm_rng rng = llm_rng_seed(1);
     for (size_t i = 0; i < 1000003; i++) data[i] = (unsigned char)llm_rng_u32(&rng);
-    for (size_t i = 0; i < 8; i++) {
+    for (size_t i = 0; i < 9; i++) {
         llm_error e;
         llm_file f, m;
         CHECK(llm_file_write(path, data, size[i], &e));
@@ -68,8 +81,10 @@ TEST(file, "what is written is read back, of every size, also mapped; no other n
         CHECK(f.data[f.size] == 0 && m.mapped == (size[i] > 0));
         CHECK(size[i] == 0 || memcmp(f.data, data, f.size) == 0);
         CHECK(size[i] == 0 || memcmp(m.data, data, m.size) == 0);
+        unsigned char *const pages = m.mapped ? m.data : NULL;
         llm_file_free(&f);
         llm_file_free(&m);
+        if (pages) CHECK(msync(pages, 1, MS_ASYNC) == -1 && errno == ENOMEM); /* no longer mapped */
         CHECK(!f.data && f.size == 0 && !m.data && m.size == 0 && !m.mapped);
         llm_file_free(&f);
         llm_file_free(&m);
@@ -310,8 +325,9 @@ TEST(file, "reads a pipe, whose size nobody knows, once") {
             fclose(p);
             _exit(0);
         }
+        file_opens = 0;
         CHECK(mapped ? llm_file_map(&f, path, &e) : llm_file_read(&f, path, &e));
-        CHECK(f.size == 210000 && !f.mapped);
+        CHECK(f.size == 210000 && !f.mapped && file_opens == 0);
         CHECK(memcmp(f.data + 209993, "029999\n", 8) == 0);
         llm_file_free(&f);
         waitpid(writer, NULL, 0);

@@ -24,11 +24,14 @@ TEST(min_p, "kept sets equal transformers' warpers, and NumPy's for top-n-sigma"
             for (size_t keep = 1; keep <= 3; keep += 2)
                 for (size_t rule = 0; rule < 4; rule++) {
                     memcpy(got, z, n * sizeof(float));
-                    memset(arena.memory, 0xff, arena.size); /* nothing is left from before */
+                    for (size_t k = 0; k < 4 * n; k++) /* no help from before */
+                        llm_arena_floats(&arena, 1)[0] = NAN;
+                    arena.used = 0;
                     if (rule == 0) llm_min_p_filter(got, n, ratio[i], keep, &arena);
                     if (rule == 1) llm_min_p_typical(got, n, mass[i], keep, &arena);
                     if (rule == 2) llm_min_p_epsilon(got, n, epsilon[i], keep, &arena);
                     if (rule == 3) llm_min_p_eta(got, n, epsilon[i], keep, &arena);
+                    CHECK(arena.used == 0);
                     for (size_t k = 0; k < n; k++) got[k] = got[k] > -INFINITY;
                     CHECK_GOLDEN(got, n, 0.0f, "%zu/%zu/%zu/%s", row, i, keep, names[rule]);
                 }
@@ -83,6 +86,7 @@ TEST(min_p, "typical sampling may drop the most probable token; equal tokens all
     CHECK(none[0] == -INFINITY);
     const float prob[2] = {0.5f, 0.5f};
     CHECK_ASSERTS(llm_min_p_cut(z, prob, 2, 0.1, 0));
+    CHECK_ASSERTS(llm_min_p_cut(even, prob, 2, 0.1, 0));
     CHECK_ASSERTS(llm_min_p_filter(z, 6, 0.1f, 0, &arena));
     CHECK_ASSERTS(llm_min_p_typical(z, 6, 0.1f, 0, &arena));
 }

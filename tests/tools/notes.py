@@ -114,8 +114,10 @@ def run(notes, complaints, header, name):
     if r.returncode:
         return
     printed = subprocess.run([folder / name], cwd=book.ROOT, capture_output=True, text=True, errors="replace").stdout
-    outputs, good = re.split(r"\n@@\d+\n", printed)[1:], True
-    outputs[-1:] = [outputs[-1] + "\n"] if outputs and not outputs[-1].endswith("\n") else outputs[-1:]
+    outputs = re.split(r"\n@@\d+\n", printed)[1:]
+    good = len(outputs) == len(examples)
+    if len(outputs) != len(examples):
+        complaints.say(examples[0][0], 1, f"{len(outputs)} of the {len(examples)} examples of {name} ran")
     for (n, _, line, want), got in zip(examples, outputs):
         if got.rstrip("\n") != want.rstrip("\n"):
             good = False
