@@ -5544,6 +5544,190 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
     return 2 * L * Hkv * D * T * bytes;
 }
 
+/* @flash ---------------------------------------------------- FlashAttention
+ *
+ *     for each tile j of keys and values, for each tile i of queries:
+ *         S = scale Q_i K_j^T     m' = max(m, rowmax S)     P = exp(S - m')
+ *         l' = e^(m - m') l + rowsum P      O_i = (e^(m - m') l O_i + P V_j) / l'
+ *
+ * Exact attention that never holds a row of the T x S weights, let alone all of them. A softmax can
+ * be taken piece by piece: the maximum m and the sum l of what was seen so far are enough to bring
+ * old and new terms to one scale. So each pair of tiles is loaded into fast memory, worked off and
+ * forgotten, and slow memory sees O(T^2 D^2 / M) words (M: size of the fast one) in place of T^2.
+ * Backward computes the weights again from lse = m + log l; more arithmetic, less time. What is
+ * easily got wrong is the row that has seen nothing yet: m = m' = -inf, and -inf - -inf is NaN.
+ *
+ * This is the first algorithm, K/V outside and O rescaled and normalised at every visit. @flash23
+ * turns the loops around and divides once.
+ *
+ * source  Dao, Fu, Ermon, Rudra & Re 2022, "FlashAttention: Fast and Memory-Efficient Exact
+ *         Attention with IO-Awareness", algorithms 1, 2 and 4, theorem 2
+ * needs   exp logsumexp dropout causal_attn
+ * see     @gqa (whole rows), @flash23, @memory_efficient_attn
+ * topics  FlashAttention
+ */
+
+/* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
+ * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
+ * and Bc keys, 1 to 64. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S +
+ * j of seed's stream, as in @mha, whatever the tiles. */
+typedef struct {
+    size_t B, H, Hkv, T, S, D, Br, Bc;
+    bool causal;
+    float scale, dropout;
+    const bool *hidden;
+    uint64_t seed, offset;
+} llm_flash_config;
+
+LLM_API llm_flash_config llm_flash_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
+    llm_flash_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D, c.Br = c.Bc = LLM_CAUSAL_ATTN_TILE;
+    c.causal = true;
+    c.scale = 1.0f / sqrtf((float)D), c.dropout = 0.0f;
+    c.hidden = NULL;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* The tile of queries i .. i+rows-1 and keys j .. : its first *skip rows see none of its keys, row
+ * skip + r sees the first r + *ahead + 1. Returns how many rows see something. */
+LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, size_t rows,
+                              const llm_flash_config *c) {
+    const size_t query = i + c->S, key = j + c->T;
+    *skip = c->causal && key > query ? key - query : 0;
+    *ahead = !c->causal ? c->S : query > key ? query - key : 0;
+    return *skip < rows ? rows - *skip : 0;
+}
+
+/* Drops row i of a tile of n keys from j on: w in place; -inf for the scores of hidden keys. */
+LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
+                            const llm_flash_config *c) {
+    const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
+    if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
+}
+LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
+    const bool *hidden = c->hidden ? c->hidden + bh / c->H * c->S + j : NULL;
+    for (size_t k = 0; hidden && k < n; k++) s[k] = hidden[k] ? -INFINITY : s[k];
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D). A query that sees nothing: 0, -inf.
+ * Scratch: B H T floats for m, given back; l grows in lse's place. */
+LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const float *k,
+                               const float *v, const llm_flash_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
+    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
+    float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t kv = bh / (c->H / c->Hkv) * S * D;
+        float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        for (size_t i = bh * T; i < (bh + 1) * T; i++) m[i] = -INFINITY, l[i] = 0.0f;
+        for (size_t j = 0; j < S; j += c->Bc) {
+            const size_t N = S - j < c->Bc ? S - j : c->Bc;
+            for (size_t i0 = 0; i0 < T; i0 += c->Br) {
+                size_t skip, ahead;
+                const size_t R =
+                    llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
+                if (R == 0) continue;
+                const size_t i = i0 + skip;
+                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, c->scale,
+                                       ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const size_t seen = r + ahead < N ? r + ahead + 1 : N, at = bh * T + i + r;
+                    float *p = s + r * N, sum = 0.0f;
+                    llm_flash_hide(p, bh, j, seen, c);
+                    const float max = fmaxf(m[at], llm_logsumexp_max(p, seen));
+                    const float shift = max == -INFINITY ? 0.0f : max;
+                    for (size_t n = 0; n < seen; n++) p[n] = llm_expf(p[n] - shift);
+                    LLM_SIMD_SUM(sum)
+                    for (size_t n = 0; n < seen; n++) sum += p[n];
+                    const float old = llm_expf(m[at] - shift) * l[at], total = old + sum;
+                    const float gain = total > 0.0f ? 1.0f / total : 0.0f;
+                    for (size_t n = 0; n < seen; n++) p[n] *= gain;
+                    for (size_t d = 0; d < D; d++) o[(i + r) * D + d] *= old * gain;
+                    llm_flash_drop(p, bh, i + r, j, seen, c);
+                    m[at] = max, l[at] = total;
+                }
+                llm_causal_attn_gather(o + i * D, D, s, N, v + kv + j * D, D, ahead, R, N, D);
+            }
+        }
+        for (size_t i = bh * T; i < (bh + 1) * T; i++) lse[i] = m[i] + logf(l[i]);
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += <- dout (B,H,T,D), forward's out, lse and inputs. Any
+ * gradient may be NULL.
+ *
+ *     P = exp(S - lse)     dS = P * (drop(dO V^T) - rowsum(dO * O)) * scale
+ *     dV += drop(P)^T dO   dK += dS^T Q   dQ += dS K */
+LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *dout,
+                                const float *out, const float *lse, const float *q, const float *k,
+                                const float *v, const llm_flash_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
+    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        enum { TILE = LLM_CAUSAL_ATTN_TILE };
+        float p[TILE * TILE], ds[TILE * TILE];
+        for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+            for (size_t j = 0; j < S; j += c->Bc) {
+                const size_t N = S - j < c->Bc ? S - j : c->Bc;
+                const size_t at_k = (bg * S + j) * D;
+                const float *kj = k + at_k, *vj = v + at_k;
+                for (size_t i0 = 0; i0 < T; i0 += c->Br) {
+                    size_t skip, ahead;
+                    const size_t R =
+                        llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
+                    if (R == 0) continue;
+                    const size_t i = i0 + skip, at = (bh * T + i) * D;
+                    llm_causal_attn_scores(p, N, q + at, D, kj, D, c->scale, ahead, R, N, D);
+                    llm_causal_attn_scores(ds, N, dout + at, D, vj, D, 1.0f, ahead, R, N, D);
+                    for (size_t r = 0; r < R; r++) {
+                        const size_t seen = r + ahead < N ? r + ahead + 1 : N;
+                        const float lse_r = lse[bh * T + i + r];
+                        float *pr = p + r * N, *dsr = ds + r * N, along = 0.0f;
+                        for (size_t d = 0; d < D; d++)
+                            along += dout[at + r * D + d] * out[at + r * D + d];
+                        llm_flash_hide(pr, bh, j, seen, c);
+                        llm_flash_drop(dsr, bh, i + r, j, seen, c);
+                        for (size_t n = 0; n < seen; n++) {
+                            pr[n] = lse_r == -INFINITY ? 0.0f : llm_expf(pr[n] - lse_r);
+                            dsr[n] = c->scale * pr[n] * (dsr[n] - along);
+                        }
+                        llm_flash_drop(pr, bh, i + r, j, seen, c);
+                    }
+                    const float *qi = q + at, *gi = dout + at;
+                    if (dq) llm_causal_attn_gather(dq + at, D, ds, N, kj, D, ahead, R, N, D);
+                    if (dk) llm_causal_attn_scatter(dk + at_k, D, ds, N, qi, D, ahead, R, N, D);
+                    if (dv) llm_causal_attn_scatter(dv + at_k, D, p, N, gi, D, ahead, R, N, D);
+                }
+            }
+        }
+    }
+}
+
+/* Words that cross between slow and a fast memory of M words when one head is computed by the
+ * loops above without a mask, with the paper's tiles: Bc = ceil(M / 4D), Br = min(Bc, D). */
+LLM_API size_t llm_flash_io(size_t T, size_t D, size_t M) {
+    const size_t Bc = (M + 4 * D - 1) / (4 * D), Br = Bc < D ? Bc : D;
+    size_t words = 0;
+    for (size_t j = 0; j < T; j += Bc) {
+        words += 2 * (T - j < Bc ? T - j : Bc) * D;
+        for (size_t i = 0; i < T; i += Br) {
+            const size_t rows = T - i < Br ? T - i : Br;
+            words += 3 * rows * D + 4 * rows; /* read Q, O, l, m; write O, l, m */
+        }
+    }
+    return words;
+}
+
+/* The same for three separate steps: S = Q K^T, P = softmax(S), O = P V. */
+LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T * T; }
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @ffn ----------------------------------------------------- Position-wise MLP
