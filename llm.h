@@ -6459,6 +6459,334 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
     return true;
 }
 
+/* @llama_block --------------------------------------------- Decoder block, the form of Llama
+ *
+ *     m = x + GQA(rope(q), rope(k), v) W_out^T            q, k, v = RMSNorm1(x) W_qkv^T
+ *     y = m + (silu(n W_gate^T) * (n W_up^T)) W_down^T    n = RMSNorm2(m)
+ *
+ * What became of GPT-2's block in five years: RMSNorm for LayerNorm, rotations instead of a table of
+ * positions, several query heads on one head of keys, a gated MLP, and no bias anywhere. Attention
+ * is computed head by head from (B,H,T,D) and its weights are not stored: backward finds them again
+ * from one number a row (@gqa), so memory grows with T and not with its square.
+ *
+ * source  Touvron et al. 2023, "LLaMA" and "Llama 2"; transformers, models/llama
+ * needs   arena matmul rmsnorm qkv rope gqa ffn
+ * see     @decoder_block (GPT-2's form), @decoder_only
+ * topics  -
+ */
+typedef struct {
+    size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
+    float eps;
+    llm_rope_pairing pairing;
+} llm_llama_block_config;
+
+/* Weights, or their gradients. */
+typedef struct {
+    float *norm1, *norm2; /* (C) */
+    float *qkv;           /* ((H+2Hkv)D,C): query heads, key heads, value heads */
+    float *out;           /* (C,H D) */
+    llm_ffn_weights ffn;  /* gate, up (F,C), down (C,F) */
+} llm_llama_block_weights;
+
+/* All that forward leaves for backward, N = B T. */
+typedef struct {
+    float *norm1, *norm2, *mid; /* (N,C) */
+    float *q, *k, *v, *heads;   /* (B,H,T,D), (B,Hkv,T,D) twice, (B,H,T,D): rotated q and k */
+    float *mixed;               /* (N,H D): heads side by side */
+    float *rstd1, *rstd2, *lse; /* (N), (N), (B,H,T) */
+    llm_ffn_acts ffn;           /* gate, up, hidden (N,F) */
+} llm_llama_block_acts;
+
+/* Floats of the activations of a block, and of the scratch of forward and backward. */
+LLM_API size_t llm_llama_block_acts_size(const llm_llama_block_config *c, size_t B, size_t T) {
+    const size_t heads = (3 * c->heads + 2 * c->kv_heads) * c->head_size;
+    return B * T * (3 * c->width + heads + 3 * c->hidden + c->heads + 2);
+}
+LLM_API size_t llm_llama_block_scratch_size(const llm_llama_block_config *c, size_t B, size_t T) {
+    const size_t qkv = (c->heads + 2 * c->kv_heads) * c->head_size;
+    const size_t attn = 2 * c->heads * c->head_size + 3 * qkv + 64 * c->heads;
+    const size_t ffn = 3 * c->hidden;
+    return B * T * (c->width + (attn > ffn ? attn : ffn)) + 16 * 16; /* the arena rounds up to 16 */
+}
+
+/* Points a into acts_size floats. */
+LLM_API void llm_llama_block_bind(llm_llama_block_acts *a, float *p,
+                                  const llm_llama_block_config *c, size_t B, size_t T) {
+    const size_t N = B * T, C = c->width, F = c->hidden;
+    const size_t Q = N * c->heads * c->head_size, K = N * c->kv_heads * c->head_size;
+    a->norm1 = p, p += N * C;
+    a->norm2 = p, p += N * C;
+    a->mid = p, p += N * C;
+    a->q = p, p += Q;
+    a->k = p, p += K;
+    a->v = p, p += K;
+    a->heads = p, p += Q;
+    a->mixed = p, p += Q;
+    a->ffn.gate = p, p += N * F;
+    a->ffn.up = p, p += N * F;
+    a->ffn.hidden = p, p += N * F;
+    a->lse = p, p += N * c->heads;
+    a->rstd1 = p, p += N;
+    a->rstd2 = p;
+}
+
+LLM_API void llm_llama_block_shapes(llm_qkv_config *qkv, llm_gqa_config *gqa,
+                                    const llm_llama_block_config *c, size_t B, size_t T) {
+    qkv->B = B, qkv->T = T, qkv->C = c->width;
+    qkv->H = c->heads, qkv->Hkv = c->kv_heads, qkv->D = c->head_size;
+    *gqa = llm_gqa_defaults(B, c->heads, c->kv_heads, T, c->head_size);
+}
+
+/* y (B,T,C), a <- x (B,T,C), cosine, sine (T,D/2) of llm_rope_table. y may not be x. */
+LLM_API void llm_llama_block_forward(float *y, const llm_llama_block_acts *a, const float *x,
+                                     const llm_llama_block_weights *w, const float *cosine,
+                                     const float *sine, size_t B, size_t T,
+                                     const llm_llama_block_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->width, H = c->heads, D = c->head_size;
+    llm_qkv_config qkv;
+    llm_gqa_config gqa;
+    llm_llama_block_shapes(&qkv, &gqa, c, B, T);
+    llm_rmsnorm_forward(a->norm1, a->rstd1, x, w->norm1, N, C, c->eps);
+    llm_qkv_forward(a->q, a->k, a->v, a->norm1, w->qkv, NULL, &qkv, arena);
+    llm_rope_forward(a->q, a->q, cosine, sine, 1, B * H, T, D, D, c->pairing);
+    llm_rope_forward(a->k, a->k, cosine, sine, 1, B * c->kv_heads, T, D, D, c->pairing);
+    llm_gqa_forward(a->heads, a->lse, a->q, a->k, a->v, &gqa, arena);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(a->mixed + b * T * H * D, a->heads + b * T * H * D, H, T, D);
+    llm_matmul_forward(a->mid, a->mixed, w->out, NULL, N, H * D, C);
+    for (size_t i = 0; i < N * C; i++) a->mid[i] += x[i];
+
+    llm_rmsnorm_forward(a->norm2, a->rstd2, a->mid, w->norm2, N, C, c->eps);
+    llm_ffn_forward(y, &a->ffn, a->norm2, &w->ffn, N, C, c->hidden, LLM_ACTIVATION_SILU);
+    for (size_t i = 0; i < N * C; i++) y[i] += a->mid[i];
+}
+
+/* d (B,T,C) in place: the gradient of y becomes the gradient of x; dw += . The rest as in forward. */
+LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *dw,
+                                      const llm_llama_block_acts *a, const float *x,
+                                      const llm_llama_block_weights *w, const float *cosine,
+                                      const float *sine, size_t B, size_t T,
+                                      const llm_llama_block_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T, C = c->width, H = c->heads, D = c->head_size;
+    const size_t Q = N * H * D, K = N * c->kv_heads * D;
+    llm_qkv_config qkv;
+    llm_gqa_config gqa;
+    llm_llama_block_shapes(&qkv, &gqa, c, B, T);
+    float *dnorm = llm_arena_floats(arena, N * C);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_ffn_backward(dnorm, &dw->ffn, d, &a->ffn, a->norm2, &w->ffn, N, C, c->hidden,
+                     LLM_ACTIVATION_SILU, false, arena);
+    llm_rmsnorm_backward(d, dw->norm2, dnorm, a->mid, w->norm2, a->rstd2, N, C);
+
+    float *dmixed = llm_arena_floats(arena, Q), *dheads = llm_arena_floats(arena, Q);
+    float *turned = llm_arena_floats(arena, Q + 2 * K), *flat = llm_arena_floats(arena, Q + K);
+    memset(dmixed, 0, Q * sizeof(float));
+    llm_matmul_backward(dmixed, dw->out, NULL, d, a->mixed, w->out, N, H * D, C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dheads + b * T * H * D, dmixed + b * T * H * D, T, H, D);
+    memset(turned, 0, (Q + 2 * K) * sizeof(float));
+    memset(flat, 0, (Q + K) * sizeof(float));
+    float *dq = turned, *dk = dq + Q, *dv = dk + K;
+    llm_gqa_backward(dq, dk, dv, dheads, a->heads, a->lse, a->q, a->k, a->v, &gqa);
+    llm_rope_backward(flat, dq, cosine, sine, 1, B * H, T, D, D, c->pairing);
+    llm_rope_backward(flat + Q, dk, cosine, sine, 1, B * c->kv_heads, T, D, D, c->pairing);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_qkv_backward(dnorm, dw->qkv, NULL, flat, flat + Q, dv, a->norm1, w->qkv, &qkv, arena);
+    llm_rmsnorm_backward(d, dw->norm1, dnorm, x, w->norm1, a->rstd1, N, C);
+    arena->used = mark;
+}
+
+/* @decoder_only -------------------------------------------- Decoder-only Transformer, Llama style
+ *
+ *     x = E[id]        x = block_l(x), l = 1..L        logits = RMSNorm(x) W_head^T
+ *
+ * The model that most released language models are. No table of positions: the rotation inside the
+ * blocks does that, and the context is a matter of training, not of a shape. Small ones tie the head
+ * to the embedding, large ones do not. Weights, gradients and moments stand in flat vectors as in
+ * @gpt2_weights, matrices first, because only they decay.
+ *
+ * source  Touvron et al. 2023, "Llama 2"; transformers, models/llama
+ * needs   arena rng embedding rmsnorm rope llama_block softmax_head adamw
+ * see     @gpt2 @llama_block @weight_tying
+ * topics  Decoder-only Transformer
+ */
+typedef struct {
+    size_t vocab, context, layers;
+    bool tied;
+    float theta; /* of the rotations: 10000, Llama 3: 500000 */
+    llm_llama_block_config block;
+} llm_decoder_only_config;
+
+/* The named parts of one flat vector. */
+typedef struct {
+    float *embed, *head, *norm; /* (V,C), (V,C) or embed, (C) */
+    llm_llama_block_weights *block;
+} llm_decoder_only_weights;
+
+typedef struct {
+    llm_decoder_only_config config;
+    size_t count, matrices; /* all weights; the first of them, which decay */
+    float *w, *g, *m, *v;   /* (count) weights, gradients, AdamW's moments */
+    llm_decoder_only_weights weights, grads;
+    llm_arena memory;
+    size_t mark; /* where the activations start */
+
+    size_t B, T, kept; /* of the last forward */
+    int *ids, *targets;
+    float *x;                    /* (L+1,B,T,C) */
+    float *cosine, *sine;        /* (T,D/2) */
+    llm_llama_block_acts *block; /* (L) */
+    float *rstd, *norm, *logits; /* (B,T), (B,T,C), (B,T,V) */
+    float *loss, *lse;           /* (B,T) */
+} llm_decoder_only;
+
+/* Points t into flat. Returns the number of weights. */
+LLM_API size_t llm_decoder_only_bind(llm_decoder_only_weights *t, float *flat, size_t *matrices,
+                                     const llm_decoder_only_config *c) {
+    const size_t C = c->block.width, F = c->block.hidden, D = c->block.head_size;
+    const size_t H = c->block.heads, Hkv = c->block.kv_heads;
+    float *p = flat;
+    t->embed = t->head = p, p += c->vocab * C;
+    if (!c->tied) t->head = p, p += c->vocab * C;
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_llama_block_weights *b = &t->block[l];
+        b->qkv = p, p += (H + 2 * Hkv) * D * C;
+        b->out = p, p += C * H * D;
+        b->ffn.gate = p, p += F * C;
+        b->ffn.up = p, p += F * C;
+        b->ffn.down = p, p += C * F;
+        b->ffn.up_bias = b->ffn.down_bias = NULL;
+    }
+    *matrices = (size_t)(p - flat);
+    for (size_t l = 0; l < c->layers; l++) {
+        t->block[l].norm1 = p, p += C;
+        t->block[l].norm2 = p, p += C;
+    }
+    t->norm = p, p += C;
+    return (size_t)(p - flat);
+}
+LLM_API size_t llm_decoder_only_count(const llm_decoder_only_config *c) {
+    const llm_llama_block_config *b = &c->block;
+    const size_t attn = (2 * b->heads + 2 * b->kv_heads) * b->head_size, C = b->width;
+    return c->vocab * C * (c->tied ? 1 : 2) + c->layers * C * (attn + 3 * b->hidden + 2) + C;
+}
+
+/* Allocates a model for batches of up to B rows of T tokens. */
+LLM_API bool llm_decoder_only_create(llm_decoder_only *g, const llm_decoder_only_config *c,
+                                     size_t B, size_t T, llm_error *e) {
+    const size_t N = B * T, C = c->block.width, L = c->layers, count = llm_decoder_only_count(c);
+    const size_t parts = 2 * sizeof(llm_llama_block_weights) + sizeof(llm_llama_block_acts);
+    const size_t size = 4 * count + N * ((L + 3) * C + c->vocab + 5) + T * c->block.head_size +
+                        L * (llm_llama_block_acts_size(&c->block, B, T) + 16) +
+                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 32;
+    LLM_ASSERT(T <= c->context && c->block.heads % c->block.kv_heads == 0);
+    llm_arena *a = &g->memory;
+    if (!llm_arena_create(a, size * sizeof(float) + L * parts + 256))
+        return llm_fail(e, "no memory for a model of %zu weights", count);
+    g->config = *c;
+    g->weights.block =
+        (llm_llama_block_weights *)llm_arena_take(a, L, sizeof(llm_llama_block_weights));
+    g->grads.block =
+        (llm_llama_block_weights *)llm_arena_take(a, L, sizeof(llm_llama_block_weights));
+    g->block = (llm_llama_block_acts *)llm_arena_take(a, L, sizeof(llm_llama_block_acts));
+    float **const vector[4] = {&g->w, &g->g, &g->m, &g->v};
+    for (size_t i = 0; i < 4; i++) {
+        *vector[i] = llm_arena_floats(a, count);
+        memset(*vector[i], 0, count * sizeof(float));
+    }
+    g->count = llm_decoder_only_bind(&g->weights, g->w, &g->matrices, c);
+    llm_decoder_only_bind(&g->grads, g->g, &g->matrices, c);
+    g->mark = a->used;
+    g->B = g->T = g->kept = 0;
+    return true;
+}
+LLM_API void llm_decoder_only_destroy(llm_decoder_only *g) { llm_arena_destroy(&g->memory); }
+
+/* Matrices N(0, 0.02), gains 1. */
+LLM_API void llm_decoder_only_init(llm_decoder_only *g, llm_rng *rng) {
+    llm_rng_normal_fill(rng, g->w, g->matrices);
+    for (size_t i = 0; i < g->matrices; i++) g->w[i] *= 0.02f;
+    for (size_t i = g->matrices; i < g->count; i++) g->w[i] = 1.0f;
+}
+
+/* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that count, 0 when targets is
+ * NULL. */
+LLM_API float llm_decoder_only_forward(llm_decoder_only *g, const int *ids, const int *targets,
+                                       size_t B, size_t T) {
+    const llm_decoder_only_config *c = &g->config;
+    const size_t N = B * T, C = c->block.width, L = c->layers, D = c->block.head_size;
+    llm_arena *a = &g->memory;
+    LLM_ASSERT(T <= c->context);
+    a->used = g->mark;
+    g->B = B, g->T = T, g->kept = 0;
+    g->ids = (int *)llm_arena_take(a, N, sizeof(int));
+    g->targets = (int *)llm_arena_take(a, N, sizeof(int));
+    memcpy(g->ids, ids, N * sizeof(int));
+    g->x = llm_arena_floats(a, (L + 1) * N * C);
+    g->cosine = llm_arena_floats(a, T * D / 2);
+    g->sine = llm_arena_floats(a, T * D / 2);
+    float *inv_freq = llm_arena_floats(a, D / 2);
+    llm_rope_inv_freq(inv_freq, D, c->theta);
+    llm_rope_table(g->cosine, g->sine, NULL, inv_freq, T, D);
+    llm_embedding_forward(g->x, g->ids, g->weights.embed, N, c->vocab, C);
+    for (size_t l = 0; l < L; l++) {
+        float *acts = llm_arena_floats(a, llm_llama_block_acts_size(&c->block, B, T));
+        llm_llama_block_bind(&g->block[l], acts, &c->block, B, T);
+        llm_llama_block_forward(g->x + (l + 1) * N * C, &g->block[l], g->x + l * N * C,
+                                &g->weights.block[l], g->cosine, g->sine, B, T, &c->block, a);
+    }
+    g->rstd = llm_arena_floats(a, N);
+    g->norm = llm_arena_floats(a, N * C);
+    g->logits = llm_arena_floats(a, N * c->vocab);
+    llm_rmsnorm_forward(g->norm, g->rstd, g->x + L * N * C, g->weights.norm, N, C, c->block.eps);
+    if (!targets) {
+        llm_matmul_forward(g->logits, g->norm, g->weights.head, NULL, N, C, c->vocab);
+        return 0.0f;
+    }
+    g->loss = llm_arena_floats(a, N);
+    g->lse = llm_arena_floats(a, N);
+    memcpy(g->targets, targets, N * sizeof(int));
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.head, g->targets, N, C, c->vocab);
+    g->kept = llm_softmax_head_forward(g->loss, g->lse, g->logits, &head);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)g->loss[n];
+    return g->kept ? (float)(sum / (double)g->kept) : 0.0f;
+}
+
+/* g->g += gradient of the mean loss of the last forward, once: g->logits end as their gradient. */
+LLM_API void llm_decoder_only_backward(llm_decoder_only *g) {
+    const llm_decoder_only_config *c = &g->config;
+    const size_t N = g->B * g->T, C = c->block.width, L = c->layers;
+    llm_arena *a = &g->memory;
+    const size_t mark = a->used;
+    if (!g->kept) return;
+    float *d = llm_arena_floats(a, N * C), *dnorm = llm_arena_floats(a, N * C);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.head, g->targets, N, C, c->vocab);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_softmax_head_backward(dnorm, g->grads.head, g->logits, g->lse, &head,
+                              1.0f / (float)g->kept);
+    memset(d, 0, N * C * sizeof(float));
+    llm_rmsnorm_backward(d, g->grads.norm, dnorm, g->x + L * N * C, g->weights.norm, g->rstd, N, C);
+    for (size_t l = L; l-- > 0;)
+        llm_llama_block_backward(d, &g->grads.block[l], &g->block[l], g->x + l * N * C,
+                                 &g->weights.block[l], g->cosine, g->sine, g->B, g->T, &c->block,
+                                 a);
+    llm_embedding_backward(g->grads.embed, d, g->ids, N, c->vocab, C);
+    a->used = mark;
+}
+
+/* One AdamW step, t counts from 1; gains do not decay. Clears the gradients. */
+LLM_API void llm_decoder_only_step(llm_decoder_only *g, const llm_adamw_config *adamw, size_t t) {
+    llm_adamw_config rest = *adamw;
+    rest.weight_decay = 0.0f;
+    const size_t n = g->matrices;
+    llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
+    llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
+    memset(g->g, 0, g->count * sizeof(float));
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
