@@ -1055,6 +1055,192 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
 
+/* @activation ------------------------------------------------ Activation functions
+ *
+ * y = phi(x + b) in one kernel: the bias has to be added somewhere, and alone it would move as much
+ * as the activation does. Backward takes forward's input and bias again. There a block takes 256
+ * threads' worth of columns and every gridDim.y-th row, so that a thread keeps its columns: its
+ * share of db stays in registers, and a second kernel adds the shares in a fixed order.
+ *
+ * Moves 2 elements (x in, y out) forwards and 4 backwards (x, dy, dx in; dx out), the minimum.
+ * Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation
+ * see     dense, swiglu
+ * topics  -
+ */
+LLM_DEVICE float llm_cuda_activation_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+LLM_DEVICE float llm_cuda_activation_softplus(float x) {
+    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
+}
+/* llm_activation_value on the device; every thread has the same kind, so the switch does not part
+ * the warp. */
+LLM_DEVICE float llm_cuda_activation_value(float x, int kind) {
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return x;
+    case LLM_ACTIVATION_RELU:
+        return x < 0.0f ? 0.0f : x;
+    case LLM_ACTIVATION_GELU:
+        return 0.5f * x * erfcf(-0.70710678f * x);
+    case LLM_ACTIVATION_GELU_TANH:
+        return x * llm_cuda_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+    case LLM_ACTIVATION_SILU:
+        return x * llm_cuda_activation_sigmoid(x);
+    case LLM_ACTIVATION_SIGMOID:
+        return llm_cuda_activation_sigmoid(x);
+    case LLM_ACTIVATION_TANH:
+        return tanhf(x);
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x < 0.0f ? 0.01f * x : x;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x < 0.0f ? 0.0f : x * x;
+    case LLM_ACTIVATION_ELU:
+        return x < 0.0f ? expm1f(x) : x;
+    case LLM_ACTIVATION_SELU:
+        return x < 0.0f ? 1.0507010f * 1.6732632f * expm1f(x) : 1.0507010f * x;
+    case LLM_ACTIVATION_SOFTPLUS:
+        return llm_cuda_activation_softplus(x);
+    case LLM_ACTIVATION_MISH:
+        return x * tanhf(llm_cuda_activation_softplus(x));
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x < -3.0f ? 0.0f : x > 3.0f ? 1.0f : x / 6.0f + 0.5f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x < -3.0f ? 0.0f : x > 3.0f ? x : x * (x / 6.0f + 0.5f);
+    case LLM_ACTIVATION_SOFTSIGN:
+        return x / (1.0f + fabsf(x));
+    }
+    return NAN;
+}
+/* llm_activation_slope on the device. */
+LLM_DEVICE float llm_cuda_activation_slope(float x, int kind) {
+    float t = llm_cuda_activation_sigmoid(x);
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return 1.0f;
+    case LLM_ACTIVATION_RELU:
+        return x > 0.0f ? 1.0f : 0.0f;
+    case LLM_ACTIVATION_GELU:
+        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * expf(-0.5f * x * x);
+    case LLM_ACTIVATION_GELU_TANH:
+        t = llm_cuda_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+        return t + x * t * (1.0f - t) * 1.5957691f * (1.0f + 3.0f * 0.044715f * x * x);
+    case LLM_ACTIVATION_SILU:
+        return t * (1.0f + x * (1.0f - t));
+    case LLM_ACTIVATION_SIGMOID:
+        return t * (1.0f - t);
+    case LLM_ACTIVATION_TANH:
+        t = tanhf(x);
+        return 1.0f - t * t;
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x > 0.0f ? 1.0f : 0.01f;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x > 0.0f ? 2.0f * x : 0.0f;
+    case LLM_ACTIVATION_ELU:
+        return x > 0.0f ? 1.0f : expf(x);
+    case LLM_ACTIVATION_SELU:
+        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * expf(x);
+    case LLM_ACTIVATION_SOFTPLUS:
+        return t;
+    case LLM_ACTIVATION_MISH: {
+        const float h = tanhf(llm_cuda_activation_softplus(x));
+        return h + x * (1.0f - h * h) * t;
+    }
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x <= -3.0f ? 0.0f : x < 3.0f ? x / 3.0f + 0.5f : 1.0f;
+    case LLM_ACTIVATION_SOFTSIGN:
+        t = 1.0f + fabsf(x);
+        return 1.0f / (t * t);
+    }
+    return NAN;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_activation_forward_kernel(T *y, const T *x, const T *b, size_t C, int kind) {
+    const llm_place p = llm_my_place<V>(C);
+    if (p.column >= C) return;
+    float v[V];
+    llm_load_vector(v, x, p.row * C + p.column);
+    if (b) {
+        float b_v[V];
+        llm_load_vector(b_v, b, p.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += b_v[k];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = llm_cuda_activation_value(v[k], kind);
+    llm_store_vector(y, p.row * C + p.column, v);
+}
+
+/* y (N,C) <- phi(x (N,C) + b (C)), b may be NULL; y may be x. T is float or llm_bf16. A flat array
+ * is N = 1. */
+template <typename T>
+static inline cudaError_t llm_cuda_activation_forward(T *y, const T *x, const T *b, size_t N,
+                                                      size_t C, int kind, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(x, C) && llm_aligned(b, C);
+    const auto activation_forward =
+        wide ? llm_activation_forward_kernel<T, V> : llm_activation_forward_kernel<T, 1>;
+    LLM_LAUNCH(activation_forward, llm_place_blocks(N, C, wide ? (size_t)V : 1), 256, 0, stream, y,
+               x, b, C, kind);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_activation_backward_kernel(T *dx, float *part, const T *dy, const T *x,
+                                               const T *b, size_t N, size_t C, int kind) {
+    const size_t column = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    if (column >= C) return;
+    float db[V], b_v[V], dy_v[V], x_v[V], dx_v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) db[k] = b_v[k] = 0.0f;
+    if (b) llm_load_vector(b_v, b, column);
+    for (size_t n = blockIdx.y; n < N; n += gridDim.y) {
+        llm_load_vector(dy_v, dy, n * C + column);
+        llm_load_vector(x_v, x, n * C + column);
+        if (dx) llm_load_vector(dx_v, dx, n * C + column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = dy_v[k] * llm_cuda_activation_slope(x_v[k] + b_v[k], kind);
+            db[k] += d;
+            if (dx) dx_v[k] += d;
+        }
+        if (dx) llm_store_vector(dx, n * C + column, dx_v);
+    }
+    if (part) llm_store_vector(part, blockIdx.y * C + column, db);
+}
+
+/* Shares of db, each of C floats: by the shape alone, 2^18 threads in all where there are so many. */
+template <typename T> static inline size_t llm_cuda_activation_shares(size_t N, size_t C) {
+    const size_t pieces = (C * sizeof(T) / 16 + 255) / 256, most = 1024 / (pieces ? pieces : 1);
+    return N < most ? N : most ? most : 1;
+}
+
+/* dx (N,C) +=, db (C) += <- dy (N,C), forward's x, b (NULL if it had none). dx, db may be NULL.
+ * scratch: C llm_cuda_activation_shares<T>(N, C) floats, not read, or NULL without db. */
+template <typename T>
+static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T *dy, const T *x,
+                                                       const T *b, size_t N, size_t C, int kind,
+                                                       float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(dx, C) && llm_aligned(dy, C) && llm_aligned(x, C) && llm_aligned(b, C);
+    const size_t shares = llm_cuda_activation_shares<T>(N, C), rows = db ? shares : N;
+    const size_t width = wide ? 256 * V : 256;
+    const auto activation_backward =
+        wide ? llm_activation_backward_kernel<T, V> : llm_activation_backward_kernel<T, 1>;
+    const dim3 grid((unsigned)((C + width - 1) / width), (unsigned)(rows < 65535 ? rows : 65535));
+    LLM_LAUNCH(activation_backward, grid, 256, 0, stream, dx, db ? scratch : NULL, dy, x, b, N, C,
+               kind);
+    const cudaError_t error = cudaGetLastError();
+    return db && error == cudaSuccess ? llm_cuda_column_sum(db, scratch, shares, C, stream) : error;
+}
+
 /* @layernorm ------------------------------------------------- Layer normalization
  *
  * Forward: residual += x, then y = layernorm(residual), in one kernel as in @rmsnorm. The row waits
