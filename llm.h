@@ -34,7 +34,118 @@
 #include <unistd.h>
 #endif
 
-/* CONTENTS (make toc) */
+/* CONTENTS (make toc)
+ *
+ * 00-base                    COMMON GROUND
+ *   base                     The macros every section uses
+ *   error                    One sentence that says what is wrong
+ *   size                     Size arithmetic that cannot wrap
+ *   arena                    Scratch memory
+ *   rng                      Counter-based random numbers
+ *   argsort                  Sorting by key
+ *   buffer                   Bytes that grow
+ *   file                     Files, whole or absent
+ *   json_token               JSON: strings and numbers
+ *   json                     JSON
+ *   json_put                 JSON: writing
+ *   exp                      Exponential and tanh that vectorise
+ *   gemm                     The kernel under every matrix product
+ *   matmul                   Matrix product
+ * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
+ *   logsumexp                Log-sum-exp
+ *   softmax                  Softmax
+ *   sparsemax                Sparsemax
+ * 02-prob                    PROBABILITY, STATISTICS AND INFORMATION
+ *   cross_entropy            Cross-entropy
+ * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
+ * 04-classic                 CLASSICAL MACHINE LEARNING
+ * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
+ * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
+ *   activation               Activation functions
+ *   swiglu                   SwiGLU
+ *   dense                    Fully connected layer
+ *   xavier_init              Xavier initialization
+ *   dropout                  Dropout
+ *   layernorm                Layer normalization
+ *   rmsnorm                  Root mean square normalization
+ * 07-optim                   OPTIMIZATION
+ *   adamw                    AdamW
+ *   lr_schedule              Learning-rate schedules
+ *   warmup                   Warmup
+ *   cosine_lr                Cosine annealing
+ *   grad_clip                Gradient clipping
+ *   grad_accum               Gradient accumulation
+ * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
+ * 09-theory                  LEARNING THEORY
+ * 10-text                    TEXT, COUNTS AND EMBEDDINGS
+ *   embedding                Embedding layer forward and backward
+ *   interpolated_lm          N-gram model, interpolated discounting
+ * 11-token                   TOKENIZATION
+ *   unicode                  Code points and their classes
+ *   pre_tokenize             Pre-tokenization
+ *   vocab_table              Byte strings and their numbers
+ *   byte_level               Bytes as printable characters
+ *   heap                     A heap in an array
+ *   bpe                      Byte pair encoding: encode and decode
+ *   bpe_train                Byte pair encoding: training
+ *   added_tokens             Added tokens: strings that are one id
+ *   tokenizer_text           Text to ids
+ *   tokenizer_vocab          Vocabulary and merges from a file
+ *   tokenizer_json           The parts of a tokenizer.json
+ *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer                Tokenizer
+ * 12-attn                    ATTENTION AND POSITION
+ *   qkv                      Query, key and value projections
+ *   causal_attn              Causal self-attention
+ *   mha                      Multi-head attention
+ *   rope                     Rotary position embedding
+ *   gqa                      Grouped-query attention
+ *   flash                    FlashAttention
+ * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
+ *   ffn                      Position-wise MLP
+ *   decoder_block            Decoder block
+ *   softmax_head             Softmax head: logits, loss, gradient
+ *   weight_tying             Weight tying
+ *   next_token               Next-token prediction
+ *   safetensors_dtype        Weight files: element types
+ *   llama_block              Decoder block, the form of Llama
+ *   decoder_only             Decoder-only Transformer, Llama style
+ *   safetensors              Weight files: safetensors, reading
+ *   safetensors_write        Weight files: safetensors, writing
+ *   gpt2_weights             GPT-2's weights in one vector
+ *   gpt2                     GPT-2
+ *   gpt2_config              GPT-2's config.json
+ *   gpt2_file                GPT-2's weight files
+ *   gpt2_run                 A training that can be interrupted
+ * 14-arch                    BEYOND THE DENSE TRANSFORMER
+ * 15-decode                  DECODING
+ *   kv_cache                 Key-value cache
+ *   greedy                   Greedy decoding
+ *   temperature              Softmax temperature
+ *   top_k                    Top-k sampling
+ *   top_p                    Top-p (nucleus) sampling
+ *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   sampling                 The sampler chain
+ *   sampling_control         XTC, Mirostat, without replacement
+ *   gpt2_decode              GPT-2, one token at a time
+ * 16-gpu                     GPUS AND NUMBER FORMATS
+ * 17-compress                COMPRESSION
+ * 18-dist                    DISTRIBUTED TRAINING
+ * 19-serve                   INFERENCE AND SERVING
+ * 20-ops                     OPERATING MACHINE-LEARNING SYSTEMS
+ * 21-pretrain                PRETRAINING, DATA AND SCALE
+ * 22-finetune                FINE-TUNING AND MERGING
+ * 23-rl                      REINFORCEMENT LEARNING
+ * 24-align                   PREFERENCE ALIGNMENT
+ * 25-reason                  PROMPTING, REASONING AND AGENTS
+ * 26-retrieval               RETRIEVAL AND GROUNDING
+ * 27-eval                    EVALUATION AND UNCERTAINTY
+ * 28-interp                  INTERPRETABILITY
+ * 29-safety                  SAFETY AND SECURITY
+ * 30-repr                    REPRESENTATION LEARNING
+ * 31-gen                     GENERATIVE MODELS
+ * 32-multi                   VISION, AUDIO AND MULTIMODAL MODELS
+ */
 
 /* @00-base ================================================== COMMON GROUND */
 
