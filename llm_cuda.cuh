@@ -367,6 +367,24 @@ LLM_DEVICE float llm_block_max(float x) {
     return llm_warp_max(part[lane < warps ? lane : 0]);
 }
 
+/* Rows of n items: up to 1024 a warp takes one, four to a block, and nothing waits at a barrier;
+ * longer ones take a block each. The same code does both. */
+struct llm_row_place {
+    size_t row;
+    unsigned lane, width; /* of the threads that share the row */
+};
+template <bool warp> LLM_DEVICE llm_row_place llm_my_row(void) {
+    llm_row_place p = {blockIdx.x, threadIdx.x, blockDim.x};
+    if (warp) p.row = p.row * 4 + threadIdx.x / 32, p.lane = threadIdx.x % 32, p.width = 32;
+    return p;
+}
+template <bool warp> LLM_DEVICE float llm_row_sum(float x) {
+    return warp ? llm_warp_sum(x) : llm_block_sum(x);
+}
+static inline __attribute__((unused)) unsigned llm_row_blocks(size_t rows, bool warp) {
+    return (unsigned)(warp ? (rows + 3) / 4 : rows);
+}
+
 /* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a lane
  * a column, then the 32 sums of a column meet in one warp. */
 LLM_KERNEL void llm_column_sum_kernel(float *y, const float *x, size_t rows, size_t columns) {
@@ -447,7 +465,289 @@ LLM_DEVICE void llm_ldmatrix_x4_trans(uint32_t (&out)[4], const void *row) {
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @logsumexp ------------------------------------------------ Log-sum-exp
+ *
+ * One pass over the row. Each thread keeps a pair (max, sum) of what it has seen and rescales the
+ * sum when the max grows; the pairs of a row are merged in a tree of shuffles. Merging is
+ * associative, so rows may be cut anywhere.
+ *
+ * Reads each entry once and writes a float a row, the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     softmax, cross_entropy
+ * topics  -
+ */
+
+/* llm_logsumexp_merge on the device. gain is 1 / temperature: it multiplies differences, which are
+ * small, and not the entries, whose last digits it would cost. */
+LLM_DEVICE llm_logsumexp_pair llm_cuda_logsumexp_merge(llm_logsumexp_pair a, llm_logsumexp_pair b,
+                                                       float gain) {
+    if (!(a.max >= b.max)) {
+        const llm_logsumexp_pair swap = a;
+        a = b;
+        b = swap;
+    }
+    a.sum += b.max == a.max ? b.sum : b.sum * expf((b.max - a.max) * gain);
+    return a;
+}
+/* a with the entries v: one exp each, and one for the sum so far. Equal to the max is 1 without an
+ * exp, which for two infinities would be NaN. */
+template <int V>
+LLM_DEVICE void llm_cuda_logsumexp_add(llm_logsumexp_pair &a, const float (&v)[V], float gain) {
+    float max = a.max;
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) max = fmaxf(max, v[k]);
+    if (a.max != max) a.sum *= expf((a.max - max) * gain);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) a.sum += v[k] == max ? 1.0f : expf((v[k] - max) * gain);
+    a.max = max;
+}
+/* The pair of the row, in every thread of it. */
+template <bool warp>
+LLM_DEVICE llm_logsumexp_pair llm_cuda_logsumexp_row(llm_logsumexp_pair a, float gain) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const llm_logsumexp_pair other = {__shfl_xor_sync(0xffffffffu, a.max, distance),
+                                          __shfl_xor_sync(0xffffffffu, a.sum, distance)};
+        a = llm_cuda_logsumexp_merge(a, other, gain);
+    }
+    if (warp || blockDim.x == 32) return a;
+    __shared__ llm_logsumexp_pair part[32];
+    const unsigned lane = threadIdx.x % 32;
+    __syncthreads(); /* until the readers of a call before are done */
+    if (lane == 0) part[threadIdx.x / 32] = a;
+    __syncthreads();
+    const llm_logsumexp_pair nothing = {-INFINITY, 0.0f};
+    return llm_cuda_logsumexp_row<true>(lane < blockDim.x / 32 ? part[lane] : nothing, gain);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_logsumexp_kernel(float *lse, const T *x, size_t rows, size_t n) {
+    const llm_row_place p = llm_my_row<warp>();
+    if (p.row >= rows) return; /* a whole warp, and no barrier follows */
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = (size_t)p.lane * V; i < n; i += (size_t)p.width * V) {
+        float v[V];
+        llm_load_vector(v, x, p.row * n + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<warp>(a, 1.0f);
+    if (p.lane == 0) llm_store(lse, p.row, a.max + logf(a.sum));
+}
+
+/* lse (rows) <- x (rows,n), llm_logsumexp of each row; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_logsumexp(float *lse, const T *x, size_t rows, size_t n,
+                                             cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, n), warp = n <= 1024;
+    const auto logsumexp =
+        wide   ? warp ? llm_logsumexp_kernel<T, V, true> : llm_logsumexp_kernel<T, V, false>
+          : warp ? llm_logsumexp_kernel<T, 1, true>
+               : llm_logsumexp_kernel<T, 1, false>;
+    LLM_LAUNCH(logsumexp, llm_row_blocks(rows, warp),
+               warp ? 128 : llm_row_threads(wide ? n / V : n), 0, stream, lse, x, rows, n);
+    return cudaGetLastError();
+}
+
+/* @softmax -------------------------------------------------- Softmax
+ *
+ * Forward: one pass for the pair (max, sum) of the row, as in logsumexp, one that divides. The
+ * second starts at the end of the row, where the first has just been: what L1 still holds is read
+ * before it is pushed out. Backward: one pass for sum_i p_i dp_i, one for the result.
+ *
+ * Moves 2 elements (x in, p out) for each element forwards and 4 backwards (p, dp, dx in; dx out),
+ * the minimum, as long as the second reading is served by the caches: rows to 1024 from L1, long
+ * rows from L2 (132 rows of 50257 floats are 27 MB). Limit: memory bandwidth; for bfloat16 the two
+ * exps an element come close to it.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     cross_entropy
+ * topics  -
+ */
+/* v <- x[i], ...; -inf where the mask is false. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_softmax_load(float (&v)[V], const T *x, const bool *mask, size_t i) {
+    llm_load_vector(v, x, i);
+    if (!mask) return;
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = mask[i + k] ? v[k] : -INFINITY;
+}
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_softmax_forward_kernel(T *p, const T *x, const bool *mask, size_t rows,
+                                           size_t n, float gain) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= rows) return;
+    const size_t first = at.row * n, begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    float v[V];
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_cuda_softmax_load(v, x, mask, first + i);
+        llm_cuda_logsumexp_add(a, v, gain);
+    }
+    a = llm_cuda_logsumexp_row<warp>(a, gain);
+    const float scale = 1.0f / a.sum;
+    while (i > begin) {
+        i -= step;
+        llm_cuda_softmax_load(v, x, mask, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float z = (v[k] - a.max) * gain;
+            v[k] = v[k] == -INFINITY ? 0.0f : expf(z) * scale; /* -inf - -inf is no 0 */
+        }
+        llm_store_vector(p, first + i, v);
+    }
+}
+
+/* p (rows,n) <- x (rows,n): as llm_softmax_forward. mask (rows,n) or NULL: an entry where it is
+ * false gets 0, whatever x holds there, and a row without any other becomes zeros. p may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_masked(T *p, const T *x, const bool *mask, size_t rows,
+                                                  size_t n, float temp, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0 || n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(p, n) && llm_aligned(x, n), warp = n <= 1024;
+    const auto softmax_forward = wide   ? warp ? llm_softmax_forward_kernel<T, V, true>
+                                               : llm_softmax_forward_kernel<T, V, false>
+                                   : warp ? llm_softmax_forward_kernel<T, 1, true>
+                                        : llm_softmax_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(softmax_forward, llm_row_blocks(rows, warp),
+               warp ? 128 : llm_row_threads(wide ? n / V : n), 0, stream, p, x, mask, rows, n,
+               1.0f / temp);
+    return cudaGetLastError();
+}
+/* Arguments as llm_softmax_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_forward(T *p, const T *x, size_t rows, size_t n,
+                                                   float temp, cudaStream_t stream) {
+    return llm_cuda_softmax_masked(p, x, (const bool *)NULL, rows, n, temp, stream);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_softmax_backward_kernel(T *dx, const T *dp, const T *p, size_t rows, size_t n,
+                                            float gain) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= rows) return;
+    const size_t first = at.row * n, begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    float p_v[V], dp_v[V], dx_v[V], average = 0.0f;
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_load_vector(p_v, p, first + i);
+        llm_load_vector(dp_v, dp, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) average += p_v[k] * dp_v[k];
+    }
+    average = llm_row_sum<warp>(average);
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(p_v, p, first + i);
+        llm_load_vector(dp_v, dp, first + i);
+        llm_load_vector(dx_v, dx, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) dx_v[k] += p_v[k] * (dp_v[k] - average) * gain;
+        llm_store_vector(dx, first + i, dx_v);
+    }
+}
+
+/* dx (rows,n) +=: arguments as llm_softmax_backward; T is float or llm_bf16. A mask needs nothing
+ * here: its entries have p = 0. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T *p, size_t rows,
+                                                    size_t n, float temp, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0 || n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dp, n) && llm_aligned(p, n);
+    const bool warp = n <= 1024;
+    const auto softmax_backward = wide   ? warp ? llm_softmax_backward_kernel<T, V, true>
+                                                : llm_softmax_backward_kernel<T, V, false>
+                                    : warp ? llm_softmax_backward_kernel<T, 1, true>
+                                         : llm_softmax_backward_kernel<T, 1, false>;
+    LLM_LAUNCH(softmax_backward, llm_row_blocks(rows, warp),
+               warp ? 128 : llm_row_threads(wide ? n / V : n), 0, stream, dx, dp, p, rows, n,
+               1.0f / temp);
+    return cudaGetLastError();
+}
+
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @cross_entropy -------------------------------------------- Cross-entropy
+ *
+ * Loss and gradient at once, in place: the logits of a language model are the largest array of a
+ * training step, and softmax, loss and gradient as three kernels would move them six times. One
+ * block a row: one pass for the pair (max, sum), one backwards over the row that writes the
+ * gradient where the logit stood. The thread that meets the target's logit there writes the loss.
+ *
+ * Moves 2 elements (logit in, gradient out) for each logit, the minimum, where L1 and L2 serve the
+ * second reading; rows whose target is ignored are only written. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, logsumexp
+ * see     softmax, perplexity
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_cross_entropy_kernel(float *loss, T *logits, const int *target,
+                                         const float *weight, size_t classes, float scale,
+                                         float z_loss) {
+    const size_t first = blockIdx.x * classes, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = target[blockIdx.x];
+    float v[V];
+    if (y == LLM_CROSS_ENTROPY_IGNORE) {
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        for (size_t i = begin; i < classes; i += step) llm_store_vector(logits, first + i, v);
+        if (threadIdx.x == 0) llm_store(loss, blockIdx.x, 0.0f);
+        return; /* the whole block */
+    }
+    const bool known = y >= 0 && (size_t)y < classes;
+    const float w = weight && known ? llm_load(weight, (size_t)y) : 1.0f;
+    if (threadIdx.x == 0 && !known) llm_store(loss, blockIdx.x, NAN);
+
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    size_t i = begin;
+    for (; i < classes; i += step) {
+        llm_load_vector(v, logits, first + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<false>(a, 1.0f);
+    const float log_sum = logf(a.sum), lse = a.max + log_sum;
+    const float gain = scale * (w + 2.0f * z_loss * lse) / a.sum;
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(v, logits, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float z = v[k];
+            v[k] = gain * expf(z - a.max);
+            if ((size_t)y == i + k) { /* one thread of the block */
+                v[k] -= scale * w;
+                llm_store(loss, blockIdx.x, w * ((a.max - z) + log_sum) + z_loss * lse * lse);
+            }
+        }
+        llm_store_vector(logits, first + i, v);
+    }
+}
+
+/* loss (N), logits (N,V) <- logits, target (N), weight (V) or NULL: as llm_cross_entropy_in_place;
+ * T is float or llm_bf16. A target outside 0..V-1 has NaN as its loss. */
+template <typename T>
+static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits, const int *target,
+                                                          const float *weight, size_t N, size_t V,
+                                                          float scale, float z_loss,
+                                                          cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (N == 0 || V == 0) return cudaSuccess;
+    const bool aligned = llm_aligned(logits, V);
+    const auto cross_entropy =
+        aligned ? llm_cross_entropy_kernel<T, wide> : llm_cross_entropy_kernel<T, 1>;
+    LLM_LAUNCH(cross_entropy, (unsigned)N, llm_row_threads(aligned ? V / wide : V), 0, stream, loss,
+               logits, target, weight, V, scale, z_loss);
+    return cudaGetLastError();
+}
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
@@ -457,7 +757,182 @@ LLM_DEVICE void llm_ldmatrix_x4_trans(uint32_t (&out)[4], const void *row) {
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
 
-/* @rmsnorm --------------------------------------------------- Root mean square normalization
+/* @layernorm ------------------------------------------------- Layer normalization
+ *
+ * Forward: residual += x, then y = layernorm(residual), in one kernel as in @rmsnorm. The row waits
+ * in shared memory while the block takes its mean and then its variance about that mean: two
+ * reductions, because E x^2 - (E x)^2 cancels where the mean is large. Moves 4 elements for each
+ * element of the row (x, residual in; residual, y out), 2 without a residual, the minimum.
+ *
+ * Backward: a block takes every gridDim.x-th row, needs both sums of a row at once (the barriers of
+ * one), and keeps its shares of dw and db in shared memory; a second kernel adds the shares in a
+ * fixed order. Moves 4 elements (x, dy, dx in; dx out), the minimum for an accumulating dx, and 2 C
+ * floats a block.
+ *
+ * Limit: memory bandwidth. A row has to fit: C floats of shared memory forwards, 2 C backwards, of
+ * 58112 on Hopper.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     rmsnorm
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_layernorm_forward_kernel(T *y, T *residual, float *mean, float *rstd,
+                                             const T *x, const T *w, const T *b, size_t C,
+                                             float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+
+    float v[V], sum = 0.0f, square = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, x, first + i);
+        if (residual) {
+            float r[V];
+            llm_load_vector(r, residual, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(v[k] + r[k]);
+            llm_store_vector(residual, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            sum += v[k];
+        }
+    }
+    const float m = llm_block_sum(sum) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + eps);
+
+    for (size_t i = begin; i < C; i += step) {
+        float w_v[V];
+        llm_load_vector(w_v, w, i);
+        llm_load_vector(v, b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += w_v[k] * ((row[k * (C / V) + i / V] - m) * r);
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && mean) llm_store(mean, blockIdx.x, m);
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* y, residual (N,C), mean, rstd (N) <- x (N,C), w, b (C): device pointers, T is float or llm_bf16.
+ * residual is updated in place, or NULL: then y = layernorm(x). mean and rstd may be NULL; y may be
+ * x. */
+template <typename T>
+static inline cudaError_t llm_cuda_layernorm_residual(T *y, T *residual, float *mean, float *rstd,
+                                                      const T *x, const T *w, const T *b, size_t N,
+                                                      size_t C, float eps, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(residual, C) && llm_aligned(x, C) &&
+                      llm_aligned(w, C) && llm_aligned(b, C);
+    const auto layernorm_forward =
+        wide ? llm_layernorm_forward_kernel<T, V> : llm_layernorm_forward_kernel<T, 1>;
+    LLM_LAUNCH(layernorm_forward, (unsigned)N, llm_row_threads(wide ? C / V : C), C * sizeof(float),
+               stream, y, residual, mean, rstd, x, w, b, C, eps);
+    return cudaGetLastError();
+}
+/* Arguments as llm_layernorm_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_layernorm_forward(T *y, float *mean, float *rstd, const T *x,
+                                                     const T *w, const T *b, size_t N, size_t C,
+                                                     float eps, cudaStream_t stream) {
+    return llm_cuda_layernorm_residual(y, (T *)NULL, mean, rstd, x, w, b, N, C, eps, stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_layernorm_backward_kernel(T *dx, float *part, const T *dy, const T *x,
+                                              const T *w, const float *mean, const float *rstd,
+                                              size_t N, size_t C) {
+    LLM_DYNAMIC_SHARED(float, dw); /* this block's shares, each laid out as the forward's row */
+    float *db = dw + C;
+    const size_t begin = (size_t)threadIdx.x * V, step = (size_t)blockDim.x * V;
+    for (size_t i = begin; i < C; i += step) {
+        for (int k = 0; k < V; k++) dw[k * (C / V) + i / V] = db[k * (C / V) + i / V] = 0.0f;
+    }
+    float dy_v[V], x_v[V], w_v[V], dx_v[V];
+    for (size_t n = blockIdx.x; n < N; n += gridDim.x) {
+        const float m = llm_load(mean, n), r = llm_load(rstd, n);
+        float flat = 0.0f, along = 0.0f; /* the parts of w dy that a shift and a scale of x undo */
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                flat += w_v[k] * dy_v[k];
+                along += w_v[k] * dy_v[k] * ((x_v[k] - m) * r);
+            }
+        }
+        llm_block_sum2(flat, along);
+        flat /= (float)C;
+        along /= (float)C;
+
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            if (dx) llm_load_vector(dx_v, dx, n * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                const float xhat = (x_v[k] - m) * r;
+                dw[k * (C / V) + i / V] += dy_v[k] * xhat;
+                db[k * (C / V) + i / V] += dy_v[k];
+                if (dx) dx_v[k] += r * (w_v[k] * dy_v[k] - flat - xhat * along);
+            }
+            if (dx) llm_store_vector(dx, n * C + i, dx_v);
+        }
+    }
+    for (size_t i = begin; i < C && part; i += step) {
+        for (int k = 0; k < V; k++)
+            w_v[k] = dw[k * (C / V) + i / V], x_v[k] = db[k * (C / V) + i / V];
+        llm_store_vector(part, blockIdx.x * C + i, w_v);
+        llm_store_vector(part, (gridDim.x + blockIdx.x) * C + i, x_v);
+    }
+}
+
+/* Blocks of the backward pass: as many as fill a card of 2^18 threads. Fixed by the shape alone, so
+ * that every card adds in the same order. */
+template <typename T> static inline size_t llm_cuda_layernorm_blocks(size_t N, size_t C) {
+    const size_t blocks = (1 << 18) / llm_row_threads(C * sizeof(T) / 16);
+    return N < blocks ? N : blocks;
+}
+
+/* dx (N,C), dw, db (C) +=: arguments as llm_layernorm_backward, T is float or llm_bf16; any of the
+ * three may be NULL. scratch: 2 C llm_cuda_layernorm_blocks<T>(N, C) floats, or NULL without dw and
+ * db. */
+template <typename T>
+static inline cudaError_t llm_cuda_layernorm_backward(T *dx, float *dw, float *db, const T *dy,
+                                                      const T *x, const T *w, const float *mean,
+                                                      const float *rstd, size_t N, size_t C,
+                                                      float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(dx, C) && llm_aligned(dy, C) && llm_aligned(x, C) && llm_aligned(w, C);
+    const size_t blocks = llm_cuda_layernorm_blocks<T>(N, C);
+    const auto layernorm_backward =
+        wide ? llm_layernorm_backward_kernel<T, V> : llm_layernorm_backward_kernel<T, 1>;
+    LLM_LAUNCH(layernorm_backward, (unsigned)blocks, llm_row_threads(wide ? C / V : C),
+               2 * C * sizeof(float), stream, dx, dw || db ? scratch : NULL, dy, x, w, mean, rstd,
+               N, C);
+    cudaError_t error = cudaGetLastError();
+    if (dw && error == cudaSuccess) error = llm_cuda_column_sum(dw, scratch, blocks, C, stream);
+    if (db && error == cudaSuccess)
+        error = llm_cuda_column_sum(db, scratch + blocks * C, blocks, C, stream);
+    return error;
+}
+
+/* @rmsnorm -------------------------------------------------- Root mean square normalization
  *
  * Forward: residual += x, then y = rmsnorm(residual): the two always meet in a pre-norm block, and
  * apart they would read and write the residual stream twice. One block a row. Each thread adds,
@@ -611,6 +1086,248 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
 }
 
 /* @07-optim ================================================= OPTIMIZATION */
+
+/* @adamw ----------------------------------------------------- Adam with decoupled weight decay
+ *
+ * All parameters of a model at once, 48 tensors a launch: a transformer has hundreds, most of them
+ * small, and a launch each would cost more than the update. The list travels in the kernel's
+ * arguments; a block takes 4096 entries of one tensor. The factor that clips gradients is read on
+ * the device, so that nobody waits for the norm; one that is not finite skips the step.
+ *
+ * A bfloat16 weight loses every step smaller than 1/512 of itself. Either a float master takes the
+ * steps and w is its rounding, or w is rounded at random, up with the probability that makes the
+ * expectation right: 16 random bits are added below the last one kept, and what is below cut off.
+ *
+ * Moves 28 bytes a float weight (w, m, v in and out, g in), 30 for bfloat16 with a master, 24
+ * without: the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, adamw
+ * see     grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_ADAMW_TENSORS = 48, LLM_CUDA_ADAMW_CHUNK = 4096 };
+
+/* w, master, m, v, g (n): device pointers. master: NULL, or T is llm_bf16 and it holds the weights
+ * of which w is the rounding. decay: false for biases and gains. */
+template <typename T> struct llm_cuda_adamw_tensor {
+    T *w;
+    float *master, *m, *v;
+    const float *g;
+    size_t n;
+    bool decay;
+};
+template <typename T> struct llm_cuda_adamw_list {
+    llm_cuda_adamw_tensor<T> tensor[LLM_CUDA_ADAMW_TENSORS];
+    unsigned first_block[LLM_CUDA_ADAMW_TENSORS + 1]; /* and how many there are */
+};
+
+/* x rounded at random to bfloat16: the neighbour below or above, in the mean x. */
+LLM_HOST_DEVICE float llm_cuda_adamw_round(float x, uint32_t random) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+    bits = finite ? (bits + (random & 0xffffu)) & 0xffff0000u : bits;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The step for entries i to i + V - 1. keep = 1 - lr * decay; step, v_scale carry the corrections
+ * of the averages. Four entries share a Philox block. */
+template <int V, typename T>
+LLM_DEVICE void llm_cuda_adamw_entries(const llm_cuda_adamw_tensor<T> &t, size_t i,
+                                       const llm_adamw_config &c, float keep, float step,
+                                       float v_scale, float gain, uint64_t block, uint64_t seed) {
+    float w[V], m[V], v[V], g[V];
+    llm_load_vector(g, t.g, i);
+    llm_load_vector(m, t.m, i);
+    llm_load_vector(v, t.v, i);
+    if (t.master)
+        llm_load_vector(w, t.master, i);
+    else
+        llm_load_vector(w, t.w, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        g[k] *= gain;
+        m[k] = c.beta1 * m[k] + (1.0f - c.beta1) * g[k];
+        v[k] = c.beta2 * v[k] + (1.0f - c.beta2) * g[k] * g[k];
+        w[k] = keep * w[k] - step * m[k] / (sqrtf(v[k]) * v_scale + c.eps);
+    }
+    llm_store_vector(t.m, i, m);
+    llm_store_vector(t.v, i, v);
+    if (t.master) {
+        llm_store_vector(t.master, i, w);
+    } else if (sizeof(T) == 2) {
+        uint32_t word[4];
+        llm_cuda_philox(word, block, seed);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) w[k] = llm_cuda_adamw_round(w[k], word[(i + k) % 4]);
+    }
+    llm_store_vector(t.w, i, w);
+}
+
+template <typename T>
+LLM_KERNEL void llm_adamw_kernel(llm_cuda_adamw_list<T> list, llm_adamw_config c, float step,
+                                 float v_scale, const float *factor, uint64_t seed,
+                                 uint64_t counter) {
+    const float gain = factor ? llm_load(factor, 0) : 1.0f;
+    if (!(fabsf(gain) < INFINITY)) return;
+    unsigned at = 0; /* this block's tensor */
+    while (list.first_block[at + 1] <= blockIdx.x) at++;
+    const llm_cuda_adamw_tensor<T> &t = list.tensor[at];
+    const size_t begin = (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_ADAMW_CHUNK;
+    const size_t end = begin + LLM_CUDA_ADAMW_CHUNK < t.n ? begin + LLM_CUDA_ADAMW_CHUNK : t.n;
+    const float keep = t.decay ? 1.0f - c.lr * c.weight_decay : 1.0f;
+    const uintptr_t where =
+        (uintptr_t)t.w | (uintptr_t)t.master | (uintptr_t)t.m | (uintptr_t)t.v | (uintptr_t)t.g;
+    const size_t whole = where % 16 == 0 ? end - (end - begin) % 4 : begin;
+    counter += (uint64_t)blockIdx.x * (LLM_CUDA_ADAMW_CHUNK / 4);
+
+    for (size_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x)
+        llm_cuda_adamw_entries<4>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
+                                  seed);
+    for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x)
+        llm_cuda_adamw_entries<1>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
+                                  seed);
+}
+
+/* The step llm_adamw_step for `count` tensors (a host array); t counts from 1. factor: a float on
+ * the device that multiplies the gradients (@grad_clip), or NULL. seed draws the rounding. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const llm_adamw_config *c,
+                    size_t t, const float *factor, uint64_t seed, cudaStream_t stream) {
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), v_scale = (float)(1.0 / sqrt(correct2));
+    uint64_t counter = (uint64_t)t
+                       << 40; /* Philox blocks: steps do not share any, nor do tensors */
+    llm_cuda_adamw_list<T> list;
+    for (size_t first = 0; first < count; first += LLM_CUDA_ADAMW_TENSORS) {
+        unsigned blocks = 0;
+        for (size_t i = 0; i < LLM_CUDA_ADAMW_TENSORS; i++) {
+            list.first_block[i] = blocks;
+            if (first + i >= count) continue;
+            list.tensor[i] = tensor[first + i];
+            blocks +=
+                (unsigned)((list.tensor[i].n + LLM_CUDA_ADAMW_CHUNK - 1) / LLM_CUDA_ADAMW_CHUNK);
+        }
+        list.first_block[LLM_CUDA_ADAMW_TENSORS] = blocks;
+        if (blocks == 0) continue;
+        LLM_LAUNCH(llm_adamw_kernel<T>, blocks, 256, 0, stream, list, *c, step, v_scale, factor,
+                   seed, counter);
+        const cudaError_t error = cudaGetLastError();
+        if (error != cudaSuccess) return error;
+        counter += (uint64_t)blocks * (LLM_CUDA_ADAMW_CHUNK / 4);
+    }
+    return cudaSuccess;
+}
+
+/* @grad_clip ------------------------------------------------- Gradient clipping
+ *
+ * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
+ * squares of a fixed share of every tensor, then one block adds the 1024 sums. The order does not
+ * depend on the card, so two runs clip alike. The norm and the factor that clips stay on the
+ * device: copying them to the host to decide there would stop the queue at every step. AdamW reads
+ * the factor while it reads the gradients, so clipping costs no memory traffic of its own.
+ *
+ * Squares are summed in double: a gradient of 1e20 squared is not a float. A norm that is not
+ * finite gives a factor that is not either, and the optimizer then skips the step.
+ *
+ * Moves 4 bytes an entry (g in), the minimum. Limit: memory bandwidth on cards with full double
+ * arithmetic (A100, H100, H200), its double units elsewhere.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     adamw
+ * topics  -
+ */
+enum { LLM_CUDA_GRAD_CLIP_BLOCKS = 1024, LLM_CUDA_GRAD_CLIP_TENSORS = 128 };
+
+typedef struct {
+    const float *g[LLM_CUDA_GRAD_CLIP_TENSORS];
+    size_t n[LLM_CUDA_GRAD_CLIP_TENSORS];
+    size_t count;
+} llm_cuda_grad_clip_list;
+
+/* The sum over the block, in thread 0. */
+LLM_DEVICE double llm_cuda_grad_clip_sum(double x) {
+    __shared__ double part[32];
+    for (int distance = 16; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, distance);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = x;
+    __syncthreads();
+    for (unsigned i = 1; threadIdx.x == 0 && i < blockDim.x / 32; i++) x += part[i];
+    return x;
+}
+LLM_KERNEL void llm_grad_clip_squares_kernel(double *part, llm_cuda_grad_clip_list list,
+                                             bool again) {
+    const size_t begin = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t t = 0; t < list.count; t++) {
+        const float *g = list.g[t];
+        const size_t whole = (uintptr_t)g % 16 == 0 ? list.n[t] / 4 * 4 : 0;
+        for (size_t i = 4 * begin; i < whole; i += 4 * step) {
+            float v[4];
+            llm_load_vector(v, g, i);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++) sum += (double)v[k] * (double)v[k];
+        }
+        for (size_t i = whole + begin; i < list.n[t]; i += step) {
+            const double v = (double)llm_load(g, i);
+            sum += v * v;
+        }
+    }
+    sum = llm_cuda_grad_clip_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = again ? part[blockIdx.x] + sum : sum;
+}
+LLM_KERNEL void llm_grad_clip_factor_kernel(float *norm_factor, const double *part,
+                                            float max_norm) {
+    const double sum = llm_cuda_grad_clip_sum(part[threadIdx.x]);
+    if (threadIdx.x != 0) return;
+    const float norm = (float)sqrt(sum), factor = max_norm / (norm + 1e-6f);
+    llm_store(norm_factor, 0, norm);
+    llm_store(norm_factor, 1, !(norm < INFINITY) ? NAN : factor < 1.0f ? factor : 1.0f);
+}
+
+/* norm_factor (2) <- the norm of the `count` gradients g[i] (n[i]) together, and what clips them to
+ * max_norm: at most 1, NaN if the norm is not finite. g and n are host arrays, g[i] and the rest on
+ * the device. scratch: LLM_CUDA_GRAD_CLIP_BLOCKS doubles. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_grad_clip_norm(float *norm_factor, const float *const *g, const size_t *n, size_t count,
+                        float max_norm, double *scratch, cudaStream_t stream) {
+    llm_cuda_grad_clip_list list;
+    size_t first = 0;
+    do {
+        list.count = 0;
+        for (; first + list.count < count && list.count < LLM_CUDA_GRAD_CLIP_TENSORS;
+             list.count++) {
+            list.g[list.count] = g[first + list.count];
+            list.n[list.count] = n[first + list.count];
+        }
+        LLM_LAUNCH(llm_grad_clip_squares_kernel, LLM_CUDA_GRAD_CLIP_BLOCKS, 256, 0, stream, scratch,
+                   list, first > 0);
+        first += list.count;
+    } while (first < count && cudaPeekAtLastError() == cudaSuccess);
+    LLM_LAUNCH(llm_grad_clip_factor_kernel, 1, LLM_CUDA_GRAD_CLIP_BLOCKS, 0, stream, norm_factor,
+               scratch, max_norm);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_grad_clip_scale_kernel(float *g, size_t n, const float *factor) {
+    const float by = llm_load(factor, 0);
+    const size_t begin = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
+    for (size_t i = begin; i < n; i += step) llm_store(g, i, by * llm_load(g, i));
+}
+/* g (n) *= the factor on the device, for an optimizer that does not read it itself. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_grad_clip_scale(float *g, size_t n, const float *factor, cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    const size_t blocks = (n + 255) / 256, most = 16 * (size_t)llm_multiprocessors();
+    LLM_LAUNCH(llm_grad_clip_scale_kernel, (unsigned)(blocks < most ? blocks : most), 256, 0,
+               stream, g, n, factor);
+    return cudaGetLastError();
+}
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 

@@ -112,6 +112,18 @@ TEST(logsumexp, "a vocabulary of 50257 logits: exact in two passes, to 1e-4 in o
     CHECK_NEAR(llm_logsumexp_value(llm_logsumexp_online(x, V)), logsumexp_in_double(x, V), 1e-4);
 }
 
+TEST(logsumexp, "the sum of exp((x - shift) gain) is good to 1e-6 at every length and scale") {
+    enum { N = 9000 };
+    float *x = floats(N);
+    llm_rng rng = llm_rng_seed(6);
+    for (size_t i = 0; i < N; i++) x[i] = 4.0f * llm_rng_uniform(&rng);
+    for (size_t n = 0; n <= N; n += n < 40 ? 1 : 1279) {
+        double want = 0.0;
+        for (size_t i = 0; i < n; i++) want += exp(((double)x[i] - 3.0) * 0.5);
+        CHECK_NEAR(llm_logsumexp_sum(x, n, 3.0f, 0.5f), want, 1e-6 * want);
+    }
+}
+
 TEST(logsumexp, "the maximum is found at every place of every length, NaN is skipped") {
     float x[41];
     for (size_t n = 1; n <= 41; n++)

@@ -1,5 +1,6 @@
 """llm.h as a book: its chapters, sections and functions, found by scanning the text, without a C parser."""
 import re
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +145,9 @@ INTEGER = r"(?:const )?(?:unsigned|signed|int|long|short|char|size_t|u?int\d+_t)
 
 def stub_body(f):
     """A body that compiles and does nothing: parameters voided, zeros returned."""
-    lines = ["{", "    /* TODO */"] + [f"    (void){p};" for p in f.parameters]
+    voids = ", ".join(f"(void){p}" for p in f.parameters)
+    lines = ["{", "    /* TODO */"] + ([textwrap.fill(voids + ";", 100, initial_indent="    ",
+                                                      subsequent_indent="        ")] if voids else [])
     if f.returns in SCALARS or f.returns.endswith("*") or re.fullmatch(INTEGER, f.returns):
         lines.append(f"    return {'NULL' if f.returns.endswith('*') else SCALARS.get(f.returns, '0')};")
     elif f.returns == "cudaError_t":

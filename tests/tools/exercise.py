@@ -39,9 +39,11 @@ class Exercise:
         if self.file.exists():
             print(f"{self.file.relative_to(book.ROOT)} is there already; make reset {self.call} starts again")
             return
+        todo = [f.name for f in book.functions(self.section.text)]
+        if not todo:
+            raise SystemExit(f"@{self.slug} has no function to write")
         FOLDER.mkdir(exist_ok=True)
         self.file.write_text(book.stubbed(self.section.text).rstrip() + "\n")
-        todo = [f.name for f in book.functions(self.section.text)]
         print(f"exercises/{self.file.name}: {', '.join(todo)}\nThen: make check {self.call}")
 
     def spliced(self):
@@ -51,41 +53,60 @@ class Exercise:
         return (f'{self.text[:s.start]}#line 1 "exercises/{self.file.name}"\n{own}\n'
                 f'#line {after} "{self.header}"\n{self.text[s.end:]}')
 
-    def build(self, folder):
-        tree = book.shadow_tree(folder, self.spliced(), self.section.chapter, self.header)
-        test, program = tree / "tests" / self.section.chapter / self.tests.name, tree / "suite"
-        if self.cuda:
-            sections = ["-fsanitize-sections=emulate_shared"] if "clang" not in CXX[0] else []
-            command = CXX + CUDA + FLAGS + sections + [str(test), "-o", str(program)]
-        else:
-            command = CC + C + FLAGS + [str(test), "-o", str(program), "-lm"]
-        r = subprocess.run(command, capture_output=True, text=True)
-        return program if r.returncode == 0 else None, r.stderr.replace(str(tree) + "/", "")
+    def run(self, header, **environment):
+        """Builds and runs the tests on a header: (compiled, what was printed, what compiler and sanitizers said)."""
+        with tempfile.TemporaryDirectory() as folder:
+            tree = book.shadow_tree(folder, header, self.section.chapter, self.header)
+            test, program = tree / "tests" / self.section.chapter / self.tests.name, tree / "suite"
+            if self.cuda:
+                shared = [] if "clang" in CXX[0] else ["-fsanitize-sections=emulate_shared"]
+                command = CXX + CUDA + FLAGS + shared + [str(test), "-o", str(program)]
+            else:
+                command = CC + C + FLAGS + [str(test), "-o", str(program), "-lm"]
+            r = subprocess.run(command, capture_output=True, text=True)
+            if r.returncode:
+                return False, "", r.stderr.replace(folder + "/", "")
+            env = {**os.environ, "TEST_SECONDS": "30", "TEST_TRAFFIC": "1", **environment}
+            t = subprocess.run([program], cwd=book.ROOT, env=env, capture_output=True, text=True, errors="replace")
+            return True, t.stdout.replace(folder + "/", ""), (r.stderr + t.stderr).replace(folder + "/", "")
 
     def check(self):
         """Runs the tests on the learner's file; True when all of them pass."""
         if not self.file.exists():
             print(f"nothing written yet: make exercise {self.call}")
             return False
-        with tempfile.TemporaryDirectory() as folder:
-            program, messages = self.build(folder)
-            own = [line for line in messages.splitlines() if line.startswith("exercises/") or not program]
-            print("\n".join(own[:40]) + "\n" if own else "", end="")
-            if not program:
-                print("it does not compile")
-                return self.record("0 passed, 1 failed")
-            env = {**os.environ, "TEST_FIRST": "1", "TEST_TRAFFIC": "1", "TEST_SECONDS": "30"}
-            r = subprocess.run([program], cwd=book.ROOT, env=env, capture_output=True, text=True, errors="replace")
-            output = r.stdout.replace(folder + "/", "")
-            lines = output.splitlines() or ["0 passed, 1 failed"]
-            for line in lines[:-1]:
+        if not self.tests.exists():
+            raise SystemExit(f"{self.tests.relative_to(book.ROOT)} does not exist: nothing to check against")
+        compiled, output, messages = self.run(self.spliced(), TEST_FIRST="1")
+        if not compiled:
+            print("\n".join(messages.splitlines()[:40]) + "\nit does not compile")
+            return self.record("0 passed, 1 failed")
+        for line in messages.splitlines():
+            if line.startswith("exercises/") and "warning" in line:
                 print(line)
-                where = re.match(rf"    (tests/[\w/-]+\.cu?):(\d+): ", line)
-                if where and int(where[2]):
-                    self.show(int(where[2]))
-            self.sanitizer(r.stderr.replace(folder + "/", ""))
-            print(lines[-1])
-            return self.record(lines[-1])
+        lines = output.splitlines() or ["0 passed, 1 failed"]
+        for line in lines[:-1]:
+            if line.startswith("traffic\t"):
+                continue
+            print(line)
+            where = re.match(r"    (tests/[\w/-]+\.cu?):(\d+): ", line)
+            if where and int(where[2]):
+                self.show(int(where[2]))
+        self.sanitizer(messages)
+        good = self.record(lines[-1])
+        if good and self.cuda:
+            self.traffic(lines)
+        print(lines[-1])
+        return good
+
+    def traffic(self, lines):
+        """Bytes that llm_load and llm_store moved, beside those of the book's kernel."""
+        count = lambda text: {p[1]: (int(p[2]), int(p[3])) for p in (x.split("\t") for x in text)
+                              if p[0] == "traffic"}
+        own, book_ = count(lines), count(self.run(self.text)[1].splitlines())
+        for claim, (read, written) in own.items():
+            r, w = book_.get(claim, (0, 0))
+            print(f"{claim}:\n    reads {read} bytes (the book: {r}), writes {written} (the book: {w})")
 
     def show(self, number):
         """The lines of the TEST that lead to the failing check: what was put in."""
@@ -130,7 +151,8 @@ class Exercise:
             print(self.section.text.rstrip())
             return
         own, book_ = self.file.read_text().rstrip().splitlines(), self.section.text.rstrip().splitlines()
-        print("\n".join(difflib.unified_diff(own, book_, f"exercises/{self.file.name}", self.header, n=200, lineterm="")))
+        names = (f"exercises/{self.file.name}", self.header)
+        print("\n".join(difflib.unified_diff(own, book_, *names, n=200, lineterm="")))
 
     def reset(self):
         """A fresh file; the old one is kept beside it."""

@@ -1,0 +1,162 @@
+/* @decoder_block */
+#include "../test.h"
+
+#include "../../llm.h"
+
+enum { B = 2, T = 3, C = 4, H = 2, F = 5 };
+
+static llm_decoder_block_config config(bool parallel) {
+    llm_decoder_block_config c;
+    c.width = C, c.heads = H, c.hidden = F, c.parallel = parallel, c.eps = 1e-5f;
+    return c;
+}
+
+/* The twelve tensors of a block: name in the golden file, entries, and its place in w. */
+enum { TENSORS = 12 };
+static const char *const name[TENSORS] = {"norm1_w", "norm1_b", "qkv_w",   "qkv_b",
+                                          "out_w",   "out_b",   "norm2_w", "norm2_b",
+                                          "up",      "up_b",    "down",    "down_b"};
+static size_t entries(size_t i, size_t width, size_t hidden) {
+    const size_t n[TENSORS] = {width, width, 3 * width * width, 3 * width, width * width,  width,
+                               width, width, hidden * width,    hidden,    width * hidden, width};
+    return n[i];
+}
+static float **place(llm_decoder_block_weights *w, size_t i) {
+    float **const at[TENSORS] = {&w->norm1_w, &w->norm1_b,     &w->qkv_w,    &w->qkv_b,
+                                 &w->out_w,   &w->out_b,       &w->norm2_w,  &w->norm2_b,
+                                 &w->ffn.up,  &w->ffn.up_bias, &w->ffn.down, &w->ffn.down_bias};
+    return at[i];
+}
+
+static llm_decoder_block_weights golden_weights(void) {
+    llm_decoder_block_weights w;
+    w.ffn.gate = NULL;
+    for (size_t i = 0; i < TENSORS; i++) *place(&w, i) = golden("in/%s", name[i]);
+    return w;
+}
+static llm_decoder_block_weights gradients(float value, size_t width, size_t hidden) {
+    llm_decoder_block_weights w;
+    w.ffn.gate = NULL;
+    for (size_t i = 0; i < TENSORS; i++) {
+        const size_t n = entries(i, width, hidden);
+        *place(&w, i) = zeros(n);
+        for (size_t k = 0; k < n; k++) (*place(&w, i))[k] = value;
+    }
+    return w;
+}
+
+TEST(decoder_block, "output and all gradients equal GPT2Block, and the parallel form PyTorch") {
+    for (size_t parallel = 0; parallel < 2; parallel++) {
+        const char *form = parallel ? "parallel" : "gpt2";
+        const llm_decoder_block_config c = config(parallel);
+        const llm_decoder_block_weights w = golden_weights();
+        llm_decoder_block_weights dw = gradients(0.0f, C, F);
+        llm_decoder_block_acts a;
+        llm_arena arena;
+        CHECK(llm_arena_create(&arena, llm_decoder_block_scratch_size(&c, B, T) * sizeof(float)));
+        float *acts = floats(llm_decoder_block_acts_size(&c, B, T));
+        float *y = floats(B * T * C), *d = golden("in/dy");
+        const float *x = golden("in/x");
+        llm_decoder_block_bind(&a, acts, &c, B, T);
+        llm_decoder_block_forward(y, &a, x, &w, B, T, &c);
+        CHECK_GOLDEN(y, B * T * C, 2e-6f, "%s/y", form);
+        llm_decoder_block_backward(d, &dw, &a, x, &w, B, T, &c, &arena);
+        CHECK_GOLDEN(d, B * T * C, 3e-6f, "%s/dx", form);
+        for (size_t i = 0; i < TENSORS; i++) {
+            if (parallel && (i == 6 || i == 7)) continue; /* there is no second norm */
+            CHECK_GOLDEN(*place(&dw, i), entries(i, C, F), 3e-6f, "%s/%s", form, name[i]);
+        }
+        CHECK(arena.used == 0);
+        llm_arena_destroy(&arena);
+    }
+}
+
+TEST(decoder_block,
+     "checkpointed gradients are bitwise the stored ones, in the memory that is promised") {
+    for (size_t parallel = 0; parallel < 2; parallel++) {
+        const llm_decoder_block_config c = config(parallel);
+        const llm_decoder_block_weights w = golden_weights();
+        llm_decoder_block_weights dw[2];
+        float *d[2], *y = floats(B * T * C);
+        const float *x = golden("in/x");
+        const size_t acts = llm_decoder_block_acts_size(&c, B, T);
+        const size_t scratch = llm_decoder_block_scratch_size(&c, B, T);
+        for (size_t ckpt = 0; ckpt < 2; ckpt++) {
+            llm_arena arena;
+            llm_decoder_block_acts a;
+            dw[ckpt] = gradients(1.0f, C, F);
+            d[ckpt] = golden("in/dy");
+            CHECK(llm_arena_create(&arena, (acts + B * T * C + 32 + scratch) * sizeof(float)));
+            if (ckpt) {
+                llm_decoder_block_backward_ckpt(d[1], &dw[1], x, &w, B, T, &c, &arena);
+            } else {
+                llm_decoder_block_bind(&a, floats(acts), &c, B, T);
+                llm_decoder_block_forward(y, &a, x, &w, B, T, &c);
+                llm_decoder_block_backward(d[0], &dw[0], &a, x, &w, B, T, &c, &arena);
+            }
+            CHECK(arena.used == 0);
+            llm_arena_destroy(&arena);
+        }
+        CHECK(memcmp(d[0], d[1], B * T * C * sizeof(float)) == 0);
+        for (size_t i = 0; i < TENSORS; i++)
+            CHECK(memcmp(*place(&dw[0], i), *place(&dw[1], i), entries(i, C, F) * sizeof(float)) ==
+                  0);
+        for (size_t i = 6; parallel && i < 8; i++) /* nothing was added to what does not exist */
+            for (size_t k = 0; k < C; k++) CHECK((*place(&dw[0], i))[k] == 1.0f);
+    }
+}
+
+TEST(decoder_block, "zero output projections make the block the identity") {
+    const llm_decoder_block_config c = config(false);
+    llm_decoder_block_weights w = golden_weights();
+    llm_decoder_block_acts a;
+    float *y = floats(B * T * C);
+    const float *x = golden("in/x");
+    w.out_w = zeros(C * C), w.out_b = zeros(C);
+    w.ffn.down = zeros(C * F), w.ffn.down_bias = zeros(C);
+    llm_decoder_block_bind(&a, floats(llm_decoder_block_acts_size(&c, B, T)), &c, B, T);
+    llm_decoder_block_forward(y, &a, x, &w, B, T, &c);
+    CHECK(memcmp(y, x, B * T * C * sizeof(float)) == 0);
+}
+
+static double loss_of(const float *x, const llm_decoder_block_weights *w, const float *dy, size_t t,
+                      const llm_decoder_block_config *c) {
+    static float acts[256], y[64]; /* CHECK_GRAD calls this often */
+    llm_decoder_block_acts a;
+    llm_decoder_block_bind(&a, acts, c, 1, t);
+    llm_decoder_block_forward(y, &a, x, w, 1, t, c);
+    return dot(y, dy, t * c->width);
+}
+
+TEST(decoder_block,
+     "gradients equal finite differences for one token, one head, one channel each") {
+    const size_t sizes[][4] = {{1, 2, 1, 1}, {2, 2, 2, 3}, {3, 3, 1, 2}}; /* (T, C, H, F) */
+    llm_rng rng = llm_rng_seed(3);
+    for (size_t s = 0; s < 3; s++) {
+        const size_t t = sizes[s][0], width = sizes[s][1], hidden = sizes[s][3];
+        llm_decoder_block_config c = config(s == 1);
+        c.width = width, c.heads = sizes[s][2], c.hidden = hidden;
+        c.eps = 0.1f; /* two channels: keeps 1 / deviation tame */
+        llm_decoder_block_weights w = gradients(0.0f, width, hidden),
+                                  dw = gradients(0.0f, width, hidden);
+        llm_decoder_block_acts a;
+        llm_arena arena;
+        float *x = floats(t * width), *dy = floats(t * width), *y = floats(t * width);
+        for (size_t i = 0; i < TENSORS; i++)
+            llm_rng_normal_fill(&rng, *place(&w, i), entries(i, width, hidden));
+        llm_rng_normal_fill(&rng, x, t * width);
+        llm_rng_normal_fill(&rng, dy, t * width);
+        CHECK(llm_arena_create(&arena, 16384));
+        llm_decoder_block_bind(&a, floats(llm_decoder_block_acts_size(&c, 1, t)), &c, 1, t);
+        llm_decoder_block_forward(y, &a, x, &w, 1, t, &c);
+        float *d = floats(t * width);
+        memcpy(d, dy, t * width * sizeof(float));
+        llm_decoder_block_backward(d, &dw, &a, x, &w, 1, t, &c, &arena);
+        llm_arena_destroy(&arena);
+        /* rounding in float over a step of 1e-2, third derivatives of a norm over few channels */
+        CHECK_GRAD(d, x, t * width, 1e-2f, 4e-3f, loss_of(x, &w, dy, t, &c));
+        for (size_t i = 0; i < TENSORS; i++)
+            CHECK_GRAD(*place(&dw, i), *place(&w, i), entries(i, width, hidden), 1e-2f, 4e-3f,
+                       loss_of(x, &w, dy, t, &c));
+    }
+}
