@@ -3477,10 +3477,11 @@ enum {
     LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds just the class of the character at `at`, and where it ends; at the end of the
- * text 0, and *end is not written. */
+/* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
+ * end of the text. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
+    *end = at;
     if (at >= size) return 0;
     *end = at + llm_unicode_decode(&code, text + at, size - at);
     return 1u << llm_unicode_class(code);
