@@ -1,5 +1,6 @@
 # make lists the targets: lines with two # below. TOPIC=rmsnorm or CHAPTER=06 select sections, CC=clang a
-# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), KERNELS=only kernels, NVCC= no nvcc.
+# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), KERNELS=only kernels, NVCC= no nvcc,
+# PART=2/3 the second third of the programs.
 
 JOBS ?= 2
 PYTHON ?= python3
@@ -12,7 +13,8 @@ have = $(shell command -v $(1))
 
 # gcc's C front end spends half a second on -Wmisleading-indentation at every inclusion.
 WARN = -Wall -Wextra -Wno-misleading-indentation
-FAST = -O3 -march=native $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
+openmp = $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
+FAST = -O3 -march=native $(openmp)
 ifeq ($(SAN),)
 MODE = -O2 -g
 else ifeq ($(SAN),thread)
@@ -39,16 +41,22 @@ chapter = $(or $(and $(CHAPTER),tests/$(CHAPTER)*),tests/[0-9][0-9]-*)
 topic = $(or $(TOPIC),*)
 whole = $(if $(TOPIC)$(CHAPTER),,yes)
 found = $(wildcard $(chapter)/$(topic).cu)
-suites = $(if $(filter thread,$(SAN))$(KERNELS),,$(wildcard $(chapter)/$(topic).c) $(if $(whole),tests/tools/harness.c))
-kernels = $(if $(call have,$(CXX)),$(found))
-nvcc = $(if $(SAN),,$(if $(call have,$(NVCC)),$(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))))
-checks = $(strip $(suites:tests/%.c=$(out)/%) $(kernels:tests/%=$(out)/%) $(nvcc) $(if $(whole),$(if $(SAN),,$(tools))))
-tools = $(if $(call have,$(PYTHON)),$(patsubst tests/%.py,$(out)/%,$(wildcard tests/tools/test_*.py)))
+examples = $(if $(CHAPTER),,$(wildcard tests/examples/$(topic).c))
+suites = $(wildcard $(chapter)/$(topic).c) $(examples) $(if $(whole),tests/tools/harness.c)
+tools = $(if $(call have,$(PYTHON)),$(wildcard tests/tools/test_*.py))
+
+plain = $(if $(filter thread,$(SAN))$(KERNELS),,$(suites:tests/%.c=$(out)/%))
+emulated = $(if $(call have,$(CXX)),$(found:tests/%=$(out)/%))
+nvcc = $(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))
+share = $(if $(PART),$(shell printf '%s\n' $(1) | awk 'BEGIN { split("$(PART)", p, "/") } NR % p[2] == p[1] % p[2]'),$(1))
+checks = $(strip $(call share,$(plain) $(emulated)) $(if $(SAN),,$(if $(call have,$(NVCC)),$(nvcc)) \
+    $(if $(whole),$(tools:tests/%.py=$(out)/%))))
 
 test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
 	@$(if $(checks),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
 	@$(if $(call have,$(CXX)),,echo "skipped: kernels on the emulator ($(CXX) is missing)")
-	@$(if $(and $(found),$(NVCC)),$(if $(call have,$(NVCC)),,echo "skipped: kernels under nvcc ($(NVCC) is missing)"))
+	@$(if $(and $(found),$(NVCC)),$(if $(call have,$(NVCC)),, \
+	    echo "skipped: kernels under nvcc ($(NVCC) is missing)"))
 	@$(if $(call have,$(PYTHON)),,echo "skipped: tests of the tools ($(PYTHON) is missing)")
 	@$(MAKE) -k -j$(JOBS) --no-print-directory $(checks:=.log) || true
 	@awk '/^[0-9]+ passed, [0-9]+ failed$$/ { passed += $$1; failed += $$3 } \
@@ -57,6 +65,7 @@ test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
 
 # A log is what a program printed; its last line is the count. The emulator runs in three schedules.
 %.log: % FORCE
+	@[ ! -t 1 ] || printf '\r%-40s\r' "$*"
 	@for order in 0 $(if $(findstring .cu.,$@),1 2); do \
 	    $(if $(TOPIC),TEST_VERBOSE=1) EMULATE_ORDER=$$order ./$< > $@ 2>&1 || break; done
 	@tail -n 1 $@ | grep -qE '^[0-9]+ passed, [0-9]+ failed$$' || echo "0 passed, 1 failed" >> $@
@@ -74,6 +83,7 @@ common = $(wildcard tests/*.h)
 $(out)/%: tests/%.c llm.h $(common)
 	@mkdir -p $(@D)
 	@$(CC) -std=c99 $(WARN) $(MODE) $(CFLAGS) $< -o $@ -lm || $(broken)
+$(examples:tests/%.c=$(out)/%): $(wildcard examples/*.c)
 $(out)/%.cu: tests/%.cu llm.h llm_cuda.cuh $(common)
 	@mkdir -p $(@D)
 	@$(CXX) -std=c++17 $(WARN) $(MODE) $(CUDAMODE) $(CXXFLAGS) -x c++ $< -o $@ || $(broken)
@@ -97,8 +107,8 @@ build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)
 
 # ---- the header in use ----
 
-demo: build/examples/demo  ## the main job in one program
-	@$<
+demo: build/examples/gpt  ## train a small GPT on the notes of this book and let it write; STEPS=n
+	$< --data $(or $(DATA),$(wildcard notes/*/*.md)) --out build/demo $(if $(STEPS),--steps $(STEPS))
 examples: $(patsubst %.c,build/%,$(wildcard examples/*.c))  ## build the programs of examples/
 build/examples/%: examples/%.c llm.h
 	@mkdir -p $(@D)

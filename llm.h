@@ -214,10 +214,10 @@ LLM_API void *llm_arena_take(llm_arena *arena, size_t count, size_t size) {
     return p;
 }
 
+/* The two kinds that sections ask for. */
 LLM_API float *llm_arena_floats(llm_arena *arena, size_t n) {
     return (float *)llm_arena_take(arena, n, sizeof(float));
 }
-
 LLM_API double *llm_arena_doubles(llm_arena *arena, size_t n) {
     return (double *)llm_arena_take(arena, n, sizeof(double));
 }
@@ -399,6 +399,7 @@ typedef struct {
     size_t size, capacity;
 } llm_buffer;
 
+/* Frees the bytes; the buffer is empty again. */
 LLM_API void llm_buffer_free(llm_buffer *b) {
     free(b->data);
     b->data = NULL;
@@ -463,6 +464,7 @@ typedef struct {
     bool mapped; /* data are pages of the file, not from malloc */
 } llm_file;
 
+/* Frees or unmaps. */
 LLM_API void llm_file_free(llm_file *f) {
 #if defined(__unix__) || defined(__APPLE__)
     if (f->mapped) munmap(f->data, f->size);
@@ -571,6 +573,7 @@ LLM_API bool llm_file_begin(llm_file_writer *w, const char *path, llm_error *err
     return false;
 }
 
+/* Appends size bytes. */
 LLM_API bool llm_file_put(llm_file_writer *w, const void *data, size_t size, llm_error *error) {
     if (!w->stream) return false;
     if (size == 0 || fwrite(data, 1, size, w->stream) == size) return true;
@@ -645,6 +648,7 @@ LLM_API bool llm_json_token_is(const llm_json_token *r, char c) {
     return r->at < r->end && *r->at == (unsigned char)c;
 }
 
+/* Skips the four characters that may stand between tokens. */
 LLM_API void llm_json_token_space(llm_json_token *r) {
     while (llm_json_token_is(r, ' ') || llm_json_token_is(r, '\n') || llm_json_token_is(r, '\t') ||
            llm_json_token_is(r, '\r'))
@@ -721,9 +725,7 @@ LLM_API bool llm_json_token_string(llm_json_token *r, const char **text, size_t 
         }
         const size_t n = *r->at < 32 ? 0 : llm_json_token_utf8(r->at, r->end);
         if (n == 0) return llm_json_token_fail(r, "UTF-8 from U+0020");
-        memcpy(r->out, r->at, n);
-        r->at += n;
-        r->out += n;
+        for (size_t i = 0; i < n; i++) *r->out++ = (char)*r->at++;
     }
     r->at++;
     *size = (size_t)(r->out - *text);
@@ -731,6 +733,7 @@ LLM_API bool llm_json_token_string(llm_json_token *r, const char **text, size_t 
     return true;
 }
 
+/* Skips one digit or more. */
 LLM_API bool llm_json_token_digits(llm_json_token *r) {
     if (r->at == r->end || *r->at < '0' || *r->at > '9') return llm_json_token_fail(r, "a digit");
     while (r->at < r->end && *r->at >= '0' && *r->at <= '9') r->at++;
@@ -812,7 +815,7 @@ LLM_API double llm_json_token_double(const char *s) {
  * Two members of one name are both kept; a lookup finds the last, as Python's does.
  *
  * source  Bray 2017, RFC 8259
- * needs   error size buffer json_token
+ * needs   error size json_token
  * see     @safetensors
  * topics  -
  */
@@ -844,6 +847,7 @@ typedef struct {
     char *memory;
 } llm_json;
 
+/* Frees the tree, and so all texts and keys. */
 LLM_API void llm_json_free(llm_json *j) {
     free(j->node);
     free(j->memory);
@@ -1164,7 +1168,7 @@ enum {
 };
 #if defined(__clang__)
 #define LLM_GEMM_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
 #define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
 #else
 #define LLM_GEMM_UNROLL
@@ -2398,10 +2402,23 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
 
 /* @07-optim ================================================= OPTIMIZATION */
 
-/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+/* @adamw ---------------------------------------------------- AdamW
  *
- * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"
- * needs   -
+ *     w <- w (1 - lr wd)
+ *     m <- b1 m + (1 - b1) g         v <- b2 v + (1 - b2) g^2
+ *     w <- w - lr m' / (sqrt(v') + eps)         m' = m / (1 - b1^t), v' = v / (1 - b2^t)
+ *
+ * Adam divides each parameter's step by the size its gradients usually have, so every parameter
+ * moves at about lr, whatever its scale. With L2 regularisation in the gradient that division would
+ * also divide the decay away: parameters with large gradients would hardly decay. Decoupled, the
+ * decay is the same for all. Biases, gains and often embeddings do not decay: keep what decays as a
+ * prefix of the flat vector and call twice. The averages start at 0, and 1 - b^t undoes the bias of
+ * that; the first step has length lr in every coordinate, for any betas.
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; Kingma &
+ *         Ba 2015, "Adam", algorithm 1; Defazio et al. 2024, "The Road Less Scheduled", algorithm 1
+ * needs   rng
+ * see     @grad_clip @lr_schedule @warmup
  * topics  AdamW Optimizer
  */
 
@@ -2420,53 +2437,499 @@ LLM_API llm_adamw_config llm_adamw_defaults(void) {
     return c;
 }
 
-/* w, m, v (n) in place <- g (n); t counts from 1. */
+/* w, m, v (n) in place <- g (n), step t = 1, 2, ..; m and v start at 0. eps stands behind the bias
+ * correction, as in torch. Memory: 4 arrays read, 3 written: that is its speed. The square root
+ * becomes a vector under -fno-math-errno. */
 LLM_API void llm_adamw_step(float *w, float *m, float *v, const float *g, size_t n,
                             const llm_adamw_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
     const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const float step = (float)((double)c->lr / correct1), scale = (float)(1.0 / sqrt(correct2));
+    const float b1 = c->beta1, b2 = c->beta2, eps = c->eps;
+    const float keep = (float)(1.0 - (double)c->lr * (double)c->weight_decay);
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        m[i] = c->beta1 * m[i] + (1.0f - c->beta1) * g[i];
-        v[i] = c->beta2 * v[i] + (1.0f - c->beta2) * g[i] * g[i];
-        w[i] =
-            (1.0f - c->lr * c->weight_decay) * w[i] - step * m[i] / (sqrtf(v[i]) * scale + c->eps);
+        m[i] = b1 * m[i] + (1.0f - b1) * g[i];
+        v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
+        w[i] = keep * w[i] - step * m[i] / (sqrtf(v[i]) * scale + eps);
     }
+}
+
+/* x rounded to a float with the lower 16 bits zero (a bf16), up or down by chance, so that the mean
+ * is x: random are 16 fresh bits. At lr 1e-5 nearly every update of a bf16 weight is below half its
+ * last place: rounding to nearest drops all of them, this keeps each with its probability. */
+LLM_API float llm_adamw_round(float x, uint32_t random) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if ((bits & 0x7f800000u) != 0x7f800000u) bits += random & 0xffffu; /* not infinity, not NaN */
+    bits &= 0xffff0000u;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The step for weights that hold bf16 values: in float, then each rounded by chance. Element i
+ * draws from the Philox block i / 8 of (seed, t), 16 bits each, so kernels draw the same. */
+LLM_API void llm_adamw_step_bf16(float *w, float *m, float *v, const float *g, size_t n,
+                                 const llm_adamw_config *c, size_t t, uint64_t seed) {
+    llm_adamw_step(w, m, v, g, n, c, t);
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    LLM_PARALLEL_FOR
+    for (size_t block = 0; block < (n + 7) / 8; block++) {
+        const uint64_t b = block, step = t;
+        const uint32_t counter[4] = {(uint32_t)b, (uint32_t)(b >> 32), (uint32_t)step,
+                                     (uint32_t)(step >> 32)};
+        uint32_t word[4];
+        llm_rng_philox(word, counter, key);
+        for (size_t i = 8 * block; i < n && i < 8 * block + 8; i++)
+            w[i] = llm_adamw_round(w[i], word[i % 8 / 2] >> i % 2 * 16);
+    }
+}
+
+/* Schedule-free AdamW: no schedule to plan, good at every step. Gradients g are taken at y, the
+ * fast iterate z does Adam's step (without m: the interpolation replaces momentum), x averages z:
+ *
+ *     z <- z - lr_t (g / (sqrt(v') + eps) + wd y)
+ *     x <- (1 - c) x + c z,  c = lr_t^2 / sum of lr^2          y <- (1 - b1) z + b1 x
+ *
+ * y, z, v (n) in place; all start equal to the weights, v at 0. lr_t rises over warmup steps. x is
+ * not stored: evaluate at (y - (1 - b1) z) / b1. *sum is the sum of squared rates, from 0. */
+LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *g, size_t n,
+                                     const llm_adamw_config *config, size_t warmup, size_t t,
+                                     double *sum) {
+    LLM_ASSERT(t > 0 && config->beta1 > 0.0f);
+    const float b1 = config->beta1, b2 = config->beta2, eps = config->eps;
+    const double ramp = t < warmup ? (double)t / (double)warmup : 1.0;
+    const float scale = (float)(1.0 / sqrt(1.0 - pow((double)b2, (double)t)));
+    const float lr = (float)((double)config->lr * ramp), decay = config->weight_decay;
+    *sum += (double)lr * (double)lr;
+    const float c = (float)((double)lr * (double)lr / *sum);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float x = (y[i] - (1.0f - b1) * z[i]) / b1;
+        v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
+        z[i] -= lr * (g[i] / (sqrtf(v[i]) * scale + eps) + decay * y[i]);
+        y[i] = (1.0f - b1) * z[i] + b1 * ((1.0f - c) * x + c * z[i]);
+    }
+}
+
+/* @lr_schedule ---------------------------------------------- Learning-rate schedules
+ *
+ *     lr(t) = base * factor(t)            t = 0, 1, .. steps done so far
+ *
+ * The rate that learns fastest in the beginning is too noisy for the end: around a minimum SGD
+ * hovers at a distance that shrinks with the rate. A schedule is a pure function of t, so a resumed
+ * run needs nothing but t (torch's recursive forms give the same up to rounding), and only the last
+ * one here, which listens to the loss, has a state. Past the planned end a rate stays where it is.
+ *
+ * source  torch.optim.lr_scheduler; Vaswani et al. 2017, eq. 3 (Noam); Smith & Topin 2018,
+ *         "Super-Convergence" (one cycle); Hu et al. 2024, "MiniCPM" (warmup-stable-decay), with
+ *         the 1 - sqrt cooldown of Haegele et al. 2024, section 3
+ * needs   -
+ * see     @warmup @cosine_lr
+ * topics  Learning Rate Schedule
+ */
+
+/* Falls by gamma every `size` steps. */
+LLM_API double llm_lr_schedule_step(double base, double gamma, size_t size, size_t t) {
+    LLM_ASSERT(size > 0);
+    return base * pow(gamma, (double)(t / size));
+}
+
+/* Falls by gamma at each of the milestones (count), in any order. */
+LLM_API double llm_lr_schedule_multistep(double base, double gamma, const size_t *milestone,
+                                         size_t count, size_t t) {
+    size_t passed = 0;
+    for (size_t i = 0; i < count; i++) passed += milestone[i] <= t;
+    return base * pow(gamma, (double)passed);
+}
+
+/* Falls by gamma at every step. */
+LLM_API double llm_lr_schedule_exponential(double base, double gamma, size_t t) {
+    return base * pow(gamma, (double)t);
+}
+
+/* From base to end over total steps as (1 - t/total)^power; power 1 and end 0: linear to zero. */
+LLM_API double llm_lr_schedule_polynomial(double base, double end, double power, size_t total,
+                                          size_t t) {
+    if (t >= total) return end;
+    return end + (base - end) * pow(1.0 - (double)t / (double)total, power);
+}
+
+/* Noam: rises linearly over warmup steps, then falls as 1/sqrt(t); width is the model's. t counts
+ * from 1, t = 0 gives 0. */
+LLM_API double llm_lr_schedule_noam(double base, size_t width, size_t warmup, size_t t) {
+    LLM_ASSERT(warmup > 0);
+    if (t == 0) return 0.0;
+    const double rise = (double)t * pow((double)warmup, -1.5), fall = 1.0 / sqrt((double)t);
+    return base / sqrt((double)width) * (rise < fall ? rise : fall);
+}
+
+/* Half a cosine from a to b, s from 0 to 1. */
+LLM_API double llm_lr_schedule_cosine(double a, double b, double s) {
+    return b + 0.5 * (a - b) * (1.0 + cos(3.14159265358979323846 * s));
+}
+
+/* One cycle, as torch's OneCycleLR with cosines: from max / divide up to max over the share `up` of
+ * total steps, then down to max / divide / divide_end at the last, t = total - 1. */
+LLM_API double llm_lr_schedule_one_cycle(double max, size_t total, double up, double divide,
+                                         double divide_end, size_t t) {
+    const double first = max / divide, end = first / divide_end, last = (double)total - 1.0;
+    const double top = up * (double)total - 1.0, now = (double)t < last ? (double)t : last;
+    if (now <= top) return llm_lr_schedule_cosine(first, max, now / top);
+    return llm_lr_schedule_cosine(max, end, (now - top) / (last - top));
+}
+
+/* Triangles from base up to max in `up` steps and down again in `down` (CyclicLR). */
+LLM_API double llm_lr_schedule_cyclic(double base, double max, size_t up, size_t down, size_t t) {
+    LLM_ASSERT(up > 0 && down > 0);
+    const size_t at = t % (up + down);
+    const double height =
+        at <= up ? (double)at / (double)up : (double)(up + down - at) / (double)down;
+    return base + (max - base) * height;
+}
+
+/* Warmup, stable, decay: rises to base over warmup steps, stays, and falls to 0 over the last
+ * `decay` of total as 1 - sqrt. A run can be prolonged from any checkpoint of the flat part. */
+LLM_API double llm_lr_schedule_wsd(double base, size_t warmup, size_t total, size_t decay,
+                                   size_t t) {
+    LLM_ASSERT(warmup + decay <= total);
+    if (t < warmup) return base * (double)t / (double)warmup;
+    if (t >= total) return 0.0;
+    const size_t start = total - decay;
+    return t < start ? base : base * (1.0 - sqrt((double)(t - start) / (double)decay));
+}
+
+/* Sequential joins: schedule k of count + 1 runs from boundary[k - 1] on, and counts from 0 again.
+ * Returns k for step t; *local gets that schedule's own t. boundary (count) ascends. */
+LLM_API size_t llm_lr_schedule_part(size_t *local, const size_t *boundary, size_t count, size_t t) {
+    size_t k = 0;
+    while (k < count && t >= boundary[k]) k++;
+    *local = k > 0 ? t - boundary[k - 1] : t;
+    return k;
+}
+
+/* ReduceLROnPlateau with torch's relative threshold. Set lr, factor, least, threshold, patience and
+ * cooldown; best starts at INFINITY, bad and resting at 0. */
+typedef struct {
+    double lr, factor, least, threshold, best;
+    size_t patience, cooldown, bad, resting;
+} llm_lr_schedule_plateau;
+
+/* Takes a loss, returns the rate from now on: cut by factor when more than `patience` losses in a
+ * row were no better than best (1 - threshold); then `cooldown` losses do not count. */
+LLM_API double llm_lr_schedule_plateau_next(llm_lr_schedule_plateau *p, double loss) {
+    if (loss < p->best * (1.0 - p->threshold)) {
+        p->best = loss;
+        p->bad = 0;
+    } else {
+        p->bad++;
+    }
+    if (p->resting > 0) {
+        p->resting--;
+        p->bad = 0;
+    }
+    if (p->bad > p->patience) {
+        const double next = p->lr * p->factor > p->least ? p->lr * p->factor : p->least;
+        if (p->lr - next > 1e-8) p->lr = next; /* torch's eps: smaller cuts are not made */
+        p->resting = p->cooldown;
+        p->bad = 0;
+    }
+    return p->lr;
+}
+
+/* @warmup --------------------------------------------------- Warmup
+ *
+ *     lr(t) = peak * factor(t)            factor rises from `start` to 1 over W steps
+ *
+ * In its first steps Adam knows nothing: v is one squared gradient, every coordinate moves by lr,
+ * noise as fast as signal, and the curvature of a fresh network is at its worst. Later, noise moves
+ * a coordinate by lr sqrt((1 - b1) / (1 + b1)), a quarter of it. Ramps pay for that ignorance with
+ * small steps. Two conventions are off by one: transformers and optax start at 0 (the first step
+ * does nothing), trainers that pass t + 1 start at 1/W.
+ *
+ * source  Ma & Yarats 2021, "On the adequacy of untuned warmup for adaptive optimization", eq. 5;
+ *         Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2
+ * needs   -
+ * see     @adamw @lr_schedule @cosine_lr
+ * topics  Warmup
+ */
+
+enum { LLM_WARMUP_LINEAR, LLM_WARMUP_COSINE, LLM_WARMUP_EXPONENTIAL };
+
+/* The factor at step t = 0, 1, ..; 1 from t = W on, and for W = 0. start is the factor at t = 0;
+ * exponential ramps need start > 0. */
+LLM_API double llm_warmup_factor(int kind, size_t t, size_t W, double start) {
+    LLM_ASSERT(start >= 0.0 && start <= 1.0 && (kind != LLM_WARMUP_EXPONENTIAL || start > 0.0));
+    if (t >= W) return 1.0;
+    const double s = (double)t / (double)W;
+    switch (kind) {
+    case LLM_WARMUP_COSINE:
+        return start + (1.0 - start) * 0.5 * (1.0 - cos(3.14159265358979323846 * s));
+    case LLM_WARMUP_EXPONENTIAL:
+        return pow(start, 1.0 - s);
+    default:
+        return start + (1.0 - start) * s;
+    }
+}
+
+/* The untuned rule for Adam: as many steps as v remembers, twice. 2000 for beta2 = 0.999. */
+LLM_API size_t llm_warmup_adam_steps(double beta2) {
+    LLM_ASSERT(beta2 >= 0.0 && beta2 < 1.0);
+    return (size_t)(2.0 / (1.0 - beta2) + 0.5);
+}
+
+/* RAdam's factor for Adam's step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v'
+ * averages few squares. 0 while that variance is infinite (RAdam then steps along m' alone,
+ * undivided). */
+LLM_API double llm_warmup_radam(double beta2, size_t t) {
+    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
+    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
+    const double length =
+        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
+    if (length <= 5.0) return 0.0;
+    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
 }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
- * source  Loshchilov & Hutter 2017, "SGDR"
+ *     lr(t) = min + (max - min) (1 + cos(pi t / T)) / 2
+ *
+ * Slow at both ends, fast in the middle: the rate stays high while there is much to learn and comes
+ * to rest softly. The usual choice for language models, after a linear warmup and down to a tenth
+ * of the peak. It has to know T: a run stopped at 80% of its plan was never annealed, and ends
+ * worse than one planned for that length; this is what Chinchilla's scaling laws corrected.
+ * Restarts repeat the cosine, each time T_mult as long.
+ *
+ * source  Loshchilov & Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts", eq. 5;
+ *         Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models", appendix B
  * needs   -
+ * see     @lr_schedule @warmup
  * topics  Cosine Annealing
  */
 
-/* The rate of step t = 0, 1, ..: rises linearly over warmup steps, then falls along half a cosine
- * from max_lr to min_lr at t = total, and stays there. */
+/* The rate of step t = 0, 1, ..: rises over warmup steps (max_lr / warmup at t = 0, max_lr at t =
+ * warmup - 1), then falls along half a cosine to min_lr at t = total, and stays there. */
 LLM_API float llm_cosine_lr(size_t t, size_t warmup, size_t total, float max_lr, float min_lr) {
     if (t < warmup) return max_lr * (float)(t + 1) / (float)warmup;
     if (t >= total) return min_lr;
-    const float done = (float)(t - warmup) / (float)(total - warmup);
-    return min_lr + 0.5f * (max_lr - min_lr) * (1.0f + cosf(LLM_PI * done));
+    const double s = (double)(t - warmup) / (double)(total - warmup);
+    const double wave = 0.5 * (1.0 + cos(3.14159265358979323846 * s));
+    return (float)((double)min_lr + ((double)max_lr - (double)min_lr) * wave);
+}
+
+/* Warm restarts: cycles of first, first * mult, first * mult^2, .. steps, each a whole half cosine.
+ * *cycle gets the number of the cycle that t lies in, *at the step within it; both may be NULL. */
+LLM_API float llm_cosine_lr_restarts(size_t *cycle, size_t *at, size_t t, size_t first, size_t mult,
+                                     float max_lr, float min_lr) {
+    LLM_ASSERT(first > 0 && mult > 0);
+    size_t length = first, number = 0;
+    while (t >= length) {
+        t -= length;
+        length *= mult;
+        number++;
+    }
+    if (cycle) *cycle = number;
+    if (at) *at = t;
+    return llm_cosine_lr(t, 0, length, max_lr, min_lr);
+}
+
+/* Sum of the rates of steps 0 .. T - 1 without warmup: what schedules of equal budget share. The
+ * cosines over half a turn cancel but for the first. */
+LLM_API double llm_cosine_lr_area(size_t T, double max_lr, double min_lr) {
+    return T > 0 ? 0.5 * (double)T * (max_lr + min_lr) + 0.5 * (max_lr - min_lr) : 0.0;
 }
 
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
- * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks"
- * needs   -
+ *     g <- g min(1, max / (|g|_p + 1e-6))               by norm: one factor for all tensors
+ *     g_i <- min(max(g_i, -limit), limit)               by value: each entry apart
+ *
+ * One bad batch, or one step off the edge of a cliff in the loss, can undo a day of training.
+ * Scaling the whole gradient bounds the step and keeps its direction; cutting entries one by one
+ * turns it. The norm has to be taken over all tensors together, before the optimizer and after the
+ * last micro-batch. It is returned as it was before: the most telling curve of a run. Clipping is
+ * biased: where noise has a heavy tail it throws away what it cannot believe, and that is the
+ * point.
+ *
+ * source  Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural
+ *         networks", algorithm 1; Seetharaman et al. 2020, "AutoClip"; Kumar et al. 2025, "ZClip",
+ *         eq. 4 to 7
+ * needs   argsort
+ * see     @grad_accum @adamw
  * topics  Gradient Clipping
  */
 
-/* g (n) in place: scaled to length max_norm where it is longer. Returns the length before. */
-LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
-    double sum_sq = 0.0;
-    for (size_t i = 0; i < n; i++) sum_sq += (double)g[i] * (double)g[i];
-    const float norm = (float)sqrt(sum_sq), scale = max_norm / (norm + 1e-6f);
-    if (scale < 1.0f) {
-        for (size_t i = 0; i < n; i++) g[i] *= scale;
+/* sum |g_i|^p of g (n), p >= 1; the largest |g_i| when p is INFINITY. Parts of a gradient, on this
+ * machine or on others, are added (or their maximum taken) before llm_grad_clip_root. In double:
+ * the square of 1e25 fits. 64 slices, whatever the number of threads. */
+LLM_API double llm_grad_clip_power(const float *g, size_t n, float p) {
+    double part[64], sum = 0.0;
+    const size_t slice = n / 64 + 1;
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double total = 0.0;
+        if (p == 2.0f) {
+            LLM_SIMD_SUM(total)
+            for (size_t i = s * slice; i < end; i++) total += (double)g[i] * (double)g[i];
+        } else {
+            for (size_t i = s * slice; i < end; i++) {
+                const double size = fabs((double)g[i]);
+                if (p < INFINITY) total += p == 1.0f ? size : pow(size, (double)p);
+                if (p == INFINITY && !(size <= total) && total == total) total = size; /* NaN */
+            }
+        }
+        part[s] = total;
     }
-    return norm;
+    for (size_t s = 0; s < 64; s++) {
+        if (p < INFINITY) sum += part[s];
+        if (p == INFINITY && !(part[s] <= sum) && sum == sum) sum = part[s];
+    }
+    return sum;
+}
+
+/* The p-norm from its power. */
+LLM_API double llm_grad_clip_root(double power, float p) {
+    return p == 2.0f ? sqrt(power) : p < INFINITY ? pow(power, 1.0 / (double)p) : power;
+}
+
+/* g (n) in place: scaled to length max where norm says that it is longer. A norm that is not finite
+ * changes nothing: the caller sees it and skips the step. */
+LLM_API void llm_grad_clip_scale(float *g, size_t n, double norm, float max) {
+    const float factor = (float)((double)max / (norm + 1e-6));
+    if (!(factor < 1.0f) || !(norm < (double)INFINITY)) return;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] *= factor;
+}
+
+/* The usual call: p = 2 over one flat vector. Returns the norm before, INFINITY or NaN when an
+ * entry is. */
+LLM_API float llm_grad_clip_norm(float *g, size_t n, float max_norm) {
+    const double norm = llm_grad_clip_root(llm_grad_clip_power(g, n, 2.0f), 2.0f);
+    llm_grad_clip_scale(g, n, norm, max_norm);
+    return (float)norm;
+}
+
+/* g (n) in place: every entry cut to [-limit, limit]; NaN stays. */
+LLM_API void llm_grad_clip_value(float *g, size_t n, float limit) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] = g[i] > limit ? limit : g[i] < -limit ? -limit : g[i];
+}
+
+/* g (n) in place: entries that are not finite become 0. Returns their number. */
+LLM_API size_t llm_grad_clip_zero(float *g, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(g[i]) < INFINITY) continue;
+        g[i] = 0.0f;
+        count++;
+    }
+    return count;
+}
+
+/* AutoClip: the q-quantile, 0 to 1, of the norms seen so far, history (count), interpolated between
+ * its neighbours; clip at it. No threshold to choose, and it follows the run down. Scratch: count
+ * indices, given back. */
+LLM_API float llm_grad_clip_quantile(const float *history, size_t count, float q,
+                                     llm_arena *arena) {
+    LLM_ASSERT(count > 0 && q >= 0.0f && q <= 1.0f);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    llm_argsort(order, history, count);
+    const double at = (double)q * (double)(count - 1);
+    const size_t low = (size_t)at, high = low + 1 < count ? low + 1 : low;
+    const double a = (double)history[order[low]], b = (double)history[order[high]];
+    arena->used = mark;
+    return (float)(a + (at - (double)low) * (b - a));
+}
+
+/* ZClip: mean and variance of the norm as running averages, and how far a spike may stand out. */
+typedef struct {
+    double mean, variance, keep; /* keep: 0.97, of the averages at each step */
+    double most;                 /* in standard deviations: 2.5 */
+} llm_grad_clip_z;
+
+/* Starts from the norms of the first steps, history (count >= 2), which were not clipped. */
+LLM_API llm_grad_clip_z llm_grad_clip_z_start(const float *history, size_t count) {
+    LLM_ASSERT(count > 1);
+    llm_grad_clip_z z;
+    z.keep = 0.97;
+    z.most = 2.5;
+    z.mean = z.variance = 0.0;
+    for (size_t i = 0; i < count; i++) z.mean += (double)history[i] / (double)count;
+    for (size_t i = 0; i < count; i++) {
+        const double d = (double)history[i] - z.mean;
+        z.variance += d * d / (double)count;
+    }
+    return z;
+}
+
+/* The length to clip this step's norm to; z takes it in. A norm `score` deviations above the
+ * mean with score > most is pulled back to most^2 / score of them: the worse the spike, the less
+ * of it. */
+LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
+    const double deviation = sqrt(z->variance), above = (double)norm - z->mean;
+    double to = (double)norm;
+    if (above > z->most * deviation)
+        to = z->mean + z->most * z->most * deviation * deviation / above;
+    z->variance = z->keep * z->variance + (1.0 - z->keep) * (to - z->mean) * (to - z->mean);
+    z->mean = z->keep * z->mean + (1.0 - z->keep) * to;
+    return (float)to;
+}
+
+/* @grad_accum ----------------------------------------------- Gradient accumulation
+ *
+ *     g = sum_k n_k g_k / sum_k n_k           g_k: mean over the n_k targets of micro-batch k
+ *
+ * A batch that does not fit is cut into micro-batches whose gradients are added before the one
+ * step. The sum must be weighted by how many targets each micro-batch kept: with padding they
+ * differ, and the mean of the means (weights 1) is another loss, which gives a lone token in a
+ * padded row as much to say as a full one. Trainers had that bug for years. The sum is kept in
+ * float even where gradients are bf16: with 8 bits of mantissa 256 equal terms end the growth of a
+ * sum. Clip and step once, at the end. What looks at the whole batch (batch normalization) does not
+ * survive the cut.
+ *
+ * source  Ott et al. 2018, "Scaling Neural Machine Translation", section 3.2; transformers 4.46
+ *         (num_items_in_batch: the mean of means mended)
+ * needs   -
+ * see     @grad_clip @cross_entropy @next_token
+ * topics  Gradient Accumulation & Micro-Batching
+ */
+
+/* sum (n) is the caller's, and holds sum_k weight_k g_k. */
+typedef struct {
+    float *sum;
+    size_t n;
+    double weight, loss; /* sums over the micro-batches */
+} llm_grad_accum;
+
+LLM_API void llm_grad_accum_begin(llm_grad_accum *a, float *sum, size_t n) {
+    a->sum = sum;
+    a->n = n;
+    a->weight = a->loss = 0.0;
+    for (size_t i = 0; i < n; i++) sum[i] = 0.0f;
+}
+
+/* Adds a micro-batch: the gradient g (n) of its mean loss, and weight, its number of kept targets.
+ * A weight of 0 adds nothing and does not read g or loss: a mean over nothing may be NaN. */
+LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, size_t weight) {
+    if (weight == 0) return;
+    const float w = (float)weight;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
+    a->weight += (double)weight;
+    a->loss += (double)weight * (double)loss;
+}
+
+/* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a
+ * gradient of 0, when nothing was kept. */
+LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
+    if (a->weight == 0.0) return 0.0f;
+    const float scale = (float)(1.0 / a->weight);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] *= scale;
+    return (float)(a->loss / a->weight);
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
@@ -2624,7 +3087,7 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  *
  * Tokenizers cut text where the class of the character changes, so they must know which of
  * 1,114,112 code points are letters, numbers, marks and white space. The table is 2254 runs of
- * equal class, spelt as 46 rows of characters: a search finds the row, and its runs are counted
+ * equal class, spelt as 44 rows of characters: a search finds the row, and its runs are counted
  * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
  * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
@@ -3417,8 +3880,8 @@ typedef struct {
 
 /* Counted words: none at first, and the way back to none. */
 LLM_API llm_bpe_train_words llm_bpe_train_words_empty(void) {
-    llm_bpe_train_words words;
-    memset(&words, 0, sizeof words);
+    const llm_buffer none = {NULL, 0, 0};
+    const llm_bpe_train_words words = {llm_vocab_table_empty(), none};
     return words;
 }
 LLM_API void llm_bpe_train_words_free(llm_bpe_train_words *words) {
@@ -3490,7 +3953,8 @@ LLM_API bool llm_bpe_train_change(llm_bpe_train_state *s, int left, int right, s
     return llm_buffer_put(&s->node, &first, sizeof first);
 }
 
-/* Does the merge in a word of n symbols that occurs `count` times, from left to right. */
+/* Does the merge in a word that occurs `count` times, from left to right, and counts the pairs
+ * beside it anew; its own pair is done with. */
 LLM_API bool llm_bpe_train_word(llm_bpe_train_state *s, llm_bpe_merge m, int *symbol, size_t word,
                                 uint64_t count) {
     const size_t n = s->length[word];
@@ -3499,7 +3963,6 @@ LLM_API bool llm_bpe_train_word(llm_bpe_train_state *s, llm_bpe_merge m, int *sy
     for (size_t i = 0; i < n; i++, kept++) {
         symbol[kept] = symbol[i];
         if (i + 1 == n || symbol[i] != m.left || symbol[i + 1] != m.right) continue;
-        ok = ok && llm_bpe_train_change(s, m.left, m.right, word, 0, count);
         if (kept > 0)
             ok = ok && llm_bpe_train_change(s, symbol[kept - 1], m.left, word, 0, count) &&
                  llm_bpe_train_change(s, symbol[kept - 1], m.result, word, count, 0);
@@ -3692,7 +4155,7 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
 typedef struct {
     llm_bpe bpe;
     llm_pre_tokenize_kind pattern;
-    bool prefix_space;  /* text that starts with no space is given one (RoBERTa) */
+    bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
     bool ignore_merges; /* a pre-token that is a token is that token at once (Llama 3) */
     llm_added_tokens added;
     size_t vocab; /* every id is smaller */
@@ -3891,9 +4354,10 @@ LLM_API bool llm_tokenizer_vocab_merge(llm_tokenizer *t, const char *left, size_
     for (size_t i = 0; i < 2; i++) {
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad;
-        if (llm_byte_level_read(&bytes, &bad, text[i], size[i]))
-            id[i] = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
+        const bool spelt = llm_byte_level_read(&bytes, &bad, text[i], size[i]);
+        if (spelt) id[i] = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
         llm_buffer_free(&bytes);
+        if (!spelt && bad == size[i]) return llm_fail(error, "merges: out of memory");
         if (id[i] < 0)
             return llm_fail(error, "merges, %zu: \"%.*s\" is not in the vocabulary", rank,
                             size[i] < 60 ? (int)size[i] : 60, text[i]);
@@ -4015,9 +4479,10 @@ LLM_API bool llm_tokenizer_json_agree(const llm_tokenizer *t, llm_error *error) 
         llm_buffer bytes = {NULL, 0, 0};
         size_t bad, size = 0;
         int same = -1;
-        if (llm_byte_level_read(&bytes, &bad, text, one->size))
-            same = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
+        const bool spelt = llm_byte_level_read(&bytes, &bad, text, one->size);
+        if (spelt) same = llm_vocab_table_find(&t->bpe.token, bytes.data, bytes.size);
         llm_buffer_free(&bytes);
+        if (!spelt && bad == one->size) return llm_fail(error, "added_tokens: out of memory");
         if (same < 0 && (size_t)one->id < t->bpe.token.count)
             llm_vocab_table_bytes(&t->bpe.token, (size_t)one->id, &size);
         if (size > 0 || (same >= 0 && same != one->id))
@@ -4046,7 +4511,8 @@ LLM_API bool llm_tokenizer_json_pattern(llm_tokenizer *t, const llm_json *j,
         return llm_fail(error, "pre_tokenizer: expected either Split or use_regex");
     t->prefix_space = llm_tokenizer_json_flag(j, bytes, "add_prefix_space", true);
     if (!split) return true;
-
+    if (t->prefix_space) /* it would stand in front of every word */
+        return llm_fail(error, "pre_tokenizer: add_prefix_space is not supported behind Split");
     const char *behavior = llm_tokenizer_json_text(j, split, "behavior");
     const bool invert = llm_tokenizer_json_flag(j, split, "invert", false);
     if (strcmp(behavior, invert ? "Removed" : "Isolated") != 0) /* the two that keep all the text */
@@ -4201,7 +4667,9 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
                          t->ignore_merges ? "true" : "false") &&
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
+    const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
     if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
     return ok;
@@ -4740,7 +5208,7 @@ LLM_API void llm_mha_project_backward(float *dx, float *dw, float *db, const flo
 
 /* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query sees
  * (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none. Masked
- * inputs must still be finite. Scratch: B H T max(D, S with dropout) floats and projections'. */
+ * inputs must still be finite. Scratch: B H max(T,S) D floats, or B H T D and with dropout B H T S. */
 LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const float *key,
                              const float *value, const llm_mha_params *p, const bool *hidden,
                              const bool *blocked, const llm_mha_config *c, llm_arena *arena) {
@@ -4782,7 +5250,7 @@ LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const f
 
 /* dx (B,T,C), dkey (B,S,Ck), dvalue (B,S,Cv) and g's arrays += <- dy (B,T,C) and forward's s, p, c.
  * Any of them may be NULL, and the three may be one array (self-attention). Scratch: B H (3 T D +
- * 2 S D + T S) floats, B H T S more with dropout, and projections'. */
+ * 2 S D + T S + max(T,S) D) floats, with dropout B H T S more. */
 LLM_API void llm_mha_backward(float *dx, float *dkey, float *dvalue, const llm_mha_params *g,
                               const float *dy, const llm_mha_saved *s, const llm_mha_params *p,
                               const llm_mha_config *c, llm_arena *arena) {
@@ -5147,6 +5615,190 @@ LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, siz
 LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
     return 2 * L * Hkv * D * T * bytes;
 }
+
+/* @flash ---------------------------------------------------- FlashAttention
+ *
+ *     for each tile j of keys and values, for each tile i of queries:
+ *         S = scale Q_i K_j^T     m' = max(m, rowmax S)     P = exp(S - m')
+ *         l' = e^(m - m') l + rowsum P      O_i = (e^(m - m') l O_i + P V_j) / l'
+ *
+ * Exact attention that never holds a row of the T x S weights, let alone all of them. A softmax can
+ * be taken piece by piece: the maximum m and the sum l of what was seen so far are enough to bring
+ * old and new terms to one scale. So each pair of tiles is loaded into fast memory, worked off and
+ * forgotten, and slow memory sees O(T^2 D^2 / M) words (M: size of the fast one) in place of T^2.
+ * Backward computes the weights again from lse = m + log l; more arithmetic, less time. What is
+ * easily got wrong is the row that has seen nothing yet: m = m' = -inf, and -inf - -inf is NaN.
+ *
+ * This is the first algorithm, K/V outside and O rescaled and normalised at every visit. @flash23
+ * turns the loops around and divides once.
+ *
+ * source  Dao, Fu, Ermon, Rudra & Re 2022, "FlashAttention: Fast and Memory-Efficient Exact
+ *         Attention with IO-Awareness", algorithms 1, 2 and 4, theorem 2
+ * needs   exp logsumexp dropout causal_attn
+ * see     @gqa (whole rows), @flash23, @memory_efficient_attn
+ * topics  FlashAttention
+ */
+
+/* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
+ * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
+ * and Bc keys, 1 to 64. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S +
+ * j of seed's stream, as in @mha, whatever the tiles. */
+typedef struct {
+    size_t B, H, Hkv, T, S, D, Br, Bc;
+    bool causal;
+    float scale, dropout;
+    const bool *hidden;
+    uint64_t seed, offset;
+} llm_flash_config;
+
+LLM_API llm_flash_config llm_flash_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
+    llm_flash_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D, c.Br = c.Bc = LLM_CAUSAL_ATTN_TILE;
+    c.causal = true;
+    c.scale = 1.0f / sqrtf((float)D), c.dropout = 0.0f;
+    c.hidden = NULL;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* The tile of queries i .. i+rows-1 and keys j .. : its first *skip rows see none of its keys, row
+ * skip + r sees the first r + *ahead + 1. Returns how many rows see something. */
+LLM_API size_t llm_flash_tile(size_t *skip, size_t *ahead, size_t i, size_t j, size_t rows,
+                              const llm_flash_config *c) {
+    const size_t query = i + c->S, key = j + c->T;
+    *skip = c->causal && key > query ? key - query : 0;
+    *ahead = !c->causal ? c->S : query > key ? query - key : 0;
+    return *skip < rows ? rows - *skip : 0;
+}
+
+/* Drops row i of a tile of n keys from j on: w in place; -inf for the scores of hidden keys. */
+LLM_API void llm_flash_drop(float *w, size_t bh, size_t i, size_t j, size_t n,
+                            const llm_flash_config *c) {
+    const uint64_t at = c->offset + (bh * c->T + i) * c->S + j;
+    if (c->dropout > 0.0f) llm_dropout_forward(w, w, n, c->dropout, c->seed, at);
+}
+LLM_API void llm_flash_hide(float *s, size_t bh, size_t j, size_t n, const llm_flash_config *c) {
+    const bool *hidden = c->hidden ? c->hidden + bh / c->H * c->S + j : NULL;
+    for (size_t k = 0; hidden && k < n; k++) s[k] = hidden[k] ? -INFINITY : s[k];
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D). A query that sees nothing: 0, -inf.
+ * Scratch: B H T floats for m, given back; l grows in lse's place. */
+LLM_API void llm_flash_forward(float *out, float *lse, const float *q, const float *k,
+                               const float *v, const llm_flash_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
+    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
+    float *m = llm_arena_floats(arena, c->B * c->H * T), *l = lse;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t kv = bh / (c->H / c->Hkv) * S * D;
+        float *o = out + bh * T * D, s[LLM_CAUSAL_ATTN_TILE * LLM_CAUSAL_ATTN_TILE];
+        for (size_t i = 0; i < T * D; i++) o[i] = 0.0f;
+        for (size_t i = bh * T; i < (bh + 1) * T; i++) m[i] = -INFINITY, l[i] = 0.0f;
+        for (size_t j = 0; j < S; j += c->Bc) {
+            const size_t N = S - j < c->Bc ? S - j : c->Bc;
+            for (size_t i0 = 0; i0 < T; i0 += c->Br) {
+                size_t skip, ahead;
+                const size_t R =
+                    llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
+                if (R == 0) continue;
+                const size_t i = i0 + skip;
+                llm_causal_attn_scores(s, N, q + (bh * T + i) * D, D, k + kv + j * D, D, c->scale,
+                                       ahead, R, N, D);
+                for (size_t r = 0; r < R; r++) {
+                    const size_t seen = r + ahead < N ? r + ahead + 1 : N, at = bh * T + i + r;
+                    float *p = s + r * N, sum = 0.0f;
+                    llm_flash_hide(p, bh, j, seen, c);
+                    const float max = fmaxf(m[at], llm_logsumexp_max(p, seen));
+                    const float shift = max == -INFINITY ? 0.0f : max;
+                    for (size_t n = 0; n < seen; n++) p[n] = llm_expf(p[n] - shift);
+                    LLM_SIMD_SUM(sum)
+                    for (size_t n = 0; n < seen; n++) sum += p[n];
+                    const float old = llm_expf(m[at] - shift) * l[at], total = old + sum;
+                    const float gain = total > 0.0f ? 1.0f / total : 0.0f;
+                    for (size_t n = 0; n < seen; n++) p[n] *= gain;
+                    for (size_t d = 0; d < D; d++) o[(i + r) * D + d] *= old * gain;
+                    llm_flash_drop(p, bh, i + r, j, seen, c);
+                    m[at] = max, l[at] = total;
+                }
+                llm_causal_attn_gather(o + i * D, D, s, N, v + kv + j * D, D, ahead, R, N, D);
+            }
+        }
+        for (size_t i = bh * T; i < (bh + 1) * T; i++) lse[i] = m[i] + logf(l[i]);
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += <- dout (B,H,T,D), forward's out, lse and inputs. Any
+ * gradient may be NULL.
+ *
+ *     P = exp(S - lse)     dS = P * (drop(dO V^T) - rowsum(dO * O)) * scale
+ *     dV += drop(P)^T dO   dK += dS^T Q   dQ += dS K */
+LLM_API void llm_flash_backward(float *dq, float *dk, float *dv, const float *dout,
+                                const float *out, const float *lse, const float *q, const float *k,
+                                const float *v, const llm_flash_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0 && c->Br > 0 && c->Bc > 0);
+    LLM_ASSERT(c->Br <= LLM_CAUSAL_ATTN_TILE && c->Bc <= LLM_CAUSAL_ATTN_TILE);
+    const size_t T = c->T, S = c->S, D = c->D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        enum { TILE = LLM_CAUSAL_ATTN_TILE };
+        float p[TILE * TILE], ds[TILE * TILE];
+        for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+            for (size_t j = 0; j < S; j += c->Bc) {
+                const size_t N = S - j < c->Bc ? S - j : c->Bc;
+                const size_t at_k = (bg * S + j) * D;
+                const float *kj = k + at_k, *vj = v + at_k;
+                for (size_t i0 = 0; i0 < T; i0 += c->Br) {
+                    size_t skip, ahead;
+                    const size_t R =
+                        llm_flash_tile(&skip, &ahead, i0, j, T - i0 < c->Br ? T - i0 : c->Br, c);
+                    if (R == 0) continue;
+                    const size_t i = i0 + skip, at = (bh * T + i) * D;
+                    llm_causal_attn_scores(p, N, q + at, D, kj, D, c->scale, ahead, R, N, D);
+                    llm_causal_attn_scores(ds, N, dout + at, D, vj, D, 1.0f, ahead, R, N, D);
+                    for (size_t r = 0; r < R; r++) {
+                        const size_t seen = r + ahead < N ? r + ahead + 1 : N;
+                        const float lse_r = lse[bh * T + i + r];
+                        float *pr = p + r * N, *dsr = ds + r * N, along = 0.0f;
+                        for (size_t d = 0; d < D; d++)
+                            along += dout[at + r * D + d] * out[at + r * D + d];
+                        llm_flash_hide(pr, bh, j, seen, c);
+                        llm_flash_drop(dsr, bh, i + r, j, seen, c);
+                        for (size_t n = 0; n < seen; n++) {
+                            pr[n] = lse_r == -INFINITY ? 0.0f : llm_expf(pr[n] - lse_r);
+                            dsr[n] = c->scale * pr[n] * (dsr[n] - along);
+                        }
+                        llm_flash_drop(pr, bh, i + r, j, seen, c);
+                    }
+                    const float *qi = q + at, *gi = dout + at;
+                    if (dq) llm_causal_attn_gather(dq + at, D, ds, N, kj, D, ahead, R, N, D);
+                    if (dk) llm_causal_attn_scatter(dk + at_k, D, ds, N, qi, D, ahead, R, N, D);
+                    if (dv) llm_causal_attn_scatter(dv + at_k, D, p, N, gi, D, ahead, R, N, D);
+                }
+            }
+        }
+    }
+}
+
+/* Words that cross between slow and a fast memory of M words when one head is computed by the
+ * loops above without a mask, with the paper's tiles: Bc = ceil(M / 4D), Br = min(Bc, D). */
+LLM_API size_t llm_flash_io(size_t T, size_t D, size_t M) {
+    const size_t Bc = (M + 4 * D - 1) / (4 * D), Br = Bc < D ? Bc : D;
+    size_t words = 0;
+    for (size_t j = 0; j < T; j += Bc) {
+        words += 2 * (T - j < Bc ? T - j : Bc) * D;
+        for (size_t i = 0; i < T; i += Br) {
+            const size_t rows = T - i < Br ? T - i : Br;
+            words += 3 * rows * D + 4 * rows; /* read Q, O, l, m; write O, l, m */
+        }
+    }
+    return words;
+}
+
+/* The same for three separate steps: S = Q K^T, P = softmax(S), O = P V. */
+LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T * T; }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
@@ -5879,6 +6531,334 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
     return true;
 }
 
+/* @llama_block --------------------------------------------- Decoder block, the form of Llama
+ *
+ *     m = x + GQA(rope(q), rope(k), v) W_out^T            q, k, v = RMSNorm1(x) W_qkv^T
+ *     y = m + (silu(n W_gate^T) * (n W_up^T)) W_down^T    n = RMSNorm2(m)
+ *
+ * What became of GPT-2's block in five years: RMSNorm for LayerNorm, rotations instead of a table of
+ * positions, several query heads on one head of keys, a gated MLP, and no bias anywhere. Attention
+ * is computed head by head from (B,H,T,D) and its weights are not stored: backward finds them again
+ * from one number a row (@gqa), so memory grows with T and not with its square.
+ *
+ * source  Touvron et al. 2023, "LLaMA" and "Llama 2"; transformers, models/llama
+ * needs   arena matmul rmsnorm qkv rope gqa ffn
+ * see     @decoder_block (GPT-2's form), @decoder_only
+ * topics  -
+ */
+typedef struct {
+    size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
+    float eps;
+    llm_rope_pairing pairing;
+} llm_llama_block_config;
+
+/* Weights, or their gradients. */
+typedef struct {
+    float *norm1, *norm2; /* (C) */
+    float *qkv;           /* ((H+2Hkv)D,C): query heads, key heads, value heads */
+    float *out;           /* (C,H D) */
+    llm_ffn_weights ffn;  /* gate, up (F,C), down (C,F) */
+} llm_llama_block_weights;
+
+/* All that forward leaves for backward, N = B T. */
+typedef struct {
+    float *norm1, *norm2, *mid; /* (N,C) */
+    float *q, *k, *v, *heads;   /* (B,H,T,D), (B,Hkv,T,D) twice, (B,H,T,D): rotated q and k */
+    float *mixed;               /* (N,H D): heads side by side */
+    float *rstd1, *rstd2, *lse; /* (N), (N), (B,H,T) */
+    llm_ffn_acts ffn;           /* gate, up, hidden (N,F) */
+} llm_llama_block_acts;
+
+/* Floats of the activations of a block, and of the scratch of forward and backward. */
+LLM_API size_t llm_llama_block_acts_size(const llm_llama_block_config *c, size_t B, size_t T) {
+    const size_t heads = (3 * c->heads + 2 * c->kv_heads) * c->head_size;
+    return B * T * (3 * c->width + heads + 3 * c->hidden + c->heads + 2);
+}
+LLM_API size_t llm_llama_block_scratch_size(const llm_llama_block_config *c, size_t B, size_t T) {
+    const size_t qkv = (c->heads + 2 * c->kv_heads) * c->head_size;
+    const size_t attn = 2 * c->heads * c->head_size + 3 * qkv + 64 * c->heads;
+    const size_t ffn = 3 * c->hidden;
+    return B * T * (c->width + (attn > ffn ? attn : ffn)) + 16 * 16; /* the arena rounds up to 16 */
+}
+
+/* Points a into acts_size floats. */
+LLM_API void llm_llama_block_bind(llm_llama_block_acts *a, float *p,
+                                  const llm_llama_block_config *c, size_t B, size_t T) {
+    const size_t N = B * T, C = c->width, F = c->hidden;
+    const size_t Q = N * c->heads * c->head_size, K = N * c->kv_heads * c->head_size;
+    a->norm1 = p, p += N * C;
+    a->norm2 = p, p += N * C;
+    a->mid = p, p += N * C;
+    a->q = p, p += Q;
+    a->k = p, p += K;
+    a->v = p, p += K;
+    a->heads = p, p += Q;
+    a->mixed = p, p += Q;
+    a->ffn.gate = p, p += N * F;
+    a->ffn.up = p, p += N * F;
+    a->ffn.hidden = p, p += N * F;
+    a->lse = p, p += N * c->heads;
+    a->rstd1 = p, p += N;
+    a->rstd2 = p;
+}
+
+LLM_API void llm_llama_block_shapes(llm_qkv_config *qkv, llm_gqa_config *gqa,
+                                    const llm_llama_block_config *c, size_t B, size_t T) {
+    qkv->B = B, qkv->T = T, qkv->C = c->width;
+    qkv->H = c->heads, qkv->Hkv = c->kv_heads, qkv->D = c->head_size;
+    *gqa = llm_gqa_defaults(B, c->heads, c->kv_heads, T, c->head_size);
+}
+
+/* y (B,T,C), a <- x (B,T,C), cosine, sine (T,D/2) of llm_rope_table. y may not be x. */
+LLM_API void llm_llama_block_forward(float *y, const llm_llama_block_acts *a, const float *x,
+                                     const llm_llama_block_weights *w, const float *cosine,
+                                     const float *sine, size_t B, size_t T,
+                                     const llm_llama_block_config *c, llm_arena *arena) {
+    const size_t N = B * T, C = c->width, H = c->heads, D = c->head_size;
+    llm_qkv_config qkv;
+    llm_gqa_config gqa;
+    llm_llama_block_shapes(&qkv, &gqa, c, B, T);
+    llm_rmsnorm_forward(a->norm1, a->rstd1, x, w->norm1, N, C, c->eps);
+    llm_qkv_forward(a->q, a->k, a->v, a->norm1, w->qkv, NULL, &qkv, arena);
+    llm_rope_forward(a->q, a->q, cosine, sine, 1, B * H, T, D, D, c->pairing);
+    llm_rope_forward(a->k, a->k, cosine, sine, 1, B * c->kv_heads, T, D, D, c->pairing);
+    llm_gqa_forward(a->heads, a->lse, a->q, a->k, a->v, &gqa, arena);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(a->mixed + b * T * H * D, a->heads + b * T * H * D, H, T, D);
+    llm_matmul_forward(a->mid, a->mixed, w->out, NULL, N, H * D, C);
+    for (size_t i = 0; i < N * C; i++) a->mid[i] += x[i];
+
+    llm_rmsnorm_forward(a->norm2, a->rstd2, a->mid, w->norm2, N, C, c->eps);
+    llm_ffn_forward(y, &a->ffn, a->norm2, &w->ffn, N, C, c->hidden, LLM_ACTIVATION_SILU);
+    for (size_t i = 0; i < N * C; i++) y[i] += a->mid[i];
+}
+
+/* d (B,T,C) in place: the gradient of y becomes the gradient of x; dw += . The rest as in forward. */
+LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *dw,
+                                      const llm_llama_block_acts *a, const float *x,
+                                      const llm_llama_block_weights *w, const float *cosine,
+                                      const float *sine, size_t B, size_t T,
+                                      const llm_llama_block_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, N = B * T, C = c->width, H = c->heads, D = c->head_size;
+    const size_t Q = N * H * D, K = N * c->kv_heads * D;
+    llm_qkv_config qkv;
+    llm_gqa_config gqa;
+    llm_llama_block_shapes(&qkv, &gqa, c, B, T);
+    float *dnorm = llm_arena_floats(arena, N * C);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_ffn_backward(dnorm, &dw->ffn, d, &a->ffn, a->norm2, &w->ffn, N, C, c->hidden,
+                     LLM_ACTIVATION_SILU, false, arena);
+    llm_rmsnorm_backward(d, dw->norm2, dnorm, a->mid, w->norm2, a->rstd2, N, C);
+
+    float *dmixed = llm_arena_floats(arena, Q), *dheads = llm_arena_floats(arena, Q);
+    float *turned = llm_arena_floats(arena, Q + 2 * K), *flat = llm_arena_floats(arena, Q + K);
+    memset(dmixed, 0, Q * sizeof(float));
+    llm_matmul_backward(dmixed, dw->out, NULL, d, a->mixed, w->out, N, H * D, C);
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(dheads + b * T * H * D, dmixed + b * T * H * D, T, H, D);
+    memset(turned, 0, (Q + 2 * K) * sizeof(float));
+    memset(flat, 0, (Q + K) * sizeof(float));
+    float *dq = turned, *dk = dq + Q, *dv = dk + K;
+    llm_gqa_backward(dq, dk, dv, dheads, a->heads, a->lse, a->q, a->k, a->v, &gqa);
+    llm_rope_backward(flat, dq, cosine, sine, 1, B * H, T, D, D, c->pairing);
+    llm_rope_backward(flat + Q, dk, cosine, sine, 1, B * c->kv_heads, T, D, D, c->pairing);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_qkv_backward(dnorm, dw->qkv, NULL, flat, flat + Q, dv, a->norm1, w->qkv, &qkv, arena);
+    llm_rmsnorm_backward(d, dw->norm1, dnorm, x, w->norm1, a->rstd1, N, C);
+    arena->used = mark;
+}
+
+/* @decoder_only -------------------------------------------- Decoder-only Transformer, Llama style
+ *
+ *     x = E[id]        x = block_l(x), l = 1..L        logits = RMSNorm(x) W_head^T
+ *
+ * The model that most released language models are. No table of positions: the rotation inside the
+ * blocks does that, and the context is a matter of training, not of a shape. Small ones tie the head
+ * to the embedding, large ones do not. Weights, gradients and moments stand in flat vectors as in
+ * @gpt2_weights, matrices first, because only they decay.
+ *
+ * source  Touvron et al. 2023, "Llama 2"; transformers, models/llama
+ * needs   arena rng embedding rmsnorm rope llama_block softmax_head adamw
+ * see     @gpt2 @llama_block @weight_tying
+ * topics  Decoder-only Transformer
+ */
+typedef struct {
+    size_t vocab, context, layers;
+    bool tied;
+    float theta; /* of the rotations: 10000, Llama 3: 500000 */
+    llm_llama_block_config block;
+} llm_decoder_only_config;
+
+/* The named parts of one flat vector. */
+typedef struct {
+    float *embed, *head, *norm; /* (V,C), (V,C) or embed, (C) */
+    llm_llama_block_weights *block;
+} llm_decoder_only_weights;
+
+typedef struct {
+    llm_decoder_only_config config;
+    size_t count, matrices; /* all weights; the first of them, which decay */
+    float *w, *g, *m, *v;   /* (count) weights, gradients, AdamW's moments */
+    llm_decoder_only_weights weights, grads;
+    llm_arena memory;
+    size_t mark; /* where the activations start */
+
+    size_t B, T, kept; /* of the last forward */
+    int *ids, *targets;
+    float *x;                    /* (L+1,B,T,C) */
+    float *cosine, *sine;        /* (T,D/2) */
+    llm_llama_block_acts *block; /* (L) */
+    float *rstd, *norm, *logits; /* (B,T), (B,T,C), (B,T,V) */
+    float *loss, *lse;           /* (B,T) */
+} llm_decoder_only;
+
+/* Points t into flat. Returns the number of weights. */
+LLM_API size_t llm_decoder_only_bind(llm_decoder_only_weights *t, float *flat, size_t *matrices,
+                                     const llm_decoder_only_config *c) {
+    const size_t C = c->block.width, F = c->block.hidden, D = c->block.head_size;
+    const size_t H = c->block.heads, Hkv = c->block.kv_heads;
+    float *p = flat;
+    t->embed = t->head = p, p += c->vocab * C;
+    if (!c->tied) t->head = p, p += c->vocab * C;
+    for (size_t l = 0; l < c->layers; l++) {
+        llm_llama_block_weights *b = &t->block[l];
+        b->qkv = p, p += (H + 2 * Hkv) * D * C;
+        b->out = p, p += C * H * D;
+        b->ffn.gate = p, p += F * C;
+        b->ffn.up = p, p += F * C;
+        b->ffn.down = p, p += C * F;
+        b->ffn.up_bias = b->ffn.down_bias = NULL;
+    }
+    *matrices = (size_t)(p - flat);
+    for (size_t l = 0; l < c->layers; l++) {
+        t->block[l].norm1 = p, p += C;
+        t->block[l].norm2 = p, p += C;
+    }
+    t->norm = p, p += C;
+    return (size_t)(p - flat);
+}
+LLM_API size_t llm_decoder_only_count(const llm_decoder_only_config *c) {
+    const llm_llama_block_config *b = &c->block;
+    const size_t attn = (2 * b->heads + 2 * b->kv_heads) * b->head_size, C = b->width;
+    return c->vocab * C * (c->tied ? 1 : 2) + c->layers * C * (attn + 3 * b->hidden + 2) + C;
+}
+
+/* Allocates a model for batches of up to B rows of T tokens. */
+LLM_API bool llm_decoder_only_create(llm_decoder_only *g, const llm_decoder_only_config *c,
+                                     size_t B, size_t T, llm_error *e) {
+    const size_t N = B * T, C = c->block.width, L = c->layers, count = llm_decoder_only_count(c);
+    const size_t parts = 2 * sizeof(llm_llama_block_weights) + sizeof(llm_llama_block_acts);
+    const size_t size = 4 * count + N * ((L + 3) * C + c->vocab + 5) + T * c->block.head_size +
+                        L * (llm_llama_block_acts_size(&c->block, B, T) + 16) +
+                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 32;
+    LLM_ASSERT(T <= c->context && c->block.heads % c->block.kv_heads == 0);
+    llm_arena *a = &g->memory;
+    if (!llm_arena_create(a, size * sizeof(float) + L * parts + 256))
+        return llm_fail(e, "no memory for a model of %zu weights", count);
+    g->config = *c;
+    g->weights.block =
+        (llm_llama_block_weights *)llm_arena_take(a, L, sizeof(llm_llama_block_weights));
+    g->grads.block =
+        (llm_llama_block_weights *)llm_arena_take(a, L, sizeof(llm_llama_block_weights));
+    g->block = (llm_llama_block_acts *)llm_arena_take(a, L, sizeof(llm_llama_block_acts));
+    float **const vector[4] = {&g->w, &g->g, &g->m, &g->v};
+    for (size_t i = 0; i < 4; i++) {
+        *vector[i] = llm_arena_floats(a, count);
+        memset(*vector[i], 0, count * sizeof(float));
+    }
+    g->count = llm_decoder_only_bind(&g->weights, g->w, &g->matrices, c);
+    llm_decoder_only_bind(&g->grads, g->g, &g->matrices, c);
+    g->mark = a->used;
+    g->B = g->T = g->kept = 0;
+    return true;
+}
+LLM_API void llm_decoder_only_destroy(llm_decoder_only *g) { llm_arena_destroy(&g->memory); }
+
+/* Matrices N(0, 0.02), gains 1. */
+LLM_API void llm_decoder_only_init(llm_decoder_only *g, llm_rng *rng) {
+    llm_rng_normal_fill(rng, g->w, g->matrices);
+    for (size_t i = 0; i < g->matrices; i++) g->w[i] *= 0.02f;
+    for (size_t i = g->matrices; i < g->count; i++) g->w[i] = 1.0f;
+}
+
+/* Logits for ids (B,T). Returns the mean loss over the targets (B,T) that count, 0 when targets is
+ * NULL. */
+LLM_API float llm_decoder_only_forward(llm_decoder_only *g, const int *ids, const int *targets,
+                                       size_t B, size_t T) {
+    const llm_decoder_only_config *c = &g->config;
+    const size_t N = B * T, C = c->block.width, L = c->layers, D = c->block.head_size;
+    llm_arena *a = &g->memory;
+    LLM_ASSERT(T <= c->context);
+    a->used = g->mark;
+    g->B = B, g->T = T, g->kept = 0;
+    g->ids = (int *)llm_arena_take(a, N, sizeof(int));
+    g->targets = (int *)llm_arena_take(a, N, sizeof(int));
+    memcpy(g->ids, ids, N * sizeof(int));
+    g->x = llm_arena_floats(a, (L + 1) * N * C);
+    g->cosine = llm_arena_floats(a, T * D / 2);
+    g->sine = llm_arena_floats(a, T * D / 2);
+    float *inv_freq = llm_arena_floats(a, D / 2);
+    llm_rope_inv_freq(inv_freq, D, c->theta);
+    llm_rope_table(g->cosine, g->sine, NULL, inv_freq, T, D);
+    llm_embedding_forward(g->x, g->ids, g->weights.embed, N, c->vocab, C);
+    for (size_t l = 0; l < L; l++) {
+        float *acts = llm_arena_floats(a, llm_llama_block_acts_size(&c->block, B, T));
+        llm_llama_block_bind(&g->block[l], acts, &c->block, B, T);
+        llm_llama_block_forward(g->x + (l + 1) * N * C, &g->block[l], g->x + l * N * C,
+                                &g->weights.block[l], g->cosine, g->sine, B, T, &c->block, a);
+    }
+    g->rstd = llm_arena_floats(a, N);
+    g->norm = llm_arena_floats(a, N * C);
+    g->logits = llm_arena_floats(a, N * c->vocab);
+    llm_rmsnorm_forward(g->norm, g->rstd, g->x + L * N * C, g->weights.norm, N, C, c->block.eps);
+    if (!targets) {
+        llm_matmul_forward(g->logits, g->norm, g->weights.head, NULL, N, C, c->vocab);
+        return 0.0f;
+    }
+    g->loss = llm_arena_floats(a, N);
+    g->lse = llm_arena_floats(a, N);
+    memcpy(g->targets, targets, N * sizeof(int));
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.head, g->targets, N, C, c->vocab);
+    g->kept = llm_softmax_head_forward(g->loss, g->lse, g->logits, &head);
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) sum += (double)g->loss[n];
+    return g->kept ? (float)(sum / (double)g->kept) : 0.0f;
+}
+
+/* g->g += gradient of the mean loss of the last forward, once: g->logits end as their gradient. */
+LLM_API void llm_decoder_only_backward(llm_decoder_only *g) {
+    const llm_decoder_only_config *c = &g->config;
+    const size_t N = g->B * g->T, C = c->block.width, L = c->layers;
+    llm_arena *a = &g->memory;
+    const size_t mark = a->used;
+    if (!g->kept) return;
+    float *d = llm_arena_floats(a, N * C), *dnorm = llm_arena_floats(a, N * C);
+    const llm_softmax_head head =
+        llm_softmax_head_defaults(g->norm, g->weights.head, g->targets, N, C, c->vocab);
+    memset(dnorm, 0, N * C * sizeof(float));
+    llm_softmax_head_backward(dnorm, g->grads.head, g->logits, g->lse, &head,
+                              1.0f / (float)g->kept);
+    memset(d, 0, N * C * sizeof(float));
+    llm_rmsnorm_backward(d, g->grads.norm, dnorm, g->x + L * N * C, g->weights.norm, g->rstd, N, C);
+    for (size_t l = L; l-- > 0;)
+        llm_llama_block_backward(d, &g->grads.block[l], &g->block[l], g->x + l * N * C,
+                                 &g->weights.block[l], g->cosine, g->sine, g->B, g->T, &c->block,
+                                 a);
+    llm_embedding_backward(g->grads.embed, d, g->ids, N, c->vocab, C);
+    a->used = mark;
+}
+
+/* One AdamW step, t counts from 1; gains do not decay. Clears the gradients. */
+LLM_API void llm_decoder_only_step(llm_decoder_only *g, const llm_adamw_config *adamw, size_t t) {
+    llm_adamw_config rest = *adamw;
+    rest.weight_decay = 0.0f;
+    const size_t n = g->matrices;
+    llm_adamw_step(g->w, g->m, g->v, g->g, n, adamw, t);
+    llm_adamw_step(g->w + n, g->m + n, g->v + n, g->g + n, g->count - n, &rest, t);
+    memset(g->g, 0, g->count * sizeof(float));
+}
+
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
@@ -5913,6 +6893,7 @@ typedef struct {
     llm_json header; /* node[0], whose "__metadata__", if it is there, maps strings to strings */
 } llm_safetensors;
 
+/* Frees what llm_safetensors_open has taken. */
 LLM_API void llm_safetensors_close(llm_safetensors *s) {
     free(s->tensor);
     llm_json_free(&s->header);
@@ -5931,12 +6912,11 @@ LLM_API bool llm_safetensors_bytes(size_t *bytes, const llm_safetensors_tensor *
     return llm_size_mul(bytes, *bytes, element) && fits;
 }
 
+/* Two orders for qsort: names; places, where an empty tensor comes before what begins there. */
 LLM_API int llm_safetensors_by_name(const void *a, const void *b) {
     return strcmp(((const llm_safetensors_tensor *)a)->name,
                   ((const llm_safetensors_tensor *)b)->name);
 }
-
-/* By address; an empty tensor stands before the one that begins at the same place. */
 LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
     const llm_safetensors_tensor *x = (const llm_safetensors_tensor *)a;
     const llm_safetensors_tensor *y = (const llm_safetensors_tensor *)b;
@@ -5949,7 +6929,6 @@ LLM_API int llm_safetensors_by_place(const void *a, const void *b) {
 LLM_API const llm_json_node *llm_safetensors_field(const llm_json *j, const llm_json_node *object,
                                                    const char *key, llm_json_kind kind) {
     const llm_json_node *found = NULL;
-    if (object->kind != LLM_JSON_OBJECT) return NULL;
     for (const llm_json_node *v = llm_json_first(j, object); v; v = llm_json_next(j, v)) {
         if (v->key_size != strlen(key) || memcmp(v->key, key, v->key_size) != 0) continue;
         if (found || v->kind != kind) return NULL;
@@ -5966,7 +6945,7 @@ LLM_API bool llm_safetensors_metadata(const llm_json *j, const llm_json_node *v)
     return strings;
 }
 
-/* t <- a member of the header; there are `room` bytes of data. */
+/* t (zeros) <- a member of the header; there are `room` bytes of data. */
 LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j,
                                     const llm_json_node *member, const unsigned char *data,
                                     size_t room, llm_error *error) {
@@ -5979,7 +6958,7 @@ LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j
     if (!dtype || !shape || !place || place->count != 2)
         return llm_fail(error, "safetensors: '%s' has no dtype, shape and two data_offsets", name);
 
-    size_t begin, end, bytes;
+    size_t begin = 0, end = 0, bytes;
     int kind = LLM_SAFETENSORS_DTYPES;
     while (kind-- > 0) {
         const char *known = llm_safetensors_dtype_name(&bytes, (llm_safetensors_dtype)kind);
@@ -5988,10 +6967,8 @@ LLM_API bool llm_safetensors_member(llm_safetensors_tensor *t, const llm_json *j
     if (kind < 0)
         return llm_fail(error, "safetensors: '%s' has dtype %s, not known here", name, dtype->text);
     t->dtype = (llm_safetensors_dtype)kind;
-    t->rank = 0;
     if (shape->count > LLM_SAFETENSORS_RANK)
-        return llm_fail(error, "safetensors: '%s' has %zu dimensions, at most %d are read", name,
-                        shape->count, LLM_SAFETENSORS_RANK);
+        return llm_fail(error, "safetensors: '%s' has more than 8 dimensions", name);
     for (const llm_json_node *v = llm_json_first(j, shape); v; v = llm_json_next(j, v))
         if (!llm_json_size(&t->shape[t->rank++], v))
             return llm_fail(error, "safetensors: the shape of '%s' holds what is no size", name);
@@ -6017,9 +6994,8 @@ LLM_API bool llm_safetensors_check(llm_safetensors *s, llm_error *error) {
         return llm_fail(error, "safetensors: a file of %zu bytes, expected 8 or more", size);
     for (size_t i = 0; i < 8; i++) length |= (uint64_t)bytes[i] << (8 * i);
     if (length > LLM_SAFETENSORS_HEADER || length > size - 8)
-        return llm_fail(error,
-                        "safetensors: a header of %llu bytes, where %zu follow and %d are read",
-                        (unsigned long long)length, size - 8, LLM_SAFETENSORS_HEADER);
+        return llm_fail(error, "safetensors: a header of %llu bytes in a file of %zu",
+                        (unsigned long long)length, size);
     if (length == 0 || bytes[8] != '{')
         return llm_fail(error, "safetensors: the header does not begin with {");
     llm_json *const j = &s->header;
@@ -6068,15 +7044,14 @@ LLM_API const llm_safetensors_tensor *llm_safetensors_find(const llm_safetensors
                                                    llm_safetensors_by_name);
 }
 
-/* out (count) <- t, all of it; false where t has not count entries or its dtype is no short float. */
+/* out (count) <- t. False where t has not count entries, or is not of floats. */
 LLM_API bool llm_safetensors_floats(float *out, const llm_safetensors_tensor *t, size_t count,
                                     llm_error *error) {
     size_t element;
     const char *dtype = llm_safetensors_dtype_name(&element, t->dtype);
-    const size_t found = t->size / element;
-    if (found != count)
-        return llm_fail(error, "safetensors: '%s' has %zu entries, expected %zu", t->name, found,
-                        count);
+    if (t->size / element != count)
+        return llm_fail(error, "safetensors: '%s' has %zu entries, not %zu", t->name,
+                        t->size / element, count);
     return llm_safetensors_dtype_floats(out, t->data, count, t->dtype) ||
            llm_fail(error, "safetensors: '%s' is %s, expected floats", t->name, dtype);
 }
@@ -7414,11 +8389,10 @@ LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep,
  * topics  -
  */
 
-/* logits (V) in place: those of probability below `least` become -inf, but the min_keep largest and
- * their ties stay. prob (V) are the probabilities. */
+/* logits (V) in place: those of probability below `least` become -inf, but the min_keep > 0
+ * largest and their ties stay. prob (V) are the probabilities. */
 LLM_API void llm_min_p_cut(float *logits, const float *prob, size_t V, double least,
                            size_t min_keep) {
-    LLM_ASSERT(min_keep > 0);
     const float kept = llm_top_k_threshold(logits, V, min_keep < V ? min_keep : V);
     for (size_t i = 0; i < V; i++) {
         if ((double)prob[i] < least && logits[i] < kept) logits[i] = -INFINITY;
@@ -7488,7 +8462,8 @@ LLM_API void llm_min_p_top_n_sigma(float *logits, size_t V, float n) {
         if ((double)logits[i] < least) logits[i] = -INFINITY;
 }
 
-/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last included. */
+/* Typical: the tokens nearest to the entropy until they sum to mass, ties with the last
+ * included. */
 LLM_API void llm_min_p_typical(float *logits, size_t V, float mass, size_t min_keep,
                                llm_arena *arena) {
     LLM_ASSERT(min_keep > 0);
@@ -7703,8 +8678,8 @@ LLM_API void llm_sampling_control_xtc(float *logits, size_t V, float threshold, 
 
 /* A token, and *mu after it; mu starts at 2 tau. logits (V) are truncated in place; the most
  * probable token always stays. The surprise that is fed back is that of the renormalised
- * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V floats,
- * given back. */
+ * probability, as in llama.cpp. -1 and no change of mu when nothing can be drawn. Scratch: V
+ * floats, given back. */
 LLM_API int llm_sampling_control_mirostat(float *mu, float *logits, size_t V, float tau, float eta,
                                           llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used;

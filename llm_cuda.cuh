@@ -757,6 +757,181 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
 
+/* @layernorm ------------------------------------------------- Layer normalization
+ *
+ * Forward: residual += x, then y = layernorm(residual), in one kernel as in @rmsnorm. The row waits
+ * in shared memory while the block takes its mean and then its variance about that mean: two
+ * reductions, because E x^2 - (E x)^2 cancels where the mean is large. Moves 4 elements for each
+ * element of the row (x, residual in; residual, y out), 2 without a residual, the minimum.
+ *
+ * Backward: a block takes every gridDim.x-th row, needs both sums of a row at once (the barriers of
+ * one), and keeps its shares of dw and db in shared memory; a second kernel adds the shares in a
+ * fixed order. Moves 4 elements (x, dy, dx in; dx out), the minimum for an accumulating dx, and 2 C
+ * floats a block.
+ *
+ * Limit: memory bandwidth. A row has to fit: C floats of shared memory forwards, 2 C backwards, of
+ * 58112 on Hopper.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     rmsnorm
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_layernorm_forward_kernel(T *y, T *residual, float *mean, float *rstd,
+                                             const T *x, const T *w, const T *b, size_t C,
+                                             float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+
+    float v[V], sum = 0.0f, square = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, x, first + i);
+        if (residual) {
+            float r[V];
+            llm_load_vector(r, residual, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(v[k] + r[k]);
+            llm_store_vector(residual, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            sum += v[k];
+        }
+    }
+    const float m = llm_block_sum(sum) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + eps);
+
+    for (size_t i = begin; i < C; i += step) {
+        float w_v[V];
+        llm_load_vector(w_v, w, i);
+        llm_load_vector(v, b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += w_v[k] * ((row[k * (C / V) + i / V] - m) * r);
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && mean) llm_store(mean, blockIdx.x, m);
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* y, residual (N,C), mean, rstd (N) <- x (N,C), w, b (C): device pointers, T is float or llm_bf16.
+ * residual is updated in place, or NULL: then y = layernorm(x). mean and rstd may be NULL; y may be
+ * x. */
+template <typename T>
+static inline cudaError_t llm_cuda_layernorm_residual(T *y, T *residual, float *mean, float *rstd,
+                                                      const T *x, const T *w, const T *b, size_t N,
+                                                      size_t C, float eps, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(residual, C) && llm_aligned(x, C) &&
+                      llm_aligned(w, C) && llm_aligned(b, C);
+    const auto layernorm_forward =
+        wide ? llm_layernorm_forward_kernel<T, V> : llm_layernorm_forward_kernel<T, 1>;
+    LLM_LAUNCH(layernorm_forward, (unsigned)N, llm_row_threads(wide ? C / V : C), C * sizeof(float),
+               stream, y, residual, mean, rstd, x, w, b, C, eps);
+    return cudaGetLastError();
+}
+/* Arguments as llm_layernorm_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_layernorm_forward(T *y, float *mean, float *rstd, const T *x,
+                                                     const T *w, const T *b, size_t N, size_t C,
+                                                     float eps, cudaStream_t stream) {
+    return llm_cuda_layernorm_residual(y, (T *)NULL, mean, rstd, x, w, b, N, C, eps, stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_layernorm_backward_kernel(T *dx, float *part, const T *dy, const T *x,
+                                              const T *w, const float *mean, const float *rstd,
+                                              size_t N, size_t C) {
+    LLM_DYNAMIC_SHARED(float, dw); /* this block's shares, each laid out as the forward's row */
+    float *db = dw + C;
+    const size_t begin = (size_t)threadIdx.x * V, step = (size_t)blockDim.x * V;
+    for (size_t i = begin; i < C; i += step) {
+        for (int k = 0; k < V; k++) dw[k * (C / V) + i / V] = db[k * (C / V) + i / V] = 0.0f;
+    }
+    float dy_v[V], x_v[V], w_v[V], dx_v[V];
+    for (size_t n = blockIdx.x; n < N; n += gridDim.x) {
+        const float m = llm_load(mean, n), r = llm_load(rstd, n);
+        float flat = 0.0f, along = 0.0f; /* the parts of w dy that a shift and a scale of x undo */
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                flat += w_v[k] * dy_v[k];
+                along += w_v[k] * dy_v[k] * ((x_v[k] - m) * r);
+            }
+        }
+        llm_block_sum2(flat, along);
+        flat /= (float)C;
+        along /= (float)C;
+
+        for (size_t i = begin; i < C; i += step) {
+            llm_load_vector(dy_v, dy, n * C + i);
+            llm_load_vector(x_v, x, n * C + i);
+            llm_load_vector(w_v, w, i);
+            if (dx) llm_load_vector(dx_v, dx, n * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                const float xhat = (x_v[k] - m) * r;
+                dw[k * (C / V) + i / V] += dy_v[k] * xhat;
+                db[k * (C / V) + i / V] += dy_v[k];
+                if (dx) dx_v[k] += r * (w_v[k] * dy_v[k] - flat - xhat * along);
+            }
+            if (dx) llm_store_vector(dx, n * C + i, dx_v);
+        }
+    }
+    for (size_t i = begin; i < C && part; i += step) {
+        for (int k = 0; k < V; k++)
+            w_v[k] = dw[k * (C / V) + i / V], x_v[k] = db[k * (C / V) + i / V];
+        llm_store_vector(part, blockIdx.x * C + i, w_v);
+        llm_store_vector(part, (gridDim.x + blockIdx.x) * C + i, x_v);
+    }
+}
+
+/* Blocks of the backward pass: as many as fill a card of 2^18 threads. Fixed by the shape alone, so
+ * that every card adds in the same order. */
+template <typename T> static inline size_t llm_cuda_layernorm_blocks(size_t N, size_t C) {
+    const size_t blocks = (1 << 18) / llm_row_threads(C * sizeof(T) / 16);
+    return N < blocks ? N : blocks;
+}
+
+/* dx (N,C), dw, db (C) +=: arguments as llm_layernorm_backward, T is float or llm_bf16; any of the
+ * three may be NULL. scratch: 2 C llm_cuda_layernorm_blocks<T>(N, C) floats, or NULL without dw and
+ * db. */
+template <typename T>
+static inline cudaError_t llm_cuda_layernorm_backward(T *dx, float *dw, float *db, const T *dy,
+                                                      const T *x, const T *w, const float *mean,
+                                                      const float *rstd, size_t N, size_t C,
+                                                      float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(dx, C) && llm_aligned(dy, C) && llm_aligned(x, C) && llm_aligned(w, C);
+    const size_t blocks = llm_cuda_layernorm_blocks<T>(N, C);
+    const auto layernorm_backward =
+        wide ? llm_layernorm_backward_kernel<T, V> : llm_layernorm_backward_kernel<T, 1>;
+    LLM_LAUNCH(layernorm_backward, (unsigned)blocks, llm_row_threads(wide ? C / V : C),
+               2 * C * sizeof(float), stream, dx, dw || db ? scratch : NULL, dy, x, w, mean, rstd,
+               N, C);
+    cudaError_t error = cudaGetLastError();
+    if (dw && error == cudaSuccess) error = llm_cuda_column_sum(dw, scratch, blocks, C, stream);
+    if (db && error == cudaSuccess)
+        error = llm_cuda_column_sum(db, scratch + blocks * C, blocks, C, stream);
+    return error;
+}
+
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
  *
  * Forward: residual += x, then y = rmsnorm(residual): the two always meet in a pre-norm block, and
@@ -911,6 +1086,248 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
 }
 
 /* @07-optim ================================================= OPTIMIZATION */
+
+/* @adamw ----------------------------------------------------- Adam with decoupled weight decay
+ *
+ * All parameters of a model at once, 48 tensors a launch: a transformer has hundreds, most of them
+ * small, and a launch each would cost more than the update. The list travels in the kernel's
+ * arguments; a block takes 4096 entries of one tensor. The factor that clips gradients is read on
+ * the device, so that nobody waits for the norm; one that is not finite skips the step.
+ *
+ * A bfloat16 weight loses every step smaller than 1/512 of itself. Either a float master takes the
+ * steps and w is its rounding, or w is rounded at random, up with the probability that makes the
+ * expectation right: 16 random bits are added below the last one kept, and what is below cut off.
+ *
+ * Moves 28 bytes a float weight (w, m, v in and out, g in), 30 for bfloat16 with a master, 24
+ * without: the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, adamw
+ * see     grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_ADAMW_TENSORS = 48, LLM_CUDA_ADAMW_CHUNK = 4096 };
+
+/* w, master, m, v, g (n): device pointers. master: NULL, or T is llm_bf16 and it holds the weights
+ * of which w is the rounding. decay: false for biases and gains. */
+template <typename T> struct llm_cuda_adamw_tensor {
+    T *w;
+    float *master, *m, *v;
+    const float *g;
+    size_t n;
+    bool decay;
+};
+template <typename T> struct llm_cuda_adamw_list {
+    llm_cuda_adamw_tensor<T> tensor[LLM_CUDA_ADAMW_TENSORS];
+    unsigned first_block[LLM_CUDA_ADAMW_TENSORS + 1]; /* and how many there are */
+};
+
+/* x rounded at random to bfloat16: the neighbour below or above, in the mean x. */
+LLM_HOST_DEVICE float llm_cuda_adamw_round(float x, uint32_t random) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+    bits = finite ? (bits + (random & 0xffffu)) & 0xffff0000u : bits;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* The step for entries i to i + V - 1. keep = 1 - lr * decay; step, v_scale carry the corrections
+ * of the averages. Four entries share a Philox block. */
+template <int V, typename T>
+LLM_DEVICE void llm_cuda_adamw_entries(const llm_cuda_adamw_tensor<T> &t, size_t i,
+                                       const llm_adamw_config &c, float keep, float step,
+                                       float v_scale, float gain, uint64_t block, uint64_t seed) {
+    float w[V], m[V], v[V], g[V];
+    llm_load_vector(g, t.g, i);
+    llm_load_vector(m, t.m, i);
+    llm_load_vector(v, t.v, i);
+    if (t.master)
+        llm_load_vector(w, t.master, i);
+    else
+        llm_load_vector(w, t.w, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        g[k] *= gain;
+        m[k] = c.beta1 * m[k] + (1.0f - c.beta1) * g[k];
+        v[k] = c.beta2 * v[k] + (1.0f - c.beta2) * g[k] * g[k];
+        w[k] = keep * w[k] - step * m[k] / (sqrtf(v[k]) * v_scale + c.eps);
+    }
+    llm_store_vector(t.m, i, m);
+    llm_store_vector(t.v, i, v);
+    if (t.master) {
+        llm_store_vector(t.master, i, w);
+    } else if (sizeof(T) == 2) {
+        uint32_t word[4];
+        llm_cuda_philox(word, block, seed);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) w[k] = llm_cuda_adamw_round(w[k], word[(i + k) % 4]);
+    }
+    llm_store_vector(t.w, i, w);
+}
+
+template <typename T>
+LLM_KERNEL void llm_adamw_kernel(llm_cuda_adamw_list<T> list, llm_adamw_config c, float step,
+                                 float v_scale, const float *factor, uint64_t seed,
+                                 uint64_t counter) {
+    const float gain = factor ? llm_load(factor, 0) : 1.0f;
+    if (!(fabsf(gain) < INFINITY)) return;
+    unsigned at = 0; /* this block's tensor */
+    while (list.first_block[at + 1] <= blockIdx.x) at++;
+    const llm_cuda_adamw_tensor<T> &t = list.tensor[at];
+    const size_t begin = (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_ADAMW_CHUNK;
+    const size_t end = begin + LLM_CUDA_ADAMW_CHUNK < t.n ? begin + LLM_CUDA_ADAMW_CHUNK : t.n;
+    const float keep = t.decay ? 1.0f - c.lr * c.weight_decay : 1.0f;
+    const uintptr_t where =
+        (uintptr_t)t.w | (uintptr_t)t.master | (uintptr_t)t.m | (uintptr_t)t.v | (uintptr_t)t.g;
+    const size_t whole = where % 16 == 0 ? end - (end - begin) % 4 : begin;
+    counter += (uint64_t)blockIdx.x * (LLM_CUDA_ADAMW_CHUNK / 4);
+
+    for (size_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x)
+        llm_cuda_adamw_entries<4>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
+                                  seed);
+    for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x)
+        llm_cuda_adamw_entries<1>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
+                                  seed);
+}
+
+/* The step llm_adamw_step for `count` tensors (a host array); t counts from 1. factor: a float on
+ * the device that multiplies the gradients (@grad_clip), or NULL. seed draws the rounding. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const llm_adamw_config *c,
+                    size_t t, const float *factor, uint64_t seed, cudaStream_t stream) {
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), v_scale = (float)(1.0 / sqrt(correct2));
+    uint64_t counter = (uint64_t)t
+                       << 40; /* Philox blocks: steps do not share any, nor do tensors */
+    llm_cuda_adamw_list<T> list;
+    for (size_t first = 0; first < count; first += LLM_CUDA_ADAMW_TENSORS) {
+        unsigned blocks = 0;
+        for (size_t i = 0; i < LLM_CUDA_ADAMW_TENSORS; i++) {
+            list.first_block[i] = blocks;
+            if (first + i >= count) continue;
+            list.tensor[i] = tensor[first + i];
+            blocks +=
+                (unsigned)((list.tensor[i].n + LLM_CUDA_ADAMW_CHUNK - 1) / LLM_CUDA_ADAMW_CHUNK);
+        }
+        list.first_block[LLM_CUDA_ADAMW_TENSORS] = blocks;
+        if (blocks == 0) continue;
+        LLM_LAUNCH(llm_adamw_kernel<T>, blocks, 256, 0, stream, list, *c, step, v_scale, factor,
+                   seed, counter);
+        const cudaError_t error = cudaGetLastError();
+        if (error != cudaSuccess) return error;
+        counter += (uint64_t)blocks * (LLM_CUDA_ADAMW_CHUNK / 4);
+    }
+    return cudaSuccess;
+}
+
+/* @grad_clip ------------------------------------------------- Gradient clipping
+ *
+ * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
+ * squares of a fixed share of every tensor, then one block adds the 1024 sums. The order does not
+ * depend on the card, so two runs clip alike. The norm and the factor that clips stay on the
+ * device: copying them to the host to decide there would stop the queue at every step. AdamW reads
+ * the factor while it reads the gradients, so clipping costs no memory traffic of its own.
+ *
+ * Squares are summed in double: a gradient of 1e20 squared is not a float. A norm that is not
+ * finite gives a factor that is not either, and the optimizer then skips the step.
+ *
+ * Moves 4 bytes an entry (g in), the minimum. Limit: memory bandwidth on cards with full double
+ * arithmetic (A100, H100, H200), its double units elsewhere.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     adamw
+ * topics  -
+ */
+enum { LLM_CUDA_GRAD_CLIP_BLOCKS = 1024, LLM_CUDA_GRAD_CLIP_TENSORS = 128 };
+
+typedef struct {
+    const float *g[LLM_CUDA_GRAD_CLIP_TENSORS];
+    size_t n[LLM_CUDA_GRAD_CLIP_TENSORS];
+    size_t count;
+} llm_cuda_grad_clip_list;
+
+/* The sum over the block, in thread 0. */
+LLM_DEVICE double llm_cuda_grad_clip_sum(double x) {
+    __shared__ double part[32];
+    for (int distance = 16; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, distance);
+    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = x;
+    __syncthreads();
+    for (unsigned i = 1; threadIdx.x == 0 && i < blockDim.x / 32; i++) x += part[i];
+    return x;
+}
+LLM_KERNEL void llm_grad_clip_squares_kernel(double *part, llm_cuda_grad_clip_list list,
+                                             bool again) {
+    const size_t begin = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t t = 0; t < list.count; t++) {
+        const float *g = list.g[t];
+        const size_t whole = (uintptr_t)g % 16 == 0 ? list.n[t] / 4 * 4 : 0;
+        for (size_t i = 4 * begin; i < whole; i += 4 * step) {
+            float v[4];
+            llm_load_vector(v, g, i);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++) sum += (double)v[k] * (double)v[k];
+        }
+        for (size_t i = whole + begin; i < list.n[t]; i += step) {
+            const double v = (double)llm_load(g, i);
+            sum += v * v;
+        }
+    }
+    sum = llm_cuda_grad_clip_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = again ? part[blockIdx.x] + sum : sum;
+}
+LLM_KERNEL void llm_grad_clip_factor_kernel(float *norm_factor, const double *part,
+                                            float max_norm) {
+    const double sum = llm_cuda_grad_clip_sum(part[threadIdx.x]);
+    if (threadIdx.x != 0) return;
+    const float norm = (float)sqrt(sum), factor = max_norm / (norm + 1e-6f);
+    llm_store(norm_factor, 0, norm);
+    llm_store(norm_factor, 1, !(norm < INFINITY) ? NAN : factor < 1.0f ? factor : 1.0f);
+}
+
+/* norm_factor (2) <- the norm of the `count` gradients g[i] (n[i]) together, and what clips them to
+ * max_norm: at most 1, NaN if the norm is not finite. g and n are host arrays, g[i] and the rest on
+ * the device. scratch: LLM_CUDA_GRAD_CLIP_BLOCKS doubles. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_grad_clip_norm(float *norm_factor, const float *const *g, const size_t *n, size_t count,
+                        float max_norm, double *scratch, cudaStream_t stream) {
+    llm_cuda_grad_clip_list list;
+    size_t first = 0;
+    do {
+        list.count = 0;
+        for (; first + list.count < count && list.count < LLM_CUDA_GRAD_CLIP_TENSORS;
+             list.count++) {
+            list.g[list.count] = g[first + list.count];
+            list.n[list.count] = n[first + list.count];
+        }
+        LLM_LAUNCH(llm_grad_clip_squares_kernel, LLM_CUDA_GRAD_CLIP_BLOCKS, 256, 0, stream, scratch,
+                   list, first > 0);
+        first += list.count;
+    } while (first < count && cudaPeekAtLastError() == cudaSuccess);
+    LLM_LAUNCH(llm_grad_clip_factor_kernel, 1, LLM_CUDA_GRAD_CLIP_BLOCKS, 0, stream, norm_factor,
+               scratch, max_norm);
+    return cudaGetLastError();
+}
+
+LLM_KERNEL void llm_grad_clip_scale_kernel(float *g, size_t n, const float *factor) {
+    const float by = llm_load(factor, 0);
+    const size_t begin = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
+    for (size_t i = begin; i < n; i += step) llm_store(g, i, by * llm_load(g, i));
+}
+/* g (n) *= the factor on the device, for an optimizer that does not read it itself. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_grad_clip_scale(float *g, size_t n, const float *factor, cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    const size_t blocks = (n + 255) / 256, most = 16 * (size_t)llm_multiprocessors();
+    LLM_LAUNCH(llm_grad_clip_scale_kernel, (unsigned)(blocks < most ? blocks : most), 256, 0,
+               stream, g, n, factor);
+    return cudaGetLastError();
+}
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 

@@ -1105,6 +1105,9 @@ static inline __attribute__((unused)) cudaError_t cudaGetLastError(void) {
     emulate_error = cudaSuccess;
     return error;
 }
+static inline __attribute__((unused)) cudaError_t cudaPeekAtLastError(void) {
+    return emulate_error;
+}
 static inline __attribute__((unused)) const char *cudaGetErrorString(cudaError_t error) {
     return error == cudaSuccess                          ? "no error"
            : error == cudaErrorInvalidValue              ? "invalid argument"
@@ -1163,19 +1166,24 @@ EMULATE_RUNTIME cudaError_t cudaFree(void *p) {
     memmove(a, a + 1, (--emulate_allocation_count - i) * sizeof(emulate_allocation));
     return cudaSuccess;
 }
-EMULATE_RUNTIME bool emulate_on_device(const void *p, size_t size) {
+/* Opens the allocation that holds the range, or closes it; false when there is none. */
+EMULATE_RUNTIME bool emulate_open(const void *p, size_t size, bool open) {
     const emulate_allocation *a = emulate_find(p);
-    return a && (const char *)p >= a->data && (const char *)p + size <= a->data + a->size;
+    if (!a || (const char *)p < a->data || (const char *)p + size > a->data + a->size) return false;
+    emulate_protect(a, open);
+    return true;
 }
 static inline __attribute__((unused)) cudaError_t cudaMemcpy(void *to, const void *from,
                                                              size_t size, cudaMemcpyKind kind) {
+    const bool device_to = kind != cudaMemcpyDeviceToHost,
+               device_from = kind != cudaMemcpyHostToDevice;
     if (!size) return cudaSuccess;
-    if ((kind != cudaMemcpyDeviceToHost && !emulate_on_device(to, size)) ||
-        (kind != cudaMemcpyHostToDevice && !emulate_on_device(from, size)))
+    if ((device_to && !emulate_open(to, size, true)) ||
+        (device_from && !emulate_open(from, size, true)))
         return cudaErrorInvalidValue;
-    emulate_open_all(true);
     memcpy(to, from, size);
-    emulate_open_all(false);
+    if (device_to) emulate_open(to, size, false);
+    if (device_from) emulate_open(from, size, false);
     return cudaSuccess;
 }
 static inline __attribute__((unused)) cudaError_t
@@ -1185,10 +1193,9 @@ cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cu
 }
 static inline __attribute__((unused)) cudaError_t cudaMemset(void *p, int value, size_t size) {
     if (!size) return cudaSuccess;
-    if (!emulate_on_device(p, size)) return cudaErrorInvalidValue;
-    emulate_open_all(true);
+    if (!emulate_open(p, size, true)) return cudaErrorInvalidValue;
     memset(p, value, size);
-    emulate_open_all(false);
+    emulate_open(p, size, false);
     return cudaSuccess;
 }
 static inline __attribute__((unused)) cudaError_t cudaMemsetAsync(void *p, int value, size_t size,

@@ -213,12 +213,29 @@ TEST(bpe, "a new BPE is 256 bytes; merges get the next rank and the id of their 
             const llm_bpe_merge m = bpe.merge[rank];
             CHECK(m.left == left && m.right == right && m.result == 256 + 40 * left + right);
         }
+    size_t run = 0, longest = 0; /* of full slots: 2 here, 1600 where the hash does not spread */
+    for (size_t s = 0; s < bpe.slots; s++) {
+        run = bpe.slot[s] > 0 ? run + 1 : 0;
+        if (run > longest) longest = run;
+    }
+    CHECK(bpe.slots == 4096 && longest < 40);
     /* the same bytes in another way have the same id; a pair again has the later rank */
     CHECK(llm_bpe_add(&bpe, 256, 1) == 1856 && llm_bpe_add(&bpe, 0, 257) == 1856);
     CHECK(llm_bpe_add(&bpe, 3, 4) == 256 + 124 && llm_bpe_rank(&bpe, 3, 4) == 1602);
     CHECK_ASSERTS(llm_bpe_add(&bpe, 0, 5000));
     llm_bpe_free(&bpe);
     CHECK(bpe.token.count == 0 && bpe.merges == 0 && bpe.byte_id[0] == -1);
+}
+
+TEST(bpe, "a file may give a merged token the id 0") {
+    llm_bpe bpe = llm_bpe_empty();
+    int ids[3];
+    CHECK(llm_vocab_table_add(&bpe.token, "ab", 2) == 0);
+    bpe.byte_id['a'] = llm_vocab_table_add(&bpe.token, "a", 1);
+    bpe.byte_id['b'] = llm_vocab_table_add(&bpe.token, "b", 1);
+    CHECK(llm_bpe_add(&bpe, 1, 2) == 0 && llm_bpe_rank(&bpe, 1, 2) == 0);
+    CHECK(bpe_encode(ids, &bpe, "aba", 3, 0.0f, NULL) == 2 && ids[0] == 0 && ids[1] == 1);
+    llm_bpe_free(&bpe);
 }
 
 TEST(bpe, "ids outside the vocabulary and texts without end are refused") {
@@ -231,7 +248,9 @@ TEST(bpe, "ids outside the vocabulary and texts without end are refused") {
     for (size_t i = 0; i < 2; i++) CHECK(!llm_bpe_decode(&out, &bpe, &bad[i], 1));
     CHECK(llm_bpe_decode(&out, &bpe, NULL, 0) && out.size == 0);
     CHECK(llm_bpe_encode(ids, &bpe, "a", 0, 0.0f, NULL, &arena) == 0);
-    CHECK_ASSERTS(llm_bpe_encode(ids, &bpe, "a", UINT32_MAX, 0.0f, NULL, &arena));
+    llm_arena endless = arena; /* says that it holds any size */
+    endless.size = SIZE_MAX / 2;
+    CHECK_ASSERTS(llm_bpe_encode(ids, &bpe, "a", UINT32_MAX, 0.0f, NULL, &endless));
     llm_arena_destroy(&arena);
     llm_buffer_free(&out);
     llm_bpe_free(&bpe);
@@ -249,7 +268,9 @@ TEST(bpe, "when memory is out, nothing is added and nothing leaks") {
         while (added < 600 && llm_bpe_add(&bpe, added / 256, added % 256) >= 0) added++;
         CHECK(bpe.merges == (size_t)added);
         bpe_calls = 1 << 30;
-        for (int m = 0; m < added; m++) CHECK(llm_bpe_rank(&bpe, m / 256, m % 256) == (uint32_t)m);
+        for (int m = 0; m < added; m++)
+            CHECK(llm_bpe_rank(&bpe, m / 256, m % 256) == (uint32_t)m &&
+                  bpe.merge[m].result == 256 + m);
         CHECK(llm_bpe_add(&bpe, 200, 200) >= 256);
         llm_bpe_free(&bpe);
     }

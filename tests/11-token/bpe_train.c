@@ -209,6 +209,7 @@ TEST(bpe_train, "when memory is out, it says so and nothing leaks") {
         bpe_train_calls = calls;
         const bool ok = llm_bpe_train(&bpe, text, size, LLM_PRE_TOKENIZE_GPT2, 480, &error);
         bpe_train_calls = 1 << 30;
+        if (ok) bpe_train_check(&bpe, "letters");
         if (ok) llm_bpe_free(&bpe);
         if (ok) continue;
         failed++;

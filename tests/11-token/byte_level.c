@@ -53,12 +53,14 @@ TEST(byte_level, "a character that spells no byte is pointed at") {
     static const struct {
         const char *text;
         size_t bad;
-    } row[6] = {{"ab cd", 2},        {"\xC5\x84", 0}, {"ab\xC2\xAD", 2},
-                {"\xC4\xA0\x7F", 2}, {"abc\xFF", 3},  {"a\xE4\xB8\xAD", 1}};
-    for (size_t i = 0; i < 6; i++) {
+    } row[7] = {{"a\xC4", 1},        {"ab cd", 2},   {"\xC5\x84", 0},     {"ab\xC2\xAD", 2},
+                {"\xC4\xA0\x7F", 2}, {"abc\xFF", 3}, {"a\xE4\xB8\xAD", 1}};
+    for (size_t i = 0; i < 7; i++) {
         llm_buffer bytes = {NULL, 0, 0};
-        size_t bad = 77;
-        CHECK(!llm_byte_level_read(&bytes, &bad, row[i].text, strlen(row[i].text)));
+        size_t bad = 77, size = strlen(row[i].text);
+        char *exact = (char *)test_memory(size, 1); /* reading on is noticed */
+        memcpy(exact, row[i].text, size);
+        CHECK(!llm_byte_level_read(&bytes, &bad, exact, size));
         CHECK(bad == row[i].bad);
         llm_buffer_free(&bytes);
     }

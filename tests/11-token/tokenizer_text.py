@@ -15,7 +15,7 @@ ADDED = [("<|end|>", True, False), ("<|e", False, False), ("the", False, True), 
          ("<|\u4e2d|>", True, False)]
 
 
-def tokenizer(merges, ranks, pattern=None, prefix=False, ignore=False):
+def tokenizer(merges, ranks, pattern=None, prefix=False, ignore=False, added=ADDED):
     code = bytes_to_unicode()
     spelt = {"".join(code[b] for b in token): id for token, id in ranks.items()}
     name = {id: token for token, id in spelt.items()}
@@ -24,7 +24,7 @@ def tokenizer(merges, ranks, pattern=None, prefix=False, ignore=False):
     if pattern:
         t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), t.pre_tokenizer])
     t.decoder = decoders.ByteLevel()
-    t.add_tokens([AddedToken(text, special=special, normalized=normalized) for text, special, normalized in ADDED])
+    t.add_tokens([AddedToken(text, special=special, normalized=normalized) for text, special, normalized in added])
     return t
 
 

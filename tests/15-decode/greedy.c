@@ -140,6 +140,8 @@ TEST(greedy,
     CHECK_ASSERTS(llm_greedy_contrastive(nan, nan, nan, 0, 1, 1, 0.5f));
     CHECK_NEAR(llm_greedy_best_text(ids, equal, equal, 2, 2, &arena), -2.0, 0.0);
     CHECK(ids[0] == 0 && ids[1] == 0);
+    for (size_t i = 0; i < 16; i++)
+        ((int *)(void *)arena.memory)[i] = 1; /* what was there before */
     const float rising[3] = {-2.0f, -1.0f, -1.5f};
     CHECK_NEAR(llm_greedy_best_text(ids, rising, NULL, 1, 3, &arena), -1.0, 0.0);
     CHECK(ids[0] == 1);

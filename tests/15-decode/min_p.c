@@ -31,6 +31,7 @@ TEST(min_p, "kept sets equal transformers' warpers, and NumPy's for top-n-sigma"
                     if (rule == 1) llm_min_p_typical(got, n, mass[i], keep, &arena);
                     if (rule == 2) llm_min_p_epsilon(got, n, epsilon[i], keep, &arena);
                     if (rule == 3) llm_min_p_eta(got, n, epsilon[i], keep, &arena);
+                    CHECK(arena.used == 0);
                     for (size_t k = 0; k < n; k++) got[k] = got[k] > -INFINITY;
                     CHECK_GOLDEN(got, n, 0.0f, "%zu/%zu/%zu/%s", row, i, keep, names[rule]);
                 }
@@ -85,6 +86,7 @@ TEST(min_p, "typical sampling may drop the most probable token; equal tokens all
     CHECK(none[0] == -INFINITY);
     const float prob[2] = {0.5f, 0.5f};
     CHECK_ASSERTS(llm_min_p_cut(z, prob, 2, 0.1, 0));
+    CHECK_ASSERTS(llm_min_p_cut(even, prob, 2, 0.1, 0));
     CHECK_ASSERTS(llm_min_p_filter(z, 6, 0.1f, 0, &arena));
     CHECK_ASSERTS(llm_min_p_typical(z, 6, 0.1f, 0, &arena));
 }

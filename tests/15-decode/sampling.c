@@ -13,7 +13,11 @@ static llm_arena sampling_scratch(void) {
 
 TEST(sampling, "the final distribution equals transformers' list and llama.cpp's order") {
     llm_sampling_config settings[2][3];
-    for (size_t i = 0; i < 6; i++) settings[i / 3][i % 3] = llm_sampling_defaults();
+    const llm_sampling_config off = llm_sampling_defaults();
+    CHECK(off.temperature == 1.0f && off.top_p == 1.0f && off.typical == 1.0f);
+    CHECK(off.top_k == 0.0f && off.min_p == 0.0f && off.epsilon == 0.0f && off.eta == 0.0f);
+    CHECK(off.top_n_sigma == 0.0f);
+    for (size_t i = 0; i < 6; i++) settings[i / 3][i % 3] = off;
     for (size_t i = 0; i < 2; i++) {
         llm_sampling_config *c = settings[i];
         c[0].temperature = 0.7f, c[0].top_k = 20.0f, c[0].top_p = 0.9f;
@@ -54,6 +58,14 @@ TEST(sampling, "a preset lists what is switched on, in its order, and nothing by
     for (size_t llama = 0; llama < 2; llama++) {
         CHECK(llm_sampling_preset(chain, &c, llama) == 8);
         for (size_t i = 0; i < 8; i++) CHECK(chain[i].value == order[llama][i]);
+    }
+    for (size_t rule = 0; rule < 2; rule++) { /* each rule by itself: 0.01 falls to both */
+        float y[3] = {logf(0.7f), logf(0.29f), logf(0.01f)};
+        llm_arena scratch = sampling_scratch();
+        c = llm_sampling_defaults();
+        *(rule ? &c.epsilon : &c.eta) = 0.02f;
+        llm_sampling_chain(y, 3, chain, llm_sampling_preset(chain, &c, false), &scratch);
+        CHECK(y[1] > -INFINITY && y[2] == -INFINITY);
     }
     /* 0.6 and 0.3 reach 0.9; flattened by temperature 3 they do not */
     float z[3] = {logf(0.62f), logf(0.3f), logf(0.08f)}, w[3];

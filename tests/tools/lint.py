@@ -74,17 +74,16 @@ def references(lint, s, above, owner, known):
 
 def names(lint, s, cuda):
     """Prefixes, and a comment above every function; neighbours without a blank line share one."""
-    prefix = ("llm_cuda_" if cuda else "llm_") + s.slug
+    families = [s.slug] + [t.slug for t in lint.sections if t.chapter == s.chapter and s.slug.startswith(t.slug + "_")]
+    prefixes = [p + slug for slug in families for p in (("llm_cuda_", "llm_") if cuda else ("llm_",))]
     end = 0
     for f in book.functions(s.text):
-        before = s.text[end:f.start].rstrip(" ")
-        template = re.sub(r"#if[^\n]*\n[^\n]*\n#endif\n$", "", before)
+        before = re.sub(r"#if[^\n]*\n[^\n]*\n#endif\n$", "", s.text[end:f.start].rstrip(" "))
         joined = end > 0 and before.strip() == "" and before.count("\n") == 1
-        if not template.rstrip().endswith("*/") and not joined and not re.search(r"\*/\s*\n[^\n;}]*$", before):
+        if not before.rstrip().endswith("*/") and not joined and not f.name.endswith("_kernel"):
             lint.say(lint.at(s, f.start), f"{f.name} has no comment")
-        right = f.name == prefix or f.name.startswith((prefix + "_", f"llm_{s.slug}_"))
-        if not right and s.chapter != "00-base":
-            lint.say(lint.at(s, f.start), f"{f.name} must begin with {prefix}")
+        if s.chapter != "00-base" and not any(f.name == p or f.name.startswith(p + "_") for p in prefixes):
+            lint.say(lint.at(s, f.start), f"{f.name} must begin with {prefixes[0]}")
         end = f.end
     for m in re.finditer(r"^#[ ]*define (\w+)", s.text, re.M):
         if not m[1].startswith("LLM_"):
@@ -120,10 +119,24 @@ def strays(lint, sections):
                 lint.say(1, "more than 30 KB of golden values", f.relative_to(book.ROOT))
 
 
+def mutants(lint, known):
+    """tests/mutants.txt: four columns, a reason, sorted by slug."""
+    name, last = "tests/mutants.txt", ""
+    for number, line in enumerate((book.ROOT / name).read_text().splitlines(), 1):
+        columns = line.split("\t")
+        if not line or line.startswith("#"):
+            continue
+        if len(columns) != 4 or columns[0] not in known or columns[3].strip() in ("", "?"):
+            lint.say(number, "slug, change, line, reason, between tabs", name)
+        if columns[0] < last:
+            lint.say(number, f"@{columns[0]} stands behind @{last}", name)
+        last = columns[0]
+
+
 def layout(lint):
     """Every tracked text: no trailing space, no tab where it is not meant, no path of a machine; code is ASCII."""
-    files = subprocess.run(["git", "ls-files"], cwd=book.ROOT, capture_output=True, text=True, check=True).stdout.split()
-    for name in files:
+    files = subprocess.run(["git", "ls-files"], cwd=book.ROOT, capture_output=True, text=True, check=True)
+    for name in files.stdout.split():
         path = book.ROOT / name
         if path.suffix not in (".h", ".c", ".cu", ".cuh", ".md", ".py", ".mk") and path.name != "Makefile":
             continue
@@ -174,6 +187,7 @@ def main():
     if not (o.topic or o.chapter):
         layout(c)
         strays(c, c.sections + cuda.sections)
+        mutants(c, known)
     total = c.count + cuda.count
     print(f"lint: {total} complaints" if total else "lint: nothing to complain about")
     sys.exit(total > 0)

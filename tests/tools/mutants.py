@@ -31,15 +31,21 @@ __attribute__((constructor)) static void llm_mutant_choose(void) {
 """
 
 
+def copied(text):
+    """The functions that can stand there several times."""
+    return [f for f in book.functions(text) if not f.variadic and "#" not in text[f.start:f.open]]
+
+
 def schema(text, mutants, chosen):
     """The section with every function once for each chosen mutant; also the lines where each one stands."""
     parts, at, lines = [CHOOSE], 0, {}
-    for f in book.functions(text):
+    for f in copied(text):
         inside = [k for k in chosen if f.open <= mutants[k].start and mutants[k].end <= f.end]
-        if not inside or f.variadic:
+        if not inside:
             continue
         head, name = text[f.start:f.open], re.compile(rf"\b{f.name}(?=\s*\()")
-        parts += [text[at:f.start], head, ";\n", name.sub(f.name + "_original", head, count=1), text[f.open:f.end], "\n"]
+        original = name.sub(f.name + "_original", head, count=1) + text[f.open:f.end]
+        parts += [text[at:f.start], head, ";\n", original, "\n"]
         before = "".join(parts).count("\n")
         for k in inside:
             m = mutants[k]
@@ -52,7 +58,8 @@ def schema(text, mutants, chosen):
         given = "<" + ", ".join(p.split()[-1] for p in names[1].split(",")) + ">" if names else ""
         call = given + "(" + ", ".join(f.parameters) + ");" + end + "\n"
         cases = [f"    case {k}: {back}{f.name}_{k}{call}" for k in inside]
-        parts += [head, f"{{\n    switch (llm_mutant) {{\n    default: {back}{f.name}_original{call}", *cases, "    }\n}\n"]
+        cases.insert(0, f"    default: {back}{f.name}_original{call}")  # first: its templates are made first
+        parts += [head, "{\n    switch (llm_mutant) {\n", *cases, "    }\n}\n"]
         at = f.end
     return "".join(parts) + text[at:], lines
 
@@ -82,7 +89,7 @@ def fails(program, mutant, seconds):
     with subprocess.Popen([program], env=env, cwd=book.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                           start_new_session=True, preexec_fn=limits) as p:
         try:
-            return p.wait(timeout=seconds + 1) != 0
+            return p.wait(timeout=4 * seconds + 10) != 0
         except subprocess.TimeoutExpired:
             os.killpg(p.pid, signal.SIGKILL)
             return True
@@ -92,7 +99,8 @@ def blamed(message, header, lines, first):
     """The mutants that the compiler's errors speak of. In a chain of templates it is the outermost one: what it
     instantiates with wrong types is not to blame."""
     broken, outer = set(), None
-    for m in re.finditer(r": (In) \w+|" + re.escape(header) + r":(\d+):\d+: +((?:fatal )?error|required from)", message):
+    pattern = r": (In) \w+|" + re.escape(header) + r":(\d+):\d+: +((?:fatal )?error|required from)"
+    for m in re.finditer(pattern, message):
         if m[1]:
             outer = None
             continue
@@ -147,7 +155,7 @@ def examine(text, s, most):
     mutants = mutate.edits(s.text)
     if most and len(mutants) > most:
         mutants = [mutants[i * len(mutants) // most] for i in range(most)]
-    inside = [(f.open, f.end) for f in book.functions(s.text) if not f.variadic]
+    inside = [(f.open, f.end) for f in copied(s.text)]
     alone = [m for m in mutants if not any(a <= m.start and m.end <= b for a, b in inside)]
     alone = set(alone) - {alone[i * len(alone) // ALONE] for i in range(ALONE)} if len(alone) > ALONE else set()
     mutants = [m for m in mutants if m not in alone]
@@ -173,13 +181,17 @@ def report(text, s, most, known, todo):
     reasons = {m: known.get((s.slug, m.what, m.line), "") for m in survivors}
     equivalent = sum(r.startswith("equivalent") for r in reasons.values())
     killed, stub = len(compiled) - len(survivors), any(m.what.startswith("stub of") for m in survivors)
-    good = all(reasons.values()) and not stub and killed >= 0.9 * (len(compiled) - equivalent)
+    alive = {(s.slug, m.what, m.line) for m in survivors}
+    stale = [] if most else [key for key in known if key[0] == s.slug and key not in alive]
+    good = all(reasons.values()) and not stub and not stale and killed >= 0.9 * (len(compiled) - equivalent)
     print(f"{'ok  ' if good else 'FAIL'} @{s.slug}: {killed} of {len(compiled)} mutants killed, {equivalent} equivalent, "
           f"{len(mutants) - len(compiled)} do not compile, {time.time() - start:.0f} s")
     for m in survivors:
         if not reasons[m]:
             print(f"    {s.header}:{s.line + s.text.count(chr(10), 0, m.start)}: survived: {m.what} in {m.line}")
             todo.append("\t".join((s.slug, m.what, m.line, "?")))
+    for _, what, line in stale:
+        print(f"    tests/mutants.txt lists what does not survive: {what} in {line}")
     sys.stdout.flush()
     return good
 
@@ -196,7 +208,8 @@ def main():
     text, tested = (book.ROOT / header).read_text(), []
     for s in book.sections(text):
         s.header, s.suite = header, s.test(ending)
-        if s.chapter.startswith(o.chapter) and o.topic in ("", s.slug) and s.suite.exists() and book.functions(s.text):
+        wanted = s.chapter.startswith(o.chapter) and o.topic in ("", s.slug)
+        if wanted and s.suite.exists() and book.functions(s.text):
             tested.append(s)
     if o.sample and o.sample < len(tested):
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=book.ROOT, capture_output=True, text=True).stdout

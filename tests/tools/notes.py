@@ -106,16 +106,19 @@ def run(notes, complaints, header, name):
     if done.exists() and done.read_text() == key:
         return
     (folder / (name + ".c")).write_text(source)
-    r = subprocess.run(CC + ["-std=c99", "-O1", "-Wall", "-Wno-misleading-indentation", f"-I{book.ROOT}",
-                             str(folder / (name + ".c")), "-o", str(folder / name), "-lm"], capture_output=True, text=True)
+    command = CC + ["-std=c99", "-O1", "-Wall", "-Wno-misleading-indentation", f"-I{book.ROOT}",
+                    str(folder / (name + ".c")), "-o", str(folder / name), "-lm"]
+    r = subprocess.run(command, capture_output=True, text=True)
     if r.stderr:
         complaints.count += 1
         print(r.stderr.rstrip())
     if r.returncode:
         return
     printed = subprocess.run([folder / name], cwd=book.ROOT, capture_output=True, text=True, errors="replace").stdout
-    outputs, good = re.split(r"\n@@\d+\n", printed)[1:], True
-    outputs[-1:] = [outputs[-1] + "\n"] if outputs and not outputs[-1].endswith("\n") else outputs[-1:]
+    outputs = re.split(r"\n@@\d+\n", printed)[1:]
+    good = len(outputs) == len(examples)
+    if len(outputs) != len(examples):
+        complaints.say(examples[0][0], 1, f"{len(outputs)} of the {len(examples)} examples of {name} ran")
     for (n, _, line, want), got in zip(examples, outputs):
         if got.rstrip("\n") != want.rstrip("\n"):
             good = False
