@@ -2410,23 +2410,95 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
 
 /* @xavier_init ---------------------------------------------- Xavier initialization
  *
- * source  -
- * needs   rng
+ *     Var(y) = fan_in Var(w) Var(x)            Var(dx) = fan_out Var(w) Var(dy)
+ *     Var(w) = gain^2 2 / (fan_in + fan_out)
+ *
+ * A sum of fan_in independent products has fan_in times the variance of one. If every layer
+ * multiplies the variance of its signals by 1.5, fifty of them multiply it by 10^9, so the weights
+ * start at a size that keeps it: 1 / fan_in for the activations, 1 / fan_out for the gradients,
+ * which travel the other way. Both at once is only possible where the two are equal; this is the
+ * mean of what they ask for. Right for linear layers and for tanh near 0; ReLU halves the mean
+ * square and needs a gain of sqrt(2).
+ *
+ * source  Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural
+ *         networks", eq. 12 and 16
+ * needs   arena rng dense
+ * see     @he_init (for ReLU), @weight_init @vanishing_gradient
  * topics  Xavier/Glorot Initialization
  */
 
-/* w (fan_out,fan_in) ~ N(0, gain^2 * 2 / (fan_in + fan_out)). */
+/* w (fan_out,fan_in) ~ N(0, gain^2 2 / (fan_in + fan_out)). */
 LLM_API void llm_xavier_init_normal(float *w, size_t fan_in, size_t fan_out, float gain,
                                     llm_rng *rng) {
     const float std = gain * sqrtf(2.0f / (float)(fan_in + fan_out));
-    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = std * llm_rng_normal(rng);
+    llm_rng_normal_fill(rng, w, fan_in * fan_out);
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] *= std;
 }
 
-/* w (fan_out,fan_in) ~ U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)). */
+/* w (fan_out,fan_in) ~ U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)): the variance a^2 / 3 is that
+ * of the normal form. */
 LLM_API void llm_xavier_init_uniform(float *w, size_t fan_in, size_t fan_out, float gain,
                                      llm_rng *rng) {
     const float a = gain * sqrtf(6.0f / (float)(fan_in + fan_out));
     for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = a * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* By what a linear layer with this initialization multiplies the mean square of its signals on the
+ * way forward, and of the gradients on the way back. Their sum is 2 gain^2. */
+LLM_API void llm_xavier_init_factors(float *forward, float *backward, size_t fan_in, size_t fan_out,
+                                     float gain) {
+    const float var = gain * gain * 2.0f / (float)(fan_in + fan_out);
+    *forward = (float)fan_in * var;
+    *backward = (float)fan_out * var;
+}
+
+/* The mean square of float x (n), in double. */
+LLM_API double llm_xavier_init_mean_square(const float *x, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum / (double)n;
+}
+
+/* forward, backward (L+1) <- x (N,width[0]), dy (N,width[L]), w: L matrices (width[l+1],width[l])
+ * one behind the other, each followed by the activation kind. forward[l] is the mean square of what
+ * enters layer l, backward[l] that of its gradient; [L] belong to the output. Scratch, given back:
+ * N floats for each of 2 sum(width) + 3 max(width). */
+LLM_API void llm_xavier_init_variance_track(double *forward, double *backward, const float *x,
+                                            const float *dy, const float *w, const size_t *width,
+                                            size_t L, size_t N, int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t total = 0, widest = 0, at = 0;
+    for (size_t l = 0; l <= L; l++) {
+        total += width[l];
+        widest = width[l] > widest ? width[l] : widest;
+    }
+    float *h = llm_arena_floats(arena, N * total), *z = llm_arena_floats(arena, N * total);
+    float *g = llm_arena_floats(arena, N * widest), *dx = llm_arena_floats(arena, N * widest);
+
+    for (size_t i = 0; i < N * width[0]; i++) h[i] = x[i];
+    forward[0] = llm_xavier_init_mean_square(x, N * width[0]);
+    for (size_t l = 0; l < L; l++) {
+        const size_t next = at + N * width[l];
+        llm_dense_act_forward(h + next, z + next, h + at, w, NULL, N, width[l], width[l + 1], kind);
+        forward[l + 1] = llm_xavier_init_mean_square(h + next, N * width[l + 1]);
+        w += width[l] * width[l + 1];
+        at = next;
+    }
+
+    for (size_t i = 0; i < N * width[L]; i++) g[i] = dy[i];
+    backward[L] = llm_xavier_init_mean_square(dy, N * width[L]);
+    for (size_t l = L; l-- > 0;) {
+        w -= width[l] * width[l + 1];
+        for (size_t i = 0; i < N * width[l]; i++) dx[i] = 0.0f;
+        llm_dense_act_backward(dx, NULL, NULL, g, z + at, NULL, w, N, width[l], width[l + 1], kind,
+                               arena); /* its input is only read for dw */
+        backward[l] = llm_xavier_init_mean_square(dx, N * width[l]);
+        float *swap = g;
+        g = dx;
+        dx = swap;
+        at -= N * width[l];
+    }
+    arena->used = mark;
 }
 
 /* @dropout -------------------------------------------------- Dropout
