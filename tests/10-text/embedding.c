@@ -151,6 +151,11 @@ TEST(embedding, "only rows that are too long are shortened, and only if touched"
     llm_embedding_renorm(w, &x, 2, 1.0f);
     const float want[5 * 2] = {0.6f, 0.8f, 0.6f, 0.8f, 3, 4, 0, 0, 1e-30f, 0};
     CHECK_ALL_NEAR(w, want, 10, 1e-6f);
+    float *tiny = golden("tiny/w"); /* of torch, which adds 1e-7 to the norm */
+    const int both[2] = {0, 1};
+    x = llm_embedding_sort(both, 2, 2, -1, &arena);
+    llm_embedding_renorm(tiny, &x, 3, 1e-7f);
+    CHECK_ALL_CLOSE(tiny, golden("tiny/short"), 6, 1e-6f);
     CHECK(w[2] == 0.6f && w[3] == 0.8f && w[4] == 3.0f && w[8] == 1e-30f);
     llm_arena_destroy(&arena);
 }

@@ -20,6 +20,12 @@ for n, v, c in [(1, 1, 1), (7, 3, 2), (20, 11, 3), (23, 31, 2)]:
         if kind == "norm":
             g.save(f"{name}/{kind}", w=layer.weight)
 
+# torch divides by the norm + 1e-7, which shows on tiny rows
+w = g.normal(2, 3) * np.float32(1e-6)
+layer = torch.nn.Embedding(2, 3, max_norm=1e-7, _weight=torch.from_numpy(w.copy()))
+layer(torch.tensor([0, 1]))
+g.save("tiny", w=w, short=layer.weight)
+
 # five steps of SparseAdam on batches that touch other rows each time
 v, c = 9, 4
 w = g.normal(v, c)

@@ -187,8 +187,8 @@ TEST(perplexity, "windows that overlap more guess better, until the context suff
             CHECK(tokens == T - 1);
             loss[stride] = nats / tokens;
         }
-        /* overlaps of 5 to 3 tokens hold all that matters. With 2, seeds 1 to 12 lose 0.034 to 0.062
-         * nats a token, with 1 another 0.039 to 0.066 */
+        /* overlaps of 5 to 3 tokens hold all that matters. With 2, seeds 1 to 12 lose 0.034 to
+         * 0.062 nats a token, with 1 another 0.039 to 0.066 */
         CHECK_NEAR(loss[1], loss[3], 1e-12);
         CHECK_NEAR(loss[2], loss[3], 1e-12);
         CHECK(loss[4] - loss[3] > 0.015 && loss[5] - loss[4] > 0.015);
@@ -243,6 +243,11 @@ TEST(perplexity, "the interval: quantiles of means of drawn documents, as by han
         CHECK_NEAR(low, 0.5 * (double)(mean[order[1]] + mean[order[2]]), 1e-6);
         CHECK_NEAR(high, 0.5 * (double)(mean[order[39]] + mean[order[38]]), 1e-6);
         CHECK(arena.used == 0 && arena.peak == 384); /* 41 doubles */
+        rng = llm_rng_seed(9);
+        llm_perplexity_interval(&low, &high, nats, tokens, D, 0.975, DRAWS, &rng, &arena);
+        /* at 0.5 */
+        CHECK_NEAR(low, 0.5 * (double)(mean[order[0]] + mean[order[1]]), 1e-6);
+        CHECK_NEAR(high, 0.5 * (double)(mean[order[40]] + mean[order[39]]), 1e-6);
     }
     double low, high;
     llm_rng rng = llm_rng_seed(1);
