@@ -3184,14 +3184,124 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
 
+/* @perplexity ----------------------------------------------- Perplexity and bits per byte
+ *
+ *     perplexity    = exp( nats / tokens )              nats = -sum_t ln P(x_t | x_1 .. x_{t-1})
+ *     bits per byte = nats / (ln 2 * bytes)
+ *
+ * How surprised a model is by a text: a perplexity of 20 means as unsure, on average, as if it had
+ * to choose among 20 equally likely tokens. It can be compared only between models that cut the
+ * text into the same tokens; bits per byte can be compared always, because the chain rule gives a
+ * text one probability however it is cut. What is easily got wrong: the mean of the documents'
+ * perplexities is not the perplexity of all of them (sum first, exponentiate last), and a text
+ * longer than the context must be scored in windows that overlap, or every window's first tokens
+ * are guessed without a context.
+ *
+ * source  Jelinek, Mercer, Bahl & Baker 1977, "Perplexity - a measure of the difficulty of speech
+ *         recognition tasks"; Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13
+ * needs   base arena rng cross_entropy
+ * see     @cross_entropy @interpolated_lm
+ * topics  Perplexity
+ */
+
+/* *nats and *tokens += the losses nll (N) whose target (N) is not LLM_CROSS_ENTROPY_IGNORE; those
+ * of the others are not read. target may be NULL: all count. In double: a test set has millions. */
+LLM_API void llm_perplexity_add(double *nats, double *tokens, const float *nll, const int *target,
+                                size_t N) {
+    for (size_t n = 0; n < N; n++) {
+        if (target && target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        *nats += (double)nll[n];
+        *tokens += 1.0;
+    }
+}
+
+/* exp(nats / tokens): for a token of probability 0 infinite, without tokens NaN. With the number
+ * of words for that of tokens it is the perplexity per word, also of a model of subwords. */
+LLM_API double llm_perplexity_from_nats(double nats, double tokens) { return exp(nats / tokens); }
+
+/* Bits per byte: the size to which the model would compress the text, as a share of 8. */
+LLM_API double llm_perplexity_bits_per_byte(double nats, double bytes) {
+    return nats / (log(2.0) * bytes);
+}
+
+/* A piece of a long text: the model reads tokens begin .. end - 1, and its losses for the tokens
+ * first .. end - 1 count. */
+typedef struct {
+    size_t begin, first, end;
+} llm_perplexity_window;
+
+/* The next window over T tokens, for a model that reads at most `context` of them. Starts as zeros;
+ * false when all is scored. Windows move by `stride` < context, so that each token but the first of
+ * the text is scored once, with at least context - stride tokens before it, or all there are. A
+ * stride of 1 is exact and slow, context - 1 fast and pessimistic. */
+LLM_API bool llm_perplexity_next(llm_perplexity_window *w, size_t T, size_t context,
+                                 size_t stride) {
+    LLM_ASSERT(0 < stride && stride < context);
+    if (w->end >= T || T < 2) return false;
+    w->begin = w->end > 0 ? w->begin + stride : 0;
+    w->first = w->end > 0 ? w->end : 1;
+    w->end = T - w->begin < context ? T : w->begin + context;
+    return true;
+}
+
+/* For qsort. */
+LLM_API int llm_perplexity_order(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* low and high: between them lies the mean loss per token with probability `level`. nats (D) and
+ * tokens (D) are sums of D documents, which are drawn again, D out of D with replacement, `draws`
+ * times; tokens of one document are not independent, so documents are drawn and not tokens. The
+ * ends are quantiles of the means. exp of them is the interval of the perplexity. For two models on
+ * the same text give the differences of their nats: the hard documents are hard for both, and
+ * cancel. Scratch: `draws` doubles, given back. */
+LLM_API void llm_perplexity_interval(double *low, double *high, const double *nats,
+                                     const double *tokens, size_t D, double level, size_t draws,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(D > 0 && draws > 0 && level > 0.0 && level < 1.0);
+    const size_t mark = arena->used;
+    double *mean = llm_arena_doubles(arena, draws);
+    for (size_t k = 0; k < draws; k++) {
+        double sum = 0.0, count = 0.0;
+        for (size_t d = 0; d < D; d++) {
+            const size_t pick = llm_rng_below(rng, D);
+            sum += nats[pick];
+            count += tokens[pick];
+        }
+        mean[k] = sum / count;
+    }
+    qsort(mean, draws, sizeof *mean, llm_perplexity_order);
+    const double edge = 0.5 * (1.0 - level) * (double)(draws - 1);
+    const size_t at = (size_t)edge;
+    const double part = edge - (double)at;
+    const size_t next = at + 1 < draws ? at + 1 : at;
+    *low = mean[at] + part * (mean[next] - mean[at]);
+    *high = mean[draws - 1 - at] - part * (mean[draws - 1 - at] - mean[draws - 1 - next]);
+    arena->used = mark;
+}
+
 /* @embedding ------------------------------------------------ Embedding layer forward and backward
  *
- * source  -
- * needs   -
+ *     y_n = w[id_n]                   dw[v] = sum of dy_n over all n with id_n = v
+ *
+ * The first layer of every language model: a table with one row for each token, and a lookup. It
+ * equals the product of a one-hot row with the table, without the V - 1 multiplications by 0. The
+ * backward pass adds each gradient to its row; tokens that occur often receive many. On several
+ * threads those additions collide, and with atomic adds their order, so the last bits, change from
+ * run to run. Sorting the positions by token first gives each row its positions in order, to one
+ * thread: every number of threads gives the bits of the plain loop. A batch touches few of the
+ * rows, so the gradient can also be kept as a list of rows, and an optimizer can leave the others
+ * alone; that is not what Adam does, whose moments go on moving them (lazy Adam).
+ *
+ * source  Bengio et al. 2003, "A Neural Probabilistic Language Model" (the matrix C); torch's
+ *         nn.Embedding and SparseAdam (options, lazy update)
+ * needs   base arena adamw
+ * see     @weight_tying @word_embedding @perplexity
  * topics  Embedding layer
  */
 
-/* y (N,C) <- ids (N), w (V,C): row ids[n] of the table. An id outside the table is an LLM_ASSERT. */
+/* y (N,C) <- ids (N), w (V,C). An id outside 0..V-1 is the caller's error. */
 LLM_API void llm_embedding_forward(float *y, const int *ids, const float *w, size_t N, size_t V,
                                    size_t C) {
     for (size_t n = 0; n < N; n++) {
@@ -3209,6 +3319,87 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
         for (size_t i = 0; i < C; i++) dw[(size_t)ids[n] * C + i] += dy[n * C + i];
     }
     (void)V;
+}
+
+/* Which rows a batch touches: `rows` of them, row[r] ascending, and where: row[r] at the positions
+ * order[start[r]] .. order[start[r + 1] - 1], ascending. */
+typedef struct {
+    size_t rows, *row, *start, *order;
+} llm_embedding_index;
+
+/* The index of ids (N) by counting sort. Positions of the token `padding` are left out; -1: none
+ * is. The index lies in the arena: 3 N + 1 indices; V + 1 more are given back. */
+LLM_API llm_embedding_index llm_embedding_sort(const int *ids, size_t N, size_t V, int padding,
+                                               llm_arena *arena) {
+    llm_embedding_index x;
+    x.rows = 0;
+    x.row = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    x.start = (size_t *)llm_arena_take(arena, N + 1, sizeof(size_t));
+    x.order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    const size_t mark = arena->used;
+    size_t *place = (size_t *)llm_arena_take(arena, V + 1, sizeof(size_t));
+
+    for (size_t v = 0; v <= V; v++) place[v] = 0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
+        if (ids[n] != padding) place[(size_t)ids[n] + 1]++;
+    }
+    x.start[0] = 0;
+    for (size_t v = 0; v < V; v++) {
+        if (place[v + 1] > 0) {
+            x.row[x.rows++] = v;
+            x.start[x.rows] = place[v] + place[v + 1];
+        }
+        place[v + 1] += place[v]; /* now where v's successor begins */
+    }
+    for (size_t n = 0; n < N; n++)
+        if (ids[n] != padding) x.order[place[ids[n]]++] = n;
+    arena->used = mark;
+    return x;
+}
+
+/* dw += <- dy (N,C) and its index. dense: dw is (V,C), and the result has the bits of
+ * llm_embedding_backward (which knows no padding); else dw is (rows,C), the gradient of the touched
+ * rows alone. by_frequency divides each row's gradient by the number of its positions. */
+LLM_API void llm_embedding_backward_sorted(float *dw, const float *dy, const llm_embedding_index *x,
+                                           size_t C, bool dense, bool by_frequency) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < x->rows; r++) {
+        float *to = dw + (dense ? x->row[r] : r) * C;
+        const size_t count = x->start[r + 1] - x->start[r];
+        const float scale = by_frequency ? 1.0f / (float)count : 1.0f;
+        for (size_t k = x->start[r]; k < x->start[r + 1]; k++) {
+            const float *from = dy + x->order[k] * C;
+            for (size_t i = 0; i < C; i++) to[i] += scale * from[i];
+        }
+    }
+}
+
+/* Shortens the touched rows of w (V,C) that are longer than max_norm to that length, before the
+ * forward pass. As in torch there is no gradient through this. */
+LLM_API void llm_embedding_renorm(float *w, const llm_embedding_index *x, size_t C,
+                                  float max_norm) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < x->rows; r++) {
+        float *row = w + x->row[r] * C;
+        double sum_sq = 0.0;
+        for (size_t i = 0; i < C; i++) sum_sq += (double)row[i] * (double)row[i];
+        const float norm = (float)sqrt(sum_sq);
+        if (!(norm > max_norm)) continue;
+        for (size_t i = 0; i < C; i++) row[i] *= max_norm / (norm + 1e-7f);
+    }
+}
+
+/* Step t of AdamW on the touched rows of w, m, v (V,C) <- their gradient g (rows,C). The others do
+ * not move, do not decay, and their moments stand still; t counts the steps of all, so a row that
+ * is touched for the first time late takes a first step that is too long. */
+LLM_API void llm_embedding_adamw(float *w, float *m, float *v, const float *g,
+                                 const llm_embedding_index *x, size_t C,
+                                 const llm_adamw_config *config, size_t t) {
+    for (size_t r = 0; r < x->rows; r++) {
+        const size_t at = x->row[r] * C;
+        llm_adamw_step(w + at, m + at, v + at, g + r * C, C, config, t);
+    }
 }
 
 /* @interpolated_lm ----------------------------------------- N-gram model, interpolated discounting
