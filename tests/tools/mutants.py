@@ -180,7 +180,8 @@ def report(text, s, most, known, todo):
     survivors = [m for m in compiled if m.state == "survived"]
     reasons = {m: known.get((s.slug, m.what, m.line), "") for m in survivors}
     equivalent = sum(r.startswith("equivalent") for r in reasons.values())
-    killed, stub = len(compiled) - len(survivors), any(m.what.startswith("stub of") for m in survivors)
+    killed = len(compiled) - len(survivors)
+    stub = all(m in survivors for m in compiled if m.what.startswith("stub of"))  # of the whole section
     alive = {(s.slug, m.what, m.line) for m in survivors}
     stale = [] if most else [key for key in known if key[0] == s.slug and key not in alive]
     good = all(reasons.values()) and not stub and not stale and killed >= 0.9 * (len(compiled) - equivalent)
