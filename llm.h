@@ -34,7 +34,118 @@
 #include <unistd.h>
 #endif
 
-/* CONTENTS (make toc) */
+/* CONTENTS (make toc)
+ *
+ * 00-base                    COMMON GROUND
+ *   base                     The macros every section uses
+ *   error                    One sentence that says what is wrong
+ *   size                     Size arithmetic that cannot wrap
+ *   arena                    Scratch memory
+ *   rng                      Counter-based random numbers
+ *   argsort                  Sorting by key
+ *   buffer                   Bytes that grow
+ *   file                     Files, whole or absent
+ *   json_token               JSON: strings and numbers
+ *   json                     JSON
+ *   json_put                 JSON: writing
+ *   exp                      Exponential and tanh that vectorise
+ *   gemm                     The kernel under every matrix product
+ *   matmul                   Matrix product
+ * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
+ *   logsumexp                Log-sum-exp
+ *   softmax                  Softmax
+ *   sparsemax                Sparsemax
+ * 02-prob                    PROBABILITY, STATISTICS AND INFORMATION
+ *   cross_entropy            Cross-entropy
+ * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
+ * 04-classic                 CLASSICAL MACHINE LEARNING
+ * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
+ * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
+ *   activation               Activation functions
+ *   swiglu                   SwiGLU
+ *   dense                    Fully connected layer
+ *   xavier_init              Xavier initialization
+ *   dropout                  Dropout
+ *   layernorm                Layer normalization
+ *   rmsnorm                  Root mean square normalization
+ * 07-optim                   OPTIMIZATION
+ *   adamw                    AdamW
+ *   lr_schedule              Learning-rate schedules
+ *   warmup                   Warmup
+ *   cosine_lr                Cosine annealing
+ *   grad_clip                Gradient clipping
+ *   grad_accum               Gradient accumulation
+ * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
+ * 09-theory                  LEARNING THEORY
+ * 10-text                    TEXT, COUNTS AND EMBEDDINGS
+ *   embedding                Embedding layer forward and backward
+ *   interpolated_lm          N-gram model, interpolated discounting
+ * 11-token                   TOKENIZATION
+ *   unicode                  Code points and their classes
+ *   pre_tokenize             Pre-tokenization
+ *   vocab_table              Byte strings and their numbers
+ *   byte_level               Bytes as printable characters
+ *   heap                     A heap in an array
+ *   bpe                      Byte pair encoding: encode and decode
+ *   bpe_train                Byte pair encoding: training
+ *   added_tokens             Added tokens: strings that are one id
+ *   tokenizer_text           Text to ids
+ *   tokenizer_vocab          Vocabulary and merges from a file
+ *   tokenizer_json           The parts of a tokenizer.json
+ *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer                Tokenizer
+ * 12-attn                    ATTENTION AND POSITION
+ *   qkv                      Query, key and value projections
+ *   causal_attn              Causal self-attention
+ *   mha                      Multi-head attention
+ *   rope                     Rotary position embedding
+ *   gqa                      Grouped-query attention
+ *   flash                    FlashAttention
+ * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
+ *   ffn                      Position-wise MLP
+ *   decoder_block            Decoder block
+ *   softmax_head             Softmax head: logits, loss, gradient
+ *   weight_tying             Weight tying
+ *   next_token               Next-token prediction
+ *   safetensors_dtype        Weight files: element types
+ *   llama_block              Decoder block, the form of Llama
+ *   decoder_only             Decoder-only Transformer, Llama style
+ *   safetensors              Weight files: safetensors, reading
+ *   safetensors_write        Weight files: safetensors, writing
+ *   gpt2_weights             GPT-2's weights in one vector
+ *   gpt2                     GPT-2
+ *   gpt2_config              GPT-2's config.json
+ *   gpt2_file                GPT-2's weight files
+ *   gpt2_run                 A training that can be interrupted
+ * 14-arch                    BEYOND THE DENSE TRANSFORMER
+ * 15-decode                  DECODING
+ *   kv_cache                 Key-value cache
+ *   greedy                   Greedy decoding
+ *   temperature              Softmax temperature
+ *   top_k                    Top-k sampling
+ *   top_p                    Top-p (nucleus) sampling
+ *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   sampling                 The sampler chain
+ *   sampling_control         XTC, Mirostat, without replacement
+ *   gpt2_decode              GPT-2, one token at a time
+ * 16-gpu                     GPUS AND NUMBER FORMATS
+ * 17-compress                COMPRESSION
+ * 18-dist                    DISTRIBUTED TRAINING
+ * 19-serve                   INFERENCE AND SERVING
+ * 20-ops                     OPERATING MACHINE-LEARNING SYSTEMS
+ * 21-pretrain                PRETRAINING, DATA AND SCALE
+ * 22-finetune                FINE-TUNING AND MERGING
+ * 23-rl                      REINFORCEMENT LEARNING
+ * 24-align                   PREFERENCE ALIGNMENT
+ * 25-reason                  PROMPTING, REASONING AND AGENTS
+ * 26-retrieval               RETRIEVAL AND GROUNDING
+ * 27-eval                    EVALUATION AND UNCERTAINTY
+ * 28-interp                  INTERPRETABILITY
+ * 29-safety                  SAFETY AND SECURITY
+ * 30-repr                    REPRESENTATION LEARNING
+ * 31-gen                     GENERATIVE MODELS
+ * 32-multi                   VISION, AUDIO AND MULTIMODAL MODELS
+ */
 
 /* @00-base ================================================== COMMON GROUND */
 
@@ -1125,87 +1236,141 @@ LLM_API float llm_tanhf(float x) {
     return copysignf(y + (x != x ? NAN : 0.0f), x);
 }
 
+/* @lanes ---------------------------------------------------- A vector of floats
+ *
+ * As many floats as one instruction adds or multiplies: 16, 8 or 4 of them, by the flags the file
+ * is compiled with (-march=native gives what the machine has). GNU vectors take + and * like
+ * numbers and need no header of intrinsics; elsewhere a vector is one float, and the same code
+ * runs on it. Compilers turn simple loops into vectors by themselves; this is for the few loops
+ * whose sums must stay in registers, where they do not see how. There the loop over the sums must
+ * be unrolled, since a register has no index.
+ *
+ * source  -
+ * needs   base
+ * see     @gemm @matmul (its users) @exp (what compilers vectorise alone)
+ * topics  -
+ */
+#if !defined(__GNUC__) || defined(__CUDACC__)
+typedef float llm_lanes;
+enum { LLM_LANES = 1, LLM_LANES_REGISTERS = 16 };
+#elif defined(__AVX512F__)
+typedef float llm_lanes __attribute__((vector_size(64)));
+enum { LLM_LANES = 16, LLM_LANES_REGISTERS = 32 };
+#elif defined(__AVX__)
+typedef float llm_lanes __attribute__((vector_size(32)));
+enum { LLM_LANES = 8, LLM_LANES_REGISTERS = 16 };
+#else
+typedef float llm_lanes __attribute__((vector_size(16)));
+enum { LLM_LANES = 4, LLM_LANES_REGISTERS = 16 };
+#endif
+
+/* Before a loop of at most 8 turns; and: the line at this address will be needed soon. */
+#if defined(__clang__)
+#define LLM_LANES_UNROLL _Pragma("unroll")
+#define LLM_LANES_FETCH(address) __builtin_prefetch(address)
+#elif defined(__GNUC__) && !defined(__CUDACC__)
+#define LLM_LANES_UNROLL _Pragma("GCC unroll 8")
+#define LLM_LANES_FETCH(address) __builtin_prefetch(address)
+#else
+#define LLM_LANES_UNROLL
+#define LLM_LANES_FETCH(address) (void)(address)
+#endif
+
+/* Reads and writes at any address; the sum of the lanes, in their order. */
+LLM_API llm_lanes llm_lanes_load(const float *p) {
+    llm_lanes x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+LLM_API void llm_lanes_store(float *p, llm_lanes x) { memcpy(p, &x, sizeof x); }
+LLM_API float llm_lanes_sum(llm_lanes x) {
+    float lane[LLM_LANES], sum = 0.0f;
+    memcpy(lane, &x, sizeof lane);
+    for (size_t l = 0; l < LLM_LANES; l++) sum += lane[l];
+    return sum;
+}
+
 /* @gemm ----------------------------------------------------- The kernel under every matrix product
  *
  *     c (M,N) += A (M,K) B (K,N)
  *
- * The triple loop does two loads for every multiplication and waits for memory. Here a tile of
- * ROWS x COLS sums lives in vector registers while k runs, so that each number of B is used ROWS
- * times and each number of A COLS times once it has been loaded. For that B is copied first, a
- * panel of PANEL columns and DEPTH rows at a time, into the order in which the tile reads it; the
- * panel stays in the second-level cache while all rows of A pass by. Transposed operands are
- * packed differently and computed alike. Every sum adds its terms in ascending k, in chunks of
- * DEPTH, wherever its tile lies and whichever thread computes it: results do not depend on the
- * number of threads, and a row's not on the other rows. All scratch is on the stack, 160 KiB.
+ * The triple loop loads two numbers for every multiplication and waits for memory. Here a tile of
+ * ROWS x COLS sums stays in vector registers while k runs: each number of B is used ROWS times and
+ * each number of A COLS times once it is loaded. B is copied first, a panel of PANEL columns and at
+ * most DEPTH rows at a time, into the order in which the tile reads it, and stays in the second
+ * cache while the rows of A pass by. Rows of A are read where they lie; a transposed A is turned
+ * into rows first, BLOCK of them at a time. Operands are packed differently and computed alike.
+ *
+ * Every sum adds its products in ascending k, in chunks that depend on K alone, wherever its tile
+ * lies and whichever thread computes it. So results do not depend on the number of threads, nor a
+ * row's result on the other rows. Scratch is on the stack: 304 KiB with AVX, 40 without.
  *
  * source  Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"
- * needs   base
- * see     @matmul (the layer's three products), @tensor_core
+ * needs   lanes
+ * see     @matmul (the layer's three products) @tensor_core
  * topics  -
  */
-
-/* As many sums as the vector registers hold: 24 of 32, or 12 of 16. GNU vectors add and multiply
- * like numbers, without a header of intrinsics; elsewhere a lane is one float. */
-#if !defined(__GNUC__) || defined(__CUDACC__)
-typedef float llm_gemm_lanes;
-enum { LLM_GEMM_LANES = 1, LLM_GEMM_VECTORS = 8 };
-#elif defined(__AVX512F__)
-typedef float llm_gemm_lanes __attribute__((vector_size(64)));
-enum { LLM_GEMM_LANES = 16, LLM_GEMM_VECTORS = 4 };
-#elif defined(__AVX__)
-typedef float llm_gemm_lanes __attribute__((vector_size(32)));
-enum { LLM_GEMM_LANES = 8, LLM_GEMM_VECTORS = 2 };
+#if defined(_OPENMP)
+#include <omp.h>
+#define LLM_GEMM_THREADS ((size_t)omp_get_max_threads())
+#define LLM_GEMM_PARALLEL_IF(big) LLM_PRAGMA(omp parallel for schedule(static) if (big))
 #else
-typedef float llm_gemm_lanes __attribute__((vector_size(16)));
-enum { LLM_GEMM_LANES = 4, LLM_GEMM_VECTORS = 2 };
+#define LLM_GEMM_THREADS ((size_t)1)
+#define LLM_GEMM_PARALLEL_IF(big)
 #endif
-enum {
-    LLM_GEMM_ROWS = 6,
-    LLM_GEMM_COLS = LLM_GEMM_LANES * LLM_GEMM_VECTORS,
-    LLM_GEMM_DEPTH = 256, /* of a panel: 64 KiB with */
-    LLM_GEMM_PANEL = 64,  /* columns; and of a block of a transposed A: 96 KiB with */
-    LLM_GEMM_BLOCK = 96   /* rows */
-};
-#if defined(__clang__)
-#define LLM_GEMM_UNROLL _Pragma("unroll")
-#elif defined(__GNUC__) && !defined(__CUDACC__)
-#define LLM_GEMM_UNROLL _Pragma("GCC unroll 8")
+enum { LLM_GEMM_SMALL = 32768 }; /* fewer operations are done before a second thread is awake */
+
+/* A tile fills three quarters of the registers. */
+enum { LLM_GEMM_ROWS = 6, LLM_GEMM_VECTORS = LLM_LANES_REGISTERS / 8 };
+enum { LLM_GEMM_COLS = LLM_LANES * LLM_GEMM_VECTORS };
+#if defined(__AVX__)
+enum { LLM_GEMM_PANEL = 64, LLM_GEMM_BLOCK = 240, LLM_GEMM_DEPTH = 256 };
 #else
-#define LLM_GEMM_UNROLL
+enum { LLM_GEMM_PANEL = 32, LLM_GEMM_BLOCK = 48, LLM_GEMM_DEPTH = 128 };
 #endif
 
 LLM_API size_t llm_gemm_least(size_t a, size_t b) { return a < b ? a : b; }
 
-/* sum (ROWS,COLS) <- rows of A: row[r] points to depth numbers; panel (depth,COLS). The loops over
- * r and v are unrolled, which is what lets the sums stay in registers. */
-LLM_API void llm_gemm_tile(llm_gemm_lanes sum[LLM_GEMM_ROWS][LLM_GEMM_VECTORS],
-                           const float *const row[LLM_GEMM_ROWS], const llm_gemm_lanes *panel,
+/* y (ROWS,COLS) += rows of A times a panel (depth,COLS), or only its first rows and columns. row[r]
+ * points to depth numbers. */
+LLM_API void llm_gemm_tile(float *y, size_t ldy, size_t rows, size_t cols,
+                           const float *const row[LLM_GEMM_ROWS], const float *panel,
                            size_t depth) {
-    llm_gemm_lanes acc[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    llm_lanes sum[LLM_GEMM_ROWS][LLM_GEMM_VECTORS], tile[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
     const float *a[LLM_GEMM_ROWS];
-    LLM_GEMM_UNROLL
+    LLM_LANES_UNROLL
     for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
         a[r] = row[r];
-        LLM_GEMM_UNROLL
-        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) acc[r][v] = a[r][0] * panel[v];
+        LLM_LANES_FETCH(y + (r < rows ? r : 0) * ldy);
+        LLM_LANES_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++)
+            sum[r][v] = a[r][0] * llm_lanes_load(panel + v * LLM_LANES);
     }
     for (size_t k = 1; k < depth; k++) {
-        LLM_GEMM_UNROLL
+        const float *b = panel + k * LLM_GEMM_COLS;
+        LLM_LANES_UNROLL
         for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
-            LLM_GEMM_UNROLL
+            LLM_LANES_UNROLL
             for (size_t v = 0; v < LLM_GEMM_VECTORS; v++)
-                acc[r][v] += a[r][k] * panel[k * LLM_GEMM_VECTORS + v];
+                sum[r][v] += a[r][k] * llm_lanes_load(b + v * LLM_LANES);
         }
     }
-    LLM_GEMM_UNROLL
+    LLM_LANES_UNROLL
     for (size_t r = 0; r < LLM_GEMM_ROWS; r++) {
-        LLM_GEMM_UNROLL
-        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) sum[r][v] = acc[r][v];
+        LLM_LANES_UNROLL
+        for (size_t v = 0; v < LLM_GEMM_VECTORS; v++) tile[r][v] = sum[r][v];
+    }
+    for (size_t r = 0; r < rows; r++, y += ldy) {
+        for (size_t v = 0; v < LLM_GEMM_VECTORS && cols == LLM_GEMM_COLS; v++) {
+            float *to = y + v * LLM_LANES;
+            llm_lanes_store(to, llm_lanes_load(to) + tile[r][v]);
+        }
+        for (size_t j = 0; j < cols && cols < LLM_GEMM_COLS; j++) y[j] += ((float *)tile[r])[j];
     }
 }
 
-/* to (cols,rows) <- from (rows,cols) transposed, with distances to_ld and from_ld between rows.
- * Squares of 4 x 4 go through registers where the compiler can shuffle. */
+/* to (cols,rows) <- from (rows,cols), with to_ld and from_ld numbers between rows. Squares of 4 x 4
+ * go through registers where the compiler can shuffle. */
 LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld,
                                 size_t rows, size_t cols) {
     size_t rows4 = 0, cols4 = 0;
@@ -1221,6 +1386,8 @@ LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size
             memcpy(&b, x + from_ld, sizeof b);
             memcpy(&c, x + 2 * from_ld, sizeof c);
             memcpy(&d, x + 3 * from_ld, sizeof d);
+            for (size_t r = 4; j % 16 == 0 && i + 8 <= rows4 && r < 8; r++)
+                LLM_LANES_FETCH(x + r * from_ld);
             const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
             const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
             const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
@@ -1241,66 +1408,78 @@ LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size
             to[j * to_ld + i] = from[i * from_ld + j];
 }
 
+/* panel (cols / COLS, depth, COLS) <- depth rows and cols columns of b. Columns that b does not
+ * have are 0. */
+LLM_API void llm_gemm_pack(float *panel, const float *b, size_t ldb, bool b_t, size_t depth,
+                           size_t cols) {
+    const size_t whole = cols / LLM_GEMM_COLS * LLM_GEMM_COLS;
+    if (whole < cols) memset(panel + whole * depth, 0, depth * LLM_GEMM_COLS * sizeof(float));
+    for (size_t j = 0; b_t && j < cols; j += LLM_GEMM_COLS)
+        llm_gemm_transpose(panel + j * depth, LLM_GEMM_COLS, b + j * ldb, ldb,
+                           llm_gemm_least(cols - j, LLM_GEMM_COLS), depth);
+    for (size_t k = 0; !b_t && k < depth; k++) {
+        const float *from = b + k * ldb;
+        float *to = panel + k * LLM_GEMM_COLS;
+        for (size_t j = 0; k + 8 < depth && j < cols; j += 16) LLM_LANES_FETCH(from + 8 * ldb + j);
+        for (size_t j = 0; j < whole; j += LLM_GEMM_COLS)
+            memcpy(to + j * depth, from + j, LLM_GEMM_COLS * sizeof(float));
+        for (size_t j = whole; j < cols; j++) to[whole * depth + j - whole] = from[j];
+    }
+}
+
 /* c (M,N) += a b with M and N the extents of one task: its rows of a, its columns of b, which are
- * parts of matrices with lda, ldb, ldc numbers between rows; depth <= DEPTH of the k. */
+ * parts of matrices with lda, ldb, ldc numbers between rows, and one chunk of the k. */
 LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bool a_t,
                             const float *b, size_t ldb, bool b_t, size_t M, size_t N,
                             size_t depth) {
-    llm_gemm_lanes panel[LLM_GEMM_DEPTH * LLM_GEMM_PANEL / LLM_GEMM_LANES];
-    llm_gemm_lanes block[LLM_GEMM_DEPTH * LLM_GEMM_BLOCK / LLM_GEMM_LANES];
-    llm_gemm_lanes tile[LLM_GEMM_ROWS][LLM_GEMM_VECTORS];
+    llm_lanes memory[(LLM_GEMM_PANEL + LLM_GEMM_BLOCK) * LLM_GEMM_DEPTH / LLM_LANES];
+    float *panel = (float *)memory;
     if (a_t) {
-        llm_gemm_transpose((float *)block, LLM_GEMM_DEPTH, a, lda, depth, M);
-        a = (const float *)block;
-        lda = LLM_GEMM_DEPTH;
+        float *rows = panel + LLM_GEMM_PANEL * LLM_GEMM_DEPTH;
+        llm_gemm_transpose(rows, depth, a, lda, depth, M);
+        a = rows;
+        lda = depth;
     }
     for (size_t j0 = 0; j0 < N; j0 += LLM_GEMM_PANEL) {
-        const size_t j1 = llm_gemm_least(N, j0 + LLM_GEMM_PANEL);
-        for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) { /* pack; missing columns are 0 */
-            float *to = (float *)panel + (j - j0) * LLM_GEMM_DEPTH;
-            const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
-            if (cols < LLM_GEMM_COLS) memset(to, 0, depth * LLM_GEMM_COLS * sizeof(float));
-            if (b_t) llm_gemm_transpose(to, LLM_GEMM_COLS, b + j * ldb, ldb, cols, depth);
-            for (size_t k = 0; !b_t && k < depth; k++)
-                memcpy(to + k * LLM_GEMM_COLS, b + k * ldb + j, cols * sizeof(float));
-        }
+        const size_t wide = llm_gemm_least(N - j0, LLM_GEMM_PANEL);
+        llm_gemm_pack(panel, b_t ? b + j0 * ldb : b + j0, ldb, b_t, depth, wide);
         for (size_t i = 0; i < M; i += LLM_GEMM_ROWS) {
             const size_t rows = llm_gemm_least(M - i, LLM_GEMM_ROWS);
             const float *row[LLM_GEMM_ROWS]; /* missing rows repeat the first; nobody reads them */
             for (size_t r = 0; r < LLM_GEMM_ROWS; r++) row[r] = a + (i + (r < rows ? r : 0)) * lda;
-
-            for (size_t j = j0; j < j1; j += LLM_GEMM_COLS) {
-                llm_gemm_tile(tile, row, panel + (j - j0) * LLM_GEMM_DEPTH / LLM_GEMM_LANES, depth);
-                const size_t cols = llm_gemm_least(j1 - j, LLM_GEMM_COLS);
-                for (size_t r = 0; r < rows; r++) {
-                    float *y = c + (i + r) * ldc + j;
-                    const float *sum = (const float *)tile[r];
-                    for (size_t l = 0; l < cols; l++) y[l] += sum[l];
-                }
-            }
+            for (size_t j = 0; j < wide; j += LLM_GEMM_COLS)
+                llm_gemm_tile(c + i * ldc + j0 + j, ldc, rows,
+                              llm_gemm_least(wide - j, LLM_GEMM_COLS), row, panel + j * depth,
+                              depth);
         }
     }
 }
 
 /* c (M,N) += a b, where a is (M,K), or (K,M) with a_t, and b is (K,N), or (N,K) with b_t. c may not
- * be a or b. A task is a rectangle of c: one panel wide and as high as leaves 32 tasks, or, where
- * A has to be transposed, one block high. Define LLM_SGEMM(c, a, a_t, b, b_t, M, N, K) to call a
- * BLAS instead. */
+ * be a or b. A task is a rectangle of c: a panel of columns, cut into fewer rows where there are too
+ * few panels for the threads; or a block of rows of a transposed A, cut into fewer columns. Define
+ * LLM_SGEMM(c, a, a_t, b, b_t, M, N, K) to call a BLAS instead. */
 LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b_t, size_t M,
                       size_t N, size_t K) {
 #ifdef LLM_SGEMM
     LLM_SGEMM(c, a, a_t, b, b_t, M, N, K);
 #else
-    const size_t panels = (N + LLM_GEMM_PANEL - 1) / LLM_GEMM_PANEL, split = 32 / (panels + 1) + 1;
-    const size_t height = (M / split + LLM_GEMM_ROWS) / LLM_GEMM_ROWS * LLM_GEMM_ROWS;
-    const size_t high = a_t || height < 96 ? 96 : height;
-    const size_t wide = a_t ? 12 * LLM_GEMM_PANEL : LLM_GEMM_PANEL;
-    const size_t down = (M + high - 1) / high, across = (N + wide - 1) / wide;
-    for (size_t k = 0; k < K; k += LLM_GEMM_DEPTH) {
-        const size_t depth = llm_gemm_least(K - k, LLM_GEMM_DEPTH);
-        LLM_PARALLEL_FOR
+    if (M == 0 || N == 0) return;
+    const size_t threads = LLM_GEMM_THREADS, enough = threads > 1 ? 4 * threads : 1;
+    const size_t strips = (M - 1) / LLM_GEMM_ROWS + 1, panels = (N - 1) / LLM_GEMM_PANEL + 1;
+    const size_t blocks = ((M - 1) / LLM_GEMM_BLOCK / threads + 1) * threads;
+    size_t down = a_t ? llm_gemm_least(strips, blocks) : 1, across = a_t ? 1 : panels;
+    if (a_t) across = llm_gemm_least(panels, (enough - 1) / down + 1);
+    if (!a_t) down = llm_gemm_least(strips, (enough - 1) / across + 1);
+    const size_t high = ((strips - 1) / down + 1) * LLM_GEMM_ROWS;
+    const size_t wide = ((panels - 1) / across + 1) * LLM_GEMM_PANEL;
+    const size_t chunk = a_t ? LLM_GEMM_DEPTH : LLM_GEMM_DEPTH / 2 * 3;
+    for (size_t k = 0; k < K; k += chunk) {
+        const size_t depth = llm_gemm_least(K - k, chunk);
+        LLM_GEMM_PARALLEL_IF(M * N * depth > LLM_GEMM_SMALL)
         for (size_t task = 0; task < down * across; task++) {
             const size_t i = task / across * high, j = task % across * wide;
+            if (i >= M || j >= N) continue;
             llm_gemm_block(c + i * N + j, N, a_t ? a + k * M + i : a + i * K + k, a_t ? M : K, a_t,
                            b_t ? b + j * K + k : b + k * N + j, b_t ? K : N, b_t,
                            llm_gemm_least(M - i, high), llm_gemm_least(N - j, wide), depth);
@@ -1309,16 +1488,25 @@ LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b
 #endif
 }
 
-/* @matmul --------------------------------------------------- Matrix product
+/* @matmul --------------------------------------------------- Matrix product, the linear layer
  *
- *     y = x w^T + b
+ *     y  = x w^T + b                               w (O,C): a row of weights for each output
+ *     dx = dy w        dw = dy^T x        db = sum of dy's rows
+ *
+ * Nearly all the time of a network is spent here. w lies as torch.nn.Linear keeps it. All three
+ * products go through @gemm. A few rows of x are another matter: nothing is used more often than
+ * the rows there are, packing w would cost more than multiplying with it, and the time is that of
+ * reading w once. Decoding lives there, with one row. So below 24 rows (or 8 outputs) dot products
+ * run along w as it lies; their sums have another order, and the last bits may differ between 7
+ * and 8 rows.
  *
  * source  -
  * needs   gemm
+ * see     @dense (the layer), @kv_cache (decoding)
  * topics  -
  */
 
-/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
+/* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. The definition; slow. */
 LLM_API void llm_matmul_naive(float *y, const float *x, const float *w, const float *b, size_t N,
                               size_t C, size_t O) {
     for (size_t n = 0; n < N; n++) {
@@ -1330,22 +1518,80 @@ LLM_API void llm_matmul_naive(float *y, const float *x, const float *w, const fl
     }
 }
 
+/* dx (N,C) += , dw (O,C) += , db (O) += <- dy (N,O) and forward's x, w; any of the three may be
+ * NULL. The definition; slow. */
+LLM_API void llm_matmul_naive_backward(float *dx, float *dw, float *db, const float *dy,
+                                       const float *x, const float *w, size_t N, size_t C,
+                                       size_t O) {
+    for (size_t n = 0; n < N; n++) {
+        for (size_t o = 0; o < O; o++) {
+            const float d = dy[n * O + o];
+            if (db) db[o] += d;
+            for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += d * w[o * C + c];
+            for (size_t c = 0; dw && c < C; c++) dw[o * C + c] += d * x[n * C + c];
+        }
+    }
+}
+
+/* y[m * y_m + f * y_f] += dot product of rows m of many (M,C) and f of few (F,C). Four rows of many
+ * are read side by side, each into two vectors of sums; the F rows of few stay in cache. */
+LLM_API void llm_matmul_few(float *y, size_t y_m, size_t y_f, const float *many, const float *few,
+                            size_t M, size_t F, size_t C) {
+    enum { ROWS = 4, LANES = LLM_LANES };
+    const float zeros[LANES] = {0};
+    const llm_lanes zero = llm_lanes_load(zeros);
+    const size_t body = C / (2 * LANES) * (2 * LANES);
+    LLM_GEMM_PARALLEL_IF(M * F * C > LLM_GEMM_SMALL)
+    for (size_t m = 0; m < M; m += ROWS) {
+        const size_t rows = llm_gemm_least(M - m, ROWS);
+        const float *row[ROWS];
+        for (size_t r = 0; r < ROWS; r++) row[r] = many + (m + (r < rows ? r : 0)) * C;
+        for (size_t f = 0; f < F; f++) {
+            const float *x = few + f * C;
+            llm_lanes even[ROWS], odd[ROWS];
+            LLM_LANES_UNROLL
+            for (size_t r = 0; r < ROWS; r++) even[r] = odd[r] = zero;
+            for (size_t c = 0; c < body; c += 2 * LANES) {
+                const llm_lanes x0 = llm_lanes_load(x + c), x1 = llm_lanes_load(x + c + LANES);
+                LLM_LANES_UNROLL
+                for (size_t r = 0; r < ROWS; r++) {
+                    even[r] += x0 * llm_lanes_load(row[r] + c);
+                    odd[r] += x1 * llm_lanes_load(row[r] + c + LANES);
+                }
+            }
+            for (size_t r = 0; r < rows; r++) {
+                float total = llm_lanes_sum(even[r] + odd[r]);
+                for (size_t c = body; c < C; c++) total += row[r][c] * x[c];
+                y[(m + r) * y_m + f * y_f] += total;
+            }
+        }
+    }
+}
+
 /* y (N,O) <- x (N,C), w (O,C), b (O) or NULL. y may not be x or w. */
 LLM_API void llm_matmul_forward(float *y, const float *x, const float *w, const float *b, size_t N,
                                 size_t C, size_t O) {
+    LLM_GEMM_PARALLEL_IF(N * O > LLM_GEMM_SMALL)
     for (size_t n = 0; n < N; n++)
         for (size_t o = 0; o < O; o++) y[n * O + o] = b ? b[o] : 0.0f;
-    llm_gemm(y, x, false, w, true, N, O, C);
+    if (N < 24)
+        llm_matmul_few(y, 1, O, w, x, O, N, C);
+    else if (O < 8)
+        llm_matmul_few(y, O, 1, x, w, N, O, C);
+    else
+        llm_gemm(y, x, false, w, true, N, O, C);
 }
 
-/* dx (N,C) += , dw (O,C) += , db (O) += <- dy (N,O) and forward's x, w. Any of the three may be
+/* dx (N,C) += , dw (O,C) += , db (O) += <- dy (N,O) and forward's x, w; any of the three may be
  * NULL. */
 LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
                                  const float *w, size_t N, size_t C, size_t O) {
     if (dx) llm_gemm(dx, dy, false, w, false, N, C, O);
     if (dw) llm_gemm(dw, dy, true, x, false, O, C, N);
-    for (size_t n = 0; db && n < N; n++)
-        for (size_t o = 0; o < O; o++) db[o] += dy[n * O + o];
+    LLM_GEMM_PARALLEL_IF(N * O > LLM_GEMM_SMALL)
+    for (size_t from = 0; from < (db ? O : 0); from += 64)
+        for (size_t n = 0; n < N; n++)
+            for (size_t o = from; o < O && o < from + 64; o++) db[o] += dy[n * O + o];
 }
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
@@ -2164,23 +2410,95 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
 
 /* @xavier_init ---------------------------------------------- Xavier initialization
  *
- * source  -
- * needs   rng
+ *     Var(y) = fan_in Var(w) Var(x)            Var(dx) = fan_out Var(w) Var(dy)
+ *     Var(w) = gain^2 2 / (fan_in + fan_out)
+ *
+ * A sum of fan_in independent products has fan_in times the variance of one. If every layer
+ * multiplies the variance of its signals by 1.5, fifty of them multiply it by 10^9, so the weights
+ * start at a size that keeps it: 1 / fan_in for the activations, 1 / fan_out for the gradients,
+ * which travel the other way. Both at once is only possible where the two are equal; this is the
+ * mean of what they ask for. Right for linear layers and for tanh near 0; ReLU halves the mean
+ * square and needs a gain of sqrt(2).
+ *
+ * source  Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural
+ *         networks", eq. 12 and 16
+ * needs   arena rng dense
+ * see     @he_init (for ReLU), @weight_init @vanishing_gradient
  * topics  Xavier/Glorot Initialization
  */
 
-/* w (fan_out,fan_in) ~ N(0, gain^2 * 2 / (fan_in + fan_out)). */
+/* w (fan_out,fan_in) ~ N(0, gain^2 2 / (fan_in + fan_out)). */
 LLM_API void llm_xavier_init_normal(float *w, size_t fan_in, size_t fan_out, float gain,
                                     llm_rng *rng) {
     const float std = gain * sqrtf(2.0f / (float)(fan_in + fan_out));
-    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = std * llm_rng_normal(rng);
+    llm_rng_normal_fill(rng, w, fan_in * fan_out);
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] *= std;
 }
 
-/* w (fan_out,fan_in) ~ U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)). */
+/* w (fan_out,fan_in) ~ U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)): the variance a^2 / 3 is that
+ * of the normal form. */
 LLM_API void llm_xavier_init_uniform(float *w, size_t fan_in, size_t fan_out, float gain,
                                      llm_rng *rng) {
     const float a = gain * sqrtf(6.0f / (float)(fan_in + fan_out));
     for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = a * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* By what a linear layer with this initialization multiplies the mean square of its signals on the
+ * way forward, and of the gradients on the way back. Their sum is 2 gain^2. */
+LLM_API void llm_xavier_init_factors(float *forward, float *backward, size_t fan_in, size_t fan_out,
+                                     float gain) {
+    const float var = gain * gain * 2.0f / (float)(fan_in + fan_out);
+    *forward = (float)fan_in * var;
+    *backward = (float)fan_out * var;
+}
+
+/* The mean square of float x (n), in double. */
+LLM_API double llm_xavier_init_mean_square(const float *x, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum / (double)n;
+}
+
+/* forward, backward (L+1) <- x (N,width[0]), dy (N,width[L]), w: L matrices (width[l+1],width[l])
+ * one behind the other, each followed by the activation kind. forward[l] is the mean square of what
+ * enters layer l, backward[l] that of its gradient; [L] belong to the output. Scratch, given back:
+ * N floats for each of 2 sum(width) + 3 max(width). */
+LLM_API void llm_xavier_init_variance_track(double *forward, double *backward, const float *x,
+                                            const float *dy, const float *w, const size_t *width,
+                                            size_t L, size_t N, int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t total = 0, widest = 0, at = 0;
+    for (size_t l = 0; l <= L; l++) {
+        total += width[l];
+        widest = width[l] > widest ? width[l] : widest;
+    }
+    float *h = llm_arena_floats(arena, N * total), *z = llm_arena_floats(arena, N * total);
+    float *g = llm_arena_floats(arena, N * widest), *dx = llm_arena_floats(arena, N * widest);
+
+    for (size_t i = 0; i < N * width[0]; i++) h[i] = x[i];
+    forward[0] = llm_xavier_init_mean_square(x, N * width[0]);
+    for (size_t l = 0; l < L; l++) {
+        const size_t next = at + N * width[l];
+        llm_dense_act_forward(h + next, z + next, h + at, w, NULL, N, width[l], width[l + 1], kind);
+        forward[l + 1] = llm_xavier_init_mean_square(h + next, N * width[l + 1]);
+        w += width[l] * width[l + 1];
+        at = next;
+    }
+
+    for (size_t i = 0; i < N * width[L]; i++) g[i] = dy[i];
+    backward[L] = llm_xavier_init_mean_square(dy, N * width[L]);
+    for (size_t l = L; l-- > 0;) {
+        w -= width[l] * width[l + 1];
+        for (size_t i = 0; i < N * width[l]; i++) dx[i] = 0.0f;
+        llm_dense_act_backward(dx, NULL, NULL, g, z + at, NULL, w, N, width[l], width[l + 1], kind,
+                               arena); /* its input is only read for dw */
+        backward[l] = llm_xavier_init_mean_square(dx, N * width[l]);
+        float *swap = g;
+        g = dx;
+        dx = swap;
+        at -= N * width[l];
+    }
+    arena->used = mark;
 }
 
 /* @dropout -------------------------------------------------- Dropout
@@ -3231,10 +3549,11 @@ enum {
     LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds just the class of the character at `at`, and where it ends; at the end of the
- * text 0, and *end is not written. */
+/* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
+ * end of the text. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
+    *end = at;
     if (at >= size) return 0;
     *end = at + llm_unicode_decode(&code, text + at, size - at);
     return 1u << llm_unicode_class(code);
