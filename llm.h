@@ -4737,6 +4737,7 @@ LLM_API bool llm_tokenizer_vocab_put(llm_tokenizer *t, const llm_json_node *v, l
     size_t bad;
     bool ok = false;
     const bool spelt = v && llm_byte_level_read(&bytes, &bad, v->key, v->key_size);
+    const bool foreign = v && !spelt && bad < v->key_size;
     if (spelt && bytes.size == 0) {
         wrong = "is empty";
     } else if (spelt) {
@@ -4744,10 +4745,10 @@ LLM_API bool llm_tokenizer_vocab_put(llm_tokenizer *t, const llm_json_node *v, l
         ok = got == id;
         if (got >= 0) wrong = "is there twice";
         if (ok && bytes.size == 1) t->bpe.byte_id[(unsigned char)bytes.data[0]] = id;
-    } else if (!v || llm_added_tokens_find(&t->added, v->key, v->key_size) == id) {
-        ok = llm_vocab_table_skip(&t->bpe.token);
-    } else if (bad < v->key_size) {
+    } else if (foreign && llm_added_tokens_find(&t->added, v->key, v->key_size) != id) {
         wrong = "is not spelt in byte-level characters";
+    } else if (foreign || !v) {
+        ok = llm_vocab_table_skip(&t->bpe.token);
     }
     llm_buffer_free(&bytes);
     return ok || llm_fail(error, "vocab, id %d: \"%.60s\" %s", id, v ? v->key : "", wrong);
