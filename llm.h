@@ -8314,9 +8314,23 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
 
 /* @kv_cache ------------------------------------------------- Key-value cache
  *
- * source  -
- * needs   -
- * topics  -
+ *     o_t = softmax(q_t K_{0..t}^T / sqrt(D)) V_{0..t}          K, V grow by one row a token
+ *
+ * In a causal model the keys and values of earlier positions do not change when a token is added,
+ * so they are kept: a new token costs O(t) and not a pass over the whole text, and the price is
+ * memory, 2 L H T D numbers a text. Keys are stored as attention uses them, after any rotation, so
+ * nothing here knows about positions, and rows of a batch may be of different lengths. A row is a
+ * prefix: dropping its end (@speculative), copying it (@beam_search) or keeping chosen positions of
+ * it (tree verification in @medusa) is a change of one length or a copy.
+ *
+ * What is easily got wrong: the length must not grow before every layer has appended, or the second
+ * layer writes one position too far. Appending and growing are therefore two calls.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; Pope et al. 2022, "Efficiently Scaling
+ *         Transformer Inference", section 2.1
+ * needs   arena exp logsumexp causal_attn gqa
+ * see     @decoding (the loop), @rope, @flash (the running softmax), @paged_attention
+ * topics  Key-Value (KV) Caching
  */
 
 /* Keys and values of L layers, B rows, H key/value heads, T positions (the capacity), D dimensions:
@@ -8327,7 +8341,13 @@ typedef struct {
     size_t L, B, H, T, D;
 } llm_kv_cache;
 
-/* Takes 2 L B H T D floats and B sizes from the arena; all rows are empty. */
+/* What llm_kv_cache_create takes from an arena: 2 L B H T D floats and B sizes, rounded up to 64. */
+LLM_API size_t llm_kv_cache_bytes(size_t L, size_t B, size_t H, size_t T, size_t D) {
+    const size_t floats = 2 * L * B * H * T * D * sizeof(float), sizes = B * sizeof(size_t);
+    return (floats + 63) / 64 * 64 + (sizes + 63) / 64 * 64;
+}
+
+/* All rows are empty. */
 LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t H, size_t T,
                                  size_t D, llm_arena *arena) {
     cache->L = L, cache->B = B, cache->H = H, cache->T = T, cache->D = D;
@@ -8336,7 +8356,7 @@ LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t
     for (size_t b = 0; b < B; b++) cache->length[b] = 0;
 }
 
-/* Keys (T,D) of a head; its values stand B H T D floats further on. */
+/* The keys (T,D) of a head; its values stand B H T D floats further on. */
 LLM_API float *llm_kv_cache_keys(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
     LLM_ASSERT(l < cache->L && b < cache->B && h < cache->H);
     return cache->memory + ((2 * l * cache->B + b) * cache->H + h) * cache->T * cache->D;
@@ -8345,8 +8365,8 @@ LLM_API float *llm_kv_cache_values(const llm_kv_cache *cache, size_t l, size_t b
     return llm_kv_cache_keys(cache, l, b, h) + cache->B * cache->H * cache->T * cache->D;
 }
 
-/* Layer l <- k, v (B,H,n,D), the n positions behind length[b] of each row. The rows grow only by
- * llm_kv_cache_advance, when every layer has appended and attended. */
+/* Layer l <- k, v (B,H,n,D): the n positions behind length[b] of each row; n = 1 for a token, more
+ * for a prompt. The rows grow by llm_kv_cache_advance, when every layer has appended and attended. */
 LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, const float *v,
                                  size_t n) {
     const size_t D = cache->D;
@@ -8360,49 +8380,113 @@ LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, 
     }
 }
 
-/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended.
- * Query i of row b sees positions 0..length[b] + i; head h reads key/value head h / (Hq/H).
- * Scratch: B Hq T floats, given back. */
+/* o (R,D) <- q (R,D), R <= 64 queries in a row of which the first sees keys 0 .. first: tiles of 64
+ * keys with the running maximum m and sum of @flash, divided by the sum once, at the end. */
+LLM_API void llm_kv_cache_block(float *o, const float *q, const float *k, const float *v, size_t R,
+                                size_t first, size_t D) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const float scale = 1.0f / sqrtf((float)D);
+    float w[TILE * TILE], m[TILE], sum[TILE];
+    for (size_t r = 0; r < R; r++) m[r] = -INFINITY, sum[r] = 0.0f;
+    for (size_t i = 0; i < R * D; i++) o[i] = 0.0f;
+    for (size_t j = 0; j < first + R; j += TILE) { /* rows before skip see none of these keys */
+        const size_t N = llm_causal_attn_tile(first + R - j);
+        const size_t skip = j > first ? j - first : 0, ahead = j > first ? 0 : first - j;
+        llm_causal_attn_scores(w, N, q + skip * D, D, k + j * D, D, scale, ahead, R - skip, N, D);
+        for (size_t r = skip; r < R; r++) {
+            float *wr = w + (r - skip) * N;
+            const size_t seen = r - skip + ahead < N ? r - skip + ahead + 1 : N;
+            const float max = fmaxf(m[r], llm_logsumexp_max(wr, seen)), old = llm_expf(m[r] - max);
+            for (size_t n = 0; n < seen; n++) wr[n] = llm_expf(wr[n] - max);
+            sum[r] *= old;
+            for (size_t n = 0; n < seen; n++) sum[r] += wr[n];
+            for (size_t d = 0; d < D; d++) o[r * D + d] *= old;
+            m[r] = max;
+        }
+        llm_causal_attn_gather(o + skip * D, D, w, N, v + j * D, D, ahead, R - skip, N, D);
+    }
+    for (size_t i = 0; i < R * D; i++) o[i] /= sum[i / D];
+}
+
+/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended:
+ * query i of row b sees positions 0 .. length[b] + i, head h reads key head h / (Hq/H). One token
+ * reads each key and value once for all heads of a group. Scores are scaled by 1/sqrt(D); for another
+ * factor scale q. Scratch: B Hq T floats, given back. */
 LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l, const float *q,
                                  size_t Hq, size_t n, llm_arena *arena) {
-    LLM_ASSERT(Hq % cache->H == 0);
-    const size_t D = cache->D, group = Hq / cache->H, mark = arena->used;
-    const float scale = 1.0f / sqrtf((float)D);
+    LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
+    const size_t H = cache->H, D = cache->D, group = Hq / H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
     LLM_PARALLEL_FOR
-    for (size_t bh = 0; bh < cache->B * Hq; bh++) {
-        const float *k = llm_kv_cache_keys(cache, l, bh / Hq, bh % Hq / group);
-        const float *v = llm_kv_cache_values(cache, l, bh / Hq, bh % Hq / group);
-        float *p = scratch + bh * cache->T;
-        for (size_t i = 0; i < n; i++) {
-            const size_t seen = cache->length[bh / Hq] + i + 1;
-            const float *qi = q + (bh * n + i) * D;
-            float *o = out + (bh * n + i) * D, max = -INFINITY, sum = 0.0f;
-            for (size_t j = 0; j < seen; j++) {
-                float s = 0.0f;
-                for (size_t d = 0; d < D; d++) s += qi[d] * k[j * D + d];
-                p[j] = s * scale;
-                max = p[j] > max ? p[j] : max;
-            }
-            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
-            for (size_t j = 0; j < seen; j++) {
-                const float w = expf(p[j] - max);
-                sum += w;
-                for (size_t d = 0; d < D; d++) o[d] += w * v[j * D + d];
-            }
-            for (size_t d = 0; d < D; d++) o[d] /= sum;
+    for (size_t bh = 0; bh < cache->B * H; bh++) {
+        const float *k = llm_kv_cache_keys(cache, l, bh / H, bh % H);
+        const float *v = llm_kv_cache_values(cache, l, bh / H, bh % H),
+                    *qg = q + bh * group * n * D;
+        const size_t length = cache->length[bh / H];
+        float *o = out + bh * group * n * D, *w = scratch + bh * group * cache->T;
+        if (n == 1) {
+            llm_gqa_decode(o, w, qg, k, v, group, length + 1, D, 1.0f / sqrtf((float)D));
+            continue;
         }
+        for (size_t g = 0; g < group; g++)
+            for (size_t i = 0; i < n; i += LLM_CAUSAL_ATTN_TILE)
+                llm_kv_cache_block(o + (g * n + i) * D, qg + (g * n + i) * D, k, v,
+                                   llm_causal_attn_tile(n - i), length + i, D);
     }
     arena->used = mark;
 }
 
-/* Row b becomes count[b] positions longer, or n with count NULL. */
+/* Row b becomes count[b] positions longer, or n with count NULL. Rows of a batch whose prompts are
+ * padded on the right to one length grow by their own: what was appended behind it is overwritten. */
 LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size_t n) {
     for (size_t b = 0; b < cache->B; b++) {
         const size_t more = count ? count[b] : n;
         LLM_ASSERT(more <= cache->T - cache->length[b]);
         cache->length[b] += more;
     }
+}
+
+/* Row b forgets its last n positions. */
+LLM_API void llm_kv_cache_rollback(llm_kv_cache *cache, size_t b, size_t n) {
+    LLM_ASSERT(b < cache->B && n <= cache->length[b]);
+    cache->length[b] -= n;
+}
+
+/* Row b keeps the positions slot (n), ascending, and closes the gaps: of a tree of drafts, the path
+ * that was accepted. Its keys keep the rotation they were stored with. */
+LLM_API void llm_kv_cache_keep(llm_kv_cache *cache, size_t b, const size_t *slot, size_t n) {
+    const size_t D = cache->D;
+    for (size_t lh = 0; lh < cache->L * cache->H; lh++) {
+        float *k = llm_kv_cache_keys(cache, lh / cache->H, b, lh % cache->H);
+        float *v = llm_kv_cache_values(cache, lh / cache->H, b, lh % cache->H);
+        for (size_t i = 0; i < n; i++) { /* slot[i] >= i: nothing is overwritten before it moves */
+            LLM_ASSERT(slot[i] < cache->length[b] && (i == 0 || slot[i] > slot[i - 1]));
+            memmove(k + i * D, k + slot[i] * D, D * sizeof(float));
+            memmove(v + i * D, v + slot[i] * D, D * sizeof(float));
+        }
+    }
+    cache->length[b] = n;
+}
+
+/* Row b <- what row parent[b] was, for all rows at once: beams that follow other beams, or with
+ * parent = (0, 0, ...) copies of one prompt. Scratch: B T D floats and B sizes, given back. */
+LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm_arena *arena) {
+    const size_t B = cache->B, row = cache->T * cache->D, mark = arena->used;
+    float *old = llm_arena_floats(arena, B * row);
+    size_t *length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    memcpy(length, cache->length, B * sizeof(size_t));
+    for (size_t i = 0; i < 2 * cache->L * cache->H; i++) { /* one head of all rows at a time */
+        float *head = cache->memory + (i / cache->H * B * cache->H + i % cache->H) * row;
+        for (size_t b = 0; b < B; b++)
+            memcpy(old + b * row, head + b * cache->H * row, length[b] * cache->D * sizeof(float));
+        for (size_t b = 0; b < B; b++) {
+            LLM_ASSERT(parent[b] < B);
+            cache->length[b] = length[parent[b]];
+            memcpy(head + b * cache->H * row, old + parent[b] * row,
+                   cache->length[b] * cache->D * sizeof(float));
+        }
+    }
+    arena->used = mark;
 }
 
 /* @greedy --------------------------------------------------- Greedy decoding
