@@ -7320,17 +7320,25 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
-/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
- * a row starts without what was before it, so the first tokens of a row are the hardest. */
-LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+/* Nats of a text, summed over all its tokens ids (n) but the first, each predicted once: windows of T
+ * tokens, B at a time, begin every stride <= T tokens, and all but the first count their last stride
+ * predictions, which have T - stride tokens or more before them. stride = T is the fastest, and the
+ * hardest on the model. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T,
+                                 size_t stride) {
     int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
     double nats = 0.0;
-    LLM_ASSERT(x && y);
-    for (size_t at = 0; at + 1 < n; at += B * T) {
+    LLM_ASSERT(x && y && stride > 0 && stride <= T);
+    for (size_t done = 1, window = 0;
+         done < n;) { /* tokens that were predicted, or are the first */
         for (size_t i = 0; i < B * T; i++) {
-            x[i] = at + i < n ? ids[at + i] : 0;
-            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            const size_t row = window + i / T, at = row * stride + i % T;
+            const bool counts = at + 1 < n && (row == 0 || i % T >= T - stride);
+            x[i] = at < n ? ids[at] : 0;
+            y[i] = counts ? ids[at + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            done += counts;
         }
+        window += B;
         llm_gpt2_forward(g, x, y, B, T);
         for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
     }
