@@ -2967,36 +2967,35 @@ LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, si
     return llm_fail(e, "counting %zu tokens: out of memory", count);
 }
 
-/* P(last token of the n-gram key | its first n - 1). */
-LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
-    const int bits = LLM_INTERPOLATED_LM_BITS;
-    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
-    const uint64_t *gram = lm->gram[n];
+/* P(last token of the n-gram key | its first n - 1), where shorter is P(that token | one token less). */
+LLM_API double llm_interpolated_lm_level(const llm_interpolated_lm *lm, uint64_t key, size_t n,
+                                         double shorter) {
+    const uint64_t *gram = lm->gram[n], context = key >> LLM_INTERPOLATED_LM_BITS;
     size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (gram[middle] >> bits < key >> bits)
+        if (gram[middle] >> LLM_INTERPOLATED_LM_BITS < context)
             low = middle + 1;
         else
             high = middle;
     }
-    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+    for (size_t i = low; i < lm->count && gram[i] >> LLM_INTERPOLATED_LM_BITS == context; i++) {
         hits += gram[i] == key;
         kinds += i == low || gram[i] != gram[i - 1];
+        seen++;
     }
-    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
-    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
     if (seen == 0) return shorter;
-    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
-            lm->discount * (double)kinds * shorter) /
-           (double)seen;
+    const double own = hits > 0 ? (double)hits - lm->discount : 0.0;
+    return (own + lm->discount * (double)kinds * shorter) / (double)seen;
 }
 
 /* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
 LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
-    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
     LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
-    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+    double p = ((double)lm->once[ids[i]] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    for (size_t n = 2; n <= (size_t)lm->order && n <= i + 1; n++)
+        p = llm_interpolated_lm_level(lm, llm_interpolated_lm_key(ids, i, n), n, p);
+    return p;
 }
 
 /* Nats of ids (n), all but the first. */

@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
 #define END "<|endoftext|>"
 
 static struct {
