@@ -3476,36 +3476,35 @@ LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, si
     return llm_fail(e, "counting %zu tokens: out of memory", count);
 }
 
-/* P(last token of the n-gram key | its first n - 1). */
-LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
-    const int bits = LLM_INTERPOLATED_LM_BITS;
-    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
-    const uint64_t *gram = lm->gram[n];
+/* P(last token of the n-gram key | its first n - 1), where shorter is P(that token | one token less). */
+LLM_API double llm_interpolated_lm_level(const llm_interpolated_lm *lm, uint64_t key, size_t n,
+                                         double shorter) {
+    const uint64_t *gram = lm->gram[n], context = key >> LLM_INTERPOLATED_LM_BITS;
     size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (gram[middle] >> bits < key >> bits)
+        if (gram[middle] >> LLM_INTERPOLATED_LM_BITS < context)
             low = middle + 1;
         else
             high = middle;
     }
-    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+    for (size_t i = low; i < lm->count && gram[i] >> LLM_INTERPOLATED_LM_BITS == context; i++) {
         hits += gram[i] == key;
         kinds += i == low || gram[i] != gram[i - 1];
+        seen++;
     }
-    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
-    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
     if (seen == 0) return shorter;
-    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
-            lm->discount * (double)kinds * shorter) /
-           (double)seen;
+    const double own = hits > 0 ? (double)hits - lm->discount : 0.0;
+    return (own + lm->discount * (double)kinds * shorter) / (double)seen;
 }
 
 /* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
 LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
-    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
     LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
-    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+    double p = ((double)lm->once[ids[i]] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    for (size_t n = 2; n <= (size_t)lm->order && n <= i + 1; n++)
+        p = llm_interpolated_lm_level(lm, llm_interpolated_lm_key(ids, i, n), n, p);
+    return p;
 }
 
 /* Nats of ids (n), all but the first. */
@@ -7831,17 +7830,25 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
-/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
- * a row starts without what was before it, so the first tokens of a row are the hardest. */
-LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+/* Nats of a text, summed over all its tokens ids (n) but the first, each predicted once: windows of T
+ * tokens, B at a time, begin every stride <= T tokens, and all but the first count their last stride
+ * predictions, which have T - stride tokens or more before them. stride = T is the fastest, and the
+ * hardest on the model. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T,
+                                 size_t stride) {
     int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
     double nats = 0.0;
-    LLM_ASSERT(x && y);
-    for (size_t at = 0; at + 1 < n; at += B * T) {
+    LLM_ASSERT(x && y && stride > 0 && stride <= T);
+    for (size_t done = 1, window = 0;
+         done < n;) { /* tokens that were predicted, or are the first */
         for (size_t i = 0; i < B * T; i++) {
-            x[i] = at + i < n ? ids[at + i] : 0;
-            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            const size_t row = window + i / T, at = row * stride + i % T;
+            const bool counts = at + 1 < n && (row == 0 || i % T >= T - stride);
+            x[i] = at < n ? ids[at] : 0;
+            y[i] = counts ? ids[at + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            done += counts;
         }
+        window += B;
         llm_gpt2_forward(g, x, y, B, T);
         for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
     }
