@@ -3184,14 +3184,124 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
 
+/* @perplexity ----------------------------------------------- Perplexity and bits per byte
+ *
+ *     perplexity    = exp( nats / tokens )              nats = -sum_t ln P(x_t | x_1 .. x_{t-1})
+ *     bits per byte = nats / (ln 2 * bytes)
+ *
+ * How surprised a model is by a text: a perplexity of 20 means as unsure, on average, as if it had
+ * to choose among 20 equally likely tokens. It can be compared only between models that cut the
+ * text into the same tokens; bits per byte can be compared always, because the chain rule gives a
+ * text one probability however it is cut. What is easily got wrong: the mean of the documents'
+ * perplexities is not the perplexity of all of them (sum first, exponentiate last), and a text
+ * longer than the context must be scored in windows that overlap, or every window's first tokens
+ * are guessed without a context.
+ *
+ * source  Jelinek, Mercer, Bahl & Baker 1977, "Perplexity - a measure of the difficulty of speech
+ *         recognition tasks"; Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13
+ * needs   base arena rng cross_entropy
+ * see     @cross_entropy @interpolated_lm
+ * topics  Perplexity
+ */
+
+/* *nats and *tokens += the losses nll (N) whose target (N) is not LLM_CROSS_ENTROPY_IGNORE; those
+ * of the others are not read. target may be NULL: all count. In double: a test set has millions. */
+LLM_API void llm_perplexity_add(double *nats, double *tokens, const float *nll, const int *target,
+                                size_t N) {
+    for (size_t n = 0; n < N; n++) {
+        if (target && target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        *nats += (double)nll[n];
+        *tokens += 1.0;
+    }
+}
+
+/* exp(nats / tokens): for a token of probability 0 infinite, without tokens NaN. With the number
+ * of words for that of tokens it is the perplexity per word, also of a model of subwords. */
+LLM_API double llm_perplexity_from_nats(double nats, double tokens) { return exp(nats / tokens); }
+
+/* Bits per byte: the size to which the model would compress the text, as a share of 8. */
+LLM_API double llm_perplexity_bits_per_byte(double nats, double bytes) {
+    return nats / (log(2.0) * bytes);
+}
+
+/* A piece of a long text: the model reads tokens begin .. end - 1, and its losses for the tokens
+ * first .. end - 1 count. */
+typedef struct {
+    size_t begin, first, end;
+} llm_perplexity_window;
+
+/* The next window over T tokens, for a model that reads at most `context` of them. Starts as zeros;
+ * false when all is scored. Windows move by `stride` < context, so that each token but the first of
+ * the text is scored once, with at least context - stride tokens before it, or all there are. A
+ * stride of 1 is exact and slow, context - 1 fast and pessimistic. */
+LLM_API bool llm_perplexity_next(llm_perplexity_window *w, size_t T, size_t context,
+                                 size_t stride) {
+    LLM_ASSERT(0 < stride && stride < context);
+    if (w->end >= T || T < 2) return false;
+    w->begin = w->end > 0 ? w->begin + stride : 0;
+    w->first = w->end > 0 ? w->end : 1;
+    w->end = T - w->begin < context ? T : w->begin + context;
+    return true;
+}
+
+/* For qsort. */
+LLM_API int llm_perplexity_order(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* low and high: between them lies the mean loss per token with probability `level`. nats (D) and
+ * tokens (D) are sums of D documents, which are drawn again, D out of D with replacement, `draws`
+ * times; tokens of one document are not independent, so documents are drawn and not tokens. The
+ * ends are quantiles of the means. exp of them is the interval of the perplexity. For two models on
+ * the same text give the differences of their nats: the hard documents are hard for both, and
+ * cancel. Scratch: `draws` doubles, given back. */
+LLM_API void llm_perplexity_interval(double *low, double *high, const double *nats,
+                                     const double *tokens, size_t D, double level, size_t draws,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(D > 0 && draws > 0 && level > 0.0 && level < 1.0);
+    const size_t mark = arena->used;
+    double *mean = llm_arena_doubles(arena, draws);
+    for (size_t k = 0; k < draws; k++) {
+        double sum = 0.0, count = 0.0;
+        for (size_t d = 0; d < D; d++) {
+            const size_t pick = llm_rng_below(rng, D);
+            sum += nats[pick];
+            count += tokens[pick];
+        }
+        mean[k] = sum / count;
+    }
+    qsort(mean, draws, sizeof *mean, llm_perplexity_order);
+    const double edge = 0.5 * (1.0 - level) * (double)(draws - 1);
+    const size_t at = (size_t)edge;
+    const double part = edge - (double)at;
+    const size_t next = at + 1 < draws ? at + 1 : at;
+    *low = mean[at] + part * (mean[next] - mean[at]);
+    *high = mean[draws - 1 - at] - part * (mean[draws - 1 - at] - mean[draws - 1 - next]);
+    arena->used = mark;
+}
+
 /* @embedding ------------------------------------------------ Embedding layer forward and backward
  *
- * source  -
- * needs   -
+ *     y_n = w[id_n]                   dw[v] = sum of dy_n over all n with id_n = v
+ *
+ * The first layer of every language model: a table with one row for each token, and a lookup. It
+ * equals the product of a one-hot row with the table, without the V - 1 multiplications by 0. The
+ * backward pass adds each gradient to its row; tokens that occur often receive many. On several
+ * threads those additions collide, and with atomic adds their order, so the last bits, change from
+ * run to run. Sorting the positions by token first gives each row its positions in order, to one
+ * thread: every number of threads gives the bits of the plain loop. A batch touches few of the
+ * rows, so the gradient can also be kept as a list of rows, and an optimizer can leave the others
+ * alone; that is not what Adam does, whose moments go on moving them (lazy Adam).
+ *
+ * source  Bengio et al. 2003, "A Neural Probabilistic Language Model" (the matrix C); torch's
+ *         nn.Embedding and SparseAdam (options, lazy update)
+ * needs   base arena adamw
+ * see     @weight_tying @word_embedding @perplexity
  * topics  Embedding layer
  */
 
-/* y (N,C) <- ids (N), w (V,C): row ids[n] of the table. An id outside the table is an LLM_ASSERT. */
+/* y (N,C) <- ids (N), w (V,C). An id outside 0..V-1 is the caller's error. */
 LLM_API void llm_embedding_forward(float *y, const int *ids, const float *w, size_t N, size_t V,
                                    size_t C) {
     for (size_t n = 0; n < N; n++) {
@@ -3209,6 +3319,87 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
         for (size_t i = 0; i < C; i++) dw[(size_t)ids[n] * C + i] += dy[n * C + i];
     }
     (void)V;
+}
+
+/* Which rows a batch touches: `rows` of them, row[r] ascending, and where: row[r] at the positions
+ * order[start[r]] .. order[start[r + 1] - 1], ascending. */
+typedef struct {
+    size_t rows, *row, *start, *order;
+} llm_embedding_index;
+
+/* The index of ids (N) by counting sort. Positions of the token `padding` are left out; -1: none
+ * is. The index lies in the arena: 3 N + 1 indices; V + 1 more are given back. */
+LLM_API llm_embedding_index llm_embedding_sort(const int *ids, size_t N, size_t V, int padding,
+                                               llm_arena *arena) {
+    llm_embedding_index x;
+    x.rows = 0;
+    x.row = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    x.start = (size_t *)llm_arena_take(arena, N + 1, sizeof(size_t));
+    x.order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    const size_t mark = arena->used;
+    size_t *place = (size_t *)llm_arena_take(arena, V + 1, sizeof(size_t));
+
+    for (size_t v = 0; v <= V; v++) place[v] = 0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
+        if (ids[n] != padding) place[(size_t)ids[n] + 1]++;
+    }
+    x.start[0] = 0;
+    for (size_t v = 0; v < V; v++) {
+        if (place[v + 1] > 0) {
+            x.row[x.rows++] = v;
+            x.start[x.rows] = place[v] + place[v + 1];
+        }
+        place[v + 1] += place[v]; /* now where v's successor begins */
+    }
+    for (size_t n = 0; n < N; n++)
+        if (ids[n] != padding) x.order[place[ids[n]]++] = n;
+    arena->used = mark;
+    return x;
+}
+
+/* dw += <- dy (N,C) and its index. dense: dw is (V,C), and the result has the bits of
+ * llm_embedding_backward (which knows no padding); else dw is (rows,C), the gradient of the touched
+ * rows alone. by_frequency divides each row's gradient by the number of its positions. */
+LLM_API void llm_embedding_backward_sorted(float *dw, const float *dy, const llm_embedding_index *x,
+                                           size_t C, bool dense, bool by_frequency) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < x->rows; r++) {
+        float *to = dw + (dense ? x->row[r] : r) * C;
+        const size_t count = x->start[r + 1] - x->start[r];
+        const float scale = by_frequency ? 1.0f / (float)count : 1.0f;
+        for (size_t k = x->start[r]; k < x->start[r + 1]; k++) {
+            const float *from = dy + x->order[k] * C;
+            for (size_t i = 0; i < C; i++) to[i] += scale * from[i];
+        }
+    }
+}
+
+/* Shortens the touched rows of w (V,C) that are longer than max_norm to that length, before the
+ * forward pass. As in torch there is no gradient through this. */
+LLM_API void llm_embedding_renorm(float *w, const llm_embedding_index *x, size_t C,
+                                  float max_norm) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < x->rows; r++) {
+        float *row = w + x->row[r] * C;
+        double sum_sq = 0.0;
+        for (size_t i = 0; i < C; i++) sum_sq += (double)row[i] * (double)row[i];
+        const float norm = (float)sqrt(sum_sq);
+        if (!(norm > max_norm)) continue;
+        for (size_t i = 0; i < C; i++) row[i] *= max_norm / (norm + 1e-7f);
+    }
+}
+
+/* Step t of AdamW on the touched rows of w, m, v (V,C) <- their gradient g (rows,C). The others do
+ * not move, do not decay, and their moments stand still; t counts the steps of all, so a row that
+ * is touched for the first time late takes a first step that is too long. */
+LLM_API void llm_embedding_adamw(float *w, float *m, float *v, const float *g,
+                                 const llm_embedding_index *x, size_t C,
+                                 const llm_adamw_config *config, size_t t) {
+    for (size_t r = 0; r < x->rows; r++) {
+        const size_t at = x->row[r] * C;
+        llm_adamw_step(w + at, m + at, v + at, g + r * C, C, config, t);
+    }
 }
 
 /* @interpolated_lm ----------------------------------------- N-gram model, interpolated discounting
@@ -3285,36 +3476,35 @@ LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, si
     return llm_fail(e, "counting %zu tokens: out of memory", count);
 }
 
-/* P(last token of the n-gram key | its first n - 1). */
-LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
-    const int bits = LLM_INTERPOLATED_LM_BITS;
-    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
-    const uint64_t *gram = lm->gram[n];
+/* P(last token of the n-gram key | its first n - 1), where shorter is P(that token | one token less). */
+LLM_API double llm_interpolated_lm_level(const llm_interpolated_lm *lm, uint64_t key, size_t n,
+                                         double shorter) {
+    const uint64_t *gram = lm->gram[n], context = key >> LLM_INTERPOLATED_LM_BITS;
     size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (gram[middle] >> bits < key >> bits)
+        if (gram[middle] >> LLM_INTERPOLATED_LM_BITS < context)
             low = middle + 1;
         else
             high = middle;
     }
-    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+    for (size_t i = low; i < lm->count && gram[i] >> LLM_INTERPOLATED_LM_BITS == context; i++) {
         hits += gram[i] == key;
         kinds += i == low || gram[i] != gram[i - 1];
+        seen++;
     }
-    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
-    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
     if (seen == 0) return shorter;
-    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
-            lm->discount * (double)kinds * shorter) /
-           (double)seen;
+    const double own = hits > 0 ? (double)hits - lm->discount : 0.0;
+    return (own + lm->discount * (double)kinds * shorter) / (double)seen;
 }
 
 /* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
 LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
-    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
     LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
-    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+    double p = ((double)lm->once[ids[i]] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    for (size_t n = 2; n <= (size_t)lm->order && n <= i + 1; n++)
+        p = llm_interpolated_lm_level(lm, llm_interpolated_lm_key(ids, i, n), n, p);
+    return p;
 }
 
 /* Nats of ids (n), all but the first. */
@@ -4546,6 +4736,7 @@ LLM_API bool llm_tokenizer_vocab_put(llm_tokenizer *t, const llm_json_node *v, l
     size_t bad;
     bool ok = false;
     const bool spelt = v && llm_byte_level_read(&bytes, &bad, v->key, v->key_size);
+    const bool foreign = v && !spelt && bad < v->key_size;
     if (spelt && bytes.size == 0) {
         wrong = "is empty";
     } else if (spelt) {
@@ -4553,10 +4744,10 @@ LLM_API bool llm_tokenizer_vocab_put(llm_tokenizer *t, const llm_json_node *v, l
         ok = got == id;
         if (got >= 0) wrong = "is there twice";
         if (ok && bytes.size == 1) t->bpe.byte_id[(unsigned char)bytes.data[0]] = id;
-    } else if (!v || llm_added_tokens_find(&t->added, v->key, v->key_size) == id) {
-        ok = llm_vocab_table_skip(&t->bpe.token);
-    } else if (bad < v->key_size) {
+    } else if (foreign && llm_added_tokens_find(&t->added, v->key, v->key_size) != id) {
         wrong = "is not spelt in byte-level characters";
+    } else if (foreign || !v) {
+        ok = llm_vocab_table_skip(&t->bpe.token);
     }
     llm_buffer_free(&bytes);
     return ok || llm_fail(error, "vocab, id %d: \"%.60s\" %s", id, v ? v->key : "", wrong);
@@ -7639,17 +7830,25 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
-/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
- * a row starts without what was before it, so the first tokens of a row are the hardest. */
-LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+/* Nats of a text, summed over all its tokens ids (n) but the first, each predicted once: windows of T
+ * tokens, B at a time, begin every stride <= T tokens, and all but the first count their last stride
+ * predictions, which have T - stride tokens or more before them. stride = T is the fastest, and the
+ * hardest on the model. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T,
+                                 size_t stride) {
     int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
     double nats = 0.0;
-    LLM_ASSERT(x && y);
-    for (size_t at = 0; at + 1 < n; at += B * T) {
+    LLM_ASSERT(x && y && stride > 0 && stride <= T);
+    for (size_t done = 1, window = 0;
+         done < n;) { /* tokens that were predicted, or are the first */
         for (size_t i = 0; i < B * T; i++) {
-            x[i] = at + i < n ? ids[at + i] : 0;
-            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            const size_t row = window + i / T, at = row * stride + i % T;
+            const bool counts = at + 1 < n && (row == 0 || i % T >= T - stride);
+            x[i] = at < n ? ids[at] : 0;
+            y[i] = counts ? ids[at + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            done += counts;
         }
+        window += B;
         llm_gpt2_forward(g, x, y, B, T);
         for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
     }
@@ -8122,9 +8321,23 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
 
 /* @kv_cache ------------------------------------------------- Key-value cache
  *
- * source  -
- * needs   -
- * topics  -
+ *     o_t = softmax(q_t K_{0..t}^T / sqrt(D)) V_{0..t}          K, V grow by one row a token
+ *
+ * In a causal model the keys and values of earlier positions do not change when a token is added,
+ * so they are kept: a new token costs O(t) and not a pass over the whole text, and the price is
+ * memory, 2 L H T D numbers a text. Keys are stored as attention uses them, after any rotation, so
+ * nothing here knows about positions, and rows of a batch may be of different lengths. A row is a
+ * prefix: dropping its end (@speculative), copying it (@beam_search) or keeping chosen positions of
+ * it (tree verification in @medusa) is a change of one length or a copy.
+ *
+ * What is easily got wrong: the length must not grow before every layer has appended, or the second
+ * layer writes one position too far. Appending and growing are therefore two calls.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; Pope et al. 2022, "Efficiently Scaling
+ *         Transformer Inference", section 2.1
+ * needs   arena exp logsumexp causal_attn gqa
+ * see     @decoding (the loop), @rope, @flash (the running softmax), @paged_attention
+ * topics  Key-Value (KV) Caching
  */
 
 /* Keys and values of L layers, B rows, H key/value heads, T positions (the capacity), D dimensions:
@@ -8135,7 +8348,13 @@ typedef struct {
     size_t L, B, H, T, D;
 } llm_kv_cache;
 
-/* Takes 2 L B H T D floats and B sizes from the arena; all rows are empty. */
+/* What llm_kv_cache_create takes from an arena: 2 L B H T D floats and B sizes, rounded up to 64. */
+LLM_API size_t llm_kv_cache_bytes(size_t L, size_t B, size_t H, size_t T, size_t D) {
+    const size_t floats = 2 * L * B * H * T * D * sizeof(float), sizes = B * sizeof(size_t);
+    return (floats + 63) / 64 * 64 + (sizes + 63) / 64 * 64;
+}
+
+/* All rows are empty. */
 LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t H, size_t T,
                                  size_t D, llm_arena *arena) {
     cache->L = L, cache->B = B, cache->H = H, cache->T = T, cache->D = D;
@@ -8144,7 +8363,7 @@ LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t
     for (size_t b = 0; b < B; b++) cache->length[b] = 0;
 }
 
-/* Keys (T,D) of a head; its values stand B H T D floats further on. */
+/* The keys (T,D) of a head; its values stand B H T D floats further on. */
 LLM_API float *llm_kv_cache_keys(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
     LLM_ASSERT(l < cache->L && b < cache->B && h < cache->H);
     return cache->memory + ((2 * l * cache->B + b) * cache->H + h) * cache->T * cache->D;
@@ -8153,8 +8372,8 @@ LLM_API float *llm_kv_cache_values(const llm_kv_cache *cache, size_t l, size_t b
     return llm_kv_cache_keys(cache, l, b, h) + cache->B * cache->H * cache->T * cache->D;
 }
 
-/* Layer l <- k, v (B,H,n,D), the n positions behind length[b] of each row. The rows grow only by
- * llm_kv_cache_advance, when every layer has appended and attended. */
+/* Layer l <- k, v (B,H,n,D): the n positions behind length[b] of each row; n = 1 for a token, more
+ * for a prompt. The rows grow by llm_kv_cache_advance, when every layer has appended and attended. */
 LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, const float *v,
                                  size_t n) {
     const size_t D = cache->D;
@@ -8168,49 +8387,113 @@ LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, 
     }
 }
 
-/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended.
- * Query i of row b sees positions 0..length[b] + i; head h reads key/value head h / (Hq/H).
- * Scratch: B Hq T floats, given back. */
+/* o (R,D) <- q (R,D), R <= 64 queries in a row of which the first sees keys 0 .. first: tiles of 64
+ * keys with the running maximum m and sum of @flash, divided by the sum once, at the end. */
+LLM_API void llm_kv_cache_block(float *o, const float *q, const float *k, const float *v, size_t R,
+                                size_t first, size_t D) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const float scale = 1.0f / sqrtf((float)D);
+    float w[TILE * TILE], m[TILE], sum[TILE];
+    for (size_t r = 0; r < R; r++) m[r] = -INFINITY, sum[r] = 0.0f;
+    for (size_t i = 0; i < R * D; i++) o[i] = 0.0f;
+    for (size_t j = 0; j < first + R; j += TILE) { /* rows before skip see none of these keys */
+        const size_t N = llm_causal_attn_tile(first + R - j);
+        const size_t skip = j > first ? j - first : 0, ahead = j > first ? 0 : first - j;
+        llm_causal_attn_scores(w, N, q + skip * D, D, k + j * D, D, scale, ahead, R - skip, N, D);
+        for (size_t r = skip; r < R; r++) {
+            float *wr = w + (r - skip) * N;
+            const size_t seen = r - skip + ahead < N ? r - skip + ahead + 1 : N;
+            const float max = fmaxf(m[r], llm_logsumexp_max(wr, seen)), old = llm_expf(m[r] - max);
+            for (size_t n = 0; n < seen; n++) wr[n] = llm_expf(wr[n] - max);
+            sum[r] *= old;
+            for (size_t n = 0; n < seen; n++) sum[r] += wr[n];
+            for (size_t d = 0; d < D; d++) o[r * D + d] *= old;
+            m[r] = max;
+        }
+        llm_causal_attn_gather(o + skip * D, D, w, N, v + j * D, D, ahead, R - skip, N, D);
+    }
+    for (size_t i = 0; i < R * D; i++) o[i] /= sum[i / D];
+}
+
+/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended:
+ * query i of row b sees positions 0 .. length[b] + i, head h reads key head h / (Hq/H). One token
+ * reads each key and value once for all heads of a group. Scores are scaled by 1/sqrt(D); for another
+ * factor scale q. Scratch: B Hq T floats, given back. */
 LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l, const float *q,
                                  size_t Hq, size_t n, llm_arena *arena) {
-    LLM_ASSERT(Hq % cache->H == 0);
-    const size_t D = cache->D, group = Hq / cache->H, mark = arena->used;
-    const float scale = 1.0f / sqrtf((float)D);
+    LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
+    const size_t H = cache->H, D = cache->D, group = Hq / H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
     LLM_PARALLEL_FOR
-    for (size_t bh = 0; bh < cache->B * Hq; bh++) {
-        const float *k = llm_kv_cache_keys(cache, l, bh / Hq, bh % Hq / group);
-        const float *v = llm_kv_cache_values(cache, l, bh / Hq, bh % Hq / group);
-        float *p = scratch + bh * cache->T;
-        for (size_t i = 0; i < n; i++) {
-            const size_t seen = cache->length[bh / Hq] + i + 1;
-            const float *qi = q + (bh * n + i) * D;
-            float *o = out + (bh * n + i) * D, max = -INFINITY, sum = 0.0f;
-            for (size_t j = 0; j < seen; j++) {
-                float s = 0.0f;
-                for (size_t d = 0; d < D; d++) s += qi[d] * k[j * D + d];
-                p[j] = s * scale;
-                max = p[j] > max ? p[j] : max;
-            }
-            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
-            for (size_t j = 0; j < seen; j++) {
-                const float w = expf(p[j] - max);
-                sum += w;
-                for (size_t d = 0; d < D; d++) o[d] += w * v[j * D + d];
-            }
-            for (size_t d = 0; d < D; d++) o[d] /= sum;
+    for (size_t bh = 0; bh < cache->B * H; bh++) {
+        const float *k = llm_kv_cache_keys(cache, l, bh / H, bh % H);
+        const float *v = llm_kv_cache_values(cache, l, bh / H, bh % H),
+                    *qg = q + bh * group * n * D;
+        const size_t length = cache->length[bh / H];
+        float *o = out + bh * group * n * D, *w = scratch + bh * group * cache->T;
+        if (n == 1) {
+            llm_gqa_decode(o, w, qg, k, v, group, length + 1, D, 1.0f / sqrtf((float)D));
+            continue;
         }
+        for (size_t g = 0; g < group; g++)
+            for (size_t i = 0; i < n; i += LLM_CAUSAL_ATTN_TILE)
+                llm_kv_cache_block(o + (g * n + i) * D, qg + (g * n + i) * D, k, v,
+                                   llm_causal_attn_tile(n - i), length + i, D);
     }
     arena->used = mark;
 }
 
-/* Row b becomes count[b] positions longer, or n with count NULL. */
+/* Row b becomes count[b] positions longer, or n with count NULL. Rows of a batch whose prompts are
+ * padded on the right to one length grow by their own: what was appended behind it is overwritten. */
 LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size_t n) {
     for (size_t b = 0; b < cache->B; b++) {
         const size_t more = count ? count[b] : n;
         LLM_ASSERT(more <= cache->T - cache->length[b]);
         cache->length[b] += more;
     }
+}
+
+/* Row b forgets its last n positions. */
+LLM_API void llm_kv_cache_rollback(llm_kv_cache *cache, size_t b, size_t n) {
+    LLM_ASSERT(b < cache->B && n <= cache->length[b]);
+    cache->length[b] -= n;
+}
+
+/* Row b keeps the positions slot (n), ascending, and closes the gaps: of a tree of drafts, the path
+ * that was accepted. Its keys keep the rotation they were stored with. */
+LLM_API void llm_kv_cache_keep(llm_kv_cache *cache, size_t b, const size_t *slot, size_t n) {
+    const size_t D = cache->D;
+    for (size_t lh = 0; lh < cache->L * cache->H; lh++) {
+        float *k = llm_kv_cache_keys(cache, lh / cache->H, b, lh % cache->H);
+        float *v = llm_kv_cache_values(cache, lh / cache->H, b, lh % cache->H);
+        for (size_t i = 0; i < n; i++) { /* slot[i] >= i: nothing is overwritten before it moves */
+            LLM_ASSERT(slot[i] < cache->length[b] && (i == 0 || slot[i] > slot[i - 1]));
+            memmove(k + i * D, k + slot[i] * D, D * sizeof(float));
+            memmove(v + i * D, v + slot[i] * D, D * sizeof(float));
+        }
+    }
+    cache->length[b] = n;
+}
+
+/* Row b <- what row parent[b] was, for all rows at once: beams that follow other beams, or with
+ * parent = (0, 0, ...) copies of one prompt. Scratch: B T D floats and B sizes, given back. */
+LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm_arena *arena) {
+    const size_t B = cache->B, row = cache->T * cache->D, mark = arena->used;
+    float *old = llm_arena_floats(arena, B * row);
+    size_t *length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    memcpy(length, cache->length, B * sizeof(size_t));
+    for (size_t i = 0; i < 2 * cache->L * cache->H; i++) { /* one head of all rows at a time */
+        float *head = cache->memory + (i / cache->H * B * cache->H + i % cache->H) * row;
+        for (size_t b = 0; b < B; b++)
+            memcpy(old + b * row, head + b * cache->H * row, length[b] * cache->D * sizeof(float));
+        for (size_t b = 0; b < B; b++) {
+            LLM_ASSERT(parent[b] < B);
+            cache->length[b] = length[parent[b]];
+            memcpy(head + b * cache->H * row, old + parent[b] * row,
+                   cache->length[b] * cache->D * sizeof(float));
+        }
+    }
+    arena->used = mark;
 }
 
 /* @greedy --------------------------------------------------- Greedy decoding
