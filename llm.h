@@ -49,8 +49,9 @@
  *   json                     JSON
  *   json_put                 JSON: writing
  *   exp                      Exponential and tanh that vectorise
+ *   lanes                    A vector of floats
  *   gemm                     The kernel under every matrix product
- *   matmul                   Matrix product
+ *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
@@ -78,6 +79,7 @@
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
+ *   perplexity               Perplexity and bits per byte
  *   embedding                Embedding layer forward and backward
  *   interpolated_lm          N-gram model, interpolated discounting
  * 11-token                   TOKENIZATION
