@@ -13,7 +13,8 @@ have = $(shell command -v $(1))
 
 # gcc's C front end spends half a second on -Wmisleading-indentation at every inclusion.
 WARN = -Wall -Wextra -Wno-misleading-indentation
-FAST = -O3 -march=native $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
+openmp = $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
+FAST = -O3 -march=native -ffp-contract=fast -fno-math-errno $(openmp)
 ifeq ($(SAN),)
 MODE = -O2 -g
 else ifeq ($(SAN),thread)
@@ -38,20 +39,24 @@ help:
 
 chapter = $(or $(and $(CHAPTER),tests/$(CHAPTER)*),tests/[0-9][0-9]-*)
 topic = $(or $(TOPIC),*)
-examples = $(if $(CHAPTER),,$(wildcard tests/examples/$(topic).c))
 whole = $(if $(TOPIC)$(CHAPTER),,yes)
 found = $(wildcard $(chapter)/$(topic).cu)
+examples = $(if $(CHAPTER),,$(wildcard tests/examples/$(topic).c))
+suites = $(wildcard $(chapter)/$(topic).c) $(examples) $(if $(whole),tests/tools/harness.c)
+tools = $(if $(call have,$(PYTHON)),$(wildcard tests/tools/test_*.py))
+
+plain = $(if $(filter thread,$(SAN))$(KERNELS),,$(suites:tests/%.c=$(out)/%))
+emulated = $(if $(call have,$(CXX)),$(found:tests/%=$(out)/%))
+nvcc = $(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))
 share = $(if $(PART),$(shell printf '%s\n' $(1) | awk 'BEGIN { split("$(PART)", p, "/") } NR % p[2] == p[1] % p[2]'),$(1))
-suites = $(if $(filter thread,$(SAN))$(KERNELS),,$(wildcard $(chapter)/$(topic).c) $(examples) $(if $(whole),tests/tools/harness.c))
-kernels = $(if $(call have,$(CXX)),$(found))
-nvcc = $(if $(SAN),,$(if $(call have,$(NVCC)),$(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))))
-checks = $(strip $(call share,$(suites:tests/%.c=$(out)/%) $(kernels:tests/%=$(out)/%)) $(nvcc) $(if $(whole),$(if $(SAN),,$(tools))))
-tools = $(if $(call have,$(PYTHON)),$(patsubst tests/%.py,$(out)/%,$(wildcard tests/tools/test_*.py)))
+checks = $(strip $(call share,$(plain) $(emulated)) $(if $(SAN),,$(if $(call have,$(NVCC)),$(nvcc)) \
+    $(if $(whole),$(tools:tests/%.py=$(out)/%))))
 
 test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
 	@$(if $(checks),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
 	@$(if $(call have,$(CXX)),,echo "skipped: kernels on the emulator ($(CXX) is missing)")
-	@$(if $(and $(found),$(NVCC)),$(if $(call have,$(NVCC)),,echo "skipped: kernels under nvcc ($(NVCC) is missing)"))
+	@$(if $(and $(found),$(NVCC)),$(if $(call have,$(NVCC)),, \
+	    echo "skipped: kernels under nvcc ($(NVCC) is missing)"))
 	@$(if $(call have,$(PYTHON)),,echo "skipped: tests of the tools ($(PYTHON) is missing)")
 	@$(MAKE) -k -j$(JOBS) --no-print-directory $(checks:=.log) || true
 	@awk '/^[0-9]+ passed, [0-9]+ failed$$/ { passed += $$1; failed += $$3 } \
@@ -103,7 +108,7 @@ build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)
 # ---- the header in use ----
 
 demo: build/examples/gpt  ## train a small GPT on the notes of this book and let it write; STEPS=n
-	$< --data $(or $(DATA),$(wildcard notes/*/*.md)) --out build/demo $(if $(STEPS),--steps $(STEPS))
+	$< --data $(or $(DATA),llm.h $(wildcard notes/*/*.md)) --out build/demo $(if $(STEPS),--steps $(STEPS))
 examples: $(patsubst %.c,build/%,$(wildcard examples/*.c))  ## build the programs of examples/
 build/examples/%: examples/%.c llm.h
 	@mkdir -p $(@D)

@@ -126,6 +126,8 @@ TEST(grad_clip, "ZClip lets ordinary norms pass, pulls spikes back, the worse th
     CHECK_NEAR(llm_grad_clip_z_next(&z, 12.0f), want, 1e-6);
     CHECK_NEAR(z.mean, 0.97 * 2.0 + 0.03 * want, 1e-12); /* the average sees the clipped norm */
     z = start;
+    CHECK(llm_grad_clip_z_next(&z, 4.2f) < 4.2f); /* 3.1 deviations */
+    z = start;
     CHECK(llm_grad_clip_z_next(&z, 100.0f) < want);
     z = start;
     CHECK(llm_grad_clip_z_next(&z, 0.0f) == 0.0f); /* small ones are no spikes */

@@ -67,7 +67,8 @@ TEST(added_tokens, "by hand: leftmost, then longest; only the kind asked for") {
     CHECK(llm_added_tokens_put(&a, 8, "abc", 3, false, false));
     CHECK(llm_added_tokens_put(&a, 9, "abcd", 4, false, true));
     CHECK(llm_added_tokens_put(&a, 5, "b\0c", 3, false, true));
-    CHECK(llm_added_tokens_count(&a) == 4);
+    CHECK(llm_added_tokens_put(&a, 6, "abcd", 4, false, true)); /* the first one counts */
+    CHECK(llm_added_tokens_count(&a) == 5);
     CHECK(llm_added_tokens_find(&a, "ab", 2) == 7 && llm_added_tokens_find(&a, "abcd", 4) == 9);
     CHECK(llm_added_tokens_find(&a, "b\0c", 3) == 5 && llm_added_tokens_find(&a, "b\0d", 3) == -1);
     CHECK(llm_added_tokens_find(&a, "a", 1) == -1 && llm_added_tokens_find(&a, "abcde", 5) == -1);
@@ -88,7 +89,7 @@ TEST(added_tokens, "by hand: leftmost, then longest; only the kind asked for") {
     at = 0;
     CHECK(llm_added_tokens_next(&a, "ababc", 5, &at, false, true)->id == 7 && at == 0);
     CHECK(llm_added_tokens_next(&a, "ababc", 5, &at, false, false)->id == 8 && at == 2);
-    CHECK_ASSERTS(llm_added_tokens_get(&a, 4, &text));
+    CHECK_ASSERTS(llm_added_tokens_get(&a, 5, &text));
     CHECK_ASSERTS(llm_added_tokens_put(&a, 1, "", 0, true, true));
     llm_added_tokens_free(&a);
     CHECK(llm_added_tokens_count(&a) == 0 && a.text.size == 0);

@@ -1,13 +1,13 @@
 /* @tokenizer_json */
 #include "../test.h"
 
-/* calloc and realloc that run out after a number of calls */
+/* calloc and realloc that fail once, after a number of calls */
 static int json_calls = 1 << 30;
 static void *json_calloc(size_t n, size_t size) {
-    return json_calls-- > 0 ? calloc(n, size) : NULL;
+    return json_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *json_realloc(void *p, size_t size) {
-    return json_calls-- > 0 ? realloc(p, size) : NULL;
+    return json_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc json_calloc
 #define realloc json_realloc
@@ -61,6 +61,11 @@ TEST(tokenizer_json, "a file of tokenizers gives its ids") {
         test_fail(__FILE__, __LINE__, "%s", error.message);
     CHECK(t.pattern == LLM_PRE_TOKENIZE_LLAMA3 && !t.prefix_space && t.ignore_merges);
     CHECK(t.vocab == 291 + 3 && llm_added_tokens_count(&t.added) == 3 && t.bpe.merges == 34);
+    for (size_t i = 0; i < 3; i++) { /* <|end|> is special, the is normalized, <zhong> is both */
+        const char *content;
+        const llm_added_tokens_one *one = llm_added_tokens_get(&t.added, i, &content);
+        CHECK(one->id == 291 + (int)i && one->special == (i != 1) && one->normalized == (i != 0));
+    }
     CHECK(llm_tokenizer_text_encode(&t, &ids, &count, text, strlen(text), true, NULL));
     CHECK(count == n);
     for (size_t i = 0; i < n; i++) CHECK_NEAR(ids[i], want[i], 0);
@@ -87,6 +92,7 @@ TEST(tokenizer_json, "other spellings of the same are read") {
         {"\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"\""},
         {"\"behavior\":\"Isolated\",\"invert\":false", "\"behavior\":\"Removed\",\"invert\":true"},
         {",\"invert\":false", ""},
+        {"\"single_word\":false,\"lstrip\":false,\"rstrip\":false,", ""},
         {"\"byte_fallback\":false,", ""},
         {"\"post_processor\":null", "\"post_processor\":{\"type\":\"TemplateProcessing\"}"},
         {"\"truncation\":null", "\"truncation\":{\"max_length\":3}"},
@@ -207,6 +213,12 @@ TEST(tokenizer_json, "what is not supported is named") {
         {"\"id\":291", "\"id\":1612", "added_tokens, \"<|end|>\": expected an id below 1612"},
         {"\"id\":291", "\"ib\":291", "added_tokens, \"<|end|>\": expected an id below 1612"},
         {"\"id\":291", "\"id\":280", "added_tokens, 0: id 280 is not that of the vocabulary"},
+        {"\"id\":291", "\"id\":64", "added_tokens, 0: id 64 is not that of the vocabulary"},
+        {"\"content\":\"<|end|>\"", "\"content\":\"!\"",
+         "added_tokens, 0: id 291 is not that of the vocabulary"},
+        {"\"added_tokens\":[",
+         "\"added_tokens\":[{\"id\":0,\"content\":\"!\"},{\"id\":0,\"content\":\"!\"},",
+         "added_tokens, \"!\": is there twice"},
         {"\"content\":\"<|end|>\"", "\"content\":\"a\"",
          "added_tokens, 0: id 291 is not that of the vocabulary"},
         {"\"added_tokens\":[", "\"added_tokens\":{\"x\":[]},\"y\":[",
@@ -244,10 +256,11 @@ TEST(tokenizer_json,
         {"\"id\":291,\"content\":\"<|end|>\"", "\"id\":64,\"content\":\"a\""},
         {"\"id\":291,\"content\":\"<|end|>\"", "\"id\":1611,\"content\":\"<|end|>\""},
         {"\"id\":291,\"content\":\"<|end|>\"", "\"id\":291,\"content\":\"a b\""},
+        {"\"id\":291,\"content\":\"<|end|>\"", "\"id\":0,\"content\":\"!\""},
     };
     llm_tokenizer t;
     llm_error error;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         if (!json_read(&t, json_with(row[i][0], row[i][1]), &error))
             test_fail(__FILE__, __LINE__, "%s: %s", row[i][1], error.message);
         CHECK(t.vocab == (i == 1 ? 1612u : 294u));
@@ -269,7 +282,8 @@ TEST(tokenizer_json,
 
 TEST(tokenizer_json, "when memory is out, it says so and nothing leaks") {
     size_t failed = 0;
-    const char *file = json_text("file");
+    const char *file =
+        json_with("\"id\":291,\"content\":\"<|end|>\"", "\"id\":64,\"content\":\"a\"");
     for (int calls = 0; calls < 700; calls++) {
         llm_tokenizer t;
         llm_json j;

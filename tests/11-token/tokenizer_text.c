@@ -1,14 +1,14 @@
 /* @tokenizer_text */
 #include "../test.h"
 
-/* malloc and its like that run out after a number of calls */
+/* malloc and its like that fail once, after a number of calls */
 static int text_calls = 1 << 30;
-static void *text_malloc(size_t size) { return text_calls-- > 0 ? malloc(size) : NULL; }
+static void *text_malloc(size_t size) { return text_calls-- != 0 ? malloc(size) : NULL; }
 static void *text_calloc(size_t n, size_t size) {
-    return text_calls-- > 0 ? calloc(n, size) : NULL;
+    return text_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *text_realloc(void *p, size_t size) {
-    return text_calls-- > 0 ? realloc(p, size) : NULL;
+    return text_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define malloc text_malloc
 #define calloc text_calloc
@@ -141,17 +141,36 @@ TEST(tokenizer_text, "bytes without merges give an id each, also in long lines")
     text_free(&t);
 }
 
+TEST(tokenizer_text, "a token that no merge makes may have the id 0") {
+    llm_tokenizer t;
+    memset(&t, 0, sizeof t);
+    CHECK(llm_vocab_table_add(&t.bpe.token, "ab", 2) == 0);
+    t.bpe.byte_id['a'] = llm_vocab_table_add(&t.bpe.token, "a", 1);
+    t.bpe.byte_id['b'] = llm_vocab_table_add(&t.bpe.token, "b", 1);
+    for (size_t ignore = 0; ignore < 2; ignore++) {
+        int *ids;
+        size_t count;
+        t.ignore_merges = ignore == 1;
+        CHECK(llm_tokenizer_text_encode(&t, &ids, &count, "ab", 2, false, NULL));
+        CHECK(count == 2 - ignore && ids[0] == 1 - (int)ignore);
+        free(ids);
+    }
+    text_free(&t);
+}
+
 TEST(tokenizer_text, "texts too long are refused, and memory that runs out is reported") {
     llm_tokenizer t = text_tokenizer();
     llm_error error;
-    int *ids = &text_calls;
+    int *ids = &text_calls, *want;
     size_t count = 5, failed = 0;
     CHECK_FAILS(llm_tokenizer_text_encode(&t, &ids, &count, "", (size_t)INT_MAX - 1, false, &error),
                 error, "text of 2147483646 bytes: expected below 2^31");
     CHECK(!ids && count == 0);
     t.prefix_space = true;
+    const char *text = "low lower<|end|>banana then some longer-words-of-little-use";
+    size_t want_count;
+    CHECK(llm_tokenizer_text_encode(&t, &want, &want_count, text, strlen(text), true, &error));
     for (int calls = 0; calls < 40; calls++) {
-        const char *text = "low lower<|end|>banana then some longer-words-of-little-use";
         text_calls = calls;
         const bool ok =
             llm_tokenizer_text_encode(&t, &ids, &count, text, strlen(text), true, &error);
@@ -159,8 +178,10 @@ TEST(tokenizer_text, "texts too long are refused, and memory that runs out is re
         CHECK(ok == (ids != NULL) && ok == (count > 0));
         if (!ok) CHECK(strcmp(error.message, "tokenizing 59 bytes: out of memory") == 0);
         failed += !ok;
+        if (ok) CHECK(count == want_count && memcmp(ids, want, count * sizeof *ids) == 0);
         free(ids);
     }
+    free(want);
     CHECK(failed > 5 && failed < 20);
     text_free(&t);
 }

@@ -108,6 +108,10 @@ TEST(safetensors_write, "refuses what nobody could read, and leaves the old file
     CHECK_FAILS(llm_safetensors_write(path, t, 2, "{", &e), e, "JSON, byte 1: the text ends");
     t[0].name = "b"; /* of another dtype, so not side by side in the file */
     CHECK_FAILS(llm_safetensors_write(path, t, 2, NULL, &e), e, "no second one, may be called 'b'");
+    llm_safetensors_tensor three[3];
+    for (size_t i = 0; i < 3; i++) three[i] = t[1]; /* b a b: not side by side as they are given */
+    three[1].name = "a";
+    CHECK_FAILS(llm_safetensors_write(path, three, 3, NULL, &e), e, "may be called 'b'");
     t[0].name = "__metadata__";
     CHECK_FAILS(llm_safetensors_write(path, t, 2, NULL, &e), e, "may be called '__metadata__'");
     t[0].name = "\xff";

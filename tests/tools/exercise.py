@@ -39,9 +39,11 @@ class Exercise:
         if self.file.exists():
             print(f"{self.file.relative_to(book.ROOT)} is there already; make reset {self.call} starts again")
             return
+        todo = [f.name for f in book.functions(self.section.text)]
+        if not todo:
+            raise SystemExit(f"@{self.slug} has no function to write")
         FOLDER.mkdir(exist_ok=True)
         self.file.write_text(book.stubbed(self.section.text).rstrip() + "\n")
-        todo = [f.name for f in book.functions(self.section.text)]
         print(f"exercises/{self.file.name}: {', '.join(todo)}\nThen: make check {self.call}")
 
     def spliced(self):
@@ -149,7 +151,8 @@ class Exercise:
             print(self.section.text.rstrip())
             return
         own, book_ = self.file.read_text().rstrip().splitlines(), self.section.text.rstrip().splitlines()
-        print("\n".join(difflib.unified_diff(own, book_, f"exercises/{self.file.name}", self.header, n=200, lineterm="")))
+        names = (f"exercises/{self.file.name}", self.header)
+        print("\n".join(difflib.unified_diff(own, book_, *names, n=200, lineterm="")))
 
     def reset(self):
         """A fresh file; the old one is kept beside it."""

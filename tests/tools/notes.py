@@ -106,8 +106,9 @@ def run(notes, complaints, header, name):
     if done.exists() and done.read_text() == key:
         return
     (folder / (name + ".c")).write_text(source)
-    r = subprocess.run(CC + ["-std=c99", "-O1", "-Wall", "-Wno-misleading-indentation", f"-I{book.ROOT}",
-                             str(folder / (name + ".c")), "-o", str(folder / name), "-lm"], capture_output=True, text=True)
+    command = CC + ["-std=c99", "-O1", "-Wall", "-Wno-misleading-indentation", f"-I{book.ROOT}",
+                    str(folder / (name + ".c")), "-o", str(folder / name), "-lm"]
+    r = subprocess.run(command, capture_output=True, text=True)
     if r.stderr:
         complaints.count += 1
         print(r.stderr.rstrip())

@@ -109,11 +109,12 @@ def house_rules(repository):
     bad = bad.replace("--- Sum", "-- Sum").replace("/* The second kind. */\n", "\n")
     repository.write("llm.h", bad)
     output = repository.make("lint", "CHAPTER=00")
-    for complaint in ("title starts in column 63", "@sum needs @nobody", "@sum calls @odd", "llm_odd_other has no comment",
-                      "@odd has no TEST", "@odd has no note", "@sum has no note"):
+    for complaint in ("title starts in column 63", "@sum needs @nobody", "@sum calls @odd",
+                      "llm_odd_other has no comment", "@odd has no TEST", "@odd has no note", "@sum has no note"):
         assert (complaint in output) != (complaint == "@sum has no note"), (complaint, output)
     repository.write("llm.h", good)
-    repository.write("notes/00-base/sum.md", NOTE.replace("\n3\n", "\n4\n").replace("int sum = 0;\n```", "int sun;\n```"))
+    wrong = NOTE.replace("\n3\n", "\n4\n").replace("int sum = 0;\n```", "int sun;\n```")
+    repository.write("notes/00-base/sum.md", wrong)
     output = repository.make("lint", "CHAPTER=00")
     for complaint in ("prints something else", "does not stand in llm.h", "has no ## Pitfalls"):
         assert complaint in output, (complaint, output)

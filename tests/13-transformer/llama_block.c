@@ -1,0 +1,143 @@
+/* @llama_block */
+#include "../test.h"
+
+#include "../../llm.h"
+
+enum { B = 2, T = 4, C = 4, H = 4, K = 2, D = 4, F = 5 };
+
+static llm_llama_block_config config(void) {
+    llm_llama_block_config c;
+    c.width = C, c.heads = H, c.kv_heads = K, c.head_size = D, c.hidden = F, c.eps = 1e-5f;
+    c.pairing = LLM_ROPE_HALVES;
+    return c;
+}
+
+/* The seven tensors of a block: name in the golden file, entries, and its place in w. */
+enum { TENSORS = 7 };
+static const char *const name[TENSORS] = {"norm1", "norm2", "qkv", "out", "gate", "up", "down"};
+static size_t entries(size_t i, const llm_llama_block_config *c) {
+    const size_t n[TENSORS] = {c->width,
+                               c->width,
+                               (c->heads + 2 * c->kv_heads) * c->head_size * c->width,
+                               c->width * c->heads * c->head_size,
+                               c->hidden * c->width,
+                               c->hidden * c->width,
+                               c->width * c->hidden};
+    return n[i];
+}
+static float **place(llm_llama_block_weights *w, size_t i) {
+    float **const at[TENSORS] = {&w->norm1,    &w->norm2,  &w->qkv,     &w->out,
+                                 &w->ffn.gate, &w->ffn.up, &w->ffn.down};
+    return at[i];
+}
+static llm_llama_block_weights cleared(const llm_llama_block_config *c) {
+    llm_llama_block_weights w;
+    w.ffn.up_bias = w.ffn.down_bias = NULL;
+    for (size_t i = 0; i < TENSORS; i++) *place(&w, i) = zeros(entries(i, c));
+    return w;
+}
+
+static void table(float *cosine, float *sine, size_t t, size_t head_size) {
+    float inv_freq[8];
+    llm_rope_inv_freq(inv_freq, head_size, 50.0f);
+    llm_rope_table(cosine, sine, NULL, inv_freq, t, head_size);
+}
+
+TEST(llama_block,
+     "output and all gradients equal LlamaDecoderLayer, in the memory that is promised") {
+    llm_llama_block_config c = config();
+    for (size_t neighbours = 0; neighbours < 2; neighbours++) {
+        llm_llama_block_weights w = cleared(&c), dw = cleared(&c);
+        llm_llama_block_acts a;
+        llm_arena arena;
+        float cosine[T * D / 2], sine[T * D / 2], *y = floats(B * T * C), *d = golden("in/dy");
+        const float *x = golden("in/x");
+        for (size_t i = 0; i < TENSORS; i++) *place(&w, i) = golden("in/%s", name[i]);
+        if (neighbours) { /* the same block with pairs of neighbours: rows of q and k in that order */
+            float *qkv = floats(entries(2, &c));
+            memcpy(qkv, w.qkv, entries(2, &c) * sizeof(float));
+            llm_rope_permute_weights(qkv, w.qkv, H, D, C, D, LLM_ROPE_NEIGHBOURS);
+            llm_rope_permute_weights(qkv + H * D * C, w.qkv + H * D * C, K, D, C, D,
+                                     LLM_ROPE_NEIGHBOURS);
+            w.qkv = qkv;
+            c.pairing = LLM_ROPE_NEIGHBOURS;
+        }
+        table(cosine, sine, T, D);
+        CHECK(llm_arena_create(&arena, llm_llama_block_scratch_size(&c, B, T) * sizeof(float)));
+        llm_llama_block_bind(&a, floats(llm_llama_block_acts_size(&c, B, T)), &c, B, T);
+        llm_llama_block_forward(y, &a, x, &w, cosine, sine, B, T, &c, &arena);
+        CHECK_GOLDEN(y, B * T * C, 2e-6f, "want/y");
+        llm_llama_block_backward(d, &dw, &a, x, &w, cosine, sine, B, T, &c, &arena);
+        CHECK_GOLDEN(d, B * T * C, 3e-6f, "want/dx");
+        for (size_t i = 0; i < TENSORS; i++)
+            if (!neighbours || i != 2)
+                CHECK_GOLDEN(*place(&dw, i), entries(i, &c), 3e-6f, "want/%s", name[i]);
+        CHECK(arena.used == 0);
+        llm_arena_destroy(&arena);
+    }
+}
+
+TEST(llama_block, "zero output projections make the block the identity, for values and gradients") {
+    const llm_llama_block_config c = config();
+    llm_llama_block_weights w = cleared(&c), dw = cleared(&c);
+    llm_llama_block_acts a;
+    llm_arena arena;
+    float cosine[T * D / 2], sine[T * D / 2], *y = floats(B * T * C), *d = golden("in/dy");
+    const float *x = golden("in/x"), *dy = golden("in/dy");
+    for (size_t i = 0; i < TENSORS; i++)
+        if (i != 3 && i != 6) *place(&w, i) = golden("in/%s", name[i]);
+    table(cosine, sine, T, D);
+    CHECK(llm_arena_create(&arena, llm_llama_block_scratch_size(&c, B, T) * sizeof(float)));
+    llm_llama_block_bind(&a, floats(llm_llama_block_acts_size(&c, B, T)), &c, B, T);
+    llm_llama_block_forward(y, &a, x, &w, cosine, sine, B, T, &c, &arena);
+    llm_llama_block_backward(d, &dw, &a, x, &w, cosine, sine, B, T, &c, &arena);
+    CHECK_ALL_NEAR(y, x, B * T * C, 0.0f);
+    CHECK_ALL_NEAR(d, dy, B * T * C, 0.0f);
+    llm_arena_destroy(&arena);
+}
+
+static double loss_of(const float *x, const llm_llama_block_weights *w, const float *dy,
+                      const float *cosine, const float *sine, size_t t,
+                      const llm_llama_block_config *c, llm_arena *arena) {
+    static float acts[512], y[64]; /* CHECK_GRAD calls this often */
+    llm_llama_block_acts a;
+    llm_llama_block_bind(&a, acts, c, 1, t);
+    llm_llama_block_forward(y, &a, x, w, cosine, sine, 1, t, c, arena);
+    return dot(y, dy, t * c->width);
+}
+
+TEST(llama_block, "gradients equal finite differences, and accumulate, for the smallest shapes") {
+    const size_t sizes[][6] = {
+        {1, 1, 1, 1, 2, 1}, {3, 3, 2, 1, 2, 2}, {2, 2, 3, 3, 2, 3}}; /* (T,C,H,Hkv,D,F) */
+    llm_rng rng = llm_rng_seed(4);
+    for (size_t s = 0; s < 3; s++) {
+        llm_llama_block_config c = config();
+        const size_t t = sizes[s][0], n = t * sizes[s][1];
+        c.width = sizes[s][1], c.heads = sizes[s][2], c.kv_heads = sizes[s][3];
+        c.head_size = sizes[s][4], c.hidden = sizes[s][5], c.eps = 0.1f;
+        llm_llama_block_weights w = cleared(&c), dw = cleared(&c);
+        llm_llama_block_acts a;
+        llm_arena arena;
+        float *x = floats(n), *dy = floats(n), *y = floats(n), *d = floats(n), cosine[8], sine[8];
+        for (size_t i = 0; i < TENSORS; i++) {
+            llm_rng_normal_fill(&rng, *place(&w, i), entries(i, &c));
+            for (size_t k = 0; k < entries(i, &c); k++) (*place(&dw, i))[k] = 2.0f;
+        }
+        llm_rng_normal_fill(&rng, x, n);
+        llm_rng_normal_fill(&rng, dy, n);
+        memcpy(d, dy, n * sizeof(float));
+        table(cosine, sine, t, c.head_size);
+        CHECK(llm_arena_create(&arena, 1 << 16));
+        llm_llama_block_bind(&a, floats(llm_llama_block_acts_size(&c, 1, t)), &c, 1, t);
+        llm_llama_block_forward(y, &a, x, &w, cosine, sine, 1, t, &c, &arena);
+        llm_llama_block_backward(d, &dw, &a, x, &w, cosine, sine, 1, t, &c, &arena);
+        CHECK_GRAD(d, x, n, 1e-2f, 4e-3f, loss_of(x, &w, dy, cosine, sine, t, &c, &arena));
+        for (size_t i = 0; i < TENSORS; i++) {
+            float *got = *place(&dw, i);
+            for (size_t k = 0; k < entries(i, &c); k++) got[k] -= 2.0f;
+            CHECK_GRAD(got, *place(&w, i), entries(i, &c), 1e-2f, 4e-3f,
+                       loss_of(x, &w, dy, cosine, sine, t, &c, &arena));
+        }
+        llm_arena_destroy(&arena);
+    }
+}
