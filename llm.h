@@ -8498,6 +8498,206 @@ LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm
     arena->used = mark;
 }
 
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ *     repeat:  logits = model(what is new)     y ~ pick(logits)     text = text + y     until an end
+ *
+ * A language model gives a distribution of the next token; writing is a loop around it that knows
+ * neither how the logits come about nor how one is chosen. Both are callbacks here, because they
+ * are the user's: any model, any chain of transforms (@sampling). What is left is bookkeeping that
+ * is easily got wrong: rows of different lengths, rows that end early and must not be computed any
+ * more, ends of several kinds, and chance. Every choice draws from a stream of its own, named by
+ * (seed, row, step), so a text depends neither on its neighbours in the batch nor on interruptions.
+ *
+ * A prompt is what the model has not seen yet, like the last token in the middle of a run: the first
+ * turn feeds many tokens and all others one. Going on after an end, or from a saved text with an
+ * empty model, is therefore just another call.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; transformers
+ *         (generation/utils.py): ends and their order
+ * needs   arena rng logsumexp
+ * see     @kv_cache (a model's state), @greedy @sampling (pickers), @beam_search, @gpt2_decode
+ * topics  Decoding
+ */
+
+/* A model of V tokens whose state holds up to capacity tokens for each row. step appends the first
+ * count[i] of ids (rows,n) to the state of row[i], for all i < rows, and writes logits (rows,V): the
+ * next token behind the last one of each. Every count is at least 1; ids behind it are pad. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*step)(void *context, float *logits, const int *ids, const size_t *count,
+                 const size_t *row, size_t rows, size_t n);
+} llm_decoding_model;
+
+/* pick returns the next token behind the text ids (n), or a negative number when there is none. It
+ * may change logits (V), and draw from rng. */
+typedef struct {
+    void *context;
+    int (*pick)(void *context, float *logits, size_t V, const int *ids, size_t n, llm_rng *rng);
+} llm_decoding_picker;
+
+typedef enum {
+    LLM_DECODING_RUNNING,
+    LLM_DECODING_STOP,   /* a stop token; it is the last of the text */
+    LLM_DECODING_BUDGET, /* max_new tokens were written */
+    LLM_DECODING_FULL,   /* the text has the length of the model's capacity */
+    LLM_DECODING_HEARD,  /* the listener had enough */
+    LLM_DECODING_FAILED  /* an empty prompt, or the picker found no token */
+} llm_decoding_end;
+
+/* One text: ids has room for the model's capacity. The first prompt of length tokens were given,
+ * the first seen are in the model's state. stream names the row's random numbers. logprob: room for
+ * capacity numbers or NULL; entry t gets the log-probability of ids[t], prompt <= t < length. */
+typedef struct {
+    int *ids;
+    size_t prompt, length, seen;
+    uint64_t stream;
+    float *logprob;
+    llm_decoding_end end;
+} llm_decoding_row;
+
+/* A new row: a prompt of n tokens in ids. */
+LLM_API llm_decoding_row llm_decoding_begin(int *ids, size_t n, uint64_t stream) {
+    llm_decoding_row r;
+    r.ids = ids, r.logprob = NULL;
+    r.prompt = r.length = n, r.seen = 0;
+    r.stream = stream;
+    r.end = LLM_DECODING_RUNNING;
+    return r;
+}
+
+/* max_new counts from the prompt on; before min_new tokens stop tokens cannot be chosen. processed:
+ * log-probabilities of the logits as pick left them, not as the model gave them. listener, if not
+ * NULL, hears every token with its row's index and ends the row by returning false: stop strings, a
+ * client that went away, a deadline. */
+typedef struct {
+    size_t max_new, min_new;
+    const int *stop;
+    size_t stops;
+    int pad;
+    uint64_t seed;
+    bool processed;
+    bool (*listener)(void *context, size_t row, int token);
+    void *listener_context;
+} llm_decoding_config;
+
+LLM_API llm_decoding_config llm_decoding_defaults(size_t max_new) {
+    llm_decoding_config c;
+    c.max_new = max_new, c.min_new = 0;
+    c.stop = NULL, c.stops = 0, c.pad = 0;
+    c.seed = 0, c.processed = false;
+    c.listener = NULL, c.listener_context = NULL;
+    return c;
+}
+
+/* The generator for one choice: a key made of the three numbers by Philox. */
+LLM_API llm_rng llm_decoding_rng(uint64_t seed, uint64_t stream, uint64_t step) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)stream, (uint32_t)(stream >> 32), (uint32_t)step,
+                                 (uint32_t)(step >> 32)};
+    uint32_t word[4];
+    llm_rng_philox(word, counter, key);
+    return llm_rng_seed((uint64_t)word[1] << 32 | word[0]);
+}
+
+/* One turn of row number `index` with its logits (V): a token is appended, or the end is set, or
+ * both. raw (V) is scratch. */
+LLM_API void llm_decoding_choose(llm_decoding_row *r, size_t index, float *logits, float *raw,
+                                 size_t V, const llm_decoding_picker *picker,
+                                 const llm_decoding_config *c) {
+    const size_t step = r->length - r->prompt;
+    const float *z = logits;
+    if (r->logprob && !c->processed) z = (const float *)memcpy(raw, logits, V * sizeof(float));
+    for (size_t s = 0; s < c->stops && step < c->min_new; s++) logits[c->stop[s]] = -INFINITY;
+    llm_rng rng = llm_decoding_rng(c->seed, r->stream, step);
+    const int token = picker->pick(picker->context, logits, V, r->ids, r->length, &rng);
+    if (token < 0) {
+        r->end = LLM_DECODING_FAILED;
+        return;
+    }
+    LLM_ASSERT((size_t)token < V);
+    if (r->logprob) r->logprob[r->length] = z[token] - llm_logsumexp(z, V);
+    r->ids[r->length++] = token;
+    if (c->listener && !c->listener(c->listener_context, index, token)) r->end = LLM_DECODING_HEARD;
+    for (size_t s = 0; s < c->stops; s++)
+        if (token == c->stop[s]) r->end = LLM_DECODING_STOP;
+}
+
+/* Does the row go on? If not, its end is set. */
+LLM_API bool llm_decoding_open(llm_decoding_row *r, size_t capacity, const llm_decoding_config *c) {
+    if (r->end != LLM_DECODING_RUNNING) return false;
+    if (r->length == 0)
+        r->end = LLM_DECODING_FAILED;
+    else if (r->length - r->prompt >= c->max_new)
+        r->end = LLM_DECODING_BUDGET;
+    else if (r->length >= capacity)
+        r->end = LLM_DECODING_FULL;
+    return r->end == LLM_DECODING_RUNNING;
+}
+
+/* Writes rows (B) until each has its end; returns the number of tokens. Rows that have ended are not
+ * computed any more. To go on with a row, set end to RUNNING; with a model that lost its state, set
+ * seen to 0 too. The last token of a row has not been seen by the model.
+ * Scratch: 2 B sizes, B V + V floats and B n ints for a longest prompt of n tokens, given back. */
+LLM_API size_t llm_decoding_run(llm_decoding_row *rows, size_t B, const llm_decoding_model *model,
+                                const llm_decoding_picker *picker, const llm_decoding_config *c,
+                                llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    size_t longest = 0, written = 0;
+    for (size_t b = 0; b < B; b++) {
+        LLM_ASSERT(rows[b].prompt <= rows[b].length && rows[b].seen <= rows[b].length);
+        const size_t left = rows[b].length - rows[b].seen;
+        longest = left > longest ? left : longest;
+    }
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *count = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    float *logits = llm_arena_floats(arena, B * V), *raw = llm_arena_floats(arena, V);
+    int *ids = (int *)llm_arena_take(arena, B * longest, sizeof(int));
+
+    for (;;) {
+        size_t open = 0, n = 0;
+        for (size_t b = 0; b < B; b++) {
+            if (!llm_decoding_open(&rows[b], model->capacity, c)) continue;
+            count[open] = rows[b].length - rows[b].seen;
+            LLM_ASSERT(count[open] > 0);
+            n = count[open] > n ? count[open] : n;
+            row[open++] = b;
+        }
+        if (open == 0) break;
+        for (size_t i = 0; i < open; i++) {
+            const llm_decoding_row *r = &rows[row[i]];
+            for (size_t t = 0; t < n; t++)
+                ids[i * n + t] = t < count[i] ? r->ids[r->seen + t] : c->pad;
+        }
+        model->step(model->context, logits, ids, count, row, open, n);
+        for (size_t i = 0; i < open; i++) {
+            llm_decoding_row *r = &rows[row[i]];
+            r->seen = r->length;
+            llm_decoding_choose(r, row[i], logits + i * V, raw, V, picker, c);
+            written += r->length - r->seen;
+        }
+    }
+    arena->used = mark;
+    return written;
+}
+
+/* The n most probable tokens of logits (V), best first, ties to the lower one: ids (n), logprob (n).
+ * For records of what else might have been said; n is small. */
+LLM_API void llm_decoding_top(int *ids, float *logprob, const float *logits, size_t V, size_t n) {
+    LLM_ASSERT(n <= V);
+    const float lse = llm_logsumexp(logits, V);
+    size_t found = 0;
+    for (size_t v = 0; v < V; v++) { /* an insertion sort that keeps n */
+        size_t at = found;
+        while (at > 0 && logits[v] > logits[ids[at - 1]]) at--;
+        if (at == n) continue;
+        for (size_t i = found < n ? found++ : n - 1; i > at; i--) ids[i] = ids[i - 1];
+        ids[at] = (int)v;
+    }
+    for (size_t i = 0; i < n; i++) logprob[i] = logits[ids[i]] - lse;
+}
+
 /* @greedy --------------------------------------------------- Greedy decoding
  *
  *     y_t = argmax_v p(v | y_<t)
