@@ -3431,12 +3431,14 @@ typedef struct {
     size_t *once;        /* (V) counts of single tokens */
 } llm_interpolated_lm;
 
+/* What llm_interpolated_lm_fit took. */
 LLM_API void llm_interpolated_lm_free(llm_interpolated_lm *lm) {
     free(lm->gram[2]);
     free(lm->gram[3]);
     free(lm->once);
 }
 
+/* For qsort: ascending. */
 LLM_API int llm_interpolated_lm_compare(const void *a, const void *b) {
     uint64_t x, y;
     memcpy(&x, a, sizeof x);
@@ -6242,7 +6244,7 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
-/* @ffn ----------------------------------------------------- Position-wise MLP
+/* @ffn ------------------------------------------------------ Position-wise MLP
  *
  *     h = act(x W_up^T + b_up)                    two matrices: 2017, GPT-2, BERT
  *     h = act(x W_gate^T) * (x W_up^T)            three, gated: Llama (SiLU), Gemma (GELU)
@@ -6331,7 +6333,7 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
     return (hidden + multiple_of - 1) / multiple_of * multiple_of;
 }
 
-/* @decoder_block ------------------------------------------- Decoder block
+/* @decoder_block -------------------------------------------- Decoder block
  *
  *     m = x + Attention(LayerNorm1(x)) W_out^T + b_out
  *     y = m + FFN(LayerNorm2(m))                       GPT-2
@@ -6475,7 +6477,7 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
     arena->used = mark;
 }
 
-/* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
+/* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
  *     L_n  = lse_n - (1-s) z_target - s mean_v(z_v) + zeta lse_n^2          lse = log sum_v e^z_v
@@ -6506,6 +6508,7 @@ typedef struct {
     float smoothing, z_loss, soft_cap;
 } llm_softmax_head;
 
+/* Without options and without padding. */
 LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
                                                    const int *target, size_t N, size_t C,
                                                    size_t V) {
@@ -6641,7 +6644,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     return llm_softmax_head_kept(p->target, N);
 }
 
-/* @weight_tying -------------------------------------------- Weight tying
+/* @weight_tying --------------------------------------------- Weight tying
  *
  *     h = s_in E[id]     z = s_out h E^T        one matrix E (V,C) for both ends of a model
  *     dE = (gradient of the lookup) + (gradient of the head)
@@ -6659,7 +6662,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
  *
  * source  Press & Wolf 2017, "Using the Output Embedding to Improve Language Models"; Inan, Khosravi
  *         & Socher 2017, "Tying Word Vectors and Word Classifiers"; Vaswani et al. 2017, 3.4
- * needs   embedding matmul softmax_head
+ * needs   arena logsumexp matmul embedding
  * see     @embedding @softmax_head @gpt2_file
  * topics  Weight Tying
  */
@@ -6753,7 +6756,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
     return loss;
 }
 
-/* @next_token ---------------------------------------------- Next-token prediction
+/* @next_token ----------------------------------------------- Next-token prediction
  *
  *     loss = 1/n sum over counted t of -log p(ids[t+1] | ids[0..t])
  *
@@ -6768,7 +6771,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  * source  Bengio et al. 2003; Radford et al. 2018, eq. 1; Krell et al. 2021, "Efficient Sequence
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
  *         Language Modeling" (best fit)
- * needs   cross_entropy
+ * needs   arena argsort cross_entropy
  * see     @softmax_head @grad_accum @perplexity @attn_mask
  * topics  Next-Token Prediction Objective (Causal Language Modeling)
  */
@@ -6971,7 +6974,7 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
     return true;
 }
 
-/* @llama_block --------------------------------------------- Decoder block, the form of Llama
+/* @llama_block ---------------------------------------------- Decoder block, the form of Llama
  *
  *     m = x + GQA(rope(q), rope(k), v) W_out^T            q, k, v = RMSNorm1(x) W_qkv^T
  *     y = m + (silu(n W_gate^T) * (n W_up^T)) W_down^T    n = RMSNorm2(m)
@@ -7042,6 +7045,7 @@ LLM_API void llm_llama_block_bind(llm_llama_block_acts *a, float *p,
     a->rstd2 = p;
 }
 
+/* The shapes of its two parts. */
 LLM_API void llm_llama_block_shapes(llm_qkv_config *qkv, llm_gqa_config *gqa,
                                     const llm_llama_block_config *c, size_t B, size_t T) {
     qkv->B = B, qkv->T = T, qkv->C = c->width;
@@ -7108,7 +7112,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
     arena->used = mark;
 }
 
-/* @decoder_only -------------------------------------------- Decoder-only Transformer, Llama style
+/* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
  *
  *     x = E[id]        x = block_l(x), l = 1..L        logits = RMSNorm(x) W_head^T
  *
@@ -7118,7 +7122,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
  * @gpt2_weights, matrices first, because only they decay.
  *
  * source  Touvron et al. 2023, "Llama 2"; transformers, models/llama
- * needs   arena rng embedding rmsnorm rope llama_block softmax_head adamw
+ * needs   arena rng error matmul adamw embedding rmsnorm rope llama_block softmax_head
  * see     @gpt2 @llama_block @weight_tying
  * topics  Decoder-only Transformer
  */
@@ -7584,7 +7588,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
-/* @gpt2_weights -------------------------------------------- GPT-2's weights in one vector
+/* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
  *
  *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
  *
@@ -7597,7 +7601,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
  * that write them start smaller by 1 / sqrt(2 L), or the stream would grow with depth.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3
- * needs   arena rng decoder_block
+ * needs   arena rng error decoder_block
  * see     @gpt2 @gpt2_file @weight_init
  * topics  -
  */
@@ -7631,7 +7635,8 @@ typedef struct {
     float *loss, *lse;             /* (B,T) */
 } llm_gpt2;
 
-LLM_API llm_gpt2_config llm_gpt2_defaults(void) { /* the 124M model */
+/* The 124M model. */
+LLM_API llm_gpt2_config llm_gpt2_defaults(void) {
     llm_gpt2_config c;
     c.vocab = 50257;
     c.context = 1024;
@@ -7643,6 +7648,7 @@ LLM_API llm_gpt2_config llm_gpt2_defaults(void) { /* the 124M model */
     return c;
 }
 
+/* One of its blocks. */
 LLM_API llm_decoder_block_config llm_gpt2_block_config(const llm_gpt2_config *c) {
     llm_decoder_block_config b;
     b.width = c->width;
@@ -7686,6 +7692,7 @@ LLM_API size_t llm_gpt2_bind(llm_gpt2_weights *t, float *flat, size_t *matrices,
     return (size_t)(p - flat);
 }
 
+/* The formula of the banner. */
 LLM_API size_t llm_gpt2_count(const llm_gpt2_config *c) {
     const size_t C = c->width, F = c->hidden;
     return (c->vocab + c->context) * C + c->layers * (4 * C * C + 2 * C * F + 9 * C + F) + 2 * C;
@@ -7728,6 +7735,7 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
     return true;
 }
 
+/* Frees all that belongs to the model. */
 LLM_API void llm_gpt2_destroy(llm_gpt2 *g) { llm_arena_destroy(&g->memory); }
 
 /* Weights N(0, 0.02), the two projections that write to the residual stream N(0, 0.02 / sqrt(2L)),
@@ -7748,15 +7756,21 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
     for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
 }
 
-/* @gpt2 ---------------------------------------------------- GPT-2
+/* @gpt2 ----------------------------------------------------- GPT-2
  *
  *     x = wte[id] + wpe[t]
  *     x = block_l(x)                                        l = 1..L
  *     logits = LayerNorm(x) wte^T                           the head is the embedding
  *     loss = mean over targets of -log softmax(logits)[target]
  *
+ * A language model whole: vectors of tokens and places, a stack of blocks that add to them, a norm,
+ * and a head that is the embedding again. Trained on enough text it does tasks that nobody trained
+ * it for, because the text holds them: what follows "in French:" is French. Forward leaves all that
+ * backward reads in one arena; the logits, the largest part of it, end as their own gradient. wte
+ * gets its gradient from both ends, by rows that were read and by all rows that were scored.
+ *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * needs   arena matmul layernorm adamw embedding cross_entropy decoder_block softmax_head gpt2_weights
  * see     @gpt2_file @gpt2_decode
  * topics  GPT-2 & Zero-Shot Task Transfer
  */
@@ -7868,7 +7882,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     memset(g->g, 0, g->count * sizeof(float));
 }
 
-/* @gpt2_config --------------------------------------------- GPT-2's config.json
+/* @gpt2_config ---------------------------------------------- GPT-2's config.json
  *
  * The sizes of a model, under the names that transformers gives them. What the forward pass here
  * does not compute (another activation, scores scaled by layer, an untied head) is refused by name:
@@ -7876,7 +7890,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
  * most, so small that no product of them overflows.
  *
  * source  transformers, models/gpt2/configuration_gpt2.py
- * needs   gpt2 json buffer
+ * needs   error json buffer gpt2_weights
  * see     @gpt2_file
  * topics  -
  */
@@ -7952,7 +7966,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
                             (double)c->eps);
 }
 
-/* @gpt2_file ----------------------------------------------- GPT-2's weight files
+/* @gpt2_file ------------------------------------------------ GPT-2's weight files
  *
  * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
  * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
@@ -7964,7 +7978,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
  * taken.
  *
  * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
- * needs   gpt2 gpt2_config json file safetensors
+ * needs   error buffer file json safetensors safetensors_write gpt2_weights gpt2_config
  * see     @safetensors @weight_tying
  * topics  -
  */
@@ -8053,6 +8067,7 @@ LLM_API bool llm_gpt2_file_check(const llm_safetensors *s, const llm_gpt2_config
     return true;
 }
 
+/* The weights of g <- s, which llm_gpt2_file_check has accepted. */
 LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const char *prefix,
                                    llm_error *e) {
     const llm_gpt2_config *c = &g->config;
@@ -8156,7 +8171,8 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  * different age.
  *
  * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
- * needs   gpt2 gpt2_file safetensors rng adamw cosine_lr grad_clip buffer
+ * needs   error buffer rng adamw cosine_lr grad_clip safetensors safetensors_write gpt2_weights gpt2
+ *         gpt2_file
  * see     @gpt2_file (the model alone, for others), @cosine_lr
  * topics  -
  */
@@ -8176,6 +8192,7 @@ typedef struct {
     llm_buffer batch;       /* of int: inputs (B,T), targets (B,T) */
 } llm_gpt2_run;
 
+/* Frees all that belongs to the training. */
 LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
     llm_gpt2_destroy(&r->model);
     llm_buffer_free(&r->train);
@@ -8232,8 +8249,10 @@ LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_er
     return llm_buffer_put(&r->loss, loss, sizeof *loss);
 }
 
-/* The seven tensors of the file: their bytes in r, element type, and how many there are. */
+/* Tensors of the file. */
 enum { LLM_GPT2_RUN_PARTS = 7 };
+
+/* t <- those of r. */
 LLM_API void llm_gpt2_run_parts(llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS],
                                 const llm_gpt2_run *r) {
     static const char *const name[] = {"state", "w", "m", "v", "train", "held", "loss"};
@@ -9444,7 +9463,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     arena->used = mark;
 }
 
-/* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
+/* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
  *
@@ -9456,7 +9475,8 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * are learned and absolute, so the rest is computed anew.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   gpt2 kv_cache temperature top_k top_p sampling
+ * needs   arena error matmul activation layernorm embedding gpt2_weights kv_cache temperature top_k
+ *         top_p sampling
  * see     @decoding @sampling @gpt2
  * topics  -
  */
@@ -9466,13 +9486,13 @@ typedef struct {
     llm_kv_cache cache; /* of one row */
     float *logits;      /* (V) after the last token */
     size_t chunk;       /* tokens in one pass, at most */
-    size_t seen;        /* tokens of the text of llm_gpt2_next that were decoded */
+    size_t seen;        /* tokens of the text of llm_gpt2_decode_next that were decoded */
     llm_arena memory;
-} llm_gpt2_decoder;
+} llm_gpt2_decode_state;
 
 /* Allocates a cache for the model's whole context and scratch for passes of up to chunk tokens. */
-LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model, size_t chunk,
-                                     llm_error *e) {
+LLM_API bool llm_gpt2_decode_create(llm_gpt2_decode_state *d, const llm_gpt2 *model, size_t chunk,
+                                    llm_error *e) {
     const llm_gpt2_config *c = &model->config;
     LLM_ASSERT(chunk > 0);
     const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
@@ -9489,7 +9509,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
                         &d->memory);
     return true;
 }
-LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
+LLM_API void llm_gpt2_decode_destroy(llm_gpt2_decode_state *d) { llm_arena_destroy(&d->memory); }
 
 /* part (H,n,D) <- rows: n of them, stride floats apart, the heads side by side. */
 LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
@@ -9500,7 +9520,7 @@ LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride
 }
 
 /* d->logits <- ids (n), which are appended to what d has seen. */
-LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
+LLM_API void llm_gpt2_decode(llm_gpt2_decode_state *d, const int *ids, size_t n) {
     const llm_gpt2 *g = d->model;
     const size_t C = g->config.width, H = g->config.heads, F = g->config.hidden, D = C / H;
     const float eps = g->config.eps;
@@ -9544,7 +9564,8 @@ LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
 }
 
 /* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
-LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, float p, llm_rng *rng) {
+LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k, float p,
+                                 llm_rng *rng) {
     const size_t V = d->model->config.vocab, mark = d->memory.used;
     float *logits = llm_arena_floats(&d->memory, V);
     memcpy(logits, d->logits, V * sizeof(float));
@@ -9558,8 +9579,8 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
 
 /* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
  * newer half. */
-LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float temp, size_t k,
-                          float p, llm_rng *rng) {
+LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
+                                 size_t k, float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
     LLM_ASSERT(n > 0 && n >= d->seen);
     if (n - d->seen > context - d->cache.length[0]) {
@@ -9573,11 +9594,11 @@ LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float t
 
 /* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
  * stop (-1: never). Returns how many were written. */
-LLM_API size_t llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, int stop,
-                                 float temp, size_t k, float p, llm_rng *rng) {
+LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n, size_t count,
+                                    int stop, float temp, size_t k, float p, llm_rng *rng) {
     d->cache.length[0] = d->seen = 0;
     for (size_t i = 0; i < count; i++) {
-        ids[n + i] = llm_gpt2_next(d, ids, n + i, temp, k, p, rng);
+        ids[n + i] = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
         if (ids[n + i] == stop) return i + 1;
     }
     return count;
