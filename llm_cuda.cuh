@@ -356,6 +356,21 @@ LLM_DEVICE float llm_block_sum(float x) {
     __syncthreads();
     return llm_warp_sum(lane < warps ? part[lane] : 0.0f);
 }
+/* In double, for long sums and wide ranges. */
+LLM_DEVICE double llm_block_sum(double x) {
+    __shared__ double part[32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    for (int distance = 16; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, distance);
+    if (warps == 1) return x;
+    __syncthreads();
+    if (lane == 0) part[warp] = x;
+    __syncthreads();
+    x = lane < warps ? part[lane] : 0.0;
+    for (int distance = 16; distance > 0; distance /= 2)
+        x += __shfl_xor_sync(0xffffffffu, x, distance);
+    return x;
+}
 LLM_DEVICE float llm_block_max(float x) {
     __shared__ float part[32];
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -383,6 +398,22 @@ template <bool warp> LLM_DEVICE float llm_row_sum(float x) {
 }
 static inline __attribute__((unused)) unsigned llm_row_blocks(size_t rows, bool warp) {
     return (unsigned)(warp ? (rows + 3) / 4 : rows);
+}
+
+/* Elementwise work on a table: a block takes 256 threads' worth of one row, V entries a thread, so
+ * that a thread knows its column without dividing for it. A flat array is one row. */
+struct llm_place {
+    size_t row, column;
+};
+template <int V> LLM_DEVICE llm_place llm_my_place(size_t columns) {
+    const size_t pieces = (columns + 256 * V - 1) / (256 * V); /* blocks a row: one division each */
+    const llm_place p = {blockIdx.x / pieces,
+                         (blockIdx.x % pieces * 256 + threadIdx.x) * (size_t)V};
+    return p;
+}
+static inline __attribute__((unused)) unsigned llm_place_blocks(size_t rows, size_t columns,
+                                                                size_t V) {
+    return (unsigned)(rows * ((columns + 256 * V - 1) / (256 * V)));
 }
 
 /* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a lane
@@ -1238,7 +1269,7 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
  * arithmetic (A100, H100, H200), its double units elsewhere.
  *
  * source  -
- * needs   cuda_launch, cuda_memory
+ * needs   cuda_launch, cuda_memory, cuda_reduce
  * see     adamw
  * topics  -
  */
@@ -1250,16 +1281,6 @@ typedef struct {
     size_t count;
 } llm_cuda_grad_clip_list;
 
-/* The sum over the block, in thread 0. */
-LLM_DEVICE double llm_cuda_grad_clip_sum(double x) {
-    __shared__ double part[32];
-    for (int distance = 16; distance > 0; distance /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, distance);
-    if (threadIdx.x % 32 == 0) part[threadIdx.x / 32] = x;
-    __syncthreads();
-    for (unsigned i = 1; threadIdx.x == 0 && i < blockDim.x / 32; i++) x += part[i];
-    return x;
-}
 LLM_KERNEL void llm_grad_clip_squares_kernel(double *part, llm_cuda_grad_clip_list list,
                                              bool again) {
     const size_t begin = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
@@ -1278,12 +1299,12 @@ LLM_KERNEL void llm_grad_clip_squares_kernel(double *part, llm_cuda_grad_clip_li
             sum += v * v;
         }
     }
-    sum = llm_cuda_grad_clip_sum(sum);
+    sum = llm_block_sum(sum);
     if (threadIdx.x == 0) part[blockIdx.x] = again ? part[blockIdx.x] + sum : sum;
 }
 LLM_KERNEL void llm_grad_clip_factor_kernel(float *norm_factor, const double *part,
                                             float max_norm) {
-    const double sum = llm_cuda_grad_clip_sum(part[threadIdx.x]);
+    const double sum = llm_block_sum(part[threadIdx.x]);
     if (threadIdx.x != 0) return;
     const float norm = (float)sqrt(sum), factor = max_norm / (norm + 1e-6f);
     llm_store(norm_factor, 0, norm);
@@ -1334,6 +1355,189 @@ llm_cuda_grad_clip_scale(float *g, size_t n, const float *factor, cudaStream_t s
 /* @09-theory ================================================ LEARNING THEORY */
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
+
+/* @perplexity ------------------------------------------------ Perplexity and bits per byte
+ *
+ * What scoring a text needs of its logits: the negative log probability of each target, and their
+ * sum over those that count. A block takes a row, in one pass and without writing a probability
+ * (logsumexp); one block adds the losses, in double and in a fixed order.
+ *
+ * Reads each logit once, the minimum, and writes a float a row; ignored rows are not read. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp, cross_entropy
+ * see     cross_entropy
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_perplexity_nll_kernel(float *loss, const T *logits, const int *target,
+                                          size_t classes) {
+    const size_t first = blockIdx.x * classes;
+    const int y = target[blockIdx.x];
+    if (y == LLM_CROSS_ENTROPY_IGNORE) {
+        if (threadIdx.x == 0) llm_store(loss, blockIdx.x, 0.0f);
+        return;
+    }
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    for (size_t i = (size_t)threadIdx.x * V; i < classes; i += (size_t)blockDim.x * V) {
+        float v[V];
+        llm_load_vector(v, logits, first + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<false>(a, 1.0f);
+    if (threadIdx.x != 0) return;
+    const bool known = y >= 0 && (size_t)y < classes;
+    const float z = known ? llm_load(logits, first + (size_t)y) : NAN;
+    llm_store(loss, blockIdx.x, (a.max - z) + logf(a.sum)); /* lse - z would round as lse does */
+}
+LLM_KERNEL void llm_perplexity_total_kernel(double *total, const float *loss, const int *target,
+                                            size_t N) {
+    double nats = 0.0, kept = 0.0;
+    for (size_t n = threadIdx.x; n < N; n += blockDim.x) {
+        nats += (double)llm_load(loss, n);
+        kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    }
+    nats = llm_block_sum(nats);
+    kept = llm_block_sum(kept);
+    if (threadIdx.x == 0) total[0] = nats, total[1] = kept;
+}
+
+/* total (2) <- the nats of all targets that are not ignored, and how many those are; loss (N), 0
+ * where ignored, NaN where the target is no class. From logits (N,V), target (N); T is float or
+ * llm_bf16. The perplexity is exp(total[0] / total[1]). */
+template <typename T>
+static inline cudaError_t llm_cuda_perplexity_nll(double *total, float *loss, const T *logits,
+                                                  const int *target, size_t N, size_t V,
+                                                  cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (N > 0) {
+        const bool aligned = llm_aligned(logits, V);
+        const auto perplexity_nll =
+            aligned ? llm_perplexity_nll_kernel<T, wide> : llm_perplexity_nll_kernel<T, 1>;
+        LLM_LAUNCH(perplexity_nll, (unsigned)N, llm_row_threads(aligned ? V / wide : V), 0, stream,
+                   loss, logits, target, V);
+    }
+    LLM_LAUNCH(llm_perplexity_total_kernel, 1, 1024, 0, stream, total, loss, target, N);
+    return cudaGetLastError();
+}
+
+/* @embedding ------------------------------------------------- Embedding layer forward and backward
+ *
+ * Forward: a warp copies a row, 16 bytes a lane. Moves 2 elements for each one copied, the minimum.
+ *
+ * Backward: atomics would add the rows of a frequent token in whatever order they came. Instead the
+ * positions are sorted by id, and a block adds the rows of one id, for 32 vectors of its columns:
+ * eight warps take every eighth row, then the eight sums are added in order. The host sorts, while
+ * the device is busy with the forward pass: it made the ids. Moves dy once and each touched row of
+ * dw in and out, the minimum.
+ *
+ * Limit: memory bandwidth; one very frequent id, its chain of rows / 8 dependent loads.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     softmax_head
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_embedding_forward_kernel(T *y, const int *ids, const T *w, size_t N,
+                                             size_t rows, size_t C) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= N) return;
+    const int id = ids[p.row];
+    const bool known = id >= 0 && (size_t)id < rows;
+    for (size_t i = (size_t)p.lane * V; i < C; i += (size_t)p.width * V) {
+        float v[V];
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = NAN;
+        if (known) llm_load_vector(v, w, (size_t)id * C + i);
+        llm_store_vector(y, p.row * C + i, v);
+    }
+}
+
+/* y (N,C) <- ids (N), w (V,C): as llm_embedding_forward, T is float or llm_bf16. An id outside the
+ * table gives a row of NaN. */
+template <typename T>
+static inline cudaError_t llm_cuda_embedding_forward(T *y, const int *ids, const T *w, size_t N,
+                                                     size_t V, size_t C, cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const auto embedding_forward = llm_aligned(y, C) && llm_aligned(w, C)
+                                       ? llm_embedding_forward_kernel<T, wide>
+                                       : llm_embedding_forward_kernel<T, 1>;
+    LLM_LAUNCH(embedding_forward, llm_row_blocks(N, true), 128, 0, stream, y, ids, w, N, V, C);
+    return cudaGetLastError();
+}
+
+/* On the host. order (N) <- the positions of ids (N) sorted by id, in order where ids are equal;
+ * segment (S + 1) <- where in order each of the S ids that occur begins, and N. Returns S, at most
+ * min(N, V). Ids outside 0..V-1 come in no segment. scratch: V + 1 ints. */
+static inline __attribute__((unused)) size_t llm_cuda_embedding_sort(int *order, int *segment,
+                                                                     const int *ids, size_t N,
+                                                                     size_t V, int *scratch) {
+    size_t segments = 0, kept = 0;
+    for (size_t v = 0; v <= V; v++) scratch[v] = 0;
+    for (size_t n = 0; n < N; n++) {
+        if (ids[n] >= 0 && (size_t)ids[n] < V) scratch[ids[n]]++;
+    }
+    for (size_t v = 0; v < V; v++) {
+        const size_t count = (size_t)scratch[v];
+        if (count) segment[segments++] = (int)kept;
+        scratch[v] = (int)kept; /* from counts to places */
+        kept += count;
+    }
+    segment[segments] = (int)kept;
+    for (size_t n = 0; n < N; n++) {
+        if (ids[n] >= 0 && (size_t)ids[n] < V) order[scratch[ids[n]]++] = (int)n;
+    }
+    return segments;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_embedding_backward_kernel(float *dw, const T *dy, const int *ids,
+                                              const int *order, const int *segment, size_t C) {
+    __shared__ float part[8][32 * V];
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t column = ((size_t)blockIdx.y * 32 + lane) * V;
+    const int begin = segment[blockIdx.x], end = segment[blockIdx.x + 1];
+    float sum[V], v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) sum[k] = 0.0f;
+    for (int i = begin + (int)warp; i < end && column < C; i += 8) {
+        llm_load_vector(v, dy, (size_t)order[i] * C + column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum[k] += v[k];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) part[warp][k * 32 + lane] = sum[k];
+    __syncthreads();
+
+    const size_t mine = threadIdx.x; /* a column of the 32 V, in the order of part */
+    const size_t at = ((size_t)blockIdx.y * 32 + mine % 32) * V + mine / 32;
+    if (mine >= 32 * V || at >= C) return;
+    float all = 0.0f;
+    LLM_UNROLL
+    for (int w = 0; w < 8; w++) all += part[w][mine];
+    const size_t entry = (size_t)ids[order[begin]] * C + at;
+    llm_store(dw, entry, llm_load(dw, entry) + all);
+}
+
+/* dw (V,C) += <- dy (N,C), ids (N), order (N) and segment (segments + 1) of llm_cuda_embedding_sort,
+ * copied to the device; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *order,
+                            const int *segment, size_t segments, size_t C, cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (segments == 0 || C == 0) return cudaSuccess;
+    const bool aligned = llm_aligned(dy, C);
+    const auto embedding_backward =
+        aligned ? llm_embedding_backward_kernel<T, wide> : llm_embedding_backward_kernel<T, 1>;
+    const size_t width = aligned ? 32 * wide : 32;
+    LLM_LAUNCH(embedding_backward, dim3((unsigned)segments, (unsigned)((C + width - 1) / width)),
+               256, 0, stream, dw, dy, ids, order, segment, C);
+    return cudaGetLastError();
+}
 
 /* @11-token ================================================= TOKENIZATION */
 
