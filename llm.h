@@ -2543,53 +2543,139 @@ LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p,
 
 /* @layernorm ------------------------------------------------ Layer normalization
  *
- *     y_i = w_i * (x_i - mean) * r + b_i        r = 1 / sqrt(var + eps)
+ *     y_i = w_i xhat_i + b_i        xhat = (x - m) r        m = mean(x), r = 1 / sqrt(var(x) + eps)
  *
- * source  -
- * needs   -
+ * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
+ * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
+ * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
+ * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
+ * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ *
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
+ *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
+ * needs   base arena
+ * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
-/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C). mean and rstd may be NULL; y may be x. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
+ * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
+                               const float *b, size_t C, float eps) {
+    float sum = 0.0f, rest = 0.0f, square = 0.0f;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < C; i++) sum += x[i];
+    const float about = sum / (float)C;
+    LLM_SIMD_SUM(rest)
+    for (size_t i = 0; i < C; i++) rest += x[i] - about;
+    const float m = about + rest / (float)C;
+    LLM_SIMD_SUM(square)
+    for (size_t i = 0; i < C; i++) square += (x[i] - m) * (x[i] - m);
+    const float r = 1.0f / sqrtf(square / (float)C + eps);
+
+    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    *mean = m;
+    *rstd = r;
+}
+
+/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C) or NULL for 1 and 0. Backward needs mean and rstd,
+ * and computes the rest again; NULL at inference. y may be x. */
 LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
                                    const float *w, const float *b, size_t N, size_t C, float eps) {
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C;
-        float *yn = y + n * C, m = 0.0f, var = 0.0f;
-        LLM_SIMD_SUM(m)
-        for (size_t i = 0; i < C; i++) m += xn[i];
-        m /= (float)C;
-        LLM_SIMD_SUM(var)
-        for (size_t i = 0; i < C; i++) var += (xn[i] - m) * (xn[i] - m);
-        const float r = 1.0f / sqrtf(var / (float)C + eps);
-        for (size_t i = 0; i < C; i++) yn[i] = w[i] * ((xn[i] - m) * r) + b[i];
+        float m, r;
+        llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
     }
 }
 
-/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be
- * NULL. */
+/* sum, y (N,C), mean, rstd (N) <- x, f (N,C), w, b (C) or NULL: sum = x + f, the residual stream
+ * after a branch, and its normalization for the next one, while the row is in cache. sum may be x
+ * or f, y any of them but not sum. */
+LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, float *rstd,
+                                            const float *x, const float *f, const float *w,
+                                            const float *b, size_t N, size_t C, float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float m, r, *s = sum + n * C;
+        for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
+        llm_layernorm_row(y + n * C, &m, &r, s, w, b, C, eps);
+        if (mean) mean[n] = m;
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
+ *
+ * With g = w dy, the gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and
+ * through r by -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
+ *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    for (size_t n = 0; n < N; n++) {
+    const size_t rows = dx ? N : 0;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < rows; n++) {
         const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-        float flat = 0.0f, along = 0.0f;
-        for (size_t i = 0; i < C; i++) {
-            flat += w[i] * dyn[i];
-            along += w[i] * dyn[i] * (xn[i] - m) * r;
-        }
+        float *dxn = dx + n * C, flat = 0.0f, along = 0.0f;
+        LLM_SIMD_SUM(flat)
+        for (size_t i = 0; i < C; i++) flat += dyn[i] * (w ? w[i] : 1.0f);
+        LLM_SIMD_SUM(along)
+        for (size_t i = 0; i < C; i++) along += dyn[i] * (w ? w[i] : 1.0f) * (xn[i] - m);
         flat /= (float)C;
-        along /= (float)C;
-        for (size_t i = 0; i < C; i++) {
-            const float xhat = (xn[i] - m) * r;
-            if (dx) dx[n * C + i] += r * (w[i] * dyn[i] - flat - xhat * along);
-            if (dw) dw[i] += dyn[i] * xhat;
-            if (db) db[i] += dyn[i];
+        along *= r / (float)C;
+        for (size_t i = 0; i < C; i++)
+            dxn[i] += r * (dyn[i] * (w ? w[i] : 1.0f) - flat - (xn[i] - m) * r * along);
+    }
+
+    /* Sums over the rows. Each thread has its own columns, so their number changes nothing. */
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += 64) {
+        const size_t end = C - start < 64 ? C : start + 64;
+        for (size_t n = 0; n < N; n++) {
+            const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
+            for (size_t i = start; dw && i < end; i++) dw[i] += dyn[i] * ((xn[i] - m) * r);
+            for (size_t i = start; db && i < end; i++) db[i] += dyn[i];
         }
     }
+}
+
+/* y (N,C,S), mean, rstd (N,G) <- x (N,C,S), w, b (C): group normalization, for images of S pixels.
+ * Mean and variance are those of C / G neighbouring channels with all their pixels; G = 1 is layer
+ * normalization of the image, G = C instance normalization. y may be x. */
+LLM_API void llm_layernorm_group_forward(float *y, float *mean, float *rstd, const float *x,
+                                         const float *w, const float *b, size_t N, size_t G,
+                                         size_t C, size_t S, float eps) {
+    LLM_ASSERT(G > 0 && C % G == 0);
+    llm_layernorm_forward(y, mean, rstd, x, NULL, NULL, N * G, C / G * S, eps);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < N * C; k++)
+        for (size_t s = 0; s < S; s++) y[k * S + s] = y[k * S + s] * w[k % C] + b[k % C];
+}
+
+/* dx (N,C,S), dw, db (C) += <- dy (N,C,S) and forward's x, w, mean, rstd. Any of the three may be
+ * NULL. Scratch: N C S floats, given back. */
+LLM_API void llm_layernorm_group_backward(float *dx, float *dw, float *db, const float *dy,
+                                          const float *x, const float *w, const float *mean,
+                                          const float *rstd, size_t N, size_t G, size_t C, size_t S,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *g = llm_arena_floats(arena, N * C * S);
+    for (size_t k = 0; k < N * C; k++) {
+        const size_t c = k % C, row = k / C * G + c / (C / G);
+        float along = 0.0f, flat = 0.0f;
+        for (size_t i = k * S; i < (k + 1) * S; i++) {
+            g[i] = w[c] * dy[i];
+            along += dy[i] * ((x[i] - mean[row]) * rstd[row]);
+            flat += dy[i];
+        }
+        if (dw) dw[c] += along;
+        if (db) db[c] += flat;
+    }
+    llm_layernorm_backward(dx, NULL, NULL, g, x, NULL, mean, rstd, N * G, C / G * S);
+    arena->used = mark;
 }
 
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
