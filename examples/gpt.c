@@ -7,8 +7,7 @@
  * Of each file every tenth piece (4 KB; the last tenth of a small file) is held out: the tokenizer,
  * byte-level BPE, and the model see only the rest. The directory holds config.json and
  * model.safetensors, which transformers' GPT2LMHeadModel loads, tokenizer.json for its
- * PreTrainedTokenizerFast, loss.svg, and run.safetensors for --resume. An error is one sentence and
- * exit code 2; a file is replaced whole or not at all. */
+ * PreTrainedTokenizerFast, and run.safetensors for --resume. An error ends with exit code 2. */
 #define _POSIX_C_SOURCE 200809L
 #include "../llm.h"
 
