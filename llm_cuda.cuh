@@ -55,13 +55,14 @@
     llm_launch_cooperative(kernel, grid, block, shared, stream, __VA_ARGS__)
 #define LLM_GRID_SYNC() cooperative_groups::this_grid().sync()
 
+template <typename T> struct llm_as_is { typedef T type; };
+
 /* More than 48 KB of dynamic shared memory have to be asked for. */
 static inline void llm_allow_shared(const void *kernel, size_t shared) {
     if (shared > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 }
 /* Converts the arguments to the kernel's own types P; llm_as_is keeps them from deciding P. */
-template <typename T> struct llm_as_is { typedef T type; };
 template <typename... P>
 static inline void llm_launch_cooperative(void (*kernel)(P...), dim3 grid, dim3 block,
                                           size_t shared, cudaStream_t stream,

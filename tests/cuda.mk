@@ -31,3 +31,11 @@ build/cuda/%: build/nvcc/%/all
 	@mkdir -p $(@D)
 	@$(if $(call have,$(NVCC)),$(NVCC) -std=c++17 -O3 -arch=$(CUDA_ARCH) -Werror all-warnings -I. build/nvcc/$*/all.cu -o $@)
 .PHONY: cuda-emulate cuda-emulate-asan cuda-emulate-tsan cuda-compile cuda-test
+
+bench-cuda: build/cuda/bench  ## speed of the kernels on a GPU, beside a copy, cuBLAS and PyTorch
+	@if [ -x $< ]; then ./$<; else echo "skipped: nvcc is missing"; fi
+	@$(PYTHON) tests/bench/bench_torch.py
+build/cuda/bench: tests/bench/bench_cuda.cu llm.h llm_cuda.cuh
+	@mkdir -p $(@D)
+	@$(if $(call have,$(NVCC)),$(NVCC) -std=c++17 -O3 -arch=$(CUDA_ARCH) -Werror all-warnings $< -o $@ -lcublas)
+.PHONY: bench-cuda

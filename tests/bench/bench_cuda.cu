@@ -1,0 +1,196 @@
+/* How fast the kernels are on this card, beside what the card does at best: GB/s against a measured
+ * copy, TFLOP/s against cuBLAS. Medians of device events after a warm-up. make bench-cuda. */
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <algorithm>
+
+#include "../../llm_cuda.cuh"
+
+enum { WARM_UP = 5, RUNS = 25 };
+
+static void check(cudaError_t error, const char *what) {
+    if (error == cudaSuccess) return;
+    fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+    exit(1);
+}
+#define CHECK(call) check(call, #call)
+
+/* Median milliseconds of one call. */
+template <typename F> static double milliseconds(F call) {
+    cudaEvent_t start, stop;
+    float ms[RUNS];
+    CHECK(cudaEventCreate(&start));
+    CHECK(cudaEventCreate(&stop));
+    for (int i = 0; i < WARM_UP; i++) call();
+    for (int i = 0; i < RUNS; i++) {
+        CHECK(cudaEventRecord(start, 0));
+        call();
+        CHECK(cudaEventRecord(stop, 0));
+        CHECK(cudaEventSynchronize(stop));
+        CHECK(cudaEventElapsedTime(&ms[i], start, stop));
+    }
+    CHECK(cudaGetLastError());
+    CHECK(cudaEventDestroy(start));
+    CHECK(cudaEventDestroy(stop));
+    std::sort(ms, ms + RUNS);
+    return (double)ms[RUNS / 2];
+}
+
+template <typename T> static T *device(size_t n, float value) {
+    T *p = NULL, one;
+    T *host = (T *)malloc(n * sizeof(T));
+    const uint32_t bits = llm_to_bf16(value).bits;
+    if (sizeof(T) == 2)
+        memcpy(&one, &bits, sizeof one);
+    else
+        memcpy(&one, &value, sizeof one);
+    for (size_t i = 0; i < n; i++) host[i] = one;
+    CHECK(cudaMalloc(&p, n * sizeof(T)));
+    CHECK(cudaMemcpy(p, host, n * sizeof(T), cudaMemcpyHostToDevice));
+    free(host);
+    return p;
+}
+
+static double copy_speed; /* GB/s, read and written */
+
+static void say_bytes(const char *name, const char *type, double bytes, double ms) {
+    const double speed = 1e-6 * bytes / ms;
+    printf("%-24s %-5s %9.3f ms %8.0f GB/s  %5.1f%% of copy\n", name, type, ms, speed,
+           100.0 * speed / copy_speed);
+}
+
+/* The kernels that move memory, on N rows of C; classes columns for those over a vocabulary. */
+template <typename T>
+static void memory_bound(const char *type, size_t N, size_t C, size_t rows, size_t classes) {
+    const size_t n = N * C, size = sizeof(T), z = rows * classes;
+    T *x = device<T>(n, 0.5f), *y = device<T>(n, 0.25f), *r = device<T>(n, 0.125f);
+    T *w = device<T>(C, 1.0f), *logits = device<T>(z, 0.5f), *packed = device<T>(2 * n, 0.5f);
+    float *mean = device<float>(N, 0.0f), *rstd = device<float>(N, 1.0f),
+          *dw = device<float>(C, 0.0f);
+    float *db = device<float>(C, 0.0f), *loss = device<float>(rows, 0.0f);
+    const size_t blocks = llm_cuda_layernorm_blocks<T>(N, C);
+    float *scratch = device<float>(2 * blocks * C, 0.0f), *sum = device<float>(n, 0.0f);
+    double *total = device<double>(2, 0.0f);
+    int *target = NULL;
+    const double e = (double)n * (double)size, v = (double)z * (double)size;
+    CHECK(cudaMalloc(&target, rows * sizeof(int)));
+    CHECK(cudaMemset(target, 0, rows * sizeof(int)));
+
+    say_bytes("rmsnorm_residual", type, 4 * e,
+              milliseconds([&] { llm_cuda_rmsnorm_residual(y, r, rstd, x, w, N, C, 1e-5f, 0); }));
+    say_bytes("rmsnorm_backward", type, 4 * e, milliseconds([&] {
+                  llm_cuda_rmsnorm_backward(r, dw, y, x, w, rstd, N, C, scratch, 0);
+              }));
+    say_bytes("layernorm_residual", type, 4 * e, milliseconds([&] {
+                  llm_cuda_layernorm_residual(y, r, mean, rstd, x, w, w, N, C, 1e-5f, 0);
+              }));
+    say_bytes("layernorm_backward", type, 4 * e, milliseconds([&] {
+                  llm_cuda_layernorm_backward(r, dw, db, y, x, w, mean, rstd, N, C, scratch, 0);
+              }));
+    say_bytes("softmax_forward", type, 2 * e,
+              milliseconds([&] { llm_cuda_softmax_forward(y, x, N, C, 1.0f, 0); }));
+    say_bytes("softmax_backward", type, 4 * e,
+              milliseconds([&] { llm_cuda_softmax_backward(r, y, x, N, C, 1.0f, 0); }));
+    say_bytes("activation_forward", type, 2 * e, milliseconds([&] {
+                  llm_cuda_activation_forward(y, x, w, N, C, LLM_ACTIVATION_GELU_TANH, 0);
+              }));
+    say_bytes("swiglu_packed_forward", type, 3 * e,
+              milliseconds([&] { llm_cuda_swiglu_packed_forward(y, packed, N, C, 0); }));
+    say_bytes("dropout_residual", type, 3 * e,
+              milliseconds([&] { llm_cuda_dropout_residual(y, x, w, r, N, C, 0.1f, 1, 0, 0); }));
+    say_bytes("grad_accum_add", type, (8.0 + (double)size) * (double)n,
+              milliseconds([&] { llm_cuda_grad_accum_add(sum, x, 1.0f, n, 0); }));
+    say_bytes("logsumexp", type, v,
+              milliseconds([&] { llm_cuda_logsumexp(loss, logits, rows, classes, 0); }));
+    say_bytes("perplexity_nll", type, v, milliseconds([&] {
+                  llm_cuda_perplexity_nll(total, loss, logits, target, rows, classes, 0);
+              }));
+    say_bytes("cross_entropy_in_place", type, 2 * v, milliseconds([&] {
+                  llm_cuda_cross_entropy_in_place(loss, logits, target, (float *)NULL, rows,
+                                                  classes, 1.0f, 0.0f, 0);
+              }));
+    for (void *p : {(void *)x, (void *)y, (void *)r, (void *)w, (void *)logits, (void *)packed,
+                    (void *)mean, (void *)rstd, (void *)dw, (void *)db, (void *)loss,
+                    (void *)scratch, (void *)sum, (void *)total, (void *)target})
+        CHECK(cudaFree(p));
+}
+
+static void optimizer(size_t n) {
+    llm_cuda_adamw_tensor<float> t;
+    float *g = device<float>(n, 1e-3f), *norm = device<float>(2, 1.0f);
+    const float *list = g;
+    double *scratch = device<double>(LLM_CUDA_GRAD_CLIP_BLOCKS, 0.0f);
+    const llm_adamw_config c = llm_adamw_defaults();
+    t.w = device<float>(n, 1.0f), t.m = device<float>(n, 0.0f), t.v = device<float>(n, 0.0f);
+    t.master = NULL, t.g = g, t.n = n, t.decay = true;
+    say_bytes("grad_clip_norm", "float", 4.0 * (double)n,
+              milliseconds([&] { llm_cuda_grad_clip_norm(norm, &list, &n, 1, 1.0f, scratch, 0); }));
+    say_bytes("adamw_step", "float", 28.0 * (double)n,
+              milliseconds([&] { llm_cuda_adamw_step(&t, (size_t)1, &c, 1, norm + 1, 0, 0); }));
+    for (void *p :
+         {(void *)g, (void *)norm, (void *)scratch, (void *)t.w, (void *)t.m, (void *)t.v})
+        CHECK(cudaFree(p));
+}
+
+/* y (N,O) = x (N,C) w (O,C)^T with cuBLAS, which counts columns first. */
+static void cublas(cublasHandle_t handle, void *y, const void *x, const void *w, size_t N, size_t C,
+                   size_t O, cudaDataType_t type) {
+    const float one = 1.0f, zero = 0.0f;
+    cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, (int)O, (int)N, (int)C, &one, w, type, (int)C, x,
+                 type, (int)C, &zero, y, type, (int)O, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+}
+template <typename T>
+static void product(cublasHandle_t handle, const char *type, cudaDataType_t code, size_t N,
+                    size_t C, size_t O) {
+    T *x = device<T>(N * C, 0.5f), *w = device<T>(O * C, 0.5f), *y = device<T>(N * O, 0.0f);
+    const double work = 2e-9 * (double)N * (double)C * (double)O; /* TFLOP for a millisecond */
+    const double ours = milliseconds([&] {
+        llm_cuda_dense_forward(y, (T *)NULL, x, w, (const T *)NULL, N, C, O,
+                               LLM_ACTIVATION_IDENTITY, 0);
+    });
+    const double theirs = milliseconds([&] { cublas(handle, y, x, w, N, C, O, code); });
+    printf("dense_forward            %-5s %9.3f ms %8.1f TFLOP/s  %5.1f%% of cuBLAS  (%zu x %zu x "
+           "%zu)\n",
+           type, ours, work / ours, 100.0 * theirs / ours, N, C, O);
+    CHECK(cudaFree(x));
+    CHECK(cudaFree(w));
+    CHECK(cudaFree(y));
+}
+
+int main(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+        printf("skipped: kernels on a GPU (there is none)\n");
+        return 0;
+    }
+    cudaDeviceProp card;
+    CHECK(cudaGetDeviceProperties(&card, 0));
+    const size_t bytes = (size_t)1 << 30;
+    char *from = device<char>(1, 0.0f), *to = NULL;
+    CHECK(cudaFree(from));
+    CHECK(cudaMalloc(&from, bytes));
+    CHECK(cudaMalloc(&to, bytes));
+    CHECK(cudaMemset(from, 0, bytes));
+    copy_speed = 2e-6 * (double)bytes / milliseconds([&] {
+                     cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, 0);
+                 });
+    CHECK(cudaFree(from));
+    CHECK(cudaFree(to));
+    printf("%s: a copy moves %.0f GB/s\n", card.name, copy_speed);
+
+    memory_bound<float>("float", 16384, 4096, 4096, 50304);
+    memory_bound<llm_bf16>("bf16", 16384, 4096, 4096, 50304);
+    optimizer((size_t)124 << 20);
+
+    cublasHandle_t handle;
+    if (cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS) return 1;
+    product<float>(handle, "float", CUDA_R_32F, 4096, 4096, 4096);
+    product<llm_bf16>(handle, "bf16", CUDA_R_16BF, 4096, 4096, 4096);
+    product<llm_bf16>(handle, "bf16", CUDA_R_16BF, 16384, 768, 3072);
+    product<llm_bf16>(handle, "bf16", CUDA_R_16BF, 8192, 8192, 8192);
+    cublasDestroy(handle);
+    return 0;
+}
