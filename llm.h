@@ -1179,6 +1179,60 @@ LLM_API float llm_lanes_sum(llm_lanes x) {
     return sum;
 }
 
+/* @transpose ------------------------------------------------ Rows become columns
+ *
+ *     to[j][i] = from[i][j]
+ *
+ * A copy whose one side runs along the rows and the other across them: number by number, an
+ * instruction moves 4 bytes and most of every cache line is fetched for nothing. Squares of 4 x 4
+ * touch four lines on either side and turn in registers with eight shuffles: pairs of rows are
+ * interleaved, then pairs of pairs.
+ *
+ * source  -
+ * needs   lanes
+ * see     @gemm (packs with it)
+ * topics  -
+ */
+
+/* to (cols,rows) <- from (rows,cols), with to_ld and from_ld numbers from one row to the next. The
+ * squares need a compiler that shuffles; what they leave is copied number by number. */
+LLM_API void llm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld, size_t rows,
+                           size_t cols) {
+    size_t rows4 = 0, cols4 = 0;
+#if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
+    typedef float four __attribute__((vector_size(16)));
+    rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
+    for (size_t i = 0; i < rows4; i += 4) {
+        for (size_t j = 0; j < cols4; j += 4) {
+            const float *x = from + i * from_ld + j;
+            float *y = to + j * to_ld + i;
+            four a, b, c, d;
+            memcpy(&a, x, sizeof a);
+            memcpy(&b, x + from_ld, sizeof b);
+            memcpy(&c, x + 2 * from_ld, sizeof c);
+            memcpy(&d, x + 3 * from_ld, sizeof d);
+            for (size_t r = 4; j % 16 == 0 && i + 8 <= rows4 && r < 8; r++)
+                LLM_LANES_FETCH(x + r * from_ld);
+            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+            memcpy(y, &a, sizeof a);
+            memcpy(y + to_ld, &b, sizeof b);
+            memcpy(y + 2 * to_ld, &c, sizeof c);
+            memcpy(y + 3 * to_ld, &d, sizeof d);
+        }
+    }
+#endif
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < rows4 ? cols4 : 0; j < cols; j++)
+            to[j * to_ld + i] = from[i * from_ld + j];
+}
+
 /* @gemm ----------------------------------------------------- The kernel under every matrix product
  *
  *     c (M,N) += A (M,K) B (K,N)
@@ -1190,22 +1244,25 @@ LLM_API float llm_lanes_sum(llm_lanes x) {
  * cache while the rows of A pass by. Rows of A are read where they lie; a transposed A is turned
  * into rows first, BLOCK of them at a time. Operands are packed differently and computed alike.
  *
- * Every sum adds its products in ascending k, in chunks that depend on K alone, wherever its tile
+ * Every sum adds its products in ascending k, in chunks of fixed length, wherever its tile
  * lies and whichever thread computes it. So results do not depend on the number of threads, nor a
  * row's result on the other rows. Scratch is on the stack: 304 KiB with AVX, 40 without.
  *
  * source  Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"
- * needs   lanes
+ * needs   lanes transpose
  * see     @matmul (the layer's three products) @tensor_core
  * topics  -
  */
 #if defined(_OPENMP)
 #include <omp.h>
-#define LLM_GEMM_THREADS ((size_t)omp_get_max_threads())
+#define LLM_GEMM_CORES ((size_t)omp_get_max_threads())
 #define LLM_GEMM_PARALLEL_IF(big) LLM_PRAGMA(omp parallel for schedule(static) if (big))
 #else
-#define LLM_GEMM_THREADS ((size_t)1)
+#define LLM_GEMM_CORES ((size_t)1)
 #define LLM_GEMM_PARALLEL_IF(big)
+#endif
+#ifndef LLM_GEMM_THREADS
+#define LLM_GEMM_THREADS LLM_GEMM_CORES
 #endif
 enum { LLM_GEMM_SMALL = 32768 }; /* fewer operations are done before a second thread is awake */
 
@@ -1219,6 +1276,7 @@ enum { LLM_GEMM_PANEL = 32, LLM_GEMM_BLOCK = 48, LLM_GEMM_DEPTH = 128 };
 #endif
 
 LLM_API size_t llm_gemm_least(size_t a, size_t b) { return a < b ? a : b; }
+LLM_API size_t llm_gemm_parts(size_t n, size_t size) { return (n + size - 1) / size; }
 
 /* y (ROWS,COLS) += rows of A times a panel (depth,COLS), or only its first rows and columns. row[r]
  * points to depth numbers. */
@@ -1258,45 +1316,6 @@ LLM_API void llm_gemm_tile(float *y, size_t ldy, size_t rows, size_t cols,
     }
 }
 
-/* to (cols,rows) <- from (rows,cols), with to_ld and from_ld numbers between rows. Squares of 4 x 4
- * go through registers where the compiler can shuffle. */
-LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld,
-                                size_t rows, size_t cols) {
-    size_t rows4 = 0, cols4 = 0;
-#if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
-    typedef float four __attribute__((vector_size(16)));
-    rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
-    for (size_t i = 0; i < rows4; i += 4) {
-        for (size_t j = 0; j < cols4; j += 4) {
-            const float *x = from + i * from_ld + j;
-            float *y = to + j * to_ld + i;
-            four a, b, c, d;
-            memcpy(&a, x, sizeof a);
-            memcpy(&b, x + from_ld, sizeof b);
-            memcpy(&c, x + 2 * from_ld, sizeof c);
-            memcpy(&d, x + 3 * from_ld, sizeof d);
-            for (size_t r = 4; j % 16 == 0 && i + 8 <= rows4 && r < 8; r++)
-                LLM_LANES_FETCH(x + r * from_ld);
-            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
-            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
-            memcpy(y, &a, sizeof a);
-            memcpy(y + to_ld, &b, sizeof b);
-            memcpy(y + 2 * to_ld, &c, sizeof c);
-            memcpy(y + 3 * to_ld, &d, sizeof d);
-        }
-    }
-#endif
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = i < rows4 ? cols4 : 0; j < cols; j++)
-            to[j * to_ld + i] = from[i * from_ld + j];
-}
-
 /* panel (cols / COLS, depth, COLS) <- depth rows and cols columns of b. Columns that b does not
  * have are 0. */
 LLM_API void llm_gemm_pack(float *panel, const float *b, size_t ldb, bool b_t, size_t depth,
@@ -1304,8 +1323,8 @@ LLM_API void llm_gemm_pack(float *panel, const float *b, size_t ldb, bool b_t, s
     const size_t whole = cols / LLM_GEMM_COLS * LLM_GEMM_COLS;
     if (whole < cols) memset(panel + whole * depth, 0, depth * LLM_GEMM_COLS * sizeof(float));
     for (size_t j = 0; b_t && j < cols; j += LLM_GEMM_COLS)
-        llm_gemm_transpose(panel + j * depth, LLM_GEMM_COLS, b + j * ldb, ldb,
-                           llm_gemm_least(cols - j, LLM_GEMM_COLS), depth);
+        llm_transpose(panel + j * depth, LLM_GEMM_COLS, b + j * ldb, ldb,
+                      llm_gemm_least(cols - j, LLM_GEMM_COLS), depth);
     for (size_t k = 0; !b_t && k < depth; k++) {
         const float *from = b + k * ldb;
         float *to = panel + k * LLM_GEMM_COLS;
@@ -1325,7 +1344,7 @@ LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bo
     float *panel = (float *)memory;
     if (a_t) {
         float *rows = panel + LLM_GEMM_PANEL * LLM_GEMM_DEPTH;
-        llm_gemm_transpose(rows, depth, a, lda, depth, M);
+        llm_transpose(rows, depth, a, lda, depth, M);
         a = rows;
         lda = depth;
     }
@@ -1344,37 +1363,43 @@ LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bo
     }
 }
 
+/* high, wide: how many rows and columns of c (M,N) a task has. It is a panel of columns, cut into
+ * fewer rows where there are too few panels for the threads; or, where A is transposed, a block of
+ * rows, as many blocks as divide evenly, cut into fewer columns. */
+LLM_API void llm_gemm_cut(size_t *high, size_t *wide, size_t M, size_t N, bool a_t,
+                          size_t threads) {
+    const size_t strips = llm_gemm_parts(M, LLM_GEMM_ROWS);
+    const size_t panels = llm_gemm_parts(N, LLM_GEMM_PANEL);
+    const size_t blocks = llm_gemm_parts(llm_gemm_parts(M, LLM_GEMM_BLOCK), threads) * threads;
+    const size_t enough = threads > 1 ? 4 * threads : 1;
+    size_t down = llm_gemm_least(strips, a_t ? blocks : llm_gemm_parts(enough, panels));
+    size_t across = a_t ? llm_gemm_least(panels, llm_gemm_parts(enough, down)) : panels;
+    *high = llm_gemm_parts(strips, down) * LLM_GEMM_ROWS;
+    *wide = llm_gemm_parts(panels, across) * LLM_GEMM_PANEL;
+}
+
 /* c (M,N) += a b, where a is (M,K), or (K,M) with a_t, and b is (K,N), or (N,K) with b_t. c may not
- * be a or b. A task is a rectangle of c: a panel of columns, cut into fewer rows where there are too
- * few panels for the threads; or a block of rows of a transposed A, cut into fewer columns. Define
- * LLM_SGEMM(c, a, a_t, b, b_t, M, N, K) to call a BLAS instead. */
+ * be a or b. To call a BLAS, define LLM_SGEMM with these arguments: true says the work is done. */
 LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b_t, size_t M,
                       size_t N, size_t K) {
 #ifdef LLM_SGEMM
-    LLM_SGEMM(c, a, a_t, b, b_t, M, N, K);
-#else
+    if (LLM_SGEMM(c, a, a_t, b, b_t, M, N, K)) return;
+#endif
     if (M == 0 || N == 0) return;
-    const size_t threads = LLM_GEMM_THREADS, enough = threads > 1 ? 4 * threads : 1;
-    const size_t strips = (M - 1) / LLM_GEMM_ROWS + 1, panels = (N - 1) / LLM_GEMM_PANEL + 1;
-    const size_t blocks = ((M - 1) / LLM_GEMM_BLOCK / threads + 1) * threads;
-    size_t down = a_t ? llm_gemm_least(strips, blocks) : 1, across = a_t ? 1 : panels;
-    if (a_t) across = llm_gemm_least(panels, (enough - 1) / down + 1);
-    if (!a_t) down = llm_gemm_least(strips, (enough - 1) / across + 1);
-    const size_t high = ((strips - 1) / down + 1) * LLM_GEMM_ROWS;
-    const size_t wide = ((panels - 1) / across + 1) * LLM_GEMM_PANEL;
+    size_t high, wide;
+    llm_gemm_cut(&high, &wide, M, N, a_t, LLM_GEMM_THREADS);
+    const size_t across = llm_gemm_parts(N, wide), tasks = llm_gemm_parts(M, high) * across;
     const size_t chunk = a_t ? LLM_GEMM_DEPTH : LLM_GEMM_DEPTH / 2 * 3;
     for (size_t k = 0; k < K; k += chunk) {
         const size_t depth = llm_gemm_least(K - k, chunk);
         LLM_GEMM_PARALLEL_IF(M * N * depth > LLM_GEMM_SMALL)
-        for (size_t task = 0; task < down * across; task++) {
+        for (size_t task = 0; task < tasks; task++) {
             const size_t i = task / across * high, j = task % across * wide;
-            if (i >= M || j >= N) continue;
             llm_gemm_block(c + i * N + j, N, a_t ? a + k * M + i : a + i * K + k, a_t ? M : K, a_t,
                            b_t ? b + j * K + k : b + k * N + j, b_t ? K : N, b_t,
                            llm_gemm_least(M - i, high), llm_gemm_least(N - j, wide), depth);
         }
     }
-#endif
 }
 
 /* @matmul --------------------------------------------------- Matrix product, the linear layer
