@@ -14,7 +14,7 @@ have = $(shell command -v $(1))
 # gcc's C front end spends half a second on -Wmisleading-indentation at every inclusion.
 WARN = -Wall -Wextra -Wno-misleading-indentation
 openmp = $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
-FAST = -O3 -march=native $(openmp)
+FAST = -O3 -march=native -ffp-contract=fast -fno-math-errno $(openmp)
 ifeq ($(SAN),)
 MODE = -O2 -g
 else ifeq ($(SAN),thread)
@@ -108,7 +108,7 @@ build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)
 # ---- the header in use ----
 
 demo: build/examples/gpt  ## train a small GPT on the notes of this book and let it write; STEPS=n
-	$< --data $(or $(DATA),$(wildcard notes/*/*.md)) --out build/demo $(if $(STEPS),--steps $(STEPS))
+	$< --data $(or $(DATA),llm.h $(wildcard notes/*/*.md)) --out build/demo $(if $(STEPS),--steps $(STEPS))
 examples: $(patsubst %.c,build/%,$(wildcard examples/*.c))  ## build the programs of examples/
 build/examples/%: examples/%.c llm.h
 	@mkdir -p $(@D)

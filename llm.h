@@ -34,7 +34,120 @@
 #include <unistd.h>
 #endif
 
-/* CONTENTS (make toc) */
+/* CONTENTS (make toc)
+ *
+ * 00-base                    COMMON GROUND
+ *   base                     The macros every section uses
+ *   error                    One sentence that says what is wrong
+ *   size                     Size arithmetic that cannot wrap
+ *   arena                    Scratch memory
+ *   rng                      Counter-based random numbers
+ *   argsort                  Sorting by key
+ *   buffer                   Bytes that grow
+ *   file                     Files, whole or absent
+ *   json_token               JSON: strings and numbers
+ *   json                     JSON
+ *   json_put                 JSON: writing
+ *   exp                      Exponential and tanh that vectorise
+ *   lanes                    A vector of floats
+ *   gemm                     The kernel under every matrix product
+ *   matmul                   Matrix product, the linear layer
+ * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
+ *   logsumexp                Log-sum-exp
+ *   softmax                  Softmax
+ *   sparsemax                Sparsemax
+ * 02-prob                    PROBABILITY, STATISTICS AND INFORMATION
+ *   cross_entropy            Cross-entropy
+ * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
+ * 04-classic                 CLASSICAL MACHINE LEARNING
+ * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
+ * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
+ *   activation               Activation functions
+ *   swiglu                   SwiGLU
+ *   dense                    Fully connected layer
+ *   xavier_init              Xavier initialization
+ *   dropout                  Dropout
+ *   layernorm                Layer normalization
+ *   rmsnorm                  Root mean square normalization
+ * 07-optim                   OPTIMIZATION
+ *   adamw                    AdamW
+ *   lr_schedule              Learning-rate schedules
+ *   warmup                   Warmup
+ *   cosine_lr                Cosine annealing
+ *   grad_clip                Gradient clipping
+ *   grad_accum               Gradient accumulation
+ * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
+ * 09-theory                  LEARNING THEORY
+ * 10-text                    TEXT, COUNTS AND EMBEDDINGS
+ *   perplexity               Perplexity and bits per byte
+ *   embedding                Embedding layer forward and backward
+ *   interpolated_lm          N-gram model, interpolated discounting
+ * 11-token                   TOKENIZATION
+ *   unicode                  Code points and their classes
+ *   pre_tokenize             Pre-tokenization
+ *   vocab_table              Byte strings and their numbers
+ *   byte_level               Bytes as printable characters
+ *   heap                     A heap in an array
+ *   bpe                      Byte pair encoding: encode and decode
+ *   bpe_train                Byte pair encoding: training
+ *   added_tokens             Added tokens: strings that are one id
+ *   tokenizer_text           Text to ids
+ *   tokenizer_vocab          Vocabulary and merges from a file
+ *   tokenizer_json           The parts of a tokenizer.json
+ *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer                Tokenizer
+ * 12-attn                    ATTENTION AND POSITION
+ *   qkv                      Query, key and value projections
+ *   causal_attn              Causal self-attention
+ *   mha                      Multi-head attention
+ *   rope                     Rotary position embedding
+ *   gqa                      Grouped-query attention
+ *   flash                    FlashAttention
+ * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
+ *   ffn                      Position-wise MLP
+ *   decoder_block            Decoder block
+ *   softmax_head             Softmax head: logits, loss, gradient
+ *   weight_tying             Weight tying
+ *   next_token               Next-token prediction
+ *   safetensors_dtype        Weight files: element types
+ *   llama_block              Decoder block, the form of Llama
+ *   decoder_only             Decoder-only Transformer, Llama style
+ *   safetensors              Weight files: safetensors, reading
+ *   safetensors_write        Weight files: safetensors, writing
+ *   gpt2_weights             GPT-2's weights in one vector
+ *   gpt2                     GPT-2
+ *   gpt2_config              GPT-2's config.json
+ *   gpt2_file                GPT-2's weight files
+ *   gpt2_run                 A training that can be interrupted
+ * 14-arch                    BEYOND THE DENSE TRANSFORMER
+ * 15-decode                  DECODING
+ *   kv_cache                 Key-value cache
+ *   greedy                   Greedy decoding
+ *   temperature              Softmax temperature
+ *   top_k                    Top-k sampling
+ *   top_p                    Top-p (nucleus) sampling
+ *   min_p                    Min-p, typical, epsilon, eta, n-sigma
+ *   sampling                 The sampler chain
+ *   sampling_control         XTC, Mirostat, without replacement
+ *   gpt2_decode              GPT-2, one token at a time
+ * 16-gpu                     GPUS AND NUMBER FORMATS
+ * 17-compress                COMPRESSION
+ * 18-dist                    DISTRIBUTED TRAINING
+ * 19-serve                   INFERENCE AND SERVING
+ * 20-ops                     OPERATING MACHINE-LEARNING SYSTEMS
+ * 21-pretrain                PRETRAINING, DATA AND SCALE
+ * 22-finetune                FINE-TUNING AND MERGING
+ * 23-rl                      REINFORCEMENT LEARNING
+ * 24-align                   PREFERENCE ALIGNMENT
+ * 25-reason                  PROMPTING, REASONING AND AGENTS
+ * 26-retrieval               RETRIEVAL AND GROUNDING
+ * 27-eval                    EVALUATION AND UNCERTAINTY
+ * 28-interp                  INTERPRETABILITY
+ * 29-safety                  SAFETY AND SECURITY
+ * 30-repr                    REPRESENTATION LEARNING
+ * 31-gen                     GENERATIVE MODELS
+ * 32-multi                   VISION, AUDIO AND MULTIMODAL MODELS
+ */
 
 /* @00-base ================================================== COMMON GROUND */
 
@@ -2324,23 +2437,95 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
 
 /* @xavier_init ---------------------------------------------- Xavier initialization
  *
- * source  -
- * needs   rng
+ *     Var(y) = fan_in Var(w) Var(x)            Var(dx) = fan_out Var(w) Var(dy)
+ *     Var(w) = gain^2 2 / (fan_in + fan_out)
+ *
+ * A sum of fan_in independent products has fan_in times the variance of one. If every layer
+ * multiplies the variance of its signals by 1.5, fifty of them multiply it by 10^9, so the weights
+ * start at a size that keeps it: 1 / fan_in for the activations, 1 / fan_out for the gradients,
+ * which travel the other way. Both at once is only possible where the two are equal; this is the
+ * mean of what they ask for. Right for linear layers and for tanh near 0; ReLU halves the mean
+ * square and needs a gain of sqrt(2).
+ *
+ * source  Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural
+ *         networks", eq. 12 and 16
+ * needs   arena rng dense
+ * see     @he_init (for ReLU), @weight_init @vanishing_gradient
  * topics  Xavier/Glorot Initialization
  */
 
-/* w (fan_out,fan_in) ~ N(0, gain^2 * 2 / (fan_in + fan_out)). */
+/* w (fan_out,fan_in) ~ N(0, gain^2 2 / (fan_in + fan_out)). */
 LLM_API void llm_xavier_init_normal(float *w, size_t fan_in, size_t fan_out, float gain,
                                     llm_rng *rng) {
     const float std = gain * sqrtf(2.0f / (float)(fan_in + fan_out));
-    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = std * llm_rng_normal(rng);
+    llm_rng_normal_fill(rng, w, fan_in * fan_out);
+    for (size_t i = 0; i < fan_in * fan_out; i++) w[i] *= std;
 }
 
-/* w (fan_out,fan_in) ~ U(-a, a) with a = gain * sqrt(6 / (fan_in + fan_out)). */
+/* w (fan_out,fan_in) ~ U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)): the variance a^2 / 3 is that
+ * of the normal form. */
 LLM_API void llm_xavier_init_uniform(float *w, size_t fan_in, size_t fan_out, float gain,
                                      llm_rng *rng) {
     const float a = gain * sqrtf(6.0f / (float)(fan_in + fan_out));
     for (size_t i = 0; i < fan_in * fan_out; i++) w[i] = a * (2.0f * llm_rng_uniform(rng) - 1.0f);
+}
+
+/* By what a linear layer with this initialization multiplies the mean square of its signals on the
+ * way forward, and of the gradients on the way back. Their sum is 2 gain^2. */
+LLM_API void llm_xavier_init_factors(float *forward, float *backward, size_t fan_in, size_t fan_out,
+                                     float gain) {
+    const float var = gain * gain * 2.0f / (float)(fan_in + fan_out);
+    *forward = (float)fan_in * var;
+    *backward = (float)fan_out * var;
+}
+
+/* The mean square of float x (n), in double. */
+LLM_API double llm_xavier_init_mean_square(const float *x, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum / (double)n;
+}
+
+/* forward, backward (L+1) <- x (N,width[0]), dy (N,width[L]), w: L matrices (width[l+1],width[l])
+ * one behind the other, each followed by the activation kind. forward[l] is the mean square of what
+ * enters layer l, backward[l] that of its gradient; [L] belong to the output. Scratch, given back:
+ * N floats for each of 2 sum(width) + 3 max(width). */
+LLM_API void llm_xavier_init_variance_track(double *forward, double *backward, const float *x,
+                                            const float *dy, const float *w, const size_t *width,
+                                            size_t L, size_t N, int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t total = 0, widest = 0, at = 0;
+    for (size_t l = 0; l <= L; l++) {
+        total += width[l];
+        widest = width[l] > widest ? width[l] : widest;
+    }
+    float *h = llm_arena_floats(arena, N * total), *z = llm_arena_floats(arena, N * total);
+    float *g = llm_arena_floats(arena, N * widest), *dx = llm_arena_floats(arena, N * widest);
+
+    for (size_t i = 0; i < N * width[0]; i++) h[i] = x[i];
+    forward[0] = llm_xavier_init_mean_square(x, N * width[0]);
+    for (size_t l = 0; l < L; l++) {
+        const size_t next = at + N * width[l];
+        llm_dense_act_forward(h + next, z + next, h + at, w, NULL, N, width[l], width[l + 1], kind);
+        forward[l + 1] = llm_xavier_init_mean_square(h + next, N * width[l + 1]);
+        w += width[l] * width[l + 1];
+        at = next;
+    }
+
+    for (size_t i = 0; i < N * width[L]; i++) g[i] = dy[i];
+    backward[L] = llm_xavier_init_mean_square(dy, N * width[L]);
+    for (size_t l = L; l-- > 0;) {
+        w -= width[l] * width[l + 1];
+        for (size_t i = 0; i < N * width[l]; i++) dx[i] = 0.0f;
+        llm_dense_act_backward(dx, NULL, NULL, g, z + at, NULL, w, N, width[l], width[l + 1], kind,
+                               arena); /* its input is only read for dw */
+        backward[l] = llm_xavier_init_mean_square(dx, N * width[l]);
+        float *swap = g;
+        g = dx;
+        dx = swap;
+        at -= N * width[l];
+    }
+    arena->used = mark;
 }
 
 /* @dropout -------------------------------------------------- Dropout
@@ -2383,53 +2568,139 @@ LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p,
 
 /* @layernorm ------------------------------------------------ Layer normalization
  *
- *     y_i = w_i * (x_i - mean) * r + b_i        r = 1 / sqrt(var + eps)
+ *     y_i = w_i xhat_i + b_i        xhat = (x - m) r        m = mean(x), r = 1 / sqrt(var(x) + eps)
  *
- * source  -
- * needs   -
+ * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
+ * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
+ * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
+ * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
+ * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ *
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
+ *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
+ * needs   base arena
+ * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
-/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C). mean and rstd may be NULL; y may be x. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
+ * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
+                               const float *b, size_t C, float eps) {
+    float sum = 0.0f, rest = 0.0f, square = 0.0f;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < C; i++) sum += x[i];
+    const float about = sum / (float)C;
+    LLM_SIMD_SUM(rest)
+    for (size_t i = 0; i < C; i++) rest += x[i] - about;
+    const float m = about + rest / (float)C;
+    LLM_SIMD_SUM(square)
+    for (size_t i = 0; i < C; i++) square += (x[i] - m) * (x[i] - m);
+    const float r = 1.0f / sqrtf(square / (float)C + eps);
+
+    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    *mean = m;
+    *rstd = r;
+}
+
+/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C) or NULL for 1 and 0. Backward needs mean and rstd,
+ * and computes the rest again; NULL at inference. y may be x. */
 LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
                                    const float *w, const float *b, size_t N, size_t C, float eps) {
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C;
-        float *yn = y + n * C, m = 0.0f, var = 0.0f;
-        LLM_SIMD_SUM(m)
-        for (size_t i = 0; i < C; i++) m += xn[i];
-        m /= (float)C;
-        LLM_SIMD_SUM(var)
-        for (size_t i = 0; i < C; i++) var += (xn[i] - m) * (xn[i] - m);
-        const float r = 1.0f / sqrtf(var / (float)C + eps);
-        for (size_t i = 0; i < C; i++) yn[i] = w[i] * ((xn[i] - m) * r) + b[i];
+        float m, r;
+        llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
     }
 }
 
-/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be
- * NULL. */
+/* sum, y (N,C), mean, rstd (N) <- x, f (N,C), w, b (C) or NULL: sum = x + f, the residual stream
+ * after a branch, and its normalization for the next one, while the row is in cache. sum may be x
+ * or f, y any of them but not sum. */
+LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, float *rstd,
+                                            const float *x, const float *f, const float *w,
+                                            const float *b, size_t N, size_t C, float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float m, r, *s = sum + n * C;
+        for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
+        llm_layernorm_row(y + n * C, &m, &r, s, w, b, C, eps);
+        if (mean) mean[n] = m;
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
+ *
+ * With g = w dy, the gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and
+ * through r by -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
+ *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    for (size_t n = 0; n < N; n++) {
+    const size_t rows = dx ? N : 0;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < rows; n++) {
         const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-        float flat = 0.0f, along = 0.0f;
-        for (size_t i = 0; i < C; i++) {
-            flat += w[i] * dyn[i];
-            along += w[i] * dyn[i] * (xn[i] - m) * r;
-        }
+        float *dxn = dx + n * C, flat = 0.0f, along = 0.0f;
+        LLM_SIMD_SUM(flat)
+        for (size_t i = 0; i < C; i++) flat += dyn[i] * (w ? w[i] : 1.0f);
+        LLM_SIMD_SUM(along)
+        for (size_t i = 0; i < C; i++) along += dyn[i] * (w ? w[i] : 1.0f) * (xn[i] - m);
         flat /= (float)C;
-        along /= (float)C;
-        for (size_t i = 0; i < C; i++) {
-            const float xhat = (xn[i] - m) * r;
-            if (dx) dx[n * C + i] += r * (w[i] * dyn[i] - flat - xhat * along);
-            if (dw) dw[i] += dyn[i] * xhat;
-            if (db) db[i] += dyn[i];
+        along *= r / (float)C;
+        for (size_t i = 0; i < C; i++)
+            dxn[i] += r * (dyn[i] * (w ? w[i] : 1.0f) - flat - (xn[i] - m) * r * along);
+    }
+
+    /* Sums over the rows. Each thread has its own columns, so their number changes nothing. */
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += 64) {
+        const size_t end = C - start < 64 ? C : start + 64;
+        for (size_t n = 0; n < N; n++) {
+            const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
+            for (size_t i = start; dw && i < end; i++) dw[i] += dyn[i] * ((xn[i] - m) * r);
+            for (size_t i = start; db && i < end; i++) db[i] += dyn[i];
         }
     }
+}
+
+/* y (N,C,S), mean, rstd (N,G) <- x (N,C,S), w, b (C): group normalization, for images of S pixels.
+ * Mean and variance are those of C / G neighbouring channels with all their pixels; G = 1 is layer
+ * normalization of the image, G = C instance normalization. y may be x. */
+LLM_API void llm_layernorm_group_forward(float *y, float *mean, float *rstd, const float *x,
+                                         const float *w, const float *b, size_t N, size_t G,
+                                         size_t C, size_t S, float eps) {
+    LLM_ASSERT(G > 0 && C % G == 0);
+    llm_layernorm_forward(y, mean, rstd, x, NULL, NULL, N * G, C / G * S, eps);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < N * C; k++)
+        for (size_t s = 0; s < S; s++) y[k * S + s] = y[k * S + s] * w[k % C] + b[k % C];
+}
+
+/* dx (N,C,S), dw, db (C) += <- dy (N,C,S) and forward's x, w, mean, rstd. Any of the three may be
+ * NULL. Scratch: N C S floats, given back. */
+LLM_API void llm_layernorm_group_backward(float *dx, float *dw, float *db, const float *dy,
+                                          const float *x, const float *w, const float *mean,
+                                          const float *rstd, size_t N, size_t G, size_t C, size_t S,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *g = llm_arena_floats(arena, N * C * S);
+    for (size_t k = 0; k < N * C; k++) {
+        const size_t c = k % C, row = k / C * G + c / (C / G);
+        float along = 0.0f, flat = 0.0f;
+        for (size_t i = k * S; i < (k + 1) * S; i++) {
+            g[i] = w[c] * dy[i];
+            along += dy[i] * ((x[i] - mean[row]) * rstd[row]);
+            flat += dy[i];
+        }
+        if (dw) dw[c] += along;
+        if (db) db[c] += flat;
+    }
+    llm_layernorm_backward(dx, NULL, NULL, g, x, NULL, mean, rstd, N * G, C / G * S);
+    arena->used = mark;
 }
 
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
@@ -3026,14 +3297,124 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
 
+/* @perplexity ----------------------------------------------- Perplexity and bits per byte
+ *
+ *     perplexity    = exp( nats / tokens )              nats = -sum_t ln P(x_t | x_1 .. x_{t-1})
+ *     bits per byte = nats / (ln 2 * bytes)
+ *
+ * How surprised a model is by a text: a perplexity of 20 means as unsure, on average, as if it had
+ * to choose among 20 equally likely tokens. It can be compared only between models that cut the
+ * text into the same tokens; bits per byte can be compared always, because the chain rule gives a
+ * text one probability however it is cut. What is easily got wrong: the mean of the documents'
+ * perplexities is not the perplexity of all of them (sum first, exponentiate last), and a text
+ * longer than the context must be scored in windows that overlap, or every window's first tokens
+ * are guessed without a context.
+ *
+ * source  Jelinek, Mercer, Bahl & Baker 1977, "Perplexity - a measure of the difficulty of speech
+ *         recognition tasks"; Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13
+ * needs   base arena rng cross_entropy
+ * see     @cross_entropy @interpolated_lm
+ * topics  Perplexity
+ */
+
+/* *nats and *tokens += the losses nll (N) whose target (N) is not LLM_CROSS_ENTROPY_IGNORE; those
+ * of the others are not read. target may be NULL: all count. In double: a test set has millions. */
+LLM_API void llm_perplexity_add(double *nats, double *tokens, const float *nll, const int *target,
+                                size_t N) {
+    for (size_t n = 0; n < N; n++) {
+        if (target && target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        *nats += (double)nll[n];
+        *tokens += 1.0;
+    }
+}
+
+/* exp(nats / tokens): for a token of probability 0 infinite, without tokens NaN. With the number
+ * of words for that of tokens it is the perplexity per word, also of a model of subwords. */
+LLM_API double llm_perplexity_from_nats(double nats, double tokens) { return exp(nats / tokens); }
+
+/* Bits per byte: the size to which the model would compress the text, as a share of 8. */
+LLM_API double llm_perplexity_bits_per_byte(double nats, double bytes) {
+    return nats / (log(2.0) * bytes);
+}
+
+/* A piece of a long text: the model reads tokens begin .. end - 1, and its losses for the tokens
+ * first .. end - 1 count. */
+typedef struct {
+    size_t begin, first, end;
+} llm_perplexity_window;
+
+/* The next window over T tokens, for a model that reads at most `context` of them. Starts as zeros;
+ * false when all is scored. Windows move by `stride` < context, so that each token but the first of
+ * the text is scored once, with at least context - stride tokens before it, or all there are. A
+ * stride of 1 is exact and slow, context - 1 fast and pessimistic. */
+LLM_API bool llm_perplexity_next(llm_perplexity_window *w, size_t T, size_t context,
+                                 size_t stride) {
+    LLM_ASSERT(0 < stride && stride < context);
+    if (w->end >= T || T < 2) return false;
+    w->begin = w->end > 0 ? w->begin + stride : 0;
+    w->first = w->end > 0 ? w->end : 1;
+    w->end = T - w->begin < context ? T : w->begin + context;
+    return true;
+}
+
+/* For qsort. */
+LLM_API int llm_perplexity_order(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* low and high: between them lies the mean loss per token with probability `level`. nats (D) and
+ * tokens (D) are sums of D documents, which are drawn again, D out of D with replacement, `draws`
+ * times; tokens of one document are not independent, so documents are drawn and not tokens. The
+ * ends are quantiles of the means. exp of them is the interval of the perplexity. For two models on
+ * the same text give the differences of their nats: the hard documents are hard for both, and
+ * cancel. Scratch: `draws` doubles, given back. */
+LLM_API void llm_perplexity_interval(double *low, double *high, const double *nats,
+                                     const double *tokens, size_t D, double level, size_t draws,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(D > 0 && draws > 0 && level > 0.0 && level < 1.0);
+    const size_t mark = arena->used;
+    double *mean = llm_arena_doubles(arena, draws);
+    for (size_t k = 0; k < draws; k++) {
+        double sum = 0.0, count = 0.0;
+        for (size_t d = 0; d < D; d++) {
+            const size_t pick = llm_rng_below(rng, D);
+            sum += nats[pick];
+            count += tokens[pick];
+        }
+        mean[k] = sum / count;
+    }
+    qsort(mean, draws, sizeof *mean, llm_perplexity_order);
+    const double edge = 0.5 * (1.0 - level) * (double)(draws - 1);
+    const size_t at = (size_t)edge;
+    const double part = edge - (double)at;
+    const size_t next = at + 1 < draws ? at + 1 : at;
+    *low = mean[at] + part * (mean[next] - mean[at]);
+    *high = mean[draws - 1 - at] - part * (mean[draws - 1 - at] - mean[draws - 1 - next]);
+    arena->used = mark;
+}
+
 /* @embedding ------------------------------------------------ Embedding layer forward and backward
  *
- * source  -
- * needs   -
+ *     y_n = w[id_n]                   dw[v] = sum of dy_n over all n with id_n = v
+ *
+ * The first layer of every language model: a table with one row for each token, and a lookup. It
+ * equals the product of a one-hot row with the table, without the V - 1 multiplications by 0. The
+ * backward pass adds each gradient to its row; tokens that occur often receive many. On several
+ * threads those additions collide, and with atomic adds their order, so the last bits, change from
+ * run to run. Sorting the positions by token first gives each row its positions in order, to one
+ * thread: every number of threads gives the bits of the plain loop. A batch touches few of the
+ * rows, so the gradient can also be kept as a list of rows, and an optimizer can leave the others
+ * alone; that is not what Adam does, whose moments go on moving them (lazy Adam).
+ *
+ * source  Bengio et al. 2003, "A Neural Probabilistic Language Model" (the matrix C); torch's
+ *         nn.Embedding and SparseAdam (options, lazy update)
+ * needs   base arena adamw
+ * see     @weight_tying @word_embedding @perplexity
  * topics  Embedding layer
  */
 
-/* y (N,C) <- ids (N), w (V,C): row ids[n] of the table. An id outside the table is an LLM_ASSERT. */
+/* y (N,C) <- ids (N), w (V,C). An id outside 0..V-1 is the caller's error. */
 LLM_API void llm_embedding_forward(float *y, const int *ids, const float *w, size_t N, size_t V,
                                    size_t C) {
     for (size_t n = 0; n < N; n++) {
@@ -3051,6 +3432,87 @@ LLM_API void llm_embedding_backward(float *dw, const float *dy, const int *ids, 
         for (size_t i = 0; i < C; i++) dw[(size_t)ids[n] * C + i] += dy[n * C + i];
     }
     (void)V;
+}
+
+/* Which rows a batch touches: `rows` of them, row[r] ascending, and where: row[r] at the positions
+ * order[start[r]] .. order[start[r + 1] - 1], ascending. */
+typedef struct {
+    size_t rows, *row, *start, *order;
+} llm_embedding_index;
+
+/* The index of ids (N) by counting sort. Positions of the token `padding` are left out; -1: none
+ * is. The index lies in the arena: 3 N + 1 indices; V + 1 more are given back. */
+LLM_API llm_embedding_index llm_embedding_sort(const int *ids, size_t N, size_t V, int padding,
+                                               llm_arena *arena) {
+    llm_embedding_index x;
+    x.rows = 0;
+    x.row = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    x.start = (size_t *)llm_arena_take(arena, N + 1, sizeof(size_t));
+    x.order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    const size_t mark = arena->used;
+    size_t *place = (size_t *)llm_arena_take(arena, V + 1, sizeof(size_t));
+
+    for (size_t v = 0; v <= V; v++) place[v] = 0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(ids[n] >= 0 && (size_t)ids[n] < V);
+        if (ids[n] != padding) place[(size_t)ids[n] + 1]++;
+    }
+    x.start[0] = 0;
+    for (size_t v = 0; v < V; v++) {
+        if (place[v + 1] > 0) {
+            x.row[x.rows++] = v;
+            x.start[x.rows] = place[v] + place[v + 1];
+        }
+        place[v + 1] += place[v]; /* now where v's successor begins */
+    }
+    for (size_t n = 0; n < N; n++)
+        if (ids[n] != padding) x.order[place[ids[n]]++] = n;
+    arena->used = mark;
+    return x;
+}
+
+/* dw += <- dy (N,C) and its index. dense: dw is (V,C), and the result has the bits of
+ * llm_embedding_backward (which knows no padding); else dw is (rows,C), the gradient of the touched
+ * rows alone. by_frequency divides each row's gradient by the number of its positions. */
+LLM_API void llm_embedding_backward_sorted(float *dw, const float *dy, const llm_embedding_index *x,
+                                           size_t C, bool dense, bool by_frequency) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < x->rows; r++) {
+        float *to = dw + (dense ? x->row[r] : r) * C;
+        const size_t count = x->start[r + 1] - x->start[r];
+        const float scale = by_frequency ? 1.0f / (float)count : 1.0f;
+        for (size_t k = x->start[r]; k < x->start[r + 1]; k++) {
+            const float *from = dy + x->order[k] * C;
+            for (size_t i = 0; i < C; i++) to[i] += scale * from[i];
+        }
+    }
+}
+
+/* Shortens the touched rows of w (V,C) that are longer than max_norm to that length, before the
+ * forward pass. As in torch there is no gradient through this. */
+LLM_API void llm_embedding_renorm(float *w, const llm_embedding_index *x, size_t C,
+                                  float max_norm) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < x->rows; r++) {
+        float *row = w + x->row[r] * C;
+        double sum_sq = 0.0;
+        for (size_t i = 0; i < C; i++) sum_sq += (double)row[i] * (double)row[i];
+        const float norm = (float)sqrt(sum_sq);
+        if (!(norm > max_norm)) continue;
+        for (size_t i = 0; i < C; i++) row[i] *= max_norm / (norm + 1e-7f);
+    }
+}
+
+/* Step t of AdamW on the touched rows of w, m, v (V,C) <- their gradient g (rows,C). The others do
+ * not move, do not decay, and their moments stand still; t counts the steps of all, so a row that
+ * is touched for the first time late takes a first step that is too long. */
+LLM_API void llm_embedding_adamw(float *w, float *m, float *v, const float *g,
+                                 const llm_embedding_index *x, size_t C,
+                                 const llm_adamw_config *config, size_t t) {
+    for (size_t r = 0; r < x->rows; r++) {
+        const size_t at = x->row[r] * C;
+        llm_adamw_step(w + at, m + at, v + at, g + r * C, C, config, t);
+    }
 }
 
 /* @interpolated_lm ----------------------------------------- N-gram model, interpolated discounting
@@ -3080,12 +3542,14 @@ typedef struct {
     size_t *once;        /* (V) counts of single tokens */
 } llm_interpolated_lm;
 
+/* What llm_interpolated_lm_fit took. */
 LLM_API void llm_interpolated_lm_free(llm_interpolated_lm *lm) {
     free(lm->gram[2]);
     free(lm->gram[3]);
     free(lm->once);
 }
 
+/* For qsort: ascending. */
 LLM_API int llm_interpolated_lm_compare(const void *a, const void *b) {
     uint64_t x, y;
     memcpy(&x, a, sizeof x);
@@ -3127,36 +3591,35 @@ LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, si
     return llm_fail(e, "counting %zu tokens: out of memory", count);
 }
 
-/* P(last token of the n-gram key | its first n - 1). */
-LLM_API double llm_interpolated_lm_key_prob(const llm_interpolated_lm *lm, uint64_t key, int n) {
-    const int bits = LLM_INTERPOLATED_LM_BITS;
-    if (n == 1) return ((double)lm->once[key] + 1.0) / ((double)lm->count + (double)lm->vocab);
-    const uint64_t *gram = lm->gram[n];
+/* P(last token of the n-gram key | its first n - 1), where shorter is P(that token | one token less). */
+LLM_API double llm_interpolated_lm_level(const llm_interpolated_lm *lm, uint64_t key, size_t n,
+                                         double shorter) {
+    const uint64_t *gram = lm->gram[n], context = key >> LLM_INTERPOLATED_LM_BITS;
     size_t low = 0, high = lm->count, hits = 0, kinds = 0, seen = 0;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (gram[middle] >> bits < key >> bits)
+        if (gram[middle] >> LLM_INTERPOLATED_LM_BITS < context)
             low = middle + 1;
         else
             high = middle;
     }
-    for (size_t i = low; i < lm->count && gram[i] >> bits == key >> bits; i++, seen++) {
+    for (size_t i = low; i < lm->count && gram[i] >> LLM_INTERPOLATED_LM_BITS == context; i++) {
         hits += gram[i] == key;
         kinds += i == low || gram[i] != gram[i - 1];
+        seen++;
     }
-    const uint64_t rest = key & (((uint64_t)1 << bits * (n - 1)) - 1);
-    const double shorter = llm_interpolated_lm_key_prob(lm, rest, n - 1);
     if (seen == 0) return shorter;
-    return ((hits > 0 ? (double)hits - lm->discount : 0.0) +
-            lm->discount * (double)kinds * shorter) /
-           (double)seen;
+    const double own = hits > 0 ? (double)hits - lm->discount : 0.0;
+    return (own + lm->discount * (double)kinds * shorter) / (double)seen;
 }
 
 /* P(ids[i] | the order - 1 tokens before it, or as many as there are). */
 LLM_API double llm_interpolated_lm_prob(const llm_interpolated_lm *lm, const int *ids, size_t i) {
-    const size_t n = i + 1 < (size_t)lm->order ? i + 1 : (size_t)lm->order;
     LLM_ASSERT(ids[i] >= 0 && (size_t)ids[i] < lm->vocab);
-    return llm_interpolated_lm_key_prob(lm, llm_interpolated_lm_key(ids, i, n), (int)n);
+    double p = ((double)lm->once[ids[i]] + 1.0) / ((double)lm->count + (double)lm->vocab);
+    for (size_t n = 2; n <= (size_t)lm->order && n <= i + 1; n++)
+        p = llm_interpolated_lm_level(lm, llm_interpolated_lm_key(ids, i, n), n, p);
+    return p;
 }
 
 /* Nats of ids (n), all but the first. */
@@ -3391,10 +3854,11 @@ enum {
     LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
 };
 
-/* The set that holds just the class of the character at `at`, and where it ends; at the end of the
- * text 0, and *end is not written. */
+/* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
+ * end of the text. */
 LLM_API unsigned llm_pre_tokenize_set(const char *text, size_t size, size_t at, size_t *end) {
     uint32_t code;
+    *end = at;
     if (at >= size) return 0;
     *end = at + llm_unicode_decode(&code, text + at, size - at);
     return 1u << llm_unicode_class(code);
@@ -4387,6 +4851,7 @@ LLM_API bool llm_tokenizer_vocab_put(llm_tokenizer *t, const llm_json_node *v, l
     size_t bad;
     bool ok = false;
     const bool spelt = v && llm_byte_level_read(&bytes, &bad, v->key, v->key_size);
+    const bool foreign = v && !spelt && bad < v->key_size;
     if (spelt && bytes.size == 0) {
         wrong = "is empty";
     } else if (spelt) {
@@ -4394,10 +4859,10 @@ LLM_API bool llm_tokenizer_vocab_put(llm_tokenizer *t, const llm_json_node *v, l
         ok = got == id;
         if (got >= 0) wrong = "is there twice";
         if (ok && bytes.size == 1) t->bpe.byte_id[(unsigned char)bytes.data[0]] = id;
-    } else if (!v || llm_added_tokens_find(&t->added, v->key, v->key_size) == id) {
-        ok = llm_vocab_table_skip(&t->bpe.token);
-    } else if (bad < v->key_size) {
+    } else if (foreign && llm_added_tokens_find(&t->added, v->key, v->key_size) != id) {
         wrong = "is not spelt in byte-level characters";
+    } else if (foreign || !v) {
+        ok = llm_vocab_table_skip(&t->bpe.token);
     }
     llm_buffer_free(&bytes);
     return ok || llm_fail(error, "vocab, id %d: \"%.60s\" %s", id, v ? v->key : "", wrong);
@@ -5890,7 +6355,7 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
-/* @ffn ----------------------------------------------------- Position-wise MLP
+/* @ffn ------------------------------------------------------ Position-wise MLP
  *
  *     h = act(x W_up^T + b_up)                    two matrices: 2017, GPT-2, BERT
  *     h = act(x W_gate^T) * (x W_up^T)            three, gated: Llama (SiLU), Gemma (GELU)
@@ -5979,7 +6444,7 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
     return (hidden + multiple_of - 1) / multiple_of * multiple_of;
 }
 
-/* @decoder_block ------------------------------------------- Decoder block
+/* @decoder_block -------------------------------------------- Decoder block
  *
  *     m = x + Attention(LayerNorm1(x)) W_out^T + b_out
  *     y = m + FFN(LayerNorm2(m))                       GPT-2
@@ -6123,7 +6588,7 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
     arena->used = mark;
 }
 
-/* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
+/* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
  *     L_n  = lse_n - (1-s) z_target - s mean_v(z_v) + zeta lse_n^2          lse = log sum_v e^z_v
@@ -6154,6 +6619,7 @@ typedef struct {
     float smoothing, z_loss, soft_cap;
 } llm_softmax_head;
 
+/* Without options and without padding. */
 LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
                                                    const int *target, size_t N, size_t C,
                                                    size_t V) {
@@ -6289,7 +6755,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     return llm_softmax_head_kept(p->target, N);
 }
 
-/* @weight_tying -------------------------------------------- Weight tying
+/* @weight_tying --------------------------------------------- Weight tying
  *
  *     h = s_in E[id]     z = s_out h E^T        one matrix E (V,C) for both ends of a model
  *     dE = (gradient of the lookup) + (gradient of the head)
@@ -6307,7 +6773,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
  *
  * source  Press & Wolf 2017, "Using the Output Embedding to Improve Language Models"; Inan, Khosravi
  *         & Socher 2017, "Tying Word Vectors and Word Classifiers"; Vaswani et al. 2017, 3.4
- * needs   embedding matmul softmax_head
+ * needs   arena logsumexp matmul embedding
  * see     @embedding @softmax_head @gpt2_file
  * topics  Weight Tying
  */
@@ -6401,7 +6867,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
     return loss;
 }
 
-/* @next_token ---------------------------------------------- Next-token prediction
+/* @next_token ----------------------------------------------- Next-token prediction
  *
  *     loss = 1/n sum over counted t of -log p(ids[t+1] | ids[0..t])
  *
@@ -6416,7 +6882,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  * source  Bengio et al. 2003; Radford et al. 2018, eq. 1; Krell et al. 2021, "Efficient Sequence
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
  *         Language Modeling" (best fit)
- * needs   cross_entropy
+ * needs   arena argsort cross_entropy
  * see     @softmax_head @grad_accum @perplexity @attn_mask
  * topics  Next-Token Prediction Objective (Causal Language Modeling)
  */
@@ -6619,7 +7085,7 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
     return true;
 }
 
-/* @llama_block --------------------------------------------- Decoder block, the form of Llama
+/* @llama_block ---------------------------------------------- Decoder block, the form of Llama
  *
  *     m = x + GQA(rope(q), rope(k), v) W_out^T            q, k, v = RMSNorm1(x) W_qkv^T
  *     y = m + (silu(n W_gate^T) * (n W_up^T)) W_down^T    n = RMSNorm2(m)
@@ -6690,6 +7156,7 @@ LLM_API void llm_llama_block_bind(llm_llama_block_acts *a, float *p,
     a->rstd2 = p;
 }
 
+/* The shapes of its two parts. */
 LLM_API void llm_llama_block_shapes(llm_qkv_config *qkv, llm_gqa_config *gqa,
                                     const llm_llama_block_config *c, size_t B, size_t T) {
     qkv->B = B, qkv->T = T, qkv->C = c->width;
@@ -6756,7 +7223,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
     arena->used = mark;
 }
 
-/* @decoder_only -------------------------------------------- Decoder-only Transformer, Llama style
+/* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
  *
  *     x = E[id]        x = block_l(x), l = 1..L        logits = RMSNorm(x) W_head^T
  *
@@ -6766,7 +7233,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
  * @gpt2_weights, matrices first, because only they decay.
  *
  * source  Touvron et al. 2023, "Llama 2"; transformers, models/llama
- * needs   arena rng embedding rmsnorm rope llama_block softmax_head adamw
+ * needs   arena rng error matmul adamw embedding rmsnorm rope llama_block softmax_head
  * see     @gpt2 @llama_block @weight_tying
  * topics  Decoder-only Transformer
  */
@@ -7232,7 +7699,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
-/* @gpt2_weights -------------------------------------------- GPT-2's weights in one vector
+/* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
  *
  *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
  *
@@ -7245,7 +7712,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
  * that write them start smaller by 1 / sqrt(2 L), or the stream would grow with depth.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3
- * needs   arena rng decoder_block
+ * needs   arena rng error decoder_block
  * see     @gpt2 @gpt2_file @weight_init
  * topics  -
  */
@@ -7279,7 +7746,8 @@ typedef struct {
     float *loss, *lse;             /* (B,T) */
 } llm_gpt2;
 
-LLM_API llm_gpt2_config llm_gpt2_defaults(void) { /* the 124M model */
+/* The 124M model. */
+LLM_API llm_gpt2_config llm_gpt2_defaults(void) {
     llm_gpt2_config c;
     c.vocab = 50257;
     c.context = 1024;
@@ -7291,6 +7759,7 @@ LLM_API llm_gpt2_config llm_gpt2_defaults(void) { /* the 124M model */
     return c;
 }
 
+/* One of its blocks. */
 LLM_API llm_decoder_block_config llm_gpt2_block_config(const llm_gpt2_config *c) {
     llm_decoder_block_config b;
     b.width = c->width;
@@ -7334,6 +7803,7 @@ LLM_API size_t llm_gpt2_bind(llm_gpt2_weights *t, float *flat, size_t *matrices,
     return (size_t)(p - flat);
 }
 
+/* The formula of the banner. */
 LLM_API size_t llm_gpt2_count(const llm_gpt2_config *c) {
     const size_t C = c->width, F = c->hidden;
     return (c->vocab + c->context) * C + c->layers * (4 * C * C + 2 * C * F + 9 * C + F) + 2 * C;
@@ -7376,6 +7846,7 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
     return true;
 }
 
+/* Frees all that belongs to the model. */
 LLM_API void llm_gpt2_destroy(llm_gpt2 *g) { llm_arena_destroy(&g->memory); }
 
 /* Weights N(0, 0.02), the two projections that write to the residual stream N(0, 0.02 / sqrt(2L)),
@@ -7396,15 +7867,21 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
     for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
 }
 
-/* @gpt2 ---------------------------------------------------- GPT-2
+/* @gpt2 ----------------------------------------------------- GPT-2
  *
  *     x = wte[id] + wpe[t]
  *     x = block_l(x)                                        l = 1..L
  *     logits = LayerNorm(x) wte^T                           the head is the embedding
  *     loss = mean over targets of -log softmax(logits)[target]
  *
+ * A language model whole: vectors of tokens and places, a stack of blocks that add to them, a norm,
+ * and a head that is the embedding again. Trained on enough text it does tasks that nobody trained
+ * it for, because the text holds them: what follows "in French:" is French. Forward leaves all that
+ * backward reads in one arena; the logits, the largest part of it, end as their own gradient. wte
+ * gets its gradient from both ends, by rows that were read and by all rows that were scored.
+ *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * needs   arena matmul layernorm adamw embedding cross_entropy decoder_block softmax_head gpt2_weights
  * see     @gpt2_file @gpt2_decode
  * topics  GPT-2 & Zero-Shot Task Transfer
  */
@@ -7480,17 +7957,25 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
-/* Nats of a text, summed over all its tokens ids (n) but the first, in batches of B rows of T tokens:
- * a row starts without what was before it, so the first tokens of a row are the hardest. */
-LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T) {
+/* Nats of a text, summed over all its tokens ids (n) but the first, each predicted once: windows of T
+ * tokens, B at a time, begin every stride <= T tokens, and all but the first count their last stride
+ * predictions, which have T - stride tokens or more before them. stride = T is the fastest, and the
+ * hardest on the model. */
+LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T,
+                                 size_t stride) {
     int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
     double nats = 0.0;
-    LLM_ASSERT(x && y);
-    for (size_t at = 0; at + 1 < n; at += B * T) {
+    LLM_ASSERT(x && y && stride > 0 && stride <= T);
+    for (size_t done = 1, window = 0;
+         done < n;) { /* tokens that were predicted, or are the first */
         for (size_t i = 0; i < B * T; i++) {
-            x[i] = at + i < n ? ids[at + i] : 0;
-            y[i] = at + i + 1 < n ? ids[at + i + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            const size_t row = window + i / T, at = row * stride + i % T;
+            const bool counts = at + 1 < n && (row == 0 || i % T >= T - stride);
+            x[i] = at < n ? ids[at] : 0;
+            y[i] = counts ? ids[at + 1] : LLM_CROSS_ENTROPY_IGNORE;
+            done += counts;
         }
+        window += B;
         llm_gpt2_forward(g, x, y, B, T);
         for (size_t i = 0; i < B * T; i++) nats += (double)g->loss[i];
     }
@@ -7508,7 +7993,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     memset(g->g, 0, g->count * sizeof(float));
 }
 
-/* @gpt2_config --------------------------------------------- GPT-2's config.json
+/* @gpt2_config ---------------------------------------------- GPT-2's config.json
  *
  * The sizes of a model, under the names that transformers gives them. What the forward pass here
  * does not compute (another activation, scores scaled by layer, an untied head) is refused by name:
@@ -7516,7 +8001,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
  * most, so small that no product of them overflows.
  *
  * source  transformers, models/gpt2/configuration_gpt2.py
- * needs   gpt2 json buffer
+ * needs   error json buffer gpt2_weights
  * see     @gpt2_file
  * topics  -
  */
@@ -7592,7 +8077,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
                             (double)c->eps);
 }
 
-/* @gpt2_file ----------------------------------------------- GPT-2's weight files
+/* @gpt2_file ------------------------------------------------ GPT-2's weight files
  *
  * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
  * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
@@ -7604,7 +8089,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
  * taken.
  *
  * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
- * needs   gpt2 gpt2_config json file safetensors
+ * needs   error buffer file json safetensors safetensors_write gpt2_weights gpt2_config
  * see     @safetensors @weight_tying
  * topics  -
  */
@@ -7693,6 +8178,7 @@ LLM_API bool llm_gpt2_file_check(const llm_safetensors *s, const llm_gpt2_config
     return true;
 }
 
+/* The weights of g <- s, which llm_gpt2_file_check has accepted. */
 LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const char *prefix,
                                    llm_error *e) {
     const llm_gpt2_config *c = &g->config;
@@ -7796,7 +8282,8 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  * different age.
  *
  * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
- * needs   gpt2 gpt2_file safetensors rng adamw cosine_lr grad_clip buffer
+ * needs   error buffer rng adamw cosine_lr grad_clip safetensors safetensors_write gpt2_weights gpt2
+ *         gpt2_file
  * see     @gpt2_file (the model alone, for others), @cosine_lr
  * topics  -
  */
@@ -7816,6 +8303,7 @@ typedef struct {
     llm_buffer batch;       /* of int: inputs (B,T), targets (B,T) */
 } llm_gpt2_run;
 
+/* Frees all that belongs to the training. */
 LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
     llm_gpt2_destroy(&r->model);
     llm_buffer_free(&r->train);
@@ -7872,8 +8360,10 @@ LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_er
     return llm_buffer_put(&r->loss, loss, sizeof *loss);
 }
 
-/* The seven tensors of the file: their bytes in r, element type, and how many there are. */
+/* Tensors of the file. */
 enum { LLM_GPT2_RUN_PARTS = 7 };
+
+/* t <- those of r. */
 LLM_API void llm_gpt2_run_parts(llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS],
                                 const llm_gpt2_run *r) {
     static const char *const name[] = {"state", "w", "m", "v", "train", "held", "loss"};
@@ -7963,9 +8453,23 @@ LLM_API bool llm_gpt2_run_load(llm_gpt2_run *r, const char *dir, llm_error *e) {
 
 /* @kv_cache ------------------------------------------------- Key-value cache
  *
- * source  -
- * needs   -
- * topics  -
+ *     o_t = softmax(q_t K_{0..t}^T / sqrt(D)) V_{0..t}          K, V grow by one row a token
+ *
+ * In a causal model the keys and values of earlier positions do not change when a token is added,
+ * so they are kept: a new token costs O(t) and not a pass over the whole text, and the price is
+ * memory, 2 L H T D numbers a text. Keys are stored as attention uses them, after any rotation, so
+ * nothing here knows about positions, and rows of a batch may be of different lengths. A row is a
+ * prefix: dropping its end (@speculative), copying it (@beam_search) or keeping chosen positions of
+ * it (tree verification in @medusa) is a change of one length or a copy.
+ *
+ * What is easily got wrong: the length must not grow before every layer has appended, or the second
+ * layer writes one position too far. Appending and growing are therefore two calls.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need"; Pope et al. 2022, "Efficiently Scaling
+ *         Transformer Inference", section 2.1
+ * needs   arena exp logsumexp causal_attn gqa
+ * see     @decoding (the loop), @rope, @flash (the running softmax), @paged_attention
+ * topics  Key-Value (KV) Caching
  */
 
 /* Keys and values of L layers, B rows, H key/value heads, T positions (the capacity), D dimensions:
@@ -7976,7 +8480,13 @@ typedef struct {
     size_t L, B, H, T, D;
 } llm_kv_cache;
 
-/* Takes 2 L B H T D floats and B sizes from the arena; all rows are empty. */
+/* What llm_kv_cache_create takes from an arena: 2 L B H T D floats and B sizes, rounded up to 64. */
+LLM_API size_t llm_kv_cache_bytes(size_t L, size_t B, size_t H, size_t T, size_t D) {
+    const size_t floats = 2 * L * B * H * T * D * sizeof(float), sizes = B * sizeof(size_t);
+    return (floats + 63) / 64 * 64 + (sizes + 63) / 64 * 64;
+}
+
+/* All rows are empty. */
 LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t H, size_t T,
                                  size_t D, llm_arena *arena) {
     cache->L = L, cache->B = B, cache->H = H, cache->T = T, cache->D = D;
@@ -7985,7 +8495,7 @@ LLM_API void llm_kv_cache_create(llm_kv_cache *cache, size_t L, size_t B, size_t
     for (size_t b = 0; b < B; b++) cache->length[b] = 0;
 }
 
-/* Keys (T,D) of a head; its values stand B H T D floats further on. */
+/* The keys (T,D) of a head; its values stand B H T D floats further on. */
 LLM_API float *llm_kv_cache_keys(const llm_kv_cache *cache, size_t l, size_t b, size_t h) {
     LLM_ASSERT(l < cache->L && b < cache->B && h < cache->H);
     return cache->memory + ((2 * l * cache->B + b) * cache->H + h) * cache->T * cache->D;
@@ -7994,8 +8504,8 @@ LLM_API float *llm_kv_cache_values(const llm_kv_cache *cache, size_t l, size_t b
     return llm_kv_cache_keys(cache, l, b, h) + cache->B * cache->H * cache->T * cache->D;
 }
 
-/* Layer l <- k, v (B,H,n,D), the n positions behind length[b] of each row. The rows grow only by
- * llm_kv_cache_advance, when every layer has appended and attended. */
+/* Layer l <- k, v (B,H,n,D): the n positions behind length[b] of each row; n = 1 for a token, more
+ * for a prompt. The rows grow by llm_kv_cache_advance, when every layer has appended and attended. */
 LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, const float *v,
                                  size_t n) {
     const size_t D = cache->D;
@@ -8009,49 +8519,313 @@ LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, 
     }
 }
 
-/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended.
- * Query i of row b sees positions 0..length[b] + i; head h reads key/value head h / (Hq/H).
- * Scratch: B Hq T floats, given back. */
+/* o (R,D) <- q (R,D), R <= 64 queries in a row of which the first sees keys 0 .. first: tiles of 64
+ * keys with the running maximum m and sum of @flash, divided by the sum once, at the end. */
+LLM_API void llm_kv_cache_block(float *o, const float *q, const float *k, const float *v, size_t R,
+                                size_t first, size_t D) {
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const float scale = 1.0f / sqrtf((float)D);
+    float w[TILE * TILE], m[TILE], sum[TILE];
+    for (size_t r = 0; r < R; r++) m[r] = -INFINITY, sum[r] = 0.0f;
+    for (size_t i = 0; i < R * D; i++) o[i] = 0.0f;
+    for (size_t j = 0; j < first + R; j += TILE) { /* rows before skip see none of these keys */
+        const size_t N = llm_causal_attn_tile(first + R - j);
+        const size_t skip = j > first ? j - first : 0, ahead = j > first ? 0 : first - j;
+        llm_causal_attn_scores(w, N, q + skip * D, D, k + j * D, D, scale, ahead, R - skip, N, D);
+        for (size_t r = skip; r < R; r++) {
+            float *wr = w + (r - skip) * N;
+            const size_t seen = r - skip + ahead < N ? r - skip + ahead + 1 : N;
+            const float max = fmaxf(m[r], llm_logsumexp_max(wr, seen)), old = llm_expf(m[r] - max);
+            for (size_t n = 0; n < seen; n++) wr[n] = llm_expf(wr[n] - max);
+            sum[r] *= old;
+            for (size_t n = 0; n < seen; n++) sum[r] += wr[n];
+            for (size_t d = 0; d < D; d++) o[r * D + d] *= old;
+            m[r] = max;
+        }
+        llm_causal_attn_gather(o + skip * D, D, w, N, v + j * D, D, ahead, R - skip, N, D);
+    }
+    for (size_t i = 0; i < R * D; i++) o[i] /= sum[i / D];
+}
+
+/* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended:
+ * query i of row b sees positions 0 .. length[b] + i, head h reads key head h / (Hq/H). One token
+ * reads each key and value once for all heads of a group. Scores are scaled by 1/sqrt(D); for another
+ * factor scale q. Scratch: B Hq T floats, given back. */
 LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l, const float *q,
                                  size_t Hq, size_t n, llm_arena *arena) {
-    LLM_ASSERT(Hq % cache->H == 0);
-    const size_t D = cache->D, group = Hq / cache->H, mark = arena->used;
-    const float scale = 1.0f / sqrtf((float)D);
+    LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
+    const size_t H = cache->H, D = cache->D, group = Hq / H, mark = arena->used;
     float *scratch = llm_arena_floats(arena, cache->B * Hq * cache->T);
     LLM_PARALLEL_FOR
-    for (size_t bh = 0; bh < cache->B * Hq; bh++) {
-        const float *k = llm_kv_cache_keys(cache, l, bh / Hq, bh % Hq / group);
-        const float *v = llm_kv_cache_values(cache, l, bh / Hq, bh % Hq / group);
-        float *p = scratch + bh * cache->T;
-        for (size_t i = 0; i < n; i++) {
-            const size_t seen = cache->length[bh / Hq] + i + 1;
-            const float *qi = q + (bh * n + i) * D;
-            float *o = out + (bh * n + i) * D, max = -INFINITY, sum = 0.0f;
-            for (size_t j = 0; j < seen; j++) {
-                float s = 0.0f;
-                for (size_t d = 0; d < D; d++) s += qi[d] * k[j * D + d];
-                p[j] = s * scale;
-                max = p[j] > max ? p[j] : max;
-            }
-            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
-            for (size_t j = 0; j < seen; j++) {
-                const float w = expf(p[j] - max);
-                sum += w;
-                for (size_t d = 0; d < D; d++) o[d] += w * v[j * D + d];
-            }
-            for (size_t d = 0; d < D; d++) o[d] /= sum;
+    for (size_t bh = 0; bh < cache->B * H; bh++) {
+        const float *k = llm_kv_cache_keys(cache, l, bh / H, bh % H);
+        const float *v = llm_kv_cache_values(cache, l, bh / H, bh % H),
+                    *qg = q + bh * group * n * D;
+        const size_t length = cache->length[bh / H];
+        float *o = out + bh * group * n * D, *w = scratch + bh * group * cache->T;
+        if (n == 1) {
+            llm_gqa_decode(o, w, qg, k, v, group, length + 1, D, 1.0f / sqrtf((float)D));
+            continue;
         }
+        for (size_t g = 0; g < group; g++)
+            for (size_t i = 0; i < n; i += LLM_CAUSAL_ATTN_TILE)
+                llm_kv_cache_block(o + (g * n + i) * D, qg + (g * n + i) * D, k, v,
+                                   llm_causal_attn_tile(n - i), length + i, D);
     }
     arena->used = mark;
 }
 
-/* Row b becomes count[b] positions longer, or n with count NULL. */
+/* Row b becomes count[b] positions longer, or n with count NULL. Rows of a batch whose prompts are
+ * padded on the right to one length grow by their own: what was appended behind it is overwritten. */
 LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size_t n) {
     for (size_t b = 0; b < cache->B; b++) {
         const size_t more = count ? count[b] : n;
         LLM_ASSERT(more <= cache->T - cache->length[b]);
         cache->length[b] += more;
     }
+}
+
+/* Row b forgets its last n positions. */
+LLM_API void llm_kv_cache_rollback(llm_kv_cache *cache, size_t b, size_t n) {
+    LLM_ASSERT(b < cache->B && n <= cache->length[b]);
+    cache->length[b] -= n;
+}
+
+/* Row b keeps the positions slot (n), ascending, and closes the gaps: of a tree of drafts, the path
+ * that was accepted. Its keys keep the rotation they were stored with. */
+LLM_API void llm_kv_cache_keep(llm_kv_cache *cache, size_t b, const size_t *slot, size_t n) {
+    const size_t D = cache->D;
+    for (size_t lh = 0; lh < cache->L * cache->H; lh++) {
+        float *k = llm_kv_cache_keys(cache, lh / cache->H, b, lh % cache->H);
+        float *v = llm_kv_cache_values(cache, lh / cache->H, b, lh % cache->H);
+        for (size_t i = 0; i < n; i++) { /* slot[i] >= i: nothing is overwritten before it moves */
+            LLM_ASSERT(slot[i] < cache->length[b] && (i == 0 || slot[i] > slot[i - 1]));
+            memmove(k + i * D, k + slot[i] * D, D * sizeof(float));
+            memmove(v + i * D, v + slot[i] * D, D * sizeof(float));
+        }
+    }
+    cache->length[b] = n;
+}
+
+/* Row b <- what row parent[b] was, for all rows at once: beams that follow other beams, or with
+ * parent = (0, 0, ...) copies of one prompt. Scratch: B T D floats and B sizes, given back. */
+LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm_arena *arena) {
+    const size_t B = cache->B, row = cache->T * cache->D, mark = arena->used;
+    float *old = llm_arena_floats(arena, B * row);
+    size_t *length = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    memcpy(length, cache->length, B * sizeof(size_t));
+    for (size_t i = 0; i < 2 * cache->L * cache->H; i++) { /* one head of all rows at a time */
+        float *head = cache->memory + (i / cache->H * B * cache->H + i % cache->H) * row;
+        for (size_t b = 0; b < B; b++)
+            memcpy(old + b * row, head + b * cache->H * row, length[b] * cache->D * sizeof(float));
+        for (size_t b = 0; b < B; b++) {
+            LLM_ASSERT(parent[b] < B);
+            cache->length[b] = length[parent[b]];
+            memcpy(head + b * cache->H * row, old + parent[b] * row,
+                   cache->length[b] * cache->D * sizeof(float));
+        }
+    }
+    arena->used = mark;
+}
+
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ *     repeat:  logits = model(what is new)     y ~ pick(logits)     text = text + y     until an end
+ *
+ * A language model gives a distribution of the next token; writing is a loop around it that knows
+ * neither how the logits come about nor how one is chosen. Both are callbacks here, because they
+ * are the user's: any model, any chain of transforms (@sampling). What is left is bookkeeping that
+ * is easily got wrong: rows of different lengths, rows that end early and must not be computed any
+ * more, ends of several kinds, and chance. Every choice draws from a stream of its own, named by
+ * (seed, row, step), so a text depends neither on its neighbours in the batch nor on interruptions.
+ *
+ * A prompt is what the model has not seen yet, like the last token in the middle of a run: the first
+ * turn feeds many tokens and all others one. Going on after an end, or from a saved text with an
+ * empty model, is therefore just another call.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; transformers
+ *         (generation/utils.py): ends and their order
+ * needs   arena rng logsumexp
+ * see     @kv_cache (a model's state), @greedy @sampling (pickers), @beam_search, @gpt2_decode
+ * topics  Decoding
+ */
+
+/* A model of V tokens whose state holds up to capacity tokens for each row. step appends the first
+ * count[i] of ids (rows,n) to the state of row[i], for all i < rows, and writes logits (rows,V): the
+ * next token behind the last one of each. Every count is at least 1; ids behind it are pad. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*step)(void *context, float *logits, const int *ids, const size_t *count,
+                 const size_t *row, size_t rows, size_t n);
+} llm_decoding_model;
+
+/* pick returns the next token behind the text ids (n), or a negative number when there is none. It
+ * may change logits (V), and draw from rng. */
+typedef struct {
+    void *context;
+    int (*pick)(void *context, float *logits, size_t V, const int *ids, size_t n, llm_rng *rng);
+} llm_decoding_picker;
+
+typedef enum {
+    LLM_DECODING_RUNNING,
+    LLM_DECODING_STOP,   /* a stop token; it is the last of the text */
+    LLM_DECODING_BUDGET, /* max_new tokens were written */
+    LLM_DECODING_FULL,   /* the text has the length of the model's capacity */
+    LLM_DECODING_HEARD,  /* the listener had enough */
+    LLM_DECODING_FAILED  /* an empty prompt, or the picker found no token */
+} llm_decoding_end;
+
+/* One text: ids has room for the model's capacity. The first prompt of length tokens were given,
+ * the first seen are in the model's state. stream names the row's random numbers. logprob: room for
+ * capacity numbers or NULL; entry t gets the log-probability of ids[t], prompt <= t < length. */
+typedef struct {
+    int *ids;
+    size_t prompt, length, seen;
+    uint64_t stream;
+    float *logprob;
+    llm_decoding_end end;
+} llm_decoding_row;
+
+/* A new row: a prompt of n tokens in ids. */
+LLM_API llm_decoding_row llm_decoding_begin(int *ids, size_t n, uint64_t stream) {
+    llm_decoding_row r;
+    r.ids = ids, r.logprob = NULL;
+    r.prompt = r.length = n, r.seen = 0;
+    r.stream = stream;
+    r.end = LLM_DECODING_RUNNING;
+    return r;
+}
+
+/* max_new counts from the prompt on; before min_new tokens stop tokens cannot be chosen. processed:
+ * log-probabilities of the logits as pick left them, not as the model gave them. listener, if not
+ * NULL, hears every token with its row's index and ends the row by returning false: stop strings, a
+ * client that went away, a deadline. */
+typedef struct {
+    size_t max_new, min_new;
+    const int *stop;
+    size_t stops;
+    int pad;
+    uint64_t seed;
+    bool processed;
+    bool (*listener)(void *context, size_t row, int token);
+    void *listener_context;
+} llm_decoding_config;
+
+LLM_API llm_decoding_config llm_decoding_defaults(size_t max_new) {
+    llm_decoding_config c;
+    c.max_new = max_new, c.min_new = 0;
+    c.stop = NULL, c.stops = 0, c.pad = 0;
+    c.seed = 0, c.processed = false;
+    c.listener = NULL, c.listener_context = NULL;
+    return c;
+}
+
+/* The generator for one choice: a key made of the three numbers by Philox. */
+LLM_API llm_rng llm_decoding_rng(uint64_t seed, uint64_t stream, uint64_t step) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)stream, (uint32_t)(stream >> 32), (uint32_t)step,
+                                 (uint32_t)(step >> 32)};
+    uint32_t word[4];
+    llm_rng_philox(word, counter, key);
+    return llm_rng_seed((uint64_t)word[1] << 32 | word[0]);
+}
+
+/* One turn of row number `index` with its logits (V): a token is appended, or the end is set, or
+ * both. raw (V) is scratch. */
+LLM_API void llm_decoding_choose(llm_decoding_row *r, size_t index, float *logits, float *raw,
+                                 size_t V, const llm_decoding_picker *picker,
+                                 const llm_decoding_config *c) {
+    const size_t step = r->length - r->prompt;
+    const float *z = logits;
+    if (r->logprob && !c->processed) z = (const float *)memcpy(raw, logits, V * sizeof(float));
+    for (size_t s = 0; s < c->stops && step < c->min_new; s++) logits[c->stop[s]] = -INFINITY;
+    llm_rng rng = llm_decoding_rng(c->seed, r->stream, step);
+    const int token = picker->pick(picker->context, logits, V, r->ids, r->length, &rng);
+    if (token < 0) {
+        r->end = LLM_DECODING_FAILED;
+        return;
+    }
+    LLM_ASSERT((size_t)token < V);
+    if (r->logprob) r->logprob[r->length] = z[token] - llm_logsumexp(z, V);
+    r->ids[r->length++] = token;
+    if (c->listener && !c->listener(c->listener_context, index, token)) r->end = LLM_DECODING_HEARD;
+    for (size_t s = 0; s < c->stops; s++)
+        if (token == c->stop[s]) r->end = LLM_DECODING_STOP;
+}
+
+/* Does the row go on? If not, its end is set. */
+LLM_API bool llm_decoding_open(llm_decoding_row *r, size_t capacity, const llm_decoding_config *c) {
+    if (r->end != LLM_DECODING_RUNNING) return false;
+    if (r->length == 0)
+        r->end = LLM_DECODING_FAILED;
+    else if (r->length - r->prompt >= c->max_new)
+        r->end = LLM_DECODING_BUDGET;
+    else if (r->length >= capacity)
+        r->end = LLM_DECODING_FULL;
+    return r->end == LLM_DECODING_RUNNING;
+}
+
+/* Writes rows (B) until each has its end; returns the number of tokens. Rows that have ended are not
+ * computed any more. To go on with a row, set end to RUNNING; with a model that lost its state, set
+ * seen to 0 too. The last token of a row has not been seen by the model.
+ * Scratch: 2 B sizes, B V + V floats and B n ints for a longest prompt of n tokens, given back. */
+LLM_API size_t llm_decoding_run(llm_decoding_row *rows, size_t B, const llm_decoding_model *model,
+                                const llm_decoding_picker *picker, const llm_decoding_config *c,
+                                llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    size_t longest = 0, written = 0;
+    for (size_t b = 0; b < B; b++) {
+        LLM_ASSERT(rows[b].prompt <= rows[b].length && rows[b].seen <= rows[b].length);
+        const size_t left = rows[b].length - rows[b].seen;
+        longest = left > longest ? left : longest;
+    }
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *count = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    float *logits = llm_arena_floats(arena, B * V), *raw = llm_arena_floats(arena, V);
+    int *ids = (int *)llm_arena_take(arena, B * longest, sizeof(int));
+
+    for (;;) {
+        size_t open = 0, n = 0;
+        for (size_t b = 0; b < B; b++) {
+            if (!llm_decoding_open(&rows[b], model->capacity, c)) continue;
+            count[open] = rows[b].length - rows[b].seen;
+            LLM_ASSERT(count[open] > 0);
+            n = count[open] > n ? count[open] : n;
+            row[open++] = b;
+        }
+        if (open == 0) break;
+        for (size_t i = 0; i < open; i++) {
+            const llm_decoding_row *r = &rows[row[i]];
+            for (size_t t = 0; t < n; t++)
+                ids[i * n + t] = t < count[i] ? r->ids[r->seen + t] : c->pad;
+        }
+        model->step(model->context, logits, ids, count, row, open, n);
+        for (size_t i = 0; i < open; i++) {
+            llm_decoding_row *r = &rows[row[i]];
+            r->seen = r->length;
+            llm_decoding_choose(r, row[i], logits + i * V, raw, V, picker, c);
+            written += r->length - r->seen;
+        }
+    }
+    arena->used = mark;
+    return written;
+}
+
+/* The n most probable tokens of logits (V), best first, ties to the lower one: ids (n), logprob (n).
+ * For records of what else might have been said; n is small. */
+LLM_API void llm_decoding_top(int *ids, float *logprob, const float *logits, size_t V, size_t n) {
+    LLM_ASSERT(n <= V);
+    const float lse = llm_logsumexp(logits, V);
+    size_t found = 0;
+    for (size_t v = 0; v < V; v++) { /* an insertion sort that keeps n */
+        size_t at = found;
+        while (at > 0 && logits[v] > logits[ids[at - 1]]) at--;
+        if (at == n) continue;
+        for (size_t i = found < n ? found++ : n - 1; i > at; i--) ids[i] = ids[i - 1];
+        ids[at] = (int)v;
+    }
+    for (size_t i = 0; i < n; i++) logprob[i] = logits[ids[i]] - lse;
 }
 
 /* @greedy --------------------------------------------------- Greedy decoding
@@ -8800,7 +9574,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     arena->used = mark;
 }
 
-/* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
+/* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
  *
@@ -8812,7 +9586,8 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * are learned and absolute, so the rest is computed anew.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   gpt2 kv_cache temperature top_k top_p sampling
+ * needs   arena error matmul activation layernorm embedding gpt2_weights kv_cache temperature top_k
+ *         top_p sampling
  * see     @decoding @sampling @gpt2
  * topics  -
  */
@@ -8822,13 +9597,13 @@ typedef struct {
     llm_kv_cache cache; /* of one row */
     float *logits;      /* (V) after the last token */
     size_t chunk;       /* tokens in one pass, at most */
-    size_t seen;        /* tokens of the text of llm_gpt2_next that were decoded */
+    size_t seen;        /* tokens of the text of llm_gpt2_decode_next that were decoded */
     llm_arena memory;
-} llm_gpt2_decoder;
+} llm_gpt2_decode_state;
 
 /* Allocates a cache for the model's whole context and scratch for passes of up to chunk tokens. */
-LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model, size_t chunk,
-                                     llm_error *e) {
+LLM_API bool llm_gpt2_decode_create(llm_gpt2_decode_state *d, const llm_gpt2 *model, size_t chunk,
+                                    llm_error *e) {
     const llm_gpt2_config *c = &model->config;
     LLM_ASSERT(chunk > 0);
     const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
@@ -8845,7 +9620,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
                         &d->memory);
     return true;
 }
-LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
+LLM_API void llm_gpt2_decode_destroy(llm_gpt2_decode_state *d) { llm_arena_destroy(&d->memory); }
 
 /* part (H,n,D) <- rows: n of them, stride floats apart, the heads side by side. */
 LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
@@ -8856,7 +9631,7 @@ LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride
 }
 
 /* d->logits <- ids (n), which are appended to what d has seen. */
-LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
+LLM_API void llm_gpt2_decode(llm_gpt2_decode_state *d, const int *ids, size_t n) {
     const llm_gpt2 *g = d->model;
     const size_t C = g->config.width, H = g->config.heads, F = g->config.hidden, D = C / H;
     const float eps = g->config.eps;
@@ -8900,7 +9675,8 @@ LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
 }
 
 /* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
-LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, float p, llm_rng *rng) {
+LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k, float p,
+                                 llm_rng *rng) {
     const size_t V = d->model->config.vocab, mark = d->memory.used;
     float *logits = llm_arena_floats(&d->memory, V);
     memcpy(logits, d->logits, V * sizeof(float));
@@ -8914,8 +9690,8 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
 
 /* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
  * newer half. */
-LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float temp, size_t k,
-                          float p, llm_rng *rng) {
+LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
+                                 size_t k, float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
     LLM_ASSERT(n > 0 && n >= d->seen);
     if (n - d->seen > context - d->cache.length[0]) {
@@ -8929,11 +9705,11 @@ LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float t
 
 /* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
  * stop (-1: never). Returns how many were written. */
-LLM_API size_t llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, int stop,
-                                 float temp, size_t k, float p, llm_rng *rng) {
+LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n, size_t count,
+                                    int stop, float temp, size_t k, float p, llm_rng *rng) {
     d->cache.length[0] = d->seen = 0;
     for (size_t i = 0; i < count; i++) {
-        ids[n + i] = llm_gpt2_next(d, ids, n + i, temp, k, p, rng);
+        ids[n + i] = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
         if (ids[n + i] == stop) return i + 1;
     }
     return count;

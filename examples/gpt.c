@@ -4,10 +4,10 @@
  *     ./gpt --data book.txt --out my-gpt              train, about two minutes
  *     ./gpt --load my-gpt --prompt "Once upon a"      write; the directory of any GPT-2 will do
  *
- * The last tenth of each file is held out: the tokenizer (byte-level BPE) and the model see only the
- * rest. The directory holds config.json, model.safetensors and tokenizer.json, which transformers'
- * GPT2LMHeadModel and PreTrainedTokenizerFast load, loss.svg, and for --resume run.safetensors. An
- * error is one sentence and exit code 2; a file is replaced whole or not at all. */
+ * Of each file every tenth piece (4 KB; the last tenth of a small file) is held out: the tokenizer,
+ * byte-level BPE, and the model see only the rest. The directory holds config.json and
+ * model.safetensors, which transformers' GPT2LMHeadModel loads, tokenizer.json for its
+ * PreTrainedTokenizerFast, and run.safetensors for --resume. An error ends with exit code 2. */
 #define _POSIX_C_SOURCE 200809L
 #include "../llm.h"
 
@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
 #define END "<|endoftext|>"
 
 static struct {
@@ -60,9 +59,7 @@ static void on_interrupt(int number) { interrupted = number; }
 static void die(const char *format, ...) {
     va_list args;
     va_start(args, format);
-    fputs("gpt: ", stderr);
-    vfprintf(stderr, format, args);
-    fputs("\n", stderr);
+    fputs("gpt: ", stderr), vfprintf(stderr, format, args), fputs("\n", stderr);
     exit(2);
 }
 static void need(bool ok) { ok ? (void)0 : die("%s", e.message); }
@@ -110,18 +107,22 @@ static void parse(int argc, char **argv) {
                 whole ? "whole " : "", known[k].least, known[k].most);
     }
     if (!!o.resume + !!o.load + !!trains > 1)
-        die("%s does not go with %s", trains ? trains : "--resume", o.load ? "--load" : "--resume");
+        die("--resume, --load and %s exclude each other", trains ? trains : "--data");
     if (!o.resume && !o.load && o.files == 0) die("--data FILE... is missing; see --help");
-    if (fmod(o.width, o.heads) != 0)
-        die("--width %g is not a multiple of --heads %g", o.width, o.heads);
+    if (fmod(o.width, o.heads) != 0) die("--width is not a multiple of --heads");
 }
 
-/* Appends the tokens of a text, behind an end-of-text token. */
-static void put_ids(llm_buffer *out, const unsigned char *text, size_t size) {
+/* Nine pieces of a file are to be learned, the tenth is held out, and so on. */
+static size_t least(size_t a, size_t b) { return a < b ? a : b; }
+static size_t piece_of(const llm_file *f) { return least(4096, (f->size + 9) / 10); }
+
+/* Appends the tokens of a text; where it begins they follow an end-of-text token. */
+static void put_ids(llm_buffer *out, const unsigned char *text, size_t size, bool begins) {
     int *ids, end = llm_tokenizer_id(&tokenizer, END);
     size_t n;
     need(llm_tokenizer_encode(&tokenizer, &ids, &n, (const char *)text, size, &e));
-    room(llm_buffer_put(out, &end, sizeof end) && llm_buffer_put(out, ids, n * sizeof *ids));
+    room(!begins || size == 0 || llm_buffer_put(out, &end, sizeof end));
+    room(llm_buffer_put(out, ids, n * sizeof *ids));
     free(ids);
 }
 
@@ -135,8 +136,10 @@ static void start(void) {
     for (size_t i = 0; i < o.files; i++) {
         need(llm_file_read(&f[i], o.data[i], &e));
         if (f[i].size == 0) die("%s: the file is empty", o.data[i]);
-        const size_t cut = f[i].size - f[i].size / 10;
-        room(llm_bpe_train_count(&words, (char *)f[i].data, cut, LLM_PRE_TOKENIZE_GPT2));
+        for (size_t at = 0; at < f[i].size; at += 10 * piece_of(&f[i])) {
+            const size_t train = least(f[i].size - at, 9 * piece_of(&f[i]));
+            room(llm_bpe_train_count(&words, (char *)f[i].data + at, train, LLM_PRE_TOKENIZE_GPT2));
+        }
     }
     need(llm_bpe_train_run(&bpe, &words, (size_t)o.vocab - 1, 2, &e));
     llm_bpe_train_words_free(&words);
@@ -146,9 +149,11 @@ static void start(void) {
     c.heads = (size_t)o.heads, c.width = (size_t)o.width, c.hidden = 4 * c.width;
     need(llm_gpt2_run_create(&r, &c, (size_t)o.batch, (size_t)o.steps, o.lr, (uint64_t)o.seed, &e));
     for (size_t i = 0; i < o.files; i++) {
-        const size_t cut = f[i].size - f[i].size / 10;
-        put_ids(&r.train, f[i].data, cut);
-        put_ids(&r.held, f[i].data + cut, f[i].size - cut);
+        for (size_t at = 0; at < f[i].size; at += 10 * piece_of(&f[i])) {
+            const size_t left = f[i].size - at, train = least(left, 9 * piece_of(&f[i]));
+            put_ids(&r.train, f[i].data + at, train, at == 0);
+            put_ids(&r.held, f[i].data + at + train, least(left - train, piece_of(&f[i])), true);
+        }
         llm_file_free(&f[i]);
     }
     free(f);
@@ -174,18 +179,15 @@ static void train(void) {
         const bool stop = step % ((last + 9) / 10) == 0 || step == last || interrupted;
         const double each = (now() - began) / (double)(step - first);
         if (stop || now() - shown > (terminal ? 0.2 : 10.0)) {
-            fprintf(stderr,
-                    "%sstep %zu of %zu, loss %.3f, gradient %.2f, %.0f tokens/s, %.0f s left",
-                    terminal ? "\r" : "", step, last, (double)loss, (double)norm, tokens / each,
-                    each * (double)(last - step));
-            fprintf(stderr, terminal && !stop ? "  " : "\n");
+            fprintf(stderr, "%sstep %zu of %zu, loss %.3f, gradient %.2f, ", terminal ? "\r" : "",
+                    step, last, (double)loss, (double)norm);
+            fprintf(stderr, "%.0f tokens/s, %.0f s left%s", tokens / each,
+                    each * (double)(last - step), terminal && !stop ? "  " : "\n");
             shown = now();
         }
         if (stop) save();
     }
-    if (r.state.step == last) return;
-    fprintf(stderr, "stopped; gpt --resume %s goes on\n", dir);
-    exit(130);
+    if (r.state.step < last) fprintf(stderr, "stopped; gpt --resume %s goes on\n", dir), exit(130);
 }
 
 /* The loss of every step, in the terminal and as loss.svg: a column is the mean of its steps. */
@@ -202,15 +204,15 @@ static void draw(void) {
         low = fminf(low, mean[c]), high = fmaxf(high, mean[c]);
     }
     const float height = high > low ? high - low : 1.0f;
-    room(llm_buffer_print(&svg,
-                          "<svg xmlns='http://www.w3.org/2000/svg' viewBox='-60 -40 720 400'>\n"
-                          "<rect x='-60' y='-40' width='720' height='400' fill='white'/>\n"
-                          "<path d='M0 0V300H600' fill='none' stroke='black'/>\n"
-                          "<text y='-16'>loss, nats per token</text>\n"
-                          "<text x='-50' y='6'>%.2f</text><text x='-50' y='306'>%.2f</text>\n"
-                          "<text x='600' y='324' text-anchor='end'>step %zu</text>\n"
-                          "<polyline fill='none' stroke='#36c' stroke-width='2' points='",
-                          (double)high, (double)low, n));
+    room(
+        llm_buffer_print(&svg,
+                         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='-60 -40 720 400'>\n"
+                         "<rect x='-60' y='-40' width='720' height='400' fill='white'/>\n"
+                         "<path d='M0 0V300H600' fill='none' stroke='black'/>\n<text y='-16'>loss, "
+                         "nats per token</text><text x='-50' y='6'>%.2f</text><text x='-50' "
+                         "y='306'>%.2f</text><text x='560' y='324'>step %zu</text>\n"
+                         "<polyline fill='none' stroke='#36c' stroke-width='2' points='",
+                         (double)high, (double)low, n));
     for (size_t c = 0; c < columns; c++)
         room(llm_buffer_print(&svg, "%.1f,%.1f ", 600.0 * ((double)c + 0.5) / (double)columns,
                               (double)(300.0f * (high - mean[c]) / height)));
@@ -227,7 +229,7 @@ static void draw(void) {
 }
 
 static void write_text(void) {
-    llm_gpt2_decoder d;
+    llm_gpt2_decode_state d;
     llm_buffer ids = {NULL, 0, 0}, text = {NULL, 0, 0};
     llm_rng rng = llm_rng_seed((uint64_t)o.seed);
     int *prompt, id = 0, end = llm_tokenizer_id(&tokenizer, END);
@@ -236,11 +238,11 @@ static void write_text(void) {
     if (n == 0 && end < 0) die("this model needs a --prompt");
     room(llm_buffer_put(&ids, n ? prompt : &end, (n ? n : 1) * sizeof id));
     free(prompt);
-    need(llm_gpt2_decoder_create(&d, &r.model, 64, &e));
+    need(llm_gpt2_decode_create(&d, &r.model, 64, &e));
     printf("%s", o.prompt);
     for (double i = 0; i < o.tokens && !interrupted && id != end; i++) {
-        id = llm_gpt2_next(&d, (int *)(void *)ids.data, ids.size / sizeof id, (float)o.temp,
-                           (size_t)o.top_k, (float)o.top_p, &rng);
+        id = llm_gpt2_decode_next(&d, (int *)(void *)ids.data, ids.size / sizeof id, (float)o.temp,
+                                  (size_t)o.top_k, (float)o.top_p, &rng);
         text.size = 0;
         room(llm_buffer_put(&ids, &id, sizeof id));
         need(id == end || llm_tokenizer_decode(&tokenizer, &text, &id, 1, &e));
@@ -248,7 +250,7 @@ static void write_text(void) {
         fflush(stdout);
     }
     printf("\n");
-    llm_gpt2_decoder_destroy(&d);
+    llm_gpt2_decode_destroy(&d);
     llm_buffer_free(&ids);
     llm_buffer_free(&text);
 }
@@ -263,7 +265,8 @@ static void compare(void) {
     for (size_t i = 0; i < n; i++)
         if (ids[i] != end) need(llm_tokenizer_decode(&tokenizer, &text, &ids[i], 1, &e));
     if (text.size == 0) return;
-    nats[0] = llm_gpt2_evaluate(&r.model, ids, n, 1, r.model.config.context) / (double)text.size;
+    const size_t B = (size_t)r.state.batch, T = r.model.config.context;
+    nats[0] = llm_gpt2_evaluate(&r.model, ids, n, B, T, (T + 1) / 2) / (double)text.size;
     for (int order = 1; order <= 3; order++) {
         llm_interpolated_lm lm;
         need(llm_interpolated_lm_fit(&lm, seen, count, tokenizer.vocab, order, 0.75, &e));
@@ -281,13 +284,11 @@ int main(int argc, char **argv) {
     dir = o.load ? o.load : o.resume ? o.resume : o.out;
     if (o.load) need(llm_gpt2_load(&r.model, dir, 0, 0, &e));
     if (o.resume) need(llm_gpt2_run_load(&r, dir, &e));
-    if (o.load || o.resume)
-        need(llm_tokenizer_load(&tokenizer, dir, &e));
-    else
-        start();
-    if (tokenizer.vocab != r.model.config.vocab)
-        die("%s: the tokenizer has %zu tokens, the model %zu", dir, tokenizer.vocab,
-            r.model.config.vocab);
+    if (o.load || o.resume) need(llm_tokenizer_load(&tokenizer, dir, &e));
+    if (!o.load && !o.resume) start();
+    const size_t V = r.model.config.vocab;
+    if (tokenizer.vocab != V)
+        die("the tokenizer has %zu tokens, the model %zu", tokenizer.vocab, V);
     if (!o.load) train(), draw();
     write_text();
     if (!o.load) compare();

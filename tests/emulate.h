@@ -15,8 +15,8 @@
  *                      the host; a thread's stack that overflows.
  *   as NaN             shared memory, cudaMalloc's memory and the target of an asynchronous copy
  *                      before its wait are full of NaN (-1 as integers).
- *   -fsanitize=address shared arrays (gcc: -fsanitize-sections=emulate_shared), dynamic shared
- *                      memory, local arrays and the last bytes of global allocations.
+ *   -fsanitize=address shared arrays, dynamic shared memory, local arrays and the last bytes of
+ *                      global allocations.
  *   -fsanitize=thread  data races, between the threads of a block and between blocks: each CUDA
  *                      thread is one to ThreadSanitizer, and only barriers, __syncwarp, grid
  *                      barriers, and __threadfence beside an atomic put accesses in order.
@@ -28,6 +28,8 @@
 #ifndef EMULATE_H
 #define EMULATE_H
 
+#include <elf.h>
+#include <link.h>
 #include <math.h>
 #include <signal.h>
 #include <stdint.h>
@@ -66,7 +68,8 @@
 
 /* The emulator's own accesses are no accesses of the kernel. */
 #define EMULATE_RUNTIME                                                                            \
-    __attribute__((no_sanitize("thread"), no_sanitize("address"), noinline, unused)) static
+    __attribute__((no_sanitize("thread"), no_sanitize("address"), no_sanitize("undefined"),        \
+                   noinline, unused)) static
 
 extern "C" {
 #ifdef EMULATE_ASAN
@@ -88,9 +91,6 @@ __tsan_default_options(void) {
     return "halt_on_error=1:report_signal_unsafe=0:report_thread_leaks=0:atexit_sleep_ms=0";
 }
 #endif
-/* The linker's names for the section that holds all __shared__ variables of the program. */
-extern char __start_emulate_shared[] __attribute__((weak));
-extern char __stop_emulate_shared[] __attribute__((weak));
 }
 
 /* ---- the language ---- */
@@ -102,7 +102,9 @@ extern char __stop_emulate_shared[] __attribute__((weak));
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __constant__ static
-#define __shared__ static __attribute__((section("emulate_shared")))
+/* The tag becomes part of the symbol's name, by which emulate_find_shared knows the variable: gcc
+ * forgets a section given to a variable of a template. */
+#define __shared__ static __attribute__((abi_tag("emulate_shared"), used))
 #define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
@@ -181,6 +183,11 @@ struct emulate_allocation {
     unsigned char *touched; /* a byte for each sector of 32 bytes: 1 read, 2 written */
 };
 
+struct emulate_range {
+    char *data;
+    size_t size;
+};
+
 /* Bytes that llm_load and llm_store asked for, and the distinct sectors of 32 bytes among them:
  * what must come from memory at least once. */
 struct emulate_traffic {
@@ -215,6 +222,9 @@ static emulate_traffic emulate_counted;
 static emulate_allocation *emulate_allocations;
 static size_t emulate_allocation_count, emulate_allocation_room;
 static char emulate_start_edge, emulate_end_edge, emulate_grid_edge[2];
+static emulate_range *emulate_shared,
+    *emulate_shared_pages; /* the variables; the pages they touch */
+static size_t emulate_shared_count, emulate_shared_size, emulate_shared_page_count;
 
 #define threadIdx (emulate_current->index)
 #define blockIdx (emulate_running->index)
@@ -348,6 +358,75 @@ EMULATE_RUNTIME void emulate_move(char *to, const char *from, size_t n) {
         *(volatile uint64_t *)(void *)(to + i) =
             *(const volatile uint64_t *)(const void *)(from + i);
     for (; i < n; i++) *(volatile char *)(to + i) = from[i];
+}
+
+/* ---- shared variables: the program's own symbol table says where they are ---- */
+
+EMULATE_RUNTIME int emulate_load_address(struct dl_phdr_info *info, size_t size, void *address) {
+    (void)size;
+    *(uintptr_t *)address = info->dlpi_addr;
+    return 1; /* the first is the program itself */
+}
+EMULATE_RUNTIME int emulate_by_address(const void *a, const void *b) {
+    const char *x = ((const emulate_range *)a)->data, *y = ((const emulate_range *)b)->data;
+    return x < y ? -1 : x > y;
+}
+/* Before main, so that tests in processes of their own inherit it. */
+__attribute__((constructor)) EMULATE_RUNTIME void emulate_find_shared(void) {
+    FILE *f = fopen("/proc/self/exe", "rb");
+    if (!f) return;
+    fseek(f, 0, SEEK_END);
+    const size_t size = (size_t)ftell(f);
+    char *file = (char *)emulate_map(size);
+    rewind(f);
+    const bool whole = fread(file, 1, size, f) == size;
+    fclose(f);
+    uintptr_t load_address = 0;
+    dl_iterate_phdr(emulate_load_address, &load_address);
+    const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)(const void *)file;
+    const ElfW(Shdr) *section = (const ElfW(Shdr) *)(const void *)(file + header->e_shoff);
+    for (unsigned i = 0; whole && i < header->e_shnum; i++) {
+        if (section[i].sh_type != SHT_SYMTAB) continue;
+        const ElfW(Sym) *symbol = (const ElfW(Sym) *)(const void *)(file + section[i].sh_offset);
+        const char *names = file + section[section[i].sh_link].sh_offset;
+        const size_t count = section[i].sh_size / sizeof *symbol;
+        emulate_shared = (emulate_range *)calloc(count + 1, sizeof(emulate_range));
+        for (size_t k = 0; k < count; k++) {
+            if (!strstr(names + symbol[k].st_name, "B14emulate_shared")) continue;
+            emulate_range *v = &emulate_shared[emulate_shared_count++];
+            v->data = (char *)(load_address + symbol[k].st_value);
+            v->size = symbol[k].st_size;
+            emulate_shared_size += v->size;
+        }
+    }
+    munmap(file, size);
+    qsort(emulate_shared, emulate_shared_count, sizeof(emulate_range), emulate_by_address);
+    emulate_shared_pages =
+        (emulate_range *)emulate_map((emulate_shared_count + 1) * sizeof(emulate_range));
+    emulate_range *last = NULL;
+    for (size_t i = 0; i < emulate_shared_count; i++) {
+        const emulate_range v = emulate_shared[i];
+        char *first = v.data - (uintptr_t)v.data % EMULATE_PAGE;
+        char *end = v.data + v.size + EMULATE_PAGE - 1;
+        end -= (uintptr_t)end % EMULATE_PAGE;
+        if (!last || first > last->data + last->size) {
+            last = &emulate_shared_pages[emulate_shared_page_count++];
+            last->data = first;
+        }
+        last->size = (size_t)(end - last->data);
+    }
+}
+EMULATE_RUNTIME void emulate_fill_shared(void) {
+    for (size_t i = 0; i < emulate_shared_count; i++)
+        emulate_fill_nan(emulate_shared[i].data, emulate_shared[i].size);
+}
+EMULATE_RUNTIME void emulate_save_shared(char *to) {
+    for (size_t i = 0; i < emulate_shared_count; to += emulate_shared[i++].size)
+        emulate_move(to, emulate_shared[i].data, emulate_shared[i].size);
+}
+EMULATE_RUNTIME void emulate_restore_shared(const char *from) {
+    for (size_t i = 0; i < emulate_shared_count; from += emulate_shared[i++].size)
+        emulate_move(emulate_shared[i].data, from, emulate_shared[i].size);
 }
 
 /* Every llm_load and llm_store of a kernel comes through here; vectors must be aligned. */
@@ -890,12 +969,13 @@ static inline __attribute__((unused)) float __uint_as_float(unsigned u) {
 
 /* ---- launching ---- */
 
-/* ThreadSanitizer forgets who touched a range that is mapped anew. */
+/* ThreadSanitizer forgets who touched a range that is mapped anew: whole pages, which may hold other
+ * variables too. */
 EMULATE_RUNTIME void emulate_forget(char *p, size_t n) {
 #ifdef EMULATE_TSAN
     const size_t size = (n + EMULATE_PAGE - 1) / EMULATE_PAGE * EMULATE_PAGE;
     if (!n) return;
-    char *save = (char *)emulate_map(size); /* the last page holds other variables too */
+    char *save = (char *)emulate_map(size);
     emulate_move(save, p, size);
     if (mmap(p, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != p)
         _exit(EMULATE_EXIT);
@@ -905,23 +985,30 @@ EMULATE_RUNTIME void emulate_forget(char *p, size_t n) {
     (void)p, (void)n;
 #endif
 }
-#ifdef EMULATE_TSAN /* so that the section starts on a page */
-static char emulate_page __attribute__((section("emulate_shared"), aligned(4096), used));
-#endif
+/* Shared memory as this block is to find it: its own from before a grid barrier, or NaN. */
+EMULATE_RUNTIME void emulate_give_shared(emulate_block *b) {
+    for (size_t i = 0; i < emulate_shared_page_count; i++)
+        emulate_forget(emulate_shared_pages[i].data, emulate_shared_pages[i].size);
+    if (b->entered) {
+        emulate_restore_shared(b->saved_shared);
+    } else {
+        emulate_fill_shared();
+        emulate_forget(b->dynamic, emulate_dynamic_size);
+        emulate_fill_nan(b->dynamic, emulate_dynamic_size);
+    }
+    /* to ThreadSanitizer a mapping is a write of the host's, which no block may race with */
+    EMULATE_RELEASE(&emulate_start_edge);
+    EMULATE_RELEASE(&emulate_grid_edge[0]);
+    EMULATE_RELEASE(&emulate_grid_edge[1]);
+}
 
 /* Runs until every thread of the block has returned or waits at a grid barrier. */
 EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
-    char *shared = __start_emulate_shared;
-    const size_t shared_size = shared ? (size_t)(__stop_emulate_shared - shared) : 0;
     emulate_running = b;
     emulate_dynamic = b->dynamic;
+    emulate_give_shared(b);
     if (!b->entered) {
         b->entered = true;
-        emulate_forget(shared, shared_size);
-        emulate_fill_nan(shared, shared_size);
-        emulate_forget(b->dynamic, emulate_dynamic_size);
-        emulate_fill_nan(b->dynamic, emulate_dynamic_size);
-        EMULATE_RELEASE(&emulate_start_edge); /* the mapping was the host's; it knows no block */
         for (unsigned i = 0; i < b->n; i++) {
             emulate_fiber *f = &b->fiber[i];
             f->id = i;
@@ -938,7 +1025,6 @@ EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
         }
         emulate_wake(b, EMULATE_AT_BARRIER);
     } else {
-        emulate_move(shared, b->saved_shared, shared_size);
         b->at_grid = 0;
         emulate_wake(b, EMULATE_AT_GRID);
     }
@@ -950,7 +1036,7 @@ EMULATE_RUNTIME void emulate_run_block(emulate_block *b) {
         if (f->state == EMULATE_AT_BARRIER)
             emulate_die_at(f, "divergent barrier: threads never arrive at __syncthreads");
     }
-    if (emulate_cooperative) emulate_move(b->saved_shared, shared, shared_size);
+    if (emulate_cooperative) emulate_save_shared(b->saved_shared);
     emulate_running = NULL;
 }
 
@@ -999,10 +1085,9 @@ EMULATE_RUNTIME void emulate_launch(dim3 grid, dim3 block, size_t shared, bool c
     __asan_unpoison_memory_region(dynamic, shared);
     __asan_poison_memory_region(dynamic + shared, EMULATE_MAX_SHARED + EMULATE_PAGE - shared);
 #endif
-    const size_t saved = (size_t)(__stop_emulate_shared - __start_emulate_shared) + 1;
     emulate_block *b = (emulate_block *)calloc(resident, sizeof(emulate_block));
     for (size_t i = 0; cooperative && i < resident; i++) {
-        b[i].saved_shared = (char *)malloc(saved);
+        b[i].saved_shared = (char *)malloc(emulate_shared_size + 8);
         b[i].dynamic = (char *)emulate_map(shared + EMULATE_PAGE);
     }
     emulate_open_all(true);

@@ -193,8 +193,8 @@ TEST(emulate, "accesses outside global memory, and pointers of the host") {
 
 /* ---- shared memory ---- */
 
-LLM_KERNEL void wrong_shared_behind(float *x) {
-    __shared__ float s[N];
+template <int size> LLM_KERNEL void wrong_shared_behind(float *x) {
+    __shared__ float s[size];
     float *volatile p = s;
     p[threadIdx.x + 1] = 1.0f;
     __syncthreads();
@@ -206,8 +206,8 @@ LLM_KERNEL void wrong_dynamic_behind(float *x) {
     __syncthreads();
     llm_store(x, threadIdx.x, s[threadIdx.x]);
 }
-LLM_KERNEL void wrong_unwritten(float *x) {
-    __shared__ float s[N];
+template <int size> LLM_KERNEL void wrong_unwritten(float *x) {
+    __shared__ float s[size];
     if (threadIdx.x != 7) s[threadIdx.x] = 1.0f;
     __syncthreads();
     llm_store(x, blockIdx.x * N + threadIdx.x, s[threadIdx.x]);
@@ -237,14 +237,14 @@ LLM_KERNEL void wrong_wait_for_the_older(float *x, const float *y) {
 }
 
 TEST(emulate, "shared memory: bounds, and what nobody wrote is NaN") {
-    CHECK_ASAN("global-buffer-overflow", WRONG(wrong_shared_behind));
+    CHECK_ASAN("global-buffer-overflow", WRONG(wrong_shared_behind<N>));
     CHECK_ASAN("use-after-poison", LLM_LAUNCH(wrong_dynamic_behind, 1, N, N * sizeof(float), 0,
                                               to_device<float>(NULL, N)));
 #ifndef __CUDACC__
     for (emulate_order = 0; emulate_order < 3; emulate_order++) {
         float got[N], *x = to_device<float>(NULL, 2 * N), y[4 * N] = {0};
         const float *d_y = to_device(y, 4 * N);
-        LLM_LAUNCH(wrong_unwritten, 2, N, 0, 0, x);
+        LLM_LAUNCH(wrong_unwritten<N>, 2, N, 0, 0, x);
         CHECK(isnan(from_device(got, x, N)[7]) && got[6] == 1.0f);
         LLM_LAUNCH(wrong_unwritten_dynamic, 1, N, N * sizeof(float), 0, x);
         CHECK(isnan(from_device(got, x, N)[7]) && got[6] == 1.0f);
@@ -263,8 +263,8 @@ LLM_KERNEL void race_shared(float *x) {
     s[threadIdx.x] = 1.0f; /* a barrier is missing */
     llm_store(x, threadIdx.x, s[N - 1 - threadIdx.x]);
 }
-LLM_KERNEL void race_between_two_barriers(float *x) {
-    __shared__ float s[N];
+template <int size> LLM_KERNEL void race_between_two_barriers(float *x) {
+    __shared__ float s[size];
     __syncthreads();
     s[threadIdx.x] = 1.0f;
     const float v = s[N - 1 - threadIdx.x];
@@ -352,7 +352,7 @@ TEST(emulate, "races between the threads of a block and between blocks") {
     unsigned zero = 0, *done = to_device(&zero, 1);
     const float *y = x + 2 * N;
     CHECK_RACE(WRONG(race_shared));
-    CHECK_RACE(WRONG(race_between_two_barriers));
+    CHECK_RACE(WRONG(race_between_two_barriers<N>));
     CHECK_RACE(WRONG(race_next_turn));
     CHECK_RACE(WRONG(race_shuffle_orders_nothing));
     CHECK_RACE(WRONG(race_warp_barrier_between_warps));

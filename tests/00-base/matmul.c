@@ -4,7 +4,7 @@
 #include "../../llm.h"
 
 TEST(matmul, "forward and backward equal torch.nn.functional.linear and autograd") {
-    const size_t shapes[][3] = {{1, 1, 1}, {1, 19, 11}, {5, 9, 2}, {25, 13, 17}, {26, 7, 3}};
+    const size_t shapes[][3] = {{1, 1, 1}, {1, 19, 11}, {5, 9, 2}, {25, 8, 9}, {26, 7, 3}};
     for (size_t s = 0; s < 5; s++) {
         const size_t N = shapes[s][0], C = shapes[s][1], O = shapes[s][2];
         const float *x = golden("%zux%zux%zu/x", N, C, O), *w = golden("%zux%zux%zu/w", N, C, O);

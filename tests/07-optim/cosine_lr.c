@@ -42,6 +42,7 @@ TEST(cosine_lr, "restarts stand at the sums of a geometric series") {
             length *= mult;
         }
     }
+    CHECK(llm_cosine_lr_restarts(NULL, NULL, 5, 1, 1, 1.0f, 0.0f) == 1.0f);
     CHECK_ASSERTS(llm_cosine_lr_restarts(NULL, NULL, 5, 0, 1, 1.0f, 0.0f));
     CHECK_ASSERTS(llm_cosine_lr_restarts(NULL, NULL, 5, 4, 0, 1.0f, 0.0f));
 }

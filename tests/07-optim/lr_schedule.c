@@ -62,6 +62,10 @@ TEST(lr_schedule, "joints are continuous, ends are reached, and behind them noth
     CHECK_NEAR(llm_lr_schedule_cosine(2.0, 1.0, 0.5), 1.5, 1e-12);
     CHECK(llm_lr_schedule_noam(1.0, 64, 20, 0) == 0.0);
     CHECK_NEAR(llm_lr_schedule_noam(1.0, 64, 20, 20), 1.0 / 8.0 / sqrt(20.0), 1e-12);
+    CHECK(llm_lr_schedule_step(1.0, 0.5, 1, 3) == 0.125); /* the smallest sizes */
+    CHECK(llm_lr_schedule_noam(1.0, 4, 1, 4) == 0.25);
+    CHECK(llm_lr_schedule_cyclic(0.1, 1.0, 1, 1, 1) == 1.0);
+    CHECK(llm_lr_schedule_wsd(0.5, 60, 100, 40, 60) == 0.5);
     const size_t boundary[2] = {3, 7};
     const size_t part[9] = {0, 0, 0, 1, 1, 1, 1, 2, 2}, at[9] = {0, 1, 2, 0, 1, 2, 3, 0, 1};
     for (size_t t = 0; t < 9; t++) {

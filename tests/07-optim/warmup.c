@@ -54,6 +54,7 @@ TEST(warmup, "RAdam's factor equals torch.optim.RAdam's steps, from the first di
     CHECK_ASSERTS(llm_warmup_radam(0.5, 1));
     CHECK_ASSERTS(llm_warmup_radam(1.0, 1));
     CHECK(llm_warmup_adam_steps(0.999) == 2000 && llm_warmup_adam_steps(0.95) == 40);
+    CHECK(llm_warmup_adam_steps(0.0) == 2 && llm_warmup_adam_steps(0.3) == 3); /* 2.86 */
     CHECK_ASSERTS(llm_warmup_adam_steps(1.0));
     CHECK_ASSERTS(llm_warmup_adam_steps(-0.5));
 }

@@ -1,13 +1,13 @@
 /* @bpe_train */
 #include "../test.h"
 
-/* malloc and its like that run out after a number of calls */
+/* malloc and its like that fail once, after a number of calls */
 static int bpe_train_calls = 1 << 30;
 static void *bpe_train_calloc(size_t n, size_t size) {
-    return bpe_train_calls-- > 0 ? calloc(n, size) : NULL;
+    return bpe_train_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *bpe_train_realloc(void *p, size_t size) {
-    return bpe_train_calls-- > 0 ? realloc(p, size) : NULL;
+    return bpe_train_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc bpe_train_calloc
 #define realloc bpe_train_realloc

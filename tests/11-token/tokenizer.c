@@ -1,14 +1,14 @@
 /* @tokenizer */
 #include "../test.h"
 
-/* malloc and its like that run out after a number of calls */
+/* malloc and its like that fail once, after a number of calls */
 static int tokenizer_calls = 1 << 30;
-static void *tokenizer_malloc(size_t size) { return tokenizer_calls-- > 0 ? malloc(size) : NULL; }
+static void *tokenizer_malloc(size_t size) { return tokenizer_calls-- != 0 ? malloc(size) : NULL; }
 static void *tokenizer_calloc(size_t n, size_t size) {
-    return tokenizer_calls-- > 0 ? calloc(n, size) : NULL;
+    return tokenizer_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *tokenizer_realloc(void *p, size_t size) {
-    return tokenizer_calls-- > 0 ? realloc(p, size) : NULL;
+    return tokenizer_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define malloc tokenizer_malloc
 #define calloc tokenizer_calloc

@@ -1,13 +1,13 @@
 /* @tokenizer_json */
 #include "../test.h"
 
-/* calloc and realloc that run out after a number of calls */
+/* calloc and realloc that fail once, after a number of calls */
 static int json_calls = 1 << 30;
 static void *json_calloc(size_t n, size_t size) {
-    return json_calls-- > 0 ? calloc(n, size) : NULL;
+    return json_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *json_realloc(void *p, size_t size) {
-    return json_calls-- > 0 ? realloc(p, size) : NULL;
+    return json_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc json_calloc
 #define realloc json_realloc

@@ -1,13 +1,13 @@
 /* @tokenizer_save */
 #include "../test.h"
 
-/* calloc and realloc that run out after a number of calls */
+/* calloc and realloc that fail once, after a number of calls */
 static int save_calls = 1 << 30;
 static void *save_calloc(size_t n, size_t size) {
-    return save_calls-- > 0 ? calloc(n, size) : NULL;
+    return save_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *save_realloc(void *p, size_t size) {
-    return save_calls-- > 0 ? realloc(p, size) : NULL;
+    return save_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc save_calloc
 #define realloc save_realloc

@@ -1,14 +1,14 @@
 /* @tokenizer_text */
 #include "../test.h"
 
-/* malloc and its like that run out after a number of calls */
+/* malloc and its like that fail once, after a number of calls */
 static int text_calls = 1 << 30;
-static void *text_malloc(size_t size) { return text_calls-- > 0 ? malloc(size) : NULL; }
+static void *text_malloc(size_t size) { return text_calls-- != 0 ? malloc(size) : NULL; }
 static void *text_calloc(size_t n, size_t size) {
-    return text_calls-- > 0 ? calloc(n, size) : NULL;
+    return text_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *text_realloc(void *p, size_t size) {
-    return text_calls-- > 0 ? realloc(p, size) : NULL;
+    return text_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define malloc text_malloc
 #define calloc text_calloc

@@ -1,13 +1,13 @@
 /* @tokenizer_vocab */
 #include "../test.h"
 
-/* calloc and realloc that run out after a number of calls */
+/* calloc and realloc that fail once, after a number of calls */
 static int vocab_calls = 1 << 30;
 static void *vocab_calloc(size_t n, size_t size) {
-    return vocab_calls-- > 0 ? calloc(n, size) : NULL;
+    return vocab_calls-- != 0 ? calloc(n, size) : NULL;
 }
 static void *vocab_realloc(void *p, size_t size) {
-    return vocab_calls-- > 0 ? realloc(p, size) : NULL;
+    return vocab_calls-- != 0 ? realloc(p, size) : NULL;
 }
 #define calloc vocab_calloc
 #define realloc vocab_realloc

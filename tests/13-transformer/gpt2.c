@@ -109,19 +109,27 @@ TEST(gpt2, "a token changes no logits before it, and all behind it in its own ro
     llm_gpt2_destroy(&g);
 }
 
-TEST(gpt2, "evaluating a text is the sum over rows of its losses, whatever the batch") {
+TEST(gpt2,
+     "evaluating predicts each token once, from all that its window holds, whatever the batch") {
     llm_gpt2 g = tiny_model();
     llm_rng rng = llm_rng_seed(2);
     int ids[23];
     for (size_t i = 0; i < 23; i++) ids[i] = (int)llm_rng_below(&rng, 7);
-    for (size_t n = 0; n <= 23; n++) {
-        double want = 0.0;
-        for (size_t at = 0; at + 1 < n; at += 5) {
-            const size_t T = n - 1 - at < 5 ? n - 1 - at : 5;
-            want += (double)llm_gpt2_forward(&g, ids + at, ids + at + 1, 1, T) * (double)T;
+    for (size_t stride = 1; stride <= 5; stride += 2) {
+        for (size_t n = 0; n <= 23; n++) {
+            double want = 0.0;
+            for (size_t i = 1; i < n; i++) { /* one token at a time */
+                size_t start = 0;
+                while (start + 5 < i) start += stride; /* the first window that reaches it */
+                llm_gpt2_forward(&g, ids + start, ids + start + 1, 1, i - start);
+                want += (double)g.loss[i - start - 1];
+            }
+            for (size_t B = 1; B <= 3; B++)
+                CHECK_NEAR(llm_gpt2_evaluate(&g, ids, n, B, 5, stride), want, 1e-4);
         }
-        for (size_t B = 1; B <= 3; B++) CHECK_NEAR(llm_gpt2_evaluate(&g, ids, n, B, 5), want, 1e-4);
     }
+    CHECK_ASSERTS(llm_gpt2_evaluate(&g, ids, 9, 1, 5, 6));
+    CHECK_ASSERTS(llm_gpt2_evaluate(&g, ids, 9, 1, 5, 0));
     llm_gpt2_destroy(&g);
 }
 

@@ -162,10 +162,10 @@ TEST(gpt, "bad arguments are refused in one sentence, before anything is written
     REFUSED("--data %/data.txt --steps 9x", "--steps is '9x'");
     REFUSED("--data %/data.txt --lr nan", "--lr is 'nan', expected a number");
     REFUSED("--data %/data.txt --top-p 1.5", "--top-p is '1.5'");
-    REFUSED("--data %/data.txt --width 10 --heads 4", "--width 10 is not a multiple of --heads 4");
-    REFUSED("--data %/data.txt --load %/model", "--data does not go with --load");
-    REFUSED("--resume %/model --steps 5", "--steps does not go with --resume");
-    REFUSED("--resume %/model --load %/model", "--resume does not go with --load");
+    REFUSED("--data %/data.txt --width 10 --heads 4", "--width is not a multiple of --heads");
+    REFUSED("--data %/data.txt --load %/model", "--resume, --load and --data exclude each other");
+    REFUSED("--resume %/model --steps 5", "--resume, --load and --steps exclude each other");
+    REFUSED("--resume %/model --load %/model", "--resume, --load and --data exclude each other");
     CHECK(gpt("--help") == 0 && strstr(output, "--top-p X") && strstr(output, "--resume DIR"));
 }
 
