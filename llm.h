@@ -49,8 +49,9 @@
  *   json                     JSON
  *   json_put                 JSON: writing
  *   exp                      Exponential and tanh that vectorise
+ *   lanes                    A vector of floats
  *   gemm                     The kernel under every matrix product
- *   matmul                   Matrix product
+ *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
@@ -78,6 +79,7 @@
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
+ *   perplexity               Perplexity and bits per byte
  *   embedding                Embedding layer forward and backward
  *   interpolated_lm          N-gram model, interpolated discounting
  * 11-token                   TOKENIZATION
@@ -2541,53 +2543,139 @@ LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p,
 
 /* @layernorm ------------------------------------------------ Layer normalization
  *
- *     y_i = w_i * (x_i - mean) * r + b_i        r = 1 / sqrt(var + eps)
+ *     y_i = w_i xhat_i + b_i        xhat = (x - m) r        m = mean(x), r = 1 / sqrt(var(x) + eps)
  *
- * source  -
- * needs   -
+ * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
+ * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
+ * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
+ * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
+ * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ *
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
+ *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
+ * needs   base arena
+ * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
-/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C). mean and rstd may be NULL; y may be x. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
+ * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
+                               const float *b, size_t C, float eps) {
+    float sum = 0.0f, rest = 0.0f, square = 0.0f;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < C; i++) sum += x[i];
+    const float about = sum / (float)C;
+    LLM_SIMD_SUM(rest)
+    for (size_t i = 0; i < C; i++) rest += x[i] - about;
+    const float m = about + rest / (float)C;
+    LLM_SIMD_SUM(square)
+    for (size_t i = 0; i < C; i++) square += (x[i] - m) * (x[i] - m);
+    const float r = 1.0f / sqrtf(square / (float)C + eps);
+
+    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    *mean = m;
+    *rstd = r;
+}
+
+/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C) or NULL for 1 and 0. Backward needs mean and rstd,
+ * and computes the rest again; NULL at inference. y may be x. */
 LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
                                    const float *w, const float *b, size_t N, size_t C, float eps) {
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C;
-        float *yn = y + n * C, m = 0.0f, var = 0.0f;
-        LLM_SIMD_SUM(m)
-        for (size_t i = 0; i < C; i++) m += xn[i];
-        m /= (float)C;
-        LLM_SIMD_SUM(var)
-        for (size_t i = 0; i < C; i++) var += (xn[i] - m) * (xn[i] - m);
-        const float r = 1.0f / sqrtf(var / (float)C + eps);
-        for (size_t i = 0; i < C; i++) yn[i] = w[i] * ((xn[i] - m) * r) + b[i];
+        float m, r;
+        llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
     }
 }
 
-/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be
- * NULL. */
+/* sum, y (N,C), mean, rstd (N) <- x, f (N,C), w, b (C) or NULL: sum = x + f, the residual stream
+ * after a branch, and its normalization for the next one, while the row is in cache. sum may be x
+ * or f, y any of them but not sum. */
+LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, float *rstd,
+                                            const float *x, const float *f, const float *w,
+                                            const float *b, size_t N, size_t C, float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float m, r, *s = sum + n * C;
+        for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
+        llm_layernorm_row(y + n * C, &m, &r, s, w, b, C, eps);
+        if (mean) mean[n] = m;
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
+ *
+ * With g = w dy, the gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and
+ * through r by -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
+ *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    for (size_t n = 0; n < N; n++) {
+    const size_t rows = dx ? N : 0;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < rows; n++) {
         const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-        float flat = 0.0f, along = 0.0f;
-        for (size_t i = 0; i < C; i++) {
-            flat += w[i] * dyn[i];
-            along += w[i] * dyn[i] * (xn[i] - m) * r;
-        }
+        float *dxn = dx + n * C, flat = 0.0f, along = 0.0f;
+        LLM_SIMD_SUM(flat)
+        for (size_t i = 0; i < C; i++) flat += dyn[i] * (w ? w[i] : 1.0f);
+        LLM_SIMD_SUM(along)
+        for (size_t i = 0; i < C; i++) along += dyn[i] * (w ? w[i] : 1.0f) * (xn[i] - m);
         flat /= (float)C;
-        along /= (float)C;
-        for (size_t i = 0; i < C; i++) {
-            const float xhat = (xn[i] - m) * r;
-            if (dx) dx[n * C + i] += r * (w[i] * dyn[i] - flat - xhat * along);
-            if (dw) dw[i] += dyn[i] * xhat;
-            if (db) db[i] += dyn[i];
+        along *= r / (float)C;
+        for (size_t i = 0; i < C; i++)
+            dxn[i] += r * (dyn[i] * (w ? w[i] : 1.0f) - flat - (xn[i] - m) * r * along);
+    }
+
+    /* Sums over the rows. Each thread has its own columns, so their number changes nothing. */
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += 64) {
+        const size_t end = C - start < 64 ? C : start + 64;
+        for (size_t n = 0; n < N; n++) {
+            const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
+            for (size_t i = start; dw && i < end; i++) dw[i] += dyn[i] * ((xn[i] - m) * r);
+            for (size_t i = start; db && i < end; i++) db[i] += dyn[i];
         }
     }
+}
+
+/* y (N,C,S), mean, rstd (N,G) <- x (N,C,S), w, b (C): group normalization, for images of S pixels.
+ * Mean and variance are those of C / G neighbouring channels with all their pixels; G = 1 is layer
+ * normalization of the image, G = C instance normalization. y may be x. */
+LLM_API void llm_layernorm_group_forward(float *y, float *mean, float *rstd, const float *x,
+                                         const float *w, const float *b, size_t N, size_t G,
+                                         size_t C, size_t S, float eps) {
+    LLM_ASSERT(G > 0 && C % G == 0);
+    llm_layernorm_forward(y, mean, rstd, x, NULL, NULL, N * G, C / G * S, eps);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < N * C; k++)
+        for (size_t s = 0; s < S; s++) y[k * S + s] = y[k * S + s] * w[k % C] + b[k % C];
+}
+
+/* dx (N,C,S), dw, db (C) += <- dy (N,C,S) and forward's x, w, mean, rstd. Any of the three may be
+ * NULL. Scratch: N C S floats, given back. */
+LLM_API void llm_layernorm_group_backward(float *dx, float *dw, float *db, const float *dy,
+                                          const float *x, const float *w, const float *mean,
+                                          const float *rstd, size_t N, size_t G, size_t C, size_t S,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *g = llm_arena_floats(arena, N * C * S);
+    for (size_t k = 0; k < N * C; k++) {
+        const size_t c = k % C, row = k / C * G + c / (C / G);
+        float along = 0.0f, flat = 0.0f;
+        for (size_t i = k * S; i < (k + 1) * S; i++) {
+            g[i] = w[c] * dy[i];
+            along += dy[i] * ((x[i] - mean[row]) * rstd[row]);
+            flat += dy[i];
+        }
+        if (dw) dw[c] += along;
+        if (db) db[c] += flat;
+    }
+    llm_layernorm_backward(dx, NULL, NULL, g, x, NULL, mean, rstd, N * G, C / G * S);
+    arena->used = mark;
 }
 
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
@@ -3429,12 +3517,14 @@ typedef struct {
     size_t *once;        /* (V) counts of single tokens */
 } llm_interpolated_lm;
 
+/* What llm_interpolated_lm_fit took. */
 LLM_API void llm_interpolated_lm_free(llm_interpolated_lm *lm) {
     free(lm->gram[2]);
     free(lm->gram[3]);
     free(lm->once);
 }
 
+/* For qsort: ascending. */
 LLM_API int llm_interpolated_lm_compare(const void *a, const void *b) {
     uint64_t x, y;
     memcpy(&x, a, sizeof x);
@@ -6240,7 +6330,7 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
-/* @ffn ----------------------------------------------------- Position-wise MLP
+/* @ffn ------------------------------------------------------ Position-wise MLP
  *
  *     h = act(x W_up^T + b_up)                    two matrices: 2017, GPT-2, BERT
  *     h = act(x W_gate^T) * (x W_up^T)            three, gated: Llama (SiLU), Gemma (GELU)
@@ -6329,7 +6419,7 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
     return (hidden + multiple_of - 1) / multiple_of * multiple_of;
 }
 
-/* @decoder_block ------------------------------------------- Decoder block
+/* @decoder_block -------------------------------------------- Decoder block
  *
  *     m = x + Attention(LayerNorm1(x)) W_out^T + b_out
  *     y = m + FFN(LayerNorm2(m))                       GPT-2
@@ -6473,7 +6563,7 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
     arena->used = mark;
 }
 
-/* @softmax_head -------------------------------------------- Softmax head: logits, loss, gradient
+/* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  *     z    = h W^T                                 or cap tanh(h W^T / cap)
  *     L_n  = lse_n - (1-s) z_target - s mean_v(z_v) + zeta lse_n^2          lse = log sum_v e^z_v
@@ -6504,6 +6594,7 @@ typedef struct {
     float smoothing, z_loss, soft_cap;
 } llm_softmax_head;
 
+/* Without options and without padding. */
 LLM_API llm_softmax_head llm_softmax_head_defaults(const float *h, const float *w,
                                                    const int *target, size_t N, size_t C,
                                                    size_t V) {
@@ -6639,7 +6730,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
     return llm_softmax_head_kept(p->target, N);
 }
 
-/* @weight_tying -------------------------------------------- Weight tying
+/* @weight_tying --------------------------------------------- Weight tying
  *
  *     h = s_in E[id]     z = s_out h E^T        one matrix E (V,C) for both ends of a model
  *     dE = (gradient of the lookup) + (gradient of the head)
@@ -6657,7 +6748,7 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
  *
  * source  Press & Wolf 2017, "Using the Output Embedding to Improve Language Models"; Inan, Khosravi
  *         & Socher 2017, "Tying Word Vectors and Word Classifiers"; Vaswani et al. 2017, 3.4
- * needs   embedding matmul softmax_head
+ * needs   arena logsumexp matmul embedding
  * see     @embedding @softmax_head @gpt2_file
  * topics  Weight Tying
  */
@@ -6751,7 +6842,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
     return loss;
 }
 
-/* @next_token ---------------------------------------------- Next-token prediction
+/* @next_token ----------------------------------------------- Next-token prediction
  *
  *     loss = 1/n sum over counted t of -log p(ids[t+1] | ids[0..t])
  *
@@ -6766,7 +6857,7 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  * source  Bengio et al. 2003; Radford et al. 2018, eq. 1; Krell et al. 2021, "Efficient Sequence
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
  *         Language Modeling" (best fit)
- * needs   cross_entropy
+ * needs   arena argsort cross_entropy
  * see     @softmax_head @grad_accum @perplexity @attn_mask
  * topics  Next-Token Prediction Objective (Causal Language Modeling)
  */
@@ -6969,7 +7060,7 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
     return true;
 }
 
-/* @llama_block --------------------------------------------- Decoder block, the form of Llama
+/* @llama_block ---------------------------------------------- Decoder block, the form of Llama
  *
  *     m = x + GQA(rope(q), rope(k), v) W_out^T            q, k, v = RMSNorm1(x) W_qkv^T
  *     y = m + (silu(n W_gate^T) * (n W_up^T)) W_down^T    n = RMSNorm2(m)
@@ -7040,6 +7131,7 @@ LLM_API void llm_llama_block_bind(llm_llama_block_acts *a, float *p,
     a->rstd2 = p;
 }
 
+/* The shapes of its two parts. */
 LLM_API void llm_llama_block_shapes(llm_qkv_config *qkv, llm_gqa_config *gqa,
                                     const llm_llama_block_config *c, size_t B, size_t T) {
     qkv->B = B, qkv->T = T, qkv->C = c->width;
@@ -7106,7 +7198,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
     arena->used = mark;
 }
 
-/* @decoder_only -------------------------------------------- Decoder-only Transformer, Llama style
+/* @decoder_only --------------------------------------------- Decoder-only Transformer, Llama style
  *
  *     x = E[id]        x = block_l(x), l = 1..L        logits = RMSNorm(x) W_head^T
  *
@@ -7116,7 +7208,7 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
  * @gpt2_weights, matrices first, because only they decay.
  *
  * source  Touvron et al. 2023, "Llama 2"; transformers, models/llama
- * needs   arena rng embedding rmsnorm rope llama_block softmax_head adamw
+ * needs   arena rng error matmul adamw embedding rmsnorm rope llama_block softmax_head
  * see     @gpt2 @llama_block @weight_tying
  * topics  Decoder-only Transformer
  */
@@ -7582,7 +7674,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     return ok;
 }
 
-/* @gpt2_weights -------------------------------------------- GPT-2's weights in one vector
+/* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
  *
  *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
  *
@@ -7595,7 +7687,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
  * that write them start smaller by 1 / sqrt(2 L), or the stream would grow with depth.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", 2.3
- * needs   arena rng decoder_block
+ * needs   arena rng error decoder_block
  * see     @gpt2 @gpt2_file @weight_init
  * topics  -
  */
@@ -7629,7 +7721,8 @@ typedef struct {
     float *loss, *lse;             /* (B,T) */
 } llm_gpt2;
 
-LLM_API llm_gpt2_config llm_gpt2_defaults(void) { /* the 124M model */
+/* The 124M model. */
+LLM_API llm_gpt2_config llm_gpt2_defaults(void) {
     llm_gpt2_config c;
     c.vocab = 50257;
     c.context = 1024;
@@ -7641,6 +7734,7 @@ LLM_API llm_gpt2_config llm_gpt2_defaults(void) { /* the 124M model */
     return c;
 }
 
+/* One of its blocks. */
 LLM_API llm_decoder_block_config llm_gpt2_block_config(const llm_gpt2_config *c) {
     llm_decoder_block_config b;
     b.width = c->width;
@@ -7684,6 +7778,7 @@ LLM_API size_t llm_gpt2_bind(llm_gpt2_weights *t, float *flat, size_t *matrices,
     return (size_t)(p - flat);
 }
 
+/* The formula of the banner. */
 LLM_API size_t llm_gpt2_count(const llm_gpt2_config *c) {
     const size_t C = c->width, F = c->hidden;
     return (c->vocab + c->context) * C + c->layers * (4 * C * C + 2 * C * F + 9 * C + F) + 2 * C;
@@ -7726,6 +7821,7 @@ LLM_API bool llm_gpt2_create(llm_gpt2 *g, const llm_gpt2_config *c, size_t B, si
     return true;
 }
 
+/* Frees all that belongs to the model. */
 LLM_API void llm_gpt2_destroy(llm_gpt2 *g) { llm_arena_destroy(&g->memory); }
 
 /* Weights N(0, 0.02), the two projections that write to the residual stream N(0, 0.02 / sqrt(2L)),
@@ -7746,15 +7842,21 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
     for (size_t i = 0; i < C; i++) g->weights.norm_w[i] = 1.0f;
 }
 
-/* @gpt2 ---------------------------------------------------- GPT-2
+/* @gpt2 ----------------------------------------------------- GPT-2
  *
  *     x = wte[id] + wpe[t]
  *     x = block_l(x)                                        l = 1..L
  *     logits = LayerNorm(x) wte^T                           the head is the embedding
  *     loss = mean over targets of -log softmax(logits)[target]
  *
+ * A language model whole: vectors of tokens and places, a stack of blocks that add to them, a norm,
+ * and a head that is the embedding again. Trained on enough text it does tasks that nobody trained
+ * it for, because the text holds them: what follows "in French:" is French. Forward leaves all that
+ * backward reads in one arena; the logits, the largest part of it, end as their own gradient. wte
+ * gets its gradient from both ends, by rows that were read and by all rows that were scored.
+ *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   decoder_block layernorm embedding matmul cross_entropy adamw
+ * needs   arena matmul layernorm adamw embedding cross_entropy decoder_block softmax_head gpt2_weights
  * see     @gpt2_file @gpt2_decode
  * topics  GPT-2 & Zero-Shot Task Transfer
  */
@@ -7866,7 +7968,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
     memset(g->g, 0, g->count * sizeof(float));
 }
 
-/* @gpt2_config --------------------------------------------- GPT-2's config.json
+/* @gpt2_config ---------------------------------------------- GPT-2's config.json
  *
  * The sizes of a model, under the names that transformers gives them. What the forward pass here
  * does not compute (another activation, scores scaled by layer, an untied head) is refused by name:
@@ -7874,7 +7976,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
  * most, so small that no product of them overflows.
  *
  * source  transformers, models/gpt2/configuration_gpt2.py
- * needs   gpt2 json buffer
+ * needs   error json buffer gpt2_weights
  * see     @gpt2_file
  * topics  -
  */
@@ -7950,7 +8052,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
                             (double)c->eps);
 }
 
-/* @gpt2_file ----------------------------------------------- GPT-2's weight files
+/* @gpt2_file ------------------------------------------------ GPT-2's weight files
  *
  * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
  * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
@@ -7962,7 +8064,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
  * taken.
  *
  * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
- * needs   gpt2 gpt2_config json file safetensors
+ * needs   error buffer file json safetensors safetensors_write gpt2_weights gpt2_config
  * see     @safetensors @weight_tying
  * topics  -
  */
@@ -8051,6 +8153,7 @@ LLM_API bool llm_gpt2_file_check(const llm_safetensors *s, const llm_gpt2_config
     return true;
 }
 
+/* The weights of g <- s, which llm_gpt2_file_check has accepted. */
 LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const char *prefix,
                                    llm_error *e) {
     const llm_gpt2_config *c = &g->config;
@@ -8154,7 +8257,8 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  * different age.
  *
  * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
- * needs   gpt2 gpt2_file safetensors rng adamw cosine_lr grad_clip buffer
+ * needs   error buffer rng adamw cosine_lr grad_clip safetensors safetensors_write gpt2_weights gpt2
+ *         gpt2_file
  * see     @gpt2_file (the model alone, for others), @cosine_lr
  * topics  -
  */
@@ -8174,6 +8278,7 @@ typedef struct {
     llm_buffer batch;       /* of int: inputs (B,T), targets (B,T) */
 } llm_gpt2_run;
 
+/* Frees all that belongs to the training. */
 LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
     llm_gpt2_destroy(&r->model);
     llm_buffer_free(&r->train);
@@ -8230,8 +8335,10 @@ LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_er
     return llm_buffer_put(&r->loss, loss, sizeof *loss);
 }
 
-/* The seven tensors of the file: their bytes in r, element type, and how many there are. */
+/* Tensors of the file. */
 enum { LLM_GPT2_RUN_PARTS = 7 };
+
+/* t <- those of r. */
 LLM_API void llm_gpt2_run_parts(llm_safetensors_tensor t[LLM_GPT2_RUN_PARTS],
                                 const llm_gpt2_run *r) {
     static const char *const name[] = {"state", "w", "m", "v", "train", "held", "loss"};
@@ -8494,6 +8601,206 @@ LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm
         }
     }
     arena->used = mark;
+}
+
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ *     repeat:  logits = model(what is new)     y ~ pick(logits)     text = text + y     until an end
+ *
+ * A language model gives a distribution of the next token; writing is a loop around it that knows
+ * neither how the logits come about nor how one is chosen. Both are callbacks here, because they
+ * are the user's: any model, any chain of transforms (@sampling). What is left is bookkeeping that
+ * is easily got wrong: rows of different lengths, rows that end early and must not be computed any
+ * more, ends of several kinds, and chance. Every choice draws from a stream of its own, named by
+ * (seed, row, step), so a text depends neither on its neighbours in the batch nor on interruptions.
+ *
+ * A prompt is what the model has not seen yet, like the last token in the middle of a run: the first
+ * turn feeds many tokens and all others one. Going on after an end, or from a saved text with an
+ * empty model, is therefore just another call.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; transformers
+ *         (generation/utils.py): ends and their order
+ * needs   arena rng logsumexp
+ * see     @kv_cache (a model's state), @greedy @sampling (pickers), @beam_search, @gpt2_decode
+ * topics  Decoding
+ */
+
+/* A model of V tokens whose state holds up to capacity tokens for each row. step appends the first
+ * count[i] of ids (rows,n) to the state of row[i], for all i < rows, and writes logits (rows,V): the
+ * next token behind the last one of each. Every count is at least 1; ids behind it are pad. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*step)(void *context, float *logits, const int *ids, const size_t *count,
+                 const size_t *row, size_t rows, size_t n);
+} llm_decoding_model;
+
+/* pick returns the next token behind the text ids (n), or a negative number when there is none. It
+ * may change logits (V), and draw from rng. */
+typedef struct {
+    void *context;
+    int (*pick)(void *context, float *logits, size_t V, const int *ids, size_t n, llm_rng *rng);
+} llm_decoding_picker;
+
+typedef enum {
+    LLM_DECODING_RUNNING,
+    LLM_DECODING_STOP,   /* a stop token; it is the last of the text */
+    LLM_DECODING_BUDGET, /* max_new tokens were written */
+    LLM_DECODING_FULL,   /* the text has the length of the model's capacity */
+    LLM_DECODING_HEARD,  /* the listener had enough */
+    LLM_DECODING_FAILED  /* an empty prompt, or the picker found no token */
+} llm_decoding_end;
+
+/* One text: ids has room for the model's capacity. The first prompt of length tokens were given,
+ * the first seen are in the model's state. stream names the row's random numbers. logprob: room for
+ * capacity numbers or NULL; entry t gets the log-probability of ids[t], prompt <= t < length. */
+typedef struct {
+    int *ids;
+    size_t prompt, length, seen;
+    uint64_t stream;
+    float *logprob;
+    llm_decoding_end end;
+} llm_decoding_row;
+
+/* A new row: a prompt of n tokens in ids. */
+LLM_API llm_decoding_row llm_decoding_begin(int *ids, size_t n, uint64_t stream) {
+    llm_decoding_row r;
+    r.ids = ids, r.logprob = NULL;
+    r.prompt = r.length = n, r.seen = 0;
+    r.stream = stream;
+    r.end = LLM_DECODING_RUNNING;
+    return r;
+}
+
+/* max_new counts from the prompt on; before min_new tokens stop tokens cannot be chosen. processed:
+ * log-probabilities of the logits as pick left them, not as the model gave them. listener, if not
+ * NULL, hears every token with its row's index and ends the row by returning false: stop strings, a
+ * client that went away, a deadline. */
+typedef struct {
+    size_t max_new, min_new;
+    const int *stop;
+    size_t stops;
+    int pad;
+    uint64_t seed;
+    bool processed;
+    bool (*listener)(void *context, size_t row, int token);
+    void *listener_context;
+} llm_decoding_config;
+
+LLM_API llm_decoding_config llm_decoding_defaults(size_t max_new) {
+    llm_decoding_config c;
+    c.max_new = max_new, c.min_new = 0;
+    c.stop = NULL, c.stops = 0, c.pad = 0;
+    c.seed = 0, c.processed = false;
+    c.listener = NULL, c.listener_context = NULL;
+    return c;
+}
+
+/* The generator for one choice: a key made of the three numbers by Philox. */
+LLM_API llm_rng llm_decoding_rng(uint64_t seed, uint64_t stream, uint64_t step) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)stream, (uint32_t)(stream >> 32), (uint32_t)step,
+                                 (uint32_t)(step >> 32)};
+    uint32_t word[4];
+    llm_rng_philox(word, counter, key);
+    return llm_rng_seed((uint64_t)word[1] << 32 | word[0]);
+}
+
+/* One turn of row number `index` with its logits (V): a token is appended, or the end is set, or
+ * both. raw (V) is scratch. */
+LLM_API void llm_decoding_choose(llm_decoding_row *r, size_t index, float *logits, float *raw,
+                                 size_t V, const llm_decoding_picker *picker,
+                                 const llm_decoding_config *c) {
+    const size_t step = r->length - r->prompt;
+    const float *z = logits;
+    if (r->logprob && !c->processed) z = (const float *)memcpy(raw, logits, V * sizeof(float));
+    for (size_t s = 0; s < c->stops && step < c->min_new; s++) logits[c->stop[s]] = -INFINITY;
+    llm_rng rng = llm_decoding_rng(c->seed, r->stream, step);
+    const int token = picker->pick(picker->context, logits, V, r->ids, r->length, &rng);
+    if (token < 0) {
+        r->end = LLM_DECODING_FAILED;
+        return;
+    }
+    LLM_ASSERT((size_t)token < V);
+    if (r->logprob) r->logprob[r->length] = z[token] - llm_logsumexp(z, V);
+    r->ids[r->length++] = token;
+    if (c->listener && !c->listener(c->listener_context, index, token)) r->end = LLM_DECODING_HEARD;
+    for (size_t s = 0; s < c->stops; s++)
+        if (token == c->stop[s]) r->end = LLM_DECODING_STOP;
+}
+
+/* Does the row go on? If not, its end is set. */
+LLM_API bool llm_decoding_open(llm_decoding_row *r, size_t capacity, const llm_decoding_config *c) {
+    if (r->end != LLM_DECODING_RUNNING) return false;
+    if (r->length == 0)
+        r->end = LLM_DECODING_FAILED;
+    else if (r->length - r->prompt >= c->max_new)
+        r->end = LLM_DECODING_BUDGET;
+    else if (r->length >= capacity)
+        r->end = LLM_DECODING_FULL;
+    return r->end == LLM_DECODING_RUNNING;
+}
+
+/* Writes rows (B) until each has its end; returns the number of tokens. Rows that have ended are not
+ * computed any more. To go on with a row, set end to RUNNING; with a model that lost its state, set
+ * seen to 0 too. The last token of a row has not been seen by the model.
+ * Scratch: 2 B sizes, B V + V floats and B n ints for a longest prompt of n tokens, given back. */
+LLM_API size_t llm_decoding_run(llm_decoding_row *rows, size_t B, const llm_decoding_model *model,
+                                const llm_decoding_picker *picker, const llm_decoding_config *c,
+                                llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    size_t longest = 0, written = 0;
+    for (size_t b = 0; b < B; b++) {
+        LLM_ASSERT(rows[b].prompt <= rows[b].length && rows[b].seen <= rows[b].length);
+        const size_t left = rows[b].length - rows[b].seen;
+        longest = left > longest ? left : longest;
+    }
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *count = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    float *logits = llm_arena_floats(arena, B * V), *raw = llm_arena_floats(arena, V);
+    int *ids = (int *)llm_arena_take(arena, B * longest, sizeof(int));
+
+    for (;;) {
+        size_t open = 0, n = 0;
+        for (size_t b = 0; b < B; b++) {
+            if (!llm_decoding_open(&rows[b], model->capacity, c)) continue;
+            count[open] = rows[b].length - rows[b].seen;
+            LLM_ASSERT(count[open] > 0);
+            n = count[open] > n ? count[open] : n;
+            row[open++] = b;
+        }
+        if (open == 0) break;
+        for (size_t i = 0; i < open; i++) {
+            const llm_decoding_row *r = &rows[row[i]];
+            for (size_t t = 0; t < n; t++)
+                ids[i * n + t] = t < count[i] ? r->ids[r->seen + t] : c->pad;
+        }
+        model->step(model->context, logits, ids, count, row, open, n);
+        for (size_t i = 0; i < open; i++) {
+            llm_decoding_row *r = &rows[row[i]];
+            r->seen = r->length;
+            llm_decoding_choose(r, row[i], logits + i * V, raw, V, picker, c);
+            written += r->length - r->seen;
+        }
+    }
+    arena->used = mark;
+    return written;
+}
+
+/* The n most probable tokens of logits (V), best first, ties to the lower one: ids (n), logprob (n).
+ * For records of what else might have been said; n is small. */
+LLM_API void llm_decoding_top(int *ids, float *logprob, const float *logits, size_t V, size_t n) {
+    LLM_ASSERT(n <= V);
+    const float lse = llm_logsumexp(logits, V);
+    size_t found = 0;
+    for (size_t v = 0; v < V; v++) { /* an insertion sort that keeps n */
+        size_t at = found;
+        while (at > 0 && logits[v] > logits[ids[at - 1]]) at--;
+        if (at == n) continue;
+        for (size_t i = found < n ? found++ : n - 1; i > at; i--) ids[i] = ids[i - 1];
+        ids[at] = (int)v;
+    }
+    for (size_t i = 0; i < n; i++) logprob[i] = logits[ids[i]] - lse;
 }
 
 /* @greedy --------------------------------------------------- Greedy decoding
@@ -9242,7 +9549,7 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
     arena->used = mark;
 }
 
-/* @gpt2_decode --------------------------------------------- GPT-2, one token at a time
+/* @gpt2_decode ---------------------------------------------- GPT-2, one token at a time
  *
  *     logits_t = GPT2(id_1 .. id_t)        reading only id_t and the cached keys and values
  *
@@ -9254,7 +9561,8 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * are learned and absolute, so the rest is computed anew.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   gpt2 kv_cache temperature top_k top_p sampling
+ * needs   arena error matmul activation layernorm embedding gpt2_weights kv_cache temperature top_k
+ *         top_p sampling
  * see     @decoding @sampling @gpt2
  * topics  -
  */
@@ -9264,13 +9572,13 @@ typedef struct {
     llm_kv_cache cache; /* of one row */
     float *logits;      /* (V) after the last token */
     size_t chunk;       /* tokens in one pass, at most */
-    size_t seen;        /* tokens of the text of llm_gpt2_next that were decoded */
+    size_t seen;        /* tokens of the text of llm_gpt2_decode_next that were decoded */
     llm_arena memory;
-} llm_gpt2_decoder;
+} llm_gpt2_decode_state;
 
 /* Allocates a cache for the model's whole context and scratch for passes of up to chunk tokens. */
-LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model, size_t chunk,
-                                     llm_error *e) {
+LLM_API bool llm_gpt2_decode_create(llm_gpt2_decode_state *d, const llm_gpt2 *model, size_t chunk,
+                                    llm_error *e) {
     const llm_gpt2_config *c = &model->config;
     LLM_ASSERT(chunk > 0);
     const size_t cache = 2 * c->layers * c->context * c->width, heads = c->heads * c->context;
@@ -9287,7 +9595,7 @@ LLM_API bool llm_gpt2_decoder_create(llm_gpt2_decoder *d, const llm_gpt2 *model,
                         &d->memory);
     return true;
 }
-LLM_API void llm_gpt2_decoder_destroy(llm_gpt2_decoder *d) { llm_arena_destroy(&d->memory); }
+LLM_API void llm_gpt2_decode_destroy(llm_gpt2_decode_state *d) { llm_arena_destroy(&d->memory); }
 
 /* part (H,n,D) <- rows: n of them, stride floats apart, the heads side by side. */
 LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride, size_t n,
@@ -9298,7 +9606,7 @@ LLM_API void llm_gpt2_decode_heads(float *part, const float *rows, size_t stride
 }
 
 /* d->logits <- ids (n), which are appended to what d has seen. */
-LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
+LLM_API void llm_gpt2_decode(llm_gpt2_decode_state *d, const int *ids, size_t n) {
     const llm_gpt2 *g = d->model;
     const size_t C = g->config.width, H = g->config.heads, F = g->config.hidden, D = C / H;
     const float eps = g->config.eps;
@@ -9342,7 +9650,8 @@ LLM_API void llm_gpt2_decode(llm_gpt2_decoder *d, const int *ids, size_t n) {
 }
 
 /* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
-LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, float p, llm_rng *rng) {
+LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k, float p,
+                                 llm_rng *rng) {
     const size_t V = d->model->config.vocab, mark = d->memory.used;
     float *logits = llm_arena_floats(&d->memory, V);
     memcpy(logits, d->logits, V * sizeof(float));
@@ -9356,8 +9665,8 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decoder *d, float temp, size_t k, floa
 
 /* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
  * newer half. */
-LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float temp, size_t k,
-                          float p, llm_rng *rng) {
+LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
+                                 size_t k, float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
     LLM_ASSERT(n > 0 && n >= d->seen);
     if (n - d->seen > context - d->cache.length[0]) {
@@ -9371,11 +9680,11 @@ LLM_API int llm_gpt2_next(llm_gpt2_decoder *d, const int *ids, size_t n, float t
 
 /* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
  * stop (-1: never). Returns how many were written. */
-LLM_API size_t llm_gpt2_generate(llm_gpt2_decoder *d, int *ids, size_t n, size_t count, int stop,
-                                 float temp, size_t k, float p, llm_rng *rng) {
+LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n, size_t count,
+                                    int stop, float temp, size_t k, float p, llm_rng *rng) {
     d->cache.length[0] = d->seen = 0;
     for (size_t i = 0; i < count; i++) {
-        ids[n + i] = llm_gpt2_next(d, ids, n + i, temp, k, p, rng);
+        ids[n + i] = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
         if (ids[n + i] == stop) return i + 1;
     }
     return count;

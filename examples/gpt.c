@@ -5,9 +5,9 @@
  *     ./gpt --load my-gpt --prompt "Once upon a"      write; the directory of any GPT-2 will do
  *
  * Of each file every tenth piece (4 KB; the last tenth of a small file) is held out: the tokenizer,
- * byte-level BPE, and the model see only the rest. The directory holds config.json, model.safetensors and tokenizer.json, which transformers'
- * GPT2LMHeadModel and PreTrainedTokenizerFast load, loss.svg, and for --resume run.safetensors. An
- * error is one sentence and exit code 2; a file is replaced whole or not at all. */
+ * byte-level BPE, and the model see only the rest. The directory holds config.json and
+ * model.safetensors, which transformers' GPT2LMHeadModel loads, tokenizer.json for its
+ * PreTrainedTokenizerFast, and run.safetensors for --resume. An error ends with exit code 2. */
 #define _POSIX_C_SOURCE 200809L
 #include "../llm.h"
 
@@ -229,7 +229,7 @@ static void draw(void) {
 }
 
 static void write_text(void) {
-    llm_gpt2_decoder d;
+    llm_gpt2_decode_state d;
     llm_buffer ids = {NULL, 0, 0}, text = {NULL, 0, 0};
     llm_rng rng = llm_rng_seed((uint64_t)o.seed);
     int *prompt, id = 0, end = llm_tokenizer_id(&tokenizer, END);
@@ -238,11 +238,11 @@ static void write_text(void) {
     if (n == 0 && end < 0) die("this model needs a --prompt");
     room(llm_buffer_put(&ids, n ? prompt : &end, (n ? n : 1) * sizeof id));
     free(prompt);
-    need(llm_gpt2_decoder_create(&d, &r.model, 64, &e));
+    need(llm_gpt2_decode_create(&d, &r.model, 64, &e));
     printf("%s", o.prompt);
     for (double i = 0; i < o.tokens && !interrupted && id != end; i++) {
-        id = llm_gpt2_next(&d, (int *)(void *)ids.data, ids.size / sizeof id, (float)o.temp,
-                           (size_t)o.top_k, (float)o.top_p, &rng);
+        id = llm_gpt2_decode_next(&d, (int *)(void *)ids.data, ids.size / sizeof id, (float)o.temp,
+                                  (size_t)o.top_k, (float)o.top_p, &rng);
         text.size = 0;
         room(llm_buffer_put(&ids, &id, sizeof id));
         need(id == end || llm_tokenizer_decode(&tokenizer, &text, &id, 1, &e));
@@ -250,7 +250,7 @@ static void write_text(void) {
         fflush(stdout);
     }
     printf("\n");
-    llm_gpt2_decoder_destroy(&d);
+    llm_gpt2_decode_destroy(&d);
     llm_buffer_free(&ids);
     llm_buffer_free(&text);
 }

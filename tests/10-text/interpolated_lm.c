@@ -66,7 +66,7 @@ TEST(interpolated_lm, "no text, one token, and ids at the edge of the vocabulary
     }
     const int top = (1 << 21) - 2, big[5] = {top, 0, top, top, 0};
     CHECK(llm_interpolated_lm_fit(&lm, big, 5, (1 << 21) - 1, 3, 0.5, &e));
-    /* (top, 0) is followed by top once: (1 - d) + d P(top | 0); 0 by top once; P(top) = 4 / (5 + V) */
+    /* (top, 0) is followed by top once: (1 - d) + d P(top | 0); 0 too; P(top) = 4 / (5 + V) */
     const double one = 4.0 / (5.0 + (1 << 21) - 1.0), two = 0.5 + 0.5 * one,
                  three = 0.5 + 0.5 * two;
     CHECK_NEAR(llm_interpolated_lm_prob(&lm, big, 2), three, 1e-12);

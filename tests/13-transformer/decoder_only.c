@@ -79,8 +79,7 @@ TEST(decoder_only, "the counts of released models") {
 }
 
 TEST(decoder_only, "only distances matter: the same tokens further right give the same logits") {
-    /* with the first token repeated in front, position 0 excepted: rope has no absolute position, so a
-     * row of equal tokens is the same row wherever it starts */
+    /* rotations know no absolute position: all that a place of equal tokens sees is the same */
     llm_decoder_only g = golden_model(true);
     int ids[T] = {2, 2, 2, 2, 2};
     llm_decoder_only_forward(&g, ids, NULL, 1, T);

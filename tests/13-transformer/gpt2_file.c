@@ -12,8 +12,8 @@ static unsigned char *golden_bytes(size_t *n, const char *name) {
     return bytes;
 }
 
-/* A directory with the golden config.json, from replaced by to, and the first size bytes of the golden
- * weights. */
+/* A directory with the golden config.json, `from` replaced by `to`, and the first size bytes of the
+ * golden weights. */
 static const char *directory(const char *name, const char *from, const char *to, size_t size) {
     size_t n;
     llm_error e;
@@ -67,7 +67,7 @@ TEST(gpt2_file, "what is saved is the file that transformers writes, byte for by
     llm_gpt2_destroy(&g);
 }
 
-/* Writes the golden tensors again, changed: without the prefix, and with one more tensor, if any. */
+/* Writes the golden tensors again, changed: without the prefix, with one more tensor. */
 static const char *rewritten(const char *name, bool prefix, llm_safetensors_tensor *more) {
     static llm_safetensors_tensor out[64];
     llm_safetensors s;

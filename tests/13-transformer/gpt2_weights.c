@@ -30,7 +30,7 @@ TEST(gpt2_weights, "the parts tile the vector without a gap, matrices first") {
     llm_error e;
     CHECK(llm_gpt2_create(&g, &c, 0, 0, &e));
     CHECK(g.count == llm_gpt2_count(&c) && g.g == NULL && g.m == NULL && g.v == NULL);
-    /* every part gets its own number over its whole length: then nothing may be left or hit twice */
+    /* every part gets its own number over its whole length: none may be left or hit twice */
     for (size_t i = 0; i < g.count; i++) g.w[i] = 0.0f;
     const size_t V = c.vocab, T = c.context, C = c.width, F = c.hidden;
     float *part[64];

@@ -53,7 +53,7 @@ TEST(llama_block,
         float cosine[T * D / 2], sine[T * D / 2], *y = floats(B * T * C), *d = golden("in/dy");
         const float *x = golden("in/x");
         for (size_t i = 0; i < TENSORS; i++) *place(&w, i) = golden("in/%s", name[i]);
-        if (neighbours) { /* the same block with pairs of neighbours: rows of q and k in that order */
+        if (neighbours) { /* the same block with pairs of neighbours, q and k in that order */
             float *qkv = floats(entries(2, &c));
             memcpy(qkv, w.qkv, entries(2, &c) * sizeof(float));
             llm_rope_permute_weights(qkv, w.qkv, H, D, C, D, LLM_ROPE_NEIGHBOURS);

@@ -119,7 +119,7 @@ TEST(next_token,
     int tokens[MOST * T], doc[MOST * T], pos[MOST * T];
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 4096));
-    /* 4+1 open row 0; 3+1 row 1; 2+1 row 2 (row 1 has 2 left); 1+1 fits rows 1 (4 used) and 2 (3 used) */
+    /* 4+1 opens row 0, 3+1 row 1, 2+1 row 2; 1+1 fits rows 1 and 2, of which row 1 is fuller */
     size_t rows =
         llm_next_token_pack(tokens, doc, pos, text, start, 4, T, 99, -7, true, MOST, &arena);
     const int want[18] = {5, 6, 7, 8, 99, -7, 1, 2, 3, 99, 4, 99, 9, 10, 99, -7, -7, -7};
@@ -172,8 +172,8 @@ TEST(next_token, "random texts: every token stands once and in order, in both wa
 }
 
 TEST(next_token, "with the mask of its documents a packed row costs what its texts cost alone") {
-    /* A model of one attention layer without weights: token u of a text sees the mean of its past, and
-     * its logits are a function of that; causality and the mask decide who is in the mean. */
+    /* A model of one layer without weights: a token sees the mean of its past, its logits are a
+     * function of that; causality and the mask decide who is in the mean. */
     enum { T = 6, V = 11 };
     int tokens[3 * T], doc[3 * T], pos[3 * T];
     bool mask[3 * T * T], asked[3 * T];

@@ -21,10 +21,10 @@ TEST(gpt2_decode, "greedy tokens and the logits of every step equal transformers
     const int *want = as_ints(golden("greedy/tokens"), T);
     const float *logits = golden("greedy/logits");
     for (size_t chunk = 1; chunk <= 4; chunk++) { /* the prompt in passes of 1, 2, 3 and 4 tokens */
-        llm_gpt2_decoder d;
+        llm_gpt2_decode_state d;
         llm_error e;
         int ids[T];
-        CHECK(llm_gpt2_decoder_create(&d, &g, chunk, &e));
+        CHECK(llm_gpt2_decode_create(&d, &g, chunk, &e));
         llm_gpt2_decode(&d, want, 3);
         for (size_t t = 3; t < T; t++) {
             CHECK_ALL_NEAR(d.logits, logits + (t - 1) * V, V, 1e-5f);
@@ -35,10 +35,10 @@ TEST(gpt2_decode, "greedy tokens and the logits of every step equal transformers
 
         llm_rng rng = llm_rng_seed(1);
         memcpy(ids, want, 3 * sizeof(int));
-        CHECK(llm_gpt2_generate(&d, ids, 3, T - 3, -1, 0.0f, 0, 1.0f, &rng) == T - 3);
+        CHECK(llm_gpt2_decode_text(&d, ids, 3, T - 3, -1, 0.0f, 0, 1.0f, &rng) == T - 3);
         for (size_t t = 0; t < T; t++) CHECK(ids[t] == want[t]);
         CHECK(d.memory.peak <= d.memory.size);
-        llm_gpt2_decoder_destroy(&d);
+        llm_gpt2_decode_destroy(&d);
     }
     llm_gpt2_destroy(&g);
 }
@@ -48,14 +48,14 @@ TEST(gpt2_decode, "any split of a text into passes gives the logits of one whole
     const int *ids = as_ints(golden("greedy/tokens"), T);
     llm_gpt2_forward(&g, ids, NULL, 1, T);
     for (size_t first = 1; first < T; first++) {
-        llm_gpt2_decoder d;
+        llm_gpt2_decode_state d;
         llm_error e;
-        CHECK(llm_gpt2_decoder_create(&d, &g, T, &e));
+        CHECK(llm_gpt2_decode_create(&d, &g, T, &e));
         llm_gpt2_decode(&d, ids, first);
         CHECK_ALL_NEAR(d.logits, g.logits + (first - 1) * V, V, 1e-5f);
         llm_gpt2_decode(&d, ids + first, T - first);
         CHECK_ALL_NEAR(d.logits, g.logits + (T - 1) * V, V, 1e-5f);
-        llm_gpt2_decoder_destroy(&d);
+        llm_gpt2_decode_destroy(&d);
     }
     llm_gpt2_destroy(&g);
 }
@@ -63,54 +63,54 @@ TEST(gpt2_decode, "any split of a text into passes gives the logits of one whole
 TEST(gpt2_decode, "a full context keeps its newer half, and goes on from there as if it were all") {
     enum { MORE = 3 };
     llm_gpt2 g = golden_model(true);
-    llm_gpt2_decoder d;
+    llm_gpt2_decode_state d;
     llm_error e;
     llm_rng rng = llm_rng_seed(1);
     int ids[T + MORE];
     memcpy(ids, as_ints(golden("greedy/tokens"), T), T * sizeof(int));
-    CHECK(llm_gpt2_decoder_create(&d, &g, 4, &e));
-    llm_gpt2_generate(&d, ids, T, MORE, -1, 0.0f, 0, 1.0f, &rng); /* the first of them fits */
+    CHECK(llm_gpt2_decode_create(&d, &g, 4, &e));
+    llm_gpt2_decode_text(&d, ids, T, MORE, -1, 0.0f, 0, 1.0f, &rng); /* the first of them fits */
     for (size_t n = T; n < T + MORE; n++) {
         const size_t start = n == T ? 0 : T + 1 - T / 2; /* T + 1 tokens do not fit: T/2 stay */
         llm_gpt2_forward(&g, ids + start, NULL, 1, n - start);
         CHECK(ids[n] == llm_greedy_pick(g.logits + (n - start - 1) * V, V));
     }
     CHECK(d.cache.length[0] == T / 2 + MORE - 2);
-    llm_gpt2_decoder_destroy(&d);
+    llm_gpt2_decode_destroy(&d);
     llm_gpt2_destroy(&g);
 }
 
 TEST(gpt2_decode, "generation ends behind the stop token; a long prompt keeps its end") {
     llm_gpt2 g = golden_model(true);
-    llm_gpt2_decoder d;
+    llm_gpt2_decode_state d;
     llm_error e;
     llm_rng rng = llm_rng_seed(1);
     const int *want = as_ints(golden("greedy/tokens"), T);
     int ids[3 * T], first = 3;
     while (want[first] == want[3]) first++; /* the first token that is not the first one chosen */
     memcpy(ids, want, 3 * sizeof(int));
-    CHECK(llm_gpt2_decoder_create(&d, &g, 4, &e));
-    CHECK(llm_gpt2_generate(&d, ids, 3, T - 3, want[first], 0.0f, 0, 1.0f, &rng) ==
+    CHECK(llm_gpt2_decode_create(&d, &g, 4, &e));
+    CHECK(llm_gpt2_decode_text(&d, ids, 3, T - 3, want[first], 0.0f, 0, 1.0f, &rng) ==
           (size_t)first - 2);
     CHECK(ids[first] == want[first]);
 
     for (size_t i = 0; i < 3 * T; i++) ids[i] = (int)(i * i % V);
     llm_gpt2_forward(&g, ids + 2 * T + 1 - T / 2, NULL, 1, T / 2);
-    llm_gpt2_generate(&d, ids, 2 * T + 1, 1, -1, 0.0f, 0, 1.0f, &rng);
+    llm_gpt2_decode_text(&d, ids, 2 * T + 1, 1, -1, 0.0f, 0, 1.0f, &rng);
     CHECK(ids[2 * T + 1] == llm_greedy_pick(g.logits + (T / 2 - 1) * V, V));
-    llm_gpt2_decoder_destroy(&d);
+    llm_gpt2_decode_destroy(&d);
     llm_gpt2_destroy(&g);
 }
 
 TEST(gpt2_decode, "temperature, top-k and top-p act on the choice and leave the logits alone") {
     enum { DRAWS = 4000 };
     llm_gpt2 g = golden_model(false);
-    llm_gpt2_decoder d;
+    llm_gpt2_decode_state d;
     llm_error e;
     llm_rng rng = llm_rng_seed(3);
     const int id = 2;
     float before[V];
-    CHECK(llm_gpt2_decoder_create(&d, &g, 1, &e));
+    CHECK(llm_gpt2_decode_create(&d, &g, 1, &e));
     llm_gpt2_decode(&d, &id, 1);
     memcpy(before, d.logits, sizeof before);
     const struct {
@@ -119,7 +119,7 @@ TEST(gpt2_decode, "temperature, top-k and top-p act on the choice and leave the 
     } settings[] = {
         {1.0f, 1.0f, 0}, {0.5f, 1.0f, 0}, {1.0f, 1.0f, 3}, {2.0f, 0.6f, 0}, {1.0f, 0.8f, 2}};
     for (size_t s = 0; s < 5; s++) {
-        /* in doubles, by sorting: temperature, then the k largest, then the prefix that reaches p */
+        /* in doubles, by sorting: temperature, the k largest, the prefix that reaches p */
         double prob[V], kept = 0.0, sum = 0.0, mass = 0.0;
         size_t order[V], count[V] = {0}, keep = settings[s].k ? settings[s].k : V, n = 0;
         for (size_t i = 0; i < V; i++) order[i] = i;
@@ -147,6 +147,6 @@ TEST(gpt2_decode, "temperature, top-k and top-p act on the choice and leave the 
         }
     }
     CHECK(memcmp(before, d.logits, sizeof before) == 0);
-    llm_gpt2_decoder_destroy(&d);
+    llm_gpt2_decode_destroy(&d);
     llm_gpt2_destroy(&g);
 }
