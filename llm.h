@@ -49,8 +49,9 @@
  *   json                     JSON
  *   json_put                 JSON: writing
  *   exp                      Exponential and tanh that vectorise
+ *   lanes                    A vector of floats
  *   gemm                     The kernel under every matrix product
- *   matmul                   Matrix product
+ *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
@@ -78,6 +79,7 @@
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
+ *   perplexity               Perplexity and bits per byte
  *   embedding                Embedding layer forward and backward
  *   interpolated_lm          N-gram model, interpolated discounting
  * 11-token                   TOKENIZATION
@@ -2541,53 +2543,139 @@ LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p,
 
 /* @layernorm ------------------------------------------------ Layer normalization
  *
- *     y_i = w_i * (x_i - mean) * r + b_i        r = 1 / sqrt(var + eps)
+ *     y_i = w_i xhat_i + b_i        xhat = (x - m) r        m = mean(x), r = 1 / sqrt(var(x) + eps)
  *
- * source  -
- * needs   -
+ * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
+ * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
+ * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
+ * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
+ * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ *
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
+ *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
+ * needs   base arena
+ * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
-/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C). mean and rstd may be NULL; y may be x. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
+ * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
+                               const float *b, size_t C, float eps) {
+    float sum = 0.0f, rest = 0.0f, square = 0.0f;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < C; i++) sum += x[i];
+    const float about = sum / (float)C;
+    LLM_SIMD_SUM(rest)
+    for (size_t i = 0; i < C; i++) rest += x[i] - about;
+    const float m = about + rest / (float)C;
+    LLM_SIMD_SUM(square)
+    for (size_t i = 0; i < C; i++) square += (x[i] - m) * (x[i] - m);
+    const float r = 1.0f / sqrtf(square / (float)C + eps);
+
+    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    *mean = m;
+    *rstd = r;
+}
+
+/* y (N,C), mean, rstd (N) <- x (N,C), w, b (C) or NULL for 1 and 0. Backward needs mean and rstd,
+ * and computes the rest again; NULL at inference. y may be x. */
 LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const float *x,
                                    const float *w, const float *b, size_t N, size_t C, float eps) {
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C;
-        float *yn = y + n * C, m = 0.0f, var = 0.0f;
-        LLM_SIMD_SUM(m)
-        for (size_t i = 0; i < C; i++) m += xn[i];
-        m /= (float)C;
-        LLM_SIMD_SUM(var)
-        for (size_t i = 0; i < C; i++) var += (xn[i] - m) * (xn[i] - m);
-        const float r = 1.0f / sqrtf(var / (float)C + eps);
-        for (size_t i = 0; i < C; i++) yn[i] = w[i] * ((xn[i] - m) * r) + b[i];
+        float m, r;
+        llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
     }
 }
 
-/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be
- * NULL. */
+/* sum, y (N,C), mean, rstd (N) <- x, f (N,C), w, b (C) or NULL: sum = x + f, the residual stream
+ * after a branch, and its normalization for the next one, while the row is in cache. sum may be x
+ * or f, y any of them but not sum. */
+LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, float *rstd,
+                                            const float *x, const float *f, const float *w,
+                                            const float *b, size_t N, size_t C, float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float m, r, *s = sum + n * C;
+        for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
+        llm_layernorm_row(y + n * C, &m, &r, s, w, b, C, eps);
+        if (mean) mean[n] = m;
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
+ *
+ * With g = w dy, the gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and
+ * through r by -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
+ *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    for (size_t n = 0; n < N; n++) {
+    const size_t rows = dx ? N : 0;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < rows; n++) {
         const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-        float flat = 0.0f, along = 0.0f;
-        for (size_t i = 0; i < C; i++) {
-            flat += w[i] * dyn[i];
-            along += w[i] * dyn[i] * (xn[i] - m) * r;
-        }
+        float *dxn = dx + n * C, flat = 0.0f, along = 0.0f;
+        LLM_SIMD_SUM(flat)
+        for (size_t i = 0; i < C; i++) flat += dyn[i] * (w ? w[i] : 1.0f);
+        LLM_SIMD_SUM(along)
+        for (size_t i = 0; i < C; i++) along += dyn[i] * (w ? w[i] : 1.0f) * (xn[i] - m);
         flat /= (float)C;
-        along /= (float)C;
-        for (size_t i = 0; i < C; i++) {
-            const float xhat = (xn[i] - m) * r;
-            if (dx) dx[n * C + i] += r * (w[i] * dyn[i] - flat - xhat * along);
-            if (dw) dw[i] += dyn[i] * xhat;
-            if (db) db[i] += dyn[i];
+        along *= r / (float)C;
+        for (size_t i = 0; i < C; i++)
+            dxn[i] += r * (dyn[i] * (w ? w[i] : 1.0f) - flat - (xn[i] - m) * r * along);
+    }
+
+    /* Sums over the rows. Each thread has its own columns, so their number changes nothing. */
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += 64) {
+        const size_t end = C - start < 64 ? C : start + 64;
+        for (size_t n = 0; n < N; n++) {
+            const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
+            for (size_t i = start; dw && i < end; i++) dw[i] += dyn[i] * ((xn[i] - m) * r);
+            for (size_t i = start; db && i < end; i++) db[i] += dyn[i];
         }
     }
+}
+
+/* y (N,C,S), mean, rstd (N,G) <- x (N,C,S), w, b (C): group normalization, for images of S pixels.
+ * Mean and variance are those of C / G neighbouring channels with all their pixels; G = 1 is layer
+ * normalization of the image, G = C instance normalization. y may be x. */
+LLM_API void llm_layernorm_group_forward(float *y, float *mean, float *rstd, const float *x,
+                                         const float *w, const float *b, size_t N, size_t G,
+                                         size_t C, size_t S, float eps) {
+    LLM_ASSERT(G > 0 && C % G == 0);
+    llm_layernorm_forward(y, mean, rstd, x, NULL, NULL, N * G, C / G * S, eps);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < N * C; k++)
+        for (size_t s = 0; s < S; s++) y[k * S + s] = y[k * S + s] * w[k % C] + b[k % C];
+}
+
+/* dx (N,C,S), dw, db (C) += <- dy (N,C,S) and forward's x, w, mean, rstd. Any of the three may be
+ * NULL. Scratch: N C S floats, given back. */
+LLM_API void llm_layernorm_group_backward(float *dx, float *dw, float *db, const float *dy,
+                                          const float *x, const float *w, const float *mean,
+                                          const float *rstd, size_t N, size_t G, size_t C, size_t S,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *g = llm_arena_floats(arena, N * C * S);
+    for (size_t k = 0; k < N * C; k++) {
+        const size_t c = k % C, row = k / C * G + c / (C / G);
+        float along = 0.0f, flat = 0.0f;
+        for (size_t i = k * S; i < (k + 1) * S; i++) {
+            g[i] = w[c] * dy[i];
+            along += dy[i] * ((x[i] - mean[row]) * rstd[row]);
+            flat += dy[i];
+        }
+        if (dw) dw[c] += along;
+        if (db) db[c] += flat;
+    }
+    llm_layernorm_backward(dx, NULL, NULL, g, x, NULL, mean, rstd, N * G, C / G * S);
+    arena->used = mark;
 }
 
 /* @rmsnorm -------------------------------------------------- Root mean square normalization
@@ -8616,6 +8704,206 @@ LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm
         }
     }
     arena->used = mark;
+}
+
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ *     repeat:  logits = model(what is new)     y ~ pick(logits)     text = text + y     until an end
+ *
+ * A language model gives a distribution of the next token; writing is a loop around it that knows
+ * neither how the logits come about nor how one is chosen. Both are callbacks here, because they
+ * are the user's: any model, any chain of transforms (@sampling). What is left is bookkeeping that
+ * is easily got wrong: rows of different lengths, rows that end early and must not be computed any
+ * more, ends of several kinds, and chance. Every choice draws from a stream of its own, named by
+ * (seed, row, step), so a text depends neither on its neighbours in the batch nor on interruptions.
+ *
+ * A prompt is what the model has not seen yet, like the last token in the middle of a run: the first
+ * turn feeds many tokens and all others one. Going on after an end, or from a saved text with an
+ * empty model, is therefore just another call.
+ *
+ * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; transformers
+ *         (generation/utils.py): ends and their order
+ * needs   arena rng logsumexp
+ * see     @kv_cache (a model's state), @greedy @sampling (pickers), @beam_search, @gpt2_decode
+ * topics  Decoding
+ */
+
+/* A model of V tokens whose state holds up to capacity tokens for each row. step appends the first
+ * count[i] of ids (rows,n) to the state of row[i], for all i < rows, and writes logits (rows,V): the
+ * next token behind the last one of each. Every count is at least 1; ids behind it are pad. */
+typedef struct {
+    size_t V, capacity;
+    void *context;
+    void (*step)(void *context, float *logits, const int *ids, const size_t *count,
+                 const size_t *row, size_t rows, size_t n);
+} llm_decoding_model;
+
+/* pick returns the next token behind the text ids (n), or a negative number when there is none. It
+ * may change logits (V), and draw from rng. */
+typedef struct {
+    void *context;
+    int (*pick)(void *context, float *logits, size_t V, const int *ids, size_t n, llm_rng *rng);
+} llm_decoding_picker;
+
+typedef enum {
+    LLM_DECODING_RUNNING,
+    LLM_DECODING_STOP,   /* a stop token; it is the last of the text */
+    LLM_DECODING_BUDGET, /* max_new tokens were written */
+    LLM_DECODING_FULL,   /* the text has the length of the model's capacity */
+    LLM_DECODING_HEARD,  /* the listener had enough */
+    LLM_DECODING_FAILED  /* an empty prompt, or the picker found no token */
+} llm_decoding_end;
+
+/* One text: ids has room for the model's capacity. The first prompt of length tokens were given,
+ * the first seen are in the model's state. stream names the row's random numbers. logprob: room for
+ * capacity numbers or NULL; entry t gets the log-probability of ids[t], prompt <= t < length. */
+typedef struct {
+    int *ids;
+    size_t prompt, length, seen;
+    uint64_t stream;
+    float *logprob;
+    llm_decoding_end end;
+} llm_decoding_row;
+
+/* A new row: a prompt of n tokens in ids. */
+LLM_API llm_decoding_row llm_decoding_begin(int *ids, size_t n, uint64_t stream) {
+    llm_decoding_row r;
+    r.ids = ids, r.logprob = NULL;
+    r.prompt = r.length = n, r.seen = 0;
+    r.stream = stream;
+    r.end = LLM_DECODING_RUNNING;
+    return r;
+}
+
+/* max_new counts from the prompt on; before min_new tokens stop tokens cannot be chosen. processed:
+ * log-probabilities of the logits as pick left them, not as the model gave them. listener, if not
+ * NULL, hears every token with its row's index and ends the row by returning false: stop strings, a
+ * client that went away, a deadline. */
+typedef struct {
+    size_t max_new, min_new;
+    const int *stop;
+    size_t stops;
+    int pad;
+    uint64_t seed;
+    bool processed;
+    bool (*listener)(void *context, size_t row, int token);
+    void *listener_context;
+} llm_decoding_config;
+
+LLM_API llm_decoding_config llm_decoding_defaults(size_t max_new) {
+    llm_decoding_config c;
+    c.max_new = max_new, c.min_new = 0;
+    c.stop = NULL, c.stops = 0, c.pad = 0;
+    c.seed = 0, c.processed = false;
+    c.listener = NULL, c.listener_context = NULL;
+    return c;
+}
+
+/* The generator for one choice: a key made of the three numbers by Philox. */
+LLM_API llm_rng llm_decoding_rng(uint64_t seed, uint64_t stream, uint64_t step) {
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)stream, (uint32_t)(stream >> 32), (uint32_t)step,
+                                 (uint32_t)(step >> 32)};
+    uint32_t word[4];
+    llm_rng_philox(word, counter, key);
+    return llm_rng_seed((uint64_t)word[1] << 32 | word[0]);
+}
+
+/* One turn of row number `index` with its logits (V): a token is appended, or the end is set, or
+ * both. raw (V) is scratch. */
+LLM_API void llm_decoding_choose(llm_decoding_row *r, size_t index, float *logits, float *raw,
+                                 size_t V, const llm_decoding_picker *picker,
+                                 const llm_decoding_config *c) {
+    const size_t step = r->length - r->prompt;
+    const float *z = logits;
+    if (r->logprob && !c->processed) z = (const float *)memcpy(raw, logits, V * sizeof(float));
+    for (size_t s = 0; s < c->stops && step < c->min_new; s++) logits[c->stop[s]] = -INFINITY;
+    llm_rng rng = llm_decoding_rng(c->seed, r->stream, step);
+    const int token = picker->pick(picker->context, logits, V, r->ids, r->length, &rng);
+    if (token < 0) {
+        r->end = LLM_DECODING_FAILED;
+        return;
+    }
+    LLM_ASSERT((size_t)token < V);
+    if (r->logprob) r->logprob[r->length] = z[token] - llm_logsumexp(z, V);
+    r->ids[r->length++] = token;
+    if (c->listener && !c->listener(c->listener_context, index, token)) r->end = LLM_DECODING_HEARD;
+    for (size_t s = 0; s < c->stops; s++)
+        if (token == c->stop[s]) r->end = LLM_DECODING_STOP;
+}
+
+/* Does the row go on? If not, its end is set. */
+LLM_API bool llm_decoding_open(llm_decoding_row *r, size_t capacity, const llm_decoding_config *c) {
+    if (r->end != LLM_DECODING_RUNNING) return false;
+    if (r->length == 0)
+        r->end = LLM_DECODING_FAILED;
+    else if (r->length - r->prompt >= c->max_new)
+        r->end = LLM_DECODING_BUDGET;
+    else if (r->length >= capacity)
+        r->end = LLM_DECODING_FULL;
+    return r->end == LLM_DECODING_RUNNING;
+}
+
+/* Writes rows (B) until each has its end; returns the number of tokens. Rows that have ended are not
+ * computed any more. To go on with a row, set end to RUNNING; with a model that lost its state, set
+ * seen to 0 too. The last token of a row has not been seen by the model.
+ * Scratch: 2 B sizes, B V + V floats and B n ints for a longest prompt of n tokens, given back. */
+LLM_API size_t llm_decoding_run(llm_decoding_row *rows, size_t B, const llm_decoding_model *model,
+                                const llm_decoding_picker *picker, const llm_decoding_config *c,
+                                llm_arena *arena) {
+    const size_t V = model->V, mark = arena->used;
+    size_t longest = 0, written = 0;
+    for (size_t b = 0; b < B; b++) {
+        LLM_ASSERT(rows[b].prompt <= rows[b].length && rows[b].seen <= rows[b].length);
+        const size_t left = rows[b].length - rows[b].seen;
+        longest = left > longest ? left : longest;
+    }
+    size_t *row = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    size_t *count = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    float *logits = llm_arena_floats(arena, B * V), *raw = llm_arena_floats(arena, V);
+    int *ids = (int *)llm_arena_take(arena, B * longest, sizeof(int));
+
+    for (;;) {
+        size_t open = 0, n = 0;
+        for (size_t b = 0; b < B; b++) {
+            if (!llm_decoding_open(&rows[b], model->capacity, c)) continue;
+            count[open] = rows[b].length - rows[b].seen;
+            LLM_ASSERT(count[open] > 0);
+            n = count[open] > n ? count[open] : n;
+            row[open++] = b;
+        }
+        if (open == 0) break;
+        for (size_t i = 0; i < open; i++) {
+            const llm_decoding_row *r = &rows[row[i]];
+            for (size_t t = 0; t < n; t++)
+                ids[i * n + t] = t < count[i] ? r->ids[r->seen + t] : c->pad;
+        }
+        model->step(model->context, logits, ids, count, row, open, n);
+        for (size_t i = 0; i < open; i++) {
+            llm_decoding_row *r = &rows[row[i]];
+            r->seen = r->length;
+            llm_decoding_choose(r, row[i], logits + i * V, raw, V, picker, c);
+            written += r->length - r->seen;
+        }
+    }
+    arena->used = mark;
+    return written;
+}
+
+/* The n most probable tokens of logits (V), best first, ties to the lower one: ids (n), logprob (n).
+ * For records of what else might have been said; n is small. */
+LLM_API void llm_decoding_top(int *ids, float *logprob, const float *logits, size_t V, size_t n) {
+    LLM_ASSERT(n <= V);
+    const float lse = llm_logsumexp(logits, V);
+    size_t found = 0;
+    for (size_t v = 0; v < V; v++) { /* an insertion sort that keeps n */
+        size_t at = found;
+        while (at > 0 && logits[v] > logits[ids[at - 1]]) at--;
+        if (at == n) continue;
+        for (size_t i = found < n ? found++ : n - 1; i > at; i--) ids[i] = ids[i - 1];
+        ids[at] = (int)v;
+    }
+    for (size_t i = 0; i < n; i++) logprob[i] = logits[ids[i]] - lse;
 }
 
 /* @greedy --------------------------------------------------- Greedy decoding

@@ -36,6 +36,7 @@
 #define LLM_KERNEL static __global__
 #define LLM_DEVICE static __device__ __forceinline__
 #define LLM_HOST_DEVICE static __host__ __device__ __forceinline__
+#define LLM_DEVICE_METHOD __device__ __forceinline__
 
 #ifdef __CUDACC__
 #define LLM_UNROLL _Pragma("unroll")
@@ -416,8 +417,8 @@ static inline __attribute__((unused)) unsigned llm_place_blocks(size_t rows, siz
     return (unsigned)(rows * ((columns + 256 * V - 1) / (256 * V)));
 }
 
-/* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a lane
- * a column, then the 32 sums of a column meet in one warp. */
+/* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a
+ * lane a column, then the 32 sums of a column meet in one warp. */
 LLM_KERNEL void llm_column_sum_kernel(float *y, const float *x, size_t rows, size_t columns) {
     __shared__ float part[32][33]; /* [warp][column]; 33 keep a column in different banks */
     const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -492,6 +493,272 @@ LLM_DEVICE void llm_ldmatrix_x4_trans(uint32_t (&out)[4], const void *row) {
 #else
     emulate_ldmatrix_x4(out, row, true);
 #endif
+}
+
+/* @cuda_gemm ------------------------------------------------ Matrix product in registers
+ *
+ *     c (M,N) = a (M,K) b (N,K)^T
+ *
+ * Either operand may be stored turned, a as (K,M), b as (K,N): forward takes x and w as they are,
+ * dx needs w turned, dw both. A block makes a tile of 128 x 128, a thread 8 x 8 of it: 64
+ * multiply-adds for 16 floats from shared memory, so that arithmetic and not shared memory is the
+ * limit. 8 columns of K at a time, in two buffers in turn: while one is multiplied the next is
+ * fetched into registers, and a step needs one barrier. What lies outside a and b is fetched as 0.
+ *
+ * Blocks go through c in bands of 8 tiles: those that run together share rows of a and b in L2.
+ * blockIdx.z takes a slice of K: where c has fewer tiles than the card has multiprocessors, several
+ * blocks share one, and their sums are added afterwards. What becomes of c is the epilogue's
+ *     affair: epilogue(row, column, v)        v: c's entries (row, column .. column + 3)
+ *
+ * Traffic: a and b once for each 128 columns or rows of c. Limit: float multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_gemm_bf16, dense
+ * topics  -
+ */
+enum { LLM_CUDA_GEMM_TILE = 128 };
+
+/* The tile of this block: row and column of its first entry. */
+LLM_DEVICE void llm_cuda_gemm_tile(size_t &row, size_t &column, size_t M, size_t N) {
+    const size_t down = (M + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE;
+    const size_t across = (N + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE;
+    const size_t band = blockIdx.x / (8 * across), in_band = blockIdx.x % (8 * across);
+    const size_t height = down - 8 * band < 8 ? down - 8 * band : 8;
+    row = (8 * band + in_band % height) * LLM_CUDA_GEMM_TILE;
+    column = in_band / height * LLM_CUDA_GEMM_TILE;
+}
+static inline __attribute__((unused)) unsigned llm_cuda_gemm_blocks(size_t M, size_t N) {
+    return (unsigned)((M + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE *
+                      ((N + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE));
+}
+
+/* v <- p[row][column .. column + 3] of a table with `width` columns; 0 from row `rows` and from
+ * column `columns` on. wide: the rows are aligned for vectors. */
+template <typename T>
+LLM_DEVICE void llm_cuda_gemm_fetch(float (&v)[4], const T *p, size_t row, size_t column,
+                                    size_t rows, size_t columns, size_t width, bool wide) {
+    if (wide && row < rows && column + 4 <= columns) {
+        llm_load_vector(v, p, row * width + column);
+        return;
+    }
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++)
+        v[k] = row < rows && column + k < columns ? llm_load(p, row * width + column + k) : 0.0f;
+}
+/* This thread's four entries of the next tile: of rows `first` to first + 127, and 8 steps from k.
+ * */
+template <bool turned, typename T>
+LLM_DEVICE void llm_cuda_gemm_take(float (&v)[4], const T *p, size_t first, size_t k, size_t rows,
+                                   size_t k_end, size_t K, bool wide) {
+    const size_t t = threadIdx.x;
+    if (turned)
+        llm_cuda_gemm_fetch(v, p, k + t / 32, first + t % 32 * 4, k_end, rows, rows, wide);
+    else
+        llm_cuda_gemm_fetch(v, p, first + t / 2, k + t % 2 * 4, rows, k_end, K, wide);
+}
+/* Puts them down as tile[k][row]: rows of 132 floats, so that the scattered ones do not collide. */
+template <bool turned>
+LLM_DEVICE void llm_cuda_gemm_put(float (*tile)[LLM_CUDA_GEMM_TILE + 4], const float (&v)[4]) {
+    const unsigned t = threadIdx.x;
+    LLM_UNROLL
+    for (unsigned k = 0; k < 4; k++) {
+        if (turned)
+            tile[t / 32][t % 32 * 4 + k] = v[k];
+        else
+            tile[t % 2 * 4 + k][t / 2] = v[k];
+    }
+}
+
+template <bool a_turned, bool b_turned, typename T, typename E>
+LLM_KERNEL void __launch_bounds__(256) llm_gemm_kernel(E epilogue, const T *a, const T *b, size_t M,
+                                                       size_t N, size_t K, size_t slice) {
+    __shared__ __align__(16) float a_tile[2][8][LLM_CUDA_GEMM_TILE + 4],
+        b_tile[2][8][LLM_CUDA_GEMM_TILE + 4];
+    const unsigned x = threadIdx.x % 16 * 4, y = threadIdx.x / 16 * 4; /* of 64; and 64 further */
+    const bool a_wide = (uintptr_t)a % (4 * sizeof(T)) == 0 && (a_turned ? M : K) % 4 == 0;
+    const bool b_wide = (uintptr_t)b % (4 * sizeof(T)) == 0 && (b_turned ? N : K) % 4 == 0;
+    size_t row, column, k = blockIdx.z * slice;
+    const size_t k_end = k + slice < K ? k + slice : K;
+    llm_cuda_gemm_tile(row, column, M, N);
+
+    float c[8][8] = {}, a_next[4], b_next[4];
+    llm_cuda_gemm_take<a_turned>(a_next, a, row, k, M, k_end, K, a_wide);
+    llm_cuda_gemm_take<b_turned>(b_next, b, column, k, N, k_end, K, b_wide);
+    llm_cuda_gemm_put<a_turned>(a_tile[0], a_next);
+    llm_cuda_gemm_put<b_turned>(b_tile[0], b_next);
+    __syncthreads();
+    for (unsigned now = 0; k < k_end; k += 8, now ^= 1) {
+        const bool more = k + 8 < k_end;
+        if (more) llm_cuda_gemm_take<a_turned>(a_next, a, row, k + 8, M, k_end, K, a_wide);
+        if (more) llm_cuda_gemm_take<b_turned>(b_next, b, column, k + 8, N, k_end, K, b_wide);
+        LLM_UNROLL
+        for (unsigned step = 0; step < 8; step++) {
+            const float *a_row = a_tile[now][step], *b_row = b_tile[now][step];
+            float a_v[8], b_v[8];
+            LLM_UNROLL
+            for (unsigned i = 0; i < 8; i++) {
+                a_v[i] = a_row[i / 4 * 64 + y + i % 4];
+                b_v[i] = b_row[i / 4 * 64 + x + i % 4];
+            }
+            LLM_UNROLL
+            for (unsigned i = 0; i < 8; i++) {
+                LLM_UNROLL
+                for (unsigned j = 0; j < 8; j++) c[i][j] += a_v[i] * b_v[j];
+            }
+        }
+        if (more) llm_cuda_gemm_put<a_turned>(a_tile[now ^ 1], a_next);
+        if (more) llm_cuda_gemm_put<b_turned>(b_tile[now ^ 1], b_next);
+        __syncthreads();
+    }
+    LLM_UNROLL
+    for (unsigned i = 0; i < 8; i++) {
+        LLM_UNROLL
+        for (unsigned half = 0; half < 2; half++) {
+            const float v[4] = {c[i][4 * half], c[i][4 * half + 1], c[i][4 * half + 2],
+                                c[i][4 * half + 3]};
+            const size_t r = row + i / 4 * 64 + y + i % 4, q = column + half * 64 + x;
+            if (r < M && q < N) epilogue(r, q, v);
+        }
+    }
+}
+
+/* @cuda_gemm_bf16 ------------------------------------------- Matrix product on tensor cores
+ *
+ * The same product for bfloat16 operands, with mma.m16n8k16 and sums in float. A block of 8 warps
+ * makes 128 x 128 of c, a warp 64 x 32: 16 instructions for 6 ldmatrix a step of 16. Four stages of
+ * 32 columns of K wait in shared memory, filled by cp.async three steps ahead, so that arithmetic
+ * does not wait for memory; a step needs one barrier, which says both that its stage has arrived
+ * and that everybody has left the stage that is filled next.
+ *
+ * ldmatrix reads 8 rows of 16 bytes at once, and they have to lie in different banks. Piece j of
+ * row r is therefore kept at place j ^ (r / 2 % 4) of rows of 64 bytes, or j ^ (r % 8) of the
+ * turned operand's rows of 256. At the end c goes through shared memory once, so that it leaves in
+ * rows.
+ *
+ * The operands' rows must be multiples of 16 bytes (llm_cuda_gemm_bf16_fits). Limit: tensor cores;
+ * on Hopper mma.sync itself, which reaches only part of what wgmma does there.
+ *
+ * source  NVIDIA, PTX ISA, "mma.m16n8k16"
+ * needs   cuda_launch, cuda_memory, cuda_mma, cuda_gemm
+ * see     dense
+ * topics  -
+ */
+enum {
+    LLM_CUDA_GEMM_STAGES = 4,
+    LLM_CUDA_GEMM_DEPTH = 32,                                       /* of K in a stage */
+    LLM_CUDA_GEMM_STAGE = LLM_CUDA_GEMM_TILE * LLM_CUDA_GEMM_DEPTH, /* entries of one operand */
+    LLM_CUDA_GEMM_C_ROW = LLM_CUDA_GEMM_TILE + 8, /* floats; keeps the lanes of c apart */
+    LLM_CUDA_GEMM_BF16_SHARED =
+        LLM_CUDA_GEMM_TILE * LLM_CUDA_GEMM_C_ROW * 4 /* the stages take 64 KB of these 68 */
+};
+
+/* Is an operand of `rows` and K (turned: its rows are K) aligned for 16 bytes at a time? */
+static inline __attribute__((unused)) bool llm_cuda_gemm_bf16_fits(const llm_bf16 *p, bool turned,
+                                                                   size_t rows, size_t K) {
+    return llm_aligned(p, turned ? rows : K);
+}
+/* Where a stage keeps 8 entries: of row r from column 8 piece; turned, of step r from row 8 piece.
+ * */
+template <bool turned> LLM_DEVICE unsigned llm_cuda_gemm_place(unsigned r, unsigned piece) {
+    return turned ? r * 128 + (piece ^ r % 8) * 8 : r * 32 + (piece ^ r / 2 % 4) * 8;
+}
+/* Sends rows first .. first + 127, steps k .. k + 31 of an operand on their way to a stage. */
+template <bool turned>
+LLM_DEVICE void llm_cuda_gemm_send(llm_bf16 *stage, const llm_bf16 *p, size_t first, size_t k,
+                                   size_t rows, size_t k_end, size_t K) {
+    LLM_UNROLL
+    for (unsigned i = 0; i < 2; i++) {
+        const unsigned t = threadIdx.x + 256 * i, r = turned ? t / 16 : t / 4;
+        const unsigned piece = turned ? t % 16 : t % 4;
+        const size_t row = (turned ? k : first) + r, column = (turned ? first : k) + 8 * piece;
+        const bool inside = row < (turned ? k_end : rows) && column < (turned ? rows : k_end);
+        const llm_bf16 *from = p + row * (turned ? rows : K) + column;
+        llm_copy_async(stage + llm_cuda_gemm_place<turned>(r, piece), inside ? from : p, inside);
+    }
+}
+/* Fragments of a 16 x 16 part of a stage, rows from `row`, steps from `step`: for a the four words
+ * of mma; for b, whose matrices lie the other way, the two words of rows 0-7 and of rows 8-15. */
+template <bool turned, bool is_a>
+LLM_DEVICE void llm_cuda_gemm_fragment(uint32_t (&out)[4], const llm_bf16 *stage, unsigned row,
+                                       unsigned step) {
+    const unsigned lane = threadIdx.x % 32, m = lane / 8; /* the lane's matrix */
+    const unsigned r = row + (is_a ? m % 2 : m / 2) * 8, s = step + (is_a ? m / 2 : m % 2) * 8;
+    if (turned)
+        llm_ldmatrix_x4_trans(out, stage + llm_cuda_gemm_place<turned>(s + lane % 8, r / 8));
+    else
+        llm_ldmatrix_x4(out, stage + llm_cuda_gemm_place<turned>(r + lane % 8, s / 8));
+}
+
+template <bool a_turned, bool b_turned, typename E>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_gemm_bf16_kernel(E epilogue, const llm_bf16 *a, const llm_bf16 *b, size_t M, size_t N,
+                         size_t K, size_t slice) {
+    LLM_DYNAMIC_SHARED(llm_bf16, stages);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned y = warp / 4 * 64, x = warp % 4 * 32; /* the warp's place in the tile */
+    size_t row, column, k = blockIdx.z * slice;
+    const size_t k_end = k + slice < K ? k + slice : K;
+    llm_cuda_gemm_tile(row, column, M, N);
+
+    float c[4][4][4] = {}; /* [16 rows][8 columns][as mma keeps them] */
+    size_t sent = k;
+    for (unsigned s = 0; s < LLM_CUDA_GEMM_STAGES - 1; s++, sent += LLM_CUDA_GEMM_DEPTH) {
+        llm_bf16 *stage = stages + s * 2 * LLM_CUDA_GEMM_STAGE;
+        llm_cuda_gemm_send<a_turned>(stage, a, row, sent, M, k_end, K);
+        llm_cuda_gemm_send<b_turned>(stage + LLM_CUDA_GEMM_STAGE, b, column, sent, N, k_end, K);
+        llm_copy_commit();
+    }
+    for (unsigned now = 0; k < k_end;
+         k += LLM_CUDA_GEMM_DEPTH, now = (now + 1) % LLM_CUDA_GEMM_STAGES) {
+        llm_copy_wait<LLM_CUDA_GEMM_STAGES - 2>();
+        __syncthreads();
+        llm_bf16 *next = stages + (now + LLM_CUDA_GEMM_STAGES - 1) % LLM_CUDA_GEMM_STAGES * 2 *
+                                      LLM_CUDA_GEMM_STAGE;
+        if (sent < k_end) {
+            llm_cuda_gemm_send<a_turned>(next, a, row, sent, M, k_end, K);
+            llm_cuda_gemm_send<b_turned>(next + LLM_CUDA_GEMM_STAGE, b, column, sent, N, k_end, K);
+        }
+        llm_copy_commit(); /* an empty group too: the count of groups is the count of steps */
+        sent += LLM_CUDA_GEMM_DEPTH;
+
+        const llm_bf16 *stage = stages + now * 2 * LLM_CUDA_GEMM_STAGE;
+        LLM_UNROLL
+        for (unsigned step = 0; step < LLM_CUDA_GEMM_DEPTH; step += 16) {
+            uint32_t a_v[4][4], b_v[2][4];
+            LLM_UNROLL
+            for (unsigned i = 0; i < 4; i++)
+                llm_cuda_gemm_fragment<a_turned, true>(a_v[i], stage, y + 16 * i, step);
+            LLM_UNROLL
+            for (unsigned j = 0; j < 2; j++)
+                llm_cuda_gemm_fragment<b_turned, false>(b_v[j], stage + LLM_CUDA_GEMM_STAGE,
+                                                        x + 16 * j, step);
+            LLM_UNROLL
+            for (unsigned i = 0; i < 4; i++) {
+                LLM_UNROLL
+                for (unsigned j = 0; j < 4; j++) {
+                    const uint32_t pair[2] = {b_v[j / 2][j % 2 * 2], b_v[j / 2][j % 2 * 2 + 1]};
+                    llm_mma_m16n8k16_bf16(c[i][j], a_v[i], pair);
+                }
+            }
+        }
+    }
+    llm_copy_wait<0>();
+    __syncthreads(); /* nobody reads a stage any more: c takes their place */
+    float *c_tile = (float *)(void *)stages;
+    LLM_UNROLL
+    for (unsigned i = 0; i < 64; i++) {
+        const unsigned e = i % 4, r = y + i / 16 * 16 + e / 2 * 8 + lane / 4;
+        c_tile[r * LLM_CUDA_GEMM_C_ROW + x + i / 4 % 4 * 8 + lane % 4 * 2 + e % 2] =
+            c[i / 16][i / 4 % 4][e];
+    }
+    __syncthreads();
+    for (unsigned i = threadIdx.x; i < LLM_CUDA_GEMM_TILE * LLM_CUDA_GEMM_TILE / 4; i += 256) {
+        const unsigned r = i / 32, q = i % 32 * 4;
+        const float *from = c_tile + r * LLM_CUDA_GEMM_C_ROW + q,
+                    v[4] = {from[0], from[1], from[2], from[3]};
+        if (row + r < M && column + q < N) epilogue(row + r, column + q, v);
+    }
 }
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
@@ -788,6 +1055,192 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
 
+/* @activation ------------------------------------------------ Activation functions
+ *
+ * y = phi(x + b) in one kernel: the bias has to be added somewhere, and alone it would move as much
+ * as the activation does. Backward takes forward's input and bias again. There a block takes 256
+ * threads' worth of columns and every gridDim.y-th row, so that a thread keeps its columns: its
+ * share of db stays in registers, and a second kernel adds the shares in a fixed order.
+ *
+ * Moves 2 elements (x in, y out) forwards and 4 backwards (x, dy, dx in; dx out), the minimum.
+ * Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation
+ * see     dense, swiglu
+ * topics  -
+ */
+LLM_DEVICE float llm_cuda_activation_sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+LLM_DEVICE float llm_cuda_activation_softplus(float x) {
+    return fmaxf(x, 0.0f) + log1pf(expf(-fabsf(x)));
+}
+/* llm_activation_value on the device; every thread has the same kind, so the switch does not part
+ * the warp. */
+LLM_DEVICE float llm_cuda_activation_value(float x, int kind) {
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return x;
+    case LLM_ACTIVATION_RELU:
+        return x < 0.0f ? 0.0f : x;
+    case LLM_ACTIVATION_GELU:
+        return 0.5f * x * erfcf(-0.70710678f * x);
+    case LLM_ACTIVATION_GELU_TANH:
+        return x * llm_cuda_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+    case LLM_ACTIVATION_SILU:
+        return x * llm_cuda_activation_sigmoid(x);
+    case LLM_ACTIVATION_SIGMOID:
+        return llm_cuda_activation_sigmoid(x);
+    case LLM_ACTIVATION_TANH:
+        return tanhf(x);
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x < 0.0f ? 0.01f * x : x;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x < 0.0f ? 0.0f : x * x;
+    case LLM_ACTIVATION_ELU:
+        return x < 0.0f ? expm1f(x) : x;
+    case LLM_ACTIVATION_SELU:
+        return x < 0.0f ? 1.0507010f * 1.6732632f * expm1f(x) : 1.0507010f * x;
+    case LLM_ACTIVATION_SOFTPLUS:
+        return llm_cuda_activation_softplus(x);
+    case LLM_ACTIVATION_MISH:
+        return x * tanhf(llm_cuda_activation_softplus(x));
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x < -3.0f ? 0.0f : x > 3.0f ? 1.0f : x / 6.0f + 0.5f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x < -3.0f ? 0.0f : x > 3.0f ? x : x * (x / 6.0f + 0.5f);
+    case LLM_ACTIVATION_SOFTSIGN:
+        return x / (1.0f + fabsf(x));
+    }
+    return NAN;
+}
+/* llm_activation_slope on the device. */
+LLM_DEVICE float llm_cuda_activation_slope(float x, int kind) {
+    float t = llm_cuda_activation_sigmoid(x);
+    switch (kind) {
+    case LLM_ACTIVATION_IDENTITY:
+        return 1.0f;
+    case LLM_ACTIVATION_RELU:
+        return x > 0.0f ? 1.0f : 0.0f;
+    case LLM_ACTIVATION_GELU:
+        return 0.5f * erfcf(-0.70710678f * x) + 0.39894228f * x * expf(-0.5f * x * x);
+    case LLM_ACTIVATION_GELU_TANH:
+        t = llm_cuda_activation_sigmoid(1.5957691f * (x + 0.044715f * x * x * x));
+        return t + x * t * (1.0f - t) * 1.5957691f * (1.0f + 3.0f * 0.044715f * x * x);
+    case LLM_ACTIVATION_SILU:
+        return t * (1.0f + x * (1.0f - t));
+    case LLM_ACTIVATION_SIGMOID:
+        return t * (1.0f - t);
+    case LLM_ACTIVATION_TANH:
+        t = tanhf(x);
+        return 1.0f - t * t;
+    case LLM_ACTIVATION_LEAKY_RELU:
+        return x > 0.0f ? 1.0f : 0.01f;
+    case LLM_ACTIVATION_RELU_SQUARED:
+        return x > 0.0f ? 2.0f * x : 0.0f;
+    case LLM_ACTIVATION_ELU:
+        return x > 0.0f ? 1.0f : expf(x);
+    case LLM_ACTIVATION_SELU:
+        return x > 0.0f ? 1.0507010f : 1.0507010f * 1.6732632f * expf(x);
+    case LLM_ACTIVATION_SOFTPLUS:
+        return t;
+    case LLM_ACTIVATION_MISH: {
+        const float h = tanhf(llm_cuda_activation_softplus(x));
+        return h + x * (1.0f - h * h) * t;
+    }
+    case LLM_ACTIVATION_HARD_SIGMOID:
+        return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
+    case LLM_ACTIVATION_HARD_SWISH:
+        return x <= -3.0f ? 0.0f : x < 3.0f ? x / 3.0f + 0.5f : 1.0f;
+    case LLM_ACTIVATION_SOFTSIGN:
+        t = 1.0f + fabsf(x);
+        return 1.0f / (t * t);
+    }
+    return NAN;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_activation_forward_kernel(T *y, const T *x, const T *b, size_t C, int kind) {
+    const llm_place p = llm_my_place<V>(C);
+    if (p.column >= C) return;
+    float v[V];
+    llm_load_vector(v, x, p.row * C + p.column);
+    if (b) {
+        float b_v[V];
+        llm_load_vector(b_v, b, p.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += b_v[k];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = llm_cuda_activation_value(v[k], kind);
+    llm_store_vector(y, p.row * C + p.column, v);
+}
+
+/* y (N,C) <- phi(x (N,C) + b (C)), b may be NULL; y may be x. T is float or llm_bf16. A flat array
+ * is N = 1. */
+template <typename T>
+static inline cudaError_t llm_cuda_activation_forward(T *y, const T *x, const T *b, size_t N,
+                                                      size_t C, int kind, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(x, C) && llm_aligned(b, C);
+    const auto activation_forward =
+        wide ? llm_activation_forward_kernel<T, V> : llm_activation_forward_kernel<T, 1>;
+    LLM_LAUNCH(activation_forward, llm_place_blocks(N, C, wide ? (size_t)V : 1), 256, 0, stream, y,
+               x, b, C, kind);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_activation_backward_kernel(T *dx, float *part, const T *dy, const T *x,
+                                               const T *b, size_t N, size_t C, int kind) {
+    const size_t column = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    if (column >= C) return;
+    float db[V], b_v[V], dy_v[V], x_v[V], dx_v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) db[k] = b_v[k] = 0.0f;
+    if (b) llm_load_vector(b_v, b, column);
+    for (size_t n = blockIdx.y; n < N; n += gridDim.y) {
+        llm_load_vector(dy_v, dy, n * C + column);
+        llm_load_vector(x_v, x, n * C + column);
+        if (dx) llm_load_vector(dx_v, dx, n * C + column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = dy_v[k] * llm_cuda_activation_slope(x_v[k] + b_v[k], kind);
+            db[k] += d;
+            if (dx) dx_v[k] += d;
+        }
+        if (dx) llm_store_vector(dx, n * C + column, dx_v);
+    }
+    if (part) llm_store_vector(part, blockIdx.y * C + column, db);
+}
+
+/* Shares of db, each of C floats: by the shape alone, 2^18 threads in all where there are so many. */
+template <typename T> static inline size_t llm_cuda_activation_shares(size_t N, size_t C) {
+    const size_t pieces = (C * sizeof(T) / 16 + 255) / 256, most = 1024 / (pieces ? pieces : 1);
+    return N < most ? N : most ? most : 1;
+}
+
+/* dx (N,C) +=, db (C) += <- dy (N,C), forward's x, b (NULL if it had none). dx, db may be NULL.
+ * scratch: C llm_cuda_activation_shares<T>(N, C) floats, not read, or NULL without db. */
+template <typename T>
+static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T *dy, const T *x,
+                                                       const T *b, size_t N, size_t C, int kind,
+                                                       float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(dx, C) && llm_aligned(dy, C) && llm_aligned(x, C) && llm_aligned(b, C);
+    const size_t shares = llm_cuda_activation_shares<T>(N, C), rows = db ? shares : N;
+    const size_t width = wide ? 256 * V : 256;
+    const auto activation_backward =
+        wide ? llm_activation_backward_kernel<T, V> : llm_activation_backward_kernel<T, 1>;
+    const dim3 grid((unsigned)((C + width - 1) / width), (unsigned)(rows < 65535 ? rows : 65535));
+    LLM_LAUNCH(activation_backward, grid, 256, 0, stream, dx, db ? scratch : NULL, dy, x, b, N, C,
+               kind);
+    const cudaError_t error = cudaGetLastError();
+    return db && error == cudaSuccess ? llm_cuda_column_sum(db, scratch, shares, C, stream) : error;
+}
+
 /* @layernorm ------------------------------------------------- Layer normalization
  *
  * Forward: residual += x, then y = layernorm(residual), in one kernel as in @rmsnorm. The row waits
@@ -974,7 +1427,8 @@ static inline cudaError_t llm_cuda_layernorm_backward(T *dx, float *dw, float *d
  *
  * Backward: a block takes every gridDim.x-th row. It reads x and dy twice, the second time from L1,
  * and keeps its share of dw in shared memory; a second kernel adds the shares in a fixed order.
- * Moves 4 elements (x, dy, dx in; dx out), the minimum for an accumulating dx, and C floats a block.
+ * Moves 4 elements (x, dy, dx in; dx out), the minimum for an accumulating dx, and C floats a
+ * block.
  *
  * Limit: memory bandwidth. A row has to fit: C floats of shared memory, 58112 on Hopper.
  *
@@ -1522,8 +1976,8 @@ LLM_KERNEL void llm_embedding_backward_kernel(float *dw, const T *dy, const int 
     llm_store(dw, entry, llm_load(dw, entry) + all);
 }
 
-/* dw (V,C) += <- dy (N,C), ids (N), order (N) and segment (segments + 1) of llm_cuda_embedding_sort,
- * copied to the device; T is float or llm_bf16. */
+/* dw (V,C) += <- dy (N,C), ids (N), order (N) and segment (segments + 1) of
+ * llm_cuda_embedding_sort, copied to the device; T is float or llm_bf16. */
 template <typename T>
 static inline cudaError_t
 llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *order,

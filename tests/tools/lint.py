@@ -145,8 +145,10 @@ def layout(lint):
         if path.suffix not in (".h", ".c", ".cu", ".cuh", ".md", ".py", ".mk") and path.name != "Makefile":
             continue
         code = path.suffix in (".h", ".c", ".cu", ".cuh")
+        fenced = False
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-            if line != line.rstrip():
+            fenced ^= path.suffix == ".md" and line.startswith("```")
+            if line != line.rstrip() and not fenced:  # what a program prints stays as it is
                 lint.say(number, "trailing space", name)
             if "\t" in line and code:
                 lint.say(number, "tab", name)
