@@ -6444,6 +6444,109 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
     return (hidden + multiple_of - 1) / multiple_of * multiple_of;
 }
 
+/* @prenorm -------------------------------------------------- Where the norm stands
+ *
+ *     post      y = N(x + f(x))               2017, BERT, GPT-1
+ *     pre       y = x + f(N(x))               GPT-2, Llama
+ *     sandwich  y = x + N_out(f(N(x)))        Gemma 2
+ *     deepnorm  y = N(alpha x + f(x))         alpha = (2 L)^(1/4)
+ *
+ * f is any sublayer. Post-norm puts a norm on the residual path itself: every layer rescales what
+ * came before it, the gradient of the last layers is large whatever the depth, and without warmup a
+ * deep stack does not start to train. Pre-norm leaves the path alone: x is a sum of L outputs, its
+ * variance grows with L, and the gradient of a layer falls like 1 / sqrt(L); the sum then needs one
+ * more norm before the head. The price is that late layers change x little.
+ *
+ * A sublayer stands between two calls: in gives it its input, out adds its output.
+ *
+ * source  Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", figure 1 and
+ *         theorem 1; Wang et al. 2022, "DeepNet", eq. 1; Gemma Team 2024, "Gemma 2"
+ * needs   arena layernorm
+ * see     @layernorm @rmsnorm @residual @decoder_block
+ * topics  Pre-Norm vs. Post-Norm Architecture
+ */
+typedef enum {
+    LLM_PRENORM_POST,
+    LLM_PRENORM_PRE,
+    LLM_PRENORM_SANDWICH,
+    LLM_PRENORM_DEEPNORM
+} llm_prenorm_kind;
+
+/* Gain and bias (C) of the norm before f and of the one behind it, or their gradients. Only those
+ * that the kind has are read: in for pre and sandwich, out for all but pre. */
+typedef struct {
+    float *in_w, *in_b, *out_w, *out_b;
+} llm_prenorm_weights;
+
+/* What backward needs: (N) means and inverse deviations, sum (N,C) what the norm behind f reads. */
+typedef struct {
+    float *in_mean, *in_rstd, *out_mean, *out_rstd, *sum;
+} llm_prenorm_acts;
+
+/* alpha of a stack of L layers: 1 but for deepnorm. */
+LLM_API float llm_prenorm_alpha(llm_prenorm_kind kind, size_t L) {
+    return kind == LLM_PRENORM_DEEPNORM ? powf(2.0f * (float)L, 0.25f) : 1.0f;
+}
+
+/* h (N,C), a <- x (N,C): what f is to read. h may not be x. */
+LLM_API void llm_prenorm_in_forward(float *h, const llm_prenorm_acts *a, const float *x,
+                                    const llm_prenorm_weights *w, size_t N, size_t C,
+                                    llm_prenorm_kind kind, float eps) {
+    if (kind == LLM_PRENORM_PRE || kind == LLM_PRENORM_SANDWICH)
+        llm_layernorm_forward(h, a->in_mean, a->in_rstd, x, w->in_w, w->in_b, N, C, eps);
+    else
+        memcpy(h, x, N * C * sizeof(float));
+}
+
+/* dx (N,C) += , dw += <- dh (N,C) and forward's a, x, w. */
+LLM_API void llm_prenorm_in_backward(float *dx, const llm_prenorm_weights *dw, const float *dh,
+                                     const llm_prenorm_acts *a, const float *x,
+                                     const llm_prenorm_weights *w, size_t N, size_t C,
+                                     llm_prenorm_kind kind) {
+    if (kind == LLM_PRENORM_PRE || kind == LLM_PRENORM_SANDWICH) {
+        llm_layernorm_backward(dx, dw->in_w, dw->in_b, dh, x, w->in_w, a->in_mean, a->in_rstd, N,
+                               C);
+        return;
+    }
+    for (size_t i = 0; i < N * C; i++) dx[i] += dh[i];
+}
+
+/* y (N,C), a <- x (N,C), f (N,C) the sublayer's output. y may be neither. */
+LLM_API void llm_prenorm_out_forward(float *y, const llm_prenorm_acts *a, const float *x,
+                                     const float *f, const llm_prenorm_weights *w, size_t N,
+                                     size_t C, llm_prenorm_kind kind, float alpha, float eps) {
+    if (kind == LLM_PRENORM_PRE) {
+        for (size_t i = 0; i < N * C; i++) y[i] = x[i] + f[i];
+        return;
+    }
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    for (size_t i = 0; i < N * C; i++) a->sum[i] = sandwich ? f[i] : alpha * x[i] + f[i];
+    llm_layernorm_forward(y, a->out_mean, a->out_rstd, a->sum, w->out_w, w->out_b, N, C, eps);
+    for (size_t i = 0; sandwich && i < N * C; i++) y[i] += x[i];
+}
+
+/* dx, df (N,C) += , dw += <- dy (N,C) and forward's a, w. Scratch: N C floats, given back. */
+LLM_API void llm_prenorm_out_backward(float *dx, float *df, const llm_prenorm_weights *dw,
+                                      const float *dy, const llm_prenorm_acts *a,
+                                      const llm_prenorm_weights *w, size_t N, size_t C,
+                                      llm_prenorm_kind kind, float alpha, llm_arena *arena) {
+    const size_t mark = arena->used;
+    if (kind == LLM_PRENORM_PRE) {
+        for (size_t i = 0; i < N * C; i++) dx[i] += dy[i], df[i] += dy[i];
+        return;
+    }
+    float *dsum = llm_arena_floats(arena, N * C);
+    memset(dsum, 0, N * C * sizeof(float));
+    llm_layernorm_backward(dsum, dw->out_w, dw->out_b, dy, a->sum, w->out_w, a->out_mean,
+                           a->out_rstd, N, C);
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    for (size_t i = 0; i < N * C; i++) {
+        df[i] += dsum[i];
+        dx[i] += sandwich ? dy[i] : alpha * dsum[i];
+    }
+    arena->used = mark;
+}
+
 /* @decoder_block -------------------------------------------- Decoder block
  *
  *     m = x + Attention(LayerNorm1(x)) W_out^T + b_out
