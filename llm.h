@@ -3830,7 +3830,8 @@ LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
     static const char *const pattern[5] = {
         "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
         LLM_PRE_TOKENIZE_SUFFIX
-        "|" LLM_PRE_TOKENIZE_LEAD "\\p{L}+|\\p{N}{1,3}| "
+        "|" LLM_PRE_TOKENIZE_LEAD
+        "\\p{L}+|\\p{N}{1,3}| "
         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s+(?![\\s\\S])|" LLM_PRE_TOKENIZE_SPACE,
         LLM_PRE_TOKENIZE_LEAD LLM_PRE_TOKENIZE_UPPER
         "*" LLM_PRE_TOKENIZE_LOWER "+" LLM_PRE_TOKENIZE_SUFFIX
@@ -5289,7 +5290,7 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
     static const char end[] = "<|endoftext|>";
     llm_json j;
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
-    bool ok = true;
+    bool ok;
     if (merges) {
         ok = llm_tokenizer_vocab_read(t, &j, j.node, error) &&
              llm_tokenizer_vocab_lines(t, (const char *)merges->data, merges->size, error);
