@@ -2530,6 +2530,116 @@ LLM_API void llm_xavier_init_variance_track(double *forward, double *backward, c
     arena->used = mark;
 }
 
+/* @residual ------------------------------------------------- Residual connection
+ *
+ *     y = x + alpha f(x)        dx = dy + (what f sends back)        df = alpha dy
+ *
+ * A layer that adds to its input instead of replacing it. The derivative of y in x is the identity
+ * plus something, so a gradient reaches the first of a hundred layers however small the branches'
+ * derivatives are: L blocks are a sum over 2^L paths, and the one through no branch is always open.
+ * The sum grows, too: with branches as large as their input the variance doubles at each block, so
+ * branches are scaled down: by 1/sqrt(2 L) at the start (GPT-2), by a learned alpha that starts at
+ * 0 (ReZero), by one for each channel that starts small (LayerScale), or normalized before.
+ *
+ * source  He et al. 2016, "Identity mappings in deep residual networks"; Veit et al. 2016,
+ *         "Residual networks behave like ensembles of relatively shallow networks"; Bachlechner et
+ *         al. 2021, "ReZero is all you need"; Touvron et al. 2021, "Going deeper with image
+ *         transformers" (LayerScale); Huang et al. 2016, "Deep networks with stochastic depth"
+ * needs   base arena matmul
+ * see     @prenorm @decoder_block @vanishing_gradient
+ * topics  Residual Connection (Skip Connection)
+ */
+
+/* y (n) <- x, f (n): x + alpha f, f being the branch's output. y may be x or f. */
+LLM_API void llm_residual_forward(float *y, const float *x, const float *f, size_t n, float alpha) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = x[i] + alpha * f[i];
+}
+
+/* dx, df (n), *dalpha += <- dy (n) and forward's f, alpha. Any of the three may be NULL. dx may not
+ * be df: the branch's own gradient is still to be added to dx. */
+LLM_API void llm_residual_backward(float *dx, float *df, float *dalpha, const float *dy,
+                                   const float *f, size_t n, float alpha) {
+    double sum = 0.0;
+    for (size_t i = 0; dx && i < n; i++) dx[i] += dy[i];
+    for (size_t i = 0; df && i < n; i++) df[i] += alpha * dy[i];
+    for (size_t i = 0; dalpha && i < n; i++) sum += (double)dy[i] * (double)f[i];
+    if (dalpha) *dalpha += (float)sum;
+}
+
+/* y (N,C) <- x, f (N,C), scale (C): x + scale f, LayerScale. y may be x or f. */
+LLM_API void llm_residual_scale_forward(float *y, const float *x, const float *f,
+                                        const float *scale, size_t N, size_t C) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < C; i++) y[n * C + i] = x[n * C + i] + scale[i] * f[n * C + i];
+}
+
+/* dx, df (N,C), dscale (C) += <- dy (N,C) and forward's f, scale. Any of the three may be NULL. */
+LLM_API void llm_residual_scale_backward(float *dx, float *df, float *dscale, const float *dy,
+                                         const float *f, const float *scale, size_t N, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const float *dyn = dy + n * C, *fn = f + n * C;
+        for (size_t i = 0; dx && i < C; i++) dx[n * C + i] += dyn[i];
+        for (size_t i = 0; df && i < C; i++) df[n * C + i] += scale[i] * dyn[i];
+        for (size_t i = 0; dscale && i < C; i++) dscale[i] += dyn[i] * fn[i];
+    }
+}
+
+/* y (N,C) <- x, f (N,C), keep (N): stochastic depth. A sample loses the whole branch with
+ * probability p; where it is kept it counts 1 / (1 - p), so that the mean is x + f, which is what
+ * inference uses. f is not read where it is dropped. y may be x or f. */
+LLM_API void llm_residual_depth_forward(float *y, const float *x, const float *f, const bool *keep,
+                                        size_t N, size_t C, float p) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = n * C; i < (n + 1) * C; i++)
+            y[i] = keep[n] ? x[i] + f[i] / (1.0f - p) : x[i];
+}
+
+/* dx, df (N,C) += <- dy (N,C) and forward's keep, p. Either may be NULL. */
+LLM_API void llm_residual_depth_backward(float *dx, float *df, const float *dy, const bool *keep,
+                                         size_t N, size_t C, float p) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = n * C; i < (n + 1) * C; i++) {
+            if (dx) dx[i] += dy[i];
+            if (df && keep[n]) df[i] += dy[i] / (1.0f - p);
+        }
+}
+
+/* y (C) <- x (C), A (L,C,C): the L blocks x + A_l x, evaluated path by path. A path takes a branch
+ * or goes around it at each block; bit l of its number says which. For linear branches the sum over
+ * all 2^L paths is the network, prod (I + A_l) x. length (L+1) is the mass |.| of the paths through
+ * so many branches, NULL skips it. Scratch: 2 C floats, given back. */
+LLM_API void llm_residual_unravel(float *y, float *length, const float *x, const float *A, size_t L,
+                                  size_t C, llm_arena *arena) {
+    LLM_ASSERT(L < 32);
+    const size_t mark = arena->used;
+    float *h = llm_arena_floats(arena, C), *next = llm_arena_floats(arena, C);
+    for (size_t i = 0; i < C; i++) y[i] = 0.0f;
+    for (size_t l = 0; length && l <= L; l++) length[l] = 0.0f;
+    for (size_t path = 0; path < (size_t)1 << L; path++) {
+        size_t branches = 0;
+        for (size_t i = 0; i < C; i++) h[i] = x[i];
+        for (size_t l = 0; l < L; l++) {
+            if (!(path >> l & 1)) continue;
+            llm_matmul_forward(next, h, A + l * C * C, NULL, 1, C, C);
+            float *swap = h;
+            h = next;
+            next = swap;
+            branches++;
+        }
+        float square = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            y[i] += h[i];
+            square += h[i] * h[i];
+        }
+        if (length) length[branches] += sqrtf(square);
+    }
+    arena->used = mark;
+}
+
 /* @dropout -------------------------------------------------- Dropout
  *
  *     y_i = x_i * kept_i / (1 - p)
