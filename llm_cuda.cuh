@@ -317,7 +317,7 @@ LLM_DEVICE float llm_cuda_uniform(uint32_t word) { /* [0, 1) on the grid of llm_
  * block has one dimension. Any number of calls may follow each other.
  *
  * source  -
- * needs   cuda_launch
+ * needs   cuda_launch, cuda_memory
  * see     cuda_memory
  * topics  -
  */
@@ -389,6 +389,7 @@ struct llm_row_place {
     size_t row;
     unsigned lane, width; /* of the threads that share the row */
 };
+/* The row of this thread, and its place in it. */
 template <bool warp> LLM_DEVICE llm_row_place llm_my_row(void) {
     llm_row_place p = {blockIdx.x, threadIdx.x, blockDim.x};
     if (warp) p.row = p.row * 4 + threadIdx.x / 32, p.lane = threadIdx.x % 32, p.width = 32;
@@ -406,6 +407,7 @@ static inline __attribute__((unused)) unsigned llm_row_blocks(size_t rows, bool 
 struct llm_place {
     size_t row, column;
 };
+/* The first of this thread's V entries; from `columns` on there is nothing to do. */
 template <int V> LLM_DEVICE llm_place llm_my_place(size_t columns) {
     const size_t pieces = (columns + 256 * V - 1) / (256 * V); /* blocks a row: one division each */
     const llm_place p = {blockIdx.x / pieces,
@@ -1057,7 +1059,7 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 
 /* @06-nn ==================================================== NEURONS, LAYERS AND NORMALIZATION */
 
-/* @activation ------------------------------------------------ Activation functions
+/* @activation ----------------------------------------------- Activation functions
  *
  * y = phi(x + b) in one kernel: the bias has to be added somewhere, and alone it would move as much
  * as the activation does. Backward takes forward's input and bias again. There a block takes 256
@@ -1068,7 +1070,7 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
  * Limit: memory bandwidth.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_reduce, activation
+ * needs   cuda_launch, cuda_memory, cuda_reduce
  * see     dense, swiglu
  * topics  -
  */
@@ -1244,11 +1246,116 @@ static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T
     return db && error == cudaSuccess ? llm_cuda_column_sum(db, scratch, shares, C, stream) : error;
 }
 
-/* @dense ----------------------------------------------------- Fully connected layer
+/* @swiglu --------------------------------------------------- SwiGLU
+ *
+ * The gate and the value in one kernel, from two arrays or from the rows [gate | up] that one
+ * product with both matrices leaves: the same kernel with a longer step from row to row. Backward
+ * computes the sigmoid again, which is cheaper than reading it.
+ *
+ * Moves 3 elements for each result forwards (gate, up in; y out) and 7 backwards (dy, gate, up,
+ * dgate, dup in; dgate, dup out), the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation
+ * see     dense
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_swiglu_forward_kernel(T *y, const T *gate, const T *up, size_t H, size_t step) {
+    const llm_place p = llm_my_place<V>(H);
+    if (p.column >= H) return;
+    float g[V], u[V];
+    llm_load_vector(g, gate, p.row * step + p.column);
+    llm_load_vector(u, up, p.row * step + p.column);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) u[k] *= g[k] * llm_cuda_activation_sigmoid(g[k]);
+    llm_store_vector(y, p.row * H + p.column, u);
+}
+/* y (N,H) from gate and up, whose rows are `step` entries apart. */
+template <typename T>
+static inline cudaError_t llm_cuda_swiglu_rows(T *y, const T *gate, const T *up, size_t N, size_t H,
+                                               size_t step, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || H == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, H) && llm_aligned(gate, step) && llm_aligned(up, step);
+    const auto swiglu_forward =
+        wide ? llm_swiglu_forward_kernel<T, V> : llm_swiglu_forward_kernel<T, 1>;
+    LLM_LAUNCH(swiglu_forward, llm_place_blocks(N, H, wide ? (size_t)V : 1), 256, 0, stream, y,
+               gate, up, H, step);
+    return cudaGetLastError();
+}
+/* Arguments as llm_swiglu_forward; T is float or llm_bf16. y may be gate or up. */
+template <typename T>
+static inline cudaError_t llm_cuda_swiglu_forward(T *y, const T *gate, const T *up, size_t n,
+                                                  cudaStream_t stream) {
+    return llm_cuda_swiglu_rows(y, gate, up, 1, n, n, stream);
+}
+/* As llm_swiglu_packed_forward, rows [gate | up]. */
+template <typename T>
+static inline cudaError_t llm_cuda_swiglu_packed_forward(T *y, const T *x, size_t N, size_t H,
+                                                         cudaStream_t stream) {
+    return llm_cuda_swiglu_rows(y, x, x + H, N, H, 2 * H, stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_swiglu_backward_kernel(T *dgate, T *dup, const T *dy, const T *gate,
+                                           const T *up, size_t H, size_t step) {
+    const llm_place p = llm_my_place<V>(H);
+    if (p.column >= H) return;
+    const size_t i = p.row * step + p.column;
+    float dy_v[V], g[V], u[V], d[V];
+    llm_load_vector(dy_v, dy, p.row * H + p.column);
+    llm_load_vector(g, gate, i);
+    if (dgate) {
+        llm_load_vector(u, up, i);
+        llm_load_vector(d, dgate, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float s = llm_cuda_activation_sigmoid(g[k]);
+            d[k] += dy_v[k] * u[k] * (s * (1.0f + g[k] * (1.0f - s)));
+        }
+        llm_store_vector(dgate, i, d);
+    }
+    if (dup) {
+        llm_load_vector(d, dup, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * (g[k] * llm_cuda_activation_sigmoid(g[k]));
+        llm_store_vector(dup, i, d);
+    }
+}
+/* dgate, dup += with rows `step` entries apart. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_swiglu_rows_backward(T *dgate, T *dup, const T *dy, const T *gate, const T *up, size_t N,
+                              size_t H, size_t step, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || H == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dgate, step) && llm_aligned(dup, step) && llm_aligned(dy, H) &&
+                      llm_aligned(gate, step) && llm_aligned(up, step);
+    const auto swiglu_backward =
+        wide ? llm_swiglu_backward_kernel<T, V> : llm_swiglu_backward_kernel<T, 1>;
+    LLM_LAUNCH(swiglu_backward, llm_place_blocks(N, H, wide ? (size_t)V : 1), 256, 0, stream, dgate,
+               dup, dy, gate, up, H, step);
+    return cudaGetLastError();
+}
+/* dgate, dup (n) +=: arguments as llm_swiglu_backward; either may be NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_swiglu_backward(T *dgate, T *dup, const T *dy, const T *gate,
+                                                   const T *up, size_t n, cudaStream_t stream) {
+    return llm_cuda_swiglu_rows_backward(dgate, dup, dy, gate, up, 1, n, n, stream);
+}
+/* dx (N,2H) +=: as llm_swiglu_packed_backward, rows [gate | up]. */
+template <typename T>
+static inline cudaError_t llm_cuda_swiglu_packed_backward(T *dx, const T *dy, const T *x, size_t N,
+                                                          size_t H, cudaStream_t stream) {
+    return llm_cuda_swiglu_rows_backward(dx, dx + H, dy, x, x + H, N, H, 2 * H, stream);
+}
+
+/* @dense ---------------------------------------------------- Fully connected layer
  *
  * Forward: y = phi(x w^T + b) with the product, bias and activation in one kernel: what the product
- * has just summed is in registers, and a kernel of its own would read and write y again. Backward
- * needs x w^T + b where there is an activation: z takes it on the way.
+ * has just summed is in registers, and a kernel of its own would read and write y again. Where
+ * there is an activation, its backward wants x w^T + b: z takes it on the way.
  *
  * Backward: dx += dy w and dw += dy^T x are the same product with operands turned. dw has few tiles
  * and a long sum over the tokens, so K is cut into slices that run side by side; their sums go to
@@ -1391,7 +1498,106 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
     return error;
 }
 
-/* @layernorm ------------------------------------------------- Layer normalization
+/* @dropout -------------------------------------------------- Dropout
+ *
+ * y = residual + dropout(x + b) in one kernel, the end of a block with dropout. No mask is stored:
+ * entry i takes word (offset + i) of a Philox stream, forwards and backwards, and the reference
+ * takes the same one. Four entries share a Philox block; where a thread's four do not begin a
+ * block, each draws its own.
+ *
+ * Moves 3 elements (x, residual in; y out) forwards, 3 backwards (dy, dx in; dx out), the minimum.
+ * Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce
+ * see     residual
+ * topics  -
+ */
+
+/* scale[k] <- 1 / (1 - p) or 0 for entries index to index + V - 1, as llm_dropout_scale. */
+template <int V>
+LLM_DEVICE void llm_cuda_dropout_scales(float (&scale)[V], float p, uint64_t seed, uint64_t index) {
+    const bool together = V % 4 == 0 && index % 4 == 0;
+    uint32_t word[4];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        if (!together || k % 4 == 0) llm_cuda_philox(word, (index + (uint64_t)k) / 4, seed);
+        const float u = llm_cuda_uniform(word[together ? k % 4 : (int)((index + (uint64_t)k) % 4)]);
+        scale[k] = u < p ? 0.0f : 1.0f / (1.0f - p);
+    }
+}
+template <typename T, int V>
+LLM_KERNEL void llm_dropout_forward_kernel(T *y, const T *x, const T *b, const T *residual,
+                                           size_t C, float p, uint64_t seed, uint64_t offset) {
+    const llm_place at = llm_my_place<V>(C);
+    if (at.column >= C) return;
+    const size_t i = at.row * C + at.column;
+    float v[V], b_v[V], r[V], scale[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) b_v[k] = r[k] = 0.0f;
+    if (b) llm_load_vector(b_v, b, at.column);
+    if (residual) llm_load_vector(r, residual, i);
+    llm_cuda_dropout_scales(scale, p, seed, offset + i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = scale[k] == 0.0f ? r[k] : r[k] + scale[k] * (v[k] + b_v[k]);
+    llm_store_vector(y, i, v);
+}
+
+/* y (N,C) <- residual (N,C) + dropout(x (N,C) + b (C)); b and residual may be NULL, y may be x or
+ * residual. Entry i is number offset + i of the stream seed. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dropout_residual(T *y, const T *x, const T *b, const T *residual,
+                                                    size_t N, size_t C, float p, uint64_t seed,
+                                                    uint64_t offset, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(y, C) && llm_aligned(x, C) && llm_aligned(b, C) && llm_aligned(residual, C);
+    const auto dropout_forward =
+        wide ? llm_dropout_forward_kernel<T, V> : llm_dropout_forward_kernel<T, 1>;
+    LLM_LAUNCH(dropout_forward, llm_place_blocks(N, C, wide ? (size_t)V : 1), 256, 0, stream, y, x,
+               b, residual, C, p, seed, offset);
+    return cudaGetLastError();
+}
+/* Arguments as llm_dropout_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_dropout_forward(T *y, const T *x, size_t n, float p,
+                                                   uint64_t seed, uint64_t offset,
+                                                   cudaStream_t stream) {
+    return llm_cuda_dropout_residual(y, x, (const T *)NULL, (const T *)NULL, 1, n, p, seed, offset,
+                                     stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_dropout_backward_kernel(T *dx, const T *dy, size_t n, float p, uint64_t seed,
+                                            uint64_t offset) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V], d[V], scale[V];
+    llm_load_vector(v, dy, i);
+    llm_load_vector(d, dx, i);
+    llm_cuda_dropout_scales(scale, p, seed, offset + i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) d[k] = scale[k] == 0.0f ? d[k] : d[k] + scale[k] * v[k];
+    llm_store_vector(dx, i, d);
+}
+/* dx (n) +=: arguments as llm_dropout_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_dropout_backward(T *dx, const T *dy, size_t n, float p,
+                                                    uint64_t seed, uint64_t offset,
+                                                    cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dy, n);
+    const auto dropout_backward =
+        wide ? llm_dropout_backward_kernel<T, V> : llm_dropout_backward_kernel<T, 1>;
+    LLM_LAUNCH(dropout_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx,
+               dy, n, p, seed, offset);
+    return cudaGetLastError();
+}
+
+/* @layernorm ------------------------------------------------ Layer normalization
  *
  * Forward: residual += x, then y = layernorm(residual), in one kernel as in @rmsnorm. The row waits
  * in shared memory while the block takes its mean and then its variance about that mean: two
@@ -1722,7 +1928,7 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
 
 /* @07-optim ================================================= OPTIMIZATION */
 
-/* @adamw ----------------------------------------------------- Adam with decoupled weight decay
+/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
  *
  * All parameters of a model at once, 48 tensors a launch: a transformer has hundreds, most of them
  * small, and a launch each would cost more than the update. The list travels in the kernel's
@@ -1737,7 +1943,7 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
  * without: the minimum. Limit: memory bandwidth.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_rng, adamw
+ * needs   cuda_launch, cuda_memory, cuda_rng
  * see     grad_clip
  * topics  -
  */
@@ -1858,7 +2064,7 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
     return cudaSuccess;
 }
 
-/* @grad_clip ------------------------------------------------- Gradient clipping
+/* @grad_clip ------------------------------------------------ Gradient clipping
  *
  * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
  * squares of a fixed share of every tensor, then one block adds the 1024 sums. The order does not
@@ -1954,13 +2160,52 @@ llm_cuda_grad_clip_scale(float *g, size_t n, const float *factor, cudaStream_t s
     return cudaGetLastError();
 }
 
+/* @grad_accum ----------------------------------------------- Gradient accumulation
+ *
+ * sum += weight g, from gradients stored as float or bfloat16 into a float sum: 8 bits of
+ * significand stop growing after 256 equal terms. The weight is the number of kept targets of the
+ * micro-batch, or that over the total when it is known beforehand, which saves the pass that
+ * divides.
+ *
+ * Moves 12 bytes an entry for float (sum in and out, g in), 10 for bfloat16, the minimum. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     grad_clip, adamw
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_grad_accum_kernel(float *sum, const T *g, float weight, size_t n) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V], s[V];
+    llm_load_vector(v, g, i);
+    llm_load_vector(s, sum, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) s[k] += weight * v[k];
+    llm_store_vector(sum, i, s);
+}
+/* sum (n) += weight g (n); T is float or llm_bf16. With weight 0, g is not read. */
+template <typename T>
+static inline cudaError_t llm_cuda_grad_accum_add(float *sum, const T *g, float weight, size_t n,
+                                                  cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0 || weight == 0.0f) return cudaSuccess;
+    const bool wide = llm_aligned(sum, n) && llm_aligned(g, n);
+    const auto grad_accum = wide ? llm_grad_accum_kernel<T, V> : llm_grad_accum_kernel<T, 1>;
+    LLM_LAUNCH(grad_accum, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, sum, g,
+               weight, n);
+    return cudaGetLastError();
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
 
 /* @10-text ================================================== TEXT, COUNTS AND EMBEDDINGS */
 
-/* @perplexity ------------------------------------------------ Perplexity and bits per byte
+/* @perplexity ----------------------------------------------- Perplexity and bits per byte
  *
  * What scoring a text needs of its logits: the negative log probability of each target, and their
  * sum over those that count. A block takes a row, in one pass and without writing a probability
@@ -2026,7 +2271,7 @@ static inline cudaError_t llm_cuda_perplexity_nll(double *total, float *loss, co
     return cudaGetLastError();
 }
 
-/* @embedding ------------------------------------------------- Embedding layer forward and backward
+/* @embedding ------------------------------------------------ Embedding layer forward and backward
  *
  * Forward: a warp copies a row, 16 bytes a lane. Moves 2 elements for each one copied, the minimum.
  *

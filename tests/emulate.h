@@ -969,8 +969,8 @@ static inline __attribute__((unused)) float __uint_as_float(unsigned u) {
 
 /* ---- launching ---- */
 
-/* ThreadSanitizer forgets who touched a range that is mapped anew: whole pages, which may hold other
- * variables too. */
+/* ThreadSanitizer forgets who touched a range that is mapped anew: whole pages, which may hold
+ * other variables too. */
 EMULATE_RUNTIME void emulate_forget(char *p, size_t n) {
 #ifdef EMULATE_TSAN
     const size_t size = (n + EMULATE_PAGE - 1) / EMULATE_PAGE * EMULATE_PAGE;
