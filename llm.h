@@ -5605,12 +5605,12 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
  * floats a head, which @flash does away with. Nothing above the diagonal is read or written: a zero
  * weight there would let a NaN of the future through.
  *
- * All products are y += w x over tiles of 64 positions. A tile is copied to the stack, because rows
- * of qkv lie 3C apart, and stays in the cache while the rows of w pass by.
+ * Speed: away from the diagonal all products are done by @gemm's kernel, keys in tiles of 64; only
+ * the triangles on the diagonal are left to plain loops.
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", eq. 1; Radford et al. 2019, "Language
  *         Models are Unsupervised Multitask Learners" (GPT-2)
- * needs   exp logsumexp
+ * needs   exp gemm logsumexp
  * see     @mha (any mask, cross-attention), @gqa (shared keys), @flash (no T x T), @kv_cache
  * topics  Causal (Masked) Self-Attention
  */
@@ -5622,107 +5622,85 @@ LLM_API size_t llm_causal_attn_tile(size_t left) {
     return left > LLM_CAUSAL_ATTN_TILE ? (size_t)LLM_CAUSAL_ATTN_TILE : left;
 }
 
-/* y (R,D) += w (R,N) x (N,D); N > 0. ys and xs are the strides of rows; w_rn is w[r * wr + n * wn],
- * so that w can be read as its transpose. 3 x 32 sums stay in registers while n runs; they start
- * as products, because setting them to 0 becomes a call of memset. */
-LLM_API void llm_causal_attn_mix(float *y, size_t ys, const float *w, size_t wr, size_t wn,
-                                 const float *x, size_t xs, size_t R, size_t N, size_t D) {
-    enum { ROWS = 3, COLS = 32 };
-    for (size_t r = 0, rows; r < R; r += rows) {
-        rows = R - r < ROWS ? 1 : ROWS;
-        for (size_t d = 0, cols; d < D; d += cols) {
-            cols = D - d > COLS ? (size_t)COLS : D - d;
-            const float *wd = w + r * wr, *xd = x + d;
-            float *yd = y + r * ys + d, sum[ROWS][COLS];
-            if (rows == ROWS && cols == COLS) {
-                for (size_t a = 0; a < ROWS; a++)
-                    for (size_t c = 0; c < COLS; c++) sum[a][c] = wd[a * wr] * xd[c];
-                for (size_t n = 1; n < N; n++)
-                    for (size_t a = 0; a < ROWS; a++)
-                        for (size_t c = 0; c < COLS; c++)
-                            sum[a][c] += wd[a * wr + n * wn] * xd[n * xs + c];
-                for (size_t a = 0; a < ROWS; a++)
-                    for (size_t c = 0; c < COLS; c++) yd[a * ys + c] += sum[a][c];
-            } else {
-                for (size_t a = 0; a < rows; a++)
-                    for (size_t n = 0; n < N; n++)
-                        for (size_t c = 0; c < cols; c++)
-                            yd[a * ys + c] += wd[a * wr + n * wn] * xd[n * xs + c];
-            }
-        }
-    }
+/* Of R rows against the keys n0 .. n0+keys-1, row r seeing keys 0 .. r + ahead: the first row that
+ * sees one of them, and the first that sees them all. */
+LLM_API size_t llm_causal_attn_first(size_t n0, size_t ahead, size_t R) {
+    return n0 <= ahead ? 0 : llm_gemm_least(n0 - ahead, R);
+}
+LLM_API size_t llm_causal_attn_whole(size_t n0, size_t keys, size_t ahead, size_t R) {
+    return llm_causal_attn_first(n0 + keys - 1, ahead, R);
 }
 
 /* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: query r comes ahead positions after
- * the first key. The other entries of w are not written. */
+ * the first key. The other entries of w are not written. ws, xs, zs are the strides of rows. */
 LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t xs, const float *z,
                                     size_t zs, float scale, size_t ahead, size_t R, size_t N,
                                     size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
-    float zt[TILE * TILE], s[TILE * TILE]; /* z^T, so that the inner loops run over keys */
+    float s[TILE * TILE];
     for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
-        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
-        for (size_t d0 = 0; d0 < D; d0 += TILE) {
-            const size_t depth = llm_causal_attn_tile(D - d0);
-            for (size_t n = 0; n < keys; n++)
-                for (size_t d = 0; d < depth; d++)
-                    zt[d * keys + n] = scale * z[(n0 + n) * zs + d0 + d];
-            for (size_t r0 = first; r0 < R; r0 += TILE) { /* rows before first see none of these */
-                const size_t rows = llm_causal_attn_tile(R - r0);
-                for (size_t i = 0; i < rows * keys; i++) s[i] = 0.0f;
-                llm_causal_attn_mix(s, keys, x + r0 * xs + d0, xs, 1, zt, keys, rows, depth, keys);
-                for (size_t r = r0; r < r0 + rows; r++) {
-                    const size_t seen = r + ahead - n0, end = seen < keys ? seen + 1 : keys;
-                    float *wr = w + r * ws + n0;
-                    for (size_t n = 0; n < end; n++)
-                        wr[n] = s[(r - r0) * keys + n] + (d0 ? wr[n] : 0.0f);
-                }
-            }
+        const size_t keys = llm_causal_attn_tile(N - n0);
+        const size_t first = llm_causal_attn_first(n0, ahead, R);
+        const size_t whole = llm_causal_attn_whole(n0, keys, ahead, R);
+        float *wn = w + n0;
+        for (size_t i = 0; i < (whole - first) * keys; i++) s[i] = 0.0f;
+        for (size_t r = whole; r < R; r++)
+            for (size_t n = 0; n < keys; n++) wn[r * ws + n] = 0.0f;
+        for (size_t d = 0; d < D; d += LLM_GEMM_DEPTH) {
+            const size_t depth = llm_gemm_least(D - d, LLM_GEMM_DEPTH);
+            const float *zd = z + n0 * zs + d, *xd = x + d;
+            llm_gemm_block(s, keys, xd + first * xs, xs, false, zd, zs, true, whole - first, keys,
+                           depth);
+            llm_gemm_block(wn + whole * ws, ws, xd + whole * xs, xs, false, zd, zs, true, R - whole,
+                           keys, depth);
         }
+        for (size_t r = first; r < whole; r++)
+            for (size_t n = 0; n <= r + ahead - n0; n++)
+                wn[r * ws + n] = scale * s[(r - first) * keys + n];
+        for (size_t r = whole; r < R; r++)
+            for (size_t n = 0; n < keys; n++) wn[r * ws + n] *= scale;
     }
 }
 
-/* y_r += sum_n w_rn x_n over n <= r + ahead: each query collects from its past. */
+/* y_r += sum_n w_rn x_n over n <= r + ahead: each query collects from its past. On the diagonal keys
+ * are taken 16 at a time, so that little is left to the plain loop. */
 LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
-    float tile[TILE * TILE];
-    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
-        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
-        for (size_t d0 = 0; d0 < D; d0 += TILE) {
-            const size_t depth = llm_causal_attn_tile(D - d0);
-            for (size_t n = 0; n < keys; n++)
-                memcpy(tile + n * depth, x + (n0 + n) * xs + d0, depth * sizeof(float));
-            float *yd = y + d0;
-            const float *wn = w + n0;
-            size_t r = first;
-            for (; r < R && r + ahead - n0 + 1 < keys; r++)
-                llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, 1,
-                                    r + ahead - n0 + 1, depth);
-            llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, R - r, keys,
-                                depth);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += LLM_CAUSAL_ATTN_TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0);
+        const size_t whole = llm_causal_attn_whole(n0, keys, ahead, R);
+        for (size_t n = n0; n < n0 + keys; n += 16) {
+            const size_t some = llm_gemm_least(n0 + keys - n, 16);
+            const size_t below = llm_causal_attn_whole(n, some, ahead, R);
+            for (size_t r = llm_causal_attn_first(n, ahead, R); r < below; r++)
+                for (size_t j = n; j <= r + ahead; j++)
+                    for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * ws + j] * x[j * xs + d];
+            llm_gemm_block(y + below * ys, ys, w + below * ws + n, ws, false, x + n * xs, xs, false,
+                           whole - below, D, some);
         }
+        llm_gemm_block(y + whole * ys, ys, w + whole * ws + n0, ws, false, x + n0 * xs, xs, false,
+                       R - whole, D, keys);
     }
 }
 
 /* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose. */
 LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                      size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
-    float tile[TILE * TILE];
-    for (size_t r0 = 0; r0 < R; r0 += TILE) {
+    for (size_t r0 = 0; r0 < R; r0 += LLM_CAUSAL_ATTN_TILE) {
         const size_t rows = llm_causal_attn_tile(R - r0);
-        const size_t full = r0 + ahead < N ? r0 + ahead : N; /* keys that all these rows see */
-        for (size_t d0 = 0; d0 < D; d0 += TILE) {
-            const size_t depth = llm_causal_attn_tile(D - d0);
-            for (size_t r = 0; r < rows; r++)
-                memcpy(tile + r * depth, x + (r0 + r) * xs + d0, depth * sizeof(float));
-            llm_causal_attn_mix(y + d0, ys, w + r0 * ws, 1, ws, tile, depth, full, rows, depth);
-            for (size_t n = full; n < N && n < r0 + rows + ahead; n++) {
-                const size_t r = n - ahead - r0; /* the first row that sees key n */
-                llm_causal_attn_mix(y + n * ys + d0, ys, w + (r0 + r) * ws + n, 1, ws,
-                                    tile + r * depth, depth, 1, rows - r, depth);
-            }
+        const size_t full = llm_gemm_least(r0 + ahead, N); /* keys that all these rows see */
+        for (size_t n = 0; n < full; n += LLM_GEMM_BLOCK)
+            llm_gemm_block(y + n * ys, ys, w + r0 * ws + n, ws, true, x + r0 * xs, xs, false,
+                           llm_gemm_least(full - n, LLM_GEMM_BLOCK), D, rows);
+        for (size_t r = r0; r < r0 + rows; r += 16) {
+            const size_t some = llm_gemm_least(r0 + rows - r, 16);
+            const size_t seen = llm_gemm_least(r + ahead, N);
+            llm_gemm_block(y + full * ys, ys, w + r * ws + full, ws, true, x + r * xs, xs, false,
+                           seen - full, D, some);
+            for (size_t n = seen; n < N && n < r + some + ahead; n++)
+                for (size_t i = n - ahead; i < r + some;
+                     i++) /* from the first that sees key n on */
+                    for (size_t d = 0; d < D; d++) y[n * ys + d] += w[i * ws + n] * x[i * xs + d];
         }
     }
 }
@@ -5732,24 +5710,28 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
+    enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
-        llm_causal_attn_scores(p, T, q, S, k, S, scale, 0, T, T, D);
-        for (size_t i = 0; i < T; i++) {
-            float *pi = p + i * T, sum = 0.0f;
-            const float max = llm_logsumexp_max(pi, i + 1);
-            for (size_t j = 0; j <= i; j++) pi[j] = llm_expf(pi[j] - max);
-            LLM_SIMD_SUM(sum)
-            for (size_t j = 0; j <= i; j++) sum += pi[j];
-            const float gain = 1.0f / sum;
-            for (size_t j = 0; j <= i; j++) pi[j] *= gain;
-            for (size_t d = 0; d < D; d++) o[i * C + d] = 0.0f;
+        for (size_t i = 0; i < T; i += QUERIES) {
+            const size_t R = llm_gemm_least(T - i, QUERIES), N = i + R;
+            llm_causal_attn_scores(p + i * T, T, q + i * S, S, k, S, scale, i, R, N, D);
+            for (size_t r = i; r < N; r++) {
+                float *pr = p + r * T, sum = 0.0f;
+                const float max = llm_logsumexp_max(pr, r + 1);
+                for (size_t j = 0; j <= r; j++) pr[j] = llm_expf(pr[j] - max);
+                LLM_SIMD_SUM(sum)
+                for (size_t j = 0; j <= r; j++) sum += pr[j];
+                const float gain = 1.0f / sum;
+                for (size_t j = 0; j <= r; j++) pr[j] *= gain;
+                for (size_t d = 0; d < D; d++) o[r * C + d] = 0.0f;
+            }
+            llm_causal_attn_gather(o + i * C, C, p + i * T, T, v, S, i, R, N, D);
         }
-        llm_causal_attn_gather(o, C, p, T, v, S, 0, T, T, D);
     }
 }
 
