@@ -419,7 +419,8 @@ static inline __attribute__((unused)) unsigned llm_place_blocks(size_t rows, siz
 
 /* Sums over the rows of a table, a tile of 32 columns a block: each warp adds every 32nd row, a
  * lane a column, then the 32 sums of a column meet in one warp. */
-LLM_KERNEL void llm_column_sum_kernel(float *y, const float *x, size_t rows, size_t columns) {
+template <typename T>
+LLM_KERNEL void llm_column_sum_kernel(float *y, const T *x, size_t rows, size_t columns) {
     __shared__ float part[32][33]; /* [warp][column]; 33 keep a column in different banks */
     const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const size_t column = (size_t)blockIdx.x * 32 + lane;
@@ -434,11 +435,12 @@ LLM_KERNEL void llm_column_sum_kernel(float *y, const float *x, size_t rows, siz
 }
 /* y (columns) += the sums over the rows of x (rows, columns): the second stage of a gradient that
  * every block has a share in. Without atomics, so that the order is fixed. */
-static inline __attribute__((unused)) cudaError_t
-llm_cuda_column_sum(float *y, const float *x, size_t rows, size_t columns, cudaStream_t stream) {
+template <typename T>
+static inline cudaError_t llm_cuda_column_sum(float *y, const T *x, size_t rows, size_t columns,
+                                              cudaStream_t stream) {
     if (columns == 0) return cudaSuccess;
-    LLM_LAUNCH(llm_column_sum_kernel, (unsigned)((columns + 31) / 32), 1024, 0, stream, y, x, rows,
-               columns);
+    LLM_LAUNCH(llm_column_sum_kernel<T>, (unsigned)((columns + 31) / 32), 1024, 0, stream, y, x,
+               rows, columns);
     return cudaGetLastError();
 }
 
@@ -1214,7 +1216,8 @@ LLM_KERNEL void llm_activation_backward_kernel(T *dx, float *part, const T *dy, 
     if (part) llm_store_vector(part, blockIdx.y * C + column, db);
 }
 
-/* Shares of db, each of C floats: by the shape alone, 2^18 threads in all where there are so many. */
+/* Shares of db, each of C floats: by the shape alone, 2^18 threads in all where there are so many.
+ * */
 template <typename T> static inline size_t llm_cuda_activation_shares(size_t N, size_t C) {
     const size_t pieces = (C * sizeof(T) / 16 + 255) / 256, most = 1024 / (pieces ? pieces : 1);
     return N < most ? N : most ? most : 1;
@@ -1239,6 +1242,153 @@ static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T
                kind);
     const cudaError_t error = cudaGetLastError();
     return db && error == cudaSuccess ? llm_cuda_column_sum(db, scratch, shares, C, stream) : error;
+}
+
+/* @dense ----------------------------------------------------- Fully connected layer
+ *
+ * Forward: y = phi(x w^T + b) with the product, bias and activation in one kernel: what the product
+ * has just summed is in registers, and a kernel of its own would read and write y again. Backward
+ * needs x w^T + b where there is an activation: z takes it on the way.
+ *
+ * Backward: dx += dy w and dw += dy^T x are the same product with operands turned. dw has few tiles
+ * and a long sum over the tokens, so K is cut into slices that run side by side; their sums go to
+ * scratch and are added in order, so that the result does not depend on which block was first. db
+ * is a column sum.
+ *
+ * bfloat16 takes the tensor cores where its rows are multiples of 16 bytes, else the registers.
+ * 2 N C O operations forwards, 4 N C O backwards. Limit: tensor cores or float multiply-adds; for
+ * few rows (decoding), reading w.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, cuda_gemm_bf16, activation
+ * see     activation
+ * topics  -
+ */
+
+/* What becomes of four entries v of the product: z <- v + b, y <- phi of that. */
+template <typename T> struct llm_cuda_dense_forward_end {
+    T *y, *z;
+    const T *b;
+    size_t O;
+    int kind;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t o, const float (&v)[4]) const {
+        float u[4];
+        if (wide) {
+            float b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+            if (b) llm_load_vector(b_v, b, o);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++) u[k] = v[k] + b_v[k];
+            if (z) llm_store_vector(z, n * O + o, u);
+            for (int k = 0; k < 4; k++) u[k] = llm_cuda_activation_value(u[k], kind);
+            llm_store_vector(y, n * O + o, u);
+            return;
+        }
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (o + k >= O) break;
+            const float sum = v[k] + (b ? llm_load(b, o + k) : 0.0f);
+            if (z) llm_store(z, n * O + o + k, sum);
+            llm_store(y, n * O + o + k, llm_cuda_activation_value(sum, kind));
+        }
+    }
+};
+/* out += v, or with slices: slice blockIdx.z of out <- v. */
+template <typename T> struct llm_cuda_dense_add_end {
+    T *out;
+    size_t rows, columns;
+    bool slices;
+    LLM_DEVICE_METHOD void operator()(size_t r, size_t c, const float (&v)[4]) const {
+        const size_t first = ((slices ? blockIdx.z * rows : 0) + r) * columns + c;
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (c + k >= columns) break;
+            llm_store(out, first + k, v[k] + (slices ? 0.0f : llm_load(out, first + k)));
+        }
+    }
+};
+
+/* The product of a and b (cuda_gemm) on tensor cores where the operands fit them. */
+template <bool a_turned, bool b_turned, typename T> struct llm_cuda_dense_product {
+    template <typename E>
+    static cudaError_t launch(E end, const T *a, const T *b, size_t M, size_t N, size_t K,
+                              size_t slices, size_t slice, cudaStream_t stream) {
+        LLM_LAUNCH((llm_gemm_kernel<a_turned, b_turned, T, E>),
+                   dim3(llm_cuda_gemm_blocks(M, N), 1, (unsigned)slices), 256, 0, stream, end, a, b,
+                   M, N, K, slice);
+        return cudaGetLastError();
+    }
+};
+template <bool a_turned, bool b_turned>
+struct llm_cuda_dense_product<a_turned, b_turned, llm_bf16> {
+    template <typename E>
+    static cudaError_t launch(E end, const llm_bf16 *a, const llm_bf16 *b, size_t M, size_t N,
+                              size_t K, size_t slices, size_t slice, cudaStream_t stream) {
+        const dim3 grid(llm_cuda_gemm_blocks(M, N), 1, (unsigned)slices);
+        if (llm_cuda_gemm_bf16_fits(a, a_turned, M, K) &&
+            llm_cuda_gemm_bf16_fits(b, b_turned, N, K))
+            LLM_LAUNCH((llm_gemm_bf16_kernel<a_turned, b_turned, E>), grid, 256,
+                       LLM_CUDA_GEMM_BF16_SHARED, stream, end, a, b, M, N, K, slice);
+        else
+            LLM_LAUNCH((llm_gemm_kernel<a_turned, b_turned, llm_bf16, E>), grid, 256, 0, stream,
+                       end, a, b, M, N, K, slice);
+        return cudaGetLastError();
+    }
+};
+
+/* y (N,O) <- phi(x (N,C) w (O,C)^T + b (O)), kind of @activation (LLM_ACTIVATION_IDENTITY for the
+ * layer alone); z (N,O) <- what phi is taken of, or NULL; b may be NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_forward(T *y, T *z, const T *x, const T *w, const T *b,
+                                                 size_t N, size_t C, size_t O, int kind,
+                                                 cudaStream_t stream) {
+    if (N == 0 || O == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, 16) && llm_aligned(z, 16) && llm_aligned(b, 16) && O % 4 == 0;
+    const llm_cuda_dense_forward_end<T> end = {y, z, b, O, kind, wide};
+    return llm_cuda_dense_product<false, false, T>::launch(end, x, w, N, O, C, 1, C, stream);
+}
+
+/* Slices of the N tokens for dw: so many that their tiles fill a large card, none under 256. */
+static inline __attribute__((unused)) size_t llm_cuda_dense_slices(size_t N, size_t C, size_t O) {
+    const size_t tiles = llm_cuda_gemm_blocks(O, C), wanted = tiles ? (263 + tiles) / tiles : 1;
+    const size_t most = N / 256 ? N / 256 : 1;
+    return wanted < most ? wanted : most;
+}
+LLM_KERNEL void llm_dense_add_slices_kernel(float *dw, const float *part, size_t slices, size_t n) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    float sum = 0.0f;
+    for (size_t s = 0; s < slices; s++) sum += llm_load(part, s * n + i);
+    llm_store(dw, i, llm_load(dw, i) + sum);
+}
+
+/* dx (N,C), dw (O,C), db (O) +=: arguments as llm_dense_backward, T is float or llm_bf16; any of
+ * the three may be NULL. scratch: O C llm_cuda_dense_slices(N, C, O) floats, or NULL where that is
+ * 1. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, const T *dy,
+                                                  const T *x, const T *w, size_t N, size_t C,
+                                                  size_t O, float *scratch, cudaStream_t stream) {
+    if (N == 0 || O == 0) return cudaSuccess;
+    cudaError_t error = cudaSuccess;
+    if (dx && C > 0) {
+        const llm_cuda_dense_add_end<T> end = {dx, N, C, false};
+        error = llm_cuda_dense_product<false, true, T>::launch(end, dy, w, N, C, O, 1, O, stream);
+    }
+    if (dw && C > 0 && error == cudaSuccess) {
+        const size_t slices = llm_cuda_dense_slices(N, C, O);
+        const size_t slice = ((N + slices - 1) / slices + 31) / 32 * 32;
+        const llm_cuda_dense_add_end<float> end = {slices > 1 ? scratch : dw, O, C, slices > 1};
+        error = llm_cuda_dense_product<true, true, T>::launch(end, dy, x, O, C, N, slices, slice,
+                                                              stream);
+        if (slices > 1 && error == cudaSuccess) {
+            LLM_LAUNCH(llm_dense_add_slices_kernel, (unsigned)((O * C + 255) / 256), 256, 0, stream,
+                       dw, scratch, slices, O * C);
+            error = cudaGetLastError();
+        }
+    }
+    if (db && error == cudaSuccess) error = llm_cuda_column_sum(db, dy, N, O, stream);
+    return error;
 }
 
 /* @layernorm ------------------------------------------------- Layer normalization
