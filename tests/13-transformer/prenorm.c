@@ -84,7 +84,7 @@ TEST(prenorm, "alpha is 1 but for deepnorm, where it is the fourth root of 2 L")
     CHECK_NEAR(llm_prenorm_alpha(LLM_PRENORM_DEEPNORM, 50), 3.16227766f, 1e-6f);
 }
 
-/* A stack of L sublayers f(h) = h W_l^T, W random with variance 1/width, on 64 rows, and a final norm
+/* A stack of L sublayers f(h) = h W_l^T, W random with variance 1/width, and a final norm
  * for pre. variance (L+1): of the stream before each layer. Returns the length of the gradient of
  * W_L when the loss is a random linear function of the output. */
 enum { ROWS = 64, WIDTH = 48, DEEP = 64 };
@@ -152,7 +152,7 @@ TEST(prenorm, "at the start: pre's stream grows linearly with depth, post's stay
     CHECK(lv * lv / (ll * vv) > 0.99);
     CHECK_NEAR(lv / ll, 1.0, 0.15);
     for (size_t i = 0; i < 2; i++) {
-        /* four times the depth: half the gradient, and the same gradient. Xiong's theorem is for L -> inf,
+        /* four times the depth: half the gradient, or the same. The theorem is for L -> inf,
          * 1/sqrt(L + 1) for a stream that starts at 1: 0.54 and 0.51 */
         CHECK_NEAR(length[LLM_PRENORM_PRE][i + 1] / length[LLM_PRENORM_PRE][i], 0.5, 0.1);
         CHECK_NEAR(length[LLM_PRENORM_POST][i + 1] / length[LLM_PRENORM_POST][i], 1.0, 0.1);
