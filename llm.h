@@ -51,6 +51,7 @@
  *   json_put                 JSON: writing
  *   exp                      Exponential and tanh that vectorise
  *   lanes                    A vector of floats
+ *   transpose                Rows become columns
  *   gemm                     The kernel under every matrix product
  *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
@@ -67,6 +68,7 @@
  *   swiglu                   SwiGLU
  *   dense                    Fully connected layer
  *   xavier_init              Xavier initialization
+ *   residual                 Residual connection
  *   dropout                  Dropout
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
@@ -106,6 +108,7 @@
  *   flash                    FlashAttention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
+ *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
@@ -123,6 +126,7 @@
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
+ *   decoding                 The generation loop
  *   greedy                   Greedy decoding
  *   temperature              Softmax temperature
  *   top_k                    Top-k sampling
