@@ -2646,40 +2646,142 @@ LLM_API void llm_residual_unravel(float *y, float *length, const float *x, const
 
 /* @dropout -------------------------------------------------- Dropout
  *
- *     y_i = x_i * kept_i / (1 - p)
+ *     y_i = x_i / (1 - p) with probability 1 - p, else 0
  *
- * source  -
- * needs   rng
+ * In training each number is removed at random and the others are scaled up, so that the mean stays
+ * and inference does nothing at all. No unit can rely on another one being there; for a linear
+ * model it is exactly a penalty on w_j^2 times the size of input j. The mask is not stored: number
+ * offset + i of the stream seed decides about element i, and backward draws it again. So the mask
+ * does not depend on how an array is cut into calls, and a kernel draws the same. A seed whose
+ * llm_rng is in use elsewhere would give the same words: take another one.
+ *
+ * source  Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from
+ *         overfitting", section 9.1; Klambauer et al. 2017, "Self-normalizing neural networks"
+ *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time)
+ * needs   base rng
+ * see     @residual (stochastic depth), @attn_weights
  * topics  Dropout
  */
 
-/* 1 / (1 - p) or 0 for element index of the stream seed. */
-LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
-    const uint64_t block = index / 4;
-    const uint32_t ctr[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
+/* scale (4): the factors of elements 4 block .. 4 block + 3 of the stream, 0 or 1 / (1 - p). */
+LLM_API void llm_dropout_block(float scale[4], float p, uint64_t seed, uint64_t block) {
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t word[4];
-    llm_rng_philox(word, ctr, key);
-    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f);
-    return u < p ? 0.0f : 1.0f / (1.0f - p);
+    llm_rng_philox(word, counter, key);
+    for (size_t k = 0; k < 4; k++) {
+        const float u = (float)(word[k] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
+        scale[k] = u < p ? 0.0f : 1.0f / (1.0f - p);
+    }
 }
 
-/* y (n) <- x (n): element i is number offset + i of the stream seed. y may be x. */
+/* The factor of one element. */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    float scale[4];
+    llm_dropout_block(scale, p, seed, index / 4);
+    return scale[index % 4];
+}
+
+/* How many blocks the elements offset .. offset + n - 1 touch. */
+LLM_API size_t llm_dropout_blocks(size_t n, uint64_t offset) {
+    return n ? (size_t)((offset + n - 1) / 4 - offset / 4 + 1) : 0;
+}
+
+/* y (n) <- x (n): element i is number offset + i of the stream seed. x is not read where it is
+ * dropped. p = 0 copies, p = 1 gives zeros. y may be x. */
 LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
                                  uint64_t offset) {
-    for (size_t i = 0; i < n; i++) {
-        const float scale = llm_dropout_scale(p, seed, offset + i);
-        y[i] = scale == 0.0f ? 0.0f : scale * x[i];
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    const size_t blocks = llm_dropout_blocks(n, offset);
+    LLM_PARALLEL_FOR
+    for (size_t block = 0; block < blocks; block++) {
+        const uint64_t first = offset / 4 + block;
+        float scale[4];
+        llm_dropout_block(scale, p, seed, first);
+        for (size_t k = 0; k < 4; k++) {
+            const uint64_t i =
+                4 * first + k - offset; /* in front of offset it wraps: not below n */
+            if (i < n) y[i] = scale[k] == 0.0f ? 0.0f : scale[k] * x[i];
+        }
     }
 }
 
-/* dx (n) += <- dy (n), with forward's p, seed and offset. */
+/* dx (n) += <- dy (n), with forward's p, seed and offset. dy is not read where x was dropped. */
 LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
                                   uint64_t offset) {
-    for (size_t i = 0; i < n; i++) {
-        const float scale = llm_dropout_scale(p, seed, offset + i);
-        if (scale != 0.0f) dx[i] += scale * dy[i];
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    const size_t blocks = llm_dropout_blocks(n, offset);
+    LLM_PARALLEL_FOR
+    for (size_t block = 0; block < blocks; block++) {
+        const uint64_t first = offset / 4 + block;
+        float scale[4];
+        llm_dropout_block(scale, p, seed, first);
+        for (size_t k = 0; k < 4; k++) {
+            const uint64_t i = 4 * first + k - offset;
+            if (i < n && scale[k] != 0.0f) dx[i] += scale[k] * dy[i];
+        }
     }
+}
+
+/* y (A,T,C) <- x (A,T,C): one decision for all t, number offset + a C + c. Whole channels of images
+ * are A = N channels, T pixels, C = 1; one mask for all T steps of time is A = B. y may be x. */
+LLM_API void llm_dropout_shared_forward(float *y, const float *x, size_t A, size_t T, size_t C,
+                                        float p, uint64_t seed, uint64_t offset) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < A * C; k++) {
+        const float scale = llm_dropout_scale(p, seed, offset + k);
+        for (size_t t = 0; t < T; t++) {
+            const size_t i = (k / C * T + t) * C + k % C;
+            y[i] = scale == 0.0f ? 0.0f : scale * x[i];
+        }
+    }
+}
+
+/* dx (A,T,C) += <- dy (A,T,C), with forward's p, seed and offset. */
+LLM_API void llm_dropout_shared_backward(float *dx, const float *dy, size_t A, size_t T, size_t C,
+                                         float p, uint64_t seed, uint64_t offset) {
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < A * C; k++) {
+        const float scale = llm_dropout_scale(p, seed, offset + k);
+        for (size_t t = 0; t < T; t++) {
+            const size_t i = (k / C * T + t) * C + k % C;
+            if (scale != 0.0f) dx[i] += scale * dy[i];
+        }
+    }
+}
+
+/* y (n) <- x (n): alpha dropout, for SELU. A dropped element becomes the value that SELU has at
+ * minus infinity; a and b then restore mean 0 and variance 1. p < 1. y may be x. */
+LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
+                                       uint64_t offset) {
+    LLM_ASSERT(p >= 0.0f && p < 1.0f);
+    const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const bool kept = llm_dropout_scale(p, seed, offset + i) != 0.0f;
+        y[i] = a * ((kept ? x[i] : low) - p * low);
+    }
+}
+
+/* dx (n) += <- dy (n), with forward's p, seed and offset: a dy where x was kept. */
+LLM_API void llm_dropout_alpha_backward(float *dx, const float *dy, size_t n, float p,
+                                        uint64_t seed, uint64_t offset) {
+    const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if (llm_dropout_scale(p, seed, offset + i) != 0.0f) dx[i] += a * dy[i];
+}
+
+/* p / (1 - p) sum_j w_j^2 sum_i x_ij^2 <- w (C), x (N,C): what dropout of the inputs adds, on
+ * average, to the squared error of the linear model w, summed over the rows. */
+LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_t C, float p) {
+    double sum = 0.0;
+    for (size_t i = 0; i < N * C; i++) {
+        const double part = (double)w[i % C] * (double)x[i];
+        sum += part * part;
+    }
+    return (double)p / (1.0 - (double)p) * sum;
 }
 
 /* @layernorm ------------------------------------------------ Layer normalization
