@@ -923,7 +923,8 @@ LLM_API double llm_json_token_double(const char *s) {
 
 /* @json ----------------------------------------------------- JSON
  *
- *     value = null | false | true | number | string | "[" value, ... "]" | "{" string: value, ... "}"
+ *     value = null | false | true | number | string
+ *           | "[" value, ... "]" | "{" string: value, ... "}"
  *
  * Tokenizers, configurations and the headers of weight files are JSON. The whole text becomes one
  * array of nodes in the order in which the values start: a container knows its first child, a child
@@ -1534,7 +1535,7 @@ LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b
  * and 8 rows.
  *
  * source  -
- * needs   gemm
+ * needs   lanes gemm
  * see     @dense (the layer), @kv_cache (decoding)
  * topics  -
  */
@@ -5768,8 +5769,8 @@ LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t 
     }
 }
 
-/* y_r += sum_n w_rn x_n over n <= r + ahead: each query collects from its past. On the diagonal keys
- * are taken 16 at a time, so that little is left to the plain loop. */
+/* y_r += sum_n w_rn x_n over n <= r + ahead: each query collects from its past. On the diagonal
+ * keys are taken 16 at a time, so that little is left to the plain loop. */
 LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
     for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += LLM_CAUSAL_ATTN_TILE) {
@@ -5880,7 +5881,7 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
 
 /* @mha ------------------------------------------------------ Multi-head attention
  *
- *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h          Q_h = x W_Q,h^T, K_h = key W_K,h^T, ...
+ *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..
  *     y      = [head_1 ... head_H] W_O^T + b_O
  *
  * One softmax can look at one place, or blur several into an average. H heads of D = C/H dimensions
@@ -7731,7 +7732,7 @@ LLM_API void llm_decoder_only_step(llm_decoder_only *g, const llm_adamw_config *
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
- *     header = {"wte": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}, ...}
+ *     header = {"wte": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}, ..}
  *
  * Released weights come in this form because the older one, a Python pickle, is a program that
  * runs when it is loaded. This is a table of contents and numbers. The file is mapped, so opening
@@ -8015,7 +8016,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
 
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
  *
- *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
+ *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C      124,439,808 for the 124M model
  *
  * All weights of a model stand in one flat vector, its gradients and the two moments of AdamW in
  * three more of the same length, so that an optimizer, a norm or a file is one loop. Named pointers
@@ -8948,7 +8949,7 @@ LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm
 
 /* @decoding ------------------------------------------------- The generation loop
  *
- *     repeat:  logits = model(what is new)     y ~ pick(logits)     text = text + y     until an end
+ *     repeat:  logits = model(what is new)    y ~ pick(logits)    text = text + y    until an end
  *
  * A language model gives a distribution of the next token; writing is a loop around it that knows
  * neither how the logits come about nor how one is chosen. Both are callbacks here, because they
