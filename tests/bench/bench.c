@@ -272,7 +272,8 @@ static void rows_attention(void) {
 
 /* ---- GPT-2 124M with random weights ---- */
 
-/* Seconds of all products of one training step, forward and backward, on matrices of their sizes. */
+/* Seconds of all products of one training step, forward and backward, on matrices of their
+ * sizes. */
 static double gpt2_products(const llm_gpt2 *g, size_t N) {
     const llm_gpt2_config *c = &g->config;
     const size_t C = c->width, F = c->hidden, V = c->vocab;
