@@ -4,8 +4,9 @@
  *          with its backward pass, and tests that do not trust it. The book is this file, read from
  *          top to bottom; beside each section stands a note (notes/NN-chapter/slug.md), and for the
  *          hot ones a CUDA kernel of the same name (llm_cuda.cuh).
- * Use      #include "llm.h" in any number of files of a C99 or C++17 project, link with -lm. There is
- *          nothing to define and nothing to build. -O3 -march=native -fopenmp make it fast.
+ * Use      #include "llm.h" in any number of files of a C99 or C++17 project, link with -lm: there
+ *          is nothing to define and nothing to build. What makes it fast: -O3 -march=native
+ *          -ffp-contract=fast -fno-math-errno -fopenmp.
  * Find     grep -n '@rmsnorm' llm.h: a slug names a section everywhere. The contents are below.
  * Safety   No mutable globals, no printing; memory is the caller's unless a comment says so. Wrong
  *          shapes stop at LLM_ASSERT; bad files return false and say in one sentence what is wrong.
@@ -50,6 +51,7 @@
  *   json_put                 JSON: writing
  *   exp                      Exponential and tanh that vectorise
  *   lanes                    A vector of floats
+ *   transpose                Rows become columns
  *   gemm                     The kernel under every matrix product
  *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
@@ -66,6 +68,7 @@
  *   swiglu                   SwiGLU
  *   dense                    Fully connected layer
  *   xavier_init              Xavier initialization
+ *   residual                 Residual connection
  *   dropout                  Dropout
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
@@ -105,6 +108,7 @@
  *   flash                    FlashAttention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
+ *   prenorm                  Where the norm stands
  *   decoder_block            Decoder block
  *   softmax_head             Softmax head: logits, loss, gradient
  *   weight_tying             Weight tying
@@ -122,6 +126,7 @@
  * 14-arch                    BEYOND THE DENSE TRANSFORMER
  * 15-decode                  DECODING
  *   kv_cache                 Key-value cache
+ *   decoding                 The generation loop
  *   greedy                   Greedy decoding
  *   temperature              Softmax temperature
  *   top_k                    Top-k sampling
@@ -178,7 +183,7 @@
 #endif
 #define LLM_PI 3.14159265358979323846f
 
-/* Before a function: its arguments follow printf's rules, the format is number f, counted from 1. */
+/* Before a function: its arguments follow printf's rules, the format is number f (from 1). */
 #if defined(__GNUC__)
 #define LLM_PRINTF(f) __attribute__((format(printf, f, (f) + 1)))
 #else
@@ -918,7 +923,8 @@ LLM_API double llm_json_token_double(const char *s) {
 
 /* @json ----------------------------------------------------- JSON
  *
- *     value = null | false | true | number | string | "[" value, ... "]" | "{" string: value, ... "}"
+ *     value = null | false | true | number | string
+ *           | "[" value, ... "]" | "{" string: value, ... "}"
  *
  * Tokenizers, configurations and the headers of weight files are JSON. The whole text becomes one
  * array of nodes in the order in which the values start: a container knows its first child, a child
@@ -1292,6 +1298,60 @@ LLM_API float llm_lanes_sum(llm_lanes x) {
     return sum;
 }
 
+/* @transpose ------------------------------------------------ Rows become columns
+ *
+ *     to[j][i] = from[i][j]
+ *
+ * A copy whose one side runs along the rows and the other across them: number by number, an
+ * instruction moves 4 bytes and most of every cache line is fetched for nothing. Squares of 4 x 4
+ * touch four lines on either side and turn in registers with eight shuffles: pairs of rows are
+ * interleaved, then pairs of pairs.
+ *
+ * source  -
+ * needs   lanes
+ * see     @gemm (packs with it)
+ * topics  -
+ */
+
+/* to (cols,rows) <- from (rows,cols), with to_ld and from_ld numbers from one row to the next. The
+ * squares need a compiler that shuffles; what they leave is copied number by number. */
+LLM_API void llm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld, size_t rows,
+                           size_t cols) {
+    size_t rows4 = 0, cols4 = 0;
+#if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
+    typedef float four __attribute__((vector_size(16)));
+    rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
+    for (size_t i = 0; i < rows4; i += 4) {
+        for (size_t j = 0; j < cols4; j += 4) {
+            const float *x = from + i * from_ld + j;
+            float *y = to + j * to_ld + i;
+            four a, b, c, d;
+            memcpy(&a, x, sizeof a);
+            memcpy(&b, x + from_ld, sizeof b);
+            memcpy(&c, x + 2 * from_ld, sizeof c);
+            memcpy(&d, x + 3 * from_ld, sizeof d);
+            for (size_t r = 4; j % 16 == 0 && i + 8 <= rows4 && r < 8; r++)
+                LLM_LANES_FETCH(x + r * from_ld);
+            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
+            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
+            memcpy(y, &a, sizeof a);
+            memcpy(y + to_ld, &b, sizeof b);
+            memcpy(y + 2 * to_ld, &c, sizeof c);
+            memcpy(y + 3 * to_ld, &d, sizeof d);
+        }
+    }
+#endif
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < rows4 ? cols4 : 0; j < cols; j++)
+            to[j * to_ld + i] = from[i * from_ld + j];
+}
+
 /* @gemm ----------------------------------------------------- The kernel under every matrix product
  *
  *     c (M,N) += A (M,K) B (K,N)
@@ -1303,22 +1363,25 @@ LLM_API float llm_lanes_sum(llm_lanes x) {
  * cache while the rows of A pass by. Rows of A are read where they lie; a transposed A is turned
  * into rows first, BLOCK of them at a time. Operands are packed differently and computed alike.
  *
- * Every sum adds its products in ascending k, in chunks that depend on K alone, wherever its tile
+ * Every sum adds its products in ascending k, in chunks of fixed length, wherever its tile
  * lies and whichever thread computes it. So results do not depend on the number of threads, nor a
  * row's result on the other rows. Scratch is on the stack: 304 KiB with AVX, 40 without.
  *
  * source  Goto & van de Geijn 2008, "Anatomy of High-Performance Matrix Multiplication"
- * needs   lanes
+ * needs   lanes transpose
  * see     @matmul (the layer's three products) @tensor_core
  * topics  -
  */
 #if defined(_OPENMP)
 #include <omp.h>
-#define LLM_GEMM_THREADS ((size_t)omp_get_max_threads())
+#define LLM_GEMM_CORES ((size_t)omp_get_max_threads())
 #define LLM_GEMM_PARALLEL_IF(big) LLM_PRAGMA(omp parallel for schedule(static) if (big))
 #else
-#define LLM_GEMM_THREADS ((size_t)1)
+#define LLM_GEMM_CORES ((size_t)1)
 #define LLM_GEMM_PARALLEL_IF(big)
+#endif
+#ifndef LLM_GEMM_THREADS
+#define LLM_GEMM_THREADS LLM_GEMM_CORES
 #endif
 enum { LLM_GEMM_SMALL = 32768 }; /* fewer operations are done before a second thread is awake */
 
@@ -1331,7 +1394,9 @@ enum { LLM_GEMM_PANEL = 64, LLM_GEMM_BLOCK = 240, LLM_GEMM_DEPTH = 256 };
 enum { LLM_GEMM_PANEL = 32, LLM_GEMM_BLOCK = 48, LLM_GEMM_DEPTH = 128 };
 #endif
 
+/* The smaller of the two. */
 LLM_API size_t llm_gemm_least(size_t a, size_t b) { return a < b ? a : b; }
+LLM_API size_t llm_gemm_parts(size_t n, size_t size) { return (n + size - 1) / size; }
 
 /* y (ROWS,COLS) += rows of A times a panel (depth,COLS), or only its first rows and columns. row[r]
  * points to depth numbers. */
@@ -1371,45 +1436,6 @@ LLM_API void llm_gemm_tile(float *y, size_t ldy, size_t rows, size_t cols,
     }
 }
 
-/* to (cols,rows) <- from (rows,cols), with to_ld and from_ld numbers between rows. Squares of 4 x 4
- * go through registers where the compiler can shuffle. */
-LLM_API void llm_gemm_transpose(float *to, size_t to_ld, const float *from, size_t from_ld,
-                                size_t rows, size_t cols) {
-    size_t rows4 = 0, cols4 = 0;
-#if (defined(__clang__) || (defined(__GNUC__) && __GNUC__ >= 12)) && !defined(__CUDACC__)
-    typedef float four __attribute__((vector_size(16)));
-    rows4 = rows / 4 * 4, cols4 = cols / 4 * 4;
-    for (size_t i = 0; i < rows4; i += 4) {
-        for (size_t j = 0; j < cols4; j += 4) {
-            const float *x = from + i * from_ld + j;
-            float *y = to + j * to_ld + i;
-            four a, b, c, d;
-            memcpy(&a, x, sizeof a);
-            memcpy(&b, x + from_ld, sizeof b);
-            memcpy(&c, x + 2 * from_ld, sizeof c);
-            memcpy(&d, x + 3 * from_ld, sizeof d);
-            for (size_t r = 4; j % 16 == 0 && i + 8 <= rows4 && r < 8; r++)
-                LLM_LANES_FETCH(x + r * from_ld);
-            const four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-            const four cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-            const four ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-            const four cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-            a = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
-            b = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
-            c = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
-            d = __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7);
-            memcpy(y, &a, sizeof a);
-            memcpy(y + to_ld, &b, sizeof b);
-            memcpy(y + 2 * to_ld, &c, sizeof c);
-            memcpy(y + 3 * to_ld, &d, sizeof d);
-        }
-    }
-#endif
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = i < rows4 ? cols4 : 0; j < cols; j++)
-            to[j * to_ld + i] = from[i * from_ld + j];
-}
-
 /* panel (cols / COLS, depth, COLS) <- depth rows and cols columns of b. Columns that b does not
  * have are 0. */
 LLM_API void llm_gemm_pack(float *panel, const float *b, size_t ldb, bool b_t, size_t depth,
@@ -1417,8 +1443,8 @@ LLM_API void llm_gemm_pack(float *panel, const float *b, size_t ldb, bool b_t, s
     const size_t whole = cols / LLM_GEMM_COLS * LLM_GEMM_COLS;
     if (whole < cols) memset(panel + whole * depth, 0, depth * LLM_GEMM_COLS * sizeof(float));
     for (size_t j = 0; b_t && j < cols; j += LLM_GEMM_COLS)
-        llm_gemm_transpose(panel + j * depth, LLM_GEMM_COLS, b + j * ldb, ldb,
-                           llm_gemm_least(cols - j, LLM_GEMM_COLS), depth);
+        llm_transpose(panel + j * depth, LLM_GEMM_COLS, b + j * ldb, ldb,
+                      llm_gemm_least(cols - j, LLM_GEMM_COLS), depth);
     for (size_t k = 0; !b_t && k < depth; k++) {
         const float *from = b + k * ldb;
         float *to = panel + k * LLM_GEMM_COLS;
@@ -1438,7 +1464,7 @@ LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bo
     float *panel = (float *)memory;
     if (a_t) {
         float *rows = panel + LLM_GEMM_PANEL * LLM_GEMM_DEPTH;
-        llm_gemm_transpose(rows, depth, a, lda, depth, M);
+        llm_transpose(rows, depth, a, lda, depth, M);
         a = rows;
         lda = depth;
     }
@@ -1457,37 +1483,43 @@ LLM_API void llm_gemm_block(float *c, size_t ldc, const float *a, size_t lda, bo
     }
 }
 
+/* high, wide: how many rows and columns of c (M,N) a task has. It is a panel of columns, cut into
+ * fewer rows where there are too few panels for the threads; or, where A is transposed, a block of
+ * rows, as many blocks as divide evenly, cut into fewer columns. */
+LLM_API void llm_gemm_cut(size_t *high, size_t *wide, size_t M, size_t N, bool a_t,
+                          size_t threads) {
+    const size_t strips = llm_gemm_parts(M, LLM_GEMM_ROWS);
+    const size_t panels = llm_gemm_parts(N, LLM_GEMM_PANEL);
+    const size_t blocks = llm_gemm_parts(llm_gemm_parts(M, LLM_GEMM_BLOCK), threads) * threads;
+    const size_t enough = threads > 1 ? 4 * threads : 1;
+    size_t down = llm_gemm_least(strips, a_t ? blocks : llm_gemm_parts(enough, panels));
+    size_t across = a_t ? llm_gemm_least(panels, llm_gemm_parts(enough, down)) : panels;
+    *high = llm_gemm_parts(strips, down) * LLM_GEMM_ROWS;
+    *wide = llm_gemm_parts(panels, across) * LLM_GEMM_PANEL;
+}
+
 /* c (M,N) += a b, where a is (M,K), or (K,M) with a_t, and b is (K,N), or (N,K) with b_t. c may not
- * be a or b. A task is a rectangle of c: a panel of columns, cut into fewer rows where there are too
- * few panels for the threads; or a block of rows of a transposed A, cut into fewer columns. Define
- * LLM_SGEMM(c, a, a_t, b, b_t, M, N, K) to call a BLAS instead. */
+ * be a or b. To call a BLAS, define LLM_SGEMM with these arguments: true says the work is done. */
 LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b_t, size_t M,
                       size_t N, size_t K) {
 #ifdef LLM_SGEMM
-    LLM_SGEMM(c, a, a_t, b, b_t, M, N, K);
-#else
+    if (LLM_SGEMM(c, a, a_t, b, b_t, M, N, K)) return;
+#endif
     if (M == 0 || N == 0) return;
-    const size_t threads = LLM_GEMM_THREADS, enough = threads > 1 ? 4 * threads : 1;
-    const size_t strips = (M - 1) / LLM_GEMM_ROWS + 1, panels = (N - 1) / LLM_GEMM_PANEL + 1;
-    const size_t blocks = ((M - 1) / LLM_GEMM_BLOCK / threads + 1) * threads;
-    size_t down = a_t ? llm_gemm_least(strips, blocks) : 1, across = a_t ? 1 : panels;
-    if (a_t) across = llm_gemm_least(panels, (enough - 1) / down + 1);
-    if (!a_t) down = llm_gemm_least(strips, (enough - 1) / across + 1);
-    const size_t high = ((strips - 1) / down + 1) * LLM_GEMM_ROWS;
-    const size_t wide = ((panels - 1) / across + 1) * LLM_GEMM_PANEL;
+    size_t high, wide;
+    llm_gemm_cut(&high, &wide, M, N, a_t, LLM_GEMM_THREADS);
+    const size_t across = llm_gemm_parts(N, wide), tasks = llm_gemm_parts(M, high) * across;
     const size_t chunk = a_t ? LLM_GEMM_DEPTH : LLM_GEMM_DEPTH / 2 * 3;
     for (size_t k = 0; k < K; k += chunk) {
         const size_t depth = llm_gemm_least(K - k, chunk);
         LLM_GEMM_PARALLEL_IF(M * N * depth > LLM_GEMM_SMALL)
-        for (size_t task = 0; task < down * across; task++) {
+        for (size_t task = 0; task < tasks; task++) {
             const size_t i = task / across * high, j = task % across * wide;
-            if (i >= M || j >= N) continue;
             llm_gemm_block(c + i * N + j, N, a_t ? a + k * M + i : a + i * K + k, a_t ? M : K, a_t,
                            b_t ? b + j * K + k : b + k * N + j, b_t ? K : N, b_t,
                            llm_gemm_least(M - i, high), llm_gemm_least(N - j, wide), depth);
         }
     }
-#endif
 }
 
 /* @matmul --------------------------------------------------- Matrix product, the linear layer
@@ -1503,7 +1535,7 @@ LLM_API void llm_gemm(float *c, const float *a, bool a_t, const float *b, bool b
  * and 8 rows.
  *
  * source  -
- * needs   gemm
+ * needs   lanes gemm
  * see     @dense (the layer), @kv_cache (decoding)
  * topics  -
  */
@@ -1631,9 +1663,9 @@ LLM_API float llm_logsumexp_max(const float *x, size_t n) {
     return max;
 }
 
-/* sum_i exp((x_i - shift) * gain) <- x (n). Sixteen sums side by side become vectors, which a single
- * one may not, because float addition has an order. They are emptied into a double every 4096
- * entries: a vocabulary of 50000 terms in one float would be off by 5e-5. */
+/* sum_i exp((x_i - shift) * gain) <- x (n). Sixteen sums side by side become vectors, which a
+ * single one may not, because float addition has an order. They are emptied into a double every
+ * 4096 entries: a vocabulary of 50000 terms in one float would be off by 5e-5. */
 LLM_API double llm_logsumexp_sum(const float *x, size_t n, float shift, float gain) {
     double sum = 0.0;
     for (size_t i = 0; i < n;) {
@@ -1833,8 +1865,8 @@ LLM_API void llm_softmax_log_backward(float *dx, const float *dy, const float *y
  *     p_i = max(x_i - tau, 0)        tau so that sum_i p_i = 1
  *
  * Softmax gives every score some probability; the nearest probability vector gives most of them
- * exactly none: p falls linearly with the score, cut off at the threshold tau. A score that leads all
- * others by 1 get everything.
+ * exactly none: p falls linearly with the score, cut off at the threshold tau. A score that leads
+ * all others by 1 get everything.
  *
  * source  Martins & Astudillo 2016, "From softmax to sparsemax"; Michelot 1986, "A finite algorithm
  *         for finding the projection of a point onto the canonical simplex of R^n"
@@ -2019,8 +2051,8 @@ LLM_API void llm_cross_entropy_soft_backward(float *dlogits, const float *logits
     }
 }
 
-/* H(p,q) <- p, q (n) probabilities, in nats. *entropy is H(p), *kl is KL(p||q) = H(p,q) - H(p): it is
- * never negative; it and H(p,q) are infinite where q is 0 and p is not. */
+/* H(p,q) <- p, q (n) probabilities, in nats. *entropy is H(p), *kl is KL(p||q) = H(p,q) - H(p): it
+ * is never negative; it and H(p,q) are infinite where q is 0 and p is not. */
 LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float *p, const float *q,
                                           size_t n) {
     double own = 0.0, extra = 0.0;
@@ -2395,8 +2427,8 @@ LLM_API void llm_dense_low_rank_backward(float *dx, float *dv, float *du, float 
     arena->used = mark;
 }
 
-/* norm_sq (N) <- dy (N,O), x (N,C): the squared norm of each row's own gradient of w and, with bias,
- * of b: |dy_n|^2 (|x_n|^2 + 1). */
+/* norm_sq (N) <- dy (N,O), x (N,C): the squared norm of each row's own gradient of w and, with
+ * bias, of b: |dy_n|^2 (|x_n|^2 + 1). */
 LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float *x, size_t N,
                                     size_t C, size_t O, bool bias) {
     LLM_PARALLEL_FOR
@@ -2437,8 +2469,8 @@ LLM_API void llm_xavier_init_normal(float *w, size_t fan_in, size_t fan_out, flo
     for (size_t i = 0; i < fan_in * fan_out; i++) w[i] *= std;
 }
 
-/* w (fan_out,fan_in) ~ U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)): the variance a^2 / 3 is that
- * of the normal form. */
+/* w (fan_out,fan_in) ~ U(-a, a), a = gain sqrt(6 / (fan_in + fan_out)): the variance a^2 / 3 is
+ * that of the normal form. */
 LLM_API void llm_xavier_init_uniform(float *w, size_t fan_in, size_t fan_out, float gain,
                                      llm_rng *rng) {
     const float a = gain * sqrtf(6.0f / (float)(fan_in + fan_out));
@@ -2503,42 +2535,254 @@ LLM_API void llm_xavier_init_variance_track(double *forward, double *backward, c
     arena->used = mark;
 }
 
+/* @residual ------------------------------------------------- Residual connection
+ *
+ *     y = x + alpha f(x)        dx = dy + (what f sends back)        df = alpha dy
+ *
+ * A layer that adds to its input instead of replacing it. The derivative of y in x is the identity
+ * plus something, so a gradient reaches the first of a hundred layers however small the branches'
+ * derivatives are: L blocks are a sum over 2^L paths, and the one through no branch is always open.
+ * The sum grows, too: with branches as large as their input the variance doubles at each block, so
+ * branches are scaled down: by 1/sqrt(2 L) at the start (GPT-2), by a learned alpha that starts at
+ * 0 (ReZero), by one for each channel that starts small (LayerScale), or normalized before.
+ *
+ * source  He et al. 2016, "Identity mappings in deep residual networks"; Veit et al. 2016,
+ *         "Residual networks behave like ensembles of relatively shallow networks"; Bachlechner et
+ *         al. 2021, "ReZero is all you need"; Touvron et al. 2021, "Going deeper with image
+ *         transformers" (LayerScale); Huang et al. 2016, "Deep networks with stochastic depth"
+ * needs   base arena matmul
+ * see     @prenorm @decoder_block @vanishing_gradient
+ * topics  Residual Connection (Skip Connection)
+ */
+
+/* y (n) <- x, f (n): x + alpha f, f being the branch's output. y may be x or f. */
+LLM_API void llm_residual_forward(float *y, const float *x, const float *f, size_t n, float alpha) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = x[i] + alpha * f[i];
+}
+
+/* dx, df (n), *dalpha += <- dy (n) and forward's f, alpha. Any of the three may be NULL. dx may not
+ * be df: the branch's own gradient is still to be added to dx. */
+LLM_API void llm_residual_backward(float *dx, float *df, float *dalpha, const float *dy,
+                                   const float *f, size_t n, float alpha) {
+    double sum = 0.0;
+    for (size_t i = 0; dx && i < n; i++) dx[i] += dy[i];
+    for (size_t i = 0; df && i < n; i++) df[i] += alpha * dy[i];
+    for (size_t i = 0; dalpha && i < n; i++) sum += (double)dy[i] * (double)f[i];
+    if (dalpha) *dalpha += (float)sum;
+}
+
+/* y (N,C) <- x, f (N,C), scale (C): x + scale f, LayerScale. y may be x or f. */
+LLM_API void llm_residual_scale_forward(float *y, const float *x, const float *f,
+                                        const float *scale, size_t N, size_t C) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < C; i++) y[n * C + i] = x[n * C + i] + scale[i] * f[n * C + i];
+}
+
+/* dx, df (N,C), dscale (C) += <- dy (N,C) and forward's f, scale. Any of the three may be NULL. */
+LLM_API void llm_residual_scale_backward(float *dx, float *df, float *dscale, const float *dy,
+                                         const float *f, const float *scale, size_t N, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const float *dyn = dy + n * C, *fn = f + n * C;
+        for (size_t i = 0; dx && i < C; i++) dx[n * C + i] += dyn[i];
+        for (size_t i = 0; df && i < C; i++) df[n * C + i] += scale[i] * dyn[i];
+        for (size_t i = 0; dscale && i < C; i++) dscale[i] += dyn[i] * fn[i];
+    }
+}
+
+/* y (N,C) <- x, f (N,C), keep (N): stochastic depth. A sample loses the whole branch with
+ * probability p; where it is kept it counts 1 / (1 - p), so that the mean is x + f, which is what
+ * inference uses. f is not read where it is dropped. y may be x or f. */
+LLM_API void llm_residual_depth_forward(float *y, const float *x, const float *f, const bool *keep,
+                                        size_t N, size_t C, float p) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = n * C; i < (n + 1) * C; i++)
+            y[i] = keep[n] ? x[i] + f[i] / (1.0f - p) : x[i];
+}
+
+/* dx, df (N,C) += <- dy (N,C) and forward's keep, p. Either may be NULL. */
+LLM_API void llm_residual_depth_backward(float *dx, float *df, const float *dy, const bool *keep,
+                                         size_t N, size_t C, float p) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = n * C; i < (n + 1) * C; i++) {
+            if (dx) dx[i] += dy[i];
+            if (df && keep[n]) df[i] += dy[i] / (1.0f - p);
+        }
+}
+
+/* y (C) <- x (C), A (L,C,C): the L blocks x + A_l x, evaluated path by path. A path takes a branch
+ * or goes around it at each block; bit l of its number says which. For linear branches the sum over
+ * all 2^L paths is the network, prod (I + A_l) x. length (L+1) is the mass |.| of the paths through
+ * so many branches, NULL skips it. Scratch: 2 C floats, given back. */
+LLM_API void llm_residual_unravel(float *y, float *length, const float *x, const float *A, size_t L,
+                                  size_t C, llm_arena *arena) {
+    LLM_ASSERT(L < 32);
+    const size_t mark = arena->used;
+    float *h = llm_arena_floats(arena, C), *next = llm_arena_floats(arena, C);
+    for (size_t i = 0; i < C; i++) y[i] = 0.0f;
+    for (size_t l = 0; length && l <= L; l++) length[l] = 0.0f;
+    for (size_t path = 0; path < (size_t)1 << L; path++) {
+        size_t branches = 0;
+        for (size_t i = 0; i < C; i++) h[i] = x[i];
+        for (size_t l = 0; l < L; l++) {
+            if (!(path >> l & 1)) continue;
+            llm_matmul_forward(next, h, A + l * C * C, NULL, 1, C, C);
+            float *swap = h;
+            h = next;
+            next = swap;
+            branches++;
+        }
+        float square = 0.0f;
+        for (size_t i = 0; i < C; i++) {
+            y[i] += h[i];
+            square += h[i] * h[i];
+        }
+        if (length) length[branches] += sqrtf(square);
+    }
+    arena->used = mark;
+}
+
 /* @dropout -------------------------------------------------- Dropout
  *
- *     y_i = x_i * kept_i / (1 - p)
+ *     y_i = x_i / (1 - p) with probability 1 - p, else 0
  *
- * source  -
- * needs   rng
+ * In training each number is removed at random and the others are scaled up, so that the mean stays
+ * and inference does nothing at all. No unit can rely on another one being there; for a linear
+ * model it is exactly a penalty on w_j^2 times the size of input j. The mask is not stored: number
+ * offset + i of the stream seed decides about element i, and backward draws it again. So the mask
+ * does not depend on how an array is cut into calls, and a kernel draws the same. A seed whose
+ * llm_rng is in use elsewhere would give the same words: take another one.
+ *
+ * source  Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from
+ *         overfitting", section 9.1; Klambauer et al. 2017, "Self-normalizing neural networks"
+ *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time)
+ * needs   base rng
+ * see     @residual (stochastic depth), @attn_weights
  * topics  Dropout
  */
 
-/* 1 / (1 - p) or 0 for element index of the stream seed. */
-LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
-    const uint64_t block = index / 4;
-    const uint32_t ctr[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
+/* scale (4): the factors of elements 4 block .. 4 block + 3 of the stream, 0 or 1 / (1 - p). */
+LLM_API void llm_dropout_block(float scale[4], float p, uint64_t seed, uint64_t block) {
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t word[4];
-    llm_rng_philox(word, ctr, key);
-    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f);
-    return u < p ? 0.0f : 1.0f / (1.0f - p);
+    llm_rng_philox(word, counter, key);
+    for (size_t k = 0; k < 4; k++) {
+        const float u = (float)(word[k] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
+        scale[k] = u < p ? 0.0f : 1.0f / (1.0f - p);
+    }
 }
 
-/* y (n) <- x (n): element i is number offset + i of the stream seed. y may be x. */
+/* The factor of one element. */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    float scale[4];
+    llm_dropout_block(scale, p, seed, index / 4);
+    return scale[index % 4];
+}
+
+/* How many blocks the elements offset .. offset + n - 1 touch. */
+LLM_API size_t llm_dropout_blocks(size_t n, uint64_t offset) {
+    return n ? (size_t)((offset + n - 1) / 4 - offset / 4 + 1) : 0;
+}
+
+/* y (n) <- x (n): element i is number offset + i of the stream seed. x is not read where it is
+ * dropped. p = 0 copies, p = 1 gives zeros. y may be x. */
 LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
                                  uint64_t offset) {
-    for (size_t i = 0; i < n; i++) {
-        const float scale = llm_dropout_scale(p, seed, offset + i);
-        y[i] = scale == 0.0f ? 0.0f : scale * x[i];
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    const size_t blocks = llm_dropout_blocks(n, offset);
+    LLM_PARALLEL_FOR
+    for (size_t block = 0; block < blocks; block++) {
+        const uint64_t first = offset / 4 + block;
+        float scale[4];
+        llm_dropout_block(scale, p, seed, first);
+        for (size_t k = 0; k < 4; k++) {
+            const uint64_t i =
+                4 * first + k - offset; /* in front of offset it wraps: not below n */
+            if (i < n) y[i] = scale[k] == 0.0f ? 0.0f : scale[k] * x[i];
+        }
     }
 }
 
-/* dx (n) += <- dy (n), with forward's p, seed and offset. */
+/* dx (n) += <- dy (n), with forward's p, seed and offset. dy is not read where x was dropped. */
 LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
                                   uint64_t offset) {
-    for (size_t i = 0; i < n; i++) {
-        const float scale = llm_dropout_scale(p, seed, offset + i);
-        if (scale != 0.0f) dx[i] += scale * dy[i];
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    const size_t blocks = llm_dropout_blocks(n, offset);
+    LLM_PARALLEL_FOR
+    for (size_t block = 0; block < blocks; block++) {
+        const uint64_t first = offset / 4 + block;
+        float scale[4];
+        llm_dropout_block(scale, p, seed, first);
+        for (size_t k = 0; k < 4; k++) {
+            const uint64_t i = 4 * first + k - offset;
+            if (i < n && scale[k] != 0.0f) dx[i] += scale[k] * dy[i];
+        }
     }
+}
+
+/* y (A,T,C) <- x (A,T,C): one decision for all t, number offset + a C + c. Whole channels of images
+ * are A = N channels, T pixels, C = 1; one mask for all T steps of time is A = B. y may be x. */
+LLM_API void llm_dropout_shared_forward(float *y, const float *x, size_t A, size_t T, size_t C,
+                                        float p, uint64_t seed, uint64_t offset) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < A * C; k++) {
+        const float scale = llm_dropout_scale(p, seed, offset + k);
+        for (size_t t = 0; t < T; t++) {
+            const size_t i = (k / C * T + t) * C + k % C;
+            y[i] = scale == 0.0f ? 0.0f : scale * x[i];
+        }
+    }
+}
+
+/* dx (A,T,C) += <- dy (A,T,C), with forward's p, seed and offset. */
+LLM_API void llm_dropout_shared_backward(float *dx, const float *dy, size_t A, size_t T, size_t C,
+                                         float p, uint64_t seed, uint64_t offset) {
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < A * C; k++) {
+        const float scale = llm_dropout_scale(p, seed, offset + k);
+        for (size_t t = 0; t < T; t++) {
+            const size_t i = (k / C * T + t) * C + k % C;
+            if (scale != 0.0f) dx[i] += scale * dy[i];
+        }
+    }
+}
+
+/* y (n) <- x (n): alpha dropout, for SELU. A dropped element becomes the value that SELU has at
+ * minus infinity; a and b then restore mean 0 and variance 1. p < 1. y may be x. */
+LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
+                                       uint64_t offset) {
+    LLM_ASSERT(p >= 0.0f && p < 1.0f);
+    const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const bool kept = llm_dropout_scale(p, seed, offset + i) != 0.0f;
+        y[i] = a * ((kept ? x[i] : low) - p * low);
+    }
+}
+
+/* dx (n) += <- dy (n), with forward's p, seed and offset: a dy where x was kept. */
+LLM_API void llm_dropout_alpha_backward(float *dx, const float *dy, size_t n, float p,
+                                        uint64_t seed, uint64_t offset) {
+    const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if (llm_dropout_scale(p, seed, offset + i) != 0.0f) dx[i] += a * dy[i];
+}
+
+/* p / (1 - p) sum_j w_j^2 sum_i x_ij^2 <- w (C), x (N,C): what dropout of the inputs adds, on
+ * average, to the squared error of the linear model w, summed over the rows. */
+LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_t C, float p) {
+    double sum = 0.0;
+    for (size_t i = 0; i < N * C; i++) {
+        const double part = (double)w[i % C] * (double)x[i];
+        sum += part * part;
+    }
+    return (double)p / (1.0 - (double)p) * sum;
 }
 
 /* @layernorm ------------------------------------------------ Layer normalization
@@ -3238,6 +3482,7 @@ typedef struct {
     double weight, loss; /* sums over the micro-batches */
 } llm_grad_accum;
 
+/* sum (n) becomes 0 and belongs to a until the gradient is finished. */
 LLM_API void llm_grad_accum_begin(llm_grad_accum *a, float *sum, size_t n) {
     a->sum = sum;
     a->n = n;
@@ -3501,8 +3746,9 @@ LLM_API void llm_embedding_adamw(float *w, float *m, float *v, const float *g,
  * no token has probability 0. The n-grams are kept as sorted numbers, one for each place of the
  * text, so a context is a range of them: two binary searches, no table.
  *
- * source  Ney, Essen & Kneser 1994, "On structuring probabilistic dependences in stochastic language
- *         modelling"; Chen & Goodman 1999, "An empirical study of smoothing techniques", eq. 12
+ * source  Ney, Essen & Kneser 1994, "On structuring probabilistic dependences in stochastic
+ *         language modelling"; Chen & Goodman 1999, "An empirical study of smoothing techniques",
+ *         eq. 12
  * needs   error
  * see     @perplexity @gpt2
  * topics  -
@@ -3566,7 +3812,8 @@ LLM_API bool llm_interpolated_lm_fit(llm_interpolated_lm *lm, const int *ids, si
     return llm_fail(e, "counting %zu tokens: out of memory", count);
 }
 
-/* P(last token of the n-gram key | its first n - 1), where shorter is P(that token | one token less). */
+/* P(last token of the n-gram key | its first n - 1), where shorter is P(that token | one token
+ * less). */
 LLM_API double llm_interpolated_lm_level(const llm_interpolated_lm *lm, uint64_t key, size_t n,
                                          double shorter) {
     const uint64_t *gram = lm->gram[n], context = key >> LLM_INTERPOLATED_LM_BITS;
@@ -5264,7 +5511,7 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
     static const char end[] = "<|endoftext|>";
     llm_json j;
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
-    bool ok = true;
+    bool ok;
     if (merges) {
         ok = llm_tokenizer_vocab_read(t, &j, j.node, error) &&
              llm_tokenizer_vocab_lines(t, (const char *)merges->data, merges->size, error);
@@ -5465,12 +5712,12 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
  * floats a head, which @flash does away with. Nothing above the diagonal is read or written: a zero
  * weight there would let a NaN of the future through.
  *
- * All products are y += w x over tiles of 64 positions. A tile is copied to the stack, because rows
- * of qkv lie 3C apart, and stays in the cache while the rows of w pass by.
+ * Speed: away from the diagonal all products are done by @gemm's kernel, keys in tiles of 64; only
+ * the triangles on the diagonal are left to plain loops.
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", eq. 1; Radford et al. 2019, "Language
  *         Models are Unsupervised Multitask Learners" (GPT-2)
- * needs   exp logsumexp
+ * needs   exp gemm logsumexp
  * see     @mha (any mask, cross-attention), @gqa (shared keys), @flash (no T x T), @kv_cache
  * topics  Causal (Masked) Self-Attention
  */
@@ -5482,107 +5729,85 @@ LLM_API size_t llm_causal_attn_tile(size_t left) {
     return left > LLM_CAUSAL_ATTN_TILE ? (size_t)LLM_CAUSAL_ATTN_TILE : left;
 }
 
-/* y (R,D) += w (R,N) x (N,D); N > 0. ys and xs are the strides of rows; w_rn is w[r * wr + n * wn],
- * so that w can be read as its transpose. 3 x 32 sums stay in registers while n runs; they start
- * as products, because setting them to 0 becomes a call of memset. */
-LLM_API void llm_causal_attn_mix(float *y, size_t ys, const float *w, size_t wr, size_t wn,
-                                 const float *x, size_t xs, size_t R, size_t N, size_t D) {
-    enum { ROWS = 3, COLS = 32 };
-    for (size_t r = 0, rows; r < R; r += rows) {
-        rows = R - r < ROWS ? 1 : ROWS;
-        for (size_t d = 0, cols; d < D; d += cols) {
-            cols = D - d > COLS ? (size_t)COLS : D - d;
-            const float *wd = w + r * wr, *xd = x + d;
-            float *yd = y + r * ys + d, sum[ROWS][COLS];
-            if (rows == ROWS && cols == COLS) {
-                for (size_t a = 0; a < ROWS; a++)
-                    for (size_t c = 0; c < COLS; c++) sum[a][c] = wd[a * wr] * xd[c];
-                for (size_t n = 1; n < N; n++)
-                    for (size_t a = 0; a < ROWS; a++)
-                        for (size_t c = 0; c < COLS; c++)
-                            sum[a][c] += wd[a * wr + n * wn] * xd[n * xs + c];
-                for (size_t a = 0; a < ROWS; a++)
-                    for (size_t c = 0; c < COLS; c++) yd[a * ys + c] += sum[a][c];
-            } else {
-                for (size_t a = 0; a < rows; a++)
-                    for (size_t n = 0; n < N; n++)
-                        for (size_t c = 0; c < cols; c++)
-                            yd[a * ys + c] += wd[a * wr + n * wn] * xd[n * xs + c];
-            }
-        }
-    }
+/* Of R rows against the keys n0 .. n0+keys-1, row r seeing keys 0 .. r + ahead: the first row that
+ * sees one of them, and the first that sees them all. */
+LLM_API size_t llm_causal_attn_first(size_t n0, size_t ahead, size_t R) {
+    return n0 <= ahead ? 0 : llm_gemm_least(n0 - ahead, R);
+}
+LLM_API size_t llm_causal_attn_whole(size_t n0, size_t keys, size_t ahead, size_t R) {
+    return llm_causal_attn_first(n0 + keys - 1, ahead, R);
 }
 
 /* w_rn = scale x_r.z_n <- x (R,D), z (N,D), for n <= r + ahead: query r comes ahead positions after
- * the first key. The other entries of w are not written. */
+ * the first key. The other entries of w are not written. ws, xs, zs are the strides of rows. */
 LLM_API void llm_causal_attn_scores(float *w, size_t ws, const float *x, size_t xs, const float *z,
                                     size_t zs, float scale, size_t ahead, size_t R, size_t N,
                                     size_t D) {
     enum { TILE = LLM_CAUSAL_ATTN_TILE };
-    float zt[TILE * TILE], s[TILE * TILE]; /* z^T, so that the inner loops run over keys */
+    float s[TILE * TILE];
     for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
-        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
-        for (size_t d0 = 0; d0 < D; d0 += TILE) {
-            const size_t depth = llm_causal_attn_tile(D - d0);
-            for (size_t n = 0; n < keys; n++)
-                for (size_t d = 0; d < depth; d++)
-                    zt[d * keys + n] = scale * z[(n0 + n) * zs + d0 + d];
-            for (size_t r0 = first; r0 < R; r0 += TILE) { /* rows before first see none of these */
-                const size_t rows = llm_causal_attn_tile(R - r0);
-                for (size_t i = 0; i < rows * keys; i++) s[i] = 0.0f;
-                llm_causal_attn_mix(s, keys, x + r0 * xs + d0, xs, 1, zt, keys, rows, depth, keys);
-                for (size_t r = r0; r < r0 + rows; r++) {
-                    const size_t seen = r + ahead - n0, end = seen < keys ? seen + 1 : keys;
-                    float *wr = w + r * ws + n0;
-                    for (size_t n = 0; n < end; n++)
-                        wr[n] = s[(r - r0) * keys + n] + (d0 ? wr[n] : 0.0f);
-                }
-            }
+        const size_t keys = llm_causal_attn_tile(N - n0);
+        const size_t first = llm_causal_attn_first(n0, ahead, R);
+        const size_t whole = llm_causal_attn_whole(n0, keys, ahead, R);
+        float *wn = w + n0;
+        for (size_t i = 0; i < (whole - first) * keys; i++) s[i] = 0.0f;
+        for (size_t r = whole; r < R; r++)
+            for (size_t n = 0; n < keys; n++) wn[r * ws + n] = 0.0f;
+        for (size_t d = 0; d < D; d += LLM_GEMM_DEPTH) {
+            const size_t depth = llm_gemm_least(D - d, LLM_GEMM_DEPTH);
+            const float *zd = z + n0 * zs + d, *xd = x + d;
+            llm_gemm_block(s, keys, xd + first * xs, xs, false, zd, zs, true, whole - first, keys,
+                           depth);
+            llm_gemm_block(wn + whole * ws, ws, xd + whole * xs, xs, false, zd, zs, true, R - whole,
+                           keys, depth);
         }
+        for (size_t r = first; r < whole; r++)
+            for (size_t n = 0; n <= r + ahead - n0; n++)
+                wn[r * ws + n] = scale * s[(r - first) * keys + n];
+        for (size_t r = whole; r < R; r++)
+            for (size_t n = 0; n < keys; n++) wn[r * ws + n] *= scale;
     }
 }
 
-/* y_r += sum_n w_rn x_n over n <= r + ahead: each query collects from its past. */
+/* y_r += sum_n w_rn x_n over n <= r + ahead: each query collects from its past. On the diagonal
+ * keys are taken 16 at a time, so that little is left to the plain loop. */
 LLM_API void llm_causal_attn_gather(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                     size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
-    float tile[TILE * TILE];
-    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += TILE) {
-        const size_t keys = llm_causal_attn_tile(N - n0), first = n0 > ahead ? n0 - ahead : 0;
-        for (size_t d0 = 0; d0 < D; d0 += TILE) {
-            const size_t depth = llm_causal_attn_tile(D - d0);
-            for (size_t n = 0; n < keys; n++)
-                memcpy(tile + n * depth, x + (n0 + n) * xs + d0, depth * sizeof(float));
-            float *yd = y + d0;
-            const float *wn = w + n0;
-            size_t r = first;
-            for (; r < R && r + ahead - n0 + 1 < keys; r++)
-                llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, 1,
-                                    r + ahead - n0 + 1, depth);
-            llm_causal_attn_mix(yd + r * ys, ys, wn + r * ws, ws, 1, tile, depth, R - r, keys,
-                                depth);
+    for (size_t n0 = 0; n0 < N && n0 < R + ahead; n0 += LLM_CAUSAL_ATTN_TILE) {
+        const size_t keys = llm_causal_attn_tile(N - n0);
+        const size_t whole = llm_causal_attn_whole(n0, keys, ahead, R);
+        for (size_t n = n0; n < n0 + keys; n += 16) {
+            const size_t some = llm_gemm_least(n0 + keys - n, 16);
+            const size_t below = llm_causal_attn_whole(n, some, ahead, R);
+            for (size_t r = llm_causal_attn_first(n, ahead, R); r < below; r++)
+                for (size_t j = n; j <= r + ahead; j++)
+                    for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * ws + j] * x[j * xs + d];
+            llm_gemm_block(y + below * ys, ys, w + below * ws + n, ws, false, x + n * xs, xs, false,
+                           whole - below, D, some);
         }
+        llm_gemm_block(y + whole * ys, ys, w + whole * ws + n0, ws, false, x + n0 * xs, xs, false,
+                       R - whole, D, keys);
     }
 }
 
 /* y_n += sum_r w_rn x_r over r >= n - ahead: each key collects from its future, the transpose. */
 LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t ws, const float *x,
                                      size_t xs, size_t ahead, size_t R, size_t N, size_t D) {
-    enum { TILE = LLM_CAUSAL_ATTN_TILE };
-    float tile[TILE * TILE];
-    for (size_t r0 = 0; r0 < R; r0 += TILE) {
+    for (size_t r0 = 0; r0 < R; r0 += LLM_CAUSAL_ATTN_TILE) {
         const size_t rows = llm_causal_attn_tile(R - r0);
-        const size_t full = r0 + ahead < N ? r0 + ahead : N; /* keys that all these rows see */
-        for (size_t d0 = 0; d0 < D; d0 += TILE) {
-            const size_t depth = llm_causal_attn_tile(D - d0);
-            for (size_t r = 0; r < rows; r++)
-                memcpy(tile + r * depth, x + (r0 + r) * xs + d0, depth * sizeof(float));
-            llm_causal_attn_mix(y + d0, ys, w + r0 * ws, 1, ws, tile, depth, full, rows, depth);
-            for (size_t n = full; n < N && n < r0 + rows + ahead; n++) {
-                const size_t r = n - ahead - r0; /* the first row that sees key n */
-                llm_causal_attn_mix(y + n * ys + d0, ys, w + (r0 + r) * ws + n, 1, ws,
-                                    tile + r * depth, depth, 1, rows - r, depth);
-            }
+        const size_t full = llm_gemm_least(r0 + ahead, N); /* keys that all these rows see */
+        for (size_t n = 0; n < full; n += LLM_GEMM_BLOCK)
+            llm_gemm_block(y + n * ys, ys, w + r0 * ws + n, ws, true, x + r0 * xs, xs, false,
+                           llm_gemm_least(full - n, LLM_GEMM_BLOCK), D, rows);
+        for (size_t r = r0; r < r0 + rows; r += 16) {
+            const size_t some = llm_gemm_least(r0 + rows - r, 16);
+            const size_t seen = llm_gemm_least(r + ahead, N);
+            llm_gemm_block(y + full * ys, ys, w + r * ws + full, ws, true, x + r * xs, xs, false,
+                           seen - full, D, some);
+            for (size_t n = seen; n < N && n < r + some + ahead; n++)
+                for (size_t i = n - ahead; i < r + some;
+                     i++) /* from the first that sees key n on */
+                    for (size_t d = 0; d < D; d++) y[n * ys + d] += w[i * ws + n] * x[i * xs + d];
         }
     }
 }
@@ -5592,24 +5817,28 @@ LLM_API void llm_causal_attn_scatter(float *y, size_t ys, const float *w, size_t
 LLM_API void llm_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T,
                                      size_t C, size_t H) {
     LLM_ASSERT(H > 0 && C % H == 0);
+    enum { QUERIES = 2 * LLM_CAUSAL_ATTN_TILE }; /* at a time: their weights stay in the cache */
     const size_t D = C / H, S = 3 * C;
     const float scale = 1.0f / sqrtf((float)D);
     LLM_PARALLEL_FOR
     for (size_t bh = 0; bh < B * H; bh++) {
         const float *q = qkv + bh / H * T * S + bh % H * D, *k = q + C, *v = k + C;
         float *p = att + bh * T * T, *o = out + bh / H * T * C + bh % H * D;
-        llm_causal_attn_scores(p, T, q, S, k, S, scale, 0, T, T, D);
-        for (size_t i = 0; i < T; i++) {
-            float *pi = p + i * T, sum = 0.0f;
-            const float max = llm_logsumexp_max(pi, i + 1);
-            for (size_t j = 0; j <= i; j++) pi[j] = llm_expf(pi[j] - max);
-            LLM_SIMD_SUM(sum)
-            for (size_t j = 0; j <= i; j++) sum += pi[j];
-            const float gain = 1.0f / sum;
-            for (size_t j = 0; j <= i; j++) pi[j] *= gain;
-            for (size_t d = 0; d < D; d++) o[i * C + d] = 0.0f;
+        for (size_t i = 0; i < T; i += QUERIES) {
+            const size_t R = llm_gemm_least(T - i, QUERIES), N = i + R;
+            llm_causal_attn_scores(p + i * T, T, q + i * S, S, k, S, scale, i, R, N, D);
+            for (size_t r = i; r < N; r++) {
+                float *pr = p + r * T, sum = 0.0f;
+                const float max = llm_logsumexp_max(pr, r + 1);
+                for (size_t j = 0; j <= r; j++) pr[j] = llm_expf(pr[j] - max);
+                LLM_SIMD_SUM(sum)
+                for (size_t j = 0; j <= r; j++) sum += pr[j];
+                const float gain = 1.0f / sum;
+                for (size_t j = 0; j <= r; j++) pr[j] *= gain;
+                for (size_t d = 0; d < D; d++) o[r * C + d] = 0.0f;
+            }
+            llm_causal_attn_gather(o + i * C, C, p + i * T, T, v, S, i, R, N, D);
         }
-        llm_causal_attn_gather(o, C, p, T, v, S, 0, T, T, D);
     }
 }
 
@@ -5652,7 +5881,7 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
 
 /* @mha ------------------------------------------------------ Multi-head attention
  *
- *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h          Q_h = x W_Q,h^T, K_h = key W_K,h^T, ...
+ *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..
  *     y      = [head_1 ... head_H] W_O^T + b_O
  *
  * One softmax can look at one place, or blur several into an average. H heads of D = C/H dimensions
@@ -5669,8 +5898,9 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
  * topics  Multi-Head Attention
  */
 
-/* B texts: T queries of C channels against S keys of Ck and values of Cv; H heads of D dimensions.
- * dropout 0 is none; the mask of a call is numbers offset .. offset + B H T S - 1 of seed's stream. */
+/* B texts: T queries of C channels against S keys of Ck and values of Cv; H heads of D
+ * dimensions. dropout 0 is none; the mask of a call is numbers offset .. offset + B H T S - 1 of
+ * seed's stream. */
 typedef struct {
     size_t B, T, S, C, Ck, Cv, H, D;
     float dropout;
@@ -5700,6 +5930,7 @@ typedef struct {
     float *q, *k, *v, *att, *merged;
 } llm_mha_saved;
 
+/* The buffers of a, taken from the arena. */
 LLM_API llm_mha_saved llm_mha_take(const llm_mha_config *c, llm_arena *arena) {
     llm_mha_saved s;
     s.x = s.key = s.value = NULL;
@@ -5734,9 +5965,10 @@ LLM_API void llm_mha_project_backward(float *dx, float *dw, float *db, const flo
     arena->used = mark;
 }
 
-/* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query sees
- * (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none. Masked
- * inputs must still be finite. Scratch: B H max(T,S) D floats, or B H T D and with dropout B H T S. */
+/* y (B,T,C), *s <- x (B,T,C), key (B,S,Ck), value (B,S,Cv), p. hidden (B,S): keys that no query
+ * sees (padding); blocked (T,S): pairs of query and key; true is masked, as in torch; NULL: none.
+ * Masked inputs must still be finite. Scratch: B H max(T,S) D floats, or B H T D and with dropout B
+ * H T S. */
 LLM_API void llm_mha_forward(float *y, llm_mha_saved *s, const float *x, const float *key,
                              const float *value, const llm_mha_params *p, const bool *hidden,
                              const bool *blocked, const llm_mha_config *c, llm_arena *arena) {
@@ -5930,8 +6162,8 @@ LLM_API void llm_rope_forward(float *y, const float *x, const float *cosine, con
     }
 }
 
-/* dx (B,H,T,D) += <- dy (B,H,T,D): the inverse of a rotation is its transpose, so the gradient turns
- * back by the same angle. dx may not be dy. */
+/* dx (B,H,T,D) += <- dy (B,H,T,D): the inverse of a rotation is its transpose, so the gradient
+ * turns back by the same angle. dx may not be dy. */
 LLM_API void llm_rope_backward(float *dx, const float *dy, const float *cosine, const float *sine,
                                size_t B, size_t H, size_t T, size_t D, size_t rot,
                                llm_rope_pairing pairing) {
@@ -6091,7 +6323,8 @@ LLM_API void llm_gqa_backward(float *dq, float *dk, float *dv, const float *dout
     }
 }
 
-/* a.b over n entries: 16 sums run side by side, in an order that no compiler needs leave to change. */
+/* a.b over n entries: 16 sums run side by side, in an order that no compiler needs leave to
+ * change. */
 LLM_API float llm_gqa_dot(const float *a, const float *b, size_t n) {
     float lane[16], sum = 0.0f;
     for (size_t k = 0; k < 16; k++) lane[k] = 0.0f;
@@ -6104,8 +6337,8 @@ LLM_API float llm_gqa_dot(const float *a, const float *b, size_t n) {
 }
 
 /* out (G,D), w (G,S) <- q (G,D), k, v (S,D): one new token, the G query heads of a group against
- * their keys and values in a cache. Each key and each value is read once for the whole group. w gets
- * the weights. S > 0. */
+ * their keys and values in a cache. Each key and each value is read once for the whole group. w
+ * gets the weights. S > 0. */
 LLM_API void llm_gqa_decode(float *out, float *w, const float *q, const float *k, const float *v,
                             size_t G, size_t S, size_t D, float scale) {
     for (size_t j = 0; j < S; j++)
@@ -6169,8 +6402,8 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
 
 /* T queries against S keys, H heads on Hkv. causal: query i sees the keys j <= i + S - T. hidden
  * (B,S): keys that nobody sees (padding; they must still be finite), or NULL. Tiles of Br queries
- * and Bc keys, 1 to 64. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S +
- * j of seed's stream, as in @mha, whatever the tiles. */
+ * and Bc keys, 1 to 64. dropout 0 is none; weight (b,h,i,j) is number offset + ((b H + h) T + i) S
+ * + j of seed's stream, as in @mha, whatever the tiles. */
 typedef struct {
     size_t B, H, Hkv, T, S, D, Br, Bc;
     bool causal;
@@ -6179,6 +6412,7 @@ typedef struct {
     uint64_t seed, offset;
 } llm_flash_config;
 
+/* The settings that change nothing. */
 LLM_API llm_flash_config llm_flash_defaults(size_t B, size_t H, size_t Hkv, size_t T, size_t D) {
     llm_flash_config c;
     c.B = B, c.H = H, c.Hkv = Hkv, c.T = c.S = T, c.D = D, c.Br = c.Bc = LLM_CAUSAL_ATTN_TILE;
@@ -6419,6 +6653,109 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
     return (hidden + multiple_of - 1) / multiple_of * multiple_of;
 }
 
+/* @prenorm -------------------------------------------------- Where the norm stands
+ *
+ *     post      y = N(x + f(x))               2017, BERT, GPT-1
+ *     pre       y = x + f(N(x))               GPT-2, Llama
+ *     sandwich  y = x + N_out(f(N(x)))        Gemma 2
+ *     deepnorm  y = N(alpha x + f(x))         alpha = (2 L)^(1/4)
+ *
+ * f is any sublayer. Post-norm puts a norm on the residual path itself: every layer rescales what
+ * came before it, the gradient of the last layers is large whatever the depth, and without warmup a
+ * deep stack does not start to train. Pre-norm leaves the path alone: x is a sum of L outputs, its
+ * variance grows with L, and the gradient of a layer falls like 1 / sqrt(L); the sum then needs one
+ * more norm before the head. The price is that late layers change x little.
+ *
+ * A sublayer stands between two calls: in gives it its input, out adds its output.
+ *
+ * source  Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture", figure 1 and
+ *         theorem 1; Wang et al. 2022, "DeepNet", eq. 1; Gemma Team 2024, "Gemma 2"
+ * needs   arena layernorm
+ * see     @layernorm @rmsnorm @residual @decoder_block
+ * topics  Pre-Norm vs. Post-Norm Architecture
+ */
+typedef enum {
+    LLM_PRENORM_POST,
+    LLM_PRENORM_PRE,
+    LLM_PRENORM_SANDWICH,
+    LLM_PRENORM_DEEPNORM
+} llm_prenorm_kind;
+
+/* Gain and bias (C) of the norm before f and of the one behind it, or their gradients. Only those
+ * that the kind has are read: in for pre and sandwich, out for all but pre. */
+typedef struct {
+    float *in_w, *in_b, *out_w, *out_b;
+} llm_prenorm_weights;
+
+/* What backward needs: (N) means and inverse deviations, sum (N,C) what the norm behind f reads. */
+typedef struct {
+    float *in_mean, *in_rstd, *out_mean, *out_rstd, *sum;
+} llm_prenorm_acts;
+
+/* alpha of a stack of L layers: 1 but for deepnorm. */
+LLM_API float llm_prenorm_alpha(llm_prenorm_kind kind, size_t L) {
+    return kind == LLM_PRENORM_DEEPNORM ? powf(2.0f * (float)L, 0.25f) : 1.0f;
+}
+
+/* h (N,C), a <- x (N,C): what f is to read. h may not be x. */
+LLM_API void llm_prenorm_in_forward(float *h, const llm_prenorm_acts *a, const float *x,
+                                    const llm_prenorm_weights *w, size_t N, size_t C,
+                                    llm_prenorm_kind kind, float eps) {
+    if (kind == LLM_PRENORM_PRE || kind == LLM_PRENORM_SANDWICH)
+        llm_layernorm_forward(h, a->in_mean, a->in_rstd, x, w->in_w, w->in_b, N, C, eps);
+    else
+        memcpy(h, x, N * C * sizeof(float));
+}
+
+/* dx (N,C) += , dw += <- dh (N,C) and forward's a, x, w. */
+LLM_API void llm_prenorm_in_backward(float *dx, const llm_prenorm_weights *dw, const float *dh,
+                                     const llm_prenorm_acts *a, const float *x,
+                                     const llm_prenorm_weights *w, size_t N, size_t C,
+                                     llm_prenorm_kind kind) {
+    if (kind == LLM_PRENORM_PRE || kind == LLM_PRENORM_SANDWICH) {
+        llm_layernorm_backward(dx, dw->in_w, dw->in_b, dh, x, w->in_w, a->in_mean, a->in_rstd, N,
+                               C);
+        return;
+    }
+    for (size_t i = 0; i < N * C; i++) dx[i] += dh[i];
+}
+
+/* y (N,C), a <- x (N,C), f (N,C) the sublayer's output. y may be neither. */
+LLM_API void llm_prenorm_out_forward(float *y, const llm_prenorm_acts *a, const float *x,
+                                     const float *f, const llm_prenorm_weights *w, size_t N,
+                                     size_t C, llm_prenorm_kind kind, float alpha, float eps) {
+    if (kind == LLM_PRENORM_PRE) {
+        for (size_t i = 0; i < N * C; i++) y[i] = x[i] + f[i];
+        return;
+    }
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    for (size_t i = 0; i < N * C; i++) a->sum[i] = sandwich ? f[i] : alpha * x[i] + f[i];
+    llm_layernorm_forward(y, a->out_mean, a->out_rstd, a->sum, w->out_w, w->out_b, N, C, eps);
+    for (size_t i = 0; sandwich && i < N * C; i++) y[i] += x[i];
+}
+
+/* dx, df (N,C) += , dw += <- dy (N,C) and forward's a, w. Scratch: N C floats, given back. */
+LLM_API void llm_prenorm_out_backward(float *dx, float *df, const llm_prenorm_weights *dw,
+                                      const float *dy, const llm_prenorm_acts *a,
+                                      const llm_prenorm_weights *w, size_t N, size_t C,
+                                      llm_prenorm_kind kind, float alpha, llm_arena *arena) {
+    const size_t mark = arena->used;
+    if (kind == LLM_PRENORM_PRE) {
+        for (size_t i = 0; i < N * C; i++) dx[i] += dy[i], df[i] += dy[i];
+        return;
+    }
+    float *dsum = llm_arena_floats(arena, N * C);
+    memset(dsum, 0, N * C * sizeof(float));
+    llm_layernorm_backward(dsum, dw->out_w, dw->out_b, dy, a->sum, w->out_w, a->out_mean,
+                           a->out_rstd, N, C);
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    for (size_t i = 0; i < N * C; i++) {
+        df[i] += dsum[i];
+        dx[i] += sandwich ? dy[i] : alpha * dsum[i];
+    }
+    arena->used = mark;
+}
+
 /* @decoder_block -------------------------------------------- Decoder block
  *
  *     m = x + Attention(LayerNorm1(x)) W_out^T + b_out
@@ -6442,7 +6779,8 @@ LLM_API size_t llm_ffn_hidden_dim(size_t C, float multiplier, size_t multiple_of
  * topics  Decoder Block
  */
 
-/* norm_w is the gain. Weights, or their gradients. In the parallel form norm2_w, norm2_b are NULL. */
+/* norm_w is the gain. Weights, or their gradients. In the parallel form norm2_w, norm2_b are
+ * NULL. */
 typedef struct {
     float *norm1_w, *norm1_b; /* (C) */
     float *qkv_w, *qkv_b;     /* (3C,C), (3C): queries, keys, values, in each the heads in order */
@@ -6548,8 +6886,8 @@ LLM_API void llm_decoder_block_backward(float *d, const llm_decoder_block_weight
     arena->used = mark;
 }
 
-/* The same without forward's activations: they are computed again. Scratch: acts_size + B T C floats
- * and scratch_size, given back. */
+/* The same without forward's activations: they are computed again. Scratch: acts_size + B T C
+ * floats and scratch_size, given back. */
 LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_weights *dw,
                                              const float *x, const llm_decoder_block_weights *w,
                                              size_t B, size_t T, const llm_decoder_block_config *c,
@@ -6572,8 +6910,8 @@ LLM_API void llm_decoder_block_backward_ckpt(float *d, const llm_decoder_block_w
  * The last layer of a language model and its loss, in one section because neither needs the other's
  * results in memory twice: the (N,V) logits are the largest array of a training step, and backward
  * turns them into their own gradient in place. s is label smoothing, zeta the z-loss that keeps lse
- * near 0 (PaLM: 1e-4), cap the soft cap of Gemma 2: 30. Rows of W behind the vocabulary, padding for
- * the sake of a matrix unit, get probability 0 and no gradient.
+ * near 0 (PaLM: 1e-4), cap the soft cap of Gemma 2: 30. Rows of W behind the vocabulary, padding
+ * for the sake of a matrix unit, get probability 0 and no gradient.
  *
  * The chunked form never holds (N,V): it walks over blocks of the vocabulary with a running maximum
  * and computes each block's logits a second time for the gradient, a fifth more work for a buffer
@@ -6644,8 +6982,8 @@ LLM_API void llm_softmax_head_row(float *z, size_t first, size_t n, const llm_so
     if (hit < n) z[hit] -= one * at_target;
 }
 
-/* loss (N), lse (N), logits (N,rows) <- p. loss is 0 where the target is ignored. Returns the number
- * of rows that are not. */
+/* loss (N), lse (N), logits (N,rows) <- p. loss is 0 where the target is ignored. Returns the
+ * number of rows that are not. */
 LLM_API size_t llm_softmax_head_forward(float *loss, float *lse, float *logits,
                                         const llm_softmax_head *p) {
     llm_matmul_forward(logits, p->h, p->w, NULL, p->N, p->C, p->rows);
@@ -6680,9 +7018,9 @@ LLM_API void llm_softmax_head_backward(float *dh, float *dw, float *logits, cons
     llm_matmul_backward(dh, dw, NULL, logits, p->h, p->w, p->N, p->C, p->rows);
 }
 
-/* Both at once without (N,rows): loss (N) <- p, dh (N,C) += , dw (rows,C) += as above, NULL: the loss
- * only. block columns at a time. Returns the rows that count. Scratch: N (block + 4) floats, given
- * back. */
+/* Both at once without (N,rows): loss (N) <- p, dh (N,C) += , dw (rows,C) += as above, NULL: the
+ * loss only. block columns at a time. Returns the rows that count. Scratch: N (block + 4) floats,
+ * given back. */
 LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
                                         const llm_softmax_head *p, float scale, size_t block,
                                         llm_arena *arena) {
@@ -6739,15 +7077,16 @@ LLM_API size_t llm_softmax_head_chunked(float *loss, float *dh, float *dw,
  * matrix makes every token's vector learn from each place where it could have stood, and saves V C
  * weights, a third of GPT-2's smallest model. The two uses want different scales: the head's rows
  * near 0.02 to start with flat probabilities, the embeddings near 1 to be heard in the residual
- * stream. The 2017 Transformer and Gemma multiply the lookup by sqrt(C), T5 the logits by 1/sqrt(C),
- * GPT-2 does neither. With nothing between the two ends the logits E E^T are symmetric: a then b
- * gets the score of b then a, which no layer-free model can unlearn.
+ * stream. The 2017 Transformer and Gemma multiply the lookup by sqrt(C), T5 the logits by
+ * 1/sqrt(C), GPT-2 does neither. With nothing between the two ends the logits E E^T are symmetric:
+ * a then b gets the score of b then a, which no layer-free model can unlearn.
  *
  * In a file the matrix stands once: safetensors refuses two names for the same bytes, and a loader
  * has to restore the alias (or detect that a head was stored and differs).
  *
- * source  Press & Wolf 2017, "Using the Output Embedding to Improve Language Models"; Inan, Khosravi
- *         & Socher 2017, "Tying Word Vectors and Word Classifiers"; Vaswani et al. 2017, 3.4
+ * source  Press & Wolf 2017, "Using the Output Embedding to Improve Language Models"; Inan,
+ *         Khosravi & Socher 2017, "Tying Word Vectors and Word Classifiers"; Vaswani et al. 2017,
+ *         3.4
  * needs   arena logsumexp matmul embedding
  * see     @embedding @softmax_head @gpt2_file
  * topics  Weight Tying
@@ -6848,11 +7187,11 @@ LLM_API double llm_weight_tying_bigram_step(const llm_weight_tying *t, const flo
  *
  * The objective of every GPT: each place of a text is a question whose answer stands one further,
  * so a row of T tokens gives T - 1 of them for one pass. Three details decide whether a training is
- * right. The shift belongs in one place, or it is made twice. The mean is over the tokens that count,
- * of all micro-batches of a step together: the mean of their means weighs a token in a short one more
- * (a bug that stood in most libraries until 2024). And packed rows, several texts one behind the
- * other, should not let a text attend to the one before it, nor be asked for the first token of the
- * next.
+ * right. The shift belongs in one place, or it is made twice. The mean is over the tokens that
+ * count, of all micro-batches of a step together: the mean of their means weighs a token in a short
+ * one more (a bug that stood in most libraries until 2024). And packed rows, several texts one
+ * behind the other, should not let a text attend to the one before it, nor be asked for the first
+ * token of the next.
  *
  * source  Bengio et al. 2003; Radford et al. 2018, eq. 1; Krell et al. 2021, "Efficient Sequence
  *         Packing without Cross-contamination"; Ding et al. 2024, "Fewer Truncations Improve
@@ -6918,10 +7257,10 @@ LLM_API float llm_next_token_weight(size_t tokens, size_t all_tokens) {
 /* Packs texts ids[start[i] .. start[i+1]) (i < n) into rows (R,T) of tokens, each text followed by
  * eos. best_fit: no text is cut (one of T tokens or more is cut to its first T - 1), the longest is
  * placed first, each into the fullest row that still has room, and what is left of a row is pad;
- * else the texts follow each other through all rows, cut at their ends, and only the last is padded.
- * doc (R,T) gets the number of the text, or -1 for padding, pos (R,T) the place in its text, counted
- * anew in each row. Returns the number of rows; tokens, doc and pos have room for most of them.
- * Scratch: n floats, n indices and most sizes, given back. */
+ * else the texts follow each other through all rows, cut at their ends, and only the last is
+ * padded. doc (R,T) gets the number of the text, or -1 for padding, pos (R,T) the place in its
+ * text, counted anew in each row. Returns the number of rows; tokens, doc and pos have room for
+ * most of them. Scratch: n floats, n indices and most sizes, given back. */
 LLM_API size_t llm_next_token_pack(int *tokens, int *doc, int *pos, const int *ids,
                                    const size_t *start, size_t n, size_t T, int eos, int pad,
                                    bool best_fit, size_t most, llm_arena *arena) {
@@ -6960,8 +7299,8 @@ LLM_API size_t llm_next_token_pack(int *tokens, int *doc, int *pos, const int *i
 }
 
 /* mask (R,T,T): query t may see key u of its own text, at or before it. target_mask (R,T): what
- * llm_next_token_loss may ask for: tokens that are not the first of their text. Padding sees itself,
- * so that no softmax is empty. */
+ * llm_next_token_loss may ask for: tokens that are not the first of their text. Padding sees
+ * itself, so that no softmax is empty. */
 LLM_API void llm_next_token_pack_mask(bool *mask, bool *target_mask, const int *doc, size_t R,
                                       size_t T) {
     for (size_t i = 0; i < R * T; i++) {
@@ -7065,10 +7404,10 @@ LLM_API bool llm_safetensors_dtype_floats(float *out, const unsigned char *data,
  *     m = x + GQA(rope(q), rope(k), v) W_out^T            q, k, v = RMSNorm1(x) W_qkv^T
  *     y = m + (silu(n W_gate^T) * (n W_up^T)) W_down^T    n = RMSNorm2(m)
  *
- * What became of GPT-2's block in five years: RMSNorm for LayerNorm, rotations instead of a table of
- * positions, several query heads on one head of keys, a gated MLP, and no bias anywhere. Attention
- * is computed head by head from (B,H,T,D) and its weights are not stored: backward finds them again
- * from one number a row (@gqa), so memory grows with T and not with its square.
+ * What became of GPT-2's block in five years: RMSNorm for LayerNorm, rotations instead of a table
+ * of positions, several query heads on one head of keys, a gated MLP, and no bias anywhere.
+ * Attention is computed head by head from (B,H,T,D) and its weights are not stored: backward finds
+ * them again from one number a row (@gqa), so memory grows with T and not with its square.
  *
  * source  Touvron et al. 2023, "LLaMA" and "Llama 2"; transformers, models/llama
  * needs   arena matmul rmsnorm qkv rope gqa ffn
@@ -7163,7 +7502,8 @@ LLM_API void llm_llama_block_forward(float *y, const llm_llama_block_acts *a, co
     for (size_t i = 0; i < N * C; i++) y[i] += a->mid[i];
 }
 
-/* d (B,T,C) in place: the gradient of y becomes the gradient of x; dw += . The rest as in forward. */
+/* d (B,T,C) in place: the gradient of y becomes the gradient of x; dw += . The rest as in
+ * forward. */
 LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *dw,
                                       const llm_llama_block_acts *a, const float *x,
                                       const llm_llama_block_weights *w, const float *cosine,
@@ -7203,9 +7543,9 @@ LLM_API void llm_llama_block_backward(float *d, const llm_llama_block_weights *d
  *     x = E[id]        x = block_l(x), l = 1..L        logits = RMSNorm(x) W_head^T
  *
  * The model that most released language models are. No table of positions: the rotation inside the
- * blocks does that, and the context is a matter of training, not of a shape. Small ones tie the head
- * to the embedding, large ones do not. Weights, gradients and moments stand in flat vectors as in
- * @gpt2_weights, matrices first, because only they decay.
+ * blocks does that, and the context is a matter of training, not of a shape. Small ones tie the
+ * head to the embedding, large ones do not. Weights, gradients and moments stand in flat vectors as
+ * in @gpt2_weights, matrices first, because only they decay.
  *
  * source  Touvron et al. 2023, "Llama 2"; transformers, models/llama
  * needs   arena rng error matmul adamw embedding rmsnorm rope llama_block softmax_head
@@ -7392,7 +7732,7 @@ LLM_API void llm_decoder_only_step(llm_decoder_only *g, const llm_adamw_config *
 /* @safetensors ---------------------------------------------- Weight files: safetensors, reading
  *
  *     8 bytes: length n of the header | n bytes of JSON | the data of all tensors, without a gap
- *     header = {"wte": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}, ...}
+ *     header = {"wte": {"dtype": "F32", "shape": [50257, 768], "data_offsets": [0, 154389504]}, ..}
  *
  * Released weights come in this form because the older one, a Python pickle, is a program that
  * runs when it is loaded. This is a table of contents and numbers. The file is mapped, so opening
@@ -7676,7 +8016,7 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
 
 /* @gpt2_weights --------------------------------------------- GPT-2's weights in one vector
  *
- *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C        124,439,808 for the 124M model
+ *     count = (V + Tmax) C + L (4 C^2 + 2 C F + 9 C + F) + 2 C      124,439,808 for the 124M model
  *
  * All weights of a model stand in one flat vector, its gradients and the two moments of AdamW in
  * three more of the same length, so that an optimizer, a norm or a file is one loop. Named pointers
@@ -7856,7 +8196,8 @@ LLM_API void llm_gpt2_init(llm_gpt2 *g, llm_rng *rng) {
  * gets its gradient from both ends, by rows that were read and by all rows that were scored.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
- * needs   arena matmul layernorm adamw embedding cross_entropy decoder_block softmax_head gpt2_weights
+ * needs   arena matmul layernorm adamw embedding cross_entropy decoder_block softmax_head
+ *         gpt2_weights
  * see     @gpt2_file @gpt2_decode
  * topics  GPT-2 & Zero-Shot Task Transfer
  */
@@ -7932,10 +8273,10 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
     a->used = mark;
 }
 
-/* Nats of a text, summed over all its tokens ids (n) but the first, each predicted once: windows of T
- * tokens, B at a time, begin every stride <= T tokens, and all but the first count their last stride
- * predictions, which have T - stride tokens or more before them. stride = T is the fastest, and the
- * hardest on the model. */
+/* Nats of a text, summed over all its tokens ids (n) but the first, each predicted once: windows of
+ * T tokens, B at a time, begin every stride <= T tokens, and all but the first count their last
+ * stride predictions, which have T - stride tokens or more before them. stride = T is the fastest,
+ * and the hardest on the model. */
 LLM_API double llm_gpt2_evaluate(llm_gpt2 *g, const int *ids, size_t n, size_t B, size_t T,
                                  size_t stride) {
     int *x = (int *)malloc(B * T * sizeof(int)), *y = (int *)malloc(B * T * sizeof(int));
@@ -8056,8 +8397,8 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
  *
  * A directory as transformers' GPT2LMHeadModel saves and loads it: config.json names the sizes,
  * model.safetensors holds 4 + 12 L tensors. Two traps. GPT-2's linear layers are "Conv1D": their
- * matrices are [in, out] and have to be transposed. The head is the embedding: lm_head.weight is not
- * stored, or is a second copy of wte. The files of the first release leave out the prefix
+ * matrices are [in, out] and have to be transposed. The head is the embedding: lm_head.weight is
+ * not stored, or is a second copy of wte. The files of the first release leave out the prefix
  * "transformer." and carry the causal mask as h.N.attn.bias; both are accepted.
  *
  * Nothing in a file is believed: every tensor is held against config.json, and only then is memory
@@ -8069,8 +8410,8 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
  * topics  -
  */
 
-/* One tensor of a directory: its name behind the prefix, shape, whether it is stored transposed, and
- * where it stands in a model. */
+/* One tensor of a directory: its name behind the prefix, shape, whether it is stored transposed,
+ * and where it stands in a model. */
 typedef struct {
     char name[40];
     size_t rows, columns; /* as stored; columns = 0: a vector of rows */
@@ -8174,8 +8515,8 @@ LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const 
     return ok;
 }
 
-/* g <- the model in directory dir, created for batches of up to B rows of T tokens (llm_gpt2_create);
- * T = 0: of the whole context. g is not to be destroyed when this fails. */
+/* g <- the model in directory dir, created for batches of up to B rows of T tokens
+ * (llm_gpt2_create); T = 0: of the whole context. g is not to be destroyed when this fails. */
 LLM_API bool llm_gpt2_load(llm_gpt2 *g, const char *dir, size_t B, size_t T, llm_error *e) {
     llm_buffer path = {NULL, 0, 0};
     llm_file file;
@@ -8249,16 +8590,16 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
  *     batch: B windows of T + 1 tokens, at random places of the text
  *     loss, gradient, clipped to length 1, AdamW at the rate of a cosine schedule with warmup
  *
- * Everything that decides how a training goes on stands in one struct: weights and both moments, the
- * step, the schedule, the random numbers that choose the next batch, and the text itself as tokens.
- * Saved and loaded it goes on to the same losses, bit by bit, as if it had never stopped; what is
- * forgotten (the moments, or the place in the stream of random numbers) shows as a bump in the
- * curve, if anybody looks. One file holds all of it, so that no crash leaves two halves of
+ * Everything that decides how a training goes on stands in one struct: weights and both moments,
+ * the step, the schedule, the random numbers that choose the next batch, and the text itself as
+ * tokens. Saved and loaded it goes on to the same losses, bit by bit, as if it had never stopped;
+ * what is forgotten (the moments, or the place in the stream of random numbers) shows as a bump in
+ * the curve, if anybody looks. One file holds all of it, so that no crash leaves two halves of
  * different age.
  *
  * source  Radford et al. 2019; the settings are those of small GPTs: beta2 0.99, decay 0.1, clip 1
- * needs   error buffer rng adamw cosine_lr grad_clip safetensors safetensors_write gpt2_weights gpt2
- *         gpt2_file
+ * needs   error buffer rng adamw cosine_lr grad_clip safetensors safetensors_write gpt2_weights
+ *         gpt2 gpt2_file
  * see     @gpt2_file (the model alone, for others), @cosine_lr
  * topics  -
  */
@@ -8287,8 +8628,8 @@ LLM_API void llm_gpt2_run_free(llm_gpt2_run *r) {
     llm_buffer_free(&r->batch);
 }
 
-/* A new training: random weights from seed, which also chooses the batches. r->train and r->held are
- * empty. */
+/* A new training: random weights from seed, which also chooses the batches. r->train and r->held
+ * are empty. */
 LLM_API bool llm_gpt2_run_create(llm_gpt2_run *r, const llm_gpt2_config *c, size_t batch,
                                  size_t steps, double lr, uint64_t seed, llm_error *e) {
     memset(r, 0, sizeof *r);
@@ -8300,8 +8641,8 @@ LLM_API bool llm_gpt2_run_create(llm_gpt2_run *r, const llm_gpt2_config *c, size
 }
 
 /* *loss of a step on a random batch of r->train; *norm, or NULL, gets the length of the gradient
- * before clipping. False, and no step, where the text has no window of T + 1 tokens, the loss is not
- * finite, or memory is out. */
+ * before clipping. False, and no step, where the text has no window of T + 1 tokens, the loss is
+ * not finite, or memory is out. */
 LLM_API bool llm_gpt2_run_step(llm_gpt2_run *r, float *loss, float *norm, llm_error *e) {
     llm_gpt2_run_state *s = &r->state;
     llm_gpt2 *g = &r->model;
@@ -8455,7 +8796,8 @@ typedef struct {
     size_t L, B, H, T, D;
 } llm_kv_cache;
 
-/* What llm_kv_cache_create takes from an arena: 2 L B H T D floats and B sizes, rounded up to 64. */
+/* What llm_kv_cache_create takes from an arena: 2 L B H T D floats and B sizes, rounded up to
+ * 64. */
 LLM_API size_t llm_kv_cache_bytes(size_t L, size_t B, size_t H, size_t T, size_t D) {
     const size_t floats = 2 * L * B * H * T * D * sizeof(float), sizes = B * sizeof(size_t);
     return (floats + 63) / 64 * 64 + (sizes + 63) / 64 * 64;
@@ -8479,8 +8821,9 @@ LLM_API float *llm_kv_cache_values(const llm_kv_cache *cache, size_t l, size_t b
     return llm_kv_cache_keys(cache, l, b, h) + cache->B * cache->H * cache->T * cache->D;
 }
 
-/* Layer l <- k, v (B,H,n,D): the n positions behind length[b] of each row; n = 1 for a token, more
- * for a prompt. The rows grow by llm_kv_cache_advance, when every layer has appended and attended. */
+/* Layer l <- k, v (B,H,n,D): the n positions behind length[b] of each row; n = 1 for a token,
+ * more for a prompt. The rows grow by llm_kv_cache_advance, when every layer has appended and
+ * attended. */
 LLM_API void llm_kv_cache_append(llm_kv_cache *cache, size_t l, const float *k, const float *v,
                                  size_t n) {
     const size_t D = cache->D;
@@ -8524,8 +8867,8 @@ LLM_API void llm_kv_cache_block(float *o, const float *q, const float *k, const 
 
 /* out (B,Hq,n,D) <- q (B,Hq,n,D), the queries of the n positions that layer l has just appended:
  * query i of row b sees positions 0 .. length[b] + i, head h reads key head h / (Hq/H). One token
- * reads each key and value once for all heads of a group. Scores are scaled by 1/sqrt(D); for another
- * factor scale q. Scratch: B Hq T floats, given back. */
+ * reads each key and value once for all heads of a group. Scores are scaled by 1/sqrt(D); for
+ * another factor scale q. Scratch: B Hq T floats, given back. */
 LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l, const float *q,
                                  size_t Hq, size_t n, llm_arena *arena) {
     LLM_ASSERT(cache->H > 0 && Hq % cache->H == 0);
@@ -8550,8 +8893,9 @@ LLM_API void llm_kv_cache_attend(float *out, const llm_kv_cache *cache, size_t l
     arena->used = mark;
 }
 
-/* Row b becomes count[b] positions longer, or n with count NULL. Rows of a batch whose prompts are
- * padded on the right to one length grow by their own: what was appended behind it is overwritten. */
+/* Row b becomes count[b] positions longer, or n with count NULL. Rows of a batch whose prompts
+ * are padded on the right to one length grow by their own: what was appended behind it is
+ * overwritten. */
 LLM_API void llm_kv_cache_advance(llm_kv_cache *cache, const size_t *count, size_t n) {
     for (size_t b = 0; b < cache->B; b++) {
         const size_t more = count ? count[b] : n;
@@ -8605,7 +8949,7 @@ LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm
 
 /* @decoding ------------------------------------------------- The generation loop
  *
- *     repeat:  logits = model(what is new)     y ~ pick(logits)     text = text + y     until an end
+ *     repeat:  logits = model(what is new)    y ~ pick(logits)    text = text + y    until an end
  *
  * A language model gives a distribution of the next token; writing is a loop around it that knows
  * neither how the logits come about nor how one is chosen. Both are callbacks here, because they
@@ -8614,9 +8958,9 @@ LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm
  * more, ends of several kinds, and chance. Every choice draws from a stream of its own, named by
  * (seed, row, step), so a text depends neither on its neighbours in the batch nor on interruptions.
  *
- * A prompt is what the model has not seen yet, like the last token in the middle of a run: the first
- * turn feeds many tokens and all others one. Going on after an end, or from a saved text with an
- * empty model, is therefore just another call.
+ * A prompt is what the model has not seen yet, like the last token in the middle of a run: the
+ * first turn feeds many tokens and all others one. Going on after an end, or from a saved text with
+ * an empty model, is therefore just another call.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"; transformers
  *         (generation/utils.py): ends and their order
@@ -8626,8 +8970,8 @@ LLM_API void llm_kv_cache_reorder(llm_kv_cache *cache, const size_t *parent, llm
  */
 
 /* A model of V tokens whose state holds up to capacity tokens for each row. step appends the first
- * count[i] of ids (rows,n) to the state of row[i], for all i < rows, and writes logits (rows,V): the
- * next token behind the last one of each. Every count is at least 1; ids behind it are pad. */
+ * count[i] of ids (rows,n) to the state of row[i], for all i < rows, and writes logits (rows,V):
+ * the next token behind the last one of each. Every count is at least 1; ids behind it are pad. */
 typedef struct {
     size_t V, capacity;
     void *context;
@@ -8687,6 +9031,7 @@ typedef struct {
     void *listener_context;
 } llm_decoding_config;
 
+/* One token after the other, without a limit of its own. */
 LLM_API llm_decoding_config llm_decoding_defaults(size_t max_new) {
     llm_decoding_config c;
     c.max_new = max_new, c.min_new = 0;
@@ -8741,10 +9086,10 @@ LLM_API bool llm_decoding_open(llm_decoding_row *r, size_t capacity, const llm_d
     return r->end == LLM_DECODING_RUNNING;
 }
 
-/* Writes rows (B) until each has its end; returns the number of tokens. Rows that have ended are not
- * computed any more. To go on with a row, set end to RUNNING; with a model that lost its state, set
- * seen to 0 too. The last token of a row has not been seen by the model.
- * Scratch: 2 B sizes, B V + V floats and B n ints for a longest prompt of n tokens, given back. */
+/* Writes rows (B) until each has its end; returns the number of tokens. Rows that have ended are
+ * not computed any more. To go on with a row, set end to RUNNING; with a model that lost its state,
+ * set seen to 0 too. The last token of a row has not been seen by the model. Scratch: 2 B sizes, B
+ * V + V floats and B n ints for a longest prompt of n tokens, given back. */
 LLM_API size_t llm_decoding_run(llm_decoding_row *rows, size_t B, const llm_decoding_model *model,
                                 const llm_decoding_picker *picker, const llm_decoding_config *c,
                                 llm_arena *arena) {
@@ -8787,8 +9132,8 @@ LLM_API size_t llm_decoding_run(llm_decoding_row *rows, size_t B, const llm_deco
     return written;
 }
 
-/* The n most probable tokens of logits (V), best first, ties to the lower one: ids (n), logprob (n).
- * For records of what else might have been said; n is small. */
+/* The n most probable tokens of logits (V), best first, ties to the lower one: ids (n), logprob
+ * (n). For records of what else might have been said; n is small. */
 LLM_API void llm_decoding_top(int *ids, float *logprob, const float *logits, size_t V, size_t n) {
     LLM_ASSERT(n <= V);
     const float lse = llm_logsumexp(logits, V);
@@ -9557,8 +9902,8 @@ LLM_API void llm_sampling_control_distinct(size_t *index, const float *logits, s
  * appended (the attention is causal), so their keys and values are kept and everything else of them
  * is forgotten: a step reads every weight once and the cache once, and is limited by memory. A
  * prompt goes through the same code with n tokens at a time, which is what makes it fast: each
- * weight is read once for n tokens. When the context is full the oldest tokens have to go; positions
- * are learned and absolute, so the rest is computed anew.
+ * weight is read once for n tokens. When the context is full the oldest tokens have to go;
+ * positions are learned and absolute, so the rest is computed anew.
  *
  * source  Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"
  * needs   arena error matmul activation layernorm embedding gpt2_weights kv_cache temperature top_k
@@ -9663,8 +10008,8 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     return id;
 }
 
-/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but its
- * newer half. */
+/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but
+ * its newer half. */
 LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
                                  size_t k, float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
@@ -9678,8 +10023,8 @@ LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_
     return llm_gpt2_decode_pick(d, temp, k, p, rng);
 }
 
-/* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the token
- * stop (-1: never). Returns how many were written. */
+/* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the
+ * token stop (-1: never). Returns how many were written. */
 LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n, size_t count,
                                     int stop, float temp, size_t k, float p, llm_rng *rng) {
     d->cache.length[0] = d->seen = 0;
@@ -9740,7 +10085,7 @@ LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n
  * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
  * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
  * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
- * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
- * OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */
 #endif

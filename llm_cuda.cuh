@@ -62,7 +62,8 @@ static inline void llm_allow_shared(const void *kernel, size_t shared) {
     if (shared > 48 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 }
-/* Converts the arguments to the kernel's own types P; llm_as_is keeps them from deciding P. */
+/* A launch whose blocks may wait for each other: all of them are on the card at once. Arguments are
+ * converted to the kernel's own types P; llm_as_is keeps them from deciding P. */
 template <typename... P>
 static inline void llm_launch_cooperative(void (*kernel)(P...), dim3 grid, dim3 block,
                                           size_t shared, cudaStream_t stream,

@@ -35,7 +35,7 @@ static void draw_piece(llm_buffer *svg, const llm_tokenizer *t, int id) {
     if (!llm_tokenizer_decode(t, &piece, &id, 1, NULL)) return;
     const unsigned char *s = (const unsigned char *)piece.data;
     for (size_t i = 0, n; i < piece.size; i += n) {
-        n = llm_json_utf8(s + i, s + piece.size);
+        n = llm_json_token_utf8(s + i, s + piece.size);
         if (n == 0 || s[i] < 32 || s[i] == 127) {
             n = 1;
             llm_buffer_print(svg, "\\x%02x", s[i]);

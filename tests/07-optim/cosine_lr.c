@@ -55,7 +55,8 @@ TEST(cosine_lr, "the area equals the sum of the rates") {
     }
 }
 
-/* Mean loss of w^2/2 after 800 steps of SGD with noise 1, with a cosine planned for `plan` steps. */
+/* Mean loss of w^2/2 after 800 steps of SGD with noise 1, with a cosine planned for `plan`
+ * steps. */
 static double cosine_loss(size_t plan, uint64_t seed) {
     enum { N = 400 };
     llm_rng rng = llm_rng_seed(seed);

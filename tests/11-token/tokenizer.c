@@ -160,6 +160,9 @@ TEST(tokenizer, "control tokens: words of the vocabulary keep their id, nonsense
     llm_tokenizer_from_bpe(&t, &bpe, LLM_PRE_TOKENIZE_GPT2);
     CHECK(llm_tokenizer_add_special(&t, "!", &error) && t.vocab == 256);
     CHECK(llm_tokenizer_id(&t, "!") == 0);
+    const char *name;
+    const llm_added_tokens_one *one = llm_added_tokens_get(&t.added, 0, &name);
+    CHECK(one->special && !one->normalized && one->size == 1 && name[0] == '!');
     CHECK(llm_tokenizer_add_special(&t, "\xE4\xB8\xAD", &error) && t.vocab == 257);
     CHECK_FAILS(llm_tokenizer_add_special(&t, "!", &error), error,
                 "control token \"!\": is there already");
@@ -218,6 +221,28 @@ TEST(tokenizer, "what is wrong with files is said, with the path") {
     CHECK(llm_tokenizer_load(&t, test_path("three"), &error));
     CHECK(llm_added_tokens_count(&t.added) == 0 && t.vocab == 287 && t.bpe.merges == 0);
     llm_tokenizer_free(&t);
+}
+
+TEST(tokenizer, "<|endoftext|> may have the id 0, and files are closed") {
+    llm_tokenizer t;
+    llm_error error;
+    tokenizer_files();
+    llm_buffer swapped = {NULL, 0, 0};
+    const char *vocab = tokenizer_vocab(), *first = strstr(vocab, "\"!\":0");
+    const char *last = strstr(vocab, "\"<|endoftext|>\":286");
+    CHECK(first && last && first < last);
+    CHECK(llm_buffer_print(&swapped, "%.*s\"!\":286%.*s\"<|endoftext|>\":0%s", (int)(first - vocab),
+                           vocab, (int)(last - first - 5), first + 5, last + 19));
+    tokenizer_write(test_path("two/vocab.json"), swapped.data, swapped.size);
+    llm_buffer_free(&swapped);
+    struct rlimit files = {24, 24};
+    CHECK(setrlimit(RLIMIT_NOFILE, &files) == 0);
+    for (int i = 0; i < 40; i++) {
+        if (!llm_tokenizer_load(&t, test_path(i % 2 ? "one" : "two"), &error))
+            test_fail(__FILE__, __LINE__, "%s", error.message);
+        CHECK(llm_tokenizer_id(&t, "<|endoftext|>") == (i % 2 ? 286 : 0));
+        llm_tokenizer_free(&t);
+    }
 }
 
 /* Parses a copy of exactly that size; what is accepted must work. */

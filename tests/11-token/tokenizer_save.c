@@ -137,9 +137,9 @@ TEST(tokenizer_save, "options, patterns, gaps and tokens in them are written") {
         CHECK(access(test_path("x"), F_OK) != 0);
         save_free(&t);
     }
-    /* Two bytes move to 300 and 301, and a token with a foreign spelling into the gap at 0. The gaps
-     * before 300 are then left out, but for those of added tokens: else tokenizers would number
-     * these anew. */
+    /* Two bytes move to 300 and 301, and a token with a foreign spelling into the gap at 0. The
+     * gaps before 300 are then left out, but for those of added tokens: else tokenizers would
+     * number these anew. */
     want = save_with(file, "\"!\":0,\"\\\"\":1,", "\"<\xE4\xB8\xAD>\":0,\"!\":300,\"\\\"\":301,");
     want = save_with(want, "\"id\":282,\"content\":\"<\xE4\xB8\xAD>\"",
                      "\"id\":0,\"content\":\"<\xE4\xB8\xAD>\"");

@@ -4,8 +4,8 @@
 #include "../../llm.h"
 
 /* Whether s (n) begins some well-formed character of L bytes: from the bits, all continuations of s
- * are the codes lo..hi, and one of them must be allowed. Tables 3-6 and D92 of the standard, in place
- * of table 3-7. */
+ * are the codes lo..hi, and one of them must be allowed. Tables 3-6 and D92 of the standard, in
+ * place of table 3-7. */
 static bool unicode_begins(const unsigned char *s, size_t n, size_t *L, uint32_t *code) {
     static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
     *L = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;

@@ -115,7 +115,7 @@ TEST(gqa, "equals multi-head attention on repeated keys, in doubles, around the 
         float *out = floats(nq), *lse = floats(nt), *again = floats(nq);
         float *dq = zeros(nq), *dk = zeros(nk), *dv = zeros(nk);
         gqa_forward(out, lse, q, k, v, &c);
-        gqa_check(out, out64, nq, 2e-6); /* a weighted mean of values up to 4 */
+        gqa_check(out, out64, nq, 5e-6); /* scores up to 10 in exp, values up to 4 */
         gqa_check(lse, lse64, nt, 1e-6); /* equal where it is -inf */
         gqa_forward(again, NULL, q, k, v, &c);
         CHECK_ALL_NEAR(again, out, nq, 0.0f);

@@ -297,9 +297,10 @@ TEST(mha, "pruned heads are heads whose columns of W_O are zero, and the order o
     llm_arena_destroy(&arena);
 }
 
-/* Trains one layer of H heads to say the last token and the one before it, and returns the loss in
- * nats: the mean over both answers of the last steps. Queries and keys are one-hot positions and
- * values one-hot tokens, so that a head reads at offsets, whatever stands there. y is the logits. */
+/* Trains one layer of H heads to say the last token and the one before it, and returns the loss
+ * in nats: the mean over both answers of the last steps. Queries and keys are one-hot positions
+ * and values one-hot tokens, so that a head reads at offsets, whatever stands there. y is the
+ * logits. */
 static double mha_copy_two(size_t H, uint64_t seed) {
     enum { V = 4, T = 8, C = 8, B = 8, STEPS = 300, LAST = 50 };
     llm_mha_config c = llm_mha_defaults(B, T, C, H);

@@ -94,7 +94,7 @@ TEST(qkv, "GPT-2's, GPT-NeoX's, Llama's and Qwen 3's weights give the output of 
     llm_qkv_swap(wo, golden("gpt2/c_proj_weight"), C, C, 1);
     qkv_layer(y, golden("gpt2/x"), w, golden("gpt2/c_attn_bias"), wo, golden("gpt2/c_proj_bias"),
               NULL, NULL, 0, &c);
-    CHECK_GOLDEN(y, T * C, 5e-6f, "gpt2/out"); /* three layers of sums of 8, scores up to 20 */
+    CHECK_GOLDEN(y, T * C, 2e-5f, "gpt2/out"); /* scores reach tens: rounding in exp */
 
     const float *inter = golden("neox/query_key_value_weight");
     llm_qkv_swap(w, inter, 2, 3, 4 * C);
@@ -103,16 +103,16 @@ TEST(qkv, "GPT-2's, GPT-NeoX's, Llama's and Qwen 3's weights give the output of 
     llm_qkv_swap(b, golden("neox/query_key_value_bias"), 2, 3, 4);
     qkv_layer(y, golden("neox/x"), w, b, golden("neox/dense_weight"), golden("neox/dense_bias"),
               NULL, NULL, 2, &c);
-    CHECK_GOLDEN(y, T * C, 5e-6f, "neox/out");
+    CHECK_GOLDEN(y, T * C, 2e-5f, "neox/out");
 
     c = qkv_config(1, T, C, 4, 2, 2);
     qkv_layer(y, golden("llama/x"), qkv_join(16 * C, "llama", "weight"), NULL,
               golden("llama/o_proj_weight"), NULL, NULL, NULL, 2, &c);
-    CHECK_GOLDEN(y, T * C, 5e-6f, "llama/out");
+    CHECK_GOLDEN(y, T * C, 2e-5f, "llama/out");
     qkv_layer(y, golden("qwen3/x"), qkv_join(16 * C, "qwen3", "weight"), NULL,
               golden("qwen3/o_proj_weight"), NULL, golden("qwen3/q_norm_weight"),
               golden("qwen3/k_norm_weight"), 2, &c);
-    CHECK_GOLDEN(y, T * C, 5e-6f, "qwen3/out");
+    CHECK_GOLDEN(y, T * C, 2e-5f, "qwen3/out");
 }
 
 TEST(qkv, "split and merge are inverse, for more value heads than one and for none") {

@@ -57,8 +57,8 @@ TEST(kv_cache, "Llama's attention by tokens and by chunks equals transformers on
                     memcpy(y + (b * T + t) * C, yt + b * n * C, n * C * sizeof(float));
                 CHECK(O == c.D * (c.H + 2 * c.Hkv));
             }
-            CHECK_GOLDEN(y, B * T * C, 3e-6f, "%zux%zu/y", H,
-                         Hkv); /* sums of 16 products of 1 to 5 */
+            /* scores reach tens, and their rounding goes into exp */
+            CHECK_GOLDEN(y, B * T * C, 2e-5f, "%zux%zu/y", H, Hkv);
             CHECK(cache.length[0] == T && cache.length[1] == T);
             CHECK(arena.peak == arena.size);
             llm_arena_destroy(&arena);

@@ -20,6 +20,12 @@ TEST(sampling_control, "XTC removes the probable tokens but the least of them, a
     memcpy(y, z, sizeof z);
     llm_sampling_control_xtc(y, 5, 0.15f, 1.0f, &rng, &arena);
     for (size_t i = 0; i < 5; i++) CHECK(y[i] == (i == 0 || i == 2 ? -INFINITY : z[i]));
+    for (size_t turn = 1; turn < 5; turn++) { /* wherever the least of them stands */
+        for (size_t i = 0; i < 5; i++) y[(i + turn) % 5] = z[i];
+        llm_sampling_control_xtc(y, 5, 0.15f, 1.0f, &rng, &arena);
+        for (size_t i = 0; i < 5; i++)
+            CHECK(y[(i + turn) % 5] == (i == 0 || i == 2 ? -INFINITY : z[i]));
+    }
     memcpy(y, z, sizeof z);
     llm_sampling_control_xtc(y, 5, 0.3f, 1.0f, &rng, &arena); /* only one token is that probable */
     CHECK_ALL_NEAR(y, z, 5, 0.0f);

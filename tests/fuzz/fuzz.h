@@ -6,7 +6,8 @@
  * AddressSanitizer or UndefinedBehaviorSanitizer, and FUZZ_CHECK what holds of accepted inputs.
  * Built with -DFUZZ_LIBFUZZER it is a target of clang's libFuzzer (`make fuzz`). Otherwise it is a
  * program that runs each file named to it, every beginning of it, and it with every byte replaced:
- * by all 255 others where the file is short, else by those that mean something (`make fuzz-corpus`). */
+ * by all 255 others where the file is short, else by those that mean something (`make
+ * fuzz-corpus`). */
 #ifndef FUZZ_H
 #define FUZZ_H
 

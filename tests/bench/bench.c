@@ -1,0 +1,411 @@
+/* The speed of the hot sections beside what the machine can do, measured in the same run: fused
+ * multiply-adds, reading, copying. OpenBLAS stands beside the products where it is installed.
+ * usage: bench [word]: only rows whose name has the word. Each time is the best of several. On a
+ * busy machine BENCH_CPU=1 counts the processor's time instead of the clock's, with one thread. */
+#define _POSIX_C_SOURCE 200809L
+#include <dlfcn.h>
+#include <time.h>
+
+#include "../../llm.h"
+
+static bool by_processor;
+static double seconds_of(clockid_t clock) {
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+static double now(void) {
+    return seconds_of(by_processor ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC);
+}
+
+static void use_threads(size_t n) {
+#if defined(_OPENMP)
+    omp_set_num_threads((int)n);
+#endif
+    (void)n;
+}
+
+/* Runs the statement for about `seconds`, at least three times; best gets its shortest time. */
+#define BEST(best, seconds, statement)                                                             \
+    do {                                                                                           \
+        double start_ = now();                                                                     \
+        best = 1e9;                                                                                \
+        for (int turn_ = 0; turn_ < 3 || now() - start_ < (seconds); turn_++) {                    \
+            const double from_ = now();                                                            \
+            statement;                                                                             \
+            const double took_ = now() - from_;                                                    \
+            best = took_ < best ? took_ : best;                                                    \
+        }                                                                                          \
+    } while (0)
+
+static volatile float bench_sink;
+static const char *bench_word = "";
+static bool wanted(const char *name) { return strstr(name, bench_word) != NULL; }
+
+static float *numbers(size_t n) {
+    float *x = (float *)malloc((n + 16) * sizeof(float));
+    if (!x) exit(2);
+    LLM_PARALLEL_FOR /* so that each thread touches its own part first */
+        for (size_t i = 0; i < n + 16; i++) x[i] = (float)(i * 2654435761u % 2001) * 1e-3f - 1.0f;
+    return x;
+}
+
+/* ---- what the machine can do, by number of threads - 1 ---- */
+
+enum { MOST_THREADS = 64, BIG = 1 << 26 }; /* 256 MiB of floats: beyond every cache */
+static size_t threads[2], ways;
+static double peak_fma[2], peak_read[2], peak_copy[2], peak_scale[2];
+
+static float fma_work(size_t turns) {
+    float start[12 * LLM_LANES],
+        total = 0.0f; /* all different, or the compiler computes one of them */
+    for (size_t i = 0; i < 12 * LLM_LANES; i++) start[i] = 1e-3f * (float)(i + turns % 7);
+    llm_lanes low[6], high[6], a = llm_lanes_load(start), b = llm_lanes_load(start + LLM_LANES);
+    LLM_LANES_UNROLL
+    for (size_t i = 0; i < 6; i++) {
+        low[i] = llm_lanes_load(start + i * LLM_LANES);
+        high[i] = llm_lanes_load(start + (i + 6) * LLM_LANES);
+    }
+    for (size_t t = 0; t < turns; t++) {
+        LLM_LANES_UNROLL
+        for (size_t i = 0; i < 6; i++) {
+            low[i] = low[i] * a + b;
+            high[i] = high[i] * a + b;
+        }
+    }
+    for (size_t i = 0; i < 6; i++) total += llm_lanes_sum(low[i] + high[i]);
+    return total;
+}
+
+static float read_work(const float *x, size_t n) {
+    llm_lanes sum[8];
+    LLM_LANES_UNROLL
+    for (size_t i = 0; i < 8; i++) sum[i] = llm_lanes_load(x);
+    for (size_t i = 0; i + 8 * LLM_LANES <= n; i += 8 * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < 8; k++) sum[k] += llm_lanes_load(x + i + k * LLM_LANES);
+    }
+    float total = 0.0f;
+    for (size_t i = 0; i < 8; i++) total += llm_lanes_sum(sum[i]);
+    return total;
+}
+
+static void measure_machine(float *x, float *y) {
+    float part[MOST_THREADS];
+    const double clock = seconds_of(CLOCK_MONOTONIC), cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    double share_of_one = 1.0;
+    for (size_t w = 0; w < ways; w++) {
+        const size_t T = threads[w], turns = 2000000, share = BIG / T;
+        double t;
+        use_threads(T);
+        BEST(t, 0.4, {
+            LLM_PARALLEL_FOR
+            for (size_t i = 0; i < T; i++) part[i] = fma_work(turns);
+            bench_sink = part[0];
+        });
+        peak_fma[w] = (double)(T * turns) * 24.0 * LLM_LANES / t * 1e-9;
+        if (w == 0)
+            share_of_one = (seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu) /
+                           (seconds_of(CLOCK_MONOTONIC) - clock);
+        BEST(t, 0.5, {
+            LLM_PARALLEL_FOR
+            for (size_t i = 0; i < T; i++) part[i] = read_work(x + i * share, share);
+            bench_sink = part[0];
+        });
+        peak_read[w] = 4.0 * (double)(share * T) / t * 1e-9;
+        BEST(t, 0.5, {
+            LLM_PARALLEL_FOR
+            for (size_t i = 0; i < T; i++) memcpy(y + i * share, x + i * share, share * sizeof *y);
+        });
+        peak_copy[w] = 8.0 * (double)(share * T) / t * 1e-9;
+        BEST(t, 0.5, {
+            LLM_PARALLEL_FOR
+            for (size_t i = 0; i < BIG; i++) y[i] *= 0.999f;
+        });
+        peak_scale[w] = 8.0 * (double)BIG / t * 1e-9;
+        printf(
+            "%zu thread%s  multiply-add %.1f GFLOP/s   read %.1f   copy %.1f   read+write in place "
+            "%.1f GB/s\n",
+            T, T > 1 ? "s:" : ": ", peak_fma[w], peak_read[w], peak_copy[w], peak_scale[w]);
+    }
+    if (share_of_one < 0.9)
+        printf("this program got %.0f%% of a processor: others are busy here%s\n",
+               100.0 * share_of_one,
+               by_processor ? "" : ", and the times below are too long (BENCH_CPU=1 helps)");
+}
+
+static void print_row(const char *name, const char *shape, size_t T, double seconds, double rate,
+                      const char *unit, double peak) {
+    printf("%-22s %-18s %2zu %10.3f ms %8.1f %-8s %4.0f%%", name, shape, T, 1e3 * seconds, rate,
+           unit, 100.0 * rate / peak);
+}
+
+/* ---- products ---- */
+
+typedef void (*sgemm_function)(int order, int ta, int tb, int M, int N, int K, float alpha,
+                               const float *a, int lda, const float *b, int ldb, float beta,
+                               float *c, int ldc);
+static sgemm_function sgemm;
+static void (*sgemm_threads)(int);
+
+static void find_blas(void) {
+    void *blas = dlopen("libopenblas.so.0", RTLD_NOW);
+    if (!blas) {
+        printf("OpenBLAS is not installed: no column for it\n");
+        return;
+    }
+    void *f = dlsym(blas, "cblas_sgemm"), *g = dlsym(blas, "openblas_set_num_threads");
+    memcpy(&sgemm, &f, sizeof f); /* ISO C has no cast from void * to a function */
+    memcpy(&sgemm_threads, &g, sizeof g);
+}
+
+/* c (M,N) += a b as each of forward, dx, dw calls it. */
+static void row_gemm(const char *name, size_t M, size_t N, size_t K, bool a_t, bool b_t) {
+    if (!wanted(name)) return;
+    float *a = numbers(M * K), *b = numbers(K * N), *c = numbers(M * N);
+    char shape[64];
+    snprintf(shape, sizeof shape, "%zu x %zu x %zu", M, N, K);
+    for (size_t w = 0; w < ways; w++) {
+        const double work = 2e-9 * (double)M * (double)N * (double)K;
+        double t, other;
+        use_threads(threads[w]);
+        BEST(t, 0.5, llm_gemm(c, a, a_t, b, b_t, M, N, K));
+        print_row(name, shape, threads[w], t, work / t, "GFLOP/s", peak_fma[w]);
+        if (sgemm) {
+            sgemm_threads((int)threads[w]);
+            BEST(other, 0.5,
+                 sgemm(101, a_t ? 112 : 111, b_t ? 112 : 111, (int)M, (int)N, (int)K, 1.0f, a,
+                       (int)(a_t ? M : K), b, (int)(b_t ? K : N), 1.0f, c, (int)N));
+            printf("   OpenBLAS %6.1f (x %.2f)", work / other, other / t);
+        }
+        printf("\n");
+    }
+    free(a), free(b), free(c);
+}
+
+/* y = x w^T with few rows: bound by reading w. */
+static void row_few(const char *name, size_t N, size_t C, size_t O) {
+    if (!wanted(name)) return;
+    float *x = numbers(N * C), *w_ = numbers(O * C), *y = numbers(N * O);
+    char shape[64];
+    snprintf(shape, sizeof shape, "%zu x %zu x %zu", N, O, C);
+    for (size_t w = 0; w < ways; w++) {
+        double t;
+        use_threads(threads[w]);
+        BEST(t, 0.5, llm_matmul_forward(y, x, w_, NULL, N, C, O));
+        print_row(name, shape, threads[w], t, 4e-9 * (double)(O * C) / t, "GB/s", peak_read[w]);
+        printf("   of reading\n");
+    }
+    free(x), free(w_), free(y);
+}
+
+/* ---- what moves memory ---- */
+
+#define ROW_MEMORY(name, shape, bytes, statement)                                                  \
+    do {                                                                                           \
+        for (size_t w_ = 0; w_ < ways && wanted(name); w_++) {                                     \
+            double t_;                                                                             \
+            use_threads(threads[w_]);                                                              \
+            BEST(t_, 0.5, statement);                                                              \
+            print_row(name, shape, threads[w_], t_, 1e-9 * (double)(bytes) / t_, "GB/s",           \
+                      peak_scale[w_]);                                                             \
+            printf("   of read+write\n");                                                          \
+        }                                                                                          \
+    } while (0)
+
+static void rows_memory(void) {
+    enum { N = 8192, C = 768, V = 4096, P = 1 << 24 };
+    float *x = numbers(P), *y = numbers(P), *m = numbers(P), *g = numbers(P);
+    const size_t n = (size_t)N * C;
+    ROW_MEMORY("layernorm forward", "8192 x 768", 8 * n,
+               llm_layernorm_forward(y, m, m + N, x, g, g + C, N, C, 1e-5f));
+    ROW_MEMORY("softmax forward", "4096 x 4096", 8 * (size_t)P,
+               llm_softmax_forward(y, x, P / V, V, 1.0f));
+    ROW_MEMORY("gelu forward", "16M", 8 * (size_t)P,
+               llm_activation_forward(y, x, P, LLM_ACTIVATION_GELU_TANH));
+    memset(m, 0, P * sizeof *m);
+    memset(y, 0, P * sizeof *y);
+    llm_adamw_config c = llm_adamw_defaults();
+    c.lr = 1e-6f;
+    size_t t = 0;
+    ROW_MEMORY("adamw step", "16M", 28 * (size_t)P, llm_adamw_step(x, m, y, g, P, &c, ++t));
+
+    enum { A = 1 << 12 }; /* in the first cache: the speed of computing */
+    double seconds;
+    use_threads(1);
+    for (int k = 0; k < 4; k++) {
+        const char *const names[4] = {"llm_expf", "llm_tanhf", "libm expf", "libm tanhf"};
+        if (!wanted(names[k])) continue;
+        if (k == 0) BEST(seconds, 0.1, for (size_t i = 0; i < A; i++) y[i] = llm_expf(x[i]));
+        if (k == 1) BEST(seconds, 0.1, for (size_t i = 0; i < A; i++) y[i] = llm_tanhf(x[i]));
+        if (k == 2) BEST(seconds, 0.1, for (size_t i = 0; i < A; i++) y[i] = expf(x[i]));
+        if (k == 3) BEST(seconds, 0.1, for (size_t i = 0; i < A; i++) y[i] = tanhf(x[i]));
+        bench_sink = y[7];
+        printf("%-22s %-18s  1 %10.3f ns an element\n", names[k], "4096", 1e9 * seconds / A);
+    }
+    free(x), free(y), free(m), free(g);
+}
+
+static void rows_attention(void) {
+    enum { B = 4, T = 256, C = 768, H = 12 };
+    float *qkv = numbers(3 * B * T * C), *dqkv = numbers(3 * B * T * C), *out = numbers(B * T * C);
+    float *att = numbers((size_t)B * H * T * T);
+    llm_arena arena;
+    if (!llm_arena_create(&arena, (size_t)1 << 26)) exit(2);
+    const double work =
+        2e-9 * B * H * (double)T * (T + 1) * (C / H); /* two products, half of each */
+    for (size_t w = 0; w < ways && wanted("causal_attn"); w++) {
+        double t;
+        use_threads(threads[w]);
+        BEST(t, 0.5, llm_causal_attn_forward(out, att, qkv, B, T, C, H));
+        print_row("causal_attn forward", "4 x 256 x 768", threads[w], t, work / t, "GFLOP/s",
+                  peak_fma[w]);
+        BEST(t, 0.5, llm_causal_attn_backward(dqkv, out, att, qkv, B, T, C, H, &arena));
+        printf("\n");
+        print_row("causal_attn backward", "4 x 256 x 768", threads[w], t, 2 * work / t, "GFLOP/s",
+                  peak_fma[w]);
+        printf("\n");
+    }
+    llm_arena_destroy(&arena);
+    free(qkv), free(dqkv), free(out), free(att);
+}
+
+/* ---- GPT-2 124M with random weights ---- */
+
+/* Seconds of all products of one training step, forward and backward, on matrices of their
+ * sizes. */
+static double gpt2_products(const llm_gpt2 *g, size_t N) {
+    const llm_gpt2_config *c = &g->config;
+    const size_t C = c->width, F = c->hidden, V = c->vocab;
+    const size_t in[5] = {C, C, C, F, C}, out[5] = {3 * C, C, F, C, V};
+    double sum = 0.0;
+    for (size_t k = 0; k < 5; k++) {
+        const size_t I = in[k], O = out[k], repeat = k < 4 ? c->layers : 1;
+        float *x = numbers(N * I), *y = numbers(N * O), *w = numbers(O * I), *dw = numbers(O * I);
+        double t;
+        BEST(t, 0.3, {
+            llm_matmul_forward(y, x, w, NULL, N, I, O);
+            llm_matmul_backward(x, dw, NULL, y, x, w, N, I, O);
+        });
+        sum += t * (double)repeat;
+        free(x), free(y), free(w), free(dw);
+    }
+    return sum;
+}
+
+static void rows_gpt2(void) {
+    enum { B = 4, T = 64, TOKENS = 32 };
+    if (!wanted("gpt2 training") && !wanted("gpt2 decoding")) return;
+    llm_gpt2 g;
+    llm_gpt2_config c = llm_gpt2_defaults();
+    llm_error error;
+    if (!llm_gpt2_create(&g, &c, B, T, &error)) {
+        printf("%s\n", error.message);
+        return;
+    }
+    llm_rng rng = llm_rng_seed(1);
+    llm_gpt2_init(&g, &rng);
+    int ids[B * T], targets[B * T];
+    for (size_t i = 0; i < B * T; i++) {
+        ids[i] = (int)llm_rng_below(&rng, c.vocab);
+        targets[i] = (int)llm_rng_below(&rng, c.vocab);
+    }
+    llm_adamw_config adamw = llm_adamw_defaults();
+    for (size_t w = 0; w < ways && wanted("gpt2 training"); w++) {
+        double forward = 1e9, backward = 1e9, step = 1e9;
+        use_threads(threads[w]);
+        for (size_t turn = 1; turn <= 4; turn++) {
+            const double t0 = now();
+            bench_sink = llm_gpt2_forward(&g, ids, targets, B, T);
+            const double t1 = now();
+            llm_gpt2_backward(&g);
+            const double t2 = now();
+            llm_gpt2_step(&g, &adamw, turn);
+            const double t3 = now();
+            forward = t1 - t0 < forward ? t1 - t0 : forward;
+            backward = t2 - t1 < backward ? t2 - t1 : backward;
+            step = t3 - t2 < step ? t3 - t2 : step;
+        }
+        const double all = forward + backward + step, products = gpt2_products(&g, B * T);
+        const double work = 6e-9 * (double)(B * T) * (double)(g.matrices - c.context * c.width);
+        print_row("gpt2 training step", "124M, 4 x 64", threads[w], all, work / all, "GFLOP/s",
+                  peak_fma[w]);
+        printf("\n    forward %.0f ms, backward %.0f, AdamW %.0f; all products alone %.0f ms "
+               "(%.0f%%)\n",
+               1e3 * forward, 1e3 * backward, 1e3 * step, 1e3 * products, 100 * products / all);
+    }
+
+    llm_gpt2_decode_state d;
+    if (wanted("gpt2 decoding") && llm_gpt2_decode_create(&d, &g, T, &error)) {
+        const double bytes =
+            4.0 * (double)(g.count - c.context * c.width); /* one row of wpe is read */
+        for (size_t w = 0; w < ways; w++) {
+            double best = 1e9;
+            use_threads(threads[w]);
+            d.cache.length[0] = 0;
+            llm_gpt2_decode(&d, ids, T);
+            for (size_t i = 0; i < TOKENS; i++) {
+                const double from = now();
+                llm_gpt2_decode(&d, ids + i, 1);
+                best = now() - from < best ? now() - from : best;
+            }
+            print_row("gpt2 decoding", "124M, 1 token", threads[w], best, 1e-9 * bytes / best,
+                      "GB/s", peak_read[w]);
+            printf("   of reading, %.1f tokens/s\n", 1.0 / best);
+        }
+        llm_gpt2_decode_destroy(&d);
+    }
+    llm_gpt2_destroy(&g);
+}
+
+/* ---- the price of including the header ---- */
+
+static void row_include(void) {
+    const char *const cc = getenv("CC") ? getenv("CC") : "cc";
+    const char *const flag[3] = {"-O0", "-O2 -Wall -Wextra -Wno-misleading-indentation",
+                                 "-O3 -march=native"};
+    if (!wanted("include")) return;
+    for (size_t f = 0; f < 3; f++) {
+        double t[2];
+        for (size_t with = 0; with < 2; with++) {
+            char command[512];
+            snprintf(command, sizeof command,
+                     "echo 'int main(void) { return 0; }' | %s %s %s -x c -c - -o /dev/null", cc,
+                     flag[f], with ? "-include ./llm.h" : "-include stdio.h");
+            BEST(t[with], 1.0, if (system(command) != 0) return );
+        }
+        printf("include llm.h          %-50s %.2f s (%.2f with stdio.h alone)\n", flag[f], t[1],
+               t[0]);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) bench_word = argv[1];
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    threads[0] = 1, ways = 1;
+    const size_t most = LLM_GEMM_THREADS < MOST_THREADS ? LLM_GEMM_THREADS : MOST_THREADS;
+    by_processor = getenv("BENCH_CPU") != NULL;
+    if (most > 1 && !by_processor) threads[1] = most, ways = 2;
+    find_blas();
+    float *x = numbers(BIG), *y = numbers(BIG);
+    measure_machine(x, y);
+    free(x), free(y);
+
+    printf("\n%-22s %-18s threads     time     rate          of peak\n", "row", "shape");
+    row_gemm("matmul forward", 256, 3072, 768, false, true);
+    row_gemm("matmul dx", 256, 768, 3072, false, false);
+    row_gemm("matmul dw", 3072, 768, 256, true, false);
+    row_gemm("matmul forward", 1024, 1024, 1024, false, true);
+    row_gemm("matmul dx", 1024, 1024, 1024, false, false);
+    row_gemm("matmul dw", 1024, 1024, 1024, true, false);
+    row_gemm("matmul forward", 64, 3072, 768, false, true);
+    row_gemm("matmul forward", 256, 50257, 768, false, true);
+    row_few("matmul, 1 row", 1, 768, 50257);
+    row_few("matmul, 4 rows", 4, 768, 50257);
+    row_few("matmul, 16 rows", 16, 768, 50257);
+    rows_memory();
+    rows_attention();
+    rows_gpt2();
+    row_include();
+    return 0;
+}
