@@ -101,7 +101,7 @@ TEST(causal_attn, "equals the definition in doubles around a tile's edges; the r
 TEST(causal_attn, "its three products equal sums in doubles for every size, stride and diagonal") {
     const size_t sizes[][4] = {
         {1, 1, 1, 0},    {2, 3, 2, 0},     {3, 2, 33, 1},     {4, 64, 32, 0},
-        {5, 7, 31, 4},   {6, 9, 65, 3},    {64, 64, 1, 0},    {63, 60, 130, 9},
+        {5, 7, 31, 4},   {6, 9, 300, 3},   {64, 64, 1, 0},    {63, 60, 130, 9},
         {8, 64, 40, 57}, {9, 5, 64, 99},   {70, 140, 66, 60}, {130, 70, 3, 0},
         {3, 130, 4, 2},  {131, 65, 2, 64}, {2, 129, 2, 63}}; /* R, N, D, ahead */
     llm_rng rng = llm_rng_seed(3);
@@ -117,7 +117,7 @@ TEST(causal_attn, "its three products equal sums in doubles for every size, stri
         llm_causal_attn_scores(w, ws, x, xs, z, xs, 0.7f, ahead, R, N, D);
         for (size_t r = 0; r < R; r++) {
             for (size_t n = 0; n < ws; n++) {
-                if (n < N && n <= r + ahead) { /* up to 130 products of size 1 */
+                if (n < N && n <= r + ahead) { /* up to 300 products of size 1 */
                     const double want = 0.7 * dot(x + r * xs, z + n * xs, D);
                     CHECK_NEAR(w[r * ws + n], want, 1e-6 * (10.0 + fabs(want)));
                 } else
@@ -132,12 +132,13 @@ TEST(causal_attn, "its three products equal sums in doubles for every size, stri
                     want_y[r * ys + d] += (double)w[r * ws + n] * (double)z[n * xs + d];
                     want_u[n * ys + d] += (double)w[r * ws + n] * (double)x[r * xs + d];
                 }
+        /* weights up to 40 take part in these sums */
         llm_causal_attn_gather(y, ys, w, ws, z, xs, ahead, R, N, D);
         llm_causal_attn_scatter(u, ys, w, ws, x, xs, ahead, R, N, D);
         for (size_t i = 0; i < R * ys; i++)
-            CHECK_NEAR(y[i], want_y[i], 3e-6 * (8.0 + fabs(want_y[i])));
+            CHECK_NEAR(y[i], want_y[i], 3e-6 * (40.0 + fabs(want_y[i])));
         for (size_t i = 0; i < N * ys; i++)
-            CHECK_NEAR(u[i], want_u[i], 3e-6 * (8.0 + fabs(want_u[i])));
+            CHECK_NEAR(u[i], want_u[i], 3e-6 * (40.0 + fabs(want_u[i])));
     }
 }
 
