@@ -100,10 +100,10 @@ TEST(causal_attn, "equals the definition in doubles around a tile's edges; the r
 
 TEST(causal_attn, "its three products equal sums in doubles for every size, stride and diagonal") {
     const size_t sizes[][4] = {
-        {1, 1, 1, 0},    {2, 3, 2, 0},     {3, 2, 33, 1},     {4, 64, 32, 0},
-        {5, 7, 31, 4},   {6, 9, 300, 3},   {64, 64, 1, 0},    {63, 60, 130, 9},
-        {8, 64, 40, 57}, {9, 5, 64, 99},   {70, 140, 66, 60}, {130, 70, 3, 0},
-        {3, 130, 4, 2},  {131, 65, 2, 64}, {2, 129, 2, 63}}; /* R, N, D, ahead */
+        {1, 1, 1, 0},     {2, 3, 2, 0},     {3, 2, 33, 1},     {4, 64, 32, 0},
+        {5, 7, 31, 4},    {6, 9, 300, 3},   {64, 64, 1, 0},    {63, 60, 130, 9},
+        {8, 64, 256, 57}, {9, 5, 64, 99},   {70, 140, 66, 60}, {130, 70, 3, 0},
+        {3, 130, 4, 2},   {131, 65, 2, 64}, {2, 129, 2, 63}}; /* R, N, D, ahead */
     llm_rng rng = llm_rng_seed(3);
     for (size_t s = 0; s < 15; s++) {
         const size_t R = sizes[s][0], N = sizes[s][1], D = sizes[s][2], ahead = sizes[s][3];
@@ -111,6 +111,7 @@ TEST(causal_attn, "its three products equal sums in doubles for every size, stri
         float *w = floats(R * ws), *x = floats(R * xs), *z = floats(N * xs);
         float *y = floats(R * ys), *u = floats(N * ys);
         double *want_y = doubles(R * ys), *want_u = doubles(N * ys);
+        double *size_y = doubles(R * ys), *size_u = doubles(N * ys); /* sums of magnitudes */
         for (size_t r = 0; r < R; r++) llm_rng_normal_fill(&rng, x + r * xs, D);
         for (size_t n = 0; n < N; n++) llm_rng_normal_fill(&rng, z + n * xs, D);
 
@@ -124,21 +125,21 @@ TEST(causal_attn, "its three products equal sums in doubles for every size, stri
                     CHECK(isnan(w[r * ws + n]));
             }
         }
-        for (size_t i = 0; i < R * ys; i++) y[i] = (float)(want_y[i] = 0.25);
-        for (size_t i = 0; i < N * ys; i++) u[i] = (float)(want_u[i] = 0.5);
+        for (size_t i = 0; i < R * ys; i++) y[i] = (float)(want_y[i] = size_y[i] = 0.25);
+        for (size_t i = 0; i < N * ys; i++) u[i] = (float)(want_u[i] = size_u[i] = 0.5);
         for (size_t r = 0; r < R; r++)
             for (size_t n = 0; n < N && n <= r + ahead; n++)
                 for (size_t d = 0; d < D; d++) {
-                    want_y[r * ys + d] += (double)w[r * ws + n] * (double)z[n * xs + d];
-                    want_u[n * ys + d] += (double)w[r * ws + n] * (double)x[r * xs + d];
+                    const double add_y = (double)w[r * ws + n] * (double)z[n * xs + d];
+                    const double add_u = (double)w[r * ws + n] * (double)x[r * xs + d];
+                    want_y[r * ys + d] += add_y, size_y[r * ys + d] += fabs(add_y);
+                    want_u[n * ys + d] += add_u, size_u[n * ys + d] += fabs(add_u);
                 }
-        /* weights up to 40 take part in these sums */
         llm_causal_attn_gather(y, ys, w, ws, z, xs, ahead, R, N, D);
         llm_causal_attn_scatter(u, ys, w, ws, x, xs, ahead, R, N, D);
         for (size_t i = 0; i < R * ys; i++)
-            CHECK_NEAR(y[i], want_y[i], 3e-6 * (40.0 + fabs(want_y[i])));
-        for (size_t i = 0; i < N * ys; i++)
-            CHECK_NEAR(u[i], want_u[i], 3e-6 * (40.0 + fabs(want_u[i])));
+            CHECK_NEAR(y[i], want_y[i], 5e-7 * size_y[i]); /* 4 rounding errors of float */
+        for (size_t i = 0; i < N * ys; i++) CHECK_NEAR(u[i], want_u[i], 5e-7 * size_u[i]);
     }
 }
 

@@ -232,7 +232,7 @@ TEST(gqa, "cache size of Llama 3 8B; heads that do not divide are refused; nothi
     llm_gqa_config c = llm_gqa_defaults(2, 3, 1, 4, 16);
     CHECK(c.B == 2 && c.H == 3 && c.Hkv == 1 && c.T == 4 && c.S == 4 && c.D == 16 && c.causal);
     CHECK_NEAR(c.scale, 0.25, 1e-7);
-    float x[128] = {0}, lse[12];
+    float x[128] = {0}, *lse = floats(2); /* exactly as long as below */
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 1 << 14));
     c.Hkv = 2;

@@ -251,6 +251,7 @@ TEST(kv_cache, "a full cache refuses more; sizes; scores of 1e4 in both forms") 
     CHECK(cache.length[0] == 3 && cache.length[1] == 0);
     CHECK(llm_kv_cache_values(&cache, 0, 1, 1) - llm_kv_cache_keys(&cache, 0, 1, 1) == 2 * 2 * 3);
     llm_arena_destroy(&arena);
+    CHECK(llm_kv_cache_bytes(1, 512, 1, 1, 1) == 512 * (2 * sizeof(float) + sizeof(size_t)));
     CHECK(llm_kv_cache_bytes(2, 3, 5, 7, 11) == (2 * 2 * 3 * 5 * 7 * 11 * 4 + 63) / 64 * 64 + 64);
 
     kv_cache_new(&cache, &arena, 1, 9, 1, 1, 1, 0); /* sizes of 9 rows take more than 64 bytes */
