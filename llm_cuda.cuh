@@ -2400,6 +2400,119 @@ llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *o
 
 /* @15-decode ================================================ DECODING */
 
+/* @greedy --------------------------------------------------- Greedy decoding
+ *
+ * The argmax of each row. Value and index in one integer of 64 bits make ties a matter of
+ * comparing: the value's bits on top, turned so that they order as the values do, below them the
+ * index, turned round, so that the largest integer is the lowest index of the largest value. The
+ * maximum of integers is the same in any order, so a row may be cut into pieces, and the result
+ * has the same bits for any number of them. NaN stands above infinity and is found by the way.
+ *
+ * A few rows do not fill the card: up to 32 blocks share one, and a second launch, a warp a row,
+ * takes the largest of theirs. Reads each logit once, the minimum. Limit: memory bandwidth; for a
+ * few rows the two launches.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     temperature, top_k
+ * topics  -
+ */
+enum { LLM_CUDA_GREEDY_PIECES = 32 }; /* at most, of a row: the lanes that merge them */
+
+/* Orders as x does, -0 as 0, and any NaN above infinity. */
+LLM_DEVICE uint32_t llm_cuda_greedy_order(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    if (x != x) return 0xffffffffu;
+    if (x == 0.0f) return 0x80000000u;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+/* Never 0, which is the key of nothing. */
+LLM_DEVICE unsigned long long llm_cuda_greedy_key(float x, size_t i) {
+    return (unsigned long long)llm_cuda_greedy_order(x) << 32 | (0xffffffffu - (uint32_t)i);
+}
+/* The index in a key, -1 when the key is that of a NaN or of nothing. */
+LLM_DEVICE int llm_cuda_greedy_token(unsigned long long key) {
+    return key == 0 || key >> 32 == 0xffffffffu ? -1 : (int)(0xffffffffu - (uint32_t)key);
+}
+LLM_DEVICE unsigned long long llm_cuda_greedy_warp_max(unsigned long long key) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const unsigned long long other = __shfl_xor_sync(0xffffffffu, key, distance);
+        key = other > key ? other : key;
+    }
+    return key;
+}
+/* In every thread, the largest key of the block. */
+LLM_DEVICE unsigned long long llm_cuda_greedy_block_max(unsigned long long key) {
+    __shared__ unsigned long long part[32];
+    const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    key = llm_cuda_greedy_warp_max(key);
+    if (warps == 1) return key;
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[threadIdx.x / 32] = key;
+    __syncthreads();
+    return llm_cuda_greedy_warp_max(part[lane < warps ? lane : 0]);
+}
+
+/* Blocks for each of `rows` rows of V entries: enough for two a multiprocessor, none idle. */
+static inline __attribute__((unused)) unsigned llm_cuda_greedy_pieces(size_t rows, size_t V) {
+    const size_t fill = (2 * llm_multiprocessors() + rows - 1) / rows, full = (V + 4095) / 4096;
+    const size_t most = LLM_CUDA_GREEDY_PIECES, pieces = fill < full ? fill : full;
+    return (unsigned)(pieces < most ? pieces : most);
+}
+
+template <typename T, int W>
+LLM_KERNEL void llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits,
+                                       size_t V, unsigned pieces) {
+    const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
+    unsigned long long key = 0;
+    float best = -INFINITY; /* that of key: most entries cost one comparison */
+    for (size_t i = (piece * blockDim.x + threadIdx.x) * W; i < V;
+         i += (size_t)pieces * blockDim.x * W) {
+        float v[W];
+        llm_load_vector(v, logits, row * V + i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            if (v[k] <= best && key != 0) continue; /* a NaN goes on, and so does the first */
+            if (best == best) key = llm_cuda_greedy_key(v[k], i + (size_t)k), best = v[k];
+        }
+    }
+    key = llm_cuda_greedy_block_max(key);
+    if (threadIdx.x != 0) return;
+    if (pieces == 1)
+        token[row] = llm_cuda_greedy_token(key);
+    else
+        part[row * pieces + piece] = key;
+}
+LLM_KERNEL void llm_greedy_merge_kernel(int *token, const unsigned long long *part, size_t rows,
+                                        unsigned pieces) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    const unsigned long long key =
+        llm_cuda_greedy_warp_max(p.lane < pieces ? part[p.row * pieces + p.lane] : 0);
+    if (p.lane == 0) token[p.row] = llm_cuda_greedy_token(key);
+}
+
+/* token (rows) <- llm_greedy_pick of each row of logits (rows,V): -1 where one is NaN. T is float
+ * or llm_bf16. part (rows, LLM_CUDA_GREEDY_PIECES) is scratch. */
+template <typename T>
+static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *part,
+                                               const T *logits, size_t rows, size_t V,
+                                               cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const unsigned pieces = llm_cuda_greedy_pieces(rows, V);
+    const auto greedy_pick = wide ? llm_greedy_pick_kernel<T, W> : llm_greedy_pick_kernel<T, 1>;
+    LLM_LAUNCH(greedy_pick, (unsigned)rows * pieces, llm_row_threads(wide ? V / W : V), 0, stream,
+               token, part, logits, V, pieces);
+    if (pieces > 1)
+        LLM_LAUNCH(llm_greedy_merge_kernel, llm_row_blocks(rows, true), 128, 0, stream, token, part,
+                   rows, pieces);
+    return cudaGetLastError();
+}
+
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
 /* @17-compress ============================================== COMPRESSION */
