@@ -1782,18 +1782,21 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: the maximum,
- * the sum, the quotients. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. A row is passed over for its maximum,
+ * for the exponentials, which stand in p until their sum (a double) is known, and to divide. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
     LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n), gain = 1.0f / temp;
         const float shift = max == -INFINITY ? 0.0f : max;
-        const double sum = llm_logsumexp_sum(xr, n, shift, gain);
-        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
         float *pr = p + r * n;
-        for (size_t i = 0; i < n; i++) pr[i] = scale * llm_expf((xr[i] - shift) * gain);
+        double sum = 0.0;
+        for (size_t i = 0; i < n; i++) pr[i] = llm_expf((xr[i] - shift) * gain);
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)pr[i];
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t i = 0; i < n; i++) pr[i] *= scale;
     }
 }
 
@@ -8218,7 +8221,8 @@ LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, 
     memcpy(g->ids, ids, N * sizeof(int));
     g->x = llm_arena_floats(a, (L + 1) * N * C);
     llm_embedding_forward(g->x, g->ids, g->weights.wte, N, c->vocab, C);
-    for (size_t i = 0; i < N * C; i++) g->x[i] += g->weights.wpe[i % (T * C)];
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T * C; i++) g->x[b * T * C + i] += g->weights.wpe[i];
     for (size_t l = 0; l < L; l++) {
         float *acts = llm_arena_floats(a, llm_decoder_block_acts_size(&bc, B, T));
         llm_decoder_block_bind(&g->block[l], acts, &bc, B, T);
@@ -8269,7 +8273,8 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
                                    &g->weights.block[l], g->B, g->T, &bc, a);
     }
     llm_embedding_backward(g->grads.wte, d, g->ids, N, c->vocab, C);
-    for (size_t i = 0; i < N * C; i++) g->grads.wpe[i % (g->T * C)] += d[i];
+    for (size_t b = 0; b < g->B; b++)
+        for (size_t i = 0; i < g->T * C; i++) g->grads.wpe[i] += d[b * g->T * C + i];
     a->used = mark;
 }
 
