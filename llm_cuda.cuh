@@ -1500,6 +1500,177 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
     return error;
 }
 
+/* @residual ------------------------------------------------- Residual connection
+ *
+ * y = x + gain f, where gain is alpha, one number for each channel (LayerScale), 0 or 1 / (1 - p)
+ * for each row (stochastic depth), or all of them at once: a thread knows its row and its column,
+ * so one kernel does for the three forms of llm.h. A dropped row of f is not read.
+ *
+ * Backward: a block takes 256 threads' worth of columns and every gridDim.y-th row, so that a
+ * thread keeps its columns and its share of dscale stays in registers. For dalpha the block adds
+ * its shares. A second kernel adds what the blocks left, in a fixed order.
+ *
+ * Moves 3 elements (x, f in; y out) forwards, 2 where f is dropped; backwards 1 for dy, 2 for each
+ * of dx and df, 1 for f where a gain learns: the minimum. A backward pass that keeps one gradient
+ * for the whole stream passes dx = NULL. Limit: memory bandwidth. With the norm that follows in the
+ * same kernel: @prenorm.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     dropout
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_residual_forward_kernel(T *y, const T *x, const T *f, const T *scale,
+                                            const bool *keep, size_t C, float alpha) {
+    const llm_place p = llm_my_place<V>(C);
+    if (p.column >= C) return;
+    const size_t i = p.row * C + p.column;
+    float v[V], f_v[V], gain[V];
+    llm_load_vector(v, x, i);
+    if (!keep || keep[p.row]) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) gain[k] = 1.0f;
+        llm_load_vector(f_v, f, i);
+        if (scale) llm_load_vector(gain, scale, p.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += alpha * gain[k] * f_v[k];
+    }
+    llm_store_vector(y, i, v);
+}
+
+/* y (N,C) <- x (N,C) + alpha scale (C) f (N,C), x alone in rows where keep (N) is false; scale and
+ * keep may be NULL, y may be x or f. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_rows(T *y, const T *x, const T *f, const T *scale,
+                                                 const bool *keep, size_t N, size_t C, float alpha,
+                                                 cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(y, C) && llm_aligned(x, C) && llm_aligned(f, C) && llm_aligned(scale, C);
+    const auto residual_forward =
+        wide ? llm_residual_forward_kernel<T, V> : llm_residual_forward_kernel<T, 1>;
+    LLM_LAUNCH(residual_forward, llm_place_blocks(N, C, wide ? (size_t)V : 1), 256, 0, stream, y, x,
+               f, scale, keep, C, alpha);
+    return cudaGetLastError();
+}
+/* Arguments as llm_residual_forward, llm_residual_scale_forward, llm_residual_depth_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_forward(T *y, const T *x, const T *f, size_t n,
+                                                    float alpha, cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, (const T *)NULL, (const bool *)NULL, 1, n, alpha,
+                                  stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_scale_forward(T *y, const T *x, const T *f,
+                                                          const T *scale, size_t N, size_t C,
+                                                          cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, scale, (const bool *)NULL, N, C, 1.0f, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_depth_forward(T *y, const T *x, const T *f,
+                                                          const bool *keep, size_t N, size_t C,
+                                                          float p, cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, (const T *)NULL, keep, N, C, 1.0f / (1.0f - p), stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_residual_backward_kernel(T *dx, T *df, float *part, const T *dy, const T *f,
+                                             const T *scale, const bool *keep, size_t N, size_t C,
+                                             float alpha, bool one_sum) {
+    const size_t column = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    float sum[V], gain[V], dy_v[V], v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) sum[k] = 0.0f, gain[k] = 1.0f;
+    if (scale && column < C) llm_load_vector(gain, scale, column);
+    for (size_t n = blockIdx.y; n < N && column < C; n += gridDim.y) {
+        const size_t i = n * C + column;
+        llm_load_vector(dy_v, dy, i);
+        if (dx) {
+            llm_load_vector(v, dx, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += dy_v[k];
+            llm_store_vector(dx, i, v);
+        }
+        if (df && (!keep || keep[n])) {
+            llm_load_vector(v, df, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += alpha * gain[k] * dy_v[k];
+            llm_store_vector(df, i, v);
+        }
+        if (part) {
+            llm_load_vector(v, f, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) sum[k] += dy_v[k] * v[k];
+        }
+    }
+    if (part && one_sum) { /* threads behind the last column bring 0 */
+        LLM_UNROLL
+        for (int k = 1; k < V; k++) sum[0] += sum[k];
+        const float all = llm_block_sum(sum[0]);
+        if (threadIdx.x == 0) llm_store(part, blockIdx.y * gridDim.x + blockIdx.x, all);
+    } else if (part && column < C) {
+        llm_store_vector(part, blockIdx.y * C + column, sum);
+    }
+}
+
+/* Rows of blocks of the backward pass where a gain learns: by the shape alone, so that every card
+ * adds in the same order. */
+template <typename T> static inline size_t llm_cuda_residual_shares(size_t N, size_t C) {
+    const size_t pieces = (C * sizeof(T) / 16 + 255) / 256, most = 1024 / (pieces ? pieces : 1);
+    return N < most ? N : most ? most : 1;
+}
+/* dx, df (N,C), dgain += <- dy (N,C) and forward's f, scale, keep, alpha. dgain is dscale (C), or
+ * with one_sum dalpha (1). Any gradient may be NULL, and f without dgain. scratch, without dgain
+ * NULL: C llm_cuda_residual_shares<T>(N, C) floats, not read. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_residual_rows_backward(T *dx, T *df, float *dgain, const T *dy, const T *f, const T *scale,
+                                const bool *keep, size_t N, size_t C, float alpha, bool one_sum,
+                                float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, C) && llm_aligned(df, C) && llm_aligned(dy, C) &&
+                      llm_aligned(f, C) && llm_aligned(scale, C);
+    const size_t rows = dgain ? llm_cuda_residual_shares<T>(N, C) : N;
+    const size_t width = wide ? 256 * V : 256, pieces = (C + width - 1) / width;
+    const dim3 grid((unsigned)pieces, (unsigned)(rows < 65535 ? rows : 65535));
+    const auto residual_backward =
+        wide ? llm_residual_backward_kernel<T, V> : llm_residual_backward_kernel<T, 1>;
+    LLM_LAUNCH(residual_backward, grid, 256, 0, stream, dx, df, dgain ? scratch : NULL, dy, f,
+               scale, keep, N, C, alpha, one_sum);
+    const cudaError_t error = cudaGetLastError();
+    if (!dgain || error != cudaSuccess) return error;
+    return one_sum ? llm_cuda_column_sum(dgain, scratch, rows * pieces, 1, stream)
+                   : llm_cuda_column_sum(dgain, scratch, rows, C, stream);
+}
+/* Arguments as llm_residual_backward, llm_residual_scale_backward, llm_residual_depth_backward;
+ * scratch as above, N = 1 and C = n for the first. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_backward(T *dx, T *df, float *dalpha, const T *dy,
+                                                     const T *f, size_t n, float alpha,
+                                                     float *scratch, cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, dalpha, dy, f, (const T *)NULL,
+                                           (const bool *)NULL, 1, n, alpha, true, scratch, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_scale_backward(T *dx, T *df, float *dscale, const T *dy,
+                                                           const T *f, const T *scale, size_t N,
+                                                           size_t C, float *scratch,
+                                                           cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, dscale, dy, f, scale, (const bool *)NULL, N, C,
+                                           1.0f, false, scratch, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_depth_backward(T *dx, T *df, const T *dy,
+                                                           const bool *keep, size_t N, size_t C,
+                                                           float p, cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, (float *)NULL, dy, (const T *)NULL,
+                                           (const T *)NULL, keep, N, C, 1.0f / (1.0f - p), false,
+                                           (float *)NULL, stream);
+}
+
 /* @dropout -------------------------------------------------- Dropout
  *
  * y = residual + dropout(x + b) in one kernel, the end of a block with dropout. No mask is stored:
