@@ -9342,20 +9342,22 @@ LLM_API double llm_temperature_match(const float *logits, size_t V, double entro
 }
 
 /* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from
- * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+ * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. -1 when
+ * nothing can be drawn: all are -inf, or one is NaN. */
 LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
     LLM_ASSERT(temp > 0.0f && V > 0);
-    size_t best = 0;
+    int best = -1;
     float highest = -INFINITY;
     for (size_t i = 0; i < V; i++) {
         const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
         const float score = logits[i] / temp - logf(-logf(u));
+        if (isnan(score)) return -1;
         if (score > highest) {
             highest = score;
-            best = i;
+            best = (int)i;
         }
     }
-    return (int)best;
+    return best;
 }
 
 /* Dynamic temperature: low + (high - low) (H / log n)^exponent, where H is the entropy at

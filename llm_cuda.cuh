@@ -2571,6 +2571,242 @@ llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *o
 
 /* @15-decode ================================================ DECODING */
 
+/* @greedy --------------------------------------------------- Greedy decoding
+ *
+ * The argmax of each row. Value and index in one integer of 64 bits make ties a matter of
+ * comparing: the value's bits on top, turned so that they order as the values do, below them the
+ * index, turned round, so that the largest integer is the lowest index of the largest value. The
+ * maximum of integers is the same in any order, so a row may be cut into pieces, and the result
+ * has the same bits for any number of them. NaN stands above infinity and is found by the way.
+ *
+ * A few rows do not fill the card: up to 32 blocks share one, and a second launch, a warp a row,
+ * takes the largest of theirs. Reads each logit once, the minimum. Limit: memory bandwidth; for a
+ * few rows the two launches.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     temperature, top_k
+ * topics  -
+ */
+enum { LLM_CUDA_GREEDY_PIECES = 32 }; /* at most, of a row: the lanes that merge them */
+
+/* Orders as x does, -0 as 0, and any NaN above infinity. */
+LLM_DEVICE uint32_t llm_cuda_greedy_order(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    if (x != x) return 0xffffffffu;
+    if (x == 0.0f) return 0x80000000u;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+/* Never 0, which is the key of nothing. */
+LLM_DEVICE unsigned long long llm_cuda_greedy_key(float x, size_t i) {
+    return (unsigned long long)llm_cuda_greedy_order(x) << 32 | (0xffffffffu - (uint32_t)i);
+}
+/* The index in a key, -1 when the key is that of a NaN or of nothing. */
+LLM_DEVICE int llm_cuda_greedy_token(unsigned long long key) {
+    return key == 0 || key >> 32 == 0xffffffffu ? -1 : (int)(0xffffffffu - (uint32_t)key);
+}
+LLM_DEVICE unsigned long long llm_cuda_greedy_warp_max(unsigned long long key) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const unsigned long long other = __shfl_xor_sync(0xffffffffu, key, distance);
+        key = other > key ? other : key;
+    }
+    return key;
+}
+/* In every thread, the largest key of the block. */
+LLM_DEVICE unsigned long long llm_cuda_greedy_block_max(unsigned long long key) {
+    __shared__ unsigned long long part[32];
+    const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    key = llm_cuda_greedy_warp_max(key);
+    if (warps == 1) return key;
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[threadIdx.x / 32] = key;
+    __syncthreads();
+    return llm_cuda_greedy_warp_max(part[lane < warps ? lane : 0]);
+}
+
+/* Blocks for each of `rows` rows of V entries: enough for two a multiprocessor, none idle. */
+static inline __attribute__((unused)) unsigned llm_cuda_greedy_pieces(size_t rows, size_t V) {
+    const size_t fill = (2 * llm_multiprocessors() + rows - 1) / rows, full = (V + 4095) / 4096;
+    const size_t most = LLM_CUDA_GREEDY_PIECES, pieces = fill < full ? fill : full;
+    return (unsigned)(pieces < most ? pieces : most);
+}
+
+template <typename T, int W>
+LLM_KERNEL void llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits,
+                                       size_t V, unsigned pieces) {
+    const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
+    unsigned long long key = 0;
+    float best = -INFINITY; /* that of key: most entries cost one comparison */
+    for (size_t i = (piece * blockDim.x + threadIdx.x) * W; i < V;
+         i += (size_t)pieces * blockDim.x * W) {
+        float v[W];
+        llm_load_vector(v, logits, row * V + i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            if (v[k] <= best && key != 0) continue; /* a NaN goes on, and so does the first */
+            if (best == best) key = llm_cuda_greedy_key(v[k], i + (size_t)k), best = v[k];
+        }
+    }
+    key = llm_cuda_greedy_block_max(key);
+    if (threadIdx.x != 0) return;
+    if (pieces == 1)
+        token[row] = llm_cuda_greedy_token(key);
+    else
+        part[row * pieces + piece] = key;
+}
+LLM_KERNEL void llm_greedy_merge_kernel(int *token, const unsigned long long *part, size_t rows,
+                                        unsigned pieces) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    const unsigned long long key =
+        llm_cuda_greedy_warp_max(p.lane < pieces ? part[p.row * pieces + p.lane] : 0);
+    if (p.lane == 0) token[p.row] = llm_cuda_greedy_token(key);
+}
+
+/* token (rows) <- llm_greedy_pick of each row of logits (rows,V): -1 where one is NaN. T is float
+ * or llm_bf16. part (rows, LLM_CUDA_GREEDY_PIECES) is scratch. */
+template <typename T>
+static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *part,
+                                               const T *logits, size_t rows, size_t V,
+                                               cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const unsigned pieces = llm_cuda_greedy_pieces(rows, V);
+    const auto greedy_pick = wide ? llm_greedy_pick_kernel<T, W> : llm_greedy_pick_kernel<T, 1>;
+    LLM_LAUNCH(greedy_pick, (unsigned)rows * pieces, llm_row_threads(wide ? V / W : V), 0, stream,
+               token, part, logits, V, pieces);
+    if (pieces > 1)
+        LLM_LAUNCH(llm_greedy_merge_kernel, llm_row_blocks(rows, true), 128, 0, stream, token, part,
+                   rows, pieces);
+    return cudaGetLastError();
+}
+
+/* @temperature ---------------------------------------------- Softmax temperature
+ *
+ * A token drawn from softmax(logits / temp) in one pass: the largest of z_i / temp + g_i, where the
+ * Gumbel noise g_i is made from word i of the row's Philox stream, the word that the reference
+ * takes. No probability is needed for that; the pair (max, sum) of logsumexp comes along, for the
+ * log-probability of what was drawn. Rows are cut into pieces and merged as in greedy.
+ *
+ * The noise is what costs: 5 multiplications of Philox and two logarithms an entry. It is at most
+ * 16.64, u being at most 1 - 2^-24, so an entry that lies further than that below the best score so
+ * far has lost before it drew, and its number need not be made: in a peaked distribution, most.
+ *
+ * Reads each logit once, the minimum. Limit: memory bandwidth where most entries are skipped, else
+ * the arithmetic of the noise; for a few rows the two launches.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, logsumexp, greedy
+ * see     top_p, sampling
+ * topics  -
+ */
+struct llm_cuda_temperature_part {
+    unsigned long long key; /* of the best score */
+    llm_logsumexp_pair pair;
+};
+
+/* The noise that llm_temperature_gumbel makes of a word. */
+LLM_DEVICE float llm_cuda_temperature_noise(uint32_t word) {
+    const float u = ((float)(word >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    return -logf(-logf(u));
+}
+/* part with entries v from column i on, i a multiple of W, drawn from the stream of seed. */
+template <int W>
+LLM_DEVICE void llm_cuda_temperature_add(llm_cuda_temperature_part &part, float &best,
+                                         const float (&v)[W], size_t i, uint64_t seed) {
+    uint32_t word[4];
+    size_t drawn = (size_t)-1; /* the block of four words that `word` holds */
+    llm_cuda_logsumexp_add(part.pair, v, 1.0f);
+    LLM_UNROLL
+    for (int k = 0; k < W; k++) {
+        const size_t column = i + (size_t)k;
+        if (v[k] + 16.7f <= best) continue; /* a NaN goes on */
+        if (column / 4 != drawn) llm_cuda_philox(word, drawn = column / 4, seed);
+        const unsigned place = W == 1 ? (unsigned)(column % 4) : (unsigned)k % 4;
+        const uint32_t low = place & 1 ? word[1] : word[0], high = place & 1 ? word[3] : word[2];
+        const float score = v[k] + llm_cuda_temperature_noise(place & 2 ? high : low);
+        if (!(score <= best) && best == best)
+            part.key = llm_cuda_greedy_key(score, column), best = score;
+    }
+}
+/* The merged part of a row; logits are those of the row. */
+template <typename T>
+LLM_DEVICE void llm_cuda_temperature_finish(int *token, float *logprob, size_t row,
+                                            llm_cuda_temperature_part part, const T *logits,
+                                            size_t V, float temp) {
+    const int found = llm_cuda_greedy_token(part.key);
+    token[row] = found;
+    if (!logprob) return;
+    const float z = found < 0 ? NAN : llm_load(logits, row * V + (size_t)found) / temp;
+    logprob[row] = (z - part.pair.max) - logf(part.pair.sum);
+}
+
+template <typename T, int W>
+LLM_KERNEL void llm_temperature_gumbel_kernel(int *token, float *logprob,
+                                              llm_cuda_temperature_part *parts, const T *logits,
+                                              const uint64_t *seed, size_t V, float temp,
+                                              unsigned pieces) {
+    const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
+    llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
+    float best = -INFINITY;
+    for (size_t i = (piece * blockDim.x + threadIdx.x) * W; i < V;
+         i += (size_t)pieces * blockDim.x * W) {
+        float v[W];
+        llm_load_vector(v, logits, row * V + i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) v[k] /= temp;
+        llm_cuda_temperature_add(part, best, v, i, seed[row]);
+    }
+    part.key = llm_cuda_greedy_block_max(part.key);
+    part.pair = llm_cuda_logsumexp_row<false>(part.pair, 1.0f);
+    if (threadIdx.x != 0) return;
+    if (pieces == 1)
+        llm_cuda_temperature_finish(token, logprob, row, part, logits, V, temp);
+    else
+        parts[row * pieces + piece] = part;
+}
+template <typename T>
+LLM_KERNEL void llm_temperature_merge_kernel(int *token, float *logprob,
+                                             const llm_cuda_temperature_part *parts,
+                                             const T *logits, size_t rows, size_t V, float temp,
+                                             unsigned pieces) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
+    if (p.lane < pieces) part = parts[p.row * pieces + p.lane];
+    part.key = llm_cuda_greedy_warp_max(part.key);
+    part.pair = llm_cuda_logsumexp_row<true>(part.pair, 1.0f);
+    if (p.lane == 0) llm_cuda_temperature_finish(token, logprob, p.row, part, logits, V, temp);
+}
+
+/* token (rows) <- llm_temperature_gumbel of each row of logits (rows,V) with a generator of
+ * llm_rng_seed(seed[row]): the same token, but where two scores differ in the last digits of a
+ * logarithm only. logprob (rows) or NULL: log softmax(logits / temp) of it. A row with a NaN, or
+ * with nothing but -inf, gives -1 and NaN. temp > 0; T is float or llm_bf16. parts (rows,
+ * LLM_CUDA_GREEDY_PIECES) is scratch. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_part *parts,
+                            const T *logits, const uint64_t *seed, size_t rows, size_t V,
+                            float temp, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff || !(temp > 0.0f)) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const unsigned pieces = llm_cuda_greedy_pieces(rows, V);
+    const auto gumbel =
+        wide ? llm_temperature_gumbel_kernel<T, W> : llm_temperature_gumbel_kernel<T, 1>;
+    LLM_LAUNCH(gumbel, (unsigned)rows * pieces, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logprob, parts, logits, seed, V, temp, pieces);
+    if (pieces > 1)
+        LLM_LAUNCH(llm_temperature_merge_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
+                   token, logprob, parts, logits, rows, V, temp, pieces);
+    return cudaGetLastError();
+}
+
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
 /* @17-compress ============================================== COMPRESSION */
