@@ -77,6 +77,22 @@ def build(folder, header, s, flags):
     return (program, "") if r.returncode == 0 else (None, r.stderr)
 
 
+def left_out(text, s, mutants):
+    """The mutants in lines that the preprocessor leaves out of both builds: another processor's, another compiler's."""
+    body, at, kept = "", 0, set()
+    for k, m in enumerate(mutants):
+        body += f"{s.text[at:m.start]} llm_mutant_{k}_here "
+        at = m.start
+    body = text[:s.start] + body + s.text[at:] + text[s.end:]
+    for flags in (PLAIN, SANITIZED):
+        with tempfile.TemporaryDirectory() as folder:
+            seen, message = build(folder, body, s, flags + ["-E", "-P"])
+            if not seen:
+                raise SystemExit(f"@{s.slug} does not preprocess:\n{message[:2000]}")
+            kept |= {int(k) for k in re.findall(r"llm_mutant_(\d+)_here", seen.read_text(errors="replace"))}
+    return [m for k, m in enumerate(mutants) if k not in kept]
+
+
 def limits():
     """A mutant may not fill the disk. The suite may: only the soft limit is set."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
@@ -159,6 +175,9 @@ def examine(text, s, most):
     alone = [m for m in mutants if not any(a <= m.start and m.end <= b for a, b in inside)]
     alone = set(alone) - {alone[i * len(alone) // ALONE] for i in range(ALONE)} if len(alone) > ALONE else set()
     mutants = [m for m in mutants if m not in alone]
+    if re.search(r"^[ \t]*#[ \t]*(el)?if", s.text, re.M):
+        for m in left_out(text, s, mutants):
+            mutants.remove(m)
     if not mutants:
         return mutants
     seconds = run_together(text, s, mutants, range(len(mutants)), PLAIN)
@@ -177,6 +196,9 @@ def report(text, s, most, known, todo):
     mutants (most > 0) nine in ten must be killed; all of them need a reason each, too."""
     start = time.time()
     mutants = examine(text, s, most)
+    if not mutants:
+        print(f"ok   @{s.slug}: nothing to replace")
+        return True
     compiled = [m for m in mutants if m.state != "does not compile"]
     survivors = [m for m in compiled if m.state == "survived"]
     reasons = {m: known.get((s.slug, m.what, m.line), "") for m in survivors}
@@ -214,7 +236,7 @@ def main():
     for s in book.sections(text):
         s.header, s.suite = header, s.test(ending)
         wanted = s.chapter.startswith(o.chapter) and o.topic in ("", s.slug)
-        if wanted and s.suite.exists() and book.functions(s.text):
+        if wanted and s.suite.exists() and (o.topic or mutate.edits(s.text)):
             tested.append(s)
     if o.sample and o.sample < len(tested):
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=book.ROOT, capture_output=True, text=True).stdout
