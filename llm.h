@@ -1925,6 +1925,352 @@ LLM_API void llm_sparsemax_backward(float *dx, const float *dp, const float *p, 
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
 
+/* @special ---------------------------------------------- Gamma, digamma, incomplete gamma and beta
+ *
+ *     Gamma(x) = int_0^inf t^(x-1) e^-t dt           psi = (log Gamma)'
+ *     P(a,x)   = int_0^x t^(a-1) e^-t dt / Gamma(a)                          Q = 1 - P
+ *     I(x;a,b) = int_0^x t^(a-1) (1-t)^(b-1) dt / B(a,b)
+ *
+ * What distribution functions are made of: P is that of the gamma, Poisson, chi-squared and (with
+ * a = 1/2) normal distribution, I that of the beta, binomial, Student t and F. Both tails come as
+ * logarithms, each computed directly where it is the small one: 1 - P would be 0 where Q is 1e-20,
+ * and log Q goes on where Q itself underflows. x^a e^-x / Gamma(a) as a difference of three large
+ * logarithms loses digits as a grows; written around its peak it keeps them. Absolute errors of
+ * the logarithms, and so relative ones of P, Q and I, are below 2e-13 in tests.
+ *
+ * source  Loader 2000, "Fast and accurate computation of binomial probabilities"; Lentz 1976,
+ *         "Generating Bessel functions in Mie scattering calculations using continued fractions";
+ *         Abramowitz & Stegun 1964, 6.1.40, 6.3.18, 6.5.29, 6.5.31, 26.5.8
+ * needs   -
+ * see     @special_inverse @distribution @mle
+ * topics  -
+ */
+
+/* S(x) in log Gamma(x) = (x - 1/2) log x - x + log(2 pi)/2 + S(x), x > 0. S is Stirling's series
+ * from 16 on; below, S(x) = S(x+1) + (x + 1/2) log(1 + 1/x) - 1 climbs there. */
+LLM_API double llm_special_stirling(double x) {
+    double sum = 0.0;
+    for (; x < 16.0; x += 1.0) {
+        const double step = x < 1.0 ? log1p(x) - log(x) : log1p(1.0 / x); /* 1/x may overflow */
+        sum += (x + 0.5) * step - 1.0;
+    }
+    const double r = 1.0 / (x * x);
+    return sum +
+           (1.0 / 12 +
+            r * (-1.0 / 360 +
+                 r * (1.0 / 1260 + r * (-1.0 / 1680 + r * (1.0 / 1188 - r * 691.0 / 360360))))) /
+               x;
+}
+
+/* log Gamma(x) for x > 0, inf at 0, NaN below. Near its zeros 1 and 2 the absolute error counts. */
+LLM_API double llm_special_lgamma(double x) {
+    if (!(x > 0.0)) return x == 0.0 ? (double)INFINITY : (double)NAN;
+    if (x > DBL_MAX) return x;
+    return (x - 0.5) * log(x) - x + 0.91893853320467274178 + llm_special_stirling(x);
+}
+
+/* psi(x), the slope of log Gamma, for x > 0: the same climb by psi(x) = psi(x+1) - 1/x. */
+LLM_API double llm_special_digamma(double x) {
+    double sum = 0.0;
+    if (!(x > 0.0)) return x == 0.0 ? -(double)INFINITY : (double)NAN;
+    for (; x < 16.0; x += 1.0) sum -= 1.0 / x;
+    const double r = 1.0 / (x * x);
+    return sum + log(x) - 0.5 / x -
+           r * (1.0 / 12 -
+                r * (1.0 / 120 -
+                     r * (1.0 / 252 - r * (1.0 / 240 - r * (1.0 / 132 - r * 691.0 / 32760)))));
+}
+
+/* psi'(x) for x > 0. */
+LLM_API double llm_special_trigamma(double x) {
+    double sum = 0.0;
+    if (!(x > 0.0)) return x == 0.0 ? (double)INFINITY : (double)NAN;
+    for (; x < 16.0; x += 1.0) sum += 1.0 / (x * x);
+    const double r = 1.0 / (x * x);
+    return sum + (1.0 + 0.5 / x +
+                  r * (1.0 / 6 -
+                       r * (1.0 / 30 -
+                            r * (1.0 / 42 - r * (1.0 / 30 - r * (5.0 / 66 - r * 691.0 / 2730)))))) /
+                     x;
+}
+
+/* x log(x/m) + m - x >= 0 for x, m >= 0: how far x is from m, without cancellation where they are
+ * close: with v = (x-m)/(x+m), log(x/m) = 2 (v + v^3/3 + v^5/5 + ...). */
+LLM_API double llm_special_deviance(double x, double m) {
+    if (x == 0.0) return m;
+    if (!(fabs(x - m) < 0.1 * (x + m))) {
+        const double ratio = x / m;
+        const bool normal = ratio >= DBL_MIN && ratio <= DBL_MAX;
+        return x * (normal ? log(ratio) : log(x) - log(m)) + m - x;
+    }
+    const double v = (x - m) / (x + m);
+    double term = 2.0 * x * v, sum = (x - m) * v, last = -1.0;
+    for (double k = 3.0; sum != last; k += 2.0) {
+        last = sum;
+        term *= v * v;
+        sum += term / k;
+    }
+    return sum;
+}
+
+/* log(x^a e^-x / Gamma(a)) and log(x^a y^b / B(a,b)), y = 1 - x: what stands before the series
+ * below. Divided by x, and by x y, they are the gamma and the beta density. All arguments > 0. */
+LLM_API double llm_special_gamma_front(double a, double x) {
+    return 0.5 * log(a / 6.283185307179586477) - llm_special_deviance(a, x) -
+           llm_special_stirling(a);
+}
+LLM_API double llm_special_beta_front(double a, double b, double x, double y) {
+    const double n = a + b, small = a < b ? a : b, large = a < b ? b : a;
+    return 0.5 * log(small / 6.283185307179586477 * (large / n)) - llm_special_deviance(a, n * x) -
+           llm_special_deviance(b, n * y) + llm_special_stirling(n) - llm_special_stirling(a) -
+           llm_special_stirling(b);
+}
+
+/* log(1 - e^l), l <= 0. */
+LLM_API double llm_special_log1mexp(double l) {
+    return l > -0.6931471805599453 ? log(-expm1(l)) : log1p(-exp(l));
+}
+
+/* *log_p = log P(a,x) and *log_q = log Q(a,x), a > 0. Below a + 1 the series of P converges fast,
+ * above it the continued fraction of Q. */
+LLM_API void llm_special_gamma_tails(double *log_p, double *log_q, double a, double x) {
+    *log_p = x > 0.0 ? 0.0 : -(double)INFINITY;
+    *log_q = x > 0.0 ? -(double)INFINITY : 0.0;
+    if (x <= 0.0 || x > DBL_MAX) return;
+    const double front = llm_special_gamma_front(a, x);
+    if (x < a + 1.0) { /* P = front (1/a + x/(a (a+1)) + ...) */
+        double term = 1.0 / a, sum = term;
+        for (double k = a + 1.0; term > 1e-17 * sum; k += 1.0) sum += term *= x / k;
+        *log_p = front + log(sum);
+        if (*log_p > 0.0) *log_p = 0.0;
+        *log_q = llm_special_log1mexp(*log_p);
+        return;
+    }
+    double b = x + 1.0 - a, c = 1e300, d = 1.0 / b, h = d, change = 0.0;
+    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) { /* Lentz */
+        b += 2.0;
+        d = 1.0 / (b - k * (k - a) * d);
+        c = b - k * (k - a) / c;
+        change = c * d;
+        h *= change;
+    }
+    *log_q = front + log(h);
+    if (*log_q > 0.0) *log_q = 0.0;
+    *log_p = llm_special_log1mexp(*log_q);
+}
+
+/* *log_i = log I(x;a,b) and *log_c = log(1 - I), a, b > 0, y = 1 - x: who knows y better than as
+ * that difference can say so. The fraction converges fast below the mean; above it the roles of
+ * (a,x) and (b,y) are exchanged. */
+LLM_API void llm_special_beta_tails(double *log_i, double *log_c, double a, double b, double x,
+                                    double y) {
+    if (x > (a + 1.0) / (a + b + 2.0)) {
+        llm_special_beta_tails(log_c, log_i, b, a, y, x);
+        return;
+    }
+    *log_i = -(double)INFINITY;
+    *log_c = 0.0;
+    if (x <= 0.0) return;
+    double c = 1.0, d = 1.0 / (1.0 - (a + b) * x / (a + 1.0)), h = d, change = 0.0;
+    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) {
+        const double even = k * (b - k) * x / ((a + 2.0 * k - 1.0) * (a + 2.0 * k));
+        const double odd = -(a + k) * (a + b + k) * x / ((a + 2.0 * k) * (a + 2.0 * k + 1.0));
+        d = 1.0 / (1.0 + even * d);
+        c = 1.0 + even / c;
+        h *= c * d;
+        d = 1.0 / (1.0 + odd * d);
+        c = 1.0 + odd / c;
+        change = c * d;
+        h *= change;
+    }
+    *log_i = llm_special_beta_front(a, b, x, y) + log(h / a);
+    if (*log_i > 0.0) *log_i = 0.0;
+    *log_c = llm_special_log1mexp(*log_i);
+}
+
+/* log Phi(z), the normal distribution function: Q(1/2, z^2/2) / 2 left of 0. Right of z use -z. */
+LLM_API double llm_special_normal_logcdf(double z) {
+    double log_p, log_q;
+    llm_special_gamma_tails(&log_p, &log_q, 0.5, 0.5 * z * z);
+    return z < 0.0 ? log_q - 0.6931471805599453 : log1p(exp(log_p)) - 0.6931471805599453;
+}
+
+/* @special_inverse ------------------------------------------ Quantiles of normal, gamma and beta
+ *
+ *     Phi(z) = p         P(a,x) = p         I(x;a,b) = p          given p, find z and x
+ *
+ * Critical values, intervals and sampling by inversion ask for the x below which a probability p
+ * lies. The normal one is a ratio of polynomials, good to 2e-14 and better. For the others, Newton on log P
+ * as a function of log x (of the logit of x for beta). On these scales both tails are concave, so
+ * a tangent never crosses beyond the solution: started at a bound on the outer side, every step
+ * comes closer from there, and no bracket is needed. The smaller of p and 1 - p is
+ * solved for, so a quantile near either end keeps its relative digits.
+ *
+ * source  Wichura 1988, "Algorithm AS 241: the percentage points of the normal distribution"
+ * needs   special
+ * see     @distribution @confidence_interval
+ * topics  -
+ */
+
+/* (a_0 + a_1 r + .. + a_7 r^7) / (1 + b_1 r + .. + b_7 r^7), both highest power first. */
+LLM_API double llm_special_inverse_ratio(const double a[8], const double b[8], double r) {
+    double above = 0.0, below = 0.0;
+    for (size_t i = 0; i < 8; i++) {
+        above = above * r + a[i];
+        below = below * r + b[i];
+    }
+    return above / below;
+}
+
+/* z with Phi(z) = p; -inf at 0, inf at 1, NaN outside. Upper tails: minus that of 1 - p. */
+LLM_API double llm_special_inverse_normal(double p) {
+    static const double centre[2][8] = {
+        {2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4,
+         4.5921953931549871457e4, 1.3731693765509461125e4, 1.9715909503065514427e3,
+         1.3314166789178437745e2, 3.3871328727963666080},
+        {5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4,
+         2.1213794301586595867e4, 5.3941960214247511077e3, 6.8718700749205790830e2,
+         4.2313330701600911252e1, 1.0}};
+    static const double tail[2][8] = {
+        {7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1,
+         1.27045825245236838258, 3.64784832476320460504, 5.76949722146069140550,
+         4.63033784615654529590, 1.42343711074968357734},
+        {1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2,
+         1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940,
+         2.05319162663775882187, 1.0}};
+    static const double far_tail[2][8] = {
+        {2.01033439929228813265e-7, 2.71155556874348757815e-5, 1.24266094738807843860e-3,
+         2.65321895265761230930e-2, 2.96560571828504891230e-1, 1.78482653991729133580,
+         5.46378491116411436990, 6.65790464350110377720},
+        {2.04426310338993978564e-15, 1.42151175831644588870e-7, 1.84631831751005468180e-5,
+         7.86869131145613259100e-4, 1.48753612908506148525e-2, 1.36929880922735805310e-1,
+         5.99832206555887937690e-1, 1.0}};
+    const double q = p - 0.5;
+    if (!(p >= 0.0 && p <= 1.0)) return (double)NAN;
+    if (p == 0.0 || p == 1.0) return p == 0.0 ? -(double)INFINITY : (double)INFINITY;
+    if (fabs(q) <= 0.425)
+        return q * llm_special_inverse_ratio(centre[0], centre[1], 0.180625 - q * q);
+    const double r = sqrt(-log(q < 0.0 ? p : 1.0 - p));
+    const double z = r <= 5.0 ? llm_special_inverse_ratio(tail[0], tail[1], r - 1.6)
+                              : llm_special_inverse_ratio(far_tail[0], far_tail[1], r - 5.0);
+    return q < 0.0 ? -z : z;
+}
+
+/* x with P(a,x) = p, a > 0; 0 and inf at the ends, NaN for p outside [0,1]. The slope of log P in
+ * log x is front / P. The lower start is P < x^a / Gamma(a+1), the upper one the Chernoff bound
+ * Q(a, a + sqrt(2 a l) + l) <= e^-l. */
+LLM_API double llm_special_inverse_gamma(double a, double p) {
+    if (!(p >= 0.0 && p <= 1.0)) return (double)NAN;
+    if (p == 0.0 || p == 1.0) return p == 0.0 ? 0.0 : (double)INFINITY;
+    const double l = p <= 0.5 ? -log(p) : -log1p(-p);
+    double t = p <= 0.5 ? (llm_special_lgamma(a + 1.0) - l) / a : log(a + sqrt(2.0 * a * l) + l);
+    for (double step = 1.0; fabs(step) > 1e-10 && exp(t) > 0.0; t -= step) {
+        double log_p, log_q;
+        llm_special_gamma_tails(&log_p, &log_q, a, exp(t));
+        const double front = llm_special_gamma_front(a, exp(t));
+        step = p <= 0.5 ? (log_p + l) / exp(front - log_p) : -(log_q + l) / exp(front - log_q);
+    }
+    return exp(t);
+}
+
+/* x with I(x;a,b) = p, a, b > 0; 0 and 1 at the ends, NaN for p outside [0,1]. *y becomes 1 - x to
+ * full precision, unless it is NULL. The start is I < (x/y)^a / (a B(a,b)); above the median a and
+ * b change places. */
+LLM_API double llm_special_inverse_beta(double *y, double a, double b, double p) {
+    const bool inside = p > 0.0 && p<1.0, swap = p> 0.5;
+    const double l = swap ? -log1p(-p) : -log(p), c = swap ? b : a, d = swap ? a : b;
+    double t = p == 0.0 || p == 1.0 ? -(double)INFINITY : (double)NAN; /* log(x/y) */
+    if (inside)
+        t = (llm_special_lgamma(c + 1.0) + llm_special_lgamma(d) - llm_special_lgamma(c + d) - l) /
+            c;
+    for (double step = inside; fabs(step) > 1e-10 && exp(t) > 0.0; t -= step) {
+        const double x = 1.0 / (1.0 + exp(-t)), rest = 1.0 / (1.0 + exp(t));
+        double log_i, log_c;
+        llm_special_beta_tails(&log_i, &log_c, c, d, x, rest);
+        step = (log_i + l) / exp(llm_special_beta_front(c, d, x, rest) - log_i);
+    }
+    if (swap) t = -t;
+    if (y) *y = 1.0 / (1.0 + exp(t));
+    return 1.0 / (1.0 + exp(-t));
+}
+
+/* @spd ------------------------------------------------------ Symmetric positive definite matrices
+ *
+ *     A = L L^T      L_jj = sqrt(A_jj - sum_k L_jk^2)    L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
+ *
+ * Covariances, Fisher matrices and Hessians at a minimum are symmetric with positive eigenvalues,
+ * and for these the Cholesky factor is all that is needed: solve, invert, take the determinant,
+ * colour white noise. It needs no pivots, and it is the test itself: a matrix without positive
+ * eigenvalues meets a square root of something not positive, and that must be reported, not
+ * rounded away. In double, since these matrices are small and their condition number is not.
+ *
+ * source  Golub & Van Loan 2013, "Matrix computations", section 4.2
+ * needs   -
+ * see     @distribution @mle @fisher_info
+ * topics  -
+ */
+
+/* L (n,n) lower triangle <- A (n,n), of which the lower triangle is read; zeros above. L may be A.
+ * False when A is not positive definite, as far as doubles can tell: a pivot must be above 1e-14
+ * of the diagonal entry it came from. */
+LLM_API bool llm_spd_factor(double *L, const double *A, size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        for (size_t i = j; i < n; i++) {
+            double sum = A[i * n + j];
+            for (size_t k = 0; k < j; k++) sum -= L[i * n + k] * L[j * n + k];
+            if (i == j && !(sum > 1e-14 * fabs(A[j * n + j]))) return false;
+            L[i * n + j] = i == j ? sqrt(sum) : sum / L[j * n + j];
+        }
+        for (size_t i = 0; i < j; i++) L[i * n + j] = 0.0;
+    }
+    return true;
+}
+
+/* x (n) <- L x = b. x may be b. This whitens: where b has covariance L L^T, x has I. */
+LLM_API void llm_spd_forward(double *x, const double *L, const double *b, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = b[i];
+        for (size_t k = 0; k < i; k++) sum -= L[i * n + k] * x[k];
+        x[i] = sum / L[i * n + i];
+    }
+}
+
+/* x (n) <- L L^T x = b. x may be b. */
+LLM_API void llm_spd_solve(double *x, const double *L, const double *b, size_t n) {
+    llm_spd_forward(x, L, b, n);
+    for (size_t i = n; i-- > 0;) {
+        for (size_t k = i + 1; k < n; k++) x[i] -= L[k * n + i] * x[k];
+        x[i] /= L[i * n + i];
+    }
+}
+
+/* inverse (n,n) <- (L L^T)^-1, column by column of the identity. May not be L. */
+LLM_API void llm_spd_inverse(double *inverse, const double *L, size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        double *row = inverse + j * n; /* row j is column j */
+        for (size_t i = 0; i < n; i++) row[i] = i == j ? 1.0 : 0.0;
+        llm_spd_solve(row, L, row, n);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            inverse[j * n + i] = inverse[i * n + j]; /* to the last bit */
+}
+
+/* log det(L L^T), where the determinant itself would over- or underflow. */
+LLM_API double llm_spd_logdet(const double *L, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += 2.0 * log(L[i * n + i]);
+    return sum;
+}
+
+/* b^T A^-1 b <- L, b (n): the squared Mahalanobis length. scratch (n) may be b. */
+LLM_API double llm_spd_quadratic(double *scratch, const double *L, const double *b, size_t n) {
+    double sum = 0.0;
+    llm_spd_forward(scratch, L, b, n);
+    for (size_t i = 0; i < n; i++) sum += scratch[i] * scratch[i];
+    return sum;
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
