@@ -2068,6 +2068,262 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @chain_rule ----------------------------------------------- Chain rule
+ *
+ *     (f o g)'(x) = f'(g(x)) g'(x)        dual numbers:  f(v + d e) = f(v) + f'(v) d e,   e^2 = 0
+ *     J = J_L ... J_2 J_1        J v: from the right, forward        J^T u: from the left, reverse
+ *
+ * The derivative of a program is the product of the derivatives of its steps, and a product can be
+ * multiplied from either end. A number that carries its derivative along does it from the front:
+ * every operation is done twice, once on the value, once on the slope, and the result is exact to
+ * rounding, where a difference quotient loses half of the digits. With two independent slopes and
+ * their product (hyper-dual numbers) it carries second derivatives as well. From the front the
+ * price is one pass for each input, from the back one for each output. Where max has no slope, at
+ * a tie, both arguments get half, as in torch.maximum.
+ *
+ * source  Wengert 1964, "A simple automatic derivative evaluation program"; Griewank & Walther
+ *         2008, "Evaluating derivatives", ch. 3; Fike & Alonso 2011, "The development of
+ *         hyper-dual numbers for exact second-derivative calculations"
+ * needs   arena matmul
+ * see     @chain_rule_taylor (all orders), @autodiff (the reverse direction, recorded)
+ * topics  Chain rule
+ */
+typedef struct {
+    double v, d; /* value, derivative */
+} llm_dual;
+typedef struct {
+    double v, a, b, ab; /* value, derivatives along a and along b, second derivative along both */
+} llm_hyperdual;
+
+/* f(x) from the value and the slope of f at x.v. What does not vary has derivative 0 even where the
+ * slope is infinite: sqrt of the constant 0 is not NaN. */
+LLM_API llm_dual llm_chain_rule_map(llm_dual x, double value, double slope) {
+    const llm_dual y = {value, x.d == 0.0 ? 0.0 : slope * x.d};
+    return y;
+}
+
+/* The four operations. */
+LLM_API llm_dual llm_chain_rule_add(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v + y.v, x.d + y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_sub(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v - y.v, x.d - y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_mul(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v * y.v, x.d * y.v + x.v * y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_div(llm_dual x, llm_dual y) {
+    const double q = x.v / y.v;
+    const llm_dual z = {q, (x.d - q * y.d) / y.v};
+    return z;
+}
+
+/* Functions of one number: value and slope. */
+LLM_API llm_dual llm_chain_rule_exp(llm_dual x) {
+    return llm_chain_rule_map(x, exp(x.v), exp(x.v));
+}
+LLM_API llm_dual llm_chain_rule_log(llm_dual x) {
+    return llm_chain_rule_map(x, log(x.v), 1.0 / x.v);
+}
+LLM_API llm_dual llm_chain_rule_sin(llm_dual x) {
+    return llm_chain_rule_map(x, sin(x.v), cos(x.v));
+}
+LLM_API llm_dual llm_chain_rule_cos(llm_dual x) {
+    return llm_chain_rule_map(x, cos(x.v), -sin(x.v));
+}
+LLM_API llm_dual llm_chain_rule_tanh(llm_dual x) {
+    const double t = tanh(x.v);
+    return llm_chain_rule_map(x, t, 1.0 - t * t);
+}
+/* p is a constant. x^0 is 1 everywhere, with slope 0. */
+LLM_API llm_dual llm_chain_rule_pow(llm_dual x, double p) {
+    return llm_chain_rule_map(x, pow(x.v, p), p == 0.0 ? 0.0 : p * pow(x.v, p - 1.0));
+}
+/* The larger one; at a tie half of each slope, and NaN wins. */
+LLM_API llm_dual llm_chain_rule_max(llm_dual x, llm_dual y) {
+    if (x.v > y.v) return x;
+    if (y.v > x.v) return y;
+    const llm_dual z = {0.5 * x.v + 0.5 * y.v, 0.5 * (x.d + y.d)};
+    return z;
+}
+
+/* The same with second derivatives: (f o g)'' = f'' g' g' + f' g''. */
+LLM_API llm_hyperdual llm_chain_rule_map2(llm_hyperdual x, double value, double slope,
+                                          double bend) {
+    const llm_hyperdual y = {value, slope * x.a, slope * x.b, slope * x.ab + bend * x.a * x.b};
+    return y;
+}
+LLM_API llm_hyperdual llm_chain_rule_add2(llm_hyperdual x, llm_hyperdual y) {
+    const llm_hyperdual z = {x.v + y.v, x.a + y.a, x.b + y.b, x.ab + y.ab};
+    return z;
+}
+LLM_API llm_hyperdual llm_chain_rule_mul2(llm_hyperdual x, llm_hyperdual y) {
+    const llm_hyperdual z = {x.v * y.v, x.a * y.v + x.v * y.a, x.b * y.v + x.v * y.b,
+                             x.ab * y.v + x.a * y.b + x.b * y.a + x.v * y.ab};
+    return z;
+}
+LLM_API llm_hyperdual llm_chain_rule_exp2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, exp(x.v), exp(x.v), exp(x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_log2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, log(x.v), 1.0 / x.v, -1.0 / (x.v * x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_sin2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, sin(x.v), cos(x.v), -sin(x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_pow2(llm_hyperdual x, double p) {
+    return llm_chain_rule_map2(x, pow(x.v, p), p == 0.0 ? 0.0 : p * pow(x.v, p - 1.0),
+                               p == 0.0 || p == 1.0 ? 0.0 : p * (p - 1.0) * pow(x.v, p - 2.0));
+}
+
+/* out (K,size[L]) <- v (K,size[0]), jac[l] (size[l+1],size[l]): each row of v becomes
+ * J_L ... J_1 v. Returns the number of multiplications. L > 0; scratch: 2 K times the widest size,
+ * given back. */
+LLM_API size_t llm_chain_rule_jvp(float *out, const float *const *jac, const size_t *size, size_t L,
+                                  const float *v, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t count = 0, widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = size[l] > widest ? size[l] : widest;
+    float *from = llm_arena_floats(arena, K * widest), *to = llm_arena_floats(arena, K * widest);
+    memcpy(from, v, K * size[0] * sizeof(float));
+    for (size_t l = 0; l < L; l++) {
+        llm_matmul_forward(to, from, jac[l], NULL, K, size[l], size[l + 1]);
+        count += K * size[l] * size[l + 1];
+        float *swap = from;
+        from = to, to = swap;
+    }
+    memcpy(out, from, K * size[L] * sizeof(float));
+    arena->used = mark;
+    return count;
+}
+
+/* out (K,size[0]) <- u (K,size[L]): each row of u becomes J_1^T ... J_L^T u. Otherwise as above. */
+LLM_API size_t llm_chain_rule_vjp(float *out, const float *const *jac, const size_t *size, size_t L,
+                                  const float *u, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t count = 0, widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = size[l] > widest ? size[l] : widest;
+    float *from = llm_arena_floats(arena, K * widest), *to = llm_arena_floats(arena, K * widest);
+    memcpy(from, u, K * size[L] * sizeof(float));
+    for (size_t l = L; l-- > 0;) {
+        memset(to, 0, K * size[l] * sizeof(float));
+        llm_matmul_backward(to, NULL, NULL, from, from, jac[l], K, size[l], size[l + 1]);
+        count += K * size[l] * size[l + 1];
+        float *swap = from;
+        from = to, to = swap;
+    }
+    memcpy(out, from, K * size[0] * sizeof(float));
+    arena->used = mark;
+    return count;
+}
+
+/* @chain_rule_taylor -------------------------------- Derivatives of every order: Taylor arithmetic
+ *
+ *     x(t) = x_0 + x_1 t + x_2 t^2 + ... + x_K t^K + O(t^(K+1))          x_k = x^(k)(0) / k!
+ *     z = e^x:   z' = x' z,   so   k z_k = sum_{j=1..k} j x_j z_{k-j}
+ *
+ * A dual number is a power series cut after its first term. Cut later, it carries all derivatives
+ * up to order K through a program, at a cost of K^2 an operation, where nesting first derivatives
+ * would cost 2^K. Products are convolutions; exp, log, sin and powers follow from the differential
+ * equation that each of them satisfies, one coefficient from those before it. Faa di Bruno's
+ * formula for the k-th derivative of f(g(t)) is here one composition of polynomials. Coefficients
+ * are the derivatives divided by k!, and that is what keeps them in range.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 13, table 13.2
+ * needs   -
+ * see     @chain_rule (K = 1)
+ * topics  -
+ */
+
+/* Every array holds K+1 coefficients; z may not be x or y. z <- x y, and z <- x / y. */
+LLM_API void llm_chain_rule_taylor_mul(double *z, const double *x, const double *y, size_t K) {
+    for (size_t k = 0; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 0; j <= k; j++) z[k] += x[j] * y[k - j];
+    }
+}
+LLM_API void llm_chain_rule_taylor_div(double *z, const double *x, const double *y, size_t K) {
+    for (size_t k = 0; k <= K; k++) { /* z y = x, solved for the last term */
+        z[k] = x[k];
+        for (size_t j = 1; j <= k; j++) z[k] -= y[j] * z[k - j];
+        z[k] /= y[0];
+    }
+}
+
+/* z <- e^x; from z' = x' z. */
+LLM_API void llm_chain_rule_taylor_exp(double *z, const double *x, size_t K) {
+    z[0] = exp(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (double)j * x[j] * z[k - j];
+        z[k] /= (double)k;
+    }
+}
+
+/* z <- log x; from x z' = x'. */
+LLM_API void llm_chain_rule_taylor_log(double *z, const double *x, size_t K) {
+    z[0] = log(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        double sum = 0.0;
+        for (size_t j = 1; j < k; j++) sum += (double)j * z[j] * x[k - j];
+        z[k] = (x[k] - sum / (double)k) / x[0];
+    }
+}
+
+/* s <- sin x and c <- cos x, which need each other: s' = x' c, c' = -x' s. */
+LLM_API void llm_chain_rule_taylor_sincos(double *s, double *c, const double *x, size_t K) {
+    s[0] = sin(x[0]);
+    c[0] = cos(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        s[k] = c[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) {
+            s[k] += (double)j * x[j] * c[k - j];
+            c[k] -= (double)j * x[j] * s[k - j];
+        }
+        s[k] /= (double)k;
+        c[k] /= (double)k;
+    }
+}
+
+/* z <- tanh x; z' = x' w with w = 1 - z^2, which is scratch (K+1). */
+LLM_API void llm_chain_rule_taylor_tanh(double *z, double *w, const double *x, size_t K) {
+    z[0] = tanh(x[0]);
+    w[0] = 1.0 - z[0] * z[0];
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = w[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (double)j * x[j] * w[k - j];
+        z[k] /= (double)k;
+        for (size_t j = 0; j <= k; j++) w[k] -= z[j] * z[k - j];
+    }
+}
+
+/* z <- x^p; from x z' = p x' z. x[0] is not 0; negative only with a whole p. */
+LLM_API void llm_chain_rule_taylor_pow(double *z, const double *x, double p, size_t K) {
+    z[0] = pow(x[0], p);
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (p * (double)j - (double)(k - j)) * x[j] * z[k - j];
+        z[k] /= (double)k * x[0];
+    }
+}
+
+/* z <- f(g(t)): f holds the coefficients of f about g[0]. Horner's rule in the series g - g[0],
+ * which begins with t: that is Faa di Bruno's formula. scratch (K+1); z may not be f or g. */
+LLM_API void llm_chain_rule_taylor_compose(double *z, double *scratch, const double *f,
+                                           const double *g, size_t K) {
+    for (size_t k = 0; k <= K; k++) z[k] = 0.0;
+    for (size_t m = K + 1; m-- > 0;) {
+        for (size_t k = 0; k <= K; k++) {
+            scratch[k] = k == 0 ? f[m] : 0.0;
+            for (size_t j = 1; j <= k; j++) scratch[k] += g[j] * z[k - j];
+        }
+        memcpy(z, scratch, (K + 1) * sizeof(double));
+    }
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
