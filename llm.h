@@ -2324,6 +2324,330 @@ LLM_API void llm_chain_rule_taylor_compose(double *z, double *scratch, const dou
     }
 }
 
+/* @comp_graph ----------------------------------------------- Computational graph
+ *
+ *     y = tanh(x w + b):     x  w
+ *                             \/
+ *                           matmul  b          a node: an operation; an edge: what it reads
+ *                                \ /
+ *                                add -> tanh
+ *
+ * A program written down instead of run: a list of nodes, each with its operation, the one or two
+ * nodes that it reads and the shape of its result. Once it is data it can be ordered, checked,
+ * simplified, drawn, run forward (@forward_pass) and differentiated (@backward_pass). Shapes follow
+ * from those of the inputs when a node is added; the first mismatch is kept as a sentence, and
+ * every node built on a wrong one is wrong too. Everything is a matrix of rows x cols. Where two
+ * shapes of an elementwise operation differ, an extent of 1 is repeated, as in NumPy. SUM and
+ * BROADCAST to a shape undo each other's shape, and each is the other's derivative.
+ *
+ * source  Kahn 1962, "Topological sorting of large networks"; Abadi et al. 2016, "TensorFlow: a
+ *         system for large-scale machine learning", section 3
+ * needs   error arena buffer
+ * see     @comp_graph_plan (simplify, plan memory), @autodiff (no graph, a record)
+ * topics  Computational graph
+ */
+enum { /* the operations; a and b are the nodes read */
+       LLM_COMP_GRAPH_INPUT,
+       LLM_COMP_GRAPH_CONST,
+       LLM_COMP_GRAPH_ADD,
+       LLM_COMP_GRAPH_SUB,
+       LLM_COMP_GRAPH_MUL,
+       LLM_COMP_GRAPH_DIV,
+       LLM_COMP_GRAPH_MATMUL,    /* a (M,K) b (K,N) */
+       LLM_COMP_GRAPH_XENT,      /* a: logits (N,V), b: class numbers (N,1): the mean loss (1,1) */
+       LLM_COMP_GRAPH_SUM,       /* over rows, columns or both, to the given shape */
+       LLM_COMP_GRAPH_BROADCAST, /* repeats rows, columns or both, to the given shape */
+       LLM_COMP_GRAPH_RESHAPE,
+       LLM_COMP_GRAPH_RELU,
+       LLM_COMP_GRAPH_TANH,
+       LLM_COMP_GRAPH_EXP,
+       LLM_COMP_GRAPH_LOG,
+       LLM_COMP_GRAPH_DETACH, /* a itself, but no gradient passes */
+       LLM_COMP_GRAPH_OPS
+};
+#define LLM_COMP_GRAPH_NONE SIZE_MAX
+
+typedef struct {
+    int op;
+    size_t in[2]; /* LLM_COMP_GRAPH_NONE where it reads less */
+    size_t rows, cols;
+    const float *data; /* of CONST: the caller's numbers */
+    const char *name;  /* of INPUT and CONST; else the operation's */
+    bool varies;       /* a gradient is wanted here, or passes through here */
+} llm_comp_graph_node;
+
+typedef struct {
+    llm_comp_graph_node *node;
+    size_t count, room;
+    llm_error error; /* the first mismatch; empty while all is well */
+} llm_comp_graph;
+
+/* An empty graph with room for so many nodes, taken from the arena. */
+LLM_API void llm_comp_graph_create(llm_comp_graph *g, size_t room, llm_arena *arena) {
+    g->node = (llm_comp_graph_node *)llm_arena_take(arena, room, sizeof *g->node);
+    g->count = 0;
+    g->room = room;
+    g->error.message[0] = 0;
+}
+
+/* Appends a node of any kind and returns its number. More than room is the caller's error. */
+LLM_API size_t llm_comp_graph_append(llm_comp_graph *g, int op, const char *name, size_t a,
+                                     size_t b, size_t rows, size_t cols, bool varies) {
+    LLM_ASSERT(g->count < g->room);
+    llm_comp_graph_node *n = &g->node[g->count];
+    n->op = op, n->name = name, n->in[0] = a, n->in[1] = b;
+    n->rows = rows, n->cols = cols, n->data = NULL, n->varies = varies;
+    return g->count++;
+}
+
+/* What comes from outside: fed at every run, with a gradient where it varies; and numbers that stay
+ * (rows,cols). Name and data are kept by pointer. */
+LLM_API size_t llm_comp_graph_input(llm_comp_graph *g, const char *name, size_t rows, size_t cols,
+                                    bool varies) {
+    return llm_comp_graph_append(g, LLM_COMP_GRAPH_INPUT, name, LLM_COMP_GRAPH_NONE,
+                                 LLM_COMP_GRAPH_NONE, rows, cols, varies);
+}
+LLM_API size_t llm_comp_graph_const(llm_comp_graph *g, const char *name, const float *data,
+                                    size_t rows, size_t cols) {
+    const size_t i = llm_comp_graph_append(g, LLM_COMP_GRAPH_CONST, name, LLM_COMP_GRAPH_NONE,
+                                           LLM_COMP_GRAPH_NONE, rows, cols, false);
+    g->node[i].data = data;
+    return i;
+}
+
+/* The node op(a) or op(a, b); b is not read by the others. For SUM, BROADCAST and RESHAPE rows and
+ * cols are the shape wanted; else they are ignored. On a mismatch: NONE, and the graph's error says
+ * which; an a or b of NONE gives NONE. */
+LLM_API size_t llm_comp_graph_shaped(llm_comp_graph *g, int op, size_t a, size_t b, size_t rows,
+                                     size_t cols) {
+    static const char *const names[LLM_COMP_GRAPH_OPS] = {
+        "input", "const",     "add",     "sub",  "mul",  "div", "matmul", "xent",
+        "sum",   "broadcast", "reshape", "relu", "tanh", "exp", "log",    "detach"};
+    LLM_ASSERT(op >= LLM_COMP_GRAPH_ADD && op < LLM_COMP_GRAPH_OPS);
+    const bool two = op <= LLM_COMP_GRAPH_XENT;
+    if (a == LLM_COMP_GRAPH_NONE || (two && b == LLM_COMP_GRAPH_NONE)) return LLM_COMP_GRAPH_NONE;
+    LLM_ASSERT(a < g->count && (!two || b < g->count));
+    const llm_comp_graph_node *x = &g->node[a], *y = two ? &g->node[b] : x;
+    const size_t R = x->rows, C = x->cols;
+    size_t r = R, c = C;
+    bool fits = true;
+    if (op == LLM_COMP_GRAPH_MATMUL) {
+        fits = C == y->rows;
+        c = y->cols;
+    } else if (op == LLM_COMP_GRAPH_XENT) {
+        fits = y->rows == R && y->cols == 1 && R > 0;
+        r = c = 1;
+    } else if (two) {
+        fits = (R == y->rows || R == 1 || y->rows == 1) && (C == y->cols || C == 1 || y->cols == 1);
+        r = R == 1 ? y->rows : R;
+        c = C == 1 ? y->cols : C;
+    } else if (op <= LLM_COMP_GRAPH_RESHAPE) {
+        r = rows, c = cols;
+        if (op == LLM_COMP_GRAPH_SUM) fits = (r == R || r == 1) && (c == C || c == 1);
+        if (op == LLM_COMP_GRAPH_BROADCAST) fits = (R == r || R == 1) && (C == c || C == 1);
+        if (op == LLM_COMP_GRAPH_RESHAPE) fits = r * c == R * C;
+    }
+    if (!fits && !g->error.message[0])
+        llm_fail(&g->error, "node %zu: %s of %s (%zu,%zu) and (%zu,%zu) does not fit", g->count,
+                 names[op], x->name, R, C, two ? y->rows : r, two ? y->cols : c);
+    if (!fits) return LLM_COMP_GRAPH_NONE;
+    const bool varies = (x->varies || (two && y->varies)) && op != LLM_COMP_GRAPH_DETACH;
+    return llm_comp_graph_append(g, op, names[op], a, two ? b : LLM_COMP_GRAPH_NONE, r, c, varies);
+}
+
+/* Where the shape follows from the inputs. */
+LLM_API size_t llm_comp_graph_op(llm_comp_graph *g, int op, size_t a, size_t b) {
+    return llm_comp_graph_shaped(g, op, a, b, 0, 0);
+}
+
+/* order (count) <- g: every node behind those that it reads. Kahn's algorithm: a node whose inputs
+ * are all placed is ready. What is never ready waits in a circle (possible only where somebody has
+ * changed `in`), and the error names it. Scratch: 4 count + 1 sizes, given back. */
+LLM_API bool llm_comp_graph_order(size_t *order, const llm_comp_graph *g, llm_arena *arena,
+                                  llm_error *error) {
+    const size_t mark = arena->used, n = g->count;
+    size_t *start = (size_t *)llm_arena_take(arena, n + 1, sizeof(size_t)), done = 0, ready = 0;
+    size_t *reader = (size_t *)llm_arena_take(arena, 2 * n, sizeof(size_t));
+    size_t *waits = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    memset(start, 0, (n + 1) * sizeof *start);
+    memset(waits, 0, n * sizeof *waits);
+    for (size_t i = 0; i < 2 * n; i++) { /* readers of node k: reader[start[k] .. start[k+1]) */
+        const size_t k = g->node[i / 2].in[i % 2];
+        if (k != LLM_COMP_GRAPH_NONE) start[k]++, waits[i / 2]++;
+    }
+    for (size_t k = 0; k < n; k++) start[k + 1] += start[k];
+    for (size_t i = 2 * n; i-- > 0;) {
+        const size_t k = g->node[i / 2].in[i % 2];
+        if (k != LLM_COMP_GRAPH_NONE) reader[--start[k]] = i / 2;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (waits[i] == 0) order[ready++] = i;
+    for (; done < ready; done++)
+        for (size_t i = start[order[done]]; i < start[order[done] + 1]; i++)
+            if (--waits[reader[i]] == 0) order[ready++] = reader[i];
+
+    if (ready < n) {
+        size_t at = 0; /* from a waiting node to one it waits for, n times: now on the circle */
+        while (waits[at] == 0) at++;
+        for (size_t step = 0; step < n; step++) {
+            const size_t *in = g->node[at].in;
+            at = in[0] != LLM_COMP_GRAPH_NONE && waits[in[0]] > 0 ? in[0] : in[1];
+        }
+        llm_fail(error, "the graph has a cycle through node %zu (%s)", at, g->node[at].name);
+    }
+    arena->used = mark;
+    return ready == n;
+}
+
+/* Appends the graph as text for Graphviz. False when memory is out. */
+LLM_API bool llm_comp_graph_dot(llm_buffer *text, const llm_comp_graph *g) {
+    bool ok = llm_buffer_print(text, "digraph {\n");
+    for (size_t i = 0; i < g->count; i++) {
+        const llm_comp_graph_node *n = &g->node[i];
+        ok = ok && llm_buffer_print(text, "  n%zu [label=\"", i);
+        for (const char *c = n->name; *c; c++)
+            ok = ok && llm_buffer_print(text, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        ok = ok && llm_buffer_print(text, "\\n(%zu,%zu)\"%s];\n", n->rows, n->cols,
+                                    n->in[0] == LLM_COMP_GRAPH_NONE ? " shape=box" : "");
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE)
+                ok = ok && llm_buffer_print(text, "  n%zu -> n%zu;\n", n->in[k], i);
+    }
+    return ok && llm_buffer_print(text, "}\n");
+}
+
+/* @comp_graph_plan -------------------------- Graphs made smaller: dead nodes, common nodes, memory
+ *
+ *     used(i)  = i is an output, or some used node reads i
+ *     life(i)  = [position of i, last position that reads i]
+ *     offset   : lives that meet get memory that does not
+ *
+ * Three things that a compiler does to a graph before it runs. Nodes that no output needs are
+ * skipped. Nodes with the same operation on the same nodes are computed once: each node is looked
+ * up in a hash table of those before it, a + b also as b + a, which is the same to the last bit.
+ * And a buffer is used again as soon as its last reader has run: the largest arrays are placed
+ * first, each at the lowest offset where nothing alive at the same time lies. That is a heuristic
+ * (the best packing is NP-hard); it is compared with the most that is ever alive, which no plan can
+ * go below.
+ *
+ * source  Pisarchyk & Lee 2020, "Efficient memory management for deep neural net inference"
+ *         (greedy by size); Ershov 1958, "On programming of arithmetic operations" (hash consing)
+ * needs   arena argsort comp_graph
+ * see     @forward_pass (runs in the planned memory)
+ * topics  -
+ */
+
+/* used (count) <- order (count), output (outputs): which nodes those outputs need. */
+LLM_API void llm_comp_graph_plan_used(bool *used, const llm_comp_graph *g, const size_t *order,
+                                      const size_t *output, size_t outputs) {
+    for (size_t i = 0; i < g->count; i++) used[i] = false;
+    for (size_t o = 0; o < outputs; o++) used[output[o]] = true;
+    for (size_t p = g->count; p-- > 0;) {
+        const llm_comp_graph_node *n = &g->node[order[p]];
+        for (size_t k = 0; k < 2 && used[order[p]]; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) used[n->in[k]] = true;
+    }
+}
+
+/* Do two nodes compute the same? Inputs never do: they are fed separately. */
+LLM_API bool llm_comp_graph_plan_equal(const llm_comp_graph_node *a, const llm_comp_graph_node *b) {
+    if (a->op != b->op || a->rows != b->rows || a->cols != b->cols) return false;
+    if (a->op == LLM_COMP_GRAPH_INPUT) return false;
+    if (a->op == LLM_COMP_GRAPH_CONST)
+        return a->data == b->data || !memcmp(a->data, b->data, a->rows * a->cols * sizeof(float));
+    return a->in[0] == b->in[0] && a->in[1] == b->in[1];
+}
+
+/* same (count) <- order (count): for each node the first one that computes the same. Every `in` of
+ * the graph is changed to it, so the others are dead unless they are outputs (read same[output]).
+ * Returns how many are not their own. Scratch: 4 count sizes, given back. */
+LLM_API size_t llm_comp_graph_plan_share(size_t *same, llm_comp_graph *g, const size_t *order,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t slots = 1, shared = 0;
+    while (slots < 2 * g->count) slots *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, slots, sizeof(size_t));
+    for (size_t s = 0; s < slots; s++) slot[s] = LLM_COMP_GRAPH_NONE;
+    for (size_t p = 0; p < g->count; p++) {
+        llm_comp_graph_node *n = &g->node[order[p]];
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) n->in[k] = same[n->in[k]];
+        const bool commutes = n->op == LLM_COMP_GRAPH_ADD || n->op == LLM_COMP_GRAPH_MUL;
+        if (commutes && n->in[0] > n->in[1]) {
+            const size_t swap = n->in[0];
+            n->in[0] = n->in[1], n->in[1] = swap;
+        }
+        const size_t key[5] = {(size_t)n->op, n->in[0], n->in[1], n->rows, n->cols};
+        uint64_t hash = 14695981039346656037u; /* Fowler, Noll & Vo, a word at a time */
+        for (size_t k = 0; k < 5; k++) hash = (hash ^ key[k]) * 1099511628211u;
+        size_t s = (size_t)(hash ^ hash >> 32) & (slots - 1);
+        while (slot[s] != LLM_COMP_GRAPH_NONE && !llm_comp_graph_plan_equal(&g->node[slot[s]], n))
+            s = (s + 1) & (slots - 1);
+        if (slot[s] == LLM_COMP_GRAPH_NONE) slot[s] = order[p];
+        same[order[p]] = slot[s];
+        shared += slot[s] != order[p];
+    }
+    arena->used = mark;
+    return shared;
+}
+
+/* first, last (count) <- order, used, keep (count): the positions in order between which each node
+ * is alive. Those of keep (outputs; what a backward pass wants) live to the end, position count. A
+ * node that nobody uses has last < first. keep may be NULL. */
+LLM_API void llm_comp_graph_plan_life(size_t *first, size_t *last, const llm_comp_graph *g,
+                                      const size_t *order, const bool *used, const bool *keep) {
+    for (size_t i = 0; i < g->count; i++) first[i] = 1, last[i] = 0;
+    for (size_t p = 0; p < g->count; p++) {
+        const size_t i = order[p];
+        if (!used[i]) continue;
+        first[i] = last[i] = p;
+        for (size_t k = 0; k < 2; k++)
+            if (g->node[i].in[k] != LLM_COMP_GRAPH_NONE) last[g->node[i].in[k]] = p;
+    }
+    for (size_t i = 0; keep && i < g->count; i++)
+        if (keep[i] && used[i]) last[i] = g->count;
+}
+
+/* offset (n) <- size, first, last (n): where each buffer starts; returns the size of the whole.
+ * Nothing is placed, and offset not written, where size is 0 or last < first. Sizes are in any
+ * unit. Scratch: n sizes and n floats, given back. */
+LLM_API size_t llm_comp_graph_plan(size_t *offset, const size_t *size, const size_t *first,
+                                   const size_t *last, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *by_size = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), whole = 0;
+    float *key = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) key[i] = last[i] < first[i] ? 0.0f : -(float)size[i];
+    llm_argsort(by_size, key, n);
+    for (size_t p = 0; p < n && key[by_size[p]] < 0.0f; p++) {
+        const size_t i = by_size[p];
+        size_t at = 0;
+        for (size_t q = 0; q < p;) { /* whatever is in the way: go behind it, and look again */
+            const size_t k = by_size[q];
+            const bool meet = first[i] <= last[k] && first[k] <= last[i];
+            const bool overlap = at < offset[k] + size[k] && offset[k] < at + size[i];
+            if (meet && overlap) at = offset[k] + size[k];
+            q = meet && overlap ? 0 : q + 1;
+        }
+        offset[i] = at;
+        if (at + size[i] > whole) whole = at + size[i];
+    }
+    arena->used = mark;
+    return whole;
+}
+
+/* The most that is alive at one position, of so many: no plan is smaller. */
+LLM_API size_t llm_comp_graph_plan_least(const size_t *size, const size_t *first,
+                                         const size_t *last, size_t n, size_t positions) {
+    size_t most = 0;
+    for (size_t p = 0; p < positions; p++) {
+        size_t sum = 0;
+        for (size_t i = 0; i < n; i++)
+            if (first[i] <= p && p <= last[i]) sum += size[i];
+        if (sum > most) most = sum;
+    }
+    return most;
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
