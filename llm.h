@@ -2417,6 +2417,586 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @chain_rule ----------------------------------------------- Chain rule
+ *
+ *     (f o g)'(x) = f'(g(x)) g'(x)        dual numbers:  f(v + d e) = f(v) + f'(v) d e,   e^2 = 0
+ *     J = J_L ... J_2 J_1        J v: from the right, forward        J^T u: from the left, reverse
+ *
+ * The derivative of a program is the product of the derivatives of its steps, and a product can be
+ * multiplied from either end. A number that carries its derivative along does it from the front:
+ * every operation is done twice, once on the value, once on the slope, and the result is exact to
+ * rounding, where a difference quotient loses half of the digits. With two independent slopes and
+ * their product (hyper-dual numbers) it carries second derivatives as well. From the front the
+ * price is one pass for each input, from the back one for each output. Where max has no slope, at
+ * a tie, both arguments get half, as in torch.maximum.
+ *
+ * source  Wengert 1964, "A simple automatic derivative evaluation program"; Griewank & Walther
+ *         2008, "Evaluating derivatives", ch. 3; Fike & Alonso 2011, "The development of
+ *         hyper-dual numbers for exact second-derivative calculations"
+ * needs   arena matmul
+ * see     @chain_rule_taylor (all orders), @autodiff (the reverse direction, recorded)
+ * topics  Chain rule
+ */
+typedef struct {
+    double v, d; /* value, derivative */
+} llm_dual;
+typedef struct {
+    double v, a, b, ab; /* value, derivatives along a and along b, second derivative along both */
+} llm_hyperdual;
+
+/* f(x) from the value and the slope of f at x.v. What does not vary has derivative 0 even where the
+ * slope is infinite: sqrt of the constant 0 is not NaN. */
+LLM_API llm_dual llm_chain_rule_map(llm_dual x, double value, double slope) {
+    const llm_dual y = {value, x.d == 0.0 ? 0.0 : slope * x.d};
+    return y;
+}
+
+/* The four operations. */
+LLM_API llm_dual llm_chain_rule_add(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v + y.v, x.d + y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_sub(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v - y.v, x.d - y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_mul(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v * y.v, x.d * y.v + x.v * y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_div(llm_dual x, llm_dual y) {
+    const double q = x.v / y.v;
+    const llm_dual z = {q, (x.d - q * y.d) / y.v};
+    return z;
+}
+
+/* Functions of one number: value and slope. */
+LLM_API llm_dual llm_chain_rule_exp(llm_dual x) {
+    return llm_chain_rule_map(x, exp(x.v), exp(x.v));
+}
+LLM_API llm_dual llm_chain_rule_log(llm_dual x) {
+    return llm_chain_rule_map(x, log(x.v), 1.0 / x.v);
+}
+LLM_API llm_dual llm_chain_rule_sin(llm_dual x) {
+    return llm_chain_rule_map(x, sin(x.v), cos(x.v));
+}
+LLM_API llm_dual llm_chain_rule_cos(llm_dual x) {
+    return llm_chain_rule_map(x, cos(x.v), -sin(x.v));
+}
+LLM_API llm_dual llm_chain_rule_tanh(llm_dual x) {
+    const double t = tanh(x.v);
+    return llm_chain_rule_map(x, t, 1.0 - t * t);
+}
+/* p is a constant. x^0 is 1 everywhere, with slope 0. */
+LLM_API llm_dual llm_chain_rule_pow(llm_dual x, double p) {
+    return llm_chain_rule_map(x, pow(x.v, p), p == 0.0 ? 0.0 : p * pow(x.v, p - 1.0));
+}
+/* The larger one; at a tie half of each slope, and NaN wins. */
+LLM_API llm_dual llm_chain_rule_max(llm_dual x, llm_dual y) {
+    if (x.v > y.v) return x;
+    if (y.v > x.v) return y;
+    const llm_dual z = {0.5 * x.v + 0.5 * y.v, 0.5 * (x.d + y.d)};
+    return z;
+}
+
+/* The same with second derivatives: (f o g)'' = f'' g' g' + f' g''. */
+LLM_API llm_hyperdual llm_chain_rule_map2(llm_hyperdual x, double value, double slope,
+                                          double bend) {
+    const llm_hyperdual y = {value, slope * x.a, slope * x.b, slope * x.ab + bend * x.a * x.b};
+    return y;
+}
+LLM_API llm_hyperdual llm_chain_rule_add2(llm_hyperdual x, llm_hyperdual y) {
+    const llm_hyperdual z = {x.v + y.v, x.a + y.a, x.b + y.b, x.ab + y.ab};
+    return z;
+}
+LLM_API llm_hyperdual llm_chain_rule_mul2(llm_hyperdual x, llm_hyperdual y) {
+    const llm_hyperdual z = {x.v * y.v, x.a * y.v + x.v * y.a, x.b * y.v + x.v * y.b,
+                             x.ab * y.v + x.a * y.b + x.b * y.a + x.v * y.ab};
+    return z;
+}
+LLM_API llm_hyperdual llm_chain_rule_exp2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, exp(x.v), exp(x.v), exp(x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_log2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, log(x.v), 1.0 / x.v, -1.0 / (x.v * x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_sin2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, sin(x.v), cos(x.v), -sin(x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_pow2(llm_hyperdual x, double p) {
+    return llm_chain_rule_map2(x, pow(x.v, p), p == 0.0 ? 0.0 : p * pow(x.v, p - 1.0),
+                               p == 0.0 || p == 1.0 ? 0.0 : p * (p - 1.0) * pow(x.v, p - 2.0));
+}
+
+/* out (K,size[L]) <- v (K,size[0]), jac[l] (size[l+1],size[l]): each row of v becomes
+ * J_L ... J_1 v. Returns the number of multiplications. L > 0; scratch: 2 K times the widest size,
+ * given back. */
+LLM_API size_t llm_chain_rule_jvp(float *out, const float *const *jac, const size_t *size, size_t L,
+                                  const float *v, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t count = 0, widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = size[l] > widest ? size[l] : widest;
+    float *from = llm_arena_floats(arena, K * widest), *to = llm_arena_floats(arena, K * widest);
+    memcpy(from, v, K * size[0] * sizeof(float));
+    for (size_t l = 0; l < L; l++) {
+        llm_matmul_forward(to, from, jac[l], NULL, K, size[l], size[l + 1]);
+        count += K * size[l] * size[l + 1];
+        float *swap = from;
+        from = to, to = swap;
+    }
+    memcpy(out, from, K * size[L] * sizeof(float));
+    arena->used = mark;
+    return count;
+}
+
+/* out (K,size[0]) <- u (K,size[L]): each row of u becomes J_1^T ... J_L^T u. Otherwise as above. */
+LLM_API size_t llm_chain_rule_vjp(float *out, const float *const *jac, const size_t *size, size_t L,
+                                  const float *u, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t count = 0, widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = size[l] > widest ? size[l] : widest;
+    float *from = llm_arena_floats(arena, K * widest), *to = llm_arena_floats(arena, K * widest);
+    memcpy(from, u, K * size[L] * sizeof(float));
+    for (size_t l = L; l-- > 0;) {
+        memset(to, 0, K * size[l] * sizeof(float));
+        llm_matmul_backward(to, NULL, NULL, from, from, jac[l], K, size[l], size[l + 1]);
+        count += K * size[l] * size[l + 1];
+        float *swap = from;
+        from = to, to = swap;
+    }
+    memcpy(out, from, K * size[0] * sizeof(float));
+    arena->used = mark;
+    return count;
+}
+
+/* @chain_rule_taylor -------------------------------- Derivatives of every order: Taylor arithmetic
+ *
+ *     x(t) = x_0 + x_1 t + x_2 t^2 + ... + x_K t^K + O(t^(K+1))          x_k = x^(k)(0) / k!
+ *     z = e^x:   z' = x' z,   so   k z_k = sum_{j=1..k} j x_j z_{k-j}
+ *
+ * A dual number is a power series cut after its first term. Cut later, it carries all derivatives
+ * up to order K through a program, at a cost of K^2 an operation, where nesting first derivatives
+ * would cost 2^K. Products are convolutions; exp, log, sin and powers follow from the differential
+ * equation that each of them satisfies, one coefficient from those before it. Faa di Bruno's
+ * formula for the k-th derivative of f(g(t)) is here one composition of polynomials. Coefficients
+ * are the derivatives divided by k!, and that is what keeps them in range.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 13, table 13.2
+ * needs   -
+ * see     @chain_rule (K = 1)
+ * topics  -
+ */
+
+/* Every array holds K+1 coefficients; z may not be x or y. z <- x y, and z <- x / y. */
+LLM_API void llm_chain_rule_taylor_mul(double *z, const double *x, const double *y, size_t K) {
+    for (size_t k = 0; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 0; j <= k; j++) z[k] += x[j] * y[k - j];
+    }
+}
+LLM_API void llm_chain_rule_taylor_div(double *z, const double *x, const double *y, size_t K) {
+    for (size_t k = 0; k <= K; k++) { /* z y = x, solved for the last term */
+        z[k] = x[k];
+        for (size_t j = 1; j <= k; j++) z[k] -= y[j] * z[k - j];
+        z[k] /= y[0];
+    }
+}
+
+/* z <- e^x; from z' = x' z. */
+LLM_API void llm_chain_rule_taylor_exp(double *z, const double *x, size_t K) {
+    z[0] = exp(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (double)j * x[j] * z[k - j];
+        z[k] /= (double)k;
+    }
+}
+
+/* z <- log x; from x z' = x'. */
+LLM_API void llm_chain_rule_taylor_log(double *z, const double *x, size_t K) {
+    z[0] = log(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        double sum = 0.0;
+        for (size_t j = 1; j < k; j++) sum += (double)j * z[j] * x[k - j];
+        z[k] = (x[k] - sum / (double)k) / x[0];
+    }
+}
+
+/* s <- sin x and c <- cos x, which need each other: s' = x' c, c' = -x' s. */
+LLM_API void llm_chain_rule_taylor_sincos(double *s, double *c, const double *x, size_t K) {
+    s[0] = sin(x[0]);
+    c[0] = cos(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        s[k] = c[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) {
+            s[k] += (double)j * x[j] * c[k - j];
+            c[k] -= (double)j * x[j] * s[k - j];
+        }
+        s[k] /= (double)k;
+        c[k] /= (double)k;
+    }
+}
+
+/* z <- tanh x; z' = x' w with w = 1 - z^2, which is scratch (K+1). */
+LLM_API void llm_chain_rule_taylor_tanh(double *z, double *w, const double *x, size_t K) {
+    z[0] = tanh(x[0]);
+    w[0] = 1.0 - z[0] * z[0];
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = w[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (double)j * x[j] * w[k - j];
+        z[k] /= (double)k;
+        for (size_t j = 0; j <= k; j++) w[k] -= z[j] * z[k - j];
+    }
+}
+
+/* z <- x^p; from x z' = p x' z. x[0] is not 0; negative only with a whole p. */
+LLM_API void llm_chain_rule_taylor_pow(double *z, const double *x, double p, size_t K) {
+    z[0] = pow(x[0], p);
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (p * (double)j - (double)(k - j)) * x[j] * z[k - j];
+        z[k] /= (double)k * x[0];
+    }
+}
+
+/* z <- f(g(t)): f holds the coefficients of f about g[0]. Horner's rule in the series g - g[0],
+ * which begins with t: that is Faa di Bruno's formula. scratch (K+1); z may not be f or g. */
+LLM_API void llm_chain_rule_taylor_compose(double *z, double *scratch, const double *f,
+                                           const double *g, size_t K) {
+    for (size_t k = 0; k <= K; k++) z[k] = 0.0;
+    for (size_t m = K + 1; m-- > 0;) {
+        for (size_t k = 0; k <= K; k++) {
+            scratch[k] = k == 0 ? f[m] : 0.0;
+            for (size_t j = 1; j <= k; j++) scratch[k] += g[j] * z[k - j];
+        }
+        memcpy(z, scratch, (K + 1) * sizeof(double));
+    }
+}
+
+/* @comp_graph ----------------------------------------------- Computational graph
+ *
+ *     y = tanh(x w + b):     x  w
+ *                             \/
+ *                           matmul  b          a node: an operation; an edge: what it reads
+ *                                \ /
+ *                                add -> tanh
+ *
+ * A program written down instead of run: a list of nodes, each with its operation, the one or two
+ * nodes that it reads and the shape of its result. Once it is data it can be ordered, checked,
+ * simplified, drawn, run forward (@forward_pass) and differentiated (@backward_pass). Shapes follow
+ * from those of the inputs when a node is added; the first mismatch is kept as a sentence, and
+ * every node built on a wrong one is wrong too. Everything is a matrix of rows x cols. Where two
+ * shapes of an elementwise operation differ, an extent of 1 is repeated, as in NumPy. SUM and
+ * BROADCAST to a shape undo each other's shape, and each is the other's derivative.
+ *
+ * source  Kahn 1962, "Topological sorting of large networks"; Abadi et al. 2016, "TensorFlow: a
+ *         system for large-scale machine learning", section 3
+ * needs   error arena buffer
+ * see     @comp_graph_plan (simplify, plan memory), @autodiff (no graph, a record)
+ * topics  Computational graph
+ */
+enum { /* the operations; a and b are the nodes read */
+       LLM_COMP_GRAPH_INPUT,
+       LLM_COMP_GRAPH_CONST,
+       LLM_COMP_GRAPH_ADD,
+       LLM_COMP_GRAPH_SUB,
+       LLM_COMP_GRAPH_MUL,
+       LLM_COMP_GRAPH_DIV,
+       LLM_COMP_GRAPH_MATMUL,    /* a (M,K) b (K,N) */
+       LLM_COMP_GRAPH_XENT,      /* a: logits (N,V), b: class numbers (N,1): the mean loss (1,1) */
+       LLM_COMP_GRAPH_SUM,       /* over rows, columns or both, to the given shape */
+       LLM_COMP_GRAPH_BROADCAST, /* repeats rows, columns or both, to the given shape */
+       LLM_COMP_GRAPH_RESHAPE,
+       LLM_COMP_GRAPH_RELU,
+       LLM_COMP_GRAPH_TANH,
+       LLM_COMP_GRAPH_EXP,
+       LLM_COMP_GRAPH_LOG,
+       LLM_COMP_GRAPH_DETACH, /* a itself, but no gradient passes */
+       LLM_COMP_GRAPH_OPS
+};
+#define LLM_COMP_GRAPH_NONE SIZE_MAX
+
+typedef struct {
+    int op;
+    size_t in[2]; /* LLM_COMP_GRAPH_NONE where it reads less */
+    size_t rows, cols;
+    const float *data; /* of CONST: the caller's numbers */
+    const char *name;  /* of INPUT and CONST; else the operation's */
+    bool varies;       /* a gradient is wanted here, or passes through here */
+} llm_comp_graph_node;
+
+typedef struct {
+    llm_comp_graph_node *node;
+    size_t count, room;
+    llm_error error; /* the first mismatch; empty while all is well */
+} llm_comp_graph;
+
+/* An empty graph with room for so many nodes, taken from the arena. */
+LLM_API void llm_comp_graph_create(llm_comp_graph *g, size_t room, llm_arena *arena) {
+    g->node = (llm_comp_graph_node *)llm_arena_take(arena, room, sizeof *g->node);
+    g->count = 0;
+    g->room = room;
+    g->error.message[0] = 0;
+}
+
+/* Appends a node of any kind and returns its number. More than room is the caller's error. */
+LLM_API size_t llm_comp_graph_append(llm_comp_graph *g, int op, const char *name, size_t a,
+                                     size_t b, size_t rows, size_t cols, bool varies) {
+    LLM_ASSERT(g->count < g->room);
+    llm_comp_graph_node *n = &g->node[g->count];
+    n->op = op, n->name = name, n->in[0] = a, n->in[1] = b;
+    n->rows = rows, n->cols = cols, n->data = NULL, n->varies = varies;
+    return g->count++;
+}
+
+/* What comes from outside: fed at every run, with a gradient where it varies; and numbers that stay
+ * (rows,cols). Name and data are kept by pointer. */
+LLM_API size_t llm_comp_graph_input(llm_comp_graph *g, const char *name, size_t rows, size_t cols,
+                                    bool varies) {
+    return llm_comp_graph_append(g, LLM_COMP_GRAPH_INPUT, name, LLM_COMP_GRAPH_NONE,
+                                 LLM_COMP_GRAPH_NONE, rows, cols, varies);
+}
+LLM_API size_t llm_comp_graph_const(llm_comp_graph *g, const char *name, const float *data,
+                                    size_t rows, size_t cols) {
+    const size_t i = llm_comp_graph_append(g, LLM_COMP_GRAPH_CONST, name, LLM_COMP_GRAPH_NONE,
+                                           LLM_COMP_GRAPH_NONE, rows, cols, false);
+    g->node[i].data = data;
+    return i;
+}
+
+/* The node op(a) or op(a, b); b is not read by the others. For SUM, BROADCAST and RESHAPE rows and
+ * cols are the shape wanted; else they are ignored. On a mismatch: NONE, and the graph's error says
+ * which; an a or b of NONE gives NONE. */
+LLM_API size_t llm_comp_graph_shaped(llm_comp_graph *g, int op, size_t a, size_t b, size_t rows,
+                                     size_t cols) {
+    static const char *const names[LLM_COMP_GRAPH_OPS] = {
+        "input", "const",     "add",     "sub",  "mul",  "div", "matmul", "xent",
+        "sum",   "broadcast", "reshape", "relu", "tanh", "exp", "log",    "detach"};
+    LLM_ASSERT(op >= LLM_COMP_GRAPH_ADD && op < LLM_COMP_GRAPH_OPS);
+    const bool two = op <= LLM_COMP_GRAPH_XENT;
+    if (a == LLM_COMP_GRAPH_NONE || (two && b == LLM_COMP_GRAPH_NONE)) return LLM_COMP_GRAPH_NONE;
+    LLM_ASSERT(a < g->count && (!two || b < g->count));
+    const llm_comp_graph_node *x = &g->node[a], *y = two ? &g->node[b] : x;
+    const size_t R = x->rows, C = x->cols;
+    size_t r = R, c = C;
+    bool fits = true;
+    if (op == LLM_COMP_GRAPH_MATMUL) {
+        fits = C == y->rows;
+        c = y->cols;
+    } else if (op == LLM_COMP_GRAPH_XENT) {
+        fits = y->rows == R && y->cols == 1 && R > 0;
+        r = c = 1;
+    } else if (two) {
+        fits = (R == y->rows || R == 1 || y->rows == 1) && (C == y->cols || C == 1 || y->cols == 1);
+        r = R == 1 ? y->rows : R;
+        c = C == 1 ? y->cols : C;
+    } else if (op <= LLM_COMP_GRAPH_RESHAPE) {
+        r = rows, c = cols;
+        if (op == LLM_COMP_GRAPH_SUM) fits = (r == R || r == 1) && (c == C || c == 1);
+        if (op == LLM_COMP_GRAPH_BROADCAST) fits = (R == r || R == 1) && (C == c || C == 1);
+        if (op == LLM_COMP_GRAPH_RESHAPE) fits = r * c == R * C;
+    }
+    if (!fits && !g->error.message[0])
+        llm_fail(&g->error, "node %zu: %s of %s (%zu,%zu) and (%zu,%zu) does not fit", g->count,
+                 names[op], x->name, R, C, two ? y->rows : r, two ? y->cols : c);
+    if (!fits) return LLM_COMP_GRAPH_NONE;
+    const bool varies = (x->varies || (two && y->varies)) && op != LLM_COMP_GRAPH_DETACH;
+    return llm_comp_graph_append(g, op, names[op], a, two ? b : LLM_COMP_GRAPH_NONE, r, c, varies);
+}
+
+/* Where the shape follows from the inputs. */
+LLM_API size_t llm_comp_graph_op(llm_comp_graph *g, int op, size_t a, size_t b) {
+    return llm_comp_graph_shaped(g, op, a, b, 0, 0);
+}
+
+/* order (count) <- g: every node behind those that it reads. Kahn's algorithm: a node whose inputs
+ * are all placed is ready. What is never ready waits in a circle (possible only where somebody has
+ * changed `in`), and the error names it. Scratch: 4 count + 1 sizes, given back. */
+LLM_API bool llm_comp_graph_order(size_t *order, const llm_comp_graph *g, llm_arena *arena,
+                                  llm_error *error) {
+    const size_t mark = arena->used, n = g->count;
+    size_t *start = (size_t *)llm_arena_take(arena, n + 1, sizeof(size_t)), done = 0, ready = 0;
+    size_t *reader = (size_t *)llm_arena_take(arena, 2 * n, sizeof(size_t));
+    size_t *waits = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    memset(start, 0, (n + 1) * sizeof *start);
+    memset(waits, 0, n * sizeof *waits);
+    for (size_t i = 0; i < 2 * n; i++) { /* readers of node k: reader[start[k] .. start[k+1]) */
+        const size_t k = g->node[i / 2].in[i % 2];
+        if (k != LLM_COMP_GRAPH_NONE) start[k]++, waits[i / 2]++;
+    }
+    for (size_t k = 0; k < n; k++) start[k + 1] += start[k];
+    for (size_t i = 2 * n; i-- > 0;) {
+        const size_t k = g->node[i / 2].in[i % 2];
+        if (k != LLM_COMP_GRAPH_NONE) reader[--start[k]] = i / 2;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (waits[i] == 0) order[ready++] = i;
+    for (; done < ready; done++)
+        for (size_t i = start[order[done]]; i < start[order[done] + 1]; i++)
+            if (--waits[reader[i]] == 0) order[ready++] = reader[i];
+
+    if (ready < n) {
+        size_t at = 0; /* from a waiting node to one it waits for, n times: now on the circle */
+        while (waits[at] == 0) at++;
+        for (size_t step = 0; step < n; step++) {
+            const size_t *in = g->node[at].in;
+            at = in[0] != LLM_COMP_GRAPH_NONE && waits[in[0]] > 0 ? in[0] : in[1];
+        }
+        llm_fail(error, "the graph has a cycle through node %zu (%s)", at, g->node[at].name);
+    }
+    arena->used = mark;
+    return ready == n;
+}
+
+/* Appends the graph as text for Graphviz. False when memory is out. */
+LLM_API bool llm_comp_graph_dot(llm_buffer *text, const llm_comp_graph *g) {
+    bool ok = llm_buffer_print(text, "digraph {\n");
+    for (size_t i = 0; i < g->count; i++) {
+        const llm_comp_graph_node *n = &g->node[i];
+        ok = ok && llm_buffer_print(text, "  n%zu [label=\"", i);
+        for (const char *c = n->name; *c; c++)
+            ok = ok && llm_buffer_print(text, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        ok = ok && llm_buffer_print(text, "\\n(%zu,%zu)\"%s];\n", n->rows, n->cols,
+                                    n->in[0] == LLM_COMP_GRAPH_NONE ? " shape=box" : "");
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE)
+                ok = ok && llm_buffer_print(text, "  n%zu -> n%zu;\n", n->in[k], i);
+    }
+    return ok && llm_buffer_print(text, "}\n");
+}
+
+/* @comp_graph_plan -------------------------- Graphs made smaller: dead nodes, common nodes, memory
+ *
+ *     used(i)  = i is an output, or some used node reads i
+ *     life(i)  = [position of i, last position that reads i]
+ *     offset   : lives that meet get memory that does not
+ *
+ * Three things that a compiler does to a graph before it runs. Nodes that no output needs are
+ * skipped. Nodes with the same operation on the same nodes are computed once: each node is looked
+ * up in a hash table of those before it, a + b also as b + a, which is the same to the last bit.
+ * And a buffer is used again as soon as its last reader has run: the largest arrays are placed
+ * first, each at the lowest offset where nothing alive at the same time lies. That is a heuristic
+ * (the best packing is NP-hard); it is compared with the most that is ever alive, which no plan can
+ * go below.
+ *
+ * source  Pisarchyk & Lee 2020, "Efficient memory management for deep neural net inference"
+ *         (greedy by size); Ershov 1958, "On programming of arithmetic operations" (hash consing)
+ * needs   arena argsort comp_graph
+ * see     @forward_pass (runs in the planned memory)
+ * topics  -
+ */
+
+/* used (count) <- order (count), output (outputs): which nodes those outputs need. */
+LLM_API void llm_comp_graph_plan_used(bool *used, const llm_comp_graph *g, const size_t *order,
+                                      const size_t *output, size_t outputs) {
+    for (size_t i = 0; i < g->count; i++) used[i] = false;
+    for (size_t o = 0; o < outputs; o++) used[output[o]] = true;
+    for (size_t p = g->count; p-- > 0;) {
+        const llm_comp_graph_node *n = &g->node[order[p]];
+        for (size_t k = 0; k < 2 && used[order[p]]; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) used[n->in[k]] = true;
+    }
+}
+
+/* Do two nodes compute the same? Inputs never do: they are fed separately. */
+LLM_API bool llm_comp_graph_plan_equal(const llm_comp_graph_node *a, const llm_comp_graph_node *b) {
+    if (a->op != b->op || a->rows != b->rows || a->cols != b->cols) return false;
+    if (a->op == LLM_COMP_GRAPH_INPUT) return false;
+    if (a->op == LLM_COMP_GRAPH_CONST)
+        return a->data == b->data || !memcmp(a->data, b->data, a->rows * a->cols * sizeof(float));
+    return a->in[0] == b->in[0] && a->in[1] == b->in[1];
+}
+
+/* same (count) <- order (count): for each node the first one that computes the same. Every `in` of
+ * the graph is changed to it, so the others are dead unless they are outputs (read same[output]).
+ * Returns how many are not their own. Scratch: 4 count sizes, given back. */
+LLM_API size_t llm_comp_graph_plan_share(size_t *same, llm_comp_graph *g, const size_t *order,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t slots = 1, shared = 0;
+    while (slots < 2 * g->count) slots *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, slots, sizeof(size_t));
+    for (size_t s = 0; s < slots; s++) slot[s] = LLM_COMP_GRAPH_NONE;
+    for (size_t p = 0; p < g->count; p++) {
+        llm_comp_graph_node *n = &g->node[order[p]];
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) n->in[k] = same[n->in[k]];
+        const bool commutes = n->op == LLM_COMP_GRAPH_ADD || n->op == LLM_COMP_GRAPH_MUL;
+        if (commutes && n->in[0] > n->in[1]) {
+            const size_t swap = n->in[0];
+            n->in[0] = n->in[1], n->in[1] = swap;
+        }
+        const size_t key[5] = {(size_t)n->op, n->in[0], n->in[1], n->rows, n->cols};
+        uint64_t hash = 14695981039346656037u; /* Fowler, Noll & Vo, a word at a time */
+        for (size_t k = 0; k < 5; k++) hash = (hash ^ key[k]) * 1099511628211u;
+        size_t s = (size_t)(hash ^ hash >> 32) & (slots - 1);
+        while (slot[s] != LLM_COMP_GRAPH_NONE && !llm_comp_graph_plan_equal(&g->node[slot[s]], n))
+            s = (s + 1) & (slots - 1);
+        if (slot[s] == LLM_COMP_GRAPH_NONE) slot[s] = order[p];
+        same[order[p]] = slot[s];
+        shared += slot[s] != order[p];
+    }
+    arena->used = mark;
+    return shared;
+}
+
+/* first, last (count) <- order, used, keep (count): the positions in order between which each node
+ * is alive. Those of keep (outputs; what a backward pass wants) live to the end, position count. A
+ * node that nobody uses has last < first. keep may be NULL. */
+LLM_API void llm_comp_graph_plan_life(size_t *first, size_t *last, const llm_comp_graph *g,
+                                      const size_t *order, const bool *used, const bool *keep) {
+    for (size_t i = 0; i < g->count; i++) first[i] = 1, last[i] = 0;
+    for (size_t p = 0; p < g->count; p++) {
+        const size_t i = order[p];
+        if (!used[i]) continue;
+        first[i] = last[i] = p;
+        for (size_t k = 0; k < 2; k++)
+            if (g->node[i].in[k] != LLM_COMP_GRAPH_NONE) last[g->node[i].in[k]] = p;
+    }
+    for (size_t i = 0; keep && i < g->count; i++)
+        if (keep[i] && used[i]) last[i] = g->count;
+}
+
+/* offset (n) <- size, first, last (n): where each buffer starts; returns the size of the whole.
+ * Nothing is placed, and offset not written, where size is 0 or last < first. Sizes are in any
+ * unit. Scratch: n sizes and n floats, given back. */
+LLM_API size_t llm_comp_graph_plan(size_t *offset, const size_t *size, const size_t *first,
+                                   const size_t *last, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *by_size = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), whole = 0;
+    float *key = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) key[i] = last[i] < first[i] ? 0.0f : -(float)size[i];
+    llm_argsort(by_size, key, n);
+    for (size_t p = 0; p < n && key[by_size[p]] < 0.0f; p++) {
+        const size_t i = by_size[p];
+        size_t at = 0;
+        for (size_t q = 0; q < p;) { /* whatever is in the way: go behind it, and look again */
+            const size_t k = by_size[q];
+            const bool meet = first[i] <= last[k] && first[k] <= last[i];
+            const bool overlap = at < offset[k] + size[k] && offset[k] < at + size[i];
+            if (meet && overlap) at = offset[k] + size[k];
+            q = meet && overlap ? 0 : q + 1;
+        }
+        offset[i] = at;
+        if (at + size[i] > whole) whole = at + size[i];
+    }
+    arena->used = mark;
+    return whole;
+}
+
+/* The most that is alive at one position, of so many: no plan is smaller. */
+LLM_API size_t llm_comp_graph_plan_least(const size_t *size, const size_t *first,
+                                         const size_t *last, size_t n, size_t positions) {
+    size_t most = 0;
+    for (size_t p = 0; p < positions; p++) {
+        size_t sum = 0;
+        for (size_t i = 0; i < n; i++)
+            if (first[i] <= p && p <= last[i]) sum += size[i];
+        if (sum > most) most = sum;
+    }
+    return most;
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
