@@ -2068,6 +2068,260 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @csv ------------------------------------------------------ Tables of text: CSV
+ *
+ *     field = *( any byte but quote, separator, end of line ) | quote *( byte | quote quote ) quote
+ *     row   = field *( separator field ) ( LF | CRLF | end of the text )
+ *
+ * Data for a model mostly comes as text in columns. The whole text becomes one array of cells in
+ * one block of memory; numbers and categories are read from a column by name afterwards, so that
+ * what is wrong can be told with its line. A row with too few or too many fields is an error and
+ * not a guess: a lost quote shifts every column behind it, and a fit on shifted columns looks like
+ * a fit. Quoted, NA is a text (the code of Namibia); unquoted it is a missing value.
+ *
+ * source  Shafranovich 2005, RFC 4180
+ * needs   error size file
+ * see     @csv_column (numbers and categories), @json
+ * topics  -
+ */
+
+/* cell (1 + rows, columns): the header, then the rows; NULL where a value is missing. line (1 +
+ * rows): where each begins, from 1. Cells are C strings and live until llm_csv_free. */
+typedef struct {
+    size_t rows, columns, *line;
+    const char **cell;
+    char *memory;
+} llm_csv;
+
+typedef struct {
+    const char *at, *end;
+    char *out; /* where the next cell goes: never longer than what it is read from */
+    size_t line;
+    char separator;
+    llm_error *error;
+} llm_csv_reader;
+
+/* Frees the table, and so all cells. */
+LLM_API void llm_csv_free(llm_csv *t) {
+    free(t->line);
+    free(t->cell);
+    free(t->memory);
+    memset(t, 0, sizeof *t);
+}
+
+/* Whether an unquoted field stands for "not known". */
+LLM_API bool llm_csv_missing(const char *text) {
+    static const char *const word[] = {"", "NA", "N/A", "NaN", "nan", "null", "NULL"};
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        if (strcmp(text, word[i]) == 0) return true;
+    return false;
+}
+
+/* *cell <- the next field, up to the separator or the end of the line. Blanks around an unquoted
+ * field are not part of it (RFC 4180 keeps them). */
+LLM_API bool llm_csv_field(llm_csv_reader *r, const char **cell) {
+    char *start = r->out;
+    const size_t line = r->line;
+    const bool quoted = r->at < r->end && *r->at == '"';
+    if (quoted) r->at++;
+    for (;; r->at++) {
+        if (r->at == r->end) {
+            if (!quoted) break;
+            return llm_fail(r->error, "CSV, line %zu: a quote opens here and does not end", line);
+        }
+        const char c = *r->at;
+        if (quoted && c == '"') {
+            if (r->end - r->at < 2 || r->at[1] != '"') break;
+            r->at++; /* two quotes are one */
+        } else if (!quoted && (c == r->separator || c == '\n' || c == '\r')) {
+            break;
+        } else if (!quoted && c == '"') {
+            return llm_fail(r->error, "CSV, line %zu: a quote inside an unquoted field", r->line);
+        }
+        if (c == 0) return llm_fail(r->error, "CSV, line %zu: a byte 0", r->line);
+        if (c == '\n') r->line++;
+        if (quoted || r->out > start || (c != ' ' && c != '\t')) *r->out++ = c;
+    }
+    if (quoted) r->at++;
+    while (!quoted && r->out > start && (r->out[-1] == ' ' || r->out[-1] == '\t')) r->out--;
+    *r->out++ = 0;
+    *cell = quoted || !llm_csv_missing(start) ? start : NULL;
+
+    if (r->at < r->end && *r->at == '\r') {
+        r->at++;
+        if (r->at == r->end || *r->at != '\n')
+            return llm_fail(r->error, "CSV, line %zu: CR without LF", r->line);
+    }
+    if (r->at == r->end || *r->at == '\n' || *r->at == r->separator) return true;
+    return llm_fail(r->error, "CSV, line %zu: text behind the quote that ends a field", r->line);
+}
+
+/* t->cell, t->line, t->rows, t->columns <- the text. */
+LLM_API bool llm_csv_build(llm_csv *t, llm_csv_reader *r) {
+    for (size_t cells = 0; r->at < r->end; r->line++) {
+        size_t blank = *r->at == '\n' ? 1 : 0;
+        if (r->end - r->at > 1 && r->at[0] == '\r' && r->at[1] == '\n') blank = 2;
+        r->at += blank;
+        if (blank > 0) continue; /* in a table of one column, too */
+
+        size_t fields = 0;
+        t->line[t->rows] = r->line;
+        do {
+            if (fields > 0) r->at++; /* the separator */
+            if (!llm_csv_field(r, &t->cell[cells])) return false;
+            cells++;
+            fields++;
+        } while (r->at < r->end && *r->at != '\n');
+        if (r->at < r->end) r->at++;
+        if (t->rows == 0) t->columns = fields;
+        if (fields != t->columns)
+            return llm_fail(r->error, "CSV, line %zu: %zu fields, the header has %zu",
+                            t->line[t->rows], fields, t->columns);
+        t->rows++;
+    }
+    if (t->rows == 0) return llm_fail(r->error, "CSV, line 1: no header");
+    t->rows--;
+    return true;
+}
+
+/* t <- text (size) with this separator, a comma as a rule. False: nothing to free. */
+LLM_API bool llm_csv_parse(llm_csv *t, const char *text, size_t size, char separator,
+                           llm_error *error) {
+    size_t lines = 1, cells = 1, line_bytes, cell_bytes, text_bytes; /* at most; quotes hide some */
+    LLM_ASSERT(separator != '"' && separator != '\n' && separator != '\r' && separator != 0);
+    memset(t, 0, sizeof *t);
+    for (size_t i = 0; i < size; i++) {
+        lines += text[i] == '\n';
+        cells += text[i] == '\n' || text[i] == separator;
+    }
+    const bool fits = llm_size_mul(&line_bytes, lines, sizeof(size_t)) &&
+                      llm_size_mul(&cell_bytes, cells, sizeof(char *)) &&
+                      llm_size_add(&text_bytes, size, 1);
+    t->line = fits ? (size_t *)malloc(line_bytes) : NULL;
+    t->cell = fits ? (const char **)malloc(cell_bytes) : NULL;
+    t->memory = fits ? (char *)malloc(text_bytes) : NULL;
+    llm_csv_reader r;
+    r.at = size > 0 ? text : "";
+    r.end = r.at + size;
+    if (size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) r.at += 3; /* a byte order mark */
+    r.out = t->memory;
+    r.line = 1;
+    r.separator = separator;
+    r.error = error;
+    if (t->line && t->cell && t->memory ? llm_csv_build(t, &r)
+                                        : llm_fail(error, "CSV: out of memory"))
+        return true;
+    llm_csv_free(t);
+    return false;
+}
+
+/* The same for a file. */
+LLM_API bool llm_csv_read(llm_csv *t, const char *path, char separator, llm_error *error) {
+    llm_file f;
+    memset(t, 0, sizeof *t);
+    if (!llm_file_read(&f, path, error)) return false;
+    const bool ok = llm_csv_parse(t, (const char *)f.data, f.size, separator, error);
+    llm_file_free(&f);
+    return ok;
+}
+
+/* @csv_column --------------------------------------------- Columns of a table: numbers, categories
+ *
+ *     number   = [ sign ] digits [ "." digits ] [ ( "e" | "E" ) [ sign ] digits ]     one digit at least
+ *     category = the place of a text among the different texts of its column, in byte order
+ *
+ * What a model eats is floats and ids. A missing number is NaN, so that a fit that forgot about it
+ * shows it; a missing category is -1. A text in a column of numbers is an error with its line: read
+ * as 0, as C's atof would, it would be an outlier that nobody entered. Categories are numbered by
+ * their bytes and not by who comes first, so a shuffled file gives the same ids.
+ *
+ * source  -
+ * needs   csv error json_token
+ * see     @one_hot, @supervised (what to do with NaN)
+ * topics  -
+ */
+
+/* *column <- the place of that name in the header. */
+LLM_API bool llm_csv_column(size_t *column, const llm_csv *t, const char *name, llm_error *error) {
+    size_t found = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        if (!t->cell[c] || strcmp(t->cell[c], name) != 0) continue;
+        *column = c;
+        found++;
+    }
+    if (found == 1) return true;
+    return llm_fail(error, "CSV, line %zu: %s columns named '%s'", t->line[0],
+                    found > 1 ? "several" : "no", name);
+}
+
+/* *x <- a decimal number: digits with a sign, a point and an exponent as one likes; no inf, no hex,
+ * no thousands. False where text is none, or too large for a float. */
+LLM_API bool llm_csv_number(float *x, const char *text) {
+    const char *s = text + (*text == '-' || *text == '+');
+    size_t digits = 0;
+    for (; *s >= '0' && *s <= '9'; s++) digits++;
+    s += *s == '.';
+    for (; *s >= '0' && *s <= '9'; s++) digits++;
+    if (digits == 0) return false;
+    if (*s == 'e' || *s == 'E') {
+        s += s[1] == '-' || s[1] == '+' ? 2 : 1;
+        if (*s < '0' || *s > '9') return false;
+        while (*s >= '0' && *s <= '9') s++;
+    }
+    const double value = *s ? HUGE_VAL : llm_json_token_double(text + (*text == '+'));
+    if (!(fabs(value) <= (double)FLT_MAX)) return false;
+    *x = (float)value;
+    return true;
+}
+
+/* x[i * stride] <- row i of a column, NaN where it is missing or an empty text. */
+LLM_API bool llm_csv_numbers(float *x, size_t stride, const llm_csv *t, size_t column,
+                             llm_error *error) {
+    LLM_ASSERT(column < t->columns);
+    for (size_t i = 0; i < t->rows; i++) {
+        const char *cell = t->cell[(i + 1) * t->columns + column];
+        x[i * stride] = NAN;
+        if (cell && *cell && !llm_csv_number(&x[i * stride], cell))
+            return llm_fail(error, "CSV, line %zu, column '%.60s': '%.60s' is no number",
+                            t->line[i + 1], t->cell[column] ? t->cell[column] : "", cell);
+    }
+    return true;
+}
+
+/* How qsort compares two cells. */
+LLM_API int llm_csv_compare(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* code (rows), name (rows, the first *count are used) <- a column of text: the different texts in
+ * the order of their bytes, which does not depend on the order of rows, and the place of each row's
+ * among them; -1 where it is missing. */
+LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, const llm_csv *t,
+                                size_t column) {
+    size_t n = 0, distinct = 0;
+    LLM_ASSERT(column < t->columns && t->rows <= INT_MAX);
+    const char **cell = t->cell + t->columns + column;
+    for (size_t i = 0; i < t->rows; i++)
+        if (cell[i * t->columns]) name[n++] = cell[i * t->columns];
+    if (n > 0) qsort(name, n, sizeof *name, llm_csv_compare);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(name[i], name[distinct - 1]) != 0) name[distinct++] = name[i];
+    for (size_t i = 0; i < t->rows; i++) {
+        size_t low = 0, high = distinct;
+        code[i] = -1;
+        if (!cell[i * t->columns]) continue;
+        while (low < high) { /* the first name that is not below */
+            const size_t middle = (low + high) / 2;
+            if (strcmp(name[middle], cell[i * t->columns]) < 0)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        code[i] = (int)low;
+    }
+    *count = distinct;
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
