@@ -2417,6 +2417,605 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @csv ------------------------------------------------------ Tables of text: CSV
+ *
+ *     field = *( any byte but quote, separator, end of line ) | quote *( byte | quote quote ) quote
+ *     row   = field *( separator field ) ( LF | CRLF | end of the text )
+ *
+ * Data for a model mostly comes as text in columns. The whole text becomes one array of cells in
+ * one block of memory; numbers and categories are read from a column by name afterwards, so that
+ * what is wrong can be told with its line. A row with too few or too many fields is an error and
+ * not a guess: a lost quote shifts every column behind it, and a fit on shifted columns looks like
+ * a fit. Quoted, NA is a text (the code of Namibia); unquoted it is a missing value.
+ *
+ * source  Shafranovich 2005, RFC 4180
+ * needs   error size file
+ * see     @csv_column (numbers and categories), @json
+ * topics  -
+ */
+
+/* cell (1 + rows, columns): the header, then the rows; NULL where a value is missing. line (1 +
+ * rows): where each begins, from 1. Cells are C strings and live until llm_csv_free. */
+typedef struct {
+    size_t rows, columns, *line;
+    const char **cell;
+    char *memory;
+} llm_csv;
+
+typedef struct {
+    const char *at, *end;
+    char *out; /* where the next cell goes: never longer than what it is read from */
+    size_t line;
+    char separator;
+    llm_error *error;
+} llm_csv_reader;
+
+/* Frees the table, and so all cells. */
+LLM_API void llm_csv_free(llm_csv *t) {
+    free(t->line);
+    free(t->cell);
+    free(t->memory);
+    memset(t, 0, sizeof *t);
+}
+
+/* Whether an unquoted field stands for "not known". */
+LLM_API bool llm_csv_missing(const char *text) {
+    static const char *const word[] = {"", "NA", "N/A", "NaN", "nan", "null", "NULL"};
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        if (strcmp(text, word[i]) == 0) return true;
+    return false;
+}
+
+/* *cell <- the next field, up to the separator or the end of the line. Blanks around an unquoted
+ * field are not part of it (RFC 4180 keeps them). */
+LLM_API bool llm_csv_field(llm_csv_reader *r, const char **cell) {
+    char *start = r->out;
+    const size_t line = r->line;
+    const bool quoted = r->at < r->end && *r->at == '"';
+    if (quoted) r->at++;
+    for (;; r->at++) {
+        if (r->at == r->end) {
+            if (!quoted) break;
+            return llm_fail(r->error, "CSV, line %zu: a quote opens here and does not end", line);
+        }
+        const char c = *r->at;
+        if (quoted && c == '"') {
+            if (r->end - r->at < 2 || r->at[1] != '"') break;
+            r->at++; /* two quotes are one */
+        } else if (!quoted && (c == r->separator || c == '\n' || c == '\r')) {
+            break;
+        } else if (!quoted && c == '"') {
+            return llm_fail(r->error, "CSV, line %zu: a quote inside an unquoted field", r->line);
+        }
+        if (c == 0) return llm_fail(r->error, "CSV, line %zu: a byte 0", r->line);
+        if (c == '\n') r->line++;
+        if (quoted || r->out > start || (c != ' ' && c != '\t')) *r->out++ = c;
+    }
+    if (quoted) r->at++;
+    while (!quoted && r->out > start && (r->out[-1] == ' ' || r->out[-1] == '\t')) r->out--;
+    *r->out++ = 0;
+    *cell = quoted || !llm_csv_missing(start) ? start : NULL;
+
+    if (r->at < r->end && *r->at == '\r') {
+        r->at++;
+        if (r->at == r->end || *r->at != '\n')
+            return llm_fail(r->error, "CSV, line %zu: CR without LF", r->line);
+    }
+    if (r->at == r->end || *r->at == '\n' || *r->at == r->separator) return true;
+    return llm_fail(r->error, "CSV, line %zu: text behind the quote that ends a field", r->line);
+}
+
+/* t->cell, t->line, t->rows, t->columns <- the text. */
+LLM_API bool llm_csv_build(llm_csv *t, llm_csv_reader *r) {
+    for (size_t cells = 0; r->at < r->end; r->line++) {
+        size_t blank = *r->at == '\n' ? 1 : 0;
+        if (r->end - r->at > 1 && r->at[0] == '\r' && r->at[1] == '\n') blank = 2;
+        r->at += blank;
+        if (blank > 0) continue; /* in a table of one column, too */
+
+        size_t fields = 0;
+        t->line[t->rows] = r->line;
+        do {
+            if (fields > 0) r->at++; /* the separator */
+            if (!llm_csv_field(r, &t->cell[cells])) return false;
+            cells++;
+            fields++;
+        } while (r->at < r->end && *r->at != '\n');
+        if (r->at < r->end) r->at++;
+        if (t->rows == 0) t->columns = fields;
+        if (fields != t->columns)
+            return llm_fail(r->error, "CSV, line %zu: %zu fields, the header has %zu",
+                            t->line[t->rows], fields, t->columns);
+        t->rows++;
+    }
+    if (t->rows == 0) return llm_fail(r->error, "CSV, line 1: no header");
+    t->rows--;
+    return true;
+}
+
+/* t <- text (size) with this separator, a comma as a rule. False: nothing to free. */
+LLM_API bool llm_csv_parse(llm_csv *t, const char *text, size_t size, char separator,
+                           llm_error *error) {
+    size_t lines = 1, cells = 1, line_bytes, cell_bytes, text_bytes; /* at most; quotes hide some */
+    LLM_ASSERT(separator != '"' && separator != '\n' && separator != '\r' && separator != 0);
+    memset(t, 0, sizeof *t);
+    for (size_t i = 0; i < size; i++) {
+        lines += text[i] == '\n';
+        cells += text[i] == '\n' || text[i] == separator;
+    }
+    const bool fits = llm_size_mul(&line_bytes, lines, sizeof(size_t)) &&
+                      llm_size_mul(&cell_bytes, cells, sizeof(char *)) &&
+                      llm_size_add(&text_bytes, size, 1);
+    t->line = fits ? (size_t *)malloc(line_bytes) : NULL;
+    t->cell = fits ? (const char **)malloc(cell_bytes) : NULL;
+    t->memory = fits ? (char *)malloc(text_bytes) : NULL;
+    llm_csv_reader r;
+    r.at = size > 0 ? text : "";
+    r.end = r.at + size;
+    if (size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) r.at += 3; /* a byte order mark */
+    r.out = t->memory;
+    r.line = 1;
+    r.separator = separator;
+    r.error = error;
+    if (t->line && t->cell && t->memory ? llm_csv_build(t, &r)
+                                        : llm_fail(error, "CSV: out of memory"))
+        return true;
+    llm_csv_free(t);
+    return false;
+}
+
+/* The same for a file. */
+LLM_API bool llm_csv_read(llm_csv *t, const char *path, char separator, llm_error *error) {
+    llm_file f;
+    memset(t, 0, sizeof *t);
+    if (!llm_file_read(&f, path, error)) return false;
+    const bool ok = llm_csv_parse(t, (const char *)f.data, f.size, separator, error);
+    llm_file_free(&f);
+    return ok;
+}
+
+/* @csv_column --------------------------------------------- Columns of a table: numbers, categories
+ *
+ *     number   = [ sign ] digits [ "." digits ] [ ( "e" | "E" ) [ sign ] digits ]     one digit at least
+ *     category = the place of a text among the different texts of its column, in byte order
+ *
+ * What a model eats is floats and ids. A missing number is NaN, so that a fit that forgot about it
+ * shows it; a missing category is -1. A text in a column of numbers is an error with its line: read
+ * as 0, as C's atof would, it would be an outlier that nobody entered. Categories are numbered by
+ * their bytes and not by who comes first, so a shuffled file gives the same ids.
+ *
+ * source  -
+ * needs   csv error json_token
+ * see     @one_hot, @supervised (what to do with NaN)
+ * topics  -
+ */
+
+/* *column <- the place of that name in the header. */
+LLM_API bool llm_csv_column(size_t *column, const llm_csv *t, const char *name, llm_error *error) {
+    size_t found = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        if (!t->cell[c] || strcmp(t->cell[c], name) != 0) continue;
+        *column = c;
+        found++;
+    }
+    if (found == 1) return true;
+    return llm_fail(error, "CSV, line %zu: %s columns named '%s'", t->line[0],
+                    found > 1 ? "several" : "no", name);
+}
+
+/* *x <- a decimal number: digits with a sign, a point and an exponent as one likes; no inf, no hex,
+ * no thousands. False where text is none, or too large for a float. */
+LLM_API bool llm_csv_number(float *x, const char *text) {
+    const char *s = text + (*text == '-' || *text == '+');
+    size_t digits = 0;
+    for (; *s >= '0' && *s <= '9'; s++) digits++;
+    s += *s == '.';
+    for (; *s >= '0' && *s <= '9'; s++) digits++;
+    if (digits == 0) return false;
+    if (*s == 'e' || *s == 'E') {
+        s += s[1] == '-' || s[1] == '+' ? 2 : 1;
+        if (*s < '0' || *s > '9') return false;
+        while (*s >= '0' && *s <= '9') s++;
+    }
+    const double value = *s ? HUGE_VAL : llm_json_token_double(text + (*text == '+'));
+    if (!(fabs(value) <= (double)FLT_MAX)) return false;
+    *x = (float)value;
+    return true;
+}
+
+/* x[i * stride] <- row i of a column, NaN where it is missing or an empty text. */
+LLM_API bool llm_csv_numbers(float *x, size_t stride, const llm_csv *t, size_t column,
+                             llm_error *error) {
+    LLM_ASSERT(column < t->columns);
+    for (size_t i = 0; i < t->rows; i++) {
+        const char *cell = t->cell[(i + 1) * t->columns + column];
+        x[i * stride] = NAN;
+        if (cell && *cell && !llm_csv_number(&x[i * stride], cell))
+            return llm_fail(error, "CSV, line %zu, column '%.60s': '%.60s' is no number",
+                            t->line[i + 1], t->cell[column] ? t->cell[column] : "", cell);
+    }
+    return true;
+}
+
+/* How qsort compares two cells. */
+LLM_API int llm_csv_compare(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* code (rows), name (rows, the first *count are used) <- a column of text: the different texts in
+ * the order of their bytes, which does not depend on the order of rows, and the place of each row's
+ * among them; -1 where it is missing. */
+LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, const llm_csv *t,
+                                size_t column) {
+    size_t n = 0, distinct = 0;
+    LLM_ASSERT(column < t->columns && t->rows <= INT_MAX);
+    const char **cell = t->cell + t->columns + column;
+    for (size_t i = 0; i < t->rows; i++)
+        if (cell[i * t->columns]) name[n++] = cell[i * t->columns];
+    if (n > 0) qsort(name, n, sizeof *name, llm_csv_compare);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(name[i], name[distinct - 1]) != 0) name[distinct++] = name[i];
+    for (size_t i = 0; i < t->rows; i++) {
+        size_t low = 0, high = distinct;
+        code[i] = -1;
+        if (!cell[i * t->columns]) continue;
+        while (low < high) { /* the first name that is not below */
+            const size_t middle = (low + high) / 2;
+            if (strcmp(name[middle], cell[i * t->columns]) < 0)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        code[i] = (int)low;
+    }
+    *count = distinct;
+}
+
+/* @supervised ----------------------------------------------- Supervised learning
+ *
+ *     risk(f) = E loss(f(x), y)          empirical risk = 1/n sum_i loss(f(x_i), y_i)
+ *
+ * Learn y from x by examples of both. Everywhere in this book: x (n,d) holds a row for each
+ * example, y (n) floats or label (n) ids below K; what is fitted goes into arrays of the caller, and
+ * a prediction is an array too. Two models stand here. The constant one (mean or most frequent
+ * label) sees no x at all: a score is worth what it adds to it. The k nearest neighbours know
+ * nothing but x: with k = 1 the training error is 0 and, with many examples, the error is at most
+ * 2 e (1 - e), where e is the least that any rule can have. Distances mean little when one column is
+ * in millimetres and the next in years, so columns are brought to mean 0 and variance 1 first, with
+ * the mean and variance of the training part: those of all data would tell the model about the test.
+ *
+ * source  Vapnik 1992, "Principles of risk minimization for learning theory"; Cover & Hart 1967,
+ *         "Nearest neighbor pattern classification"
+ * needs   -
+ * see     @split (the parts), @regression, @classify
+ * topics  Supervised learning
+ */
+
+/* mean, scale (d) <- x (n,d), the training part. scale is the standard deviation (divided by n, as
+ * scikit-learn), 1 for a constant column. NaN is a missing value: not counted. */
+LLM_API void llm_supervised_standardize_fit(float *mean, float *scale, const float *x, size_t n,
+                                            size_t d) {
+    for (size_t j = 0; j < d; j++) {
+        double sum = 0.0, sum_sq = 0.0, count = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (isnan(x[i * d + j])) continue;
+            sum += (double)x[i * d + j];
+            count += 1.0;
+        }
+        const double center = count > 0.0 ? sum / count : 0.0;
+        for (size_t i = 0; i < n; i++) { /* a second pass: nothing cancels */
+            const double off = (double)x[i * d + j] - center;
+            if (!isnan(off)) sum_sq += off * off;
+        }
+        mean[j] = (float)center;
+        scale[j] = count > 0.0 ? (float)sqrt(sum_sq / count) : 1.0f;
+        /* a constant column differs from its rounded mean by less than this */
+        if (!(scale[j] > FLT_EPSILON * fabsf(mean[j]))) scale[j] = 1.0f;
+    }
+}
+
+/* z (n,d) <- (x - mean) / scale for any part; a missing value becomes 0, the training mean. z may
+ * be x. */
+LLM_API void llm_supervised_standardize(float *z, const float *x, const float *mean,
+                                        const float *scale, size_t n, size_t d) {
+    for (size_t i = 0; i < n * d; i++) {
+        const float off = x[i] - mean[i % d];
+        z[i] = isnan(x[i]) ? 0.0f : off / scale[i % d];
+    }
+}
+
+/* The constant models: the mean of y (n > 0), and the most frequent label, the lowest where several
+ * are. */
+LLM_API float llm_supervised_mean(const float *y, size_t n) {
+    LLM_ASSERT(n > 0);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)y[i];
+    return (float)(sum / (double)n);
+}
+LLM_API int llm_supervised_majority(const int *label, size_t n, size_t K, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && K > 0);
+    const size_t mark = arena->used;
+    size_t *count = (size_t *)llm_arena_take(arena, K, sizeof(size_t)), best = 0;
+    for (size_t k = 0; k < K; k++) count[k] = 0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+        count[label[i]]++;
+    }
+    for (size_t k = 1; k < K; k++)
+        if (count[k] > count[best]) best = k;
+    arena->used = mark;
+    return (int)best;
+}
+
+/* The mean of loss (n), n > 0, and in *error its standard error, sd / sqrt(n), the sd with n - 1;
+ * infinite for n = 1. error may be NULL. */
+LLM_API float llm_supervised_risk(float *error, const float *loss, size_t n) {
+    const double mean = (double)llm_supervised_mean(loss, n), count = (double)n;
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += ((double)loss[i] - mean) * ((double)loss[i] - mean);
+    if (error) *error = n > 1 ? (float)sqrt(sum_sq / (count - 1.0) / count) : INFINITY;
+    return (float)mean;
+}
+
+/* loss (n) <- 1 where the guess is wrong, else 0. */
+LLM_API void llm_supervised_zero_one(float *loss, const int *guess, const int *label, size_t n) {
+    for (size_t i = 0; i < n; i++) loss[i] = guess[i] != label[i] ? 1.0f : 0.0f;
+}
+
+/* index (k), weight (k) <- the k examples of x (n,d) nearest to q (d), nearest first, of equal ones
+ * the lower index. weight sums to 1: equal shares, or in proportion to 1 / distance; examples at
+ * distance 0 then share all of it. 0 < k <= n.
+ *
+ * The k best so far are kept sorted; a new one moves up from the end. Most examples fail the first
+ * comparison, so a heap would gain nothing for small k. */
+LLM_API void llm_supervised_nearest(size_t *index, double *weight, const float *x, const float *q,
+                                    size_t n, size_t d, size_t k, bool by_distance) {
+    LLM_ASSERT(k > 0 && k <= n);
+    for (size_t i = 0; i < n; i++) {
+        double dist = 0.0; /* squared */
+        for (size_t j = 0; j < d; j++) {
+            const double off = (double)x[i * d + j] - (double)q[j];
+            dist += off * off;
+        }
+        size_t at = i < k ? i : k;
+        if (at == k && !(dist < weight[k - 1])) continue;
+        if (at == k) at--;
+        for (; at > 0 && dist < weight[at - 1]; at--) {
+            weight[at] = weight[at - 1];
+            index[at] = index[at - 1];
+        }
+        weight[at] = dist;
+        index[at] = i;
+    }
+    const bool hit = weight[0] == 0.0;
+    double sum = 0.0;
+    for (size_t a = 0; a < k; a++) {
+        const double w = hit ? (weight[a] == 0.0 ? 1.0 : 0.0) : 1.0 / sqrt(weight[a]);
+        weight[a] = by_distance ? w : 1.0;
+        sum += weight[a];
+    }
+    for (size_t a = 0; a < k; a++) weight[a] /= sum;
+}
+
+/* y_hat (m) <- the weighted mean of y (n) over the k neighbours of each row of q (m,d) in x (n,d).
+ * Scratch: 2 k words, given back. */
+LLM_API void llm_supervised_knn_mean(float *y_hat, const float *q, size_t m, const float *x,
+                                     const float *y, size_t n, size_t d, size_t k, bool by_distance,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *index = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    double *weight = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        llm_supervised_nearest(index, weight, x, q + i * d, n, d, k, by_distance);
+        for (size_t a = 0; a < k; a++) sum += weight[a] * (double)y[index[a]];
+        y_hat[i] = (float)sum;
+    }
+    arena->used = mark;
+}
+
+/* share (m,K) <- the weight of each label among the neighbours: an estimate of p(label | x). */
+LLM_API void llm_supervised_knn_share(float *share, const float *q, size_t m, const float *x,
+                                      const int *label, size_t n, size_t d, size_t K, size_t k,
+                                      bool by_distance, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *index = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    double *weight = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < m; i++) {
+        float *p = share + i * K;
+        for (size_t c = 0; c < K; c++) p[c] = 0.0f;
+        llm_supervised_nearest(index, weight, x, q + i * d, n, d, k, by_distance);
+        for (size_t a = 0; a < k; a++) {
+            const int c = label[index[a]];
+            LLM_ASSERT(c >= 0 && (size_t)c < K);
+            p[c] += (float)weight[a];
+        }
+    }
+    arena->used = mark;
+}
+
+/* guess (m) <- the largest entry of each row of share (m,K), the lowest label where several are. */
+LLM_API void llm_supervised_guess(int *guess, const float *share, size_t m, size_t K) {
+    for (size_t i = 0; i < m; i++) {
+        size_t best = 0;
+        for (size_t c = 1; c < K; c++)
+            if (share[i * K + c] > share[i * K + best]) best = c;
+        guess[i] = (int)best;
+    }
+}
+
+/* @split ---------------------------------------------------- Train, validation, test; folds
+ *
+ *     position i of the dealt order  ->  the part p with the largest share_p (i + 1) - given_p
+ *
+ * A model is fitted on one part of the data, chosen among others on a second, and judged on a third
+ * that no decision has seen. With few examples the second part turns: k folds, each of them once
+ * left out. What belongs together stays together: all pictures of one patient are in one part, or
+ * the test asks for the patient and not for the illness. And what comes later is predicted from
+ * what came before, so series are not shuffled. A split is an array part (n) of numbers; dealing
+ * the examples class by class gives each part its share of every class.
+ *
+ * source  Stone 1974, "Cross-validatory choice and assessment of statistical predictions"; Kohavi
+ *         1995, "A study of cross-validation and bootstrap" (stratified folds)
+ * needs   argsort
+ * see     @supervised, @hyperparameter (nested folds), @data_leakage
+ * topics  -
+ */
+
+/* order (n) <- a permutation of 0..n-1, every one equally likely; 0, 1, 2, ... without rng. */
+LLM_API void llm_split_order(size_t *order, size_t n, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = n; rng && i > 1; i--) { /* Fisher and Yates */
+        const size_t other = llm_rng_below(rng, i), kept = order[i - 1];
+        order[i - 1] = order[other];
+        order[other] = kept;
+    }
+}
+
+/* The part that is furthest below its share of `dealt` examples, the lowest of several. */
+LLM_API size_t llm_split_neediest(const double *given, const float *share, size_t P, double dealt) {
+    size_t best = 0;
+    double total = 0.0, most = -HUGE_VAL;
+    for (size_t p = 0; p < P; p++) total += (double)share[p];
+    for (size_t p = 0; p < P; p++) {
+        const double missing = (double)share[p] / total * dealt - given[p];
+        if (missing <= most) continue;
+        most = missing;
+        best = p;
+    }
+    return best;
+}
+
+/* part (n) <- share (P), not negative, of any sum: (8, 1, 1) is 80% train, 10% validation, 10%
+ * test. With label (n) below K every class is cut in these shares; label may be NULL. Scratch: 2 n +
+ * K + 1 + P words. */
+LLM_API void llm_split_parts(int *part, const int *label, size_t n, size_t K, const float *share,
+                             size_t P, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, classes = label ? K : 1;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *next = (size_t *)llm_arena_take(arena, classes + 1, sizeof(size_t));
+    double *given = llm_arena_doubles(arena, P);
+    LLM_ASSERT(P > 0 && P <= INT_MAX);
+    llm_split_order(order, n, rng);
+    for (size_t k = 0; k <= classes; k++) next[k] = 0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(!label || (label[i] >= 0 && (size_t)label[i] < K));
+        next[(label ? (size_t)label[i] : 0) + 1]++;
+    }
+    for (size_t k = 0; k < classes; k++) next[k + 1] += next[k]; /* where class k begins */
+    for (size_t p = 0; p < P; p++) given[p] = 0.0;
+
+    size_t *place = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) {
+        const size_t k = label ? (size_t)label[order[i]] : 0;
+        place[next[k]++] = order[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        const size_t p = llm_split_neediest(given, share, P, (double)(i + 1));
+        given[p] += 1.0;
+        part[place[i]] = (int)p;
+    }
+    arena->used = mark;
+}
+
+/* part (n) <- group (n) below G: no group is in two parts. The largest group goes first, each to the
+ * part that is furthest below its share: with equal shares scikit-learn's GroupKFold. */
+LLM_API void llm_split_groups(int *part, const int *group, size_t n, size_t G, const float *share,
+                              size_t P, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, G, sizeof(size_t));
+    float *size = llm_arena_floats(arena, G);
+    int *home = (int *)llm_arena_take(arena, G, sizeof(int));
+    double *given = llm_arena_doubles(arena, P);
+    LLM_ASSERT(P > 0 && P <= INT_MAX);
+    for (size_t g = 0; g < G; g++) size[g] = 0.0f;
+    for (size_t p = 0; p < P; p++) given[p] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        size[group[i]] -= 1.0f; /* ascending order of these: the largest first */
+    }
+    llm_argsort(order, size, G);
+    for (size_t r = 0; r < G; r++) {
+        const size_t p = llm_split_neediest(given, share, P, (double)n);
+        given[p] -= (double)size[order[r]];
+        home[order[r]] = (int)p;
+    }
+    for (size_t i = 0; i < n; i++) part[i] = home[group[i]];
+    arena->used = mark;
+}
+
+/* fold (n) <- 0..k-1, sizes that differ by one at most, 0 < k <= n; blocks of neighbours without
+ * rng. Scratch: n words. */
+LLM_API void llm_split_kfold(int *fold, size_t n, size_t k, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && k <= n && k <= INT_MAX);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), at = 0;
+    llm_split_order(order, n, rng);
+    for (size_t f = 0; f < k; f++) {
+        const size_t size = n / k + (f < n % k ? 1 : 0);
+        for (size_t i = 0; i < size; i++) fold[order[at++]] = (int)f;
+    }
+    arena->used = mark;
+}
+
+/* The same with label (n) below K: every fold has its share of every class, up to one example. The
+ * classes follow each other in the order of their first example. Position i of that line-up counts
+ * for fold i mod k: so many of a class each fold gets, and the class fills one fold after the
+ * other, as in scikit-learn's StratifiedKFold. Scratch: n + 4 K words. */
+LLM_API void llm_split_kfold_stratified(int *fold, const int *label, size_t n, size_t K, size_t k,
+                                        llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && k <= n && k <= INT_MAX);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), begin = 0;
+    size_t *size = (size_t *)llm_arena_take(arena, K, sizeof(size_t));
+    size_t *first = (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* position, then n */
+    size_t *next = (size_t *)llm_arena_take(arena, K, sizeof(size_t));  /* the fold to open */
+    size_t *room = (size_t *)llm_arena_take(arena, K, sizeof(size_t));  /* in the one before it */
+    for (size_t c = 0; c < K; c++) size[c] = next[c] = room[c] = 0, first[c] = n;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+        size[label[i]]++;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (first[label[i]] < n) continue;
+        first[label[i]] = begin;
+        begin += size[label[i]];
+    }
+    llm_split_order(order, n, rng);
+    for (size_t i = 0; i < n; i++) {
+        const size_t c = (size_t)label[order[i]], a = first[c] + k - 1, b = a + size[c];
+        for (; room[c] == 0; next[c]++) room[c] = (b - next[c]) / k - (a - next[c]) / k;
+        room[c]--;
+        fold[order[i]] = (int)next[c] - 1;
+    }
+    arena->used = mark;
+}
+
+/* Fold f of k of a series: train on 0..*train_end-1, test on *begin..*end-1. Test blocks have n /
+ * (k+1) examples and end with the series; gap examples before each are left out. */
+LLM_API void llm_split_series(size_t *train_end, size_t *begin, size_t *end, size_t n, size_t k,
+                              size_t f, size_t gap) {
+    LLM_ASSERT(k > 0 && f < k && k < n);
+    const size_t size = n / (k + 1);
+    *begin = n - (k - f) * size;
+    *end = *begin + size;
+    LLM_ASSERT(gap < *begin);
+    *train_end = *begin - gap;
+}
+
+/* index <- the examples of part p, or all others; returns how many. */
+LLM_API size_t llm_split_rows(size_t *index, const int *part, size_t n, int p, bool others) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        if ((part[i] == p) != others) index[count++] = i;
+    return count;
+}
+
+/* out (m,d) <- the rows index (m) of x (n,d). */
+LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, size_t m, size_t d) {
+    for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
+}
+
 /* @chain_rule ----------------------------------------------- Chain rule
  *
  *     (f o g)'(x) = f'(g(x)) g'(x)        dual numbers:  f(v + d e) = f(v) + f'(v) d e,   e^2 = 0
