@@ -59,8 +59,19 @@
  *   softmax                  Softmax
  *   sparsemax                Sparsemax
  * 02-prob                    PROBABILITY, STATISTICS AND INFORMATION
+ *   special                  Gamma, digamma, incomplete gamma and beta
+ *   special_inverse          Quantiles of normal, gamma and beta
+ *   spd                      Symmetric positive definite matrices
  *   cross_entropy            Cross-entropy
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
+ *   csv                      Tables of text: CSV
+ *   csv_column               Columns of a table: numbers, categories
+ *   supervised               Supervised learning
+ *   split                    Train, validation, test; folds
+ *   chain_rule               Chain rule
+ *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
+ *   comp_graph               Computational graph
+ *   comp_graph_plan          Graphs made smaller: dead nodes, common nodes, memory
  * 04-classic                 CLASSICAL MACHINE LEARNING
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
