@@ -7443,10 +7443,9 @@ LLM_API size_t llm_llama_block_acts_size(const llm_llama_block_config *c, size_t
     return B * T * (3 * c->width + heads + 3 * c->hidden + c->heads + 2);
 }
 LLM_API size_t llm_llama_block_scratch_size(const llm_llama_block_config *c, size_t B, size_t T) {
-    const size_t qkv = (c->heads + 2 * c->kv_heads) * c->head_size;
-    const size_t attn = 2 * c->heads * c->head_size + 3 * qkv + 64 * c->heads;
-    const size_t ffn = 3 * c->hidden;
-    return B * T * (c->width + (attn > ffn ? attn : ffn)) + 16 * 16; /* the arena rounds up to 16 */
+    const size_t attn = 5 * (c->heads + c->kv_heads) * c->head_size, ffn = 3 * c->hidden;
+    const size_t back = c->width + (attn > ffn ? attn : ffn), forward = 64 * c->heads;
+    return B * T * (back > forward ? back : forward) + 6 * 16; /* the arena rounds up to 16 */
 }
 
 /* Points a into acts_size floats. */
@@ -7616,11 +7615,12 @@ LLM_API size_t llm_decoder_only_count(const llm_decoder_only_config *c) {
 /* Allocates a model for batches of up to B rows of T tokens. */
 LLM_API bool llm_decoder_only_create(llm_decoder_only *g, const llm_decoder_only_config *c,
                                      size_t B, size_t T, llm_error *e) {
-    const size_t N = B * T, C = c->block.width, L = c->layers, count = llm_decoder_only_count(c);
+    const size_t N = B * T, C = c->block.width, D = c->block.head_size, L = c->layers;
     const size_t parts = 2 * sizeof(llm_llama_block_weights) + sizeof(llm_llama_block_acts);
-    const size_t size = 4 * count + N * ((L + 3) * C + c->vocab + 5) + T * c->block.head_size +
+    const size_t count = llm_decoder_only_count(c);
+    const size_t size = 4 * count + N * ((L + 4) * C + c->vocab + 5) + (T + 1) * D +
                         L * (llm_llama_block_acts_size(&c->block, B, T) + 16) +
-                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 32;
+                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 20;
     LLM_ASSERT(T <= c->context && c->block.heads % c->block.kv_heads == 0);
     llm_arena *a = &g->memory;
     if (!llm_arena_create(a, size * sizeof(float) + L * parts + 256))
