@@ -8982,10 +8982,9 @@ LLM_API size_t llm_llama_block_acts_size(const llm_llama_block_config *c, size_t
     return B * T * (3 * c->width + heads + 3 * c->hidden + c->heads + 2);
 }
 LLM_API size_t llm_llama_block_scratch_size(const llm_llama_block_config *c, size_t B, size_t T) {
-    const size_t qkv = (c->heads + 2 * c->kv_heads) * c->head_size;
-    const size_t attn = 2 * c->heads * c->head_size + 3 * qkv + 64 * c->heads;
-    const size_t ffn = 3 * c->hidden;
-    return B * T * (c->width + (attn > ffn ? attn : ffn)) + 16 * 16; /* the arena rounds up to 16 */
+    const size_t attn = 5 * (c->heads + c->kv_heads) * c->head_size, ffn = 3 * c->hidden;
+    const size_t back = c->width + (attn > ffn ? attn : ffn), forward = 64 * c->heads;
+    return B * T * (back > forward ? back : forward) + 6 * 16; /* the arena rounds up to 16 */
 }
 
 /* Points a into acts_size floats. */
@@ -9155,11 +9154,12 @@ LLM_API size_t llm_decoder_only_count(const llm_decoder_only_config *c) {
 /* Allocates a model for batches of up to B rows of T tokens. */
 LLM_API bool llm_decoder_only_create(llm_decoder_only *g, const llm_decoder_only_config *c,
                                      size_t B, size_t T, llm_error *e) {
-    const size_t N = B * T, C = c->block.width, L = c->layers, count = llm_decoder_only_count(c);
+    const size_t N = B * T, C = c->block.width, D = c->block.head_size, L = c->layers;
     const size_t parts = 2 * sizeof(llm_llama_block_weights) + sizeof(llm_llama_block_acts);
-    const size_t size = 4 * count + N * ((L + 3) * C + c->vocab + 5) + T * c->block.head_size +
+    const size_t count = llm_decoder_only_count(c);
+    const size_t size = 4 * count + N * ((L + 4) * C + c->vocab + 5) + (T + 1) * D +
                         L * (llm_llama_block_acts_size(&c->block, B, T) + 16) +
-                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 32;
+                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 20;
     LLM_ASSERT(T <= c->context && c->block.heads % c->block.kv_heads == 0);
     llm_arena *a = &g->memory;
     if (!llm_arena_create(a, size * sizeof(float) + L * parts + 256))
@@ -9539,7 +9539,8 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     llm_buffer header = {NULL, 0, 0};
     if (ok && (!llm_safetensors_write_header(&header, t, count, metadata) ||
                header.size > LLM_SAFETENSORS_HEADER))
-        ok = llm_fail(error, "safetensors: the header is too large, or a name is no UTF-8");
+        ok = llm_fail(error, "safetensors: the header is too large, a name is no UTF-8, "
+                             "or memory is out");
 
     llm_file_writer w;
     unsigned char length[8];
@@ -9858,7 +9859,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
  * most, so small that no product of them overflows.
  *
  * source  transformers, models/gpt2/configuration_gpt2.py
- * needs   error json buffer gpt2_weights
+ * needs   error json json_put buffer gpt2_weights
  * see     @gpt2_file
  * topics  -
  */
@@ -9919,19 +9920,27 @@ LLM_API bool llm_gpt2_config_read(llm_gpt2_config *c, const llm_json *j, llm_err
     return true;
 }
 
-/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out. */
+/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out or eps
+ * is not finite. */
 LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
+    char text[32];
+    double eps = (double)c->eps;
+    for (int digits = 1; digits <= 9; digits++) { /* 1e-05, not the double 9.999999747378752e-06 */
+        snprintf(text, sizeof text, "%.*g", digits, (double)c->eps);
+        eps = strtod(text, NULL);
+        if ((float)eps == c->eps) break;
+    }
     return llm_buffer_print(b,
                             "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n"
                             "  \"model_type\": \"gpt2\",\n  \"vocab_size\": %zu,\n"
                             "  \"n_positions\": %zu,\n  \"n_embd\": %zu,\n"
                             "  \"n_layer\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
-                            "  \"layer_norm_epsilon\": %.7g,\n"
-                            "  \"activation_function\": \"gelu_new\",\n"
-                            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
-                            "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n",
-                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden,
-                            (double)c->eps);
+                            "  \"layer_norm_epsilon\": ",
+                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden) &&
+           llm_json_put_number(b, eps) &&
+           llm_buffer_print(b, ",\n  \"activation_function\": \"gelu_new\",\n"
+                               "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
+                               "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n");
 }
 
 /* @gpt2_file ------------------------------------------------ GPT-2's weight files
@@ -9946,7 +9955,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
  * taken.
  *
  * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
- * needs   error buffer file json safetensors safetensors_write gpt2_weights gpt2_config
+ * needs   error buffer file json transpose safetensors safetensors_write gpt2_weights gpt2_config
  * see     @safetensors @weight_tying
  * topics  -
  */
@@ -9990,13 +9999,6 @@ LLM_API void llm_gpt2_file_entry(llm_gpt2_file_tensor *t, const llm_gpt2_config 
                              b->out_w,   b->out_b,       b->norm2_w,  b->norm2_b,
                              b->ffn.up,  b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
     t->weights = part[k];
-}
-
-/* out (columns,rows) <- in (rows,columns). */
-LLM_API void llm_gpt2_file_transpose(float *out, const float *in, size_t rows, size_t columns) {
-    LLM_PARALLEL_FOR
-    for (size_t j = 0; j < columns; j++)
-        for (size_t i = 0; i < rows; i++) out[j * rows + i] = in[i * columns + j];
 }
 
 /* Every tensor of the config stands in s with its shape, and no other one does but masks and a copy
@@ -10050,7 +10052,7 @@ LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const 
         const size_t n = t.rows * (t.columns ? t.columns : 1);
         ok = llm_safetensors_floats(t.conv1d ? stored : t.weights, llm_safetensors_find(s, name), n,
                                     e);
-        if (ok && t.conv1d) llm_gpt2_file_transpose(t.weights, stored, t.rows, t.columns);
+        if (ok && t.conv1d) llm_transpose(t.weights, t.rows, stored, t.columns, t.rows, t.columns);
     }
     free(stored);
     return ok;
@@ -10077,9 +10079,10 @@ LLM_API bool llm_gpt2_load(llm_gpt2 *g, const char *dir, size_t B, size_t T, llm
     ok = ok && llm_safetensors_open(&s, path.data, e);
     const char *prefix = ok && llm_safetensors_find(&s, "wte.weight") ? "" : "transformer.";
     ok = ok && llm_gpt2_file_check(&s, &c, prefix, e);
-    if (ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e)) {
-        ok = llm_gpt2_file_weights(g, &s, prefix, e);
-        if (!ok) llm_gpt2_destroy(g);
+    ok = ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e);
+    if (ok && !llm_gpt2_file_weights(g, &s, prefix, e)) {
+        llm_gpt2_destroy(g);
+        ok = false;
     }
     llm_safetensors_close(&s);
     llm_json_free(&json);
@@ -10109,7 +10112,8 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
         out[i].shape[0] = t[i].rows, out[i].shape[1] = t[i].columns;
         out[i].data = (const unsigned char *)t[i].weights;
         if (!t[i].conv1d) continue;
-        llm_gpt2_file_transpose(turned + used, t[i].weights, t[i].columns, t[i].rows);
+        llm_transpose(turned + used, t[i].columns, t[i].weights, t[i].rows, t[i].columns,
+                      t[i].rows);
         out[i].data = (const unsigned char *)(turned + used);
         used += t[i].rows * t[i].columns;
     }
