@@ -90,6 +90,14 @@ static inline __attribute__((unused)) unsigned llm_multiprocessors(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
+/* The first error of work queued in order, `const cudaError_t done[] = {launch, launch, ...}`. What
+ * stands behind a failed launch was queued all the same, on what that one left. */
+template <size_t n> static inline cudaError_t llm_cuda_first_error(const cudaError_t (&done)[n]) {
+    for (size_t i = 0; i < n; i++)
+        if (done[i] != cudaSuccess) return done[i];
+    return cudaSuccess;
+}
+
 /* Threads for a row of n items, an item each as far as they go: whole warps, at most 1024. */
 static inline __attribute__((unused)) unsigned llm_row_threads(size_t n) {
     return n >= 1024 ? 1024 : n == 0 ? 32 : (unsigned)(n + 31) / 32 * 32;
@@ -2714,6 +2722,153 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
+
+/* @ffn ------------------------------------------------------ Position-wise MLP
+ *
+ * Nothing but matrix products: what stands between them is done in their epilogues, on sums that
+ * are still in registers. Forward, plain: the product with W_up leaves up and act(up + b). Gated:
+ * the product with W_gate leaves gate, the one with W_up reads it and leaves up and
+ * act(gate) * up. Backward: the product dy W_down is never stored; its epilogue turns it into dup,
+ * and dgate, and if forward's hidden was not kept it computes that again from the pre-activations,
+ * just in time for dW_down.
+ *
+ * Moves beside the operands of the products, in elements of (N,H): forwards 2, gated 4 (gate out
+ * and in, up, hidden out); backwards 2, gated 4 (pre-activations in, their gradients out), one more
+ * with recompute. A kernel of its own for the activation would add 2 and 4, gated 3 and 7. Both
+ * gradients of x are added by the products themselves. Limit: tensor cores or float multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_gemm, activation, dense
+ * see     swiglu, decoder_block
+ * topics  -
+ */
+
+/* As llm_ffn_weights and llm_ffn_acts; weights are stored as T, their gradients as float. */
+template <typename T> struct llm_cuda_ffn_weights { T *gate, *up, *up_bias, *down, *down_bias; };
+template <typename T> struct llm_cuda_ffn_acts { T *gate, *up, *hidden; };
+
+/* p[n][h .. h + 3] <- v, in a table of H columns. */
+template <typename T>
+LLM_DEVICE void llm_cuda_ffn_put(T *p, size_t n, size_t h, size_t H, const float (&v)[4],
+                                 bool wide) {
+    if (wide) {
+        llm_store_vector(p, n * H + h, v);
+        return;
+    }
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++)
+        if (h + k < H) llm_store(p, n * H + h + k, v[k]);
+}
+
+/* v is x W_up^T: up <- v + b, hidden <- act(gate) up. */
+template <typename T> struct llm_cuda_ffn_gated_end {
+    T *up, *hidden;
+    const T *gate, *b;
+    size_t H;
+    int kind;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t h, const float (&v)[4]) const {
+        float u[4], g[4], b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        llm_cuda_gemm_fetch(g, gate, n, h, n + 1, H, H, wide);
+        if (b) llm_cuda_gemm_fetch(b_v, b, 0, h, 1, H, H, wide);
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++) {
+            u[k] = llm_rounded<T>(v[k] + b_v[k]); /* what backward will read */
+            g[k] = u[k] * llm_cuda_activation_value(g[k], kind);
+        }
+        llm_cuda_ffn_put(up, n, h, H, u, wide);
+        llm_cuda_ffn_put(hidden, n, h, H, g, wide);
+    }
+};
+
+/* v is dy W_down, the gradient of hidden: dup, dgate <- what the activation makes of it; hidden,
+ * unless NULL, <- forward's. gate and dgate are NULL in the plain form. */
+template <typename T> struct llm_cuda_ffn_backward_end {
+    T *dgate, *dup, *hidden;
+    const T *gate, *up;
+    size_t H;
+    int kind;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t h, const float (&v)[4]) const {
+        float u[4], g[4], du[4], dg[4], out[4];
+        llm_cuda_gemm_fetch(u, up, n, h, n + 1, H, H, wide);
+        if (gate) llm_cuda_gemm_fetch(g, gate, n, h, n + 1, H, H, wide);
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++) {
+            const float in = gate ? g[k] : u[k], a = llm_cuda_activation_value(in, kind);
+            const float slope = v[k] * llm_cuda_activation_slope(in, kind);
+            du[k] = gate ? v[k] * a : slope;
+            dg[k] = slope * u[k];
+            out[k] = gate ? a * u[k] : a;
+        }
+        llm_cuda_ffn_put(dup, n, h, H, du, wide);
+        if (gate) llm_cuda_ffn_put(dgate, n, h, H, dg, wide);
+        if (hidden) llm_cuda_ffn_put(hidden, n, h, H, out, wide);
+    }
+};
+
+/* Can four neighbours of each array be moved at once? */
+template <typename T>
+static inline bool llm_cuda_ffn_wide(const llm_cuda_ffn_acts<T> &a, const T *b, size_t H) {
+    return H % 4 == 0 && llm_aligned(a.gate, 16) && llm_aligned(a.up, 16) &&
+           llm_aligned(a.hidden, 16) && llm_aligned(b, 16);
+}
+
+/* y (N,C), a (N,H) <- x (N,C): as llm_ffn_forward, T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_ffn_forward(T *y, const llm_cuda_ffn_acts<T> &a, const T *x,
+                                               const llm_cuda_ffn_weights<T> &w, size_t N, size_t C,
+                                               size_t H, int kind, cudaStream_t stream) {
+    T *const none = NULL;
+    if (N == 0) return cudaSuccess;
+    cudaError_t error;
+    if (w.gate) {
+        const bool wide = llm_cuda_ffn_wide(a, w.up_bias, H);
+        const llm_cuda_ffn_gated_end<T> end = {a.up, a.hidden, a.gate, w.up_bias, H, kind, wide};
+        error = llm_cuda_dense_forward(a.gate, none, x, w.gate, none, N, C, H,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_dense_product<false, false, T>::launch(end, x, w.up, N, H, C, 1, C,
+                                                                    stream);
+    } else {
+        error = llm_cuda_dense_forward(a.hidden, a.up, x, w.up, w.up_bias, N, C, H, kind, stream);
+    }
+    if (error != cudaSuccess) return error;
+    return llm_cuda_dense_forward(y, none, a.hidden, w.down, w.down_bias, N, H, C,
+                                  LLM_ACTIVATION_IDENTITY, stream);
+}
+
+/* Floats of scratch that backward needs for its sums over the tokens. */
+static inline __attribute__((unused)) size_t llm_cuda_ffn_scratch(size_t N, size_t C, size_t H) {
+    const size_t slices = llm_cuda_dense_slices(N, C, H);
+    return slices > 1 ? slices * C * H : 0;
+}
+
+/* dx (N,C), dw += <- dy (N,C) and forward's a, x, w: as llm_ffn_backward. dx and any of dw may be
+ * NULL. d.up and d.gate (N,H) get the gradients of the pre-activations, d.hidden is not used.
+ * recompute: a.hidden is written before it is read. scratch: llm_cuda_ffn_scratch floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
+                      const llm_cuda_ffn_acts<T> &a, const T *x, const llm_cuda_ffn_weights<T> &w,
+                      size_t N, size_t C, size_t H, int kind, bool recompute,
+                      const llm_cuda_ffn_acts<T> &d, float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    float *const no_bias = NULL;
+    if (N == 0) return cudaSuccess;
+    const bool wide = llm_cuda_ffn_wide(a, none, H) && llm_cuda_ffn_wide(d, none, H);
+    const llm_cuda_ffn_backward_end<T> end = {
+        d.gate, d.up, recompute ? a.hidden : none, w.gate ? a.gate : none, a.up, H, kind, wide};
+    const cudaError_t done[] = {
+        llm_cuda_dense_product<false, true, T>::launch(end, dy, w.down, N, H, C, 1, C, stream),
+        llm_cuda_dense_backward(none, dw.down, dw.down_bias, dy, a.hidden, w.down, N, H, C, scratch,
+                                stream),
+        llm_cuda_dense_backward(dx, dw.up, dw.up_bias, d.up, x, w.up, N, C, H, scratch, stream),
+        w.gate ? llm_cuda_dense_backward(dx, dw.gate, no_bias, d.gate, x, w.gate, N, C, H, scratch,
+                                         stream)
+               : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 

@@ -17,18 +17,20 @@ template <typename T> static void check_alpha(size_t n, size_t offset) {
     float dalpha = 2.0f, got_alpha;
     const T *d_x = to_device_as<T>(x, n), *d_f = to_device_as<T>(f, n);
     const T *d_dy = to_device_as<T>(dy, n);
-    T *d_dx = to_device_as<T>(dx, n), *d_df = to_device_as<T>(df, n);
-    T *d_y = to_device<T>(NULL, n + offset);
+    T *d_dx = to_device_as<T>(dx, n), *d_df = to_device<T>(NULL, n + offset);
+    T *d_y = to_device<T>(NULL, n + offset), *df_from = to_device_as<T>(df, n);
+    CHECK_CUDA(cudaMemcpy(d_df + offset, df_from, n * sizeof(T), cudaMemcpyDeviceToDevice));
     float *d_alpha = to_device(&dalpha, 1);
     float *scratch = to_device<float>(NULL, n * llm_cuda_residual_shares<T>(1, n));
     CHECK_CUDA(llm_cuda_residual_forward(d_y + offset, d_x, d_f, n, 0.7f, 0));
     llm_residual_forward(y, x, f, n, 0.7f);
     CHECK_STORED(T, from_device_as(got, d_y + offset, n), y, n, 1e-6f);
 
-    CHECK_CUDA(llm_cuda_residual_backward(d_dx, d_df, d_alpha, d_dy, d_f, n, 0.7f, scratch, 0));
+    CHECK_CUDA(
+        llm_cuda_residual_backward(d_dx, d_df + offset, d_alpha, d_dy, d_f, n, 0.7f, scratch, 0));
     llm_residual_backward(dx, df, &dalpha, dy, f, n, 0.7f);
     CHECK_STORED(T, from_device_as(got, d_dx, n), dx, n, 1e-6f);
-    CHECK_STORED(T, from_device_as(got, d_df, n), df, n, 1e-6f);
+    CHECK_STORED(T, from_device_as(got, d_df + offset, n), df, n, 1e-6f);
     CHECK_NEAR(from_device(&got_alpha, d_alpha, 1)[0], dalpha, 1e-6 * sqrt((double)n + 16.0));
 }
 
@@ -79,6 +81,15 @@ TEST(residual, "the kernels equal the three forms of llm.h and their gradients")
     if (TEST_SLOW) return;
     check_alpha<float>(100003, 0);
     check_rows<float>(1500, 3, 0); /* more rows than shares */
+}
+
+TEST(residual, "shares of the learned gain by the shape alone: 2^18 threads, at least a row") {
+    CHECK(llm_cuda_residual_shares<float>(10, 768) == 10);
+    CHECK(llm_cuda_residual_shares<float>(5000, 1024) == 1024); /* one block of vectors a row */
+    CHECK(llm_cuda_residual_shares<float>(5000, 1028) == 512);
+    CHECK(llm_cuda_residual_shares<llm_bf16>(5000, 2048) == 1024);
+    CHECK(llm_cuda_residual_shares<float>(5000, 3) == 1024);
+    CHECK(llm_cuda_residual_shares<float>(7, 1 << 22) == 1);
 }
 
 TEST(residual, "all gains at once, in place, and gradients one at a time") {
