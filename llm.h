@@ -55,6 +55,9 @@
  *   gemm                     The kernel under every matrix product
  *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
+ *   cholesky                 Cholesky factorization
+ *   qr                       QR factorization and least squares
+ *   svd                      Singular value decomposition
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
  *   sparsemax                Sparsemax
