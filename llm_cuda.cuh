@@ -2573,6 +2573,154 @@ llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *o
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @causal_attn ---------------------------------------------- Causal self-attention
+ *
+ * The kernel to read before @flash: a warp a row, float only, the loops of the definition.
+ *
+ * Forward, row i: the 32 lanes stand side by side along D. A key is a coalesced read, a product a
+ * lane and five shuffles; lane l keeps every 32nd score and the (max, sum) of those, so that the
+ * scores are written in rows and a softmax needs one more reading of them. Then the lanes gather
+ * the values. Backward: queries gather dq from their past in one kernel, which leaves ds behind;
+ * keys gather dk and dv from their future in another, down the columns. Who gathers owns what he
+ * writes: no atomics, and the order is fixed. Rows are of unequal length, so the longest ones are
+ * started first, and the short ones fill the gaps at the end.
+ *
+ * att and ds are 2 B H T^2 bytes each (half a square of floats), written once and read once or
+ * twice: what @flash saves. 2 T^2 D operations a head forwards, 4 T^2 D backwards. Limit: L1, since
+ * each multiply-add reads a key or a value from it and no row shares one with another; for small D
+ * the shuffles.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     flash, gqa
+ * topics  -
+ */
+enum { LLM_CUDA_CAUSAL_ATTN_WARPS = 4 }; /* rows a block: neighbours, which find keys in L1 */
+
+/* The warp's head and its number among that head's T rows; false: there is none. */
+LLM_DEVICE bool llm_cuda_causal_attn_row(size_t &bh, size_t &row, size_t T) {
+    bh = blockIdx.x;
+    row = (size_t)blockIdx.y * LLM_CUDA_CAUSAL_ATTN_WARPS + threadIdx.x / 32;
+    return row < T;
+}
+static inline __attribute__((unused)) dim3 llm_cuda_causal_attn_grid(size_t BH, size_t T) {
+    return dim3((unsigned)BH, (unsigned)((T + LLM_CUDA_CAUSAL_ATTN_WARPS - 1) /
+                                         LLM_CUDA_CAUSAL_ATTN_WARPS));
+}
+/* The dot product of two rows, in every lane. */
+LLM_DEVICE float llm_cuda_causal_attn_dot(const float *a, const float *b, size_t D) {
+    float sum = 0.0f;
+    for (size_t d = threadIdx.x % 32; d < D; d += 32) sum += llm_load(a, d) * llm_load(b, d);
+    return llm_warp_sum(sum);
+}
+/* y_d += scale sum_j w_j x_jd over j < n, the lanes along D; w and x with strides ws and xs. */
+LLM_DEVICE void llm_cuda_causal_attn_gather(float *y, const float *w, size_t ws, const float *x,
+                                            size_t xs, float scale, size_t n, size_t D) {
+    for (size_t d = threadIdx.x % 32; d < D; d += 32) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < n; j++) sum += llm_load(w, j * ws) * llm_load(x, j * xs + d);
+        llm_store(y, d, llm_load(y, d) + scale * sum);
+    }
+}
+
+LLM_KERNEL void llm_causal_attn_forward_kernel(float *out, float *att, const float *qkv, size_t T,
+                                               size_t C, size_t H) {
+    const size_t D = C / H, S = 3 * C, lane = threadIdx.x % 32;
+    const float scale = 1.0f / sqrtf((float)D);
+    size_t bh, i;
+    if (!llm_cuda_causal_attn_row(bh, i, T)) return;
+    i = T - 1 - i; /* the longest first */
+    const float *k = qkv + bh / H * T * S + bh % H * D + C, *v = k + C, *q = k - C + i * S;
+    float *p = att + (bh * T + i) * T, *o = out + (bh / H * T + i) * C + bh % H * D;
+
+    llm_logsumexp_pair a = {-INFINITY, 0.0f}; /* of this lane's scores */
+    for (size_t j = 0; j <= i; j += 32) {
+        float mine[1] = {-INFINITY};
+        for (size_t n = 0; n < 32 && j + n <= i; n++) {
+            const float s = scale * llm_cuda_causal_attn_dot(q, k + (j + n) * S, D);
+            if (n == lane) mine[0] = s;
+        }
+        if (j + lane <= i) {
+            llm_cuda_logsumexp_add(a, mine, 1.0f);
+            llm_store(p, j + lane, mine[0]);
+        }
+    }
+    a = llm_cuda_logsumexp_row<true>(a, 1.0f);
+    for (size_t j = lane; j <= i; j += 32) llm_store(p, j, expf(llm_load(p, j) - a.max) / a.sum);
+    for (size_t d = lane; d < D; d += 32) llm_store(o, d, 0.0f);
+    __syncwarp(); /* p is complete before other lanes read it */
+    llm_cuda_causal_attn_gather(o, p, 1, v, S, 1.0f, i + 1, D);
+}
+
+/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): arguments as llm_causal_attn_forward. Above the
+ * diagonal att is not written. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T, size_t C,
+                             size_t H, cudaStream_t stream) {
+    if (H == 0 || C % H != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || T == 0 || C == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_causal_attn_forward_kernel, llm_cuda_causal_attn_grid(B * H, T),
+               32 * LLM_CUDA_CAUSAL_ATTN_WARPS, 0, stream, out, att, qkv, T, C, H);
+    return cudaGetLastError();
+}
+
+/* Row i of ds and of dq: ds_ij = p_ij (do_i.v_j - sum_l p_il do_i.v_l). */
+LLM_KERNEL void llm_causal_attn_queries_kernel(float *dqkv, float *ds, const float *dout,
+                                               const float *att, const float *qkv, size_t T,
+                                               size_t C, size_t H) {
+    const size_t D = C / H, S = 3 * C, lane = threadIdx.x % 32;
+    size_t bh, i;
+    if (!llm_cuda_causal_attn_row(bh, i, T)) return;
+    i = T - 1 - i;
+    const size_t first = bh / H * T * S + bh % H * D; /* the head's q of position 0 */
+    const float *k = qkv + first + C, *v = k + C, *p = att + (bh * T + i) * T;
+    const float *g = dout + (bh / H * T + i) * C + bh % H * D;
+    float *ds_i = ds + (bh * T + i) * T, along = 0.0f;
+
+    for (size_t j = 0; j <= i; j++) {
+        const float dp = llm_cuda_causal_attn_dot(g, v + j * S, D);
+        along += llm_load(p, j) * dp;
+        if (lane == j % 32) llm_store(ds_i, j, dp);
+    }
+    for (size_t j = lane; j <= i; j += 32)
+        llm_store(ds_i, j, llm_load(p, j) * (llm_load(ds_i, j) - along));
+    __syncwarp();
+    llm_cuda_causal_attn_gather(dqkv + first + i * S, ds_i, 1, k, S, 1.0f / sqrtf((float)D), i + 1,
+                                D);
+}
+/* Row j of dk and dv: the columns j of ds and p, from the diagonal down. */
+LLM_KERNEL void llm_causal_attn_keys_kernel(float *dqkv, const float *ds, const float *dout,
+                                            const float *att, const float *qkv, size_t T, size_t C,
+                                            size_t H) {
+    const size_t D = C / H, S = 3 * C;
+    size_t bh, j; /* key 0 has the longest column and comes first */
+    if (!llm_cuda_causal_attn_row(bh, j, T)) return;
+    const size_t q = (bh / H * T + j) * S + bh % H * D, diagonal = (bh * T + j) * T + j;
+    llm_cuda_causal_attn_gather(dqkv + q + C, ds + diagonal, T, qkv + q, S, 1.0f / sqrtf((float)D),
+                                T - j, D);
+    llm_cuda_causal_attn_gather(dqkv + q + 2 * C, att + diagonal, T,
+                                dout + (bh / H * T + j) * C + bh % H * D, C, 1.0f, T - j, D);
+}
+
+/* dqkv (B,T,3C) += : arguments as llm_causal_attn_backward. scratch: B H T T floats for ds, of
+ * which the lower triangles are used. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, const float *qkv,
+                              size_t B, size_t T, size_t C, size_t H, float *scratch,
+                              cudaStream_t stream) {
+    if (H == 0 || C % H != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || T == 0 || C == 0) return cudaSuccess;
+    const dim3 grid = llm_cuda_causal_attn_grid(B * H, T);
+    const unsigned threads = 32 * LLM_CUDA_CAUSAL_ATTN_WARPS;
+    LLM_LAUNCH(llm_causal_attn_queries_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att,
+               qkv, T, C, H);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
+               T, C, H);
+    return cudaGetLastError();
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @ffn ------------------------------------------------------ Position-wise MLP
