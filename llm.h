@@ -2556,11 +2556,12 @@ LLM_API double llm_special_normal_logcdf(double z) {
  *     Phi(z) = p         P(a,x) = p         I(x;a,b) = p          given p, find z and x
  *
  * Critical values, intervals and sampling by inversion ask for the x below which a probability p
- * lies. The normal one is a ratio of polynomials, good to 2e-14 and better. For the others, Newton on log P
- * as a function of log x (of the logit of x for beta). On these scales both tails are concave, so
- * a tangent never crosses beyond the solution: started at a bound on the outer side, every step
- * comes closer from there, and no bracket is needed. The smaller of p and 1 - p is
- * solved for, so a quantile near either end keeps its relative digits.
+ * lies. The normal one is a ratio of polynomials, good to 2e-14 and better. For the others, Newton
+ * on log P as a function of log x (of the logit of x for beta). On these scales both tails are
+ * concave, so a tangent never crosses beyond the solution: started at a bound on the outer side,
+ * every step comes closer from there, and no bracket is needed: a step back is rounding, and the
+ * end. The smaller of p and 1 - p is solved for, so a quantile near either end keeps its relative
+ * digits.
  *
  * source  Wichura 1988, "Algorithm AS 241: the percentage points of the normal distribution"
  * needs   special
@@ -2620,11 +2621,11 @@ LLM_API double llm_special_inverse_gamma(double a, double p) {
     if (p == 0.0 || p == 1.0) return p == 0.0 ? 0.0 : (double)INFINITY;
     const double l = p <= 0.5 ? -log(p) : -log1p(-p);
     double t = p <= 0.5 ? (llm_special_lgamma(a + 1.0) - l) / a : log(a + sqrt(2.0 * a * l) + l);
-    for (double step = 1.0; fabs(step) > 1e-10 && exp(t) > 0.0; t -= step) {
+    for (double step = 1.0; step > 1e-10 && exp(t) > 0.0; t += p <= 0.5 ? step : -step) {
         double log_p, log_q;
         llm_special_gamma_tails(&log_p, &log_q, a, exp(t));
-        const double front = llm_special_gamma_front(a, exp(t));
-        step = p <= 0.5 ? (log_p + l) / exp(front - log_p) : -(log_q + l) / exp(front - log_q);
+        const double tail = p <= 0.5 ? log_p : log_q;
+        step = -(tail + l) / exp(llm_special_gamma_front(a, exp(t)) - tail);
     }
     return exp(t);
 }
@@ -2639,11 +2640,11 @@ LLM_API double llm_special_inverse_beta(double *y, double a, double b, double p)
     if (inside)
         t = (llm_special_lgamma(c + 1.0) + llm_special_lgamma(d) - llm_special_lgamma(c + d) - l) /
             c;
-    for (double step = inside; fabs(step) > 1e-10 && exp(t) > 0.0; t -= step) {
+    for (double step = inside; step > 1e-10 && exp(t) > 0.0; t += step) {
         const double x = 1.0 / (1.0 + exp(-t)), rest = 1.0 / (1.0 + exp(t));
         double log_i, log_c;
         llm_special_beta_tails(&log_i, &log_c, c, d, x, rest);
-        step = (log_i + l) / exp(llm_special_beta_front(c, d, x, rest) - log_i);
+        step = -(log_i + l) / exp(llm_special_beta_front(c, d, x, rest) - log_i);
     }
     if (swap) t = -t;
     if (y) *y = 1.0 / (1.0 + exp(t));
@@ -2725,6 +2726,694 @@ LLM_API double llm_spd_quadratic(double *scratch, const double *L, const double 
     llm_spd_forward(scratch, L, b, n);
     for (size_t i = 0; i < n; i++) sum += scratch[i] * scratch[i];
     return sum;
+}
+
+/* @distribution --------------------------------------------- Probability distributions
+ *
+ *     log p(x) = log p0(z) - log scale        z = (x - loc) / scale        P(X <= x) = F0(z)
+ *     F(quantile(p)) = p                      E X = loc + scale E Z        Var X = scale^2 Var Z
+ *
+ * Ten continuous distributions behind one set of functions: each a standard form p0, with up to two
+ * shape parameters, moved and stretched. Densities and both tails come as logarithms, which neither
+ * underflow nor round to 1, and quantiles solve for the smaller tail. A Cauchy variable has
+ * quantiles and no mean: its sample mean never settles.
+ *
+ * source  Johnson, Kotz & Balakrishnan 1994, "Continuous univariate distributions"
+ * needs   special special_inverse
+ * see     @distribution_sample @categorical (discrete ones), @log_likelihood, @exponential_family
+ * topics  Probability distribution
+ */
+enum {
+    LLM_DISTRIBUTION_UNIFORM,     /* on [0,1] */
+    LLM_DISTRIBUTION_EXPONENTIAL, /* on [0,inf), as gamma and chi-squared are */
+    LLM_DISTRIBUTION_NORMAL,
+    LLM_DISTRIBUTION_LAPLACE,
+    LLM_DISTRIBUTION_LOGISTIC,
+    LLM_DISTRIBUTION_CAUCHY,
+    LLM_DISTRIBUTION_STUDENT_T,   /* a degrees of freedom */
+    LLM_DISTRIBUTION_GAMMA,       /* shape a */
+    LLM_DISTRIBUTION_CHI_SQUARED, /* a degrees of freedom */
+    LLM_DISTRIBUTION_BETA,        /* shapes a, b */
+    LLM_DISTRIBUTION_COUNT
+};
+
+/* Which one, its shapes (not read where it has none), where it starts or is centred, its unit. */
+typedef struct {
+    int kind;
+    double a, b, loc, scale;
+} llm_distribution;
+
+/* Whether every parameter is finite and positive where it must be: the other functions ask. */
+LLM_API bool llm_distribution_valid(const llm_distribution *d) {
+    if (d->kind < 0 || d->kind >= LLM_DISTRIBUTION_COUNT) return false;
+    if (d->kind >= LLM_DISTRIBUTION_STUDENT_T && !(d->a > 0.0 && d->a <= DBL_MAX)) return false;
+    if (d->kind == LLM_DISTRIBUTION_BETA && !(d->b > 0.0 && d->b <= DBL_MAX)) return false;
+    return fabs(d->loc) <= DBL_MAX && d->scale > 0.0 && d->scale <= DBL_MAX;
+}
+
+/* d as one of seven kinds: uniform is a beta(1,1), exponential and chi-squared are gamma. */
+LLM_API llm_distribution llm_distribution_core(const llm_distribution *d) {
+    LLM_ASSERT(llm_distribution_valid(d));
+    llm_distribution c = *d;
+    if (d->kind == LLM_DISTRIBUTION_UNIFORM) c.kind = LLM_DISTRIBUTION_BETA, c.a = c.b = 1.0;
+    if (d->kind == LLM_DISTRIBUTION_EXPONENTIAL) c.kind = LLM_DISTRIBUTION_GAMMA, c.a = 1.0;
+    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED) {
+        c.kind = LLM_DISTRIBUTION_GAMMA;
+        c.a = 0.5 * d->a;
+        c.scale = 2.0 * d->scale;
+    }
+    return c;
+}
+
+/* log p(x); -inf outside the support, at its ends the limit from inside. */
+LLM_API double llm_distribution_logpdf(const llm_distribution *d, double x) {
+    const llm_distribution c = llm_distribution_core(d);
+    const double z = (x - c.loc) / c.scale, size = fabs(z), a = c.a, half = 0.5 * a;
+    const bool beta = c.kind == LLM_DISTRIBUTION_BETA;
+    double standard = z;
+    if (z != z) return z;
+    switch (c.kind) {
+    case LLM_DISTRIBUTION_NORMAL:
+        standard = -0.5 * z * z - 0.91893853320467274178;
+        break;
+    case LLM_DISTRIBUTION_LAPLACE:
+        standard = -size - 0.69314718055994530942;
+        break;
+    case LLM_DISTRIBUTION_LOGISTIC:
+        standard = -size - 2.0 * log1p(exp(-size));
+        break;
+    case LLM_DISTRIBUTION_CAUCHY:
+        standard = -1.14472988584940017414 - 2.0 * log(hypot(1.0, z)); /* no square overflows */
+        break;
+    case LLM_DISTRIBUTION_STUDENT_T: /* log Gamma(half + 1/2) - log Gamma(half), large parts gone */
+        standard = half * log1p(0.5 / half) - 0.5 - 0.91893853320467274178;
+        standard += llm_special_stirling(half + 0.5) - llm_special_stirling(half);
+        standard -= (half + 0.5) * log1p(z * z / a);
+        break;
+    default: /* gamma and beta; at an end p0 is infinite, 0, or (shape 1) finite */
+        if (z < 0.0 || size > DBL_MAX || (beta && z > 1.0)) return -(double)INFINITY;
+        if (z == 0.0 || (beta && z == 1.0)) {
+            const double here = z == 0.0 ? a : c.b;
+            if (here != 1.0) return here > 1.0 ? -(double)INFINITY : (double)INFINITY;
+            standard = beta ? log(a) + log(c.b) : 0.0; /* one of them is 1 */
+        } else if (beta) {
+            standard = llm_special_beta_front(a, c.b, z, 1.0 - z) - log(z) - log1p(-z);
+        } else {
+            standard = llm_special_gamma_front(a, z) - log(z);
+        }
+    }
+    return standard - log(c.scale);
+}
+
+/* *lower = log P(X <= x), *upper = log P(X > x). For the symmetric ones the tail beyond |z| is
+ * computed, which is at most 1/2, and the other is what is left. */
+LLM_API void llm_distribution_tails(double *lower, double *upper, const llm_distribution *d,
+                                    double x) {
+    const llm_distribution c = llm_distribution_core(d);
+    const double z = (x - c.loc) / c.scale, size = fabs(z), r = z * z / c.a;
+    const double unit = z < 0.0 ? 0.0 : z > 1.0 ? 1.0 : z;
+    double beyond = 0.0, rest = 0.0;
+    switch (c.kind) {
+    case LLM_DISTRIBUTION_GAMMA:
+        llm_special_gamma_tails(lower, upper, c.a, z);
+        return;
+    case LLM_DISTRIBUTION_BETA:
+        llm_special_beta_tails(lower, upper, c.a, c.b, unit, 1.0 - unit);
+        return;
+    case LLM_DISTRIBUTION_NORMAL:
+        beyond = llm_special_normal_logcdf(-size);
+        break;
+    case LLM_DISTRIBUTION_LAPLACE:
+        beyond = -size - 0.69314718055994530942;
+        break;
+    case LLM_DISTRIBUTION_LOGISTIC:
+        beyond = -size - log1p(exp(-size));
+        break;
+    case LLM_DISTRIBUTION_CAUCHY:
+        beyond = log(atan2(1.0, size) / 3.14159265358979323846);
+        break;
+    default: /* Student t: Z^2 / (a + Z^2) has a beta distribution */
+        llm_special_beta_tails(&beyond, &rest, 0.5 * c.a, 0.5, 1.0 / (1.0 + r),
+                               r > 1.0 ? 1.0 / (1.0 + 1.0 / r) : r / (1.0 + r));
+        beyond -= 0.69314718055994530942;
+    }
+    rest = log1p(-exp(beyond));
+    *lower = z < 0.0 ? beyond : rest;
+    *upper = z < 0.0 ? rest : beyond;
+}
+
+/* P(X <= x). */
+LLM_API double llm_distribution_cdf(const llm_distribution *d, double x) {
+    double lower, upper;
+    llm_distribution_tails(&lower, &upper, d, x);
+    return exp(lower);
+}
+
+/* x with P(X <= x) = p; NaN for p outside [0,1]. */
+LLM_API double llm_distribution_quantile(const llm_distribution *d, double p) {
+    const llm_distribution c = llm_distribution_core(d);
+    const double tail = fmin(p, 1.0 - p);
+    double z = 0.0, y = 0.0;
+    if (!(p >= 0.0 && p <= 1.0)) return (double)NAN;
+    switch (c.kind) {
+    case LLM_DISTRIBUTION_GAMMA:
+        return c.loc + c.scale * llm_special_inverse_gamma(c.a, p);
+    case LLM_DISTRIBUTION_BETA:
+        return c.loc + c.scale * llm_special_inverse_beta(NULL, c.a, c.b, p);
+    case LLM_DISTRIBUTION_NORMAL:
+        z = llm_special_inverse_normal(tail);
+        break;
+    case LLM_DISTRIBUTION_LAPLACE:
+        z = log(2.0 * tail);
+        break;
+    case LLM_DISTRIBUTION_LOGISTIC:
+        z = log(tail) - log1p(-tail);
+        break;
+    case LLM_DISTRIBUTION_CAUCHY:
+        z = -1.0 / tan(3.14159265358979323846 * tail);
+        break;
+    default:
+        z = llm_special_inverse_beta(&y, 0.5 * c.a, 0.5, 2.0 * tail), z = -sqrt(c.a * y / z);
+    }
+    return c.loc + c.scale * (p > 0.5 ? -z : z);
+}
+
+/* Mean and variance; infinite where the integral is, NaN where it does not exist. */
+LLM_API void llm_distribution_moments(double *mean, double *var, const llm_distribution *d) {
+    const llm_distribution c = llm_distribution_core(d);
+    const double a = c.a, b = c.b, nan = (double)NAN;
+    double m = 0.0, v = 1.0;
+    switch (c.kind) {
+    case LLM_DISTRIBUTION_LAPLACE:
+        v = 2.0;
+        break;
+    case LLM_DISTRIBUTION_LOGISTIC:
+        v = 3.28986813369645287294;
+        break; /* pi^2 / 3 */
+    case LLM_DISTRIBUTION_CAUCHY:
+        m = v = nan;
+        break;
+    case LLM_DISTRIBUTION_GAMMA:
+        m = v = a;
+        break;
+    case LLM_DISTRIBUTION_STUDENT_T:
+        m = a > 1.0 ? 0.0 : nan, v = a > 2.0 ? a / (a - 2.0) : a > 1.0 ? (double)INFINITY : nan;
+        break;
+    case LLM_DISTRIBUTION_BETA:
+        m = a / (a + b), v = m * (b / (a + b)) / (a + b + 1.0);
+        break;
+    default:
+        break; /* normal */
+    }
+    *mean = c.loc + c.scale * m;
+    *var = c.scale * c.scale * v;
+}
+
+/* @distribution_sample -------------------------- Drawing from a distribution, and testing a sample
+ *
+ *     x = F^-1(u)                             u uniform on (0,1): inversion
+ *     g = d v,  v = (1 + z / sqrt(9 d))^3     d = a - 1/3, z normal: gamma of shape a, if accepted
+ *     x = mean + L z                          covariance L L^T
+ *     D = max_x |F_n(x) - F(x)|               Kolmogorov-Smirnov
+ *
+ * A quantile function turns a uniform number into a draw; it needs one number and keeps order, so
+ * common random numbers compare two settings on the same luck. Gamma, and with it beta, chi-squared
+ * and Student t, has no cheap quantile: Marsaglia and Tsang's rejection accepts more than 95 of 100
+ * cubes of a normal variable. Below shape 1 it draws shape a + 1 and multiplies by u^(1/a), which
+ * for small shapes is no number but has a logarithm: draws of gamma stay logarithms here, or the
+ * quotient in beta(0.001, 0.001) would be 0 / 0.
+ *
+ * source  Marsaglia & Tsang 2000, "A simple method for generating gamma variables"; Stephens 1970,
+ *         "Use of the Kolmogorov-Smirnov, Cramer-von Mises and related statistics without extensive
+ *         tables"
+ * needs   rng argsort arena special_inverse spd distribution
+ * see     @categorical_sample @bootstrap @concentration
+ * topics  -
+ */
+
+/* Uniform in (0,1), never an end: 53 bits, two words. */
+LLM_API double llm_distribution_sample_uniform(llm_rng *rng) {
+    const double high = (double)(llm_rng_u32(rng) >> 5), low = (double)(llm_rng_u32(rng) >> 6);
+    return (high * 67108864.0 + low + 0.5) / 9007199254740992.0;
+}
+
+/* Standard normal by inversion: one uniform, and tails to 8 deviations. */
+LLM_API double llm_distribution_sample_normal(llm_rng *rng) {
+    return llm_special_inverse_normal(llm_distribution_sample_uniform(rng));
+}
+
+/* The logarithm of a gamma variable of shape a > 0 and scale 1. */
+LLM_API double llm_distribution_sample_log_gamma(double a, llm_rng *rng) {
+    LLM_ASSERT(a > 0.0);
+    double boost = 0.0;
+    if (a < 1.0) boost = log(llm_distribution_sample_uniform(rng)) / a, a += 1.0;
+    const double d = a - 1.0 / 3.0;
+    for (;;) {
+        const double z = llm_distribution_sample_normal(rng), root = 1.0 + z / sqrt(9.0 * d);
+        if (root <= 0.0) continue;
+        const double v = root * root * root, u = llm_distribution_sample_uniform(rng);
+        if (log(u) < 0.5 * z * z + d * (1.0 - v + log(v))) return log(d * v) + boost;
+    }
+}
+
+/* One draw. */
+LLM_API double llm_distribution_sample(const llm_distribution *d, llm_rng *rng) {
+    LLM_ASSERT(llm_distribution_valid(d));
+    double z = 0.0, log_g = 0.0;
+    switch (d->kind) {
+    case LLM_DISTRIBUTION_GAMMA:
+        z = exp(llm_distribution_sample_log_gamma(d->a, rng));
+        break;
+    case LLM_DISTRIBUTION_CHI_SQUARED:
+        z = 2.0 * exp(llm_distribution_sample_log_gamma(0.5 * d->a, rng));
+        break;
+    case LLM_DISTRIBUTION_BETA: /* g / (g + h) */
+        log_g = llm_distribution_sample_log_gamma(d->a, rng);
+        z = 1.0 / (1.0 + exp(llm_distribution_sample_log_gamma(d->b, rng) - log_g));
+        break;
+    case LLM_DISTRIBUTION_STUDENT_T: /* a normal over the root of chi-squared / a */
+        log_g = llm_distribution_sample_log_gamma(0.5 * d->a, rng);
+        z = llm_distribution_sample_normal(rng) * exp(0.5 * (log(0.5 * d->a) - log_g));
+        break;
+    case LLM_DISTRIBUTION_UNIFORM:
+        z = llm_distribution_sample_uniform(rng);
+        break;
+    case LLM_DISTRIBUTION_EXPONENTIAL:
+        z = -log(llm_distribution_sample_uniform(rng));
+        break;
+    default:
+        return llm_distribution_quantile(d, llm_distribution_sample_uniform(rng));
+    }
+    return d->loc + d->scale * z;
+}
+
+/* x (n,D) draws of the normal distribution with mean (D) and covariance L L^T, L (D,D). */
+LLM_API void llm_distribution_sample_mvn(double *x, const double *mean, const double *L, size_t n,
+                                         size_t D, llm_rng *rng) {
+    for (size_t k = 0; k < n; k++) {
+        double *xk = x + k * D;
+        for (size_t i = 0; i < D; i++) xk[i] = llm_distribution_sample_normal(rng);
+        for (size_t i = D; i-- > 0;) { /* from below: row i of L reads only z_0 .. z_i */
+            double sum = mean[i];
+            for (size_t j = 0; j <= i; j++) sum += L[i * D + j] * xk[j];
+            xk[i] = sum;
+        }
+    }
+}
+
+/* Its log density at x (D). scratch (D). */
+LLM_API double llm_distribution_sample_mvn_logpdf(double *scratch, const double *x,
+                                                  const double *mean, const double *L, size_t D) {
+    for (size_t i = 0; i < D; i++) scratch[i] = x[i] - mean[i];
+    return -0.5 * (llm_spd_quadratic(scratch, L, scratch, D) + llm_spd_logdet(L, D) +
+                   (double)D * 1.83787706640934548356);
+}
+
+/* The chance of a statistic above l when the distribution is right, for large n; l is sqrt(n) D.
+ * The alternating series converges fast above 1, its theta-function twin below. */
+LLM_API double llm_distribution_sample_kolmogorov(double l) {
+    double sum = 0.0;
+    if (l <= 0.0) return 1.0;
+    for (double k = 1.0; k < 9.0; k += 1.0) {
+        const double odd = 2.0 * k - 1.0;
+        sum += l > 1.0 ? (fmod(k, 2.0) == 1.0 ? 2.0 : -2.0) * exp(-2.0 * k * k * l * l)
+                       : exp(-odd * odd * 1.23370055013616983 / (l * l)); /* pi^2 / 8 */
+    }
+    return l > 1.0 ? sum : 1.0 - 2.50662827463100050 / l * sum;
+}
+
+/* Returns the p-value of "x (n) comes from d", *D the largest gap between the two distribution
+ * functions. Stephens' factor makes the limit good from n = 5 on; it holds for parameters that
+ * were not fitted to x. Scratch: n indices, given back. */
+LLM_API double llm_distribution_sample_ks(double *D, const llm_distribution *d, const float *x,
+                                          size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, x, n);
+    *D = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double f = llm_distribution_cdf(d, (double)x[order[i]]);
+        *D = fmax(*D, fmax(f - (double)i / (double)n, (double)(i + 1) / (double)n - f));
+    }
+    arena->used = mark;
+    const double root = sqrt((double)n);
+    return llm_distribution_sample_kolmogorov(*D * (root + 0.12 + 0.11 / root));
+}
+
+/* @categorical ---------------------------------------------- Discrete distributions
+ *
+ *     binomial           C(n,k) p^k (1-p)^(n-k)              sum over k <= m:  1 - I(p; m+1, n-m)
+ *     Poisson            n^k e^-n / k!                                          Q(m+1, n)
+ *     negative binomial  C(k+n-1,k) p^n (1-p)^k                                 I(p; n, m+1)
+ *     geometric          p (1-p)^(k-1)  from k = 1 on                           1 - (1-p)^m
+ *     multinomial        n! / (k_1! .. k_K!) p_1^k_1 .. p_K^k_K
+ *
+ * What counts follow. A probability is a product of a huge binomial coefficient and tiny powers;
+ * around its peak both cancel, and the front factors of the incomplete beta and gamma functions
+ * are that product with the cancellation done by hand, so a binomial of a million trials keeps 12
+ * digits. Sums of probabilities are incomplete integrals, and need no sum. The chi-squared test
+ * compares counts with any of these; its approximation wants about 5 expected in each cell, so
+ * smaller cells are pooled with their neighbours.
+ *
+ * source  Loader 2000, "Fast and accurate computation of binomial probabilities"; Pearson 1900, "On
+ *         the criterion that a given system of deviations ..."
+ * needs   special
+ * see     @categorical_sample @distribution @entropy
+ * topics  Discrete probability distribution
+ */
+enum {
+    LLM_CATEGORICAL_BINOMIAL,  /* successes in n trials; n = 1 is Bernoulli */
+    LLM_CATEGORICAL_POISSON,   /* events where n are expected; p is not read */
+    LLM_CATEGORICAL_NEGATIVE,  /* negative binomial: failures before success number n */
+    LLM_CATEGORICAL_GEOMETRIC, /* trials up to the first success, 1 at least; n is not read */
+    LLM_CATEGORICAL_COUNT
+};
+
+/* Which one; n trials, successes or expected events; p of a success. */
+typedef struct {
+    int kind;
+    double n, p;
+} llm_categorical_law;
+
+/* Whether the parameters make sense: n whole for the binomial, p in [0,1], not 0 where one waits
+ * for a success. */
+LLM_API bool llm_categorical_valid(const llm_categorical_law *law) {
+    const double n = law->n, p = law->p;
+    switch (law->kind) {
+    case LLM_CATEGORICAL_BINOMIAL:
+        return n >= 0.0 && n <= 1e15 && n == floor(n) && p >= 0.0 && p <= 1.0;
+    case LLM_CATEGORICAL_POISSON:
+        return n >= 0.0 && n <= 1e15;
+    case LLM_CATEGORICAL_NEGATIVE:
+        return n > 0.0 && n <= 1e15 && p > 0.0 && p <= 1.0;
+    case LLM_CATEGORICAL_GEOMETRIC:
+        return p > 0.0 && p <= 1.0;
+    default:
+        return false;
+    }
+}
+
+/* log P(X = k); -inf for every k that cannot be, fractions included. */
+LLM_API double llm_categorical_logpmf(const llm_categorical_law *law, double k) {
+    LLM_ASSERT(llm_categorical_valid(law));
+    const double n = law->n, p = law->p, q = 1.0 - p, never = -(double)INFINITY;
+    if (!(k >= 0.0 && k <= 1e15) || k != floor(k)) return k != k ? k : never;
+    switch (law->kind) {
+    case LLM_CATEGORICAL_BINOMIAL:
+        if (k > n || (p == 0.0 && k > 0.0) || (p == 1.0 && k < n)) return never;
+        if (k == 0.0 || k == n) /* 0 log 0 is 0 */
+            return (k > 0.0 ? k * log(p) : 0.0) + (k < n ? (n - k) * log1p(-p) : 0.0);
+        return llm_special_beta_front(k, n - k, p, q) + log(n / k / (n - k));
+    case LLM_CATEGORICAL_POISSON:
+        if (k == 0.0) return -n;
+        return n == 0.0 ? never : llm_special_gamma_front(k, n) - log(k);
+    case LLM_CATEGORICAL_NEGATIVE:
+        if (k == 0.0) return n * log(p);
+        return p == 1.0 ? never : llm_special_beta_front(n, k, p, q) - log(k);
+    default:
+        if (k < 1.0) return never;
+        return log(p) + (k > 1.0 ? (k - 1.0) * log1p(-p) : 0.0);
+    }
+}
+
+/* *lower = log P(X <= k), *upper = log P(X > k), for any real k. */
+LLM_API void llm_categorical_tails(double *lower, double *upper, const llm_categorical_law *law,
+                                   double k) {
+    LLM_ASSERT(llm_categorical_valid(law));
+    const double n = law->n, p = law->p, q = 1.0 - p, m = floor(k);
+    const bool binomial = law->kind == LLM_CATEGORICAL_BINOMIAL;
+    *lower = k < 0.0 ? -(double)INFINITY : 0.0;
+    *upper = k < 0.0 ? 0.0 : -(double)INFINITY;
+    if (k < 0.0 || k > 1e15 || (binomial && m >= n)) return;
+    switch (law->kind) {
+    case LLM_CATEGORICAL_BINOMIAL:
+        llm_special_beta_tails(upper, lower, m + 1.0, n - m, p, q);
+        break;
+    case LLM_CATEGORICAL_POISSON:
+        llm_special_gamma_tails(upper, lower, m + 1.0, n);
+        break;
+    case LLM_CATEGORICAL_NEGATIVE:
+        llm_special_beta_tails(lower, upper, n, m + 1.0, p, q);
+        break;
+    default:
+        *upper = m > 0.0 ? m * log1p(-p) : 0.0;
+        *lower = llm_special_log1mexp(*upper);
+    }
+}
+
+/* The smallest k with P(X <= k) >= u, for 0 <= u < 1: doubling, then bisection. A u that is one of
+ * these probabilities must find its k, so they may be 1e-13 of themselves below. */
+LLM_API double llm_categorical_quantile(const llm_categorical_law *law, double u) {
+    double below = -1.0, above = 1.0, lower, upper;
+    LLM_ASSERT(u >= 0.0 && u < 1.0);
+    for (;; above *= 2.0) {
+        llm_categorical_tails(&lower, &upper, law, above);
+        if (exp(lower) >= u * (1.0 - 1e-13)) break;
+        below = above;
+    }
+    while (above - below > 1.0) {
+        const double middle = floor(0.5 * (below + above));
+        llm_categorical_tails(&lower, &upper, law, middle);
+        if (exp(lower) >= u * (1.0 - 1e-13))
+            above = middle;
+        else
+            below = middle;
+    }
+    return above;
+}
+
+/* Mean and variance. */
+LLM_API void llm_categorical_moments(double *mean, double *var, const llm_categorical_law *law) {
+    LLM_ASSERT(llm_categorical_valid(law));
+    const double n = law->n, p = law->p, q = 1.0 - p;
+    switch (law->kind) {
+    case LLM_CATEGORICAL_BINOMIAL:
+        *mean = n * p, *var = n * p * q;
+        break;
+    case LLM_CATEGORICAL_POISSON:
+        *mean = *var = n;
+        break;
+    case LLM_CATEGORICAL_NEGATIVE:
+        *mean = n * q / p, *var = n * q / (p * p);
+        break;
+    default:
+        *mean = 1.0 / p, *var = q / (p * p);
+    }
+}
+
+/* log P of the counts k (K) when each of their sum draws is i with probability p_i, p (K) summing
+ * to 1. One draw is the categorical distribution. A cell with p = 0 and a count is impossible. */
+LLM_API double llm_categorical_multinomial(const float *k, const float *p, size_t K) {
+    double n = 0.0, sum = 0.0;
+    for (size_t i = 0; i < K; i++) {
+        if (k[i] == 0.0f) continue; /* 0 log 0 is 0 */
+        n += (double)k[i];
+        sum += (double)k[i] * log((double)p[i]) - llm_special_lgamma((double)k[i] + 1.0);
+    }
+    return llm_special_lgamma(n + 1.0) + sum;
+}
+
+/* Pearson's test of the counts k (K) against probabilities p (K) that sum to 1: returns the
+ * p-value, *chi2 = sum (k - n p)^2 / (n p) over pooled cells, *df their number less one. fitted is
+ * how many parameters of p were fitted to the counts: each costs a degree of freedom. */
+LLM_API double llm_categorical_chi2test(double *chi2, double *df, const double *k, const double *p,
+                                        size_t K, size_t fitted) {
+    double n = 0.0, rest = 0.0, seen = 0.0, expected = 0.0, log_p, log_q;
+    for (size_t i = 0; i < K; i++) n += k[i];
+    for (size_t i = 0; i < K; i++) rest += n * p[i];
+    *chi2 = 0.0;
+    *df = -1.0 - (double)fitted;
+    for (size_t i = 0; i < K; i++) {
+        seen += k[i];
+        expected += n * p[i];
+        rest -= n * p[i];
+        if (i + 1 < K && (expected < 5.0 || rest < 5.0)) continue; /* the end joins the last cell */
+        if (expected > 0.0)
+            *chi2 += (seen - expected) * (seen - expected) / expected;
+        else if (seen > 0.0)
+            *chi2 = (double)INFINITY;
+        *df += 1.0;
+        seen = expected = 0.0;
+    }
+    if (*df <= 0.0) return *chi2 > DBL_MAX ? 0.0 : 1.0;
+    llm_special_gamma_tails(&log_p, &log_q, 0.5 * *df, 0.5 * *chi2);
+    return exp(log_q);
+}
+
+/* @categorical_sample --------------------------------------- Drawing from discrete distributions
+ *
+ *     table    first i with w_0 + .. + w_i > u W                       log n steps a draw
+ *     alias    i uniform; keep it with probability cut_i, else alias_i     one step a draw
+ *     Gumbel   argmax_i z_i - log(-log u_i) ~ softmax(z)               no normalisation, n steps
+ *
+ * Three ways to draw an index, for three occasions: many draws from changing weights, very many
+ * from fixed ones, one from logits. The alias table stores each of n columns of height W/n as two
+ * pieces, so it is the distribution itself, cut and glued. Gumbel noise makes the maximum random
+ * with exactly the softmax probabilities; the k largest are k draws without replacement, in order.
+ * Counts come by walking up the probabilities when the mean is small, and by Hormann's transformed
+ * rejection when it is not: about 1.2 pairs of uniforms for any mean.
+ *
+ * source  Walker 1977, "An efficient method for generating discrete random variables ..."; Vose
+ *         1991, "A linear algorithm ..."; Hormann 1993, "The transformed rejection method for
+ *         generating Poisson random variables" and "The generation of binomial random variates";
+ *         Kool, van Hoof & Welling 2019, "Stochastic beams and where to find them"
+ * needs   rng arena distribution_sample categorical
+ * see     @top_p @sampling (the chain of a decoder), @bootstrap
+ * topics  -
+ */
+
+/* cdf (n) <- w (n), running sums. False when a weight is negative or not a number, or the sum is 0
+ * or infinite. */
+LLM_API bool llm_categorical_sample_table(double *cdf, const float *w, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (!(w[i] >= 0.0f)) return false;
+        cdf[i] = sum += (double)w[i];
+    }
+    return sum > 0.0 && sum <= DBL_MAX;
+}
+
+/* A draw from the table: the first entry above u W. One of weight 0 does not rise, and is never
+ * the first. */
+LLM_API size_t llm_categorical_sample_search(const double *cdf, size_t n, llm_rng *rng) {
+    const double t = llm_distribution_sample_uniform(rng) * cdf[n - 1];
+    size_t low = 0, high = n - 1; /* the answer is in low..high */
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (cdf[middle] > t)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* cut (n), alias (n) <- w (n). False as above. Columns below the mean height are filled up from one
+ * above it, which may thereby become a low one. Scratch: n indices, given back. */
+LLM_API bool llm_categorical_sample_alias(double *cut, size_t *alias, const float *w, size_t n,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *stack = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t low = 0, high = n; /* low ones stand at the start of the stack, high ones at its end */
+    const bool valid = llm_categorical_sample_table(cut, w, n);
+    const double mean = valid ? cut[n - 1] / (double)n : 1.0;
+    for (size_t i = 0; valid && i < n; i++) {
+        alias[i] = i;
+        cut[i] = (double)w[i] / mean;
+        if (cut[i] < 1.0)
+            stack[low++] = i;
+        else
+            stack[--high] = i;
+    }
+    while (low > 0 && high < n) {
+        const size_t small = stack[--low], large = stack[high];
+        alias[small] = large;
+        cut[large] -= 1.0 - cut[small];
+        if (cut[large] >= 1.0) continue;
+        high++;
+        stack[low++] = large;
+    }
+    while (valid && low > 0) cut[stack[--low]] = 1.0; /* what rounding left */
+    arena->used = mark;
+    return valid;
+}
+
+/* A draw from the alias table. */
+LLM_API size_t llm_categorical_sample_alias_draw(const double *cut, const size_t *alias, size_t n,
+                                                 llm_rng *rng) {
+    const size_t i = llm_rng_below(rng, n);
+    return llm_distribution_sample_uniform(rng) < cut[i] ? i : alias[i];
+}
+
+/* index (k) <- logits z (n): k draws without replacement, the i-th from the softmax of what is left
+ * after i. k = 1 is one draw from the softmax. Entries of -inf are never drawn: returns how many
+ * there are, k or less. score (k) is scratch. */
+LLM_API size_t llm_categorical_sample_gumbel(size_t *index, double *score, size_t k, const float *z,
+                                             size_t n, llm_rng *rng) {
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double noise = -log(-log(llm_distribution_sample_uniform(rng)));
+        const double s = (double)z[i] + noise;
+        LLM_ASSERT(z[i] < INFINITY);
+        if (z[i] == -INFINITY || (found == k && (k == 0 || s <= score[k - 1]))) continue;
+        size_t at = found < k ? found++ : k - 1; /* insert, highest score first */
+        for (; at > 0 && score[at - 1] < s; at--) {
+            score[at] = score[at - 1];
+            index[at] = index[at - 1];
+        }
+        score[at] = s;
+        index[at] = i;
+    }
+    return found;
+}
+
+/* k = floor((2 a / s + b) u + c), with u uniform on +-1/2 and s = 1/2 - |u|, has a density that a
+ * multiple of the law's fits under; inside the box s >= 0.07, v <= safe nothing needs to be
+ * computed. log_scale is the height of the lid. */
+LLM_API double llm_categorical_sample_reject(const llm_categorical_law *law, double a, double b,
+                                             double c, double safe, double log_scale,
+                                             llm_rng *rng) {
+    for (;;) {
+        const double u = llm_distribution_sample_uniform(rng) - 0.5, s = 0.5 - fabs(u);
+        const double v = llm_distribution_sample_uniform(rng), k = floor((2.0 * a / s + b) * u + c);
+        if (s >= 0.07 && v <= safe) return k;
+        if (log(v / (a / (s * s) + b)) + log_scale <= llm_categorical_logpmf(law, k)) return k;
+    }
+}
+
+/* One draw of a count. */
+LLM_API double llm_categorical_sample(const llm_categorical_law *law, llm_rng *rng) {
+    LLM_ASSERT(llm_categorical_valid(law));
+    const double n = law->n, p = law->p;
+    llm_categorical_law other = *law;
+    double mean, var;
+    llm_categorical_moments(&mean, &var, law);
+    if (law->kind == LLM_CATEGORICAL_GEOMETRIC) /* inversion; p = 1 gives -x / -inf = 0 */
+        return 1.0 + floor(log(llm_distribution_sample_uniform(rng)) / log1p(-p));
+    if (law->kind == LLM_CATEGORICAL_NEGATIVE) { /* Poisson with a gamma variable as its mean */
+        other.kind = LLM_CATEGORICAL_POISSON;
+        other.n = exp(llm_distribution_sample_log_gamma(n, rng)) * (1.0 - p) / p;
+        return llm_categorical_sample(&other, rng);
+    }
+    if (law->kind == LLM_CATEGORICAL_BINOMIAL && p > 0.5) { /* count the failures */
+        other.p = 1.0 - p;
+        return n - llm_categorical_sample(&other, rng);
+    }
+    if (mean < 10.0) { /* the smallest k whose distribution function exceeds u */
+        double u = llm_distribution_sample_uniform(rng), k = 0.0;
+        double mass = exp(llm_categorical_logpmf(law, 0.0));
+        for (; u > mass && mass > 1e-20; k += 1.0) {
+            u -= mass;
+            mass *=
+                (law->kind == LLM_CATEGORICAL_POISSON ? n : (n - k) * p / (1.0 - p)) / (k + 1.0);
+        }
+        return k;
+    }
+    const double root = sqrt(var);
+    if (law->kind == LLM_CATEGORICAL_POISSON) { /* PTRS */
+        const double b = 0.931 + 2.53 * root, a = -0.059 + 0.02483 * b;
+        return llm_categorical_sample_reject(law, a, b, n + 0.43, 0.9277 - 3.6224 / (b - 2.0),
+                                             log(1.1239 + 1.1328 / (b - 3.4)), rng);
+    }
+    const double b = 1.15 + 2.53 * root, a = -0.0873 + 0.0248 * b + 0.01 * p; /* BTRS */
+    const double peak = llm_categorical_logpmf(law, floor((n + 1.0) * p));
+    return llm_categorical_sample_reject(law, a, b, mean + 0.5, 0.92 - 4.2 / b,
+                                         log((2.83 + 5.1 / b) * root) + peak, rng);
+}
+
+/* k (K) counts of n draws with probabilities w_i / sum w, w (K): each count is a binomial among
+ * what the cells before it left. */
+LLM_API void llm_categorical_sample_multinomial(double *k, const float *w, size_t K, double n,
+                                                llm_rng *rng) {
+    double mass = 0.0;
+    for (size_t i = 0; i < K; i++) mass += (double)w[i];
+    for (size_t i = 0; i < K; i++) {
+        const double share = i + 1 == K ? 1.0 : mass > 0.0 ? fmin(1.0, (double)w[i] / mass) : 0.0;
+        const llm_categorical_law law = {LLM_CATEGORICAL_BINOMIAL, n, share};
+        k[i] = llm_categorical_sample(&law, rng);
+        n -= k[i];
+        mass -= (double)w[i];
+    }
 }
 
 /* @cross_entropy -------------------------------------------- Cross-entropy
