@@ -1630,6 +1630,448 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @cholesky ------------------------------------------------- Cholesky factorization
+ *
+ *     A = L L'      L_jj = sqrt(A_jj - sum_k L_jk^2)      L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
+ *
+ * The square root of a symmetric positive definite matrix: covariances, Gram matrices with a ridge,
+ * Hessians of convex functions. Half the work of a general solver, no pivoting needed, and the
+ * cheapest proof that a matrix is positive definite: it fails exactly when a pivot, the number
+ * under the root, is not positive. A pivot that is 0 in theory comes out as noise of either sign,
+ * of the order of n eps A_jj, so here a pivot must exceed that. The bound moves with A_jj: how the
+ * variables are scaled does not matter. It is a guard against nonsense and no test of the rank:
+ * noise grows on its way through ill-conditioned pivots, and some singular matrices still pass. In
+ * double, because Gram matrices square the condition of what they are made of.
+ *
+ * source  Higham 2002, "Accuracy and Stability of Numerical Algorithms", ch. 10; Murray 2016,
+ *         "Differentiation of the Cholesky decomposition", eq. 10
+ * needs   -
+ * see     @qr (least squares without squaring the condition), @svd (the rank), @ridge
+ * topics  -
+ */
+
+/* a (n,n) in place: A, of which only the lower triangle is read, becomes L with zeros above. False
+ * with a sentence when A is not positive definite to working precision or not finite; a is then
+ * half done. error may be NULL. */
+LLM_API bool llm_cholesky_factor(double *a, size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        double *ai = a + i * n;
+        const double least = (double)n * DBL_EPSILON * ai[i];
+        for (size_t j = 0; j <= i; j++) {
+            const double *aj = a + j * n;
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t k = 0; k < j; k++) sum += ai[k] * aj[k];
+            if (j < i) ai[j] = (ai[j] - sum) / aj[j];
+            if (j == i) ai[i] -= sum;
+        }
+        if (!(ai[i] > least && ai[i] <= DBL_MAX)) /* NaN ends here too */
+            return llm_fail(error, "not positive definite: pivot %zu of %zu is %.3g", i, n, ai[i]);
+        ai[i] = sqrt(ai[i]);
+        for (size_t j = i + 1; j < n; j++) ai[j] = 0.0;
+    }
+    return true;
+}
+
+/* x (n,K) in place: L x = b, one column for each right side. */
+LLM_API void llm_cholesky_lower(double *x, const double *l, size_t n, size_t K) {
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < i; j++)
+            for (size_t k = 0; k < K; k++) x[i * K + k] -= l[i * n + j] * x[j * K + k];
+        for (size_t k = 0; k < K; k++) x[i * K + k] /= l[i * n + i];
+    }
+}
+
+/* x (n,K) in place: L' x = b. L is read by rows, so each x_i is taken off all entries above it. */
+LLM_API void llm_cholesky_upper(double *x, const double *l, size_t n, size_t K) {
+    for (size_t i = n; i-- > 0;) {
+        for (size_t k = 0; k < K; k++) x[i * K + k] /= l[i * n + i];
+        for (size_t j = 0; j < i; j++)
+            for (size_t k = 0; k < K; k++) x[j * K + k] -= l[i * n + j] * x[i * K + k];
+    }
+}
+
+/* x (n,K) in place: A x = b, from A's factor l. */
+LLM_API void llm_cholesky_solve(double *x, const double *l, size_t n, size_t K) {
+    llm_cholesky_lower(x, l, n, K);
+    llm_cholesky_upper(x, l, n, K);
+}
+
+/* log det A <- l. The determinant itself overflows early: 2^n for A = 2 I. */
+LLM_API double llm_cholesky_logdet(const double *l, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += log(l[i * n + i]);
+    return 2.0 * sum;
+}
+
+/* da (n,n) += <- dl (n,n), of which the lower triangle is read, and forward's result l. Scratch:
+ * n^2 doubles, given back.
+ *
+ * From dA = dL L' + L dL' follows L^-1 dL = tri(L^-1 dA L^-T), tri: lower triangle, diagonal
+ * halved. Read backwards, S = L^-T tri(L' dl) L^-1. A moves symmetrically or not at all, so da gets
+ * the symmetric part of S, as in torch. */
+LLM_API void llm_cholesky_backward(double *da, const double *dl, const double *l, size_t n,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *s = llm_arena_doubles(arena, n * n);
+    for (size_t i = 0; i < n * n; i++) s[i] = 0.0;
+    for (size_t k = 0; k < n; k++)
+        for (size_t i = 0; i <= k; i++)
+            for (size_t j = 0; j <= i; j++)
+                s[i * n + j] += (i == j ? 0.5 : 1.0) * l[k * n + i] * dl[k * n + j];
+
+    llm_cholesky_upper(s, l, n, n); /* L^-T from the left; from the right it is the same on S' */
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++) {
+            const double swap = s[i * n + j];
+            s[i * n + j] = s[j * n + i];
+            s[j * n + i] = swap;
+        }
+    llm_cholesky_upper(s, l, n, n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) da[i * n + j] += 0.5 * (s[i * n + j] + s[j * n + i]);
+    arena->used = mark;
+}
+
+/* @qr ------------------------------------------------------- QR factorization and least squares
+ *
+ *     A P = Q R      H_k = I - tau_k v_k v_k'      Q = H_0 H_1 ...      v_k: 0 above row k, then 1
+ *     |A x - b|^2 = |R P' x - Q' b|^2              x by back substitution
+ *
+ * Each reflection H_k turns what is left of one column into a multiple of a unit vector, and a
+ * product of reflections is orthogonal however close to dependent the columns are: where the normal
+ * equations A'A x = A'b see the square of the condition number, this sees the number itself.
+ * Column pivoting takes the longest remaining column first. The diagonal of R then falls, and
+ * where it drops to rounding the rank ends; of all minimisers the shortest is returned.
+ *
+ * source  Golub 1965, "Numerical methods for solving linear least squares problems"; Golub & Van
+ *         Loan 2013, "Matrix Computations", sections 5.1 (reflections), 5.4, 5.5 (rank)
+ * needs   -
+ * see     @cholesky (the normal equations), @svd (the rank beyond doubt)
+ * topics  -
+ */
+
+/* a (m,n) in place: R on and above the diagonal, below it v_k without its 1; tau (min(m,n)). pivot
+ * (n): column j of R belongs to column pivot[j] of A; NULL for no pivoting. Squares are formed, so
+ * entries are 0 or between 1e-140 and 1e140, as all floats are. Scratch: n doubles, given back. */
+LLM_API void llm_qr_factor(double *a, double *tau, size_t *pivot, size_t m, size_t n,
+                           llm_arena *arena) {
+    const size_t mark = arena->used, steps = m < n ? m : n;
+    double *w = llm_arena_doubles(arena, n);
+    for (size_t j = 0; pivot && j < n; j++) pivot[j] = j;
+
+    for (size_t k = 0; k < steps; k++) {
+        if (pivot) { /* norms anew at every step: updating them would cancel */
+            for (size_t j = k; j < n; j++) w[j] = 0.0;
+            for (size_t i = k; i < m; i++)
+                for (size_t j = k; j < n; j++) w[j] += a[i * n + j] * a[i * n + j];
+            size_t longest = k;
+            for (size_t j = k; j < n; j++) longest = w[j] > w[longest] ? j : longest;
+            for (size_t i = 0; i < m; i++) {
+                const double swap = a[i * n + k];
+                a[i * n + k] = a[i * n + longest];
+                a[i * n + longest] = swap;
+            }
+            const size_t swap = pivot[k];
+            pivot[k] = pivot[longest];
+            pivot[longest] = swap;
+        }
+
+        double below = 0.0;
+        for (size_t i = k + 1; i < m; i++) below += a[i * n + k] * a[i * n + k];
+        tau[k] = 0.0;
+        if (below == 0.0) continue; /* nothing to clear: H = I */
+        const double alpha = a[k * n + k], beta = -copysign(sqrt(alpha * alpha + below), alpha);
+        tau[k] = (beta - alpha) / beta; /* beta has the other sign: no cancellation */
+        a[k * n + k] = beta;
+        for (size_t i = k + 1; i < m; i++) a[i * n + k] /= alpha - beta;
+
+        for (size_t j = k + 1; j < n; j++) w[j] = a[k * n + j]; /* w = v'A, then A -= tau v w */
+        for (size_t i = k + 1; i < m; i++)
+            for (size_t j = k + 1; j < n; j++) w[j] += a[i * n + k] * a[i * n + j];
+        for (size_t j = k + 1; j < n; j++) a[k * n + j] -= tau[k] * w[j];
+        for (size_t i = k + 1; i < m; i++)
+            for (size_t j = k + 1; j < n; j++) a[i * n + j] -= tau[k] * a[i * n + k] * w[j];
+    }
+    arena->used = mark;
+}
+
+/* b (m,K) in place: Q b, or Q' b when transposed, from llm_qr_factor's a (m,n) and tau. Q itself is
+ * Q times the unit matrix, and nobody needs it: a reflection costs 4 m for each column of b. */
+LLM_API void llm_qr_apply(double *b, bool transposed, const double *a, const double *tau, size_t m,
+                          size_t n, size_t K) {
+    const size_t steps = m < n ? m : n;
+    for (size_t step = 0; step < steps; step++) {
+        const size_t k = transposed ? step : steps - 1 - step; /* Q' = ... H_1 H_0 */
+        for (size_t c = 0; c < K; c++) {
+            double w = b[k * K + c];
+            for (size_t i = k + 1; i < m; i++) w += a[i * n + k] * b[i * K + c];
+            b[k * K + c] -= tau[k] * w;
+            for (size_t i = k + 1; i < m; i++) b[i * K + c] -= tau[k] * a[i * n + k] * w;
+        }
+    }
+}
+
+/* The rank of a pivoted R in a (m,n): how many of its diagonal entries exceed rcond times the
+ * first. NaN counts, so that it reaches the solution. */
+LLM_API size_t llm_qr_rank(const double *a, size_t m, size_t n, double rcond) {
+    const size_t steps = m < n ? m : n;
+    size_t rank = 0;
+    while (rank < steps && !(fabs(a[rank * n + rank]) <= rcond * fabs(a[0]))) rank++;
+    return rank;
+}
+
+/* x (n,K) <- a (m,n), b (m,K), both overwritten: the shortest minimiser of |a x - b| for each
+ * column of b, any m and n. Returns the rank; columns below rcond count as dependent. b ends as
+ * Q'b: |residual|^2 is the sum of squares of its rows from the rank on.
+ *
+ * With rank r < n, R is (R_r; 0) with R_r (r,n) wide, and the shortest solution of R_r z = c lies
+ * in the span of its rows: a second factorization R_r' = Z T gives z = Z T'^-1 c. Scratch: n^2 + n
+ * K + 4 max(m,n) doubles and padding, given back. */
+LLM_API size_t llm_qr_solve(double *x, double *a, double *b, size_t m, size_t n, size_t K,
+                            double rcond, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *tau = llm_arena_doubles(arena, m < n ? m : n), *z = llm_arena_doubles(arena, n * K);
+    size_t *pivot = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_qr_factor(a, tau, pivot, m, n, arena);
+    llm_qr_apply(b, true, a, tau, m, n, K);
+    const size_t r = llm_qr_rank(a, m, n, rcond);
+    for (size_t i = 0; i < n * K; i++) z[i] = i < r * K ? b[i] : 0.0;
+
+    if (r == n) {
+        for (size_t i = n; i-- > 0;)
+            for (size_t c = 0; c < K; c++) {
+                for (size_t j = i + 1; j < n; j++) z[i * K + c] -= a[i * n + j] * z[j * K + c];
+                z[i * K + c] /= a[i * n + i];
+            }
+    } else {
+        double *t = llm_arena_doubles(arena, n * r);
+        for (size_t j = 0; j < n; j++)
+            for (size_t i = 0; i < r; i++) t[j * r + i] = i <= j ? a[i * n + j] : 0.0;
+        llm_qr_factor(t, tau, NULL, n, r, arena);
+        for (size_t i = 0; i < r; i++)
+            for (size_t c = 0; c < K; c++) {
+                for (size_t j = 0; j < i; j++) z[i * K + c] -= t[j * r + i] * z[j * K + c];
+                z[i * K + c] /= t[i * r + i];
+            }
+        llm_qr_apply(z, false, t, tau, n, r, K);
+    }
+    for (size_t j = 0; j < n; j++)
+        for (size_t c = 0; c < K; c++) x[pivot[j] * K + c] = z[j * K + c];
+    arena->used = mark;
+    return r;
+}
+
+/* x (n,K) <- a (m,n), b (m,K): the same for floats, computed in double. rcond < 0 is max(m,n) times
+ * the epsilon of float, the noise of data that was rounded to float; 0 trusts every digit. Scratch:
+ * llm_qr_solve's and (m + K) n + m K doubles. */
+LLM_API size_t llm_qr_lstsq(float *x, const float *a, const float *b, size_t m, size_t n, size_t K,
+                            double rcond, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *ad = llm_arena_doubles(arena, m * n), *bd = llm_arena_doubles(arena, m * K);
+    double *xd = llm_arena_doubles(arena, n * K);
+    for (size_t i = 0; i < m * n; i++) ad[i] = (double)a[i];
+    for (size_t i = 0; i < m * K; i++) bd[i] = (double)b[i];
+    if (rcond < 0.0) rcond = (double)(m > n ? m : n) * (double)FLT_EPSILON;
+    const size_t rank = llm_qr_solve(xd, ad, bd, m, n, K, rcond, arena);
+    for (size_t i = 0; i < n * K; i++) x[i] = (float)xd[i];
+    arena->used = mark;
+    return rank;
+}
+
+/* a (m,n) in place, m >= n: its columns become orthonormal, each leading group of them with the
+ * same span as before: Q, with signs so that R's diagonal is not negative, which makes it unique.
+ * Columns that depend on those before them become some unit vector orthogonal to them. Scratch: 2 m
+ * n + 2 n doubles. */
+LLM_API void llm_qr_orthonormalize(float *a, size_t m, size_t n, llm_arena *arena) {
+    LLM_ASSERT(m >= n);
+    const size_t mark = arena->used;
+    double *r = llm_arena_doubles(arena, m * n), *q = llm_arena_doubles(arena, m * n);
+    double *tau = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < m * n; i++) r[i] = (double)a[i];
+    for (size_t i = 0; i < m * n; i++) q[i] = i / n == i % n ? 1.0 : 0.0;
+    llm_qr_factor(r, tau, NULL, m, n, arena);
+    llm_qr_apply(q, false, r, tau, m, n, n);
+    for (size_t i = 0; i < m * n; i++) a[i] = (float)(r[i % n * n + i % n] < 0.0 ? -q[i] : q[i]);
+    arena->used = mark;
+}
+
+/* @svd ------------------------------------------------------ Singular value decomposition
+ *
+ *     A = U S V'         U'U = V'V = I,  S = diag(s),  s_0 >= s_1 >= ... >= 0
+ *     A_r = sum_{i<r} s_i u_i v_i'       the nearest matrix of rank r, off by sqrt(s_r^2 + ...)
+ *
+ * Every matrix turns, stretches along orthogonal axes, and turns again. The stretches say how much
+ * of a matrix there is: its rank, its condition, what a low-rank copy loses (Eckart and Young).
+ * One- sided Jacobi (Hestenes) rotates pairs of columns until all are orthogonal; their lengths are
+ * s. It stops when the angle between any two is at rounding, whatever their lengths, so that small
+ * singular values come out with as many digits as large ones when the columns' lengths are what
+ * makes them small. A fixed sign makes the answer one: the largest entry of each left vector is
+ * positive. Between equal singular values any rotation remains.
+ *
+ * source  Hestenes 1958, "Inversion of matrices by biorthogonalization and related results"; Demmel
+ *         & Veselic 1992, "Jacobi's method is more accurate than QR"; Eckart & Young 1936
+ * needs   -
+ * see     @qr (pivoted: the rank as a rule), @pca
+ * topics  Singular Value Decomposition (SVD)
+ */
+
+/* x, y (n) <- c x + s y, c y - s x. */
+LLM_API void llm_svd_rotate(double *x, double *y, size_t n, double c, double s) {
+    for (size_t i = 0; i < n; i++) {
+        const double xi = x[i];
+        x[i] = c * xi + s * y[i];
+        y[i] = c * y[i] - s * xi;
+    }
+}
+
+/* The sum of x_i y_i. */
+LLM_API double llm_svd_dot(const double *x, const double *y, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += x[i] * y[i];
+    return sum;
+}
+
+/* Row p of g (p + 1,n), p < n, becomes a unit vector orthogonal to the orthonormal rows above it:
+ * what unit vector e has outside of them. Of all n, some have at least 1/n of their square there;
+ * the first from e on with half of that is taken, and the next e returned. */
+LLM_API size_t llm_svd_complete(double *g, size_t p, size_t n, size_t e) {
+    double *gp = g + p * n, left = 0.0;
+    for (; left * 2.0 * (double)n < 1.0; e++) {
+        LLM_ASSERT(e < n);
+        for (size_t i = 0; i < n; i++) gp[i] = i == e ? 1.0 : 0.0;
+        for (size_t q = 0; q < 2 * p; q++) { /* twice: once leaves rounding behind */
+            const double *gq = g + q % p * n, along = llm_svd_dot(gp, gq, n);
+            for (size_t i = 0; i < n; i++) gp[i] -= along * gq[i];
+        }
+        left = llm_svd_dot(gp, gp, n);
+    }
+    for (size_t i = 0; i < n; i++) gp[i] /= sqrt(left);
+    return e;
+}
+
+/* g (k,n) in place, k <= n: G = J' S W becomes W, whose rows are orthonormal; s (k) descending; j
+ * (k,k) the rotations. Returns the number of sweeps over all pairs of rows, 60 at most; about 6 to
+ * 12 are usual. Squares are formed: entries are 0 or between 1e-140 and 1e140, as all floats are.
+ * NaN and infinity give NaN. */
+LLM_API size_t llm_svd_jacobi(double *g, double *s, double *j, size_t k, size_t n) {
+    LLM_ASSERT(k <= n);
+    const double orthogonal = sqrt((double)n) * DBL_EPSILON; /* the rounding of a cosine */
+    for (size_t i = 0; i < k * k; i++) j[i] = i / k == i % k ? 1.0 : 0.0;
+
+    size_t sweeps = 0;
+    for (bool rotated = true; rotated && sweeps < 60; sweeps++) {
+        rotated = false;
+        for (size_t p = 0; p + 1 < k; p++)
+            for (size_t q = p + 1; q < k; q++) {
+                double *gp = g + p * n, *gq = g + q * n;
+                const double pp = llm_svd_dot(gp, gp, n), qq = llm_svd_dot(gq, gq, n);
+                const double pq = llm_svd_dot(gp, gq, n);
+                if (!(fabs(pq) > orthogonal * sqrt(pp) * sqrt(qq))) continue;
+                /* tan(2 angle) = 2 pq / (pp - qq): orthogonal, and the longer row becomes p */
+                const double angle = 0.5 * atan2(2.0 * pq, pp - qq);
+                llm_svd_rotate(gp, gq, n, cos(angle), sin(angle));
+                llm_svd_rotate(j + p * k, j + q * k, k, cos(angle), sin(angle));
+                rotated = true;
+            }
+    }
+
+    for (size_t p = 0; p < k; p++) s[p] = sqrt(llm_svd_dot(g + p * n, g + p * n, n));
+    for (size_t p = 0; p < k; p++) { /* sorted by swapping rows, which a rotation can do */
+        size_t longest = p;
+        for (size_t q = p; q < k; q++) longest = s[q] > s[longest] ? q : longest;
+        const double swap = s[p];
+        s[p] = s[longest];
+        s[longest] = swap;
+        if (longest > p) llm_svd_rotate(g + p * n, g + longest * n, n, 0.0, 1.0);
+        if (longest > p) llm_svd_rotate(j + p * k, j + longest * k, k, 0.0, 1.0);
+    }
+
+    for (size_t p = 0, e = 0; p < k; p++) {
+        if (s[p] == 0.0) e = llm_svd_complete(g, p, n, e);
+        for (size_t i = 0; s[p] != 0.0 && i < n; i++) g[p * n + i] /= s[p];
+    }
+    return sweeps;
+}
+
+/* u (m,k), s (k), v (n,k) <- a (m,n), any shape, k = min(m,n): columns of u and v are the singular
+ * vectors. u and v may be NULL. Scratch: m n + k^2 + k doubles. */
+LLM_API void llm_svd(float *u, float *s, float *v, const float *a, size_t m, size_t n,
+                     llm_arena *arena) {
+    const bool wide = m < n; /* rows are rotated, so the shorter side becomes rows: A or A' */
+    const size_t mark = arena->used, k = wide ? m : n, longer = wide ? n : m;
+    double *g = llm_arena_doubles(arena, k * longer), *j = llm_arena_doubles(arena, k * k);
+    double *sd = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < m; i++)
+        for (size_t c = 0; c < n; c++) g[wide ? i * n + c : c * m + i] = (double)a[i * n + c];
+    llm_svd_jacobi(g, sd, j, k, longer);
+
+    for (size_t p = 0; p < k; p++) {
+        const double *up = (wide ? j : g) + p * m, *vp = (wide ? g : j) + p * n;
+        size_t largest = 0; /* the first of those that are equal up to rounding */
+        for (size_t i = 1; i < m; i++)
+            if (fabs(up[i]) > (1.0 + 1e-6) * fabs(up[largest])) largest = i;
+        const double sign = up[largest] < 0.0 ? -1.0 : 1.0;
+        s[p] = (float)sd[p];
+        for (size_t i = 0; u && i < m; i++) u[i * k + p] = (float)(sign * up[i]);
+        for (size_t i = 0; v && i < n; i++) v[i * k + p] = (float)(sign * vp[i]);
+    }
+    arena->used = mark;
+}
+
+/* a (m,n) <- u (m,k), s (k), v (n,k): the sum of the first r of the k terms, A_r; r = k gives A. */
+LLM_API void llm_svd_lowrank(float *a, const float *u, const float *s, const float *v, size_t m,
+                             size_t n, size_t k, size_t r) {
+    LLM_ASSERT(r <= k);
+    for (size_t i = 0; i < m; i++)
+        for (size_t c = 0; c < n; c++) {
+            double sum = 0.0;
+            for (size_t p = 0; p < r; p++)
+                sum += (double)s[p] * (double)u[i * k + p] * (double)v[c * k + p];
+            a[i * n + c] = (float)sum;
+        }
+}
+
+/* How many of s (min(m,n)) exceed max(m,n) eps s_0: what is below is the rounding of a float matrix
+ * (m,n). */
+LLM_API size_t llm_svd_rank(const float *s, size_t m, size_t n) {
+    const float cutoff = (float)(m > n ? m : n) * FLT_EPSILON;
+    size_t rank = 0;
+    while (rank < (m < n ? m : n) && s[rank] > cutoff * s[0]) rank++;
+    return rank;
+}
+
+/* e^H(p), p = s / sum s (k): how many equal singular values would be spread as widely. Between 1
+ * and the rank; 0 for a zero matrix. */
+LLM_API float llm_svd_effective_rank(const float *s, size_t k) {
+    double sum = 0.0, entropy = 0.0;
+    for (size_t i = 0; i < k; i++) sum += (double)s[i];
+    for (size_t i = 0; i < k; i++) {
+        const double p = (double)s[i] / sum;
+        if (s[i] > 0.0f) entropy -= p * log(p);
+    }
+    return sum > 0.0 ? (float)exp(entropy) : 0.0f;
+}
+
+/* s_0 / s_{k-1}: how much relative errors can grow in solving with A. Infinite when singular. */
+LLM_API float llm_svd_condition(const float *s, size_t k) {
+    return k == 0 ? 1.0f : s[k - 1] > 0.0f ? s[0] / s[k - 1] : INFINITY;
+}
+
+/* x (n,m) <- a (m,n): the pseudoinverse V S^-1 U', with 1/s_i = 0 beyond the rank. x b is the
+ * shortest minimiser of |a x - b|. Scratch: llm_svd's and (m + n + 1) min(m,n) floats. */
+LLM_API void llm_svd_pinv(float *x, const float *a, size_t m, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, k = m < n ? m : n;
+    float *u = llm_arena_floats(arena, m * k), *v = llm_arena_floats(arena, n * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(u, s, v, a, m, n, arena);
+    const size_t rank = llm_svd_rank(s, m, n);
+    for (size_t i = 0; i < rank; i++) s[i] = 1.0f / s[i];
+    llm_svd_lowrank(x, v, s, u, n, m, k, rank);
+    arena->used = mark;
+}
+
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
  *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
