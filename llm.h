@@ -4161,6 +4161,403 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
     for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
 }
 
+/* @loss_function -------------------------------------------- Loss functions
+ *
+ *     squared     r^2                       hinge          max(0, 1 - m)
+ *     absolute    |r|                       squared hinge  max(0, 1 - m)^2
+ *     huber       r^2/2, c(|r| - c/2)       exponential    e^-m
+ *     smooth L1   huber / c                 logistic       log(1 + e^-m)
+ *     log-cosh    log cosh r                ramp           min(c, max(0, 1 - m))
+ *     pinball     r(1-c) or -r c            charbonnier    sqrt(r^2 + c^2)
+ *     poisson     e^z - t z                 r = z - t, m = t z with t = -1 or 1
+ *
+ * Who chooses the loss chooses the question. Squared error asks for the mean, absolute error for the
+ * median, pinball for a quantile; the others stand between in how much an outlier may pull. Margin
+ * losses replace the 0-1 loss, whose slope is 0 wherever it exists, by a function above it that has
+ * a slope. At a kink the slope is that of torch: 0 for |r| at 0.
+ *
+ * source  Huber 1964, "Robust estimation of a location parameter"; Koenker & Bassett 1978,
+ *         "Regression quantiles"; Bartlett, Jordan & McAuliffe 2006, "Convexity, classification, and
+ *         risk bounds", theorem 2
+ * needs   -
+ * see     @mse, @bce, @cross_entropy, @regression (fits under them)
+ * topics  Loss function
+ */
+typedef enum {
+    LLM_LOSS_FUNCTION_SQUARED,
+    LLM_LOSS_FUNCTION_ABSOLUTE,
+    LLM_LOSS_FUNCTION_HUBER,     /* c > 0: where the square becomes a line */
+    LLM_LOSS_FUNCTION_SMOOTH_L1, /* c > 0: torch's beta */
+    LLM_LOSS_FUNCTION_LOG_COSH,
+    LLM_LOSS_FUNCTION_PINBALL,     /* 0 < c < 1: which quantile */
+    LLM_LOSS_FUNCTION_CHARBONNIER, /* c > 0 */
+    LLM_LOSS_FUNCTION_POISSON,     /* z is the log of the rate, t >= 0 a count */
+    LLM_LOSS_FUNCTION_HINGE,       /* from here on: t is -1 or 1 */
+    LLM_LOSS_FUNCTION_SQUARED_HINGE,
+    LLM_LOSS_FUNCTION_EXPONENTIAL,
+    LLM_LOSS_FUNCTION_LOGISTIC,
+    LLM_LOSS_FUNCTION_RAMP /* c > 0: the most that one example can cost */
+} llm_loss_function;
+
+/* At one prediction: the loss and its first two derivatives in z, 0 where a kink has none. */
+typedef struct {
+    double value, slope, curve;
+} llm_loss_function_point;
+
+/* The losses of r = z - t. |r| is log cosh r + log 2 - log(1 + e^-2|r|), which does not overflow. */
+LLM_API llm_loss_function_point llm_loss_function_residual(llm_loss_function kind, double c,
+                                                           double r) {
+    const double a = fabs(r), sign = r > 0.0 ? 1.0 : r < 0.0 ? -1.0 : 0.0, unit = a < c ? 1.0 : 0.0;
+    llm_loss_function_point f = {r * r, 2.0 * r, 2.0};
+    if (kind == LLM_LOSS_FUNCTION_ABSOLUTE) f.value = a, f.slope = sign, f.curve = 0.0;
+    if (kind == LLM_LOSS_FUNCTION_HUBER || kind == LLM_LOSS_FUNCTION_SMOOTH_L1) {
+        const double scale = kind == LLM_LOSS_FUNCTION_HUBER ? 1.0 : 1.0 / c;
+        f.value = scale * (a < c ? 0.5 * r * r : c * (a - 0.5 * c));
+        f.slope = scale * (a < c ? r : c * sign);
+        f.curve = scale * unit;
+    }
+    if (kind == LLM_LOSS_FUNCTION_LOG_COSH) {
+        f.value = a + log1p(exp(-2.0 * a)) - log(2.0);
+        f.slope = tanh(r);
+        f.curve = 1.0 - f.slope * f.slope;
+    }
+    if (kind == LLM_LOSS_FUNCTION_PINBALL) {
+        f.slope = r > 0.0 ? 1.0 - c : r < 0.0 ? -c : 0.0;
+        f.value = f.slope * r;
+        f.curve = 0.0;
+    }
+    if (kind == LLM_LOSS_FUNCTION_CHARBONNIER) {
+        f.value = sqrt(r * r + c * c);
+        f.slope = r / f.value;
+        f.curve = c * c / (f.value * f.value * f.value);
+    }
+    if (isnan(r)) f.value = f.slope = f.curve = r;
+    return f;
+}
+
+/* The losses of the margin m = t z, differentiated in m. */
+LLM_API llm_loss_function_point llm_loss_function_margin(llm_loss_function kind, double c,
+                                                         double m) {
+    const double gap = m < 1.0 ? 1.0 - m : 0.0, inside = m < 1.0 ? 1.0 : 0.0;
+    llm_loss_function_point f = {gap, -inside, 0.0};
+    if (kind == LLM_LOSS_FUNCTION_SQUARED_HINGE) {
+        f.value = gap * gap, f.slope = -2.0 * gap, f.curve = 2.0 * inside;
+    } else if (kind == LLM_LOSS_FUNCTION_EXPONENTIAL) {
+        f.value = f.curve = exp(-m), f.slope = -f.value;
+    } else if (kind == LLM_LOSS_FUNCTION_LOGISTIC) {
+        const double e = exp(-fabs(m)), miss = m > 0.0 ? e / (1.0 + e) : 1.0 / (1.0 + e);
+        f.value = log1p(e) + (m < 0.0 ? -m : 0.0);
+        f.slope = -miss; /* the probability of the other class */
+        f.curve = miss * (1.0 - miss);
+    } else if (kind == LLM_LOSS_FUNCTION_RAMP && gap >= c) {
+        f.value = c, f.slope = 0.0;
+    }
+    if (isnan(m)) f.value = f.slope = f.curve = m;
+    return f;
+}
+
+/* Any of them, at prediction z and target t. */
+LLM_API llm_loss_function_point llm_loss_function_at(llm_loss_function kind, double c, double z,
+                                                     double t) {
+    if (kind == LLM_LOSS_FUNCTION_POISSON) {
+        const llm_loss_function_point f = {exp(z) - t * z, exp(z) - t, exp(z)};
+        return f;
+    }
+    if (kind < LLM_LOSS_FUNCTION_POISSON) return llm_loss_function_residual(kind, c, z - t);
+    llm_loss_function_point f = llm_loss_function_margin(kind, c, t * z);
+    f.slope *= t; /* t^2 is 1 */
+    return f;
+}
+
+/* loss (n) or NULL <- z, t (n), weight (n) or NULL for 1; returns their sum. For the mean divide it
+ * by n, or by the sum of the weights, and give backward 1 over that as its scale. */
+LLM_API double llm_loss_function_forward(float *loss, const float *z, const float *t,
+                                         const float *weight, size_t n, llm_loss_function kind,
+                                         float c) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0;
+        const double value =
+            w * llm_loss_function_at(kind, (double)c, (double)z[i], (double)t[i]).value;
+        if (loss) loss[i] = (float)value;
+        sum += value;
+    }
+    return sum;
+}
+
+/* dz (n) += scale * weight * slope. */
+LLM_API void llm_loss_function_backward(float *dz, const float *z, const float *t,
+                                        const float *weight, size_t n, llm_loss_function kind,
+                                        float c, float scale) {
+    for (size_t i = 0; i < n; i++) {
+        const double slope =
+            llm_loss_function_at(kind, (double)c, (double)z[i], (double)t[i]).slope;
+        dz[i] += scale * (weight ? weight[i] : 1.0f) * (float)slope;
+    }
+}
+
+/* Whether a margin loss is convex (*convex, on a grid from -4 to 4) and its slope at 0 exists and is
+ * negative. A convex one is then calibrated: who minimises its risk also minimises the number of
+ * errors. Without convexity the criterion says nothing. */
+LLM_API bool llm_loss_function_calibrated(bool *convex, llm_loss_function kind, float c) {
+    const double step = 1.0 / 64.0, tiny = 1e-6;
+    *convex = true;
+    for (int i = -256; i <= 256; i++) {
+        const double m = (double)i * step,
+                     mid = llm_loss_function_at(kind, (double)c, m, 1.0).value;
+        const double left = llm_loss_function_at(kind, (double)c, m - step, 1.0).value;
+        const double right = llm_loss_function_at(kind, (double)c, m + step, 1.0).value;
+        if (mid > 0.5 * (left + right) + 1e-12) *convex = false;
+    }
+    const double mid = llm_loss_function_at(kind, (double)c, 0.0, 1.0).value;
+    const double right = (llm_loss_function_at(kind, (double)c, tiny, 1.0).value - mid) / tiny;
+    const double left = (mid - llm_loss_function_at(kind, (double)c, -tiny, 1.0).value) / tiny;
+    return *convex && right < 0.0 && fabs(right - left) < 1e-4;
+}
+
+/* The constant z that costs least in the mean when t (n) comes with probability p (n): the
+ * functional of the distribution that the loss asks for. The loss must be convex in z and least
+ * between low and high. Where a whole interval is least (a median between two values), a point of
+ * it. Golden section: each comparison cuts away 0.38 of the interval. */
+LLM_API double llm_loss_function_elicit(const float *t, const float *p, size_t n, double low,
+                                        double high, llm_loss_function kind, float c) {
+    const double ratio = 0.5 * (sqrt(5.0) - 1.0);
+    for (int turn = 0; turn < 100; turn++) {
+        const double a = high - ratio * (high - low), b = low + ratio * (high - low);
+        double at_a = 0.0, at_b = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            at_a += (double)p[i] * llm_loss_function_at(kind, (double)c, a, (double)t[i]).value;
+            at_b += (double)p[i] * llm_loss_function_at(kind, (double)c, b, (double)t[i]).value;
+        }
+        if (at_a <= at_b)
+            high = b;
+        else
+            low = a;
+    }
+    return 0.5 * (low + high);
+}
+
+/* @proper_score --------------------------------------------- Proper scoring rules
+ *
+ *     log        -log q_y               brier      sum_k (q_k - (k == y))^2
+ *     spherical  -q_y / |q|             absolute   sum_k |q_k - (k == y)|, which is not proper
+ *
+ * How to pay a forecaster who says q when y happens, so that saying what he believes pays best: the
+ * rule is strictly proper when E_{y~p} score(q, y) is least at q = p and nowhere else. Absolute
+ * error looks as harmless as Brier's and is not: the best answer to it is all on the likeliest
+ * class. Log punishes a certain error without limit, Brier with 2 at most.
+ *
+ * source  Gneiting & Raftery 2007, "Strictly proper scoring rules, prediction, and estimation"
+ * needs   -
+ * see     @cross_entropy (log), @calibration
+ * topics  -
+ */
+typedef enum {
+    LLM_PROPER_SCORE_LOG,
+    LLM_PROPER_SCORE_BRIER,
+    LLM_PROPER_SCORE_SPHERICAL,
+    LLM_PROPER_SCORE_ABSOLUTE
+} llm_proper_score;
+
+/* score (N) <- q (N,K) rows of probabilities, y (N) below K. */
+LLM_API void llm_proper_score_forward(float *score, const float *q, const int *y, size_t N,
+                                      size_t K, llm_proper_score rule) {
+    for (size_t n = 0; n < N; n++) {
+        const float *qn = q + n * K;
+        double sum_sq = 0.0, brier = 0.0, absolute = 0.0;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        const double hit = (double)qn[y[n]];
+        for (size_t k = 0; k < K; k++) {
+            const double off = (double)qn[k] - (k == (size_t)y[n] ? 1.0 : 0.0);
+            sum_sq += (double)qn[k] * (double)qn[k];
+            brier += off * off;
+            absolute += fabs(off);
+        }
+        score[n] = (float)(rule == LLM_PROPER_SCORE_LOG         ? -log(hit)
+                           : rule == LLM_PROPER_SCORE_BRIER     ? brier
+                           : rule == LLM_PROPER_SCORE_SPHERICAL ? -hit / sqrt(sum_sq)
+                                                                : absolute);
+    }
+}
+
+/* dq (N,K) += scale * d score / d q, for the three proper rules. The entries of q count as free, as
+ * if they need not sum to 1: the softmax behind them takes care of that.
+ *
+ *     log: -1/q_y at y     brier: 2 (q - onehot)     spherical: q_y q_k / |q|^3 - (k == y) / |q| */
+LLM_API void llm_proper_score_backward(float *dq, const float *q, const int *y, size_t N, size_t K,
+                                       llm_proper_score rule, float scale) {
+    LLM_ASSERT(rule != LLM_PROPER_SCORE_ABSOLUTE);
+    for (size_t n = 0; n < N; n++) {
+        const float *qn = q + n * K;
+        float *dqn = dq + n * K;
+        double sum_sq = 0.0;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        for (size_t k = 0; k < K; k++) sum_sq += (double)qn[k] * (double)qn[k];
+        const float length = (float)sqrt(sum_sq), hit = qn[y[n]];
+        for (size_t k = 0; k < K; k++) {
+            const float one = k == (size_t)y[n] ? 1.0f : 0.0f;
+            if (rule == LLM_PROPER_SCORE_LOG)
+                dqn[k] -= one > 0.0f ? scale / hit : 0.0f;
+            else if (rule == LLM_PROPER_SCORE_BRIER)
+                dqn[k] += scale * 2.0f * (qn[k] - one);
+            else
+                dqn[k] += scale * (hit * qn[k] / (length * length) - one) / length;
+        }
+    }
+}
+
+/* E score(q, y) for y ~ p: the risk of saying q where p is true, p, q (K). Classes that never happen
+ * are not scored. */
+LLM_API double llm_proper_score_expected(const float *p, const float *q, size_t K,
+                                         llm_proper_score rule) {
+    double sum = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        const int y = (int)k;
+        float score;
+        if (p[k] == 0.0f) continue;
+        llm_proper_score_forward(&score, q, &y, 1, K, rule);
+        sum += (double)p[k] * (double)score;
+    }
+    return sum;
+}
+
+/* @mse ------------------------------------------------------ Mean squared error
+ *
+ *     mse = sum_i w_i (p_i - t_i)^2 / sum_i w_i          d mse / d p_i = 2 w_i (p_i - t_i) / sum w
+ *     -log N(t; p, sigma^2) averaged = mse / (2 sigma^2) + log sigma + log(2 pi) / 2
+ *
+ * The loss of a model whose errors are Gaussian with one variance for all. Of all constants the mean
+ * has the least, of all functions of x the conditional mean: squared error teaches averages. An
+ * error ten times as large counts a hundred times, so one outlier outweighs a hundred good points.
+ * What is masked (padding, no label) is excluded from the sum and from the divisor; a divisor that
+ * counts it makes the learning rate depend on the padding. Sums are in double: squares of errors
+ * differ by decades.
+ *
+ * source  Gauss 1809, "Theoria motus"; Welford 1962, "Note on a method for calculating corrected
+ *         sums of squares and products"; Chan, Golub & LeVeque 1979 (merging)
+ * needs   -
+ * see     @loss_function (robust ones), @regression, @nll (a variance for each point)
+ * topics  Mean squared error (MSE)
+ */
+
+/* *sum <- sum_i w_i (p_i - t_i)^2 over the entries of mask (n); returns sum w_i over them: the mean
+ * is *sum divided by that, which is 0 when nothing is left. loss (n) <- the terms, 0 where masked.
+ * loss, weight and mask may be NULL. Masked p and t are not read; 1 / sum is backward's scale. */
+LLM_API double llm_mse_forward(double *sum, float *loss, const float *p, const float *t,
+                               const float *weight, const bool *mask, size_t n) {
+    double total = 0.0, kept = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (loss) loss[i] = 0.0f;
+        if (mask && !mask[i]) continue;
+        const double r = (double)p[i] - (double)t[i], w = weight ? (double)weight[i] : 1.0;
+        total += w * r * r;
+        kept += w;
+        if (loss) loss[i] = (float)(w * r * r);
+    }
+    *sum = total;
+    return kept;
+}
+
+/* dp (n) += scale * 2 w (p - t). scale is 1 for the sum, 1 / (what forward returned) for the mean.
+ * The gradient of t is the negative of it. */
+LLM_API void llm_mse_backward(float *dp, const float *p, const float *t, const float *weight,
+                              const bool *mask, size_t n, float scale) {
+    for (size_t i = 0; i < n; i++) {
+        if (mask && !mask[i]) continue;
+        dp[i] += scale * 2.0f * (weight ? weight[i] : 1.0f) * (p[i] - t[i]);
+    }
+}
+
+/* *mean <- the weighted mean over the mask; false where no weight is left, as it has none. */
+LLM_API bool llm_mse_mean(float *mean, const float *p, const float *t, const float *weight,
+                          const bool *mask, size_t n) {
+    double sum;
+    const double kept = llm_mse_forward(&sum, NULL, p, t, weight, mask, n);
+    *mean = kept > 0.0 ? (float)(sum / kept) : NAN;
+    return kept > 0.0;
+}
+
+/* Returns the sum over all N O entries of (x W^T + b - t)^2, x (N,C), W (O,C), b (O) or NULL, t
+ * (N,O), and adds scale * its gradient to dW (O,C) and db (O), either may be NULL. Each residual is
+ * used where it is made: none is stored, and x is read once. */
+LLM_API double llm_mse_linear(float *dW, float *db, const float *x, const float *W, const float *b,
+                              const float *t, size_t N, size_t C, size_t O, float scale) {
+    double sum = 0.0;
+    for (size_t i = 0; i < N; i++) {
+        const float *xi = x + i * C;
+        for (size_t o = 0; o < O; o++) {
+            double r = (b ? (double)b[o] : 0.0) - (double)t[i * O + o];
+            for (size_t c = 0; c < C; c++) r += (double)W[o * C + c] * (double)xi[c];
+            sum += r * r;
+            const float dr = scale * 2.0f * (float)r;
+            for (size_t c = 0; dW && c < C; c++) dW[o * C + c] += dr * xi[c];
+            if (db) db[o] += dr;
+        }
+    }
+    return sum;
+}
+
+/* Mean and variance of a stream. Starts as zeros. sum_sq is the sum of squares about the mean so far,
+ * never the difference of two large numbers: E x^2 - (E x)^2 of values around 1e6 with deviation 1
+ * loses twelve digits. */
+typedef struct {
+    double count, mean, sum_sq;
+} llm_mse_stream;
+
+/* s <- one number more. */
+LLM_API void llm_mse_stream_add(llm_mse_stream *s, double x) {
+    const double before = x - s->mean;
+    s->count += 1.0;
+    s->mean += before / s->count;
+    s->sum_sq += before * (x - s->mean); /* one deviation from the old mean, one from the new */
+}
+
+/* s <- both streams as one. */
+LLM_API void llm_mse_stream_merge(llm_mse_stream *s, const llm_mse_stream *other) {
+    const double count = s->count + other->count, apart = other->mean - s->mean;
+    if (other->count == 0.0) return;
+    s->sum_sq += other->sum_sq + apart * apart * s->count * other->count / count;
+    s->mean += apart * other->count / count;
+    s->count = count;
+}
+
+/* mse / variance of t (n > 0): 0 is perfect, 1 what the mean of t would have had, R^2 is 1 minus it.
+ * Infinite for constant t, NaN if that is hit exactly. */
+LLM_API float llm_mse_normalized(const float *p, const float *t, size_t n) {
+    double sum;
+    llm_mse_stream s = {0.0, 0.0, 0.0};
+    LLM_ASSERT(n > 0);
+    for (size_t i = 0; i < n; i++) llm_mse_stream_add(&s, (double)t[i]);
+    llm_mse_forward(&sum, NULL, p, t, NULL, NULL, n);
+    return (float)(sum / s.sum_sq);
+}
+
+/* The mean negative log-likelihood in nats of Gaussian errors with deviation sigma. Least at sigma =
+ * sqrt(mse), where it is log(mse) / 2 + 1.419. */
+LLM_API double llm_mse_to_nll(double mse, double sigma) {
+    LLM_ASSERT(sigma > 0.0);
+    return mse / (2.0 * sigma * sigma) + log(sigma) + 0.5 * log(2.0 * (double)LLM_PI);
+}
+
+/* E (y - f(x))^2 = *noise + *model on a finite table: joint (X,Y) sums to 1, y (Y) values, f (X).
+ * noise = E Var(y|x) is what no f avoids, model = E (E[y|x] - f)^2. Rows of no probability count for
+ * nothing. */
+LLM_API void llm_mse_decompose(double *noise, double *model, const float *joint, const float *y,
+                               const float *f, size_t X, size_t Y) {
+    *noise = *model = 0.0;
+    for (size_t i = 0; i < X; i++) {
+        double px = 0.0, mean = 0.0;
+        for (size_t j = 0; j < Y; j++) px += (double)joint[i * Y + j];
+        if (px == 0.0) continue;
+        for (size_t j = 0; j < Y; j++) mean += (double)joint[i * Y + j] * (double)y[j] / px;
+        for (size_t j = 0; j < Y; j++) {
+            const double off = (double)y[j] - mean;
+            *noise += (double)joint[i * Y + j] * off * off;
+        }
+        *model += px * (mean - (double)f[i]) * (mean - (double)f[i]);
+    }
+}
+
 /* @chain_rule ----------------------------------------------- Chain rule
  *
  *     (f o g)'(x) = f'(g(x)) g'(x)        dual numbers:  f(v + d e) = f(v) + f'(v) d e,   e^2 = 0

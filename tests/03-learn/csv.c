@@ -33,6 +33,7 @@ TEST(csv, "by hand: ends of lines, blanks, missing values, quotes that make a te
               "a\n",
               "a/");
     CSV_SHOWS("a", "a/");
+    CSV_SHOWS(",", "-|-/");
     CSV_SHOWS("a\n\n1\n\r\n\n2\n", "a/1/2/"); /* empty lines are no rows */
     CSV_SHOWS("a,b,c\n,,\n", "a|b|c/-|-|-/");
     CSV_SHOWS("a,b\n1,", "a|b/1|-/");
@@ -64,6 +65,9 @@ TEST(csv, "what is wrong is said with its line") {
     CHECK_FAILS(csv_text(&t, "a,b\n\"x\n\",2,3\n", &e), e, "line 2: 3 fields, the header has 2");
     CHECK_FAILS(csv_text(&t, "a,b\n1,\"x\ny", &e), e, "line 2: a quote opens here");
     CHECK_FAILS(csv_text(&t, "a\n\"", &e), e, "line 2: a quote opens here");
+    CHECK_FAILS(csv_text(&t, "a\n\"1\"\"", &e), e, "line 2: a quote opens here");
+    CHECK_FAILS(csv_text(&t, "a\n\r", &e), e, "line 2: CR without LF");
+    CHECK_FAILS(csv_text(&t, "\xEF\xBB\xBF", &e), e, "no header");
     CHECK_FAILS(csv_text(&t, "a\n\n1\"", &e), e, "line 3: a quote inside");
     CHECK_FAILS(csv_text(&t, "a\n\"1\"2\n", &e), e, "line 2: text behind the quote");
     CHECK_FAILS(csv_text(&t, "a\n1\r2\n", &e), e, "line 2: CR without LF");
