@@ -1644,6 +1644,344 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @linear_map ----------------------------------------------- Linear function
+ *
+ *     f(a x + b y) = a f(x) + b f(y)      <=>      f(x) = W x,   column j of W is f(e_j)
+ *
+ * A function that respects sums and multiples is known everywhere once it is known on the n unit
+ * vectors, and the table of those values is the matrix. Its transpose moves inner products to the
+ * other side, <W x, y> = <x, W'y>: it carries gradients back. What W sends to 0 is its null space:
+ * rank and nullity add up to n. A linear function has f(0) = 0, so y = W x + b is not one.
+ *
+ * source  Strang 2016, "Introduction to Linear Algebra", ch. 2 and 3
+ * needs   matmul
+ * see     @affine (with b), @svd (the rank in floating point), @dense (the layer)
+ * topics  Linear function
+ */
+
+/* y (m) <- w (m,n), x (n): y = W x, one dot product a row, summed in double. y may not be x. */
+LLM_API void llm_linear_map_apply(float *y, const float *w, const float *x, size_t m, size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)w[i * n + j] * (double)x[j];
+        y[i] = (float)sum;
+    }
+}
+
+/* y (n) <- w (m,n), x (m): y = W'x, the rows of W weighted by x. Row by row, since columns are far
+ * apart in memory; so the sum is a float. */
+LLM_API void llm_linear_map_apply_t(float *y, const float *w, const float *x, size_t m, size_t n) {
+    for (size_t j = 0; j < n; j++) y[j] = 0.0f;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) y[j] += x[i] * w[i * n + j];
+}
+
+/* y (B,m) <- w (m,n), x (B,n): W applied to each row of x. */
+LLM_API void llm_linear_map_batch(float *y, const float *x, const float *w, size_t B, size_t m,
+                                  size_t n) {
+    llm_matmul_forward(y, x, w, NULL, B, n, m);
+}
+
+/* dx (B,n) += dy W, dw (m,n) += dy'x <- dy (B,m) and forward's x, w. Either may be NULL. */
+LLM_API void llm_linear_map_backward(float *dx, float *dw, const float *dy, const float *x,
+                                     const float *w, size_t B, size_t m, size_t n) {
+    llm_matmul_backward(dx, dw, NULL, dy, x, w, B, n, m);
+}
+
+/* Any map: y (m) <- x (n), with whatever else it needs in context. */
+typedef void (*llm_linear_map_fn)(float *y, const float *x, void *context);
+
+/* w (m,n) <- fn at the n unit vectors: the matrix of fn, if fn is linear. Scratch: m + n floats. */
+LLM_API void llm_linear_map_recover(float *w, llm_linear_map_fn fn, void *context, size_t m,
+                                    size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *e = llm_arena_floats(arena, n), *column = llm_arena_floats(arena, m);
+    for (size_t j = 0; j < n; j++) e[j] = 0.0f;
+    for (size_t j = 0; j < n; j++) {
+        e[j] = 1.0f;
+        fn(column, e, context);
+        for (size_t i = 0; i < m; i++) w[i * n + j] = column[i];
+        e[j] = 0.0f;
+    }
+    arena->used = mark;
+}
+
+/* The largest |f(a x + b y) - a f(x) - b f(y)| / (|a| |f(x)| + |b| |f(y)|), in the norm of the
+ * largest entry, over random normal x, y, a, b: rounding for a linear map, of order 1 for others.
+ * NaN in a value gives NaN. Scratch: 3 n + 3 m floats. */
+LLM_API float llm_linear_map_defect(llm_linear_map_fn fn, void *context, size_t m, size_t n,
+                                    size_t probes, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, 3 * n), *y = x + n, *z = y + n;
+    float *fx = llm_arena_floats(arena, 3 * m), *fy = fx + m, *fz = fy + m, worst = 0.0f;
+    for (size_t probe = 0; probe < probes; probe++) {
+        llm_rng_normal_fill(rng, x, 2 * n);
+        const float a = llm_rng_normal(rng), b = llm_rng_normal(rng);
+        for (size_t j = 0; j < n; j++) z[j] = a * x[j] + b * y[j];
+        fn(fx, x, context);
+        fn(fy, y, context);
+        fn(fz, z, context);
+        float off = 0.0f, size_x = 0.0f, size_y = 0.0f;
+        for (size_t i = 0; i < m; i++) {
+            const float d = fabsf(fz[i] - a * fx[i] - b * fy[i]);
+            off = d > off || d != d ? d : off; /* NaN gets in and stays */
+            size_x = fmaxf(size_x, fabsf(fx[i]));
+            size_y = fmaxf(size_y, fabsf(fy[i]));
+        }
+        const float size = fabsf(a) * size_x + fabsf(b) * size_y;
+        const float relative = off == 0.0f ? 0.0f : off / size; /* the zero map has no size */
+        if (relative > worst || relative != relative) worst = relative;
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* Returns n - rank, and that many rows of basis (n,n) with W v = 0 for each <- w (m,n). Elimination
+ * in double with the largest entry of the column as pivot, cleared above and below (reduced echelon
+ * form); a column with nothing above tol times the largest |w| is free. Each free variable set to 1
+ * gives one vector: the pivot variables follow. tol of 1e-6 suits float data. Scratch: m n doubles,
+ * n indices. */
+LLM_API size_t llm_linear_map_null(float *basis, const float *w, size_t m, size_t n, double tol,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, m * n), largest = 0.0;
+    size_t *row = (size_t *)llm_arena_take(arena, n, sizeof(size_t)); /* of the pivot; m: free */
+    for (size_t i = 0; i < m * n; i++) {
+        a[i] = (double)w[i];
+        largest = fabs(a[i]) > largest ? fabs(a[i]) : largest;
+    }
+
+    size_t rank = 0, nullity = 0;
+    for (size_t j = 0; j < n; j++) {
+        size_t best = rank;
+        for (size_t i = rank; i < m; i++)
+            if (fabs(a[i * n + j]) > fabs(a[best * n + j])) best = i;
+        row[j] = m;
+        if (rank == m || !(fabs(a[best * n + j]) > tol * largest)) continue;
+        row[j] = rank;
+        const double pivot = a[best * n + j];
+        for (size_t k = j; k < n; k++) {
+            const double swap = a[best * n + k];
+            a[best * n + k] = a[rank * n + k];
+            a[rank * n + k] = swap / pivot;
+        }
+        for (size_t i = 0; i < m; i++) {
+            const double factor = a[i * n + j];
+            for (size_t k = j; i != rank && k < n; k++) a[i * n + k] -= factor * a[rank * n + k];
+        }
+        rank++;
+    }
+    for (size_t f = 0; f < n; f++) {
+        if (row[f] < m) continue;
+        float *v = basis + nullity++ * n;
+        for (size_t j = 0; j < n; j++) v[j] = row[j] < m ? (float)-a[row[j] * n + f] : 0.0f;
+        v[f] = 1.0f;
+    }
+    arena->used = mark;
+    return nullity;
+}
+
+/* @lu ------------------------------------------------------- LU factorization
+ *
+ *     P A = L U         L unit lower, U upper triangular        A x = b:  L y = P b,  U x = y
+ *
+ * Gaussian elimination, written down: L keeps the multipliers, U what is left, so a second right
+ * side costs n^2 instead of n^3. In each column the largest entry is taken as the pivot (partial
+ * pivoting), because dividing by a small one multiplies the rounding of everything else. For square
+ * systems without structure; a symmetric positive definite matrix has @cholesky, a tall one @qr.
+ *
+ * source  Golub & Van Loan 2013, "Matrix Computations", section 3.4
+ * needs   -
+ * see     @cholesky @qr
+ * topics  -
+ */
+
+/* a (n,n) in place: U on and above the diagonal, below it L without its ones; row i of L U is row
+ * order[i] (n) of A. False with a sentence when a pivot is not finite or no more than the rounding
+ * of the products that were taken off it: A is singular to working precision. Scaling rows or
+ * columns moves both. error may be NULL. */
+LLM_API bool llm_lu_factor(double *a, size_t *order, size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t k = 0; k < n; k++) {
+        size_t best = k;
+        for (size_t i = k + 1; i < n; i++)
+            if (fabs(a[i * n + k]) > fabs(a[best * n + k])) best = i;
+        const double pivot = a[best * n + k];
+        double taken_off = 0.0; /* the products that were subtracted on the way, without signs */
+        for (size_t p = 0; p < k; p++) taken_off += fabs(a[best * n + p] * a[p * n + k]);
+        if (!(fabs(pivot) > (double)n * DBL_EPSILON * taken_off && fabs(pivot) <= DBL_MAX))
+            return llm_fail(error, "singular matrix: pivot %zu of %zu is %.3g", k, n, pivot);
+        for (size_t j = 0; best != k && j < n; j++) {
+            const double swap = a[k * n + j];
+            a[k * n + j] = a[best * n + j];
+            a[best * n + j] = swap;
+        }
+        const size_t swap = order[k];
+        order[k] = order[best];
+        order[best] = swap;
+
+        for (size_t i = k + 1; i < n; i++) {
+            const double factor = a[i * n + k] /= pivot;
+            for (size_t j = k + 1; j < n; j++) a[i * n + j] -= factor * a[k * n + j];
+        }
+    }
+    return true;
+}
+
+/* x (n,K) <- b (n,K), one system for each column, from llm_lu_factor's lu and order. x is not b. */
+LLM_API void llm_lu_solve(double *x, const double *lu, const size_t *order, const double *b,
+                          size_t n, size_t K) {
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < K; k++) x[i * K + k] = b[order[i] * K + k];
+        for (size_t j = 0; j < i; j++)
+            for (size_t k = 0; k < K; k++) x[i * K + k] -= lu[i * n + j] * x[j * K + k];
+    }
+    for (size_t i = n; i-- > 0;) {
+        for (size_t j = i + 1; j < n; j++)
+            for (size_t k = 0; k < K; k++) x[i * K + k] -= lu[i * n + j] * x[j * K + k];
+        for (size_t k = 0; k < K; k++) x[i * K + k] /= lu[i * n + i];
+    }
+}
+
+/* Returns log |det A|, *sign is -1 or 1 <- lu, order. det P is 1 or -1: each pair of rows in the
+ * wrong order is one swap of neighbours. */
+LLM_API double llm_lu_logdet(double *sign, const double *lu, const size_t *order, size_t n) {
+    double log_sum = 0.0;
+    *sign = 1.0;
+    for (size_t i = 0; i < n; i++) {
+        log_sum += log(fabs(lu[i * n + i]));
+        if (lu[i * n + i] < 0.0) *sign = -*sign;
+        for (size_t j = 0; j < i; j++)
+            if (order[j] > order[i]) *sign = -*sign;
+    }
+    return log_sum;
+}
+
+/* @affine --------------------------------------------------- Affine transformation
+ *
+ *     y = W x + b              W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)
+ *     (y, 1) = (W b; 0 1) (x, 1)
+ *
+ * A linear map and a shift: what a layer computes, what normalization does to its inputs, what a
+ * camera does to a picture. Chains of affine maps collapse into one, so layers without a
+ * nonlinearity between them are one layer, and a scale-and-shift behind a layer costs nothing: it
+ * is folded into W and b. Sums are not respected, since f(0) = b, but weighted means are: weights
+ * that sum to 1 may be applied before or after. With a 1 appended to x the shift becomes a column
+ * of the matrix.
+ *
+ * source  Foley, van Dam, Feiner & Hughes 1990, "Computer Graphics", ch. 5 (homogeneous matrices)
+ * needs   matmul lu
+ * see     @linear_map, @dense (the layer and its gradients), @batchnorm (what is folded)
+ * topics  Affine transformation
+ */
+
+/* y (B,m) <- x (B,n), w (m,n), b (m): each row of x. Its backward pass is llm_matmul_backward. */
+LLM_API void llm_affine_apply(float *y, const float *x, const float *w, const float *b, size_t B,
+                              size_t m, size_t n) {
+    llm_matmul_forward(y, x, w, b, B, n, m);
+}
+
+/* w (m,n), b (m) <- first w1 (k,n), b1 (k), then w2 (m,k), b2 (m). Sums in double: a chain of maps
+ * that is composed once is applied a million times. The result is none of the inputs. */
+LLM_API void llm_affine_compose(float *w, float *b, const float *w2, const float *b2,
+                                const float *w1, const float *b1, size_t m, size_t k, size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        double shift = (double)b2[i];
+        for (size_t p = 0; p < k; p++) shift += (double)w2[i * k + p] * (double)b1[p];
+        b[i] = (float)shift;
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0.0;
+            for (size_t p = 0; p < k; p++) sum += (double)w2[i * k + p] * (double)w1[p * n + j];
+            w[i * n + j] = (float)sum;
+        }
+    }
+}
+
+/* w (n,n), b (n) <- the inverse of x -> w1 x + b1: x -> W1^-1 x - W1^-1 b1. False with a sentence
+ * when w1 is singular. Scratch: 3 n^2 + 2 n doubles. */
+LLM_API bool llm_affine_inverse(float *w, float *b, const float *w1, const float *b1, size_t n,
+                                llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, K = n + 1;
+    double *lu = llm_arena_doubles(arena, n * n), *right = llm_arena_doubles(arena, n * K);
+    double *x = llm_arena_doubles(arena, n * K);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) lu[i * n + j] = (double)w1[i * n + j];
+        for (size_t j = 0; j < n; j++) right[i * K + j] = i == j ? 1.0 : 0.0;
+        right[i * K + n] = -(double)b1[i];
+    }
+    const bool regular = llm_lu_factor(lu, order, n, error);
+    if (regular) {
+        llm_lu_solve(x, lu, order, right, n, K);
+        for (size_t i = 0; i < n; i++) {
+            for (size_t j = 0; j < n; j++) w[i * n + j] = (float)x[i * K + j];
+            b[i] = (float)x[i * K + n];
+        }
+    }
+    arena->used = mark;
+    return regular;
+}
+
+/* h (m+1,n+1) <- w (m,n), b (m): (W b; 0 1). And back. */
+LLM_API void llm_affine_to_homog(float *h, const float *w, const float *b, size_t m, size_t n) {
+    for (size_t i = 0; i <= m; i++)
+        for (size_t j = 0; j <= n; j++)
+            h[i * (n + 1) + j] = i == m ? (j == n ? 1.0f : 0.0f) : j == n ? b[i] : w[i * n + j];
+}
+LLM_API void llm_affine_from_homog(float *w, float *b, const float *h, size_t m, size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) w[i * n + j] = h[i * (n + 1) + j];
+        b[i] = h[i * (n + 1) + n];
+    }
+}
+
+/* scale (n), shift (n) <- x (B,n): scale x + shift has mean 0 and variance 1 (dividing by B) in
+ * each column. The way back is (y - shift) / scale. A constant column is only shifted: its
+ * deviation is rounding, below B eps |mean|. */
+LLM_API void llm_affine_standardize(float *scale, float *shift, const float *x, size_t B,
+                                    size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        double mean = 0.0, sum_sq = 0.0;
+        for (size_t i = 0; i < B; i++) mean += (double)x[i * n + j] / (double)B;
+        for (size_t i = 0; i < B; i++) {
+            const double d = (double)x[i * n + j] - mean;
+            sum_sq += d * d;
+        }
+        const double deviation = B > 0 ? sqrt(sum_sq / (double)B) : 0.0;
+        const double scale_j =
+            deviation <= (double)B * DBL_EPSILON * fabs(mean) ? 1.0 : 1.0 / deviation;
+        scale[j] = (float)scale_j;
+        shift[j] = (float)(-mean * scale_j);
+    }
+}
+
+/* w (m,n), b (m) in place: scale (W x + b) + shift becomes one map; scale, shift (m). */
+LLM_API void llm_affine_fold(float *w, float *b, const float *scale, const float *shift, size_t m,
+                             size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) w[i * n + j] *= scale[i];
+        b[i] = scale[i] * b[i] + shift[i];
+    }
+}
+
+/* h (3,3): homogeneous matrices of the plane. Rotation turns the x axis towards the y axis; shear
+ * adds a y to x and b x to y. */
+LLM_API void llm_affine_plane(float *h, float xx, float xy, float yx, float yy, float dx,
+                              float dy) {
+    const float w[4] = {xx, xy, yx, yy}, b[2] = {dx, dy};
+    llm_affine_to_homog(h, w, b, 2, 2);
+}
+LLM_API void llm_affine_rotation(float *h, float angle) {
+    llm_affine_plane(h, cosf(angle), -sinf(angle), sinf(angle), cosf(angle), 0.0f, 0.0f);
+}
+LLM_API void llm_affine_shear(float *h, float a, float b) {
+    llm_affine_plane(h, 1.0f, a, b, 1.0f, 0.0f, 0.0f);
+}
+LLM_API void llm_affine_translation(float *h, float dx, float dy) {
+    llm_affine_plane(h, 1.0f, 0.0f, 0.0f, 1.0f, dx, dy);
+}
+
 /* @cholesky ------------------------------------------------- Cholesky factorization
  *
  *     A = L L'      L_jj = sqrt(A_jj - sum_k L_jk^2)      L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
