@@ -2604,8 +2604,8 @@ LLM_DEVICE bool llm_cuda_causal_attn_row(size_t &bh, size_t &row, size_t T) {
     return row < T;
 }
 static inline __attribute__((unused)) dim3 llm_cuda_causal_attn_grid(size_t BH, size_t T) {
-    return dim3((unsigned)BH, (unsigned)((T + LLM_CUDA_CAUSAL_ATTN_WARPS - 1) /
-                                         LLM_CUDA_CAUSAL_ATTN_WARPS));
+    return dim3((unsigned)BH,
+                (unsigned)((T + LLM_CUDA_CAUSAL_ATTN_WARPS - 1) / LLM_CUDA_CAUSAL_ATTN_WARPS));
 }
 /* The dot product of two rows, in every lane. */
 LLM_DEVICE float llm_cuda_causal_attn_dot(const float *a, const float *b, size_t D) {
@@ -2718,6 +2718,206 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     if (error != cudaSuccess) return error;
     LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
                T, C, H);
+    return cudaGetLastError();
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ * Decoding: one new token of each text against its cache. The query heads of a group are packed, up
+ * to 8 together (4 for D over 128), so that each key and each value is read once for all of them; a
+ * group of 16 reads them twice, the second time mostly from L2. Training and prompts: @flash.
+ *
+ * A warp takes 32 keys at a time. For the scores a lane is a key: it reads its row 16 bytes at a
+ * time and exchanges nothing, since the queries stand in shared memory. For the values a lane is a
+ * few dimensions: rows are read by neighbours, and the weight of each key comes from its lane by a
+ * shuffle. Maximum and sum run along as in @flash. Four warps and, where a batch has too few heads
+ * to fill the card, several blocks share a head's keys; what they found is merged in shared memory
+ * and in a second kernel, by the rule of @logsumexp and in a fixed order.
+ *
+ * Traffic: 2 S D elements a head of keys and values, the minimum, and D + 2 floats a split, each of
+ * at least 256 keys. 4 S D operations a query head. Limit: memory bandwidth; for 8 heads of
+ * bfloat16 the multiply-adds come within a factor of two of it.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     flash, kv_cache
+ * topics  -
+ */
+
+/* B texts, H query heads on Hkv of D <= 256 dimensions. Text b sees its first S keys, or with a
+ * device array length (B) its first length[b] + S; a head of the cache has room for so many.
+ * splits: blocks that share a head's keys, 0 to have them chosen. */
+typedef struct {
+    size_t B, H, Hkv, S, room, D, splits;
+    const size_t *length;
+    float scale;
+} llm_cuda_gqa_config;
+
+/* No spare room. For an llm_kv_cache that has just appended: S = 1, room = T, its lengths. */
+static inline __attribute__((unused)) llm_cuda_gqa_config
+llm_cuda_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t S, size_t D) {
+    const llm_cuda_gqa_config c = {B, H, Hkv, S, S, D, 0, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+/* Heads of a group that one block takes: what the registers hold, larger groups divided evenly. */
+LLM_HOST_DEVICE size_t llm_cuda_gqa_heads(const llm_cuda_gqa_config *c) {
+    const size_t group = c->H / c->Hkv, most = c->D > 128 ? 4 : 8;
+    const size_t blocks = (group + most - 1) / most;
+    return (group + blocks - 1) / blocks;
+}
+/* Enough for 8 blocks on each of 132 multiprocessors, none of them under 256 keys. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_splits(const llm_cuda_gqa_config *c) {
+    if (c->splits) return c->splits;
+    const size_t heads = llm_cuda_gqa_heads(c), group = c->H / c->Hkv;
+    const size_t blocks = c->B * c->Hkv * ((group + heads - 1) / heads);
+    const size_t wanted = blocks ? (1055 + blocks) / blocks : 1;
+    const size_t keys = c->length ? c->room : c->S, most = keys < 512 ? 1 : keys / 256;
+    return wanted < most ? wanted : most;
+}
+/* Floats of scratch for a launch. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_scratch(const llm_cuda_gqa_config *c) {
+    const size_t splits = llm_cuda_gqa_splits(c);
+    return splits > 1 ? c->B * c->H * splits * (c->D + 2) : 0;
+}
+
+/* s_g += q_g.k of one key; q (D,HEADS) in shared memory. */
+template <int V, typename T, int HEADS>
+LLM_DEVICE void llm_cuda_gqa_dot(float (&s)[HEADS], const float *q, const T *k, size_t D) {
+    for (size_t d = 0; d < D; d += 4 * V) { /* four loads on their way at once */
+        float x[4][V];
+        for (size_t i = 0; i < 4; i++)
+            if (d + i * V < D) llm_load_vector(x[i], k, d + i * V);
+        LLM_UNROLL
+        for (size_t i = 0; i < 4 * V; i++) {
+            if (d + i >= D) break;
+            LLM_UNROLL
+            for (size_t g = 0; g < HEADS; g++) s[g] += q[(d + i) * HEADS + g] * x[i / V][i % V];
+        }
+    }
+}
+
+/* A state is D sums of values, the maximum of the scores and the sum of the weights. Those of n
+ * workers, `stride` floats apart, become one: its sum d is returned. */
+LLM_DEVICE float llm_cuda_gqa_merge(float &max, float &total, const float *state, size_t n,
+                                    size_t stride, size_t d, size_t D) {
+    float sum = total = 0.0f;
+    max = -INFINITY;
+    for (size_t s = 0; s < n; s++) max = fmaxf(max, state[s * stride + D]);
+    for (const float *end = state + n * stride; state < end; state += stride) {
+        const float weight = state[D] == max ? 1.0f : expf(state[D] - max);
+        sum += weight * state[d], total += weight * state[D + 1];
+    }
+    return sum;
+}
+
+/* HEADS at least those of a block, D at most 32 DIMS. part: the splits' results, or NULL. */
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128, 3)
+    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v,
+                          llm_cuda_gqa_config c, bool wide) {
+    LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); at the end states (4,HEADS,D+2) */
+    const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32, bh = blockIdx.x;
+    const size_t group = c.H / c.Hkv, most = llm_cuda_gqa_heads(&c), skip = blockIdx.z * most;
+    const size_t count = most < group - skip ? most : group - skip, head = bh * group + skip;
+    const size_t S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
+    const size_t share = ((S + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
+    const size_t begin = blockIdx.y * share, end = begin + share < S ? begin + share : S;
+    k += bh * c.room * D, v += bh * c.room * D;
+
+    for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
+        const size_t g = i % HEADS;
+        shared[i] = g < count ? c.scale * llm_load(q, (head + g) * D + i / HEADS) : 0.0f;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {}; /* l: this lane's share of the sum */
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t j = begin + 32 * warp; j < end; j += 128) {
+        const size_t keys = end - j < 32 ? end - j : 32, row = (j + lane) * D;
+        float s[HEADS];
+        for (int g = 0; g < HEADS; g++) s[g] = lane < keys ? 0.0f : -INFINITY;
+        if (lane < keys && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + row, D);
+        if (lane < keys && !wide) llm_cuda_gqa_dot<1>(s, shared, k + row, D);
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) {
+            const float max = fmaxf(m[g], llm_warp_max(s[g]));
+            const float old = m[g] == max ? 1.0f : expf(m[g] - max);
+            s[g] = expf(s[g] - max); /* the weight; 0 behind the last key */
+            l[g] = l[g] * old + s[g];
+            m[g] = max;
+            LLM_UNROLL
+            for (int i = 0; i < DIMS; i++) o[g][i] *= old;
+        }
+        for (size_t n = 0; n < keys; n += 4) { /* and four rows of v */
+            float x[4][DIMS];
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * DIMS; i++) {
+                const size_t a = i % 4, d = lane + i / 4 * 32;
+                x[a][i / 4] = n + a < keys && d < D ? llm_load(v, (j + n + a) * D + d) : 0.0f;
+            }
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * HEADS; i++) {
+                const float p = __shfl_sync(0xffffffffu, s[i / 4], (int)(n + i % 4));
+                LLM_UNROLL
+                for (int e = 0; e < DIMS; e++) o[i / 4][e] += p * x[i % 4][e];
+            }
+        }
+    }
+    __syncthreads(); /* nobody reads q any more */
+    LLM_UNROLL
+    for (size_t g = 0; g < HEADS; g++) {
+        float *mine = shared + (warp * HEADS + g) * (D + 2);
+        const float sum = llm_warp_sum(l[g]);
+        if (lane == 0) mine[D] = m[g], mine[D + 1] = sum;
+        LLM_UNROLL
+        for (size_t i = 0; i < DIMS; i++)
+            if (lane + 32 * i < D) mine[lane + 32 * i] = o[g][i];
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, shared + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        const size_t to = ((head + i / D) * gridDim.y + blockIdx.y) * (D + 2);
+        if (part) part[to + i % D] = sum;
+        if (part && i % D == 0) part[to + D] = max, part[to + D + 1] = total;
+        if (!part) llm_store(out, head * D + i, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* A block a head: the splits' states (B,H,splits,D+2) become out (B,H,D). */
+template <typename T>
+LLM_KERNEL void llm_gqa_combine_kernel(T *out, const float *part, size_t splits, size_t D) {
+    for (size_t d = threadIdx.x; d < D; d += blockDim.x) {
+        float max, total;
+        const float sum = llm_cuda_gqa_merge(max, total, part + blockIdx.x * splits * (D + 2),
+                                             splits, D + 2, d, D);
+        llm_store(out, blockIdx.x * D + d, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* out (B,H,D) <- q (B,H,D), k, v (B,Hkv,room,D): llm_gqa_decode for every group; a text without
+ * keys gets 0. scratch: llm_cuda_gqa_scratch(c) floats. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, const T *v,
+                                              const llm_cuda_gqa_config *c, float *scratch,
+                                              cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
+    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
+    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
+    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8>
+                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4>
+                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4>
+                                     : llm_gqa_decode_kernel<T, 8, 4>;
+    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
+                    (unsigned)((group + heads - 1) / heads));
+    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
+               splits > 1 ? scratch : NULL, q, k, v, *c, llm_aligned(k, D));
+    const cudaError_t error = cudaGetLastError();
+    if (splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
+               out, scratch, splits, D);
     return cudaGetLastError();
 }
 
