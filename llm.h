@@ -55,6 +55,9 @@
  *   gemm                     The kernel under every matrix product
  *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
+ *   linear_map               Linear function
+ *   lu                       LU factorization
+ *   affine                   Affine transformation
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
  *   svd                      Singular value decomposition
@@ -65,12 +68,19 @@
  *   special                  Gamma, digamma, incomplete gamma and beta
  *   special_inverse          Quantiles of normal, gamma and beta
  *   spd                      Symmetric positive definite matrices
+ *   distribution             Probability distributions
+ *   distribution_sample      Drawing from a distribution, and testing a sample
+ *   categorical              Discrete distributions
+ *   categorical_sample       Drawing from discrete distributions
  *   cross_entropy            Cross-entropy
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
+ *   loss_function            Loss functions
+ *   proper_score             Proper scoring rules
+ *   mse                      Mean squared error
  *   chain_rule               Chain rule
  *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
  *   comp_graph               Computational graph
