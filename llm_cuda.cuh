@@ -90,6 +90,14 @@ static inline __attribute__((unused)) unsigned llm_multiprocessors(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
+/* The first error of work queued in order, `const cudaError_t done[] = {launch, launch, ...}`. What
+ * stands behind a failed launch was queued all the same, on what that one left. */
+template <size_t n> static inline cudaError_t llm_cuda_first_error(const cudaError_t (&done)[n]) {
+    for (size_t i = 0; i < n; i++)
+        if (done[i] != cudaSuccess) return done[i];
+    return cudaSuccess;
+}
+
 /* Threads for a row of n items, an item each as far as they go: whole warps, at most 1024. */
 static inline __attribute__((unused)) unsigned llm_row_threads(size_t n) {
     return n >= 1024 ? 1024 : n == 0 ? 32 : (unsigned)(n + 31) / 32 * 32;
@@ -1807,6 +1815,177 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
     return error;
 }
 
+/* @residual ------------------------------------------------- Residual connection
+ *
+ * y = x + gain f, where gain is alpha, one number for each channel (LayerScale), 0 or 1 / (1 - p)
+ * for each row (stochastic depth), or all of them at once: a thread knows its row and its column,
+ * so one kernel does for the three forms of llm.h. A dropped row of f is not read.
+ *
+ * Backward: a block takes 256 threads' worth of columns and every gridDim.y-th row, so that a
+ * thread keeps its columns and its share of dscale stays in registers. For dalpha the block adds
+ * its shares. A second kernel adds what the blocks left, in a fixed order.
+ *
+ * Moves 3 elements (x, f in; y out) forwards, 2 where f is dropped; backwards 1 for dy, 2 for each
+ * of dx and df, 1 for f where a gain learns: the minimum. A backward pass that keeps one gradient
+ * for the whole stream passes dx = NULL. Limit: memory bandwidth. With the norm that follows in the
+ * same kernel: @prenorm.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     dropout
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_residual_forward_kernel(T *y, const T *x, const T *f, const T *scale,
+                                            const bool *keep, size_t C, float alpha) {
+    const llm_place p = llm_my_place<V>(C);
+    if (p.column >= C) return;
+    const size_t i = p.row * C + p.column;
+    float v[V], f_v[V], gain[V];
+    llm_load_vector(v, x, i);
+    if (!keep || keep[p.row]) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) gain[k] = 1.0f;
+        llm_load_vector(f_v, f, i);
+        if (scale) llm_load_vector(gain, scale, p.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += alpha * gain[k] * f_v[k];
+    }
+    llm_store_vector(y, i, v);
+}
+
+/* y (N,C) <- x (N,C) + alpha scale (C) f (N,C), x alone in rows where keep (N) is false; scale and
+ * keep may be NULL, y may be x or f. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_rows(T *y, const T *x, const T *f, const T *scale,
+                                                 const bool *keep, size_t N, size_t C, float alpha,
+                                                 cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(y, C) && llm_aligned(x, C) && llm_aligned(f, C) && llm_aligned(scale, C);
+    const auto residual_forward =
+        wide ? llm_residual_forward_kernel<T, V> : llm_residual_forward_kernel<T, 1>;
+    LLM_LAUNCH(residual_forward, llm_place_blocks(N, C, wide ? (size_t)V : 1), 256, 0, stream, y, x,
+               f, scale, keep, C, alpha);
+    return cudaGetLastError();
+}
+/* Arguments as llm_residual_forward, llm_residual_scale_forward, llm_residual_depth_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_forward(T *y, const T *x, const T *f, size_t n,
+                                                    float alpha, cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, (const T *)NULL, (const bool *)NULL, 1, n, alpha,
+                                  stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_scale_forward(T *y, const T *x, const T *f,
+                                                          const T *scale, size_t N, size_t C,
+                                                          cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, scale, (const bool *)NULL, N, C, 1.0f, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_depth_forward(T *y, const T *x, const T *f,
+                                                          const bool *keep, size_t N, size_t C,
+                                                          float p, cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, (const T *)NULL, keep, N, C, 1.0f / (1.0f - p), stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_residual_backward_kernel(T *dx, T *df, float *part, const T *dy, const T *f,
+                                             const T *scale, const bool *keep, size_t N, size_t C,
+                                             float alpha, bool one_sum) {
+    const size_t column = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    float sum[V], gain[V], dy_v[V], v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) sum[k] = 0.0f, gain[k] = 1.0f;
+    if (scale && column < C) llm_load_vector(gain, scale, column);
+    for (size_t n = blockIdx.y; n < N && column < C; n += gridDim.y) {
+        const size_t i = n * C + column;
+        llm_load_vector(dy_v, dy, i);
+        if (dx) {
+            llm_load_vector(v, dx, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += dy_v[k];
+            llm_store_vector(dx, i, v);
+        }
+        if (df && (!keep || keep[n])) {
+            llm_load_vector(v, df, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += alpha * gain[k] * dy_v[k];
+            llm_store_vector(df, i, v);
+        }
+        if (part) {
+            llm_load_vector(v, f, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) sum[k] += dy_v[k] * v[k];
+        }
+    }
+    if (part && one_sum) { /* threads behind the last column bring 0 */
+        LLM_UNROLL
+        for (int k = 1; k < V; k++) sum[0] += sum[k];
+        const float all = llm_block_sum(sum[0]);
+        if (threadIdx.x == 0) llm_store(part, blockIdx.y * gridDim.x + blockIdx.x, all);
+    } else if (part && column < C) {
+        llm_store_vector(part, blockIdx.y * C + column, sum);
+    }
+}
+
+/* Rows of blocks of the backward pass where a gain learns: by the shape alone, so that every card
+ * adds in the same order. */
+template <typename T> static inline size_t llm_cuda_residual_shares(size_t N, size_t C) {
+    const size_t pieces = (C * sizeof(T) / 16 + 255) / 256, most = 1024 / (pieces ? pieces : 1);
+    return N < most ? N : most ? most : 1;
+}
+/* dx, df (N,C), dgain += <- dy (N,C) and forward's f, scale, keep, alpha. dgain is dscale (C), or
+ * with one_sum dalpha (1). Any gradient may be NULL, and f without dgain. scratch, without dgain
+ * NULL: C llm_cuda_residual_shares<T>(N, C) floats, not read. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_residual_rows_backward(T *dx, T *df, float *dgain, const T *dy, const T *f, const T *scale,
+                                const bool *keep, size_t N, size_t C, float alpha, bool one_sum,
+                                float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, C) && llm_aligned(df, C) && llm_aligned(dy, C) &&
+                      llm_aligned(f, C) && llm_aligned(scale, C);
+    const size_t rows = dgain ? llm_cuda_residual_shares<T>(N, C) : N;
+    const size_t width = wide ? 256 * V : 256, pieces = (C + width - 1) / width;
+    const dim3 grid((unsigned)pieces, (unsigned)(rows < 65535 ? rows : 65535));
+    const auto residual_backward =
+        wide ? llm_residual_backward_kernel<T, V> : llm_residual_backward_kernel<T, 1>;
+    LLM_LAUNCH(residual_backward, grid, 256, 0, stream, dx, df, dgain ? scratch : NULL, dy, f,
+               scale, keep, N, C, alpha, one_sum);
+    const cudaError_t error = cudaGetLastError();
+    if (!dgain || error != cudaSuccess) return error;
+    return one_sum ? llm_cuda_column_sum(dgain, scratch, rows * pieces, 1, stream)
+                   : llm_cuda_column_sum(dgain, scratch, rows, C, stream);
+}
+/* Arguments as llm_residual_backward, llm_residual_scale_backward, llm_residual_depth_backward;
+ * scratch as above, N = 1 and C = n for the first. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_backward(T *dx, T *df, float *dalpha, const T *dy,
+                                                     const T *f, size_t n, float alpha,
+                                                     float *scratch, cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, dalpha, dy, f, (const T *)NULL,
+                                           (const bool *)NULL, 1, n, alpha, true, scratch, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_scale_backward(T *dx, T *df, float *dscale, const T *dy,
+                                                           const T *f, const T *scale, size_t N,
+                                                           size_t C, float *scratch,
+                                                           cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, dscale, dy, f, scale, (const bool *)NULL, N, C,
+                                           1.0f, false, scratch, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_depth_backward(T *dx, T *df, const T *dy,
+                                                           const bool *keep, size_t N, size_t C,
+                                                           float p, cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, (float *)NULL, dy, (const T *)NULL,
+                                           (const T *)NULL, keep, N, C, 1.0f / (1.0f - p), false,
+                                           (float *)NULL, stream);
+}
+
 /* @dropout -------------------------------------------------- Dropout
  *
  * y = residual + dropout(x + b) in one kernel, the end of a block with dropout. No mask is stored:
@@ -2701,7 +2880,502 @@ llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *o
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @causal_attn ---------------------------------------------- Causal self-attention
+ *
+ * The kernel to read before @flash: a warp a row, float only, the loops of the definition.
+ *
+ * Forward, row i: the 32 lanes stand side by side along D. A key is a coalesced read, a product a
+ * lane and five shuffles; lane l keeps every 32nd score and the (max, sum) of those, so that the
+ * scores are written in rows and a softmax needs one more reading of them. Then the lanes gather
+ * the values. Backward: queries gather dq from their past in one kernel, which leaves ds behind;
+ * keys gather dk and dv from their future in another, down the columns. Who gathers owns what he
+ * writes: no atomics, and the order is fixed. Rows are of unequal length, so the longest ones are
+ * started first, and the short ones fill the gaps at the end.
+ *
+ * att and ds are 2 B H T^2 bytes each (half a square of floats), written once and read once or
+ * twice: what @flash saves. 2 T^2 D operations a head forwards, 4 T^2 D backwards. Limit: L1, since
+ * each multiply-add reads a key or a value from it and no row shares one with another; for small D
+ * the shuffles.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     flash, gqa
+ * topics  -
+ */
+enum { LLM_CUDA_CAUSAL_ATTN_WARPS = 4 }; /* rows a block: neighbours, which find keys in L1 */
+
+/* The warp's head and its number among that head's T rows; false: there is none. */
+LLM_DEVICE bool llm_cuda_causal_attn_row(size_t &bh, size_t &row, size_t T) {
+    bh = blockIdx.x;
+    row = (size_t)blockIdx.y * LLM_CUDA_CAUSAL_ATTN_WARPS + threadIdx.x / 32;
+    return row < T;
+}
+static inline __attribute__((unused)) dim3 llm_cuda_causal_attn_grid(size_t BH, size_t T) {
+    return dim3((unsigned)BH,
+                (unsigned)((T + LLM_CUDA_CAUSAL_ATTN_WARPS - 1) / LLM_CUDA_CAUSAL_ATTN_WARPS));
+}
+/* The dot product of two rows, in every lane. */
+LLM_DEVICE float llm_cuda_causal_attn_dot(const float *a, const float *b, size_t D) {
+    float sum = 0.0f;
+    for (size_t d = threadIdx.x % 32; d < D; d += 32) sum += llm_load(a, d) * llm_load(b, d);
+    return llm_warp_sum(sum);
+}
+/* y_d += scale sum_j w_j x_jd over j < n, the lanes along D; w and x with strides ws and xs. */
+LLM_DEVICE void llm_cuda_causal_attn_gather(float *y, const float *w, size_t ws, const float *x,
+                                            size_t xs, float scale, size_t n, size_t D) {
+    for (size_t d = threadIdx.x % 32; d < D; d += 32) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < n; j++) sum += llm_load(w, j * ws) * llm_load(x, j * xs + d);
+        llm_store(y, d, llm_load(y, d) + scale * sum);
+    }
+}
+
+LLM_KERNEL void llm_causal_attn_forward_kernel(float *out, float *att, const float *qkv, size_t T,
+                                               size_t C, size_t H) {
+    const size_t D = C / H, S = 3 * C, lane = threadIdx.x % 32;
+    const float scale = 1.0f / sqrtf((float)D);
+    size_t bh, i;
+    if (!llm_cuda_causal_attn_row(bh, i, T)) return;
+    i = T - 1 - i; /* the longest first */
+    const float *k = qkv + bh / H * T * S + bh % H * D + C, *v = k + C, *q = k - C + i * S;
+    float *p = att + (bh * T + i) * T, *o = out + (bh / H * T + i) * C + bh % H * D;
+
+    llm_logsumexp_pair a = {-INFINITY, 0.0f}; /* of this lane's scores */
+    for (size_t j = 0; j <= i; j += 32) {
+        float mine[1] = {-INFINITY};
+        for (size_t n = 0; n < 32 && j + n <= i; n++) {
+            const float s = scale * llm_cuda_causal_attn_dot(q, k + (j + n) * S, D);
+            if (n == lane) mine[0] = s;
+        }
+        if (j + lane <= i) {
+            llm_cuda_logsumexp_add(a, mine, 1.0f);
+            llm_store(p, j + lane, mine[0]);
+        }
+    }
+    a = llm_cuda_logsumexp_row<true>(a, 1.0f);
+    for (size_t j = lane; j <= i; j += 32) llm_store(p, j, expf(llm_load(p, j) - a.max) / a.sum);
+    for (size_t d = lane; d < D; d += 32) llm_store(o, d, 0.0f);
+    __syncwarp(); /* p is complete before other lanes read it */
+    llm_cuda_causal_attn_gather(o, p, 1, v, S, 1.0f, i + 1, D);
+}
+
+/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): arguments as llm_causal_attn_forward. Above the
+ * diagonal att is not written. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T, size_t C,
+                             size_t H, cudaStream_t stream) {
+    if (H == 0 || C % H != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || T == 0 || C == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_causal_attn_forward_kernel, llm_cuda_causal_attn_grid(B * H, T),
+               32 * LLM_CUDA_CAUSAL_ATTN_WARPS, 0, stream, out, att, qkv, T, C, H);
+    return cudaGetLastError();
+}
+
+/* Row i of ds and of dq: ds_ij = p_ij (do_i.v_j - sum_l p_il do_i.v_l). */
+LLM_KERNEL void llm_causal_attn_queries_kernel(float *dqkv, float *ds, const float *dout,
+                                               const float *att, const float *qkv, size_t T,
+                                               size_t C, size_t H) {
+    const size_t D = C / H, S = 3 * C, lane = threadIdx.x % 32;
+    size_t bh, i;
+    if (!llm_cuda_causal_attn_row(bh, i, T)) return;
+    i = T - 1 - i;
+    const size_t first = bh / H * T * S + bh % H * D; /* the head's q of position 0 */
+    const float *k = qkv + first + C, *v = k + C, *p = att + (bh * T + i) * T;
+    const float *g = dout + (bh / H * T + i) * C + bh % H * D;
+    float *ds_i = ds + (bh * T + i) * T, along = 0.0f;
+
+    for (size_t j = 0; j <= i; j++) {
+        const float dp = llm_cuda_causal_attn_dot(g, v + j * S, D);
+        along += llm_load(p, j) * dp;
+        if (lane == j % 32) llm_store(ds_i, j, dp);
+    }
+    for (size_t j = lane; j <= i; j += 32)
+        llm_store(ds_i, j, llm_load(p, j) * (llm_load(ds_i, j) - along));
+    __syncwarp();
+    llm_cuda_causal_attn_gather(dqkv + first + i * S, ds_i, 1, k, S, 1.0f / sqrtf((float)D), i + 1,
+                                D);
+}
+/* Row j of dk and dv: the columns j of ds and p, from the diagonal down. */
+LLM_KERNEL void llm_causal_attn_keys_kernel(float *dqkv, const float *ds, const float *dout,
+                                            const float *att, const float *qkv, size_t T, size_t C,
+                                            size_t H) {
+    const size_t D = C / H, S = 3 * C;
+    size_t bh, j; /* key 0 has the longest column and comes first */
+    if (!llm_cuda_causal_attn_row(bh, j, T)) return;
+    const size_t q = (bh / H * T + j) * S + bh % H * D, diagonal = (bh * T + j) * T + j;
+    llm_cuda_causal_attn_gather(dqkv + q + C, ds + diagonal, T, qkv + q, S, 1.0f / sqrtf((float)D),
+                                T - j, D);
+    llm_cuda_causal_attn_gather(dqkv + q + 2 * C, att + diagonal, T,
+                                dout + (bh / H * T + j) * C + bh % H * D, C, 1.0f, T - j, D);
+}
+
+/* dqkv (B,T,3C) += : arguments as llm_causal_attn_backward. scratch: B H T T floats for ds, of
+ * which the lower triangles are used. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, const float *qkv,
+                              size_t B, size_t T, size_t C, size_t H, float *scratch,
+                              cudaStream_t stream) {
+    if (H == 0 || C % H != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || T == 0 || C == 0) return cudaSuccess;
+    const dim3 grid = llm_cuda_causal_attn_grid(B * H, T);
+    const unsigned threads = 32 * LLM_CUDA_CAUSAL_ATTN_WARPS;
+    LLM_LAUNCH(llm_causal_attn_queries_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att,
+               qkv, T, C, H);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
+               T, C, H);
+    return cudaGetLastError();
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ * Decoding: one new token of each text against its cache. The query heads of a group are packed, up
+ * to 8 together (4 for D over 128), so that each key and each value is read once for all of them; a
+ * group of 16 reads them twice, the second time mostly from L2. Training and prompts: @flash.
+ *
+ * A warp takes 32 keys at a time. For the scores a lane is a key: it reads its row 16 bytes at a
+ * time and exchanges nothing, since the queries stand in shared memory. For the values a lane is a
+ * few dimensions: rows are read by neighbours, and the weight of each key comes from its lane by a
+ * shuffle. Maximum and sum run along as in @flash. Four warps and, where a batch has too few heads
+ * to fill the card, several blocks share a head's keys; what they found is merged in shared memory
+ * and in a second kernel, by the rule of @logsumexp and in a fixed order.
+ *
+ * Traffic: 2 S D elements a head of keys and values, the minimum, and D + 2 floats a split, each of
+ * at least 256 keys. 4 S D operations a query head. Limit: memory bandwidth; for 8 heads of
+ * bfloat16 the multiply-adds come within a factor of two of it.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     flash, kv_cache
+ * topics  -
+ */
+
+/* B texts, H query heads on Hkv of D <= 256 dimensions. Text b sees its first S keys, or with a
+ * device array length (B) its first length[b] + S; a head of the cache has room for so many.
+ * splits: blocks that share a head's keys, 0 to have them chosen. */
+typedef struct {
+    size_t B, H, Hkv, S, room, D, splits;
+    const size_t *length;
+    float scale;
+} llm_cuda_gqa_config;
+
+/* No spare room. For an llm_kv_cache that has just appended: S = 1, room = T, its lengths. */
+static inline __attribute__((unused)) llm_cuda_gqa_config
+llm_cuda_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t S, size_t D) {
+    const llm_cuda_gqa_config c = {B, H, Hkv, S, S, D, 0, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+/* Heads of a group that one block takes: what the registers hold, larger groups divided evenly. */
+LLM_HOST_DEVICE size_t llm_cuda_gqa_heads(const llm_cuda_gqa_config *c) {
+    const size_t group = c->H / c->Hkv, most = c->D > 128 ? 4 : 8;
+    const size_t blocks = (group + most - 1) / most;
+    return (group + blocks - 1) / blocks;
+}
+/* Enough for 8 blocks on each of 132 multiprocessors, none of them under 256 keys. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_splits(const llm_cuda_gqa_config *c) {
+    if (c->splits) return c->splits;
+    const size_t heads = llm_cuda_gqa_heads(c), group = c->H / c->Hkv;
+    const size_t blocks = c->B * c->Hkv * ((group + heads - 1) / heads);
+    const size_t wanted = blocks ? (1055 + blocks) / blocks : 1;
+    const size_t keys = c->length ? c->room : c->S, most = keys < 512 ? 1 : keys / 256;
+    return wanted < most ? wanted : most;
+}
+/* Floats of scratch for a launch. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_scratch(const llm_cuda_gqa_config *c) {
+    const size_t splits = llm_cuda_gqa_splits(c);
+    return splits > 1 ? c->B * c->H * splits * (c->D + 2) : 0;
+}
+
+/* s_g += q_g.k of one key; q (D,HEADS) in shared memory. */
+template <int V, typename T, int HEADS>
+LLM_DEVICE void llm_cuda_gqa_dot(float (&s)[HEADS], const float *q, const T *k, size_t D) {
+    for (size_t d = 0; d < D; d += 4 * V) { /* four loads on their way at once */
+        float x[4][V];
+        for (size_t i = 0; i < 4; i++)
+            if (d + i * V < D) llm_load_vector(x[i], k, d + i * V);
+        LLM_UNROLL
+        for (size_t i = 0; i < 4 * V; i++) {
+            if (d + i >= D) break;
+            LLM_UNROLL
+            for (size_t g = 0; g < HEADS; g++) s[g] += q[(d + i) * HEADS + g] * x[i / V][i % V];
+        }
+    }
+}
+
+/* A state is D sums of values, the maximum of the scores and the sum of the weights. Those of n
+ * workers, `stride` floats apart, become one: its sum d is returned. */
+LLM_DEVICE float llm_cuda_gqa_merge(float &max, float &total, const float *state, size_t n,
+                                    size_t stride, size_t d, size_t D) {
+    float sum = total = 0.0f;
+    max = -INFINITY;
+    for (size_t s = 0; s < n; s++) max = fmaxf(max, state[s * stride + D]);
+    for (const float *end = state + n * stride; state < end; state += stride) {
+        const float weight = state[D] == max ? 1.0f : expf(state[D] - max);
+        sum += weight * state[d], total += weight * state[D + 1];
+    }
+    return sum;
+}
+
+/* HEADS at least those of a block, D at most 32 DIMS. part: the splits' results, or NULL. */
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128, 3)
+    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v,
+                          llm_cuda_gqa_config c, bool wide) {
+    LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); at the end states (4,HEADS,D+2) */
+    const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32, bh = blockIdx.x;
+    const size_t group = c.H / c.Hkv, most = llm_cuda_gqa_heads(&c), skip = blockIdx.z * most;
+    const size_t count = most < group - skip ? most : group - skip, head = bh * group + skip;
+    const size_t S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
+    const size_t share = ((S + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
+    const size_t begin = blockIdx.y * share, end = begin + share < S ? begin + share : S;
+    k += bh * c.room * D, v += bh * c.room * D;
+
+    for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
+        const size_t g = i % HEADS;
+        shared[i] = g < count ? c.scale * llm_load(q, (head + g) * D + i / HEADS) : 0.0f;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {}; /* l: this lane's share of the sum */
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t j = begin + 32 * warp; j < end; j += 128) {
+        const size_t keys = end - j < 32 ? end - j : 32, row = (j + lane) * D;
+        float s[HEADS];
+        for (int g = 0; g < HEADS; g++) s[g] = lane < keys ? 0.0f : -INFINITY;
+        if (lane < keys && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + row, D);
+        if (lane < keys && !wide) llm_cuda_gqa_dot<1>(s, shared, k + row, D);
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) {
+            const float max = fmaxf(m[g], llm_warp_max(s[g]));
+            const float old = m[g] == max ? 1.0f : expf(m[g] - max);
+            s[g] = expf(s[g] - max); /* the weight; 0 behind the last key */
+            l[g] = l[g] * old + s[g];
+            m[g] = max;
+            LLM_UNROLL
+            for (int i = 0; i < DIMS; i++) o[g][i] *= old;
+        }
+        for (size_t n = 0; n < keys; n += 4) { /* and four rows of v */
+            float x[4][DIMS];
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * DIMS; i++) {
+                const size_t a = i % 4, d = lane + i / 4 * 32;
+                x[a][i / 4] = n + a < keys && d < D ? llm_load(v, (j + n + a) * D + d) : 0.0f;
+            }
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * HEADS; i++) {
+                const float p = __shfl_sync(0xffffffffu, s[i / 4], (int)(n + i % 4));
+                LLM_UNROLL
+                for (int e = 0; e < DIMS; e++) o[i / 4][e] += p * x[i % 4][e];
+            }
+        }
+    }
+    __syncthreads(); /* nobody reads q any more */
+    LLM_UNROLL
+    for (size_t g = 0; g < HEADS; g++) {
+        float *mine = shared + (warp * HEADS + g) * (D + 2);
+        const float sum = llm_warp_sum(l[g]);
+        if (lane == 0) mine[D] = m[g], mine[D + 1] = sum;
+        LLM_UNROLL
+        for (size_t i = 0; i < DIMS; i++)
+            if (lane + 32 * i < D) mine[lane + 32 * i] = o[g][i];
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, shared + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        const size_t to = ((head + i / D) * gridDim.y + blockIdx.y) * (D + 2);
+        if (part) part[to + i % D] = sum;
+        if (part && i % D == 0) part[to + D] = max, part[to + D + 1] = total;
+        if (!part) llm_store(out, head * D + i, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* A block a head: the splits' states (B,H,splits,D+2) become out (B,H,D). */
+template <typename T>
+LLM_KERNEL void llm_gqa_combine_kernel(T *out, const float *part, size_t splits, size_t D) {
+    for (size_t d = threadIdx.x; d < D; d += blockDim.x) {
+        float max, total;
+        const float sum = llm_cuda_gqa_merge(max, total, part + blockIdx.x * splits * (D + 2),
+                                             splits, D + 2, d, D);
+        llm_store(out, blockIdx.x * D + d, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* out (B,H,D) <- q (B,H,D), k, v (B,Hkv,room,D): llm_gqa_decode for every group; a text without
+ * keys gets 0. scratch: llm_cuda_gqa_scratch(c) floats. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, const T *v,
+                                              const llm_cuda_gqa_config *c, float *scratch,
+                                              cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
+    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
+    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
+    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8>
+                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4>
+                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4>
+                                     : llm_gqa_decode_kernel<T, 8, 4>;
+    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
+                    (unsigned)((group + heads - 1) / heads));
+    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
+               splits > 1 ? scratch : NULL, q, k, v, *c, llm_aligned(k, D));
+    const cudaError_t error = cudaGetLastError();
+    if (splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
+               out, scratch, splits, D);
+    return cudaGetLastError();
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
+
+/* @ffn ------------------------------------------------------ Position-wise MLP
+ *
+ * Nothing but matrix products: what stands between them is done in their epilogues, on sums that
+ * are still in registers. Forward, plain: the product with W_up leaves up and act(up + b). Gated:
+ * the product with W_gate leaves gate, the one with W_up reads it and leaves up and
+ * act(gate) * up. Backward: the product dy W_down is never stored; its epilogue turns it into dup,
+ * and dgate, and if forward's hidden was not kept it computes that again from the pre-activations,
+ * just in time for dW_down.
+ *
+ * Moves beside the operands of the products, in elements of (N,H): forwards 2, gated 4 (gate out
+ * and in, up, hidden out); backwards 2, gated 4 (pre-activations in, their gradients out), one more
+ * with recompute. A kernel of its own for the activation would add 2 and 4, gated 3 and 7. Both
+ * gradients of x are added by the products themselves. Limit: tensor cores or float multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_gemm, activation, dense
+ * see     swiglu, decoder_block
+ * topics  -
+ */
+
+/* As llm_ffn_weights and llm_ffn_acts; weights are stored as T, their gradients as float. */
+template <typename T> struct llm_cuda_ffn_weights { T *gate, *up, *up_bias, *down, *down_bias; };
+template <typename T> struct llm_cuda_ffn_acts { T *gate, *up, *hidden; };
+
+/* p[n][h .. h + 3] <- v, in a table of H columns. */
+template <typename T>
+LLM_DEVICE void llm_cuda_ffn_put(T *p, size_t n, size_t h, size_t H, const float (&v)[4],
+                                 bool wide) {
+    if (wide) {
+        llm_store_vector(p, n * H + h, v);
+        return;
+    }
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++)
+        if (h + k < H) llm_store(p, n * H + h + k, v[k]);
+}
+
+/* v is x W_up^T: up <- v + b, hidden <- act(gate) up. */
+template <typename T> struct llm_cuda_ffn_gated_end {
+    T *up, *hidden;
+    const T *gate, *b;
+    size_t H;
+    int kind;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t h, const float (&v)[4]) const {
+        float u[4], g[4], b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        llm_cuda_gemm_fetch(g, gate, n, h, n + 1, H, H, wide);
+        if (b) llm_cuda_gemm_fetch(b_v, b, 0, h, 1, H, H, wide);
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++) {
+            u[k] = llm_rounded<T>(v[k] + b_v[k]); /* what backward will read */
+            g[k] = u[k] * llm_cuda_activation_value(g[k], kind);
+        }
+        llm_cuda_ffn_put(up, n, h, H, u, wide);
+        llm_cuda_ffn_put(hidden, n, h, H, g, wide);
+    }
+};
+
+/* v is dy W_down, the gradient of hidden: dup, dgate <- what the activation makes of it; hidden,
+ * unless NULL, <- forward's. gate and dgate are NULL in the plain form. */
+template <typename T> struct llm_cuda_ffn_backward_end {
+    T *dgate, *dup, *hidden;
+    const T *gate, *up;
+    size_t H;
+    int kind;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t h, const float (&v)[4]) const {
+        float u[4], g[4], du[4], dg[4], out[4];
+        llm_cuda_gemm_fetch(u, up, n, h, n + 1, H, H, wide);
+        if (gate) llm_cuda_gemm_fetch(g, gate, n, h, n + 1, H, H, wide);
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++) {
+            const float in = gate ? g[k] : u[k], a = llm_cuda_activation_value(in, kind);
+            const float slope = v[k] * llm_cuda_activation_slope(in, kind);
+            du[k] = gate ? v[k] * a : slope;
+            dg[k] = slope * u[k];
+            out[k] = gate ? a * u[k] : a;
+        }
+        llm_cuda_ffn_put(dup, n, h, H, du, wide);
+        if (gate) llm_cuda_ffn_put(dgate, n, h, H, dg, wide);
+        if (hidden) llm_cuda_ffn_put(hidden, n, h, H, out, wide);
+    }
+};
+
+/* Can four neighbours of each array be moved at once? */
+template <typename T>
+static inline bool llm_cuda_ffn_wide(const llm_cuda_ffn_acts<T> &a, const T *b, size_t H) {
+    return H % 4 == 0 && llm_aligned(a.gate, 16) && llm_aligned(a.up, 16) &&
+           llm_aligned(a.hidden, 16) && llm_aligned(b, 16);
+}
+
+/* y (N,C), a (N,H) <- x (N,C): as llm_ffn_forward, T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_ffn_forward(T *y, const llm_cuda_ffn_acts<T> &a, const T *x,
+                                               const llm_cuda_ffn_weights<T> &w, size_t N, size_t C,
+                                               size_t H, int kind, cudaStream_t stream) {
+    T *const none = NULL;
+    if (N == 0) return cudaSuccess;
+    cudaError_t error;
+    if (w.gate) {
+        const bool wide = llm_cuda_ffn_wide(a, w.up_bias, H);
+        const llm_cuda_ffn_gated_end<T> end = {a.up, a.hidden, a.gate, w.up_bias, H, kind, wide};
+        error = llm_cuda_dense_forward(a.gate, none, x, w.gate, none, N, C, H,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_dense_product<false, false, T>::launch(end, x, w.up, N, H, C, 1, C,
+                                                                    stream);
+    } else {
+        error = llm_cuda_dense_forward(a.hidden, a.up, x, w.up, w.up_bias, N, C, H, kind, stream);
+    }
+    if (error != cudaSuccess) return error;
+    return llm_cuda_dense_forward(y, none, a.hidden, w.down, w.down_bias, N, H, C,
+                                  LLM_ACTIVATION_IDENTITY, stream);
+}
+
+/* Floats of scratch that backward needs for its sums over the tokens. */
+static inline __attribute__((unused)) size_t llm_cuda_ffn_scratch(size_t N, size_t C, size_t H) {
+    const size_t slices = llm_cuda_dense_slices(N, C, H);
+    return slices > 1 ? slices * C * H : 0;
+}
+
+/* dx (N,C), dw += <- dy (N,C) and forward's a, x, w: as llm_ffn_backward. dx and any of dw may be
+ * NULL. d.up and d.gate (N,H) get the gradients of the pre-activations, d.hidden is not used.
+ * recompute: a.hidden is written before it is read. scratch: llm_cuda_ffn_scratch floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
+                      const llm_cuda_ffn_acts<T> &a, const T *x, const llm_cuda_ffn_weights<T> &w,
+                      size_t N, size_t C, size_t H, int kind, bool recompute,
+                      const llm_cuda_ffn_acts<T> &d, float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    float *const no_bias = NULL;
+    if (N == 0) return cudaSuccess;
+    const bool wide = llm_cuda_ffn_wide(a, none, H) && llm_cuda_ffn_wide(d, none, H);
+    const llm_cuda_ffn_backward_end<T> end = {
+        d.gate, d.up, recompute ? a.hidden : none, w.gate ? a.gate : none, a.up, H, kind, wide};
+    const cudaError_t done[] = {
+        llm_cuda_dense_product<false, true, T>::launch(end, dy, w.down, N, H, C, 1, C, stream),
+        llm_cuda_dense_backward(none, dw.down, dw.down_bias, dy, a.hidden, w.down, N, H, C, scratch,
+                                stream),
+        llm_cuda_dense_backward(dx, dw.up, dw.up_bias, d.up, x, w.up, N, C, H, scratch, stream),
+        w.gate ? llm_cuda_dense_backward(dx, dw.gate, no_bias, d.gate, x, w.gate, N, C, H, scratch,
+                                         stream)
+               : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 

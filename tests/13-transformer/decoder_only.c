@@ -138,3 +138,31 @@ TEST(decoder_only, "new weights: matrices 0.02, gains 1, a loss near ln V") {
     c.block.kv_heads = 3;
     CHECK_ASSERTS(llm_decoder_only_create(&g, &c, 4, 16, &e));
 }
+
+TEST(decoder_only, "a step fits in the memory that is taken, and fills it") {
+    /* (B, T, L, V, C, H, Hkv, D, F): in the blocks of Llama 3 the MLP needs most, with many wide
+     * heads attention; one token; no layer */
+    const size_t sizes[][9] = {{1, 64, 1, 50, 32, 4, 1, 8, 112},
+                               {2, 30, 2, 20, 16, 4, 4, 32, 20},
+                               {3, 7, 5, 300, 8, 1, 1, 16, 40},
+                               {1, 1, 1, 2, 2, 1, 1, 32, 1},
+                               {2, 50, 0, 30, 8, 1, 1, 4, 8}};
+    for (size_t s = 0; s < 5; s++) {
+        const size_t rows = sizes[s][0], t = sizes[s][1], layers = sizes[s][2];
+        llm_decoder_only_config c = config(true);
+        llm_decoder_only g;
+        llm_error e;
+        int *ids = (int *)test_memory(rows * t, sizeof(int));
+        c.context = t, c.layers = layers, c.vocab = sizes[s][3];
+        c.block.width = sizes[s][4], c.block.heads = sizes[s][5], c.block.kv_heads = sizes[s][6];
+        c.block.head_size = sizes[s][7], c.block.hidden = sizes[s][8];
+        CHECK(llm_decoder_only_create(&g, &c, rows, t, &e));
+        llm_decoder_only_forward(&g, ids, ids, rows, t);
+        llm_decoder_only_backward(&g);
+        /* what is left: up to 64 bytes for each array, and the scratch of a model without layers */
+        const size_t rounding = 64 * (24 + 6 + layers) + 4 * 2 * c.block.head_size;
+        const size_t unused = layers ? 0 : 4 * llm_llama_block_scratch_size(&c.block, rows, t);
+        CHECK(g.memory.size - g.memory.peak <= rounding + unused);
+        llm_decoder_only_destroy(&g);
+    }
+}

@@ -133,3 +133,32 @@ TEST(gpt2_weights, "a size that no memory holds is said so; wrong shapes stop") 
     c.heads = 2;
     CHECK_ASSERTS(llm_gpt2_create(&g, &c, 1, 6, &e));
 }
+
+TEST(gpt2_weights, "a step fits in the memory that is taken, and fills it") {
+    const size_t sizes[][7] = {/* (B, T, L, V, C, H, F): wide MLP, deep, one token, long */
+                               {2, 30, 2, 20, 16, 4, 200},
+                               {1, 8, 20, 70, 8, 2, 32},
+                               {1, 1, 1, 2, 2, 1, 1},
+                               {1, 90, 1, 30, 8, 2, 8}};
+    for (size_t s = 0; s < 4; s++) {
+        const size_t rows = sizes[s][0], t = sizes[s][1], layers = sizes[s][2];
+        llm_gpt2_config c = tiny();
+        llm_gpt2 g;
+        llm_error e;
+        int *ids = (int *)test_memory(rows * t, sizeof(int));
+        c.context = t, c.layers = layers, c.vocab = sizes[s][3];
+        c.width = sizes[s][4], c.heads = sizes[s][5], c.hidden = sizes[s][6];
+        CHECK(llm_gpt2_create(&g, &c, rows, t, &e));
+        llm_gpt2_forward(&g, ids, ids, rows, t);
+        llm_gpt2_backward(&g);
+        /* what is left: up to 64 bytes for each array */
+        CHECK(g.memory.size - g.memory.peak <= 64 * (32 + 4 + layers));
+        llm_gpt2_destroy(&g);
+        CHECK(llm_gpt2_create(&g, &c, 0, 0, &e)); /* weights only */
+        CHECK(g.memory.peak >= 4 * g.count);
+        CHECK(g.memory.size <= 4 * g.count + 64 * (32 + 4 + layers) +
+                                   layers * (2 * sizeof(llm_decoder_block_weights) +
+                                             sizeof(llm_decoder_block_acts)));
+        llm_gpt2_destroy(&g);
+    }
+}
