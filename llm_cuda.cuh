@@ -300,8 +300,10 @@ template <int pending> LLM_DEVICE void llm_copy_wait(void) {
  * see     rng
  * topics  -
  */
-LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key) {
-    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = 0, c3 = 0;
+/* out (4) <- the counter (block, high): high is 0 in the stream of a generator. */
+LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key, uint64_t high = 0) {
+    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
+    uint32_t c2 = (uint32_t)high, c3 = (uint32_t)(high >> 32);
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     LLM_UNROLL
     for (int round = 0; round < 10; round++) {
@@ -3416,8 +3418,9 @@ static inline __attribute__((unused)) unsigned llm_cuda_greedy_pieces(size_t row
 }
 
 template <typename T, int W>
-LLM_KERNEL void llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits,
-                                       size_t V, unsigned pieces) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits, size_t V,
+                           unsigned pieces) {
     const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
     unsigned long long key = 0;
     float best = -INFINITY; /* that of key: most entries cost one comparison */
@@ -3528,10 +3531,10 @@ LLM_DEVICE void llm_cuda_temperature_finish(int *token, float *logprob, size_t r
 }
 
 template <typename T, int W>
-LLM_KERNEL void llm_temperature_gumbel_kernel(int *token, float *logprob,
-                                              llm_cuda_temperature_part *parts, const T *logits,
-                                              const uint64_t *seed, size_t V, float temp,
-                                              unsigned pieces) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_temperature_gumbel_kernel(int *token, float *logprob, llm_cuda_temperature_part *parts,
+                                  const T *logits, const uint64_t *seed, size_t V, float temp,
+                                  unsigned pieces) {
     const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
     llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
     float best = -INFINITY;
@@ -3603,7 +3606,8 @@ llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_par
  * topics  -
  */
 template <typename T, int W>
-LLM_KERNEL void llm_top_k_filter_kernel(T *logits, size_t V, unsigned count) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_k_filter_kernel(T *logits, size_t V, unsigned count) {
     T *x = logits + blockIdx.x * V;
     llm_select_keep<T, W>(x, V, llm_select_cut<unsigned, T, W>(x, V, 0, count, 0.0f, true));
 }
@@ -3622,8 +3626,9 @@ static inline cudaError_t llm_cuda_top_k_filter(T *logits, size_t rows, size_t V
 }
 
 template <typename T, int W>
-LLM_KERNEL void llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
-                                        unsigned count) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
+                            unsigned count) {
     const T *x = logits + blockIdx.x * V;
     const unsigned long long max = llm_select_max<T, W>(x, V);
     if (!llm_select_drawable(max)) {
@@ -3649,6 +3654,141 @@ static inline cudaError_t llm_cuda_top_k_sample(int *token, const T *logits, con
     const auto top_k_sample = wide ? llm_top_k_sample_kernel<T, W> : llm_top_k_sample_kernel<T, 1>;
     LLM_LAUNCH(top_k_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
                logits, seed, V, (unsigned)(k < V ? k : 0));
+    return cudaGetLastError();
+}
+
+/* @top_p ---------------------------------------------------- Top-p (nucleus) sampling
+ *
+ * Filter: the cut of cuda_select at a mass instead of a count, equal logits told apart by index.
+ *
+ * Sampling needs no cut. Draw from all; the drawn token belongs to the nucleus when the tokens
+ * above it have less mass than p, and one pass says so. If they have p or more, the nucleus lies
+ * among them: draw again, from those above only. What is accepted has the distribution of the
+ * nucleus, as in any rejection. The place of a draw in the order of probabilities, measured in
+ * mass, is uniform, so the first is accepted with probability p or more, and the expected number of
+ * rounds is 1 + ln(1 / p) at most: 1.1 for p = 0.9. Masses are sums of integers, so filter and
+ * sampler agree on every token.
+ *
+ * Reads the row 1 (largest) + 1 (whole mass) + 1 a round times, and a warp's stretch again for each
+ * draw; the minimum is one reading; all but the first come from L2. The filter: 7 and a write.
+ * Limit: what one multiprocessor takes from L2.
+ *
+ * source  Ye et al. 2024, "Sorting-Free GPU Kernels for LLM Sampling" (FlashInfer)
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * see     top_k, min_p, sampling
+ * topics  -
+ */
+
+/* The mass that has to be reached: an integer above 0, so that something is kept. */
+LLM_DEVICE unsigned long long llm_cuda_top_p_target(float p, unsigned long long whole) {
+    const double target = ceil((double)p * (double)whole);
+    return target < 1.0 ? 1 : target < (double)whole ? (unsigned long long)target : whole;
+}
+/* The cut of the nucleus of what is kept of row x, max its largest pair. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float p, float max) {
+    unsigned long long before, mine;
+    const unsigned long long whole = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+    return llm_select_cut<unsigned long long, T, W>(x, V, kept, llm_cuda_top_p_target(p, whole),
+                                                    max, false);
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024) llm_top_p_filter_kernel(T *logits, size_t V, float p) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V, llm_cuda_top_p_cut<T, W>(x, V, 0, p, llm_select_value(max)));
+}
+/* logits (rows,V) in place: llm_top_p_filter of each row with min_keep = 1, up to 2^23 entries; p >=
+ * 1 changes nothing. A row with a NaN, or with nothing but -inf, stays. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_filter(T *logits, size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!(p >= 0.0f) || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0 || p >= 1.0f) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_filter = wide ? llm_top_p_filter_kernel<T, W> : llm_top_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(top_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, p);
+    return cudaGetLastError();
+}
+
+/* The pair of the entry of this warp's stretch of x at which the mass of what is kept exceeds goal,
+ * of which the stretches before have `before`; in one lane, 0 in the others. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_walk(const T *x, size_t V, unsigned long long kept,
+                                                  float max, unsigned long long before,
+                                                  unsigned long long goal) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t from = span.begin - lane * W; from < span.end; from += 32 * W) {
+        const size_t i = from + lane * W;
+        unsigned long long pair[W], own[W], sum = 0;
+        float v[W];
+        if (i < span.end) llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            pair[k] = i < span.end ? llm_select_pair(v[k], i + (size_t)k) : 0;
+            own[k] = 0;
+            if (i < span.end && pair[k] >= kept)
+                own[k] = llm_select_weight<unsigned long long>(v[k], max);
+            sum += own[k];
+        }
+        const unsigned long long upto = llm_select_scan(sum);
+        unsigned long long below = before + upto - sum, found = 0;
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) { /* integers: goal lies in exactly one of all intervals */
+            if (goal >= below && goal < below + own[k]) found = pair[k];
+            below += own[k];
+        }
+        if (__any_sync(0xffffffffu, found != 0)) return found;
+        before += __shfl_sync(0xffffffffu, upto, 31);
+    }
+    return 0;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_p_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V, float p) {
+    __shared__ unsigned long long drawn;
+    const T *x = logits + blockIdx.x * V;
+    const unsigned long long largest = llm_select_max<T, W>(x, V);
+    const float max = llm_select_value(largest);
+    unsigned long long kept = 0, target = 0, before, mine;
+    for (unsigned round = 0; llm_select_drawable(largest); round++) {
+        const unsigned long long mass = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+        if (round == 0) target = llm_cuda_top_p_target(p, mass);
+        if (round > 0 && mass < target) break; /* too little lies above what was drawn: it stays */
+        uint32_t word[4];
+        llm_cuda_philox(word, round / 4, seed[blockIdx.x]);
+        const uint32_t low = round & 1 ? word[1] : word[0], high = round & 1 ? word[3] : word[2];
+        const unsigned long long u = (round & 2 ? high : low) >> 8; /* floor(u / 2^24 mass) */
+        const unsigned long long goal = u * (mass >> 24) + (u * (mass & 0xffffff) >> 24);
+        if (goal >= before && goal < before + mine) {
+            const unsigned long long found =
+                llm_cuda_top_p_walk<T, W>(x, V, kept, max, before, goal);
+            if (found != 0) drawn = found;
+        }
+        __syncthreads();
+        kept = drawn + 1; /* read again behind the barriers of the next sum */
+    }
+    if (threadIdx.x == 0) token[blockIdx.x] = kept == 0 ? -1 : (int)((kept - 1) & 0xffffffffu);
+}
+/* token (rows) <- drawn from the nucleus of each row of logits (rows,V), the tokens that
+ * llm_cuda_top_p_filter keeps; -1 where one is NaN or all are -inf. Round r takes number r of the
+ * generator of llm_rng_seed(seed[row]). T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_sample(int *token, const T *logits, const uint64_t *seed,
+                                                size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 4 }; /* 8 would take more registers than 1024 threads have */
+    if (!(p >= 0.0f) || V == 0 || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_sample = wide ? llm_top_p_sample_kernel<T, W> : llm_top_p_sample_kernel<T, 1>;
+    LLM_LAUNCH(top_p_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logits, seed, V, p);
     return cudaGetLastError();
 }
 
