@@ -3792,6 +3792,92 @@ static inline cudaError_t llm_cuda_top_p_sample(int *token, const T *logits, con
     return cudaGetLastError();
 }
 
+/* @min_p ---------------------------------------------------- Min-p, epsilon, eta, n-sigma
+ *
+ * Rules that keep a token for its probability alone are thresholds on its logit, found without
+ * making probabilities: p_v >= a max p is z_v >= max z + log a, and with S = sum exp(z - max z)
+ * p_v >= e is z_v >= max z + log(e S). Min-p needs the largest logit and nothing else; the others
+ * one pass of sums more. (Typical sampling keeps tokens from both ends and is not here.)
+ *
+ * A block takes a row: 2 readings for min-p, 3 for the others, and a write, where the minimum is
+ * one of each; the later readings come from L2. Limit: what one multiprocessor takes from L2.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     top_k, top_p, sampling
+ * topics  -
+ */
+
+/* Do llm_cuda_min_p_cut and llm_cuda_min_p_filter know this rule? */
+LLM_HOST_DEVICE bool llm_cuda_min_p_known(llm_sampling_kind kind) {
+    return kind == LLM_SAMPLING_MIN_P || kind == LLM_SAMPLING_EPSILON || kind == LLM_SAMPLING_ETA ||
+           kind == LLM_SAMPLING_TOP_N_SIGMA;
+}
+/* The cut of a rule with its value, of what is kept of row x, max its largest. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_min_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float max, llm_sampling_kind kind, float value) {
+    double least = (double)max + log((double)value);
+    if (kind != LLM_SAMPLING_MIN_P) {
+        const llm_select_span span = llm_select_my_span<W>(V);
+        const bool sigma = kind == LLM_SAMPLING_TOP_N_SIGMA;
+        double sum = 0.0, first = 0.0, second = 0.0; /* of weights, and of weight d, d^2 */
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W];
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                if (v[k] == -INFINITY || llm_select_pair(v[k], i + (size_t)k) < kept) continue;
+                const double d = (double)v[k] - (double)max;
+                const double weight = sigma ? 1.0 : (double)expf((float)d);
+                sum += weight;
+                first += weight * d;
+                second += weight * d * d;
+            }
+        }
+        sum = llm_block_sum(sum);
+        first = llm_block_sum(first) / sum;
+        second = llm_block_sum(second) / sum;
+        if (sigma) {
+            least = (double)max - (double)value * sqrt(fmax(second - first * first, 0.0));
+        } else { /* H = log S - E d */
+            const double entropy = log(sum) - first, epsilon = (double)value;
+            const double scaled = sqrt(epsilon) * exp(-entropy);
+            const bool eta = kind == LLM_SAMPLING_ETA;
+            least = (double)max + log((eta ? fmin(epsilon, scaled) : epsilon) * sum);
+        }
+    }
+    const float edge = least < (double)max ? (float)least : max; /* the largest stays */
+    const unsigned long long cut = (unsigned long long)llm_select_order(edge) << 32;
+    return cut > kept ? cut : kept;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_min_p_filter_kernel(T *logits, size_t V, llm_sampling_kind kind, float value) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V,
+                          llm_cuda_min_p_cut<T, W>(x, V, 0, llm_select_value(max), kind, value));
+}
+/* logits (rows,V) in place: each row as by llm_min_p_filter, _epsilon, _eta or _top_n_sigma with
+ * min_keep = 1, where no entry lies on the threshold but for rounding. The largest and its equals
+ * stay. A row with a NaN, or with nothing but -inf, stays. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V,
+                                                llm_sampling_kind kind, float value,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!llm_cuda_min_p_known(kind) || !(value >= 0.0f) || V > 0x7fffffff)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto min_p_filter = wide ? llm_min_p_filter_kernel<T, W> : llm_min_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(min_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, kind, value);
+    return cudaGetLastError();
+}
+
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
 /* @17-compress ============================================== COMPRESSION */
