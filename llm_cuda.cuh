@@ -3878,6 +3878,151 @@ static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V
     return cudaGetLastError();
 }
 
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ * From logits to a token in one kernel, a block a row: penalties, the steps of a chain in their
+ * order, the draw. All steps but one keep the largest of what there is, so the state of a chain is
+ * a single cut (cuda_select), and a step raises it; a temperature writes what is kept, divided, and
+ * -inf elsewhere. Sums and quotients are the reference's, and so are the tokens that come out. The
+ * counts of the penalties live on the device and are kept up to date here: from one token to the
+ * next the host has nothing to do.
+ *
+ * The row is read once from memory and then from L2: once for the penalties and the largest each,
+ * 4 for top_k, 5 for top_p, 0 or 1 for a threshold, 1 for a temperature, 1 for the draw. Apart each
+ * step would be a launch with two more trips through memory. Limit: what one multiprocessor takes
+ * from L2; with few rows most of the card is idle.
+ *
+ * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
+ *         presence)
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, top_p, min_p
+ * see     temperature (Gumbel), decoding
+ * topics  -
+ */
+
+/* Penalties of tokens that occurred c > 0 times, then a chain. repetition divides a logit above 0
+ * and multiplies one below (1: off); then c frequency + presence is subtracted (0: off). */
+struct llm_cuda_sampling_config {
+    float repetition, frequency, presence;
+    unsigned steps;
+    llm_sampling_step chain[8];
+};
+/* No penalties, and the n <= 8 steps of a chain. */
+static inline __attribute__((unused)) llm_cuda_sampling_config
+llm_cuda_sampling_defaults(const llm_sampling_step *chain, size_t n) {
+    llm_cuda_sampling_config c;
+    memset(&c, 0, sizeof c);
+    LLM_ASSERT(n <= 8);
+    c.repetition = 1.0f;
+    c.steps = (unsigned)n;
+    for (size_t i = 0; i < n; i++) c.chain[i] = chain[i];
+    return c;
+}
+
+/* x (V) in place with the counts of its tokens. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_penalize(float *x, const int *count, size_t V,
+                                           const llm_cuda_sampling_config &c) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const int n = count[i + (size_t)k];
+            if (n == 0) continue;
+            v[k] = v[k] > 0.0f ? v[k] / c.repetition : v[k] * c.repetition;
+            v[k] -= (float)n * c.frequency + c.presence;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+/* x (V) in place: what is kept divided by temp, the rest -inf; temp = 0 keeps the first of the
+ * largest. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long kept, float temp) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long best = 0; /* of pairs with the index turned round */
+    float v[W];
+    for (size_t i = span.begin; i < span.end && temp == 0.0f; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            if (pair >= kept && (pair ^ 0xffffffffu) > best) best = pair ^ 0xffffffffu;
+        }
+    }
+    if (temp == 0.0f) best = llm_select_block_max(best) ^ 0xffffffffu;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            const bool stays = temp == 0.0f ? pair == best : pair >= kept;
+            v[k] = !stays ? -INFINITY : temp == 0.0f ? v[k] : v[k] / temp;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
+                              llm_cuda_sampling_config c) {
+    const size_t row = blockIdx.x;
+    float *x = logits + row * V;
+    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[row] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    unsigned long long kept = 0;
+    for (unsigned s = 0; s < c.steps; s++) {
+        const float value = c.chain[s].value;
+        const llm_sampling_kind kind = c.chain[s].kind;
+        if (kind == LLM_SAMPLING_TEMPERATURE) {
+            llm_cuda_sampling_heat<W>(x, V, kept, value);
+            max = value == 0.0f ? max : max / value;
+            kept = 0;
+        } else if (kind == LLM_SAMPLING_TOP_K) {
+            const unsigned k = value < (float)V ? (unsigned)value : 0;
+            if (k > 0) kept = llm_select_cut<unsigned, float, W>(x, V, kept, k, max, true);
+        } else if (kind == LLM_SAMPLING_TOP_P) {
+            if (value < 1.0f) kept = llm_cuda_top_p_cut<float, W>(x, V, kept, value, max);
+        } else {
+            kept = llm_cuda_min_p_cut<float, W>(x, V, kept, max, kind, value);
+        }
+    }
+    llm_draw_entry<float, W>(token + row, x, V, kept, max, llm_draw_uniform(seed[row]));
+    __syncthreads(); /* one lane has written the token */
+    if (threadIdx.x == 0 && count) count[row * V + (size_t)token[row]]++;
+}
+
+/* token (rows) <- what llm_sampling_chain and llm_sampling_draw with a generator of
+ * llm_rng_seed(seed[row]) choose from each row of logits (rows,V), which is changed; -1 where one
+ * is NaN or all are -inf. count (rows,V) or NULL: how often each token occurred, for the penalties;
+ * that of the token drawn grows by one. The chain has no LLM_SAMPLING_TYPICAL; up to 2^23 entries.
+ */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *seed, size_t rows,
+                        size_t V, const llm_cuda_sampling_config *c, cudaStream_t stream) {
+    if (V == 0 || V > 1u << 23 || c->steps > 8) return (cudaError_t)cudaErrorInvalidValue;
+    for (unsigned s = 0; s < c->steps; s++) {
+        const llm_sampling_kind kind = c->chain[s].kind;
+        if (!(c->chain[s].value >= 0.0f) ||
+            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
+             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
+            return (cudaError_t)cudaErrorInvalidValue;
+    }
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto chain = wide ? llm_sampling_chain_kernel<4> : llm_sampling_chain_kernel<1>;
+    LLM_LAUNCH(chain, (unsigned)rows, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits,
+               count, seed, V, *c);
+    return cudaGetLastError();
+}
+
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
 /* @17-compress ============================================== COMPRESSION */
