@@ -3383,6 +3383,173 @@ llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
 
 /* @15-decode ================================================ DECODING */
 
+/* @kv_cache ------------------------------------------------- Key-value cache
+ *
+ * Append: one kernel turns the new queries and keys by their positions (@rope) and stores keys and
+ * values where they belong. Lengths live on the device and positions follow from them, so a launch
+ * does not depend on how long the rows are, and the same launches serve for every token. Apart,
+ * rotation and copy would move q and k twice. Attend: gqa's decoding kernel on the cache, with the
+ * keys of a row split over blocks.
+ *
+ * Reorder: rows become copies of others, in place; a second cache would double what is most of the
+ * memory. A thread owns one vector of 16 bytes of all rows: it stages those that others need in
+ * shared memory and then writes them, without a barrier, since nobody else comes near. Rows that
+ * stay are not touched.
+ *
+ * Append moves 2 elements for each of q, k and v, the minimum, attend each key and value once,
+ * reorder 2 elements for each one that changes its row. Limit: for a token, attend is bound by
+ * memory bandwidth and append by its launch; reorder by bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, gqa
+ * see     decoding
+ * topics  -
+ */
+
+/* As llm_kv_cache, on the device: memory (L,2,B,H,room,D), length (B). */
+template <typename T> struct llm_cuda_kv_cache {
+    T *memory;
+    size_t *length, L, B, H, room, D;
+};
+/* The keys (B,H,room,D) of layer l; the values stand B H room D elements further on. */
+template <typename T>
+LLM_HOST_DEVICE T *llm_cuda_kv_cache_keys(const llm_cuda_kv_cache<T> &c, size_t l) {
+    return c.memory + 2 * l * c.B * c.H * c.room * c.D;
+}
+
+/* A block: one of n positions of one head of a row; first the query heads, then keys, then values.
+ * half = 0: nothing is turned. */
+template <typename T>
+LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *q, const T *k,
+                                           const T *v, const float *cosine, const float *sine,
+                                           size_t Hq, size_t n, size_t half, bool neighbours) {
+    const size_t heads = Hq + 2 * c.H, i = blockIdx.x % n, b = blockIdx.x / n / heads;
+    const size_t h = blockIdx.x / n % heads, position = c.length[b] + i, D = c.D;
+    if (position >= c.room) return;
+    const bool query = h < Hq, value = h >= Hq + c.H;
+    const size_t head = query ? b * Hq + h : b * c.H + (h - Hq) % c.H;
+    const T *from = (query ? q : value ? v : k) + (head * n + i) * D;
+    T *to = q + (head * n + i) * D;
+    if (!query) {
+        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + position) * D;
+        if (value) to += c.B * c.H * c.room * D;
+    }
+    const size_t pairs = value ? 0 : half;
+    for (size_t d = threadIdx.x; d < pairs; d += blockDim.x) {
+        const size_t first = neighbours ? 2 * d : d, second = neighbours ? 2 * d + 1 : d + half;
+        const float x = llm_load(from, first), y = llm_load(from, second);
+        const float cos_t = cosine[position * half + d], sin_t = sine[position * half + d];
+        llm_store(to, first, x * cos_t - y * sin_t);
+        llm_store(to, second, x * sin_t + y * cos_t);
+    }
+    for (size_t d = 2 * pairs + threadIdx.x; d < D && !query; d += blockDim.x)
+        llm_store(to, d, llm_load(from, d));
+}
+/* Layer l <- k, v (B,H,n,D), n positions behind each row; k and q (B,Hq,n,D) are turned, q in
+ * place, by the rows of cosine and sine (room,rot/2), tables of llm_rope_table for positions 0 ..
+ * room-1. rot = 0 turns nothing; q may then be NULL, with Hq = 0. What does not fit in the room is
+ * not stored. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_kv_cache_append(const llm_cuda_kv_cache<T> *c, size_t l, T *q, const T *k, const T *v,
+                         const float *cosine, const float *sine, size_t Hq, size_t n, size_t rot,
+                         llm_rope_pairing pairing, cudaStream_t stream) {
+    const size_t blocks = c->B * (Hq + 2 * c->H) * n;
+    if (l >= c->L || rot % 2 != 0 || rot > c->D) return (cudaError_t)cudaErrorInvalidValue;
+    if (blocks == 0 || c->D == 0) return cudaSuccess;
+    const size_t threads = c->D < 256 ? c->D : 256;
+    LLM_LAUNCH(llm_kv_cache_append_kernel<T>, (unsigned)blocks, llm_row_threads(threads), 0, stream,
+               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS);
+    return cudaGetLastError();
+}
+
+/* What llm_cuda_kv_cache_attend asks of gqa. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_kv_cache_config(const llm_cuda_kv_cache<T> *c,
+                                                           size_t Hq) {
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(c->B, Hq, c->H, 1, c->D);
+    g.room = c->room;
+    g.length = c->length;
+    return g;
+}
+/* out (B,Hq,D) <- q (B,Hq,D): the query of the token that layer l has just appended to each row, as
+ * llm_kv_cache_attend with n = 1. scratch: llm_cuda_gqa_scratch of llm_cuda_kv_cache_config. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_attend(T *out, const llm_cuda_kv_cache<T> *c, size_t l,
+                                                   const T *q, size_t Hq, float *scratch,
+                                                   cudaStream_t stream) {
+    if (l >= c->L) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_gqa_config g = llm_cuda_kv_cache_config(c, Hq);
+    const T *k = llm_cuda_kv_cache_keys(*c, l);
+    return llm_cuda_gqa_decode(out, q, k, k + c->B * c->H * c->room * c->D, &g, scratch, stream);
+}
+
+LLM_KERNEL void llm_kv_cache_advance_kernel(size_t *length, const size_t *count, size_t n, size_t B,
+                                            size_t room) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) {
+        const size_t more = count ? count[b] : n, left = room - length[b];
+        length[b] += more < left ? more : left;
+    }
+}
+/* Row b becomes count[b] positions longer, or n with count NULL, and at most as long as the room. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_advance(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *count, size_t n,
+                                                    cudaStream_t stream) {
+    if (c->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_kv_cache_advance_kernel, 1, llm_row_threads(c->B), 0, stream, c->length, count,
+               n, c->B, c->room);
+    return cudaGetLastError();
+}
+
+/* A block: 32 vectors of the same head, (layer, keys or values, head), of all rows. */
+template <typename T, int W>
+LLM_KERNEL void llm_kv_cache_reorder_kernel(llm_cuda_kv_cache<T> c, const size_t *parent) {
+    LLM_DYNAMIC_SHARED(float, staged); /* [row][W][32]: lanes in different banks */
+    const size_t row = c.room * c.D, lane = threadIdx.x, i = (blockIdx.x * 32 + lane) * W;
+    const size_t half = blockIdx.y / c.H, h = blockIdx.y % c.H;
+    T *head = c.memory + (half * c.B * c.H + h) * row;
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        llm_load_vector(v, head, parent[b] * c.H * row + i);
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) staged[(b * W + k) * 32 + lane] = v[k];
+    }
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) v[k] = staged[(b * W + k) * 32 + lane];
+        llm_store_vector(head, b * c.H * row + i, v);
+    }
+}
+LLM_KERNEL void llm_kv_cache_follow_kernel(size_t *length, const size_t *parent, size_t B) {
+    const size_t b = threadIdx.x, mine = b < B ? length[parent[b]] : 0;
+    __syncthreads();
+    if (b < B) length[b] = mine;
+}
+/* Row b <- what row parent[b] was, for all rows at once, as llm_kv_cache_reorder: parent (B) on the
+ * device, every parent[b] < B, B <= 224. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_reorder(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *parent, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    const size_t row = c->room * c->D;
+    const bool wide = llm_aligned(c->memory, c->D);
+    const unsigned width = 32 * (wide ? W : 1), heads = (unsigned)(2 * c->L * c->H);
+    if (c->B > 224 || heads > 65535) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || row == 0 || heads == 0) return cudaSuccess;
+    const auto reorder =
+        wide ? llm_kv_cache_reorder_kernel<T, W> : llm_kv_cache_reorder_kernel<T, 1>;
+    LLM_LAUNCH(reorder, dim3((unsigned)((row + width - 1) / width), heads), 32,
+               c->B * width * sizeof(float), stream, *c, parent);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_kv_cache_follow_kernel, 1, 256, 0, stream, c->length, parent, c->B);
+    return cudaGetLastError();
+}
+
 /* @greedy --------------------------------------------------- Greedy decoding
  *
  * The argmax of each row. Value and index in one integer of 64 bits make ties a matter of
