@@ -3550,6 +3550,120 @@ static inline cudaError_t llm_cuda_kv_cache_reorder(const llm_cuda_kv_cache<T> *
     return cudaGetLastError();
 }
 
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ * The loop without the host. What llm_decoding_run keeps in its rows stands on the device; behind
+ * the model and a sampler one small kernel appends the tokens, sets the ends, and leaves what the
+ * next turn needs: the last token of each row, whether it goes on, and the key of its next random
+ * numbers. A turn is the same launches with the same arguments whatever the rows do, so hundreds
+ * can be queued at once, or captured as a graph and replayed; the host looks at the number of open
+ * rows every so many turns. Turns too many change nothing: a row that has ended is left alone.
+ *
+ *     begin     repeat:  model(next) -> logits    forbid    sample(logits, seed) -> token    take
+ *
+ * Moves a few dozen bytes a row. Limit: its launch, a few microseconds, which a copy to the host
+ * and back, and a wait in between, would be many times.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng
+ * see     temperature, sampling, kv_cache
+ * topics  -
+ */
+
+/* B rows on the device. Given: ids (B,capacity) with the prompts, length (B) and prompt (B), both
+ * the lengths of the prompts; stream (B) or NULL for the row's number; stop (stops). Kept: end (B),
+ * of llm_decoding_end; next (B), the last token of a row; count (B), 1 where the row goes on and 0
+ * where not, for llm_cuda_kv_cache_advance; seed (B) for the sampler; open (1), the rows that go
+ * on. logprob (B,capacity) or NULL. */
+typedef struct {
+    int *ids, *end, *next, *open;
+    size_t *length, *count;
+    const size_t *prompt;
+    const uint64_t *stream;
+    uint64_t *seed;
+    float *logprob;
+    const int *stop;
+    size_t stops, B, capacity, max_new, min_new;
+    uint64_t key;
+} llm_cuda_decoding_rows;
+
+/* token NULL: the rows begin. logprob (B) or NULL: of the tokens. */
+LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *token,
+                                         const float *logprob) {
+    int open = 0;
+    for (size_t first = 0; first < r.B; first += blockDim.x) {
+        const size_t b = first + threadIdx.x;
+        bool running = false;
+        if (b < r.B) {
+            size_t length = r.length[b];
+            int end = token ? r.end[b] : LLM_DECODING_RUNNING;
+            if (token && end == LLM_DECODING_RUNNING) {
+                const int y = token[b];
+                if (y < 0) {
+                    end = LLM_DECODING_FAILED;
+                } else {
+                    if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
+                    r.ids[b * r.capacity + length++] = y;
+                    for (size_t s = 0; s < r.stops; s++)
+                        if (y == r.stop[s]) end = LLM_DECODING_STOP;
+                }
+                r.length[b] = length;
+            }
+            const size_t step = length - r.prompt[b];
+            if (end == LLM_DECODING_RUNNING) { /* as llm_decoding_open */
+                if (length == 0)
+                    end = LLM_DECODING_FAILED;
+                else if (step >= r.max_new)
+                    end = LLM_DECODING_BUDGET;
+                else if (length >= r.capacity)
+                    end = LLM_DECODING_FULL;
+            }
+            running = end == LLM_DECODING_RUNNING;
+            r.end[b] = end;
+            r.count[b] = running;
+            r.next[b] = length > 0 ? r.ids[b * r.capacity + length - 1] : 0;
+            uint32_t word[4]; /* llm_decoding_rng */
+            llm_cuda_philox(word, r.stream ? r.stream[b] : b, r.key, step);
+            r.seed[b] = (uint64_t)word[1] << 32 | word[0];
+        }
+        open += __syncthreads_count(running);
+    }
+    if (threadIdx.x == 0) *r.open = open;
+}
+/* The rows are at their prompts: sets what is kept. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_begin(const llm_cuda_decoding_rows *r, cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, NULL, NULL);
+    return cudaGetLastError();
+}
+/* Appends token (B), and logprob (B) or NULL, to the rows that go on; -1 ends a row as FAILED. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_take(const llm_cuda_decoding_rows *r, const int *token, const float *logprob,
+                       cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, token, logprob);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_decoding_forbid_kernel(llm_cuda_decoding_rows r, T *logits, size_t V) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, b = i / r.stops;
+    if (b >= r.B || r.length[b] - r.prompt[b] >= r.min_new) return;
+    const int y = r.stop[i % r.stops];
+    if (y >= 0 && (size_t)y < V) llm_store(logits, b * V + (size_t)y, -INFINITY);
+}
+/* logits (B,V): stop tokens cannot be chosen before a row has min_new tokens. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_forbid(const llm_cuda_decoding_rows *r, T *logits,
+                                                   size_t V, cudaStream_t stream) {
+    const size_t all = r->B * r->stops;
+    if (all == 0 || r->min_new == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_decoding_forbid_kernel<T>, (unsigned)((all + 127) / 128), 128, 0, stream, *r,
+               logits, V);
+    return cudaGetLastError();
+}
+
 /* @greedy --------------------------------------------------- Greedy decoding
  *
  * The argmax of each row. Value and index in one integer of 64 bits make ties a matter of
