@@ -188,6 +188,8 @@ TEST(gpt2_decode, "a state starts empty, a text anew; one token is a text; k = 1
     for (size_t i = 0; i < 50; i++)
         CHECK(llm_gpt2_decode_pick(&d, 1.0f, 1, 1.0f, &rng) == llm_greedy_pick(d.logits, V));
     CHECK_ASSERTS(llm_gpt2_decode_next(&d, other, 0, 0.0f, 0, 1.0f, &rng));
+    llm_gpt2_decode_next(&d, other, 2, 0.0f, 0, 1.0f, &rng);
+    CHECK_ASSERTS(llm_gpt2_decode_next(&d, other, 1, 0.0f, 0, 1.0f, &rng)); /* more was seen */
     memcpy(ids, want, 3 * sizeof(int));
     CHECK(llm_gpt2_decode_text(&d, ids, 3, T - 3, -1, 0.0f, 0, 1.0f, &rng) == T - 3);
     CHECK(memcmp(ids, want, sizeof ids) == 0);
