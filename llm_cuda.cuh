@@ -2870,6 +2870,138 @@ llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
     return llm_cuda_first_error(done);
 }
 
+/* @prenorm -------------------------------------------------- Where the norm stands
+ *
+ * The addition and the norm behind it in one kernel, for every place where the two meet:
+ *
+ *     sum = alpha x + f    y = N(sum)      post and deepnorm: y is the layer's output
+ *                                          pre: sum is the stream, y what the next sublayer reads
+ *     y = x + N(f)                         sandwich
+ *
+ * N is LayerNorm, or RMSNorm where there is no bias. Unlike the kernels of @layernorm and @rmsnorm,
+ * which update the stream in place, this one leaves x alone: backward wants the input of every
+ * norm. One block a row; the row waits in shared memory between the passes.
+ *
+ * Backward in the pre form: the gradient of the stream is one array, which belongs to x and to f
+ * alike, and the norm adds its share to it: the kernel of @layernorm or @rmsnorm as it is. The
+ * other forms need one pass more, because there x and f get different gradients.
+ *
+ * Moves 4 elements for each element of the row (x, f in; sum, y out), sandwich 3; backward 4 in the
+ * pre form (y's gradient, sum, stream in; stream out), the minimum, 7 in the others, where 5 would
+ * do. Limit: memory bandwidth. C floats of shared memory.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, residual, layernorm, rmsnorm
+ * see     decoder_block
+ * topics  -
+ */
+template <typename T, int V, bool centred>
+LLM_KERNEL void llm_prenorm_forward_kernel(T *y, T *sum, float *mean, float *rstd, const T *x,
+                                           const T *f, const T *w, const T *b, size_t C,
+                                           float alpha, float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+
+    float v[V], x_v[V], total = 0.0f, square = 0.0f, m = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, f, first + i);
+        if (sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(alpha * x_v[k] + v[k]);
+            llm_store_vector(sum, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            total += v[k];
+        }
+    }
+    if (centred) m = llm_block_sum(total) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + eps);
+
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, w, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] *= (row[k * (C / V) + i / V] - m) * r, x_v[k] = 0.0f;
+        if (centred) llm_load_vector(x_v, b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += x_v[k];
+        if (!sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += x_v[k];
+        }
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && mean) llm_store(mean, blockIdx.x, m);
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* sum (N,C) <- alpha x (N,C) + f (N,C), y (N,C) <- N(sum), mean, rstd (N); sum may be x or f. Or
+ * with sum NULL: y <- x + N(f). w, b (C); b NULL: RMSNorm, which has no mean. mean and rstd may be
+ * NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_forward(T *y, T *sum, float *mean, float *rstd,
+                                                   const T *x, const T *f, const T *w, const T *b,
+                                                   size_t N, size_t C, float alpha, float eps,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(sum, C) && llm_aligned(x, C) &&
+                      llm_aligned(f, C) && llm_aligned(w, C) && llm_aligned(b, C);
+    const auto forward =
+        wide ? b ? llm_prenorm_forward_kernel<T, V, true> : llm_prenorm_forward_kernel<T, V, false>
+        : b ? llm_prenorm_forward_kernel<T, 1, true>
+             : llm_prenorm_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(forward, (unsigned)N, llm_row_threads(wide ? C / V : C), C * sizeof(float), stream,
+               y, sum, mean, rstd, x, f, w, b, C, alpha, eps);
+    return cudaGetLastError();
+}
+
+/* Floats of scratch for backward, where dw is wanted. */
+template <typename T> static inline size_t llm_cuda_prenorm_scratch(size_t N, size_t C) {
+    return 2 * C * llm_cuda_layernorm_blocks<T>(N, C);
+}
+
+/* The pre form: d (N,C), the gradient of the stream behind the addition, += what the norm sends
+ * back for dy (N,C); it then is the gradient of x and of f. dw, db (C) += , either may be NULL;
+ * forward's sum, w, mean (NULL: RMSNorm), rstd. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_backward(T *d, float *dw, float *db, const T *dy,
+                                                    const T *sum, const T *w, const float *mean,
+                                                    const float *rstd, size_t N, size_t C,
+                                                    float *scratch, cudaStream_t stream) {
+    return mean ? llm_cuda_layernorm_backward(d, dw, db, dy, sum, w, mean, rstd, N, C, scratch,
+                                              stream)
+                : llm_cuda_rmsnorm_backward(d, dw, dy, sum, w, rstd, N, C, scratch, stream);
+}
+/* The other forms: dx (N,C), dw, db += , df (N,C) overwritten, as llm_prenorm_out_backward for dy.
+ * The input of the sandwich's norm is f. dx may not be dy. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, const T *sum,
+                              const T *w, const float *mean, const float *rstd, size_t N, size_t C,
+                              llm_prenorm_kind kind, float alpha, float *scratch,
+                              cudaStream_t stream) {
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(df, 0, N * C * sizeof(T), stream),
+        llm_cuda_prenorm_backward(df, dw, db, dy, sum, w, mean, rstd, N, C, scratch, stream),
+        llm_cuda_residual_forward(dx, dx, sandwich ? dy : (const T *)df, N * C,
+                                  sandwich ? 1.0f : alpha, stream)};
+    return llm_cuda_first_error(done);
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
