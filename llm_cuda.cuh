@@ -3070,6 +3070,339 @@ llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
     return llm_cuda_first_error(done);
 }
 
+/* @prenorm -------------------------------------------------- Where the norm stands
+ *
+ * The addition and the norm behind it in one kernel, for every place where the two meet:
+ *
+ *     sum = alpha x + f    y = N(sum)      post and deepnorm: y is the layer's output
+ *                                          pre: sum is the stream, y what the next sublayer reads
+ *     y = x + N(f)                         sandwich
+ *
+ * N is LayerNorm, or RMSNorm where there is no bias. Unlike the kernels of @layernorm and @rmsnorm,
+ * which update the stream in place, this one leaves x alone: backward wants the input of every
+ * norm. One block a row; the row waits in shared memory between the passes.
+ *
+ * Backward in the pre form: the gradient of the stream is one array, which belongs to x and to f
+ * alike, and the norm adds its share to it: the kernel of @layernorm or @rmsnorm as it is. The
+ * other forms need one pass more, because there x and f get different gradients.
+ *
+ * Moves 4 elements for each element of the row (x, f in; sum, y out), sandwich 3; backward 4 in the
+ * pre form (y's gradient, sum, stream in; stream out), the minimum, 7 in the others, where 5 would
+ * do. Limit: memory bandwidth. C floats of shared memory.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, residual, layernorm, rmsnorm
+ * see     decoder_block
+ * topics  -
+ */
+template <typename T, int V, bool centred>
+LLM_KERNEL void llm_prenorm_forward_kernel(T *y, T *sum, float *mean, float *rstd, const T *x,
+                                           const T *f, const T *w, const T *b, size_t C,
+                                           float alpha, float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+
+    float v[V], x_v[V], total = 0.0f, square = 0.0f, m = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, f, first + i);
+        if (sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(alpha * x_v[k] + v[k]);
+            llm_store_vector(sum, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            total += v[k];
+        }
+    }
+    if (centred) m = llm_block_sum(total) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + eps);
+
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, w, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] *= (row[k * (C / V) + i / V] - m) * r, x_v[k] = 0.0f;
+        if (centred) llm_load_vector(x_v, b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += x_v[k];
+        if (!sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += x_v[k];
+        }
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && mean) llm_store(mean, blockIdx.x, m);
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* sum (N,C) <- alpha x (N,C) + f (N,C), y (N,C) <- N(sum), mean, rstd (N); sum may be x or f. Or
+ * with sum NULL: y <- x + N(f). w, b (C); b NULL: RMSNorm, which has no mean. mean and rstd may be
+ * NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_forward(T *y, T *sum, float *mean, float *rstd,
+                                                   const T *x, const T *f, const T *w, const T *b,
+                                                   size_t N, size_t C, float alpha, float eps,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(sum, C) && llm_aligned(x, C) &&
+                      llm_aligned(f, C) && llm_aligned(w, C) && llm_aligned(b, C);
+    const auto forward =
+        wide ? b ? llm_prenorm_forward_kernel<T, V, true> : llm_prenorm_forward_kernel<T, V, false>
+        : b ? llm_prenorm_forward_kernel<T, 1, true>
+             : llm_prenorm_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(forward, (unsigned)N, llm_row_threads(wide ? C / V : C), C * sizeof(float), stream,
+               y, sum, mean, rstd, x, f, w, b, C, alpha, eps);
+    return cudaGetLastError();
+}
+
+/* Floats of scratch for backward, where dw is wanted. */
+template <typename T> static inline size_t llm_cuda_prenorm_scratch(size_t N, size_t C) {
+    return 2 * C * llm_cuda_layernorm_blocks<T>(N, C);
+}
+
+/* The pre form: d (N,C), the gradient of the stream behind the addition, += what the norm sends
+ * back for dy (N,C); it then is the gradient of x and of f. dw, db (C) += , either may be NULL;
+ * forward's sum, w, mean (NULL: RMSNorm), rstd. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_backward(T *d, float *dw, float *db, const T *dy,
+                                                    const T *sum, const T *w, const float *mean,
+                                                    const float *rstd, size_t N, size_t C,
+                                                    float *scratch, cudaStream_t stream) {
+    return mean ? llm_cuda_layernorm_backward(d, dw, db, dy, sum, w, mean, rstd, N, C, scratch,
+                                              stream)
+                : llm_cuda_rmsnorm_backward(d, dw, dy, sum, w, rstd, N, C, scratch, stream);
+}
+/* The other forms: dx (N,C), dw, db += , df (N,C) overwritten, as llm_prenorm_out_backward for dy.
+ * The input of the sandwich's norm is f. dx may not be dy. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, const T *sum,
+                              const T *w, const float *mean, const float *rstd, size_t N, size_t C,
+                              llm_prenorm_kind kind, float alpha, float *scratch,
+                              cudaStream_t stream) {
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(df, 0, N * C * sizeof(T), stream),
+        llm_cuda_prenorm_backward(df, dw, db, dy, sum, w, mean, rstd, N, C, scratch, stream),
+        llm_cuda_residual_forward(dx, dx, sandwich ? dy : (const T *)df, N * C,
+                                  sandwich ? 1.0f : alpha, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
+ *
+ * The classifier, fused: logits become their own gradient in place, and the loss and lse fall out
+ * on the way. A block takes a row. It looks once, keeping a pair (max, sum) a thread as in
+ * @logsumexp, and turns once, backwards over the row, what was seen last first: that is still in
+ * L1 and L2. The thread that meets the target's logit writes the loss. Smoothing, z-loss, soft cap
+ * and padding cost no pass of their own.
+ *
+ * In chunks: the (N,V) logits never exist. For each block of the vocabulary a product and a look,
+ * which merges the block's pair with what the row has so far; then for each block the product
+ * again, a turn, and the gradients of h and of that block of W. The same kernel: it looks, turns,
+ * or does both. N times block logits that fit in L2 (8192 x 2048 of bfloat16 are 32 MB) do not
+ * reach memory between product and kernel.
+ *
+ * Moves 2 elements for each logit (in, gradient out), the minimum for logits in memory, as long as
+ * L1 and L2 serve the second reading; rows that are ignored are only written. Products: 6 N C V
+ * operations, in chunks 8. Limit: the products; the kernel alone, memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp, activation, dense
+ * see     cross_entropy, weight_tying, next_token
+ * topics  -
+ */
+
+/* As llm_softmax_head, the arrays on the device. T > 0: target holds ids (N/T,T) and each place's
+ * target is the id behind it, unless it is the row's last or mask (N), or NULL, is false there
+ * (@next_token). */
+typedef struct {
+    const int *target;
+    const bool *mask;
+    size_t N, C, V, rows, T;
+    float smoothing, z_loss, soft_cap;
+} llm_cuda_softmax_head;
+
+/* Without options, padding and shift. */
+static inline __attribute__((unused)) llm_cuda_softmax_head
+llm_cuda_softmax_head_defaults(const int *target, size_t N, size_t C, size_t V) {
+    const llm_cuda_softmax_head p = {target, NULL, N, C, V, V, 0, 0.0f, 0.0f, 0.0f};
+    return p;
+}
+
+/* What row n has to predict. */
+LLM_DEVICE int llm_cuda_softmax_head_target(const llm_cuda_softmax_head &p, size_t n) {
+    if (p.T == 0) return p.target[n];
+    const bool asked = n % p.T + 1 < p.T && (!p.mask || p.mask[n + 1]);
+    return asked ? p.target[n + 1] : LLM_CROSS_ENTROPY_IGNORE;
+}
+
+/* What a row keeps between blocks of the vocabulary. */
+typedef struct {
+    llm_logsumexp_pair seen;
+    float at_target, sum; /* the target's logit; of all logits */
+} llm_cuda_softmax_head_state;
+
+/* z (N,columns): logits of the classes `first` on, of which `classes` are no padding. The whole row
+ * at once where state is NULL. */
+template <typename T, int V>
+LLM_KERNEL void llm_softmax_head_kernel(float *loss, float *lse, T *z,
+                                        llm_cuda_softmax_head_state *state, llm_cuda_softmax_head p,
+                                        size_t first, size_t columns, size_t classes, float scale,
+                                        bool look, bool turn) {
+    const size_t n = blockIdx.x, row = n * columns, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = llm_cuda_softmax_head_target(p, n);
+    const bool ignored = y == LLM_CROSS_ENTROPY_IGNORE, known = y >= 0 && (size_t)y < p.V;
+    const size_t hit = (size_t)y - first; /* not below classes where the target is elsewhere */
+    const bool writer = threadIdx.x == (hit < classes ? hit / V % blockDim.x : 0);
+    const float cap = p.soft_cap;
+    llm_cuda_softmax_head_state s = {{-INFINITY, 0.0f}, known ? 0.0f : NAN, 0.0f};
+    float v[V];
+    if (look) {
+        for (size_t i = begin; i < classes && !ignored; i += step) {
+            llm_load_vector(v, z, row + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                if (cap > 0.0f) v[k] = cap * tanhf(v[k] / cap);
+                if (i + k >= classes) v[k] = -INFINITY;
+                if (i + k < classes) s.sum += v[k];
+                if (i + k == hit) s.at_target = v[k];
+            }
+            llm_cuda_logsumexp_add(s.seen, v, 1.0f);
+        }
+        s.seen = llm_cuda_logsumexp_row<false>(s.seen, 1.0f);
+        if (p.smoothing > 0.0f) s.sum = llm_block_sum(s.sum);
+        if (writer) {
+            if (first > 0) {
+                s.seen = llm_cuda_logsumexp_merge(state[n].seen, s.seen, 1.0f);
+                s.sum += state[n].sum;
+                if (hit >= classes) s.at_target = state[n].at_target;
+            }
+            if (state) state[n] = s;
+            const float log_sum = logf(s.seen.sum), all = s.seen.max + log_sum;
+            const float mean = p.smoothing > 0.0f ? s.sum / (float)p.V : 0.0f;
+            const float nll = (s.seen.max - s.at_target) + log_sum; /* lse - z would round */
+            const float cost = (1.0f - p.smoothing) * nll + p.z_loss * all * all +
+                               p.smoothing * ((s.seen.max - mean) + log_sum);
+            if (first + classes == p.V) {
+                if (lse) llm_store(lse, n, ignored ? 0.0f : all);
+                llm_store(loss, n, ignored ? 0.0f : cost);
+            }
+        }
+    } else {
+        s = state[n];
+    }
+    if (!turn) return;
+
+    const float all = s.seen.max + logf(s.seen.sum);
+    const float gain = scale * (1.0f + 2.0f * p.z_loss * all) / s.seen.sum;
+    const float each = scale * p.smoothing / (float)p.V, one = scale * (1.0f - p.smoothing);
+    for (size_t round = (columns + step - 1) / step; round-- > 0;) {
+        const size_t i = begin + round * step;
+        if (i >= columns) continue;
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        if (!ignored) llm_load_vector(v, z, row + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            float slope = 1.0f;
+            if (cap > 0.0f) {
+                slope = tanhf(v[k] / cap);
+                v[k] = cap * slope;
+                slope = 1.0f - slope * slope;
+            }
+            v[k] = gain * expf(v[k] - s.seen.max) - each - (i + k == hit ? one : 0.0f);
+            v[k] = ignored || i + k >= classes ? 0.0f : v[k] * slope;
+        }
+        llm_store_vector(z, row + i, v);
+    }
+}
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_rows(float *loss, float *lse, T *z, llm_cuda_softmax_head_state *state,
+                           const llm_cuda_softmax_head &p, size_t first, size_t columns,
+                           float scale, bool look, bool turn, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const bool wide = llm_aligned(z, columns);
+    const size_t classes = p.V - first < columns ? p.V - first : columns;
+    const auto softmax_head = wide ? llm_softmax_head_kernel<T, V> : llm_softmax_head_kernel<T, 1>;
+    LLM_LAUNCH(softmax_head, (unsigned)p.N, llm_row_threads(wide ? columns / V : columns), 0,
+               stream, loss, lse, z, state, p, first, columns, classes, scale, look, turn);
+    return cudaGetLastError();
+}
+
+/* loss (N), lse (N) or NULL, 0 where ignored <- logits (N,rows) before the cap, which become, if
+ * gradient, scale times the gradient of the summed loss. A target outside 0..V-1 costs NaN. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_in_place(float *loss, float *lse, T *logits, const llm_cuda_softmax_head &p,
+                               float scale, bool gradient, cudaStream_t stream) {
+    if (p.N == 0 || p.V == 0) return cudaSuccess;
+    return llm_cuda_softmax_head_rows(loss, lse, logits, (llm_cuda_softmax_head_state *)NULL, p, 0,
+                                      p.rows, scale, true, gradient, stream);
+}
+
+/* The head and its gradients: loss (N), lse (N) or NULL <- h (N,C), w (rows,C); dh (N,C), dw
+ * (rows,C) += scale times the gradient of the summed loss, either may be NULL. logits (N,rows) is
+ * written. scratch: as llm_cuda_dense_backward for N, C, rows. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_head_train(float *loss, float *lse, T *dh, float *dw,
+                                                      T *logits, const T *h, const T *w,
+                                                      const llm_cuda_softmax_head &p, float scale,
+                                                      float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_dense_forward(logits, none, h, w, none, p.N, p.C, p.rows, LLM_ACTIVATION_IDENTITY,
+                               stream),
+        llm_cuda_softmax_head_in_place(loss, lse, logits, p, scale, true, stream),
+        llm_cuda_dense_backward(dh, dw, (float *)NULL, logits, h, w, p.N, p.C, p.rows, scratch,
+                                stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* The same in blocks of so many columns: z (N,block) and state (N) are written. scratch: as for N,
+ * C, block. dh and dw NULL: the loss only. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_chunked(float *loss, float *lse, T *dh, float *dw, T *z,
+                              llm_cuda_softmax_head_state *state, const T *h, const T *w,
+                              const llm_cuda_softmax_head &p, float scale, size_t block,
+                              float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    if (block == 0) return (cudaError_t)cudaErrorInvalidValue;
+    for (size_t pass = 0; pass < (dh || dw ? 2 : 1); pass++) {
+        for (size_t first = 0; p.N > 0 && first < p.V; first += block) {
+            const size_t size = p.rows - first < block ? p.rows - first : block;
+            const T *wb = w + first * p.C;
+            const cudaError_t done[] = {
+                llm_cuda_dense_forward(z, none, h, wb, none, p.N, p.C, size,
+                                       LLM_ACTIVATION_IDENTITY, stream),
+                llm_cuda_softmax_head_rows(loss, lse, z, state, p, first, size, scale, pass == 0,
+                                           pass == 1, stream),
+                pass == 0 ? cudaSuccess
+                          : llm_cuda_dense_backward(dh, dw ? dw + first * p.C : NULL, (float *)NULL,
+                                                    z, h, wb, p.N, p.C, size, scratch, stream)};
+            const cudaError_t error = llm_cuda_first_error(done);
+            if (error != cudaSuccess) return error;
+        }
+    }
+    return cudaSuccess;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
