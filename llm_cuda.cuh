@@ -456,6 +456,313 @@ static inline cudaError_t llm_cuda_column_sum(float *y, const T *x, size_t rows,
     return cudaGetLastError();
 }
 
+/* @cuda_select ---------------------------------------------- The largest entries of a row
+ *
+ * Common ground of the samplers, a block a row. An entry is a pair (key, index) in one integer of
+ * 64 bits: the key's bits order as the floats do, so one integer comparison decides between any two
+ * entries, equal ones too, and what a filter keeps is "all pairs from this one on".
+ *
+ * The cut is found by radix select: a pass over the row counts the bytes of the keys, highest
+ * first, among the entries that agree with the bytes found so far; four passes for the key, and
+ * where equal entries have to be told apart as many as the index needs. It counts entries, for
+ * top_k, or adds masses, for top_p, as integers, whose sum does not depend on the order. The logits
+ * of a row lie close together and most have the same first byte: a thread adds up a run of equal
+ * bytes before it goes to the counters in shared memory, or all would queue for one.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_draw, top_k, top_p, sampling
+ * topics  -
+ */
+
+/* Orders as x does, -0 as 0, and any NaN above infinity. */
+LLM_DEVICE uint32_t llm_select_order(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    if (x != x) return 0xffffffffu;
+    if (x == 0.0f) return 0x80000000u;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+/* Orders entries by value, equal ones by index; the cut of a filter is one such number. */
+LLM_DEVICE unsigned long long llm_select_pair(float x, size_t i) {
+    return (unsigned long long)llm_select_order(x) << 32 | i;
+}
+/* The float of a pair; a NaN for any NaN. */
+LLM_DEVICE float llm_select_value(unsigned long long pair) {
+    const uint32_t order = (uint32_t)(pair >> 32);
+    return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
+}
+
+/* In every lane, the largest key of the warp. */
+LLM_DEVICE unsigned long long llm_select_warp_max(unsigned long long key) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const unsigned long long other = __shfl_xor_sync(0xffffffffu, key, distance);
+        key = other > key ? other : key;
+    }
+    return key;
+}
+/* In every thread, the largest key of the block. */
+LLM_DEVICE unsigned long long llm_select_block_max(unsigned long long key) {
+    __shared__ unsigned long long part[32];
+    const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    key = llm_select_warp_max(key);
+    if (warps == 1) return key;
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[threadIdx.x / 32] = key;
+    __syncthreads();
+    return llm_select_warp_max(part[lane < warps ? lane : 0]);
+}
+
+/* The columns of a thread: W from begin on, 32 W further the next, up to end. A warp owns a
+ * stretch of the row. */
+struct llm_select_span {
+    size_t begin, end;
+};
+/* That of this thread, in a row of V entries. */
+template <int W> LLM_DEVICE llm_select_span llm_select_my_span(size_t V) {
+    const size_t round = (size_t)blockDim.x * W, stretch = (V + round - 1) / round * (32 * W);
+    const size_t begin = threadIdx.x / 32 * stretch, end = begin + stretch;
+    const llm_select_span span = {begin + threadIdx.x % 32 * W, end < V ? end : V};
+    return span;
+}
+
+/* The pair of the largest of row x, in every thread: a NaN's if there is one. */
+template <typename T, int W> LLM_DEVICE unsigned long long llm_select_max(const T *x, size_t V) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long best = 0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            best = pair > best ? pair : best;
+        }
+    }
+    return llm_select_block_max(best);
+}
+/* Can a row with this largest pair be drawn from? Not when it is NaN or -inf. */
+LLM_DEVICE bool llm_select_drawable(unsigned long long max) {
+    return max >> 32 != 0xffffffffu && llm_select_value(max) != -INFINITY;
+}
+
+/* x (V) in place: what is not kept becomes -inf. */
+template <typename T, int W>
+LLM_DEVICE void llm_select_keep(T *x, size_t V, unsigned long long kept) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++)
+            if (llm_select_pair(v[k], i + (size_t)k) < kept) v[k] = -INFINITY;
+        llm_store_vector(x, i, v);
+    }
+}
+
+/* What an entry weighs: 1 in counts (unsigned), exp(x - max) 2^40 in masses (unsigned long long):
+ * sums of integers do not depend on the order. 2^23 entries can be added. */
+template <typename N> LLM_DEVICE N llm_select_weight(float x, float max) {
+    if (sizeof(N) == 4) return 1;
+    return (N)((x == max ? 1.0f : expf(x - max)) * 1099511627776.0f);
+}
+
+/* The sum over this lane and those below it. */
+template <typename N> LLM_DEVICE N llm_select_scan(N x) {
+    LLM_UNROLL
+    for (unsigned step = 1; step < 32; step *= 2) {
+        const N before = __shfl_up_sync(0xffffffffu, x, step);
+        if (threadIdx.x % 32 >= step) x += before;
+    }
+    return x;
+}
+/* The mass of what is kept of row x; *before and *mine get those of the stretches of the warps
+ * before this one, and of its own. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_select_mass(const T *x, size_t V, unsigned long long kept,
+                                              float max, unsigned long long *before,
+                                              unsigned long long *mine) {
+    __shared__ unsigned long long part[32];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    unsigned long long mass = 0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++)
+            if (llm_select_pair(v[k], i + (size_t)k) >= kept)
+                mass += llm_select_weight<unsigned long long>(v[k], max);
+    }
+    mass = __shfl_sync(0xffffffffu, llm_select_scan(mass), 31);
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[warp] = mass;
+    __syncthreads();
+    const unsigned long long upto = llm_select_scan(lane < blockDim.x / 32 ? part[lane] : 0ull);
+    *mine = mass;
+    *before = __shfl_sync(0xffffffffu, upto, (int)warp) - mass;
+    return __shfl_sync(0xffffffffu, upto, 31);
+}
+
+/* The bin at which the sum from bin 255 downwards reaches rest; 256 when none does. rest loses what
+ * lies above it. Every warp finds the same. */
+template <typename N> LLM_DEVICE unsigned llm_select_bin(const N *bins, N &rest) {
+    const unsigned lane = threadIdx.x % 32, top = 255 - 8 * lane;
+    N own = 0;
+    LLM_UNROLL
+    for (unsigned k = 0; k < 8; k++) own += bins[top - k];
+    const N upto = llm_select_scan(own);
+    const unsigned reached = __ballot_sync(0xffffffffu, upto >= rest);
+    if (reached == 0) return 256;
+    const int found = __ffs((int)reached) - 1;
+    unsigned bin = top;
+    N above = upto - own;
+    if ((int)lane == found)
+        for (; above + bins[bin] < rest; bin--) above += bins[bin];
+    rest -= __shfl_sync(0xffffffffu, above, found);
+    return __shfl_sync(0xffffffffu, bin, found);
+}
+
+/* The cut after which row x keeps as few as possible of its largest entries, those whose pairs are
+ * at least `kept`, for a weight of at least target > 0; `kept` when all do not reach it. ties: all
+ * that equal the least of them stay, else of equal ones those of higher index. */
+template <typename N, typename T, int W>
+LLM_DEVICE unsigned long long llm_select_cut(const T *x, size_t V, unsigned long long kept,
+                                             N target, float max, bool ties) {
+    __shared__ N bins[256];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long found = 0, known = 0; /* the bits of the cut, and which are settled */
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        const unsigned long long digit = (unsigned long long)255 << shift;
+        known |= digit;
+        if (shift < 32 && (V - 1) >> shift == 0) continue; /* no index is that large */
+        __syncthreads();
+        for (unsigned b = threadIdx.x; b < 256; b += blockDim.x) bins[b] = 0;
+        __syncthreads();
+        unsigned bin = 0;
+        N run = 0;
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W];
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+                if (pair < kept || (pair & known & ~digit) != found) continue;
+                const unsigned mine = (unsigned)(pair >> shift) & 255;
+                if (mine != bin && run > 0) atomicAdd(&bins[bin], run), run = 0;
+                bin = mine;
+                run += llm_select_weight<N>(v[k], max);
+            }
+        }
+        if (run > 0) atomicAdd(&bins[bin], run);
+        __syncthreads();
+        bin = llm_select_bin(bins, target);
+        if (bin == 256) return kept;
+        found |= (unsigned long long)bin << shift;
+        if (shift != 32) continue;
+        const N one = llm_select_weight<N>(llm_select_value(found), max);
+        if (ties || bins[bin] - one < target) break; /* all of the equal ones are needed */
+    }
+    return found > kept ? found : kept;
+}
+
+/* @cuda_draw ------------------------------------------------ Drawing an entry of a row
+ *
+ * llm_sampling_draw by a block: the first entry at which the sum of exp(z - max), over what a cut
+ * of cuda_select keeps, exceeds u times the whole. Each warp owns a stretch of the row and adds it
+ * up; the warp in whose stretch u falls walks it, 32 vectors a step. The sums are in double, as in
+ * the reference, so that both draw the same entry; only what is kept costs a double exp.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * see     top_k, top_p, sampling
+ * topics  -
+ */
+
+/* exp(x - max) in double where the pair is kept, else 0. */
+LLM_DEVICE double llm_draw_mass(float x, size_t i, unsigned long long kept, float max) {
+    if (llm_select_pair(x, i) < kept) return 0.0;
+    return x == max ? 1.0 : exp((double)x - (double)max);
+}
+/* token <- llm_sampling_draw of what is kept of row x, max its largest, u in [0, 1). */
+template <typename T, int W>
+LLM_DEVICE void llm_draw_entry(int *token, const T *x, size_t V, unsigned long long kept, float max,
+                               float u) {
+    __shared__ double part[32];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    float v[W];
+    double mass = 0.0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) mass += llm_draw_mass(v[k], i + (size_t)k, kept, max);
+    }
+    mass = __shfl_sync(0xffffffffu, llm_select_scan(mass), 31);
+    __syncthreads(); /* until the readers of the draw before are done */
+    if (lane == 0) part[warp] = mass;
+    __syncthreads();
+    mass = lane < blockDim.x / 32 ? part[lane] : 0.0;
+    const double upto = llm_select_scan(mass);
+    const double goal = (double)u * __shfl_sync(0xffffffffu, upto, 31);
+    const unsigned beyond = __ballot_sync(0xffffffffu, goal < upto && mass > 0.0);
+    const unsigned some = __ballot_sync(0xffffffffu, mass > 0.0);
+    /* goal may round up to the whole: then it is the last stretch that has any */
+    if (warp != (unsigned)(beyond ? __ffs((int)beyond) - 1 : 31 - __clz((int)some))) return;
+
+    double below = __shfl_sync(0xffffffffu, upto - mass, (int)warp);
+    int last = -1; /* of the entries that have any mass: where rounding lets goal escape */
+    for (size_t from = span.begin - lane * W; from < span.end; from += 32 * W) {
+        const size_t i = from + lane * W;
+        double own[W], sum = 0.0;
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) own[k] = 0.0;
+        if (i < span.end) {
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                own[k] = llm_draw_mass(v[k], i + (size_t)k, kept, max);
+                sum += own[k];
+                if (own[k] > 0.0) last = (int)(i + (size_t)k);
+            }
+        }
+        const double whole = llm_select_scan(sum);
+        const unsigned past = __ballot_sync(0xffffffffu, goal < below + whole && sum > 0.0);
+        if (past) {
+            if ((int)lane != __ffs((int)past) - 1) return;
+            below += whole - sum;
+            int pick = -1;
+            bool there = false;
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                below += own[k];
+                if (there || own[k] == 0.0) continue;
+                pick = k;
+                there = goal < below;
+            }
+            *token = (int)(i + (size_t)pick);
+            return;
+        }
+        below += __shfl_sync(0xffffffffu, whole, 31);
+    }
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const int other = __shfl_xor_sync(0xffffffffu, last, distance);
+        last = other > last ? other : last;
+    }
+    if (lane == 0) *token = last;
+}
+
+/* The first number of the generator of a seed, as llm_rng_uniform. */
+LLM_DEVICE float llm_draw_uniform(uint64_t seed) {
+    uint32_t word[4];
+    llm_cuda_philox(word, 0, seed);
+    return llm_cuda_uniform(word[0]);
+}
+
 /* @cuda_mma ------------------------------------------------- Tensor-core instructions
  *
  * mma.m16n8k16: one warp multiplies a 16 x 16 by a 16 x 8 matrix of bfloat16 and adds it to a
@@ -3420,47 +3727,20 @@ llm_cuda_softmax_head_chunked(float *loss, float *lse, T *dh, float *dw, T *z,
  * few rows the two launches.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_reduce
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
  * see     temperature, top_k
  * topics  -
  */
 enum { LLM_CUDA_GREEDY_PIECES = 32 }; /* at most, of a row: the lanes that merge them */
 
-/* Orders as x does, -0 as 0, and any NaN above infinity. */
-LLM_DEVICE uint32_t llm_cuda_greedy_order(float x) {
-    const uint32_t bits = __float_as_uint(x);
-    if (x != x) return 0xffffffffu;
-    if (x == 0.0f) return 0x80000000u;
-    return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
 /* Never 0, which is the key of nothing. */
 LLM_DEVICE unsigned long long llm_cuda_greedy_key(float x, size_t i) {
-    return (unsigned long long)llm_cuda_greedy_order(x) << 32 | (0xffffffffu - (uint32_t)i);
+    return (unsigned long long)llm_select_order(x) << 32 | (0xffffffffu - (uint32_t)i);
 }
 /* The index in a key, -1 when the key is that of a NaN or of nothing. */
 LLM_DEVICE int llm_cuda_greedy_token(unsigned long long key) {
     return key == 0 || key >> 32 == 0xffffffffu ? -1 : (int)(0xffffffffu - (uint32_t)key);
 }
-LLM_DEVICE unsigned long long llm_cuda_greedy_warp_max(unsigned long long key) {
-    LLM_UNROLL
-    for (int distance = 16; distance > 0; distance /= 2) {
-        const unsigned long long other = __shfl_xor_sync(0xffffffffu, key, distance);
-        key = other > key ? other : key;
-    }
-    return key;
-}
-/* In every thread, the largest key of the block. */
-LLM_DEVICE unsigned long long llm_cuda_greedy_block_max(unsigned long long key) {
-    __shared__ unsigned long long part[32];
-    const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
-    key = llm_cuda_greedy_warp_max(key);
-    if (warps == 1) return key;
-    __syncthreads(); /* until the readers of the call before are done */
-    if (lane == 0) part[threadIdx.x / 32] = key;
-    __syncthreads();
-    return llm_cuda_greedy_warp_max(part[lane < warps ? lane : 0]);
-}
-
 /* Blocks for each of `rows` rows of V entries: enough for two a multiprocessor, none idle. */
 static inline __attribute__((unused)) unsigned llm_cuda_greedy_pieces(size_t rows, size_t V) {
     const size_t fill = (2 * llm_multiprocessors() + rows - 1) / rows, full = (V + 4095) / 4096;
@@ -3484,7 +3764,7 @@ LLM_KERNEL void llm_greedy_pick_kernel(int *token, unsigned long long *part, con
             if (best == best) key = llm_cuda_greedy_key(v[k], i + (size_t)k), best = v[k];
         }
     }
-    key = llm_cuda_greedy_block_max(key);
+    key = llm_select_block_max(key);
     if (threadIdx.x != 0) return;
     if (pieces == 1)
         token[row] = llm_cuda_greedy_token(key);
@@ -3496,7 +3776,7 @@ LLM_KERNEL void llm_greedy_merge_kernel(int *token, const unsigned long long *pa
     const llm_row_place p = llm_my_row<true>();
     if (p.row >= rows) return;
     const unsigned long long key =
-        llm_cuda_greedy_warp_max(p.lane < pieces ? part[p.row * pieces + p.lane] : 0);
+        llm_select_warp_max(p.lane < pieces ? part[p.row * pieces + p.lane] : 0);
     if (p.lane == 0) token[p.row] = llm_cuda_greedy_token(key);
 }
 
@@ -3535,7 +3815,7 @@ static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *p
  * the arithmetic of the noise; for a few rows the two launches.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, logsumexp, greedy
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, logsumexp, greedy
  * see     top_p, sampling
  * topics  -
  */
@@ -3596,7 +3876,7 @@ LLM_KERNEL void llm_temperature_gumbel_kernel(int *token, float *logprob,
         for (int k = 0; k < W; k++) v[k] /= temp;
         llm_cuda_temperature_add(part, best, v, i, seed[row]);
     }
-    part.key = llm_cuda_greedy_block_max(part.key);
+    part.key = llm_select_block_max(part.key);
     part.pair = llm_cuda_logsumexp_row<false>(part.pair, 1.0f);
     if (threadIdx.x != 0) return;
     if (pieces == 1)
@@ -3605,15 +3885,14 @@ LLM_KERNEL void llm_temperature_gumbel_kernel(int *token, float *logprob,
         parts[row * pieces + piece] = part;
 }
 template <typename T>
-LLM_KERNEL void llm_temperature_merge_kernel(int *token, float *logprob,
-                                             const llm_cuda_temperature_part *parts,
-                                             const T *logits, size_t rows, size_t V, float temp,
-                                             unsigned pieces) {
+LLM_KERNEL void
+llm_temperature_merge_kernel(int *token, float *logprob, const llm_cuda_temperature_part *parts,
+                             const T *logits, size_t rows, size_t V, float temp, unsigned pieces) {
     const llm_row_place p = llm_my_row<true>();
     if (p.row >= rows) return;
     llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
     if (p.lane < pieces) part = parts[p.row * pieces + p.lane];
-    part.key = llm_cuda_greedy_warp_max(part.key);
+    part.key = llm_select_warp_max(part.key);
     part.pair = llm_cuda_logsumexp_row<true>(part.pair, 1.0f);
     if (p.lane == 0) llm_cuda_temperature_finish(token, logprob, p.row, part, logits, V, temp);
 }
@@ -3640,6 +3919,69 @@ llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_par
     if (pieces > 1)
         LLM_LAUNCH(llm_temperature_merge_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
                    token, logprob, parts, logits, rows, V, temp, pieces);
+    return cudaGetLastError();
+}
+
+/* @top_k ---------------------------------------------------- Top-k sampling
+ *
+ * Filter: four passes of cuda_select find the cut, one writes. Sampling: one for the largest, four,
+ * and one for the sum of what is kept; the row itself is not written. Of a row that is read n times
+ * the first comes from memory and the others from L2 (50257 floats are 200 KB), where the minimum
+ * is one reading. Limit: what one multiprocessor takes from L2; with few rows most of the card is
+ * idle.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw
+ * see     top_p, min_p, sampling
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void llm_top_k_filter_kernel(T *logits, size_t V, unsigned count) {
+    T *x = logits + blockIdx.x * V;
+    llm_select_keep<T, W>(x, V, llm_select_cut<unsigned, T, W>(x, V, 0, count, 0.0f, true));
+}
+/* logits (rows,V) in place: llm_top_k_filter of each row; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_k_filter(T *logits, size_t rows, size_t V, size_t k,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || k == 0 || k >= V) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_k_filter = wide ? llm_top_k_filter_kernel<T, W> : llm_top_k_filter_kernel<T, 1>;
+    LLM_LAUNCH(top_k_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, (unsigned)k);
+    return cudaGetLastError();
+}
+
+template <typename T, int W>
+LLM_KERNEL void llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
+                                        unsigned count) {
+    const T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) {
+        if (threadIdx.x == 0) token[blockIdx.x] = -1;
+        return;
+    }
+    unsigned long long kept = 0;
+    if (count > 0) kept = llm_select_cut<unsigned, T, W>(x, V, kept, count, 0.0f, true);
+    llm_draw_entry<T, W>(token + blockIdx.x, x, V, kept, llm_select_value(max),
+                         llm_draw_uniform(seed[blockIdx.x]));
+}
+/* token (rows) <- of each row of logits (rows,V) what llm_top_k_filter and llm_sampling_draw with a
+ * generator of llm_rng_seed(seed[row]) would choose: -1 where one is NaN or all are -inf. k = 0 and
+ * k >= V draw from all. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_k_sample(int *token, const T *logits, const uint64_t *seed,
+                                                size_t rows, size_t V, size_t k,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_k_sample = wide ? llm_top_k_sample_kernel<T, W> : llm_top_k_sample_kernel<T, 1>;
+    LLM_LAUNCH(top_k_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logits, seed, V, (unsigned)(k < V ? k : 0));
     return cudaGetLastError();
 }
 

@@ -21,8 +21,7 @@ template <typename T> static void check_pick(size_t rows, size_t V, size_t offse
     if (rows > 5) logits[offset + 5 * V] = -NAN;
     const T *d_logits = to_device_as<T>(logits, n + offset);
     int *d_token = to_device<int>(NULL, rows);
-    unsigned long long *d_part =
-        to_device<unsigned long long>(NULL, rows * LLM_CUDA_GREEDY_PIECES);
+    unsigned long long *d_part = to_device<unsigned long long>(NULL, rows * LLM_CUDA_GREEDY_PIECES);
 #ifndef __CUDACC__
     emulate_count();
 #endif

@@ -26,8 +26,8 @@ static void check_gumbel(size_t rows, size_t V, float temp, size_t offset, float
 #ifndef __CUDACC__
     emulate_count();
 #endif
-    CHECK_CUDA(
-        llm_cuda_temperature_gumbel(d_token, d_logprob, d_part, d_logits, d_seed, rows, V, temp, 0));
+    CHECK_CUDA(llm_cuda_temperature_gumbel(d_token, d_logprob, d_part, d_logits, d_seed, rows, V,
+                                           temp, 0));
 #ifndef __CUDACC__
     CHECK(emulate_counted.read <= (n + rows) * sizeof(T)); /* each logit once, and the drawn one */
 #endif
@@ -76,7 +76,8 @@ TEST(temperature, "Gumbel's draws equal the reference's with the same seeds, and
     check_gumbel<float>(1, 4096 * 40, 1.0f, 0, 0.0f);           /* pieces; all alike */
 }
 
-TEST(temperature, "frequencies pass chi-square against softmax, and a temperature of 0 is refused") {
+TEST(temperature,
+     "frequencies pass chi-square against softmax, and a temperature of 0 is refused") {
     enum { V = 7, N = TEST_SLOW ? 500 : 20000 };
     const float z[V] = {0.0f, 2.0f, -1.0f, -INFINITY, 1.0f, 0.5f, -3.0f};
     float p[V], *logits = floats(N * V);
