@@ -3764,6 +3764,314 @@ LLM_API void llm_categorical_sample_multinomial(double *k, const float *w, size_
     }
 }
 
+/* @conditional ---------------------------------------------- Conditional probability
+ *
+ *     p(x | y) = p(x,y) / p(y)        p(y) = sum_x p(x,y)        p(x|y) = p(y|x) p(x) / p(y)
+ *     p(a,b,c,..) = p(a) p(b|a) p(c|a,b) ..                      in any order
+ *
+ * A table of joint probabilities answers every question about its variables: sum out what is not
+ * asked, fix what is known, divide by the mass that is left. Bayes' rule turns the chance of the
+ * evidence into the chance of the cause, and its usual surprise is the prior: a good test for a
+ * rare disease is mostly wrong when it says yes. Tables grow exponentially with their axes, which
+ * is why a language model computes conditionals one at a time instead. Conditioning on something of
+ * probability 0 has no answer, and says so.
+ *
+ * source  Bayes 1763, "An essay towards solving a problem in the doctrine of chances"; Simpson
+ *         1951, "The interpretation of interaction in contingency tables"
+ * needs   special
+ * see     @conditional_gaussian @entropy (mutual information), @backoff (what to do about zeros)
+ * topics  Conditional probability
+ */
+enum { LLM_CONDITIONAL_AXES = 8 };
+
+/* A table p over axes of the given sizes, the last one contiguous. */
+typedef struct {
+    double *p;
+    size_t axes, size[LLM_CONDITIONAL_AXES];
+} llm_conditional_table;
+
+/* How many entries a table has. */
+LLM_API size_t llm_conditional_count(const llm_conditional_table *t) {
+    size_t n = 1;
+    LLM_ASSERT(t->axes <= LLM_CONDITIONAL_AXES);
+    for (size_t a = 0; a < t->axes; a++) n *= t->size[a];
+    return n;
+}
+
+/* The index of entry i of t in its marginal on the axes of keep (bit a for axis a). */
+LLM_API size_t llm_conditional_project(const llm_conditional_table *t, size_t i, unsigned keep) {
+    size_t index = 0, stride = 1;
+    for (size_t a = t->axes; a-- > 0; i /= t->size[a]) {
+        if (!(keep >> a & 1u)) continue;
+        index += i % t->size[a] * stride;
+        stride *= t->size[a];
+    }
+    return index;
+}
+
+/* out <- t summed over all axes but those of keep, which keep their order. out->p has room for the
+ * product of their sizes; its shape is set. */
+LLM_API void llm_conditional_marginal(llm_conditional_table *out, const llm_conditional_table *t,
+                                      unsigned keep) {
+    const size_t n = llm_conditional_count(t);
+    out->axes = 0;
+    for (size_t a = 0; a < t->axes; a++)
+        if (keep >> a & 1u) out->size[out->axes++] = t->size[a];
+    const size_t m = llm_conditional_count(out);
+    for (size_t i = 0; i < m; i++) out->p[i] = 0.0;
+    for (size_t i = 0; i < n; i++) out->p[llm_conditional_project(t, i, keep)] += t->p[i];
+}
+
+/* out <- t given that `axis` has `value`: that slice, divided by its mass; the axis is gone. False
+ * when the mass is 0, and out->p is not touched. */
+LLM_API bool llm_conditional_given(llm_conditional_table *out, const llm_conditional_table *t,
+                                   size_t axis, size_t value) {
+    LLM_ASSERT(axis < t->axes && value < t->size[axis]);
+    const size_t n = llm_conditional_count(t);
+    const unsigned keep = ~(1u << axis);
+    size_t inner = 1;
+    double mass = 0.0;
+    for (size_t a = axis + 1; a < t->axes; a++) inner *= t->size[a];
+    for (size_t i = 0; i < n; i++)
+        if (i / inner % t->size[axis] == value) mass += t->p[i];
+    if (!(mass > 0.0)) return false;
+    for (size_t i = 0; i < n; i++)
+        if (i / inner % t->size[axis] == value)
+            out->p[llm_conditional_project(t, i, keep)] = t->p[i] / mass;
+    out->axes = 0;
+    for (size_t a = 0; a < t->axes; a++)
+        if (a != axis) out->size[out->axes++] = t->size[a];
+    return true;
+}
+
+/* f (entries of t) <- p(axis `asked` | axes of `known`): each entry of the joint divided by the
+ * mass of its slice. This is one factor of the chain rule; 0 where the condition has probability 0.
+ * sum and joint have room for the marginals on known, and on known and asked. */
+LLM_API void llm_conditional_factor(double *f, const llm_conditional_table *t, size_t asked,
+                                    unsigned known, double *sum, double *joint) {
+    const size_t n = llm_conditional_count(t);
+    const unsigned both = known | 1u << asked;
+    llm_conditional_table below, above;
+    below.p = sum;
+    above.p = joint;
+    llm_conditional_marginal(&below, t, known);
+    llm_conditional_marginal(&above, t, both);
+    for (size_t i = 0; i < n; i++) {
+        const double mass = below.p[llm_conditional_project(t, i, known)];
+        f[i] = mass > 0.0 ? above.p[llm_conditional_project(t, i, both)] / mass : 0.0;
+    }
+}
+
+/* log_posterior (n) <- log_prior, log_likelihood (n), in place if wanted; returns the log evidence,
+ * log sum_i prior_i likelihood_i. -inf when no hypothesis could have produced the data; the
+ * posterior is then left as it was. */
+LLM_API double llm_conditional_bayes(double *log_posterior, const double *log_prior,
+                                     const double *log_likelihood, size_t n) {
+    double max = -(double)INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++) max = fmax(max, log_prior[i] + log_likelihood[i]);
+    if (max == -(double)INFINITY) return max;
+    for (size_t i = 0; i < n; i++) sum += exp(log_prior[i] + log_likelihood[i] - max);
+    for (size_t i = 0; i < n; i++)
+        log_posterior[i] = log_prior[i] + log_likelihood[i] - max - log(sum);
+    return max + log(sum);
+}
+
+/* I(X;Y|Z) in nats of p (X,Y,Z), which may be counts: sum p(x,y,z) log p(x,y,z) p(z) / p(x,z)
+ * p(y,z). Z = 1 gives the mutual information. */
+LLM_API double llm_conditional_cmi(const double *p, size_t X, size_t Y, size_t Z) {
+    double sum = 0.0, total = 0.0;
+    for (size_t z = 0; z < Z; z++) {
+        double pz = 0.0;
+        for (size_t i = 0; i < X * Y; i++) pz += p[i * Z + z];
+        total += pz;
+        for (size_t x = 0; x < X; x++)
+            for (size_t y = 0; y < Y; y++) {
+                const double joint = p[(x * Y + y) * Z + z];
+                double px = 0.0, py = 0.0;
+                if (joint == 0.0) continue;
+                for (size_t k = 0; k < Y; k++) px += p[(x * Y + k) * Z + z];
+                for (size_t k = 0; k < X; k++) py += p[(k * Y + y) * Z + z];
+                sum += joint * log(joint * pz / (px * py));
+            }
+    }
+    return total > 0.0 ? sum / total : 0.0;
+}
+
+/* The p-value of "X and Y are independent given Z" for counts (X,Y,Z): G = 2 N I(X;Y|Z) is about
+ * chi-squared with (X-1)(Y-1)Z degrees of freedom. */
+LLM_API double llm_conditional_gtest(double *G, const double *count, size_t X, size_t Y, size_t Z) {
+    LLM_ASSERT(X > 1 && Y > 1 && Z > 0);
+    double n = 0.0, log_p, log_q;
+    for (size_t i = 0; i < X * Y * Z; i++) n += count[i];
+    *G = fmax(0.0, 2.0 * n * llm_conditional_cmi(count, X, Y, Z));
+    llm_special_gamma_tails(&log_p, &log_q, 0.5 * (double)((X - 1) * (Y - 1) * Z), 0.5 * *G);
+    return exp(log_q);
+}
+
+/* p (V,V) <- tokens (n) in 0..V-1: P(next = j | previous = i) from counts + alpha. Rows that were
+ * never seen are uniform; with alpha = 0 they are zeros. */
+LLM_API void llm_conditional_counts(float *p, const int *tokens, size_t n, size_t V, float alpha) {
+    for (size_t i = 0; i < V * V; i++) p[i] = alpha;
+    for (size_t t = 0; t + 1 < n; t++) {
+        LLM_ASSERT(tokens[t] >= 0 && (size_t)tokens[t] < V && tokens[t + 1] >= 0 &&
+                   (size_t)tokens[t + 1] < V);
+        p[(size_t)tokens[t] * V + (size_t)tokens[t + 1]] += 1.0f;
+    }
+    for (size_t i = 0; i < V; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < V; j++) sum += (double)p[i * V + j];
+        for (size_t j = 0; sum > 0.0 && j < V; j++)
+            p[i * V + j] = (float)((double)p[i * V + j] / sum);
+    }
+}
+
+/* @conditional_gaussian ------------------------------------- Conditioning a multivariate normal
+ *
+ *     x_a | x_b  ~  N( mu_a + S_ab S_bb^-1 (x_b - mu_b),  S_aa - S_ab S_bb^-1 S_ba )
+ *
+ * Of all joint densities the normal is the one that can be conditioned in closed form: the result
+ * is normal again, its mean moves linearly with what was seen, and its covariance, the Schur
+ * complement, does not depend on what was seen at all. Gaussian processes, Kalman filters and
+ * linear regression are this one formula. S_bb^-1 is never formed: whitening with its Cholesky
+ * factor gives a covariance that is a difference of symmetric terms and stays symmetric.
+ *
+ * source  Rasmussen & Williams 2006, "Gaussian processes for machine learning", eq. A.6
+ * needs   arena spd
+ * see     @conditional @distribution_sample
+ * topics  -
+ */
+
+/* mean_a (A), cov_a (A,A) <- mean (D), cov (D,D), what was seen x_b (B), and order (D): the indices
+ * of the A unknown coordinates, then those of the B = D - A known ones. Returns false when S_bb is
+ * not positive definite. Scratch: B (B + A + 1) doubles, given back. */
+LLM_API bool llm_conditional_gaussian(double *mean_a, double *cov_a, const double *mean,
+                                      const double *cov, const double *x_b, const size_t *order,
+                                      size_t A, size_t D, llm_arena *arena) {
+    LLM_ASSERT(A <= D);
+    const size_t mark = arena->used, B = D - A;
+    double *L = llm_arena_doubles(arena, B * B), *W = llm_arena_doubles(arena, A * B);
+    double *r = llm_arena_doubles(arena, B);
+    for (size_t i = 0; i < B; i++) {
+        r[i] = x_b[i] - mean[order[A + i]];
+        for (size_t j = 0; j < B; j++) L[i * B + j] = cov[order[A + i] * D + order[A + j]];
+    }
+    const bool definite = llm_spd_factor(L, L, B);
+    if (definite) llm_spd_forward(r, L, r, B);   /* L r = x_b - mu_b */
+    for (size_t i = 0; definite && i < A; i++) { /* row i: L w = S_b,i */
+        double *w = W + i * B;
+        for (size_t j = 0; j < B; j++) w[j] = cov[order[i] * D + order[A + j]];
+        llm_spd_forward(w, L, w, B);
+        mean_a[i] = mean[order[i]];
+        for (size_t j = 0; j < B; j++) mean_a[i] += w[j] * r[j];
+        for (size_t k = 0; k <= i; k++) {
+            double sum = cov[order[i] * D + order[k]];
+            for (size_t j = 0; j < B; j++) sum -= w[j] * W[k * B + j];
+            cov_a[i * A + k] = cov_a[k * A + i] = sum;
+        }
+    }
+    arena->used = mark;
+    return definite;
+}
+
+/* @logit ---------------------------------------------------- Logit
+ *
+ *     logit(p) = log p - log(1 - p)      expit(z) = 1 / (1 + e^-z)      expit' = p (1 - p)
+ *     logit P(c | e1, e2) = logit P(c) + log LR(e1) + log LR(e2)       independent evidence
+ *
+ * Log-odds turn a probability into a number without bounds, on which evidence adds. A classifier's
+ * last layer works there, and so does every correction of it: a model trained on balanced classes
+ * is moved to the true base rate by one addition. expit is written with the exponential of a
+ * negative number on both sides of 0, so it never overflows and keeps the digits of small
+ * probabilities; those of 1 - p for p near 1 are lost in p itself, and log sigmoid goes around
+ * that.
+ *
+ * source  Berkson 1944, "Application of the logistic function to bio-assay"; Good 1950,
+ *         "Probability and the weighing of evidence"; Saerens, Latinne & Decaestecker 2002,
+ *         "Adjusting the outputs of a classifier to new a priori probabilities"
+ * needs   -
+ * see     @sigmoid @bce @softmax (several classes), @logistic_regression
+ * topics  Logit
+ */
+
+/* log(p / (1 - p)); -inf and inf at 0 and 1, NaN outside. */
+LLM_API double llm_logit(double p) {
+    return p >= 0.0 && p <= 1.0 ? log(p) - log1p(-p) : (double)NAN;
+}
+
+/* d logit / dp = 1 / (p (1 - p)). */
+LLM_API double llm_logit_slope(double p) { return 1.0 / (p * (1.0 - p)); }
+
+/* The probability of log-odds z. */
+LLM_API double llm_logit_expit(double z) {
+    const double e = exp(-fabs(z));
+    return z >= 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
+}
+
+/* d expit / dz = p (1 - p), to full precision in both tails. */
+LLM_API double llm_logit_expit_slope(double z) {
+    const double e = exp(-fabs(z));
+    return e / ((1.0 + e) * (1.0 + e));
+}
+
+/* log expit(z), where expit itself would be 0 or 1; its slope is expit(-z). */
+LLM_API double llm_logit_logsigmoid(double z) { return fmin(z, 0.0) - log1p(exp(-fabs(z))); }
+
+/* log(1 + e^z) = -logsigmoid(-z): its slope is expit(z). */
+LLM_API double llm_logit_softplus(double z) { return fmax(z, 0.0) + log1p(exp(-fabs(z))); }
+
+/* z with softplus(z) = y, y > 0: the start value of a parameter kept positive by softplus. */
+LLM_API double llm_logit_softplus_inverse(double y) { return y + log(-expm1(-y)); }
+
+/* Probability p after evidence (n), log likelihood ratios log P(e | yes) / P(e | no). They add only
+ * if the pieces of evidence are independent given the answer: naive Bayes. */
+LLM_API double llm_logit_update(double p, const double *evidence, size_t n) {
+    double z = llm_logit(p);
+    for (size_t i = 0; i < n; i++) z += evidence[i];
+    return llm_logit_expit(z);
+}
+
+/* The logits z (n) of a model trained where the positive rate was `from`, used where it is `to`:
+ * the likelihood ratio stays, only the prior odds change. z may be NULL for the shift alone. */
+LLM_API double llm_logit_prior_shift(float *z, size_t n, double from, double to) {
+    const double shift = llm_logit(to) - llm_logit(from);
+    LLM_ASSERT(from > 0.0 && from < 1.0);
+    for (size_t i = 0; z && i < n; i++) z[i] = (float)((double)z[i] + shift);
+    return shift;
+}
+
+/* The same for K classes: z (n,K) += log to_k - log from_k; rates (K) need not sum to 1. */
+LLM_API void llm_logit_prior_shift_classes(float *z, size_t n, size_t K, const float *from,
+                                           const float *to) {
+    for (size_t i = 0; i < n * K; i++) {
+        LLM_ASSERT(from[i % K] > 0.0f && to[i % K] >= 0.0f);
+        z[i] += logf(to[i % K]) - logf(from[i % K]);
+    }
+}
+
+/* The logarithmic opinion pool: expit of the weighted mean of logits of p (n); weight (n) or NULL
+ * for equal ones. Unlike the mean of probabilities it lets one expert who is sure outvote many who
+ * are not, and one 0 is a veto; a 0 and a 1 together have no answer (NaN). */
+LLM_API double llm_logit_pool(const double *p, const double *weight, size_t n) {
+    double sum = 0.0, total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? weight[i] : 1.0;
+        if (w == 0.0) continue;
+        sum += w * llm_logit(p[i]);
+        total += w;
+    }
+    return llm_logit_expit(sum / total);
+}
+
+/* z (n,K) in place: each row loses its mean. softmax does not see the difference, and two models'
+ * logits can be compared. The centred row is the log of p over its geometric mean. */
+LLM_API void llm_logit_centre(float *z, size_t n, size_t K) {
+    for (size_t r = 0; r < n; r++) {
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) mean += (double)z[r * K + k] / (double)K;
+        for (size_t k = 0; k < K; k++) z[r * K + k] = (float)((double)z[r * K + k] - mean);
+    }
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
