@@ -5794,6 +5794,996 @@ LLM_API size_t llm_comp_graph_plan_least(const size_t *size, const size_t *first
     return most;
 }
 
+/* @comp_graph_eval ------------------------------------------ Graphs: what a node computes
+ *
+ *     add, sub, mul, div:  y_rc = a_rc o b_rc          an extent of 1 is read again: a_{r mod R, c mod C}
+ *     sum to (R,C):        y_rc = sum of all a whose row is r mod R and column c mod C
+ *     xent:                y = mean_r (log sum_c e^(a_rc) - a_{r, b_r})
+ *
+ * The meaning of the operations of @comp_graph, one node at a time; a run calls this for each. The
+ * remainder does all broadcasting: with one row, every row is row 0. Sums over many numbers are
+ * taken in double, so that the order in which a gradient check perturbs them does not show. A node
+ * that reads only constants can be computed once and for all: folding runs it now and leaves its
+ * numbers as a constant.
+ *
+ * source  Harris et al. 2020, "Array programming with NumPy" (broadcasting)
+ * needs   arena comp_graph gemm
+ * see     @forward_pass (runs whole graphs), @backward_pass (the derivative of each)
+ * topics  -
+ */
+
+/* y <- one node of the graph from the numbers of its inputs. softmax and sign are written where the
+ * operation has them and they are not NULL. y may not be a or b. */
+LLM_API void llm_comp_graph_eval(float *y, float *softmax, uint32_t *sign, const llm_comp_graph *g,
+                                 size_t i, const float *a, const float *b) {
+    const llm_comp_graph_node *n = &g->node[i], *x = &g->node[n->in[0]];
+    const llm_comp_graph_node *z = n->in[1] == LLM_COMP_GRAPH_NONE ? x : &g->node[n->in[1]];
+    const size_t R = n->rows, C = n->cols, size = R * C;
+    switch (n->op) {
+    case LLM_COMP_GRAPH_MATMUL:
+        for (size_t k = 0; k < size; k++) y[k] = 0.0f;
+        llm_gemm(y, a, false, b, false, R, C, x->cols);
+        return;
+    case LLM_COMP_GRAPH_SUM:
+        for (size_t k = 0; k < size; k++) { /* in double: a column may be long */
+            double sum = 0.0;
+            for (size_t r = k / C; r < x->rows; r += R)
+                for (size_t c = k % C; c < x->cols; c += C) sum += (double)a[r * x->cols + c];
+            y[k] = (float)sum;
+        }
+        return;
+    case LLM_COMP_GRAPH_XENT: {
+        double loss = 0.0;
+        const size_t V = x->cols;
+        for (size_t r = 0; r < x->rows; r++) {
+            const float *logit = a + r * V;
+            double sum = 0.0;
+            float most = -INFINITY;
+            LLM_ASSERT(b[r] >= 0.0f && b[r] < (float)V);
+            for (size_t c = 0; c < V; c++)
+                if (!(logit[c] <= most)) most = logit[c];
+            for (size_t c = 0; c < V; c++) sum += exp((double)(logit[c] - most));
+            loss += log(sum) + (double)(most - logit[(size_t)b[r]]);
+            for (size_t c = 0; softmax && c < V; c++)
+                softmax[r * V + c] = (float)(exp((double)(logit[c] - most)) / sum);
+        }
+        y[0] = (float)(loss / (double)x->rows);
+        return;
+    }
+    default:
+        break;
+    }
+    for (size_t k = 0; sign && k < (size + 31) / 32; k++) sign[k] = 0;
+    for (size_t k = 0; k < size; k++) { /* entry by entry; an extent of 1 is repeated */
+        const size_t r = k / C, c = k % C;
+        const bool flat = n->op == LLM_COMP_GRAPH_RESHAPE;
+        const float p = flat ? a[k] : a[r % x->rows * x->cols + c % x->cols];
+        const float q = b ? b[r % z->rows * z->cols + c % z->cols] : 0.0f;
+        float v = p; /* BROADCAST, RESHAPE, DETACH */
+        if (n->op == LLM_COMP_GRAPH_ADD) v = p + q;
+        if (n->op == LLM_COMP_GRAPH_SUB) v = p - q;
+        if (n->op == LLM_COMP_GRAPH_MUL) v = p * q;
+        if (n->op == LLM_COMP_GRAPH_DIV) v = p / q;
+        if (n->op == LLM_COMP_GRAPH_RELU) v = p < 0.0f ? 0.0f : p; /* NaN stays */
+        if (n->op == LLM_COMP_GRAPH_TANH) v = tanhf(p);
+        if (n->op == LLM_COMP_GRAPH_EXP) v = expf(p);
+        if (n->op == LLM_COMP_GRAPH_LOG) v = logf(p);
+        if (sign && p > 0.0f) sign[k / 32] |= 1u << k % 32;
+        y[k] = v;
+    }
+}
+
+/* Turns every node that reads only constants into one, its numbers in the arena; how many. A node
+ * stands behind those that it reads, as it does in a graph that nobody has reordered. */
+LLM_API size_t llm_comp_graph_eval_fold(llm_comp_graph *g, llm_arena *arena) {
+    size_t folded = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_comp_graph_node *n = &g->node[i];
+        const float *x[2] = {NULL, NULL};
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) x[k] = g->node[n->in[k]].data;
+        if (!x[0] || (!x[1] && n->in[1] != LLM_COMP_GRAPH_NONE)) continue;
+        float *y = llm_arena_floats(arena, n->rows * n->cols);
+        llm_comp_graph_eval(y, NULL, NULL, g, i, x[0], x[1]);
+        n->op = LLM_COMP_GRAPH_CONST, n->data = y;
+        n->in[0] = n->in[1] = LLM_COMP_GRAPH_NONE;
+        folded++;
+    }
+    return folded;
+}
+
+/* @forward_pass --------------------------------------------- Forward pass
+ *
+ *     for i in order:  y_i = op_i(y_a, y_b)
+ *     kept for the way back:  tanh, exp: y    log: a    mul, matmul: a and b    div: b and y
+ *                             relu: the signs, a bit each    xent: softmax    add, sum, ...: nothing
+ *
+ * Runs a graph (@comp_graph). In training a node keeps what the derivative of its operation will
+ * need and no more, and only where a gradient passes; everything else is dropped as soon as its
+ * last reader has run. In evaluation nothing is kept, and memory is what is alive at once. The
+ * numbers are the same in both, to the last bit: only the places differ. What training costs in
+ * memory is therefore a property of the operations, not of the values: counted here in bytes, with
+ * the operations and the traffic beside it. Rows of a batch do not see each other unless the graph
+ * says so.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Chen et al. 2016, "Training deep nets with sublinear memory cost" (what is kept)
+ * needs   error arena comp_graph comp_graph_plan comp_graph_eval
+ * see     @backward_pass (reads what is kept), @forward_pass_chain (fused)
+ * topics  Forward pass
+ */
+typedef struct {
+    const llm_comp_graph *graph;
+    size_t *order, *offset; /* (count) */
+    bool *used, *keep;      /* (count) */
+    const float **value;    /* (count) each node's numbers, valid while it is alive */
+    float **softmax;        /* (count) of XENT nodes */
+    uint32_t **sign;        /* (count) of RELU nodes: bit i % 32 of word i / 32 is a_i > 0 */
+    float *memory;
+    size_t floats;                /* of planned memory */
+    size_t operations, moved;     /* per run: multiply-adds, bytes read and written */
+    size_t saved;                 /* bytes kept for the way back */
+    bool train, ready, nan_guard; /* ready: a training run is done and not yet used up */
+} llm_forward_pass;
+
+/* Numbers for an input node: rows and cols must be those of the node. */
+typedef struct {
+    size_t node;
+    const float *data;
+    size_t rows, cols;
+} llm_forward_pass_feed;
+
+/* Orders the graph, decides what is kept, and plans the memory that runs for these outputs need;
+ * all of it is taken from the arena and stays there. False on a cycle. */
+LLM_API bool llm_forward_pass_plan(llm_forward_pass *f, const llm_comp_graph *g,
+                                   const size_t *output, size_t outputs, bool train,
+                                   llm_arena *arena, llm_error *error) {
+    const size_t n = g->count;
+    f->graph = g, f->train = train, f->ready = false, f->nan_guard = false, f->saved = 0;
+    f->order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    f->offset = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    f->used = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    f->keep = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    f->value = (const float **)llm_arena_take(arena, n, sizeof *f->value);
+    f->softmax = (float **)llm_arena_take(arena, n, sizeof *f->softmax);
+    f->sign = (uint32_t **)llm_arena_take(arena, n, sizeof *f->sign);
+    if (!llm_comp_graph_order(f->order, g, arena, error)) return false;
+    llm_comp_graph_plan_used(f->used, g, f->order, output, outputs);
+
+    for (size_t i = 0; i < n; i++) {
+        f->value[i] = NULL, f->softmax[i] = NULL, f->sign[i] = NULL;
+        f->keep[i] = false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const llm_comp_graph_node *node = &g->node[i];
+        const size_t a = node->in[0], b = node->in[1], size = node->rows * node->cols;
+        if (!train || !f->used[i] || !node->varies || a == LLM_COMP_GRAPH_NONE) continue;
+        const bool product = node->op == LLM_COMP_GRAPH_MUL || node->op == LLM_COMP_GRAPH_MATMUL;
+        if (product && g->node[a].varies) f->keep[b] = true;
+        if (product && g->node[b].varies) f->keep[a] = true;
+        if (node->op == LLM_COMP_GRAPH_DIV) f->keep[b] = true;
+        if (node->op == LLM_COMP_GRAPH_DIV && g->node[b].varies) f->keep[i] = true;
+        if (node->op == LLM_COMP_GRAPH_TANH || node->op == LLM_COMP_GRAPH_EXP) f->keep[i] = true;
+        if (node->op == LLM_COMP_GRAPH_LOG) f->keep[a] = true;
+        if (node->op == LLM_COMP_GRAPH_RELU) {
+            f->sign[i] = (uint32_t *)llm_arena_take(arena, (size + 31) / 32, sizeof(uint32_t));
+            f->saved += (size + 31) / 32 * sizeof(uint32_t);
+        }
+        if (node->op == LLM_COMP_GRAPH_XENT) {
+            const size_t logits = g->node[a].rows * g->node[a].cols;
+            f->keep[b] = true;
+            f->softmax[i] = llm_arena_floats(arena, logits);
+            f->saved += logits * sizeof(float);
+        }
+    }
+    size_t *first = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *last = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *size = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) {
+        size[i] = g->node[i].in[0] == LLM_COMP_GRAPH_NONE ? 0 : g->node[i].rows * g->node[i].cols;
+        if (f->keep[i]) f->saved += g->node[i].rows * g->node[i].cols * sizeof(float);
+    }
+    for (size_t o = 0; o < outputs; o++) f->keep[output[o]] = true;
+    llm_comp_graph_plan_life(first, last, g, f->order, f->used, f->keep);
+    f->floats = llm_comp_graph_plan(f->offset, size, first, last, n, arena);
+    f->memory = llm_arena_floats(arena, f->floats);
+    return true;
+}
+
+/* Runs the planned graph on these feeds; value[output] are the results. False, with a sentence, if
+ * a feed is missing or has another shape, or, with nan_guard, at the first node that holds NaN. */
+LLM_API bool llm_forward_pass_run(llm_forward_pass *f, const llm_forward_pass_feed *feed,
+                                  size_t feeds, llm_error *error) {
+    const llm_comp_graph *g = f->graph;
+    f->operations = f->moved = 0;
+    f->ready = false;
+    for (size_t i = 0; i < g->count; i++) f->value[i] = g->node[i].data;
+    for (size_t k = 0; k < feeds; k++) {
+        LLM_ASSERT(feed[k].node < g->count);
+        const llm_comp_graph_node *n = &g->node[feed[k].node];
+        LLM_ASSERT(n->op == LLM_COMP_GRAPH_INPUT);
+        if (feed[k].rows != n->rows || feed[k].cols != n->cols)
+            return llm_fail(error, "%s is (%zu,%zu), and was fed (%zu,%zu)", n->name, n->rows,
+                            n->cols, feed[k].rows, feed[k].cols);
+        f->value[feed[k].node] = feed[k].data;
+    }
+    for (size_t p = 0; p < g->count; p++) {
+        const size_t i = f->order[p];
+        const llm_comp_graph_node *n = &g->node[i];
+        const size_t size = n->rows * n->cols;
+        if (!f->used[i]) continue;
+        if (n->in[0] != LLM_COMP_GRAPH_NONE) {
+            const llm_comp_graph_node *a = &g->node[n->in[0]];
+            const bool two = n->in[1] != LLM_COMP_GRAPH_NONE;
+            const size_t b_size = two ? g->node[n->in[1]].rows * g->node[n->in[1]].cols : 0;
+            llm_comp_graph_eval(f->memory + f->offset[i], f->softmax[i], f->sign[i], g, i,
+                                f->value[n->in[0]], two ? f->value[n->in[1]] : NULL);
+            f->value[i] = f->memory + f->offset[i];
+            const bool reads_all = n->op == LLM_COMP_GRAPH_SUM || n->op == LLM_COMP_GRAPH_XENT;
+            f->operations += n->op == LLM_COMP_GRAPH_MATMUL ? size * a->cols
+                             : reads_all                    ? a->rows * a->cols
+                                                            : size;
+            f->moved += (a->rows * a->cols + b_size + size) * sizeof(float);
+        }
+        if (!f->value[i]) return llm_fail(error, "%s (node %zu) was not fed", n->name, i);
+        for (size_t k = 0; f->nan_guard && k < size; k++)
+            if (f->value[i][k] != f->value[i][k])
+                return llm_fail(error, "node %zu (%s) is the first with NaN", i, n->name);
+    }
+    f->ready = f->train;
+    return true;
+}
+
+/* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
+ *
+ *     y_k = (op_S o ... o op_1)(x_1k, x_2k, ...)            one entry after the other, not one op
+ *
+ * Ten elementwise nodes run one by one read and write their arrays ten times, and do one operation
+ * a number. Turned inside out, each entry passes through all of them while it is in a register: the
+ * inputs are read once, the result is written once. The nodes above an output that are elementwise
+ * and have its shape become a program of a few steps for a machine with sixteen registers; what
+ * does not fit that description (a matmul, a row that is repeated, an input) is a leaf, whose
+ * numbers the program loads. Interpreting costs little: all entries take the same steps.
+ *
+ * source  Chen et al. 2018, "TVM: an automated end-to-end optimizing compiler for deep learning",
+ *         section 3 (operator fusion)
+ * needs   comp_graph
+ * see     @forward_pass (the same numbers, node by node)
+ * topics  -
+ */
+enum { LLM_FORWARD_PASS_CHAIN_MOST = 16 }; /* registers: leaves and steps together */
+
+/* Register k < leaves is loaded from leaf k, register leaves + s is written by step s. */
+typedef struct {
+    unsigned leaves, steps;
+    struct {
+        unsigned char op, a, b; /* of comp_graph; the registers read */
+    } step[LLM_FORWARD_PASS_CHAIN_MOST];
+    struct {
+        size_t node, rows, cols; /* extents of 1 are repeated */
+    } leaf[LLM_FORWARD_PASS_CHAIN_MOST];
+    size_t rows, cols; /* of the result */
+} llm_forward_pass_chain;
+
+/* Does node i belong into a program whose result is (rows,cols)? */
+LLM_API bool llm_forward_pass_chain_inside(const llm_comp_graph_node *n, size_t rows, size_t cols) {
+    const bool two = n->op >= LLM_COMP_GRAPH_ADD && n->op <= LLM_COMP_GRAPH_DIV;
+    const bool one = n->op >= LLM_COMP_GRAPH_RELU && n->op <= LLM_COMP_GRAPH_LOG;
+    return (two || one) && n->rows == rows && n->cols == cols;
+}
+
+/* chain <- everything elementwise above node i, which is so itself. False if it needs more than 16
+ * registers. Nodes stand behind those that they read. Scratch: count sizes, given back. */
+LLM_API bool llm_forward_pass_chain_build(llm_forward_pass_chain *chain, const llm_comp_graph *g,
+                                          size_t i, llm_arena *arena) {
+    const size_t mark = arena->used, most = LLM_FORWARD_PASS_CHAIN_MOST, wanted = most, out = i + 1;
+    size_t *reg = (size_t *)llm_arena_take(arena, out, sizeof(size_t)), registers = 0;
+    chain->leaves = chain->steps = 0;
+    chain->rows = g->node[i].rows, chain->cols = g->node[i].cols;
+    LLM_ASSERT(llm_forward_pass_chain_inside(&g->node[i], chain->rows, chain->cols));
+    for (size_t k = 0; k < out; k++) reg[k] = k == i ? wanted : LLM_COMP_GRAPH_NONE;
+    for (size_t k = out; k-- > 0;) { /* from the output upwards: what is wanted */
+        const llm_comp_graph_node *n = &g->node[k];
+        if (reg[k] != wanted) continue;
+        const bool inside = llm_forward_pass_chain_inside(n, chain->rows, chain->cols);
+        for (size_t j = 0; j < 2 && inside; j++)
+            if (n->in[j] != LLM_COMP_GRAPH_NONE) reg[n->in[j]] = wanted;
+        if (!inside && registers < most) {
+            chain->leaf[registers].node = k;
+            chain->leaf[registers].rows = n->rows, chain->leaf[registers].cols = n->cols;
+            reg[k] = registers++;
+        }
+        registers += !inside && reg[k] == wanted; /* one too many */
+    }
+    chain->leaves = (unsigned)registers;
+    for (size_t k = 0; k < out && registers <= most; k++) { /* downwards: the steps */
+        const llm_comp_graph_node *n = &g->node[k];
+        if (reg[k] != wanted) continue;
+        if (registers < most) {
+            const size_t s = chain->steps++, b = n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : n->in[1];
+            chain->step[s].op = (unsigned char)n->op;
+            chain->step[s].a = (unsigned char)reg[n->in[0]];
+            chain->step[s].b = (unsigned char)(n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : reg[b]);
+            reg[k] = registers;
+        }
+        registers++;
+    }
+    arena->used = mark;
+    return registers <= most;
+}
+
+/* One step on two numbers. */
+LLM_API float llm_forward_pass_chain_step(int op, float a, float b) {
+    switch (op) {
+    case LLM_COMP_GRAPH_ADD:
+        return a + b;
+    case LLM_COMP_GRAPH_SUB:
+        return a - b;
+    case LLM_COMP_GRAPH_MUL:
+        return a * b;
+    case LLM_COMP_GRAPH_DIV:
+        return a / b;
+    case LLM_COMP_GRAPH_RELU:
+        return a < 0.0f ? 0.0f : a;
+    case LLM_COMP_GRAPH_TANH:
+        return tanhf(a);
+    case LLM_COMP_GRAPH_EXP:
+        return expf(a);
+    default:
+        return logf(a);
+    }
+}
+
+/* y (rows,cols) <- x: the numbers of each leaf. y may be a leaf of the same shape. */
+LLM_API void llm_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
+                                        const float *const *x) {
+    for (size_t k = 0; k < chain->rows * chain->cols; k++) {
+        float reg[LLM_FORWARD_PASS_CHAIN_MOST];
+        const size_t r = k / chain->cols, c = k % chain->cols;
+        for (unsigned l = 0; l < chain->leaves; l++)
+            reg[l] = x[l][r % chain->leaf[l].rows * chain->leaf[l].cols + c % chain->leaf[l].cols];
+        for (unsigned s = 0; s < chain->steps; s++)
+            reg[chain->leaves + s] = llm_forward_pass_chain_step(
+                chain->step[s].op, reg[chain->step[s].a], reg[chain->step[s].b]);
+        y[k] = reg[chain->leaves + chain->steps - 1];
+    }
+}
+
+/* @backward_pass -------------------------------------------- Backward pass
+ *
+ *     d_y = seed;   for i in reverse order, for each input a of i:   d_a += (dy_i / dy_a)^T d_i
+ *
+ *     matmul: da = dy b^T, db = a^T dy       sum: da = dy, repeated      broadcast: da = dy, summed
+ *     mul: da = dy b    div: da = dy / b, db = -dy y / b    tanh: dy (1 - y^2)    exp: dy y
+ *     relu: dy where the sign bit is set     log: dy / a    xent: dy (softmax - onehot) / N
+ *
+ * The chain rule from the output's end. Each node turns the cotangent of its result into those of
+ * its inputs, with what @forward_pass kept; it never builds a Jacobian. A node that is read twice
+ * gets the sum of both: forgetting that is the classic error. An extent that was repeated on the
+ * way forward is summed on the way back. Gradients are added to what is there (zero them between
+ * steps), and each forward pass can be used once unless it is retained.
+ *
+ * source  Linnainmaa 1970, "The representation of the cumulative rounding error of an algorithm";
+ *         Griewank & Walther 2008, "Evaluating derivatives", ch. 3.2
+ * needs   error arena comp_graph forward_pass gemm
+ * see     @autodiff (the same without a graph), @backprop (written out for one network)
+ * topics  Backward pass
+ */
+
+/* da, db += for node i of a finished training run, from dy. Either may be NULL, and both may be the
+ * same array. Only what forward kept is read. */
+LLM_API void llm_backward_pass_op(float *da, float *db, const float *dy, const llm_forward_pass *f,
+                                  size_t i) {
+    const llm_comp_graph_node *n = &f->graph->node[i], *x = &f->graph->node[n->in[0]];
+    const bool two = n->in[1] != LLM_COMP_GRAPH_NONE;
+    const llm_comp_graph_node *z = two ? &f->graph->node[n->in[1]] : x;
+    const float *a = f->value[n->in[0]], *b = two ? f->value[n->in[1]] : NULL, *y = f->value[i];
+    const size_t R = n->rows, C = n->cols, K = x->cols;
+    if (n->op == LLM_COMP_GRAPH_MATMUL) {
+        if (da) llm_gemm(da, dy, false, b, true, R, K, C);
+        if (db) llm_gemm(db, a, true, dy, false, K, C, R);
+        return;
+    }
+    if (n->op == LLM_COMP_GRAPH_XENT) { /* the classes b are no numbers to be moved */
+        const float scale = dy[0] / (float)x->rows;
+        for (size_t k = 0; da && k < x->rows * K; k++)
+            da[k] += scale * (f->softmax[i][k] - (k % K == (size_t)b[k / K] ? 1.0f : 0.0f));
+        return;
+    }
+    if (n->op == LLM_COMP_GRAPH_SUM) {
+        for (size_t k = 0; da && k < x->rows * K; k++) da[k] += dy[k / K % R * C + k % K % C];
+        return;
+    }
+    for (size_t k = 0; k < R * C; k++) {
+        const size_t r = k / C, c = k % C, ib = r % z->rows * z->cols + c % z->cols;
+        const size_t ia = n->op == LLM_COMP_GRAPH_RESHAPE ? k : r % x->rows * K + c % K;
+        const float d = dy[k];
+        float pa = d, pb = 0.0f; /* ADD, BROADCAST, RESHAPE; SUB's first */
+        if (n->op == LLM_COMP_GRAPH_ADD) pb = d;
+        if (n->op == LLM_COMP_GRAPH_SUB) pb = -d;
+        if (n->op == LLM_COMP_GRAPH_MUL) pa = da ? d * b[ib] : 0.0f, pb = db ? d * a[ia] : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_DIV) pa = d / b[ib], pb = db ? -d * y[k] / b[ib] : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_RELU) pa = f->sign[i][k / 32] >> k % 32 & 1u ? d : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_TANH) pa = d * (1.0f - y[k] * y[k]);
+        if (n->op == LLM_COMP_GRAPH_EXP) pa = d * y[k];
+        if (n->op == LLM_COMP_GRAPH_LOG) pa = d / a[ia];
+        if (da) da[ia] += pa;
+        if (db) db[ib] += pb;
+    }
+}
+
+/* Called for each node when its cotangent dy is complete, before it goes on; may change it. */
+typedef void (*llm_backward_pass_hook)(void *context, size_t node, float *dy, size_t size);
+
+/* grad[i] += the derivative of sum(seed * output) by node i, for every node (count of them) whose
+ * grad is not NULL and that output depends on. seed has output's shape; NULL is 1 for a (1,1).
+ * hook may be NULL. The run is used up, unless retain. False, with a sentence, when there is no
+ * finished training run to use, or output depends on nothing that varies. f->operations goes up by
+ * the multiply-adds done. Scratch: the cotangents, as large as all nodes between, given back. */
+LLM_API bool llm_backward_pass_run(float *const *grad, llm_forward_pass *f, size_t output,
+                                   const float *seed, bool retain, llm_backward_pass_hook hook,
+                                   void *context, llm_arena *arena, llm_error *error) {
+    const llm_comp_graph *g = f->graph;
+    const size_t mark = arena->used;
+    if (!f->ready)
+        return llm_fail(error, "each backward pass needs a forward pass for training before it");
+    if (!g->node[output].varies)
+        return llm_fail(error, "%s depends on nothing that varies", g->node[output].name);
+    LLM_ASSERT(seed || g->node[output].rows * g->node[output].cols == 1);
+    float **d = (float **)llm_arena_take(arena, g->count, sizeof *d);
+    for (size_t i = 0; i < g->count; i++) d[i] = NULL;
+    d[output] = llm_arena_floats(arena, g->node[output].rows * g->node[output].cols);
+    for (size_t k = 0; k < g->node[output].rows * g->node[output].cols; k++)
+        d[output][k] = seed ? seed[k] : 1.0f;
+
+    for (size_t p = g->count; p-- > 0;) {
+        const size_t i = f->order[p];
+        const llm_comp_graph_node *n = &g->node[i];
+        const size_t size = n->rows * n->cols;
+        if (!d[i]) continue; /* the output does not depend on it */
+        if (hook) hook(context, i, d[i], size);
+        for (size_t k = 0; grad[i] && k < size; k++) grad[i][k] += d[i][k];
+        float *to[2] = {NULL, NULL};
+        for (size_t k = 0; k < 2; k++) {
+            const size_t in = n->in[k];
+            if (in == LLM_COMP_GRAPH_NONE || !g->node[in].varies) continue;
+            const size_t in_size = g->node[in].rows * g->node[in].cols;
+            if (!d[in]) {
+                d[in] = llm_arena_floats(arena, in_size);
+                for (size_t j = 0; j < in_size; j++) d[in][j] = 0.0f;
+            }
+            to[k] = d[in];
+            f->operations += n->op == LLM_COMP_GRAPH_MATMUL ? size * g->node[n->in[0]].cols
+                                                            : (in_size > size ? in_size : size);
+        }
+        if (to[0] || to[1]) llm_backward_pass_op(to[0], to[1], d[i], f, i);
+    }
+    f->ready = retain;
+    arena->used = mark;
+    return true;
+}
+
+/* The worst difference, over all entries of feed[which], between the gradient of sum(seed * output)
+ * and a central difference of the whole forward pass, each divided by 1 + |difference|. The step is
+ * in units of max(1, |x|); float rounding adds about 1e-7 |loss| / step, curvature step^2. Leaves f
+ * used up. Scratch: feed and gradient, and backward's, given back. */
+LLM_API double llm_backward_pass_gradcheck(llm_forward_pass *f, llm_forward_pass_feed *feed,
+                                           size_t feeds, size_t which, size_t output,
+                                           const float *seed, float step, llm_arena *arena) {
+    const llm_comp_graph *g = f->graph;
+    const size_t mark = arena->used, size = feed[which].rows * feed[which].cols;
+    const size_t out = g->node[output].rows * g->node[output].cols;
+    const float *kept = feed[which].data;
+    float *x = llm_arena_floats(arena, size), *dx = llm_arena_floats(arena, size);
+    float **grad = (float **)llm_arena_take(arena, g->count, sizeof *grad);
+    for (size_t i = 0; i < g->count; i++) grad[i] = i == feed[which].node ? dx : NULL;
+    for (size_t k = 0; k < size; k++) x[k] = kept[k], dx[k] = 0.0f;
+    feed[which].data = x;
+    bool ok = llm_forward_pass_run(f, feed, feeds, NULL);
+    ok = ok && llm_backward_pass_run(grad, f, output, seed, false, NULL, NULL, arena, NULL);
+    double worst = ok ? 0.0 : (double)INFINITY;
+    for (size_t k = 0; ok && k < size; k++) {
+        double loss[2] = {0.0, 0.0}, at[2];
+        for (size_t side = 0; side < 2; side++) {
+            const float by = step * (fabsf(kept[k]) > 1.0f ? fabsf(kept[k]) : 1.0f);
+            x[k] = side == 0 ? kept[k] - by : kept[k] + by;
+            at[side] = (double)x[k];
+            llm_forward_pass_run(f, feed, feeds, NULL);
+            for (size_t j = 0; j < out; j++)
+                loss[side] += (double)(seed ? seed[j] : 1.0f) * (double)f->value[output][j];
+        }
+        x[k] = kept[k];
+        const double want = (loss[1] - loss[0]) / (at[1] - at[0]);
+        const double off = fabs((double)dx[k] - want) / (1.0 + fabs(want));
+        if (!(off <= worst)) worst = off;
+    }
+    feed[which].data = kept;
+    f->ready = false;
+    arena->used = mark;
+    return worst;
+}
+
+/* @autodiff ------------------------------------------------- Automatic differentiation
+ *
+ *     record:   node i = f(a, b), slopes df/da, df/db              while the program runs
+ *     reverse:  bar_y = 1;  for i from last to first:  bar_a += slope_a bar_i     gradient
+ *     forward:  for i from first to last:  dot_i = slope_a dot_a + slope_b dot_b  directions
+ *
+ * A tape: every operation computes and writes down what it read and its slopes there, so loops and
+ * ifs of the program are differentiated as they were executed. One walk back gives the derivative
+ * of one number by all inputs, for about the price of the program itself; one walk forth that of
+ * all numbers along one direction. Values and slopes are dual numbers: give the inputs a tangent v,
+ * and the walk back yields the gradient and, in its second half, Hessian times v, forward over
+ * reverse, exactly. Going back to an earlier length of the tape forgets what came after it.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3 and 5; Pearlmutter 1994, "Fast
+ *         exact multiplication by the Hessian"
+ * needs   arena chain_rule
+ * see     @autodiff_array (arrays), @autodiff_checkpoint (less memory), @backward_pass (graphs)
+ * topics  Automatic differentiation
+ */
+#define LLM_AUTODIFF_NONE SIZE_MAX
+
+/* Slopes are 0 where nothing is read. All are duals: .d is the derivative along the tangents. */
+typedef struct {
+    llm_dual value, slope[2];
+    size_t in[2];
+} llm_autodiff_node;
+
+typedef struct {
+    llm_autodiff_node *node;
+    size_t count, room; /* set count back to rewind */
+} llm_autodiff;
+
+/* An empty tape with room for so many operations, taken from the arena. */
+LLM_API void llm_autodiff_create(llm_autodiff *t, size_t room, llm_arena *arena) {
+    t->node = (llm_autodiff_node *)llm_arena_take(arena, room, sizeof *t->node);
+    t->count = 0;
+    t->room = room;
+}
+
+/* Records a value that was computed from a and b (NONE: not read) and its slopes: the way to add a
+ * function of your own. Returns its number. */
+LLM_API size_t llm_autodiff_record(llm_autodiff *t, llm_dual value, size_t a, llm_dual slope_a,
+                                   size_t b, llm_dual slope_b) {
+    LLM_ASSERT(t->count < t->room);
+    llm_autodiff_node *n = &t->node[t->count];
+    n->value = value;
+    n->in[0] = a, n->in[1] = b;
+    n->slope[0] = slope_a, n->slope[1] = slope_b;
+    return t->count++;
+}
+
+/* A number from outside, and how fast it moves (0, unless a direction is wanted). Constants too. */
+LLM_API size_t llm_autodiff_input(llm_autodiff *t, double value, double tangent) {
+    const llm_dual x = {value, tangent}, zero = {0.0, 0.0};
+    return llm_autodiff_record(t, x, LLM_AUTODIFF_NONE, zero, LLM_AUTODIFF_NONE, zero);
+}
+
+/* The four operations on nodes a and b. */
+LLM_API size_t llm_autodiff_add(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_add(t->node[a].value, t->node[b].value), a, one, b,
+                               one);
+}
+LLM_API size_t llm_autodiff_sub(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0}, minus = {-1.0, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_sub(t->node[a].value, t->node[b].value), a, one, b,
+                               minus);
+}
+LLM_API size_t llm_autodiff_mul(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual x = t->node[a].value, y = t->node[b].value;
+    return llm_autodiff_record(t, llm_chain_rule_mul(x, y), a, y, b, x);
+}
+LLM_API size_t llm_autodiff_div(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0}, minus = {-1.0, 0.0}, y = t->node[b].value;
+    const llm_dual q = llm_chain_rule_div(t->node[a].value, y), r = llm_chain_rule_div(one, y);
+    return llm_autodiff_record(t, q, a, r, b, llm_chain_rule_mul(minus, llm_chain_rule_mul(q, r)));
+}
+
+/* Functions of one node. */
+LLM_API size_t llm_autodiff_unary(llm_autodiff *t, size_t a, llm_dual value, llm_dual slope) {
+    const llm_dual zero = {0.0, 0.0};
+    return llm_autodiff_record(t, value, a, slope, LLM_AUTODIFF_NONE, zero);
+}
+LLM_API size_t llm_autodiff_exp(llm_autodiff *t, size_t a) {
+    const llm_dual y = llm_chain_rule_exp(t->node[a].value);
+    return llm_autodiff_unary(t, a, y, y);
+}
+LLM_API size_t llm_autodiff_log(llm_autodiff *t, size_t a) {
+    const llm_dual one = {1.0, 0.0}, x = t->node[a].value;
+    return llm_autodiff_unary(t, a, llm_chain_rule_log(x), llm_chain_rule_div(one, x));
+}
+LLM_API size_t llm_autodiff_sin(llm_autodiff *t, size_t a) {
+    const llm_dual x = t->node[a].value;
+    return llm_autodiff_unary(t, a, llm_chain_rule_sin(x), llm_chain_rule_cos(x));
+}
+LLM_API size_t llm_autodiff_cos(llm_autodiff *t, size_t a) {
+    const llm_dual x = t->node[a].value, minus = {-1.0, 0.0};
+    return llm_autodiff_unary(t, a, llm_chain_rule_cos(x),
+                              llm_chain_rule_mul(minus, llm_chain_rule_sin(x)));
+}
+LLM_API size_t llm_autodiff_tanh(llm_autodiff *t, size_t a) {
+    const llm_dual one = {1.0, 0.0}, y = llm_chain_rule_tanh(t->node[a].value);
+    return llm_autodiff_unary(t, a, y, llm_chain_rule_sub(one, llm_chain_rule_mul(y, y)));
+}
+/* a^p for a constant p. */
+LLM_API size_t llm_autodiff_pow(llm_autodiff *t, size_t a, double p) {
+    const llm_dual x = t->node[a].value, factor = {p, 0.0}, zero = {0.0, 0.0};
+    return llm_autodiff_unary(
+        t, a, llm_chain_rule_pow(x, p),
+        p == 0.0 ? zero : llm_chain_rule_mul(factor, llm_chain_rule_pow(x, p - 1.0)));
+}
+/* The larger one; half of the slope for each at a tie, as in @chain_rule. */
+LLM_API size_t llm_autodiff_max(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual x = t->node[a].value, y = t->node[b].value;
+    const llm_dual left = {x.v > y.v   ? 1.0
+                           : x.v < y.v ? 0.0
+                                       : 0.5,
+                           0.0},
+                   right = {1.0 - left.v, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_max(x, y), a, left, b, right);
+}
+
+/* bar (count) <- tape: bar[i].v is the derivative of node y by node i, bar[i].d how fast that moves
+ * along the tangents: Hessian times tangent, where i runs over the inputs. */
+LLM_API void llm_autodiff_grad(llm_dual *bar, const llm_autodiff *t, size_t y) {
+    const llm_dual zero = {0.0, 0.0}, one = {1.0, 0.0};
+    LLM_ASSERT(y < t->count);
+    for (size_t i = 0; i < t->count; i++) bar[i] = zero;
+    bar[y] = one;
+    for (size_t i = y + 1; i-- > 0;) {
+        const llm_autodiff_node *n = &t->node[i];
+        if (bar[i].v == 0.0 && bar[i].d == 0.0) continue; /* 0 times an infinite slope is 0 */
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_AUTODIFF_NONE)
+                bar[n->in[k]] =
+                    llm_chain_rule_add(bar[n->in[k]], llm_chain_rule_mul(bar[i], n->slope[k]));
+    }
+}
+
+/* dot (count): set for the inputs (nodes that read nothing); written for all others, the directional
+ * derivative of each node. The recorded slopes are used: the program does not run again. */
+LLM_API void llm_autodiff_jvp(double *dot, const llm_autodiff *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        const llm_autodiff_node *n = &t->node[i];
+        double sum = 0.0;
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_AUTODIFF_NONE && dot[n->in[k]] != 0.0)
+                sum += n->slope[k].v * dot[n->in[k]];
+        if (n->in[0] != LLM_AUTODIFF_NONE) dot[i] = sum;
+    }
+}
+
+/* jac (m,n) <- nodes y (m) by nodes x (n), which are inputs: n walks forth or m back, whichever is
+ * fewer. Returns how many. Scratch: 3 count doubles, given back. */
+LLM_API size_t llm_autodiff_jacobian(double *jac, const llm_autodiff *t, const size_t *y, size_t m,
+                                     const size_t *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_dual *bar = (llm_dual *)llm_arena_take(arena, t->count, sizeof *bar);
+    double *dot = llm_arena_doubles(arena, t->count);
+    for (size_t i = 0; i < m && m <= n; i++) {
+        llm_autodiff_grad(bar, t, y[i]);
+        for (size_t j = 0; j < n; j++) jac[i * n + j] = bar[x[j]].v;
+    }
+    for (size_t j = 0; j < n && n < m; j++) {
+        for (size_t k = 0; k < t->count; k++) dot[k] = 0.0;
+        dot[x[j]] = 1.0;
+        llm_autodiff_jvp(dot, t);
+        for (size_t i = 0; i < m; i++) jac[i * n + j] = dot[y[i]];
+    }
+    arena->used = mark;
+    return m <= n ? m : n;
+}
+
+/* @autodiff_array ------------------------------------- Automatic differentiation of array programs
+ *
+ *     y = op(a, b):   (dy_i / da_j, dy_i / db_k) = (p, q) for a list of entries (i, j, k)
+ *     reverse:  ga_j += p gy_i,  gb_k += q gy_i             forward:  dy_i += p da_j + q db_k
+ *
+ * The tape over matrices. Every operation is a list of triples of entries with two slopes: for a
+ * product of matrices one triple for each multiplication, for a function of each entry one for each
+ * entry, for a sum one for each number added. Reverse and forward mode read the same list, in one
+ * direction or the other, so each operation states its derivative once, and the two cannot
+ * disagree. Everything is in double and in plain loops: an instrument. A layer's forward pass
+ * written with it, in five lines, tells what its backward pass must return.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3
+ * needs   arena
+ * see     @autodiff (numbers, second derivatives), @backward_pass (the fast way, in float)
+ * topics  -
+ */
+enum {
+    LLM_AUTODIFF_ARRAY_INPUT,
+    LLM_AUTODIFF_ARRAY_ADD,
+    LLM_AUTODIFF_ARRAY_SUB,
+    LLM_AUTODIFF_ARRAY_MUL,
+    LLM_AUTODIFF_ARRAY_DIV,
+    LLM_AUTODIFF_ARRAY_MATMUL,
+    LLM_AUTODIFF_ARRAY_TRANSPOSE,
+    LLM_AUTODIFF_ARRAY_SUM, /* to the node's shape, extents of which are 1 or the input's */
+    LLM_AUTODIFF_ARRAY_EXP,
+    LLM_AUTODIFF_ARRAY_LOG,
+    LLM_AUTODIFF_ARRAY_TANH,
+    LLM_AUTODIFF_ARRAY_RELU,
+    LLM_AUTODIFF_ARRAY_POW
+};
+
+/* value, tangent and gradient (rows,cols) of a node. power is POW's; a function of one reads it
+ * twice, the second time with slope 0. */
+typedef struct {
+    int op;
+    size_t in[2], rows, cols;
+    double *value, *tangent, *gradient, power;
+} llm_autodiff_array_node;
+
+typedef struct {
+    llm_autodiff_array_node *node;
+    size_t count, room; /* set count back to rewind */
+    llm_arena *arena;   /* of the numbers; they stay there */
+} llm_autodiff_array;
+
+/* An empty tape with room for so many operations. */
+LLM_API void llm_autodiff_array_create(llm_autodiff_array *t, size_t room, llm_arena *arena) {
+    t->node = (llm_autodiff_array_node *)llm_arena_take(arena, room, sizeof *t->node);
+    t->count = 0, t->room = room, t->arena = arena;
+}
+
+/* A node (rows,cols) with zeros for all three arrays. */
+LLM_API size_t llm_autodiff_array_record(llm_autodiff_array *t, int op, size_t a, size_t b,
+                                         size_t rows, size_t cols) {
+    LLM_ASSERT(t->count < t->room);
+    llm_autodiff_array_node *n = &t->node[t->count];
+    double *zeros = llm_arena_doubles(t->arena, 3 * rows * cols);
+    for (size_t k = 0; k < 3 * rows * cols; k++) zeros[k] = 0.0;
+    n->op = op, n->in[0] = a, n->in[1] = b, n->rows = rows, n->cols = cols;
+    n->value = zeros, n->tangent = zeros + rows * cols, n->gradient = n->tangent + rows * cols;
+    n->power = 1.0;
+    return t->count++;
+}
+
+/* Numbers from outside, and one number (1,1). */
+LLM_API size_t llm_autodiff_array_input(llm_autodiff_array *t, const float *x, size_t rows,
+                                        size_t cols) {
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_INPUT, 0, 0, rows, cols);
+    for (size_t k = 0; k < rows * cols; k++) t->node[i].value[k] = (double)x[k];
+    return i;
+}
+LLM_API size_t llm_autodiff_array_number(llm_autodiff_array *t, double x) {
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_INPUT, 0, 0, 1, 1);
+    t->node[i].value[0] = x;
+    return i;
+}
+
+/* The value of one entry of an elementwise operation, and its slopes by both inputs. */
+LLM_API double llm_autodiff_array_entry(double *p, double *q, const llm_autodiff_array_node *n,
+                                        double a, double b) {
+    *p = *q = 0.0;
+    switch (n->op) {
+    case LLM_AUTODIFF_ARRAY_ADD:
+        *p = *q = 1.0;
+        return a + b;
+    case LLM_AUTODIFF_ARRAY_SUB:
+        *p = 1.0, *q = -1.0;
+        return a - b;
+    case LLM_AUTODIFF_ARRAY_MUL:
+        *p = b, *q = a;
+        return a * b;
+    case LLM_AUTODIFF_ARRAY_DIV:
+        *p = 1.0 / b, *q = -a / (b * b);
+        return a / b;
+    case LLM_AUTODIFF_ARRAY_EXP:
+        return *p = exp(a);
+    case LLM_AUTODIFF_ARRAY_LOG:
+        *p = 1.0 / a;
+        return log(a);
+    case LLM_AUTODIFF_ARRAY_TANH:
+        *p = 1.0 - tanh(a) * tanh(a);
+        return tanh(a);
+    case LLM_AUTODIFF_ARRAY_RELU:
+        *p = a > 0.0 ? 1.0 : 0.0;
+        return a < 0.0 ? 0.0 : a;
+    default:
+        *p = n->power * pow(a, n->power - 1.0);
+        return pow(a, n->power);
+    }
+}
+
+enum { LLM_AUTODIFF_ARRAY_COMPUTE, LLM_AUTODIFF_ARRAY_REVERSE, LLM_AUTODIFF_ARRAY_FORWARD };
+
+/* Walks over node i's list of entries of y, a and b with slopes p and q; what: to do which. */
+LLM_API void llm_autodiff_array_walk(llm_autodiff_array *t, size_t i, int what) {
+    llm_autodiff_array_node *y = &t->node[i], *a = &t->node[y->in[0]], *b = &t->node[y->in[1]];
+    if (y->op == LLM_AUTODIFF_ARRAY_INPUT) return;
+    const bool product = y->op == LLM_AUTODIFF_ARRAY_MATMUL;
+    const bool sum = y->op == LLM_AUTODIFF_ARRAY_SUM, turn = y->op == LLM_AUTODIFF_ARRAY_TRANSPOSE;
+    const size_t R = sum ? a->rows : y->rows, C = sum ? a->cols : y->cols,
+                 K = product ? a->cols : 1;
+    const bool linear = product || sum || turn;
+    for (size_t r = 0; r < R; r++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t k = 0; k < K; k++) {
+                const size_t iy = sum ? r % y->rows * y->cols + c % y->cols : r * C + c;
+                size_t ia = r % a->rows * a->cols + c % a->cols;
+                size_t ib = r % b->rows * b->cols + c % b->cols;
+                double p = 1.0, q = 0.0, value = 0.0;
+                if (product) ia = r * K + k, ib = k * C + c, p = b->value[ib], q = a->value[ia];
+                if (turn) ia = c * R + r;
+                if (!linear)
+                    value = llm_autodiff_array_entry(&p, &q, y, a->value[ia], b->value[ib]);
+                if (what == LLM_AUTODIFF_ARRAY_REVERSE) {
+                    a->gradient[ia] += p * y->gradient[iy];
+                    b->gradient[ib] += q * y->gradient[iy];
+                } else if (what == LLM_AUTODIFF_ARRAY_FORWARD) {
+                    y->tangent[iy] += p * a->tangent[ia] + q * b->tangent[ib];
+                } else if (linear) {
+                    y->value[iy] += p * a->value[ia];
+                } else {
+                    y->value[iy] = value;
+                }
+            }
+}
+
+/* Computes op(a, b) and records it. An extent of 1 is repeated in the first four. */
+LLM_API size_t llm_autodiff_array_op(llm_autodiff_array *t, int op, size_t a, size_t b) {
+    const size_t R = t->node[a].rows, C = t->node[a].cols, S = t->node[b].rows, D = t->node[b].cols;
+    const size_t rows = R == 1 ? S : R, cols = C == 1 ? D : C;
+    const bool product = op == LLM_AUTODIFF_ARRAY_MATMUL;
+    LLM_ASSERT(op >= LLM_AUTODIFF_ARRAY_ADD && op <= LLM_AUTODIFF_ARRAY_MATMUL);
+    LLM_ASSERT(product ? C == S
+                       : (R == rows || R == 1) && (S == rows || S == 1) && (C == cols || C == 1) &&
+                             (D == cols || D == 1));
+    const size_t i = llm_autodiff_array_record(t, op, a, b, product ? R : rows, product ? D : cols);
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* A function of each entry of a, or its transpose; power is for POW only. */
+LLM_API size_t llm_autodiff_array_map(llm_autodiff_array *t, int op, size_t a, double power) {
+    const bool turn = op == LLM_AUTODIFF_ARRAY_TRANSPOSE;
+    const size_t R = t->node[a].rows, C = t->node[a].cols;
+    LLM_ASSERT(turn || (op >= LLM_AUTODIFF_ARRAY_EXP && op <= LLM_AUTODIFF_ARRAY_POW));
+    const size_t i = llm_autodiff_array_record(t, op, a, a, turn ? C : R, turn ? R : C);
+    t->node[i].power = power;
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* The sum of a over rows, columns or both, to (rows,cols). */
+LLM_API size_t llm_autodiff_array_sum(llm_autodiff_array *t, size_t a, size_t rows, size_t cols) {
+    LLM_ASSERT((rows == t->node[a].rows || rows == 1) && (cols == t->node[a].cols || cols == 1));
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_SUM, a, a, rows, cols);
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* gradient of every node <- d sum(seed * y) / d node. seed has y's shape; NULL is ones. */
+LLM_API void llm_autodiff_array_grad(llm_autodiff_array *t, size_t y, const float *seed) {
+    for (size_t i = 0; i < t->count; i++)
+        for (size_t k = 0; k < t->node[i].rows * t->node[i].cols; k++) t->node[i].gradient[k] = 0.0;
+    for (size_t k = 0; k < t->node[y].rows * t->node[y].cols; k++)
+        t->node[y].gradient[k] = seed ? (double)seed[k] : 1.0;
+    for (size_t i = y + 1; i-- > 0;) llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_REVERSE);
+}
+
+/* tangent of every node that reads others <- its derivative along the tangents of the inputs, which
+ * the caller has set. */
+LLM_API void llm_autodiff_array_jvp(llm_autodiff_array *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        const llm_autodiff_array_node *n = &t->node[i];
+        for (size_t k = 0; k < n->rows * n->cols && n->op != LLM_AUTODIFF_ARRAY_INPUT; k++)
+            n->tangent[k] = 0.0;
+        llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_FORWARD);
+    }
+}
+
+/* @autodiff_checkpoint ---------------------------- Checkpoints: recomputing instead of remembering
+ *
+ *     x_{t+1} = F_t(x_t), t < n: the way back needs x_{n-1}, x_{n-2}, ..., x_0
+ *     reach(s, r) = C(s + r, s)              steps that s states in memory and r runs of each allow
+ *     runs = r n - reach(s + 1, r - 1)       fewest extra steps, with reach(s,r-1) < n <= reach(s,r)
+ *
+ * Reverse mode wants the states in the opposite order of that in which they arise. Keeping all n is
+ * fast and large; keeping s of them and running again from the nearest is small, and how slow
+ * depends on which ones are kept. The best places follow Pascal's triangle: with three states 100
+ * steps run five more times each on average, with ten twice, and if both may grow, the logarithm of
+ * n is enough. The schedule comes as a list of actions, so that the loop over them, and with
+ * it the state and the step, is the caller's.
+ *
+ * source  Griewank & Walther 2000, "Algorithm 799: revolve", ACM TOMS 26(1), eq. 2 to 4
+ * needs   -
+ * see     @autodiff (remembers everything), @forward_pass (what a step keeps)
+ * topics  -
+ */
+enum {
+    LLM_AUTODIFF_CHECKPOINT_STORE,   /* slot <- the state in hand */
+    LLM_AUTODIFF_CHECKPOINT_LOAD,    /* the state in hand <- slot */
+    LLM_AUTODIFF_CHECKPOINT_ADVANCE, /* the state in hand, x_step, becomes x_{step+1} */
+    LLM_AUTODIFF_CHECKPOINT_REVERSE  /* with x_step in hand: the cotangent of x_{step+1} becomes
+                                        that of x_step; the state in hand is used up */
+};
+typedef struct {
+    int kind;
+    size_t step, slot;
+} llm_autodiff_checkpoint_action;
+
+/* C(s + r, s), or SIZE_MAX when that does not fit. */
+LLM_API size_t llm_autodiff_checkpoint_reach(size_t s, size_t r) {
+    size_t product = 1;
+    for (size_t i = 1; i <= s; i++) { /* C(r+i, i) = C(r+i-1, i-1) (r+i) / i */
+        if (product > SIZE_MAX / (r + i)) return SIZE_MAX;
+        product = product * (r + i) / i;
+    }
+    return product;
+}
+
+/* r: how often, at most, each of n steps has to be run again with s states in memory. */
+LLM_API size_t llm_autodiff_checkpoint_repeats(size_t n, size_t s) {
+    size_t r = 0;
+    LLM_ASSERT(s > 0);
+    while (llm_autodiff_checkpoint_reach(s, r) < n) r++;
+    return r;
+}
+
+/* The fewest ADVANCE actions for n steps and s states. */
+LLM_API size_t llm_autodiff_checkpoint_extra(size_t n, size_t s) {
+    const size_t r = llm_autodiff_checkpoint_repeats(n, s);
+    return r == 0 ? 0 : r * n - llm_autodiff_checkpoint_reach(s + 1, r - 1);
+}
+
+/* How far ahead of a stored state the next one belongs, for n steps and s states, that one included;
+ * s > 1, n > 1. Both parts then need at most r and r - 1 repeats:
+ * n - m <= reach(s-1, r) and m <= reach(s, r-1). */
+LLM_API size_t llm_autodiff_checkpoint_split(size_t n, size_t s) {
+    const size_t r = llm_autodiff_checkpoint_repeats(n, s);
+    const size_t most = llm_autodiff_checkpoint_reach(s, r - 1);
+    const size_t rest = llm_autodiff_checkpoint_reach(s - 1, r - 1);
+    return n - rest < most ? n - rest : most;
+}
+
+/* action <- the schedule for n steps and s states in slots 0 .. s-1; returns its length. The state
+ * in hand is x_0 at the start; REVERSE comes for n-1, n-2, ..., 0. action may be NULL, to ask for
+ * the length only. stored (s) is scratch. */
+LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *action,
+                                                size_t *stored, size_t n, size_t s) {
+    size_t count = 0, top = 0, hand = 0, hi = n; /* steps hi, hi + 1, ... are reversed */
+    bool put = true;                             /* the state in hand is to be stored in slot top */
+    LLM_ASSERT(s > 0);
+    stored[0] = 0;
+    while (hi > 0) {
+        llm_autodiff_checkpoint_action next = {LLM_AUTODIFF_CHECKPOINT_LOAD, stored[top], top};
+        const size_t length = hi - stored[top], left = s - top;
+        const size_t ahead = length < 2 ? 0
+                             : left > 1 ? llm_autodiff_checkpoint_split(length, left)
+                                        : length - 1;
+        if (put) {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_STORE;
+            put = false;
+        } else if (length == 0) { /* everything behind this state is done */
+            top--;
+            hand = n;
+            continue;
+        } else if (hand >= hi) {
+            hand = stored[top];
+        } else if (hand < stored[top] + ahead) {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_ADVANCE;
+            next.step = hand++;
+        } else if (left > 1 && length > 1) {
+            stored[++top] = hand;
+            put = true;
+            continue;
+        } else {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_REVERSE;
+            next.step = hand;
+            hi = hand;
+            hand = n;
+        }
+        if (action) action[count] = next;
+        count++;
+    }
+    return count;
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */

@@ -1370,6 +1370,74 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
+ *
+ * The interpreter of llm_forward_pass_chain_run, a thread an entry. Reads each leaf once and writes
+ * the result once: 4 (leaves + 1) bytes an entry, the minimum, where node by node it would be 8 to
+ * 12 bytes a step. The program is a kernel argument: every thread reads the same step from constant
+ * memory. A thread's 16 registers are indexed at run time, so they are a column of shared memory
+ * (16 KB a block of 256), where 32 lanes never meet in a bank. Limit: bandwidth for short chains,
+ * about ten instructions a step for long ones.
+ */
+struct llm_forward_pass_chain_leaves {
+    const float *x[LLM_FORWARD_PASS_CHAIN_MOST];
+};
+
+/* llm_forward_pass_chain_step on the device. */
+LLM_DEVICE float llm_forward_pass_chain_do(int op, float a, float b) {
+    switch (op) {
+    case LLM_COMP_GRAPH_ADD:
+        return a + b;
+    case LLM_COMP_GRAPH_SUB:
+        return a - b;
+    case LLM_COMP_GRAPH_MUL:
+        return a * b;
+    case LLM_COMP_GRAPH_DIV:
+        return a / b;
+    case LLM_COMP_GRAPH_RELU:
+        return a < 0.0f ? 0.0f : a;
+    case LLM_COMP_GRAPH_TANH:
+        return tanhf(a);
+    case LLM_COMP_GRAPH_EXP:
+        return expf(a);
+    default:
+        return logf(a);
+    }
+}
+
+LLM_KERNEL void llm_forward_pass_chain_kernel(float *y, llm_forward_pass_chain chain,
+                                              llm_forward_pass_chain_leaves leaves) {
+    __shared__ float reg[LLM_FORWARD_PASS_CHAIN_MOST][256];
+    const size_t size = chain.rows * chain.cols, step = (size_t)gridDim.x * blockDim.x;
+    const unsigned t = threadIdx.x;
+    for (size_t k = (size_t)blockIdx.x * blockDim.x + t; k < size; k += step) {
+        const size_t r = k / chain.cols, c = k % chain.cols;
+        for (unsigned l = 0; l < chain.leaves;
+             l++) /* a thread reads only its own column: no barrier */
+            reg[l][t] = llm_load(leaves.x[l], r % chain.leaf[l].rows * chain.leaf[l].cols +
+                                                  c % chain.leaf[l].cols);
+        for (unsigned s = 0; s < chain.steps; s++)
+            reg[chain.leaves + s][t] = llm_forward_pass_chain_do(
+                chain.step[s].op, reg[chain.step[s].a][t], reg[chain.step[s].b][t]);
+        llm_store(y, k, reg[chain.leaves + chain.steps - 1][t]);
+    }
+}
+
+/* y (rows,cols) <- x: a host array of device pointers, the numbers of each leaf. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
+                                const float *const *x, cudaStream_t stream) {
+    const size_t size = chain->rows * chain->cols, most = 8 * (size_t)llm_multiprocessors();
+    if (size == 0) return cudaSuccess;
+    llm_forward_pass_chain_leaves leaves;
+    for (unsigned l = 0; l < LLM_FORWARD_PASS_CHAIN_MOST; l++)
+        leaves.x[l] = l < chain->leaves ? x[l] : NULL;
+    const size_t blocks = (size + 255) / 256;
+    LLM_LAUNCH(llm_forward_pass_chain_kernel, (unsigned)(blocks < most ? blocks : most), 256, 0,
+               stream, y, *chain, leaves);
+    return cudaGetLastError();
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
