@@ -4817,6 +4817,61 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
     for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
 }
 
+/* @least_squares -------------------------------------------- Least squares with all its digits
+ *
+ *     w = argmin sum_i v_i (y_i - x_i.w)^2          sqrt(v) X D^-1 = Q R,   w = D^-1 R^-1 Q' sqrt(v) y
+ *
+ * The fit on which linear models stand, done so that the answer can be trusted: in double, by a QR
+ * factorization of columns scaled to length 1 (D). Units then do not matter, and nearly dependent
+ * columns cost digits once, where the normal equations X'X w = X'y square the condition number and
+ * lose twice as many. Coefficients are doubles too: where large terms cancel in x.w, rounding them
+ * to float would cost more than the fit did. Columns that do depend on each other are told by the
+ * rank; their coefficients are then a choice, not a finding.
+ *
+ * source  Longley 1967, "An appraisal of least squares programs for the electronic computer"; Golub
+ *         1965; Bjorck 1996, "Numerical methods for least squares problems", section 2.6
+ * needs   qr
+ * see     @regression (other losses), @ridge (columns that depend on each other)
+ * topics  -
+ */
+
+/* w (d, and the intercept) <- the minimiser of sum_i weight_i (y_i - x_i.w)^2, x (n,d), y (n), weight
+ * (n) not negative or NULL for 1. Returns the rank; below the number of coefficients, columns
+ * depend on each other and w is the shortest minimiser in units of the columns' lengths. Scratch:
+ * (n + p) (p + 5) doubles for p coefficients, and padding. */
+LLM_API size_t llm_least_squares_fit(double *w, const float *x, const float *y,
+                                     const double *weight, size_t n, size_t d, bool intercept,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used, p = d + (intercept ? 1 : 0), most = n > p ? n : p;
+    double *a = llm_arena_doubles(arena, n * p), *b = llm_arena_doubles(arena, n);
+    double *length = llm_arena_doubles(arena, p);
+    for (size_t j = 0; j < p; j++) length[j] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double root = weight ? sqrt(weight[i]) : 1.0;
+        for (size_t j = 0; j < p; j++) {
+            a[i * p + j] = root * (j < d ? (double)x[i * d + j] : 1.0);
+            length[j] += a[i * p + j] * a[i * p + j];
+        }
+        b[i] = root * (double)y[i];
+    }
+    for (size_t j = 0; j < p; j++) length[j] = length[j] > 0.0 ? sqrt(length[j]) : 1.0;
+    for (size_t i = 0; i < n * p; i++) a[i] /= length[i % p];
+    const size_t rank = llm_qr_solve(w, a, b, n, p, 1, 4.0 * (double)most * DBL_EPSILON, arena);
+    for (size_t j = 0; j < p; j++) w[j] /= length[j];
+    arena->used = mark;
+    return rank;
+}
+
+/* y_hat (n) <- x (n,d), w (d, and the intercept). */
+LLM_API void llm_least_squares_predict(float *y_hat, const float *x, const double *w, size_t n,
+                                       size_t d, bool intercept) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = intercept ? w[d] : 0.0;
+        for (size_t j = 0; j < d; j++) sum += (double)x[i * d + j] * w[j];
+        y_hat[i] = (float)sum;
+    }
+}
+
 /* @loss_function -------------------------------------------- Loss functions
  *
  *     squared     r^2                       hinge          max(0, 1 - m)
