@@ -1992,6 +1992,148 @@ LLM_API void llm_affine_translation(float *h, float dx, float dy) {
     llm_affine_plane(h, 1.0f, 0.0f, 0.0f, 1.0f, dx, dy);
 }
 
+/* @vector_norm ---------------------------------------------- L1 and L2 norms
+ *
+ *     |x|_1 = sum |x_i|      |x|_2 = sqrt(sum x_i^2)      |x|_inf = max |x_i|
+ *     x.y <= |x|_p |y|_q                 1/p + 1/q = 1: 1 and inf, 2 and 2 are duals
+ *     argmin_x 1/2 |x - a|_2^2 + lam |x|_1 = sign(a) max(|a| - lam, 0)
+ *     argmin_x 1/2 |x - a|_2^2 + lam |x|_2 = a max(1 - lam / |a|_2, 0)
+ *
+ * Two ways to say how long a vector is, and what they do as a penalty: L1 takes the same amount off
+ * every entry and makes the small ones exactly 0; L2 shrinks all by one factor and keeps every
+ * direction. The corners of the L1 ball lie on the axes, the L2 ball has none. Squares of floats
+ * neither overflow nor vanish in double, so the sums here need none of the scaling of BLAS's nrm2.
+ *
+ * source  Parikh & Boyd 2014, "Proximal algorithms", sections 6.5, 7.1; Duchi, Shalev-Shwartz,
+ *         Singer & Chandra 2008, "Efficient projections onto the l1-ball for learning"
+ * needs   argsort
+ * see     @sparsemax (the simplex), @weight_decay, @cosine_similarity
+ * topics  L1 vs. L2 Norms
+ */
+
+/* |x| <- x (n). The empty vector has length 0; NaN gives NaN in all of them. */
+LLM_API float llm_vector_norm_l1(const float *x, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    return (float)sum;
+}
+LLM_API double llm_vector_norm_l2_squared(const float *x, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+LLM_API float llm_vector_norm_l2(const float *x, size_t n) {
+    return (float)sqrt(llm_vector_norm_l2_squared(x, n));
+}
+LLM_API float llm_vector_norm_linf(const float *x, size_t n) {
+    float max = 0.0f;
+    for (size_t i = 0; i < n; i++) max = fabsf(x[i]) > max || x[i] != x[i] ? fabsf(x[i]) : max;
+    return max;
+}
+
+/* (sum |x_i|^p)^(1/p), p >= 1. The largest entry is taken out: a 40th power overflows even
+ * double. */
+LLM_API float llm_vector_norm_lp(const float *x, size_t n, double p) {
+    LLM_ASSERT(p >= 1.0);
+    const double max = (double)llm_vector_norm_linf(x, n);
+    if (!(max > 0.0 && max <= DBL_MAX) || p > DBL_MAX) return (float)max; /* 0, inf, NaN; p = inf */
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += pow(fabs((double)x[i]) / max, p);
+    return (float)(max * pow(sum, 1.0 / p));
+}
+
+/* How much a (m,n) can lengthen a vector, measured in L1 (the largest column sum) and in Linf
+ * (the largest row sum). In L2 it is the largest singular value; Frobenius is llm_vector_norm_l2
+ * of all. */
+LLM_API float llm_vector_norm_matrix_1(const float *a, size_t m, size_t n) {
+    double max = 0.0;
+    for (size_t j = 0; j < n; j++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < m; i++) sum += (double)fabsf(a[i * n + j]);
+        max = sum > max || sum != sum ? sum : max;
+    }
+    return (float)max;
+}
+LLM_API float llm_vector_norm_matrix_inf(const float *a, size_t m, size_t n) {
+    float max = 0.0f;
+    for (size_t i = 0; i < m; i++) {
+        const float sum = llm_vector_norm_l1(a + i * n, n);
+        max = sum > max || sum != sum ? sum : max;
+    }
+    return max;
+}
+
+/* u (rows,n), length (rows) <- x (rows,n): u = x / |x|_2, and 0 where |x| is below eps. length may
+ * be NULL, u may be x. */
+LLM_API void llm_vector_norm_unit(float *u, float *length, const float *x, size_t rows, size_t n,
+                                  float eps) {
+    for (size_t r = 0; r < rows; r++) {
+        const double norm = sqrt(llm_vector_norm_l2_squared(x + r * n, n));
+        const double scale = norm < (double)eps || norm == 0.0 ? 0.0 : 1.0 / norm;
+        for (size_t i = 0; i < n; i++) u[r * n + i] = (float)((double)x[r * n + i] * scale);
+        if (length) length[r] = (float)norm;
+    }
+}
+
+/* dx (rows,n) += <- du (rows,n) and forward's u, length, eps: dx = (du - u (u.du)) / |x|. Only what
+ * turns u counts, so the part along u goes; a longer x turns less, hence the quotient. */
+LLM_API void llm_vector_norm_unit_backward(float *dx, const float *du, const float *u,
+                                           const float *length, size_t rows, size_t n, float eps) {
+    for (size_t r = 0; r < rows; r++) {
+        double along = 0.0;
+        for (size_t i = r * n; i < (r + 1) * n; i++) along += (double)u[i] * (double)du[i];
+        if (length[r] < eps || length[r] == 0.0f) continue;
+        for (size_t i = r * n; i < (r + 1) * n; i++)
+            dx[i] += (float)(((double)du[i] - (double)u[i] * along) / (double)length[r]);
+    }
+}
+
+/* dx (n) += dy sign(x): a subgradient of |x|_1. At 0 all of [-1, 1] are; it takes 0. */
+LLM_API void llm_vector_norm_l1_backward(float *dx, float dy, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) dx[i] += x[i] > 0.0f ? dy : x[i] < 0.0f ? -dy : 0.0f * x[i];
+}
+
+/* y (n) <- a (n), lam >= 0: the minimisers of 1/2 |y - a|^2 + lam |y|, in L1 (soft threshold) and
+ * in L2 (block shrinkage: all or nothing). y may be a. */
+LLM_API void llm_vector_norm_prox_l1(float *y, const float *a, size_t n, float lam) {
+    for (size_t i = 0; i < n; i++)
+        y[i] = a[i] > lam ? a[i] - lam : a[i] < -lam ? a[i] + lam : 0.0f * a[i];
+}
+LLM_API void llm_vector_norm_prox_l2(float *y, const float *a, size_t n, float lam) {
+    const double norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double scale = norm <= (double)lam ? 0.0 : 1.0 - (double)lam / norm;
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)a[i] * scale);
+}
+
+/* y (n) <- a (n): the nearest point with |y| <= radius, radius >= 0. y may be a. L2 only shortens.
+ * L1 is a soft threshold theta that leaves a sum of radius: with the |a| sorted, the largest k
+ * entries stay, theta = (their sum - radius) / k, for the last k whose smallest is above its theta.
+ * Scratch for L1: n floats, n indices. */
+LLM_API void llm_vector_norm_project_l2(float *y, const float *a, size_t n, float radius) {
+    const double norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double scale = norm <= (double)radius ? 1.0 : (double)radius / norm;
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)a[i] * scale);
+}
+LLM_API void llm_vector_norm_project_l1(float *y, const float *a, size_t n, float radius,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) size[i] = -fabsf(a[i]); /* ascending: the largest |a| first */
+    llm_argsort(order, size, n);
+    double sum = 0.0, theta = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        const double entry = -(double)size[order[k]];
+        sum += entry;
+        if (entry >= (sum - (double)radius) / (double)(k + 1))
+            theta = (sum - (double)radius) / (double)(k + 1);
+    }
+    llm_vector_norm_prox_l1(y, a, n, theta > 0.0 ? (float)theta : 0.0f);
+    arena->used = mark;
+}
+
 /* @cholesky ------------------------------------------------- Cholesky factorization
  *
  *     A = L L'      L_jj = sqrt(A_jj - sum_k L_jk^2)      L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
