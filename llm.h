@@ -58,6 +58,7 @@
  *   linear_map               Linear function
  *   lu                       LU factorization
  *   affine                   Affine transformation
+ *   vector_norm              L1 and L2 norms
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
  *   svd                      Singular value decomposition
@@ -72,12 +73,16 @@
  *   distribution_sample      Drawing from a distribution, and testing a sample
  *   categorical              Discrete distributions
  *   categorical_sample       Drawing from discrete distributions
+ *   conditional              Conditional probability
+ *   conditional_gaussian     Conditioning a multivariate normal
+ *   logit                    Logit
  *   cross_entropy            Cross-entropy
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
+ *   least_squares            Least squares with all its digits
  *   loss_function            Loss functions
  *   proper_score             Proper scoring rules
  *   mse                      Mean squared error
@@ -85,6 +90,13 @@
  *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
  *   comp_graph               Computational graph
  *   comp_graph_plan          Graphs made smaller: dead nodes, common nodes, memory
+ *   comp_graph_eval          Graphs: what a node computes
+ *   forward_pass             Forward pass
+ *   forward_pass_chain       Forward pass: a chain of operations fused
+ *   backward_pass            Backward pass
+ *   autodiff                 Automatic differentiation
+ *   autodiff_array           Automatic differentiation of array programs
+ *   autodiff_checkpoint      Checkpoints: recomputing instead of remembering
  * 04-classic                 CLASSICAL MACHINE LEARNING
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
