@@ -1,7 +1,14 @@
 /* @decoder_only */
 #include "../test.h"
 
+/* memory that was in use before */
+static void *model_malloc(size_t size) {
+    void *p = malloc(size);
+    return p ? memset(p, 255, size) : NULL;
+}
+#define malloc model_malloc
 #include "../../llm.h"
+#undef malloc
 
 enum { B = 3, T = 5, V = 7 };
 
@@ -128,6 +135,7 @@ TEST(decoder_only, "new weights: matrices 0.02, gains 1, a loss near ln V") {
         CHECK(g.w[i] == 0.0f && g.g[i] == 0.0f && g.m[i] == 0.0f && g.v[i] == 0.0f);
     llm_decoder_only_init(&g, &rng);
     CHECK_NEAR(sqrt(dot(g.w, g.w, g.matrices) / (double)g.matrices), 0.02, 0.0005);
+    for (size_t i = 0; i < g.matrices; i++) CHECK(fabsf(g.w[i]) < 0.02f * 6.0f);
     for (size_t i = g.matrices; i < g.count; i++) CHECK(g.w[i] == 1.0f);
     for (size_t i = 0; i < 64; i++) {
         ids[i] = (int)llm_rng_below(&rng, 200);
