@@ -30,7 +30,7 @@ static const struct {
     const char *help;
 } known[] = {
     {"--out", &o.out, NULL, 0, 0, 0, "DIR        where the model goes (out)"},
-    {"--steps", NULL, &o.steps, 3000, 1, 1e9, "N        training steps (3000)"},
+    {"--steps", NULL, &o.steps, 3600, 1, 1e9, "N        training steps (3600)"},
     {"--layers", NULL, &o.layers, 2, 1, 1024, "N       blocks (2)"},
     {"--heads", NULL, &o.heads, 3, 1, 1024, "N        heads of a block (3)"},
     {"--width", NULL, &o.width, 96, 1, 32768, "N        channels, a multiple of the heads (96)"},
