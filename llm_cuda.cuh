@@ -3203,6 +3203,110 @@ llm_cuda_softmax_head_chunked(float *loss, float *lse, T *dh, float *dw, T *z,
     return cudaSuccess;
 }
 
+/* @weight_tying --------------------------------------------- Weight tying
+ *
+ * One gradient for both ends, without a second buffer: the product that makes the head's dW adds
+ * its sums to what is there (beta = 1), and the kernel of @embedding adds the rows that were looked
+ * up when backward reaches the other end. The stream puts the two in order; there are no atomics,
+ * and the sum is the same at each run.
+ *
+ * The scales cost next to nothing, because they are applied to the (N,C) side of the product and
+ * never to the (N,V) logits: z = (s h) E^T, and backward dE += dz^T (s h), dh += s (dz E).
+ *
+ * Against a head gradient of its own that is added afterwards: 3 V C floats less are moved, and V C
+ * less are held, 154 MB of the smallest GPT-2. Limit: the products'.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, residual, dense, embedding
+ * see     softmax_head, gpt2
+ * topics  -
+ */
+
+/* As llm_weight_tying: weights stored as T, gradients as float. When tied, head is embed and dhead
+ * is dembed. */
+template <typename T> struct llm_cuda_weight_tying {
+    T *embed, *head;
+    float *dembed, *dhead;
+    float scale_in, scale_out;
+};
+
+template <typename T, int V>
+LLM_KERNEL void llm_weight_tying_scale_kernel(T *y, const T *x, size_t n, float scale) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] *= scale;
+    llm_store_vector(y, i, v);
+}
+/* y (n) <- scale x (n); y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_scale(T *y, const T *x, size_t n, float scale,
+                                                      cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0 || (y == x && scale == 1.0f)) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto scale_kernel =
+        wide ? llm_weight_tying_scale_kernel<T, V> : llm_weight_tying_scale_kernel<T, 1>;
+    LLM_LAUNCH(scale_kernel, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x, n,
+               scale);
+    return cudaGetLastError();
+}
+
+/* x (N,C) <- ids (N): arguments as llm_weight_tying_embed. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_embed(T *x, const llm_cuda_weight_tying<T> &t,
+                                                      const int *ids, size_t N, size_t V, size_t C,
+                                                      cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_embedding_forward(x, ids, t.embed, N, V, C, stream),
+                                llm_cuda_weight_tying_scale(x, x, N * C, t.scale_in, stream)};
+    return llm_cuda_first_error(done);
+}
+/* t.dembed += <- dx (N,C), which is overwritten by scale_in dx; order, segment of
+ * llm_cuda_embedding_sort. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_embed_backward(const llm_cuda_weight_tying<T> &t, T *dx, const int *ids,
+                                     const int *order, const int *segment, size_t segments,
+                                     size_t N, size_t C, cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_weight_tying_scale(dx, dx, N * C, t.scale_in, stream),
+        llm_cuda_embedding_backward(t.dembed, dx, ids, order, segment, segments, C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* logits (N,V) <- h (N,C). scaled (N,C) <- scale_out h, which backward wants; where the scale is 1
+ * it may be h. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits(T *logits, T *scaled, const llm_cuda_weight_tying<T> &t, const T *h,
+                             size_t N, size_t V, size_t C, cudaStream_t stream) {
+    T *const none = NULL;
+    const cudaError_t done[] = {llm_cuda_weight_tying_scale(scaled, h, N * C, t.scale_out, stream),
+                                llm_cuda_dense_forward(logits, none, scaled, t.head, none, N, C, V,
+                                                       LLM_ACTIVATION_IDENTITY, stream)};
+    return llm_cuda_first_error(done);
+}
+/* dh (N,C) += , t.dhead += <- dlogits (N,V) and forward's scaled. dscaled (N,C) is written; where
+ * the scale is 1 it may be dh. scratch as for llm_cuda_dense_backward(N, C, V). dlogits is left as
+ * it is. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits_backward(T *dh, T *dscaled, const llm_cuda_weight_tying<T> &t,
+                                      const T *dlogits, const T *scaled, size_t N, size_t V,
+                                      size_t C, float *scratch, cudaStream_t stream) {
+    const bool same = dscaled == dh;
+    if (same && t.scale_out != 1.0f) return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        same ? cudaSuccess : cudaMemsetAsync(dscaled, 0, N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(dscaled, t.dhead, (float *)NULL, dlogits, scaled, t.head, N, C, V,
+                                scratch, stream),
+        same ? cudaSuccess
+             : llm_cuda_residual_forward(dh, dh, dscaled, N * C, t.scale_out, stream)};
+    return llm_cuda_first_error(done);
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
