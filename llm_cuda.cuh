@@ -3307,6 +3307,67 @@ llm_cuda_weight_tying_logits_backward(T *dh, T *dscaled, const llm_cuda_weight_t
     return llm_cuda_first_error(done);
 }
 
+/* @next_token ----------------------------------------------- Next-token prediction
+ *
+ * No array of targets: the classifier of @softmax_head reads the id behind its own place, and the
+ * row's last place and masked ones count as ignored. So the shift is made once, where the target is
+ * read. The mean is taken at the end of a step: nats and counted tokens of its micro-batches are
+ * added up on the device, in double and in a fixed order, and the host reads them when it likes;
+ * the gradient's scale, 1 / tokens of the whole step, it knows beforehand from the masks.
+ *
+ * Adding the losses moves 4 bytes a token, 1 more with a mask: the minimum. Limit: latency of one
+ * block; everything else as in @softmax_head.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, softmax_head
+ * see     cross_entropy, perplexity
+ * topics  -
+ */
+
+/* The problem of @softmax_head for ids (B,T): each place's target is the next id. mask (B,T) or
+ * NULL, as in llm_next_token_targets. */
+static inline __attribute__((unused)) llm_cuda_softmax_head
+llm_cuda_next_token_problem(const int *ids, const bool *mask, size_t B, size_t T, size_t C,
+                            size_t V) {
+    llm_cuda_softmax_head p = llm_cuda_softmax_head_defaults(ids, B * T, C, V);
+    p.mask = mask;
+    p.T = T;
+    return p;
+}
+
+/* loss (B,T), 0 where nothing is asked <- logits (B,T,V), which become, if gradient, scale times
+ * the gradient of the summed loss: as llm_next_token_loss with dlogits in place. */
+template <typename T>
+static inline cudaError_t llm_cuda_next_token_in_place(float *loss, T *logits, const int *ids,
+                                                       const bool *mask, size_t B, size_t length,
+                                                       size_t V, float scale, bool gradient,
+                                                       cudaStream_t stream) {
+    return llm_cuda_softmax_head_in_place(loss, (float *)NULL, logits,
+                                          llm_cuda_next_token_problem(ids, mask, B, length, 0, V),
+                                          scale, gradient, stream);
+}
+
+LLM_KERNEL void llm_next_token_add_kernel(double *total, const float *loss, const bool *mask,
+                                          size_t N, size_t T) {
+    double nats = 0.0, tokens = 0.0;
+    for (size_t n = threadIdx.x; n < N; n += blockDim.x) {
+        nats += (double)llm_load(loss, n);
+        tokens += n % T + 1 < T && (!mask || mask[n + 1]);
+    }
+    nats = llm_block_sum(nats);
+    tokens = llm_block_sum(tokens);
+    if (threadIdx.x == 0) total[0] += nats, total[1] += tokens;
+}
+/* total (2) += the nats of a micro-batch, loss (B,T), and its counted tokens: llm_next_token_sum on
+ * the device. The step's mean is total[0] / total[1]. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size_t B, size_t T,
+                        cudaStream_t stream) {
+    if (B == 0 || T == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_next_token_add_kernel, 1, 1024, 0, stream, total, loss, mask, B * T, T);
+    return cudaGetLastError();
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
