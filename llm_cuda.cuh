@@ -2778,8 +2778,8 @@ LLM_DEVICE bool llm_cuda_causal_attn_row(size_t &bh, size_t &row, size_t T) {
     return row < T;
 }
 static inline __attribute__((unused)) dim3 llm_cuda_causal_attn_grid(size_t BH, size_t T) {
-    return dim3((unsigned)BH, (unsigned)((T + LLM_CUDA_CAUSAL_ATTN_WARPS - 1) /
-                                         LLM_CUDA_CAUSAL_ATTN_WARPS));
+    return dim3((unsigned)BH,
+                (unsigned)((T + LLM_CUDA_CAUSAL_ATTN_WARPS - 1) / LLM_CUDA_CAUSAL_ATTN_WARPS));
 }
 /* The dot product of two rows, in every lane. */
 LLM_DEVICE float llm_cuda_causal_attn_dot(const float *a, const float *b, size_t D) {
@@ -2893,6 +2893,541 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
                T, C, H);
     return cudaGetLastError();
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ * Decoding: one new token of each text against its cache. The query heads of a group are packed, up
+ * to 8 together (4 for D over 128), so that each key and each value is read once for all of them; a
+ * group of 16 reads them twice, the second time mostly from L2. Training and prompts: @flash.
+ *
+ * A warp takes 32 keys at a time. For the scores a lane is a key: it reads its row 16 bytes at a
+ * time and exchanges nothing, since the queries stand in shared memory. For the values a lane is a
+ * few dimensions: rows are read by neighbours, and the weight of each key comes from its lane by a
+ * shuffle. Maximum and sum run along as in @flash. Four warps and, where a batch has too few heads
+ * to fill the card, several blocks share a head's keys; what they found is merged in shared memory
+ * and in a second kernel, by the rule of @logsumexp and in a fixed order.
+ *
+ * Traffic: 2 S D elements a head of keys and values, the minimum, and D + 2 floats a split, each of
+ * at least 256 keys. 4 S D operations a query head. Limit: memory bandwidth; for 8 heads of
+ * bfloat16 the multiply-adds come within a factor of two of it.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     flash, kv_cache
+ * topics  -
+ */
+
+/* B texts, H query heads on Hkv of D <= 256 dimensions. Text b sees its first S keys, or with a
+ * device array length (B) its first length[b] + S; a head of the cache has room for so many.
+ * splits: blocks that share a head's keys, 0 to have them chosen. */
+typedef struct {
+    size_t B, H, Hkv, S, room, D, splits;
+    const size_t *length;
+    float scale;
+} llm_cuda_gqa_config;
+
+/* No spare room. For an llm_kv_cache that has just appended: S = 1, room = T, its lengths. */
+static inline __attribute__((unused)) llm_cuda_gqa_config
+llm_cuda_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t S, size_t D) {
+    const llm_cuda_gqa_config c = {B, H, Hkv, S, S, D, 0, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+/* Heads of a group that one block takes: what the registers hold, larger groups divided evenly. */
+LLM_HOST_DEVICE size_t llm_cuda_gqa_heads(const llm_cuda_gqa_config *c) {
+    const size_t group = c->H / c->Hkv, most = c->D > 128 ? 4 : 8;
+    const size_t blocks = (group + most - 1) / most;
+    return (group + blocks - 1) / blocks;
+}
+/* Enough for 8 blocks on each of 132 multiprocessors, none of them under 256 keys. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_splits(const llm_cuda_gqa_config *c) {
+    if (c->splits) return c->splits;
+    const size_t heads = llm_cuda_gqa_heads(c), group = c->H / c->Hkv;
+    const size_t blocks = c->B * c->Hkv * ((group + heads - 1) / heads);
+    const size_t wanted = blocks ? (1055 + blocks) / blocks : 1;
+    const size_t keys = c->length ? c->room : c->S, most = keys < 512 ? 1 : keys / 256;
+    return wanted < most ? wanted : most;
+}
+/* Floats of scratch for a launch. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_scratch(const llm_cuda_gqa_config *c) {
+    const size_t splits = llm_cuda_gqa_splits(c);
+    return splits > 1 ? c->B * c->H * splits * (c->D + 2) : 0;
+}
+
+/* s_g += q_g.k of one key; q (D,HEADS) in shared memory. */
+template <int V, typename T, int HEADS>
+LLM_DEVICE void llm_cuda_gqa_dot(float (&s)[HEADS], const float *q, const T *k, size_t D) {
+    for (size_t d = 0; d < D; d += 4 * V) { /* four loads on their way at once */
+        float x[4][V];
+        for (size_t i = 0; i < 4; i++)
+            if (d + i * V < D) llm_load_vector(x[i], k, d + i * V);
+        LLM_UNROLL
+        for (size_t i = 0; i < 4 * V; i++) {
+            if (d + i >= D) break;
+            LLM_UNROLL
+            for (size_t g = 0; g < HEADS; g++) s[g] += q[(d + i) * HEADS + g] * x[i / V][i % V];
+        }
+    }
+}
+
+/* A state is D sums of values, the maximum of the scores and the sum of the weights. Those of n
+ * workers, `stride` floats apart, become one: its sum d is returned. */
+LLM_DEVICE float llm_cuda_gqa_merge(float &max, float &total, const float *state, size_t n,
+                                    size_t stride, size_t d, size_t D) {
+    float sum = total = 0.0f;
+    max = -INFINITY;
+    for (size_t s = 0; s < n; s++) max = fmaxf(max, state[s * stride + D]);
+    for (const float *end = state + n * stride; state < end; state += stride) {
+        const float weight = state[D] == max ? 1.0f : expf(state[D] - max);
+        sum += weight * state[d], total += weight * state[D + 1];
+    }
+    return sum;
+}
+
+/* HEADS at least those of a block, D at most 32 DIMS. part: the splits' results, or NULL. */
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128, 3)
+    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v,
+                          llm_cuda_gqa_config c, bool wide) {
+    LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); at the end states (4,HEADS,D+2) */
+    const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32, bh = blockIdx.x;
+    const size_t group = c.H / c.Hkv, most = llm_cuda_gqa_heads(&c), skip = blockIdx.z * most;
+    const size_t count = most < group - skip ? most : group - skip, head = bh * group + skip;
+    const size_t S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
+    const size_t share = ((S + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
+    const size_t begin = blockIdx.y * share, end = begin + share < S ? begin + share : S;
+    k += bh * c.room * D, v += bh * c.room * D;
+
+    for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
+        const size_t g = i % HEADS;
+        shared[i] = g < count ? c.scale * llm_load(q, (head + g) * D + i / HEADS) : 0.0f;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {}; /* l: this lane's share of the sum */
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t j = begin + 32 * warp; j < end; j += 128) {
+        const size_t keys = end - j < 32 ? end - j : 32, row = (j + lane) * D;
+        float s[HEADS];
+        for (int g = 0; g < HEADS; g++) s[g] = lane < keys ? 0.0f : -INFINITY;
+        if (lane < keys && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + row, D);
+        if (lane < keys && !wide) llm_cuda_gqa_dot<1>(s, shared, k + row, D);
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) {
+            const float max = fmaxf(m[g], llm_warp_max(s[g]));
+            const float old = m[g] == max ? 1.0f : expf(m[g] - max);
+            s[g] = expf(s[g] - max); /* the weight; 0 behind the last key */
+            l[g] = l[g] * old + s[g];
+            m[g] = max;
+            LLM_UNROLL
+            for (int i = 0; i < DIMS; i++) o[g][i] *= old;
+        }
+        for (size_t n = 0; n < keys; n += 4) { /* and four rows of v */
+            float x[4][DIMS];
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * DIMS; i++) {
+                const size_t a = i % 4, d = lane + i / 4 * 32;
+                x[a][i / 4] = n + a < keys && d < D ? llm_load(v, (j + n + a) * D + d) : 0.0f;
+            }
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * HEADS; i++) {
+                const float p = __shfl_sync(0xffffffffu, s[i / 4], (int)(n + i % 4));
+                LLM_UNROLL
+                for (int e = 0; e < DIMS; e++) o[i / 4][e] += p * x[i % 4][e];
+            }
+        }
+    }
+    __syncthreads(); /* nobody reads q any more */
+    LLM_UNROLL
+    for (size_t g = 0; g < HEADS; g++) {
+        float *mine = shared + (warp * HEADS + g) * (D + 2);
+        const float sum = llm_warp_sum(l[g]);
+        if (lane == 0) mine[D] = m[g], mine[D + 1] = sum;
+        LLM_UNROLL
+        for (size_t i = 0; i < DIMS; i++)
+            if (lane + 32 * i < D) mine[lane + 32 * i] = o[g][i];
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, shared + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        const size_t to = ((head + i / D) * gridDim.y + blockIdx.y) * (D + 2);
+        if (part) part[to + i % D] = sum;
+        if (part && i % D == 0) part[to + D] = max, part[to + D + 1] = total;
+        if (!part) llm_store(out, head * D + i, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* A block a head: the splits' states (B,H,splits,D+2) become out (B,H,D). */
+template <typename T>
+LLM_KERNEL void llm_gqa_combine_kernel(T *out, const float *part, size_t splits, size_t D) {
+    for (size_t d = threadIdx.x; d < D; d += blockDim.x) {
+        float max, total;
+        const float sum = llm_cuda_gqa_merge(max, total, part + blockIdx.x * splits * (D + 2),
+                                             splits, D + 2, d, D);
+        llm_store(out, blockIdx.x * D + d, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* out (B,H,D) <- q (B,H,D), k, v (B,Hkv,room,D): llm_gqa_decode for every group; a text without
+ * keys gets 0. scratch: llm_cuda_gqa_scratch(c) floats. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, const T *v,
+                                              const llm_cuda_gqa_config *c, float *scratch,
+                                              cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
+    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
+    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
+    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8>
+                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4>
+                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4>
+                                     : llm_gqa_decode_kernel<T, 8, 4>;
+    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
+                    (unsigned)((group + heads - 1) / heads));
+    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
+               splits > 1 ? scratch : NULL, q, k, v, *c, llm_aligned(k, D));
+    const cudaError_t error = cudaGetLastError();
+    if (splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
+               out, scratch, splits, D);
+    return cudaGetLastError();
+}
+
+/* @flash ---------------------------------------------------- FlashAttention
+ *
+ * The tiled kernel to read: float arithmetic, 64 queries against 64 keys, 256 threads. Blocks cannot
+ * share O, so the loops are turned around: a block owns a tile of queries, O stays in its registers,
+ * keys and values come by, and O is divided once (as in @flash23).
+ *
+ * Thread (x, y) of 16 x 16 has rows y, y + 16, .. and columns x, x + 16, .. of every product, in
+ * registers. A row is shared by 16 neighbouring lanes: its maximum and sum are four shuffles, and
+ * weights pass from the softmax to the next product within a warp, without a barrier of the block.
+ * In shared memory rows 4 floats longer than a power of two begin in different banks, and the
+ * factors of Q K^T are read four floats at a time. Under a causal mask tiles that nobody sees are
+ * skipped, and the rows of tiles with most keys start first.
+ *
+ * Traffic: Q and O once, K and V once for each 64 queries, mostly from L2; the T x S weights never.
+ * 4 T S D operations a head, half of that causal. Limit: float multiply-adds, closely followed by
+ * shared memory, which is busy 12 to 20 of 16 cycles. Shared memory: 70 KB for D <= 64, 119 KB for D
+ * <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2
+ * needs   cuda_launch, cuda_memory, dropout
+ * see     flash_backward, causal_attn, gqa
+ * topics  -
+ */
+enum { LLM_CUDA_FLASH_TILE = 64, LLM_CUDA_FLASH_ROW = 68 }; /* a row of weights, in floats */
+
+/* tile (64,W) in rows of W + 4 <- from (rows,D), zeros around it. */
+template <int W, typename T>
+LLM_DEVICE void llm_cuda_flash_load(float *tile, const T *from, size_t rows, size_t D) {
+    for (size_t i = threadIdx.x; i < LLM_CUDA_FLASH_TILE * W; i += 256) {
+        const size_t r = i / W, d = i % W;
+        tile[r * (W + 4) + d] = r < rows && d < D ? llm_load(from, r * D + d) : 0.0f;
+    }
+}
+/* c += a b, this thread's entries. a_in stands at i AI + n, b_nj at n BN + j BJ, n < N. */
+template <int AI, int BN, int BJ, int N, int C>
+LLM_DEVICE void llm_cuda_flash_product(float (&c)[4][C], const float *a, const float *b) {
+    a += threadIdx.x / 16 * AI, b += threadIdx.x % 16 * BJ;
+    for (unsigned n = 0; n < N; n += 4) {
+        float a_v[4][4], b_v[4][C];
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) a_v[r][e] = a[16 * r * AI + n + e];
+        }
+        LLM_UNROLL
+        for (unsigned j = 0; j < C; j++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) b_v[e][j] = b[16 * j * BJ + (n + e) * BN];
+        }
+        LLM_UNROLL
+        for (unsigned i = 0; i < 16 * C; i++)
+            c[i / C % 4][i % C] += a_v[i / C % 4][i / C / 4] * b_v[i / C / 4][i % C];
+    }
+}
+/* Does query i of head bh see key j? */
+LLM_DEVICE bool llm_cuda_flash_seen(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
+    return i < c.T && j < c.S && (!c.causal || j + c.T <= i + c.S) &&
+           !(c.hidden && c.hidden[bh / c.H * c.S + j]);
+}
+/* Does every query of the tile at i see every key of the tile at j? The first sees fewest. */
+LLM_DEVICE bool llm_cuda_flash_whole(size_t i, size_t j, const llm_flash_config &c) {
+    return !c.hidden && i + 64 <= c.T && llm_cuda_flash_seen(0, i, j + 63, c);
+}
+/* What dropout multiplies its weight by. */
+LLM_DEVICE float llm_cuda_flash_keep(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
+    float keep[1] = {1.0f};
+    if (c.dropout > 0.0f)
+        llm_cuda_dropout_scales(keep, c.dropout, c.seed, c.offset + (bh * c.T + i) * c.S + j);
+    return keep[0];
+}
+/* The keys that queries before `end` see are below this. */
+LLM_DEVICE size_t llm_cuda_flash_keys(size_t end, const llm_flash_config &c) {
+    if (!c.causal || end >= c.T) return c.S;
+    return end + c.S > c.T ? end + c.S - c.T : 0;
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_forward_kernel(T *out, float *lse, const T *q, const T *k, const T *v,
+                             llm_flash_config c) {
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *k_tile = q_tile + 64 * (W + 4), *v_tile = k_tile + 64 * (W + 4),
+          *p_tile = v_tile + 64 * (W + 4);
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
+    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
+    float m[4], l[4] = {}, o[4][W / 16] = {}; /* l: this thread's share of the sum */
+    for (int r = 0; r < 4; r++) m[r] = -INFINITY;
+    llm_cuda_flash_load<W>(q_tile, q + (bh * c.T + i) * c.D, c.T - i, c.D);
+    for (size_t j = 0; j < keys; j += 64) {
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        __syncthreads();
+        const bool whole = llm_cuda_flash_whole(i, j, c);
+        float s[4][4] = {};
+        llm_cuda_flash_product<W + 4, 1, W + 4, W>(s, q_tile, k_tile);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            const size_t row = y + 16 * r;
+            float max = m[r];
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const bool seen = whole || llm_cuda_flash_seen(bh, i + row, j + x + 16 * e, c);
+                s[r][e] = seen ? c.scale * s[r][e] : -INFINITY;
+                max = fmaxf(max, s[r][e]);
+            }
+            for (int distance = 8; distance > 0; distance /= 2)
+                max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, distance));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const float w = expf(s[r][e] - shift);
+                l[r] += w;
+                p_tile[row * LLM_CUDA_FLASH_ROW + x + 16 * e] =
+                    w * llm_cuda_flash_keep(bh, i + row, j + x + 16 * e, c);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 16; d++) o[r][d] *= old;
+        }
+        __syncwarp(); /* rows y of the weights are this warp's own */
+        llm_cuda_flash_product<LLM_CUDA_FLASH_ROW, W + 4, 1, 64>(o, p_tile, v_tile);
+    }
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t row = bh * c.T + i + y + 16 * r;
+        for (int distance = 8; distance > 0; distance /= 2)
+            l[r] += __shfl_xor_sync(0xffffffffu, l[r], distance);
+        if (i + y + 16 * r >= c.T) continue;
+        if (x == 0) llm_store(lse, row, m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 16; d++)
+            if (x + 16 * d < c.D)
+                llm_store(out, row * c.D + x + 16 * d, l[r] == 0.0f ? 0.0f : o[r][d] / l[r]);
+    }
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D): as llm_flash_forward, but the tiles
+ * are 64 x 64 whatever c says, and keys and values behind a mask must be finite: a weight of 0
+ * multiplies them. D <= 128; c.hidden is on the device. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const llm_flash_config *c,
+                                                 cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B * c->H * c->T * c->D == 0) return cudaSuccess;
+    const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
+    const auto flash =
+        c->D <= 64 ? llm_flash_forward_kernel<T, 64> : llm_flash_forward_kernel<T, 128>;
+    const size_t row = c->D <= 64 ? 68 : 132, floats = 64 * (3 * row + LLM_CUDA_FLASH_ROW);
+    LLM_LAUNCH(flash, grid, 256, floats * sizeof(float), stream, out, lse, q, k, v, *c);
+    return cudaGetLastError();
+}
+
+/* @flash_backward ------------------------------------------- FlashAttention, the way back
+ *
+ *     P = exp(S - lse)     dS = P * (drop(dO V^T) - rowsum(dO * O)) * scale
+ *     dQ += dS K           dK += dS^T Q          dV += drop(P)^T dO
+ *
+ * Two kernels in place of one with atomics: nobody writes what another one owns, and the order of
+ * the sums is fixed. The first owns 64 queries and gathers dQ while keys and values come by; the
+ * second owns 64 keys and gathers dK and dV from the queries of all heads of its group. Both compute
+ * the weights again, 7 products for the 5 that one kernel needs. rowsum(dO * O) is computed once,
+ * by a small kernel before them.
+ *
+ * The weights are left in shared memory so that the next product reads them along its sum: by rows
+ * of queries for dQ, turned for dK and dV, which take turns in one place.
+ *
+ * Traffic: like @flash, with Q, dO, dQ in the place of Q and O, or K, V, dK, dV in that of K and V.
+ * 14 T S D operations a head, half of that causal. Limit: as @flash. Shared memory: 87 KB for D <=
+ * 64, 153 KB for D <= 128, which a card has from sm_80 on, its small brothers (sm_86, sm_89) not.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_reduce, flash
+ * see     flash, causal_attn
+ * topics  -
+ */
+
+/* along (rows) <- rowsum(dO * O): a warp a row. */
+template <typename T>
+LLM_KERNEL void llm_flash_backward_along_kernel(float *along, const T *dout, const T *out,
+                                                size_t rows, size_t D) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    float sum = 0.0f;
+    for (size_t d = p.lane; d < D; d += 32)
+        sum += llm_load(dout, p.row * D + d) * llm_load(out, p.row * D + d);
+    sum = llm_warp_sum(sum);
+    if (p.lane == 0) llm_store(along, p.row, sum);
+}
+
+/* This thread's weights of the tiles at i and j after dropout, and dS, from Q, dO, K, V in shared
+ * memory. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash_backward_weights(float (&p)[4][4], float (&ds)[4][4], const float *q,
+                                                const float *g, const float *k, const float *v,
+                                                const float *lse, const float *along, size_t bh,
+                                                size_t i, size_t j, const llm_flash_config &c) {
+    const bool whole = llm_cuda_flash_whole(i, j, c);
+    LLM_UNROLL
+    for (unsigned n = 0; n < 16; n++) p[n / 4][n % 4] = ds[n / 4][n % 4] = 0.0f;
+    llm_cuda_flash_product<W + 4, 1, W + 4, W>(p, q, k);
+    llm_cuda_flash_product<W + 4, 1, W + 4, W>(ds, g, v);
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t query = i + threadIdx.x / 16 + 16 * r, row = bh * c.T + query;
+        const float lse_r = query < c.T ? llm_load(lse, row) : 0.0f;
+        const float along_r = query < c.T ? llm_load(along, row) : 0.0f;
+        LLM_UNROLL
+        for (unsigned e = 0; e < 4; e++) {
+            const size_t key = j + threadIdx.x % 16 + 16 * e;
+            const bool seen = whole || llm_cuda_flash_seen(bh, query, key, c);
+            const float keep = llm_cuda_flash_keep(bh, query, key, c);
+            const float weight = seen ? expf(c.scale * p[r][e] - lse_r) : 0.0f;
+            ds[r][e] = seen ? c.scale * weight * (keep * ds[r][e] - along_r) : 0.0f;
+            p[r][e] = weight * keep;
+        }
+    }
+}
+/* y (rows,D) += this thread's entries of it. */
+template <typename T, int C>
+LLM_DEVICE void llm_cuda_flash_backward_add(T *y, const float (&v)[4][C], size_t rows, size_t D) {
+    LLM_UNROLL
+    for (unsigned n = 0; n < 4 * C; n++) {
+        const size_t row = threadIdx.x / 16 + n / C * 16, d = threadIdx.x % 16 + n % C * 16;
+        if (row < rows && d < D)
+            llm_store(y, row * D + d, llm_load(y, row * D + d) + v[n / C][n % C]);
+    }
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_backward_queries_kernel(T *dq, const T *dout, const float *lse, const float *along,
+                                      const T *q, const T *k, const T *v, llm_flash_config c) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *ds_tile = v_tile + TILE, p[4][4], ds[4][4], sum[4][W / 16] = {};
+    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
+    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
+    const size_t first = (bh * c.T + i) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
+    llm_cuda_flash_load<W>(q_tile, q + first, c.T - i, c.D);
+    llm_cuda_flash_load<W>(g_tile, dout + first, c.T - i, c.D);
+    for (size_t j = 0; j < keys; j += 64) {
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        __syncthreads();
+        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along, bh, i,
+                                           j, c);
+        LLM_UNROLL
+        for (unsigned n = 0; n < 16; n++)
+            ds_tile[(y + n / 4 * 16) * ROW + x + n % 4 * 16] = ds[n / 4][n % 4];
+        __syncwarp(); /* rows y are this warp's own */
+        llm_cuda_flash_product<ROW, W + 4, 1, 64>(sum, ds_tile, k_tile);
+    }
+    llm_cuda_flash_backward_add(dq + first, sum, c.T - i, c.D);
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256, W == 64 ? 2 : 1)
+    llm_flash_backward_keys_kernel(T *dk, T *dv, const T *dout, const float *lse,
+                                   const float *along, const T *q, const T *k, const T *v,
+                                   llm_flash_config c) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *turned = v_tile + TILE, p[4][4], ds[4][4], dk_sum[4][W / 16] = {},
+          dv_sum[4][W / 16] = {};
+    const size_t bg = blockIdx.x, j = (size_t)blockIdx.y * 64, group = c.H / c.Hkv;
+    const size_t first = (bg * c.S + j) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
+    size_t begin = 0; /* the tile of the first query that sees key j */
+    while (begin < c.T && llm_cuda_flash_keys(begin + 64, c) <= j) begin += 64;
+    llm_cuda_flash_load<W>(k_tile, k + first, c.S - j, c.D);
+    llm_cuda_flash_load<W>(v_tile, v + first, c.S - j, c.D);
+    for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+        for (size_t i = begin; i < c.T; i += 64) {
+            const size_t at = (bh * c.T + i) * c.D;
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<W>(q_tile, q + at, c.T - i, c.D);
+            llm_cuda_flash_load<W>(g_tile, dout + at, c.T - i, c.D);
+            __syncthreads();
+            llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
+                                               bh, i, j, c);
+            LLM_UNROLL
+            for (unsigned n = 0; n < 16; n++)
+                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = p[n / 4][n % 4];
+            __syncthreads();
+            llm_cuda_flash_product<ROW, W + 4, 1, 64>(dv_sum, turned, g_tile);
+            __syncthreads();
+            LLM_UNROLL
+            for (unsigned n = 0; n < 16; n++)
+                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = ds[n / 4][n % 4];
+            __syncthreads();
+            llm_cuda_flash_product<ROW, W + 4, 1, 64>(dk_sum, turned, q_tile);
+        }
+    }
+    if (dk) llm_cuda_flash_backward_add(dk + first, dk_sum, c.S - j, c.D);
+    if (dv) llm_cuda_flash_backward_add(dv + first, dv_sum, c.S - j, c.D);
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += : arguments as llm_flash_backward, with the conditions of
+ * llm_cuda_flash_forward. Any of the three may be NULL. scratch: B H T floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                                  const float *lse, const T *q, const T *k,
+                                                  const T *v, const llm_flash_config *c,
+                                                  float *scratch, cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->H * c->T, row = c->D <= 64 ? 68 : 132;
+    if (rows * c->S * c->D == 0) return cudaSuccess;
+    const size_t shared = 64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float);
+    LLM_LAUNCH(llm_flash_backward_along_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
+               scratch, dout, out, rows, c->D);
+    cudaError_t error = cudaGetLastError();
+    if (dq && error == cudaSuccess) {
+        const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
+        const auto queries = row == 68 ? llm_flash_backward_queries_kernel<T, 64>
+                                       : llm_flash_backward_queries_kernel<T, 128>;
+        LLM_LAUNCH(queries, grid, 256, shared, stream, dq, dout, lse, scratch, q, k, v, *c);
+        error = cudaGetLastError();
+    }
+    if ((dk || dv) && error == cudaSuccess) {
+        const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)((c->S + 63) / 64));
+        const auto keys = row == 68 ? llm_flash_backward_keys_kernel<T, 64>
+                                    : llm_flash_backward_keys_kernel<T, 128>;
+        LLM_LAUNCH(keys, grid, 256, shared, stream, dk, dv, dout, lse, scratch, q, k, v, *c);
+        error = cudaGetLastError();
+    }
+    return error;
 }
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
