@@ -2946,6 +2946,180 @@ llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *o
 
 /* @11-token ================================================= TOKENIZATION */
 
+/* @bpe ------------------------------------------------------ Byte pair encoding: encode
+ *
+ * A warp takes a pre-token. Up to 32 bytes, nearly all there are in text, a lane holds a token and
+ * the rank of the pair that begins with it, in registers. A merge is an argmin over the lanes (five
+ * shuffles for the lowest rank, a ballot for the leftmost lane that has it), one shuffle that moves
+ * everything behind it to the left, and two look-ups for the pairs that are new. No list and no
+ * heap: 32 lanes look at all pairs at once. Longer ones do the same with ids and ranks in memory,
+ * 32 at a time, n^2 / 32 steps: what is cut off nowhere, a line of a million letters, is the heap's
+ * case (llm_bpe_encode).
+ *
+ * The ids of a pre-token stand first where its bytes stood, since it has no more of them; a prefix
+ * sum over the counts says where they belong, and a warp moves them there.
+ *
+ * Traffic: the bytes once, 4 bytes an id out, in and out. Limit: the latency of the table's look-
+ * ups, from L2 (GPT-2: 50000 merges, 1.1 MB), two in a row a merge; many warps hide it.
+ *
+ * source  -
+ * needs   cuda_launch
+ * see     -
+ * topics  -
+ */
+
+/* The arrays of an llm_bpe, copied to the device: byte_id (256), merge, slot (slots). */
+typedef struct {
+    const int *byte_id;
+    const llm_bpe_merge *merge;
+    const uint32_t *slot;
+    size_t slots;
+} llm_cuda_bpe;
+
+/* llm_bpe_rank on the device. */
+LLM_DEVICE uint32_t llm_cuda_bpe_rank(const llm_cuda_bpe &bpe, int left, int right) {
+    const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    if (bpe.slots == 0) return UINT32_MAX;
+    size_t s = (size_t)(pair * 0x9E3779B97F4A7C15u >> 32) & (bpe.slots - 1);
+    for (; bpe.slot[s] > 0; s = (s + 1) & (bpe.slots - 1)) {
+        const llm_bpe_merge m = bpe.merge[bpe.slot[s] - 1];
+        if (m.left == left && m.right == right) return bpe.slot[s] - 1;
+    }
+    return UINT32_MAX;
+}
+/* The least x of the warp, in every lane. */
+LLM_DEVICE uint32_t llm_cuda_bpe_min(uint32_t x) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, x, distance);
+        x = other < x ? other : x;
+    }
+    return x;
+}
+
+/* n <= 32 ids, a lane each: merged, and how many are left. */
+LLM_DEVICE unsigned llm_cuda_bpe_short(int &id, unsigned n, const llm_cuda_bpe &bpe) {
+    const unsigned lane = threadIdx.x % 32;
+    int next = __shfl_down_sync(0xffffffffu, id, 1);
+    uint32_t rank = lane + 1 < n ? llm_cuda_bpe_rank(bpe, id, next) : UINT32_MAX;
+    for (;;) {
+        const uint32_t best = llm_cuda_bpe_min(rank);
+        if (best == UINT32_MAX) return n;
+        const unsigned at = (unsigned)__ffs((int)__ballot_sync(0xffffffffu, rank == best)) - 1;
+        const int next_id = __shfl_down_sync(0xffffffffu, id, 1);
+        const uint32_t next_rank = __shfl_down_sync(0xffffffffu, rank, 1);
+        n--;
+        if (lane > at) id = next_id, rank = lane < n ? next_rank : UINT32_MAX;
+        if (lane == at) id = bpe.merge[best].result;
+        next = __shfl_down_sync(0xffffffffu, id, 1);
+        if (lane == at || lane + 1 == at)
+            rank = lane + 1 < n ? llm_cuda_bpe_rank(bpe, id, next) : UINT32_MAX;
+    }
+}
+/* The same for id (n) in memory, with room for their ranks. Entry i belongs to lane i % 32, which
+ * alone writes it. */
+LLM_DEVICE unsigned llm_cuda_bpe_long(int *id, uint32_t *rank, unsigned n,
+                                      const llm_cuda_bpe &bpe) {
+    const unsigned lane = threadIdx.x % 32;
+    __syncwarp();
+    for (unsigned i = lane; i < n; i += 32)
+        rank[i] = i + 1 < n ? llm_cuda_bpe_rank(bpe, id[i], id[i + 1]) : UINT32_MAX;
+    for (;;) {
+        uint32_t low = UINT32_MAX, at = UINT32_MAX;
+        for (unsigned i = lane; i < n; i += 32)
+            if (rank[i] < low) low = rank[i], at = i;
+        const uint32_t best = llm_cuda_bpe_min(low);
+        if (best == UINT32_MAX) return n;
+        at = llm_cuda_bpe_min(low == best ? at : UINT32_MAX);
+        __syncwarp();
+        for (unsigned begin = (at + 1) / 32 * 32; begin < n; begin += 32) { /* one to the left */
+            const unsigned i = begin + lane;
+            const bool moves = i > at && i + 1 < n;
+            const int next_id = moves ? id[i + 1] : 0;
+            const uint32_t next_rank = moves ? rank[i + 1] : 0;
+            __syncwarp();
+            if (moves) id[i] = next_id, rank[i] = next_rank;
+            __syncwarp();
+        }
+        n--;
+        if (lane == at % 32) id[at] = bpe.merge[best].result;
+        __syncwarp();
+        for (unsigned i = at > 0 ? at - 1 : 0; i <= at; i++)
+            if (lane == i % 32)
+                rank[i] = i + 1 < n ? llm_cuda_bpe_rank(bpe, id[i], id[i + 1]) : UINT32_MAX;
+    }
+}
+
+LLM_KERNEL void llm_bpe_encode_kernel(int *ids, int *count, uint32_t *rank, llm_cuda_bpe bpe,
+                                      const char *text, const size_t *start, size_t words) {
+    const size_t word = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    if (word >= words) return;
+    const unsigned lane = threadIdx.x % 32;
+    const size_t begin = start[word];
+    unsigned n = (unsigned)(start[word + 1] - begin);
+    if (n <= 32) {
+        int id = lane < n ? bpe.byte_id[(unsigned char)text[begin + lane]] : -1;
+        n = llm_cuda_bpe_short(id, n, bpe);
+        if (lane < n) ids[begin + lane] = id;
+    } else {
+        for (unsigned i = lane; i < n; i += 32)
+            ids[begin + i] = bpe.byte_id[(unsigned char)text[begin + i]];
+        n = llm_cuda_bpe_long(ids + begin, rank + begin, n, bpe);
+    }
+    if (lane == 0) count[word] = (int)n;
+}
+/* ids, rank (bytes of text), count (words) <- text, start (words + 1): pre-token w is text[start[w]
+ * .. start[w+1]), below 2^32 bytes, and has the ids[start[w] ..] (count[w]) of llm_bpe_encode.
+ * rank is scratch, not read where no pre-token is longer than 32: NULL then. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bpe_encode(int *ids, int *count, uint32_t *rank, const llm_cuda_bpe &bpe, const char *text,
+                    const size_t *start, size_t words, cudaStream_t stream) {
+    if (words == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_bpe_encode_kernel, (unsigned)((words + 3) / 4), 128, 0, stream, ids, count, rank,
+               bpe, text, start, words);
+    return cudaGetLastError();
+}
+
+/* first (words + 1): a thread adds a share of the words, the block scans the sums of the shares. */
+LLM_KERNEL void llm_bpe_first_kernel(size_t *first, const int *count, size_t words) {
+    __shared__ size_t part[1024];
+    const size_t t = threadIdx.x, share = (words + 1023) / 1024;
+    const size_t begin = t * share < words ? t * share : words;
+    const size_t end = begin + share < words ? begin + share : words;
+    size_t sum = 0;
+    for (size_t w = begin; w < end; w++) sum += (size_t)count[w];
+    part[t] = sum;
+    __syncthreads();
+    for (size_t step = 1; step < 1024; step *= 2) {
+        const size_t before = t >= step ? part[t - step] : 0;
+        __syncthreads();
+        part[t] += before;
+        __syncthreads();
+    }
+    sum = part[t] - sum;
+    for (size_t w = begin; w < end; w++) first[w] = sum, sum += (size_t)count[w];
+    if (t == 1023) first[words] = part[t];
+}
+LLM_KERNEL void llm_bpe_pack_kernel(int *out, const size_t *first, const int *ids,
+                                    const size_t *start, size_t words) {
+    const size_t word = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    if (word >= words) return;
+    for (size_t i = threadIdx.x % 32; i < first[word + 1] - first[word]; i += 32)
+        out[first[word] + i] = ids[start[word] + i];
+}
+/* out <- the ids of all pre-tokens without gaps, first (words + 1) <- where each one's begin, and
+ * how many there are. ids, count, start as above. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, const size_t *start,
+                  size_t words, cudaStream_t stream) {
+    LLM_LAUNCH(llm_bpe_first_kernel, 1, 1024, 0, stream, first, count, words);
+    const cudaError_t error = cudaGetLastError();
+    if (words == 0 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_bpe_pack_kernel, (unsigned)((words + 3) / 4), 128, 0, stream, out, first, ids,
+               start, words);
+    return cudaGetLastError();
+}
+
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
 /* @causal_attn ---------------------------------------------- Causal self-attention
@@ -4111,6 +4285,171 @@ llm_cuda_softmax_head_chunked(float *loss, float *lse, T *dh, float *dw, T *z,
         }
     }
     return cudaSuccess;
+}
+
+/* @weight_tying --------------------------------------------- Weight tying
+ *
+ * One gradient for both ends, without a second buffer: the product that makes the head's dW adds
+ * its sums to what is there (beta = 1), and the kernel of @embedding adds the rows that were looked
+ * up when backward reaches the other end. The stream puts the two in order; there are no atomics,
+ * and the sum is the same at each run.
+ *
+ * The scales cost next to nothing, because they are applied to the (N,C) side of the product and
+ * never to the (N,V) logits: z = (s h) E^T, and backward dE += dz^T (s h), dh += s (dz E).
+ *
+ * Against a head gradient of its own that is added afterwards: 3 V C floats less are moved, and V C
+ * less are held, 154 MB of the smallest GPT-2. Limit: the products'.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, residual, dense, embedding
+ * see     softmax_head, gpt2
+ * topics  -
+ */
+
+/* As llm_weight_tying: weights stored as T, gradients as float. When tied, head is embed and dhead
+ * is dembed. */
+template <typename T> struct llm_cuda_weight_tying {
+    T *embed, *head;
+    float *dembed, *dhead;
+    float scale_in, scale_out;
+};
+
+template <typename T, int V>
+LLM_KERNEL void llm_weight_tying_scale_kernel(T *y, const T *x, size_t n, float scale) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] *= scale;
+    llm_store_vector(y, i, v);
+}
+/* y (n) <- scale x (n); y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_scale(T *y, const T *x, size_t n, float scale,
+                                                      cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0 || (y == x && scale == 1.0f)) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto scale_kernel =
+        wide ? llm_weight_tying_scale_kernel<T, V> : llm_weight_tying_scale_kernel<T, 1>;
+    LLM_LAUNCH(scale_kernel, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x, n,
+               scale);
+    return cudaGetLastError();
+}
+
+/* x (N,C) <- ids (N): arguments as llm_weight_tying_embed. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_embed(T *x, const llm_cuda_weight_tying<T> &t,
+                                                      const int *ids, size_t N, size_t V, size_t C,
+                                                      cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_embedding_forward(x, ids, t.embed, N, V, C, stream),
+                                llm_cuda_weight_tying_scale(x, x, N * C, t.scale_in, stream)};
+    return llm_cuda_first_error(done);
+}
+/* t.dembed += <- dx (N,C), which is overwritten by scale_in dx; order, segment of
+ * llm_cuda_embedding_sort. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_embed_backward(const llm_cuda_weight_tying<T> &t, T *dx, const int *ids,
+                                     const int *order, const int *segment, size_t segments,
+                                     size_t N, size_t C, cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_weight_tying_scale(dx, dx, N * C, t.scale_in, stream),
+        llm_cuda_embedding_backward(t.dembed, dx, ids, order, segment, segments, C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* logits (N,V) <- h (N,C). scaled (N,C) <- scale_out h, which backward wants; where the scale is 1
+ * it may be h. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits(T *logits, T *scaled, const llm_cuda_weight_tying<T> &t, const T *h,
+                             size_t N, size_t V, size_t C, cudaStream_t stream) {
+    T *const none = NULL;
+    const cudaError_t done[] = {llm_cuda_weight_tying_scale(scaled, h, N * C, t.scale_out, stream),
+                                llm_cuda_dense_forward(logits, none, scaled, t.head, none, N, C, V,
+                                                       LLM_ACTIVATION_IDENTITY, stream)};
+    return llm_cuda_first_error(done);
+}
+/* dh (N,C) += , t.dhead += <- dlogits (N,V) and forward's scaled. dscaled (N,C) is written; where
+ * the scale is 1 it may be dh. scratch as for llm_cuda_dense_backward(N, C, V). dlogits is left as
+ * it is. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits_backward(T *dh, T *dscaled, const llm_cuda_weight_tying<T> &t,
+                                      const T *dlogits, const T *scaled, size_t N, size_t V,
+                                      size_t C, float *scratch, cudaStream_t stream) {
+    const bool same = dscaled == dh;
+    if (same && t.scale_out != 1.0f) return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        same ? cudaSuccess : cudaMemsetAsync(dscaled, 0, N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(dscaled, t.dhead, (float *)NULL, dlogits, scaled, t.head, N, C, V,
+                                scratch, stream),
+        same ? cudaSuccess
+             : llm_cuda_residual_forward(dh, dh, dscaled, N * C, t.scale_out, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @next_token ----------------------------------------------- Next-token prediction
+ *
+ * No array of targets: the classifier of @softmax_head reads the id behind its own place, and the
+ * row's last place and masked ones count as ignored. So the shift is made once, where the target is
+ * read. The mean is taken at the end of a step: nats and counted tokens of its micro-batches are
+ * added up on the device, in double and in a fixed order, and the host reads them when it likes;
+ * the gradient's scale, 1 / tokens of the whole step, it knows beforehand from the masks.
+ *
+ * Adding the losses moves 4 bytes a token, 1 more with a mask: the minimum. Limit: latency of one
+ * block; everything else as in @softmax_head.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, softmax_head
+ * see     cross_entropy, perplexity
+ * topics  -
+ */
+
+/* The problem of @softmax_head for ids (B,T): each place's target is the next id. mask (B,T) or
+ * NULL, as in llm_next_token_targets. */
+static inline __attribute__((unused)) llm_cuda_softmax_head
+llm_cuda_next_token_problem(const int *ids, const bool *mask, size_t B, size_t T, size_t C,
+                            size_t V) {
+    llm_cuda_softmax_head p = llm_cuda_softmax_head_defaults(ids, B * T, C, V);
+    p.mask = mask;
+    p.T = T;
+    return p;
+}
+
+/* loss (B,T), 0 where nothing is asked <- logits (B,T,V), which become, if gradient, scale times
+ * the gradient of the summed loss: as llm_next_token_loss with dlogits in place. */
+template <typename T>
+static inline cudaError_t llm_cuda_next_token_in_place(float *loss, T *logits, const int *ids,
+                                                       const bool *mask, size_t B, size_t length,
+                                                       size_t V, float scale, bool gradient,
+                                                       cudaStream_t stream) {
+    return llm_cuda_softmax_head_in_place(loss, (float *)NULL, logits,
+                                          llm_cuda_next_token_problem(ids, mask, B, length, 0, V),
+                                          scale, gradient, stream);
+}
+
+LLM_KERNEL void llm_next_token_add_kernel(double *total, const float *loss, const bool *mask,
+                                          size_t N, size_t T) {
+    double nats = 0.0, tokens = 0.0;
+    for (size_t n = threadIdx.x; n < N; n += blockDim.x) {
+        nats += (double)llm_load(loss, n);
+        tokens += n % T + 1 < T && (!mask || mask[n + 1]);
+    }
+    nats = llm_block_sum(nats);
+    tokens = llm_block_sum(tokens);
+    if (threadIdx.x == 0) total[0] += nats, total[1] += tokens;
+}
+/* total (2) += the nats of a micro-batch, loss (B,T), and its counted tokens: llm_next_token_sum on
+ * the device. The step's mean is total[0] / total[1]. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size_t B, size_t T,
+                        cudaStream_t stream) {
+    if (B == 0 || T == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_next_token_add_kernel, 1, 1024, 0, stream, total, loss, mask, B * T, T);
+    return cudaGetLastError();
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

@@ -123,6 +123,11 @@ TEST(prenorm, "post, sandwich and deepnorm equal llm_prenorm_out, values and gra
     }
 }
 
+TEST(prenorm, "scratch holds the shares of two gradients for each block") {
+    CHECK(llm_cuda_prenorm_scratch<float>(5, 768) == 5 * 2 * 768);
+    CHECK(llm_cuda_prenorm_scratch<llm_bf16>(100000, 2048) == 1024 * 2 * 2048);
+}
+
 TEST(prenorm, "traffic: four elements for each one of the row, the sandwich three") {
     enum { N = 3, C = 256 };
     const float *d_x = to_device(zeros(N * C), N * C), *d_w = to_device(zeros(C), C), *none = NULL;
