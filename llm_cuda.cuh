@@ -300,8 +300,10 @@ template <int pending> LLM_DEVICE void llm_copy_wait(void) {
  * see     rng
  * topics  -
  */
-LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key) {
-    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = 0, c3 = 0;
+/* out (4) <- the counter (block, high): high is 0 in the stream of a generator. */
+LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key, uint64_t high = 0) {
+    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
+    uint32_t c2 = (uint32_t)high, c3 = (uint32_t)(high >> 32);
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     LLM_UNROLL
     for (int round = 0; round < 10; round++) {
@@ -4456,6 +4458,287 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
 
 /* @15-decode ================================================ DECODING */
 
+/* @kv_cache ------------------------------------------------- Key-value cache
+ *
+ * Append: one kernel turns the new queries and keys by their positions (@rope) and stores keys and
+ * values where they belong. Lengths live on the device and positions follow from them, so a launch
+ * does not depend on how long the rows are, and the same launches serve for every token. Apart,
+ * rotation and copy would move q and k twice. Attend: gqa's decoding kernel on the cache, with the
+ * keys of a row split over blocks.
+ *
+ * Reorder: rows become copies of others, in place; a second cache would double what is most of the
+ * memory. A thread owns one vector of 16 bytes of all rows: it stages those that others need in
+ * shared memory and then writes them, without a barrier, since nobody else comes near. Rows that
+ * stay are not touched.
+ *
+ * Append moves 2 elements for each of q, k and v, the minimum, attend each key and value once,
+ * reorder 2 elements for each one that changes its row. Limit: for a token, attend is bound by
+ * memory bandwidth and append by its launch; reorder by bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, gqa
+ * see     decoding
+ * topics  -
+ */
+
+/* As llm_kv_cache, on the device: memory (L,2,B,H,room,D), length (B). */
+template <typename T> struct llm_cuda_kv_cache {
+    T *memory;
+    size_t *length, L, B, H, room, D;
+};
+/* The keys (B,H,room,D) of layer l; the values stand B H room D elements further on. */
+template <typename T>
+LLM_HOST_DEVICE T *llm_cuda_kv_cache_keys(const llm_cuda_kv_cache<T> &c, size_t l) {
+    return c.memory + 2 * l * c.B * c.H * c.room * c.D;
+}
+
+/* A block: one of n positions of one head of a row; first the query heads, then keys, then values.
+ * half = 0: nothing is turned. */
+template <typename T>
+LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *q, const T *k,
+                                           const T *v, const float *cosine, const float *sine,
+                                           size_t Hq, size_t n, size_t half, bool neighbours) {
+    const size_t heads = Hq + 2 * c.H, i = blockIdx.x % n, b = blockIdx.x / n / heads;
+    const size_t h = blockIdx.x / n % heads, position = c.length[b] + i, D = c.D;
+    if (position >= c.room) return;
+    const bool query = h < Hq, value = h >= Hq + c.H;
+    const size_t head = query ? b * Hq + h : b * c.H + (h - Hq) % c.H;
+    const T *from = (query ? q : value ? v : k) + (head * n + i) * D;
+    T *to = q + (head * n + i) * D;
+    if (!query) {
+        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + position) * D;
+        if (value) to += c.B * c.H * c.room * D;
+    }
+    const size_t pairs = value ? 0 : half;
+    for (size_t d = threadIdx.x; d < pairs; d += blockDim.x) {
+        const size_t first = neighbours ? 2 * d : d, second = neighbours ? 2 * d + 1 : d + half;
+        const float x = llm_load(from, first), y = llm_load(from, second);
+        const float cos_t = cosine[position * half + d], sin_t = sine[position * half + d];
+        llm_store(to, first, x * cos_t - y * sin_t);
+        llm_store(to, second, x * sin_t + y * cos_t);
+    }
+    for (size_t d = 2 * pairs + threadIdx.x; d < D && !query; d += blockDim.x)
+        llm_store(to, d, llm_load(from, d));
+}
+/* Layer l <- k, v (B,H,n,D), n positions behind each row; k and q (B,Hq,n,D) are turned, q in
+ * place, by the rows of cosine and sine (room,rot/2), tables of llm_rope_table for positions 0 ..
+ * room-1. rot = 0 turns nothing; q may then be NULL, with Hq = 0. What does not fit in the room is
+ * not stored. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_kv_cache_append(const llm_cuda_kv_cache<T> *c, size_t l, T *q, const T *k, const T *v,
+                         const float *cosine, const float *sine, size_t Hq, size_t n, size_t rot,
+                         llm_rope_pairing pairing, cudaStream_t stream) {
+    const size_t blocks = c->B * (Hq + 2 * c->H) * n;
+    if (l >= c->L || rot % 2 != 0 || rot > c->D) return (cudaError_t)cudaErrorInvalidValue;
+    if (blocks == 0 || c->D == 0) return cudaSuccess;
+    const size_t threads = c->D < 256 ? c->D : 256;
+    LLM_LAUNCH(llm_kv_cache_append_kernel<T>, (unsigned)blocks, llm_row_threads(threads), 0, stream,
+               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS);
+    return cudaGetLastError();
+}
+
+/* What llm_cuda_kv_cache_attend asks of gqa. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_kv_cache_config(const llm_cuda_kv_cache<T> *c,
+                                                           size_t Hq) {
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(c->B, Hq, c->H, 1, c->D);
+    g.room = c->room;
+    g.length = c->length;
+    return g;
+}
+/* out (B,Hq,D) <- q (B,Hq,D): the query of the token that layer l has just appended to each row, as
+ * llm_kv_cache_attend with n = 1. scratch: llm_cuda_gqa_scratch of llm_cuda_kv_cache_config. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_attend(T *out, const llm_cuda_kv_cache<T> *c, size_t l,
+                                                   const T *q, size_t Hq, float *scratch,
+                                                   cudaStream_t stream) {
+    if (l >= c->L) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_gqa_config g = llm_cuda_kv_cache_config(c, Hq);
+    const T *k = llm_cuda_kv_cache_keys(*c, l);
+    return llm_cuda_gqa_decode(out, q, k, k + c->B * c->H * c->room * c->D, &g, scratch, stream);
+}
+
+LLM_KERNEL void llm_kv_cache_advance_kernel(size_t *length, const size_t *count, size_t n, size_t B,
+                                            size_t room) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) {
+        const size_t more = count ? count[b] : n, left = room - length[b];
+        length[b] += more < left ? more : left;
+    }
+}
+/* Row b becomes count[b] positions longer, or n with count NULL, and at most as long as the room. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_advance(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *count, size_t n,
+                                                    cudaStream_t stream) {
+    if (c->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_kv_cache_advance_kernel, 1, llm_row_threads(c->B), 0, stream, c->length, count,
+               n, c->B, c->room);
+    return cudaGetLastError();
+}
+
+/* A block: 32 vectors of the same head, (layer, keys or values, head), of all rows. */
+template <typename T, int W>
+LLM_KERNEL void llm_kv_cache_reorder_kernel(llm_cuda_kv_cache<T> c, const size_t *parent) {
+    LLM_DYNAMIC_SHARED(float, staged); /* [row][W][32]: lanes in different banks */
+    const size_t row = c.room * c.D, lane = threadIdx.x, i = (blockIdx.x * 32 + lane) * W;
+    const size_t half = blockIdx.y / c.H, h = blockIdx.y % c.H;
+    T *head = c.memory + (half * c.B * c.H + h) * row;
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        llm_load_vector(v, head, parent[b] * c.H * row + i);
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) staged[(b * W + k) * 32 + lane] = v[k];
+    }
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) v[k] = staged[(b * W + k) * 32 + lane];
+        llm_store_vector(head, b * c.H * row + i, v);
+    }
+}
+LLM_KERNEL void llm_kv_cache_follow_kernel(size_t *length, const size_t *parent, size_t B) {
+    const size_t b = threadIdx.x, mine = b < B ? length[parent[b]] : 0;
+    __syncthreads();
+    if (b < B) length[b] = mine;
+}
+/* Row b <- what row parent[b] was, for all rows at once, as llm_kv_cache_reorder: parent (B) on the
+ * device, every parent[b] < B, B <= 224. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_reorder(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *parent, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    const size_t row = c->room * c->D;
+    const bool wide = llm_aligned(c->memory, c->D);
+    const unsigned width = 32 * (wide ? W : 1), heads = (unsigned)(2 * c->L * c->H);
+    if (c->B > 224 || heads > 65535) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || row == 0 || heads == 0) return cudaSuccess;
+    const auto reorder =
+        wide ? llm_kv_cache_reorder_kernel<T, W> : llm_kv_cache_reorder_kernel<T, 1>;
+    LLM_LAUNCH(reorder, dim3((unsigned)((row + width - 1) / width), heads), 32,
+               c->B * width * sizeof(float), stream, *c, parent);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_kv_cache_follow_kernel, 1, 256, 0, stream, c->length, parent, c->B);
+    return cudaGetLastError();
+}
+
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ * The loop without the host. What llm_decoding_run keeps in its rows stands on the device; behind
+ * the model and a sampler one small kernel appends the tokens, sets the ends, and leaves what the
+ * next turn needs: the last token of each row, whether it goes on, and the key of its next random
+ * numbers. A turn is the same launches with the same arguments whatever the rows do, so hundreds
+ * can be queued at once, or captured as a graph and replayed; the host looks at the number of open
+ * rows every so many turns. Turns too many change nothing: a row that has ended is left alone.
+ *
+ *     begin     repeat:  model(next) -> logits    forbid    sample(logits, seed) -> token    take
+ *
+ * Moves a few dozen bytes a row. Limit: its launch, a few microseconds, which a copy to the host
+ * and back, and a wait in between, would be many times.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng
+ * see     temperature, sampling, kv_cache
+ * topics  -
+ */
+
+/* B rows on the device. Given: ids (B,capacity) with the prompts, length (B) and prompt (B), both
+ * the lengths of the prompts; stream (B) or NULL for the row's number; stop (stops). Kept: end (B),
+ * of llm_decoding_end; next (B), the last token of a row; count (B), 1 where the row goes on and 0
+ * where not, for llm_cuda_kv_cache_advance; seed (B) for the sampler; open (1), the rows that go
+ * on. logprob (B,capacity) or NULL. */
+typedef struct {
+    int *ids, *end, *next, *open;
+    size_t *length, *count;
+    const size_t *prompt;
+    const uint64_t *stream;
+    uint64_t *seed;
+    float *logprob;
+    const int *stop;
+    size_t stops, B, capacity, max_new, min_new;
+    uint64_t key;
+} llm_cuda_decoding_rows;
+
+/* token NULL: the rows begin. logprob (B) or NULL: of the tokens. */
+LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *token,
+                                         const float *logprob) {
+    int open = 0;
+    for (size_t first = 0; first < r.B; first += blockDim.x) {
+        const size_t b = first + threadIdx.x;
+        bool running = false;
+        if (b < r.B) {
+            size_t length = r.length[b];
+            int end = token ? r.end[b] : LLM_DECODING_RUNNING;
+            if (token && end == LLM_DECODING_RUNNING) {
+                const int y = token[b];
+                if (y < 0) {
+                    end = LLM_DECODING_FAILED;
+                } else {
+                    if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
+                    r.ids[b * r.capacity + length++] = y;
+                    for (size_t s = 0; s < r.stops; s++)
+                        if (y == r.stop[s]) end = LLM_DECODING_STOP;
+                }
+                r.length[b] = length;
+            }
+            const size_t step = length - r.prompt[b];
+            if (end == LLM_DECODING_RUNNING) { /* as llm_decoding_open */
+                if (length == 0)
+                    end = LLM_DECODING_FAILED;
+                else if (step >= r.max_new)
+                    end = LLM_DECODING_BUDGET;
+                else if (length >= r.capacity)
+                    end = LLM_DECODING_FULL;
+            }
+            running = end == LLM_DECODING_RUNNING;
+            r.end[b] = end;
+            r.count[b] = running;
+            r.next[b] = length > 0 ? r.ids[b * r.capacity + length - 1] : 0;
+            uint32_t word[4]; /* llm_decoding_rng */
+            llm_cuda_philox(word, r.stream ? r.stream[b] : b, r.key, step);
+            r.seed[b] = (uint64_t)word[1] << 32 | word[0];
+        }
+        open += __syncthreads_count(running);
+    }
+    if (threadIdx.x == 0) *r.open = open;
+}
+/* The rows are at their prompts: sets what is kept. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_begin(const llm_cuda_decoding_rows *r, cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, NULL, NULL);
+    return cudaGetLastError();
+}
+/* Appends token (B), and logprob (B) or NULL, to the rows that go on; -1 ends a row as FAILED. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_take(const llm_cuda_decoding_rows *r, const int *token, const float *logprob,
+                       cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, token, logprob);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_decoding_forbid_kernel(llm_cuda_decoding_rows r, T *logits, size_t V) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, b = i / r.stops;
+    if (b >= r.B || r.length[b] - r.prompt[b] >= r.min_new) return;
+    const int y = r.stop[i % r.stops];
+    if (y >= 0 && (size_t)y < V) llm_store(logits, b * V + (size_t)y, -INFINITY);
+}
+/* logits (B,V): stop tokens cannot be chosen before a row has min_new tokens. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_forbid(const llm_cuda_decoding_rows *r, T *logits,
+                                                   size_t V, cudaStream_t stream) {
+    const size_t all = r->B * r->stops;
+    if (all == 0 || r->min_new == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_decoding_forbid_kernel<T>, (unsigned)((all + 127) / 128), 128, 0, stream, *r,
+               logits, V);
+    return cudaGetLastError();
+}
+
 /* @greedy --------------------------------------------------- Greedy decoding
  *
  * The argmax of each row. Value and index in one integer of 64 bits make ties a matter of
@@ -4491,8 +4774,9 @@ static inline __attribute__((unused)) unsigned llm_cuda_greedy_pieces(size_t row
 }
 
 template <typename T, int W>
-LLM_KERNEL void llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits,
-                                       size_t V, unsigned pieces) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits, size_t V,
+                           unsigned pieces) {
     const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
     unsigned long long key = 0;
     float best = -INFINITY; /* that of key: most entries cost one comparison */
@@ -4603,10 +4887,10 @@ LLM_DEVICE void llm_cuda_temperature_finish(int *token, float *logprob, size_t r
 }
 
 template <typename T, int W>
-LLM_KERNEL void llm_temperature_gumbel_kernel(int *token, float *logprob,
-                                              llm_cuda_temperature_part *parts, const T *logits,
-                                              const uint64_t *seed, size_t V, float temp,
-                                              unsigned pieces) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_temperature_gumbel_kernel(int *token, float *logprob, llm_cuda_temperature_part *parts,
+                                  const T *logits, const uint64_t *seed, size_t V, float temp,
+                                  unsigned pieces) {
     const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
     llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
     float best = -INFINITY;
@@ -4678,7 +4962,8 @@ llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_par
  * topics  -
  */
 template <typename T, int W>
-LLM_KERNEL void llm_top_k_filter_kernel(T *logits, size_t V, unsigned count) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_k_filter_kernel(T *logits, size_t V, unsigned count) {
     T *x = logits + blockIdx.x * V;
     llm_select_keep<T, W>(x, V, llm_select_cut<unsigned, T, W>(x, V, 0, count, 0.0f, true));
 }
@@ -4697,8 +4982,9 @@ static inline cudaError_t llm_cuda_top_k_filter(T *logits, size_t rows, size_t V
 }
 
 template <typename T, int W>
-LLM_KERNEL void llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
-                                        unsigned count) {
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
+                            unsigned count) {
     const T *x = logits + blockIdx.x * V;
     const unsigned long long max = llm_select_max<T, W>(x, V);
     if (!llm_select_drawable(max)) {
@@ -4724,6 +5010,372 @@ static inline cudaError_t llm_cuda_top_k_sample(int *token, const T *logits, con
     const auto top_k_sample = wide ? llm_top_k_sample_kernel<T, W> : llm_top_k_sample_kernel<T, 1>;
     LLM_LAUNCH(top_k_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
                logits, seed, V, (unsigned)(k < V ? k : 0));
+    return cudaGetLastError();
+}
+
+/* @top_p ---------------------------------------------------- Top-p (nucleus) sampling
+ *
+ * Filter: the cut of cuda_select at a mass instead of a count, equal logits told apart by index.
+ *
+ * Sampling needs no cut. Draw from all; the drawn token belongs to the nucleus when the tokens
+ * above it have less mass than p, and one pass says so. If they have p or more, the nucleus lies
+ * among them: draw again, from those above only. What is accepted has the distribution of the
+ * nucleus, as in any rejection. The place of a draw in the order of probabilities, measured in
+ * mass, is uniform, so the first is accepted with probability p or more, and the expected number of
+ * rounds is 1 + ln(1 / p) at most: 1.1 for p = 0.9. Masses are sums of integers, so filter and
+ * sampler agree on every token.
+ *
+ * Reads the row 1 (largest) + 1 (whole mass) + 1 a round times, and a warp's stretch again for each
+ * draw; the minimum is one reading; all but the first come from L2. The filter: 7 and a write.
+ * Limit: what one multiprocessor takes from L2.
+ *
+ * source  Ye et al. 2024, "Sorting-Free GPU Kernels for LLM Sampling" (FlashInfer)
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * see     top_k, min_p, sampling
+ * topics  -
+ */
+
+/* The mass that has to be reached: an integer above 0, so that something is kept. */
+LLM_DEVICE unsigned long long llm_cuda_top_p_target(float p, unsigned long long whole) {
+    const double target = ceil((double)p * (double)whole);
+    return target < 1.0 ? 1 : target < (double)whole ? (unsigned long long)target : whole;
+}
+/* The cut of the nucleus of what is kept of row x, max its largest pair. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float p, float max) {
+    unsigned long long before, mine;
+    const unsigned long long whole = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+    return llm_select_cut<unsigned long long, T, W>(x, V, kept, llm_cuda_top_p_target(p, whole),
+                                                    max, false);
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024) llm_top_p_filter_kernel(T *logits, size_t V, float p) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V, llm_cuda_top_p_cut<T, W>(x, V, 0, p, llm_select_value(max)));
+}
+/* logits (rows,V) in place: llm_top_p_filter of each row with min_keep = 1, up to 2^23 entries; p >=
+ * 1 changes nothing. A row with a NaN, or with nothing but -inf, stays. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_filter(T *logits, size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!(p >= 0.0f) || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0 || p >= 1.0f) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_filter = wide ? llm_top_p_filter_kernel<T, W> : llm_top_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(top_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, p);
+    return cudaGetLastError();
+}
+
+/* The pair of the entry of this warp's stretch of x at which the mass of what is kept exceeds goal,
+ * of which the stretches before have `before`; in one lane, 0 in the others. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_walk(const T *x, size_t V, unsigned long long kept,
+                                                  float max, unsigned long long before,
+                                                  unsigned long long goal) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t from = span.begin - lane * W; from < span.end; from += 32 * W) {
+        const size_t i = from + lane * W;
+        unsigned long long pair[W], own[W], sum = 0;
+        float v[W];
+        if (i < span.end) llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            pair[k] = i < span.end ? llm_select_pair(v[k], i + (size_t)k) : 0;
+            own[k] = 0;
+            if (i < span.end && pair[k] >= kept)
+                own[k] = llm_select_weight<unsigned long long>(v[k], max);
+            sum += own[k];
+        }
+        const unsigned long long upto = llm_select_scan(sum);
+        unsigned long long below = before + upto - sum, found = 0;
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) { /* integers: goal lies in exactly one of all intervals */
+            if (goal >= below && goal < below + own[k]) found = pair[k];
+            below += own[k];
+        }
+        if (__any_sync(0xffffffffu, found != 0)) return found;
+        before += __shfl_sync(0xffffffffu, upto, 31);
+    }
+    return 0;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_p_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V, float p) {
+    __shared__ unsigned long long drawn;
+    const T *x = logits + blockIdx.x * V;
+    const unsigned long long largest = llm_select_max<T, W>(x, V);
+    const float max = llm_select_value(largest);
+    unsigned long long kept = 0, target = 0, before, mine;
+    for (unsigned round = 0; llm_select_drawable(largest); round++) {
+        const unsigned long long mass = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+        if (round == 0) target = llm_cuda_top_p_target(p, mass);
+        if (round > 0 && mass < target) break; /* too little lies above what was drawn: it stays */
+        uint32_t word[4];
+        llm_cuda_philox(word, round / 4, seed[blockIdx.x]);
+        const uint32_t low = round & 1 ? word[1] : word[0], high = round & 1 ? word[3] : word[2];
+        const unsigned long long u = (round & 2 ? high : low) >> 8; /* floor(u / 2^24 mass) */
+        const unsigned long long goal = u * (mass >> 24) + (u * (mass & 0xffffff) >> 24);
+        if (goal >= before && goal < before + mine) {
+            const unsigned long long found =
+                llm_cuda_top_p_walk<T, W>(x, V, kept, max, before, goal);
+            if (found != 0) drawn = found;
+        }
+        __syncthreads();
+        kept = drawn + 1; /* read again behind the barriers of the next sum */
+    }
+    if (threadIdx.x == 0) token[blockIdx.x] = kept == 0 ? -1 : (int)((kept - 1) & 0xffffffffu);
+}
+/* token (rows) <- drawn from the nucleus of each row of logits (rows,V), the tokens that
+ * llm_cuda_top_p_filter keeps; -1 where one is NaN or all are -inf. Round r takes number r of the
+ * generator of llm_rng_seed(seed[row]). T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_sample(int *token, const T *logits, const uint64_t *seed,
+                                                size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 4 }; /* 8 would take more registers than 1024 threads have */
+    if (!(p >= 0.0f) || V == 0 || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_sample = wide ? llm_top_p_sample_kernel<T, W> : llm_top_p_sample_kernel<T, 1>;
+    LLM_LAUNCH(top_p_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logits, seed, V, p);
+    return cudaGetLastError();
+}
+
+/* @min_p ---------------------------------------------------- Min-p, epsilon, eta, n-sigma
+ *
+ * Rules that keep a token for its probability alone are thresholds on its logit, found without
+ * making probabilities: p_v >= a max p is z_v >= max z + log a, and with S = sum exp(z - max z)
+ * p_v >= e is z_v >= max z + log(e S). Min-p needs the largest logit and nothing else; the others
+ * one pass of sums more. (Typical sampling keeps tokens from both ends and is not here.)
+ *
+ * A block takes a row: 2 readings for min-p, 3 for the others, and a write, where the minimum is
+ * one of each; the later readings come from L2. Limit: what one multiprocessor takes from L2.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     top_k, top_p, sampling
+ * topics  -
+ */
+
+/* Do llm_cuda_min_p_cut and llm_cuda_min_p_filter know this rule? */
+LLM_HOST_DEVICE bool llm_cuda_min_p_known(llm_sampling_kind kind) {
+    return kind == LLM_SAMPLING_MIN_P || kind == LLM_SAMPLING_EPSILON || kind == LLM_SAMPLING_ETA ||
+           kind == LLM_SAMPLING_TOP_N_SIGMA;
+}
+/* The cut of a rule with its value, of what is kept of row x, max its largest. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_min_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float max, llm_sampling_kind kind, float value) {
+    double least = (double)max + log((double)value);
+    if (kind != LLM_SAMPLING_MIN_P) {
+        const llm_select_span span = llm_select_my_span<W>(V);
+        const bool sigma = kind == LLM_SAMPLING_TOP_N_SIGMA;
+        double sum = 0.0, first = 0.0, second = 0.0; /* of weights, and of weight d, d^2 */
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W];
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                if (v[k] == -INFINITY || llm_select_pair(v[k], i + (size_t)k) < kept) continue;
+                const double d = (double)v[k] - (double)max;
+                const double weight = sigma ? 1.0 : (double)expf((float)d);
+                sum += weight;
+                first += weight * d;
+                second += weight * d * d;
+            }
+        }
+        sum = llm_block_sum(sum);
+        first = llm_block_sum(first) / sum;
+        second = llm_block_sum(second) / sum;
+        if (sigma) {
+            least = (double)max - (double)value * sqrt(fmax(second - first * first, 0.0));
+        } else { /* H = log S - E d */
+            const double entropy = log(sum) - first, epsilon = (double)value;
+            const double scaled = sqrt(epsilon) * exp(-entropy);
+            const bool eta = kind == LLM_SAMPLING_ETA;
+            least = (double)max + log((eta ? fmin(epsilon, scaled) : epsilon) * sum);
+        }
+    }
+    const float edge = least < (double)max ? (float)least : max; /* the largest stays */
+    const unsigned long long cut = (unsigned long long)llm_select_order(edge) << 32;
+    return cut > kept ? cut : kept;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_min_p_filter_kernel(T *logits, size_t V, llm_sampling_kind kind, float value) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V,
+                          llm_cuda_min_p_cut<T, W>(x, V, 0, llm_select_value(max), kind, value));
+}
+/* logits (rows,V) in place: each row as by llm_min_p_filter, _epsilon, _eta or _top_n_sigma with
+ * min_keep = 1, where no entry lies on the threshold but for rounding. The largest and its equals
+ * stay. A row with a NaN, or with nothing but -inf, stays. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V,
+                                                llm_sampling_kind kind, float value,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!llm_cuda_min_p_known(kind) || !(value >= 0.0f) || V > 0x7fffffff)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto min_p_filter = wide ? llm_min_p_filter_kernel<T, W> : llm_min_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(min_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, kind, value);
+    return cudaGetLastError();
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ * From logits to a token in one kernel, a block a row: penalties, the steps of a chain in their
+ * order, the draw. All steps but one keep the largest of what there is, so the state of a chain is
+ * a single cut (cuda_select), and a step raises it; a temperature writes what is kept, divided, and
+ * -inf elsewhere. Sums and quotients are the reference's, and so are the tokens that come out. The
+ * counts of the penalties live on the device and are kept up to date here: from one token to the
+ * next the host has nothing to do.
+ *
+ * The row is read once from memory and then from L2: once for the penalties and the largest each,
+ * 4 for top_k, 5 for top_p, 0 or 1 for a threshold, 1 for a temperature, 1 for the draw. Apart each
+ * step would be a launch with two more trips through memory. Limit: what one multiprocessor takes
+ * from L2; with few rows most of the card is idle.
+ *
+ * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
+ *         presence)
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, top_p, min_p
+ * see     temperature (Gumbel), decoding
+ * topics  -
+ */
+
+/* Penalties of tokens that occurred c > 0 times, then a chain. repetition divides a logit above 0
+ * and multiplies one below (1: off); then c frequency + presence is subtracted (0: off). */
+struct llm_cuda_sampling_config {
+    float repetition, frequency, presence;
+    unsigned steps;
+    llm_sampling_step chain[8];
+};
+/* No penalties, and the n <= 8 steps of a chain. */
+static inline __attribute__((unused)) llm_cuda_sampling_config
+llm_cuda_sampling_defaults(const llm_sampling_step *chain, size_t n) {
+    llm_cuda_sampling_config c;
+    memset(&c, 0, sizeof c);
+    LLM_ASSERT(n <= 8);
+    c.repetition = 1.0f;
+    c.steps = (unsigned)n;
+    for (size_t i = 0; i < n; i++) c.chain[i] = chain[i];
+    return c;
+}
+
+/* x (V) in place with the counts of its tokens. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_penalize(float *x, const int *count, size_t V,
+                                           const llm_cuda_sampling_config &c) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const int n = count[i + (size_t)k];
+            if (n == 0) continue;
+            v[k] = v[k] > 0.0f ? v[k] / c.repetition : v[k] * c.repetition;
+            v[k] -= (float)n * c.frequency + c.presence;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+/* x (V) in place: what is kept divided by temp, the rest -inf; temp = 0 keeps the first of the
+ * largest. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long kept, float temp) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long best = 0; /* of pairs with the index turned round */
+    float v[W];
+    for (size_t i = span.begin; i < span.end && temp == 0.0f; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            if (pair >= kept && (pair ^ 0xffffffffu) > best) best = pair ^ 0xffffffffu;
+        }
+    }
+    if (temp == 0.0f) best = llm_select_block_max(best) ^ 0xffffffffu;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            const bool stays = temp == 0.0f ? pair == best : pair >= kept;
+            v[k] = !stays ? -INFINITY : temp == 0.0f ? v[k] : v[k] / temp;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
+                              llm_cuda_sampling_config c) {
+    const size_t row = blockIdx.x;
+    float *x = logits + row * V;
+    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[row] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    unsigned long long kept = 0;
+    for (unsigned s = 0; s < c.steps; s++) {
+        const float value = c.chain[s].value;
+        const llm_sampling_kind kind = c.chain[s].kind;
+        if (kind == LLM_SAMPLING_TEMPERATURE) {
+            llm_cuda_sampling_heat<W>(x, V, kept, value);
+            max = value == 0.0f ? max : max / value;
+            kept = 0;
+        } else if (kind == LLM_SAMPLING_TOP_K) {
+            const unsigned k = value < (float)V ? (unsigned)value : 0;
+            if (k > 0) kept = llm_select_cut<unsigned, float, W>(x, V, kept, k, max, true);
+        } else if (kind == LLM_SAMPLING_TOP_P) {
+            if (value < 1.0f) kept = llm_cuda_top_p_cut<float, W>(x, V, kept, value, max);
+        } else {
+            kept = llm_cuda_min_p_cut<float, W>(x, V, kept, max, kind, value);
+        }
+    }
+    llm_draw_entry<float, W>(token + row, x, V, kept, max, llm_draw_uniform(seed[row]));
+    __syncthreads(); /* one lane has written the token */
+    if (threadIdx.x == 0 && count) count[row * V + (size_t)token[row]]++;
+}
+
+/* token (rows) <- what llm_sampling_chain and llm_sampling_draw with a generator of
+ * llm_rng_seed(seed[row]) choose from each row of logits (rows,V), which is changed; -1 where one
+ * is NaN or all are -inf. count (rows,V) or NULL: how often each token occurred, for the penalties;
+ * that of the token drawn grows by one. The chain has no LLM_SAMPLING_TYPICAL; up to 2^23 entries.
+ */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *seed, size_t rows,
+                        size_t V, const llm_cuda_sampling_config *c, cudaStream_t stream) {
+    if (V == 0 || V > 1u << 23 || c->steps > 8) return (cudaError_t)cudaErrorInvalidValue;
+    for (unsigned s = 0; s < c->steps; s++) {
+        const llm_sampling_kind kind = c->chain[s].kind;
+        if (!(c->chain[s].value >= 0.0f) ||
+            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
+             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
+            return (cudaError_t)cudaErrorInvalidValue;
+    }
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto chain = wide ? llm_sampling_chain_kernel<4> : llm_sampling_chain_kernel<1>;
+    LLM_LAUNCH(chain, (unsigned)rows, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits,
+               count, seed, V, *c);
     return cudaGetLastError();
 }
 
