@@ -166,6 +166,20 @@ TEST(next_token, "random texts: every token stands once and in order, in both wa
         for (size_t d = 0; d < N; d++) CHECK(at[d] == begin[d + 1] + 1);
         CHECK(rows * T == begin[N] + N + padded);
         if (!best_fit) CHECK(padded < T);
+        if (best_fit) { /* in order of length: no row with room is fuller than the one taken */
+            size_t used[MOST] = {0}, row_of[N] = {0};
+            for (size_t i = 0; i < rows * T; i++)
+                if (doc[i] >= 0) row_of[doc[i]] = i / T;
+            for (size_t length = 9; length-- > 0;) {
+                for (size_t d = 0; d < N; d++) {
+                    if (begin[d + 1] - begin[d] != length) continue;
+                    const size_t taken = used[row_of[d]];
+                    for (size_t r = 0; r < rows; r++)
+                        CHECK(used[r] + length + 1 > T || used[r] <= taken);
+                    used[row_of[d]] += length + 1;
+                }
+            }
+        }
         if (best_fit) CHECK(rows <= (begin[N] + N) / T + 6); /* 23 rows hold 200 tokens at least */
     }
     llm_arena_destroy(&arena);
