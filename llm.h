@@ -5026,6 +5026,144 @@ LLM_API void llm_least_squares_predict(float *y_hat, const float *x, const doubl
     }
 }
 
+/* @regression ----------------------------------------------- Regression
+ *
+ *     squared    r^2                              the mean of y at x
+ *     quantile   r tau or r (tau - 1)             the tau-quantile, 1/2: the median
+ *     huber      r^2/2, outside c s: c s |r|      the mean without the outliers
+ *     r = y - x.w      weighted least squares with weights psi(r) / r, again and again
+ *
+ * What a linear model estimates is decided by its loss. All of them are solved by least squares:
+ * a loss with slope psi pulls like a square whose weight is psi(r) / r, so fit, weigh, fit again. A
+ * single outlier moves the mean as far as it likes; the median does not care how far out it is.
+ *
+ * source  Huber 1964; Koenker & Bassett 1978, "Regression quantiles"; Schlossmacher 1973, "An
+ *         iterative technique for absolute deviations curve fitting"
+ * needs   argsort least_squares
+ * see     @loss_function, @mse, @prediction_error (what residuals tell), @ridge
+ * topics  Regression
+ */
+typedef enum {
+    LLM_REGRESSION_SQUARED,
+    LLM_REGRESSION_QUANTILE, /* c: tau, between 0 and 1 */
+    LLM_REGRESSION_HUBER     /* c: in units of the scale s of the residuals */
+} llm_regression_loss;
+
+typedef struct {
+    llm_regression_loss loss;
+    double c;
+    bool intercept;   /* one more coefficient, the last */
+    size_t steps;     /* at most */
+    double tolerance; /* stop when no coefficient moved by more of its size */
+} llm_regression_config;
+
+/* Median, or Huber as good as the mean to 95% where errors are Gaussian; an intercept. */
+LLM_API llm_regression_config llm_regression_defaults(llm_regression_loss loss) {
+    llm_regression_config c = {loss, 0.0, true, 200, 1e-10};
+    c.c = loss == LLM_REGRESSION_HUBER ? 1.345 : 0.5;
+    return c;
+}
+
+/* The size of residuals r (n), robustly: the median of |r| over 0.6745, which is the standard
+ * deviation if they are Gaussian. key (n) and order (n) are scratch. */
+LLM_API double llm_regression_scale(float *key, size_t *order, const double *r, size_t n) {
+    for (size_t i = 0; i < n; i++) key[i] = (float)fabs(r[i]);
+    llm_argsort(order, key, n);
+    const double median = 0.5 * ((double)key[order[(n - 1) / 2]] + (double)key[order[n / 2]]);
+    return median / 0.674489750196082;
+}
+
+/* r (n) <- y - x.w. Returns the sum of quantile losses, the only one that is asked for. */
+LLM_API double llm_regression_residuals(double *r, const float *x, const float *y, const double *w,
+                                        size_t n, size_t d, bool intercept, double tau) {
+    double loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        r[i] = (double)y[i] - (intercept ? w[d] : 0.0);
+        for (size_t j = 0; j < d; j++) r[i] -= (double)x[i * d + j] * w[j];
+        loss += r[i] > 0.0 ? tau * r[i] : (tau - 1.0) * r[i];
+    }
+    return loss;
+}
+
+/* w (d, and the intercept) <- x (n,d), y (n), n > 0. Returns how many times least squares was solved,
+ * 0 when columns depend on each other (w is then the first fit). Huber's scale s is the median's,
+ * taken anew in each step. Quantile weights are floored at |r| = f: a rounded kink, whose f shrinks from s
+ * by a fifth in each step to 1e-6 s (begun small, points that are met once are never left). An exact
+ * minimiser passes through as many points as there are coefficients, so the last step tries the
+ * nearest ones, and keeps that if it is better. Scratch: least squares' and 5 n
+ * words. */
+LLM_API size_t llm_regression_fit(double *w, const float *x, const float *y, size_t n, size_t d,
+                                  const llm_regression_config *c, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && c->steps > 0);
+    LLM_ASSERT(c->loss != LLM_REGRESSION_QUANTILE || (c->c > 0.0 && c->c < 1.0));
+    LLM_ASSERT(c->loss != LLM_REGRESSION_HUBER || c->c > 0.0);
+    const size_t mark = arena->used, p = d + (c->intercept ? 1 : 0);
+    double *r = llm_arena_doubles(arena, n), *weight = llm_arena_doubles(arena, n);
+    double *before = llm_arena_doubles(arena, p);
+    float *key = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), step = 1;
+    const bool full = llm_least_squares_fit(w, x, y, NULL, n, d, c->intercept, arena) == p;
+    bool moved = full && c->loss != LLM_REGRESSION_SQUARED;
+    double floor = 0.0;
+    for (; moved && step < c->steps; step++) {
+        llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c);
+        const double s = llm_regression_scale(key, order, r, n);
+        if (s == 0.0) break; /* half of the points are met exactly */
+        floor = step == 1 ? s : fmax(0.8 * floor, 1e-6 * s);
+        for (size_t i = 0; i < n; i++) {
+            const double a = fabs(r[i]), floored = a > floor ? a : floor;
+            weight[i] = c->loss == LLM_REGRESSION_HUBER
+                            ? (a > c->c * s ? c->c * s / a : 1.0)
+                            : (r[i] > 0.0 ? c->c : 1.0 - c->c) * s / floored;
+        }
+        memcpy(before, w, p * sizeof *w);
+        llm_least_squares_fit(w, x, y, weight, n, d, c->intercept, arena);
+        moved = floor > 1e-6 * s && c->loss == LLM_REGRESSION_QUANTILE;
+        for (size_t j = 0; j < p; j++)
+            moved = moved || !(fabs(w[j] - before[j]) <= c->tolerance * fabs(w[j]));
+    }
+    if (full && c->loss == LLM_REGRESSION_QUANTILE) {
+        memcpy(before, w, p * sizeof *w);
+        const double loss = llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c);
+        llm_regression_scale(key, order, r, n); /* order: by distance */
+        for (size_t i = 0; i < n; i++) weight[order[i]] = i < p ? 1.0 : 0.0;
+        const size_t rank = llm_least_squares_fit(w, x, y, weight, n, d, c->intercept, arena);
+        if (rank < p || !(llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c) <= loss))
+            memcpy(w, before, p * sizeof *w);
+    }
+    arena->used = mark;
+    return full ? step : 0;
+}
+
+/* How good y_hat (n) is for y (n), p coefficients in the model. */
+typedef struct {
+    double r2;        /* 1 - sum r^2 / sum (y - mean y)^2; below 0 is worse than the mean */
+    double adjusted;  /* the same with the divisors n - p and n - 1 */
+    double explained; /* 1 - Var r / Var y: a constant error is forgiven */
+    double mae, mape; /* mean |r|; mean |r / y|, infinite where y is 0 */
+} llm_regression_scores;
+
+/* The scores of y_hat (n), n > 1. */
+LLM_API llm_regression_scores llm_regression_score(const float *y_hat, const float *y, size_t n,
+                                                   size_t p) {
+    llm_regression_scores s = {0.0, 0.0, 0.0, 0.0, 0.0};
+    double mean = 0.0, bias = 0.0, total = 0.0, sum_sq = 0.0;
+    const double count = (double)n;
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)y[i] - (double)y_hat[i];
+        mean += (double)y[i] / count;
+        bias += r / count;
+        sum_sq += r * r;
+        s.mae += fabs(r) / count;
+        s.mape += r == 0.0 ? 0.0 : fabs(r / (double)y[i]) / count;
+    }
+    for (size_t i = 0; i < n; i++) total += ((double)y[i] - mean) * ((double)y[i] - mean);
+    s.r2 = 1.0 - sum_sq / total;
+    s.explained = 1.0 - (sum_sq - count * bias * bias) / total;
+    s.adjusted = 1.0 - sum_sq / (count - (double)p) / (total / (count - 1.0));
+    return s;
+}
+
 /* @loss_function -------------------------------------------- Loss functions
  *
  *     squared     r^2                       hinge          max(0, 1 - m)
@@ -5284,6 +5422,149 @@ LLM_API double llm_proper_score_expected(const float *p, const float *q, size_t 
         sum += (double)p[k] * (double)score;
     }
     return sum;
+}
+
+/* @prediction_error ----------------------------------------- Prediction error
+ *
+ *     H = X (X'X)^-1 X'   y_hat = H y   leverage h_i = H_ii   sum h_i = p
+ *     left-out residual  e_i / (1 - h_i)          studentized  e_i / (s_(i) sqrt(1 - h_i))
+ *     E (y - f_D(x))^2 = noise + (E_D f_D - f)^2 + Var_D f_D
+ *
+ * What the residuals of a linear fit tell beyond their size. A point far from the others pulls the
+ * fit towards itself, so its own residual is small; the leverage says by how much, and dividing by 1
+ * - h gives the residual the point would have had if it had not been fitted: leave-one-out cross
+ * validation for the price of one fit. Over many training sets the error splits into noise, which
+ * nobody can win, bias, which a richer model lowers, and variance, which it raises.
+ *
+ * source  Belsley, Kuh & Welsch 1980, "Regression diagnostics"; Cook 1977; Mallows 1973; Durbin &
+ *         Watson 1950; Geman, Bienenstock & Doursat 1992 (bias and variance)
+ * needs   least_squares qr
+ * see     @regression, @ridge (leave-one-out along a path), @mse (the noise)
+ * topics  Prediction error
+ */
+
+/* What one fit of n examples says; the arrays (n) are the caller's. */
+typedef struct {
+    double *residual; /* y - y_hat */
+    double *leverage; /* h, between 0 and 1 */
+    double *internal; /* e / (s sqrt(1 - h)), s from all examples: "standardized" */
+    double *external; /* e / (s_(i) sqrt(1 - h)), s without example i: t distributed */
+    double *cook;     /* how far all predictions move without example i, in units of p s^2 */
+    double variance;  /* s^2 = sum e^2 / (n - p) */
+    double press;     /* sum of squared left-out residuals */
+    double cp;        /* Mallows: mean squared error + 2 p s^2 / n, an estimate for new y */
+    double watson;    /* Durbin-Watson: about 2 without correlation of neighbours, 0 to 4 */
+} llm_prediction_error;
+
+/* e <- x (n,d), y (n), p = d + intercept < n independent columns; false where they depend on each
+ * other. An example with h = 1 is met whatever its y: its left-out residual is not defined and
+ * becomes infinite or NaN. Scratch: least squares' and 2 n p + n doubles. */
+LLM_API bool llm_prediction_error_residuals(llm_prediction_error *e, const float *x, const float *y,
+                                            size_t n, size_t d, bool intercept, llm_arena *arena) {
+    const size_t mark = arena->used, p = d + (intercept ? 1 : 0);
+    LLM_ASSERT(p > 0 && p < n);
+    double *w = llm_arena_doubles(arena, p), *a = llm_arena_doubles(arena, n * p);
+    double *q = llm_arena_doubles(arena, n * p), *tau = llm_arena_doubles(arena, p);
+    if (llm_least_squares_fit(w, x, y, NULL, n, d, intercept, arena) < p) {
+        arena->used = mark;
+        return false;
+    }
+    /* H = Q Q' with the first p columns of Q: h_i is the squared length of row i */
+    for (size_t i = 0; i < n * p; i++) {
+        a[i] = i % p < d ? (double)x[i / p * d + i % p] : 1.0;
+        q[i] = i / p == i % p ? 1.0 : 0.0;
+    }
+    llm_qr_factor(a, tau, NULL, n, p, arena);
+    llm_qr_apply(q, false, a, tau, n, p, p);
+
+    double sum_sq = 0.0, steps = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double fit = intercept ? w[d] : 0.0;
+        e->leverage[i] = 0.0;
+        for (size_t j = 0; j < d; j++) fit += (double)x[i * d + j] * w[j];
+        for (size_t j = 0; j < p; j++) e->leverage[i] += q[i * p + j] * q[i * p + j];
+        e->residual[i] = (double)y[i] - fit;
+        sum_sq += e->residual[i] * e->residual[i];
+        const double step = i > 0 ? e->residual[i] - e->residual[i - 1] : 0.0;
+        steps += step * step;
+    }
+    const double count = (double)n, free = (double)(n - p), s2 = sum_sq / free;
+    e->variance = s2;
+    e->press = 0.0;
+    e->cp = (sum_sq + 2.0 * (double)p * s2) / count;
+    e->watson = steps / sum_sq;
+    for (size_t i = 0; i < n; i++) {
+        const double r = e->residual[i], rest = 1.0 - e->leverage[i];
+        const double without = (sum_sq - r * r / rest) / (free - 1.0); /* s^2 of the others */
+        e->internal[i] = r / sqrt(s2 * rest);
+        e->external[i] = r / sqrt(without * rest);
+        e->cook[i] = e->internal[i] * e->internal[i] * e->leverage[i] / rest / (double)p;
+        e->press += r / rest * (r / rest);
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* Breusch and Pagan's statistic in Koenker's form, n R^2 of e^2 regressed on x (n,d) and a constant:
+ * large where the size of the residuals (n) depends on x; chi-squared with d degrees of freedom if
+ * not. NaN where columns depend on each other. Scratch: least squares' and 2 n floats. */
+LLM_API double llm_prediction_error_breusch_pagan(const double *residual, const float *x, size_t n,
+                                                  size_t d, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, d + 1), mean = 0.0, left = 0.0, total = 0.0;
+    float *square = llm_arena_floats(arena, n), *fit = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        square[i] = (float)(residual[i] * residual[i]);
+        mean += (double)square[i] / (double)n;
+    }
+    const bool full = llm_least_squares_fit(w, x, square, NULL, n, d, true, arena) == d + 1;
+    llm_least_squares_predict(fit, x, w, n, d, true);
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)square[i] - (double)fit[i], off = (double)square[i] - mean;
+        left += r * r;
+        total += off * off;
+    }
+    arena->used = mark;
+    return full ? (double)n * (1.0 - left / total) : (double)NAN;
+}
+
+/* The anatomy of the error at m points over R training sets: f_hat (R,m) predictions, f (m) the
+ * truth without noise, noise its variance. */
+typedef struct {
+    double noise, bias_sq, variance;   /* means over the points; their sum is the expected error */
+    double bias_error, variance_error; /* standard errors; too small where points share draws */
+} llm_prediction_error_parts;
+
+/* R > 1. The mean of R predictions is off by variance / R by chance, which is taken off the squared
+ * bias: an unbiased estimate, that may come out below 0. */
+LLM_API llm_prediction_error_parts llm_prediction_error_biasvar(const float *f_hat, const float *f,
+                                                                double noise, size_t R, size_t m) {
+    llm_prediction_error_parts parts = {noise, 0.0, 0.0, 0.0, 0.0};
+    const double runs = (double)R, points = (double)m;
+    LLM_ASSERT(R > 1 && m > 0);
+    for (size_t i = 0; i < m; i++) {
+        double mean = 0.0, spread = 0.0;
+        for (size_t r = 0; r < R; r++) mean += (double)f_hat[r * m + i] / runs;
+        for (size_t r = 0; r < R; r++) {
+            const double off = (double)f_hat[r * m + i] - mean;
+            spread += off * off / (runs - 1.0);
+        }
+        const double bias = mean - (double)f[i];
+        parts.variance += spread / points;
+        parts.bias_sq += (bias * bias - spread / runs) / points;
+        /* of bias^2 for a Gaussian mean, and of a variance from R draws */
+        parts.bias_error += (4.0 * bias * bias + 2.0 * spread / runs) * spread / runs;
+        parts.variance_error += 2.0 * spread * spread / (runs - 1.0);
+    }
+    parts.bias_error = sqrt(parts.bias_error) / points;
+    parts.variance_error = sqrt(parts.variance_error) / points;
+    return parts;
+}
+
+/* Efron's .632 estimate: the training error flatters, left-out examples were predicted by models
+ * that saw only 63.2% of the others. Weighs the two. */
+LLM_API double llm_prediction_error_632(double train, double left_out) {
+    return 0.368 * train + 0.632 * left_out;
 }
 
 /* @mse ------------------------------------------------------ Mean squared error
