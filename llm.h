@@ -2146,6 +2146,452 @@ LLM_API void llm_vector_norm_project_l1(float *y, const float *a, size_t n, floa
     arena->used = mark;
 }
 
+/* @dense_vector --------------------------------------------- Dense vector
+ *
+ *     dot = sum_i x_i y_i      axpy: y += a x      scal: x *= a      sum, three ways
+ *
+ * n floats side by side: the format of activations, weights and embeddings, and the one machines
+ * are built for. Adding them up is where care is due. A running float sum that has reached 2^24
+ * no longer sees a 1: its error grows with n, that of summing halves (pairwise) with log n, and a
+ * second number that collects what each addition lost (Neumaier) leaves one rounding at the end,
+ * plus (n eps)^2, since what was lost is summed naively. A double does the job where it is cheap,
+ * so sections of this book use one. A random map to k dimensions keeps all distances between N
+ * points within 1 +- e for k about 8 ln(N) / e^2, however long the vectors are (Johnson and
+ * Lindenstrauss).
+ *
+ * source  Higham 1993, "The accuracy of floating point summation"; Neumaier 1974, "Rundungsfehler-
+ *         analyse einiger Verfahren zur Summation endlicher Summen"; Achlioptas 2003,
+ *         "Database-friendly random projections"
+ * needs   -
+ * see     @vector_norm @sparse_vector
+ * topics  Dense vector
+ */
+
+/* x.y (n). Eight sums side by side: one alone would wait for its own last addition at every
+ * step. */
+LLM_API float llm_dense_vector_dot(const float *x, const float *y, size_t n) {
+    float lane[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}, rest = 0.0f;
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] += x[i + k] * y[i + k];
+    for (size_t i = whole; i < n; i++) rest += x[i] * y[i];
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) +
+           ((lane[2] + lane[6]) + (lane[3] + lane[7])) + rest;
+}
+
+/* y (n) += a x (n); x (n) *= a. */
+LLM_API void llm_dense_vector_axpy(float *y, float a, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+LLM_API void llm_dense_vector_scal(float *x, float a, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] *= a;
+}
+
+/* The first index of the largest entry of x (n), n > 0. NaN is larger than every number, as in
+ * NumPy. */
+LLM_API size_t llm_dense_vector_argmax(const float *x, size_t n) {
+    LLM_ASSERT(n > 0);
+    size_t best = 0;
+    for (size_t i = 1; i < n && x[best] == x[best]; i++)
+        if (x[i] > x[best] || x[i] != x[i]) best = i;
+    return best;
+}
+
+/* How a sum is accumulated. */
+enum { LLM_DENSE_VECTOR_NAIVE, LLM_DENSE_VECTOR_PAIRWISE, LLM_DENSE_VECTOR_NEUMAIER };
+
+/* sum x (n) in one float. */
+LLM_API float llm_dense_vector_sum_naive(const float *x, size_t n) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++) sum += x[i];
+    return sum;
+}
+
+/* The sum of both halves, each summed likewise; up to 128 terms, eight lanes as in the dot product:
+ * each term takes part in about log2(n / 16) additions instead of n. Recursion of depth log2 n. */
+LLM_API float llm_dense_vector_sum_pairwise(const float *x, size_t n) {
+    if (n > 128) {
+        const size_t half = n / 2 - n / 2 % 8;
+        return llm_dense_vector_sum_pairwise(x, half) +
+               llm_dense_vector_sum_pairwise(x + half, n - half);
+    }
+    float lane[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}, rest = 0.0f;
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] += x[i + k];
+    for (size_t i = whole; i < n; i++) rest += x[i];
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7])) + rest;
+}
+
+/* What the rounding of sum + x took off the smaller of the two is exact in float; lost adds it up.
+ * An infinite sum has lost nothing: inf - inf would be NaN. -ffast-math deletes all this. */
+LLM_API float llm_dense_vector_sum_neumaier(const float *x, size_t n) {
+    float sum = 0.0f, lost = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const float next = sum + x[i];
+        if (fabsf(next) <= FLT_MAX)
+            lost += fabsf(sum) >= fabsf(x[i]) ? (sum - next) + x[i] : (x[i] - next) + sum;
+        sum = next;
+    }
+    return sum + lost;
+}
+
+/* sum x (n); mode is LLM_DENSE_VECTOR_... */
+LLM_API float llm_dense_vector_sum(const float *x, size_t n, int mode) {
+    LLM_ASSERT(mode >= LLM_DENSE_VECTOR_NAIVE && mode <= LLM_DENSE_VECTOR_NEUMAIER);
+    return mode == LLM_DENSE_VECTOR_NAIVE      ? llm_dense_vector_sum_naive(x, n)
+           : mode == LLM_DENSE_VECTOR_PAIRWISE ? llm_dense_vector_sum_pairwise(x, n)
+                                               : llm_dense_vector_sum_neumaier(x, n);
+}
+
+/* y (N,k) <- x (N,n): y = R x / sqrt(k), R (k,n) drawn from rng row by row: standard normals, or
+ * with sparse sqrt(3) times +1, 0, -1 with chances 1/6, 2/3, 1/6, which needs no multiplications.
+ * E |y|^2 = |x|^2. R is drawn as it is used and never stored: the same seed gives the same map.
+ * Scratch: n floats. */
+LLM_API void llm_dense_vector_jl(float *y, const float *x, size_t N, size_t n, size_t k,
+                                 bool sparse, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *r = llm_arena_floats(arena, n);
+    for (size_t j = 0; j < k; j++) {
+        if (!sparse) llm_rng_normal_fill(rng, r, n);
+        for (size_t i = 0; sparse && i < n; i++) {
+            const size_t face = llm_rng_below(rng, 6);
+            r[i] = face == 0 ? 1.7320508f : face == 1 ? -1.7320508f : 0.0f;
+        }
+        for (size_t p = 0; p < N; p++)
+            y[p * k + j] = llm_dense_vector_dot(r, x + p * n, n) / sqrtf((float)k);
+    }
+    arena->used = mark;
+}
+
+/* @sparse_vector -------------------------------------------- Sparse vector
+ *
+ *     (index_k, value_k), k < count        index ascending, no value 0        everything else is 0
+ *
+ * A text as word counts has a hundred entries among a million zeros; storing the hundred is less
+ * memory and less work. Sorted indices are what makes operations linear: two vectors are merged
+ * like two card decks. If one is much shorter, each of its entries is searched in the other by
+ * doubling steps. Feature hashing drops the dictionary: a hash of the name picks the index, and a
+ * bit of it the sign, so that two names in one bucket cancel in the mean and inner products stay
+ * unbiased.
+ *
+ * source  Weinberger, Dasgupta, Langford, Smola & Attenberg 2009, "Feature hashing for large scale
+ *         multitask learning"; Appleby 2011, MurmurHash3 (x86, 32 bits); Bentley & Yao 1976, "An
+ *         almost optimal algorithm for unbounded searching"
+ * needs   argsort
+ * see     @sparsity (matrices), @feature_hash (where indices come from), @one_hot
+ * topics  Sparse vector
+ */
+
+/* count entries of a vector with n; the arrays are the caller's. */
+typedef struct {
+    uint32_t *index;
+    float *value;
+    size_t count, n;
+} llm_sparse_vector;
+
+/* Whether a's indices are ascending and below n: what all functions below rely on. */
+LLM_API bool llm_sparse_vector_valid(const llm_sparse_vector *a) {
+    for (size_t k = 0; k < a->count; k++) {
+        if (a->index[k] >= a->n || (k > 0 && a->index[k] <= a->index[k - 1])) return false;
+    }
+    return true;
+}
+
+/* a <- x (n): the entries with |x_i| > threshold. a's arrays need room for them, n at most. NaN is
+ * kept. */
+LLM_API void llm_sparse_vector_from_dense(llm_sparse_vector *a, const float *x, size_t n,
+                                          float threshold) {
+    LLM_ASSERT(n <= UINT32_MAX);
+    a->n = n;
+    a->count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(x[i]) <= threshold) continue;
+        a->index[a->count] = (uint32_t)i;
+        a->value[a->count++] = x[i];
+    }
+}
+
+/* order (count) <- index (count): ascending, equal ones in their order. Sorted as floats by the
+ * lower 16 bits, then by the upper: a float has 24, and the sort is stable. Scratch: count floats
+ * and indices. */
+LLM_API void llm_sparse_vector_order(size_t *order, const uint32_t *index, size_t count,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, count);
+    size_t *lower = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    for (size_t k = 0; k < count; k++) key[k] = (float)(index[k] & 0xffffu);
+    llm_argsort(lower, key, count);
+    for (size_t k = 0; k < count; k++) key[k] = (float)(index[lower[k]] >> 16);
+    llm_argsort(order, key, count);
+    for (size_t k = 0; k < count; k++) order[k] = lower[order[k]];
+    arena->used = mark;
+}
+
+/* a <- pairs index, value (count) in any order: sorted, equal indices summed in their order, zeros
+ * dropped. False with a sentence when an index is n or more. a's arrays need room for count, and
+ * are others than the pairs. Scratch: count floats and 2 count indices. */
+LLM_API bool llm_sparse_vector_from_pairs(llm_sparse_vector *a, const uint32_t *index,
+                                          const float *value, size_t count, size_t n,
+                                          llm_arena *arena, llm_error *error) {
+    for (size_t k = 0; k < count; k++)
+        if (index[k] >= n)
+            return llm_fail(error, "entry %zu: index %u of a vector of %zu", k, index[k], n);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    llm_sparse_vector_order(order, index, count, arena);
+    a->n = n;
+    a->count = 0;
+    for (size_t k = 0; k < count;) {
+        const uint32_t at = index[order[k]];
+        double sum = 0.0;
+        for (; k < count && index[order[k]] == at; k++) sum += (double)value[order[k]];
+        if (sum == 0.0) continue;
+        a->index[a->count] = at;
+        a->value[a->count++] = (float)sum;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* x (n) <- a. */
+LLM_API void llm_sparse_vector_to_dense(float *x, const llm_sparse_vector *a) {
+    for (size_t i = 0; i < a->n; i++) x[i] = 0.0f;
+    for (size_t k = 0; k < a->count; k++) x[a->index[k]] = a->value[k];
+}
+
+/* a.x with a dense x (n); y (n) += c a. */
+LLM_API float llm_sparse_vector_dot_dense(const llm_sparse_vector *a, const float *x) {
+    double sum = 0.0;
+    for (size_t k = 0; k < a->count; k++) sum += (double)a->value[k] * (double)x[a->index[k]];
+    return (float)sum;
+}
+LLM_API void llm_sparse_vector_axpy(float *y, float c, const llm_sparse_vector *a) {
+    for (size_t k = 0; k < a->count; k++) y[a->index[k]] += c * a->value[k];
+}
+
+/* The first place from k on whose index is not below at. Steps double until they are too far, then
+ * halve: about 2 log2 of the distance. */
+LLM_API size_t llm_sparse_vector_gallop(const llm_sparse_vector *a, size_t k, uint32_t at) {
+    size_t step = 1, end = k;
+    while (end < a->count && a->index[end] < at) {
+        k = end + 1;
+        end += step;
+        step *= 2;
+    }
+    end = end < a->count ? end : a->count;
+    while (k < end) {
+        const size_t middle = k + (end - k) / 2;
+        if (a->index[middle] < at)
+            k = middle + 1;
+        else
+            end = middle;
+    }
+    return k;
+}
+
+/* a.b. Merged, or by galloping where one has more than 8 times the entries of the other. */
+LLM_API float llm_sparse_vector_dot(const llm_sparse_vector *a, const llm_sparse_vector *b) {
+    if (a->count > b->count) {
+        const llm_sparse_vector *swap = a;
+        a = b;
+        b = swap;
+    }
+    const bool gallop = b->count / 8 > a->count;
+    double sum = 0.0;
+    for (size_t i = 0, j = 0; i < a->count && j < b->count; i++) {
+        if (gallop) j = llm_sparse_vector_gallop(b, j, a->index[i]);
+        while (!gallop && j < b->count && b->index[j] < a->index[i]) j++;
+        if (j < b->count && b->index[j] == a->index[i])
+            sum += (double)a->value[i] * (double)b->value[j];
+    }
+    return (float)sum;
+}
+
+/* |a|_2. */
+LLM_API float llm_sparse_vector_norm(const llm_sparse_vector *a) {
+    return sqrtf(llm_sparse_vector_dot(a, a));
+}
+
+/* Keeps the k entries of a with the largest |value|, of equal ones the first; fewer if a has fewer.
+ * Scratch: count floats and indices. */
+LLM_API void llm_sparse_vector_top_k(llm_sparse_vector *a, size_t k, llm_arena *arena) {
+    const size_t mark = arena->used, count = a->count;
+    float *size = llm_arena_floats(arena, count);
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    for (size_t i = 0; i < count; i++) size[i] = -fabsf(a->value[i]);
+    llm_argsort(order, size, count);
+    for (size_t i = 0; i < count; i++) size[order[i]] = i < k ? 1.0f : 0.0f; /* now: is it kept? */
+    a->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (size[i] == 0.0f) continue;
+        a->index[a->count] = a->index[i];
+        a->value[a->count++] = a->value[i];
+    }
+    arena->used = mark;
+}
+
+/* @feature_hash --------------------------------------------- Feature hashing
+ *
+ *     x_i = sum over names with h(name) = i of sign(name) weight(name)        E[x.y] = exact x.y
+ *
+ * A vector of named features without a dictionary: a hash of the name picks one of n places. Names
+ * that meet in one place are added up; a second bit of the hash gives each name a sign, so what
+ * collides cancels in the mean, and inner products stay unbiased with a variance of about
+ * |x|^2 |y|^2 / n. New names need no growing table, two machines need not agree on one, and nobody
+ * can read the names back.
+ *
+ * source  Weinberger, Dasgupta, Langford, Smola & Attenberg 2009, "Feature hashing for large scale
+ *         multitask learning", lemma 2; Appleby 2011, MurmurHash3 (x86, 32 bits)
+ * needs   -
+ * see     @sparse_vector (what the pairs become), @one_hot (with a table)
+ * topics  -
+ */
+
+/* MurmurHash3, x86, 32 bits, of text (size bytes): four bytes a round, each multiplied, turned and
+ * multiplied into the state, which is avalanched at the end. */
+LLM_API uint32_t llm_feature_hash_murmur(const void *text, size_t size, uint32_t seed) {
+    const unsigned char *p = (const unsigned char *)text;
+    uint32_t h = seed;
+    for (size_t i = 0; i < size; i += 4) {
+        uint32_t k = 0;
+        for (size_t b = 0; b < 4 && i + b < size; b++) k |= (uint32_t)p[i + b] << 8 * b;
+        k *= 0xcc9e2d51u;
+        h ^= (k << 15 | k >> 17) * 0x1b873593u;
+        if (i + 4 <= size) h = (h << 13 | h >> 19) * 5 + 0xe6546b64u; /* not for the tail */
+    }
+    h ^= (uint32_t)size;
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+    h = (h ^ h >> 13) * 0xc2b2ae35u;
+    return h ^ h >> 16;
+}
+
+/* index, value <- a name and its weight, hashed to n buckets: as scikit-learn's FeatureHasher with
+ * seed 0. The hash read as a signed number gives the sign of the value, its magnitude the index. */
+LLM_API void llm_feature_hash(uint32_t *index, float *value, const char *name, float weight,
+                              size_t n, uint32_t seed) {
+    const uint32_t h = llm_feature_hash_murmur(name, strlen(name), seed);
+    const bool negative = h >> 31 != 0;
+    LLM_ASSERT(n > 0 && n <= UINT32_MAX);
+    *index = (uint32_t)((negative ? 0u - h : h) % n);
+    *value = negative ? -weight : weight;
+}
+
+/* @cosine_similarity ---------------------------------------- Cosine similarity
+ *
+ *     cos(a, b) = a.b / (max(|a|, eps) max(|b|, eps))            eps = 1e-8
+ *     angle     = 2 atan2(|u - v|, |u + v|)                      u = a / |a|,  v = b / |b|
+ *
+ * How far two vectors point the same way, whatever their lengths: 1 the same, 0 unrelated, -1
+ * opposite. Embeddings are compared by it, because their length carries frequency more than
+ * meaning. On unit vectors it is the dot product, and |u - v|^2 = 2 - 2 cos, so nearest by cosine
+ * and nearest by distance agree. Near 1 the cosine is flat: vectors 1e-4 apart have 1 - 5e-9, which
+ * a float rounds to 1, and acos gives 0. The length of u - v is not flat there.
+ *
+ * source  Salton, Wong & Yang 1975, "A vector space model for automatic indexing"; Kahan 2006, "How
+ *         futile are mindless assessments of roundoff", section 12 (the angle)
+ * needs   matmul vector_norm
+ * see     @vector_norm (unit vectors), @semantic_search, @contrastive
+ * topics  Cosine similarity
+ */
+
+/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Clamped to [-1, 1], where rounding
+ * would leave it. */
+LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t n, float eps) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    const double c = sum / (a_norm > (double)eps ? a_norm : (double)eps) /
+                     (b_norm > (double)eps ? b_norm : (double)eps);
+    return c > 1.0 ? 1.0f : c < -1.0 ? -1.0f : (float)c;
+}
+
+/* da, db (n) += <- dc and forward's a, b, eps; either may be NULL.
+ *
+ *     da = dc (b / |b| - cos a / |a|) / |a|
+ * The part of b that is across a; along a the cosine does not change. Where |a| is below eps, the
+ * length is a constant and the second term is not there. */
+LLM_API void llm_cosine_similarity_backward(float *da, float *db, float dc, const float *a,
+                                            const float *b, size_t n, float eps) {
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    const double a_size = a_norm > (double)eps ? a_norm : (double)eps;
+    const double b_size = b_norm > (double)eps ? b_norm : (double)eps;
+    double c = 0.0;
+    for (size_t i = 0; i < n; i++) c += (double)a[i] / a_size * ((double)b[i] / b_size);
+    const double a_along = a_norm > (double)eps ? c : 0.0, b_along = b_norm > (double)eps ? c : 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double u = (double)a[i] / a_size, v = (double)b[i] / b_size;
+        if (da) da[i] += (float)((double)dc * (v - a_along * u) / a_size);
+        if (db) db[i] += (float)((double)dc * (u - b_along * v) / b_size);
+    }
+}
+
+/* s (N,M) <- a (N,n), b (M,n): cosines of all pairs: rows are made unit once, then one matrix
+ * product. Rows shorter than eps give 0. Scratch: (N + M) n floats. */
+LLM_API void llm_cosine_similarity_matrix(float *s, const float *a, const float *b, size_t N,
+                                          size_t M, size_t n, float eps, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, N * n), *v = llm_arena_floats(arena, M * n);
+    llm_vector_norm_unit(u, NULL, a, N, n, eps);
+    llm_vector_norm_unit(v, NULL, b, M, n, eps);
+    llm_matmul_forward(s, u, v, NULL, N, n, M);
+    arena->used = mark;
+}
+
+/* Whether entry i of s is a worse answer than j: less similar, or as similar and later. NaN is the
+ * worst. */
+LLM_API bool llm_cosine_similarity_worse(const float *s, size_t i, size_t j) {
+    const bool i_nan = s[i] != s[i], j_nan = s[j] != s[j];
+    if (i_nan != j_nan) return i_nan;
+    return s[i] < s[j] || (!(s[i] > s[j]) && i > j);
+}
+
+/* moved takes the hole in the heap top (size), whose root is its worst entry: children that are
+ * worse rise over it. */
+LLM_API void llm_cosine_similarity_sink(size_t *top, const float *s, size_t size, size_t hole,
+                                        size_t moved) {
+    for (size_t child = 2 * hole + 1; child < size; child = 2 * hole + 1) {
+        if (child + 1 < size && llm_cosine_similarity_worse(s, top[child + 1], top[child])) child++;
+        if (!llm_cosine_similarity_worse(s, top[child], moved)) break;
+        top[hole] = top[child];
+        hole = child;
+    }
+    top[hole] = moved;
+}
+
+/* top (k) <- s (M): the k best, best first; k <= M. An entry that is worse than the worst of those
+ * kept costs one comparison. At the end the worst goes behind the rest, again and again. */
+LLM_API void llm_cosine_similarity_topk(size_t *top, const float *s, size_t M, size_t k) {
+    LLM_ASSERT(k <= M);
+    if (k == 0) return;
+    for (size_t i = 0; i < k; i++) top[i] = i;
+    for (size_t i = k / 2; i-- > 0;) llm_cosine_similarity_sink(top, s, k, i, top[i]);
+    for (size_t i = k; i < M; i++)
+        if (llm_cosine_similarity_worse(s, top[0], i)) llm_cosine_similarity_sink(top, s, k, 0, i);
+    for (size_t size = k; size-- > 1;) {
+        const size_t moved = top[size];
+        top[size] = top[0];
+        llm_cosine_similarity_sink(top, s, size, 0, moved);
+    }
+}
+
+/* The angle between a and b (n) over pi: 0 the same direction, 1 opposite; it satisfies the
+ * triangle inequality, which 1 - cos does not. NaN for a zero vector: it has no direction. */
+LLM_API float llm_cosine_similarity_angle(const float *a, const float *b, size_t n) {
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    double minus = 0.0, plus = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double u = (double)a[i] / a_norm, v = (double)b[i] / b_norm;
+        minus += (u - v) * (u - v);
+        plus += (u + v) * (u + v);
+    }
+    return (float)(2.0 / 3.14159265358979323846 * atan2(sqrt(minus), sqrt(plus)));
+}
+
 /* @cholesky ------------------------------------------------- Cholesky factorization
  *
  *     A = L L'      L_jj = sqrt(A_jj - sum_k L_jk^2)      L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
