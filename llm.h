@@ -59,6 +59,10 @@
  *   lu                       LU factorization
  *   affine                   Affine transformation
  *   vector_norm              L1 and L2 norms
+ *   dense_vector             Dense vector
+ *   sparse_vector            Sparse vector
+ *   feature_hash             Feature hashing
+ *   cosine_similarity        Cosine similarity
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
  *   svd                      Singular value decomposition
@@ -83,8 +87,10 @@
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
  *   least_squares            Least squares with all its digits
+ *   regression               Regression
  *   loss_function            Loss functions
  *   proper_score             Proper scoring rules
+ *   prediction_error         Prediction error
  *   mse                      Mean squared error
  *   chain_rule               Chain rule
  *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
