@@ -15660,7 +15660,8 @@ LLM_API void llm_gpt2_decode(llm_gpt2_decode_state *d, const int *ids, size_t n)
     a->used = mark;
 }
 
-/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
+/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. -1
+ * when one of them is NaN or all are -inf, at every temperature: there is none. */
 LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k, float p,
                                  llm_rng *rng) {
     const size_t V = d->model->config.vocab, mark = d->memory.used;
@@ -15674,8 +15675,8 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     return id;
 }
 
-/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but
- * its newer half. */
+/* The token behind ids (n), of which d has seen the first d->seen; -1 as above. A full context
+ * forgets all but its newer half. */
 LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
                                  size_t k, float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
@@ -15690,13 +15691,16 @@ LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_
 }
 
 /* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the
- * token stop (-1: never). Returns how many were written. */
+ * token stop (-1: never), and before a choice that cannot be made: a NaN among the logits. Returns
+ * how many were written. */
 LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n, size_t count,
                                     int stop, float temp, size_t k, float p, llm_rng *rng) {
     d->cache.length[0] = d->seen = 0;
     for (size_t i = 0; i < count; i++) {
-        ids[n + i] = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
-        if (ids[n + i] == stop) return i + 1;
+        const int id = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
+        if (id < 0) return i;
+        ids[n + i] = id;
+        if (id == stop) return i + 1;
     }
     return count;
 }

@@ -4982,7 +4982,7 @@ static inline cudaError_t llm_cuda_top_k_filter(T *logits, size_t rows, size_t V
 }
 
 template <typename T, int W>
-LLM_KERNEL void __launch_bounds__(1024)
+LLM_KERNEL void __launch_bounds__(1024, 1)
     llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
                             unsigned count) {
     const T *x = logits + blockIdx.x * V;
