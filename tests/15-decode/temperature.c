@@ -114,4 +114,10 @@ TEST(temperature, "Gumbel noise draws from softmax(z / tau): chi-square at three
     CHECK_ASSERTS(llm_temperature_gumbel(z, 6, 0.0f, &rng));
     CHECK_ASSERTS(llm_temperature_gumbel(z, 0, 1.0f, &rng));
     CHECK(llm_temperature_gumbel(z, 1, 1.0f, &rng) == 0);
+    float none[3] = {-INFINITY, -INFINITY, -INFINITY};
+    CHECK(llm_temperature_gumbel(none, 3, 1.0f, &rng) == -1);
+    none[1] = -1e30f; /* nothing but this one can be drawn */
+    CHECK(llm_temperature_gumbel(none, 3, 1.0f, &rng) == 1);
+    none[2] = NAN;
+    CHECK(llm_temperature_gumbel(none, 3, 1.0f, &rng) == -1);
 }
