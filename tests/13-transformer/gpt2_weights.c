@@ -104,7 +104,17 @@ TEST(gpt2_weights,
     CHECK(llm_gpt2_create(&g, &c, 4, 16, &e));
     for (size_t i = 0; i < g.count; i++) g.w[i] = NAN;
     llm_gpt2_init(&g, &rng);
-    for (size_t i = 0; i < g.matrices; i++) CHECK(fabsf(g.w[i]) < 0.02f * 6.0f);
+    llm_rng same = llm_rng_seed(1);
+    float *want = floats(g.matrices);
+    llm_rng_normal_fill(&same, want, g.matrices);
+    for (size_t i = 0; i < g.matrices; i++) want[i] *= 0.02f;
+    for (size_t l = 0; l < c.layers; l++) {
+        const llm_decoder_block_weights *b = &g.weights.block[l];
+        for (size_t i = 0; i < 32 * 32; i++) want[(size_t)(b->out_w - g.w) + i] *= 0.25f;
+        for (size_t i = 0; i < 32 * 128; i++) want[(size_t)(b->ffn.down - g.w) + i] *= 0.25f;
+    }
+    CHECK_ALL_CLOSE(g.w, want, g.matrices, 1e-6f);
+    for (size_t i = 0; i < g.count; i++) CHECK(g.g[i] == 0.0f && g.m[i] == 0.0f);
     for (size_t l = 0; l < c.layers; l++) {
         const llm_decoder_block_weights *b = &g.weights.block[l];
         const float *const matrix[4] = {b->qkv_w, b->ffn.up, b->out_w, b->ffn.down};
