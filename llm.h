@@ -4678,6 +4678,647 @@ LLM_API void llm_logit_centre(float *z, size_t n, size_t K) {
     }
 }
 
+/* @log_likelihood ------------------------------------------- Log-likelihood
+ *
+ *     l(theta) = sum_i w_i log p(x_i; theta)     score = dl/dtheta     E score = 0 at the truth
+ *     AIC = 2k - 2l      BIC = k log n - 2l      2 (l_big - l_small) ~ chi2(k_big - k_small)
+ *
+ * How well parameters explain data. The probability of a whole data set is a product that leaves
+ * the range of doubles after a few hundred factors; its logarithm is a sum, and the only scale on
+ * which models are compared. Absolute values mean nothing for densities (they change with the
+ * unit), only differences on the same data. A richer model always fits better: AIC and BIC charge
+ * for its parameters, and Wilks' theorem says how much improvement chance alone brings.
+ *
+ * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Wilks 1938,
+ *         "The large-sample distribution of the likelihood ratio ..."; Akaike 1974, "A new look at
+ *         the statistical model identification"; Schwarz 1978, "Estimating the dimension of a
+ *         model"; Hurvich & Tsai 1989 (AICc)
+ * needs   special special_inverse distribution
+ * see     @nll (as a loss), @mle (its maximum), @fisher_info (its curvature)
+ * topics  Log-likelihood
+ */
+
+/* *sum += x, with *lost what rounding took (Neumaier): a million terms add up like a handful. */
+LLM_API void llm_log_likelihood_add(double *sum, double *lost, double x) {
+    const double total = *sum + x;
+    if (fabs(total) <= DBL_MAX) /* inf - inf would be NaN */
+        *lost += fabs(*sum) >= fabs(x) ? *sum - total + x : x - total + *sum;
+    *sum = total;
+}
+
+/* l <- x (n) independent draws; weight (n) or NULL for ones. -inf when one x cannot be. */
+LLM_API double llm_log_likelihood_iid(const llm_distribution *d, const float *x,
+                                      const float *weight, size_t n) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0;
+        if (w != 0.0)
+            llm_log_likelihood_add(&sum, &lost, w * llm_distribution_logpdf(d, (double)x[i]));
+    }
+    return sum + lost;
+}
+
+/* score (4) <- dl / d(loc, scale, a, b) for the same sum. With g = d log p0 / dz:
+ *     dl/dloc = -g / scale        dl/dscale = -(1 + z g) / scale
+ * Entries of parameters that a kind does not have are 0. */
+LLM_API void llm_log_likelihood_score(double score[4], const llm_distribution *d, const float *x,
+                                      const float *weight, size_t n) {
+    const llm_distribution c = llm_distribution_core(d);
+    const double a = c.a, b = c.b, h = 0.5 * a;
+    for (size_t k = 0; k < 4; k++) score[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0, z = ((double)x[i] - c.loc) / c.scale;
+        double g = 0.0, da = 0.0, db = 0.0;
+        if (w == 0.0) continue;
+        switch (c.kind) {
+        case LLM_DISTRIBUTION_NORMAL:
+            g = -z;
+            break;
+        case LLM_DISTRIBUTION_LAPLACE:
+            g = z > 0.0 ? -1.0 : z < 0.0 ? 1.0 : 0.0;
+            break;
+        case LLM_DISTRIBUTION_LOGISTIC:
+            g = -tanh(0.5 * z);
+            break;
+        case LLM_DISTRIBUTION_CAUCHY:
+            g = -2.0 * z / (1.0 + z * z);
+            break;
+        case LLM_DISTRIBUTION_STUDENT_T:
+            g = -(a + 1.0) * z / (a + z * z);
+            da = 0.5 * (llm_special_digamma(h + 0.5) - llm_special_digamma(h) - 1.0 / a -
+                        log1p(z * z / a) - z * g / a);
+            break;
+        case LLM_DISTRIBUTION_GAMMA:
+            g = (a - 1.0) / z - 1.0;
+            da = log(z) - llm_special_digamma(a);
+            break;
+        default:
+            g = (a - 1.0) / z - (b - 1.0) / (1.0 - z);
+            da = log(z) - llm_special_digamma(a) + llm_special_digamma(a + b);
+            db = log1p(-z) - llm_special_digamma(b) + llm_special_digamma(a + b);
+        }
+        score[0] -= w * g / c.scale;
+        score[1] -= w * (1.0 + z * g) / c.scale;
+        score[2] += w * da;
+        score[3] += w * db;
+    }
+    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED) score[1] *= 2.0, score[2] *= 0.5;
+    if (d->kind == LLM_DISTRIBUTION_EXPONENTIAL || d->kind == LLM_DISTRIBUTION_UNIFORM)
+        score[2] = score[3] = 0.0;
+}
+
+/* l of token[0..n-1] under a chain: first (V) and next (V,V) are log probabilities. */
+LLM_API double llm_log_likelihood_sequence(const float *first, const float *next, const int *token,
+                                           size_t n, size_t V) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t t = 0; t < n; t++) {
+        LLM_ASSERT(token[t] >= 0 && (size_t)token[t] < V);
+        const float *row = t == 0 ? first : next + (size_t)token[t - 1] * V;
+        llm_log_likelihood_add(&sum, &lost, (double)row[token[t]]);
+    }
+    return sum + lost;
+}
+
+/* l of x (n) under the mixture sum_k share_k p_k; share (K) sums to 1. r (n,K), if not NULL,
+ * becomes the responsibilities share_k p_k(x_i) / sum: the chance that component k drew x_i, zeros
+ * where none could. term (K) is scratch. */
+LLM_API double llm_log_likelihood_mixture(float *r, const llm_distribution *d, const double *share,
+                                          size_t K, const float *x, size_t n, double *term) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double max = -(double)INFINITY, total = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            term[k] = share[k] > 0.0 ? log(share[k]) + llm_distribution_logpdf(&d[k], (double)x[i])
+                                     : -(double)INFINITY;
+            max = fmax(max, term[k]);
+        }
+        const double shift = fabs(max) <= DBL_MAX ? max : 0.0;
+        for (size_t k = 0; k < K; k++) total += exp(term[k] - shift);
+        for (size_t k = 0; r && k < K; k++)
+            r[i * K + k] = total > 0.0 ? (float)(exp(term[k] - shift) / total) : 0.0f;
+        llm_log_likelihood_add(&sum, &lost, shift + log(total));
+    }
+    return sum + lost;
+}
+
+/* What a model with k fitted parameters costs, smaller is better; l is its maximum, n the number of
+ * observations. AICc corrects AIC where n is not many times k; it needs n > k + 1. */
+LLM_API double llm_log_likelihood_aic(double l, double k) { return 2.0 * k - 2.0 * l; }
+LLM_API double llm_log_likelihood_aicc(double l, double k, double n) {
+    return n > k + 1.0 ? 2.0 * k - 2.0 * l + 2.0 * k * (k + 1.0) / (n - k - 1.0) : (double)INFINITY;
+}
+LLM_API double llm_log_likelihood_bic(double l, double k, double n) { return k * log(n) - 2.0 * l; }
+
+/* p-value of "the small model, which is the big one with `extra` parameters fixed, is enough".
+ * Wilks: for large n, and truths inside the parameter space, not at its border. */
+LLM_API double llm_log_likelihood_ratio_test(double l_small, double l_big, double extra) {
+    double log_p, log_q;
+    LLM_ASSERT(extra > 0.0);
+    llm_special_gamma_tails(&log_p, &log_q, 0.5 * extra, fmax(0.0, l_big - l_small));
+    return exp(log_q);
+}
+
+/* The profile interval of one parameter: theta (n) rising, curve (n) the log-likelihood maximised
+ * over all other parameters. Kept are the values that a ratio test at this level would not reject:
+ * curve >= max - q/2, interpolated linearly. It bends with the likelihood where theta +- 2 standard
+ * errors cannot. Ends of the grid are infinite when the curve is still above there. */
+LLM_API void llm_log_likelihood_profile(double *low, double *high, const double *theta,
+                                        const double *curve, size_t n, double level) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++) best = curve[i] > curve[best] ? i : best;
+    const double cut = curve[best] - llm_special_inverse_gamma(0.5, level); /* chi-squared(1) / 2 */
+    size_t left = best, right = best;
+    while (left > 0 && curve[left] >= cut) left--;
+    while (right + 1 < n && curve[right] >= cut) right++;
+    *low = -(double)INFINITY;
+    *high = (double)INFINITY;
+    if (curve[left] < cut)
+        *low = theta[left] + (theta[left + 1] - theta[left]) * (cut - curve[left]) /
+                                 (curve[left + 1] - curve[left]);
+    if (curve[right] < cut)
+        *high = theta[right] - (theta[right] - theta[right - 1]) * (cut - curve[right]) /
+                                   (curve[right - 1] - curve[right]);
+}
+
+/* @nll ------------------------------------------------------ Negative log-likelihood
+ *
+ *     categorical   l_n = -w_y log p(y)                 mean: sum_n l_n / sum_n w_y, over kept rows
+ *     Gaussian      l_n = (log v + (x - mu)^2 / v) / 2                   v = max(var, eps)
+ *     Poisson       l_n = e^z - k z                                      z the log of the rate
+ *
+ * The loss of everything that predicts a distribution: the surprise at what happened. Which
+ * distribution is the modelling choice: squared error is the Gaussian one with a fixed variance,
+ * and letting the network predict the variance as well makes it say how sure it is. With class
+ * weights the mean divides by the sum of the weights of the targets, not by their number, as torch
+ * does; and by 0 when every target is ignored, which gives NaN there and here.
+ *
+ * source  Nix & Weigend 1994, "Estimating the mean and variance of the target probability
+ *         distribution"; PyTorch, torch.nn.functional (the conventions)
+ * needs   -
+ * see     @cross_entropy (from logits, fused), @log_likelihood, @perplexity
+ * topics  Negative log-likelihood
+ */
+enum { LLM_NLL_NONE, LLM_NLL_MEAN, LLM_NLL_SUM };
+
+/* Sum of the weights of the kept rows: weight[y], or 1. A target equal to `ignore` is skipped. */
+LLM_API double llm_nll_total(const int *target, const float *weight, int ignore, size_t N) {
+    double total = 0.0;
+    for (size_t n = 0; n < N; n++)
+        if (target[n] != ignore) total += weight ? (double)weight[target[n]] : 1.0;
+    return total;
+}
+
+/* Returns the reduced loss (0 for LLM_NLL_NONE) <- log probabilities logp (N,V), target (N), weight
+ * (V) or NULL. loss (N), which may be NULL, gets each row's own; 0 where ignored. */
+LLM_API float llm_nll_forward(float *loss, const float *logp, const int *target,
+                              const float *weight, int ignore, int reduction, size_t N, size_t V) {
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        if (loss) loss[n] = 0.0f;
+        if (target[n] == ignore) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const float l = -(weight ? weight[target[n]] : 1.0f) * logp[n * V + (size_t)target[n]];
+        if (loss) loss[n] = l;
+        sum += (double)l;
+    }
+    if (reduction == LLM_NLL_NONE) return 0.0f;
+    return (float)(reduction == LLM_NLL_SUM ? sum : sum / llm_nll_total(target, weight, ignore, N));
+}
+
+/* dlogp (N,V) += <- dloss: one number, or N of them for LLM_NLL_NONE. Only the target's entry of a
+ * row has a gradient: -w_y, divided as forward did. */
+LLM_API void llm_nll_backward(float *dlogp, const float *dloss, const int *target,
+                              const float *weight, int ignore, int reduction, size_t N, size_t V) {
+    const double total = reduction == LLM_NLL_MEAN ? llm_nll_total(target, weight, ignore, N) : 1.0;
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == ignore) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const double w = weight ? (double)weight[target[n]] : 1.0;
+        const float up = dloss[reduction == LLM_NLL_NONE ? n : 0];
+        dlogp[n * V + (size_t)target[n]] -= (float)(w * (double)up / total);
+    }
+}
+
+/* loss (n) <- mu, var, x (n). eps keeps a variance that collapses onto a perfect fit away from 0;
+ * full adds log(2 pi) / 2. */
+LLM_API void llm_nll_gaussian_forward(float *loss, const float *mu, const float *var,
+                                      const float *x, size_t n, float eps, bool full) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(var[i] >= 0.0f);
+        const float v = fmaxf(var[i], eps), r = x[i] - mu[i];
+        loss[i] = 0.5f * (logf(v) + r * r / v) + (full ? 0.91893853f : 0.0f);
+    }
+}
+
+/* dmu, dvar (n) += <- dloss, mu, var, x (n). Either may be NULL. Below eps the slope is that at
+ * eps, as in torch, so that a variance that fell too far still feels where to go. */
+LLM_API void llm_nll_gaussian_backward(float *dmu, float *dvar, const float *dloss, const float *mu,
+                                       const float *var, const float *x, size_t n, float eps) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = fmaxf(var[i], eps), r = x[i] - mu[i];
+        if (dmu) dmu[i] -= dloss[i] * r / v;
+        if (dvar) dvar[i] += dloss[i] * 0.5f * (1.0f - r * r / v) / v;
+    }
+}
+
+/* loss (n) <- z (n), the log of the rate if log_input, else the rate itself (then eps keeps its
+ * logarithm finite); counts k (n). full adds Stirling's log k! for k > 1, to compare with
+ * others. */
+LLM_API void llm_nll_poisson_forward(float *loss, const float *z, const float *k, size_t n,
+                                     bool log_input, bool full, float eps) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(k[i] >= 0.0f);
+        loss[i] = log_input ? expf(z[i]) - k[i] * z[i] : z[i] - k[i] * logf(z[i] + eps);
+        if (full && k[i] > 1.0f)
+            loss[i] += k[i] * logf(k[i]) - k[i] + 0.5f * logf(2.0f * LLM_PI * k[i]);
+    }
+}
+
+/* dz (n) += : the rate minus the count, for a log rate. */
+LLM_API void llm_nll_poisson_backward(float *dz, const float *dloss, const float *z, const float *k,
+                                      size_t n, bool log_input, float eps) {
+    for (size_t i = 0; i < n; i++)
+        dz[i] += dloss[i] * (log_input ? expf(z[i]) - k[i] : 1.0f - k[i] / (z[i] + eps));
+}
+
+/* A mean loss in nats in other units: bits a token, perplexity, bits a byte of the text it stands
+ * for, which compares models with different tokenizers. */
+LLM_API double llm_nll_bits(double nats) { return nats / 0.69314718055994530942; }
+LLM_API double llm_nll_perplexity(double nats) { return exp(nats); }
+LLM_API double llm_nll_bits_per_byte(double nats, double tokens, double bytes) {
+    return llm_nll_bits(nats) * tokens / bytes;
+}
+
+/* @mle ------------------------------------------------------ Maximum likelihood estimate
+ *
+ *     theta = argmax l(theta)        Newton: theta += (-l'')^-1 l'        se = sqrt diag (-l'')^-1
+ *     normal: mean, sd (/ n)    exponential: mean    Laplace: median, mean |x - median|
+ *     uniform: min, max         Poisson: mean        categorical: frequencies
+ *
+ * The parameters that make the data most probable. For some families they are averages; for gamma,
+ * beta, negative binomial and Weibull the equations have digammas or powers in them and are solved
+ * by Newton. Working with the logarithms of the parameters keeps them positive; where the surface
+ * is not concave the step is damped, and halved until the likelihood rises. The curvature at the
+ * end is the observed information, whose inverse gives standard errors for free. Some data have no
+ * maximum (all values equal, counts less spread than Poisson): these are refused.
+ *
+ * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Minka 2002,
+ *         "Estimating a gamma distribution"; Efron & Hinkley 1978 (observed information)
+ * needs   arena argsort special distribution
+ * see     @mle_dirichlet @map_estimate (with a prior), @fisher_info, @cramer_rao
+ * topics  Maximum likelihood estimate (MLE)
+ */
+
+/* d <- the closed forms, for x (n): kind UNIFORM, EXPONENTIAL (start fixed at 0), NORMAL or
+ * LAPLACE. False when there is no maximum: no data, no spread, or something below 0 for the
+ * exponential. Scratch: n indices, given back. The Poisson rate is the mean of the exponential. */
+LLM_API bool llm_mle_fit(llm_distribution *d, int kind, const float *x, size_t n,
+                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double sum = 0.0, spread = 0.0;
+    llm_argsort(order, x, n);
+    d->kind = kind;
+    d->a = d->b = d->loc = 0.0;
+    d->scale = 0.0;
+    if (n == 0) return false;
+    const double min = (double)x[order[0]], max = (double)x[order[n - 1]];
+    const double median = 0.5 * ((double)x[order[(n - 1) / 2]] + (double)x[order[n / 2]]);
+    arena->used = mark;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i];
+    if (kind == LLM_DISTRIBUTION_NORMAL) d->loc = sum / (double)n;
+    if (kind == LLM_DISTRIBUTION_LAPLACE) d->loc = median;
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)x[i] - d->loc;
+        spread += kind == LLM_DISTRIBUTION_NORMAL ? r * r : fabs(r);
+    }
+    switch (kind) {
+    case LLM_DISTRIBUTION_UNIFORM:
+        d->loc = min, d->scale = max - min;
+        break;
+    case LLM_DISTRIBUTION_NORMAL:
+        d->scale = sqrt(spread / (double)n);
+        break;
+    case LLM_DISTRIBUTION_EXPONENTIAL:
+        d->scale = min < 0.0 ? 0.0 : spread / (double)n;
+        break;
+    default:
+        LLM_ASSERT(kind == LLM_DISTRIBUTION_LAPLACE);
+        d->scale = spread / (double)n;
+    }
+    return llm_distribution_valid(d); /* a scale of 0 or NaN is not */
+}
+
+enum {
+    LLM_MLE_GAMMA,    /* shape, scale; x > 0 */
+    LLM_MLE_BETA,     /* a, b; 0 < x < 1 */
+    LLM_MLE_NEGATIVE, /* negative binomial: n, mean; x = 0, 1, .. Here p = n / (n + mean) */
+    LLM_MLE_WEIBULL   /* shape, scale; x > 0, which may be censored */
+};
+
+/* l(theta) <- x (n); u (2) = log theta. g (2) and h (3) become the gradient and the Hessian (uu,
+ * uv, vv) in u. event (n), Weibull only, NULL for all true: false where x is no event but the end
+ * of observation, which contributes the probability of surviving it. */
+LLM_API double llm_mle_eval(double g[2], double h[3], const double u[2], int family, const float *x,
+                            const bool *event, size_t n) {
+    const double s = exp(u[0]), t = exp(u[1]), total = s + t, N = (double)n;
+    double l = 0.0, sum = 0.0, log_sum = 0.0, log_rest = 0.0, psi = 0.0, psi1 = 0.0;
+    for (size_t k = 0; k < 3; k++) h[k] = 0.0;
+    g[0] = g[1] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double xi = (double)x[i];
+        sum += xi;
+        if (family != LLM_MLE_NEGATIVE) log_sum += log(xi);
+        if (family == LLM_MLE_BETA) log_rest += log1p(-xi);
+        if (family == LLM_MLE_NEGATIVE) {
+            l += llm_special_lgamma(xi + s) - llm_special_lgamma(xi + 1.0);
+            psi += llm_special_digamma(xi + s);
+            psi1 += llm_special_trigamma(xi + s);
+        }
+        if (family != LLM_MLE_WEIBULL) continue;
+        const double e = event && !event[i] ? 0.0 : 1.0, v = s * (log(xi) - u[1]), power = exp(v);
+        l += e * (u[0] + v - log(xi)) - power; /* dv/du = v, -s */
+        g[0] += e * (1.0 + v) - power * v;
+        g[1] += s * (power - e);
+        h[0] += e * v - power * (v + v * v);
+        h[1] += s * (power * (1.0 + v) - e);
+        h[2] -= s * s * power;
+    }
+    const double psi_s = llm_special_digamma(s), psi1_s = llm_special_trigamma(s);
+    if (family == LLM_MLE_GAMMA) {
+        l = (s - 1.0) * log_sum - sum / t - N * (llm_special_lgamma(s) + s * u[1]);
+        g[0] = s * (log_sum - N * (psi_s + u[1])), g[1] = sum / t - N * s;
+        h[0] = g[0] - N * s * s * psi1_s, h[1] = -N * s, h[2] = -sum / t;
+    } else if (family == LLM_MLE_BETA) {
+        const double psi_n = llm_special_digamma(total), psi1_n = llm_special_trigamma(total);
+        l = (s - 1.0) * log_sum + (t - 1.0) * log_rest -
+            N * (llm_special_lgamma(s) + llm_special_lgamma(t) - llm_special_lgamma(total));
+        g[0] = s * (log_sum - N * (psi_s - psi_n)),
+        g[1] = t * (log_rest - N * (llm_special_digamma(t) - psi_n));
+        h[0] = g[0] - N * s * s * (psi1_s - psi1_n), h[1] = N * s * t * psi1_n;
+        h[2] = g[1] - N * t * t * (llm_special_trigamma(t) - psi1_n);
+    } else if (family == LLM_MLE_NEGATIVE) {
+        const double all = (sum + N * s) / total; /* what the last two terms have in common */
+        l += N * (s * log(s / total) - llm_special_lgamma(s)) + sum * log(t / total);
+        g[0] = s * (psi - N * psi_s + N * log(s / total) + N - all), g[1] = sum - t * all;
+        h[0] = g[0] + s * s * (psi1 - N * psi1_s + N / s - 2.0 * N / total + all / total);
+        h[1] = s * t * (all - N) / total;
+        h[2] = -s * t * all / total;
+    }
+    return l;
+}
+
+/* theta (2) <- the maximum for x (n), from the start theta; se (2), or NULL, their standard errors.
+ * Returns the log-likelihood there. NaN when 100 steps find no maximum: then there is none inside,
+ * as for equal values or underdispersed counts. */
+LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
+                              const bool *event, size_t n) {
+    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    double l = llm_mle_eval(g, h, u, family, x, event, n);
+    for (size_t k = 0; k < 100; k++) {
+        double damp = 0.0, a = -h[0], c = -h[2], det = a * c - h[1] * h[1];
+        if (!(a > 0.0 && det > 0.0)) { /* not a hill: add until it is (Gershgorin) */
+            damp = fabs(h[0]) + fabs(h[1]) + fabs(h[2]);
+            a += damp, c += damp, det = a * c - h[1] * h[1];
+        }
+        const double step[2] = {(c * g[0] + h[1] * g[1]) / det, (h[1] * g[0] + a * g[1]) / det};
+        const double longest = fmax(fabs(step[0]), fabs(step[1])),
+                     gain = step[0] * g[0] + step[1] * g[1];
+        if (damp == 0.0 && gain <= 1e-14 * (1.0 + fabs(l))) { /* what a full step could still add */
+            for (size_t i = 0; i < 2; i++) theta[i] = exp(u[i] + step[i]);
+            if (se) se[0] = theta[0] * sqrt(c / det), se[1] = theta[1] * sqrt(a / det);
+            return l;
+        }
+        double size = fmin(1.0, 2.0 / longest),
+               l_next = -(double)INFINITY; /* a factor e^2 at most */
+        for (; size > 1e-10; size *= 0.5) {
+            for (size_t i = 0; i < 2; i++) next[i] = u[i] + size * step[i];
+            l_next = llm_mle_eval(g2, h2, next, family, x, event, n);
+            if (l_next >= l + 1e-4 * size * gain) break;
+        }
+        if (!(l_next >= l) || !(fabs(next[0]) < 25.0 && fabs(next[1]) < 25.0))
+            break; /* running away */
+        l = l_next;
+        memcpy(u, next, sizeof u), memcpy(g, g2, sizeof g), memcpy(h, h2, sizeof h);
+    }
+    return (double)NAN;
+}
+
+/* @mle_dirichlet -------------------------------------------- Fitting a Dirichlet distribution
+ *
+ *     l(a) / N = log Gamma(s) - sum_k log Gamma(a_k) + sum_k (a_k - 1) m_k       s = sum_k a_k
+ *     g_k = psi(s) - psi(a_k) + m_k        H = diag(q) + z 11^T,  q_k = -psi'(a_k), z = psi'(s)
+ *
+ * A distribution over distributions: how class probabilities vary from document to document. All
+ * that the data say is m_k, the mean of log p_k. The Hessian is a diagonal plus a constant, and the
+ * inverse of such a matrix is known, so a Newton step for K classes costs as much as the gradient:
+ *     step_k = (g_k - b) / q_k        b = sum g/q / (1/z + sum 1/q)
+ *
+ * source  Minka 2000, "Estimating a Dirichlet distribution", eq. 14 to 18
+ * needs   special
+ * see     @mle @map_estimate (as a prior)
+ * topics  -
+ */
+
+/* l(a) / N for a, m (K): m_k is the mean of log p_k over the sample. */
+LLM_API double llm_mle_dirichlet_value(const double *a, const double *m, size_t K) {
+    double s = 0.0, l = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        s += a[k];
+        l += (a[k] - 1.0) * m[k] - llm_special_lgamma(a[k]);
+    }
+    return l + llm_special_lgamma(s);
+}
+
+/* a (K) <- p (N,K), rows of positive numbers that sum to 1. Returns the number of Newton steps, 0
+ * when there is no maximum (all rows equal) or none was found in 200. Scratch: next, m (K). */
+LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float *p, size_t N,
+                                 size_t K) {
+    double mean = 0.0, square = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        a[k] = m[k] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            LLM_ASSERT(p[n * K + k] > 0.0f);
+            a[k] += (double)p[n * K + k] / (double)N;
+            m[k] += log((double)p[n * K + k]) / (double)N;
+        }
+    }
+    for (size_t n = 0; n < N; n++) { /* start: the moments of the first class (eq. 22) */
+        mean += (double)p[n * K] / (double)N;
+        square += (double)p[n * K] * (double)p[n * K] / (double)N;
+    }
+    const double var = square - mean * mean, s0 = fmax(0.1, (mean - square) / var);
+    if (!(var > 1e-12 * mean * mean)) return 0;
+    for (size_t k = 0; k < K; k++) a[k] *= s0;
+    double l = llm_mle_dirichlet_value(a, m, K);
+    for (size_t step = 1; step < 200; step++) {
+        double s = 0.0, above = 0.0, below = 0.0, slope = 0.0, l_next = 0.0;
+        for (size_t k = 0; k < K; k++) s += a[k];
+        const double psi = llm_special_digamma(s), z = llm_special_trigamma(s);
+        for (size_t k = 0; k < K; k++) {
+            const double q = -llm_special_trigamma(a[k]);
+            above += (psi - llm_special_digamma(a[k]) + m[k]) / q;
+            below += 1.0 / q;
+        }
+        const double b = above / (1.0 / z + below);
+        double size = 1.0;
+        for (size_t k = 0; k < K; k++) { /* next is the step at first */
+            const double g = psi - llm_special_digamma(a[k]) + m[k];
+            next[k] = (g - b) / -llm_special_trigamma(a[k]);
+            slope -= g * next[k];
+            if (next[k] > 0.0) size = fmin(size, 0.9 * a[k] / next[k]); /* stay positive */
+        }
+        for (size_t k = 0; k < K; k++) next[k] = a[k] - size * next[k];
+        l_next = llm_mle_dirichlet_value(next, m, K);
+        for (; !(l_next >= l) && size > 1e-10; size *= 0.5) { /* halve what is left of the step */
+            for (size_t k = 0; k < K; k++) next[k] = 0.5 * (a[k] + next[k]);
+            l_next = llm_mle_dirichlet_value(next, m, K);
+        }
+        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
+        for (size_t k = 0; k < K; k++) a[k] = next[k];
+        l = l_next;
+        if (slope < 1e-13 * (1.0 + fabs(l))) return step;
+    }
+    return 0;
+}
+
+/* @map_estimate --------------------------------------------- Maximum a posteriori estimation
+ *
+ *     theta = argmax log p(x | theta) + log p(theta)
+ *     log p(x) ~ log p(x, theta) + d/2 log 2pi - 1/2 log det H           H = -(log p(x, theta))''
+ *
+ * The likelihood's maximum, pulled by what was believed before. For conjugate pairs the posterior
+ * has the prior's form, with data added to its parameters: a prior is worth so many imagined
+ * observations. A Gaussian prior is weight decay and a Laplace prior is L1. Laplace's approximation
+ * puts a Gaussian on the mode, which gives error bars and the evidence that compares models. The
+ * mode is not innocent: it depends on the parameters chosen, because a density is stretched by a
+ * change of variable; with more data the difference dies out.
+ *
+ * source  Gelman et al. 2013, "Bayesian data analysis", chapters 2, 3; MacKay 2003, "Information
+ *         theory, inference, and learning algorithms", chapters 27, 28
+ * needs   spd distribution
+ * see     @mle @ridge @lasso
+ * topics  Maximum A Posteriori (MAP) Estimation
+ */
+
+/* post <- prior and n observations with the given sum. The prior's kind says what is observed:
+ *     BETA    successes in n trials; sum of them, prior on p
+ *     GAMMA   counts; prior on the Poisson rate
+ *     NORMAL  values with known variance noise; prior on their mean
+ * prior has loc 0 and, for beta, scale 1. post may be prior. */
+LLM_API void llm_map_estimate_conjugate(llm_distribution *post, const llm_distribution *prior,
+                                        double n, double sum, double noise) {
+    LLM_ASSERT(llm_distribution_valid(prior) && n >= 0.0);
+    *post = *prior;
+    if (prior->kind == LLM_DISTRIBUTION_BETA) {
+        LLM_ASSERT(sum >= 0.0 && sum <= n);
+        post->a = prior->a + sum;
+        post->b = prior->b + n - sum;
+    } else if (prior->kind == LLM_DISTRIBUTION_GAMMA) {
+        LLM_ASSERT(sum >= 0.0);
+        post->a = prior->a + sum;
+        post->scale = prior->scale / (1.0 + n * prior->scale); /* 1/scale is the prior's n */
+    } else { /* precisions add, means are weighted by them */
+        LLM_ASSERT(prior->kind == LLM_DISTRIBUTION_NORMAL && noise > 0.0);
+        const double before = 1.0 / (prior->scale * prior->scale), precision = before + n / noise;
+        post->loc = (before * prior->loc + sum / noise) / precision;
+        post->scale = 1.0 / sqrt(precision);
+    }
+}
+
+/* The mode of a beta, gamma or normal density; NaN where it has none inside (a beta with a and b
+ * at most 1, unless one of them is above). */
+LLM_API double llm_map_estimate_mode(const llm_distribution *d) {
+    LLM_ASSERT(llm_distribution_valid(d));
+    const double a = d->a, b = d->b;
+    switch (d->kind) {
+    case LLM_DISTRIBUTION_BETA:
+        if (a > 1.0 && b > 1.0) return (a - 1.0) / (a + b - 2.0);
+        return a > 1.0 || (a == 1.0 && b < 1.0)   ? 1.0
+               : b > 1.0 || (b == 1.0 && a < 1.0) ? 0.0
+                                                  : (double)NAN;
+    case LLM_DISTRIBUTION_GAMMA:
+        return d->loc + d->scale * fmax(0.0, a - 1.0);
+    default:
+        LLM_ASSERT(d->kind == LLM_DISTRIBUTION_NORMAL);
+        return d->loc;
+    }
+}
+
+/* The interval with probability `level` and equal tails. */
+LLM_API void llm_map_estimate_credible(double *low, double *high, const llm_distribution *post,
+                                       double level) {
+    *low = llm_distribution_quantile(post, 0.5 - 0.5 * level);
+    *high = llm_distribution_quantile(post, 0.5 + 0.5 * level);
+}
+
+/* The mode of p's posterior, beta(a,b), when the parameter is logit p, taken back to p: the
+ * density of the logit is the beta's times p (1-p), which adds 1 to a and to b. It is the
+ * posterior mean. */
+LLM_API double llm_map_estimate_logit_mode(double a, double b) { return a / (a + b); }
+
+/* mode, mean (K), either may be NULL <- Dirichlet prior alpha (K) and counts (K). The mode has
+ * alpha + count - 1, with negative ones set to 0; false (mode untouched) when nothing is left. */
+LLM_API bool llm_map_estimate_dirichlet(double *mode, double *mean, const double *alpha,
+                                        const double *count, size_t K) {
+    double total = 0.0, above = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        total += alpha[k] + count[k];
+        above += fmax(0.0, alpha[k] + count[k] - 1.0);
+    }
+    for (size_t k = 0; mean && k < K; k++) mean[k] = (alpha[k] + count[k]) / total;
+    if (!(above > 0.0)) return false;
+    for (size_t k = 0; mode && k < K; k++) mode[k] = fmax(0.0, alpha[k] + count[k] - 1.0) / above;
+    return true;
+}
+
+/* Mean and variance both unknown: variance ~ inverse gamma(a, b), mean | variance ~ N(m,
+ * variance/k). */
+typedef struct {
+    double m, k, a, b;
+} llm_map_estimate_nig;
+
+/* The posterior after n values with this mean and this sum of squared deviations from it. The last
+ * term is the surprise at a mean far from m. */
+LLM_API llm_map_estimate_nig llm_map_estimate_nig_update(llm_map_estimate_nig p, double n,
+                                                         double mean, double squares) {
+    llm_map_estimate_nig q = p;
+    q.k = p.k + n;
+    q.m = (p.k * p.m + n * mean) / q.k;
+    q.a = p.a + 0.5 * n;
+    q.b = p.b + 0.5 * squares + 0.5 * p.k * n / q.k * (mean - p.m) * (mean - p.m);
+    return q;
+}
+
+/* Its marginal for the mean, a Student t; the joint mode has variance b / (a + 3/2). */
+LLM_API llm_distribution llm_map_estimate_nig_mean(llm_map_estimate_nig p) {
+    const llm_distribution t = {LLM_DISTRIBUTION_STUDENT_T, 2.0 * p.a, 0.0, p.m,
+                                sqrt(p.b / (p.a * p.k))};
+    return t;
+}
+
+/* One step of ascent on log-likelihood + log prior: theta (n) <- grad (n), the likelihood's
+ * gradient. A Gaussian prior with precision l2 adds -l2 theta to it; a Laplace prior with rate l1
+ * has a corner at 0 and is handled by its own maximisation, which moves theta towards 0 by lr l1
+ * and stops there. */
+LLM_API void llm_map_estimate_step(float *theta, const float *grad, size_t n, float lr, float l2,
+                                   float l1) {
+    for (size_t i = 0; i < n; i++) {
+        const float t = theta[i] + lr * (grad[i] - l2 * theta[i]), size = fabsf(t) - lr * l1;
+        theta[i] = size > 0.0f ? copysignf(size, t) : 0.0f;
+    }
+}
+
+/* Laplace's approximation: returns the log evidence for log_joint = log p(x, theta) at the mode,
+ * cov (d,d) <- H (d,d), minus the Hessian there. NaN when H is not positive definite: theta is no
+ * mode. L (d,d) is scratch. */
+LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint, const double *H,
+                                        size_t d) {
+    if (!llm_spd_factor(L, H, d)) return (double)NAN;
+    llm_spd_inverse(cov, L, d);
+    return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_spd_logdet(L, d);
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
