@@ -2484,6 +2484,258 @@ LLM_API void llm_feature_hash(uint32_t *index, float *value, const char *name, f
     *value = negative ? -weight : weight;
 }
 
+/* @csr ------------------------------------------------------ Compressed sparse rows
+ *
+ *     row i of A:  (index_k, value_k),  start_i <= k < start_{i+1},  index ascending in each row
+ *     y_i = sum_k value_k x_{index_k}
+ *
+ * A sparse matrix as one sparse vector a row, all in two arrays, and where each row begins. Rows
+ * are found at once and products with A run through memory in order. Compressed columns (CSC) are
+ * the same thing for A', and the transpose is a counting sort. Triples (row, column, value) in any
+ * order (COO) are how matrices arrive. The product of two sparse matrices goes row by row
+ * (Gustavson): row i of A B is a sum of rows of B, collected in a dense row with a list of what was
+ * touched.
+ *
+ * source  Gustavson 1978, "Two fast algorithms for sparse matrices: multiplication and permuted
+ *         transposition"
+ * needs   sparse_vector
+ * see     @sparsity (when it pays), @sparse_vector (one row)
+ * topics  -
+ */
+
+/* A (rows,cols) with start[rows] entries; the arrays are the caller's: start (rows + 1). */
+typedef struct {
+    size_t rows, cols, *start;
+    uint32_t *index;
+    float *value;
+} llm_csr;
+
+/* order (count) <- the places of key (count), ascending by key < n, equal ones in the order of
+ * from, which may be NULL for 0, 1, 2, ...: one counting sort. begin (n + 1) is where each key
+ * begins. */
+LLM_API void llm_csr_order(size_t *order, size_t *begin, const uint32_t *key, const size_t *from,
+                           size_t count, size_t n) {
+    for (size_t i = 0; i <= n; i++) begin[i] = 0;
+    for (size_t k = 0; k < count; k++) begin[key[k] + 1]++;
+    for (size_t i = 0; i < n; i++) begin[i + 1] += begin[i];
+    for (size_t k = 0; k < count; k++) {
+        const size_t place = from ? from[k] : k;
+        order[begin[key[place]]++] = place; /* begin runs to the end of its key ... */
+    }
+    for (size_t i = n; i > 0; i--) begin[i] = begin[i - 1]; /* ... which is where the next begins */
+    begin[0] = 0;
+}
+
+/* a <- triples row, col, value (count) in any order, duplicates summed in their order. Entries of 0
+ * stay, as in SciPy. False with a sentence when an index is outside. a's arrays need room for
+ * count, and are not the triples. Scratch: 2 count + cols + 1 indices. */
+LLM_API bool llm_csr_from_coo(llm_csr *a, const uint32_t *row, const uint32_t *col,
+                              const float *value, size_t count, size_t rows, size_t cols,
+                              llm_arena *arena, llm_error *error) {
+    for (size_t k = 0; k < count; k++)
+        if (row[k] >= rows || col[k] >= cols)
+            return llm_fail(error, "entry %zu: (%u, %u) is outside of %zu x %zu", k, row[k], col[k],
+                            rows, cols);
+    const size_t mark = arena->used;
+    size_t *by_col = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *begin = (size_t *)llm_arena_take(arena, cols + 1, sizeof(size_t));
+    a->rows = rows;
+    a->cols = cols;
+    llm_csr_order(by_col, begin, col, NULL, count, cols); /* the last sort decides: rows */
+    llm_csr_order(order, a->start, row, by_col, count, rows);
+    size_t kept = 0;
+    for (size_t i = 0, k = 0; i < rows; i++) {
+        const size_t end = a->start[i + 1];
+        a->start[i] = kept;
+        while (k < end) {
+            const uint32_t at = col[order[k]];
+            float sum = 0.0f;
+            for (; k < end && col[order[k]] == at; k++) sum += value[order[k]];
+            a->index[kept] = at;
+            a->value[kept++] = sum;
+        }
+    }
+    a->start[rows] = kept;
+    arena->used = mark;
+    return true;
+}
+
+/* t <- the transpose of a, which is a in compressed columns. t's arrays need room for a's entries
+ * and a->cols + 1 starts. Scratch: 2 indices an entry. */
+LLM_API void llm_csr_transpose(llm_csr *t, const llm_csr *a, llm_arena *arena) {
+    const size_t mark = arena->used, count = a->start[a->rows];
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *place = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    t->rows = a->cols;
+    t->cols = a->rows;
+    llm_csr_order(order, t->start, a->index, NULL, count, a->cols);
+    for (size_t k = 0; k < count; k++) t->value[k] = a->value[order[k]];
+    for (size_t k = 0; k < count; k++) place[order[k]] = k; /* where each entry of a went */
+    for (size_t i = 0; i < a->rows; i++)
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) t->index[place[k]] = (uint32_t)i;
+    arena->used = mark;
+}
+
+/* y (rows,K) <- a, x (cols,K): A x for K columns at once, each row of x scaled and added. */
+LLM_API void llm_csr_matmul(float *y, const llm_csr *a, const float *x, size_t K) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->rows; i++) {
+        for (size_t c = 0; c < K; c++) y[i * K + c] = 0.0f;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++)
+            for (size_t c = 0; c < K; c++)
+                y[i * K + c] += a->value[k] * x[(size_t)a->index[k] * K + c];
+    }
+}
+
+/* c <- a b. With c->index NULL only c->start is written: how much room the product needs. Sums that
+ * cancel to 0 stay. Scratch: b->cols floats, 4 b->cols indices. */
+LLM_API void llm_csr_product(llm_csr *c, const llm_csr *a, const llm_csr *b, llm_arena *arena) {
+    LLM_ASSERT(a->cols == b->rows);
+    const size_t mark = arena->used;
+    float *sum = llm_arena_floats(arena, b->cols);
+    uint32_t *touched = (uint32_t *)llm_arena_take(arena, b->cols, sizeof(uint32_t));
+    size_t *row =
+        (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t)); /* that touched it last */
+    size_t *order = (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t));
+    c->rows = a->rows;
+    c->cols = b->cols;
+    c->start[0] = 0;
+    for (size_t j = 0; j < b->cols; j++) row[j] = a->rows;
+    for (size_t i = 0; i < a->rows; i++) {
+        size_t count = 0;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) {
+            const size_t via = a->index[k];
+            for (size_t l = b->start[via]; l < b->start[via + 1]; l++) {
+                const uint32_t j = b->index[l];
+                if (row[j] != i) sum[j] = 0.0f, touched[count++] = j;
+                row[j] = i;
+                sum[j] += a->value[k] * b->value[l];
+            }
+        }
+        c->start[i + 1] = c->start[i] + count;
+        if (!c->index) continue;
+        llm_sparse_vector_order(order, touched, count, arena);
+        for (size_t k = 0; k < count; k++) {
+            c->index[c->start[i] + k] = touched[order[k]];
+            c->value[c->start[i] + k] = sum[touched[order[k]]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* @sparsity ------------------------------------------------- Sparsity
+ *
+ *     Hoyer = (sqrt(n) - |x|_1 / |x|_2) / (sqrt(n) - 1)
+ *     Gini  = 1 - 2 sum_k |x|_(k) / |x|_1 (n - k + 1/2) / n          |x|_(1) <= ... <= |x|_(n)
+ *     2:4   : of every four neighbours the two largest stay, as values and 2-bit places
+ *
+ * How empty a vector is. Counting zeros is exact and brittle: a small noise makes every vector
+ * full. Hoyer's and Gini's measures look at how unequal the entries are: 0 when all are equal, 1
+ * (Gini: 1 - 1/n) when one has everything, whatever the scale. Zeros that lie anywhere save memory
+ * below a density that the format decides, and time only far below it; two of four in fixed places
+ * halve memory and multiplications and are what tensor cores can skip.
+ *
+ * source  Hoyer 2004, "Non-negative matrix factorization with sparseness constraints", eq. 1;
+ *         Hurley & Rickard 2009, "Comparing measures of sparsity"; Mishra et al. 2021,
+ *         "Accelerating sparse deep neural networks" (2:4)
+ * needs   argsort vector_norm
+ * see     @csr (the format), @pruning
+ * topics  Sparsity
+ */
+
+/* The share of entries of x (n) with |x| <= tol. 0 for n = 0. */
+LLM_API float llm_sparsity_zeros(const float *x, size_t n, float tol) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += fabsf(x[i]) <= tol;
+    return n > 0 ? (float)((double)count / (double)n) : 0.0f;
+}
+
+/* Hoyer's measure of x (n), n > 1. The zero vector has none: NaN. */
+LLM_API float llm_sparsity_hoyer(const float *x, size_t n) {
+    LLM_ASSERT(n > 1);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    const double root = sqrt((double)n), l2 = sqrt(llm_vector_norm_l2_squared(x, n));
+    return (float)((root - sum / l2) / (root - 1.0));
+}
+
+/* The Gini index of |x| (n), n > 0; NaN for the zero vector. Scratch: n floats, n indices. */
+LLM_API float llm_sparsity_gini(const float *x, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double sum = 0.0, weighted = 0.0;
+    for (size_t i = 0; i < n; i++) size[i] = fabsf(x[i]);
+    llm_argsort(order, size, n);
+    for (size_t k = 0; k < n; k++) { /* k counts from 0 here: n - k - 1/2 */
+        sum += (double)size[order[k]];
+        weighted += (double)size[order[k]] * ((double)(n - k) - 0.5);
+    }
+    arena->used = mark;
+    return (float)(1.0 - 2.0 * weighted / (sum * (double)n));
+}
+
+/* value (n / 2), place (n / 8 rounded up) <- x (n), n a multiple of 4: the two entries of largest
+ * magnitude of each four, the first of equals, in order, and where they stood: 2 bits each, 4 a
+ * group, the even group in the low half of its byte. */
+LLM_API void llm_sparsity_24_pack(float *value, unsigned char *place, const float *x, size_t n) {
+    LLM_ASSERT(n % 4 == 0);
+    for (size_t i = 0; i < (n + 7) / 8; i++) place[i] = 0;
+    for (size_t g = 0; g < n / 4; g++) {
+        const float *xg = x + 4 * g;
+        unsigned first = 0, second = 1;
+        float most = -1.0f;
+        for (unsigned a = 0; a < 4; a++)
+            for (unsigned b = a + 1; b < 4; b++) {
+                const float kept = fabsf(xg[a]) + fabsf(xg[b]);
+                if (kept > most) most = kept, first = a, second = b;
+            }
+        value[2 * g] = xg[first];
+        value[2 * g + 1] = xg[second];
+        place[g / 2] = (unsigned char)(place[g / 2] | (first | second << 2) << 4 * (g % 2));
+    }
+}
+
+/* x (n) <- value, place. */
+LLM_API void llm_sparsity_24_unpack(float *x, const float *value, const unsigned char *place,
+                                    size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
+    for (size_t k = 0; k < n / 2; k++) {
+        const unsigned bits = (unsigned)place[k / 4] >> 2 * (k % 4);
+        x[k / 2 * 4 + (bits & 3u)] = value[k];
+    }
+}
+
+/* y (m) <- W x (n), the rows of W (m,n) packed: half of the multiplications. n is a multiple of 8,
+ * so that rows begin with a byte. */
+LLM_API void llm_sparsity_24_apply(float *y, const float *value, const unsigned char *place,
+                                   const float *x, size_t m, size_t n) {
+    LLM_ASSERT(n % 8 == 0);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < n / 2; k++) {
+            const unsigned bits = (unsigned)place[i * n / 8 + k / 4] >> 2 * (k % 4);
+            sum += (double)value[i * n / 2 + k] * (double)x[k / 2 * 4 + (bits & 3u)];
+        }
+        y[i] = (float)sum;
+    }
+}
+
+/* Bytes of a matrix (m,n) with count nonzeros: dense, and in rows with indices of 4 bytes and
+ * starts of start_bytes. */
+LLM_API double llm_sparsity_bytes_dense(size_t m, size_t n) { return 4.0 * (double)m * (double)n; }
+LLM_API double llm_sparsity_bytes_csr(size_t m, double count, size_t start_bytes) {
+    return 8.0 * count + (double)start_bytes * (double)(m + 1);
+}
+
+/* The density below which CSR takes less memory: just under 1/2, as an entry costs 8 bytes. */
+LLM_API double llm_sparsity_break_even(size_t m, size_t n, size_t start_bytes) {
+    const double left = llm_sparsity_bytes_dense(m, n) - (double)start_bytes * (double)(m + 1);
+    return left > 0.0 ? left / 8.0 / ((double)m * (double)n) : 0.0;
+}
+
 /* @cosine_similarity ---------------------------------------- Cosine similarity
  *
  *     cos(a, b) = a.b / (max(|a|, eps) max(|b|, eps))            eps = 1e-8
