@@ -62,6 +62,8 @@
  *   dense_vector             Dense vector
  *   sparse_vector            Sparse vector
  *   feature_hash             Feature hashing
+ *   csr                      Compressed sparse rows
+ *   sparsity                 Sparsity
  *   cosine_similarity        Cosine similarity
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
@@ -80,6 +82,11 @@
  *   conditional              Conditional probability
  *   conditional_gaussian     Conditioning a multivariate normal
  *   logit                    Logit
+ *   log_likelihood           Log-likelihood
+ *   nll                      Negative log-likelihood
+ *   mle                      Maximum likelihood estimate
+ *   mle_dirichlet            Fitting a Dirichlet distribution
+ *   map_estimate             Maximum a posteriori estimation
  *   cross_entropy            Cross-entropy
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
