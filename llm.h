@@ -58,6 +58,13 @@
  *   linear_map               Linear function
  *   lu                       LU factorization
  *   affine                   Affine transformation
+ *   vector_norm              L1 and L2 norms
+ *   dense_vector             Dense vector
+ *   sparse_vector            Sparse vector
+ *   feature_hash             Feature hashing
+ *   csr                      Compressed sparse rows
+ *   sparsity                 Sparsity
+ *   cosine_similarity        Cosine similarity
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
  *   svd                      Singular value decomposition
@@ -72,19 +79,37 @@
  *   distribution_sample      Drawing from a distribution, and testing a sample
  *   categorical              Discrete distributions
  *   categorical_sample       Drawing from discrete distributions
+ *   conditional              Conditional probability
+ *   conditional_gaussian     Conditioning a multivariate normal
+ *   logit                    Logit
+ *   log_likelihood           Log-likelihood
+ *   nll                      Negative log-likelihood
+ *   mle                      Maximum likelihood estimate
+ *   mle_dirichlet            Fitting a Dirichlet distribution
+ *   map_estimate             Maximum a posteriori estimation
  *   cross_entropy            Cross-entropy
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
+ *   least_squares            Least squares with all its digits
+ *   regression               Regression
  *   loss_function            Loss functions
  *   proper_score             Proper scoring rules
+ *   prediction_error         Prediction error
  *   mse                      Mean squared error
  *   chain_rule               Chain rule
  *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
  *   comp_graph               Computational graph
  *   comp_graph_plan          Graphs made smaller: dead nodes, common nodes, memory
+ *   comp_graph_eval          Graphs: what a node computes
+ *   forward_pass             Forward pass
+ *   forward_pass_chain       Forward pass: a chain of operations fused
+ *   backward_pass            Backward pass
+ *   autodiff                 Automatic differentiation
+ *   autodiff_array           Automatic differentiation of array programs
+ *   autodiff_checkpoint      Checkpoints: recomputing instead of remembering
  * 04-classic                 CLASSICAL MACHINE LEARNING
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
@@ -1992,6 +2017,846 @@ LLM_API void llm_affine_translation(float *h, float dx, float dy) {
     llm_affine_plane(h, 1.0f, 0.0f, 0.0f, 1.0f, dx, dy);
 }
 
+/* @vector_norm ---------------------------------------------- L1 and L2 norms
+ *
+ *     |x|_1 = sum |x_i|      |x|_2 = sqrt(sum x_i^2)      |x|_inf = max |x_i|
+ *     x.y <= |x|_p |y|_q                 1/p + 1/q = 1: 1 and inf, 2 and 2 are duals
+ *     argmin_x 1/2 |x - a|_2^2 + lam |x|_1 = sign(a) max(|a| - lam, 0)
+ *     argmin_x 1/2 |x - a|_2^2 + lam |x|_2 = a max(1 - lam / |a|_2, 0)
+ *
+ * Two ways to say how long a vector is, and what they do as a penalty: L1 takes the same amount off
+ * every entry and makes the small ones exactly 0; L2 shrinks all by one factor and keeps every
+ * direction. The corners of the L1 ball lie on the axes, the L2 ball has none. Squares of floats
+ * neither overflow nor vanish in double, so the sums here need none of the scaling of BLAS's nrm2.
+ *
+ * source  Parikh & Boyd 2014, "Proximal algorithms", sections 6.5, 7.1; Duchi, Shalev-Shwartz,
+ *         Singer & Chandra 2008, "Efficient projections onto the l1-ball for learning"
+ * needs   argsort
+ * see     @sparsemax (the simplex), @weight_decay, @cosine_similarity
+ * topics  L1 vs. L2 Norms
+ */
+
+/* |x| <- x (n). The empty vector has length 0; NaN gives NaN in all of them. */
+LLM_API float llm_vector_norm_l1(const float *x, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    return (float)sum;
+}
+LLM_API double llm_vector_norm_l2_squared(const float *x, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+LLM_API float llm_vector_norm_l2(const float *x, size_t n) {
+    return (float)sqrt(llm_vector_norm_l2_squared(x, n));
+}
+LLM_API float llm_vector_norm_linf(const float *x, size_t n) {
+    float max = 0.0f;
+    for (size_t i = 0; i < n; i++) max = fabsf(x[i]) > max || x[i] != x[i] ? fabsf(x[i]) : max;
+    return max;
+}
+
+/* (sum |x_i|^p)^(1/p), p >= 1. The largest entry is taken out: a 40th power overflows even
+ * double. */
+LLM_API float llm_vector_norm_lp(const float *x, size_t n, double p) {
+    LLM_ASSERT(p >= 1.0);
+    const double max = (double)llm_vector_norm_linf(x, n);
+    if (!(max > 0.0 && max <= DBL_MAX) || p > DBL_MAX) return (float)max; /* 0, inf, NaN; p = inf */
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += pow(fabs((double)x[i]) / max, p);
+    return (float)(max * pow(sum, 1.0 / p));
+}
+
+/* How much a (m,n) can lengthen a vector, measured in L1 (the largest column sum) and in Linf
+ * (the largest row sum). In L2 it is the largest singular value; Frobenius is llm_vector_norm_l2
+ * of all. */
+LLM_API float llm_vector_norm_matrix_1(const float *a, size_t m, size_t n) {
+    double max = 0.0;
+    for (size_t j = 0; j < n; j++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < m; i++) sum += (double)fabsf(a[i * n + j]);
+        max = sum > max || sum != sum ? sum : max;
+    }
+    return (float)max;
+}
+LLM_API float llm_vector_norm_matrix_inf(const float *a, size_t m, size_t n) {
+    float max = 0.0f;
+    for (size_t i = 0; i < m; i++) {
+        const float sum = llm_vector_norm_l1(a + i * n, n);
+        max = sum > max || sum != sum ? sum : max;
+    }
+    return max;
+}
+
+/* u (rows,n), length (rows) <- x (rows,n): u = x / |x|_2, and 0 where |x| is below eps. length may
+ * be NULL, u may be x. */
+LLM_API void llm_vector_norm_unit(float *u, float *length, const float *x, size_t rows, size_t n,
+                                  float eps) {
+    for (size_t r = 0; r < rows; r++) {
+        const double norm = sqrt(llm_vector_norm_l2_squared(x + r * n, n));
+        const double scale = norm < (double)eps || norm == 0.0 ? 0.0 : 1.0 / norm;
+        for (size_t i = 0; i < n; i++) u[r * n + i] = (float)((double)x[r * n + i] * scale);
+        if (length) length[r] = (float)norm;
+    }
+}
+
+/* dx (rows,n) += <- du (rows,n) and forward's u, length, eps: dx = (du - u (u.du)) / |x|. Only what
+ * turns u counts, so the part along u goes; a longer x turns less, hence the quotient. */
+LLM_API void llm_vector_norm_unit_backward(float *dx, const float *du, const float *u,
+                                           const float *length, size_t rows, size_t n, float eps) {
+    for (size_t r = 0; r < rows; r++) {
+        double along = 0.0;
+        for (size_t i = r * n; i < (r + 1) * n; i++) along += (double)u[i] * (double)du[i];
+        if (length[r] < eps || length[r] == 0.0f) continue;
+        for (size_t i = r * n; i < (r + 1) * n; i++)
+            dx[i] += (float)(((double)du[i] - (double)u[i] * along) / (double)length[r]);
+    }
+}
+
+/* dx (n) += dy sign(x): a subgradient of |x|_1. At 0 all of [-1, 1] are; it takes 0. */
+LLM_API void llm_vector_norm_l1_backward(float *dx, float dy, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) dx[i] += x[i] > 0.0f ? dy : x[i] < 0.0f ? -dy : 0.0f * x[i];
+}
+
+/* y (n) <- a (n), lam >= 0: the minimisers of 1/2 |y - a|^2 + lam |y|, in L1 (soft threshold) and
+ * in L2 (block shrinkage: all or nothing). y may be a. */
+LLM_API void llm_vector_norm_prox_l1(float *y, const float *a, size_t n, float lam) {
+    for (size_t i = 0; i < n; i++)
+        y[i] = a[i] > lam ? a[i] - lam : a[i] < -lam ? a[i] + lam : 0.0f * a[i];
+}
+LLM_API void llm_vector_norm_prox_l2(float *y, const float *a, size_t n, float lam) {
+    const double norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double scale = norm <= (double)lam ? 0.0 : 1.0 - (double)lam / norm;
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)a[i] * scale);
+}
+
+/* y (n) <- a (n): the nearest point with |y| <= radius, radius >= 0. y may be a. L2 only shortens.
+ * L1 is a soft threshold theta that leaves a sum of radius: with the |a| sorted, the largest k
+ * entries stay, theta = (their sum - radius) / k, for the last k whose smallest is above its theta.
+ * Scratch for L1: n floats, n indices. */
+LLM_API void llm_vector_norm_project_l2(float *y, const float *a, size_t n, float radius) {
+    const double norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double scale = norm <= (double)radius ? 1.0 : (double)radius / norm;
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)a[i] * scale);
+}
+LLM_API void llm_vector_norm_project_l1(float *y, const float *a, size_t n, float radius,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) size[i] = -fabsf(a[i]); /* ascending: the largest |a| first */
+    llm_argsort(order, size, n);
+    double sum = 0.0, theta = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        const double entry = -(double)size[order[k]];
+        sum += entry;
+        if (entry >= (sum - (double)radius) / (double)(k + 1))
+            theta = (sum - (double)radius) / (double)(k + 1);
+    }
+    llm_vector_norm_prox_l1(y, a, n, theta > 0.0 ? (float)theta : 0.0f);
+    arena->used = mark;
+}
+
+/* @dense_vector --------------------------------------------- Dense vector
+ *
+ *     dot = sum_i x_i y_i      axpy: y += a x      scal: x *= a      sum, three ways
+ *
+ * n floats side by side: the format of activations, weights and embeddings, and the one machines
+ * are built for. Adding them up is where care is due. A running float sum that has reached 2^24
+ * no longer sees a 1: its error grows with n, that of summing halves (pairwise) with log n, and a
+ * second number that collects what each addition lost (Neumaier) leaves one rounding at the end,
+ * plus (n eps)^2, since what was lost is summed naively. A double does the job where it is cheap,
+ * so sections of this book use one. A random map to k dimensions keeps all distances between N
+ * points within 1 +- e for k about 8 ln(N) / e^2, however long the vectors are (Johnson and
+ * Lindenstrauss).
+ *
+ * source  Higham 1993, "The accuracy of floating point summation"; Neumaier 1974, "Rundungsfehler-
+ *         analyse einiger Verfahren zur Summation endlicher Summen"; Achlioptas 2003,
+ *         "Database-friendly random projections"
+ * needs   -
+ * see     @vector_norm @sparse_vector
+ * topics  Dense vector
+ */
+
+/* x.y (n). Eight sums side by side: one alone would wait for its own last addition at every
+ * step. */
+LLM_API float llm_dense_vector_dot(const float *x, const float *y, size_t n) {
+    float lane[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}, rest = 0.0f;
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] += x[i + k] * y[i + k];
+    for (size_t i = whole; i < n; i++) rest += x[i] * y[i];
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) +
+           ((lane[2] + lane[6]) + (lane[3] + lane[7])) + rest;
+}
+
+/* y (n) += a x (n); x (n) *= a. */
+LLM_API void llm_dense_vector_axpy(float *y, float a, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+LLM_API void llm_dense_vector_scal(float *x, float a, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] *= a;
+}
+
+/* The first index of the largest entry of x (n), n > 0. NaN is larger than every number, as in
+ * NumPy. */
+LLM_API size_t llm_dense_vector_argmax(const float *x, size_t n) {
+    LLM_ASSERT(n > 0);
+    size_t best = 0;
+    for (size_t i = 1; i < n && x[best] == x[best]; i++)
+        if (x[i] > x[best] || x[i] != x[i]) best = i;
+    return best;
+}
+
+/* How a sum is accumulated. */
+enum { LLM_DENSE_VECTOR_NAIVE, LLM_DENSE_VECTOR_PAIRWISE, LLM_DENSE_VECTOR_NEUMAIER };
+
+/* sum x (n) in one float. */
+LLM_API float llm_dense_vector_sum_naive(const float *x, size_t n) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++) sum += x[i];
+    return sum;
+}
+
+/* The sum of both halves, each summed likewise; up to 128 terms, eight lanes as in the dot product:
+ * each term takes part in about log2(n / 16) additions instead of n. Recursion of depth log2 n. */
+LLM_API float llm_dense_vector_sum_pairwise(const float *x, size_t n) {
+    if (n > 128) {
+        const size_t half = n / 2 - n / 2 % 8;
+        return llm_dense_vector_sum_pairwise(x, half) +
+               llm_dense_vector_sum_pairwise(x + half, n - half);
+    }
+    float lane[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}, rest = 0.0f;
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] += x[i + k];
+    for (size_t i = whole; i < n; i++) rest += x[i];
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7])) + rest;
+}
+
+/* What the rounding of sum + x took off the smaller of the two is exact in float; lost adds it up.
+ * An infinite sum has lost nothing: inf - inf would be NaN. -ffast-math deletes all this. */
+LLM_API float llm_dense_vector_sum_neumaier(const float *x, size_t n) {
+    float sum = 0.0f, lost = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const float next = sum + x[i];
+        if (fabsf(next) <= FLT_MAX)
+            lost += fabsf(sum) >= fabsf(x[i]) ? (sum - next) + x[i] : (x[i] - next) + sum;
+        sum = next;
+    }
+    return sum + lost;
+}
+
+/* sum x (n); mode is LLM_DENSE_VECTOR_... */
+LLM_API float llm_dense_vector_sum(const float *x, size_t n, int mode) {
+    LLM_ASSERT(mode >= LLM_DENSE_VECTOR_NAIVE && mode <= LLM_DENSE_VECTOR_NEUMAIER);
+    return mode == LLM_DENSE_VECTOR_NAIVE      ? llm_dense_vector_sum_naive(x, n)
+           : mode == LLM_DENSE_VECTOR_PAIRWISE ? llm_dense_vector_sum_pairwise(x, n)
+                                               : llm_dense_vector_sum_neumaier(x, n);
+}
+
+/* y (N,k) <- x (N,n): y = R x / sqrt(k), R (k,n) drawn from rng row by row: standard normals, or
+ * with sparse sqrt(3) times +1, 0, -1 with chances 1/6, 2/3, 1/6, which needs no multiplications.
+ * E |y|^2 = |x|^2. R is drawn as it is used and never stored: the same seed gives the same map.
+ * Scratch: n floats. */
+LLM_API void llm_dense_vector_jl(float *y, const float *x, size_t N, size_t n, size_t k,
+                                 bool sparse, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *r = llm_arena_floats(arena, n);
+    for (size_t j = 0; j < k; j++) {
+        if (!sparse) llm_rng_normal_fill(rng, r, n);
+        for (size_t i = 0; sparse && i < n; i++) {
+            const size_t face = llm_rng_below(rng, 6);
+            r[i] = face == 0 ? 1.7320508f : face == 1 ? -1.7320508f : 0.0f;
+        }
+        for (size_t p = 0; p < N; p++)
+            y[p * k + j] = llm_dense_vector_dot(r, x + p * n, n) / sqrtf((float)k);
+    }
+    arena->used = mark;
+}
+
+/* @sparse_vector -------------------------------------------- Sparse vector
+ *
+ *     (index_k, value_k), k < count        index ascending, no value 0        everything else is 0
+ *
+ * A text as word counts has a hundred entries among a million zeros; storing the hundred is less
+ * memory and less work. Sorted indices are what makes operations linear: two vectors are merged
+ * like two card decks. If one is much shorter, each of its entries is searched in the other by
+ * doubling steps. Feature hashing drops the dictionary: a hash of the name picks the index, and a
+ * bit of it the sign, so that two names in one bucket cancel in the mean and inner products stay
+ * unbiased.
+ *
+ * source  Weinberger, Dasgupta, Langford, Smola & Attenberg 2009, "Feature hashing for large scale
+ *         multitask learning"; Appleby 2011, MurmurHash3 (x86, 32 bits); Bentley & Yao 1976, "An
+ *         almost optimal algorithm for unbounded searching"
+ * needs   argsort
+ * see     @sparsity (matrices), @feature_hash (where indices come from), @one_hot
+ * topics  Sparse vector
+ */
+
+/* count entries of a vector with n; the arrays are the caller's. */
+typedef struct {
+    uint32_t *index;
+    float *value;
+    size_t count, n;
+} llm_sparse_vector;
+
+/* Whether a's indices are ascending and below n: what all functions below rely on. */
+LLM_API bool llm_sparse_vector_valid(const llm_sparse_vector *a) {
+    for (size_t k = 0; k < a->count; k++) {
+        if (a->index[k] >= a->n || (k > 0 && a->index[k] <= a->index[k - 1])) return false;
+    }
+    return true;
+}
+
+/* a <- x (n): the entries with |x_i| > threshold. a's arrays need room for them, n at most. NaN is
+ * kept. */
+LLM_API void llm_sparse_vector_from_dense(llm_sparse_vector *a, const float *x, size_t n,
+                                          float threshold) {
+    LLM_ASSERT(n <= UINT32_MAX);
+    a->n = n;
+    a->count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(x[i]) <= threshold) continue;
+        a->index[a->count] = (uint32_t)i;
+        a->value[a->count++] = x[i];
+    }
+}
+
+/* order (count) <- index (count): ascending, equal ones in their order. Sorted as floats by the
+ * lower 16 bits, then by the upper: a float has 24, and the sort is stable. Scratch: count floats
+ * and indices. */
+LLM_API void llm_sparse_vector_order(size_t *order, const uint32_t *index, size_t count,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, count);
+    size_t *lower = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    for (size_t k = 0; k < count; k++) key[k] = (float)(index[k] & 0xffffu);
+    llm_argsort(lower, key, count);
+    for (size_t k = 0; k < count; k++) key[k] = (float)(index[lower[k]] >> 16);
+    llm_argsort(order, key, count);
+    for (size_t k = 0; k < count; k++) order[k] = lower[order[k]];
+    arena->used = mark;
+}
+
+/* a <- pairs index, value (count) in any order: sorted, equal indices summed in their order, zeros
+ * dropped. False with a sentence when an index is n or more. a's arrays need room for count, and
+ * are others than the pairs. Scratch: count floats and 2 count indices. */
+LLM_API bool llm_sparse_vector_from_pairs(llm_sparse_vector *a, const uint32_t *index,
+                                          const float *value, size_t count, size_t n,
+                                          llm_arena *arena, llm_error *error) {
+    for (size_t k = 0; k < count; k++)
+        if (index[k] >= n)
+            return llm_fail(error, "entry %zu: index %u of a vector of %zu", k, index[k], n);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    llm_sparse_vector_order(order, index, count, arena);
+    a->n = n;
+    a->count = 0;
+    for (size_t k = 0; k < count;) {
+        const uint32_t at = index[order[k]];
+        double sum = 0.0;
+        for (; k < count && index[order[k]] == at; k++) sum += (double)value[order[k]];
+        if (sum == 0.0) continue;
+        a->index[a->count] = at;
+        a->value[a->count++] = (float)sum;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* x (n) <- a. */
+LLM_API void llm_sparse_vector_to_dense(float *x, const llm_sparse_vector *a) {
+    for (size_t i = 0; i < a->n; i++) x[i] = 0.0f;
+    for (size_t k = 0; k < a->count; k++) x[a->index[k]] = a->value[k];
+}
+
+/* a.x with a dense x (n); y (n) += c a. */
+LLM_API float llm_sparse_vector_dot_dense(const llm_sparse_vector *a, const float *x) {
+    double sum = 0.0;
+    for (size_t k = 0; k < a->count; k++) sum += (double)a->value[k] * (double)x[a->index[k]];
+    return (float)sum;
+}
+LLM_API void llm_sparse_vector_axpy(float *y, float c, const llm_sparse_vector *a) {
+    for (size_t k = 0; k < a->count; k++) y[a->index[k]] += c * a->value[k];
+}
+
+/* The first place from k on whose index is not below at. Steps double until they are too far, then
+ * halve: about 2 log2 of the distance. */
+LLM_API size_t llm_sparse_vector_gallop(const llm_sparse_vector *a, size_t k, uint32_t at) {
+    size_t step = 1, end = k;
+    while (end < a->count && a->index[end] < at) {
+        k = end + 1;
+        end += step;
+        step *= 2;
+    }
+    end = end < a->count ? end : a->count;
+    while (k < end) {
+        const size_t middle = k + (end - k) / 2;
+        if (a->index[middle] < at)
+            k = middle + 1;
+        else
+            end = middle;
+    }
+    return k;
+}
+
+/* a.b. Merged, or by galloping where one has more than 8 times the entries of the other. */
+LLM_API float llm_sparse_vector_dot(const llm_sparse_vector *a, const llm_sparse_vector *b) {
+    if (a->count > b->count) {
+        const llm_sparse_vector *swap = a;
+        a = b;
+        b = swap;
+    }
+    const bool gallop = b->count / 8 > a->count;
+    double sum = 0.0;
+    for (size_t i = 0, j = 0; i < a->count && j < b->count; i++) {
+        if (gallop) j = llm_sparse_vector_gallop(b, j, a->index[i]);
+        while (!gallop && j < b->count && b->index[j] < a->index[i]) j++;
+        if (j < b->count && b->index[j] == a->index[i])
+            sum += (double)a->value[i] * (double)b->value[j];
+    }
+    return (float)sum;
+}
+
+/* |a|_2. */
+LLM_API float llm_sparse_vector_norm(const llm_sparse_vector *a) {
+    return sqrtf(llm_sparse_vector_dot(a, a));
+}
+
+/* Keeps the k entries of a with the largest |value|, of equal ones the first; fewer if a has fewer.
+ * Scratch: count floats and indices. */
+LLM_API void llm_sparse_vector_top_k(llm_sparse_vector *a, size_t k, llm_arena *arena) {
+    const size_t mark = arena->used, count = a->count;
+    float *size = llm_arena_floats(arena, count);
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    for (size_t i = 0; i < count; i++) size[i] = -fabsf(a->value[i]);
+    llm_argsort(order, size, count);
+    for (size_t i = 0; i < count; i++) size[order[i]] = i < k ? 1.0f : 0.0f; /* now: is it kept? */
+    a->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (size[i] == 0.0f) continue;
+        a->index[a->count] = a->index[i];
+        a->value[a->count++] = a->value[i];
+    }
+    arena->used = mark;
+}
+
+/* @feature_hash --------------------------------------------- Feature hashing
+ *
+ *     x_i = sum over names with h(name) = i of sign(name) weight(name)        E[x.y] = exact x.y
+ *
+ * A vector of named features without a dictionary: a hash of the name picks one of n places. Names
+ * that meet in one place are added up; a second bit of the hash gives each name a sign, so what
+ * collides cancels in the mean, and inner products stay unbiased with a variance of about
+ * |x|^2 |y|^2 / n. New names need no growing table, two machines need not agree on one, and nobody
+ * can read the names back.
+ *
+ * source  Weinberger, Dasgupta, Langford, Smola & Attenberg 2009, "Feature hashing for large scale
+ *         multitask learning", lemma 2; Appleby 2011, MurmurHash3 (x86, 32 bits)
+ * needs   -
+ * see     @sparse_vector (what the pairs become), @one_hot (with a table)
+ * topics  -
+ */
+
+/* MurmurHash3, x86, 32 bits, of text (size bytes): four bytes a round, each multiplied, turned and
+ * multiplied into the state, which is avalanched at the end. */
+LLM_API uint32_t llm_feature_hash_murmur(const void *text, size_t size, uint32_t seed) {
+    const unsigned char *p = (const unsigned char *)text;
+    uint32_t h = seed;
+    for (size_t i = 0; i < size; i += 4) {
+        uint32_t k = 0;
+        for (size_t b = 0; b < 4 && i + b < size; b++) k |= (uint32_t)p[i + b] << 8 * b;
+        k *= 0xcc9e2d51u;
+        h ^= (k << 15 | k >> 17) * 0x1b873593u;
+        if (i + 4 <= size) h = (h << 13 | h >> 19) * 5 + 0xe6546b64u; /* not for the tail */
+    }
+    h ^= (uint32_t)size;
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+    h = (h ^ h >> 13) * 0xc2b2ae35u;
+    return h ^ h >> 16;
+}
+
+/* index, value <- a name and its weight, hashed to n buckets: as scikit-learn's FeatureHasher with
+ * seed 0. The hash read as a signed number gives the sign of the value, its magnitude the index. */
+LLM_API void llm_feature_hash(uint32_t *index, float *value, const char *name, float weight,
+                              size_t n, uint32_t seed) {
+    const uint32_t h = llm_feature_hash_murmur(name, strlen(name), seed);
+    const bool negative = h >> 31 != 0;
+    LLM_ASSERT(n > 0 && n <= UINT32_MAX);
+    *index = (uint32_t)((negative ? 0u - h : h) % n);
+    *value = negative ? -weight : weight;
+}
+
+/* @csr ------------------------------------------------------ Compressed sparse rows
+ *
+ *     row i of A:  (index_k, value_k),  start_i <= k < start_{i+1},  index ascending in each row
+ *     y_i = sum_k value_k x_{index_k}
+ *
+ * A sparse matrix as one sparse vector a row, all in two arrays, and where each row begins. Rows
+ * are found at once and products with A run through memory in order. Compressed columns (CSC) are
+ * the same thing for A', and the transpose is a counting sort. Triples (row, column, value) in any
+ * order (COO) are how matrices arrive. The product of two sparse matrices goes row by row
+ * (Gustavson): row i of A B is a sum of rows of B, collected in a dense row with a list of what was
+ * touched.
+ *
+ * source  Gustavson 1978, "Two fast algorithms for sparse matrices: multiplication and permuted
+ *         transposition"
+ * needs   sparse_vector
+ * see     @sparsity (when it pays), @sparse_vector (one row)
+ * topics  -
+ */
+
+/* A (rows,cols) with start[rows] entries; the arrays are the caller's: start (rows + 1). */
+typedef struct {
+    size_t rows, cols, *start;
+    uint32_t *index;
+    float *value;
+} llm_csr;
+
+/* order (count) <- the places of key (count), ascending by key < n, equal ones in the order of
+ * from, which may be NULL for 0, 1, 2, ...: one counting sort. begin (n + 1) is where each key
+ * begins. */
+LLM_API void llm_csr_order(size_t *order, size_t *begin, const uint32_t *key, const size_t *from,
+                           size_t count, size_t n) {
+    for (size_t i = 0; i <= n; i++) begin[i] = 0;
+    for (size_t k = 0; k < count; k++) begin[key[k] + 1]++;
+    for (size_t i = 0; i < n; i++) begin[i + 1] += begin[i];
+    for (size_t k = 0; k < count; k++) {
+        const size_t place = from ? from[k] : k;
+        order[begin[key[place]]++] = place; /* begin runs to the end of its key ... */
+    }
+    for (size_t i = n; i > 0; i--) begin[i] = begin[i - 1]; /* ... which is where the next begins */
+    begin[0] = 0;
+}
+
+/* a <- triples row, col, value (count) in any order, duplicates summed in their order. Entries of 0
+ * stay, as in SciPy. False with a sentence when an index is outside. a's arrays need room for
+ * count, and are not the triples. Scratch: 2 count + cols + 1 indices. */
+LLM_API bool llm_csr_from_coo(llm_csr *a, const uint32_t *row, const uint32_t *col,
+                              const float *value, size_t count, size_t rows, size_t cols,
+                              llm_arena *arena, llm_error *error) {
+    for (size_t k = 0; k < count; k++)
+        if (row[k] >= rows || col[k] >= cols)
+            return llm_fail(error, "entry %zu: (%u, %u) is outside of %zu x %zu", k, row[k], col[k],
+                            rows, cols);
+    const size_t mark = arena->used;
+    size_t *by_col = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *begin = (size_t *)llm_arena_take(arena, cols + 1, sizeof(size_t));
+    a->rows = rows;
+    a->cols = cols;
+    llm_csr_order(by_col, begin, col, NULL, count, cols); /* the last sort decides: rows */
+    llm_csr_order(order, a->start, row, by_col, count, rows);
+    size_t kept = 0;
+    for (size_t i = 0, k = 0; i < rows; i++) {
+        const size_t end = a->start[i + 1];
+        a->start[i] = kept;
+        while (k < end) {
+            const uint32_t at = col[order[k]];
+            float sum = 0.0f;
+            for (; k < end && col[order[k]] == at; k++) sum += value[order[k]];
+            a->index[kept] = at;
+            a->value[kept++] = sum;
+        }
+    }
+    a->start[rows] = kept;
+    arena->used = mark;
+    return true;
+}
+
+/* t <- the transpose of a, which is a in compressed columns. t's arrays need room for a's entries
+ * and a->cols + 1 starts. Scratch: 2 indices an entry. */
+LLM_API void llm_csr_transpose(llm_csr *t, const llm_csr *a, llm_arena *arena) {
+    const size_t mark = arena->used, count = a->start[a->rows];
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *place = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    t->rows = a->cols;
+    t->cols = a->rows;
+    llm_csr_order(order, t->start, a->index, NULL, count, a->cols);
+    for (size_t k = 0; k < count; k++) t->value[k] = a->value[order[k]];
+    for (size_t k = 0; k < count; k++) place[order[k]] = k; /* where each entry of a went */
+    for (size_t i = 0; i < a->rows; i++)
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) t->index[place[k]] = (uint32_t)i;
+    arena->used = mark;
+}
+
+/* y (rows,K) <- a, x (cols,K): A x for K columns at once, each row of x scaled and added. */
+LLM_API void llm_csr_matmul(float *y, const llm_csr *a, const float *x, size_t K) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->rows; i++) {
+        for (size_t c = 0; c < K; c++) y[i * K + c] = 0.0f;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++)
+            for (size_t c = 0; c < K; c++)
+                y[i * K + c] += a->value[k] * x[(size_t)a->index[k] * K + c];
+    }
+}
+
+/* c <- a b. With c->index NULL only c->start is written: how much room the product needs. Sums that
+ * cancel to 0 stay. Scratch: b->cols floats, 4 b->cols indices. */
+LLM_API void llm_csr_product(llm_csr *c, const llm_csr *a, const llm_csr *b, llm_arena *arena) {
+    LLM_ASSERT(a->cols == b->rows);
+    const size_t mark = arena->used;
+    float *sum = llm_arena_floats(arena, b->cols);
+    uint32_t *touched = (uint32_t *)llm_arena_take(arena, b->cols, sizeof(uint32_t));
+    size_t *row =
+        (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t)); /* that touched it last */
+    size_t *order = (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t));
+    c->rows = a->rows;
+    c->cols = b->cols;
+    c->start[0] = 0;
+    for (size_t j = 0; j < b->cols; j++) row[j] = a->rows;
+    for (size_t i = 0; i < a->rows; i++) {
+        size_t count = 0;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) {
+            const size_t via = a->index[k];
+            for (size_t l = b->start[via]; l < b->start[via + 1]; l++) {
+                const uint32_t j = b->index[l];
+                if (row[j] != i) sum[j] = 0.0f, touched[count++] = j;
+                row[j] = i;
+                sum[j] += a->value[k] * b->value[l];
+            }
+        }
+        c->start[i + 1] = c->start[i] + count;
+        if (!c->index) continue;
+        llm_sparse_vector_order(order, touched, count, arena);
+        for (size_t k = 0; k < count; k++) {
+            c->index[c->start[i] + k] = touched[order[k]];
+            c->value[c->start[i] + k] = sum[touched[order[k]]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* @sparsity ------------------------------------------------- Sparsity
+ *
+ *     Hoyer = (sqrt(n) - |x|_1 / |x|_2) / (sqrt(n) - 1)
+ *     Gini  = 1 - 2 sum_k |x|_(k) / |x|_1 (n - k + 1/2) / n          |x|_(1) <= ... <= |x|_(n)
+ *     2:4   : of every four neighbours the two largest stay, as values and 2-bit places
+ *
+ * How empty a vector is. Counting zeros is exact and brittle: a small noise makes every vector
+ * full. Hoyer's and Gini's measures look at how unequal the entries are: 0 when all are equal, 1
+ * (Gini: 1 - 1/n) when one has everything, whatever the scale. Zeros that lie anywhere save memory
+ * below a density that the format decides, and time only far below it; two of four in fixed places
+ * halve memory and multiplications and are what tensor cores can skip.
+ *
+ * source  Hoyer 2004, "Non-negative matrix factorization with sparseness constraints", eq. 1;
+ *         Hurley & Rickard 2009, "Comparing measures of sparsity"; Mishra et al. 2021,
+ *         "Accelerating sparse deep neural networks" (2:4)
+ * needs   argsort vector_norm
+ * see     @csr (the format), @pruning
+ * topics  Sparsity
+ */
+
+/* The share of entries of x (n) with |x| <= tol. 0 for n = 0. */
+LLM_API float llm_sparsity_zeros(const float *x, size_t n, float tol) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += fabsf(x[i]) <= tol;
+    return n > 0 ? (float)((double)count / (double)n) : 0.0f;
+}
+
+/* Hoyer's measure of x (n), n > 1. The zero vector has none: NaN. */
+LLM_API float llm_sparsity_hoyer(const float *x, size_t n) {
+    LLM_ASSERT(n > 1);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    const double root = sqrt((double)n), l2 = sqrt(llm_vector_norm_l2_squared(x, n));
+    return (float)((root - sum / l2) / (root - 1.0));
+}
+
+/* The Gini index of |x| (n), n > 0; NaN for the zero vector. Scratch: n floats, n indices. */
+LLM_API float llm_sparsity_gini(const float *x, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double sum = 0.0, weighted = 0.0;
+    for (size_t i = 0; i < n; i++) size[i] = fabsf(x[i]);
+    llm_argsort(order, size, n);
+    for (size_t k = 0; k < n; k++) { /* k counts from 0 here: n - k - 1/2 */
+        sum += (double)size[order[k]];
+        weighted += (double)size[order[k]] * ((double)(n - k) - 0.5);
+    }
+    arena->used = mark;
+    return (float)(1.0 - 2.0 * weighted / (sum * (double)n));
+}
+
+/* value (n / 2), place (n / 8 rounded up) <- x (n), n a multiple of 4: the two entries of largest
+ * magnitude of each four, the first of equals, in order, and where they stood: 2 bits each, 4 a
+ * group, the even group in the low half of its byte. */
+LLM_API void llm_sparsity_24_pack(float *value, unsigned char *place, const float *x, size_t n) {
+    LLM_ASSERT(n % 4 == 0);
+    for (size_t i = 0; i < (n + 7) / 8; i++) place[i] = 0;
+    for (size_t g = 0; g < n / 4; g++) {
+        const float *xg = x + 4 * g;
+        unsigned first = 0, second = 1;
+        float most = -1.0f;
+        for (unsigned a = 0; a < 4; a++)
+            for (unsigned b = a + 1; b < 4; b++) {
+                const float kept = fabsf(xg[a]) + fabsf(xg[b]);
+                if (kept > most) most = kept, first = a, second = b;
+            }
+        value[2 * g] = xg[first];
+        value[2 * g + 1] = xg[second];
+        place[g / 2] = (unsigned char)(place[g / 2] | (first | second << 2) << 4 * (g % 2));
+    }
+}
+
+/* x (n) <- value, place. */
+LLM_API void llm_sparsity_24_unpack(float *x, const float *value, const unsigned char *place,
+                                    size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
+    for (size_t k = 0; k < n / 2; k++) {
+        const unsigned bits = (unsigned)place[k / 4] >> 2 * (k % 4);
+        x[k / 2 * 4 + (bits & 3u)] = value[k];
+    }
+}
+
+/* y (m) <- W x (n), the rows of W (m,n) packed: half of the multiplications. n is a multiple of 8,
+ * so that rows begin with a byte. */
+LLM_API void llm_sparsity_24_apply(float *y, const float *value, const unsigned char *place,
+                                   const float *x, size_t m, size_t n) {
+    LLM_ASSERT(n % 8 == 0);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < n / 2; k++) {
+            const unsigned bits = (unsigned)place[i * n / 8 + k / 4] >> 2 * (k % 4);
+            sum += (double)value[i * n / 2 + k] * (double)x[k / 2 * 4 + (bits & 3u)];
+        }
+        y[i] = (float)sum;
+    }
+}
+
+/* Bytes of a matrix (m,n) with count nonzeros: dense, and in rows with indices of 4 bytes and
+ * starts of start_bytes. */
+LLM_API double llm_sparsity_bytes_dense(size_t m, size_t n) { return 4.0 * (double)m * (double)n; }
+LLM_API double llm_sparsity_bytes_csr(size_t m, double count, size_t start_bytes) {
+    return 8.0 * count + (double)start_bytes * (double)(m + 1);
+}
+
+/* The density below which CSR takes less memory: just under 1/2, as an entry costs 8 bytes. */
+LLM_API double llm_sparsity_break_even(size_t m, size_t n, size_t start_bytes) {
+    const double left = llm_sparsity_bytes_dense(m, n) - (double)start_bytes * (double)(m + 1);
+    return left > 0.0 ? left / 8.0 / ((double)m * (double)n) : 0.0;
+}
+
+/* @cosine_similarity ---------------------------------------- Cosine similarity
+ *
+ *     cos(a, b) = a.b / (max(|a|, eps) max(|b|, eps))            eps = 1e-8
+ *     angle     = 2 atan2(|u - v|, |u + v|)                      u = a / |a|,  v = b / |b|
+ *
+ * How far two vectors point the same way, whatever their lengths: 1 the same, 0 unrelated, -1
+ * opposite. Embeddings are compared by it, because their length carries frequency more than
+ * meaning. On unit vectors it is the dot product, and |u - v|^2 = 2 - 2 cos, so nearest by cosine
+ * and nearest by distance agree. Near 1 the cosine is flat: vectors 1e-4 apart have 1 - 5e-9, which
+ * a float rounds to 1, and acos gives 0. The length of u - v is not flat there.
+ *
+ * source  Salton, Wong & Yang 1975, "A vector space model for automatic indexing"; Kahan 2006, "How
+ *         futile are mindless assessments of roundoff", section 12 (the angle)
+ * needs   matmul vector_norm
+ * see     @vector_norm (unit vectors), @semantic_search, @contrastive
+ * topics  Cosine similarity
+ */
+
+/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Clamped to [-1, 1], where rounding
+ * would leave it. */
+LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t n, float eps) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    const double c = sum / (a_norm > (double)eps ? a_norm : (double)eps) /
+                     (b_norm > (double)eps ? b_norm : (double)eps);
+    return c > 1.0 ? 1.0f : c < -1.0 ? -1.0f : (float)c;
+}
+
+/* da, db (n) += <- dc and forward's a, b, eps; either may be NULL.
+ *
+ *     da = dc (b / |b| - cos a / |a|) / |a|
+ * The part of b that is across a; along a the cosine does not change. Where |a| is below eps, the
+ * length is a constant and the second term is not there. */
+LLM_API void llm_cosine_similarity_backward(float *da, float *db, float dc, const float *a,
+                                            const float *b, size_t n, float eps) {
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    const double a_size = a_norm > (double)eps ? a_norm : (double)eps;
+    const double b_size = b_norm > (double)eps ? b_norm : (double)eps;
+    double c = 0.0;
+    for (size_t i = 0; i < n; i++) c += (double)a[i] / a_size * ((double)b[i] / b_size);
+    const double a_along = a_norm > (double)eps ? c : 0.0, b_along = b_norm > (double)eps ? c : 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double u = (double)a[i] / a_size, v = (double)b[i] / b_size;
+        if (da) da[i] += (float)((double)dc * (v - a_along * u) / a_size);
+        if (db) db[i] += (float)((double)dc * (u - b_along * v) / b_size);
+    }
+}
+
+/* s (N,M) <- a (N,n), b (M,n): cosines of all pairs: rows are made unit once, then one matrix
+ * product. Rows shorter than eps give 0. Scratch: (N + M) n floats. */
+LLM_API void llm_cosine_similarity_matrix(float *s, const float *a, const float *b, size_t N,
+                                          size_t M, size_t n, float eps, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, N * n), *v = llm_arena_floats(arena, M * n);
+    llm_vector_norm_unit(u, NULL, a, N, n, eps);
+    llm_vector_norm_unit(v, NULL, b, M, n, eps);
+    llm_matmul_forward(s, u, v, NULL, N, n, M);
+    arena->used = mark;
+}
+
+/* Whether entry i of s is a worse answer than j: less similar, or as similar and later. NaN is the
+ * worst. */
+LLM_API bool llm_cosine_similarity_worse(const float *s, size_t i, size_t j) {
+    const bool i_nan = s[i] != s[i], j_nan = s[j] != s[j];
+    if (i_nan != j_nan) return i_nan;
+    return s[i] < s[j] || (!(s[i] > s[j]) && i > j);
+}
+
+/* moved takes the hole in the heap top (size), whose root is its worst entry: children that are
+ * worse rise over it. */
+LLM_API void llm_cosine_similarity_sink(size_t *top, const float *s, size_t size, size_t hole,
+                                        size_t moved) {
+    for (size_t child = 2 * hole + 1; child < size; child = 2 * hole + 1) {
+        if (child + 1 < size && llm_cosine_similarity_worse(s, top[child + 1], top[child])) child++;
+        if (!llm_cosine_similarity_worse(s, top[child], moved)) break;
+        top[hole] = top[child];
+        hole = child;
+    }
+    top[hole] = moved;
+}
+
+/* top (k) <- s (M): the k best, best first; k <= M. An entry that is worse than the worst of those
+ * kept costs one comparison. At the end the worst goes behind the rest, again and again. */
+LLM_API void llm_cosine_similarity_topk(size_t *top, const float *s, size_t M, size_t k) {
+    LLM_ASSERT(k <= M);
+    if (k == 0) return;
+    for (size_t i = 0; i < k; i++) top[i] = i;
+    for (size_t i = k / 2; i-- > 0;) llm_cosine_similarity_sink(top, s, k, i, top[i]);
+    for (size_t i = k; i < M; i++)
+        if (llm_cosine_similarity_worse(s, top[0], i)) llm_cosine_similarity_sink(top, s, k, 0, i);
+    for (size_t size = k; size-- > 1;) {
+        const size_t moved = top[size];
+        top[size] = top[0];
+        llm_cosine_similarity_sink(top, s, size, 0, moved);
+    }
+}
+
+/* The angle between a and b (n) over pi: 0 the same direction, 1 opposite; it satisfies the
+ * triangle inequality, which 1 - cos does not. NaN for a zero vector: it has no direction. */
+LLM_API float llm_cosine_similarity_angle(const float *a, const float *b, size_t n) {
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    double minus = 0.0, plus = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double u = (double)a[i] / a_norm, v = (double)b[i] / b_norm;
+        minus += (u - v) * (u - v);
+        plus += (u + v) * (u + v);
+    }
+    return (float)(2.0 / 3.14159265358979323846 * atan2(sqrt(minus), sqrt(plus)));
+}
+
 /* @cholesky ------------------------------------------------- Cholesky factorization
  *
  *     A = L L'      L_jj = sqrt(A_jj - sum_k L_jk^2)      L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
@@ -3764,6 +4629,955 @@ LLM_API void llm_categorical_sample_multinomial(double *k, const float *w, size_
     }
 }
 
+/* @conditional ---------------------------------------------- Conditional probability
+ *
+ *     p(x | y) = p(x,y) / p(y)        p(y) = sum_x p(x,y)        p(x|y) = p(y|x) p(x) / p(y)
+ *     p(a,b,c,..) = p(a) p(b|a) p(c|a,b) ..                      in any order
+ *
+ * A table of joint probabilities answers every question about its variables: sum out what is not
+ * asked, fix what is known, divide by the mass that is left. Bayes' rule turns the chance of the
+ * evidence into the chance of the cause, and its usual surprise is the prior: a good test for a
+ * rare disease is mostly wrong when it says yes. Tables grow exponentially with their axes, which
+ * is why a language model computes conditionals one at a time instead. Conditioning on something of
+ * probability 0 has no answer, and says so.
+ *
+ * source  Bayes 1763, "An essay towards solving a problem in the doctrine of chances"; Simpson
+ *         1951, "The interpretation of interaction in contingency tables"
+ * needs   special
+ * see     @conditional_gaussian @entropy (mutual information), @backoff (what to do about zeros)
+ * topics  Conditional probability
+ */
+enum { LLM_CONDITIONAL_AXES = 8 };
+
+/* A table p over axes of the given sizes, the last one contiguous. */
+typedef struct {
+    double *p;
+    size_t axes, size[LLM_CONDITIONAL_AXES];
+} llm_conditional_table;
+
+/* How many entries a table has. */
+LLM_API size_t llm_conditional_count(const llm_conditional_table *t) {
+    size_t n = 1;
+    LLM_ASSERT(t->axes <= LLM_CONDITIONAL_AXES);
+    for (size_t a = 0; a < t->axes; a++) n *= t->size[a];
+    return n;
+}
+
+/* The index of entry i of t in its marginal on the axes of keep (bit a for axis a). */
+LLM_API size_t llm_conditional_project(const llm_conditional_table *t, size_t i, unsigned keep) {
+    size_t index = 0, stride = 1;
+    for (size_t a = t->axes; a-- > 0; i /= t->size[a]) {
+        if (!(keep >> a & 1u)) continue;
+        index += i % t->size[a] * stride;
+        stride *= t->size[a];
+    }
+    return index;
+}
+
+/* out <- t summed over all axes but those of keep, which keep their order. out->p has room for the
+ * product of their sizes; its shape is set. */
+LLM_API void llm_conditional_marginal(llm_conditional_table *out, const llm_conditional_table *t,
+                                      unsigned keep) {
+    const size_t n = llm_conditional_count(t);
+    out->axes = 0;
+    for (size_t a = 0; a < t->axes; a++)
+        if (keep >> a & 1u) out->size[out->axes++] = t->size[a];
+    const size_t m = llm_conditional_count(out);
+    for (size_t i = 0; i < m; i++) out->p[i] = 0.0;
+    for (size_t i = 0; i < n; i++) out->p[llm_conditional_project(t, i, keep)] += t->p[i];
+}
+
+/* out <- t given that `axis` has `value`: that slice, divided by its mass; the axis is gone. False
+ * when the mass is 0, and out->p is not touched. */
+LLM_API bool llm_conditional_given(llm_conditional_table *out, const llm_conditional_table *t,
+                                   size_t axis, size_t value) {
+    LLM_ASSERT(axis < t->axes && value < t->size[axis]);
+    const size_t n = llm_conditional_count(t);
+    const unsigned keep = ~(1u << axis);
+    size_t inner = 1;
+    double mass = 0.0;
+    for (size_t a = axis + 1; a < t->axes; a++) inner *= t->size[a];
+    for (size_t i = 0; i < n; i++)
+        if (i / inner % t->size[axis] == value) mass += t->p[i];
+    if (!(mass > 0.0)) return false;
+    for (size_t i = 0; i < n; i++)
+        if (i / inner % t->size[axis] == value)
+            out->p[llm_conditional_project(t, i, keep)] = t->p[i] / mass;
+    out->axes = 0;
+    for (size_t a = 0; a < t->axes; a++)
+        if (a != axis) out->size[out->axes++] = t->size[a];
+    return true;
+}
+
+/* f (entries of t) <- p(axis `asked` | axes of `known`): each entry of the joint divided by the
+ * mass of its slice. This is one factor of the chain rule; 0 where the condition has probability 0.
+ * sum and joint have room for the marginals on known, and on known and asked. */
+LLM_API void llm_conditional_factor(double *f, const llm_conditional_table *t, size_t asked,
+                                    unsigned known, double *sum, double *joint) {
+    const size_t n = llm_conditional_count(t);
+    const unsigned both = known | 1u << asked;
+    llm_conditional_table below, above;
+    below.p = sum;
+    above.p = joint;
+    llm_conditional_marginal(&below, t, known);
+    llm_conditional_marginal(&above, t, both);
+    for (size_t i = 0; i < n; i++) {
+        const double mass = below.p[llm_conditional_project(t, i, known)];
+        f[i] = mass > 0.0 ? above.p[llm_conditional_project(t, i, both)] / mass : 0.0;
+    }
+}
+
+/* log_posterior (n) <- log_prior, log_likelihood (n), in place if wanted; returns the log evidence,
+ * log sum_i prior_i likelihood_i. -inf when no hypothesis could have produced the data; the
+ * posterior is then left as it was. */
+LLM_API double llm_conditional_bayes(double *log_posterior, const double *log_prior,
+                                     const double *log_likelihood, size_t n) {
+    double max = -(double)INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++) max = fmax(max, log_prior[i] + log_likelihood[i]);
+    if (max == -(double)INFINITY) return max;
+    for (size_t i = 0; i < n; i++) sum += exp(log_prior[i] + log_likelihood[i] - max);
+    for (size_t i = 0; i < n; i++)
+        log_posterior[i] = log_prior[i] + log_likelihood[i] - max - log(sum);
+    return max + log(sum);
+}
+
+/* I(X;Y|Z) in nats of p (X,Y,Z), which may be counts: sum p(x,y,z) log p(x,y,z) p(z) / p(x,z)
+ * p(y,z). Z = 1 gives the mutual information. */
+LLM_API double llm_conditional_cmi(const double *p, size_t X, size_t Y, size_t Z) {
+    double sum = 0.0, total = 0.0;
+    for (size_t z = 0; z < Z; z++) {
+        double pz = 0.0;
+        for (size_t i = 0; i < X * Y; i++) pz += p[i * Z + z];
+        total += pz;
+        for (size_t x = 0; x < X; x++)
+            for (size_t y = 0; y < Y; y++) {
+                const double joint = p[(x * Y + y) * Z + z];
+                double px = 0.0, py = 0.0;
+                if (joint == 0.0) continue;
+                for (size_t k = 0; k < Y; k++) px += p[(x * Y + k) * Z + z];
+                for (size_t k = 0; k < X; k++) py += p[(k * Y + y) * Z + z];
+                sum += joint * log(joint * pz / (px * py));
+            }
+    }
+    return total > 0.0 ? sum / total : 0.0;
+}
+
+/* The p-value of "X and Y are independent given Z" for counts (X,Y,Z): G = 2 N I(X;Y|Z) is about
+ * chi-squared with (X-1)(Y-1)Z degrees of freedom. */
+LLM_API double llm_conditional_gtest(double *G, const double *count, size_t X, size_t Y, size_t Z) {
+    LLM_ASSERT(X > 1 && Y > 1 && Z > 0);
+    double n = 0.0, log_p, log_q;
+    for (size_t i = 0; i < X * Y * Z; i++) n += count[i];
+    *G = fmax(0.0, 2.0 * n * llm_conditional_cmi(count, X, Y, Z));
+    llm_special_gamma_tails(&log_p, &log_q, 0.5 * (double)((X - 1) * (Y - 1) * Z), 0.5 * *G);
+    return exp(log_q);
+}
+
+/* p (V,V) <- tokens (n) in 0..V-1: P(next = j | previous = i) from counts + alpha. Rows that were
+ * never seen are uniform; with alpha = 0 they are zeros. */
+LLM_API void llm_conditional_counts(float *p, const int *tokens, size_t n, size_t V, float alpha) {
+    for (size_t i = 0; i < V * V; i++) p[i] = alpha;
+    for (size_t t = 0; t + 1 < n; t++) {
+        LLM_ASSERT(tokens[t] >= 0 && (size_t)tokens[t] < V && tokens[t + 1] >= 0 &&
+                   (size_t)tokens[t + 1] < V);
+        p[(size_t)tokens[t] * V + (size_t)tokens[t + 1]] += 1.0f;
+    }
+    for (size_t i = 0; i < V; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < V; j++) sum += (double)p[i * V + j];
+        for (size_t j = 0; sum > 0.0 && j < V; j++)
+            p[i * V + j] = (float)((double)p[i * V + j] / sum);
+    }
+}
+
+/* @conditional_gaussian ------------------------------------- Conditioning a multivariate normal
+ *
+ *     x_a | x_b  ~  N( mu_a + S_ab S_bb^-1 (x_b - mu_b),  S_aa - S_ab S_bb^-1 S_ba )
+ *
+ * Of all joint densities the normal is the one that can be conditioned in closed form: the result
+ * is normal again, its mean moves linearly with what was seen, and its covariance, the Schur
+ * complement, does not depend on what was seen at all. Gaussian processes, Kalman filters and
+ * linear regression are this one formula. S_bb^-1 is never formed: whitening with its Cholesky
+ * factor gives a covariance that is a difference of symmetric terms and stays symmetric.
+ *
+ * source  Rasmussen & Williams 2006, "Gaussian processes for machine learning", eq. A.6
+ * needs   arena spd
+ * see     @conditional @distribution_sample
+ * topics  -
+ */
+
+/* mean_a (A), cov_a (A,A) <- mean (D), cov (D,D), what was seen x_b (B), and order (D): the indices
+ * of the A unknown coordinates, then those of the B = D - A known ones. Returns false when S_bb is
+ * not positive definite. Scratch: B (B + A + 1) doubles, given back. */
+LLM_API bool llm_conditional_gaussian(double *mean_a, double *cov_a, const double *mean,
+                                      const double *cov, const double *x_b, const size_t *order,
+                                      size_t A, size_t D, llm_arena *arena) {
+    LLM_ASSERT(A <= D);
+    const size_t mark = arena->used, B = D - A;
+    double *L = llm_arena_doubles(arena, B * B), *W = llm_arena_doubles(arena, A * B);
+    double *r = llm_arena_doubles(arena, B);
+    for (size_t i = 0; i < B; i++) {
+        r[i] = x_b[i] - mean[order[A + i]];
+        for (size_t j = 0; j < B; j++) L[i * B + j] = cov[order[A + i] * D + order[A + j]];
+    }
+    const bool definite = llm_spd_factor(L, L, B);
+    if (definite) llm_spd_forward(r, L, r, B);   /* L r = x_b - mu_b */
+    for (size_t i = 0; definite && i < A; i++) { /* row i: L w = S_b,i */
+        double *w = W + i * B;
+        for (size_t j = 0; j < B; j++) w[j] = cov[order[i] * D + order[A + j]];
+        llm_spd_forward(w, L, w, B);
+        mean_a[i] = mean[order[i]];
+        for (size_t j = 0; j < B; j++) mean_a[i] += w[j] * r[j];
+        for (size_t k = 0; k <= i; k++) {
+            double sum = cov[order[i] * D + order[k]];
+            for (size_t j = 0; j < B; j++) sum -= w[j] * W[k * B + j];
+            cov_a[i * A + k] = cov_a[k * A + i] = sum;
+        }
+    }
+    arena->used = mark;
+    return definite;
+}
+
+/* @logit ---------------------------------------------------- Logit
+ *
+ *     logit(p) = log p - log(1 - p)      expit(z) = 1 / (1 + e^-z)      expit' = p (1 - p)
+ *     logit P(c | e1, e2) = logit P(c) + log LR(e1) + log LR(e2)       independent evidence
+ *
+ * Log-odds turn a probability into a number without bounds, on which evidence adds. A classifier's
+ * last layer works there, and so does every correction of it: a model trained on balanced classes
+ * is moved to the true base rate by one addition. expit is written with the exponential of a
+ * negative number on both sides of 0, so it never overflows and keeps the digits of small
+ * probabilities; those of 1 - p for p near 1 are lost in p itself, and log sigmoid goes around
+ * that.
+ *
+ * source  Berkson 1944, "Application of the logistic function to bio-assay"; Good 1950,
+ *         "Probability and the weighing of evidence"; Saerens, Latinne & Decaestecker 2002,
+ *         "Adjusting the outputs of a classifier to new a priori probabilities"
+ * needs   -
+ * see     @sigmoid @bce @softmax (several classes), @logistic_regression
+ * topics  Logit
+ */
+
+/* log(p / (1 - p)); -inf and inf at 0 and 1, NaN outside. */
+LLM_API double llm_logit(double p) {
+    return p >= 0.0 && p <= 1.0 ? log(p) - log1p(-p) : (double)NAN;
+}
+
+/* d logit / dp = 1 / (p (1 - p)). */
+LLM_API double llm_logit_slope(double p) { return 1.0 / (p * (1.0 - p)); }
+
+/* The probability of log-odds z. */
+LLM_API double llm_logit_expit(double z) {
+    const double e = exp(-fabs(z));
+    return z >= 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
+}
+
+/* d expit / dz = p (1 - p), to full precision in both tails. */
+LLM_API double llm_logit_expit_slope(double z) {
+    const double e = exp(-fabs(z));
+    return e / ((1.0 + e) * (1.0 + e));
+}
+
+/* log expit(z), where expit itself would be 0 or 1; its slope is expit(-z). */
+LLM_API double llm_logit_logsigmoid(double z) { return fmin(z, 0.0) - log1p(exp(-fabs(z))); }
+
+/* log(1 + e^z) = -logsigmoid(-z): its slope is expit(z). */
+LLM_API double llm_logit_softplus(double z) { return fmax(z, 0.0) + log1p(exp(-fabs(z))); }
+
+/* z with softplus(z) = y, y > 0: the start value of a parameter kept positive by softplus. */
+LLM_API double llm_logit_softplus_inverse(double y) { return y + log(-expm1(-y)); }
+
+/* Probability p after evidence (n), log likelihood ratios log P(e | yes) / P(e | no). They add only
+ * if the pieces of evidence are independent given the answer: naive Bayes. */
+LLM_API double llm_logit_update(double p, const double *evidence, size_t n) {
+    double z = llm_logit(p);
+    for (size_t i = 0; i < n; i++) z += evidence[i];
+    return llm_logit_expit(z);
+}
+
+/* The logits z (n) of a model trained where the positive rate was `from`, used where it is `to`:
+ * the likelihood ratio stays, only the prior odds change. z may be NULL for the shift alone. */
+LLM_API double llm_logit_prior_shift(float *z, size_t n, double from, double to) {
+    const double shift = llm_logit(to) - llm_logit(from);
+    LLM_ASSERT(from > 0.0 && from < 1.0);
+    for (size_t i = 0; z && i < n; i++) z[i] = (float)((double)z[i] + shift);
+    return shift;
+}
+
+/* The same for K classes: z (n,K) += log to_k - log from_k; rates (K) need not sum to 1. */
+LLM_API void llm_logit_prior_shift_classes(float *z, size_t n, size_t K, const float *from,
+                                           const float *to) {
+    for (size_t i = 0; i < n * K; i++) {
+        LLM_ASSERT(from[i % K] > 0.0f && to[i % K] >= 0.0f);
+        z[i] += logf(to[i % K]) - logf(from[i % K]);
+    }
+}
+
+/* The logarithmic opinion pool: expit of the weighted mean of logits of p (n); weight (n) or NULL
+ * for equal ones. Unlike the mean of probabilities it lets one expert who is sure outvote many who
+ * are not, and one 0 is a veto; a 0 and a 1 together have no answer (NaN). */
+LLM_API double llm_logit_pool(const double *p, const double *weight, size_t n) {
+    double sum = 0.0, total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? weight[i] : 1.0;
+        if (w == 0.0) continue;
+        sum += w * llm_logit(p[i]);
+        total += w;
+    }
+    return llm_logit_expit(sum / total);
+}
+
+/* z (n,K) in place: each row loses its mean. softmax does not see the difference, and two models'
+ * logits can be compared. The centred row is the log of p over its geometric mean. */
+LLM_API void llm_logit_centre(float *z, size_t n, size_t K) {
+    for (size_t r = 0; r < n; r++) {
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) mean += (double)z[r * K + k] / (double)K;
+        for (size_t k = 0; k < K; k++) z[r * K + k] = (float)((double)z[r * K + k] - mean);
+    }
+}
+
+/* @log_likelihood ------------------------------------------- Log-likelihood
+ *
+ *     l(theta) = sum_i w_i log p(x_i; theta)     score = dl/dtheta     E score = 0 at the truth
+ *     AIC = 2k - 2l      BIC = k log n - 2l      2 (l_big - l_small) ~ chi2(k_big - k_small)
+ *
+ * How well parameters explain data. The probability of a whole data set is a product that leaves
+ * the range of doubles after a few hundred factors; its logarithm is a sum, and the only scale on
+ * which models are compared. Absolute values mean nothing for densities (they change with the
+ * unit), only differences on the same data. A richer model always fits better: AIC and BIC charge
+ * for its parameters, and Wilks' theorem says how much improvement chance alone brings.
+ *
+ * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Wilks 1938,
+ *         "The large-sample distribution of the likelihood ratio ..."; Akaike 1974, "A new look at
+ *         the statistical model identification"; Schwarz 1978, "Estimating the dimension of a
+ *         model"; Hurvich & Tsai 1989 (AICc)
+ * needs   special special_inverse distribution
+ * see     @nll (as a loss), @mle (its maximum), @fisher_info (its curvature)
+ * topics  Log-likelihood
+ */
+
+/* *sum += x, with *lost what rounding took (Neumaier): a million terms add up like a handful. */
+LLM_API void llm_log_likelihood_add(double *sum, double *lost, double x) {
+    const double total = *sum + x;
+    if (fabs(total) <= DBL_MAX) /* inf - inf would be NaN */
+        *lost += fabs(*sum) >= fabs(x) ? *sum - total + x : x - total + *sum;
+    *sum = total;
+}
+
+/* l <- x (n) independent draws; weight (n) or NULL for ones. -inf when one x cannot be. */
+LLM_API double llm_log_likelihood_iid(const llm_distribution *d, const float *x,
+                                      const float *weight, size_t n) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0;
+        if (w != 0.0)
+            llm_log_likelihood_add(&sum, &lost, w * llm_distribution_logpdf(d, (double)x[i]));
+    }
+    return sum + lost;
+}
+
+/* score (4) <- dl / d(loc, scale, a, b) for the same sum. With g = d log p0 / dz:
+ *     dl/dloc = -g / scale        dl/dscale = -(1 + z g) / scale
+ * Entries of parameters that a kind does not have are 0. */
+LLM_API void llm_log_likelihood_score(double score[4], const llm_distribution *d, const float *x,
+                                      const float *weight, size_t n) {
+    const llm_distribution c = llm_distribution_core(d);
+    const double a = c.a, b = c.b, h = 0.5 * a;
+    for (size_t k = 0; k < 4; k++) score[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0, z = ((double)x[i] - c.loc) / c.scale;
+        double g = 0.0, da = 0.0, db = 0.0;
+        if (w == 0.0) continue;
+        switch (c.kind) {
+        case LLM_DISTRIBUTION_NORMAL:
+            g = -z;
+            break;
+        case LLM_DISTRIBUTION_LAPLACE:
+            g = z > 0.0 ? -1.0 : z < 0.0 ? 1.0 : 0.0;
+            break;
+        case LLM_DISTRIBUTION_LOGISTIC:
+            g = -tanh(0.5 * z);
+            break;
+        case LLM_DISTRIBUTION_CAUCHY:
+            g = -2.0 * z / (1.0 + z * z);
+            break;
+        case LLM_DISTRIBUTION_STUDENT_T:
+            g = -(a + 1.0) * z / (a + z * z);
+            da = 0.5 * (llm_special_digamma(h + 0.5) - llm_special_digamma(h) - 1.0 / a -
+                        log1p(z * z / a) - z * g / a);
+            break;
+        case LLM_DISTRIBUTION_GAMMA:
+            g = (a - 1.0) / z - 1.0;
+            da = log(z) - llm_special_digamma(a);
+            break;
+        default:
+            g = (a - 1.0) / z - (b - 1.0) / (1.0 - z);
+            da = log(z) - llm_special_digamma(a) + llm_special_digamma(a + b);
+            db = log1p(-z) - llm_special_digamma(b) + llm_special_digamma(a + b);
+        }
+        score[0] -= w * g / c.scale;
+        score[1] -= w * (1.0 + z * g) / c.scale;
+        score[2] += w * da;
+        score[3] += w * db;
+    }
+    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED) score[1] *= 2.0, score[2] *= 0.5;
+    if (d->kind == LLM_DISTRIBUTION_EXPONENTIAL || d->kind == LLM_DISTRIBUTION_UNIFORM)
+        score[2] = score[3] = 0.0;
+}
+
+/* l of token[0..n-1] under a chain: first (V) and next (V,V) are log probabilities. */
+LLM_API double llm_log_likelihood_sequence(const float *first, const float *next, const int *token,
+                                           size_t n, size_t V) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t t = 0; t < n; t++) {
+        LLM_ASSERT(token[t] >= 0 && (size_t)token[t] < V);
+        const float *row = t == 0 ? first : next + (size_t)token[t - 1] * V;
+        llm_log_likelihood_add(&sum, &lost, (double)row[token[t]]);
+    }
+    return sum + lost;
+}
+
+/* l of x (n) under the mixture sum_k share_k p_k; share (K) sums to 1. r (n,K), if not NULL,
+ * becomes the responsibilities share_k p_k(x_i) / sum: the chance that component k drew x_i, zeros
+ * where none could. term (K) is scratch. */
+LLM_API double llm_log_likelihood_mixture(float *r, const llm_distribution *d, const double *share,
+                                          size_t K, const float *x, size_t n, double *term) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double max = -(double)INFINITY, total = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            term[k] = share[k] > 0.0 ? log(share[k]) + llm_distribution_logpdf(&d[k], (double)x[i])
+                                     : -(double)INFINITY;
+            max = fmax(max, term[k]);
+        }
+        const double shift = fabs(max) <= DBL_MAX ? max : 0.0;
+        for (size_t k = 0; k < K; k++) total += exp(term[k] - shift);
+        for (size_t k = 0; r && k < K; k++)
+            r[i * K + k] = total > 0.0 ? (float)(exp(term[k] - shift) / total) : 0.0f;
+        llm_log_likelihood_add(&sum, &lost, shift + log(total));
+    }
+    return sum + lost;
+}
+
+/* What a model with k fitted parameters costs, smaller is better; l is its maximum, n the number of
+ * observations. AICc corrects AIC where n is not many times k; it needs n > k + 1. */
+LLM_API double llm_log_likelihood_aic(double l, double k) { return 2.0 * k - 2.0 * l; }
+LLM_API double llm_log_likelihood_aicc(double l, double k, double n) {
+    return n > k + 1.0 ? 2.0 * k - 2.0 * l + 2.0 * k * (k + 1.0) / (n - k - 1.0) : (double)INFINITY;
+}
+LLM_API double llm_log_likelihood_bic(double l, double k, double n) { return k * log(n) - 2.0 * l; }
+
+/* p-value of "the small model, which is the big one with `extra` parameters fixed, is enough".
+ * Wilks: for large n, and truths inside the parameter space, not at its border. */
+LLM_API double llm_log_likelihood_ratio_test(double l_small, double l_big, double extra) {
+    double log_p, log_q;
+    LLM_ASSERT(extra > 0.0);
+    llm_special_gamma_tails(&log_p, &log_q, 0.5 * extra, fmax(0.0, l_big - l_small));
+    return exp(log_q);
+}
+
+/* The profile interval of one parameter: theta (n) rising, curve (n) the log-likelihood maximised
+ * over all other parameters. Kept are the values that a ratio test at this level would not reject:
+ * curve >= max - q/2, interpolated linearly. It bends with the likelihood where theta +- 2 standard
+ * errors cannot. Ends of the grid are infinite when the curve is still above there. */
+LLM_API void llm_log_likelihood_profile(double *low, double *high, const double *theta,
+                                        const double *curve, size_t n, double level) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++) best = curve[i] > curve[best] ? i : best;
+    const double cut = curve[best] - llm_special_inverse_gamma(0.5, level); /* chi-squared(1) / 2 */
+    size_t left = best, right = best;
+    while (left > 0 && curve[left] >= cut) left--;
+    while (right + 1 < n && curve[right] >= cut) right++;
+    *low = -(double)INFINITY;
+    *high = (double)INFINITY;
+    if (curve[left] < cut)
+        *low = theta[left] + (theta[left + 1] - theta[left]) * (cut - curve[left]) /
+                                 (curve[left + 1] - curve[left]);
+    if (curve[right] < cut)
+        *high = theta[right] - (theta[right] - theta[right - 1]) * (cut - curve[right]) /
+                                   (curve[right - 1] - curve[right]);
+}
+
+/* @nll ------------------------------------------------------ Negative log-likelihood
+ *
+ *     categorical   l_n = -w_y log p(y)                 mean: sum_n l_n / sum_n w_y, over kept rows
+ *     Gaussian      l_n = (log v + (x - mu)^2 / v) / 2                   v = max(var, eps)
+ *     Poisson       l_n = e^z - k z                                      z the log of the rate
+ *
+ * The loss of everything that predicts a distribution: the surprise at what happened. Which
+ * distribution is the modelling choice: squared error is the Gaussian one with a fixed variance,
+ * and letting the network predict the variance as well makes it say how sure it is. With class
+ * weights the mean divides by the sum of the weights of the targets, not by their number, as torch
+ * does; and by 0 when every target is ignored, which gives NaN there and here.
+ *
+ * source  Nix & Weigend 1994, "Estimating the mean and variance of the target probability
+ *         distribution"; PyTorch, torch.nn.functional (the conventions)
+ * needs   -
+ * see     @cross_entropy (from logits, fused), @log_likelihood, @perplexity
+ * topics  Negative log-likelihood
+ */
+enum { LLM_NLL_NONE, LLM_NLL_MEAN, LLM_NLL_SUM };
+
+/* Sum of the weights of the kept rows: weight[y], or 1. A target equal to `ignore` is skipped. */
+LLM_API double llm_nll_total(const int *target, const float *weight, int ignore, size_t N) {
+    double total = 0.0;
+    for (size_t n = 0; n < N; n++)
+        if (target[n] != ignore) total += weight ? (double)weight[target[n]] : 1.0;
+    return total;
+}
+
+/* Returns the reduced loss (0 for LLM_NLL_NONE) <- log probabilities logp (N,V), target (N), weight
+ * (V) or NULL. loss (N), which may be NULL, gets each row's own; 0 where ignored. */
+LLM_API float llm_nll_forward(float *loss, const float *logp, const int *target,
+                              const float *weight, int ignore, int reduction, size_t N, size_t V) {
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        if (loss) loss[n] = 0.0f;
+        if (target[n] == ignore) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const float l = -(weight ? weight[target[n]] : 1.0f) * logp[n * V + (size_t)target[n]];
+        if (loss) loss[n] = l;
+        sum += (double)l;
+    }
+    if (reduction == LLM_NLL_NONE) return 0.0f;
+    return (float)(reduction == LLM_NLL_SUM ? sum : sum / llm_nll_total(target, weight, ignore, N));
+}
+
+/* dlogp (N,V) += <- dloss: one number, or N of them for LLM_NLL_NONE. Only the target's entry of a
+ * row has a gradient: -w_y, divided as forward did. */
+LLM_API void llm_nll_backward(float *dlogp, const float *dloss, const int *target,
+                              const float *weight, int ignore, int reduction, size_t N, size_t V) {
+    const double total = reduction == LLM_NLL_MEAN ? llm_nll_total(target, weight, ignore, N) : 1.0;
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == ignore) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const double w = weight ? (double)weight[target[n]] : 1.0;
+        const float up = dloss[reduction == LLM_NLL_NONE ? n : 0];
+        dlogp[n * V + (size_t)target[n]] -= (float)(w * (double)up / total);
+    }
+}
+
+/* loss (n) <- mu, var, x (n). eps keeps a variance that collapses onto a perfect fit away from 0;
+ * full adds log(2 pi) / 2. */
+LLM_API void llm_nll_gaussian_forward(float *loss, const float *mu, const float *var,
+                                      const float *x, size_t n, float eps, bool full) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(var[i] >= 0.0f);
+        const float v = fmaxf(var[i], eps), r = x[i] - mu[i];
+        loss[i] = 0.5f * (logf(v) + r * r / v) + (full ? 0.91893853f : 0.0f);
+    }
+}
+
+/* dmu, dvar (n) += <- dloss, mu, var, x (n). Either may be NULL. Below eps the slope is that at
+ * eps, as in torch, so that a variance that fell too far still feels where to go. */
+LLM_API void llm_nll_gaussian_backward(float *dmu, float *dvar, const float *dloss, const float *mu,
+                                       const float *var, const float *x, size_t n, float eps) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = fmaxf(var[i], eps), r = x[i] - mu[i];
+        if (dmu) dmu[i] -= dloss[i] * r / v;
+        if (dvar) dvar[i] += dloss[i] * 0.5f * (1.0f - r * r / v) / v;
+    }
+}
+
+/* loss (n) <- z (n), the log of the rate if log_input, else the rate itself (then eps keeps its
+ * logarithm finite); counts k (n). full adds Stirling's log k! for k > 1, to compare with
+ * others. */
+LLM_API void llm_nll_poisson_forward(float *loss, const float *z, const float *k, size_t n,
+                                     bool log_input, bool full, float eps) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(k[i] >= 0.0f);
+        loss[i] = log_input ? expf(z[i]) - k[i] * z[i] : z[i] - k[i] * logf(z[i] + eps);
+        if (full && k[i] > 1.0f)
+            loss[i] += k[i] * logf(k[i]) - k[i] + 0.5f * logf(2.0f * LLM_PI * k[i]);
+    }
+}
+
+/* dz (n) += : the rate minus the count, for a log rate. */
+LLM_API void llm_nll_poisson_backward(float *dz, const float *dloss, const float *z, const float *k,
+                                      size_t n, bool log_input, float eps) {
+    for (size_t i = 0; i < n; i++)
+        dz[i] += dloss[i] * (log_input ? expf(z[i]) - k[i] : 1.0f - k[i] / (z[i] + eps));
+}
+
+/* A mean loss in nats in other units: bits a token, perplexity, bits a byte of the text it stands
+ * for, which compares models with different tokenizers. */
+LLM_API double llm_nll_bits(double nats) { return nats / 0.69314718055994530942; }
+LLM_API double llm_nll_perplexity(double nats) { return exp(nats); }
+LLM_API double llm_nll_bits_per_byte(double nats, double tokens, double bytes) {
+    return llm_nll_bits(nats) * tokens / bytes;
+}
+
+/* @mle ------------------------------------------------------ Maximum likelihood estimate
+ *
+ *     theta = argmax l(theta)        Newton: theta += (-l'')^-1 l'        se = sqrt diag (-l'')^-1
+ *     normal: mean, sd (/ n)    exponential: mean    Laplace: median, mean |x - median|
+ *     uniform: min, max         Poisson: mean        categorical: frequencies
+ *
+ * The parameters that make the data most probable. For some families they are averages; for gamma,
+ * beta, negative binomial and Weibull the equations have digammas or powers in them and are solved
+ * by Newton. Working with the logarithms of the parameters keeps them positive; where the surface
+ * is not concave the step is damped, and halved until the likelihood rises. The curvature at the
+ * end is the observed information, whose inverse gives standard errors for free. Some data have no
+ * maximum (all values equal, counts less spread than Poisson): these are refused.
+ *
+ * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Minka 2002,
+ *         "Estimating a gamma distribution"; Efron & Hinkley 1978 (observed information)
+ * needs   arena argsort special distribution
+ * see     @mle_dirichlet @map_estimate (with a prior), @fisher_info, @cramer_rao
+ * topics  Maximum likelihood estimate (MLE)
+ */
+
+/* d <- the closed forms, for x (n): kind UNIFORM, EXPONENTIAL (start fixed at 0), NORMAL or
+ * LAPLACE. False when there is no maximum: no data, no spread, or something below 0 for the
+ * exponential. Scratch: n indices, given back. The Poisson rate is the mean of the exponential. */
+LLM_API bool llm_mle_fit(llm_distribution *d, int kind, const float *x, size_t n,
+                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double sum = 0.0, spread = 0.0;
+    llm_argsort(order, x, n);
+    d->kind = kind;
+    d->a = d->b = d->loc = 0.0;
+    d->scale = 0.0;
+    if (n == 0) return false;
+    const double min = (double)x[order[0]], max = (double)x[order[n - 1]];
+    const double median = 0.5 * ((double)x[order[(n - 1) / 2]] + (double)x[order[n / 2]]);
+    arena->used = mark;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i];
+    if (kind == LLM_DISTRIBUTION_NORMAL) d->loc = sum / (double)n;
+    if (kind == LLM_DISTRIBUTION_LAPLACE) d->loc = median;
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)x[i] - d->loc;
+        spread += kind == LLM_DISTRIBUTION_NORMAL ? r * r : fabs(r);
+    }
+    switch (kind) {
+    case LLM_DISTRIBUTION_UNIFORM:
+        d->loc = min, d->scale = max - min;
+        break;
+    case LLM_DISTRIBUTION_NORMAL:
+        d->scale = sqrt(spread / (double)n);
+        break;
+    case LLM_DISTRIBUTION_EXPONENTIAL:
+        d->scale = min < 0.0 ? 0.0 : spread / (double)n;
+        break;
+    default:
+        LLM_ASSERT(kind == LLM_DISTRIBUTION_LAPLACE);
+        d->scale = spread / (double)n;
+    }
+    return llm_distribution_valid(d); /* a scale of 0 or NaN is not */
+}
+
+enum {
+    LLM_MLE_GAMMA,    /* shape, scale; x > 0 */
+    LLM_MLE_BETA,     /* a, b; 0 < x < 1 */
+    LLM_MLE_NEGATIVE, /* negative binomial: n, mean; x = 0, 1, .. Here p = n / (n + mean) */
+    LLM_MLE_WEIBULL   /* shape, scale; x > 0, which may be censored */
+};
+
+/* l(theta) <- x (n); u (2) = log theta. g (2) and h (3) become the gradient and the Hessian (uu,
+ * uv, vv) in u. event (n), Weibull only, NULL for all true: false where x is no event but the end
+ * of observation, which contributes the probability of surviving it. */
+LLM_API double llm_mle_eval(double g[2], double h[3], const double u[2], int family, const float *x,
+                            const bool *event, size_t n) {
+    const double s = exp(u[0]), t = exp(u[1]), total = s + t, N = (double)n;
+    double l = 0.0, sum = 0.0, log_sum = 0.0, log_rest = 0.0, psi = 0.0, psi1 = 0.0;
+    for (size_t k = 0; k < 3; k++) h[k] = 0.0;
+    g[0] = g[1] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double xi = (double)x[i];
+        sum += xi;
+        if (family != LLM_MLE_NEGATIVE) log_sum += log(xi);
+        if (family == LLM_MLE_BETA) log_rest += log1p(-xi);
+        if (family == LLM_MLE_NEGATIVE) {
+            l += llm_special_lgamma(xi + s) - llm_special_lgamma(xi + 1.0);
+            psi += llm_special_digamma(xi + s);
+            psi1 += llm_special_trigamma(xi + s);
+        }
+        if (family != LLM_MLE_WEIBULL) continue;
+        const double e = event && !event[i] ? 0.0 : 1.0, v = s * (log(xi) - u[1]), power = exp(v);
+        l += e * (u[0] + v - log(xi)) - power; /* dv/du = v, -s */
+        g[0] += e * (1.0 + v) - power * v;
+        g[1] += s * (power - e);
+        h[0] += e * v - power * (v + v * v);
+        h[1] += s * (power * (1.0 + v) - e);
+        h[2] -= s * s * power;
+    }
+    const double psi_s = llm_special_digamma(s), psi1_s = llm_special_trigamma(s);
+    if (family == LLM_MLE_GAMMA) {
+        l = (s - 1.0) * log_sum - sum / t - N * (llm_special_lgamma(s) + s * u[1]);
+        g[0] = s * (log_sum - N * (psi_s + u[1])), g[1] = sum / t - N * s;
+        h[0] = g[0] - N * s * s * psi1_s, h[1] = -N * s, h[2] = -sum / t;
+    } else if (family == LLM_MLE_BETA) {
+        const double psi_n = llm_special_digamma(total), psi1_n = llm_special_trigamma(total);
+        l = (s - 1.0) * log_sum + (t - 1.0) * log_rest -
+            N * (llm_special_lgamma(s) + llm_special_lgamma(t) - llm_special_lgamma(total));
+        g[0] = s * (log_sum - N * (psi_s - psi_n)),
+        g[1] = t * (log_rest - N * (llm_special_digamma(t) - psi_n));
+        h[0] = g[0] - N * s * s * (psi1_s - psi1_n), h[1] = N * s * t * psi1_n;
+        h[2] = g[1] - N * t * t * (llm_special_trigamma(t) - psi1_n);
+    } else if (family == LLM_MLE_NEGATIVE) {
+        const double all = (sum + N * s) / total; /* what the last two terms have in common */
+        l += N * (s * log(s / total) - llm_special_lgamma(s)) + sum * log(t / total);
+        g[0] = s * (psi - N * psi_s + N * log(s / total) + N - all), g[1] = sum - t * all;
+        h[0] = g[0] + s * s * (psi1 - N * psi1_s + N / s - 2.0 * N / total + all / total);
+        h[1] = s * t * (all - N) / total;
+        h[2] = -s * t * all / total;
+    }
+    return l;
+}
+
+/* theta (2) <- the maximum for x (n), from the start theta; se (2), or NULL, their standard errors.
+ * Returns the log-likelihood there. NaN when 100 steps find no maximum: then there is none inside,
+ * as for equal values or underdispersed counts. */
+LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
+                              const bool *event, size_t n) {
+    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    double l = llm_mle_eval(g, h, u, family, x, event, n);
+    for (size_t k = 0; k < 100; k++) {
+        double damp = 0.0, a = -h[0], c = -h[2], det = a * c - h[1] * h[1];
+        if (!(a > 0.0 && det > 0.0)) { /* not a hill: add until it is (Gershgorin) */
+            damp = fabs(h[0]) + fabs(h[1]) + fabs(h[2]);
+            a += damp, c += damp, det = a * c - h[1] * h[1];
+        }
+        const double step[2] = {(c * g[0] + h[1] * g[1]) / det, (h[1] * g[0] + a * g[1]) / det};
+        const double longest = fmax(fabs(step[0]), fabs(step[1])),
+                     gain = step[0] * g[0] + step[1] * g[1];
+        if (damp == 0.0 && gain <= 1e-14 * (1.0 + fabs(l))) { /* what a full step could still add */
+            for (size_t i = 0; i < 2; i++) theta[i] = exp(u[i] + step[i]);
+            if (se) se[0] = theta[0] * sqrt(c / det), se[1] = theta[1] * sqrt(a / det);
+            return l;
+        }
+        double size = fmin(1.0, 2.0 / longest),
+               l_next = -(double)INFINITY; /* a factor e^2 at most */
+        for (; size > 1e-10; size *= 0.5) {
+            for (size_t i = 0; i < 2; i++) next[i] = u[i] + size * step[i];
+            l_next = llm_mle_eval(g2, h2, next, family, x, event, n);
+            if (l_next >= l + 1e-4 * size * gain) break;
+        }
+        if (!(l_next >= l) || !(fabs(next[0]) < 25.0 && fabs(next[1]) < 25.0))
+            break; /* running away */
+        l = l_next;
+        memcpy(u, next, sizeof u), memcpy(g, g2, sizeof g), memcpy(h, h2, sizeof h);
+    }
+    return (double)NAN;
+}
+
+/* @mle_dirichlet -------------------------------------------- Fitting a Dirichlet distribution
+ *
+ *     l(a) / N = log Gamma(s) - sum_k log Gamma(a_k) + sum_k (a_k - 1) m_k       s = sum_k a_k
+ *     g_k = psi(s) - psi(a_k) + m_k        H = diag(q) + z 11^T,  q_k = -psi'(a_k), z = psi'(s)
+ *
+ * A distribution over distributions: how class probabilities vary from document to document. All
+ * that the data say is m_k, the mean of log p_k. The Hessian is a diagonal plus a constant, and the
+ * inverse of such a matrix is known, so a Newton step for K classes costs as much as the gradient:
+ *     step_k = (g_k - b) / q_k        b = sum g/q / (1/z + sum 1/q)
+ *
+ * source  Minka 2000, "Estimating a Dirichlet distribution", eq. 14 to 18
+ * needs   special
+ * see     @mle @map_estimate (as a prior)
+ * topics  -
+ */
+
+/* l(a) / N for a, m (K): m_k is the mean of log p_k over the sample. */
+LLM_API double llm_mle_dirichlet_value(const double *a, const double *m, size_t K) {
+    double s = 0.0, l = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        s += a[k];
+        l += (a[k] - 1.0) * m[k] - llm_special_lgamma(a[k]);
+    }
+    return l + llm_special_lgamma(s);
+}
+
+/* a (K) <- p (N,K), rows of positive numbers that sum to 1. Returns the number of Newton steps, 0
+ * when there is no maximum (all rows equal) or none was found in 200. Scratch: next, m (K). */
+LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float *p, size_t N,
+                                 size_t K) {
+    double mean = 0.0, square = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        a[k] = m[k] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            LLM_ASSERT(p[n * K + k] > 0.0f);
+            a[k] += (double)p[n * K + k] / (double)N;
+            m[k] += log((double)p[n * K + k]) / (double)N;
+        }
+    }
+    for (size_t n = 0; n < N; n++) { /* start: the moments of the first class (eq. 22) */
+        mean += (double)p[n * K] / (double)N;
+        square += (double)p[n * K] * (double)p[n * K] / (double)N;
+    }
+    const double var = square - mean * mean, s0 = fmax(0.1, (mean - square) / var);
+    if (!(var > 1e-12 * mean * mean)) return 0;
+    for (size_t k = 0; k < K; k++) a[k] *= s0;
+    double l = llm_mle_dirichlet_value(a, m, K);
+    for (size_t step = 1; step < 200; step++) {
+        double s = 0.0, above = 0.0, below = 0.0, slope = 0.0, l_next = 0.0;
+        for (size_t k = 0; k < K; k++) s += a[k];
+        const double psi = llm_special_digamma(s), z = llm_special_trigamma(s);
+        for (size_t k = 0; k < K; k++) {
+            const double q = -llm_special_trigamma(a[k]);
+            above += (psi - llm_special_digamma(a[k]) + m[k]) / q;
+            below += 1.0 / q;
+        }
+        const double b = above / (1.0 / z + below);
+        double size = 1.0;
+        for (size_t k = 0; k < K; k++) { /* next is the step at first */
+            const double g = psi - llm_special_digamma(a[k]) + m[k];
+            next[k] = (g - b) / -llm_special_trigamma(a[k]);
+            slope -= g * next[k];
+            if (next[k] > 0.0) size = fmin(size, 0.9 * a[k] / next[k]); /* stay positive */
+        }
+        for (size_t k = 0; k < K; k++) next[k] = a[k] - size * next[k];
+        l_next = llm_mle_dirichlet_value(next, m, K);
+        for (; !(l_next >= l) && size > 1e-10; size *= 0.5) { /* halve what is left of the step */
+            for (size_t k = 0; k < K; k++) next[k] = 0.5 * (a[k] + next[k]);
+            l_next = llm_mle_dirichlet_value(next, m, K);
+        }
+        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
+        for (size_t k = 0; k < K; k++) a[k] = next[k];
+        l = l_next;
+        if (slope < 1e-13 * (1.0 + fabs(l))) return step;
+    }
+    return 0;
+}
+
+/* @map_estimate --------------------------------------------- Maximum a posteriori estimation
+ *
+ *     theta = argmax log p(x | theta) + log p(theta)
+ *     log p(x) ~ log p(x, theta) + d/2 log 2pi - 1/2 log det H           H = -(log p(x, theta))''
+ *
+ * The likelihood's maximum, pulled by what was believed before. For conjugate pairs the posterior
+ * has the prior's form, with data added to its parameters: a prior is worth so many imagined
+ * observations. A Gaussian prior is weight decay and a Laplace prior is L1. Laplace's approximation
+ * puts a Gaussian on the mode, which gives error bars and the evidence that compares models. The
+ * mode is not innocent: it depends on the parameters chosen, because a density is stretched by a
+ * change of variable; with more data the difference dies out.
+ *
+ * source  Gelman et al. 2013, "Bayesian data analysis", chapters 2, 3; MacKay 2003, "Information
+ *         theory, inference, and learning algorithms", chapters 27, 28
+ * needs   spd distribution
+ * see     @mle @ridge @lasso
+ * topics  Maximum A Posteriori (MAP) Estimation
+ */
+
+/* post <- prior and n observations with the given sum. The prior's kind says what is observed:
+ *     BETA    successes in n trials; sum of them, prior on p
+ *     GAMMA   counts; prior on the Poisson rate
+ *     NORMAL  values with known variance noise; prior on their mean
+ * prior has loc 0 and, for beta, scale 1. post may be prior. */
+LLM_API void llm_map_estimate_conjugate(llm_distribution *post, const llm_distribution *prior,
+                                        double n, double sum, double noise) {
+    LLM_ASSERT(llm_distribution_valid(prior) && n >= 0.0);
+    *post = *prior;
+    if (prior->kind == LLM_DISTRIBUTION_BETA) {
+        LLM_ASSERT(sum >= 0.0 && sum <= n);
+        post->a = prior->a + sum;
+        post->b = prior->b + n - sum;
+    } else if (prior->kind == LLM_DISTRIBUTION_GAMMA) {
+        LLM_ASSERT(sum >= 0.0);
+        post->a = prior->a + sum;
+        post->scale = prior->scale / (1.0 + n * prior->scale); /* 1/scale is the prior's n */
+    } else { /* precisions add, means are weighted by them */
+        LLM_ASSERT(prior->kind == LLM_DISTRIBUTION_NORMAL && noise > 0.0);
+        const double before = 1.0 / (prior->scale * prior->scale), precision = before + n / noise;
+        post->loc = (before * prior->loc + sum / noise) / precision;
+        post->scale = 1.0 / sqrt(precision);
+    }
+}
+
+/* The mode of a beta, gamma or normal density; NaN where it has none inside (a beta with a and b
+ * at most 1, unless one of them is above). */
+LLM_API double llm_map_estimate_mode(const llm_distribution *d) {
+    LLM_ASSERT(llm_distribution_valid(d));
+    const double a = d->a, b = d->b;
+    switch (d->kind) {
+    case LLM_DISTRIBUTION_BETA:
+        if (a > 1.0 && b > 1.0) return (a - 1.0) / (a + b - 2.0);
+        return a > 1.0 || (a == 1.0 && b < 1.0)   ? 1.0
+               : b > 1.0 || (b == 1.0 && a < 1.0) ? 0.0
+                                                  : (double)NAN;
+    case LLM_DISTRIBUTION_GAMMA:
+        return d->loc + d->scale * fmax(0.0, a - 1.0);
+    default:
+        LLM_ASSERT(d->kind == LLM_DISTRIBUTION_NORMAL);
+        return d->loc;
+    }
+}
+
+/* The interval with probability `level` and equal tails. */
+LLM_API void llm_map_estimate_credible(double *low, double *high, const llm_distribution *post,
+                                       double level) {
+    *low = llm_distribution_quantile(post, 0.5 - 0.5 * level);
+    *high = llm_distribution_quantile(post, 0.5 + 0.5 * level);
+}
+
+/* The mode of p's posterior, beta(a,b), when the parameter is logit p, taken back to p: the
+ * density of the logit is the beta's times p (1-p), which adds 1 to a and to b. It is the
+ * posterior mean. */
+LLM_API double llm_map_estimate_logit_mode(double a, double b) { return a / (a + b); }
+
+/* mode, mean (K), either may be NULL <- Dirichlet prior alpha (K) and counts (K). The mode has
+ * alpha + count - 1, with negative ones set to 0; false (mode untouched) when nothing is left. */
+LLM_API bool llm_map_estimate_dirichlet(double *mode, double *mean, const double *alpha,
+                                        const double *count, size_t K) {
+    double total = 0.0, above = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        total += alpha[k] + count[k];
+        above += fmax(0.0, alpha[k] + count[k] - 1.0);
+    }
+    for (size_t k = 0; mean && k < K; k++) mean[k] = (alpha[k] + count[k]) / total;
+    if (!(above > 0.0)) return false;
+    for (size_t k = 0; mode && k < K; k++) mode[k] = fmax(0.0, alpha[k] + count[k] - 1.0) / above;
+    return true;
+}
+
+/* Mean and variance both unknown: variance ~ inverse gamma(a, b), mean | variance ~ N(m,
+ * variance/k). */
+typedef struct {
+    double m, k, a, b;
+} llm_map_estimate_nig;
+
+/* The posterior after n values with this mean and this sum of squared deviations from it. The last
+ * term is the surprise at a mean far from m. */
+LLM_API llm_map_estimate_nig llm_map_estimate_nig_update(llm_map_estimate_nig p, double n,
+                                                         double mean, double squares) {
+    llm_map_estimate_nig q = p;
+    q.k = p.k + n;
+    q.m = (p.k * p.m + n * mean) / q.k;
+    q.a = p.a + 0.5 * n;
+    q.b = p.b + 0.5 * squares + 0.5 * p.k * n / q.k * (mean - p.m) * (mean - p.m);
+    return q;
+}
+
+/* Its marginal for the mean, a Student t; the joint mode has variance b / (a + 3/2). */
+LLM_API llm_distribution llm_map_estimate_nig_mean(llm_map_estimate_nig p) {
+    const llm_distribution t = {LLM_DISTRIBUTION_STUDENT_T, 2.0 * p.a, 0.0, p.m,
+                                sqrt(p.b / (p.a * p.k))};
+    return t;
+}
+
+/* One step of ascent on log-likelihood + log prior: theta (n) <- grad (n), the likelihood's
+ * gradient. A Gaussian prior with precision l2 adds -l2 theta to it; a Laplace prior with rate l1
+ * has a corner at 0 and is handled by its own maximisation, which moves theta towards 0 by lr l1
+ * and stops there. */
+LLM_API void llm_map_estimate_step(float *theta, const float *grad, size_t n, float lr, float l2,
+                                   float l1) {
+    for (size_t i = 0; i < n; i++) {
+        const float t = theta[i] + lr * (grad[i] - l2 * theta[i]), size = fabsf(t) - lr * l1;
+        theta[i] = size > 0.0f ? copysignf(size, t) : 0.0f;
+    }
+}
+
+/* Laplace's approximation: returns the log evidence for log_joint = log p(x, theta) at the mode,
+ * cov (d,d) <- H (d,d), minus the Hessian there. NaN when H is not positive definite: theta is no
+ * mode. L (d,d) is scratch. */
+LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint, const double *H,
+                                        size_t d) {
+    if (!llm_spd_factor(L, H, d)) return (double)NAN;
+    llm_spd_inverse(cov, L, d);
+    return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_spd_logdet(L, d);
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
@@ -4509,6 +6323,199 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
     for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
 }
 
+/* @least_squares -------------------------------------------- Least squares with all its digits
+ *
+ *     w = argmin sum_i v_i (y_i - x_i.w)^2          sqrt(v) X D^-1 = Q R,   w = D^-1 R^-1 Q' sqrt(v) y
+ *
+ * The fit on which linear models stand, done so that the answer can be trusted: in double, by a QR
+ * factorization of columns scaled to length 1 (D). Units then do not matter, and nearly dependent
+ * columns cost digits once, where the normal equations X'X w = X'y square the condition number and
+ * lose twice as many. Coefficients are doubles too: where large terms cancel in x.w, rounding them
+ * to float would cost more than the fit did. Columns that do depend on each other are told by the
+ * rank; their coefficients are then a choice, not a finding.
+ *
+ * source  Longley 1967, "An appraisal of least squares programs for the electronic computer"; Golub
+ *         1965; Bjorck 1996, "Numerical methods for least squares problems", section 2.6
+ * needs   qr
+ * see     @regression (other losses), @ridge (columns that depend on each other)
+ * topics  -
+ */
+
+/* w (d, and the intercept) <- the minimiser of sum_i weight_i (y_i - x_i.w)^2, x (n,d), y (n), weight
+ * (n) not negative or NULL for 1. Returns the rank; below the number of coefficients, columns
+ * depend on each other and w is the shortest minimiser in units of the columns' lengths. Scratch:
+ * (n + p) (p + 5) doubles for p coefficients, and padding. */
+LLM_API size_t llm_least_squares_fit(double *w, const float *x, const float *y,
+                                     const double *weight, size_t n, size_t d, bool intercept,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used, p = d + (intercept ? 1 : 0), most = n > p ? n : p;
+    double *a = llm_arena_doubles(arena, n * p), *b = llm_arena_doubles(arena, n);
+    double *length = llm_arena_doubles(arena, p);
+    for (size_t j = 0; j < p; j++) length[j] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double root = weight ? sqrt(weight[i]) : 1.0;
+        for (size_t j = 0; j < p; j++) {
+            a[i * p + j] = root * (j < d ? (double)x[i * d + j] : 1.0);
+            length[j] += a[i * p + j] * a[i * p + j];
+        }
+        b[i] = root * (double)y[i];
+    }
+    for (size_t j = 0; j < p; j++) length[j] = length[j] > 0.0 ? sqrt(length[j]) : 1.0;
+    for (size_t i = 0; i < n * p; i++) a[i] /= length[i % p];
+    const size_t rank = llm_qr_solve(w, a, b, n, p, 1, 4.0 * (double)most * DBL_EPSILON, arena);
+    for (size_t j = 0; j < p; j++) w[j] /= length[j];
+    arena->used = mark;
+    return rank;
+}
+
+/* y_hat (n) <- x (n,d), w (d, and the intercept). */
+LLM_API void llm_least_squares_predict(float *y_hat, const float *x, const double *w, size_t n,
+                                       size_t d, bool intercept) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = intercept ? w[d] : 0.0;
+        for (size_t j = 0; j < d; j++) sum += (double)x[i * d + j] * w[j];
+        y_hat[i] = (float)sum;
+    }
+}
+
+/* @regression ----------------------------------------------- Regression
+ *
+ *     squared    r^2                              the mean of y at x
+ *     quantile   r tau or r (tau - 1)             the tau-quantile, 1/2: the median
+ *     huber      r^2/2, outside c s: c s |r|      the mean without the outliers
+ *     r = y - x.w      weighted least squares with weights psi(r) / r, again and again
+ *
+ * What a linear model estimates is decided by its loss. All of them are solved by least squares:
+ * a loss with slope psi pulls like a square whose weight is psi(r) / r, so fit, weigh, fit again. A
+ * single outlier moves the mean as far as it likes; the median does not care how far out it is.
+ *
+ * source  Huber 1964; Koenker & Bassett 1978, "Regression quantiles"; Schlossmacher 1973, "An
+ *         iterative technique for absolute deviations curve fitting"
+ * needs   argsort least_squares
+ * see     @loss_function, @mse, @prediction_error (what residuals tell), @ridge
+ * topics  Regression
+ */
+typedef enum {
+    LLM_REGRESSION_SQUARED,
+    LLM_REGRESSION_QUANTILE, /* c: tau, between 0 and 1 */
+    LLM_REGRESSION_HUBER     /* c: in units of the scale s of the residuals */
+} llm_regression_loss;
+
+typedef struct {
+    llm_regression_loss loss;
+    double c;
+    bool intercept;   /* one more coefficient, the last */
+    size_t steps;     /* at most */
+    double tolerance; /* stop when no coefficient moved by more of its size */
+} llm_regression_config;
+
+/* Median, or Huber as good as the mean to 95% where errors are Gaussian; an intercept. */
+LLM_API llm_regression_config llm_regression_defaults(llm_regression_loss loss) {
+    llm_regression_config c = {loss, 0.0, true, 200, 1e-10};
+    c.c = loss == LLM_REGRESSION_HUBER ? 1.345 : 0.5;
+    return c;
+}
+
+/* The size of residuals r (n), robustly: the median of |r| over 0.6745, which is the standard
+ * deviation if they are Gaussian. key (n) and order (n) are scratch. */
+LLM_API double llm_regression_scale(float *key, size_t *order, const double *r, size_t n) {
+    for (size_t i = 0; i < n; i++) key[i] = (float)fabs(r[i]);
+    llm_argsort(order, key, n);
+    const double median = 0.5 * ((double)key[order[(n - 1) / 2]] + (double)key[order[n / 2]]);
+    return median / 0.674489750196082;
+}
+
+/* r (n) <- y - x.w. Returns the sum of quantile losses, the only one that is asked for. */
+LLM_API double llm_regression_residuals(double *r, const float *x, const float *y, const double *w,
+                                        size_t n, size_t d, bool intercept, double tau) {
+    double loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        r[i] = (double)y[i] - (intercept ? w[d] : 0.0);
+        for (size_t j = 0; j < d; j++) r[i] -= (double)x[i * d + j] * w[j];
+        loss += r[i] > 0.0 ? tau * r[i] : (tau - 1.0) * r[i];
+    }
+    return loss;
+}
+
+/* w (d, and the intercept) <- x (n,d), y (n), n > 0. Returns how many times least squares was solved,
+ * 0 when columns depend on each other (w is then the first fit). Huber's scale s is the median's,
+ * taken anew in each step. Quantile weights are floored at |r| = f: a rounded kink, whose f shrinks from s
+ * by a fifth in each step to 1e-6 s (begun small, points that are met once are never left). An exact
+ * minimiser passes through as many points as there are coefficients, so the last step tries the
+ * nearest ones, and keeps that if it is better. Scratch: least squares' and 5 n
+ * words. */
+LLM_API size_t llm_regression_fit(double *w, const float *x, const float *y, size_t n, size_t d,
+                                  const llm_regression_config *c, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && c->steps > 0);
+    LLM_ASSERT(c->loss != LLM_REGRESSION_QUANTILE || (c->c > 0.0 && c->c < 1.0));
+    LLM_ASSERT(c->loss != LLM_REGRESSION_HUBER || c->c > 0.0);
+    const size_t mark = arena->used, p = d + (c->intercept ? 1 : 0);
+    double *r = llm_arena_doubles(arena, n), *weight = llm_arena_doubles(arena, n);
+    double *before = llm_arena_doubles(arena, p);
+    float *key = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), step = 1;
+    const bool full = llm_least_squares_fit(w, x, y, NULL, n, d, c->intercept, arena) == p;
+    bool moved = full && c->loss != LLM_REGRESSION_SQUARED;
+    double floor = 0.0;
+    for (; moved && step < c->steps; step++) {
+        llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c);
+        const double s = llm_regression_scale(key, order, r, n);
+        if (s == 0.0) break; /* half of the points are met exactly */
+        floor = step == 1 ? s : fmax(0.8 * floor, 1e-6 * s);
+        for (size_t i = 0; i < n; i++) {
+            const double a = fabs(r[i]), floored = a > floor ? a : floor;
+            weight[i] = c->loss == LLM_REGRESSION_HUBER
+                            ? (a > c->c * s ? c->c * s / a : 1.0)
+                            : (r[i] > 0.0 ? c->c : 1.0 - c->c) * s / floored;
+        }
+        memcpy(before, w, p * sizeof *w);
+        llm_least_squares_fit(w, x, y, weight, n, d, c->intercept, arena);
+        moved = floor > 1e-6 * s && c->loss == LLM_REGRESSION_QUANTILE;
+        for (size_t j = 0; j < p; j++)
+            moved = moved || !(fabs(w[j] - before[j]) <= c->tolerance * fabs(w[j]));
+    }
+    if (full && c->loss == LLM_REGRESSION_QUANTILE) {
+        memcpy(before, w, p * sizeof *w);
+        const double loss = llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c);
+        llm_regression_scale(key, order, r, n); /* order: by distance */
+        for (size_t i = 0; i < n; i++) weight[order[i]] = i < p ? 1.0 : 0.0;
+        const size_t rank = llm_least_squares_fit(w, x, y, weight, n, d, c->intercept, arena);
+        if (rank < p || !(llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c) <= loss))
+            memcpy(w, before, p * sizeof *w);
+    }
+    arena->used = mark;
+    return full ? step : 0;
+}
+
+/* How good y_hat (n) is for y (n), p coefficients in the model. */
+typedef struct {
+    double r2;        /* 1 - sum r^2 / sum (y - mean y)^2; below 0 is worse than the mean */
+    double adjusted;  /* the same with the divisors n - p and n - 1 */
+    double explained; /* 1 - Var r / Var y: a constant error is forgiven */
+    double mae, mape; /* mean |r|; mean |r / y|, infinite where y is 0 */
+} llm_regression_scores;
+
+/* The scores of y_hat (n), n > 1. */
+LLM_API llm_regression_scores llm_regression_score(const float *y_hat, const float *y, size_t n,
+                                                   size_t p) {
+    llm_regression_scores s = {0.0, 0.0, 0.0, 0.0, 0.0};
+    double mean = 0.0, bias = 0.0, total = 0.0, sum_sq = 0.0;
+    const double count = (double)n;
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)y[i] - (double)y_hat[i];
+        mean += (double)y[i] / count;
+        bias += r / count;
+        sum_sq += r * r;
+        s.mae += fabs(r) / count;
+        s.mape += r == 0.0 ? 0.0 : fabs(r / (double)y[i]) / count;
+    }
+    for (size_t i = 0; i < n; i++) total += ((double)y[i] - mean) * ((double)y[i] - mean);
+    s.r2 = 1.0 - sum_sq / total;
+    s.explained = 1.0 - (sum_sq - count * bias * bias) / total;
+    s.adjusted = 1.0 - sum_sq / (count - (double)p) / (total / (count - 1.0));
+    return s;
+}
+
 /* @loss_function -------------------------------------------- Loss functions
  *
  *     squared     r^2                       hinge          max(0, 1 - m)
@@ -4767,6 +6774,149 @@ LLM_API double llm_proper_score_expected(const float *p, const float *q, size_t 
         sum += (double)p[k] * (double)score;
     }
     return sum;
+}
+
+/* @prediction_error ----------------------------------------- Prediction error
+ *
+ *     H = X (X'X)^-1 X'   y_hat = H y   leverage h_i = H_ii   sum h_i = p
+ *     left-out residual  e_i / (1 - h_i)          studentized  e_i / (s_(i) sqrt(1 - h_i))
+ *     E (y - f_D(x))^2 = noise + (E_D f_D - f)^2 + Var_D f_D
+ *
+ * What the residuals of a linear fit tell beyond their size. A point far from the others pulls the
+ * fit towards itself, so its own residual is small; the leverage says by how much, and dividing by 1
+ * - h gives the residual the point would have had if it had not been fitted: leave-one-out cross
+ * validation for the price of one fit. Over many training sets the error splits into noise, which
+ * nobody can win, bias, which a richer model lowers, and variance, which it raises.
+ *
+ * source  Belsley, Kuh & Welsch 1980, "Regression diagnostics"; Cook 1977; Mallows 1973; Durbin &
+ *         Watson 1950; Geman, Bienenstock & Doursat 1992 (bias and variance)
+ * needs   least_squares qr
+ * see     @regression, @ridge (leave-one-out along a path), @mse (the noise)
+ * topics  Prediction error
+ */
+
+/* What one fit of n examples says; the arrays (n) are the caller's. */
+typedef struct {
+    double *residual; /* y - y_hat */
+    double *leverage; /* h, between 0 and 1 */
+    double *internal; /* e / (s sqrt(1 - h)), s from all examples: "standardized" */
+    double *external; /* e / (s_(i) sqrt(1 - h)), s without example i: t distributed */
+    double *cook;     /* how far all predictions move without example i, in units of p s^2 */
+    double variance;  /* s^2 = sum e^2 / (n - p) */
+    double press;     /* sum of squared left-out residuals */
+    double cp;        /* Mallows: mean squared error + 2 p s^2 / n, an estimate for new y */
+    double watson;    /* Durbin-Watson: about 2 without correlation of neighbours, 0 to 4 */
+} llm_prediction_error;
+
+/* e <- x (n,d), y (n), p = d + intercept < n independent columns; false where they depend on each
+ * other. An example with h = 1 is met whatever its y: its left-out residual is not defined and
+ * becomes infinite or NaN. Scratch: least squares' and 2 n p + n doubles. */
+LLM_API bool llm_prediction_error_residuals(llm_prediction_error *e, const float *x, const float *y,
+                                            size_t n, size_t d, bool intercept, llm_arena *arena) {
+    const size_t mark = arena->used, p = d + (intercept ? 1 : 0);
+    LLM_ASSERT(p > 0 && p < n);
+    double *w = llm_arena_doubles(arena, p), *a = llm_arena_doubles(arena, n * p);
+    double *q = llm_arena_doubles(arena, n * p), *tau = llm_arena_doubles(arena, p);
+    if (llm_least_squares_fit(w, x, y, NULL, n, d, intercept, arena) < p) {
+        arena->used = mark;
+        return false;
+    }
+    /* H = Q Q' with the first p columns of Q: h_i is the squared length of row i */
+    for (size_t i = 0; i < n * p; i++) {
+        a[i] = i % p < d ? (double)x[i / p * d + i % p] : 1.0;
+        q[i] = i / p == i % p ? 1.0 : 0.0;
+    }
+    llm_qr_factor(a, tau, NULL, n, p, arena);
+    llm_qr_apply(q, false, a, tau, n, p, p);
+
+    double sum_sq = 0.0, steps = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double fit = intercept ? w[d] : 0.0;
+        e->leverage[i] = 0.0;
+        for (size_t j = 0; j < d; j++) fit += (double)x[i * d + j] * w[j];
+        for (size_t j = 0; j < p; j++) e->leverage[i] += q[i * p + j] * q[i * p + j];
+        e->residual[i] = (double)y[i] - fit;
+        sum_sq += e->residual[i] * e->residual[i];
+        const double step = i > 0 ? e->residual[i] - e->residual[i - 1] : 0.0;
+        steps += step * step;
+    }
+    const double count = (double)n, free = (double)(n - p), s2 = sum_sq / free;
+    e->variance = s2;
+    e->press = 0.0;
+    e->cp = (sum_sq + 2.0 * (double)p * s2) / count;
+    e->watson = steps / sum_sq;
+    for (size_t i = 0; i < n; i++) {
+        const double r = e->residual[i], rest = 1.0 - e->leverage[i];
+        const double without = (sum_sq - r * r / rest) / (free - 1.0); /* s^2 of the others */
+        e->internal[i] = r / sqrt(s2 * rest);
+        e->external[i] = r / sqrt(without * rest);
+        e->cook[i] = e->internal[i] * e->internal[i] * e->leverage[i] / rest / (double)p;
+        e->press += r / rest * (r / rest);
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* Breusch and Pagan's statistic in Koenker's form, n R^2 of e^2 regressed on x (n,d) and a constant:
+ * large where the size of the residuals (n) depends on x; chi-squared with d degrees of freedom if
+ * not. NaN where columns depend on each other. Scratch: least squares' and 2 n floats. */
+LLM_API double llm_prediction_error_breusch_pagan(const double *residual, const float *x, size_t n,
+                                                  size_t d, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, d + 1), mean = 0.0, left = 0.0, total = 0.0;
+    float *square = llm_arena_floats(arena, n), *fit = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        square[i] = (float)(residual[i] * residual[i]);
+        mean += (double)square[i] / (double)n;
+    }
+    const bool full = llm_least_squares_fit(w, x, square, NULL, n, d, true, arena) == d + 1;
+    llm_least_squares_predict(fit, x, w, n, d, true);
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)square[i] - (double)fit[i], off = (double)square[i] - mean;
+        left += r * r;
+        total += off * off;
+    }
+    arena->used = mark;
+    return full ? (double)n * (1.0 - left / total) : (double)NAN;
+}
+
+/* The anatomy of the error at m points over R training sets: f_hat (R,m) predictions, f (m) the
+ * truth without noise, noise its variance. */
+typedef struct {
+    double noise, bias_sq, variance;   /* means over the points; their sum is the expected error */
+    double bias_error, variance_error; /* standard errors; too small where points share draws */
+} llm_prediction_error_parts;
+
+/* R > 1. The mean of R predictions is off by variance / R by chance, which is taken off the squared
+ * bias: an unbiased estimate, that may come out below 0. */
+LLM_API llm_prediction_error_parts llm_prediction_error_biasvar(const float *f_hat, const float *f,
+                                                                double noise, size_t R, size_t m) {
+    llm_prediction_error_parts parts = {noise, 0.0, 0.0, 0.0, 0.0};
+    const double runs = (double)R, points = (double)m;
+    LLM_ASSERT(R > 1 && m > 0);
+    for (size_t i = 0; i < m; i++) {
+        double mean = 0.0, spread = 0.0;
+        for (size_t r = 0; r < R; r++) mean += (double)f_hat[r * m + i] / runs;
+        for (size_t r = 0; r < R; r++) {
+            const double off = (double)f_hat[r * m + i] - mean;
+            spread += off * off / (runs - 1.0);
+        }
+        const double bias = mean - (double)f[i];
+        parts.variance += spread / points;
+        parts.bias_sq += (bias * bias - spread / runs) / points;
+        /* of bias^2 for a Gaussian mean, and of a variance from R draws */
+        parts.bias_error += (4.0 * bias * bias + 2.0 * spread / runs) * spread / runs;
+        parts.variance_error += 2.0 * spread * spread / (runs - 1.0);
+    }
+    parts.bias_error = sqrt(parts.bias_error) / points;
+    parts.variance_error = sqrt(parts.variance_error) / points;
+    return parts;
+}
+
+/* Efron's .632 estimate: the training error flatters, left-out examples were predicted by models
+ * that saw only 63.2% of the others. Weighs the two. */
+LLM_API double llm_prediction_error_632(double train, double left_out) {
+    return 0.368 * train + 0.632 * left_out;
 }
 
 /* @mse ------------------------------------------------------ Mean squared error
@@ -5484,6 +7634,996 @@ LLM_API size_t llm_comp_graph_plan_least(const size_t *size, const size_t *first
         if (sum > most) most = sum;
     }
     return most;
+}
+
+/* @comp_graph_eval ------------------------------------------ Graphs: what a node computes
+ *
+ *     add, sub, mul, div:  y_rc = a_rc o b_rc          an extent of 1 is read again: a_{r mod R, c mod C}
+ *     sum to (R,C):        y_rc = sum of all a whose row is r mod R and column c mod C
+ *     xent:                y = mean_r (log sum_c e^(a_rc) - a_{r, b_r})
+ *
+ * The meaning of the operations of @comp_graph, one node at a time; a run calls this for each. The
+ * remainder does all broadcasting: with one row, every row is row 0. Sums over many numbers are
+ * taken in double, so that the order in which a gradient check perturbs them does not show. A node
+ * that reads only constants can be computed once and for all: folding runs it now and leaves its
+ * numbers as a constant.
+ *
+ * source  Harris et al. 2020, "Array programming with NumPy" (broadcasting)
+ * needs   arena comp_graph gemm
+ * see     @forward_pass (runs whole graphs), @backward_pass (the derivative of each)
+ * topics  -
+ */
+
+/* y <- one node of the graph from the numbers of its inputs. softmax and sign are written where the
+ * operation has them and they are not NULL. y may not be a or b. */
+LLM_API void llm_comp_graph_eval(float *y, float *softmax, uint32_t *sign, const llm_comp_graph *g,
+                                 size_t i, const float *a, const float *b) {
+    const llm_comp_graph_node *n = &g->node[i], *x = &g->node[n->in[0]];
+    const llm_comp_graph_node *z = n->in[1] == LLM_COMP_GRAPH_NONE ? x : &g->node[n->in[1]];
+    const size_t R = n->rows, C = n->cols, size = R * C;
+    switch (n->op) {
+    case LLM_COMP_GRAPH_MATMUL:
+        for (size_t k = 0; k < size; k++) y[k] = 0.0f;
+        llm_gemm(y, a, false, b, false, R, C, x->cols);
+        return;
+    case LLM_COMP_GRAPH_SUM:
+        for (size_t k = 0; k < size; k++) { /* in double: a column may be long */
+            double sum = 0.0;
+            for (size_t r = k / C; r < x->rows; r += R)
+                for (size_t c = k % C; c < x->cols; c += C) sum += (double)a[r * x->cols + c];
+            y[k] = (float)sum;
+        }
+        return;
+    case LLM_COMP_GRAPH_XENT: {
+        double loss = 0.0;
+        const size_t V = x->cols;
+        for (size_t r = 0; r < x->rows; r++) {
+            const float *logit = a + r * V;
+            double sum = 0.0;
+            float most = -INFINITY;
+            LLM_ASSERT(b[r] >= 0.0f && b[r] < (float)V);
+            for (size_t c = 0; c < V; c++)
+                if (!(logit[c] <= most)) most = logit[c];
+            for (size_t c = 0; c < V; c++) sum += exp((double)(logit[c] - most));
+            loss += log(sum) + (double)(most - logit[(size_t)b[r]]);
+            for (size_t c = 0; softmax && c < V; c++)
+                softmax[r * V + c] = (float)(exp((double)(logit[c] - most)) / sum);
+        }
+        y[0] = (float)(loss / (double)x->rows);
+        return;
+    }
+    default:
+        break;
+    }
+    for (size_t k = 0; sign && k < (size + 31) / 32; k++) sign[k] = 0;
+    for (size_t k = 0; k < size; k++) { /* entry by entry; an extent of 1 is repeated */
+        const size_t r = k / C, c = k % C;
+        const bool flat = n->op == LLM_COMP_GRAPH_RESHAPE;
+        const float p = flat ? a[k] : a[r % x->rows * x->cols + c % x->cols];
+        const float q = b ? b[r % z->rows * z->cols + c % z->cols] : 0.0f;
+        float v = p; /* BROADCAST, RESHAPE, DETACH */
+        if (n->op == LLM_COMP_GRAPH_ADD) v = p + q;
+        if (n->op == LLM_COMP_GRAPH_SUB) v = p - q;
+        if (n->op == LLM_COMP_GRAPH_MUL) v = p * q;
+        if (n->op == LLM_COMP_GRAPH_DIV) v = p / q;
+        if (n->op == LLM_COMP_GRAPH_RELU) v = p < 0.0f ? 0.0f : p; /* NaN stays */
+        if (n->op == LLM_COMP_GRAPH_TANH) v = tanhf(p);
+        if (n->op == LLM_COMP_GRAPH_EXP) v = expf(p);
+        if (n->op == LLM_COMP_GRAPH_LOG) v = logf(p);
+        if (sign && p > 0.0f) sign[k / 32] |= 1u << k % 32;
+        y[k] = v;
+    }
+}
+
+/* Turns every node that reads only constants into one, its numbers in the arena; how many. A node
+ * stands behind those that it reads, as it does in a graph that nobody has reordered. */
+LLM_API size_t llm_comp_graph_eval_fold(llm_comp_graph *g, llm_arena *arena) {
+    size_t folded = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_comp_graph_node *n = &g->node[i];
+        const float *x[2] = {NULL, NULL};
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) x[k] = g->node[n->in[k]].data;
+        if (!x[0] || (!x[1] && n->in[1] != LLM_COMP_GRAPH_NONE)) continue;
+        float *y = llm_arena_floats(arena, n->rows * n->cols);
+        llm_comp_graph_eval(y, NULL, NULL, g, i, x[0], x[1]);
+        n->op = LLM_COMP_GRAPH_CONST, n->data = y;
+        n->in[0] = n->in[1] = LLM_COMP_GRAPH_NONE;
+        folded++;
+    }
+    return folded;
+}
+
+/* @forward_pass --------------------------------------------- Forward pass
+ *
+ *     for i in order:  y_i = op_i(y_a, y_b)
+ *     kept for the way back:  tanh, exp: y    log: a    mul, matmul: a and b    div: b and y
+ *                             relu: the signs, a bit each    xent: softmax    add, sum, ...: nothing
+ *
+ * Runs a graph (@comp_graph). In training a node keeps what the derivative of its operation will
+ * need and no more, and only where a gradient passes; everything else is dropped as soon as its
+ * last reader has run. In evaluation nothing is kept, and memory is what is alive at once. The
+ * numbers are the same in both, to the last bit: only the places differ. What training costs in
+ * memory is therefore a property of the operations, not of the values: counted here in bytes, with
+ * the operations and the traffic beside it. Rows of a batch do not see each other unless the graph
+ * says so.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Chen et al. 2016, "Training deep nets with sublinear memory cost" (what is kept)
+ * needs   error arena comp_graph comp_graph_plan comp_graph_eval
+ * see     @backward_pass (reads what is kept), @forward_pass_chain (fused)
+ * topics  Forward pass
+ */
+typedef struct {
+    const llm_comp_graph *graph;
+    size_t *order, *offset; /* (count) */
+    bool *used, *keep;      /* (count) */
+    const float **value;    /* (count) each node's numbers, valid while it is alive */
+    float **softmax;        /* (count) of XENT nodes */
+    uint32_t **sign;        /* (count) of RELU nodes: bit i % 32 of word i / 32 is a_i > 0 */
+    float *memory;
+    size_t floats;                /* of planned memory */
+    size_t operations, moved;     /* per run: multiply-adds, bytes read and written */
+    size_t saved;                 /* bytes kept for the way back */
+    bool train, ready, nan_guard; /* ready: a training run is done and not yet used up */
+} llm_forward_pass;
+
+/* Numbers for an input node: rows and cols must be those of the node. */
+typedef struct {
+    size_t node;
+    const float *data;
+    size_t rows, cols;
+} llm_forward_pass_feed;
+
+/* Orders the graph, decides what is kept, and plans the memory that runs for these outputs need;
+ * all of it is taken from the arena and stays there. False on a cycle. */
+LLM_API bool llm_forward_pass_plan(llm_forward_pass *f, const llm_comp_graph *g,
+                                   const size_t *output, size_t outputs, bool train,
+                                   llm_arena *arena, llm_error *error) {
+    const size_t n = g->count;
+    f->graph = g, f->train = train, f->ready = false, f->nan_guard = false, f->saved = 0;
+    f->order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    f->offset = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    f->used = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    f->keep = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    f->value = (const float **)llm_arena_take(arena, n, sizeof *f->value);
+    f->softmax = (float **)llm_arena_take(arena, n, sizeof *f->softmax);
+    f->sign = (uint32_t **)llm_arena_take(arena, n, sizeof *f->sign);
+    if (!llm_comp_graph_order(f->order, g, arena, error)) return false;
+    llm_comp_graph_plan_used(f->used, g, f->order, output, outputs);
+
+    for (size_t i = 0; i < n; i++) {
+        f->value[i] = NULL, f->softmax[i] = NULL, f->sign[i] = NULL;
+        f->keep[i] = false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const llm_comp_graph_node *node = &g->node[i];
+        const size_t a = node->in[0], b = node->in[1], size = node->rows * node->cols;
+        if (!train || !f->used[i] || !node->varies || a == LLM_COMP_GRAPH_NONE) continue;
+        const bool product = node->op == LLM_COMP_GRAPH_MUL || node->op == LLM_COMP_GRAPH_MATMUL;
+        if (product && g->node[a].varies) f->keep[b] = true;
+        if (product && g->node[b].varies) f->keep[a] = true;
+        if (node->op == LLM_COMP_GRAPH_DIV) f->keep[b] = true;
+        if (node->op == LLM_COMP_GRAPH_DIV && g->node[b].varies) f->keep[i] = true;
+        if (node->op == LLM_COMP_GRAPH_TANH || node->op == LLM_COMP_GRAPH_EXP) f->keep[i] = true;
+        if (node->op == LLM_COMP_GRAPH_LOG) f->keep[a] = true;
+        if (node->op == LLM_COMP_GRAPH_RELU) {
+            f->sign[i] = (uint32_t *)llm_arena_take(arena, (size + 31) / 32, sizeof(uint32_t));
+            f->saved += (size + 31) / 32 * sizeof(uint32_t);
+        }
+        if (node->op == LLM_COMP_GRAPH_XENT) {
+            const size_t logits = g->node[a].rows * g->node[a].cols;
+            f->keep[b] = true;
+            f->softmax[i] = llm_arena_floats(arena, logits);
+            f->saved += logits * sizeof(float);
+        }
+    }
+    size_t *first = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *last = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *size = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) {
+        size[i] = g->node[i].in[0] == LLM_COMP_GRAPH_NONE ? 0 : g->node[i].rows * g->node[i].cols;
+        if (f->keep[i]) f->saved += g->node[i].rows * g->node[i].cols * sizeof(float);
+    }
+    for (size_t o = 0; o < outputs; o++) f->keep[output[o]] = true;
+    llm_comp_graph_plan_life(first, last, g, f->order, f->used, f->keep);
+    f->floats = llm_comp_graph_plan(f->offset, size, first, last, n, arena);
+    f->memory = llm_arena_floats(arena, f->floats);
+    return true;
+}
+
+/* Runs the planned graph on these feeds; value[output] are the results. False, with a sentence, if
+ * a feed is missing or has another shape, or, with nan_guard, at the first node that holds NaN. */
+LLM_API bool llm_forward_pass_run(llm_forward_pass *f, const llm_forward_pass_feed *feed,
+                                  size_t feeds, llm_error *error) {
+    const llm_comp_graph *g = f->graph;
+    f->operations = f->moved = 0;
+    f->ready = false;
+    for (size_t i = 0; i < g->count; i++) f->value[i] = g->node[i].data;
+    for (size_t k = 0; k < feeds; k++) {
+        LLM_ASSERT(feed[k].node < g->count);
+        const llm_comp_graph_node *n = &g->node[feed[k].node];
+        LLM_ASSERT(n->op == LLM_COMP_GRAPH_INPUT);
+        if (feed[k].rows != n->rows || feed[k].cols != n->cols)
+            return llm_fail(error, "%s is (%zu,%zu), and was fed (%zu,%zu)", n->name, n->rows,
+                            n->cols, feed[k].rows, feed[k].cols);
+        f->value[feed[k].node] = feed[k].data;
+    }
+    for (size_t p = 0; p < g->count; p++) {
+        const size_t i = f->order[p];
+        const llm_comp_graph_node *n = &g->node[i];
+        const size_t size = n->rows * n->cols;
+        if (!f->used[i]) continue;
+        if (n->in[0] != LLM_COMP_GRAPH_NONE) {
+            const llm_comp_graph_node *a = &g->node[n->in[0]];
+            const bool two = n->in[1] != LLM_COMP_GRAPH_NONE;
+            const size_t b_size = two ? g->node[n->in[1]].rows * g->node[n->in[1]].cols : 0;
+            llm_comp_graph_eval(f->memory + f->offset[i], f->softmax[i], f->sign[i], g, i,
+                                f->value[n->in[0]], two ? f->value[n->in[1]] : NULL);
+            f->value[i] = f->memory + f->offset[i];
+            const bool reads_all = n->op == LLM_COMP_GRAPH_SUM || n->op == LLM_COMP_GRAPH_XENT;
+            f->operations += n->op == LLM_COMP_GRAPH_MATMUL ? size * a->cols
+                             : reads_all                    ? a->rows * a->cols
+                                                            : size;
+            f->moved += (a->rows * a->cols + b_size + size) * sizeof(float);
+        }
+        if (!f->value[i]) return llm_fail(error, "%s (node %zu) was not fed", n->name, i);
+        for (size_t k = 0; f->nan_guard && k < size; k++)
+            if (f->value[i][k] != f->value[i][k])
+                return llm_fail(error, "node %zu (%s) is the first with NaN", i, n->name);
+    }
+    f->ready = f->train;
+    return true;
+}
+
+/* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
+ *
+ *     y_k = (op_S o ... o op_1)(x_1k, x_2k, ...)            one entry after the other, not one op
+ *
+ * Ten elementwise nodes run one by one read and write their arrays ten times, and do one operation
+ * a number. Turned inside out, each entry passes through all of them while it is in a register: the
+ * inputs are read once, the result is written once. The nodes above an output that are elementwise
+ * and have its shape become a program of a few steps for a machine with sixteen registers; what
+ * does not fit that description (a matmul, a row that is repeated, an input) is a leaf, whose
+ * numbers the program loads. Interpreting costs little: all entries take the same steps.
+ *
+ * source  Chen et al. 2018, "TVM: an automated end-to-end optimizing compiler for deep learning",
+ *         section 3 (operator fusion)
+ * needs   comp_graph
+ * see     @forward_pass (the same numbers, node by node)
+ * topics  -
+ */
+enum { LLM_FORWARD_PASS_CHAIN_MOST = 16 }; /* registers: leaves and steps together */
+
+/* Register k < leaves is loaded from leaf k, register leaves + s is written by step s. */
+typedef struct {
+    unsigned leaves, steps;
+    struct {
+        unsigned char op, a, b; /* of comp_graph; the registers read */
+    } step[LLM_FORWARD_PASS_CHAIN_MOST];
+    struct {
+        size_t node, rows, cols; /* extents of 1 are repeated */
+    } leaf[LLM_FORWARD_PASS_CHAIN_MOST];
+    size_t rows, cols; /* of the result */
+} llm_forward_pass_chain;
+
+/* Does node i belong into a program whose result is (rows,cols)? */
+LLM_API bool llm_forward_pass_chain_inside(const llm_comp_graph_node *n, size_t rows, size_t cols) {
+    const bool two = n->op >= LLM_COMP_GRAPH_ADD && n->op <= LLM_COMP_GRAPH_DIV;
+    const bool one = n->op >= LLM_COMP_GRAPH_RELU && n->op <= LLM_COMP_GRAPH_LOG;
+    return (two || one) && n->rows == rows && n->cols == cols;
+}
+
+/* chain <- everything elementwise above node i, which is so itself. False if it needs more than 16
+ * registers. Nodes stand behind those that they read. Scratch: count sizes, given back. */
+LLM_API bool llm_forward_pass_chain_build(llm_forward_pass_chain *chain, const llm_comp_graph *g,
+                                          size_t i, llm_arena *arena) {
+    const size_t mark = arena->used, most = LLM_FORWARD_PASS_CHAIN_MOST, wanted = most, out = i + 1;
+    size_t *reg = (size_t *)llm_arena_take(arena, out, sizeof(size_t)), registers = 0;
+    chain->leaves = chain->steps = 0;
+    chain->rows = g->node[i].rows, chain->cols = g->node[i].cols;
+    LLM_ASSERT(llm_forward_pass_chain_inside(&g->node[i], chain->rows, chain->cols));
+    for (size_t k = 0; k < out; k++) reg[k] = k == i ? wanted : LLM_COMP_GRAPH_NONE;
+    for (size_t k = out; k-- > 0;) { /* from the output upwards: what is wanted */
+        const llm_comp_graph_node *n = &g->node[k];
+        if (reg[k] != wanted) continue;
+        const bool inside = llm_forward_pass_chain_inside(n, chain->rows, chain->cols);
+        for (size_t j = 0; j < 2 && inside; j++)
+            if (n->in[j] != LLM_COMP_GRAPH_NONE) reg[n->in[j]] = wanted;
+        if (!inside && registers < most) {
+            chain->leaf[registers].node = k;
+            chain->leaf[registers].rows = n->rows, chain->leaf[registers].cols = n->cols;
+            reg[k] = registers++;
+        }
+        registers += !inside && reg[k] == wanted; /* one too many */
+    }
+    chain->leaves = (unsigned)registers;
+    for (size_t k = 0; k < out && registers <= most; k++) { /* downwards: the steps */
+        const llm_comp_graph_node *n = &g->node[k];
+        if (reg[k] != wanted) continue;
+        if (registers < most) {
+            const size_t s = chain->steps++, b = n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : n->in[1];
+            chain->step[s].op = (unsigned char)n->op;
+            chain->step[s].a = (unsigned char)reg[n->in[0]];
+            chain->step[s].b = (unsigned char)(n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : reg[b]);
+            reg[k] = registers;
+        }
+        registers++;
+    }
+    arena->used = mark;
+    return registers <= most;
+}
+
+/* One step on two numbers. */
+LLM_API float llm_forward_pass_chain_step(int op, float a, float b) {
+    switch (op) {
+    case LLM_COMP_GRAPH_ADD:
+        return a + b;
+    case LLM_COMP_GRAPH_SUB:
+        return a - b;
+    case LLM_COMP_GRAPH_MUL:
+        return a * b;
+    case LLM_COMP_GRAPH_DIV:
+        return a / b;
+    case LLM_COMP_GRAPH_RELU:
+        return a < 0.0f ? 0.0f : a;
+    case LLM_COMP_GRAPH_TANH:
+        return tanhf(a);
+    case LLM_COMP_GRAPH_EXP:
+        return expf(a);
+    default:
+        return logf(a);
+    }
+}
+
+/* y (rows,cols) <- x: the numbers of each leaf. y may be a leaf of the same shape. */
+LLM_API void llm_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
+                                        const float *const *x) {
+    for (size_t k = 0; k < chain->rows * chain->cols; k++) {
+        float reg[LLM_FORWARD_PASS_CHAIN_MOST];
+        const size_t r = k / chain->cols, c = k % chain->cols;
+        for (unsigned l = 0; l < chain->leaves; l++)
+            reg[l] = x[l][r % chain->leaf[l].rows * chain->leaf[l].cols + c % chain->leaf[l].cols];
+        for (unsigned s = 0; s < chain->steps; s++)
+            reg[chain->leaves + s] = llm_forward_pass_chain_step(
+                chain->step[s].op, reg[chain->step[s].a], reg[chain->step[s].b]);
+        y[k] = reg[chain->leaves + chain->steps - 1];
+    }
+}
+
+/* @backward_pass -------------------------------------------- Backward pass
+ *
+ *     d_y = seed;   for i in reverse order, for each input a of i:   d_a += (dy_i / dy_a)^T d_i
+ *
+ *     matmul: da = dy b^T, db = a^T dy       sum: da = dy, repeated      broadcast: da = dy, summed
+ *     mul: da = dy b    div: da = dy / b, db = -dy y / b    tanh: dy (1 - y^2)    exp: dy y
+ *     relu: dy where the sign bit is set     log: dy / a    xent: dy (softmax - onehot) / N
+ *
+ * The chain rule from the output's end. Each node turns the cotangent of its result into those of
+ * its inputs, with what @forward_pass kept; it never builds a Jacobian. A node that is read twice
+ * gets the sum of both: forgetting that is the classic error. An extent that was repeated on the
+ * way forward is summed on the way back. Gradients are added to what is there (zero them between
+ * steps), and each forward pass can be used once unless it is retained.
+ *
+ * source  Linnainmaa 1970, "The representation of the cumulative rounding error of an algorithm";
+ *         Griewank & Walther 2008, "Evaluating derivatives", ch. 3.2
+ * needs   error arena comp_graph forward_pass gemm
+ * see     @autodiff (the same without a graph), @backprop (written out for one network)
+ * topics  Backward pass
+ */
+
+/* da, db += for node i of a finished training run, from dy. Either may be NULL, and both may be the
+ * same array. Only what forward kept is read. */
+LLM_API void llm_backward_pass_op(float *da, float *db, const float *dy, const llm_forward_pass *f,
+                                  size_t i) {
+    const llm_comp_graph_node *n = &f->graph->node[i], *x = &f->graph->node[n->in[0]];
+    const bool two = n->in[1] != LLM_COMP_GRAPH_NONE;
+    const llm_comp_graph_node *z = two ? &f->graph->node[n->in[1]] : x;
+    const float *a = f->value[n->in[0]], *b = two ? f->value[n->in[1]] : NULL, *y = f->value[i];
+    const size_t R = n->rows, C = n->cols, K = x->cols;
+    if (n->op == LLM_COMP_GRAPH_MATMUL) {
+        if (da) llm_gemm(da, dy, false, b, true, R, K, C);
+        if (db) llm_gemm(db, a, true, dy, false, K, C, R);
+        return;
+    }
+    if (n->op == LLM_COMP_GRAPH_XENT) { /* the classes b are no numbers to be moved */
+        const float scale = dy[0] / (float)x->rows;
+        for (size_t k = 0; da && k < x->rows * K; k++)
+            da[k] += scale * (f->softmax[i][k] - (k % K == (size_t)b[k / K] ? 1.0f : 0.0f));
+        return;
+    }
+    if (n->op == LLM_COMP_GRAPH_SUM) {
+        for (size_t k = 0; da && k < x->rows * K; k++) da[k] += dy[k / K % R * C + k % K % C];
+        return;
+    }
+    for (size_t k = 0; k < R * C; k++) {
+        const size_t r = k / C, c = k % C, ib = r % z->rows * z->cols + c % z->cols;
+        const size_t ia = n->op == LLM_COMP_GRAPH_RESHAPE ? k : r % x->rows * K + c % K;
+        const float d = dy[k];
+        float pa = d, pb = 0.0f; /* ADD, BROADCAST, RESHAPE; SUB's first */
+        if (n->op == LLM_COMP_GRAPH_ADD) pb = d;
+        if (n->op == LLM_COMP_GRAPH_SUB) pb = -d;
+        if (n->op == LLM_COMP_GRAPH_MUL) pa = da ? d * b[ib] : 0.0f, pb = db ? d * a[ia] : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_DIV) pa = d / b[ib], pb = db ? -d * y[k] / b[ib] : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_RELU) pa = f->sign[i][k / 32] >> k % 32 & 1u ? d : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_TANH) pa = d * (1.0f - y[k] * y[k]);
+        if (n->op == LLM_COMP_GRAPH_EXP) pa = d * y[k];
+        if (n->op == LLM_COMP_GRAPH_LOG) pa = d / a[ia];
+        if (da) da[ia] += pa;
+        if (db) db[ib] += pb;
+    }
+}
+
+/* Called for each node when its cotangent dy is complete, before it goes on; may change it. */
+typedef void (*llm_backward_pass_hook)(void *context, size_t node, float *dy, size_t size);
+
+/* grad[i] += the derivative of sum(seed * output) by node i, for every node (count of them) whose
+ * grad is not NULL and that output depends on. seed has output's shape; NULL is 1 for a (1,1).
+ * hook may be NULL. The run is used up, unless retain. False, with a sentence, when there is no
+ * finished training run to use, or output depends on nothing that varies. f->operations goes up by
+ * the multiply-adds done. Scratch: the cotangents, as large as all nodes between, given back. */
+LLM_API bool llm_backward_pass_run(float *const *grad, llm_forward_pass *f, size_t output,
+                                   const float *seed, bool retain, llm_backward_pass_hook hook,
+                                   void *context, llm_arena *arena, llm_error *error) {
+    const llm_comp_graph *g = f->graph;
+    const size_t mark = arena->used;
+    if (!f->ready)
+        return llm_fail(error, "each backward pass needs a forward pass for training before it");
+    if (!g->node[output].varies)
+        return llm_fail(error, "%s depends on nothing that varies", g->node[output].name);
+    LLM_ASSERT(seed || g->node[output].rows * g->node[output].cols == 1);
+    float **d = (float **)llm_arena_take(arena, g->count, sizeof *d);
+    for (size_t i = 0; i < g->count; i++) d[i] = NULL;
+    d[output] = llm_arena_floats(arena, g->node[output].rows * g->node[output].cols);
+    for (size_t k = 0; k < g->node[output].rows * g->node[output].cols; k++)
+        d[output][k] = seed ? seed[k] : 1.0f;
+
+    for (size_t p = g->count; p-- > 0;) {
+        const size_t i = f->order[p];
+        const llm_comp_graph_node *n = &g->node[i];
+        const size_t size = n->rows * n->cols;
+        if (!d[i]) continue; /* the output does not depend on it */
+        if (hook) hook(context, i, d[i], size);
+        for (size_t k = 0; grad[i] && k < size; k++) grad[i][k] += d[i][k];
+        float *to[2] = {NULL, NULL};
+        for (size_t k = 0; k < 2; k++) {
+            const size_t in = n->in[k];
+            if (in == LLM_COMP_GRAPH_NONE || !g->node[in].varies) continue;
+            const size_t in_size = g->node[in].rows * g->node[in].cols;
+            if (!d[in]) {
+                d[in] = llm_arena_floats(arena, in_size);
+                for (size_t j = 0; j < in_size; j++) d[in][j] = 0.0f;
+            }
+            to[k] = d[in];
+            f->operations += n->op == LLM_COMP_GRAPH_MATMUL ? size * g->node[n->in[0]].cols
+                                                            : (in_size > size ? in_size : size);
+        }
+        if (to[0] || to[1]) llm_backward_pass_op(to[0], to[1], d[i], f, i);
+    }
+    f->ready = retain;
+    arena->used = mark;
+    return true;
+}
+
+/* The worst difference, over all entries of feed[which], between the gradient of sum(seed * output)
+ * and a central difference of the whole forward pass, each divided by 1 + |difference|. The step is
+ * in units of max(1, |x|); float rounding adds about 1e-7 |loss| / step, curvature step^2. Leaves f
+ * used up. Scratch: feed and gradient, and backward's, given back. */
+LLM_API double llm_backward_pass_gradcheck(llm_forward_pass *f, llm_forward_pass_feed *feed,
+                                           size_t feeds, size_t which, size_t output,
+                                           const float *seed, float step, llm_arena *arena) {
+    const llm_comp_graph *g = f->graph;
+    const size_t mark = arena->used, size = feed[which].rows * feed[which].cols;
+    const size_t out = g->node[output].rows * g->node[output].cols;
+    const float *kept = feed[which].data;
+    float *x = llm_arena_floats(arena, size), *dx = llm_arena_floats(arena, size);
+    float **grad = (float **)llm_arena_take(arena, g->count, sizeof *grad);
+    for (size_t i = 0; i < g->count; i++) grad[i] = i == feed[which].node ? dx : NULL;
+    for (size_t k = 0; k < size; k++) x[k] = kept[k], dx[k] = 0.0f;
+    feed[which].data = x;
+    bool ok = llm_forward_pass_run(f, feed, feeds, NULL);
+    ok = ok && llm_backward_pass_run(grad, f, output, seed, false, NULL, NULL, arena, NULL);
+    double worst = ok ? 0.0 : (double)INFINITY;
+    for (size_t k = 0; ok && k < size; k++) {
+        double loss[2] = {0.0, 0.0}, at[2];
+        for (size_t side = 0; side < 2; side++) {
+            const float by = step * (fabsf(kept[k]) > 1.0f ? fabsf(kept[k]) : 1.0f);
+            x[k] = side == 0 ? kept[k] - by : kept[k] + by;
+            at[side] = (double)x[k];
+            llm_forward_pass_run(f, feed, feeds, NULL);
+            for (size_t j = 0; j < out; j++)
+                loss[side] += (double)(seed ? seed[j] : 1.0f) * (double)f->value[output][j];
+        }
+        x[k] = kept[k];
+        const double want = (loss[1] - loss[0]) / (at[1] - at[0]);
+        const double off = fabs((double)dx[k] - want) / (1.0 + fabs(want));
+        if (!(off <= worst)) worst = off;
+    }
+    feed[which].data = kept;
+    f->ready = false;
+    arena->used = mark;
+    return worst;
+}
+
+/* @autodiff ------------------------------------------------- Automatic differentiation
+ *
+ *     record:   node i = f(a, b), slopes df/da, df/db              while the program runs
+ *     reverse:  bar_y = 1;  for i from last to first:  bar_a += slope_a bar_i     gradient
+ *     forward:  for i from first to last:  dot_i = slope_a dot_a + slope_b dot_b  directions
+ *
+ * A tape: every operation computes and writes down what it read and its slopes there, so loops and
+ * ifs of the program are differentiated as they were executed. One walk back gives the derivative
+ * of one number by all inputs, for about the price of the program itself; one walk forth that of
+ * all numbers along one direction. Values and slopes are dual numbers: give the inputs a tangent v,
+ * and the walk back yields the gradient and, in its second half, Hessian times v, forward over
+ * reverse, exactly. Going back to an earlier length of the tape forgets what came after it.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3 and 5; Pearlmutter 1994, "Fast
+ *         exact multiplication by the Hessian"
+ * needs   arena chain_rule
+ * see     @autodiff_array (arrays), @autodiff_checkpoint (less memory), @backward_pass (graphs)
+ * topics  Automatic differentiation
+ */
+#define LLM_AUTODIFF_NONE SIZE_MAX
+
+/* Slopes are 0 where nothing is read. All are duals: .d is the derivative along the tangents. */
+typedef struct {
+    llm_dual value, slope[2];
+    size_t in[2];
+} llm_autodiff_node;
+
+typedef struct {
+    llm_autodiff_node *node;
+    size_t count, room; /* set count back to rewind */
+} llm_autodiff;
+
+/* An empty tape with room for so many operations, taken from the arena. */
+LLM_API void llm_autodiff_create(llm_autodiff *t, size_t room, llm_arena *arena) {
+    t->node = (llm_autodiff_node *)llm_arena_take(arena, room, sizeof *t->node);
+    t->count = 0;
+    t->room = room;
+}
+
+/* Records a value that was computed from a and b (NONE: not read) and its slopes: the way to add a
+ * function of your own. Returns its number. */
+LLM_API size_t llm_autodiff_record(llm_autodiff *t, llm_dual value, size_t a, llm_dual slope_a,
+                                   size_t b, llm_dual slope_b) {
+    LLM_ASSERT(t->count < t->room);
+    llm_autodiff_node *n = &t->node[t->count];
+    n->value = value;
+    n->in[0] = a, n->in[1] = b;
+    n->slope[0] = slope_a, n->slope[1] = slope_b;
+    return t->count++;
+}
+
+/* A number from outside, and how fast it moves (0, unless a direction is wanted). Constants too. */
+LLM_API size_t llm_autodiff_input(llm_autodiff *t, double value, double tangent) {
+    const llm_dual x = {value, tangent}, zero = {0.0, 0.0};
+    return llm_autodiff_record(t, x, LLM_AUTODIFF_NONE, zero, LLM_AUTODIFF_NONE, zero);
+}
+
+/* The four operations on nodes a and b. */
+LLM_API size_t llm_autodiff_add(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_add(t->node[a].value, t->node[b].value), a, one, b,
+                               one);
+}
+LLM_API size_t llm_autodiff_sub(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0}, minus = {-1.0, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_sub(t->node[a].value, t->node[b].value), a, one, b,
+                               minus);
+}
+LLM_API size_t llm_autodiff_mul(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual x = t->node[a].value, y = t->node[b].value;
+    return llm_autodiff_record(t, llm_chain_rule_mul(x, y), a, y, b, x);
+}
+LLM_API size_t llm_autodiff_div(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0}, minus = {-1.0, 0.0}, y = t->node[b].value;
+    const llm_dual q = llm_chain_rule_div(t->node[a].value, y), r = llm_chain_rule_div(one, y);
+    return llm_autodiff_record(t, q, a, r, b, llm_chain_rule_mul(minus, llm_chain_rule_mul(q, r)));
+}
+
+/* Functions of one node. */
+LLM_API size_t llm_autodiff_unary(llm_autodiff *t, size_t a, llm_dual value, llm_dual slope) {
+    const llm_dual zero = {0.0, 0.0};
+    return llm_autodiff_record(t, value, a, slope, LLM_AUTODIFF_NONE, zero);
+}
+LLM_API size_t llm_autodiff_exp(llm_autodiff *t, size_t a) {
+    const llm_dual y = llm_chain_rule_exp(t->node[a].value);
+    return llm_autodiff_unary(t, a, y, y);
+}
+LLM_API size_t llm_autodiff_log(llm_autodiff *t, size_t a) {
+    const llm_dual one = {1.0, 0.0}, x = t->node[a].value;
+    return llm_autodiff_unary(t, a, llm_chain_rule_log(x), llm_chain_rule_div(one, x));
+}
+LLM_API size_t llm_autodiff_sin(llm_autodiff *t, size_t a) {
+    const llm_dual x = t->node[a].value;
+    return llm_autodiff_unary(t, a, llm_chain_rule_sin(x), llm_chain_rule_cos(x));
+}
+LLM_API size_t llm_autodiff_cos(llm_autodiff *t, size_t a) {
+    const llm_dual x = t->node[a].value, minus = {-1.0, 0.0};
+    return llm_autodiff_unary(t, a, llm_chain_rule_cos(x),
+                              llm_chain_rule_mul(minus, llm_chain_rule_sin(x)));
+}
+LLM_API size_t llm_autodiff_tanh(llm_autodiff *t, size_t a) {
+    const llm_dual one = {1.0, 0.0}, y = llm_chain_rule_tanh(t->node[a].value);
+    return llm_autodiff_unary(t, a, y, llm_chain_rule_sub(one, llm_chain_rule_mul(y, y)));
+}
+/* a^p for a constant p. */
+LLM_API size_t llm_autodiff_pow(llm_autodiff *t, size_t a, double p) {
+    const llm_dual x = t->node[a].value, factor = {p, 0.0}, zero = {0.0, 0.0};
+    return llm_autodiff_unary(
+        t, a, llm_chain_rule_pow(x, p),
+        p == 0.0 ? zero : llm_chain_rule_mul(factor, llm_chain_rule_pow(x, p - 1.0)));
+}
+/* The larger one; half of the slope for each at a tie, as in @chain_rule. */
+LLM_API size_t llm_autodiff_max(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual x = t->node[a].value, y = t->node[b].value;
+    const llm_dual left = {x.v > y.v   ? 1.0
+                           : x.v < y.v ? 0.0
+                                       : 0.5,
+                           0.0},
+                   right = {1.0 - left.v, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_max(x, y), a, left, b, right);
+}
+
+/* bar (count) <- tape: bar[i].v is the derivative of node y by node i, bar[i].d how fast that moves
+ * along the tangents: Hessian times tangent, where i runs over the inputs. */
+LLM_API void llm_autodiff_grad(llm_dual *bar, const llm_autodiff *t, size_t y) {
+    const llm_dual zero = {0.0, 0.0}, one = {1.0, 0.0};
+    LLM_ASSERT(y < t->count);
+    for (size_t i = 0; i < t->count; i++) bar[i] = zero;
+    bar[y] = one;
+    for (size_t i = y + 1; i-- > 0;) {
+        const llm_autodiff_node *n = &t->node[i];
+        if (bar[i].v == 0.0 && bar[i].d == 0.0) continue; /* 0 times an infinite slope is 0 */
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_AUTODIFF_NONE)
+                bar[n->in[k]] =
+                    llm_chain_rule_add(bar[n->in[k]], llm_chain_rule_mul(bar[i], n->slope[k]));
+    }
+}
+
+/* dot (count): set for the inputs (nodes that read nothing); written for all others, the directional
+ * derivative of each node. The recorded slopes are used: the program does not run again. */
+LLM_API void llm_autodiff_jvp(double *dot, const llm_autodiff *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        const llm_autodiff_node *n = &t->node[i];
+        double sum = 0.0;
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_AUTODIFF_NONE && dot[n->in[k]] != 0.0)
+                sum += n->slope[k].v * dot[n->in[k]];
+        if (n->in[0] != LLM_AUTODIFF_NONE) dot[i] = sum;
+    }
+}
+
+/* jac (m,n) <- nodes y (m) by nodes x (n), which are inputs: n walks forth or m back, whichever is
+ * fewer. Returns how many. Scratch: 3 count doubles, given back. */
+LLM_API size_t llm_autodiff_jacobian(double *jac, const llm_autodiff *t, const size_t *y, size_t m,
+                                     const size_t *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_dual *bar = (llm_dual *)llm_arena_take(arena, t->count, sizeof *bar);
+    double *dot = llm_arena_doubles(arena, t->count);
+    for (size_t i = 0; i < m && m <= n; i++) {
+        llm_autodiff_grad(bar, t, y[i]);
+        for (size_t j = 0; j < n; j++) jac[i * n + j] = bar[x[j]].v;
+    }
+    for (size_t j = 0; j < n && n < m; j++) {
+        for (size_t k = 0; k < t->count; k++) dot[k] = 0.0;
+        dot[x[j]] = 1.0;
+        llm_autodiff_jvp(dot, t);
+        for (size_t i = 0; i < m; i++) jac[i * n + j] = dot[y[i]];
+    }
+    arena->used = mark;
+    return m <= n ? m : n;
+}
+
+/* @autodiff_array ------------------------------------- Automatic differentiation of array programs
+ *
+ *     y = op(a, b):   (dy_i / da_j, dy_i / db_k) = (p, q) for a list of entries (i, j, k)
+ *     reverse:  ga_j += p gy_i,  gb_k += q gy_i             forward:  dy_i += p da_j + q db_k
+ *
+ * The tape over matrices. Every operation is a list of triples of entries with two slopes: for a
+ * product of matrices one triple for each multiplication, for a function of each entry one for each
+ * entry, for a sum one for each number added. Reverse and forward mode read the same list, in one
+ * direction or the other, so each operation states its derivative once, and the two cannot
+ * disagree. Everything is in double and in plain loops: an instrument. A layer's forward pass
+ * written with it, in five lines, tells what its backward pass must return.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3
+ * needs   arena
+ * see     @autodiff (numbers, second derivatives), @backward_pass (the fast way, in float)
+ * topics  -
+ */
+enum {
+    LLM_AUTODIFF_ARRAY_INPUT,
+    LLM_AUTODIFF_ARRAY_ADD,
+    LLM_AUTODIFF_ARRAY_SUB,
+    LLM_AUTODIFF_ARRAY_MUL,
+    LLM_AUTODIFF_ARRAY_DIV,
+    LLM_AUTODIFF_ARRAY_MATMUL,
+    LLM_AUTODIFF_ARRAY_TRANSPOSE,
+    LLM_AUTODIFF_ARRAY_SUM, /* to the node's shape, extents of which are 1 or the input's */
+    LLM_AUTODIFF_ARRAY_EXP,
+    LLM_AUTODIFF_ARRAY_LOG,
+    LLM_AUTODIFF_ARRAY_TANH,
+    LLM_AUTODIFF_ARRAY_RELU,
+    LLM_AUTODIFF_ARRAY_POW
+};
+
+/* value, tangent and gradient (rows,cols) of a node. power is POW's; a function of one reads it
+ * twice, the second time with slope 0. */
+typedef struct {
+    int op;
+    size_t in[2], rows, cols;
+    double *value, *tangent, *gradient, power;
+} llm_autodiff_array_node;
+
+typedef struct {
+    llm_autodiff_array_node *node;
+    size_t count, room; /* set count back to rewind */
+    llm_arena *arena;   /* of the numbers; they stay there */
+} llm_autodiff_array;
+
+/* An empty tape with room for so many operations. */
+LLM_API void llm_autodiff_array_create(llm_autodiff_array *t, size_t room, llm_arena *arena) {
+    t->node = (llm_autodiff_array_node *)llm_arena_take(arena, room, sizeof *t->node);
+    t->count = 0, t->room = room, t->arena = arena;
+}
+
+/* A node (rows,cols) with zeros for all three arrays. */
+LLM_API size_t llm_autodiff_array_record(llm_autodiff_array *t, int op, size_t a, size_t b,
+                                         size_t rows, size_t cols) {
+    LLM_ASSERT(t->count < t->room);
+    llm_autodiff_array_node *n = &t->node[t->count];
+    double *zeros = llm_arena_doubles(t->arena, 3 * rows * cols);
+    for (size_t k = 0; k < 3 * rows * cols; k++) zeros[k] = 0.0;
+    n->op = op, n->in[0] = a, n->in[1] = b, n->rows = rows, n->cols = cols;
+    n->value = zeros, n->tangent = zeros + rows * cols, n->gradient = n->tangent + rows * cols;
+    n->power = 1.0;
+    return t->count++;
+}
+
+/* Numbers from outside, and one number (1,1). */
+LLM_API size_t llm_autodiff_array_input(llm_autodiff_array *t, const float *x, size_t rows,
+                                        size_t cols) {
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_INPUT, 0, 0, rows, cols);
+    for (size_t k = 0; k < rows * cols; k++) t->node[i].value[k] = (double)x[k];
+    return i;
+}
+LLM_API size_t llm_autodiff_array_number(llm_autodiff_array *t, double x) {
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_INPUT, 0, 0, 1, 1);
+    t->node[i].value[0] = x;
+    return i;
+}
+
+/* The value of one entry of an elementwise operation, and its slopes by both inputs. */
+LLM_API double llm_autodiff_array_entry(double *p, double *q, const llm_autodiff_array_node *n,
+                                        double a, double b) {
+    *p = *q = 0.0;
+    switch (n->op) {
+    case LLM_AUTODIFF_ARRAY_ADD:
+        *p = *q = 1.0;
+        return a + b;
+    case LLM_AUTODIFF_ARRAY_SUB:
+        *p = 1.0, *q = -1.0;
+        return a - b;
+    case LLM_AUTODIFF_ARRAY_MUL:
+        *p = b, *q = a;
+        return a * b;
+    case LLM_AUTODIFF_ARRAY_DIV:
+        *p = 1.0 / b, *q = -a / (b * b);
+        return a / b;
+    case LLM_AUTODIFF_ARRAY_EXP:
+        return *p = exp(a);
+    case LLM_AUTODIFF_ARRAY_LOG:
+        *p = 1.0 / a;
+        return log(a);
+    case LLM_AUTODIFF_ARRAY_TANH:
+        *p = 1.0 - tanh(a) * tanh(a);
+        return tanh(a);
+    case LLM_AUTODIFF_ARRAY_RELU:
+        *p = a > 0.0 ? 1.0 : 0.0;
+        return a < 0.0 ? 0.0 : a;
+    default:
+        *p = n->power * pow(a, n->power - 1.0);
+        return pow(a, n->power);
+    }
+}
+
+enum { LLM_AUTODIFF_ARRAY_COMPUTE, LLM_AUTODIFF_ARRAY_REVERSE, LLM_AUTODIFF_ARRAY_FORWARD };
+
+/* Walks over node i's list of entries of y, a and b with slopes p and q; what: to do which. */
+LLM_API void llm_autodiff_array_walk(llm_autodiff_array *t, size_t i, int what) {
+    llm_autodiff_array_node *y = &t->node[i], *a = &t->node[y->in[0]], *b = &t->node[y->in[1]];
+    if (y->op == LLM_AUTODIFF_ARRAY_INPUT) return;
+    const bool product = y->op == LLM_AUTODIFF_ARRAY_MATMUL;
+    const bool sum = y->op == LLM_AUTODIFF_ARRAY_SUM, turn = y->op == LLM_AUTODIFF_ARRAY_TRANSPOSE;
+    const size_t R = sum ? a->rows : y->rows, C = sum ? a->cols : y->cols,
+                 K = product ? a->cols : 1;
+    const bool linear = product || sum || turn;
+    for (size_t r = 0; r < R; r++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t k = 0; k < K; k++) {
+                const size_t iy = sum ? r % y->rows * y->cols + c % y->cols : r * C + c;
+                size_t ia = r % a->rows * a->cols + c % a->cols;
+                size_t ib = r % b->rows * b->cols + c % b->cols;
+                double p = 1.0, q = 0.0, value = 0.0;
+                if (product) ia = r * K + k, ib = k * C + c, p = b->value[ib], q = a->value[ia];
+                if (turn) ia = c * R + r;
+                if (!linear)
+                    value = llm_autodiff_array_entry(&p, &q, y, a->value[ia], b->value[ib]);
+                if (what == LLM_AUTODIFF_ARRAY_REVERSE) {
+                    a->gradient[ia] += p * y->gradient[iy];
+                    b->gradient[ib] += q * y->gradient[iy];
+                } else if (what == LLM_AUTODIFF_ARRAY_FORWARD) {
+                    y->tangent[iy] += p * a->tangent[ia] + q * b->tangent[ib];
+                } else if (linear) {
+                    y->value[iy] += p * a->value[ia];
+                } else {
+                    y->value[iy] = value;
+                }
+            }
+}
+
+/* Computes op(a, b) and records it. An extent of 1 is repeated in the first four. */
+LLM_API size_t llm_autodiff_array_op(llm_autodiff_array *t, int op, size_t a, size_t b) {
+    const size_t R = t->node[a].rows, C = t->node[a].cols, S = t->node[b].rows, D = t->node[b].cols;
+    const size_t rows = R == 1 ? S : R, cols = C == 1 ? D : C;
+    const bool product = op == LLM_AUTODIFF_ARRAY_MATMUL;
+    LLM_ASSERT(op >= LLM_AUTODIFF_ARRAY_ADD && op <= LLM_AUTODIFF_ARRAY_MATMUL);
+    LLM_ASSERT(product ? C == S
+                       : (R == rows || R == 1) && (S == rows || S == 1) && (C == cols || C == 1) &&
+                             (D == cols || D == 1));
+    const size_t i = llm_autodiff_array_record(t, op, a, b, product ? R : rows, product ? D : cols);
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* A function of each entry of a, or its transpose; power is for POW only. */
+LLM_API size_t llm_autodiff_array_map(llm_autodiff_array *t, int op, size_t a, double power) {
+    const bool turn = op == LLM_AUTODIFF_ARRAY_TRANSPOSE;
+    const size_t R = t->node[a].rows, C = t->node[a].cols;
+    LLM_ASSERT(turn || (op >= LLM_AUTODIFF_ARRAY_EXP && op <= LLM_AUTODIFF_ARRAY_POW));
+    const size_t i = llm_autodiff_array_record(t, op, a, a, turn ? C : R, turn ? R : C);
+    t->node[i].power = power;
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* The sum of a over rows, columns or both, to (rows,cols). */
+LLM_API size_t llm_autodiff_array_sum(llm_autodiff_array *t, size_t a, size_t rows, size_t cols) {
+    LLM_ASSERT((rows == t->node[a].rows || rows == 1) && (cols == t->node[a].cols || cols == 1));
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_SUM, a, a, rows, cols);
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* gradient of every node <- d sum(seed * y) / d node. seed has y's shape; NULL is ones. */
+LLM_API void llm_autodiff_array_grad(llm_autodiff_array *t, size_t y, const float *seed) {
+    for (size_t i = 0; i < t->count; i++)
+        for (size_t k = 0; k < t->node[i].rows * t->node[i].cols; k++) t->node[i].gradient[k] = 0.0;
+    for (size_t k = 0; k < t->node[y].rows * t->node[y].cols; k++)
+        t->node[y].gradient[k] = seed ? (double)seed[k] : 1.0;
+    for (size_t i = y + 1; i-- > 0;) llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_REVERSE);
+}
+
+/* tangent of every node that reads others <- its derivative along the tangents of the inputs, which
+ * the caller has set. */
+LLM_API void llm_autodiff_array_jvp(llm_autodiff_array *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        const llm_autodiff_array_node *n = &t->node[i];
+        for (size_t k = 0; k < n->rows * n->cols && n->op != LLM_AUTODIFF_ARRAY_INPUT; k++)
+            n->tangent[k] = 0.0;
+        llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_FORWARD);
+    }
+}
+
+/* @autodiff_checkpoint ---------------------------- Checkpoints: recomputing instead of remembering
+ *
+ *     x_{t+1} = F_t(x_t), t < n: the way back needs x_{n-1}, x_{n-2}, ..., x_0
+ *     reach(s, r) = C(s + r, s)              steps that s states in memory and r runs of each allow
+ *     runs = r n - reach(s + 1, r - 1)       fewest extra steps, with reach(s,r-1) < n <= reach(s,r)
+ *
+ * Reverse mode wants the states in the opposite order of that in which they arise. Keeping all n is
+ * fast and large; keeping s of them and running again from the nearest is small, and how slow
+ * depends on which ones are kept. The best places follow Pascal's triangle: with three states 100
+ * steps run five more times each on average, with ten twice, and if both may grow, the logarithm of
+ * n is enough. The schedule comes as a list of actions, so that the loop over them, and with
+ * it the state and the step, is the caller's.
+ *
+ * source  Griewank & Walther 2000, "Algorithm 799: revolve", ACM TOMS 26(1), eq. 2 to 4
+ * needs   -
+ * see     @autodiff (remembers everything), @forward_pass (what a step keeps)
+ * topics  -
+ */
+enum {
+    LLM_AUTODIFF_CHECKPOINT_STORE,   /* slot <- the state in hand */
+    LLM_AUTODIFF_CHECKPOINT_LOAD,    /* the state in hand <- slot */
+    LLM_AUTODIFF_CHECKPOINT_ADVANCE, /* the state in hand, x_step, becomes x_{step+1} */
+    LLM_AUTODIFF_CHECKPOINT_REVERSE  /* with x_step in hand: the cotangent of x_{step+1} becomes
+                                        that of x_step; the state in hand is used up */
+};
+typedef struct {
+    int kind;
+    size_t step, slot;
+} llm_autodiff_checkpoint_action;
+
+/* C(s + r, s), or SIZE_MAX when that does not fit. */
+LLM_API size_t llm_autodiff_checkpoint_reach(size_t s, size_t r) {
+    size_t product = 1;
+    for (size_t i = 1; i <= s; i++) { /* C(r+i, i) = C(r+i-1, i-1) (r+i) / i */
+        if (product > SIZE_MAX / (r + i)) return SIZE_MAX;
+        product = product * (r + i) / i;
+    }
+    return product;
+}
+
+/* r: how often, at most, each of n steps has to be run again with s states in memory. */
+LLM_API size_t llm_autodiff_checkpoint_repeats(size_t n, size_t s) {
+    size_t r = 0;
+    LLM_ASSERT(s > 0);
+    while (llm_autodiff_checkpoint_reach(s, r) < n) r++;
+    return r;
+}
+
+/* The fewest ADVANCE actions for n steps and s states. */
+LLM_API size_t llm_autodiff_checkpoint_extra(size_t n, size_t s) {
+    const size_t r = llm_autodiff_checkpoint_repeats(n, s);
+    return r == 0 ? 0 : r * n - llm_autodiff_checkpoint_reach(s + 1, r - 1);
+}
+
+/* How far ahead of a stored state the next one belongs, for n steps and s states, that one included;
+ * s > 1, n > 1. Both parts then need at most r and r - 1 repeats:
+ * n - m <= reach(s-1, r) and m <= reach(s, r-1). */
+LLM_API size_t llm_autodiff_checkpoint_split(size_t n, size_t s) {
+    const size_t r = llm_autodiff_checkpoint_repeats(n, s);
+    const size_t most = llm_autodiff_checkpoint_reach(s, r - 1);
+    const size_t rest = llm_autodiff_checkpoint_reach(s - 1, r - 1);
+    return n - rest < most ? n - rest : most;
+}
+
+/* action <- the schedule for n steps and s states in slots 0 .. s-1; returns its length. The state
+ * in hand is x_0 at the start; REVERSE comes for n-1, n-2, ..., 0. action may be NULL, to ask for
+ * the length only. stored (s) is scratch. */
+LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *action,
+                                                size_t *stored, size_t n, size_t s) {
+    size_t count = 0, top = 0, hand = 0, hi = n; /* steps hi, hi + 1, ... are reversed */
+    bool put = true;                             /* the state in hand is to be stored in slot top */
+    LLM_ASSERT(s > 0);
+    stored[0] = 0;
+    while (hi > 0) {
+        llm_autodiff_checkpoint_action next = {LLM_AUTODIFF_CHECKPOINT_LOAD, stored[top], top};
+        const size_t length = hi - stored[top], left = s - top;
+        const size_t ahead = length < 2 ? 0
+                             : left > 1 ? llm_autodiff_checkpoint_split(length, left)
+                                        : length - 1;
+        if (put) {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_STORE;
+            put = false;
+        } else if (length == 0) { /* everything behind this state is done */
+            top--;
+            hand = n;
+            continue;
+        } else if (hand >= hi) {
+            hand = stored[top];
+        } else if (hand < stored[top] + ahead) {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_ADVANCE;
+            next.step = hand++;
+        } else if (left > 1 && length > 1) {
+            stored[++top] = hand;
+            put = true;
+            continue;
+        } else {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_REVERSE;
+            next.step = hand;
+            hi = hand;
+            hand = n;
+        }
+        if (action) action[count] = next;
+        count++;
+    }
+    return count;
 }
 
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */

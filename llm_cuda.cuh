@@ -1372,6 +1372,74 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
+ *
+ * The interpreter of llm_forward_pass_chain_run, a thread an entry. Reads each leaf once and writes
+ * the result once: 4 (leaves + 1) bytes an entry, the minimum, where node by node it would be 8 to
+ * 12 bytes a step. The program is a kernel argument: every thread reads the same step from constant
+ * memory. A thread's 16 registers are indexed at run time, so they are a column of shared memory
+ * (16 KB a block of 256), where 32 lanes never meet in a bank. Limit: bandwidth for short chains,
+ * about ten instructions a step for long ones.
+ */
+struct llm_forward_pass_chain_leaves {
+    const float *x[LLM_FORWARD_PASS_CHAIN_MOST];
+};
+
+/* llm_forward_pass_chain_step on the device. */
+LLM_DEVICE float llm_forward_pass_chain_do(int op, float a, float b) {
+    switch (op) {
+    case LLM_COMP_GRAPH_ADD:
+        return a + b;
+    case LLM_COMP_GRAPH_SUB:
+        return a - b;
+    case LLM_COMP_GRAPH_MUL:
+        return a * b;
+    case LLM_COMP_GRAPH_DIV:
+        return a / b;
+    case LLM_COMP_GRAPH_RELU:
+        return a < 0.0f ? 0.0f : a;
+    case LLM_COMP_GRAPH_TANH:
+        return tanhf(a);
+    case LLM_COMP_GRAPH_EXP:
+        return expf(a);
+    default:
+        return logf(a);
+    }
+}
+
+LLM_KERNEL void llm_forward_pass_chain_kernel(float *y, llm_forward_pass_chain chain,
+                                              llm_forward_pass_chain_leaves leaves) {
+    __shared__ float reg[LLM_FORWARD_PASS_CHAIN_MOST][256];
+    const size_t size = chain.rows * chain.cols, step = (size_t)gridDim.x * blockDim.x;
+    const unsigned t = threadIdx.x;
+    for (size_t k = (size_t)blockIdx.x * blockDim.x + t; k < size; k += step) {
+        const size_t r = k / chain.cols, c = k % chain.cols;
+        for (unsigned l = 0; l < chain.leaves;
+             l++) /* a thread reads only its own column: no barrier */
+            reg[l][t] = llm_load(leaves.x[l], r % chain.leaf[l].rows * chain.leaf[l].cols +
+                                                  c % chain.leaf[l].cols);
+        for (unsigned s = 0; s < chain.steps; s++)
+            reg[chain.leaves + s][t] = llm_forward_pass_chain_do(
+                chain.step[s].op, reg[chain.step[s].a][t], reg[chain.step[s].b][t]);
+        llm_store(y, k, reg[chain.leaves + chain.steps - 1][t]);
+    }
+}
+
+/* y (rows,cols) <- x: a host array of device pointers, the numbers of each leaf. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
+                                const float *const *x, cudaStream_t stream) {
+    const size_t size = chain->rows * chain->cols, most = 8 * (size_t)llm_multiprocessors();
+    if (size == 0) return cudaSuccess;
+    llm_forward_pass_chain_leaves leaves;
+    for (unsigned l = 0; l < LLM_FORWARD_PASS_CHAIN_MOST; l++)
+        leaves.x[l] = l < chain->leaves ? x[l] : NULL;
+    const size_t blocks = (size + 255) / 256;
+    LLM_LAUNCH(llm_forward_pass_chain_kernel, (unsigned)(blocks < most ? blocks : most), 256, 0,
+               stream, y, *chain, leaves);
+    return cudaGetLastError();
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
@@ -2880,6 +2948,180 @@ llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *o
 
 /* @11-token ================================================= TOKENIZATION */
 
+/* @bpe ------------------------------------------------------ Byte pair encoding: encode
+ *
+ * A warp takes a pre-token. Up to 32 bytes, nearly all there are in text, a lane holds a token and
+ * the rank of the pair that begins with it, in registers. A merge is an argmin over the lanes (five
+ * shuffles for the lowest rank, a ballot for the leftmost lane that has it), one shuffle that moves
+ * everything behind it to the left, and two look-ups for the pairs that are new. No list and no
+ * heap: 32 lanes look at all pairs at once. Longer ones do the same with ids and ranks in memory,
+ * 32 at a time, n^2 / 32 steps: what is cut off nowhere, a line of a million letters, is the heap's
+ * case (llm_bpe_encode).
+ *
+ * The ids of a pre-token stand first where its bytes stood, since it has no more of them; a prefix
+ * sum over the counts says where they belong, and a warp moves them there.
+ *
+ * Traffic: the bytes once, 4 bytes an id out, in and out. Limit: the latency of the table's look-
+ * ups, from L2 (GPT-2: 50000 merges, 1.1 MB), two in a row a merge; many warps hide it.
+ *
+ * source  -
+ * needs   cuda_launch
+ * see     -
+ * topics  -
+ */
+
+/* The arrays of an llm_bpe, copied to the device: byte_id (256), merge, slot (slots). */
+typedef struct {
+    const int *byte_id;
+    const llm_bpe_merge *merge;
+    const uint32_t *slot;
+    size_t slots;
+} llm_cuda_bpe;
+
+/* llm_bpe_rank on the device. */
+LLM_DEVICE uint32_t llm_cuda_bpe_rank(const llm_cuda_bpe &bpe, int left, int right) {
+    const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    if (bpe.slots == 0) return UINT32_MAX;
+    size_t s = (size_t)(pair * 0x9E3779B97F4A7C15u >> 32) & (bpe.slots - 1);
+    for (; bpe.slot[s] > 0; s = (s + 1) & (bpe.slots - 1)) {
+        const llm_bpe_merge m = bpe.merge[bpe.slot[s] - 1];
+        if (m.left == left && m.right == right) return bpe.slot[s] - 1;
+    }
+    return UINT32_MAX;
+}
+/* The least x of the warp, in every lane. */
+LLM_DEVICE uint32_t llm_cuda_bpe_min(uint32_t x) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, x, distance);
+        x = other < x ? other : x;
+    }
+    return x;
+}
+
+/* n <= 32 ids, a lane each: merged, and how many are left. */
+LLM_DEVICE unsigned llm_cuda_bpe_short(int &id, unsigned n, const llm_cuda_bpe &bpe) {
+    const unsigned lane = threadIdx.x % 32;
+    int next = __shfl_down_sync(0xffffffffu, id, 1);
+    uint32_t rank = lane + 1 < n ? llm_cuda_bpe_rank(bpe, id, next) : UINT32_MAX;
+    for (;;) {
+        const uint32_t best = llm_cuda_bpe_min(rank);
+        if (best == UINT32_MAX) return n;
+        const unsigned at = (unsigned)__ffs((int)__ballot_sync(0xffffffffu, rank == best)) - 1;
+        const int next_id = __shfl_down_sync(0xffffffffu, id, 1);
+        const uint32_t next_rank = __shfl_down_sync(0xffffffffu, rank, 1);
+        n--;
+        if (lane > at) id = next_id, rank = lane < n ? next_rank : UINT32_MAX;
+        if (lane == at) id = bpe.merge[best].result;
+        next = __shfl_down_sync(0xffffffffu, id, 1);
+        if (lane == at || lane + 1 == at)
+            rank = lane + 1 < n ? llm_cuda_bpe_rank(bpe, id, next) : UINT32_MAX;
+    }
+}
+/* The same for id (n) in memory, with room for their ranks. Entry i belongs to lane i % 32, which
+ * alone writes it. */
+LLM_DEVICE unsigned llm_cuda_bpe_long(int *id, uint32_t *rank, unsigned n,
+                                      const llm_cuda_bpe &bpe) {
+    const unsigned lane = threadIdx.x % 32;
+    __syncwarp();
+    for (unsigned i = lane; i < n; i += 32)
+        rank[i] = i + 1 < n ? llm_cuda_bpe_rank(bpe, id[i], id[i + 1]) : UINT32_MAX;
+    for (;;) {
+        uint32_t low = UINT32_MAX, at = UINT32_MAX;
+        for (unsigned i = lane; i < n; i += 32)
+            if (rank[i] < low) low = rank[i], at = i;
+        const uint32_t best = llm_cuda_bpe_min(low);
+        if (best == UINT32_MAX) return n;
+        at = llm_cuda_bpe_min(low == best ? at : UINT32_MAX);
+        __syncwarp();
+        for (unsigned begin = (at + 1) / 32 * 32; begin < n; begin += 32) { /* one to the left */
+            const unsigned i = begin + lane;
+            const bool moves = i > at && i + 1 < n;
+            const int next_id = moves ? id[i + 1] : 0;
+            const uint32_t next_rank = moves ? rank[i + 1] : 0;
+            __syncwarp();
+            if (moves) id[i] = next_id, rank[i] = next_rank;
+            __syncwarp();
+        }
+        n--;
+        if (lane == at % 32) id[at] = bpe.merge[best].result;
+        __syncwarp();
+        for (unsigned i = at > 0 ? at - 1 : 0; i <= at; i++)
+            if (lane == i % 32)
+                rank[i] = i + 1 < n ? llm_cuda_bpe_rank(bpe, id[i], id[i + 1]) : UINT32_MAX;
+    }
+}
+
+LLM_KERNEL void llm_bpe_encode_kernel(int *ids, int *count, uint32_t *rank, llm_cuda_bpe bpe,
+                                      const char *text, const size_t *start, size_t words) {
+    const size_t word = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    if (word >= words) return;
+    const unsigned lane = threadIdx.x % 32;
+    const size_t begin = start[word];
+    unsigned n = (unsigned)(start[word + 1] - begin);
+    if (n <= 32) {
+        int id = lane < n ? bpe.byte_id[(unsigned char)text[begin + lane]] : -1;
+        n = llm_cuda_bpe_short(id, n, bpe);
+        if (lane < n) ids[begin + lane] = id;
+    } else {
+        for (unsigned i = lane; i < n; i += 32)
+            ids[begin + i] = bpe.byte_id[(unsigned char)text[begin + i]];
+        n = llm_cuda_bpe_long(ids + begin, rank + begin, n, bpe);
+    }
+    if (lane == 0) count[word] = (int)n;
+}
+/* ids, rank (bytes of text), count (words) <- text, start (words + 1): pre-token w is text[start[w]
+ * .. start[w+1]), below 2^32 bytes, and has the ids[start[w] ..] (count[w]) of llm_bpe_encode.
+ * rank is scratch, not read where no pre-token is longer than 32: NULL then. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bpe_encode(int *ids, int *count, uint32_t *rank, const llm_cuda_bpe &bpe, const char *text,
+                    const size_t *start, size_t words, cudaStream_t stream) {
+    if (words == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_bpe_encode_kernel, (unsigned)((words + 3) / 4), 128, 0, stream, ids, count, rank,
+               bpe, text, start, words);
+    return cudaGetLastError();
+}
+
+/* first (words + 1): a thread adds a share of the words, the block scans the sums of the shares. */
+LLM_KERNEL void llm_bpe_first_kernel(size_t *first, const int *count, size_t words) {
+    __shared__ size_t part[1024];
+    const size_t t = threadIdx.x, share = (words + 1023) / 1024;
+    const size_t begin = t * share < words ? t * share : words;
+    const size_t end = begin + share < words ? begin + share : words;
+    size_t sum = 0;
+    for (size_t w = begin; w < end; w++) sum += (size_t)count[w];
+    part[t] = sum;
+    __syncthreads();
+    for (size_t step = 1; step < 1024; step *= 2) {
+        const size_t before = t >= step ? part[t - step] : 0;
+        __syncthreads();
+        part[t] += before;
+        __syncthreads();
+    }
+    sum = part[t] - sum;
+    for (size_t w = begin; w < end; w++) first[w] = sum, sum += (size_t)count[w];
+    if (t == 1023) first[words] = part[t];
+}
+LLM_KERNEL void llm_bpe_pack_kernel(int *out, const size_t *first, const int *ids,
+                                    const size_t *start, size_t words) {
+    const size_t word = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    if (word >= words) return;
+    for (size_t i = threadIdx.x % 32; i < first[word + 1] - first[word]; i += 32)
+        out[first[word] + i] = ids[start[word] + i];
+}
+/* out <- the ids of all pre-tokens without gaps, first (words + 1) <- where each one's begin, and
+ * how many there are. ids, count, start as above. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, const size_t *start,
+                  size_t words, cudaStream_t stream) {
+    LLM_LAUNCH(llm_bpe_first_kernel, 1, 1024, 0, stream, first, count, words);
+    const cudaError_t error = cudaGetLastError();
+    if (words == 0 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_bpe_pack_kernel, (unsigned)((words + 3) / 4), 128, 0, stream, out, first, ids,
+               start, words);
+    return cudaGetLastError();
+}
+
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
 /* @causal_attn ---------------------------------------------- Causal self-attention
@@ -3027,6 +3269,203 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     if (error != cudaSuccess) return error;
     LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
                T, C, H);
+    return cudaGetLastError();
+}
+
+/* @rope ----------------------------------------------------- Rotary position embedding
+ *
+ * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
+ * and k are turned, k and v go to their places in the cache. All are copies with at most two
+ * multiplications a number, so they are one kernel: it reads the rows of the product once and writes
+ * each number where it will be read. The way back turns by the opposite angle and puts the gradients
+ * together into rows.
+ *
+ * A thread moves 2 V entries of one head, 16 bytes at a time: V pairs, which are two vectors half a
+ * rotation apart, or for neighbours two vectors in a row. Angles come as tables of llm_rope_table,
+ * computed once for all layers (in doubles, which a kernel should not be asked for); any other
+ * frequencies (@yarn) or axes are only another table.
+ *
+ * Traffic: 2 elements for each element, the minimum, where three kernels move 6 for q and k; the
+ * tables come from L2. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     qkv, gqa, flash
+ * topics  -
+ */
+
+/* T new positions of B texts; the first rot of D dimensions turn. k and v have room for so many
+ * positions a head; text b's new ones stand from length[b] on (a device array, or NULL: from 0 on).
+ * one_table: the tables are (T,rot/2) for all texts, else (B,T,rot/2). */
+typedef struct {
+    size_t B, T, H, Hkv, D, rot, room;
+    const size_t *length;
+    bool one_table;
+    llm_rope_pairing pairing;
+} llm_cuda_rope_config;
+
+/* A whole text from position 0 on, without spare room, all dimensions turned. */
+static inline __attribute__((unused)) llm_cuda_rope_config
+llm_cuda_rope_defaults(size_t B, size_t T, size_t H, size_t Hkv, size_t D) {
+    const llm_cuda_rope_config c = {B, T, H, Hkv, D, D, T, NULL, true, LLM_ROPE_HALVES};
+    return c;
+}
+
+/* Unit u of a head, 2 V entries: y <- x turned by the angles c, s (sign -1: back), or y += that. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_rope_turn(T *y, const T *x, const float *c, const float *s, float sign,
+                                   size_t u, size_t rot, llm_rope_pairing pairing, bool turns,
+                                   bool add) {
+    turns = turns && u * 2 * V < rot;
+    const bool halves = turns && pairing == LLM_ROPE_HALVES;
+    const size_t at[2] = {halves ? u * V : u * 2 * V, halves ? u * V + rot / 2 : u * 2 * V + V};
+    float w[2][V], turned[2][V], cosine[V], sine[V];
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) llm_load_vector(w[n], x, at[n]);
+    if (turns) {
+        llm_load_vector(cosine, c, u * V);
+        llm_load_vector(sine, s, u * V);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) { /* pair u V + k: entries k of both, or 2 k and 2 k + 1 */
+            const float a = halves ? w[0][k] : w[2 * k / V][2 * k % V];
+            const float b = halves ? w[1][k] : w[(2 * k + 1) / V][(2 * k + 1) % V];
+            const float a_turned = a * cosine[k] - b * (sign * sine[k]);
+            const float b_turned = a * (sign * sine[k]) + b * cosine[k];
+            if (halves)
+                turned[0][k] = a_turned, turned[1][k] = b_turned;
+            else
+                turned[2 * k / V][2 * k % V] = a_turned,
+                                          turned[(2 * k + 1) / V][(2 * k + 1) % V] = b_turned;
+        }
+    }
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) {
+        float old[V];
+        if (add) llm_load_vector(old, y, at[n]);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            w[n][k] = (turns ? turned[n][k] : w[n][k]) + (add ? old[k] : 0.0f);
+        llm_store_vector(y, at[n], w[n]);
+    }
+}
+
+/* Where a unit of a row of qkv belongs: its number in the head, and where that head's D entries
+ * stand in q (part 0), k or v. */
+struct llm_cuda_rope_place {
+    size_t unit, part, at;
+};
+/* The place of what stands in that column of the row, with so many units to a head. */
+LLM_DEVICE llm_cuda_rope_place llm_cuda_rope_find(size_t row, size_t column, size_t units,
+                                                  const llm_cuda_rope_config &c) {
+    const size_t b = row / c.T, t = row % c.T, head = column / units;
+    const size_t part = head < c.H ? 0 : head < c.H + c.Hkv ? 1 : 2;
+    const size_t h = part == 0 ? head : head - c.H - (part - 1) * c.Hkv;
+    const size_t position = part != 0 && c.length ? c.length[b] + t : t;
+    const size_t heads = part == 0 ? c.H : c.Hkv, room = part == 0 ? c.T : c.room;
+    const llm_cuda_rope_place p = {column % units, part, ((b * heads + h) * room + position) * c.D};
+    return p;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_split_kernel(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                      const float *sine, llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    T *to = p.part == 0 ? q : p.part == 1 ? k : v;
+    llm_cuda_rope_turn<T, V>(to + p.at, qkv + (at.row * columns + at.column - p.unit) * 2 * V,
+                             cosine + angle, sine + angle, 1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_rope_merge_kernel(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                      const float *cosine, const float *sine,
+                                      llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    const T *from = p.part == 0 ? dq : p.part == 1 ? dk : dv;
+    llm_cuda_rope_turn<T, V>(dqkv + (at.row * columns + at.column - p.unit) * 2 * V, from + p.at,
+                             cosine + angle, sine + angle, -1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+
+/* Can all of this be moved 16 bytes at a time, whole pairs of vectors? */
+template <typename T>
+static inline bool llm_cuda_rope_wide(const T *a, const T *b, const T *c, const T *d,
+                                      const float *cosine, const float *sine, size_t D,
+                                      size_t rot) {
+    const size_t pair = 32 / sizeof(T);
+    return D % pair == 0 && rot % pair == 0 && llm_aligned(a, D) && llm_aligned(b, D) &&
+           llm_aligned(c, D) && llm_aligned(d, D) && llm_aligned(cosine, rot / 2) &&
+           llm_aligned(sine, rot / 2);
+}
+static inline __attribute__((unused)) bool llm_cuda_rope_valid(const llm_cuda_rope_config *c) {
+    return c->D % 2 == 0 && c->rot % 2 == 0 && c->rot <= c->D && (c->length || c->T <= c->room);
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,room,D) <- qkv (B,T,(H+2Hkv)D): llm_qkv_split, llm_rope_forward of q and
+ * k, llm_kv_cache_append. Of k and v only the new positions are written. D is even; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_split(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                              const float *sine, const llm_cuda_rope_config *c,
+                                              cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(q, k, v, qkv, cosine, sine, c->D, c->rot);
+    const auto split = wide ? llm_rope_split_kernel<T, V> : llm_rope_split_kernel<T, 1>;
+    LLM_LAUNCH(split, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, q, k,
+               v, qkv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+/* dqkv (B,T,(H+2Hkv)D) <- dq (B,H,T,D), dk, dv (B,Hkv,room,D): the backward pass of the above; all
+ * of dqkv is overwritten. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_merge(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                              const float *cosine, const float *sine,
+                                              const llm_cuda_rope_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(dqkv, dq, dk, dv, cosine, sine, c->D, c->rot);
+    const auto merge = wide ? llm_rope_merge_kernel<T, V> : llm_rope_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, dqkv,
+               dq, dk, dv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_rows_kernel(T *y, const T *x, const float *cosine, const float *sine,
+                                     size_t H, size_t rows, size_t D, size_t rot,
+                                     llm_rope_pairing pairing, float sign) {
+    const llm_place at = llm_my_place<1>(D / (2 * V));
+    const size_t angle = (at.row / (H * rows) * rows + at.row % rows) * (rot / 2);
+    if (at.column < D / (2 * V))
+        llm_cuda_rope_turn<T, V>(y + at.row * D, x + at.row * D, cosine + angle, sine + angle, sign,
+                                 at.column, rot, pairing, true, sign < 0.0f);
+}
+/* y (B,H,T,D) <- x: as llm_rope_forward, for models that normalise heads between split and turn; y
+ * may be x. With sign -1 dx += dy turned back, as llm_rope_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_rows(T *y, const T *x, const float *cosine,
+                                             const float *sine, size_t B, size_t H, size_t rows,
+                                             size_t D, size_t rot, llm_rope_pairing pairing,
+                                             float sign, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (D % 2 != 0 || rot % 2 != 0 || rot > D) return (cudaError_t)cudaErrorInvalidValue;
+    if (B * H * rows * D == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(y, x, y, x, cosine, sine, D, rot);
+    const auto turn = wide ? llm_rope_rows_kernel<T, V> : llm_rope_rows_kernel<T, 1>;
+    LLM_LAUNCH(turn, llm_place_blocks(B * H * rows, wide ? D / 2 / V : D / 2, 1), 256, 0, stream, y,
+               x, cosine, sine, H, rows, D, rot, pairing, sign);
     return cudaGetLastError();
 }
 
@@ -3230,6 +3669,341 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
     return cudaGetLastError();
 }
 
+/* @flash ---------------------------------------------------- FlashAttention
+ *
+ * The tiled kernel to read: float arithmetic, 64 queries against 64 keys, 256 threads. Blocks cannot
+ * share O, so the loops are turned around: a block owns a tile of queries, O stays in its registers,
+ * keys and values come by, and O is divided once (as in @flash23).
+ *
+ * Thread (x, y) of 16 x 16 has rows y, y + 16, .. and columns x, x + 16, .. of every product, in
+ * registers. A row is shared by 16 neighbouring lanes: its maximum and sum are four shuffles, and
+ * weights pass from the softmax to the next product within a warp, without a barrier of the block.
+ * In shared memory rows 4 floats longer than a power of two begin in different banks, and the
+ * factors of Q K^T are read four floats at a time. Under a causal mask tiles that nobody sees are
+ * skipped, and the rows of tiles with most keys start first.
+ *
+ * Traffic: Q and O once, K and V once for each 64 queries, mostly from L2; the T x S weights never.
+ * 4 T S D operations a head, half of that causal. Limit: float multiply-adds, closely followed by
+ * shared memory, which is busy 12 to 20 of 16 cycles. Shared memory: 70 KB for D <= 64, 119 KB for D
+ * <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2
+ * needs   cuda_launch, cuda_memory, dropout
+ * see     flash_backward, causal_attn, gqa
+ * topics  -
+ */
+enum { LLM_CUDA_FLASH_TILE = 64, LLM_CUDA_FLASH_ROW = 68 }; /* a row of weights, in floats */
+
+/* tile (64,W) in rows of W + 4 <- from (rows,D), zeros around it. */
+template <int W, typename T>
+LLM_DEVICE void llm_cuda_flash_load(float *tile, const T *from, size_t rows, size_t D) {
+    for (size_t i = threadIdx.x; i < LLM_CUDA_FLASH_TILE * W; i += 256) {
+        const size_t r = i / W, d = i % W;
+        tile[r * (W + 4) + d] = r < rows && d < D ? llm_load(from, r * D + d) : 0.0f;
+    }
+}
+/* c += a b, this thread's entries. a_in stands at i AI + n, b_nj at n BN + j BJ, n < N. */
+template <int AI, int BN, int BJ, int N, int C>
+LLM_DEVICE void llm_cuda_flash_product(float (&c)[4][C], const float *a, const float *b) {
+    a += threadIdx.x / 16 * AI, b += threadIdx.x % 16 * BJ;
+    for (unsigned n = 0; n < N; n += 4) {
+        float a_v[4][4], b_v[4][C];
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) a_v[r][e] = a[16 * r * AI + n + e];
+        }
+        LLM_UNROLL
+        for (unsigned j = 0; j < C; j++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) b_v[e][j] = b[16 * j * BJ + (n + e) * BN];
+        }
+        LLM_UNROLL
+        for (unsigned i = 0; i < 16 * C; i++)
+            c[i / C % 4][i % C] += a_v[i / C % 4][i / C / 4] * b_v[i / C / 4][i % C];
+    }
+}
+/* Does query i of head bh see key j? */
+LLM_DEVICE bool llm_cuda_flash_seen(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
+    return i < c.T && j < c.S && (!c.causal || j + c.T <= i + c.S) &&
+           !(c.hidden && c.hidden[bh / c.H * c.S + j]);
+}
+/* Does every query of the tile at i see every key of the tile at j? The first sees fewest. */
+LLM_DEVICE bool llm_cuda_flash_whole(size_t i, size_t j, const llm_flash_config &c) {
+    return !c.hidden && i + 64 <= c.T && llm_cuda_flash_seen(0, i, j + 63, c);
+}
+/* What dropout multiplies its weight by. */
+LLM_DEVICE float llm_cuda_flash_keep(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
+    float keep[1] = {1.0f};
+    if (c.dropout > 0.0f)
+        llm_cuda_dropout_scales(keep, c.dropout, c.seed, c.offset + (bh * c.T + i) * c.S + j);
+    return keep[0];
+}
+/* The keys that queries before `end` see are below this. */
+LLM_DEVICE size_t llm_cuda_flash_keys(size_t end, const llm_flash_config &c) {
+    if (!c.causal || end >= c.T) return c.S;
+    return end + c.S > c.T ? end + c.S - c.T : 0;
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_forward_kernel(T *out, float *lse, const T *q, const T *k, const T *v,
+                             llm_flash_config c) {
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *k_tile = q_tile + 64 * (W + 4), *v_tile = k_tile + 64 * (W + 4),
+          *p_tile = v_tile + 64 * (W + 4);
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
+    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
+    float m[4], l[4] = {}, o[4][W / 16] = {}; /* l: this thread's share of the sum */
+    for (int r = 0; r < 4; r++) m[r] = -INFINITY;
+    llm_cuda_flash_load<W>(q_tile, q + (bh * c.T + i) * c.D, c.T - i, c.D);
+    for (size_t j = 0; j < keys; j += 64) {
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        __syncthreads();
+        const bool whole = llm_cuda_flash_whole(i, j, c);
+        float s[4][4] = {};
+        llm_cuda_flash_product<W + 4, 1, W + 4, W>(s, q_tile, k_tile);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            const size_t row = y + 16 * r;
+            float max = m[r];
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const bool seen = whole || llm_cuda_flash_seen(bh, i + row, j + x + 16 * e, c);
+                s[r][e] = seen ? c.scale * s[r][e] : -INFINITY;
+                max = fmaxf(max, s[r][e]);
+            }
+            for (int distance = 8; distance > 0; distance /= 2)
+                max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, distance));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const float w = expf(s[r][e] - shift);
+                l[r] += w;
+                p_tile[row * LLM_CUDA_FLASH_ROW + x + 16 * e] =
+                    w * llm_cuda_flash_keep(bh, i + row, j + x + 16 * e, c);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 16; d++) o[r][d] *= old;
+        }
+        __syncwarp(); /* rows y of the weights are this warp's own */
+        llm_cuda_flash_product<LLM_CUDA_FLASH_ROW, W + 4, 1, 64>(o, p_tile, v_tile);
+    }
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t row = bh * c.T + i + y + 16 * r;
+        for (int distance = 8; distance > 0; distance /= 2)
+            l[r] += __shfl_xor_sync(0xffffffffu, l[r], distance);
+        if (i + y + 16 * r >= c.T) continue;
+        if (x == 0) llm_store(lse, row, m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 16; d++)
+            if (x + 16 * d < c.D)
+                llm_store(out, row * c.D + x + 16 * d, l[r] == 0.0f ? 0.0f : o[r][d] / l[r]);
+    }
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D): as llm_flash_forward, but the tiles
+ * are 64 x 64 whatever c says, and keys and values behind a mask must be finite: a weight of 0
+ * multiplies them. D <= 128; c.hidden is on the device. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const llm_flash_config *c,
+                                                 cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B * c->H * c->T * c->D == 0) return cudaSuccess;
+    const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
+    const auto flash =
+        c->D <= 64 ? llm_flash_forward_kernel<T, 64> : llm_flash_forward_kernel<T, 128>;
+    const size_t row = c->D <= 64 ? 68 : 132, floats = 64 * (3 * row + LLM_CUDA_FLASH_ROW);
+    LLM_LAUNCH(flash, grid, 256, floats * sizeof(float), stream, out, lse, q, k, v, *c);
+    return cudaGetLastError();
+}
+
+/* @flash_backward ------------------------------------------- FlashAttention, the way back
+ *
+ *     P = exp(S - lse)     dS = P * (drop(dO V^T) - rowsum(dO * O)) * scale
+ *     dQ += dS K           dK += dS^T Q          dV += drop(P)^T dO
+ *
+ * Two kernels in place of one with atomics: nobody writes what another one owns, and the order of
+ * the sums is fixed. The first owns 64 queries and gathers dQ while keys and values come by; the
+ * second owns 64 keys and gathers dK and dV from the queries of all heads of its group. Both compute
+ * the weights again, 7 products for the 5 that one kernel needs. rowsum(dO * O) is computed once,
+ * by a small kernel before them.
+ *
+ * The weights are left in shared memory so that the next product reads them along its sum: by rows
+ * of queries for dQ, turned for dK and dV, which take turns in one place.
+ *
+ * Traffic: like @flash, with Q, dO, dQ in the place of Q and O, or K, V, dK, dV in that of K and V.
+ * 14 T S D operations a head, half of that causal. Limit: as @flash. Shared memory: 87 KB for D <=
+ * 64, 153 KB for D <= 128, which a card has from sm_80 on, its small brothers (sm_86, sm_89) not.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_reduce, flash
+ * see     flash, causal_attn
+ * topics  -
+ */
+
+/* along (rows) <- rowsum(dO * O): a warp a row. */
+template <typename T>
+LLM_KERNEL void llm_flash_backward_along_kernel(float *along, const T *dout, const T *out,
+                                                size_t rows, size_t D) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    float sum = 0.0f;
+    for (size_t d = p.lane; d < D; d += 32)
+        sum += llm_load(dout, p.row * D + d) * llm_load(out, p.row * D + d);
+    sum = llm_warp_sum(sum);
+    if (p.lane == 0) llm_store(along, p.row, sum);
+}
+
+/* This thread's weights of the tiles at i and j after dropout, and dS, from Q, dO, K, V in shared
+ * memory. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash_backward_weights(float (&p)[4][4], float (&ds)[4][4], const float *q,
+                                                const float *g, const float *k, const float *v,
+                                                const float *lse, const float *along, size_t bh,
+                                                size_t i, size_t j, const llm_flash_config &c) {
+    const bool whole = llm_cuda_flash_whole(i, j, c);
+    LLM_UNROLL
+    for (unsigned n = 0; n < 16; n++) p[n / 4][n % 4] = ds[n / 4][n % 4] = 0.0f;
+    llm_cuda_flash_product<W + 4, 1, W + 4, W>(p, q, k);
+    llm_cuda_flash_product<W + 4, 1, W + 4, W>(ds, g, v);
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t query = i + threadIdx.x / 16 + 16 * r, row = bh * c.T + query;
+        const float lse_r = query < c.T ? llm_load(lse, row) : 0.0f;
+        const float along_r = query < c.T ? llm_load(along, row) : 0.0f;
+        LLM_UNROLL
+        for (unsigned e = 0; e < 4; e++) {
+            const size_t key = j + threadIdx.x % 16 + 16 * e;
+            const bool seen = whole || llm_cuda_flash_seen(bh, query, key, c);
+            const float keep = llm_cuda_flash_keep(bh, query, key, c);
+            const float weight = seen ? expf(c.scale * p[r][e] - lse_r) : 0.0f;
+            ds[r][e] = seen ? c.scale * weight * (keep * ds[r][e] - along_r) : 0.0f;
+            p[r][e] = weight * keep;
+        }
+    }
+}
+/* y (rows,D) += this thread's entries of it. */
+template <typename T, int C>
+LLM_DEVICE void llm_cuda_flash_backward_add(T *y, const float (&v)[4][C], size_t rows, size_t D) {
+    LLM_UNROLL
+    for (unsigned n = 0; n < 4 * C; n++) {
+        const size_t row = threadIdx.x / 16 + n / C * 16, d = threadIdx.x % 16 + n % C * 16;
+        if (row < rows && d < D)
+            llm_store(y, row * D + d, llm_load(y, row * D + d) + v[n / C][n % C]);
+    }
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_backward_queries_kernel(T *dq, const T *dout, const float *lse, const float *along,
+                                      const T *q, const T *k, const T *v, llm_flash_config c) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *ds_tile = v_tile + TILE, p[4][4], ds[4][4], sum[4][W / 16] = {};
+    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
+    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
+    const size_t first = (bh * c.T + i) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
+    llm_cuda_flash_load<W>(q_tile, q + first, c.T - i, c.D);
+    llm_cuda_flash_load<W>(g_tile, dout + first, c.T - i, c.D);
+    for (size_t j = 0; j < keys; j += 64) {
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        __syncthreads();
+        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along, bh, i,
+                                           j, c);
+        LLM_UNROLL
+        for (unsigned n = 0; n < 16; n++)
+            ds_tile[(y + n / 4 * 16) * ROW + x + n % 4 * 16] = ds[n / 4][n % 4];
+        __syncwarp(); /* rows y are this warp's own */
+        llm_cuda_flash_product<ROW, W + 4, 1, 64>(sum, ds_tile, k_tile);
+    }
+    llm_cuda_flash_backward_add(dq + first, sum, c.T - i, c.D);
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256, W == 64 ? 2 : 1)
+    llm_flash_backward_keys_kernel(T *dk, T *dv, const T *dout, const float *lse,
+                                   const float *along, const T *q, const T *k, const T *v,
+                                   llm_flash_config c) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *turned = v_tile + TILE, p[4][4], ds[4][4], dk_sum[4][W / 16] = {},
+          dv_sum[4][W / 16] = {};
+    const size_t bg = blockIdx.x, j = (size_t)blockIdx.y * 64, group = c.H / c.Hkv;
+    const size_t first = (bg * c.S + j) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
+    size_t begin = 0; /* the tile of the first query that sees key j */
+    while (begin < c.T && llm_cuda_flash_keys(begin + 64, c) <= j) begin += 64;
+    llm_cuda_flash_load<W>(k_tile, k + first, c.S - j, c.D);
+    llm_cuda_flash_load<W>(v_tile, v + first, c.S - j, c.D);
+    for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+        for (size_t i = begin; i < c.T; i += 64) {
+            const size_t at = (bh * c.T + i) * c.D;
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<W>(q_tile, q + at, c.T - i, c.D);
+            llm_cuda_flash_load<W>(g_tile, dout + at, c.T - i, c.D);
+            __syncthreads();
+            llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
+                                               bh, i, j, c);
+            LLM_UNROLL
+            for (unsigned n = 0; n < 16; n++)
+                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = p[n / 4][n % 4];
+            __syncthreads();
+            llm_cuda_flash_product<ROW, W + 4, 1, 64>(dv_sum, turned, g_tile);
+            __syncthreads();
+            LLM_UNROLL
+            for (unsigned n = 0; n < 16; n++)
+                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = ds[n / 4][n % 4];
+            __syncthreads();
+            llm_cuda_flash_product<ROW, W + 4, 1, 64>(dk_sum, turned, q_tile);
+        }
+    }
+    if (dk) llm_cuda_flash_backward_add(dk + first, dk_sum, c.S - j, c.D);
+    if (dv) llm_cuda_flash_backward_add(dv + first, dv_sum, c.S - j, c.D);
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += : arguments as llm_flash_backward, with the conditions of
+ * llm_cuda_flash_forward. Any of the three may be NULL. scratch: B H T floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                                  const float *lse, const T *q, const T *k,
+                                                  const T *v, const llm_flash_config *c,
+                                                  float *scratch, cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->H * c->T, row = c->D <= 64 ? 68 : 132;
+    if (rows * c->S * c->D == 0) return cudaSuccess;
+    const size_t shared = 64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float);
+    LLM_LAUNCH(llm_flash_backward_along_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
+               scratch, dout, out, rows, c->D);
+    cudaError_t error = cudaGetLastError();
+    if (dq && error == cudaSuccess) {
+        const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
+        const auto queries = row == 68 ? llm_flash_backward_queries_kernel<T, 64>
+                                       : llm_flash_backward_queries_kernel<T, 128>;
+        LLM_LAUNCH(queries, grid, 256, shared, stream, dq, dout, lse, scratch, q, k, v, *c);
+        error = cudaGetLastError();
+    }
+    if ((dk || dv) && error == cudaSuccess) {
+        const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)((c->S + 63) / 64));
+        const auto keys = row == 68 ? llm_flash_backward_keys_kernel<T, 64>
+                                    : llm_flash_backward_keys_kernel<T, 128>;
+        LLM_LAUNCH(keys, grid, 256, shared, stream, dk, dv, dout, lse, scratch, q, k, v, *c);
+        error = cudaGetLastError();
+    }
+    return error;
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @ffn ------------------------------------------------------ Position-wise MLP
@@ -3377,6 +4151,504 @@ llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
                                          stream)
                : cudaSuccess};
     return llm_cuda_first_error(done);
+}
+
+/* @prenorm -------------------------------------------------- Where the norm stands
+ *
+ * The addition and the norm behind it in one kernel, for every place where the two meet:
+ *
+ *     sum = alpha x + f    y = N(sum)      post and deepnorm: y is the layer's output
+ *                                          pre: sum is the stream, y what the next sublayer reads
+ *     y = x + N(f)                         sandwich
+ *
+ * N is LayerNorm, or RMSNorm where there is no bias. Unlike the kernels of @layernorm and @rmsnorm,
+ * which update the stream in place, this one leaves x alone: backward wants the input of every
+ * norm. One block a row; the row waits in shared memory between the passes.
+ *
+ * Backward in the pre form: the gradient of the stream is one array, which belongs to x and to f
+ * alike, and the norm adds its share to it: the kernel of @layernorm or @rmsnorm as it is. The
+ * other forms need one pass more, because there x and f get different gradients.
+ *
+ * Moves 4 elements for each element of the row (x, f in; sum, y out), sandwich 3; backward 4 in the
+ * pre form (y's gradient, sum, stream in; stream out), the minimum, 7 in the others, where 5 would
+ * do. Limit: memory bandwidth. C floats of shared memory.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, residual, layernorm, rmsnorm
+ * see     decoder_block
+ * topics  -
+ */
+template <typename T, int V, bool centred>
+LLM_KERNEL void llm_prenorm_forward_kernel(T *y, T *sum, float *mean, float *rstd, const T *x,
+                                           const T *f, const T *w, const T *b, size_t C,
+                                           float alpha, float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+
+    float v[V], x_v[V], total = 0.0f, square = 0.0f, m = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, f, first + i);
+        if (sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(alpha * x_v[k] + v[k]);
+            llm_store_vector(sum, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            total += v[k];
+        }
+    }
+    if (centred) m = llm_block_sum(total) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + eps);
+
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, w, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] *= (row[k * (C / V) + i / V] - m) * r, x_v[k] = 0.0f;
+        if (centred) llm_load_vector(x_v, b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += x_v[k];
+        if (!sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += x_v[k];
+        }
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && mean) llm_store(mean, blockIdx.x, m);
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* sum (N,C) <- alpha x (N,C) + f (N,C), y (N,C) <- N(sum), mean, rstd (N); sum may be x or f. Or
+ * with sum NULL: y <- x + N(f). w, b (C); b NULL: RMSNorm, which has no mean. mean and rstd may be
+ * NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_forward(T *y, T *sum, float *mean, float *rstd,
+                                                   const T *x, const T *f, const T *w, const T *b,
+                                                   size_t N, size_t C, float alpha, float eps,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(sum, C) && llm_aligned(x, C) &&
+                      llm_aligned(f, C) && llm_aligned(w, C) && llm_aligned(b, C);
+    const auto forward =
+        wide ? b ? llm_prenorm_forward_kernel<T, V, true> : llm_prenorm_forward_kernel<T, V, false>
+        : b ? llm_prenorm_forward_kernel<T, 1, true>
+             : llm_prenorm_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(forward, (unsigned)N, llm_row_threads(wide ? C / V : C), C * sizeof(float), stream,
+               y, sum, mean, rstd, x, f, w, b, C, alpha, eps);
+    return cudaGetLastError();
+}
+
+/* Floats of scratch for backward, where dw is wanted. */
+template <typename T> static inline size_t llm_cuda_prenorm_scratch(size_t N, size_t C) {
+    return 2 * C * llm_cuda_layernorm_blocks<T>(N, C);
+}
+
+/* The pre form: d (N,C), the gradient of the stream behind the addition, += what the norm sends
+ * back for dy (N,C); it then is the gradient of x and of f. dw, db (C) += , either may be NULL;
+ * forward's sum, w, mean (NULL: RMSNorm), rstd. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_backward(T *d, float *dw, float *db, const T *dy,
+                                                    const T *sum, const T *w, const float *mean,
+                                                    const float *rstd, size_t N, size_t C,
+                                                    float *scratch, cudaStream_t stream) {
+    return mean ? llm_cuda_layernorm_backward(d, dw, db, dy, sum, w, mean, rstd, N, C, scratch,
+                                              stream)
+                : llm_cuda_rmsnorm_backward(d, dw, dy, sum, w, rstd, N, C, scratch, stream);
+}
+/* The other forms: dx (N,C), dw, db += , df (N,C) overwritten, as llm_prenorm_out_backward for dy.
+ * The input of the sandwich's norm is f. dx may not be dy. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, const T *sum,
+                              const T *w, const float *mean, const float *rstd, size_t N, size_t C,
+                              llm_prenorm_kind kind, float alpha, float *scratch,
+                              cudaStream_t stream) {
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(df, 0, N * C * sizeof(T), stream),
+        llm_cuda_prenorm_backward(df, dw, db, dy, sum, w, mean, rstd, N, C, scratch, stream),
+        llm_cuda_residual_forward(dx, dx, sandwich ? dy : (const T *)df, N * C,
+                                  sandwich ? 1.0f : alpha, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
+ *
+ * The classifier, fused: logits become their own gradient in place, and the loss and lse fall out
+ * on the way. A block takes a row. It looks once, keeping a pair (max, sum) a thread as in
+ * @logsumexp, and turns once, backwards over the row, what was seen last first: that is still in
+ * L1 and L2. The thread that meets the target's logit writes the loss. Smoothing, z-loss, soft cap
+ * and padding cost no pass of their own.
+ *
+ * In chunks: the (N,V) logits never exist. For each block of the vocabulary a product and a look,
+ * which merges the block's pair with what the row has so far; then for each block the product
+ * again, a turn, and the gradients of h and of that block of W. The same kernel: it looks, turns,
+ * or does both. N times block logits that fit in L2 (8192 x 2048 of bfloat16 are 32 MB) do not
+ * reach memory between product and kernel.
+ *
+ * Moves 2 elements for each logit (in, gradient out), the minimum for logits in memory, as long as
+ * L1 and L2 serve the second reading; rows that are ignored are only written. Products: 6 N C V
+ * operations, in chunks 8. Limit: the products; the kernel alone, memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp, activation, dense
+ * see     cross_entropy, weight_tying, next_token
+ * topics  -
+ */
+
+/* As llm_softmax_head, the arrays on the device. T > 0: target holds ids (N/T,T) and each place's
+ * target is the id behind it, unless it is the row's last or mask (N), or NULL, is false there
+ * (@next_token). */
+typedef struct {
+    const int *target;
+    const bool *mask;
+    size_t N, C, V, rows, T;
+    float smoothing, z_loss, soft_cap;
+} llm_cuda_softmax_head;
+
+/* Without options, padding and shift. */
+static inline __attribute__((unused)) llm_cuda_softmax_head
+llm_cuda_softmax_head_defaults(const int *target, size_t N, size_t C, size_t V) {
+    const llm_cuda_softmax_head p = {target, NULL, N, C, V, V, 0, 0.0f, 0.0f, 0.0f};
+    return p;
+}
+
+/* What row n has to predict. */
+LLM_DEVICE int llm_cuda_softmax_head_target(const llm_cuda_softmax_head &p, size_t n) {
+    if (p.T == 0) return p.target[n];
+    const bool asked = n % p.T + 1 < p.T && (!p.mask || p.mask[n + 1]);
+    return asked ? p.target[n + 1] : LLM_CROSS_ENTROPY_IGNORE;
+}
+
+/* What a row keeps between blocks of the vocabulary. */
+typedef struct {
+    llm_logsumexp_pair seen;
+    float at_target, sum; /* the target's logit; of all logits */
+} llm_cuda_softmax_head_state;
+
+/* z (N,columns): logits of the classes `first` on, of which `classes` are no padding. The whole row
+ * at once where state is NULL. */
+template <typename T, int V>
+LLM_KERNEL void llm_softmax_head_kernel(float *loss, float *lse, T *z,
+                                        llm_cuda_softmax_head_state *state, llm_cuda_softmax_head p,
+                                        size_t first, size_t columns, size_t classes, float scale,
+                                        bool look, bool turn) {
+    const size_t n = blockIdx.x, row = n * columns, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = llm_cuda_softmax_head_target(p, n);
+    const bool ignored = y == LLM_CROSS_ENTROPY_IGNORE, known = y >= 0 && (size_t)y < p.V;
+    const size_t hit = (size_t)y - first; /* not below classes where the target is elsewhere */
+    const bool writer = threadIdx.x == (hit < classes ? hit / V % blockDim.x : 0);
+    const float cap = p.soft_cap;
+    llm_cuda_softmax_head_state s = {{-INFINITY, 0.0f}, known ? 0.0f : NAN, 0.0f};
+    float v[V];
+    if (look) {
+        for (size_t i = begin; i < classes && !ignored; i += step) {
+            llm_load_vector(v, z, row + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                if (cap > 0.0f) v[k] = cap * tanhf(v[k] / cap);
+                if (i + k >= classes) v[k] = -INFINITY;
+                if (i + k < classes) s.sum += v[k];
+                if (i + k == hit) s.at_target = v[k];
+            }
+            llm_cuda_logsumexp_add(s.seen, v, 1.0f);
+        }
+        s.seen = llm_cuda_logsumexp_row<false>(s.seen, 1.0f);
+        if (p.smoothing > 0.0f) s.sum = llm_block_sum(s.sum);
+        if (writer) {
+            if (first > 0) {
+                s.seen = llm_cuda_logsumexp_merge(state[n].seen, s.seen, 1.0f);
+                s.sum += state[n].sum;
+                if (hit >= classes) s.at_target = state[n].at_target;
+            }
+            if (state) state[n] = s;
+            const float log_sum = logf(s.seen.sum), all = s.seen.max + log_sum;
+            const float mean = p.smoothing > 0.0f ? s.sum / (float)p.V : 0.0f;
+            const float nll = (s.seen.max - s.at_target) + log_sum; /* lse - z would round */
+            const float cost = (1.0f - p.smoothing) * nll + p.z_loss * all * all +
+                               p.smoothing * ((s.seen.max - mean) + log_sum);
+            if (first + classes == p.V) {
+                if (lse) llm_store(lse, n, ignored ? 0.0f : all);
+                llm_store(loss, n, ignored ? 0.0f : cost);
+            }
+        }
+    } else {
+        s = state[n];
+    }
+    if (!turn) return;
+
+    const float all = s.seen.max + logf(s.seen.sum);
+    const float gain = scale * (1.0f + 2.0f * p.z_loss * all) / s.seen.sum;
+    const float each = scale * p.smoothing / (float)p.V, one = scale * (1.0f - p.smoothing);
+    for (size_t round = (columns + step - 1) / step; round-- > 0;) {
+        const size_t i = begin + round * step;
+        if (i >= columns) continue;
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        if (!ignored) llm_load_vector(v, z, row + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            float slope = 1.0f;
+            if (cap > 0.0f) {
+                slope = tanhf(v[k] / cap);
+                v[k] = cap * slope;
+                slope = 1.0f - slope * slope;
+            }
+            v[k] = gain * expf(v[k] - s.seen.max) - each - (i + k == hit ? one : 0.0f);
+            v[k] = ignored || i + k >= classes ? 0.0f : v[k] * slope;
+        }
+        llm_store_vector(z, row + i, v);
+    }
+}
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_rows(float *loss, float *lse, T *z, llm_cuda_softmax_head_state *state,
+                           const llm_cuda_softmax_head &p, size_t first, size_t columns,
+                           float scale, bool look, bool turn, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const bool wide = llm_aligned(z, columns);
+    const size_t classes = p.V - first < columns ? p.V - first : columns;
+    const auto softmax_head = wide ? llm_softmax_head_kernel<T, V> : llm_softmax_head_kernel<T, 1>;
+    LLM_LAUNCH(softmax_head, (unsigned)p.N, llm_row_threads(wide ? columns / V : columns), 0,
+               stream, loss, lse, z, state, p, first, columns, classes, scale, look, turn);
+    return cudaGetLastError();
+}
+
+/* loss (N), lse (N) or NULL, 0 where ignored <- logits (N,rows) before the cap, which become, if
+ * gradient, scale times the gradient of the summed loss. A target outside 0..V-1 costs NaN. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_in_place(float *loss, float *lse, T *logits, const llm_cuda_softmax_head &p,
+                               float scale, bool gradient, cudaStream_t stream) {
+    if (p.N == 0 || p.V == 0) return cudaSuccess;
+    return llm_cuda_softmax_head_rows(loss, lse, logits, (llm_cuda_softmax_head_state *)NULL, p, 0,
+                                      p.rows, scale, true, gradient, stream);
+}
+
+/* The head and its gradients: loss (N), lse (N) or NULL <- h (N,C), w (rows,C); dh (N,C), dw
+ * (rows,C) += scale times the gradient of the summed loss, either may be NULL. logits (N,rows) is
+ * written. scratch: as llm_cuda_dense_backward for N, C, rows. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_head_train(float *loss, float *lse, T *dh, float *dw,
+                                                      T *logits, const T *h, const T *w,
+                                                      const llm_cuda_softmax_head &p, float scale,
+                                                      float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_dense_forward(logits, none, h, w, none, p.N, p.C, p.rows, LLM_ACTIVATION_IDENTITY,
+                               stream),
+        llm_cuda_softmax_head_in_place(loss, lse, logits, p, scale, true, stream),
+        llm_cuda_dense_backward(dh, dw, (float *)NULL, logits, h, w, p.N, p.C, p.rows, scratch,
+                                stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* The same in blocks of so many columns: z (N,block) and state (N) are written. scratch: as for N,
+ * C, block. dh and dw NULL: the loss only. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_chunked(float *loss, float *lse, T *dh, float *dw, T *z,
+                              llm_cuda_softmax_head_state *state, const T *h, const T *w,
+                              const llm_cuda_softmax_head &p, float scale, size_t block,
+                              float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    if (block == 0) return (cudaError_t)cudaErrorInvalidValue;
+    for (size_t pass = 0; pass < (dh || dw ? 2 : 1); pass++) {
+        for (size_t first = 0; p.N > 0 && first < p.V; first += block) {
+            const size_t size = p.rows - first < block ? p.rows - first : block;
+            const T *wb = w + first * p.C;
+            const cudaError_t done[] = {
+                llm_cuda_dense_forward(z, none, h, wb, none, p.N, p.C, size,
+                                       LLM_ACTIVATION_IDENTITY, stream),
+                llm_cuda_softmax_head_rows(loss, lse, z, state, p, first, size, scale, pass == 0,
+                                           pass == 1, stream),
+                pass == 0 ? cudaSuccess
+                          : llm_cuda_dense_backward(dh, dw ? dw + first * p.C : NULL, (float *)NULL,
+                                                    z, h, wb, p.N, p.C, size, scratch, stream)};
+            const cudaError_t error = llm_cuda_first_error(done);
+            if (error != cudaSuccess) return error;
+        }
+    }
+    return cudaSuccess;
+}
+
+/* @weight_tying --------------------------------------------- Weight tying
+ *
+ * One gradient for both ends, without a second buffer: the product that makes the head's dW adds
+ * its sums to what is there (beta = 1), and the kernel of @embedding adds the rows that were looked
+ * up when backward reaches the other end. The stream puts the two in order; there are no atomics,
+ * and the sum is the same at each run.
+ *
+ * The scales cost next to nothing, because they are applied to the (N,C) side of the product and
+ * never to the (N,V) logits: z = (s h) E^T, and backward dE += dz^T (s h), dh += s (dz E).
+ *
+ * Against a head gradient of its own that is added afterwards: 3 V C floats less are moved, and V C
+ * less are held, 154 MB of the smallest GPT-2. Limit: the products'.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, residual, dense, embedding
+ * see     softmax_head, gpt2
+ * topics  -
+ */
+
+/* As llm_weight_tying: weights stored as T, gradients as float. When tied, head is embed and dhead
+ * is dembed. */
+template <typename T> struct llm_cuda_weight_tying {
+    T *embed, *head;
+    float *dembed, *dhead;
+    float scale_in, scale_out;
+};
+
+template <typename T, int V>
+LLM_KERNEL void llm_weight_tying_scale_kernel(T *y, const T *x, size_t n, float scale) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] *= scale;
+    llm_store_vector(y, i, v);
+}
+/* y (n) <- scale x (n); y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_scale(T *y, const T *x, size_t n, float scale,
+                                                      cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0 || (y == x && scale == 1.0f)) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto scale_kernel =
+        wide ? llm_weight_tying_scale_kernel<T, V> : llm_weight_tying_scale_kernel<T, 1>;
+    LLM_LAUNCH(scale_kernel, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x, n,
+               scale);
+    return cudaGetLastError();
+}
+
+/* x (N,C) <- ids (N): arguments as llm_weight_tying_embed. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_embed(T *x, const llm_cuda_weight_tying<T> &t,
+                                                      const int *ids, size_t N, size_t V, size_t C,
+                                                      cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_embedding_forward(x, ids, t.embed, N, V, C, stream),
+                                llm_cuda_weight_tying_scale(x, x, N * C, t.scale_in, stream)};
+    return llm_cuda_first_error(done);
+}
+/* t.dembed += <- dx (N,C), which is overwritten by scale_in dx; order, segment of
+ * llm_cuda_embedding_sort. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_embed_backward(const llm_cuda_weight_tying<T> &t, T *dx, const int *ids,
+                                     const int *order, const int *segment, size_t segments,
+                                     size_t N, size_t C, cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_weight_tying_scale(dx, dx, N * C, t.scale_in, stream),
+        llm_cuda_embedding_backward(t.dembed, dx, ids, order, segment, segments, C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* logits (N,V) <- h (N,C). scaled (N,C) <- scale_out h, which backward wants; where the scale is 1
+ * it may be h. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits(T *logits, T *scaled, const llm_cuda_weight_tying<T> &t, const T *h,
+                             size_t N, size_t V, size_t C, cudaStream_t stream) {
+    T *const none = NULL;
+    const cudaError_t done[] = {llm_cuda_weight_tying_scale(scaled, h, N * C, t.scale_out, stream),
+                                llm_cuda_dense_forward(logits, none, scaled, t.head, none, N, C, V,
+                                                       LLM_ACTIVATION_IDENTITY, stream)};
+    return llm_cuda_first_error(done);
+}
+/* dh (N,C) += , t.dhead += <- dlogits (N,V) and forward's scaled. dscaled (N,C) is written; where
+ * the scale is 1 it may be dh. scratch as for llm_cuda_dense_backward(N, C, V). dlogits is left as
+ * it is. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits_backward(T *dh, T *dscaled, const llm_cuda_weight_tying<T> &t,
+                                      const T *dlogits, const T *scaled, size_t N, size_t V,
+                                      size_t C, float *scratch, cudaStream_t stream) {
+    const bool same = dscaled == dh;
+    if (same && t.scale_out != 1.0f) return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        same ? cudaSuccess : cudaMemsetAsync(dscaled, 0, N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(dscaled, t.dhead, (float *)NULL, dlogits, scaled, t.head, N, C, V,
+                                scratch, stream),
+        same ? cudaSuccess
+             : llm_cuda_residual_forward(dh, dh, dscaled, N * C, t.scale_out, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @next_token ----------------------------------------------- Next-token prediction
+ *
+ * No array of targets: the classifier of @softmax_head reads the id behind its own place, and the
+ * row's last place and masked ones count as ignored. So the shift is made once, where the target is
+ * read. The mean is taken at the end of a step: nats and counted tokens of its micro-batches are
+ * added up on the device, in double and in a fixed order, and the host reads them when it likes;
+ * the gradient's scale, 1 / tokens of the whole step, it knows beforehand from the masks.
+ *
+ * Adding the losses moves 4 bytes a token, 1 more with a mask: the minimum. Limit: latency of one
+ * block; everything else as in @softmax_head.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, softmax_head
+ * see     cross_entropy, perplexity
+ * topics  -
+ */
+
+/* The problem of @softmax_head for ids (B,T): each place's target is the next id. mask (B,T) or
+ * NULL, as in llm_next_token_targets. */
+static inline __attribute__((unused)) llm_cuda_softmax_head
+llm_cuda_next_token_problem(const int *ids, const bool *mask, size_t B, size_t T, size_t C,
+                            size_t V) {
+    llm_cuda_softmax_head p = llm_cuda_softmax_head_defaults(ids, B * T, C, V);
+    p.mask = mask;
+    p.T = T;
+    return p;
+}
+
+/* loss (B,T), 0 where nothing is asked <- logits (B,T,V), which become, if gradient, scale times
+ * the gradient of the summed loss: as llm_next_token_loss with dlogits in place. */
+template <typename T>
+static inline cudaError_t llm_cuda_next_token_in_place(float *loss, T *logits, const int *ids,
+                                                       const bool *mask, size_t B, size_t length,
+                                                       size_t V, float scale, bool gradient,
+                                                       cudaStream_t stream) {
+    return llm_cuda_softmax_head_in_place(loss, (float *)NULL, logits,
+                                          llm_cuda_next_token_problem(ids, mask, B, length, 0, V),
+                                          scale, gradient, stream);
+}
+
+LLM_KERNEL void llm_next_token_add_kernel(double *total, const float *loss, const bool *mask,
+                                          size_t N, size_t T) {
+    double nats = 0.0, tokens = 0.0;
+    for (size_t n = threadIdx.x; n < N; n += blockDim.x) {
+        nats += (double)llm_load(loss, n);
+        tokens += n % T + 1 < T && (!mask || mask[n + 1]);
+    }
+    nats = llm_block_sum(nats);
+    tokens = llm_block_sum(tokens);
+    if (threadIdx.x == 0) total[0] += nats, total[1] += tokens;
+}
+/* total (2) += the nats of a micro-batch, loss (B,T), and its counted tokens: llm_next_token_sum on
+ * the device. The step's mean is total[0] / total[1]. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size_t B, size_t T,
+                        cudaStream_t stream) {
+    if (B == 0 || T == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_next_token_add_kernel, 1, 1024, 0, stream, total, loss, mask, B * T, T);
+    return cudaGetLastError();
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

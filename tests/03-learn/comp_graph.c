@@ -9,6 +9,7 @@ enum { NONE = 0 };
 
 static llm_arena cg_arena(void) {
     llm_arena arena = {(unsigned char *)test_memory(1 << 16, 1), 1 << 16, 0, 0};
+    memset(arena.memory, 255, arena.size); /* what was not written is NaN */
     return arena;
 }
 
@@ -50,7 +51,7 @@ TEST(comp_graph, "a mismatch is told once, with its node, and everything built o
     const size_t N = LLM_COMP_GRAPH_NONE;
     llm_arena arena = cg_arena();
     llm_comp_graph g;
-    llm_comp_graph_create(&g, 8, &arena);
+    llm_comp_graph_create(&g, 12, &arena);
     const size_t x = llm_comp_graph_input(&g, "x", 3, 5, true);
     const size_t y = llm_comp_graph_input(&g, "y", 4, 5, true);
     const size_t z = llm_comp_graph_input(&g, "z", 3, 4, true);
@@ -67,7 +68,10 @@ TEST(comp_graph, "a mismatch is told once, with its node, and everything built o
     const size_t empty = llm_comp_graph_input(&g, "empty", 0, 5, false);
     const size_t none = llm_comp_graph_input(&g, "none", 0, 1, false);
     CHECK(OP(XENT, empty, none) == N); /* the mean of nothing */
-    CHECK_ASSERTS(OP(ADD, x, 99));
+    const size_t one = llm_comp_graph_input(&g, "one", 1, 5, false);
+    CHECK(cg_is(&g, OP(XENT, one, llm_comp_graph_input(&g, "class", 1, 1, false)), 1, 1, false));
+    CHECK_ASSERTS(OP(ADD, x, g.count));
+    CHECK_ASSERTS(OP(ADD, g.count, x));
     CHECK_ASSERTS(llm_comp_graph_op(&g, LLM_COMP_GRAPH_INPUT, x, x));
     CHECK_ASSERTS(llm_comp_graph_op(&g, LLM_COMP_GRAPH_OPS, x, x));
     while (g.count < g.room) OP(TANH, x, NONE);

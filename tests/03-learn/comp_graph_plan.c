@@ -6,6 +6,7 @@
 enum { MOST = 64 };
 static llm_arena cp_arena(void) {
     llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 0};
+    memset(arena.memory, 255, arena.size); /* what was not written is NaN */
     return arena;
 }
 

@@ -48,7 +48,7 @@ TEST(csv_column, "numbers, missing ones and categories equal pandas") {
 
 TEST(csv_column, "what is a number") {
     const char *good[] = {"0",      "-0",  "+1",    "1.",           ".5",
-                          "-.5e+2", "007", "1e-60", "3.4028234e38", "1E2"};
+                          "-.5e+2", "007", "1e-60", "3.4028234663852886e38", "1E2"};
     const float want[] = {0, 0, 1, 1, 0.5f, -50, 7, 0, FLT_MAX, 100};
     const char *bad[] = {"",     "-",   "+",     ".",      "e5",     "1e",   "1e+",
                          "1e+x", "1 ",  " 1",    "1,5",    "0x1",    "inf",  "nan",
@@ -78,6 +78,9 @@ TEST(csv_column, "what is wrong is said with line and column") {
     CHECK_ASSERTS(llm_csv_numbers(x, 1, &t, 4, &e));
     llm_csv_free(&t);
 
+    t = csv_of("a\nb\n");
+    CHECK_FAILS(llm_csv_column(&column, &t, "b", &e), e, "no columns named 'b'");
+    llm_csv_free(&t);
     t = csv_of(",b\n1x,1\n");
     CHECK_FAILS(llm_csv_numbers(x, 1, &t, 0, &e), e, "column '': '1x'");
     CHECK(llm_csv_column(&column, &t, "b", &e) && column == 1);

@@ -8,6 +8,7 @@ static llm_arena sup_arena(size_t size) {
     memset(&arena, 0, sizeof arena);
     arena.size = size;
     arena.memory = (unsigned char *)test_memory(size, 1);
+    memset(arena.memory, 255, size); /* NaN */
     return arena;
 }
 
@@ -76,6 +77,11 @@ TEST(supervised,
     llm_supervised_standardize(z, x, mean, scale, N, D);
     CHECK_GOLDEN(z, N * D, 1e-5f, "scale/z");
     CHECK(z[3 * D + 1] == 0.0f && z[7 * D + 1] == 0.0f);
+
+    float *flat = floats(1000), flat_mean, flat_scale; /* one last bit is no variance */
+    for (size_t i = 0; i < 1000; i++) flat[i] = i == 7 ? nextafterf(1024.0f, 2048.0f) : 1024.0f;
+    llm_supervised_standardize_fit(&flat_mean, &flat_scale, flat, 1000, 1);
+    CHECK(flat_mean == 1024.0f && flat_scale == 1.0f);
 
     float all[2] = {NAN, NAN}, empty_mean, empty_scale;
     llm_supervised_standardize_fit(&empty_mean, &empty_scale, all, 2, 1);

@@ -1,7 +1,15 @@
 /* @interpolated_lm */
 #include "../test.h"
 
+/* memory that runs out after a number of calls */
+static int calls = 1 << 30;
+static void *lm_malloc(size_t n) { return calls-- > 0 ? malloc(n) : NULL; }
+static void *lm_calloc(size_t n, size_t size) { return calls-- > 0 ? calloc(n, size) : NULL; }
+#define malloc lm_malloc
+#define calloc lm_calloc
 #include "../../llm.h"
+#undef malloc
+#undef calloc
 
 enum { V = 6 };
 
@@ -98,4 +106,18 @@ TEST(interpolated_lm, "on text of an order-2 chain the trigram wins, and comes n
     /* the held-out text itself varies: 2000 draws of a surprise with deviation 1.1 */
     CHECK_NEAR(nats[3], entropy, 0.08);
     CHECK(nats[3] < nats[1] - 0.5);
+}
+
+TEST(interpolated_lm, "when memory is out, counting says so and nothing leaks") {
+    llm_interpolated_lm lm;
+    llm_error e;
+    const int ids[3] = {1, 0, 1};
+    for (int limit = 0; limit < 3; limit++) { /* single tokens, pairs, triples */
+        calls = limit;
+        CHECK_FAILS(llm_interpolated_lm_fit(&lm, ids, 3, 2, 3, 0.75, &e), e,
+                    "counting 3 tokens: out of memory");
+    }
+    calls = 3;
+    CHECK(llm_interpolated_lm_fit(&lm, ids, 3, 2, 3, 0.75, &e));
+    llm_interpolated_lm_free(&lm);
 }

@@ -1,7 +1,14 @@
 /* @decoder_only */
 #include "../test.h"
 
+/* memory that was in use before */
+static void *model_malloc(size_t size) {
+    void *p = malloc(size);
+    return p ? memset(p, 255, size) : NULL;
+}
+#define malloc model_malloc
 #include "../../llm.h"
+#undef malloc
 
 enum { B = 3, T = 5, V = 7 };
 
@@ -35,9 +42,13 @@ TEST(decoder_only,
         const float loss = llm_decoder_only_forward(&g, ids, targets, B, T);
         CHECK_GOLDEN(g.logits, B * T * V, 3e-6f, "%s/logits", name);
         CHECK_GOLDEN(&loss, 1, 1e-6f, "%s/loss", name);
+        const size_t used = g.memory.used;
         llm_decoder_only_backward(&g);
         CHECK_GOLDEN(g.g, g.count, 3e-6f, "%s/grads", name);
+        CHECK(g.memory.used == used);
         CHECK(llm_decoder_only_forward(&g, ids, NULL, B, T) == 0.0f);
+        llm_decoder_only_backward(&g); /* of nothing */
+        CHECK_GOLDEN(g.g, g.count, 3e-6f, "%s/grads", name);
         CHECK_GOLDEN(g.logits, B * T * V, 3e-6f, "%s/logits", name);
         llm_decoder_only_destroy(&g);
     }
@@ -126,8 +137,11 @@ TEST(decoder_only, "new weights: matrices 0.02, gains 1, a loss near ln V") {
     CHECK(llm_decoder_only_create(&g, &c, 4, 16, &e));
     for (size_t i = 0; i < g.count; i++)
         CHECK(g.w[i] == 0.0f && g.g[i] == 0.0f && g.m[i] == 0.0f && g.v[i] == 0.0f);
+    CHECK(g.B == 0 && g.T == 0 && g.kept == 0);
     llm_decoder_only_init(&g, &rng);
+    for (size_t i = 0; i < g.count; i++) CHECK(g.g[i] == 0.0f && g.m[i] == 0.0f);
     CHECK_NEAR(sqrt(dot(g.w, g.w, g.matrices) / (double)g.matrices), 0.02, 0.0005);
+    for (size_t i = 0; i < g.matrices; i++) CHECK(fabsf(g.w[i]) < 0.02f * 6.0f);
     for (size_t i = g.matrices; i < g.count; i++) CHECK(g.w[i] == 1.0f);
     for (size_t i = 0; i < 64; i++) {
         ids[i] = (int)llm_rng_below(&rng, 200);

@@ -77,7 +77,7 @@ TEST(gpt2, "gradients accumulate; a batch without targets has loss 0 and adds no
     llm_gpt2_backward(&g);
     float *once = floats(g.count), *twice = floats(g.count);
     memcpy(once, g.g, g.count * sizeof(float));
-    const int *const nothing[2] = {none, NULL};
+    const int *const nothing[2] = {NULL, none};
     for (size_t i = 0; i < 2; i++) {
         CHECK(llm_gpt2_forward(&g, ids, nothing[i], 3, 5) == 0.0f);
         const size_t used = g.memory.used;

@@ -160,11 +160,14 @@ TEST(gpt2_file, "weights that do not belong to config.json are refused, and the 
     llm_safetensors_tensor t = tensor("lm_head.weight", V, 4, other);
     CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e,
                 "lm_head.weight is not the embedding");
+    t = tensor("wpe.weight", T, 4, other); /* without a prefix, but not the one that decides */
+    CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e, "1 tensors more");
     t = tensor("transformer.h.0.adapter", V, 4, other);
     CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e, "1 tensors more");
 }
 
-TEST(gpt2_file, "a tensor of integers is refused, half precision is read") {
+TEST(gpt2_file,
+     "a tensor of integers, one number or three axes are refused; half precision is read") {
     llm_gpt2 g, h;
     llm_error e;
     llm_safetensors s;
@@ -173,7 +176,10 @@ TEST(gpt2_file, "a tensor of integers is refused, half precision is read") {
     const char *dir = directory("in", "", "", SIZE_MAX);
     CHECK(llm_gpt2_load(&g, dir, 0, 0, &e));
     CHECK(llm_safetensors_open(&s, test_path("in/model.safetensors"), &e));
-    for (size_t kind = 0; kind < 2; kind++) {
+    const char *const refused[5] = {
+        "transformer.wte.weight", NULL, "is (0, 0), config.json says (5, 4)",
+        "is (20, 0), config.json says (5, 4)", "transformer.wte.weight is"};
+    for (size_t kind = 0; kind < 5; kind++) {
         size_t wte = 0;
         for (size_t i = 0; i < s.count; i++) {
             out[i] = s.tensor[i];
@@ -181,12 +187,14 @@ TEST(gpt2_file, "a tensor of integers is refused, half precision is read") {
         }
         for (size_t i = 0; i < 20; i++) memcpy(half + 2 * i, out[wte].data + 4 * i + 2, 2);
         if (kind == 1) out[wte].data = half; /* the upper halves: bf16 */
-        out[wte].dtype = kind == 1 ? LLM_SAFETENSORS_BF16 : LLM_SAFETENSORS_I32;
+        if (kind < 2) out[wte].dtype = kind == 1 ? LLM_SAFETENSORS_BF16 : LLM_SAFETENSORS_I32;
+        if (kind > 1) out[wte].rank = kind == 4 ? 3 : kind - 2;
+        if (kind == 3) out[wte].shape[0] = 20;
+        if (kind == 4) out[wte].shape[2] = 1;
         directory("kind", "", "", 0);
         CHECK(llm_safetensors_write(test_path("kind/model.safetensors"), out, s.count, NULL, &e));
-        if (kind == 0) {
-            CHECK_FAILS(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e), e,
-                        "transformer.wte.weight");
+        if (refused[kind]) {
+            CHECK_FAILS(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e), e, refused[kind]);
         } else {
             CHECK(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e));
             CHECK_ALL_CLOSE(h.w, g.w, g.count, 1.0f / 128); /* 8 bits of mantissa */

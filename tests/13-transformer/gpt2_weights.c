@@ -1,7 +1,14 @@
 /* @gpt2_weights */
 #include "../test.h"
 
+/* memory that was in use before */
+static void *weights_malloc(size_t size) {
+    void *p = malloc(size);
+    return p ? memset(p, 255, size) : NULL;
+}
+#define malloc weights_malloc
 #include "../../llm.h"
+#undef malloc
 
 static llm_gpt2_config tiny(void) {
     llm_gpt2_config c = llm_gpt2_defaults();
@@ -18,6 +25,9 @@ TEST(gpt2_weights, "the released sizes have the published numbers of weights") {
     for (size_t i = 0; i < 4; i++) {
         llm_gpt2_config c = llm_gpt2_defaults();
         if (i == 0) CHECK(c.layers == 12 && c.heads == 12 && c.width == 768 && c.hidden == 3072);
+        const llm_decoder_block_config b = llm_gpt2_block_config(&c);
+        CHECK(b.width == c.width && b.heads == c.heads && b.hidden == c.hidden);
+        CHECK(b.eps == c.eps && !b.parallel);
         c.layers = size[i][0], c.heads = size[i][1], c.width = size[i][2], c.hidden = 4 * c.width;
         CHECK(c.vocab == 50257 && c.context == 1024 && c.eps == 1e-5f);
         CHECK(llm_gpt2_count(&c) == size[i][3]);
@@ -94,6 +104,17 @@ TEST(gpt2_weights,
     CHECK(llm_gpt2_create(&g, &c, 4, 16, &e));
     for (size_t i = 0; i < g.count; i++) g.w[i] = NAN;
     llm_gpt2_init(&g, &rng);
+    llm_rng same = llm_rng_seed(1);
+    float *want = floats(g.matrices);
+    llm_rng_normal_fill(&same, want, g.matrices);
+    for (size_t i = 0; i < g.matrices; i++) want[i] *= 0.02f;
+    for (size_t l = 0; l < c.layers; l++) {
+        const llm_decoder_block_weights *b = &g.weights.block[l];
+        for (size_t i = 0; i < 32 * 32; i++) want[(size_t)(b->out_w - g.w) + i] *= 0.25f;
+        for (size_t i = 0; i < 32 * 128; i++) want[(size_t)(b->ffn.down - g.w) + i] *= 0.25f;
+    }
+    CHECK_ALL_CLOSE(g.w, want, g.matrices, 1e-6f);
+    for (size_t i = 0; i < g.count; i++) CHECK(g.g[i] == 0.0f && g.m[i] == 0.0f);
     for (size_t l = 0; l < c.layers; l++) {
         const llm_decoder_block_weights *b = &g.weights.block[l];
         const float *const matrix[4] = {b->qkv_w, b->ffn.up, b->out_w, b->ffn.down};

@@ -133,21 +133,21 @@ class Plans:
         status, output = run(program, RECORD, None)
         if status:
             raise SystemExit(f"@{s.slug}: its tests fail without a mutant")
-        self.limits, self.callers, called = [], {}, set()
+        self.seconds, self.callers, called, self.slower = [], {}, set(), slower
         for line in re.findall(r"^(?:called \w+|ok   @.*\(\d+\.\d+ s\))$", output, re.M):
             if line.startswith("called"):
                 called.add(line.split()[1])
                 continue
             for name in called:
-                self.callers.setdefault(name, []).append(len(self.limits))
-            self.limits.append(max(2, round(slower * float(re.search(r"(\d+\.\d+) s\)$", line)[1]))))
+                self.callers.setdefault(name, []).append(len(self.seconds))
+            self.seconds.append(float(re.search(r"(\d+\.\d+) s\)$", line)[1]))
             called = set()
 
     def of(self, numbers):
-        return sorted(((n, self.limits[n]) for n in numbers), key=lambda pair: pair[1])
+        return [(n, max(2, round(self.slower * self.seconds[n]))) for n in sorted(numbers, key=self.seconds.__getitem__)]
 
     def all(self):
-        return self.of(range(len(self.limits)))
+        return self.of(range(len(self.seconds)))
 
 
 def blamed(message, header, lines, first):
