@@ -73,6 +73,11 @@ TEST(interpolated_lm, "no text, one token, and ids at the edge of the vocabulary
         llm_interpolated_lm_free(&lm);
     }
     const int top = (1 << 21) - 2, big[5] = {top, 0, top, top, 0};
+    CHECK(llm_interpolated_lm_fit(&lm, ids, 3, 2, 2, 0.75, &e));
+    const int outside[2] = {-1, 2};
+    CHECK_ASSERTS(llm_interpolated_lm_prob(&lm, outside, 0));
+    CHECK_ASSERTS(llm_interpolated_lm_prob(&lm, outside, 1));
+    llm_interpolated_lm_free(&lm);
     CHECK(llm_interpolated_lm_fit(&lm, big, 5, (1 << 21) - 1, 3, 0.5, &e));
     /* (top, 0) is followed by top once: (1 - d) + d P(top | 0); 0 too; P(top) = 4 / (5 + V) */
     const double one = 4.0 / (5.0 + (1 << 21) - 1.0), two = 0.5 + 0.5 * one,

@@ -155,13 +155,11 @@ TEST(decoder_only, "new weights: matrices 0.02, gains 1, a loss near ln V") {
 
 TEST(decoder_only, "a step fits in the memory that is taken, and fills it") {
     /* (B, T, L, V, C, H, Hkv, D, F): in the blocks of Llama 3 the MLP needs most, with many wide
-     * heads attention; one token; no layer */
-    const size_t sizes[][9] = {{1, 64, 1, 50, 32, 4, 1, 8, 112},
-                               {2, 30, 2, 20, 16, 4, 4, 32, 20},
-                               {3, 7, 5, 300, 8, 1, 1, 16, 40},
-                               {1, 1, 1, 2, 2, 1, 1, 32, 1},
-                               {2, 50, 0, 30, 8, 1, 1, 4, 8}};
-    for (size_t s = 0; s < 5; s++) {
+     * heads attention; one token; no layer; many layers */
+    const size_t sizes[][9] = {{1, 64, 1, 50, 32, 4, 1, 8, 112}, {2, 30, 2, 20, 16, 4, 4, 32, 20},
+                               {3, 7, 5, 300, 8, 1, 1, 16, 40},  {1, 1, 1, 2, 2, 1, 1, 32, 1},
+                               {2, 50, 0, 30, 8, 1, 1, 4, 8},    {1, 2, 60, 9, 4, 1, 1, 2, 3}};
+    for (size_t s = 0; s < 6; s++) {
         const size_t rows = sizes[s][0], t = sizes[s][1], layers = sizes[s][2];
         llm_decoder_only_config c = config(true);
         llm_decoder_only g;

@@ -50,8 +50,9 @@ TEST(gpt2_config, "the config.json of the released 124M model") {
 }
 
 TEST(gpt2_config, "what is put is read back") {
-    const float eps[5] = {1e-5f, 1e-6f, 0.25f, 1.25e-5f, 3.3333333e-6f};
-    const char *const shortest[5] = {"1e-05", "1e-06", "0.25", "1.25e-05", "3.3333333e-06"};
+    const float eps[5] = {1e-5f, 0.25f, 1.25e-5f, 3.3333333e-6f, 1.00000025e-5f};
+    const char *const shortest[5] = {"1e-05", "0.25", "1.25e-05", "3.3333333e-06",
+                                     "1.00000025e-05"};
     for (size_t i = 0; i < 10; i++) {
         llm_gpt2_config c = llm_gpt2_defaults(), d;
         llm_error e;

@@ -146,6 +146,24 @@ TEST(next_token, "a row that was opened later is taken when it has become the fu
     llm_arena_destroy(&arena);
 }
 
+TEST(next_token,
+     "one token is a mean and a whole weight; no text is padding alone; two share a row") {
+    enum { T = 10 };
+    const size_t begin[3] = {0, 1, 2};
+    const int ids[2] = {5, 6};
+    int tokens[T], doc[T], pos[T];
+    llm_arena arena;
+    llm_next_token_sum sum = {0.0, 0};
+    llm_next_token_accumulate(&sum, 2.5f, 1);
+    CHECK(llm_next_token_mean(&sum) == 2.5f && llm_next_token_weight(1, 1) == 1.0f);
+    CHECK(llm_arena_create(&arena, 1024));
+    CHECK(llm_next_token_pack(tokens, doc, pos, ids, begin, 0, T, 9, 8, true, 1, &arena) == 0);
+    for (size_t i = 0; i < T; i++) CHECK(tokens[i] == 8 && doc[i] == -1 && pos[i] == 0);
+    CHECK(llm_next_token_pack(tokens, doc, pos, ids, begin, 2, T, 9, 8, true, 1, &arena) == 1);
+    CHECK(tokens[0] == 5 && tokens[1] == 9 && tokens[2] == 6 && tokens[3] == 9 && doc[4] == -1);
+    llm_arena_destroy(&arena);
+}
+
 TEST(next_token, "random texts: every token stands once and in order, in both ways of packing") {
     enum { N = 40, MOST = 80, LONGEST = 31 };
     llm_rng rng = llm_rng_seed(5);
