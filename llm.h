@@ -5578,6 +5578,285 @@ LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint
     return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_spd_logdet(L, d);
 }
 
+/* @exponential_family --------------------------------------- Exponential family
+ *
+ *     log p(x; eta) = eta . T(x) - A(eta) + log h(x)      mean of T = A'      covariance = A''
+ *     KL(eta1 || eta2) = A(eta2) - A(eta1) - (eta2 - eta1) . A'(eta1)
+ *
+ * Bernoulli, Poisson, exponential, gamma, normal, categorical: one formula with other T and A. All
+ * that data say about eta is the sum of T, so a data set of any size is a vector of a few numbers
+ * and a count, which can be added over chunks and machines. The log-partition A generates the rest:
+ * its slope is the mean of T, its curvature the variance and the Fisher information, and fitting is
+ * solving A'(eta) = mean of T. A is convex, so likelihoods are concave, and KL is the gap between A
+ * and its tangent. What is easily got wrong is the sign and range of eta (below 0 for rates).
+ *
+ * source  Brown 1986, "Fundamentals of statistical exponential families"; Wainwright & Jordan 2008,
+ *         "Graphical models, exponential families, and variational inference", section 3
+ * needs   special spd
+ * see     @exponential_family_glm @distribution @mle @fisher_info
+ * topics  Exponential Family of Distributions
+ */
+enum {
+    LLM_EXPONENTIAL_FAMILY_BERNOULLI,   /* T = x;            eta = logit p */
+    LLM_EXPONENTIAL_FAMILY_POISSON,     /* T = x;            eta = log rate */
+    LLM_EXPONENTIAL_FAMILY_EXPONENTIAL, /* T = x;            eta = -rate */
+    LLM_EXPONENTIAL_FAMILY_GAMMA,       /* T = (log x, x);   eta = (shape - 1, -1/scale) */
+    LLM_EXPONENTIAL_FAMILY_NORMAL,      /* T = (x, x^2);     eta = (mean/var, -1/(2 var)) */
+    LLM_EXPONENTIAL_FAMILY_CATEGORICAL  /* T_k = (x == k);   eta_k = log p_k/p_0, k = 1 .. dim */
+};
+enum { LLM_EXPONENTIAL_FAMILY_MOST = 32 };
+
+/* A family and the length of its eta: 1, 2, or the number of classes less one. */
+typedef struct {
+    int kind;
+    size_t dim;
+} llm_exponential_family;
+
+/* The family of a kind; classes is read for the categorical one. */
+LLM_API llm_exponential_family llm_exponential_family_of(int kind, size_t classes) {
+    llm_exponential_family f = {kind, 1};
+    if (kind == LLM_EXPONENTIAL_FAMILY_GAMMA || kind == LLM_EXPONENTIAL_FAMILY_NORMAL) f.dim = 2;
+    if (kind == LLM_EXPONENTIAL_FAMILY_CATEGORICAL) f.dim = classes - 1;
+    LLM_ASSERT(f.dim > 0 && f.dim <= LLM_EXPONENTIAL_FAMILY_MOST);
+    return f;
+}
+
+/* T (dim) <- x. Returns log h(x), -inf outside the support. */
+LLM_API double llm_exponential_family_statistic(double *T, llm_exponential_family f, double x) {
+    const bool whole = x == floor(x) && x >= 0.0;
+    T[0] = x;
+    switch (f.kind) {
+    case LLM_EXPONENTIAL_FAMILY_BERNOULLI:
+        return x == 0.0 || x == 1.0 ? 0.0 : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_POISSON:
+        return whole ? -llm_special_lgamma(x + 1.0) : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_EXPONENTIAL:
+        return x >= 0.0 ? 0.0 : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_GAMMA:
+        T[0] = log(x), T[1] = x;
+        return x > 0.0 ? 0.0 : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_NORMAL:
+        T[1] = x * x;
+        return -0.91893853320467274178;
+    default:
+        for (size_t k = 0; k < f.dim; k++) T[k] = x == (double)(k + 1) ? 1.0 : 0.0;
+        return whole && x <= (double)f.dim ? 0.0 : -(double)INFINITY;
+    }
+}
+
+/* A(eta); inf where eta is not allowed. mean (dim) = A' and fisher (dim,dim) = A'' are filled in
+ * unless they are NULL. */
+LLM_API double llm_exponential_family_partition(double *mean, double *fisher,
+                                                llm_exponential_family f, const double *eta) {
+    double m[LLM_EXPONENTIAL_FAMILY_MOST], A, max = 0.0, sum = 0.0;
+    const double e = eta[0], a = e + 1.0, r = f.dim > 1 ? eta[1] : 0.0;
+    double v[4] = {0.0, 0.0, 0.0, 0.0};
+    switch (f.kind) {
+    case LLM_EXPONENTIAL_FAMILY_BERNOULLI: /* softplus and its slopes, from e^-|eta| */
+        A = fmax(e, 0.0) + log1p(exp(-fabs(e)));
+        m[0] = e >= 0.0 ? 1.0 / (1.0 + exp(-e)) : exp(e) / (1.0 + exp(e));
+        v[0] = exp(-fabs(e)) / ((1.0 + exp(-fabs(e))) * (1.0 + exp(-fabs(e))));
+        break;
+    case LLM_EXPONENTIAL_FAMILY_POISSON:
+        A = m[0] = v[0] = exp(e);
+        break;
+    case LLM_EXPONENTIAL_FAMILY_EXPONENTIAL:
+        if (!(e < 0.0)) return (double)INFINITY;
+        A = -log(-e), m[0] = -1.0 / e, v[0] = 1.0 / (e * e);
+        break;
+    case LLM_EXPONENTIAL_FAMILY_GAMMA:
+        if (!(a > 0.0 && r < 0.0)) return (double)INFINITY;
+        A = llm_special_lgamma(a) - a * log(-r);
+        m[0] = llm_special_digamma(a) - log(-r), m[1] = -a / r;
+        v[0] = llm_special_trigamma(a), v[1] = v[2] = -1.0 / r, v[3] = a / (r * r);
+        break;
+    case LLM_EXPONENTIAL_FAMILY_NORMAL: /* variance s = -1/(2r), mean e s */
+        if (!(r < 0.0)) return (double)INFINITY;
+        A = -0.25 * e * e / r - 0.5 * log(-2.0 * r);
+        m[0] = -0.5 * e / r, m[1] = m[0] * m[0] - 0.5 / r;
+        v[0] = -0.5 / r, v[1] = v[2] = -m[0] / r, v[3] = 0.5 / (r * r) - 2.0 * m[0] * m[0] / r;
+        break;
+    default: /* log-sum-exp with a 0 for class 0 */
+        for (size_t k = 0; k < f.dim; k++) max = fmax(max, eta[k]);
+        sum = exp(-max);
+        for (size_t k = 0; k < f.dim; k++) sum += exp(eta[k] - max);
+        A = max + log(sum);
+        for (size_t k = 0; k < f.dim; k++) m[k] = exp(eta[k] - A);
+    }
+    for (size_t i = 0; mean && i < f.dim; i++) mean[i] = m[i];
+    for (size_t i = 0; fisher && i < f.dim * f.dim; i++) {
+        const size_t row = i / f.dim, column = i % f.dim;
+        const bool table = f.kind == LLM_EXPONENTIAL_FAMILY_CATEGORICAL;
+        fisher[i] = table ? m[row] * ((row == column ? 1.0 : 0.0) - m[column]) : v[i];
+    }
+    return A;
+}
+
+/* log p(x; eta). */
+LLM_API double llm_exponential_family_logpdf(llm_exponential_family f, const double *eta,
+                                             double x) {
+    double T[LLM_EXPONENTIAL_FAMILY_MOST], sum = llm_exponential_family_statistic(T, f, x);
+    if (sum == -(double)INFINITY) return sum;
+    for (size_t k = 0; k < f.dim; k++) sum += eta[k] * T[k];
+    return sum - llm_exponential_family_partition(NULL, NULL, f, eta);
+}
+
+/* total (dim) += sum_i w_i T(x_i); returns the weight added. Chunks may be added in any order:
+ * total and weight are all that a fit needs, and what a conjugate prior adds its own to. */
+LLM_API double llm_exponential_family_accumulate(double *total, llm_exponential_family f,
+                                                 const float *x, const float *weight, size_t n) {
+    double T[LLM_EXPONENTIAL_FAMILY_MOST], added = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0;
+        if (w == 0.0) continue;
+        llm_exponential_family_statistic(T, f, (double)x[i]);
+        for (size_t k = 0; k < f.dim; k++) total[k] += w * T[k];
+        added += w;
+    }
+    return added;
+}
+
+/* Whether mean (dim) is the mean of some eta: inside the convex hull of T's values, not on its
+ * rim. */
+LLM_API bool llm_exponential_family_inside(llm_exponential_family f, const double *mean) {
+    double sum = 0.0;
+    bool positive = true;
+    if (f.kind == LLM_EXPONENTIAL_FAMILY_GAMMA) return mean[0] < log(mean[1]); /* Jensen */
+    if (f.kind == LLM_EXPONENTIAL_FAMILY_NORMAL) return mean[1] > mean[0] * mean[0];
+    for (size_t k = 0; k < f.dim; k++) {
+        sum += mean[k];
+        positive = positive && mean[k] > 0.0;
+    }
+    const bool open =
+        f.kind == LLM_EXPONENTIAL_FAMILY_POISSON || f.kind == LLM_EXPONENTIAL_FAMILY_EXPONENTIAL;
+    return positive && (open || sum < 1.0);
+}
+
+/* eta (dim), in: a start that is allowed; out: A'(eta) = mean (dim). Newton on the concave eta .
+ * mean - A, halved while it does not rise. False when the mean belongs to no eta. */
+LLM_API bool llm_exponential_family_fit(double *eta, llm_exponential_family f, const double *mean) {
+    double g[LLM_EXPONENTIAL_FAMILY_MOST], step[LLM_EXPONENTIAL_FAMILY_MOST],
+        next[LLM_EXPONENTIAL_FAMILY_MOST];
+    double H[LLM_EXPONENTIAL_FAMILY_MOST * LLM_EXPONENTIAL_FAMILY_MOST];
+    if (!llm_exponential_family_inside(f, mean)) return false;
+    for (size_t k = 0; k < 200; k++) {
+        double value = -llm_exponential_family_partition(g, H, f, eta), gain = 0.0, size = 1.0;
+        double longest = 0.0;
+        for (size_t i = 0; i < f.dim; i++) {
+            value += eta[i] * mean[i];
+            g[i] = mean[i] - g[i];
+        }
+        if (!llm_spd_factor(H, H, f.dim)) return false;
+        llm_spd_solve(step, H, g, f.dim);
+        for (size_t i = 0; i < f.dim; i++) {
+            gain += step[i] * g[i];
+            longest = fmax(longest, fabs(step[i]) / (1.0 + fabs(eta[i])));
+        }
+        for (; size > 1e-12; size *= 0.5) {
+            double there = 0.0;
+            for (size_t i = 0; i < f.dim; i++) next[i] = eta[i] + size * step[i];
+            for (size_t i = 0; i < f.dim; i++) there += next[i] * mean[i];
+            there -= llm_exponential_family_partition(NULL, NULL, f, next);
+            if (there >= value + 1e-4 * size * gain || gain < 1e-13) break;
+        }
+        for (size_t i = 0; i < f.dim; i++) eta[i] = next[i];
+        if (longest < 1e-9) return true;
+    }
+    return false;
+}
+
+/* KL(p1 || p2): how far A rises above its tangent at eta1 when it reaches eta2. */
+LLM_API double llm_exponential_family_kl(llm_exponential_family f, const double *eta1,
+                                         const double *eta2) {
+    double mean[LLM_EXPONENTIAL_FAMILY_MOST];
+    double sum = -llm_exponential_family_partition(mean, NULL, f, eta1);
+    for (size_t k = 0; k < f.dim; k++) sum -= (eta2[k] - eta1[k]) * mean[k];
+    return sum + llm_exponential_family_partition(NULL, NULL, f, eta2);
+}
+
+/* @exponential_family_glm ----------------------------------- Generalised linear models
+ *
+ *     eta_i = x_i . beta          E y_i = A'(eta_i)          l'(beta) = X^T (y - A'(eta))
+ *     beta <- (X^T W X)^-1 X^T (W eta + y - A')              W = diag A''(eta)
+ *
+ * Regression where the answer is a count, a yes or no, or a waiting time: the natural parameter of
+ * an exponential family is linear in the features. With it (the canonical link) the gradient is
+ * features times residuals, whatever the family, and Newton's method is least squares with weights
+ * that change: iteratively reweighted least squares. Logistic and Poisson regression are two cases.
+ * When a hyperplane separates the classes the likelihood has no maximum and coefficients run away;
+ * that is reported, not returned as a large number.
+ *
+ * source  Nelder & Wedderburn 1972, "Generalized linear models"; McCullagh & Nelder 1989, section
+ *         2.5
+ * needs   arena spd exponential_family
+ * see     @logistic_regression @mle
+ * topics  -
+ */
+
+/* beta (D) <- X (n,D), y (n), kind BERNOULLI or POISSON. The caller's X has a column of ones where
+ * an intercept is wanted. weight (n) or NULL; offset (n) or NULL is added to eta (log of the
+ * exposure of a rate). se (D), or NULL: standard errors from the inverse Fisher information. l2 is
+ * a ridge penalty, l2 |beta|^2 / 2. Returns the log-likelihood (without log h), NaN when there is
+ * no maximum. Scratch: (2 D + 3) D doubles, given back. */
+LLM_API double llm_exponential_family_glm(double *beta, double *se, int kind, const float *X,
+                                          const float *y, const float *weight, const float *offset,
+                                          size_t n, size_t D, double l2, llm_arena *arena) {
+    const llm_exponential_family f = llm_exponential_family_of(kind, 2);
+    LLM_ASSERT(kind == LLM_EXPONENTIAL_FAMILY_BERNOULLI || kind == LLM_EXPONENTIAL_FAMILY_POISSON);
+    const size_t mark = arena->used;
+    double *H = llm_arena_doubles(arena, D * D), *inverse = llm_arena_doubles(arena, D * D);
+    double *g = llm_arena_doubles(arena, D), *step = llm_arena_doubles(arena, D);
+    double *last = llm_arena_doubles(arena, D), l = -(double)INFINITY, result = (double)NAN,
+           size = 1.0;
+    for (size_t j = 0; j < D; j++) beta[j] = last[j] = step[j] = 0.0;
+    for (size_t round = 0; round < 200; round++) {
+        double value = 0.0, longest = 0.0;
+        for (size_t j = 0; j < D * D; j++) H[j] = j % (D + 1) == 0 ? l2 : 0.0;
+        for (size_t j = 0; j < D; j++) {
+            g[j] = -l2 * beta[j];
+            value -= 0.5 * l2 * beta[j] * beta[j];
+        }
+        for (size_t i = 0; i < n; i++) {
+            const float *xi = X + i * D;
+            const double w = weight ? (double)weight[i] : 1.0;
+            double eta = offset ? (double)offset[i] : 0.0, mean, variance;
+            for (size_t j = 0; j < D; j++) eta += (double)xi[j] * beta[j];
+            const double A = llm_exponential_family_partition(&mean, &variance, f, &eta);
+            value += w * ((double)y[i] * eta - A);
+            for (size_t j = 0; j < D; j++) {
+                g[j] += w * ((double)y[i] - mean) * (double)xi[j];
+                for (size_t k = 0; k <= j; k++)
+                    H[j * D + k] += w * variance * (double)xi[j] * (double)xi[k];
+            }
+        }
+        if (!(value >= l)) { /* too far: half the step */
+            size *= 0.5;
+            if (size < 1e-9) break;
+            for (size_t j = 0; j < D; j++) beta[j] = last[j] + size * step[j];
+            continue;
+        }
+        if (!llm_spd_factor(H, H, D))
+            break; /* weights that vanish: separated, or columns dependent */
+        llm_spd_solve(step, H, g, D);
+        for (size_t j = 0; j < D; j++)
+            longest = fmax(longest, fabs(step[j]) / (1.0 + fabs(beta[j])));
+        if (longest < 1e-10) { /* the gain also vanishes while coefficients run away */
+            llm_spd_inverse(inverse, H, D);
+            for (size_t j = 0; se && j < D; j++) se[j] = sqrt(inverse[j * D + j]);
+            result = value;
+            break;
+        }
+        l = value;
+        size = 1.0;
+        for (size_t j = 0; j < D; j++) {
+            last[j] = beta[j];
+            beta[j] += step[j];
+        }
+    }
+    arena->used = mark;
+    return result;
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
