@@ -8905,6 +8905,630 @@ LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *
     return count;
 }
 
+/* @backprop ------------------------------------------------- Backpropagation
+ *
+ *     a_0 = x       z_l = a_{l-1} W_l^T + b_l       a_l = phi(z_l)
+ *     delta_L = (softmax(z_L) - y) / N       or      2 (a_L - y) phi'(z_L) / N
+ *     delta_{l-1} = (delta_l W_l) phi'(z_{l-1})       dW_l = delta_l^T a_{l-1}       db_l = column sums
+ *
+ * The backward pass of one family of graphs, the layered network, written out: each layer hands the
+ * one below it the blame for its inputs, and keeps as its own gradient the blame times what it was
+ * given. Everything is a product of matrices over the batch. All curves here have slopes that can
+ * be computed from their values, so only a is kept. The gradient of one example is an outer product
+ * delta a^T, so its squared length is |delta|^2 (|a|^2 + 1): the lengths of all N gradients come
+ * without storing one of them. Units that start equal stay equal: weights must start different.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Goodfellow 2015, "Efficient per-example gradient computations"
+ * needs   arena rng matmul
+ * see     @backward_pass (any graph), @dense @xavier_init (the same pieces, later)
+ * topics  Backpropagation
+ */
+enum { LLM_BACKPROP_TANH, LLM_BACKPROP_SIGMOID, LLM_BACKPROP_RELU };
+enum { LLM_BACKPROP_XENT, LLM_BACKPROP_MSE }; /* softmax and cross-entropy; squared error of a_L */
+
+/* size[0] inputs, size[l] units in layer l. The weights of layer l are W_l (size[l],size[l-1]), then
+ * b_l (size[l]), one layer behind the other in one vector. */
+typedef struct {
+    const size_t *size;
+    size_t layers;
+    int phi, loss;
+} llm_backprop;
+
+/* How many weights; how many activations an example has. */
+LLM_API size_t llm_backprop_weights(const llm_backprop *net) {
+    size_t n = 0;
+    for (size_t l = 1; l <= net->layers; l++) n += net->size[l] * (net->size[l - 1] + 1);
+    return n;
+}
+LLM_API size_t llm_backprop_activations(const llm_backprop *net) {
+    size_t n = 0;
+    for (size_t l = 1; l <= net->layers; l++) n += net->size[l];
+    return n;
+}
+
+/* w <- uniform within gain / sqrt(inputs of the layer), biases included (torch.nn.Linear: gain 1). */
+LLM_API void llm_backprop_init(float *w, const llm_backprop *net, float gain, llm_rng *rng) {
+    for (size_t l = 1; l <= net->layers; l++)
+        for (size_t k = 0; k < net->size[l] * (net->size[l - 1] + 1); k++)
+            *w++ = gain * (2.0f * llm_rng_uniform(rng) - 1.0f) / sqrtf((float)net->size[l - 1]);
+}
+
+/* phi(z), and its slope written in the value a. */
+LLM_API float llm_backprop_phi(float z, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return tanhf(z);
+    if (phi == LLM_BACKPROP_SIGMOID) return 1.0f / (1.0f + expf(-z));
+    return z < 0.0f ? 0.0f : z;
+}
+LLM_API float llm_backprop_slope(float a, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return 1.0f - a * a;
+    if (phi == LLM_BACKPROP_SIGMOID) return a * (1.0f - a);
+    return a > 0.0f ? 1.0f : 0.0f;
+}
+
+/* a: a_1 (N,size[1]), ..., a_L (N,size[L]), one behind the other <- w, x (N,size[0]). With XENT the
+ * last one holds probabilities. Returns the mean loss over the rows against y (N,size[L]): labels as
+ * one-hot or other distributions, or values. y may be NULL: no loss, 0. */
+LLM_API double llm_backprop_forward(float *a, const llm_backprop *net, const float *w,
+                                    const float *x, const float *y, size_t N) {
+    double loss = 0.0;
+    for (size_t l = 1; l <= net->layers; l++) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        llm_matmul_forward(a, x, w, w + out * in, N, in, out);
+        const bool last = l == net->layers, linear = last && net->loss == LLM_BACKPROP_XENT;
+        for (size_t k = 0; k < N * out && !linear; k++) a[k] = llm_backprop_phi(a[k], net->phi);
+        for (size_t k = 0; k < N * out && last && !linear && y; k++)
+            loss += (double)((a[k] - y[k]) * (a[k] - y[k]));
+        for (size_t n = 0; n < (linear ? N : 0); n++) {
+            float *z = a + n * out, most = z[0];
+            double sum = 0.0;
+            for (size_t i = 1; i < out; i++) most = z[i] > most ? z[i] : most;
+            for (size_t i = 0; i < out; i++) sum += exp((double)(z[i] - most));
+            for (size_t i = 0; i < out; i++) {
+                const double log_p = (double)(z[i] - most) - log(sum);
+                if (y && y[n * out + i] != 0.0f) loss -= (double)y[n * out + i] * log_p;
+                z[i] = (float)exp(log_p);
+            }
+        }
+        x = a;
+        a += N * out;
+        w += out * (in + 1);
+    }
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* dw += the gradient of the mean loss, <- forward's a, w, x, y. square (N) <- the squared length of
+ * each example's own gradient, of its loss and not of its share in the mean. Either may be NULL.
+ * Targets of XENT sum to 1 in each row. Scratch: 2 N times the widest layer, given back. */
+LLM_API void llm_backprop_backward(float *dw, float *square, const float *a,
+                                   const llm_backprop *net, const float *w, const float *x,
+                                   const float *y, size_t N, llm_arena *arena) {
+    const size_t mark = arena->used, L = net->layers;
+    size_t widest = 0, end_a = N * llm_backprop_activations(net), end_w = llm_backprop_weights(net);
+    for (size_t l = 0; l <= L; l++) widest = net->size[l] > widest ? net->size[l] : widest;
+    float *delta = llm_arena_floats(arena, N * widest),
+          *below = llm_arena_floats(arena, N * widest);
+    for (size_t n = 0; square && n < N; n++) square[n] = 0.0f;
+
+    for (size_t l = L; l > 0; l--) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const float *a_l = a + (end_a -= N * out);
+        const float *a_in = l > 1 ? a_l - N * in : x, *w_l = w + (end_w -= out * (in + 1));
+        const bool linear = l == L && net->loss == LLM_BACKPROP_XENT;
+        for (size_t k = 0; k < N * out; k++) {
+            if (l == L) delta[k] = (linear ? 1.0f : 2.0f) * (a_l[k] - y[k]) / (float)N;
+            if (!linear) delta[k] *= llm_backprop_slope(a_l[k], net->phi);
+        }
+        for (size_t n = 0; square && n < N; n++) {
+            double blame = 0.0, given = 1.0; /* 1: what the bias was given */
+            for (size_t i = 0; i < out; i++)
+                blame += (double)(delta[n * out + i] * delta[n * out + i]);
+            for (size_t i = 0; i < in; i++) given += (double)(a_in[n * in + i] * a_in[n * in + i]);
+            square[n] += (float)((double)N * (double)N * blame * given);
+        }
+        for (size_t k = 0; k < N * in; k++) below[k] = 0.0f;
+        llm_matmul_backward(l > 1 ? below : NULL, dw ? dw + end_w : NULL,
+                            dw ? dw + end_w + out * in : NULL, delta, a_in, w_l, N, in, out);
+        float *swap = delta;
+        delta = below, below = swap;
+    }
+    arena->used = mark;
+}
+
+/* One step of gradient descent on a batch: w -= lr gradient. Returns the loss before it. Scratch:
+ * activations, gradient, and backward's, given back. */
+LLM_API double llm_backprop_step(float *w, const llm_backprop *net, const float *x, const float *y,
+                                 size_t N, float lr, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_backprop_weights(net);
+    float *a = llm_arena_floats(arena, N * llm_backprop_activations(net));
+    float *dw = llm_arena_floats(arena, P);
+    for (size_t k = 0; k < P; k++) dw[k] = 0.0f;
+    const double loss = llm_backprop_forward(a, net, w, x, y, N);
+    llm_backprop_backward(dw, NULL, a, net, w, x, y, N, arena);
+    for (size_t k = 0; k < P; k++) w[k] -= lr * dw[k];
+    arena->used = mark;
+    return loss;
+}
+
+/* @generalization ------------------------------------------- Generalization
+ *
+ *     least squares, n samples, p features ~ N(0, I), noise s^2:
+ *     E train risk = s^2 (1 - p/n)        E test risk = s^2 (1 + p / (n - p - 1))
+ *     optimism     = 2/n sum_i cov(yhat_i, y_i) = 2 s^2 df / n
+ *
+ * A model is judged on data that it has not seen, because on its own it looks too good: the fit has
+ * moved towards the noise. How far, is what each prediction covaries with its own target. With
+ * Gaussian features and least squares all of this is known exactly, so estimates can be checked
+ * against truth. Cross-validation estimates the risk by holding out each part once; its folds share
+ * training data, so the spread of their scores divided by their number is too small a variance, and
+ * the correction of Nadeau and Bengio adds the share that more folds cannot remove.
+ *
+ * source  Efron 2004, "The estimation of prediction error"; Nadeau & Bengio 2003, "Inference for
+ *         the generalization error", eq. 8
+ * needs   arena rng
+ * see     @overfitting @underfitting @data_leakage
+ * topics  Generalization
+ */
+
+/* x (n,p) standard normal, y (n) = x.beta + noise * normal <- beta (p). */
+LLM_API void llm_generalization_task(float *x, float *y, const float *beta, size_t n, size_t p,
+                                     float noise, llm_rng *rng) {
+    llm_rng_normal_fill(rng, x, n * p);
+    for (size_t i = 0; i < n; i++) {
+        double sum = (double)(noise * llm_rng_normal(rng));
+        for (size_t k = 0; k < p; k++) sum += (double)x[i * p + k] * (double)beta[k];
+        y[i] = (float)sum;
+    }
+}
+
+/* w (p) <- the least-squares fit of y (n) by x (n,p). Gram-Schmidt on the columns of x and then y,
+ * each taken off as soon as it is found (the modified form): as stable as Householder's. False when
+ * the columns are not independent to 1e-10; n < p is such a case. Scratch: (n + p) (p + 1) doubles,
+ * given back. */
+LLM_API bool llm_generalization_ols(double *w, const float *x, const float *y, size_t n, size_t p,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, width = p + 1;
+    double *q = llm_arena_doubles(arena, n * width), *r = llm_arena_doubles(arena, p * width);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < p; k++) q[i * width + k] = (double)x[i * p + k];
+        q[i * width + p] = (double)y[i];
+    }
+    bool independent = n >= p;
+    for (size_t k = 0; k < p && independent; k++) {
+        double before = 0.0, square = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            before += (double)x[i * p + k] * (double)x[i * p + k];
+            square += q[i * width + k] * q[i * width + k];
+        }
+        independent = square > 1e-20 * before;
+        for (size_t j = k; j < width; j++) r[k * width + j] = 0.0;
+        for (size_t i = 0; i < n;
+             i++) /* row k of R: products with column k, divided by its length */
+            for (size_t j = k; j < width; j++)
+                r[k * width + j] += q[i * width + k] * q[i * width + j] / square;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = k + 1; j < width; j++)
+                q[i * width + j] -= r[k * width + j] * q[i * width + k];
+    }
+    for (size_t k = independent ? p : 0; k-- > 0;) { /* R has ones on its diagonal */
+        w[k] = r[k * width + p];
+        for (size_t j = k + 1; j < p; j++) w[k] -= r[k * width + j] * w[j];
+    }
+    arena->used = mark;
+    return independent;
+}
+
+/* Mean squared error of w (p) on x (n,p), y (n). */
+LLM_API double llm_generalization_risk(const double *w, const float *x, const float *y, size_t n,
+                                       size_t p) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double off = -(double)y[i];
+        for (size_t k = 0; k < p; k++) off += w[k] * (double)x[i * p + k];
+        sum += off * off;
+    }
+    return sum / (double)n;
+}
+
+/* *gap <- the mean of test - train over R runs, *error its standard error. The two of a run share
+ * their sample, so the differences are what varies; R > 1. */
+LLM_API void llm_generalization_gap(double *gap, double *error, const double *train,
+                                    const double *test, size_t R) {
+    double sum = 0.0, square = 0.0;
+    for (size_t r = 0; r < R; r++) sum += test[r] - train[r];
+    *gap = sum / (double)R;
+    for (size_t r = 0; r < R; r++)
+        square += (test[r] - train[r] - *gap) * (test[r] - train[r] - *gap);
+    *error = sqrt(square / (double)(R - 1) / (double)R);
+}
+
+/* score (folds) <- mean squared error of least squares on each fold of order (n), fitted on the
+ * others: fold f holds the positions f n / folds (rounded down, the first n mod folds one longer).
+ * False where a training part cannot be fitted. Scratch: n (p + 1) floats, p doubles and ols's. */
+LLM_API bool llm_generalization_cv(double *score, const float *x, const float *y,
+                                   const size_t *order, size_t n, size_t p, size_t folds,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(folds > 1 && folds <= n);
+    float *part = llm_arena_floats(arena, n * p), *target = llm_arena_floats(arena, n);
+    double *w = llm_arena_doubles(arena, p);
+    bool ok = true;
+    for (size_t f = 0, start = 0; f < folds && ok; f++) {
+        const size_t size = n / folds + (f < n % folds ? 1 : 0);
+        for (size_t i = 0, to = size, held = 0; i < n; i++) { /* held out first, then the others */
+            const bool out = i >= start && i < start + size;
+            const size_t at = out ? held++ : to++;
+            memcpy(part + at * p, x + order[i] * p, p * sizeof(float));
+            target[at] = y[order[i]];
+        }
+        ok = llm_generalization_ols(w, part + size * p, target + size, n - size, p, arena);
+        if (ok) score[f] = llm_generalization_risk(w, part, target, size, p);
+        start += size;
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* Variance of the mean of J scores, each from n_test held out of n_test + n_train: S^2 / J would
+ * hold for independent ones; overlap adds S^2 n_test / n_train, which no J removes. J > 1. */
+LLM_API double llm_generalization_variance(double *naive, const double *score, size_t J,
+                                           size_t n_test, size_t n_train) {
+    double mean = 0.0, square = 0.0;
+    for (size_t j = 0; j < J; j++) mean += score[j] / (double)J;
+    for (size_t j = 0; j < J; j++) square += (score[j] - mean) * (score[j] - mean);
+    square /= (double)(J - 1);
+    *naive = square / (double)J;
+    return *naive + square * (double)n_test / (double)n_train;
+}
+
+/* 2/n sum_i cov(yhat_i, y_i) over R draws of the noise on the same x: fit, y (R,n). R > 1. */
+LLM_API double llm_generalization_optimism(const float *fit, const float *y, size_t R, size_t n) {
+    double total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double mean_fit = 0.0, mean_y = 0.0, product = 0.0;
+        for (size_t r = 0; r < R; r++) {
+            mean_fit += (double)fit[r * n + i] / (double)R;
+            mean_y += (double)y[r * n + i] / (double)R;
+        }
+        for (size_t r = 0; r < R; r++)
+            product += ((double)fit[r * n + i] - mean_fit) * ((double)y[r * n + i] - mean_y);
+        total += product / (double)(R - 1);
+    }
+    return 2.0 * total / (double)n;
+}
+
+/* @overfitting ---------------------------------------------- Overfitting
+ *
+ *     train(d) falls with every degree d            test(d) falls, then rises: the fit follows noise
+ *     z = (mean test loss - mean train loss) / sqrt(s_test^2 / m + s_train^2 / n)
+ *
+ * A model with room to spare fits what will not come again. Three ways to see it: polynomials of
+ * rising degree through a few noisy points, whose test error has a minimum and then explodes; a
+ * network wide enough to learn labels that were drawn by lot, perfectly, and nothing else; and a
+ * test whether a gap between the two errors is more than luck. The fact that networks can memorise
+ * shows that being able to is not what keeps them from it. Legendre polynomials instead of powers
+ * keep the columns independent up to high degrees.
+ *
+ * source  Zhang et al. 2017, "Understanding deep learning requires rethinking generalization";
+ *         Welch 1947, "The generalization of Student's problem"
+ * needs   arena generalization backprop
+ * see     @overfitting_adaptive (the holdout itself), @double_descent (what comes behind)
+ * topics  Overfitting
+ */
+
+/* phi (n,D+1) <- P_0 .. P_D at x (n) in [-1,1]: (k+1) P_{k+1} = (2k+1) x P_k - k P_{k-1}. */
+LLM_API void llm_overfitting_legendre(float *phi, const float *x, size_t n, size_t D) {
+    for (size_t i = 0; i < n; i++) {
+        double before = 0.0, now = 1.0;
+        for (size_t k = 0; k <= D; k++) {
+            phi[i * (D + 1) + k] = (float)now;
+            const double next =
+                ((double)(2 * k + 1) * (double)x[i] * now - (double)k * before) / (double)(k + 1);
+            before = now;
+            now = next;
+        }
+    }
+}
+
+/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D through
+ * x, y (n), on them and on fresh x_test, y_test (m). False where the points do not determine a fit
+ * (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and ols's, given back. */
+LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, const float *y,
+                                  size_t n, const float *x_test, const float *y_test, size_t m,
+                                  size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *phi = llm_arena_floats(arena, n * (D + 1)),
+          *phi_test = llm_arena_floats(arena, m * (D + 1));
+    double *w = llm_arena_doubles(arena, D + 1);
+    bool ok = true;
+    for (size_t d = 0; d <= D && ok; d++) {
+        llm_overfitting_legendre(phi, x, n, d);
+        llm_overfitting_legendre(phi_test, x_test, m, d);
+        ok = llm_generalization_ols(w, phi, y, n, d + 1, arena);
+        if (!ok) break;
+        train[d] = llm_generalization_risk(w, phi, y, n, d + 1);
+        test[d] = llm_generalization_risk(w, phi_test, y_test, m, d + 1);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* The share of rows whose largest output is where y (N,size[L]) is largest. The first of equals.
+ * Scratch: the activations, given back. */
+LLM_API double llm_overfitting_accuracy(const llm_backprop *net, const float *w, const float *x,
+                                        const float *y, size_t N, llm_arena *arena) {
+    const size_t mark = arena->used, V = net->size[net->layers];
+    const size_t all = N * llm_backprop_activations(net);
+    float *a = llm_arena_floats(arena, all);
+    size_t right = 0;
+    llm_backprop_forward(a, net, w, x, NULL, N);
+    for (size_t n = 0; n < N; n++) {
+        const float *p = a + all - N * V + n * V, *t = y + n * V;
+        size_t guess = 0, truth = 0;
+        for (size_t i = 1; i < V; i++) {
+            if (p[i] > p[guess]) guess = i;
+            if (t[i] > t[truth]) truth = i;
+        }
+        right += guess == truth;
+    }
+    arena->used = mark;
+    return (double)right / (double)N;
+}
+
+/* Full-batch gradient descent with momentum (v = momentum v + g, w -= lr v) until every training
+ * label is right, at most so many steps; returns the steps taken. Scratch: the weights twice and
+ * backprop's, given back. */
+LLM_API size_t llm_overfitting_memorize(float *w, const llm_backprop *net, const float *x,
+                                        const float *y, size_t N, size_t steps, float lr,
+                                        float momentum, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_backprop_weights(net);
+    float *v = llm_arena_floats(arena, P), *g = llm_arena_floats(arena, P);
+    float *a = llm_arena_floats(arena, N * llm_backprop_activations(net));
+    size_t step = 0;
+    for (size_t k = 0; k < P; k++) v[k] = 0.0f;
+    while (step < steps && llm_overfitting_accuracy(net, w, x, y, N, arena) < 1.0) {
+        for (size_t k = 0; k < P; k++) g[k] = 0.0f;
+        llm_backprop_forward(a, net, w, x, y, N);
+        llm_backprop_backward(g, NULL, a, net, w, x, y, N, arena);
+        for (size_t k = 0; k < P; k++) {
+            v[k] = momentum * v[k] + g[k];
+            w[k] -= lr * v[k];
+        }
+        step++;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* How many standard errors the mean of test (m) lies above that of train (n): losses of single
+ * examples. Above 3 it is not luck. NaN where nothing varies and the means are equal; n, m > 1. */
+LLM_API double llm_overfitting_detect(const float *train, size_t n, const float *test, size_t m) {
+    double mean[2] = {0.0, 0.0}, square[2] = {0.0, 0.0};
+    for (size_t i = 0; i < n; i++) mean[0] += (double)train[i] / (double)n;
+    for (size_t i = 0; i < m; i++) mean[1] += (double)test[i] / (double)m;
+    for (size_t i = 0; i < n; i++) square[0] += pow((double)train[i] - mean[0], 2.0);
+    for (size_t i = 0; i < m; i++) square[1] += pow((double)test[i] - mean[1], 2.0);
+    const double error =
+        sqrt(square[0] / (double)(n - 1) / (double)n + square[1] / (double)(m - 1) / (double)m);
+    return (mean[1] - mean[0]) / error;
+}
+
+/* @overfitting_adaptive ------------------------------------- Overfitting the holdout: Thresholdout
+ *
+ *     answer = train mean                    if |train mean - holdout mean| < T + noise
+ *              holdout mean + noise          otherwise, and the budget falls by one
+ *
+ * A holdout is fresh once. Whoever looks at it, chooses by what was seen, and looks again is
+ * training on it: keep the features whose correlation with the label has the same sign in both
+ * halves of pure noise, and the holdout confirms a classifier that cannot exist. Thresholdout
+ * answers from the training data as long as the two agree, and otherwise with noise: an answer then
+ * says almost nothing about any single example of the holdout, so choices cannot adapt to it. It is
+ * differential privacy, used on the analyst.
+ *
+ * source  Dwork et al. 2015, "Generalization in adaptive data analysis and holdout reuse", fig. 1;
+ *         Freedman 1983, "A note on screening regression equations"
+ * needs   rng
+ * see     @data_leakage (selection outside of cross-validation)
+ * topics  -
+ */
+typedef struct {
+    double threshold, sigma, noisy; /* noisy: the threshold with the noise of this round */
+    size_t budget;                  /* answers left that may use the holdout */
+} llm_overfitting_adaptive;
+
+/* Laplace noise of mean 0 and mean size b: from the logarithm of a uniform number. */
+LLM_API double llm_overfitting_adaptive_laplace(double b, llm_rng *rng) {
+    const double u = ((double)llm_rng_u32(rng) + 0.5) / 2147483648.0 - 1.0; /* in (-1, 1) */
+    return u < 0.0 ? b * log(1.0 + u) : -b * log(1.0 - u);
+}
+
+/* threshold 0.04 and sigma 0.01 are usual for means of some thousand examples. */
+LLM_API void llm_overfitting_adaptive_init(llm_overfitting_adaptive *t, double threshold,
+                                           double sigma, size_t budget, llm_rng *rng) {
+    t->threshold = threshold;
+    t->sigma = sigma;
+    t->budget = budget;
+    t->noisy = threshold + llm_overfitting_adaptive_laplace(2.0 * sigma, rng);
+}
+
+/* *answer <- an estimate of a mean whose values on both halves are given. False, and no answer, once
+ * the budget is used up. */
+LLM_API bool llm_overfitting_adaptive_query(double *answer, llm_overfitting_adaptive *t,
+                                            double train, double holdout, llm_rng *rng) {
+    if (t->budget == 0) return false;
+    const double noise = llm_overfitting_adaptive_laplace(4.0 * t->sigma, rng);
+    *answer = train;
+    if (fabs(holdout - train) <= t->noisy + noise) return true;
+    *answer = holdout + llm_overfitting_adaptive_laplace(t->sigma, rng);
+    t->noisy = t->threshold + llm_overfitting_adaptive_laplace(2.0 * t->sigma, rng);
+    t->budget--;
+    return true;
+}
+
+/* m (d) <- the means of x_j y over n examples, x (n,d), y (n) of +1 and -1. */
+LLM_API void llm_overfitting_adaptive_moments(double *m, const float *x, const float *y, size_t n,
+                                              size_t d) {
+    for (size_t j = 0; j < d; j++) m[j] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < d; j++) m[j] += (double)(x[i * d + j] * y[i]) / (double)n;
+}
+
+/* w (d) <- the screen: the sign of feature j where train[j] and holdout[j] have the same one and
+ * both are at least cut in size, else 0. Returns how many were kept. */
+LLM_API size_t llm_overfitting_adaptive_screen(float *w, const double *train, const double *holdout,
+                                               size_t d, double cut) {
+    size_t kept = 0;
+    for (size_t j = 0; j < d; j++) {
+        const bool same = (train[j] > 0.0) == (holdout[j] > 0.0);
+        const bool large = fabs(train[j]) >= cut && fabs(holdout[j]) >= cut;
+        w[j] = !same || !large ? 0.0f : train[j] > 0.0 ? 1.0f : -1.0f;
+        kept += same && large;
+    }
+    return kept;
+}
+
+/* The share of the examples with sign(w.x) = y; a sum of 0 is wrong. */
+LLM_API double llm_overfitting_adaptive_accuracy(const float *w, const float *x, const float *y,
+                                                 size_t n, size_t d) {
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < d; j++) sum += (double)(w[j] * x[i * d + j]);
+        right += sum * (double)y[i] > 0.0;
+    }
+    return (double)right / (double)n;
+}
+
+/* @underfitting --------------------------------------------- Underfitting
+ *
+ *     floor(D) = integral f^2 - sum_{k <= D} c_k^2          c_k = integral f e_k    on [-1, 1], mean
+ *     e_k = sqrt(2k + 1) P_k                                orthonormal Legendre polynomials
+ *     F = (SS_lack / (G - p)) / (SS_pure / (n - G))         G places with repeated measurements
+ *
+ * A class of models too small for the truth has an error that no data removes: the distance from
+ * the truth to the nearest model. For polynomials it is a number: what is left of the square of f
+ * after its first coefficients (Parseval). When the truth is not known but some measurements are
+ * repeated at the same place, their scatter is noise alone, and what lies above it is lack of fit.
+ * A high training error has two causes that call for opposite cures: a class too small, or a
+ * training not finished; only the second is still falling. An error high on new data alone is
+ * neither: there more data help.
+ *
+ * source  Golub & Welsch 1969, "Calculation of Gauss quadrature rules" (nodes by Newton here); Draper
+ *         & Smith 1998, "Applied regression analysis", ch. 2 (lack of fit)
+ * needs   -
+ * see     @overfitting @generalization
+ * topics  Underfitting
+ */
+
+/* x, w (n) <- Gauss-Legendre nodes, ascending, and weights that sum to 1: exact means over [-1,1]
+ * of polynomials up to degree 2n - 1. Newton from a good guess at the roots of P_n. */
+LLM_API void llm_underfitting_nodes(double *x, double *w, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double at = -cos(3.14159265358979323846 * ((double)i + 0.75) / ((double)n + 0.5)),
+               slope = 1.0;
+        for (int step = 0; step < 8; step++) {
+            double before = 0.0, now = 1.0;
+            for (size_t k = 0; k < n; k++) {
+                const double next =
+                    ((double)(2 * k + 1) * at * now - (double)k * before) / (double)(k + 1);
+                before = now;
+                now = next;
+            }
+            slope = (double)n * (before - at * now) / (1.0 - at * at);
+            at -= now / slope;
+        }
+        x[i] = at;
+        w[i] = 1.0 / ((1.0 - at * at) * slope * slope);
+    }
+}
+
+/* floor, c (D+1) <- f (n) at the nodes x with weights w: the least mean squared error of polynomials
+ * of degree 0 .. D, and the coefficients. Exact for f of degree below 2n - D. */
+LLM_API void llm_underfitting_floor(double *floor, double *c, const double *f, const double *x,
+                                    const double *w, size_t n, size_t D) {
+    for (size_t k = 0; k <= D; k++) c[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double before = 0.0, now = 1.0;
+        for (size_t k = 0; k <= D; k++) {
+            c[k] += w[i] * f[i] * sqrt((double)(2 * k + 1)) * now;
+            const double next =
+                ((double)(2 * k + 1) * x[i] * now - (double)k * before) / (double)(k + 1);
+            before = now;
+            now = next;
+        }
+    }
+    double left = 0.0;
+    for (size_t i = 0; i < n; i++) left += w[i] * f[i] * f[i];
+    for (size_t k = 0; k <= D; k++) {
+        left -= c[k] * c[k];
+        floor[k] = left > 0.0 ? left : 0.0; /* rounding */
+    }
+}
+
+/* P(F > f) with a and b degrees of freedom: the incomplete beta function I_t(b/2, a/2) at
+ * t = b / (b + a f), by its continued fraction (modified Lentz), on the side where it converges. */
+LLM_API double llm_underfitting_f_tail(double f, double a, double b) {
+    if (!(f > 0.0)) return f <= 0.0 ? 1.0 : f;
+    const double t = b / (b + a * f), flip = (0.5 * b + 1.0) / (0.5 * (a + b) + 2.0);
+    const bool other = t > flip;
+    const double p = 0.5 * (other ? a : b), q = 0.5 * (other ? b : a),
+                 x = other ? a * f / (b + a * f) : t;
+    const double front =
+        exp(lgamma(p + q) - lgamma(p) - lgamma(q) + p * log(x) + q * log1p(-x)) / p;
+    double h = 1.0, c = 1.0, d = 1.0;
+    for (int i = 1; i <= 300; i++) { /* h = 1 / (1 + k_1 / (1 + k_2 / (1 + ... */
+        const double m = (double)(i / 2);
+        const double k = i % 2 == 0
+                             ? m * (q - m) * x / ((p + 2.0 * m - 1.0) * (p + 2.0 * m))
+                             : -(p + m) * (p + q + m) * x / ((p + 2.0 * m) * (p + 2.0 * m + 1.0));
+        d = 1.0 / (1.0 + k * d);
+        if (i > 1) c = 1.0 + k / c;
+        h *= c * d;
+    }
+    return other ? 1.0 - front * h : front * h;
+}
+
+/* *F, returns its p-value <- y (n), fit (n) of a model with p parameters, group (n) in 0 .. G-1:
+ * examples of a group have the same inputs, and so the same fit. p < G < n; every group occurs.
+ * mean (G) is scratch. A small p-value: the model lacks something that is not noise. */
+LLM_API double llm_underfitting_lack(double *F, const float *y, const float *fit,
+                                     const size_t *group, double *mean, size_t n, size_t G,
+                                     size_t p) {
+    double lack = 0.0, pure = 0.0;
+    LLM_ASSERT(p < G && G < n);
+    for (size_t g = 0; g < G; g++) {
+        size_t count = 0;
+        mean[g] = 0.0;
+        for (size_t i = 0; i < n; i++)
+            if (group[i] == g) mean[g] += (double)y[i], count++;
+        mean[g] /= (double)count;
+    }
+    for (size_t i = 0; i < n; i++) {
+        lack += pow((double)fit[i] - mean[group[i]], 2.0);
+        pure += pow((double)y[i] - mean[group[i]], 2.0);
+    }
+    *F = lack / (double)(G - p) / (pure / (double)(n - G));
+    return llm_underfitting_f_tail(*F, (double)(G - p), (double)(n - G));
+}
+
+enum {
+    LLM_UNDERFITTING_NONE,     /* both errors near the noise */
+    LLM_UNDERFITTING_CAPACITY, /* train flat and high: a larger class */
+    LLM_UNDERFITTING_TRAINING, /* train still falling: go on */
+    LLM_UNDERFITTING_DATA      /* train low, test high: more data, or a penalty */
+};
+
+/* What ails a run, from its errors over T > 3 steps and the noise variance (a guess of what cannot
+ * be explained): compared are the last value and the one three quarters of the way. */
+LLM_API int llm_underfitting_diagnose(const float *train, const float *test, size_t T,
+                                      float noise) {
+    const float last = train[T - 1], earlier = train[3 * T / 4 - 1];
+    LLM_ASSERT(T > 3);
+    if (earlier - last > 0.05f * earlier && last > 1.2f * noise) return LLM_UNDERFITTING_TRAINING;
+    if (test[T - 1] - last > 0.5f * (noise + last)) return LLM_UNDERFITTING_DATA;
+    return last > 1.5f * noise ? LLM_UNDERFITTING_CAPACITY : LLM_UNDERFITTING_NONE;
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
