@@ -7335,6 +7335,427 @@ LLM_API void llm_mse_decompose(double *noise, double *model, const float *joint,
     }
 }
 
+/* @regularization ------------------------------------------- Regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + a (r |w|_1 + (1 - r)/2 |w|^2)
+ *     w_j <- soft(x_j.e_j / n, a r) / (|x_j|^2 / n + a (1 - r))      e_j: the residual without w_j
+ *     filters of direction i of X = U S V':  ridge s^2/(s^2 + lam)   time t  1 - exp(-t s^2 / n)
+ *
+ * Whatever makes a fit depend less on the accidents of its data: a penalty, a norm that may not be
+ * exceeded, noise on the inputs, stopping early. For a linear model they are relatives: each
+ * shrinks the directions in which X hardly varies and keeps the others. The elastic net mixes the
+ * penalty that sets coefficients to 0 with the one that shares them among correlated columns; it is
+ * solved one coefficient at a time, each exactly, until the duality gap proves that no w is better
+ * by more than the tolerance. The intercept is not penalised: columns and y are centred first.
+ *
+ * source  Zou & Hastie 2005, "Regularization and variable selection via the elastic net"; Friedman,
+ *         Hastie & Tibshirani 2010 (coordinate descent); Bishop 1995, "Training with noise is
+ *         equivalent to Tikhonov regularization"; Yuan & Lin 2006 (groups)
+ * needs   -
+ * see     @lasso (r = 1), @ridge (r = 0), @early_stopping, @dropout
+ * topics  Regularization
+ */
+
+/* A centred problem: x (d,n) by columns, y (n); norm (d) = |x_j|^2 / n. Lives in the arena. */
+typedef struct {
+    size_t n, d;
+    double *x, *y, *mean, *norm, y_mean;
+} llm_regularization_data;
+
+/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
+LLM_API double llm_regularization_soft(double z, double t) {
+    return z > t ? z - t : z < -t ? z + t : 0.0;
+}
+
+/* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
+ * from the arena, and keeps them. */
+LLM_API llm_regularization_data llm_regularization_center(const float *x, const float *y, size_t n,
+                                                          size_t d, bool intercept,
+                                                          llm_arena *arena) {
+    llm_regularization_data p = {n, d, NULL, NULL, NULL, NULL, 0.0};
+    LLM_ASSERT(n > 0);
+    p.x = llm_arena_doubles(arena, n * d), p.y = llm_arena_doubles(arena, n);
+    p.mean = llm_arena_doubles(arena, d), p.norm = llm_arena_doubles(arena, d);
+    for (size_t i = 0; intercept && i < n; i++) p.y_mean += (double)y[i] / (double)n;
+    for (size_t i = 0; i < n; i++) p.y[i] = (double)y[i] - p.y_mean;
+    for (size_t j = 0; j < d; j++) {
+        p.mean[j] = p.norm[j] = 0.0;
+        for (size_t i = 0; intercept && i < n; i++) p.mean[j] += (double)x[i * d + j] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double v = (double)x[i * d + j] - p.mean[j];
+            p.x[j * n + i] = v;
+            p.norm[j] += v * v / (double)n;
+        }
+    }
+    return p;
+}
+
+/* The intercept that belongs to w (d). */
+LLM_API double llm_regularization_intercept(const llm_regularization_data *p, const double *w) {
+    double b = p->y_mean;
+    for (size_t j = 0; j < p->d; j++) b -= p->mean[j] * w[j];
+    return b;
+}
+
+/* The gap between the objective at w and a lower bound of all objectives; e (n) = y - X w. The bound
+ * is the dual objective at the residual of the lasso with d more rows sqrt(n b) I, which is the
+ * elastic net, made feasible by a factor. With l1 = 0 it says nothing: the gap is the objective. */
+LLM_API double llm_regularization_gap(const llm_regularization_data *p, const double *w,
+                                      const double *e, double l1, double l2) {
+    double most = 0.0, abs_w = 0.0, sum_sq = 0.0, with_y = 0.0;
+    const double n = (double)p->n;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = -n * l2 * w[j];
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * e[i];
+        most = fmax(most, fabs(z));
+        abs_w += fabs(w[j]);
+        sum_sq += n * l2 * w[j] * w[j];
+    }
+    for (size_t i = 0; i < p->n; i++) sum_sq += e[i] * e[i], with_y += e[i] * p->y[i];
+    const double factor = most > n * l1 ? n * l1 / most : 1.0;
+    const double dual = (2.0 * factor * with_y - factor * factor * sum_sq) / (2.0 * n);
+    return sum_sq / (2.0 * n) + l1 * abs_w - dual;
+}
+
+/* w (d) from where it stands <- the minimiser, among w that are 0 outside of use (d; NULL: all).
+ * Returns the sweeps, `sweeps` at most: it ends when the gap is below tolerance * |y|^2 / n, or when
+ * a sweep moved no prediction by more than 1e-14 of y. Coefficients that are 0 are visited every
+ * tenth sweep only. Scratch: n doubles. */
+LLM_API size_t llm_regularization_elasticnet(double *w, const llm_regularization_data *p, double a,
+                                             double ratio, const bool *use, double tolerance,
+                                             size_t sweeps, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    const double l1 = a * ratio, l2 = a * (1.0 - ratio);
+    double *e = llm_arena_doubles(arena, n), scale = 0.0;
+    size_t sweep = 0;
+    LLM_ASSERT(a >= 0.0 && ratio >= 0.0 && ratio <= 1.0);
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i], scale += p->y[i] * p->y[i] / (double)n;
+    for (size_t j = 0; j < p->d; j++) {
+        if (use && !use[j]) w[j] = 0.0;
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    }
+    for (bool all = true; sweep < sweeps;) {
+        double moved = 0.0; /* the largest |x_j|^2 / n step^2 */
+        for (size_t j = 0; j < p->d; j++) {
+            const double *xj = p->x + j * n, before = w[j];
+            if ((use && !use[j]) || p->norm[j] == 0.0 || (!all && before == 0.0)) continue;
+            double z = p->norm[j] * before;
+            for (size_t i = 0; i < n; i++) z += xj[i] * e[i] / (double)n;
+            w[j] = llm_regularization_soft(z, l1) / (p->norm[j] + l2);
+            const double step = w[j] - before;
+            for (size_t i = 0; step != 0.0 && i < n; i++) e[i] -= xj[i] * step;
+            moved = fmax(moved, p->norm[j] * step * step);
+        }
+        sweep++;
+        const bool still = moved <= 1e-28 * scale;
+        if (all &&
+            (still || (!use && llm_regularization_gap(p, w, e, l1, l2) <= tolerance * scale)))
+            break;
+        all = still || sweep % 10 == 0;
+    }
+    arena->used = mark;
+    return sweep;
+}
+
+/* w (size) in place: the proximal step of t |w|_2 for a group: all of it shrinks, or is 0. */
+LLM_API void llm_regularization_group(float *w, size_t size, float t) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < size; i++) sum_sq += (double)w[i] * (double)w[i];
+    const double length = sqrt(sum_sq), keep = length > (double)t ? 1.0 - (double)t / length : 0.0;
+    for (size_t i = 0; i < size; i++) w[i] *= (float)keep;
+}
+
+/* Each row of w (rows,d) in place, made as long as most if it is longer: the max-norm constraint. */
+LLM_API void llm_regularization_max_norm(float *w, size_t rows, size_t d, float most) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum_sq = 0.0;
+        for (size_t j = 0; j < d; j++) sum_sq += (double)w[r * d + j] * (double)w[r * d + j];
+        if (sum_sq <= (double)most * (double)most) continue;
+        for (size_t j = 0; j < d; j++) w[r * d + j] *= (float)((double)most / sqrt(sum_sq));
+    }
+}
+
+/* The ridge strength lam of |y - X w|^2 + lam |w|^2 that does the same: to Gaussian noise of
+ * deviation sigma on the inputs, in the mean over draws; and, along one singular value s, to gradient
+ * flow on |y - X w|^2 / (2n) from 0 for time t. */
+LLM_API double llm_regularization_of_noise(double sigma, size_t n) {
+    return (double)n * sigma * sigma;
+}
+LLM_API double llm_regularization_of_time(double t, double s, size_t n) {
+    return s * s / expm1(t * s * s / (double)n);
+}
+
+/* Effective degrees of freedom of ridge: sum_i s_i^2 / (s_i^2 + lam), s (k) singular values. */
+LLM_API double llm_regularization_df(const double *s, size_t k, double lam) {
+    double sum = 0.0;
+    for (size_t i = 0; i < k; i++) sum += s[i] == 0.0 ? 0.0 : s[i] * s[i] / (s[i] * s[i] + lam);
+    return sum;
+}
+
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + lam |w|_1
+ *     optimal   x_j.e / n = lam sign(w_j) where w_j != 0,  |x_j.e| / n <= lam elsewhere      (KKT)
+ *     ISTA      w <- soft(w + X'e / (n L), lam / L)      L >= largest eigenvalue of X'X / n
+ *
+ * The absolute value has a kink at 0, so a small correlation with the residual does not pay for
+ * leaving 0: most coefficients are exactly 0, and the fit says which columns it uses. From lam_max
+ * = max |x_j.y| / n, where all are 0, downwards each solution is a good start for the next. A column
+ * whose correlation was below 2 lam_k - lam_(k-1) is very likely 0 at lam_k: the strong rule leaves
+ * it out unseen. It can err, so the optimality conditions are checked over all columns, and what
+ * violates them comes back. The price of selection is bias: large coefficients shrink by lam too.
+ *
+ * source  Tibshirani 1996; Tibshirani et al. 2012, "Strong rules for discarding predictors"; Beck &
+ *         Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm" (FISTA)
+ * needs   regularization
+ * see     @ridge, @regularization (the elastic net, whose descent is used here)
+ * topics  L1 regularization (Lasso)
+ */
+
+/* The smallest lam at which every coefficient is 0. */
+LLM_API double llm_lasso_max(const llm_regularization_data *p) {
+    double most = 0.0;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = 0.0;
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * p->y[i];
+        most = fmax(most, fabs(z) / (double)p->n);
+    }
+    return most;
+}
+
+/* corr (d) <- x_j.(y - X w) / n. Returns how far w is from optimal at lam: the most by which a
+ * condition is missed. Scratch: n doubles. */
+LLM_API double llm_lasso_kkt(double *corr, const double *w, const llm_regularization_data *p,
+                             double lam, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    double *e = llm_arena_doubles(arena, n), worst = 0.0;
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+    for (size_t j = 0; j < p->d; j++)
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    for (size_t j = 0; j < p->d; j++) {
+        corr[j] = 0.0;
+        for (size_t i = 0; i < n; i++) corr[j] += p->x[j * n + i] * e[i] / (double)n;
+        const double miss =
+            w[j] == 0.0 ? fabs(corr[j]) - lam : fabs(corr[j] - (w[j] > 0.0 ? lam : -lam));
+        worst = fmax(worst, miss);
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* w (L,d) <- the solutions at lam (L), descending and positive, each from the one before. scale (d)
+ * multiplies the penalty of each column: 1 / |first guess| is the adaptive lasso; NULL is 1. Returns
+ * how often a column that the strong rule had left out came back. Scratch: n d + n + 5 d doubles. */
+LLM_API size_t llm_lasso_path(double *w, const llm_regularization_data *data, const double *lam,
+                              size_t L, const double *scale, double tolerance, llm_arena *arena) {
+    const size_t mark = arena->used, n = data->n, d = data->d;
+    double *corr = llm_arena_doubles(arena, d), before = 0.0;
+    bool *use = (bool *)llm_arena_take(arena, d, sizeof(bool));
+    llm_regularization_data p = *data;
+    if (scale) { /* w_j scale_j is the coefficient of x_j / scale_j */
+        p.x = llm_arena_doubles(arena, n * d);
+        p.norm = llm_arena_doubles(arena, d);
+        for (size_t j = 0; j < d; j++) {
+            p.norm[j] = data->norm[j] / (scale[j] * scale[j]);
+            for (size_t i = 0; i < n; i++) p.x[j * n + i] = data->x[j * n + i] / scale[j];
+        }
+    }
+    size_t back = 0;
+    for (size_t l = 0; l < L; l++) {
+        double *now = w + l * d;
+        LLM_ASSERT(lam[l] > 0.0 && (l == 0 || lam[l] <= lam[l - 1]));
+        for (size_t j = 0; j < d; j++) now[j] = l > 0 ? w[(l - 1) * d + j] : 0.0;
+        if (l == 0) before = fmax(lam[0], llm_lasso_max(&p));
+        llm_lasso_kkt(corr, now, &p, before, arena);
+        for (size_t j = 0; j < d; j++)
+            use[j] = now[j] != 0.0 || fabs(corr[j]) >= 2.0 * lam[l] - before;
+        for (bool again = true; again;) {
+            llm_regularization_elasticnet(now, &p, lam[l], 1.0, use, tolerance, 100000, arena);
+            llm_lasso_kkt(corr, now, &p, lam[l], arena);
+            again = false;
+            for (size_t j = 0; j < d; j++) {
+                if (use[j] || fabs(corr[j]) <= lam[l] * (1.0 + 1e-9)) continue;
+                use[j] = again = true;
+                back++;
+            }
+        }
+        before = lam[l];
+    }
+    for (size_t i = 0; scale && i < L * d; i++) w[i] /= scale[i % d];
+    arena->used = mark;
+    return back;
+}
+
+/* w (d) from where it stands <- `steps` steps of FISTA at lam: proximal gradient steps from a point
+ * ahead of w, which makes the error fall as 1/k^2 instead of 1/k. The step 1/L is halved while
+ * the quadratic with curvature L does not lie above the loss (backtracking). Restarts when the
+ * momentum points uphill. Scratch: 2 n + 3 d doubles. */
+LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double lam, size_t steps,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n, d = p->d;
+    double *e = llm_arena_doubles(arena, n), *move = llm_arena_doubles(arena, n);
+    double *ahead = llm_arena_doubles(arena, d), *next = llm_arena_doubles(arena, d);
+    double *slope = llm_arena_doubles(arena, d), L = 0.0, t = 1.0;
+    for (size_t j = 0; j < d; j++) L = fmax(L, p->norm[j]), ahead[j] = w[j];
+    for (size_t step = 0; L > 0.0 && step < steps; step++) {
+        for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+        for (size_t j = 0; j < d; j++)
+            for (size_t i = 0; ahead[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * ahead[j];
+        for (size_t j = 0; j < d; j++) {
+            slope[j] = 0.0;
+            for (size_t i = 0; i < n; i++) slope[j] += p->x[j * n + i] * e[i] / (double)n;
+        }
+        for (bool above = false; !above;) {
+            double curve = 0.0, length = 0.0; /* |X step|^2 / n against L |step|^2 */
+            for (size_t i = 0; i < n; i++) move[i] = 0.0;
+            for (size_t j = 0; j < d; j++) {
+                next[j] = llm_regularization_soft(ahead[j] + slope[j] / L, lam / L);
+                const double by = next[j] - ahead[j];
+                length += L * by * by;
+                for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
+            }
+            for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
+            above = curve <= length * (1.0 + 1e-12);
+            if (!above) L *= 2.0;
+        }
+        double uphill = 0.0;
+        for (size_t j = 0; j < d; j++) uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+        const double momentum = uphill > 0.0 ? 0.0 : (t - 1.0) / t_next;
+        for (size_t j = 0; j < d; j++) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+}
+
+/* @ridge ---------------------------------------------------- L2 regularization
+ *
+ *     minimise |y - X w|^2 + lam |w|^2      w = (X'X + lam I)^-1 X'y = X' (X X' + lam I)^-1 y
+ *     X = U S V':   w = sum_i  s_i^2 / (s_i^2 + lam)  (u_i.y / s_i)  v_i
+ *     SGD:  w <- w - lr (g + lam w) = (1 - lr lam) w - lr g
+ *
+ * Adds lam to every eigenvalue of X'X. Directions in which the data vary much, s^2 >> lam, hardly
+ * notice; those in which they hardly vary, where least squares finds huge coefficients of opposite
+ * sign, are shrunk to nothing. It costs a little bias and always has an answer. No coefficient
+ * becomes exactly 0. One singular value decomposition gives all lam at once, and with them the
+ * leave-one-out errors that choose among them. Columns should have one scale, and the intercept is
+ * not shrunk: y and columns are centred.
+ *
+ * source  Hoerl & Kennard 1970, "Ridge regression: biased estimation for nonorthogonal problems";
+ *         Golub, Heath & Wahba 1979 (generalized cross-validation)
+ * needs   cholesky regularization svd
+ * see     @lasso, @least_squares (lam = 0), @adamw (decay beside an adaptive step)
+ * topics  L2 regularization (Ridge/Weight Decay)
+ */
+
+/* w (d) <- x (n,d), y (n), no intercept. Solves d equations, or n where there are fewer examples than
+ * columns. False where lam is negative or NaN, or where the matrix is singular to working
+ * precision, which a positive lam that is not tiny rules out. Scratch: k (k + 2) doubles, k =
+ * min(n,d). */
+LLM_API bool llm_ridge_fit(float *w, const float *x, const float *y, size_t n, size_t d, double lam,
+                           llm_arena *arena) {
+    const size_t mark = arena->used, k = n < d ? n : d;
+    if (!(lam >= 0.0)) return false;
+    double *a = llm_arena_doubles(arena, k * k), *z = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < k; i++) { /* X'X and X'y; or XX' and y */
+        z[i] = n < d ? (double)y[i] : 0.0;
+        for (size_t r = 0; n >= d && r < n; r++) z[i] += (double)x[r * d + i] * (double)y[r];
+        for (size_t j = 0; j <= i; j++) {
+            double sum = i == j ? lam : 0.0;
+            for (size_t r = 0; n >= d && r < n; r++)
+                sum += (double)x[r * d + i] * (double)x[r * d + j];
+            for (size_t c = 0; n < d && c < d; c++)
+                sum += (double)x[i * d + c] * (double)x[j * d + c];
+            a[i * k + j] = sum;
+        }
+    }
+    const bool solved = llm_cholesky_factor(a, k, NULL);
+    if (solved) llm_cholesky_solve(z, a, k, 1);
+    for (size_t j = 0; solved && j < d; j++) {
+        double sum = n < d ? 0.0 : z[j];
+        for (size_t i = 0; n < d && i < n; i++) sum += (double)x[i * d + j] * z[i];
+        w[j] = (float)sum;
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* A problem taken apart once: u (k,n), v (k,d) by rows, s (k) descending, k = min(n,d); along (k) =
+ * u_i.y. Lives in the arena. */
+typedef struct {
+    llm_regularization_data data;
+    size_t k;
+    double *u, *s, *v, *along;
+    bool intercept;
+} llm_ridge_path;
+
+/* The path of x (n,d), y (n). Takes about 2 n d + 2 k^2 doubles and keeps them. */
+LLM_API llm_ridge_path llm_ridge_path_init(const float *x, const float *y, size_t n, size_t d,
+                                           bool intercept, llm_arena *arena) {
+    llm_ridge_path p;
+    p.data = llm_regularization_center(x, y, n, d, intercept, arena);
+    p.intercept = intercept;
+    p.k = n < d ? n : d;
+    double *g = llm_arena_doubles(arena, n * d), *j = llm_arena_doubles(arena, p.k * p.k);
+    p.s = llm_arena_doubles(arena, p.k);
+    p.along = llm_arena_doubles(arena, p.k);
+    for (size_t i = 0; i < n * d; i++) /* the columns are stored: rows where there are fewer rows */
+        g[i] = n < d ? p.data.x[i % d * n + i / d] : p.data.x[i];
+    llm_svd_jacobi(g, p.s, j, p.k, n < d ? d : n); /* g = j' s w, w in g's place */
+    p.u = n < d ? j : g;
+    p.v = n < d ? g : j;
+    for (size_t i = 0; i < p.k; i++) {
+        p.along[i] = 0.0;
+        for (size_t r = 0; r < n; r++) p.along[i] += p.u[i * n + r] * p.data.y[r];
+    }
+    return p;
+}
+
+/* One point of the path. */
+typedef struct {
+    double df;         /* effective degrees of freedom, the intercept included */
+    double train, gcv; /* mean squared residual; the same over (1 - df/n)^2 */
+    double left_out;   /* mean squared leave-one-out residual, exact */
+} llm_ridge_point;
+
+/* w (d) or NULL, *intercept or NULL <- the solution at lam >= 0; directions without variance get 0. */
+LLM_API llm_ridge_point llm_ridge_path_at(double *w, double *intercept, const llm_ridge_path *p,
+                                          double lam) {
+    const size_t n = p->data.n, d = p->data.d;
+    const double count = (double)n, constant = p->intercept ? 1.0 : 0.0;
+    llm_ridge_point point = {constant, 0.0, 0.0, 0.0};
+    LLM_ASSERT(lam >= 0.0);
+    const double zero = 1e-14 * (p->k > 0 ? p->s[0] : 0.0);
+    for (size_t j = 0; w && j < d; j++) w[j] = 0.0;
+    for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+        const double shrink = p->s[i] / (p->s[i] * p->s[i] + lam);
+        point.df += shrink * p->s[i];
+        for (size_t j = 0; w && j < d; j++) w[j] += shrink * p->along[i] * p->v[i * d + j];
+    }
+    for (size_t r = 0; r < n; r++) {
+        double e = p->data.y[r], h = constant / count; /* the mean has leverage 1/n */
+        for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+            const double keep = p->s[i] * p->s[i] / (p->s[i] * p->s[i] + lam), u = p->u[i * n + r];
+            e -= keep * p->along[i] * u;
+            h += keep * u * u;
+        }
+        point.train += e * e / count;
+        point.left_out += e / (1.0 - h) * (e / (1.0 - h)) / count;
+    }
+    point.gcv = point.train / ((1.0 - point.df / count) * (1.0 - point.df / count));
+    if (intercept && w) *intercept = llm_regularization_intercept(&p->data, w);
+    return point;
+}
+
+/* w (d) <- one step of SGD with penalty lam |w|^2 / 2: w shrinks by lr lam, then goes along -g. */
+LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, float lam) {
+    for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
+}
+
 /* @chain_rule ----------------------------------------------- Chain rule
  *
  *     (f o g)'(x) = f'(g(x)) g'(x)        dual numbers:  f(v + d e) = f(v) + f'(v) d e,   e^2 = 0
