@@ -2694,6 +2694,119 @@ LLM_API double llm_sparsity_break_even(size_t m, size_t n, size_t start_bytes) {
     return left > 0.0 ? left / 8.0 / ((double)m * (double)n) : 0.0;
 }
 
+/* @one_hot -------------------------------------------------- One-hot encoding
+ *
+ *     onehot(i)_j = 1 if j = i, else 0           W' onehot(i) = row i of W
+ *
+ * Categories have no order and no distances, so each becomes a direction of its own: any two are
+ * sqrt(2) apart. A matrix product with a one-hot vector picks a row, which is why an embedding is
+ * never computed as one: gather the row, and in the backward pass add the gradient to it, once for
+ * each time it was used. Beside a constant column the full encoding is redundant, as its columns
+ * add up to that constant; a regression without penalty needs one column fewer (drop first).
+ *
+ * source  Suits 1957, "Use of dummy variables in regression equations"
+ * needs   -
+ * see     @embedding (the layer), @feature_hash (no table), @sparse_vector
+ * topics  One-hot encoding
+ */
+
+/* The categories of one column, ascending by strcmp, each once; the strings are the caller's. */
+typedef struct {
+    const char **category;
+    size_t count;
+} llm_one_hot;
+
+/* The place of text in the table, or the place where it would stand; *found says which. */
+LLM_API size_t llm_one_hot_find(const llm_one_hot *table, const char *text, bool *found) {
+    size_t low = 0, high = table->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(table->category[middle], text) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *found = low < table->count && strcmp(table->category[low], text) == 0;
+    return low;
+}
+
+/* table <- text (N): its categories. table->category needs room for as many as there are. */
+LLM_API void llm_one_hot_fit(llm_one_hot *table, const char *const *text, size_t N) {
+    table->count = 0;
+    for (size_t i = 0; i < N; i++) {
+        bool found;
+        const size_t place = llm_one_hot_find(table, text[i], &found);
+        if (found) continue;
+        for (size_t k = table->count++; k > place; k--) table->category[k] = table->category[k - 1];
+        table->category[place] = text[i];
+    }
+}
+
+/* How many numbers a row of C columns becomes. With drop the first category of each column has
+ * none: it is all zeros. */
+LLM_API size_t llm_one_hot_width(const llm_one_hot *table, size_t C, bool drop) {
+    size_t width = 0;
+    for (size_t c = 0; c < C; c++) width += table[c].count - (drop && table[c].count > 0 ? 1 : 0);
+    return width;
+}
+
+/* y (N,width) <- text (N,C), the tables of its C columns: each column's block behind the one
+ * before. A category that is not in the table is zeros with ignore, else false with a sentence. */
+LLM_API bool llm_one_hot_encode(float *y, const char *const *text, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop, bool ignore, llm_error *error) {
+    const size_t width = llm_one_hot_width(table, C, drop);
+    for (size_t i = 0; i < N * width; i++) y[i] = 0.0f;
+    for (size_t i = 0; i < N; i++) {
+        float *block = y + i * width;
+        for (size_t c = 0; c < C; c++) {
+            bool found;
+            const size_t place = llm_one_hot_find(table + c, text[i * C + c], &found);
+            if (!found && !ignore)
+                return llm_fail(error, "row %zu, column %zu: \"%.100s\" is no known category", i, c,
+                                text[i * C + c]);
+            if (found && !(drop && place == 0)) block[place - (drop ? 1 : 0)] = 1.0f;
+            block += llm_one_hot_width(table + c, 1, drop);
+        }
+    }
+    return true;
+}
+
+/* text (N,C) <- y (N,width): the category of the largest entry of each block, so y may be scores as
+ * well. A block without a positive entry is the dropped category, or NULL where none was dropped:
+ * unknown. */
+LLM_API void llm_one_hot_decode(const char **text, const float *y, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop) {
+    for (size_t i = 0; i < N; i++)
+        for (size_t c = 0; c < C; c++) {
+            const size_t width = llm_one_hot_width(table + c, 1, drop), skip = drop ? 1 : 0;
+            const char *best = drop && table[c].count > 0 ? table[c].category[0] : NULL;
+            float most = 0.0f;
+            for (size_t k = 0; k < width; k++) {
+                if (y[k] > most) best = table[c].category[k + skip], most = y[k];
+            }
+            text[i * C + c] = best;
+            y += width;
+        }
+}
+
+/* y (N,C) <- w (n,C), index (N): row index_i of w, which is onehot(index) w. */
+LLM_API void llm_one_hot_gather(float *y, const float *w, const size_t *index, size_t N, size_t n,
+                                size_t C) {
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) y[i * C + c] = w[index[i] * C + c];
+    }
+}
+
+/* dw (n,C) += <- dy (N,C), index (N): onehot(index)' dy. An index that occurs twice gets both. */
+LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *index, size_t N,
+                                     size_t n, size_t C) {
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) dw[index[i] * C + c] += dy[i * C + c];
+    }
+}
+
 /* @cosine_similarity ---------------------------------------- Cosine similarity
  *
  *     cos(a, b) = a.b / (max(|a|, eps) max(|b|, eps))            eps = 1e-8
