@@ -2743,6 +2743,119 @@ LLM_API double llm_sparsity_break_even(size_t m, size_t n, size_t start_bytes) {
     return left > 0.0 ? left / 8.0 / ((double)m * (double)n) : 0.0;
 }
 
+/* @one_hot -------------------------------------------------- One-hot encoding
+ *
+ *     onehot(i)_j = 1 if j = i, else 0           W' onehot(i) = row i of W
+ *
+ * Categories have no order and no distances, so each becomes a direction of its own: any two are
+ * sqrt(2) apart. A matrix product with a one-hot vector picks a row, which is why an embedding is
+ * never computed as one: gather the row, and in the backward pass add the gradient to it, once for
+ * each time it was used. Beside a constant column the full encoding is redundant, as its columns
+ * add up to that constant; a regression without penalty needs one column fewer (drop first).
+ *
+ * source  Suits 1957, "Use of dummy variables in regression equations"
+ * needs   -
+ * see     @embedding (the layer), @feature_hash (no table), @sparse_vector
+ * topics  One-hot encoding
+ */
+
+/* The categories of one column, ascending by strcmp, each once; the strings are the caller's. */
+typedef struct {
+    const char **category;
+    size_t count;
+} llm_one_hot;
+
+/* The place of text in the table, or the place where it would stand; *found says which. */
+LLM_API size_t llm_one_hot_find(const llm_one_hot *table, const char *text, bool *found) {
+    size_t low = 0, high = table->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(table->category[middle], text) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *found = low < table->count && strcmp(table->category[low], text) == 0;
+    return low;
+}
+
+/* table <- text (N): its categories. table->category needs room for as many as there are. */
+LLM_API void llm_one_hot_fit(llm_one_hot *table, const char *const *text, size_t N) {
+    table->count = 0;
+    for (size_t i = 0; i < N; i++) {
+        bool found;
+        const size_t place = llm_one_hot_find(table, text[i], &found);
+        if (found) continue;
+        for (size_t k = table->count++; k > place; k--) table->category[k] = table->category[k - 1];
+        table->category[place] = text[i];
+    }
+}
+
+/* How many numbers a row of C columns becomes. With drop the first category of each column has
+ * none: it is all zeros. */
+LLM_API size_t llm_one_hot_width(const llm_one_hot *table, size_t C, bool drop) {
+    size_t width = 0;
+    for (size_t c = 0; c < C; c++) width += table[c].count - (drop && table[c].count > 0 ? 1 : 0);
+    return width;
+}
+
+/* y (N,width) <- text (N,C), the tables of its C columns: each column's block behind the one
+ * before. A category that is not in the table is zeros with ignore, else false with a sentence. */
+LLM_API bool llm_one_hot_encode(float *y, const char *const *text, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop, bool ignore, llm_error *error) {
+    const size_t width = llm_one_hot_width(table, C, drop);
+    for (size_t i = 0; i < N * width; i++) y[i] = 0.0f;
+    for (size_t i = 0; i < N; i++) {
+        float *block = y + i * width;
+        for (size_t c = 0; c < C; c++) {
+            bool found;
+            const size_t place = llm_one_hot_find(table + c, text[i * C + c], &found);
+            if (!found && !ignore)
+                return llm_fail(error, "row %zu, column %zu: \"%.100s\" is no known category", i, c,
+                                text[i * C + c]);
+            if (found && !(drop && place == 0)) block[place - (drop ? 1 : 0)] = 1.0f;
+            block += llm_one_hot_width(table + c, 1, drop);
+        }
+    }
+    return true;
+}
+
+/* text (N,C) <- y (N,width): the category of the largest entry of each block, so y may be scores as
+ * well. A block without a positive entry is the dropped category, or NULL where none was dropped:
+ * unknown. */
+LLM_API void llm_one_hot_decode(const char **text, const float *y, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop) {
+    for (size_t i = 0; i < N; i++)
+        for (size_t c = 0; c < C; c++) {
+            const size_t width = llm_one_hot_width(table + c, 1, drop), skip = drop ? 1 : 0;
+            const char *best = drop && table[c].count > 0 ? table[c].category[0] : NULL;
+            float most = 0.0f;
+            for (size_t k = 0; k < width; k++) {
+                if (y[k] > most) best = table[c].category[k + skip], most = y[k];
+            }
+            text[i * C + c] = best;
+            y += width;
+        }
+}
+
+/* y (N,C) <- w (n,C), index (N): row index_i of w, which is onehot(index) w. */
+LLM_API void llm_one_hot_gather(float *y, const float *w, const size_t *index, size_t N, size_t n,
+                                size_t C) {
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) y[i * C + c] = w[index[i] * C + c];
+    }
+}
+
+/* dw (n,C) += <- dy (N,C), index (N): onehot(index)' dy. An index that occurs twice gets both. */
+LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *index, size_t N,
+                                     size_t n, size_t C) {
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) dw[index[i] * C + c] += dy[i * C + c];
+    }
+}
+
 /* @cosine_similarity ---------------------------------------- Cosine similarity
  *
  *     cos(a, b) = a.b / (max(|a|, eps) max(|b|, eps))            eps = 1e-8
@@ -3139,7 +3252,7 @@ LLM_API void llm_qr_orthonormalize(float *a, size_t m, size_t n, llm_arena *aren
  * source  Hestenes 1958, "Inversion of matrices by biorthogonalization and related results"; Demmel
  *         & Veselic 1992, "Jacobi's method is more accurate than QR"; Eckart & Young 1936
  * needs   -
- * see     @qr (pivoted: the rank as a rule), @pca
+ * see     @svd_randomized (the first few of a large matrix), @qr, @pca
  * topics  Singular Value Decomposition (SVD)
  */
 
@@ -3297,6 +3410,95 @@ LLM_API void llm_svd_pinv(float *x, const float *a, size_t m, size_t n, llm_aren
     for (size_t i = 0; i < rank; i++) s[i] = 1.0f / s[i];
     llm_svd_lowrank(x, v, s, u, n, m, k, rank);
     arena->used = mark;
+}
+
+/* @svd_randomized ------------------------------------------- The first singular values, sketched
+ *
+ *     Y = (A A')^q A G,  G (n,k+p) normal;   Q = orthonormal basis of Y;   svd(Q'A) = U S V'
+ *     A ~ (Q U) S V'
+ *
+ * A random mixture of A's columns points mostly where A is large. k + p of them span almost all
+ * that the first k singular vectors span, and the rest is an SVD of a matrix with k + p rows: A is
+ * read 2 q + 2 times, instead of being rotated for many sweeps. Each power q makes large singular
+ * values stand out more, since it raises their quotients to 2 q + 1; without a new orthonormal
+ * basis between the products all columns would turn into the first. Where singular values fall
+ * slowly, q = 2 is worth its price.
+ *
+ * source  Halko, Martinsson & Tropp 2011, "Finding structure with randomness", algorithms 4.4, 5.1
+ * needs   transpose gemm qr svd
+ * see     @svd (all of them), @lora, @semantic_space
+ * topics  -
+ */
+
+/* u (m,k), s (k), v (n,k) <- a (m,n): about the first k singular triples, k + over <= min(m,n).
+ * over of 10 and powers of 2 are usual. Signs as in llm_svd. Scratch, with l = k + over: (3 m + 3 n
+ * + l) l floats, and that of llm_qr_orthonormalize (max(m,n),l) or llm_svd (l,n). */
+LLM_API void llm_svd_randomized(float *u, float *s, float *v, const float *a, size_t m, size_t n,
+                                size_t k, size_t over, size_t powers, llm_rng *rng,
+                                llm_arena *arena) {
+    const size_t l = k + over, mark = arena->used;
+    LLM_ASSERT(l <= m && l <= n);
+    float *y = llm_arena_floats(arena, m * l), *z = llm_arena_floats(arena, n * l);
+    float *b = llm_arena_floats(arena, l * n);
+    llm_rng_normal_fill(rng, z, n * l);
+    for (size_t q = 0; q <= powers; q++) {
+        for (size_t i = 0; i < m * l; i++) y[i] = 0.0f;
+        llm_gemm(y, a, false, z, false, m, l, n); /* y += A z */
+        llm_qr_orthonormalize(y, m, l, arena);
+        for (size_t i = 0; i < n * l; i++) z[i] = 0.0f;
+        llm_gemm(z, a, true, y, false, n, l, m); /* z += A'y */
+        if (q < powers) llm_qr_orthonormalize(z, n, l, arena);
+    }
+
+    llm_transpose(b, n, z, l, n, l); /* B = Q'A */
+    float *left = llm_arena_floats(arena, l * l), *right = llm_arena_floats(arena, n * l);
+    float *all = llm_arena_floats(arena, l);
+    llm_svd(left, all, right, b, l, n, arena);
+    for (size_t p = 0; p < k; p++) {
+        size_t largest = 0;
+        s[p] = all[p];
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0.0;
+            for (size_t c = 0; c < l; c++) sum += (double)y[i * l + c] * (double)left[c * l + p];
+            u[i * k + p] = (float)sum;
+            if (fabsf(u[i * k + p]) > (1.0f + 1e-6f) * fabsf(u[largest * k + p])) largest = i;
+        }
+        const float sign = u[largest * k + p] < 0.0f ? -1.0f : 1.0f;
+        for (size_t i = 0; i < m; i++) u[i * k + p] *= sign;
+        for (size_t j = 0; j < n; j++) v[j * k + p] = sign * right[j * l + p];
+    }
+    arena->used = mark;
+}
+
+/* The largest singular value of a (m,n), the spectral norm, from below: x <- A'A x / |A'A x| from a
+ * random start, so many rounds; the error falls as (s_1 / s_0)^(4 rounds). x (n) ends as the right
+ * vector. One product with A and one with A' a round: for a norm alone nothing else is needed.
+ * Scratch: m floats. */
+LLM_API float llm_svd_power(float *x, const float *a, size_t m, size_t n, size_t rounds,
+                            llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, m);
+    double norm = 0.0;
+    llm_rng_normal_fill(rng, x, n);
+    for (size_t round = 0; round <= rounds; round++) {
+        double size = 0.0; /* x <- x / |x|, y = A x */
+        for (size_t j = 0; j < n; j++) size += (double)x[j] * (double)x[j];
+        for (size_t j = 0; j < n && size > 0.0; j++) x[j] = (float)((double)x[j] / sqrt(size));
+        norm = 0.0;
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0.0;
+            for (size_t j = 0; j < n; j++) sum += (double)a[i * n + j] * (double)x[j];
+            y[i] = (float)sum;
+            norm += sum * sum;
+        }
+        if (round == rounds || norm == 0.0) break;
+        for (size_t j = 0; j < n; j++) x[j] = 0.0f;
+        for (size_t i = 0; i < m; i++) /* over |y|, so that nothing can overflow */
+            for (size_t j = 0; j < n; j++)
+                x[j] += a[i * n + j] * (float)((double)y[i] / sqrt(norm));
+    }
+    arena->used = mark;
+    return (float)sqrt(norm);
 }
 
 /* @logsumexp ------------------------------------------------ Log-sum-exp
