@@ -3124,6 +3124,159 @@ llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, con
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ * The product of @dense with an epilogue that knows heads: bias, the split into q, k and v of
+ * (B,H,T,D), and for models that normalise q and k (Qwen 3, Gemma 3) the RMS of each head, while the
+ * numbers are still in registers. Apart, the split would read and write all of them once more, the
+ * norm q and k another time. A tile of the product is 128 columns wide and leaves by rows, a warp a
+ * row: where D divides 128 a head lies with D / 4 neighbouring lanes, and its sum of squares is a few
+ * shuffles among these. Other head sizes and float are normalised by a kernel of @rmsnorm, in place.
+ *
+ * Backward puts dq, dk and dv together in rows, one pass of 2 elements for each element, and goes on
+ * as @dense. The norm's backward pass wants what it was given: training calls llm_cuda_qkv_forward
+ * and @rmsnorm.
+ *
+ * Traffic and limit: those of the product, which writes q, k, v in place of y. A warp writes one
+ * head's row, 2 D bytes at least, in one piece.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm_bf16, dense, rmsnorm
+ * see     rope, flash
+ * topics  -
+ */
+
+/* What becomes of four entries of the product: v + b, normalised with the weights q_norm, k_norm
+ * (D) or NULL, go to q (B,H,N,D) or k, v (B,Hkv,N,D). wide: D and b allow vectors. */
+template <typename T> struct llm_cuda_qkv_end {
+    T *q, *k, *v;
+    const T *b, *q_norm, *k_norm;
+    size_t N, H, Hkv, D;
+    float eps;
+    bool wide;
+    /* Where entry `column` of row `row` goes. */
+    LLM_DEVICE_METHOD T *place(size_t row, size_t column) const {
+        const size_t head = column / D, h = head < H ? head : (head - H) % Hkv;
+        T *const part = head < H ? q : head < H + Hkv ? k : v;
+        return part + ((row / N * (head < H ? H : Hkv) + h) * N + row % N) * D + column % D;
+    }
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&x)[4]) const {
+        if (!wide) {
+            for (size_t e = 0; e < 4 && column + e < (H + 2 * Hkv) * D; e++)
+                llm_store(place(row, column + e), 0, x[e] + (b ? llm_load(b, column + e) : 0.0f));
+            return;
+        }
+        const size_t head = column / D;
+        const T *norm = head < H ? q_norm : head < H + Hkv ? k_norm : NULL;
+        float u[4], b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (b) llm_load_vector(b_v, b, column);
+        LLM_UNROLL
+        for (int e = 0; e < 4; e++) u[e] = x[e] + b_v[e];
+        if (norm) {
+            const unsigned lanes = (unsigned)D / 4, lane = threadIdx.x % 32;
+            const unsigned mask = (lanes == 32 ? 0xffffffffu : (1u << lanes) - 1u)
+                                  << lane / lanes * lanes;
+            float sum_sq = u[0] * u[0] + u[1] * u[1] + u[2] * u[2] + u[3] * u[3];
+            for (unsigned distance = lanes / 2; distance > 0; distance /= 2)
+                sum_sq += __shfl_xor_sync(mask, sum_sq, (int)distance);
+            const float r = rsqrtf(sum_sq / (float)D + eps);
+            llm_load_vector(b_v, norm, column % D);
+            LLM_UNROLL
+            for (int e = 0; e < 4; e++) u[e] *= r * b_v[e];
+        }
+        llm_store_vector(place(row, column), 0, u);
+    }
+};
+
+/* q, k, v <- x (B T,C) w (O,C)^T + b, O = (H+2Hkv)D; with w turned, (C,O), x w. */
+template <bool w_turned, typename T>
+static inline cudaError_t llm_cuda_qkv_product(llm_cuda_qkv_end<T> end, const T *x, const T *w,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const size_t O = (c->H + 2 * c->Hkv) * c->D;
+    end.N = c->T, end.H = c->H, end.Hkv = c->Hkv, end.D = c->D;
+    end.wide = c->D % (16 / sizeof(T)) == 0 && llm_aligned(end.q, 16) && llm_aligned(end.k, 16) &&
+               llm_aligned(end.v, 16) && llm_aligned(end.b, 16);
+    if (c->B * c->T * O == 0) return cudaSuccess;
+    return llm_cuda_dense_product<false, w_turned, T>::launch(end, x, w, c->B * c->T, O, c->C, 1,
+                                                              c->C, stream);
+}
+/* Arguments as llm_qkv_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_forward(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const llm_cuda_qkv_end<T> end = {q, k, v, b, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+    return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+}
+/* Can the epilogue normalise? Tensor cores, whole heads in a row of the tile, vectors. */
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const float *x, const float *w,
+                                                              const llm_qkv_config *c) {
+    (void)x, (void)w, (void)c;
+    return false;
+}
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const llm_bf16 *x, const llm_bf16 *w,
+                                                              const llm_qkv_config *c) {
+    return c->D >= 8 && 128 % c->D == 0 && llm_cuda_gemm_bf16_fits(x, false, 0, c->C) &&
+           llm_cuda_gemm_bf16_fits(w, false, 0, c->C);
+}
+/* The same, then q and k normalised head by head with the weights q_norm, k_norm (D), as
+ * llm_rmsnorm_forward; for inference. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_norm(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                            const T *q_norm, const T *k_norm, float eps,
+                                            const llm_qkv_config *c, cudaStream_t stream) {
+    llm_cuda_qkv_end<T> end = {q, k, v, b, q_norm, k_norm, 0, 0, 0, 0, eps, false};
+    const bool aligned = llm_aligned(q, 16) && llm_aligned(k, 16) && llm_aligned(v, 16) &&
+                         llm_aligned(b, 16) && llm_aligned(q_norm, 16) && llm_aligned(k_norm, 16);
+    if (aligned && llm_cuda_qkv_fused(x, w, c))
+        return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+    cudaError_t error = llm_cuda_qkv_forward(q, k, v, x, w, b, c, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(q, (float *)NULL, q, q_norm, c->B * c->H * c->T, c->D, eps,
+                                         stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(k, (float *)NULL, k, k_norm, c->B * c->Hkv * c->T, c->D,
+                                         eps, stream);
+    return error;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_qkv_merge_kernel(T *qkv, llm_cuda_qkv_end<T> parts) {
+    const size_t columns = (parts.H + 2 * parts.Hkv) * parts.D;
+    const llm_place at = llm_my_place<V>(columns);
+    if (at.column >= columns) return;
+    float x[V];
+    llm_load_vector(x, (const T *)parts.place(at.row, at.column), 0);
+    llm_store_vector(qkv, at.row * columns + at.column, x);
+}
+/* qkv (B,T,(H+2Hkv)D) <- q, k, v: as llm_qkv_merge. Hkv 0: the heads of q side by side, k and v are
+ * not read. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_merge(T *qkv, T *q, T *k, T *v, const llm_qkv_config *c,
+                                             cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t columns = (c->H + 2 * c->Hkv) * c->D;
+    const llm_cuda_qkv_end<T> parts = {q,    k,    v,      NULL, NULL, NULL,
+                                       c->T, c->H, c->Hkv, c->D, 0,    false};
+    if (c->B * c->T * columns == 0) return cudaSuccess;
+    const bool wide = c->D % V == 0 && llm_aligned(qkv, 16) && llm_aligned(q, 16) &&
+                      llm_aligned(k, 16) && llm_aligned(v, 16);
+    const auto merge = wide ? llm_qkv_merge_kernel<T, V> : llm_qkv_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(c->B * c->T, columns, wide ? V : 1), 256, 0, stream, qkv,
+               parts);
+    return cudaGetLastError();
+}
+/* dx, dw, db += : as llm_qkv_backward, any of the three may be NULL. rows: B T (H+2Hkv) D entries;
+ * scratch as llm_cuda_dense_backward with that many columns. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_backward(T *dx, float *dw, float *db, T *dq, T *dk, T *dv,
+                                                const T *x, const T *w, const llm_qkv_config *c,
+                                                T *rows, float *scratch, cudaStream_t stream) {
+    const cudaError_t error = llm_cuda_qkv_merge(rows, dq, dk, dv, c, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_dense_backward(dx, dw, db, rows, x, w, c->B * c->T, c->C,
+                                   (c->H + 2 * c->Hkv) * c->D, scratch, stream);
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  * The kernel to read before @flash: a warp a row, float only, the loops of the definition.
