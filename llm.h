@@ -64,10 +64,12 @@
  *   feature_hash             Feature hashing
  *   csr                      Compressed sparse rows
  *   sparsity                 Sparsity
+ *   one_hot                  One-hot encoding
  *   cosine_similarity        Cosine similarity
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
  *   svd                      Singular value decomposition
+ *   svd_randomized           The first singular values, sketched
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
  *   sparsemax                Sparsemax
@@ -87,6 +89,8 @@
  *   mle                      Maximum likelihood estimate
  *   mle_dirichlet            Fitting a Dirichlet distribution
  *   map_estimate             Maximum a posteriori estimation
+ *   exponential_family       Exponential family
+ *   exponential_family_glm   Generalised linear models
  *   cross_entropy            Cross-entropy
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
@@ -99,6 +103,9 @@
  *   proper_score             Proper scoring rules
  *   prediction_error         Prediction error
  *   mse                      Mean squared error
+ *   regularization           Regularization
+ *   lasso                    L1 regularization
+ *   ridge                    L2 regularization
  *   chain_rule               Chain rule
  *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
  *   comp_graph               Computational graph
@@ -110,6 +117,11 @@
  *   autodiff                 Automatic differentiation
  *   autodiff_array           Automatic differentiation of array programs
  *   autodiff_checkpoint      Checkpoints: recomputing instead of remembering
+ *   backprop                 Backpropagation
+ *   generalization           Generalization
+ *   overfitting              Overfitting
+ *   overfitting_adaptive     Overfitting the holdout: Thresholdout
+ *   underfitting             Underfitting
  * 04-classic                 CLASSICAL MACHINE LEARNING
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
