@@ -62,10 +62,14 @@
  *   dense_vector             Dense vector
  *   sparse_vector            Sparse vector
  *   feature_hash             Feature hashing
+ *   csr                      Compressed sparse rows
+ *   sparsity                 Sparsity
+ *   one_hot                  One-hot encoding
  *   cosine_similarity        Cosine similarity
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
  *   svd                      Singular value decomposition
+ *   svd_randomized           The first singular values, sketched
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
  *   sparsemax                Sparsemax
@@ -80,6 +84,13 @@
  *   conditional              Conditional probability
  *   conditional_gaussian     Conditioning a multivariate normal
  *   logit                    Logit
+ *   log_likelihood           Log-likelihood
+ *   nll                      Negative log-likelihood
+ *   mle                      Maximum likelihood estimate
+ *   mle_dirichlet            Fitting a Dirichlet distribution
+ *   map_estimate             Maximum a posteriori estimation
+ *   exponential_family       Exponential family
+ *   exponential_family_glm   Generalised linear models
  *   cross_entropy            Cross-entropy
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
@@ -92,6 +103,9 @@
  *   proper_score             Proper scoring rules
  *   prediction_error         Prediction error
  *   mse                      Mean squared error
+ *   regularization           Regularization
+ *   lasso                    L1 regularization
+ *   ridge                    L2 regularization
  *   chain_rule               Chain rule
  *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
  *   comp_graph               Computational graph
@@ -103,6 +117,11 @@
  *   autodiff                 Automatic differentiation
  *   autodiff_array           Automatic differentiation of array programs
  *   autodiff_checkpoint      Checkpoints: recomputing instead of remembering
+ *   backprop                 Backpropagation
+ *   generalization           Generalization
+ *   overfitting              Overfitting
+ *   overfitting_adaptive     Overfitting the holdout: Thresholdout
+ *   underfitting             Underfitting
  * 04-classic                 CLASSICAL MACHINE LEARNING
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
@@ -2484,6 +2503,371 @@ LLM_API void llm_feature_hash(uint32_t *index, float *value, const char *name, f
     *value = negative ? -weight : weight;
 }
 
+/* @csr ------------------------------------------------------ Compressed sparse rows
+ *
+ *     row i of A:  (index_k, value_k),  start_i <= k < start_{i+1},  index ascending in each row
+ *     y_i = sum_k value_k x_{index_k}
+ *
+ * A sparse matrix as one sparse vector a row, all in two arrays, and where each row begins. Rows
+ * are found at once and products with A run through memory in order. Compressed columns (CSC) are
+ * the same thing for A', and the transpose is a counting sort. Triples (row, column, value) in any
+ * order (COO) are how matrices arrive. The product of two sparse matrices goes row by row
+ * (Gustavson): row i of A B is a sum of rows of B, collected in a dense row with a list of what was
+ * touched.
+ *
+ * source  Gustavson 1978, "Two fast algorithms for sparse matrices: multiplication and permuted
+ *         transposition"
+ * needs   sparse_vector
+ * see     @sparsity (when it pays), @sparse_vector (one row)
+ * topics  -
+ */
+
+/* A (rows,cols) with start[rows] entries; the arrays are the caller's: start (rows + 1). */
+typedef struct {
+    size_t rows, cols, *start;
+    uint32_t *index;
+    float *value;
+} llm_csr;
+
+/* order (count) <- the places of key (count), ascending by key < n, equal ones in the order of
+ * from, which may be NULL for 0, 1, 2, ...: one counting sort. begin (n + 1) is where each key
+ * begins. */
+LLM_API void llm_csr_order(size_t *order, size_t *begin, const uint32_t *key, const size_t *from,
+                           size_t count, size_t n) {
+    for (size_t i = 0; i <= n; i++) begin[i] = 0;
+    for (size_t k = 0; k < count; k++) begin[key[k] + 1]++;
+    for (size_t i = 0; i < n; i++) begin[i + 1] += begin[i];
+    for (size_t k = 0; k < count; k++) {
+        const size_t place = from ? from[k] : k;
+        order[begin[key[place]]++] = place; /* begin runs to the end of its key ... */
+    }
+    for (size_t i = n; i > 0; i--) begin[i] = begin[i - 1]; /* ... which is where the next begins */
+    begin[0] = 0;
+}
+
+/* a <- triples row, col, value (count) in any order, duplicates summed in their order. Entries of 0
+ * stay, as in SciPy. False with a sentence when an index is outside. a's arrays need room for
+ * count, and are not the triples. Scratch: 2 count + cols + 1 indices. */
+LLM_API bool llm_csr_from_coo(llm_csr *a, const uint32_t *row, const uint32_t *col,
+                              const float *value, size_t count, size_t rows, size_t cols,
+                              llm_arena *arena, llm_error *error) {
+    for (size_t k = 0; k < count; k++)
+        if (row[k] >= rows || col[k] >= cols)
+            return llm_fail(error, "entry %zu: (%u, %u) is outside of %zu x %zu", k, row[k], col[k],
+                            rows, cols);
+    const size_t mark = arena->used;
+    size_t *by_col = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *begin = (size_t *)llm_arena_take(arena, cols + 1, sizeof(size_t));
+    a->rows = rows;
+    a->cols = cols;
+    llm_csr_order(by_col, begin, col, NULL, count, cols); /* the last sort decides: rows */
+    llm_csr_order(order, a->start, row, by_col, count, rows);
+    size_t kept = 0;
+    for (size_t i = 0, k = 0; i < rows; i++) {
+        const size_t end = a->start[i + 1];
+        a->start[i] = kept;
+        while (k < end) {
+            const uint32_t at = col[order[k]];
+            float sum = 0.0f;
+            for (; k < end && col[order[k]] == at; k++) sum += value[order[k]];
+            a->index[kept] = at;
+            a->value[kept++] = sum;
+        }
+    }
+    a->start[rows] = kept;
+    arena->used = mark;
+    return true;
+}
+
+/* t <- the transpose of a, which is a in compressed columns. t's arrays need room for a's entries
+ * and a->cols + 1 starts. Scratch: 2 indices an entry. */
+LLM_API void llm_csr_transpose(llm_csr *t, const llm_csr *a, llm_arena *arena) {
+    const size_t mark = arena->used, count = a->start[a->rows];
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *place = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    t->rows = a->cols;
+    t->cols = a->rows;
+    llm_csr_order(order, t->start, a->index, NULL, count, a->cols);
+    for (size_t k = 0; k < count; k++) t->value[k] = a->value[order[k]];
+    for (size_t k = 0; k < count; k++) place[order[k]] = k; /* where each entry of a went */
+    for (size_t i = 0; i < a->rows; i++)
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) t->index[place[k]] = (uint32_t)i;
+    arena->used = mark;
+}
+
+/* y (rows,K) <- a, x (cols,K): A x for K columns at once, each row of x scaled and added. */
+LLM_API void llm_csr_matmul(float *y, const llm_csr *a, const float *x, size_t K) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->rows; i++) {
+        for (size_t c = 0; c < K; c++) y[i * K + c] = 0.0f;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++)
+            for (size_t c = 0; c < K; c++)
+                y[i * K + c] += a->value[k] * x[(size_t)a->index[k] * K + c];
+    }
+}
+
+/* c <- a b. With c->index NULL only c->start is written: how much room the product needs. Sums that
+ * cancel to 0 stay. Scratch: b->cols floats, 4 b->cols indices. */
+LLM_API void llm_csr_product(llm_csr *c, const llm_csr *a, const llm_csr *b, llm_arena *arena) {
+    LLM_ASSERT(a->cols == b->rows);
+    const size_t mark = arena->used;
+    float *sum = llm_arena_floats(arena, b->cols);
+    uint32_t *touched = (uint32_t *)llm_arena_take(arena, b->cols, sizeof(uint32_t));
+    size_t *row =
+        (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t)); /* that touched it last */
+    size_t *order = (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t));
+    c->rows = a->rows;
+    c->cols = b->cols;
+    c->start[0] = 0;
+    for (size_t j = 0; j < b->cols; j++) row[j] = a->rows;
+    for (size_t i = 0; i < a->rows; i++) {
+        size_t count = 0;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) {
+            const size_t via = a->index[k];
+            for (size_t l = b->start[via]; l < b->start[via + 1]; l++) {
+                const uint32_t j = b->index[l];
+                if (row[j] != i) sum[j] = 0.0f, touched[count++] = j;
+                row[j] = i;
+                sum[j] += a->value[k] * b->value[l];
+            }
+        }
+        c->start[i + 1] = c->start[i] + count;
+        if (!c->index) continue;
+        llm_sparse_vector_order(order, touched, count, arena);
+        for (size_t k = 0; k < count; k++) {
+            c->index[c->start[i] + k] = touched[order[k]];
+            c->value[c->start[i] + k] = sum[touched[order[k]]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* @sparsity ------------------------------------------------- Sparsity
+ *
+ *     Hoyer = (sqrt(n) - |x|_1 / |x|_2) / (sqrt(n) - 1)
+ *     Gini  = 1 - 2 sum_k |x|_(k) / |x|_1 (n - k + 1/2) / n          |x|_(1) <= ... <= |x|_(n)
+ *     2:4   : of every four neighbours the two largest stay, as values and 2-bit places
+ *
+ * How empty a vector is. Counting zeros is exact and brittle: a small noise makes every vector
+ * full. Hoyer's and Gini's measures look at how unequal the entries are: 0 when all are equal, 1
+ * (Gini: 1 - 1/n) when one has everything, whatever the scale. Zeros that lie anywhere save memory
+ * below a density that the format decides, and time only far below it; two of four in fixed places
+ * halve memory and multiplications and are what tensor cores can skip.
+ *
+ * source  Hoyer 2004, "Non-negative matrix factorization with sparseness constraints", eq. 1;
+ *         Hurley & Rickard 2009, "Comparing measures of sparsity"; Mishra et al. 2021,
+ *         "Accelerating sparse deep neural networks" (2:4)
+ * needs   argsort vector_norm
+ * see     @csr (the format), @pruning
+ * topics  Sparsity
+ */
+
+/* The share of entries of x (n) with |x| <= tol. 0 for n = 0. */
+LLM_API float llm_sparsity_zeros(const float *x, size_t n, float tol) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += fabsf(x[i]) <= tol;
+    return n > 0 ? (float)((double)count / (double)n) : 0.0f;
+}
+
+/* Hoyer's measure of x (n), n > 1. The zero vector has none: NaN. */
+LLM_API float llm_sparsity_hoyer(const float *x, size_t n) {
+    LLM_ASSERT(n > 1);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    const double root = sqrt((double)n), l2 = sqrt(llm_vector_norm_l2_squared(x, n));
+    return (float)((root - sum / l2) / (root - 1.0));
+}
+
+/* The Gini index of |x| (n), n > 0; NaN for the zero vector. Scratch: n floats, n indices. */
+LLM_API float llm_sparsity_gini(const float *x, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double sum = 0.0, weighted = 0.0;
+    for (size_t i = 0; i < n; i++) size[i] = fabsf(x[i]);
+    llm_argsort(order, size, n);
+    for (size_t k = 0; k < n; k++) { /* k counts from 0 here: n - k - 1/2 */
+        sum += (double)size[order[k]];
+        weighted += (double)size[order[k]] * ((double)(n - k) - 0.5);
+    }
+    arena->used = mark;
+    return (float)(1.0 - 2.0 * weighted / (sum * (double)n));
+}
+
+/* value (n / 2), place (n / 8 rounded up) <- x (n), n a multiple of 4: the two entries of largest
+ * magnitude of each four, the first of equals, in order, and where they stood: 2 bits each, 4 a
+ * group, the even group in the low half of its byte. */
+LLM_API void llm_sparsity_24_pack(float *value, unsigned char *place, const float *x, size_t n) {
+    LLM_ASSERT(n % 4 == 0);
+    for (size_t i = 0; i < (n + 7) / 8; i++) place[i] = 0;
+    for (size_t g = 0; g < n / 4; g++) {
+        const float *xg = x + 4 * g;
+        unsigned first = 0, second = 1;
+        float most = -1.0f;
+        for (unsigned a = 0; a < 4; a++)
+            for (unsigned b = a + 1; b < 4; b++) {
+                const float kept = fabsf(xg[a]) + fabsf(xg[b]);
+                if (kept > most) most = kept, first = a, second = b;
+            }
+        value[2 * g] = xg[first];
+        value[2 * g + 1] = xg[second];
+        place[g / 2] = (unsigned char)(place[g / 2] | (first | second << 2) << 4 * (g % 2));
+    }
+}
+
+/* x (n) <- value, place. */
+LLM_API void llm_sparsity_24_unpack(float *x, const float *value, const unsigned char *place,
+                                    size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
+    for (size_t k = 0; k < n / 2; k++) {
+        const unsigned bits = (unsigned)place[k / 4] >> 2 * (k % 4);
+        x[k / 2 * 4 + (bits & 3u)] = value[k];
+    }
+}
+
+/* y (m) <- W x (n), the rows of W (m,n) packed: half of the multiplications. n is a multiple of 8,
+ * so that rows begin with a byte. */
+LLM_API void llm_sparsity_24_apply(float *y, const float *value, const unsigned char *place,
+                                   const float *x, size_t m, size_t n) {
+    LLM_ASSERT(n % 8 == 0);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < n / 2; k++) {
+            const unsigned bits = (unsigned)place[i * n / 8 + k / 4] >> 2 * (k % 4);
+            sum += (double)value[i * n / 2 + k] * (double)x[k / 2 * 4 + (bits & 3u)];
+        }
+        y[i] = (float)sum;
+    }
+}
+
+/* Bytes of a matrix (m,n) with count nonzeros: dense, and in rows with indices of 4 bytes and
+ * starts of start_bytes. */
+LLM_API double llm_sparsity_bytes_dense(size_t m, size_t n) { return 4.0 * (double)m * (double)n; }
+LLM_API double llm_sparsity_bytes_csr(size_t m, double count, size_t start_bytes) {
+    return 8.0 * count + (double)start_bytes * (double)(m + 1);
+}
+
+/* The density below which CSR takes less memory: just under 1/2, as an entry costs 8 bytes. */
+LLM_API double llm_sparsity_break_even(size_t m, size_t n, size_t start_bytes) {
+    const double left = llm_sparsity_bytes_dense(m, n) - (double)start_bytes * (double)(m + 1);
+    return left > 0.0 ? left / 8.0 / ((double)m * (double)n) : 0.0;
+}
+
+/* @one_hot -------------------------------------------------- One-hot encoding
+ *
+ *     onehot(i)_j = 1 if j = i, else 0           W' onehot(i) = row i of W
+ *
+ * Categories have no order and no distances, so each becomes a direction of its own: any two are
+ * sqrt(2) apart. A matrix product with a one-hot vector picks a row, which is why an embedding is
+ * never computed as one: gather the row, and in the backward pass add the gradient to it, once for
+ * each time it was used. Beside a constant column the full encoding is redundant, as its columns
+ * add up to that constant; a regression without penalty needs one column fewer (drop first).
+ *
+ * source  Suits 1957, "Use of dummy variables in regression equations"
+ * needs   -
+ * see     @embedding (the layer), @feature_hash (no table), @sparse_vector
+ * topics  One-hot encoding
+ */
+
+/* The categories of one column, ascending by strcmp, each once; the strings are the caller's. */
+typedef struct {
+    const char **category;
+    size_t count;
+} llm_one_hot;
+
+/* The place of text in the table, or the place where it would stand; *found says which. */
+LLM_API size_t llm_one_hot_find(const llm_one_hot *table, const char *text, bool *found) {
+    size_t low = 0, high = table->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(table->category[middle], text) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *found = low < table->count && strcmp(table->category[low], text) == 0;
+    return low;
+}
+
+/* table <- text (N): its categories. table->category needs room for as many as there are. */
+LLM_API void llm_one_hot_fit(llm_one_hot *table, const char *const *text, size_t N) {
+    table->count = 0;
+    for (size_t i = 0; i < N; i++) {
+        bool found;
+        const size_t place = llm_one_hot_find(table, text[i], &found);
+        if (found) continue;
+        for (size_t k = table->count++; k > place; k--) table->category[k] = table->category[k - 1];
+        table->category[place] = text[i];
+    }
+}
+
+/* How many numbers a row of C columns becomes. With drop the first category of each column has
+ * none: it is all zeros. */
+LLM_API size_t llm_one_hot_width(const llm_one_hot *table, size_t C, bool drop) {
+    size_t width = 0;
+    for (size_t c = 0; c < C; c++) width += table[c].count - (drop && table[c].count > 0 ? 1 : 0);
+    return width;
+}
+
+/* y (N,width) <- text (N,C), the tables of its C columns: each column's block behind the one
+ * before. A category that is not in the table is zeros with ignore, else false with a sentence. */
+LLM_API bool llm_one_hot_encode(float *y, const char *const *text, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop, bool ignore, llm_error *error) {
+    const size_t width = llm_one_hot_width(table, C, drop);
+    for (size_t i = 0; i < N * width; i++) y[i] = 0.0f;
+    for (size_t i = 0; i < N; i++) {
+        float *block = y + i * width;
+        for (size_t c = 0; c < C; c++) {
+            bool found;
+            const size_t place = llm_one_hot_find(table + c, text[i * C + c], &found);
+            if (!found && !ignore)
+                return llm_fail(error, "row %zu, column %zu: \"%.100s\" is no known category", i, c,
+                                text[i * C + c]);
+            if (found && !(drop && place == 0)) block[place - (drop ? 1 : 0)] = 1.0f;
+            block += llm_one_hot_width(table + c, 1, drop);
+        }
+    }
+    return true;
+}
+
+/* text (N,C) <- y (N,width): the category of the largest entry of each block, so y may be scores as
+ * well. A block without a positive entry is the dropped category, or NULL where none was dropped:
+ * unknown. */
+LLM_API void llm_one_hot_decode(const char **text, const float *y, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop) {
+    for (size_t i = 0; i < N; i++)
+        for (size_t c = 0; c < C; c++) {
+            const size_t width = llm_one_hot_width(table + c, 1, drop), skip = drop ? 1 : 0;
+            const char *best = drop && table[c].count > 0 ? table[c].category[0] : NULL;
+            float most = 0.0f;
+            for (size_t k = 0; k < width; k++) {
+                if (y[k] > most) best = table[c].category[k + skip], most = y[k];
+            }
+            text[i * C + c] = best;
+            y += width;
+        }
+}
+
+/* y (N,C) <- w (n,C), index (N): row index_i of w, which is onehot(index) w. */
+LLM_API void llm_one_hot_gather(float *y, const float *w, const size_t *index, size_t N, size_t n,
+                                size_t C) {
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) y[i * C + c] = w[index[i] * C + c];
+    }
+}
+
+/* dw (n,C) += <- dy (N,C), index (N): onehot(index)' dy. An index that occurs twice gets both. */
+LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *index, size_t N,
+                                     size_t n, size_t C) {
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) dw[index[i] * C + c] += dy[i * C + c];
+    }
+}
+
 /* @cosine_similarity ---------------------------------------- Cosine similarity
  *
  *     cos(a, b) = a.b / (max(|a|, eps) max(|b|, eps))            eps = 1e-8
@@ -2880,7 +3264,7 @@ LLM_API void llm_qr_orthonormalize(float *a, size_t m, size_t n, llm_arena *aren
  * source  Hestenes 1958, "Inversion of matrices by biorthogonalization and related results"; Demmel
  *         & Veselic 1992, "Jacobi's method is more accurate than QR"; Eckart & Young 1936
  * needs   -
- * see     @qr (pivoted: the rank as a rule), @pca
+ * see     @svd_randomized (the first few of a large matrix), @qr, @pca
  * topics  Singular Value Decomposition (SVD)
  */
 
@@ -3038,6 +3422,95 @@ LLM_API void llm_svd_pinv(float *x, const float *a, size_t m, size_t n, llm_aren
     for (size_t i = 0; i < rank; i++) s[i] = 1.0f / s[i];
     llm_svd_lowrank(x, v, s, u, n, m, k, rank);
     arena->used = mark;
+}
+
+/* @svd_randomized ------------------------------------------- The first singular values, sketched
+ *
+ *     Y = (A A')^q A G,  G (n,k+p) normal;   Q = orthonormal basis of Y;   svd(Q'A) = U S V'
+ *     A ~ (Q U) S V'
+ *
+ * A random mixture of A's columns points mostly where A is large. k + p of them span almost all
+ * that the first k singular vectors span, and the rest is an SVD of a matrix with k + p rows: A is
+ * read 2 q + 2 times, instead of being rotated for many sweeps. Each power q makes large singular
+ * values stand out more, since it raises their quotients to 2 q + 1; without a new orthonormal
+ * basis between the products all columns would turn into the first. Where singular values fall
+ * slowly, q = 2 is worth its price.
+ *
+ * source  Halko, Martinsson & Tropp 2011, "Finding structure with randomness", algorithms 4.4, 5.1
+ * needs   transpose gemm qr svd
+ * see     @svd (all of them), @lora, @semantic_space
+ * topics  -
+ */
+
+/* u (m,k), s (k), v (n,k) <- a (m,n): about the first k singular triples, k + over <= min(m,n).
+ * over of 10 and powers of 2 are usual. Signs as in llm_svd. Scratch, with l = k + over: (3 m + 3 n
+ * + l) l floats, and that of llm_qr_orthonormalize (max(m,n),l) or llm_svd (l,n). */
+LLM_API void llm_svd_randomized(float *u, float *s, float *v, const float *a, size_t m, size_t n,
+                                size_t k, size_t over, size_t powers, llm_rng *rng,
+                                llm_arena *arena) {
+    const size_t l = k + over, mark = arena->used;
+    LLM_ASSERT(l <= m && l <= n);
+    float *y = llm_arena_floats(arena, m * l), *z = llm_arena_floats(arena, n * l);
+    float *b = llm_arena_floats(arena, l * n);
+    llm_rng_normal_fill(rng, z, n * l);
+    for (size_t q = 0; q <= powers; q++) {
+        for (size_t i = 0; i < m * l; i++) y[i] = 0.0f;
+        llm_gemm(y, a, false, z, false, m, l, n); /* y += A z */
+        llm_qr_orthonormalize(y, m, l, arena);
+        for (size_t i = 0; i < n * l; i++) z[i] = 0.0f;
+        llm_gemm(z, a, true, y, false, n, l, m); /* z += A'y */
+        if (q < powers) llm_qr_orthonormalize(z, n, l, arena);
+    }
+
+    llm_transpose(b, n, z, l, n, l); /* B = Q'A */
+    float *left = llm_arena_floats(arena, l * l), *right = llm_arena_floats(arena, n * l);
+    float *all = llm_arena_floats(arena, l);
+    llm_svd(left, all, right, b, l, n, arena);
+    for (size_t p = 0; p < k; p++) {
+        size_t largest = 0;
+        s[p] = all[p];
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0.0;
+            for (size_t c = 0; c < l; c++) sum += (double)y[i * l + c] * (double)left[c * l + p];
+            u[i * k + p] = (float)sum;
+            if (fabsf(u[i * k + p]) > (1.0f + 1e-6f) * fabsf(u[largest * k + p])) largest = i;
+        }
+        const float sign = u[largest * k + p] < 0.0f ? -1.0f : 1.0f;
+        for (size_t i = 0; i < m; i++) u[i * k + p] *= sign;
+        for (size_t j = 0; j < n; j++) v[j * k + p] = sign * right[j * l + p];
+    }
+    arena->used = mark;
+}
+
+/* The largest singular value of a (m,n), the spectral norm, from below: x <- A'A x / |A'A x| from a
+ * random start, so many rounds; the error falls as (s_1 / s_0)^(4 rounds). x (n) ends as the right
+ * vector. One product with A and one with A' a round: for a norm alone nothing else is needed.
+ * Scratch: m floats. */
+LLM_API float llm_svd_power(float *x, const float *a, size_t m, size_t n, size_t rounds,
+                            llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, m);
+    double norm = 0.0;
+    llm_rng_normal_fill(rng, x, n);
+    for (size_t round = 0; round <= rounds; round++) {
+        double size = 0.0; /* x <- x / |x|, y = A x */
+        for (size_t j = 0; j < n; j++) size += (double)x[j] * (double)x[j];
+        for (size_t j = 0; j < n && size > 0.0; j++) x[j] = (float)((double)x[j] / sqrt(size));
+        norm = 0.0;
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0.0;
+            for (size_t j = 0; j < n; j++) sum += (double)a[i * n + j] * (double)x[j];
+            y[i] = (float)sum;
+            norm += sum * sum;
+        }
+        if (round == rounds || norm == 0.0) break;
+        for (size_t j = 0; j < n; j++) x[j] = 0.0f;
+        for (size_t i = 0; i < m; i++) /* over |y|, so that nothing can overflow */
+            for (size_t j = 0; j < n; j++)
+                x[j] += a[i * n + j] * (float)((double)y[i] / sqrt(norm));
+    }
+    arena->used = mark;
+    return (float)sqrt(norm);
 }
 
 /* @logsumexp ------------------------------------------------ Log-sum-exp
@@ -4678,6 +5151,926 @@ LLM_API void llm_logit_centre(float *z, size_t n, size_t K) {
     }
 }
 
+/* @log_likelihood ------------------------------------------- Log-likelihood
+ *
+ *     l(theta) = sum_i w_i log p(x_i; theta)     score = dl/dtheta     E score = 0 at the truth
+ *     AIC = 2k - 2l      BIC = k log n - 2l      2 (l_big - l_small) ~ chi2(k_big - k_small)
+ *
+ * How well parameters explain data. The probability of a whole data set is a product that leaves
+ * the range of doubles after a few hundred factors; its logarithm is a sum, and the only scale on
+ * which models are compared. Absolute values mean nothing for densities (they change with the
+ * unit), only differences on the same data. A richer model always fits better: AIC and BIC charge
+ * for its parameters, and Wilks' theorem says how much improvement chance alone brings.
+ *
+ * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Wilks 1938,
+ *         "The large-sample distribution of the likelihood ratio ..."; Akaike 1974, "A new look at
+ *         the statistical model identification"; Schwarz 1978, "Estimating the dimension of a
+ *         model"; Hurvich & Tsai 1989 (AICc)
+ * needs   special special_inverse distribution
+ * see     @nll (as a loss), @mle (its maximum), @fisher_info (its curvature)
+ * topics  Log-likelihood
+ */
+
+/* *sum += x, with *lost what rounding took (Neumaier): a million terms add up like a handful. */
+LLM_API void llm_log_likelihood_add(double *sum, double *lost, double x) {
+    const double total = *sum + x;
+    if (fabs(total) <= DBL_MAX) /* inf - inf would be NaN */
+        *lost += fabs(*sum) >= fabs(x) ? *sum - total + x : x - total + *sum;
+    *sum = total;
+}
+
+/* l <- x (n) independent draws; weight (n) or NULL for ones. -inf when one x cannot be. */
+LLM_API double llm_log_likelihood_iid(const llm_distribution *d, const float *x,
+                                      const float *weight, size_t n) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0;
+        if (w != 0.0)
+            llm_log_likelihood_add(&sum, &lost, w * llm_distribution_logpdf(d, (double)x[i]));
+    }
+    return sum + lost;
+}
+
+/* score (4) <- dl / d(loc, scale, a, b) for the same sum. With g = d log p0 / dz:
+ *     dl/dloc = -g / scale        dl/dscale = -(1 + z g) / scale
+ * Entries of parameters that a kind does not have are 0. */
+LLM_API void llm_log_likelihood_score(double score[4], const llm_distribution *d, const float *x,
+                                      const float *weight, size_t n) {
+    const llm_distribution c = llm_distribution_core(d);
+    const double a = c.a, b = c.b, h = 0.5 * a;
+    for (size_t k = 0; k < 4; k++) score[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0, z = ((double)x[i] - c.loc) / c.scale;
+        double g = 0.0, da = 0.0, db = 0.0;
+        if (w == 0.0) continue;
+        switch (c.kind) {
+        case LLM_DISTRIBUTION_NORMAL:
+            g = -z;
+            break;
+        case LLM_DISTRIBUTION_LAPLACE:
+            g = z > 0.0 ? -1.0 : z < 0.0 ? 1.0 : 0.0;
+            break;
+        case LLM_DISTRIBUTION_LOGISTIC:
+            g = -tanh(0.5 * z);
+            break;
+        case LLM_DISTRIBUTION_CAUCHY:
+            g = -2.0 * z / (1.0 + z * z);
+            break;
+        case LLM_DISTRIBUTION_STUDENT_T:
+            g = -(a + 1.0) * z / (a + z * z);
+            da = 0.5 * (llm_special_digamma(h + 0.5) - llm_special_digamma(h) - 1.0 / a -
+                        log1p(z * z / a) - z * g / a);
+            break;
+        case LLM_DISTRIBUTION_GAMMA:
+            g = (a - 1.0) / z - 1.0;
+            da = log(z) - llm_special_digamma(a);
+            break;
+        default:
+            g = (a - 1.0) / z - (b - 1.0) / (1.0 - z);
+            da = log(z) - llm_special_digamma(a) + llm_special_digamma(a + b);
+            db = log1p(-z) - llm_special_digamma(b) + llm_special_digamma(a + b);
+        }
+        score[0] -= w * g / c.scale;
+        score[1] -= w * (1.0 + z * g) / c.scale;
+        score[2] += w * da;
+        score[3] += w * db;
+    }
+    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED) score[1] *= 2.0, score[2] *= 0.5;
+    if (d->kind == LLM_DISTRIBUTION_EXPONENTIAL || d->kind == LLM_DISTRIBUTION_UNIFORM)
+        score[2] = score[3] = 0.0;
+}
+
+/* l of token[0..n-1] under a chain: first (V) and next (V,V) are log probabilities. */
+LLM_API double llm_log_likelihood_sequence(const float *first, const float *next, const int *token,
+                                           size_t n, size_t V) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t t = 0; t < n; t++) {
+        LLM_ASSERT(token[t] >= 0 && (size_t)token[t] < V);
+        const float *row = t == 0 ? first : next + (size_t)token[t - 1] * V;
+        llm_log_likelihood_add(&sum, &lost, (double)row[token[t]]);
+    }
+    return sum + lost;
+}
+
+/* l of x (n) under the mixture sum_k share_k p_k; share (K) sums to 1. r (n,K), if not NULL,
+ * becomes the responsibilities share_k p_k(x_i) / sum: the chance that component k drew x_i, zeros
+ * where none could. term (K) is scratch. */
+LLM_API double llm_log_likelihood_mixture(float *r, const llm_distribution *d, const double *share,
+                                          size_t K, const float *x, size_t n, double *term) {
+    double sum = 0.0, lost = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double max = -(double)INFINITY, total = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            term[k] = share[k] > 0.0 ? log(share[k]) + llm_distribution_logpdf(&d[k], (double)x[i])
+                                     : -(double)INFINITY;
+            max = fmax(max, term[k]);
+        }
+        const double shift = fabs(max) <= DBL_MAX ? max : 0.0;
+        for (size_t k = 0; k < K; k++) total += exp(term[k] - shift);
+        for (size_t k = 0; r && k < K; k++)
+            r[i * K + k] = total > 0.0 ? (float)(exp(term[k] - shift) / total) : 0.0f;
+        llm_log_likelihood_add(&sum, &lost, shift + log(total));
+    }
+    return sum + lost;
+}
+
+/* What a model with k fitted parameters costs, smaller is better; l is its maximum, n the number of
+ * observations. AICc corrects AIC where n is not many times k; it needs n > k + 1. */
+LLM_API double llm_log_likelihood_aic(double l, double k) { return 2.0 * k - 2.0 * l; }
+LLM_API double llm_log_likelihood_aicc(double l, double k, double n) {
+    return n > k + 1.0 ? 2.0 * k - 2.0 * l + 2.0 * k * (k + 1.0) / (n - k - 1.0) : (double)INFINITY;
+}
+LLM_API double llm_log_likelihood_bic(double l, double k, double n) { return k * log(n) - 2.0 * l; }
+
+/* p-value of "the small model, which is the big one with `extra` parameters fixed, is enough".
+ * Wilks: for large n, and truths inside the parameter space, not at its border. */
+LLM_API double llm_log_likelihood_ratio_test(double l_small, double l_big, double extra) {
+    double log_p, log_q;
+    LLM_ASSERT(extra > 0.0);
+    llm_special_gamma_tails(&log_p, &log_q, 0.5 * extra, fmax(0.0, l_big - l_small));
+    return exp(log_q);
+}
+
+/* The profile interval of one parameter: theta (n) rising, curve (n) the log-likelihood maximised
+ * over all other parameters. Kept are the values that a ratio test at this level would not reject:
+ * curve >= max - q/2, interpolated linearly. It bends with the likelihood where theta +- 2 standard
+ * errors cannot. Ends of the grid are infinite when the curve is still above there. */
+LLM_API void llm_log_likelihood_profile(double *low, double *high, const double *theta,
+                                        const double *curve, size_t n, double level) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++) best = curve[i] > curve[best] ? i : best;
+    const double cut = curve[best] - llm_special_inverse_gamma(0.5, level); /* chi-squared(1) / 2 */
+    size_t left = best, right = best;
+    while (left > 0 && curve[left] >= cut) left--;
+    while (right + 1 < n && curve[right] >= cut) right++;
+    *low = -(double)INFINITY;
+    *high = (double)INFINITY;
+    if (curve[left] < cut)
+        *low = theta[left] + (theta[left + 1] - theta[left]) * (cut - curve[left]) /
+                                 (curve[left + 1] - curve[left]);
+    if (curve[right] < cut)
+        *high = theta[right] - (theta[right] - theta[right - 1]) * (cut - curve[right]) /
+                                   (curve[right - 1] - curve[right]);
+}
+
+/* @nll ------------------------------------------------------ Negative log-likelihood
+ *
+ *     categorical   l_n = -w_y log p(y)                 mean: sum_n l_n / sum_n w_y, over kept rows
+ *     Gaussian      l_n = (log v + (x - mu)^2 / v) / 2                   v = max(var, eps)
+ *     Poisson       l_n = e^z - k z                                      z the log of the rate
+ *
+ * The loss of everything that predicts a distribution: the surprise at what happened. Which
+ * distribution is the modelling choice: squared error is the Gaussian one with a fixed variance,
+ * and letting the network predict the variance as well makes it say how sure it is. With class
+ * weights the mean divides by the sum of the weights of the targets, not by their number, as torch
+ * does; and by 0 when every target is ignored, which gives NaN there and here.
+ *
+ * source  Nix & Weigend 1994, "Estimating the mean and variance of the target probability
+ *         distribution"; PyTorch, torch.nn.functional (the conventions)
+ * needs   -
+ * see     @cross_entropy (from logits, fused), @log_likelihood, @perplexity
+ * topics  Negative log-likelihood
+ */
+enum { LLM_NLL_NONE, LLM_NLL_MEAN, LLM_NLL_SUM };
+
+/* Sum of the weights of the kept rows: weight[y], or 1. A target equal to `ignore` is skipped. */
+LLM_API double llm_nll_total(const int *target, const float *weight, int ignore, size_t N) {
+    double total = 0.0;
+    for (size_t n = 0; n < N; n++)
+        if (target[n] != ignore) total += weight ? (double)weight[target[n]] : 1.0;
+    return total;
+}
+
+/* Returns the reduced loss (0 for LLM_NLL_NONE) <- log probabilities logp (N,V), target (N), weight
+ * (V) or NULL. loss (N), which may be NULL, gets each row's own; 0 where ignored. */
+LLM_API float llm_nll_forward(float *loss, const float *logp, const int *target,
+                              const float *weight, int ignore, int reduction, size_t N, size_t V) {
+    double sum = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        if (loss) loss[n] = 0.0f;
+        if (target[n] == ignore) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const float l = -(weight ? weight[target[n]] : 1.0f) * logp[n * V + (size_t)target[n]];
+        if (loss) loss[n] = l;
+        sum += (double)l;
+    }
+    if (reduction == LLM_NLL_NONE) return 0.0f;
+    return (float)(reduction == LLM_NLL_SUM ? sum : sum / llm_nll_total(target, weight, ignore, N));
+}
+
+/* dlogp (N,V) += <- dloss: one number, or N of them for LLM_NLL_NONE. Only the target's entry of a
+ * row has a gradient: -w_y, divided as forward did. */
+LLM_API void llm_nll_backward(float *dlogp, const float *dloss, const int *target,
+                              const float *weight, int ignore, int reduction, size_t N, size_t V) {
+    const double total = reduction == LLM_NLL_MEAN ? llm_nll_total(target, weight, ignore, N) : 1.0;
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == ignore) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < V);
+        const double w = weight ? (double)weight[target[n]] : 1.0;
+        const float up = dloss[reduction == LLM_NLL_NONE ? n : 0];
+        dlogp[n * V + (size_t)target[n]] -= (float)(w * (double)up / total);
+    }
+}
+
+/* loss (n) <- mu, var, x (n). eps keeps a variance that collapses onto a perfect fit away from 0;
+ * full adds log(2 pi) / 2. */
+LLM_API void llm_nll_gaussian_forward(float *loss, const float *mu, const float *var,
+                                      const float *x, size_t n, float eps, bool full) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(var[i] >= 0.0f);
+        const float v = fmaxf(var[i], eps), r = x[i] - mu[i];
+        loss[i] = 0.5f * (logf(v) + r * r / v) + (full ? 0.91893853f : 0.0f);
+    }
+}
+
+/* dmu, dvar (n) += <- dloss, mu, var, x (n). Either may be NULL. Below eps the slope is that at
+ * eps, as in torch, so that a variance that fell too far still feels where to go. */
+LLM_API void llm_nll_gaussian_backward(float *dmu, float *dvar, const float *dloss, const float *mu,
+                                       const float *var, const float *x, size_t n, float eps) {
+    for (size_t i = 0; i < n; i++) {
+        const float v = fmaxf(var[i], eps), r = x[i] - mu[i];
+        if (dmu) dmu[i] -= dloss[i] * r / v;
+        if (dvar) dvar[i] += dloss[i] * 0.5f * (1.0f - r * r / v) / v;
+    }
+}
+
+/* loss (n) <- z (n), the log of the rate if log_input, else the rate itself (then eps keeps its
+ * logarithm finite); counts k (n). full adds Stirling's log k! for k > 1, to compare with
+ * others. */
+LLM_API void llm_nll_poisson_forward(float *loss, const float *z, const float *k, size_t n,
+                                     bool log_input, bool full, float eps) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(k[i] >= 0.0f);
+        loss[i] = log_input ? expf(z[i]) - k[i] * z[i] : z[i] - k[i] * logf(z[i] + eps);
+        if (full && k[i] > 1.0f)
+            loss[i] += k[i] * logf(k[i]) - k[i] + 0.5f * logf(2.0f * LLM_PI * k[i]);
+    }
+}
+
+/* dz (n) += : the rate minus the count, for a log rate. */
+LLM_API void llm_nll_poisson_backward(float *dz, const float *dloss, const float *z, const float *k,
+                                      size_t n, bool log_input, float eps) {
+    for (size_t i = 0; i < n; i++)
+        dz[i] += dloss[i] * (log_input ? expf(z[i]) - k[i] : 1.0f - k[i] / (z[i] + eps));
+}
+
+/* A mean loss in nats in other units: bits a token, perplexity, bits a byte of the text it stands
+ * for, which compares models with different tokenizers. */
+LLM_API double llm_nll_bits(double nats) { return nats / 0.69314718055994530942; }
+LLM_API double llm_nll_perplexity(double nats) { return exp(nats); }
+LLM_API double llm_nll_bits_per_byte(double nats, double tokens, double bytes) {
+    return llm_nll_bits(nats) * tokens / bytes;
+}
+
+/* @mle ------------------------------------------------------ Maximum likelihood estimate
+ *
+ *     theta = argmax l(theta)        Newton: theta += (-l'')^-1 l'        se = sqrt diag (-l'')^-1
+ *     normal: mean, sd (/ n)    exponential: mean    Laplace: median, mean |x - median|
+ *     uniform: min, max         Poisson: mean        categorical: frequencies
+ *
+ * The parameters that make the data most probable. For some families they are averages; for gamma,
+ * beta, negative binomial and Weibull the equations have digammas or powers in them and are solved
+ * by Newton. Working with the logarithms of the parameters keeps them positive; where the surface
+ * is not concave the step is damped, and halved until the likelihood rises. The curvature at the
+ * end is the observed information, whose inverse gives standard errors for free. Some data have no
+ * maximum (all values equal, counts less spread than Poisson): these are refused.
+ *
+ * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Minka 2002,
+ *         "Estimating a gamma distribution"; Efron & Hinkley 1978 (observed information)
+ * needs   arena argsort special distribution
+ * see     @mle_dirichlet @map_estimate (with a prior), @fisher_info, @cramer_rao
+ * topics  Maximum likelihood estimate (MLE)
+ */
+
+/* d <- the closed forms, for x (n): kind UNIFORM, EXPONENTIAL (start fixed at 0), NORMAL or
+ * LAPLACE. False when there is no maximum: no data, no spread, or something below 0 for the
+ * exponential. Scratch: n indices, given back. The Poisson rate is the mean of the exponential. */
+LLM_API bool llm_mle_fit(llm_distribution *d, int kind, const float *x, size_t n,
+                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double sum = 0.0, spread = 0.0;
+    llm_argsort(order, x, n);
+    d->kind = kind;
+    d->a = d->b = d->loc = 0.0;
+    d->scale = 0.0;
+    if (n == 0) return false;
+    const double min = (double)x[order[0]], max = (double)x[order[n - 1]];
+    const double median = 0.5 * ((double)x[order[(n - 1) / 2]] + (double)x[order[n / 2]]);
+    arena->used = mark;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i];
+    if (kind == LLM_DISTRIBUTION_NORMAL) d->loc = sum / (double)n;
+    if (kind == LLM_DISTRIBUTION_LAPLACE) d->loc = median;
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)x[i] - d->loc;
+        spread += kind == LLM_DISTRIBUTION_NORMAL ? r * r : fabs(r);
+    }
+    switch (kind) {
+    case LLM_DISTRIBUTION_UNIFORM:
+        d->loc = min, d->scale = max - min;
+        break;
+    case LLM_DISTRIBUTION_NORMAL:
+        d->scale = sqrt(spread / (double)n);
+        break;
+    case LLM_DISTRIBUTION_EXPONENTIAL:
+        d->scale = min < 0.0 ? 0.0 : spread / (double)n;
+        break;
+    default:
+        LLM_ASSERT(kind == LLM_DISTRIBUTION_LAPLACE);
+        d->scale = spread / (double)n;
+    }
+    return llm_distribution_valid(d); /* a scale of 0 or NaN is not */
+}
+
+enum {
+    LLM_MLE_GAMMA,    /* shape, scale; x > 0 */
+    LLM_MLE_BETA,     /* a, b; 0 < x < 1 */
+    LLM_MLE_NEGATIVE, /* negative binomial: n, mean; x = 0, 1, .. Here p = n / (n + mean) */
+    LLM_MLE_WEIBULL   /* shape, scale; x > 0, which may be censored */
+};
+
+/* l(theta) <- x (n); u (2) = log theta. g (2) and h (3) become the gradient and the Hessian (uu,
+ * uv, vv) in u. event (n), Weibull only, NULL for all true: false where x is no event but the end
+ * of observation, which contributes the probability of surviving it. */
+LLM_API double llm_mle_eval(double g[2], double h[3], const double u[2], int family, const float *x,
+                            const bool *event, size_t n) {
+    const double s = exp(u[0]), t = exp(u[1]), total = s + t, N = (double)n;
+    double l = 0.0, sum = 0.0, log_sum = 0.0, log_rest = 0.0, psi = 0.0, psi1 = 0.0;
+    for (size_t k = 0; k < 3; k++) h[k] = 0.0;
+    g[0] = g[1] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double xi = (double)x[i];
+        sum += xi;
+        if (family != LLM_MLE_NEGATIVE) log_sum += log(xi);
+        if (family == LLM_MLE_BETA) log_rest += log1p(-xi);
+        if (family == LLM_MLE_NEGATIVE) {
+            l += llm_special_lgamma(xi + s) - llm_special_lgamma(xi + 1.0);
+            psi += llm_special_digamma(xi + s);
+            psi1 += llm_special_trigamma(xi + s);
+        }
+        if (family != LLM_MLE_WEIBULL) continue;
+        const double e = event && !event[i] ? 0.0 : 1.0, v = s * (log(xi) - u[1]), power = exp(v);
+        l += e * (u[0] + v - log(xi)) - power; /* dv/du = v, -s */
+        g[0] += e * (1.0 + v) - power * v;
+        g[1] += s * (power - e);
+        h[0] += e * v - power * (v + v * v);
+        h[1] += s * (power * (1.0 + v) - e);
+        h[2] -= s * s * power;
+    }
+    const double psi_s = llm_special_digamma(s), psi1_s = llm_special_trigamma(s);
+    if (family == LLM_MLE_GAMMA) {
+        l = (s - 1.0) * log_sum - sum / t - N * (llm_special_lgamma(s) + s * u[1]);
+        g[0] = s * (log_sum - N * (psi_s + u[1])), g[1] = sum / t - N * s;
+        h[0] = g[0] - N * s * s * psi1_s, h[1] = -N * s, h[2] = -sum / t;
+    } else if (family == LLM_MLE_BETA) {
+        const double psi_n = llm_special_digamma(total), psi1_n = llm_special_trigamma(total);
+        l = (s - 1.0) * log_sum + (t - 1.0) * log_rest -
+            N * (llm_special_lgamma(s) + llm_special_lgamma(t) - llm_special_lgamma(total));
+        g[0] = s * (log_sum - N * (psi_s - psi_n)),
+        g[1] = t * (log_rest - N * (llm_special_digamma(t) - psi_n));
+        h[0] = g[0] - N * s * s * (psi1_s - psi1_n), h[1] = N * s * t * psi1_n;
+        h[2] = g[1] - N * t * t * (llm_special_trigamma(t) - psi1_n);
+    } else if (family == LLM_MLE_NEGATIVE) {
+        const double all = (sum + N * s) / total; /* what the last two terms have in common */
+        l += N * (s * log(s / total) - llm_special_lgamma(s)) + sum * log(t / total);
+        g[0] = s * (psi - N * psi_s + N * log(s / total) + N - all), g[1] = sum - t * all;
+        h[0] = g[0] + s * s * (psi1 - N * psi1_s + N / s - 2.0 * N / total + all / total);
+        h[1] = s * t * (all - N) / total;
+        h[2] = -s * t * all / total;
+    }
+    return l;
+}
+
+/* theta (2) <- the maximum for x (n), from the start theta; se (2), or NULL, their standard errors.
+ * Returns the log-likelihood there. NaN when 100 steps find no maximum: then there is none inside,
+ * as for equal values or underdispersed counts. */
+LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
+                              const bool *event, size_t n) {
+    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    double l = llm_mle_eval(g, h, u, family, x, event, n);
+    for (size_t k = 0; k < 100; k++) {
+        double damp = 0.0, a = -h[0], c = -h[2], det = a * c - h[1] * h[1];
+        if (!(a > 0.0 && det > 0.0)) { /* not a hill: add until it is (Gershgorin) */
+            damp = fabs(h[0]) + fabs(h[1]) + fabs(h[2]);
+            a += damp, c += damp, det = a * c - h[1] * h[1];
+        }
+        const double step[2] = {(c * g[0] + h[1] * g[1]) / det, (h[1] * g[0] + a * g[1]) / det};
+        const double longest = fmax(fabs(step[0]), fabs(step[1])),
+                     gain = step[0] * g[0] + step[1] * g[1];
+        if (damp == 0.0 && gain <= 1e-14 * (1.0 + fabs(l))) { /* what a full step could still add */
+            for (size_t i = 0; i < 2; i++) theta[i] = exp(u[i] + step[i]);
+            if (se) se[0] = theta[0] * sqrt(c / det), se[1] = theta[1] * sqrt(a / det);
+            return l;
+        }
+        double size = fmin(1.0, 2.0 / longest),
+               l_next = -(double)INFINITY; /* a factor e^2 at most */
+        for (; size > 1e-10; size *= 0.5) {
+            for (size_t i = 0; i < 2; i++) next[i] = u[i] + size * step[i];
+            l_next = llm_mle_eval(g2, h2, next, family, x, event, n);
+            if (l_next >= l + 1e-4 * size * gain) break;
+        }
+        if (!(l_next >= l) || !(fabs(next[0]) < 25.0 && fabs(next[1]) < 25.0))
+            break; /* running away */
+        l = l_next;
+        memcpy(u, next, sizeof u), memcpy(g, g2, sizeof g), memcpy(h, h2, sizeof h);
+    }
+    return (double)NAN;
+}
+
+/* @mle_dirichlet -------------------------------------------- Fitting a Dirichlet distribution
+ *
+ *     l(a) / N = log Gamma(s) - sum_k log Gamma(a_k) + sum_k (a_k - 1) m_k       s = sum_k a_k
+ *     g_k = psi(s) - psi(a_k) + m_k        H = diag(q) + z 11^T,  q_k = -psi'(a_k), z = psi'(s)
+ *
+ * A distribution over distributions: how class probabilities vary from document to document. All
+ * that the data say is m_k, the mean of log p_k. The Hessian is a diagonal plus a constant, and the
+ * inverse of such a matrix is known, so a Newton step for K classes costs as much as the gradient:
+ *     step_k = (g_k - b) / q_k        b = sum g/q / (1/z + sum 1/q)
+ *
+ * source  Minka 2000, "Estimating a Dirichlet distribution", eq. 14 to 18
+ * needs   special
+ * see     @mle @map_estimate (as a prior)
+ * topics  -
+ */
+
+/* l(a) / N for a, m (K): m_k is the mean of log p_k over the sample. */
+LLM_API double llm_mle_dirichlet_value(const double *a, const double *m, size_t K) {
+    double s = 0.0, l = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        s += a[k];
+        l += (a[k] - 1.0) * m[k] - llm_special_lgamma(a[k]);
+    }
+    return l + llm_special_lgamma(s);
+}
+
+/* a (K) <- p (N,K), rows of positive numbers that sum to 1. Returns the number of Newton steps, 0
+ * when there is no maximum (all rows equal) or none was found in 200. Scratch: next, m (K). */
+LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float *p, size_t N,
+                                 size_t K) {
+    double mean = 0.0, square = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        a[k] = m[k] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            LLM_ASSERT(p[n * K + k] > 0.0f);
+            a[k] += (double)p[n * K + k] / (double)N;
+            m[k] += log((double)p[n * K + k]) / (double)N;
+        }
+    }
+    for (size_t n = 0; n < N; n++) { /* start: the moments of the first class (eq. 22) */
+        mean += (double)p[n * K] / (double)N;
+        square += (double)p[n * K] * (double)p[n * K] / (double)N;
+    }
+    const double var = square - mean * mean, s0 = fmax(0.1, (mean - square) / var);
+    if (!(var > 1e-12 * mean * mean)) return 0;
+    for (size_t k = 0; k < K; k++) a[k] *= s0;
+    double l = llm_mle_dirichlet_value(a, m, K);
+    for (size_t step = 1; step < 200; step++) {
+        double s = 0.0, above = 0.0, below = 0.0, slope = 0.0, l_next = 0.0;
+        for (size_t k = 0; k < K; k++) s += a[k];
+        const double psi = llm_special_digamma(s), z = llm_special_trigamma(s);
+        for (size_t k = 0; k < K; k++) {
+            const double q = -llm_special_trigamma(a[k]);
+            above += (psi - llm_special_digamma(a[k]) + m[k]) / q;
+            below += 1.0 / q;
+        }
+        const double b = above / (1.0 / z + below);
+        double size = 1.0;
+        for (size_t k = 0; k < K; k++) { /* next is the step at first */
+            const double g = psi - llm_special_digamma(a[k]) + m[k];
+            next[k] = (g - b) / -llm_special_trigamma(a[k]);
+            slope -= g * next[k];
+            if (next[k] > 0.0) size = fmin(size, 0.9 * a[k] / next[k]); /* stay positive */
+        }
+        for (size_t k = 0; k < K; k++) next[k] = a[k] - size * next[k];
+        l_next = llm_mle_dirichlet_value(next, m, K);
+        for (; !(l_next >= l) && size > 1e-10; size *= 0.5) { /* halve what is left of the step */
+            for (size_t k = 0; k < K; k++) next[k] = 0.5 * (a[k] + next[k]);
+            l_next = llm_mle_dirichlet_value(next, m, K);
+        }
+        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
+        for (size_t k = 0; k < K; k++) a[k] = next[k];
+        l = l_next;
+        if (slope < 1e-13 * (1.0 + fabs(l))) return step;
+    }
+    return 0;
+}
+
+/* @map_estimate --------------------------------------------- Maximum a posteriori estimation
+ *
+ *     theta = argmax log p(x | theta) + log p(theta)
+ *     log p(x) ~ log p(x, theta) + d/2 log 2pi - 1/2 log det H           H = -(log p(x, theta))''
+ *
+ * The likelihood's maximum, pulled by what was believed before. For conjugate pairs the posterior
+ * has the prior's form, with data added to its parameters: a prior is worth so many imagined
+ * observations. A Gaussian prior is weight decay and a Laplace prior is L1. Laplace's approximation
+ * puts a Gaussian on the mode, which gives error bars and the evidence that compares models. The
+ * mode is not innocent: it depends on the parameters chosen, because a density is stretched by a
+ * change of variable; with more data the difference dies out.
+ *
+ * source  Gelman et al. 2013, "Bayesian data analysis", chapters 2, 3; MacKay 2003, "Information
+ *         theory, inference, and learning algorithms", chapters 27, 28
+ * needs   spd distribution
+ * see     @mle @ridge @lasso
+ * topics  Maximum A Posteriori (MAP) Estimation
+ */
+
+/* post <- prior and n observations with the given sum. The prior's kind says what is observed:
+ *     BETA    successes in n trials; sum of them, prior on p
+ *     GAMMA   counts; prior on the Poisson rate
+ *     NORMAL  values with known variance noise; prior on their mean
+ * prior has loc 0 and, for beta, scale 1. post may be prior. */
+LLM_API void llm_map_estimate_conjugate(llm_distribution *post, const llm_distribution *prior,
+                                        double n, double sum, double noise) {
+    LLM_ASSERT(llm_distribution_valid(prior) && n >= 0.0);
+    *post = *prior;
+    if (prior->kind == LLM_DISTRIBUTION_BETA) {
+        LLM_ASSERT(sum >= 0.0 && sum <= n);
+        post->a = prior->a + sum;
+        post->b = prior->b + n - sum;
+    } else if (prior->kind == LLM_DISTRIBUTION_GAMMA) {
+        LLM_ASSERT(sum >= 0.0);
+        post->a = prior->a + sum;
+        post->scale = prior->scale / (1.0 + n * prior->scale); /* 1/scale is the prior's n */
+    } else { /* precisions add, means are weighted by them */
+        LLM_ASSERT(prior->kind == LLM_DISTRIBUTION_NORMAL && noise > 0.0);
+        const double before = 1.0 / (prior->scale * prior->scale), precision = before + n / noise;
+        post->loc = (before * prior->loc + sum / noise) / precision;
+        post->scale = 1.0 / sqrt(precision);
+    }
+}
+
+/* The mode of a beta, gamma or normal density; NaN where it has none inside (a beta with a and b
+ * at most 1, unless one of them is above). */
+LLM_API double llm_map_estimate_mode(const llm_distribution *d) {
+    LLM_ASSERT(llm_distribution_valid(d));
+    const double a = d->a, b = d->b;
+    switch (d->kind) {
+    case LLM_DISTRIBUTION_BETA:
+        if (a > 1.0 && b > 1.0) return (a - 1.0) / (a + b - 2.0);
+        return a > 1.0 || (a == 1.0 && b < 1.0)   ? 1.0
+               : b > 1.0 || (b == 1.0 && a < 1.0) ? 0.0
+                                                  : (double)NAN;
+    case LLM_DISTRIBUTION_GAMMA:
+        return d->loc + d->scale * fmax(0.0, a - 1.0);
+    default:
+        LLM_ASSERT(d->kind == LLM_DISTRIBUTION_NORMAL);
+        return d->loc;
+    }
+}
+
+/* The interval with probability `level` and equal tails. */
+LLM_API void llm_map_estimate_credible(double *low, double *high, const llm_distribution *post,
+                                       double level) {
+    *low = llm_distribution_quantile(post, 0.5 - 0.5 * level);
+    *high = llm_distribution_quantile(post, 0.5 + 0.5 * level);
+}
+
+/* The mode of p's posterior, beta(a,b), when the parameter is logit p, taken back to p: the
+ * density of the logit is the beta's times p (1-p), which adds 1 to a and to b. It is the
+ * posterior mean. */
+LLM_API double llm_map_estimate_logit_mode(double a, double b) { return a / (a + b); }
+
+/* mode, mean (K), either may be NULL <- Dirichlet prior alpha (K) and counts (K). The mode has
+ * alpha + count - 1, with negative ones set to 0; false (mode untouched) when nothing is left. */
+LLM_API bool llm_map_estimate_dirichlet(double *mode, double *mean, const double *alpha,
+                                        const double *count, size_t K) {
+    double total = 0.0, above = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        total += alpha[k] + count[k];
+        above += fmax(0.0, alpha[k] + count[k] - 1.0);
+    }
+    for (size_t k = 0; mean && k < K; k++) mean[k] = (alpha[k] + count[k]) / total;
+    if (!(above > 0.0)) return false;
+    for (size_t k = 0; mode && k < K; k++) mode[k] = fmax(0.0, alpha[k] + count[k] - 1.0) / above;
+    return true;
+}
+
+/* Mean and variance both unknown: variance ~ inverse gamma(a, b), mean | variance ~ N(m,
+ * variance/k). */
+typedef struct {
+    double m, k, a, b;
+} llm_map_estimate_nig;
+
+/* The posterior after n values with this mean and this sum of squared deviations from it. The last
+ * term is the surprise at a mean far from m. */
+LLM_API llm_map_estimate_nig llm_map_estimate_nig_update(llm_map_estimate_nig p, double n,
+                                                         double mean, double squares) {
+    llm_map_estimate_nig q = p;
+    q.k = p.k + n;
+    q.m = (p.k * p.m + n * mean) / q.k;
+    q.a = p.a + 0.5 * n;
+    q.b = p.b + 0.5 * squares + 0.5 * p.k * n / q.k * (mean - p.m) * (mean - p.m);
+    return q;
+}
+
+/* Its marginal for the mean, a Student t; the joint mode has variance b / (a + 3/2). */
+LLM_API llm_distribution llm_map_estimate_nig_mean(llm_map_estimate_nig p) {
+    const llm_distribution t = {LLM_DISTRIBUTION_STUDENT_T, 2.0 * p.a, 0.0, p.m,
+                                sqrt(p.b / (p.a * p.k))};
+    return t;
+}
+
+/* One step of ascent on log-likelihood + log prior: theta (n) <- grad (n), the likelihood's
+ * gradient. A Gaussian prior with precision l2 adds -l2 theta to it; a Laplace prior with rate l1
+ * has a corner at 0 and is handled by its own maximisation, which moves theta towards 0 by lr l1
+ * and stops there. */
+LLM_API void llm_map_estimate_step(float *theta, const float *grad, size_t n, float lr, float l2,
+                                   float l1) {
+    for (size_t i = 0; i < n; i++) {
+        const float t = theta[i] + lr * (grad[i] - l2 * theta[i]), size = fabsf(t) - lr * l1;
+        theta[i] = size > 0.0f ? copysignf(size, t) : 0.0f;
+    }
+}
+
+/* Laplace's approximation: returns the log evidence for log_joint = log p(x, theta) at the mode,
+ * cov (d,d) <- H (d,d), minus the Hessian there. NaN when H is not positive definite: theta is no
+ * mode. L (d,d) is scratch. */
+LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint, const double *H,
+                                        size_t d) {
+    if (!llm_spd_factor(L, H, d)) return (double)NAN;
+    llm_spd_inverse(cov, L, d);
+    return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_spd_logdet(L, d);
+}
+
+/* @exponential_family --------------------------------------- Exponential family
+ *
+ *     log p(x; eta) = eta . T(x) - A(eta) + log h(x)      mean of T = A'      covariance = A''
+ *     KL(eta1 || eta2) = A(eta2) - A(eta1) - (eta2 - eta1) . A'(eta1)
+ *
+ * Bernoulli, Poisson, exponential, gamma, normal, categorical: one formula with other T and A. All
+ * that data say about eta is the sum of T, so a data set of any size is a vector of a few numbers
+ * and a count, which can be added over chunks and machines. The log-partition A generates the rest:
+ * its slope is the mean of T, its curvature the variance and the Fisher information, and fitting is
+ * solving A'(eta) = mean of T. A is convex, so likelihoods are concave, and KL is the gap between A
+ * and its tangent. What is easily got wrong is the sign and range of eta (below 0 for rates).
+ *
+ * source  Brown 1986, "Fundamentals of statistical exponential families"; Wainwright & Jordan 2008,
+ *         "Graphical models, exponential families, and variational inference", section 3
+ * needs   special spd
+ * see     @exponential_family_glm @distribution @mle @fisher_info
+ * topics  Exponential Family of Distributions
+ */
+enum {
+    LLM_EXPONENTIAL_FAMILY_BERNOULLI,   /* T = x;            eta = logit p */
+    LLM_EXPONENTIAL_FAMILY_POISSON,     /* T = x;            eta = log rate */
+    LLM_EXPONENTIAL_FAMILY_EXPONENTIAL, /* T = x;            eta = -rate */
+    LLM_EXPONENTIAL_FAMILY_GAMMA,       /* T = (log x, x);   eta = (shape - 1, -1/scale) */
+    LLM_EXPONENTIAL_FAMILY_NORMAL,      /* T = (x, x^2);     eta = (mean/var, -1/(2 var)) */
+    LLM_EXPONENTIAL_FAMILY_CATEGORICAL  /* T_k = (x == k);   eta_k = log p_k/p_0, k = 1 .. dim */
+};
+enum { LLM_EXPONENTIAL_FAMILY_MOST = 32 };
+
+/* A family and the length of its eta: 1, 2, or the number of classes less one. */
+typedef struct {
+    int kind;
+    size_t dim;
+} llm_exponential_family;
+
+/* The family of a kind; classes is read for the categorical one. */
+LLM_API llm_exponential_family llm_exponential_family_of(int kind, size_t classes) {
+    llm_exponential_family f = {kind, 1};
+    if (kind == LLM_EXPONENTIAL_FAMILY_GAMMA || kind == LLM_EXPONENTIAL_FAMILY_NORMAL) f.dim = 2;
+    if (kind == LLM_EXPONENTIAL_FAMILY_CATEGORICAL) f.dim = classes - 1;
+    LLM_ASSERT(f.dim > 0 && f.dim <= LLM_EXPONENTIAL_FAMILY_MOST);
+    return f;
+}
+
+/* T (dim) <- x. Returns log h(x), -inf outside the support. */
+LLM_API double llm_exponential_family_statistic(double *T, llm_exponential_family f, double x) {
+    const bool whole = x == floor(x) && x >= 0.0;
+    T[0] = x;
+    switch (f.kind) {
+    case LLM_EXPONENTIAL_FAMILY_BERNOULLI:
+        return x == 0.0 || x == 1.0 ? 0.0 : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_POISSON:
+        return whole ? -llm_special_lgamma(x + 1.0) : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_EXPONENTIAL:
+        return x >= 0.0 ? 0.0 : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_GAMMA:
+        T[0] = log(x), T[1] = x;
+        return x > 0.0 ? 0.0 : -(double)INFINITY;
+    case LLM_EXPONENTIAL_FAMILY_NORMAL:
+        T[1] = x * x;
+        return -0.91893853320467274178;
+    default:
+        for (size_t k = 0; k < f.dim; k++) T[k] = x == (double)(k + 1) ? 1.0 : 0.0;
+        return whole && x <= (double)f.dim ? 0.0 : -(double)INFINITY;
+    }
+}
+
+/* A(eta); inf where eta is not allowed. mean (dim) = A' and fisher (dim,dim) = A'' are filled in
+ * unless they are NULL. */
+LLM_API double llm_exponential_family_partition(double *mean, double *fisher,
+                                                llm_exponential_family f, const double *eta) {
+    double m[LLM_EXPONENTIAL_FAMILY_MOST], A, max = 0.0, sum = 0.0;
+    const double e = eta[0], a = e + 1.0, r = f.dim > 1 ? eta[1] : 0.0;
+    double v[4] = {0.0, 0.0, 0.0, 0.0};
+    switch (f.kind) {
+    case LLM_EXPONENTIAL_FAMILY_BERNOULLI: /* softplus and its slopes, from e^-|eta| */
+        A = fmax(e, 0.0) + log1p(exp(-fabs(e)));
+        m[0] = e >= 0.0 ? 1.0 / (1.0 + exp(-e)) : exp(e) / (1.0 + exp(e));
+        v[0] = exp(-fabs(e)) / ((1.0 + exp(-fabs(e))) * (1.0 + exp(-fabs(e))));
+        break;
+    case LLM_EXPONENTIAL_FAMILY_POISSON:
+        A = m[0] = v[0] = exp(e);
+        break;
+    case LLM_EXPONENTIAL_FAMILY_EXPONENTIAL:
+        if (!(e < 0.0)) return (double)INFINITY;
+        A = -log(-e), m[0] = -1.0 / e, v[0] = 1.0 / (e * e);
+        break;
+    case LLM_EXPONENTIAL_FAMILY_GAMMA:
+        if (!(a > 0.0 && r < 0.0)) return (double)INFINITY;
+        A = llm_special_lgamma(a) - a * log(-r);
+        m[0] = llm_special_digamma(a) - log(-r), m[1] = -a / r;
+        v[0] = llm_special_trigamma(a), v[1] = v[2] = -1.0 / r, v[3] = a / (r * r);
+        break;
+    case LLM_EXPONENTIAL_FAMILY_NORMAL: /* variance s = -1/(2r), mean e s */
+        if (!(r < 0.0)) return (double)INFINITY;
+        A = -0.25 * e * e / r - 0.5 * log(-2.0 * r);
+        m[0] = -0.5 * e / r, m[1] = m[0] * m[0] - 0.5 / r;
+        v[0] = -0.5 / r, v[1] = v[2] = -m[0] / r, v[3] = 0.5 / (r * r) - 2.0 * m[0] * m[0] / r;
+        break;
+    default: /* log-sum-exp with a 0 for class 0 */
+        for (size_t k = 0; k < f.dim; k++) max = fmax(max, eta[k]);
+        sum = exp(-max);
+        for (size_t k = 0; k < f.dim; k++) sum += exp(eta[k] - max);
+        A = max + log(sum);
+        for (size_t k = 0; k < f.dim; k++) m[k] = exp(eta[k] - A);
+    }
+    for (size_t i = 0; mean && i < f.dim; i++) mean[i] = m[i];
+    for (size_t i = 0; fisher && i < f.dim * f.dim; i++) {
+        const size_t row = i / f.dim, column = i % f.dim;
+        const bool table = f.kind == LLM_EXPONENTIAL_FAMILY_CATEGORICAL;
+        fisher[i] = table ? m[row] * ((row == column ? 1.0 : 0.0) - m[column]) : v[i];
+    }
+    return A;
+}
+
+/* log p(x; eta). */
+LLM_API double llm_exponential_family_logpdf(llm_exponential_family f, const double *eta,
+                                             double x) {
+    double T[LLM_EXPONENTIAL_FAMILY_MOST], sum = llm_exponential_family_statistic(T, f, x);
+    if (sum == -(double)INFINITY) return sum;
+    for (size_t k = 0; k < f.dim; k++) sum += eta[k] * T[k];
+    return sum - llm_exponential_family_partition(NULL, NULL, f, eta);
+}
+
+/* total (dim) += sum_i w_i T(x_i); returns the weight added. Chunks may be added in any order:
+ * total and weight are all that a fit needs, and what a conjugate prior adds its own to. */
+LLM_API double llm_exponential_family_accumulate(double *total, llm_exponential_family f,
+                                                 const float *x, const float *weight, size_t n) {
+    double T[LLM_EXPONENTIAL_FAMILY_MOST], added = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0;
+        if (w == 0.0) continue;
+        llm_exponential_family_statistic(T, f, (double)x[i]);
+        for (size_t k = 0; k < f.dim; k++) total[k] += w * T[k];
+        added += w;
+    }
+    return added;
+}
+
+/* Whether mean (dim) is the mean of some eta: inside the convex hull of T's values, not on its
+ * rim. */
+LLM_API bool llm_exponential_family_inside(llm_exponential_family f, const double *mean) {
+    double sum = 0.0;
+    bool positive = true;
+    if (f.kind == LLM_EXPONENTIAL_FAMILY_GAMMA) return mean[0] < log(mean[1]); /* Jensen */
+    if (f.kind == LLM_EXPONENTIAL_FAMILY_NORMAL) return mean[1] > mean[0] * mean[0];
+    for (size_t k = 0; k < f.dim; k++) {
+        sum += mean[k];
+        positive = positive && mean[k] > 0.0;
+    }
+    const bool open =
+        f.kind == LLM_EXPONENTIAL_FAMILY_POISSON || f.kind == LLM_EXPONENTIAL_FAMILY_EXPONENTIAL;
+    return positive && (open || sum < 1.0);
+}
+
+/* eta (dim), in: a start that is allowed; out: A'(eta) = mean (dim). Newton on the concave eta .
+ * mean - A, halved while it does not rise. False when the mean belongs to no eta. */
+LLM_API bool llm_exponential_family_fit(double *eta, llm_exponential_family f, const double *mean) {
+    double g[LLM_EXPONENTIAL_FAMILY_MOST], step[LLM_EXPONENTIAL_FAMILY_MOST],
+        next[LLM_EXPONENTIAL_FAMILY_MOST];
+    double H[LLM_EXPONENTIAL_FAMILY_MOST * LLM_EXPONENTIAL_FAMILY_MOST];
+    if (!llm_exponential_family_inside(f, mean)) return false;
+    for (size_t k = 0; k < 200; k++) {
+        double value = -llm_exponential_family_partition(g, H, f, eta), gain = 0.0, size = 1.0;
+        double longest = 0.0;
+        for (size_t i = 0; i < f.dim; i++) {
+            value += eta[i] * mean[i];
+            g[i] = mean[i] - g[i];
+        }
+        if (!llm_spd_factor(H, H, f.dim)) return false;
+        llm_spd_solve(step, H, g, f.dim);
+        for (size_t i = 0; i < f.dim; i++) {
+            gain += step[i] * g[i];
+            longest = fmax(longest, fabs(step[i]) / (1.0 + fabs(eta[i])));
+        }
+        for (; size > 1e-12; size *= 0.5) {
+            double there = 0.0;
+            for (size_t i = 0; i < f.dim; i++) next[i] = eta[i] + size * step[i];
+            for (size_t i = 0; i < f.dim; i++) there += next[i] * mean[i];
+            there -= llm_exponential_family_partition(NULL, NULL, f, next);
+            if (there >= value + 1e-4 * size * gain || gain < 1e-13) break;
+        }
+        for (size_t i = 0; i < f.dim; i++) eta[i] = next[i];
+        if (longest < 1e-9) return true;
+    }
+    return false;
+}
+
+/* KL(p1 || p2): how far A rises above its tangent at eta1 when it reaches eta2. */
+LLM_API double llm_exponential_family_kl(llm_exponential_family f, const double *eta1,
+                                         const double *eta2) {
+    double mean[LLM_EXPONENTIAL_FAMILY_MOST];
+    double sum = -llm_exponential_family_partition(mean, NULL, f, eta1);
+    for (size_t k = 0; k < f.dim; k++) sum -= (eta2[k] - eta1[k]) * mean[k];
+    return sum + llm_exponential_family_partition(NULL, NULL, f, eta2);
+}
+
+/* @exponential_family_glm ----------------------------------- Generalised linear models
+ *
+ *     eta_i = x_i . beta          E y_i = A'(eta_i)          l'(beta) = X^T (y - A'(eta))
+ *     beta <- (X^T W X)^-1 X^T (W eta + y - A')              W = diag A''(eta)
+ *
+ * Regression where the answer is a count, a yes or no, or a waiting time: the natural parameter of
+ * an exponential family is linear in the features. With it (the canonical link) the gradient is
+ * features times residuals, whatever the family, and Newton's method is least squares with weights
+ * that change: iteratively reweighted least squares. Logistic and Poisson regression are two cases.
+ * When a hyperplane separates the classes the likelihood has no maximum and coefficients run away;
+ * that is reported, not returned as a large number.
+ *
+ * source  Nelder & Wedderburn 1972, "Generalized linear models"; McCullagh & Nelder 1989, section
+ *         2.5
+ * needs   arena spd exponential_family
+ * see     @logistic_regression @mle
+ * topics  -
+ */
+
+/* beta (D) <- X (n,D), y (n), kind BERNOULLI or POISSON. The caller's X has a column of ones where
+ * an intercept is wanted. weight (n) or NULL; offset (n) or NULL is added to eta (log of the
+ * exposure of a rate). se (D), or NULL: standard errors from the inverse Fisher information. l2 is
+ * a ridge penalty, l2 |beta|^2 / 2. Returns the log-likelihood (without log h), NaN when there is
+ * no maximum. Scratch: (2 D + 3) D doubles, given back. */
+LLM_API double llm_exponential_family_glm(double *beta, double *se, int kind, const float *X,
+                                          const float *y, const float *weight, const float *offset,
+                                          size_t n, size_t D, double l2, llm_arena *arena) {
+    const llm_exponential_family f = llm_exponential_family_of(kind, 2);
+    LLM_ASSERT(kind == LLM_EXPONENTIAL_FAMILY_BERNOULLI || kind == LLM_EXPONENTIAL_FAMILY_POISSON);
+    const size_t mark = arena->used;
+    double *H = llm_arena_doubles(arena, D * D), *inverse = llm_arena_doubles(arena, D * D);
+    double *g = llm_arena_doubles(arena, D), *step = llm_arena_doubles(arena, D);
+    double *last = llm_arena_doubles(arena, D), l = -(double)INFINITY, result = (double)NAN,
+           size = 1.0;
+    for (size_t j = 0; j < D; j++) beta[j] = last[j] = step[j] = 0.0;
+    for (size_t round = 0; round < 200; round++) {
+        double value = 0.0, longest = 0.0;
+        for (size_t j = 0; j < D * D; j++) H[j] = j % (D + 1) == 0 ? l2 : 0.0;
+        for (size_t j = 0; j < D; j++) {
+            g[j] = -l2 * beta[j];
+            value -= 0.5 * l2 * beta[j] * beta[j];
+        }
+        for (size_t i = 0; i < n; i++) {
+            const float *xi = X + i * D;
+            const double w = weight ? (double)weight[i] : 1.0;
+            double eta = offset ? (double)offset[i] : 0.0, mean, variance;
+            for (size_t j = 0; j < D; j++) eta += (double)xi[j] * beta[j];
+            const double A = llm_exponential_family_partition(&mean, &variance, f, &eta);
+            value += w * ((double)y[i] * eta - A);
+            for (size_t j = 0; j < D; j++) {
+                g[j] += w * ((double)y[i] - mean) * (double)xi[j];
+                for (size_t k = 0; k <= j; k++)
+                    H[j * D + k] += w * variance * (double)xi[j] * (double)xi[k];
+            }
+        }
+        if (!(value >= l)) { /* too far: half the step */
+            size *= 0.5;
+            if (size < 1e-9) break;
+            for (size_t j = 0; j < D; j++) beta[j] = last[j] + size * step[j];
+            continue;
+        }
+        if (!llm_spd_factor(H, H, D))
+            break; /* weights that vanish: separated, or columns dependent */
+        llm_spd_solve(step, H, g, D);
+        for (size_t j = 0; j < D; j++)
+            longest = fmax(longest, fabs(step[j]) / (1.0 + fabs(beta[j])));
+        if (longest < 1e-10) { /* the gain also vanishes while coefficients run away */
+            llm_spd_inverse(inverse, H, D);
+            for (size_t j = 0; se && j < D; j++) se[j] = sqrt(inverse[j * D + j]);
+            result = value;
+            break;
+        }
+        l = value;
+        size = 1.0;
+        for (size_t j = 0; j < D; j++) {
+            last[j] = beta[j];
+            beta[j] += step[j];
+        }
+    }
+    arena->used = mark;
+    return result;
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
@@ -6154,6 +7547,427 @@ LLM_API void llm_mse_decompose(double *noise, double *model, const float *joint,
         }
         *model += px * (mean - (double)f[i]) * (mean - (double)f[i]);
     }
+}
+
+/* @regularization ------------------------------------------- Regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + a (r |w|_1 + (1 - r)/2 |w|^2)
+ *     w_j <- soft(x_j.e_j / n, a r) / (|x_j|^2 / n + a (1 - r))      e_j: the residual without w_j
+ *     filters of direction i of X = U S V':  ridge s^2/(s^2 + lam)   time t  1 - exp(-t s^2 / n)
+ *
+ * Whatever makes a fit depend less on the accidents of its data: a penalty, a norm that may not be
+ * exceeded, noise on the inputs, stopping early. For a linear model they are relatives: each
+ * shrinks the directions in which X hardly varies and keeps the others. The elastic net mixes the
+ * penalty that sets coefficients to 0 with the one that shares them among correlated columns; it is
+ * solved one coefficient at a time, each exactly, until the duality gap proves that no w is better
+ * by more than the tolerance. The intercept is not penalised: columns and y are centred first.
+ *
+ * source  Zou & Hastie 2005, "Regularization and variable selection via the elastic net"; Friedman,
+ *         Hastie & Tibshirani 2010 (coordinate descent); Bishop 1995, "Training with noise is
+ *         equivalent to Tikhonov regularization"; Yuan & Lin 2006 (groups)
+ * needs   -
+ * see     @lasso (r = 1), @ridge (r = 0), @early_stopping, @dropout
+ * topics  Regularization
+ */
+
+/* A centred problem: x (d,n) by columns, y (n); norm (d) = |x_j|^2 / n. Lives in the arena. */
+typedef struct {
+    size_t n, d;
+    double *x, *y, *mean, *norm, y_mean;
+} llm_regularization_data;
+
+/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
+LLM_API double llm_regularization_soft(double z, double t) {
+    return z > t ? z - t : z < -t ? z + t : 0.0;
+}
+
+/* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
+ * from the arena, and keeps them. */
+LLM_API llm_regularization_data llm_regularization_center(const float *x, const float *y, size_t n,
+                                                          size_t d, bool intercept,
+                                                          llm_arena *arena) {
+    llm_regularization_data p = {n, d, NULL, NULL, NULL, NULL, 0.0};
+    LLM_ASSERT(n > 0);
+    p.x = llm_arena_doubles(arena, n * d), p.y = llm_arena_doubles(arena, n);
+    p.mean = llm_arena_doubles(arena, d), p.norm = llm_arena_doubles(arena, d);
+    for (size_t i = 0; intercept && i < n; i++) p.y_mean += (double)y[i] / (double)n;
+    for (size_t i = 0; i < n; i++) p.y[i] = (double)y[i] - p.y_mean;
+    for (size_t j = 0; j < d; j++) {
+        p.mean[j] = p.norm[j] = 0.0;
+        for (size_t i = 0; intercept && i < n; i++) p.mean[j] += (double)x[i * d + j] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double v = (double)x[i * d + j] - p.mean[j];
+            p.x[j * n + i] = v;
+            p.norm[j] += v * v / (double)n;
+        }
+    }
+    return p;
+}
+
+/* The intercept that belongs to w (d). */
+LLM_API double llm_regularization_intercept(const llm_regularization_data *p, const double *w) {
+    double b = p->y_mean;
+    for (size_t j = 0; j < p->d; j++) b -= p->mean[j] * w[j];
+    return b;
+}
+
+/* The gap between the objective at w and a lower bound of all objectives; e (n) = y - X w. The bound
+ * is the dual objective at the residual of the lasso with d more rows sqrt(n b) I, which is the
+ * elastic net, made feasible by a factor. With l1 = 0 it says nothing: the gap is the objective. */
+LLM_API double llm_regularization_gap(const llm_regularization_data *p, const double *w,
+                                      const double *e, double l1, double l2) {
+    double most = 0.0, abs_w = 0.0, sum_sq = 0.0, with_y = 0.0;
+    const double n = (double)p->n;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = -n * l2 * w[j];
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * e[i];
+        most = fmax(most, fabs(z));
+        abs_w += fabs(w[j]);
+        sum_sq += n * l2 * w[j] * w[j];
+    }
+    for (size_t i = 0; i < p->n; i++) sum_sq += e[i] * e[i], with_y += e[i] * p->y[i];
+    const double factor = most > n * l1 ? n * l1 / most : 1.0;
+    const double dual = (2.0 * factor * with_y - factor * factor * sum_sq) / (2.0 * n);
+    return sum_sq / (2.0 * n) + l1 * abs_w - dual;
+}
+
+/* w (d) from where it stands <- the minimiser, among w that are 0 outside of use (d; NULL: all).
+ * Returns the sweeps, `sweeps` at most: it ends when the gap is below tolerance * |y|^2 / n, or when
+ * a sweep moved no prediction by more than 1e-14 of y. Coefficients that are 0 are visited every
+ * tenth sweep only. Scratch: n doubles. */
+LLM_API size_t llm_regularization_elasticnet(double *w, const llm_regularization_data *p, double a,
+                                             double ratio, const bool *use, double tolerance,
+                                             size_t sweeps, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    const double l1 = a * ratio, l2 = a * (1.0 - ratio);
+    double *e = llm_arena_doubles(arena, n), scale = 0.0;
+    size_t sweep = 0;
+    LLM_ASSERT(a >= 0.0 && ratio >= 0.0 && ratio <= 1.0);
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i], scale += p->y[i] * p->y[i] / (double)n;
+    for (size_t j = 0; j < p->d; j++) {
+        if (use && !use[j]) w[j] = 0.0;
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    }
+    for (bool all = true; sweep < sweeps;) {
+        double moved = 0.0; /* the largest |x_j|^2 / n step^2 */
+        for (size_t j = 0; j < p->d; j++) {
+            const double *xj = p->x + j * n, before = w[j];
+            if ((use && !use[j]) || p->norm[j] == 0.0 || (!all && before == 0.0)) continue;
+            double z = p->norm[j] * before;
+            for (size_t i = 0; i < n; i++) z += xj[i] * e[i] / (double)n;
+            w[j] = llm_regularization_soft(z, l1) / (p->norm[j] + l2);
+            const double step = w[j] - before;
+            for (size_t i = 0; step != 0.0 && i < n; i++) e[i] -= xj[i] * step;
+            moved = fmax(moved, p->norm[j] * step * step);
+        }
+        sweep++;
+        const bool still = moved <= 1e-28 * scale;
+        if (all &&
+            (still || (!use && llm_regularization_gap(p, w, e, l1, l2) <= tolerance * scale)))
+            break;
+        all = still || sweep % 10 == 0;
+    }
+    arena->used = mark;
+    return sweep;
+}
+
+/* w (size) in place: the proximal step of t |w|_2 for a group: all of it shrinks, or is 0. */
+LLM_API void llm_regularization_group(float *w, size_t size, float t) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < size; i++) sum_sq += (double)w[i] * (double)w[i];
+    const double length = sqrt(sum_sq), keep = length > (double)t ? 1.0 - (double)t / length : 0.0;
+    for (size_t i = 0; i < size; i++) w[i] *= (float)keep;
+}
+
+/* Each row of w (rows,d) in place, made as long as most if it is longer: the max-norm constraint. */
+LLM_API void llm_regularization_max_norm(float *w, size_t rows, size_t d, float most) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum_sq = 0.0;
+        for (size_t j = 0; j < d; j++) sum_sq += (double)w[r * d + j] * (double)w[r * d + j];
+        if (sum_sq <= (double)most * (double)most) continue;
+        for (size_t j = 0; j < d; j++) w[r * d + j] *= (float)((double)most / sqrt(sum_sq));
+    }
+}
+
+/* The ridge strength lam of |y - X w|^2 + lam |w|^2 that does the same: to Gaussian noise of
+ * deviation sigma on the inputs, in the mean over draws; and, along one singular value s, to gradient
+ * flow on |y - X w|^2 / (2n) from 0 for time t. */
+LLM_API double llm_regularization_of_noise(double sigma, size_t n) {
+    return (double)n * sigma * sigma;
+}
+LLM_API double llm_regularization_of_time(double t, double s, size_t n) {
+    return s * s / expm1(t * s * s / (double)n);
+}
+
+/* Effective degrees of freedom of ridge: sum_i s_i^2 / (s_i^2 + lam), s (k) singular values. */
+LLM_API double llm_regularization_df(const double *s, size_t k, double lam) {
+    double sum = 0.0;
+    for (size_t i = 0; i < k; i++) sum += s[i] == 0.0 ? 0.0 : s[i] * s[i] / (s[i] * s[i] + lam);
+    return sum;
+}
+
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + lam |w|_1
+ *     optimal   x_j.e / n = lam sign(w_j) where w_j != 0,  |x_j.e| / n <= lam elsewhere      (KKT)
+ *     ISTA      w <- soft(w + X'e / (n L), lam / L)      L >= largest eigenvalue of X'X / n
+ *
+ * The absolute value has a kink at 0, so a small correlation with the residual does not pay for
+ * leaving 0: most coefficients are exactly 0, and the fit says which columns it uses. From lam_max
+ * = max |x_j.y| / n, where all are 0, downwards each solution is a good start for the next. A column
+ * whose correlation was below 2 lam_k - lam_(k-1) is very likely 0 at lam_k: the strong rule leaves
+ * it out unseen. It can err, so the optimality conditions are checked over all columns, and what
+ * violates them comes back. The price of selection is bias: large coefficients shrink by lam too.
+ *
+ * source  Tibshirani 1996; Tibshirani et al. 2012, "Strong rules for discarding predictors"; Beck &
+ *         Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm" (FISTA)
+ * needs   regularization
+ * see     @ridge, @regularization (the elastic net, whose descent is used here)
+ * topics  L1 regularization (Lasso)
+ */
+
+/* The smallest lam at which every coefficient is 0. */
+LLM_API double llm_lasso_max(const llm_regularization_data *p) {
+    double most = 0.0;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = 0.0;
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * p->y[i];
+        most = fmax(most, fabs(z) / (double)p->n);
+    }
+    return most;
+}
+
+/* corr (d) <- x_j.(y - X w) / n. Returns how far w is from optimal at lam: the most by which a
+ * condition is missed. Scratch: n doubles. */
+LLM_API double llm_lasso_kkt(double *corr, const double *w, const llm_regularization_data *p,
+                             double lam, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    double *e = llm_arena_doubles(arena, n), worst = 0.0;
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+    for (size_t j = 0; j < p->d; j++)
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    for (size_t j = 0; j < p->d; j++) {
+        corr[j] = 0.0;
+        for (size_t i = 0; i < n; i++) corr[j] += p->x[j * n + i] * e[i] / (double)n;
+        const double miss =
+            w[j] == 0.0 ? fabs(corr[j]) - lam : fabs(corr[j] - (w[j] > 0.0 ? lam : -lam));
+        worst = fmax(worst, miss);
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* w (L,d) <- the solutions at lam (L), descending and positive, each from the one before. scale (d)
+ * multiplies the penalty of each column: 1 / |first guess| is the adaptive lasso; NULL is 1. Returns
+ * how often a column that the strong rule had left out came back. Scratch: n d + n + 5 d doubles. */
+LLM_API size_t llm_lasso_path(double *w, const llm_regularization_data *data, const double *lam,
+                              size_t L, const double *scale, double tolerance, llm_arena *arena) {
+    const size_t mark = arena->used, n = data->n, d = data->d;
+    double *corr = llm_arena_doubles(arena, d), before = 0.0;
+    bool *use = (bool *)llm_arena_take(arena, d, sizeof(bool));
+    llm_regularization_data p = *data;
+    if (scale) { /* w_j scale_j is the coefficient of x_j / scale_j */
+        p.x = llm_arena_doubles(arena, n * d);
+        p.norm = llm_arena_doubles(arena, d);
+        for (size_t j = 0; j < d; j++) {
+            p.norm[j] = data->norm[j] / (scale[j] * scale[j]);
+            for (size_t i = 0; i < n; i++) p.x[j * n + i] = data->x[j * n + i] / scale[j];
+        }
+    }
+    size_t back = 0;
+    for (size_t l = 0; l < L; l++) {
+        double *now = w + l * d;
+        LLM_ASSERT(lam[l] > 0.0 && (l == 0 || lam[l] <= lam[l - 1]));
+        for (size_t j = 0; j < d; j++) now[j] = l > 0 ? w[(l - 1) * d + j] : 0.0;
+        if (l == 0) before = fmax(lam[0], llm_lasso_max(&p));
+        llm_lasso_kkt(corr, now, &p, before, arena);
+        for (size_t j = 0; j < d; j++)
+            use[j] = now[j] != 0.0 || fabs(corr[j]) >= 2.0 * lam[l] - before;
+        for (bool again = true; again;) {
+            llm_regularization_elasticnet(now, &p, lam[l], 1.0, use, tolerance, 100000, arena);
+            llm_lasso_kkt(corr, now, &p, lam[l], arena);
+            again = false;
+            for (size_t j = 0; j < d; j++) {
+                if (use[j] || fabs(corr[j]) <= lam[l] * (1.0 + 1e-9)) continue;
+                use[j] = again = true;
+                back++;
+            }
+        }
+        before = lam[l];
+    }
+    for (size_t i = 0; scale && i < L * d; i++) w[i] /= scale[i % d];
+    arena->used = mark;
+    return back;
+}
+
+/* w (d) from where it stands <- `steps` steps of FISTA at lam: proximal gradient steps from a point
+ * ahead of w, which makes the error fall as 1/k^2 instead of 1/k. The step 1/L is halved while
+ * the quadratic with curvature L does not lie above the loss (backtracking). Restarts when the
+ * momentum points uphill. Scratch: 2 n + 3 d doubles. */
+LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double lam, size_t steps,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n, d = p->d;
+    double *e = llm_arena_doubles(arena, n), *move = llm_arena_doubles(arena, n);
+    double *ahead = llm_arena_doubles(arena, d), *next = llm_arena_doubles(arena, d);
+    double *slope = llm_arena_doubles(arena, d), L = 0.0, t = 1.0;
+    for (size_t j = 0; j < d; j++) L = fmax(L, p->norm[j]), ahead[j] = w[j];
+    for (size_t step = 0; L > 0.0 && step < steps; step++) {
+        for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+        for (size_t j = 0; j < d; j++)
+            for (size_t i = 0; ahead[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * ahead[j];
+        for (size_t j = 0; j < d; j++) {
+            slope[j] = 0.0;
+            for (size_t i = 0; i < n; i++) slope[j] += p->x[j * n + i] * e[i] / (double)n;
+        }
+        for (bool above = false; !above;) {
+            double curve = 0.0, length = 0.0; /* |X step|^2 / n against L |step|^2 */
+            for (size_t i = 0; i < n; i++) move[i] = 0.0;
+            for (size_t j = 0; j < d; j++) {
+                next[j] = llm_regularization_soft(ahead[j] + slope[j] / L, lam / L);
+                const double by = next[j] - ahead[j];
+                length += L * by * by;
+                for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
+            }
+            for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
+            above = curve <= length * (1.0 + 1e-12);
+            if (!above) L *= 2.0;
+        }
+        double uphill = 0.0;
+        for (size_t j = 0; j < d; j++) uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+        const double momentum = uphill > 0.0 ? 0.0 : (t - 1.0) / t_next;
+        for (size_t j = 0; j < d; j++) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+}
+
+/* @ridge ---------------------------------------------------- L2 regularization
+ *
+ *     minimise |y - X w|^2 + lam |w|^2      w = (X'X + lam I)^-1 X'y = X' (X X' + lam I)^-1 y
+ *     X = U S V':   w = sum_i  s_i^2 / (s_i^2 + lam)  (u_i.y / s_i)  v_i
+ *     SGD:  w <- w - lr (g + lam w) = (1 - lr lam) w - lr g
+ *
+ * Adds lam to every eigenvalue of X'X. Directions in which the data vary much, s^2 >> lam, hardly
+ * notice; those in which they hardly vary, where least squares finds huge coefficients of opposite
+ * sign, are shrunk to nothing. It costs a little bias and always has an answer. No coefficient
+ * becomes exactly 0. One singular value decomposition gives all lam at once, and with them the
+ * leave-one-out errors that choose among them. Columns should have one scale, and the intercept is
+ * not shrunk: y and columns are centred.
+ *
+ * source  Hoerl & Kennard 1970, "Ridge regression: biased estimation for nonorthogonal problems";
+ *         Golub, Heath & Wahba 1979 (generalized cross-validation)
+ * needs   cholesky regularization svd
+ * see     @lasso, @least_squares (lam = 0), @adamw (decay beside an adaptive step)
+ * topics  L2 regularization (Ridge/Weight Decay)
+ */
+
+/* w (d) <- x (n,d), y (n), no intercept. Solves d equations, or n where there are fewer examples than
+ * columns. False where lam is negative or NaN, or where the matrix is singular to working
+ * precision, which a positive lam that is not tiny rules out. Scratch: k (k + 2) doubles, k =
+ * min(n,d). */
+LLM_API bool llm_ridge_fit(float *w, const float *x, const float *y, size_t n, size_t d, double lam,
+                           llm_arena *arena) {
+    const size_t mark = arena->used, k = n < d ? n : d;
+    if (!(lam >= 0.0)) return false;
+    double *a = llm_arena_doubles(arena, k * k), *z = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < k; i++) { /* X'X and X'y; or XX' and y */
+        z[i] = n < d ? (double)y[i] : 0.0;
+        for (size_t r = 0; n >= d && r < n; r++) z[i] += (double)x[r * d + i] * (double)y[r];
+        for (size_t j = 0; j <= i; j++) {
+            double sum = i == j ? lam : 0.0;
+            for (size_t r = 0; n >= d && r < n; r++)
+                sum += (double)x[r * d + i] * (double)x[r * d + j];
+            for (size_t c = 0; n < d && c < d; c++)
+                sum += (double)x[i * d + c] * (double)x[j * d + c];
+            a[i * k + j] = sum;
+        }
+    }
+    const bool solved = llm_cholesky_factor(a, k, NULL);
+    if (solved) llm_cholesky_solve(z, a, k, 1);
+    for (size_t j = 0; solved && j < d; j++) {
+        double sum = n < d ? 0.0 : z[j];
+        for (size_t i = 0; n < d && i < n; i++) sum += (double)x[i * d + j] * z[i];
+        w[j] = (float)sum;
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* A problem taken apart once: u (k,n), v (k,d) by rows, s (k) descending, k = min(n,d); along (k) =
+ * u_i.y. Lives in the arena. */
+typedef struct {
+    llm_regularization_data data;
+    size_t k;
+    double *u, *s, *v, *along;
+    bool intercept;
+} llm_ridge_path;
+
+/* The path of x (n,d), y (n). Takes about 2 n d + 2 k^2 doubles and keeps them. */
+LLM_API llm_ridge_path llm_ridge_path_init(const float *x, const float *y, size_t n, size_t d,
+                                           bool intercept, llm_arena *arena) {
+    llm_ridge_path p;
+    p.data = llm_regularization_center(x, y, n, d, intercept, arena);
+    p.intercept = intercept;
+    p.k = n < d ? n : d;
+    double *g = llm_arena_doubles(arena, n * d), *j = llm_arena_doubles(arena, p.k * p.k);
+    p.s = llm_arena_doubles(arena, p.k);
+    p.along = llm_arena_doubles(arena, p.k);
+    for (size_t i = 0; i < n * d; i++) /* the columns are stored: rows where there are fewer rows */
+        g[i] = n < d ? p.data.x[i % d * n + i / d] : p.data.x[i];
+    llm_svd_jacobi(g, p.s, j, p.k, n < d ? d : n); /* g = j' s w, w in g's place */
+    p.u = n < d ? j : g;
+    p.v = n < d ? g : j;
+    for (size_t i = 0; i < p.k; i++) {
+        p.along[i] = 0.0;
+        for (size_t r = 0; r < n; r++) p.along[i] += p.u[i * n + r] * p.data.y[r];
+    }
+    return p;
+}
+
+/* One point of the path. */
+typedef struct {
+    double df;         /* effective degrees of freedom, the intercept included */
+    double train, gcv; /* mean squared residual; the same over (1 - df/n)^2 */
+    double left_out;   /* mean squared leave-one-out residual, exact */
+} llm_ridge_point;
+
+/* w (d) or NULL, *intercept or NULL <- the solution at lam >= 0; directions without variance get 0. */
+LLM_API llm_ridge_point llm_ridge_path_at(double *w, double *intercept, const llm_ridge_path *p,
+                                          double lam) {
+    const size_t n = p->data.n, d = p->data.d;
+    const double count = (double)n, constant = p->intercept ? 1.0 : 0.0;
+    llm_ridge_point point = {constant, 0.0, 0.0, 0.0};
+    LLM_ASSERT(lam >= 0.0);
+    const double zero = 1e-14 * (p->k > 0 ? p->s[0] : 0.0);
+    for (size_t j = 0; w && j < d; j++) w[j] = 0.0;
+    for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+        const double shrink = p->s[i] / (p->s[i] * p->s[i] + lam);
+        point.df += shrink * p->s[i];
+        for (size_t j = 0; w && j < d; j++) w[j] += shrink * p->along[i] * p->v[i * d + j];
+    }
+    for (size_t r = 0; r < n; r++) {
+        double e = p->data.y[r], h = constant / count; /* the mean has leverage 1/n */
+        for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+            const double keep = p->s[i] * p->s[i] / (p->s[i] * p->s[i] + lam), u = p->u[i * n + r];
+            e -= keep * p->along[i] * u;
+            h += keep * u * u;
+        }
+        point.train += e * e / count;
+        point.left_out += e / (1.0 - h) * (e / (1.0 - h)) / count;
+    }
+    point.gcv = point.train / ((1.0 - point.df / count) * (1.0 - point.df / count));
+    if (intercept && w) *intercept = llm_regularization_intercept(&p->data, w);
+    return point;
+}
+
+/* w (d) <- one step of SGD with penalty lam |w|^2 / 2: w shrinks by lr lam, then goes along -g. */
+LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, float lam) {
+    for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
 }
 
 /* @chain_rule ----------------------------------------------- Chain rule
@@ -7724,6 +9538,630 @@ LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *
         count++;
     }
     return count;
+}
+
+/* @backprop ------------------------------------------------- Backpropagation
+ *
+ *     a_0 = x       z_l = a_{l-1} W_l^T + b_l       a_l = phi(z_l)
+ *     delta_L = (softmax(z_L) - y) / N       or      2 (a_L - y) phi'(z_L) / N
+ *     delta_{l-1} = (delta_l W_l) phi'(z_{l-1})       dW_l = delta_l^T a_{l-1}       db_l = column sums
+ *
+ * The backward pass of one family of graphs, the layered network, written out: each layer hands the
+ * one below it the blame for its inputs, and keeps as its own gradient the blame times what it was
+ * given. Everything is a product of matrices over the batch. All curves here have slopes that can
+ * be computed from their values, so only a is kept. The gradient of one example is an outer product
+ * delta a^T, so its squared length is |delta|^2 (|a|^2 + 1): the lengths of all N gradients come
+ * without storing one of them. Units that start equal stay equal: weights must start different.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Goodfellow 2015, "Efficient per-example gradient computations"
+ * needs   arena rng matmul
+ * see     @backward_pass (any graph), @dense @xavier_init (the same pieces, later)
+ * topics  Backpropagation
+ */
+enum { LLM_BACKPROP_TANH, LLM_BACKPROP_SIGMOID, LLM_BACKPROP_RELU };
+enum { LLM_BACKPROP_XENT, LLM_BACKPROP_MSE }; /* softmax and cross-entropy; squared error of a_L */
+
+/* size[0] inputs, size[l] units in layer l. The weights of layer l are W_l (size[l],size[l-1]), then
+ * b_l (size[l]), one layer behind the other in one vector. */
+typedef struct {
+    const size_t *size;
+    size_t layers;
+    int phi, loss;
+} llm_backprop;
+
+/* How many weights; how many activations an example has. */
+LLM_API size_t llm_backprop_weights(const llm_backprop *net) {
+    size_t n = 0;
+    for (size_t l = 1; l <= net->layers; l++) n += net->size[l] * (net->size[l - 1] + 1);
+    return n;
+}
+LLM_API size_t llm_backprop_activations(const llm_backprop *net) {
+    size_t n = 0;
+    for (size_t l = 1; l <= net->layers; l++) n += net->size[l];
+    return n;
+}
+
+/* w <- uniform within gain / sqrt(inputs of the layer), biases included (torch.nn.Linear: gain 1). */
+LLM_API void llm_backprop_init(float *w, const llm_backprop *net, float gain, llm_rng *rng) {
+    for (size_t l = 1; l <= net->layers; l++)
+        for (size_t k = 0; k < net->size[l] * (net->size[l - 1] + 1); k++)
+            *w++ = gain * (2.0f * llm_rng_uniform(rng) - 1.0f) / sqrtf((float)net->size[l - 1]);
+}
+
+/* phi(z), and its slope written in the value a. */
+LLM_API float llm_backprop_phi(float z, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return tanhf(z);
+    if (phi == LLM_BACKPROP_SIGMOID) return 1.0f / (1.0f + expf(-z));
+    return z < 0.0f ? 0.0f : z;
+}
+LLM_API float llm_backprop_slope(float a, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return 1.0f - a * a;
+    if (phi == LLM_BACKPROP_SIGMOID) return a * (1.0f - a);
+    return a > 0.0f ? 1.0f : 0.0f;
+}
+
+/* a: a_1 (N,size[1]), ..., a_L (N,size[L]), one behind the other <- w, x (N,size[0]). With XENT the
+ * last one holds probabilities. Returns the mean loss over the rows against y (N,size[L]): labels as
+ * one-hot or other distributions, or values. y may be NULL: no loss, 0. */
+LLM_API double llm_backprop_forward(float *a, const llm_backprop *net, const float *w,
+                                    const float *x, const float *y, size_t N) {
+    double loss = 0.0;
+    for (size_t l = 1; l <= net->layers; l++) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        llm_matmul_forward(a, x, w, w + out * in, N, in, out);
+        const bool last = l == net->layers, linear = last && net->loss == LLM_BACKPROP_XENT;
+        for (size_t k = 0; k < N * out && !linear; k++) a[k] = llm_backprop_phi(a[k], net->phi);
+        for (size_t k = 0; k < N * out && last && !linear && y; k++)
+            loss += (double)((a[k] - y[k]) * (a[k] - y[k]));
+        for (size_t n = 0; n < (linear ? N : 0); n++) {
+            float *z = a + n * out, most = z[0];
+            double sum = 0.0;
+            for (size_t i = 1; i < out; i++) most = z[i] > most ? z[i] : most;
+            for (size_t i = 0; i < out; i++) sum += exp((double)(z[i] - most));
+            for (size_t i = 0; i < out; i++) {
+                const double log_p = (double)(z[i] - most) - log(sum);
+                if (y && y[n * out + i] != 0.0f) loss -= (double)y[n * out + i] * log_p;
+                z[i] = (float)exp(log_p);
+            }
+        }
+        x = a;
+        a += N * out;
+        w += out * (in + 1);
+    }
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* dw += the gradient of the mean loss, <- forward's a, w, x, y. square (N) <- the squared length of
+ * each example's own gradient, of its loss and not of its share in the mean. Either may be NULL.
+ * Targets of XENT sum to 1 in each row. Scratch: 2 N times the widest layer, given back. */
+LLM_API void llm_backprop_backward(float *dw, float *square, const float *a,
+                                   const llm_backprop *net, const float *w, const float *x,
+                                   const float *y, size_t N, llm_arena *arena) {
+    const size_t mark = arena->used, L = net->layers;
+    size_t widest = 0, end_a = N * llm_backprop_activations(net), end_w = llm_backprop_weights(net);
+    for (size_t l = 0; l <= L; l++) widest = net->size[l] > widest ? net->size[l] : widest;
+    float *delta = llm_arena_floats(arena, N * widest),
+          *below = llm_arena_floats(arena, N * widest);
+    for (size_t n = 0; square && n < N; n++) square[n] = 0.0f;
+
+    for (size_t l = L; l > 0; l--) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const float *a_l = a + (end_a -= N * out);
+        const float *a_in = l > 1 ? a_l - N * in : x, *w_l = w + (end_w -= out * (in + 1));
+        const bool linear = l == L && net->loss == LLM_BACKPROP_XENT;
+        for (size_t k = 0; k < N * out; k++) {
+            if (l == L) delta[k] = (linear ? 1.0f : 2.0f) * (a_l[k] - y[k]) / (float)N;
+            if (!linear) delta[k] *= llm_backprop_slope(a_l[k], net->phi);
+        }
+        for (size_t n = 0; square && n < N; n++) {
+            double blame = 0.0, given = 1.0; /* 1: what the bias was given */
+            for (size_t i = 0; i < out; i++)
+                blame += (double)(delta[n * out + i] * delta[n * out + i]);
+            for (size_t i = 0; i < in; i++) given += (double)(a_in[n * in + i] * a_in[n * in + i]);
+            square[n] += (float)((double)N * (double)N * blame * given);
+        }
+        for (size_t k = 0; k < N * in; k++) below[k] = 0.0f;
+        llm_matmul_backward(l > 1 ? below : NULL, dw ? dw + end_w : NULL,
+                            dw ? dw + end_w + out * in : NULL, delta, a_in, w_l, N, in, out);
+        float *swap = delta;
+        delta = below, below = swap;
+    }
+    arena->used = mark;
+}
+
+/* One step of gradient descent on a batch: w -= lr gradient. Returns the loss before it. Scratch:
+ * activations, gradient, and backward's, given back. */
+LLM_API double llm_backprop_step(float *w, const llm_backprop *net, const float *x, const float *y,
+                                 size_t N, float lr, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_backprop_weights(net);
+    float *a = llm_arena_floats(arena, N * llm_backprop_activations(net));
+    float *dw = llm_arena_floats(arena, P);
+    for (size_t k = 0; k < P; k++) dw[k] = 0.0f;
+    const double loss = llm_backprop_forward(a, net, w, x, y, N);
+    llm_backprop_backward(dw, NULL, a, net, w, x, y, N, arena);
+    for (size_t k = 0; k < P; k++) w[k] -= lr * dw[k];
+    arena->used = mark;
+    return loss;
+}
+
+/* @generalization ------------------------------------------- Generalization
+ *
+ *     least squares, n samples, p features ~ N(0, I), noise s^2:
+ *     E train risk = s^2 (1 - p/n)        E test risk = s^2 (1 + p / (n - p - 1))
+ *     optimism     = 2/n sum_i cov(yhat_i, y_i) = 2 s^2 df / n
+ *
+ * A model is judged on data that it has not seen, because on its own it looks too good: the fit has
+ * moved towards the noise. How far, is what each prediction covaries with its own target. With
+ * Gaussian features and least squares all of this is known exactly, so estimates can be checked
+ * against truth. Cross-validation estimates the risk by holding out each part once; its folds share
+ * training data, so the spread of their scores divided by their number is too small a variance, and
+ * the correction of Nadeau and Bengio adds the share that more folds cannot remove.
+ *
+ * source  Efron 2004, "The estimation of prediction error"; Nadeau & Bengio 2003, "Inference for
+ *         the generalization error", eq. 8
+ * needs   arena rng
+ * see     @overfitting @underfitting @data_leakage
+ * topics  Generalization
+ */
+
+/* x (n,p) standard normal, y (n) = x.beta + noise * normal <- beta (p). */
+LLM_API void llm_generalization_task(float *x, float *y, const float *beta, size_t n, size_t p,
+                                     float noise, llm_rng *rng) {
+    llm_rng_normal_fill(rng, x, n * p);
+    for (size_t i = 0; i < n; i++) {
+        double sum = (double)(noise * llm_rng_normal(rng));
+        for (size_t k = 0; k < p; k++) sum += (double)x[i * p + k] * (double)beta[k];
+        y[i] = (float)sum;
+    }
+}
+
+/* w (p) <- the least-squares fit of y (n) by x (n,p). Gram-Schmidt on the columns of x and then y,
+ * each taken off as soon as it is found (the modified form): as stable as Householder's. False when
+ * the columns are not independent to 1e-10; n < p is such a case. Scratch: (n + p) (p + 1) doubles,
+ * given back. */
+LLM_API bool llm_generalization_ols(double *w, const float *x, const float *y, size_t n, size_t p,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, width = p + 1;
+    double *q = llm_arena_doubles(arena, n * width), *r = llm_arena_doubles(arena, p * width);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < p; k++) q[i * width + k] = (double)x[i * p + k];
+        q[i * width + p] = (double)y[i];
+    }
+    bool independent = n >= p;
+    for (size_t k = 0; k < p && independent; k++) {
+        double before = 0.0, square = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            before += (double)x[i * p + k] * (double)x[i * p + k];
+            square += q[i * width + k] * q[i * width + k];
+        }
+        independent = square > 1e-20 * before;
+        for (size_t j = k; j < width; j++) r[k * width + j] = 0.0;
+        for (size_t i = 0; i < n;
+             i++) /* row k of R: products with column k, divided by its length */
+            for (size_t j = k; j < width; j++)
+                r[k * width + j] += q[i * width + k] * q[i * width + j] / square;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = k + 1; j < width; j++)
+                q[i * width + j] -= r[k * width + j] * q[i * width + k];
+    }
+    for (size_t k = independent ? p : 0; k-- > 0;) { /* R has ones on its diagonal */
+        w[k] = r[k * width + p];
+        for (size_t j = k + 1; j < p; j++) w[k] -= r[k * width + j] * w[j];
+    }
+    arena->used = mark;
+    return independent;
+}
+
+/* Mean squared error of w (p) on x (n,p), y (n). */
+LLM_API double llm_generalization_risk(const double *w, const float *x, const float *y, size_t n,
+                                       size_t p) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double off = -(double)y[i];
+        for (size_t k = 0; k < p; k++) off += w[k] * (double)x[i * p + k];
+        sum += off * off;
+    }
+    return sum / (double)n;
+}
+
+/* *gap <- the mean of test - train over R runs, *error its standard error. The two of a run share
+ * their sample, so the differences are what varies; R > 1. */
+LLM_API void llm_generalization_gap(double *gap, double *error, const double *train,
+                                    const double *test, size_t R) {
+    double sum = 0.0, square = 0.0;
+    for (size_t r = 0; r < R; r++) sum += test[r] - train[r];
+    *gap = sum / (double)R;
+    for (size_t r = 0; r < R; r++)
+        square += (test[r] - train[r] - *gap) * (test[r] - train[r] - *gap);
+    *error = sqrt(square / (double)(R - 1) / (double)R);
+}
+
+/* score (folds) <- mean squared error of least squares on each fold of order (n), fitted on the
+ * others: fold f holds the positions f n / folds (rounded down, the first n mod folds one longer).
+ * False where a training part cannot be fitted. Scratch: n (p + 1) floats, p doubles and ols's. */
+LLM_API bool llm_generalization_cv(double *score, const float *x, const float *y,
+                                   const size_t *order, size_t n, size_t p, size_t folds,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(folds > 1 && folds <= n);
+    float *part = llm_arena_floats(arena, n * p), *target = llm_arena_floats(arena, n);
+    double *w = llm_arena_doubles(arena, p);
+    bool ok = true;
+    for (size_t f = 0, start = 0; f < folds && ok; f++) {
+        const size_t size = n / folds + (f < n % folds ? 1 : 0);
+        for (size_t i = 0, to = size, held = 0; i < n; i++) { /* held out first, then the others */
+            const bool out = i >= start && i < start + size;
+            const size_t at = out ? held++ : to++;
+            memcpy(part + at * p, x + order[i] * p, p * sizeof(float));
+            target[at] = y[order[i]];
+        }
+        ok = llm_generalization_ols(w, part + size * p, target + size, n - size, p, arena);
+        if (ok) score[f] = llm_generalization_risk(w, part, target, size, p);
+        start += size;
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* Variance of the mean of J scores, each from n_test held out of n_test + n_train: S^2 / J would
+ * hold for independent ones; overlap adds S^2 n_test / n_train, which no J removes. J > 1. */
+LLM_API double llm_generalization_variance(double *naive, const double *score, size_t J,
+                                           size_t n_test, size_t n_train) {
+    double mean = 0.0, square = 0.0;
+    for (size_t j = 0; j < J; j++) mean += score[j] / (double)J;
+    for (size_t j = 0; j < J; j++) square += (score[j] - mean) * (score[j] - mean);
+    square /= (double)(J - 1);
+    *naive = square / (double)J;
+    return *naive + square * (double)n_test / (double)n_train;
+}
+
+/* 2/n sum_i cov(yhat_i, y_i) over R draws of the noise on the same x: fit, y (R,n). R > 1. */
+LLM_API double llm_generalization_optimism(const float *fit, const float *y, size_t R, size_t n) {
+    double total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double mean_fit = 0.0, mean_y = 0.0, product = 0.0;
+        for (size_t r = 0; r < R; r++) {
+            mean_fit += (double)fit[r * n + i] / (double)R;
+            mean_y += (double)y[r * n + i] / (double)R;
+        }
+        for (size_t r = 0; r < R; r++)
+            product += ((double)fit[r * n + i] - mean_fit) * ((double)y[r * n + i] - mean_y);
+        total += product / (double)(R - 1);
+    }
+    return 2.0 * total / (double)n;
+}
+
+/* @overfitting ---------------------------------------------- Overfitting
+ *
+ *     train(d) falls with every degree d            test(d) falls, then rises: the fit follows noise
+ *     z = (mean test loss - mean train loss) / sqrt(s_test^2 / m + s_train^2 / n)
+ *
+ * A model with room to spare fits what will not come again. Three ways to see it: polynomials of
+ * rising degree through a few noisy points, whose test error has a minimum and then explodes; a
+ * network wide enough to learn labels that were drawn by lot, perfectly, and nothing else; and a
+ * test whether a gap between the two errors is more than luck. The fact that networks can memorise
+ * shows that being able to is not what keeps them from it. Legendre polynomials instead of powers
+ * keep the columns independent up to high degrees.
+ *
+ * source  Zhang et al. 2017, "Understanding deep learning requires rethinking generalization";
+ *         Welch 1947, "The generalization of Student's problem"
+ * needs   arena generalization backprop
+ * see     @overfitting_adaptive (the holdout itself), @double_descent (what comes behind)
+ * topics  Overfitting
+ */
+
+/* phi (n,D+1) <- P_0 .. P_D at x (n) in [-1,1]: (k+1) P_{k+1} = (2k+1) x P_k - k P_{k-1}. */
+LLM_API void llm_overfitting_legendre(float *phi, const float *x, size_t n, size_t D) {
+    for (size_t i = 0; i < n; i++) {
+        double before = 0.0, now = 1.0;
+        for (size_t k = 0; k <= D; k++) {
+            phi[i * (D + 1) + k] = (float)now;
+            const double next =
+                ((double)(2 * k + 1) * (double)x[i] * now - (double)k * before) / (double)(k + 1);
+            before = now;
+            now = next;
+        }
+    }
+}
+
+/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D through
+ * x, y (n), on them and on fresh x_test, y_test (m). False where the points do not determine a fit
+ * (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and ols's, given back. */
+LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, const float *y,
+                                  size_t n, const float *x_test, const float *y_test, size_t m,
+                                  size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *phi = llm_arena_floats(arena, n * (D + 1)),
+          *phi_test = llm_arena_floats(arena, m * (D + 1));
+    double *w = llm_arena_doubles(arena, D + 1);
+    bool ok = true;
+    for (size_t d = 0; d <= D && ok; d++) {
+        llm_overfitting_legendre(phi, x, n, d);
+        llm_overfitting_legendre(phi_test, x_test, m, d);
+        ok = llm_generalization_ols(w, phi, y, n, d + 1, arena);
+        if (!ok) break;
+        train[d] = llm_generalization_risk(w, phi, y, n, d + 1);
+        test[d] = llm_generalization_risk(w, phi_test, y_test, m, d + 1);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* The share of rows whose largest output is where y (N,size[L]) is largest. The first of equals.
+ * Scratch: the activations, given back. */
+LLM_API double llm_overfitting_accuracy(const llm_backprop *net, const float *w, const float *x,
+                                        const float *y, size_t N, llm_arena *arena) {
+    const size_t mark = arena->used, V = net->size[net->layers];
+    const size_t all = N * llm_backprop_activations(net);
+    float *a = llm_arena_floats(arena, all);
+    size_t right = 0;
+    llm_backprop_forward(a, net, w, x, NULL, N);
+    for (size_t n = 0; n < N; n++) {
+        const float *p = a + all - N * V + n * V, *t = y + n * V;
+        size_t guess = 0, truth = 0;
+        for (size_t i = 1; i < V; i++) {
+            if (p[i] > p[guess]) guess = i;
+            if (t[i] > t[truth]) truth = i;
+        }
+        right += guess == truth;
+    }
+    arena->used = mark;
+    return (double)right / (double)N;
+}
+
+/* Full-batch gradient descent with momentum (v = momentum v + g, w -= lr v) until every training
+ * label is right, at most so many steps; returns the steps taken. Scratch: the weights twice and
+ * backprop's, given back. */
+LLM_API size_t llm_overfitting_memorize(float *w, const llm_backprop *net, const float *x,
+                                        const float *y, size_t N, size_t steps, float lr,
+                                        float momentum, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_backprop_weights(net);
+    float *v = llm_arena_floats(arena, P), *g = llm_arena_floats(arena, P);
+    float *a = llm_arena_floats(arena, N * llm_backprop_activations(net));
+    size_t step = 0;
+    for (size_t k = 0; k < P; k++) v[k] = 0.0f;
+    while (step < steps && llm_overfitting_accuracy(net, w, x, y, N, arena) < 1.0) {
+        for (size_t k = 0; k < P; k++) g[k] = 0.0f;
+        llm_backprop_forward(a, net, w, x, y, N);
+        llm_backprop_backward(g, NULL, a, net, w, x, y, N, arena);
+        for (size_t k = 0; k < P; k++) {
+            v[k] = momentum * v[k] + g[k];
+            w[k] -= lr * v[k];
+        }
+        step++;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* How many standard errors the mean of test (m) lies above that of train (n): losses of single
+ * examples. Above 3 it is not luck. NaN where nothing varies and the means are equal; n, m > 1. */
+LLM_API double llm_overfitting_detect(const float *train, size_t n, const float *test, size_t m) {
+    double mean[2] = {0.0, 0.0}, square[2] = {0.0, 0.0};
+    for (size_t i = 0; i < n; i++) mean[0] += (double)train[i] / (double)n;
+    for (size_t i = 0; i < m; i++) mean[1] += (double)test[i] / (double)m;
+    for (size_t i = 0; i < n; i++) square[0] += pow((double)train[i] - mean[0], 2.0);
+    for (size_t i = 0; i < m; i++) square[1] += pow((double)test[i] - mean[1], 2.0);
+    const double error =
+        sqrt(square[0] / (double)(n - 1) / (double)n + square[1] / (double)(m - 1) / (double)m);
+    return (mean[1] - mean[0]) / error;
+}
+
+/* @overfitting_adaptive ------------------------------------- Overfitting the holdout: Thresholdout
+ *
+ *     answer = train mean                    if |train mean - holdout mean| < T + noise
+ *              holdout mean + noise          otherwise, and the budget falls by one
+ *
+ * A holdout is fresh once. Whoever looks at it, chooses by what was seen, and looks again is
+ * training on it: keep the features whose correlation with the label has the same sign in both
+ * halves of pure noise, and the holdout confirms a classifier that cannot exist. Thresholdout
+ * answers from the training data as long as the two agree, and otherwise with noise: an answer then
+ * says almost nothing about any single example of the holdout, so choices cannot adapt to it. It is
+ * differential privacy, used on the analyst.
+ *
+ * source  Dwork et al. 2015, "Generalization in adaptive data analysis and holdout reuse", fig. 1;
+ *         Freedman 1983, "A note on screening regression equations"
+ * needs   rng
+ * see     @data_leakage (selection outside of cross-validation)
+ * topics  -
+ */
+typedef struct {
+    double threshold, sigma, noisy; /* noisy: the threshold with the noise of this round */
+    size_t budget;                  /* answers left that may use the holdout */
+} llm_overfitting_adaptive;
+
+/* Laplace noise of mean 0 and mean size b: from the logarithm of a uniform number. */
+LLM_API double llm_overfitting_adaptive_laplace(double b, llm_rng *rng) {
+    const double u = ((double)llm_rng_u32(rng) + 0.5) / 2147483648.0 - 1.0; /* in (-1, 1) */
+    return u < 0.0 ? b * log(1.0 + u) : -b * log(1.0 - u);
+}
+
+/* threshold 0.04 and sigma 0.01 are usual for means of some thousand examples. */
+LLM_API void llm_overfitting_adaptive_init(llm_overfitting_adaptive *t, double threshold,
+                                           double sigma, size_t budget, llm_rng *rng) {
+    t->threshold = threshold;
+    t->sigma = sigma;
+    t->budget = budget;
+    t->noisy = threshold + llm_overfitting_adaptive_laplace(2.0 * sigma, rng);
+}
+
+/* *answer <- an estimate of a mean whose values on both halves are given. False, and no answer, once
+ * the budget is used up. */
+LLM_API bool llm_overfitting_adaptive_query(double *answer, llm_overfitting_adaptive *t,
+                                            double train, double holdout, llm_rng *rng) {
+    if (t->budget == 0) return false;
+    const double noise = llm_overfitting_adaptive_laplace(4.0 * t->sigma, rng);
+    *answer = train;
+    if (fabs(holdout - train) <= t->noisy + noise) return true;
+    *answer = holdout + llm_overfitting_adaptive_laplace(t->sigma, rng);
+    t->noisy = t->threshold + llm_overfitting_adaptive_laplace(2.0 * t->sigma, rng);
+    t->budget--;
+    return true;
+}
+
+/* m (d) <- the means of x_j y over n examples, x (n,d), y (n) of +1 and -1. */
+LLM_API void llm_overfitting_adaptive_moments(double *m, const float *x, const float *y, size_t n,
+                                              size_t d) {
+    for (size_t j = 0; j < d; j++) m[j] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < d; j++) m[j] += (double)(x[i * d + j] * y[i]) / (double)n;
+}
+
+/* w (d) <- the screen: the sign of feature j where train[j] and holdout[j] have the same one and
+ * both are at least cut in size, else 0. Returns how many were kept. */
+LLM_API size_t llm_overfitting_adaptive_screen(float *w, const double *train, const double *holdout,
+                                               size_t d, double cut) {
+    size_t kept = 0;
+    for (size_t j = 0; j < d; j++) {
+        const bool same = (train[j] > 0.0) == (holdout[j] > 0.0);
+        const bool large = fabs(train[j]) >= cut && fabs(holdout[j]) >= cut;
+        w[j] = !same || !large ? 0.0f : train[j] > 0.0 ? 1.0f : -1.0f;
+        kept += same && large;
+    }
+    return kept;
+}
+
+/* The share of the examples with sign(w.x) = y; a sum of 0 is wrong. */
+LLM_API double llm_overfitting_adaptive_accuracy(const float *w, const float *x, const float *y,
+                                                 size_t n, size_t d) {
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < d; j++) sum += (double)(w[j] * x[i * d + j]);
+        right += sum * (double)y[i] > 0.0;
+    }
+    return (double)right / (double)n;
+}
+
+/* @underfitting --------------------------------------------- Underfitting
+ *
+ *     floor(D) = integral f^2 - sum_{k <= D} c_k^2          c_k = integral f e_k    on [-1, 1], mean
+ *     e_k = sqrt(2k + 1) P_k                                orthonormal Legendre polynomials
+ *     F = (SS_lack / (G - p)) / (SS_pure / (n - G))         G places with repeated measurements
+ *
+ * A class of models too small for the truth has an error that no data removes: the distance from
+ * the truth to the nearest model. For polynomials it is a number: what is left of the square of f
+ * after its first coefficients (Parseval). When the truth is not known but some measurements are
+ * repeated at the same place, their scatter is noise alone, and what lies above it is lack of fit.
+ * A high training error has two causes that call for opposite cures: a class too small, or a
+ * training not finished; only the second is still falling. An error high on new data alone is
+ * neither: there more data help.
+ *
+ * source  Golub & Welsch 1969, "Calculation of Gauss quadrature rules" (nodes by Newton here); Draper
+ *         & Smith 1998, "Applied regression analysis", ch. 2 (lack of fit)
+ * needs   -
+ * see     @overfitting @generalization
+ * topics  Underfitting
+ */
+
+/* x, w (n) <- Gauss-Legendre nodes, ascending, and weights that sum to 1: exact means over [-1,1]
+ * of polynomials up to degree 2n - 1. Newton from a good guess at the roots of P_n. */
+LLM_API void llm_underfitting_nodes(double *x, double *w, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double at = -cos(3.14159265358979323846 * ((double)i + 0.75) / ((double)n + 0.5)),
+               slope = 1.0;
+        for (int step = 0; step < 8; step++) {
+            double before = 0.0, now = 1.0;
+            for (size_t k = 0; k < n; k++) {
+                const double next =
+                    ((double)(2 * k + 1) * at * now - (double)k * before) / (double)(k + 1);
+                before = now;
+                now = next;
+            }
+            slope = (double)n * (before - at * now) / (1.0 - at * at);
+            at -= now / slope;
+        }
+        x[i] = at;
+        w[i] = 1.0 / ((1.0 - at * at) * slope * slope);
+    }
+}
+
+/* floor, c (D+1) <- f (n) at the nodes x with weights w: the least mean squared error of polynomials
+ * of degree 0 .. D, and the coefficients. Exact for f of degree below 2n - D. */
+LLM_API void llm_underfitting_floor(double *floor, double *c, const double *f, const double *x,
+                                    const double *w, size_t n, size_t D) {
+    for (size_t k = 0; k <= D; k++) c[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double before = 0.0, now = 1.0;
+        for (size_t k = 0; k <= D; k++) {
+            c[k] += w[i] * f[i] * sqrt((double)(2 * k + 1)) * now;
+            const double next =
+                ((double)(2 * k + 1) * x[i] * now - (double)k * before) / (double)(k + 1);
+            before = now;
+            now = next;
+        }
+    }
+    double left = 0.0;
+    for (size_t i = 0; i < n; i++) left += w[i] * f[i] * f[i];
+    for (size_t k = 0; k <= D; k++) {
+        left -= c[k] * c[k];
+        floor[k] = left > 0.0 ? left : 0.0; /* rounding */
+    }
+}
+
+/* P(F > f) with a and b degrees of freedom: the incomplete beta function I_t(b/2, a/2) at
+ * t = b / (b + a f), by its continued fraction (modified Lentz), on the side where it converges. */
+LLM_API double llm_underfitting_f_tail(double f, double a, double b) {
+    if (!(f > 0.0)) return f <= 0.0 ? 1.0 : f;
+    const double t = b / (b + a * f), flip = (0.5 * b + 1.0) / (0.5 * (a + b) + 2.0);
+    const bool other = t > flip;
+    const double p = 0.5 * (other ? a : b), q = 0.5 * (other ? b : a),
+                 x = other ? a * f / (b + a * f) : t;
+    const double front =
+        exp(lgamma(p + q) - lgamma(p) - lgamma(q) + p * log(x) + q * log1p(-x)) / p;
+    double h = 1.0, c = 1.0, d = 1.0;
+    for (int i = 1; i <= 300; i++) { /* h = 1 / (1 + k_1 / (1 + k_2 / (1 + ... */
+        const double m = (double)(i / 2);
+        const double k = i % 2 == 0
+                             ? m * (q - m) * x / ((p + 2.0 * m - 1.0) * (p + 2.0 * m))
+                             : -(p + m) * (p + q + m) * x / ((p + 2.0 * m) * (p + 2.0 * m + 1.0));
+        d = 1.0 / (1.0 + k * d);
+        if (i > 1) c = 1.0 + k / c;
+        h *= c * d;
+    }
+    return other ? 1.0 - front * h : front * h;
+}
+
+/* *F, returns its p-value <- y (n), fit (n) of a model with p parameters, group (n) in 0 .. G-1:
+ * examples of a group have the same inputs, and so the same fit. p < G < n; every group occurs.
+ * mean (G) is scratch. A small p-value: the model lacks something that is not noise. */
+LLM_API double llm_underfitting_lack(double *F, const float *y, const float *fit,
+                                     const size_t *group, double *mean, size_t n, size_t G,
+                                     size_t p) {
+    double lack = 0.0, pure = 0.0;
+    LLM_ASSERT(p < G && G < n);
+    for (size_t g = 0; g < G; g++) {
+        size_t count = 0;
+        mean[g] = 0.0;
+        for (size_t i = 0; i < n; i++)
+            if (group[i] == g) mean[g] += (double)y[i], count++;
+        mean[g] /= (double)count;
+    }
+    for (size_t i = 0; i < n; i++) {
+        lack += pow((double)fit[i] - mean[group[i]], 2.0);
+        pure += pow((double)y[i] - mean[group[i]], 2.0);
+    }
+    *F = lack / (double)(G - p) / (pure / (double)(n - G));
+    return llm_underfitting_f_tail(*F, (double)(G - p), (double)(n - G));
+}
+
+enum {
+    LLM_UNDERFITTING_NONE,     /* both errors near the noise */
+    LLM_UNDERFITTING_CAPACITY, /* train flat and high: a larger class */
+    LLM_UNDERFITTING_TRAINING, /* train still falling: go on */
+    LLM_UNDERFITTING_DATA      /* train low, test high: more data, or a penalty */
+};
+
+/* What ails a run, from its errors over T > 3 steps and the noise variance (a guess of what cannot
+ * be explained): compared are the last value and the one three quarters of the way. */
+LLM_API int llm_underfitting_diagnose(const float *train, const float *test, size_t T,
+                                      float noise) {
+    const float last = train[T - 1], earlier = train[3 * T / 4 - 1];
+    LLM_ASSERT(T > 3);
+    if (earlier - last > 0.05f * earlier && last > 1.2f * noise) return LLM_UNDERFITTING_TRAINING;
+    if (test[T - 1] - last > 0.5f * (noise + last)) return LLM_UNDERFITTING_DATA;
+    return last > 1.5f * noise ? LLM_UNDERFITTING_CAPACITY : LLM_UNDERFITTING_NONE;
 }
 
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
@@ -15660,7 +18098,8 @@ LLM_API void llm_gpt2_decode(llm_gpt2_decode_state *d, const int *ids, size_t n)
     a->used = mark;
 }
 
-/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
+/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. -1
+ * when one of them is NaN or all are -inf, at every temperature: there is none. */
 LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k, float p,
                                  llm_rng *rng) {
     const size_t V = d->model->config.vocab, mark = d->memory.used;
@@ -15674,8 +18113,8 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     return id;
 }
 
-/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but
- * its newer half. */
+/* The token behind ids (n), of which d has seen the first d->seen; -1 as above. A full context
+ * forgets all but its newer half. */
 LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
                                  size_t k, float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
@@ -15690,13 +18129,16 @@ LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_
 }
 
 /* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the
- * token stop (-1: never). Returns how many were written. */
+ * token stop (-1: never), and before a choice that cannot be made: a NaN among the logits. Returns
+ * how many were written. */
 LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n, size_t count,
                                     int stop, float temp, size_t k, float p, llm_rng *rng) {
     d->cache.length[0] = d->seen = 0;
     for (size_t i = 0; i < count; i++) {
-        ids[n + i] = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
-        if (ids[n + i] == stop) return i + 1;
+        const int id = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
+        if (id < 0) return i;
+        ids[n + i] = id;
+        if (id == stop) return i + 1;
     }
     return count;
 }

@@ -3124,6 +3124,159 @@ llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, con
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ * The product of @dense with an epilogue that knows heads: bias, the split into q, k and v of
+ * (B,H,T,D), and for models that normalise q and k (Qwen 3, Gemma 3) the RMS of each head, while the
+ * numbers are still in registers. Apart, the split would read and write all of them once more, the
+ * norm q and k another time. A tile of the product is 128 columns wide and leaves by rows, a warp a
+ * row: where D divides 128 a head lies with D / 4 neighbouring lanes, and its sum of squares is a few
+ * shuffles among these. Other head sizes and float are normalised by a kernel of @rmsnorm, in place.
+ *
+ * Backward puts dq, dk and dv together in rows, one pass of 2 elements for each element, and goes on
+ * as @dense. The norm's backward pass wants what it was given: training calls llm_cuda_qkv_forward
+ * and @rmsnorm.
+ *
+ * Traffic and limit: those of the product, which writes q, k, v in place of y. A warp writes one
+ * head's row, 2 D bytes at least, in one piece.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm_bf16, dense, rmsnorm
+ * see     rope, flash
+ * topics  -
+ */
+
+/* What becomes of four entries of the product: v + b, normalised with the weights q_norm, k_norm
+ * (D) or NULL, go to q (B,H,N,D) or k, v (B,Hkv,N,D). wide: D and b allow vectors. */
+template <typename T> struct llm_cuda_qkv_end {
+    T *q, *k, *v;
+    const T *b, *q_norm, *k_norm;
+    size_t N, H, Hkv, D;
+    float eps;
+    bool wide;
+    /* Where entry `column` of row `row` goes. */
+    LLM_DEVICE_METHOD T *place(size_t row, size_t column) const {
+        const size_t head = column / D, h = head < H ? head : (head - H) % Hkv;
+        T *const part = head < H ? q : head < H + Hkv ? k : v;
+        return part + ((row / N * (head < H ? H : Hkv) + h) * N + row % N) * D + column % D;
+    }
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&x)[4]) const {
+        if (!wide) {
+            for (size_t e = 0; e < 4 && column + e < (H + 2 * Hkv) * D; e++)
+                llm_store(place(row, column + e), 0, x[e] + (b ? llm_load(b, column + e) : 0.0f));
+            return;
+        }
+        const size_t head = column / D;
+        const T *norm = head < H ? q_norm : head < H + Hkv ? k_norm : NULL;
+        float u[4], b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (b) llm_load_vector(b_v, b, column);
+        LLM_UNROLL
+        for (int e = 0; e < 4; e++) u[e] = x[e] + b_v[e];
+        if (norm) {
+            const unsigned lanes = (unsigned)D / 4, lane = threadIdx.x % 32;
+            const unsigned mask = (lanes == 32 ? 0xffffffffu : (1u << lanes) - 1u)
+                                  << lane / lanes * lanes;
+            float sum_sq = u[0] * u[0] + u[1] * u[1] + u[2] * u[2] + u[3] * u[3];
+            for (unsigned distance = lanes / 2; distance > 0; distance /= 2)
+                sum_sq += __shfl_xor_sync(mask, sum_sq, (int)distance);
+            const float r = rsqrtf(sum_sq / (float)D + eps);
+            llm_load_vector(b_v, norm, column % D);
+            LLM_UNROLL
+            for (int e = 0; e < 4; e++) u[e] *= r * b_v[e];
+        }
+        llm_store_vector(place(row, column), 0, u);
+    }
+};
+
+/* q, k, v <- x (B T,C) w (O,C)^T + b, O = (H+2Hkv)D; with w turned, (C,O), x w. */
+template <bool w_turned, typename T>
+static inline cudaError_t llm_cuda_qkv_product(llm_cuda_qkv_end<T> end, const T *x, const T *w,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const size_t O = (c->H + 2 * c->Hkv) * c->D;
+    end.N = c->T, end.H = c->H, end.Hkv = c->Hkv, end.D = c->D;
+    end.wide = c->D % (16 / sizeof(T)) == 0 && llm_aligned(end.q, 16) && llm_aligned(end.k, 16) &&
+               llm_aligned(end.v, 16) && llm_aligned(end.b, 16);
+    if (c->B * c->T * O == 0) return cudaSuccess;
+    return llm_cuda_dense_product<false, w_turned, T>::launch(end, x, w, c->B * c->T, O, c->C, 1,
+                                                              c->C, stream);
+}
+/* Arguments as llm_qkv_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_forward(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const llm_cuda_qkv_end<T> end = {q, k, v, b, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+    return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+}
+/* Can the epilogue normalise? Tensor cores, whole heads in a row of the tile, vectors. */
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const float *x, const float *w,
+                                                              const llm_qkv_config *c) {
+    (void)x, (void)w, (void)c;
+    return false;
+}
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const llm_bf16 *x, const llm_bf16 *w,
+                                                              const llm_qkv_config *c) {
+    return c->D >= 8 && 128 % c->D == 0 && llm_cuda_gemm_bf16_fits(x, false, 0, c->C) &&
+           llm_cuda_gemm_bf16_fits(w, false, 0, c->C);
+}
+/* The same, then q and k normalised head by head with the weights q_norm, k_norm (D), as
+ * llm_rmsnorm_forward; for inference. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_norm(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                            const T *q_norm, const T *k_norm, float eps,
+                                            const llm_qkv_config *c, cudaStream_t stream) {
+    llm_cuda_qkv_end<T> end = {q, k, v, b, q_norm, k_norm, 0, 0, 0, 0, eps, false};
+    const bool aligned = llm_aligned(q, 16) && llm_aligned(k, 16) && llm_aligned(v, 16) &&
+                         llm_aligned(b, 16) && llm_aligned(q_norm, 16) && llm_aligned(k_norm, 16);
+    if (aligned && llm_cuda_qkv_fused(x, w, c))
+        return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+    cudaError_t error = llm_cuda_qkv_forward(q, k, v, x, w, b, c, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(q, (float *)NULL, q, q_norm, c->B * c->H * c->T, c->D, eps,
+                                         stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(k, (float *)NULL, k, k_norm, c->B * c->Hkv * c->T, c->D,
+                                         eps, stream);
+    return error;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_qkv_merge_kernel(T *qkv, llm_cuda_qkv_end<T> parts) {
+    const size_t columns = (parts.H + 2 * parts.Hkv) * parts.D;
+    const llm_place at = llm_my_place<V>(columns);
+    if (at.column >= columns) return;
+    float x[V];
+    llm_load_vector(x, (const T *)parts.place(at.row, at.column), 0);
+    llm_store_vector(qkv, at.row * columns + at.column, x);
+}
+/* qkv (B,T,(H+2Hkv)D) <- q, k, v: as llm_qkv_merge. Hkv 0: the heads of q side by side, k and v are
+ * not read. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_merge(T *qkv, T *q, T *k, T *v, const llm_qkv_config *c,
+                                             cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t columns = (c->H + 2 * c->Hkv) * c->D;
+    const llm_cuda_qkv_end<T> parts = {q,    k,    v,      NULL, NULL, NULL,
+                                       c->T, c->H, c->Hkv, c->D, 0,    false};
+    if (c->B * c->T * columns == 0) return cudaSuccess;
+    const bool wide = c->D % V == 0 && llm_aligned(qkv, 16) && llm_aligned(q, 16) &&
+                      llm_aligned(k, 16) && llm_aligned(v, 16);
+    const auto merge = wide ? llm_qkv_merge_kernel<T, V> : llm_qkv_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(c->B * c->T, columns, wide ? V : 1), 256, 0, stream, qkv,
+               parts);
+    return cudaGetLastError();
+}
+/* dx, dw, db += : as llm_qkv_backward, any of the three may be NULL. rows: B T (H+2Hkv) D entries;
+ * scratch as llm_cuda_dense_backward with that many columns. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_backward(T *dx, float *dw, float *db, T *dq, T *dk, T *dv,
+                                                const T *x, const T *w, const llm_qkv_config *c,
+                                                T *rows, float *scratch, cudaStream_t stream) {
+    const cudaError_t error = llm_cuda_qkv_merge(rows, dq, dk, dv, c, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_dense_backward(dx, dw, db, rows, x, w, c->B * c->T, c->C,
+                                   (c->H + 2 * c->Hkv) * c->D, scratch, stream);
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  * The kernel to read before @flash: a warp a row, float only, the loops of the definition.
@@ -3269,6 +3422,203 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     if (error != cudaSuccess) return error;
     LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
                T, C, H);
+    return cudaGetLastError();
+}
+
+/* @rope ----------------------------------------------------- Rotary position embedding
+ *
+ * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
+ * and k are turned, k and v go to their places in the cache. All are copies with at most two
+ * multiplications a number, so they are one kernel: it reads the rows of the product once and writes
+ * each number where it will be read. The way back turns by the opposite angle and puts the gradients
+ * together into rows.
+ *
+ * A thread moves 2 V entries of one head, 16 bytes at a time: V pairs, which are two vectors half a
+ * rotation apart, or for neighbours two vectors in a row. Angles come as tables of llm_rope_table,
+ * computed once for all layers (in doubles, which a kernel should not be asked for); any other
+ * frequencies (@yarn) or axes are only another table.
+ *
+ * Traffic: 2 elements for each element, the minimum, where three kernels move 6 for q and k; the
+ * tables come from L2. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     qkv, gqa, flash
+ * topics  -
+ */
+
+/* T new positions of B texts; the first rot of D dimensions turn. k and v have room for so many
+ * positions a head; text b's new ones stand from length[b] on (a device array, or NULL: from 0 on).
+ * one_table: the tables are (T,rot/2) for all texts, else (B,T,rot/2). */
+typedef struct {
+    size_t B, T, H, Hkv, D, rot, room;
+    const size_t *length;
+    bool one_table;
+    llm_rope_pairing pairing;
+} llm_cuda_rope_config;
+
+/* A whole text from position 0 on, without spare room, all dimensions turned. */
+static inline __attribute__((unused)) llm_cuda_rope_config
+llm_cuda_rope_defaults(size_t B, size_t T, size_t H, size_t Hkv, size_t D) {
+    const llm_cuda_rope_config c = {B, T, H, Hkv, D, D, T, NULL, true, LLM_ROPE_HALVES};
+    return c;
+}
+
+/* Unit u of a head, 2 V entries: y <- x turned by the angles c, s (sign -1: back), or y += that. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_rope_turn(T *y, const T *x, const float *c, const float *s, float sign,
+                                   size_t u, size_t rot, llm_rope_pairing pairing, bool turns,
+                                   bool add) {
+    turns = turns && u * 2 * V < rot;
+    const bool halves = turns && pairing == LLM_ROPE_HALVES;
+    const size_t at[2] = {halves ? u * V : u * 2 * V, halves ? u * V + rot / 2 : u * 2 * V + V};
+    float w[2][V], turned[2][V], cosine[V], sine[V];
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) llm_load_vector(w[n], x, at[n]);
+    if (turns) {
+        llm_load_vector(cosine, c, u * V);
+        llm_load_vector(sine, s, u * V);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) { /* pair u V + k: entries k of both, or 2 k and 2 k + 1 */
+            const float a = halves ? w[0][k] : w[2 * k / V][2 * k % V];
+            const float b = halves ? w[1][k] : w[(2 * k + 1) / V][(2 * k + 1) % V];
+            const float a_turned = a * cosine[k] - b * (sign * sine[k]);
+            const float b_turned = a * (sign * sine[k]) + b * cosine[k];
+            if (halves)
+                turned[0][k] = a_turned, turned[1][k] = b_turned;
+            else
+                turned[2 * k / V][2 * k % V] = a_turned,
+                                          turned[(2 * k + 1) / V][(2 * k + 1) % V] = b_turned;
+        }
+    }
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) {
+        float old[V];
+        if (add) llm_load_vector(old, y, at[n]);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            w[n][k] = (turns ? turned[n][k] : w[n][k]) + (add ? old[k] : 0.0f);
+        llm_store_vector(y, at[n], w[n]);
+    }
+}
+
+/* Where a unit of a row of qkv belongs: its number in the head, and where that head's D entries
+ * stand in q (part 0), k or v. */
+struct llm_cuda_rope_place {
+    size_t unit, part, at;
+};
+/* The place of what stands in that column of the row, with so many units to a head. */
+LLM_DEVICE llm_cuda_rope_place llm_cuda_rope_find(size_t row, size_t column, size_t units,
+                                                  const llm_cuda_rope_config &c) {
+    const size_t b = row / c.T, t = row % c.T, head = column / units;
+    const size_t part = head < c.H ? 0 : head < c.H + c.Hkv ? 1 : 2;
+    const size_t h = part == 0 ? head : head - c.H - (part - 1) * c.Hkv;
+    const size_t position = part != 0 && c.length ? c.length[b] + t : t;
+    const size_t heads = part == 0 ? c.H : c.Hkv, room = part == 0 ? c.T : c.room;
+    const llm_cuda_rope_place p = {column % units, part, ((b * heads + h) * room + position) * c.D};
+    return p;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_split_kernel(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                      const float *sine, llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    T *to = p.part == 0 ? q : p.part == 1 ? k : v;
+    llm_cuda_rope_turn<T, V>(to + p.at, qkv + (at.row * columns + at.column - p.unit) * 2 * V,
+                             cosine + angle, sine + angle, 1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_rope_merge_kernel(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                      const float *cosine, const float *sine,
+                                      llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    const T *from = p.part == 0 ? dq : p.part == 1 ? dk : dv;
+    llm_cuda_rope_turn<T, V>(dqkv + (at.row * columns + at.column - p.unit) * 2 * V, from + p.at,
+                             cosine + angle, sine + angle, -1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+
+/* Can all of this be moved 16 bytes at a time, whole pairs of vectors? */
+template <typename T>
+static inline bool llm_cuda_rope_wide(const T *a, const T *b, const T *c, const T *d,
+                                      const float *cosine, const float *sine, size_t D,
+                                      size_t rot) {
+    const size_t pair = 32 / sizeof(T);
+    return D % pair == 0 && rot % pair == 0 && llm_aligned(a, D) && llm_aligned(b, D) &&
+           llm_aligned(c, D) && llm_aligned(d, D) && llm_aligned(cosine, rot / 2) &&
+           llm_aligned(sine, rot / 2);
+}
+static inline __attribute__((unused)) bool llm_cuda_rope_valid(const llm_cuda_rope_config *c) {
+    return c->D % 2 == 0 && c->rot % 2 == 0 && c->rot <= c->D && (c->length || c->T <= c->room);
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,room,D) <- qkv (B,T,(H+2Hkv)D): llm_qkv_split, llm_rope_forward of q and
+ * k, llm_kv_cache_append. Of k and v only the new positions are written. D is even; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_split(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                              const float *sine, const llm_cuda_rope_config *c,
+                                              cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(q, k, v, qkv, cosine, sine, c->D, c->rot);
+    const auto split = wide ? llm_rope_split_kernel<T, V> : llm_rope_split_kernel<T, 1>;
+    LLM_LAUNCH(split, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, q, k,
+               v, qkv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+/* dqkv (B,T,(H+2Hkv)D) <- dq (B,H,T,D), dk, dv (B,Hkv,room,D): the backward pass of the above; all
+ * of dqkv is overwritten. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_merge(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                              const float *cosine, const float *sine,
+                                              const llm_cuda_rope_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(dqkv, dq, dk, dv, cosine, sine, c->D, c->rot);
+    const auto merge = wide ? llm_rope_merge_kernel<T, V> : llm_rope_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, dqkv,
+               dq, dk, dv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_rows_kernel(T *y, const T *x, const float *cosine, const float *sine,
+                                     size_t H, size_t rows, size_t D, size_t rot,
+                                     llm_rope_pairing pairing, float sign) {
+    const llm_place at = llm_my_place<1>(D / (2 * V));
+    const size_t angle = (at.row / (H * rows) * rows + at.row % rows) * (rot / 2);
+    if (at.column < D / (2 * V))
+        llm_cuda_rope_turn<T, V>(y + at.row * D, x + at.row * D, cosine + angle, sine + angle, sign,
+                                 at.column, rot, pairing, true, sign < 0.0f);
+}
+/* y (B,H,T,D) <- x: as llm_rope_forward, for models that normalise heads between split and turn; y
+ * may be x. With sign -1 dx += dy turned back, as llm_rope_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_rows(T *y, const T *x, const float *cosine,
+                                             const float *sine, size_t B, size_t H, size_t rows,
+                                             size_t D, size_t rot, llm_rope_pairing pairing,
+                                             float sign, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (D % 2 != 0 || rot % 2 != 0 || rot > D) return (cudaError_t)cudaErrorInvalidValue;
+    if (B * H * rows * D == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(y, x, y, x, cosine, sine, D, rot);
+    const auto turn = wide ? llm_rope_rows_kernel<T, V> : llm_rope_rows_kernel<T, 1>;
+    LLM_LAUNCH(turn, llm_place_blocks(B * H * rows, wide ? D / 2 / V : D / 2, 1), 256, 0, stream, y,
+               x, cosine, sine, H, rows, D, rot, pairing, sign);
     return cudaGetLastError();
 }
 
@@ -4982,7 +5332,7 @@ static inline cudaError_t llm_cuda_top_k_filter(T *logits, size_t rows, size_t V
 }
 
 template <typename T, int W>
-LLM_KERNEL void __launch_bounds__(1024)
+LLM_KERNEL void __launch_bounds__(1024, 1)
     llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
                             unsigned count) {
     const T *x = logits + blockIdx.x * V;

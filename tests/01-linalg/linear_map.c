@@ -197,6 +197,8 @@ TEST(linear_map, "null space of zeros, of I, by hand; what is below tol is 0; no
     const float noisy[4] = {1000.0f, 0.0f, 0.0f, 1e-3f};
     CHECK(llm_linear_map_null(basis, noisy, 2, 2, 0.99e-6, &arena) == 0);
     CHECK(llm_linear_map_null(basis, noisy, 2, 2, 1.01e-6, &arena) == 1);
+    const float small[4] = {1e-8f, 0.0f, 0.0f, 2e-8f};
+    CHECK(llm_linear_map_null(basis, small, 2, 2, 1e-6, &arena) == 0); /* tol is relative */
     const float pivot[4] = {1e-5f, 1.0f, 1.0f, 1.0f}; /* regular, small where it is first met */
     CHECK(llm_linear_map_null(basis, pivot, 2, 2, 1e-4, &arena) == 0);
     llm_arena_destroy(&arena);

@@ -74,7 +74,9 @@ TEST(lu, "singular matrices are named with their pivot; regular ones with tiny e
     double tiny[4] = {1e-300, 0, 0, 1}, mixed[4] = {1, 1, 1e-20, 2e-20}, swapped[4] = {0, 1, 1, 0};
     CHECK(llm_lu_factor(tiny, order, 2, &error) && llm_lu_factor(mixed, order, 2, &error));
     CHECK(llm_lu_factor(swapped, order, 2, &error) && order[0] == 1 && order[1] == 0);
-    double sign, x[2];
+    double sign, x[2], equal[4] = {1, 2, -1, 3};
+    size_t kept[2];
+    CHECK(llm_lu_factor(equal, kept, 2, &error) && kept[0] == 0); /* of equal pivots the first */
     const double b[2] = {3, 5};
     CHECK(llm_lu_logdet(&sign, swapped, order, 2) == 0.0 && sign == -1.0);
     llm_lu_solve(x, swapped, order, b, 2, 1);
