@@ -1,6 +1,6 @@
 # make lists the targets: lines with two # below. TOPIC=rmsnorm or CHAPTER=06 select sections, CC=clang a
 # compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), NATIVE=1 this processor's instructions
-# and threads, KERNELS=only kernels, NVCC= no nvcc, PART=2/3 the second third of the programs.
+# and threads (no kernels), KERNELS=only kernels, NVCC= no nvcc, PART=2/3 the second third of the programs.
 
 JOBS ?= 2
 PYTHON ?= python3
@@ -48,7 +48,7 @@ suites = $(wildcard $(chapter)/$(topic).c) $(examples) $(if $(whole),tests/tools
 tools = $(if $(call have,$(PYTHON)),$(wildcard tests/tools/test_*.py))
 
 plain = $(if $(filter thread,$(SAN))$(KERNELS),,$(suites:tests/%.c=$(out)/%))
-emulated = $(if $(call have,$(CXX)),$(found:tests/%=$(out)/%))
+emulated = $(if $(and $(call have,$(CXX)),$(if $(NATIVE),,yes)),$(found:tests/%=$(out)/%))
 nvcc = $(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))
 share = $(if $(PART),$(shell printf '%s\n' $(1) | awk 'BEGIN { split("$(PART)", p, "/") } NR % p[2] == p[1] % p[2]'),$(1))
 checks = $(strip $(call share,$(plain) $(emulated)) $(if $(SAN),,$(if $(call have,$(NVCC)),$(nvcc)) \
