@@ -1,6 +1,6 @@
 # make lists the targets: lines with two # below. TOPIC=rmsnorm or CHAPTER=06 select sections, CC=clang a
-# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), KERNELS=only kernels, NVCC= no nvcc,
-# PART=2/3 the second third of the programs.
+# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), NATIVE=1 this processor's instructions
+# and threads (no kernels), KERNELS=only kernels, NVCC= no nvcc, PART=2/3 the second third of the programs.
 
 JOBS ?= 2
 PYTHON ?= python3
@@ -15,7 +15,9 @@ have = $(shell command -v $(1))
 WARN = -Wall -Wextra -Wno-misleading-indentation
 openmp = $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
 FAST = -O3 -march=native -ffp-contract=fast -fno-math-errno $(openmp)
-ifeq ($(SAN),)
+ifneq ($(NATIVE),)
+MODE = $(FAST)
+else ifeq ($(SAN),)
 MODE = -O2 -g
 else ifeq ($(SAN),thread)
 MODE = -O1 -g -fsanitize=thread
@@ -29,7 +31,7 @@ CXX := $(or $(call have,g++),$(CXX)) # only gcc checks the bounds of shared arra
 endif
 export TEST_SECONDS ?= 40
 endif
-out = build/$(notdir $(CC))$(if $(SAN),-$(patsubst 1,san,$(SAN)))
+out = build/$(notdir $(CC))$(if $(NATIVE),-native)$(if $(SAN),-$(patsubst 1,san,$(SAN)))
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */    make \1\t/' | expand -t 24
@@ -46,13 +48,13 @@ suites = $(wildcard $(chapter)/$(topic).c) $(examples) $(if $(whole),tests/tools
 tools = $(if $(call have,$(PYTHON)),$(wildcard tests/tools/test_*.py))
 
 plain = $(if $(filter thread,$(SAN))$(KERNELS),,$(suites:tests/%.c=$(out)/%))
-emulated = $(if $(call have,$(CXX)),$(found:tests/%=$(out)/%))
+emulated = $(if $(and $(call have,$(CXX)),$(if $(NATIVE),,yes)),$(found:tests/%=$(out)/%))
 nvcc = $(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))
 share = $(if $(PART),$(shell printf '%s\n' $(1) | awk 'BEGIN { split("$(PART)", p, "/") } NR % p[2] == p[1] % p[2]'),$(1))
 checks = $(strip $(call share,$(plain) $(emulated)) $(if $(SAN),,$(if $(call have,$(NVCC)),$(nvcc)) \
     $(if $(whole),$(tools:tests/%.py=$(out)/%))))
 
-test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
+test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1, with NATIVE=1
 	@$(if $(checks),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
 	@$(if $(call have,$(CXX)),,echo "skipped: kernels on the emulator ($(CXX) is missing)")
 	@$(if $(and $(found),$(NVCC)),$(if $(call have,$(NVCC)),, \
