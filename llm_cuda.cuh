@@ -2895,6 +2895,203 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     return cudaGetLastError();
 }
 
+/* @rope ----------------------------------------------------- Rotary position embedding
+ *
+ * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
+ * and k are turned, k and v go to their places in the cache. All are copies with at most two
+ * multiplications a number, so they are one kernel: it reads the rows of the product once and writes
+ * each number where it will be read. The way back turns by the opposite angle and puts the gradients
+ * together into rows.
+ *
+ * A thread moves 2 V entries of one head, 16 bytes at a time: V pairs, which are two vectors half a
+ * rotation apart, or for neighbours two vectors in a row. Angles come as tables of llm_rope_table,
+ * computed once for all layers (in doubles, which a kernel should not be asked for); any other
+ * frequencies (@yarn) or axes are only another table.
+ *
+ * Traffic: 2 elements for each element, the minimum, where three kernels move 6 for q and k; the
+ * tables come from L2. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     qkv, gqa, flash
+ * topics  -
+ */
+
+/* T new positions of B texts; the first rot of D dimensions turn. k and v have room for so many
+ * positions a head; text b's new ones stand from length[b] on (a device array, or NULL: from 0 on).
+ * one_table: the tables are (T,rot/2) for all texts, else (B,T,rot/2). */
+typedef struct {
+    size_t B, T, H, Hkv, D, rot, room;
+    const size_t *length;
+    bool one_table;
+    llm_rope_pairing pairing;
+} llm_cuda_rope_config;
+
+/* A whole text from position 0 on, without spare room, all dimensions turned. */
+static inline __attribute__((unused)) llm_cuda_rope_config
+llm_cuda_rope_defaults(size_t B, size_t T, size_t H, size_t Hkv, size_t D) {
+    const llm_cuda_rope_config c = {B, T, H, Hkv, D, D, T, NULL, true, LLM_ROPE_HALVES};
+    return c;
+}
+
+/* Unit u of a head, 2 V entries: y <- x turned by the angles c, s (sign -1: back), or y += that. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_rope_turn(T *y, const T *x, const float *c, const float *s, float sign,
+                                   size_t u, size_t rot, llm_rope_pairing pairing, bool turns,
+                                   bool add) {
+    turns = turns && u * 2 * V < rot;
+    const bool halves = turns && pairing == LLM_ROPE_HALVES;
+    const size_t at[2] = {halves ? u * V : u * 2 * V, halves ? u * V + rot / 2 : u * 2 * V + V};
+    float w[2][V], turned[2][V], cosine[V], sine[V];
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) llm_load_vector(w[n], x, at[n]);
+    if (turns) {
+        llm_load_vector(cosine, c, u * V);
+        llm_load_vector(sine, s, u * V);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) { /* pair u V + k: entries k of both, or 2 k and 2 k + 1 */
+            const float a = halves ? w[0][k] : w[2 * k / V][2 * k % V];
+            const float b = halves ? w[1][k] : w[(2 * k + 1) / V][(2 * k + 1) % V];
+            const float a_turned = a * cosine[k] - b * (sign * sine[k]);
+            const float b_turned = a * (sign * sine[k]) + b * cosine[k];
+            if (halves)
+                turned[0][k] = a_turned, turned[1][k] = b_turned;
+            else
+                turned[2 * k / V][2 * k % V] = a_turned,
+                                          turned[(2 * k + 1) / V][(2 * k + 1) % V] = b_turned;
+        }
+    }
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) {
+        float old[V];
+        if (add) llm_load_vector(old, y, at[n]);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            w[n][k] = (turns ? turned[n][k] : w[n][k]) + (add ? old[k] : 0.0f);
+        llm_store_vector(y, at[n], w[n]);
+    }
+}
+
+/* Where a unit of a row of qkv belongs: its number in the head, and where that head's D entries
+ * stand in q (part 0), k or v. */
+struct llm_cuda_rope_place {
+    size_t unit, part, at;
+};
+/* The place of what stands in that column of the row, with so many units to a head. */
+LLM_DEVICE llm_cuda_rope_place llm_cuda_rope_find(size_t row, size_t column, size_t units,
+                                                  const llm_cuda_rope_config &c) {
+    const size_t b = row / c.T, t = row % c.T, head = column / units;
+    const size_t part = head < c.H ? 0 : head < c.H + c.Hkv ? 1 : 2;
+    const size_t h = part == 0 ? head : head - c.H - (part - 1) * c.Hkv;
+    const size_t position = part != 0 && c.length ? c.length[b] + t : t;
+    const size_t heads = part == 0 ? c.H : c.Hkv, room = part == 0 ? c.T : c.room;
+    const llm_cuda_rope_place p = {column % units, part, ((b * heads + h) * room + position) * c.D};
+    return p;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_split_kernel(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                      const float *sine, llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    T *to = p.part == 0 ? q : p.part == 1 ? k : v;
+    llm_cuda_rope_turn<T, V>(to + p.at, qkv + (at.row * columns + at.column - p.unit) * 2 * V,
+                             cosine + angle, sine + angle, 1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_rope_merge_kernel(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                      const float *cosine, const float *sine,
+                                      llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    const T *from = p.part == 0 ? dq : p.part == 1 ? dk : dv;
+    llm_cuda_rope_turn<T, V>(dqkv + (at.row * columns + at.column - p.unit) * 2 * V, from + p.at,
+                             cosine + angle, sine + angle, -1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+
+/* Can all of this be moved 16 bytes at a time, whole pairs of vectors? */
+template <typename T>
+static inline bool llm_cuda_rope_wide(const T *a, const T *b, const T *c, const T *d,
+                                      const float *cosine, const float *sine, size_t D,
+                                      size_t rot) {
+    const size_t pair = 32 / sizeof(T);
+    return D % pair == 0 && rot % pair == 0 && llm_aligned(a, D) && llm_aligned(b, D) &&
+           llm_aligned(c, D) && llm_aligned(d, D) && llm_aligned(cosine, rot / 2) &&
+           llm_aligned(sine, rot / 2);
+}
+static inline __attribute__((unused)) bool llm_cuda_rope_valid(const llm_cuda_rope_config *c) {
+    return c->D % 2 == 0 && c->rot % 2 == 0 && c->rot <= c->D && (c->length || c->T <= c->room);
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,room,D) <- qkv (B,T,(H+2Hkv)D): llm_qkv_split, llm_rope_forward of q and
+ * k, llm_kv_cache_append. Of k and v only the new positions are written. D is even; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_split(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                              const float *sine, const llm_cuda_rope_config *c,
+                                              cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(q, k, v, qkv, cosine, sine, c->D, c->rot);
+    const auto split = wide ? llm_rope_split_kernel<T, V> : llm_rope_split_kernel<T, 1>;
+    LLM_LAUNCH(split, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, q, k,
+               v, qkv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+/* dqkv (B,T,(H+2Hkv)D) <- dq (B,H,T,D), dk, dv (B,Hkv,room,D): the backward pass of the above; all
+ * of dqkv is overwritten. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_merge(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                              const float *cosine, const float *sine,
+                                              const llm_cuda_rope_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(dqkv, dq, dk, dv, cosine, sine, c->D, c->rot);
+    const auto merge = wide ? llm_rope_merge_kernel<T, V> : llm_rope_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, dqkv,
+               dq, dk, dv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_rows_kernel(T *y, const T *x, const float *cosine, const float *sine,
+                                     size_t H, size_t rows, size_t D, size_t rot,
+                                     llm_rope_pairing pairing, float sign) {
+    const llm_place at = llm_my_place<1>(D / (2 * V));
+    const size_t angle = (at.row / (H * rows) * rows + at.row % rows) * (rot / 2);
+    if (at.column < D / (2 * V))
+        llm_cuda_rope_turn<T, V>(y + at.row * D, x + at.row * D, cosine + angle, sine + angle, sign,
+                                 at.column, rot, pairing, true, sign < 0.0f);
+}
+/* y (B,H,T,D) <- x: as llm_rope_forward, for models that normalise heads between split and turn; y
+ * may be x. With sign -1 dx += dy turned back, as llm_rope_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_rows(T *y, const T *x, const float *cosine,
+                                             const float *sine, size_t B, size_t H, size_t rows,
+                                             size_t D, size_t rot, llm_rope_pairing pairing,
+                                             float sign, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (D % 2 != 0 || rot % 2 != 0 || rot > D) return (cudaError_t)cudaErrorInvalidValue;
+    if (B * H * rows * D == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(y, x, y, x, cosine, sine, D, rot);
+    const auto turn = wide ? llm_rope_rows_kernel<T, V> : llm_rope_rows_kernel<T, 1>;
+    LLM_LAUNCH(turn, llm_place_blocks(B * H * rows, wide ? D / 2 / V : D / 2, 1), 256, 0, stream, y,
+               x, cosine, sine, H, rows, D, rot, pairing, sign);
+    return cudaGetLastError();
+}
+
 /* @gqa ------------------------------------------------------ Grouped-query attention
  *
  * Decoding: one new token of each text against its cache. The query heads of a group are packed, up
