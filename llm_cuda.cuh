@@ -4470,6 +4470,65 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
     return cudaGetLastError();
 }
 
+/* @llama_block ---------------------------------------------- Decoder block, the form of Llama
+ *
+ * The kernels and the order of @decoder_block; RMSNorm, rotations, grouped heads, SwiGLU and no
+ * biases are settings of it. What is particular to the form costs little: the rotation is done
+ * where the heads are cut apart, RMSNorm is LayerNorm without the first reduction, gate and up are
+ * two products of which the second one's epilogue multiplies, and attention reads each key and
+ * value head for its whole group.
+ *
+ * Limit: the products.
+ *
+ * source  -
+ * needs   decoder_block
+ * see     decoder_only
+ * topics  -
+ */
+
+/* Llama's form. cosine, sine (T,D/2) of llm_rope_table, on the device. */
+static inline __attribute__((unused)) llm_cuda_decoder_block_config
+llm_cuda_llama_block_config(const llm_llama_block_config &c, const float *cosine,
+                            const float *sine) {
+    llm_cuda_decoder_block_config d;
+    memset(&d, 0, sizeof d);
+    d.width = c.width, d.heads = c.heads, d.kv_heads = c.kv_heads, d.head_size = c.head_size;
+    d.hidden = c.hidden, d.eps = c.eps, d.kind = LLM_ACTIVATION_SILU;
+    d.gated = d.rms = true;
+    d.cosine = cosine, d.sine = sine, d.pairing = c.pairing;
+    return d;
+}
+
+/* Weights in the matrices of a block, which decay, and in its vectors. */
+static inline __attribute__((unused)) size_t
+llm_cuda_llama_block_matrices(const llm_cuda_decoder_block_config &c) {
+    const size_t heads = 2 * (c.heads + c.kv_heads) * c.head_size;
+    return (heads + (c.gated ? 3 : 2) * c.hidden) * c.width;
+}
+static inline __attribute__((unused)) size_t
+llm_cuda_llama_block_vectors(const llm_cuda_decoder_block_config &c) {
+    const size_t O = (c.heads + 2 * c.kv_heads) * c.head_size;
+    return c.rms ? 2 * c.width : 6 * c.width + O + c.hidden;
+}
+/* A block of either form in a flat vector, the order of llm_decoder_only_bind and llm_gpt2_bind:
+ * matrices (qkv, out, gate, up, down) and vectors (norm1, norm2, or with biases norm1_w, norm1_b,
+ * qkv_b, out_b, norm2_w, norm2_b, up_bias, down_bias). What the form does not have is NULL. */
+template <typename T>
+static inline llm_cuda_decoder_block_weights<T>
+llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_config &c) {
+    const size_t C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    const size_t O = Q + 2 * c.kv_heads * c.head_size, bias = c.rms ? 0 : 1;
+    llm_cuda_decoder_block_weights<T> w;
+    T **const matrix[5] = {&w.qkv_w, &w.out_w, &w.ffn.gate, &w.ffn.up, &w.ffn.down};
+    const size_t m[5] = {O * C, C * Q, c.gated ? F * C : 0, F * C, C * F};
+    T **const vector[8] = {&w.norm1_w, &w.norm1_b, &w.qkv_b,       &w.out_b,
+                           &w.norm2_w, &w.norm2_b, &w.ffn.up_bias, &w.ffn.down_bias};
+    const size_t v[8] = {C, bias * C, bias * O, bias * C, C, bias * C, bias * F, bias * C};
+    for (size_t i = 0; i < 5; i++) *matrix[i] = m[i] ? matrices : NULL, matrices += m[i];
+    for (size_t i = 0; i < 8; i++) *vector[i] = v[i] ? vectors : NULL, vectors += v[i];
+    return w;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
