@@ -10164,6 +10164,380 @@ LLM_API int llm_underfitting_diagnose(const float *train, const float *test, siz
     return last > 1.5f * noise ? LLM_UNDERFITTING_CAPACITY : LLM_UNDERFITTING_NONE;
 }
 
+/* @early_stopping ------------------------------------------- Early stopping
+ *
+ *     stop when `patience` evaluations have passed without value < best - min_delta; return the best
+ *     GL(t)  = 100 (E_va(t) / min_{s<=t} E_va(s) - 1)
+ *     P_k(t) = 1000 (mean of the last k E_tr / min of the last k E_tr - 1)         PQ = GL / P_k
+ *     gradient descent on least squares: 1 - (1 - a)^t of direction i is fitted after t steps,
+ *     as by ridge with lam_i = e_i (1 - a)^t / (1 - (1 - a)^t)           a = lr e_i
+ *
+ * Training long enough fits the noise; the number of steps is a knob that costs nothing to turn. A
+ * validation curve is noisy, so one rise is no reason: wait, but keep the weights of the best. The
+ * directions of the data with large eigenvalues e_i are learned first, and noise sits in the small
+ * ones, so stopping is a penalty on them, close to ridge regression. The best value seen is the
+ * smallest of many and so too good: report the error on other data.
+ *
+ * source  Prechelt 1998, "Early stopping - but when?"; Ali, Kolter & Tibshirani 2019, "A continuous-
+ *         time view of early stopping for least squares"; Keras, "EarlyStopping"
+ * needs   -
+ * see     @overfitting @ridge @regularization
+ * topics  Early stopping
+ */
+typedef struct {
+    size_t patience, warmup;        /* evaluations; the first warmup ones are not looked at */
+    float min_delta;                /* an improvement has to be larger */
+    bool maximize;                  /* accuracy instead of loss */
+    size_t seen, waited, best_step; /* best_step counts from 0, warmup included */
+    float best;
+    bool found; /* there has been an improvement: best and best_step are set */
+} llm_early_stopping;
+
+/* patience 0 stops at the first evaluation that is no improvement, as 1 does. */
+LLM_API void llm_early_stopping_init(llm_early_stopping *s, size_t patience, float min_delta,
+                                     size_t warmup, bool maximize) {
+    LLM_ASSERT(min_delta >= 0.0f);
+    s->patience = patience, s->warmup = warmup, s->min_delta = min_delta, s->maximize = maximize;
+    s->seen = s->waited = s->best_step = 0;
+    s->best = maximize ? -INFINITY : INFINITY;
+    s->found = false;
+}
+
+/* Takes the next value; true: stop. On an improvement w (n) is copied to best_w (n); both may be
+ * NULL. NaN is never an improvement. */
+LLM_API bool llm_early_stopping_update(llm_early_stopping *s, float value, float *best_w,
+                                       const float *w, size_t n) {
+    const size_t step = s->seen++;
+    if (step < s->warmup) return false;
+    const bool better =
+        s->maximize ? value - s->min_delta > s->best : value + s->min_delta < s->best;
+    if (better) {
+        s->best = value;
+        s->best_step = step;
+        s->found = true;
+        s->waited = 0;
+        if (best_w && w) memcpy(best_w, w, n * sizeof(float));
+        return false;
+    }
+    s->waited++;
+    return s->waited >= s->patience;
+}
+
+/* A noisy curve made smooth: mean = decay mean + (1 - decay) value, divided by what the weights sum
+ * to, so that the first values are not drawn to 0. sum and weight start at 0. */
+LLM_API float llm_early_stopping_smooth(double *sum, double *weight, float value, float decay) {
+    *sum = (double)decay * *sum + (1.0 - (double)decay) * (double)value;
+    *weight = (double)decay * *weight + 1.0 - (double)decay;
+    return (float)(*sum / *weight);
+}
+
+/* GL(t) in percent, from the positive validation errors 0 .. t. Prechelt stops above 1 to 5. */
+LLM_API float llm_early_stopping_gl(const float *validation, size_t t) {
+    float least = validation[0];
+    for (size_t s = 1; s <= t; s++)
+        if (validation[s] < least) least = validation[s];
+    return 100.0f * (validation[t] / least - 1.0f);
+}
+
+/* P_k(t) in thousandths, from the positive training errors t-k+1 .. t: how much still happens. 0
+ * when nothing does; needs k <= t + 1. */
+LLM_API float llm_early_stopping_progress(const float *train, size_t t, size_t k) {
+    LLM_ASSERT(k > 0 && k <= t + 1);
+    float least = train[t], sum = 0.0f;
+    for (size_t s = t + 1 - k; s <= t; s++) {
+        sum += train[s];
+        if (train[s] < least) least = train[s];
+    }
+    return 1000.0f * (sum / ((float)k * least) - 1.0f);
+}
+
+/* The share of a direction with eigenvalue e of X'X/n that t steps of gradient descent on |y - Xw|^2
+ * / 2n from 0 have fitted; and the ridge penalty (of |w|^2 / 2, same scale) that fits the same
+ * share: infinite at t = 0, 0 for a direction that is done. */
+LLM_API double llm_early_stopping_filter(double e, double lr, double t) {
+    return 1.0 - pow(1.0 - lr * e, t);
+}
+LLM_API double llm_early_stopping_ridge(double e, double lr, double t) {
+    const double left = pow(1.0 - lr * e, t);
+    return e * left / (1.0 - left);
+}
+
+/* risk (T+1) <- |w_t - beta|^2 for t = 0 .. T: gradient descent from 0 on |y - Xw|^2 / 2n, where
+ * beta (p) is the truth, so this is the excess risk for standard normal inputs. w (p) <- the last.
+ * residual (n) is scratch. */
+LLM_API void llm_early_stopping_path(double *risk, double *w, double *residual, const float *x,
+                                     const float *y, const double *beta, size_t n, size_t p,
+                                     double lr, size_t T) {
+    for (size_t k = 0; k < p; k++) w[k] = 0.0;
+    for (size_t t = 0; t <= T; t++) {
+        risk[t] = 0.0;
+        for (size_t k = 0; k < p; k++) risk[t] += (w[k] - beta[k]) * (w[k] - beta[k]);
+        if (t == T) return;
+        for (size_t i = 0; i < n; i++) {
+            residual[i] = (double)y[i];
+            for (size_t k = 0; k < p; k++) residual[i] -= w[k] * (double)x[i * p + k];
+        }
+        for (size_t i = 0; i < n; i++)
+            for (size_t k = 0; k < p; k++)
+                w[k] += lr / (double)n * residual[i] * (double)x[i * p + k];
+    }
+}
+
+/* @epoch ---------------------------------------------------- Epoch
+ *
+ *     epoch e visits pi_e(0), pi_e(1), ..., pi_e(n-1), a permutation of 0 .. n-1
+ *     (L, R) -> (R, L xor f_key(R)), some rounds: a permutation of 2^2h numbers for any f
+ *     walk:  i -> pi(i) until it is below n                    a permutation of n numbers
+ *
+ * One pass over the data, each example once, in a fresh order. Drawing with replacement instead
+ * misses 37% of the examples in each pass, and converges more slowly once the step decays. The order
+ * can be written down (Fisher and Yates), or computed: a small cipher on the index, walked until it
+ * lands inside, gives the example at any position without an array, so that a run resumes at (epoch,
+ * step) for nothing and a thousand machines agree without talking. Streams that cannot be indexed
+ * are mixed in a window.
+ *
+ * source  Knuth 1997, "The art of computer programming", vol. 2, algorithm P; Luby & Rackoff 1988,
+ *         "How to construct pseudorandom permutations"; Black & Rogaway 2002 (cycle walking)
+ * needs   base rng
+ * see     @batch_size @grad_accum
+ * topics  Epoch
+ */
+
+/* The stream of one epoch: another one for every seed and epoch. */
+LLM_API llm_rng llm_epoch_rng(uint64_t seed, uint64_t epoch) {
+    llm_rng rng = llm_rng_seed(seed);
+    const uint32_t counter[4] = {(uint32_t)epoch, (uint32_t)(epoch >> 32), 1, 0};
+    uint32_t word[4];
+    llm_rng_philox(word, counter, rng.key);
+    return llm_rng_seed((uint64_t)word[0] << 32 | word[1]);
+}
+
+/* order (n) <- a uniform permutation of 0 .. n-1: swap each place with one at or below it. */
+LLM_API void llm_epoch_shuffle(size_t *order, size_t n, uint64_t seed, uint64_t epoch) {
+    llm_rng rng = llm_epoch_rng(seed, epoch);
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = llm_rng_below(&rng, i), swap = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = swap;
+    }
+}
+
+/* The example at position i of an epoch, i < n, with no memory: six Feistel rounds on numbers of 2h
+ * bits, 4^h >= n, repeated while the result is n or more (fewer than four times on average). One of
+ * 2^64 orders, not of all n!: enough to train with. */
+LLM_API size_t llm_epoch_at(size_t i, size_t n, uint64_t seed, uint64_t epoch) {
+    LLM_ASSERT(i < n);
+    const llm_rng rng = llm_rng_seed(seed);
+    unsigned h = 1;
+    while (h < 32 && (uint64_t)1 << 2 * h < n) h++;
+    const uint64_t mask = ((uint64_t)1 << h) - 1;
+    uint64_t x = i;
+    do {
+        uint64_t left = x >> h, right = x & mask;
+        for (uint32_t round = 0; round < 6; round++) {
+            const uint32_t counter[4] = {(uint32_t)right, (uint32_t)epoch, (uint32_t)(epoch >> 32),
+                                         2 + round};
+            uint32_t word[4];
+            llm_rng_philox(word, counter, rng.key);
+            const uint64_t next = left ^ (word[0] & mask);
+            left = right;
+            right = next;
+        }
+        x = left << h | right;
+    } while (x >= n);
+    return (size_t)x;
+}
+
+/* Batches of an epoch of n examples, the last one shorter or left out. */
+LLM_API size_t llm_epoch_steps(size_t n, size_t batch, bool drop_last) {
+    LLM_ASSERT(batch > 0);
+    return n / batch + (!drop_last && n % batch != 0 ? 1 : 0);
+}
+
+/* Where a run stands: plain numbers, so that they can be stored and put back. */
+typedef struct {
+    size_t n, batch;
+    bool drop_last;
+    uint64_t seed, epoch;
+    size_t step; /* batches taken in this epoch */
+} llm_epoch_state;
+
+/* index (batch) <- the next batch; returns how many examples it has. Behind the last one the next
+ * epoch begins. 0 when an epoch has no batch at all. A loss averaged over an epoch weights each
+ * batch by this number. */
+LLM_API size_t llm_epoch_next(size_t *index, llm_epoch_state *s) {
+    const size_t steps = llm_epoch_steps(s->n, s->batch, s->drop_last);
+    if (steps == 0) return 0;
+    if (s->step >= steps) s->step = 0, s->epoch++;
+    const size_t start = s->step * s->batch, left = s->n - start;
+    const size_t size = left < s->batch ? left : s->batch;
+    for (size_t k = 0; k < size; k++) index[k] = llm_epoch_at(start + k, s->n, s->seed, s->epoch);
+    s->step++;
+    return size;
+}
+
+/* Examples that each of `ranks` machines gets: n / ranks, rounded down with drop_last, else up; then
+ * the first ones are visited twice. The k-th of a rank stands at this position of the epoch, as in
+ * torch's DistributedSampler. */
+LLM_API size_t llm_epoch_shard_size(size_t n, size_t ranks, bool drop_last) {
+    LLM_ASSERT(ranks > 0);
+    return n / ranks + (!drop_last && n % ranks != 0 ? 1 : 0);
+}
+LLM_API size_t llm_epoch_shard(size_t k, size_t rank, size_t n, size_t ranks) {
+    LLM_ASSERT(n > 0 && rank < ranks);
+    return (k * ranks + rank) % n;
+}
+
+/* A window over a stream: item goes in, a random one of `room` waiting items comes out. *held counts
+ * what waits, from 0. False while the window fills: nothing comes out. */
+LLM_API bool llm_epoch_window_put(size_t *out, size_t *window, size_t *held, size_t room,
+                                  size_t item, llm_rng *rng) {
+    LLM_ASSERT(room > 0);
+    if (*held < room) {
+        window[(*held)++] = item;
+        return false;
+    }
+    const size_t j = llm_rng_below(rng, room);
+    *out = window[j];
+    window[j] = item;
+    return true;
+}
+
+/* At the end of the stream: what still waits, in random order. False when nothing does. */
+LLM_API bool llm_epoch_window_take(size_t *out, size_t *window, size_t *held, llm_rng *rng) {
+    if (*held == 0) return false;
+    const size_t j = llm_rng_below(rng, *held);
+    *out = window[j];
+    window[j] = window[--*held];
+    return true;
+}
+
+/* @batch_size ----------------------------------------------- Batch size
+ *
+ *     E |g_B - G|^2 = tr(S) / B  (n - B) / (n - 1)      B of n examples without replacement; with: the
+ *                                                       last factor is 1
+ *     noise scale   = tr(S) / |G|^2                     the batch at which noise equals signal
+ *     steps(B)      ~ (1 + noise scale / B)             examples(B) ~ (B + noise scale)
+ *
+ * A batch estimates the gradient G of all n examples; the error of the estimate falls with B, the
+ * price rises with it. While noise dominates, twice the batch halves the steps; beyond the noise
+ * scale only the price grows. S is the covariance of the gradients of single examples, which one
+ * rarely has; but their squared lengths at two batch sizes, from the accumulation of small batches
+ * that is done anyway, give both unknowns. What limits B above is memory, and it can be predicted.
+ * Batches of unequal length are averaged by what they hold, not by their number.
+ *
+ * source  McCandlish, Kaplan & Amodei 2018, "An empirical model of large-batch training", eq. 2.9
+ *         and appendix A; Shallue et al. 2019, "Measuring the effects of data parallelism"
+ * needs   backprop
+ * see     @epoch @grad_accum @grad_clip
+ * topics  Batch Size
+ */
+
+/* *mean_sq <- |G|^2, *trace <- tr(S), with n in its divisor, <- g (n,P), a gradient for each example.
+ * mean (P) receives G. */
+LLM_API void llm_batch_size_stats(double *mean_sq, double *trace, double *mean, const float *g,
+                                  size_t n, size_t P) {
+    *mean_sq = *trace = 0.0;
+    for (size_t k = 0; k < P; k++) {
+        mean[k] = 0.0;
+        for (size_t i = 0; i < n; i++) mean[k] += (double)g[i * P + k] / (double)n;
+        *mean_sq += mean[k] * mean[k];
+        for (size_t i = 0; i < n; i++) {
+            const double off = (double)g[i * P + k] - mean[k];
+            *trace += off * off / (double)n;
+        }
+    }
+}
+
+/* E |g_B - G|^2 of a batch of B. trace is that of all n examples, divided by n as above. */
+LLM_API double llm_batch_size_variance(double trace, size_t n, size_t B, bool replacement) {
+    LLM_ASSERT(B > 0 && n > 0 && (replacement || B <= n));
+    if (replacement) return trace / (double)B;
+    return n == 1 ? 0.0 : trace / (double)B * (double)(n - B) / (double)(n - 1);
+}
+
+/* *mean_sq, *trace <- estimates of |G|^2 and tr(S) from the mean squared lengths of gradients of
+ * small and of big batches: E |g_B|^2 = |G|^2 + tr(S) / B, twice. Unbiased each, but noisy: average
+ * both over many steps before dividing them. */
+LLM_API void llm_batch_size_noise(double *mean_sq, double *trace, double small_sq, size_t B_small,
+                                  double big_sq, size_t B_big) {
+    LLM_ASSERT(B_small > 0 && B_small < B_big);
+    const double s = (double)B_small, b = (double)B_big;
+    *mean_sq = (b * big_sq - s * small_sq) / (b - s);
+    *trace = (small_sq - big_sq) / (1.0 / s - 1.0 / b);
+}
+
+/* Steps of gradient descent until the expected loss of a noisy quadratic reaches target, with the
+ * best of the constant steps 2^0, 2^-1/2, ..., 2^-20 over its largest curvature; at most `most`.
+ *
+ *     L(w) = 1/2 sum_i h_i w_i^2, gradient h_i w_i + noise of variance c_i / B:
+ *     E w_i^2 <- (1 - lr h_i)^2 E w_i^2 + lr^2 c_i / B
+ *
+ * h, c, start (P): curvatures, noise of one example, E w_i^2 at the start; square (P) is scratch. */
+LLM_API size_t llm_batch_size_steps(const double *h, const double *c, const double *start,
+                                    double *square, size_t P, size_t B, double target,
+                                    size_t most) {
+    double steepest = 0.0;
+    for (size_t i = 0; i < P; i++) steepest = h[i] > steepest ? h[i] : steepest;
+    size_t best = most;
+    for (int half = 0; half <= 40; half++) {
+        const double lr = pow(2.0, -0.5 * (double)half) / steepest;
+        size_t step = 0;
+        for (size_t i = 0; i < P; i++) square[i] = start[i];
+        for (; step < best; step++) {
+            double loss = 0.0;
+            for (size_t i = 0; i < P; i++) loss += 0.5 * h[i] * square[i];
+            if (loss <= target) break;
+            for (size_t i = 0; i < P; i++) {
+                const double keep = 1.0 - lr * h[i];
+                square[i] = keep * keep * square[i] + lr * lr * c[i] / (double)B;
+            }
+        }
+        best = step;
+    }
+    return best;
+}
+
+/* Bytes of memory at the peak of llm_backprop_step with N examples, without the weights and data:
+ * activations, gradient, two deltas, each rounded up to 64. */
+LLM_API size_t llm_batch_size_bytes(const llm_backprop *net, size_t N) {
+    size_t widest = 0;
+    for (size_t l = 0; l <= net->layers; l++)
+        widest = net->size[l] > widest ? net->size[l] : widest;
+    const size_t parts[3] = {N * llm_backprop_activations(net), llm_backprop_weights(net),
+                             N * widest};
+    size_t bytes = 0;
+    for (size_t k = 0; k < 3; k++) bytes += (k == 2 ? 2 : 1) * ((parts[k] * 4 + 63) / 64 * 64);
+    return bytes;
+}
+
+/* The largest N that fits into so many bytes, by bisection; 0 if none does. */
+LLM_API size_t llm_batch_size_max(const llm_backprop *net, size_t bytes) {
+    size_t low = 0,
+           high = bytes / 4 + 1; /* low fits, high does not: an example is a float or more */
+    while (low + 1 < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (llm_batch_size_bytes(net, middle) <= bytes)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The mean over all tokens from the means of K batches and the tokens in each; batches of 0 tokens
+ * are not read. NaN when there is no token. */
+LLM_API double llm_batch_size_token_mean(const float *mean, const size_t *tokens, size_t K) {
+    double sum = 0.0, total = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        if (tokens[k] == 0) continue;
+        sum += (double)mean[k] * (double)tokens[k];
+        total += (double)tokens[k];
+    }
+    return sum / total;
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
