@@ -6816,6 +6816,332 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
     for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
 }
 
+/* @binary_class --------------------------------------------- Binary classification
+ *
+ *     z = x.w + b      p = 1 / (1 + e^-z)      loss = mean_i v_i (log(1 + e^z_i) - y_i z_i) + l2/2 |w|^2
+ *     under another share of positives:  z' = z + log(pi / (1 - pi)) - log(s / (1 - s))
+ *
+ * A linear score, trained so that its sigmoid is a probability, and then what only two classes
+ * have: a threshold. Where it should stand depends on what the errors cost, not on the training; all
+ * useful ones are found in one walk over the sorted scores, where equal scores must be taken
+ * together, or the result depends on the order of ties. If positives were made more frequent for
+ * training (s instead of pi), the ranking is fine and the probabilities are wrong by a constant in
+ * the logit, which is taken off exactly.
+ *
+ * source  Cox 1958; Elkan 2001, "The foundations of cost-sensitive learning"; Saerens, Latinne &
+ *         Decaestecker 2002 (prior correction); McNemar 1947; Matthews 1975
+ * needs   argsort
+ * see     @multiclass, @classify (costs), @logit, @roc_auc, @f1
+ * topics  Binary classification
+ */
+
+/* Returns the loss of w (d, then b) on x (n,d), y (n), weight (n) or NULL, sum of weights > 0; adds
+ * its gradient to dw (d+1) unless that is NULL. b is not penalised. */
+LLM_API double llm_binary_class_loss(double *dw, const double *w, const float *x, const bool *y,
+                                     const float *weight, size_t n, size_t d, double l2) {
+    double loss = 0.0, total = 0.0;
+    for (size_t i = 0; i < n; i++) total += weight ? (double)weight[i] : 1.0;
+    LLM_ASSERT(total > 0.0);
+    for (size_t i = 0; i < n; i++) {
+        double z = w[d];
+        for (size_t j = 0; j < d; j++) z += (double)x[i * d + j] * w[j];
+        const double v = (weight ? (double)weight[i] : 1.0) / total, e = exp(-fabs(z));
+        const double p = z > 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
+        loss += v * (log1p(e) + (z > 0.0 ? z : 0.0) - (y[i] ? z : 0.0));
+        for (size_t j = 0; dw && j < d; j++)
+            dw[j] += v * (p - (y[i] ? 1.0 : 0.0)) * (double)x[i * d + j];
+        if (dw) dw[d] += v * (p - (y[i] ? 1.0 : 0.0));
+    }
+    for (size_t j = 0; j < d; j++) {
+        loss += 0.5 * l2 * w[j] * w[j];
+        if (dw) dw[j] += l2 * w[j];
+    }
+    return loss;
+}
+
+/* w (d+1) from where it stands <- full-batch gradient descent with momentum, until no entry of the
+ * gradient exceeds tolerance; returns the steps, `steps` at most. False in *both when only one class
+ * occurs: then no w is best, and none is sought. The step is the inverse of a bound of the
+ * curvature, 1/4 of the mean |(x, 1)|^2; the momentum restarts when it points uphill. Scratch: 3
+ * (d+1) doubles. */
+LLM_API size_t llm_binary_class_fit(bool *both, double *w, const float *x, const bool *y,
+                                    const float *weight, size_t n, size_t d, double l2,
+                                    double tolerance, size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, p = d + 1;
+    double *dw = llm_arena_doubles(arena, p), *ahead = llm_arena_doubles(arena, p);
+    double *next = llm_arena_doubles(arena, p), bound = 0.0, total = 0.0, t = 1.0;
+    size_t positives = 0, step = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 1.0;
+        for (size_t j = 0; j < d; j++) sum += (double)x[i * d + j] * (double)x[i * d + j];
+        bound += 0.25 * sum * (weight ? (double)weight[i] : 1.0);
+        total += weight ? (double)weight[i] : 1.0;
+        positives += y[i] ? 1 : 0;
+    }
+    *both = positives > 0 && positives < n;
+    for (size_t j = 0; j < p; j++) ahead[j] = w[j];
+    for (double worst = HUGE_VAL; *both && step < steps && worst > tolerance; step++) {
+        double uphill = 0.0;
+        worst = 0.0;
+        for (size_t j = 0; j < p; j++) dw[j] = 0.0;
+        llm_binary_class_loss(dw, ahead, x, y, weight, n, d, l2);
+        for (size_t j = 0; j < p; j++) {
+            worst = fmax(worst, fabs(dw[j]));
+            next[j] = ahead[j] - dw[j] / (bound / total + l2);
+            uphill += dw[j] * (next[j] - w[j]);
+        }
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t)), momentum = (t - 1.0) / t_next;
+        for (size_t j = 0; j < p; j++) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* A cut and what it does: score >= at is called positive. */
+typedef struct {
+    float at; /* infinity: nothing is positive */
+    size_t tp, fp, fn, tn;
+    double value;
+} llm_binary_class_cut;
+
+typedef enum {
+    LLM_BINARY_CLASS_COST,   /* least a fp + b fn */
+    LLM_BINARY_CLASS_F1,     /* most 2 tp / (2 tp + fp + fn) */
+    LLM_BINARY_CLASS_YOUDEN, /* most tp / positives - fp / negatives */
+    LLM_BINARY_CLASS_NEYMAN  /* most tp among cuts with fp <= a negatives */
+} llm_binary_class_aim;
+
+/* Matthews' correlation of guess and truth, -1 to 1; 0 where a row or a column is empty. */
+LLM_API double llm_binary_class_mcc(double tp, double fp, double fn, double tn) {
+    const double all = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn);
+    return all > 0.0 ? (tp * tn - fp * fn) / sqrt(all) : 0.0;
+}
+
+/* The best cut of score (n) for y (n); of equally good ones the highest. value is the aim reached,
+ * costs negative. Both classes must occur, scores may not be NaN. Scratch: n words. */
+LLM_API llm_binary_class_cut llm_binary_class_threshold(const float *score, const bool *y, size_t n,
+                                                        llm_binary_class_aim aim, double a,
+                                                        double b, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_binary_class_cut now = {INFINITY, 0, 0, 0, 0, 0.0}, best = now;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(!isnan(score[i]));
+        now.fn += y[i] ? 1 : 0;
+    }
+    now.tn = n - now.fn;
+    LLM_ASSERT(now.fn > 0 && now.tn > 0);
+    const double positives = (double)now.fn, negatives = (double)now.tn;
+    best.value = -HUGE_VAL;
+    llm_argsort(order, score, n);
+    for (size_t i = n;; i--) {
+        /* a cut stands between two different scores */
+        if (i == n || i == 0 || score[order[i]] > score[order[i - 1]]) {
+            const double tp = (double)now.tp, fp = (double)now.fp, fn = (double)now.fn;
+            now.value = aim == LLM_BINARY_CLASS_COST ? -a * fp - b * fn
+                        : aim == LLM_BINARY_CLASS_F1 ? 2.0 * tp / (2.0 * tp + fp + fn)
+                        : aim == LLM_BINARY_CLASS_YOUDEN
+                            ? tp / positives - fp / negatives
+                            : (fp <= a * negatives ? tp / positives : -1.0);
+            if (now.value > best.value) best = now;
+        }
+        if (i == 0) break;
+        const size_t k = order[i - 1];
+        now.at = score[k];
+        now.tp += y[k] ? 1 : 0, now.fn -= y[k] ? 1 : 0;
+        now.fp += y[k] ? 0 : 1, now.tn -= y[k] ? 0 : 1;
+    }
+    arena->used = mark;
+    return best;
+}
+
+/* The logit under a share pi of positives <- z, trained where it was s; both between 0 and 1. */
+LLM_API float llm_binary_class_prior(float z, double pi, double s) {
+    LLM_ASSERT(pi > 0.0 && pi < 1.0 && s > 0.0 && s < 1.0);
+    return (float)((double)z + log(pi / (1.0 - pi)) - log(s / (1.0 - s)));
+}
+
+/* McNemar's exact test of two classifiers on the same examples: b, c count where only the first, or
+ * only the second, is right. The p-value of a fair coin: 2 P(X <= min(b,c)), X ~ Binomial(b + c, 1/2),
+ * at most 1. */
+LLM_API double llm_binary_class_mcnemar(size_t b, size_t c) {
+    const size_t n = b + c, least = b < c ? b : c;
+    double sum = 0.0;
+    for (size_t k = 0; k <= least; k++)
+        sum += exp(lgamma((double)n + 1.0) - lgamma((double)k + 1.0) -
+                   lgamma((double)(n - k) + 1.0) - (double)n * log(2.0));
+    return fmin(1.0, 2.0 * sum);
+}
+
+/* @multiclass ----------------------------------------------- Multiclass classification
+ *
+ *     softmax     p_k = e^(z_k) / sum_c e^(z_c), z = W x + b      loss = -log p_y + l2/2 |W|^2
+ *     pairwise    r_ij = P(i | i or j):   minimise sum_ij n_ij KL(r_ij || p_i / (p_i + p_j))
+ *     margin      max_k (z_k + [k != y]) - z_y                    (Crammer and Singer)
+ *
+ * More than two classes, at once or as many questions with two answers. Softmax regression trains
+ * all scores together. One against the rest trains each alone; it cannot see a class that lies
+ * between two others, since no line separates it from both. One against one separates every pair; its
+ * K (K - 1) / 2 answers are coupled to probabilities. The confusion matrix says which class is taken
+ * for which; averages of F1 over classes differ in who counts: macro each class, micro each example.
+ *
+ * source  Hastie & Tibshirani 1998, "Classification by pairwise coupling"; Crammer & Singer 2001
+ * needs   -
+ * see     @binary_class (the two-answer questions), @cross_entropy, @f1
+ * topics  Multiclass classification
+ */
+
+/* z (K) <- W (K,d+1) x (d): the last column of W is b. */
+LLM_API void llm_multiclass_scores(double *z, const double *W, const float *x, size_t d, size_t K) {
+    for (size_t k = 0; k < K; k++) {
+        z[k] = W[k * (d + 1) + d];
+        for (size_t j = 0; j < d; j++) z[k] += W[k * (d + 1) + j] * (double)x[j];
+    }
+}
+
+/* p (K) <- z (K), which it may be. */
+LLM_API void llm_multiclass_softmax(double *p, const double *z, size_t K) {
+    double most = z[0], sum = 0.0;
+    for (size_t k = 1; k < K; k++) most = fmax(most, z[k]);
+    for (size_t k = 0; k < K; k++) p[k] = exp(z[k] - most), sum += p[k];
+    for (size_t k = 0; k < K; k++) p[k] /= sum;
+}
+
+/* Returns the mean loss of W (K,d+1) on x (n,d), label (n), n > 0: softmax, or Crammer and Singer's
+ * margin; adds its gradient to dW unless that is NULL. Scratch: K doubles. */
+LLM_API double llm_multiclass_loss(double *dW, const double *W, const float *x, const int *label,
+                                   size_t n, size_t d, size_t K, double l2, bool margin,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *z = llm_arena_doubles(arena, K), loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+        const size_t y = (size_t)label[i];
+        llm_multiclass_scores(z, W, x + i * d, d, K);
+        if (margin) {
+            size_t worst = y;
+            for (size_t k = 0; k < K; k++)
+                if (k != y && z[k] + 1.0 > z[worst] + (worst != y ? 1.0 : 0.0)) worst = k;
+            loss += worst == y ? 0.0 : (z[worst] + 1.0 - z[y]) / (double)n;
+            for (size_t k = 0; k < K; k++) z[k] = 0.0;
+            z[worst] += 1.0, z[y] -= 1.0; /* the gradient of the scores */
+        } else {
+            double most = z[0], sum = 0.0;
+            for (size_t k = 1; k < K; k++) most = fmax(most, z[k]);
+            for (size_t k = 0; k < K; k++) sum += exp(z[k] - most);
+            loss += (most - z[y] + log(sum)) / (double)n;
+            for (size_t k = 0; k < K; k++) z[k] = exp(z[k] - most) / sum - (k == y ? 1.0 : 0.0);
+        }
+        for (size_t k = 0; dW && k < K; k++) {
+            double *row = dW + k * (d + 1);
+            for (size_t j = 0; j < d; j++) row[j] += z[k] * (double)x[i * d + j] / (double)n;
+            row[d] += z[k] / (double)n;
+        }
+    }
+    for (size_t k = 0; k < K * (d + 1); k++) {
+        if (k % (d + 1) == d) continue; /* b is not penalised */
+        loss += 0.5 * l2 * W[k] * W[k];
+        if (dW) dW[k] += l2 * W[k];
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* W (K,d+1) from where it stands <- softmax regression by gradient descent with momentum; returns
+ * the steps. Ends when no entry of the gradient exceeds tolerance. The step is the inverse of 1/2
+ * the mean |(x, 1)|^2, which bounds the curvature. Scratch: 3 K (d+1) + K doubles. */
+LLM_API size_t llm_multiclass_fit(double *W, const float *x, const int *label, size_t n, size_t d,
+                                  size_t K, double l2, double tolerance, size_t steps,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used, size = K * (d + 1);
+    double *dW = llm_arena_doubles(arena, size), *ahead = llm_arena_doubles(arena, size);
+    double *next = llm_arena_doubles(arena, size), bound = l2 + 0.5, t = 1.0;
+    size_t step = 0;
+    for (size_t i = 0; i < n * d; i++) bound += 0.5 * (double)x[i] * (double)x[i] / (double)n;
+    for (size_t k = 0; k < size; k++) ahead[k] = W[k];
+    for (double worst = HUGE_VAL; step < steps && worst > tolerance; step++) {
+        double uphill = 0.0;
+        worst = 0.0;
+        for (size_t k = 0; k < size; k++) dW[k] = 0.0;
+        llm_multiclass_loss(dW, ahead, x, label, n, d, K, l2, false, arena);
+        for (size_t k = 0; k < size; k++) {
+            worst = fmax(worst, fabs(dW[k]));
+            next[k] = ahead[k] - dW[k] / bound;
+            uphill += dW[k] * (next[k] - W[k]);
+        }
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t)), momentum = (t - 1.0) / t_next;
+        for (size_t k = 0; k < size; k++) {
+            ahead[k] = next[k] + momentum * (next[k] - W[k]);
+            W[k] = next[k];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* p (K) <- r (K,K), r_ij the probability of i among i and j, strictly between 0 and 1, and r_ji = 1 -
+ * r_ij; count (K,K) how many examples each pair had, or NULL for equal. Each turn multiplies p_i by
+ * what its pairs say over what p says, until nothing moves; consistent r are reproduced. */
+LLM_API void llm_multiclass_couple(double *p, const double *r, const double *count, size_t K) {
+    for (size_t i = 0; i < K; i++) p[i] = 1.0 / (double)K;
+    double moved = 1.0;
+    for (size_t turn = 0; turn < 10000 && moved > 1e-14; turn++) {
+        moved = 0.0;
+        for (size_t i = 0; i < K; i++) {
+            double said = 0.0, mine = 0.0, sum = 0.0;
+            for (size_t j = 0; j < K; j++) {
+                const double v = count ? count[i * K + j] : 1.0;
+                if (j == i) continue;
+                said += v * r[i * K + j];
+                mine += v * p[i] / (p[i] + p[j]);
+            }
+            const double factor = mine > 0.0 ? said / mine : 1.0;
+            p[i] *= factor;
+            moved = fmax(moved, fabs(factor - 1.0));
+            for (size_t j = 0; j < K; j++) sum += p[j];
+            for (size_t j = 0; j < K; j++) p[j] /= sum;
+        }
+    }
+}
+
+/* matrix (K,K) <- how often label (rows) is taken for guess (columns). */
+LLM_API void llm_multiclass_confusion(size_t *matrix, const int *label, const int *guess, size_t n,
+                                      size_t K) {
+    for (size_t k = 0; k < K * K; k++) matrix[k] = 0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K && guess[i] >= 0 && (size_t)guess[i] < K);
+        matrix[(size_t)label[i] * K + (size_t)guess[i]]++;
+    }
+}
+
+/* f1 (K) of each class, 0 for one that neither occurs nor is guessed, and its averages: *macro over
+ * classes, *weighted by how often they occur, *micro, which is the accuracy. */
+LLM_API void llm_multiclass_f1(double *f1, double *macro, double *weighted, double *micro,
+                               const size_t *matrix, size_t K) {
+    double all = 0.0, right = 0.0;
+    *macro = *weighted = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        double is = 0.0, said = 0.0;
+        for (size_t j = 0; j < K; j++)
+            is += (double)matrix[k * K + j], said += (double)matrix[j * K + k];
+        const double hit = (double)matrix[k * K + k];
+        f1[k] = is + said > 0.0 ? 2.0 * hit / (is + said) : 0.0;
+        *macro += f1[k] / (double)K;
+        *weighted += f1[k] * is;
+        all += is;
+        right += hit;
+    }
+    *weighted = all > 0.0 ? *weighted / all : 0.0;
+    *micro = all > 0.0 ? right / all : 0.0;
+}
+
 /* @least_squares -------------------------------------------- Least squares with all its digits
  *
  *     w = argmin sum_i v_i (y_i - x_i.w)^2          sqrt(v) X D^-1 = Q R,   w = D^-1 R^-1 Q' sqrt(v) y
