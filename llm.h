@@ -3452,6 +3452,161 @@ LLM_API float llm_svd_power(float *x, const float *a, size_t m, size_t n, size_t
     return (float)sqrt(norm);
 }
 
+/* @curse_of_dim --------------------------------------------- Curse of dimensionality
+ *
+ *     edge(f, d) = f^(1/d)                     cube side that holds a share f of a uniform cube
+ *     ball(d)    = pi^(d/2) / Gamma(d/2 + 1)   volume of the unit ball; 2^-d of it fills a cube
+ *     contrast   = (dmax - dmin) / dmin        of a query's distances to the data
+ *     |x| ~ sqrt(d) +- 0.7                     x standard normal
+ *
+ * In many dimensions everything is far away and equally far: a neighbourhood with a tenth of the
+ * data reaches across most of every axis, almost all volume of a cube lies in its corners, a normal
+ * sample lies on a shell, and the nearest point is hardly nearer than the farthest. A few points,
+ * hubs, become the neighbour of very many. All of that is about independent coordinates; real data
+ * lie near surfaces of a few dimensions, and how many can be measured: the quotient of the second
+ * to the first neighbour's distance has the distribution 1 - mu^-d (TwoNN).
+ *
+ * source  Beyer, Goldstein, Ramakrishnan & Shaft 1999, "When is nearest neighbor meaningful?";
+ *         Radovanovic, Nanopoulos & Ivanovic 2010, "Hubs in space"; Facco, d'Errico, Rodriguez &
+ *         Laio 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
+ *         information"
+ * needs   argsort
+ * see     @nearest_neighbor, @cosine_similarity, @pca
+ * topics  The Curse of Dimensionality
+ */
+
+/* The side of a cube that holds a share of uniform data. */
+LLM_API double llm_curse_of_dim_edge(double share, size_t d) { return pow(share, 1.0 / (double)d); }
+
+/* log of the volume of the unit ball in d dimensions; the volume of radius r is e^this r^d. It is
+ * largest for d = 5 and then falls faster than any power. */
+LLM_API double llm_curse_of_dim_log_ball(size_t d) {
+    const double half = 0.5 * (double)d;
+    return half * log(3.14159265358979323846) - lgamma(half + 1.0);
+}
+
+/* The same volume by chance: the share of n uniform points of the cube [-1, 1]^d that fall into the
+ * ball, times 2^d. Fails with the dimension: for d = 20 one point in 40 million does. */
+LLM_API double llm_curse_of_dim_ball_estimate(size_t d, size_t n, llm_rng *rng) {
+    size_t inside = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double x = 2.0 * (double)llm_rng_uniform(rng) - 1.0;
+            sum += x * x;
+        }
+        inside += sum <= 1.0;
+    }
+    return (double)inside / (double)n * pow(2.0, (double)d);
+}
+
+/* dist (N,N) <- x (N,d): squared Euclidean distances; infinite to itself, so that no point is its
+ * own neighbour. */
+LLM_API void llm_curse_of_dim_distances(float *dist, const float *x, size_t N, size_t d) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < d; k++) {
+                const double diff = (double)x[i * d + k] - (double)x[j * d + k];
+                sum += diff * diff;
+            }
+            dist[i * N + j] = i == j ? INFINITY : (float)sum;
+        }
+}
+
+/* (dmax - dmin) / dmin of the distances from query (d) to x (N,d), N > 0. Infinite when a point is
+ * the query. */
+LLM_API float llm_curse_of_dim_contrast(const float *x, const float *query, size_t N, size_t d) {
+    double least = (double)INFINITY, most = 0.0;
+    LLM_ASSERT(N > 0);
+    for (size_t i = 0; i < N; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double diff = (double)x[i * d + k] - (double)query[k];
+            sum += diff * diff;
+        }
+        least = sum < least ? sum : least;
+        most = sum > most ? sum : most;
+    }
+    return (float)(sqrt(most) / sqrt(least) - 1.0);
+}
+
+/* *mean and *deviation (with n - 1) of the lengths of x (N,d), N > 1. */
+LLM_API void llm_curse_of_dim_shell(float *mean, float *deviation, const float *x, size_t N,
+                                    size_t d) {
+    double sum = 0.0, sum_sq = 0.0;
+    LLM_ASSERT(N > 1);
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < N; i++) {
+            double square = 0.0;
+            for (size_t k = 0; k < d; k++) square += (double)x[i * d + k] * (double)x[i * d + k];
+            const double off = sqrt(square) - sum / (double)N;
+            if (pass == 0) sum += sqrt(square);
+            if (pass == 1) sum_sq += off * off;
+        }
+    *mean = (float)(sum / (double)N);
+    *deviation = (float)sqrt(sum_sq / (double)(N - 1));
+}
+
+/* occurs (N) <- dist (N,N): how often each point is among the k nearest of another, k < N. Returns
+ * the skewness of these counts: 0 symmetric, large when there are hubs; 0 when all are equal.
+ * Scratch: N indices. */
+LLM_API float llm_curse_of_dim_hubness(size_t *occurs, const float *dist, size_t N, size_t k,
+                                       llm_arena *arena) {
+    LLM_ASSERT(k < N);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t i = 0; i < N; i++) occurs[i] = 0;
+    for (size_t i = 0; i < N; i++) {
+        llm_argsort(order, dist + i * N, N);
+        for (size_t j = 0; j < k; j++) occurs[order[j]]++;
+    }
+    double second = 0.0, third = 0.0; /* moments about the mean, which is k */
+    for (size_t i = 0; i < N; i++) {
+        const double off = (double)occurs[i] - (double)k;
+        second += off * off / (double)N;
+        third += off * off * off / (double)N;
+    }
+    arena->used = mark;
+    return second > 0.0 ? (float)(third / (second * sqrt(second))) : 0.0f;
+}
+
+/* The intrinsic dimension by TwoNN <- dist (N,N), N > 2. mu = r2 / r1 of a point has P(mu > t) =
+ * t^-d where the density is flat at that scale, so the points (log mu_(i), -log(1 - i/N)) lie on a
+ * line through 0 of slope d. The largest share of the mu (discard, 0.1 as a rule) is left out:
+ * there the density is least flat. Points that coincide with their neighbour say nothing and are
+ * skipped; NaN when no other is left. Scratch: N floats, N indices. */
+LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard,
+                                     llm_arena *arena) {
+    LLM_ASSERT(N > 2 && discard >= 0.0 && discard < 1.0);
+    const size_t mark = arena->used;
+    float *log_mu = llm_arena_floats(arena, N);
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), count = 0;
+    for (size_t i = 0; i < N; i++) {
+        float first = INFINITY, second = INFINITY;
+        for (size_t j = 0; j < N; j++) {
+            const float r = dist[i * N + j];
+            if (r < first)
+                second = first, first = r;
+            else if (r < second)
+                second = r;
+        }
+        if (first > 0.0f) /* distances are squared: half the logarithm */
+            log_mu[count++] = (float)(0.5 * (log((double)second) - log((double)first)));
+    }
+    llm_argsort(order, log_mu, count);
+    const size_t used = (size_t)((double)count * (1.0 - discard));
+    double xy = 0.0, xx = 0.0;
+    for (size_t i = 0; i < used && i + 1 < count; i++) { /* the last has 1 - i/N = 0 */
+        const double x = (double)log_mu[order[i]];
+        xy -= x * log(1.0 - (double)(i + 1) / (double)count);
+        xx += x * x;
+    }
+    arena->used = mark;
+    return (float)(xy / xx);
+}
+
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
  *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
