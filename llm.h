@@ -3452,6 +3452,156 @@ LLM_API float llm_svd_power(float *x, const float *a, size_t m, size_t n, size_t
     return (float)sqrt(norm);
 }
 
+/* @lagrange ------------------------------------------------- Lagrange multipliers
+ *
+ *     min 1/2 x'Qx + c'x  subject to  A x = b,  G x <= h
+ *     Q x + c + A'lambda + G'mu = 0,   mu >= 0,   mu_i (G x - h)_i = 0
+ *
+ * At a constrained minimum the slope that is left is held by the constraints: it is a combination
+ * of their normals, and the multipliers are the weights. Each is a price: how fast the minimum
+ * falls when its constraint gives way (dmin/db = -lambda). An inequality that is not reached costs
+ * nothing (complementarity), and one that is reached pushes one way only (mu >= 0). With equalities
+ * alone all of it is one linear system; with inequalities the active set method guesses which ones
+ * are reached and corrects the guess, one at a time.
+ *
+ * source  Nocedal & Wright 2006, "Numerical Optimization", sections 16.1, 16.5 (algorithm 16.3)
+ * needs   lu
+ * see     @lu, @svm, @convex
+ * topics  Lagrange Multipliers
+ */
+
+/* x (n), lambda (k) <- q (n,n) symmetric, c (n), a (k,n), b (k): the point where Q x + c + A'lambda
+ * = 0 and A x = b, which is the minimum if Q is positive definite where A x = 0. False with a
+ * sentence when the system is singular: constraints that repeat or contradict each other, or no
+ * minimum. Scratch, with s = n + k: s^2 + 3 s doubles. */
+LLM_API bool llm_lagrange_equality(double *x, double *lambda, const double *q, const double *c,
+                                   const double *a, const double *b, size_t n, size_t k,
+                                   llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, s = n + k;
+    double *kkt = llm_arena_doubles(arena, s * s), *right = llm_arena_doubles(arena, s);
+    double *both = llm_arena_doubles(arena, s);
+    size_t *order = (size_t *)llm_arena_take(arena, s, sizeof(size_t));
+    for (size_t i = 0; i < s * s; i++) kkt[i] = 0.0; /* (Q A'; A 0) */
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) kkt[i * s + j] = q[i * n + j];
+        right[i] = -c[i];
+    }
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < n; j++) kkt[(n + i) * s + j] = kkt[j * s + n + i] = a[i * n + j];
+        right[n + i] = b[i];
+    }
+    const bool solved = llm_lu_factor(kkt, order, s, error);
+    if (solved) {
+        llm_lu_solve(both, kkt, order, right, s, 1);
+        for (size_t i = 0; i < n; i++) x[i] = both[i];
+        for (size_t i = 0; i < k; i++) lambda[i] = both[n + i];
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* x (n) in place, mu (k) <- q (n,n) positive definite, c (n), g (k,n), h (k): the minimum subject
+ * to G x <= h; the first `equalities` rows mean =. x starts at a feasible point, and ends at the
+ * minimum; mu are the multipliers, >= 0 on inequalities. False with a sentence when x is not
+ * feasible, or the guess does not settle within 50 (n + k) corrections. Scratch: llm_lagrange_
+ * equality's with up to n constraints, k n + 3 n + 2 k doubles.
+ *
+ * Each round solves with the active rows as equalities. If the answer is another point, go there as
+ * far as the other rows allow, and activate the one that stops the way. If not, look at the
+ * multipliers: the first negative one (Bland's rule: no cycles) is a row that should be left. */
+LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, const double *c,
+                                     const double *g, const double *h, size_t n, size_t k,
+                                     size_t equalities, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    double *rows = llm_arena_doubles(arena, k * n), *zero = llm_arena_doubles(arena, k);
+    double *step = llm_arena_doubles(arena, n), *slope = llm_arena_doubles(arena, n);
+    double *lambda = llm_arena_doubles(arena, k);
+    bool *active = (bool *)llm_arena_take(arena, k, sizeof(bool));
+    bool settled = false, ok = true;
+    for (size_t i = 0; i < k && ok; i++) {
+        double value = -h[i], size = fabs(h[i]);
+        for (size_t j = 0; j < n; j++) {
+            value += g[i * n + j] * x[j];
+            size += fabs(g[i * n + j] * x[j]);
+        }
+        active[i] = i < equalities;
+        zero[i] = 0.0;
+        if ((active[i] ? fabs(value) : value) > 1e-9 * size)
+            ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
+    }
+
+    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+        size_t used = 0;
+        for (size_t i = 0; i < k; i++) {
+            if (!active[i]) continue;
+            for (size_t j = 0; j < n; j++) rows[used * n + j] = g[i * n + j];
+            used++;
+        }
+        double size = 0.0, length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            slope[i] = c[i];
+            for (size_t j = 0; j < n; j++) slope[i] += q[i * n + j] * x[j];
+            size = fabs(x[i]) > size ? fabs(x[i]) : size;
+        }
+        ok = llm_lagrange_equality(step, lambda, q, slope, rows, zero, n, used, arena, error);
+        for (size_t i = 0; ok && i < n; i++)
+            length = fabs(step[i]) > length ? fabs(step[i]) : length;
+        if (!ok) break;
+
+        if (length > 1e-10 * (1.0 + size)) {
+            double share = 1.0;
+            size_t stop = k;
+            for (size_t i = 0; i < k; i++) {
+                double room = h[i], speed = 0.0;
+                for (size_t j = 0; j < n; j++) {
+                    room -= g[i * n + j] * x[j];
+                    speed += g[i * n + j] * step[j];
+                }
+                if (active[i] || speed <= 1e-14 * length || room >= share * speed) continue;
+                share = room > 0.0 ? room / speed : 0.0;
+                stop = i;
+            }
+            for (size_t j = 0; j < n; j++) x[j] += share * step[j];
+            if (stop < k) active[stop] = true;
+            continue;
+        }
+        settled = true;
+        for (size_t i = 0, at = 0; i < k; i++) {
+            mu[i] = active[i] ? lambda[at++] : 0.0;
+            if (settled && i >= equalities && mu[i] < -1e-10) active[i] = settled = false;
+        }
+    }
+    if (ok && !settled) ok = llm_fail(error, "the active constraints did not settle");
+    arena->used = mark;
+    return ok;
+}
+
+/* How far x, mu are from a minimum: the largest entry of |Q x + c + G'mu|, the largest violation of
+ * G x <= h (= for the first ones), and the largest |mu_i (G x - h)_i| or -mu_i of an inequality. */
+typedef struct {
+    double stationarity, feasibility, complementarity;
+} llm_lagrange_residuals;
+LLM_API llm_lagrange_residuals llm_lagrange_residual(const double *x, const double *mu,
+                                                     const double *q, const double *c,
+                                                     const double *g, const double *h, size_t n,
+                                                     size_t k, size_t equalities) {
+    llm_lagrange_residuals r = {0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n; i++) {
+        double slope = c[i];
+        for (size_t j = 0; j < n; j++) slope += q[i * n + j] * x[j];
+        for (size_t j = 0; j < k; j++) slope += g[j * n + i] * mu[j];
+        r.stationarity = fmax(r.stationarity, fabs(slope));
+    }
+    for (size_t i = 0; i < k; i++) {
+        double value = -h[i];
+        for (size_t j = 0; j < n; j++) value += g[i * n + j] * x[j];
+        r.feasibility = fmax(r.feasibility, i < equalities ? fabs(value) : value);
+        if (i >= equalities)
+            r.complementarity = fmax(r.complementarity, fmax(fabs(mu[i] * value), -mu[i]));
+    }
+    return r;
+}
+
 /* @curse_of_dim --------------------------------------------- Curse of dimensionality
  *
  *     edge(f, d) = f^(1/d)                     cube side that holds a share f of a uniform cube
