@@ -1968,6 +1968,161 @@ LLM_API void llm_affine_translation(float *h, float dx, float dy) {
     llm_affine_plane(h, 1.0f, 0.0f, 0.0f, 1.0f, dx, dy);
 }
 
+/* @compose -------------------------------------------------- Composite function
+ *
+ *     f = f_K . ... . f_2 . f_1            J_f(x) = J_K ... J_2 J_1        each at its own input
+ *
+ * A chain of functions, each fed with what the one before made: a network is one. The chain rule
+ * turns derivatives into a product of Jacobians, and a product may be bracketed as one likes: from
+ * the right it is forward mode, cheap for few inputs, from the left backpropagation, cheap for few
+ * outputs; in between the best order is a small dynamic program. A map applied to its own output
+ * again and again goes to a fixed point if it contracts, by its contraction factor each time.
+ *
+ * source  Cormen, Leiserson, Rivest & Stein 2009, "Introduction to Algorithms", section 15.2;
+ *         Griewank & Walther 2008, "Evaluating Derivatives", ch. 14
+ * needs   -
+ * see     @backprop, @linear_map
+ * topics  Composite function
+ */
+
+/* One function of a chain: y (n_out) <- x (n_in), and its Jacobian j (n_out,n_in) at x. */
+typedef struct {
+    void (*value)(double *y, const double *x, void *context);
+    void (*jacobian)(double *j, const double *x, void *context);
+    void *context;
+    size_t n_in, n_out;
+} llm_compose_stage;
+
+/* The largest number of values between two stages; false with a sentence when one stage's output is
+ * not what the next one takes. */
+LLM_API bool llm_compose_check(size_t *widest, const llm_compose_stage *stage, size_t K,
+                               llm_error *error) {
+    *widest = 0;
+    for (size_t k = 0; k < K; k++) {
+        *widest = stage[k].n_in > *widest ? stage[k].n_in : *widest;
+        *widest = stage[k].n_out > *widest ? stage[k].n_out : *widest;
+        if (k > 0 && stage[k].n_in != stage[k - 1].n_out)
+            return llm_fail(error, "stage %zu takes %zu numbers, stage %zu gives %zu", k,
+                            stage[k].n_in, k - 1, stage[k - 1].n_out);
+    }
+    return true;
+}
+
+/* y (n_out of the last) <- x (n_in of the first), K > 0 stages in the order of use. Two buffers
+ * take turns. Scratch: twice the widest. */
+LLM_API bool llm_compose_eval(double *y, const double *x, const llm_compose_stage *stage, size_t K,
+                              llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    for (size_t k = 0; k < K; k++) {
+        double *to = k + 1 < K ? buffer[k % 2] : y;
+        stage[k].value(to, x, stage[k].context);
+        x = to;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* j (n_out of the last, n_in of the first) at x: the product of the stages' Jacobians, from the
+ * right (forward mode). Scratch: 2 widest + 2 widest n_in + widest^2 doubles. */
+LLM_API bool llm_compose_jacobian(double *j, const double *x, const llm_compose_stage *stage,
+                                  size_t K, llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used, n = stage[0].n_in;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    double *product[2] = {llm_arena_doubles(arena, widest * n),
+                          llm_arena_doubles(arena, widest * n)};
+    double *own = llm_arena_doubles(arena, widest * widest);
+    for (size_t k = 0; k < K; k++) {
+        const size_t in = stage[k].n_in, out = stage[k].n_out;
+        double *to = k + 1 < K ? product[k % 2] : j;
+        stage[k].jacobian(k > 0 ? own : to, x, stage[k].context);
+        for (size_t i = 0; k > 0 && i < out * n; i++) {
+            to[i] = 0.0;
+            for (size_t p = 0; p < in; p++)
+                to[i] += own[i / n * in + p] * product[(k - 1) % 2][p * n + i % n];
+        }
+        stage[k].value(buffer[k % 2], x, stage[k].context);
+        x = buffer[k % 2];
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* The fewest multiplications for a product of K > 0 matrices of sizes dim_0 x dim_1, dim_1 x dim_2,
+ * ..., dim (K + 1). split (K,K): the product of matrices i..j is best done as (i..split)(split + 1
+ * ..j), split = split[i*K + j]. cost (K,K) is scratch. */
+LLM_API double llm_compose_order(size_t *split, double *cost, const size_t *dim, size_t K) {
+    LLM_ASSERT(K > 0);
+    for (size_t i = 0; i < K; i++) cost[i * K + i] = 0.0;
+    for (size_t length = 2; length <= K; length++)
+        for (size_t i = 0; i + length <= K; i++) {
+            const size_t j = i + length - 1;
+            cost[i * K + j] = (double)INFINITY;
+            for (size_t s = i; s < j; s++) {
+                const double last = (double)dim[i] * (double)dim[s + 1] * (double)dim[j + 1];
+                const double all = cost[i * K + s] + cost[(s + 1) * K + j] + last;
+                if (all < cost[i * K + j]) cost[i * K + j] = all, split[i * K + j] = s;
+            }
+        }
+    return cost[K - 1];
+}
+
+/* j (n_out,n_in) of any stage by central differences at x, which is moved and put back. The step,
+ * eps^(1/3) max(1, |x_i|), balances the cut (step^2) and rounding (eps / step): about 10 digits.
+ * Scratch: 2 n_out doubles. */
+LLM_API void llm_compose_numjac(double *j, double *x, const llm_compose_stage *f,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *up = llm_arena_doubles(arena, f->n_out), *down = llm_arena_doubles(arena, f->n_out);
+    for (size_t i = 0; i < f->n_in; i++) {
+        const double kept = x[i], step = cbrt(DBL_EPSILON) * (fabs(kept) > 1.0 ? fabs(kept) : 1.0);
+        x[i] = kept + step;
+        const double above = x[i]; /* what was really added after rounding */
+        f->value(up, x, f->context);
+        x[i] = kept - step;
+        f->value(down, x, f->context);
+        for (size_t o = 0; o < f->n_out; o++)
+            j[o * f->n_in + i] = (up[o] - down[o]) / (above - x[i]);
+        x[i] = kept;
+    }
+    arena->used = mark;
+}
+
+/* x (n) <- f applied steps times, n_in = n_out = n. Returns the contraction factor: |last step| /
+ * |step before|, NaN for fewer than 2 steps, 0 once it stands still. Below 1 the distance to the
+ * fixed point is at most |last step| factor / (1 - factor). Scratch: n doubles. */
+LLM_API double llm_compose_iterate(double *x, const llm_compose_stage *f, size_t steps,
+                                   llm_arena *arena) {
+    LLM_ASSERT(f->n_in == f->n_out);
+    const size_t mark = arena->used, n = f->n_in;
+    double *next = llm_arena_doubles(arena, n), before = 0.0, length = 0.0;
+    for (size_t step = 0; step < steps; step++) {
+        f->value(next, x, f->context);
+        before = length;
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            length += (next[i] - x[i]) * (next[i] - x[i]);
+            x[i] = next[i];
+        }
+        length = sqrt(length);
+    }
+    arena->used = mark;
+    return steps < 2 ? (double)NAN : length == 0.0 ? 0.0 : length / before;
+}
+
+/* Aitken: the limit of a sequence whose steps shrink by one factor, from three of its members in a
+ * row. Three equal ones are the limit. */
+LLM_API double llm_compose_aitken(double x0, double x1, double x2) {
+    const double bend = (x2 - x1) - (x1 - x0);
+    return bend == 0.0 ? x2 : x2 - (x2 - x1) * (x2 - x1) / bend;
+}
+
 /* @vector_norm ---------------------------------------------- L1 and L2 norms
  *
  *     |x|_1 = sum |x_i|      |x|_2 = sqrt(sum x_i^2)      |x|_inf = max |x_i|
@@ -3576,11 +3731,13 @@ LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, con
     return ok;
 }
 
-/* How far x, mu are from a minimum: the largest entry of |Q x + c + G'mu|, the largest violation of
- * G x <= h (= for the first ones), and the largest |mu_i (G x - h)_i| or -mu_i of an inequality. */
+/* How far a point is from a minimum; all three are 0 at one. */
 typedef struct {
     double stationarity, feasibility, complementarity;
 } llm_lagrange_residuals;
+
+/* The largest entry of |Q x + c + G'mu|, the largest violation of G x <= h (= for the first ones),
+ * and the largest |mu_i (G x - h)_i| or -mu_i of an inequality <- x (n), mu (k). */
 LLM_API llm_lagrange_residuals llm_lagrange_residual(const double *x, const double *mu,
                                                      const double *q, const double *c,
                                                      const double *g, const double *h, size_t n,
