@@ -2029,6 +2029,161 @@ LLM_API void llm_affine_translation(float *h, float dx, float dy) {
     llm_affine_plane(h, 1.0f, 0.0f, 0.0f, 1.0f, dx, dy);
 }
 
+/* @compose -------------------------------------------------- Composite function
+ *
+ *     f = f_K . ... . f_2 . f_1            J_f(x) = J_K ... J_2 J_1        each at its own input
+ *
+ * A chain of functions, each fed with what the one before made: a network is one. The chain rule
+ * turns derivatives into a product of Jacobians, and a product may be bracketed as one likes: from
+ * the right it is forward mode, cheap for few inputs, from the left backpropagation, cheap for few
+ * outputs; in between the best order is a small dynamic program. A map applied to its own output
+ * again and again goes to a fixed point if it contracts, by its contraction factor each time.
+ *
+ * source  Cormen, Leiserson, Rivest & Stein 2009, "Introduction to Algorithms", section 15.2;
+ *         Griewank & Walther 2008, "Evaluating Derivatives", ch. 14
+ * needs   -
+ * see     @backprop, @linear_map
+ * topics  Composite function
+ */
+
+/* One function of a chain: y (n_out) <- x (n_in), and its Jacobian j (n_out,n_in) at x. */
+typedef struct {
+    void (*value)(double *y, const double *x, void *context);
+    void (*jacobian)(double *j, const double *x, void *context);
+    void *context;
+    size_t n_in, n_out;
+} llm_compose_stage;
+
+/* The largest number of values between two stages; false with a sentence when one stage's output is
+ * not what the next one takes. */
+LLM_API bool llm_compose_check(size_t *widest, const llm_compose_stage *stage, size_t K,
+                               llm_error *error) {
+    *widest = 0;
+    for (size_t k = 0; k < K; k++) {
+        *widest = stage[k].n_in > *widest ? stage[k].n_in : *widest;
+        *widest = stage[k].n_out > *widest ? stage[k].n_out : *widest;
+        if (k > 0 && stage[k].n_in != stage[k - 1].n_out)
+            return llm_fail(error, "stage %zu takes %zu numbers, stage %zu gives %zu", k,
+                            stage[k].n_in, k - 1, stage[k - 1].n_out);
+    }
+    return true;
+}
+
+/* y (n_out of the last) <- x (n_in of the first), K > 0 stages in the order of use. Two buffers
+ * take turns. Scratch: twice the widest. */
+LLM_API bool llm_compose_eval(double *y, const double *x, const llm_compose_stage *stage, size_t K,
+                              llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    for (size_t k = 0; k < K; k++) {
+        double *to = k + 1 < K ? buffer[k % 2] : y;
+        stage[k].value(to, x, stage[k].context);
+        x = to;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* j (n_out of the last, n_in of the first) at x: the product of the stages' Jacobians, from the
+ * right (forward mode). Scratch: 2 widest + 2 widest n_in + widest^2 doubles. */
+LLM_API bool llm_compose_jacobian(double *j, const double *x, const llm_compose_stage *stage,
+                                  size_t K, llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used, n = stage[0].n_in;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    double *product[2] = {llm_arena_doubles(arena, widest * n),
+                          llm_arena_doubles(arena, widest * n)};
+    double *own = llm_arena_doubles(arena, widest * widest);
+    for (size_t k = 0; k < K; k++) {
+        const size_t in = stage[k].n_in, out = stage[k].n_out;
+        double *to = k + 1 < K ? product[k % 2] : j;
+        stage[k].jacobian(k > 0 ? own : to, x, stage[k].context);
+        for (size_t i = 0; k > 0 && i < out * n; i++) {
+            to[i] = 0.0;
+            for (size_t p = 0; p < in; p++)
+                to[i] += own[i / n * in + p] * product[(k - 1) % 2][p * n + i % n];
+        }
+        stage[k].value(buffer[k % 2], x, stage[k].context);
+        x = buffer[k % 2];
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* The fewest multiplications for a product of K > 0 matrices of sizes dim_0 x dim_1, dim_1 x dim_2,
+ * ..., dim (K + 1). split (K,K): the product of matrices i..j is best done as (i..split)(split + 1
+ * ..j), split = split[i*K + j]. cost (K,K) is scratch. */
+LLM_API double llm_compose_order(size_t *split, double *cost, const size_t *dim, size_t K) {
+    LLM_ASSERT(K > 0);
+    for (size_t i = 0; i < K; i++) cost[i * K + i] = 0.0;
+    for (size_t length = 2; length <= K; length++)
+        for (size_t i = 0; i + length <= K; i++) {
+            const size_t j = i + length - 1;
+            cost[i * K + j] = (double)INFINITY;
+            for (size_t s = i; s < j; s++) {
+                const double last = (double)dim[i] * (double)dim[s + 1] * (double)dim[j + 1];
+                const double all = cost[i * K + s] + cost[(s + 1) * K + j] + last;
+                if (all < cost[i * K + j]) cost[i * K + j] = all, split[i * K + j] = s;
+            }
+        }
+    return cost[K - 1];
+}
+
+/* j (n_out,n_in) of any stage by central differences at x, which is moved and put back. The step,
+ * eps^(1/3) max(1, |x_i|), balances the cut (step^2) and rounding (eps / step): about 10 digits.
+ * Scratch: 2 n_out doubles. */
+LLM_API void llm_compose_numjac(double *j, double *x, const llm_compose_stage *f,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *up = llm_arena_doubles(arena, f->n_out), *down = llm_arena_doubles(arena, f->n_out);
+    for (size_t i = 0; i < f->n_in; i++) {
+        const double kept = x[i], step = cbrt(DBL_EPSILON) * (fabs(kept) > 1.0 ? fabs(kept) : 1.0);
+        x[i] = kept + step;
+        const double above = x[i]; /* what was really added after rounding */
+        f->value(up, x, f->context);
+        x[i] = kept - step;
+        f->value(down, x, f->context);
+        for (size_t o = 0; o < f->n_out; o++)
+            j[o * f->n_in + i] = (up[o] - down[o]) / (above - x[i]);
+        x[i] = kept;
+    }
+    arena->used = mark;
+}
+
+/* x (n) <- f applied steps times, n_in = n_out = n. Returns the contraction factor: |last step| /
+ * |step before|, NaN for fewer than 2 steps, 0 once it stands still. Below 1 the distance to the
+ * fixed point is at most |last step| factor / (1 - factor). Scratch: n doubles. */
+LLM_API double llm_compose_iterate(double *x, const llm_compose_stage *f, size_t steps,
+                                   llm_arena *arena) {
+    LLM_ASSERT(f->n_in == f->n_out);
+    const size_t mark = arena->used, n = f->n_in;
+    double *next = llm_arena_doubles(arena, n), before = 0.0, length = 0.0;
+    for (size_t step = 0; step < steps; step++) {
+        f->value(next, x, f->context);
+        before = length;
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            length += (next[i] - x[i]) * (next[i] - x[i]);
+            x[i] = next[i];
+        }
+        length = sqrt(length);
+    }
+    arena->used = mark;
+    return steps < 2 ? (double)NAN : length == 0.0 ? 0.0 : length / before;
+}
+
+/* Aitken: the limit of a sequence whose steps shrink by one factor, from three of its members in a
+ * row. Three equal ones are the limit. */
+LLM_API double llm_compose_aitken(double x0, double x1, double x2) {
+    const double bend = (x2 - x1) - (x1 - x0);
+    return bend == 0.0 ? x2 : x2 - (x2 - x1) * (x2 - x1) / bend;
+}
+
 /* @vector_norm ---------------------------------------------- L1 and L2 norms
  *
  *     |x|_1 = sum |x_i|      |x|_2 = sqrt(sum x_i^2)      |x|_inf = max |x_i|
@@ -3511,6 +3666,313 @@ LLM_API float llm_svd_power(float *x, const float *a, size_t m, size_t n, size_t
     }
     arena->used = mark;
     return (float)sqrt(norm);
+}
+
+/* @lagrange ------------------------------------------------- Lagrange multipliers
+ *
+ *     min 1/2 x'Qx + c'x  subject to  A x = b,  G x <= h
+ *     Q x + c + A'lambda + G'mu = 0,   mu >= 0,   mu_i (G x - h)_i = 0
+ *
+ * At a constrained minimum the slope that is left is held by the constraints: it is a combination
+ * of their normals, and the multipliers are the weights. Each is a price: how fast the minimum
+ * falls when its constraint gives way (dmin/db = -lambda). An inequality that is not reached costs
+ * nothing (complementarity), and one that is reached pushes one way only (mu >= 0). With equalities
+ * alone all of it is one linear system; with inequalities the active set method guesses which ones
+ * are reached and corrects the guess, one at a time.
+ *
+ * source  Nocedal & Wright 2006, "Numerical Optimization", sections 16.1, 16.5 (algorithm 16.3)
+ * needs   lu
+ * see     @lu, @svm, @convex
+ * topics  Lagrange Multipliers
+ */
+
+/* x (n), lambda (k) <- q (n,n) symmetric, c (n), a (k,n), b (k): the point where Q x + c + A'lambda
+ * = 0 and A x = b, which is the minimum if Q is positive definite where A x = 0. False with a
+ * sentence when the system is singular: constraints that repeat or contradict each other, or no
+ * minimum. Scratch, with s = n + k: s^2 + 3 s doubles. */
+LLM_API bool llm_lagrange_equality(double *x, double *lambda, const double *q, const double *c,
+                                   const double *a, const double *b, size_t n, size_t k,
+                                   llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, s = n + k;
+    double *kkt = llm_arena_doubles(arena, s * s), *right = llm_arena_doubles(arena, s);
+    double *both = llm_arena_doubles(arena, s);
+    size_t *order = (size_t *)llm_arena_take(arena, s, sizeof(size_t));
+    for (size_t i = 0; i < s * s; i++) kkt[i] = 0.0; /* (Q A'; A 0) */
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) kkt[i * s + j] = q[i * n + j];
+        right[i] = -c[i];
+    }
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < n; j++) kkt[(n + i) * s + j] = kkt[j * s + n + i] = a[i * n + j];
+        right[n + i] = b[i];
+    }
+    const bool solved = llm_lu_factor(kkt, order, s, error);
+    if (solved) {
+        llm_lu_solve(both, kkt, order, right, s, 1);
+        for (size_t i = 0; i < n; i++) x[i] = both[i];
+        for (size_t i = 0; i < k; i++) lambda[i] = both[n + i];
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* x (n) in place, mu (k) <- q (n,n) positive definite, c (n), g (k,n), h (k): the minimum subject
+ * to G x <= h; the first `equalities` rows mean =. x starts at a feasible point, and ends at the
+ * minimum; mu are the multipliers, >= 0 on inequalities. False with a sentence when x is not
+ * feasible, or the guess does not settle within 50 (n + k) corrections. Scratch: llm_lagrange_
+ * equality's with up to n constraints, k n + 3 n + 2 k doubles.
+ *
+ * Each round solves with the active rows as equalities. If the answer is another point, go there as
+ * far as the other rows allow, and activate the one that stops the way. If not, look at the
+ * multipliers: the first negative one (Bland's rule: no cycles) is a row that should be left. */
+LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, const double *c,
+                                     const double *g, const double *h, size_t n, size_t k,
+                                     size_t equalities, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    double *rows = llm_arena_doubles(arena, k * n), *zero = llm_arena_doubles(arena, k);
+    double *step = llm_arena_doubles(arena, n), *slope = llm_arena_doubles(arena, n);
+    double *lambda = llm_arena_doubles(arena, k);
+    bool *active = (bool *)llm_arena_take(arena, k, sizeof(bool));
+    bool settled = false, ok = true;
+    for (size_t i = 0; i < k && ok; i++) {
+        double value = -h[i], size = fabs(h[i]);
+        for (size_t j = 0; j < n; j++) {
+            value += g[i * n + j] * x[j];
+            size += fabs(g[i * n + j] * x[j]);
+        }
+        active[i] = i < equalities;
+        zero[i] = 0.0;
+        if ((active[i] ? fabs(value) : value) > 1e-9 * size)
+            ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
+    }
+
+    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+        size_t used = 0;
+        for (size_t i = 0; i < k; i++) {
+            if (!active[i]) continue;
+            for (size_t j = 0; j < n; j++) rows[used * n + j] = g[i * n + j];
+            used++;
+        }
+        double size = 0.0, length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            slope[i] = c[i];
+            for (size_t j = 0; j < n; j++) slope[i] += q[i * n + j] * x[j];
+            size = fabs(x[i]) > size ? fabs(x[i]) : size;
+        }
+        ok = llm_lagrange_equality(step, lambda, q, slope, rows, zero, n, used, arena, error);
+        for (size_t i = 0; ok && i < n; i++)
+            length = fabs(step[i]) > length ? fabs(step[i]) : length;
+        if (!ok) break;
+
+        if (length > 1e-10 * (1.0 + size)) {
+            double share = 1.0;
+            size_t stop = k;
+            for (size_t i = 0; i < k; i++) {
+                double room = h[i], speed = 0.0;
+                for (size_t j = 0; j < n; j++) {
+                    room -= g[i * n + j] * x[j];
+                    speed += g[i * n + j] * step[j];
+                }
+                if (active[i] || speed <= 1e-14 * length || room >= share * speed) continue;
+                share = room > 0.0 ? room / speed : 0.0;
+                stop = i;
+            }
+            for (size_t j = 0; j < n; j++) x[j] += share * step[j];
+            if (stop < k) active[stop] = true;
+            continue;
+        }
+        settled = true;
+        for (size_t i = 0, at = 0; i < k; i++) {
+            mu[i] = active[i] ? lambda[at++] : 0.0;
+            if (settled && i >= equalities && mu[i] < -1e-10) active[i] = settled = false;
+        }
+    }
+    if (ok && !settled) ok = llm_fail(error, "the active constraints did not settle");
+    arena->used = mark;
+    return ok;
+}
+
+/* How far a point is from a minimum; all three are 0 at one. */
+typedef struct {
+    double stationarity, feasibility, complementarity;
+} llm_lagrange_residuals;
+
+/* The largest entry of |Q x + c + G'mu|, the largest violation of G x <= h (= for the first ones),
+ * and the largest |mu_i (G x - h)_i| or -mu_i of an inequality <- x (n), mu (k). */
+LLM_API llm_lagrange_residuals llm_lagrange_residual(const double *x, const double *mu,
+                                                     const double *q, const double *c,
+                                                     const double *g, const double *h, size_t n,
+                                                     size_t k, size_t equalities) {
+    llm_lagrange_residuals r = {0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n; i++) {
+        double slope = c[i];
+        for (size_t j = 0; j < n; j++) slope += q[i * n + j] * x[j];
+        for (size_t j = 0; j < k; j++) slope += g[j * n + i] * mu[j];
+        r.stationarity = fmax(r.stationarity, fabs(slope));
+    }
+    for (size_t i = 0; i < k; i++) {
+        double value = -h[i];
+        for (size_t j = 0; j < n; j++) value += g[i * n + j] * x[j];
+        r.feasibility = fmax(r.feasibility, i < equalities ? fabs(value) : value);
+        if (i >= equalities)
+            r.complementarity = fmax(r.complementarity, fmax(fabs(mu[i] * value), -mu[i]));
+    }
+    return r;
+}
+
+/* @curse_of_dim --------------------------------------------- Curse of dimensionality
+ *
+ *     edge(f, d) = f^(1/d)                     cube side that holds a share f of a uniform cube
+ *     ball(d)    = pi^(d/2) / Gamma(d/2 + 1)   volume of the unit ball; 2^-d of it fills a cube
+ *     contrast   = (dmax - dmin) / dmin        of a query's distances to the data
+ *     |x| ~ sqrt(d) +- 0.7                     x standard normal
+ *
+ * In many dimensions everything is far away and equally far: a neighbourhood with a tenth of the
+ * data reaches across most of every axis, almost all volume of a cube lies in its corners, a normal
+ * sample lies on a shell, and the nearest point is hardly nearer than the farthest. A few points,
+ * hubs, become the neighbour of very many. All of that is about independent coordinates; real data
+ * lie near surfaces of a few dimensions, and how many can be measured: the quotient of the second
+ * to the first neighbour's distance has the distribution 1 - mu^-d (TwoNN).
+ *
+ * source  Beyer, Goldstein, Ramakrishnan & Shaft 1999, "When is nearest neighbor meaningful?";
+ *         Radovanovic, Nanopoulos & Ivanovic 2010, "Hubs in space"; Facco, d'Errico, Rodriguez &
+ *         Laio 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
+ *         information"
+ * needs   argsort
+ * see     @nearest_neighbor, @cosine_similarity, @pca
+ * topics  The Curse of Dimensionality
+ */
+
+/* The side of a cube that holds a share of uniform data. */
+LLM_API double llm_curse_of_dim_edge(double share, size_t d) { return pow(share, 1.0 / (double)d); }
+
+/* log of the volume of the unit ball in d dimensions; the volume of radius r is e^this r^d. It is
+ * largest for d = 5 and then falls faster than any power. */
+LLM_API double llm_curse_of_dim_log_ball(size_t d) {
+    const double half = 0.5 * (double)d;
+    return half * log(3.14159265358979323846) - lgamma(half + 1.0);
+}
+
+/* The same volume by chance: the share of n uniform points of the cube [-1, 1]^d that fall into the
+ * ball, times 2^d. Fails with the dimension: for d = 20 one point in 40 million does. */
+LLM_API double llm_curse_of_dim_ball_estimate(size_t d, size_t n, llm_rng *rng) {
+    size_t inside = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double x = 2.0 * (double)llm_rng_uniform(rng) - 1.0;
+            sum += x * x;
+        }
+        inside += sum <= 1.0;
+    }
+    return (double)inside / (double)n * pow(2.0, (double)d);
+}
+
+/* dist (N,N) <- x (N,d): squared Euclidean distances; infinite to itself, so that no point is its
+ * own neighbour. */
+LLM_API void llm_curse_of_dim_distances(float *dist, const float *x, size_t N, size_t d) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < d; k++) {
+                const double diff = (double)x[i * d + k] - (double)x[j * d + k];
+                sum += diff * diff;
+            }
+            dist[i * N + j] = i == j ? INFINITY : (float)sum;
+        }
+}
+
+/* (dmax - dmin) / dmin of the distances from query (d) to x (N,d), N > 0. Infinite when a point is
+ * the query. */
+LLM_API float llm_curse_of_dim_contrast(const float *x, const float *query, size_t N, size_t d) {
+    double least = (double)INFINITY, most = 0.0;
+    LLM_ASSERT(N > 0);
+    for (size_t i = 0; i < N; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double diff = (double)x[i * d + k] - (double)query[k];
+            sum += diff * diff;
+        }
+        least = sum < least ? sum : least;
+        most = sum > most ? sum : most;
+    }
+    return (float)(sqrt(most) / sqrt(least) - 1.0);
+}
+
+/* *mean and *deviation (with n - 1) of the lengths of x (N,d), N > 1. */
+LLM_API void llm_curse_of_dim_shell(float *mean, float *deviation, const float *x, size_t N,
+                                    size_t d) {
+    double sum = 0.0, sum_sq = 0.0;
+    LLM_ASSERT(N > 1);
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < N; i++) {
+            double square = 0.0;
+            for (size_t k = 0; k < d; k++) square += (double)x[i * d + k] * (double)x[i * d + k];
+            const double off = sqrt(square) - sum / (double)N;
+            if (pass == 0) sum += sqrt(square);
+            if (pass == 1) sum_sq += off * off;
+        }
+    *mean = (float)(sum / (double)N);
+    *deviation = (float)sqrt(sum_sq / (double)(N - 1));
+}
+
+/* occurs (N) <- dist (N,N): how often each point is among the k nearest of another, k < N. Returns
+ * the skewness of these counts: 0 symmetric, large when there are hubs; 0 when all are equal.
+ * Scratch: N indices. */
+LLM_API float llm_curse_of_dim_hubness(size_t *occurs, const float *dist, size_t N, size_t k,
+                                       llm_arena *arena) {
+    LLM_ASSERT(k < N);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t i = 0; i < N; i++) occurs[i] = 0;
+    for (size_t i = 0; i < N; i++) {
+        llm_argsort(order, dist + i * N, N);
+        for (size_t j = 0; j < k; j++) occurs[order[j]]++;
+    }
+    double second = 0.0, third = 0.0; /* moments about the mean, which is k */
+    for (size_t i = 0; i < N; i++) {
+        const double off = (double)occurs[i] - (double)k;
+        second += off * off / (double)N;
+        third += off * off * off / (double)N;
+    }
+    arena->used = mark;
+    return second > 0.0 ? (float)(third / (second * sqrt(second))) : 0.0f;
+}
+
+/* The intrinsic dimension by TwoNN <- dist (N,N), N > 2. mu = r2 / r1 of a point has P(mu > t) =
+ * t^-d where the density is flat at that scale, so the points (log mu_(i), -log(1 - i/N)) lie on a
+ * line through 0 of slope d. The largest share of the mu (discard, 0.1 as a rule) is left out:
+ * there the density is least flat. Points that coincide with their neighbour say nothing and are
+ * skipped; NaN when no other is left. Scratch: N floats, N indices. */
+LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard,
+                                     llm_arena *arena) {
+    LLM_ASSERT(N > 2 && discard >= 0.0 && discard < 1.0);
+    const size_t mark = arena->used;
+    float *log_mu = llm_arena_floats(arena, N);
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), count = 0;
+    for (size_t i = 0; i < N; i++) {
+        float first = INFINITY, second = INFINITY;
+        for (size_t j = 0; j < N; j++) {
+            const float r = dist[i * N + j];
+            if (r < first)
+                second = first, first = r;
+            else if (r < second)
+                second = r;
+        }
+        if (first > 0.0f) /* distances are squared: half the logarithm */
+            log_mu[count++] = (float)(0.5 * (log((double)second) - log((double)first)));
+    }
+    llm_argsort(order, log_mu, count);
+    const size_t used = (size_t)((double)count * (1.0 - discard));
+    double xy = 0.0, xx = 0.0;
+    for (size_t i = 0; i < used && i + 1 < count; i++) { /* the last has 1 - i/N = 0 */
+        const double x = (double)log_mu[order[i]];
+        xy -= x * log(1.0 - (double)(i + 1) / (double)count);
+        xx += x * x;
+    }
+    arena->used = mark;
+    return (float)(xy / xx);
 }
 
 /* @logsumexp ------------------------------------------------ Log-sum-exp
