@@ -108,7 +108,7 @@ build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)
 # ---- the header in use ----
 
 demo: build/examples/gpt  ## train a small GPT on the notes of this book and let it write; STEPS=n
-	$< --data $(or $(DATA),llm.h $(wildcard notes/*/*.md)) --steps $(or $(STEPS),800) --batch 4 --context 256 --lr 0.003 --out build/demo
+	$< --data $(or $(DATA),llm.h $(wildcard notes/*/*.md)) $(if $(STEPS),--steps $(STEPS)) --out build/demo
 examples: $(patsubst %.c,build/%,$(wildcard examples/*.c))  ## build the programs of examples/
 build/examples/%: examples/%.c llm.h
 	@mkdir -p $(@D)
