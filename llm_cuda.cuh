@@ -3425,6 +3425,123 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     return cudaGetLastError();
 }
 
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ * The layer as four launches: the product of @qkv, which leaves q, k and v in heads, @flash, heads
+ * put side by side, the product of @dense with W_O. Backward the gradient of the heads comes out of
+ * its product in (B,H,T,D) at once, by the same epilogue. Self-attention with the mask, dropout and
+ * grouped heads of llm_flash_config; the weights p are never stored.
+ *
+ * Traffic beside the products': q, k, v and out once from each side, and 2 elements for each element
+ * where heads are put side by side. 2 B T C (2 H + 2 Hkv) D operations in the products, 4 B H T^2 D
+ * in attention (half of that causal), backwards twice and 3.5 times as many. Limit: the products,
+ * by count; from T = 2 C on (causal: 4 C) attention.
+ *
+ * source  -
+ * needs   qkv, dense, activation, flash
+ * see     flash_backward, causal_attn
+ * topics  -
+ */
+
+/* Written below, at @flash and @flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const llm_flash_config *c,
+                                                 cudaStream_t stream);
+template <typename T>
+static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                                  const float *lse, const T *q, const T *k,
+                                                  const T *v, const llm_flash_config *c,
+                                                  float *scratch, cudaStream_t stream);
+
+/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H, wo (C,H D), b ((H+2Hkv)D), bo (C) or NULL. */
+template <typename T> struct llm_cuda_mha_params { const T *w, *b, *wo, *bo; };
+/* Their gradients, each of which may be NULL. */
+struct llm_cuda_mha_grads {
+    float *w, *b, *wo, *bo;
+};
+/* What forward leaves for backward: q, out (B,H,T,D), k, v (B,Hkv,T,D), merged (B,T,H D), lse
+ * (B,H,T). */
+template <typename T> struct llm_cuda_mha_saved {
+    T *q, *k, *v, *out, *merged;
+    float *lse;
+};
+
+/* Shapes of the two products: q, k, v from C channels; heads alone, as wo takes them. */
+static inline __attribute__((unused)) llm_qkv_config llm_cuda_mha_shape(const llm_flash_config *a,
+                                                                        size_t C, bool heads) {
+    llm_qkv_config c;
+    c.B = a->B, c.T = a->T, c.C = C, c.H = a->H, c.Hkv = heads ? 0 : a->Hkv, c.D = a->D;
+    return c;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), p: llm_mha_forward of x with itself, masked, dropped and grouped as a
+ * says, of which S is T. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_forward(T *y, const llm_cuda_mha_saved<T> *s, const T *x,
+                                               const llm_cuda_mha_params<T> *p, size_t C,
+                                               const llm_flash_config *a, cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    const llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *none = NULL;
+    cudaError_t error = llm_cuda_qkv_forward(s->q, s->k, s->v, x, p->w, p->b, &qkv, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_forward(s->out, s->lse, (const T *)s->q, (const T *)s->k,
+                                       (const T *)s->v, a, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_qkv_merge(s->merged, s->out, none, none, &heads, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_dense_forward(y, none, (const T *)s->merged, p->wo, p->bo, a->B * a->T,
+                                       a->H * a->D, C, LLM_ACTIVATION_IDENTITY, stream);
+    return error;
+}
+
+/* Entries of scratch for backward: of T, and floats. */
+static inline __attribute__((unused)) size_t llm_cuda_mha_scratch(const llm_flash_config *a) {
+    return a->B * a->T * a->D * (3 * a->H + 4 * a->Hkv);
+}
+static inline __attribute__((unused)) size_t llm_cuda_mha_sums(size_t C,
+                                                               const llm_flash_config *a) {
+    const size_t N = a->B * a->T, O = (a->H + 2 * a->Hkv) * a->D, HD = a->H * a->D;
+    size_t most = N * a->H;
+    const size_t w = O * C * llm_cuda_dense_slices(N, C, O);
+    const size_t wo = HD * C * llm_cuda_dense_slices(N, HD, C);
+    if (most < w) most = w;
+    return most < wo ? wo : most;
+}
+
+/* dx (B,T,C), g's arrays += <- dy (B,T,C) and forward's s, x, p: as llm_mha_backward. dx may be
+ * NULL. scratch: llm_cuda_mha_scratch entries; sums: llm_cuda_mha_sums floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_backward(T *dx, const llm_cuda_mha_grads *g, const T *dy,
+                                                const llm_cuda_mha_saved<T> *s, const T *x,
+                                                const llm_cuda_mha_params<T> *p, size_t C,
+                                                const llm_flash_config *a, T *scratch, float *sums,
+                                                cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t N = a->B * a->T, nq = N * a->H * a->D, nk = N * a->Hkv * a->D;
+    if (nq == 0) return cudaSuccess;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *dout = scratch, *dq = dout + nq, *dk = dq + nq, *dv = dk + nk, *rows = dv + nk, *none = NULL;
+    const llm_cuda_qkv_end<T> end = {dout, none, none, NULL, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+
+    cudaError_t error = llm_cuda_dense_backward(none, g->wo, g->bo, dy, (const T *)s->merged, p->wo,
+                                                N, a->H * a->D, C, sums, stream);
+    if (error == cudaSuccess) /* dout = dy wo, in heads */
+        error = llm_cuda_qkv_product<true>(end, dy, p->wo, &heads, stream);
+    if (error == cudaSuccess) error = cudaMemsetAsync(dq, 0, (nq + 2 * nk) * sizeof(T), stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_backward(dq, dk, dv, (const T *)dout, (const T *)s->out, s->lse,
+                                        (const T *)s->q, (const T *)s->k, (const T *)s->v, a, sums,
+                                        stream);
+    if (error == cudaSuccess)
+        error =
+            llm_cuda_qkv_backward(dx, g->w, g->b, dq, dk, dv, x, p->w, &qkv, rows, sums, stream);
+    return error;
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
