@@ -58,6 +58,7 @@
  *   linear_map               Linear function
  *   lu                       LU factorization
  *   affine                   Affine transformation
+ *   compose                  Composite function
  *   vector_norm              L1 and L2 norms
  *   dense_vector             Dense vector
  *   sparse_vector            Sparse vector
@@ -70,6 +71,8 @@
  *   qr                       QR factorization and least squares
  *   svd                      Singular value decomposition
  *   svd_randomized           The first singular values, sketched
+ *   lagrange                 Lagrange multipliers
+ *   curse_of_dim             Curse of dimensionality
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
  *   sparsemax                Sparsemax
@@ -97,15 +100,14 @@
  *   csv_column               Columns of a table: numbers, categories
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
+ *   binary_class             Binary classification
+ *   multiclass               Multiclass classification
  *   least_squares            Least squares with all its digits
  *   regression               Regression
  *   loss_function            Loss functions
  *   proper_score             Proper scoring rules
  *   prediction_error         Prediction error
  *   mse                      Mean squared error
- *   regularization           Regularization
- *   lasso                    L1 regularization
- *   ridge                    L2 regularization
  *   chain_rule               Chain rule
  *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
  *   comp_graph               Computational graph
@@ -122,6 +124,12 @@
  *   overfitting              Overfitting
  *   overfitting_adaptive     Overfitting the holdout: Thresholdout
  *   underfitting             Underfitting
+ *   regularization           Regularization
+ *   lasso                    L1 regularization
+ *   ridge                    L2 regularization
+ *   early_stopping           Early stopping
+ *   epoch                    Epoch
+ *   batch_size               Batch size
  * 04-classic                 CLASSICAL MACHINE LEARNING
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
@@ -6838,7 +6846,7 @@ LLM_API bool llm_csv_read(llm_csv *t, const char *path, char separator, llm_erro
 
 /* @csv_column --------------------------------------------- Columns of a table: numbers, categories
  *
- *     number   = [ sign ] digits [ "." digits ] [ ( "e" | "E" ) [ sign ] digits ]     one digit at least
+ *  number   = [ sign ] digits [ "." digits ] [ ( "e" | "E" ) [ sign ] digits ]   one digit at least
  *     category = the place of a text among the different texts of its column, in byte order
  *
  * What a model eats is floats and ids. A missing number is NaN, so that a fit that forgot about it
@@ -6938,13 +6946,14 @@ LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, con
  *     risk(f) = E loss(f(x), y)          empirical risk = 1/n sum_i loss(f(x_i), y_i)
  *
  * Learn y from x by examples of both. Everywhere in this book: x (n,d) holds a row for each
- * example, y (n) floats or label (n) ids below K; what is fitted goes into arrays of the caller, and
- * a prediction is an array too. Two models stand here. The constant one (mean or most frequent
+ * example, y (n) floats or label (n) ids below K; what is fitted goes into arrays of the caller,
+ * and a prediction is an array too. Two models stand here. The constant one (mean or most frequent
  * label) sees no x at all: a score is worth what it adds to it. The k nearest neighbours know
- * nothing but x: with k = 1 the training error is 0 and, with many examples, the error is at most
- * 2 e (1 - e), where e is the least that any rule can have. Distances mean little when one column is
+ * nothing but x: with k = 1 the training error is 0 and, with many examples, the error is at most 2
+ * e (1 - e), where e is the least that any rule can have. Distances mean little when one column is
  * in millimetres and the next in years, so columns are brought to mean 0 and variance 1 first, with
- * the mean and variance of the training part: those of all data would tell the model about the test.
+ * the mean and variance of the training part: those of all data would tell the model about the
+ * test.
  *
  * source  Vapnik 1992, "Principles of risk minimization for learning theory"; Cover & Hart 1967,
  *         "Nearest neighbor pattern classification"
@@ -7149,8 +7158,8 @@ LLM_API size_t llm_split_neediest(const double *given, const float *share, size_
 }
 
 /* part (n) <- share (P), not negative, of any sum: (8, 1, 1) is 80% train, 10% validation, 10%
- * test. With label (n) below K every class is cut in these shares; label may be NULL. Scratch: 2 n +
- * K + 1 + P words. */
+ * test. With label (n) below K every class is cut in these shares; label may be NULL. Scratch: 2 n
+ * + K + 1 + P words. */
 LLM_API void llm_split_parts(int *part, const int *label, size_t n, size_t K, const float *share,
                              size_t P, llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used, classes = label ? K : 1;
@@ -7180,8 +7189,8 @@ LLM_API void llm_split_parts(int *part, const int *label, size_t n, size_t K, co
     arena->used = mark;
 }
 
-/* part (n) <- group (n) below G: no group is in two parts. The largest group goes first, each to the
- * part that is furthest below its share: with equal shares scikit-learn's GroupKFold. */
+/* part (n) <- group (n) below G: no group is in two parts. The largest group goes first, each to
+ * the part that is furthest below its share: with equal shares scikit-learn's GroupKFold. */
 LLM_API void llm_split_groups(int *part, const int *group, size_t n, size_t G, const float *share,
                               size_t P, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -7280,12 +7289,12 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
 
 /* @binary_class --------------------------------------------- Binary classification
  *
- *     z = x.w + b      p = 1 / (1 + e^-z)      loss = mean_i v_i (log(1 + e^z_i) - y_i z_i) + l2/2 |w|^2
+ *    z = x.w + b    p = 1 / (1 + e^-z)    loss = mean_i v_i (log(1 + e^z_i) - y_i z_i) + l2/2 |w|^2
  *     under another share of positives:  z' = z + log(pi / (1 - pi)) - log(s / (1 - s))
  *
  * A linear score, trained so that its sigmoid is a probability, and then what only two classes
- * have: a threshold. Where it should stand depends on what the errors cost, not on the training; all
- * useful ones are found in one walk over the sorted scores, where equal scores must be taken
+ * have: a threshold. Where it should stand depends on what the errors cost, not on the training;
+ * all useful ones are found in one walk over the sorted scores, where equal scores must be taken
  * together, or the result depends on the order of ties. If positives were made more frequent for
  * training (s instead of pi), the ranking is fine and the probabilities are wrong by a constant in
  * the logit, which is taken off exactly.
@@ -7322,8 +7331,8 @@ LLM_API double llm_binary_class_loss(double *dw, const double *w, const float *x
 }
 
 /* w (d+1) from where it stands <- full-batch gradient descent with momentum, until no entry of the
- * gradient exceeds tolerance; returns the steps, `steps` at most. False in *both when only one class
- * occurs: then no w is best, and none is sought. The step is the inverse of a bound of the
+ * gradient exceeds tolerance; returns the steps, `steps` at most. False in *both when only one
+ * class occurs: then no w is best, and none is sought. The step is the inverse of a bound of the
  * curvature, 1/4 of the mean |(x, 1)|^2; the momentum restarts when it points uphill. Scratch: 3
  * (d+1) doubles. */
 LLM_API size_t llm_binary_class_fit(bool *both, double *w, const float *x, const bool *y,
@@ -7429,8 +7438,8 @@ LLM_API float llm_binary_class_prior(float z, double pi, double s) {
 }
 
 /* McNemar's exact test of two classifiers on the same examples: b, c count where only the first, or
- * only the second, is right. The p-value of a fair coin: 2 P(X <= min(b,c)), X ~ Binomial(b + c, 1/2),
- * at most 1. */
+ * only the second, is right. The p-value of a fair coin: 2 P(X <= min(b,c)), X ~ Binomial(b + c,
+ * 1/2), at most 1. */
 LLM_API double llm_binary_class_mcnemar(size_t b, size_t c) {
     const size_t n = b + c, least = b < c ? b : c;
     double sum = 0.0;
@@ -7448,9 +7457,10 @@ LLM_API double llm_binary_class_mcnemar(size_t b, size_t c) {
  *
  * More than two classes, at once or as many questions with two answers. Softmax regression trains
  * all scores together. One against the rest trains each alone; it cannot see a class that lies
- * between two others, since no line separates it from both. One against one separates every pair; its
- * K (K - 1) / 2 answers are coupled to probabilities. The confusion matrix says which class is taken
- * for which; averages of F1 over classes differ in who counts: macro each class, micro each example.
+ * between two others, since no line separates it from both. One against one separates every pair;
+ * its K (K - 1) / 2 answers are coupled to probabilities. The confusion matrix says which class is
+ * taken for which; averages of F1 over classes differ in who counts: macro each class, micro each
+ * example.
  *
  * source  Hastie & Tibshirani 1998, "Classification by pairwise coupling"; Crammer & Singer 2001
  * needs   -
@@ -7548,9 +7558,9 @@ LLM_API size_t llm_multiclass_fit(double *W, const float *x, const int *label, s
     return step;
 }
 
-/* p (K) <- r (K,K), r_ij the probability of i among i and j, strictly between 0 and 1, and r_ji = 1 -
- * r_ij; count (K,K) how many examples each pair had, or NULL for equal. Each turn multiplies p_i by
- * what its pairs say over what p says, until nothing moves; consistent r are reproduced. */
+/* p (K) <- r (K,K), r_ij the probability of i among i and j, strictly between 0 and 1, and r_ji = 1
+ * - r_ij; count (K,K) how many examples each pair had, or NULL for equal. Each turn multiplies p_i
+ * by what its pairs say over what p says, until nothing moves; consistent r are reproduced. */
 LLM_API void llm_multiclass_couple(double *p, const double *r, const double *count, size_t K) {
     for (size_t i = 0; i < K; i++) p[i] = 1.0 / (double)K;
     double moved = 1.0;
@@ -7606,7 +7616,7 @@ LLM_API void llm_multiclass_f1(double *f1, double *macro, double *weighted, doub
 
 /* @least_squares -------------------------------------------- Least squares with all its digits
  *
- *     w = argmin sum_i v_i (y_i - x_i.w)^2          sqrt(v) X D^-1 = Q R,   w = D^-1 R^-1 Q' sqrt(v) y
+ *     w = argmin sum_i v_i (y_i - x_i.w)^2       sqrt(v) X D^-1 = Q R,   w = D^-1 R^-1 Q' sqrt(v) y
  *
  * The fit on which linear models stand, done so that the answer can be trusted: in double, by a QR
  * factorization of columns scaled to length 1 (D). Units then do not matter, and nearly dependent
@@ -7622,10 +7632,10 @@ LLM_API void llm_multiclass_f1(double *f1, double *macro, double *weighted, doub
  * topics  -
  */
 
-/* w (d, and the intercept) <- the minimiser of sum_i weight_i (y_i - x_i.w)^2, x (n,d), y (n), weight
- * (n) not negative or NULL for 1. Returns the rank; below the number of coefficients, columns
- * depend on each other and w is the shortest minimiser in units of the columns' lengths. Scratch:
- * (n + p) (p + 5) doubles for p coefficients, and padding. */
+/* w (d, and the intercept) <- the minimiser of sum_i weight_i (y_i - x_i.w)^2, x (n,d), y (n),
+ * weight (n) not negative or NULL for 1. Returns the rank; below the number of coefficients,
+ * columns depend on each other and w is the shortest minimiser in units of the columns' lengths.
+ * Scratch: (n + p) (p + 5) doubles for p coefficients, and padding. */
 LLM_API size_t llm_least_squares_fit(double *w, const float *x, const float *y,
                                      const double *weight, size_t n, size_t d, bool intercept,
                                      llm_arena *arena) {
@@ -7718,12 +7728,12 @@ LLM_API double llm_regression_residuals(double *r, const float *x, const float *
     return loss;
 }
 
-/* w (d, and the intercept) <- x (n,d), y (n), n > 0. Returns how many times least squares was solved,
- * 0 when columns depend on each other (w is then the first fit). Huber's scale s is the median's,
- * taken anew in each step. Quantile weights are floored at |r| = f: a rounded kink, whose f shrinks from s
- * by a fifth in each step to 1e-6 s (begun small, points that are met once are never left). An exact
- * minimiser passes through as many points as there are coefficients, so the last step tries the
- * nearest ones, and keeps that if it is better. Scratch: least squares' and 5 n
+/* w (d, and the intercept) <- x (n,d), y (n), n > 0. Returns how many times least squares was
+ * solved, 0 when columns depend on each other (w is then the first fit). Huber's scale s is the
+ * median's, taken anew in each step. Quantile weights are floored at |r| = f: a rounded kink, whose
+ * f shrinks from s by a fifth in each step to 1e-6 s (begun small, points that are met once are
+ * never left). An exact minimiser passes through as many points as there are coefficients, so the
+ * last step tries the nearest ones, and keeps that if it is better. Scratch: least squares' and 5 n
  * words. */
 LLM_API size_t llm_regression_fit(double *w, const float *x, const float *y, size_t n, size_t d,
                                   const llm_regression_config *c, llm_arena *arena) {
@@ -7807,14 +7817,14 @@ LLM_API llm_regression_scores llm_regression_score(const float *y_hat, const flo
  *     pinball     r(1-c) or -r c            charbonnier    sqrt(r^2 + c^2)
  *     poisson     e^z - t z                 r = z - t, m = t z with t = -1 or 1
  *
- * Who chooses the loss chooses the question. Squared error asks for the mean, absolute error for the
- * median, pinball for a quantile; the others stand between in how much an outlier may pull. Margin
- * losses replace the 0-1 loss, whose slope is 0 wherever it exists, by a function above it that has
- * a slope. At a kink the slope is that of torch: 0 for |r| at 0.
+ * Who chooses the loss chooses the question. Squared error asks for the mean, absolute error for
+ * the median, pinball for a quantile; the others stand between in how much an outlier may pull.
+ * Margin losses replace the 0-1 loss, whose slope is 0 wherever it exists, by a function above it
+ * that has a slope. At a kink the slope is that of torch: 0 for |r| at 0.
  *
  * source  Huber 1964, "Robust estimation of a location parameter"; Koenker & Bassett 1978,
- *         "Regression quantiles"; Bartlett, Jordan & McAuliffe 2006, "Convexity, classification, and
- *         risk bounds", theorem 2
+ *         "Regression quantiles"; Bartlett, Jordan & McAuliffe 2006, "Convexity, classification,
+ *         and risk bounds", theorem 2
  * needs   -
  * see     @mse, @bce, @cross_entropy, @regression (fits under them)
  * topics  Loss function
@@ -7840,7 +7850,8 @@ typedef struct {
     double value, slope, curve;
 } llm_loss_function_point;
 
-/* The losses of r = z - t. |r| is log cosh r + log 2 - log(1 + e^-2|r|), which does not overflow. */
+/* The losses of r = z - t. |r| is log cosh r + log 2 - log(1 + e^-2|r|), which does not
+ * overflow. */
 LLM_API llm_loss_function_point llm_loss_function_residual(llm_loss_function kind, double c,
                                                            double r) {
     const double a = fabs(r), sign = r > 0.0 ? 1.0 : r < 0.0 ? -1.0 : 0.0, unit = a < c ? 1.0 : 0.0;
@@ -7932,8 +7943,8 @@ LLM_API void llm_loss_function_backward(float *dz, const float *z, const float *
     }
 }
 
-/* Whether a margin loss is convex (*convex, on a grid from -4 to 4) and its slope at 0 exists and is
- * negative. A convex one is then calibrated: who minimises its risk also minimises the number of
+/* Whether a margin loss is convex (*convex, on a grid from -4 to 4) and its slope at 0 exists and
+ * is negative. A convex one is then calibrated: who minimises its risk also minimises the number of
  * errors. Without convexity the criterion says nothing. */
 LLM_API bool llm_loss_function_calibrated(bool *convex, llm_loss_function kind, float c) {
     const double step = 1.0 / 64.0, tiny = 1e-6;
@@ -8042,8 +8053,8 @@ LLM_API void llm_proper_score_backward(float *dq, const float *q, const int *y, 
     }
 }
 
-/* E score(q, y) for y ~ p: the risk of saying q where p is true, p, q (K). Classes that never happen
- * are not scored. */
+/* E score(q, y) for y ~ p: the risk of saying q where p is true, p, q (K). Classes that never
+ * happen are not scored. */
 LLM_API double llm_proper_score_expected(const float *p, const float *q, size_t K,
                                          llm_proper_score rule) {
     double sum = 0.0;
@@ -8064,8 +8075,8 @@ LLM_API double llm_proper_score_expected(const float *p, const float *q, size_t 
  *     E (y - f_D(x))^2 = noise + (E_D f_D - f)^2 + Var_D f_D
  *
  * What the residuals of a linear fit tell beyond their size. A point far from the others pulls the
- * fit towards itself, so its own residual is small; the leverage says by how much, and dividing by 1
- * - h gives the residual the point would have had if it had not been fitted: leave-one-out cross
+ * fit towards itself, so its own residual is small; the leverage says by how much, and dividing by
+ * 1 - h gives the residual the point would have had if it had not been fitted: leave-one-out cross
  * validation for the price of one fit. Over many training sets the error splits into noise, which
  * nobody can win, bias, which a richer model lowers, and variance, which it raises.
  *
@@ -8138,9 +8149,10 @@ LLM_API bool llm_prediction_error_residuals(llm_prediction_error *e, const float
     return true;
 }
 
-/* Breusch and Pagan's statistic in Koenker's form, n R^2 of e^2 regressed on x (n,d) and a constant:
- * large where the size of the residuals (n) depends on x; chi-squared with d degrees of freedom if
- * not. NaN where columns depend on each other. Scratch: least squares' and 2 n floats. */
+/* Breusch and Pagan's statistic in Koenker's form, n R^2 of e^2 regressed on x (n,d) and a
+ * constant: large where the size of the residuals (n) depends on x; chi-squared with d degrees
+ * of freedom if not. NaN where columns depend on each other. Scratch: least squares' and 2 n
+ * floats. */
 LLM_API double llm_prediction_error_breusch_pagan(const double *residual, const float *x, size_t n,
                                                   size_t d, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -8205,12 +8217,12 @@ LLM_API double llm_prediction_error_632(double train, double left_out) {
  *     mse = sum_i w_i (p_i - t_i)^2 / sum_i w_i          d mse / d p_i = 2 w_i (p_i - t_i) / sum w
  *     -log N(t; p, sigma^2) averaged = mse / (2 sigma^2) + log sigma + log(2 pi) / 2
  *
- * The loss of a model whose errors are Gaussian with one variance for all. Of all constants the mean
- * has the least, of all functions of x the conditional mean: squared error teaches averages. An
- * error ten times as large counts a hundred times, so one outlier outweighs a hundred good points.
- * What is masked (padding, no label) is excluded from the sum and from the divisor; a divisor that
- * counts it makes the learning rate depend on the padding. Sums are in double: squares of errors
- * differ by decades.
+ * The loss of a model whose errors are Gaussian with one variance for all. Of all constants the
+ * mean has the least, of all functions of x the conditional mean: squared error teaches averages.
+ * An error ten times as large counts a hundred times, so one outlier outweighs a hundred good
+ * points. What is masked (padding, no label) is excluded from the sum and from the divisor; a
+ * divisor that counts it makes the learning rate depend on the padding. Sums are in double: squares
+ * of errors differ by decades.
  *
  * source  Gauss 1809, "Theoria motus"; Welford 1962, "Note on a method for calculating corrected
  *         sums of squares and products"; Chan, Golub & LeVeque 1979 (merging)
@@ -8276,9 +8288,9 @@ LLM_API double llm_mse_linear(float *dW, float *db, const float *x, const float 
     return sum;
 }
 
-/* Mean and variance of a stream. Starts as zeros. sum_sq is the sum of squares about the mean so far,
- * never the difference of two large numbers: E x^2 - (E x)^2 of values around 1e6 with deviation 1
- * loses twelve digits. */
+/* Mean and variance of a stream. Starts as zeros. sum_sq is the sum of squares about the mean so
+ * far, never the difference of two large numbers: E x^2 - (E x)^2 of values around 1e6 with
+ * deviation 1 loses twelve digits. */
 typedef struct {
     double count, mean, sum_sq;
 } llm_mse_stream;
@@ -8300,8 +8312,8 @@ LLM_API void llm_mse_stream_merge(llm_mse_stream *s, const llm_mse_stream *other
     s->count = count;
 }
 
-/* mse / variance of t (n > 0): 0 is perfect, 1 what the mean of t would have had, R^2 is 1 minus it.
- * Infinite for constant t, NaN if that is hit exactly. */
+/* mse / variance of t (n > 0): 0 is perfect, 1 what the mean of t would have had, R^2 is 1 minus
+ * it. Infinite for constant t, NaN if that is hit exactly. */
 LLM_API float llm_mse_normalized(const float *p, const float *t, size_t n) {
     double sum;
     llm_mse_stream s = {0.0, 0.0, 0.0};
@@ -8311,16 +8323,16 @@ LLM_API float llm_mse_normalized(const float *p, const float *t, size_t n) {
     return (float)(sum / s.sum_sq);
 }
 
-/* The mean negative log-likelihood in nats of Gaussian errors with deviation sigma. Least at sigma =
- * sqrt(mse), where it is log(mse) / 2 + 1.419. */
+/* The mean negative log-likelihood in nats of Gaussian errors with deviation sigma. Least at sigma
+ * = sqrt(mse), where it is log(mse) / 2 + 1.419. */
 LLM_API double llm_mse_to_nll(double mse, double sigma) {
     LLM_ASSERT(sigma > 0.0);
     return mse / (2.0 * sigma * sigma) + log(sigma) + 0.5 * log(2.0 * (double)LLM_PI);
 }
 
 /* E (y - f(x))^2 = *noise + *model on a finite table: joint (X,Y) sums to 1, y (Y) values, f (X).
- * noise = E Var(y|x) is what no f avoids, model = E (E[y|x] - f)^2. Rows of no probability count for
- * nothing. */
+ * noise = E Var(y|x) is what no f avoids, model = E (E[y|x] - f)^2. Rows of no probability count
+ * for nothing. */
 LLM_API void llm_mse_decompose(double *noise, double *model, const float *joint, const float *y,
                                const float *f, size_t X, size_t Y) {
     *noise = *model = 0.0;
@@ -8335,427 +8347,6 @@ LLM_API void llm_mse_decompose(double *noise, double *model, const float *joint,
         }
         *model += px * (mean - (double)f[i]) * (mean - (double)f[i]);
     }
-}
-
-/* @regularization ------------------------------------------- Regularization
- *
- *     minimise  1/(2n) |y - X w|^2 + a (r |w|_1 + (1 - r)/2 |w|^2)
- *     w_j <- soft(x_j.e_j / n, a r) / (|x_j|^2 / n + a (1 - r))      e_j: the residual without w_j
- *     filters of direction i of X = U S V':  ridge s^2/(s^2 + lam)   time t  1 - exp(-t s^2 / n)
- *
- * Whatever makes a fit depend less on the accidents of its data: a penalty, a norm that may not be
- * exceeded, noise on the inputs, stopping early. For a linear model they are relatives: each
- * shrinks the directions in which X hardly varies and keeps the others. The elastic net mixes the
- * penalty that sets coefficients to 0 with the one that shares them among correlated columns; it is
- * solved one coefficient at a time, each exactly, until the duality gap proves that no w is better
- * by more than the tolerance. The intercept is not penalised: columns and y are centred first.
- *
- * source  Zou & Hastie 2005, "Regularization and variable selection via the elastic net"; Friedman,
- *         Hastie & Tibshirani 2010 (coordinate descent); Bishop 1995, "Training with noise is
- *         equivalent to Tikhonov regularization"; Yuan & Lin 2006 (groups)
- * needs   -
- * see     @lasso (r = 1), @ridge (r = 0), @early_stopping, @dropout
- * topics  Regularization
- */
-
-/* A centred problem: x (d,n) by columns, y (n); norm (d) = |x_j|^2 / n. Lives in the arena. */
-typedef struct {
-    size_t n, d;
-    double *x, *y, *mean, *norm, y_mean;
-} llm_regularization_data;
-
-/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
-LLM_API double llm_regularization_soft(double z, double t) {
-    return z > t ? z - t : z < -t ? z + t : 0.0;
-}
-
-/* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
- * from the arena, and keeps them. */
-LLM_API llm_regularization_data llm_regularization_center(const float *x, const float *y, size_t n,
-                                                          size_t d, bool intercept,
-                                                          llm_arena *arena) {
-    llm_regularization_data p = {n, d, NULL, NULL, NULL, NULL, 0.0};
-    LLM_ASSERT(n > 0);
-    p.x = llm_arena_doubles(arena, n * d), p.y = llm_arena_doubles(arena, n);
-    p.mean = llm_arena_doubles(arena, d), p.norm = llm_arena_doubles(arena, d);
-    for (size_t i = 0; intercept && i < n; i++) p.y_mean += (double)y[i] / (double)n;
-    for (size_t i = 0; i < n; i++) p.y[i] = (double)y[i] - p.y_mean;
-    for (size_t j = 0; j < d; j++) {
-        p.mean[j] = p.norm[j] = 0.0;
-        for (size_t i = 0; intercept && i < n; i++) p.mean[j] += (double)x[i * d + j] / (double)n;
-        for (size_t i = 0; i < n; i++) {
-            const double v = (double)x[i * d + j] - p.mean[j];
-            p.x[j * n + i] = v;
-            p.norm[j] += v * v / (double)n;
-        }
-    }
-    return p;
-}
-
-/* The intercept that belongs to w (d). */
-LLM_API double llm_regularization_intercept(const llm_regularization_data *p, const double *w) {
-    double b = p->y_mean;
-    for (size_t j = 0; j < p->d; j++) b -= p->mean[j] * w[j];
-    return b;
-}
-
-/* The gap between the objective at w and a lower bound of all objectives; e (n) = y - X w. The bound
- * is the dual objective at the residual of the lasso with d more rows sqrt(n b) I, which is the
- * elastic net, made feasible by a factor. With l1 = 0 it says nothing: the gap is the objective. */
-LLM_API double llm_regularization_gap(const llm_regularization_data *p, const double *w,
-                                      const double *e, double l1, double l2) {
-    double most = 0.0, abs_w = 0.0, sum_sq = 0.0, with_y = 0.0;
-    const double n = (double)p->n;
-    for (size_t j = 0; j < p->d; j++) {
-        double z = -n * l2 * w[j];
-        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * e[i];
-        most = fmax(most, fabs(z));
-        abs_w += fabs(w[j]);
-        sum_sq += n * l2 * w[j] * w[j];
-    }
-    for (size_t i = 0; i < p->n; i++) sum_sq += e[i] * e[i], with_y += e[i] * p->y[i];
-    const double factor = most > n * l1 ? n * l1 / most : 1.0;
-    const double dual = (2.0 * factor * with_y - factor * factor * sum_sq) / (2.0 * n);
-    return sum_sq / (2.0 * n) + l1 * abs_w - dual;
-}
-
-/* w (d) from where it stands <- the minimiser, among w that are 0 outside of use (d; NULL: all).
- * Returns the sweeps, `sweeps` at most: it ends when the gap is below tolerance * |y|^2 / n, or when
- * a sweep moved no prediction by more than 1e-14 of y. Coefficients that are 0 are visited every
- * tenth sweep only. Scratch: n doubles. */
-LLM_API size_t llm_regularization_elasticnet(double *w, const llm_regularization_data *p, double a,
-                                             double ratio, const bool *use, double tolerance,
-                                             size_t sweeps, llm_arena *arena) {
-    const size_t mark = arena->used, n = p->n;
-    const double l1 = a * ratio, l2 = a * (1.0 - ratio);
-    double *e = llm_arena_doubles(arena, n), scale = 0.0;
-    size_t sweep = 0;
-    LLM_ASSERT(a >= 0.0 && ratio >= 0.0 && ratio <= 1.0);
-    for (size_t i = 0; i < n; i++) e[i] = p->y[i], scale += p->y[i] * p->y[i] / (double)n;
-    for (size_t j = 0; j < p->d; j++) {
-        if (use && !use[j]) w[j] = 0.0;
-        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
-    }
-    for (bool all = true; sweep < sweeps;) {
-        double moved = 0.0; /* the largest |x_j|^2 / n step^2 */
-        for (size_t j = 0; j < p->d; j++) {
-            const double *xj = p->x + j * n, before = w[j];
-            if ((use && !use[j]) || p->norm[j] == 0.0 || (!all && before == 0.0)) continue;
-            double z = p->norm[j] * before;
-            for (size_t i = 0; i < n; i++) z += xj[i] * e[i] / (double)n;
-            w[j] = llm_regularization_soft(z, l1) / (p->norm[j] + l2);
-            const double step = w[j] - before;
-            for (size_t i = 0; step != 0.0 && i < n; i++) e[i] -= xj[i] * step;
-            moved = fmax(moved, p->norm[j] * step * step);
-        }
-        sweep++;
-        const bool still = moved <= 1e-28 * scale;
-        if (all &&
-            (still || (!use && llm_regularization_gap(p, w, e, l1, l2) <= tolerance * scale)))
-            break;
-        all = still || sweep % 10 == 0;
-    }
-    arena->used = mark;
-    return sweep;
-}
-
-/* w (size) in place: the proximal step of t |w|_2 for a group: all of it shrinks, or is 0. */
-LLM_API void llm_regularization_group(float *w, size_t size, float t) {
-    double sum_sq = 0.0;
-    for (size_t i = 0; i < size; i++) sum_sq += (double)w[i] * (double)w[i];
-    const double length = sqrt(sum_sq), keep = length > (double)t ? 1.0 - (double)t / length : 0.0;
-    for (size_t i = 0; i < size; i++) w[i] *= (float)keep;
-}
-
-/* Each row of w (rows,d) in place, made as long as most if it is longer: the max-norm constraint. */
-LLM_API void llm_regularization_max_norm(float *w, size_t rows, size_t d, float most) {
-    for (size_t r = 0; r < rows; r++) {
-        double sum_sq = 0.0;
-        for (size_t j = 0; j < d; j++) sum_sq += (double)w[r * d + j] * (double)w[r * d + j];
-        if (sum_sq <= (double)most * (double)most) continue;
-        for (size_t j = 0; j < d; j++) w[r * d + j] *= (float)((double)most / sqrt(sum_sq));
-    }
-}
-
-/* The ridge strength lam of |y - X w|^2 + lam |w|^2 that does the same: to Gaussian noise of
- * deviation sigma on the inputs, in the mean over draws; and, along one singular value s, to gradient
- * flow on |y - X w|^2 / (2n) from 0 for time t. */
-LLM_API double llm_regularization_of_noise(double sigma, size_t n) {
-    return (double)n * sigma * sigma;
-}
-LLM_API double llm_regularization_of_time(double t, double s, size_t n) {
-    return s * s / expm1(t * s * s / (double)n);
-}
-
-/* Effective degrees of freedom of ridge: sum_i s_i^2 / (s_i^2 + lam), s (k) singular values. */
-LLM_API double llm_regularization_df(const double *s, size_t k, double lam) {
-    double sum = 0.0;
-    for (size_t i = 0; i < k; i++) sum += s[i] == 0.0 ? 0.0 : s[i] * s[i] / (s[i] * s[i] + lam);
-    return sum;
-}
-
-/* @lasso ---------------------------------------------------- L1 regularization
- *
- *     minimise  1/(2n) |y - X w|^2 + lam |w|_1
- *     optimal   x_j.e / n = lam sign(w_j) where w_j != 0,  |x_j.e| / n <= lam elsewhere      (KKT)
- *     ISTA      w <- soft(w + X'e / (n L), lam / L)      L >= largest eigenvalue of X'X / n
- *
- * The absolute value has a kink at 0, so a small correlation with the residual does not pay for
- * leaving 0: most coefficients are exactly 0, and the fit says which columns it uses. From lam_max
- * = max |x_j.y| / n, where all are 0, downwards each solution is a good start for the next. A column
- * whose correlation was below 2 lam_k - lam_(k-1) is very likely 0 at lam_k: the strong rule leaves
- * it out unseen. It can err, so the optimality conditions are checked over all columns, and what
- * violates them comes back. The price of selection is bias: large coefficients shrink by lam too.
- *
- * source  Tibshirani 1996; Tibshirani et al. 2012, "Strong rules for discarding predictors"; Beck &
- *         Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm" (FISTA)
- * needs   regularization
- * see     @ridge, @regularization (the elastic net, whose descent is used here)
- * topics  L1 regularization (Lasso)
- */
-
-/* The smallest lam at which every coefficient is 0. */
-LLM_API double llm_lasso_max(const llm_regularization_data *p) {
-    double most = 0.0;
-    for (size_t j = 0; j < p->d; j++) {
-        double z = 0.0;
-        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * p->y[i];
-        most = fmax(most, fabs(z) / (double)p->n);
-    }
-    return most;
-}
-
-/* corr (d) <- x_j.(y - X w) / n. Returns how far w is from optimal at lam: the most by which a
- * condition is missed. Scratch: n doubles. */
-LLM_API double llm_lasso_kkt(double *corr, const double *w, const llm_regularization_data *p,
-                             double lam, llm_arena *arena) {
-    const size_t mark = arena->used, n = p->n;
-    double *e = llm_arena_doubles(arena, n), worst = 0.0;
-    for (size_t i = 0; i < n; i++) e[i] = p->y[i];
-    for (size_t j = 0; j < p->d; j++)
-        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
-    for (size_t j = 0; j < p->d; j++) {
-        corr[j] = 0.0;
-        for (size_t i = 0; i < n; i++) corr[j] += p->x[j * n + i] * e[i] / (double)n;
-        const double miss =
-            w[j] == 0.0 ? fabs(corr[j]) - lam : fabs(corr[j] - (w[j] > 0.0 ? lam : -lam));
-        worst = fmax(worst, miss);
-    }
-    arena->used = mark;
-    return worst;
-}
-
-/* w (L,d) <- the solutions at lam (L), descending and positive, each from the one before. scale (d)
- * multiplies the penalty of each column: 1 / |first guess| is the adaptive lasso; NULL is 1. Returns
- * how often a column that the strong rule had left out came back. Scratch: n d + n + 5 d doubles. */
-LLM_API size_t llm_lasso_path(double *w, const llm_regularization_data *data, const double *lam,
-                              size_t L, const double *scale, double tolerance, llm_arena *arena) {
-    const size_t mark = arena->used, n = data->n, d = data->d;
-    double *corr = llm_arena_doubles(arena, d), before = 0.0;
-    bool *use = (bool *)llm_arena_take(arena, d, sizeof(bool));
-    llm_regularization_data p = *data;
-    if (scale) { /* w_j scale_j is the coefficient of x_j / scale_j */
-        p.x = llm_arena_doubles(arena, n * d);
-        p.norm = llm_arena_doubles(arena, d);
-        for (size_t j = 0; j < d; j++) {
-            p.norm[j] = data->norm[j] / (scale[j] * scale[j]);
-            for (size_t i = 0; i < n; i++) p.x[j * n + i] = data->x[j * n + i] / scale[j];
-        }
-    }
-    size_t back = 0;
-    for (size_t l = 0; l < L; l++) {
-        double *now = w + l * d;
-        LLM_ASSERT(lam[l] > 0.0 && (l == 0 || lam[l] <= lam[l - 1]));
-        for (size_t j = 0; j < d; j++) now[j] = l > 0 ? w[(l - 1) * d + j] : 0.0;
-        if (l == 0) before = fmax(lam[0], llm_lasso_max(&p));
-        llm_lasso_kkt(corr, now, &p, before, arena);
-        for (size_t j = 0; j < d; j++)
-            use[j] = now[j] != 0.0 || fabs(corr[j]) >= 2.0 * lam[l] - before;
-        for (bool again = true; again;) {
-            llm_regularization_elasticnet(now, &p, lam[l], 1.0, use, tolerance, 100000, arena);
-            llm_lasso_kkt(corr, now, &p, lam[l], arena);
-            again = false;
-            for (size_t j = 0; j < d; j++) {
-                if (use[j] || fabs(corr[j]) <= lam[l] * (1.0 + 1e-9)) continue;
-                use[j] = again = true;
-                back++;
-            }
-        }
-        before = lam[l];
-    }
-    for (size_t i = 0; scale && i < L * d; i++) w[i] /= scale[i % d];
-    arena->used = mark;
-    return back;
-}
-
-/* w (d) from where it stands <- `steps` steps of FISTA at lam: proximal gradient steps from a point
- * ahead of w, which makes the error fall as 1/k^2 instead of 1/k. The step 1/L is halved while
- * the quadratic with curvature L does not lie above the loss (backtracking). Restarts when the
- * momentum points uphill. Scratch: 2 n + 3 d doubles. */
-LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double lam, size_t steps,
-                             llm_arena *arena) {
-    const size_t mark = arena->used, n = p->n, d = p->d;
-    double *e = llm_arena_doubles(arena, n), *move = llm_arena_doubles(arena, n);
-    double *ahead = llm_arena_doubles(arena, d), *next = llm_arena_doubles(arena, d);
-    double *slope = llm_arena_doubles(arena, d), L = 0.0, t = 1.0;
-    for (size_t j = 0; j < d; j++) L = fmax(L, p->norm[j]), ahead[j] = w[j];
-    for (size_t step = 0; L > 0.0 && step < steps; step++) {
-        for (size_t i = 0; i < n; i++) e[i] = p->y[i];
-        for (size_t j = 0; j < d; j++)
-            for (size_t i = 0; ahead[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * ahead[j];
-        for (size_t j = 0; j < d; j++) {
-            slope[j] = 0.0;
-            for (size_t i = 0; i < n; i++) slope[j] += p->x[j * n + i] * e[i] / (double)n;
-        }
-        for (bool above = false; !above;) {
-            double curve = 0.0, length = 0.0; /* |X step|^2 / n against L |step|^2 */
-            for (size_t i = 0; i < n; i++) move[i] = 0.0;
-            for (size_t j = 0; j < d; j++) {
-                next[j] = llm_regularization_soft(ahead[j] + slope[j] / L, lam / L);
-                const double by = next[j] - ahead[j];
-                length += L * by * by;
-                for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
-            }
-            for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
-            above = curve <= length * (1.0 + 1e-12);
-            if (!above) L *= 2.0;
-        }
-        double uphill = 0.0;
-        for (size_t j = 0; j < d; j++) uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
-        if (uphill > 0.0) t = 1.0;
-        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
-        const double momentum = uphill > 0.0 ? 0.0 : (t - 1.0) / t_next;
-        for (size_t j = 0; j < d; j++) {
-            ahead[j] = next[j] + momentum * (next[j] - w[j]);
-            w[j] = next[j];
-        }
-        t = t_next;
-    }
-    arena->used = mark;
-}
-
-/* @ridge ---------------------------------------------------- L2 regularization
- *
- *     minimise |y - X w|^2 + lam |w|^2      w = (X'X + lam I)^-1 X'y = X' (X X' + lam I)^-1 y
- *     X = U S V':   w = sum_i  s_i^2 / (s_i^2 + lam)  (u_i.y / s_i)  v_i
- *     SGD:  w <- w - lr (g + lam w) = (1 - lr lam) w - lr g
- *
- * Adds lam to every eigenvalue of X'X. Directions in which the data vary much, s^2 >> lam, hardly
- * notice; those in which they hardly vary, where least squares finds huge coefficients of opposite
- * sign, are shrunk to nothing. It costs a little bias and always has an answer. No coefficient
- * becomes exactly 0. One singular value decomposition gives all lam at once, and with them the
- * leave-one-out errors that choose among them. Columns should have one scale, and the intercept is
- * not shrunk: y and columns are centred.
- *
- * source  Hoerl & Kennard 1970, "Ridge regression: biased estimation for nonorthogonal problems";
- *         Golub, Heath & Wahba 1979 (generalized cross-validation)
- * needs   cholesky regularization svd
- * see     @lasso, @least_squares (lam = 0), @adamw (decay beside an adaptive step)
- * topics  L2 regularization (Ridge/Weight Decay)
- */
-
-/* w (d) <- x (n,d), y (n), no intercept. Solves d equations, or n where there are fewer examples than
- * columns. False where lam is negative or NaN, or where the matrix is singular to working
- * precision, which a positive lam that is not tiny rules out. Scratch: k (k + 2) doubles, k =
- * min(n,d). */
-LLM_API bool llm_ridge_fit(float *w, const float *x, const float *y, size_t n, size_t d, double lam,
-                           llm_arena *arena) {
-    const size_t mark = arena->used, k = n < d ? n : d;
-    if (!(lam >= 0.0)) return false;
-    double *a = llm_arena_doubles(arena, k * k), *z = llm_arena_doubles(arena, k);
-    for (size_t i = 0; i < k; i++) { /* X'X and X'y; or XX' and y */
-        z[i] = n < d ? (double)y[i] : 0.0;
-        for (size_t r = 0; n >= d && r < n; r++) z[i] += (double)x[r * d + i] * (double)y[r];
-        for (size_t j = 0; j <= i; j++) {
-            double sum = i == j ? lam : 0.0;
-            for (size_t r = 0; n >= d && r < n; r++)
-                sum += (double)x[r * d + i] * (double)x[r * d + j];
-            for (size_t c = 0; n < d && c < d; c++)
-                sum += (double)x[i * d + c] * (double)x[j * d + c];
-            a[i * k + j] = sum;
-        }
-    }
-    const bool solved = llm_cholesky_factor(a, k, NULL);
-    if (solved) llm_cholesky_solve(z, a, k, 1);
-    for (size_t j = 0; solved && j < d; j++) {
-        double sum = n < d ? 0.0 : z[j];
-        for (size_t i = 0; n < d && i < n; i++) sum += (double)x[i * d + j] * z[i];
-        w[j] = (float)sum;
-    }
-    arena->used = mark;
-    return solved;
-}
-
-/* A problem taken apart once: u (k,n), v (k,d) by rows, s (k) descending, k = min(n,d); along (k) =
- * u_i.y. Lives in the arena. */
-typedef struct {
-    llm_regularization_data data;
-    size_t k;
-    double *u, *s, *v, *along;
-    bool intercept;
-} llm_ridge_path;
-
-/* The path of x (n,d), y (n). Takes about 2 n d + 2 k^2 doubles and keeps them. */
-LLM_API llm_ridge_path llm_ridge_path_init(const float *x, const float *y, size_t n, size_t d,
-                                           bool intercept, llm_arena *arena) {
-    llm_ridge_path p;
-    p.data = llm_regularization_center(x, y, n, d, intercept, arena);
-    p.intercept = intercept;
-    p.k = n < d ? n : d;
-    double *g = llm_arena_doubles(arena, n * d), *j = llm_arena_doubles(arena, p.k * p.k);
-    p.s = llm_arena_doubles(arena, p.k);
-    p.along = llm_arena_doubles(arena, p.k);
-    for (size_t i = 0; i < n * d; i++) /* the columns are stored: rows where there are fewer rows */
-        g[i] = n < d ? p.data.x[i % d * n + i / d] : p.data.x[i];
-    llm_svd_jacobi(g, p.s, j, p.k, n < d ? d : n); /* g = j' s w, w in g's place */
-    p.u = n < d ? j : g;
-    p.v = n < d ? g : j;
-    for (size_t i = 0; i < p.k; i++) {
-        p.along[i] = 0.0;
-        for (size_t r = 0; r < n; r++) p.along[i] += p.u[i * n + r] * p.data.y[r];
-    }
-    return p;
-}
-
-/* One point of the path. */
-typedef struct {
-    double df;         /* effective degrees of freedom, the intercept included */
-    double train, gcv; /* mean squared residual; the same over (1 - df/n)^2 */
-    double left_out;   /* mean squared leave-one-out residual, exact */
-} llm_ridge_point;
-
-/* w (d) or NULL, *intercept or NULL <- the solution at lam >= 0; directions without variance get 0. */
-LLM_API llm_ridge_point llm_ridge_path_at(double *w, double *intercept, const llm_ridge_path *p,
-                                          double lam) {
-    const size_t n = p->data.n, d = p->data.d;
-    const double count = (double)n, constant = p->intercept ? 1.0 : 0.0;
-    llm_ridge_point point = {constant, 0.0, 0.0, 0.0};
-    LLM_ASSERT(lam >= 0.0);
-    const double zero = 1e-14 * (p->k > 0 ? p->s[0] : 0.0);
-    for (size_t j = 0; w && j < d; j++) w[j] = 0.0;
-    for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
-        const double shrink = p->s[i] / (p->s[i] * p->s[i] + lam);
-        point.df += shrink * p->s[i];
-        for (size_t j = 0; w && j < d; j++) w[j] += shrink * p->along[i] * p->v[i * d + j];
-    }
-    for (size_t r = 0; r < n; r++) {
-        double e = p->data.y[r], h = constant / count; /* the mean has leverage 1/n */
-        for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
-            const double keep = p->s[i] * p->s[i] / (p->s[i] * p->s[i] + lam), u = p->u[i * n + r];
-            e -= keep * p->along[i] * u;
-            h += keep * u * u;
-        }
-        point.train += e * e / count;
-        point.left_out += e / (1.0 - h) * (e / (1.0 - h)) / count;
-    }
-    point.gcv = point.train / ((1.0 - point.df / count) * (1.0 - point.df / count));
-    if (intercept && w) *intercept = llm_regularization_intercept(&p->data, w);
-    return point;
-}
-
-/* w (d) <- one step of SGD with penalty lam |w|^2 / 2: w shrinks by lr lam, then goes along -g. */
-LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, float lam) {
-    for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
 }
 
 /* @chain_rule ----------------------------------------------- Chain rule
@@ -9340,7 +8931,7 @@ LLM_API size_t llm_comp_graph_plan_least(const size_t *size, const size_t *first
 
 /* @comp_graph_eval ------------------------------------------ Graphs: what a node computes
  *
- *     add, sub, mul, div:  y_rc = a_rc o b_rc          an extent of 1 is read again: a_{r mod R, c mod C}
+ *    add, sub, mul, div:  y_rc = a_rc o b_rc     an extent of 1 is read again: a_{r mod R, c mod C}
  *     sum to (R,C):        y_rc = sum of all a whose row is r mod R and column c mod C
  *     xent:                y = mean_r (log sum_c e^(a_rc) - a_{r, b_r})
  *
@@ -9440,7 +9031,7 @@ LLM_API size_t llm_comp_graph_eval_fold(llm_comp_graph *g, llm_arena *arena) {
  *
  *     for i in order:  y_i = op_i(y_a, y_b)
  *     kept for the way back:  tanh, exp: y    log: a    mul, matmul: a and b    div: b and y
- *                             relu: the signs, a bit each    xent: softmax    add, sum, ...: nothing
+ *                            relu: the signs, a bit each    xent: softmax    add, sum, ...: nothing
  *
  * Runs a graph (@comp_graph). In training a node keeps what the derivative of its operation will
  * need and no more, and only where a gradient passes; everything else is dropped as soon as its
@@ -9986,8 +9577,9 @@ LLM_API void llm_autodiff_grad(llm_dual *bar, const llm_autodiff *t, size_t y) {
     }
 }
 
-/* dot (count): set for the inputs (nodes that read nothing); written for all others, the directional
- * derivative of each node. The recorded slopes are used: the program does not run again. */
+/* dot (count): set for the inputs (nodes that read nothing); written for all others, the
+ * directional derivative of each node. The recorded slopes are used: the program does not run
+ * again. */
 LLM_API void llm_autodiff_jvp(double *dot, const llm_autodiff *t) {
     for (size_t i = 0; i < t->count; i++) {
         const llm_autodiff_node *n = &t->node[i];
@@ -10225,7 +9817,7 @@ LLM_API void llm_autodiff_array_jvp(llm_autodiff_array *t) {
  *
  *     x_{t+1} = F_t(x_t), t < n: the way back needs x_{n-1}, x_{n-2}, ..., x_0
  *     reach(s, r) = C(s + r, s)              steps that s states in memory and r runs of each allow
- *     runs = r n - reach(s + 1, r - 1)       fewest extra steps, with reach(s,r-1) < n <= reach(s,r)
+ *     runs = r n - reach(s + 1, r - 1)      fewest extra steps, with reach(s,r-1) < n <= reach(s,r)
  *
  * Reverse mode wants the states in the opposite order of that in which they arise. Keeping all n is
  * fast and large; keeping s of them and running again from the nearest is small, and how slow
@@ -10275,9 +9867,9 @@ LLM_API size_t llm_autodiff_checkpoint_extra(size_t n, size_t s) {
     return r == 0 ? 0 : r * n - llm_autodiff_checkpoint_reach(s + 1, r - 1);
 }
 
-/* How far ahead of a stored state the next one belongs, for n steps and s states, that one included;
- * s > 1, n > 1. Both parts then need at most r and r - 1 repeats:
- * n - m <= reach(s-1, r) and m <= reach(s, r-1). */
+/* How far ahead of a stored state the next one belongs, for n steps and s states, that one
+ * included; s > 1, n > 1. Both parts then need at most r and r - 1 repeats: n - m <= reach(s-1, r)
+ * and m <= reach(s, r-1). */
 LLM_API size_t llm_autodiff_checkpoint_split(size_t n, size_t s) {
     const size_t r = llm_autodiff_checkpoint_repeats(n, s);
     const size_t most = llm_autodiff_checkpoint_reach(s, r - 1);
@@ -10332,7 +9924,7 @@ LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *
  *
  *     a_0 = x       z_l = a_{l-1} W_l^T + b_l       a_l = phi(z_l)
  *     delta_L = (softmax(z_L) - y) / N       or      2 (a_L - y) phi'(z_L) / N
- *     delta_{l-1} = (delta_l W_l) phi'(z_{l-1})       dW_l = delta_l^T a_{l-1}       db_l = column sums
+ *     delta_{l-1} = (delta_l W_l) phi'(z_{l-1})     dW_l = delta_l^T a_{l-1}     db_l = column sums
  *
  * The backward pass of one family of graphs, the layered network, written out: each layer hands the
  * one below it the blame for its inputs, and keeps as its own gradient the blame times what it was
@@ -10350,8 +9942,8 @@ LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *
 enum { LLM_BACKPROP_TANH, LLM_BACKPROP_SIGMOID, LLM_BACKPROP_RELU };
 enum { LLM_BACKPROP_XENT, LLM_BACKPROP_MSE }; /* softmax and cross-entropy; squared error of a_L */
 
-/* size[0] inputs, size[l] units in layer l. The weights of layer l are W_l (size[l],size[l-1]), then
- * b_l (size[l]), one layer behind the other in one vector. */
+/* size[0] inputs, size[l] units in layer l. The weights of layer l are W_l (size[l],size[l-1]),
+ * then b_l (size[l]), one layer behind the other in one vector. */
 typedef struct {
     const size_t *size;
     size_t layers;
@@ -10370,7 +9962,8 @@ LLM_API size_t llm_backprop_activations(const llm_backprop *net) {
     return n;
 }
 
-/* w <- uniform within gain / sqrt(inputs of the layer), biases included (torch.nn.Linear: gain 1). */
+/* w <- uniform within gain / sqrt(inputs of the layer), biases included (torch.nn.Linear: gain
+ * 1). */
 LLM_API void llm_backprop_init(float *w, const llm_backprop *net, float gain, llm_rng *rng) {
     for (size_t l = 1; l <= net->layers; l++)
         for (size_t k = 0; k < net->size[l] * (net->size[l - 1] + 1); k++)
@@ -10390,8 +9983,8 @@ LLM_API float llm_backprop_slope(float a, int phi) {
 }
 
 /* a: a_1 (N,size[1]), ..., a_L (N,size[L]), one behind the other <- w, x (N,size[0]). With XENT the
- * last one holds probabilities. Returns the mean loss over the rows against y (N,size[L]): labels as
- * one-hot or other distributions, or values. y may be NULL: no loss, 0. */
+ * last one holds probabilities. Returns the mean loss over the rows against y (N,size[L]): labels
+ * as one-hot or other distributions, or values. y may be NULL: no loss, 0. */
 LLM_API double llm_backprop_forward(float *a, const llm_backprop *net, const float *w,
                                     const float *x, const float *y, size_t N) {
     double loss = 0.0;
@@ -10622,7 +10215,7 @@ LLM_API double llm_generalization_optimism(const float *fit, const float *y, siz
 
 /* @overfitting ---------------------------------------------- Overfitting
  *
- *     train(d) falls with every degree d            test(d) falls, then rises: the fit follows noise
+ *     train(d) falls with every degree d           test(d) falls, then rises: the fit follows noise
  *     z = (mean test loss - mean train loss) / sqrt(s_test^2 / m + s_train^2 / n)
  *
  * A model with room to spare fits what will not come again. Three ways to see it: polynomials of
@@ -10653,9 +10246,9 @@ LLM_API void llm_overfitting_legendre(float *phi, const float *x, size_t n, size
     }
 }
 
-/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D through
- * x, y (n), on them and on fresh x_test, y_test (m). False where the points do not determine a fit
- * (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and ols's, given back. */
+/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D
+ * through x, y (n), on them and on fresh x_test, y_test (m). False where the points do not
+ * determine a fit (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and ols's, given back. */
 LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, const float *y,
                                   size_t n, const float *x_test, const float *y_test, size_t m,
                                   size_t D, llm_arena *arena) {
@@ -10774,8 +10367,8 @@ LLM_API void llm_overfitting_adaptive_init(llm_overfitting_adaptive *t, double t
     t->noisy = threshold + llm_overfitting_adaptive_laplace(2.0 * sigma, rng);
 }
 
-/* *answer <- an estimate of a mean whose values on both halves are given. False, and no answer, once
- * the budget is used up. */
+/* *answer <- an estimate of a mean whose values on both halves are given. False, and no answer,
+ * once the budget is used up. */
 LLM_API bool llm_overfitting_adaptive_query(double *answer, llm_overfitting_adaptive *t,
                                             double train, double holdout, llm_rng *rng) {
     if (t->budget == 0) return false;
@@ -10824,7 +10417,7 @@ LLM_API double llm_overfitting_adaptive_accuracy(const float *w, const float *x,
 
 /* @underfitting --------------------------------------------- Underfitting
  *
- *     floor(D) = integral f^2 - sum_{k <= D} c_k^2          c_k = integral f e_k    on [-1, 1], mean
+ *     floor(D) = integral f^2 - sum_{k <= D} c_k^2         c_k = integral f e_k    on [-1, 1], mean
  *     e_k = sqrt(2k + 1) P_k                                orthonormal Legendre polynomials
  *     F = (SS_lack / (G - p)) / (SS_pure / (n - G))         G places with repeated measurements
  *
@@ -10836,8 +10429,8 @@ LLM_API double llm_overfitting_adaptive_accuracy(const float *w, const float *x,
  * training not finished; only the second is still falling. An error high on new data alone is
  * neither: there more data help.
  *
- * source  Golub & Welsch 1969, "Calculation of Gauss quadrature rules" (nodes by Newton here); Draper
- *         & Smith 1998, "Applied regression analysis", ch. 2 (lack of fit)
+ * source  Golub & Welsch 1969, "Calculation of Gauss quadrature rules" (nodes by Newton here);
+ *         Draper & Smith 1998, "Applied regression analysis", ch. 2 (lack of fit)
  * needs   -
  * see     @overfitting @generalization
  * topics  Underfitting
@@ -10865,8 +10458,8 @@ LLM_API void llm_underfitting_nodes(double *x, double *w, size_t n) {
     }
 }
 
-/* floor, c (D+1) <- f (n) at the nodes x with weights w: the least mean squared error of polynomials
- * of degree 0 .. D, and the coefficients. Exact for f of degree below 2n - D. */
+/* floor, c (D+1) <- f (n) at the nodes x with weights w: the least mean squared error of
+ * polynomials of degree 0 .. D, and the coefficients. Exact for f of degree below 2n - D. */
 LLM_API void llm_underfitting_floor(double *floor, double *c, const double *f, const double *x,
                                     const double *w, size_t n, size_t D) {
     for (size_t k = 0; k <= D; k++) c[k] = 0.0;
@@ -10952,9 +10545,435 @@ LLM_API int llm_underfitting_diagnose(const float *train, const float *test, siz
     return last > 1.5f * noise ? LLM_UNDERFITTING_CAPACITY : LLM_UNDERFITTING_NONE;
 }
 
+/* @regularization ------------------------------------------- Regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + a (r |w|_1 + (1 - r)/2 |w|^2)
+ *     w_j <- soft(x_j.e_j / n, a r) / (|x_j|^2 / n + a (1 - r))      e_j: the residual without w_j
+ *     filters of direction i of X = U S V':  ridge s^2/(s^2 + lam)   time t  1 - exp(-t s^2 / n)
+ *
+ * Whatever makes a fit depend less on the accidents of its data: a penalty, a norm that may not be
+ * exceeded, noise on the inputs, stopping early. For a linear model they are relatives: each
+ * shrinks the directions in which X hardly varies and keeps the others. The elastic net mixes the
+ * penalty that sets coefficients to 0 with the one that shares them among correlated columns; it is
+ * solved one coefficient at a time, each exactly, until the duality gap proves that no w is better
+ * by more than the tolerance. The intercept is not penalised: columns and y are centred first.
+ *
+ * source  Zou & Hastie 2005, "Regularization and variable selection via the elastic net"; Friedman,
+ *         Hastie & Tibshirani 2010 (coordinate descent); Bishop 1995, "Training with noise is
+ *         equivalent to Tikhonov regularization"; Yuan & Lin 2006 (groups)
+ * needs   -
+ * see     @lasso (r = 1), @ridge (r = 0), @early_stopping, @dropout
+ * topics  Regularization
+ */
+
+/* A centred problem: x (d,n) by columns, y (n); norm (d) = |x_j|^2 / n. Lives in the arena. */
+typedef struct {
+    size_t n, d;
+    double *x, *y, *mean, *norm, y_mean;
+} llm_regularization_data;
+
+/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
+LLM_API double llm_regularization_soft(double z, double t) {
+    return z > t ? z - t : z < -t ? z + t : 0.0;
+}
+
+/* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
+ * from the arena, and keeps them. */
+LLM_API llm_regularization_data llm_regularization_center(const float *x, const float *y, size_t n,
+                                                          size_t d, bool intercept,
+                                                          llm_arena *arena) {
+    llm_regularization_data p = {n, d, NULL, NULL, NULL, NULL, 0.0};
+    LLM_ASSERT(n > 0);
+    p.x = llm_arena_doubles(arena, n * d), p.y = llm_arena_doubles(arena, n);
+    p.mean = llm_arena_doubles(arena, d), p.norm = llm_arena_doubles(arena, d);
+    for (size_t i = 0; intercept && i < n; i++) p.y_mean += (double)y[i] / (double)n;
+    for (size_t i = 0; i < n; i++) p.y[i] = (double)y[i] - p.y_mean;
+    for (size_t j = 0; j < d; j++) {
+        p.mean[j] = p.norm[j] = 0.0;
+        for (size_t i = 0; intercept && i < n; i++) p.mean[j] += (double)x[i * d + j] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double v = (double)x[i * d + j] - p.mean[j];
+            p.x[j * n + i] = v;
+            p.norm[j] += v * v / (double)n;
+        }
+    }
+    return p;
+}
+
+/* The intercept that belongs to w (d). */
+LLM_API double llm_regularization_intercept(const llm_regularization_data *p, const double *w) {
+    double b = p->y_mean;
+    for (size_t j = 0; j < p->d; j++) b -= p->mean[j] * w[j];
+    return b;
+}
+
+/* The gap between the objective at w and a lower bound of all objectives; e (n) = y - X w. The
+ * bound is the dual objective at the residual of the lasso with d more rows sqrt(n b) I, which is
+ * the elastic net, made feasible by a factor. With l1 = 0 it says nothing: the gap is the
+ * objective. */
+LLM_API double llm_regularization_gap(const llm_regularization_data *p, const double *w,
+                                      const double *e, double l1, double l2) {
+    double most = 0.0, abs_w = 0.0, sum_sq = 0.0, with_y = 0.0;
+    const double n = (double)p->n;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = -n * l2 * w[j];
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * e[i];
+        most = fmax(most, fabs(z));
+        abs_w += fabs(w[j]);
+        sum_sq += n * l2 * w[j] * w[j];
+    }
+    for (size_t i = 0; i < p->n; i++) sum_sq += e[i] * e[i], with_y += e[i] * p->y[i];
+    const double factor = most > n * l1 ? n * l1 / most : 1.0;
+    const double dual = (2.0 * factor * with_y - factor * factor * sum_sq) / (2.0 * n);
+    return sum_sq / (2.0 * n) + l1 * abs_w - dual;
+}
+
+/* w (d) from where it stands <- the minimiser, among w that are 0 outside of use (d; NULL: all).
+ * Returns the sweeps, `sweeps` at most: it ends when the gap is below tolerance * |y|^2 / n, or
+ * when a sweep moved no prediction by more than 1e-14 of y. Coefficients that are 0 are visited
+ * every tenth sweep only. Scratch: n doubles. */
+LLM_API size_t llm_regularization_elasticnet(double *w, const llm_regularization_data *p, double a,
+                                             double ratio, const bool *use, double tolerance,
+                                             size_t sweeps, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    const double l1 = a * ratio, l2 = a * (1.0 - ratio);
+    double *e = llm_arena_doubles(arena, n), scale = 0.0;
+    size_t sweep = 0;
+    LLM_ASSERT(a >= 0.0 && ratio >= 0.0 && ratio <= 1.0);
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i], scale += p->y[i] * p->y[i] / (double)n;
+    for (size_t j = 0; j < p->d; j++) {
+        if (use && !use[j]) w[j] = 0.0;
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    }
+    for (bool all = true; sweep < sweeps;) {
+        double moved = 0.0; /* the largest |x_j|^2 / n step^2 */
+        for (size_t j = 0; j < p->d; j++) {
+            const double *xj = p->x + j * n, before = w[j];
+            if ((use && !use[j]) || p->norm[j] == 0.0 || (!all && before == 0.0)) continue;
+            double z = p->norm[j] * before;
+            for (size_t i = 0; i < n; i++) z += xj[i] * e[i] / (double)n;
+            w[j] = llm_regularization_soft(z, l1) / (p->norm[j] + l2);
+            const double step = w[j] - before;
+            for (size_t i = 0; step != 0.0 && i < n; i++) e[i] -= xj[i] * step;
+            moved = fmax(moved, p->norm[j] * step * step);
+        }
+        sweep++;
+        const bool still = moved <= 1e-28 * scale;
+        if (all &&
+            (still || (!use && llm_regularization_gap(p, w, e, l1, l2) <= tolerance * scale)))
+            break;
+        all = still || sweep % 10 == 0;
+    }
+    arena->used = mark;
+    return sweep;
+}
+
+/* w (size) in place: the proximal step of t |w|_2 for a group: all of it shrinks, or is 0. */
+LLM_API void llm_regularization_group(float *w, size_t size, float t) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < size; i++) sum_sq += (double)w[i] * (double)w[i];
+    const double length = sqrt(sum_sq), keep = length > (double)t ? 1.0 - (double)t / length : 0.0;
+    for (size_t i = 0; i < size; i++) w[i] *= (float)keep;
+}
+
+/* Each row of w (rows,d) in place, made as long as most if it is longer: the max-norm
+ * constraint. */
+LLM_API void llm_regularization_max_norm(float *w, size_t rows, size_t d, float most) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum_sq = 0.0;
+        for (size_t j = 0; j < d; j++) sum_sq += (double)w[r * d + j] * (double)w[r * d + j];
+        if (sum_sq <= (double)most * (double)most) continue;
+        for (size_t j = 0; j < d; j++) w[r * d + j] *= (float)((double)most / sqrt(sum_sq));
+    }
+}
+
+/* The ridge strength lam of |y - X w|^2 + lam |w|^2 that does the same: to Gaussian noise of
+ * deviation sigma on the inputs, in the mean over draws; and, along one singular value s, to
+ * gradient flow on |y - X w|^2 / (2n) from 0 for time t. */
+LLM_API double llm_regularization_of_noise(double sigma, size_t n) {
+    return (double)n * sigma * sigma;
+}
+LLM_API double llm_regularization_of_time(double t, double s, size_t n) {
+    return s * s / expm1(t * s * s / (double)n);
+}
+
+/* Effective degrees of freedom of ridge: sum_i s_i^2 / (s_i^2 + lam), s (k) singular values. */
+LLM_API double llm_regularization_df(const double *s, size_t k, double lam) {
+    double sum = 0.0;
+    for (size_t i = 0; i < k; i++) sum += s[i] == 0.0 ? 0.0 : s[i] * s[i] / (s[i] * s[i] + lam);
+    return sum;
+}
+
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + lam |w|_1
+ *     optimal   x_j.e / n = lam sign(w_j) where w_j != 0,  |x_j.e| / n <= lam elsewhere      (KKT)
+ *     ISTA      w <- soft(w + X'e / (n L), lam / L)      L >= largest eigenvalue of X'X / n
+ *
+ * The absolute value has a kink at 0, so a small correlation with the residual does not pay for
+ * leaving 0: most coefficients are exactly 0, and the fit says which columns it uses. From lam_max
+ * = max |x_j.y| / n, where all are 0, downwards each solution is a good start for the next. A
+ * column whose correlation was below 2 lam_k - lam_(k-1) is very likely 0 at lam_k: the strong rule
+ * leaves it out unseen. It can err, so the optimality conditions are checked over all columns, and
+ * what violates them comes back. The price of selection is bias: large coefficients shrink by lam
+ * too.
+ *
+ * source  Tibshirani 1996; Tibshirani et al. 2012, "Strong rules for discarding predictors"; Beck &
+ *         Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm" (FISTA)
+ * needs   regularization
+ * see     @ridge, @regularization (the elastic net, whose descent is used here)
+ * topics  L1 regularization (Lasso)
+ */
+
+/* The smallest lam at which every coefficient is 0. */
+LLM_API double llm_lasso_max(const llm_regularization_data *p) {
+    double most = 0.0;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = 0.0;
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * p->y[i];
+        most = fmax(most, fabs(z) / (double)p->n);
+    }
+    return most;
+}
+
+/* corr (d) <- x_j.(y - X w) / n. Returns how far w is from optimal at lam: the most by which a
+ * condition is missed. Scratch: n doubles. */
+LLM_API double llm_lasso_kkt(double *corr, const double *w, const llm_regularization_data *p,
+                             double lam, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    double *e = llm_arena_doubles(arena, n), worst = 0.0;
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+    for (size_t j = 0; j < p->d; j++)
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    for (size_t j = 0; j < p->d; j++) {
+        corr[j] = 0.0;
+        for (size_t i = 0; i < n; i++) corr[j] += p->x[j * n + i] * e[i] / (double)n;
+        const double miss =
+            w[j] == 0.0 ? fabs(corr[j]) - lam : fabs(corr[j] - (w[j] > 0.0 ? lam : -lam));
+        worst = fmax(worst, miss);
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* w (L,d) <- the solutions at lam (L), descending and positive, each from the one before. scale (d)
+ * multiplies the penalty of each column: 1 / |first guess| is the adaptive lasso; NULL is 1.
+ * Returns how often a column that the strong rule had left out came back. Scratch: n d + n + 5 d
+ * doubles. */
+LLM_API size_t llm_lasso_path(double *w, const llm_regularization_data *data, const double *lam,
+                              size_t L, const double *scale, double tolerance, llm_arena *arena) {
+    const size_t mark = arena->used, n = data->n, d = data->d;
+    double *corr = llm_arena_doubles(arena, d), before = 0.0;
+    bool *use = (bool *)llm_arena_take(arena, d, sizeof(bool));
+    llm_regularization_data p = *data;
+    if (scale) { /* w_j scale_j is the coefficient of x_j / scale_j */
+        p.x = llm_arena_doubles(arena, n * d);
+        p.norm = llm_arena_doubles(arena, d);
+        for (size_t j = 0; j < d; j++) {
+            p.norm[j] = data->norm[j] / (scale[j] * scale[j]);
+            for (size_t i = 0; i < n; i++) p.x[j * n + i] = data->x[j * n + i] / scale[j];
+        }
+    }
+    size_t back = 0;
+    for (size_t l = 0; l < L; l++) {
+        double *now = w + l * d;
+        LLM_ASSERT(lam[l] > 0.0 && (l == 0 || lam[l] <= lam[l - 1]));
+        for (size_t j = 0; j < d; j++) now[j] = l > 0 ? w[(l - 1) * d + j] : 0.0;
+        if (l == 0) before = fmax(lam[0], llm_lasso_max(&p));
+        llm_lasso_kkt(corr, now, &p, before, arena);
+        for (size_t j = 0; j < d; j++)
+            use[j] = now[j] != 0.0 || fabs(corr[j]) >= 2.0 * lam[l] - before;
+        for (bool again = true; again;) {
+            llm_regularization_elasticnet(now, &p, lam[l], 1.0, use, tolerance, 100000, arena);
+            llm_lasso_kkt(corr, now, &p, lam[l], arena);
+            again = false;
+            for (size_t j = 0; j < d; j++) {
+                if (use[j] || fabs(corr[j]) <= lam[l] * (1.0 + 1e-9)) continue;
+                use[j] = again = true;
+                back++;
+            }
+        }
+        before = lam[l];
+    }
+    for (size_t i = 0; scale && i < L * d; i++) w[i] /= scale[i % d];
+    arena->used = mark;
+    return back;
+}
+
+/* w (d) from where it stands <- `steps` steps of FISTA at lam: proximal gradient steps from a point
+ * ahead of w, which makes the error fall as 1/k^2 instead of 1/k. The step 1/L is halved while
+ * the quadratic with curvature L does not lie above the loss (backtracking). Restarts when the
+ * momentum points uphill. Scratch: 2 n + 3 d doubles. */
+LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double lam, size_t steps,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n, d = p->d;
+    double *e = llm_arena_doubles(arena, n), *move = llm_arena_doubles(arena, n);
+    double *ahead = llm_arena_doubles(arena, d), *next = llm_arena_doubles(arena, d);
+    double *slope = llm_arena_doubles(arena, d), L = 0.0, t = 1.0;
+    for (size_t j = 0; j < d; j++) L = fmax(L, p->norm[j]), ahead[j] = w[j];
+    for (size_t step = 0; L > 0.0 && step < steps; step++) {
+        for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+        for (size_t j = 0; j < d; j++)
+            for (size_t i = 0; ahead[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * ahead[j];
+        for (size_t j = 0; j < d; j++) {
+            slope[j] = 0.0;
+            for (size_t i = 0; i < n; i++) slope[j] += p->x[j * n + i] * e[i] / (double)n;
+        }
+        for (bool above = false; !above;) {
+            double curve = 0.0, length = 0.0; /* |X step|^2 / n against L |step|^2 */
+            for (size_t i = 0; i < n; i++) move[i] = 0.0;
+            for (size_t j = 0; j < d; j++) {
+                next[j] = llm_regularization_soft(ahead[j] + slope[j] / L, lam / L);
+                const double by = next[j] - ahead[j];
+                length += L * by * by;
+                for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
+            }
+            for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
+            above = curve <= length * (1.0 + 1e-12);
+            if (!above) L *= 2.0;
+        }
+        double uphill = 0.0;
+        for (size_t j = 0; j < d; j++) uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+        const double momentum = uphill > 0.0 ? 0.0 : (t - 1.0) / t_next;
+        for (size_t j = 0; j < d; j++) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+}
+
+/* @ridge ---------------------------------------------------- L2 regularization
+ *
+ *     minimise |y - X w|^2 + lam |w|^2      w = (X'X + lam I)^-1 X'y = X' (X X' + lam I)^-1 y
+ *     X = U S V':   w = sum_i  s_i^2 / (s_i^2 + lam)  (u_i.y / s_i)  v_i
+ *     SGD:  w <- w - lr (g + lam w) = (1 - lr lam) w - lr g
+ *
+ * Adds lam to every eigenvalue of X'X. Directions in which the data vary much, s^2 >> lam, hardly
+ * notice; those in which they hardly vary, where least squares finds huge coefficients of opposite
+ * sign, are shrunk to nothing. It costs a little bias and always has an answer. No coefficient
+ * becomes exactly 0. One singular value decomposition gives all lam at once, and with them the
+ * leave-one-out errors that choose among them. Columns should have one scale, and the intercept is
+ * not shrunk: y and columns are centred.
+ *
+ * source  Hoerl & Kennard 1970, "Ridge regression: biased estimation for nonorthogonal problems";
+ *         Golub, Heath & Wahba 1979 (generalized cross-validation)
+ * needs   cholesky regularization svd
+ * see     @lasso, @least_squares (lam = 0), @adamw (decay beside an adaptive step)
+ * topics  L2 regularization (Ridge/Weight Decay)
+ */
+
+/* w (d) <- x (n,d), y (n), no intercept. Solves d equations, or n where there are fewer examples
+ * than columns. False where lam is negative or NaN, or where the matrix is singular to working
+ * precision, which a positive lam that is not tiny rules out. Scratch: k (k + 2) doubles, k =
+ * min(n,d). */
+LLM_API bool llm_ridge_fit(float *w, const float *x, const float *y, size_t n, size_t d, double lam,
+                           llm_arena *arena) {
+    const size_t mark = arena->used, k = n < d ? n : d;
+    if (!(lam >= 0.0)) return false;
+    double *a = llm_arena_doubles(arena, k * k), *z = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < k; i++) { /* X'X and X'y; or XX' and y */
+        z[i] = n < d ? (double)y[i] : 0.0;
+        for (size_t r = 0; n >= d && r < n; r++) z[i] += (double)x[r * d + i] * (double)y[r];
+        for (size_t j = 0; j <= i; j++) {
+            double sum = i == j ? lam : 0.0;
+            for (size_t r = 0; n >= d && r < n; r++)
+                sum += (double)x[r * d + i] * (double)x[r * d + j];
+            for (size_t c = 0; n < d && c < d; c++)
+                sum += (double)x[i * d + c] * (double)x[j * d + c];
+            a[i * k + j] = sum;
+        }
+    }
+    const bool solved = llm_cholesky_factor(a, k, NULL);
+    if (solved) llm_cholesky_solve(z, a, k, 1);
+    for (size_t j = 0; solved && j < d; j++) {
+        double sum = n < d ? 0.0 : z[j];
+        for (size_t i = 0; n < d && i < n; i++) sum += (double)x[i * d + j] * z[i];
+        w[j] = (float)sum;
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* A problem taken apart once: u (k,n), v (k,d) by rows, s (k) descending, k = min(n,d); along (k) =
+ * u_i.y. Lives in the arena. */
+typedef struct {
+    llm_regularization_data data;
+    size_t k;
+    double *u, *s, *v, *along;
+    bool intercept;
+} llm_ridge_path;
+
+/* The path of x (n,d), y (n). Takes about 2 n d + 2 k^2 doubles and keeps them. */
+LLM_API llm_ridge_path llm_ridge_path_init(const float *x, const float *y, size_t n, size_t d,
+                                           bool intercept, llm_arena *arena) {
+    llm_ridge_path p;
+    p.data = llm_regularization_center(x, y, n, d, intercept, arena);
+    p.intercept = intercept;
+    p.k = n < d ? n : d;
+    double *g = llm_arena_doubles(arena, n * d), *j = llm_arena_doubles(arena, p.k * p.k);
+    p.s = llm_arena_doubles(arena, p.k);
+    p.along = llm_arena_doubles(arena, p.k);
+    for (size_t i = 0; i < n * d; i++) /* the columns are stored: rows where there are fewer rows */
+        g[i] = n < d ? p.data.x[i % d * n + i / d] : p.data.x[i];
+    llm_svd_jacobi(g, p.s, j, p.k, n < d ? d : n); /* g = j' s w, w in g's place */
+    p.u = n < d ? j : g;
+    p.v = n < d ? g : j;
+    for (size_t i = 0; i < p.k; i++) {
+        p.along[i] = 0.0;
+        for (size_t r = 0; r < n; r++) p.along[i] += p.u[i * n + r] * p.data.y[r];
+    }
+    return p;
+}
+
+/* One point of the path. */
+typedef struct {
+    double df;         /* effective degrees of freedom, the intercept included */
+    double train, gcv; /* mean squared residual; the same over (1 - df/n)^2 */
+    double left_out;   /* mean squared leave-one-out residual, exact */
+} llm_ridge_point;
+
+/* w (d) or NULL, *intercept or NULL <- the solution at lam >= 0; directions without variance get
+ * 0. */
+LLM_API llm_ridge_point llm_ridge_path_at(double *w, double *intercept, const llm_ridge_path *p,
+                                          double lam) {
+    const size_t n = p->data.n, d = p->data.d;
+    const double count = (double)n, constant = p->intercept ? 1.0 : 0.0;
+    llm_ridge_point point = {constant, 0.0, 0.0, 0.0};
+    LLM_ASSERT(lam >= 0.0);
+    const double zero = 1e-14 * (p->k > 0 ? p->s[0] : 0.0);
+    for (size_t j = 0; w && j < d; j++) w[j] = 0.0;
+    for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+        const double shrink = p->s[i] / (p->s[i] * p->s[i] + lam);
+        point.df += shrink * p->s[i];
+        for (size_t j = 0; w && j < d; j++) w[j] += shrink * p->along[i] * p->v[i * d + j];
+    }
+    for (size_t r = 0; r < n; r++) {
+        double e = p->data.y[r], h = constant / count; /* the mean has leverage 1/n */
+        for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+            const double keep = p->s[i] * p->s[i] / (p->s[i] * p->s[i] + lam), u = p->u[i * n + r];
+            e -= keep * p->along[i] * u;
+            h += keep * u * u;
+        }
+        point.train += e * e / count;
+        point.left_out += e / (1.0 - h) * (e / (1.0 - h)) / count;
+    }
+    point.gcv = point.train / ((1.0 - point.df / count) * (1.0 - point.df / count));
+    if (intercept && w) *intercept = llm_regularization_intercept(&p->data, w);
+    return point;
+}
+
+/* w (d) <- one step of SGD with penalty lam |w|^2 / 2: w shrinks by lr lam, then goes along -g. */
+LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, float lam) {
+    for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
+}
+
 /* @early_stopping ------------------------------------------- Early stopping
  *
- *     stop when `patience` evaluations have passed without value < best - min_delta; return the best
+ *    stop when `patience` evaluations have passed without value < best - min_delta; return the best
  *     GL(t)  = 100 (E_va(t) / min_{s<=t} E_va(s) - 1)
  *     P_k(t) = 1000 (mean of the last k E_tr / min of the last k E_tr - 1)         PQ = GL / P_k
  *     gradient descent on least squares: 1 - (1 - a)^t of direction i is fitted after t steps,
@@ -10966,8 +10985,8 @@ LLM_API int llm_underfitting_diagnose(const float *train, const float *test, siz
  * ones, so stopping is a penalty on them, close to ridge regression. The best value seen is the
  * smallest of many and so too good: report the error on other data.
  *
- * source  Prechelt 1998, "Early stopping - but when?"; Ali, Kolter & Tibshirani 2019, "A continuous-
- *         time view of early stopping for least squares"; Keras, "EarlyStopping"
+ * source  Prechelt 1998, "Early stopping - but when?"; Ali, Kolter & Tibshirani 2019, "A
+ *         continuous- time view of early stopping for least squares"; Keras, "EarlyStopping"
  * needs   -
  * see     @overfitting @ridge @regularization
  * topics  Early stopping
@@ -11039,9 +11058,9 @@ LLM_API float llm_early_stopping_progress(const float *train, size_t t, size_t k
     return 1000.0f * (sum / ((float)k * least) - 1.0f);
 }
 
-/* The share of a direction with eigenvalue e of X'X/n that t steps of gradient descent on |y - Xw|^2
- * / 2n from 0 have fitted; and the ridge penalty (of |w|^2 / 2, same scale) that fits the same
- * share: infinite at t = 0, 0 for a direction that is done. */
+/* The share of a direction with eigenvalue e of X'X/n that t steps of gradient descent on |y -
+ * Xw|^2 / 2n from 0 have fitted; and the ridge penalty (of |w|^2 / 2, same scale) that fits the
+ * same share: infinite at t = 0, 0 for a direction that is done. */
 LLM_API double llm_early_stopping_filter(double e, double lr, double t) {
     return 1.0 - pow(1.0 - lr * e, t);
 }
@@ -11078,11 +11097,11 @@ LLM_API void llm_early_stopping_path(double *risk, double *w, double *residual, 
  *     walk:  i -> pi(i) until it is below n                    a permutation of n numbers
  *
  * One pass over the data, each example once, in a fresh order. Drawing with replacement instead
- * misses 37% of the examples in each pass, and converges more slowly once the step decays. The order
- * can be written down (Fisher and Yates), or computed: a small cipher on the index, walked until it
- * lands inside, gives the example at any position without an array, so that a run resumes at (epoch,
- * step) for nothing and a thousand machines agree without talking. Streams that cannot be indexed
- * are mixed in a window.
+ * misses 37% of the examples in each pass, and converges more slowly once the step decays. The
+ * order can be written down (Fisher and Yates), or computed: a small cipher on the index, walked
+ * until it lands inside, gives the example at any position without an array, so that a run resumes
+ * at (epoch, step) for nothing and a thousand machines agree without talking. Streams that cannot
+ * be indexed are mixed in a window.
  *
  * source  Knuth 1997, "The art of computer programming", vol. 2, algorithm P; Luby & Rackoff 1988,
  *         "How to construct pseudorandom permutations"; Black & Rogaway 2002 (cycle walking)
@@ -11165,9 +11184,9 @@ LLM_API size_t llm_epoch_next(size_t *index, llm_epoch_state *s) {
     return size;
 }
 
-/* Examples that each of `ranks` machines gets: n / ranks, rounded down with drop_last, else up; then
- * the first ones are visited twice. The k-th of a rank stands at this position of the epoch, as in
- * torch's DistributedSampler. */
+/* Examples that each of `ranks` machines gets: n / ranks, rounded down with drop_last, else up;
+ * then the first ones are visited twice. The k-th of a rank stands at this position of the epoch,
+ * as in torch's DistributedSampler. */
 LLM_API size_t llm_epoch_shard_size(size_t n, size_t ranks, bool drop_last) {
     LLM_ASSERT(ranks > 0);
     return n / ranks + (!drop_last && n % ranks != 0 ? 1 : 0);
@@ -11177,8 +11196,8 @@ LLM_API size_t llm_epoch_shard(size_t k, size_t rank, size_t n, size_t ranks) {
     return (k * ranks + rank) % n;
 }
 
-/* A window over a stream: item goes in, a random one of `room` waiting items comes out. *held counts
- * what waits, from 0. False while the window fills: nothing comes out. */
+/* A window over a stream: item goes in, a random one of `room` waiting items comes out. *held
+ * counts what waits, from 0. False while the window fills: nothing comes out. */
 LLM_API bool llm_epoch_window_put(size_t *out, size_t *window, size_t *held, size_t room,
                                   size_t item, llm_rng *rng) {
     LLM_ASSERT(room > 0);
@@ -11203,7 +11222,7 @@ LLM_API bool llm_epoch_window_take(size_t *out, size_t *window, size_t *held, ll
 
 /* @batch_size ----------------------------------------------- Batch size
  *
- *     E |g_B - G|^2 = tr(S) / B  (n - B) / (n - 1)      B of n examples without replacement; with: the
+ *    E |g_B - G|^2 = tr(S) / B  (n - B) / (n - 1)    B of n examples without replacement; with: the
  *                                                       last factor is 1
  *     noise scale   = tr(S) / |G|^2                     the batch at which noise equals signal
  *     steps(B)      ~ (1 + noise scale / B)             examples(B) ~ (B + noise scale)
@@ -11222,8 +11241,8 @@ LLM_API bool llm_epoch_window_take(size_t *out, size_t *window, size_t *held, ll
  * topics  Batch Size
  */
 
-/* *mean_sq <- |G|^2, *trace <- tr(S), with n in its divisor, <- g (n,P), a gradient for each example.
- * mean (P) receives G. */
+/* *mean_sq <- |G|^2, *trace <- tr(S), with n in its divisor, <- g (n,P), a gradient for each
+ * example. mean (P) receives G. */
 LLM_API void llm_batch_size_stats(double *mean_sq, double *trace, double *mean, const float *g,
                                   size_t n, size_t P) {
     *mean_sq = *trace = 0.0;
@@ -11262,7 +11281,8 @@ LLM_API void llm_batch_size_noise(double *mean_sq, double *trace, double small_s
  *     L(w) = 1/2 sum_i h_i w_i^2, gradient h_i w_i + noise of variance c_i / B:
  *     E w_i^2 <- (1 - lr h_i)^2 E w_i^2 + lr^2 c_i / B
  *
- * h, c, start (P): curvatures, noise of one example, E w_i^2 at the start; square (P) is scratch. */
+ * h, c, start (P): curvatures, noise of one example, E w_i^2 at the start; square (P) is
+ * scratch. */
 LLM_API size_t llm_batch_size_steps(const double *h, const double *c, const double *start,
                                     double *square, size_t P, size_t B, double target,
                                     size_t most) {
