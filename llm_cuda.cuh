@@ -4727,6 +4727,30 @@ llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_co
     return llm_cuda_first_error(done);
 }
 
+/* @gpt2 ----------------------------------------------------- GPT-2: a training step
+ *
+ * The step of @decoder_only with GPT-2's settings: LayerNorm, biases, GELU, no rotations but a
+ * table of positions, which is added like a bias of T C entries and gets its gradient as a sum over
+ * the batch. The head is the embedding, so both its ends add to one gradient (@weight_tying). The
+ * flat vectors are those of llm_gpt2_bind: w, m, v of an llm_gpt2 are copied as they are.
+ *
+ * 50257 tokens are no multiple of 8. The 7 rows that the logits' product wants more are the first
+ * of wpe, which stand behind wte.
+ *
+ * source  -
+ * needs   gpt2_weights, decoder_block, decoder_only
+ * see     softmax_head
+ * topics  -
+ */
+static inline __attribute__((unused)) llm_cuda_decoder_only_config
+llm_cuda_gpt2_config(const llm_gpt2_config &c) {
+    llm_cuda_decoder_only_config d;
+    d.vocab = c.vocab, d.context = c.context, d.layers = c.layers;
+    d.tied = true;
+    d.block = llm_cuda_decoder_block_gpt2(llm_gpt2_block_config(&c));
+    return d;
+}
+
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
