@@ -3638,9 +3638,9 @@ static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *
  * and dgate, and if forward's hidden was not kept it computes that again from the pre-activations,
  * just in time for dW_down.
  *
- * Moves beside the operands of the products, in elements of (N,H): forwards 2, gated 4 (gate out
- * and in, up, hidden out); backwards 2, gated 4 (pre-activations in, their gradients out), one more
- * with recompute. A kernel of its own for the activation would add 2 and 4, gated 3 and 7. Both
+ * Moves between the products, in elements of (N,H): forwards 2 (up, hidden out), gated 4 (gate out
+ * and in, up, hidden out); backwards 2 (up in, dup out), gated 4, and 1 more with recompute. With
+ * kernels of their own for the activation it would be 3 and 5, backwards 4 and 6 at least. Both
  * gradients of x are added by the products themselves. Limit: tensor cores or float multiply-adds.
  *
  * source  -
@@ -3793,7 +3793,7 @@ llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
  * other forms need one pass more, because there x and f get different gradients.
  *
  * Moves 4 elements for each element of the row (x, f in; sum, y out), sandwich 3; backward 4 in the
- * pre form (y's gradient, sum, stream in; stream out), the minimum, 7 in the others, where 5 would
+ * pre form (y's gradient, sum, stream in; stream out), the minimum, 8 in the others, where 5 would
  * do. Limit: memory bandwidth. C floats of shared memory.
  *
  * source  -
