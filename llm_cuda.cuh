@@ -300,8 +300,10 @@ template <int pending> LLM_DEVICE void llm_copy_wait(void) {
  * see     rng
  * topics  -
  */
-LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key) {
-    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = 0, c3 = 0;
+/* out (4) <- the counter (block, high): high is 0 in the stream of a generator. */
+LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key, uint64_t high = 0) {
+    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
+    uint32_t c2 = (uint32_t)high, c3 = (uint32_t)(high >> 32);
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     LLM_UNROLL
     for (int round = 0; round < 10; round++) {
@@ -454,6 +456,313 @@ static inline cudaError_t llm_cuda_column_sum(float *y, const T *x, size_t rows,
     LLM_LAUNCH(llm_column_sum_kernel<T>, (unsigned)((columns + 31) / 32), 1024, 0, stream, y, x,
                rows, columns);
     return cudaGetLastError();
+}
+
+/* @cuda_select ---------------------------------------------- The largest entries of a row
+ *
+ * Common ground of the samplers, a block a row. An entry is a pair (key, index) in one integer of
+ * 64 bits: the key's bits order as the floats do, so one integer comparison decides between any two
+ * entries, equal ones too, and what a filter keeps is "all pairs from this one on".
+ *
+ * The cut is found by radix select: a pass over the row counts the bytes of the keys, highest
+ * first, among the entries that agree with the bytes found so far; four passes for the key, and
+ * where equal entries have to be told apart as many as the index needs. It counts entries, for
+ * top_k, or adds masses, for top_p, as integers, whose sum does not depend on the order. The logits
+ * of a row lie close together and most have the same first byte: a thread adds up a run of equal
+ * bytes before it goes to the counters in shared memory, or all would queue for one.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_draw, top_k, top_p, sampling
+ * topics  -
+ */
+
+/* Orders as x does, -0 as 0, and any NaN above infinity. */
+LLM_DEVICE uint32_t llm_select_order(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    if (x != x) return 0xffffffffu;
+    if (x == 0.0f) return 0x80000000u;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+/* Orders entries by value, equal ones by index; the cut of a filter is one such number. */
+LLM_DEVICE unsigned long long llm_select_pair(float x, size_t i) {
+    return (unsigned long long)llm_select_order(x) << 32 | i;
+}
+/* The float of a pair; a NaN for any NaN. */
+LLM_DEVICE float llm_select_value(unsigned long long pair) {
+    const uint32_t order = (uint32_t)(pair >> 32);
+    return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
+}
+
+/* In every lane, the largest key of the warp. */
+LLM_DEVICE unsigned long long llm_select_warp_max(unsigned long long key) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const unsigned long long other = __shfl_xor_sync(0xffffffffu, key, distance);
+        key = other > key ? other : key;
+    }
+    return key;
+}
+/* In every thread, the largest key of the block. */
+LLM_DEVICE unsigned long long llm_select_block_max(unsigned long long key) {
+    __shared__ unsigned long long part[32];
+    const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    key = llm_select_warp_max(key);
+    if (warps == 1) return key;
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[threadIdx.x / 32] = key;
+    __syncthreads();
+    return llm_select_warp_max(part[lane < warps ? lane : 0]);
+}
+
+/* The columns of a thread: W from begin on, 32 W further the next, up to end. A warp owns a
+ * stretch of the row. */
+struct llm_select_span {
+    size_t begin, end;
+};
+/* That of this thread, in a row of V entries. */
+template <int W> LLM_DEVICE llm_select_span llm_select_my_span(size_t V) {
+    const size_t round = (size_t)blockDim.x * W, stretch = (V + round - 1) / round * (32 * W);
+    const size_t begin = threadIdx.x / 32 * stretch, end = begin + stretch;
+    const llm_select_span span = {begin + threadIdx.x % 32 * W, end < V ? end : V};
+    return span;
+}
+
+/* The pair of the largest of row x, in every thread: a NaN's if there is one. */
+template <typename T, int W> LLM_DEVICE unsigned long long llm_select_max(const T *x, size_t V) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long best = 0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            best = pair > best ? pair : best;
+        }
+    }
+    return llm_select_block_max(best);
+}
+/* Can a row with this largest pair be drawn from? Not when it is NaN or -inf. */
+LLM_DEVICE bool llm_select_drawable(unsigned long long max) {
+    return max >> 32 != 0xffffffffu && llm_select_value(max) != -INFINITY;
+}
+
+/* x (V) in place: what is not kept becomes -inf. */
+template <typename T, int W>
+LLM_DEVICE void llm_select_keep(T *x, size_t V, unsigned long long kept) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++)
+            if (llm_select_pair(v[k], i + (size_t)k) < kept) v[k] = -INFINITY;
+        llm_store_vector(x, i, v);
+    }
+}
+
+/* What an entry weighs: 1 in counts (unsigned), exp(x - max) 2^40 in masses (unsigned long long):
+ * sums of integers do not depend on the order. 2^23 entries can be added. */
+template <typename N> LLM_DEVICE N llm_select_weight(float x, float max) {
+    if (sizeof(N) == 4) return 1;
+    return (N)((x == max ? 1.0f : expf(x - max)) * 1099511627776.0f);
+}
+
+/* The sum over this lane and those below it. */
+template <typename N> LLM_DEVICE N llm_select_scan(N x) {
+    LLM_UNROLL
+    for (unsigned step = 1; step < 32; step *= 2) {
+        const N before = __shfl_up_sync(0xffffffffu, x, step);
+        if (threadIdx.x % 32 >= step) x += before;
+    }
+    return x;
+}
+/* The mass of what is kept of row x; *before and *mine get those of the stretches of the warps
+ * before this one, and of its own. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_select_mass(const T *x, size_t V, unsigned long long kept,
+                                              float max, unsigned long long *before,
+                                              unsigned long long *mine) {
+    __shared__ unsigned long long part[32];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    unsigned long long mass = 0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++)
+            if (llm_select_pair(v[k], i + (size_t)k) >= kept)
+                mass += llm_select_weight<unsigned long long>(v[k], max);
+    }
+    mass = __shfl_sync(0xffffffffu, llm_select_scan(mass), 31);
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[warp] = mass;
+    __syncthreads();
+    const unsigned long long upto = llm_select_scan(lane < blockDim.x / 32 ? part[lane] : 0ull);
+    *mine = mass;
+    *before = __shfl_sync(0xffffffffu, upto, (int)warp) - mass;
+    return __shfl_sync(0xffffffffu, upto, 31);
+}
+
+/* The bin at which the sum from bin 255 downwards reaches rest; 256 when none does. rest loses what
+ * lies above it. Every warp finds the same. */
+template <typename N> LLM_DEVICE unsigned llm_select_bin(const N *bins, N &rest) {
+    const unsigned lane = threadIdx.x % 32, top = 255 - 8 * lane;
+    N own = 0;
+    LLM_UNROLL
+    for (unsigned k = 0; k < 8; k++) own += bins[top - k];
+    const N upto = llm_select_scan(own);
+    const unsigned reached = __ballot_sync(0xffffffffu, upto >= rest);
+    if (reached == 0) return 256;
+    const int found = __ffs((int)reached) - 1;
+    unsigned bin = top;
+    N above = upto - own;
+    if ((int)lane == found)
+        for (; above + bins[bin] < rest; bin--) above += bins[bin];
+    rest -= __shfl_sync(0xffffffffu, above, found);
+    return __shfl_sync(0xffffffffu, bin, found);
+}
+
+/* The cut after which row x keeps as few as possible of its largest entries, those whose pairs are
+ * at least `kept`, for a weight of at least target > 0; `kept` when all do not reach it. ties: all
+ * that equal the least of them stay, else of equal ones those of higher index. */
+template <typename N, typename T, int W>
+LLM_DEVICE unsigned long long llm_select_cut(const T *x, size_t V, unsigned long long kept,
+                                             N target, float max, bool ties) {
+    __shared__ N bins[256];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long found = 0, known = 0; /* the bits of the cut, and which are settled */
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        const unsigned long long digit = (unsigned long long)255 << shift;
+        known |= digit;
+        if (shift < 32 && (V - 1) >> shift == 0) continue; /* no index is that large */
+        __syncthreads();
+        for (unsigned b = threadIdx.x; b < 256; b += blockDim.x) bins[b] = 0;
+        __syncthreads();
+        unsigned bin = 0;
+        N run = 0;
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W];
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+                if (pair < kept || (pair & known & ~digit) != found) continue;
+                const unsigned mine = (unsigned)(pair >> shift) & 255;
+                if (mine != bin && run > 0) atomicAdd(&bins[bin], run), run = 0;
+                bin = mine;
+                run += llm_select_weight<N>(v[k], max);
+            }
+        }
+        if (run > 0) atomicAdd(&bins[bin], run);
+        __syncthreads();
+        bin = llm_select_bin(bins, target);
+        if (bin == 256) return kept;
+        found |= (unsigned long long)bin << shift;
+        if (shift != 32) continue;
+        const N one = llm_select_weight<N>(llm_select_value(found), max);
+        if (ties || bins[bin] - one < target) break; /* all of the equal ones are needed */
+    }
+    return found > kept ? found : kept;
+}
+
+/* @cuda_draw ------------------------------------------------ Drawing an entry of a row
+ *
+ * llm_sampling_draw by a block: the first entry at which the sum of exp(z - max), over what a cut
+ * of cuda_select keeps, exceeds u times the whole. Each warp owns a stretch of the row and adds it
+ * up; the warp in whose stretch u falls walks it, 32 vectors a step. The sums are in double, as in
+ * the reference, so that both draw the same entry; only what is kept costs a double exp.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * see     top_k, top_p, sampling
+ * topics  -
+ */
+
+/* exp(x - max) in double where the pair is kept, else 0. */
+LLM_DEVICE double llm_draw_mass(float x, size_t i, unsigned long long kept, float max) {
+    if (llm_select_pair(x, i) < kept) return 0.0;
+    return x == max ? 1.0 : exp((double)x - (double)max);
+}
+/* token <- llm_sampling_draw of what is kept of row x, max its largest, u in [0, 1). */
+template <typename T, int W>
+LLM_DEVICE void llm_draw_entry(int *token, const T *x, size_t V, unsigned long long kept, float max,
+                               float u) {
+    __shared__ double part[32];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    float v[W];
+    double mass = 0.0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) mass += llm_draw_mass(v[k], i + (size_t)k, kept, max);
+    }
+    mass = __shfl_sync(0xffffffffu, llm_select_scan(mass), 31);
+    __syncthreads(); /* until the readers of the draw before are done */
+    if (lane == 0) part[warp] = mass;
+    __syncthreads();
+    mass = lane < blockDim.x / 32 ? part[lane] : 0.0;
+    const double upto = llm_select_scan(mass);
+    const double goal = (double)u * __shfl_sync(0xffffffffu, upto, 31);
+    const unsigned beyond = __ballot_sync(0xffffffffu, goal < upto && mass > 0.0);
+    const unsigned some = __ballot_sync(0xffffffffu, mass > 0.0);
+    /* goal may round up to the whole: then it is the last stretch that has any */
+    if (warp != (unsigned)(beyond ? __ffs((int)beyond) - 1 : 31 - __clz((int)some))) return;
+
+    double below = __shfl_sync(0xffffffffu, upto - mass, (int)warp);
+    int last = -1; /* of the entries that have any mass: where rounding lets goal escape */
+    for (size_t from = span.begin - lane * W; from < span.end; from += 32 * W) {
+        const size_t i = from + lane * W;
+        double own[W], sum = 0.0;
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) own[k] = 0.0;
+        if (i < span.end) {
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                own[k] = llm_draw_mass(v[k], i + (size_t)k, kept, max);
+                sum += own[k];
+                if (own[k] > 0.0) last = (int)(i + (size_t)k);
+            }
+        }
+        const double whole = llm_select_scan(sum);
+        const unsigned past = __ballot_sync(0xffffffffu, goal < below + whole && sum > 0.0);
+        if (past) {
+            if ((int)lane != __ffs((int)past) - 1) return;
+            below += whole - sum;
+            int pick = -1;
+            bool there = false;
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                below += own[k];
+                if (there || own[k] == 0.0) continue;
+                pick = k;
+                there = goal < below;
+            }
+            *token = (int)(i + (size_t)pick);
+            return;
+        }
+        below += __shfl_sync(0xffffffffu, whole, 31);
+    }
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const int other = __shfl_xor_sync(0xffffffffu, last, distance);
+        last = other > last ? other : last;
+    }
+    if (lane == 0) *token = last;
+}
+
+/* The first number of the generator of a seed, as llm_rng_uniform. */
+LLM_DEVICE float llm_draw_uniform(uint64_t seed) {
+    uint32_t word[4];
+    llm_cuda_philox(word, 0, seed);
+    return llm_cuda_uniform(word[0]);
 }
 
 /* @cuda_mma ------------------------------------------------- Tensor-core instructions
@@ -1062,6 +1371,74 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
+
+/* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
+ *
+ * The interpreter of llm_forward_pass_chain_run, a thread an entry. Reads each leaf once and writes
+ * the result once: 4 (leaves + 1) bytes an entry, the minimum, where node by node it would be 8 to
+ * 12 bytes a step. The program is a kernel argument: every thread reads the same step from constant
+ * memory. A thread's 16 registers are indexed at run time, so they are a column of shared memory
+ * (16 KB a block of 256), where 32 lanes never meet in a bank. Limit: bandwidth for short chains,
+ * about ten instructions a step for long ones.
+ */
+struct llm_forward_pass_chain_leaves {
+    const float *x[LLM_FORWARD_PASS_CHAIN_MOST];
+};
+
+/* llm_forward_pass_chain_step on the device. */
+LLM_DEVICE float llm_forward_pass_chain_do(int op, float a, float b) {
+    switch (op) {
+    case LLM_COMP_GRAPH_ADD:
+        return a + b;
+    case LLM_COMP_GRAPH_SUB:
+        return a - b;
+    case LLM_COMP_GRAPH_MUL:
+        return a * b;
+    case LLM_COMP_GRAPH_DIV:
+        return a / b;
+    case LLM_COMP_GRAPH_RELU:
+        return a < 0.0f ? 0.0f : a;
+    case LLM_COMP_GRAPH_TANH:
+        return tanhf(a);
+    case LLM_COMP_GRAPH_EXP:
+        return expf(a);
+    default:
+        return logf(a);
+    }
+}
+
+LLM_KERNEL void llm_forward_pass_chain_kernel(float *y, llm_forward_pass_chain chain,
+                                              llm_forward_pass_chain_leaves leaves) {
+    __shared__ float reg[LLM_FORWARD_PASS_CHAIN_MOST][256];
+    const size_t size = chain.rows * chain.cols, step = (size_t)gridDim.x * blockDim.x;
+    const unsigned t = threadIdx.x;
+    for (size_t k = (size_t)blockIdx.x * blockDim.x + t; k < size; k += step) {
+        const size_t r = k / chain.cols, c = k % chain.cols;
+        for (unsigned l = 0; l < chain.leaves;
+             l++) /* a thread reads only its own column: no barrier */
+            reg[l][t] = llm_load(leaves.x[l], r % chain.leaf[l].rows * chain.leaf[l].cols +
+                                                  c % chain.leaf[l].cols);
+        for (unsigned s = 0; s < chain.steps; s++)
+            reg[chain.leaves + s][t] = llm_forward_pass_chain_do(
+                chain.step[s].op, reg[chain.step[s].a][t], reg[chain.step[s].b][t]);
+        llm_store(y, k, reg[chain.leaves + chain.steps - 1][t]);
+    }
+}
+
+/* y (rows,cols) <- x: a host array of device pointers, the numbers of each leaf. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
+                                const float *const *x, cudaStream_t stream) {
+    const size_t size = chain->rows * chain->cols, most = 8 * (size_t)llm_multiprocessors();
+    if (size == 0) return cudaSuccess;
+    llm_forward_pass_chain_leaves leaves;
+    for (unsigned l = 0; l < LLM_FORWARD_PASS_CHAIN_MOST; l++)
+        leaves.x[l] = l < chain->leaves ? x[l] : NULL;
+    const size_t blocks = (size + 255) / 256;
+    LLM_LAUNCH(llm_forward_pass_chain_kernel, (unsigned)(blocks < most ? blocks : most), 256, 0,
+               stream, y, *chain, leaves);
+    return cudaGetLastError();
+}
 
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
@@ -2747,6 +3124,159 @@ llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, con
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ * The product of @dense with an epilogue that knows heads: bias, the split into q, k and v of
+ * (B,H,T,D), and for models that normalise q and k (Qwen 3, Gemma 3) the RMS of each head, while the
+ * numbers are still in registers. Apart, the split would read and write all of them once more, the
+ * norm q and k another time. A tile of the product is 128 columns wide and leaves by rows, a warp a
+ * row: where D divides 128 a head lies with D / 4 neighbouring lanes, and its sum of squares is a few
+ * shuffles among these. Other head sizes and float are normalised by a kernel of @rmsnorm, in place.
+ *
+ * Backward puts dq, dk and dv together in rows, one pass of 2 elements for each element, and goes on
+ * as @dense. The norm's backward pass wants what it was given: training calls llm_cuda_qkv_forward
+ * and @rmsnorm.
+ *
+ * Traffic and limit: those of the product, which writes q, k, v in place of y. A warp writes one
+ * head's row, 2 D bytes at least, in one piece.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm_bf16, dense, rmsnorm
+ * see     rope, flash
+ * topics  -
+ */
+
+/* What becomes of four entries of the product: v + b, normalised with the weights q_norm, k_norm
+ * (D) or NULL, go to q (B,H,N,D) or k, v (B,Hkv,N,D). wide: D and b allow vectors. */
+template <typename T> struct llm_cuda_qkv_end {
+    T *q, *k, *v;
+    const T *b, *q_norm, *k_norm;
+    size_t N, H, Hkv, D;
+    float eps;
+    bool wide;
+    /* Where entry `column` of row `row` goes. */
+    LLM_DEVICE_METHOD T *place(size_t row, size_t column) const {
+        const size_t head = column / D, h = head < H ? head : (head - H) % Hkv;
+        T *const part = head < H ? q : head < H + Hkv ? k : v;
+        return part + ((row / N * (head < H ? H : Hkv) + h) * N + row % N) * D + column % D;
+    }
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&x)[4]) const {
+        if (!wide) {
+            for (size_t e = 0; e < 4 && column + e < (H + 2 * Hkv) * D; e++)
+                llm_store(place(row, column + e), 0, x[e] + (b ? llm_load(b, column + e) : 0.0f));
+            return;
+        }
+        const size_t head = column / D;
+        const T *norm = head < H ? q_norm : head < H + Hkv ? k_norm : NULL;
+        float u[4], b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (b) llm_load_vector(b_v, b, column);
+        LLM_UNROLL
+        for (int e = 0; e < 4; e++) u[e] = x[e] + b_v[e];
+        if (norm) {
+            const unsigned lanes = (unsigned)D / 4, lane = threadIdx.x % 32;
+            const unsigned mask = (lanes == 32 ? 0xffffffffu : (1u << lanes) - 1u)
+                                  << lane / lanes * lanes;
+            float sum_sq = u[0] * u[0] + u[1] * u[1] + u[2] * u[2] + u[3] * u[3];
+            for (unsigned distance = lanes / 2; distance > 0; distance /= 2)
+                sum_sq += __shfl_xor_sync(mask, sum_sq, (int)distance);
+            const float r = rsqrtf(sum_sq / (float)D + eps);
+            llm_load_vector(b_v, norm, column % D);
+            LLM_UNROLL
+            for (int e = 0; e < 4; e++) u[e] *= r * b_v[e];
+        }
+        llm_store_vector(place(row, column), 0, u);
+    }
+};
+
+/* q, k, v <- x (B T,C) w (O,C)^T + b, O = (H+2Hkv)D; with w turned, (C,O), x w. */
+template <bool w_turned, typename T>
+static inline cudaError_t llm_cuda_qkv_product(llm_cuda_qkv_end<T> end, const T *x, const T *w,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const size_t O = (c->H + 2 * c->Hkv) * c->D;
+    end.N = c->T, end.H = c->H, end.Hkv = c->Hkv, end.D = c->D;
+    end.wide = c->D % (16 / sizeof(T)) == 0 && llm_aligned(end.q, 16) && llm_aligned(end.k, 16) &&
+               llm_aligned(end.v, 16) && llm_aligned(end.b, 16);
+    if (c->B * c->T * O == 0) return cudaSuccess;
+    return llm_cuda_dense_product<false, w_turned, T>::launch(end, x, w, c->B * c->T, O, c->C, 1,
+                                                              c->C, stream);
+}
+/* Arguments as llm_qkv_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_forward(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const llm_cuda_qkv_end<T> end = {q, k, v, b, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+    return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+}
+/* Can the epilogue normalise? Tensor cores, whole heads in a row of the tile, vectors. */
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const float *x, const float *w,
+                                                              const llm_qkv_config *c) {
+    (void)x, (void)w, (void)c;
+    return false;
+}
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const llm_bf16 *x, const llm_bf16 *w,
+                                                              const llm_qkv_config *c) {
+    return c->D >= 8 && 128 % c->D == 0 && llm_cuda_gemm_bf16_fits(x, false, 0, c->C) &&
+           llm_cuda_gemm_bf16_fits(w, false, 0, c->C);
+}
+/* The same, then q and k normalised head by head with the weights q_norm, k_norm (D), as
+ * llm_rmsnorm_forward; for inference. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_norm(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                            const T *q_norm, const T *k_norm, float eps,
+                                            const llm_qkv_config *c, cudaStream_t stream) {
+    llm_cuda_qkv_end<T> end = {q, k, v, b, q_norm, k_norm, 0, 0, 0, 0, eps, false};
+    const bool aligned = llm_aligned(q, 16) && llm_aligned(k, 16) && llm_aligned(v, 16) &&
+                         llm_aligned(b, 16) && llm_aligned(q_norm, 16) && llm_aligned(k_norm, 16);
+    if (aligned && llm_cuda_qkv_fused(x, w, c))
+        return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+    cudaError_t error = llm_cuda_qkv_forward(q, k, v, x, w, b, c, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(q, (float *)NULL, q, q_norm, c->B * c->H * c->T, c->D, eps,
+                                         stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(k, (float *)NULL, k, k_norm, c->B * c->Hkv * c->T, c->D,
+                                         eps, stream);
+    return error;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_qkv_merge_kernel(T *qkv, llm_cuda_qkv_end<T> parts) {
+    const size_t columns = (parts.H + 2 * parts.Hkv) * parts.D;
+    const llm_place at = llm_my_place<V>(columns);
+    if (at.column >= columns) return;
+    float x[V];
+    llm_load_vector(x, (const T *)parts.place(at.row, at.column), 0);
+    llm_store_vector(qkv, at.row * columns + at.column, x);
+}
+/* qkv (B,T,(H+2Hkv)D) <- q, k, v: as llm_qkv_merge. Hkv 0: the heads of q side by side, k and v are
+ * not read. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_merge(T *qkv, T *q, T *k, T *v, const llm_qkv_config *c,
+                                             cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t columns = (c->H + 2 * c->Hkv) * c->D;
+    const llm_cuda_qkv_end<T> parts = {q,    k,    v,      NULL, NULL, NULL,
+                                       c->T, c->H, c->Hkv, c->D, 0,    false};
+    if (c->B * c->T * columns == 0) return cudaSuccess;
+    const bool wide = c->D % V == 0 && llm_aligned(qkv, 16) && llm_aligned(q, 16) &&
+                      llm_aligned(k, 16) && llm_aligned(v, 16);
+    const auto merge = wide ? llm_qkv_merge_kernel<T, V> : llm_qkv_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(c->B * c->T, columns, wide ? V : 1), 256, 0, stream, qkv,
+               parts);
+    return cudaGetLastError();
+}
+/* dx, dw, db += : as llm_qkv_backward, any of the three may be NULL. rows: B T (H+2Hkv) D entries;
+ * scratch as llm_cuda_dense_backward with that many columns. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_backward(T *dx, float *dw, float *db, T *dq, T *dk, T *dv,
+                                                const T *x, const T *w, const llm_qkv_config *c,
+                                                T *rows, float *scratch, cudaStream_t stream) {
+    const cudaError_t error = llm_cuda_qkv_merge(rows, dq, dk, dv, c, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_dense_backward(dx, dw, db, rows, x, w, c->B * c->T, c->C,
+                                   (c->H + 2 * c->Hkv) * c->D, scratch, stream);
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  * The kernel to read before @flash: a warp a row, float only, the loops of the definition.
@@ -2893,6 +3423,123 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
                T, C, H);
     return cudaGetLastError();
+}
+
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ * The layer as four launches: the product of @qkv, which leaves q, k and v in heads, @flash, heads
+ * put side by side, the product of @dense with W_O. Backward the gradient of the heads comes out of
+ * its product in (B,H,T,D) at once, by the same epilogue. Self-attention with the mask, dropout and
+ * grouped heads of llm_flash_config; the weights p are never stored.
+ *
+ * Traffic beside the products': q, k, v and out once from each side, and 2 elements for each element
+ * where heads are put side by side. 2 B T C (2 H + 2 Hkv) D operations in the products, 4 B H T^2 D
+ * in attention (half of that causal), backwards twice and 3.5 times as many. Limit: the products,
+ * by count; from T = 2 C on (causal: 4 C) attention.
+ *
+ * source  -
+ * needs   qkv, dense, activation, flash
+ * see     flash_backward, causal_attn
+ * topics  -
+ */
+
+/* Written below, at @flash and @flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const llm_flash_config *c,
+                                                 cudaStream_t stream);
+template <typename T>
+static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                                  const float *lse, const T *q, const T *k,
+                                                  const T *v, const llm_flash_config *c,
+                                                  float *scratch, cudaStream_t stream);
+
+/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H, wo (C,H D), b ((H+2Hkv)D), bo (C) or NULL. */
+template <typename T> struct llm_cuda_mha_params { const T *w, *b, *wo, *bo; };
+/* Their gradients, each of which may be NULL. */
+struct llm_cuda_mha_grads {
+    float *w, *b, *wo, *bo;
+};
+/* What forward leaves for backward: q, out (B,H,T,D), k, v (B,Hkv,T,D), merged (B,T,H D), lse
+ * (B,H,T). */
+template <typename T> struct llm_cuda_mha_saved {
+    T *q, *k, *v, *out, *merged;
+    float *lse;
+};
+
+/* Shapes of the two products: q, k, v from C channels; heads alone, as wo takes them. */
+static inline __attribute__((unused)) llm_qkv_config llm_cuda_mha_shape(const llm_flash_config *a,
+                                                                        size_t C, bool heads) {
+    llm_qkv_config c;
+    c.B = a->B, c.T = a->T, c.C = C, c.H = a->H, c.Hkv = heads ? 0 : a->Hkv, c.D = a->D;
+    return c;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), p: llm_mha_forward of x with itself, masked, dropped and grouped as a
+ * says, of which S is T. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_forward(T *y, const llm_cuda_mha_saved<T> *s, const T *x,
+                                               const llm_cuda_mha_params<T> *p, size_t C,
+                                               const llm_flash_config *a, cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    const llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *none = NULL;
+    cudaError_t error = llm_cuda_qkv_forward(s->q, s->k, s->v, x, p->w, p->b, &qkv, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_forward(s->out, s->lse, (const T *)s->q, (const T *)s->k,
+                                       (const T *)s->v, a, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_qkv_merge(s->merged, s->out, none, none, &heads, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_dense_forward(y, none, (const T *)s->merged, p->wo, p->bo, a->B * a->T,
+                                       a->H * a->D, C, LLM_ACTIVATION_IDENTITY, stream);
+    return error;
+}
+
+/* Entries of scratch for backward: of T, and floats. */
+static inline __attribute__((unused)) size_t llm_cuda_mha_scratch(const llm_flash_config *a) {
+    return a->B * a->T * a->D * (3 * a->H + 4 * a->Hkv);
+}
+static inline __attribute__((unused)) size_t llm_cuda_mha_sums(size_t C,
+                                                               const llm_flash_config *a) {
+    const size_t N = a->B * a->T, O = (a->H + 2 * a->Hkv) * a->D, HD = a->H * a->D;
+    size_t most = N * a->H;
+    const size_t w = O * C * llm_cuda_dense_slices(N, C, O);
+    const size_t wo = HD * C * llm_cuda_dense_slices(N, HD, C);
+    if (most < w) most = w;
+    return most < wo ? wo : most;
+}
+
+/* dx (B,T,C), g's arrays += <- dy (B,T,C) and forward's s, x, p: as llm_mha_backward. dx may be
+ * NULL. scratch: llm_cuda_mha_scratch entries; sums: llm_cuda_mha_sums floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_backward(T *dx, const llm_cuda_mha_grads *g, const T *dy,
+                                                const llm_cuda_mha_saved<T> *s, const T *x,
+                                                const llm_cuda_mha_params<T> *p, size_t C,
+                                                const llm_flash_config *a, T *scratch, float *sums,
+                                                cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t N = a->B * a->T, nq = N * a->H * a->D, nk = N * a->Hkv * a->D;
+    if (nq == 0) return cudaSuccess;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *dout = scratch, *dq = dout + nq, *dk = dq + nq, *dv = dk + nk, *rows = dv + nk, *none = NULL;
+    const llm_cuda_qkv_end<T> end = {dout, none, none, NULL, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+
+    cudaError_t error = llm_cuda_dense_backward(none, g->wo, g->bo, dy, (const T *)s->merged, p->wo,
+                                                N, a->H * a->D, C, sums, stream);
+    if (error == cudaSuccess) /* dout = dy wo, in heads */
+        error = llm_cuda_qkv_product<true>(end, dy, p->wo, &heads, stream);
+    if (error == cudaSuccess) error = cudaMemsetAsync(dq, 0, (nq + 2 * nk) * sizeof(T), stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_backward(dq, dk, dv, (const T *)dout, (const T *)s->out, s->lse,
+                                        (const T *)s->q, (const T *)s->k, (const T *)s->v, a, sums,
+                                        stream);
+    if (error == cudaSuccess)
+        error =
+            llm_cuda_qkv_backward(dx, g->w, g->b, dq, dk, dv, x, p->w, &qkv, rows, sums, stream);
+    return error;
 }
 
 /* @rope ----------------------------------------------------- Rotary position embedding
@@ -4754,6 +5401,927 @@ llm_cuda_gpt2_config(const llm_gpt2_config &c) {
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
+
+/* @kv_cache ------------------------------------------------- Key-value cache
+ *
+ * Append: one kernel turns the new queries and keys by their positions (@rope) and stores keys and
+ * values where they belong. Lengths live on the device and positions follow from them, so a launch
+ * does not depend on how long the rows are, and the same launches serve for every token. Apart,
+ * rotation and copy would move q and k twice. Attend: gqa's decoding kernel on the cache, with the
+ * keys of a row split over blocks.
+ *
+ * Reorder: rows become copies of others, in place; a second cache would double what is most of the
+ * memory. A thread owns one vector of 16 bytes of all rows: it stages those that others need in
+ * shared memory and then writes them, without a barrier, since nobody else comes near. Rows that
+ * stay are not touched.
+ *
+ * Append moves 2 elements for each of q, k and v, the minimum, attend each key and value once,
+ * reorder 2 elements for each one that changes its row. Limit: for a token, attend is bound by
+ * memory bandwidth and append by its launch; reorder by bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, gqa
+ * see     decoding
+ * topics  -
+ */
+
+/* As llm_kv_cache, on the device: memory (L,2,B,H,room,D), length (B). */
+template <typename T> struct llm_cuda_kv_cache {
+    T *memory;
+    size_t *length, L, B, H, room, D;
+};
+/* The keys (B,H,room,D) of layer l; the values stand B H room D elements further on. */
+template <typename T>
+LLM_HOST_DEVICE T *llm_cuda_kv_cache_keys(const llm_cuda_kv_cache<T> &c, size_t l) {
+    return c.memory + 2 * l * c.B * c.H * c.room * c.D;
+}
+
+/* A block: one of n positions of one head of a row; first the query heads, then keys, then values.
+ * half = 0: nothing is turned. */
+template <typename T>
+LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *q, const T *k,
+                                           const T *v, const float *cosine, const float *sine,
+                                           size_t Hq, size_t n, size_t half, bool neighbours) {
+    const size_t heads = Hq + 2 * c.H, i = blockIdx.x % n, b = blockIdx.x / n / heads;
+    const size_t h = blockIdx.x / n % heads, position = c.length[b] + i, D = c.D;
+    if (position >= c.room) return;
+    const bool query = h < Hq, value = h >= Hq + c.H;
+    const size_t head = query ? b * Hq + h : b * c.H + (h - Hq) % c.H;
+    const T *from = (query ? q : value ? v : k) + (head * n + i) * D;
+    T *to = q + (head * n + i) * D;
+    if (!query) {
+        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + position) * D;
+        if (value) to += c.B * c.H * c.room * D;
+    }
+    const size_t pairs = value ? 0 : half;
+    for (size_t d = threadIdx.x; d < pairs; d += blockDim.x) {
+        const size_t first = neighbours ? 2 * d : d, second = neighbours ? 2 * d + 1 : d + half;
+        const float x = llm_load(from, first), y = llm_load(from, second);
+        const float cos_t = cosine[position * half + d], sin_t = sine[position * half + d];
+        llm_store(to, first, x * cos_t - y * sin_t);
+        llm_store(to, second, x * sin_t + y * cos_t);
+    }
+    for (size_t d = 2 * pairs + threadIdx.x; d < D && !query; d += blockDim.x)
+        llm_store(to, d, llm_load(from, d));
+}
+/* Layer l <- k, v (B,H,n,D), n positions behind each row; k and q (B,Hq,n,D) are turned, q in
+ * place, by the rows of cosine and sine (room,rot/2), tables of llm_rope_table for positions 0 ..
+ * room-1. rot = 0 turns nothing; q may then be NULL, with Hq = 0. What does not fit in the room is
+ * not stored. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_kv_cache_append(const llm_cuda_kv_cache<T> *c, size_t l, T *q, const T *k, const T *v,
+                         const float *cosine, const float *sine, size_t Hq, size_t n, size_t rot,
+                         llm_rope_pairing pairing, cudaStream_t stream) {
+    const size_t blocks = c->B * (Hq + 2 * c->H) * n;
+    if (l >= c->L || rot % 2 != 0 || rot > c->D) return (cudaError_t)cudaErrorInvalidValue;
+    if (blocks == 0 || c->D == 0) return cudaSuccess;
+    const size_t threads = c->D < 256 ? c->D : 256;
+    LLM_LAUNCH(llm_kv_cache_append_kernel<T>, (unsigned)blocks, llm_row_threads(threads), 0, stream,
+               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS);
+    return cudaGetLastError();
+}
+
+/* What llm_cuda_kv_cache_attend asks of gqa. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_kv_cache_config(const llm_cuda_kv_cache<T> *c,
+                                                           size_t Hq) {
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(c->B, Hq, c->H, 1, c->D);
+    g.room = c->room;
+    g.length = c->length;
+    return g;
+}
+/* out (B,Hq,D) <- q (B,Hq,D): the query of the token that layer l has just appended to each row, as
+ * llm_kv_cache_attend with n = 1. scratch: llm_cuda_gqa_scratch of llm_cuda_kv_cache_config. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_attend(T *out, const llm_cuda_kv_cache<T> *c, size_t l,
+                                                   const T *q, size_t Hq, float *scratch,
+                                                   cudaStream_t stream) {
+    if (l >= c->L) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_gqa_config g = llm_cuda_kv_cache_config(c, Hq);
+    const T *k = llm_cuda_kv_cache_keys(*c, l);
+    return llm_cuda_gqa_decode(out, q, k, k + c->B * c->H * c->room * c->D, &g, scratch, stream);
+}
+
+LLM_KERNEL void llm_kv_cache_advance_kernel(size_t *length, const size_t *count, size_t n, size_t B,
+                                            size_t room) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) {
+        const size_t more = count ? count[b] : n, left = room - length[b];
+        length[b] += more < left ? more : left;
+    }
+}
+/* Row b becomes count[b] positions longer, or n with count NULL, and at most as long as the room. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_advance(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *count, size_t n,
+                                                    cudaStream_t stream) {
+    if (c->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_kv_cache_advance_kernel, 1, llm_row_threads(c->B), 0, stream, c->length, count,
+               n, c->B, c->room);
+    return cudaGetLastError();
+}
+
+/* A block: 32 vectors of the same head, (layer, keys or values, head), of all rows. */
+template <typename T, int W>
+LLM_KERNEL void llm_kv_cache_reorder_kernel(llm_cuda_kv_cache<T> c, const size_t *parent) {
+    LLM_DYNAMIC_SHARED(float, staged); /* [row][W][32]: lanes in different banks */
+    const size_t row = c.room * c.D, lane = threadIdx.x, i = (blockIdx.x * 32 + lane) * W;
+    const size_t half = blockIdx.y / c.H, h = blockIdx.y % c.H;
+    T *head = c.memory + (half * c.B * c.H + h) * row;
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        llm_load_vector(v, head, parent[b] * c.H * row + i);
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) staged[(b * W + k) * 32 + lane] = v[k];
+    }
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) v[k] = staged[(b * W + k) * 32 + lane];
+        llm_store_vector(head, b * c.H * row + i, v);
+    }
+}
+LLM_KERNEL void llm_kv_cache_follow_kernel(size_t *length, const size_t *parent, size_t B) {
+    const size_t b = threadIdx.x, mine = b < B ? length[parent[b]] : 0;
+    __syncthreads();
+    if (b < B) length[b] = mine;
+}
+/* Row b <- what row parent[b] was, for all rows at once, as llm_kv_cache_reorder: parent (B) on the
+ * device, every parent[b] < B, B <= 224. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_reorder(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *parent, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    const size_t row = c->room * c->D;
+    const bool wide = llm_aligned(c->memory, c->D);
+    const unsigned width = 32 * (wide ? W : 1), heads = (unsigned)(2 * c->L * c->H);
+    if (c->B > 224 || heads > 65535) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || row == 0 || heads == 0) return cudaSuccess;
+    const auto reorder =
+        wide ? llm_kv_cache_reorder_kernel<T, W> : llm_kv_cache_reorder_kernel<T, 1>;
+    LLM_LAUNCH(reorder, dim3((unsigned)((row + width - 1) / width), heads), 32,
+               c->B * width * sizeof(float), stream, *c, parent);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_kv_cache_follow_kernel, 1, 256, 0, stream, c->length, parent, c->B);
+    return cudaGetLastError();
+}
+
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ * The loop without the host. What llm_decoding_run keeps in its rows stands on the device; behind
+ * the model and a sampler one small kernel appends the tokens, sets the ends, and leaves what the
+ * next turn needs: the last token of each row, whether it goes on, and the key of its next random
+ * numbers. A turn is the same launches with the same arguments whatever the rows do, so hundreds
+ * can be queued at once, or captured as a graph and replayed; the host looks at the number of open
+ * rows every so many turns. Turns too many change nothing: a row that has ended is left alone.
+ *
+ *     begin     repeat:  model(next) -> logits    forbid    sample(logits, seed) -> token    take
+ *
+ * Moves a few dozen bytes a row. Limit: its launch, a few microseconds, which a copy to the host
+ * and back, and a wait in between, would be many times.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng
+ * see     temperature, sampling, kv_cache
+ * topics  -
+ */
+
+/* B rows on the device. Given: ids (B,capacity) with the prompts, length (B) and prompt (B), both
+ * the lengths of the prompts; stream (B) or NULL for the row's number; stop (stops). Kept: end (B),
+ * of llm_decoding_end; next (B), the last token of a row; count (B), 1 where the row goes on and 0
+ * where not, for llm_cuda_kv_cache_advance; seed (B) for the sampler; open (1), the rows that go
+ * on. logprob (B,capacity) or NULL. */
+typedef struct {
+    int *ids, *end, *next, *open;
+    size_t *length, *count;
+    const size_t *prompt;
+    const uint64_t *stream;
+    uint64_t *seed;
+    float *logprob;
+    const int *stop;
+    size_t stops, B, capacity, max_new, min_new;
+    uint64_t key;
+} llm_cuda_decoding_rows;
+
+/* token NULL: the rows begin. logprob (B) or NULL: of the tokens. */
+LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *token,
+                                         const float *logprob) {
+    int open = 0;
+    for (size_t first = 0; first < r.B; first += blockDim.x) {
+        const size_t b = first + threadIdx.x;
+        bool running = false;
+        if (b < r.B) {
+            size_t length = r.length[b];
+            int end = token ? r.end[b] : LLM_DECODING_RUNNING;
+            if (token && end == LLM_DECODING_RUNNING) {
+                const int y = token[b];
+                if (y < 0) {
+                    end = LLM_DECODING_FAILED;
+                } else {
+                    if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
+                    r.ids[b * r.capacity + length++] = y;
+                    for (size_t s = 0; s < r.stops; s++)
+                        if (y == r.stop[s]) end = LLM_DECODING_STOP;
+                }
+                r.length[b] = length;
+            }
+            const size_t step = length - r.prompt[b];
+            if (end == LLM_DECODING_RUNNING) { /* as llm_decoding_open */
+                if (length == 0)
+                    end = LLM_DECODING_FAILED;
+                else if (step >= r.max_new)
+                    end = LLM_DECODING_BUDGET;
+                else if (length >= r.capacity)
+                    end = LLM_DECODING_FULL;
+            }
+            running = end == LLM_DECODING_RUNNING;
+            r.end[b] = end;
+            r.count[b] = running;
+            r.next[b] = length > 0 ? r.ids[b * r.capacity + length - 1] : 0;
+            uint32_t word[4]; /* llm_decoding_rng */
+            llm_cuda_philox(word, r.stream ? r.stream[b] : b, r.key, step);
+            r.seed[b] = (uint64_t)word[1] << 32 | word[0];
+        }
+        open += __syncthreads_count(running);
+    }
+    if (threadIdx.x == 0) *r.open = open;
+}
+/* The rows are at their prompts: sets what is kept. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_begin(const llm_cuda_decoding_rows *r, cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, NULL, NULL);
+    return cudaGetLastError();
+}
+/* Appends token (B), and logprob (B) or NULL, to the rows that go on; -1 ends a row as FAILED. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_take(const llm_cuda_decoding_rows *r, const int *token, const float *logprob,
+                       cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, token, logprob);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_decoding_forbid_kernel(llm_cuda_decoding_rows r, T *logits, size_t V) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, b = i / r.stops;
+    if (b >= r.B || r.length[b] - r.prompt[b] >= r.min_new) return;
+    const int y = r.stop[i % r.stops];
+    if (y >= 0 && (size_t)y < V) llm_store(logits, b * V + (size_t)y, -INFINITY);
+}
+/* logits (B,V): stop tokens cannot be chosen before a row has min_new tokens. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_forbid(const llm_cuda_decoding_rows *r, T *logits,
+                                                   size_t V, cudaStream_t stream) {
+    const size_t all = r->B * r->stops;
+    if (all == 0 || r->min_new == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_decoding_forbid_kernel<T>, (unsigned)((all + 127) / 128), 128, 0, stream, *r,
+               logits, V);
+    return cudaGetLastError();
+}
+
+/* @greedy --------------------------------------------------- Greedy decoding
+ *
+ * The argmax of each row. Value and index in one integer of 64 bits make ties a matter of
+ * comparing: the value's bits on top, turned so that they order as the values do, below them the
+ * index, turned round, so that the largest integer is the lowest index of the largest value. The
+ * maximum of integers is the same in any order, so a row may be cut into pieces, and the result
+ * has the same bits for any number of them. NaN stands above infinity and is found by the way.
+ *
+ * A few rows do not fill the card: up to 32 blocks share one, and a second launch, a warp a row,
+ * takes the largest of theirs. Reads each logit once, the minimum. Limit: memory bandwidth; for a
+ * few rows the two launches.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     temperature, top_k
+ * topics  -
+ */
+enum { LLM_CUDA_GREEDY_PIECES = 32 }; /* at most, of a row: the lanes that merge them */
+
+/* Never 0, which is the key of nothing. */
+LLM_DEVICE unsigned long long llm_cuda_greedy_key(float x, size_t i) {
+    return (unsigned long long)llm_select_order(x) << 32 | (0xffffffffu - (uint32_t)i);
+}
+/* The index in a key, -1 when the key is that of a NaN or of nothing. */
+LLM_DEVICE int llm_cuda_greedy_token(unsigned long long key) {
+    return key == 0 || key >> 32 == 0xffffffffu ? -1 : (int)(0xffffffffu - (uint32_t)key);
+}
+/* Blocks for each of `rows` rows of V entries: enough for two a multiprocessor, none idle. */
+static inline __attribute__((unused)) unsigned llm_cuda_greedy_pieces(size_t rows, size_t V) {
+    const size_t fill = (2 * llm_multiprocessors() + rows - 1) / rows, full = (V + 4095) / 4096;
+    const size_t most = LLM_CUDA_GREEDY_PIECES, pieces = fill < full ? fill : full;
+    return (unsigned)(pieces < most ? pieces : most);
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits, size_t V,
+                           unsigned pieces) {
+    const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
+    unsigned long long key = 0;
+    float best = -INFINITY; /* that of key: most entries cost one comparison */
+    for (size_t i = (piece * blockDim.x + threadIdx.x) * W; i < V;
+         i += (size_t)pieces * blockDim.x * W) {
+        float v[W];
+        llm_load_vector(v, logits, row * V + i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            if (v[k] <= best && key != 0) continue; /* a NaN goes on, and so does the first */
+            if (best == best) key = llm_cuda_greedy_key(v[k], i + (size_t)k), best = v[k];
+        }
+    }
+    key = llm_select_block_max(key);
+    if (threadIdx.x != 0) return;
+    if (pieces == 1)
+        token[row] = llm_cuda_greedy_token(key);
+    else
+        part[row * pieces + piece] = key;
+}
+LLM_KERNEL void llm_greedy_merge_kernel(int *token, const unsigned long long *part, size_t rows,
+                                        unsigned pieces) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    const unsigned long long key =
+        llm_select_warp_max(p.lane < pieces ? part[p.row * pieces + p.lane] : 0);
+    if (p.lane == 0) token[p.row] = llm_cuda_greedy_token(key);
+}
+
+/* token (rows) <- llm_greedy_pick of each row of logits (rows,V): -1 where one is NaN. T is float
+ * or llm_bf16. part (rows, LLM_CUDA_GREEDY_PIECES) is scratch. */
+template <typename T>
+static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *part,
+                                               const T *logits, size_t rows, size_t V,
+                                               cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const unsigned pieces = llm_cuda_greedy_pieces(rows, V);
+    const auto greedy_pick = wide ? llm_greedy_pick_kernel<T, W> : llm_greedy_pick_kernel<T, 1>;
+    LLM_LAUNCH(greedy_pick, (unsigned)rows * pieces, llm_row_threads(wide ? V / W : V), 0, stream,
+               token, part, logits, V, pieces);
+    if (pieces > 1)
+        LLM_LAUNCH(llm_greedy_merge_kernel, llm_row_blocks(rows, true), 128, 0, stream, token, part,
+                   rows, pieces);
+    return cudaGetLastError();
+}
+
+/* @temperature ---------------------------------------------- Softmax temperature
+ *
+ * A token drawn from softmax(logits / temp) in one pass: the largest of z_i / temp + g_i, where the
+ * Gumbel noise g_i is made from word i of the row's Philox stream, the word that the reference
+ * takes. No probability is needed for that; the pair (max, sum) of logsumexp comes along, for the
+ * log-probability of what was drawn. Rows are cut into pieces and merged as in greedy.
+ *
+ * The noise is what costs: 5 multiplications of Philox and two logarithms an entry. It is at most
+ * 16.64, u being at most 1 - 2^-24, so an entry that lies further than that below the best score so
+ * far has lost before it drew, and its number need not be made: in a peaked distribution, most.
+ *
+ * Reads each logit once, the minimum. Limit: memory bandwidth where most entries are skipped, else
+ * the arithmetic of the noise; for a few rows the two launches.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, logsumexp, greedy
+ * see     top_p, sampling
+ * topics  -
+ */
+struct llm_cuda_temperature_part {
+    unsigned long long key; /* of the best score */
+    llm_logsumexp_pair pair;
+};
+
+/* The noise that llm_temperature_gumbel makes of a word. */
+LLM_DEVICE float llm_cuda_temperature_noise(uint32_t word) {
+    const float u = ((float)(word >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    return -logf(-logf(u));
+}
+/* part with entries v from column i on, i a multiple of W, drawn from the stream of seed. */
+template <int W>
+LLM_DEVICE void llm_cuda_temperature_add(llm_cuda_temperature_part &part, float &best,
+                                         const float (&v)[W], size_t i, uint64_t seed) {
+    uint32_t word[4];
+    size_t drawn = (size_t)-1; /* the block of four words that `word` holds */
+    llm_cuda_logsumexp_add(part.pair, v, 1.0f);
+    LLM_UNROLL
+    for (int k = 0; k < W; k++) {
+        const size_t column = i + (size_t)k;
+        if (v[k] + 16.7f <= best) continue; /* a NaN goes on */
+        if (column / 4 != drawn) llm_cuda_philox(word, drawn = column / 4, seed);
+        const unsigned place = W == 1 ? (unsigned)(column % 4) : (unsigned)k % 4;
+        const uint32_t low = place & 1 ? word[1] : word[0], high = place & 1 ? word[3] : word[2];
+        const float score = v[k] + llm_cuda_temperature_noise(place & 2 ? high : low);
+        if (!(score <= best) && best == best)
+            part.key = llm_cuda_greedy_key(score, column), best = score;
+    }
+}
+/* The merged part of a row; logits are those of the row. */
+template <typename T>
+LLM_DEVICE void llm_cuda_temperature_finish(int *token, float *logprob, size_t row,
+                                            llm_cuda_temperature_part part, const T *logits,
+                                            size_t V, float temp) {
+    const int found = llm_cuda_greedy_token(part.key);
+    token[row] = found;
+    if (!logprob) return;
+    const float z = found < 0 ? NAN : llm_load(logits, row * V + (size_t)found) / temp;
+    logprob[row] = (z - part.pair.max) - logf(part.pair.sum);
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_temperature_gumbel_kernel(int *token, float *logprob, llm_cuda_temperature_part *parts,
+                                  const T *logits, const uint64_t *seed, size_t V, float temp,
+                                  unsigned pieces) {
+    const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
+    llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
+    float best = -INFINITY;
+    for (size_t i = (piece * blockDim.x + threadIdx.x) * W; i < V;
+         i += (size_t)pieces * blockDim.x * W) {
+        float v[W];
+        llm_load_vector(v, logits, row * V + i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) v[k] /= temp;
+        llm_cuda_temperature_add(part, best, v, i, seed[row]);
+    }
+    part.key = llm_select_block_max(part.key);
+    part.pair = llm_cuda_logsumexp_row<false>(part.pair, 1.0f);
+    if (threadIdx.x != 0) return;
+    if (pieces == 1)
+        llm_cuda_temperature_finish(token, logprob, row, part, logits, V, temp);
+    else
+        parts[row * pieces + piece] = part;
+}
+template <typename T>
+LLM_KERNEL void
+llm_temperature_merge_kernel(int *token, float *logprob, const llm_cuda_temperature_part *parts,
+                             const T *logits, size_t rows, size_t V, float temp, unsigned pieces) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
+    if (p.lane < pieces) part = parts[p.row * pieces + p.lane];
+    part.key = llm_select_warp_max(part.key);
+    part.pair = llm_cuda_logsumexp_row<true>(part.pair, 1.0f);
+    if (p.lane == 0) llm_cuda_temperature_finish(token, logprob, p.row, part, logits, V, temp);
+}
+
+/* token (rows) <- llm_temperature_gumbel of each row of logits (rows,V) with a generator of
+ * llm_rng_seed(seed[row]): the same token, but where two scores differ in the last digits of a
+ * logarithm only. logprob (rows) or NULL: log softmax(logits / temp) of it. A row with a NaN, or
+ * with nothing but -inf, gives -1 and NaN. temp > 0; T is float or llm_bf16. parts (rows,
+ * LLM_CUDA_GREEDY_PIECES) is scratch. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_part *parts,
+                            const T *logits, const uint64_t *seed, size_t rows, size_t V,
+                            float temp, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff || !(temp > 0.0f)) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const unsigned pieces = llm_cuda_greedy_pieces(rows, V);
+    const auto gumbel =
+        wide ? llm_temperature_gumbel_kernel<T, W> : llm_temperature_gumbel_kernel<T, 1>;
+    LLM_LAUNCH(gumbel, (unsigned)rows * pieces, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logprob, parts, logits, seed, V, temp, pieces);
+    if (pieces > 1)
+        LLM_LAUNCH(llm_temperature_merge_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
+                   token, logprob, parts, logits, rows, V, temp, pieces);
+    return cudaGetLastError();
+}
+
+/* @top_k ---------------------------------------------------- Top-k sampling
+ *
+ * Filter: four passes of cuda_select find the cut, one writes. Sampling: one for the largest, four,
+ * and one for the sum of what is kept; the row itself is not written. Of a row that is read n times
+ * the first comes from memory and the others from L2 (50257 floats are 200 KB), where the minimum
+ * is one reading. Limit: what one multiprocessor takes from L2; with few rows most of the card is
+ * idle.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw
+ * see     top_p, min_p, sampling
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_k_filter_kernel(T *logits, size_t V, unsigned count) {
+    T *x = logits + blockIdx.x * V;
+    llm_select_keep<T, W>(x, V, llm_select_cut<unsigned, T, W>(x, V, 0, count, 0.0f, true));
+}
+/* logits (rows,V) in place: llm_top_k_filter of each row; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_k_filter(T *logits, size_t rows, size_t V, size_t k,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || k == 0 || k >= V) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_k_filter = wide ? llm_top_k_filter_kernel<T, W> : llm_top_k_filter_kernel<T, 1>;
+    LLM_LAUNCH(top_k_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, (unsigned)k);
+    return cudaGetLastError();
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024, 1)
+    llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
+                            unsigned count) {
+    const T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) {
+        if (threadIdx.x == 0) token[blockIdx.x] = -1;
+        return;
+    }
+    unsigned long long kept = 0;
+    if (count > 0) kept = llm_select_cut<unsigned, T, W>(x, V, kept, count, 0.0f, true);
+    llm_draw_entry<T, W>(token + blockIdx.x, x, V, kept, llm_select_value(max),
+                         llm_draw_uniform(seed[blockIdx.x]));
+}
+/* token (rows) <- of each row of logits (rows,V) what llm_top_k_filter and llm_sampling_draw with a
+ * generator of llm_rng_seed(seed[row]) would choose: -1 where one is NaN or all are -inf. k = 0 and
+ * k >= V draw from all. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_k_sample(int *token, const T *logits, const uint64_t *seed,
+                                                size_t rows, size_t V, size_t k,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_k_sample = wide ? llm_top_k_sample_kernel<T, W> : llm_top_k_sample_kernel<T, 1>;
+    LLM_LAUNCH(top_k_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logits, seed, V, (unsigned)(k < V ? k : 0));
+    return cudaGetLastError();
+}
+
+/* @top_p ---------------------------------------------------- Top-p (nucleus) sampling
+ *
+ * Filter: the cut of cuda_select at a mass instead of a count, equal logits told apart by index.
+ *
+ * Sampling needs no cut. Draw from all; the drawn token belongs to the nucleus when the tokens
+ * above it have less mass than p, and one pass says so. If they have p or more, the nucleus lies
+ * among them: draw again, from those above only. What is accepted has the distribution of the
+ * nucleus, as in any rejection. The place of a draw in the order of probabilities, measured in
+ * mass, is uniform, so the first is accepted with probability p or more, and the expected number of
+ * rounds is 1 + ln(1 / p) at most: 1.1 for p = 0.9. Masses are sums of integers, so filter and
+ * sampler agree on every token.
+ *
+ * Reads the row 1 (largest) + 1 (whole mass) + 1 a round times, and a warp's stretch again for each
+ * draw; the minimum is one reading; all but the first come from L2. The filter: 7 and a write.
+ * Limit: what one multiprocessor takes from L2.
+ *
+ * source  Ye et al. 2024, "Sorting-Free GPU Kernels for LLM Sampling" (FlashInfer)
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * see     top_k, min_p, sampling
+ * topics  -
+ */
+
+/* The mass that has to be reached: an integer above 0, so that something is kept. */
+LLM_DEVICE unsigned long long llm_cuda_top_p_target(float p, unsigned long long whole) {
+    const double target = ceil((double)p * (double)whole);
+    return target < 1.0 ? 1 : target < (double)whole ? (unsigned long long)target : whole;
+}
+/* The cut of the nucleus of what is kept of row x, max its largest pair. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float p, float max) {
+    unsigned long long before, mine;
+    const unsigned long long whole = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+    return llm_select_cut<unsigned long long, T, W>(x, V, kept, llm_cuda_top_p_target(p, whole),
+                                                    max, false);
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024) llm_top_p_filter_kernel(T *logits, size_t V, float p) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V, llm_cuda_top_p_cut<T, W>(x, V, 0, p, llm_select_value(max)));
+}
+/* logits (rows,V) in place: llm_top_p_filter of each row with min_keep = 1, up to 2^23 entries; p >=
+ * 1 changes nothing. A row with a NaN, or with nothing but -inf, stays. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_filter(T *logits, size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!(p >= 0.0f) || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0 || p >= 1.0f) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_filter = wide ? llm_top_p_filter_kernel<T, W> : llm_top_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(top_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, p);
+    return cudaGetLastError();
+}
+
+/* The pair of the entry of this warp's stretch of x at which the mass of what is kept exceeds goal,
+ * of which the stretches before have `before`; in one lane, 0 in the others. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_walk(const T *x, size_t V, unsigned long long kept,
+                                                  float max, unsigned long long before,
+                                                  unsigned long long goal) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t from = span.begin - lane * W; from < span.end; from += 32 * W) {
+        const size_t i = from + lane * W;
+        unsigned long long pair[W], own[W], sum = 0;
+        float v[W];
+        if (i < span.end) llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            pair[k] = i < span.end ? llm_select_pair(v[k], i + (size_t)k) : 0;
+            own[k] = 0;
+            if (i < span.end && pair[k] >= kept)
+                own[k] = llm_select_weight<unsigned long long>(v[k], max);
+            sum += own[k];
+        }
+        const unsigned long long upto = llm_select_scan(sum);
+        unsigned long long below = before + upto - sum, found = 0;
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) { /* integers: goal lies in exactly one of all intervals */
+            if (goal >= below && goal < below + own[k]) found = pair[k];
+            below += own[k];
+        }
+        if (__any_sync(0xffffffffu, found != 0)) return found;
+        before += __shfl_sync(0xffffffffu, upto, 31);
+    }
+    return 0;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_p_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V, float p) {
+    __shared__ unsigned long long drawn;
+    const T *x = logits + blockIdx.x * V;
+    const unsigned long long largest = llm_select_max<T, W>(x, V);
+    const float max = llm_select_value(largest);
+    unsigned long long kept = 0, target = 0, before, mine;
+    for (unsigned round = 0; llm_select_drawable(largest); round++) {
+        const unsigned long long mass = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+        if (round == 0) target = llm_cuda_top_p_target(p, mass);
+        if (round > 0 && mass < target) break; /* too little lies above what was drawn: it stays */
+        uint32_t word[4];
+        llm_cuda_philox(word, round / 4, seed[blockIdx.x]);
+        const uint32_t low = round & 1 ? word[1] : word[0], high = round & 1 ? word[3] : word[2];
+        const unsigned long long u = (round & 2 ? high : low) >> 8; /* floor(u / 2^24 mass) */
+        const unsigned long long goal = u * (mass >> 24) + (u * (mass & 0xffffff) >> 24);
+        if (goal >= before && goal < before + mine) {
+            const unsigned long long found =
+                llm_cuda_top_p_walk<T, W>(x, V, kept, max, before, goal);
+            if (found != 0) drawn = found;
+        }
+        __syncthreads();
+        kept = drawn + 1; /* read again behind the barriers of the next sum */
+    }
+    if (threadIdx.x == 0) token[blockIdx.x] = kept == 0 ? -1 : (int)((kept - 1) & 0xffffffffu);
+}
+/* token (rows) <- drawn from the nucleus of each row of logits (rows,V), the tokens that
+ * llm_cuda_top_p_filter keeps; -1 where one is NaN or all are -inf. Round r takes number r of the
+ * generator of llm_rng_seed(seed[row]). T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_sample(int *token, const T *logits, const uint64_t *seed,
+                                                size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 4 }; /* 8 would take more registers than 1024 threads have */
+    if (!(p >= 0.0f) || V == 0 || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_sample = wide ? llm_top_p_sample_kernel<T, W> : llm_top_p_sample_kernel<T, 1>;
+    LLM_LAUNCH(top_p_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logits, seed, V, p);
+    return cudaGetLastError();
+}
+
+/* @min_p ---------------------------------------------------- Min-p, epsilon, eta, n-sigma
+ *
+ * Rules that keep a token for its probability alone are thresholds on its logit, found without
+ * making probabilities: p_v >= a max p is z_v >= max z + log a, and with S = sum exp(z - max z)
+ * p_v >= e is z_v >= max z + log(e S). Min-p needs the largest logit and nothing else; the others
+ * one pass of sums more. (Typical sampling keeps tokens from both ends and is not here.)
+ *
+ * A block takes a row: 2 readings for min-p, 3 for the others, and a write, where the minimum is
+ * one of each; the later readings come from L2. Limit: what one multiprocessor takes from L2.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     top_k, top_p, sampling
+ * topics  -
+ */
+
+/* Do llm_cuda_min_p_cut and llm_cuda_min_p_filter know this rule? */
+LLM_HOST_DEVICE bool llm_cuda_min_p_known(llm_sampling_kind kind) {
+    return kind == LLM_SAMPLING_MIN_P || kind == LLM_SAMPLING_EPSILON || kind == LLM_SAMPLING_ETA ||
+           kind == LLM_SAMPLING_TOP_N_SIGMA;
+}
+/* The cut of a rule with its value, of what is kept of row x, max its largest. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_min_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float max, llm_sampling_kind kind, float value) {
+    double least = (double)max + log((double)value);
+    if (kind != LLM_SAMPLING_MIN_P) {
+        const llm_select_span span = llm_select_my_span<W>(V);
+        const bool sigma = kind == LLM_SAMPLING_TOP_N_SIGMA;
+        double sum = 0.0, first = 0.0, second = 0.0; /* of weights, and of weight d, d^2 */
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W];
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                if (v[k] == -INFINITY || llm_select_pair(v[k], i + (size_t)k) < kept) continue;
+                const double d = (double)v[k] - (double)max;
+                const double weight = sigma ? 1.0 : (double)expf((float)d);
+                sum += weight;
+                first += weight * d;
+                second += weight * d * d;
+            }
+        }
+        sum = llm_block_sum(sum);
+        first = llm_block_sum(first) / sum;
+        second = llm_block_sum(second) / sum;
+        if (sigma) {
+            least = (double)max - (double)value * sqrt(fmax(second - first * first, 0.0));
+        } else { /* H = log S - E d */
+            const double entropy = log(sum) - first, epsilon = (double)value;
+            const double scaled = sqrt(epsilon) * exp(-entropy);
+            const bool eta = kind == LLM_SAMPLING_ETA;
+            least = (double)max + log((eta ? fmin(epsilon, scaled) : epsilon) * sum);
+        }
+    }
+    const float edge = least < (double)max ? (float)least : max; /* the largest stays */
+    const unsigned long long cut = (unsigned long long)llm_select_order(edge) << 32;
+    return cut > kept ? cut : kept;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_min_p_filter_kernel(T *logits, size_t V, llm_sampling_kind kind, float value) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V,
+                          llm_cuda_min_p_cut<T, W>(x, V, 0, llm_select_value(max), kind, value));
+}
+/* logits (rows,V) in place: each row as by llm_min_p_filter, _epsilon, _eta or _top_n_sigma with
+ * min_keep = 1, where no entry lies on the threshold but for rounding. The largest and its equals
+ * stay. A row with a NaN, or with nothing but -inf, stays. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V,
+                                                llm_sampling_kind kind, float value,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!llm_cuda_min_p_known(kind) || !(value >= 0.0f) || V > 0x7fffffff)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto min_p_filter = wide ? llm_min_p_filter_kernel<T, W> : llm_min_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(min_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, kind, value);
+    return cudaGetLastError();
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ * From logits to a token in one kernel, a block a row: penalties, the steps of a chain in their
+ * order, the draw. All steps but one keep the largest of what there is, so the state of a chain is
+ * a single cut (cuda_select), and a step raises it; a temperature writes what is kept, divided, and
+ * -inf elsewhere. Sums and quotients are the reference's, and so are the tokens that come out. The
+ * counts of the penalties live on the device and are kept up to date here: from one token to the
+ * next the host has nothing to do.
+ *
+ * The row is read once from memory and then from L2: once for the penalties and the largest each,
+ * 4 for top_k, 5 for top_p, 0 or 1 for a threshold, 1 for a temperature, 1 for the draw. Apart each
+ * step would be a launch with two more trips through memory. Limit: what one multiprocessor takes
+ * from L2; with few rows most of the card is idle.
+ *
+ * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
+ *         presence)
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, top_p, min_p
+ * see     temperature (Gumbel), decoding
+ * topics  -
+ */
+
+/* Penalties of tokens that occurred c > 0 times, then a chain. repetition divides a logit above 0
+ * and multiplies one below (1: off); then c frequency + presence is subtracted (0: off). */
+struct llm_cuda_sampling_config {
+    float repetition, frequency, presence;
+    unsigned steps;
+    llm_sampling_step chain[8];
+};
+/* No penalties, and the n <= 8 steps of a chain. */
+static inline __attribute__((unused)) llm_cuda_sampling_config
+llm_cuda_sampling_defaults(const llm_sampling_step *chain, size_t n) {
+    llm_cuda_sampling_config c;
+    memset(&c, 0, sizeof c);
+    LLM_ASSERT(n <= 8);
+    c.repetition = 1.0f;
+    c.steps = (unsigned)n;
+    for (size_t i = 0; i < n; i++) c.chain[i] = chain[i];
+    return c;
+}
+
+/* x (V) in place with the counts of its tokens. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_penalize(float *x, const int *count, size_t V,
+                                           const llm_cuda_sampling_config &c) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const int n = count[i + (size_t)k];
+            if (n == 0) continue;
+            v[k] = v[k] > 0.0f ? v[k] / c.repetition : v[k] * c.repetition;
+            v[k] -= (float)n * c.frequency + c.presence;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+/* x (V) in place: what is kept divided by temp, the rest -inf; temp = 0 keeps the first of the
+ * largest. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long kept, float temp) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long best = 0; /* of pairs with the index turned round */
+    float v[W];
+    for (size_t i = span.begin; i < span.end && temp == 0.0f; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            if (pair >= kept && (pair ^ 0xffffffffu) > best) best = pair ^ 0xffffffffu;
+        }
+    }
+    if (temp == 0.0f) best = llm_select_block_max(best) ^ 0xffffffffu;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            const bool stays = temp == 0.0f ? pair == best : pair >= kept;
+            v[k] = !stays ? -INFINITY : temp == 0.0f ? v[k] : v[k] / temp;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
+                              llm_cuda_sampling_config c) {
+    const size_t row = blockIdx.x;
+    float *x = logits + row * V;
+    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[row] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    unsigned long long kept = 0;
+    for (unsigned s = 0; s < c.steps; s++) {
+        const float value = c.chain[s].value;
+        const llm_sampling_kind kind = c.chain[s].kind;
+        if (kind == LLM_SAMPLING_TEMPERATURE) {
+            llm_cuda_sampling_heat<W>(x, V, kept, value);
+            max = value == 0.0f ? max : max / value;
+            kept = 0;
+        } else if (kind == LLM_SAMPLING_TOP_K) {
+            const unsigned k = value < (float)V ? (unsigned)value : 0;
+            if (k > 0) kept = llm_select_cut<unsigned, float, W>(x, V, kept, k, max, true);
+        } else if (kind == LLM_SAMPLING_TOP_P) {
+            if (value < 1.0f) kept = llm_cuda_top_p_cut<float, W>(x, V, kept, value, max);
+        } else {
+            kept = llm_cuda_min_p_cut<float, W>(x, V, kept, max, kind, value);
+        }
+    }
+    llm_draw_entry<float, W>(token + row, x, V, kept, max, llm_draw_uniform(seed[row]));
+    __syncthreads(); /* one lane has written the token */
+    if (threadIdx.x == 0 && count) count[row * V + (size_t)token[row]]++;
+}
+
+/* token (rows) <- what llm_sampling_chain and llm_sampling_draw with a generator of
+ * llm_rng_seed(seed[row]) choose from each row of logits (rows,V), which is changed; -1 where one
+ * is NaN or all are -inf. count (rows,V) or NULL: how often each token occurred, for the penalties;
+ * that of the token drawn grows by one. The chain has no LLM_SAMPLING_TYPICAL; up to 2^23 entries.
+ */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *seed, size_t rows,
+                        size_t V, const llm_cuda_sampling_config *c, cudaStream_t stream) {
+    if (V == 0 || V > 1u << 23 || c->steps > 8) return (cudaError_t)cudaErrorInvalidValue;
+    for (unsigned s = 0; s < c->steps; s++) {
+        const llm_sampling_kind kind = c->chain[s].kind;
+        if (!(c->chain[s].value >= 0.0f) ||
+            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
+             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
+            return (cudaError_t)cudaErrorInvalidValue;
+    }
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto chain = wide ? llm_sampling_chain_kernel<4> : llm_sampling_chain_kernel<1>;
+    LLM_LAUNCH(chain, (unsigned)rows, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits,
+               count, seed, V, *c);
+    return cudaGetLastError();
+}
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 
