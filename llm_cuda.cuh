@@ -4287,9 +4287,9 @@ static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *
  * and dgate, and if forward's hidden was not kept it computes that again from the pre-activations,
  * just in time for dW_down.
  *
- * Moves beside the operands of the products, in elements of (N,H): forwards 2, gated 4 (gate out
- * and in, up, hidden out); backwards 2, gated 4 (pre-activations in, their gradients out), one more
- * with recompute. A kernel of its own for the activation would add 2 and 4, gated 3 and 7. Both
+ * Moves between the products, in elements of (N,H): forwards 2 (up, hidden out), gated 4 (gate out
+ * and in, up, hidden out); backwards 2 (up in, dup out), gated 4, and 1 more with recompute. With
+ * kernels of their own for the activation it would be 3 and 5, backwards 4 and 6 at least. Both
  * gradients of x are added by the products themselves. Limit: tensor cores or float multiply-adds.
  *
  * source  -
@@ -4442,7 +4442,7 @@ llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
  * other forms need one pass more, because there x and f get different gradients.
  *
  * Moves 4 elements for each element of the row (x, f in; sum, y out), sandwich 3; backward 4 in the
- * pre form (y's gradient, sum, stream in; stream out), the minimum, 7 in the others, where 5 would
+ * pre form (y's gradient, sum, stream in; stream out), the minimum, 8 in the others, where 5 would
  * do. Limit: memory bandwidth. C floats of shared memory.
  *
  * source  -
@@ -5176,6 +5176,228 @@ llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_
     for (size_t i = 0; i < 5; i++) *matrix[i] = m[i] ? matrices : NULL, matrices += m[i];
     for (size_t i = 0; i < 8; i++) *vector[i] = v[i] ? vectors : NULL, vectors += v[i];
     return w;
+}
+
+/* @decoder_only --------------------------------------------- Decoder-only Transformer: training
+ *
+ * Forward, backward, clipping and AdamW as one queue of launches, for every model that is an
+ * embedding, blocks of one form, a norm and a head: Llama's here, GPT-2's in @gpt2. The host makes
+ * the batch (ids, targets, the sorted places for the embedding's gradient, how many targets count)
+ * while the card works on the step before, and reads the loss when it likes: nothing waits for it.
+ *
+ * Weights are float, or bfloat16 with a float master that AdamW updates; gradients, moments and
+ * loss are float. They stand in flat vectors in the order of llm_decoder_only_bind, so a model is
+ * copied as it is. For tensor cores the logits' rows are filled up to a multiple of 8 with what
+ * stands behind the head's matrix; the classifier masks these columns, and their gradient is 0.
+ *
+ * Operations: 6 for each weight and token, and 7 L T H D a token for the lower triangles of
+ * attention, whose weights are computed twice. Limit: the products; for small batches the launches,
+ * some 30 a block.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_reduce, activation, dense, layernorm, rmsnorm, adamw,
+ *         grad_clip, perplexity, embedding, prenorm, decoder_block, softmax_head, llama_block
+ * see     weight_tying, gpt2
+ * topics  -
+ */
+
+/* context: rows of a table of positions behind the embedding (GPT-2), 0 without one. */
+typedef struct {
+    size_t vocab, context, layers;
+    bool tied;
+    llm_cuda_decoder_block_config block;
+} llm_cuda_decoder_only_config;
+
+/* Device memory: count weights w, their float master (NULL where T is float), gradients and
+ * moments, the last three cleared at the start. llm_cuda_decoder_only_bind sets the rest. */
+template <typename T> struct llm_cuda_decoder_only {
+    llm_cuda_decoder_only_config config;
+    T *w;
+    float *master, *g, *m, *v;
+
+    size_t count, matrices, head, last; /* weights; those that decay; places of head, last norm */
+    size_t rows, block_bytes;           /* of the logits; of a block's activations */
+    T *x, *norm, *logits, *d;           /* (L+1,N,C), (N,C), (N,rows), (N,C) */
+    float *mean, *rstd, *loss, *norm_factor, *part;
+    double *total, *squares; /* nats and targets of the last forward; for the norm of g */
+    unsigned char *blocks;
+    llm_cuda_decoder_block_scratch<T> scratch;
+};
+/* A batch on the device: ids, targets (B,T), order and segment of llm_cuda_embedding_sort; scale is
+ * 1 / (targets that count), of all micro-batches of the step. */
+typedef struct {
+    const int *ids, *targets, *order, *segment;
+    size_t B, T, segments;
+    float scale;
+} llm_cuda_decoder_only_batch;
+
+/* Block l's weights, or gradients, in a flat vector. */
+template <typename T>
+static inline llm_cuda_decoder_block_weights<T>
+llm_cuda_decoder_only_block(T *flat, const llm_cuda_decoder_only_config &c, size_t l) {
+    const size_t tables = (c.vocab * (c.tied ? 1 : 2) + c.context) * c.block.width;
+    const size_t each = llm_cuda_llama_block_matrices(c.block);
+    const size_t vectors = llm_cuda_llama_block_vectors(c.block);
+    return llm_cuda_llama_block_bind(flat + tables + l * each,
+                                     flat + tables + c.layers * each + l * vectors, c.block);
+}
+/* Its activations of the last forward. */
+template <typename T>
+static inline llm_cuda_decoder_block_acts<T>
+llm_cuda_decoder_only_acts(const llm_cuda_decoder_only<T> &g, size_t l, size_t B, size_t length) {
+    llm_cuda_decoder_block_acts<T> a;
+    llm_cuda_decoder_block_bind(a, g.blocks + l * g.block_bytes, g.config.block, B, length);
+    return a;
+}
+
+/* Points g into memory for batches of B rows of T tokens; returns the bytes that takes. memory may
+ * be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_bind(llm_cuda_decoder_only<T> &g, unsigned char *memory,
+                                                size_t B, size_t length) {
+    const llm_cuda_decoder_only_config &c = g.config;
+    const size_t N = B * length, C = c.block.width, L = c.layers, up = (c.vocab + 7) / 8 * 8;
+    llm_cuda_decoder_block_acts<T> a;
+    size_t used = 0;
+    g.head = c.tied ? 0 : (c.vocab + c.context) * C;
+    g.matrices =
+        (c.vocab * (c.tied ? 1 : 2) + c.context) * C + L * llm_cuda_llama_block_matrices(c.block);
+    g.last = g.matrices + L * llm_cuda_llama_block_vectors(c.block);
+    g.count = g.last + (c.block.rms ? 1 : 2) * C;
+    g.rows = g.head + up * C <= g.count ? up : c.vocab;
+    g.x = llm_cuda_decoder_block_take<T>(memory, used, (L + 1) * N * C);
+    g.norm = llm_cuda_decoder_block_take<T>(memory, used, N * C);
+    g.logits = llm_cuda_decoder_block_take<T>(memory, used, N * g.rows);
+    g.d = llm_cuda_decoder_block_take<T>(memory, used, N * C);
+    float **const number[3] = {&g.mean, &g.rstd, &g.loss};
+    for (float **p : number) *p = llm_cuda_decoder_block_take<float>(memory, used, N);
+    if (c.block.rms) g.mean = NULL;
+    g.norm_factor = llm_cuda_decoder_block_take<float>(memory, used, 2);
+    g.total = llm_cuda_decoder_block_take<double>(memory, used, 2);
+    g.squares = llm_cuda_decoder_block_take<double>(memory, used, LLM_CUDA_GRAD_CLIP_BLOCKS);
+    g.part = llm_cuda_decoder_block_take<float>(memory, used,
+                                                llm_cuda_dense_slices(N, C, g.rows) * g.rows * C);
+    g.block_bytes = llm_cuda_decoder_block_bind(a, NULL, c.block, B, length);
+    g.blocks = llm_cuda_decoder_block_take<unsigned char>(memory, used, L * g.block_bytes);
+    unsigned char *const scratch = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_block_bind(g.scratch, scratch, c.block, B, length);
+}
+
+/* Logits of the batch and, where it has targets, the loss of each, g.total, and the logits'
+ * gradient in their place. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_forward(const llm_cuda_decoder_only<T> &g,
+                                                        const llm_cuda_decoder_only_batch &b,
+                                                        cudaStream_t stream) {
+    const llm_cuda_decoder_only_config &c = g.config;
+    const size_t N = b.B * b.T, C = c.block.width, L = c.layers;
+    const float eps = c.block.eps;
+    T *const none = NULL;
+    if (N == 0 || (c.context && b.T > c.context)) return (cudaError_t)cudaErrorInvalidValue;
+    cudaError_t error = llm_cuda_embedding_forward(g.x, b.ids, g.w, N, c.vocab, C, stream);
+    if (error == cudaSuccess && c.context) /* the places are a bias of T C entries */
+        error = llm_cuda_activation_forward(g.x, g.x, g.w + c.vocab * C, b.B, b.T * C,
+                                            LLM_ACTIVATION_IDENTITY, stream);
+    for (size_t l = 0; l <= L && error == cudaSuccess; l++) { /* block l - 1, and the norm behind */
+        T *const w = g.w + g.last, *const x = g.x + l * N * C;
+        llm_cuda_decoder_block_next<T> next = {w, c.block.rms ? NULL : w + C, g.norm, g.mean,
+                                               g.rstd};
+        if (l < L) {
+            const llm_cuda_decoder_block_weights<T> wl = llm_cuda_decoder_only_block(g.w, c, l);
+            const llm_cuda_decoder_block_acts<T> a = llm_cuda_decoder_only_acts(g, l, b.B, b.T);
+            next = {wl.norm1_w, wl.norm1_b, a.norm1, a.mean1, a.rstd1};
+        }
+        if (l > 0)
+            error = llm_cuda_decoder_block_forward(
+                x, &next, llm_cuda_decoder_only_acts(g, l - 1, b.B, b.T), x - N * C,
+                llm_cuda_decoder_only_block(g.w, c, l - 1), b.B, b.T, c.block, g.scratch, stream);
+        else if (c.block.rms)
+            error = llm_cuda_rmsnorm_forward(next.y, next.rstd, x, next.w, N, C, eps, stream);
+        else
+            error = llm_cuda_layernorm_forward(next.y, next.mean, next.rstd, x, next.w, next.b, N,
+                                               C, eps, stream);
+    }
+    llm_cuda_softmax_head p = llm_cuda_softmax_head_defaults(b.targets, N, C, c.vocab);
+    p.rows = g.rows;
+    if (error == cudaSuccess)
+        error = llm_cuda_dense_forward(g.logits, none, g.norm, g.w + g.head, none, N, C, g.rows,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+    if (error != cudaSuccess || !b.targets) return error;
+    error =
+        llm_cuda_softmax_head_in_place(g.loss, (float *)NULL, g.logits, p, b.scale, true, stream);
+    LLM_LAUNCH(llm_perplexity_total_kernel, 1, 1024, 0, stream, g.total, g.loss, b.targets, N);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
+/* g.g += the gradient, scale times that of the summed loss of the last forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_backward(const llm_cuda_decoder_only<T> &g,
+                                                         const llm_cuda_decoder_only_batch &b,
+                                                         cudaStream_t stream) {
+    const llm_cuda_decoder_only_config &c = g.config;
+    const size_t N = b.B * b.T, C = c.block.width, L = c.layers;
+    const cudaError_t head[] = {
+        cudaMemsetAsync(g.scratch.dnorm, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(g.d, 0, N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(g.scratch.dnorm, g.g + g.head, (float *)NULL, g.logits, g.norm,
+                                g.w + g.head, N, C, g.rows, g.part, stream),
+        llm_cuda_prenorm_backward(g.d, g.g + g.last, c.block.rms ? NULL : g.g + g.last + C,
+                                  g.scratch.dnorm, g.x + L * N * C, g.w + g.last, g.mean, g.rstd, N,
+                                  C, g.scratch.part, stream)};
+    cudaError_t error = llm_cuda_first_error(head);
+    for (size_t l = L; l-- > 0 && error == cudaSuccess;)
+        error = llm_cuda_decoder_block_backward(
+            g.d, llm_cuda_decoder_only_block(g.g, c, l), llm_cuda_decoder_only_acts(g, l, b.B, b.T),
+            g.x + l * N * C, llm_cuda_decoder_only_block(g.w, c, l), b.B, b.T, c.block, g.scratch,
+            stream);
+    const cudaError_t done[] = {
+        error,
+        llm_cuda_embedding_backward(g.g, g.d, b.ids, b.order, b.segment, b.segments, C, stream),
+        c.context ? llm_cuda_column_sum(g.g + c.vocab * C, g.d, b.B, b.T * C, stream)
+                  : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+
+/* Clips g.g to max_norm, takes AdamW's step t (from 1; only matrices decay) and clears g.g.
+ * g.norm_factor[0] is the norm; one that is not finite leaves the weights alone. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_config *adamw,
+                           size_t t, float max_norm, uint64_t seed, cudaStream_t stream) {
+    const size_t n = g.matrices;
+    const llm_cuda_adamw_tensor<T> tensor[2] = {
+        {g.w, g.master, g.m, g.v, g.g, n, true},
+        {g.w + n, g.master ? g.master + n : NULL, g.m + n, g.v + n, g.g + n, g.count - n, false}};
+    const float *const all[1] = {g.g};
+    const cudaError_t done[] = {
+        llm_cuda_grad_clip_norm(g.norm_factor, all, &g.count, 1, max_norm, g.squares, stream),
+        llm_cuda_adamw_step(tensor, 2, adamw, t, g.norm_factor + 1, seed, stream),
+        cudaMemsetAsync(g.g, 0, g.count * sizeof(float), stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @gpt2 ----------------------------------------------------- GPT-2: a training step
+ *
+ * The step of @decoder_only with GPT-2's settings: LayerNorm, biases, GELU, no rotations but a
+ * table of positions, which is added like a bias of T C entries and gets its gradient as a sum over
+ * the batch. The head is the embedding, so both its ends add to one gradient (@weight_tying). The
+ * flat vectors are those of llm_gpt2_bind: w, m, v of an llm_gpt2 are copied as they are.
+ *
+ * 50257 tokens are no multiple of 8. The 7 rows that the logits' product wants more are the first
+ * of wpe, which stand behind wte.
+ *
+ * source  -
+ * needs   gpt2_weights, decoder_block, decoder_only
+ * see     softmax_head
+ * topics  -
+ */
+static inline __attribute__((unused)) llm_cuda_decoder_only_config
+llm_cuda_gpt2_config(const llm_gpt2_config &c) {
+    llm_cuda_decoder_only_config d;
+    d.vocab = c.vocab, d.context = c.context, d.layers = c.layers;
+    d.tied = true;
+    d.block = llm_cuda_decoder_block_gpt2(llm_gpt2_block_config(&c));
+    return d;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

@@ -82,7 +82,7 @@ TEST(bpe, "a warp a pre-token gives the ids of llm_bpe_encode, short and long") 
 
 TEST(bpe, "all 256 bytes, equal ranks from the left, and many pre-tokens without gaps") {
     llm_bpe bpe = some_bpe(0, 1, 0);
-    const int a = bpe.byte_id['a'];
+    const int a = bpe.byte_id[(int)'a'];
     const int aa = llm_bpe_add(&bpe, a, a), aaaa = llm_bpe_add(&bpe, aa, aa);
     CHECK(llm_bpe_add(&bpe, bpe.byte_id[0xff], bpe.byte_id[0]) > aaaa);
     char text[5000];
