@@ -93,9 +93,10 @@ $(out)/tools/%: tests/tools/%.py $(wildcard tests/tools/*.py)
 	@mkdir -p $(@D)
 	@printf '\043!/bin/sh\nCC="$(CC)" $(PYTHON) $<\n' > $@; chmod +x $@
 
-# nvcc only compiles here. It is slow to start: a whole chapter is one file, each test in a namespace.
+# nvcc only compiles here, and does not optimize, which would take minutes. It is slow to start: a whole
+# chapter is one file, each test in a namespace.
 .SECONDEXPANSION:
-NVCCFLAGS = -std=c++17 -arch=sm_90 -Werror all-warnings -I.
+NVCCFLAGS = -std=c++17 -arch=sm_90 -Xcicc -O0 -Xptxas -O0 -Werror all-warnings -I.
 build/nvcc/%/all: $$(wildcard tests/$$*/*.cu) llm.h llm_cuda.cuh $(common)
 	@mkdir -p $(@D)
 	@{ grep -h '^#include <' $(filter %.cu,$^) | sort -u; \

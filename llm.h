@@ -2029,6 +2029,161 @@ LLM_API void llm_affine_translation(float *h, float dx, float dy) {
     llm_affine_plane(h, 1.0f, 0.0f, 0.0f, 1.0f, dx, dy);
 }
 
+/* @compose -------------------------------------------------- Composite function
+ *
+ *     f = f_K . ... . f_2 . f_1            J_f(x) = J_K ... J_2 J_1        each at its own input
+ *
+ * A chain of functions, each fed with what the one before made: a network is one. The chain rule
+ * turns derivatives into a product of Jacobians, and a product may be bracketed as one likes: from
+ * the right it is forward mode, cheap for few inputs, from the left backpropagation, cheap for few
+ * outputs; in between the best order is a small dynamic program. A map applied to its own output
+ * again and again goes to a fixed point if it contracts, by its contraction factor each time.
+ *
+ * source  Cormen, Leiserson, Rivest & Stein 2009, "Introduction to Algorithms", section 15.2;
+ *         Griewank & Walther 2008, "Evaluating Derivatives", ch. 14
+ * needs   -
+ * see     @backprop, @linear_map
+ * topics  Composite function
+ */
+
+/* One function of a chain: y (n_out) <- x (n_in), and its Jacobian j (n_out,n_in) at x. */
+typedef struct {
+    void (*value)(double *y, const double *x, void *context);
+    void (*jacobian)(double *j, const double *x, void *context);
+    void *context;
+    size_t n_in, n_out;
+} llm_compose_stage;
+
+/* The largest number of values between two stages; false with a sentence when one stage's output is
+ * not what the next one takes. */
+LLM_API bool llm_compose_check(size_t *widest, const llm_compose_stage *stage, size_t K,
+                               llm_error *error) {
+    *widest = 0;
+    for (size_t k = 0; k < K; k++) {
+        *widest = stage[k].n_in > *widest ? stage[k].n_in : *widest;
+        *widest = stage[k].n_out > *widest ? stage[k].n_out : *widest;
+        if (k > 0 && stage[k].n_in != stage[k - 1].n_out)
+            return llm_fail(error, "stage %zu takes %zu numbers, stage %zu gives %zu", k,
+                            stage[k].n_in, k - 1, stage[k - 1].n_out);
+    }
+    return true;
+}
+
+/* y (n_out of the last) <- x (n_in of the first), K > 0 stages in the order of use. Two buffers
+ * take turns. Scratch: twice the widest. */
+LLM_API bool llm_compose_eval(double *y, const double *x, const llm_compose_stage *stage, size_t K,
+                              llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    for (size_t k = 0; k < K; k++) {
+        double *to = k + 1 < K ? buffer[k % 2] : y;
+        stage[k].value(to, x, stage[k].context);
+        x = to;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* j (n_out of the last, n_in of the first) at x: the product of the stages' Jacobians, from the
+ * right (forward mode). Scratch: 2 widest + 2 widest n_in + widest^2 doubles. */
+LLM_API bool llm_compose_jacobian(double *j, const double *x, const llm_compose_stage *stage,
+                                  size_t K, llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used, n = stage[0].n_in;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    double *product[2] = {llm_arena_doubles(arena, widest * n),
+                          llm_arena_doubles(arena, widest * n)};
+    double *own = llm_arena_doubles(arena, widest * widest);
+    for (size_t k = 0; k < K; k++) {
+        const size_t in = stage[k].n_in, out = stage[k].n_out;
+        double *to = k + 1 < K ? product[k % 2] : j;
+        stage[k].jacobian(k > 0 ? own : to, x, stage[k].context);
+        for (size_t i = 0; k > 0 && i < out * n; i++) {
+            to[i] = 0.0;
+            for (size_t p = 0; p < in; p++)
+                to[i] += own[i / n * in + p] * product[(k - 1) % 2][p * n + i % n];
+        }
+        stage[k].value(buffer[k % 2], x, stage[k].context);
+        x = buffer[k % 2];
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* The fewest multiplications for a product of K > 0 matrices of sizes dim_0 x dim_1, dim_1 x dim_2,
+ * ..., dim (K + 1). split (K,K): the product of matrices i..j is best done as (i..split)(split + 1
+ * ..j), split = split[i*K + j]. cost (K,K) is scratch. */
+LLM_API double llm_compose_order(size_t *split, double *cost, const size_t *dim, size_t K) {
+    LLM_ASSERT(K > 0);
+    for (size_t i = 0; i < K; i++) cost[i * K + i] = 0.0;
+    for (size_t length = 2; length <= K; length++)
+        for (size_t i = 0; i + length <= K; i++) {
+            const size_t j = i + length - 1;
+            cost[i * K + j] = (double)INFINITY;
+            for (size_t s = i; s < j; s++) {
+                const double last = (double)dim[i] * (double)dim[s + 1] * (double)dim[j + 1];
+                const double all = cost[i * K + s] + cost[(s + 1) * K + j] + last;
+                if (all < cost[i * K + j]) cost[i * K + j] = all, split[i * K + j] = s;
+            }
+        }
+    return cost[K - 1];
+}
+
+/* j (n_out,n_in) of any stage by central differences at x, which is moved and put back. The step,
+ * eps^(1/3) max(1, |x_i|), balances the cut (step^2) and rounding (eps / step): about 10 digits.
+ * Scratch: 2 n_out doubles. */
+LLM_API void llm_compose_numjac(double *j, double *x, const llm_compose_stage *f,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *up = llm_arena_doubles(arena, f->n_out), *down = llm_arena_doubles(arena, f->n_out);
+    for (size_t i = 0; i < f->n_in; i++) {
+        const double kept = x[i], step = cbrt(DBL_EPSILON) * (fabs(kept) > 1.0 ? fabs(kept) : 1.0);
+        x[i] = kept + step;
+        const double above = x[i]; /* what was really added after rounding */
+        f->value(up, x, f->context);
+        x[i] = kept - step;
+        f->value(down, x, f->context);
+        for (size_t o = 0; o < f->n_out; o++)
+            j[o * f->n_in + i] = (up[o] - down[o]) / (above - x[i]);
+        x[i] = kept;
+    }
+    arena->used = mark;
+}
+
+/* x (n) <- f applied steps times, n_in = n_out = n. Returns the contraction factor: |last step| /
+ * |step before|, NaN for fewer than 2 steps, 0 once it stands still. Below 1 the distance to the
+ * fixed point is at most |last step| factor / (1 - factor). Scratch: n doubles. */
+LLM_API double llm_compose_iterate(double *x, const llm_compose_stage *f, size_t steps,
+                                   llm_arena *arena) {
+    LLM_ASSERT(f->n_in == f->n_out);
+    const size_t mark = arena->used, n = f->n_in;
+    double *next = llm_arena_doubles(arena, n), before = 0.0, length = 0.0;
+    for (size_t step = 0; step < steps; step++) {
+        f->value(next, x, f->context);
+        before = length;
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            length += (next[i] - x[i]) * (next[i] - x[i]);
+            x[i] = next[i];
+        }
+        length = sqrt(length);
+    }
+    arena->used = mark;
+    return steps < 2 ? (double)NAN : length == 0.0 ? 0.0 : length / before;
+}
+
+/* Aitken: the limit of a sequence whose steps shrink by one factor, from three of its members in a
+ * row. Three equal ones are the limit. */
+LLM_API double llm_compose_aitken(double x0, double x1, double x2) {
+    const double bend = (x2 - x1) - (x1 - x0);
+    return bend == 0.0 ? x2 : x2 - (x2 - x1) * (x2 - x1) / bend;
+}
+
 /* @vector_norm ---------------------------------------------- L1 and L2 norms
  *
  *     |x|_1 = sum |x_i|      |x|_2 = sqrt(sum x_i^2)      |x|_inf = max |x_i|
@@ -3511,6 +3666,313 @@ LLM_API float llm_svd_power(float *x, const float *a, size_t m, size_t n, size_t
     }
     arena->used = mark;
     return (float)sqrt(norm);
+}
+
+/* @lagrange ------------------------------------------------- Lagrange multipliers
+ *
+ *     min 1/2 x'Qx + c'x  subject to  A x = b,  G x <= h
+ *     Q x + c + A'lambda + G'mu = 0,   mu >= 0,   mu_i (G x - h)_i = 0
+ *
+ * At a constrained minimum the slope that is left is held by the constraints: it is a combination
+ * of their normals, and the multipliers are the weights. Each is a price: how fast the minimum
+ * falls when its constraint gives way (dmin/db = -lambda). An inequality that is not reached costs
+ * nothing (complementarity), and one that is reached pushes one way only (mu >= 0). With equalities
+ * alone all of it is one linear system; with inequalities the active set method guesses which ones
+ * are reached and corrects the guess, one at a time.
+ *
+ * source  Nocedal & Wright 2006, "Numerical Optimization", sections 16.1, 16.5 (algorithm 16.3)
+ * needs   lu
+ * see     @lu, @svm, @convex
+ * topics  Lagrange Multipliers
+ */
+
+/* x (n), lambda (k) <- q (n,n) symmetric, c (n), a (k,n), b (k): the point where Q x + c + A'lambda
+ * = 0 and A x = b, which is the minimum if Q is positive definite where A x = 0. False with a
+ * sentence when the system is singular: constraints that repeat or contradict each other, or no
+ * minimum. Scratch, with s = n + k: s^2 + 3 s doubles. */
+LLM_API bool llm_lagrange_equality(double *x, double *lambda, const double *q, const double *c,
+                                   const double *a, const double *b, size_t n, size_t k,
+                                   llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, s = n + k;
+    double *kkt = llm_arena_doubles(arena, s * s), *right = llm_arena_doubles(arena, s);
+    double *both = llm_arena_doubles(arena, s);
+    size_t *order = (size_t *)llm_arena_take(arena, s, sizeof(size_t));
+    for (size_t i = 0; i < s * s; i++) kkt[i] = 0.0; /* (Q A'; A 0) */
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) kkt[i * s + j] = q[i * n + j];
+        right[i] = -c[i];
+    }
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < n; j++) kkt[(n + i) * s + j] = kkt[j * s + n + i] = a[i * n + j];
+        right[n + i] = b[i];
+    }
+    const bool solved = llm_lu_factor(kkt, order, s, error);
+    if (solved) {
+        llm_lu_solve(both, kkt, order, right, s, 1);
+        for (size_t i = 0; i < n; i++) x[i] = both[i];
+        for (size_t i = 0; i < k; i++) lambda[i] = both[n + i];
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* x (n) in place, mu (k) <- q (n,n) positive definite, c (n), g (k,n), h (k): the minimum subject
+ * to G x <= h; the first `equalities` rows mean =. x starts at a feasible point, and ends at the
+ * minimum; mu are the multipliers, >= 0 on inequalities. False with a sentence when x is not
+ * feasible, or the guess does not settle within 50 (n + k) corrections. Scratch: llm_lagrange_
+ * equality's with up to n constraints, k n + 3 n + 2 k doubles.
+ *
+ * Each round solves with the active rows as equalities. If the answer is another point, go there as
+ * far as the other rows allow, and activate the one that stops the way. If not, look at the
+ * multipliers: the first negative one (Bland's rule: no cycles) is a row that should be left. */
+LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, const double *c,
+                                     const double *g, const double *h, size_t n, size_t k,
+                                     size_t equalities, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    double *rows = llm_arena_doubles(arena, k * n), *zero = llm_arena_doubles(arena, k);
+    double *step = llm_arena_doubles(arena, n), *slope = llm_arena_doubles(arena, n);
+    double *lambda = llm_arena_doubles(arena, k);
+    bool *active = (bool *)llm_arena_take(arena, k, sizeof(bool));
+    bool settled = false, ok = true;
+    for (size_t i = 0; i < k && ok; i++) {
+        double value = -h[i], size = fabs(h[i]);
+        for (size_t j = 0; j < n; j++) {
+            value += g[i * n + j] * x[j];
+            size += fabs(g[i * n + j] * x[j]);
+        }
+        active[i] = i < equalities;
+        zero[i] = 0.0;
+        if ((active[i] ? fabs(value) : value) > 1e-9 * size)
+            ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
+    }
+
+    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+        size_t used = 0;
+        for (size_t i = 0; i < k; i++) {
+            if (!active[i]) continue;
+            for (size_t j = 0; j < n; j++) rows[used * n + j] = g[i * n + j];
+            used++;
+        }
+        double size = 0.0, length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            slope[i] = c[i];
+            for (size_t j = 0; j < n; j++) slope[i] += q[i * n + j] * x[j];
+            size = fabs(x[i]) > size ? fabs(x[i]) : size;
+        }
+        ok = llm_lagrange_equality(step, lambda, q, slope, rows, zero, n, used, arena, error);
+        for (size_t i = 0; ok && i < n; i++)
+            length = fabs(step[i]) > length ? fabs(step[i]) : length;
+        if (!ok) break;
+
+        if (length > 1e-10 * (1.0 + size)) {
+            double share = 1.0;
+            size_t stop = k;
+            for (size_t i = 0; i < k; i++) {
+                double room = h[i], speed = 0.0;
+                for (size_t j = 0; j < n; j++) {
+                    room -= g[i * n + j] * x[j];
+                    speed += g[i * n + j] * step[j];
+                }
+                if (active[i] || speed <= 1e-14 * length || room >= share * speed) continue;
+                share = room > 0.0 ? room / speed : 0.0;
+                stop = i;
+            }
+            for (size_t j = 0; j < n; j++) x[j] += share * step[j];
+            if (stop < k) active[stop] = true;
+            continue;
+        }
+        settled = true;
+        for (size_t i = 0, at = 0; i < k; i++) {
+            mu[i] = active[i] ? lambda[at++] : 0.0;
+            if (settled && i >= equalities && mu[i] < -1e-10) active[i] = settled = false;
+        }
+    }
+    if (ok && !settled) ok = llm_fail(error, "the active constraints did not settle");
+    arena->used = mark;
+    return ok;
+}
+
+/* How far a point is from a minimum; all three are 0 at one. */
+typedef struct {
+    double stationarity, feasibility, complementarity;
+} llm_lagrange_residuals;
+
+/* The largest entry of |Q x + c + G'mu|, the largest violation of G x <= h (= for the first ones),
+ * and the largest |mu_i (G x - h)_i| or -mu_i of an inequality <- x (n), mu (k). */
+LLM_API llm_lagrange_residuals llm_lagrange_residual(const double *x, const double *mu,
+                                                     const double *q, const double *c,
+                                                     const double *g, const double *h, size_t n,
+                                                     size_t k, size_t equalities) {
+    llm_lagrange_residuals r = {0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n; i++) {
+        double slope = c[i];
+        for (size_t j = 0; j < n; j++) slope += q[i * n + j] * x[j];
+        for (size_t j = 0; j < k; j++) slope += g[j * n + i] * mu[j];
+        r.stationarity = fmax(r.stationarity, fabs(slope));
+    }
+    for (size_t i = 0; i < k; i++) {
+        double value = -h[i];
+        for (size_t j = 0; j < n; j++) value += g[i * n + j] * x[j];
+        r.feasibility = fmax(r.feasibility, i < equalities ? fabs(value) : value);
+        if (i >= equalities)
+            r.complementarity = fmax(r.complementarity, fmax(fabs(mu[i] * value), -mu[i]));
+    }
+    return r;
+}
+
+/* @curse_of_dim --------------------------------------------- Curse of dimensionality
+ *
+ *     edge(f, d) = f^(1/d)                     cube side that holds a share f of a uniform cube
+ *     ball(d)    = pi^(d/2) / Gamma(d/2 + 1)   volume of the unit ball; 2^-d of it fills a cube
+ *     contrast   = (dmax - dmin) / dmin        of a query's distances to the data
+ *     |x| ~ sqrt(d) +- 0.7                     x standard normal
+ *
+ * In many dimensions everything is far away and equally far: a neighbourhood with a tenth of the
+ * data reaches across most of every axis, almost all volume of a cube lies in its corners, a normal
+ * sample lies on a shell, and the nearest point is hardly nearer than the farthest. A few points,
+ * hubs, become the neighbour of very many. All of that is about independent coordinates; real data
+ * lie near surfaces of a few dimensions, and how many can be measured: the quotient of the second
+ * to the first neighbour's distance has the distribution 1 - mu^-d (TwoNN).
+ *
+ * source  Beyer, Goldstein, Ramakrishnan & Shaft 1999, "When is nearest neighbor meaningful?";
+ *         Radovanovic, Nanopoulos & Ivanovic 2010, "Hubs in space"; Facco, d'Errico, Rodriguez &
+ *         Laio 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
+ *         information"
+ * needs   argsort
+ * see     @nearest_neighbor, @cosine_similarity, @pca
+ * topics  The Curse of Dimensionality
+ */
+
+/* The side of a cube that holds a share of uniform data. */
+LLM_API double llm_curse_of_dim_edge(double share, size_t d) { return pow(share, 1.0 / (double)d); }
+
+/* log of the volume of the unit ball in d dimensions; the volume of radius r is e^this r^d. It is
+ * largest for d = 5 and then falls faster than any power. */
+LLM_API double llm_curse_of_dim_log_ball(size_t d) {
+    const double half = 0.5 * (double)d;
+    return half * log(3.14159265358979323846) - lgamma(half + 1.0);
+}
+
+/* The same volume by chance: the share of n uniform points of the cube [-1, 1]^d that fall into the
+ * ball, times 2^d. Fails with the dimension: for d = 20 one point in 40 million does. */
+LLM_API double llm_curse_of_dim_ball_estimate(size_t d, size_t n, llm_rng *rng) {
+    size_t inside = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double x = 2.0 * (double)llm_rng_uniform(rng) - 1.0;
+            sum += x * x;
+        }
+        inside += sum <= 1.0;
+    }
+    return (double)inside / (double)n * pow(2.0, (double)d);
+}
+
+/* dist (N,N) <- x (N,d): squared Euclidean distances; infinite to itself, so that no point is its
+ * own neighbour. */
+LLM_API void llm_curse_of_dim_distances(float *dist, const float *x, size_t N, size_t d) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < d; k++) {
+                const double diff = (double)x[i * d + k] - (double)x[j * d + k];
+                sum += diff * diff;
+            }
+            dist[i * N + j] = i == j ? INFINITY : (float)sum;
+        }
+}
+
+/* (dmax - dmin) / dmin of the distances from query (d) to x (N,d), N > 0. Infinite when a point is
+ * the query. */
+LLM_API float llm_curse_of_dim_contrast(const float *x, const float *query, size_t N, size_t d) {
+    double least = (double)INFINITY, most = 0.0;
+    LLM_ASSERT(N > 0);
+    for (size_t i = 0; i < N; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double diff = (double)x[i * d + k] - (double)query[k];
+            sum += diff * diff;
+        }
+        least = sum < least ? sum : least;
+        most = sum > most ? sum : most;
+    }
+    return (float)(sqrt(most) / sqrt(least) - 1.0);
+}
+
+/* *mean and *deviation (with n - 1) of the lengths of x (N,d), N > 1. */
+LLM_API void llm_curse_of_dim_shell(float *mean, float *deviation, const float *x, size_t N,
+                                    size_t d) {
+    double sum = 0.0, sum_sq = 0.0;
+    LLM_ASSERT(N > 1);
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < N; i++) {
+            double square = 0.0;
+            for (size_t k = 0; k < d; k++) square += (double)x[i * d + k] * (double)x[i * d + k];
+            const double off = sqrt(square) - sum / (double)N;
+            if (pass == 0) sum += sqrt(square);
+            if (pass == 1) sum_sq += off * off;
+        }
+    *mean = (float)(sum / (double)N);
+    *deviation = (float)sqrt(sum_sq / (double)(N - 1));
+}
+
+/* occurs (N) <- dist (N,N): how often each point is among the k nearest of another, k < N. Returns
+ * the skewness of these counts: 0 symmetric, large when there are hubs; 0 when all are equal.
+ * Scratch: N indices. */
+LLM_API float llm_curse_of_dim_hubness(size_t *occurs, const float *dist, size_t N, size_t k,
+                                       llm_arena *arena) {
+    LLM_ASSERT(k < N);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t i = 0; i < N; i++) occurs[i] = 0;
+    for (size_t i = 0; i < N; i++) {
+        llm_argsort(order, dist + i * N, N);
+        for (size_t j = 0; j < k; j++) occurs[order[j]]++;
+    }
+    double second = 0.0, third = 0.0; /* moments about the mean, which is k */
+    for (size_t i = 0; i < N; i++) {
+        const double off = (double)occurs[i] - (double)k;
+        second += off * off / (double)N;
+        third += off * off * off / (double)N;
+    }
+    arena->used = mark;
+    return second > 0.0 ? (float)(third / (second * sqrt(second))) : 0.0f;
+}
+
+/* The intrinsic dimension by TwoNN <- dist (N,N), N > 2. mu = r2 / r1 of a point has P(mu > t) =
+ * t^-d where the density is flat at that scale, so the points (log mu_(i), -log(1 - i/N)) lie on a
+ * line through 0 of slope d. The largest share of the mu (discard, 0.1 as a rule) is left out:
+ * there the density is least flat. Points that coincide with their neighbour say nothing and are
+ * skipped; NaN when no other is left. Scratch: N floats, N indices. */
+LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard,
+                                     llm_arena *arena) {
+    LLM_ASSERT(N > 2 && discard >= 0.0 && discard < 1.0);
+    const size_t mark = arena->used;
+    float *log_mu = llm_arena_floats(arena, N);
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), count = 0;
+    for (size_t i = 0; i < N; i++) {
+        float first = INFINITY, second = INFINITY;
+        for (size_t j = 0; j < N; j++) {
+            const float r = dist[i * N + j];
+            if (r < first)
+                second = first, first = r;
+            else if (r < second)
+                second = r;
+        }
+        if (first > 0.0f) /* distances are squared: half the logarithm */
+            log_mu[count++] = (float)(0.5 * (log((double)second) - log((double)first)));
+    }
+    llm_argsort(order, log_mu, count);
+    const size_t used = (size_t)((double)count * (1.0 - discard));
+    double xy = 0.0, xx = 0.0;
+    for (size_t i = 0; i < used && i + 1 < count; i++) { /* the last has 1 - i/N = 0 */
+        const double x = (double)log_mu[order[i]];
+        xy -= x * log(1.0 - (double)(i + 1) / (double)count);
+        xx += x * x;
+    }
+    arena->used = mark;
+    return (float)(xy / xx);
 }
 
 /* @logsumexp ------------------------------------------------ Log-sum-exp
@@ -6814,6 +7276,332 @@ LLM_API size_t llm_split_rows(size_t *index, const int *part, size_t n, int p, b
 /* out (m,d) <- the rows index (m) of x (n,d). */
 LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, size_t m, size_t d) {
     for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
+}
+
+/* @binary_class --------------------------------------------- Binary classification
+ *
+ *     z = x.w + b      p = 1 / (1 + e^-z)      loss = mean_i v_i (log(1 + e^z_i) - y_i z_i) + l2/2 |w|^2
+ *     under another share of positives:  z' = z + log(pi / (1 - pi)) - log(s / (1 - s))
+ *
+ * A linear score, trained so that its sigmoid is a probability, and then what only two classes
+ * have: a threshold. Where it should stand depends on what the errors cost, not on the training; all
+ * useful ones are found in one walk over the sorted scores, where equal scores must be taken
+ * together, or the result depends on the order of ties. If positives were made more frequent for
+ * training (s instead of pi), the ranking is fine and the probabilities are wrong by a constant in
+ * the logit, which is taken off exactly.
+ *
+ * source  Cox 1958; Elkan 2001, "The foundations of cost-sensitive learning"; Saerens, Latinne &
+ *         Decaestecker 2002 (prior correction); McNemar 1947; Matthews 1975
+ * needs   argsort
+ * see     @multiclass, @classify (costs), @logit, @roc_auc, @f1
+ * topics  Binary classification
+ */
+
+/* Returns the loss of w (d, then b) on x (n,d), y (n), weight (n) or NULL, sum of weights > 0; adds
+ * its gradient to dw (d+1) unless that is NULL. b is not penalised. */
+LLM_API double llm_binary_class_loss(double *dw, const double *w, const float *x, const bool *y,
+                                     const float *weight, size_t n, size_t d, double l2) {
+    double loss = 0.0, total = 0.0;
+    for (size_t i = 0; i < n; i++) total += weight ? (double)weight[i] : 1.0;
+    LLM_ASSERT(total > 0.0);
+    for (size_t i = 0; i < n; i++) {
+        double z = w[d];
+        for (size_t j = 0; j < d; j++) z += (double)x[i * d + j] * w[j];
+        const double v = (weight ? (double)weight[i] : 1.0) / total, e = exp(-fabs(z));
+        const double p = z > 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
+        loss += v * (log1p(e) + (z > 0.0 ? z : 0.0) - (y[i] ? z : 0.0));
+        for (size_t j = 0; dw && j < d; j++)
+            dw[j] += v * (p - (y[i] ? 1.0 : 0.0)) * (double)x[i * d + j];
+        if (dw) dw[d] += v * (p - (y[i] ? 1.0 : 0.0));
+    }
+    for (size_t j = 0; j < d; j++) {
+        loss += 0.5 * l2 * w[j] * w[j];
+        if (dw) dw[j] += l2 * w[j];
+    }
+    return loss;
+}
+
+/* w (d+1) from where it stands <- full-batch gradient descent with momentum, until no entry of the
+ * gradient exceeds tolerance; returns the steps, `steps` at most. False in *both when only one class
+ * occurs: then no w is best, and none is sought. The step is the inverse of a bound of the
+ * curvature, 1/4 of the mean |(x, 1)|^2; the momentum restarts when it points uphill. Scratch: 3
+ * (d+1) doubles. */
+LLM_API size_t llm_binary_class_fit(bool *both, double *w, const float *x, const bool *y,
+                                    const float *weight, size_t n, size_t d, double l2,
+                                    double tolerance, size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, p = d + 1;
+    double *dw = llm_arena_doubles(arena, p), *ahead = llm_arena_doubles(arena, p);
+    double *next = llm_arena_doubles(arena, p), bound = 0.0, total = 0.0, t = 1.0;
+    size_t positives = 0, step = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 1.0;
+        for (size_t j = 0; j < d; j++) sum += (double)x[i * d + j] * (double)x[i * d + j];
+        bound += 0.25 * sum * (weight ? (double)weight[i] : 1.0);
+        total += weight ? (double)weight[i] : 1.0;
+        positives += y[i] ? 1 : 0;
+    }
+    *both = positives > 0 && positives < n;
+    for (size_t j = 0; j < p; j++) ahead[j] = w[j];
+    for (double worst = HUGE_VAL; *both && step < steps && worst > tolerance; step++) {
+        double uphill = 0.0;
+        worst = 0.0;
+        for (size_t j = 0; j < p; j++) dw[j] = 0.0;
+        llm_binary_class_loss(dw, ahead, x, y, weight, n, d, l2);
+        for (size_t j = 0; j < p; j++) {
+            worst = fmax(worst, fabs(dw[j]));
+            next[j] = ahead[j] - dw[j] / (bound / total + l2);
+            uphill += dw[j] * (next[j] - w[j]);
+        }
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t)), momentum = (t - 1.0) / t_next;
+        for (size_t j = 0; j < p; j++) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* A cut and what it does: score >= at is called positive. */
+typedef struct {
+    float at; /* infinity: nothing is positive */
+    size_t tp, fp, fn, tn;
+    double value;
+} llm_binary_class_cut;
+
+typedef enum {
+    LLM_BINARY_CLASS_COST,   /* least a fp + b fn */
+    LLM_BINARY_CLASS_F1,     /* most 2 tp / (2 tp + fp + fn) */
+    LLM_BINARY_CLASS_YOUDEN, /* most tp / positives - fp / negatives */
+    LLM_BINARY_CLASS_NEYMAN  /* most tp among cuts with fp <= a negatives */
+} llm_binary_class_aim;
+
+/* Matthews' correlation of guess and truth, -1 to 1; 0 where a row or a column is empty. */
+LLM_API double llm_binary_class_mcc(double tp, double fp, double fn, double tn) {
+    const double all = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn);
+    return all > 0.0 ? (tp * tn - fp * fn) / sqrt(all) : 0.0;
+}
+
+/* The best cut of score (n) for y (n); of equally good ones the highest. value is the aim reached,
+ * costs negative. Both classes must occur, scores may not be NaN. Scratch: n words. */
+LLM_API llm_binary_class_cut llm_binary_class_threshold(const float *score, const bool *y, size_t n,
+                                                        llm_binary_class_aim aim, double a,
+                                                        double b, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_binary_class_cut now = {INFINITY, 0, 0, 0, 0, 0.0}, best = now;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(!isnan(score[i]));
+        now.fn += y[i] ? 1 : 0;
+    }
+    now.tn = n - now.fn;
+    LLM_ASSERT(now.fn > 0 && now.tn > 0);
+    const double positives = (double)now.fn, negatives = (double)now.tn;
+    best.value = -HUGE_VAL;
+    llm_argsort(order, score, n);
+    for (size_t i = n;; i--) {
+        /* a cut stands between two different scores */
+        if (i == n || i == 0 || score[order[i]] > score[order[i - 1]]) {
+            const double tp = (double)now.tp, fp = (double)now.fp, fn = (double)now.fn;
+            now.value = aim == LLM_BINARY_CLASS_COST ? -a * fp - b * fn
+                        : aim == LLM_BINARY_CLASS_F1 ? 2.0 * tp / (2.0 * tp + fp + fn)
+                        : aim == LLM_BINARY_CLASS_YOUDEN
+                            ? tp / positives - fp / negatives
+                            : (fp <= a * negatives ? tp / positives : -1.0);
+            if (now.value > best.value) best = now;
+        }
+        if (i == 0) break;
+        const size_t k = order[i - 1];
+        now.at = score[k];
+        now.tp += y[k] ? 1 : 0, now.fn -= y[k] ? 1 : 0;
+        now.fp += y[k] ? 0 : 1, now.tn -= y[k] ? 0 : 1;
+    }
+    arena->used = mark;
+    return best;
+}
+
+/* The logit under a share pi of positives <- z, trained where it was s; both between 0 and 1. */
+LLM_API float llm_binary_class_prior(float z, double pi, double s) {
+    LLM_ASSERT(pi > 0.0 && pi < 1.0 && s > 0.0 && s < 1.0);
+    return (float)((double)z + log(pi / (1.0 - pi)) - log(s / (1.0 - s)));
+}
+
+/* McNemar's exact test of two classifiers on the same examples: b, c count where only the first, or
+ * only the second, is right. The p-value of a fair coin: 2 P(X <= min(b,c)), X ~ Binomial(b + c, 1/2),
+ * at most 1. */
+LLM_API double llm_binary_class_mcnemar(size_t b, size_t c) {
+    const size_t n = b + c, least = b < c ? b : c;
+    double sum = 0.0;
+    for (size_t k = 0; k <= least; k++)
+        sum += exp(lgamma((double)n + 1.0) - lgamma((double)k + 1.0) -
+                   lgamma((double)(n - k) + 1.0) - (double)n * log(2.0));
+    return fmin(1.0, 2.0 * sum);
+}
+
+/* @multiclass ----------------------------------------------- Multiclass classification
+ *
+ *     softmax     p_k = e^(z_k) / sum_c e^(z_c), z = W x + b      loss = -log p_y + l2/2 |W|^2
+ *     pairwise    r_ij = P(i | i or j):   minimise sum_ij n_ij KL(r_ij || p_i / (p_i + p_j))
+ *     margin      max_k (z_k + [k != y]) - z_y                    (Crammer and Singer)
+ *
+ * More than two classes, at once or as many questions with two answers. Softmax regression trains
+ * all scores together. One against the rest trains each alone; it cannot see a class that lies
+ * between two others, since no line separates it from both. One against one separates every pair; its
+ * K (K - 1) / 2 answers are coupled to probabilities. The confusion matrix says which class is taken
+ * for which; averages of F1 over classes differ in who counts: macro each class, micro each example.
+ *
+ * source  Hastie & Tibshirani 1998, "Classification by pairwise coupling"; Crammer & Singer 2001
+ * needs   -
+ * see     @binary_class (the two-answer questions), @cross_entropy, @f1
+ * topics  Multiclass classification
+ */
+
+/* z (K) <- W (K,d+1) x (d): the last column of W is b. */
+LLM_API void llm_multiclass_scores(double *z, const double *W, const float *x, size_t d, size_t K) {
+    for (size_t k = 0; k < K; k++) {
+        z[k] = W[k * (d + 1) + d];
+        for (size_t j = 0; j < d; j++) z[k] += W[k * (d + 1) + j] * (double)x[j];
+    }
+}
+
+/* p (K) <- z (K), which it may be. */
+LLM_API void llm_multiclass_softmax(double *p, const double *z, size_t K) {
+    double most = z[0], sum = 0.0;
+    for (size_t k = 1; k < K; k++) most = fmax(most, z[k]);
+    for (size_t k = 0; k < K; k++) p[k] = exp(z[k] - most), sum += p[k];
+    for (size_t k = 0; k < K; k++) p[k] /= sum;
+}
+
+/* Returns the mean loss of W (K,d+1) on x (n,d), label (n), n > 0: softmax, or Crammer and Singer's
+ * margin; adds its gradient to dW unless that is NULL. Scratch: K doubles. */
+LLM_API double llm_multiclass_loss(double *dW, const double *W, const float *x, const int *label,
+                                   size_t n, size_t d, size_t K, double l2, bool margin,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *z = llm_arena_doubles(arena, K), loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+        const size_t y = (size_t)label[i];
+        llm_multiclass_scores(z, W, x + i * d, d, K);
+        if (margin) {
+            size_t worst = y;
+            for (size_t k = 0; k < K; k++)
+                if (k != y && z[k] + 1.0 > z[worst] + (worst != y ? 1.0 : 0.0)) worst = k;
+            loss += worst == y ? 0.0 : (z[worst] + 1.0 - z[y]) / (double)n;
+            for (size_t k = 0; k < K; k++) z[k] = 0.0;
+            z[worst] += 1.0, z[y] -= 1.0; /* the gradient of the scores */
+        } else {
+            double most = z[0], sum = 0.0;
+            for (size_t k = 1; k < K; k++) most = fmax(most, z[k]);
+            for (size_t k = 0; k < K; k++) sum += exp(z[k] - most);
+            loss += (most - z[y] + log(sum)) / (double)n;
+            for (size_t k = 0; k < K; k++) z[k] = exp(z[k] - most) / sum - (k == y ? 1.0 : 0.0);
+        }
+        for (size_t k = 0; dW && k < K; k++) {
+            double *row = dW + k * (d + 1);
+            for (size_t j = 0; j < d; j++) row[j] += z[k] * (double)x[i * d + j] / (double)n;
+            row[d] += z[k] / (double)n;
+        }
+    }
+    for (size_t k = 0; k < K * (d + 1); k++) {
+        if (k % (d + 1) == d) continue; /* b is not penalised */
+        loss += 0.5 * l2 * W[k] * W[k];
+        if (dW) dW[k] += l2 * W[k];
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* W (K,d+1) from where it stands <- softmax regression by gradient descent with momentum; returns
+ * the steps. Ends when no entry of the gradient exceeds tolerance. The step is the inverse of 1/2
+ * the mean |(x, 1)|^2, which bounds the curvature. Scratch: 3 K (d+1) + K doubles. */
+LLM_API size_t llm_multiclass_fit(double *W, const float *x, const int *label, size_t n, size_t d,
+                                  size_t K, double l2, double tolerance, size_t steps,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used, size = K * (d + 1);
+    double *dW = llm_arena_doubles(arena, size), *ahead = llm_arena_doubles(arena, size);
+    double *next = llm_arena_doubles(arena, size), bound = l2 + 0.5, t = 1.0;
+    size_t step = 0;
+    for (size_t i = 0; i < n * d; i++) bound += 0.5 * (double)x[i] * (double)x[i] / (double)n;
+    for (size_t k = 0; k < size; k++) ahead[k] = W[k];
+    for (double worst = HUGE_VAL; step < steps && worst > tolerance; step++) {
+        double uphill = 0.0;
+        worst = 0.0;
+        for (size_t k = 0; k < size; k++) dW[k] = 0.0;
+        llm_multiclass_loss(dW, ahead, x, label, n, d, K, l2, false, arena);
+        for (size_t k = 0; k < size; k++) {
+            worst = fmax(worst, fabs(dW[k]));
+            next[k] = ahead[k] - dW[k] / bound;
+            uphill += dW[k] * (next[k] - W[k]);
+        }
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t)), momentum = (t - 1.0) / t_next;
+        for (size_t k = 0; k < size; k++) {
+            ahead[k] = next[k] + momentum * (next[k] - W[k]);
+            W[k] = next[k];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* p (K) <- r (K,K), r_ij the probability of i among i and j, strictly between 0 and 1, and r_ji = 1 -
+ * r_ij; count (K,K) how many examples each pair had, or NULL for equal. Each turn multiplies p_i by
+ * what its pairs say over what p says, until nothing moves; consistent r are reproduced. */
+LLM_API void llm_multiclass_couple(double *p, const double *r, const double *count, size_t K) {
+    for (size_t i = 0; i < K; i++) p[i] = 1.0 / (double)K;
+    double moved = 1.0;
+    for (size_t turn = 0; turn < 10000 && moved > 1e-14; turn++) {
+        moved = 0.0;
+        for (size_t i = 0; i < K; i++) {
+            double said = 0.0, mine = 0.0, sum = 0.0;
+            for (size_t j = 0; j < K; j++) {
+                const double v = count ? count[i * K + j] : 1.0;
+                if (j == i) continue;
+                said += v * r[i * K + j];
+                mine += v * p[i] / (p[i] + p[j]);
+            }
+            const double factor = mine > 0.0 ? said / mine : 1.0;
+            p[i] *= factor;
+            moved = fmax(moved, fabs(factor - 1.0));
+            for (size_t j = 0; j < K; j++) sum += p[j];
+            for (size_t j = 0; j < K; j++) p[j] /= sum;
+        }
+    }
+}
+
+/* matrix (K,K) <- how often label (rows) is taken for guess (columns). */
+LLM_API void llm_multiclass_confusion(size_t *matrix, const int *label, const int *guess, size_t n,
+                                      size_t K) {
+    for (size_t k = 0; k < K * K; k++) matrix[k] = 0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K && guess[i] >= 0 && (size_t)guess[i] < K);
+        matrix[(size_t)label[i] * K + (size_t)guess[i]]++;
+    }
+}
+
+/* f1 (K) of each class, 0 for one that neither occurs nor is guessed, and its averages: *macro over
+ * classes, *weighted by how often they occur, *micro, which is the accuracy. */
+LLM_API void llm_multiclass_f1(double *f1, double *macro, double *weighted, double *micro,
+                               const size_t *matrix, size_t K) {
+    double all = 0.0, right = 0.0;
+    *macro = *weighted = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        double is = 0.0, said = 0.0;
+        for (size_t j = 0; j < K; j++)
+            is += (double)matrix[k * K + j], said += (double)matrix[j * K + k];
+        const double hit = (double)matrix[k * K + k];
+        f1[k] = is + said > 0.0 ? 2.0 * hit / (is + said) : 0.0;
+        *macro += f1[k] / (double)K;
+        *weighted += f1[k] * is;
+        all += is;
+        right += hit;
+    }
+    *weighted = all > 0.0 ? *weighted / all : 0.0;
+    *micro = all > 0.0 ? right / all : 0.0;
 }
 
 /* @least_squares -------------------------------------------- Least squares with all its digits
@@ -10162,6 +10950,380 @@ LLM_API int llm_underfitting_diagnose(const float *train, const float *test, siz
     if (earlier - last > 0.05f * earlier && last > 1.2f * noise) return LLM_UNDERFITTING_TRAINING;
     if (test[T - 1] - last > 0.5f * (noise + last)) return LLM_UNDERFITTING_DATA;
     return last > 1.5f * noise ? LLM_UNDERFITTING_CAPACITY : LLM_UNDERFITTING_NONE;
+}
+
+/* @early_stopping ------------------------------------------- Early stopping
+ *
+ *     stop when `patience` evaluations have passed without value < best - min_delta; return the best
+ *     GL(t)  = 100 (E_va(t) / min_{s<=t} E_va(s) - 1)
+ *     P_k(t) = 1000 (mean of the last k E_tr / min of the last k E_tr - 1)         PQ = GL / P_k
+ *     gradient descent on least squares: 1 - (1 - a)^t of direction i is fitted after t steps,
+ *     as by ridge with lam_i = e_i (1 - a)^t / (1 - (1 - a)^t)           a = lr e_i
+ *
+ * Training long enough fits the noise; the number of steps is a knob that costs nothing to turn. A
+ * validation curve is noisy, so one rise is no reason: wait, but keep the weights of the best. The
+ * directions of the data with large eigenvalues e_i are learned first, and noise sits in the small
+ * ones, so stopping is a penalty on them, close to ridge regression. The best value seen is the
+ * smallest of many and so too good: report the error on other data.
+ *
+ * source  Prechelt 1998, "Early stopping - but when?"; Ali, Kolter & Tibshirani 2019, "A continuous-
+ *         time view of early stopping for least squares"; Keras, "EarlyStopping"
+ * needs   -
+ * see     @overfitting @ridge @regularization
+ * topics  Early stopping
+ */
+typedef struct {
+    size_t patience, warmup;        /* evaluations; the first warmup ones are not looked at */
+    float min_delta;                /* an improvement has to be larger */
+    bool maximize;                  /* accuracy instead of loss */
+    size_t seen, waited, best_step; /* best_step counts from 0, warmup included */
+    float best;
+    bool found; /* there has been an improvement: best and best_step are set */
+} llm_early_stopping;
+
+/* patience 0 stops at the first evaluation that is no improvement, as 1 does. */
+LLM_API void llm_early_stopping_init(llm_early_stopping *s, size_t patience, float min_delta,
+                                     size_t warmup, bool maximize) {
+    LLM_ASSERT(min_delta >= 0.0f);
+    s->patience = patience, s->warmup = warmup, s->min_delta = min_delta, s->maximize = maximize;
+    s->seen = s->waited = s->best_step = 0;
+    s->best = maximize ? -INFINITY : INFINITY;
+    s->found = false;
+}
+
+/* Takes the next value; true: stop. On an improvement w (n) is copied to best_w (n); both may be
+ * NULL. NaN is never an improvement. */
+LLM_API bool llm_early_stopping_update(llm_early_stopping *s, float value, float *best_w,
+                                       const float *w, size_t n) {
+    const size_t step = s->seen++;
+    if (step < s->warmup) return false;
+    const bool better =
+        s->maximize ? value - s->min_delta > s->best : value + s->min_delta < s->best;
+    if (better) {
+        s->best = value;
+        s->best_step = step;
+        s->found = true;
+        s->waited = 0;
+        if (best_w && w) memcpy(best_w, w, n * sizeof(float));
+        return false;
+    }
+    s->waited++;
+    return s->waited >= s->patience;
+}
+
+/* A noisy curve made smooth: mean = decay mean + (1 - decay) value, divided by what the weights sum
+ * to, so that the first values are not drawn to 0. sum and weight start at 0. */
+LLM_API float llm_early_stopping_smooth(double *sum, double *weight, float value, float decay) {
+    *sum = (double)decay * *sum + (1.0 - (double)decay) * (double)value;
+    *weight = (double)decay * *weight + 1.0 - (double)decay;
+    return (float)(*sum / *weight);
+}
+
+/* GL(t) in percent, from the positive validation errors 0 .. t. Prechelt stops above 1 to 5. */
+LLM_API float llm_early_stopping_gl(const float *validation, size_t t) {
+    float least = validation[0];
+    for (size_t s = 1; s <= t; s++)
+        if (validation[s] < least) least = validation[s];
+    return 100.0f * (validation[t] / least - 1.0f);
+}
+
+/* P_k(t) in thousandths, from the positive training errors t-k+1 .. t: how much still happens. 0
+ * when nothing does; needs k <= t + 1. */
+LLM_API float llm_early_stopping_progress(const float *train, size_t t, size_t k) {
+    LLM_ASSERT(k > 0 && k <= t + 1);
+    float least = train[t], sum = 0.0f;
+    for (size_t s = t + 1 - k; s <= t; s++) {
+        sum += train[s];
+        if (train[s] < least) least = train[s];
+    }
+    return 1000.0f * (sum / ((float)k * least) - 1.0f);
+}
+
+/* The share of a direction with eigenvalue e of X'X/n that t steps of gradient descent on |y - Xw|^2
+ * / 2n from 0 have fitted; and the ridge penalty (of |w|^2 / 2, same scale) that fits the same
+ * share: infinite at t = 0, 0 for a direction that is done. */
+LLM_API double llm_early_stopping_filter(double e, double lr, double t) {
+    return 1.0 - pow(1.0 - lr * e, t);
+}
+LLM_API double llm_early_stopping_ridge(double e, double lr, double t) {
+    const double left = pow(1.0 - lr * e, t);
+    return e * left / (1.0 - left);
+}
+
+/* risk (T+1) <- |w_t - beta|^2 for t = 0 .. T: gradient descent from 0 on |y - Xw|^2 / 2n, where
+ * beta (p) is the truth, so this is the excess risk for standard normal inputs. w (p) <- the last.
+ * residual (n) is scratch. */
+LLM_API void llm_early_stopping_path(double *risk, double *w, double *residual, const float *x,
+                                     const float *y, const double *beta, size_t n, size_t p,
+                                     double lr, size_t T) {
+    for (size_t k = 0; k < p; k++) w[k] = 0.0;
+    for (size_t t = 0; t <= T; t++) {
+        risk[t] = 0.0;
+        for (size_t k = 0; k < p; k++) risk[t] += (w[k] - beta[k]) * (w[k] - beta[k]);
+        if (t == T) return;
+        for (size_t i = 0; i < n; i++) {
+            residual[i] = (double)y[i];
+            for (size_t k = 0; k < p; k++) residual[i] -= w[k] * (double)x[i * p + k];
+        }
+        for (size_t i = 0; i < n; i++)
+            for (size_t k = 0; k < p; k++)
+                w[k] += lr / (double)n * residual[i] * (double)x[i * p + k];
+    }
+}
+
+/* @epoch ---------------------------------------------------- Epoch
+ *
+ *     epoch e visits pi_e(0), pi_e(1), ..., pi_e(n-1), a permutation of 0 .. n-1
+ *     (L, R) -> (R, L xor f_key(R)), some rounds: a permutation of 2^2h numbers for any f
+ *     walk:  i -> pi(i) until it is below n                    a permutation of n numbers
+ *
+ * One pass over the data, each example once, in a fresh order. Drawing with replacement instead
+ * misses 37% of the examples in each pass, and converges more slowly once the step decays. The order
+ * can be written down (Fisher and Yates), or computed: a small cipher on the index, walked until it
+ * lands inside, gives the example at any position without an array, so that a run resumes at (epoch,
+ * step) for nothing and a thousand machines agree without talking. Streams that cannot be indexed
+ * are mixed in a window.
+ *
+ * source  Knuth 1997, "The art of computer programming", vol. 2, algorithm P; Luby & Rackoff 1988,
+ *         "How to construct pseudorandom permutations"; Black & Rogaway 2002 (cycle walking)
+ * needs   base rng
+ * see     @batch_size @grad_accum
+ * topics  Epoch
+ */
+
+/* The stream of one epoch: another one for every seed and epoch. */
+LLM_API llm_rng llm_epoch_rng(uint64_t seed, uint64_t epoch) {
+    llm_rng rng = llm_rng_seed(seed);
+    const uint32_t counter[4] = {(uint32_t)epoch, (uint32_t)(epoch >> 32), 1, 0};
+    uint32_t word[4];
+    llm_rng_philox(word, counter, rng.key);
+    return llm_rng_seed((uint64_t)word[0] << 32 | word[1]);
+}
+
+/* order (n) <- a uniform permutation of 0 .. n-1: swap each place with one at or below it. */
+LLM_API void llm_epoch_shuffle(size_t *order, size_t n, uint64_t seed, uint64_t epoch) {
+    llm_rng rng = llm_epoch_rng(seed, epoch);
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = llm_rng_below(&rng, i), swap = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = swap;
+    }
+}
+
+/* The example at position i of an epoch, i < n, with no memory: six Feistel rounds on numbers of 2h
+ * bits, 4^h >= n, repeated while the result is n or more (fewer than four times on average). One of
+ * 2^64 orders, not of all n!: enough to train with. */
+LLM_API size_t llm_epoch_at(size_t i, size_t n, uint64_t seed, uint64_t epoch) {
+    LLM_ASSERT(i < n);
+    const llm_rng rng = llm_rng_seed(seed);
+    unsigned h = 1;
+    while (h < 32 && (uint64_t)1 << 2 * h < n) h++;
+    const uint64_t mask = ((uint64_t)1 << h) - 1;
+    uint64_t x = i;
+    do {
+        uint64_t left = x >> h, right = x & mask;
+        for (uint32_t round = 0; round < 6; round++) {
+            const uint32_t counter[4] = {(uint32_t)right, (uint32_t)epoch, (uint32_t)(epoch >> 32),
+                                         2 + round};
+            uint32_t word[4];
+            llm_rng_philox(word, counter, rng.key);
+            const uint64_t next = left ^ (word[0] & mask);
+            left = right;
+            right = next;
+        }
+        x = left << h | right;
+    } while (x >= n);
+    return (size_t)x;
+}
+
+/* Batches of an epoch of n examples, the last one shorter or left out. */
+LLM_API size_t llm_epoch_steps(size_t n, size_t batch, bool drop_last) {
+    LLM_ASSERT(batch > 0);
+    return n / batch + (!drop_last && n % batch != 0 ? 1 : 0);
+}
+
+/* Where a run stands: plain numbers, so that they can be stored and put back. */
+typedef struct {
+    size_t n, batch;
+    bool drop_last;
+    uint64_t seed, epoch;
+    size_t step; /* batches taken in this epoch */
+} llm_epoch_state;
+
+/* index (batch) <- the next batch; returns how many examples it has. Behind the last one the next
+ * epoch begins. 0 when an epoch has no batch at all. A loss averaged over an epoch weights each
+ * batch by this number. */
+LLM_API size_t llm_epoch_next(size_t *index, llm_epoch_state *s) {
+    const size_t steps = llm_epoch_steps(s->n, s->batch, s->drop_last);
+    if (steps == 0) return 0;
+    if (s->step >= steps) s->step = 0, s->epoch++;
+    const size_t start = s->step * s->batch, left = s->n - start;
+    const size_t size = left < s->batch ? left : s->batch;
+    for (size_t k = 0; k < size; k++) index[k] = llm_epoch_at(start + k, s->n, s->seed, s->epoch);
+    s->step++;
+    return size;
+}
+
+/* Examples that each of `ranks` machines gets: n / ranks, rounded down with drop_last, else up; then
+ * the first ones are visited twice. The k-th of a rank stands at this position of the epoch, as in
+ * torch's DistributedSampler. */
+LLM_API size_t llm_epoch_shard_size(size_t n, size_t ranks, bool drop_last) {
+    LLM_ASSERT(ranks > 0);
+    return n / ranks + (!drop_last && n % ranks != 0 ? 1 : 0);
+}
+LLM_API size_t llm_epoch_shard(size_t k, size_t rank, size_t n, size_t ranks) {
+    LLM_ASSERT(n > 0 && rank < ranks);
+    return (k * ranks + rank) % n;
+}
+
+/* A window over a stream: item goes in, a random one of `room` waiting items comes out. *held counts
+ * what waits, from 0. False while the window fills: nothing comes out. */
+LLM_API bool llm_epoch_window_put(size_t *out, size_t *window, size_t *held, size_t room,
+                                  size_t item, llm_rng *rng) {
+    LLM_ASSERT(room > 0);
+    if (*held < room) {
+        window[(*held)++] = item;
+        return false;
+    }
+    const size_t j = llm_rng_below(rng, room);
+    *out = window[j];
+    window[j] = item;
+    return true;
+}
+
+/* At the end of the stream: what still waits, in random order. False when nothing does. */
+LLM_API bool llm_epoch_window_take(size_t *out, size_t *window, size_t *held, llm_rng *rng) {
+    if (*held == 0) return false;
+    const size_t j = llm_rng_below(rng, *held);
+    *out = window[j];
+    window[j] = window[--*held];
+    return true;
+}
+
+/* @batch_size ----------------------------------------------- Batch size
+ *
+ *     E |g_B - G|^2 = tr(S) / B  (n - B) / (n - 1)      B of n examples without replacement; with: the
+ *                                                       last factor is 1
+ *     noise scale   = tr(S) / |G|^2                     the batch at which noise equals signal
+ *     steps(B)      ~ (1 + noise scale / B)             examples(B) ~ (B + noise scale)
+ *
+ * A batch estimates the gradient G of all n examples; the error of the estimate falls with B, the
+ * price rises with it. While noise dominates, twice the batch halves the steps; beyond the noise
+ * scale only the price grows. S is the covariance of the gradients of single examples, which one
+ * rarely has; but their squared lengths at two batch sizes, from the accumulation of small batches
+ * that is done anyway, give both unknowns. What limits B above is memory, and it can be predicted.
+ * Batches of unequal length are averaged by what they hold, not by their number.
+ *
+ * source  McCandlish, Kaplan & Amodei 2018, "An empirical model of large-batch training", eq. 2.9
+ *         and appendix A; Shallue et al. 2019, "Measuring the effects of data parallelism"
+ * needs   backprop
+ * see     @epoch @grad_accum @grad_clip
+ * topics  Batch Size
+ */
+
+/* *mean_sq <- |G|^2, *trace <- tr(S), with n in its divisor, <- g (n,P), a gradient for each example.
+ * mean (P) receives G. */
+LLM_API void llm_batch_size_stats(double *mean_sq, double *trace, double *mean, const float *g,
+                                  size_t n, size_t P) {
+    *mean_sq = *trace = 0.0;
+    for (size_t k = 0; k < P; k++) {
+        mean[k] = 0.0;
+        for (size_t i = 0; i < n; i++) mean[k] += (double)g[i * P + k] / (double)n;
+        *mean_sq += mean[k] * mean[k];
+        for (size_t i = 0; i < n; i++) {
+            const double off = (double)g[i * P + k] - mean[k];
+            *trace += off * off / (double)n;
+        }
+    }
+}
+
+/* E |g_B - G|^2 of a batch of B. trace is that of all n examples, divided by n as above. */
+LLM_API double llm_batch_size_variance(double trace, size_t n, size_t B, bool replacement) {
+    LLM_ASSERT(B > 0 && n > 0 && (replacement || B <= n));
+    if (replacement) return trace / (double)B;
+    return n == 1 ? 0.0 : trace / (double)B * (double)(n - B) / (double)(n - 1);
+}
+
+/* *mean_sq, *trace <- estimates of |G|^2 and tr(S) from the mean squared lengths of gradients of
+ * small and of big batches: E |g_B|^2 = |G|^2 + tr(S) / B, twice. Unbiased each, but noisy: average
+ * both over many steps before dividing them. */
+LLM_API void llm_batch_size_noise(double *mean_sq, double *trace, double small_sq, size_t B_small,
+                                  double big_sq, size_t B_big) {
+    LLM_ASSERT(B_small > 0 && B_small < B_big);
+    const double s = (double)B_small, b = (double)B_big;
+    *mean_sq = (b * big_sq - s * small_sq) / (b - s);
+    *trace = (small_sq - big_sq) / (1.0 / s - 1.0 / b);
+}
+
+/* Steps of gradient descent until the expected loss of a noisy quadratic reaches target, with the
+ * best of the constant steps 2^0, 2^-1/2, ..., 2^-20 over its largest curvature; at most `most`.
+ *
+ *     L(w) = 1/2 sum_i h_i w_i^2, gradient h_i w_i + noise of variance c_i / B:
+ *     E w_i^2 <- (1 - lr h_i)^2 E w_i^2 + lr^2 c_i / B
+ *
+ * h, c, start (P): curvatures, noise of one example, E w_i^2 at the start; square (P) is scratch. */
+LLM_API size_t llm_batch_size_steps(const double *h, const double *c, const double *start,
+                                    double *square, size_t P, size_t B, double target,
+                                    size_t most) {
+    double steepest = 0.0;
+    for (size_t i = 0; i < P; i++) steepest = h[i] > steepest ? h[i] : steepest;
+    size_t best = most;
+    for (int half = 0; half <= 40; half++) {
+        const double lr = pow(2.0, -0.5 * (double)half) / steepest;
+        size_t step = 0;
+        for (size_t i = 0; i < P; i++) square[i] = start[i];
+        for (; step < best; step++) {
+            double loss = 0.0;
+            for (size_t i = 0; i < P; i++) loss += 0.5 * h[i] * square[i];
+            if (loss <= target) break;
+            for (size_t i = 0; i < P; i++) {
+                const double keep = 1.0 - lr * h[i];
+                square[i] = keep * keep * square[i] + lr * lr * c[i] / (double)B;
+            }
+        }
+        best = step;
+    }
+    return best;
+}
+
+/* Bytes of memory at the peak of llm_backprop_step with N examples, without the weights and data:
+ * activations, gradient, two deltas, each rounded up to 64. */
+LLM_API size_t llm_batch_size_bytes(const llm_backprop *net, size_t N) {
+    size_t widest = 0;
+    for (size_t l = 0; l <= net->layers; l++)
+        widest = net->size[l] > widest ? net->size[l] : widest;
+    const size_t parts[3] = {N * llm_backprop_activations(net), llm_backprop_weights(net),
+                             N * widest};
+    size_t bytes = 0;
+    for (size_t k = 0; k < 3; k++) bytes += (k == 2 ? 2 : 1) * ((parts[k] * 4 + 63) / 64 * 64);
+    return bytes;
+}
+
+/* The largest N that fits into so many bytes, by bisection; 0 if none does. */
+LLM_API size_t llm_batch_size_max(const llm_backprop *net, size_t bytes) {
+    size_t low = 0,
+           high = bytes / 4 + 1; /* low fits, high does not: an example is a float or more */
+    while (low + 1 < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (llm_batch_size_bytes(net, middle) <= bytes)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The mean over all tokens from the means of K batches and the tokens in each; batches of 0 tokens
+ * are not read. NaN when there is no token. */
+LLM_API double llm_batch_size_token_mean(const float *mean, const size_t *tokens, size_t K) {
+    double sum = 0.0, total = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        if (tokens[k] == 0) continue;
+        sum += (double)mean[k] * (double)tokens[k];
+        total += (double)tokens[k];
+    }
+    return sum / total;
 }
 
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */

@@ -3425,6 +3425,123 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
     return cudaGetLastError();
 }
 
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ * The layer as four launches: the product of @qkv, which leaves q, k and v in heads, @flash, heads
+ * put side by side, the product of @dense with W_O. Backward the gradient of the heads comes out of
+ * its product in (B,H,T,D) at once, by the same epilogue. Self-attention with the mask, dropout and
+ * grouped heads of llm_flash_config; the weights p are never stored.
+ *
+ * Traffic beside the products': q, k, v and out once from each side, and 2 elements for each element
+ * where heads are put side by side. 2 B T C (2 H + 2 Hkv) D operations in the products, 4 B H T^2 D
+ * in attention (half of that causal), backwards twice and 3.5 times as many. Limit: the products,
+ * by count; from T = 2 C on (causal: 4 C) attention.
+ *
+ * source  -
+ * needs   qkv, dense, activation, flash
+ * see     flash_backward, causal_attn
+ * topics  -
+ */
+
+/* Written below, at @flash and @flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const llm_flash_config *c,
+                                                 cudaStream_t stream);
+template <typename T>
+static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                                  const float *lse, const T *q, const T *k,
+                                                  const T *v, const llm_flash_config *c,
+                                                  float *scratch, cudaStream_t stream);
+
+/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H, wo (C,H D), b ((H+2Hkv)D), bo (C) or NULL. */
+template <typename T> struct llm_cuda_mha_params { const T *w, *b, *wo, *bo; };
+/* Their gradients, each of which may be NULL. */
+struct llm_cuda_mha_grads {
+    float *w, *b, *wo, *bo;
+};
+/* What forward leaves for backward: q, out (B,H,T,D), k, v (B,Hkv,T,D), merged (B,T,H D), lse
+ * (B,H,T). */
+template <typename T> struct llm_cuda_mha_saved {
+    T *q, *k, *v, *out, *merged;
+    float *lse;
+};
+
+/* Shapes of the two products: q, k, v from C channels; heads alone, as wo takes them. */
+static inline __attribute__((unused)) llm_qkv_config llm_cuda_mha_shape(const llm_flash_config *a,
+                                                                        size_t C, bool heads) {
+    llm_qkv_config c;
+    c.B = a->B, c.T = a->T, c.C = C, c.H = a->H, c.Hkv = heads ? 0 : a->Hkv, c.D = a->D;
+    return c;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), p: llm_mha_forward of x with itself, masked, dropped and grouped as a
+ * says, of which S is T. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_forward(T *y, const llm_cuda_mha_saved<T> *s, const T *x,
+                                               const llm_cuda_mha_params<T> *p, size_t C,
+                                               const llm_flash_config *a, cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    const llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *none = NULL;
+    cudaError_t error = llm_cuda_qkv_forward(s->q, s->k, s->v, x, p->w, p->b, &qkv, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_forward(s->out, s->lse, (const T *)s->q, (const T *)s->k,
+                                       (const T *)s->v, a, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_qkv_merge(s->merged, s->out, none, none, &heads, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_dense_forward(y, none, (const T *)s->merged, p->wo, p->bo, a->B * a->T,
+                                       a->H * a->D, C, LLM_ACTIVATION_IDENTITY, stream);
+    return error;
+}
+
+/* Entries of scratch for backward: of T, and floats. */
+static inline __attribute__((unused)) size_t llm_cuda_mha_scratch(const llm_flash_config *a) {
+    return a->B * a->T * a->D * (3 * a->H + 4 * a->Hkv);
+}
+static inline __attribute__((unused)) size_t llm_cuda_mha_sums(size_t C,
+                                                               const llm_flash_config *a) {
+    const size_t N = a->B * a->T, O = (a->H + 2 * a->Hkv) * a->D, HD = a->H * a->D;
+    size_t most = N * a->H;
+    const size_t w = O * C * llm_cuda_dense_slices(N, C, O);
+    const size_t wo = HD * C * llm_cuda_dense_slices(N, HD, C);
+    if (most < w) most = w;
+    return most < wo ? wo : most;
+}
+
+/* dx (B,T,C), g's arrays += <- dy (B,T,C) and forward's s, x, p: as llm_mha_backward. dx may be
+ * NULL. scratch: llm_cuda_mha_scratch entries; sums: llm_cuda_mha_sums floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_backward(T *dx, const llm_cuda_mha_grads *g, const T *dy,
+                                                const llm_cuda_mha_saved<T> *s, const T *x,
+                                                const llm_cuda_mha_params<T> *p, size_t C,
+                                                const llm_flash_config *a, T *scratch, float *sums,
+                                                cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t N = a->B * a->T, nq = N * a->H * a->D, nk = N * a->Hkv * a->D;
+    if (nq == 0) return cudaSuccess;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *dout = scratch, *dq = dout + nq, *dk = dq + nq, *dv = dk + nk, *rows = dv + nk, *none = NULL;
+    const llm_cuda_qkv_end<T> end = {dout, none, none, NULL, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+
+    cudaError_t error = llm_cuda_dense_backward(none, g->wo, g->bo, dy, (const T *)s->merged, p->wo,
+                                                N, a->H * a->D, C, sums, stream);
+    if (error == cudaSuccess) /* dout = dy wo, in heads */
+        error = llm_cuda_qkv_product<true>(end, dy, p->wo, &heads, stream);
+    if (error == cudaSuccess) error = cudaMemsetAsync(dq, 0, (nq + 2 * nk) * sizeof(T), stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_backward(dq, dk, dv, (const T *)dout, (const T *)s->out, s->lse,
+                                        (const T *)s->q, (const T *)s->k, (const T *)s->v, a, sums,
+                                        stream);
+    if (error == cudaSuccess)
+        error =
+            llm_cuda_qkv_backward(dx, g->w, g->b, dq, dk, dv, x, p->w, &qkv, rows, sums, stream);
+    return error;
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
@@ -4438,6 +4555,202 @@ llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, c
     return llm_cuda_first_error(done);
 }
 
+/* @decoder_block -------------------------------------------- Decoder block
+ *
+ * A block of GPT-2 or of Llama put together from the kernels above; what stands here is their order
+ * and their buffers:
+ *
+ *     forward    norm1 -> QKV product -> rope -> flash -> output product
+ *                      -> add + norm2 -> ffn -> add + the norm of the next block
+ *     backward   the same from right to left, two products for each; the stream's gradient in place
+ *
+ * Each addition is fused with the norm behind it (@prenorm), so a block ends with the next one's
+ * norm and begins with its own already there. 9 launches forwards, 10 gated; nothing is read back,
+ * nothing waits. Of attention's weights only lse is kept: memory grows with T, not with its square.
+ *
+ * Traffic between the kernels forwards, for GPT-2: 28 elements of (N,C), 3 of (N,F). Limit: the
+ * products, at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, activation, residual, dense, rope, flash, flash_backward, ffn, prenorm
+ * see     llama_block, gpt2
+ * topics  -
+ */
+
+/* The form of a block. D is even and at most 128. rms: RMSNorm, whose biases are NULL. kind: of the
+ * activation. cosine, sine (T,D/2): on the device, or NULL: no rotation. */
+typedef struct {
+    size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
+    bool parallel, gated, rms;
+    int kind;
+    float eps;
+    const float *cosine, *sine;
+    llm_rope_pairing pairing;
+} llm_cuda_decoder_block_config;
+
+/* GPT-2's. */
+static inline __attribute__((unused)) llm_cuda_decoder_block_config
+llm_cuda_decoder_block_gpt2(const llm_decoder_block_config &c) {
+    llm_cuda_decoder_block_config d;
+    memset(&d, 0, sizeof d);
+    d.width = c.width, d.heads = d.kv_heads = c.heads, d.head_size = c.width / c.heads;
+    d.hidden = c.hidden, d.parallel = c.parallel, d.eps = c.eps;
+    d.kind = LLM_ACTIVATION_GELU_TANH;
+    return d;
+}
+/* How rows become heads: all of them rotated, or (Hkv = 0) those of one kind as they are. */
+static inline __attribute__((unused)) llm_cuda_rope_config
+llm_cuda_decoder_block_heads(const llm_cuda_decoder_block_config &c, size_t B, size_t T,
+                             size_t Hkv) {
+    llm_cuda_rope_config r = llm_cuda_rope_defaults(B, T, c.heads, Hkv, c.head_size);
+    r.pairing = c.pairing;
+    if (Hkv == 0 || !c.cosine) r.rot = 0;
+    return r;
+}
+
+/* As llm_decoder_block_weights; for gradients T is float. */
+template <typename T> struct llm_cuda_decoder_block_weights {
+    T *norm1_w, *norm1_b, *qkv_w, *qkv_b, *out_w, *out_b, *norm2_w, *norm2_b;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* What forward leaves, N = B T: means (N), NULL where rms, inverse deviations (N), lse (B,H,T); q,
+ * k, v, heads (B,H,T,D) or (B,Hkv,T,D); mixed (N,H D); the others (N,C). */
+template <typename T> struct llm_cuda_decoder_block_acts {
+    float *mean1, *rstd1, *mean2, *rstd2, *lse;
+    T *norm1, *q, *k, *v, *heads, *mixed, *mid, *norm2;
+    llm_cuda_ffn_acts<T> ffn;
+};
+/* What all blocks share: a sublayer's output, rows of all heads, gradients, sums of blocks. */
+template <typename T> struct llm_cuda_decoder_block_scratch {
+    T *out, *rows, *dnorm, *dheads, *dqkv;
+    llm_cuda_ffn_acts<T> dffn;
+    float *along, *part;
+};
+/* The norm behind a block: its weights (C), and where its results go: y (N,C), mean, rstd (N). */
+template <typename T> struct llm_cuda_decoder_block_next {
+    const T *w, *b;
+    T *y;
+    float *mean, *rstd;
+};
+
+/* n entries behind the first `used` bytes of base; base may be NULL, to count only. */
+template <typename T>
+static inline T *llm_cuda_decoder_block_take(unsigned char *base, size_t &used, size_t n) {
+    unsigned char *p = base && n ? base + used : NULL;
+    used += (n * sizeof(T) + 255) / 256 * 256;
+    return (T *)(void *)p;
+}
+/* Points a, s into base. Both return the bytes that takes. */
+template <typename T>
+static inline size_t
+llm_cuda_decoder_block_bind(llm_cuda_decoder_block_acts<T> &a, unsigned char *base,
+                            const llm_cuda_decoder_block_config &c, size_t B, size_t length) {
+    const size_t N = B * length, C = c.width, F = c.hidden;
+    const size_t Q = c.heads * c.head_size, K = c.kv_heads * c.head_size, mean = c.rms ? 0 : 1;
+    T **const part[11] = {&a.norm1, &a.mid, &a.norm2,    &a.q,      &a.heads,     &a.mixed,
+                          &a.k,     &a.v,   &a.ffn.gate, &a.ffn.up, &a.ffn.hidden};
+    const size_t wide[11] = {C, C, C, Q, Q, Q, K, K, c.gated ? F : 0, F, F};
+    float **const number[5] = {&a.mean1, &a.mean2, &a.rstd1, &a.rstd2, &a.lse};
+    const size_t numbers[5] = {mean, mean, 1, 1, c.heads};
+    size_t used = 0;
+    for (size_t i = 0; i < 11; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(base, used, N * wide[i]);
+    for (size_t i = 0; i < 5; i++)
+        *number[i] = llm_cuda_decoder_block_take<float>(base, used, N * numbers[i]);
+    return used;
+}
+template <typename T>
+static inline size_t
+llm_cuda_decoder_block_bind(llm_cuda_decoder_block_scratch<T> &s, unsigned char *base,
+                            const llm_cuda_decoder_block_config &c, size_t B, size_t length) {
+    const size_t N = B * length, C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    const size_t K = c.kv_heads * c.head_size, O = Q + 2 * K;
+    T **const part[7] = {&s.out, &s.dnorm, &s.rows, &s.dheads, &s.dqkv, &s.dffn.gate, &s.dffn.up};
+    const size_t wide[7] = {C, C, O, Q, O, c.gated ? F : 0, F};
+    const size_t sums[4] = {llm_cuda_prenorm_scratch<T>(N, C),
+                            llm_cuda_dense_slices(N, C, O) * O * C,
+                            llm_cuda_dense_slices(N, Q, C) * Q * C, llm_cuda_ffn_scratch(N, C, F)};
+    size_t used = 0, most = 0;
+    for (size_t n : sums) most = n > most ? n : most;
+    for (size_t i = 0; i < 7; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(base, used, N * wide[i]);
+    s.dffn.hidden = NULL;
+    s.along = llm_cuda_decoder_block_take<float>(base, used, N * c.heads);
+    s.part = llm_cuda_decoder_block_take<float>(base, used, most);
+    return used;
+}
+
+/* y (N,C), a <- x (N,C), a.norm1 with mean1, rstd1 (the norm of x, of the block before or a launch
+ * of its own); next may be NULL. y may not be x. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_block_forward(T *y, const llm_cuda_decoder_block_next<T> *next,
+                               const llm_cuda_decoder_block_acts<T> &a, const T *x,
+                               const llm_cuda_decoder_block_weights<T> &w, size_t B, size_t length,
+                               const llm_cuda_decoder_block_config &c,
+                               const llm_cuda_decoder_block_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = B * length, C = c.width, Q = c.heads * c.head_size;
+    const size_t O = Q + 2 * c.kv_heads * c.head_size;
+    const int linear = LLM_ACTIVATION_IDENTITY;
+    const llm_cuda_rope_config all = llm_cuda_decoder_block_heads(c, B, length, c.kv_heads);
+    const llm_cuda_rope_config one = llm_cuda_decoder_block_heads(c, B, length, 0);
+    const llm_flash_config f = llm_flash_defaults(B, c.heads, c.kv_heads, length, c.head_size);
+    T *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_dense_forward(s.rows, none, a.norm1, w.qkv_w, w.qkv_b, N, C, O, linear, stream),
+        llm_cuda_rope_split(a.q, a.k, a.v, s.rows, c.cosine, c.sine, &all, stream),
+        llm_cuda_flash_forward(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
+        llm_cuda_rope_merge(a.mixed, a.heads, none, none, NULL, NULL, &one, stream),
+        llm_cuda_dense_forward(s.out, none, a.mixed, w.out_w, w.out_b, N, Q, C, linear, stream),
+        c.parallel ? llm_cuda_residual_forward(a.mid, x, s.out, N * C, 1.0f, stream)
+                   : llm_cuda_prenorm_forward(a.norm2, a.mid, a.mean2, a.rstd2, x, s.out, w.norm2_w,
+                                              w.norm2_b, N, C, 1.0f, c.eps, stream),
+        llm_cuda_ffn_forward(s.out, a.ffn, c.parallel ? a.norm1 : a.norm2, w.ffn, N, C, c.hidden,
+                             c.kind, stream),
+        next ? llm_cuda_prenorm_forward(next->y, y, next->mean, next->rstd, a.mid, s.out, next->w,
+                                        next->b, N, C, 1.0f, c.eps, stream)
+             : llm_cuda_residual_forward(y, a.mid, s.out, N * C, 1.0f, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* d (N,C) in place: the gradient of y becomes that of x; dw += . The rest as in forward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float> &dw,
+                                const llm_cuda_decoder_block_acts<T> &a, const T *x,
+                                const llm_cuda_decoder_block_weights<T> &w, size_t B, size_t length,
+                                const llm_cuda_decoder_block_config &c,
+                                const llm_cuda_decoder_block_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = B * length, C = c.width, Q = c.heads * c.head_size, row = N * sizeof(T);
+    const size_t O = Q + 2 * c.kv_heads * c.head_size;
+    const llm_cuda_rope_config all = llm_cuda_decoder_block_heads(c, B, length, c.kv_heads);
+    const llm_cuda_rope_config one = llm_cuda_decoder_block_heads(c, B, length, 0);
+    const llm_flash_config f = llm_flash_defaults(B, c.heads, c.kv_heads, length, c.head_size);
+    T *const none = NULL, *const dq = s.dqkv, *const dk = dq + N * Q;
+    T *const dv = dk + N * c.kv_heads * c.head_size;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dnorm, 0, row * C, stream),
+        cudaMemsetAsync(s.rows, 0, row * Q, stream), /* the gradient of mixed, for now */
+        cudaMemsetAsync(dq, 0, row * O, stream),
+        llm_cuda_ffn_backward(s.dnorm, dw.ffn, d, a.ffn, c.parallel ? a.norm1 : a.norm2, w.ffn, N,
+                              C, c.hidden, c.kind, false, s.dffn, s.part, stream),
+        c.parallel ? cudaSuccess
+                   : llm_cuda_prenorm_backward(d, dw.norm2_w, dw.norm2_b, s.dnorm, a.mid, w.norm2_w,
+                                               a.mean2, a.rstd2, N, C, s.part, stream),
+        c.parallel ? cudaSuccess : cudaMemsetAsync(s.dnorm, 0, row * C, stream),
+        llm_cuda_dense_backward(s.rows, dw.out_w, dw.out_b, d, a.mixed, w.out_w, N, Q, C, s.part,
+                                stream),
+        llm_cuda_rope_split(s.dheads, none, none, s.rows, NULL, NULL, &one, stream),
+        llm_cuda_flash_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v, &f, s.along,
+                                stream),
+        llm_cuda_rope_merge(s.rows, dq, dk, dv, c.cosine, c.sine, &all, stream),
+        llm_cuda_dense_backward(s.dnorm, dw.qkv_w, dw.qkv_b, s.rows, a.norm1, w.qkv_w, N, C, O,
+                                s.part, stream),
+        llm_cuda_prenorm_backward(d, dw.norm1_w, dw.norm1_b, s.dnorm, x, w.norm1_w, a.mean1,
+                                  a.rstd1, N, C, s.part, stream)};
+    return llm_cuda_first_error(done);
+}
+
 /* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
  *
  * The classifier, fused: logits become their own gradient in place, and the loss and lse fall out
@@ -4802,6 +5115,65 @@ llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size
     if (B == 0 || T == 0) return cudaSuccess;
     LLM_LAUNCH(llm_next_token_add_kernel, 1, 1024, 0, stream, total, loss, mask, B * T, T);
     return cudaGetLastError();
+}
+
+/* @llama_block ---------------------------------------------- Decoder block, the form of Llama
+ *
+ * The kernels and the order of @decoder_block; RMSNorm, rotations, grouped heads, SwiGLU and no
+ * biases are settings of it. What is particular to the form costs little: the rotation is done
+ * where the heads are cut apart, RMSNorm is LayerNorm without the first reduction, gate and up are
+ * two products of which the second one's epilogue multiplies, and attention reads each key and
+ * value head for its whole group.
+ *
+ * Limit: the products.
+ *
+ * source  -
+ * needs   decoder_block
+ * see     decoder_only
+ * topics  -
+ */
+
+/* Llama's form. cosine, sine (T,D/2) of llm_rope_table, on the device. */
+static inline __attribute__((unused)) llm_cuda_decoder_block_config
+llm_cuda_llama_block_config(const llm_llama_block_config &c, const float *cosine,
+                            const float *sine) {
+    llm_cuda_decoder_block_config d;
+    memset(&d, 0, sizeof d);
+    d.width = c.width, d.heads = c.heads, d.kv_heads = c.kv_heads, d.head_size = c.head_size;
+    d.hidden = c.hidden, d.eps = c.eps, d.kind = LLM_ACTIVATION_SILU;
+    d.gated = d.rms = true;
+    d.cosine = cosine, d.sine = sine, d.pairing = c.pairing;
+    return d;
+}
+
+/* Weights in the matrices of a block, which decay, and in its vectors. */
+static inline __attribute__((unused)) size_t
+llm_cuda_llama_block_matrices(const llm_cuda_decoder_block_config &c) {
+    const size_t heads = 2 * (c.heads + c.kv_heads) * c.head_size;
+    return (heads + (c.gated ? 3 : 2) * c.hidden) * c.width;
+}
+static inline __attribute__((unused)) size_t
+llm_cuda_llama_block_vectors(const llm_cuda_decoder_block_config &c) {
+    const size_t O = (c.heads + 2 * c.kv_heads) * c.head_size;
+    return c.rms ? 2 * c.width : 6 * c.width + O + c.hidden;
+}
+/* A block of either form in a flat vector, the order of llm_decoder_only_bind and llm_gpt2_bind:
+ * matrices (qkv, out, gate, up, down) and vectors (norm1, norm2, or with biases norm1_w, norm1_b,
+ * qkv_b, out_b, norm2_w, norm2_b, up_bias, down_bias). What the form does not have is NULL. */
+template <typename T>
+static inline llm_cuda_decoder_block_weights<T>
+llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_config &c) {
+    const size_t C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    const size_t O = Q + 2 * c.kv_heads * c.head_size, bias = c.rms ? 0 : 1;
+    llm_cuda_decoder_block_weights<T> w;
+    T **const matrix[5] = {&w.qkv_w, &w.out_w, &w.ffn.gate, &w.ffn.up, &w.ffn.down};
+    const size_t m[5] = {O * C, C * Q, c.gated ? F * C : 0, F * C, C * F};
+    T **const vector[8] = {&w.norm1_w, &w.norm1_b, &w.qkv_b,       &w.out_b,
+                           &w.norm2_w, &w.norm2_b, &w.ffn.up_bias, &w.ffn.down_bias};
+    const size_t v[8] = {C, bias * C, bias * O, bias * C, C, bias * C, bias * F, bias * C};
+    for (size_t i = 0; i < 5; i++) *matrix[i] = m[i] ? matrices : NULL, matrices += m[i];
+    for (size_t i = 0; i < 8; i++) *vector[i] = v[i] ? vectors : NULL, vectors += v[i];
+    return w;
 }
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */

@@ -75,3 +75,15 @@ TEST(cuda_draw, "one entry that weighs anything is always drawn; seeds give the 
         CHECK(u[i] == llm_rng_uniform(&rng));
     }
 }
+
+TEST(cuda_draw, "of equal entries number i is drawn from u = i / V on, exactly") {
+    enum { V = 256 };
+    float x[V], u[V];
+    int token[V], *d_token = to_device<int>(NULL, V);
+    for (size_t i = 0; i < V; i++) x[i] = 2.5f, u[i] = (float)i / V;
+    for (unsigned threads = 32; threads <= 256; threads *= 2) {
+        LLM_LAUNCH(draws<4>, V, threads, 0, 0, d_token, to_device(x, V), V, to_device(u, V), 0);
+        from_device(token, d_token, V);
+        for (size_t i = 0; i < V; i++) CHECK(token[i] == (int)i);
+    }
+}

@@ -102,3 +102,24 @@ TEST(temperature,
     CHECK(llm_cuda_temperature_gumbel(d_token, (float *)NULL, (llm_cuda_temperature_part *)NULL,
                                       d_logits, (uint64_t *)NULL, 1, V, 0.0f, 0) != cudaSuccess);
 }
+
+TEST(temperature, "an entry far below the best so far still wins when its noise is large enough") {
+    enum { V = 8, N = TEST_SLOW ? 200 : 6000 };
+    float *logits = floats(N * V);
+    uint64_t *seed = (uint64_t *)test_memory(N, sizeof(uint64_t));
+    int *token = (int *)test_memory(N, sizeof(int)), *d_token = to_device<int>(NULL, N);
+    size_t others = 0;
+    for (size_t i = 0; i < N * V; i++) logits[i] = i % V == 0 ? 6.0f : 0.0f;
+    for (size_t i = 0; i < N; i++) seed[i] = i;
+    CHECK_CUDA(
+        llm_cuda_temperature_gumbel(d_token, (float *)NULL, (llm_cuda_temperature_part *)NULL,
+                                    to_device(logits, N * V), to_device(seed, N), N, V, 1.0f, 0));
+    from_device(token, d_token, N);
+    for (size_t i = 0; i < N; i++) {
+        llm_rng rng = llm_rng_seed(seed[i]);
+        CHECK(token[i] == llm_temperature_gumbel(logits, V, 1.0f, &rng));
+        others += token[i] != 0;
+    }
+    const double want = 7.0 / (7.0 + exp(6.0)); /* 1.7% */
+    CHECK_NEAR((double)others / N, want, 4.5 * sqrt(want / N));
+}
