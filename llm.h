@@ -6541,6 +6541,171 @@ LLM_API double llm_exponential_family_glm(double *beta, double *se, int kind, co
     return result;
 }
 
+/* @entropy -------------------------------------------------- Shannon entropy
+ *
+ *     H(p) = -sum_i p_i log p_i       H(Y|X) = H(X,Y) - H(X)      I(X;Y) = H(X) + H(Y) - H(X,Y)
+ *     of softmax(z):  H = lse(z) - sum_i p_i z_i          dH/dz_i = -p_i (log p_i + H)
+ *
+ * The mean surprise, and the number of bits that no code can go below. From logits it needs one
+ * pass more than log-sum-exp, and its gradient pushes every logit towards the others: the bonus
+ * that keeps a policy exploring. Entropy estimated from counts is too low, because outcomes that
+ * were not seen count as impossible; the error is about (cells - 1) / 2n nats. Corrections exist,
+ * and none helps when there are many more cells than observations.
+ *
+ * source  Shannon 1948, "A mathematical theory of communication"; Renyi 1961; Miller 1955; Chao &
+ *         Shen 2003; Hausser & Strimmer 2009; Kraskov, Stogbauer & Grassberger 2004, eq. 20 (k-NN)
+ * needs   exp logsumexp special
+ * see     @cross_entropy @perplexity @conditional (conditional mutual information)
+ * topics  Shannon Entropy
+ */
+
+/* H of p (n) in nats, or to the given base (2 for bits; 0 for nats). p need not sum to 1: it is
+ * divided by its sum, so counts will do. 0 log 0 = 0. NaN for negative entries or an empty sum. */
+LLM_API double llm_entropy(const float *p, size_t n, double base) {
+    double sum = 0.0, h = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (!(p[i] >= 0.0f)) return (double)NAN;
+        sum += (double)p[i];
+    }
+    if (!(sum > 0.0)) return (double)NAN;
+    for (size_t i = 0; i < n; i++) {
+        const double q = (double)p[i] / sum;
+        if (q > 0.0) h -= q * log(q);
+    }
+    return base > 0.0 ? h / log(base) : h;
+}
+
+/* joint[0] = H(X), [1] = H(Y), [2] = H(X,Y), [3] = I(X;Y) in nats <- p (X,Y). H(Y|X) is the third
+ * less the first. I is at least 0; rounding is cut off there. */
+LLM_API void llm_entropy_joint(double joint[4], const float *p, size_t X, size_t Y) {
+    double total = 0.0;
+    for (size_t i = 0; i < X * Y; i++) total += (double)p[i];
+    for (size_t k = 0; k < 4; k++) joint[k] = 0.0;
+    for (size_t x = 0; x < X; x++) {
+        double px = 0.0;
+        for (size_t y = 0; y < Y; y++) px += (double)p[x * Y + y] / total;
+        if (px > 0.0) joint[0] -= px * log(px);
+    }
+    for (size_t y = 0; y < Y; y++) {
+        double py = 0.0;
+        for (size_t x = 0; x < X; x++) py += (double)p[x * Y + y] / total;
+        if (py > 0.0) joint[1] -= py * log(py);
+    }
+    for (size_t i = 0; i < X * Y; i++) {
+        const double q = (double)p[i] / total;
+        if (q > 0.0) joint[2] -= q * log(q);
+    }
+    joint[3] = fmax(0.0, joint[0] + joint[1] - joint[2]);
+}
+
+/* h (N) <- logits z (N,V): the entropy of each row's softmax in nats. Entries of -inf are
+ * impossible; a row of nothing else has entropy 0. lse (N) is for backward, or NULL. Differences to
+ * the maximum are averaged, not logits, so an offset of 1e4 costs nothing. */
+LLM_API void llm_entropy_logits_forward(float *h, float *lse, const float *z, size_t N, size_t V) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *zn = z + n * V, max = llm_logsumexp_max(zn, V);
+        double sum = 0.0, mean = 0.0;
+        for (size_t i = 0; i < V; i++) {
+            if (zn[i] == -INFINITY) continue; /* 0 times -inf */
+            const double e = (double)llm_expf(zn[i] - max);
+            sum += e;
+            mean += e * (double)(zn[i] - max);
+        }
+        h[n] = sum > 0.0 ? fmaxf(0.0f, (float)(log(sum) - mean / sum)) : 0.0f;
+        if (lse) lse[n] = sum > 0.0 ? max + (float)log(sum) : -INFINITY;
+    }
+}
+
+/* dz (N,V) += <- dh (N), forward's z, h, lse. With log p_i = z_i - lse:
+ *     dH/dz_i = -p_i (log p_i + H)      above the mean surprise a logit rises, below it falls */
+LLM_API void llm_entropy_logits_backward(float *dz, const float *dh, const float *z, const float *h,
+                                         const float *lse, size_t N, size_t V) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < V; i++) {
+            const float log_p = z[n * V + i] - lse[n];
+            if (z[n * V + i] != -INFINITY)
+                dz[n * V + i] -= dh[n] * llm_expf(log_p) * (log_p + h[n]);
+        }
+}
+
+/* Renyi entropy of order a of p (n), summing to 1: log(sum p^a) / (1 - a). a = 0 is the log of the
+ * number of possible outcomes, 1 Shannon's, 2 minus the log of the chance that two draws collide,
+ * inf the min-entropy. It falls with a. */
+LLM_API double llm_entropy_renyi(const float *p, size_t n, double a) {
+    double sum = 0.0, max = 0.0;
+    LLM_ASSERT(a >= 0.0);
+    if (a == 1.0) return llm_entropy(p, n, 0.0);
+    for (size_t i = 0; i < n; i++) max = fmax(max, (double)p[i]);
+    if (a > DBL_MAX) return -log(max);
+    for (size_t i = 0; i < n; i++)
+        if (p[i] > 0.0f) sum += pow((double)p[i] / max, a);
+    return (a * log(max) + log(sum)) / (1.0 - a);
+}
+
+enum { LLM_ENTROPY_PLUGIN, LLM_ENTROPY_MILLER_MADOW, LLM_ENTROPY_CHAO_SHEN, LLM_ENTROPY_SHRINK };
+
+/* H in nats estimated from counts (K) of a sample. Miller-Madow adds (seen cells - 1) / 2n.
+ * Chao-Shen scales the frequencies by the coverage, one minus the share of cells seen once (Good
+ * and Turing), and weighs each by the inverse of its chance to be seen at all. Shrink mixes the
+ * frequencies with uniform ones, by the weight of least expected squared error. */
+LLM_API double llm_entropy_estimate(const float *count, size_t K, int method) {
+    double n = 0.0, seen = 0.0, once = 0.0, square = 0.0, away = 0.0, h = 0.0;
+    for (size_t i = 0; i < K; i++) {
+        n += (double)count[i];
+        seen += count[i] > 0.0f;
+        once += count[i] == 1.0f;
+    }
+    if (!(n > 0.0)) return 0.0;
+    for (size_t i = 0; i < K; i++) {
+        const double q = (double)count[i] / n, u = 1.0 / (double)K;
+        square += q * q;
+        away += (u - q) * (u - q);
+    }
+    double mix = n > 1.0 && away > 0.0 ? fmin(1.0, (1.0 - square) / ((n - 1.0) * away)) : 1.0;
+    const double cover = 1.0 - (once == n ? n - 1.0 : once) / n; /* all seen once: not 0 */
+    if (method != LLM_ENTROPY_SHRINK) mix = 0.0;
+    for (size_t i = 0; i < K; i++) {
+        double q = mix / (double)K + (1.0 - mix) * (double)count[i] / n, chance = 1.0;
+        if (q == 0.0) continue;
+        if (method == LLM_ENTROPY_CHAO_SHEN) q *= cover, chance = -expm1(n * log1p(-q));
+        h -= q * log(q) / chance;
+    }
+    return method == LLM_ENTROPY_MILLER_MADOW ? h + 0.5 * (seen - 1.0) / n : h;
+}
+
+/* Differential entropies: of a normal with log det of its covariance, and the estimate of
+ * Kozachenko and Leonenko from x (n,d): a point is surprising when its k-th neighbour is far,
+ *     H = psi(n) - psi(k) + log c_d + d mean(log r_k)       c_d: volume of the unit ball
+ * Distances by brute force, n^2 d. Points that coincide k times give -inf. k <= 16. */
+LLM_API double llm_entropy_normal(double logdet, size_t d) {
+    return 0.5 * (logdet + (double)d * 2.83787706640934548356); /* log(2 pi e) */
+}
+LLM_API double llm_entropy_knn(const float *x, size_t n, size_t d, size_t k) {
+    const double D = (double)d;
+    double near[16], sum = 0.0;
+    LLM_ASSERT(k > 0 && k <= 16 && k < n);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t m = 0; m < k; m++) near[m] = (double)INFINITY;
+        for (size_t j = 0; j < n; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < d; c++) {
+                const double r = (double)x[i * d + c] - (double)x[j * d + c];
+                square += r * r;
+            }
+            if (j == i || !(square < near[k - 1])) continue;
+            size_t at = k - 1; /* insert */
+            for (; at > 0 && near[at - 1] > square; at--) near[at] = near[at - 1];
+            near[at] = square;
+        }
+        sum += 0.5 * log(near[k - 1]);
+    }
+    const double ball = 0.5 * D * 1.14472988584940017414 - llm_special_lgamma(0.5 * D + 1.0);
+    return llm_special_digamma((double)n) - llm_special_digamma((double)k) + ball +
+           D * sum / (double)n;
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  *     H(p,q) = -sum_i p_i log q_i = H(p) + KL(p||q)
@@ -6683,6 +6848,428 @@ LLM_API float llm_cross_entropy_decompose(float *entropy, float *kl, const float
     *entropy = (float)own;
     *kl = (float)extra;
     return (float)(own + extra);
+}
+
+/* @bce ------------------------------------------------------ Binary cross-entropy
+ *
+ *     from a probability   l = -(y log p + (1 - y) log(1 - p))            logarithms at least -100
+ *     from a logit         l = (1 - y) z + (1 + (w - 1) y) softplus(-z)     w: pos_weight
+ *     focal                l = alpha_t (1 - p_t)^gamma bce          p_t: probability of the truth
+ *
+ * The loss of every yes-or-no answer, and of many at once (labels that do not exclude each other).
+ * From logits nothing can overflow, and the gradient is probability minus target; from
+ * probabilities it is that divided by p (1 - p), which is why torch cuts the logarithms at -100.
+ * pos_weight repeats the rare positives without repeating them. Focal loss turns down what is
+ * already right, so that a million easy negatives do not drown a hundred hard ones.
+ *
+ * source  Good 1952, "Rational decisions"; Lin et al. 2017, "Focal loss for dense object
+ *         detection", eq. 5; PyTorch, torch.nn.functional (the conventions)
+ * needs   -
+ * see     @cross_entropy @logit @logistic_regression
+ * topics  Binary cross-entropy
+ */
+
+/* loss (n) <- probabilities p (n), targets y (n), both in [0,1]; weight (n) or NULL for ones. */
+LLM_API void llm_bce_forward(float *loss, const float *p, const float *y, const float *weight,
+                             size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(p[i] >= 0.0f && p[i] <= 1.0f && y[i] >= 0.0f && y[i] <= 1.0f);
+        const float yes = fmaxf(logf(p[i]), -100.0f), no = fmaxf(log1pf(-p[i]), -100.0f);
+        loss[i] = -(weight ? weight[i] : 1.0f) * (y[i] * yes + (1.0f - y[i]) * no);
+    }
+}
+
+/* dp (n) += <- dloss (n) and forward's inputs: (p - y) / (p (1 - p)), the divisor at least
+ * 1e-12. */
+LLM_API void llm_bce_backward(float *dp, const float *dloss, const float *p, const float *y,
+                              const float *weight, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float slope = (p[i] - y[i]) / fmaxf(p[i] * (1.0f - p[i]), 1e-12f);
+        dp[i] += dloss[i] * (weight ? weight[i] : 1.0f) * slope;
+    }
+}
+
+/* softplus(-z) = -log sigmoid(z), and sigmoid(z), from e^-|z|. */
+LLM_API float llm_bce_softplus(float z) { return fmaxf(-z, 0.0f) + log1pf(expf(-fabsf(z))); }
+LLM_API float llm_bce_sigmoid(float z) {
+    const float e = expf(-fabsf(z));
+    return z >= 0.0f ? 1.0f / (1.0f + e) : e / (1.0f + e);
+}
+
+/* loss (N,L) <- logits z, targets y (N,L): L labels a row. weight (N,L) and pos_weight (L), each or
+ * both NULL for ones. A positive counts pos_weight times. */
+LLM_API void llm_bce_logits_forward(float *loss, const float *z, const float *y,
+                                    const float *weight, const float *pos_weight, size_t N,
+                                    size_t L) {
+    for (size_t i = 0; i < N * L; i++) {
+        LLM_ASSERT(y[i] >= 0.0f && y[i] <= 1.0f);
+        const float more = pos_weight ? 1.0f + (pos_weight[i % L] - 1.0f) * y[i] : 1.0f;
+        /* (1-y) z + softplus(-z) would cancel at large z; for y = 1 z must not be touched at all */
+        const float l =
+            more * llm_bce_softplus(z[i]) + (y[i] == 1.0f ? 0.0f : (1.0f - y[i]) * z[i]);
+        loss[i] = (weight ? weight[i] : 1.0f) * (y[i] == 0.0f ? llm_bce_softplus(-z[i]) : l);
+    }
+}
+
+/* dz (N,L) += : (1 - y + w y) sigmoid(z) - w y. */
+LLM_API void llm_bce_logits_backward(float *dz, const float *dloss, const float *z, const float *y,
+                                     const float *weight, const float *pos_weight, size_t N,
+                                     size_t L) {
+    for (size_t i = 0; i < N * L; i++) {
+        const float wy = (pos_weight ? pos_weight[i % L] : 1.0f) * y[i], p = llm_bce_sigmoid(z[i]);
+        /* (1 - y) p - w y (1 - p): no difference of two numbers near 1 */
+        const float slope = (1.0f - y[i]) * p - wy * llm_bce_sigmoid(-z[i]);
+        dz[i] += dloss[i] * (weight ? weight[i] : 1.0f) * slope;
+    }
+}
+
+/* loss (n) <- logits z (n), targets y (n) in [0,1]. alpha is the weight of positives (1 - alpha
+ * that of negatives), below 0 for none; gamma >= 0, and 0 gives plain BCE. */
+LLM_API void llm_bce_focal_forward(float *loss, const float *z, const float *y, size_t n,
+                                   float alpha, float gamma) {
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(y[i] >= 0.0f && y[i] <= 1.0f);
+        const float no = llm_bce_sigmoid(-z[i]), yes = llm_bce_sigmoid(z[i]), t = y[i];
+        const float miss = t * no + (1.0f - t) * yes; /* 1 - p_t */
+        const float bce = t * llm_bce_softplus(z[i]) + (1.0f - t) * llm_bce_softplus(-z[i]);
+        const float a = alpha >= 0.0f ? alpha * t + (1.0f - alpha) * (1.0f - t) : 1.0f;
+        loss[i] = a * powf(miss, gamma) * bce;
+    }
+}
+
+/* dz (n) +=. The product rule, with dmiss/dz = (1 - 2y) p (1-p) and dbce/dz = p - y:
+ *     a (gamma miss^(gamma-1) (1 - 2y) p (1-p) bce + miss^gamma (p - y))
+ * As miss -> 0 the first term behaves as miss^gamma, since p (1-p) / miss stays below 1 for y = 0,
+ * 1. */
+LLM_API void llm_bce_focal_backward(float *dz, const float *dloss, const float *z, const float *y,
+                                    size_t n, float alpha, float gamma) {
+    for (size_t i = 0; i < n; i++) {
+        const float no = llm_bce_sigmoid(-z[i]), yes = llm_bce_sigmoid(z[i]), t = y[i];
+        const float miss = t * no + (1.0f - t) * yes;
+        const float bce = t * llm_bce_softplus(z[i]) + (1.0f - t) * llm_bce_softplus(-z[i]);
+        const float a = alpha >= 0.0f ? alpha * t + (1.0f - alpha) * (1.0f - t) : 1.0f;
+        const float power = powf(miss, gamma), turn = miss > 0.0f ? yes * no / miss : 0.0f;
+        dz[i] += dloss[i] * a * power *
+                 (gamma * turn * (1.0f - 2.0f * t) * bce + (1.0f - t) * yes - t * no);
+    }
+}
+
+/* The reductions of torch: the sum, or the mean over all n entries (whatever their weights). */
+LLM_API float llm_bce_reduce(const float *loss, size_t n, bool mean) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)loss[i];
+    return (float)(mean ? sum / (double)n : sum);
+}
+
+/* @concentration -------------------------------------------- Concentration inequalities
+ *
+ *     Hoeffding    P(mean - mu >= e) <= exp(-2 n e^2)                          range 1
+ *     Bernstein    P(mean - mu >= e) <= exp(-n e^2 / (2 v + 2 e / 3))          variance v, range 1
+ *     Chernoff     P(mean - p >= e)  <= exp(-n KL(p + e || p))                 Bernoulli
+ *     McDiarmid    P(f - E f >= e)   <= exp(-2 e^2 / sum c_i^2)
+ *
+ * How far an average can be from its mean, with a guarantee for every n and every distribution in a
+ * bounded range. Each bound is used in three directions: the probability for a distance, the
+ * distance for a probability, the number of samples for both. Knowing the variance helps when it is
+ * small. All of them are for an n that was fixed beforehand: who looks after every sample and stops
+ * when the bound is crossed will see it crossed. A bound that holds at all times splits delta over
+ * them.
+ *
+ * source  Boucheron, Lugosi & Massart 2013, "Concentration inequalities", chapter 2; Hoeffding
+ *         1963; Maurer & Pontil 2009, "Empirical Bernstein bounds and sample variance
+ *         penalization", thm. 4
+ * needs   -
+ * see     @confidence_interval (asymptotic, narrower) @pac @rademacher
+ * topics  Concentration Inequalities (Hoeffding, Bernstein, McDiarmid)
+ */
+
+/* P(X >= a) for X >= 0, and P(|X - mu| >= e): all that mean and variance alone can say. */
+LLM_API double llm_concentration_markov(double mean, double a) {
+    LLM_ASSERT(mean >= 0.0 && a > 0.0);
+    return fmin(1.0, mean / a);
+}
+LLM_API double llm_concentration_chebyshev(double var, double e) {
+    LLM_ASSERT(var >= 0.0 && e > 0.0);
+    return fmin(1.0, var / (e * e));
+}
+
+/* P(sum - its mean >= t) for independent terms whose ranges have these widths: squares is the sum
+ * of width^2. McDiarmid's inequality is the same with the bounded differences of f as widths. */
+LLM_API double llm_concentration_hoeffding_sum(double squares, double t) {
+    return t > 0.0 ? exp(-2.0 * t * t / squares) : 1.0;
+}
+
+/* P(mean - mu >= e), one side, n values in a range of this width. */
+LLM_API double llm_concentration_hoeffding(double n, double width, double e) {
+    return llm_concentration_hoeffding_sum(n * width * width, n * e);
+}
+
+/* e with that probability delta, and the n for e and delta (rounded up). */
+LLM_API double llm_concentration_hoeffding_radius(double n, double width, double delta) {
+    return width * sqrt(-log(delta) / (2.0 * n));
+}
+LLM_API double llm_concentration_hoeffding_samples(double width, double e, double delta) {
+    return ceil(-0.5 * log(delta) * (width / e) * (width / e));
+}
+
+/* The same with the variance known: n e^2 / (2 v + 2 width e / 3) solved for e. */
+LLM_API double llm_concentration_bernstein(double n, double var, double width, double e) {
+    return e > 0.0 ? exp(-n * e * e / (2.0 * var + 2.0 * width * e / 3.0)) : 1.0;
+}
+LLM_API double llm_concentration_bernstein_radius(double n, double var, double width,
+                                                  double delta) {
+    const double l = -log(delta) / n, third = width * l / 3.0;
+    return third + sqrt(third * third + 2.0 * var * l);
+}
+LLM_API double llm_concentration_bernstein_samples(double var, double width, double e,
+                                                   double delta) {
+    return ceil(-log(delta) * (2.0 * var + 2.0 * width * e / 3.0) / (e * e));
+}
+
+/* The radius when only the sample variance (over n - 1) is known: with probability 1 - delta the
+ * mean is at most this far below mu. The price of estimating is the 7/3 and the 2 in the
+ * logarithm. */
+LLM_API double llm_concentration_empirical_radius(double n, double sample_var, double width,
+                                                  double delta) {
+    const double l = log(2.0 / delta);
+    LLM_ASSERT(n > 1.0);
+    return sqrt(2.0 * sample_var * l / n) + 7.0 * width * l / (3.0 * (n - 1.0));
+}
+
+/* KL(a || b) of two Bernoulli variables, in nats. */
+LLM_API double llm_concentration_kl(double a, double b) {
+    const double yes = a > 0.0 ? a * log(a / b) : 0.0,
+                 no = a < 1.0 ? (1.0 - a) * log((1.0 - a) / (1.0 - b)) : 0.0;
+    return yes + no;
+}
+
+/* P(the share of successes among n is at least q) when p is right; 1 for q <= p. */
+LLM_API double llm_concentration_chernoff(double n, double p, double q) {
+    if (q <= p) return 1.0;
+    return q > 1.0 ? 0.0 : exp(-n * llm_concentration_kl(q, p));
+}
+
+/* The largest p (upper) or the smallest that a share q of n successes leaves possible: n KL(q || p)
+ * = log(1 / delta), by bisection; KL rises away from q on both sides. The truth is above the upper
+ * one with probability at most delta. Both together hold with 1 - 2 delta. */
+LLM_API double llm_concentration_chernoff_bound(double n, double q, double delta, bool upper) {
+    double inside = q, outside = upper ? 1.0 : 0.0;
+    LLM_ASSERT(n > 0.0 && q >= 0.0 && q <= 1.0 && delta > 0.0 && delta < 1.0);
+    for (size_t k = 0; k < 200; k++) {
+        const double middle = 0.5 * (inside + outside);
+        if (n * llm_concentration_kl(q, middle) <= -log(delta))
+            inside = middle;
+        else
+            outside = middle;
+    }
+    return inside;
+}
+
+/* Hoeffding's radius at sample t, for all t = 1, 2, .. at once: t gets delta / (t (t+1)), and these
+ * add up to delta. */
+LLM_API double llm_concentration_anytime_radius(double t, double width, double delta) {
+    return llm_concentration_hoeffding_radius(t, width, delta / (t * (t + 1.0)));
+}
+
+/* c (n) <- the bounded differences of a function of n variables with K values each, given as a
+ * table f (K^n), the last variable fastest: c_i is the largest change that variable i alone can
+ * make. Returns sum c_i^2, for llm_concentration_hoeffding_sum. */
+LLM_API double llm_concentration_differences(double *c, const double *f, size_t n, size_t K) {
+    size_t size = 1, stride = 1;
+    double squares = 0.0;
+    for (size_t i = 0; i < n; i++) size *= K;
+    for (size_t i = n; i-- > 0; stride *= K) {
+        c[i] = 0.0;
+        for (size_t x = 0; x < size; x++) {
+            const size_t start = x - x / stride % K * stride; /* the same with variable i at 0 */
+            for (size_t k = 0; k < K; k++) c[i] = fmax(c[i], fabs(f[x] - f[start + k * stride]));
+        }
+        squares += c[i] * c[i];
+    }
+    return squares;
+}
+
+/* The share of runs that broke their radius: value (runs), truth, radius (runs). *error is the
+ * standard error of that share. */
+LLM_API double llm_concentration_coverage(double *error, const double *value, const double *radius,
+                                          double truth, size_t runs) {
+    double broken = 0.0;
+    for (size_t r = 0; r < runs; r++) broken += value[r] - truth > radius[r] ? 1.0 : 0.0;
+    broken /= (double)runs;
+    *error = sqrt(broken * (1.0 - broken) / (double)runs);
+    return broken;
+}
+
+/* @confidence_interval -------------------------------------- Confidence intervals
+ *
+ *     mean           m +- t s / sqrt(n)                         t: quantile of Student t, n - 1
+ *     variance       (n-1) s^2 / chi2_hi  ..  (n-1) s^2 / chi2_lo
+ *     proportion     all p that a test would not reject: Wilson (score), Clopper-Pearson (exact)
+ *
+ * A recipe whose results contain the truth in 95 of 100 repetitions. The familiar p +- 2 se for a
+ * proportion (Wald) is not one: with 20 trials and p = 0.05 it contains the truth less than 70% of
+ * the time, because its width is computed at the estimate, and 0 of n gives width 0. Wilson asks
+ * which p are compatible with what was seen, and needs no more than a square root. Coverage can be
+ * computed exactly for binomials by summing over all outcomes, and should be before an interval is
+ * believed.
+ *
+ * source  Student 1908; Wilson 1927, "Probable inference"; Clopper & Pearson 1934; Garwood 1936;
+ *         Agresti & Coull 1998; Welch 1947; Holm 1979, "A simple sequentially rejective multiple
+ *         test"
+ * needs   special_inverse distribution categorical argsort
+ * see     @bootstrap @concentration (no assumptions, wider)
+ * topics  Confidence Interval
+ */
+typedef struct {
+    double low, high;
+} llm_confidence_interval;
+
+/* The two-sided critical value: z, or t for df degrees of freedom (df = inf is z). */
+LLM_API double llm_confidence_interval_critical(double level, double df) {
+    LLM_ASSERT(level > 0.0 && level < 1.0);
+    const llm_distribution t = {LLM_DISTRIBUTION_STUDENT_T, df, 0.0, 0.0, 1.0};
+    if (df > 1e6) return -llm_special_inverse_normal(0.5 - 0.5 * level);
+    return -llm_distribution_quantile(&t, 0.5 - 0.5 * level);
+}
+
+/* estimate +- critical * se: also the delta method, with se = |g'| se of what g is applied to. */
+LLM_API llm_confidence_interval llm_confidence_interval_symmetric(double estimate, double se,
+                                                                  double df, double level) {
+    const double half = llm_confidence_interval_critical(level, df) * se;
+    const llm_confidence_interval i = {estimate - half, estimate + half};
+    return i;
+}
+
+/* *mean and *var (divided by n - 1) of x (n), or of the differences x - y for paired data; y may be
+ * NULL. One value has no variance: NaN. */
+LLM_API void llm_confidence_interval_moments(double *mean, double *var, const float *x,
+                                             const float *y, size_t n) {
+    double sum = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] - (y ? (double)y[i] : 0.0);
+    *mean = sum / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)x[i] - (y ? (double)y[i] : 0.0) - *mean;
+        square += r * r;
+    }
+    *var = n > 1 ? square / ((double)n - 1.0) : (double)NAN;
+}
+
+/* The mean of x (n), or of x - y (paired). At least two values. */
+LLM_API llm_confidence_interval llm_confidence_interval_mean(const float *x, const float *y,
+                                                             size_t n, double level) {
+    double mean, var;
+    LLM_ASSERT(n > 1);
+    llm_confidence_interval_moments(&mean, &var, x, y, n);
+    return llm_confidence_interval_symmetric(mean, sqrt(var / (double)n), (double)n - 1.0, level);
+}
+
+/* The difference of the means of x (n) and y (m), two samples with variances of their own: Welch's
+ * degrees of freedom lie between those of the smaller sample and n + m - 2. */
+LLM_API llm_confidence_interval llm_confidence_interval_welch(const float *x, size_t n,
+                                                              const float *y, size_t m,
+                                                              double level) {
+    double mx, vx, my, vy;
+    LLM_ASSERT(n > 1 && m > 1);
+    llm_confidence_interval_moments(&mx, &vx, x, NULL, n);
+    llm_confidence_interval_moments(&my, &vy, y, NULL, m);
+    const double a = vx / (double)n, b = vy / (double)m;
+    const double df = (a + b) * (a + b) / (a * a / ((double)n - 1.0) + b * b / ((double)m - 1.0));
+    return llm_confidence_interval_symmetric(mx - my, sqrt(a + b), a + b > 0.0 ? df : 1.0, level);
+}
+
+/* The variance of normal data, from their variance s2 over n - 1 degrees of freedom. */
+LLM_API llm_confidence_interval llm_confidence_interval_variance(double s2, size_t n,
+                                                                 double level) {
+    LLM_ASSERT(n > 1);
+    const double half =
+        0.5 * ((double)n - 1.0); /* chi-squared is twice a gamma of half the shape */
+    const llm_confidence_interval i = {
+        half * s2 / llm_special_inverse_gamma(half, 0.5 + 0.5 * level),
+        half * s2 / llm_special_inverse_gamma(half, 0.5 - 0.5 * level)};
+    return i;
+}
+
+enum {
+    LLM_CONFIDENCE_INTERVAL_WALD,
+    LLM_CONFIDENCE_INTERVAL_WILSON,
+    LLM_CONFIDENCE_INTERVAL_EXACT,
+    LLM_CONFIDENCE_INTERVAL_AGRESTI
+};
+
+/* A proportion: k successes in n trials. EXACT is Clopper and Pearson's: never below its level,
+ * often well above. Wald's and Agresti's may leave [0,1] and are cut off there. */
+LLM_API llm_confidence_interval llm_confidence_interval_proportion(double k, double n, double level,
+                                                                   int method) {
+    LLM_ASSERT(n > 0.0 && k >= 0.0 && k <= n);
+    const double z = llm_confidence_interval_critical(level, 1e9), p = k / n,
+                 tail = 0.5 - 0.5 * level;
+    const double centre = (k + 0.5 * z * z) / (n + z * z); /* Wilson's, and Agresti's estimate */
+    llm_confidence_interval i = {0.0, 1.0};
+    if (method == LLM_CONFIDENCE_INTERVAL_EXACT) { /* both bounds are beta quantiles */
+        if (k > 0.0) i.low = llm_special_inverse_beta(NULL, k, n - k + 1.0, tail);
+        if (k < n) i.high = llm_special_inverse_beta(NULL, k + 1.0, n - k, 1.0 - tail);
+        return i;
+    }
+    double half = z * sqrt(centre * (1.0 - centre) / (n + z * z)), middle = centre;
+    if (method == LLM_CONFIDENCE_INTERVAL_WALD) half = z * sqrt(p * (1.0 - p) / n), middle = p;
+    if (method == LLM_CONFIDENCE_INTERVAL_WILSON)
+        half = z / (n + z * z) * sqrt(k * (1.0 - p) + 0.25 * z * z);
+    i.low = fmax(0.0, middle - half);
+    i.high = fmin(1.0, middle + half);
+    return i;
+}
+
+/* The chance that the interval of n trials contains p, summed over all outcomes. */
+LLM_API double llm_confidence_interval_coverage(double n, double p, double level, int method) {
+    const llm_categorical_law law = {LLM_CATEGORICAL_BINOMIAL, n, p};
+    double sum = 0.0;
+    for (double k = 0.0; k <= n; k += 1.0) {
+        const llm_confidence_interval i = llm_confidence_interval_proportion(k, n, level, method);
+        if (i.low <= p && p <= i.high) sum += exp(llm_categorical_logpmf(&law, k));
+    }
+    return sum;
+}
+
+/* A Poisson rate: k events in `exposure` units of time (Garwood). */
+LLM_API llm_confidence_interval llm_confidence_interval_rate(double k, double exposure,
+                                                             double level) {
+    LLM_ASSERT(k >= 0.0 && exposure > 0.0);
+    llm_confidence_interval i = {0.0,
+                                 llm_special_inverse_gamma(k + 1.0, 0.5 + 0.5 * level) / exposure};
+    if (k > 0.0) i.low = llm_special_inverse_gamma(k, 0.5 - 0.5 * level) / exposure;
+    return i;
+}
+
+/* A correlation r of n pairs: atanh r is about normal with variance 1 / (n - 3), whatever r is. */
+LLM_API llm_confidence_interval llm_confidence_interval_correlation(double r, size_t n,
+                                                                    double level) {
+    LLM_ASSERT(n > 3 && fabs(r) <= 1.0);
+    llm_confidence_interval i =
+        llm_confidence_interval_symmetric(atanh(r), 1.0 / sqrt((double)n - 3.0), 1e9, level);
+    i.low = tanh(i.low), i.high = tanh(i.high);
+    return i;
+}
+
+/* adjusted (m) <- p-values p (m), Holm's: the smallest times m, the next times m - 1, .., never
+ * falling, at most 1. Rejecting where it is below alpha errs at all with probability alpha or less,
+ * as Bonferroni (every one times m) does, and rejects more. order (m) is scratch. */
+LLM_API void llm_confidence_interval_holm(float *adjusted, size_t *order, const float *p,
+                                          size_t m) {
+    float last = 0.0f;
+    llm_argsort(order, p, m);
+    for (size_t i = 0; i < m; i++) {
+        last = fmaxf(last, fminf(1.0f, (float)(m - i) * p[order[i]]));
+        adjusted[order[i]] = last;
+    }
+}
+
+/* The p-value of "the difference lies outside -margin .. margin": two one-sided t tests, the worse
+ * one counts. Small means equivalent, which "not significant" never does. */
+LLM_API double llm_confidence_interval_tost(double difference, double se, double df,
+                                            double margin) {
+    const llm_distribution t = {LLM_DISTRIBUTION_STUDENT_T, df, 0.0, 0.0, 1.0};
+    LLM_ASSERT(margin > 0.0 && se > 0.0);
+    return llm_distribution_cdf(&t, (fabs(difference) - margin) / se);
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
