@@ -3109,6 +3109,297 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
     for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
 }
 
+/* @unsupervised --------------------------------------------- Unsupervised learning
+ *
+ *     p(x) = sum_k w_k N(x; m_k, S_k)
+ *     E   r_ik = w_k N(x_i; m_k, S_k) / p(x_i)
+ *     M   n_k = sum_i r_ik,  w_k = n_k / n,  m_k = sum_i r_ik x_i / n_k,
+ *         S_k = sum_i r_ik (x_i - m_k)(x_i - m_k)' / n_k + c I
+ *
+ * Without labels a model can still say how the data are distributed. A mixture of Gaussians supposes
+ * that a label exists and was lost: guess its probabilities from the present parameters (E), fit the
+ * parameters as if the guess were counts (M). Each round raises the likelihood, never lowers it.
+ * What is easily got wrong: a component on a single point would get covariance 0 and an infinite
+ * density, so c is added to the diagonal; densities underflow, so everything is logarithms; and the
+ * end depends on the start, so centres start far apart.
+ *
+ * source  Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM
+ *         algorithm"; Schwarz 1978 (BIC); Arthur & Vassilvitskii 2007 (the start)
+ * needs   cholesky
+ * see     @cluster_score (against hidden labels), @classify (labels given), @kmeans
+ * topics  Unsupervised learning
+ */
+typedef enum {
+    LLM_UNSUPERVISED_FULL,
+    LLM_UNSUPERVISED_TIED,     /* one covariance for all */
+    LLM_UNSUPERVISED_DIAGONAL, /* columns independent inside a component */
+    LLM_UNSUPERVISED_SPHERICAL /* and of one variance */
+} llm_unsupervised_shape;
+
+/* weight (K), mean (K,d), S and its Cholesky factor L (K,d,d), in the arena; floor is c. */
+typedef struct {
+    size_t K, d;
+    llm_unsupervised_shape shape;
+    double floor, *weight, *mean, *S, *L;
+} llm_unsupervised_gmm;
+
+/* An empty mixture. Takes K (1 + d + 2 d^2) doubles. */
+LLM_API llm_unsupervised_gmm llm_unsupervised_gmm_init(size_t K, size_t d,
+                                                       llm_unsupervised_shape shape, double floor,
+                                                       llm_arena *arena) {
+    llm_unsupervised_gmm g = {K, d, shape, floor, NULL, NULL, NULL, NULL};
+    LLM_ASSERT(K > 0 && d > 0 && floor >= 0.0);
+    g.weight = llm_arena_doubles(arena, K), g.mean = llm_arena_doubles(arena, K * d);
+    g.S = llm_arena_doubles(arena, K * d * d), g.L = llm_arena_doubles(arena, K * d * d);
+    return g;
+}
+
+/* The M step: g <- x (n,d), r (n,K). False where a covariance is singular or a component has no
+ * weight. A sum of 10 roundings is added to n_k, as scikit-learn does. */
+LLM_API bool llm_unsupervised_gmm_maximize(llm_unsupervised_gmm *g, const float *x, const double *r,
+                                           size_t n) {
+    const size_t K = g->K, d = g->d, dd = d * d;
+    for (size_t k = 0; k < K; k++) {
+        double count = 10.0 * DBL_EPSILON, *mean = g->mean + k * d, *S = g->S + k * dd;
+        for (size_t i = 0; i < n; i++) count += r[i * K + k];
+        for (size_t j = 0; j < d; j++) {
+            mean[j] = 0.0;
+            for (size_t i = 0; i < n; i++) mean[j] += r[i * K + k] * (double)x[i * d + j] / count;
+        }
+        for (size_t a = 0; a < dd; a++) S[a] = 0.0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t a = 0; a < d; a++) {
+                const double v = r[i * K + k] * ((double)x[i * d + a] - mean[a]) / count;
+                for (size_t b = 0; b < d; b++) S[a * d + b] += v * ((double)x[i * d + b] - mean[b]);
+            }
+        g->weight[k] = count / (double)n;
+    }
+    for (size_t a = 0; g->shape == LLM_UNSUPERVISED_TIED && a < dd; a++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < K; k++) sum += g->weight[k] * g->S[k * dd + a];
+        for (size_t k = 0; k < K; k++) g->S[k * dd + a] = sum;
+    }
+    bool ok = true;
+    for (size_t k = 0; k < K; k++) {
+        double *S = g->S + k * dd, trace = 0.0;
+        for (size_t j = 0; j < d; j++) trace += S[j * d + j] / (double)d;
+        for (size_t a = 0; a < dd; a++) {
+            const bool diagonal = a / d == a % d;
+            if (g->shape >= LLM_UNSUPERVISED_DIAGONAL && !diagonal) S[a] = 0.0;
+            if (g->shape == LLM_UNSUPERVISED_SPHERICAL && diagonal) S[a] = trace;
+            if (diagonal) S[a] += g->floor;
+            g->L[k * dd + a] = S[a];
+        }
+        ok = llm_cholesky_factor(g->L + k * dd, d, NULL) && ok;
+    }
+    return ok;
+}
+
+/* Returns the mean log density of x (n,d) in nats; r (n,K) or NULL <- the E step: log w_k + log N(x;
+ * m_k, S_k) less their log-sum-exp, exponentiated. log_p (n) or NULL <- each log density. Scratch:
+ * 2 K + d doubles. */
+LLM_API double llm_unsupervised_gmm_expect(double *r, float *log_p, const llm_unsupervised_gmm *g,
+                                           const float *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, K = g->K, d = g->d;
+    double *score = llm_arena_doubles(arena, K), *constant = llm_arena_doubles(arena, K);
+    double *z = llm_arena_doubles(arena, d), total = 0.0;
+    for (size_t k = 0; k < K; k++)
+        constant[k] = log(g->weight[k]) - 0.5 * llm_cholesky_logdet(g->L + k * d * d, d) -
+                      0.5 * (double)d * log(2.0 * (double)LLM_PI);
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            for (size_t j = 0; j < d; j++) z[j] = (double)x[i * d + j] - g->mean[k * d + j];
+            llm_cholesky_lower(z, g->L + k * d * d, d, 1);
+            score[k] = constant[k];
+            for (size_t j = 0; j < d; j++) score[k] -= 0.5 * z[j] * z[j];
+            most = fmax(most, score[k]);
+        }
+        for (size_t k = 0; k < K; k++) sum += exp(score[k] - most);
+        const double log_sum = most + log(sum);
+        for (size_t k = 0; r && k < K; k++) r[i * K + k] = exp(score[k] - log_sum);
+        if (log_p) log_p[i] = (float)log_sum;
+        total += log_sum / (double)n;
+    }
+    arena->used = mark;
+    return total;
+}
+
+/* r (n,K) <- a start: centres by k-means++ (each a point drawn with probability in proportion to its
+ * squared distance from the centres so far), every point to its nearest one. Scratch: n doubles. */
+LLM_API void llm_unsupervised_gmm_start(double *r, const float *x, size_t n, size_t d, size_t K,
+                                        llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *nearest = llm_arena_doubles(arena, n);
+    LLM_ASSERT(n > 0);
+    for (size_t i = 0; i < n; i++) nearest[i] = 1.0;
+    for (size_t i = 0; i < n * K; i++) r[i] = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        double total = 0.0;
+        for (size_t i = 0; i < n; i++) total += nearest[i];
+        double left = total * (double)llm_rng_uniform(rng);
+        size_t centre = 0;
+        while (centre + 1 < n && left >= nearest[centre]) left -= nearest[centre++];
+        for (size_t i = 0; i < n; i++) {
+            double dist = 0.0;
+            for (size_t j = 0; j < d; j++) {
+                const double off = (double)x[i * d + j] - (double)x[centre * d + j];
+                dist += off * off;
+            }
+            if (k > 0 && dist >= nearest[i]) continue;
+            nearest[i] = dist;
+            for (size_t c = 0; c < k; c++) r[i * K + c] = 0.0;
+            r[i * K + k] = 1.0;
+        }
+    }
+    arena->used = mark;
+}
+
+/* g <- EM from the responsibilities r (n,K), which it overwrites, until a round gains less than
+ * tolerance nats an example. Returns the rounds, `rounds` at most, 0 where a covariance is singular;
+ * *log_density, the mean, may be NULL. */
+LLM_API size_t llm_unsupervised_gmm_fit(llm_unsupervised_gmm *g, double *log_density, double *r,
+                                        const float *x, size_t n, double tolerance, size_t rounds,
+                                        llm_arena *arena) {
+    double before = -HUGE_VAL;
+    for (size_t round = 1; round <= rounds; round++) {
+        if (!llm_unsupervised_gmm_maximize(g, x, r, n)) return 0;
+        const double now = llm_unsupervised_gmm_expect(r, NULL, g, x, n, arena);
+        if (log_density) *log_density = now;
+        if (now - before < tolerance) return round;
+        before = now;
+    }
+    return rounds;
+}
+
+/* Schwarz's criterion from the mean log density: smaller is better. Each free parameter must gain
+ * log(n)/2 nats. */
+LLM_API double llm_unsupervised_gmm_bic(const llm_unsupervised_gmm *g, double log_density,
+                                        size_t n) {
+    const double K = (double)g->K, d = (double)g->d, full = d * (d + 1.0) / 2.0;
+    const double covariance = g->shape == LLM_UNSUPERVISED_FULL       ? K * full
+                              : g->shape == LLM_UNSUPERVISED_TIED     ? full
+                              : g->shape == LLM_UNSUPERVISED_DIAGONAL ? K * d
+                                                                      : K;
+    return (K * d + K - 1.0 + covariance) * log((double)n) - 2.0 * (double)n * log_density;
+}
+
+/* x (d) <- one draw; returns the component. */
+LLM_API size_t llm_unsupervised_gmm_sample(float *x, const llm_unsupervised_gmm *g, llm_rng *rng) {
+    double left = (double)llm_rng_uniform(rng);
+    size_t k = 0;
+    while (k + 1 < g->K && left >= g->weight[k]) left -= g->weight[k++];
+    llm_rng_normal_fill(rng, x, g->d);
+    for (size_t a = g->d; a-- > 0;) { /* L z from the last entry: the others are still z */
+        double sum = g->mean[k * g->d + a];
+        for (size_t b = 0; b <= a; b++) sum += g->L[(k * g->d + a) * g->d + b] * (double)x[b];
+        x[a] = (float)sum;
+    }
+    return k;
+}
+
+/* @cluster_score -------------------------------------------- Scores of a clustering
+ *
+ *     ARI = (pairs together in both - expected) / (mean of the two - expected)
+ *     NMI = I(a; b) / ((H(a) + H(b)) / 2)
+ *     silhouette  s_i = (b_i - a_i) / max(a_i, b_i)
+ *
+ * How good is a grouping? Against labels that were hidden: count pairs that both put together,
+ * corrected for chance (ARI), or the information that one has of the other (NMI); names of groups do
+ * not matter to either. Without labels: is each point nearer to its own group (mean distance a) than
+ * to the next one (b)? Without the correction two random groupings of many groups agree on most
+ * pairs, namely that they are apart.
+ *
+ * source  Hubert & Arabie 1985, "Comparing partitions"; Rousseeuw 1987, "Silhouettes"
+ * needs   -
+ * see     @unsupervised, @kmeans
+ * topics  -
+ */
+
+/* table (A,B) <- how often a (n) below A meets b (n) below B. */
+LLM_API void llm_cluster_score_table(double *table, const int *a, const int *b, size_t n, size_t A,
+                                     size_t B) {
+    for (size_t k = 0; k < A * B; k++) table[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(a[i] >= 0 && (size_t)a[i] < A && b[i] >= 0 && (size_t)b[i] < B);
+        table[(size_t)a[i] * B + (size_t)b[i]] += 1.0;
+    }
+}
+
+/* The adjusted Rand index of a table (A,B): 1 for the same grouping, 0 expected for unrelated ones. 1
+ * where both put all together or all apart. */
+LLM_API double llm_cluster_score_ari(const double *table, size_t A, size_t B) {
+    double n = 0.0, both = 0.0, in_a = 0.0, in_b = 0.0;
+    for (size_t i = 0; i < A; i++) {
+        double row = 0.0;
+        for (size_t j = 0; j < B; j++) {
+            const double t = table[i * B + j];
+            row += t;
+            both += 0.5 * t * (t - 1.0);
+        }
+        in_a += 0.5 * row * (row - 1.0);
+        n += row;
+    }
+    for (size_t j = 0; j < B; j++) {
+        double column = 0.0;
+        for (size_t i = 0; i < A; i++) column += table[i * B + j];
+        in_b += 0.5 * column * (column - 1.0);
+    }
+    const double pairs = 0.5 * n * (n - 1.0), expected = pairs > 0.0 ? in_a * in_b / pairs : 0.0;
+    const double most = 0.5 * (in_a + in_b);
+    return most == expected ? 1.0 : (both - expected) / (most - expected);
+}
+
+/* Normalized mutual information, 0 to 1; 1 where neither grouping says anything. */
+LLM_API double llm_cluster_score_nmi(const double *table, size_t A, size_t B) {
+    double n = 0.0, joint = 0.0, h_a = 0.0, h_b = 0.0;
+    for (size_t k = 0; k < A * B; k++) n += table[k];
+    for (size_t k = 0; k < A * B; k++)
+        if (table[k] > 0.0) joint -= table[k] / n * log(table[k] / n);
+    for (size_t i = 0; i < A; i++) {
+        double row = 0.0;
+        for (size_t j = 0; j < B; j++) row += table[i * B + j] / n;
+        if (row > 0.0) h_a -= row * log(row);
+    }
+    for (size_t j = 0; j < B; j++) {
+        double column = 0.0;
+        for (size_t i = 0; i < A; i++) column += table[i * B + j] / n;
+        if (column > 0.0) h_b -= column * log(column);
+    }
+    return h_a + h_b > 0.0 ? 2.0 * (h_a + h_b - joint) / (h_a + h_b) : 1.0;
+}
+
+/* The mean silhouette of x (n,d) grouped by a (n) below A, n > 0, at least two groups with members;
+ * a point alone in its group counts 0. All n^2 distances are taken. Scratch: 2 A doubles. */
+LLM_API double llm_cluster_score_silhouette(const float *x, const int *a, size_t n, size_t d,
+                                            size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *sum = llm_arena_doubles(arena, A), *count = llm_arena_doubles(arena, A), total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < A; k++) sum[k] = count[k] = 0.0;
+        for (size_t r = 0; r < n; r++) {
+            double dist = 0.0;
+            LLM_ASSERT(a[r] >= 0 && (size_t)a[r] < A);
+            if (r == i) continue;
+            for (size_t j = 0; j < d; j++) {
+                const double off = (double)x[i * d + j] - (double)x[r * d + j];
+                dist += off * off;
+            }
+            sum[a[r]] += sqrt(dist);
+            count[a[r]] += 1.0;
+        }
+        double other = HUGE_VAL;
+        for (size_t k = 0; k < A; k++)
+            if (k != (size_t)a[i] && count[k] > 0.0) other = fmin(other, sum[k] / count[k]);
+        LLM_ASSERT(other < HUGE_VAL);
+        if (count[a[i]] == 0.0) continue;
+        const double own = sum[a[i]] / count[a[i]], most = fmax(own, other);
+        total += most > 0.0 ? (other - own) / most : 0.0;
+    }
+    arena->used = mark;
+    return total / (double)n;
+}
+
 /* @classify ------------------------------------------------- Classification
  *
  *     action = argmin_a sum_k p_k cost(a,k)             two classes: positive above a/(a + b)
