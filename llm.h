@@ -7874,6 +7874,460 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
     for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
 }
 
+/* @unsupervised --------------------------------------------- Unsupervised learning
+ *
+ *     p(x) = sum_k w_k N(x; m_k, S_k)
+ *     E   r_ik = w_k N(x_i; m_k, S_k) / p(x_i)
+ *     M   n_k = sum_i r_ik,  w_k = n_k / n,  m_k = sum_i r_ik x_i / n_k,
+ *         S_k = sum_i r_ik (x_i - m_k)(x_i - m_k)' / n_k + c I
+ *
+ * Without labels a model can still say how the data are distributed. A mixture of Gaussians supposes
+ * that a label exists and was lost: guess its probabilities from the present parameters (E), fit the
+ * parameters as if the guess were counts (M). Each round raises the likelihood, never lowers it.
+ * What is easily got wrong: a component on a single point would get covariance 0 and an infinite
+ * density, so c is added to the diagonal; densities underflow, so everything is logarithms; and the
+ * end depends on the start, so centres start far apart.
+ *
+ * source  Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM
+ *         algorithm"; Schwarz 1978 (BIC); Arthur & Vassilvitskii 2007 (the start)
+ * needs   cholesky
+ * see     @cluster_score (against hidden labels), @classify (labels given), @kmeans
+ * topics  Unsupervised learning
+ */
+typedef enum {
+    LLM_UNSUPERVISED_FULL,
+    LLM_UNSUPERVISED_TIED,     /* one covariance for all */
+    LLM_UNSUPERVISED_DIAGONAL, /* columns independent inside a component */
+    LLM_UNSUPERVISED_SPHERICAL /* and of one variance */
+} llm_unsupervised_shape;
+
+/* weight (K), mean (K,d), S and its Cholesky factor L (K,d,d), in the arena; floor is c. */
+typedef struct {
+    size_t K, d;
+    llm_unsupervised_shape shape;
+    double floor, *weight, *mean, *S, *L;
+} llm_unsupervised_gmm;
+
+/* An empty mixture. Takes K (1 + d + 2 d^2) doubles. */
+LLM_API llm_unsupervised_gmm llm_unsupervised_gmm_init(size_t K, size_t d,
+                                                       llm_unsupervised_shape shape, double floor,
+                                                       llm_arena *arena) {
+    llm_unsupervised_gmm g = {K, d, shape, floor, NULL, NULL, NULL, NULL};
+    LLM_ASSERT(K > 0 && d > 0 && floor >= 0.0);
+    g.weight = llm_arena_doubles(arena, K), g.mean = llm_arena_doubles(arena, K * d);
+    g.S = llm_arena_doubles(arena, K * d * d), g.L = llm_arena_doubles(arena, K * d * d);
+    return g;
+}
+
+/* The M step: g <- x (n,d), r (n,K). False where a covariance is singular or a component has no
+ * weight. A sum of 10 roundings is added to n_k, as scikit-learn does. */
+LLM_API bool llm_unsupervised_gmm_maximize(llm_unsupervised_gmm *g, const float *x, const double *r,
+                                           size_t n) {
+    const size_t K = g->K, d = g->d, dd = d * d;
+    for (size_t k = 0; k < K; k++) {
+        double count = 10.0 * DBL_EPSILON, *mean = g->mean + k * d, *S = g->S + k * dd;
+        for (size_t i = 0; i < n; i++) count += r[i * K + k];
+        for (size_t j = 0; j < d; j++) {
+            mean[j] = 0.0;
+            for (size_t i = 0; i < n; i++) mean[j] += r[i * K + k] * (double)x[i * d + j] / count;
+        }
+        for (size_t a = 0; a < dd; a++) S[a] = 0.0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t a = 0; a < d; a++) {
+                const double v = r[i * K + k] * ((double)x[i * d + a] - mean[a]) / count;
+                for (size_t b = 0; b < d; b++) S[a * d + b] += v * ((double)x[i * d + b] - mean[b]);
+            }
+        g->weight[k] = count / (double)n;
+    }
+    for (size_t a = 0; g->shape == LLM_UNSUPERVISED_TIED && a < dd; a++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < K; k++) sum += g->weight[k] * g->S[k * dd + a];
+        for (size_t k = 0; k < K; k++) g->S[k * dd + a] = sum;
+    }
+    bool ok = true;
+    for (size_t k = 0; k < K; k++) {
+        double *S = g->S + k * dd, trace = 0.0;
+        for (size_t j = 0; j < d; j++) trace += S[j * d + j] / (double)d;
+        for (size_t a = 0; a < dd; a++) {
+            const bool diagonal = a / d == a % d;
+            if (g->shape >= LLM_UNSUPERVISED_DIAGONAL && !diagonal) S[a] = 0.0;
+            if (g->shape == LLM_UNSUPERVISED_SPHERICAL && diagonal) S[a] = trace;
+            if (diagonal) S[a] += g->floor;
+            g->L[k * dd + a] = S[a];
+        }
+        ok = llm_cholesky_factor(g->L + k * dd, d, NULL) && ok;
+    }
+    return ok;
+}
+
+/* Returns the mean log density of x (n,d) in nats; r (n,K) or NULL <- the E step: log w_k + log N(x;
+ * m_k, S_k) less their log-sum-exp, exponentiated. log_p (n) or NULL <- each log density. Scratch:
+ * 2 K + d doubles. */
+LLM_API double llm_unsupervised_gmm_expect(double *r, float *log_p, const llm_unsupervised_gmm *g,
+                                           const float *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, K = g->K, d = g->d;
+    double *score = llm_arena_doubles(arena, K), *constant = llm_arena_doubles(arena, K);
+    double *z = llm_arena_doubles(arena, d), total = 0.0;
+    for (size_t k = 0; k < K; k++)
+        constant[k] = log(g->weight[k]) - 0.5 * llm_cholesky_logdet(g->L + k * d * d, d) -
+                      0.5 * (double)d * log(2.0 * (double)LLM_PI);
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            for (size_t j = 0; j < d; j++) z[j] = (double)x[i * d + j] - g->mean[k * d + j];
+            llm_cholesky_lower(z, g->L + k * d * d, d, 1);
+            score[k] = constant[k];
+            for (size_t j = 0; j < d; j++) score[k] -= 0.5 * z[j] * z[j];
+            most = fmax(most, score[k]);
+        }
+        for (size_t k = 0; k < K; k++) sum += exp(score[k] - most);
+        const double log_sum = most + log(sum);
+        for (size_t k = 0; r && k < K; k++) r[i * K + k] = exp(score[k] - log_sum);
+        if (log_p) log_p[i] = (float)log_sum;
+        total += log_sum / (double)n;
+    }
+    arena->used = mark;
+    return total;
+}
+
+/* r (n,K) <- a start: centres by k-means++ (each a point drawn with probability in proportion to its
+ * squared distance from the centres so far), every point to its nearest one. Scratch: n doubles. */
+LLM_API void llm_unsupervised_gmm_start(double *r, const float *x, size_t n, size_t d, size_t K,
+                                        llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *nearest = llm_arena_doubles(arena, n);
+    LLM_ASSERT(n > 0);
+    for (size_t i = 0; i < n; i++) nearest[i] = 1.0;
+    for (size_t i = 0; i < n * K; i++) r[i] = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        double total = 0.0;
+        for (size_t i = 0; i < n; i++) total += nearest[i];
+        double left = total * (double)llm_rng_uniform(rng);
+        size_t centre = 0;
+        while (centre + 1 < n && left >= nearest[centre]) left -= nearest[centre++];
+        for (size_t i = 0; i < n; i++) {
+            double dist = 0.0;
+            for (size_t j = 0; j < d; j++) {
+                const double off = (double)x[i * d + j] - (double)x[centre * d + j];
+                dist += off * off;
+            }
+            if (k > 0 && dist >= nearest[i]) continue;
+            nearest[i] = dist;
+            for (size_t c = 0; c < k; c++) r[i * K + c] = 0.0;
+            r[i * K + k] = 1.0;
+        }
+    }
+    arena->used = mark;
+}
+
+/* g <- EM from the responsibilities r (n,K), which it overwrites, until a round gains less than
+ * tolerance nats an example. Returns the rounds, `rounds` at most, 0 where a covariance is singular;
+ * *log_density, the mean, may be NULL. */
+LLM_API size_t llm_unsupervised_gmm_fit(llm_unsupervised_gmm *g, double *log_density, double *r,
+                                        const float *x, size_t n, double tolerance, size_t rounds,
+                                        llm_arena *arena) {
+    double before = -HUGE_VAL;
+    for (size_t round = 1; round <= rounds; round++) {
+        if (!llm_unsupervised_gmm_maximize(g, x, r, n)) return 0;
+        const double now = llm_unsupervised_gmm_expect(r, NULL, g, x, n, arena);
+        if (log_density) *log_density = now;
+        if (now - before < tolerance) return round;
+        before = now;
+    }
+    return rounds;
+}
+
+/* Schwarz's criterion from the mean log density: smaller is better. Each free parameter must gain
+ * log(n)/2 nats. */
+LLM_API double llm_unsupervised_gmm_bic(const llm_unsupervised_gmm *g, double log_density,
+                                        size_t n) {
+    const double K = (double)g->K, d = (double)g->d, full = d * (d + 1.0) / 2.0;
+    const double covariance = g->shape == LLM_UNSUPERVISED_FULL       ? K * full
+                              : g->shape == LLM_UNSUPERVISED_TIED     ? full
+                              : g->shape == LLM_UNSUPERVISED_DIAGONAL ? K * d
+                                                                      : K;
+    return (K * d + K - 1.0 + covariance) * log((double)n) - 2.0 * (double)n * log_density;
+}
+
+/* x (d) <- one draw; returns the component. */
+LLM_API size_t llm_unsupervised_gmm_sample(float *x, const llm_unsupervised_gmm *g, llm_rng *rng) {
+    double left = (double)llm_rng_uniform(rng);
+    size_t k = 0;
+    while (k + 1 < g->K && left >= g->weight[k]) left -= g->weight[k++];
+    llm_rng_normal_fill(rng, x, g->d);
+    for (size_t a = g->d; a-- > 0;) { /* L z from the last entry: the others are still z */
+        double sum = g->mean[k * g->d + a];
+        for (size_t b = 0; b <= a; b++) sum += g->L[(k * g->d + a) * g->d + b] * (double)x[b];
+        x[a] = (float)sum;
+    }
+    return k;
+}
+
+/* @cluster_score -------------------------------------------- Scores of a clustering
+ *
+ *     ARI = (pairs together in both - expected) / (mean of the two - expected)
+ *     NMI = I(a; b) / ((H(a) + H(b)) / 2)
+ *     silhouette  s_i = (b_i - a_i) / max(a_i, b_i)
+ *
+ * How good is a grouping? Against labels that were hidden: count pairs that both put together,
+ * corrected for chance (ARI), or the information that one has of the other (NMI); names of groups do
+ * not matter to either. Without labels: is each point nearer to its own group (mean distance a) than
+ * to the next one (b)? Without the correction two random groupings of many groups agree on most
+ * pairs, namely that they are apart.
+ *
+ * source  Hubert & Arabie 1985, "Comparing partitions"; Rousseeuw 1987, "Silhouettes"
+ * needs   -
+ * see     @unsupervised, @kmeans
+ * topics  -
+ */
+
+/* table (A,B) <- how often a (n) below A meets b (n) below B. */
+LLM_API void llm_cluster_score_table(double *table, const int *a, const int *b, size_t n, size_t A,
+                                     size_t B) {
+    for (size_t k = 0; k < A * B; k++) table[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(a[i] >= 0 && (size_t)a[i] < A && b[i] >= 0 && (size_t)b[i] < B);
+        table[(size_t)a[i] * B + (size_t)b[i]] += 1.0;
+    }
+}
+
+/* The adjusted Rand index of a table (A,B): 1 for the same grouping, 0 expected for unrelated ones. 1
+ * where both put all together or all apart. */
+LLM_API double llm_cluster_score_ari(const double *table, size_t A, size_t B) {
+    double n = 0.0, both = 0.0, in_a = 0.0, in_b = 0.0;
+    for (size_t i = 0; i < A; i++) {
+        double row = 0.0;
+        for (size_t j = 0; j < B; j++) {
+            const double t = table[i * B + j];
+            row += t;
+            both += 0.5 * t * (t - 1.0);
+        }
+        in_a += 0.5 * row * (row - 1.0);
+        n += row;
+    }
+    for (size_t j = 0; j < B; j++) {
+        double column = 0.0;
+        for (size_t i = 0; i < A; i++) column += table[i * B + j];
+        in_b += 0.5 * column * (column - 1.0);
+    }
+    const double pairs = 0.5 * n * (n - 1.0), expected = pairs > 0.0 ? in_a * in_b / pairs : 0.0;
+    const double most = 0.5 * (in_a + in_b);
+    return most == expected ? 1.0 : (both - expected) / (most - expected);
+}
+
+/* Normalized mutual information, 0 to 1; 1 where neither grouping says anything. */
+LLM_API double llm_cluster_score_nmi(const double *table, size_t A, size_t B) {
+    double n = 0.0, joint = 0.0, h_a = 0.0, h_b = 0.0;
+    for (size_t k = 0; k < A * B; k++) n += table[k];
+    for (size_t k = 0; k < A * B; k++)
+        if (table[k] > 0.0) joint -= table[k] / n * log(table[k] / n);
+    for (size_t i = 0; i < A; i++) {
+        double row = 0.0;
+        for (size_t j = 0; j < B; j++) row += table[i * B + j] / n;
+        if (row > 0.0) h_a -= row * log(row);
+    }
+    for (size_t j = 0; j < B; j++) {
+        double column = 0.0;
+        for (size_t i = 0; i < A; i++) column += table[i * B + j] / n;
+        if (column > 0.0) h_b -= column * log(column);
+    }
+    return h_a + h_b > 0.0 ? 2.0 * (h_a + h_b - joint) / (h_a + h_b) : 1.0;
+}
+
+/* The mean silhouette of x (n,d) grouped by a (n) below A, n > 0, at least two groups with members;
+ * a point alone in its group counts 0. All n^2 distances are taken. Scratch: 2 A doubles. */
+LLM_API double llm_cluster_score_silhouette(const float *x, const int *a, size_t n, size_t d,
+                                            size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *sum = llm_arena_doubles(arena, A), *count = llm_arena_doubles(arena, A), total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < A; k++) sum[k] = count[k] = 0.0;
+        for (size_t r = 0; r < n; r++) {
+            double dist = 0.0;
+            LLM_ASSERT(a[r] >= 0 && (size_t)a[r] < A);
+            if (r == i) continue;
+            for (size_t j = 0; j < d; j++) {
+                const double off = (double)x[i * d + j] - (double)x[r * d + j];
+                dist += off * off;
+            }
+            sum[a[r]] += sqrt(dist);
+            count[a[r]] += 1.0;
+        }
+        double other = HUGE_VAL;
+        for (size_t k = 0; k < A; k++)
+            if (k != (size_t)a[i] && count[k] > 0.0) other = fmin(other, sum[k] / count[k]);
+        LLM_ASSERT(other < HUGE_VAL);
+        if (count[a[i]] == 0.0) continue;
+        const double own = sum[a[i]] / count[a[i]], most = fmax(own, other);
+        total += most > 0.0 ? (other - own) / most : 0.0;
+    }
+    arena->used = mark;
+    return total / (double)n;
+}
+
+/* @classify ------------------------------------------------- Classification
+ *
+ *     action = argmin_a sum_k p_k cost(a,k)             two classes: positive above a/(a + b)
+ *     p_k ~ prior_k N(x; m_k, S_k)                      quadratic; linear where S_k = S for all
+ *     S <- (1 - g) S + g tr(S)/d I                      shrinkage g, Ledoit and Wolf's formula
+ *
+ * A class is a guess about which cloud of points an example came from. Give each class a Gaussian,
+ * and Bayes' rule turns densities and priors into probabilities; what to do with these depends on
+ * what errors cost, and not answering is an action too. One covariance for all classes makes the
+ * boundaries flat and needs far fewer examples than one for each. With fewer examples than
+ * dimensions a covariance is singular, which is an error here and not a large number: shrink it.
+ *
+ * source  Fisher 1936; Chow 1970, "On optimum recognition error and reject tradeoff"; Ledoit & Wolf
+ *         2004, "A well-conditioned estimator for large-dimensional covariance matrices"
+ * needs   cholesky
+ * see     @binary_class (thresholds by search), @multiclass (without densities)
+ * topics  Classification
+ */
+
+/* action (n) <- p (n,K) probabilities, cost (A,K) of action a when k is true: the cheapest, the lowest
+ * of several; *risk, unless NULL, the mean expected cost. A row of equal costs is a reject option. */
+LLM_API void llm_classify_decide(int *action, double *risk, const float *p, const float *cost,
+                                 size_t n, size_t K, size_t A) {
+    LLM_ASSERT(A > 0 && A <= INT_MAX);
+    if (risk) *risk = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double best = HUGE_VAL;
+        action[i] = 0;
+        for (size_t a = 0; a < A; a++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < K; k++) sum += (double)p[i * K + k] * (double)cost[a * K + k];
+            if (!(sum < best)) continue;
+            best = sum;
+            action[i] = (int)a;
+        }
+        if (risk) *risk += best / (double)n;
+    }
+}
+
+/* K Gaussians: log prior (K), mean (K,d), L (K,d,d) Cholesky factors, or (1,d,d) where shared. In the
+ * arena. */
+typedef struct {
+    size_t K, d;
+    bool shared;
+    double *log_prior, *mean, *L;
+} llm_classify_model;
+
+/* Ledoit and Wolf's shrinkage for centred rows x (n,d) with covariance S (d,d), divided by n: how
+ * much of S is noise, at most 1.
+ *
+ *     g = (1/n^2 sum_i |x_i x_i' - S|^2) / |S - tr(S)/d I|^2 */
+LLM_API double llm_classify_shrinkage(const double *x, const double *S, size_t n, size_t d) {
+    double trace = 0.0, noise = 0.0, signal = 0.0;
+    for (size_t a = 0; a < d; a++) trace += S[a * d + a] / (double)d;
+    for (size_t a = 0; a < d; a++)
+        for (size_t b = 0; b < d; b++) {
+            double spread = 0.0;
+            const double off = S[a * d + b] - (a == b ? trace : 0.0);
+            for (size_t i = 0; i < n; i++) {
+                const double v = x[i * d + a] * x[i * d + b] - S[a * d + b];
+                spread += v * v;
+            }
+            noise += spread / ((double)n * (double)n);
+            signal += off * off;
+        }
+    return signal > 0.0 ? fmin(1.0, noise / signal) : 1.0;
+}
+
+/* S (d,d) <- the covariance of x (n,d), centred, divided by n and shrunk by g; g < 0: Ledoit and
+ * Wolf's. */
+LLM_API void llm_classify_covariance(double *S, const double *x, size_t n, size_t d, double g) {
+    double trace = 0.0;
+    for (size_t a = 0; a < d; a++)
+        for (size_t b = 0; b < d; b++) {
+            S[a * d + b] = 0.0;
+            for (size_t i = 0; i < n; i++) S[a * d + b] += x[i * d + a] * x[i * d + b] / (double)n;
+        }
+    if (g < 0.0) g = llm_classify_shrinkage(x, S, n, d);
+    for (size_t a = 0; a < d; a++) trace += S[a * d + a] / (double)d;
+    for (size_t a = 0; a < d; a++)
+        for (size_t b = 0; b < d; b++)
+            S[a * d + b] = (1.0 - g) * S[a * d + b] + (a == b ? g * trace : 0.0);
+}
+
+/* m <- x (n,d), label (n) below K; the priors are the classes' shares. shared: linear discriminants,
+ * the covariance within classes; else quadratic, each class's own. Divided by n, not n - 1.
+ * g: shrinkage 0 to 1, or negative for the formula's. False, with a sentence, when a class has no
+ * example, or a covariance is singular. The model stays in the arena, and n d + d^2 doubles are
+ * given back. */
+LLM_API bool llm_classify_fit(llm_classify_model *m, const float *x, const int *label, size_t n,
+                              size_t d, size_t K, bool shared, double g, llm_arena *arena,
+                              llm_error *error) {
+    m->K = K, m->d = d, m->shared = shared;
+    m->log_prior = llm_arena_doubles(arena, K), m->mean = llm_arena_doubles(arena, K * d);
+    m->L = llm_arena_doubles(arena, (shared ? 1 : K) * d * d);
+    const size_t mark = arena->used;
+    double *rows = llm_arena_doubles(arena, n * d);
+    LLM_ASSERT(g <= 1.0);
+    for (size_t i = 0; i < n; i++) LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+    bool ok = true;
+    for (size_t k = 0, first = 0, count = 0; ok && k < K; k++, first += shared ? count : 0) {
+        double *mean = m->mean + k * d, *to = rows + first * d;
+        count = 0;
+        for (size_t j = 0; j < d; j++) mean[j] = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if ((size_t)label[i] != k) continue;
+            for (size_t j = 0; j < d; j++) to[count * d + j] = (double)x[i * d + j];
+            for (size_t j = 0; j < d; j++) mean[j] += (double)x[i * d + j];
+            count++;
+        }
+        if (count == 0) ok = llm_fail(error, "class %zu has no example", k);
+        m->log_prior[k] = log((double)count / (double)n);
+        for (size_t j = 0; ok && j < d; j++) mean[j] /= (double)count;
+        for (size_t i = 0; i < count * d; i++) to[i] -= mean[i % d];
+        if (!ok || shared) continue;
+        double *S = m->L + k * d * d;
+        llm_classify_covariance(S, to, count, d, g);
+        if (!llm_cholesky_factor(S, d, NULL))
+            ok = llm_fail(error,
+                          "the covariance of class %zu is singular: %zu examples, %zu columns", k,
+                          count, d);
+    }
+    if (ok && shared) {
+        llm_classify_covariance(m->L, rows, n, d, g);
+        if (!llm_cholesky_factor(m->L, d, NULL))
+            ok = llm_fail(error,
+                          "the covariance within classes is singular: %zu examples, %zu columns", n,
+                          d);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* log_p (n,K) <- x (n,d): logarithms of the classes' probabilities. Scratch: d doubles. */
+LLM_API void llm_classify_log_proba(float *log_p, const llm_classify_model *m, const float *x,
+                                    size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, d = m->d, K = m->K;
+    double *z = llm_arena_doubles(arena, d), *score = llm_arena_doubles(arena, K);
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double *L = m->L + (m->shared ? 0 : k * d * d);
+            for (size_t j = 0; j < d; j++) z[j] = (double)x[i * d + j] - m->mean[k * d + j];
+            llm_cholesky_lower(z, L, d, 1); /* whitened: its length is Mahalanobis' distance */
+            score[k] = m->log_prior[k] - 0.5 * llm_cholesky_logdet(L, d);
+            for (size_t j = 0; j < d; j++) score[k] -= 0.5 * z[j] * z[j];
+            most = fmax(most, score[k]);
+        }
+        for (size_t k = 0; k < K; k++) sum += exp(score[k] - most);
+        for (size_t k = 0; k < K; k++) log_p[i * K + k] = (float)(score[k] - most - log(sum));
+    }
+    arena->used = mark;
+}
+
+/* The least error of any rule for two classes of equal prior and covariance S = L L', with means
+ * apart by delta (d): Phi(-|L^-1 delta| / 2). delta is overwritten. */
+LLM_API double llm_classify_bayes_error(double *delta, const double *L, size_t d) {
+    double sum = 0.0;
+    llm_cholesky_lower(delta, L, d, 1);
+    for (size_t j = 0; j < d; j++) sum += delta[j] * delta[j];
+    return 0.5 * erfc(0.5 * sqrt(sum) / sqrt(2.0));
+}
+
 /* @binary_class --------------------------------------------- Binary classification
  *
  *    z = x.w + b    p = 1 / (1 + e^-z)    loss = mean_i v_i (log(1 + e^z_i) - y_i z_i) + l2/2 |w|^2
@@ -11556,6 +12010,192 @@ LLM_API llm_ridge_point llm_ridge_path_at(double *w, double *intercept, const ll
 /* w (d) <- one step of SGD with penalty lam |w|^2 / 2: w shrinks by lr lam, then goes along -g. */
 LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, float lam) {
     for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
+}
+
+/* @data_leakage --------------------------------------------- Data leakage
+ *
+ *     leaked      select, scale, encode on all data  ->  split  ->  score too good
+ *     honest      split  ->  fit every step on the training part  ->  apply it to the test part
+ *
+ * A score is a promise about data nobody has seen. It is broken by whatever lets the test part speak
+ * to the model: rows that stand in both parts, columns that are the answer in disguise or are known
+ * only later, and steps fitted before the split. The last kind is the most common: choose the
+ * hundred columns of five thousand that correlate best with pure noise, then cross-validate, and
+ * noise is predicted almost without error. The functions below find the first kinds and do the
+ * steps of the last one fold by fold.
+ *
+ * source  Kaufman, Rosset & Perlich 2012, "Leakage in data mining"; Hastie, Tibshirani & Friedman
+ *         2009, "The Elements of Statistical Learning", section 7.10.2; Brown et al. 2020, app. C
+ * needs   argsort
+ * see     @split, @supervised (standardization), @hyperparameter
+ * topics  Data leakage
+ */
+
+/* The order of the rows by content: -1, 0, 1 for a before, equal to, after b, as their bytes. */
+LLM_API int llm_data_leakage_compare(const float *a, const float *b, size_t d) {
+    for (size_t j = 0; j < d; j++) {
+        const float u = a[j] == 0.0f ? 0.0f : a[j], v = b[j] == 0.0f ? 0.0f : b[j]; /* -0 is 0 */
+        const int order = memcmp(&u, &v, sizeof u);
+        if (order != 0) return order < 0 ? -1 : 1;
+    }
+    return 0;
+}
+
+/* found (m) <- whether each row of test (m,d) also stands in train (n,d), exactly, NaN equal to the
+ * same NaN; returns how many. A hash of each row, FNV-1a over its bytes, selects candidates; equal
+ * hashes are compared. Scratch: 2 n words for a table half full. */
+LLM_API size_t llm_data_leakage_overlap(bool *found, const float *test, size_t m,
+                                        const float *train, size_t n, size_t d, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t slots = 2, count = 0;
+    while (slots < 2 * n) slots *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, slots, sizeof(size_t));
+    for (size_t s = 0; s < slots; s++) slot[s] = n; /* free */
+    for (size_t i = 0; i < n + m; i++) {
+        const float *row = i < n ? train + i * d : test + (i - n) * d;
+        uint64_t hash = 14695981039346656037u;
+        for (size_t j = 0; j < d; j++) {
+            const float v = row[j] == 0.0f ? 0.0f : row[j];
+            unsigned char byte[sizeof v];
+            memcpy(byte, &v, sizeof v);
+            for (size_t b = 0; b < sizeof v; b++) hash = (hash ^ byte[b]) * 1099511628211u;
+        }
+        size_t s = (size_t)(hash ^ hash >> 32) & (slots - 1);
+        while (slot[s] < n && llm_data_leakage_compare(train + slot[s] * d, row, d) != 0)
+            s = (s + 1) & (slots - 1);
+        if (i >= n) {
+            found[i - n] = slot[s] < n;
+            count += slot[s] < n ? 1 : 0;
+        } else if (slot[s] == n) {
+            slot[s] = i;
+        }
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* The share of the windows of N tokens of text (n) that occur in the corpus (m): near duplicates,
+ * N = 13 in GPT-3's check. 0 where text is shorter than a window. Scratch: m + n floats and words.
+ * Quadratic in the worst case only: windows are compared where their hashes are equal. */
+LLM_API float llm_data_leakage_ngrams(const int *text, size_t n, const int *corpus, size_t m,
+                                      size_t N, llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(N > 0);
+    if (n < N || m < N) return 0.0f;
+    const size_t windows = m - N + 1;
+    size_t slots = 2, hits = 0;
+    while (slots < 2 * windows) slots *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, slots, sizeof(size_t));
+    for (size_t s = 0; s < slots; s++) slot[s] = windows;
+    for (size_t i = 0; i < windows + n - N + 1; i++) {
+        const int *window = i < windows ? corpus + i : text + (i - windows);
+        uint64_t hash = 14695981039346656037u;
+        for (size_t k = 0; k < N; k++) hash = (hash ^ (uint32_t)window[k]) * 1099511628211u;
+        size_t s = (size_t)(hash ^ hash >> 32) & (slots - 1);
+        while (slot[s] < windows && memcmp(corpus + slot[s], window, N * sizeof *window) != 0)
+            s = (s + 1) & (slots - 1);
+        if (i >= windows)
+            hits += slot[s] < windows ? 1 : 0;
+        else if (slot[s] == windows)
+            slot[s] = i;
+    }
+    arena->used = mark;
+    return (float)hits / (float)(n - N + 1);
+}
+
+/* The area under the ROC curve of one column as a score for y (n): the chance that a positive has
+ * more than a negative, ties half. A column at 0.99 or 0.01 alone is rarely luck and often the
+ * answer. x (n) may not be NaN; 0.5 where one class is missing. Scratch: n words. */
+LLM_API double llm_data_leakage_auc(const float *x, const bool *y, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double below = 0.0, wins = 0.0, positives = 0.0;
+    llm_argsort(order, x, n);
+    for (size_t i = 0, end = 0; i < n; i = end) {
+        double up = 0.0, down = 0.0; /* among equal values */
+        for (end = i; end < n && !(x[order[end]] > x[order[i]]); end++) {
+            LLM_ASSERT(!isnan(x[order[end]]));
+            up += y[order[end]] ? 1.0 : 0.0;
+            down += y[order[end]] ? 0.0 : 1.0;
+        }
+        wins += up * (below + 0.5 * down);
+        below += down;
+        positives += up;
+    }
+    arena->used = mark;
+    return positives > 0.0 && below > 0.0 ? wins / (positives * below) : 0.5;
+}
+
+/* late (n) <- whether a value was known only after the moment of prediction; returns how many. */
+LLM_API size_t llm_data_leakage_time(bool *late, const double *known, const double *predicted,
+                                     size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        late[i] = !(known[i] <= predicted[i]); /* NaN: nobody knows when */
+        count += late[i] ? 1 : 0;
+    }
+    return count;
+}
+
+/* x (n) <- the mean of y (n) in the category (n) below C of each row, from rows of other folds only:
+ * (sum + strength * mean) / (count + strength). fold (n) NULL: from all rows, the leaking form.
+ * Category -1 gets the mean. Scratch: 2 C + 1 doubles. */
+LLM_API void llm_data_leakage_target_encode(float *x, const int *category, const float *y,
+                                            const int *fold, size_t n, size_t C, double strength,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *sum = llm_arena_doubles(arena, C), *count = llm_arena_doubles(arena, C);
+    int folds = 1;
+    for (size_t i = 0; fold && i < n; i++) folds = fold[i] >= folds ? fold[i] + 1 : folds;
+    for (int f = 0; f < folds; f++) {
+        double all = 0.0, rows = 0.0;
+        for (size_t c = 0; c < C; c++) sum[c] = count[c] = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            LLM_ASSERT(category[i] >= -1 && (category[i] < 0 || (size_t)category[i] < C));
+            if (fold && fold[i] == f) continue;
+            all += (double)y[i], rows += 1.0;
+            if (category[i] >= 0) sum[category[i]] += (double)y[i], count[category[i]] += 1.0;
+        }
+        const double mean = rows > 0.0 ? all / rows : 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (fold && fold[i] != f) continue;
+            const double s = category[i] >= 0 ? sum[category[i]] : 0.0;
+            const double k = category[i] >= 0 ? count[category[i]] : 0.0;
+            x[i] =
+                k + strength > 0.0 ? (float)((s + strength * mean) / (k + strength)) : (float)mean;
+        }
+    }
+    arena->used = mark;
+}
+
+/* chosen (k) <- the columns of x (n,d) that correlate most with y (n), by |correlation|, over the
+ * rows of use (n) only; constant columns last. Call it with the training rows of a fold. k <= d.
+ * Scratch: d floats and words. */
+LLM_API void llm_data_leakage_select(size_t *chosen, size_t k, const float *x, const float *y,
+                                     const bool *use, size_t n, size_t d, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, d);
+    size_t *order = (size_t *)llm_arena_take(arena, d, sizeof(size_t));
+    double rows = 0.0, mean_y = 0.0;
+    LLM_ASSERT(k <= d);
+    for (size_t i = 0; i < n; i++)
+        if (use[i]) rows += 1.0, mean_y += (double)y[i];
+    mean_y /= rows;
+    for (size_t j = 0; j < d; j++) {
+        double mean = 0.0, xy = 0.0, xx = 0.0;
+        for (size_t i = 0; i < n; i++)
+            if (use[i]) mean += (double)x[i * d + j] / rows;
+        for (size_t i = 0; i < n; i++) {
+            if (!use[i]) continue;
+            const double off = (double)x[i * d + j] - mean;
+            xy += off * ((double)y[i] - mean_y);
+            xx += off * off;
+        }
+        key[j] = xx > 0.0 ? -(float)(fabs(xy) / sqrt(xx)) : 1.0f;
+    }
+    llm_argsort(order, key, d);
+    for (size_t j = 0; j < k; j++) chosen[j] = order[j];
+    arena->used = mark;
 }
 
 /* @early_stopping ------------------------------------------- Early stopping
