@@ -2192,6 +2192,184 @@ LLM_API double llm_compose_aitken(double x0, double x1, double x2) {
     return bend == 0.0 ? x2 : x2 - (x2 - x1) * (x2 - x1) / bend;
 }
 
+/* @convex --------------------------------------------------- Convex function
+ *
+ *     f(t x + (1 - t) y) <= t f(x) + (1 - t) f(y)        the chord is above
+ *     f(y) >= f(x) + f'(x).(y - x)                       the tangent is below
+ *     H(x) positive semidefinite                         it never bends down
+ *     f*(s) = max_x s x - f(x),   f** = the largest convex function below f
+ *
+ * A bowl: what is low here is low everywhere, so any way down ends at the same value, wherever it
+ * starts. The three conditions above are the same for smooth functions, and each is a test that a
+ * single witness can fail. The conjugate f* describes f by its tangents instead of its points; done
+ * twice it gives f back if f is convex, and else its convex hull. Where there is a kink, any slope
+ * between those of both sides is a subgradient: steps along it need not go down, but come nearer.
+ *
+ * source  Boyd & Vandenberghe 2004, "Convex Optimization", ch. 3; Lucet 1997, "Faster than the fast
+ *         Legendre transform"; Boyd, Xiao & Mutapcic 2003, "Subgradient methods"
+ * needs   -
+ * see     @gradient_descent, @lagrange, @logsumexp (convex), @vector_norm (kinks)
+ * topics  Convex Function
+ */
+
+/* A function of x (n), and if g is not NULL its gradient, or any subgradient, in g (n). */
+typedef double (*llm_convex_fn)(double *g, const double *x, void *context);
+
+/* The largest f(t x + (1 - t) y) - t f(x) - (1 - t) f(y) over random segments in the box low..high
+ * (n), in units of 1 + the largest of the |f|; at most rounding for a convex function. x, y (n), t:
+ * the witness. Scratch: 3 n doubles. */
+LLM_API double llm_convex_chord(double *x, double *y, double *t, llm_convex_fn f, void *context,
+                                const double *low, const double *high, size_t n, size_t probes,
+                                llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n), *b = llm_arena_doubles(arena, n);
+    double *between = llm_arena_doubles(arena, n), worst = -(double)INFINITY;
+    for (size_t probe = 0; probe < probes; probe++) {
+        const double at = (double)llm_rng_uniform(rng);
+        for (size_t i = 0; i < n; i++) {
+            a[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+            b[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+            between[i] = at * a[i] + (1.0 - at) * b[i];
+        }
+        const double fa = f(NULL, a, context), fb = f(NULL, b, context);
+        const double above = f(NULL, between, context) - (at * fa + (1.0 - at) * fb);
+        const double relative = above / (1.0 + fmax(fabs(fa), fabs(fb)));
+        if (!(relative > worst)) continue;
+        worst = relative;
+        *t = at;
+        for (size_t i = 0; i < n; i++) x[i] = a[i], y[i] = b[i];
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* The largest f(x) + g(x).(y - x) - f(y), likewise, with g from f: at most rounding if f is convex
+ * and g its subgradient. Scratch: 3 n doubles. */
+LLM_API double llm_convex_first_order(llm_convex_fn f, void *context, const double *low,
+                                      const double *high, size_t n, size_t probes, llm_rng *rng,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n), *b = llm_arena_doubles(arena, n);
+    double *g = llm_arena_doubles(arena, n), worst = -(double)INFINITY;
+    for (size_t probe = 0; probe < probes; probe++) {
+        for (size_t i = 0; i < n; i++) {
+            a[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+            b[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+        }
+        const double fa = f(g, a, context), fb = f(NULL, b, context);
+        double above = fa - fb;
+        for (size_t i = 0; i < n; i++) above += g[i] * (b[i] - a[i]);
+        above /= 1.0 + fmax(fabs(fa), fabs(fb));
+        worst = above > worst ? above : worst;
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* Whether h (n,n), symmetric, is positive semidefinite: no eigenvalue below -n eps times the
+ * largest diagonal entry, about. LDL' with the largest diagonal entry as pivot; h is overwritten.
+ * When it is down to rounding, all that is left must be: a 0 on the diagonal beside a number is
+ * indefinite. */
+LLM_API bool llm_convex_psd(double *h, size_t n) {
+    double largest = 0.0;
+    for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs(h[i * n + i]));
+    const double noise = 10.0 * (double)n * DBL_EPSILON * largest;
+    for (size_t k = 0; k < n; k++) {
+        size_t best = k;
+        for (size_t i = k; i < n; i++) {
+            if (!(h[i * n + i] >= -noise)) return false;
+            if (h[i * n + i] > h[best * n + best]) best = i;
+        }
+        if (h[best * n + best] <= noise) {
+            for (size_t i = k; i < n; i++)
+                for (size_t j = k; j < n; j++)
+                    if (!(fabs(h[i * n + j]) <= noise)) return false;
+            return true;
+        }
+        for (size_t j = 0; j < n; j++) { /* rows, then columns */
+            const double swap = h[k * n + j];
+            h[k * n + j] = h[best * n + j];
+            h[best * n + j] = swap;
+        }
+        for (size_t i = 0; i < n; i++) {
+            const double swap = h[i * n + k];
+            h[i * n + k] = h[i * n + best];
+            h[i * n + best] = swap;
+        }
+        for (size_t i = k + 1; i < n; i++) {
+            const double factor = h[i * n + k] / h[k * n + k];
+            for (size_t j = k + 1; j < n; j++) h[i * n + j] -= factor * h[k * n + j];
+        }
+    }
+    return true;
+}
+
+/* corner (n) <- the points (x_i, f_i) with x ascending: indices of the corners of their lower hull,
+ * from left to right; returns how many. A corner stays while the slopes grow. */
+LLM_API size_t llm_convex_hull(size_t *corner, const double *x, const double *f, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        while (count > 1) {
+            const size_t a = corner[count - 2], b = corner[count - 1];
+            if ((f[b] - f[a]) * (x[i] - x[b]) < (f[i] - f[b]) * (x[b] - x[a])) break;
+            count--;
+        }
+        corner[count++] = i;
+    }
+    return count;
+}
+
+/* envelope (n) <- x ascending, f (n): the largest convex function that is nowhere above f on these
+ * points: straight between the corners. Scratch: n indices. */
+LLM_API void llm_convex_envelope(double *envelope, const double *x, const double *f, size_t n,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *corner = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    const size_t count = llm_convex_hull(corner, x, f, n);
+    for (size_t i = 0, c = 0; i < n; i++) {
+        if (c + 1 < count && corner[c + 1] <= i) c++;
+        const size_t a = corner[c], b = c + 1 < count ? corner[c + 1] : a;
+        const double t = b > a ? (x[i] - x[a]) / (x[b] - x[a]) : 0.0;
+        envelope[i] = f[a] + t * (f[b] - f[a]);
+    }
+    arena->used = mark;
+}
+
+/* conjugate (m) <- slopes s ascending (m), x ascending, f (n), n > 0: max_i s x_i - f_i. The corner
+ * that is reached moves right as the slope grows: n + m steps. Scratch: n indices. */
+LLM_API void llm_convex_conjugate(double *conjugate, const double *s, size_t m, const double *x,
+                                  const double *f, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    size_t *corner = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    const size_t count = llm_convex_hull(corner, x, f, n);
+    for (size_t k = 0, c = 0; k < m; k++) {
+        while (c + 1 < count &&
+               s[k] * x[corner[c + 1]] - f[corner[c + 1]] >= s[k] * x[corner[c]] - f[corner[c]])
+            c++;
+        conjugate[k] = s[k] * x[corner[c]] - f[corner[c]];
+    }
+    arena->used = mark;
+}
+
+/* x (n) in place: steps of length c / sqrt(k) times the subgradient, and ends at the best point
+ * met, whose value is returned: the last one need not be it. Scratch: 2 n doubles. */
+LLM_API double llm_convex_subgradient(double *x, llm_convex_fn f, void *context, double c,
+                                      size_t steps, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *g = llm_arena_doubles(arena, n), *at = llm_arena_doubles(arena, n);
+    double best = (double)INFINITY;
+    for (size_t i = 0; i < n; i++) at[i] = x[i];
+    for (size_t k = 0; k <= steps; k++) {
+        const double value = f(g, at, context);
+        for (size_t i = 0; value < best && i < n; i++) x[i] = at[i];
+        best = value < best ? value : best;
+        for (size_t i = 0; i < n; i++) at[i] -= c / sqrt((double)k + 1.0) * g[i];
+    }
+    arena->used = mark;
+    return best;
+}
+
 /* @vector_norm ---------------------------------------------- L1 and L2 norms
  *
  *     |x|_1 = sum |x_i|      |x|_2 = sqrt(sum x_i^2)      |x|_inf = max |x_i|
