@@ -3127,15 +3127,16 @@ llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, con
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  * The product of @dense with an epilogue that knows heads: bias, the split into q, k and v of
- * (B,H,T,D), and for models that normalise q and k (Qwen 3, Gemma 3) the RMS of each head, while the
- * numbers are still in registers. Apart, the split would read and write all of them once more, the
- * norm q and k another time. A tile of the product is 128 columns wide and leaves by rows, a warp a
- * row: where D divides 128 a head lies with D / 4 neighbouring lanes, and its sum of squares is a few
- * shuffles among these. Other head sizes and float are normalised by a kernel of @rmsnorm, in place.
+ * (B,H,T,D), and for models that normalise q and k (Qwen 3, Gemma 3) the RMS of each head, while
+ * the numbers are still in registers. Apart, the split would read and write all of them once more,
+ * the norm q and k another time. A tile of the product is 128 columns wide and leaves by rows, a
+ * warp a row: where D divides 128 a head lies with D / 4 neighbouring lanes, and its sum of squares
+ * is a few shuffles among these. Other head sizes and float are normalised by a kernel of @rmsnorm,
+ * in place.
  *
- * Backward puts dq, dk and dv together in rows, one pass of 2 elements for each element, and goes on
- * as @dense. The norm's backward pass wants what it was given: training calls llm_cuda_qkv_forward
- * and @rmsnorm.
+ * Backward puts dq, dk and dv together in rows, one pass of 2 elements for each element, and goes
+ * on as @dense. The norm's backward pass wants what it was given: training calls
+ * llm_cuda_qkv_forward and @rmsnorm.
  *
  * Traffic and limit: those of the product, which writes q, k, v in place of y. A warp writes one
  * head's row, 2 D bytes at least, in one piece.
@@ -3432,10 +3433,10 @@ llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, 
  * its product in (B,H,T,D) at once, by the same epilogue. Self-attention with the mask, dropout and
  * grouped heads of llm_flash_config; the weights p are never stored.
  *
- * Traffic beside the products': q, k, v and out once from each side, and 2 elements for each element
- * where heads are put side by side. 2 B T C (2 H + 2 Hkv) D operations in the products, 4 B H T^2 D
- * in attention (half of that causal), backwards twice and 3.5 times as many. Limit: the products,
- * by count; from T = 2 C on (causal: 4 C) attention.
+ * Traffic beside the products': q, k, v and out once from each side, and 2 elements for each
+ * element where heads are put side by side. 2 B T C (2 H + 2 Hkv) D operations in the products, 4 B
+ * H T^2 D in attention (half of that causal), backwards twice and 3.5 times as many. Limit: the
+ * products, by count; from T = 2 C on (causal: 4 C) attention.
  *
  * source  -
  * needs   qkv, dense, activation, flash
@@ -3454,7 +3455,8 @@ static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *
                                                   const T *v, const llm_flash_config *c,
                                                   float *scratch, cudaStream_t stream);
 
-/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H, wo (C,H D), b ((H+2Hkv)D), bo (C) or NULL. */
+/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H; wo (C,H D); b ((H+2Hkv)D), bo (C), or
+ * NULL. */
 template <typename T> struct llm_cuda_mha_params { const T *w, *b, *wo, *bo; };
 /* Their gradients, each of which may be NULL. */
 struct llm_cuda_mha_grads {
@@ -3546,9 +3548,9 @@ static inline cudaError_t llm_cuda_mha_backward(T *dx, const llm_cuda_mha_grads 
  *
  * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
  * and k are turned, k and v go to their places in the cache. All are copies with at most two
- * multiplications a number, so they are one kernel: it reads the rows of the product once and writes
- * each number where it will be read. The way back turns by the opposite angle and puts the gradients
- * together into rows.
+ * multiplications a number, so they are one kernel: it reads the rows of the product once and
+ * writes each number where it will be read. The way back turns by the opposite angle and puts the
+ * gradients together into rows.
  *
  * A thread moves 2 V entries of one head, 16 bytes at a time: V pairs, which are two vectors half a
  * rotation apart, or for neighbours two vectors in a row. Angles come as tables of llm_rope_table,
@@ -3941,9 +3943,9 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
 
 /* @flash ---------------------------------------------------- FlashAttention
  *
- * The tiled kernel to read: float arithmetic, 64 queries against 64 keys, 256 threads. Blocks cannot
- * share O, so the loops are turned around: a block owns a tile of queries, O stays in its registers,
- * keys and values come by, and O is divided once (as in @flash23).
+ * The tiled kernel to read: float arithmetic, 64 queries against 64 keys, 256 threads. Blocks
+ * cannot share O, so the loops are turned around: a block owns a tile of queries, O stays in its
+ * registers, keys and values come by, and O is divided once (as in @flash23).
  *
  * Thread (x, y) of 16 x 16 has rows y, y + 16, .. and columns x, x + 16, .. of every product, in
  * registers. A row is shared by 16 neighbouring lanes: its maximum and sum are four shuffles, and
@@ -3954,12 +3956,12 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
  *
  * Traffic: Q and O once, K and V once for each 64 queries, mostly from L2; the T x S weights never.
  * 4 T S D operations a head, half of that causal. Limit: float multiply-adds, closely followed by
- * shared memory, which is busy 12 to 20 of 16 cycles. Shared memory: 70 KB for D <= 64, 119 KB for D
- * <= 128.
+ * shared memory, which is busy 12 to 20 of 16 cycles. Shared memory: 70 KB for D <= 64, 119 KB for
+ * D <= 128.
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2
- * needs   cuda_launch, cuda_memory, dropout, mha (which declares the launcher)
+ * needs   cuda_launch, cuda_memory, dropout, mha
  * see     flash_backward, causal_attn, gqa
  * topics  -
  */
@@ -4102,9 +4104,9 @@ static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q,
  *
  * Two kernels in place of one with atomics: nobody writes what another one owns, and the order of
  * the sums is fixed. The first owns 64 queries and gathers dQ while keys and values come by; the
- * second owns 64 keys and gathers dK and dV from the queries of all heads of its group. Both compute
- * the weights again, 7 products for the 5 that one kernel needs. rowsum(dO * O) is computed once,
- * by a small kernel before them.
+ * second owns 64 keys and gathers dK and dV from the queries of all heads of its group. Both
+ * compute the weights again, 7 products for the 5 that one kernel needs. rowsum(dO * O) is computed
+ * once, by a small kernel before them.
  *
  * The weights are left in shared memory so that the next product reads them along its sum: by rows
  * of queries for dQ, turned for dK and dV, which take turns in one place.
@@ -4115,7 +4117,7 @@ static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q,
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithm 2
- * needs   cuda_launch, cuda_memory, cuda_reduce, flash, mha (which declares the launcher)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, flash, mha
  * see     flash, causal_attn
  * topics  -
  */
