@@ -59,6 +59,7 @@
  *   lu                       LU factorization
  *   affine                   Affine transformation
  *   compose                  Composite function
+ *   convex                   Convex function
  *   vector_norm              L1 and L2 norms
  *   dense_vector             Dense vector
  *   sparse_vector            Sparse vector
@@ -94,12 +95,19 @@
  *   map_estimate             Maximum a posteriori estimation
  *   exponential_family       Exponential family
  *   exponential_family_glm   Generalised linear models
+ *   entropy                  Shannon entropy
  *   cross_entropy            Cross-entropy
+ *   bce                      Binary cross-entropy
+ *   concentration            Concentration inequalities
+ *   confidence_interval      Confidence intervals
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
+ *   unsupervised             Unsupervised learning
+ *   cluster_score            Scores of a clustering
+ *   classify                 Classification
  *   binary_class             Binary classification
  *   multiclass               Multiclass classification
  *   least_squares            Least squares with all its digits
@@ -127,6 +135,7 @@
  *   regularization           Regularization
  *   lasso                    L1 regularization
  *   ridge                    L2 regularization
+ *   data_leakage             Data leakage
  *   early_stopping           Early stopping
  *   epoch                    Epoch
  *   batch_size               Batch size

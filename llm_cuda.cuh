@@ -3455,7 +3455,11 @@ static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *
                                                   const T *v, const llm_flash_config *c,
                                                   float *scratch, cudaStream_t stream);
 
+<<<<<<< /tmp/tmpfg4mihw2
 /* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H, wo (C,H D), b ((H+2Hkv)D), bo (C) or
+=======
+/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H; wo (C,H D); b ((H+2Hkv)D), bo (C), or
+>>>>>>> /tmp/tmp99dxserp
  * NULL. */
 template <typename T> struct llm_cuda_mha_params { const T *w, *b, *wo, *bo; };
 /* Their gradients, each of which may be NULL. */
@@ -3961,7 +3965,7 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2
- * needs   cuda_launch, cuda_memory, dropout
+ * needs   cuda_launch, cuda_memory, dropout, mha
  * see     flash_backward, causal_attn, gqa
  * topics  -
  */
@@ -4117,7 +4121,7 @@ static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q,
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithm 2
- * needs   cuda_launch, cuda_memory, cuda_reduce, flash
+ * needs   cuda_launch, cuda_memory, cuda_reduce, flash, mha
  * see     flash, causal_attn
  * topics  -
  */
