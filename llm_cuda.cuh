@@ -3455,11 +3455,7 @@ static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *
                                                   const T *v, const llm_flash_config *c,
                                                   float *scratch, cudaStream_t stream);
 
-<<<<<<< /tmp/tmpfg4mihw2
-/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H, wo (C,H D), b ((H+2Hkv)D), bo (C) or
-=======
 /* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H; wo (C,H D); b ((H+2Hkv)D), bo (C), or
->>>>>>> /tmp/tmp99dxserp
  * NULL. */
 template <typename T> struct llm_cuda_mha_params { const T *w, *b, *wo, *bo; };
 /* Their gradients, each of which may be NULL. */
