@@ -8068,12 +8068,12 @@ LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, s
  *     M   n_k = sum_i r_ik,  w_k = n_k / n,  m_k = sum_i r_ik x_i / n_k,
  *         S_k = sum_i r_ik (x_i - m_k)(x_i - m_k)' / n_k + c I
  *
- * Without labels a model can still say how the data are distributed. A mixture of Gaussians supposes
- * that a label exists and was lost: guess its probabilities from the present parameters (E), fit the
- * parameters as if the guess were counts (M). Each round raises the likelihood, never lowers it.
- * What is easily got wrong: a component on a single point would get covariance 0 and an infinite
- * density, so c is added to the diagonal; densities underflow, so everything is logarithms; and the
- * end depends on the start, so centres start far apart.
+ * Without labels a model can still say how the data are distributed. A mixture of Gaussians
+ * supposes that a label exists and was lost: guess its probabilities from the present parameters
+ * (E), fit the parameters as if the guess were counts (M). Each round raises the likelihood, never
+ * lowers it. What is easily got wrong: a component on a single point would get covariance 0 and an
+ * infinite density, so c is added to the diagonal; densities underflow, so everything is
+ * logarithms; and the end depends on the start, so centres start far apart.
  *
  * source  Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM
  *         algorithm"; Schwarz 1978 (BIC); Arthur & Vassilvitskii 2007 (the start)
@@ -8147,9 +8147,9 @@ LLM_API bool llm_unsupervised_gmm_maximize(llm_unsupervised_gmm *g, const float 
     return ok;
 }
 
-/* Returns the mean log density of x (n,d) in nats; r (n,K) or NULL <- the E step: log w_k + log N(x;
- * m_k, S_k) less their log-sum-exp, exponentiated. log_p (n) or NULL <- each log density. Scratch:
- * 2 K + d doubles. */
+/* Returns the mean log density of x (n,d) in nats; r (n,K) or NULL <- the E step: log w_k + log
+ * N(x; m_k, S_k) less their log-sum-exp, exponentiated. log_p (n) or NULL <- each log density.
+ * Scratch: 2 K + d doubles. */
 LLM_API double llm_unsupervised_gmm_expect(double *r, float *log_p, const llm_unsupervised_gmm *g,
                                            const float *x, size_t n, llm_arena *arena) {
     const size_t mark = arena->used, K = g->K, d = g->d;
@@ -8177,8 +8177,9 @@ LLM_API double llm_unsupervised_gmm_expect(double *r, float *log_p, const llm_un
     return total;
 }
 
-/* r (n,K) <- a start: centres by k-means++ (each a point drawn with probability in proportion to its
- * squared distance from the centres so far), every point to its nearest one. Scratch: n doubles. */
+/* r (n,K) <- a start: centres by k-means++ (each a point drawn with probability in proportion to
+ * its squared distance from the centres so far), every point to its nearest one. Scratch: n
+ * doubles. */
 LLM_API void llm_unsupervised_gmm_start(double *r, const float *x, size_t n, size_t d, size_t K,
                                         llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -8208,8 +8209,8 @@ LLM_API void llm_unsupervised_gmm_start(double *r, const float *x, size_t n, siz
 }
 
 /* g <- EM from the responsibilities r (n,K), which it overwrites, until a round gains less than
- * tolerance nats an example. Returns the rounds, `rounds` at most, 0 where a covariance is singular;
- * *log_density, the mean, may be NULL. */
+ * tolerance nats an example. Returns the rounds, `rounds` at most, 0 where a covariance is
+ * singular; *log_density, the mean, may be NULL. */
 LLM_API size_t llm_unsupervised_gmm_fit(llm_unsupervised_gmm *g, double *log_density, double *r,
                                         const float *x, size_t n, double tolerance, size_t rounds,
                                         llm_arena *arena) {
@@ -8257,10 +8258,10 @@ LLM_API size_t llm_unsupervised_gmm_sample(float *x, const llm_unsupervised_gmm 
  *     silhouette  s_i = (b_i - a_i) / max(a_i, b_i)
  *
  * How good is a grouping? Against labels that were hidden: count pairs that both put together,
- * corrected for chance (ARI), or the information that one has of the other (NMI); names of groups do
- * not matter to either. Without labels: is each point nearer to its own group (mean distance a) than
- * to the next one (b)? Without the correction two random groupings of many groups agree on most
- * pairs, namely that they are apart.
+ * corrected for chance (ARI), or the information that one has of the other (NMI); names of groups
+ * do not matter to either. Without labels: is each point nearer to its own group (mean distance a)
+ * than to the next one (b)? Without the correction two random groupings of many groups agree on
+ * most pairs, namely that they are apart.
  *
  * source  Hubert & Arabie 1985, "Comparing partitions"; Rousseeuw 1987, "Silhouettes"
  * needs   -
@@ -8278,8 +8279,8 @@ LLM_API void llm_cluster_score_table(double *table, const int *a, const int *b, 
     }
 }
 
-/* The adjusted Rand index of a table (A,B): 1 for the same grouping, 0 expected for unrelated ones. 1
- * where both put all together or all apart. */
+/* The adjusted Rand index of a table (A,B): 1 for the same grouping, 0 expected for unrelated ones.
+ * 1 where both put all together or all apart. */
 LLM_API double llm_cluster_score_ari(const double *table, size_t A, size_t B) {
     double n = 0.0, both = 0.0, in_a = 0.0, in_b = 0.0;
     for (size_t i = 0; i < A; i++) {
@@ -8371,8 +8372,9 @@ LLM_API double llm_cluster_score_silhouette(const float *x, const int *a, size_t
  * topics  Classification
  */
 
-/* action (n) <- p (n,K) probabilities, cost (A,K) of action a when k is true: the cheapest, the lowest
- * of several; *risk, unless NULL, the mean expected cost. A row of equal costs is a reject option. */
+/* action (n) <- p (n,K) probabilities, cost (A,K) of action a when k is true: the cheapest, the
+ * lowest of several; *risk, unless NULL, the mean expected cost. A row of equal costs is a reject
+ * option. */
 LLM_API void llm_classify_decide(int *action, double *risk, const float *p, const float *cost,
                                  size_t n, size_t K, size_t A) {
     LLM_ASSERT(A > 0 && A <= INT_MAX);
@@ -8391,8 +8393,8 @@ LLM_API void llm_classify_decide(int *action, double *risk, const float *p, cons
     }
 }
 
-/* K Gaussians: log prior (K), mean (K,d), L (K,d,d) Cholesky factors, or (1,d,d) where shared. In the
- * arena. */
+/* K Gaussians: log prior (K), mean (K,d), L (K,d,d) Cholesky factors, or (1,d,d) where shared. In
+ * the arena. */
 typedef struct {
     size_t K, d;
     bool shared;
@@ -8436,11 +8438,11 @@ LLM_API void llm_classify_covariance(double *S, const double *x, size_t n, size_
             S[a * d + b] = (1.0 - g) * S[a * d + b] + (a == b ? g * trace : 0.0);
 }
 
-/* m <- x (n,d), label (n) below K; the priors are the classes' shares. shared: linear discriminants,
- * the covariance within classes; else quadratic, each class's own. Divided by n, not n - 1.
- * g: shrinkage 0 to 1, or negative for the formula's. False, with a sentence, when a class has no
- * example, or a covariance is singular. The model stays in the arena, and n d + d^2 doubles are
- * given back. */
+/* m <- x (n,d), label (n) below K; the priors are the classes' shares. shared: linear
+ * discriminants, the covariance within classes; else quadratic, each class's own. Divided by n, not
+ * n - 1. g: shrinkage 0 to 1, or negative for the formula's. False, with a sentence, when a class
+ * has no example, or a covariance is singular. The model stays in the arena, and n d + d^2 doubles
+ * are given back. */
 LLM_API bool llm_classify_fit(llm_classify_model *m, const float *x, const int *label, size_t n,
                               size_t d, size_t K, bool shared, double g, llm_arena *arena,
                               llm_error *error) {
@@ -12204,9 +12206,9 @@ LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, f
  *     leaked      select, scale, encode on all data  ->  split  ->  score too good
  *     honest      split  ->  fit every step on the training part  ->  apply it to the test part
  *
- * A score is a promise about data nobody has seen. It is broken by whatever lets the test part speak
- * to the model: rows that stand in both parts, columns that are the answer in disguise or are known
- * only later, and steps fitted before the split. The last kind is the most common: choose the
+ * A score is a promise about data nobody has seen. It is broken by whatever lets the test part
+ * speak to the model: rows that stand in both parts, columns that are the answer in disguise or are
+ * known only later, and steps fitted before the split. The last kind is the most common: choose the
  * hundred columns of five thousand that correlate best with pure noise, then cross-validate, and
  * noise is predicted almost without error. The functions below find the first kinds and do the
  * steps of the last one fold by fold.
@@ -12324,9 +12326,9 @@ LLM_API size_t llm_data_leakage_time(bool *late, const double *known, const doub
     return count;
 }
 
-/* x (n) <- the mean of y (n) in the category (n) below C of each row, from rows of other folds only:
- * (sum + strength * mean) / (count + strength). fold (n) NULL: from all rows, the leaking form.
- * Category -1 gets the mean. Scratch: 2 C + 1 doubles. */
+/* x (n) <- the mean of y (n) in the category (n) below C of each row, from rows of other folds
+ * only: (sum + strength * mean) / (count + strength). fold (n) NULL: from all rows, the leaking
+ * form. Category -1 gets the mean. Scratch: 2 C + 1 doubles. */
 LLM_API void llm_data_leakage_target_encode(float *x, const int *category, const float *y,
                                             const int *fold, size_t n, size_t C, double strength,
                                             llm_arena *arena) {

@@ -3961,7 +3961,7 @@ static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, co
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithms 1 and 2
- * needs   cuda_launch, cuda_memory, dropout, mha
+ * needs   cuda_launch, cuda_memory, dropout
  * see     flash_backward, causal_attn, gqa
  * topics  -
  */
@@ -4117,7 +4117,7 @@ static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q,
  *
  * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
  *         Partitioning", algorithm 2
- * needs   cuda_launch, cuda_memory, cuda_reduce, flash, mha
+ * needs   cuda_launch, cuda_memory, cuda_reduce, flash
  * see     flash, causal_attn
  * topics  -
  */
