@@ -3203,6 +3203,7 @@ LLM_API void llm_one_hot_decode(const char **text, const float *y, const llm_one
 /* y (N,C) <- w (n,C), index (N): row index_i of w, which is onehot(index) w. */
 LLM_API void llm_one_hot_gather(float *y, const float *w, const size_t *index, size_t N, size_t n,
                                 size_t C) {
+    (void)n; /* where LLM_ASSERT is nothing */
     for (size_t i = 0; i < N; i++) {
         LLM_ASSERT(index[i] < n);
         for (size_t c = 0; c < C; c++) y[i * C + c] = w[index[i] * C + c];
@@ -3212,6 +3213,7 @@ LLM_API void llm_one_hot_gather(float *y, const float *w, const size_t *index, s
 /* dw (n,C) += <- dy (N,C), index (N): onehot(index)' dy. An index that occurs twice gets both. */
 LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *index, size_t N,
                                      size_t n, size_t C) {
+    (void)n;
     for (size_t i = 0; i < N; i++) {
         LLM_ASSERT(index[i] < n);
         for (size_t c = 0; c < C; c++) dw[index[i] * C + c] += dy[i * C + c];

@@ -236,7 +236,7 @@ def examine(text, s, most):
 
 def report(text, s, most, known, todo):
     """Prints the score, adds survivors without reason to todo; True when the tests are good enough. Of a part of the
-    mutants (most > 0) nine in ten must be killed; all of them need a reason each, too."""
+    mutants (most > 0), whose share is off by 5% either way, eight in ten must be killed."""
     start = time.time()
     mutants = examine(text, s, most)
     if not mutants:
@@ -251,7 +251,7 @@ def report(text, s, most, known, todo):
     here = {" ".join(line.split()) for line in s.text.splitlines()}
     alive = {(s.slug, m.what, m.line) for m in survivors}
     stale = [key for key in known if key[0] == s.slug and key[2] in here and key not in alive and not most]
-    good = (most or all(reasons.values())) and not empty and not stale and killed >= 0.9 * (len(compiled) - equivalent)
+    good = (most or all(reasons.values())) and not empty and not stale and killed >= (0.8 if most else 0.9) * (len(compiled) - equivalent)
     verdict = "ok  " if good else "FAIL"
     print(f"{verdict} @{s.slug}: {killed} of {len(compiled)} mutants killed, {equivalent} equivalent, "
           f"{len(mutants) - len(compiled)} do not compile, {time.time() - start:.0f} s")
