@@ -4605,6 +4605,170 @@ LLM_API float llm_bce_reduce(const float *loss, size_t n, bool mean) {
     return (float)(mean ? sum / (double)n : sum);
 }
 
+/* @f_divergence --------------------------------------------- f-divergences
+ *
+ *     D_f(p || q) = sum_i q_i f(p_i / q_i)          f convex, f(1) = 0
+ *     KL  t log t    reverse KL  -log t    chi2  (t-1)^2    TV  |t-1|/2    Hellinger  (1-sqrt t)^2
+ *     dD/dq_i = f(t) - t f'(t)                      t = p_i / q_i
+ *
+ * One formula for most distances between distributions; the function f says how a ratio of
+ * probabilities is paid. All are 0 only for p = q, and none grows when both are processed in the
+ * same way. They differ in the tails: where q is 0 and p is not, KL is infinite and total variation
+ * pays half of p. Forward KL makes q cover everything p does, reverse KL lets it pick one mode,
+ * Jensen-Shannon is bounded. From samples of p, k3 estimates KL(p || q) without ever being
+ * negative.
+ *
+ * source  Csiszar 1967; Ali & Silvey 1966; Nguyen, Wainwright & Jordan 2010, "Estimating divergence
+ *         functionals and the likelihood ratio by convex risk minimization"; Schulman 2020 (k1, k2,
+ *         k3)
+ * needs   exp logsumexp
+ * see     @cross_entropy @wasserstein @kl_penalty @gan
+ * topics  f-Divergences (Unified View)
+ */
+enum {
+    LLM_F_DIVERGENCE_KL,         /* KL(p || q) */
+    LLM_F_DIVERGENCE_REVERSE_KL, /* KL(q || p) */
+    LLM_F_DIVERGENCE_JS,         /* Jensen-Shannon: (KL(p || m) + KL(q || m)) / 2, m the middle */
+    LLM_F_DIVERGENCE_TV,         /* total variation, half the sum of |p - q| */
+    LLM_F_DIVERGENCE_PEARSON,    /* sum (p - q)^2 / q */
+    LLM_F_DIVERGENCE_NEYMAN,     /* sum (p - q)^2 / p */
+    LLM_F_DIVERGENCE_HELLINGER,  /* sum (sqrt p - sqrt q)^2 */
+    LLM_F_DIVERGENCE_ALPHA,      /* sum (p^a q^(1-a) - a p - (1-a) q) / (a (a-1)), a not 0 or 1 */
+    LLM_F_DIVERGENCE_COUNT
+};
+
+/* f(t) and its slope f'(t), t > 0; a is read for ALPHA only. slope may be NULL. */
+LLM_API double llm_f_divergence_f(double *slope, int kind, double t, double a) {
+    double f = 0.0, s = 0.0;
+    switch (kind) {
+    case LLM_F_DIVERGENCE_KL:
+        f = t * log(t) - t + 1.0, s = log(t);
+        break;
+    case LLM_F_DIVERGENCE_REVERSE_KL:
+        f = t - 1.0 - log(t), s = 1.0 - 1.0 / t;
+        break;
+    case LLM_F_DIVERGENCE_JS:
+        f = 0.5 * (t * log(2.0 * t / (t + 1.0)) + log(2.0 / (t + 1.0))),
+        s = 0.5 * log(2.0 * t / (t + 1.0));
+        break;
+    case LLM_F_DIVERGENCE_TV:
+        f = 0.5 * fabs(t - 1.0), s = t > 1.0 ? 0.5 : t < 1.0 ? -0.5 : 0.0;
+        break;
+    case LLM_F_DIVERGENCE_PEARSON:
+        f = (t - 1.0) * (t - 1.0), s = 2.0 * (t - 1.0);
+        break;
+    case LLM_F_DIVERGENCE_NEYMAN:
+        f = (t - 1.0) * (t - 1.0) / t, s = 1.0 - 1.0 / (t * t);
+        break;
+    case LLM_F_DIVERGENCE_HELLINGER:
+        f = (1.0 - sqrt(t)) * (1.0 - sqrt(t)), s = 1.0 - 1.0 / sqrt(t);
+        break;
+    default:
+        LLM_ASSERT(kind == LLM_F_DIVERGENCE_ALPHA && a != 0.0 && a != 1.0);
+        f = (pow(t, a) - a * t + a - 1.0) / (a * (a - 1.0)),
+        s = (pow(t, a - 1.0) - 1.0) / (a - 1.0);
+    }
+    if (slope) *slope = s;
+    return f;
+}
+
+/* f(0), what an outcome costs (in units of q) that p never has, and the limit of f(t) / t, what one
+ * costs (in units of p) that q never has. */
+LLM_API void llm_f_divergence_limits(double *at_zero, double *at_infinity, int kind, double a) {
+    const double inf = (double)INFINITY, half_log = 0.34657359027997265471;
+    const double zero[LLM_F_DIVERGENCE_ALPHA] = {1.0, inf, half_log, 0.5, 1.0, inf, 1.0};
+    const double infinity[LLM_F_DIVERGENCE_ALPHA] = {inf, 1.0, half_log, 0.5, inf, 1.0, 1.0};
+    LLM_ASSERT(kind >= 0 && kind < LLM_F_DIVERGENCE_COUNT);
+    if (kind == LLM_F_DIVERGENCE_ALPHA) {
+        *at_zero = a > 0.0 ? 1.0 / a : inf;
+        *at_infinity = a < 1.0 ? 1.0 / (1.0 - a) : inf;
+    } else {
+        *at_zero = zero[kind];
+        *at_infinity = infinity[kind];
+    }
+}
+
+/* D_f(p || q) of p, q (n), each summing to 1. f has slope 0 at 1 here (a linear term changes no sum
+ * of probabilities), so every term is at least 0 and nothing cancels. */
+LLM_API double llm_f_divergence(const float *p, const float *q, size_t n, int kind, double a) {
+    double sum = 0.0, at_zero, at_infinity;
+    llm_f_divergence_limits(&at_zero, &at_infinity, kind, a);
+    for (size_t i = 0; i < n; i++) {
+        const double pi = (double)p[i], qi = (double)q[i];
+        LLM_ASSERT(pi >= 0.0 && qi >= 0.0);
+        if (pi > 0.0 && qi > 0.0)
+            sum += qi * llm_f_divergence_f(NULL, kind, pi / qi, a);
+        else if (qi > 0.0)
+            sum += qi * at_zero;
+        else if (pi > 0.0)
+            sum += pi * at_infinity;
+    }
+    return sum;
+}
+
+/* d (N) <- p (N,V) and logits z (N,V): D_f(p || softmax(z)) of each row. q (V) is scratch. dz
+ * (N,V), unless NULL, += dd_n dD/dz: with g_i = dD/dq_i = f(t) - t f'(t), through softmax q_i (g_i
+ * - q.g). Where p is 0, g is f(0); p and z must be finite. */
+LLM_API void llm_f_divergence_logits(float *d, float *dz, const float *dd, const float *p,
+                                     const float *z, float *q, size_t N, size_t V, int kind,
+                                     double a) {
+    double at_zero, at_infinity, slope;
+    llm_f_divergence_limits(&at_zero, &at_infinity, kind, a);
+    for (size_t n = 0; n < N; n++) {
+        const float *pn = p + n * V, *zn = z + n * V;
+        const float lse = llm_logsumexp(zn, V);
+        double mean = 0.0;
+        for (size_t i = 0; i < V; i++) q[i] = llm_expf(zn[i] - lse);
+        d[n] = (float)llm_f_divergence(pn, q, V, kind, a);
+        for (int pass = 0; dz && pass < 2; pass++)
+            for (size_t i = 0; i < V; i++) {
+                if (q[i] == 0.0f) continue; /* no slope is left to push with */
+                const double t = (double)pn[i] / (double)q[i];
+                const double f = t > 0.0 ? llm_f_divergence_f(&slope, kind, t, a) : at_zero;
+                const double g = t > 0.0 ? f - t * slope : at_zero;
+                if (pass == 0)
+                    mean += (double)q[i] * g;
+                else
+                    dz[n * V + i] += (float)((double)dd[n] * (double)q[i] * (g - mean));
+            }
+    }
+}
+
+/* KL(N(m1, s1^2) || N(m2, s2^2)), and the squared Hellinger distance, 2 - 2 times the overlap. */
+LLM_API double llm_f_divergence_normal_kl(double m1, double s1, double m2, double s2) {
+    const double r = s1 / s2, z = (m1 - m2) / s2;
+    return 0.5 * (r * r - 1.0 + z * z) - log(r);
+}
+LLM_API double llm_f_divergence_normal_hellinger(double m1, double s1, double m2, double s2) {
+    const double v = s1 * s1 + s2 * s2, z = m1 - m2;
+    return 2.0 - 2.0 * sqrt(2.0 * s1 * s2 / v) * exp(-0.25 * z * z / v);
+}
+
+/* k (3) <- one draw x of p, r = log q(x) - log p(x): estimates of KL(p || q). k1 = -r has the right
+ * mean and is often negative; k2 = r^2/2 is small in variance and biased; k3 = e^r - 1 - r has the
+ * right mean and is never negative, since e^r - 1 has mean 0 and lies above r. */
+LLM_API void llm_f_divergence_estimators(double k[3], double r) {
+    k[0] = -r;
+    k[1] = 0.5 * r * r;
+    k[2] = expm1(r) - r;
+}
+
+/* The variational bound for KL(p || q) from samples and any function T of them, T_p (n) at draws of
+ * p and T_q (m) at draws of q (Fenchel: f*(u) = e^(u-1), and T shifted to its best constant):
+ *     KL >= mean_p T - log mean_q e^T        equality at T = log p/q + constant (Donsker, Varadhan)
+ * Slopes, unless NULL: dT_p, dT_q (n), (m) = how the bound changes with each T, for ascent. */
+LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const float *T_p, size_t n,
+                                            const float *T_q, size_t m) {
+    const double lse = (double)llm_logsumexp(T_q, m);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)T_p[i];
+        if (dT_p) dT_p[i] = (float)(1.0 / (double)n);
+    }
+    for (size_t i = 0; dT_q && i < m; i++) dT_q[i] = (float)-exp((double)T_q[i] - lse);
+    return sum / (double)n - (lse - log((double)m));
+}
+
 /* @cramer_rao ----------------------------------------------- Cramer-Rao lower bound
  *
  *     cov(T) >= J F^-1 J^T          T unbiased for g(theta), J = dg/dtheta, F the information
