@@ -57,7 +57,8 @@ TEST(autodiff, "Rosenbrock: value, gradient, direction and Hessian times vector 
     llm_autodiff_jvp(dot_, &t);
     CHECK_NEAR(dot_[y], t.node[y].value.d, 1e-12 * fabs(dot_[y]));
 
-    /* another order of recording: the same numbers to rounding; rewound and recorded again: exactly */
+    /* another order of recording: the same numbers to rounding; rewound and recorded again:
+     * exactly */
     t.count = 4;
     const size_t z = ad_rosenbrock(&t, 4, true);
     llm_autodiff_grad(other, &t, z);

@@ -75,7 +75,8 @@ TEST(comp_graph_plan, "common nodes are shared, as many as brute force finds, an
         const size_t n = g.count;
         llm_rng_normal_fill(&rng, x, MOST);
         for (size_t i = 0; i < n; i++) before[i] = cp_value(&g, i, x);
-        /* nodes in order; equal to an earlier one if they read equal ones, in either order for + * */
+        /* nodes in order; equal to an earlier one if they read equal ones, in either order for +
+         * * */
         for (size_t i = 0; i < n; i++) {
             distinct[i] = i;
             for (size_t k = 0; k < i && distinct[i] == i; k++) {
