@@ -10919,10 +10919,10 @@ LLM_API bool llm_forward_pass_chain_build(llm_forward_pass_chain *chain, const l
         const llm_comp_graph_node *n = &g->node[k];
         if (reg[k] != wanted) continue;
         if (registers < most) {
-            const size_t s = chain->steps++, b = n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : n->in[1];
+            const size_t s = chain->steps++;
             chain->step[s].op = (unsigned char)n->op;
             chain->step[s].a = (unsigned char)reg[n->in[0]];
-            chain->step[s].b = (unsigned char)(n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : reg[b]);
+            chain->step[s].b = n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : (unsigned char)reg[n->in[1]];
             reg[k] = registers;
         }
         registers++;
@@ -11581,7 +11581,6 @@ LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *
             put = false;
         } else if (length == 0) { /* everything behind this state is done */
             top--;
-            hand = n;
             continue;
         } else if (hand >= hi) {
             hand = stored[top];
@@ -11595,8 +11594,7 @@ LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *
         } else {
             next.kind = LLM_AUTODIFF_CHECKPOINT_REVERSE;
             next.step = hand;
-            hi = hand;
-            hand = n;
+            hi = hand; /* hand >= hi: nothing in hand */
         }
         if (action) action[count] = next;
         count++;

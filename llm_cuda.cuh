@@ -1440,6 +1440,61 @@ llm_cuda_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
     return cudaGetLastError();
 }
 
+/* @backward_pass -------------------------------------------- Backward pass
+ *
+ * The cotangent of a row that was repeated (a bias): out[c] += sum_r dy[r][c], in a fixed order, so
+ * that two runs agree to the last bit; atomic additions would not.
+ *
+ * Two stages. A block owns 32 columns and a chunk of rows; its 8 warps take every eighth row, so a
+ * warp reads 32 neighbouring floats, and their sums meet in shared memory. One partial sum for each
+ * chunk and column is written; the second kernel adds those of a column in order. Reads dy once,
+ * 4 R C bytes, the minimum, and writes and reads 1/256 of it again. Limit: bandwidth, once the
+ * R C / 8192 blocks fill the card.
+ */
+enum { LLM_CUDA_BACKWARD_PASS_CHUNK = 256 };
+
+LLM_KERNEL void llm_backward_pass_columns_kernel(float *partial, const float *dy, size_t R,
+                                                 size_t C) {
+    __shared__ float sums[8][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t c = (size_t)blockIdx.x * 32 + lane;
+    const size_t start = (size_t)blockIdx.y * LLM_CUDA_BACKWARD_PASS_CHUNK;
+    const size_t end =
+        start + LLM_CUDA_BACKWARD_PASS_CHUNK < R ? start + LLM_CUDA_BACKWARD_PASS_CHUNK : R;
+    float sum = 0.0f;
+    for (size_t r = start + warp; r < end && c < C; r += 8) sum += llm_load(dy, r * C + c);
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && c < C) {
+        for (unsigned w = 1; w < 8; w++) sum += sums[w][lane];
+        llm_store(partial, blockIdx.y * C + c, sum);
+    }
+}
+
+LLM_KERNEL void llm_backward_pass_chunks_kernel(float *out, const float *partial, size_t chunks,
+                                                size_t C) {
+    const size_t c = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    float sum = 0.0f;
+    for (size_t k = 0; k < chunks; k++) sum += llm_load(partial, k * C + c);
+    llm_store(out, c, llm_load(out, c) + sum);
+}
+
+/* out (C) += the column sums of dy (R,C); partial: scratch of ceil(R / 256) C floats. Device
+ * pointers. At most 65535 chunks of rows. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_backward_pass_columns(float *out, float *partial, const float *dy, size_t R, size_t C,
+                               cudaStream_t stream) {
+    const size_t chunks = (R + LLM_CUDA_BACKWARD_PASS_CHUNK - 1) / LLM_CUDA_BACKWARD_PASS_CHUNK;
+    if (R == 0 || C == 0) return cudaSuccess;
+    if (chunks > 65535) return (cudaError_t)cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_backward_pass_columns_kernel, dim3((unsigned)((C + 31) / 32), (unsigned)chunks),
+               256, 0, stream, partial, dy, R, C);
+    LLM_LAUNCH(llm_backward_pass_chunks_kernel, (unsigned)((C + 255) / 256), 256, 0, stream, out,
+               partial, chunks, C);
+    return cudaGetLastError();
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */

@@ -4,8 +4,8 @@
 #include "../../llm.h"
 
 static llm_arena ad_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 0};
-    memset(arena.memory, 255, arena.size);
+    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 1 << 18};
+    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
     return arena;
 }
 
@@ -169,7 +169,9 @@ TEST(autodiff, "Jacobians take the cheaper side and equal jax and each other") {
         CHECK(llm_autodiff_jacobian(row, &t, y + i, 1, in, 2, &arena) == 1);
         for (size_t j = 0; j < 2; j++) CHECK_NEAR(row[j], jac[2 * i + j], 1e-15);
     }
-    CHECK(llm_autodiff_jacobian(jac, &t, y, 2, in, 2, &arena) == 2); /* a tie: walks back */
+    double tie[4];
+    CHECK(llm_autodiff_jacobian(tie, &t, y, 2, in, 2, &arena) == 2); /* a tie */
+    for (size_t i = 0; i < 4; i++) CHECK_NEAR(tie[i], jac[i], 1e-15);
 }
 
 TEST(autodiff, "ties, infinite slopes that nothing depends on, own functions, limits") {
@@ -203,4 +205,41 @@ TEST(autodiff, "ties, infinite slopes that nothing depends on, own functions, li
     while (t.count < t.room) llm_autodiff_input(&t, 0.0, 0.0);
     CHECK_ASSERTS(llm_autodiff_input(&t, 0.0, 0.0));
     CHECK_ASSERTS(llm_autodiff_grad(bar, &t, t.count));
+}
+
+TEST(autodiff, "second derivatives of every function, alone, against their formulas") {
+    llm_arena arena = ad_arena();
+    llm_autodiff t;
+    llm_dual bar[16];
+    llm_autodiff_create(&t, 16, &arena);
+    for (double v = 0.0; v < 2.0; v += 0.25) {
+        const double h = tanh(v), w = v + 1.0;
+        const double want[9] = {exp(v),
+                                -1.0 / (w * w),
+                                -sin(v),
+                                -cos(v),
+                                -2.0 * h * (1.0 - h * h),
+                                2.5 * 1.5 * sqrt(v),
+                                2.0 / (w * w * w),
+                                2.0 * cos(2.0 * v),
+                                2.0};
+        for (size_t f = 0; f < 9; f++) {
+            t.count = 0;
+            const size_t x = llm_autodiff_input(&t, v, 1.0), one = llm_autodiff_input(&t, 1.0, 0.0);
+            const size_t x1 = llm_autodiff_add(&t, x, one), s = llm_autodiff_sin(&t, x);
+            const size_t zero = llm_autodiff_input(&t, -1.0, 0.0);
+            const size_t y =
+                f == 0   ? llm_autodiff_exp(&t, x)
+                : f == 1 ? llm_autodiff_log(&t, x1)
+                : f == 2 ? s
+                : f == 3 ? llm_autodiff_cos(&t, x)
+                : f == 4 ? llm_autodiff_tanh(&t, x)
+                : f == 5 ? llm_autodiff_pow(&t, x, 2.5)
+                : f == 6 ? llm_autodiff_div(&t, one, x1)
+                : f == 7 ? llm_autodiff_mul(&t, s, s) /* at 0 the slope is 0, the bend not */
+                         : llm_autodiff_max(&t, zero, llm_autodiff_mul(&t, x, x));
+            llm_autodiff_grad(bar, &t, y);
+            CHECK_NEAR(bar[x].d, want[f], 1e-14 * (1.0 + fabs(want[f])));
+        }
+    }
 }

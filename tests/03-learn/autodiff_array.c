@@ -6,8 +6,8 @@
 #include "../tiny_graph.h"
 
 static llm_arena aa_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 0};
-    memset(arena.memory, 255, arena.size);
+    llm_arena arena = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 1 << 20};
+    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
     return arena;
 }
 

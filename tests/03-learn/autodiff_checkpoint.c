@@ -60,6 +60,11 @@ TEST(autodiff_checkpoint,
             for (size_t k = 0; k < length; k++) {
                 const llm_autodiff_checkpoint_action *a = &action[k];
                 CHECK(a->slot < s);
+                /* no action for nothing: after LOAD and STORE something runs */
+                CHECK(k == 0 || a->kind == LLM_AUTODIFF_CHECKPOINT_ADVANCE ||
+                      a->kind == LLM_AUTODIFF_CHECKPOINT_REVERSE ||
+                      action[k - 1].kind == LLM_AUTODIFF_CHECKPOINT_ADVANCE ||
+                      action[k - 1].kind == LLM_AUTODIFF_CHECKPOINT_REVERSE);
                 if (a->kind == LLM_AUTODIFF_CHECKPOINT_STORE) {
                     CHECK(a->step == at);
                     slot[a->slot] = x;

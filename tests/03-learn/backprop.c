@@ -4,8 +4,8 @@
 #include "../../llm.h"
 
 static llm_arena bk_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 0};
-    memset(arena.memory, 255, arena.size);
+    llm_arena arena = {(unsigned char *)test_memory(1 << 18, 1), 1 << 18, 0, 1 << 18};
+    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
     return arena;
 }
 

@@ -8,8 +8,8 @@
 enum { NONE = 0 };
 
 static llm_arena cg_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 16, 1), 1 << 16, 0, 0};
-    memset(arena.memory, 255, arena.size); /* what was not written is NaN */
+    llm_arena arena = {(unsigned char *)test_memory(1 << 16, 1), 1 << 16, 0, 1 << 16};
+    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
     return arena;
 }
 

@@ -5,8 +5,8 @@
 
 enum { MOST = 64 };
 static llm_arena cp_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 0};
-    memset(arena.memory, 255, arena.size); /* what was not written is NaN */
+    llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 1 << 17};
+    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
     return arena;
 }
 
@@ -91,7 +91,8 @@ TEST(comp_graph_plan, "common nodes are shared, as many as brute force finds, an
             want += distinct[i] != i;
         }
         CHECK(llm_comp_graph_order(order, &g, &arena, &error));
-        CHECK(llm_comp_graph_plan_share(same, &g, order, &arena) == want);
+        const size_t mark = arena.used;
+        CHECK(llm_comp_graph_plan_share(same, &g, order, &arena) == want && arena.used == mark);
         total += want;
         for (size_t i = 0; i < n; i++) {
             CHECK(distinct[same[i]] == distinct[i]);
@@ -145,8 +146,8 @@ TEST(comp_graph_plan, "a chain of 12 layers needs two buffers; with everything k
     llm_arena arena = cp_arena();
     llm_comp_graph g;
     llm_error error;
-    size_t order[MOST], first[MOST], last[MOST], size[MOST], offset[MOST], sum = 0;
-    bool used[MOST], keep[MOST] = {false};
+    size_t order[MOST], first[MOST] = {0}, last[MOST], size[MOST], offset[MOST], sum = 0;
+    bool used[MOST];
     llm_comp_graph_create(&g, MOST, &arena);
     size_t x = llm_comp_graph_input(&g, "x", 8, 16, false);
     const size_t w = llm_comp_graph_input(&g, "w", 16, 16, true);
@@ -154,6 +155,7 @@ TEST(comp_graph_plan, "a chain of 12 layers needs two buffers; with everything k
         x = llm_comp_graph_op(&g, LLM_COMP_GRAPH_TANH,
                               llm_comp_graph_op(&g, LLM_COMP_GRAPH_MATMUL, x, w), 0);
     const size_t dead = llm_comp_graph_op(&g, LLM_COMP_GRAPH_TANH, x, 0), n = g.count;
+    bool *keep = bools(n);
     for (size_t i = 0; i < n; i++) {
         size[i] = g.node[i].op == LLM_COMP_GRAPH_INPUT ? 0 : 128;
         if (i != dead) sum += size[i];
@@ -175,6 +177,9 @@ TEST(comp_graph_plan, "a chain of 12 layers needs two buffers; with everything k
     llm_comp_graph_plan_life(first, last, &g, order, used, NULL);
     CHECK(llm_comp_graph_plan(offset, size, first, last, n, &arena) == 256);
     CHECK(last[x] == first[x]);
+    memset(size, 0, sizeof size);
+    CHECK(llm_comp_graph_plan_least(size, first, last, n, n) == 0);
+    CHECK(llm_comp_graph_plan(offset, size, first, last, n, &arena) == 0);
 }
 
 TEST(comp_graph_plan, "random lives: nothing overlaps, at most 1.3 times what is alive at once") {

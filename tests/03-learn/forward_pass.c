@@ -36,8 +36,8 @@ static void fp_build(fp_net *net, size_t N, bool train, llm_arena *arena) {
 }
 
 static llm_arena fp_arena(void) {
-    llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 0};
-    memset(arena.memory, 255, arena.size); /* what was not written is NaN */
+    llm_arena arena = {(unsigned char *)test_memory(1 << 17, 1), 1 << 17, 0, 1 << 17};
+    memset(arena.memory, 255, arena.size); /* NaN; and the first take poisons the rest */
     return arena;
 }
 
@@ -121,6 +121,7 @@ TEST(forward_pass, "operations, traffic and saved bytes are those of the closed 
             CHECK(llm_forward_pass_plan(&f, &g, &y, 1, true, &arena, NULL));
             CHECK(f.saved == 4 * want[k][which]);
             CHECK(f.floats == 49);
+            CHECK((f.sign[y] != NULL) == (op[k] == LLM_COMP_GRAPH_RELU && which != 1));
         }
 }
 
@@ -161,4 +162,31 @@ TEST(forward_pass, "wrong and missing feeds, the first NaN and cycles are report
     CHECK_FAILS(llm_forward_pass_run(&f, &feed, 1, &error), error, "node 0 (a)");
     g.node[l].in[0] = y;
     CHECK_FAILS(llm_forward_pass_plan(&f, &g, &y, 1, true, &arena, &error), error, "cycle");
+}
+
+TEST(forward_pass, "outputs outlive what runs after them; 32 signs fit into one word") {
+    const float numbers[32] = {0.5f, -1.0f, 2.0f};
+    for (int train = 0; train < 2; train++) {
+        llm_arena arena = fp_arena();
+        llm_comp_graph g;
+        llm_forward_pass f;
+        llm_comp_graph_create(&g, 8, &arena);
+        const size_t c = llm_comp_graph_const(&g, "c", numbers, 4, 8); /* the first node */
+        const size_t x = llm_comp_graph_input(&g, "x", 4, 8, true);
+        const size_t a = llm_comp_graph_op(&g, LLM_COMP_GRAPH_ADD, x, c);
+        const size_t b = llm_comp_graph_op(&g, LLM_COMP_GRAPH_RELU, a, 0);
+        size_t out[2] = {a, b};
+        for (size_t k = 0; k < 3; k++)
+            out[1] = llm_comp_graph_op(&g, LLM_COMP_GRAPH_ADD, out[1], c);
+        CHECK(llm_forward_pass_plan(&f, &g, out, 2, train == 1, &arena, NULL));
+        CHECK(f.saved == (train ? 4u : 0u));
+        const llm_forward_pass_feed feed = {x, numbers, 4, 8};
+        CHECK(llm_forward_pass_run(&f, &feed, 1, NULL));
+        for (size_t k = 0; k < 32; k++) {
+            const float twice = numbers[k] + numbers[k];
+            CHECK(f.value[a][k] == twice);
+            CHECK(f.value[out[1]][k] == fmaxf(twice, 0.0f) + numbers[k] + numbers[k] + numbers[k]);
+            if (train) CHECK((f.sign[b][0] >> k & 1u) == (twice > 0.0f));
+        }
+    }
 }
