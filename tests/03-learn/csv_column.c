@@ -47,8 +47,8 @@ TEST(csv_column, "numbers, missing ones and categories equal pandas") {
 }
 
 TEST(csv_column, "what is a number") {
-    const char *good[] = {"0",      "-0",  "+1",    "1.",           ".5",
-                          "-.5e+2", "007", "1e-60", "3.4028234663852886e38", "1E2"};
+    const char *good[] = {
+        "0", "-0", "+1", "1.", ".5", "-.5e+2", "007", "1e-60", "3.4028234663852886e38", "1E2"};
     const float want[] = {0, 0, 1, 1, 0.5f, -50, 7, 0, FLT_MAX, 100};
     const char *bad[] = {"",     "-",   "+",     ".",      "e5",     "1e",   "1e+",
                          "1e+x", "1 ",  " 1",    "1,5",    "0x1",    "inf",  "nan",
