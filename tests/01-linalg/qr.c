@@ -196,6 +196,11 @@ TEST(qr, "deficient: the residual is orthogonal to A, the solution to A's null s
 TEST(qr,
      "1 x 1, zeros, no columns, no rows, NaN, rcond; dependent columns still become orthonormal") {
     llm_arena arena = qr_arena();
+    double unit[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1}, tau[3];
+    size_t pivot[3];
+    llm_qr_factor(unit, tau, pivot, 3, 3,
+                  &arena); /* of equal columns the first; nothing to clear */
+    for (size_t j = 0; j < 3; j++) CHECK(pivot[j] == j && tau[j] == 0.0 && unit[4 * j] == 1.0);
     float x[3];
     const float minus[1] = {-4.0f}, two[1] = {2.0f}, zero[6] = {0.0f};
     CHECK(llm_qr_lstsq(x, minus, two, 1, 1, 1, -1.0, &arena) == 1 && x[0] == -0.5f);

@@ -243,6 +243,7 @@ TEST(svd, "zeros, equal singular values, one entry, the ends of float, NaN, no e
     llm_svd(NULL, NULL, NULL, NULL, 0, 3, &arena);
     llm_svd(NULL, NULL, NULL, NULL, 3, 0, &arena);
     CHECK(llm_svd_rank(NULL, 0, 3) == 0);
-    double two[2] = {1.0, 1.0}, one[2];
+    double two[2] = {1.0, 1.0}, one[4], unit[4] = {0.0, 1.0, 1.0, 0.0};
+    CHECK(llm_svd_jacobi(unit, two, one, 2, 2) == 1); /* one sweep sees that nothing is to do */
     CHECK_ASSERTS(llm_svd_jacobi(two, one, one, 2, 1));
 }

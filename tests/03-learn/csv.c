@@ -3,7 +3,8 @@
 
 #include "../../llm.h"
 
-/* Python's csv module is compared with in csv_column.c: a csv.py here would hide it from all scripts. */
+/* Python's csv module is compared with in csv_column.c: a csv.py here would hide it from all
+ * scripts. */
 static bool csv_text(llm_csv *t, const char *text, llm_error *e) {
     const size_t size = strlen(text);
     char *exact = (char *)test_memory(size, 1); /* without the 0, so that a byte too many is seen */

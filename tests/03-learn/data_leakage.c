@@ -119,7 +119,8 @@ TEST(data_leakage, "target encoding: by hand, and of a category without meaning"
     float x[5];
     llm_arena arena = leak_arena();
     llm_data_leakage_target_encode(x, category, y, fold, 5, 2, 1.0, &arena);
-    /* fold 0 sees rows 1, 3, 4: mean 1/6; category 0: (0.5 + 1/6) / 3. Fold 1 sees 0 and 2: mean 1 */
+    /* fold 0 sees rows 1, 3, 4: mean 1/6; category 0: (0.5 + 1/6) / 3. Fold 1 sees 0 and 2: mean
+     * 1 */
     const float want[5] = {(0.5f + 1.0f / 6.0f) / 3.0f, 1.0f, 1.0f / 6.0f, 1.0f, 1.0f};
     CHECK_ALL_NEAR(x, want, 5, 1e-6);
     llm_data_leakage_target_encode(x, category, y, NULL, 5, 2, 0.0, &arena);

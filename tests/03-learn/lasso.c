@@ -117,7 +117,8 @@ TEST(lasso, "5 true columns of 200, 100 examples: the path contains exactly thes
         for (size_t j = 0; j < D; j++) CHECK_NEAR(direct[j], w[(L - 1) * D + j], 1e-5);
         CHECK(llm_lasso_kkt(corr, w + (L - 1) * D, &p, lam[L - 1], &arena) < 1e-8);
     }
-    /* 20 of 20 seeds; with 10 true columns 12 of 20: 2 k log(d - k) examples are needed, 105 then. */
+    /* 20 of 20 seeds; with 10 true columns 12 of 20: 2 k log(d - k) examples are needed, 105
+     * then. */
     CHECK(found == 3);
 }
 
