@@ -12653,6 +12653,167 @@ LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, f
     for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
 }
 
+/* @hyperparameter ------------------------------------------- Hyperparameters
+ *
+ *     random    u ~ U(0,1)^D, each coordinate through its own scale
+ *     halving   n trials with budget b; keep the best n/eta with budget b eta; again
+ *     Hyperband s_max = floor(log_eta R); for s = s_max .. 0: n = ceil((s_max + 1) eta^s / (s + 1)),
+ *               b = R eta^-s, halving s times
+ *     TPE       x = argmax l(x) / g(x): densities of the best share of the trials and of the others
+ *
+ * What is set before training: rates, widths, penalties. The error as a function of them is dear,
+ * noisy and without a gradient, and few of them matter. A grid spends its trials on repetitions of
+ * the same few values of the one that matters; random points give it as many values as there are
+ * trials. Halving stops bad trials early; TPE proposes where good trials are denser than bad ones.
+ * The score of the winner is the best of many noisy ones, and so too good: judge it on other data.
+ *
+ * source  Bergstra & Bengio 2012; Bergstra et al. 2011, "Algorithms for hyper-parameter
+ *         optimization"; Li et al. 2018, "Hyperband", algorithm 1
+ * needs   argsort
+ * see     @split, @data_leakage, @cosine_lr
+ * topics  Hyperparameter
+ */
+typedef enum {
+    LLM_HYPERPARAMETER_LINEAR,
+    LLM_HYPERPARAMETER_LOG,     /* 0 < low: equal ratios are equally likely */
+    LLM_HYPERPARAMETER_INTEGER, /* low to high, both included */
+    LLM_HYPERPARAMETER_CHOICE   /* 0 to high - 1, no order among them */
+} llm_hyperparameter_kind;
+
+typedef struct {
+    llm_hyperparameter_kind kind;
+    double low, high;
+} llm_hyperparameter;
+
+/* The value at u in [0,1). */
+LLM_API double llm_hyperparameter_value(const llm_hyperparameter *h, double u) {
+    LLM_ASSERT(u >= 0.0 && u < 1.0);
+    if (h->kind == LLM_HYPERPARAMETER_LOG) return h->low * exp(u * log(h->high / h->low));
+    if (h->kind == LLM_HYPERPARAMETER_INTEGER) return h->low + floor(u * (h->high - h->low + 1.0));
+    if (h->kind == LLM_HYPERPARAMETER_CHOICE) return floor(u * h->high);
+    return h->low + u * (h->high - h->low);
+}
+
+/* u (D) <- a random trial. */
+LLM_API void llm_hyperparameter_random(double *u, size_t D, llm_rng *rng) {
+    for (size_t k = 0; k < D; k++) u[k] = (double)llm_rng_uniform(rng);
+}
+
+/* u (D) <- trial number `index` of the grid with `steps` values in each dimension, steps^D in all,
+ * the first dimension fastest: the middles of equal cells. */
+LLM_API void llm_hyperparameter_grid(double *u, size_t index, size_t steps, size_t D) {
+    for (size_t k = 0; k < D; k++, index /= steps)
+        u[k] = ((double)(index % steps) + 0.5) / (double)steps;
+}
+
+/* kept (n / eta of n) <- the trials with the least loss (n), best first: one round of halving. NaN, a
+ * run that broke, is worst. Returns how many, at least 1. Scratch: n words. */
+LLM_API size_t llm_hyperparameter_halve(size_t *kept, const float *loss, size_t n, size_t eta,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, count = n / eta > 0 ? n / eta : 1;
+    LLM_ASSERT(n > 0 && eta > 1);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, loss, n);
+    for (size_t i = 0; i < count; i++) kept[i] = order[i];
+    arena->used = mark;
+    return count;
+}
+
+/* s_max; and n, budget of round i of bracket s of Hyperband with at most R units of budget for a trial. False
+ * behind the last round. Bracket s_max starts many trials on little, bracket 0 few on everything;
+ * Integer arithmetic: a logarithm of 243 to the base 3 is
+ * 4.999 in doubles. */
+LLM_API size_t llm_hyperparameter_brackets(size_t R, size_t eta) {
+    size_t s = 0;
+    LLM_ASSERT(R > 0 && eta > 1);
+    for (; R >= eta; R /= eta) s++;
+    return s;
+}
+LLM_API bool llm_hyperparameter_hyperband(size_t *n, double *budget, size_t R, size_t eta, size_t s,
+                                          size_t i) {
+    const size_t most = llm_hyperparameter_brackets(R, eta);
+    size_t power = 1;
+    LLM_ASSERT(s <= most);
+    if (i > s) return false;
+    for (size_t k = 0; k < s; k++) power *= eta;
+    *n = ((most + 1) * power + s) / (s + 1);
+    *budget = (double)R / (double)power;
+    for (size_t k = 0; k < i; k++) *n /= eta, *budget *= (double)eta;
+    return true;
+}
+
+/* The log density at u of the Parzen window over centres (n,D) chosen by use (n), and of the uniform
+ * prior as one more centre. Bandwidths as in hyperopt: the larger gap to a neighbour, between 1 /
+ * min(100, n + 1) and 1; truncated to 0..1. Categories: counts + 1. dimension k only. */
+LLM_API double llm_hyperparameter_parzen(double u, const double *centre, const bool *use, size_t n,
+                                         size_t D, size_t k, const llm_hyperparameter *h) {
+    double sum = 1.0, count = 1.0, least = 1.0;
+    for (size_t i = 0; i < n; i++) count += use[i] ? 1.0 : 0.0;
+    if (h->kind == LLM_HYPERPARAMETER_CHOICE) {
+        for (size_t i = 0; i < n; i++)
+            if (use[i] && floor(centre[i * D + k] * h->high) == floor(u * h->high)) sum += h->high;
+        return log(sum / count);
+    }
+    least = 1.0 / fmin(100.0, count);
+    for (size_t i = 0; i < n; i++) {
+        const double c = centre[i * D + k];
+        double below = c, above = 1.0 - c;
+        if (!use[i]) continue;
+        for (size_t j = 0; j < n; j++) {
+            const double gap = centre[j * D + k] - c;
+            if (!use[j] || j == i) continue;
+            if (gap >= 0.0) above = fmin(above, gap);
+            if (gap <= 0.0) below = fmin(below, -gap);
+        }
+        const double width = fmin(1.0, fmax(least, fmax(below, above))), z = (u - c) / width;
+        const double inside =
+            0.5 * (erf((1.0 - c) / width / sqrt(2.0)) + erf(c / width / sqrt(2.0)));
+        sum += exp(-0.5 * z * z) / (width * sqrt(2.0 * (double)LLM_PI) * inside);
+    }
+    return log(sum / count);
+}
+
+/* u (D) <- the next trial after trial (n,D) with loss (n): in each dimension the best of `draws` (24)
+ * candidates, drawn from the Parzen density of the good trials, by log l - log g. Good is the best
+ * share gamma (0.15 to 0.25), at least one. Random before `start` (20) trials. Scratch: n words and
+ * flags. */
+LLM_API void llm_hyperparameter_tpe(double *u, const double *trial, const float *loss, size_t n,
+                                    const llm_hyperparameter *space, size_t D, double gamma,
+                                    size_t draws, size_t start, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, good = (size_t)ceil(gamma * (double)n);
+    llm_hyperparameter_random(u, D, rng);
+    if (n < start || n < 2) return;
+    LLM_ASSERT(gamma > 0.0 && gamma < 1.0);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool *best = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    bool *rest = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    llm_argsort(order, loss, n);
+    for (size_t i = 0; i < n; i++) best[order[i]] = i < good, rest[order[i]] = i >= good;
+    for (size_t k = 0; k < D; k++) {
+        double most = -HUGE_VAL, chosen = u[k];
+        for (size_t draw = 0; draw < draws; draw++) {
+            /* a good trial moved by a kernel of about its gaps' size, or the prior's uniform draw */
+            const size_t pick = llm_rng_below(rng, good + 1);
+            double at = (double)llm_rng_uniform(rng);
+            if (pick < good && space[k].kind == LLM_HYPERPARAMETER_CHOICE)
+                at = trial[order[pick] * D + k];
+            if (pick < good && space[k].kind != LLM_HYPERPARAMETER_CHOICE) {
+                do { /* until it lies inside */
+                    at = trial[order[pick] * D + k] +
+                         (double)llm_rng_normal(rng) / (double)(good + 1);
+                } while (at < 0.0 || at >= 1.0);
+            }
+            const double score = llm_hyperparameter_parzen(at, trial, best, n, D, k, &space[k]) -
+                                 llm_hyperparameter_parzen(at, trial, rest, n, D, k, &space[k]);
+            if (!(score > most)) continue;
+            most = score;
+            chosen = at;
+        }
+        u[k] = chosen;
+    }
+    arena->used = mark;
+}
+
 /* @data_leakage --------------------------------------------- Data leakage
  *
  *     leaked      select, scale, encode on all data  ->  split  ->  score too good
