@@ -4278,6 +4278,37 @@ LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, si
     }
 }
 
+/* The same along the middle axis: p, x (outer,n,inner). Neighbours of one distribution are inner
+ * floats apart, so a long table is faster transposed. p may be x. */
+LLM_API void llm_softmax_axis_forward(float *p, const float *x, size_t outer, size_t n,
+                                      size_t inner, float temp) {
+    LLM_ASSERT(temp >= FLT_MIN);
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        const float gain = 1.0f / temp;
+        float max = -INFINITY;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) max = x[i] > max ? x[i] : max;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        for (size_t i = first; i < end; i += inner) sum += (double)llm_expf((x[i] - shift) * gain);
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t i = first; i < end; i += inner) p[i] = scale * llm_expf((x[i] - shift) * gain);
+    }
+}
+
+/* dx (outer,n,inner) += <- dp and forward's result p, temp. */
+LLM_API void llm_softmax_axis_backward(float *dx, const float *dp, const float *p, size_t outer,
+                                       size_t n, size_t inner, float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) sum += (double)(p[i] * dp[i]);
+        for (size_t i = first; i < end; i += inner) dx[i] += p[i] * (dp[i] - (float)sum) / temp;
+    }
+}
+
 /* p (rows,n) <- x (rows,n), at temperature 1: the maximum and the sum come from one pass, so memory
  * is read twice instead of three times. A row with NaN or +inf has NaN in it. p may be x. */
 LLM_API void llm_softmax_online(float *p, const float *x, size_t rows, size_t n) {

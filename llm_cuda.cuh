@@ -803,8 +803,8 @@ LLM_KERNEL void llm_vector_norm_unit_kernel(T *u, float *length, const T *x, siz
     if (threadIdx.x == 0 && length) llm_store(length, blockIdx.x, (float)norm);
 }
 
-/* u (rows,n), length (rows) or NULL <- x (rows,n): device pointers, arguments as llm_vector_norm_unit;
- * T is float or llm_bf16. u may be x. */
+/* u (rows,n), length (rows) or NULL <- x (rows,n): device pointers, arguments as those of
+ * llm_vector_norm_unit; T is float or llm_bf16. u may be x. */
 template <typename T>
 static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T *x, size_t rows,
                                                     size_t n, float eps, cudaStream_t stream) {
@@ -824,10 +824,10 @@ static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T
 /* @csr ------------------------------------------------------ Compressed sparse rows
  *
  * y = A x, a warp a row, eight rows a block: neighbouring lanes read neighbouring entries, and five
- * exchanges add the lanes' sums. Moves 8 bytes an entry and 12 a row, the minimum; x is gathered, 32
- * bytes from L2 or memory for each 4 that are used in the worst case. Limit: memory bandwidth for
- * rows of 32 entries and more; shorter rows leave lanes idle, and a few very long rows make the
- * others wait for nothing but the end.
+ * exchanges add the lanes' sums. Moves 8 bytes an entry and 12 a row, the minimum; x is gathered,
+ * 32 bytes from L2 or memory for each 4 that are used in the worst case. Limit: memory bandwidth
+ * for rows of 32 entries and more; shorter rows leave lanes idle, and one very long row keeps a
+ * single warp busy when all others are done.
  *
  * source  Bell & Garland 2009, "Implementing sparse matrix-vector multiplication on
  *         throughput-oriented processors", section 4.3
