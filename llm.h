@@ -3158,8 +3158,8 @@ LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *i
  * topics  Cosine similarity
  */
 
-/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Clamped to [-1, 1], where rounding
- * would leave it. */
+/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Never outside of [-1, 1]: what
+ * rounding in double adds to a 1 is lost when it becomes a float. */
 LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t n, float eps) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
@@ -3167,7 +3167,7 @@ LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t 
     const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
     const double c = sum / (a_norm > (double)eps ? a_norm : (double)eps) /
                      (b_norm > (double)eps ? b_norm : (double)eps);
-    return c > 1.0 ? 1.0f : c < -1.0 ? -1.0f : (float)c;
+    return (float)c;
 }
 
 /* da, db (n) += <- dc and forward's a, b, eps; either may be NULL.
