@@ -69,7 +69,8 @@ TEST(dense_vector,
     const double exact = (double)golden("drift/exact")[0];
     CHECK(fabs((double)naive - exact) > 0.008 * exact); /* 105892 where it should be 104858 */
     CHECK_NEAR(llm_dense_vector_sum(x, n, LLM_DENSE_VECTOR_PAIRWISE), exact, 4e-2);
-    /* all errors go one way, and a float collects them: (n eps)^2 = 4e-3 bounds it, 7e-5 is found */
+    /* all errors go one way, and a float collects them: (n eps)^2 = 4e-3 bounds it, 7e-5 is
+     * found */
     const double off = fabs((double)llm_dense_vector_sum(x, n, LLM_DENSE_VECTOR_NEUMAIER) - exact);
     CHECK(off < 2e-4 * exact && off > 1e-6 * exact);
 }
@@ -113,7 +114,8 @@ TEST(dense_vector, "a random map to 600 numbers keeps the 1225 distances of 50 p
             }
         CHECK_NEAR(mean, 1.0, 0.03);
     }
-    /* linear, the same seed the same map, and the sparse one's entries are -1, 0, 1 times sqrt(3/k) */
+    /* linear, the same seed the same map, and the sparse one's entries are -1, 0, 1 times
+     * sqrt(3/k) */
     float unit[30] = {0.0f}, image[5], again[5];
     size_t zeros_seen = 0, plus = 0;
     for (size_t i = 0; i < 30; i++) {

@@ -140,7 +140,8 @@ TEST(lagrange, "closed forms: shortest solution, projection onto the simplex, th
         CHECK(llm_lagrange_active_set(x, mu, q, c, g, h, N, 1 + N, 1, &arena, &error));
         for (size_t i = 0; i < N; i++) CHECK_NEAR(x[i], p[i], 1e-6);
     }
-    /* maximum of x'Mx on the sphere, M = A'A: stationary with multiplier s^2: the top singular pair */
+    /* maximum of x'Mx on the sphere, M = A'A: stationary with multiplier s^2: the top singular
+     * pair */
     float u[K * K], s[K], v[N * K];
     llm_svd(u, s, v, af, K, N, &arena);
     for (size_t i = 0; i < N; i++) {

@@ -58,7 +58,8 @@ TEST(svd_randomized, "geometric decay: within 1.1 of the best error; slow decay 
                         for (size_t i = 0; i < 4; i++) CHECK_NEAR(got[i], s[i], 1e-5);
                 }
             }
-            /* 8 other seeds: 1.001 to 1.012, 1.000; slow 1.16 to 1.25, with powers 1.003 to 1.012 */
+            /* 8 other seeds: 1.001 to 1.012, 1.000; slow 1.16 to 1.25, with powers 1.003 to
+             * 1.012 */
             CHECK(error[0][0] < 1.03 * best[0] && error[0][1] < 1.001 * best[0]);
             CHECK(error[1][0] > 1.07 * best[1] && error[1][1] < 1.03 * best[1]);
         }

@@ -1,0 +1,58 @@
+/* @mle_dirichlet */
+#include "../test.h"
+
+#include "../../llm.h"
+
+TEST(mle_dirichlet, "the maximum equals SciPy's, for 2, 3 and 5 classes, wide and tight") {
+    const char *name[4] = {"two", "three", "wide", "tight"};
+    for (size_t c = 0; c < 4; c++) {
+        size_t size = 0, K = 0;
+        const float *p = golden_n(&size, "%s/p", name[c]),
+                    *want = golden_n(&K, "%s/alpha", name[c]);
+        double a[5], next[5], m[5];
+        const size_t steps = llm_mle_dirichlet(a, next, m, p, size / K, K);
+        CHECK(steps > 0 && steps < 30);
+        for (size_t k = 0; k < K; k++) CHECK_NEAR(a[k], want[k], 1e-5 * (double)want[k]);
+        CHECK_NEAR(llm_mle_dirichlet_value(a, m, K), golden("%s/l", name[c])[0], 2e-6);
+        double s = 0.0; /* the gradient is 0 */
+        for (size_t k = 0; k < K; k++) s += a[k];
+        for (size_t k = 0; k < K; k++) {
+            const double g = llm_special_digamma(s) - llm_special_digamma(a[k]) + m[k];
+            CHECK_NEAR(g * a[k], 0.0, 1e-6);
+        }
+    }
+}
+
+TEST(mle_dirichlet, "draws with known parameters give them back within 4 standard errors") {
+    enum { N = 2000, K = 3 };
+    const double alpha[K] = {0.3, 2.0, 6.0};
+    llm_rng rng = llm_rng_seed(1);
+    float *p = floats(N * K);
+    double a[K], next[K], m[K];
+    for (size_t n = 0; n < N; n++) {
+        double g[K], max = -1e300, sum = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            g[k] = llm_distribution_sample_log_gamma(alpha[k], &rng);
+            max = fmax(max, g[k]);
+        }
+        for (size_t k = 0; k < K; k++) sum += exp(g[k] - max);
+        for (size_t k = 0; k < K; k++) p[n * K + k] = fmaxf(1e-30f, (float)(exp(g[k] - max) / sum));
+    }
+    CHECK(llm_mle_dirichlet(a, next, m, p, N, K) > 0);
+    for (size_t k = 0; k < K; k++) CHECK_NEAR(a[k] / alpha[k], 1.0, 0.12);
+}
+
+TEST(mle_dirichlet, "two classes are a beta; equal rows have no maximum; zeros are refused") {
+    enum { N = 5 };
+    const float x[N] = {0.2f, 0.5f, 0.35f, 0.8f, 0.1f}, same[4] = {0.25f, 0.75f, 0.25f, 0.75f};
+    const float zero[4] = {0.0f, 1.0f, 0.5f, 0.5f};
+    float p[2 * N];
+    double a[2], next[2], m[2], theta[2] = {1.0, 1.0};
+    for (size_t i = 0; i < N; i++) p[2 * i] = x[i], p[2 * i + 1] = 1.0f - x[i];
+    CHECK(llm_mle_dirichlet(a, next, m, p, N, 2) > 0);
+    CHECK(!isnan(llm_mle_newton(theta, NULL, LLM_MLE_BETA, x, NULL, N)));
+    CHECK_NEAR(a[0], theta[0], 1e-5);
+    CHECK_NEAR(a[1], theta[1], 1e-5);
+    CHECK(llm_mle_dirichlet(a, next, m, same, 2, 2) == 0);
+    CHECK_ASSERTS(llm_mle_dirichlet(a, next, m, zero, 2, 2));
+}
