@@ -3238,8 +3238,8 @@ LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *i
  * topics  Cosine similarity
  */
 
-/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Clamped to [-1, 1], where rounding
- * would leave it. */
+/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Never outside of [-1, 1]: what
+ * rounding in double adds to a 1 is lost when it becomes a float. */
 LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t n, float eps) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
@@ -3247,7 +3247,7 @@ LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t 
     const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
     const double c = sum / (a_norm > (double)eps ? a_norm : (double)eps) /
                      (b_norm > (double)eps ? b_norm : (double)eps);
-    return c > 1.0 ? 1.0f : c < -1.0 ? -1.0f : (float)c;
+    return (float)c;
 }
 
 /* da, db (n) += <- dc and forward's a, b, eps; either may be NULL.
@@ -4358,6 +4358,37 @@ LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, si
         for (size_t i = 0; i < n; i++) sum += (double)(pr[i] * dpr[i]);
         const float average = (float)sum;
         for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - average) * gain;
+    }
+}
+
+/* The same along the middle axis: p, x (outer,n,inner). Neighbours of one distribution are inner
+ * floats apart, so a long table is faster transposed. p may be x. */
+LLM_API void llm_softmax_axis_forward(float *p, const float *x, size_t outer, size_t n,
+                                      size_t inner, float temp) {
+    LLM_ASSERT(temp >= FLT_MIN);
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        const float gain = 1.0f / temp;
+        float max = -INFINITY;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) max = x[i] > max ? x[i] : max;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        for (size_t i = first; i < end; i += inner) sum += (double)llm_expf((x[i] - shift) * gain);
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t i = first; i < end; i += inner) p[i] = scale * llm_expf((x[i] - shift) * gain);
+    }
+}
+
+/* dx (outer,n,inner) += <- dp and forward's result p, temp. */
+LLM_API void llm_softmax_axis_backward(float *dx, const float *dp, const float *p, size_t outer,
+                                       size_t n, size_t inner, float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) sum += (double)(p[i] * dp[i]);
+        for (size_t i = first; i < end; i += inner) dx[i] += p[i] * (dp[i] - (float)sum) / temp;
     }
 }
 
