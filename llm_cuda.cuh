@@ -1457,6 +1457,129 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
     return cudaGetLastError();
 }
 
+/* @bce ------------------------------------------------------ Binary cross-entropy
+ *
+ * Loss, gradient and the sum of the losses in one pass over the logits, for BCE with logits and for
+ * focal loss: both need e^-|z|, and as forward, backward and reduction they would read the logits
+ * twice, the targets twice and the losses once. Each block leaves the sum of its losses, a second
+ * kernel adds those in double. The number of blocks depends on the number of entries alone, and
+ * nothing is atomic: the same bits in every run.
+ *
+ * Moves the logit, its float target and the gradient, 12 bytes an entry for float and 8 for
+ * bfloat16, the minimum; 4 more for weights and for losses where they are wanted. An exp, a
+ * log1p and a division an entry, and a pow for focal loss. Limit: memory bandwidth; the arithmetic
+ * of pow for focal loss in bfloat16.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     cross_entropy, nll
+ * topics  -
+ */
+enum { LLM_CUDA_BCE_BLOCKS = 1024 };
+
+struct llm_cuda_bce_form { /* which loss, and its settings */
+    const float *weight, *pos_weight;
+    float alpha, gamma;
+};
+struct llm_cuda_bce_logit {
+    float plus, minus, yes, no; /* softplus(z), softplus(-z), sigmoid(z), sigmoid(-z) */
+};
+/* Both softplus and both sigmoids of z, from e^-|z|. */
+LLM_DEVICE llm_cuda_bce_logit llm_cuda_bce_parts(float z) {
+    const float e = expf(-fabsf(z)), log = log1pf(e), near = 1.0f / (1.0f + e), far = e * near;
+    const llm_cuda_bce_logit q = {fmaxf(z, 0.0f) + log, fmaxf(-z, 0.0f) + log,
+                                  z >= 0.0f ? near : far, z >= 0.0f ? far : near};
+    return q;
+}
+/* Returns the loss of (z, y), *slope its derivative. One of two losses is not touched at y = 0 and
+ * y = 1: there it may be infinite. */
+template <bool focal>
+LLM_DEVICE float llm_cuda_bce_entry(float *slope, float z, float y, float positive,
+                                    const llm_cuda_bce_form &form) {
+    const llm_cuda_bce_logit q = llm_cuda_bce_parts(z);
+    const float n = 1.0f - y, wy = positive * y;
+    const float loss = y == 0.0f ? q.plus : y == 1.0f ? wy * q.minus : n * q.plus + wy * q.minus;
+    *slope = n * q.yes - wy * q.no;
+    if (!(y >= 0.0f && y <= 1.0f)) return *slope = NAN;
+    if (!focal) return loss;
+    const float a = form.alpha >= 0.0f ? form.alpha * y + (1.0f - form.alpha) * n : 1.0f;
+    const float miss = y * q.no + n * q.yes, power = a * powf(miss, form.gamma);
+    const float turn = miss > 0.0f ? q.yes * q.no / miss : 0.0f;
+    *slope = power * (form.gamma * turn * (n - y) * loss + *slope);
+    return power * loss;
+}
+template <typename T, int V, bool focal>
+LLM_KERNEL void llm_bce_kernel(double *part, float *loss, T *dz, const T *z, const float *y,
+                               llm_cuda_bce_form form, size_t n, size_t L, float scale) {
+    const size_t step = (size_t)gridDim.x * 256 * V, jump = form.pos_weight ? step % L : 0;
+    size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    size_t label = form.pos_weight ? i % L : 0; /* two divisions a thread */
+    double sum = 0.0;
+    for (; i < n; i += step) {
+        float z_v[V], y_v[V], w_v[V], l_v[V], d_v[V], near = 0.0f;
+        llm_load_vector(z_v, z, i);
+        llm_load_vector(y_v, y, i);
+        if (form.weight) llm_load_vector(w_v, form.weight, i);
+        size_t column = label;
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float w = form.weight ? w_v[k] : 1.0f;
+            const float positive = form.pos_weight ? llm_load(form.pos_weight, column) : 1.0f;
+            column = column + 1 < L ? column + 1 : 0;
+            l_v[k] = w * llm_cuda_bce_entry<focal>(&d_v[k], z_v[k], y_v[k], positive, form);
+            d_v[k] *= scale * w;
+            near += l_v[k];
+        }
+        sum += (double)near;
+        if (loss) llm_store_vector(loss, i, l_v);
+        if (dz) llm_store_vector(dz, i, d_v);
+        label = label + jump < L ? label + jump : label + jump - L;
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
+}
+LLM_KERNEL void llm_bce_total_kernel(double *total, const double *part, unsigned parts) {
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0);
+    if (threadIdx.x == 0) *total = sum;
+}
+template <typename T, bool focal>
+static inline cudaError_t llm_cuda_bce(double *total, double *part, float *loss, T *dz, const T *z,
+                                       const float *y, llm_cuda_bce_form form, size_t n, size_t L,
+                                       float scale, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    const bool wide = n % W == 0 && llm_aligned(loss, W) && llm_aligned(dz, W) &&
+                      llm_aligned(z, W) && llm_aligned(y, W) && llm_aligned(form.weight, W);
+    const size_t each = 256 * (wide ? (size_t)W : 1), most = LLM_CUDA_BCE_BLOCKS;
+    const size_t blocks = (n + each - 1) / each < most ? (n + each - 1) / each : most;
+    const auto bce = wide ? llm_bce_kernel<T, W, focal> : llm_bce_kernel<T, 1, focal>;
+    if (n > 0)
+        LLM_LAUNCH(bce, (unsigned)blocks, 256, 0, stream, part, loss, dz, z, y, form, n, L, scale);
+    LLM_LAUNCH(llm_bce_total_kernel, 1, LLM_CUDA_BCE_BLOCKS, 0, stream, total, part,
+               (unsigned)blocks);
+    return cudaGetLastError();
+}
+
+/* *total <- the sum of the losses; loss (N,L) or NULL; dz (N,L) or NULL <- scale times the gradient
+ * of that sum, scale 1 / (N L) for the mean. z, y (N,L), weight (N,L) or NULL, pos_weight (L) or
+ * NULL: as llm_bce_logits_forward and _backward. dz may be z. A target outside [0,1] has NaN. part
+ * (LLM_CUDA_BCE_BLOCKS) is scratch; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_bce_logits(double *total, double *part, float *loss, T *dz,
+                                              const T *z, const float *y, const float *weight,
+                                              const float *pos_weight, size_t N, size_t L,
+                                              float scale, cudaStream_t stream) {
+    const llm_cuda_bce_form form = {weight, pos_weight, -1.0f, 0.0f};
+    return llm_cuda_bce<T, false>(total, part, loss, dz, z, y, form, N * L, L, scale, stream);
+}
+/* The same of focal loss for z, y (n): as llm_bce_focal_forward and _backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float *loss, T *dz,
+                                             const T *z, const float *y, size_t n, float alpha,
+                                             float gamma, float scale, cudaStream_t stream) {
+    const llm_cuda_bce_form form = {NULL, NULL, alpha, gamma};
+    return llm_cuda_bce<T, true>(total, part, loss, dz, z, y, form, n, 1, scale, stream);
+}
+
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
 /* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
