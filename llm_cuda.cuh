@@ -1382,6 +1382,103 @@ static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T 
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
 
+/* @nll ------------------------------------------------------ Negative log-likelihood
+ *
+ * Gathers the target's entry of each row of log-probabilities and adds the losses and the weights
+ * in one pass: each block leaves a pair of doubles, and one block adds the pairs. How many blocks
+ * there are depends on N alone, and no atomics are used, so the sum has the same bits in every run
+ * and on every card. Backward touches one entry a row.
+ *
+ * Reads a target and a sector of 32 bytes a row: the minimum, when the log-probabilities exist
+ * already. Where they do not, cross_entropy or perplexity save writing them. Limit: the latency of
+ * single sectors.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     cross_entropy, perplexity, log_likelihood
+ * topics  -
+ */
+enum { LLM_CUDA_NLL_BLOCKS = 1024, LLM_CUDA_NLL_SCRATCH = 2 + 2 * LLM_CUDA_NLL_BLOCKS };
+
+/* The weight of target y; a target that does not exist is NaN. */
+LLM_DEVICE float llm_cuda_nll_weight(const float *weight, int y, size_t V) {
+    if (y < 0 || (size_t)y >= V) return NAN;
+    return weight ? llm_load(weight, (size_t)y) : 1.0f;
+}
+template <typename T>
+LLM_KERNEL void llm_nll_kernel(double *total, float *loss, const T *logp, const int *target,
+                               const float *weight, int ignore, size_t N, size_t V) {
+    double sum = 0.0, kept = 0.0;
+    for (size_t n = (size_t)blockIdx.x * 256 + threadIdx.x; n < N; n += (size_t)gridDim.x * 256) {
+        const int y = target[n];
+        float l = 0.0f;
+        if (y != ignore) {
+            const float w = llm_cuda_nll_weight(weight, y, V);
+            l = w != w ? w : -w * llm_load(logp, n * V + (size_t)y);
+            sum += (double)l, kept += (double)w;
+        }
+        if (loss) llm_store(loss, n, l);
+    }
+    sum = llm_block_sum(sum);
+    kept = llm_block_sum(kept);
+    if (threadIdx.x == 0) total[2 + 2 * blockIdx.x] = sum, total[3 + 2 * blockIdx.x] = kept;
+}
+LLM_KERNEL void llm_nll_total_kernel(float *reduced, double *total, unsigned parts, int reduction) {
+    double sum = threadIdx.x < parts ? total[2 + 2 * threadIdx.x] : 0.0;
+    double kept = threadIdx.x < parts ? total[3 + 2 * threadIdx.x] : 0.0;
+    sum = llm_block_sum(sum);
+    kept = llm_block_sum(kept);
+    if (threadIdx.x != 0) return;
+    total[0] = sum, total[1] = kept;
+    *reduced = (float)(reduction == LLM_NLL_NONE  ? 0.0
+                       : reduction == LLM_NLL_SUM ? sum
+                                                  : sum / kept);
+}
+
+/* reduced (1), loss (N) or NULL <- logp (N,V), target (N), weight (V) or NULL: what llm_nll_forward
+ * returns and writes. total (LLM_CUDA_NLL_SCRATCH): scratch, but its first two are the sum of the
+ * losses and that of the weights. A target outside 0..V-1 has NaN as its loss. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_nll_forward(float *reduced, double *total, float *loss,
+                                               const T *logp, const int *target,
+                                               const float *weight, int ignore, int reduction,
+                                               size_t N, size_t V, cudaStream_t stream) {
+    const size_t blocks =
+        N < 256 * (size_t)LLM_CUDA_NLL_BLOCKS ? (N + 255) / 256 : (size_t)LLM_CUDA_NLL_BLOCKS;
+    if (N > 0)
+        LLM_LAUNCH(llm_nll_kernel<T>, (unsigned)blocks, 256, 0, stream, total, loss, logp, target,
+                   weight, ignore, N, V);
+    LLM_LAUNCH(llm_nll_total_kernel, 1, LLM_CUDA_NLL_BLOCKS, 0, stream, reduced, total,
+               (unsigned)blocks, reduction);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_nll_backward_kernel(T *dlogp, const float *dloss, const double *total,
+                                        const int *target, const float *weight, int ignore,
+                                        int reduction, size_t N, size_t V) {
+    const size_t n = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (n >= N || target[n] == ignore) return;
+    const float w = llm_cuda_nll_weight(weight, target[n], V);
+    if (w != w) return; /* nowhere to write; the loss has said it */
+    const size_t at = n * V + (size_t)target[n];
+    const float up = llm_load(dloss, reduction == LLM_NLL_NONE ? n : 0);
+    const double share = reduction == LLM_NLL_MEAN ? (double)w / total[1] : (double)w;
+    llm_store(dlogp, at, llm_load(dlogp, at) - (float)(share * (double)up));
+}
+/* dlogp (N,V) +=: as llm_nll_backward. total is forward's, and read for the mean only. */
+template <typename T>
+static inline cudaError_t llm_cuda_nll_backward(T *dlogp, const float *dloss, const double *total,
+                                                const int *target, const float *weight, int ignore,
+                                                int reduction, size_t N, size_t V,
+                                                cudaStream_t stream) {
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_nll_backward_kernel<T>, (unsigned)((N + 255) / 256), 256, 0, stream, dlogp,
+               dloss, total, target, weight, ignore, reduction, N, V);
+    return cudaGetLastError();
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  * Loss and gradient at once, in place: the logits of a language model are the largest array of a
