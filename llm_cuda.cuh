@@ -1382,6 +1382,49 @@ static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T 
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
 
+/* @log_likelihood ------------------------------------------- Log-likelihood
+ *
+ * The log-likelihood of each of many sequences that lie one behind the other, of any lengths: a
+ * block a sequence gathers the log-probability of each token and adds in double and in a fixed
+ * order, so that -1e5 of a long document keeps its digits and a run can be repeated to the bit.
+ *
+ * Reads a token and one entry of its row, of which memory brings a sector of 32 bytes, and writes a
+ * double a sequence: the minimum. Limit: the latency of single sectors, and the longest sequence
+ * where it is longer than the others.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     nll, perplexity
+ * topics  -
+ */
+template <typename T>
+LLM_KERNEL void llm_log_likelihood_kernel(double *l, const T *logp, const int *token,
+                                          const size_t *start, int ignore, size_t V) {
+    const size_t end = start[blockIdx.x + 1];
+    double sum = 0.0;
+    for (size_t n = start[blockIdx.x] + threadIdx.x; n < end; n += blockDim.x) {
+        const int y = token[n];
+        if (y == ignore) continue;
+        const bool known = y >= 0 && (size_t)y < V;
+        sum += known ? (double)llm_load(logp, n * V + (size_t)y) : (double)NAN;
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) l[blockIdx.x] = sum;
+}
+
+/* l (B) <- the sum of logp[n,token[n]] over start[b] <= n < start[b+1], for B sequences. logp
+ * (start[B],V), token (start[B]); tokens equal to `ignore` count nothing, other ones outside 0..V-1
+ * make their sequence NaN. start (B + 1) rises. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_log_likelihood_segments(double *l, const T *logp, const int *token, const size_t *start,
+                                 int ignore, size_t B, size_t V, cudaStream_t stream) {
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_log_likelihood_kernel<T>, (unsigned)B, 256, 0, stream, l, logp, token, start,
+               ignore, V);
+    return cudaGetLastError();
+}
+
 /* @nll ------------------------------------------------------ Negative log-likelihood
  *
  * Gathers the target's entry of each row of log-probabilities and adds the losses and the weights
