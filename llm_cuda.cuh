@@ -1522,6 +1522,139 @@ static inline cudaError_t llm_cuda_nll_backward(T *dlogp, const float *dloss, co
     return cudaGetLastError();
 }
 
+/* @entropy -------------------------------------------------- Shannon entropy
+ *
+ * Row entropies from logits in one pass: beside the pair (max, sum) of logsumexp each thread keeps
+ * the sum of e (z - max), e = exp(z - max). When the max grows by d, what has been summed shrinks
+ * by exp(-d) and each of its terms was d too near to the max:
+ *     sum' = exp(-d) sum        moment' = exp(-d) (moment - d sum)
+ * and H = log sum - moment / sum. Triples are merged by the same rule in any order.
+ *
+ * Forward reads each logit once and writes two floats a row, the minimum; backward moves 3 elements
+ * (z and dz in, dz out), the minimum of a gradient that is added. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     cross_entropy, logsumexp
+ * topics  -
+ */
+struct llm_cuda_entropy_triple {
+    float max, sum, moment;
+};
+
+/* a seen from a max that is not below its own. A sum of 0 stays one, also at a max of -inf. */
+LLM_DEVICE void llm_cuda_entropy_raise(llm_cuda_entropy_triple &a, float max) {
+    const float d = a.max - max;
+    if (a.sum != 0.0f && d != 0.0f) {
+        const float e = expf(d);
+        a.moment = e == 0.0f ? 0.0f : e * (a.moment + d * a.sum);
+        a.sum *= e;
+    }
+    a.max = max;
+}
+LLM_DEVICE llm_cuda_entropy_triple llm_cuda_entropy_merge(llm_cuda_entropy_triple a,
+                                                          llm_cuda_entropy_triple b) {
+    const float max = fmaxf(a.max, b.max);
+    llm_cuda_entropy_raise(a, max);
+    llm_cuda_entropy_raise(b, max);
+    a.sum += b.sum, a.moment += b.moment;
+    return a;
+}
+template <bool warp>
+LLM_DEVICE llm_cuda_entropy_triple llm_cuda_entropy_row(llm_cuda_entropy_triple a) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const llm_cuda_entropy_triple other = {__shfl_xor_sync(0xffffffffu, a.max, distance),
+                                               __shfl_xor_sync(0xffffffffu, a.sum, distance),
+                                               __shfl_xor_sync(0xffffffffu, a.moment, distance)};
+        a = llm_cuda_entropy_merge(a, other);
+    }
+    if (warp || blockDim.x == 32) return a;
+    __shared__ llm_cuda_entropy_triple part[32];
+    const unsigned lane = threadIdx.x % 32;
+    if (lane == 0) part[threadIdx.x / 32] = a; /* called once in a kernel: nobody reads yet */
+    __syncthreads();
+    const llm_cuda_entropy_triple nothing = {-INFINITY, 0.0f, 0.0f};
+    return llm_cuda_entropy_row<true>(lane < blockDim.x / 32 ? part[lane] : nothing);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_entropy_forward_kernel(float *h, float *lse, const T *z, size_t rows,
+                                           size_t n) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= rows) return; /* a whole warp, and no barrier follows */
+    llm_cuda_entropy_triple a = {-INFINITY, 0.0f, 0.0f};
+    for (size_t i = (size_t)at.lane * V; i < n; i += (size_t)at.width * V) {
+        float v[V], max = a.max;
+        llm_load_vector(v, z, at.row * n + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) max = fmaxf(max, v[k]);
+        llm_cuda_entropy_raise(a, max);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            if (v[k] == -INFINITY) continue; /* 0 times -inf */
+            const float d = v[k] - max, e = expf(d);
+            a.sum += e;
+            a.moment += e * d;
+        }
+    }
+    a = llm_cuda_entropy_row<warp>(a);
+    if (at.lane != 0) return;
+    const float log_sum = logf(a.sum), entropy = a.sum == 0.0f ? 0.0f : log_sum - a.moment / a.sum;
+    llm_store(h, at.row, entropy < 0.0f ? 0.0f : entropy);
+    if (lse) llm_store(lse, at.row, a.max + log_sum);
+}
+
+/* h (N), lse (N) or NULL <- z (N,V): as llm_entropy_logits_forward; a row with a NaN has NaN. T is
+ * float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_entropy_logits_forward(float *h, float *lse, const T *z,
+                                                          size_t N, size_t V, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const bool wide = llm_aligned(z, V), warp = V <= 1024;
+    const auto entropy_forward = wide   ? warp ? llm_entropy_forward_kernel<T, W, true>
+                                               : llm_entropy_forward_kernel<T, W, false>
+                                   : warp ? llm_entropy_forward_kernel<T, 1, true>
+                                        : llm_entropy_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(entropy_forward, llm_row_blocks(N, warp),
+               warp ? 128 : llm_row_threads(wide ? V / W : V), 0, stream, h, lse, z, N, V);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_entropy_backward_kernel(T *dz, const float *dh, const T *z, const float *h,
+                                            const float *lse, size_t n) {
+    const llm_place at = llm_my_place<V>(n);
+    if (at.column >= n) return;
+    const float up = llm_load(dh, at.row), entropy = llm_load(h, at.row);
+    const float base = llm_load(lse, at.row);
+    float v[V], d[V];
+    llm_load_vector(v, z, at.row * n + at.column);
+    llm_load_vector(d, dz, at.row * n + at.column);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const float log_p = v[k] - base;
+        if (v[k] != -INFINITY) d[k] -= up * expf(log_p) * (log_p + entropy);
+    }
+    llm_store_vector(dz, at.row * n + at.column, d);
+}
+
+/* dz (N,V) +=: as llm_entropy_logits_backward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_entropy_logits_backward(T *dz, const float *dh, const T *z, const float *h,
+                                 const float *lse, size_t N, size_t V, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (N == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dz, V) && llm_aligned(z, V);
+    const auto entropy_backward =
+        wide ? llm_entropy_backward_kernel<T, W> : llm_entropy_backward_kernel<T, 1>;
+    LLM_LAUNCH(entropy_backward, llm_place_blocks(N, V, wide ? (size_t)W : 1), 256, 0, stream, dz,
+               dh, z, h, lse, V);
+    return cudaGetLastError();
+}
+
 /* @cross_entropy -------------------------------------------- Cross-entropy
  *
  * Loss and gradient at once, in place: the logits of a language model are the largest array of a
