@@ -98,8 +98,11 @@
  *   entropy                  Shannon entropy
  *   cross_entropy            Cross-entropy
  *   bce                      Binary cross-entropy
+ *   f_divergence             f-divergences
+ *   cramer_rao               Cramer-Rao lower bound
  *   concentration            Concentration inequalities
  *   confidence_interval      Confidence intervals
+ *   bootstrap                Bootstrap resampling
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
@@ -135,6 +138,7 @@
  *   regularization           Regularization
  *   lasso                    L1 regularization
  *   ridge                    L2 regularization
+ *   hyperparameter           Hyperparameters
  *   data_leakage             Data leakage
  *   early_stopping           Early stopping
  *   epoch                    Epoch
@@ -12688,7 +12692,7 @@ LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, f
  *
  *     random    u ~ U(0,1)^D, each coordinate through its own scale
  *     halving   n trials with budget b; keep the best n/eta with budget b eta; again
- *     Hyperband s_max = floor(log_eta R); for s = s_max .. 0: n = ceil((s_max + 1) eta^s / (s + 1)),
+ *    Hyperband s_max = floor(log_eta R); for s = s_max .. 0: n = ceil((s_max + 1) eta^s / (s + 1)),
  *               b = R eta^-s, halving s times
  *     TPE       x = argmax l(x) / g(x): densities of the best share of the trials and of the others
  *
@@ -12737,8 +12741,8 @@ LLM_API void llm_hyperparameter_grid(double *u, size_t index, size_t steps, size
         u[k] = ((double)(index % steps) + 0.5) / (double)steps;
 }
 
-/* kept (n / eta of n) <- the trials with the least loss (n), best first: one round of halving. NaN, a
- * run that broke, is worst. Returns how many, at least 1. Scratch: n words. */
+/* kept (n / eta of n) <- the trials with the least loss (n), best first: one round of halving. NaN,
+ * a run that broke, is worst. Returns how many, at least 1. Scratch: n words. */
 LLM_API size_t llm_hyperparameter_halve(size_t *kept, const float *loss, size_t n, size_t eta,
                                         llm_arena *arena) {
     const size_t mark = arena->used, count = n / eta > 0 ? n / eta : 1;
@@ -12750,10 +12754,9 @@ LLM_API size_t llm_hyperparameter_halve(size_t *kept, const float *loss, size_t 
     return count;
 }
 
-/* s_max; and n, budget of round i of bracket s of Hyperband with at most R units of budget for a trial. False
- * behind the last round. Bracket s_max starts many trials on little, bracket 0 few on everything;
- * Integer arithmetic: a logarithm of 243 to the base 3 is
- * 4.999 in doubles. */
+/* s_max; and n, budget of round i of bracket s of Hyperband with at most R units of budget for a
+ * trial. False behind the last round. Bracket s_max starts many trials on little, bracket 0 few on
+ * everything; Integer arithmetic: a logarithm of 243 to the base 3 is 4.999 in doubles. */
 LLM_API size_t llm_hyperparameter_brackets(size_t R, size_t eta) {
     size_t s = 0;
     LLM_ASSERT(R > 0 && eta > 1);
@@ -12773,9 +12776,10 @@ LLM_API bool llm_hyperparameter_hyperband(size_t *n, double *budget, size_t R, s
     return true;
 }
 
-/* The log density at u of the Parzen window over centres (n,D) chosen by use (n), and of the uniform
- * prior as one more centre. Bandwidths as in hyperopt: the larger gap to a neighbour, between 1 /
- * min(100, n + 1) and 1; truncated to 0..1. Categories: counts + 1. dimension k only. */
+/* The log density at u of the Parzen window over centres (n,D) chosen by use (n), and of the
+ * uniform prior as one more centre. Bandwidths as in hyperopt: the larger gap to a neighbour,
+ * between 1 / min(100, n + 1) and 1; truncated to 0..1. Categories: counts + 1. dimension k
+ * only. */
 LLM_API double llm_hyperparameter_parzen(double u, const double *centre, const bool *use, size_t n,
                                          size_t D, size_t k, const llm_hyperparameter *h) {
     double sum = 1.0, count = 1.0, least = 1.0;
@@ -12804,10 +12808,10 @@ LLM_API double llm_hyperparameter_parzen(double u, const double *centre, const b
     return log(sum / count);
 }
 
-/* u (D) <- the next trial after trial (n,D) with loss (n): in each dimension the best of `draws` (24)
- * candidates, drawn from the Parzen density of the good trials, by log l - log g. Good is the best
- * share gamma (0.15 to 0.25), at least one. Random before `start` (20) trials. Scratch: n words and
- * flags. */
+/* u (D) <- the next trial after trial (n,D) with loss (n): in each dimension the best of `draws`
+ * (24) candidates, drawn from the Parzen density of the good trials, by log l - log g. Good is the
+ * best share gamma (0.15 to 0.25), at least one. Random before `start` (20) trials. Scratch: n
+ * words and flags. */
 LLM_API void llm_hyperparameter_tpe(double *u, const double *trial, const float *loss, size_t n,
                                     const llm_hyperparameter *space, size_t D, double gamma,
                                     size_t draws, size_t start, llm_rng *rng, llm_arena *arena) {
@@ -12823,7 +12827,8 @@ LLM_API void llm_hyperparameter_tpe(double *u, const double *trial, const float 
     for (size_t k = 0; k < D; k++) {
         double most = -HUGE_VAL, chosen = u[k];
         for (size_t draw = 0; draw < draws; draw++) {
-            /* a good trial moved by a kernel of about its gaps' size, or the prior's uniform draw */
+            /* a good trial moved by a kernel of about its gaps' size, or the prior's uniform
+             * draw */
             const size_t pick = llm_rng_below(rng, good + 1);
             double at = (double)llm_rng_uniform(rng);
             if (pick < good && space[k].kind == LLM_HYPERPARAMETER_CHOICE)

@@ -62,8 +62,8 @@ static int cramer_rao_order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Nine seeds from 2 to 11: mean 0.97 to 1.09, median 1.49 to 1.61, mean of Laplace 1.95 to 2.03, its
- * ratio to the median 1.59 to 1.67. */
+/* Nine seeds from 2 to 11: mean 0.97 to 1.09, median 1.49 to 1.61, mean of Laplace 1.95 to 2.03,
+ * its ratio to the median 1.59 to 1.67. */
 TEST(cramer_rao,
      "4000 runs of 50: the mean attains the bound, the median of a normal needs pi/2 of it") {
     llm_rng rng = llm_rng_seed(2);
