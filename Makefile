@@ -1,6 +1,6 @@
 # make lists the targets: lines with two # below. TOPIC=rmsnorm or CHAPTER=06 select sections, CC=clang a
-# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), KERNELS=only kernels, NVCC= no nvcc,
-# PART=2/3 the second third of the programs.
+# compiler, SAN=1 ASan and UBSan, SAN=thread TSan (kernels only), NATIVE=1 this processor's instructions
+# and threads (no kernels), KERNELS=only kernels, NVCC= no nvcc, PART=2/3 the second third of the programs.
 
 JOBS ?= 2
 PYTHON ?= python3
@@ -15,7 +15,9 @@ have = $(shell command -v $(1))
 WARN = -Wall -Wextra -Wno-misleading-indentation
 openmp = $(shell echo 'int main(void) {}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
 FAST = -O3 -march=native -ffp-contract=fast -fno-math-errno $(openmp)
-ifeq ($(SAN),)
+ifneq ($(NATIVE),)
+MODE = $(FAST)
+else ifeq ($(SAN),)
 MODE = -O2 -g
 else ifeq ($(SAN),thread)
 MODE = -O1 -g -fsanitize=thread
@@ -29,7 +31,7 @@ CXX := $(or $(call have,g++),$(CXX)) # only gcc checks the bounds of shared arra
 endif
 export TEST_SECONDS ?= 40
 endif
-out = build/$(notdir $(CC))$(if $(SAN),-$(patsubst 1,san,$(SAN)))
+out = build/$(notdir $(CC))$(if $(NATIVE),-native)$(if $(SAN),-$(patsubst 1,san,$(SAN)))
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */    make \1\t/' | expand -t 24
@@ -46,13 +48,13 @@ suites = $(wildcard $(chapter)/$(topic).c) $(examples) $(if $(whole),tests/tools
 tools = $(if $(call have,$(PYTHON)),$(wildcard tests/tools/test_*.py))
 
 plain = $(if $(filter thread,$(SAN))$(KERNELS),,$(suites:tests/%.c=$(out)/%))
-emulated = $(if $(call have,$(CXX)),$(found:tests/%=$(out)/%))
+emulated = $(if $(and $(call have,$(CXX)),$(if $(NATIVE),,yes)),$(found:tests/%=$(out)/%))
 nvcc = $(if $(TOPIC),$(found:tests/%.cu=build/nvcc/%),$(patsubst tests/%,build/nvcc/%all,$(sort $(dir $(found)))))
 share = $(if $(PART),$(shell printf '%s\n' $(1) | awk 'BEGIN { split("$(PART)", p, "/") } NR % p[2] == p[1] % p[2]'),$(1))
 checks = $(strip $(call share,$(plain) $(emulated)) $(if $(SAN),,$(if $(call have,$(NVCC)),$(nvcc)) \
     $(if $(whole),$(tools:tests/%.py=$(out)/%))))
 
-test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1
+test:  ## run the tests, of TOPIC=slug or CHAPTER=NN, with CC=clang, with SAN=1, with NATIVE=1
 	@$(if $(checks),,echo "no tests match TOPIC=$(TOPIC) CHAPTER=$(CHAPTER)"; exit 1)
 	@$(if $(call have,$(CXX)),,echo "skipped: kernels on the emulator ($(CXX) is missing)")
 	@$(if $(and $(found),$(NVCC)),$(if $(call have,$(NVCC)),, \
@@ -91,9 +93,10 @@ $(out)/tools/%: tests/tools/%.py $(wildcard tests/tools/*.py)
 	@mkdir -p $(@D)
 	@printf '\043!/bin/sh\nCC="$(CC)" $(PYTHON) $<\n' > $@; chmod +x $@
 
-# nvcc only compiles here. It is slow to start: a whole chapter is one file, each test in a namespace.
+# nvcc only compiles here, and does not optimize, which would take minutes. It is slow to start: a whole
+# chapter is one file, each test in a namespace.
 .SECONDEXPANSION:
-NVCCFLAGS = -std=c++17 -arch=sm_90 -Werror all-warnings -I.
+NVCCFLAGS = -std=c++17 -arch=sm_90 -Xcicc -O0 -Xptxas -O0 -Werror all-warnings -I.
 build/nvcc/%/all: $$(wildcard tests/$$*/*.cu) llm.h llm_cuda.cuh $(common)
 	@mkdir -p $(@D)
 	@{ grep -h '^#include <' $(filter %.cu,$^) | sort -u; \
@@ -108,7 +111,7 @@ build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)
 # ---- the header in use ----
 
 demo: build/examples/gpt  ## train a small GPT on the notes of this book and let it write; STEPS=n
-	$< --data $(or $(DATA),llm.h $(wildcard notes/*/*.md)) --steps $(or $(STEPS),800) --batch 4 --context 256 --lr 0.003 --out build/demo
+	$< --data $(or $(DATA),llm.h $(wildcard notes/*/*.md)) $(if $(STEPS),--steps $(STEPS)) --out build/demo
 examples: $(patsubst %.c,build/%,$(wildcard examples/*.c))  ## build the programs of examples/
 build/examples/%: examples/%.c llm.h
 	@mkdir -p $(@D)

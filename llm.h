@@ -55,12 +55,90 @@
  *   gemm                     The kernel under every matrix product
  *   matmul                   Matrix product, the linear layer
  * 01-linalg                  FUNCTIONS, VECTORS AND MATRICES
+ *   linear_map               Linear function
+ *   lu                       LU factorization
+ *   affine                   Affine transformation
+ *   compose                  Composite function
+ *   convex                   Convex function
+ *   vector_norm              L1 and L2 norms
+ *   dense_vector             Dense vector
+ *   sparse_vector            Sparse vector
+ *   feature_hash             Feature hashing
+ *   csr                      Compressed sparse rows
+ *   sparsity                 Sparsity
+ *   one_hot                  One-hot encoding
+ *   cosine_similarity        Cosine similarity
+ *   cholesky                 Cholesky factorization
+ *   qr                       QR factorization and least squares
+ *   svd                      Singular value decomposition
+ *   svd_randomized           The first singular values, sketched
+ *   lagrange                 Lagrange multipliers
+ *   curse_of_dim             Curse of dimensionality
  *   logsumexp                Log-sum-exp
  *   softmax                  Softmax
  *   sparsemax                Sparsemax
  * 02-prob                    PROBABILITY, STATISTICS AND INFORMATION
+ *   special                  Gamma, digamma, incomplete gamma and beta
+ *   special_inverse          Quantiles of normal, gamma and beta
+ *   spd                      Symmetric positive definite matrices
+ *   distribution             Probability distributions
+ *   distribution_sample      Drawing from a distribution, and testing a sample
+ *   categorical              Discrete distributions
+ *   categorical_sample       Drawing from discrete distributions
+ *   conditional              Conditional probability
+ *   conditional_gaussian     Conditioning a multivariate normal
+ *   logit                    Logit
+ *   log_likelihood           Log-likelihood
+ *   nll                      Negative log-likelihood
+ *   mle                      Maximum likelihood estimate
+ *   mle_dirichlet            Fitting a Dirichlet distribution
+ *   map_estimate             Maximum a posteriori estimation
+ *   exponential_family       Exponential family
+ *   exponential_family_glm   Generalised linear models
+ *   entropy                  Shannon entropy
  *   cross_entropy            Cross-entropy
+ *   bce                      Binary cross-entropy
+ *   concentration            Concentration inequalities
+ *   confidence_interval      Confidence intervals
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
+ *   csv                      Tables of text: CSV
+ *   csv_column               Columns of a table: numbers, categories
+ *   supervised               Supervised learning
+ *   split                    Train, validation, test; folds
+ *   unsupervised             Unsupervised learning
+ *   cluster_score            Scores of a clustering
+ *   classify                 Classification
+ *   binary_class             Binary classification
+ *   multiclass               Multiclass classification
+ *   least_squares            Least squares with all its digits
+ *   regression               Regression
+ *   loss_function            Loss functions
+ *   proper_score             Proper scoring rules
+ *   prediction_error         Prediction error
+ *   mse                      Mean squared error
+ *   chain_rule               Chain rule
+ *   chain_rule_taylor        Derivatives of every order: Taylor arithmetic
+ *   comp_graph               Computational graph
+ *   comp_graph_plan          Graphs made smaller: dead nodes, common nodes, memory
+ *   comp_graph_eval          Graphs: what a node computes
+ *   forward_pass             Forward pass
+ *   forward_pass_chain       Forward pass: a chain of operations fused
+ *   backward_pass            Backward pass
+ *   autodiff                 Automatic differentiation
+ *   autodiff_array           Automatic differentiation of array programs
+ *   autodiff_checkpoint      Checkpoints: recomputing instead of remembering
+ *   backprop                 Backpropagation
+ *   generalization           Generalization
+ *   overfitting              Overfitting
+ *   overfitting_adaptive     Overfitting the holdout: Thresholdout
+ *   underfitting             Underfitting
+ *   regularization           Regularization
+ *   lasso                    L1 regularization
+ *   ridge                    L2 regularization
+ *   data_leakage             Data leakage
+ *   early_stopping           Early stopping
+ *   epoch                    Epoch
+ *   batch_size               Batch size
  * 04-classic                 CLASSICAL MACHINE LEARNING
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
@@ -1630,6 +1708,2470 @@ LLM_API void llm_matmul_backward(float *dx, float *dw, float *db, const float *d
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @linear_map ----------------------------------------------- Linear function
+ *
+ *     f(a x + b y) = a f(x) + b f(y)      <=>      f(x) = W x,   column j of W is f(e_j)
+ *
+ * A function that respects sums and multiples is known everywhere once it is known on the n unit
+ * vectors, and the table of those values is the matrix. Its transpose moves inner products to the
+ * other side, <W x, y> = <x, W'y>: it carries gradients back. What W sends to 0 is its null space:
+ * rank and nullity add up to n. A linear function has f(0) = 0, so y = W x + b is not one.
+ *
+ * source  Strang 2016, "Introduction to Linear Algebra", ch. 2 and 3
+ * needs   matmul
+ * see     @affine (with b), @svd (the rank in floating point), @dense (the layer)
+ * topics  Linear function
+ */
+
+/* y (m) <- w (m,n), x (n): y = W x, one dot product a row, summed in double. y may not be x. */
+LLM_API void llm_linear_map_apply(float *y, const float *w, const float *x, size_t m, size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)w[i * n + j] * (double)x[j];
+        y[i] = (float)sum;
+    }
+}
+
+/* y (n) <- w (m,n), x (m): y = W'x, the rows of W weighted by x. Row by row, since columns are far
+ * apart in memory; so the sum is a float. */
+LLM_API void llm_linear_map_apply_t(float *y, const float *w, const float *x, size_t m, size_t n) {
+    for (size_t j = 0; j < n; j++) y[j] = 0.0f;
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) y[j] += x[i] * w[i * n + j];
+}
+
+/* y (B,m) <- w (m,n), x (B,n): W applied to each row of x. */
+LLM_API void llm_linear_map_batch(float *y, const float *x, const float *w, size_t B, size_t m,
+                                  size_t n) {
+    llm_matmul_forward(y, x, w, NULL, B, n, m);
+}
+
+/* dx (B,n) += dy W, dw (m,n) += dy'x <- dy (B,m) and forward's x, w. Either may be NULL. */
+LLM_API void llm_linear_map_backward(float *dx, float *dw, const float *dy, const float *x,
+                                     const float *w, size_t B, size_t m, size_t n) {
+    llm_matmul_backward(dx, dw, NULL, dy, x, w, B, n, m);
+}
+
+/* Any map: y (m) <- x (n), with whatever else it needs in context. */
+typedef void (*llm_linear_map_fn)(float *y, const float *x, void *context);
+
+/* w (m,n) <- fn at the n unit vectors: the matrix of fn, if fn is linear. Scratch: m + n floats. */
+LLM_API void llm_linear_map_recover(float *w, llm_linear_map_fn fn, void *context, size_t m,
+                                    size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *e = llm_arena_floats(arena, n), *column = llm_arena_floats(arena, m);
+    for (size_t j = 0; j < n; j++) e[j] = 0.0f;
+    for (size_t j = 0; j < n; j++) {
+        e[j] = 1.0f;
+        fn(column, e, context);
+        for (size_t i = 0; i < m; i++) w[i * n + j] = column[i];
+        e[j] = 0.0f;
+    }
+    arena->used = mark;
+}
+
+/* The largest |f(a x + b y) - a f(x) - b f(y)| / (|a| |f(x)| + |b| |f(y)|), in the norm of the
+ * largest entry, over random normal x, y, a, b: rounding for a linear map, of order 1 for others.
+ * NaN in a value gives NaN. Scratch: 3 n + 3 m floats. */
+LLM_API float llm_linear_map_defect(llm_linear_map_fn fn, void *context, size_t m, size_t n,
+                                    size_t probes, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, 3 * n), *y = x + n, *z = y + n;
+    float *fx = llm_arena_floats(arena, 3 * m), *fy = fx + m, *fz = fy + m, worst = 0.0f;
+    for (size_t probe = 0; probe < probes; probe++) {
+        llm_rng_normal_fill(rng, x, 2 * n);
+        const float a = llm_rng_normal(rng), b = llm_rng_normal(rng);
+        for (size_t j = 0; j < n; j++) z[j] = a * x[j] + b * y[j];
+        fn(fx, x, context);
+        fn(fy, y, context);
+        fn(fz, z, context);
+        float off = 0.0f, size_x = 0.0f, size_y = 0.0f;
+        for (size_t i = 0; i < m; i++) {
+            const float d = fabsf(fz[i] - a * fx[i] - b * fy[i]);
+            off = d > off || d != d ? d : off; /* NaN gets in and stays */
+            size_x = fmaxf(size_x, fabsf(fx[i]));
+            size_y = fmaxf(size_y, fabsf(fy[i]));
+        }
+        const float size = fabsf(a) * size_x + fabsf(b) * size_y;
+        const float relative = off == 0.0f ? 0.0f : off / size; /* the zero map has no size */
+        if (relative > worst || relative != relative) worst = relative;
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* Returns n - rank, and that many rows of basis (n,n) with W v = 0 for each <- w (m,n). Elimination
+ * in double with the largest entry of the column as pivot, cleared above and below (reduced echelon
+ * form); a column with nothing above tol times the largest |w| is free. Each free variable set to 1
+ * gives one vector: the pivot variables follow. tol of 1e-6 suits float data. Scratch: m n doubles,
+ * n indices. */
+LLM_API size_t llm_linear_map_null(float *basis, const float *w, size_t m, size_t n, double tol,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, m * n), largest = 0.0;
+    size_t *row = (size_t *)llm_arena_take(arena, n, sizeof(size_t)); /* of the pivot; m: free */
+    for (size_t i = 0; i < m * n; i++) {
+        a[i] = (double)w[i];
+        largest = fabs(a[i]) > largest ? fabs(a[i]) : largest;
+    }
+
+    size_t rank = 0, nullity = 0;
+    for (size_t j = 0; j < n; j++) {
+        size_t best = rank;
+        for (size_t i = rank; i < m; i++)
+            if (fabs(a[i * n + j]) > fabs(a[best * n + j])) best = i;
+        row[j] = m;
+        if (rank == m || !(fabs(a[best * n + j]) > tol * largest)) continue;
+        row[j] = rank;
+        const double pivot = a[best * n + j];
+        for (size_t k = j; k < n; k++) {
+            const double swap = a[best * n + k];
+            a[best * n + k] = a[rank * n + k];
+            a[rank * n + k] = swap / pivot;
+        }
+        for (size_t i = 0; i < m; i++) {
+            const double factor = a[i * n + j];
+            for (size_t k = j; i != rank && k < n; k++) a[i * n + k] -= factor * a[rank * n + k];
+        }
+        rank++;
+    }
+    for (size_t f = 0; f < n; f++) {
+        if (row[f] < m) continue;
+        float *v = basis + nullity++ * n;
+        for (size_t j = 0; j < n; j++) v[j] = row[j] < m ? (float)-a[row[j] * n + f] : 0.0f;
+        v[f] = 1.0f;
+    }
+    arena->used = mark;
+    return nullity;
+}
+
+/* @lu ------------------------------------------------------- LU factorization
+ *
+ *     P A = L U         L unit lower, U upper triangular        A x = b:  L y = P b,  U x = y
+ *
+ * Gaussian elimination, written down: L keeps the multipliers, U what is left, so a second right
+ * side costs n^2 instead of n^3. In each column the largest entry is taken as the pivot (partial
+ * pivoting), because dividing by a small one multiplies the rounding of everything else. For square
+ * systems without structure; a symmetric positive definite matrix has @cholesky, a tall one @qr.
+ *
+ * source  Golub & Van Loan 2013, "Matrix Computations", section 3.4
+ * needs   -
+ * see     @cholesky @qr
+ * topics  -
+ */
+
+/* a (n,n) in place: U on and above the diagonal, below it L without its ones; row i of L U is row
+ * order[i] (n) of A. False with a sentence when a pivot is not finite or no more than the rounding
+ * of the products that were taken off it: A is singular to working precision. Scaling rows or
+ * columns moves both. error may be NULL. */
+LLM_API bool llm_lu_factor(double *a, size_t *order, size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t k = 0; k < n; k++) {
+        size_t best = k;
+        for (size_t i = k + 1; i < n; i++)
+            if (fabs(a[i * n + k]) > fabs(a[best * n + k])) best = i;
+        const double pivot = a[best * n + k];
+        double taken_off = 0.0; /* the products that were subtracted on the way, without signs */
+        for (size_t p = 0; p < k; p++) taken_off += fabs(a[best * n + p] * a[p * n + k]);
+        if (!(fabs(pivot) > (double)n * DBL_EPSILON * taken_off && fabs(pivot) <= DBL_MAX))
+            return llm_fail(error, "singular matrix: pivot %zu of %zu is %.3g", k, n, pivot);
+        for (size_t j = 0; best != k && j < n; j++) {
+            const double swap = a[k * n + j];
+            a[k * n + j] = a[best * n + j];
+            a[best * n + j] = swap;
+        }
+        const size_t swap = order[k];
+        order[k] = order[best];
+        order[best] = swap;
+
+        for (size_t i = k + 1; i < n; i++) {
+            const double factor = a[i * n + k] /= pivot;
+            for (size_t j = k + 1; j < n; j++) a[i * n + j] -= factor * a[k * n + j];
+        }
+    }
+    return true;
+}
+
+/* x (n,K) <- b (n,K), one system for each column, from llm_lu_factor's lu and order. x is not b. */
+LLM_API void llm_lu_solve(double *x, const double *lu, const size_t *order, const double *b,
+                          size_t n, size_t K) {
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < K; k++) x[i * K + k] = b[order[i] * K + k];
+        for (size_t j = 0; j < i; j++)
+            for (size_t k = 0; k < K; k++) x[i * K + k] -= lu[i * n + j] * x[j * K + k];
+    }
+    for (size_t i = n; i-- > 0;) {
+        for (size_t j = i + 1; j < n; j++)
+            for (size_t k = 0; k < K; k++) x[i * K + k] -= lu[i * n + j] * x[j * K + k];
+        for (size_t k = 0; k < K; k++) x[i * K + k] /= lu[i * n + i];
+    }
+}
+
+/* Returns log |det A|, *sign is -1 or 1 <- lu, order. det P is 1 or -1: each pair of rows in the
+ * wrong order is one swap of neighbours. */
+LLM_API double llm_lu_logdet(double *sign, const double *lu, const size_t *order, size_t n) {
+    double log_sum = 0.0;
+    *sign = 1.0;
+    for (size_t i = 0; i < n; i++) {
+        log_sum += log(fabs(lu[i * n + i]));
+        if (lu[i * n + i] < 0.0) *sign = -*sign;
+        for (size_t j = 0; j < i; j++)
+            if (order[j] > order[i]) *sign = -*sign;
+    }
+    return log_sum;
+}
+
+/* @affine --------------------------------------------------- Affine transformation
+ *
+ *     y = W x + b              W2 (W1 x + b1) + b2 = (W2 W1) x + (W2 b1 + b2)
+ *     (y, 1) = (W b; 0 1) (x, 1)
+ *
+ * A linear map and a shift: what a layer computes, what normalization does to its inputs, what a
+ * camera does to a picture. Chains of affine maps collapse into one, so layers without a
+ * nonlinearity between them are one layer, and a scale-and-shift behind a layer costs nothing: it
+ * is folded into W and b. Sums are not respected, since f(0) = b, but weighted means are: weights
+ * that sum to 1 may be applied before or after. With a 1 appended to x the shift becomes a column
+ * of the matrix.
+ *
+ * source  Foley, van Dam, Feiner & Hughes 1990, "Computer Graphics", ch. 5 (homogeneous matrices)
+ * needs   matmul lu
+ * see     @linear_map, @dense (the layer and its gradients), @batchnorm (what is folded)
+ * topics  Affine transformation
+ */
+
+/* y (B,m) <- x (B,n), w (m,n), b (m): each row of x. Its backward pass is llm_matmul_backward. */
+LLM_API void llm_affine_apply(float *y, const float *x, const float *w, const float *b, size_t B,
+                              size_t m, size_t n) {
+    llm_matmul_forward(y, x, w, b, B, n, m);
+}
+
+/* w (m,n), b (m) <- first w1 (k,n), b1 (k), then w2 (m,k), b2 (m). Sums in double: a chain of maps
+ * that is composed once is applied a million times. The result is none of the inputs. */
+LLM_API void llm_affine_compose(float *w, float *b, const float *w2, const float *b2,
+                                const float *w1, const float *b1, size_t m, size_t k, size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        double shift = (double)b2[i];
+        for (size_t p = 0; p < k; p++) shift += (double)w2[i * k + p] * (double)b1[p];
+        b[i] = (float)shift;
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0.0;
+            for (size_t p = 0; p < k; p++) sum += (double)w2[i * k + p] * (double)w1[p * n + j];
+            w[i * n + j] = (float)sum;
+        }
+    }
+}
+
+/* w (n,n), b (n) <- the inverse of x -> w1 x + b1: x -> W1^-1 x - W1^-1 b1. False with a sentence
+ * when w1 is singular. Scratch: 3 n^2 + 2 n doubles. */
+LLM_API bool llm_affine_inverse(float *w, float *b, const float *w1, const float *b1, size_t n,
+                                llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, K = n + 1;
+    double *lu = llm_arena_doubles(arena, n * n), *right = llm_arena_doubles(arena, n * K);
+    double *x = llm_arena_doubles(arena, n * K);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) lu[i * n + j] = (double)w1[i * n + j];
+        for (size_t j = 0; j < n; j++) right[i * K + j] = i == j ? 1.0 : 0.0;
+        right[i * K + n] = -(double)b1[i];
+    }
+    const bool regular = llm_lu_factor(lu, order, n, error);
+    if (regular) {
+        llm_lu_solve(x, lu, order, right, n, K);
+        for (size_t i = 0; i < n; i++) {
+            for (size_t j = 0; j < n; j++) w[i * n + j] = (float)x[i * K + j];
+            b[i] = (float)x[i * K + n];
+        }
+    }
+    arena->used = mark;
+    return regular;
+}
+
+/* h (m+1,n+1) <- w (m,n), b (m): (W b; 0 1). And back. */
+LLM_API void llm_affine_to_homog(float *h, const float *w, const float *b, size_t m, size_t n) {
+    for (size_t i = 0; i <= m; i++)
+        for (size_t j = 0; j <= n; j++)
+            h[i * (n + 1) + j] = i == m ? (j == n ? 1.0f : 0.0f) : j == n ? b[i] : w[i * n + j];
+}
+LLM_API void llm_affine_from_homog(float *w, float *b, const float *h, size_t m, size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) w[i * n + j] = h[i * (n + 1) + j];
+        b[i] = h[i * (n + 1) + n];
+    }
+}
+
+/* scale (n), shift (n) <- x (B,n): scale x + shift has mean 0 and variance 1 (dividing by B) in
+ * each column. The way back is (y - shift) / scale. A constant column is only shifted: its
+ * deviation is rounding, below B eps |mean|. */
+LLM_API void llm_affine_standardize(float *scale, float *shift, const float *x, size_t B,
+                                    size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        double mean = 0.0, sum_sq = 0.0;
+        for (size_t i = 0; i < B; i++) mean += (double)x[i * n + j] / (double)B;
+        for (size_t i = 0; i < B; i++) {
+            const double d = (double)x[i * n + j] - mean;
+            sum_sq += d * d;
+        }
+        const double deviation = B > 0 ? sqrt(sum_sq / (double)B) : 0.0;
+        const double scale_j =
+            deviation <= (double)B * DBL_EPSILON * fabs(mean) ? 1.0 : 1.0 / deviation;
+        scale[j] = (float)scale_j;
+        shift[j] = (float)(-mean * scale_j);
+    }
+}
+
+/* w (m,n), b (m) in place: scale (W x + b) + shift becomes one map; scale, shift (m). */
+LLM_API void llm_affine_fold(float *w, float *b, const float *scale, const float *shift, size_t m,
+                             size_t n) {
+    for (size_t i = 0; i < m; i++) {
+        for (size_t j = 0; j < n; j++) w[i * n + j] *= scale[i];
+        b[i] = scale[i] * b[i] + shift[i];
+    }
+}
+
+/* h (3,3): homogeneous matrices of the plane. Rotation turns the x axis towards the y axis; shear
+ * adds a y to x and b x to y. */
+LLM_API void llm_affine_plane(float *h, float xx, float xy, float yx, float yy, float dx,
+                              float dy) {
+    const float w[4] = {xx, xy, yx, yy}, b[2] = {dx, dy};
+    llm_affine_to_homog(h, w, b, 2, 2);
+}
+LLM_API void llm_affine_rotation(float *h, float angle) {
+    llm_affine_plane(h, cosf(angle), -sinf(angle), sinf(angle), cosf(angle), 0.0f, 0.0f);
+}
+LLM_API void llm_affine_shear(float *h, float a, float b) {
+    llm_affine_plane(h, 1.0f, a, b, 1.0f, 0.0f, 0.0f);
+}
+LLM_API void llm_affine_translation(float *h, float dx, float dy) {
+    llm_affine_plane(h, 1.0f, 0.0f, 0.0f, 1.0f, dx, dy);
+}
+
+/* @compose -------------------------------------------------- Composite function
+ *
+ *     f = f_K . ... . f_2 . f_1            J_f(x) = J_K ... J_2 J_1        each at its own input
+ *
+ * A chain of functions, each fed with what the one before made: a network is one. The chain rule
+ * turns derivatives into a product of Jacobians, and a product may be bracketed as one likes: from
+ * the right it is forward mode, cheap for few inputs, from the left backpropagation, cheap for few
+ * outputs; in between the best order is a small dynamic program. A map applied to its own output
+ * again and again goes to a fixed point if it contracts, by its contraction factor each time.
+ *
+ * source  Cormen, Leiserson, Rivest & Stein 2009, "Introduction to Algorithms", section 15.2;
+ *         Griewank & Walther 2008, "Evaluating Derivatives", ch. 14
+ * needs   -
+ * see     @backprop, @linear_map
+ * topics  Composite function
+ */
+
+/* One function of a chain: y (n_out) <- x (n_in), and its Jacobian j (n_out,n_in) at x. */
+typedef struct {
+    void (*value)(double *y, const double *x, void *context);
+    void (*jacobian)(double *j, const double *x, void *context);
+    void *context;
+    size_t n_in, n_out;
+} llm_compose_stage;
+
+/* The largest number of values between two stages; false with a sentence when one stage's output is
+ * not what the next one takes. */
+LLM_API bool llm_compose_check(size_t *widest, const llm_compose_stage *stage, size_t K,
+                               llm_error *error) {
+    *widest = 0;
+    for (size_t k = 0; k < K; k++) {
+        *widest = stage[k].n_in > *widest ? stage[k].n_in : *widest;
+        *widest = stage[k].n_out > *widest ? stage[k].n_out : *widest;
+        if (k > 0 && stage[k].n_in != stage[k - 1].n_out)
+            return llm_fail(error, "stage %zu takes %zu numbers, stage %zu gives %zu", k,
+                            stage[k].n_in, k - 1, stage[k - 1].n_out);
+    }
+    return true;
+}
+
+/* y (n_out of the last) <- x (n_in of the first), K > 0 stages in the order of use. Two buffers
+ * take turns. Scratch: twice the widest. */
+LLM_API bool llm_compose_eval(double *y, const double *x, const llm_compose_stage *stage, size_t K,
+                              llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    for (size_t k = 0; k < K; k++) {
+        double *to = k + 1 < K ? buffer[k % 2] : y;
+        stage[k].value(to, x, stage[k].context);
+        x = to;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* j (n_out of the last, n_in of the first) at x: the product of the stages' Jacobians, from the
+ * right (forward mode). Scratch: 2 widest + 2 widest n_in + widest^2 doubles. */
+LLM_API bool llm_compose_jacobian(double *j, const double *x, const llm_compose_stage *stage,
+                                  size_t K, llm_arena *arena, llm_error *error) {
+    size_t widest;
+    LLM_ASSERT(K > 0);
+    if (!llm_compose_check(&widest, stage, K, error)) return false;
+    const size_t mark = arena->used, n = stage[0].n_in;
+    double *buffer[2] = {llm_arena_doubles(arena, widest), llm_arena_doubles(arena, widest)};
+    double *product[2] = {llm_arena_doubles(arena, widest * n),
+                          llm_arena_doubles(arena, widest * n)};
+    double *own = llm_arena_doubles(arena, widest * widest);
+    for (size_t k = 0; k < K; k++) {
+        const size_t in = stage[k].n_in, out = stage[k].n_out;
+        double *to = k + 1 < K ? product[k % 2] : j;
+        stage[k].jacobian(k > 0 ? own : to, x, stage[k].context);
+        for (size_t i = 0; k > 0 && i < out * n; i++) {
+            to[i] = 0.0;
+            for (size_t p = 0; p < in; p++)
+                to[i] += own[i / n * in + p] * product[(k - 1) % 2][p * n + i % n];
+        }
+        stage[k].value(buffer[k % 2], x, stage[k].context);
+        x = buffer[k % 2];
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* The fewest multiplications for a product of K > 0 matrices of sizes dim_0 x dim_1, dim_1 x dim_2,
+ * ..., dim (K + 1). split (K,K): the product of matrices i..j is best done as (i..split)(split + 1
+ * ..j), split = split[i*K + j]. cost (K,K) is scratch. */
+LLM_API double llm_compose_order(size_t *split, double *cost, const size_t *dim, size_t K) {
+    LLM_ASSERT(K > 0);
+    for (size_t i = 0; i < K; i++) cost[i * K + i] = 0.0;
+    for (size_t length = 2; length <= K; length++)
+        for (size_t i = 0; i + length <= K; i++) {
+            const size_t j = i + length - 1;
+            cost[i * K + j] = (double)INFINITY;
+            for (size_t s = i; s < j; s++) {
+                const double last = (double)dim[i] * (double)dim[s + 1] * (double)dim[j + 1];
+                const double all = cost[i * K + s] + cost[(s + 1) * K + j] + last;
+                if (all < cost[i * K + j]) cost[i * K + j] = all, split[i * K + j] = s;
+            }
+        }
+    return cost[K - 1];
+}
+
+/* j (n_out,n_in) of any stage by central differences at x, which is moved and put back. The step,
+ * eps^(1/3) max(1, |x_i|), balances the cut (step^2) and rounding (eps / step): about 10 digits.
+ * Scratch: 2 n_out doubles. */
+LLM_API void llm_compose_numjac(double *j, double *x, const llm_compose_stage *f,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *up = llm_arena_doubles(arena, f->n_out), *down = llm_arena_doubles(arena, f->n_out);
+    for (size_t i = 0; i < f->n_in; i++) {
+        const double kept = x[i], step = cbrt(DBL_EPSILON) * (fabs(kept) > 1.0 ? fabs(kept) : 1.0);
+        x[i] = kept + step;
+        const double above = x[i]; /* what was really added after rounding */
+        f->value(up, x, f->context);
+        x[i] = kept - step;
+        f->value(down, x, f->context);
+        for (size_t o = 0; o < f->n_out; o++)
+            j[o * f->n_in + i] = (up[o] - down[o]) / (above - x[i]);
+        x[i] = kept;
+    }
+    arena->used = mark;
+}
+
+/* x (n) <- f applied steps times, n_in = n_out = n. Returns the contraction factor: |last step| /
+ * |step before|, NaN for fewer than 2 steps, 0 once it stands still. Below 1 the distance to the
+ * fixed point is at most |last step| factor / (1 - factor). Scratch: n doubles. */
+LLM_API double llm_compose_iterate(double *x, const llm_compose_stage *f, size_t steps,
+                                   llm_arena *arena) {
+    LLM_ASSERT(f->n_in == f->n_out);
+    const size_t mark = arena->used, n = f->n_in;
+    double *next = llm_arena_doubles(arena, n), before = 0.0, length = 0.0;
+    for (size_t step = 0; step < steps; step++) {
+        f->value(next, x, f->context);
+        before = length;
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            length += (next[i] - x[i]) * (next[i] - x[i]);
+            x[i] = next[i];
+        }
+        length = sqrt(length);
+    }
+    arena->used = mark;
+    return steps < 2 ? (double)NAN : length == 0.0 ? 0.0 : length / before;
+}
+
+/* Aitken: the limit of a sequence whose steps shrink by one factor, from three of its members in a
+ * row. Three equal ones are the limit. */
+LLM_API double llm_compose_aitken(double x0, double x1, double x2) {
+    const double bend = (x2 - x1) - (x1 - x0);
+    return bend == 0.0 ? x2 : x2 - (x2 - x1) * (x2 - x1) / bend;
+}
+
+/* @convex --------------------------------------------------- Convex function
+ *
+ *     f(t x + (1 - t) y) <= t f(x) + (1 - t) f(y)        the chord is above
+ *     f(y) >= f(x) + f'(x).(y - x)                       the tangent is below
+ *     H(x) positive semidefinite                         it never bends down
+ *     f*(s) = max_x s x - f(x),   f** = the largest convex function below f
+ *
+ * A bowl: what is low here is low everywhere, so any way down ends at the same value, wherever it
+ * starts. The three conditions above are the same for smooth functions, and each is a test that a
+ * single witness can fail. The conjugate f* describes f by its tangents instead of its points; done
+ * twice it gives f back if f is convex, and else its convex hull. Where there is a kink, any slope
+ * between those of both sides is a subgradient: steps along it need not go down, but come nearer.
+ *
+ * source  Boyd & Vandenberghe 2004, "Convex Optimization", ch. 3; Lucet 1997, "Faster than the fast
+ *         Legendre transform"; Boyd, Xiao & Mutapcic 2003, "Subgradient methods"
+ * needs   -
+ * see     @gradient_descent, @lagrange, @logsumexp (convex), @vector_norm (kinks)
+ * topics  Convex Function
+ */
+
+/* A function of x (n), and if g is not NULL its gradient, or any subgradient, in g (n). */
+typedef double (*llm_convex_fn)(double *g, const double *x, void *context);
+
+/* The largest f(t x + (1 - t) y) - t f(x) - (1 - t) f(y) over random segments in the box low..high
+ * (n), in units of 1 + the largest of the |f|; at most rounding for a convex function. x, y (n), t:
+ * the witness. Scratch: 3 n doubles. */
+LLM_API double llm_convex_chord(double *x, double *y, double *t, llm_convex_fn f, void *context,
+                                const double *low, const double *high, size_t n, size_t probes,
+                                llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n), *b = llm_arena_doubles(arena, n);
+    double *between = llm_arena_doubles(arena, n), worst = -(double)INFINITY;
+    for (size_t probe = 0; probe < probes; probe++) {
+        const double at = (double)llm_rng_uniform(rng);
+        for (size_t i = 0; i < n; i++) {
+            a[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+            b[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+            between[i] = at * a[i] + (1.0 - at) * b[i];
+        }
+        const double fa = f(NULL, a, context), fb = f(NULL, b, context);
+        const double above = f(NULL, between, context) - (at * fa + (1.0 - at) * fb);
+        const double relative = above / (1.0 + fmax(fabs(fa), fabs(fb)));
+        if (!(relative > worst)) continue;
+        worst = relative;
+        *t = at;
+        for (size_t i = 0; i < n; i++) x[i] = a[i], y[i] = b[i];
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* The largest f(x) + g(x).(y - x) - f(y), likewise, with g from f: at most rounding if f is convex
+ * and g its subgradient. Scratch: 3 n doubles. */
+LLM_API double llm_convex_first_order(llm_convex_fn f, void *context, const double *low,
+                                      const double *high, size_t n, size_t probes, llm_rng *rng,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n), *b = llm_arena_doubles(arena, n);
+    double *g = llm_arena_doubles(arena, n), worst = -(double)INFINITY;
+    for (size_t probe = 0; probe < probes; probe++) {
+        for (size_t i = 0; i < n; i++) {
+            a[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+            b[i] = low[i] + (high[i] - low[i]) * (double)llm_rng_uniform(rng);
+        }
+        const double fa = f(g, a, context), fb = f(NULL, b, context);
+        double above = fa - fb;
+        for (size_t i = 0; i < n; i++) above += g[i] * (b[i] - a[i]);
+        above /= 1.0 + fmax(fabs(fa), fabs(fb));
+        worst = above > worst ? above : worst;
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* Whether h (n,n), symmetric, is positive semidefinite: no eigenvalue below -n eps times the
+ * largest diagonal entry, about. LDL' with the largest diagonal entry as pivot; h is overwritten.
+ * When it is down to rounding, all that is left must be: a 0 on the diagonal beside a number is
+ * indefinite. */
+LLM_API bool llm_convex_psd(double *h, size_t n) {
+    double largest = 0.0;
+    for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs(h[i * n + i]));
+    const double noise = 10.0 * (double)n * DBL_EPSILON * largest;
+    for (size_t k = 0; k < n; k++) {
+        size_t best = k;
+        for (size_t i = k; i < n; i++) {
+            if (!(h[i * n + i] >= -noise)) return false;
+            if (h[i * n + i] > h[best * n + best]) best = i;
+        }
+        if (h[best * n + best] <= noise) {
+            for (size_t i = k; i < n; i++)
+                for (size_t j = k; j < n; j++)
+                    if (!(fabs(h[i * n + j]) <= noise)) return false;
+            return true;
+        }
+        for (size_t j = 0; j < n; j++) { /* rows, then columns */
+            const double swap = h[k * n + j];
+            h[k * n + j] = h[best * n + j];
+            h[best * n + j] = swap;
+        }
+        for (size_t i = 0; i < n; i++) {
+            const double swap = h[i * n + k];
+            h[i * n + k] = h[i * n + best];
+            h[i * n + best] = swap;
+        }
+        for (size_t i = k + 1; i < n; i++) {
+            const double factor = h[i * n + k] / h[k * n + k];
+            for (size_t j = k + 1; j < n; j++) h[i * n + j] -= factor * h[k * n + j];
+        }
+    }
+    return true;
+}
+
+/* corner (n) <- the points (x_i, f_i) with x ascending: indices of the corners of their lower hull,
+ * from left to right; returns how many. A corner stays while the slopes grow. */
+LLM_API size_t llm_convex_hull(size_t *corner, const double *x, const double *f, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        while (count > 1) {
+            const size_t a = corner[count - 2], b = corner[count - 1];
+            if ((f[b] - f[a]) * (x[i] - x[b]) < (f[i] - f[b]) * (x[b] - x[a])) break;
+            count--;
+        }
+        corner[count++] = i;
+    }
+    return count;
+}
+
+/* envelope (n) <- x ascending, f (n): the largest convex function that is nowhere above f on these
+ * points: straight between the corners. Scratch: n indices. */
+LLM_API void llm_convex_envelope(double *envelope, const double *x, const double *f, size_t n,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *corner = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    const size_t count = llm_convex_hull(corner, x, f, n);
+    for (size_t i = 0, c = 0; i < n; i++) {
+        if (c + 1 < count && corner[c + 1] <= i) c++;
+        const size_t a = corner[c], b = c + 1 < count ? corner[c + 1] : a;
+        const double t = b > a ? (x[i] - x[a]) / (x[b] - x[a]) : 0.0;
+        envelope[i] = f[a] + t * (f[b] - f[a]);
+    }
+    arena->used = mark;
+}
+
+/* conjugate (m) <- slopes s ascending (m), x ascending, f (n), n > 0: max_i s x_i - f_i. The corner
+ * that is reached moves right as the slope grows: n + m steps. Scratch: n indices. */
+LLM_API void llm_convex_conjugate(double *conjugate, const double *s, size_t m, const double *x,
+                                  const double *f, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    size_t *corner = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    const size_t count = llm_convex_hull(corner, x, f, n);
+    for (size_t k = 0, c = 0; k < m; k++) {
+        while (c + 1 < count &&
+               s[k] * x[corner[c + 1]] - f[corner[c + 1]] >= s[k] * x[corner[c]] - f[corner[c]])
+            c++;
+        conjugate[k] = s[k] * x[corner[c]] - f[corner[c]];
+    }
+    arena->used = mark;
+}
+
+/* x (n) in place: steps of length c / sqrt(k) times the subgradient, and ends at the best point
+ * met, whose value is returned: the last one need not be it. Scratch: 2 n doubles. */
+LLM_API double llm_convex_subgradient(double *x, llm_convex_fn f, void *context, double c,
+                                      size_t steps, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *g = llm_arena_doubles(arena, n), *at = llm_arena_doubles(arena, n);
+    double best = (double)INFINITY;
+    for (size_t i = 0; i < n; i++) at[i] = x[i];
+    for (size_t k = 0; k <= steps; k++) {
+        const double value = f(g, at, context);
+        for (size_t i = 0; value < best && i < n; i++) x[i] = at[i];
+        best = value < best ? value : best;
+        for (size_t i = 0; i < n; i++) at[i] -= c / sqrt((double)k + 1.0) * g[i];
+    }
+    arena->used = mark;
+    return best;
+}
+
+/* @vector_norm ---------------------------------------------- L1 and L2 norms
+ *
+ *     |x|_1 = sum |x_i|      |x|_2 = sqrt(sum x_i^2)      |x|_inf = max |x_i|
+ *     x.y <= |x|_p |y|_q                 1/p + 1/q = 1: 1 and inf, 2 and 2 are duals
+ *     argmin_x 1/2 |x - a|_2^2 + lam |x|_1 = sign(a) max(|a| - lam, 0)
+ *     argmin_x 1/2 |x - a|_2^2 + lam |x|_2 = a max(1 - lam / |a|_2, 0)
+ *
+ * Two ways to say how long a vector is, and what they do as a penalty: L1 takes the same amount off
+ * every entry and makes the small ones exactly 0; L2 shrinks all by one factor and keeps every
+ * direction. The corners of the L1 ball lie on the axes, the L2 ball has none. Squares of floats
+ * neither overflow nor vanish in double, so the sums here need none of the scaling of BLAS's nrm2.
+ *
+ * source  Parikh & Boyd 2014, "Proximal algorithms", sections 6.5, 7.1; Duchi, Shalev-Shwartz,
+ *         Singer & Chandra 2008, "Efficient projections onto the l1-ball for learning"
+ * needs   argsort
+ * see     @sparsemax (the simplex), @weight_decay, @cosine_similarity
+ * topics  L1 vs. L2 Norms
+ */
+
+/* |x| <- x (n). The empty vector has length 0; NaN gives NaN in all of them. */
+LLM_API float llm_vector_norm_l1(const float *x, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    return (float)sum;
+}
+LLM_API double llm_vector_norm_l2_squared(const float *x, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+LLM_API float llm_vector_norm_l2(const float *x, size_t n) {
+    return (float)sqrt(llm_vector_norm_l2_squared(x, n));
+}
+LLM_API float llm_vector_norm_linf(const float *x, size_t n) {
+    float max = 0.0f;
+    for (size_t i = 0; i < n; i++) max = fabsf(x[i]) > max || x[i] != x[i] ? fabsf(x[i]) : max;
+    return max;
+}
+
+/* (sum |x_i|^p)^(1/p), p >= 1. The largest entry is taken out: a 40th power overflows even
+ * double. */
+LLM_API float llm_vector_norm_lp(const float *x, size_t n, double p) {
+    LLM_ASSERT(p >= 1.0);
+    const double max = (double)llm_vector_norm_linf(x, n);
+    if (!(max > 0.0 && max <= DBL_MAX) || p > DBL_MAX) return (float)max; /* 0, inf, NaN; p = inf */
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += pow(fabs((double)x[i]) / max, p);
+    return (float)(max * pow(sum, 1.0 / p));
+}
+
+/* How much a (m,n) can lengthen a vector, measured in L1 (the largest column sum) and in Linf
+ * (the largest row sum). In L2 it is the largest singular value; Frobenius is llm_vector_norm_l2
+ * of all. */
+LLM_API float llm_vector_norm_matrix_1(const float *a, size_t m, size_t n) {
+    double max = 0.0;
+    for (size_t j = 0; j < n; j++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < m; i++) sum += (double)fabsf(a[i * n + j]);
+        max = sum > max || sum != sum ? sum : max;
+    }
+    return (float)max;
+}
+LLM_API float llm_vector_norm_matrix_inf(const float *a, size_t m, size_t n) {
+    float max = 0.0f;
+    for (size_t i = 0; i < m; i++) {
+        const float sum = llm_vector_norm_l1(a + i * n, n);
+        max = sum > max || sum != sum ? sum : max;
+    }
+    return max;
+}
+
+/* u (rows,n), length (rows) <- x (rows,n): u = x / |x|_2, and 0 where |x| is below eps. length may
+ * be NULL, u may be x. */
+LLM_API void llm_vector_norm_unit(float *u, float *length, const float *x, size_t rows, size_t n,
+                                  float eps) {
+    for (size_t r = 0; r < rows; r++) {
+        const double norm = sqrt(llm_vector_norm_l2_squared(x + r * n, n));
+        const double scale = norm < (double)eps || norm == 0.0 ? 0.0 : 1.0 / norm;
+        for (size_t i = 0; i < n; i++) u[r * n + i] = (float)((double)x[r * n + i] * scale);
+        if (length) length[r] = (float)norm;
+    }
+}
+
+/* dx (rows,n) += <- du (rows,n) and forward's u, length, eps: dx = (du - u (u.du)) / |x|. Only what
+ * turns u counts, so the part along u goes; a longer x turns less, hence the quotient. */
+LLM_API void llm_vector_norm_unit_backward(float *dx, const float *du, const float *u,
+                                           const float *length, size_t rows, size_t n, float eps) {
+    for (size_t r = 0; r < rows; r++) {
+        double along = 0.0;
+        for (size_t i = r * n; i < (r + 1) * n; i++) along += (double)u[i] * (double)du[i];
+        if (length[r] < eps || length[r] == 0.0f) continue;
+        for (size_t i = r * n; i < (r + 1) * n; i++)
+            dx[i] += (float)(((double)du[i] - (double)u[i] * along) / (double)length[r]);
+    }
+}
+
+/* dx (n) += dy sign(x): a subgradient of |x|_1. At 0 all of [-1, 1] are; it takes 0. */
+LLM_API void llm_vector_norm_l1_backward(float *dx, float dy, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) dx[i] += x[i] > 0.0f ? dy : x[i] < 0.0f ? -dy : 0.0f * x[i];
+}
+
+/* y (n) <- a (n), lam >= 0: the minimisers of 1/2 |y - a|^2 + lam |y|, in L1 (soft threshold) and
+ * in L2 (block shrinkage: all or nothing). y may be a. */
+LLM_API void llm_vector_norm_prox_l1(float *y, const float *a, size_t n, float lam) {
+    for (size_t i = 0; i < n; i++)
+        y[i] = a[i] > lam ? a[i] - lam : a[i] < -lam ? a[i] + lam : 0.0f * a[i];
+}
+LLM_API void llm_vector_norm_prox_l2(float *y, const float *a, size_t n, float lam) {
+    const double norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double scale = norm <= (double)lam ? 0.0 : 1.0 - (double)lam / norm;
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)a[i] * scale);
+}
+
+/* y (n) <- a (n): the nearest point with |y| <= radius, radius >= 0. y may be a. L2 only shortens.
+ * L1 is a soft threshold theta that leaves a sum of radius: with the |a| sorted, the largest k
+ * entries stay, theta = (their sum - radius) / k, for the last k whose smallest is above its theta.
+ * Scratch for L1: n floats, n indices. */
+LLM_API void llm_vector_norm_project_l2(float *y, const float *a, size_t n, float radius) {
+    const double norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double scale = norm <= (double)radius ? 1.0 : (double)radius / norm;
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)a[i] * scale);
+}
+LLM_API void llm_vector_norm_project_l1(float *y, const float *a, size_t n, float radius,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) size[i] = -fabsf(a[i]); /* ascending: the largest |a| first */
+    llm_argsort(order, size, n);
+    double sum = 0.0, theta = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        const double entry = -(double)size[order[k]];
+        sum += entry;
+        if (entry >= (sum - (double)radius) / (double)(k + 1))
+            theta = (sum - (double)radius) / (double)(k + 1);
+    }
+    llm_vector_norm_prox_l1(y, a, n, theta > 0.0 ? (float)theta : 0.0f);
+    arena->used = mark;
+}
+
+/* @dense_vector --------------------------------------------- Dense vector
+ *
+ *     dot = sum_i x_i y_i      axpy: y += a x      scal: x *= a      sum, three ways
+ *
+ * n floats side by side: the format of activations, weights and embeddings, and the one machines
+ * are built for. Adding them up is where care is due. A running float sum that has reached 2^24
+ * no longer sees a 1: its error grows with n, that of summing halves (pairwise) with log n, and a
+ * second number that collects what each addition lost (Neumaier) leaves one rounding at the end,
+ * plus (n eps)^2, since what was lost is summed naively. A double does the job where it is cheap,
+ * so sections of this book use one. A random map to k dimensions keeps all distances between N
+ * points within 1 +- e for k about 8 ln(N) / e^2, however long the vectors are (Johnson and
+ * Lindenstrauss).
+ *
+ * source  Higham 1993, "The accuracy of floating point summation"; Neumaier 1974, "Rundungsfehler-
+ *         analyse einiger Verfahren zur Summation endlicher Summen"; Achlioptas 2003,
+ *         "Database-friendly random projections"
+ * needs   -
+ * see     @vector_norm @sparse_vector
+ * topics  Dense vector
+ */
+
+/* x.y (n). Eight sums side by side: one alone would wait for its own last addition at every
+ * step. */
+LLM_API float llm_dense_vector_dot(const float *x, const float *y, size_t n) {
+    float lane[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}, rest = 0.0f;
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] += x[i + k] * y[i + k];
+    for (size_t i = whole; i < n; i++) rest += x[i] * y[i];
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) +
+           ((lane[2] + lane[6]) + (lane[3] + lane[7])) + rest;
+}
+
+/* y (n) += a x (n); x (n) *= a. */
+LLM_API void llm_dense_vector_axpy(float *y, float a, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += a * x[i];
+}
+LLM_API void llm_dense_vector_scal(float *x, float a, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] *= a;
+}
+
+/* The first index of the largest entry of x (n), n > 0. NaN is larger than every number, as in
+ * NumPy. */
+LLM_API size_t llm_dense_vector_argmax(const float *x, size_t n) {
+    LLM_ASSERT(n > 0);
+    size_t best = 0;
+    for (size_t i = 1; i < n && x[best] == x[best]; i++)
+        if (x[i] > x[best] || x[i] != x[i]) best = i;
+    return best;
+}
+
+/* How a sum is accumulated. */
+enum { LLM_DENSE_VECTOR_NAIVE, LLM_DENSE_VECTOR_PAIRWISE, LLM_DENSE_VECTOR_NEUMAIER };
+
+/* sum x (n) in one float. */
+LLM_API float llm_dense_vector_sum_naive(const float *x, size_t n) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++) sum += x[i];
+    return sum;
+}
+
+/* The sum of both halves, each summed likewise; up to 128 terms, eight lanes as in the dot product:
+ * each term takes part in about log2(n / 16) additions instead of n. Recursion of depth log2 n. */
+LLM_API float llm_dense_vector_sum_pairwise(const float *x, size_t n) {
+    if (n > 128) {
+        const size_t half = n / 2 - n / 2 % 8;
+        return llm_dense_vector_sum_pairwise(x, half) +
+               llm_dense_vector_sum_pairwise(x + half, n - half);
+    }
+    float lane[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f}, rest = 0.0f;
+    const size_t whole = n - n % 8;
+    for (size_t i = 0; i < whole; i += 8)
+        for (size_t k = 0; k < 8; k++) lane[k] += x[i + k];
+    for (size_t i = whole; i < n; i++) rest += x[i];
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7])) + rest;
+}
+
+/* What the rounding of sum + x took off the smaller of the two is exact in float; lost adds it up.
+ * An infinite sum has lost nothing: inf - inf would be NaN. -ffast-math deletes all this. */
+LLM_API float llm_dense_vector_sum_neumaier(const float *x, size_t n) {
+    float sum = 0.0f, lost = 0.0f;
+    for (size_t i = 0; i < n; i++) {
+        const float next = sum + x[i];
+        if (fabsf(next) <= FLT_MAX)
+            lost += fabsf(sum) >= fabsf(x[i]) ? (sum - next) + x[i] : (x[i] - next) + sum;
+        sum = next;
+    }
+    return sum + lost;
+}
+
+/* sum x (n); mode is LLM_DENSE_VECTOR_... */
+LLM_API float llm_dense_vector_sum(const float *x, size_t n, int mode) {
+    LLM_ASSERT(mode >= LLM_DENSE_VECTOR_NAIVE && mode <= LLM_DENSE_VECTOR_NEUMAIER);
+    return mode == LLM_DENSE_VECTOR_NAIVE      ? llm_dense_vector_sum_naive(x, n)
+           : mode == LLM_DENSE_VECTOR_PAIRWISE ? llm_dense_vector_sum_pairwise(x, n)
+                                               : llm_dense_vector_sum_neumaier(x, n);
+}
+
+/* y (N,k) <- x (N,n): y = R x / sqrt(k), R (k,n) drawn from rng row by row: standard normals, or
+ * with sparse sqrt(3) times +1, 0, -1 with chances 1/6, 2/3, 1/6, which needs no multiplications.
+ * E |y|^2 = |x|^2. R is drawn as it is used and never stored: the same seed gives the same map.
+ * Scratch: n floats. */
+LLM_API void llm_dense_vector_jl(float *y, const float *x, size_t N, size_t n, size_t k,
+                                 bool sparse, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *r = llm_arena_floats(arena, n);
+    for (size_t j = 0; j < k; j++) {
+        if (!sparse) llm_rng_normal_fill(rng, r, n);
+        for (size_t i = 0; sparse && i < n; i++) {
+            const size_t face = llm_rng_below(rng, 6);
+            r[i] = face == 0 ? 1.7320508f : face == 1 ? -1.7320508f : 0.0f;
+        }
+        for (size_t p = 0; p < N; p++)
+            y[p * k + j] = llm_dense_vector_dot(r, x + p * n, n) / sqrtf((float)k);
+    }
+    arena->used = mark;
+}
+
+/* @sparse_vector -------------------------------------------- Sparse vector
+ *
+ *     (index_k, value_k), k < count        index ascending, no value 0        everything else is 0
+ *
+ * A text as word counts has a hundred entries among a million zeros; storing the hundred is less
+ * memory and less work. Sorted indices are what makes operations linear: two vectors are merged
+ * like two card decks. If one is much shorter, each of its entries is searched in the other by
+ * doubling steps. Feature hashing drops the dictionary: a hash of the name picks the index, and a
+ * bit of it the sign, so that two names in one bucket cancel in the mean and inner products stay
+ * unbiased.
+ *
+ * source  Weinberger, Dasgupta, Langford, Smola & Attenberg 2009, "Feature hashing for large scale
+ *         multitask learning"; Appleby 2011, MurmurHash3 (x86, 32 bits); Bentley & Yao 1976, "An
+ *         almost optimal algorithm for unbounded searching"
+ * needs   argsort
+ * see     @sparsity (matrices), @feature_hash (where indices come from), @one_hot
+ * topics  Sparse vector
+ */
+
+/* count entries of a vector with n; the arrays are the caller's. */
+typedef struct {
+    uint32_t *index;
+    float *value;
+    size_t count, n;
+} llm_sparse_vector;
+
+/* Whether a's indices are ascending and below n: what all functions below rely on. */
+LLM_API bool llm_sparse_vector_valid(const llm_sparse_vector *a) {
+    for (size_t k = 0; k < a->count; k++) {
+        if (a->index[k] >= a->n || (k > 0 && a->index[k] <= a->index[k - 1])) return false;
+    }
+    return true;
+}
+
+/* a <- x (n): the entries with |x_i| > threshold. a's arrays need room for them, n at most. NaN is
+ * kept. */
+LLM_API void llm_sparse_vector_from_dense(llm_sparse_vector *a, const float *x, size_t n,
+                                          float threshold) {
+    LLM_ASSERT(n <= UINT32_MAX);
+    a->n = n;
+    a->count = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (fabsf(x[i]) <= threshold) continue;
+        a->index[a->count] = (uint32_t)i;
+        a->value[a->count++] = x[i];
+    }
+}
+
+/* order (count) <- index (count): ascending, equal ones in their order. Sorted as floats by the
+ * lower 16 bits, then by the upper: a float has 24, and the sort is stable. Scratch: count floats
+ * and indices. */
+LLM_API void llm_sparse_vector_order(size_t *order, const uint32_t *index, size_t count,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, count);
+    size_t *lower = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    for (size_t k = 0; k < count; k++) key[k] = (float)(index[k] & 0xffffu);
+    llm_argsort(lower, key, count);
+    for (size_t k = 0; k < count; k++) key[k] = (float)(index[lower[k]] >> 16);
+    llm_argsort(order, key, count);
+    for (size_t k = 0; k < count; k++) order[k] = lower[order[k]];
+    arena->used = mark;
+}
+
+/* a <- pairs index, value (count) in any order: sorted, equal indices summed in their order, zeros
+ * dropped. False with a sentence when an index is n or more. a's arrays need room for count, and
+ * are others than the pairs. Scratch: count floats and 2 count indices. */
+LLM_API bool llm_sparse_vector_from_pairs(llm_sparse_vector *a, const uint32_t *index,
+                                          const float *value, size_t count, size_t n,
+                                          llm_arena *arena, llm_error *error) {
+    for (size_t k = 0; k < count; k++)
+        if (index[k] >= n)
+            return llm_fail(error, "entry %zu: index %u of a vector of %zu", k, index[k], n);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    llm_sparse_vector_order(order, index, count, arena);
+    a->n = n;
+    a->count = 0;
+    for (size_t k = 0; k < count;) {
+        const uint32_t at = index[order[k]];
+        double sum = 0.0;
+        for (; k < count && index[order[k]] == at; k++) sum += (double)value[order[k]];
+        if (sum == 0.0) continue;
+        a->index[a->count] = at;
+        a->value[a->count++] = (float)sum;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* x (n) <- a. */
+LLM_API void llm_sparse_vector_to_dense(float *x, const llm_sparse_vector *a) {
+    for (size_t i = 0; i < a->n; i++) x[i] = 0.0f;
+    for (size_t k = 0; k < a->count; k++) x[a->index[k]] = a->value[k];
+}
+
+/* a.x with a dense x (n); y (n) += c a. */
+LLM_API float llm_sparse_vector_dot_dense(const llm_sparse_vector *a, const float *x) {
+    double sum = 0.0;
+    for (size_t k = 0; k < a->count; k++) sum += (double)a->value[k] * (double)x[a->index[k]];
+    return (float)sum;
+}
+LLM_API void llm_sparse_vector_axpy(float *y, float c, const llm_sparse_vector *a) {
+    for (size_t k = 0; k < a->count; k++) y[a->index[k]] += c * a->value[k];
+}
+
+/* The first place from k on whose index is not below at. Steps double until they are too far, then
+ * halve: about 2 log2 of the distance. */
+LLM_API size_t llm_sparse_vector_gallop(const llm_sparse_vector *a, size_t k, uint32_t at) {
+    size_t step = 1, end = k;
+    while (end < a->count && a->index[end] < at) {
+        k = end + 1;
+        end += step;
+        step *= 2;
+    }
+    end = end < a->count ? end : a->count;
+    while (k < end) {
+        const size_t middle = k + (end - k) / 2;
+        if (a->index[middle] < at)
+            k = middle + 1;
+        else
+            end = middle;
+    }
+    return k;
+}
+
+/* a.b. Merged, or by galloping where one has more than 8 times the entries of the other. */
+LLM_API float llm_sparse_vector_dot(const llm_sparse_vector *a, const llm_sparse_vector *b) {
+    if (a->count > b->count) {
+        const llm_sparse_vector *swap = a;
+        a = b;
+        b = swap;
+    }
+    const bool gallop = b->count / 8 > a->count;
+    double sum = 0.0;
+    for (size_t i = 0, j = 0; i < a->count && j < b->count; i++) {
+        if (gallop) j = llm_sparse_vector_gallop(b, j, a->index[i]);
+        while (!gallop && j < b->count && b->index[j] < a->index[i]) j++;
+        if (j < b->count && b->index[j] == a->index[i])
+            sum += (double)a->value[i] * (double)b->value[j];
+    }
+    return (float)sum;
+}
+
+/* |a|_2. */
+LLM_API float llm_sparse_vector_norm(const llm_sparse_vector *a) {
+    return sqrtf(llm_sparse_vector_dot(a, a));
+}
+
+/* Keeps the k entries of a with the largest |value|, of equal ones the first; fewer if a has fewer.
+ * Scratch: count floats and indices. */
+LLM_API void llm_sparse_vector_top_k(llm_sparse_vector *a, size_t k, llm_arena *arena) {
+    const size_t mark = arena->used, count = a->count;
+    float *size = llm_arena_floats(arena, count);
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    for (size_t i = 0; i < count; i++) size[i] = -fabsf(a->value[i]);
+    llm_argsort(order, size, count);
+    for (size_t i = 0; i < count; i++) size[order[i]] = i < k ? 1.0f : 0.0f; /* now: is it kept? */
+    a->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (size[i] == 0.0f) continue;
+        a->index[a->count] = a->index[i];
+        a->value[a->count++] = a->value[i];
+    }
+    arena->used = mark;
+}
+
+/* @feature_hash --------------------------------------------- Feature hashing
+ *
+ *     x_i = sum over names with h(name) = i of sign(name) weight(name)        E[x.y] = exact x.y
+ *
+ * A vector of named features without a dictionary: a hash of the name picks one of n places. Names
+ * that meet in one place are added up; a second bit of the hash gives each name a sign, so what
+ * collides cancels in the mean, and inner products stay unbiased with a variance of about
+ * |x|^2 |y|^2 / n. New names need no growing table, two machines need not agree on one, and nobody
+ * can read the names back.
+ *
+ * source  Weinberger, Dasgupta, Langford, Smola & Attenberg 2009, "Feature hashing for large scale
+ *         multitask learning", lemma 2; Appleby 2011, MurmurHash3 (x86, 32 bits)
+ * needs   -
+ * see     @sparse_vector (what the pairs become), @one_hot (with a table)
+ * topics  -
+ */
+
+/* MurmurHash3, x86, 32 bits, of text (size bytes): four bytes a round, each multiplied, turned and
+ * multiplied into the state, which is avalanched at the end. */
+LLM_API uint32_t llm_feature_hash_murmur(const void *text, size_t size, uint32_t seed) {
+    const unsigned char *p = (const unsigned char *)text;
+    uint32_t h = seed;
+    for (size_t i = 0; i < size; i += 4) {
+        uint32_t k = 0;
+        for (size_t b = 0; b < 4 && i + b < size; b++) k |= (uint32_t)p[i + b] << 8 * b;
+        k *= 0xcc9e2d51u;
+        h ^= (k << 15 | k >> 17) * 0x1b873593u;
+        if (i + 4 <= size) h = (h << 13 | h >> 19) * 5 + 0xe6546b64u; /* not for the tail */
+    }
+    h ^= (uint32_t)size;
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+    h = (h ^ h >> 13) * 0xc2b2ae35u;
+    return h ^ h >> 16;
+}
+
+/* index, value <- a name and its weight, hashed to n buckets: as scikit-learn's FeatureHasher with
+ * seed 0. The hash read as a signed number gives the sign of the value, its magnitude the index. */
+LLM_API void llm_feature_hash(uint32_t *index, float *value, const char *name, float weight,
+                              size_t n, uint32_t seed) {
+    const uint32_t h = llm_feature_hash_murmur(name, strlen(name), seed);
+    const bool negative = h >> 31 != 0;
+    LLM_ASSERT(n > 0 && n <= UINT32_MAX);
+    *index = (uint32_t)((negative ? 0u - h : h) % n);
+    *value = negative ? -weight : weight;
+}
+
+/* @csr ------------------------------------------------------ Compressed sparse rows
+ *
+ *     row i of A:  (index_k, value_k),  start_i <= k < start_{i+1},  index ascending in each row
+ *     y_i = sum_k value_k x_{index_k}
+ *
+ * A sparse matrix as one sparse vector a row, all in two arrays, and where each row begins. Rows
+ * are found at once and products with A run through memory in order. Compressed columns (CSC) are
+ * the same thing for A', and the transpose is a counting sort. Triples (row, column, value) in any
+ * order (COO) are how matrices arrive. The product of two sparse matrices goes row by row
+ * (Gustavson): row i of A B is a sum of rows of B, collected in a dense row with a list of what was
+ * touched.
+ *
+ * source  Gustavson 1978, "Two fast algorithms for sparse matrices: multiplication and permuted
+ *         transposition"
+ * needs   sparse_vector
+ * see     @sparsity (when it pays), @sparse_vector (one row)
+ * topics  -
+ */
+
+/* A (rows,cols) with start[rows] entries; the arrays are the caller's: start (rows + 1). */
+typedef struct {
+    size_t rows, cols, *start;
+    uint32_t *index;
+    float *value;
+} llm_csr;
+
+/* order (count) <- the places of key (count), ascending by key < n, equal ones in the order of
+ * from, which may be NULL for 0, 1, 2, ...: one counting sort. begin (n + 1) is where each key
+ * begins. */
+LLM_API void llm_csr_order(size_t *order, size_t *begin, const uint32_t *key, const size_t *from,
+                           size_t count, size_t n) {
+    for (size_t i = 0; i <= n; i++) begin[i] = 0;
+    for (size_t k = 0; k < count; k++) begin[key[k] + 1]++;
+    for (size_t i = 0; i < n; i++) begin[i + 1] += begin[i];
+    for (size_t k = 0; k < count; k++) {
+        const size_t place = from ? from[k] : k;
+        order[begin[key[place]]++] = place; /* begin runs to the end of its key ... */
+    }
+    for (size_t i = n; i > 0; i--) begin[i] = begin[i - 1]; /* ... which is where the next begins */
+    begin[0] = 0;
+}
+
+/* a <- triples row, col, value (count) in any order, duplicates summed in their order. Entries of 0
+ * stay, as in SciPy. False with a sentence when an index is outside. a's arrays need room for
+ * count, and are not the triples. Scratch: 2 count + cols + 1 indices. */
+LLM_API bool llm_csr_from_coo(llm_csr *a, const uint32_t *row, const uint32_t *col,
+                              const float *value, size_t count, size_t rows, size_t cols,
+                              llm_arena *arena, llm_error *error) {
+    for (size_t k = 0; k < count; k++)
+        if (row[k] >= rows || col[k] >= cols)
+            return llm_fail(error, "entry %zu: (%u, %u) is outside of %zu x %zu", k, row[k], col[k],
+                            rows, cols);
+    const size_t mark = arena->used;
+    size_t *by_col = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *begin = (size_t *)llm_arena_take(arena, cols + 1, sizeof(size_t));
+    a->rows = rows;
+    a->cols = cols;
+    llm_csr_order(by_col, begin, col, NULL, count, cols); /* the last sort decides: rows */
+    llm_csr_order(order, a->start, row, by_col, count, rows);
+    size_t kept = 0;
+    for (size_t i = 0, k = 0; i < rows; i++) {
+        const size_t end = a->start[i + 1];
+        a->start[i] = kept;
+        while (k < end) {
+            const uint32_t at = col[order[k]];
+            float sum = 0.0f;
+            for (; k < end && col[order[k]] == at; k++) sum += value[order[k]];
+            a->index[kept] = at;
+            a->value[kept++] = sum;
+        }
+    }
+    a->start[rows] = kept;
+    arena->used = mark;
+    return true;
+}
+
+/* t <- the transpose of a, which is a in compressed columns. t's arrays need room for a's entries
+ * and a->cols + 1 starts. Scratch: 2 indices an entry. */
+LLM_API void llm_csr_transpose(llm_csr *t, const llm_csr *a, llm_arena *arena) {
+    const size_t mark = arena->used, count = a->start[a->rows];
+    size_t *order = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    size_t *place = (size_t *)llm_arena_take(arena, count, sizeof(size_t));
+    t->rows = a->cols;
+    t->cols = a->rows;
+    llm_csr_order(order, t->start, a->index, NULL, count, a->cols);
+    for (size_t k = 0; k < count; k++) t->value[k] = a->value[order[k]];
+    for (size_t k = 0; k < count; k++) place[order[k]] = k; /* where each entry of a went */
+    for (size_t i = 0; i < a->rows; i++)
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) t->index[place[k]] = (uint32_t)i;
+    arena->used = mark;
+}
+
+/* y (rows,K) <- a, x (cols,K): A x for K columns at once, each row of x scaled and added. */
+LLM_API void llm_csr_matmul(float *y, const llm_csr *a, const float *x, size_t K) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->rows; i++) {
+        for (size_t c = 0; c < K; c++) y[i * K + c] = 0.0f;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++)
+            for (size_t c = 0; c < K; c++)
+                y[i * K + c] += a->value[k] * x[(size_t)a->index[k] * K + c];
+    }
+}
+
+/* c <- a b. With c->index NULL only c->start is written: how much room the product needs. Sums that
+ * cancel to 0 stay. Scratch: b->cols floats, 4 b->cols indices. */
+LLM_API void llm_csr_product(llm_csr *c, const llm_csr *a, const llm_csr *b, llm_arena *arena) {
+    LLM_ASSERT(a->cols == b->rows);
+    const size_t mark = arena->used;
+    float *sum = llm_arena_floats(arena, b->cols);
+    uint32_t *touched = (uint32_t *)llm_arena_take(arena, b->cols, sizeof(uint32_t));
+    size_t *row =
+        (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t)); /* that touched it last */
+    size_t *order = (size_t *)llm_arena_take(arena, b->cols, sizeof(size_t));
+    c->rows = a->rows;
+    c->cols = b->cols;
+    c->start[0] = 0;
+    for (size_t j = 0; j < b->cols; j++) row[j] = a->rows;
+    for (size_t i = 0; i < a->rows; i++) {
+        size_t count = 0;
+        for (size_t k = a->start[i]; k < a->start[i + 1]; k++) {
+            const size_t via = a->index[k];
+            for (size_t l = b->start[via]; l < b->start[via + 1]; l++) {
+                const uint32_t j = b->index[l];
+                if (row[j] != i) sum[j] = 0.0f, touched[count++] = j;
+                row[j] = i;
+                sum[j] += a->value[k] * b->value[l];
+            }
+        }
+        c->start[i + 1] = c->start[i] + count;
+        if (!c->index) continue;
+        llm_sparse_vector_order(order, touched, count, arena);
+        for (size_t k = 0; k < count; k++) {
+            c->index[c->start[i] + k] = touched[order[k]];
+            c->value[c->start[i] + k] = sum[touched[order[k]]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* @sparsity ------------------------------------------------- Sparsity
+ *
+ *     Hoyer = (sqrt(n) - |x|_1 / |x|_2) / (sqrt(n) - 1)
+ *     Gini  = 1 - 2 sum_k |x|_(k) / |x|_1 (n - k + 1/2) / n          |x|_(1) <= ... <= |x|_(n)
+ *     2:4   : of every four neighbours the two largest stay, as values and 2-bit places
+ *
+ * How empty a vector is. Counting zeros is exact and brittle: a small noise makes every vector
+ * full. Hoyer's and Gini's measures look at how unequal the entries are: 0 when all are equal, 1
+ * (Gini: 1 - 1/n) when one has everything, whatever the scale. Zeros that lie anywhere save memory
+ * below a density that the format decides, and time only far below it; two of four in fixed places
+ * halve memory and multiplications and are what tensor cores can skip.
+ *
+ * source  Hoyer 2004, "Non-negative matrix factorization with sparseness constraints", eq. 1;
+ *         Hurley & Rickard 2009, "Comparing measures of sparsity"; Mishra et al. 2021,
+ *         "Accelerating sparse deep neural networks" (2:4)
+ * needs   argsort vector_norm
+ * see     @csr (the format), @pruning
+ * topics  Sparsity
+ */
+
+/* The share of entries of x (n) with |x| <= tol. 0 for n = 0. */
+LLM_API float llm_sparsity_zeros(const float *x, size_t n, float tol) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) count += fabsf(x[i]) <= tol;
+    return n > 0 ? (float)((double)count / (double)n) : 0.0f;
+}
+
+/* Hoyer's measure of x (n), n > 1. The zero vector has none: NaN. */
+LLM_API float llm_sparsity_hoyer(const float *x, size_t n) {
+    LLM_ASSERT(n > 1);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)fabsf(x[i]);
+    const double root = sqrt((double)n), l2 = sqrt(llm_vector_norm_l2_squared(x, n));
+    return (float)((root - sum / l2) / (root - 1.0));
+}
+
+/* The Gini index of |x| (n), n > 0; NaN for the zero vector. Scratch: n floats, n indices. */
+LLM_API float llm_sparsity_gini(const float *x, size_t n, llm_arena *arena) {
+    LLM_ASSERT(n > 0);
+    const size_t mark = arena->used;
+    float *size = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double sum = 0.0, weighted = 0.0;
+    for (size_t i = 0; i < n; i++) size[i] = fabsf(x[i]);
+    llm_argsort(order, size, n);
+    for (size_t k = 0; k < n; k++) { /* k counts from 0 here: n - k - 1/2 */
+        sum += (double)size[order[k]];
+        weighted += (double)size[order[k]] * ((double)(n - k) - 0.5);
+    }
+    arena->used = mark;
+    return (float)(1.0 - 2.0 * weighted / (sum * (double)n));
+}
+
+/* value (n / 2), place (n / 8 rounded up) <- x (n), n a multiple of 4: the two entries of largest
+ * magnitude of each four, the first of equals, in order, and where they stood: 2 bits each, 4 a
+ * group, the even group in the low half of its byte. */
+LLM_API void llm_sparsity_24_pack(float *value, unsigned char *place, const float *x, size_t n) {
+    LLM_ASSERT(n % 4 == 0);
+    for (size_t i = 0; i < (n + 7) / 8; i++) place[i] = 0;
+    for (size_t g = 0; g < n / 4; g++) {
+        const float *xg = x + 4 * g;
+        unsigned first = 0, second = 1;
+        float most = -1.0f;
+        for (unsigned a = 0; a < 4; a++)
+            for (unsigned b = a + 1; b < 4; b++) {
+                const float kept = fabsf(xg[a]) + fabsf(xg[b]);
+                if (kept > most) most = kept, first = a, second = b;
+            }
+        value[2 * g] = xg[first];
+        value[2 * g + 1] = xg[second];
+        place[g / 2] = (unsigned char)(place[g / 2] | (first | second << 2) << 4 * (g % 2));
+    }
+}
+
+/* x (n) <- value, place. */
+LLM_API void llm_sparsity_24_unpack(float *x, const float *value, const unsigned char *place,
+                                    size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
+    for (size_t k = 0; k < n / 2; k++) {
+        const unsigned bits = (unsigned)place[k / 4] >> 2 * (k % 4);
+        x[k / 2 * 4 + (bits & 3u)] = value[k];
+    }
+}
+
+/* y (m) <- W x (n), the rows of W (m,n) packed: half of the multiplications. n is a multiple of 8,
+ * so that rows begin with a byte. */
+LLM_API void llm_sparsity_24_apply(float *y, const float *value, const unsigned char *place,
+                                   const float *x, size_t m, size_t n) {
+    LLM_ASSERT(n % 8 == 0);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < n / 2; k++) {
+            const unsigned bits = (unsigned)place[i * n / 8 + k / 4] >> 2 * (k % 4);
+            sum += (double)value[i * n / 2 + k] * (double)x[k / 2 * 4 + (bits & 3u)];
+        }
+        y[i] = (float)sum;
+    }
+}
+
+/* Bytes of a matrix (m,n) with count nonzeros: dense, and in rows with indices of 4 bytes and
+ * starts of start_bytes. */
+LLM_API double llm_sparsity_bytes_dense(size_t m, size_t n) { return 4.0 * (double)m * (double)n; }
+LLM_API double llm_sparsity_bytes_csr(size_t m, double count, size_t start_bytes) {
+    return 8.0 * count + (double)start_bytes * (double)(m + 1);
+}
+
+/* The density below which CSR takes less memory: just under 1/2, as an entry costs 8 bytes. */
+LLM_API double llm_sparsity_break_even(size_t m, size_t n, size_t start_bytes) {
+    const double left = llm_sparsity_bytes_dense(m, n) - (double)start_bytes * (double)(m + 1);
+    return left > 0.0 ? left / 8.0 / ((double)m * (double)n) : 0.0;
+}
+
+/* @one_hot -------------------------------------------------- One-hot encoding
+ *
+ *     onehot(i)_j = 1 if j = i, else 0           W' onehot(i) = row i of W
+ *
+ * Categories have no order and no distances, so each becomes a direction of its own: any two are
+ * sqrt(2) apart. A matrix product with a one-hot vector picks a row, which is why an embedding is
+ * never computed as one: gather the row, and in the backward pass add the gradient to it, once for
+ * each time it was used. Beside a constant column the full encoding is redundant, as its columns
+ * add up to that constant; a regression without penalty needs one column fewer (drop first).
+ *
+ * source  Suits 1957, "Use of dummy variables in regression equations"
+ * needs   -
+ * see     @embedding (the layer), @feature_hash (no table), @sparse_vector
+ * topics  One-hot encoding
+ */
+
+/* The categories of one column, ascending by strcmp, each once; the strings are the caller's. */
+typedef struct {
+    const char **category;
+    size_t count;
+} llm_one_hot;
+
+/* The place of text in the table, or the place where it would stand; *found says which. */
+LLM_API size_t llm_one_hot_find(const llm_one_hot *table, const char *text, bool *found) {
+    size_t low = 0, high = table->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (strcmp(table->category[middle], text) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *found = low < table->count && strcmp(table->category[low], text) == 0;
+    return low;
+}
+
+/* table <- text (N): its categories. table->category needs room for as many as there are. */
+LLM_API void llm_one_hot_fit(llm_one_hot *table, const char *const *text, size_t N) {
+    table->count = 0;
+    for (size_t i = 0; i < N; i++) {
+        bool found;
+        const size_t place = llm_one_hot_find(table, text[i], &found);
+        if (found) continue;
+        for (size_t k = table->count++; k > place; k--) table->category[k] = table->category[k - 1];
+        table->category[place] = text[i];
+    }
+}
+
+/* How many numbers a row of C columns becomes. With drop the first category of each column has
+ * none: it is all zeros. */
+LLM_API size_t llm_one_hot_width(const llm_one_hot *table, size_t C, bool drop) {
+    size_t width = 0;
+    for (size_t c = 0; c < C; c++) width += table[c].count - (drop && table[c].count > 0 ? 1 : 0);
+    return width;
+}
+
+/* y (N,width) <- text (N,C), the tables of its C columns: each column's block behind the one
+ * before. A category that is not in the table is zeros with ignore, else false with a sentence. */
+LLM_API bool llm_one_hot_encode(float *y, const char *const *text, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop, bool ignore, llm_error *error) {
+    const size_t width = llm_one_hot_width(table, C, drop);
+    for (size_t i = 0; i < N * width; i++) y[i] = 0.0f;
+    for (size_t i = 0; i < N; i++) {
+        float *block = y + i * width;
+        for (size_t c = 0; c < C; c++) {
+            bool found;
+            const size_t place = llm_one_hot_find(table + c, text[i * C + c], &found);
+            if (!found && !ignore)
+                return llm_fail(error, "row %zu, column %zu: \"%.100s\" is no known category", i, c,
+                                text[i * C + c]);
+            if (found && !(drop && place == 0)) block[place - (drop ? 1 : 0)] = 1.0f;
+            block += llm_one_hot_width(table + c, 1, drop);
+        }
+    }
+    return true;
+}
+
+/* text (N,C) <- y (N,width): the category of the largest entry of each block, so y may be scores as
+ * well. A block without a positive entry is the dropped category, or NULL where none was dropped:
+ * unknown. */
+LLM_API void llm_one_hot_decode(const char **text, const float *y, const llm_one_hot *table,
+                                size_t N, size_t C, bool drop) {
+    for (size_t i = 0; i < N; i++)
+        for (size_t c = 0; c < C; c++) {
+            const size_t width = llm_one_hot_width(table + c, 1, drop), skip = drop ? 1 : 0;
+            const char *best = drop && table[c].count > 0 ? table[c].category[0] : NULL;
+            float most = 0.0f;
+            for (size_t k = 0; k < width; k++) {
+                if (y[k] > most) best = table[c].category[k + skip], most = y[k];
+            }
+            text[i * C + c] = best;
+            y += width;
+        }
+}
+
+/* y (N,C) <- w (n,C), index (N): row index_i of w, which is onehot(index) w. */
+LLM_API void llm_one_hot_gather(float *y, const float *w, const size_t *index, size_t N, size_t n,
+                                size_t C) {
+    (void)n; /* where LLM_ASSERT is nothing */
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) y[i * C + c] = w[index[i] * C + c];
+    }
+}
+
+/* dw (n,C) += <- dy (N,C), index (N): onehot(index)' dy. An index that occurs twice gets both. */
+LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *index, size_t N,
+                                     size_t n, size_t C) {
+    (void)n;
+    for (size_t i = 0; i < N; i++) {
+        LLM_ASSERT(index[i] < n);
+        for (size_t c = 0; c < C; c++) dw[index[i] * C + c] += dy[i * C + c];
+    }
+}
+
+/* @cosine_similarity ---------------------------------------- Cosine similarity
+ *
+ *     cos(a, b) = a.b / (max(|a|, eps) max(|b|, eps))            eps = 1e-8
+ *     angle     = 2 atan2(|u - v|, |u + v|)                      u = a / |a|,  v = b / |b|
+ *
+ * How far two vectors point the same way, whatever their lengths: 1 the same, 0 unrelated, -1
+ * opposite. Embeddings are compared by it, because their length carries frequency more than
+ * meaning. On unit vectors it is the dot product, and |u - v|^2 = 2 - 2 cos, so nearest by cosine
+ * and nearest by distance agree. Near 1 the cosine is flat: vectors 1e-4 apart have 1 - 5e-9, which
+ * a float rounds to 1, and acos gives 0. The length of u - v is not flat there.
+ *
+ * source  Salton, Wong & Yang 1975, "A vector space model for automatic indexing"; Kahan 2006, "How
+ *         futile are mindless assessments of roundoff", section 12 (the angle)
+ * needs   matmul vector_norm
+ * see     @vector_norm (unit vectors), @semantic_search, @contrastive
+ * topics  Cosine similarity
+ */
+
+/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Never outside of [-1, 1]: what
+ * rounding in double adds to a 1 is lost when it becomes a float. */
+LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t n, float eps) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    const double c = sum / (a_norm > (double)eps ? a_norm : (double)eps) /
+                     (b_norm > (double)eps ? b_norm : (double)eps);
+    return (float)c;
+}
+
+/* da, db (n) += <- dc and forward's a, b, eps; either may be NULL.
+ *
+ *     da = dc (b / |b| - cos a / |a|) / |a|
+ * The part of b that is across a; along a the cosine does not change. Where |a| is below eps, the
+ * length is a constant and the second term is not there. */
+LLM_API void llm_cosine_similarity_backward(float *da, float *db, float dc, const float *a,
+                                            const float *b, size_t n, float eps) {
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    const double a_size = a_norm > (double)eps ? a_norm : (double)eps;
+    const double b_size = b_norm > (double)eps ? b_norm : (double)eps;
+    double c = 0.0;
+    for (size_t i = 0; i < n; i++) c += (double)a[i] / a_size * ((double)b[i] / b_size);
+    const double a_along = a_norm > (double)eps ? c : 0.0, b_along = b_norm > (double)eps ? c : 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double u = (double)a[i] / a_size, v = (double)b[i] / b_size;
+        if (da) da[i] += (float)((double)dc * (v - a_along * u) / a_size);
+        if (db) db[i] += (float)((double)dc * (u - b_along * v) / b_size);
+    }
+}
+
+/* s (N,M) <- a (N,n), b (M,n): cosines of all pairs: rows are made unit once, then one matrix
+ * product. Rows shorter than eps give 0. Scratch: (N + M) n floats. */
+LLM_API void llm_cosine_similarity_matrix(float *s, const float *a, const float *b, size_t N,
+                                          size_t M, size_t n, float eps, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, N * n), *v = llm_arena_floats(arena, M * n);
+    llm_vector_norm_unit(u, NULL, a, N, n, eps);
+    llm_vector_norm_unit(v, NULL, b, M, n, eps);
+    llm_matmul_forward(s, u, v, NULL, N, n, M);
+    arena->used = mark;
+}
+
+/* Whether entry i of s is a worse answer than j: less similar, or as similar and later. NaN is the
+ * worst. */
+LLM_API bool llm_cosine_similarity_worse(const float *s, size_t i, size_t j) {
+    const bool i_nan = s[i] != s[i], j_nan = s[j] != s[j];
+    if (i_nan != j_nan) return i_nan;
+    return s[i] < s[j] || (!(s[i] > s[j]) && i > j);
+}
+
+/* moved takes the hole in the heap top (size), whose root is its worst entry: children that are
+ * worse rise over it. */
+LLM_API void llm_cosine_similarity_sink(size_t *top, const float *s, size_t size, size_t hole,
+                                        size_t moved) {
+    for (size_t child = 2 * hole + 1; child < size; child = 2 * hole + 1) {
+        if (child + 1 < size && llm_cosine_similarity_worse(s, top[child + 1], top[child])) child++;
+        if (!llm_cosine_similarity_worse(s, top[child], moved)) break;
+        top[hole] = top[child];
+        hole = child;
+    }
+    top[hole] = moved;
+}
+
+/* top (k) <- s (M): the k best, best first; k <= M. An entry that is worse than the worst of those
+ * kept costs one comparison. At the end the worst goes behind the rest, again and again. */
+LLM_API void llm_cosine_similarity_topk(size_t *top, const float *s, size_t M, size_t k) {
+    LLM_ASSERT(k <= M);
+    if (k == 0) return;
+    for (size_t i = 0; i < k; i++) top[i] = i;
+    for (size_t i = k / 2; i-- > 0;) llm_cosine_similarity_sink(top, s, k, i, top[i]);
+    for (size_t i = k; i < M; i++)
+        if (llm_cosine_similarity_worse(s, top[0], i)) llm_cosine_similarity_sink(top, s, k, 0, i);
+    for (size_t size = k; size-- > 1;) {
+        const size_t moved = top[size];
+        top[size] = top[0];
+        llm_cosine_similarity_sink(top, s, size, 0, moved);
+    }
+}
+
+/* The angle between a and b (n) over pi: 0 the same direction, 1 opposite; it satisfies the
+ * triangle inequality, which 1 - cos does not. NaN for a zero vector: it has no direction. */
+LLM_API float llm_cosine_similarity_angle(const float *a, const float *b, size_t n) {
+    const double a_norm = sqrt(llm_vector_norm_l2_squared(a, n));
+    const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
+    double minus = 0.0, plus = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double u = (double)a[i] / a_norm, v = (double)b[i] / b_norm;
+        minus += (u - v) * (u - v);
+        plus += (u + v) * (u + v);
+    }
+    return (float)(2.0 / 3.14159265358979323846 * atan2(sqrt(minus), sqrt(plus)));
+}
+
+/* @cholesky ------------------------------------------------- Cholesky factorization
+ *
+ *     A = L L'      L_jj = sqrt(A_jj - sum_k L_jk^2)      L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
+ *
+ * The square root of a symmetric positive definite matrix: covariances, Gram matrices with a ridge,
+ * Hessians of convex functions. Half the work of a general solver, no pivoting needed, and the
+ * cheapest proof that a matrix is positive definite: it fails exactly when a pivot, the number
+ * under the root, is not positive. A pivot that is 0 in theory comes out as noise of either sign,
+ * of the order of n eps A_jj, so here a pivot must exceed that. The bound moves with A_jj: how the
+ * variables are scaled does not matter. It is a guard against nonsense and no test of the rank:
+ * noise grows on its way through ill-conditioned pivots, and some singular matrices still pass. In
+ * double, because Gram matrices square the condition of what they are made of.
+ *
+ * source  Higham 2002, "Accuracy and Stability of Numerical Algorithms", ch. 10; Murray 2016,
+ *         "Differentiation of the Cholesky decomposition", eq. 10
+ * needs   -
+ * see     @qr (least squares without squaring the condition), @svd (the rank), @ridge
+ * topics  -
+ */
+
+/* a (n,n) in place: A, of which only the lower triangle is read, becomes L with zeros above. False
+ * with a sentence when A is not positive definite to working precision or not finite; a is then
+ * half done. error may be NULL. */
+LLM_API bool llm_cholesky_factor(double *a, size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        double *ai = a + i * n;
+        const double least = (double)n * DBL_EPSILON * ai[i];
+        for (size_t j = 0; j <= i; j++) {
+            const double *aj = a + j * n;
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t k = 0; k < j; k++) sum += ai[k] * aj[k];
+            if (j < i) ai[j] = (ai[j] - sum) / aj[j];
+            if (j == i) ai[i] -= sum;
+        }
+        if (!(ai[i] > least && ai[i] <= DBL_MAX)) /* NaN ends here too */
+            return llm_fail(error, "not positive definite: pivot %zu of %zu is %.3g", i, n, ai[i]);
+        ai[i] = sqrt(ai[i]);
+        for (size_t j = i + 1; j < n; j++) ai[j] = 0.0;
+    }
+    return true;
+}
+
+/* x (n,K) in place: L x = b, one column for each right side. */
+LLM_API void llm_cholesky_lower(double *x, const double *l, size_t n, size_t K) {
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < i; j++)
+            for (size_t k = 0; k < K; k++) x[i * K + k] -= l[i * n + j] * x[j * K + k];
+        for (size_t k = 0; k < K; k++) x[i * K + k] /= l[i * n + i];
+    }
+}
+
+/* x (n,K) in place: L' x = b. L is read by rows, so each x_i is taken off all entries above it. */
+LLM_API void llm_cholesky_upper(double *x, const double *l, size_t n, size_t K) {
+    for (size_t i = n; i-- > 0;) {
+        for (size_t k = 0; k < K; k++) x[i * K + k] /= l[i * n + i];
+        for (size_t j = 0; j < i; j++)
+            for (size_t k = 0; k < K; k++) x[j * K + k] -= l[i * n + j] * x[i * K + k];
+    }
+}
+
+/* x (n,K) in place: A x = b, from A's factor l. */
+LLM_API void llm_cholesky_solve(double *x, const double *l, size_t n, size_t K) {
+    llm_cholesky_lower(x, l, n, K);
+    llm_cholesky_upper(x, l, n, K);
+}
+
+/* log det A <- l. The determinant itself overflows early: 2^n for A = 2 I. */
+LLM_API double llm_cholesky_logdet(const double *l, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += log(l[i * n + i]);
+    return 2.0 * sum;
+}
+
+/* da (n,n) += <- dl (n,n), of which the lower triangle is read, and forward's result l. Scratch:
+ * n^2 doubles, given back.
+ *
+ * From dA = dL L' + L dL' follows L^-1 dL = tri(L^-1 dA L^-T), tri: lower triangle, diagonal
+ * halved. Read backwards, S = L^-T tri(L' dl) L^-1. A moves symmetrically or not at all, so da gets
+ * the symmetric part of S, as in torch. */
+LLM_API void llm_cholesky_backward(double *da, const double *dl, const double *l, size_t n,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *s = llm_arena_doubles(arena, n * n);
+    for (size_t i = 0; i < n * n; i++) s[i] = 0.0;
+    for (size_t k = 0; k < n; k++)
+        for (size_t i = 0; i <= k; i++)
+            for (size_t j = 0; j <= i; j++)
+                s[i * n + j] += (i == j ? 0.5 : 1.0) * l[k * n + i] * dl[k * n + j];
+
+    llm_cholesky_upper(s, l, n, n); /* L^-T from the left; from the right it is the same on S' */
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++) {
+            const double swap = s[i * n + j];
+            s[i * n + j] = s[j * n + i];
+            s[j * n + i] = swap;
+        }
+    llm_cholesky_upper(s, l, n, n);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < n; j++) da[i * n + j] += 0.5 * (s[i * n + j] + s[j * n + i]);
+    arena->used = mark;
+}
+
+/* @qr ------------------------------------------------------- QR factorization and least squares
+ *
+ *     A P = Q R      H_k = I - tau_k v_k v_k'      Q = H_0 H_1 ...      v_k: 0 above row k, then 1
+ *     |A x - b|^2 = |R P' x - Q' b|^2              x by back substitution
+ *
+ * Each reflection H_k turns what is left of one column into a multiple of a unit vector, and a
+ * product of reflections is orthogonal however close to dependent the columns are: where the normal
+ * equations A'A x = A'b see the square of the condition number, this sees the number itself.
+ * Column pivoting takes the longest remaining column first. The diagonal of R then falls, and
+ * where it drops to rounding the rank ends; of all minimisers the shortest is returned.
+ *
+ * source  Golub 1965, "Numerical methods for solving linear least squares problems"; Golub & Van
+ *         Loan 2013, "Matrix Computations", sections 5.1 (reflections), 5.4, 5.5 (rank)
+ * needs   -
+ * see     @cholesky (the normal equations), @svd (the rank beyond doubt)
+ * topics  -
+ */
+
+/* a (m,n) in place: R on and above the diagonal, below it v_k without its 1; tau (min(m,n)). pivot
+ * (n): column j of R belongs to column pivot[j] of A; NULL for no pivoting. Squares are formed, so
+ * entries are 0 or between 1e-140 and 1e140, as all floats are. Scratch: n doubles, given back. */
+LLM_API void llm_qr_factor(double *a, double *tau, size_t *pivot, size_t m, size_t n,
+                           llm_arena *arena) {
+    const size_t mark = arena->used, steps = m < n ? m : n;
+    double *w = llm_arena_doubles(arena, n);
+    for (size_t j = 0; pivot && j < n; j++) pivot[j] = j;
+
+    for (size_t k = 0; k < steps; k++) {
+        if (pivot) { /* norms anew at every step: updating them would cancel */
+            for (size_t j = k; j < n; j++) w[j] = 0.0;
+            for (size_t i = k; i < m; i++)
+                for (size_t j = k; j < n; j++) w[j] += a[i * n + j] * a[i * n + j];
+            size_t longest = k;
+            for (size_t j = k; j < n; j++) longest = w[j] > w[longest] ? j : longest;
+            for (size_t i = 0; i < m; i++) {
+                const double swap = a[i * n + k];
+                a[i * n + k] = a[i * n + longest];
+                a[i * n + longest] = swap;
+            }
+            const size_t swap = pivot[k];
+            pivot[k] = pivot[longest];
+            pivot[longest] = swap;
+        }
+
+        double below = 0.0;
+        for (size_t i = k + 1; i < m; i++) below += a[i * n + k] * a[i * n + k];
+        tau[k] = 0.0;
+        if (below == 0.0) continue; /* nothing to clear: H = I */
+        const double alpha = a[k * n + k], beta = -copysign(sqrt(alpha * alpha + below), alpha);
+        tau[k] = (beta - alpha) / beta; /* beta has the other sign: no cancellation */
+        a[k * n + k] = beta;
+        for (size_t i = k + 1; i < m; i++) a[i * n + k] /= alpha - beta;
+
+        for (size_t j = k + 1; j < n; j++) w[j] = a[k * n + j]; /* w = v'A, then A -= tau v w */
+        for (size_t i = k + 1; i < m; i++)
+            for (size_t j = k + 1; j < n; j++) w[j] += a[i * n + k] * a[i * n + j];
+        for (size_t j = k + 1; j < n; j++) a[k * n + j] -= tau[k] * w[j];
+        for (size_t i = k + 1; i < m; i++)
+            for (size_t j = k + 1; j < n; j++) a[i * n + j] -= tau[k] * a[i * n + k] * w[j];
+    }
+    arena->used = mark;
+}
+
+/* b (m,K) in place: Q b, or Q' b when transposed, from llm_qr_factor's a (m,n) and tau. Q itself is
+ * Q times the unit matrix, and nobody needs it: a reflection costs 4 m for each column of b. */
+LLM_API void llm_qr_apply(double *b, bool transposed, const double *a, const double *tau, size_t m,
+                          size_t n, size_t K) {
+    const size_t steps = m < n ? m : n;
+    for (size_t step = 0; step < steps; step++) {
+        const size_t k = transposed ? step : steps - 1 - step; /* Q' = ... H_1 H_0 */
+        for (size_t c = 0; c < K; c++) {
+            double w = b[k * K + c];
+            for (size_t i = k + 1; i < m; i++) w += a[i * n + k] * b[i * K + c];
+            b[k * K + c] -= tau[k] * w;
+            for (size_t i = k + 1; i < m; i++) b[i * K + c] -= tau[k] * a[i * n + k] * w;
+        }
+    }
+}
+
+/* The rank of a pivoted R in a (m,n): how many of its diagonal entries exceed rcond times the
+ * first. NaN counts, so that it reaches the solution. */
+LLM_API size_t llm_qr_rank(const double *a, size_t m, size_t n, double rcond) {
+    const size_t steps = m < n ? m : n;
+    size_t rank = 0;
+    while (rank < steps && !(fabs(a[rank * n + rank]) <= rcond * fabs(a[0]))) rank++;
+    return rank;
+}
+
+/* x (n,K) <- a (m,n), b (m,K), both overwritten: the shortest minimiser of |a x - b| for each
+ * column of b, any m and n. Returns the rank; columns below rcond count as dependent. b ends as
+ * Q'b: |residual|^2 is the sum of squares of its rows from the rank on.
+ *
+ * With rank r < n, R is (R_r; 0) with R_r (r,n) wide, and the shortest solution of R_r z = c lies
+ * in the span of its rows: a second factorization R_r' = Z T gives z = Z T'^-1 c. Scratch: n^2 + n
+ * K + 4 max(m,n) doubles and padding, given back. */
+LLM_API size_t llm_qr_solve(double *x, double *a, double *b, size_t m, size_t n, size_t K,
+                            double rcond, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *tau = llm_arena_doubles(arena, m < n ? m : n), *z = llm_arena_doubles(arena, n * K);
+    size_t *pivot = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_qr_factor(a, tau, pivot, m, n, arena);
+    llm_qr_apply(b, true, a, tau, m, n, K);
+    const size_t r = llm_qr_rank(a, m, n, rcond);
+    for (size_t i = 0; i < n * K; i++) z[i] = i < r * K ? b[i] : 0.0;
+
+    if (r == n) {
+        for (size_t i = n; i-- > 0;)
+            for (size_t c = 0; c < K; c++) {
+                for (size_t j = i + 1; j < n; j++) z[i * K + c] -= a[i * n + j] * z[j * K + c];
+                z[i * K + c] /= a[i * n + i];
+            }
+    } else {
+        double *t = llm_arena_doubles(arena, n * r);
+        for (size_t j = 0; j < n; j++)
+            for (size_t i = 0; i < r; i++) t[j * r + i] = i <= j ? a[i * n + j] : 0.0;
+        llm_qr_factor(t, tau, NULL, n, r, arena);
+        for (size_t i = 0; i < r; i++)
+            for (size_t c = 0; c < K; c++) {
+                for (size_t j = 0; j < i; j++) z[i * K + c] -= t[j * r + i] * z[j * K + c];
+                z[i * K + c] /= t[i * r + i];
+            }
+        llm_qr_apply(z, false, t, tau, n, r, K);
+    }
+    for (size_t j = 0; j < n; j++)
+        for (size_t c = 0; c < K; c++) x[pivot[j] * K + c] = z[j * K + c];
+    arena->used = mark;
+    return r;
+}
+
+/* x (n,K) <- a (m,n), b (m,K): the same for floats, computed in double. rcond < 0 is max(m,n) times
+ * the epsilon of float, the noise of data that was rounded to float; 0 trusts every digit. Scratch:
+ * llm_qr_solve's and (m + K) n + m K doubles. */
+LLM_API size_t llm_qr_lstsq(float *x, const float *a, const float *b, size_t m, size_t n, size_t K,
+                            double rcond, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *ad = llm_arena_doubles(arena, m * n), *bd = llm_arena_doubles(arena, m * K);
+    double *xd = llm_arena_doubles(arena, n * K);
+    for (size_t i = 0; i < m * n; i++) ad[i] = (double)a[i];
+    for (size_t i = 0; i < m * K; i++) bd[i] = (double)b[i];
+    if (rcond < 0.0) rcond = (double)(m > n ? m : n) * (double)FLT_EPSILON;
+    const size_t rank = llm_qr_solve(xd, ad, bd, m, n, K, rcond, arena);
+    for (size_t i = 0; i < n * K; i++) x[i] = (float)xd[i];
+    arena->used = mark;
+    return rank;
+}
+
+/* a (m,n) in place, m >= n: its columns become orthonormal, each leading group of them with the
+ * same span as before: Q, with signs so that R's diagonal is not negative, which makes it unique.
+ * Columns that depend on those before them become some unit vector orthogonal to them. Scratch: 2 m
+ * n + 2 n doubles. */
+LLM_API void llm_qr_orthonormalize(float *a, size_t m, size_t n, llm_arena *arena) {
+    LLM_ASSERT(m >= n);
+    const size_t mark = arena->used;
+    double *r = llm_arena_doubles(arena, m * n), *q = llm_arena_doubles(arena, m * n);
+    double *tau = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < m * n; i++) r[i] = (double)a[i];
+    for (size_t i = 0; i < m * n; i++) q[i] = i / n == i % n ? 1.0 : 0.0;
+    llm_qr_factor(r, tau, NULL, m, n, arena);
+    llm_qr_apply(q, false, r, tau, m, n, n);
+    for (size_t i = 0; i < m * n; i++) a[i] = (float)(r[i % n * n + i % n] < 0.0 ? -q[i] : q[i]);
+    arena->used = mark;
+}
+
+/* @svd ------------------------------------------------------ Singular value decomposition
+ *
+ *     A = U S V'         U'U = V'V = I,  S = diag(s),  s_0 >= s_1 >= ... >= 0
+ *     A_r = sum_{i<r} s_i u_i v_i'       the nearest matrix of rank r, off by sqrt(s_r^2 + ...)
+ *
+ * Every matrix turns, stretches along orthogonal axes, and turns again. The stretches say how much
+ * of a matrix there is: its rank, its condition, what a low-rank copy loses (Eckart and Young).
+ * One- sided Jacobi (Hestenes) rotates pairs of columns until all are orthogonal; their lengths are
+ * s. It stops when the angle between any two is at rounding, whatever their lengths, so that small
+ * singular values come out with as many digits as large ones when the columns' lengths are what
+ * makes them small. A fixed sign makes the answer one: the largest entry of each left vector is
+ * positive. Between equal singular values any rotation remains.
+ *
+ * source  Hestenes 1958, "Inversion of matrices by biorthogonalization and related results"; Demmel
+ *         & Veselic 1992, "Jacobi's method is more accurate than QR"; Eckart & Young 1936
+ * needs   -
+ * see     @svd_randomized (the first few of a large matrix), @qr, @pca
+ * topics  Singular Value Decomposition (SVD)
+ */
+
+/* x, y (n) <- c x + s y, c y - s x. */
+LLM_API void llm_svd_rotate(double *x, double *y, size_t n, double c, double s) {
+    for (size_t i = 0; i < n; i++) {
+        const double xi = x[i];
+        x[i] = c * xi + s * y[i];
+        y[i] = c * y[i] - s * xi;
+    }
+}
+
+/* The sum of x_i y_i. */
+LLM_API double llm_svd_dot(const double *x, const double *y, size_t n) {
+    double sum = 0.0;
+    LLM_SIMD_SUM(sum)
+    for (size_t i = 0; i < n; i++) sum += x[i] * y[i];
+    return sum;
+}
+
+/* Row p of g (p + 1,n), p < n, becomes a unit vector orthogonal to the orthonormal rows above it:
+ * what unit vector e has outside of them. Of all n, some have at least 1/n of their square there;
+ * the first from e on with half of that is taken, and the next e returned. */
+LLM_API size_t llm_svd_complete(double *g, size_t p, size_t n, size_t e) {
+    double *gp = g + p * n, left = 0.0;
+    for (; left * 2.0 * (double)n < 1.0; e++) {
+        LLM_ASSERT(e < n);
+        for (size_t i = 0; i < n; i++) gp[i] = i == e ? 1.0 : 0.0;
+        for (size_t q = 0; q < 2 * p; q++) { /* twice: once leaves rounding behind */
+            const double *gq = g + q % p * n, along = llm_svd_dot(gp, gq, n);
+            for (size_t i = 0; i < n; i++) gp[i] -= along * gq[i];
+        }
+        left = llm_svd_dot(gp, gp, n);
+    }
+    for (size_t i = 0; i < n; i++) gp[i] /= sqrt(left);
+    return e;
+}
+
+/* g (k,n) in place, k <= n: G = J' S W becomes W, whose rows are orthonormal; s (k) descending; j
+ * (k,k) the rotations. Returns the number of sweeps over all pairs of rows, 60 at most; about 6 to
+ * 12 are usual. Squares are formed: entries are 0 or between 1e-140 and 1e140, as all floats are.
+ * NaN and infinity give NaN. */
+LLM_API size_t llm_svd_jacobi(double *g, double *s, double *j, size_t k, size_t n) {
+    LLM_ASSERT(k <= n);
+    const double orthogonal = sqrt((double)n) * DBL_EPSILON; /* the rounding of a cosine */
+    for (size_t i = 0; i < k * k; i++) j[i] = i / k == i % k ? 1.0 : 0.0;
+
+    size_t sweeps = 0;
+    for (bool rotated = true; rotated && sweeps < 60; sweeps++) {
+        rotated = false;
+        for (size_t p = 0; p + 1 < k; p++)
+            for (size_t q = p + 1; q < k; q++) {
+                double *gp = g + p * n, *gq = g + q * n;
+                const double pp = llm_svd_dot(gp, gp, n), qq = llm_svd_dot(gq, gq, n);
+                const double pq = llm_svd_dot(gp, gq, n);
+                if (!(fabs(pq) > orthogonal * sqrt(pp) * sqrt(qq))) continue;
+                /* tan(2 angle) = 2 pq / (pp - qq): orthogonal, and the longer row becomes p */
+                const double angle = 0.5 * atan2(2.0 * pq, pp - qq);
+                llm_svd_rotate(gp, gq, n, cos(angle), sin(angle));
+                llm_svd_rotate(j + p * k, j + q * k, k, cos(angle), sin(angle));
+                rotated = true;
+            }
+    }
+
+    for (size_t p = 0; p < k; p++) s[p] = sqrt(llm_svd_dot(g + p * n, g + p * n, n));
+    for (size_t p = 0; p < k; p++) { /* sorted by swapping rows, which a rotation can do */
+        size_t longest = p;
+        for (size_t q = p; q < k; q++) longest = s[q] > s[longest] ? q : longest;
+        const double swap = s[p];
+        s[p] = s[longest];
+        s[longest] = swap;
+        if (longest > p) llm_svd_rotate(g + p * n, g + longest * n, n, 0.0, 1.0);
+        if (longest > p) llm_svd_rotate(j + p * k, j + longest * k, k, 0.0, 1.0);
+    }
+
+    for (size_t p = 0, e = 0; p < k; p++) {
+        if (s[p] == 0.0) e = llm_svd_complete(g, p, n, e);
+        for (size_t i = 0; s[p] != 0.0 && i < n; i++) g[p * n + i] /= s[p];
+    }
+    return sweeps;
+}
+
+/* u (m,k), s (k), v (n,k) <- a (m,n), any shape, k = min(m,n): columns of u and v are the singular
+ * vectors. u and v may be NULL. Scratch: m n + k^2 + k doubles. */
+LLM_API void llm_svd(float *u, float *s, float *v, const float *a, size_t m, size_t n,
+                     llm_arena *arena) {
+    const bool wide = m < n; /* rows are rotated, so the shorter side becomes rows: A or A' */
+    const size_t mark = arena->used, k = wide ? m : n, longer = wide ? n : m;
+    double *g = llm_arena_doubles(arena, k * longer), *j = llm_arena_doubles(arena, k * k);
+    double *sd = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < m; i++)
+        for (size_t c = 0; c < n; c++) g[wide ? i * n + c : c * m + i] = (double)a[i * n + c];
+    llm_svd_jacobi(g, sd, j, k, longer);
+
+    for (size_t p = 0; p < k; p++) {
+        const double *up = (wide ? j : g) + p * m, *vp = (wide ? g : j) + p * n;
+        size_t largest = 0; /* the first of those that are equal up to rounding */
+        for (size_t i = 1; i < m; i++)
+            if (fabs(up[i]) > (1.0 + 1e-6) * fabs(up[largest])) largest = i;
+        const double sign = up[largest] < 0.0 ? -1.0 : 1.0;
+        s[p] = (float)sd[p];
+        for (size_t i = 0; u && i < m; i++) u[i * k + p] = (float)(sign * up[i]);
+        for (size_t i = 0; v && i < n; i++) v[i * k + p] = (float)(sign * vp[i]);
+    }
+    arena->used = mark;
+}
+
+/* a (m,n) <- u (m,k), s (k), v (n,k): the sum of the first r of the k terms, A_r; r = k gives A. */
+LLM_API void llm_svd_lowrank(float *a, const float *u, const float *s, const float *v, size_t m,
+                             size_t n, size_t k, size_t r) {
+    LLM_ASSERT(r <= k);
+    for (size_t i = 0; i < m; i++)
+        for (size_t c = 0; c < n; c++) {
+            double sum = 0.0;
+            for (size_t p = 0; p < r; p++)
+                sum += (double)s[p] * (double)u[i * k + p] * (double)v[c * k + p];
+            a[i * n + c] = (float)sum;
+        }
+}
+
+/* How many of s (min(m,n)) exceed max(m,n) eps s_0: what is below is the rounding of a float matrix
+ * (m,n). */
+LLM_API size_t llm_svd_rank(const float *s, size_t m, size_t n) {
+    const float cutoff = (float)(m > n ? m : n) * FLT_EPSILON;
+    size_t rank = 0;
+    while (rank < (m < n ? m : n) && s[rank] > cutoff * s[0]) rank++;
+    return rank;
+}
+
+/* e^H(p), p = s / sum s (k): how many equal singular values would be spread as widely. Between 1
+ * and the rank; 0 for a zero matrix. */
+LLM_API float llm_svd_effective_rank(const float *s, size_t k) {
+    double sum = 0.0, entropy = 0.0;
+    for (size_t i = 0; i < k; i++) sum += (double)s[i];
+    for (size_t i = 0; i < k; i++) {
+        const double p = (double)s[i] / sum;
+        if (s[i] > 0.0f) entropy -= p * log(p);
+    }
+    return sum > 0.0 ? (float)exp(entropy) : 0.0f;
+}
+
+/* s_0 / s_{k-1}: how much relative errors can grow in solving with A. Infinite when singular. */
+LLM_API float llm_svd_condition(const float *s, size_t k) {
+    return k == 0 ? 1.0f : s[k - 1] > 0.0f ? s[0] / s[k - 1] : INFINITY;
+}
+
+/* x (n,m) <- a (m,n): the pseudoinverse V S^-1 U', with 1/s_i = 0 beyond the rank. x b is the
+ * shortest minimiser of |a x - b|. Scratch: llm_svd's and (m + n + 1) min(m,n) floats. */
+LLM_API void llm_svd_pinv(float *x, const float *a, size_t m, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, k = m < n ? m : n;
+    float *u = llm_arena_floats(arena, m * k), *v = llm_arena_floats(arena, n * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(u, s, v, a, m, n, arena);
+    const size_t rank = llm_svd_rank(s, m, n);
+    for (size_t i = 0; i < rank; i++) s[i] = 1.0f / s[i];
+    llm_svd_lowrank(x, v, s, u, n, m, k, rank);
+    arena->used = mark;
+}
+
+/* @svd_randomized ------------------------------------------- The first singular values, sketched
+ *
+ *     Y = (A A')^q A G,  G (n,k+p) normal;   Q = orthonormal basis of Y;   svd(Q'A) = U S V'
+ *     A ~ (Q U) S V'
+ *
+ * A random mixture of A's columns points mostly where A is large. k + p of them span almost all
+ * that the first k singular vectors span, and the rest is an SVD of a matrix with k + p rows: A is
+ * read 2 q + 2 times, instead of being rotated for many sweeps. Each power q makes large singular
+ * values stand out more, since it raises their quotients to 2 q + 1; without a new orthonormal
+ * basis between the products all columns would turn into the first. Where singular values fall
+ * slowly, q = 2 is worth its price.
+ *
+ * source  Halko, Martinsson & Tropp 2011, "Finding structure with randomness", algorithms 4.4, 5.1
+ * needs   transpose gemm qr svd
+ * see     @svd (all of them), @lora, @semantic_space
+ * topics  -
+ */
+
+/* u (m,k), s (k), v (n,k) <- a (m,n): about the first k singular triples, k + over <= min(m,n).
+ * over of 10 and powers of 2 are usual. Signs as in llm_svd. Scratch, with l = k + over: (3 m + 3 n
+ * + l) l floats, and that of llm_qr_orthonormalize (max(m,n),l) or llm_svd (l,n). */
+LLM_API void llm_svd_randomized(float *u, float *s, float *v, const float *a, size_t m, size_t n,
+                                size_t k, size_t over, size_t powers, llm_rng *rng,
+                                llm_arena *arena) {
+    const size_t l = k + over, mark = arena->used;
+    LLM_ASSERT(l <= m && l <= n);
+    float *y = llm_arena_floats(arena, m * l), *z = llm_arena_floats(arena, n * l);
+    float *b = llm_arena_floats(arena, l * n);
+    llm_rng_normal_fill(rng, z, n * l);
+    for (size_t q = 0; q <= powers; q++) {
+        for (size_t i = 0; i < m * l; i++) y[i] = 0.0f;
+        llm_gemm(y, a, false, z, false, m, l, n); /* y += A z */
+        llm_qr_orthonormalize(y, m, l, arena);
+        for (size_t i = 0; i < n * l; i++) z[i] = 0.0f;
+        llm_gemm(z, a, true, y, false, n, l, m); /* z += A'y */
+        if (q < powers) llm_qr_orthonormalize(z, n, l, arena);
+    }
+
+    llm_transpose(b, n, z, l, n, l); /* B = Q'A */
+    float *left = llm_arena_floats(arena, l * l), *right = llm_arena_floats(arena, n * l);
+    float *all = llm_arena_floats(arena, l);
+    llm_svd(left, all, right, b, l, n, arena);
+    for (size_t p = 0; p < k; p++) {
+        size_t largest = 0;
+        s[p] = all[p];
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0.0;
+            for (size_t c = 0; c < l; c++) sum += (double)y[i * l + c] * (double)left[c * l + p];
+            u[i * k + p] = (float)sum;
+            if (fabsf(u[i * k + p]) > (1.0f + 1e-6f) * fabsf(u[largest * k + p])) largest = i;
+        }
+        const float sign = u[largest * k + p] < 0.0f ? -1.0f : 1.0f;
+        for (size_t i = 0; i < m; i++) u[i * k + p] *= sign;
+        for (size_t j = 0; j < n; j++) v[j * k + p] = sign * right[j * l + p];
+    }
+    arena->used = mark;
+}
+
+/* The largest singular value of a (m,n), the spectral norm, from below: x <- A'A x / |A'A x| from a
+ * random start, so many rounds; the error falls as (s_1 / s_0)^(4 rounds). x (n) ends as the right
+ * vector. One product with A and one with A' a round: for a norm alone nothing else is needed.
+ * Scratch: m floats. */
+LLM_API float llm_svd_power(float *x, const float *a, size_t m, size_t n, size_t rounds,
+                            llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, m);
+    double norm = 0.0;
+    llm_rng_normal_fill(rng, x, n);
+    for (size_t round = 0; round <= rounds; round++) {
+        double size = 0.0; /* x <- x / |x|, y = A x */
+        for (size_t j = 0; j < n; j++) size += (double)x[j] * (double)x[j];
+        for (size_t j = 0; j < n && size > 0.0; j++) x[j] = (float)((double)x[j] / sqrt(size));
+        norm = 0.0;
+        for (size_t i = 0; i < m; i++) {
+            double sum = 0.0;
+            for (size_t j = 0; j < n; j++) sum += (double)a[i * n + j] * (double)x[j];
+            y[i] = (float)sum;
+            norm += sum * sum;
+        }
+        if (round == rounds || norm == 0.0) break;
+        for (size_t j = 0; j < n; j++) x[j] = 0.0f;
+        for (size_t i = 0; i < m; i++) /* over |y|, so that nothing can overflow */
+            for (size_t j = 0; j < n; j++)
+                x[j] += a[i * n + j] * (float)((double)y[i] / sqrt(norm));
+    }
+    arena->used = mark;
+    return (float)sqrt(norm);
+}
+
+/* @lagrange ------------------------------------------------- Lagrange multipliers
+ *
+ *     min 1/2 x'Qx + c'x  subject to  A x = b,  G x <= h
+ *     Q x + c + A'lambda + G'mu = 0,   mu >= 0,   mu_i (G x - h)_i = 0
+ *
+ * At a constrained minimum the slope that is left is held by the constraints: it is a combination
+ * of their normals, and the multipliers are the weights. Each is a price: how fast the minimum
+ * falls when its constraint gives way (dmin/db = -lambda). An inequality that is not reached costs
+ * nothing (complementarity), and one that is reached pushes one way only (mu >= 0). With equalities
+ * alone all of it is one linear system; with inequalities the active set method guesses which ones
+ * are reached and corrects the guess, one at a time.
+ *
+ * source  Nocedal & Wright 2006, "Numerical Optimization", sections 16.1, 16.5 (algorithm 16.3)
+ * needs   lu
+ * see     @lu, @svm, @convex
+ * topics  Lagrange Multipliers
+ */
+
+/* x (n), lambda (k) <- q (n,n) symmetric, c (n), a (k,n), b (k): the point where Q x + c + A'lambda
+ * = 0 and A x = b, which is the minimum if Q is positive definite where A x = 0. False with a
+ * sentence when the system is singular: constraints that repeat or contradict each other, or no
+ * minimum. Scratch, with s = n + k: s^2 + 3 s doubles. */
+LLM_API bool llm_lagrange_equality(double *x, double *lambda, const double *q, const double *c,
+                                   const double *a, const double *b, size_t n, size_t k,
+                                   llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, s = n + k;
+    double *kkt = llm_arena_doubles(arena, s * s), *right = llm_arena_doubles(arena, s);
+    double *both = llm_arena_doubles(arena, s);
+    size_t *order = (size_t *)llm_arena_take(arena, s, sizeof(size_t));
+    for (size_t i = 0; i < s * s; i++) kkt[i] = 0.0; /* (Q A'; A 0) */
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < n; j++) kkt[i * s + j] = q[i * n + j];
+        right[i] = -c[i];
+    }
+    for (size_t i = 0; i < k; i++) {
+        for (size_t j = 0; j < n; j++) kkt[(n + i) * s + j] = kkt[j * s + n + i] = a[i * n + j];
+        right[n + i] = b[i];
+    }
+    const bool solved = llm_lu_factor(kkt, order, s, error);
+    if (solved) {
+        llm_lu_solve(both, kkt, order, right, s, 1);
+        for (size_t i = 0; i < n; i++) x[i] = both[i];
+        for (size_t i = 0; i < k; i++) lambda[i] = both[n + i];
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* x (n) in place, mu (k) <- q (n,n) positive definite, c (n), g (k,n), h (k): the minimum subject
+ * to G x <= h; the first `equalities` rows mean =. x starts at a feasible point, and ends at the
+ * minimum; mu are the multipliers, >= 0 on inequalities. False with a sentence when x is not
+ * feasible, or the guess does not settle within 50 (n + k) corrections. Scratch: llm_lagrange_
+ * equality's with up to n constraints, k n + 3 n + 2 k doubles.
+ *
+ * Each round solves with the active rows as equalities. If the answer is another point, go there as
+ * far as the other rows allow, and activate the one that stops the way. If not, look at the
+ * multipliers: the first negative one (Bland's rule: no cycles) is a row that should be left. */
+LLM_API bool llm_lagrange_active_set(double *x, double *mu, const double *q, const double *c,
+                                     const double *g, const double *h, size_t n, size_t k,
+                                     size_t equalities, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    double *rows = llm_arena_doubles(arena, k * n), *zero = llm_arena_doubles(arena, k);
+    double *step = llm_arena_doubles(arena, n), *slope = llm_arena_doubles(arena, n);
+    double *lambda = llm_arena_doubles(arena, k);
+    bool *active = (bool *)llm_arena_take(arena, k, sizeof(bool));
+    bool settled = false, ok = true;
+    for (size_t i = 0; i < k && ok; i++) {
+        double value = -h[i], size = fabs(h[i]);
+        for (size_t j = 0; j < n; j++) {
+            value += g[i * n + j] * x[j];
+            size += fabs(g[i * n + j] * x[j]);
+        }
+        active[i] = i < equalities;
+        zero[i] = 0.0;
+        if ((active[i] ? fabs(value) : value) > 1e-9 * size)
+            ok = llm_fail(error, "the start violates constraint %zu by %.3g", i, value);
+    }
+
+    for (size_t round = 0; ok && !settled && round < 50 * (n + k); round++) {
+        size_t used = 0;
+        for (size_t i = 0; i < k; i++) {
+            if (!active[i]) continue;
+            for (size_t j = 0; j < n; j++) rows[used * n + j] = g[i * n + j];
+            used++;
+        }
+        double size = 0.0, length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            slope[i] = c[i];
+            for (size_t j = 0; j < n; j++) slope[i] += q[i * n + j] * x[j];
+            size = fabs(x[i]) > size ? fabs(x[i]) : size;
+        }
+        ok = llm_lagrange_equality(step, lambda, q, slope, rows, zero, n, used, arena, error);
+        for (size_t i = 0; ok && i < n; i++)
+            length = fabs(step[i]) > length ? fabs(step[i]) : length;
+        if (!ok) break;
+
+        if (length > 1e-10 * (1.0 + size)) {
+            double share = 1.0;
+            size_t stop = k;
+            for (size_t i = 0; i < k; i++) {
+                double room = h[i], speed = 0.0;
+                for (size_t j = 0; j < n; j++) {
+                    room -= g[i * n + j] * x[j];
+                    speed += g[i * n + j] * step[j];
+                }
+                if (active[i] || speed <= 1e-14 * length || room >= share * speed) continue;
+                share = room > 0.0 ? room / speed : 0.0;
+                stop = i;
+            }
+            for (size_t j = 0; j < n; j++) x[j] += share * step[j];
+            if (stop < k) active[stop] = true;
+            continue;
+        }
+        settled = true;
+        for (size_t i = 0, at = 0; i < k; i++) {
+            mu[i] = active[i] ? lambda[at++] : 0.0;
+            if (settled && i >= equalities && mu[i] < -1e-10) active[i] = settled = false;
+        }
+    }
+    if (ok && !settled) ok = llm_fail(error, "the active constraints did not settle");
+    arena->used = mark;
+    return ok;
+}
+
+/* How far a point is from a minimum; all three are 0 at one. */
+typedef struct {
+    double stationarity, feasibility, complementarity;
+} llm_lagrange_residuals;
+
+/* The largest entry of |Q x + c + G'mu|, the largest violation of G x <= h (= for the first ones),
+ * and the largest |mu_i (G x - h)_i| or -mu_i of an inequality <- x (n), mu (k). */
+LLM_API llm_lagrange_residuals llm_lagrange_residual(const double *x, const double *mu,
+                                                     const double *q, const double *c,
+                                                     const double *g, const double *h, size_t n,
+                                                     size_t k, size_t equalities) {
+    llm_lagrange_residuals r = {0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n; i++) {
+        double slope = c[i];
+        for (size_t j = 0; j < n; j++) slope += q[i * n + j] * x[j];
+        for (size_t j = 0; j < k; j++) slope += g[j * n + i] * mu[j];
+        r.stationarity = fmax(r.stationarity, fabs(slope));
+    }
+    for (size_t i = 0; i < k; i++) {
+        double value = -h[i];
+        for (size_t j = 0; j < n; j++) value += g[i * n + j] * x[j];
+        r.feasibility = fmax(r.feasibility, i < equalities ? fabs(value) : value);
+        if (i >= equalities)
+            r.complementarity = fmax(r.complementarity, fmax(fabs(mu[i] * value), -mu[i]));
+    }
+    return r;
+}
+
+/* @curse_of_dim --------------------------------------------- Curse of dimensionality
+ *
+ *     edge(f, d) = f^(1/d)                     cube side that holds a share f of a uniform cube
+ *     ball(d)    = pi^(d/2) / Gamma(d/2 + 1)   volume of the unit ball; 2^-d of it fills a cube
+ *     contrast   = (dmax - dmin) / dmin        of a query's distances to the data
+ *     |x| ~ sqrt(d) +- 0.7                     x standard normal
+ *
+ * In many dimensions everything is far away and equally far: a neighbourhood with a tenth of the
+ * data reaches across most of every axis, almost all volume of a cube lies in its corners, a normal
+ * sample lies on a shell, and the nearest point is hardly nearer than the farthest. A few points,
+ * hubs, become the neighbour of very many. All of that is about independent coordinates; real data
+ * lie near surfaces of a few dimensions, and how many can be measured: the quotient of the second
+ * to the first neighbour's distance has the distribution 1 - mu^-d (TwoNN).
+ *
+ * source  Beyer, Goldstein, Ramakrishnan & Shaft 1999, "When is nearest neighbor meaningful?";
+ *         Radovanovic, Nanopoulos & Ivanovic 2010, "Hubs in space"; Facco, d'Errico, Rodriguez &
+ *         Laio 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
+ *         information"
+ * needs   argsort
+ * see     @nearest_neighbor, @cosine_similarity, @pca
+ * topics  The Curse of Dimensionality
+ */
+
+/* The side of a cube that holds a share of uniform data. */
+LLM_API double llm_curse_of_dim_edge(double share, size_t d) { return pow(share, 1.0 / (double)d); }
+
+/* log of the volume of the unit ball in d dimensions; the volume of radius r is e^this r^d. It is
+ * largest for d = 5 and then falls faster than any power. */
+LLM_API double llm_curse_of_dim_log_ball(size_t d) {
+    const double half = 0.5 * (double)d;
+    return half * log(3.14159265358979323846) - lgamma(half + 1.0);
+}
+
+/* The same volume by chance: the share of n uniform points of the cube [-1, 1]^d that fall into the
+ * ball, times 2^d. Fails with the dimension: for d = 20 one point in 40 million does. */
+LLM_API double llm_curse_of_dim_ball_estimate(size_t d, size_t n, llm_rng *rng) {
+    size_t inside = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double x = 2.0 * (double)llm_rng_uniform(rng) - 1.0;
+            sum += x * x;
+        }
+        inside += sum <= 1.0;
+    }
+    return (double)inside / (double)n * pow(2.0, (double)d);
+}
+
+/* dist (N,N) <- x (N,d): squared Euclidean distances; infinite to itself, so that no point is its
+ * own neighbour. */
+LLM_API void llm_curse_of_dim_distances(float *dist, const float *x, size_t N, size_t d) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < d; k++) {
+                const double diff = (double)x[i * d + k] - (double)x[j * d + k];
+                sum += diff * diff;
+            }
+            dist[i * N + j] = i == j ? INFINITY : (float)sum;
+        }
+}
+
+/* (dmax - dmin) / dmin of the distances from query (d) to x (N,d), N > 0. Infinite when a point is
+ * the query. */
+LLM_API float llm_curse_of_dim_contrast(const float *x, const float *query, size_t N, size_t d) {
+    double least = (double)INFINITY, most = 0.0;
+    LLM_ASSERT(N > 0);
+    for (size_t i = 0; i < N; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < d; k++) {
+            const double diff = (double)x[i * d + k] - (double)query[k];
+            sum += diff * diff;
+        }
+        least = sum < least ? sum : least;
+        most = sum > most ? sum : most;
+    }
+    return (float)(sqrt(most) / sqrt(least) - 1.0);
+}
+
+/* *mean and *deviation (with n - 1) of the lengths of x (N,d), N > 1. */
+LLM_API void llm_curse_of_dim_shell(float *mean, float *deviation, const float *x, size_t N,
+                                    size_t d) {
+    double sum = 0.0, sum_sq = 0.0;
+    LLM_ASSERT(N > 1);
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i < N; i++) {
+            double square = 0.0;
+            for (size_t k = 0; k < d; k++) square += (double)x[i * d + k] * (double)x[i * d + k];
+            const double off = sqrt(square) - sum / (double)N;
+            if (pass == 0) sum += sqrt(square);
+            if (pass == 1) sum_sq += off * off;
+        }
+    *mean = (float)(sum / (double)N);
+    *deviation = (float)sqrt(sum_sq / (double)(N - 1));
+}
+
+/* occurs (N) <- dist (N,N): how often each point is among the k nearest of another, k < N. Returns
+ * the skewness of these counts: 0 symmetric, large when there are hubs; 0 when all are equal.
+ * Scratch: N indices. */
+LLM_API float llm_curse_of_dim_hubness(size_t *occurs, const float *dist, size_t N, size_t k,
+                                       llm_arena *arena) {
+    LLM_ASSERT(k < N);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t i = 0; i < N; i++) occurs[i] = 0;
+    for (size_t i = 0; i < N; i++) {
+        llm_argsort(order, dist + i * N, N);
+        for (size_t j = 0; j < k; j++) occurs[order[j]]++;
+    }
+    double second = 0.0, third = 0.0; /* moments about the mean, which is k */
+    for (size_t i = 0; i < N; i++) {
+        const double off = (double)occurs[i] - (double)k;
+        second += off * off / (double)N;
+        third += off * off * off / (double)N;
+    }
+    arena->used = mark;
+    return second > 0.0 ? (float)(third / (second * sqrt(second))) : 0.0f;
+}
+
+/* The intrinsic dimension by TwoNN <- dist (N,N), N > 2. mu = r2 / r1 of a point has P(mu > t) =
+ * t^-d where the density is flat at that scale, so the points (log mu_(i), -log(1 - i/N)) lie on a
+ * line through 0 of slope d. The largest share of the mu (discard, 0.1 as a rule) is left out:
+ * there the density is least flat. Points that coincide with their neighbour say nothing and are
+ * skipped; NaN when no other is left. Scratch: N floats, N indices. */
+LLM_API float llm_curse_of_dim_twonn(const float *dist, size_t N, double discard,
+                                     llm_arena *arena) {
+    LLM_ASSERT(N > 2 && discard >= 0.0 && discard < 1.0);
+    const size_t mark = arena->used;
+    float *log_mu = llm_arena_floats(arena, N);
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t)), count = 0;
+    for (size_t i = 0; i < N; i++) {
+        float first = INFINITY, second = INFINITY;
+        for (size_t j = 0; j < N; j++) {
+            const float r = dist[i * N + j];
+            if (r < first)
+                second = first, first = r;
+            else if (r < second)
+                second = r;
+        }
+        if (first > 0.0f) /* distances are squared: half the logarithm */
+            log_mu[count++] = (float)(0.5 * (log((double)second) - log((double)first)));
+    }
+    llm_argsort(order, log_mu, count);
+    const size_t used = (size_t)((double)count * (1.0 - discard));
+    double xy = 0.0, xx = 0.0;
+    for (size_t i = 0; i < used && i + 1 < count; i++) { /* the last has 1 - i/N = 0 */
+        const double x = (double)log_mu[order[i]];
+        xy -= x * log(1.0 - (double)(i + 1) / (double)count);
+        xx += x * x;
+    }
+    arena->used = mark;
+    return (float)(xy / xx);
+}
+
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
  *     lse(x) = log sum_i exp(x_i) = m + log sum_i exp(x_i - m)        m = max_i x_i
@@ -1782,18 +4324,21 @@ LLM_API float llm_logsumexp_weighted(float *sign, const float *x, const float *b
  * topics  Softmax ; Softmax Normalization
  */
 
-/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. Three passes over a row: the maximum,
- * the sum, the quotients. */
+/* p (rows,n) <- x (rows,n), softmax of each row. p may be x. A row is passed over for its maximum,
+ * for the exponentials, which stand in p until their sum (a double) is known, and to divide. */
 LLM_API void llm_softmax_forward(float *p, const float *x, size_t rows, size_t n, float temp) {
     LLM_ASSERT(temp >= FLT_MIN); /* or 1 / temp overflows */
     LLM_PARALLEL_FOR
     for (size_t r = 0; r < rows; r++) {
         const float *xr = x + r * n, max = llm_logsumexp_max(xr, n), gain = 1.0f / temp;
         const float shift = max == -INFINITY ? 0.0f : max;
-        const double sum = llm_logsumexp_sum(xr, n, shift, gain);
-        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
         float *pr = p + r * n;
-        for (size_t i = 0; i < n; i++) pr[i] = scale * llm_expf((xr[i] - shift) * gain);
+        double sum = 0.0;
+        for (size_t i = 0; i < n; i++) pr[i] = llm_expf((xr[i] - shift) * gain);
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < n; i++) sum += (double)pr[i];
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t i = 0; i < n; i++) pr[i] *= scale;
     }
 }
 
@@ -1813,6 +4358,37 @@ LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, si
         for (size_t i = 0; i < n; i++) sum += (double)(pr[i] * dpr[i]);
         const float average = (float)sum;
         for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - average) * gain;
+    }
+}
+
+/* The same along the middle axis: p, x (outer,n,inner). Neighbours of one distribution are inner
+ * floats apart, so a long table is faster transposed. p may be x. */
+LLM_API void llm_softmax_axis_forward(float *p, const float *x, size_t outer, size_t n,
+                                      size_t inner, float temp) {
+    LLM_ASSERT(temp >= FLT_MIN);
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        const float gain = 1.0f / temp;
+        float max = -INFINITY;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) max = x[i] > max ? x[i] : max;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        for (size_t i = first; i < end; i += inner) sum += (double)llm_expf((x[i] - shift) * gain);
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t i = first; i < end; i += inner) p[i] = scale * llm_expf((x[i] - shift) * gain);
+    }
+}
+
+/* dx (outer,n,inner) += <- dp and forward's result p, temp. */
+LLM_API void llm_softmax_axis_backward(float *dx, const float *dp, const float *p, size_t outer,
+                                       size_t n, size_t inner, float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) sum += (double)(p[i] * dp[i]);
+        for (size_t i = first; i < end; i += inner) dx[i] += p[i] * (dp[i] - (float)sum) / temp;
     }
 }
 
@@ -5493,6 +8069,5466 @@ LLM_API double llm_bootstrap_paired(const float *a, const float *b, size_t n, si
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
+
+/* @csv ------------------------------------------------------ Tables of text: CSV
+ *
+ *     field = *( any byte but quote, separator, end of line ) | quote *( byte | quote quote ) quote
+ *     row   = field *( separator field ) ( LF | CRLF | end of the text )
+ *
+ * Data for a model mostly comes as text in columns. The whole text becomes one array of cells in
+ * one block of memory; numbers and categories are read from a column by name afterwards, so that
+ * what is wrong can be told with its line. A row with too few or too many fields is an error and
+ * not a guess: a lost quote shifts every column behind it, and a fit on shifted columns looks like
+ * a fit. Quoted, NA is a text (the code of Namibia); unquoted it is a missing value.
+ *
+ * source  Shafranovich 2005, RFC 4180
+ * needs   error size file
+ * see     @csv_column (numbers and categories), @json
+ * topics  -
+ */
+
+/* cell (1 + rows, columns): the header, then the rows; NULL where a value is missing. line (1 +
+ * rows): where each begins, from 1. Cells are C strings and live until llm_csv_free. */
+typedef struct {
+    size_t rows, columns, *line;
+    const char **cell;
+    char *memory;
+} llm_csv;
+
+typedef struct {
+    const char *at, *end;
+    char *out; /* where the next cell goes: never longer than what it is read from */
+    size_t line;
+    char separator;
+    llm_error *error;
+} llm_csv_reader;
+
+/* Frees the table, and so all cells. */
+LLM_API void llm_csv_free(llm_csv *t) {
+    free(t->line);
+    free(t->cell);
+    free(t->memory);
+    memset(t, 0, sizeof *t);
+}
+
+/* Whether an unquoted field stands for "not known". */
+LLM_API bool llm_csv_missing(const char *text) {
+    static const char *const word[] = {"", "NA", "N/A", "NaN", "nan", "null", "NULL"};
+    for (size_t i = 0; i < sizeof word / sizeof *word; i++)
+        if (strcmp(text, word[i]) == 0) return true;
+    return false;
+}
+
+/* *cell <- the next field, up to the separator or the end of the line. Blanks around an unquoted
+ * field are not part of it (RFC 4180 keeps them). */
+LLM_API bool llm_csv_field(llm_csv_reader *r, const char **cell) {
+    char *start = r->out;
+    const size_t line = r->line;
+    const bool quoted = r->at < r->end && *r->at == '"';
+    if (quoted) r->at++;
+    for (;; r->at++) {
+        if (r->at == r->end) {
+            if (!quoted) break;
+            return llm_fail(r->error, "CSV, line %zu: a quote opens here and does not end", line);
+        }
+        const char c = *r->at;
+        if (quoted && c == '"') {
+            if (r->end - r->at < 2 || r->at[1] != '"') break;
+            r->at++; /* two quotes are one */
+        } else if (!quoted && (c == r->separator || c == '\n' || c == '\r')) {
+            break;
+        } else if (!quoted && c == '"') {
+            return llm_fail(r->error, "CSV, line %zu: a quote inside an unquoted field", r->line);
+        }
+        if (c == 0) return llm_fail(r->error, "CSV, line %zu: a byte 0", r->line);
+        if (c == '\n') r->line++;
+        if (quoted || r->out > start || (c != ' ' && c != '\t')) *r->out++ = c;
+    }
+    if (quoted) r->at++;
+    while (!quoted && r->out > start && (r->out[-1] == ' ' || r->out[-1] == '\t')) r->out--;
+    *r->out++ = 0;
+    *cell = quoted || !llm_csv_missing(start) ? start : NULL;
+
+    if (r->at < r->end && *r->at == '\r') {
+        r->at++;
+        if (r->at == r->end || *r->at != '\n')
+            return llm_fail(r->error, "CSV, line %zu: CR without LF", r->line);
+    }
+    if (r->at == r->end || *r->at == '\n' || *r->at == r->separator) return true;
+    return llm_fail(r->error, "CSV, line %zu: text behind the quote that ends a field", r->line);
+}
+
+/* t->cell, t->line, t->rows, t->columns <- the text. */
+LLM_API bool llm_csv_build(llm_csv *t, llm_csv_reader *r) {
+    for (size_t cells = 0; r->at < r->end; r->line++) {
+        size_t blank = *r->at == '\n' ? 1 : 0;
+        if (r->end - r->at > 1 && r->at[0] == '\r' && r->at[1] == '\n') blank = 2;
+        r->at += blank;
+        if (blank > 0) continue; /* in a table of one column, too */
+
+        size_t fields = 0;
+        t->line[t->rows] = r->line;
+        do {
+            if (fields > 0) r->at++; /* the separator */
+            if (!llm_csv_field(r, &t->cell[cells])) return false;
+            cells++;
+            fields++;
+        } while (r->at < r->end && *r->at != '\n');
+        if (r->at < r->end) r->at++;
+        if (t->rows == 0) t->columns = fields;
+        if (fields != t->columns)
+            return llm_fail(r->error, "CSV, line %zu: %zu fields, the header has %zu",
+                            t->line[t->rows], fields, t->columns);
+        t->rows++;
+    }
+    if (t->rows == 0) return llm_fail(r->error, "CSV, line 1: no header");
+    t->rows--;
+    return true;
+}
+
+/* t <- text (size) with this separator, a comma as a rule. False: nothing to free. */
+LLM_API bool llm_csv_parse(llm_csv *t, const char *text, size_t size, char separator,
+                           llm_error *error) {
+    size_t lines = 1, cells = 1, line_bytes, cell_bytes, text_bytes; /* at most; quotes hide some */
+    LLM_ASSERT(separator != '"' && separator != '\n' && separator != '\r' && separator != 0);
+    memset(t, 0, sizeof *t);
+    for (size_t i = 0; i < size; i++) {
+        lines += text[i] == '\n';
+        cells += text[i] == '\n' || text[i] == separator;
+    }
+    const bool fits = llm_size_mul(&line_bytes, lines, sizeof(size_t)) &&
+                      llm_size_mul(&cell_bytes, cells, sizeof(char *)) &&
+                      llm_size_add(&text_bytes, size, 1);
+    t->line = fits ? (size_t *)malloc(line_bytes) : NULL;
+    t->cell = fits ? (const char **)malloc(cell_bytes) : NULL;
+    t->memory = fits ? (char *)malloc(text_bytes) : NULL;
+    llm_csv_reader r;
+    r.at = size > 0 ? text : "";
+    r.end = r.at + size;
+    if (size >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0) r.at += 3; /* a byte order mark */
+    r.out = t->memory;
+    r.line = 1;
+    r.separator = separator;
+    r.error = error;
+    if (t->line && t->cell && t->memory ? llm_csv_build(t, &r)
+                                        : llm_fail(error, "CSV: out of memory"))
+        return true;
+    llm_csv_free(t);
+    return false;
+}
+
+/* The same for a file. */
+LLM_API bool llm_csv_read(llm_csv *t, const char *path, char separator, llm_error *error) {
+    llm_file f;
+    memset(t, 0, sizeof *t);
+    if (!llm_file_read(&f, path, error)) return false;
+    const bool ok = llm_csv_parse(t, (const char *)f.data, f.size, separator, error);
+    llm_file_free(&f);
+    return ok;
+}
+
+/* @csv_column --------------------------------------------- Columns of a table: numbers, categories
+ *
+ *  number   = [ sign ] digits [ "." digits ] [ ( "e" | "E" ) [ sign ] digits ]   one digit at least
+ *     category = the place of a text among the different texts of its column, in byte order
+ *
+ * What a model eats is floats and ids. A missing number is NaN, so that a fit that forgot about it
+ * shows it; a missing category is -1. A text in a column of numbers is an error with its line: read
+ * as 0, as C's atof would, it would be an outlier that nobody entered. Categories are numbered by
+ * their bytes and not by who comes first, so a shuffled file gives the same ids.
+ *
+ * source  -
+ * needs   csv error json_token
+ * see     @one_hot, @supervised (what to do with NaN)
+ * topics  -
+ */
+
+/* *column <- the place of that name in the header. */
+LLM_API bool llm_csv_column(size_t *column, const llm_csv *t, const char *name, llm_error *error) {
+    size_t found = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        if (!t->cell[c] || strcmp(t->cell[c], name) != 0) continue;
+        *column = c;
+        found++;
+    }
+    if (found == 1) return true;
+    return llm_fail(error, "CSV, line %zu: %s columns named '%s'", t->line[0],
+                    found > 1 ? "several" : "no", name);
+}
+
+/* *x <- a decimal number: digits with a sign, a point and an exponent as one likes; no inf, no hex,
+ * no thousands. False where text is none, or too large for a float. */
+LLM_API bool llm_csv_number(float *x, const char *text) {
+    const char *s = text + (*text == '-' || *text == '+');
+    size_t digits = 0;
+    for (; *s >= '0' && *s <= '9'; s++) digits++;
+    s += *s == '.';
+    for (; *s >= '0' && *s <= '9'; s++) digits++;
+    if (digits == 0) return false;
+    if (*s == 'e' || *s == 'E') {
+        s += s[1] == '-' || s[1] == '+' ? 2 : 1;
+        if (*s < '0' || *s > '9') return false;
+        while (*s >= '0' && *s <= '9') s++;
+    }
+    const double value = *s ? HUGE_VAL : llm_json_token_double(text + (*text == '+'));
+    if (!(fabs(value) <= (double)FLT_MAX)) return false;
+    *x = (float)value;
+    return true;
+}
+
+/* x[i * stride] <- row i of a column, NaN where it is missing or an empty text. */
+LLM_API bool llm_csv_numbers(float *x, size_t stride, const llm_csv *t, size_t column,
+                             llm_error *error) {
+    LLM_ASSERT(column < t->columns);
+    for (size_t i = 0; i < t->rows; i++) {
+        const char *cell = t->cell[(i + 1) * t->columns + column];
+        x[i * stride] = NAN;
+        if (cell && *cell && !llm_csv_number(&x[i * stride], cell))
+            return llm_fail(error, "CSV, line %zu, column '%.60s': '%.60s' is no number",
+                            t->line[i + 1], t->cell[column] ? t->cell[column] : "", cell);
+    }
+    return true;
+}
+
+/* How qsort compares two cells. */
+LLM_API int llm_csv_compare(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* code (rows), name (rows, the first *count are used) <- a column of text: the different texts in
+ * the order of their bytes, which does not depend on the order of rows, and the place of each row's
+ * among them; -1 where it is missing. */
+LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, const llm_csv *t,
+                                size_t column) {
+    size_t n = 0, distinct = 0;
+    LLM_ASSERT(column < t->columns && t->rows <= INT_MAX);
+    const char **cell = t->cell + t->columns + column;
+    for (size_t i = 0; i < t->rows; i++)
+        if (cell[i * t->columns]) name[n++] = cell[i * t->columns];
+    if (n > 0) qsort(name, n, sizeof *name, llm_csv_compare);
+    for (size_t i = 0; i < n; i++)
+        if (i == 0 || strcmp(name[i], name[distinct - 1]) != 0) name[distinct++] = name[i];
+    for (size_t i = 0; i < t->rows; i++) {
+        size_t low = 0, high = distinct;
+        code[i] = -1;
+        if (!cell[i * t->columns]) continue;
+        while (low < high) { /* the first name that is not below */
+            const size_t middle = (low + high) / 2;
+            if (strcmp(name[middle], cell[i * t->columns]) < 0)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        code[i] = (int)low;
+    }
+    *count = distinct;
+}
+
+/* @supervised ----------------------------------------------- Supervised learning
+ *
+ *     risk(f) = E loss(f(x), y)          empirical risk = 1/n sum_i loss(f(x_i), y_i)
+ *
+ * Learn y from x by examples of both. Everywhere in this book: x (n,d) holds a row for each
+ * example, y (n) floats or label (n) ids below K; what is fitted goes into arrays of the caller,
+ * and a prediction is an array too. Two models stand here. The constant one (mean or most frequent
+ * label) sees no x at all: a score is worth what it adds to it. The k nearest neighbours know
+ * nothing but x: with k = 1 the training error is 0 and, with many examples, the error is at most 2
+ * e (1 - e), where e is the least that any rule can have. Distances mean little when one column is
+ * in millimetres and the next in years, so columns are brought to mean 0 and variance 1 first, with
+ * the mean and variance of the training part: those of all data would tell the model about the
+ * test.
+ *
+ * source  Vapnik 1992, "Principles of risk minimization for learning theory"; Cover & Hart 1967,
+ *         "Nearest neighbor pattern classification"
+ * needs   -
+ * see     @split (the parts), @regression, @classify
+ * topics  Supervised learning
+ */
+
+/* mean, scale (d) <- x (n,d), the training part. scale is the standard deviation (divided by n, as
+ * scikit-learn), 1 for a constant column. NaN is a missing value: not counted. */
+LLM_API void llm_supervised_standardize_fit(float *mean, float *scale, const float *x, size_t n,
+                                            size_t d) {
+    for (size_t j = 0; j < d; j++) {
+        double sum = 0.0, sum_sq = 0.0, count = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (isnan(x[i * d + j])) continue;
+            sum += (double)x[i * d + j];
+            count += 1.0;
+        }
+        const double center = count > 0.0 ? sum / count : 0.0;
+        for (size_t i = 0; i < n; i++) { /* a second pass: nothing cancels */
+            const double off = (double)x[i * d + j] - center;
+            if (!isnan(off)) sum_sq += off * off;
+        }
+        mean[j] = (float)center;
+        scale[j] = count > 0.0 ? (float)sqrt(sum_sq / count) : 1.0f;
+        /* a constant column differs from its rounded mean by less than this */
+        if (!(scale[j] > FLT_EPSILON * fabsf(mean[j]))) scale[j] = 1.0f;
+    }
+}
+
+/* z (n,d) <- (x - mean) / scale for any part; a missing value becomes 0, the training mean. z may
+ * be x. */
+LLM_API void llm_supervised_standardize(float *z, const float *x, const float *mean,
+                                        const float *scale, size_t n, size_t d) {
+    for (size_t i = 0; i < n * d; i++) {
+        const float off = x[i] - mean[i % d];
+        z[i] = isnan(x[i]) ? 0.0f : off / scale[i % d];
+    }
+}
+
+/* The constant models: the mean of y (n > 0), and the most frequent label, the lowest where several
+ * are. */
+LLM_API float llm_supervised_mean(const float *y, size_t n) {
+    LLM_ASSERT(n > 0);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)y[i];
+    return (float)(sum / (double)n);
+}
+LLM_API int llm_supervised_majority(const int *label, size_t n, size_t K, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && K > 0);
+    const size_t mark = arena->used;
+    size_t *count = (size_t *)llm_arena_take(arena, K, sizeof(size_t)), best = 0;
+    for (size_t k = 0; k < K; k++) count[k] = 0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+        count[label[i]]++;
+    }
+    for (size_t k = 1; k < K; k++)
+        if (count[k] > count[best]) best = k;
+    arena->used = mark;
+    return (int)best;
+}
+
+/* The mean of loss (n), n > 0, and in *error its standard error, sd / sqrt(n), the sd with n - 1;
+ * infinite for n = 1. error may be NULL. */
+LLM_API float llm_supervised_risk(float *error, const float *loss, size_t n) {
+    const double mean = (double)llm_supervised_mean(loss, n), count = (double)n;
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += ((double)loss[i] - mean) * ((double)loss[i] - mean);
+    if (error) *error = n > 1 ? (float)sqrt(sum_sq / (count - 1.0) / count) : INFINITY;
+    return (float)mean;
+}
+
+/* loss (n) <- 1 where the guess is wrong, else 0. */
+LLM_API void llm_supervised_zero_one(float *loss, const int *guess, const int *label, size_t n) {
+    for (size_t i = 0; i < n; i++) loss[i] = guess[i] != label[i] ? 1.0f : 0.0f;
+}
+
+/* index (k), weight (k) <- the k examples of x (n,d) nearest to q (d), nearest first, of equal ones
+ * the lower index. weight sums to 1: equal shares, or in proportion to 1 / distance; examples at
+ * distance 0 then share all of it. 0 < k <= n.
+ *
+ * The k best so far are kept sorted; a new one moves up from the end. Most examples fail the first
+ * comparison, so a heap would gain nothing for small k. */
+LLM_API void llm_supervised_nearest(size_t *index, double *weight, const float *x, const float *q,
+                                    size_t n, size_t d, size_t k, bool by_distance) {
+    LLM_ASSERT(k > 0 && k <= n);
+    for (size_t i = 0; i < n; i++) {
+        double dist = 0.0; /* squared */
+        for (size_t j = 0; j < d; j++) {
+            const double off = (double)x[i * d + j] - (double)q[j];
+            dist += off * off;
+        }
+        size_t at = i < k ? i : k;
+        if (at == k && !(dist < weight[k - 1])) continue;
+        if (at == k) at--;
+        for (; at > 0 && dist < weight[at - 1]; at--) {
+            weight[at] = weight[at - 1];
+            index[at] = index[at - 1];
+        }
+        weight[at] = dist;
+        index[at] = i;
+    }
+    const bool hit = weight[0] == 0.0;
+    double sum = 0.0;
+    for (size_t a = 0; a < k; a++) {
+        const double w = hit ? (weight[a] == 0.0 ? 1.0 : 0.0) : 1.0 / sqrt(weight[a]);
+        weight[a] = by_distance ? w : 1.0;
+        sum += weight[a];
+    }
+    for (size_t a = 0; a < k; a++) weight[a] /= sum;
+}
+
+/* y_hat (m) <- the weighted mean of y (n) over the k neighbours of each row of q (m,d) in x (n,d).
+ * Scratch: 2 k words, given back. */
+LLM_API void llm_supervised_knn_mean(float *y_hat, const float *q, size_t m, const float *x,
+                                     const float *y, size_t n, size_t d, size_t k, bool by_distance,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *index = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    double *weight = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0.0;
+        llm_supervised_nearest(index, weight, x, q + i * d, n, d, k, by_distance);
+        for (size_t a = 0; a < k; a++) sum += weight[a] * (double)y[index[a]];
+        y_hat[i] = (float)sum;
+    }
+    arena->used = mark;
+}
+
+/* share (m,K) <- the weight of each label among the neighbours: an estimate of p(label | x). */
+LLM_API void llm_supervised_knn_share(float *share, const float *q, size_t m, const float *x,
+                                      const int *label, size_t n, size_t d, size_t K, size_t k,
+                                      bool by_distance, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *index = (size_t *)llm_arena_take(arena, k, sizeof(size_t));
+    double *weight = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < m; i++) {
+        float *p = share + i * K;
+        for (size_t c = 0; c < K; c++) p[c] = 0.0f;
+        llm_supervised_nearest(index, weight, x, q + i * d, n, d, k, by_distance);
+        for (size_t a = 0; a < k; a++) {
+            const int c = label[index[a]];
+            LLM_ASSERT(c >= 0 && (size_t)c < K);
+            p[c] += (float)weight[a];
+        }
+    }
+    arena->used = mark;
+}
+
+/* guess (m) <- the largest entry of each row of share (m,K), the lowest label where several are. */
+LLM_API void llm_supervised_guess(int *guess, const float *share, size_t m, size_t K) {
+    for (size_t i = 0; i < m; i++) {
+        size_t best = 0;
+        for (size_t c = 1; c < K; c++)
+            if (share[i * K + c] > share[i * K + best]) best = c;
+        guess[i] = (int)best;
+    }
+}
+
+/* @split ---------------------------------------------------- Train, validation, test; folds
+ *
+ *     position i of the dealt order  ->  the part p with the largest share_p (i + 1) - given_p
+ *
+ * A model is fitted on one part of the data, chosen among others on a second, and judged on a third
+ * that no decision has seen. With few examples the second part turns: k folds, each of them once
+ * left out. What belongs together stays together: all pictures of one patient are in one part, or
+ * the test asks for the patient and not for the illness. And what comes later is predicted from
+ * what came before, so series are not shuffled. A split is an array part (n) of numbers; dealing
+ * the examples class by class gives each part its share of every class.
+ *
+ * source  Stone 1974, "Cross-validatory choice and assessment of statistical predictions"; Kohavi
+ *         1995, "A study of cross-validation and bootstrap" (stratified folds)
+ * needs   argsort
+ * see     @supervised, @hyperparameter (nested folds), @data_leakage
+ * topics  -
+ */
+
+/* order (n) <- a permutation of 0..n-1, every one equally likely; 0, 1, 2, ... without rng. */
+LLM_API void llm_split_order(size_t *order, size_t n, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = n; rng && i > 1; i--) { /* Fisher and Yates */
+        const size_t other = llm_rng_below(rng, i), kept = order[i - 1];
+        order[i - 1] = order[other];
+        order[other] = kept;
+    }
+}
+
+/* The part that is furthest below its share of `dealt` examples, the lowest of several. */
+LLM_API size_t llm_split_neediest(const double *given, const float *share, size_t P, double dealt) {
+    size_t best = 0;
+    double total = 0.0, most = -HUGE_VAL;
+    for (size_t p = 0; p < P; p++) total += (double)share[p];
+    for (size_t p = 0; p < P; p++) {
+        const double missing = (double)share[p] / total * dealt - given[p];
+        if (missing <= most) continue;
+        most = missing;
+        best = p;
+    }
+    return best;
+}
+
+/* part (n) <- share (P), not negative, of any sum: (8, 1, 1) is 80% train, 10% validation, 10%
+ * test. With label (n) below K every class is cut in these shares; label may be NULL. Scratch: 2 n
+ * + K + 1 + P words. */
+LLM_API void llm_split_parts(int *part, const int *label, size_t n, size_t K, const float *share,
+                             size_t P, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, classes = label ? K : 1;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *next = (size_t *)llm_arena_take(arena, classes + 1, sizeof(size_t));
+    double *given = llm_arena_doubles(arena, P);
+    LLM_ASSERT(P > 0 && P <= INT_MAX);
+    llm_split_order(order, n, rng);
+    for (size_t k = 0; k <= classes; k++) next[k] = 0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(!label || (label[i] >= 0 && (size_t)label[i] < K));
+        next[(label ? (size_t)label[i] : 0) + 1]++;
+    }
+    for (size_t k = 0; k < classes; k++) next[k + 1] += next[k]; /* where class k begins */
+    for (size_t p = 0; p < P; p++) given[p] = 0.0;
+
+    size_t *place = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) {
+        const size_t k = label ? (size_t)label[order[i]] : 0;
+        place[next[k]++] = order[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        const size_t p = llm_split_neediest(given, share, P, (double)(i + 1));
+        given[p] += 1.0;
+        part[place[i]] = (int)p;
+    }
+    arena->used = mark;
+}
+
+/* part (n) <- group (n) below G: no group is in two parts. The largest group goes first, each to
+ * the part that is furthest below its share: with equal shares scikit-learn's GroupKFold. */
+LLM_API void llm_split_groups(int *part, const int *group, size_t n, size_t G, const float *share,
+                              size_t P, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, G, sizeof(size_t));
+    float *size = llm_arena_floats(arena, G);
+    int *home = (int *)llm_arena_take(arena, G, sizeof(int));
+    double *given = llm_arena_doubles(arena, P);
+    LLM_ASSERT(P > 0 && P <= INT_MAX);
+    for (size_t g = 0; g < G; g++) size[g] = 0.0f;
+    for (size_t p = 0; p < P; p++) given[p] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        size[group[i]] -= 1.0f; /* ascending order of these: the largest first */
+    }
+    llm_argsort(order, size, G);
+    for (size_t r = 0; r < G; r++) {
+        const size_t p = llm_split_neediest(given, share, P, (double)n);
+        given[p] -= (double)size[order[r]];
+        home[order[r]] = (int)p;
+    }
+    for (size_t i = 0; i < n; i++) part[i] = home[group[i]];
+    arena->used = mark;
+}
+
+/* fold (n) <- 0..k-1, sizes that differ by one at most, 0 < k <= n; blocks of neighbours without
+ * rng. Scratch: n words. */
+LLM_API void llm_split_kfold(int *fold, size_t n, size_t k, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && k <= n && k <= INT_MAX);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), at = 0;
+    llm_split_order(order, n, rng);
+    for (size_t f = 0; f < k; f++) {
+        const size_t size = n / k + (f < n % k ? 1 : 0);
+        for (size_t i = 0; i < size; i++) fold[order[at++]] = (int)f;
+    }
+    arena->used = mark;
+}
+
+/* The same with label (n) below K: every fold has its share of every class, up to one example. The
+ * classes follow each other in the order of their first example. Position i of that line-up counts
+ * for fold i mod k: so many of a class each fold gets, and the class fills one fold after the
+ * other, as in scikit-learn's StratifiedKFold. Scratch: n + 4 K words. */
+LLM_API void llm_split_kfold_stratified(int *fold, const int *label, size_t n, size_t K, size_t k,
+                                        llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && k <= n && k <= INT_MAX);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), begin = 0;
+    size_t *size = (size_t *)llm_arena_take(arena, K, sizeof(size_t));
+    size_t *first = (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* position, then n */
+    size_t *next = (size_t *)llm_arena_take(arena, K, sizeof(size_t));  /* the fold to open */
+    size_t *room = (size_t *)llm_arena_take(arena, K, sizeof(size_t));  /* in the one before it */
+    for (size_t c = 0; c < K; c++) size[c] = next[c] = room[c] = 0, first[c] = n;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+        size[label[i]]++;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (first[label[i]] < n) continue;
+        first[label[i]] = begin;
+        begin += size[label[i]];
+    }
+    llm_split_order(order, n, rng);
+    for (size_t i = 0; i < n; i++) {
+        const size_t c = (size_t)label[order[i]], a = first[c] + k - 1, b = a + size[c];
+        for (; room[c] == 0; next[c]++) room[c] = (b - next[c]) / k - (a - next[c]) / k;
+        room[c]--;
+        fold[order[i]] = (int)next[c] - 1;
+    }
+    arena->used = mark;
+}
+
+/* Fold f of k of a series: train on 0..*train_end-1, test on *begin..*end-1. Test blocks have n /
+ * (k+1) examples and end with the series; gap examples before each are left out. */
+LLM_API void llm_split_series(size_t *train_end, size_t *begin, size_t *end, size_t n, size_t k,
+                              size_t f, size_t gap) {
+    LLM_ASSERT(k > 0 && f < k && k < n);
+    const size_t size = n / (k + 1);
+    *begin = n - (k - f) * size;
+    *end = *begin + size;
+    LLM_ASSERT(gap < *begin);
+    *train_end = *begin - gap;
+}
+
+/* index <- the examples of part p, or all others; returns how many. */
+LLM_API size_t llm_split_rows(size_t *index, const int *part, size_t n, int p, bool others) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        if ((part[i] == p) != others) index[count++] = i;
+    return count;
+}
+
+/* out (m,d) <- the rows index (m) of x (n,d). */
+LLM_API void llm_split_gather(float *out, const float *x, const size_t *index, size_t m, size_t d) {
+    for (size_t i = 0; i < m; i++) memcpy(out + i * d, x + index[i] * d, d * sizeof *x);
+}
+
+/* @unsupervised --------------------------------------------- Unsupervised learning
+ *
+ *     p(x) = sum_k w_k N(x; m_k, S_k)
+ *     E   r_ik = w_k N(x_i; m_k, S_k) / p(x_i)
+ *     M   n_k = sum_i r_ik,  w_k = n_k / n,  m_k = sum_i r_ik x_i / n_k,
+ *         S_k = sum_i r_ik (x_i - m_k)(x_i - m_k)' / n_k + c I
+ *
+ * Without labels a model can still say how the data are distributed. A mixture of Gaussians
+ * supposes that a label exists and was lost: guess its probabilities from the present parameters
+ * (E), fit the parameters as if the guess were counts (M). Each round raises the likelihood, never
+ * lowers it. What is easily got wrong: a component on a single point would get covariance 0 and an
+ * infinite density, so c is added to the diagonal; densities underflow, so everything is
+ * logarithms; and the end depends on the start, so centres start far apart.
+ *
+ * source  Dempster, Laird & Rubin 1977, "Maximum likelihood from incomplete data via the EM
+ *         algorithm"; Schwarz 1978 (BIC); Arthur & Vassilvitskii 2007 (the start)
+ * needs   cholesky
+ * see     @cluster_score (against hidden labels), @classify (labels given), @kmeans
+ * topics  Unsupervised learning
+ */
+typedef enum {
+    LLM_UNSUPERVISED_FULL,
+    LLM_UNSUPERVISED_TIED,     /* one covariance for all */
+    LLM_UNSUPERVISED_DIAGONAL, /* columns independent inside a component */
+    LLM_UNSUPERVISED_SPHERICAL /* and of one variance */
+} llm_unsupervised_shape;
+
+/* weight (K), mean (K,d), S and its Cholesky factor L (K,d,d), in the arena; floor is c. */
+typedef struct {
+    size_t K, d;
+    llm_unsupervised_shape shape;
+    double floor, *weight, *mean, *S, *L;
+} llm_unsupervised_gmm;
+
+/* An empty mixture. Takes K (1 + d + 2 d^2) doubles. */
+LLM_API llm_unsupervised_gmm llm_unsupervised_gmm_init(size_t K, size_t d,
+                                                       llm_unsupervised_shape shape, double floor,
+                                                       llm_arena *arena) {
+    llm_unsupervised_gmm g = {K, d, shape, floor, NULL, NULL, NULL, NULL};
+    LLM_ASSERT(K > 0 && d > 0 && floor >= 0.0);
+    g.weight = llm_arena_doubles(arena, K), g.mean = llm_arena_doubles(arena, K * d);
+    g.S = llm_arena_doubles(arena, K * d * d), g.L = llm_arena_doubles(arena, K * d * d);
+    return g;
+}
+
+/* The M step: g <- x (n,d), r (n,K). False where a covariance is singular or a component has no
+ * weight. A sum of 10 roundings is added to n_k, as scikit-learn does. */
+LLM_API bool llm_unsupervised_gmm_maximize(llm_unsupervised_gmm *g, const float *x, const double *r,
+                                           size_t n) {
+    const size_t K = g->K, d = g->d, dd = d * d;
+    for (size_t k = 0; k < K; k++) {
+        double count = 10.0 * DBL_EPSILON, *mean = g->mean + k * d, *S = g->S + k * dd;
+        for (size_t i = 0; i < n; i++) count += r[i * K + k];
+        for (size_t j = 0; j < d; j++) {
+            mean[j] = 0.0;
+            for (size_t i = 0; i < n; i++) mean[j] += r[i * K + k] * (double)x[i * d + j] / count;
+        }
+        for (size_t a = 0; a < dd; a++) S[a] = 0.0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t a = 0; a < d; a++) {
+                const double v = r[i * K + k] * ((double)x[i * d + a] - mean[a]) / count;
+                for (size_t b = 0; b < d; b++) S[a * d + b] += v * ((double)x[i * d + b] - mean[b]);
+            }
+        g->weight[k] = count / (double)n;
+    }
+    for (size_t a = 0; g->shape == LLM_UNSUPERVISED_TIED && a < dd; a++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < K; k++) sum += g->weight[k] * g->S[k * dd + a];
+        for (size_t k = 0; k < K; k++) g->S[k * dd + a] = sum;
+    }
+    bool ok = true;
+    for (size_t k = 0; k < K; k++) {
+        double *S = g->S + k * dd, trace = 0.0;
+        for (size_t j = 0; j < d; j++) trace += S[j * d + j] / (double)d;
+        for (size_t a = 0; a < dd; a++) {
+            const bool diagonal = a / d == a % d;
+            if (g->shape >= LLM_UNSUPERVISED_DIAGONAL && !diagonal) S[a] = 0.0;
+            if (g->shape == LLM_UNSUPERVISED_SPHERICAL && diagonal) S[a] = trace;
+            if (diagonal) S[a] += g->floor;
+            g->L[k * dd + a] = S[a];
+        }
+        ok = llm_cholesky_factor(g->L + k * dd, d, NULL) && ok;
+    }
+    return ok;
+}
+
+/* Returns the mean log density of x (n,d) in nats; r (n,K) or NULL <- the E step: log w_k + log
+ * N(x; m_k, S_k) less their log-sum-exp, exponentiated. log_p (n) or NULL <- each log density.
+ * Scratch: 2 K + d doubles. */
+LLM_API double llm_unsupervised_gmm_expect(double *r, float *log_p, const llm_unsupervised_gmm *g,
+                                           const float *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, K = g->K, d = g->d;
+    double *score = llm_arena_doubles(arena, K), *constant = llm_arena_doubles(arena, K);
+    double *z = llm_arena_doubles(arena, d), total = 0.0;
+    for (size_t k = 0; k < K; k++)
+        constant[k] = log(g->weight[k]) - 0.5 * llm_cholesky_logdet(g->L + k * d * d, d) -
+                      0.5 * (double)d * log(2.0 * (double)LLM_PI);
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            for (size_t j = 0; j < d; j++) z[j] = (double)x[i * d + j] - g->mean[k * d + j];
+            llm_cholesky_lower(z, g->L + k * d * d, d, 1);
+            score[k] = constant[k];
+            for (size_t j = 0; j < d; j++) score[k] -= 0.5 * z[j] * z[j];
+            most = fmax(most, score[k]);
+        }
+        for (size_t k = 0; k < K; k++) sum += exp(score[k] - most);
+        const double log_sum = most + log(sum);
+        for (size_t k = 0; r && k < K; k++) r[i * K + k] = exp(score[k] - log_sum);
+        if (log_p) log_p[i] = (float)log_sum;
+        total += log_sum / (double)n;
+    }
+    arena->used = mark;
+    return total;
+}
+
+/* r (n,K) <- a start: centres by k-means++ (each a point drawn with probability in proportion to
+ * its squared distance from the centres so far), every point to its nearest one. Scratch: n
+ * doubles. */
+LLM_API void llm_unsupervised_gmm_start(double *r, const float *x, size_t n, size_t d, size_t K,
+                                        llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *nearest = llm_arena_doubles(arena, n);
+    LLM_ASSERT(n > 0);
+    for (size_t i = 0; i < n; i++) nearest[i] = 1.0;
+    for (size_t i = 0; i < n * K; i++) r[i] = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        double total = 0.0;
+        for (size_t i = 0; i < n; i++) total += nearest[i];
+        double left = total * (double)llm_rng_uniform(rng);
+        size_t centre = 0;
+        while (centre + 1 < n && left >= nearest[centre]) left -= nearest[centre++];
+        for (size_t i = 0; i < n; i++) {
+            double dist = 0.0;
+            for (size_t j = 0; j < d; j++) {
+                const double off = (double)x[i * d + j] - (double)x[centre * d + j];
+                dist += off * off;
+            }
+            if (k > 0 && dist >= nearest[i]) continue;
+            nearest[i] = dist;
+            for (size_t c = 0; c < k; c++) r[i * K + c] = 0.0;
+            r[i * K + k] = 1.0;
+        }
+    }
+    arena->used = mark;
+}
+
+/* g <- EM from the responsibilities r (n,K), which it overwrites, until a round gains less than
+ * tolerance nats an example. Returns the rounds, `rounds` at most, 0 where a covariance is
+ * singular; *log_density, the mean, may be NULL. */
+LLM_API size_t llm_unsupervised_gmm_fit(llm_unsupervised_gmm *g, double *log_density, double *r,
+                                        const float *x, size_t n, double tolerance, size_t rounds,
+                                        llm_arena *arena) {
+    double before = -HUGE_VAL;
+    for (size_t round = 1; round <= rounds; round++) {
+        if (!llm_unsupervised_gmm_maximize(g, x, r, n)) return 0;
+        const double now = llm_unsupervised_gmm_expect(r, NULL, g, x, n, arena);
+        if (log_density) *log_density = now;
+        if (now - before < tolerance) return round;
+        before = now;
+    }
+    return rounds;
+}
+
+/* Schwarz's criterion from the mean log density: smaller is better. Each free parameter must gain
+ * log(n)/2 nats. */
+LLM_API double llm_unsupervised_gmm_bic(const llm_unsupervised_gmm *g, double log_density,
+                                        size_t n) {
+    const double K = (double)g->K, d = (double)g->d, full = d * (d + 1.0) / 2.0;
+    const double covariance = g->shape == LLM_UNSUPERVISED_FULL       ? K * full
+                              : g->shape == LLM_UNSUPERVISED_TIED     ? full
+                              : g->shape == LLM_UNSUPERVISED_DIAGONAL ? K * d
+                                                                      : K;
+    return (K * d + K - 1.0 + covariance) * log((double)n) - 2.0 * (double)n * log_density;
+}
+
+/* x (d) <- one draw; returns the component. */
+LLM_API size_t llm_unsupervised_gmm_sample(float *x, const llm_unsupervised_gmm *g, llm_rng *rng) {
+    double left = (double)llm_rng_uniform(rng);
+    size_t k = 0;
+    while (k + 1 < g->K && left >= g->weight[k]) left -= g->weight[k++];
+    llm_rng_normal_fill(rng, x, g->d);
+    for (size_t a = g->d; a-- > 0;) { /* L z from the last entry: the others are still z */
+        double sum = g->mean[k * g->d + a];
+        for (size_t b = 0; b <= a; b++) sum += g->L[(k * g->d + a) * g->d + b] * (double)x[b];
+        x[a] = (float)sum;
+    }
+    return k;
+}
+
+/* @cluster_score -------------------------------------------- Scores of a clustering
+ *
+ *     ARI = (pairs together in both - expected) / (mean of the two - expected)
+ *     NMI = I(a; b) / ((H(a) + H(b)) / 2)
+ *     silhouette  s_i = (b_i - a_i) / max(a_i, b_i)
+ *
+ * How good is a grouping? Against labels that were hidden: count pairs that both put together,
+ * corrected for chance (ARI), or the information that one has of the other (NMI); names of groups
+ * do not matter to either. Without labels: is each point nearer to its own group (mean distance a)
+ * than to the next one (b)? Without the correction two random groupings of many groups agree on
+ * most pairs, namely that they are apart.
+ *
+ * source  Hubert & Arabie 1985, "Comparing partitions"; Rousseeuw 1987, "Silhouettes"
+ * needs   -
+ * see     @unsupervised, @kmeans
+ * topics  -
+ */
+
+/* table (A,B) <- how often a (n) below A meets b (n) below B. */
+LLM_API void llm_cluster_score_table(double *table, const int *a, const int *b, size_t n, size_t A,
+                                     size_t B) {
+    for (size_t k = 0; k < A * B; k++) table[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(a[i] >= 0 && (size_t)a[i] < A && b[i] >= 0 && (size_t)b[i] < B);
+        table[(size_t)a[i] * B + (size_t)b[i]] += 1.0;
+    }
+}
+
+/* The adjusted Rand index of a table (A,B): 1 for the same grouping, 0 expected for unrelated ones.
+ * 1 where both put all together or all apart. */
+LLM_API double llm_cluster_score_ari(const double *table, size_t A, size_t B) {
+    double n = 0.0, both = 0.0, in_a = 0.0, in_b = 0.0;
+    for (size_t i = 0; i < A; i++) {
+        double row = 0.0;
+        for (size_t j = 0; j < B; j++) {
+            const double t = table[i * B + j];
+            row += t;
+            both += 0.5 * t * (t - 1.0);
+        }
+        in_a += 0.5 * row * (row - 1.0);
+        n += row;
+    }
+    for (size_t j = 0; j < B; j++) {
+        double column = 0.0;
+        for (size_t i = 0; i < A; i++) column += table[i * B + j];
+        in_b += 0.5 * column * (column - 1.0);
+    }
+    const double pairs = 0.5 * n * (n - 1.0), expected = pairs > 0.0 ? in_a * in_b / pairs : 0.0;
+    const double most = 0.5 * (in_a + in_b);
+    return most == expected ? 1.0 : (both - expected) / (most - expected);
+}
+
+/* Normalized mutual information, 0 to 1; 1 where neither grouping says anything. */
+LLM_API double llm_cluster_score_nmi(const double *table, size_t A, size_t B) {
+    double n = 0.0, joint = 0.0, h_a = 0.0, h_b = 0.0;
+    for (size_t k = 0; k < A * B; k++) n += table[k];
+    for (size_t k = 0; k < A * B; k++)
+        if (table[k] > 0.0) joint -= table[k] / n * log(table[k] / n);
+    for (size_t i = 0; i < A; i++) {
+        double row = 0.0;
+        for (size_t j = 0; j < B; j++) row += table[i * B + j] / n;
+        if (row > 0.0) h_a -= row * log(row);
+    }
+    for (size_t j = 0; j < B; j++) {
+        double column = 0.0;
+        for (size_t i = 0; i < A; i++) column += table[i * B + j] / n;
+        if (column > 0.0) h_b -= column * log(column);
+    }
+    return h_a + h_b > 0.0 ? 2.0 * (h_a + h_b - joint) / (h_a + h_b) : 1.0;
+}
+
+/* The mean silhouette of x (n,d) grouped by a (n) below A, n > 0, at least two groups with members;
+ * a point alone in its group counts 0. All n^2 distances are taken. Scratch: 2 A doubles. */
+LLM_API double llm_cluster_score_silhouette(const float *x, const int *a, size_t n, size_t d,
+                                            size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *sum = llm_arena_doubles(arena, A), *count = llm_arena_doubles(arena, A), total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < A; k++) sum[k] = count[k] = 0.0;
+        for (size_t r = 0; r < n; r++) {
+            double dist = 0.0;
+            LLM_ASSERT(a[r] >= 0 && (size_t)a[r] < A);
+            if (r == i) continue;
+            for (size_t j = 0; j < d; j++) {
+                const double off = (double)x[i * d + j] - (double)x[r * d + j];
+                dist += off * off;
+            }
+            sum[a[r]] += sqrt(dist);
+            count[a[r]] += 1.0;
+        }
+        double other = HUGE_VAL;
+        for (size_t k = 0; k < A; k++)
+            if (k != (size_t)a[i] && count[k] > 0.0) other = fmin(other, sum[k] / count[k]);
+        LLM_ASSERT(other < HUGE_VAL);
+        if (count[a[i]] == 0.0) continue;
+        const double own = sum[a[i]] / count[a[i]], most = fmax(own, other);
+        total += most > 0.0 ? (other - own) / most : 0.0;
+    }
+    arena->used = mark;
+    return total / (double)n;
+}
+
+/* @classify ------------------------------------------------- Classification
+ *
+ *     action = argmin_a sum_k p_k cost(a,k)             two classes: positive above a/(a + b)
+ *     p_k ~ prior_k N(x; m_k, S_k)                      quadratic; linear where S_k = S for all
+ *     S <- (1 - g) S + g tr(S)/d I                      shrinkage g, Ledoit and Wolf's formula
+ *
+ * A class is a guess about which cloud of points an example came from. Give each class a Gaussian,
+ * and Bayes' rule turns densities and priors into probabilities; what to do with these depends on
+ * what errors cost, and not answering is an action too. One covariance for all classes makes the
+ * boundaries flat and needs far fewer examples than one for each. With fewer examples than
+ * dimensions a covariance is singular, which is an error here and not a large number: shrink it.
+ *
+ * source  Fisher 1936; Chow 1970, "On optimum recognition error and reject tradeoff"; Ledoit & Wolf
+ *         2004, "A well-conditioned estimator for large-dimensional covariance matrices"
+ * needs   cholesky
+ * see     @binary_class (thresholds by search), @multiclass (without densities)
+ * topics  Classification
+ */
+
+/* action (n) <- p (n,K) probabilities, cost (A,K) of action a when k is true: the cheapest, the
+ * lowest of several; *risk, unless NULL, the mean expected cost. A row of equal costs is a reject
+ * option. */
+LLM_API void llm_classify_decide(int *action, double *risk, const float *p, const float *cost,
+                                 size_t n, size_t K, size_t A) {
+    LLM_ASSERT(A > 0 && A <= INT_MAX);
+    if (risk) *risk = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double best = HUGE_VAL;
+        action[i] = 0;
+        for (size_t a = 0; a < A; a++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < K; k++) sum += (double)p[i * K + k] * (double)cost[a * K + k];
+            if (!(sum < best)) continue;
+            best = sum;
+            action[i] = (int)a;
+        }
+        if (risk) *risk += best / (double)n;
+    }
+}
+
+/* K Gaussians: log prior (K), mean (K,d), L (K,d,d) Cholesky factors, or (1,d,d) where shared. In
+ * the arena. */
+typedef struct {
+    size_t K, d;
+    bool shared;
+    double *log_prior, *mean, *L;
+} llm_classify_model;
+
+/* Ledoit and Wolf's shrinkage for centred rows x (n,d) with covariance S (d,d), divided by n: how
+ * much of S is noise, at most 1.
+ *
+ *     g = (1/n^2 sum_i |x_i x_i' - S|^2) / |S - tr(S)/d I|^2 */
+LLM_API double llm_classify_shrinkage(const double *x, const double *S, size_t n, size_t d) {
+    double trace = 0.0, noise = 0.0, signal = 0.0;
+    for (size_t a = 0; a < d; a++) trace += S[a * d + a] / (double)d;
+    for (size_t a = 0; a < d; a++)
+        for (size_t b = 0; b < d; b++) {
+            double spread = 0.0;
+            const double off = S[a * d + b] - (a == b ? trace : 0.0);
+            for (size_t i = 0; i < n; i++) {
+                const double v = x[i * d + a] * x[i * d + b] - S[a * d + b];
+                spread += v * v;
+            }
+            noise += spread / ((double)n * (double)n);
+            signal += off * off;
+        }
+    return signal > 0.0 ? fmin(1.0, noise / signal) : 1.0;
+}
+
+/* S (d,d) <- the covariance of x (n,d), centred, divided by n and shrunk by g; g < 0: Ledoit and
+ * Wolf's. */
+LLM_API void llm_classify_covariance(double *S, const double *x, size_t n, size_t d, double g) {
+    double trace = 0.0;
+    for (size_t a = 0; a < d; a++)
+        for (size_t b = 0; b < d; b++) {
+            S[a * d + b] = 0.0;
+            for (size_t i = 0; i < n; i++) S[a * d + b] += x[i * d + a] * x[i * d + b] / (double)n;
+        }
+    if (g < 0.0) g = llm_classify_shrinkage(x, S, n, d);
+    for (size_t a = 0; a < d; a++) trace += S[a * d + a] / (double)d;
+    for (size_t a = 0; a < d; a++)
+        for (size_t b = 0; b < d; b++)
+            S[a * d + b] = (1.0 - g) * S[a * d + b] + (a == b ? g * trace : 0.0);
+}
+
+/* m <- x (n,d), label (n) below K; the priors are the classes' shares. shared: linear
+ * discriminants, the covariance within classes; else quadratic, each class's own. Divided by n, not
+ * n - 1. g: shrinkage 0 to 1, or negative for the formula's. False, with a sentence, when a class
+ * has no example, or a covariance is singular. The model stays in the arena, and n d + d^2 doubles
+ * are given back. */
+LLM_API bool llm_classify_fit(llm_classify_model *m, const float *x, const int *label, size_t n,
+                              size_t d, size_t K, bool shared, double g, llm_arena *arena,
+                              llm_error *error) {
+    m->K = K, m->d = d, m->shared = shared;
+    m->log_prior = llm_arena_doubles(arena, K), m->mean = llm_arena_doubles(arena, K * d);
+    m->L = llm_arena_doubles(arena, (shared ? 1 : K) * d * d);
+    const size_t mark = arena->used;
+    double *rows = llm_arena_doubles(arena, n * d);
+    LLM_ASSERT(g <= 1.0);
+    for (size_t i = 0; i < n; i++) LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+    bool ok = true;
+    for (size_t k = 0, first = 0, count = 0; ok && k < K; k++, first += shared ? count : 0) {
+        double *mean = m->mean + k * d, *to = rows + first * d;
+        count = 0;
+        for (size_t j = 0; j < d; j++) mean[j] = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if ((size_t)label[i] != k) continue;
+            for (size_t j = 0; j < d; j++) to[count * d + j] = (double)x[i * d + j];
+            for (size_t j = 0; j < d; j++) mean[j] += (double)x[i * d + j];
+            count++;
+        }
+        if (count == 0) ok = llm_fail(error, "class %zu has no example", k);
+        m->log_prior[k] = log((double)count / (double)n);
+        for (size_t j = 0; ok && j < d; j++) mean[j] /= (double)count;
+        for (size_t i = 0; i < count * d; i++) to[i] -= mean[i % d];
+        if (!ok || shared) continue;
+        double *S = m->L + k * d * d;
+        llm_classify_covariance(S, to, count, d, g);
+        if (!llm_cholesky_factor(S, d, NULL))
+            ok = llm_fail(error,
+                          "the covariance of class %zu is singular: %zu examples, %zu columns", k,
+                          count, d);
+    }
+    if (ok && shared) {
+        llm_classify_covariance(m->L, rows, n, d, g);
+        if (!llm_cholesky_factor(m->L, d, NULL))
+            ok = llm_fail(error,
+                          "the covariance within classes is singular: %zu examples, %zu columns", n,
+                          d);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* log_p (n,K) <- x (n,d): logarithms of the classes' probabilities. Scratch: d doubles. */
+LLM_API void llm_classify_log_proba(float *log_p, const llm_classify_model *m, const float *x,
+                                    size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, d = m->d, K = m->K;
+    double *z = llm_arena_doubles(arena, d), *score = llm_arena_doubles(arena, K);
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double *L = m->L + (m->shared ? 0 : k * d * d);
+            for (size_t j = 0; j < d; j++) z[j] = (double)x[i * d + j] - m->mean[k * d + j];
+            llm_cholesky_lower(z, L, d, 1); /* whitened: its length is Mahalanobis' distance */
+            score[k] = m->log_prior[k] - 0.5 * llm_cholesky_logdet(L, d);
+            for (size_t j = 0; j < d; j++) score[k] -= 0.5 * z[j] * z[j];
+            most = fmax(most, score[k]);
+        }
+        for (size_t k = 0; k < K; k++) sum += exp(score[k] - most);
+        for (size_t k = 0; k < K; k++) log_p[i * K + k] = (float)(score[k] - most - log(sum));
+    }
+    arena->used = mark;
+}
+
+/* The least error of any rule for two classes of equal prior and covariance S = L L', with means
+ * apart by delta (d): Phi(-|L^-1 delta| / 2). delta is overwritten. */
+LLM_API double llm_classify_bayes_error(double *delta, const double *L, size_t d) {
+    double sum = 0.0;
+    llm_cholesky_lower(delta, L, d, 1);
+    for (size_t j = 0; j < d; j++) sum += delta[j] * delta[j];
+    return 0.5 * erfc(0.5 * sqrt(sum) / sqrt(2.0));
+}
+
+/* @binary_class --------------------------------------------- Binary classification
+ *
+ *    z = x.w + b    p = 1 / (1 + e^-z)    loss = mean_i v_i (log(1 + e^z_i) - y_i z_i) + l2/2 |w|^2
+ *     under another share of positives:  z' = z + log(pi / (1 - pi)) - log(s / (1 - s))
+ *
+ * A linear score, trained so that its sigmoid is a probability, and then what only two classes
+ * have: a threshold. Where it should stand depends on what the errors cost, not on the training;
+ * all useful ones are found in one walk over the sorted scores, where equal scores must be taken
+ * together, or the result depends on the order of ties. If positives were made more frequent for
+ * training (s instead of pi), the ranking is fine and the probabilities are wrong by a constant in
+ * the logit, which is taken off exactly.
+ *
+ * source  Cox 1958; Elkan 2001, "The foundations of cost-sensitive learning"; Saerens, Latinne &
+ *         Decaestecker 2002 (prior correction); McNemar 1947; Matthews 1975
+ * needs   argsort
+ * see     @multiclass, @classify (costs), @logit, @roc_auc, @f1
+ * topics  Binary classification
+ */
+
+/* Returns the loss of w (d, then b) on x (n,d), y (n), weight (n) or NULL, sum of weights > 0; adds
+ * its gradient to dw (d+1) unless that is NULL. b is not penalised. */
+LLM_API double llm_binary_class_loss(double *dw, const double *w, const float *x, const bool *y,
+                                     const float *weight, size_t n, size_t d, double l2) {
+    double loss = 0.0, total = 0.0;
+    for (size_t i = 0; i < n; i++) total += weight ? (double)weight[i] : 1.0;
+    LLM_ASSERT(total > 0.0);
+    for (size_t i = 0; i < n; i++) {
+        double z = w[d];
+        for (size_t j = 0; j < d; j++) z += (double)x[i * d + j] * w[j];
+        const double v = (weight ? (double)weight[i] : 1.0) / total, e = exp(-fabs(z));
+        const double p = z > 0.0 ? 1.0 / (1.0 + e) : e / (1.0 + e);
+        loss += v * (log1p(e) + (z > 0.0 ? z : 0.0) - (y[i] ? z : 0.0));
+        for (size_t j = 0; dw && j < d; j++)
+            dw[j] += v * (p - (y[i] ? 1.0 : 0.0)) * (double)x[i * d + j];
+        if (dw) dw[d] += v * (p - (y[i] ? 1.0 : 0.0));
+    }
+    for (size_t j = 0; j < d; j++) {
+        loss += 0.5 * l2 * w[j] * w[j];
+        if (dw) dw[j] += l2 * w[j];
+    }
+    return loss;
+}
+
+/* w (d+1) from where it stands <- full-batch gradient descent with momentum, until no entry of the
+ * gradient exceeds tolerance; returns the steps, `steps` at most. False in *both when only one
+ * class occurs: then no w is best, and none is sought. The step is the inverse of a bound of the
+ * curvature, 1/4 of the mean |(x, 1)|^2; the momentum restarts when it points uphill. Scratch: 3
+ * (d+1) doubles. */
+LLM_API size_t llm_binary_class_fit(bool *both, double *w, const float *x, const bool *y,
+                                    const float *weight, size_t n, size_t d, double l2,
+                                    double tolerance, size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, p = d + 1;
+    double *dw = llm_arena_doubles(arena, p), *ahead = llm_arena_doubles(arena, p);
+    double *next = llm_arena_doubles(arena, p), bound = 0.0, total = 0.0, t = 1.0;
+    size_t positives = 0, step = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 1.0;
+        for (size_t j = 0; j < d; j++) sum += (double)x[i * d + j] * (double)x[i * d + j];
+        bound += 0.25 * sum * (weight ? (double)weight[i] : 1.0);
+        total += weight ? (double)weight[i] : 1.0;
+        positives += y[i] ? 1 : 0;
+    }
+    *both = positives > 0 && positives < n;
+    for (size_t j = 0; j < p; j++) ahead[j] = w[j];
+    for (double worst = HUGE_VAL; *both && step < steps && worst > tolerance; step++) {
+        double uphill = 0.0;
+        worst = 0.0;
+        for (size_t j = 0; j < p; j++) dw[j] = 0.0;
+        llm_binary_class_loss(dw, ahead, x, y, weight, n, d, l2);
+        for (size_t j = 0; j < p; j++) {
+            worst = fmax(worst, fabs(dw[j]));
+            next[j] = ahead[j] - dw[j] / (bound / total + l2);
+            uphill += dw[j] * (next[j] - w[j]);
+        }
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t)), momentum = (t - 1.0) / t_next;
+        for (size_t j = 0; j < p; j++) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* A cut and what it does: score >= at is called positive. */
+typedef struct {
+    float at; /* infinity: nothing is positive */
+    size_t tp, fp, fn, tn;
+    double value;
+} llm_binary_class_cut;
+
+typedef enum {
+    LLM_BINARY_CLASS_COST,   /* least a fp + b fn */
+    LLM_BINARY_CLASS_F1,     /* most 2 tp / (2 tp + fp + fn) */
+    LLM_BINARY_CLASS_YOUDEN, /* most tp / positives - fp / negatives */
+    LLM_BINARY_CLASS_NEYMAN  /* most tp among cuts with fp <= a negatives */
+} llm_binary_class_aim;
+
+/* Matthews' correlation of guess and truth, -1 to 1; 0 where a row or a column is empty. */
+LLM_API double llm_binary_class_mcc(double tp, double fp, double fn, double tn) {
+    const double all = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn);
+    return all > 0.0 ? (tp * tn - fp * fn) / sqrt(all) : 0.0;
+}
+
+/* The best cut of score (n) for y (n); of equally good ones the highest. value is the aim reached,
+ * costs negative. Both classes must occur, scores may not be NaN. Scratch: n words. */
+LLM_API llm_binary_class_cut llm_binary_class_threshold(const float *score, const bool *y, size_t n,
+                                                        llm_binary_class_aim aim, double a,
+                                                        double b, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_binary_class_cut now = {INFINITY, 0, 0, 0, 0, 0.0}, best = now;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(!isnan(score[i]));
+        now.fn += y[i] ? 1 : 0;
+    }
+    now.tn = n - now.fn;
+    LLM_ASSERT(now.fn > 0 && now.tn > 0);
+    const double positives = (double)now.fn, negatives = (double)now.tn;
+    best.value = -HUGE_VAL;
+    llm_argsort(order, score, n);
+    for (size_t i = n;; i--) {
+        /* a cut stands between two different scores */
+        if (i == n || i == 0 || score[order[i]] > score[order[i - 1]]) {
+            const double tp = (double)now.tp, fp = (double)now.fp, fn = (double)now.fn;
+            now.value = aim == LLM_BINARY_CLASS_COST ? -a * fp - b * fn
+                        : aim == LLM_BINARY_CLASS_F1 ? 2.0 * tp / (2.0 * tp + fp + fn)
+                        : aim == LLM_BINARY_CLASS_YOUDEN
+                            ? tp / positives - fp / negatives
+                            : (fp <= a * negatives ? tp / positives : -1.0);
+            if (now.value > best.value) best = now;
+        }
+        if (i == 0) break;
+        const size_t k = order[i - 1];
+        now.at = score[k];
+        now.tp += y[k] ? 1 : 0, now.fn -= y[k] ? 1 : 0;
+        now.fp += y[k] ? 0 : 1, now.tn -= y[k] ? 0 : 1;
+    }
+    arena->used = mark;
+    return best;
+}
+
+/* The logit under a share pi of positives <- z, trained where it was s; both between 0 and 1. */
+LLM_API float llm_binary_class_prior(float z, double pi, double s) {
+    LLM_ASSERT(pi > 0.0 && pi < 1.0 && s > 0.0 && s < 1.0);
+    return (float)((double)z + log(pi / (1.0 - pi)) - log(s / (1.0 - s)));
+}
+
+/* McNemar's exact test of two classifiers on the same examples: b, c count where only the first, or
+ * only the second, is right. The p-value of a fair coin: 2 P(X <= min(b,c)), X ~ Binomial(b + c,
+ * 1/2), at most 1. */
+LLM_API double llm_binary_class_mcnemar(size_t b, size_t c) {
+    const size_t n = b + c, least = b < c ? b : c;
+    double sum = 0.0;
+    for (size_t k = 0; k <= least; k++)
+        sum += exp(lgamma((double)n + 1.0) - lgamma((double)k + 1.0) -
+                   lgamma((double)(n - k) + 1.0) - (double)n * log(2.0));
+    return fmin(1.0, 2.0 * sum);
+}
+
+/* @multiclass ----------------------------------------------- Multiclass classification
+ *
+ *     softmax     p_k = e^(z_k) / sum_c e^(z_c), z = W x + b      loss = -log p_y + l2/2 |W|^2
+ *     pairwise    r_ij = P(i | i or j):   minimise sum_ij n_ij KL(r_ij || p_i / (p_i + p_j))
+ *     margin      max_k (z_k + [k != y]) - z_y                    (Crammer and Singer)
+ *
+ * More than two classes, at once or as many questions with two answers. Softmax regression trains
+ * all scores together. One against the rest trains each alone; it cannot see a class that lies
+ * between two others, since no line separates it from both. One against one separates every pair;
+ * its K (K - 1) / 2 answers are coupled to probabilities. The confusion matrix says which class is
+ * taken for which; averages of F1 over classes differ in who counts: macro each class, micro each
+ * example.
+ *
+ * source  Hastie & Tibshirani 1998, "Classification by pairwise coupling"; Crammer & Singer 2001
+ * needs   -
+ * see     @binary_class (the two-answer questions), @cross_entropy, @f1
+ * topics  Multiclass classification
+ */
+
+/* z (K) <- W (K,d+1) x (d): the last column of W is b. */
+LLM_API void llm_multiclass_scores(double *z, const double *W, const float *x, size_t d, size_t K) {
+    for (size_t k = 0; k < K; k++) {
+        z[k] = W[k * (d + 1) + d];
+        for (size_t j = 0; j < d; j++) z[k] += W[k * (d + 1) + j] * (double)x[j];
+    }
+}
+
+/* p (K) <- z (K), which it may be. */
+LLM_API void llm_multiclass_softmax(double *p, const double *z, size_t K) {
+    double most = z[0], sum = 0.0;
+    for (size_t k = 1; k < K; k++) most = fmax(most, z[k]);
+    for (size_t k = 0; k < K; k++) p[k] = exp(z[k] - most), sum += p[k];
+    for (size_t k = 0; k < K; k++) p[k] /= sum;
+}
+
+/* Returns the mean loss of W (K,d+1) on x (n,d), label (n), n > 0: softmax, or Crammer and Singer's
+ * margin; adds its gradient to dW unless that is NULL. Scratch: K doubles. */
+LLM_API double llm_multiclass_loss(double *dW, const double *W, const float *x, const int *label,
+                                   size_t n, size_t d, size_t K, double l2, bool margin,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *z = llm_arena_doubles(arena, K), loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K);
+        const size_t y = (size_t)label[i];
+        llm_multiclass_scores(z, W, x + i * d, d, K);
+        if (margin) {
+            size_t worst = y;
+            for (size_t k = 0; k < K; k++)
+                if (k != y && z[k] + 1.0 > z[worst] + (worst != y ? 1.0 : 0.0)) worst = k;
+            loss += worst == y ? 0.0 : (z[worst] + 1.0 - z[y]) / (double)n;
+            for (size_t k = 0; k < K; k++) z[k] = 0.0;
+            z[worst] += 1.0, z[y] -= 1.0; /* the gradient of the scores */
+        } else {
+            double most = z[0], sum = 0.0;
+            for (size_t k = 1; k < K; k++) most = fmax(most, z[k]);
+            for (size_t k = 0; k < K; k++) sum += exp(z[k] - most);
+            loss += (most - z[y] + log(sum)) / (double)n;
+            for (size_t k = 0; k < K; k++) z[k] = exp(z[k] - most) / sum - (k == y ? 1.0 : 0.0);
+        }
+        for (size_t k = 0; dW && k < K; k++) {
+            double *row = dW + k * (d + 1);
+            for (size_t j = 0; j < d; j++) row[j] += z[k] * (double)x[i * d + j] / (double)n;
+            row[d] += z[k] / (double)n;
+        }
+    }
+    for (size_t k = 0; k < K * (d + 1); k++) {
+        if (k % (d + 1) == d) continue; /* b is not penalised */
+        loss += 0.5 * l2 * W[k] * W[k];
+        if (dW) dW[k] += l2 * W[k];
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* W (K,d+1) from where it stands <- softmax regression by gradient descent with momentum; returns
+ * the steps. Ends when no entry of the gradient exceeds tolerance. The step is the inverse of 1/2
+ * the mean |(x, 1)|^2, which bounds the curvature. Scratch: 3 K (d+1) + K doubles. */
+LLM_API size_t llm_multiclass_fit(double *W, const float *x, const int *label, size_t n, size_t d,
+                                  size_t K, double l2, double tolerance, size_t steps,
+                                  llm_arena *arena) {
+    const size_t mark = arena->used, size = K * (d + 1);
+    double *dW = llm_arena_doubles(arena, size), *ahead = llm_arena_doubles(arena, size);
+    double *next = llm_arena_doubles(arena, size), bound = l2 + 0.5, t = 1.0;
+    size_t step = 0;
+    for (size_t i = 0; i < n * d; i++) bound += 0.5 * (double)x[i] * (double)x[i] / (double)n;
+    for (size_t k = 0; k < size; k++) ahead[k] = W[k];
+    for (double worst = HUGE_VAL; step < steps && worst > tolerance; step++) {
+        double uphill = 0.0;
+        worst = 0.0;
+        for (size_t k = 0; k < size; k++) dW[k] = 0.0;
+        llm_multiclass_loss(dW, ahead, x, label, n, d, K, l2, false, arena);
+        for (size_t k = 0; k < size; k++) {
+            worst = fmax(worst, fabs(dW[k]));
+            next[k] = ahead[k] - dW[k] / bound;
+            uphill += dW[k] * (next[k] - W[k]);
+        }
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t)), momentum = (t - 1.0) / t_next;
+        for (size_t k = 0; k < size; k++) {
+            ahead[k] = next[k] + momentum * (next[k] - W[k]);
+            W[k] = next[k];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* p (K) <- r (K,K), r_ij the probability of i among i and j, strictly between 0 and 1, and r_ji = 1
+ * - r_ij; count (K,K) how many examples each pair had, or NULL for equal. Each turn multiplies p_i
+ * by what its pairs say over what p says, until nothing moves; consistent r are reproduced. */
+LLM_API void llm_multiclass_couple(double *p, const double *r, const double *count, size_t K) {
+    for (size_t i = 0; i < K; i++) p[i] = 1.0 / (double)K;
+    double moved = 1.0;
+    for (size_t turn = 0; turn < 10000 && moved > 1e-14; turn++) {
+        moved = 0.0;
+        for (size_t i = 0; i < K; i++) {
+            double said = 0.0, mine = 0.0, sum = 0.0;
+            for (size_t j = 0; j < K; j++) {
+                const double v = count ? count[i * K + j] : 1.0;
+                if (j == i) continue;
+                said += v * r[i * K + j];
+                mine += v * p[i] / (p[i] + p[j]);
+            }
+            const double factor = mine > 0.0 ? said / mine : 1.0;
+            p[i] *= factor;
+            moved = fmax(moved, fabs(factor - 1.0));
+            for (size_t j = 0; j < K; j++) sum += p[j];
+            for (size_t j = 0; j < K; j++) p[j] /= sum;
+        }
+    }
+}
+
+/* matrix (K,K) <- how often label (rows) is taken for guess (columns). */
+LLM_API void llm_multiclass_confusion(size_t *matrix, const int *label, const int *guess, size_t n,
+                                      size_t K) {
+    for (size_t k = 0; k < K * K; k++) matrix[k] = 0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0 && (size_t)label[i] < K && guess[i] >= 0 && (size_t)guess[i] < K);
+        matrix[(size_t)label[i] * K + (size_t)guess[i]]++;
+    }
+}
+
+/* f1 (K) of each class, 0 for one that neither occurs nor is guessed, and its averages: *macro over
+ * classes, *weighted by how often they occur, *micro, which is the accuracy. */
+LLM_API void llm_multiclass_f1(double *f1, double *macro, double *weighted, double *micro,
+                               const size_t *matrix, size_t K) {
+    double all = 0.0, right = 0.0;
+    *macro = *weighted = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        double is = 0.0, said = 0.0;
+        for (size_t j = 0; j < K; j++)
+            is += (double)matrix[k * K + j], said += (double)matrix[j * K + k];
+        const double hit = (double)matrix[k * K + k];
+        f1[k] = is + said > 0.0 ? 2.0 * hit / (is + said) : 0.0;
+        *macro += f1[k] / (double)K;
+        *weighted += f1[k] * is;
+        all += is;
+        right += hit;
+    }
+    *weighted = all > 0.0 ? *weighted / all : 0.0;
+    *micro = all > 0.0 ? right / all : 0.0;
+}
+
+/* @least_squares -------------------------------------------- Least squares with all its digits
+ *
+ *     w = argmin sum_i v_i (y_i - x_i.w)^2       sqrt(v) X D^-1 = Q R,   w = D^-1 R^-1 Q' sqrt(v) y
+ *
+ * The fit on which linear models stand, done so that the answer can be trusted: in double, by a QR
+ * factorization of columns scaled to length 1 (D). Units then do not matter, and nearly dependent
+ * columns cost digits once, where the normal equations X'X w = X'y square the condition number and
+ * lose twice as many. Coefficients are doubles too: where large terms cancel in x.w, rounding them
+ * to float would cost more than the fit did. Columns that do depend on each other are told by the
+ * rank; their coefficients are then a choice, not a finding.
+ *
+ * source  Longley 1967, "An appraisal of least squares programs for the electronic computer"; Golub
+ *         1965; Bjorck 1996, "Numerical methods for least squares problems", section 2.6
+ * needs   qr
+ * see     @regression (other losses), @ridge (columns that depend on each other)
+ * topics  -
+ */
+
+/* w (d, and the intercept) <- the minimiser of sum_i weight_i (y_i - x_i.w)^2, x (n,d), y (n),
+ * weight (n) not negative or NULL for 1. Returns the rank; below the number of coefficients,
+ * columns depend on each other and w is the shortest minimiser in units of the columns' lengths.
+ * Scratch: (n + p) (p + 5) doubles for p coefficients, and padding. */
+LLM_API size_t llm_least_squares_fit(double *w, const float *x, const float *y,
+                                     const double *weight, size_t n, size_t d, bool intercept,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used, p = d + (intercept ? 1 : 0), most = n > p ? n : p;
+    double *a = llm_arena_doubles(arena, n * p), *b = llm_arena_doubles(arena, n);
+    double *length = llm_arena_doubles(arena, p);
+    for (size_t j = 0; j < p; j++) length[j] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double root = weight ? sqrt(weight[i]) : 1.0;
+        for (size_t j = 0; j < p; j++) {
+            a[i * p + j] = root * (j < d ? (double)x[i * d + j] : 1.0);
+            length[j] += a[i * p + j] * a[i * p + j];
+        }
+        b[i] = root * (double)y[i];
+    }
+    for (size_t j = 0; j < p; j++) length[j] = length[j] > 0.0 ? sqrt(length[j]) : 1.0;
+    for (size_t i = 0; i < n * p; i++) a[i] /= length[i % p];
+    const size_t rank = llm_qr_solve(w, a, b, n, p, 1, 4.0 * (double)most * DBL_EPSILON, arena);
+    for (size_t j = 0; j < p; j++) w[j] /= length[j];
+    arena->used = mark;
+    return rank;
+}
+
+/* y_hat (n) <- x (n,d), w (d, and the intercept). */
+LLM_API void llm_least_squares_predict(float *y_hat, const float *x, const double *w, size_t n,
+                                       size_t d, bool intercept) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = intercept ? w[d] : 0.0;
+        for (size_t j = 0; j < d; j++) sum += (double)x[i * d + j] * w[j];
+        y_hat[i] = (float)sum;
+    }
+}
+
+/* @regression ----------------------------------------------- Regression
+ *
+ *     squared    r^2                              the mean of y at x
+ *     quantile   r tau or r (tau - 1)             the tau-quantile, 1/2: the median
+ *     huber      r^2/2, outside c s: c s |r|      the mean without the outliers
+ *     r = y - x.w      weighted least squares with weights psi(r) / r, again and again
+ *
+ * What a linear model estimates is decided by its loss. All of them are solved by least squares:
+ * a loss with slope psi pulls like a square whose weight is psi(r) / r, so fit, weigh, fit again. A
+ * single outlier moves the mean as far as it likes; the median does not care how far out it is.
+ *
+ * source  Huber 1964; Koenker & Bassett 1978, "Regression quantiles"; Schlossmacher 1973, "An
+ *         iterative technique for absolute deviations curve fitting"
+ * needs   argsort least_squares
+ * see     @loss_function, @mse, @prediction_error (what residuals tell), @ridge
+ * topics  Regression
+ */
+typedef enum {
+    LLM_REGRESSION_SQUARED,
+    LLM_REGRESSION_QUANTILE, /* c: tau, between 0 and 1 */
+    LLM_REGRESSION_HUBER     /* c: in units of the scale s of the residuals */
+} llm_regression_loss;
+
+typedef struct {
+    llm_regression_loss loss;
+    double c;
+    bool intercept;   /* one more coefficient, the last */
+    size_t steps;     /* at most */
+    double tolerance; /* stop when no coefficient moved by more of its size */
+} llm_regression_config;
+
+/* Median, or Huber as good as the mean to 95% where errors are Gaussian; an intercept. */
+LLM_API llm_regression_config llm_regression_defaults(llm_regression_loss loss) {
+    llm_regression_config c = {loss, 0.0, true, 200, 1e-10};
+    c.c = loss == LLM_REGRESSION_HUBER ? 1.345 : 0.5;
+    return c;
+}
+
+/* The size of residuals r (n), robustly: the median of |r| over 0.6745, which is the standard
+ * deviation if they are Gaussian. key (n) and order (n) are scratch. */
+LLM_API double llm_regression_scale(float *key, size_t *order, const double *r, size_t n) {
+    for (size_t i = 0; i < n; i++) key[i] = (float)fabs(r[i]);
+    llm_argsort(order, key, n);
+    const double median = 0.5 * ((double)key[order[(n - 1) / 2]] + (double)key[order[n / 2]]);
+    return median / 0.674489750196082;
+}
+
+/* r (n) <- y - x.w. Returns the sum of quantile losses, the only one that is asked for. */
+LLM_API double llm_regression_residuals(double *r, const float *x, const float *y, const double *w,
+                                        size_t n, size_t d, bool intercept, double tau) {
+    double loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        r[i] = (double)y[i] - (intercept ? w[d] : 0.0);
+        for (size_t j = 0; j < d; j++) r[i] -= (double)x[i * d + j] * w[j];
+        loss += r[i] > 0.0 ? tau * r[i] : (tau - 1.0) * r[i];
+    }
+    return loss;
+}
+
+/* w (d, and the intercept) <- x (n,d), y (n), n > 0. Returns how many times least squares was
+ * solved, 0 when columns depend on each other (w is then the first fit). Huber's scale s is the
+ * median's, taken anew in each step. Quantile weights are floored at |r| = f: a rounded kink, whose
+ * f shrinks from s by a fifth in each step to 1e-6 s (begun small, points that are met once are
+ * never left). An exact minimiser passes through as many points as there are coefficients, so the
+ * last step tries the nearest ones, and keeps that if it is better. Scratch: least squares' and 5 n
+ * words. */
+LLM_API size_t llm_regression_fit(double *w, const float *x, const float *y, size_t n, size_t d,
+                                  const llm_regression_config *c, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && c->steps > 0);
+    LLM_ASSERT(c->loss != LLM_REGRESSION_QUANTILE || (c->c > 0.0 && c->c < 1.0));
+    LLM_ASSERT(c->loss != LLM_REGRESSION_HUBER || c->c > 0.0);
+    const size_t mark = arena->used, p = d + (c->intercept ? 1 : 0);
+    double *r = llm_arena_doubles(arena, n), *weight = llm_arena_doubles(arena, n);
+    double *before = llm_arena_doubles(arena, p);
+    float *key = llm_arena_floats(arena, n);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), step = 1;
+    const bool full = llm_least_squares_fit(w, x, y, NULL, n, d, c->intercept, arena) == p;
+    bool moved = full && c->loss != LLM_REGRESSION_SQUARED;
+    double floor = 0.0;
+    for (; moved && step < c->steps; step++) {
+        llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c);
+        const double s = llm_regression_scale(key, order, r, n);
+        if (s == 0.0) break; /* half of the points are met exactly */
+        floor = step == 1 ? s : fmax(0.8 * floor, 1e-6 * s);
+        for (size_t i = 0; i < n; i++) {
+            const double a = fabs(r[i]), floored = a > floor ? a : floor;
+            weight[i] = c->loss == LLM_REGRESSION_HUBER
+                            ? (a > c->c * s ? c->c * s / a : 1.0)
+                            : (r[i] > 0.0 ? c->c : 1.0 - c->c) * s / floored;
+        }
+        memcpy(before, w, p * sizeof *w);
+        llm_least_squares_fit(w, x, y, weight, n, d, c->intercept, arena);
+        moved = floor > 1e-6 * s && c->loss == LLM_REGRESSION_QUANTILE;
+        for (size_t j = 0; j < p; j++)
+            moved = moved || !(fabs(w[j] - before[j]) <= c->tolerance * fabs(w[j]));
+    }
+    if (full && c->loss == LLM_REGRESSION_QUANTILE) {
+        memcpy(before, w, p * sizeof *w);
+        const double loss = llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c);
+        llm_regression_scale(key, order, r, n); /* order: by distance */
+        for (size_t i = 0; i < n; i++) weight[order[i]] = i < p ? 1.0 : 0.0;
+        const size_t rank = llm_least_squares_fit(w, x, y, weight, n, d, c->intercept, arena);
+        if (rank < p || !(llm_regression_residuals(r, x, y, w, n, d, c->intercept, c->c) <= loss))
+            memcpy(w, before, p * sizeof *w);
+    }
+    arena->used = mark;
+    return full ? step : 0;
+}
+
+/* How good y_hat (n) is for y (n), p coefficients in the model. */
+typedef struct {
+    double r2;        /* 1 - sum r^2 / sum (y - mean y)^2; below 0 is worse than the mean */
+    double adjusted;  /* the same with the divisors n - p and n - 1 */
+    double explained; /* 1 - Var r / Var y: a constant error is forgiven */
+    double mae, mape; /* mean |r|; mean |r / y|, infinite where y is 0 */
+} llm_regression_scores;
+
+/* The scores of y_hat (n), n > 1. */
+LLM_API llm_regression_scores llm_regression_score(const float *y_hat, const float *y, size_t n,
+                                                   size_t p) {
+    llm_regression_scores s = {0.0, 0.0, 0.0, 0.0, 0.0};
+    double mean = 0.0, bias = 0.0, total = 0.0, sum_sq = 0.0;
+    const double count = (double)n;
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)y[i] - (double)y_hat[i];
+        mean += (double)y[i] / count;
+        bias += r / count;
+        sum_sq += r * r;
+        s.mae += fabs(r) / count;
+        s.mape += r == 0.0 ? 0.0 : fabs(r / (double)y[i]) / count;
+    }
+    for (size_t i = 0; i < n; i++) total += ((double)y[i] - mean) * ((double)y[i] - mean);
+    s.r2 = 1.0 - sum_sq / total;
+    s.explained = 1.0 - (sum_sq - count * bias * bias) / total;
+    s.adjusted = 1.0 - sum_sq / (count - (double)p) / (total / (count - 1.0));
+    return s;
+}
+
+/* @loss_function -------------------------------------------- Loss functions
+ *
+ *     squared     r^2                       hinge          max(0, 1 - m)
+ *     absolute    |r|                       squared hinge  max(0, 1 - m)^2
+ *     huber       r^2/2, c(|r| - c/2)       exponential    e^-m
+ *     smooth L1   huber / c                 logistic       log(1 + e^-m)
+ *     log-cosh    log cosh r                ramp           min(c, max(0, 1 - m))
+ *     pinball     r(1-c) or -r c            charbonnier    sqrt(r^2 + c^2)
+ *     poisson     e^z - t z                 r = z - t, m = t z with t = -1 or 1
+ *
+ * Who chooses the loss chooses the question. Squared error asks for the mean, absolute error for
+ * the median, pinball for a quantile; the others stand between in how much an outlier may pull.
+ * Margin losses replace the 0-1 loss, whose slope is 0 wherever it exists, by a function above it
+ * that has a slope. At a kink the slope is that of torch: 0 for |r| at 0.
+ *
+ * source  Huber 1964, "Robust estimation of a location parameter"; Koenker & Bassett 1978,
+ *         "Regression quantiles"; Bartlett, Jordan & McAuliffe 2006, "Convexity, classification,
+ *         and risk bounds", theorem 2
+ * needs   -
+ * see     @mse, @bce, @cross_entropy, @regression (fits under them)
+ * topics  Loss function
+ */
+typedef enum {
+    LLM_LOSS_FUNCTION_SQUARED,
+    LLM_LOSS_FUNCTION_ABSOLUTE,
+    LLM_LOSS_FUNCTION_HUBER,     /* c > 0: where the square becomes a line */
+    LLM_LOSS_FUNCTION_SMOOTH_L1, /* c > 0: torch's beta */
+    LLM_LOSS_FUNCTION_LOG_COSH,
+    LLM_LOSS_FUNCTION_PINBALL,     /* 0 < c < 1: which quantile */
+    LLM_LOSS_FUNCTION_CHARBONNIER, /* c > 0 */
+    LLM_LOSS_FUNCTION_POISSON,     /* z is the log of the rate, t >= 0 a count */
+    LLM_LOSS_FUNCTION_HINGE,       /* from here on: t is -1 or 1 */
+    LLM_LOSS_FUNCTION_SQUARED_HINGE,
+    LLM_LOSS_FUNCTION_EXPONENTIAL,
+    LLM_LOSS_FUNCTION_LOGISTIC,
+    LLM_LOSS_FUNCTION_RAMP /* c > 0: the most that one example can cost */
+} llm_loss_function;
+
+/* At one prediction: the loss and its first two derivatives in z, 0 where a kink has none. */
+typedef struct {
+    double value, slope, curve;
+} llm_loss_function_point;
+
+/* The losses of r = z - t. |r| is log cosh r + log 2 - log(1 + e^-2|r|), which does not
+ * overflow. */
+LLM_API llm_loss_function_point llm_loss_function_residual(llm_loss_function kind, double c,
+                                                           double r) {
+    const double a = fabs(r), sign = r > 0.0 ? 1.0 : r < 0.0 ? -1.0 : 0.0, unit = a < c ? 1.0 : 0.0;
+    llm_loss_function_point f = {r * r, 2.0 * r, 2.0};
+    if (kind == LLM_LOSS_FUNCTION_ABSOLUTE) f.value = a, f.slope = sign, f.curve = 0.0;
+    if (kind == LLM_LOSS_FUNCTION_HUBER || kind == LLM_LOSS_FUNCTION_SMOOTH_L1) {
+        const double scale = kind == LLM_LOSS_FUNCTION_HUBER ? 1.0 : 1.0 / c;
+        f.value = scale * (a < c ? 0.5 * r * r : c * (a - 0.5 * c));
+        f.slope = scale * (a < c ? r : c * sign);
+        f.curve = scale * unit;
+    }
+    if (kind == LLM_LOSS_FUNCTION_LOG_COSH) {
+        f.value = a + log1p(exp(-2.0 * a)) - log(2.0);
+        f.slope = tanh(r);
+        f.curve = 1.0 - f.slope * f.slope;
+    }
+    if (kind == LLM_LOSS_FUNCTION_PINBALL) {
+        f.slope = r > 0.0 ? 1.0 - c : r < 0.0 ? -c : 0.0;
+        f.value = f.slope * r;
+        f.curve = 0.0;
+    }
+    if (kind == LLM_LOSS_FUNCTION_CHARBONNIER) {
+        f.value = sqrt(r * r + c * c);
+        f.slope = r / f.value;
+        f.curve = c * c / (f.value * f.value * f.value);
+    }
+    if (isnan(r)) f.value = f.slope = f.curve = r;
+    return f;
+}
+
+/* The losses of the margin m = t z, differentiated in m. */
+LLM_API llm_loss_function_point llm_loss_function_margin(llm_loss_function kind, double c,
+                                                         double m) {
+    const double gap = m < 1.0 ? 1.0 - m : 0.0, inside = m < 1.0 ? 1.0 : 0.0;
+    llm_loss_function_point f = {gap, -inside, 0.0};
+    if (kind == LLM_LOSS_FUNCTION_SQUARED_HINGE) {
+        f.value = gap * gap, f.slope = -2.0 * gap, f.curve = 2.0 * inside;
+    } else if (kind == LLM_LOSS_FUNCTION_EXPONENTIAL) {
+        f.value = f.curve = exp(-m), f.slope = -f.value;
+    } else if (kind == LLM_LOSS_FUNCTION_LOGISTIC) {
+        const double e = exp(-fabs(m)), miss = m > 0.0 ? e / (1.0 + e) : 1.0 / (1.0 + e);
+        f.value = log1p(e) + (m < 0.0 ? -m : 0.0);
+        f.slope = -miss; /* the probability of the other class */
+        f.curve = miss * (1.0 - miss);
+    } else if (kind == LLM_LOSS_FUNCTION_RAMP && gap >= c) {
+        f.value = c, f.slope = 0.0;
+    }
+    if (isnan(m)) f.value = f.slope = f.curve = m;
+    return f;
+}
+
+/* Any of them, at prediction z and target t. */
+LLM_API llm_loss_function_point llm_loss_function_at(llm_loss_function kind, double c, double z,
+                                                     double t) {
+    if (kind == LLM_LOSS_FUNCTION_POISSON) {
+        const llm_loss_function_point f = {exp(z) - t * z, exp(z) - t, exp(z)};
+        return f;
+    }
+    if (kind < LLM_LOSS_FUNCTION_POISSON) return llm_loss_function_residual(kind, c, z - t);
+    llm_loss_function_point f = llm_loss_function_margin(kind, c, t * z);
+    f.slope *= t; /* t^2 is 1 */
+    return f;
+}
+
+/* loss (n) or NULL <- z, t (n), weight (n) or NULL for 1; returns their sum. For the mean divide it
+ * by n, or by the sum of the weights, and give backward 1 over that as its scale. */
+LLM_API double llm_loss_function_forward(float *loss, const float *z, const float *t,
+                                         const float *weight, size_t n, llm_loss_function kind,
+                                         float c) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double w = weight ? (double)weight[i] : 1.0;
+        const double value =
+            w * llm_loss_function_at(kind, (double)c, (double)z[i], (double)t[i]).value;
+        if (loss) loss[i] = (float)value;
+        sum += value;
+    }
+    return sum;
+}
+
+/* dz (n) += scale * weight * slope. */
+LLM_API void llm_loss_function_backward(float *dz, const float *z, const float *t,
+                                        const float *weight, size_t n, llm_loss_function kind,
+                                        float c, float scale) {
+    for (size_t i = 0; i < n; i++) {
+        const double slope =
+            llm_loss_function_at(kind, (double)c, (double)z[i], (double)t[i]).slope;
+        dz[i] += scale * (weight ? weight[i] : 1.0f) * (float)slope;
+    }
+}
+
+/* Whether a margin loss is convex (*convex, on a grid from -4 to 4) and its slope at 0 exists and
+ * is negative. A convex one is then calibrated: who minimises its risk also minimises the number of
+ * errors. Without convexity the criterion says nothing. */
+LLM_API bool llm_loss_function_calibrated(bool *convex, llm_loss_function kind, float c) {
+    const double step = 1.0 / 64.0, tiny = 1e-6;
+    *convex = true;
+    for (int i = -256; i <= 256; i++) {
+        const double m = (double)i * step,
+                     mid = llm_loss_function_at(kind, (double)c, m, 1.0).value;
+        const double left = llm_loss_function_at(kind, (double)c, m - step, 1.0).value;
+        const double right = llm_loss_function_at(kind, (double)c, m + step, 1.0).value;
+        if (mid > 0.5 * (left + right) + 1e-12) *convex = false;
+    }
+    const double mid = llm_loss_function_at(kind, (double)c, 0.0, 1.0).value;
+    const double right = (llm_loss_function_at(kind, (double)c, tiny, 1.0).value - mid) / tiny;
+    const double left = (mid - llm_loss_function_at(kind, (double)c, -tiny, 1.0).value) / tiny;
+    return *convex && right < 0.0 && fabs(right - left) < 1e-4;
+}
+
+/* The constant z that costs least in the mean when t (n) comes with probability p (n): the
+ * functional of the distribution that the loss asks for. The loss must be convex in z and least
+ * between low and high. Where a whole interval is least (a median between two values), a point of
+ * it. Golden section: each comparison cuts away 0.38 of the interval. */
+LLM_API double llm_loss_function_elicit(const float *t, const float *p, size_t n, double low,
+                                        double high, llm_loss_function kind, float c) {
+    const double ratio = 0.5 * (sqrt(5.0) - 1.0);
+    for (int turn = 0; turn < 100; turn++) {
+        const double a = high - ratio * (high - low), b = low + ratio * (high - low);
+        double at_a = 0.0, at_b = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            at_a += (double)p[i] * llm_loss_function_at(kind, (double)c, a, (double)t[i]).value;
+            at_b += (double)p[i] * llm_loss_function_at(kind, (double)c, b, (double)t[i]).value;
+        }
+        if (at_a <= at_b)
+            high = b;
+        else
+            low = a;
+    }
+    return 0.5 * (low + high);
+}
+
+/* @proper_score --------------------------------------------- Proper scoring rules
+ *
+ *     log        -log q_y               brier      sum_k (q_k - (k == y))^2
+ *     spherical  -q_y / |q|             absolute   sum_k |q_k - (k == y)|, which is not proper
+ *
+ * How to pay a forecaster who says q when y happens, so that saying what he believes pays best: the
+ * rule is strictly proper when E_{y~p} score(q, y) is least at q = p and nowhere else. Absolute
+ * error looks as harmless as Brier's and is not: the best answer to it is all on the likeliest
+ * class. Log punishes a certain error without limit, Brier with 2 at most.
+ *
+ * source  Gneiting & Raftery 2007, "Strictly proper scoring rules, prediction, and estimation"
+ * needs   -
+ * see     @cross_entropy (log), @calibration
+ * topics  -
+ */
+typedef enum {
+    LLM_PROPER_SCORE_LOG,
+    LLM_PROPER_SCORE_BRIER,
+    LLM_PROPER_SCORE_SPHERICAL,
+    LLM_PROPER_SCORE_ABSOLUTE
+} llm_proper_score;
+
+/* score (N) <- q (N,K) rows of probabilities, y (N) below K. */
+LLM_API void llm_proper_score_forward(float *score, const float *q, const int *y, size_t N,
+                                      size_t K, llm_proper_score rule) {
+    for (size_t n = 0; n < N; n++) {
+        const float *qn = q + n * K;
+        double sum_sq = 0.0, brier = 0.0, absolute = 0.0;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        const double hit = (double)qn[y[n]];
+        for (size_t k = 0; k < K; k++) {
+            const double off = (double)qn[k] - (k == (size_t)y[n] ? 1.0 : 0.0);
+            sum_sq += (double)qn[k] * (double)qn[k];
+            brier += off * off;
+            absolute += fabs(off);
+        }
+        score[n] = (float)(rule == LLM_PROPER_SCORE_LOG         ? -log(hit)
+                           : rule == LLM_PROPER_SCORE_BRIER     ? brier
+                           : rule == LLM_PROPER_SCORE_SPHERICAL ? -hit / sqrt(sum_sq)
+                                                                : absolute);
+    }
+}
+
+/* dq (N,K) += scale * d score / d q, for the three proper rules. The entries of q count as free, as
+ * if they need not sum to 1: the softmax behind them takes care of that.
+ *
+ *     log: -1/q_y at y     brier: 2 (q - onehot)     spherical: q_y q_k / |q|^3 - (k == y) / |q| */
+LLM_API void llm_proper_score_backward(float *dq, const float *q, const int *y, size_t N, size_t K,
+                                       llm_proper_score rule, float scale) {
+    LLM_ASSERT(rule != LLM_PROPER_SCORE_ABSOLUTE);
+    for (size_t n = 0; n < N; n++) {
+        const float *qn = q + n * K;
+        float *dqn = dq + n * K;
+        double sum_sq = 0.0;
+        LLM_ASSERT(y[n] >= 0 && (size_t)y[n] < K);
+        for (size_t k = 0; k < K; k++) sum_sq += (double)qn[k] * (double)qn[k];
+        const float length = (float)sqrt(sum_sq), hit = qn[y[n]];
+        for (size_t k = 0; k < K; k++) {
+            const float one = k == (size_t)y[n] ? 1.0f : 0.0f;
+            if (rule == LLM_PROPER_SCORE_LOG)
+                dqn[k] -= one > 0.0f ? scale / hit : 0.0f;
+            else if (rule == LLM_PROPER_SCORE_BRIER)
+                dqn[k] += scale * 2.0f * (qn[k] - one);
+            else
+                dqn[k] += scale * (hit * qn[k] / (length * length) - one) / length;
+        }
+    }
+}
+
+/* E score(q, y) for y ~ p: the risk of saying q where p is true, p, q (K). Classes that never
+ * happen are not scored. */
+LLM_API double llm_proper_score_expected(const float *p, const float *q, size_t K,
+                                         llm_proper_score rule) {
+    double sum = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        const int y = (int)k;
+        float score;
+        if (p[k] == 0.0f) continue;
+        llm_proper_score_forward(&score, q, &y, 1, K, rule);
+        sum += (double)p[k] * (double)score;
+    }
+    return sum;
+}
+
+/* @prediction_error ----------------------------------------- Prediction error
+ *
+ *     H = X (X'X)^-1 X'   y_hat = H y   leverage h_i = H_ii   sum h_i = p
+ *     left-out residual  e_i / (1 - h_i)          studentized  e_i / (s_(i) sqrt(1 - h_i))
+ *     E (y - f_D(x))^2 = noise + (E_D f_D - f)^2 + Var_D f_D
+ *
+ * What the residuals of a linear fit tell beyond their size. A point far from the others pulls the
+ * fit towards itself, so its own residual is small; the leverage says by how much, and dividing by
+ * 1 - h gives the residual the point would have had if it had not been fitted: leave-one-out cross
+ * validation for the price of one fit. Over many training sets the error splits into noise, which
+ * nobody can win, bias, which a richer model lowers, and variance, which it raises.
+ *
+ * source  Belsley, Kuh & Welsch 1980, "Regression diagnostics"; Cook 1977; Mallows 1973; Durbin &
+ *         Watson 1950; Geman, Bienenstock & Doursat 1992 (bias and variance)
+ * needs   least_squares qr
+ * see     @regression, @ridge (leave-one-out along a path), @mse (the noise)
+ * topics  Prediction error
+ */
+
+/* What one fit of n examples says; the arrays (n) are the caller's. */
+typedef struct {
+    double *residual; /* y - y_hat */
+    double *leverage; /* h, between 0 and 1 */
+    double *internal; /* e / (s sqrt(1 - h)), s from all examples: "standardized" */
+    double *external; /* e / (s_(i) sqrt(1 - h)), s without example i: t distributed */
+    double *cook;     /* how far all predictions move without example i, in units of p s^2 */
+    double variance;  /* s^2 = sum e^2 / (n - p) */
+    double press;     /* sum of squared left-out residuals */
+    double cp;        /* Mallows: mean squared error + 2 p s^2 / n, an estimate for new y */
+    double watson;    /* Durbin-Watson: about 2 without correlation of neighbours, 0 to 4 */
+} llm_prediction_error;
+
+/* e <- x (n,d), y (n), p = d + intercept < n independent columns; false where they depend on each
+ * other. An example with h = 1 is met whatever its y: its left-out residual is not defined and
+ * becomes infinite or NaN. Scratch: least squares' and 2 n p + n doubles. */
+LLM_API bool llm_prediction_error_residuals(llm_prediction_error *e, const float *x, const float *y,
+                                            size_t n, size_t d, bool intercept, llm_arena *arena) {
+    const size_t mark = arena->used, p = d + (intercept ? 1 : 0);
+    LLM_ASSERT(p > 0 && p < n);
+    double *w = llm_arena_doubles(arena, p), *a = llm_arena_doubles(arena, n * p);
+    double *q = llm_arena_doubles(arena, n * p), *tau = llm_arena_doubles(arena, p);
+    if (llm_least_squares_fit(w, x, y, NULL, n, d, intercept, arena) < p) {
+        arena->used = mark;
+        return false;
+    }
+    /* H = Q Q' with the first p columns of Q: h_i is the squared length of row i */
+    for (size_t i = 0; i < n * p; i++) {
+        a[i] = i % p < d ? (double)x[i / p * d + i % p] : 1.0;
+        q[i] = i / p == i % p ? 1.0 : 0.0;
+    }
+    llm_qr_factor(a, tau, NULL, n, p, arena);
+    llm_qr_apply(q, false, a, tau, n, p, p);
+
+    double sum_sq = 0.0, steps = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double fit = intercept ? w[d] : 0.0;
+        e->leverage[i] = 0.0;
+        for (size_t j = 0; j < d; j++) fit += (double)x[i * d + j] * w[j];
+        for (size_t j = 0; j < p; j++) e->leverage[i] += q[i * p + j] * q[i * p + j];
+        e->residual[i] = (double)y[i] - fit;
+        sum_sq += e->residual[i] * e->residual[i];
+        const double step = i > 0 ? e->residual[i] - e->residual[i - 1] : 0.0;
+        steps += step * step;
+    }
+    const double count = (double)n, free = (double)(n - p), s2 = sum_sq / free;
+    e->variance = s2;
+    e->press = 0.0;
+    e->cp = (sum_sq + 2.0 * (double)p * s2) / count;
+    e->watson = steps / sum_sq;
+    for (size_t i = 0; i < n; i++) {
+        const double r = e->residual[i], rest = 1.0 - e->leverage[i];
+        const double without = (sum_sq - r * r / rest) / (free - 1.0); /* s^2 of the others */
+        e->internal[i] = r / sqrt(s2 * rest);
+        e->external[i] = r / sqrt(without * rest);
+        e->cook[i] = e->internal[i] * e->internal[i] * e->leverage[i] / rest / (double)p;
+        e->press += r / rest * (r / rest);
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* Breusch and Pagan's statistic in Koenker's form, n R^2 of e^2 regressed on x (n,d) and a
+ * constant: large where the size of the residuals (n) depends on x; chi-squared with d degrees
+ * of freedom if not. NaN where columns depend on each other. Scratch: least squares' and 2 n
+ * floats. */
+LLM_API double llm_prediction_error_breusch_pagan(const double *residual, const float *x, size_t n,
+                                                  size_t d, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, d + 1), mean = 0.0, left = 0.0, total = 0.0;
+    float *square = llm_arena_floats(arena, n), *fit = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        square[i] = (float)(residual[i] * residual[i]);
+        mean += (double)square[i] / (double)n;
+    }
+    const bool full = llm_least_squares_fit(w, x, square, NULL, n, d, true, arena) == d + 1;
+    llm_least_squares_predict(fit, x, w, n, d, true);
+    for (size_t i = 0; i < n; i++) {
+        const double r = (double)square[i] - (double)fit[i], off = (double)square[i] - mean;
+        left += r * r;
+        total += off * off;
+    }
+    arena->used = mark;
+    return full ? (double)n * (1.0 - left / total) : (double)NAN;
+}
+
+/* The anatomy of the error at m points over R training sets: f_hat (R,m) predictions, f (m) the
+ * truth without noise, noise its variance. */
+typedef struct {
+    double noise, bias_sq, variance;   /* means over the points; their sum is the expected error */
+    double bias_error, variance_error; /* standard errors; too small where points share draws */
+} llm_prediction_error_parts;
+
+/* R > 1. The mean of R predictions is off by variance / R by chance, which is taken off the squared
+ * bias: an unbiased estimate, that may come out below 0. */
+LLM_API llm_prediction_error_parts llm_prediction_error_biasvar(const float *f_hat, const float *f,
+                                                                double noise, size_t R, size_t m) {
+    llm_prediction_error_parts parts = {noise, 0.0, 0.0, 0.0, 0.0};
+    const double runs = (double)R, points = (double)m;
+    LLM_ASSERT(R > 1 && m > 0);
+    for (size_t i = 0; i < m; i++) {
+        double mean = 0.0, spread = 0.0;
+        for (size_t r = 0; r < R; r++) mean += (double)f_hat[r * m + i] / runs;
+        for (size_t r = 0; r < R; r++) {
+            const double off = (double)f_hat[r * m + i] - mean;
+            spread += off * off / (runs - 1.0);
+        }
+        const double bias = mean - (double)f[i];
+        parts.variance += spread / points;
+        parts.bias_sq += (bias * bias - spread / runs) / points;
+        /* of bias^2 for a Gaussian mean, and of a variance from R draws */
+        parts.bias_error += (4.0 * bias * bias + 2.0 * spread / runs) * spread / runs;
+        parts.variance_error += 2.0 * spread * spread / (runs - 1.0);
+    }
+    parts.bias_error = sqrt(parts.bias_error) / points;
+    parts.variance_error = sqrt(parts.variance_error) / points;
+    return parts;
+}
+
+/* Efron's .632 estimate: the training error flatters, left-out examples were predicted by models
+ * that saw only 63.2% of the others. Weighs the two. */
+LLM_API double llm_prediction_error_632(double train, double left_out) {
+    return 0.368 * train + 0.632 * left_out;
+}
+
+/* @mse ------------------------------------------------------ Mean squared error
+ *
+ *     mse = sum_i w_i (p_i - t_i)^2 / sum_i w_i          d mse / d p_i = 2 w_i (p_i - t_i) / sum w
+ *     -log N(t; p, sigma^2) averaged = mse / (2 sigma^2) + log sigma + log(2 pi) / 2
+ *
+ * The loss of a model whose errors are Gaussian with one variance for all. Of all constants the
+ * mean has the least, of all functions of x the conditional mean: squared error teaches averages.
+ * An error ten times as large counts a hundred times, so one outlier outweighs a hundred good
+ * points. What is masked (padding, no label) is excluded from the sum and from the divisor; a
+ * divisor that counts it makes the learning rate depend on the padding. Sums are in double: squares
+ * of errors differ by decades.
+ *
+ * source  Gauss 1809, "Theoria motus"; Welford 1962, "Note on a method for calculating corrected
+ *         sums of squares and products"; Chan, Golub & LeVeque 1979 (merging)
+ * needs   -
+ * see     @loss_function (robust ones), @regression, @nll (a variance for each point)
+ * topics  Mean squared error (MSE)
+ */
+
+/* *sum <- sum_i w_i (p_i - t_i)^2 over the entries of mask (n); returns sum w_i over them: the mean
+ * is *sum divided by that, which is 0 when nothing is left. loss (n) <- the terms, 0 where masked.
+ * loss, weight and mask may be NULL. Masked p and t are not read; 1 / sum is backward's scale. */
+LLM_API double llm_mse_forward(double *sum, float *loss, const float *p, const float *t,
+                               const float *weight, const bool *mask, size_t n) {
+    double total = 0.0, kept = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (loss) loss[i] = 0.0f;
+        if (mask && !mask[i]) continue;
+        const double r = (double)p[i] - (double)t[i], w = weight ? (double)weight[i] : 1.0;
+        total += w * r * r;
+        kept += w;
+        if (loss) loss[i] = (float)(w * r * r);
+    }
+    *sum = total;
+    return kept;
+}
+
+/* dp (n) += scale * 2 w (p - t). scale is 1 for the sum, 1 / (what forward returned) for the mean.
+ * The gradient of t is the negative of it. */
+LLM_API void llm_mse_backward(float *dp, const float *p, const float *t, const float *weight,
+                              const bool *mask, size_t n, float scale) {
+    for (size_t i = 0; i < n; i++) {
+        if (mask && !mask[i]) continue;
+        dp[i] += scale * 2.0f * (weight ? weight[i] : 1.0f) * (p[i] - t[i]);
+    }
+}
+
+/* *mean <- the weighted mean over the mask; false where no weight is left, as it has none. */
+LLM_API bool llm_mse_mean(float *mean, const float *p, const float *t, const float *weight,
+                          const bool *mask, size_t n) {
+    double sum;
+    const double kept = llm_mse_forward(&sum, NULL, p, t, weight, mask, n);
+    *mean = kept > 0.0 ? (float)(sum / kept) : NAN;
+    return kept > 0.0;
+}
+
+/* Returns the sum over all N O entries of (x W^T + b - t)^2, x (N,C), W (O,C), b (O) or NULL, t
+ * (N,O), and adds scale * its gradient to dW (O,C) and db (O), either may be NULL. Each residual is
+ * used where it is made: none is stored, and x is read once. */
+LLM_API double llm_mse_linear(float *dW, float *db, const float *x, const float *W, const float *b,
+                              const float *t, size_t N, size_t C, size_t O, float scale) {
+    double sum = 0.0;
+    for (size_t i = 0; i < N; i++) {
+        const float *xi = x + i * C;
+        for (size_t o = 0; o < O; o++) {
+            double r = (b ? (double)b[o] : 0.0) - (double)t[i * O + o];
+            for (size_t c = 0; c < C; c++) r += (double)W[o * C + c] * (double)xi[c];
+            sum += r * r;
+            const float dr = scale * 2.0f * (float)r;
+            for (size_t c = 0; dW && c < C; c++) dW[o * C + c] += dr * xi[c];
+            if (db) db[o] += dr;
+        }
+    }
+    return sum;
+}
+
+/* Mean and variance of a stream. Starts as zeros. sum_sq is the sum of squares about the mean so
+ * far, never the difference of two large numbers: E x^2 - (E x)^2 of values around 1e6 with
+ * deviation 1 loses twelve digits. */
+typedef struct {
+    double count, mean, sum_sq;
+} llm_mse_stream;
+
+/* s <- one number more. */
+LLM_API void llm_mse_stream_add(llm_mse_stream *s, double x) {
+    const double before = x - s->mean;
+    s->count += 1.0;
+    s->mean += before / s->count;
+    s->sum_sq += before * (x - s->mean); /* one deviation from the old mean, one from the new */
+}
+
+/* s <- both streams as one. */
+LLM_API void llm_mse_stream_merge(llm_mse_stream *s, const llm_mse_stream *other) {
+    const double count = s->count + other->count, apart = other->mean - s->mean;
+    if (other->count == 0.0) return;
+    s->sum_sq += other->sum_sq + apart * apart * s->count * other->count / count;
+    s->mean += apart * other->count / count;
+    s->count = count;
+}
+
+/* mse / variance of t (n > 0): 0 is perfect, 1 what the mean of t would have had, R^2 is 1 minus
+ * it. Infinite for constant t, NaN if that is hit exactly. */
+LLM_API float llm_mse_normalized(const float *p, const float *t, size_t n) {
+    double sum;
+    llm_mse_stream s = {0.0, 0.0, 0.0};
+    LLM_ASSERT(n > 0);
+    for (size_t i = 0; i < n; i++) llm_mse_stream_add(&s, (double)t[i]);
+    llm_mse_forward(&sum, NULL, p, t, NULL, NULL, n);
+    return (float)(sum / s.sum_sq);
+}
+
+/* The mean negative log-likelihood in nats of Gaussian errors with deviation sigma. Least at sigma
+ * = sqrt(mse), where it is log(mse) / 2 + 1.419. */
+LLM_API double llm_mse_to_nll(double mse, double sigma) {
+    LLM_ASSERT(sigma > 0.0);
+    return mse / (2.0 * sigma * sigma) + log(sigma) + 0.5 * log(2.0 * (double)LLM_PI);
+}
+
+/* E (y - f(x))^2 = *noise + *model on a finite table: joint (X,Y) sums to 1, y (Y) values, f (X).
+ * noise = E Var(y|x) is what no f avoids, model = E (E[y|x] - f)^2. Rows of no probability count
+ * for nothing. */
+LLM_API void llm_mse_decompose(double *noise, double *model, const float *joint, const float *y,
+                               const float *f, size_t X, size_t Y) {
+    *noise = *model = 0.0;
+    for (size_t i = 0; i < X; i++) {
+        double px = 0.0, mean = 0.0;
+        for (size_t j = 0; j < Y; j++) px += (double)joint[i * Y + j];
+        if (px == 0.0) continue;
+        for (size_t j = 0; j < Y; j++) mean += (double)joint[i * Y + j] * (double)y[j] / px;
+        for (size_t j = 0; j < Y; j++) {
+            const double off = (double)y[j] - mean;
+            *noise += (double)joint[i * Y + j] * off * off;
+        }
+        *model += px * (mean - (double)f[i]) * (mean - (double)f[i]);
+    }
+}
+
+/* @chain_rule ----------------------------------------------- Chain rule
+ *
+ *     (f o g)'(x) = f'(g(x)) g'(x)        dual numbers:  f(v + d e) = f(v) + f'(v) d e,   e^2 = 0
+ *     J = J_L ... J_2 J_1        J v: from the right, forward        J^T u: from the left, reverse
+ *
+ * The derivative of a program is the product of the derivatives of its steps, and a product can be
+ * multiplied from either end. A number that carries its derivative along does it from the front:
+ * every operation is done twice, once on the value, once on the slope, and the result is exact to
+ * rounding, where a difference quotient loses half of the digits. With two independent slopes and
+ * their product (hyper-dual numbers) it carries second derivatives as well. From the front the
+ * price is one pass for each input, from the back one for each output. Where max has no slope, at
+ * a tie, both arguments get half, as in torch.maximum.
+ *
+ * source  Wengert 1964, "A simple automatic derivative evaluation program"; Griewank & Walther
+ *         2008, "Evaluating derivatives", ch. 3; Fike & Alonso 2011, "The development of
+ *         hyper-dual numbers for exact second-derivative calculations"
+ * needs   arena matmul
+ * see     @chain_rule_taylor (all orders), @autodiff (the reverse direction, recorded)
+ * topics  Chain rule
+ */
+typedef struct {
+    double v, d; /* value, derivative */
+} llm_dual;
+typedef struct {
+    double v, a, b, ab; /* value, derivatives along a and along b, second derivative along both */
+} llm_hyperdual;
+
+/* f(x) from the value and the slope of f at x.v. What does not vary has derivative 0 even where the
+ * slope is infinite: sqrt of the constant 0 is not NaN. */
+LLM_API llm_dual llm_chain_rule_map(llm_dual x, double value, double slope) {
+    const llm_dual y = {value, x.d == 0.0 ? 0.0 : slope * x.d};
+    return y;
+}
+
+/* The four operations. */
+LLM_API llm_dual llm_chain_rule_add(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v + y.v, x.d + y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_sub(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v - y.v, x.d - y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_mul(llm_dual x, llm_dual y) {
+    const llm_dual z = {x.v * y.v, x.d * y.v + x.v * y.d};
+    return z;
+}
+LLM_API llm_dual llm_chain_rule_div(llm_dual x, llm_dual y) {
+    const double q = x.v / y.v;
+    const llm_dual z = {q, (x.d - q * y.d) / y.v};
+    return z;
+}
+
+/* Functions of one number: value and slope. */
+LLM_API llm_dual llm_chain_rule_exp(llm_dual x) {
+    return llm_chain_rule_map(x, exp(x.v), exp(x.v));
+}
+LLM_API llm_dual llm_chain_rule_log(llm_dual x) {
+    return llm_chain_rule_map(x, log(x.v), 1.0 / x.v);
+}
+LLM_API llm_dual llm_chain_rule_sin(llm_dual x) {
+    return llm_chain_rule_map(x, sin(x.v), cos(x.v));
+}
+LLM_API llm_dual llm_chain_rule_cos(llm_dual x) {
+    return llm_chain_rule_map(x, cos(x.v), -sin(x.v));
+}
+LLM_API llm_dual llm_chain_rule_tanh(llm_dual x) {
+    const double t = tanh(x.v);
+    return llm_chain_rule_map(x, t, 1.0 - t * t);
+}
+/* p is a constant. x^0 is 1 everywhere, with slope 0. */
+LLM_API llm_dual llm_chain_rule_pow(llm_dual x, double p) {
+    return llm_chain_rule_map(x, pow(x.v, p), p == 0.0 ? 0.0 : p * pow(x.v, p - 1.0));
+}
+/* The larger one; at a tie half of each slope, and NaN wins. */
+LLM_API llm_dual llm_chain_rule_max(llm_dual x, llm_dual y) {
+    if (x.v > y.v) return x;
+    if (y.v > x.v) return y;
+    const llm_dual z = {0.5 * x.v + 0.5 * y.v, 0.5 * (x.d + y.d)};
+    return z;
+}
+
+/* The same with second derivatives: (f o g)'' = f'' g' g' + f' g''. */
+LLM_API llm_hyperdual llm_chain_rule_map2(llm_hyperdual x, double value, double slope,
+                                          double bend) {
+    const llm_hyperdual y = {value, slope * x.a, slope * x.b, slope * x.ab + bend * x.a * x.b};
+    return y;
+}
+LLM_API llm_hyperdual llm_chain_rule_add2(llm_hyperdual x, llm_hyperdual y) {
+    const llm_hyperdual z = {x.v + y.v, x.a + y.a, x.b + y.b, x.ab + y.ab};
+    return z;
+}
+LLM_API llm_hyperdual llm_chain_rule_mul2(llm_hyperdual x, llm_hyperdual y) {
+    const llm_hyperdual z = {x.v * y.v, x.a * y.v + x.v * y.a, x.b * y.v + x.v * y.b,
+                             x.ab * y.v + x.a * y.b + x.b * y.a + x.v * y.ab};
+    return z;
+}
+LLM_API llm_hyperdual llm_chain_rule_exp2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, exp(x.v), exp(x.v), exp(x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_log2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, log(x.v), 1.0 / x.v, -1.0 / (x.v * x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_sin2(llm_hyperdual x) {
+    return llm_chain_rule_map2(x, sin(x.v), cos(x.v), -sin(x.v));
+}
+LLM_API llm_hyperdual llm_chain_rule_pow2(llm_hyperdual x, double p) {
+    return llm_chain_rule_map2(x, pow(x.v, p), p == 0.0 ? 0.0 : p * pow(x.v, p - 1.0),
+                               p == 0.0 || p == 1.0 ? 0.0 : p * (p - 1.0) * pow(x.v, p - 2.0));
+}
+
+/* out (K,size[L]) <- v (K,size[0]), jac[l] (size[l+1],size[l]): each row of v becomes
+ * J_L ... J_1 v. Returns the number of multiplications. L > 0; scratch: 2 K times the widest size,
+ * given back. */
+LLM_API size_t llm_chain_rule_jvp(float *out, const float *const *jac, const size_t *size, size_t L,
+                                  const float *v, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t count = 0, widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = size[l] > widest ? size[l] : widest;
+    float *from = llm_arena_floats(arena, K * widest), *to = llm_arena_floats(arena, K * widest);
+    memcpy(from, v, K * size[0] * sizeof(float));
+    for (size_t l = 0; l < L; l++) {
+        llm_matmul_forward(to, from, jac[l], NULL, K, size[l], size[l + 1]);
+        count += K * size[l] * size[l + 1];
+        float *swap = from;
+        from = to, to = swap;
+    }
+    memcpy(out, from, K * size[L] * sizeof(float));
+    arena->used = mark;
+    return count;
+}
+
+/* out (K,size[0]) <- u (K,size[L]): each row of u becomes J_1^T ... J_L^T u. Otherwise as above. */
+LLM_API size_t llm_chain_rule_vjp(float *out, const float *const *jac, const size_t *size, size_t L,
+                                  const float *u, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t count = 0, widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = size[l] > widest ? size[l] : widest;
+    float *from = llm_arena_floats(arena, K * widest), *to = llm_arena_floats(arena, K * widest);
+    memcpy(from, u, K * size[L] * sizeof(float));
+    for (size_t l = L; l-- > 0;) {
+        memset(to, 0, K * size[l] * sizeof(float));
+        llm_matmul_backward(to, NULL, NULL, from, from, jac[l], K, size[l], size[l + 1]);
+        count += K * size[l] * size[l + 1];
+        float *swap = from;
+        from = to, to = swap;
+    }
+    memcpy(out, from, K * size[0] * sizeof(float));
+    arena->used = mark;
+    return count;
+}
+
+/* @chain_rule_taylor -------------------------------- Derivatives of every order: Taylor arithmetic
+ *
+ *     x(t) = x_0 + x_1 t + x_2 t^2 + ... + x_K t^K + O(t^(K+1))          x_k = x^(k)(0) / k!
+ *     z = e^x:   z' = x' z,   so   k z_k = sum_{j=1..k} j x_j z_{k-j}
+ *
+ * A dual number is a power series cut after its first term. Cut later, it carries all derivatives
+ * up to order K through a program, at a cost of K^2 an operation, where nesting first derivatives
+ * would cost 2^K. Products are convolutions; exp, log, sin and powers follow from the differential
+ * equation that each of them satisfies, one coefficient from those before it. Faa di Bruno's
+ * formula for the k-th derivative of f(g(t)) is here one composition of polynomials. Coefficients
+ * are the derivatives divided by k!, and that is what keeps them in range.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 13, table 13.2
+ * needs   -
+ * see     @chain_rule (K = 1)
+ * topics  -
+ */
+
+/* Every array holds K+1 coefficients; z may not be x or y. z <- x y, and z <- x / y. */
+LLM_API void llm_chain_rule_taylor_mul(double *z, const double *x, const double *y, size_t K) {
+    for (size_t k = 0; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 0; j <= k; j++) z[k] += x[j] * y[k - j];
+    }
+}
+LLM_API void llm_chain_rule_taylor_div(double *z, const double *x, const double *y, size_t K) {
+    for (size_t k = 0; k <= K; k++) { /* z y = x, solved for the last term */
+        z[k] = x[k];
+        for (size_t j = 1; j <= k; j++) z[k] -= y[j] * z[k - j];
+        z[k] /= y[0];
+    }
+}
+
+/* z <- e^x; from z' = x' z. */
+LLM_API void llm_chain_rule_taylor_exp(double *z, const double *x, size_t K) {
+    z[0] = exp(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (double)j * x[j] * z[k - j];
+        z[k] /= (double)k;
+    }
+}
+
+/* z <- log x; from x z' = x'. */
+LLM_API void llm_chain_rule_taylor_log(double *z, const double *x, size_t K) {
+    z[0] = log(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        double sum = 0.0;
+        for (size_t j = 1; j < k; j++) sum += (double)j * z[j] * x[k - j];
+        z[k] = (x[k] - sum / (double)k) / x[0];
+    }
+}
+
+/* s <- sin x and c <- cos x, which need each other: s' = x' c, c' = -x' s. */
+LLM_API void llm_chain_rule_taylor_sincos(double *s, double *c, const double *x, size_t K) {
+    s[0] = sin(x[0]);
+    c[0] = cos(x[0]);
+    for (size_t k = 1; k <= K; k++) {
+        s[k] = c[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) {
+            s[k] += (double)j * x[j] * c[k - j];
+            c[k] -= (double)j * x[j] * s[k - j];
+        }
+        s[k] /= (double)k;
+        c[k] /= (double)k;
+    }
+}
+
+/* z <- tanh x; z' = x' w with w = 1 - z^2, which is scratch (K+1). */
+LLM_API void llm_chain_rule_taylor_tanh(double *z, double *w, const double *x, size_t K) {
+    z[0] = tanh(x[0]);
+    w[0] = 1.0 - z[0] * z[0];
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = w[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (double)j * x[j] * w[k - j];
+        z[k] /= (double)k;
+        for (size_t j = 0; j <= k; j++) w[k] -= z[j] * z[k - j];
+    }
+}
+
+/* z <- x^p; from x z' = p x' z. x[0] is not 0; negative only with a whole p. */
+LLM_API void llm_chain_rule_taylor_pow(double *z, const double *x, double p, size_t K) {
+    z[0] = pow(x[0], p);
+    for (size_t k = 1; k <= K; k++) {
+        z[k] = 0.0;
+        for (size_t j = 1; j <= k; j++) z[k] += (p * (double)j - (double)(k - j)) * x[j] * z[k - j];
+        z[k] /= (double)k * x[0];
+    }
+}
+
+/* z <- f(g(t)): f holds the coefficients of f about g[0]. Horner's rule in the series g - g[0],
+ * which begins with t: that is Faa di Bruno's formula. scratch (K+1); z may not be f or g. */
+LLM_API void llm_chain_rule_taylor_compose(double *z, double *scratch, const double *f,
+                                           const double *g, size_t K) {
+    for (size_t k = 0; k <= K; k++) z[k] = 0.0;
+    for (size_t m = K + 1; m-- > 0;) {
+        for (size_t k = 0; k <= K; k++) {
+            scratch[k] = k == 0 ? f[m] : 0.0;
+            for (size_t j = 1; j <= k; j++) scratch[k] += g[j] * z[k - j];
+        }
+        memcpy(z, scratch, (K + 1) * sizeof(double));
+    }
+}
+
+/* @comp_graph ----------------------------------------------- Computational graph
+ *
+ *     y = tanh(x w + b):     x  w
+ *                             \/
+ *                           matmul  b          a node: an operation; an edge: what it reads
+ *                                \ /
+ *                                add -> tanh
+ *
+ * A program written down instead of run: a list of nodes, each with its operation, the one or two
+ * nodes that it reads and the shape of its result. Once it is data it can be ordered, checked,
+ * simplified, drawn, run forward (@forward_pass) and differentiated (@backward_pass). Shapes follow
+ * from those of the inputs when a node is added; the first mismatch is kept as a sentence, and
+ * every node built on a wrong one is wrong too. Everything is a matrix of rows x cols. Where two
+ * shapes of an elementwise operation differ, an extent of 1 is repeated, as in NumPy. SUM and
+ * BROADCAST to a shape undo each other's shape, and each is the other's derivative.
+ *
+ * source  Kahn 1962, "Topological sorting of large networks"; Abadi et al. 2016, "TensorFlow: a
+ *         system for large-scale machine learning", section 3
+ * needs   error arena buffer
+ * see     @comp_graph_plan (simplify, plan memory), @autodiff (no graph, a record)
+ * topics  Computational graph
+ */
+enum { /* the operations; a and b are the nodes read */
+       LLM_COMP_GRAPH_INPUT,
+       LLM_COMP_GRAPH_CONST,
+       LLM_COMP_GRAPH_ADD,
+       LLM_COMP_GRAPH_SUB,
+       LLM_COMP_GRAPH_MUL,
+       LLM_COMP_GRAPH_DIV,
+       LLM_COMP_GRAPH_MATMUL,    /* a (M,K) b (K,N) */
+       LLM_COMP_GRAPH_XENT,      /* a: logits (N,V), b: class numbers (N,1): the mean loss (1,1) */
+       LLM_COMP_GRAPH_SUM,       /* over rows, columns or both, to the given shape */
+       LLM_COMP_GRAPH_BROADCAST, /* repeats rows, columns or both, to the given shape */
+       LLM_COMP_GRAPH_RESHAPE,
+       LLM_COMP_GRAPH_RELU,
+       LLM_COMP_GRAPH_TANH,
+       LLM_COMP_GRAPH_EXP,
+       LLM_COMP_GRAPH_LOG,
+       LLM_COMP_GRAPH_DETACH, /* a itself, but no gradient passes */
+       LLM_COMP_GRAPH_OPS
+};
+#define LLM_COMP_GRAPH_NONE SIZE_MAX
+
+typedef struct {
+    int op;
+    size_t in[2]; /* LLM_COMP_GRAPH_NONE where it reads less */
+    size_t rows, cols;
+    const float *data; /* of CONST: the caller's numbers */
+    const char *name;  /* of INPUT and CONST; else the operation's */
+    bool varies;       /* a gradient is wanted here, or passes through here */
+} llm_comp_graph_node;
+
+typedef struct {
+    llm_comp_graph_node *node;
+    size_t count, room;
+    llm_error error; /* the first mismatch; empty while all is well */
+} llm_comp_graph;
+
+/* An empty graph with room for so many nodes, taken from the arena. */
+LLM_API void llm_comp_graph_create(llm_comp_graph *g, size_t room, llm_arena *arena) {
+    g->node = (llm_comp_graph_node *)llm_arena_take(arena, room, sizeof *g->node);
+    g->count = 0;
+    g->room = room;
+    g->error.message[0] = 0;
+}
+
+/* Appends a node of any kind and returns its number. More than room is the caller's error. */
+LLM_API size_t llm_comp_graph_append(llm_comp_graph *g, int op, const char *name, size_t a,
+                                     size_t b, size_t rows, size_t cols, bool varies) {
+    LLM_ASSERT(g->count < g->room);
+    llm_comp_graph_node *n = &g->node[g->count];
+    n->op = op, n->name = name, n->in[0] = a, n->in[1] = b;
+    n->rows = rows, n->cols = cols, n->data = NULL, n->varies = varies;
+    return g->count++;
+}
+
+/* What comes from outside: fed at every run, with a gradient where it varies; and numbers that stay
+ * (rows,cols). Name and data are kept by pointer. */
+LLM_API size_t llm_comp_graph_input(llm_comp_graph *g, const char *name, size_t rows, size_t cols,
+                                    bool varies) {
+    return llm_comp_graph_append(g, LLM_COMP_GRAPH_INPUT, name, LLM_COMP_GRAPH_NONE,
+                                 LLM_COMP_GRAPH_NONE, rows, cols, varies);
+}
+LLM_API size_t llm_comp_graph_const(llm_comp_graph *g, const char *name, const float *data,
+                                    size_t rows, size_t cols) {
+    const size_t i = llm_comp_graph_append(g, LLM_COMP_GRAPH_CONST, name, LLM_COMP_GRAPH_NONE,
+                                           LLM_COMP_GRAPH_NONE, rows, cols, false);
+    g->node[i].data = data;
+    return i;
+}
+
+/* The node op(a) or op(a, b); b is not read by the others. For SUM, BROADCAST and RESHAPE rows and
+ * cols are the shape wanted; else they are ignored. On a mismatch: NONE, and the graph's error says
+ * which; an a or b of NONE gives NONE. */
+LLM_API size_t llm_comp_graph_shaped(llm_comp_graph *g, int op, size_t a, size_t b, size_t rows,
+                                     size_t cols) {
+    static const char *const names[LLM_COMP_GRAPH_OPS] = {
+        "input", "const",     "add",     "sub",  "mul",  "div", "matmul", "xent",
+        "sum",   "broadcast", "reshape", "relu", "tanh", "exp", "log",    "detach"};
+    LLM_ASSERT(op >= LLM_COMP_GRAPH_ADD && op < LLM_COMP_GRAPH_OPS);
+    const bool two = op <= LLM_COMP_GRAPH_XENT;
+    if (a == LLM_COMP_GRAPH_NONE || (two && b == LLM_COMP_GRAPH_NONE)) return LLM_COMP_GRAPH_NONE;
+    LLM_ASSERT(a < g->count && (!two || b < g->count));
+    const llm_comp_graph_node *x = &g->node[a], *y = two ? &g->node[b] : x;
+    const size_t R = x->rows, C = x->cols;
+    size_t r = R, c = C;
+    bool fits = true;
+    if (op == LLM_COMP_GRAPH_MATMUL) {
+        fits = C == y->rows;
+        c = y->cols;
+    } else if (op == LLM_COMP_GRAPH_XENT) {
+        fits = y->rows == R && y->cols == 1 && R > 0;
+        r = c = 1;
+    } else if (two) {
+        fits = (R == y->rows || R == 1 || y->rows == 1) && (C == y->cols || C == 1 || y->cols == 1);
+        r = R == 1 ? y->rows : R;
+        c = C == 1 ? y->cols : C;
+    } else if (op <= LLM_COMP_GRAPH_RESHAPE) {
+        r = rows, c = cols;
+        if (op == LLM_COMP_GRAPH_SUM) fits = (r == R || r == 1) && (c == C || c == 1);
+        if (op == LLM_COMP_GRAPH_BROADCAST) fits = (R == r || R == 1) && (C == c || C == 1);
+        if (op == LLM_COMP_GRAPH_RESHAPE) fits = r * c == R * C;
+    }
+    if (!fits && !g->error.message[0])
+        llm_fail(&g->error, "node %zu: %s of %s (%zu,%zu) and (%zu,%zu) does not fit", g->count,
+                 names[op], x->name, R, C, two ? y->rows : r, two ? y->cols : c);
+    if (!fits) return LLM_COMP_GRAPH_NONE;
+    const bool varies = (x->varies || (two && y->varies)) && op != LLM_COMP_GRAPH_DETACH;
+    return llm_comp_graph_append(g, op, names[op], a, two ? b : LLM_COMP_GRAPH_NONE, r, c, varies);
+}
+
+/* Where the shape follows from the inputs. */
+LLM_API size_t llm_comp_graph_op(llm_comp_graph *g, int op, size_t a, size_t b) {
+    return llm_comp_graph_shaped(g, op, a, b, 0, 0);
+}
+
+/* order (count) <- g: every node behind those that it reads. Kahn's algorithm: a node whose inputs
+ * are all placed is ready. What is never ready waits in a circle (possible only where somebody has
+ * changed `in`), and the error names it. Scratch: 4 count + 1 sizes, given back. */
+LLM_API bool llm_comp_graph_order(size_t *order, const llm_comp_graph *g, llm_arena *arena,
+                                  llm_error *error) {
+    const size_t mark = arena->used, n = g->count;
+    size_t *start = (size_t *)llm_arena_take(arena, n + 1, sizeof(size_t)), done = 0, ready = 0;
+    size_t *reader = (size_t *)llm_arena_take(arena, 2 * n, sizeof(size_t));
+    size_t *waits = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    memset(start, 0, (n + 1) * sizeof *start);
+    memset(waits, 0, n * sizeof *waits);
+    for (size_t i = 0; i < 2 * n; i++) { /* readers of node k: reader[start[k] .. start[k+1]) */
+        const size_t k = g->node[i / 2].in[i % 2];
+        if (k != LLM_COMP_GRAPH_NONE) start[k]++, waits[i / 2]++;
+    }
+    for (size_t k = 0; k < n; k++) start[k + 1] += start[k];
+    for (size_t i = 2 * n; i-- > 0;) {
+        const size_t k = g->node[i / 2].in[i % 2];
+        if (k != LLM_COMP_GRAPH_NONE) reader[--start[k]] = i / 2;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (waits[i] == 0) order[ready++] = i;
+    for (; done < ready; done++)
+        for (size_t i = start[order[done]]; i < start[order[done] + 1]; i++)
+            if (--waits[reader[i]] == 0) order[ready++] = reader[i];
+
+    if (ready < n) {
+        size_t at = 0; /* from a waiting node to one it waits for, n times: now on the circle */
+        while (waits[at] == 0) at++;
+        for (size_t step = 0; step < n; step++) {
+            const size_t *in = g->node[at].in;
+            at = in[0] != LLM_COMP_GRAPH_NONE && waits[in[0]] > 0 ? in[0] : in[1];
+        }
+        llm_fail(error, "the graph has a cycle through node %zu (%s)", at, g->node[at].name);
+    }
+    arena->used = mark;
+    return ready == n;
+}
+
+/* Appends the graph as text for Graphviz. False when memory is out. */
+LLM_API bool llm_comp_graph_dot(llm_buffer *text, const llm_comp_graph *g) {
+    bool ok = llm_buffer_print(text, "digraph {\n");
+    for (size_t i = 0; i < g->count; i++) {
+        const llm_comp_graph_node *n = &g->node[i];
+        ok = ok && llm_buffer_print(text, "  n%zu [label=\"", i);
+        for (const char *c = n->name; *c; c++)
+            ok = ok && llm_buffer_print(text, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        ok = ok && llm_buffer_print(text, "\\n(%zu,%zu)\"%s];\n", n->rows, n->cols,
+                                    n->in[0] == LLM_COMP_GRAPH_NONE ? " shape=box" : "");
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE)
+                ok = ok && llm_buffer_print(text, "  n%zu -> n%zu;\n", n->in[k], i);
+    }
+    return ok && llm_buffer_print(text, "}\n");
+}
+
+/* @comp_graph_plan -------------------------- Graphs made smaller: dead nodes, common nodes, memory
+ *
+ *     used(i)  = i is an output, or some used node reads i
+ *     life(i)  = [position of i, last position that reads i]
+ *     offset   : lives that meet get memory that does not
+ *
+ * Three things that a compiler does to a graph before it runs. Nodes that no output needs are
+ * skipped. Nodes with the same operation on the same nodes are computed once: each node is looked
+ * up in a hash table of those before it, a + b also as b + a, which is the same to the last bit.
+ * And a buffer is used again as soon as its last reader has run: the largest arrays are placed
+ * first, each at the lowest offset where nothing alive at the same time lies. That is a heuristic
+ * (the best packing is NP-hard); it is compared with the most that is ever alive, which no plan can
+ * go below.
+ *
+ * source  Pisarchyk & Lee 2020, "Efficient memory management for deep neural net inference"
+ *         (greedy by size); Ershov 1958, "On programming of arithmetic operations" (hash consing)
+ * needs   arena argsort comp_graph
+ * see     @forward_pass (runs in the planned memory)
+ * topics  -
+ */
+
+/* used (count) <- order (count), output (outputs): which nodes those outputs need. */
+LLM_API void llm_comp_graph_plan_used(bool *used, const llm_comp_graph *g, const size_t *order,
+                                      const size_t *output, size_t outputs) {
+    for (size_t i = 0; i < g->count; i++) used[i] = false;
+    for (size_t o = 0; o < outputs; o++) used[output[o]] = true;
+    for (size_t p = g->count; p-- > 0;) {
+        const llm_comp_graph_node *n = &g->node[order[p]];
+        for (size_t k = 0; k < 2 && used[order[p]]; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) used[n->in[k]] = true;
+    }
+}
+
+/* Do two nodes compute the same? Inputs never do: they are fed separately. */
+LLM_API bool llm_comp_graph_plan_equal(const llm_comp_graph_node *a, const llm_comp_graph_node *b) {
+    if (a->op != b->op || a->rows != b->rows || a->cols != b->cols) return false;
+    if (a->op == LLM_COMP_GRAPH_INPUT) return false;
+    if (a->op == LLM_COMP_GRAPH_CONST)
+        return a->data == b->data || !memcmp(a->data, b->data, a->rows * a->cols * sizeof(float));
+    return a->in[0] == b->in[0] && a->in[1] == b->in[1];
+}
+
+/* same (count) <- order (count): for each node the first one that computes the same. Every `in` of
+ * the graph is changed to it, so the others are dead unless they are outputs (read same[output]).
+ * Returns how many are not their own. Scratch: 4 count sizes, given back. */
+LLM_API size_t llm_comp_graph_plan_share(size_t *same, llm_comp_graph *g, const size_t *order,
+                                         llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t slots = 1, shared = 0;
+    while (slots < 2 * g->count) slots *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, slots, sizeof(size_t));
+    for (size_t s = 0; s < slots; s++) slot[s] = LLM_COMP_GRAPH_NONE;
+    for (size_t p = 0; p < g->count; p++) {
+        llm_comp_graph_node *n = &g->node[order[p]];
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) n->in[k] = same[n->in[k]];
+        const bool commutes = n->op == LLM_COMP_GRAPH_ADD || n->op == LLM_COMP_GRAPH_MUL;
+        if (commutes && n->in[0] > n->in[1]) {
+            const size_t swap = n->in[0];
+            n->in[0] = n->in[1], n->in[1] = swap;
+        }
+        const size_t key[5] = {(size_t)n->op, n->in[0], n->in[1], n->rows, n->cols};
+        uint64_t hash = 14695981039346656037u; /* Fowler, Noll & Vo, a word at a time */
+        for (size_t k = 0; k < 5; k++) hash = (hash ^ key[k]) * 1099511628211u;
+        size_t s = (size_t)(hash ^ hash >> 32) & (slots - 1);
+        while (slot[s] != LLM_COMP_GRAPH_NONE && !llm_comp_graph_plan_equal(&g->node[slot[s]], n))
+            s = (s + 1) & (slots - 1);
+        if (slot[s] == LLM_COMP_GRAPH_NONE) slot[s] = order[p];
+        same[order[p]] = slot[s];
+        shared += slot[s] != order[p];
+    }
+    arena->used = mark;
+    return shared;
+}
+
+/* first, last (count) <- order, used, keep (count): the positions in order between which each node
+ * is alive. Those of keep (outputs; what a backward pass wants) live to the end, position count. A
+ * node that nobody uses has last < first. keep may be NULL. */
+LLM_API void llm_comp_graph_plan_life(size_t *first, size_t *last, const llm_comp_graph *g,
+                                      const size_t *order, const bool *used, const bool *keep) {
+    for (size_t i = 0; i < g->count; i++) first[i] = 1, last[i] = 0;
+    for (size_t p = 0; p < g->count; p++) {
+        const size_t i = order[p];
+        if (!used[i]) continue;
+        first[i] = last[i] = p;
+        for (size_t k = 0; k < 2; k++)
+            if (g->node[i].in[k] != LLM_COMP_GRAPH_NONE) last[g->node[i].in[k]] = p;
+    }
+    for (size_t i = 0; keep && i < g->count; i++)
+        if (keep[i] && used[i]) last[i] = g->count;
+}
+
+/* offset (n) <- size, first, last (n): where each buffer starts; returns the size of the whole.
+ * Nothing is placed, and offset not written, where size is 0 or last < first. Sizes are in any
+ * unit. Scratch: n sizes and n floats, given back. */
+LLM_API size_t llm_comp_graph_plan(size_t *offset, const size_t *size, const size_t *first,
+                                   const size_t *last, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *by_size = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), whole = 0;
+    float *key = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) key[i] = last[i] < first[i] ? 0.0f : -(float)size[i];
+    llm_argsort(by_size, key, n);
+    for (size_t p = 0; p < n && key[by_size[p]] < 0.0f; p++) {
+        const size_t i = by_size[p];
+        size_t at = 0;
+        for (size_t q = 0; q < p;) { /* whatever is in the way: go behind it, and look again */
+            const size_t k = by_size[q];
+            const bool meet = first[i] <= last[k] && first[k] <= last[i];
+            const bool overlap = at < offset[k] + size[k] && offset[k] < at + size[i];
+            if (meet && overlap) at = offset[k] + size[k];
+            q = meet && overlap ? 0 : q + 1;
+        }
+        offset[i] = at;
+        if (at + size[i] > whole) whole = at + size[i];
+    }
+    arena->used = mark;
+    return whole;
+}
+
+/* The most that is alive at one position, of so many: no plan is smaller. */
+LLM_API size_t llm_comp_graph_plan_least(const size_t *size, const size_t *first,
+                                         const size_t *last, size_t n, size_t positions) {
+    size_t most = 0;
+    for (size_t p = 0; p < positions; p++) {
+        size_t sum = 0;
+        for (size_t i = 0; i < n; i++)
+            if (first[i] <= p && p <= last[i]) sum += size[i];
+        if (sum > most) most = sum;
+    }
+    return most;
+}
+
+/* @comp_graph_eval ------------------------------------------ Graphs: what a node computes
+ *
+ *    add, sub, mul, div:  y_rc = a_rc o b_rc     an extent of 1 is read again: a_{r mod R, c mod C}
+ *     sum to (R,C):        y_rc = sum of all a whose row is r mod R and column c mod C
+ *     xent:                y = mean_r (log sum_c e^(a_rc) - a_{r, b_r})
+ *
+ * The meaning of the operations of @comp_graph, one node at a time; a run calls this for each. The
+ * remainder does all broadcasting: with one row, every row is row 0. Sums over many numbers are
+ * taken in double, so that the order in which a gradient check perturbs them does not show. A node
+ * that reads only constants can be computed once and for all: folding runs it now and leaves its
+ * numbers as a constant.
+ *
+ * source  Harris et al. 2020, "Array programming with NumPy" (broadcasting)
+ * needs   arena comp_graph gemm
+ * see     @forward_pass (runs whole graphs), @backward_pass (the derivative of each)
+ * topics  -
+ */
+
+/* y <- one node of the graph from the numbers of its inputs. softmax and sign are written where the
+ * operation has them and they are not NULL. y may not be a or b. */
+LLM_API void llm_comp_graph_eval(float *y, float *softmax, uint32_t *sign, const llm_comp_graph *g,
+                                 size_t i, const float *a, const float *b) {
+    const llm_comp_graph_node *n = &g->node[i], *x = &g->node[n->in[0]];
+    const llm_comp_graph_node *z = n->in[1] == LLM_COMP_GRAPH_NONE ? x : &g->node[n->in[1]];
+    const size_t R = n->rows, C = n->cols, size = R * C;
+    switch (n->op) {
+    case LLM_COMP_GRAPH_MATMUL:
+        for (size_t k = 0; k < size; k++) y[k] = 0.0f;
+        llm_gemm(y, a, false, b, false, R, C, x->cols);
+        return;
+    case LLM_COMP_GRAPH_SUM:
+        for (size_t k = 0; k < size; k++) { /* in double: a column may be long */
+            double sum = 0.0;
+            for (size_t r = k / C; r < x->rows; r += R)
+                for (size_t c = k % C; c < x->cols; c += C) sum += (double)a[r * x->cols + c];
+            y[k] = (float)sum;
+        }
+        return;
+    case LLM_COMP_GRAPH_XENT: {
+        double loss = 0.0;
+        const size_t V = x->cols;
+        for (size_t r = 0; r < x->rows; r++) {
+            const float *logit = a + r * V;
+            double sum = 0.0;
+            float most = -INFINITY;
+            LLM_ASSERT(b[r] >= 0.0f && b[r] < (float)V);
+            for (size_t c = 0; c < V; c++)
+                if (!(logit[c] <= most)) most = logit[c];
+            for (size_t c = 0; c < V; c++) sum += exp((double)(logit[c] - most));
+            loss += log(sum) + (double)(most - logit[(size_t)b[r]]);
+            for (size_t c = 0; softmax && c < V; c++)
+                softmax[r * V + c] = (float)(exp((double)(logit[c] - most)) / sum);
+        }
+        y[0] = (float)(loss / (double)x->rows);
+        return;
+    }
+    default:
+        break;
+    }
+    for (size_t k = 0; sign && k < (size + 31) / 32; k++) sign[k] = 0;
+    for (size_t k = 0; k < size; k++) { /* entry by entry; an extent of 1 is repeated */
+        const size_t r = k / C, c = k % C;
+        const bool flat = n->op == LLM_COMP_GRAPH_RESHAPE;
+        const float p = flat ? a[k] : a[r % x->rows * x->cols + c % x->cols];
+        const float q = b ? b[r % z->rows * z->cols + c % z->cols] : 0.0f;
+        float v = p; /* BROADCAST, RESHAPE, DETACH */
+        if (n->op == LLM_COMP_GRAPH_ADD) v = p + q;
+        if (n->op == LLM_COMP_GRAPH_SUB) v = p - q;
+        if (n->op == LLM_COMP_GRAPH_MUL) v = p * q;
+        if (n->op == LLM_COMP_GRAPH_DIV) v = p / q;
+        if (n->op == LLM_COMP_GRAPH_RELU) v = p < 0.0f ? 0.0f : p; /* NaN stays */
+        if (n->op == LLM_COMP_GRAPH_TANH) v = tanhf(p);
+        if (n->op == LLM_COMP_GRAPH_EXP) v = expf(p);
+        if (n->op == LLM_COMP_GRAPH_LOG) v = logf(p);
+        if (sign && p > 0.0f) sign[k / 32] |= 1u << k % 32;
+        y[k] = v;
+    }
+}
+
+/* Turns every node that reads only constants into one, its numbers in the arena; how many. A node
+ * stands behind those that it reads, as it does in a graph that nobody has reordered. */
+LLM_API size_t llm_comp_graph_eval_fold(llm_comp_graph *g, llm_arena *arena) {
+    size_t folded = 0;
+    for (size_t i = 0; i < g->count; i++) {
+        llm_comp_graph_node *n = &g->node[i];
+        const float *x[2] = {NULL, NULL};
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_COMP_GRAPH_NONE) x[k] = g->node[n->in[k]].data;
+        if (!x[0] || (!x[1] && n->in[1] != LLM_COMP_GRAPH_NONE)) continue;
+        float *y = llm_arena_floats(arena, n->rows * n->cols);
+        llm_comp_graph_eval(y, NULL, NULL, g, i, x[0], x[1]);
+        n->op = LLM_COMP_GRAPH_CONST, n->data = y;
+        n->in[0] = n->in[1] = LLM_COMP_GRAPH_NONE;
+        folded++;
+    }
+    return folded;
+}
+
+/* @forward_pass --------------------------------------------- Forward pass
+ *
+ *     for i in order:  y_i = op_i(y_a, y_b)
+ *     kept for the way back:  tanh, exp: y    log: a    mul, matmul: a and b    div: b and y
+ *                            relu: the signs, a bit each    xent: softmax    add, sum, ...: nothing
+ *
+ * Runs a graph (@comp_graph). In training a node keeps what the derivative of its operation will
+ * need and no more, and only where a gradient passes; everything else is dropped as soon as its
+ * last reader has run. In evaluation nothing is kept, and memory is what is alive at once. The
+ * numbers are the same in both, to the last bit: only the places differ. What training costs in
+ * memory is therefore a property of the operations, not of the values: counted here in bytes, with
+ * the operations and the traffic beside it. Rows of a batch do not see each other unless the graph
+ * says so.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Chen et al. 2016, "Training deep nets with sublinear memory cost" (what is kept)
+ * needs   error arena comp_graph comp_graph_plan comp_graph_eval
+ * see     @backward_pass (reads what is kept), @forward_pass_chain (fused)
+ * topics  Forward pass
+ */
+typedef struct {
+    const llm_comp_graph *graph;
+    size_t *order, *offset; /* (count) */
+    bool *used, *keep;      /* (count) */
+    const float **value;    /* (count) each node's numbers, valid while it is alive */
+    float **softmax;        /* (count) of XENT nodes */
+    uint32_t **sign;        /* (count) of RELU nodes: bit i % 32 of word i / 32 is a_i > 0 */
+    float *memory;
+    size_t floats;                /* of planned memory */
+    size_t operations, moved;     /* per run: multiply-adds, bytes read and written */
+    size_t saved;                 /* bytes kept for the way back */
+    bool train, ready, nan_guard; /* ready: a training run is done and not yet used up */
+} llm_forward_pass;
+
+/* Numbers for an input node: rows and cols must be those of the node. */
+typedef struct {
+    size_t node;
+    const float *data;
+    size_t rows, cols;
+} llm_forward_pass_feed;
+
+/* Orders the graph, decides what is kept, and plans the memory that runs for these outputs need;
+ * all of it is taken from the arena and stays there. False on a cycle. */
+LLM_API bool llm_forward_pass_plan(llm_forward_pass *f, const llm_comp_graph *g,
+                                   const size_t *output, size_t outputs, bool train,
+                                   llm_arena *arena, llm_error *error) {
+    const size_t n = g->count;
+    f->graph = g, f->train = train, f->ready = false, f->nan_guard = false, f->saved = 0;
+    f->order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    f->offset = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    f->used = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    f->keep = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    f->value = (const float **)llm_arena_take(arena, n, sizeof *f->value);
+    f->softmax = (float **)llm_arena_take(arena, n, sizeof *f->softmax);
+    f->sign = (uint32_t **)llm_arena_take(arena, n, sizeof *f->sign);
+    if (!llm_comp_graph_order(f->order, g, arena, error)) return false;
+    llm_comp_graph_plan_used(f->used, g, f->order, output, outputs);
+
+    for (size_t i = 0; i < n; i++) {
+        f->value[i] = NULL, f->softmax[i] = NULL, f->sign[i] = NULL;
+        f->keep[i] = false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const llm_comp_graph_node *node = &g->node[i];
+        const size_t a = node->in[0], b = node->in[1], size = node->rows * node->cols;
+        if (!train || !f->used[i] || !node->varies || a == LLM_COMP_GRAPH_NONE) continue;
+        const bool product = node->op == LLM_COMP_GRAPH_MUL || node->op == LLM_COMP_GRAPH_MATMUL;
+        if (product && g->node[a].varies) f->keep[b] = true;
+        if (product && g->node[b].varies) f->keep[a] = true;
+        if (node->op == LLM_COMP_GRAPH_DIV) f->keep[b] = true;
+        if (node->op == LLM_COMP_GRAPH_DIV && g->node[b].varies) f->keep[i] = true;
+        if (node->op == LLM_COMP_GRAPH_TANH || node->op == LLM_COMP_GRAPH_EXP) f->keep[i] = true;
+        if (node->op == LLM_COMP_GRAPH_LOG) f->keep[a] = true;
+        if (node->op == LLM_COMP_GRAPH_RELU) {
+            f->sign[i] = (uint32_t *)llm_arena_take(arena, (size + 31) / 32, sizeof(uint32_t));
+            f->saved += (size + 31) / 32 * sizeof(uint32_t);
+        }
+        if (node->op == LLM_COMP_GRAPH_XENT) {
+            const size_t logits = g->node[a].rows * g->node[a].cols;
+            f->keep[b] = true;
+            f->softmax[i] = llm_arena_floats(arena, logits);
+            f->saved += logits * sizeof(float);
+        }
+    }
+    size_t *first = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *last = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *size = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t i = 0; i < n; i++) {
+        size[i] = g->node[i].in[0] == LLM_COMP_GRAPH_NONE ? 0 : g->node[i].rows * g->node[i].cols;
+        if (f->keep[i]) f->saved += g->node[i].rows * g->node[i].cols * sizeof(float);
+    }
+    for (size_t o = 0; o < outputs; o++) f->keep[output[o]] = true;
+    llm_comp_graph_plan_life(first, last, g, f->order, f->used, f->keep);
+    f->floats = llm_comp_graph_plan(f->offset, size, first, last, n, arena);
+    f->memory = llm_arena_floats(arena, f->floats);
+    return true;
+}
+
+/* Runs the planned graph on these feeds; value[output] are the results. False, with a sentence, if
+ * a feed is missing or has another shape, or, with nan_guard, at the first node that holds NaN. */
+LLM_API bool llm_forward_pass_run(llm_forward_pass *f, const llm_forward_pass_feed *feed,
+                                  size_t feeds, llm_error *error) {
+    const llm_comp_graph *g = f->graph;
+    f->operations = f->moved = 0;
+    f->ready = false;
+    for (size_t i = 0; i < g->count; i++) f->value[i] = g->node[i].data;
+    for (size_t k = 0; k < feeds; k++) {
+        LLM_ASSERT(feed[k].node < g->count);
+        const llm_comp_graph_node *n = &g->node[feed[k].node];
+        LLM_ASSERT(n->op == LLM_COMP_GRAPH_INPUT);
+        if (feed[k].rows != n->rows || feed[k].cols != n->cols)
+            return llm_fail(error, "%s is (%zu,%zu), and was fed (%zu,%zu)", n->name, n->rows,
+                            n->cols, feed[k].rows, feed[k].cols);
+        f->value[feed[k].node] = feed[k].data;
+    }
+    for (size_t p = 0; p < g->count; p++) {
+        const size_t i = f->order[p];
+        const llm_comp_graph_node *n = &g->node[i];
+        const size_t size = n->rows * n->cols;
+        if (!f->used[i]) continue;
+        if (n->in[0] != LLM_COMP_GRAPH_NONE) {
+            const llm_comp_graph_node *a = &g->node[n->in[0]];
+            const bool two = n->in[1] != LLM_COMP_GRAPH_NONE;
+            const size_t b_size = two ? g->node[n->in[1]].rows * g->node[n->in[1]].cols : 0;
+            llm_comp_graph_eval(f->memory + f->offset[i], f->softmax[i], f->sign[i], g, i,
+                                f->value[n->in[0]], two ? f->value[n->in[1]] : NULL);
+            f->value[i] = f->memory + f->offset[i];
+            const bool reads_all = n->op == LLM_COMP_GRAPH_SUM || n->op == LLM_COMP_GRAPH_XENT;
+            f->operations += n->op == LLM_COMP_GRAPH_MATMUL ? size * a->cols
+                             : reads_all                    ? a->rows * a->cols
+                                                            : size;
+            f->moved += (a->rows * a->cols + b_size + size) * sizeof(float);
+        }
+        if (!f->value[i]) return llm_fail(error, "%s (node %zu) was not fed", n->name, i);
+        for (size_t k = 0; f->nan_guard && k < size; k++)
+            if (f->value[i][k] != f->value[i][k])
+                return llm_fail(error, "node %zu (%s) is the first with NaN", i, n->name);
+    }
+    f->ready = f->train;
+    return true;
+}
+
+/* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
+ *
+ *     y_k = (op_S o ... o op_1)(x_1k, x_2k, ...)            one entry after the other, not one op
+ *
+ * Ten elementwise nodes run one by one read and write their arrays ten times, and do one operation
+ * a number. Turned inside out, each entry passes through all of them while it is in a register: the
+ * inputs are read once, the result is written once. The nodes above an output that are elementwise
+ * and have its shape become a program of a few steps for a machine with sixteen registers; what
+ * does not fit that description (a matmul, a row that is repeated, an input) is a leaf, whose
+ * numbers the program loads. Interpreting costs little: all entries take the same steps.
+ *
+ * source  Chen et al. 2018, "TVM: an automated end-to-end optimizing compiler for deep learning",
+ *         section 3 (operator fusion)
+ * needs   comp_graph
+ * see     @forward_pass (the same numbers, node by node)
+ * topics  -
+ */
+enum { LLM_FORWARD_PASS_CHAIN_MOST = 16 }; /* registers: leaves and steps together */
+
+/* Register k < leaves is loaded from leaf k, register leaves + s is written by step s. */
+typedef struct {
+    unsigned leaves, steps;
+    struct {
+        unsigned char op, a, b; /* of comp_graph; the registers read */
+    } step[LLM_FORWARD_PASS_CHAIN_MOST];
+    struct {
+        size_t node, rows, cols; /* extents of 1 are repeated */
+    } leaf[LLM_FORWARD_PASS_CHAIN_MOST];
+    size_t rows, cols; /* of the result */
+} llm_forward_pass_chain;
+
+/* Does node i belong into a program whose result is (rows,cols)? */
+LLM_API bool llm_forward_pass_chain_inside(const llm_comp_graph_node *n, size_t rows, size_t cols) {
+    const bool two = n->op >= LLM_COMP_GRAPH_ADD && n->op <= LLM_COMP_GRAPH_DIV;
+    const bool one = n->op >= LLM_COMP_GRAPH_RELU && n->op <= LLM_COMP_GRAPH_LOG;
+    return (two || one) && n->rows == rows && n->cols == cols;
+}
+
+/* chain <- everything elementwise above node i, which is so itself. False if it needs more than 16
+ * registers. Nodes stand behind those that they read. Scratch: count sizes, given back. */
+LLM_API bool llm_forward_pass_chain_build(llm_forward_pass_chain *chain, const llm_comp_graph *g,
+                                          size_t i, llm_arena *arena) {
+    const size_t mark = arena->used, most = LLM_FORWARD_PASS_CHAIN_MOST, wanted = most, out = i + 1;
+    size_t *reg = (size_t *)llm_arena_take(arena, out, sizeof(size_t)), registers = 0;
+    chain->leaves = chain->steps = 0;
+    chain->rows = g->node[i].rows, chain->cols = g->node[i].cols;
+    LLM_ASSERT(llm_forward_pass_chain_inside(&g->node[i], chain->rows, chain->cols));
+    for (size_t k = 0; k < out; k++) reg[k] = k == i ? wanted : LLM_COMP_GRAPH_NONE;
+    for (size_t k = out; k-- > 0;) { /* from the output upwards: what is wanted */
+        const llm_comp_graph_node *n = &g->node[k];
+        if (reg[k] != wanted) continue;
+        const bool inside = llm_forward_pass_chain_inside(n, chain->rows, chain->cols);
+        for (size_t j = 0; j < 2 && inside; j++)
+            if (n->in[j] != LLM_COMP_GRAPH_NONE) reg[n->in[j]] = wanted;
+        if (!inside && registers < most) {
+            chain->leaf[registers].node = k;
+            chain->leaf[registers].rows = n->rows, chain->leaf[registers].cols = n->cols;
+            reg[k] = registers++;
+        }
+        registers += !inside && reg[k] == wanted; /* one too many */
+    }
+    chain->leaves = (unsigned)registers;
+    for (size_t k = 0; k < out && registers <= most; k++) { /* downwards: the steps */
+        const llm_comp_graph_node *n = &g->node[k];
+        if (reg[k] != wanted) continue;
+        if (registers < most) {
+            const size_t s = chain->steps++;
+            chain->step[s].op = (unsigned char)n->op;
+            chain->step[s].a = (unsigned char)reg[n->in[0]];
+            chain->step[s].b = n->in[1] == LLM_COMP_GRAPH_NONE ? 0 : (unsigned char)reg[n->in[1]];
+            reg[k] = registers;
+        }
+        registers++;
+    }
+    arena->used = mark;
+    return registers <= most;
+}
+
+/* One step on two numbers. */
+LLM_API float llm_forward_pass_chain_step(int op, float a, float b) {
+    switch (op) {
+    case LLM_COMP_GRAPH_ADD:
+        return a + b;
+    case LLM_COMP_GRAPH_SUB:
+        return a - b;
+    case LLM_COMP_GRAPH_MUL:
+        return a * b;
+    case LLM_COMP_GRAPH_DIV:
+        return a / b;
+    case LLM_COMP_GRAPH_RELU:
+        return a < 0.0f ? 0.0f : a;
+    case LLM_COMP_GRAPH_TANH:
+        return tanhf(a);
+    case LLM_COMP_GRAPH_EXP:
+        return expf(a);
+    default:
+        return logf(a);
+    }
+}
+
+/* y (rows,cols) <- x: the numbers of each leaf. y may be a leaf of the same shape. */
+LLM_API void llm_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
+                                        const float *const *x) {
+    for (size_t k = 0; k < chain->rows * chain->cols; k++) {
+        float reg[LLM_FORWARD_PASS_CHAIN_MOST];
+        const size_t r = k / chain->cols, c = k % chain->cols;
+        for (unsigned l = 0; l < chain->leaves; l++)
+            reg[l] = x[l][r % chain->leaf[l].rows * chain->leaf[l].cols + c % chain->leaf[l].cols];
+        for (unsigned s = 0; s < chain->steps; s++)
+            reg[chain->leaves + s] = llm_forward_pass_chain_step(
+                chain->step[s].op, reg[chain->step[s].a], reg[chain->step[s].b]);
+        y[k] = reg[chain->leaves + chain->steps - 1];
+    }
+}
+
+/* @backward_pass -------------------------------------------- Backward pass
+ *
+ *     d_y = seed;   for i in reverse order, for each input a of i:   d_a += (dy_i / dy_a)^T d_i
+ *
+ *     matmul: da = dy b^T, db = a^T dy       sum: da = dy, repeated      broadcast: da = dy, summed
+ *     mul: da = dy b    div: da = dy / b, db = -dy y / b    tanh: dy (1 - y^2)    exp: dy y
+ *     relu: dy where the sign bit is set     log: dy / a    xent: dy (softmax - onehot) / N
+ *
+ * The chain rule from the output's end. Each node turns the cotangent of its result into those of
+ * its inputs, with what @forward_pass kept; it never builds a Jacobian. A node that is read twice
+ * gets the sum of both: forgetting that is the classic error. An extent that was repeated on the
+ * way forward is summed on the way back. Gradients are added to what is there (zero them between
+ * steps), and each forward pass can be used once unless it is retained.
+ *
+ * source  Linnainmaa 1970, "The representation of the cumulative rounding error of an algorithm";
+ *         Griewank & Walther 2008, "Evaluating derivatives", ch. 3.2
+ * needs   error arena comp_graph forward_pass gemm
+ * see     @autodiff (the same without a graph), @backprop (written out for one network)
+ * topics  Backward pass
+ */
+
+/* da, db += for node i of a finished training run, from dy. Either may be NULL, and both may be the
+ * same array. Only what forward kept is read. */
+LLM_API void llm_backward_pass_op(float *da, float *db, const float *dy, const llm_forward_pass *f,
+                                  size_t i) {
+    const llm_comp_graph_node *n = &f->graph->node[i], *x = &f->graph->node[n->in[0]];
+    const bool two = n->in[1] != LLM_COMP_GRAPH_NONE;
+    const llm_comp_graph_node *z = two ? &f->graph->node[n->in[1]] : x;
+    const float *a = f->value[n->in[0]], *b = two ? f->value[n->in[1]] : NULL, *y = f->value[i];
+    const size_t R = n->rows, C = n->cols, K = x->cols;
+    if (n->op == LLM_COMP_GRAPH_MATMUL) {
+        if (da) llm_gemm(da, dy, false, b, true, R, K, C);
+        if (db) llm_gemm(db, a, true, dy, false, K, C, R);
+        return;
+    }
+    if (n->op == LLM_COMP_GRAPH_XENT) { /* the classes b are no numbers to be moved */
+        const float scale = dy[0] / (float)x->rows;
+        for (size_t k = 0; da && k < x->rows * K; k++)
+            da[k] += scale * (f->softmax[i][k] - (k % K == (size_t)b[k / K] ? 1.0f : 0.0f));
+        return;
+    }
+    if (n->op == LLM_COMP_GRAPH_SUM) {
+        for (size_t k = 0; da && k < x->rows * K; k++) da[k] += dy[k / K % R * C + k % K % C];
+        return;
+    }
+    for (size_t k = 0; k < R * C; k++) {
+        const size_t r = k / C, c = k % C, ib = r % z->rows * z->cols + c % z->cols;
+        const size_t ia = n->op == LLM_COMP_GRAPH_RESHAPE ? k : r % x->rows * K + c % K;
+        const float d = dy[k];
+        float pa = d, pb = 0.0f; /* ADD, BROADCAST, RESHAPE; SUB's first */
+        if (n->op == LLM_COMP_GRAPH_ADD) pb = d;
+        if (n->op == LLM_COMP_GRAPH_SUB) pb = -d;
+        if (n->op == LLM_COMP_GRAPH_MUL) pa = da ? d * b[ib] : 0.0f, pb = db ? d * a[ia] : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_DIV) pa = d / b[ib], pb = db ? -d * y[k] / b[ib] : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_RELU) pa = f->sign[i][k / 32] >> k % 32 & 1u ? d : 0.0f;
+        if (n->op == LLM_COMP_GRAPH_TANH) pa = d * (1.0f - y[k] * y[k]);
+        if (n->op == LLM_COMP_GRAPH_EXP) pa = d * y[k];
+        if (n->op == LLM_COMP_GRAPH_LOG) pa = d / a[ia];
+        if (da) da[ia] += pa;
+        if (db) db[ib] += pb;
+    }
+}
+
+/* Called for each node when its cotangent dy is complete, before it goes on; may change it. */
+typedef void (*llm_backward_pass_hook)(void *context, size_t node, float *dy, size_t size);
+
+/* grad[i] += the derivative of sum(seed * output) by node i, for every node (count of them) whose
+ * grad is not NULL and that output depends on. seed has output's shape; NULL is 1 for a (1,1).
+ * hook may be NULL. The run is used up, unless retain. False, with a sentence, when there is no
+ * finished training run to use, or output depends on nothing that varies. f->operations goes up by
+ * the multiply-adds done. Scratch: the cotangents, as large as all nodes between, given back. */
+LLM_API bool llm_backward_pass_run(float *const *grad, llm_forward_pass *f, size_t output,
+                                   const float *seed, bool retain, llm_backward_pass_hook hook,
+                                   void *context, llm_arena *arena, llm_error *error) {
+    const llm_comp_graph *g = f->graph;
+    const size_t mark = arena->used;
+    if (!f->ready)
+        return llm_fail(error, "each backward pass needs a forward pass for training before it");
+    if (!g->node[output].varies)
+        return llm_fail(error, "%s depends on nothing that varies", g->node[output].name);
+    LLM_ASSERT(seed || g->node[output].rows * g->node[output].cols == 1);
+    float **d = (float **)llm_arena_take(arena, g->count, sizeof *d);
+    for (size_t i = 0; i < g->count; i++) d[i] = NULL;
+    d[output] = llm_arena_floats(arena, g->node[output].rows * g->node[output].cols);
+    for (size_t k = 0; k < g->node[output].rows * g->node[output].cols; k++)
+        d[output][k] = seed ? seed[k] : 1.0f;
+
+    for (size_t p = g->count; p-- > 0;) {
+        const size_t i = f->order[p];
+        const llm_comp_graph_node *n = &g->node[i];
+        const size_t size = n->rows * n->cols;
+        if (!d[i]) continue; /* the output does not depend on it */
+        if (hook) hook(context, i, d[i], size);
+        for (size_t k = 0; grad[i] && k < size; k++) grad[i][k] += d[i][k];
+        float *to[2] = {NULL, NULL};
+        for (size_t k = 0; k < 2; k++) {
+            const size_t in = n->in[k];
+            if (in == LLM_COMP_GRAPH_NONE || !g->node[in].varies) continue;
+            const size_t in_size = g->node[in].rows * g->node[in].cols;
+            if (!d[in]) {
+                d[in] = llm_arena_floats(arena, in_size);
+                for (size_t j = 0; j < in_size; j++) d[in][j] = 0.0f;
+            }
+            to[k] = d[in];
+            f->operations += n->op == LLM_COMP_GRAPH_MATMUL ? size * g->node[n->in[0]].cols
+                                                            : (in_size > size ? in_size : size);
+        }
+        if (to[0] || to[1]) llm_backward_pass_op(to[0], to[1], d[i], f, i);
+    }
+    f->ready = retain;
+    arena->used = mark;
+    return true;
+}
+
+/* The worst difference, over all entries of feed[which], between the gradient of sum(seed * output)
+ * and a central difference of the whole forward pass, each divided by 1 + |difference|. The step is
+ * in units of max(1, |x|); float rounding adds about 1e-7 |loss| / step, curvature step^2. Leaves f
+ * used up. Scratch: feed and gradient, and backward's, given back. */
+LLM_API double llm_backward_pass_gradcheck(llm_forward_pass *f, llm_forward_pass_feed *feed,
+                                           size_t feeds, size_t which, size_t output,
+                                           const float *seed, float step, llm_arena *arena) {
+    const llm_comp_graph *g = f->graph;
+    const size_t mark = arena->used, size = feed[which].rows * feed[which].cols;
+    const size_t out = g->node[output].rows * g->node[output].cols;
+    const float *kept = feed[which].data;
+    float *x = llm_arena_floats(arena, size), *dx = llm_arena_floats(arena, size);
+    float **grad = (float **)llm_arena_take(arena, g->count, sizeof *grad);
+    for (size_t i = 0; i < g->count; i++) grad[i] = i == feed[which].node ? dx : NULL;
+    for (size_t k = 0; k < size; k++) x[k] = kept[k], dx[k] = 0.0f;
+    feed[which].data = x;
+    bool ok = llm_forward_pass_run(f, feed, feeds, NULL);
+    ok = ok && llm_backward_pass_run(grad, f, output, seed, false, NULL, NULL, arena, NULL);
+    double worst = ok ? 0.0 : (double)INFINITY;
+    for (size_t k = 0; ok && k < size; k++) {
+        double loss[2] = {0.0, 0.0}, at[2];
+        for (size_t side = 0; side < 2; side++) {
+            const float by = step * (fabsf(kept[k]) > 1.0f ? fabsf(kept[k]) : 1.0f);
+            x[k] = side == 0 ? kept[k] - by : kept[k] + by;
+            at[side] = (double)x[k];
+            llm_forward_pass_run(f, feed, feeds, NULL);
+            for (size_t j = 0; j < out; j++)
+                loss[side] += (double)(seed ? seed[j] : 1.0f) * (double)f->value[output][j];
+        }
+        x[k] = kept[k];
+        const double want = (loss[1] - loss[0]) / (at[1] - at[0]);
+        const double off = fabs((double)dx[k] - want) / (1.0 + fabs(want));
+        if (!(off <= worst)) worst = off;
+    }
+    feed[which].data = kept;
+    f->ready = false;
+    arena->used = mark;
+    return worst;
+}
+
+/* @autodiff ------------------------------------------------- Automatic differentiation
+ *
+ *     record:   node i = f(a, b), slopes df/da, df/db              while the program runs
+ *     reverse:  bar_y = 1;  for i from last to first:  bar_a += slope_a bar_i     gradient
+ *     forward:  for i from first to last:  dot_i = slope_a dot_a + slope_b dot_b  directions
+ *
+ * A tape: every operation computes and writes down what it read and its slopes there, so loops and
+ * ifs of the program are differentiated as they were executed. One walk back gives the derivative
+ * of one number by all inputs, for about the price of the program itself; one walk forth that of
+ * all numbers along one direction. Values and slopes are dual numbers: give the inputs a tangent v,
+ * and the walk back yields the gradient and, in its second half, Hessian times v, forward over
+ * reverse, exactly. Going back to an earlier length of the tape forgets what came after it.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3 and 5; Pearlmutter 1994, "Fast
+ *         exact multiplication by the Hessian"
+ * needs   arena chain_rule
+ * see     @autodiff_array (arrays), @autodiff_checkpoint (less memory), @backward_pass (graphs)
+ * topics  Automatic differentiation
+ */
+#define LLM_AUTODIFF_NONE SIZE_MAX
+
+/* Slopes are 0 where nothing is read. All are duals: .d is the derivative along the tangents. */
+typedef struct {
+    llm_dual value, slope[2];
+    size_t in[2];
+} llm_autodiff_node;
+
+typedef struct {
+    llm_autodiff_node *node;
+    size_t count, room; /* set count back to rewind */
+} llm_autodiff;
+
+/* An empty tape with room for so many operations, taken from the arena. */
+LLM_API void llm_autodiff_create(llm_autodiff *t, size_t room, llm_arena *arena) {
+    t->node = (llm_autodiff_node *)llm_arena_take(arena, room, sizeof *t->node);
+    t->count = 0;
+    t->room = room;
+}
+
+/* Records a value that was computed from a and b (NONE: not read) and its slopes: the way to add a
+ * function of your own. Returns its number. */
+LLM_API size_t llm_autodiff_record(llm_autodiff *t, llm_dual value, size_t a, llm_dual slope_a,
+                                   size_t b, llm_dual slope_b) {
+    LLM_ASSERT(t->count < t->room);
+    llm_autodiff_node *n = &t->node[t->count];
+    n->value = value;
+    n->in[0] = a, n->in[1] = b;
+    n->slope[0] = slope_a, n->slope[1] = slope_b;
+    return t->count++;
+}
+
+/* A number from outside, and how fast it moves (0, unless a direction is wanted). Constants too. */
+LLM_API size_t llm_autodiff_input(llm_autodiff *t, double value, double tangent) {
+    const llm_dual x = {value, tangent}, zero = {0.0, 0.0};
+    return llm_autodiff_record(t, x, LLM_AUTODIFF_NONE, zero, LLM_AUTODIFF_NONE, zero);
+}
+
+/* The four operations on nodes a and b. */
+LLM_API size_t llm_autodiff_add(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_add(t->node[a].value, t->node[b].value), a, one, b,
+                               one);
+}
+LLM_API size_t llm_autodiff_sub(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0}, minus = {-1.0, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_sub(t->node[a].value, t->node[b].value), a, one, b,
+                               minus);
+}
+LLM_API size_t llm_autodiff_mul(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual x = t->node[a].value, y = t->node[b].value;
+    return llm_autodiff_record(t, llm_chain_rule_mul(x, y), a, y, b, x);
+}
+LLM_API size_t llm_autodiff_div(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual one = {1.0, 0.0}, minus = {-1.0, 0.0}, y = t->node[b].value;
+    const llm_dual q = llm_chain_rule_div(t->node[a].value, y), r = llm_chain_rule_div(one, y);
+    return llm_autodiff_record(t, q, a, r, b, llm_chain_rule_mul(minus, llm_chain_rule_mul(q, r)));
+}
+
+/* Functions of one node. */
+LLM_API size_t llm_autodiff_unary(llm_autodiff *t, size_t a, llm_dual value, llm_dual slope) {
+    const llm_dual zero = {0.0, 0.0};
+    return llm_autodiff_record(t, value, a, slope, LLM_AUTODIFF_NONE, zero);
+}
+LLM_API size_t llm_autodiff_exp(llm_autodiff *t, size_t a) {
+    const llm_dual y = llm_chain_rule_exp(t->node[a].value);
+    return llm_autodiff_unary(t, a, y, y);
+}
+LLM_API size_t llm_autodiff_log(llm_autodiff *t, size_t a) {
+    const llm_dual one = {1.0, 0.0}, x = t->node[a].value;
+    return llm_autodiff_unary(t, a, llm_chain_rule_log(x), llm_chain_rule_div(one, x));
+}
+LLM_API size_t llm_autodiff_sin(llm_autodiff *t, size_t a) {
+    const llm_dual x = t->node[a].value;
+    return llm_autodiff_unary(t, a, llm_chain_rule_sin(x), llm_chain_rule_cos(x));
+}
+LLM_API size_t llm_autodiff_cos(llm_autodiff *t, size_t a) {
+    const llm_dual x = t->node[a].value, minus = {-1.0, 0.0};
+    return llm_autodiff_unary(t, a, llm_chain_rule_cos(x),
+                              llm_chain_rule_mul(minus, llm_chain_rule_sin(x)));
+}
+LLM_API size_t llm_autodiff_tanh(llm_autodiff *t, size_t a) {
+    const llm_dual one = {1.0, 0.0}, y = llm_chain_rule_tanh(t->node[a].value);
+    return llm_autodiff_unary(t, a, y, llm_chain_rule_sub(one, llm_chain_rule_mul(y, y)));
+}
+/* a^p for a constant p. */
+LLM_API size_t llm_autodiff_pow(llm_autodiff *t, size_t a, double p) {
+    const llm_dual x = t->node[a].value, factor = {p, 0.0}, zero = {0.0, 0.0};
+    return llm_autodiff_unary(
+        t, a, llm_chain_rule_pow(x, p),
+        p == 0.0 ? zero : llm_chain_rule_mul(factor, llm_chain_rule_pow(x, p - 1.0)));
+}
+/* The larger one; half of the slope for each at a tie, as in @chain_rule. */
+LLM_API size_t llm_autodiff_max(llm_autodiff *t, size_t a, size_t b) {
+    const llm_dual x = t->node[a].value, y = t->node[b].value;
+    const llm_dual left = {x.v > y.v   ? 1.0
+                           : x.v < y.v ? 0.0
+                                       : 0.5,
+                           0.0},
+                   right = {1.0 - left.v, 0.0};
+    return llm_autodiff_record(t, llm_chain_rule_max(x, y), a, left, b, right);
+}
+
+/* bar (count) <- tape: bar[i].v is the derivative of node y by node i, bar[i].d how fast that moves
+ * along the tangents: Hessian times tangent, where i runs over the inputs. */
+LLM_API void llm_autodiff_grad(llm_dual *bar, const llm_autodiff *t, size_t y) {
+    const llm_dual zero = {0.0, 0.0}, one = {1.0, 0.0};
+    LLM_ASSERT(y < t->count);
+    for (size_t i = 0; i < t->count; i++) bar[i] = zero;
+    bar[y] = one;
+    for (size_t i = y + 1; i-- > 0;) {
+        const llm_autodiff_node *n = &t->node[i];
+        if (bar[i].v == 0.0 && bar[i].d == 0.0) continue; /* 0 times an infinite slope is 0 */
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_AUTODIFF_NONE)
+                bar[n->in[k]] =
+                    llm_chain_rule_add(bar[n->in[k]], llm_chain_rule_mul(bar[i], n->slope[k]));
+    }
+}
+
+/* dot (count): set for the inputs (nodes that read nothing); written for all others, the
+ * directional derivative of each node. The recorded slopes are used: the program does not run
+ * again. */
+LLM_API void llm_autodiff_jvp(double *dot, const llm_autodiff *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        const llm_autodiff_node *n = &t->node[i];
+        double sum = 0.0;
+        for (size_t k = 0; k < 2; k++)
+            if (n->in[k] != LLM_AUTODIFF_NONE && dot[n->in[k]] != 0.0)
+                sum += n->slope[k].v * dot[n->in[k]];
+        if (n->in[0] != LLM_AUTODIFF_NONE) dot[i] = sum;
+    }
+}
+
+/* jac (m,n) <- nodes y (m) by nodes x (n), which are inputs: n walks forth or m back, whichever is
+ * fewer. Returns how many. Scratch: 3 count doubles, given back. */
+LLM_API size_t llm_autodiff_jacobian(double *jac, const llm_autodiff *t, const size_t *y, size_t m,
+                                     const size_t *x, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_dual *bar = (llm_dual *)llm_arena_take(arena, t->count, sizeof *bar);
+    double *dot = llm_arena_doubles(arena, t->count);
+    for (size_t i = 0; i < m && m <= n; i++) {
+        llm_autodiff_grad(bar, t, y[i]);
+        for (size_t j = 0; j < n; j++) jac[i * n + j] = bar[x[j]].v;
+    }
+    for (size_t j = 0; j < n && n < m; j++) {
+        for (size_t k = 0; k < t->count; k++) dot[k] = 0.0;
+        dot[x[j]] = 1.0;
+        llm_autodiff_jvp(dot, t);
+        for (size_t i = 0; i < m; i++) jac[i * n + j] = dot[y[i]];
+    }
+    arena->used = mark;
+    return m <= n ? m : n;
+}
+
+/* @autodiff_array ------------------------------------- Automatic differentiation of array programs
+ *
+ *     y = op(a, b):   (dy_i / da_j, dy_i / db_k) = (p, q) for a list of entries (i, j, k)
+ *     reverse:  ga_j += p gy_i,  gb_k += q gy_i             forward:  dy_i += p da_j + q db_k
+ *
+ * The tape over matrices. Every operation is a list of triples of entries with two slopes: for a
+ * product of matrices one triple for each multiplication, for a function of each entry one for each
+ * entry, for a sum one for each number added. Reverse and forward mode read the same list, in one
+ * direction or the other, so each operation states its derivative once, and the two cannot
+ * disagree. Everything is in double and in plain loops: an instrument. A layer's forward pass
+ * written with it, in five lines, tells what its backward pass must return.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3
+ * needs   arena
+ * see     @autodiff (numbers, second derivatives), @backward_pass (the fast way, in float)
+ * topics  -
+ */
+enum {
+    LLM_AUTODIFF_ARRAY_INPUT,
+    LLM_AUTODIFF_ARRAY_ADD,
+    LLM_AUTODIFF_ARRAY_SUB,
+    LLM_AUTODIFF_ARRAY_MUL,
+    LLM_AUTODIFF_ARRAY_DIV,
+    LLM_AUTODIFF_ARRAY_MATMUL,
+    LLM_AUTODIFF_ARRAY_TRANSPOSE,
+    LLM_AUTODIFF_ARRAY_SUM, /* to the node's shape, extents of which are 1 or the input's */
+    LLM_AUTODIFF_ARRAY_EXP,
+    LLM_AUTODIFF_ARRAY_LOG,
+    LLM_AUTODIFF_ARRAY_TANH,
+    LLM_AUTODIFF_ARRAY_RELU,
+    LLM_AUTODIFF_ARRAY_POW
+};
+
+/* value, tangent and gradient (rows,cols) of a node. power is POW's; a function of one reads it
+ * twice, the second time with slope 0. */
+typedef struct {
+    int op;
+    size_t in[2], rows, cols;
+    double *value, *tangent, *gradient, power;
+} llm_autodiff_array_node;
+
+typedef struct {
+    llm_autodiff_array_node *node;
+    size_t count, room; /* set count back to rewind */
+    llm_arena *arena;   /* of the numbers; they stay there */
+} llm_autodiff_array;
+
+/* An empty tape with room for so many operations. */
+LLM_API void llm_autodiff_array_create(llm_autodiff_array *t, size_t room, llm_arena *arena) {
+    t->node = (llm_autodiff_array_node *)llm_arena_take(arena, room, sizeof *t->node);
+    t->count = 0, t->room = room, t->arena = arena;
+}
+
+/* A node (rows,cols) with zeros for all three arrays. */
+LLM_API size_t llm_autodiff_array_record(llm_autodiff_array *t, int op, size_t a, size_t b,
+                                         size_t rows, size_t cols) {
+    LLM_ASSERT(t->count < t->room);
+    llm_autodiff_array_node *n = &t->node[t->count];
+    double *zeros = llm_arena_doubles(t->arena, 3 * rows * cols);
+    for (size_t k = 0; k < 3 * rows * cols; k++) zeros[k] = 0.0;
+    n->op = op, n->in[0] = a, n->in[1] = b, n->rows = rows, n->cols = cols;
+    n->value = zeros, n->tangent = zeros + rows * cols, n->gradient = n->tangent + rows * cols;
+    n->power = 1.0;
+    return t->count++;
+}
+
+/* Numbers from outside, and one number (1,1). */
+LLM_API size_t llm_autodiff_array_input(llm_autodiff_array *t, const float *x, size_t rows,
+                                        size_t cols) {
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_INPUT, 0, 0, rows, cols);
+    for (size_t k = 0; k < rows * cols; k++) t->node[i].value[k] = (double)x[k];
+    return i;
+}
+LLM_API size_t llm_autodiff_array_number(llm_autodiff_array *t, double x) {
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_INPUT, 0, 0, 1, 1);
+    t->node[i].value[0] = x;
+    return i;
+}
+
+/* The value of one entry of an elementwise operation, and its slopes by both inputs. */
+LLM_API double llm_autodiff_array_entry(double *p, double *q, const llm_autodiff_array_node *n,
+                                        double a, double b) {
+    *p = *q = 0.0;
+    switch (n->op) {
+    case LLM_AUTODIFF_ARRAY_ADD:
+        *p = *q = 1.0;
+        return a + b;
+    case LLM_AUTODIFF_ARRAY_SUB:
+        *p = 1.0, *q = -1.0;
+        return a - b;
+    case LLM_AUTODIFF_ARRAY_MUL:
+        *p = b, *q = a;
+        return a * b;
+    case LLM_AUTODIFF_ARRAY_DIV:
+        *p = 1.0 / b, *q = -a / (b * b);
+        return a / b;
+    case LLM_AUTODIFF_ARRAY_EXP:
+        return *p = exp(a);
+    case LLM_AUTODIFF_ARRAY_LOG:
+        *p = 1.0 / a;
+        return log(a);
+    case LLM_AUTODIFF_ARRAY_TANH:
+        *p = 1.0 - tanh(a) * tanh(a);
+        return tanh(a);
+    case LLM_AUTODIFF_ARRAY_RELU:
+        *p = a > 0.0 ? 1.0 : 0.0;
+        return a < 0.0 ? 0.0 : a;
+    default:
+        *p = n->power * pow(a, n->power - 1.0);
+        return pow(a, n->power);
+    }
+}
+
+enum { LLM_AUTODIFF_ARRAY_COMPUTE, LLM_AUTODIFF_ARRAY_REVERSE, LLM_AUTODIFF_ARRAY_FORWARD };
+
+/* Walks over node i's list of entries of y, a and b with slopes p and q; what: to do which. */
+LLM_API void llm_autodiff_array_walk(llm_autodiff_array *t, size_t i, int what) {
+    llm_autodiff_array_node *y = &t->node[i], *a = &t->node[y->in[0]], *b = &t->node[y->in[1]];
+    if (y->op == LLM_AUTODIFF_ARRAY_INPUT) return;
+    const bool product = y->op == LLM_AUTODIFF_ARRAY_MATMUL;
+    const bool sum = y->op == LLM_AUTODIFF_ARRAY_SUM, turn = y->op == LLM_AUTODIFF_ARRAY_TRANSPOSE;
+    const size_t R = sum ? a->rows : y->rows, C = sum ? a->cols : y->cols,
+                 K = product ? a->cols : 1;
+    const bool linear = product || sum || turn;
+    for (size_t r = 0; r < R; r++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t k = 0; k < K; k++) {
+                const size_t iy = sum ? r % y->rows * y->cols + c % y->cols : r * C + c;
+                size_t ia = r % a->rows * a->cols + c % a->cols;
+                size_t ib = r % b->rows * b->cols + c % b->cols;
+                double p = 1.0, q = 0.0, value = 0.0;
+                if (product) ia = r * K + k, ib = k * C + c, p = b->value[ib], q = a->value[ia];
+                if (turn) ia = c * R + r;
+                if (!linear)
+                    value = llm_autodiff_array_entry(&p, &q, y, a->value[ia], b->value[ib]);
+                if (what == LLM_AUTODIFF_ARRAY_REVERSE) {
+                    a->gradient[ia] += p * y->gradient[iy];
+                    b->gradient[ib] += q * y->gradient[iy];
+                } else if (what == LLM_AUTODIFF_ARRAY_FORWARD) {
+                    y->tangent[iy] += p * a->tangent[ia] + q * b->tangent[ib];
+                } else if (linear) {
+                    y->value[iy] += p * a->value[ia];
+                } else {
+                    y->value[iy] = value;
+                }
+            }
+}
+
+/* Computes op(a, b) and records it. An extent of 1 is repeated in the first four. */
+LLM_API size_t llm_autodiff_array_op(llm_autodiff_array *t, int op, size_t a, size_t b) {
+    const size_t R = t->node[a].rows, C = t->node[a].cols, S = t->node[b].rows, D = t->node[b].cols;
+    const size_t rows = R == 1 ? S : R, cols = C == 1 ? D : C;
+    const bool product = op == LLM_AUTODIFF_ARRAY_MATMUL;
+    LLM_ASSERT(op >= LLM_AUTODIFF_ARRAY_ADD && op <= LLM_AUTODIFF_ARRAY_MATMUL);
+    LLM_ASSERT(product ? C == S
+                       : (R == rows || R == 1) && (S == rows || S == 1) && (C == cols || C == 1) &&
+                             (D == cols || D == 1));
+    const size_t i = llm_autodiff_array_record(t, op, a, b, product ? R : rows, product ? D : cols);
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* A function of each entry of a, or its transpose; power is for POW only. */
+LLM_API size_t llm_autodiff_array_map(llm_autodiff_array *t, int op, size_t a, double power) {
+    const bool turn = op == LLM_AUTODIFF_ARRAY_TRANSPOSE;
+    const size_t R = t->node[a].rows, C = t->node[a].cols;
+    LLM_ASSERT(turn || (op >= LLM_AUTODIFF_ARRAY_EXP && op <= LLM_AUTODIFF_ARRAY_POW));
+    const size_t i = llm_autodiff_array_record(t, op, a, a, turn ? C : R, turn ? R : C);
+    t->node[i].power = power;
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* The sum of a over rows, columns or both, to (rows,cols). */
+LLM_API size_t llm_autodiff_array_sum(llm_autodiff_array *t, size_t a, size_t rows, size_t cols) {
+    LLM_ASSERT((rows == t->node[a].rows || rows == 1) && (cols == t->node[a].cols || cols == 1));
+    const size_t i = llm_autodiff_array_record(t, LLM_AUTODIFF_ARRAY_SUM, a, a, rows, cols);
+    llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_COMPUTE);
+    return i;
+}
+
+/* gradient of every node <- d sum(seed * y) / d node. seed has y's shape; NULL is ones. */
+LLM_API void llm_autodiff_array_grad(llm_autodiff_array *t, size_t y, const float *seed) {
+    for (size_t i = 0; i < t->count; i++)
+        for (size_t k = 0; k < t->node[i].rows * t->node[i].cols; k++) t->node[i].gradient[k] = 0.0;
+    for (size_t k = 0; k < t->node[y].rows * t->node[y].cols; k++)
+        t->node[y].gradient[k] = seed ? (double)seed[k] : 1.0;
+    for (size_t i = y + 1; i-- > 0;) llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_REVERSE);
+}
+
+/* tangent of every node that reads others <- its derivative along the tangents of the inputs, which
+ * the caller has set. */
+LLM_API void llm_autodiff_array_jvp(llm_autodiff_array *t) {
+    for (size_t i = 0; i < t->count; i++) {
+        const llm_autodiff_array_node *n = &t->node[i];
+        for (size_t k = 0; k < n->rows * n->cols && n->op != LLM_AUTODIFF_ARRAY_INPUT; k++)
+            n->tangent[k] = 0.0;
+        llm_autodiff_array_walk(t, i, LLM_AUTODIFF_ARRAY_FORWARD);
+    }
+}
+
+/* @autodiff_checkpoint ---------------------------- Checkpoints: recomputing instead of remembering
+ *
+ *     x_{t+1} = F_t(x_t), t < n: the way back needs x_{n-1}, x_{n-2}, ..., x_0
+ *     reach(s, r) = C(s + r, s)              steps that s states in memory and r runs of each allow
+ *     runs = r n - reach(s + 1, r - 1)      fewest extra steps, with reach(s,r-1) < n <= reach(s,r)
+ *
+ * Reverse mode wants the states in the opposite order of that in which they arise. Keeping all n is
+ * fast and large; keeping s of them and running again from the nearest is small, and how slow
+ * depends on which ones are kept. The best places follow Pascal's triangle: with three states 100
+ * steps run five more times each on average, with ten twice, and if both may grow, the logarithm of
+ * n is enough. The schedule comes as a list of actions, so that the loop over them, and with
+ * it the state and the step, is the caller's.
+ *
+ * source  Griewank & Walther 2000, "Algorithm 799: revolve", ACM TOMS 26(1), eq. 2 to 4
+ * needs   -
+ * see     @autodiff (remembers everything), @forward_pass (what a step keeps)
+ * topics  -
+ */
+enum {
+    LLM_AUTODIFF_CHECKPOINT_STORE,   /* slot <- the state in hand */
+    LLM_AUTODIFF_CHECKPOINT_LOAD,    /* the state in hand <- slot */
+    LLM_AUTODIFF_CHECKPOINT_ADVANCE, /* the state in hand, x_step, becomes x_{step+1} */
+    LLM_AUTODIFF_CHECKPOINT_REVERSE  /* with x_step in hand: the cotangent of x_{step+1} becomes
+                                        that of x_step; the state in hand is used up */
+};
+typedef struct {
+    int kind;
+    size_t step, slot;
+} llm_autodiff_checkpoint_action;
+
+/* C(s + r, s), or SIZE_MAX when that does not fit. */
+LLM_API size_t llm_autodiff_checkpoint_reach(size_t s, size_t r) {
+    size_t product = 1;
+    for (size_t i = 1; i <= s; i++) { /* C(r+i, i) = C(r+i-1, i-1) (r+i) / i */
+        if (product > SIZE_MAX / (r + i)) return SIZE_MAX;
+        product = product * (r + i) / i;
+    }
+    return product;
+}
+
+/* r: how often, at most, each of n steps has to be run again with s states in memory. */
+LLM_API size_t llm_autodiff_checkpoint_repeats(size_t n, size_t s) {
+    size_t r = 0;
+    LLM_ASSERT(s > 0);
+    while (llm_autodiff_checkpoint_reach(s, r) < n) r++;
+    return r;
+}
+
+/* The fewest ADVANCE actions for n steps and s states. */
+LLM_API size_t llm_autodiff_checkpoint_extra(size_t n, size_t s) {
+    const size_t r = llm_autodiff_checkpoint_repeats(n, s);
+    return r == 0 ? 0 : r * n - llm_autodiff_checkpoint_reach(s + 1, r - 1);
+}
+
+/* How far ahead of a stored state the next one belongs, for n steps and s states, that one
+ * included; s > 1, n > 1. Both parts then need at most r and r - 1 repeats: n - m <= reach(s-1, r)
+ * and m <= reach(s, r-1). */
+LLM_API size_t llm_autodiff_checkpoint_split(size_t n, size_t s) {
+    const size_t r = llm_autodiff_checkpoint_repeats(n, s);
+    const size_t most = llm_autodiff_checkpoint_reach(s, r - 1);
+    const size_t rest = llm_autodiff_checkpoint_reach(s - 1, r - 1);
+    return n - rest < most ? n - rest : most;
+}
+
+/* action <- the schedule for n steps and s states in slots 0 .. s-1; returns its length. The state
+ * in hand is x_0 at the start; REVERSE comes for n-1, n-2, ..., 0. action may be NULL, to ask for
+ * the length only. stored (s) is scratch. */
+LLM_API size_t llm_autodiff_checkpoint_schedule(llm_autodiff_checkpoint_action *action,
+                                                size_t *stored, size_t n, size_t s) {
+    size_t count = 0, top = 0, hand = 0, hi = n; /* steps hi, hi + 1, ... are reversed */
+    bool put = true;                             /* the state in hand is to be stored in slot top */
+    LLM_ASSERT(s > 0);
+    stored[0] = 0;
+    while (hi > 0) {
+        llm_autodiff_checkpoint_action next = {LLM_AUTODIFF_CHECKPOINT_LOAD, stored[top], top};
+        const size_t length = hi - stored[top], left = s - top;
+        const size_t ahead = length < 2 ? 0
+                             : left > 1 ? llm_autodiff_checkpoint_split(length, left)
+                                        : length - 1;
+        if (put) {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_STORE;
+            put = false;
+        } else if (length == 0) { /* everything behind this state is done */
+            top--;
+            continue;
+        } else if (hand >= hi) {
+            hand = stored[top];
+        } else if (hand < stored[top] + ahead) {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_ADVANCE;
+            next.step = hand++;
+        } else if (left > 1 && length > 1) {
+            stored[++top] = hand;
+            put = true;
+            continue;
+        } else {
+            next.kind = LLM_AUTODIFF_CHECKPOINT_REVERSE;
+            next.step = hand;
+            hi = hand; /* hand >= hi: nothing in hand */
+        }
+        if (action) action[count] = next;
+        count++;
+    }
+    return count;
+}
+
+/* @backprop ------------------------------------------------- Backpropagation
+ *
+ *     a_0 = x       z_l = a_{l-1} W_l^T + b_l       a_l = phi(z_l)
+ *     delta_L = (softmax(z_L) - y) / N       or      2 (a_L - y) phi'(z_L) / N
+ *     delta_{l-1} = (delta_l W_l) phi'(z_{l-1})     dW_l = delta_l^T a_{l-1}     db_l = column sums
+ *
+ * The backward pass of one family of graphs, the layered network, written out: each layer hands the
+ * one below it the blame for its inputs, and keeps as its own gradient the blame times what it was
+ * given. Everything is a product of matrices over the batch. All curves here have slopes that can
+ * be computed from their values, so only a is kept. The gradient of one example is an outer product
+ * delta a^T, so its squared length is |delta|^2 (|a|^2 + 1): the lengths of all N gradients come
+ * without storing one of them. Units that start equal stay equal: weights must start different.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Goodfellow 2015, "Efficient per-example gradient computations"
+ * needs   arena rng matmul
+ * see     @backward_pass (any graph), @dense @xavier_init (the same pieces, later)
+ * topics  Backpropagation
+ */
+enum { LLM_BACKPROP_TANH, LLM_BACKPROP_SIGMOID, LLM_BACKPROP_RELU };
+enum { LLM_BACKPROP_XENT, LLM_BACKPROP_MSE }; /* softmax and cross-entropy; squared error of a_L */
+
+/* size[0] inputs, size[l] units in layer l. The weights of layer l are W_l (size[l],size[l-1]),
+ * then b_l (size[l]), one layer behind the other in one vector. */
+typedef struct {
+    const size_t *size;
+    size_t layers;
+    int phi, loss;
+} llm_backprop;
+
+/* How many weights; how many activations an example has. */
+LLM_API size_t llm_backprop_weights(const llm_backprop *net) {
+    size_t n = 0;
+    for (size_t l = 1; l <= net->layers; l++) n += net->size[l] * (net->size[l - 1] + 1);
+    return n;
+}
+LLM_API size_t llm_backprop_activations(const llm_backprop *net) {
+    size_t n = 0;
+    for (size_t l = 1; l <= net->layers; l++) n += net->size[l];
+    return n;
+}
+
+/* w <- uniform within gain / sqrt(inputs of the layer), biases included (torch.nn.Linear: gain
+ * 1). */
+LLM_API void llm_backprop_init(float *w, const llm_backprop *net, float gain, llm_rng *rng) {
+    for (size_t l = 1; l <= net->layers; l++)
+        for (size_t k = 0; k < net->size[l] * (net->size[l - 1] + 1); k++)
+            *w++ = gain * (2.0f * llm_rng_uniform(rng) - 1.0f) / sqrtf((float)net->size[l - 1]);
+}
+
+/* phi(z), and its slope written in the value a. */
+LLM_API float llm_backprop_phi(float z, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return tanhf(z);
+    if (phi == LLM_BACKPROP_SIGMOID) return 1.0f / (1.0f + expf(-z));
+    return z < 0.0f ? 0.0f : z;
+}
+LLM_API float llm_backprop_slope(float a, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return 1.0f - a * a;
+    if (phi == LLM_BACKPROP_SIGMOID) return a * (1.0f - a);
+    return a > 0.0f ? 1.0f : 0.0f;
+}
+
+/* a: a_1 (N,size[1]), ..., a_L (N,size[L]), one behind the other <- w, x (N,size[0]). With XENT the
+ * last one holds probabilities. Returns the mean loss over the rows against y (N,size[L]): labels
+ * as one-hot or other distributions, or values. y may be NULL: no loss, 0. */
+LLM_API double llm_backprop_forward(float *a, const llm_backprop *net, const float *w,
+                                    const float *x, const float *y, size_t N) {
+    double loss = 0.0;
+    for (size_t l = 1; l <= net->layers; l++) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        llm_matmul_forward(a, x, w, w + out * in, N, in, out);
+        const bool last = l == net->layers, linear = last && net->loss == LLM_BACKPROP_XENT;
+        for (size_t k = 0; k < N * out && !linear; k++) a[k] = llm_backprop_phi(a[k], net->phi);
+        for (size_t k = 0; k < N * out && last && !linear && y; k++)
+            loss += (double)((a[k] - y[k]) * (a[k] - y[k]));
+        for (size_t n = 0; n < (linear ? N : 0); n++) {
+            float *z = a + n * out, most = z[0];
+            double sum = 0.0;
+            for (size_t i = 1; i < out; i++) most = z[i] > most ? z[i] : most;
+            for (size_t i = 0; i < out; i++) sum += exp((double)(z[i] - most));
+            for (size_t i = 0; i < out; i++) {
+                const double log_p = (double)(z[i] - most) - log(sum);
+                if (y && y[n * out + i] != 0.0f) loss -= (double)y[n * out + i] * log_p;
+                z[i] = (float)exp(log_p);
+            }
+        }
+        x = a;
+        a += N * out;
+        w += out * (in + 1);
+    }
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* dw += the gradient of the mean loss, <- forward's a, w, x, y. square (N) <- the squared length of
+ * each example's own gradient, of its loss and not of its share in the mean. Either may be NULL.
+ * Targets of XENT sum to 1 in each row. Scratch: 2 N times the widest layer, given back. */
+LLM_API void llm_backprop_backward(float *dw, float *square, const float *a,
+                                   const llm_backprop *net, const float *w, const float *x,
+                                   const float *y, size_t N, llm_arena *arena) {
+    const size_t mark = arena->used, L = net->layers;
+    size_t widest = 0, end_a = N * llm_backprop_activations(net), end_w = llm_backprop_weights(net);
+    for (size_t l = 0; l <= L; l++) widest = net->size[l] > widest ? net->size[l] : widest;
+    float *delta = llm_arena_floats(arena, N * widest),
+          *below = llm_arena_floats(arena, N * widest);
+    for (size_t n = 0; square && n < N; n++) square[n] = 0.0f;
+
+    for (size_t l = L; l > 0; l--) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const float *a_l = a + (end_a -= N * out);
+        const float *a_in = l > 1 ? a_l - N * in : x, *w_l = w + (end_w -= out * (in + 1));
+        const bool linear = l == L && net->loss == LLM_BACKPROP_XENT;
+        for (size_t k = 0; k < N * out; k++) {
+            if (l == L) delta[k] = (linear ? 1.0f : 2.0f) * (a_l[k] - y[k]) / (float)N;
+            if (!linear) delta[k] *= llm_backprop_slope(a_l[k], net->phi);
+        }
+        for (size_t n = 0; square && n < N; n++) {
+            double blame = 0.0, given = 1.0; /* 1: what the bias was given */
+            for (size_t i = 0; i < out; i++)
+                blame += (double)(delta[n * out + i] * delta[n * out + i]);
+            for (size_t i = 0; i < in; i++) given += (double)(a_in[n * in + i] * a_in[n * in + i]);
+            square[n] += (float)((double)N * (double)N * blame * given);
+        }
+        for (size_t k = 0; k < N * in; k++) below[k] = 0.0f;
+        llm_matmul_backward(l > 1 ? below : NULL, dw ? dw + end_w : NULL,
+                            dw ? dw + end_w + out * in : NULL, delta, a_in, w_l, N, in, out);
+        float *swap = delta;
+        delta = below, below = swap;
+    }
+    arena->used = mark;
+}
+
+/* One step of gradient descent on a batch: w -= lr gradient. Returns the loss before it. Scratch:
+ * activations, gradient, and backward's, given back. */
+LLM_API double llm_backprop_step(float *w, const llm_backprop *net, const float *x, const float *y,
+                                 size_t N, float lr, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_backprop_weights(net);
+    float *a = llm_arena_floats(arena, N * llm_backprop_activations(net));
+    float *dw = llm_arena_floats(arena, P);
+    for (size_t k = 0; k < P; k++) dw[k] = 0.0f;
+    const double loss = llm_backprop_forward(a, net, w, x, y, N);
+    llm_backprop_backward(dw, NULL, a, net, w, x, y, N, arena);
+    for (size_t k = 0; k < P; k++) w[k] -= lr * dw[k];
+    arena->used = mark;
+    return loss;
+}
+
+/* @generalization ------------------------------------------- Generalization
+ *
+ *     least squares, n samples, p features ~ N(0, I), noise s^2:
+ *     E train risk = s^2 (1 - p/n)        E test risk = s^2 (1 + p / (n - p - 1))
+ *     optimism     = 2/n sum_i cov(yhat_i, y_i) = 2 s^2 df / n
+ *
+ * A model is judged on data that it has not seen, because on its own it looks too good: the fit has
+ * moved towards the noise. How far, is what each prediction covaries with its own target. With
+ * Gaussian features and least squares all of this is known exactly, so estimates can be checked
+ * against truth. Cross-validation estimates the risk by holding out each part once; its folds share
+ * training data, so the spread of their scores divided by their number is too small a variance, and
+ * the correction of Nadeau and Bengio adds the share that more folds cannot remove.
+ *
+ * source  Efron 2004, "The estimation of prediction error"; Nadeau & Bengio 2003, "Inference for
+ *         the generalization error", eq. 8
+ * needs   arena rng
+ * see     @overfitting @underfitting @data_leakage
+ * topics  Generalization
+ */
+
+/* x (n,p) standard normal, y (n) = x.beta + noise * normal <- beta (p). */
+LLM_API void llm_generalization_task(float *x, float *y, const float *beta, size_t n, size_t p,
+                                     float noise, llm_rng *rng) {
+    llm_rng_normal_fill(rng, x, n * p);
+    for (size_t i = 0; i < n; i++) {
+        double sum = (double)(noise * llm_rng_normal(rng));
+        for (size_t k = 0; k < p; k++) sum += (double)x[i * p + k] * (double)beta[k];
+        y[i] = (float)sum;
+    }
+}
+
+/* w (p) <- the least-squares fit of y (n) by x (n,p). Gram-Schmidt on the columns of x and then y,
+ * each taken off as soon as it is found (the modified form): as stable as Householder's. False when
+ * the columns are not independent to 1e-10; n < p is such a case. Scratch: (n + p) (p + 1) doubles,
+ * given back. */
+LLM_API bool llm_generalization_ols(double *w, const float *x, const float *y, size_t n, size_t p,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, width = p + 1;
+    double *q = llm_arena_doubles(arena, n * width), *r = llm_arena_doubles(arena, p * width);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < p; k++) q[i * width + k] = (double)x[i * p + k];
+        q[i * width + p] = (double)y[i];
+    }
+    bool independent = n >= p;
+    for (size_t k = 0; k < p && independent; k++) {
+        double before = 0.0, square = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            before += (double)x[i * p + k] * (double)x[i * p + k];
+            square += q[i * width + k] * q[i * width + k];
+        }
+        independent = square > 1e-20 * before;
+        for (size_t j = k; j < width; j++) r[k * width + j] = 0.0;
+        for (size_t i = 0; i < n;
+             i++) /* row k of R: products with column k, divided by its length */
+            for (size_t j = k; j < width; j++)
+                r[k * width + j] += q[i * width + k] * q[i * width + j] / square;
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = k + 1; j < width; j++)
+                q[i * width + j] -= r[k * width + j] * q[i * width + k];
+    }
+    for (size_t k = independent ? p : 0; k-- > 0;) { /* R has ones on its diagonal */
+        w[k] = r[k * width + p];
+        for (size_t j = k + 1; j < p; j++) w[k] -= r[k * width + j] * w[j];
+    }
+    arena->used = mark;
+    return independent;
+}
+
+/* Mean squared error of w (p) on x (n,p), y (n). */
+LLM_API double llm_generalization_risk(const double *w, const float *x, const float *y, size_t n,
+                                       size_t p) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double off = -(double)y[i];
+        for (size_t k = 0; k < p; k++) off += w[k] * (double)x[i * p + k];
+        sum += off * off;
+    }
+    return sum / (double)n;
+}
+
+/* *gap <- the mean of test - train over R runs, *error its standard error. The two of a run share
+ * their sample, so the differences are what varies; R > 1. */
+LLM_API void llm_generalization_gap(double *gap, double *error, const double *train,
+                                    const double *test, size_t R) {
+    double sum = 0.0, square = 0.0;
+    for (size_t r = 0; r < R; r++) sum += test[r] - train[r];
+    *gap = sum / (double)R;
+    for (size_t r = 0; r < R; r++)
+        square += (test[r] - train[r] - *gap) * (test[r] - train[r] - *gap);
+    *error = sqrt(square / (double)(R - 1) / (double)R);
+}
+
+/* score (folds) <- mean squared error of least squares on each fold of order (n), fitted on the
+ * others: fold f holds the positions f n / folds (rounded down, the first n mod folds one longer).
+ * False where a training part cannot be fitted. Scratch: n (p + 1) floats, p doubles and ols's. */
+LLM_API bool llm_generalization_cv(double *score, const float *x, const float *y,
+                                   const size_t *order, size_t n, size_t p, size_t folds,
+                                   llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(folds > 1 && folds <= n);
+    float *part = llm_arena_floats(arena, n * p), *target = llm_arena_floats(arena, n);
+    double *w = llm_arena_doubles(arena, p);
+    bool ok = true;
+    for (size_t f = 0, start = 0; f < folds && ok; f++) {
+        const size_t size = n / folds + (f < n % folds ? 1 : 0);
+        for (size_t i = 0, to = size, held = 0; i < n; i++) { /* held out first, then the others */
+            const bool out = i >= start && i < start + size;
+            const size_t at = out ? held++ : to++;
+            memcpy(part + at * p, x + order[i] * p, p * sizeof(float));
+            target[at] = y[order[i]];
+        }
+        ok = llm_generalization_ols(w, part + size * p, target + size, n - size, p, arena);
+        if (ok) score[f] = llm_generalization_risk(w, part, target, size, p);
+        start += size;
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* Variance of the mean of J scores, each from n_test held out of n_test + n_train: S^2 / J would
+ * hold for independent ones; overlap adds S^2 n_test / n_train, which no J removes. J > 1. */
+LLM_API double llm_generalization_variance(double *naive, const double *score, size_t J,
+                                           size_t n_test, size_t n_train) {
+    double mean = 0.0, square = 0.0;
+    for (size_t j = 0; j < J; j++) mean += score[j] / (double)J;
+    for (size_t j = 0; j < J; j++) square += (score[j] - mean) * (score[j] - mean);
+    square /= (double)(J - 1);
+    *naive = square / (double)J;
+    return *naive + square * (double)n_test / (double)n_train;
+}
+
+/* 2/n sum_i cov(yhat_i, y_i) over R draws of the noise on the same x: fit, y (R,n). R > 1. */
+LLM_API double llm_generalization_optimism(const float *fit, const float *y, size_t R, size_t n) {
+    double total = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double mean_fit = 0.0, mean_y = 0.0, product = 0.0;
+        for (size_t r = 0; r < R; r++) {
+            mean_fit += (double)fit[r * n + i] / (double)R;
+            mean_y += (double)y[r * n + i] / (double)R;
+        }
+        for (size_t r = 0; r < R; r++)
+            product += ((double)fit[r * n + i] - mean_fit) * ((double)y[r * n + i] - mean_y);
+        total += product / (double)(R - 1);
+    }
+    return 2.0 * total / (double)n;
+}
+
+/* @overfitting ---------------------------------------------- Overfitting
+ *
+ *     train(d) falls with every degree d           test(d) falls, then rises: the fit follows noise
+ *     z = (mean test loss - mean train loss) / sqrt(s_test^2 / m + s_train^2 / n)
+ *
+ * A model with room to spare fits what will not come again. Three ways to see it: polynomials of
+ * rising degree through a few noisy points, whose test error has a minimum and then explodes; a
+ * network wide enough to learn labels that were drawn by lot, perfectly, and nothing else; and a
+ * test whether a gap between the two errors is more than luck. The fact that networks can memorise
+ * shows that being able to is not what keeps them from it. Legendre polynomials instead of powers
+ * keep the columns independent up to high degrees.
+ *
+ * source  Zhang et al. 2017, "Understanding deep learning requires rethinking generalization";
+ *         Welch 1947, "The generalization of Student's problem"
+ * needs   arena generalization backprop
+ * see     @overfitting_adaptive (the holdout itself), @double_descent (what comes behind)
+ * topics  Overfitting
+ */
+
+/* phi (n,D+1) <- P_0 .. P_D at x (n) in [-1,1]: (k+1) P_{k+1} = (2k+1) x P_k - k P_{k-1}. */
+LLM_API void llm_overfitting_legendre(float *phi, const float *x, size_t n, size_t D) {
+    for (size_t i = 0; i < n; i++) {
+        double before = 0.0, now = 1.0;
+        for (size_t k = 0; k <= D; k++) {
+            phi[i * (D + 1) + k] = (float)now;
+            const double next =
+                ((double)(2 * k + 1) * (double)x[i] * now - (double)k * before) / (double)(k + 1);
+            before = now;
+            now = next;
+        }
+    }
+}
+
+/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D
+ * through x, y (n), on them and on fresh x_test, y_test (m). False where the points do not
+ * determine a fit (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and ols's, given back. */
+LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, const float *y,
+                                  size_t n, const float *x_test, const float *y_test, size_t m,
+                                  size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *phi = llm_arena_floats(arena, n * (D + 1)),
+          *phi_test = llm_arena_floats(arena, m * (D + 1));
+    double *w = llm_arena_doubles(arena, D + 1);
+    bool ok = true;
+    for (size_t d = 0; d <= D && ok; d++) {
+        llm_overfitting_legendre(phi, x, n, d);
+        llm_overfitting_legendre(phi_test, x_test, m, d);
+        ok = llm_generalization_ols(w, phi, y, n, d + 1, arena);
+        if (!ok) break;
+        train[d] = llm_generalization_risk(w, phi, y, n, d + 1);
+        test[d] = llm_generalization_risk(w, phi_test, y_test, m, d + 1);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* The share of rows whose largest output is where y (N,size[L]) is largest. The first of equals.
+ * Scratch: the activations, given back. */
+LLM_API double llm_overfitting_accuracy(const llm_backprop *net, const float *w, const float *x,
+                                        const float *y, size_t N, llm_arena *arena) {
+    const size_t mark = arena->used, V = net->size[net->layers];
+    const size_t all = N * llm_backprop_activations(net);
+    float *a = llm_arena_floats(arena, all);
+    size_t right = 0;
+    llm_backprop_forward(a, net, w, x, NULL, N);
+    for (size_t n = 0; n < N; n++) {
+        const float *p = a + all - N * V + n * V, *t = y + n * V;
+        size_t guess = 0, truth = 0;
+        for (size_t i = 1; i < V; i++) {
+            if (p[i] > p[guess]) guess = i;
+            if (t[i] > t[truth]) truth = i;
+        }
+        right += guess == truth;
+    }
+    arena->used = mark;
+    return (double)right / (double)N;
+}
+
+/* Full-batch gradient descent with momentum (v = momentum v + g, w -= lr v) until every training
+ * label is right, at most so many steps; returns the steps taken. Scratch: the weights twice and
+ * backprop's, given back. */
+LLM_API size_t llm_overfitting_memorize(float *w, const llm_backprop *net, const float *x,
+                                        const float *y, size_t N, size_t steps, float lr,
+                                        float momentum, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_backprop_weights(net);
+    float *v = llm_arena_floats(arena, P), *g = llm_arena_floats(arena, P);
+    float *a = llm_arena_floats(arena, N * llm_backprop_activations(net));
+    size_t step = 0;
+    for (size_t k = 0; k < P; k++) v[k] = 0.0f;
+    while (step < steps && llm_overfitting_accuracy(net, w, x, y, N, arena) < 1.0) {
+        for (size_t k = 0; k < P; k++) g[k] = 0.0f;
+        llm_backprop_forward(a, net, w, x, y, N);
+        llm_backprop_backward(g, NULL, a, net, w, x, y, N, arena);
+        for (size_t k = 0; k < P; k++) {
+            v[k] = momentum * v[k] + g[k];
+            w[k] -= lr * v[k];
+        }
+        step++;
+    }
+    arena->used = mark;
+    return step;
+}
+
+/* How many standard errors the mean of test (m) lies above that of train (n): losses of single
+ * examples. Above 3 it is not luck. NaN where nothing varies and the means are equal; n, m > 1. */
+LLM_API double llm_overfitting_detect(const float *train, size_t n, const float *test, size_t m) {
+    double mean[2] = {0.0, 0.0}, square[2] = {0.0, 0.0};
+    for (size_t i = 0; i < n; i++) mean[0] += (double)train[i] / (double)n;
+    for (size_t i = 0; i < m; i++) mean[1] += (double)test[i] / (double)m;
+    for (size_t i = 0; i < n; i++) square[0] += pow((double)train[i] - mean[0], 2.0);
+    for (size_t i = 0; i < m; i++) square[1] += pow((double)test[i] - mean[1], 2.0);
+    const double error =
+        sqrt(square[0] / (double)(n - 1) / (double)n + square[1] / (double)(m - 1) / (double)m);
+    return (mean[1] - mean[0]) / error;
+}
+
+/* @overfitting_adaptive ------------------------------------- Overfitting the holdout: Thresholdout
+ *
+ *     answer = train mean                    if |train mean - holdout mean| < T + noise
+ *              holdout mean + noise          otherwise, and the budget falls by one
+ *
+ * A holdout is fresh once. Whoever looks at it, chooses by what was seen, and looks again is
+ * training on it: keep the features whose correlation with the label has the same sign in both
+ * halves of pure noise, and the holdout confirms a classifier that cannot exist. Thresholdout
+ * answers from the training data as long as the two agree, and otherwise with noise: an answer then
+ * says almost nothing about any single example of the holdout, so choices cannot adapt to it. It is
+ * differential privacy, used on the analyst.
+ *
+ * source  Dwork et al. 2015, "Generalization in adaptive data analysis and holdout reuse", fig. 1;
+ *         Freedman 1983, "A note on screening regression equations"
+ * needs   rng
+ * see     @data_leakage (selection outside of cross-validation)
+ * topics  -
+ */
+typedef struct {
+    double threshold, sigma, noisy; /* noisy: the threshold with the noise of this round */
+    size_t budget;                  /* answers left that may use the holdout */
+} llm_overfitting_adaptive;
+
+/* Laplace noise of mean 0 and mean size b: from the logarithm of a uniform number. */
+LLM_API double llm_overfitting_adaptive_laplace(double b, llm_rng *rng) {
+    const double u = ((double)llm_rng_u32(rng) + 0.5) / 2147483648.0 - 1.0; /* in (-1, 1) */
+    return u < 0.0 ? b * log(1.0 + u) : -b * log(1.0 - u);
+}
+
+/* threshold 0.04 and sigma 0.01 are usual for means of some thousand examples. */
+LLM_API void llm_overfitting_adaptive_init(llm_overfitting_adaptive *t, double threshold,
+                                           double sigma, size_t budget, llm_rng *rng) {
+    t->threshold = threshold;
+    t->sigma = sigma;
+    t->budget = budget;
+    t->noisy = threshold + llm_overfitting_adaptive_laplace(2.0 * sigma, rng);
+}
+
+/* *answer <- an estimate of a mean whose values on both halves are given. False, and no answer,
+ * once the budget is used up. */
+LLM_API bool llm_overfitting_adaptive_query(double *answer, llm_overfitting_adaptive *t,
+                                            double train, double holdout, llm_rng *rng) {
+    if (t->budget == 0) return false;
+    const double noise = llm_overfitting_adaptive_laplace(4.0 * t->sigma, rng);
+    *answer = train;
+    if (fabs(holdout - train) <= t->noisy + noise) return true;
+    *answer = holdout + llm_overfitting_adaptive_laplace(t->sigma, rng);
+    t->noisy = t->threshold + llm_overfitting_adaptive_laplace(2.0 * t->sigma, rng);
+    t->budget--;
+    return true;
+}
+
+/* m (d) <- the means of x_j y over n examples, x (n,d), y (n) of +1 and -1. */
+LLM_API void llm_overfitting_adaptive_moments(double *m, const float *x, const float *y, size_t n,
+                                              size_t d) {
+    for (size_t j = 0; j < d; j++) m[j] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < d; j++) m[j] += (double)(x[i * d + j] * y[i]) / (double)n;
+}
+
+/* w (d) <- the screen: the sign of feature j where train[j] and holdout[j] have the same one and
+ * both are at least cut in size, else 0. Returns how many were kept. */
+LLM_API size_t llm_overfitting_adaptive_screen(float *w, const double *train, const double *holdout,
+                                               size_t d, double cut) {
+    size_t kept = 0;
+    for (size_t j = 0; j < d; j++) {
+        const bool same = (train[j] > 0.0) == (holdout[j] > 0.0);
+        const bool large = fabs(train[j]) >= cut && fabs(holdout[j]) >= cut;
+        w[j] = !same || !large ? 0.0f : train[j] > 0.0 ? 1.0f : -1.0f;
+        kept += same && large;
+    }
+    return kept;
+}
+
+/* The share of the examples with sign(w.x) = y; a sum of 0 is wrong. */
+LLM_API double llm_overfitting_adaptive_accuracy(const float *w, const float *x, const float *y,
+                                                 size_t n, size_t d) {
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t j = 0; j < d; j++) sum += (double)(w[j] * x[i * d + j]);
+        right += sum * (double)y[i] > 0.0;
+    }
+    return (double)right / (double)n;
+}
+
+/* @underfitting --------------------------------------------- Underfitting
+ *
+ *     floor(D) = integral f^2 - sum_{k <= D} c_k^2         c_k = integral f e_k    on [-1, 1], mean
+ *     e_k = sqrt(2k + 1) P_k                                orthonormal Legendre polynomials
+ *     F = (SS_lack / (G - p)) / (SS_pure / (n - G))         G places with repeated measurements
+ *
+ * A class of models too small for the truth has an error that no data removes: the distance from
+ * the truth to the nearest model. For polynomials it is a number: what is left of the square of f
+ * after its first coefficients (Parseval). When the truth is not known but some measurements are
+ * repeated at the same place, their scatter is noise alone, and what lies above it is lack of fit.
+ * A high training error has two causes that call for opposite cures: a class too small, or a
+ * training not finished; only the second is still falling. An error high on new data alone is
+ * neither: there more data help.
+ *
+ * source  Golub & Welsch 1969, "Calculation of Gauss quadrature rules" (nodes by Newton here);
+ *         Draper & Smith 1998, "Applied regression analysis", ch. 2 (lack of fit)
+ * needs   -
+ * see     @overfitting @generalization
+ * topics  Underfitting
+ */
+
+/* x, w (n) <- Gauss-Legendre nodes, ascending, and weights that sum to 1: exact means over [-1,1]
+ * of polynomials up to degree 2n - 1. Newton from a good guess at the roots of P_n. */
+LLM_API void llm_underfitting_nodes(double *x, double *w, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double at = -cos(3.14159265358979323846 * ((double)i + 0.75) / ((double)n + 0.5)),
+               slope = 1.0;
+        for (int step = 0; step < 8; step++) {
+            double before = 0.0, now = 1.0;
+            for (size_t k = 0; k < n; k++) {
+                const double next =
+                    ((double)(2 * k + 1) * at * now - (double)k * before) / (double)(k + 1);
+                before = now;
+                now = next;
+            }
+            slope = (double)n * (before - at * now) / (1.0 - at * at);
+            at -= now / slope;
+        }
+        x[i] = at;
+        w[i] = 1.0 / ((1.0 - at * at) * slope * slope);
+    }
+}
+
+/* floor, c (D+1) <- f (n) at the nodes x with weights w: the least mean squared error of
+ * polynomials of degree 0 .. D, and the coefficients. Exact for f of degree below 2n - D. */
+LLM_API void llm_underfitting_floor(double *floor, double *c, const double *f, const double *x,
+                                    const double *w, size_t n, size_t D) {
+    for (size_t k = 0; k <= D; k++) c[k] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        double before = 0.0, now = 1.0;
+        for (size_t k = 0; k <= D; k++) {
+            c[k] += w[i] * f[i] * sqrt((double)(2 * k + 1)) * now;
+            const double next =
+                ((double)(2 * k + 1) * x[i] * now - (double)k * before) / (double)(k + 1);
+            before = now;
+            now = next;
+        }
+    }
+    double left = 0.0;
+    for (size_t i = 0; i < n; i++) left += w[i] * f[i] * f[i];
+    for (size_t k = 0; k <= D; k++) {
+        left -= c[k] * c[k];
+        floor[k] = left > 0.0 ? left : 0.0; /* rounding */
+    }
+}
+
+/* P(F > f) with a and b degrees of freedom: the incomplete beta function I_t(b/2, a/2) at
+ * t = b / (b + a f), by its continued fraction (modified Lentz), on the side where it converges. */
+LLM_API double llm_underfitting_f_tail(double f, double a, double b) {
+    if (!(f > 0.0)) return f <= 0.0 ? 1.0 : f;
+    const double t = b / (b + a * f), flip = (0.5 * b + 1.0) / (0.5 * (a + b) + 2.0);
+    const bool other = t > flip;
+    const double p = 0.5 * (other ? a : b), q = 0.5 * (other ? b : a),
+                 x = other ? a * f / (b + a * f) : t;
+    const double front =
+        exp(lgamma(p + q) - lgamma(p) - lgamma(q) + p * log(x) + q * log1p(-x)) / p;
+    double h = 1.0, c = 1.0, d = 1.0;
+    for (int i = 1; i <= 300; i++) { /* h = 1 / (1 + k_1 / (1 + k_2 / (1 + ... */
+        const double m = (double)(i / 2);
+        const double k = i % 2 == 0
+                             ? m * (q - m) * x / ((p + 2.0 * m - 1.0) * (p + 2.0 * m))
+                             : -(p + m) * (p + q + m) * x / ((p + 2.0 * m) * (p + 2.0 * m + 1.0));
+        d = 1.0 / (1.0 + k * d);
+        if (i > 1) c = 1.0 + k / c;
+        h *= c * d;
+    }
+    return other ? 1.0 - front * h : front * h;
+}
+
+/* *F, returns its p-value <- y (n), fit (n) of a model with p parameters, group (n) in 0 .. G-1:
+ * examples of a group have the same inputs, and so the same fit. p < G < n; every group occurs.
+ * mean (G) is scratch. A small p-value: the model lacks something that is not noise. */
+LLM_API double llm_underfitting_lack(double *F, const float *y, const float *fit,
+                                     const size_t *group, double *mean, size_t n, size_t G,
+                                     size_t p) {
+    double lack = 0.0, pure = 0.0;
+    LLM_ASSERT(p < G && G < n);
+    for (size_t g = 0; g < G; g++) {
+        size_t count = 0;
+        mean[g] = 0.0;
+        for (size_t i = 0; i < n; i++)
+            if (group[i] == g) mean[g] += (double)y[i], count++;
+        mean[g] /= (double)count;
+    }
+    for (size_t i = 0; i < n; i++) {
+        lack += pow((double)fit[i] - mean[group[i]], 2.0);
+        pure += pow((double)y[i] - mean[group[i]], 2.0);
+    }
+    *F = lack / (double)(G - p) / (pure / (double)(n - G));
+    return llm_underfitting_f_tail(*F, (double)(G - p), (double)(n - G));
+}
+
+enum {
+    LLM_UNDERFITTING_NONE,     /* both errors near the noise */
+    LLM_UNDERFITTING_CAPACITY, /* train flat and high: a larger class */
+    LLM_UNDERFITTING_TRAINING, /* train still falling: go on */
+    LLM_UNDERFITTING_DATA      /* train low, test high: more data, or a penalty */
+};
+
+/* What ails a run, from its errors over T > 3 steps and the noise variance (a guess of what cannot
+ * be explained): compared are the last value and the one three quarters of the way. */
+LLM_API int llm_underfitting_diagnose(const float *train, const float *test, size_t T,
+                                      float noise) {
+    const float last = train[T - 1], earlier = train[3 * T / 4 - 1];
+    LLM_ASSERT(T > 3);
+    if (earlier - last > 0.05f * earlier && last > 1.2f * noise) return LLM_UNDERFITTING_TRAINING;
+    if (test[T - 1] - last > 0.5f * (noise + last)) return LLM_UNDERFITTING_DATA;
+    return last > 1.5f * noise ? LLM_UNDERFITTING_CAPACITY : LLM_UNDERFITTING_NONE;
+}
+
+/* @regularization ------------------------------------------- Regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + a (r |w|_1 + (1 - r)/2 |w|^2)
+ *     w_j <- soft(x_j.e_j / n, a r) / (|x_j|^2 / n + a (1 - r))      e_j: the residual without w_j
+ *     filters of direction i of X = U S V':  ridge s^2/(s^2 + lam)   time t  1 - exp(-t s^2 / n)
+ *
+ * Whatever makes a fit depend less on the accidents of its data: a penalty, a norm that may not be
+ * exceeded, noise on the inputs, stopping early. For a linear model they are relatives: each
+ * shrinks the directions in which X hardly varies and keeps the others. The elastic net mixes the
+ * penalty that sets coefficients to 0 with the one that shares them among correlated columns; it is
+ * solved one coefficient at a time, each exactly, until the duality gap proves that no w is better
+ * by more than the tolerance. The intercept is not penalised: columns and y are centred first.
+ *
+ * source  Zou & Hastie 2005, "Regularization and variable selection via the elastic net"; Friedman,
+ *         Hastie & Tibshirani 2010 (coordinate descent); Bishop 1995, "Training with noise is
+ *         equivalent to Tikhonov regularization"; Yuan & Lin 2006 (groups)
+ * needs   -
+ * see     @lasso (r = 1), @ridge (r = 0), @early_stopping, @dropout
+ * topics  Regularization
+ */
+
+/* A centred problem: x (d,n) by columns, y (n); norm (d) = |x_j|^2 / n. Lives in the arena. */
+typedef struct {
+    size_t n, d;
+    double *x, *y, *mean, *norm, y_mean;
+} llm_regularization_data;
+
+/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
+LLM_API double llm_regularization_soft(double z, double t) {
+    return z > t ? z - t : z < -t ? z + t : 0.0;
+}
+
+/* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
+ * from the arena, and keeps them. */
+LLM_API llm_regularization_data llm_regularization_center(const float *x, const float *y, size_t n,
+                                                          size_t d, bool intercept,
+                                                          llm_arena *arena) {
+    llm_regularization_data p = {n, d, NULL, NULL, NULL, NULL, 0.0};
+    LLM_ASSERT(n > 0);
+    p.x = llm_arena_doubles(arena, n * d), p.y = llm_arena_doubles(arena, n);
+    p.mean = llm_arena_doubles(arena, d), p.norm = llm_arena_doubles(arena, d);
+    for (size_t i = 0; intercept && i < n; i++) p.y_mean += (double)y[i] / (double)n;
+    for (size_t i = 0; i < n; i++) p.y[i] = (double)y[i] - p.y_mean;
+    for (size_t j = 0; j < d; j++) {
+        p.mean[j] = p.norm[j] = 0.0;
+        for (size_t i = 0; intercept && i < n; i++) p.mean[j] += (double)x[i * d + j] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double v = (double)x[i * d + j] - p.mean[j];
+            p.x[j * n + i] = v;
+            p.norm[j] += v * v / (double)n;
+        }
+    }
+    return p;
+}
+
+/* The intercept that belongs to w (d). */
+LLM_API double llm_regularization_intercept(const llm_regularization_data *p, const double *w) {
+    double b = p->y_mean;
+    for (size_t j = 0; j < p->d; j++) b -= p->mean[j] * w[j];
+    return b;
+}
+
+/* The gap between the objective at w and a lower bound of all objectives; e (n) = y - X w. The
+ * bound is the dual objective at the residual of the lasso with d more rows sqrt(n b) I, which is
+ * the elastic net, made feasible by a factor. With l1 = 0 it says nothing: the gap is the
+ * objective. */
+LLM_API double llm_regularization_gap(const llm_regularization_data *p, const double *w,
+                                      const double *e, double l1, double l2) {
+    double most = 0.0, abs_w = 0.0, sum_sq = 0.0, with_y = 0.0;
+    const double n = (double)p->n;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = -n * l2 * w[j];
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * e[i];
+        most = fmax(most, fabs(z));
+        abs_w += fabs(w[j]);
+        sum_sq += n * l2 * w[j] * w[j];
+    }
+    for (size_t i = 0; i < p->n; i++) sum_sq += e[i] * e[i], with_y += e[i] * p->y[i];
+    const double factor = most > n * l1 ? n * l1 / most : 1.0;
+    const double dual = (2.0 * factor * with_y - factor * factor * sum_sq) / (2.0 * n);
+    return sum_sq / (2.0 * n) + l1 * abs_w - dual;
+}
+
+/* w (d) from where it stands <- the minimiser, among w that are 0 outside of use (d; NULL: all).
+ * Returns the sweeps, `sweeps` at most: it ends when the gap is below tolerance * |y|^2 / n, or
+ * when a sweep moved no prediction by more than 1e-14 of y. Coefficients that are 0 are visited
+ * every tenth sweep only. Scratch: n doubles. */
+LLM_API size_t llm_regularization_elasticnet(double *w, const llm_regularization_data *p, double a,
+                                             double ratio, const bool *use, double tolerance,
+                                             size_t sweeps, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    const double l1 = a * ratio, l2 = a * (1.0 - ratio);
+    double *e = llm_arena_doubles(arena, n), scale = 0.0;
+    size_t sweep = 0;
+    LLM_ASSERT(a >= 0.0 && ratio >= 0.0 && ratio <= 1.0);
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i], scale += p->y[i] * p->y[i] / (double)n;
+    for (size_t j = 0; j < p->d; j++) {
+        if (use && !use[j]) w[j] = 0.0;
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    }
+    for (bool all = true; sweep < sweeps;) {
+        double moved = 0.0; /* the largest |x_j|^2 / n step^2 */
+        for (size_t j = 0; j < p->d; j++) {
+            const double *xj = p->x + j * n, before = w[j];
+            if ((use && !use[j]) || p->norm[j] == 0.0 || (!all && before == 0.0)) continue;
+            double z = p->norm[j] * before;
+            for (size_t i = 0; i < n; i++) z += xj[i] * e[i] / (double)n;
+            w[j] = llm_regularization_soft(z, l1) / (p->norm[j] + l2);
+            const double step = w[j] - before;
+            for (size_t i = 0; step != 0.0 && i < n; i++) e[i] -= xj[i] * step;
+            moved = fmax(moved, p->norm[j] * step * step);
+        }
+        sweep++;
+        const bool still = moved <= 1e-28 * scale;
+        if (all &&
+            (still || (!use && llm_regularization_gap(p, w, e, l1, l2) <= tolerance * scale)))
+            break;
+        all = still || sweep % 10 == 0;
+    }
+    arena->used = mark;
+    return sweep;
+}
+
+/* w (size) in place: the proximal step of t |w|_2 for a group: all of it shrinks, or is 0. */
+LLM_API void llm_regularization_group(float *w, size_t size, float t) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < size; i++) sum_sq += (double)w[i] * (double)w[i];
+    const double length = sqrt(sum_sq), keep = length > (double)t ? 1.0 - (double)t / length : 0.0;
+    for (size_t i = 0; i < size; i++) w[i] *= (float)keep;
+}
+
+/* Each row of w (rows,d) in place, made as long as most if it is longer: the max-norm
+ * constraint. */
+LLM_API void llm_regularization_max_norm(float *w, size_t rows, size_t d, float most) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum_sq = 0.0;
+        for (size_t j = 0; j < d; j++) sum_sq += (double)w[r * d + j] * (double)w[r * d + j];
+        if (sum_sq <= (double)most * (double)most) continue;
+        for (size_t j = 0; j < d; j++) w[r * d + j] *= (float)((double)most / sqrt(sum_sq));
+    }
+}
+
+/* The ridge strength lam of |y - X w|^2 + lam |w|^2 that does the same: to Gaussian noise of
+ * deviation sigma on the inputs, in the mean over draws; and, along one singular value s, to
+ * gradient flow on |y - X w|^2 / (2n) from 0 for time t. */
+LLM_API double llm_regularization_of_noise(double sigma, size_t n) {
+    return (double)n * sigma * sigma;
+}
+LLM_API double llm_regularization_of_time(double t, double s, size_t n) {
+    return s * s / expm1(t * s * s / (double)n);
+}
+
+/* Effective degrees of freedom of ridge: sum_i s_i^2 / (s_i^2 + lam), s (k) singular values. */
+LLM_API double llm_regularization_df(const double *s, size_t k, double lam) {
+    double sum = 0.0;
+    for (size_t i = 0; i < k; i++) sum += s[i] == 0.0 ? 0.0 : s[i] * s[i] / (s[i] * s[i] + lam);
+    return sum;
+}
+
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ *     minimise  1/(2n) |y - X w|^2 + lam |w|_1
+ *     optimal   x_j.e / n = lam sign(w_j) where w_j != 0,  |x_j.e| / n <= lam elsewhere      (KKT)
+ *     ISTA      w <- soft(w + X'e / (n L), lam / L)      L >= largest eigenvalue of X'X / n
+ *
+ * The absolute value has a kink at 0, so a small correlation with the residual does not pay for
+ * leaving 0: most coefficients are exactly 0, and the fit says which columns it uses. From lam_max
+ * = max |x_j.y| / n, where all are 0, downwards each solution is a good start for the next. A
+ * column whose correlation was below 2 lam_k - lam_(k-1) is very likely 0 at lam_k: the strong rule
+ * leaves it out unseen. It can err, so the optimality conditions are checked over all columns, and
+ * what violates them comes back. The price of selection is bias: large coefficients shrink by lam
+ * too.
+ *
+ * source  Tibshirani 1996; Tibshirani et al. 2012, "Strong rules for discarding predictors"; Beck &
+ *         Teboulle 2009, "A fast iterative shrinkage-thresholding algorithm" (FISTA)
+ * needs   regularization
+ * see     @ridge, @regularization (the elastic net, whose descent is used here)
+ * topics  L1 regularization (Lasso)
+ */
+
+/* The smallest lam at which every coefficient is 0. */
+LLM_API double llm_lasso_max(const llm_regularization_data *p) {
+    double most = 0.0;
+    for (size_t j = 0; j < p->d; j++) {
+        double z = 0.0;
+        for (size_t i = 0; i < p->n; i++) z += p->x[j * p->n + i] * p->y[i];
+        most = fmax(most, fabs(z) / (double)p->n);
+    }
+    return most;
+}
+
+/* corr (d) <- x_j.(y - X w) / n. Returns how far w is from optimal at lam: the most by which a
+ * condition is missed. Scratch: n doubles. */
+LLM_API double llm_lasso_kkt(double *corr, const double *w, const llm_regularization_data *p,
+                             double lam, llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n;
+    double *e = llm_arena_doubles(arena, n), worst = 0.0;
+    for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+    for (size_t j = 0; j < p->d; j++)
+        for (size_t i = 0; w[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * w[j];
+    for (size_t j = 0; j < p->d; j++) {
+        corr[j] = 0.0;
+        for (size_t i = 0; i < n; i++) corr[j] += p->x[j * n + i] * e[i] / (double)n;
+        const double miss =
+            w[j] == 0.0 ? fabs(corr[j]) - lam : fabs(corr[j] - (w[j] > 0.0 ? lam : -lam));
+        worst = fmax(worst, miss);
+    }
+    arena->used = mark;
+    return worst;
+}
+
+/* w (L,d) <- the solutions at lam (L), descending and positive, each from the one before. scale (d)
+ * multiplies the penalty of each column: 1 / |first guess| is the adaptive lasso; NULL is 1.
+ * Returns how often a column that the strong rule had left out came back. Scratch: n d + n + 5 d
+ * doubles. */
+LLM_API size_t llm_lasso_path(double *w, const llm_regularization_data *data, const double *lam,
+                              size_t L, const double *scale, double tolerance, llm_arena *arena) {
+    const size_t mark = arena->used, n = data->n, d = data->d;
+    double *corr = llm_arena_doubles(arena, d), before = 0.0;
+    bool *use = (bool *)llm_arena_take(arena, d, sizeof(bool));
+    llm_regularization_data p = *data;
+    if (scale) { /* w_j scale_j is the coefficient of x_j / scale_j */
+        p.x = llm_arena_doubles(arena, n * d);
+        p.norm = llm_arena_doubles(arena, d);
+        for (size_t j = 0; j < d; j++) {
+            p.norm[j] = data->norm[j] / (scale[j] * scale[j]);
+            for (size_t i = 0; i < n; i++) p.x[j * n + i] = data->x[j * n + i] / scale[j];
+        }
+    }
+    size_t back = 0;
+    for (size_t l = 0; l < L; l++) {
+        double *now = w + l * d;
+        LLM_ASSERT(lam[l] > 0.0 && (l == 0 || lam[l] <= lam[l - 1]));
+        for (size_t j = 0; j < d; j++) now[j] = l > 0 ? w[(l - 1) * d + j] : 0.0;
+        if (l == 0) before = fmax(lam[0], llm_lasso_max(&p));
+        llm_lasso_kkt(corr, now, &p, before, arena);
+        for (size_t j = 0; j < d; j++)
+            use[j] = now[j] != 0.0 || fabs(corr[j]) >= 2.0 * lam[l] - before;
+        for (bool again = true; again;) {
+            llm_regularization_elasticnet(now, &p, lam[l], 1.0, use, tolerance, 100000, arena);
+            llm_lasso_kkt(corr, now, &p, lam[l], arena);
+            again = false;
+            for (size_t j = 0; j < d; j++) {
+                if (use[j] || fabs(corr[j]) <= lam[l] * (1.0 + 1e-9)) continue;
+                use[j] = again = true;
+                back++;
+            }
+        }
+        before = lam[l];
+    }
+    for (size_t i = 0; scale && i < L * d; i++) w[i] /= scale[i % d];
+    arena->used = mark;
+    return back;
+}
+
+/* w (d) from where it stands <- `steps` steps of FISTA at lam: proximal gradient steps from a point
+ * ahead of w, which makes the error fall as 1/k^2 instead of 1/k. The step 1/L is halved while
+ * the quadratic with curvature L does not lie above the loss (backtracking). Restarts when the
+ * momentum points uphill. Scratch: 2 n + 3 d doubles. */
+LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double lam, size_t steps,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, n = p->n, d = p->d;
+    double *e = llm_arena_doubles(arena, n), *move = llm_arena_doubles(arena, n);
+    double *ahead = llm_arena_doubles(arena, d), *next = llm_arena_doubles(arena, d);
+    double *slope = llm_arena_doubles(arena, d), L = 0.0, t = 1.0;
+    for (size_t j = 0; j < d; j++) L = fmax(L, p->norm[j]), ahead[j] = w[j];
+    for (size_t step = 0; L > 0.0 && step < steps; step++) {
+        for (size_t i = 0; i < n; i++) e[i] = p->y[i];
+        for (size_t j = 0; j < d; j++)
+            for (size_t i = 0; ahead[j] != 0.0 && i < n; i++) e[i] -= p->x[j * n + i] * ahead[j];
+        for (size_t j = 0; j < d; j++) {
+            slope[j] = 0.0;
+            for (size_t i = 0; i < n; i++) slope[j] += p->x[j * n + i] * e[i] / (double)n;
+        }
+        for (bool above = false; !above;) {
+            double curve = 0.0, length = 0.0; /* |X step|^2 / n against L |step|^2 */
+            for (size_t i = 0; i < n; i++) move[i] = 0.0;
+            for (size_t j = 0; j < d; j++) {
+                next[j] = llm_regularization_soft(ahead[j] + slope[j] / L, lam / L);
+                const double by = next[j] - ahead[j];
+                length += L * by * by;
+                for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
+            }
+            for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
+            above = curve <= length * (1.0 + 1e-12);
+            if (!above) L *= 2.0;
+        }
+        double uphill = 0.0;
+        for (size_t j = 0; j < d; j++) uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        if (uphill > 0.0) t = 1.0;
+        const double t_next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+        const double momentum = uphill > 0.0 ? 0.0 : (t - 1.0) / t_next;
+        for (size_t j = 0; j < d; j++) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        t = t_next;
+    }
+    arena->used = mark;
+}
+
+/* @ridge ---------------------------------------------------- L2 regularization
+ *
+ *     minimise |y - X w|^2 + lam |w|^2      w = (X'X + lam I)^-1 X'y = X' (X X' + lam I)^-1 y
+ *     X = U S V':   w = sum_i  s_i^2 / (s_i^2 + lam)  (u_i.y / s_i)  v_i
+ *     SGD:  w <- w - lr (g + lam w) = (1 - lr lam) w - lr g
+ *
+ * Adds lam to every eigenvalue of X'X. Directions in which the data vary much, s^2 >> lam, hardly
+ * notice; those in which they hardly vary, where least squares finds huge coefficients of opposite
+ * sign, are shrunk to nothing. It costs a little bias and always has an answer. No coefficient
+ * becomes exactly 0. One singular value decomposition gives all lam at once, and with them the
+ * leave-one-out errors that choose among them. Columns should have one scale, and the intercept is
+ * not shrunk: y and columns are centred.
+ *
+ * source  Hoerl & Kennard 1970, "Ridge regression: biased estimation for nonorthogonal problems";
+ *         Golub, Heath & Wahba 1979 (generalized cross-validation)
+ * needs   cholesky regularization svd
+ * see     @lasso, @least_squares (lam = 0), @adamw (decay beside an adaptive step)
+ * topics  L2 regularization (Ridge/Weight Decay)
+ */
+
+/* w (d) <- x (n,d), y (n), no intercept. Solves d equations, or n where there are fewer examples
+ * than columns. False where lam is negative or NaN, or where the matrix is singular to working
+ * precision, which a positive lam that is not tiny rules out. Scratch: k (k + 2) doubles, k =
+ * min(n,d). */
+LLM_API bool llm_ridge_fit(float *w, const float *x, const float *y, size_t n, size_t d, double lam,
+                           llm_arena *arena) {
+    const size_t mark = arena->used, k = n < d ? n : d;
+    if (!(lam >= 0.0)) return false;
+    double *a = llm_arena_doubles(arena, k * k), *z = llm_arena_doubles(arena, k);
+    for (size_t i = 0; i < k; i++) { /* X'X and X'y; or XX' and y */
+        z[i] = n < d ? (double)y[i] : 0.0;
+        for (size_t r = 0; n >= d && r < n; r++) z[i] += (double)x[r * d + i] * (double)y[r];
+        for (size_t j = 0; j <= i; j++) {
+            double sum = i == j ? lam : 0.0;
+            for (size_t r = 0; n >= d && r < n; r++)
+                sum += (double)x[r * d + i] * (double)x[r * d + j];
+            for (size_t c = 0; n < d && c < d; c++)
+                sum += (double)x[i * d + c] * (double)x[j * d + c];
+            a[i * k + j] = sum;
+        }
+    }
+    const bool solved = llm_cholesky_factor(a, k, NULL);
+    if (solved) llm_cholesky_solve(z, a, k, 1);
+    for (size_t j = 0; solved && j < d; j++) {
+        double sum = n < d ? 0.0 : z[j];
+        for (size_t i = 0; n < d && i < n; i++) sum += (double)x[i * d + j] * z[i];
+        w[j] = (float)sum;
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* A problem taken apart once: u (k,n), v (k,d) by rows, s (k) descending, k = min(n,d); along (k) =
+ * u_i.y. Lives in the arena. */
+typedef struct {
+    llm_regularization_data data;
+    size_t k;
+    double *u, *s, *v, *along;
+    bool intercept;
+} llm_ridge_path;
+
+/* The path of x (n,d), y (n). Takes about 2 n d + 2 k^2 doubles and keeps them. */
+LLM_API llm_ridge_path llm_ridge_path_init(const float *x, const float *y, size_t n, size_t d,
+                                           bool intercept, llm_arena *arena) {
+    llm_ridge_path p;
+    p.data = llm_regularization_center(x, y, n, d, intercept, arena);
+    p.intercept = intercept;
+    p.k = n < d ? n : d;
+    double *g = llm_arena_doubles(arena, n * d), *j = llm_arena_doubles(arena, p.k * p.k);
+    p.s = llm_arena_doubles(arena, p.k);
+    p.along = llm_arena_doubles(arena, p.k);
+    for (size_t i = 0; i < n * d; i++) /* the columns are stored: rows where there are fewer rows */
+        g[i] = n < d ? p.data.x[i % d * n + i / d] : p.data.x[i];
+    llm_svd_jacobi(g, p.s, j, p.k, n < d ? d : n); /* g = j' s w, w in g's place */
+    p.u = n < d ? j : g;
+    p.v = n < d ? g : j;
+    for (size_t i = 0; i < p.k; i++) {
+        p.along[i] = 0.0;
+        for (size_t r = 0; r < n; r++) p.along[i] += p.u[i * n + r] * p.data.y[r];
+    }
+    return p;
+}
+
+/* One point of the path. */
+typedef struct {
+    double df;         /* effective degrees of freedom, the intercept included */
+    double train, gcv; /* mean squared residual; the same over (1 - df/n)^2 */
+    double left_out;   /* mean squared leave-one-out residual, exact */
+} llm_ridge_point;
+
+/* w (d) or NULL, *intercept or NULL <- the solution at lam >= 0; directions without variance get
+ * 0. */
+LLM_API llm_ridge_point llm_ridge_path_at(double *w, double *intercept, const llm_ridge_path *p,
+                                          double lam) {
+    const size_t n = p->data.n, d = p->data.d;
+    const double count = (double)n, constant = p->intercept ? 1.0 : 0.0;
+    llm_ridge_point point = {constant, 0.0, 0.0, 0.0};
+    LLM_ASSERT(lam >= 0.0);
+    const double zero = 1e-14 * (p->k > 0 ? p->s[0] : 0.0);
+    for (size_t j = 0; w && j < d; j++) w[j] = 0.0;
+    for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+        const double shrink = p->s[i] / (p->s[i] * p->s[i] + lam);
+        point.df += shrink * p->s[i];
+        for (size_t j = 0; w && j < d; j++) w[j] += shrink * p->along[i] * p->v[i * d + j];
+    }
+    for (size_t r = 0; r < n; r++) {
+        double e = p->data.y[r], h = constant / count; /* the mean has leverage 1/n */
+        for (size_t i = 0; i < p->k && p->s[i] > zero; i++) {
+            const double keep = p->s[i] * p->s[i] / (p->s[i] * p->s[i] + lam), u = p->u[i * n + r];
+            e -= keep * p->along[i] * u;
+            h += keep * u * u;
+        }
+        point.train += e * e / count;
+        point.left_out += e / (1.0 - h) * (e / (1.0 - h)) / count;
+    }
+    point.gcv = point.train / ((1.0 - point.df / count) * (1.0 - point.df / count));
+    if (intercept && w) *intercept = llm_regularization_intercept(&p->data, w);
+    return point;
+}
+
+/* w (d) <- one step of SGD with penalty lam |w|^2 / 2: w shrinks by lr lam, then goes along -g. */
+LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, float lam) {
+    for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
+}
+
+/* @hyperparameter ------------------------------------------- Hyperparameters
+ *
+ *     random    u ~ U(0,1)^D, each coordinate through its own scale
+ *     halving   n trials with budget b; keep the best n/eta with budget b eta; again
+ *     Hyperband s_max = floor(log_eta R); for s = s_max .. 0: n = ceil((s_max + 1) eta^s / (s + 1)),
+ *               b = R eta^-s, halving s times
+ *     TPE       x = argmax l(x) / g(x): densities of the best share of the trials and of the others
+ *
+ * What is set before training: rates, widths, penalties. The error as a function of them is dear,
+ * noisy and without a gradient, and few of them matter. A grid spends its trials on repetitions of
+ * the same few values of the one that matters; random points give it as many values as there are
+ * trials. Halving stops bad trials early; TPE proposes where good trials are denser than bad ones.
+ * The score of the winner is the best of many noisy ones, and so too good: judge it on other data.
+ *
+ * source  Bergstra & Bengio 2012; Bergstra et al. 2011, "Algorithms for hyper-parameter
+ *         optimization"; Li et al. 2018, "Hyperband", algorithm 1
+ * needs   argsort
+ * see     @split, @data_leakage, @cosine_lr
+ * topics  Hyperparameter
+ */
+typedef enum {
+    LLM_HYPERPARAMETER_LINEAR,
+    LLM_HYPERPARAMETER_LOG,     /* 0 < low: equal ratios are equally likely */
+    LLM_HYPERPARAMETER_INTEGER, /* low to high, both included */
+    LLM_HYPERPARAMETER_CHOICE   /* 0 to high - 1, no order among them */
+} llm_hyperparameter_kind;
+
+typedef struct {
+    llm_hyperparameter_kind kind;
+    double low, high;
+} llm_hyperparameter;
+
+/* The value at u in [0,1). */
+LLM_API double llm_hyperparameter_value(const llm_hyperparameter *h, double u) {
+    LLM_ASSERT(u >= 0.0 && u < 1.0);
+    if (h->kind == LLM_HYPERPARAMETER_LOG) return h->low * exp(u * log(h->high / h->low));
+    if (h->kind == LLM_HYPERPARAMETER_INTEGER) return h->low + floor(u * (h->high - h->low + 1.0));
+    if (h->kind == LLM_HYPERPARAMETER_CHOICE) return floor(u * h->high);
+    return h->low + u * (h->high - h->low);
+}
+
+/* u (D) <- a random trial. */
+LLM_API void llm_hyperparameter_random(double *u, size_t D, llm_rng *rng) {
+    for (size_t k = 0; k < D; k++) u[k] = (double)llm_rng_uniform(rng);
+}
+
+/* u (D) <- trial number `index` of the grid with `steps` values in each dimension, steps^D in all,
+ * the first dimension fastest: the middles of equal cells. */
+LLM_API void llm_hyperparameter_grid(double *u, size_t index, size_t steps, size_t D) {
+    for (size_t k = 0; k < D; k++, index /= steps)
+        u[k] = ((double)(index % steps) + 0.5) / (double)steps;
+}
+
+/* kept (n / eta of n) <- the trials with the least loss (n), best first: one round of halving. NaN, a
+ * run that broke, is worst. Returns how many, at least 1. Scratch: n words. */
+LLM_API size_t llm_hyperparameter_halve(size_t *kept, const float *loss, size_t n, size_t eta,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, count = n / eta > 0 ? n / eta : 1;
+    LLM_ASSERT(n > 0 && eta > 1);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, loss, n);
+    for (size_t i = 0; i < count; i++) kept[i] = order[i];
+    arena->used = mark;
+    return count;
+}
+
+/* s_max; and n, budget of round i of bracket s of Hyperband with at most R units of budget for a trial. False
+ * behind the last round. Bracket s_max starts many trials on little, bracket 0 few on everything;
+ * Integer arithmetic: a logarithm of 243 to the base 3 is
+ * 4.999 in doubles. */
+LLM_API size_t llm_hyperparameter_brackets(size_t R, size_t eta) {
+    size_t s = 0;
+    LLM_ASSERT(R > 0 && eta > 1);
+    for (; R >= eta; R /= eta) s++;
+    return s;
+}
+LLM_API bool llm_hyperparameter_hyperband(size_t *n, double *budget, size_t R, size_t eta, size_t s,
+                                          size_t i) {
+    const size_t most = llm_hyperparameter_brackets(R, eta);
+    size_t power = 1;
+    LLM_ASSERT(s <= most);
+    if (i > s) return false;
+    for (size_t k = 0; k < s; k++) power *= eta;
+    *n = ((most + 1) * power + s) / (s + 1);
+    *budget = (double)R / (double)power;
+    for (size_t k = 0; k < i; k++) *n /= eta, *budget *= (double)eta;
+    return true;
+}
+
+/* The log density at u of the Parzen window over centres (n,D) chosen by use (n), and of the uniform
+ * prior as one more centre. Bandwidths as in hyperopt: the larger gap to a neighbour, between 1 /
+ * min(100, n + 1) and 1; truncated to 0..1. Categories: counts + 1. dimension k only. */
+LLM_API double llm_hyperparameter_parzen(double u, const double *centre, const bool *use, size_t n,
+                                         size_t D, size_t k, const llm_hyperparameter *h) {
+    double sum = 1.0, count = 1.0, least = 1.0;
+    for (size_t i = 0; i < n; i++) count += use[i] ? 1.0 : 0.0;
+    if (h->kind == LLM_HYPERPARAMETER_CHOICE) {
+        for (size_t i = 0; i < n; i++)
+            if (use[i] && floor(centre[i * D + k] * h->high) == floor(u * h->high)) sum += h->high;
+        return log(sum / count);
+    }
+    least = 1.0 / fmin(100.0, count);
+    for (size_t i = 0; i < n; i++) {
+        const double c = centre[i * D + k];
+        double below = c, above = 1.0 - c;
+        if (!use[i]) continue;
+        for (size_t j = 0; j < n; j++) {
+            const double gap = centre[j * D + k] - c;
+            if (!use[j] || j == i) continue;
+            if (gap >= 0.0) above = fmin(above, gap);
+            if (gap <= 0.0) below = fmin(below, -gap);
+        }
+        const double width = fmin(1.0, fmax(least, fmax(below, above))), z = (u - c) / width;
+        const double inside =
+            0.5 * (erf((1.0 - c) / width / sqrt(2.0)) + erf(c / width / sqrt(2.0)));
+        sum += exp(-0.5 * z * z) / (width * sqrt(2.0 * (double)LLM_PI) * inside);
+    }
+    return log(sum / count);
+}
+
+/* u (D) <- the next trial after trial (n,D) with loss (n): in each dimension the best of `draws` (24)
+ * candidates, drawn from the Parzen density of the good trials, by log l - log g. Good is the best
+ * share gamma (0.15 to 0.25), at least one. Random before `start` (20) trials. Scratch: n words and
+ * flags. */
+LLM_API void llm_hyperparameter_tpe(double *u, const double *trial, const float *loss, size_t n,
+                                    const llm_hyperparameter *space, size_t D, double gamma,
+                                    size_t draws, size_t start, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, good = (size_t)ceil(gamma * (double)n);
+    llm_hyperparameter_random(u, D, rng);
+    if (n < start || n < 2) return;
+    LLM_ASSERT(gamma > 0.0 && gamma < 1.0);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool *best = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    bool *rest = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    llm_argsort(order, loss, n);
+    for (size_t i = 0; i < n; i++) best[order[i]] = i < good, rest[order[i]] = i >= good;
+    for (size_t k = 0; k < D; k++) {
+        double most = -HUGE_VAL, chosen = u[k];
+        for (size_t draw = 0; draw < draws; draw++) {
+            /* a good trial moved by a kernel of about its gaps' size, or the prior's uniform draw */
+            const size_t pick = llm_rng_below(rng, good + 1);
+            double at = (double)llm_rng_uniform(rng);
+            if (pick < good && space[k].kind == LLM_HYPERPARAMETER_CHOICE)
+                at = trial[order[pick] * D + k];
+            if (pick < good && space[k].kind != LLM_HYPERPARAMETER_CHOICE) {
+                do { /* until it lies inside */
+                    at = trial[order[pick] * D + k] +
+                         (double)llm_rng_normal(rng) / (double)(good + 1);
+                } while (at < 0.0 || at >= 1.0);
+            }
+            const double score = llm_hyperparameter_parzen(at, trial, best, n, D, k, &space[k]) -
+                                 llm_hyperparameter_parzen(at, trial, rest, n, D, k, &space[k]);
+            if (!(score > most)) continue;
+            most = score;
+            chosen = at;
+        }
+        u[k] = chosen;
+    }
+    arena->used = mark;
+}
+
+/* @data_leakage --------------------------------------------- Data leakage
+ *
+ *     leaked      select, scale, encode on all data  ->  split  ->  score too good
+ *     honest      split  ->  fit every step on the training part  ->  apply it to the test part
+ *
+ * A score is a promise about data nobody has seen. It is broken by whatever lets the test part
+ * speak to the model: rows that stand in both parts, columns that are the answer in disguise or are
+ * known only later, and steps fitted before the split. The last kind is the most common: choose the
+ * hundred columns of five thousand that correlate best with pure noise, then cross-validate, and
+ * noise is predicted almost without error. The functions below find the first kinds and do the
+ * steps of the last one fold by fold.
+ *
+ * source  Kaufman, Rosset & Perlich 2012, "Leakage in data mining"; Hastie, Tibshirani & Friedman
+ *         2009, "The Elements of Statistical Learning", section 7.10.2; Brown et al. 2020, app. C
+ * needs   argsort
+ * see     @split, @supervised (standardization), @hyperparameter
+ * topics  Data leakage
+ */
+
+/* The order of the rows by content: -1, 0, 1 for a before, equal to, after b, as their bytes. */
+LLM_API int llm_data_leakage_compare(const float *a, const float *b, size_t d) {
+    for (size_t j = 0; j < d; j++) {
+        const float u = a[j] == 0.0f ? 0.0f : a[j], v = b[j] == 0.0f ? 0.0f : b[j]; /* -0 is 0 */
+        const int order = memcmp(&u, &v, sizeof u);
+        if (order != 0) return order < 0 ? -1 : 1;
+    }
+    return 0;
+}
+
+/* found (m) <- whether each row of test (m,d) also stands in train (n,d), exactly, NaN equal to the
+ * same NaN; returns how many. A hash of each row, FNV-1a over its bytes, selects candidates; equal
+ * hashes are compared. Scratch: 2 n words for a table half full. */
+LLM_API size_t llm_data_leakage_overlap(bool *found, const float *test, size_t m,
+                                        const float *train, size_t n, size_t d, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t slots = 2, count = 0;
+    while (slots < 2 * n) slots *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, slots, sizeof(size_t));
+    for (size_t s = 0; s < slots; s++) slot[s] = n; /* free */
+    for (size_t i = 0; i < n + m; i++) {
+        const float *row = i < n ? train + i * d : test + (i - n) * d;
+        uint64_t hash = 14695981039346656037u;
+        for (size_t j = 0; j < d; j++) {
+            const float v = row[j] == 0.0f ? 0.0f : row[j];
+            unsigned char byte[sizeof v];
+            memcpy(byte, &v, sizeof v);
+            for (size_t b = 0; b < sizeof v; b++) hash = (hash ^ byte[b]) * 1099511628211u;
+        }
+        size_t s = (size_t)(hash ^ hash >> 32) & (slots - 1);
+        while (slot[s] < n && llm_data_leakage_compare(train + slot[s] * d, row, d) != 0)
+            s = (s + 1) & (slots - 1);
+        if (i >= n) {
+            found[i - n] = slot[s] < n;
+            count += slot[s] < n ? 1 : 0;
+        } else if (slot[s] == n) {
+            slot[s] = i;
+        }
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* The share of the windows of N tokens of text (n) that occur in the corpus (m): near duplicates,
+ * N = 13 in GPT-3's check. 0 where text is shorter than a window. Scratch: m + n floats and words.
+ * Quadratic in the worst case only: windows are compared where their hashes are equal. */
+LLM_API float llm_data_leakage_ngrams(const int *text, size_t n, const int *corpus, size_t m,
+                                      size_t N, llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(N > 0);
+    if (n < N || m < N) return 0.0f;
+    const size_t windows = m - N + 1;
+    size_t slots = 2, hits = 0;
+    while (slots < 2 * windows) slots *= 2;
+    size_t *slot = (size_t *)llm_arena_take(arena, slots, sizeof(size_t));
+    for (size_t s = 0; s < slots; s++) slot[s] = windows;
+    for (size_t i = 0; i < windows + n - N + 1; i++) {
+        const int *window = i < windows ? corpus + i : text + (i - windows);
+        uint64_t hash = 14695981039346656037u;
+        for (size_t k = 0; k < N; k++) hash = (hash ^ (uint32_t)window[k]) * 1099511628211u;
+        size_t s = (size_t)(hash ^ hash >> 32) & (slots - 1);
+        while (slot[s] < windows && memcmp(corpus + slot[s], window, N * sizeof *window) != 0)
+            s = (s + 1) & (slots - 1);
+        if (i >= windows)
+            hits += slot[s] < windows ? 1 : 0;
+        else if (slot[s] == windows)
+            slot[s] = i;
+    }
+    arena->used = mark;
+    return (float)hits / (float)(n - N + 1);
+}
+
+/* The area under the ROC curve of one column as a score for y (n): the chance that a positive has
+ * more than a negative, ties half. A column at 0.99 or 0.01 alone is rarely luck and often the
+ * answer. x (n) may not be NaN; 0.5 where one class is missing. Scratch: n words. */
+LLM_API double llm_data_leakage_auc(const float *x, const bool *y, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double below = 0.0, wins = 0.0, positives = 0.0;
+    llm_argsort(order, x, n);
+    for (size_t i = 0, end = 0; i < n; i = end) {
+        double up = 0.0, down = 0.0; /* among equal values */
+        for (end = i; end < n && !(x[order[end]] > x[order[i]]); end++) {
+            LLM_ASSERT(!isnan(x[order[end]]));
+            up += y[order[end]] ? 1.0 : 0.0;
+            down += y[order[end]] ? 0.0 : 1.0;
+        }
+        wins += up * (below + 0.5 * down);
+        below += down;
+        positives += up;
+    }
+    arena->used = mark;
+    return positives > 0.0 && below > 0.0 ? wins / (positives * below) : 0.5;
+}
+
+/* late (n) <- whether a value was known only after the moment of prediction; returns how many. */
+LLM_API size_t llm_data_leakage_time(bool *late, const double *known, const double *predicted,
+                                     size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        late[i] = !(known[i] <= predicted[i]); /* NaN: nobody knows when */
+        count += late[i] ? 1 : 0;
+    }
+    return count;
+}
+
+/* x (n) <- the mean of y (n) in the category (n) below C of each row, from rows of other folds
+ * only: (sum + strength * mean) / (count + strength). fold (n) NULL: from all rows, the leaking
+ * form. Category -1 gets the mean. Scratch: 2 C + 1 doubles. */
+LLM_API void llm_data_leakage_target_encode(float *x, const int *category, const float *y,
+                                            const int *fold, size_t n, size_t C, double strength,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *sum = llm_arena_doubles(arena, C), *count = llm_arena_doubles(arena, C);
+    int folds = 1;
+    for (size_t i = 0; fold && i < n; i++) folds = fold[i] >= folds ? fold[i] + 1 : folds;
+    for (int f = 0; f < folds; f++) {
+        double all = 0.0, rows = 0.0;
+        for (size_t c = 0; c < C; c++) sum[c] = count[c] = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            LLM_ASSERT(category[i] >= -1 && (category[i] < 0 || (size_t)category[i] < C));
+            if (fold && fold[i] == f) continue;
+            all += (double)y[i], rows += 1.0;
+            if (category[i] >= 0) sum[category[i]] += (double)y[i], count[category[i]] += 1.0;
+        }
+        const double mean = rows > 0.0 ? all / rows : 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (fold && fold[i] != f) continue;
+            const double s = category[i] >= 0 ? sum[category[i]] : 0.0;
+            const double k = category[i] >= 0 ? count[category[i]] : 0.0;
+            x[i] =
+                k + strength > 0.0 ? (float)((s + strength * mean) / (k + strength)) : (float)mean;
+        }
+    }
+    arena->used = mark;
+}
+
+/* chosen (k) <- the columns of x (n,d) that correlate most with y (n), by |correlation|, over the
+ * rows of use (n) only; constant columns last. Call it with the training rows of a fold. k <= d.
+ * Scratch: d floats and words. */
+LLM_API void llm_data_leakage_select(size_t *chosen, size_t k, const float *x, const float *y,
+                                     const bool *use, size_t n, size_t d, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, d);
+    size_t *order = (size_t *)llm_arena_take(arena, d, sizeof(size_t));
+    double rows = 0.0, mean_y = 0.0;
+    LLM_ASSERT(k <= d);
+    for (size_t i = 0; i < n; i++)
+        if (use[i]) rows += 1.0, mean_y += (double)y[i];
+    mean_y /= rows;
+    for (size_t j = 0; j < d; j++) {
+        double mean = 0.0, xy = 0.0, xx = 0.0;
+        for (size_t i = 0; i < n; i++)
+            if (use[i]) mean += (double)x[i * d + j] / rows;
+        for (size_t i = 0; i < n; i++) {
+            if (!use[i]) continue;
+            const double off = (double)x[i * d + j] - mean;
+            xy += off * ((double)y[i] - mean_y);
+            xx += off * off;
+        }
+        key[j] = xx > 0.0 ? -(float)(fabs(xy) / sqrt(xx)) : 1.0f;
+    }
+    llm_argsort(order, key, d);
+    for (size_t j = 0; j < k; j++) chosen[j] = order[j];
+    arena->used = mark;
+}
+
+/* @early_stopping ------------------------------------------- Early stopping
+ *
+ *    stop when `patience` evaluations have passed without value < best - min_delta; return the best
+ *     GL(t)  = 100 (E_va(t) / min_{s<=t} E_va(s) - 1)
+ *     P_k(t) = 1000 (mean of the last k E_tr / min of the last k E_tr - 1)         PQ = GL / P_k
+ *     gradient descent on least squares: 1 - (1 - a)^t of direction i is fitted after t steps,
+ *     as by ridge with lam_i = e_i (1 - a)^t / (1 - (1 - a)^t)           a = lr e_i
+ *
+ * Training long enough fits the noise; the number of steps is a knob that costs nothing to turn. A
+ * validation curve is noisy, so one rise is no reason: wait, but keep the weights of the best. The
+ * directions of the data with large eigenvalues e_i are learned first, and noise sits in the small
+ * ones, so stopping is a penalty on them, close to ridge regression. The best value seen is the
+ * smallest of many and so too good: report the error on other data.
+ *
+ * source  Prechelt 1998, "Early stopping - but when?"; Ali, Kolter & Tibshirani 2019, "A
+ *         continuous- time view of early stopping for least squares"; Keras, "EarlyStopping"
+ * needs   -
+ * see     @overfitting @ridge @regularization
+ * topics  Early stopping
+ */
+typedef struct {
+    size_t patience, warmup;        /* evaluations; the first warmup ones are not looked at */
+    float min_delta;                /* an improvement has to be larger */
+    bool maximize;                  /* accuracy instead of loss */
+    size_t seen, waited, best_step; /* best_step counts from 0, warmup included */
+    float best;
+    bool found; /* there has been an improvement: best and best_step are set */
+} llm_early_stopping;
+
+/* patience 0 stops at the first evaluation that is no improvement, as 1 does. */
+LLM_API void llm_early_stopping_init(llm_early_stopping *s, size_t patience, float min_delta,
+                                     size_t warmup, bool maximize) {
+    LLM_ASSERT(min_delta >= 0.0f);
+    s->patience = patience, s->warmup = warmup, s->min_delta = min_delta, s->maximize = maximize;
+    s->seen = s->waited = s->best_step = 0;
+    s->best = maximize ? -INFINITY : INFINITY;
+    s->found = false;
+}
+
+/* Takes the next value; true: stop. On an improvement w (n) is copied to best_w (n); both may be
+ * NULL. NaN is never an improvement. */
+LLM_API bool llm_early_stopping_update(llm_early_stopping *s, float value, float *best_w,
+                                       const float *w, size_t n) {
+    const size_t step = s->seen++;
+    if (step < s->warmup) return false;
+    const bool better =
+        s->maximize ? value - s->min_delta > s->best : value + s->min_delta < s->best;
+    if (better) {
+        s->best = value;
+        s->best_step = step;
+        s->found = true;
+        s->waited = 0;
+        if (best_w && w) memcpy(best_w, w, n * sizeof(float));
+        return false;
+    }
+    s->waited++;
+    return s->waited >= s->patience;
+}
+
+/* A noisy curve made smooth: mean = decay mean + (1 - decay) value, divided by what the weights sum
+ * to, so that the first values are not drawn to 0. sum and weight start at 0. */
+LLM_API float llm_early_stopping_smooth(double *sum, double *weight, float value, float decay) {
+    *sum = (double)decay * *sum + (1.0 - (double)decay) * (double)value;
+    *weight = (double)decay * *weight + 1.0 - (double)decay;
+    return (float)(*sum / *weight);
+}
+
+/* GL(t) in percent, from the positive validation errors 0 .. t. Prechelt stops above 1 to 5. */
+LLM_API float llm_early_stopping_gl(const float *validation, size_t t) {
+    float least = validation[0];
+    for (size_t s = 1; s <= t; s++)
+        if (validation[s] < least) least = validation[s];
+    return 100.0f * (validation[t] / least - 1.0f);
+}
+
+/* P_k(t) in thousandths, from the positive training errors t-k+1 .. t: how much still happens. 0
+ * when nothing does; needs k <= t + 1. */
+LLM_API float llm_early_stopping_progress(const float *train, size_t t, size_t k) {
+    LLM_ASSERT(k > 0 && k <= t + 1);
+    float least = train[t], sum = 0.0f;
+    for (size_t s = t + 1 - k; s <= t; s++) {
+        sum += train[s];
+        if (train[s] < least) least = train[s];
+    }
+    return 1000.0f * (sum / ((float)k * least) - 1.0f);
+}
+
+/* The share of a direction with eigenvalue e of X'X/n that t steps of gradient descent on |y -
+ * Xw|^2 / 2n from 0 have fitted; and the ridge penalty (of |w|^2 / 2, same scale) that fits the
+ * same share: infinite at t = 0, 0 for a direction that is done. */
+LLM_API double llm_early_stopping_filter(double e, double lr, double t) {
+    return 1.0 - pow(1.0 - lr * e, t);
+}
+LLM_API double llm_early_stopping_ridge(double e, double lr, double t) {
+    const double left = pow(1.0 - lr * e, t);
+    return e * left / (1.0 - left);
+}
+
+/* risk (T+1) <- |w_t - beta|^2 for t = 0 .. T: gradient descent from 0 on |y - Xw|^2 / 2n, where
+ * beta (p) is the truth, so this is the excess risk for standard normal inputs. w (p) <- the last.
+ * residual (n) is scratch. */
+LLM_API void llm_early_stopping_path(double *risk, double *w, double *residual, const float *x,
+                                     const float *y, const double *beta, size_t n, size_t p,
+                                     double lr, size_t T) {
+    for (size_t k = 0; k < p; k++) w[k] = 0.0;
+    for (size_t t = 0; t <= T; t++) {
+        risk[t] = 0.0;
+        for (size_t k = 0; k < p; k++) risk[t] += (w[k] - beta[k]) * (w[k] - beta[k]);
+        if (t == T) return;
+        for (size_t i = 0; i < n; i++) {
+            residual[i] = (double)y[i];
+            for (size_t k = 0; k < p; k++) residual[i] -= w[k] * (double)x[i * p + k];
+        }
+        for (size_t i = 0; i < n; i++)
+            for (size_t k = 0; k < p; k++)
+                w[k] += lr / (double)n * residual[i] * (double)x[i * p + k];
+    }
+}
+
+/* @epoch ---------------------------------------------------- Epoch
+ *
+ *     epoch e visits pi_e(0), pi_e(1), ..., pi_e(n-1), a permutation of 0 .. n-1
+ *     (L, R) -> (R, L xor f_key(R)), some rounds: a permutation of 2^2h numbers for any f
+ *     walk:  i -> pi(i) until it is below n                    a permutation of n numbers
+ *
+ * One pass over the data, each example once, in a fresh order. Drawing with replacement instead
+ * misses 37% of the examples in each pass, and converges more slowly once the step decays. The
+ * order can be written down (Fisher and Yates), or computed: a small cipher on the index, walked
+ * until it lands inside, gives the example at any position without an array, so that a run resumes
+ * at (epoch, step) for nothing and a thousand machines agree without talking. Streams that cannot
+ * be indexed are mixed in a window.
+ *
+ * source  Knuth 1997, "The art of computer programming", vol. 2, algorithm P; Luby & Rackoff 1988,
+ *         "How to construct pseudorandom permutations"; Black & Rogaway 2002 (cycle walking)
+ * needs   base rng
+ * see     @batch_size @grad_accum
+ * topics  Epoch
+ */
+
+/* The stream of one epoch: another one for every seed and epoch. */
+LLM_API llm_rng llm_epoch_rng(uint64_t seed, uint64_t epoch) {
+    llm_rng rng = llm_rng_seed(seed);
+    const uint32_t counter[4] = {(uint32_t)epoch, (uint32_t)(epoch >> 32), 1, 0};
+    uint32_t word[4];
+    llm_rng_philox(word, counter, rng.key);
+    return llm_rng_seed((uint64_t)word[0] << 32 | word[1]);
+}
+
+/* order (n) <- a uniform permutation of 0 .. n-1: swap each place with one at or below it. */
+LLM_API void llm_epoch_shuffle(size_t *order, size_t n, uint64_t seed, uint64_t epoch) {
+    llm_rng rng = llm_epoch_rng(seed, epoch);
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = llm_rng_below(&rng, i), swap = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = swap;
+    }
+}
+
+/* The example at position i of an epoch, i < n, with no memory: six Feistel rounds on numbers of 2h
+ * bits, 4^h >= n, repeated while the result is n or more (fewer than four times on average). One of
+ * 2^64 orders, not of all n!: enough to train with. */
+LLM_API size_t llm_epoch_at(size_t i, size_t n, uint64_t seed, uint64_t epoch) {
+    LLM_ASSERT(i < n);
+    const llm_rng rng = llm_rng_seed(seed);
+    unsigned h = 1;
+    while (h < 32 && (uint64_t)1 << 2 * h < n) h++;
+    const uint64_t mask = ((uint64_t)1 << h) - 1;
+    uint64_t x = i;
+    do {
+        uint64_t left = x >> h, right = x & mask;
+        for (uint32_t round = 0; round < 6; round++) {
+            const uint32_t counter[4] = {(uint32_t)right, (uint32_t)epoch, (uint32_t)(epoch >> 32),
+                                         2 + round};
+            uint32_t word[4];
+            llm_rng_philox(word, counter, rng.key);
+            const uint64_t next = left ^ (word[0] & mask);
+            left = right;
+            right = next;
+        }
+        x = left << h | right;
+    } while (x >= n);
+    return (size_t)x;
+}
+
+/* Batches of an epoch of n examples, the last one shorter or left out. */
+LLM_API size_t llm_epoch_steps(size_t n, size_t batch, bool drop_last) {
+    LLM_ASSERT(batch > 0);
+    return n / batch + (!drop_last && n % batch != 0 ? 1 : 0);
+}
+
+/* Where a run stands: plain numbers, so that they can be stored and put back. */
+typedef struct {
+    size_t n, batch;
+    bool drop_last;
+    uint64_t seed, epoch;
+    size_t step; /* batches taken in this epoch */
+} llm_epoch_state;
+
+/* index (batch) <- the next batch; returns how many examples it has. Behind the last one the next
+ * epoch begins. 0 when an epoch has no batch at all. A loss averaged over an epoch weights each
+ * batch by this number. */
+LLM_API size_t llm_epoch_next(size_t *index, llm_epoch_state *s) {
+    const size_t steps = llm_epoch_steps(s->n, s->batch, s->drop_last);
+    if (steps == 0) return 0;
+    if (s->step >= steps) s->step = 0, s->epoch++;
+    const size_t start = s->step * s->batch, left = s->n - start;
+    const size_t size = left < s->batch ? left : s->batch;
+    for (size_t k = 0; k < size; k++) index[k] = llm_epoch_at(start + k, s->n, s->seed, s->epoch);
+    s->step++;
+    return size;
+}
+
+/* Examples that each of `ranks` machines gets: n / ranks, rounded down with drop_last, else up;
+ * then the first ones are visited twice. The k-th of a rank stands at this position of the epoch,
+ * as in torch's DistributedSampler. */
+LLM_API size_t llm_epoch_shard_size(size_t n, size_t ranks, bool drop_last) {
+    LLM_ASSERT(ranks > 0);
+    return n / ranks + (!drop_last && n % ranks != 0 ? 1 : 0);
+}
+LLM_API size_t llm_epoch_shard(size_t k, size_t rank, size_t n, size_t ranks) {
+    LLM_ASSERT(n > 0 && rank < ranks);
+    return (k * ranks + rank) % n;
+}
+
+/* A window over a stream: item goes in, a random one of `room` waiting items comes out. *held
+ * counts what waits, from 0. False while the window fills: nothing comes out. */
+LLM_API bool llm_epoch_window_put(size_t *out, size_t *window, size_t *held, size_t room,
+                                  size_t item, llm_rng *rng) {
+    LLM_ASSERT(room > 0);
+    if (*held < room) {
+        window[(*held)++] = item;
+        return false;
+    }
+    const size_t j = llm_rng_below(rng, room);
+    *out = window[j];
+    window[j] = item;
+    return true;
+}
+
+/* At the end of the stream: what still waits, in random order. False when nothing does. */
+LLM_API bool llm_epoch_window_take(size_t *out, size_t *window, size_t *held, llm_rng *rng) {
+    if (*held == 0) return false;
+    const size_t j = llm_rng_below(rng, *held);
+    *out = window[j];
+    window[j] = window[--*held];
+    return true;
+}
+
+/* @batch_size ----------------------------------------------- Batch size
+ *
+ *    E |g_B - G|^2 = tr(S) / B  (n - B) / (n - 1)    B of n examples without replacement; with: the
+ *                                                       last factor is 1
+ *     noise scale   = tr(S) / |G|^2                     the batch at which noise equals signal
+ *     steps(B)      ~ (1 + noise scale / B)             examples(B) ~ (B + noise scale)
+ *
+ * A batch estimates the gradient G of all n examples; the error of the estimate falls with B, the
+ * price rises with it. While noise dominates, twice the batch halves the steps; beyond the noise
+ * scale only the price grows. S is the covariance of the gradients of single examples, which one
+ * rarely has; but their squared lengths at two batch sizes, from the accumulation of small batches
+ * that is done anyway, give both unknowns. What limits B above is memory, and it can be predicted.
+ * Batches of unequal length are averaged by what they hold, not by their number.
+ *
+ * source  McCandlish, Kaplan & Amodei 2018, "An empirical model of large-batch training", eq. 2.9
+ *         and appendix A; Shallue et al. 2019, "Measuring the effects of data parallelism"
+ * needs   backprop
+ * see     @epoch @grad_accum @grad_clip
+ * topics  Batch Size
+ */
+
+/* *mean_sq <- |G|^2, *trace <- tr(S), with n in its divisor, <- g (n,P), a gradient for each
+ * example. mean (P) receives G. */
+LLM_API void llm_batch_size_stats(double *mean_sq, double *trace, double *mean, const float *g,
+                                  size_t n, size_t P) {
+    *mean_sq = *trace = 0.0;
+    for (size_t k = 0; k < P; k++) {
+        mean[k] = 0.0;
+        for (size_t i = 0; i < n; i++) mean[k] += (double)g[i * P + k] / (double)n;
+        *mean_sq += mean[k] * mean[k];
+        for (size_t i = 0; i < n; i++) {
+            const double off = (double)g[i * P + k] - mean[k];
+            *trace += off * off / (double)n;
+        }
+    }
+}
+
+/* E |g_B - G|^2 of a batch of B. trace is that of all n examples, divided by n as above. */
+LLM_API double llm_batch_size_variance(double trace, size_t n, size_t B, bool replacement) {
+    LLM_ASSERT(B > 0 && n > 0 && (replacement || B <= n));
+    if (replacement) return trace / (double)B;
+    return n == 1 ? 0.0 : trace / (double)B * (double)(n - B) / (double)(n - 1);
+}
+
+/* *mean_sq, *trace <- estimates of |G|^2 and tr(S) from the mean squared lengths of gradients of
+ * small and of big batches: E |g_B|^2 = |G|^2 + tr(S) / B, twice. Unbiased each, but noisy: average
+ * both over many steps before dividing them. */
+LLM_API void llm_batch_size_noise(double *mean_sq, double *trace, double small_sq, size_t B_small,
+                                  double big_sq, size_t B_big) {
+    LLM_ASSERT(B_small > 0 && B_small < B_big);
+    const double s = (double)B_small, b = (double)B_big;
+    *mean_sq = (b * big_sq - s * small_sq) / (b - s);
+    *trace = (small_sq - big_sq) / (1.0 / s - 1.0 / b);
+}
+
+/* Steps of gradient descent until the expected loss of a noisy quadratic reaches target, with the
+ * best of the constant steps 2^0, 2^-1/2, ..., 2^-20 over its largest curvature; at most `most`.
+ *
+ *     L(w) = 1/2 sum_i h_i w_i^2, gradient h_i w_i + noise of variance c_i / B:
+ *     E w_i^2 <- (1 - lr h_i)^2 E w_i^2 + lr^2 c_i / B
+ *
+ * h, c, start (P): curvatures, noise of one example, E w_i^2 at the start; square (P) is
+ * scratch. */
+LLM_API size_t llm_batch_size_steps(const double *h, const double *c, const double *start,
+                                    double *square, size_t P, size_t B, double target,
+                                    size_t most) {
+    double steepest = 0.0;
+    for (size_t i = 0; i < P; i++) steepest = h[i] > steepest ? h[i] : steepest;
+    size_t best = most;
+    for (int half = 0; half <= 40; half++) {
+        const double lr = pow(2.0, -0.5 * (double)half) / steepest;
+        size_t step = 0;
+        for (size_t i = 0; i < P; i++) square[i] = start[i];
+        for (; step < best; step++) {
+            double loss = 0.0;
+            for (size_t i = 0; i < P; i++) loss += 0.5 * h[i] * square[i];
+            if (loss <= target) break;
+            for (size_t i = 0; i < P; i++) {
+                const double keep = 1.0 - lr * h[i];
+                square[i] = keep * keep * square[i] + lr * lr * c[i] / (double)B;
+            }
+        }
+        best = step;
+    }
+    return best;
+}
+
+/* Bytes of memory at the peak of llm_backprop_step with N examples, without the weights and data:
+ * activations, gradient, two deltas, each rounded up to 64. */
+LLM_API size_t llm_batch_size_bytes(const llm_backprop *net, size_t N) {
+    size_t widest = 0;
+    for (size_t l = 0; l <= net->layers; l++)
+        widest = net->size[l] > widest ? net->size[l] : widest;
+    const size_t parts[3] = {N * llm_backprop_activations(net), llm_backprop_weights(net),
+                             N * widest};
+    size_t bytes = 0;
+    for (size_t k = 0; k < 3; k++) bytes += (k == 2 ? 2 : 1) * ((parts[k] * 4 + 63) / 64 * 64);
+    return bytes;
+}
+
+/* The largest N that fits into so many bytes, by bisection; 0 if none does. */
+LLM_API size_t llm_batch_size_max(const llm_backprop *net, size_t bytes) {
+    size_t low = 0,
+           high = bytes / 4 + 1; /* low fits, high does not: an example is a float or more */
+    while (low + 1 < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (llm_batch_size_bytes(net, middle) <= bytes)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The mean over all tokens from the means of K batches and the tokens in each; batches of 0 tokens
+ * are not read. NaN when there is no token. */
+LLM_API double llm_batch_size_token_mean(const float *mean, const size_t *tokens, size_t K) {
+    double sum = 0.0, total = 0.0;
+    for (size_t k = 0; k < K; k++) {
+        if (tokens[k] == 0) continue;
+        sum += (double)mean[k] * (double)tokens[k];
+        total += (double)tokens[k];
+    }
+    return sum / total;
+}
 
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
@@ -10869,10 +18905,9 @@ LLM_API size_t llm_llama_block_acts_size(const llm_llama_block_config *c, size_t
     return B * T * (3 * c->width + heads + 3 * c->hidden + c->heads + 2);
 }
 LLM_API size_t llm_llama_block_scratch_size(const llm_llama_block_config *c, size_t B, size_t T) {
-    const size_t qkv = (c->heads + 2 * c->kv_heads) * c->head_size;
-    const size_t attn = 2 * c->heads * c->head_size + 3 * qkv + 64 * c->heads;
-    const size_t ffn = 3 * c->hidden;
-    return B * T * (c->width + (attn > ffn ? attn : ffn)) + 16 * 16; /* the arena rounds up to 16 */
+    const size_t attn = 5 * (c->heads + c->kv_heads) * c->head_size, ffn = 3 * c->hidden;
+    const size_t back = c->width + (attn > ffn ? attn : ffn), forward = 64 * c->heads;
+    return B * T * (back > forward ? back : forward) + 6 * 16; /* the arena rounds up to 16 */
 }
 
 /* Points a into acts_size floats. */
@@ -11042,11 +19077,12 @@ LLM_API size_t llm_decoder_only_count(const llm_decoder_only_config *c) {
 /* Allocates a model for batches of up to B rows of T tokens. */
 LLM_API bool llm_decoder_only_create(llm_decoder_only *g, const llm_decoder_only_config *c,
                                      size_t B, size_t T, llm_error *e) {
-    const size_t N = B * T, C = c->block.width, L = c->layers, count = llm_decoder_only_count(c);
+    const size_t N = B * T, C = c->block.width, D = c->block.head_size, L = c->layers;
     const size_t parts = 2 * sizeof(llm_llama_block_weights) + sizeof(llm_llama_block_acts);
-    const size_t size = 4 * count + N * ((L + 3) * C + c->vocab + 5) + T * c->block.head_size +
+    const size_t count = llm_decoder_only_count(c);
+    const size_t size = 4 * count + N * ((L + 4) * C + c->vocab + 5) + (T + 1) * D +
                         L * (llm_llama_block_acts_size(&c->block, B, T) + 16) +
-                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 32;
+                        llm_llama_block_scratch_size(&c->block, B, T) + 16 * 20;
     LLM_ASSERT(T <= c->context && c->block.heads % c->block.kv_heads == 0);
     llm_arena *a = &g->memory;
     if (!llm_arena_create(a, size * sizeof(float) + L * parts + 256))
@@ -11426,7 +19462,8 @@ LLM_API bool llm_safetensors_write(const char *path, const llm_safetensors_tenso
     llm_buffer header = {NULL, 0, 0};
     if (ok && (!llm_safetensors_write_header(&header, t, count, metadata) ||
                header.size > LLM_SAFETENSORS_HEADER))
-        ok = llm_fail(error, "safetensors: the header is too large, or a name is no UTF-8");
+        ok = llm_fail(error, "safetensors: the header is too large, a name is no UTF-8, "
+                             "or memory is out");
 
     llm_file_writer w;
     unsigned char length[8];
@@ -11644,7 +19681,8 @@ LLM_API float llm_gpt2_forward(llm_gpt2 *g, const int *ids, const int *targets, 
     memcpy(g->ids, ids, N * sizeof(int));
     g->x = llm_arena_floats(a, (L + 1) * N * C);
     llm_embedding_forward(g->x, g->ids, g->weights.wte, N, c->vocab, C);
-    for (size_t i = 0; i < N * C; i++) g->x[i] += g->weights.wpe[i % (T * C)];
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T * C; i++) g->x[b * T * C + i] += g->weights.wpe[i];
     for (size_t l = 0; l < L; l++) {
         float *acts = llm_arena_floats(a, llm_decoder_block_acts_size(&bc, B, T));
         llm_decoder_block_bind(&g->block[l], acts, &bc, B, T);
@@ -11695,7 +19733,8 @@ LLM_API void llm_gpt2_backward(llm_gpt2 *g) {
                                    &g->weights.block[l], g->B, g->T, &bc, a);
     }
     llm_embedding_backward(g->grads.wte, d, g->ids, N, c->vocab, C);
-    for (size_t i = 0; i < N * C; i++) g->grads.wpe[i % (g->T * C)] += d[i];
+    for (size_t b = 0; b < g->B; b++)
+        for (size_t i = 0; i < g->T * C; i++) g->grads.wpe[i] += d[b * g->T * C + i];
     a->used = mark;
 }
 
@@ -11743,7 +19782,7 @@ LLM_API void llm_gpt2_step(llm_gpt2 *g, const llm_adamw_config *adamw, size_t t)
  * most, so small that no product of them overflows.
  *
  * source  transformers, models/gpt2/configuration_gpt2.py
- * needs   error json buffer gpt2_weights
+ * needs   error json json_put buffer gpt2_weights
  * see     @gpt2_file
  * topics  -
  */
@@ -11804,19 +19843,27 @@ LLM_API bool llm_gpt2_config_read(llm_gpt2_config *c, const llm_json *j, llm_err
     return true;
 }
 
-/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out. */
+/* Appends the config.json that transformers' GPT2LMHeadModel reads; false when memory is out or eps
+ * is not finite. */
 LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
+    char text[32];
+    double eps = (double)c->eps;
+    for (int digits = 1; digits <= 9; digits++) { /* 1e-05, not the double 9.999999747378752e-06 */
+        snprintf(text, sizeof text, "%.*g", digits, (double)c->eps);
+        eps = strtod(text, NULL);
+        if ((float)eps == c->eps) break;
+    }
     return llm_buffer_print(b,
                             "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n"
                             "  \"model_type\": \"gpt2\",\n  \"vocab_size\": %zu,\n"
                             "  \"n_positions\": %zu,\n  \"n_embd\": %zu,\n"
                             "  \"n_layer\": %zu,\n  \"n_head\": %zu,\n  \"n_inner\": %zu,\n"
-                            "  \"layer_norm_epsilon\": %.7g,\n"
-                            "  \"activation_function\": \"gelu_new\",\n"
-                            "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
-                            "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n",
-                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden,
-                            (double)c->eps);
+                            "  \"layer_norm_epsilon\": ",
+                            c->vocab, c->context, c->width, c->layers, c->heads, c->hidden) &&
+           llm_json_put_number(b, eps) &&
+           llm_buffer_print(b, ",\n  \"activation_function\": \"gelu_new\",\n"
+                               "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": null,\n"
+                               "  \"eos_token_id\": null,\n  \"torch_dtype\": \"float32\"\n}\n");
 }
 
 /* @gpt2_file ------------------------------------------------ GPT-2's weight files
@@ -11831,7 +19878,7 @@ LLM_API bool llm_gpt2_config_put(llm_buffer *b, const llm_gpt2_config *c) {
  * taken.
  *
  * source  transformers, models/gpt2 (modeling_gpt2.py, configuration_gpt2.py)
- * needs   error buffer file json safetensors safetensors_write gpt2_weights gpt2_config
+ * needs   error buffer file json transpose safetensors safetensors_write gpt2_weights gpt2_config
  * see     @safetensors @weight_tying
  * topics  -
  */
@@ -11875,13 +19922,6 @@ LLM_API void llm_gpt2_file_entry(llm_gpt2_file_tensor *t, const llm_gpt2_config 
                              b->out_w,   b->out_b,       b->norm2_w,  b->norm2_b,
                              b->ffn.up,  b->ffn.up_bias, b->ffn.down, b->ffn.down_bias};
     t->weights = part[k];
-}
-
-/* out (columns,rows) <- in (rows,columns). */
-LLM_API void llm_gpt2_file_transpose(float *out, const float *in, size_t rows, size_t columns) {
-    LLM_PARALLEL_FOR
-    for (size_t j = 0; j < columns; j++)
-        for (size_t i = 0; i < rows; i++) out[j * rows + i] = in[i * columns + j];
 }
 
 /* Every tensor of the config stands in s with its shape, and no other one does but masks and a copy
@@ -11935,7 +19975,7 @@ LLM_API bool llm_gpt2_file_weights(llm_gpt2 *g, const llm_safetensors *s, const 
         const size_t n = t.rows * (t.columns ? t.columns : 1);
         ok = llm_safetensors_floats(t.conv1d ? stored : t.weights, llm_safetensors_find(s, name), n,
                                     e);
-        if (ok && t.conv1d) llm_gpt2_file_transpose(t.weights, stored, t.rows, t.columns);
+        if (ok && t.conv1d) llm_transpose(t.weights, t.rows, stored, t.columns, t.rows, t.columns);
     }
     free(stored);
     return ok;
@@ -11962,9 +20002,10 @@ LLM_API bool llm_gpt2_load(llm_gpt2 *g, const char *dir, size_t B, size_t T, llm
     ok = ok && llm_safetensors_open(&s, path.data, e);
     const char *prefix = ok && llm_safetensors_find(&s, "wte.weight") ? "" : "transformer.";
     ok = ok && llm_gpt2_file_check(&s, &c, prefix, e);
-    if (ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e)) {
-        ok = llm_gpt2_file_weights(g, &s, prefix, e);
-        if (!ok) llm_gpt2_destroy(g);
+    ok = ok && llm_gpt2_create(g, &c, B, T ? T : c.context, e);
+    if (ok && !llm_gpt2_file_weights(g, &s, prefix, e)) {
+        llm_gpt2_destroy(g);
+        ok = false;
     }
     llm_safetensors_close(&s);
     llm_json_free(&json);
@@ -11994,7 +20035,8 @@ LLM_API bool llm_gpt2_save(const llm_gpt2 *g, const char *dir, llm_error *e) {
         out[i].shape[0] = t[i].rows, out[i].shape[1] = t[i].columns;
         out[i].data = (const unsigned char *)t[i].weights;
         if (!t[i].conv1d) continue;
-        llm_gpt2_file_transpose(turned + used, t[i].weights, t[i].columns, t[i].rows);
+        llm_transpose(turned + used, t[i].columns, t[i].weights, t[i].rows, t[i].columns,
+                      t[i].rows);
         out[i].data = (const unsigned char *)(turned + used);
         used += t[i].rows * t[i].columns;
     }
@@ -12763,20 +20805,22 @@ LLM_API double llm_temperature_match(const float *logits, size_t V, double entro
 }
 
 /* A token drawn from softmax(z / temp): the largest of z_i / temp + g_i, where g_i is made from
- * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. */
+ * word i of the counter's stream, so that any order of evaluation draws the same. temp > 0. -1 when
+ * nothing can be drawn: all are -inf, or one is NaN. */
 LLM_API int llm_temperature_gumbel(const float *logits, size_t V, float temp, llm_rng *rng) {
     LLM_ASSERT(temp > 0.0f && V > 0);
-    size_t best = 0;
+    int best = -1;
     float highest = -INFINITY;
     for (size_t i = 0; i < V; i++) {
         const float u = ((float)(llm_rng_u32(rng) >> 9) + 0.5f) * (1.0f / 8388608.0f);
         const float score = logits[i] / temp - logf(-logf(u));
+        if (isnan(score)) return -1;
         if (score > highest) {
             highest = score;
-            best = i;
+            best = (int)i;
         }
     }
-    return (int)best;
+    return best;
 }
 
 /* Dynamic temperature: low + (high - low) (H / log n)^exponent, where H is the entropy at
@@ -13420,7 +21464,8 @@ LLM_API void llm_gpt2_decode(llm_gpt2_decode_state *d, const int *ids, size_t n)
     a->used = mark;
 }
 
-/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. */
+/* The next token: d->logits through temperature, top-k (0: all) and top-p (1: all), then drawn. -1
+ * when one of them is NaN or all are -inf, at every temperature: there is none. */
 LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k, float p,
                                  llm_rng *rng) {
     const size_t V = d->model->config.vocab, mark = d->memory.used;
@@ -13434,8 +21479,8 @@ LLM_API int llm_gpt2_decode_pick(llm_gpt2_decode_state *d, float temp, size_t k,
     return id;
 }
 
-/* The token behind ids (n), of which d has seen the first d->seen. A full context forgets all but
- * its newer half. */
+/* The token behind ids (n), of which d has seen the first d->seen; -1 as above. A full context
+ * forgets all but its newer half. */
 LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_t n, float temp,
                                  size_t k, float p, llm_rng *rng) {
     const size_t context = d->model->config.context;
@@ -13450,13 +21495,16 @@ LLM_API int llm_gpt2_decode_next(llm_gpt2_decode_state *d, const int *ids, size_
 }
 
 /* ids (n + count) in place: up to count tokens behind a prompt of n > 0. Ends early behind the
- * token stop (-1: never). Returns how many were written. */
+ * token stop (-1: never), and before a choice that cannot be made: a NaN among the logits. Returns
+ * how many were written. */
 LLM_API size_t llm_gpt2_decode_text(llm_gpt2_decode_state *d, int *ids, size_t n, size_t count,
                                     int stop, float temp, size_t k, float p, llm_rng *rng) {
     d->cache.length[0] = d->seen = 0;
     for (size_t i = 0; i < count; i++) {
-        ids[n + i] = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
-        if (ids[n + i] == stop) return i + 1;
+        const int id = llm_gpt2_decode_next(d, ids, n + i, temp, k, p, rng);
+        if (id < 0) return i;
+        ids[n + i] = id;
+        if (id == stop) return i + 1;
     }
     return count;
 }

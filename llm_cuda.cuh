@@ -90,6 +90,14 @@ static inline __attribute__((unused)) unsigned llm_multiprocessors(void) {
     return count < 1 ? 1 : (unsigned)count;
 }
 
+/* The first error of work queued in order, `const cudaError_t done[] = {launch, launch, ...}`. What
+ * stands behind a failed launch was queued all the same, on what that one left. */
+template <size_t n> static inline cudaError_t llm_cuda_first_error(const cudaError_t (&done)[n]) {
+    for (size_t i = 0; i < n; i++)
+        if (done[i] != cudaSuccess) return done[i];
+    return cudaSuccess;
+}
+
 /* Threads for a row of n items, an item each as far as they go: whole warps, at most 1024. */
 static inline __attribute__((unused)) unsigned llm_row_threads(size_t n) {
     return n >= 1024 ? 1024 : n == 0 ? 32 : (unsigned)(n + 31) / 32 * 32;
@@ -292,8 +300,10 @@ template <int pending> LLM_DEVICE void llm_copy_wait(void) {
  * see     rng
  * topics  -
  */
-LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key) {
-    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = 0, c3 = 0;
+/* out (4) <- the counter (block, high): high is 0 in the stream of a generator. */
+LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key, uint64_t high = 0) {
+    uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);
+    uint32_t c2 = (uint32_t)high, c3 = (uint32_t)(high >> 32);
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     LLM_UNROLL
     for (int round = 0; round < 10; round++) {
@@ -446,6 +456,313 @@ static inline cudaError_t llm_cuda_column_sum(float *y, const T *x, size_t rows,
     LLM_LAUNCH(llm_column_sum_kernel<T>, (unsigned)((columns + 31) / 32), 1024, 0, stream, y, x,
                rows, columns);
     return cudaGetLastError();
+}
+
+/* @cuda_select ---------------------------------------------- The largest entries of a row
+ *
+ * Common ground of the samplers, a block a row. An entry is a pair (key, index) in one integer of
+ * 64 bits: the key's bits order as the floats do, so one integer comparison decides between any two
+ * entries, equal ones too, and what a filter keeps is "all pairs from this one on".
+ *
+ * The cut is found by radix select: a pass over the row counts the bytes of the keys, highest
+ * first, among the entries that agree with the bytes found so far; four passes for the key, and
+ * where equal entries have to be told apart as many as the index needs. It counts entries, for
+ * top_k, or adds masses, for top_p, as integers, whose sum does not depend on the order. The logits
+ * of a row lie close together and most have the same first byte: a thread adds up a run of equal
+ * bytes before it goes to the counters in shared memory, or all would queue for one.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_draw, top_k, top_p, sampling
+ * topics  -
+ */
+
+/* Orders as x does, -0 as 0, and any NaN above infinity. */
+LLM_DEVICE uint32_t llm_select_order(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    if (x != x) return 0xffffffffu;
+    if (x == 0.0f) return 0x80000000u;
+    return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+/* Orders entries by value, equal ones by index; the cut of a filter is one such number. */
+LLM_DEVICE unsigned long long llm_select_pair(float x, size_t i) {
+    return (unsigned long long)llm_select_order(x) << 32 | i;
+}
+/* The float of a pair; a NaN for any NaN. */
+LLM_DEVICE float llm_select_value(unsigned long long pair) {
+    const uint32_t order = (uint32_t)(pair >> 32);
+    return __uint_as_float(order >> 31 ? order & 0x7fffffffu : ~order);
+}
+
+/* In every lane, the largest key of the warp. */
+LLM_DEVICE unsigned long long llm_select_warp_max(unsigned long long key) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const unsigned long long other = __shfl_xor_sync(0xffffffffu, key, distance);
+        key = other > key ? other : key;
+    }
+    return key;
+}
+/* In every thread, the largest key of the block. */
+LLM_DEVICE unsigned long long llm_select_block_max(unsigned long long key) {
+    __shared__ unsigned long long part[32];
+    const unsigned lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    key = llm_select_warp_max(key);
+    if (warps == 1) return key;
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[threadIdx.x / 32] = key;
+    __syncthreads();
+    return llm_select_warp_max(part[lane < warps ? lane : 0]);
+}
+
+/* The columns of a thread: W from begin on, 32 W further the next, up to end. A warp owns a
+ * stretch of the row. */
+struct llm_select_span {
+    size_t begin, end;
+};
+/* That of this thread, in a row of V entries. */
+template <int W> LLM_DEVICE llm_select_span llm_select_my_span(size_t V) {
+    const size_t round = (size_t)blockDim.x * W, stretch = (V + round - 1) / round * (32 * W);
+    const size_t begin = threadIdx.x / 32 * stretch, end = begin + stretch;
+    const llm_select_span span = {begin + threadIdx.x % 32 * W, end < V ? end : V};
+    return span;
+}
+
+/* The pair of the largest of row x, in every thread: a NaN's if there is one. */
+template <typename T, int W> LLM_DEVICE unsigned long long llm_select_max(const T *x, size_t V) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long best = 0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            best = pair > best ? pair : best;
+        }
+    }
+    return llm_select_block_max(best);
+}
+/* Can a row with this largest pair be drawn from? Not when it is NaN or -inf. */
+LLM_DEVICE bool llm_select_drawable(unsigned long long max) {
+    return max >> 32 != 0xffffffffu && llm_select_value(max) != -INFINITY;
+}
+
+/* x (V) in place: what is not kept becomes -inf. */
+template <typename T, int W>
+LLM_DEVICE void llm_select_keep(T *x, size_t V, unsigned long long kept) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++)
+            if (llm_select_pair(v[k], i + (size_t)k) < kept) v[k] = -INFINITY;
+        llm_store_vector(x, i, v);
+    }
+}
+
+/* What an entry weighs: 1 in counts (unsigned), exp(x - max) 2^40 in masses (unsigned long long):
+ * sums of integers do not depend on the order. 2^23 entries can be added. */
+template <typename N> LLM_DEVICE N llm_select_weight(float x, float max) {
+    if (sizeof(N) == 4) return 1;
+    return (N)((x == max ? 1.0f : expf(x - max)) * 1099511627776.0f);
+}
+
+/* The sum over this lane and those below it. */
+template <typename N> LLM_DEVICE N llm_select_scan(N x) {
+    LLM_UNROLL
+    for (unsigned step = 1; step < 32; step *= 2) {
+        const N before = __shfl_up_sync(0xffffffffu, x, step);
+        if (threadIdx.x % 32 >= step) x += before;
+    }
+    return x;
+}
+/* The mass of what is kept of row x; *before and *mine get those of the stretches of the warps
+ * before this one, and of its own. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_select_mass(const T *x, size_t V, unsigned long long kept,
+                                              float max, unsigned long long *before,
+                                              unsigned long long *mine) {
+    __shared__ unsigned long long part[32];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    unsigned long long mass = 0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++)
+            if (llm_select_pair(v[k], i + (size_t)k) >= kept)
+                mass += llm_select_weight<unsigned long long>(v[k], max);
+    }
+    mass = __shfl_sync(0xffffffffu, llm_select_scan(mass), 31);
+    __syncthreads(); /* until the readers of the call before are done */
+    if (lane == 0) part[warp] = mass;
+    __syncthreads();
+    const unsigned long long upto = llm_select_scan(lane < blockDim.x / 32 ? part[lane] : 0ull);
+    *mine = mass;
+    *before = __shfl_sync(0xffffffffu, upto, (int)warp) - mass;
+    return __shfl_sync(0xffffffffu, upto, 31);
+}
+
+/* The bin at which the sum from bin 255 downwards reaches rest; 256 when none does. rest loses what
+ * lies above it. Every warp finds the same. */
+template <typename N> LLM_DEVICE unsigned llm_select_bin(const N *bins, N &rest) {
+    const unsigned lane = threadIdx.x % 32, top = 255 - 8 * lane;
+    N own = 0;
+    LLM_UNROLL
+    for (unsigned k = 0; k < 8; k++) own += bins[top - k];
+    const N upto = llm_select_scan(own);
+    const unsigned reached = __ballot_sync(0xffffffffu, upto >= rest);
+    if (reached == 0) return 256;
+    const int found = __ffs((int)reached) - 1;
+    unsigned bin = top;
+    N above = upto - own;
+    if ((int)lane == found)
+        for (; above + bins[bin] < rest; bin--) above += bins[bin];
+    rest -= __shfl_sync(0xffffffffu, above, found);
+    return __shfl_sync(0xffffffffu, bin, found);
+}
+
+/* The cut after which row x keeps as few as possible of its largest entries, those whose pairs are
+ * at least `kept`, for a weight of at least target > 0; `kept` when all do not reach it. ties: all
+ * that equal the least of them stay, else of equal ones those of higher index. */
+template <typename N, typename T, int W>
+LLM_DEVICE unsigned long long llm_select_cut(const T *x, size_t V, unsigned long long kept,
+                                             N target, float max, bool ties) {
+    __shared__ N bins[256];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long found = 0, known = 0; /* the bits of the cut, and which are settled */
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        const unsigned long long digit = (unsigned long long)255 << shift;
+        known |= digit;
+        if (shift < 32 && (V - 1) >> shift == 0) continue; /* no index is that large */
+        __syncthreads();
+        for (unsigned b = threadIdx.x; b < 256; b += blockDim.x) bins[b] = 0;
+        __syncthreads();
+        unsigned bin = 0;
+        N run = 0;
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W];
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+                if (pair < kept || (pair & known & ~digit) != found) continue;
+                const unsigned mine = (unsigned)(pair >> shift) & 255;
+                if (mine != bin && run > 0) atomicAdd(&bins[bin], run), run = 0;
+                bin = mine;
+                run += llm_select_weight<N>(v[k], max);
+            }
+        }
+        if (run > 0) atomicAdd(&bins[bin], run);
+        __syncthreads();
+        bin = llm_select_bin(bins, target);
+        if (bin == 256) return kept;
+        found |= (unsigned long long)bin << shift;
+        if (shift != 32) continue;
+        const N one = llm_select_weight<N>(llm_select_value(found), max);
+        if (ties || bins[bin] - one < target) break; /* all of the equal ones are needed */
+    }
+    return found > kept ? found : kept;
+}
+
+/* @cuda_draw ------------------------------------------------ Drawing an entry of a row
+ *
+ * llm_sampling_draw by a block: the first entry at which the sum of exp(z - max), over what a cut
+ * of cuda_select keeps, exceeds u times the whole. Each warp owns a stretch of the row and adds it
+ * up; the warp in whose stretch u falls walks it, 32 vectors a step. The sums are in double, as in
+ * the reference, so that both draw the same entry; only what is kept costs a double exp.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * see     top_k, top_p, sampling
+ * topics  -
+ */
+
+/* exp(x - max) in double where the pair is kept, else 0. */
+LLM_DEVICE double llm_draw_mass(float x, size_t i, unsigned long long kept, float max) {
+    if (llm_select_pair(x, i) < kept) return 0.0;
+    return x == max ? 1.0 : exp((double)x - (double)max);
+}
+/* token <- llm_sampling_draw of what is kept of row x, max its largest, u in [0, 1). */
+template <typename T, int W>
+LLM_DEVICE void llm_draw_entry(int *token, const T *x, size_t V, unsigned long long kept, float max,
+                               float u) {
+    __shared__ double part[32];
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    float v[W];
+    double mass = 0.0;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) mass += llm_draw_mass(v[k], i + (size_t)k, kept, max);
+    }
+    mass = __shfl_sync(0xffffffffu, llm_select_scan(mass), 31);
+    __syncthreads(); /* until the readers of the draw before are done */
+    if (lane == 0) part[warp] = mass;
+    __syncthreads();
+    mass = lane < blockDim.x / 32 ? part[lane] : 0.0;
+    const double upto = llm_select_scan(mass);
+    const double goal = (double)u * __shfl_sync(0xffffffffu, upto, 31);
+    const unsigned beyond = __ballot_sync(0xffffffffu, goal < upto && mass > 0.0);
+    const unsigned some = __ballot_sync(0xffffffffu, mass > 0.0);
+    /* goal may round up to the whole: then it is the last stretch that has any */
+    if (warp != (unsigned)(beyond ? __ffs((int)beyond) - 1 : 31 - __clz((int)some))) return;
+
+    double below = __shfl_sync(0xffffffffu, upto - mass, (int)warp);
+    int last = -1; /* of the entries that have any mass: where rounding lets goal escape */
+    for (size_t from = span.begin - lane * W; from < span.end; from += 32 * W) {
+        const size_t i = from + lane * W;
+        double own[W], sum = 0.0;
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) own[k] = 0.0;
+        if (i < span.end) {
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                own[k] = llm_draw_mass(v[k], i + (size_t)k, kept, max);
+                sum += own[k];
+                if (own[k] > 0.0) last = (int)(i + (size_t)k);
+            }
+        }
+        const double whole = llm_select_scan(sum);
+        const unsigned past = __ballot_sync(0xffffffffu, goal < below + whole && sum > 0.0);
+        if (past) {
+            if ((int)lane != __ffs((int)past) - 1) return;
+            below += whole - sum;
+            int pick = -1;
+            bool there = false;
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                below += own[k];
+                if (there || own[k] == 0.0) continue;
+                pick = k;
+                there = goal < below;
+            }
+            *token = (int)(i + (size_t)pick);
+            return;
+        }
+        below += __shfl_sync(0xffffffffu, whole, 31);
+    }
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const int other = __shfl_xor_sync(0xffffffffu, last, distance);
+        last = other > last ? other : last;
+    }
+    if (lane == 0) *token = last;
+}
+
+/* The first number of the generator of a seed, as llm_rng_uniform. */
+LLM_DEVICE float llm_draw_uniform(uint64_t seed) {
+    uint32_t word[4];
+    llm_cuda_philox(word, 0, seed);
+    return llm_cuda_uniform(word[0]);
 }
 
 /* @cuda_mma ------------------------------------------------- Tensor-core instructions
@@ -769,6 +1086,93 @@ LLM_KERNEL void __launch_bounds__(256)
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @vector_norm ---------------------------------------------- L1 and L2 norms
+ *
+ * Rows made unit: a block a row. Each thread squares its entries, the block adds them in double, so
+ * that rows of 1e30 or 1e-30 have the length that the reference gives them, and each thread reads
+ * its entries again, from cache, to divide them. Moves 2 elements for each element of the row, the
+ * minimum, and a float a row. One multiply-add in double an element. Limit: memory bandwidth where
+ * the card has many units for double (data-centre cards), double arithmetic elsewhere.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     rmsnorm
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_vector_norm_unit_kernel(T *u, float *length, const T *x, size_t n, float eps) {
+    const size_t first = (size_t)blockIdx.x * n, step = (size_t)blockDim.x * V;
+    float v[V];
+    double sum = 0.0;
+    for (size_t i = (size_t)threadIdx.x * V; i < n; i += step) {
+        llm_load_vector(v, x, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum += (double)v[k] * (double)v[k];
+    }
+    const double norm = sqrt(llm_block_sum(sum));
+    const double scale = norm < (double)eps || norm == 0.0 ? 0.0 : 1.0 / norm;
+    for (size_t i = (size_t)threadIdx.x * V; i < n; i += step) {
+        llm_load_vector(v, x, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = (float)((double)v[k] * scale);
+        llm_store_vector(u, first + i, v);
+    }
+    if (threadIdx.x == 0 && length) llm_store(length, blockIdx.x, (float)norm);
+}
+
+/* u (rows,n), length (rows) or NULL <- x (rows,n): device pointers, arguments as those of
+ * llm_vector_norm_unit; T is float or llm_bf16. u may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T *x, size_t rows,
+                                                    size_t n, float eps, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(u, n) && llm_aligned(x, n);
+    const unsigned threads = llm_row_threads(wide ? n / V : n);
+    if (wide)
+        LLM_LAUNCH((llm_vector_norm_unit_kernel<T, V>), (unsigned)rows, threads, 0, stream, u,
+                   length, x, n, eps);
+    else
+        LLM_LAUNCH((llm_vector_norm_unit_kernel<T, 1>), (unsigned)rows, threads, 0, stream, u,
+                   length, x, n, eps);
+    return cudaGetLastError();
+}
+
+/* @csr ------------------------------------------------------ Compressed sparse rows
+ *
+ * y = A x, a warp a row, eight rows a block: neighbouring lanes read neighbouring entries, and five
+ * exchanges add the lanes' sums. Moves 8 bytes an entry and 12 a row, the minimum; x is gathered,
+ * 32 bytes from L2 or memory for each 4 that are used in the worst case. Limit: memory bandwidth
+ * for rows of 32 entries and more; shorter rows leave lanes idle, and one very long row keeps a
+ * single warp busy when all others are done.
+ *
+ * source  Bell & Garland 2009, "Implementing sparse matrix-vector multiplication on
+ *         throughput-oriented processors", section 4.3
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     vector_norm
+ * topics  -
+ */
+LLM_KERNEL void llm_csr_apply_kernel(float *y, const size_t *start, const uint32_t *index,
+                                     const float *value, const float *x, size_t rows) {
+    const size_t row = (size_t)blockIdx.x * 8 + threadIdx.x / 32;
+    if (row >= rows) return; /* a whole warp */
+    float sum = 0.0f;
+    for (size_t k = start[row] + threadIdx.x % 32; k < start[row + 1]; k += 32)
+        sum += llm_load(value, k) * llm_load(x, index[k]);
+    sum = llm_warp_sum(sum);
+    if (threadIdx.x % 32 == 0) llm_store(y, row, sum);
+}
+
+/* y (rows) <- the arrays of an llm_csr with so many rows, x (cols): device pointers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_csr_apply(float *y, const size_t *start, const uint32_t *index, const float *value,
+                   const float *x, size_t rows, cudaStream_t stream) {
+    if (rows == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_csr_apply_kernel, (unsigned)((rows + 7) / 8), 256, 0, stream, y, start, index,
+               value, x, rows);
+    return cudaGetLastError();
+}
+
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
  * One pass over the row. Each thread keeps a pair (max, sum) of what it has seen and rescales the
@@ -1054,6 +1458,129 @@ static inline cudaError_t llm_cuda_cross_entropy_in_place(float *loss, T *logits
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
+
+/* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
+ *
+ * The interpreter of llm_forward_pass_chain_run, a thread an entry. Reads each leaf once and writes
+ * the result once: 4 (leaves + 1) bytes an entry, the minimum, where node by node it would be 8 to
+ * 12 bytes a step. The program is a kernel argument: every thread reads the same step from constant
+ * memory. A thread's 16 registers are indexed at run time, so they are a column of shared memory
+ * (16 KB a block of 256), where 32 lanes never meet in a bank. Limit: bandwidth for short chains,
+ * about ten instructions a step for long ones.
+ */
+struct llm_forward_pass_chain_leaves {
+    const float *x[LLM_FORWARD_PASS_CHAIN_MOST];
+};
+
+/* llm_forward_pass_chain_step on the device. */
+LLM_DEVICE float llm_forward_pass_chain_do(int op, float a, float b) {
+    switch (op) {
+    case LLM_COMP_GRAPH_ADD:
+        return a + b;
+    case LLM_COMP_GRAPH_SUB:
+        return a - b;
+    case LLM_COMP_GRAPH_MUL:
+        return a * b;
+    case LLM_COMP_GRAPH_DIV:
+        return a / b;
+    case LLM_COMP_GRAPH_RELU:
+        return a < 0.0f ? 0.0f : a;
+    case LLM_COMP_GRAPH_TANH:
+        return tanhf(a);
+    case LLM_COMP_GRAPH_EXP:
+        return expf(a);
+    default:
+        return logf(a);
+    }
+}
+
+LLM_KERNEL void llm_forward_pass_chain_kernel(float *y, llm_forward_pass_chain chain,
+                                              llm_forward_pass_chain_leaves leaves) {
+    __shared__ float reg[LLM_FORWARD_PASS_CHAIN_MOST][256];
+    const size_t size = chain.rows * chain.cols, step = (size_t)gridDim.x * blockDim.x;
+    const unsigned t = threadIdx.x;
+    for (size_t k = (size_t)blockIdx.x * blockDim.x + t; k < size; k += step) {
+        const size_t r = k / chain.cols, c = k % chain.cols;
+        for (unsigned l = 0; l < chain.leaves;
+             l++) /* a thread reads only its own column: no barrier */
+            reg[l][t] = llm_load(leaves.x[l], r % chain.leaf[l].rows * chain.leaf[l].cols +
+                                                  c % chain.leaf[l].cols);
+        for (unsigned s = 0; s < chain.steps; s++)
+            reg[chain.leaves + s][t] = llm_forward_pass_chain_do(
+                chain.step[s].op, reg[chain.step[s].a][t], reg[chain.step[s].b][t]);
+        llm_store(y, k, reg[chain.leaves + chain.steps - 1][t]);
+    }
+}
+
+/* y (rows,cols) <- x: a host array of device pointers, the numbers of each leaf. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
+                                const float *const *x, cudaStream_t stream) {
+    const size_t size = chain->rows * chain->cols, most = 8 * (size_t)llm_multiprocessors();
+    if (size == 0) return cudaSuccess;
+    llm_forward_pass_chain_leaves leaves;
+    for (unsigned l = 0; l < LLM_FORWARD_PASS_CHAIN_MOST; l++)
+        leaves.x[l] = l < chain->leaves ? x[l] : NULL;
+    const size_t blocks = (size + 255) / 256;
+    LLM_LAUNCH(llm_forward_pass_chain_kernel, (unsigned)(blocks < most ? blocks : most), 256, 0,
+               stream, y, *chain, leaves);
+    return cudaGetLastError();
+}
+
+/* @backward_pass -------------------------------------------- Backward pass
+ *
+ * The cotangent of a row that was repeated (a bias): out[c] += sum_r dy[r][c], in a fixed order, so
+ * that two runs agree to the last bit; atomic additions would not.
+ *
+ * Two stages. A block owns 32 columns and a chunk of rows; its 8 warps take every eighth row, so a
+ * warp reads 32 neighbouring floats, and their sums meet in shared memory. One partial sum for each
+ * chunk and column is written; the second kernel adds those of a column in order. Reads dy once,
+ * 4 R C bytes, the minimum, and writes and reads 1/256 of it again. Limit: bandwidth, once the
+ * R C / 8192 blocks fill the card.
+ */
+enum { LLM_CUDA_BACKWARD_PASS_CHUNK = 256 };
+
+LLM_KERNEL void llm_backward_pass_columns_kernel(float *partial, const float *dy, size_t R,
+                                                 size_t C) {
+    __shared__ float sums[8][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t c = (size_t)blockIdx.x * 32 + lane;
+    const size_t start = (size_t)blockIdx.y * LLM_CUDA_BACKWARD_PASS_CHUNK;
+    const size_t end =
+        start + LLM_CUDA_BACKWARD_PASS_CHUNK < R ? start + LLM_CUDA_BACKWARD_PASS_CHUNK : R;
+    float sum = 0.0f;
+    for (size_t r = start + warp; r < end && c < C; r += 8) sum += llm_load(dy, r * C + c);
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && c < C) {
+        for (unsigned w = 1; w < 8; w++) sum += sums[w][lane];
+        llm_store(partial, blockIdx.y * C + c, sum);
+    }
+}
+
+LLM_KERNEL void llm_backward_pass_chunks_kernel(float *out, const float *partial, size_t chunks,
+                                                size_t C) {
+    const size_t c = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    float sum = 0.0f;
+    for (size_t k = 0; k < chunks; k++) sum += llm_load(partial, k * C + c);
+    llm_store(out, c, llm_load(out, c) + sum);
+}
+
+/* out (C) += the column sums of dy (R,C); partial: scratch of ceil(R / 256) C floats. Device
+ * pointers. At most 65535 chunks of rows. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_backward_pass_columns(float *out, float *partial, const float *dy, size_t R, size_t C,
+                               cudaStream_t stream) {
+    const size_t chunks = (R + LLM_CUDA_BACKWARD_PASS_CHUNK - 1) / LLM_CUDA_BACKWARD_PASS_CHUNK;
+    if (R == 0 || C == 0) return cudaSuccess;
+    if (chunks > 65535) return (cudaError_t)cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_backward_pass_columns_kernel, dim3((unsigned)((C + 31) / 32), (unsigned)chunks),
+               256, 0, stream, partial, dy, R, C);
+    LLM_LAUNCH(llm_backward_pass_chunks_kernel, (unsigned)((C + 255) / 256), 256, 0, stream, out,
+               partial, chunks, C);
+    return cudaGetLastError();
+}
 
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
@@ -1498,6 +2025,177 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
     }
     if (db && error == cudaSuccess) error = llm_cuda_column_sum(db, dy, N, O, stream);
     return error;
+}
+
+/* @residual ------------------------------------------------- Residual connection
+ *
+ * y = x + gain f, where gain is alpha, one number for each channel (LayerScale), 0 or 1 / (1 - p)
+ * for each row (stochastic depth), or all of them at once: a thread knows its row and its column,
+ * so one kernel does for the three forms of llm.h. A dropped row of f is not read.
+ *
+ * Backward: a block takes 256 threads' worth of columns and every gridDim.y-th row, so that a
+ * thread keeps its columns and its share of dscale stays in registers. For dalpha the block adds
+ * its shares. A second kernel adds what the blocks left, in a fixed order.
+ *
+ * Moves 3 elements (x, f in; y out) forwards, 2 where f is dropped; backwards 1 for dy, 2 for each
+ * of dx and df, 1 for f where a gain learns: the minimum. A backward pass that keeps one gradient
+ * for the whole stream passes dx = NULL. Limit: memory bandwidth. With the norm that follows in the
+ * same kernel: @prenorm.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     dropout
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_residual_forward_kernel(T *y, const T *x, const T *f, const T *scale,
+                                            const bool *keep, size_t C, float alpha) {
+    const llm_place p = llm_my_place<V>(C);
+    if (p.column >= C) return;
+    const size_t i = p.row * C + p.column;
+    float v[V], f_v[V], gain[V];
+    llm_load_vector(v, x, i);
+    if (!keep || keep[p.row]) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) gain[k] = 1.0f;
+        llm_load_vector(f_v, f, i);
+        if (scale) llm_load_vector(gain, scale, p.column);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += alpha * gain[k] * f_v[k];
+    }
+    llm_store_vector(y, i, v);
+}
+
+/* y (N,C) <- x (N,C) + alpha scale (C) f (N,C), x alone in rows where keep (N) is false; scale and
+ * keep may be NULL, y may be x or f. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_rows(T *y, const T *x, const T *f, const T *scale,
+                                                 const bool *keep, size_t N, size_t C, float alpha,
+                                                 cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide =
+        llm_aligned(y, C) && llm_aligned(x, C) && llm_aligned(f, C) && llm_aligned(scale, C);
+    const auto residual_forward =
+        wide ? llm_residual_forward_kernel<T, V> : llm_residual_forward_kernel<T, 1>;
+    LLM_LAUNCH(residual_forward, llm_place_blocks(N, C, wide ? (size_t)V : 1), 256, 0, stream, y, x,
+               f, scale, keep, C, alpha);
+    return cudaGetLastError();
+}
+/* Arguments as llm_residual_forward, llm_residual_scale_forward, llm_residual_depth_forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_forward(T *y, const T *x, const T *f, size_t n,
+                                                    float alpha, cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, (const T *)NULL, (const bool *)NULL, 1, n, alpha,
+                                  stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_scale_forward(T *y, const T *x, const T *f,
+                                                          const T *scale, size_t N, size_t C,
+                                                          cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, scale, (const bool *)NULL, N, C, 1.0f, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_depth_forward(T *y, const T *x, const T *f,
+                                                          const bool *keep, size_t N, size_t C,
+                                                          float p, cudaStream_t stream) {
+    return llm_cuda_residual_rows(y, x, f, (const T *)NULL, keep, N, C, 1.0f / (1.0f - p), stream);
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_residual_backward_kernel(T *dx, T *df, float *part, const T *dy, const T *f,
+                                             const T *scale, const bool *keep, size_t N, size_t C,
+                                             float alpha, bool one_sum) {
+    const size_t column = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    float sum[V], gain[V], dy_v[V], v[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) sum[k] = 0.0f, gain[k] = 1.0f;
+    if (scale && column < C) llm_load_vector(gain, scale, column);
+    for (size_t n = blockIdx.y; n < N && column < C; n += gridDim.y) {
+        const size_t i = n * C + column;
+        llm_load_vector(dy_v, dy, i);
+        if (dx) {
+            llm_load_vector(v, dx, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += dy_v[k];
+            llm_store_vector(dx, i, v);
+        }
+        if (df && (!keep || keep[n])) {
+            llm_load_vector(v, df, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += alpha * gain[k] * dy_v[k];
+            llm_store_vector(df, i, v);
+        }
+        if (part) {
+            llm_load_vector(v, f, i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) sum[k] += dy_v[k] * v[k];
+        }
+    }
+    if (part && one_sum) { /* threads behind the last column bring 0 */
+        LLM_UNROLL
+        for (int k = 1; k < V; k++) sum[0] += sum[k];
+        const float all = llm_block_sum(sum[0]);
+        if (threadIdx.x == 0) llm_store(part, blockIdx.y * gridDim.x + blockIdx.x, all);
+    } else if (part && column < C) {
+        llm_store_vector(part, blockIdx.y * C + column, sum);
+    }
+}
+
+/* Rows of blocks of the backward pass where a gain learns: by the shape alone, so that every card
+ * adds in the same order. */
+template <typename T> static inline size_t llm_cuda_residual_shares(size_t N, size_t C) {
+    const size_t pieces = (C * sizeof(T) / 16 + 255) / 256, most = 1024 / (pieces ? pieces : 1);
+    return N < most ? N : most ? most : 1;
+}
+/* dx, df (N,C), dgain += <- dy (N,C) and forward's f, scale, keep, alpha. dgain is dscale (C), or
+ * with one_sum dalpha (1). Any gradient may be NULL, and f without dgain. scratch, without dgain
+ * NULL: C llm_cuda_residual_shares<T>(N, C) floats, not read. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_residual_rows_backward(T *dx, T *df, float *dgain, const T *dy, const T *f, const T *scale,
+                                const bool *keep, size_t N, size_t C, float alpha, bool one_sum,
+                                float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, C) && llm_aligned(df, C) && llm_aligned(dy, C) &&
+                      llm_aligned(f, C) && llm_aligned(scale, C);
+    const size_t rows = dgain ? llm_cuda_residual_shares<T>(N, C) : N;
+    const size_t width = wide ? 256 * V : 256, pieces = (C + width - 1) / width;
+    const dim3 grid((unsigned)pieces, (unsigned)(rows < 65535 ? rows : 65535));
+    const auto residual_backward =
+        wide ? llm_residual_backward_kernel<T, V> : llm_residual_backward_kernel<T, 1>;
+    LLM_LAUNCH(residual_backward, grid, 256, 0, stream, dx, df, dgain ? scratch : NULL, dy, f,
+               scale, keep, N, C, alpha, one_sum);
+    const cudaError_t error = cudaGetLastError();
+    if (!dgain || error != cudaSuccess) return error;
+    return one_sum ? llm_cuda_column_sum(dgain, scratch, rows * pieces, 1, stream)
+                   : llm_cuda_column_sum(dgain, scratch, rows, C, stream);
+}
+/* Arguments as llm_residual_backward, llm_residual_scale_backward, llm_residual_depth_backward;
+ * scratch as above, N = 1 and C = n for the first. */
+template <typename T>
+static inline cudaError_t llm_cuda_residual_backward(T *dx, T *df, float *dalpha, const T *dy,
+                                                     const T *f, size_t n, float alpha,
+                                                     float *scratch, cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, dalpha, dy, f, (const T *)NULL,
+                                           (const bool *)NULL, 1, n, alpha, true, scratch, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_scale_backward(T *dx, T *df, float *dscale, const T *dy,
+                                                           const T *f, const T *scale, size_t N,
+                                                           size_t C, float *scratch,
+                                                           cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, dscale, dy, f, scale, (const bool *)NULL, N, C,
+                                           1.0f, false, scratch, stream);
+}
+template <typename T>
+static inline cudaError_t llm_cuda_residual_depth_backward(T *dx, T *df, const T *dy,
+                                                           const bool *keep, size_t N, size_t C,
+                                                           float p, cudaStream_t stream) {
+    return llm_cuda_residual_rows_backward(dx, df, (float *)NULL, dy, (const T *)NULL,
+                                           (const T *)NULL, keep, N, C, 1.0f / (1.0f - p), false,
+                                           (float *)NULL, stream);
 }
 
 /* @dropout -------------------------------------------------- Dropout
@@ -2392,13 +3090,3384 @@ llm_cuda_embedding_backward(float *dw, const T *dy, const int *ids, const int *o
 
 /* @11-token ================================================= TOKENIZATION */
 
+/* @bpe ------------------------------------------------------ Byte pair encoding: encode
+ *
+ * A warp takes a pre-token. Up to 32 bytes, nearly all there are in text, a lane holds a token and
+ * the rank of the pair that begins with it, in registers. A merge is an argmin over the lanes (five
+ * shuffles for the lowest rank, a ballot for the leftmost lane that has it), one shuffle that moves
+ * everything behind it to the left, and two look-ups for the pairs that are new. No list and no
+ * heap: 32 lanes look at all pairs at once. Longer ones do the same with ids and ranks in memory,
+ * 32 at a time, n^2 / 32 steps: what is cut off nowhere, a line of a million letters, is the heap's
+ * case (llm_bpe_encode).
+ *
+ * The ids of a pre-token stand first where its bytes stood, since it has no more of them; a prefix
+ * sum over the counts says where they belong, and a warp moves them there.
+ *
+ * Traffic: the bytes once, 4 bytes an id out, in and out. Limit: the latency of the table's look-
+ * ups, from L2 (GPT-2: 50000 merges, 1.1 MB), two in a row a merge; many warps hide it.
+ *
+ * source  -
+ * needs   cuda_launch
+ * see     -
+ * topics  -
+ */
+
+/* The arrays of an llm_bpe, copied to the device: byte_id (256), merge, slot (slots). */
+typedef struct {
+    const int *byte_id;
+    const llm_bpe_merge *merge;
+    const uint32_t *slot;
+    size_t slots;
+} llm_cuda_bpe;
+
+/* llm_bpe_rank on the device. */
+LLM_DEVICE uint32_t llm_cuda_bpe_rank(const llm_cuda_bpe &bpe, int left, int right) {
+    const uint64_t pair = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    if (bpe.slots == 0) return UINT32_MAX;
+    size_t s = (size_t)(pair * 0x9E3779B97F4A7C15u >> 32) & (bpe.slots - 1);
+    for (; bpe.slot[s] > 0; s = (s + 1) & (bpe.slots - 1)) {
+        const llm_bpe_merge m = bpe.merge[bpe.slot[s] - 1];
+        if (m.left == left && m.right == right) return bpe.slot[s] - 1;
+    }
+    return UINT32_MAX;
+}
+/* The least x of the warp, in every lane. */
+LLM_DEVICE uint32_t llm_cuda_bpe_min(uint32_t x) {
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, x, distance);
+        x = other < x ? other : x;
+    }
+    return x;
+}
+
+/* n <= 32 ids, a lane each: merged, and how many are left. */
+LLM_DEVICE unsigned llm_cuda_bpe_short(int &id, unsigned n, const llm_cuda_bpe &bpe) {
+    const unsigned lane = threadIdx.x % 32;
+    int next = __shfl_down_sync(0xffffffffu, id, 1);
+    uint32_t rank = lane + 1 < n ? llm_cuda_bpe_rank(bpe, id, next) : UINT32_MAX;
+    for (;;) {
+        const uint32_t best = llm_cuda_bpe_min(rank);
+        if (best == UINT32_MAX) return n;
+        const unsigned at = (unsigned)__ffs((int)__ballot_sync(0xffffffffu, rank == best)) - 1;
+        const int next_id = __shfl_down_sync(0xffffffffu, id, 1);
+        const uint32_t next_rank = __shfl_down_sync(0xffffffffu, rank, 1);
+        n--;
+        if (lane > at) id = next_id, rank = lane < n ? next_rank : UINT32_MAX;
+        if (lane == at) id = bpe.merge[best].result;
+        next = __shfl_down_sync(0xffffffffu, id, 1);
+        if (lane == at || lane + 1 == at)
+            rank = lane + 1 < n ? llm_cuda_bpe_rank(bpe, id, next) : UINT32_MAX;
+    }
+}
+/* The same for id (n) in memory, with room for their ranks. Entry i belongs to lane i % 32, which
+ * alone writes it. */
+LLM_DEVICE unsigned llm_cuda_bpe_long(int *id, uint32_t *rank, unsigned n,
+                                      const llm_cuda_bpe &bpe) {
+    const unsigned lane = threadIdx.x % 32;
+    __syncwarp();
+    for (unsigned i = lane; i < n; i += 32)
+        rank[i] = i + 1 < n ? llm_cuda_bpe_rank(bpe, id[i], id[i + 1]) : UINT32_MAX;
+    for (;;) {
+        uint32_t low = UINT32_MAX, at = UINT32_MAX;
+        for (unsigned i = lane; i < n; i += 32)
+            if (rank[i] < low) low = rank[i], at = i;
+        const uint32_t best = llm_cuda_bpe_min(low);
+        if (best == UINT32_MAX) return n;
+        at = llm_cuda_bpe_min(low == best ? at : UINT32_MAX);
+        __syncwarp();
+        for (unsigned begin = (at + 1) / 32 * 32; begin < n; begin += 32) { /* one to the left */
+            const unsigned i = begin + lane;
+            const bool moves = i > at && i + 1 < n;
+            const int next_id = moves ? id[i + 1] : 0;
+            const uint32_t next_rank = moves ? rank[i + 1] : 0;
+            __syncwarp();
+            if (moves) id[i] = next_id, rank[i] = next_rank;
+            __syncwarp();
+        }
+        n--;
+        if (lane == at % 32) id[at] = bpe.merge[best].result;
+        __syncwarp();
+        for (unsigned i = at > 0 ? at - 1 : 0; i <= at; i++)
+            if (lane == i % 32)
+                rank[i] = i + 1 < n ? llm_cuda_bpe_rank(bpe, id[i], id[i + 1]) : UINT32_MAX;
+    }
+}
+
+LLM_KERNEL void llm_bpe_encode_kernel(int *ids, int *count, uint32_t *rank, llm_cuda_bpe bpe,
+                                      const char *text, const size_t *start, size_t words) {
+    const size_t word = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    if (word >= words) return;
+    const unsigned lane = threadIdx.x % 32;
+    const size_t begin = start[word];
+    unsigned n = (unsigned)(start[word + 1] - begin);
+    if (n <= 32) {
+        int id = lane < n ? bpe.byte_id[(unsigned char)text[begin + lane]] : -1;
+        n = llm_cuda_bpe_short(id, n, bpe);
+        if (lane < n) ids[begin + lane] = id;
+    } else {
+        for (unsigned i = lane; i < n; i += 32)
+            ids[begin + i] = bpe.byte_id[(unsigned char)text[begin + i]];
+        n = llm_cuda_bpe_long(ids + begin, rank + begin, n, bpe);
+    }
+    if (lane == 0) count[word] = (int)n;
+}
+/* ids, rank (bytes of text), count (words) <- text, start (words + 1): pre-token w is text[start[w]
+ * .. start[w+1]), below 2^32 bytes, and has the ids[start[w] ..] (count[w]) of llm_bpe_encode.
+ * rank is scratch, not read where no pre-token is longer than 32: NULL then. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bpe_encode(int *ids, int *count, uint32_t *rank, const llm_cuda_bpe &bpe, const char *text,
+                    const size_t *start, size_t words, cudaStream_t stream) {
+    if (words == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_bpe_encode_kernel, (unsigned)((words + 3) / 4), 128, 0, stream, ids, count, rank,
+               bpe, text, start, words);
+    return cudaGetLastError();
+}
+
+/* first (words + 1): a thread adds a share of the words, the block scans the sums of the shares. */
+LLM_KERNEL void llm_bpe_first_kernel(size_t *first, const int *count, size_t words) {
+    __shared__ size_t part[1024];
+    const size_t t = threadIdx.x, share = (words + 1023) / 1024;
+    const size_t begin = t * share < words ? t * share : words;
+    const size_t end = begin + share < words ? begin + share : words;
+    size_t sum = 0;
+    for (size_t w = begin; w < end; w++) sum += (size_t)count[w];
+    part[t] = sum;
+    __syncthreads();
+    for (size_t step = 1; step < 1024; step *= 2) {
+        const size_t before = t >= step ? part[t - step] : 0;
+        __syncthreads();
+        part[t] += before;
+        __syncthreads();
+    }
+    sum = part[t] - sum;
+    for (size_t w = begin; w < end; w++) first[w] = sum, sum += (size_t)count[w];
+    if (t == 1023) first[words] = part[t];
+}
+LLM_KERNEL void llm_bpe_pack_kernel(int *out, const size_t *first, const int *ids,
+                                    const size_t *start, size_t words) {
+    const size_t word = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    if (word >= words) return;
+    for (size_t i = threadIdx.x % 32; i < first[word + 1] - first[word]; i += 32)
+        out[first[word] + i] = ids[start[word] + i];
+}
+/* out <- the ids of all pre-tokens without gaps, first (words + 1) <- where each one's begin, and
+ * how many there are. ids, count, start as above. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, const size_t *start,
+                  size_t words, cudaStream_t stream) {
+    LLM_LAUNCH(llm_bpe_first_kernel, 1, 1024, 0, stream, first, count, words);
+    const cudaError_t error = cudaGetLastError();
+    if (words == 0 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_bpe_pack_kernel, (unsigned)((words + 3) / 4), 128, 0, stream, out, first, ids,
+               start, words);
+    return cudaGetLastError();
+}
+
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @qkv ------------------------------------------------------ Query, key and value projections
+ *
+ * The product of @dense with an epilogue that knows heads: bias, the split into q, k and v of
+ * (B,H,T,D), and for models that normalise q and k (Qwen 3, Gemma 3) the RMS of each head, while
+ * the numbers are still in registers. Apart, the split would read and write all of them once more,
+ * the norm q and k another time. A tile of the product is 128 columns wide and leaves by rows, a
+ * warp a row: where D divides 128 a head lies with D / 4 neighbouring lanes, and its sum of squares
+ * is a few shuffles among these. Other head sizes and float are normalised by a kernel of @rmsnorm,
+ * in place.
+ *
+ * Backward puts dq, dk and dv together in rows, one pass of 2 elements for each element, and goes
+ * on as @dense. The norm's backward pass wants what it was given: training calls
+ * llm_cuda_qkv_forward and @rmsnorm.
+ *
+ * Traffic and limit: those of the product, which writes q, k, v in place of y. A warp writes one
+ * head's row, 2 D bytes at least, in one piece.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm_bf16, dense, rmsnorm
+ * see     rope, flash
+ * topics  -
+ */
+
+/* What becomes of four entries of the product: v + b, normalised with the weights q_norm, k_norm
+ * (D) or NULL, go to q (B,H,N,D) or k, v (B,Hkv,N,D). wide: D and b allow vectors. */
+template <typename T> struct llm_cuda_qkv_end {
+    T *q, *k, *v;
+    const T *b, *q_norm, *k_norm;
+    size_t N, H, Hkv, D;
+    float eps;
+    bool wide;
+    /* Where entry `column` of row `row` goes. */
+    LLM_DEVICE_METHOD T *place(size_t row, size_t column) const {
+        const size_t head = column / D, h = head < H ? head : (head - H) % Hkv;
+        T *const part = head < H ? q : head < H + Hkv ? k : v;
+        return part + ((row / N * (head < H ? H : Hkv) + h) * N + row % N) * D + column % D;
+    }
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&x)[4]) const {
+        if (!wide) {
+            for (size_t e = 0; e < 4 && column + e < (H + 2 * Hkv) * D; e++)
+                llm_store(place(row, column + e), 0, x[e] + (b ? llm_load(b, column + e) : 0.0f));
+            return;
+        }
+        const size_t head = column / D;
+        const T *norm = head < H ? q_norm : head < H + Hkv ? k_norm : NULL;
+        float u[4], b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        if (b) llm_load_vector(b_v, b, column);
+        LLM_UNROLL
+        for (int e = 0; e < 4; e++) u[e] = x[e] + b_v[e];
+        if (norm) {
+            const unsigned lanes = (unsigned)D / 4, lane = threadIdx.x % 32;
+            const unsigned mask = (lanes == 32 ? 0xffffffffu : (1u << lanes) - 1u)
+                                  << lane / lanes * lanes;
+            float sum_sq = u[0] * u[0] + u[1] * u[1] + u[2] * u[2] + u[3] * u[3];
+            for (unsigned distance = lanes / 2; distance > 0; distance /= 2)
+                sum_sq += __shfl_xor_sync(mask, sum_sq, (int)distance);
+            const float r = rsqrtf(sum_sq / (float)D + eps);
+            llm_load_vector(b_v, norm, column % D);
+            LLM_UNROLL
+            for (int e = 0; e < 4; e++) u[e] *= r * b_v[e];
+        }
+        llm_store_vector(place(row, column), 0, u);
+    }
+};
+
+/* q, k, v <- x (B T,C) w (O,C)^T + b, O = (H+2Hkv)D; with w turned, (C,O), x w. */
+template <bool w_turned, typename T>
+static inline cudaError_t llm_cuda_qkv_product(llm_cuda_qkv_end<T> end, const T *x, const T *w,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const size_t O = (c->H + 2 * c->Hkv) * c->D;
+    end.N = c->T, end.H = c->H, end.Hkv = c->Hkv, end.D = c->D;
+    end.wide = c->D % (16 / sizeof(T)) == 0 && llm_aligned(end.q, 16) && llm_aligned(end.k, 16) &&
+               llm_aligned(end.v, 16) && llm_aligned(end.b, 16);
+    if (c->B * c->T * O == 0) return cudaSuccess;
+    return llm_cuda_dense_product<false, w_turned, T>::launch(end, x, w, c->B * c->T, O, c->C, 1,
+                                                              c->C, stream);
+}
+/* Arguments as llm_qkv_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_forward(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                               const llm_qkv_config *c, cudaStream_t stream) {
+    const llm_cuda_qkv_end<T> end = {q, k, v, b, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+    return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+}
+/* Can the epilogue normalise? Tensor cores, whole heads in a row of the tile, vectors. */
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const float *x, const float *w,
+                                                              const llm_qkv_config *c) {
+    (void)x, (void)w, (void)c;
+    return false;
+}
+static inline __attribute__((unused)) bool llm_cuda_qkv_fused(const llm_bf16 *x, const llm_bf16 *w,
+                                                              const llm_qkv_config *c) {
+    return c->D >= 8 && 128 % c->D == 0 && llm_cuda_gemm_bf16_fits(x, false, 0, c->C) &&
+           llm_cuda_gemm_bf16_fits(w, false, 0, c->C);
+}
+/* The same, then q and k normalised head by head with the weights q_norm, k_norm (D), as
+ * llm_rmsnorm_forward; for inference. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_norm(T *q, T *k, T *v, const T *x, const T *w, const T *b,
+                                            const T *q_norm, const T *k_norm, float eps,
+                                            const llm_qkv_config *c, cudaStream_t stream) {
+    llm_cuda_qkv_end<T> end = {q, k, v, b, q_norm, k_norm, 0, 0, 0, 0, eps, false};
+    const bool aligned = llm_aligned(q, 16) && llm_aligned(k, 16) && llm_aligned(v, 16) &&
+                         llm_aligned(b, 16) && llm_aligned(q_norm, 16) && llm_aligned(k_norm, 16);
+    if (aligned && llm_cuda_qkv_fused(x, w, c))
+        return llm_cuda_qkv_product<false>(end, x, w, c, stream);
+    cudaError_t error = llm_cuda_qkv_forward(q, k, v, x, w, b, c, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(q, (float *)NULL, q, q_norm, c->B * c->H * c->T, c->D, eps,
+                                         stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_rmsnorm_forward(k, (float *)NULL, k, k_norm, c->B * c->Hkv * c->T, c->D,
+                                         eps, stream);
+    return error;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_qkv_merge_kernel(T *qkv, llm_cuda_qkv_end<T> parts) {
+    const size_t columns = (parts.H + 2 * parts.Hkv) * parts.D;
+    const llm_place at = llm_my_place<V>(columns);
+    if (at.column >= columns) return;
+    float x[V];
+    llm_load_vector(x, (const T *)parts.place(at.row, at.column), 0);
+    llm_store_vector(qkv, at.row * columns + at.column, x);
+}
+/* qkv (B,T,(H+2Hkv)D) <- q, k, v: as llm_qkv_merge. Hkv 0: the heads of q side by side, k and v are
+ * not read. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_merge(T *qkv, T *q, T *k, T *v, const llm_qkv_config *c,
+                                             cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t columns = (c->H + 2 * c->Hkv) * c->D;
+    const llm_cuda_qkv_end<T> parts = {q,    k,    v,      NULL, NULL, NULL,
+                                       c->T, c->H, c->Hkv, c->D, 0,    false};
+    if (c->B * c->T * columns == 0) return cudaSuccess;
+    const bool wide = c->D % V == 0 && llm_aligned(qkv, 16) && llm_aligned(q, 16) &&
+                      llm_aligned(k, 16) && llm_aligned(v, 16);
+    const auto merge = wide ? llm_qkv_merge_kernel<T, V> : llm_qkv_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(c->B * c->T, columns, wide ? V : 1), 256, 0, stream, qkv,
+               parts);
+    return cudaGetLastError();
+}
+/* dx, dw, db += : as llm_qkv_backward, any of the three may be NULL. rows: B T (H+2Hkv) D entries;
+ * scratch as llm_cuda_dense_backward with that many columns. */
+template <typename T>
+static inline cudaError_t llm_cuda_qkv_backward(T *dx, float *dw, float *db, T *dq, T *dk, T *dv,
+                                                const T *x, const T *w, const llm_qkv_config *c,
+                                                T *rows, float *scratch, cudaStream_t stream) {
+    const cudaError_t error = llm_cuda_qkv_merge(rows, dq, dk, dv, c, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_dense_backward(dx, dw, db, rows, x, w, c->B * c->T, c->C,
+                                   (c->H + 2 * c->Hkv) * c->D, scratch, stream);
+}
+
+/* @causal_attn ---------------------------------------------- Causal self-attention
+ *
+ * The kernel to read before @flash: a warp a row, float only, the loops of the definition.
+ *
+ * Forward, row i: the 32 lanes stand side by side along D. A key is a coalesced read, a product a
+ * lane and five shuffles; lane l keeps every 32nd score and the (max, sum) of those, so that the
+ * scores are written in rows and a softmax needs one more reading of them. Then the lanes gather
+ * the values. Backward: queries gather dq from their past in one kernel, which leaves ds behind;
+ * keys gather dk and dv from their future in another, down the columns. Who gathers owns what he
+ * writes: no atomics, and the order is fixed. Rows are of unequal length, so the longest ones are
+ * started first, and the short ones fill the gaps at the end.
+ *
+ * att and ds are 2 B H T^2 bytes each (half a square of floats), written once and read once or
+ * twice: what @flash saves. 2 T^2 D operations a head forwards, 4 T^2 D backwards. Limit: L1, since
+ * each multiply-add reads a key or a value from it and no row shares one with another; for small D
+ * the shuffles.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     flash, gqa
+ * topics  -
+ */
+enum { LLM_CUDA_CAUSAL_ATTN_WARPS = 4 }; /* rows a block: neighbours, which find keys in L1 */
+
+/* The warp's head and its number among that head's T rows; false: there is none. */
+LLM_DEVICE bool llm_cuda_causal_attn_row(size_t &bh, size_t &row, size_t T) {
+    bh = blockIdx.x;
+    row = (size_t)blockIdx.y * LLM_CUDA_CAUSAL_ATTN_WARPS + threadIdx.x / 32;
+    return row < T;
+}
+static inline __attribute__((unused)) dim3 llm_cuda_causal_attn_grid(size_t BH, size_t T) {
+    return dim3((unsigned)BH,
+                (unsigned)((T + LLM_CUDA_CAUSAL_ATTN_WARPS - 1) / LLM_CUDA_CAUSAL_ATTN_WARPS));
+}
+/* The dot product of two rows, in every lane. */
+LLM_DEVICE float llm_cuda_causal_attn_dot(const float *a, const float *b, size_t D) {
+    float sum = 0.0f;
+    for (size_t d = threadIdx.x % 32; d < D; d += 32) sum += llm_load(a, d) * llm_load(b, d);
+    return llm_warp_sum(sum);
+}
+/* y_d += scale sum_j w_j x_jd over j < n, the lanes along D; w and x with strides ws and xs. */
+LLM_DEVICE void llm_cuda_causal_attn_gather(float *y, const float *w, size_t ws, const float *x,
+                                            size_t xs, float scale, size_t n, size_t D) {
+    for (size_t d = threadIdx.x % 32; d < D; d += 32) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < n; j++) sum += llm_load(w, j * ws) * llm_load(x, j * xs + d);
+        llm_store(y, d, llm_load(y, d) + scale * sum);
+    }
+}
+
+LLM_KERNEL void llm_causal_attn_forward_kernel(float *out, float *att, const float *qkv, size_t T,
+                                               size_t C, size_t H) {
+    const size_t D = C / H, S = 3 * C, lane = threadIdx.x % 32;
+    const float scale = 1.0f / sqrtf((float)D);
+    size_t bh, i;
+    if (!llm_cuda_causal_attn_row(bh, i, T)) return;
+    i = T - 1 - i; /* the longest first */
+    const float *k = qkv + bh / H * T * S + bh % H * D + C, *v = k + C, *q = k - C + i * S;
+    float *p = att + (bh * T + i) * T, *o = out + (bh / H * T + i) * C + bh % H * D;
+
+    llm_logsumexp_pair a = {-INFINITY, 0.0f}; /* of this lane's scores */
+    for (size_t j = 0; j <= i; j += 32) {
+        float mine[1] = {-INFINITY};
+        for (size_t n = 0; n < 32 && j + n <= i; n++) {
+            const float s = scale * llm_cuda_causal_attn_dot(q, k + (j + n) * S, D);
+            if (n == lane) mine[0] = s;
+        }
+        if (j + lane <= i) {
+            llm_cuda_logsumexp_add(a, mine, 1.0f);
+            llm_store(p, j + lane, mine[0]);
+        }
+    }
+    a = llm_cuda_logsumexp_row<true>(a, 1.0f);
+    for (size_t j = lane; j <= i; j += 32) llm_store(p, j, expf(llm_load(p, j) - a.max) / a.sum);
+    for (size_t d = lane; d < D; d += 32) llm_store(o, d, 0.0f);
+    __syncwarp(); /* p is complete before other lanes read it */
+    llm_cuda_causal_attn_gather(o, p, 1, v, S, 1.0f, i + 1, D);
+}
+
+/* out (B,T,C), att (B,H,T,T) <- qkv (B,T,3C): arguments as llm_causal_attn_forward. Above the
+ * diagonal att is not written. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_attn_forward(float *out, float *att, const float *qkv, size_t B, size_t T, size_t C,
+                             size_t H, cudaStream_t stream) {
+    if (H == 0 || C % H != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || T == 0 || C == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_causal_attn_forward_kernel, llm_cuda_causal_attn_grid(B * H, T),
+               32 * LLM_CUDA_CAUSAL_ATTN_WARPS, 0, stream, out, att, qkv, T, C, H);
+    return cudaGetLastError();
+}
+
+/* Row i of ds and of dq: ds_ij = p_ij (do_i.v_j - sum_l p_il do_i.v_l). */
+LLM_KERNEL void llm_causal_attn_queries_kernel(float *dqkv, float *ds, const float *dout,
+                                               const float *att, const float *qkv, size_t T,
+                                               size_t C, size_t H) {
+    const size_t D = C / H, S = 3 * C, lane = threadIdx.x % 32;
+    size_t bh, i;
+    if (!llm_cuda_causal_attn_row(bh, i, T)) return;
+    i = T - 1 - i;
+    const size_t first = bh / H * T * S + bh % H * D; /* the head's q of position 0 */
+    const float *k = qkv + first + C, *v = k + C, *p = att + (bh * T + i) * T;
+    const float *g = dout + (bh / H * T + i) * C + bh % H * D;
+    float *ds_i = ds + (bh * T + i) * T, along = 0.0f;
+
+    for (size_t j = 0; j <= i; j++) {
+        const float dp = llm_cuda_causal_attn_dot(g, v + j * S, D);
+        along += llm_load(p, j) * dp;
+        if (lane == j % 32) llm_store(ds_i, j, dp);
+    }
+    for (size_t j = lane; j <= i; j += 32)
+        llm_store(ds_i, j, llm_load(p, j) * (llm_load(ds_i, j) - along));
+    __syncwarp();
+    llm_cuda_causal_attn_gather(dqkv + first + i * S, ds_i, 1, k, S, 1.0f / sqrtf((float)D), i + 1,
+                                D);
+}
+/* Row j of dk and dv: the columns j of ds and p, from the diagonal down. */
+LLM_KERNEL void llm_causal_attn_keys_kernel(float *dqkv, const float *ds, const float *dout,
+                                            const float *att, const float *qkv, size_t T, size_t C,
+                                            size_t H) {
+    const size_t D = C / H, S = 3 * C;
+    size_t bh, j; /* key 0 has the longest column and comes first */
+    if (!llm_cuda_causal_attn_row(bh, j, T)) return;
+    const size_t q = (bh / H * T + j) * S + bh % H * D, diagonal = (bh * T + j) * T + j;
+    llm_cuda_causal_attn_gather(dqkv + q + C, ds + diagonal, T, qkv + q, S, 1.0f / sqrtf((float)D),
+                                T - j, D);
+    llm_cuda_causal_attn_gather(dqkv + q + 2 * C, att + diagonal, T,
+                                dout + (bh / H * T + j) * C + bh % H * D, C, 1.0f, T - j, D);
+}
+
+/* dqkv (B,T,3C) += : arguments as llm_causal_attn_backward. scratch: B H T T floats for ds, of
+ * which the lower triangles are used. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_causal_attn_backward(float *dqkv, const float *dout, const float *att, const float *qkv,
+                              size_t B, size_t T, size_t C, size_t H, float *scratch,
+                              cudaStream_t stream) {
+    if (H == 0 || C % H != 0) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || T == 0 || C == 0) return cudaSuccess;
+    const dim3 grid = llm_cuda_causal_attn_grid(B * H, T);
+    const unsigned threads = 32 * LLM_CUDA_CAUSAL_ATTN_WARPS;
+    LLM_LAUNCH(llm_causal_attn_queries_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att,
+               qkv, T, C, H);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_causal_attn_keys_kernel, grid, threads, 0, stream, dqkv, scratch, dout, att, qkv,
+               T, C, H);
+    return cudaGetLastError();
+}
+
+/* @mha ------------------------------------------------------ Multi-head attention
+ *
+ * The layer as four launches: the product of @qkv, which leaves q, k and v in heads, @flash, heads
+ * put side by side, the product of @dense with W_O. Backward the gradient of the heads comes out of
+ * its product in (B,H,T,D) at once, by the same epilogue. Self-attention with the mask, dropout and
+ * grouped heads of llm_flash_config; the weights p are never stored.
+ *
+ * Traffic beside the products': q, k, v and out once from each side, and 2 elements for each
+ * element where heads are put side by side. 2 B T C (2 H + 2 Hkv) D operations in the products, 4 B
+ * H T^2 D in attention (half of that causal), backwards twice and 3.5 times as many. Limit: the
+ * products, by count; from T = 2 C on (causal: 4 C) attention.
+ *
+ * source  -
+ * needs   qkv, dense, activation, flash
+ * see     flash_backward, causal_attn
+ * topics  -
+ */
+
+/* Written below, at @flash and @flash_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const llm_flash_config *c,
+                                                 cudaStream_t stream);
+template <typename T>
+static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                                  const float *lse, const T *q, const T *k,
+                                                  const T *v, const llm_flash_config *c,
+                                                  float *scratch, cudaStream_t stream);
+
+/* w ((H+2Hkv)D,C), torch's in_proj_weight where Hkv = H; wo (C,H D); b ((H+2Hkv)D), bo (C), or
+ * NULL. */
+template <typename T> struct llm_cuda_mha_params { const T *w, *b, *wo, *bo; };
+/* Their gradients, each of which may be NULL. */
+struct llm_cuda_mha_grads {
+    float *w, *b, *wo, *bo;
+};
+/* What forward leaves for backward: q, out (B,H,T,D), k, v (B,Hkv,T,D), merged (B,T,H D), lse
+ * (B,H,T). */
+template <typename T> struct llm_cuda_mha_saved {
+    T *q, *k, *v, *out, *merged;
+    float *lse;
+};
+
+/* Shapes of the two products: q, k, v from C channels; heads alone, as wo takes them. */
+static inline __attribute__((unused)) llm_qkv_config llm_cuda_mha_shape(const llm_flash_config *a,
+                                                                        size_t C, bool heads) {
+    llm_qkv_config c;
+    c.B = a->B, c.T = a->T, c.C = C, c.H = a->H, c.Hkv = heads ? 0 : a->Hkv, c.D = a->D;
+    return c;
+}
+
+/* y (B,T,C), *s <- x (B,T,C), p: llm_mha_forward of x with itself, masked, dropped and grouped as a
+ * says, of which S is T. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_forward(T *y, const llm_cuda_mha_saved<T> *s, const T *x,
+                                               const llm_cuda_mha_params<T> *p, size_t C,
+                                               const llm_flash_config *a, cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    const llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *none = NULL;
+    cudaError_t error = llm_cuda_qkv_forward(s->q, s->k, s->v, x, p->w, p->b, &qkv, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_forward(s->out, s->lse, (const T *)s->q, (const T *)s->k,
+                                       (const T *)s->v, a, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_qkv_merge(s->merged, s->out, none, none, &heads, stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_dense_forward(y, none, (const T *)s->merged, p->wo, p->bo, a->B * a->T,
+                                       a->H * a->D, C, LLM_ACTIVATION_IDENTITY, stream);
+    return error;
+}
+
+/* Entries of scratch for backward: of T, and floats. */
+static inline __attribute__((unused)) size_t llm_cuda_mha_scratch(const llm_flash_config *a) {
+    return a->B * a->T * a->D * (3 * a->H + 4 * a->Hkv);
+}
+static inline __attribute__((unused)) size_t llm_cuda_mha_sums(size_t C,
+                                                               const llm_flash_config *a) {
+    const size_t N = a->B * a->T, O = (a->H + 2 * a->Hkv) * a->D, HD = a->H * a->D;
+    size_t most = N * a->H;
+    const size_t w = O * C * llm_cuda_dense_slices(N, C, O);
+    const size_t wo = HD * C * llm_cuda_dense_slices(N, HD, C);
+    if (most < w) most = w;
+    return most < wo ? wo : most;
+}
+
+/* dx (B,T,C), g's arrays += <- dy (B,T,C) and forward's s, x, p: as llm_mha_backward. dx may be
+ * NULL. scratch: llm_cuda_mha_scratch entries; sums: llm_cuda_mha_sums floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_mha_backward(T *dx, const llm_cuda_mha_grads *g, const T *dy,
+                                                const llm_cuda_mha_saved<T> *s, const T *x,
+                                                const llm_cuda_mha_params<T> *p, size_t C,
+                                                const llm_flash_config *a, T *scratch, float *sums,
+                                                cudaStream_t stream) {
+    if (a->S != a->T) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t N = a->B * a->T, nq = N * a->H * a->D, nk = N * a->Hkv * a->D;
+    if (nq == 0) return cudaSuccess;
+    const llm_qkv_config qkv = llm_cuda_mha_shape(a, C, false);
+    llm_qkv_config heads = llm_cuda_mha_shape(a, C, true);
+    T *dout = scratch, *dq = dout + nq, *dk = dq + nq, *dv = dk + nk, *rows = dv + nk, *none = NULL;
+    const llm_cuda_qkv_end<T> end = {dout, none, none, NULL, NULL, NULL, 0, 0, 0, 0, 0.0f, false};
+
+    cudaError_t error = llm_cuda_dense_backward(none, g->wo, g->bo, dy, (const T *)s->merged, p->wo,
+                                                N, a->H * a->D, C, sums, stream);
+    if (error == cudaSuccess) /* dout = dy wo, in heads */
+        error = llm_cuda_qkv_product<true>(end, dy, p->wo, &heads, stream);
+    if (error == cudaSuccess) error = cudaMemsetAsync(dq, 0, (nq + 2 * nk) * sizeof(T), stream);
+    if (error == cudaSuccess)
+        error = llm_cuda_flash_backward(dq, dk, dv, (const T *)dout, (const T *)s->out, s->lse,
+                                        (const T *)s->q, (const T *)s->k, (const T *)s->v, a, sums,
+                                        stream);
+    if (error == cudaSuccess)
+        error =
+            llm_cuda_qkv_backward(dx, g->w, g->b, dq, dk, dv, x, p->w, &qkv, rows, sums, stream);
+    return error;
+}
+
+/* @rope ----------------------------------------------------- Rotary position embedding
+ *
+ * Between the QKV product and attention three things happen to q, k and v: heads are split off, q
+ * and k are turned, k and v go to their places in the cache. All are copies with at most two
+ * multiplications a number, so they are one kernel: it reads the rows of the product once and
+ * writes each number where it will be read. The way back turns by the opposite angle and puts the
+ * gradients together into rows.
+ *
+ * A thread moves 2 V entries of one head, 16 bytes at a time: V pairs, which are two vectors half a
+ * rotation apart, or for neighbours two vectors in a row. Angles come as tables of llm_rope_table,
+ * computed once for all layers (in doubles, which a kernel should not be asked for); any other
+ * frequencies (@yarn) or axes are only another table.
+ *
+ * Traffic: 2 elements for each element, the minimum, where three kernels move 6 for q and k; the
+ * tables come from L2. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     qkv, gqa, flash
+ * topics  -
+ */
+
+/* T new positions of B texts; the first rot of D dimensions turn. k and v have room for so many
+ * positions a head; text b's new ones stand from length[b] on (a device array, or NULL: from 0 on).
+ * one_table: the tables are (T,rot/2) for all texts, else (B,T,rot/2). */
+typedef struct {
+    size_t B, T, H, Hkv, D, rot, room;
+    const size_t *length;
+    bool one_table;
+    llm_rope_pairing pairing;
+} llm_cuda_rope_config;
+
+/* A whole text from position 0 on, without spare room, all dimensions turned. */
+static inline __attribute__((unused)) llm_cuda_rope_config
+llm_cuda_rope_defaults(size_t B, size_t T, size_t H, size_t Hkv, size_t D) {
+    const llm_cuda_rope_config c = {B, T, H, Hkv, D, D, T, NULL, true, LLM_ROPE_HALVES};
+    return c;
+}
+
+/* Unit u of a head, 2 V entries: y <- x turned by the angles c, s (sign -1: back), or y += that. */
+template <typename T, int V>
+LLM_DEVICE void llm_cuda_rope_turn(T *y, const T *x, const float *c, const float *s, float sign,
+                                   size_t u, size_t rot, llm_rope_pairing pairing, bool turns,
+                                   bool add) {
+    turns = turns && u * 2 * V < rot;
+    const bool halves = turns && pairing == LLM_ROPE_HALVES;
+    const size_t at[2] = {halves ? u * V : u * 2 * V, halves ? u * V + rot / 2 : u * 2 * V + V};
+    float w[2][V], turned[2][V], cosine[V], sine[V];
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) llm_load_vector(w[n], x, at[n]);
+    if (turns) {
+        llm_load_vector(cosine, c, u * V);
+        llm_load_vector(sine, s, u * V);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) { /* pair u V + k: entries k of both, or 2 k and 2 k + 1 */
+            const float a = halves ? w[0][k] : w[2 * k / V][2 * k % V];
+            const float b = halves ? w[1][k] : w[(2 * k + 1) / V][(2 * k + 1) % V];
+            const float a_turned = a * cosine[k] - b * (sign * sine[k]);
+            const float b_turned = a * (sign * sine[k]) + b * cosine[k];
+            if (halves)
+                turned[0][k] = a_turned, turned[1][k] = b_turned;
+            else
+                turned[2 * k / V][2 * k % V] = a_turned,
+                                          turned[(2 * k + 1) / V][(2 * k + 1) % V] = b_turned;
+        }
+    }
+    LLM_UNROLL
+    for (int n = 0; n < 2; n++) {
+        float old[V];
+        if (add) llm_load_vector(old, y, at[n]);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++)
+            w[n][k] = (turns ? turned[n][k] : w[n][k]) + (add ? old[k] : 0.0f);
+        llm_store_vector(y, at[n], w[n]);
+    }
+}
+
+/* Where a unit of a row of qkv belongs: its number in the head, and where that head's D entries
+ * stand in q (part 0), k or v. */
+struct llm_cuda_rope_place {
+    size_t unit, part, at;
+};
+/* The place of what stands in that column of the row, with so many units to a head. */
+LLM_DEVICE llm_cuda_rope_place llm_cuda_rope_find(size_t row, size_t column, size_t units,
+                                                  const llm_cuda_rope_config &c) {
+    const size_t b = row / c.T, t = row % c.T, head = column / units;
+    const size_t part = head < c.H ? 0 : head < c.H + c.Hkv ? 1 : 2;
+    const size_t h = part == 0 ? head : head - c.H - (part - 1) * c.Hkv;
+    const size_t position = part != 0 && c.length ? c.length[b] + t : t;
+    const size_t heads = part == 0 ? c.H : c.Hkv, room = part == 0 ? c.T : c.room;
+    const llm_cuda_rope_place p = {column % units, part, ((b * heads + h) * room + position) * c.D};
+    return p;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_split_kernel(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                      const float *sine, llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    T *to = p.part == 0 ? q : p.part == 1 ? k : v;
+    llm_cuda_rope_turn<T, V>(to + p.at, qkv + (at.row * columns + at.column - p.unit) * 2 * V,
+                             cosine + angle, sine + angle, 1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_rope_merge_kernel(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                      const float *cosine, const float *sine,
+                                      llm_cuda_rope_config c) {
+    const size_t units = c.D / (2 * V), columns = (c.H + 2 * c.Hkv) * units;
+    const llm_place at = llm_my_place<1>(columns);
+    if (at.column >= columns) return;
+    const llm_cuda_rope_place p = llm_cuda_rope_find(at.row, at.column, units, c);
+    const size_t angle = (c.one_table ? at.row % c.T : at.row) * (c.rot / 2);
+    const T *from = p.part == 0 ? dq : p.part == 1 ? dk : dv;
+    llm_cuda_rope_turn<T, V>(dqkv + (at.row * columns + at.column - p.unit) * 2 * V, from + p.at,
+                             cosine + angle, sine + angle, -1.0f, p.unit, c.rot, c.pairing,
+                             p.part < 2, false);
+}
+
+/* Can all of this be moved 16 bytes at a time, whole pairs of vectors? */
+template <typename T>
+static inline bool llm_cuda_rope_wide(const T *a, const T *b, const T *c, const T *d,
+                                      const float *cosine, const float *sine, size_t D,
+                                      size_t rot) {
+    const size_t pair = 32 / sizeof(T);
+    return D % pair == 0 && rot % pair == 0 && llm_aligned(a, D) && llm_aligned(b, D) &&
+           llm_aligned(c, D) && llm_aligned(d, D) && llm_aligned(cosine, rot / 2) &&
+           llm_aligned(sine, rot / 2);
+}
+static inline __attribute__((unused)) bool llm_cuda_rope_valid(const llm_cuda_rope_config *c) {
+    return c->D % 2 == 0 && c->rot % 2 == 0 && c->rot <= c->D && (c->length || c->T <= c->room);
+}
+
+/* q (B,H,T,D), k, v (B,Hkv,room,D) <- qkv (B,T,(H+2Hkv)D): llm_qkv_split, llm_rope_forward of q and
+ * k, llm_kv_cache_append. Of k and v only the new positions are written. D is even; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_split(T *q, T *k, T *v, const T *qkv, const float *cosine,
+                                              const float *sine, const llm_cuda_rope_config *c,
+                                              cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(q, k, v, qkv, cosine, sine, c->D, c->rot);
+    const auto split = wide ? llm_rope_split_kernel<T, V> : llm_rope_split_kernel<T, 1>;
+    LLM_LAUNCH(split, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, q, k,
+               v, qkv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+/* dqkv (B,T,(H+2Hkv)D) <- dq (B,H,T,D), dk, dv (B,Hkv,room,D): the backward pass of the above; all
+ * of dqkv is overwritten. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_merge(T *dqkv, const T *dq, const T *dk, const T *dv,
+                                              const float *cosine, const float *sine,
+                                              const llm_cuda_rope_config *c, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!llm_cuda_rope_valid(c)) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->T, columns = (c->H + 2 * c->Hkv) * c->D / 2;
+    if (rows * columns == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(dqkv, dq, dk, dv, cosine, sine, c->D, c->rot);
+    const auto merge = wide ? llm_rope_merge_kernel<T, V> : llm_rope_merge_kernel<T, 1>;
+    LLM_LAUNCH(merge, llm_place_blocks(rows, wide ? columns / V : columns, 1), 256, 0, stream, dqkv,
+               dq, dk, dv, cosine, sine, *c);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_rope_rows_kernel(T *y, const T *x, const float *cosine, const float *sine,
+                                     size_t H, size_t rows, size_t D, size_t rot,
+                                     llm_rope_pairing pairing, float sign) {
+    const llm_place at = llm_my_place<1>(D / (2 * V));
+    const size_t angle = (at.row / (H * rows) * rows + at.row % rows) * (rot / 2);
+    if (at.column < D / (2 * V))
+        llm_cuda_rope_turn<T, V>(y + at.row * D, x + at.row * D, cosine + angle, sine + angle, sign,
+                                 at.column, rot, pairing, true, sign < 0.0f);
+}
+/* y (B,H,T,D) <- x: as llm_rope_forward, for models that normalise heads between split and turn; y
+ * may be x. With sign -1 dx += dy turned back, as llm_rope_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_rope_rows(T *y, const T *x, const float *cosine,
+                                             const float *sine, size_t B, size_t H, size_t rows,
+                                             size_t D, size_t rot, llm_rope_pairing pairing,
+                                             float sign, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (D % 2 != 0 || rot % 2 != 0 || rot > D) return (cudaError_t)cudaErrorInvalidValue;
+    if (B * H * rows * D == 0) return cudaSuccess;
+    const bool wide = llm_cuda_rope_wide<T>(y, x, y, x, cosine, sine, D, rot);
+    const auto turn = wide ? llm_rope_rows_kernel<T, V> : llm_rope_rows_kernel<T, 1>;
+    LLM_LAUNCH(turn, llm_place_blocks(B * H * rows, wide ? D / 2 / V : D / 2, 1), 256, 0, stream, y,
+               x, cosine, sine, H, rows, D, rot, pairing, sign);
+    return cudaGetLastError();
+}
+
+/* @gqa ------------------------------------------------------ Grouped-query attention
+ *
+ * Decoding: one new token of each text against its cache. The query heads of a group are packed, up
+ * to 8 together (4 for D over 128), so that each key and each value is read once for all of them; a
+ * group of 16 reads them twice, the second time mostly from L2. Training and prompts: @flash.
+ *
+ * A warp takes 32 keys at a time. For the scores a lane is a key: it reads its row 16 bytes at a
+ * time and exchanges nothing, since the queries stand in shared memory. For the values a lane is a
+ * few dimensions: rows are read by neighbours, and the weight of each key comes from its lane by a
+ * shuffle. Maximum and sum run along as in @flash. Four warps and, where a batch has too few heads
+ * to fill the card, several blocks share a head's keys; what they found is merged in shared memory
+ * and in a second kernel, by the rule of @logsumexp and in a fixed order.
+ *
+ * Traffic: 2 S D elements a head of keys and values, the minimum, and D + 2 floats a split, each of
+ * at least 256 keys. 4 S D operations a query head. Limit: memory bandwidth; for 8 heads of
+ * bfloat16 the multiply-adds come within a factor of two of it.
+ *
+ * source  Dao, Haziza, Massa & Sizov 2023, "Flash-Decoding for long-context inference"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     flash, kv_cache
+ * topics  -
+ */
+
+/* B texts, H query heads on Hkv of D <= 256 dimensions. Text b sees its first S keys, or with a
+ * device array length (B) its first length[b] + S; a head of the cache has room for so many.
+ * splits: blocks that share a head's keys, 0 to have them chosen. */
+typedef struct {
+    size_t B, H, Hkv, S, room, D, splits;
+    const size_t *length;
+    float scale;
+} llm_cuda_gqa_config;
+
+/* No spare room. For an llm_kv_cache that has just appended: S = 1, room = T, its lengths. */
+static inline __attribute__((unused)) llm_cuda_gqa_config
+llm_cuda_gqa_defaults(size_t B, size_t H, size_t Hkv, size_t S, size_t D) {
+    const llm_cuda_gqa_config c = {B, H, Hkv, S, S, D, 0, NULL, 1.0f / sqrtf((float)D)};
+    return c;
+}
+/* Heads of a group that one block takes: what the registers hold, larger groups divided evenly. */
+LLM_HOST_DEVICE size_t llm_cuda_gqa_heads(const llm_cuda_gqa_config *c) {
+    const size_t group = c->H / c->Hkv, most = c->D > 128 ? 4 : 8;
+    const size_t blocks = (group + most - 1) / most;
+    return (group + blocks - 1) / blocks;
+}
+/* Enough for 8 blocks on each of 132 multiprocessors, none of them under 256 keys. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_splits(const llm_cuda_gqa_config *c) {
+    if (c->splits) return c->splits;
+    const size_t heads = llm_cuda_gqa_heads(c), group = c->H / c->Hkv;
+    const size_t blocks = c->B * c->Hkv * ((group + heads - 1) / heads);
+    const size_t wanted = blocks ? (1055 + blocks) / blocks : 1;
+    const size_t keys = c->length ? c->room : c->S, most = keys < 512 ? 1 : keys / 256;
+    return wanted < most ? wanted : most;
+}
+/* Floats of scratch for a launch. */
+static inline __attribute__((unused)) size_t llm_cuda_gqa_scratch(const llm_cuda_gqa_config *c) {
+    const size_t splits = llm_cuda_gqa_splits(c);
+    return splits > 1 ? c->B * c->H * splits * (c->D + 2) : 0;
+}
+
+/* s_g += q_g.k of one key; q (D,HEADS) in shared memory. */
+template <int V, typename T, int HEADS>
+LLM_DEVICE void llm_cuda_gqa_dot(float (&s)[HEADS], const float *q, const T *k, size_t D) {
+    for (size_t d = 0; d < D; d += 4 * V) { /* four loads on their way at once */
+        float x[4][V];
+        for (size_t i = 0; i < 4; i++)
+            if (d + i * V < D) llm_load_vector(x[i], k, d + i * V);
+        LLM_UNROLL
+        for (size_t i = 0; i < 4 * V; i++) {
+            if (d + i >= D) break;
+            LLM_UNROLL
+            for (size_t g = 0; g < HEADS; g++) s[g] += q[(d + i) * HEADS + g] * x[i / V][i % V];
+        }
+    }
+}
+
+/* A state is D sums of values, the maximum of the scores and the sum of the weights. Those of n
+ * workers, `stride` floats apart, become one: its sum d is returned. */
+LLM_DEVICE float llm_cuda_gqa_merge(float &max, float &total, const float *state, size_t n,
+                                    size_t stride, size_t d, size_t D) {
+    float sum = total = 0.0f;
+    max = -INFINITY;
+    for (size_t s = 0; s < n; s++) max = fmaxf(max, state[s * stride + D]);
+    for (const float *end = state + n * stride; state < end; state += stride) {
+        const float weight = state[D] == max ? 1.0f : expf(state[D] - max);
+        sum += weight * state[d], total += weight * state[D + 1];
+    }
+    return sum;
+}
+
+/* HEADS at least those of a block, D at most 32 DIMS. part: the splits' results, or NULL. */
+template <typename T, int HEADS, int DIMS>
+LLM_KERNEL void __launch_bounds__(128, 3)
+    llm_gqa_decode_kernel(T *out, float *part, const T *q, const T *k, const T *v,
+                          llm_cuda_gqa_config c, bool wide) {
+    LLM_DYNAMIC_SHARED(float, shared); /* q (D,HEADS); at the end states (4,HEADS,D+2) */
+    const size_t D = c.D, lane = threadIdx.x % 32, warp = threadIdx.x / 32, bh = blockIdx.x;
+    const size_t group = c.H / c.Hkv, most = llm_cuda_gqa_heads(&c), skip = blockIdx.z * most;
+    const size_t count = most < group - skip ? most : group - skip, head = bh * group + skip;
+    const size_t S = c.S + (c.length ? c.length[bh / c.Hkv] : 0);
+    const size_t share = ((S + gridDim.y - 1) / gridDim.y + 31) / 32 * 32;
+    const size_t begin = blockIdx.y * share, end = begin + share < S ? begin + share : S;
+    k += bh * c.room * D, v += bh * c.room * D;
+
+    for (size_t i = threadIdx.x; i < D * HEADS; i += 128) {
+        const size_t g = i % HEADS;
+        shared[i] = g < count ? c.scale * llm_load(q, (head + g) * D + i / HEADS) : 0.0f;
+    }
+    __syncthreads();
+
+    float m[HEADS], l[HEADS] = {}, o[HEADS][DIMS] = {}; /* l: this lane's share of the sum */
+    for (int g = 0; g < HEADS; g++) m[g] = -INFINITY;
+    for (size_t j = begin + 32 * warp; j < end; j += 128) {
+        const size_t keys = end - j < 32 ? end - j : 32, row = (j + lane) * D;
+        float s[HEADS];
+        for (int g = 0; g < HEADS; g++) s[g] = lane < keys ? 0.0f : -INFINITY;
+        if (lane < keys && wide) llm_cuda_gqa_dot<16 / sizeof(T)>(s, shared, k + row, D);
+        if (lane < keys && !wide) llm_cuda_gqa_dot<1>(s, shared, k + row, D);
+        LLM_UNROLL
+        for (int g = 0; g < HEADS; g++) {
+            const float max = fmaxf(m[g], llm_warp_max(s[g]));
+            const float old = m[g] == max ? 1.0f : expf(m[g] - max);
+            s[g] = expf(s[g] - max); /* the weight; 0 behind the last key */
+            l[g] = l[g] * old + s[g];
+            m[g] = max;
+            LLM_UNROLL
+            for (int i = 0; i < DIMS; i++) o[g][i] *= old;
+        }
+        for (size_t n = 0; n < keys; n += 4) { /* and four rows of v */
+            float x[4][DIMS];
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * DIMS; i++) {
+                const size_t a = i % 4, d = lane + i / 4 * 32;
+                x[a][i / 4] = n + a < keys && d < D ? llm_load(v, (j + n + a) * D + d) : 0.0f;
+            }
+            LLM_UNROLL
+            for (size_t i = 0; i < 4 * HEADS; i++) {
+                const float p = __shfl_sync(0xffffffffu, s[i / 4], (int)(n + i % 4));
+                LLM_UNROLL
+                for (int e = 0; e < DIMS; e++) o[i / 4][e] += p * x[i % 4][e];
+            }
+        }
+    }
+    __syncthreads(); /* nobody reads q any more */
+    LLM_UNROLL
+    for (size_t g = 0; g < HEADS; g++) {
+        float *mine = shared + (warp * HEADS + g) * (D + 2);
+        const float sum = llm_warp_sum(l[g]);
+        if (lane == 0) mine[D] = m[g], mine[D + 1] = sum;
+        LLM_UNROLL
+        for (size_t i = 0; i < DIMS; i++)
+            if (lane + 32 * i < D) mine[lane + 32 * i] = o[g][i];
+    }
+    __syncthreads();
+    for (size_t i = threadIdx.x; i < count * D; i += 128) {
+        float max, total;
+        const float sum =
+            llm_cuda_gqa_merge(max, total, shared + i / D * (D + 2), 4, HEADS * (D + 2), i % D, D);
+        const size_t to = ((head + i / D) * gridDim.y + blockIdx.y) * (D + 2);
+        if (part) part[to + i % D] = sum;
+        if (part && i % D == 0) part[to + D] = max, part[to + D + 1] = total;
+        if (!part) llm_store(out, head * D + i, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* A block a head: the splits' states (B,H,splits,D+2) become out (B,H,D). */
+template <typename T>
+LLM_KERNEL void llm_gqa_combine_kernel(T *out, const float *part, size_t splits, size_t D) {
+    for (size_t d = threadIdx.x; d < D; d += blockDim.x) {
+        float max, total;
+        const float sum = llm_cuda_gqa_merge(max, total, part + blockIdx.x * splits * (D + 2),
+                                             splits, D + 2, d, D);
+        llm_store(out, blockIdx.x * D + d, total > 0.0f ? sum / total : total);
+    }
+}
+
+/* out (B,H,D) <- q (B,H,D), k, v (B,Hkv,room,D): llm_gqa_decode for every group; a text without
+ * keys gets 0. scratch: llm_cuda_gqa_scratch(c) floats. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_gqa_decode(T *out, const T *q, const T *k, const T *v,
+                                              const llm_cuda_gqa_config *c, float *scratch,
+                                              cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 256) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || c->H == 0 || c->D == 0) return cudaSuccess;
+    const size_t heads = llm_cuda_gqa_heads(c), splits = llm_cuda_gqa_splits(c), D = c->D;
+    const size_t HEADS = heads > 4 ? 8 : heads > 1 || D > 128 ? 4 : 1, group = c->H / c->Hkv;
+    const auto decode = D > 128      ? llm_gqa_decode_kernel<T, 4, 8>
+                        : HEADS == 1 ? llm_gqa_decode_kernel<T, 1, 4>
+                        : HEADS == 4 ? llm_gqa_decode_kernel<T, 4, 4>
+                                     : llm_gqa_decode_kernel<T, 8, 4>;
+    const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)splits,
+                    (unsigned)((group + heads - 1) / heads));
+    LLM_LAUNCH(decode, grid, 128, 4 * HEADS * (D + 2) * sizeof(float), stream, out,
+               splits > 1 ? scratch : NULL, q, k, v, *c, llm_aligned(k, D));
+    const cudaError_t error = cudaGetLastError();
+    if (splits == 1 || error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_gqa_combine_kernel<T>, (unsigned)(c->B * c->H), llm_row_threads(D), 0, stream,
+               out, scratch, splits, D);
+    return cudaGetLastError();
+}
+
+/* @flash ---------------------------------------------------- FlashAttention
+ *
+ * The tiled kernel to read: float arithmetic, 64 queries against 64 keys, 256 threads. Blocks
+ * cannot share O, so the loops are turned around: a block owns a tile of queries, O stays in its
+ * registers, keys and values come by, and O is divided once (as in @flash23).
+ *
+ * Thread (x, y) of 16 x 16 has rows y, y + 16, .. and columns x, x + 16, .. of every product, in
+ * registers. A row is shared by 16 neighbouring lanes: its maximum and sum are four shuffles, and
+ * weights pass from the softmax to the next product within a warp, without a barrier of the block.
+ * In shared memory rows 4 floats longer than a power of two begin in different banks, and the
+ * factors of Q K^T are read four floats at a time. Under a causal mask tiles that nobody sees are
+ * skipped, and the rows of tiles with most keys start first.
+ *
+ * Traffic: Q and O once, K and V once for each 64 queries, mostly from L2; the T x S weights never.
+ * 4 T S D operations a head, half of that causal. Limit: float multiply-adds, closely followed by
+ * shared memory, which is busy 12 to 20 of 16 cycles. Shared memory: 70 KB for D <= 64, 119 KB for
+ * D <= 128.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2
+ * needs   cuda_launch, cuda_memory, dropout
+ * see     flash_backward, causal_attn, gqa
+ * topics  -
+ */
+enum { LLM_CUDA_FLASH_TILE = 64, LLM_CUDA_FLASH_ROW = 68 }; /* a row of weights, in floats */
+
+/* tile (64,W) in rows of W + 4 <- from (rows,D), zeros around it. */
+template <int W, typename T>
+LLM_DEVICE void llm_cuda_flash_load(float *tile, const T *from, size_t rows, size_t D) {
+    for (size_t i = threadIdx.x; i < LLM_CUDA_FLASH_TILE * W; i += 256) {
+        const size_t r = i / W, d = i % W;
+        tile[r * (W + 4) + d] = r < rows && d < D ? llm_load(from, r * D + d) : 0.0f;
+    }
+}
+/* c += a b, this thread's entries. a_in stands at i AI + n, b_nj at n BN + j BJ, n < N. */
+template <int AI, int BN, int BJ, int N, int C>
+LLM_DEVICE void llm_cuda_flash_product(float (&c)[4][C], const float *a, const float *b) {
+    a += threadIdx.x / 16 * AI, b += threadIdx.x % 16 * BJ;
+    for (unsigned n = 0; n < N; n += 4) {
+        float a_v[4][4], b_v[4][C];
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) a_v[r][e] = a[16 * r * AI + n + e];
+        }
+        LLM_UNROLL
+        for (unsigned j = 0; j < C; j++) {
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) b_v[e][j] = b[16 * j * BJ + (n + e) * BN];
+        }
+        LLM_UNROLL
+        for (unsigned i = 0; i < 16 * C; i++)
+            c[i / C % 4][i % C] += a_v[i / C % 4][i / C / 4] * b_v[i / C / 4][i % C];
+    }
+}
+/* Does query i of head bh see key j? */
+LLM_DEVICE bool llm_cuda_flash_seen(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
+    return i < c.T && j < c.S && (!c.causal || j + c.T <= i + c.S) &&
+           !(c.hidden && c.hidden[bh / c.H * c.S + j]);
+}
+/* Does every query of the tile at i see every key of the tile at j? The first sees fewest. */
+LLM_DEVICE bool llm_cuda_flash_whole(size_t i, size_t j, const llm_flash_config &c) {
+    return !c.hidden && i + 64 <= c.T && llm_cuda_flash_seen(0, i, j + 63, c);
+}
+/* What dropout multiplies its weight by. */
+LLM_DEVICE float llm_cuda_flash_keep(size_t bh, size_t i, size_t j, const llm_flash_config &c) {
+    float keep[1] = {1.0f};
+    if (c.dropout > 0.0f)
+        llm_cuda_dropout_scales(keep, c.dropout, c.seed, c.offset + (bh * c.T + i) * c.S + j);
+    return keep[0];
+}
+/* The keys that queries before `end` see are below this. */
+LLM_DEVICE size_t llm_cuda_flash_keys(size_t end, const llm_flash_config &c) {
+    if (!c.causal || end >= c.T) return c.S;
+    return end + c.S > c.T ? end + c.S - c.T : 0;
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_forward_kernel(T *out, float *lse, const T *q, const T *k, const T *v,
+                             llm_flash_config c) {
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *k_tile = q_tile + 64 * (W + 4), *v_tile = k_tile + 64 * (W + 4),
+          *p_tile = v_tile + 64 * (W + 4);
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
+    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
+    float m[4], l[4] = {}, o[4][W / 16] = {}; /* l: this thread's share of the sum */
+    for (int r = 0; r < 4; r++) m[r] = -INFINITY;
+    llm_cuda_flash_load<W>(q_tile, q + (bh * c.T + i) * c.D, c.T - i, c.D);
+    for (size_t j = 0; j < keys; j += 64) {
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        __syncthreads();
+        const bool whole = llm_cuda_flash_whole(i, j, c);
+        float s[4][4] = {};
+        llm_cuda_flash_product<W + 4, 1, W + 4, W>(s, q_tile, k_tile);
+        LLM_UNROLL
+        for (unsigned r = 0; r < 4; r++) {
+            const size_t row = y + 16 * r;
+            float max = m[r];
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const bool seen = whole || llm_cuda_flash_seen(bh, i + row, j + x + 16 * e, c);
+                s[r][e] = seen ? c.scale * s[r][e] : -INFINITY;
+                max = fmaxf(max, s[r][e]);
+            }
+            for (int distance = 8; distance > 0; distance /= 2)
+                max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, distance));
+            const float shift = max == -INFINITY ? 0.0f : max, old = expf(m[r] - shift);
+            m[r] = max, l[r] *= old;
+            LLM_UNROLL
+            for (unsigned e = 0; e < 4; e++) {
+                const float w = expf(s[r][e] - shift);
+                l[r] += w;
+                p_tile[row * LLM_CUDA_FLASH_ROW + x + 16 * e] =
+                    w * llm_cuda_flash_keep(bh, i + row, j + x + 16 * e, c);
+            }
+            LLM_UNROLL
+            for (unsigned d = 0; d < W / 16; d++) o[r][d] *= old;
+        }
+        __syncwarp(); /* rows y of the weights are this warp's own */
+        llm_cuda_flash_product<LLM_CUDA_FLASH_ROW, W + 4, 1, 64>(o, p_tile, v_tile);
+    }
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t row = bh * c.T + i + y + 16 * r;
+        for (int distance = 8; distance > 0; distance /= 2)
+            l[r] += __shfl_xor_sync(0xffffffffu, l[r], distance);
+        if (i + y + 16 * r >= c.T) continue;
+        if (x == 0) llm_store(lse, row, m[r] + logf(l[r]));
+        LLM_UNROLL
+        for (unsigned d = 0; d < W / 16; d++)
+            if (x + 16 * d < c.D)
+                llm_store(out, row * c.D + x + 16 * d, l[r] == 0.0f ? 0.0f : o[r][d] / l[r]);
+    }
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,S,D): as llm_flash_forward, but the tiles
+ * are 64 x 64 whatever c says, and keys and values behind a mask must be finite: a weight of 0
+ * multiplies them. D <= 128; c.hidden is on the device. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_forward(T *out, float *lse, const T *q, const T *k,
+                                                 const T *v, const llm_flash_config *c,
+                                                 cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B * c->H * c->T * c->D == 0) return cudaSuccess;
+    const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
+    const auto flash =
+        c->D <= 64 ? llm_flash_forward_kernel<T, 64> : llm_flash_forward_kernel<T, 128>;
+    const size_t row = c->D <= 64 ? 68 : 132, floats = 64 * (3 * row + LLM_CUDA_FLASH_ROW);
+    LLM_LAUNCH(flash, grid, 256, floats * sizeof(float), stream, out, lse, q, k, v, *c);
+    return cudaGetLastError();
+}
+
+/* @flash_backward ------------------------------------------- FlashAttention, the way back
+ *
+ *     P = exp(S - lse)     dS = P * (drop(dO V^T) - rowsum(dO * O)) * scale
+ *     dQ += dS K           dK += dS^T Q          dV += drop(P)^T dO
+ *
+ * Two kernels in place of one with atomics: nobody writes what another one owns, and the order of
+ * the sums is fixed. The first owns 64 queries and gathers dQ while keys and values come by; the
+ * second owns 64 keys and gathers dK and dV from the queries of all heads of its group. Both
+ * compute the weights again, 7 products for the 5 that one kernel needs. rowsum(dO * O) is computed
+ * once, by a small kernel before them.
+ *
+ * The weights are left in shared memory so that the next product reads them along its sum: by rows
+ * of queries for dQ, turned for dK and dV, which take turns in one place.
+ *
+ * Traffic: like @flash, with Q, dO, dQ in the place of Q and O, or K, V, dK, dV in that of K and V.
+ * 14 T S D operations a head, half of that causal. Limit: as @flash. Shared memory: 87 KB for D <=
+ * 64, 153 KB for D <= 128, which a card has from sm_80 on, its small brothers (sm_86, sm_89) not.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithm 2
+ * needs   cuda_launch, cuda_memory, cuda_reduce, flash
+ * see     flash, causal_attn
+ * topics  -
+ */
+
+/* along (rows) <- rowsum(dO * O): a warp a row. */
+template <typename T>
+LLM_KERNEL void llm_flash_backward_along_kernel(float *along, const T *dout, const T *out,
+                                                size_t rows, size_t D) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    float sum = 0.0f;
+    for (size_t d = p.lane; d < D; d += 32)
+        sum += llm_load(dout, p.row * D + d) * llm_load(out, p.row * D + d);
+    sum = llm_warp_sum(sum);
+    if (p.lane == 0) llm_store(along, p.row, sum);
+}
+
+/* This thread's weights of the tiles at i and j after dropout, and dS, from Q, dO, K, V in shared
+ * memory. */
+template <int W>
+LLM_DEVICE void llm_cuda_flash_backward_weights(float (&p)[4][4], float (&ds)[4][4], const float *q,
+                                                const float *g, const float *k, const float *v,
+                                                const float *lse, const float *along, size_t bh,
+                                                size_t i, size_t j, const llm_flash_config &c) {
+    const bool whole = llm_cuda_flash_whole(i, j, c);
+    LLM_UNROLL
+    for (unsigned n = 0; n < 16; n++) p[n / 4][n % 4] = ds[n / 4][n % 4] = 0.0f;
+    llm_cuda_flash_product<W + 4, 1, W + 4, W>(p, q, k);
+    llm_cuda_flash_product<W + 4, 1, W + 4, W>(ds, g, v);
+    LLM_UNROLL
+    for (unsigned r = 0; r < 4; r++) {
+        const size_t query = i + threadIdx.x / 16 + 16 * r, row = bh * c.T + query;
+        const float lse_r = query < c.T ? llm_load(lse, row) : 0.0f;
+        const float along_r = query < c.T ? llm_load(along, row) : 0.0f;
+        LLM_UNROLL
+        for (unsigned e = 0; e < 4; e++) {
+            const size_t key = j + threadIdx.x % 16 + 16 * e;
+            const bool seen = whole || llm_cuda_flash_seen(bh, query, key, c);
+            const float keep = llm_cuda_flash_keep(bh, query, key, c);
+            const float weight = seen ? expf(c.scale * p[r][e] - lse_r) : 0.0f;
+            ds[r][e] = seen ? c.scale * weight * (keep * ds[r][e] - along_r) : 0.0f;
+            p[r][e] = weight * keep;
+        }
+    }
+}
+/* y (rows,D) += this thread's entries of it. */
+template <typename T, int C>
+LLM_DEVICE void llm_cuda_flash_backward_add(T *y, const float (&v)[4][C], size_t rows, size_t D) {
+    LLM_UNROLL
+    for (unsigned n = 0; n < 4 * C; n++) {
+        const size_t row = threadIdx.x / 16 + n / C * 16, d = threadIdx.x % 16 + n % C * 16;
+        if (row < rows && d < D)
+            llm_store(y, row * D + d, llm_load(y, row * D + d) + v[n / C][n % C]);
+    }
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_flash_backward_queries_kernel(T *dq, const T *dout, const float *lse, const float *along,
+                                      const T *q, const T *k, const T *v, llm_flash_config c) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *ds_tile = v_tile + TILE, p[4][4], ds[4][4], sum[4][W / 16] = {};
+    const size_t bh = blockIdx.x, i = (size_t)(gridDim.y - 1 - blockIdx.y) * 64;
+    const size_t kv = bh / (c.H / c.Hkv) * c.S * c.D, keys = llm_cuda_flash_keys(i + 64, c);
+    const size_t first = (bh * c.T + i) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
+    llm_cuda_flash_load<W>(q_tile, q + first, c.T - i, c.D);
+    llm_cuda_flash_load<W>(g_tile, dout + first, c.T - i, c.D);
+    for (size_t j = 0; j < keys; j += 64) {
+        __syncthreads(); /* the tile before is worked off */
+        llm_cuda_flash_load<W>(k_tile, k + kv + j * c.D, c.S - j, c.D);
+        llm_cuda_flash_load<W>(v_tile, v + kv + j * c.D, c.S - j, c.D);
+        __syncthreads();
+        llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along, bh, i,
+                                           j, c);
+        LLM_UNROLL
+        for (unsigned n = 0; n < 16; n++)
+            ds_tile[(y + n / 4 * 16) * ROW + x + n % 4 * 16] = ds[n / 4][n % 4];
+        __syncwarp(); /* rows y are this warp's own */
+        llm_cuda_flash_product<ROW, W + 4, 1, 64>(sum, ds_tile, k_tile);
+    }
+    llm_cuda_flash_backward_add(dq + first, sum, c.T - i, c.D);
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(256, W == 64 ? 2 : 1)
+    llm_flash_backward_keys_kernel(T *dk, T *dv, const T *dout, const float *lse,
+                                   const float *along, const T *q, const T *k, const T *v,
+                                   llm_flash_config c) {
+    enum { ROW = LLM_CUDA_FLASH_ROW, TILE = 64 * (W + 4) };
+    LLM_DYNAMIC_SHARED(float, q_tile);
+    float *g_tile = q_tile + TILE, *k_tile = g_tile + TILE, *v_tile = k_tile + TILE;
+    float *turned = v_tile + TILE, p[4][4], ds[4][4], dk_sum[4][W / 16] = {},
+          dv_sum[4][W / 16] = {};
+    const size_t bg = blockIdx.x, j = (size_t)blockIdx.y * 64, group = c.H / c.Hkv;
+    const size_t first = (bg * c.S + j) * c.D, x = threadIdx.x % 16, y = threadIdx.x / 16;
+    size_t begin = 0; /* the tile of the first query that sees key j */
+    while (begin < c.T && llm_cuda_flash_keys(begin + 64, c) <= j) begin += 64;
+    llm_cuda_flash_load<W>(k_tile, k + first, c.S - j, c.D);
+    llm_cuda_flash_load<W>(v_tile, v + first, c.S - j, c.D);
+    for (size_t bh = bg * group; bh < (bg + 1) * group; bh++) {
+        for (size_t i = begin; i < c.T; i += 64) {
+            const size_t at = (bh * c.T + i) * c.D;
+            __syncthreads(); /* the tile before is worked off */
+            llm_cuda_flash_load<W>(q_tile, q + at, c.T - i, c.D);
+            llm_cuda_flash_load<W>(g_tile, dout + at, c.T - i, c.D);
+            __syncthreads();
+            llm_cuda_flash_backward_weights<W>(p, ds, q_tile, g_tile, k_tile, v_tile, lse, along,
+                                               bh, i, j, c);
+            LLM_UNROLL
+            for (unsigned n = 0; n < 16; n++)
+                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = p[n / 4][n % 4];
+            __syncthreads();
+            llm_cuda_flash_product<ROW, W + 4, 1, 64>(dv_sum, turned, g_tile);
+            __syncthreads();
+            LLM_UNROLL
+            for (unsigned n = 0; n < 16; n++)
+                turned[(x + n % 4 * 16) * ROW + y + n / 4 * 16] = ds[n / 4][n % 4];
+            __syncthreads();
+            llm_cuda_flash_product<ROW, W + 4, 1, 64>(dk_sum, turned, q_tile);
+        }
+    }
+    if (dk) llm_cuda_flash_backward_add(dk + first, dk_sum, c.S - j, c.D);
+    if (dv) llm_cuda_flash_backward_add(dv + first, dv_sum, c.S - j, c.D);
+}
+
+/* dq (B,H,T,D) += , dk, dv (B,Hkv,S,D) += : arguments as llm_flash_backward, with the conditions of
+ * llm_cuda_flash_forward. Any of the three may be NULL. scratch: B H T floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_flash_backward(T *dq, T *dk, T *dv, const T *dout, const T *out,
+                                                  const float *lse, const T *q, const T *k,
+                                                  const T *v, const llm_flash_config *c,
+                                                  float *scratch, cudaStream_t stream) {
+    if (c->Hkv == 0 || c->H % c->Hkv != 0 || c->D > 128) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t rows = c->B * c->H * c->T, row = c->D <= 64 ? 68 : 132;
+    if (rows * c->S * c->D == 0) return cudaSuccess;
+    const size_t shared = 64 * (4 * row + LLM_CUDA_FLASH_ROW) * sizeof(float);
+    LLM_LAUNCH(llm_flash_backward_along_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
+               scratch, dout, out, rows, c->D);
+    cudaError_t error = cudaGetLastError();
+    if (dq && error == cudaSuccess) {
+        const dim3 grid((unsigned)(c->B * c->H), (unsigned)((c->T + 63) / 64));
+        const auto queries = row == 68 ? llm_flash_backward_queries_kernel<T, 64>
+                                       : llm_flash_backward_queries_kernel<T, 128>;
+        LLM_LAUNCH(queries, grid, 256, shared, stream, dq, dout, lse, scratch, q, k, v, *c);
+        error = cudaGetLastError();
+    }
+    if ((dk || dv) && error == cudaSuccess) {
+        const dim3 grid((unsigned)(c->B * c->Hkv), (unsigned)((c->S + 63) / 64));
+        const auto keys = row == 68 ? llm_flash_backward_keys_kernel<T, 64>
+                                    : llm_flash_backward_keys_kernel<T, 128>;
+        LLM_LAUNCH(keys, grid, 256, shared, stream, dk, dv, dout, lse, scratch, q, k, v, *c);
+        error = cudaGetLastError();
+    }
+    return error;
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
+
+/* @ffn ------------------------------------------------------ Position-wise MLP
+ *
+ * Nothing but matrix products: what stands between them is done in their epilogues, on sums that
+ * are still in registers. Forward, plain: the product with W_up leaves up and act(up + b). Gated:
+ * the product with W_gate leaves gate, the one with W_up reads it and leaves up and
+ * act(gate) * up. Backward: the product dy W_down is never stored; its epilogue turns it into dup,
+ * and dgate, and if forward's hidden was not kept it computes that again from the pre-activations,
+ * just in time for dW_down.
+ *
+ * Moves between the products, in elements of (N,H): forwards 2 (up, hidden out), gated 4 (gate out
+ * and in, up, hidden out); backwards 2 (up in, dup out), gated 4, and 1 more with recompute. With
+ * kernels of their own for the activation it would be 3 and 5, backwards 4 and 6 at least. Both
+ * gradients of x are added by the products themselves. Limit: tensor cores or float multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_gemm, activation, dense
+ * see     swiglu, decoder_block
+ * topics  -
+ */
+
+/* As llm_ffn_weights and llm_ffn_acts; weights are stored as T, their gradients as float. */
+template <typename T> struct llm_cuda_ffn_weights { T *gate, *up, *up_bias, *down, *down_bias; };
+template <typename T> struct llm_cuda_ffn_acts { T *gate, *up, *hidden; };
+
+/* p[n][h .. h + 3] <- v, in a table of H columns. */
+template <typename T>
+LLM_DEVICE void llm_cuda_ffn_put(T *p, size_t n, size_t h, size_t H, const float (&v)[4],
+                                 bool wide) {
+    if (wide) {
+        llm_store_vector(p, n * H + h, v);
+        return;
+    }
+    LLM_UNROLL
+    for (size_t k = 0; k < 4; k++)
+        if (h + k < H) llm_store(p, n * H + h + k, v[k]);
+}
+
+/* v is x W_up^T: up <- v + b, hidden <- act(gate) up. */
+template <typename T> struct llm_cuda_ffn_gated_end {
+    T *up, *hidden;
+    const T *gate, *b;
+    size_t H;
+    int kind;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t h, const float (&v)[4]) const {
+        float u[4], g[4], b_v[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        llm_cuda_gemm_fetch(g, gate, n, h, n + 1, H, H, wide);
+        if (b) llm_cuda_gemm_fetch(b_v, b, 0, h, 1, H, H, wide);
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++) {
+            u[k] = llm_rounded<T>(v[k] + b_v[k]); /* what backward will read */
+            g[k] = u[k] * llm_cuda_activation_value(g[k], kind);
+        }
+        llm_cuda_ffn_put(up, n, h, H, u, wide);
+        llm_cuda_ffn_put(hidden, n, h, H, g, wide);
+    }
+};
+
+/* v is dy W_down, the gradient of hidden: dup, dgate <- what the activation makes of it; hidden,
+ * unless NULL, <- forward's. gate and dgate are NULL in the plain form. */
+template <typename T> struct llm_cuda_ffn_backward_end {
+    T *dgate, *dup, *hidden;
+    const T *gate, *up;
+    size_t H;
+    int kind;
+    bool wide;
+    LLM_DEVICE_METHOD void operator()(size_t n, size_t h, const float (&v)[4]) const {
+        float u[4], g[4], du[4], dg[4], out[4];
+        llm_cuda_gemm_fetch(u, up, n, h, n + 1, H, H, wide);
+        if (gate) llm_cuda_gemm_fetch(g, gate, n, h, n + 1, H, H, wide);
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++) {
+            const float in = gate ? g[k] : u[k], a = llm_cuda_activation_value(in, kind);
+            const float slope = v[k] * llm_cuda_activation_slope(in, kind);
+            du[k] = gate ? v[k] * a : slope;
+            dg[k] = slope * u[k];
+            out[k] = gate ? a * u[k] : a;
+        }
+        llm_cuda_ffn_put(dup, n, h, H, du, wide);
+        if (gate) llm_cuda_ffn_put(dgate, n, h, H, dg, wide);
+        if (hidden) llm_cuda_ffn_put(hidden, n, h, H, out, wide);
+    }
+};
+
+/* Can four neighbours of each array be moved at once? */
+template <typename T>
+static inline bool llm_cuda_ffn_wide(const llm_cuda_ffn_acts<T> &a, const T *b, size_t H) {
+    return H % 4 == 0 && llm_aligned(a.gate, 16) && llm_aligned(a.up, 16) &&
+           llm_aligned(a.hidden, 16) && llm_aligned(b, 16);
+}
+
+/* y (N,C), a (N,H) <- x (N,C): as llm_ffn_forward, T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_ffn_forward(T *y, const llm_cuda_ffn_acts<T> &a, const T *x,
+                                               const llm_cuda_ffn_weights<T> &w, size_t N, size_t C,
+                                               size_t H, int kind, cudaStream_t stream) {
+    T *const none = NULL;
+    if (N == 0) return cudaSuccess;
+    cudaError_t error;
+    if (w.gate) {
+        const bool wide = llm_cuda_ffn_wide(a, w.up_bias, H);
+        const llm_cuda_ffn_gated_end<T> end = {a.up, a.hidden, a.gate, w.up_bias, H, kind, wide};
+        error = llm_cuda_dense_forward(a.gate, none, x, w.gate, none, N, C, H,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_dense_product<false, false, T>::launch(end, x, w.up, N, H, C, 1, C,
+                                                                    stream);
+    } else {
+        error = llm_cuda_dense_forward(a.hidden, a.up, x, w.up, w.up_bias, N, C, H, kind, stream);
+    }
+    if (error != cudaSuccess) return error;
+    return llm_cuda_dense_forward(y, none, a.hidden, w.down, w.down_bias, N, H, C,
+                                  LLM_ACTIVATION_IDENTITY, stream);
+}
+
+/* Floats of scratch that backward needs for its sums over the tokens. */
+static inline __attribute__((unused)) size_t llm_cuda_ffn_scratch(size_t N, size_t C, size_t H) {
+    const size_t slices = llm_cuda_dense_slices(N, C, H);
+    return slices > 1 ? slices * C * H : 0;
+}
+
+/* dx (N,C), dw += <- dy (N,C) and forward's a, x, w: as llm_ffn_backward. dx and any of dw may be
+ * NULL. d.up and d.gate (N,H) get the gradients of the pre-activations, d.hidden is not used.
+ * recompute: a.hidden is written before it is read. scratch: llm_cuda_ffn_scratch floats. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_ffn_backward(T *dx, const llm_cuda_ffn_weights<float> &dw, const T *dy,
+                      const llm_cuda_ffn_acts<T> &a, const T *x, const llm_cuda_ffn_weights<T> &w,
+                      size_t N, size_t C, size_t H, int kind, bool recompute,
+                      const llm_cuda_ffn_acts<T> &d, float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    float *const no_bias = NULL;
+    if (N == 0) return cudaSuccess;
+    const bool wide = llm_cuda_ffn_wide(a, none, H) && llm_cuda_ffn_wide(d, none, H);
+    const llm_cuda_ffn_backward_end<T> end = {
+        d.gate, d.up, recompute ? a.hidden : none, w.gate ? a.gate : none, a.up, H, kind, wide};
+    const cudaError_t done[] = {
+        llm_cuda_dense_product<false, true, T>::launch(end, dy, w.down, N, H, C, 1, C, stream),
+        llm_cuda_dense_backward(none, dw.down, dw.down_bias, dy, a.hidden, w.down, N, H, C, scratch,
+                                stream),
+        llm_cuda_dense_backward(dx, dw.up, dw.up_bias, d.up, x, w.up, N, C, H, scratch, stream),
+        w.gate ? llm_cuda_dense_backward(dx, dw.gate, no_bias, d.gate, x, w.gate, N, C, H, scratch,
+                                         stream)
+               : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+
+/* @prenorm -------------------------------------------------- Where the norm stands
+ *
+ * The addition and the norm behind it in one kernel, for every place where the two meet:
+ *
+ *     sum = alpha x + f    y = N(sum)      post and deepnorm: y is the layer's output
+ *                                          pre: sum is the stream, y what the next sublayer reads
+ *     y = x + N(f)                         sandwich
+ *
+ * N is LayerNorm, or RMSNorm where there is no bias. Unlike the kernels of @layernorm and @rmsnorm,
+ * which update the stream in place, this one leaves x alone: backward wants the input of every
+ * norm. One block a row; the row waits in shared memory between the passes.
+ *
+ * Backward in the pre form: the gradient of the stream is one array, which belongs to x and to f
+ * alike, and the norm adds its share to it: the kernel of @layernorm or @rmsnorm as it is. The
+ * other forms need one pass more, because there x and f get different gradients.
+ *
+ * Moves 4 elements for each element of the row (x, f in; sum, y out), sandwich 3; backward 4 in the
+ * pre form (y's gradient, sum, stream in; stream out), the minimum, 8 in the others, where 5 would
+ * do. Limit: memory bandwidth. C floats of shared memory.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, residual, layernorm, rmsnorm
+ * see     decoder_block
+ * topics  -
+ */
+template <typename T, int V, bool centred>
+LLM_KERNEL void llm_prenorm_forward_kernel(T *y, T *sum, float *mean, float *rstd, const T *x,
+                                           const T *f, const T *w, const T *b, size_t C,
+                                           float alpha, float eps) {
+    LLM_DYNAMIC_SHARED(float,
+                       row); /* entry i + k of the row at k * (C / V) + i / V: no conflicts */
+    const size_t first = (size_t)blockIdx.x * C, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+
+    float v[V], x_v[V], total = 0.0f, square = 0.0f, m = 0.0f;
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, f, first + i);
+        if (sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] = llm_rounded<T>(alpha * x_v[k] + v[k]);
+            llm_store_vector(sum, first + i, v);
+        }
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            row[k * (C / V) + i / V] = v[k]; /* only this thread reads it again: no barrier */
+            total += v[k];
+        }
+    }
+    if (centred) m = llm_block_sum(total) / (float)C;
+    for (size_t i = begin; i < C; i += step) {
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float d = row[k * (C / V) + i / V] - m;
+            square += d * d;
+        }
+    }
+    const float r = rsqrtf(llm_block_sum(square) / (float)C + eps);
+
+    for (size_t i = begin; i < C; i += step) {
+        llm_load_vector(v, w, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] *= (row[k * (C / V) + i / V] - m) * r, x_v[k] = 0.0f;
+        if (centred) llm_load_vector(x_v, b, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] += x_v[k];
+        if (!sum) {
+            llm_load_vector(x_v, x, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += x_v[k];
+        }
+        llm_store_vector(y, first + i, v);
+    }
+    if (threadIdx.x == 0 && mean) llm_store(mean, blockIdx.x, m);
+    if (threadIdx.x == 0 && rstd) llm_store(rstd, blockIdx.x, r);
+}
+
+/* sum (N,C) <- alpha x (N,C) + f (N,C), y (N,C) <- N(sum), mean, rstd (N); sum may be x or f. Or
+ * with sum NULL: y <- x + N(f). w, b (C); b NULL: RMSNorm, which has no mean. mean and rstd may be
+ * NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_forward(T *y, T *sum, float *mean, float *rstd,
+                                                   const T *x, const T *f, const T *w, const T *b,
+                                                   size_t N, size_t C, float alpha, float eps,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || C == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, C) && llm_aligned(sum, C) && llm_aligned(x, C) &&
+                      llm_aligned(f, C) && llm_aligned(w, C) && llm_aligned(b, C);
+    const auto forward =
+        wide ? b ? llm_prenorm_forward_kernel<T, V, true> : llm_prenorm_forward_kernel<T, V, false>
+        : b ? llm_prenorm_forward_kernel<T, 1, true>
+             : llm_prenorm_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(forward, (unsigned)N, llm_row_threads(wide ? C / V : C), C * sizeof(float), stream,
+               y, sum, mean, rstd, x, f, w, b, C, alpha, eps);
+    return cudaGetLastError();
+}
+
+/* Floats of scratch for backward, where dw is wanted. */
+template <typename T> static inline size_t llm_cuda_prenorm_scratch(size_t N, size_t C) {
+    return 2 * C * llm_cuda_layernorm_blocks<T>(N, C);
+}
+
+/* The pre form: d (N,C), the gradient of the stream behind the addition, += what the norm sends
+ * back for dy (N,C); it then is the gradient of x and of f. dw, db (C) += , either may be NULL;
+ * forward's sum, w, mean (NULL: RMSNorm), rstd. */
+template <typename T>
+static inline cudaError_t llm_cuda_prenorm_backward(T *d, float *dw, float *db, const T *dy,
+                                                    const T *sum, const T *w, const float *mean,
+                                                    const float *rstd, size_t N, size_t C,
+                                                    float *scratch, cudaStream_t stream) {
+    return mean ? llm_cuda_layernorm_backward(d, dw, db, dy, sum, w, mean, rstd, N, C, scratch,
+                                              stream)
+                : llm_cuda_rmsnorm_backward(d, dw, dy, sum, w, rstd, N, C, scratch, stream);
+}
+/* The other forms: dx (N,C), dw, db += , df (N,C) overwritten, as llm_prenorm_out_backward for dy.
+ * The input of the sandwich's norm is f. dx may not be dy. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_prenorm_out_backward(T *dx, T *df, float *dw, float *db, const T *dy, const T *sum,
+                              const T *w, const float *mean, const float *rstd, size_t N, size_t C,
+                              llm_prenorm_kind kind, float alpha, float *scratch,
+                              cudaStream_t stream) {
+    const bool sandwich = kind == LLM_PRENORM_SANDWICH;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(df, 0, N * C * sizeof(T), stream),
+        llm_cuda_prenorm_backward(df, dw, db, dy, sum, w, mean, rstd, N, C, scratch, stream),
+        llm_cuda_residual_forward(dx, dx, sandwich ? dy : (const T *)df, N * C,
+                                  sandwich ? 1.0f : alpha, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @decoder_block -------------------------------------------- Decoder block
+ *
+ * A block of GPT-2 or of Llama put together from the kernels above; what stands here is their order
+ * and their buffers:
+ *
+ *     forward    norm1 -> QKV product -> rope -> flash -> output product
+ *                      -> add + norm2 -> ffn -> add + the norm of the next block
+ *     backward   the same from right to left, two products for each; the stream's gradient in place
+ *
+ * Each addition is fused with the norm behind it (@prenorm), so a block ends with the next one's
+ * norm and begins with its own already there. 9 launches forwards, 10 gated; nothing is read back,
+ * nothing waits. Of attention's weights only lse is kept: memory grows with T, not with its square.
+ *
+ * Traffic between the kernels forwards, for GPT-2: 28 elements of (N,C), 3 of (N,F). Limit: the
+ * products, at long T attention.
+ *
+ * source  -
+ * needs   cuda_launch, activation, residual, dense, rope, flash, flash_backward, ffn, prenorm
+ * see     llama_block, gpt2
+ * topics  -
+ */
+
+/* The form of a block. D is even and at most 128. rms: RMSNorm, whose biases are NULL. kind: of the
+ * activation. cosine, sine (T,D/2): on the device, or NULL: no rotation. */
+typedef struct {
+    size_t width, heads, kv_heads, head_size, hidden; /* C, H, Hkv, D, F */
+    bool parallel, gated, rms;
+    int kind;
+    float eps;
+    const float *cosine, *sine;
+    llm_rope_pairing pairing;
+} llm_cuda_decoder_block_config;
+
+/* GPT-2's. */
+static inline __attribute__((unused)) llm_cuda_decoder_block_config
+llm_cuda_decoder_block_gpt2(const llm_decoder_block_config &c) {
+    llm_cuda_decoder_block_config d;
+    memset(&d, 0, sizeof d);
+    d.width = c.width, d.heads = d.kv_heads = c.heads, d.head_size = c.width / c.heads;
+    d.hidden = c.hidden, d.parallel = c.parallel, d.eps = c.eps;
+    d.kind = LLM_ACTIVATION_GELU_TANH;
+    return d;
+}
+/* How rows become heads: all of them rotated, or (Hkv = 0) those of one kind as they are. */
+static inline __attribute__((unused)) llm_cuda_rope_config
+llm_cuda_decoder_block_heads(const llm_cuda_decoder_block_config &c, size_t B, size_t T,
+                             size_t Hkv) {
+    llm_cuda_rope_config r = llm_cuda_rope_defaults(B, T, c.heads, Hkv, c.head_size);
+    r.pairing = c.pairing;
+    if (Hkv == 0 || !c.cosine) r.rot = 0;
+    return r;
+}
+
+/* As llm_decoder_block_weights; for gradients T is float. */
+template <typename T> struct llm_cuda_decoder_block_weights {
+    T *norm1_w, *norm1_b, *qkv_w, *qkv_b, *out_w, *out_b, *norm2_w, *norm2_b;
+    llm_cuda_ffn_weights<T> ffn;
+};
+/* What forward leaves, N = B T: means (N), NULL where rms, inverse deviations (N), lse (B,H,T); q,
+ * k, v, heads (B,H,T,D) or (B,Hkv,T,D); mixed (N,H D); the others (N,C). */
+template <typename T> struct llm_cuda_decoder_block_acts {
+    float *mean1, *rstd1, *mean2, *rstd2, *lse;
+    T *norm1, *q, *k, *v, *heads, *mixed, *mid, *norm2;
+    llm_cuda_ffn_acts<T> ffn;
+};
+/* What all blocks share: a sublayer's output, rows of all heads, gradients, sums of blocks. */
+template <typename T> struct llm_cuda_decoder_block_scratch {
+    T *out, *rows, *dnorm, *dheads, *dqkv;
+    llm_cuda_ffn_acts<T> dffn;
+    float *along, *part;
+};
+/* The norm behind a block: its weights (C), and where its results go: y (N,C), mean, rstd (N). */
+template <typename T> struct llm_cuda_decoder_block_next {
+    const T *w, *b;
+    T *y;
+    float *mean, *rstd;
+};
+
+/* n entries behind the first `used` bytes of base; base may be NULL, to count only. */
+template <typename T>
+static inline T *llm_cuda_decoder_block_take(unsigned char *base, size_t &used, size_t n) {
+    unsigned char *p = base && n ? base + used : NULL;
+    used += (n * sizeof(T) + 255) / 256 * 256;
+    return (T *)(void *)p;
+}
+/* Points a, s into base. Both return the bytes that takes. */
+template <typename T>
+static inline size_t
+llm_cuda_decoder_block_bind(llm_cuda_decoder_block_acts<T> &a, unsigned char *base,
+                            const llm_cuda_decoder_block_config &c, size_t B, size_t length) {
+    const size_t N = B * length, C = c.width, F = c.hidden;
+    const size_t Q = c.heads * c.head_size, K = c.kv_heads * c.head_size, mean = c.rms ? 0 : 1;
+    T **const part[11] = {&a.norm1, &a.mid, &a.norm2,    &a.q,      &a.heads,     &a.mixed,
+                          &a.k,     &a.v,   &a.ffn.gate, &a.ffn.up, &a.ffn.hidden};
+    const size_t wide[11] = {C, C, C, Q, Q, Q, K, K, c.gated ? F : 0, F, F};
+    float **const number[5] = {&a.mean1, &a.mean2, &a.rstd1, &a.rstd2, &a.lse};
+    const size_t numbers[5] = {mean, mean, 1, 1, c.heads};
+    size_t used = 0;
+    for (size_t i = 0; i < 11; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(base, used, N * wide[i]);
+    for (size_t i = 0; i < 5; i++)
+        *number[i] = llm_cuda_decoder_block_take<float>(base, used, N * numbers[i]);
+    return used;
+}
+template <typename T>
+static inline size_t
+llm_cuda_decoder_block_bind(llm_cuda_decoder_block_scratch<T> &s, unsigned char *base,
+                            const llm_cuda_decoder_block_config &c, size_t B, size_t length) {
+    const size_t N = B * length, C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    const size_t K = c.kv_heads * c.head_size, O = Q + 2 * K;
+    T **const part[7] = {&s.out, &s.dnorm, &s.rows, &s.dheads, &s.dqkv, &s.dffn.gate, &s.dffn.up};
+    const size_t wide[7] = {C, C, O, Q, O, c.gated ? F : 0, F};
+    const size_t sums[4] = {llm_cuda_prenorm_scratch<T>(N, C),
+                            llm_cuda_dense_slices(N, C, O) * O * C,
+                            llm_cuda_dense_slices(N, Q, C) * Q * C, llm_cuda_ffn_scratch(N, C, F)};
+    size_t used = 0, most = 0;
+    for (size_t n : sums) most = n > most ? n : most;
+    for (size_t i = 0; i < 7; i++)
+        *part[i] = llm_cuda_decoder_block_take<T>(base, used, N * wide[i]);
+    s.dffn.hidden = NULL;
+    s.along = llm_cuda_decoder_block_take<float>(base, used, N * c.heads);
+    s.part = llm_cuda_decoder_block_take<float>(base, used, most);
+    return used;
+}
+
+/* y (N,C), a <- x (N,C), a.norm1 with mean1, rstd1 (the norm of x, of the block before or a launch
+ * of its own); next may be NULL. y may not be x. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_block_forward(T *y, const llm_cuda_decoder_block_next<T> *next,
+                               const llm_cuda_decoder_block_acts<T> &a, const T *x,
+                               const llm_cuda_decoder_block_weights<T> &w, size_t B, size_t length,
+                               const llm_cuda_decoder_block_config &c,
+                               const llm_cuda_decoder_block_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = B * length, C = c.width, Q = c.heads * c.head_size;
+    const size_t O = Q + 2 * c.kv_heads * c.head_size;
+    const int linear = LLM_ACTIVATION_IDENTITY;
+    const llm_cuda_rope_config all = llm_cuda_decoder_block_heads(c, B, length, c.kv_heads);
+    const llm_cuda_rope_config one = llm_cuda_decoder_block_heads(c, B, length, 0);
+    const llm_flash_config f = llm_flash_defaults(B, c.heads, c.kv_heads, length, c.head_size);
+    T *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_dense_forward(s.rows, none, a.norm1, w.qkv_w, w.qkv_b, N, C, O, linear, stream),
+        llm_cuda_rope_split(a.q, a.k, a.v, s.rows, c.cosine, c.sine, &all, stream),
+        llm_cuda_flash_forward(a.heads, a.lse, a.q, a.k, a.v, &f, stream),
+        llm_cuda_rope_merge(a.mixed, a.heads, none, none, NULL, NULL, &one, stream),
+        llm_cuda_dense_forward(s.out, none, a.mixed, w.out_w, w.out_b, N, Q, C, linear, stream),
+        c.parallel ? llm_cuda_residual_forward(a.mid, x, s.out, N * C, 1.0f, stream)
+                   : llm_cuda_prenorm_forward(a.norm2, a.mid, a.mean2, a.rstd2, x, s.out, w.norm2_w,
+                                              w.norm2_b, N, C, 1.0f, c.eps, stream),
+        llm_cuda_ffn_forward(s.out, a.ffn, c.parallel ? a.norm1 : a.norm2, w.ffn, N, C, c.hidden,
+                             c.kind, stream),
+        next ? llm_cuda_prenorm_forward(next->y, y, next->mean, next->rstd, a.mid, s.out, next->w,
+                                        next->b, N, C, 1.0f, c.eps, stream)
+             : llm_cuda_residual_forward(y, a.mid, s.out, N * C, 1.0f, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* d (N,C) in place: the gradient of y becomes that of x; dw += . The rest as in forward. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_block_backward(T *d, const llm_cuda_decoder_block_weights<float> &dw,
+                                const llm_cuda_decoder_block_acts<T> &a, const T *x,
+                                const llm_cuda_decoder_block_weights<T> &w, size_t B, size_t length,
+                                const llm_cuda_decoder_block_config &c,
+                                const llm_cuda_decoder_block_scratch<T> &s, cudaStream_t stream) {
+    const size_t N = B * length, C = c.width, Q = c.heads * c.head_size, row = N * sizeof(T);
+    const size_t O = Q + 2 * c.kv_heads * c.head_size;
+    const llm_cuda_rope_config all = llm_cuda_decoder_block_heads(c, B, length, c.kv_heads);
+    const llm_cuda_rope_config one = llm_cuda_decoder_block_heads(c, B, length, 0);
+    const llm_flash_config f = llm_flash_defaults(B, c.heads, c.kv_heads, length, c.head_size);
+    T *const none = NULL, *const dq = s.dqkv, *const dk = dq + N * Q;
+    T *const dv = dk + N * c.kv_heads * c.head_size;
+    const cudaError_t done[] = {
+        cudaMemsetAsync(s.dnorm, 0, row * C, stream),
+        cudaMemsetAsync(s.rows, 0, row * Q, stream), /* the gradient of mixed, for now */
+        cudaMemsetAsync(dq, 0, row * O, stream),
+        llm_cuda_ffn_backward(s.dnorm, dw.ffn, d, a.ffn, c.parallel ? a.norm1 : a.norm2, w.ffn, N,
+                              C, c.hidden, c.kind, false, s.dffn, s.part, stream),
+        c.parallel ? cudaSuccess
+                   : llm_cuda_prenorm_backward(d, dw.norm2_w, dw.norm2_b, s.dnorm, a.mid, w.norm2_w,
+                                               a.mean2, a.rstd2, N, C, s.part, stream),
+        c.parallel ? cudaSuccess : cudaMemsetAsync(s.dnorm, 0, row * C, stream),
+        llm_cuda_dense_backward(s.rows, dw.out_w, dw.out_b, d, a.mixed, w.out_w, N, Q, C, s.part,
+                                stream),
+        llm_cuda_rope_split(s.dheads, none, none, s.rows, NULL, NULL, &one, stream),
+        llm_cuda_flash_backward(dq, dk, dv, s.dheads, a.heads, a.lse, a.q, a.k, a.v, &f, s.along,
+                                stream),
+        llm_cuda_rope_merge(s.rows, dq, dk, dv, c.cosine, c.sine, &all, stream),
+        llm_cuda_dense_backward(s.dnorm, dw.qkv_w, dw.qkv_b, s.rows, a.norm1, w.qkv_w, N, C, O,
+                                s.part, stream),
+        llm_cuda_prenorm_backward(d, dw.norm1_w, dw.norm1_b, s.dnorm, x, w.norm1_w, a.mean1,
+                                  a.rstd1, N, C, s.part, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @softmax_head --------------------------------------------- Softmax head: logits, loss, gradient
+ *
+ * The classifier, fused: logits become their own gradient in place, and the loss and lse fall out
+ * on the way. A block takes a row. It looks once, keeping a pair (max, sum) a thread as in
+ * @logsumexp, and turns once, backwards over the row, what was seen last first: that is still in
+ * L1 and L2. The thread that meets the target's logit writes the loss. Smoothing, z-loss, soft cap
+ * and padding cost no pass of their own.
+ *
+ * In chunks: the (N,V) logits never exist. For each block of the vocabulary a product and a look,
+ * which merges the block's pair with what the row has so far; then for each block the product
+ * again, a turn, and the gradients of h and of that block of W. The same kernel: it looks, turns,
+ * or does both. N times block logits that fit in L2 (8192 x 2048 of bfloat16 are 32 MB) do not
+ * reach memory between product and kernel.
+ *
+ * Moves 2 elements for each logit (in, gradient out), the minimum for logits in memory, as long as
+ * L1 and L2 serve the second reading; rows that are ignored are only written. Products: 6 N C V
+ * operations, in chunks 8. Limit: the products; the kernel alone, memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp, activation, dense
+ * see     cross_entropy, weight_tying, next_token
+ * topics  -
+ */
+
+/* As llm_softmax_head, the arrays on the device. T > 0: target holds ids (N/T,T) and each place's
+ * target is the id behind it, unless it is the row's last or mask (N), or NULL, is false there
+ * (@next_token). */
+typedef struct {
+    const int *target;
+    const bool *mask;
+    size_t N, C, V, rows, T;
+    float smoothing, z_loss, soft_cap;
+} llm_cuda_softmax_head;
+
+/* Without options, padding and shift. */
+static inline __attribute__((unused)) llm_cuda_softmax_head
+llm_cuda_softmax_head_defaults(const int *target, size_t N, size_t C, size_t V) {
+    const llm_cuda_softmax_head p = {target, NULL, N, C, V, V, 0, 0.0f, 0.0f, 0.0f};
+    return p;
+}
+
+/* What row n has to predict. */
+LLM_DEVICE int llm_cuda_softmax_head_target(const llm_cuda_softmax_head &p, size_t n) {
+    if (p.T == 0) return p.target[n];
+    const bool asked = n % p.T + 1 < p.T && (!p.mask || p.mask[n + 1]);
+    return asked ? p.target[n + 1] : LLM_CROSS_ENTROPY_IGNORE;
+}
+
+/* What a row keeps between blocks of the vocabulary. */
+typedef struct {
+    llm_logsumexp_pair seen;
+    float at_target, sum; /* the target's logit; of all logits */
+} llm_cuda_softmax_head_state;
+
+/* z (N,columns): logits of the classes `first` on, of which `classes` are no padding. The whole row
+ * at once where state is NULL. */
+template <typename T, int V>
+LLM_KERNEL void llm_softmax_head_kernel(float *loss, float *lse, T *z,
+                                        llm_cuda_softmax_head_state *state, llm_cuda_softmax_head p,
+                                        size_t first, size_t columns, size_t classes, float scale,
+                                        bool look, bool turn) {
+    const size_t n = blockIdx.x, row = n * columns, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = llm_cuda_softmax_head_target(p, n);
+    const bool ignored = y == LLM_CROSS_ENTROPY_IGNORE, known = y >= 0 && (size_t)y < p.V;
+    const size_t hit = (size_t)y - first; /* not below classes where the target is elsewhere */
+    const bool writer = threadIdx.x == (hit < classes ? hit / V % blockDim.x : 0);
+    const float cap = p.soft_cap;
+    llm_cuda_softmax_head_state s = {{-INFINITY, 0.0f}, known ? 0.0f : NAN, 0.0f};
+    float v[V];
+    if (look) {
+        for (size_t i = begin; i < classes && !ignored; i += step) {
+            llm_load_vector(v, z, row + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                if (cap > 0.0f) v[k] = cap * tanhf(v[k] / cap);
+                if (i + k >= classes) v[k] = -INFINITY;
+                if (i + k < classes) s.sum += v[k];
+                if (i + k == hit) s.at_target = v[k];
+            }
+            llm_cuda_logsumexp_add(s.seen, v, 1.0f);
+        }
+        s.seen = llm_cuda_logsumexp_row<false>(s.seen, 1.0f);
+        if (p.smoothing > 0.0f) s.sum = llm_block_sum(s.sum);
+        if (writer) {
+            if (first > 0) {
+                s.seen = llm_cuda_logsumexp_merge(state[n].seen, s.seen, 1.0f);
+                s.sum += state[n].sum;
+                if (hit >= classes) s.at_target = state[n].at_target;
+            }
+            if (state) state[n] = s;
+            const float log_sum = logf(s.seen.sum), all = s.seen.max + log_sum;
+            const float mean = p.smoothing > 0.0f ? s.sum / (float)p.V : 0.0f;
+            const float nll = (s.seen.max - s.at_target) + log_sum; /* lse - z would round */
+            const float cost = (1.0f - p.smoothing) * nll + p.z_loss * all * all +
+                               p.smoothing * ((s.seen.max - mean) + log_sum);
+            if (first + classes == p.V) {
+                if (lse) llm_store(lse, n, ignored ? 0.0f : all);
+                llm_store(loss, n, ignored ? 0.0f : cost);
+            }
+        }
+    } else {
+        s = state[n];
+    }
+    if (!turn) return;
+
+    const float all = s.seen.max + logf(s.seen.sum);
+    const float gain = scale * (1.0f + 2.0f * p.z_loss * all) / s.seen.sum;
+    const float each = scale * p.smoothing / (float)p.V, one = scale * (1.0f - p.smoothing);
+    for (size_t round = (columns + step - 1) / step; round-- > 0;) {
+        const size_t i = begin + round * step;
+        if (i >= columns) continue;
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        if (!ignored) llm_load_vector(v, z, row + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            float slope = 1.0f;
+            if (cap > 0.0f) {
+                slope = tanhf(v[k] / cap);
+                v[k] = cap * slope;
+                slope = 1.0f - slope * slope;
+            }
+            v[k] = gain * expf(v[k] - s.seen.max) - each - (i + k == hit ? one : 0.0f);
+            v[k] = ignored || i + k >= classes ? 0.0f : v[k] * slope;
+        }
+        llm_store_vector(z, row + i, v);
+    }
+}
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_rows(float *loss, float *lse, T *z, llm_cuda_softmax_head_state *state,
+                           const llm_cuda_softmax_head &p, size_t first, size_t columns,
+                           float scale, bool look, bool turn, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const bool wide = llm_aligned(z, columns);
+    const size_t classes = p.V - first < columns ? p.V - first : columns;
+    const auto softmax_head = wide ? llm_softmax_head_kernel<T, V> : llm_softmax_head_kernel<T, 1>;
+    LLM_LAUNCH(softmax_head, (unsigned)p.N, llm_row_threads(wide ? columns / V : columns), 0,
+               stream, loss, lse, z, state, p, first, columns, classes, scale, look, turn);
+    return cudaGetLastError();
+}
+
+/* loss (N), lse (N) or NULL, 0 where ignored <- logits (N,rows) before the cap, which become, if
+ * gradient, scale times the gradient of the summed loss. A target outside 0..V-1 costs NaN. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_in_place(float *loss, float *lse, T *logits, const llm_cuda_softmax_head &p,
+                               float scale, bool gradient, cudaStream_t stream) {
+    if (p.N == 0 || p.V == 0) return cudaSuccess;
+    return llm_cuda_softmax_head_rows(loss, lse, logits, (llm_cuda_softmax_head_state *)NULL, p, 0,
+                                      p.rows, scale, true, gradient, stream);
+}
+
+/* The head and its gradients: loss (N), lse (N) or NULL <- h (N,C), w (rows,C); dh (N,C), dw
+ * (rows,C) += scale times the gradient of the summed loss, either may be NULL. logits (N,rows) is
+ * written. scratch: as llm_cuda_dense_backward for N, C, rows. */
+template <typename T>
+static inline cudaError_t llm_cuda_softmax_head_train(float *loss, float *lse, T *dh, float *dw,
+                                                      T *logits, const T *h, const T *w,
+                                                      const llm_cuda_softmax_head &p, float scale,
+                                                      float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    const cudaError_t done[] = {
+        llm_cuda_dense_forward(logits, none, h, w, none, p.N, p.C, p.rows, LLM_ACTIVATION_IDENTITY,
+                               stream),
+        llm_cuda_softmax_head_in_place(loss, lse, logits, p, scale, true, stream),
+        llm_cuda_dense_backward(dh, dw, (float *)NULL, logits, h, w, p.N, p.C, p.rows, scratch,
+                                stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* The same in blocks of so many columns: z (N,block) and state (N) are written. scratch: as for N,
+ * C, block. dh and dw NULL: the loss only. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_softmax_head_chunked(float *loss, float *lse, T *dh, float *dw, T *z,
+                              llm_cuda_softmax_head_state *state, const T *h, const T *w,
+                              const llm_cuda_softmax_head &p, float scale, size_t block,
+                              float *scratch, cudaStream_t stream) {
+    T *const none = NULL;
+    if (block == 0) return (cudaError_t)cudaErrorInvalidValue;
+    for (size_t pass = 0; pass < (dh || dw ? 2 : 1); pass++) {
+        for (size_t first = 0; p.N > 0 && first < p.V; first += block) {
+            const size_t size = p.rows - first < block ? p.rows - first : block;
+            const T *wb = w + first * p.C;
+            const cudaError_t done[] = {
+                llm_cuda_dense_forward(z, none, h, wb, none, p.N, p.C, size,
+                                       LLM_ACTIVATION_IDENTITY, stream),
+                llm_cuda_softmax_head_rows(loss, lse, z, state, p, first, size, scale, pass == 0,
+                                           pass == 1, stream),
+                pass == 0 ? cudaSuccess
+                          : llm_cuda_dense_backward(dh, dw ? dw + first * p.C : NULL, (float *)NULL,
+                                                    z, h, wb, p.N, p.C, size, scratch, stream)};
+            const cudaError_t error = llm_cuda_first_error(done);
+            if (error != cudaSuccess) return error;
+        }
+    }
+    return cudaSuccess;
+}
+
+/* @weight_tying --------------------------------------------- Weight tying
+ *
+ * One gradient for both ends, without a second buffer: the product that makes the head's dW adds
+ * its sums to what is there (beta = 1), and the kernel of @embedding adds the rows that were looked
+ * up when backward reaches the other end. The stream puts the two in order; there are no atomics,
+ * and the sum is the same at each run.
+ *
+ * The scales cost next to nothing, because they are applied to the (N,C) side of the product and
+ * never to the (N,V) logits: z = (s h) E^T, and backward dE += dz^T (s h), dh += s (dz E).
+ *
+ * Against a head gradient of its own that is added afterwards: 3 V C floats less are moved, and V C
+ * less are held, 154 MB of the smallest GPT-2. Limit: the products'.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, residual, dense, embedding
+ * see     softmax_head, gpt2
+ * topics  -
+ */
+
+/* As llm_weight_tying: weights stored as T, gradients as float. When tied, head is embed and dhead
+ * is dembed. */
+template <typename T> struct llm_cuda_weight_tying {
+    T *embed, *head;
+    float *dembed, *dhead;
+    float scale_in, scale_out;
+};
+
+template <typename T, int V>
+LLM_KERNEL void llm_weight_tying_scale_kernel(T *y, const T *x, size_t n, float scale) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] *= scale;
+    llm_store_vector(y, i, v);
+}
+/* y (n) <- scale x (n); y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_scale(T *y, const T *x, size_t n, float scale,
+                                                      cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0 || (y == x && scale == 1.0f)) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto scale_kernel =
+        wide ? llm_weight_tying_scale_kernel<T, V> : llm_weight_tying_scale_kernel<T, 1>;
+    LLM_LAUNCH(scale_kernel, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x, n,
+               scale);
+    return cudaGetLastError();
+}
+
+/* x (N,C) <- ids (N): arguments as llm_weight_tying_embed. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_tying_embed(T *x, const llm_cuda_weight_tying<T> &t,
+                                                      const int *ids, size_t N, size_t V, size_t C,
+                                                      cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_embedding_forward(x, ids, t.embed, N, V, C, stream),
+                                llm_cuda_weight_tying_scale(x, x, N * C, t.scale_in, stream)};
+    return llm_cuda_first_error(done);
+}
+/* t.dembed += <- dx (N,C), which is overwritten by scale_in dx; order, segment of
+ * llm_cuda_embedding_sort. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_embed_backward(const llm_cuda_weight_tying<T> &t, T *dx, const int *ids,
+                                     const int *order, const int *segment, size_t segments,
+                                     size_t N, size_t C, cudaStream_t stream) {
+    const cudaError_t done[] = {
+        llm_cuda_weight_tying_scale(dx, dx, N * C, t.scale_in, stream),
+        llm_cuda_embedding_backward(t.dembed, dx, ids, order, segment, segments, C, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* logits (N,V) <- h (N,C). scaled (N,C) <- scale_out h, which backward wants; where the scale is 1
+ * it may be h. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits(T *logits, T *scaled, const llm_cuda_weight_tying<T> &t, const T *h,
+                             size_t N, size_t V, size_t C, cudaStream_t stream) {
+    T *const none = NULL;
+    const cudaError_t done[] = {llm_cuda_weight_tying_scale(scaled, h, N * C, t.scale_out, stream),
+                                llm_cuda_dense_forward(logits, none, scaled, t.head, none, N, C, V,
+                                                       LLM_ACTIVATION_IDENTITY, stream)};
+    return llm_cuda_first_error(done);
+}
+/* dh (N,C) += , t.dhead += <- dlogits (N,V) and forward's scaled. dscaled (N,C) is written; where
+ * the scale is 1 it may be dh. scratch as for llm_cuda_dense_backward(N, C, V). dlogits is left as
+ * it is. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_weight_tying_logits_backward(T *dh, T *dscaled, const llm_cuda_weight_tying<T> &t,
+                                      const T *dlogits, const T *scaled, size_t N, size_t V,
+                                      size_t C, float *scratch, cudaStream_t stream) {
+    const bool same = dscaled == dh;
+    if (same && t.scale_out != 1.0f) return (cudaError_t)cudaErrorInvalidValue;
+    const cudaError_t done[] = {
+        same ? cudaSuccess : cudaMemsetAsync(dscaled, 0, N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(dscaled, t.dhead, (float *)NULL, dlogits, scaled, t.head, N, C, V,
+                                scratch, stream),
+        same ? cudaSuccess
+             : llm_cuda_residual_forward(dh, dh, dscaled, N * C, t.scale_out, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @next_token ----------------------------------------------- Next-token prediction
+ *
+ * No array of targets: the classifier of @softmax_head reads the id behind its own place, and the
+ * row's last place and masked ones count as ignored. So the shift is made once, where the target is
+ * read. The mean is taken at the end of a step: nats and counted tokens of its micro-batches are
+ * added up on the device, in double and in a fixed order, and the host reads them when it likes;
+ * the gradient's scale, 1 / tokens of the whole step, it knows beforehand from the masks.
+ *
+ * Adding the losses moves 4 bytes a token, 1 more with a mask: the minimum. Limit: latency of one
+ * block; everything else as in @softmax_head.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, softmax_head
+ * see     cross_entropy, perplexity
+ * topics  -
+ */
+
+/* The problem of @softmax_head for ids (B,T): each place's target is the next id. mask (B,T) or
+ * NULL, as in llm_next_token_targets. */
+static inline __attribute__((unused)) llm_cuda_softmax_head
+llm_cuda_next_token_problem(const int *ids, const bool *mask, size_t B, size_t T, size_t C,
+                            size_t V) {
+    llm_cuda_softmax_head p = llm_cuda_softmax_head_defaults(ids, B * T, C, V);
+    p.mask = mask;
+    p.T = T;
+    return p;
+}
+
+/* loss (B,T), 0 where nothing is asked <- logits (B,T,V), which become, if gradient, scale times
+ * the gradient of the summed loss: as llm_next_token_loss with dlogits in place. */
+template <typename T>
+static inline cudaError_t llm_cuda_next_token_in_place(float *loss, T *logits, const int *ids,
+                                                       const bool *mask, size_t B, size_t length,
+                                                       size_t V, float scale, bool gradient,
+                                                       cudaStream_t stream) {
+    return llm_cuda_softmax_head_in_place(loss, (float *)NULL, logits,
+                                          llm_cuda_next_token_problem(ids, mask, B, length, 0, V),
+                                          scale, gradient, stream);
+}
+
+LLM_KERNEL void llm_next_token_add_kernel(double *total, const float *loss, const bool *mask,
+                                          size_t N, size_t T) {
+    double nats = 0.0, tokens = 0.0;
+    for (size_t n = threadIdx.x; n < N; n += blockDim.x) {
+        nats += (double)llm_load(loss, n);
+        tokens += n % T + 1 < T && (!mask || mask[n + 1]);
+    }
+    nats = llm_block_sum(nats);
+    tokens = llm_block_sum(tokens);
+    if (threadIdx.x == 0) total[0] += nats, total[1] += tokens;
+}
+/* total (2) += the nats of a micro-batch, loss (B,T), and its counted tokens: llm_next_token_sum on
+ * the device. The step's mean is total[0] / total[1]. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_next_token_add(double *total, const float *loss, const bool *mask, size_t B, size_t T,
+                        cudaStream_t stream) {
+    if (B == 0 || T == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_next_token_add_kernel, 1, 1024, 0, stream, total, loss, mask, B * T, T);
+    return cudaGetLastError();
+}
+
+/* @llama_block ---------------------------------------------- Decoder block, the form of Llama
+ *
+ * The kernels and the order of @decoder_block; RMSNorm, rotations, grouped heads, SwiGLU and no
+ * biases are settings of it. What is particular to the form costs little: the rotation is done
+ * where the heads are cut apart, RMSNorm is LayerNorm without the first reduction, gate and up are
+ * two products of which the second one's epilogue multiplies, and attention reads each key and
+ * value head for its whole group.
+ *
+ * Limit: the products.
+ *
+ * source  -
+ * needs   decoder_block
+ * see     decoder_only
+ * topics  -
+ */
+
+/* Llama's form. cosine, sine (T,D/2) of llm_rope_table, on the device. */
+static inline __attribute__((unused)) llm_cuda_decoder_block_config
+llm_cuda_llama_block_config(const llm_llama_block_config &c, const float *cosine,
+                            const float *sine) {
+    llm_cuda_decoder_block_config d;
+    memset(&d, 0, sizeof d);
+    d.width = c.width, d.heads = c.heads, d.kv_heads = c.kv_heads, d.head_size = c.head_size;
+    d.hidden = c.hidden, d.eps = c.eps, d.kind = LLM_ACTIVATION_SILU;
+    d.gated = d.rms = true;
+    d.cosine = cosine, d.sine = sine, d.pairing = c.pairing;
+    return d;
+}
+
+/* Weights in the matrices of a block, which decay, and in its vectors. */
+static inline __attribute__((unused)) size_t
+llm_cuda_llama_block_matrices(const llm_cuda_decoder_block_config &c) {
+    const size_t heads = 2 * (c.heads + c.kv_heads) * c.head_size;
+    return (heads + (c.gated ? 3 : 2) * c.hidden) * c.width;
+}
+static inline __attribute__((unused)) size_t
+llm_cuda_llama_block_vectors(const llm_cuda_decoder_block_config &c) {
+    const size_t O = (c.heads + 2 * c.kv_heads) * c.head_size;
+    return c.rms ? 2 * c.width : 6 * c.width + O + c.hidden;
+}
+/* A block of either form in a flat vector, the order of llm_decoder_only_bind and llm_gpt2_bind:
+ * matrices (qkv, out, gate, up, down) and vectors (norm1, norm2, or with biases norm1_w, norm1_b,
+ * qkv_b, out_b, norm2_w, norm2_b, up_bias, down_bias). What the form does not have is NULL. */
+template <typename T>
+static inline llm_cuda_decoder_block_weights<T>
+llm_cuda_llama_block_bind(T *matrices, T *vectors, const llm_cuda_decoder_block_config &c) {
+    const size_t C = c.width, F = c.hidden, Q = c.heads * c.head_size;
+    const size_t O = Q + 2 * c.kv_heads * c.head_size, bias = c.rms ? 0 : 1;
+    llm_cuda_decoder_block_weights<T> w;
+    T **const matrix[5] = {&w.qkv_w, &w.out_w, &w.ffn.gate, &w.ffn.up, &w.ffn.down};
+    const size_t m[5] = {O * C, C * Q, c.gated ? F * C : 0, F * C, C * F};
+    T **const vector[8] = {&w.norm1_w, &w.norm1_b, &w.qkv_b,       &w.out_b,
+                           &w.norm2_w, &w.norm2_b, &w.ffn.up_bias, &w.ffn.down_bias};
+    const size_t v[8] = {C, bias * C, bias * O, bias * C, C, bias * C, bias * F, bias * C};
+    for (size_t i = 0; i < 5; i++) *matrix[i] = m[i] ? matrices : NULL, matrices += m[i];
+    for (size_t i = 0; i < 8; i++) *vector[i] = v[i] ? vectors : NULL, vectors += v[i];
+    return w;
+}
+
+/* @decoder_only --------------------------------------------- Decoder-only Transformer: training
+ *
+ * Forward, backward, clipping and AdamW as one queue of launches, for every model that is an
+ * embedding, blocks of one form, a norm and a head: Llama's here, GPT-2's in @gpt2. The host makes
+ * the batch (ids, targets, the sorted places for the embedding's gradient, how many targets count)
+ * while the card works on the step before, and reads the loss when it likes: nothing waits for it.
+ *
+ * Weights are float, or bfloat16 with a float master that AdamW updates; gradients, moments and
+ * loss are float. They stand in flat vectors in the order of llm_decoder_only_bind, so a model is
+ * copied as it is. For tensor cores the logits' rows are filled up to a multiple of 8 with what
+ * stands behind the head's matrix; the classifier masks these columns, and their gradient is 0.
+ *
+ * Operations: 6 for each weight and token, and 7 L T H D a token for the lower triangles of
+ * attention, whose weights are computed twice. Limit: the products; for small batches the launches,
+ * some 30 a block.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_reduce, activation, dense, layernorm, rmsnorm, adamw,
+ *         grad_clip, perplexity, embedding, prenorm, decoder_block, softmax_head, llama_block
+ * see     weight_tying, gpt2
+ * topics  -
+ */
+
+/* context: rows of a table of positions behind the embedding (GPT-2), 0 without one. */
+typedef struct {
+    size_t vocab, context, layers;
+    bool tied;
+    llm_cuda_decoder_block_config block;
+} llm_cuda_decoder_only_config;
+
+/* Device memory: count weights w, their float master (NULL where T is float), gradients and
+ * moments, the last three cleared at the start. llm_cuda_decoder_only_bind sets the rest. */
+template <typename T> struct llm_cuda_decoder_only {
+    llm_cuda_decoder_only_config config;
+    T *w;
+    float *master, *g, *m, *v;
+
+    size_t count, matrices, head, last; /* weights; those that decay; places of head, last norm */
+    size_t rows, block_bytes;           /* of the logits; of a block's activations */
+    T *x, *norm, *logits, *d;           /* (L+1,N,C), (N,C), (N,rows), (N,C) */
+    float *mean, *rstd, *loss, *norm_factor, *part;
+    double *total, *squares; /* nats and targets of the last forward; for the norm of g */
+    unsigned char *blocks;
+    llm_cuda_decoder_block_scratch<T> scratch;
+};
+/* A batch on the device: ids, targets (B,T), order and segment of llm_cuda_embedding_sort; scale is
+ * 1 / (targets that count), of all micro-batches of the step. */
+typedef struct {
+    const int *ids, *targets, *order, *segment;
+    size_t B, T, segments;
+    float scale;
+} llm_cuda_decoder_only_batch;
+
+/* Block l's weights, or gradients, in a flat vector. */
+template <typename T>
+static inline llm_cuda_decoder_block_weights<T>
+llm_cuda_decoder_only_block(T *flat, const llm_cuda_decoder_only_config &c, size_t l) {
+    const size_t tables = (c.vocab * (c.tied ? 1 : 2) + c.context) * c.block.width;
+    const size_t each = llm_cuda_llama_block_matrices(c.block);
+    const size_t vectors = llm_cuda_llama_block_vectors(c.block);
+    return llm_cuda_llama_block_bind(flat + tables + l * each,
+                                     flat + tables + c.layers * each + l * vectors, c.block);
+}
+/* Its activations of the last forward. */
+template <typename T>
+static inline llm_cuda_decoder_block_acts<T>
+llm_cuda_decoder_only_acts(const llm_cuda_decoder_only<T> &g, size_t l, size_t B, size_t length) {
+    llm_cuda_decoder_block_acts<T> a;
+    llm_cuda_decoder_block_bind(a, g.blocks + l * g.block_bytes, g.config.block, B, length);
+    return a;
+}
+
+/* Points g into memory for batches of B rows of T tokens; returns the bytes that takes. memory may
+ * be NULL to count only. */
+template <typename T>
+static inline size_t llm_cuda_decoder_only_bind(llm_cuda_decoder_only<T> &g, unsigned char *memory,
+                                                size_t B, size_t length) {
+    const llm_cuda_decoder_only_config &c = g.config;
+    const size_t N = B * length, C = c.block.width, L = c.layers, up = (c.vocab + 7) / 8 * 8;
+    llm_cuda_decoder_block_acts<T> a;
+    size_t used = 0;
+    g.head = c.tied ? 0 : (c.vocab + c.context) * C;
+    g.matrices =
+        (c.vocab * (c.tied ? 1 : 2) + c.context) * C + L * llm_cuda_llama_block_matrices(c.block);
+    g.last = g.matrices + L * llm_cuda_llama_block_vectors(c.block);
+    g.count = g.last + (c.block.rms ? 1 : 2) * C;
+    g.rows = g.head + up * C <= g.count ? up : c.vocab;
+    g.x = llm_cuda_decoder_block_take<T>(memory, used, (L + 1) * N * C);
+    g.norm = llm_cuda_decoder_block_take<T>(memory, used, N * C);
+    g.logits = llm_cuda_decoder_block_take<T>(memory, used, N * g.rows);
+    g.d = llm_cuda_decoder_block_take<T>(memory, used, N * C);
+    float **const number[3] = {&g.mean, &g.rstd, &g.loss};
+    for (float **p : number) *p = llm_cuda_decoder_block_take<float>(memory, used, N);
+    if (c.block.rms) g.mean = NULL;
+    g.norm_factor = llm_cuda_decoder_block_take<float>(memory, used, 2);
+    g.total = llm_cuda_decoder_block_take<double>(memory, used, 2);
+    g.squares = llm_cuda_decoder_block_take<double>(memory, used, LLM_CUDA_GRAD_CLIP_BLOCKS);
+    g.part = llm_cuda_decoder_block_take<float>(memory, used,
+                                                llm_cuda_dense_slices(N, C, g.rows) * g.rows * C);
+    g.block_bytes = llm_cuda_decoder_block_bind(a, NULL, c.block, B, length);
+    g.blocks = llm_cuda_decoder_block_take<unsigned char>(memory, used, L * g.block_bytes);
+    unsigned char *const scratch = memory ? memory + used : NULL;
+    return used + llm_cuda_decoder_block_bind(g.scratch, scratch, c.block, B, length);
+}
+
+/* Logits of the batch and, where it has targets, the loss of each, g.total, and the logits'
+ * gradient in their place. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_forward(const llm_cuda_decoder_only<T> &g,
+                                                        const llm_cuda_decoder_only_batch &b,
+                                                        cudaStream_t stream) {
+    const llm_cuda_decoder_only_config &c = g.config;
+    const size_t N = b.B * b.T, C = c.block.width, L = c.layers;
+    const float eps = c.block.eps;
+    T *const none = NULL;
+    if (N == 0 || (c.context && b.T > c.context)) return (cudaError_t)cudaErrorInvalidValue;
+    cudaError_t error = llm_cuda_embedding_forward(g.x, b.ids, g.w, N, c.vocab, C, stream);
+    if (error == cudaSuccess && c.context) /* the places are a bias of T C entries */
+        error = llm_cuda_activation_forward(g.x, g.x, g.w + c.vocab * C, b.B, b.T * C,
+                                            LLM_ACTIVATION_IDENTITY, stream);
+    for (size_t l = 0; l <= L && error == cudaSuccess; l++) { /* block l - 1, and the norm behind */
+        T *const w = g.w + g.last, *const x = g.x + l * N * C;
+        llm_cuda_decoder_block_next<T> next = {w, c.block.rms ? NULL : w + C, g.norm, g.mean,
+                                               g.rstd};
+        if (l < L) {
+            const llm_cuda_decoder_block_weights<T> wl = llm_cuda_decoder_only_block(g.w, c, l);
+            const llm_cuda_decoder_block_acts<T> a = llm_cuda_decoder_only_acts(g, l, b.B, b.T);
+            next = {wl.norm1_w, wl.norm1_b, a.norm1, a.mean1, a.rstd1};
+        }
+        if (l > 0)
+            error = llm_cuda_decoder_block_forward(
+                x, &next, llm_cuda_decoder_only_acts(g, l - 1, b.B, b.T), x - N * C,
+                llm_cuda_decoder_only_block(g.w, c, l - 1), b.B, b.T, c.block, g.scratch, stream);
+        else if (c.block.rms)
+            error = llm_cuda_rmsnorm_forward(next.y, next.rstd, x, next.w, N, C, eps, stream);
+        else
+            error = llm_cuda_layernorm_forward(next.y, next.mean, next.rstd, x, next.w, next.b, N,
+                                               C, eps, stream);
+    }
+    llm_cuda_softmax_head p = llm_cuda_softmax_head_defaults(b.targets, N, C, c.vocab);
+    p.rows = g.rows;
+    if (error == cudaSuccess)
+        error = llm_cuda_dense_forward(g.logits, none, g.norm, g.w + g.head, none, N, C, g.rows,
+                                       LLM_ACTIVATION_IDENTITY, stream);
+    if (error != cudaSuccess || !b.targets) return error;
+    error =
+        llm_cuda_softmax_head_in_place(g.loss, (float *)NULL, g.logits, p, b.scale, true, stream);
+    LLM_LAUNCH(llm_perplexity_total_kernel, 1, 1024, 0, stream, g.total, g.loss, b.targets, N);
+    return error == cudaSuccess ? cudaGetLastError() : error;
+}
+
+/* g.g += the gradient, scale times that of the summed loss of the last forward. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoder_only_backward(const llm_cuda_decoder_only<T> &g,
+                                                         const llm_cuda_decoder_only_batch &b,
+                                                         cudaStream_t stream) {
+    const llm_cuda_decoder_only_config &c = g.config;
+    const size_t N = b.B * b.T, C = c.block.width, L = c.layers;
+    const cudaError_t head[] = {
+        cudaMemsetAsync(g.scratch.dnorm, 0, N * C * sizeof(T), stream),
+        cudaMemsetAsync(g.d, 0, N * C * sizeof(T), stream),
+        llm_cuda_dense_backward(g.scratch.dnorm, g.g + g.head, (float *)NULL, g.logits, g.norm,
+                                g.w + g.head, N, C, g.rows, g.part, stream),
+        llm_cuda_prenorm_backward(g.d, g.g + g.last, c.block.rms ? NULL : g.g + g.last + C,
+                                  g.scratch.dnorm, g.x + L * N * C, g.w + g.last, g.mean, g.rstd, N,
+                                  C, g.scratch.part, stream)};
+    cudaError_t error = llm_cuda_first_error(head);
+    for (size_t l = L; l-- > 0 && error == cudaSuccess;)
+        error = llm_cuda_decoder_block_backward(
+            g.d, llm_cuda_decoder_only_block(g.g, c, l), llm_cuda_decoder_only_acts(g, l, b.B, b.T),
+            g.x + l * N * C, llm_cuda_decoder_only_block(g.w, c, l), b.B, b.T, c.block, g.scratch,
+            stream);
+    const cudaError_t done[] = {
+        error,
+        llm_cuda_embedding_backward(g.g, g.d, b.ids, b.order, b.segment, b.segments, C, stream),
+        c.context ? llm_cuda_column_sum(g.g + c.vocab * C, g.d, b.B, b.T * C, stream)
+                  : cudaSuccess};
+    return llm_cuda_first_error(done);
+}
+
+/* Clips g.g to max_norm, takes AdamW's step t (from 1; only matrices decay) and clears g.g.
+ * g.norm_factor[0] is the norm; one that is not finite leaves the weights alone. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_decoder_only_step(const llm_cuda_decoder_only<T> &g, const llm_adamw_config *adamw,
+                           size_t t, float max_norm, uint64_t seed, cudaStream_t stream) {
+    const size_t n = g.matrices;
+    const llm_cuda_adamw_tensor<T> tensor[2] = {
+        {g.w, g.master, g.m, g.v, g.g, n, true},
+        {g.w + n, g.master ? g.master + n : NULL, g.m + n, g.v + n, g.g + n, g.count - n, false}};
+    const float *const all[1] = {g.g};
+    const cudaError_t done[] = {
+        llm_cuda_grad_clip_norm(g.norm_factor, all, &g.count, 1, max_norm, g.squares, stream),
+        llm_cuda_adamw_step(tensor, 2, adamw, t, g.norm_factor + 1, seed, stream),
+        cudaMemsetAsync(g.g, 0, g.count * sizeof(float), stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @gpt2 ----------------------------------------------------- GPT-2: a training step
+ *
+ * The step of @decoder_only with GPT-2's settings: LayerNorm, biases, GELU, no rotations but a
+ * table of positions, which is added like a bias of T C entries and gets its gradient as a sum over
+ * the batch. The head is the embedding, so both its ends add to one gradient (@weight_tying). The
+ * flat vectors are those of llm_gpt2_bind: w, m, v of an llm_gpt2 are copied as they are.
+ *
+ * 50257 tokens are no multiple of 8. The 7 rows that the logits' product wants more are the first
+ * of wpe, which stand behind wte.
+ *
+ * source  -
+ * needs   gpt2_weights, decoder_block, decoder_only
+ * see     softmax_head
+ * topics  -
+ */
+static inline __attribute__((unused)) llm_cuda_decoder_only_config
+llm_cuda_gpt2_config(const llm_gpt2_config &c) {
+    llm_cuda_decoder_only_config d;
+    d.vocab = c.vocab, d.context = c.context, d.layers = c.layers;
+    d.tied = true;
+    d.block = llm_cuda_decoder_block_gpt2(llm_gpt2_block_config(&c));
+    return d;
+}
 
 /* @14-arch ================================================== BEYOND THE DENSE TRANSFORMER */
 
 /* @15-decode ================================================ DECODING */
+
+/* @kv_cache ------------------------------------------------- Key-value cache
+ *
+ * Append: one kernel turns the new queries and keys by their positions (@rope) and stores keys and
+ * values where they belong. Lengths live on the device and positions follow from them, so a launch
+ * does not depend on how long the rows are, and the same launches serve for every token. Apart,
+ * rotation and copy would move q and k twice. Attend: gqa's decoding kernel on the cache, with the
+ * keys of a row split over blocks.
+ *
+ * Reorder: rows become copies of others, in place; a second cache would double what is most of the
+ * memory. A thread owns one vector of 16 bytes of all rows: it stages those that others need in
+ * shared memory and then writes them, without a barrier, since nobody else comes near. Rows that
+ * stay are not touched.
+ *
+ * Append moves 2 elements for each of q, k and v, the minimum, attend each key and value once,
+ * reorder 2 elements for each one that changes its row. Limit: for a token, attend is bound by
+ * memory bandwidth and append by its launch; reorder by bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, gqa
+ * see     decoding
+ * topics  -
+ */
+
+/* As llm_kv_cache, on the device: memory (L,2,B,H,room,D), length (B). */
+template <typename T> struct llm_cuda_kv_cache {
+    T *memory;
+    size_t *length, L, B, H, room, D;
+};
+/* The keys (B,H,room,D) of layer l; the values stand B H room D elements further on. */
+template <typename T>
+LLM_HOST_DEVICE T *llm_cuda_kv_cache_keys(const llm_cuda_kv_cache<T> &c, size_t l) {
+    return c.memory + 2 * l * c.B * c.H * c.room * c.D;
+}
+
+/* A block: one of n positions of one head of a row; first the query heads, then keys, then values.
+ * half = 0: nothing is turned. */
+template <typename T>
+LLM_KERNEL void llm_kv_cache_append_kernel(llm_cuda_kv_cache<T> c, size_t l, T *q, const T *k,
+                                           const T *v, const float *cosine, const float *sine,
+                                           size_t Hq, size_t n, size_t half, bool neighbours) {
+    const size_t heads = Hq + 2 * c.H, i = blockIdx.x % n, b = blockIdx.x / n / heads;
+    const size_t h = blockIdx.x / n % heads, position = c.length[b] + i, D = c.D;
+    if (position >= c.room) return;
+    const bool query = h < Hq, value = h >= Hq + c.H;
+    const size_t head = query ? b * Hq + h : b * c.H + (h - Hq) % c.H;
+    const T *from = (query ? q : value ? v : k) + (head * n + i) * D;
+    T *to = q + (head * n + i) * D;
+    if (!query) {
+        to = llm_cuda_kv_cache_keys(c, l) + (head * c.room + position) * D;
+        if (value) to += c.B * c.H * c.room * D;
+    }
+    const size_t pairs = value ? 0 : half;
+    for (size_t d = threadIdx.x; d < pairs; d += blockDim.x) {
+        const size_t first = neighbours ? 2 * d : d, second = neighbours ? 2 * d + 1 : d + half;
+        const float x = llm_load(from, first), y = llm_load(from, second);
+        const float cos_t = cosine[position * half + d], sin_t = sine[position * half + d];
+        llm_store(to, first, x * cos_t - y * sin_t);
+        llm_store(to, second, x * sin_t + y * cos_t);
+    }
+    for (size_t d = 2 * pairs + threadIdx.x; d < D && !query; d += blockDim.x)
+        llm_store(to, d, llm_load(from, d));
+}
+/* Layer l <- k, v (B,H,n,D), n positions behind each row; k and q (B,Hq,n,D) are turned, q in
+ * place, by the rows of cosine and sine (room,rot/2), tables of llm_rope_table for positions 0 ..
+ * room-1. rot = 0 turns nothing; q may then be NULL, with Hq = 0. What does not fit in the room is
+ * not stored. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_kv_cache_append(const llm_cuda_kv_cache<T> *c, size_t l, T *q, const T *k, const T *v,
+                         const float *cosine, const float *sine, size_t Hq, size_t n, size_t rot,
+                         llm_rope_pairing pairing, cudaStream_t stream) {
+    const size_t blocks = c->B * (Hq + 2 * c->H) * n;
+    if (l >= c->L || rot % 2 != 0 || rot > c->D) return (cudaError_t)cudaErrorInvalidValue;
+    if (blocks == 0 || c->D == 0) return cudaSuccess;
+    const size_t threads = c->D < 256 ? c->D : 256;
+    LLM_LAUNCH(llm_kv_cache_append_kernel<T>, (unsigned)blocks, llm_row_threads(threads), 0, stream,
+               *c, l, q, k, v, cosine, sine, Hq, n, rot / 2, pairing == LLM_ROPE_NEIGHBOURS);
+    return cudaGetLastError();
+}
+
+/* What llm_cuda_kv_cache_attend asks of gqa. */
+template <typename T>
+static inline llm_cuda_gqa_config llm_cuda_kv_cache_config(const llm_cuda_kv_cache<T> *c,
+                                                           size_t Hq) {
+    llm_cuda_gqa_config g = llm_cuda_gqa_defaults(c->B, Hq, c->H, 1, c->D);
+    g.room = c->room;
+    g.length = c->length;
+    return g;
+}
+/* out (B,Hq,D) <- q (B,Hq,D): the query of the token that layer l has just appended to each row, as
+ * llm_kv_cache_attend with n = 1. scratch: llm_cuda_gqa_scratch of llm_cuda_kv_cache_config. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_attend(T *out, const llm_cuda_kv_cache<T> *c, size_t l,
+                                                   const T *q, size_t Hq, float *scratch,
+                                                   cudaStream_t stream) {
+    if (l >= c->L) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_gqa_config g = llm_cuda_kv_cache_config(c, Hq);
+    const T *k = llm_cuda_kv_cache_keys(*c, l);
+    return llm_cuda_gqa_decode(out, q, k, k + c->B * c->H * c->room * c->D, &g, scratch, stream);
+}
+
+LLM_KERNEL void llm_kv_cache_advance_kernel(size_t *length, const size_t *count, size_t n, size_t B,
+                                            size_t room) {
+    for (size_t b = threadIdx.x; b < B; b += blockDim.x) {
+        const size_t more = count ? count[b] : n, left = room - length[b];
+        length[b] += more < left ? more : left;
+    }
+}
+/* Row b becomes count[b] positions longer, or n with count NULL, and at most as long as the
+ * room. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_advance(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *count, size_t n,
+                                                    cudaStream_t stream) {
+    if (c->B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_kv_cache_advance_kernel, 1, llm_row_threads(c->B), 0, stream, c->length, count,
+               n, c->B, c->room);
+    return cudaGetLastError();
+}
+
+/* A block: 32 vectors of the same head, (layer, keys or values, head), of all rows. */
+template <typename T, int W>
+LLM_KERNEL void llm_kv_cache_reorder_kernel(llm_cuda_kv_cache<T> c, const size_t *parent) {
+    LLM_DYNAMIC_SHARED(float, staged); /* [row][W][32]: lanes in different banks */
+    const size_t row = c.room * c.D, lane = threadIdx.x, i = (blockIdx.x * 32 + lane) * W;
+    const size_t half = blockIdx.y / c.H, h = blockIdx.y % c.H;
+    T *head = c.memory + (half * c.B * c.H + h) * row;
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        llm_load_vector(v, head, parent[b] * c.H * row + i);
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) staged[(b * W + k) * 32 + lane] = v[k];
+    }
+    for (size_t b = 0; b < c.B; b++) {
+        if (parent[b] == b || i >= c.length[parent[b]] * c.D) continue;
+        float v[W];
+        LLM_UNROLL
+        for (size_t k = 0; k < W; k++) v[k] = staged[(b * W + k) * 32 + lane];
+        llm_store_vector(head, b * c.H * row + i, v);
+    }
+}
+LLM_KERNEL void llm_kv_cache_follow_kernel(size_t *length, const size_t *parent, size_t B) {
+    const size_t b = threadIdx.x, mine = b < B ? length[parent[b]] : 0;
+    __syncthreads();
+    if (b < B) length[b] = mine;
+}
+/* Row b <- what row parent[b] was, for all rows at once, as llm_kv_cache_reorder: parent (B) on the
+ * device, every parent[b] < B, B <= 224. */
+template <typename T>
+static inline cudaError_t llm_cuda_kv_cache_reorder(const llm_cuda_kv_cache<T> *c,
+                                                    const size_t *parent, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    const size_t row = c->room * c->D;
+    const bool wide = llm_aligned(c->memory, c->D);
+    const unsigned width = 32 * (wide ? W : 1), heads = (unsigned)(2 * c->L * c->H);
+    if (c->B > 224 || heads > 65535) return (cudaError_t)cudaErrorInvalidValue;
+    if (c->B == 0 || row == 0 || heads == 0) return cudaSuccess;
+    const auto reorder =
+        wide ? llm_kv_cache_reorder_kernel<T, W> : llm_kv_cache_reorder_kernel<T, 1>;
+    LLM_LAUNCH(reorder, dim3((unsigned)((row + width - 1) / width), heads), 32,
+               c->B * width * sizeof(float), stream, *c, parent);
+    const cudaError_t error = cudaGetLastError();
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_kv_cache_follow_kernel, 1, 256, 0, stream, c->length, parent, c->B);
+    return cudaGetLastError();
+}
+
+/* @decoding ------------------------------------------------- The generation loop
+ *
+ * The loop without the host. What llm_decoding_run keeps in its rows stands on the device; behind
+ * the model and a sampler one small kernel appends the tokens, sets the ends, and leaves what the
+ * next turn needs: the last token of each row, whether it goes on, and the key of its next random
+ * numbers. A turn is the same launches with the same arguments whatever the rows do, so hundreds
+ * can be queued at once, or captured as a graph and replayed; the host looks at the number of open
+ * rows every so many turns. Turns too many change nothing: a row that has ended is left alone.
+ *
+ *     begin     repeat:  model(next) -> logits    forbid    sample(logits, seed) -> token    take
+ *
+ * Moves a few dozen bytes a row. Limit: its launch, a few microseconds, which a copy to the host
+ * and back, and a wait in between, would be many times.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng
+ * see     temperature, sampling, kv_cache
+ * topics  -
+ */
+
+/* B rows on the device. Given: ids (B,capacity) with the prompts, length (B) and prompt (B), both
+ * the lengths of the prompts; stream (B) or NULL for the row's number; stop (stops). Kept: end (B),
+ * of llm_decoding_end; next (B), the last token of a row; count (B), 1 where the row goes on and 0
+ * where not, for llm_cuda_kv_cache_advance; seed (B) for the sampler; open (1), the rows that go
+ * on. logprob (B,capacity) or NULL. */
+typedef struct {
+    int *ids, *end, *next, *open;
+    size_t *length, *count;
+    const size_t *prompt;
+    const uint64_t *stream;
+    uint64_t *seed;
+    float *logprob;
+    const int *stop;
+    size_t stops, B, capacity, max_new, min_new;
+    uint64_t key;
+} llm_cuda_decoding_rows;
+
+/* token NULL: the rows begin. logprob (B) or NULL: of the tokens. */
+LLM_KERNEL void llm_decoding_take_kernel(llm_cuda_decoding_rows r, const int *token,
+                                         const float *logprob) {
+    int open = 0;
+    for (size_t first = 0; first < r.B; first += blockDim.x) {
+        const size_t b = first + threadIdx.x;
+        bool running = false;
+        if (b < r.B) {
+            size_t length = r.length[b];
+            int end = token ? r.end[b] : LLM_DECODING_RUNNING;
+            if (token && end == LLM_DECODING_RUNNING) {
+                const int y = token[b];
+                if (y < 0) {
+                    end = LLM_DECODING_FAILED;
+                } else {
+                    if (r.logprob && logprob) r.logprob[b * r.capacity + length] = logprob[b];
+                    r.ids[b * r.capacity + length++] = y;
+                    for (size_t s = 0; s < r.stops; s++)
+                        if (y == r.stop[s]) end = LLM_DECODING_STOP;
+                }
+                r.length[b] = length;
+            }
+            const size_t step = length - r.prompt[b];
+            if (end == LLM_DECODING_RUNNING) { /* as llm_decoding_open */
+                if (length == 0)
+                    end = LLM_DECODING_FAILED;
+                else if (step >= r.max_new)
+                    end = LLM_DECODING_BUDGET;
+                else if (length >= r.capacity)
+                    end = LLM_DECODING_FULL;
+            }
+            running = end == LLM_DECODING_RUNNING;
+            r.end[b] = end;
+            r.count[b] = running;
+            r.next[b] = length > 0 ? r.ids[b * r.capacity + length - 1] : 0;
+            uint32_t word[4]; /* llm_decoding_rng */
+            llm_cuda_philox(word, r.stream ? r.stream[b] : b, r.key, step);
+            r.seed[b] = (uint64_t)word[1] << 32 | word[0];
+        }
+        open += __syncthreads_count(running);
+    }
+    if (threadIdx.x == 0) *r.open = open;
+}
+/* The rows are at their prompts: sets what is kept. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_begin(const llm_cuda_decoding_rows *r, cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, NULL, NULL);
+    return cudaGetLastError();
+}
+/* Appends token (B), and logprob (B) or NULL, to the rows that go on; -1 ends a row as FAILED. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_decoding_take(const llm_cuda_decoding_rows *r, const int *token, const float *logprob,
+                       cudaStream_t stream) {
+    LLM_LAUNCH(llm_decoding_take_kernel, 1, r->B < 1024 ? llm_row_threads(r->B) : 1024, 0, stream,
+               *r, token, logprob);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_decoding_forbid_kernel(llm_cuda_decoding_rows r, T *logits, size_t V) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, b = i / r.stops;
+    if (b >= r.B || r.length[b] - r.prompt[b] >= r.min_new) return;
+    const int y = r.stop[i % r.stops];
+    if (y >= 0 && (size_t)y < V) llm_store(logits, b * V + (size_t)y, -INFINITY);
+}
+/* logits (B,V): stop tokens cannot be chosen before a row has min_new tokens. */
+template <typename T>
+static inline cudaError_t llm_cuda_decoding_forbid(const llm_cuda_decoding_rows *r, T *logits,
+                                                   size_t V, cudaStream_t stream) {
+    const size_t all = r->B * r->stops;
+    if (all == 0 || r->min_new == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_decoding_forbid_kernel<T>, (unsigned)((all + 127) / 128), 128, 0, stream, *r,
+               logits, V);
+    return cudaGetLastError();
+}
+
+/* @greedy --------------------------------------------------- Greedy decoding
+ *
+ * The argmax of each row. Value and index in one integer of 64 bits make ties a matter of
+ * comparing: the value's bits on top, turned so that they order as the values do, below them the
+ * index, turned round, so that the largest integer is the lowest index of the largest value. The
+ * maximum of integers is the same in any order, so a row may be cut into pieces, and the result
+ * has the same bits for any number of them. NaN stands above infinity and is found by the way.
+ *
+ * A few rows do not fill the card: up to 32 blocks share one, and a second launch, a warp a row,
+ * takes the largest of theirs. Reads each logit once, the minimum. Limit: memory bandwidth; for a
+ * few rows the two launches.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     temperature, top_k
+ * topics  -
+ */
+enum { LLM_CUDA_GREEDY_PIECES = 32 }; /* at most, of a row: the lanes that merge them */
+
+/* Never 0, which is the key of nothing. */
+LLM_DEVICE unsigned long long llm_cuda_greedy_key(float x, size_t i) {
+    return (unsigned long long)llm_select_order(x) << 32 | (0xffffffffu - (uint32_t)i);
+}
+/* The index in a key, -1 when the key is that of a NaN or of nothing. */
+LLM_DEVICE int llm_cuda_greedy_token(unsigned long long key) {
+    return key == 0 || key >> 32 == 0xffffffffu ? -1 : (int)(0xffffffffu - (uint32_t)key);
+}
+/* Blocks for each of `rows` rows of V entries: enough for two a multiprocessor, none idle. */
+static inline __attribute__((unused)) unsigned llm_cuda_greedy_pieces(size_t rows, size_t V) {
+    const size_t fill = (2 * llm_multiprocessors() + rows - 1) / rows, full = (V + 4095) / 4096;
+    const size_t most = LLM_CUDA_GREEDY_PIECES, pieces = fill < full ? fill : full;
+    return (unsigned)(pieces < most ? pieces : most);
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_greedy_pick_kernel(int *token, unsigned long long *part, const T *logits, size_t V,
+                           unsigned pieces) {
+    const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
+    unsigned long long key = 0;
+    float best = -INFINITY; /* that of key: most entries cost one comparison */
+    for (size_t i = (piece * blockDim.x + threadIdx.x) * W; i < V;
+         i += (size_t)pieces * blockDim.x * W) {
+        float v[W];
+        llm_load_vector(v, logits, row * V + i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            if (v[k] <= best && key != 0) continue; /* a NaN goes on, and so does the first */
+            if (best == best) key = llm_cuda_greedy_key(v[k], i + (size_t)k), best = v[k];
+        }
+    }
+    key = llm_select_block_max(key);
+    if (threadIdx.x != 0) return;
+    if (pieces == 1)
+        token[row] = llm_cuda_greedy_token(key);
+    else
+        part[row * pieces + piece] = key;
+}
+LLM_KERNEL void llm_greedy_merge_kernel(int *token, const unsigned long long *part, size_t rows,
+                                        unsigned pieces) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    const unsigned long long key =
+        llm_select_warp_max(p.lane < pieces ? part[p.row * pieces + p.lane] : 0);
+    if (p.lane == 0) token[p.row] = llm_cuda_greedy_token(key);
+}
+
+/* token (rows) <- llm_greedy_pick of each row of logits (rows,V): -1 where one is NaN. T is float
+ * or llm_bf16. part (rows, LLM_CUDA_GREEDY_PIECES) is scratch. */
+template <typename T>
+static inline cudaError_t llm_cuda_greedy_pick(int *token, unsigned long long *part,
+                                               const T *logits, size_t rows, size_t V,
+                                               cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const unsigned pieces = llm_cuda_greedy_pieces(rows, V);
+    const auto greedy_pick = wide ? llm_greedy_pick_kernel<T, W> : llm_greedy_pick_kernel<T, 1>;
+    LLM_LAUNCH(greedy_pick, (unsigned)rows * pieces, llm_row_threads(wide ? V / W : V), 0, stream,
+               token, part, logits, V, pieces);
+    if (pieces > 1)
+        LLM_LAUNCH(llm_greedy_merge_kernel, llm_row_blocks(rows, true), 128, 0, stream, token, part,
+                   rows, pieces);
+    return cudaGetLastError();
+}
+
+/* @temperature ---------------------------------------------- Softmax temperature
+ *
+ * A token drawn from softmax(logits / temp) in one pass: the largest of z_i / temp + g_i, where the
+ * Gumbel noise g_i is made from word i of the row's Philox stream, the word that the reference
+ * takes. No probability is needed for that; the pair (max, sum) of logsumexp comes along, for the
+ * log-probability of what was drawn. Rows are cut into pieces and merged as in greedy.
+ *
+ * The noise is what costs: 5 multiplications of Philox and two logarithms an entry. It is at most
+ * 16.64, u being at most 1 - 2^-24, so an entry that lies further than that below the best score so
+ * far has lost before it drew, and its number need not be made: in a peaked distribution, most.
+ *
+ * Reads each logit once, the minimum. Limit: memory bandwidth where most entries are skipped, else
+ * the arithmetic of the noise; for a few rows the two launches.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce, cuda_select, logsumexp, greedy
+ * see     top_p, sampling
+ * topics  -
+ */
+struct llm_cuda_temperature_part {
+    unsigned long long key; /* of the best score */
+    llm_logsumexp_pair pair;
+};
+
+/* The noise that llm_temperature_gumbel makes of a word. */
+LLM_DEVICE float llm_cuda_temperature_noise(uint32_t word) {
+    const float u = ((float)(word >> 9) + 0.5f) * (1.0f / 8388608.0f);
+    return -logf(-logf(u));
+}
+/* part with entries v from column i on, i a multiple of W, drawn from the stream of seed. */
+template <int W>
+LLM_DEVICE void llm_cuda_temperature_add(llm_cuda_temperature_part &part, float &best,
+                                         const float (&v)[W], size_t i, uint64_t seed) {
+    uint32_t word[4];
+    size_t drawn = (size_t)-1; /* the block of four words that `word` holds */
+    llm_cuda_logsumexp_add(part.pair, v, 1.0f);
+    LLM_UNROLL
+    for (int k = 0; k < W; k++) {
+        const size_t column = i + (size_t)k;
+        if (v[k] + 16.7f <= best) continue; /* a NaN goes on */
+        if (column / 4 != drawn) llm_cuda_philox(word, drawn = column / 4, seed);
+        const unsigned place = W == 1 ? (unsigned)(column % 4) : (unsigned)k % 4;
+        const uint32_t low = place & 1 ? word[1] : word[0], high = place & 1 ? word[3] : word[2];
+        const float score = v[k] + llm_cuda_temperature_noise(place & 2 ? high : low);
+        if (!(score <= best) && best == best)
+            part.key = llm_cuda_greedy_key(score, column), best = score;
+    }
+}
+/* The merged part of a row; logits are those of the row. */
+template <typename T>
+LLM_DEVICE void llm_cuda_temperature_finish(int *token, float *logprob, size_t row,
+                                            llm_cuda_temperature_part part, const T *logits,
+                                            size_t V, float temp) {
+    const int found = llm_cuda_greedy_token(part.key);
+    token[row] = found;
+    if (!logprob) return;
+    const float z = found < 0 ? NAN : llm_load(logits, row * V + (size_t)found) / temp;
+    logprob[row] = (z - part.pair.max) - logf(part.pair.sum);
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_temperature_gumbel_kernel(int *token, float *logprob, llm_cuda_temperature_part *parts,
+                                  const T *logits, const uint64_t *seed, size_t V, float temp,
+                                  unsigned pieces) {
+    const size_t row = blockIdx.x / pieces, piece = blockIdx.x % pieces;
+    llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
+    float best = -INFINITY;
+    for (size_t i = (piece * blockDim.x + threadIdx.x) * W; i < V;
+         i += (size_t)pieces * blockDim.x * W) {
+        float v[W];
+        llm_load_vector(v, logits, row * V + i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) v[k] /= temp;
+        llm_cuda_temperature_add(part, best, v, i, seed[row]);
+    }
+    part.key = llm_select_block_max(part.key);
+    part.pair = llm_cuda_logsumexp_row<false>(part.pair, 1.0f);
+    if (threadIdx.x != 0) return;
+    if (pieces == 1)
+        llm_cuda_temperature_finish(token, logprob, row, part, logits, V, temp);
+    else
+        parts[row * pieces + piece] = part;
+}
+template <typename T>
+LLM_KERNEL void
+llm_temperature_merge_kernel(int *token, float *logprob, const llm_cuda_temperature_part *parts,
+                             const T *logits, size_t rows, size_t V, float temp, unsigned pieces) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    llm_cuda_temperature_part part = {0, {-INFINITY, 0.0f}};
+    if (p.lane < pieces) part = parts[p.row * pieces + p.lane];
+    part.key = llm_select_warp_max(part.key);
+    part.pair = llm_cuda_logsumexp_row<true>(part.pair, 1.0f);
+    if (p.lane == 0) llm_cuda_temperature_finish(token, logprob, p.row, part, logits, V, temp);
+}
+
+/* token (rows) <- llm_temperature_gumbel of each row of logits (rows,V) with a generator of
+ * llm_rng_seed(seed[row]): the same token, but where two scores differ in the last digits of a
+ * logarithm only. logprob (rows) or NULL: log softmax(logits / temp) of it. A row with a NaN, or
+ * with nothing but -inf, gives -1 and NaN. temp > 0; T is float or llm_bf16. parts (rows,
+ * LLM_CUDA_GREEDY_PIECES) is scratch. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_part *parts,
+                            const T *logits, const uint64_t *seed, size_t rows, size_t V,
+                            float temp, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff || !(temp > 0.0f)) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const unsigned pieces = llm_cuda_greedy_pieces(rows, V);
+    const auto gumbel =
+        wide ? llm_temperature_gumbel_kernel<T, W> : llm_temperature_gumbel_kernel<T, 1>;
+    LLM_LAUNCH(gumbel, (unsigned)rows * pieces, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logprob, parts, logits, seed, V, temp, pieces);
+    if (pieces > 1)
+        LLM_LAUNCH(llm_temperature_merge_kernel<T>, llm_row_blocks(rows, true), 128, 0, stream,
+                   token, logprob, parts, logits, rows, V, temp, pieces);
+    return cudaGetLastError();
+}
+
+/* @top_k ---------------------------------------------------- Top-k sampling
+ *
+ * Filter: four passes of cuda_select find the cut, one writes. Sampling: one for the largest, four,
+ * and one for the sum of what is kept; the row itself is not written. Of a row that is read n times
+ * the first comes from memory and the others from L2 (50257 floats are 200 KB), where the minimum
+ * is one reading. Limit: what one multiprocessor takes from L2; with few rows most of the card is
+ * idle.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw
+ * see     top_p, min_p, sampling
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_k_filter_kernel(T *logits, size_t V, unsigned count) {
+    T *x = logits + blockIdx.x * V;
+    llm_select_keep<T, W>(x, V, llm_select_cut<unsigned, T, W>(x, V, 0, count, 0.0f, true));
+}
+/* logits (rows,V) in place: llm_top_k_filter of each row; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_k_filter(T *logits, size_t rows, size_t V, size_t k,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || k == 0 || k >= V) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_k_filter = wide ? llm_top_k_filter_kernel<T, W> : llm_top_k_filter_kernel<T, 1>;
+    LLM_LAUNCH(top_k_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, (unsigned)k);
+    return cudaGetLastError();
+}
+
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024, 1)
+    llm_top_k_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V,
+                            unsigned count) {
+    const T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) {
+        if (threadIdx.x == 0) token[blockIdx.x] = -1;
+        return;
+    }
+    unsigned long long kept = 0;
+    if (count > 0) kept = llm_select_cut<unsigned, T, W>(x, V, kept, count, 0.0f, true);
+    llm_draw_entry<T, W>(token + blockIdx.x, x, V, kept, llm_select_value(max),
+                         llm_draw_uniform(seed[blockIdx.x]));
+}
+/* token (rows) <- of each row of logits (rows,V) what llm_top_k_filter and llm_sampling_draw with a
+ * generator of llm_rng_seed(seed[row]) would choose: -1 where one is NaN or all are -inf. k = 0 and
+ * k >= V draw from all. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_k_sample(int *token, const T *logits, const uint64_t *seed,
+                                                size_t rows, size_t V, size_t k,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (V == 0 || V > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_k_sample = wide ? llm_top_k_sample_kernel<T, W> : llm_top_k_sample_kernel<T, 1>;
+    LLM_LAUNCH(top_k_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logits, seed, V, (unsigned)(k < V ? k : 0));
+    return cudaGetLastError();
+}
+
+/* @top_p ---------------------------------------------------- Top-p (nucleus) sampling
+ *
+ * Filter: the cut of cuda_select at a mass instead of a count, equal logits told apart by index.
+ *
+ * Sampling needs no cut. Draw from all; the drawn token belongs to the nucleus when the tokens
+ * above it have less mass than p, and one pass says so. If they have p or more, the nucleus lies
+ * among them: draw again, from those above only. What is accepted has the distribution of the
+ * nucleus, as in any rejection. The place of a draw in the order of probabilities, measured in
+ * mass, is uniform, so the first is accepted with probability p or more, and the expected number of
+ * rounds is 1 + ln(1 / p) at most: 1.1 for p = 0.9. Masses are sums of integers, so filter and
+ * sampler agree on every token.
+ *
+ * Reads the row 1 (largest) + 1 (whole mass) + 1 a round times, and a warp's stretch again for each
+ * draw; the minimum is one reading; all but the first come from L2. The filter: 7 and a write.
+ * Limit: what one multiprocessor takes from L2.
+ *
+ * source  Ye et al. 2024, "Sorting-Free GPU Kernels for LLM Sampling" (FlashInfer)
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * see     top_k, min_p, sampling
+ * topics  -
+ */
+
+/* The mass that has to be reached: an integer above 0, so that something is kept. */
+LLM_DEVICE unsigned long long llm_cuda_top_p_target(float p, unsigned long long whole) {
+    const double target = ceil((double)p * (double)whole);
+    return target < 1.0 ? 1 : target < (double)whole ? (unsigned long long)target : whole;
+}
+/* The cut of the nucleus of what is kept of row x, max its largest pair. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float p, float max) {
+    unsigned long long before, mine;
+    const unsigned long long whole = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+    return llm_select_cut<unsigned long long, T, W>(x, V, kept, llm_cuda_top_p_target(p, whole),
+                                                    max, false);
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024) llm_top_p_filter_kernel(T *logits, size_t V, float p) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V, llm_cuda_top_p_cut<T, W>(x, V, 0, p, llm_select_value(max)));
+}
+/* logits (rows,V) in place: llm_top_p_filter of each row with min_keep = 1, up to 2^23 entries;
+ * p >= 1 changes nothing. A row with a NaN, or with nothing but -inf, stays. T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_filter(T *logits, size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!(p >= 0.0f) || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0 || p >= 1.0f) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_filter = wide ? llm_top_p_filter_kernel<T, W> : llm_top_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(top_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, p);
+    return cudaGetLastError();
+}
+
+/* The pair of the entry of this warp's stretch of x at which the mass of what is kept exceeds goal,
+ * of which the stretches before have `before`; in one lane, 0 in the others. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_top_p_walk(const T *x, size_t V, unsigned long long kept,
+                                                  float max, unsigned long long before,
+                                                  unsigned long long goal) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t from = span.begin - lane * W; from < span.end; from += 32 * W) {
+        const size_t i = from + lane * W;
+        unsigned long long pair[W], own[W], sum = 0;
+        float v[W];
+        if (i < span.end) llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            pair[k] = i < span.end ? llm_select_pair(v[k], i + (size_t)k) : 0;
+            own[k] = 0;
+            if (i < span.end && pair[k] >= kept)
+                own[k] = llm_select_weight<unsigned long long>(v[k], max);
+            sum += own[k];
+        }
+        const unsigned long long upto = llm_select_scan(sum);
+        unsigned long long below = before + upto - sum, found = 0;
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) { /* integers: goal lies in exactly one of all intervals */
+            if (goal >= below && goal < below + own[k]) found = pair[k];
+            below += own[k];
+        }
+        if (__any_sync(0xffffffffu, found != 0)) return found;
+        before += __shfl_sync(0xffffffffu, upto, 31);
+    }
+    return 0;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_top_p_sample_kernel(int *token, const T *logits, const uint64_t *seed, size_t V, float p) {
+    __shared__ unsigned long long drawn;
+    const T *x = logits + blockIdx.x * V;
+    const unsigned long long largest = llm_select_max<T, W>(x, V);
+    const float max = llm_select_value(largest);
+    unsigned long long kept = 0, target = 0, before, mine;
+    for (unsigned round = 0; llm_select_drawable(largest); round++) {
+        const unsigned long long mass = llm_select_mass<T, W>(x, V, kept, max, &before, &mine);
+        if (round == 0) target = llm_cuda_top_p_target(p, mass);
+        if (round > 0 && mass < target) break; /* too little lies above what was drawn: it stays */
+        uint32_t word[4];
+        llm_cuda_philox(word, round / 4, seed[blockIdx.x]);
+        const uint32_t low = round & 1 ? word[1] : word[0], high = round & 1 ? word[3] : word[2];
+        const unsigned long long u = (round & 2 ? high : low) >> 8; /* floor(u / 2^24 mass) */
+        const unsigned long long goal = u * (mass >> 24) + (u * (mass & 0xffffff) >> 24);
+        if (goal >= before && goal < before + mine) {
+            const unsigned long long found =
+                llm_cuda_top_p_walk<T, W>(x, V, kept, max, before, goal);
+            if (found != 0) drawn = found;
+        }
+        __syncthreads();
+        kept = drawn + 1; /* read again behind the barriers of the next sum */
+    }
+    if (threadIdx.x == 0) token[blockIdx.x] = kept == 0 ? -1 : (int)((kept - 1) & 0xffffffffu);
+}
+/* token (rows) <- drawn from the nucleus of each row of logits (rows,V), the tokens that
+ * llm_cuda_top_p_filter keeps; -1 where one is NaN or all are -inf. Round r takes number r of the
+ * generator of llm_rng_seed(seed[row]). T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_top_p_sample(int *token, const T *logits, const uint64_t *seed,
+                                                size_t rows, size_t V, float p,
+                                                cudaStream_t stream) {
+    enum { W = 4 }; /* 8 would take more registers than 1024 threads have */
+    if (!(p >= 0.0f) || V == 0 || V > 1u << 23) return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto top_p_sample = wide ? llm_top_p_sample_kernel<T, W> : llm_top_p_sample_kernel<T, 1>;
+    LLM_LAUNCH(top_p_sample, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, token,
+               logits, seed, V, p);
+    return cudaGetLastError();
+}
+
+/* @min_p ---------------------------------------------------- Min-p, epsilon, eta, n-sigma
+ *
+ * Rules that keep a token for its probability alone are thresholds on its logit, found without
+ * making probabilities: p_v >= a max p is z_v >= max z + log a, and with S = sum exp(z - max z)
+ * p_v >= e is z_v >= max z + log(e S). Min-p needs the largest logit and nothing else; the others
+ * one pass of sums more. (Typical sampling keeps tokens from both ends and is not here.)
+ *
+ * A block takes a row: 2 readings for min-p, 3 for the others, and a write, where the minimum is
+ * one of each; the later readings come from L2. Limit: what one multiprocessor takes from L2.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     top_k, top_p, sampling
+ * topics  -
+ */
+
+/* Do llm_cuda_min_p_cut and llm_cuda_min_p_filter know this rule? */
+LLM_HOST_DEVICE bool llm_cuda_min_p_known(llm_sampling_kind kind) {
+    return kind == LLM_SAMPLING_MIN_P || kind == LLM_SAMPLING_EPSILON || kind == LLM_SAMPLING_ETA ||
+           kind == LLM_SAMPLING_TOP_N_SIGMA;
+}
+/* The cut of a rule with its value, of what is kept of row x, max its largest. */
+template <typename T, int W>
+LLM_DEVICE unsigned long long llm_cuda_min_p_cut(const T *x, size_t V, unsigned long long kept,
+                                                 float max, llm_sampling_kind kind, float value) {
+    double least = (double)max + log((double)value);
+    if (kind != LLM_SAMPLING_MIN_P) {
+        const llm_select_span span = llm_select_my_span<W>(V);
+        const bool sigma = kind == LLM_SAMPLING_TOP_N_SIGMA;
+        double sum = 0.0, first = 0.0, second = 0.0; /* of weights, and of weight d, d^2 */
+        for (size_t i = span.begin; i < span.end; i += 32 * W) {
+            float v[W];
+            llm_load_vector(v, x, i);
+            LLM_UNROLL
+            for (int k = 0; k < W; k++) {
+                if (v[k] == -INFINITY || llm_select_pair(v[k], i + (size_t)k) < kept) continue;
+                const double d = (double)v[k] - (double)max;
+                const double weight = sigma ? 1.0 : (double)expf((float)d);
+                sum += weight;
+                first += weight * d;
+                second += weight * d * d;
+            }
+        }
+        sum = llm_block_sum(sum);
+        first = llm_block_sum(first) / sum;
+        second = llm_block_sum(second) / sum;
+        if (sigma) {
+            least = (double)max - (double)value * sqrt(fmax(second - first * first, 0.0));
+        } else { /* H = log S - E d */
+            const double entropy = log(sum) - first, epsilon = (double)value;
+            const double scaled = sqrt(epsilon) * exp(-entropy);
+            const bool eta = kind == LLM_SAMPLING_ETA;
+            least = (double)max + log((eta ? fmin(epsilon, scaled) : epsilon) * sum);
+        }
+    }
+    const float edge = least < (double)max ? (float)least : max; /* the largest stays */
+    const unsigned long long cut = (unsigned long long)llm_select_order(edge) << 32;
+    return cut > kept ? cut : kept;
+}
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_min_p_filter_kernel(T *logits, size_t V, llm_sampling_kind kind, float value) {
+    T *x = logits + blockIdx.x * V;
+    const unsigned long long max = llm_select_max<T, W>(x, V);
+    if (!llm_select_drawable(max)) return;
+    llm_select_keep<T, W>(x, V,
+                          llm_cuda_min_p_cut<T, W>(x, V, 0, llm_select_value(max), kind, value));
+}
+/* logits (rows,V) in place: each row as by llm_min_p_filter, _epsilon, _eta or _top_n_sigma with
+ * min_keep = 1, where no entry lies on the threshold but for rounding. The largest and its equals
+ * stay. A row with a NaN, or with nothing but -inf, stays. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V,
+                                                llm_sampling_kind kind, float value,
+                                                cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (!llm_cuda_min_p_known(kind) || !(value >= 0.0f) || V > 0x7fffffff)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (rows == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto min_p_filter = wide ? llm_min_p_filter_kernel<T, W> : llm_min_p_filter_kernel<T, 1>;
+    LLM_LAUNCH(min_p_filter, (unsigned)rows, llm_row_threads(wide ? V / W : V), 0, stream, logits,
+               V, kind, value);
+    return cudaGetLastError();
+}
+
+/* @sampling ------------------------------------------------- The sampler chain
+ *
+ * From logits to a token in one kernel, a block a row: penalties, the steps of a chain in their
+ * order, the draw. All steps but one keep the largest of what there is, so the state of a chain is
+ * a single cut (cuda_select), and a step raises it; a temperature writes what is kept, divided, and
+ * -inf elsewhere. Sums and quotients are the reference's, and so are the tokens that come out. The
+ * counts of the penalties live on the device and are kept up to date here: from one token to the
+ * next the host has nothing to do.
+ *
+ * The row is read once from memory and then from L2: once for the penalties and the largest each,
+ * 4 for top_k, 5 for top_p, 0 or 1 for a threshold, 1 for a temperature, 1 for the draw. Apart each
+ * step would be a launch with two more trips through memory. Limit: what one multiprocessor takes
+ * from L2; with few rows most of the card is idle.
+ *
+ * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
+ *         presence)
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, top_p, min_p
+ * see     temperature (Gumbel), decoding
+ * topics  -
+ */
+
+/* Penalties of tokens that occurred c > 0 times, then a chain. repetition divides a logit above 0
+ * and multiplies one below (1: off); then c frequency + presence is subtracted (0: off). */
+struct llm_cuda_sampling_config {
+    float repetition, frequency, presence;
+    unsigned steps;
+    llm_sampling_step chain[8];
+};
+/* No penalties, and the n <= 8 steps of a chain. */
+static inline __attribute__((unused)) llm_cuda_sampling_config
+llm_cuda_sampling_defaults(const llm_sampling_step *chain, size_t n) {
+    llm_cuda_sampling_config c;
+    memset(&c, 0, sizeof c);
+    LLM_ASSERT(n <= 8);
+    c.repetition = 1.0f;
+    c.steps = (unsigned)n;
+    for (size_t i = 0; i < n; i++) c.chain[i] = chain[i];
+    return c;
+}
+
+/* x (V) in place with the counts of its tokens. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_penalize(float *x, const int *count, size_t V,
+                                           const llm_cuda_sampling_config &c) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        float v[W];
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const int n = count[i + (size_t)k];
+            if (n == 0) continue;
+            v[k] = v[k] > 0.0f ? v[k] / c.repetition : v[k] * c.repetition;
+            v[k] -= (float)n * c.frequency + c.presence;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+/* x (V) in place: what is kept divided by temp, the rest -inf; temp = 0 keeps the first of the
+ * largest. */
+template <int W>
+LLM_DEVICE void llm_cuda_sampling_heat(float *x, size_t V, unsigned long long kept, float temp) {
+    const llm_select_span span = llm_select_my_span<W>(V);
+    unsigned long long best = 0; /* of pairs with the index turned round */
+    float v[W];
+    for (size_t i = span.begin; i < span.end && temp == 0.0f; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            if (pair >= kept && (pair ^ 0xffffffffu) > best) best = pair ^ 0xffffffffu;
+        }
+    }
+    if (temp == 0.0f) best = llm_select_block_max(best) ^ 0xffffffffu;
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int k = 0; k < W; k++) {
+            const unsigned long long pair = llm_select_pair(v[k], i + (size_t)k);
+            const bool stays = temp == 0.0f ? pair == best : pair >= kept;
+            v[k] = !stays ? -INFINITY : temp == 0.0f ? v[k] : v[k] / temp;
+        }
+        llm_store_vector(x, i, v);
+    }
+}
+
+template <int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sampling_chain_kernel(int *token, float *logits, int *count, const uint64_t *seed, size_t V,
+                              llm_cuda_sampling_config c) {
+    const size_t row = blockIdx.x;
+    float *x = logits + row * V;
+    if (count) llm_cuda_sampling_penalize<W>(x, count + row * V, V, c);
+    const unsigned long long largest = llm_select_max<float, W>(x, V);
+    if (!llm_select_drawable(largest)) {
+        if (threadIdx.x == 0) token[row] = -1;
+        return;
+    }
+    float max = llm_select_value(largest);
+    unsigned long long kept = 0;
+    for (unsigned s = 0; s < c.steps; s++) {
+        const float value = c.chain[s].value;
+        const llm_sampling_kind kind = c.chain[s].kind;
+        if (kind == LLM_SAMPLING_TEMPERATURE) {
+            llm_cuda_sampling_heat<W>(x, V, kept, value);
+            max = value == 0.0f ? max : max / value;
+            kept = 0;
+        } else if (kind == LLM_SAMPLING_TOP_K) {
+            const unsigned k = value < (float)V ? (unsigned)value : 0;
+            if (k > 0) kept = llm_select_cut<unsigned, float, W>(x, V, kept, k, max, true);
+        } else if (kind == LLM_SAMPLING_TOP_P) {
+            if (value < 1.0f) kept = llm_cuda_top_p_cut<float, W>(x, V, kept, value, max);
+        } else {
+            kept = llm_cuda_min_p_cut<float, W>(x, V, kept, max, kind, value);
+        }
+    }
+    llm_draw_entry<float, W>(token + row, x, V, kept, max, llm_draw_uniform(seed[row]));
+    __syncthreads(); /* one lane has written the token */
+    if (threadIdx.x == 0 && count) count[row * V + (size_t)token[row]]++;
+}
+
+/* token (rows) <- what llm_sampling_chain and llm_sampling_draw with a generator of
+ * llm_rng_seed(seed[row]) choose from each row of logits (rows,V), which is changed; -1 where one
+ * is NaN or all are -inf. count (rows,V) or NULL: how often each token occurred, for the penalties;
+ * that of the token drawn grows by one. The chain has no LLM_SAMPLING_TYPICAL; up to 2^23 entries.
+ */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sampling_chain(int *token, float *logits, int *count, const uint64_t *seed, size_t rows,
+                        size_t V, const llm_cuda_sampling_config *c, cudaStream_t stream) {
+    if (V == 0 || V > 1u << 23 || c->steps > 8) return (cudaError_t)cudaErrorInvalidValue;
+    for (unsigned s = 0; s < c->steps; s++) {
+        const llm_sampling_kind kind = c->chain[s].kind;
+        if (!(c->chain[s].value >= 0.0f) ||
+            (kind != LLM_SAMPLING_TEMPERATURE && kind != LLM_SAMPLING_TOP_K &&
+             kind != LLM_SAMPLING_TOP_P && !llm_cuda_min_p_known(kind)))
+            return (cudaError_t)cudaErrorInvalidValue;
+    }
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(logits, V);
+    const auto chain = wide ? llm_sampling_chain_kernel<4> : llm_sampling_chain_kernel<1>;
+    LLM_LAUNCH(chain, (unsigned)rows, llm_row_threads(wide ? V / 4 : V), 0, stream, token, logits,
+               count, seed, V, *c);
+    return cudaGetLastError();
+}
 
 /* @16-gpu =================================================== GPUS AND NUMBER FORMATS */
 

@@ -1,13 +1,13 @@
 /* gpt: trains a GPT on your text files, then writes in their style.
  *
  *     cc -std=c99 -O3 -march=native -fopenmp examples/gpt.c -o gpt -lm
- *     ./gpt --data book.txt --out my-gpt              train, about two minutes
+ *     ./gpt --data book.txt --out my-gpt              train, a minute or two
  *     ./gpt --load my-gpt --prompt "Once upon a"      write; the directory of any GPT-2 will do
  *
- * Of each file every tenth piece (4 KB; the last tenth of a small file) is held out: the tokenizer,
- * byte-level BPE, and the model see only the rest. The directory holds config.json and
- * model.safetensors, which transformers' GPT2LMHeadModel loads, tokenizer.json for its
- * PreTrainedTokenizerFast, and run.safetensors for --resume. An error ends with exit code 2. */
+ * Every tenth piece of the text, 4 KB or less, is held out: the tokenizer, byte-level BPE, and the
+ * model see only the rest. The directory holds config.json and model.safetensors, which
+ * transformers' GPT2LMHeadModel loads, tokenizer.json for its PreTrainedTokenizerFast, and
+ * run.safetensors for --resume. An error ends with exit code 2. */
 #define _POSIX_C_SOURCE 200809L
 #include "../llm.h"
 
@@ -30,14 +30,14 @@ static const struct {
     const char *help;
 } known[] = {
     {"--out", &o.out, NULL, 0, 0, 0, "DIR        where the model goes (out)"},
-    {"--steps", NULL, &o.steps, 1200, 1, 1e9, "N        training steps (1200)"},
-    {"--layers", NULL, &o.layers, 4, 1, 1024, "N       blocks (4)"},
-    {"--heads", NULL, &o.heads, 4, 1, 1024, "N        heads of a block (4)"},
-    {"--width", NULL, &o.width, 128, 1, 32768, "N        channels, a multiple of the heads (128)"},
-    {"--context", NULL, &o.context, 128, 1, 8192, "N      tokens that it sees (128)"},
-    {"--vocab", NULL, &o.vocab, 1024, 257, 1e6, "N        tokens that it knows, at most (1024)"},
+    {"--steps", NULL, &o.steps, 3600, 1, 1e9, "N        training steps (3600)"},
+    {"--layers", NULL, &o.layers, 2, 1, 1024, "N       blocks (2)"},
+    {"--heads", NULL, &o.heads, 3, 1, 1024, "N        heads of a block (3)"},
+    {"--width", NULL, &o.width, 96, 1, 32768, "N        channels, a multiple of the heads (96)"},
+    {"--context", NULL, &o.context, 64, 1, 8192, "N      tokens that it sees (64)"},
+    {"--vocab", NULL, &o.vocab, 768, 257, 1e6, "N        tokens that it knows, at most (768)"},
     {"--batch", NULL, &o.batch, 16, 1, 4096, "N        rows of a step (16)"},
-    {"--lr", NULL, &o.lr, 2e-3, 1e-9, 10, "X           learning rate at its peak (0.002)"},
+    {"--lr", NULL, &o.lr, 6e-3, 1e-9, 10, "X           learning rate at its peak (0.006)"},
     {"--resume", &o.resume, NULL, 0, 0, 0, "DIR     goes on with a training that was stopped"},
     {"--load", &o.load, NULL, 0, 0, 0, "DIR       no training: writes with this model"},
     {"--prompt", &o.prompt, NULL, 0, 0, 0, "TEXT    what it goes on from"},
@@ -112,9 +112,7 @@ static void parse(int argc, char **argv) {
     if (fmod(o.width, o.heads) != 0) die("--width is not a multiple of --heads");
 }
 
-/* Nine pieces of a file are to be learned, the tenth is held out, and so on. */
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
-static size_t piece_of(const llm_file *f) { return least(4096, (f->size + 9) / 10); }
 
 /* Appends the tokens of a text; where it begins they follow an end-of-text token. */
 static void put_ids(llm_buffer *out, const unsigned char *text, size_t size, bool begins) {
@@ -126,7 +124,27 @@ static void put_ids(llm_buffer *out, const unsigned char *text, size_t size, boo
     free(ids);
 }
 
-/* A tokenizer trained on nine tenths of the files, a new model, and the tokens of both parts. */
+/* Counts the words to learn from or, without words, puts the tokens where they belong. Pieces are
+ * counted through all files: of small ones it is not always the end that is held out. */
+static void walk(const llm_file *f, llm_bpe_train_words *words) {
+    size_t total = 0, at = 0, n;
+    for (size_t i = 0; i < o.files; i++) total += f[i].size;
+    const size_t piece = least(4096, (total + 9) / 10);
+    for (size_t i = 0; i < o.files; i++) {
+        for (size_t from = 0; from < f[i].size; from += n, at += n) {
+            const size_t in = at % (10 * piece);
+            const bool held = in >= 9 * piece;
+            const unsigned char *text = f[i].data + from;
+            n = least(f[i].size - from, (held ? 10 : 9) * piece - in);
+            if (!words)
+                put_ids(held ? &r.held : &r.train, text, n, held || from == 0);
+            else
+                room(held || llm_bpe_train_count(words, (char *)text, n, LLM_PRE_TOKENIZE_GPT2));
+        }
+    }
+}
+
+/* A tokenizer trained on nine tenths of the text, a new model, and the tokens of both parts. */
 static void start(void) {
     llm_bpe bpe;
     llm_gpt2_config c = llm_gpt2_defaults();
@@ -136,11 +154,8 @@ static void start(void) {
     for (size_t i = 0; i < o.files; i++) {
         need(llm_file_read(&f[i], o.data[i], &e));
         if (f[i].size == 0) die("%s: the file is empty", o.data[i]);
-        for (size_t at = 0; at < f[i].size; at += 10 * piece_of(&f[i])) {
-            const size_t train = least(f[i].size - at, 9 * piece_of(&f[i]));
-            room(llm_bpe_train_count(&words, (char *)f[i].data + at, train, LLM_PRE_TOKENIZE_GPT2));
-        }
     }
+    walk(f, &words);
     need(llm_bpe_train_run(&bpe, &words, (size_t)o.vocab - 1, 2, &e));
     llm_bpe_train_words_free(&words);
     llm_tokenizer_from_bpe(&tokenizer, &bpe, LLM_PRE_TOKENIZE_GPT2);
@@ -148,24 +163,13 @@ static void start(void) {
     c.vocab = tokenizer.vocab, c.context = (size_t)o.context, c.layers = (size_t)o.layers;
     c.heads = (size_t)o.heads, c.width = (size_t)o.width, c.hidden = 4 * c.width;
     need(llm_gpt2_run_create(&r, &c, (size_t)o.batch, (size_t)o.steps, o.lr, (uint64_t)o.seed, &e));
-    for (size_t i = 0; i < o.files; i++) {
-        for (size_t at = 0; at < f[i].size; at += 10 * piece_of(&f[i])) {
-            const size_t left = f[i].size - at, train = least(left, 9 * piece_of(&f[i]));
-            put_ids(&r.train, f[i].data + at, train, at == 0);
-            put_ids(&r.held, f[i].data + at + train, least(left - train, piece_of(&f[i])), true);
-        }
-        llm_file_free(&f[i]);
-    }
+    walk(f, NULL);
+    for (size_t i = 0; i < o.files; i++) llm_file_free(&f[i]);
     free(f);
     const size_t n = r.train.size / sizeof(int);
     if (n <= c.context) die("the text has %zu tokens, too few for --context %zu", n, c.context);
     if (mkdir(dir, 0777) != 0 && errno != EEXIST) die("%s: %s", dir, strerror(errno));
     if (access(dir, W_OK) != 0) die("%s: %s", dir, strerror(errno));
-}
-
-static void save(void) {
-    need(llm_gpt2_run_save(&r, dir, &e));
-    need(llm_tokenizer_save_json(&tokenizer, in_dir("tokenizer.json"), &e));
 }
 
 static void train(void) {
@@ -185,7 +189,9 @@ static void train(void) {
                     each * (double)(last - step), terminal && !stop ? "  " : "\n");
             shown = now();
         }
-        if (stop) save();
+        if (!stop) continue;
+        need(llm_gpt2_run_save(&r, dir, &e));
+        need(llm_tokenizer_save_json(&tokenizer, in_dir("tokenizer.json"), &e));
     }
     if (r.state.step < last) fprintf(stderr, "stopped; gpt --resume %s goes on\n", dir), exit(130);
 }
@@ -204,15 +210,12 @@ static void draw(void) {
         low = fminf(low, mean[c]), high = fmaxf(high, mean[c]);
     }
     const float height = high > low ? high - low : 1.0f;
-    room(
-        llm_buffer_print(&svg,
-                         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='-60 -40 720 400'>\n"
-                         "<rect x='-60' y='-40' width='720' height='400' fill='white'/>\n"
-                         "<path d='M0 0V300H600' fill='none' stroke='black'/>\n<text y='-16'>loss, "
-                         "nats per token</text><text x='-50' y='6'>%.2f</text><text x='-50' "
-                         "y='306'>%.2f</text><text x='560' y='324'>step %zu</text>\n"
-                         "<polyline fill='none' stroke='#36c' stroke-width='2' points='",
-                         (double)high, (double)low, n));
+    const char *frame = "<svg xmlns='http://www.w3.org/2000/svg' viewBox='-60 -40 720 400' "
+                        "style='background:white'><text y='-16'>loss, nats per token, %zu steps"
+                        "</text><text x='-50' y='6'>%.2f</text><text x='-50' y='306'>%.2f</text>\n"
+                        "<path d='M0 0V300H600' fill='none' stroke='black'/>\n<polyline "
+                        "fill='none' stroke='#36c' stroke-width='2' points='";
+    room(llm_buffer_print(&svg, frame, n, (double)high, (double)low));
     for (size_t c = 0; c < columns; c++)
         room(llm_buffer_print(&svg, "%.1f,%.1f ", 600.0 * ((double)c + 0.5) / (double)columns,
                               (double)(300.0f * (high - mean[c]) / height)));
@@ -251,8 +254,7 @@ static void write_text(void) {
     }
     printf("\n");
     llm_gpt2_decode_destroy(&d);
-    llm_buffer_free(&ids);
-    llm_buffer_free(&text);
+    llm_buffer_free(&ids), llm_buffer_free(&text);
 }
 
 /* Nats per byte of the held-out text, of all tokens but the first. */
@@ -266,7 +268,7 @@ static void compare(void) {
         if (ids[i] != end) need(llm_tokenizer_decode(&tokenizer, &text, &ids[i], 1, &e));
     if (text.size == 0) return;
     const size_t B = (size_t)r.state.batch, T = r.model.config.context;
-    nats[0] = llm_gpt2_evaluate(&r.model, ids, n, B, T, (T + 1) / 2) / (double)text.size;
+    nats[0] = llm_gpt2_evaluate(&r.model, ids, n, B, T, (T + 3) / 4) / (double)text.size;
     for (int order = 1; order <= 3; order++) {
         llm_interpolated_lm lm;
         need(llm_interpolated_lm_fit(&lm, seen, count, tokenizer.vocab, order, 0.75, &e));
@@ -286,14 +288,12 @@ int main(int argc, char **argv) {
     if (o.resume) need(llm_gpt2_run_load(&r, dir, &e));
     if (o.load || o.resume) need(llm_tokenizer_load(&tokenizer, dir, &e));
     if (!o.load && !o.resume) start();
-    const size_t V = r.model.config.vocab;
-    if (tokenizer.vocab != V)
-        die("the tokenizer has %zu tokens, the model %zu", tokenizer.vocab, V);
+    if (tokenizer.vocab != r.model.config.vocab)
+        die("the tokenizer has %zu tokens, the model %zu", tokenizer.vocab, r.model.config.vocab);
     if (!o.load) train(), draw();
     write_text();
     if (!o.load) compare();
     if (fflush(stdout) != 0 || ferror(stdout)) die("the output cannot be written");
-    llm_gpt2_run_free(&r);
-    llm_tokenizer_free(&tokenizer);
+    llm_gpt2_run_free(&r), llm_tokenizer_free(&tokenizer);
     return 0;
 }

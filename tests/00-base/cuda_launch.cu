@@ -74,6 +74,13 @@ LLM_KERNEL void dot_of_a_grid(float *sum, float *part, const float *a, const flo
     if (threadIdx.x == 1) part[blockIdx.x] = mine / *sum * (v / (float)blockDim.x);
 }
 
+TEST(cuda_launch, "of launches in order the first error counts") {
+    const cudaError_t none[3] = {cudaSuccess, cudaSuccess, cudaSuccess};
+    const cudaError_t two[3] = {cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation};
+    CHECK(llm_cuda_first_error(none) == cudaSuccess);
+    CHECK(llm_cuda_first_error(two) == cudaErrorInvalidValue);
+}
+
 TEST(cuda_launch, "a cooperative launch meets at grid barriers and keeps its shared memory") {
     enum { N = 5000, BLOCKS = 4 };
     float *a = floats(N), *b = floats(N), sum = 0.0f, part[BLOCKS];

@@ -8,9 +8,7 @@ static void confidence_interval_near(llm_confidence_interval got, const float *w
     CHECK_NEAR(got.high, want[1], tol * (1.0 + fabs((double)want[1])));
 }
 
-TEST(
-    confidence_interval,
-    "the other intervals and tests equal SciPy's and statsmodels'") {
+TEST(confidence_interval, "the other intervals and tests equal SciPy's and statsmodels'") {
     const float *x = golden("data/x"), *y = golden("data/y");
     double mean, var;
     confidence_interval_near(llm_confidence_interval_mean(x, NULL, 9, 0.95), golden("data/mean"),

@@ -3,7 +3,8 @@
 
 #include "../../llm.h"
 
-/* Posterior of prior(theta) * likelihood on a grid over (low, high): mean, mode and log evidence. */
+/* Posterior of prior(theta) * likelihood on a grid over (low, high): mean, mode and log
+ * evidence. */
 static void map_estimate_grid(double out[3], const llm_distribution *prior, double n, double sum,
                               double squares, double noise, double low, double high) {
     enum { CELLS = 40000 };

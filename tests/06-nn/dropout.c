@@ -68,6 +68,9 @@ TEST(dropout, "p = 0 copies, p = 1 gives zeros, the kept share is 1 - p, the mea
     llm_dropout_forward(y, x, N, 1.0f, 1, 0);
     llm_dropout_backward(dx, x, N, 1.0f, 1, 0);
     for (size_t i = 0; i < N; i++) CHECK(y[i] == 0.0f && dx[i] == 2.0f);
+    y[0] = 3.0f;
+    llm_dropout_shared_forward(y, x, 1, 1, 1, 1.0f, 1, 0);
+    CHECK(y[0] == 0.0f);
     const float ps[3] = {0.1f, 0.5f, 0.9f};
     for (size_t k = 0; k < 3; k++) {
         const double p = (double)ps[k];
@@ -91,6 +94,16 @@ TEST(dropout, "p = 0 copies, p = 1 gives zeros, the kept share is 1 - p, the mea
     CHECK_ASSERTS(llm_dropout_shared_forward(y, x, 1, 1, 1, -0.1f, 1, 0));
     CHECK_ASSERTS(llm_dropout_alpha_forward(y, x, 4, 1.0f, 1, 0));
     CHECK_ASSERTS(llm_dropout_alpha_forward(y, x, 4, -0.1f, 1, 0));
+}
+
+TEST(dropout, "the number of blocks of four that a range of elements touches") {
+    for (size_t offset = 0; offset <= 9; offset++) {
+        for (size_t n = 0; n <= 9; n++) {
+            size_t touched = 0;
+            for (size_t i = offset; i < offset + n; i++) touched += i == offset || i % 4 == 0;
+            CHECK(llm_dropout_blocks(n, offset) == touched);
+        }
+    }
 }
 
 TEST(dropout, "shared masks: one decision for all of t, the one that plain dropout takes") {

@@ -1,7 +1,15 @@
 /* @interpolated_lm */
 #include "../test.h"
 
+/* memory that runs out after a number of calls */
+static int calls = 1 << 30;
+static void *lm_malloc(size_t n) { return calls-- > 0 ? malloc(n) : NULL; }
+static void *lm_calloc(size_t n, size_t size) { return calls-- > 0 ? calloc(n, size) : NULL; }
+#define malloc lm_malloc
+#define calloc lm_calloc
 #include "../../llm.h"
+#undef malloc
+#undef calloc
 
 enum { V = 6 };
 
@@ -65,6 +73,11 @@ TEST(interpolated_lm, "no text, one token, and ids at the edge of the vocabulary
         llm_interpolated_lm_free(&lm);
     }
     const int top = (1 << 21) - 2, big[5] = {top, 0, top, top, 0};
+    CHECK(llm_interpolated_lm_fit(&lm, ids, 3, 2, 2, 0.75, &e));
+    const int outside[2] = {-1, 2};
+    CHECK_ASSERTS(llm_interpolated_lm_prob(&lm, outside, 0));
+    CHECK_ASSERTS(llm_interpolated_lm_prob(&lm, outside, 1));
+    llm_interpolated_lm_free(&lm);
     CHECK(llm_interpolated_lm_fit(&lm, big, 5, (1 << 21) - 1, 3, 0.5, &e));
     /* (top, 0) is followed by top once: (1 - d) + d P(top | 0); 0 too; P(top) = 4 / (5 + V) */
     const double one = 4.0 / (5.0 + (1 << 21) - 1.0), two = 0.5 + 0.5 * one,
@@ -98,4 +111,18 @@ TEST(interpolated_lm, "on text of an order-2 chain the trigram wins, and comes n
     /* the held-out text itself varies: 2000 draws of a surprise with deviation 1.1 */
     CHECK_NEAR(nats[3], entropy, 0.08);
     CHECK(nats[3] < nats[1] - 0.5);
+}
+
+TEST(interpolated_lm, "when memory is out, counting says so and nothing leaks") {
+    llm_interpolated_lm lm;
+    llm_error e;
+    const int ids[3] = {1, 0, 1};
+    for (int limit = 0; limit < 3; limit++) { /* single tokens, pairs, triples */
+        calls = limit;
+        CHECK_FAILS(llm_interpolated_lm_fit(&lm, ids, 3, 2, 3, 0.75, &e), e,
+                    "counting 3 tokens: out of memory");
+    }
+    calls = 3;
+    CHECK(llm_interpolated_lm_fit(&lm, ids, 3, 2, 3, 0.75, &e));
+    llm_interpolated_lm_free(&lm);
 }

@@ -141,8 +141,8 @@ TEST(pre_tokenize, "a line of 200,000 characters takes no longer than its pieces
                                          "!",
                                          " \n",
                                          "\n\t",
-                                         "\xE4\xB8\xAD"
-                                         "A",
+                                         ("\xE4\xB8\xAD"
+                                          "A"),
                                          "A!a",
                                          "\xCC\x81",
                                          "'s",

@@ -160,3 +160,33 @@ TEST(decoder_block,
                        loss_of(x, &w, dy, t, &c));
     }
 }
+
+TEST(
+    decoder_block,
+    "activations fill the floats that are promised, backward all but the rounding of its scratch") {
+    const size_t sizes[][5] = {/* (B, T, C, H, F): the MLP needs more, attention, one token */
+                               {2, 3, 4, 2, 40},
+                               {1, 17, 8, 1, 640},
+                               {1, 70, 8, 4, 8},
+                               {2, 16, 12, 2, 24},
+                               {4, 1, 2, 1, 2}};
+    for (size_t s = 0; s < 5; s++) {
+        const size_t rows = sizes[s][0], t = sizes[s][1], width = sizes[s][2], hidden = sizes[s][4];
+        llm_decoder_block_config c = config(false);
+        c.width = width, c.heads = sizes[s][3], c.hidden = hidden;
+        const llm_decoder_block_weights w = gradients(0.5f, width, hidden),
+                                        dw = gradients(0.0f, width, hidden);
+        const size_t acts = llm_decoder_block_acts_size(&c, rows, t);
+        const size_t scratch = llm_decoder_block_scratch_size(&c, rows, t) * sizeof(float);
+        float *x = zeros(rows * t * width), *y = floats(rows * t * width), *p = floats(acts);
+        llm_decoder_block_acts a;
+        llm_arena arena;
+        CHECK(llm_arena_create(&arena, scratch));
+        llm_decoder_block_bind(&a, p, &c, rows, t);
+        CHECK(a.rstd2 + rows * t == p + acts);
+        llm_decoder_block_forward(y, &a, x, &w, rows, t, &c);
+        llm_decoder_block_backward(y, &dw, &a, x, &w, rows, t, &c, &arena);
+        CHECK(arena.peak <= scratch && scratch - arena.peak <= 4 * 64);
+        llm_arena_destroy(&arena);
+    }
+}

@@ -1,7 +1,14 @@
 /* @decoder_only */
 #include "../test.h"
 
+/* memory that was in use before */
+static void *model_malloc(size_t size) {
+    void *p = malloc(size);
+    return p ? memset(p, 255, size) : NULL;
+}
+#define malloc model_malloc
 #include "../../llm.h"
+#undef malloc
 
 enum { B = 3, T = 5, V = 7 };
 
@@ -35,9 +42,13 @@ TEST(decoder_only,
         const float loss = llm_decoder_only_forward(&g, ids, targets, B, T);
         CHECK_GOLDEN(g.logits, B * T * V, 3e-6f, "%s/logits", name);
         CHECK_GOLDEN(&loss, 1, 1e-6f, "%s/loss", name);
+        const size_t used = g.memory.used;
         llm_decoder_only_backward(&g);
         CHECK_GOLDEN(g.g, g.count, 3e-6f, "%s/grads", name);
+        CHECK(g.memory.used == used);
         CHECK(llm_decoder_only_forward(&g, ids, NULL, B, T) == 0.0f);
+        llm_decoder_only_backward(&g); /* of nothing */
+        CHECK_GOLDEN(g.g, g.count, 3e-6f, "%s/grads", name);
         CHECK_GOLDEN(g.logits, B * T * V, 3e-6f, "%s/logits", name);
         llm_decoder_only_destroy(&g);
     }
@@ -126,8 +137,11 @@ TEST(decoder_only, "new weights: matrices 0.02, gains 1, a loss near ln V") {
     CHECK(llm_decoder_only_create(&g, &c, 4, 16, &e));
     for (size_t i = 0; i < g.count; i++)
         CHECK(g.w[i] == 0.0f && g.g[i] == 0.0f && g.m[i] == 0.0f && g.v[i] == 0.0f);
+    CHECK(g.B == 0 && g.T == 0 && g.kept == 0);
     llm_decoder_only_init(&g, &rng);
+    for (size_t i = 0; i < g.count; i++) CHECK(g.g[i] == 0.0f && g.m[i] == 0.0f);
     CHECK_NEAR(sqrt(dot(g.w, g.w, g.matrices) / (double)g.matrices), 0.02, 0.0005);
+    for (size_t i = 0; i < g.matrices; i++) CHECK(fabsf(g.w[i]) < 0.02f * 6.0f);
     for (size_t i = g.matrices; i < g.count; i++) CHECK(g.w[i] == 1.0f);
     for (size_t i = 0; i < 64; i++) {
         ids[i] = (int)llm_rng_below(&rng, 200);
@@ -137,4 +151,30 @@ TEST(decoder_only, "new weights: matrices 0.02, gains 1, a loss near ln V") {
     llm_decoder_only_destroy(&g);
     c.block.kv_heads = 3;
     CHECK_ASSERTS(llm_decoder_only_create(&g, &c, 4, 16, &e));
+}
+
+TEST(decoder_only, "a step fits in the memory that is taken, and fills it") {
+    /* (B, T, L, V, C, H, Hkv, D, F): in the blocks of Llama 3 the MLP needs most, with many wide
+     * heads attention; one token; no layer; many layers */
+    const size_t sizes[][9] = {{1, 64, 1, 50, 32, 4, 1, 8, 112}, {2, 30, 2, 20, 16, 4, 4, 32, 20},
+                               {3, 7, 5, 300, 8, 1, 1, 16, 40},  {1, 1, 1, 2, 2, 1, 1, 32, 1},
+                               {2, 50, 0, 30, 8, 1, 1, 4, 8},    {1, 2, 60, 9, 4, 1, 1, 2, 3}};
+    for (size_t s = 0; s < 6; s++) {
+        const size_t rows = sizes[s][0], t = sizes[s][1], layers = sizes[s][2];
+        llm_decoder_only_config c = config(true);
+        llm_decoder_only g;
+        llm_error e;
+        int *ids = (int *)test_memory(rows * t, sizeof(int));
+        c.context = t, c.layers = layers, c.vocab = sizes[s][3];
+        c.block.width = sizes[s][4], c.block.heads = sizes[s][5], c.block.kv_heads = sizes[s][6];
+        c.block.head_size = sizes[s][7], c.block.hidden = sizes[s][8];
+        CHECK(llm_decoder_only_create(&g, &c, rows, t, &e));
+        llm_decoder_only_forward(&g, ids, ids, rows, t);
+        llm_decoder_only_backward(&g);
+        /* what is left: up to 64 bytes for each array, and the scratch of a model without layers */
+        const size_t rounding = 64 * (24 + 6 + layers) + 4 * 2 * c.block.head_size;
+        const size_t unused = layers ? 0 : 4 * llm_llama_block_scratch_size(&c.block, rows, t);
+        CHECK(g.memory.size - g.memory.peak <= rounding + unused);
+        llm_decoder_only_destroy(&g);
+    }
 }

@@ -77,11 +77,17 @@ TEST(gpt2, "gradients accumulate; a batch without targets has loss 0 and adds no
     llm_gpt2_backward(&g);
     float *once = floats(g.count), *twice = floats(g.count);
     memcpy(once, g.g, g.count * sizeof(float));
-    CHECK(llm_gpt2_forward(&g, ids, none, 3, 5) == 0.0f);
-    llm_gpt2_backward(&g);
-    CHECK(memcmp(once, g.g, g.count * sizeof(float)) == 0);
+    const int *const nothing[2] = {NULL, none};
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(llm_gpt2_forward(&g, ids, nothing[i], 3, 5) == 0.0f);
+        const size_t used = g.memory.used;
+        llm_gpt2_backward(&g);
+        CHECK(memcmp(once, g.g, g.count * sizeof(float)) == 0 && g.memory.used == used);
+    }
     llm_gpt2_forward(&g, ids, targets, 3, 5);
+    const size_t used = g.memory.used;
     llm_gpt2_backward(&g);
+    CHECK(g.memory.used == used);
     for (size_t i = 0; i < g.count; i++) twice[i] = 2.0f * once[i];
     CHECK_ALL_NEAR(g.g, twice, g.count, 1e-6f);
     CHECK(llm_gpt2_forward(&g, ids, NULL, 3, 5) == 0.0f);

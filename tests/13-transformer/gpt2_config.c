@@ -1,7 +1,28 @@
 /* @gpt2_config */
 #include "../test.h"
 
+/* a program in a locale where printf writes a comma, and strtod reads one */
+static bool comma;
+static int config_snprintf(char *out, size_t size, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(out, size, format, args);
+    va_end(args);
+    for (char *c = out; comma && *c; c++)
+        if (*c == '.') *c = ',';
+    return n;
+}
+static double config_strtod(const char *s, char **end) {
+    char text[64];
+    CHECK(!end && strlen(s) < sizeof text && (comma || !strchr(s, ',')));
+    for (size_t i = 0; i <= strlen(s); i++) text[i] = comma && s[i] == ',' ? '.' : s[i];
+    return strtod(text, NULL);
+}
+#define snprintf config_snprintf
+#define strtod config_strtod
 #include "../../llm.h"
+#undef snprintf
+#undef strtod
 
 static bool read_config(llm_gpt2_config *c, const char *text, llm_error *e) {
     llm_json j;
@@ -29,17 +50,27 @@ TEST(gpt2_config, "the config.json of the released 124M model") {
 }
 
 TEST(gpt2_config, "what is put is read back") {
-    const float eps[3] = {1e-5f, 1e-6f, 0.25f};
-    for (size_t i = 0; i < 3; i++) {
+    const float eps[5] = {1e-5f, 0.25f, 1.25e-5f, 3.3333333e-6f, 1.00000025e-5f};
+    const char *const shortest[5] = {"1e-05", "0.25", "1.25e-05", "3.3333333e-06",
+                                     "1.00000025e-05"};
+    for (size_t i = 0; i < 10; i++) {
         llm_gpt2_config c = llm_gpt2_defaults(), d;
         llm_error e;
         llm_buffer b = {NULL, 0, 0};
         c.vocab = 11, c.context = 13, c.layers = 3, c.heads = 5, c.width = 35, c.hidden = 17;
-        c.eps = eps[i];
+        c.eps = eps[i / 2];
+        comma = i % 2 == 1;
         CHECK(llm_gpt2_config_put(&b, &c));
+        comma = false;
+        char line[64];
+        snprintf(line, sizeof line, "\"layer_norm_epsilon\": %s,\n", shortest[i / 2]);
+        CHECK(strstr(b.data, line));
         CHECK(read_config(&d, b.data, &e));
         CHECK(d.vocab == 11 && d.context == 13 && d.layers == 3 && d.heads == 5 && d.width == 35);
-        CHECK(d.hidden == 17 && d.eps == eps[i]);
+        CHECK(d.hidden == 17 && d.eps == eps[i / 2]);
+        b.size = 0;
+        c.eps = INFINITY;
+        CHECK(!llm_gpt2_config_put(&b, &c));
         llm_buffer_free(&b);
     }
 }
@@ -51,6 +82,12 @@ TEST(gpt2_config, "what is missing, out of range, or computed differently is ref
     llm_error e;
     CHECK(read_config(&c, "{\"model_type\": \"gpt2\", \"vocab_size\": 16777216, " SIZES "}", &e));
     CHECK(c.hidden == 16 && c.eps == 1e-5f);
+    CHECK(read_config(&c,
+                      "{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"bos_token_id\": null, "
+                      "\"eos_token_id\": null, \"n_inner\": 1048576, \"n_positions\": 16777216, "
+                      "\"n_embd\": 65536, \"n_layer\": 4096, \"n_head\": 65536}",
+                      &e)); /* the mosts themselves */
+    CHECK(c.hidden == 1048576 && c.context == 16777216 && c.layers == 4096 && c.heads == 65536);
     const struct {
         const char *text, *error;
     } bad[] = {
@@ -90,6 +127,14 @@ TEST(gpt2_config, "what is missing, out of range, or computed differently is ref
         {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 4, "
          "\"n_layer\": 4097, \"n_head\": 1}",
          "n_layer is 4097"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 16777217, "
+         "\"n_embd\": 4, \"n_layer\": 1, \"n_head\": 1}",
+         "n_positions is 16777217"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_positions\": 4, \"n_embd\": 4, "
+         "\"n_layer\": 1, \"n_head\": 65537}",
+         "n_head is 65537"},
+        {"{\"model_type\": \"gpt2\", \"vocab_size\": 5, \"n_inner\": 1048577, " SIZES "}",
+         "n_inner is 1048577"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK_FAILS(read_config(&c, bad[i].text, &e), e, bad[i].error);

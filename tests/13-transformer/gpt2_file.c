@@ -1,7 +1,20 @@
 /* @gpt2_file */
 #include "../test.h"
 
+#include <stdint.h>
+
+/* memory that runs out after a number of calls */
+static size_t calls = SIZE_MAX;
+static void *file_malloc(size_t n) { return calls-- > 0 ? malloc(n) : NULL; }
+static void *file_calloc(size_t n, size_t size) { return calls-- > 0 ? calloc(n, size) : NULL; }
+static void *file_realloc(void *p, size_t n) { return calls-- > 0 ? realloc(p, n) : NULL; }
+#define malloc file_malloc
+#define calloc file_calloc
+#define realloc file_realloc
 #include "../../llm.h"
+#undef malloc
+#undef calloc
+#undef realloc
 
 enum { V = 5, T = 4 };
 
@@ -147,11 +160,14 @@ TEST(gpt2_file, "weights that do not belong to config.json are refused, and the 
     llm_safetensors_tensor t = tensor("lm_head.weight", V, 4, other);
     CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e,
                 "lm_head.weight is not the embedding");
+    t = tensor("wpe.weight", T, 4, other); /* without a prefix, but not the one that decides */
+    CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e, "1 tensors more");
     t = tensor("transformer.h.0.adapter", V, 4, other);
     CHECK_FAILS(llm_gpt2_load(&g, rewritten("d", true, &t), 0, 0, &e), e, "1 tensors more");
 }
 
-TEST(gpt2_file, "a tensor of integers is refused, half precision is read") {
+TEST(gpt2_file,
+     "a tensor of integers, one number or three axes are refused; half precision is read") {
     llm_gpt2 g, h;
     llm_error e;
     llm_safetensors s;
@@ -160,7 +176,10 @@ TEST(gpt2_file, "a tensor of integers is refused, half precision is read") {
     const char *dir = directory("in", "", "", SIZE_MAX);
     CHECK(llm_gpt2_load(&g, dir, 0, 0, &e));
     CHECK(llm_safetensors_open(&s, test_path("in/model.safetensors"), &e));
-    for (size_t kind = 0; kind < 2; kind++) {
+    const char *const refused[5] = {
+        "transformer.wte.weight", NULL, "is (0, 0), config.json says (5, 4)",
+        "is (20, 0), config.json says (5, 4)", "transformer.wte.weight is"};
+    for (size_t kind = 0; kind < 5; kind++) {
         size_t wte = 0;
         for (size_t i = 0; i < s.count; i++) {
             out[i] = s.tensor[i];
@@ -168,12 +187,14 @@ TEST(gpt2_file, "a tensor of integers is refused, half precision is read") {
         }
         for (size_t i = 0; i < 20; i++) memcpy(half + 2 * i, out[wte].data + 4 * i + 2, 2);
         if (kind == 1) out[wte].data = half; /* the upper halves: bf16 */
-        out[wte].dtype = kind == 1 ? LLM_SAFETENSORS_BF16 : LLM_SAFETENSORS_I32;
+        if (kind < 2) out[wte].dtype = kind == 1 ? LLM_SAFETENSORS_BF16 : LLM_SAFETENSORS_I32;
+        if (kind > 1) out[wte].rank = kind == 4 ? 3 : kind - 2;
+        if (kind == 3) out[wte].shape[0] = 20;
+        if (kind == 4) out[wte].shape[2] = 1;
         directory("kind", "", "", 0);
         CHECK(llm_safetensors_write(test_path("kind/model.safetensors"), out, s.count, NULL, &e));
-        if (kind == 0) {
-            CHECK_FAILS(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e), e,
-                        "transformer.wte.weight");
+        if (refused[kind]) {
+            CHECK_FAILS(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e), e, refused[kind]);
         } else {
             CHECK(llm_gpt2_load(&h, test_path("kind"), 0, 0, &e));
             CHECK_ALL_CLOSE(h.w, g.w, g.count, 1.0f / 128); /* 8 bits of mantissa */
@@ -190,4 +211,57 @@ TEST(gpt2_file, "a directory that cannot be written is said so, and nothing is l
     CHECK(llm_gpt2_load(&g, directory("in", "", "", SIZE_MAX), 0, 0, &e));
     CHECK_FAILS(llm_gpt2_save(&g, test_path("absent"), &e), e, "absent/model.safetensors");
     llm_gpt2_destroy(&g);
+}
+
+TEST(gpt2_file, "memory that runs out at any call is said so, and nothing leaks") {
+    llm_gpt2 g;
+    llm_error e;
+    const char *dir = directory("in", "", "", SIZE_MAX);
+    for (size_t save = 0; save < 2; save++) {
+        size_t limit = 0;
+        for (bool ok = false; !ok; limit++) {
+            memset(&e, 0, sizeof e);
+            calls = limit;
+            ok = save ? llm_gpt2_save(&g, dir, &e) : llm_gpt2_load(&g, dir, 2, T, &e);
+            calls = SIZE_MAX;
+            if (!ok && !strstr(e.message, "memory"))
+                test_fail(__FILE__, __LINE__, "call %zu: %s", limit, e.message);
+        }
+        CHECK(limit > 5); /* the tensors, the weights, one matrix, ... */
+    }
+    llm_gpt2_destroy(&g);
+}
+
+TEST(gpt2_file, "a path may be relative") {
+    llm_gpt2 g, h;
+    llm_error e;
+    directory("in", "", "", SIZE_MAX);
+    mkdir(test_path("out"), 0700);
+    CHECK(chdir(test_path("")) == 0);
+    CHECK(llm_gpt2_load(&g, "in", 0, 0, &e));
+    CHECK(llm_gpt2_save(&g, "out", &e));
+    CHECK(llm_gpt2_load(&h, "out", 0, 0, &e));
+    CHECK(memcmp(h.w, g.w, g.count * sizeof(float)) == 0);
+    llm_gpt2_destroy(&h);
+    llm_gpt2_destroy(&g);
+}
+
+TEST(gpt2_file, "the tensors of a configuration have a shape without a model, and no weights") {
+    llm_gpt2_config c = llm_gpt2_defaults();
+    size_t sum = 0;
+    for (size_t i = 0; i < 4 + 12 * c.layers; i++) {
+        llm_gpt2_file_tensor t;
+        memset(&t, 255, sizeof t);
+        llm_gpt2_file_entry(&t, &c, NULL, i);
+        CHECK(t.weights == NULL && t.rows > 0 && t.conv1d == (i >= 4 && t.columns > 0));
+        sum += t.rows * (t.columns ? t.columns : 1);
+    }
+    CHECK(sum == 124439808); /* the published size */
+    c.layers = 4096;         /* the most that config.json may say: every name fits */
+    for (size_t i = 0; i < 4 + 12 * c.layers; i++) {
+        llm_gpt2_file_tensor t;
+        llm_gpt2_file_entry(&t, &c, NULL, i);
+        CHECK(strcmp(t.name + strlen(t.name) - 4, "bias") == 0 ||
+              strcmp(t.name + strlen(t.name) - 6, "weight") == 0);
+    }
 }

@@ -29,6 +29,29 @@ TEST(gpt2_run, "losses and gradient norms of 40 steps follow a PyTorch training"
     llm_gpt2_run_free(&r);
 }
 
+TEST(gpt2_run, "the seed says where a training begins, and how it goes on") {
+    const llm_gpt2_config c = tiny();
+    float loss[3][8];
+    for (size_t i = 0; i < 3; i++) {
+        llm_gpt2_run r;
+        llm_gpt2 g;
+        llm_error e;
+        llm_rng rng = llm_rng_seed(i / 2 + 6);
+        const int text[9] = {0, 1, 2, 3, 4, 0, 2, 4, 1};
+        CHECK(llm_gpt2_create(&g, &c, 0, 0, &e));
+        CHECK(llm_gpt2_run_create(&r, &c, 1, 8, 0.05, i / 2 + 6, &e));
+        llm_gpt2_init(&g, &rng);
+        CHECK(memcmp(r.model.w, g.w, g.count * sizeof(float)) == 0);
+        for (size_t n = 0; n < g.count; n++) r.model.w[n] = 0.1f * (float)(n % 7); /* the same */
+        put_ids(&r.train, text, 9);
+        for (size_t t = 0; t < 8; t++) CHECK(llm_gpt2_run_step(&r, &loss[i][t], NULL, &e));
+        llm_gpt2_destroy(&g);
+        llm_gpt2_run_free(&r);
+    }
+    CHECK(memcmp(loss[0], loss[1], sizeof loss[0]) == 0);
+    CHECK(memcmp(loss[0], loss[2], sizeof loss[0]) != 0);
+}
+
 /* A training on 60 tokens, with a held-out text. */
 static llm_gpt2_run long_run(void) {
     const llm_gpt2_config c = tiny();

@@ -1,7 +1,14 @@
 /* @gpt2_weights */
 #include "../test.h"
 
+/* memory that was in use before */
+static void *weights_malloc(size_t size) {
+    void *p = malloc(size);
+    return p ? memset(p, 255, size) : NULL;
+}
+#define malloc weights_malloc
 #include "../../llm.h"
+#undef malloc
 
 static llm_gpt2_config tiny(void) {
     llm_gpt2_config c = llm_gpt2_defaults();
@@ -18,6 +25,9 @@ TEST(gpt2_weights, "the released sizes have the published numbers of weights") {
     for (size_t i = 0; i < 4; i++) {
         llm_gpt2_config c = llm_gpt2_defaults();
         if (i == 0) CHECK(c.layers == 12 && c.heads == 12 && c.width == 768 && c.hidden == 3072);
+        const llm_decoder_block_config b = llm_gpt2_block_config(&c);
+        CHECK(b.width == c.width && b.heads == c.heads && b.hidden == c.hidden);
+        CHECK(b.eps == c.eps && !b.parallel);
         c.layers = size[i][0], c.heads = size[i][1], c.width = size[i][2], c.hidden = 4 * c.width;
         CHECK(c.vocab == 50257 && c.context == 1024 && c.eps == 1e-5f);
         CHECK(llm_gpt2_count(&c) == size[i][3]);
@@ -94,6 +104,17 @@ TEST(gpt2_weights,
     CHECK(llm_gpt2_create(&g, &c, 4, 16, &e));
     for (size_t i = 0; i < g.count; i++) g.w[i] = NAN;
     llm_gpt2_init(&g, &rng);
+    llm_rng same = llm_rng_seed(1);
+    float *want = floats(g.matrices);
+    llm_rng_normal_fill(&same, want, g.matrices);
+    for (size_t i = 0; i < g.matrices; i++) want[i] *= 0.02f;
+    for (size_t l = 0; l < c.layers; l++) {
+        const llm_decoder_block_weights *b = &g.weights.block[l];
+        for (size_t i = 0; i < 32 * 32; i++) want[(size_t)(b->out_w - g.w) + i] *= 0.25f;
+        for (size_t i = 0; i < 32 * 128; i++) want[(size_t)(b->ffn.down - g.w) + i] *= 0.25f;
+    }
+    CHECK_ALL_CLOSE(g.w, want, g.matrices, 1e-6f);
+    for (size_t i = 0; i < g.count; i++) CHECK(g.g[i] == 0.0f && g.m[i] == 0.0f);
     for (size_t l = 0; l < c.layers; l++) {
         const llm_decoder_block_weights *b = &g.weights.block[l];
         const float *const matrix[4] = {b->qkv_w, b->ffn.up, b->out_w, b->ffn.down};
@@ -132,4 +153,33 @@ TEST(gpt2_weights, "a size that no memory holds is said so; wrong shapes stop") 
     CHECK_ASSERTS(llm_gpt2_create(&g, &c, 0, 0, &e));
     c.heads = 2;
     CHECK_ASSERTS(llm_gpt2_create(&g, &c, 1, 6, &e));
+}
+
+TEST(gpt2_weights, "a step fits in the memory that is taken, and fills it") {
+    const size_t sizes[][7] = {/* (B, T, L, V, C, H, F): wide MLP, deep, one token, long */
+                               {2, 30, 2, 20, 16, 4, 200},
+                               {1, 8, 20, 70, 8, 2, 32},
+                               {1, 1, 1, 2, 2, 1, 1},
+                               {1, 90, 1, 30, 8, 2, 8}};
+    for (size_t s = 0; s < 4; s++) {
+        const size_t rows = sizes[s][0], t = sizes[s][1], layers = sizes[s][2];
+        llm_gpt2_config c = tiny();
+        llm_gpt2 g;
+        llm_error e;
+        int *ids = (int *)test_memory(rows * t, sizeof(int));
+        c.context = t, c.layers = layers, c.vocab = sizes[s][3];
+        c.width = sizes[s][4], c.heads = sizes[s][5], c.hidden = sizes[s][6];
+        CHECK(llm_gpt2_create(&g, &c, rows, t, &e));
+        llm_gpt2_forward(&g, ids, ids, rows, t);
+        llm_gpt2_backward(&g);
+        /* what is left: up to 64 bytes for each array */
+        CHECK(g.memory.size - g.memory.peak <= 64 * (32 + 4 + layers));
+        llm_gpt2_destroy(&g);
+        CHECK(llm_gpt2_create(&g, &c, 0, 0, &e)); /* weights only */
+        CHECK(g.memory.peak >= 4 * g.count);
+        CHECK(g.memory.size <= 4 * g.count + 64 * (32 + 4 + layers) +
+                                   layers * (2 * sizeof(llm_decoder_block_weights) +
+                                             sizeof(llm_decoder_block_acts)));
+        llm_gpt2_destroy(&g);
+    }
 }

@@ -141,3 +141,34 @@ TEST(llama_block, "gradients equal finite differences, and accumulate, for the s
         llm_arena_destroy(&arena);
     }
 }
+
+TEST(
+    llama_block,
+    "activations fill the floats that are promised, one pass all but the rounding of its scratch") {
+    /* (B, T, C, H, Hkv, D, F): in turn the MLP, the gradients of attention and its forward pass
+     * need most */
+    const size_t sizes[][7] = {{2, 3, 4, 2, 1, 2, 90},   {1, 17, 8, 1, 1, 4, 64},
+                               {3, 5, 6, 4, 2, 16, 8},   {1, 20, 8, 2, 2, 32, 8},
+                               {2, 16, 16, 4, 2, 8, 16}, {1, 70, 4, 4, 4, 4, 64}};
+    for (size_t s = 0; s < 6; s++) {
+        const size_t rows = sizes[s][0], t = sizes[s][1], n = rows * t;
+        llm_llama_block_config c = config();
+        c.width = sizes[s][2], c.heads = sizes[s][3], c.kv_heads = sizes[s][4];
+        c.head_size = sizes[s][5], c.hidden = sizes[s][6];
+        const llm_llama_block_weights w = cleared(&c), dw = cleared(&c);
+        const size_t acts = llm_llama_block_acts_size(&c, rows, t);
+        const size_t scratch = llm_llama_block_scratch_size(&c, rows, t) * sizeof(float);
+        float *x = zeros(n * c.width), *y = floats(n * c.width), *p = floats(acts);
+        float *angles = zeros(t * c.head_size / 2);
+        llm_llama_block_acts a;
+        llm_arena arena;
+        CHECK(llm_arena_create(&arena, scratch));
+        llm_llama_block_bind(&a, p, &c, rows, t);
+        CHECK(a.rstd2 + n == p + acts);
+        llm_llama_block_forward(y, &a, x, &w, angles, angles, rows, t, &c, &arena);
+        for (size_t i = 0; i < acts; i++) CHECK(!isnan(p[i]));
+        llm_llama_block_backward(y, &dw, &a, x, &w, angles, angles, rows, t, &c, &arena);
+        CHECK(arena.peak <= scratch && scratch - arena.peak <= 6 * 64);
+        llm_arena_destroy(&arena);
+    }
+}

@@ -134,17 +134,48 @@ TEST(next_token,
     llm_arena_destroy(&arena);
 }
 
+TEST(next_token, "a row that was opened later is taken when it has become the fuller one") {
+    enum { T = 20, MOST = 3 };
+    /* 14+1 opens row 0, 12+1 row 1; 5+1 fits only row 1, which then has 19; 0+1 fits both */
+    const size_t begin[5] = {0, 14, 26, 31, 31};
+    int ids[31] = {0}, tokens[MOST * T], doc[MOST * T], pos[MOST * T];
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 4096));
+    CHECK(llm_next_token_pack(tokens, doc, pos, ids, begin, 4, T, 9, 8, true, MOST, &arena) == 2);
+    CHECK(doc[T + 12] == 1 && doc[T + 18] == 2 && doc[T + 19] == 3 && doc[15] == -1);
+    llm_arena_destroy(&arena);
+}
+
+TEST(next_token,
+     "one token is a mean and a whole weight; no text is padding alone; two share a row") {
+    enum { T = 10 };
+    const size_t begin[3] = {0, 1, 2};
+    const int ids[2] = {5, 6};
+    int tokens[T], doc[T], pos[T];
+    llm_arena arena;
+    llm_next_token_sum sum = {0.0, 0};
+    llm_next_token_accumulate(&sum, 2.5f, 1);
+    CHECK(llm_next_token_mean(&sum) == 2.5f && llm_next_token_weight(1, 1) == 1.0f);
+    CHECK(llm_arena_create(&arena, 1024));
+    CHECK(llm_next_token_pack(tokens, doc, pos, ids, begin, 0, T, 9, 8, true, 1, &arena) == 0);
+    for (size_t i = 0; i < T; i++) CHECK(tokens[i] == 8 && doc[i] == -1 && pos[i] == 0);
+    CHECK(llm_next_token_pack(tokens, doc, pos, ids, begin, 2, T, 9, 8, true, 1, &arena) == 1);
+    CHECK(tokens[0] == 5 && tokens[1] == 9 && tokens[2] == 6 && tokens[3] == 9 && doc[4] == -1);
+    llm_arena_destroy(&arena);
+}
+
 TEST(next_token, "random texts: every token stands once and in order, in both ways of packing") {
-    enum { N = 40, T = 9, MOST = 80 };
+    enum { N = 40, MOST = 80, LONGEST = 31 };
     llm_rng rng = llm_rng_seed(5);
     size_t begin[N + 1] = {0};
-    int ids[N * 8], tokens[MOST * T], doc[MOST * T], pos[MOST * T];
-    for (size_t i = 0; i < N; i++) begin[i + 1] = begin[i] + llm_rng_below(&rng, 9); /* 0 to 8 */
-    for (size_t i = 0; i < begin[N]; i++) ids[i] = (int)i;
+    int ids[N * LONGEST], tokens[MOST * LONGEST], doc[MOST * LONGEST], pos[MOST * LONGEST];
+    for (size_t i = 0; i < N * LONGEST; i++) ids[i] = (int)i;
     llm_arena arena;
     CHECK(llm_arena_create(&arena, 1 << 16));
-    for (size_t best_fit = 0; best_fit < 2; best_fit++) {
+    for (size_t run = 0; run < 6; run++) {
+        const size_t best_fit = run % 2, T = 9 + 11 * (run / 2); /* 9, 20, 31 */
         size_t at[N], padded = 0;
+        for (size_t i = 0; i < N; i++) begin[i + 1] = begin[i] + llm_rng_below(&rng, T);
         const size_t rows =
             llm_next_token_pack(tokens, doc, pos, ids, begin, N, T, -1, -2, best_fit, MOST, &arena);
         memcpy(at, begin, sizeof at);
@@ -166,7 +197,21 @@ TEST(next_token, "random texts: every token stands once and in order, in both wa
         for (size_t d = 0; d < N; d++) CHECK(at[d] == begin[d + 1] + 1);
         CHECK(rows * T == begin[N] + N + padded);
         if (!best_fit) CHECK(padded < T);
-        if (best_fit) CHECK(rows <= (begin[N] + N) / T + 6); /* 23 rows hold 200 tokens at least */
+        if (best_fit) { /* in order of length: no row with room is fuller than the one taken */
+            size_t used[MOST] = {0}, row_of[N] = {0};
+            for (size_t i = 0; i < rows * T; i++)
+                if (doc[i] >= 0) row_of[doc[i]] = i / T;
+            for (size_t length = T; length-- > 0;) {
+                for (size_t d = 0; d < N; d++) {
+                    if (begin[d + 1] - begin[d] != length) continue;
+                    const size_t taken = used[row_of[d]];
+                    for (size_t r = 0; r < rows; r++)
+                        CHECK(used[r] + length + 1 > T || used[r] <= taken);
+                    used[row_of[d]] += length + 1;
+                }
+            }
+        }
+        if (best_fit) CHECK(rows <= (begin[N] + N) / T + 6);
     }
     llm_arena_destroy(&arena);
 }

@@ -105,3 +105,32 @@ TEST(weight_tying,
         if (tied) CHECK(loss > entropy + 0.1);
     }
 }
+
+TEST(weight_tying, "a step goes down the gradient of its loss, at one end or at both") {
+    enum { W = 3, D = 2 };
+    const float count[W * W] = {5, 1, 0, 2, 2, 7, 0, 4, 1};
+    for (size_t tied = 0; tied < 2; tied++) {
+        llm_rng rng = llm_rng_seed(2);
+        float embed[W * D], head[W * D], dembed[W * D], dhead[W * D], down[2 * W * D];
+        llm_weight_tying t;
+        llm_arena arena;
+        llm_rng_normal_fill(&rng, embed, W * D);
+        llm_weight_tying_bind(&t, embed, dembed);
+        if (!tied) llm_weight_tying_untie(&t, head, dhead, W, D);
+        if (!tied) llm_rng_normal_fill(&rng, head, W * D);
+        t.scale_in = 1.5f, t.scale_out = 0.5f;
+        CHECK(llm_arena_create(&arena, 4096));
+        float *const end[2] = {embed, head};
+        float before[2][W * D];
+        for (size_t k = 0; k < (tied ? 1 : 2); k++) memcpy(before[k], end[k], sizeof before[k]);
+        llm_weight_tying_bigram_step(&t, count, W, D, 1.0f, &arena);
+        for (size_t k = 0; k < (tied ? 1 : 2); k++) {
+            for (size_t i = 0; i < W * D; i++) down[k * W * D + i] = before[k][i] - end[k][i];
+            memcpy(end[k], before[k], sizeof before[k]);
+        }
+        for (size_t k = 0; k < (tied ? 1 : 2); k++) /* a rate of 0 only measures */
+            CHECK_GRAD(down + k * W * D, end[k], W * D, 1e-2f, 1e-3f,
+                       llm_weight_tying_bigram_step(&t, count, W, D, 0.0f, &arena));
+        llm_arena_destroy(&arena);
+    }
+}

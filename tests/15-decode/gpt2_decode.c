@@ -150,3 +150,53 @@ TEST(gpt2_decode, "temperature, top-k and top-p act on the choice and leave the 
     llm_gpt2_decode_destroy(&d);
     llm_gpt2_destroy(&g);
 }
+
+TEST(gpt2_decode, "a NaN among the logits is no token at any temperature, and ends the text") {
+    const float temps[3] = {0.0f, 0.7f, 1.0f};
+    for (size_t k = 0; k < 3; k++) {
+        llm_gpt2 g = golden_model(false);
+        llm_gpt2_decode_state d;
+        llm_error e;
+        llm_rng rng = llm_rng_seed(1);
+        int ids[4] = {2, -7, -7, -7};
+        CHECK(llm_gpt2_decode_create(&d, &g, 2, &e));
+        llm_gpt2_decode(&d, ids, 1);
+        d.logits[k * 3] = NAN; /* first, in the middle, last */
+        CHECK(llm_gpt2_decode_pick(&d, temps[k], 0, 1.0f, &rng) == -1);
+        CHECK(llm_gpt2_decode_pick(&d, temps[k], 3, 0.9f, &rng) == -1);
+        for (size_t i = 0; i < V; i++) d.logits[i] = -INFINITY;
+        CHECK(llm_gpt2_decode_pick(&d, temps[k], 2, 0.5f, &rng) == -1);
+        g.w[g.count - 1] = NAN; /* a bias of the last norm */
+        CHECK(llm_gpt2_decode_text(&d, ids, 1, 3, -1, temps[k], 0, 1.0f, &rng) == 0);
+        CHECK(ids[1] == -7);
+        llm_gpt2_decode_destroy(&d);
+        llm_gpt2_destroy(&g);
+    }
+}
+
+TEST(gpt2_decode, "a state starts empty, a text anew; one token is a text; k = 1 is the largest") {
+    llm_gpt2 g = golden_model(false);
+    llm_gpt2_decode_state d;
+    llm_error e;
+    llm_rng rng = llm_rng_seed(1);
+    const int *want = as_ints(golden("greedy/tokens"), T);
+    int ids[T], other[T] = {(want[0] + 1) % V, (want[1] + 1) % V};
+    memset(&d, 0x55, sizeof d);
+    CHECK(llm_gpt2_decode_create(&d, &g, T, &e));
+    const int first = llm_gpt2_decode_next(&d, other, 1, 0.0f, 0, 1.0f, &rng);
+    CHECK(first == llm_greedy_pick(d.logits, V) && d.seen == 1);
+    for (size_t i = 0; i < 50; i++)
+        CHECK(llm_gpt2_decode_pick(&d, 1.0f, 1, 1.0f, &rng) == llm_greedy_pick(d.logits, V));
+    CHECK_ASSERTS(llm_gpt2_decode_next(&d, other, 0, 0.0f, 0, 1.0f, &rng));
+    llm_gpt2_decode_next(&d, other, 2, 0.0f, 0, 1.0f, &rng);
+    CHECK_ASSERTS(llm_gpt2_decode_next(&d, other, 1, 0.0f, 0, 1.0f, &rng)); /* more was seen */
+    memcpy(ids, want, 3 * sizeof(int));
+    CHECK(llm_gpt2_decode_text(&d, ids, 3, T - 3, -1, 0.0f, 0, 1.0f, &rng) == T - 3);
+    CHECK(memcmp(ids, want, sizeof ids) == 0);
+    d.cache.length[0] = d.seen = 0;
+    llm_gpt2_decode(&d, want, T);
+    llm_gpt2_decode_pick(&d, 1.0f, 0, 0.5f, &rng);
+    CHECK(d.memory.peak + 16 * 64 >= d.memory.size); /* what is taken is used, but for alignment */
+    llm_gpt2_decode_destroy(&d);
+    llm_gpt2_destroy(&g);
+}

@@ -109,3 +109,43 @@ TEST(sampling_control,
     CHECK(all[0] + all[1] + all[2] + all[3] == 6);
     CHECK(arena.used == 0);
 }
+
+TEST(sampling_control, "at the thresholds themselves: a token as probable as asked for is in") {
+    llm_arena arena = control_scratch();
+    llm_rng rng = llm_rng_seed(6);
+    const float even[4] = {0.0f, 0.0f, 0.0f, 0.0f}; /* exactly a quarter each, 2 bits */
+    float z[4], mu = 2.0f;
+    memcpy(z, even, sizeof z);
+    llm_sampling_control_xtc(z, 4, 0.25f, 1.0f, &rng, &arena);
+    for (size_t i = 0; i < 4; i++) CHECK(z[i] == (i == 0 ? 0.0f : -INFINITY)); /* ties: the first */
+    memcpy(z, even, sizeof z);
+    llm_sampling_control_mirostat(&mu, z, 4, 2.0f, 0.1f, &rng, &arena);
+    CHECK_ALL_NEAR(z, even, 4, 0.0f);
+    llm_rng same = rng;
+    const float u = llm_rng_uniform(&same); /* the number that is about to be drawn */
+    llm_sampling_control_xtc(z, 4, 0.25f, u, &rng, &arena);
+    CHECK_ALL_NEAR(z, even, 4, 0.0f);
+}
+
+TEST(sampling_control, "the noise is that of the middle of each step of the grid") {
+    llm_arena arena = control_scratch();
+    size_t found = 0;
+    for (uint64_t seed = 0; found < 3; seed++) { /* small u: where a step changes the noise most */
+        llm_rng rng = llm_rng_seed(seed);
+        double g[2], u[2];
+        for (size_t i = 0; i < 2; i++) {
+            u[i] = ((double)(llm_rng_u32(&rng) >> 9) + 0.5) / 8388608.0;
+            g[i] = -log(-log(u[i]));
+        }
+        if (u[0] > 1e-3) continue;
+        found++;
+        const double step = 1.0 / 8388608.0 / (u[0] * -log(u[0])); /* of the noise */
+        for (int side = -1; side <= 1; side += 2) {
+            const float z[2] = {0.0f, (float)(g[0] - g[1] + 0.25 * side * step)};
+            size_t order[2] = {9, 9};
+            rng = llm_rng_seed(seed);
+            llm_sampling_control_distinct(order, z, 2, 2, &rng, &arena);
+            CHECK(order[0] == (side > 0) && order[1] == (side < 0));
+        }
+    }
+}

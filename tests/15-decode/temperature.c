@@ -114,4 +114,30 @@ TEST(temperature, "Gumbel noise draws from softmax(z / tau): chi-square at three
     CHECK_ASSERTS(llm_temperature_gumbel(z, 6, 0.0f, &rng));
     CHECK_ASSERTS(llm_temperature_gumbel(z, 0, 1.0f, &rng));
     CHECK(llm_temperature_gumbel(z, 1, 1.0f, &rng) == 0);
+    float none[3] = {-INFINITY, -INFINITY, -INFINITY};
+    CHECK(llm_temperature_gumbel(none, 3, 1.0f, &rng) == -1);
+    none[1] = -1e30f; /* nothing but this one can be drawn */
+    CHECK(llm_temperature_gumbel(none, 3, 1.0f, &rng) == 1);
+    none[2] = NAN;
+    CHECK(llm_temperature_gumbel(none, 3, 1.0f, &rng) == -1);
+}
+
+TEST(temperature, "the noise is that of the middle of each step of the grid") {
+    size_t found = 0;
+    for (uint64_t seed = 0; found < 3; seed++) { /* small u: where a step changes the noise most */
+        llm_rng rng = llm_rng_seed(seed);
+        double g[2], u[2];
+        for (size_t i = 0; i < 2; i++) {
+            u[i] = ((double)(llm_rng_u32(&rng) >> 9) + 0.5) / 8388608.0;
+            g[i] = -log(-log(u[i]));
+        }
+        if (u[0] > 1e-3) continue;
+        found++;
+        const double step = 1.0 / 8388608.0 / (u[0] * -log(u[0])); /* of the noise */
+        for (int side = -1; side <= 1; side += 2) {
+            const float z[2] = {0.0f, 2.0f * (float)(g[0] - g[1] + 0.25 * side * step)};
+            rng = llm_rng_seed(seed);
+            CHECK(llm_temperature_gumbel(z, 2, 2.0f, &rng) == (side > 0));
+        }
+    }
 }

@@ -155,3 +155,12 @@ TEST(harness, "what is right is green, and files are gone afterwards") {
     FILE *f = fopen(test_path("file"), "w");
     CHECK(f != NULL && fclose(f) == 0);
 }
+
+TEST(harness, "a plan names TESTs by their numbers, each with its limit") {
+    const char *plan = "2:9 0:1", *none = "", *far = "99:1";
+    int seconds = 0;
+    CHECK(test_planned(&plan, &seconds) == test_first->next->next && seconds == 9);
+    CHECK(test_planned(&plan, &seconds) == test_first && seconds == 1);
+    CHECK(!test_planned(&plan, &seconds) && !test_planned(&none, &seconds));
+    CHECK(!test_planned(&far, &seconds));
+}

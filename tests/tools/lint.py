@@ -64,7 +64,8 @@ def references(lint, s, above, owner, known):
     needs = set((s.field("needs") or "-").replace(",", " ").split()) - {"-"}
     for slug in sorted(needs - above):
         lint.say(s.line, f"@{s.slug} needs @{slug}, which does not stand above")
-    for slug in sorted(called - needs - GROUND):
+    family = {slug for slug in called if any(slug.startswith(need + "_") for need in needs)} - above
+    for slug in sorted(called - needs - family - GROUND):  # @flash stands for a @flash_backward below, too
         lint.say(s.line, f"@{s.slug} calls @{slug}: name it in needs")
     for slug in sorted((needs & above) - used - GROUND):
         lint.say(s.line, f"@{s.slug} needs @{slug} but uses nothing of it")
@@ -172,6 +173,9 @@ def main():
     for s in c.sections + cuda.sections:
         for n in re.findall(r"\b((?:llm|LLM)_\w+)", book.blank(s.text)):
             owner.setdefault(n, s.slug)
+    for s in cuda.sections:  # a kernel may be declared above the section that has it
+        for n in re.findall(rf"\bllm_cuda_{s.slug}(?:_\w+)?\b", book.blank(s.text), re.I):
+            owner[n] = max(owner[n], s.slug, key=lambda slug: n.lower().startswith(f"llm_cuda_{slug}") * len(slug))
     for lint in (c, cuda):
         above = {s.slug for s in c.sections} if lint is cuda else set()
         order = []

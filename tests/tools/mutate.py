@@ -11,7 +11,10 @@ RULES = [(r"(?<=[\w)\]] )\+(?=\s)", "-"), (r"(?<=[\w)\]] )-(?=\s)", "+"), (r"(?<
          (r"(?<= )\^(?=\s)", "|"), (r"\bfminf\b", "fmaxf"), (r"\bfmaxf\b", "fminf"), (r"\bfmin\b", "fmax"),
          (r"\bfmax\b", "fmin"), (r"(?<=[( ])-(?=[\w(])", ""), (r"\btrue\b", "false"), (r"\bfalse\b", "true")]
 NUMBER = r"(?<![\w.])(\d+\.?\d*(?:e[+-]?\d+)?|0x[0-9a-fA-F]+)([fuUlL]*)(?![\w.])"
-LARGER = r"(\w+(?:\[[^\]]*\])?) [<>]=? (\w+(?:\[[^\]]*\])?) \? (?:\1 : \2|\2 : \1)"  # < and <= are the same here
+# Of `a < b ? a : b`, where < and <= are the same.
+OPERAND = r"(?:[A-Za-z_]\w*(?:(?:\.|->)\w+)*(?:\[[^\]]*\])?|\d[\w.]*)"
+TERMS = rf"{OPERAND}(?: [-+] {OPERAND})*"
+LARGER = rf"(?<![\w.>\])])(?<![-+*/] )(?=({TERMS}) [<>]=? (-?{TERMS}) \? (?:\1 : \2|\2 : \1)(?! ?[-+*/\w.\[(]))"
 
 
 class Mutant:
@@ -67,7 +70,7 @@ def edits(text):
     code, found = book.blank(text, directives=True), []
     for f in book.functions(text):
         code = code[:f.start] + re.sub(r"[^\n]", " ", code[f.start:f.open]) + code[f.open:]
-    idioms = [m.span() for m in re.finditer(LARGER, code)]
+    idioms = [(m.end(1), m.start(2)) for m in re.finditer(LARGER, code)]
     for pattern, new in RULES:
         for m in re.finditer(pattern, code):
             swap = new

@@ -84,6 +84,16 @@ def mutation(repository):
     repository.write("tests/mutants.txt", listed.replace("\t?", "\tequivalent: for this test of the tool"))
     output = repository.make("lint-tests", "TOPIC=sum")
     assert "1 passed, 0 failed" in output, output
+    bare = BOOK.replace("/* @sum -", "/* @bare ----- Bare\n */\n#define LLM_BARE 1\n\n/* @sum -")
+    other = "#ifdef LLM_ELSEWHERE\nenum { LLM_SUM_STEP = 7 };\n#endif\n"
+    repository.write("llm.h", bare.replace("/* The sum of", other + "/* The sum of"))
+    repository.write("tests/00-base/bare.c", '#include "../test.h"\nTEST(bare, "is bare") { CHECK(true); }\n')
+    output = repository.make("lint-tests", "TOPIC=bare")
+    assert "nothing to replace" in output and "1 passed, 0 failed" in output, output
+    output = repository.make("lint-tests", "TOPIC=sum")  # nor is what this compiler does not see
+    assert "1 passed, 0 failed" in output, output
+    repository.write("llm.h", BOOK)
+    os.remove(repository.root / "tests/00-base/bare.c")
 
 
 def runner(repository):

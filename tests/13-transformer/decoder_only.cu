@@ -1,0 +1,163 @@
+/* @decoder_only */
+#include "../test.h"
+
+#include "../../llm_cuda.cuh"
+
+/* C, H, Hkv, D, F of the blocks. */
+static llm_decoder_only_config config(size_t vocab, bool tied, size_t C, size_t H, size_t Hkv,
+                                      size_t D, size_t F) {
+    llm_decoder_only_config c;
+    c.vocab = vocab, c.context = 16, c.layers = TEST_SLOW ? 1 : 2, c.tied = tied, c.theta = 100.0f;
+    c.block.width = C, c.block.heads = H, c.block.kv_heads = Hkv, c.block.head_size = D;
+    c.block.hidden = F, c.block.eps = 1e-5f, c.block.pairing = LLM_ROPE_HALVES;
+    return c;
+}
+/* The same for the device, with the table of rotations. */
+static llm_cuda_decoder_only_config device_config(const llm_decoder_only_config &c, size_t length) {
+    const size_t D = c.block.head_size, n = length * D / 2;
+    float inv_freq[64], *cosine = floats(n), *sine = floats(n);
+    llm_rope_inv_freq(inv_freq, D, c.theta);
+    llm_rope_table(cosine, sine, NULL, inv_freq, length, D);
+    const llm_cuda_decoder_only_config d = {
+        c.vocab, 0, c.layers, c.tied,
+        llm_cuda_llama_block_config(c.block, to_device(cosine, n), to_device(sine, n))};
+    return d;
+}
+
+/* A batch of B rows of T tokens, the fourth target ignored. */
+static llm_cuda_decoder_only_batch batch(int *ids, int *targets, size_t B, size_t T, size_t V,
+                                         uint64_t seed) {
+    const size_t N = B * T;
+    llm_rng rng = llm_rng_seed(seed);
+    for (size_t n = 0; n < N; n++) {
+        ids[n] = (int)llm_rng_below(&rng, V);
+        targets[n] = n == 3 ? LLM_CROSS_ENTROPY_IGNORE : (int)llm_rng_below(&rng, V);
+    }
+    int *order = (int *)test_memory(N, sizeof(int));
+    int *segment = (int *)test_memory(V + 1, sizeof(int));
+    int *scratch = (int *)test_memory(V + 1, sizeof(int));
+    const size_t segments = llm_cuda_embedding_sort(order, segment, ids, N, V, scratch);
+    const llm_cuda_decoder_only_batch b = {to_device(ids, N),
+                                           to_device(targets, N),
+                                           to_device(order, N),
+                                           to_device(segment, segments + 1),
+                                           B,
+                                           T,
+                                           segments,
+                                           1.0f / (float)(N > 3 ? N - 1 : N)};
+    return b;
+}
+
+/* The model on the device: w rounded to T, moments and gradients cleared. */
+template <typename T>
+static llm_cuda_decoder_only<T>
+on_device(float *w, size_t count, const llm_cuda_decoder_only_config &c, size_t B, size_t length) {
+    llm_cuda_decoder_only<T> g;
+    g.config = c;
+    g.w = to_device_as<T>(w, count);
+    g.master = sizeof(T) == 4 ? NULL : to_device(w, count);
+    g.g = to_device(zeros(count), count);
+    g.m = to_device(zeros(count), count);
+    g.v = to_device(zeros(count), count);
+    const size_t size = llm_cuda_decoder_only_bind(g, NULL, B, length);
+    CHECK(llm_cuda_decoder_only_bind(g, to_device<unsigned char>(NULL, size), B, length) == size);
+    CHECK(g.count == count);
+    return g;
+}
+
+/* Loss, all gradients and the weights of `steps` steps, beside llm_decoder_only. */
+template <typename T>
+static void check_steps(const llm_decoder_only_config &c, size_t B, size_t length, size_t steps) {
+    /* of the largest gradient, of the loss, of the norm: bfloat16 rounds 30 times on each way */
+    const bool exact = sizeof(T) == 4;
+    const float tol = exact ? 2e-5f : 0.06f, loss_tol = exact ? 2e-5f : 0.03f;
+    const size_t N = B * length;
+    llm_decoder_only cpu;
+    llm_error e;
+    llm_rng rng = llm_rng_seed(1);
+    CHECK(llm_decoder_only_create(&cpu, &c, B, length, &e));
+    llm_decoder_only_init(&cpu, &rng);
+    for (size_t i = 0; i < cpu.matrices; i++) cpu.w[i] *= 5.0f; /* or all logits are near 0 */
+    const llm_cuda_decoder_only_config d_c = device_config(c, length);
+    const llm_cuda_decoder_only<T> g = on_device<T>(cpu.w, cpu.count, d_c, B, length);
+    CHECK(g.matrices == cpu.matrices);
+    llm_adamw_config adamw = llm_adamw_defaults();
+    adamw.lr = 1e-2f, adamw.beta1 = 0.9f, adamw.beta2 = 0.95f, adamw.eps = 1e-6f;
+    adamw.weight_decay = 0.1f;
+    int *ids = (int *)test_memory(N, sizeof(int)), *targets = (int *)test_memory(N, sizeof(int));
+    float *got = floats(cpu.count), norm[2];
+    double total[2];
+    for (size_t t = 1; t <= steps; t++) {
+        const llm_cuda_decoder_only_batch b = batch(ids, targets, B, length, c.vocab, t);
+        CHECK_CUDA(llm_cuda_decoder_only_forward(g, b, 0));
+        CHECK_CUDA(llm_cuda_decoder_only_backward(g, b, 0));
+        const float loss = llm_decoder_only_forward(&cpu, ids, targets, B, length);
+        llm_decoder_only_backward(&cpu);
+        from_device(total, g.total, 2);
+        CHECK(total[1] == (double)cpu.kept);
+        CHECK_NEAR(total[0] / total[1], loss, loss_tol);
+        float large = 0.0f;
+        for (size_t i = 0; i < cpu.count; i++) large = fmaxf(large, fabsf(cpu.g[i]));
+        CHECK_ALL_NEAR(from_device(got, g.g, cpu.count), cpu.g, cpu.count, tol * large);
+
+        const float max_norm = t == 1 ? 1e3f : 0.1f; /* the second step is clipped */
+        CHECK_CUDA(llm_cuda_decoder_only_step(g, &adamw, t, max_norm, 7, 0));
+        const float want = llm_grad_clip_norm(cpu.g, cpu.count, max_norm);
+        CHECK_NEAR(from_device(norm, g.norm_factor, 2)[0], want, tol * want);
+        CHECK(t == 1 ? norm[1] == 1.0f : norm[1] < 1.0f);
+        llm_decoder_only_step(&cpu, &adamw, t);
+        from_device(got, g.g, cpu.count);
+        for (size_t i = 0; i < cpu.count; i++) CHECK(got[i] == 0.0f);
+        /* Adam's first steps have the size of lr whatever the gradient: a small one may differ in
+         * sign, where rounding is coarse */
+        const float step = exact ? 1e-4f : 2.1f * adamw.lr * (float)t;
+        CHECK_STORED(T, from_device_as(got, g.w, cpu.count), cpu.w, cpu.count, step);
+        if (exact) memcpy(cpu.w, got, cpu.count * sizeof(float)); /* walk together */
+    }
+    llm_decoder_only_destroy(&cpu);
+}
+
+TEST(decoder_only,
+     "steps of Llama: loss, every gradient, clipping, weights equal llm_decoder_only") {
+    check_steps<float>(config(7, false, 4, 4, 2, 2, 5), TEST_SLOW ? 1 : 3, 5, TEST_SLOW ? 1 : 3);
+    if (!TEST_SLOW) check_steps<float>(config(9, true, 6, 2, 1, 4, 8), 2, 4, 2);
+}
+
+TEST(decoder_only, "bfloat16 with a float master on tensor cores follows within its rounding") {
+    if (!TEST_SLOW) check_steps<llm_bf16>(config(11, false, 16, 4, 2, 8, 24), 2, 6, 2);
+}
+
+TEST(decoder_only, "a smaller batch in the same memory; two micro-batches add up to one batch") {
+    const llm_decoder_only_config c = config(7, true, 8, 2, 2, 4, 8);
+    const size_t B = 2, length = 3, N = B * length;
+    llm_decoder_only cpu;
+    llm_error e;
+    llm_rng rng = llm_rng_seed(3);
+    CHECK(llm_decoder_only_create(&cpu, &c, B, length, &e));
+    llm_decoder_only_init(&cpu, &rng);
+    const llm_cuda_decoder_only<float> g =
+        on_device<float>(cpu.w, cpu.count, device_config(c, length), B, length);
+    int ids[6], targets[6];
+    llm_cuda_decoder_only_batch whole = batch(ids, targets, B, length, c.vocab, 1);
+    llm_decoder_only_forward(&cpu, ids, targets, B, length);
+    llm_decoder_only_backward(&cpu);
+    for (size_t b = 0; b < B; b++) {
+        int order[3], segment[8], scratch[8];
+        llm_cuda_decoder_only_batch half = whole;
+        half.B = 1, half.ids += b * length, half.targets += b * length;
+        half.segments =
+            llm_cuda_embedding_sort(order, segment, ids + b * length, length, c.vocab, scratch);
+        half.order = to_device(order, length), half.segment = to_device(segment, half.segments + 1);
+        CHECK_CUDA(llm_cuda_decoder_only_forward(g, half, 0));
+        CHECK_CUDA(llm_cuda_decoder_only_backward(g, half, 0));
+    }
+    float *got = floats(cpu.count), *logits = floats(N * 8);
+    CHECK_ALL_NEAR(from_device(got, g.g, cpu.count), cpu.g, cpu.count, 1e-6f);
+    whole.targets = NULL; /* the logits alone */
+    CHECK_CUDA(llm_cuda_decoder_only_forward(g, whole, 0));
+    llm_decoder_only_forward(&cpu, ids, NULL, B, length);
+    from_device(logits, g.logits, N * g.rows);
+    CHECK(g.rows == 8);
+    for (size_t n = 0; n < N; n++) CHECK_ALL_NEAR(logits + n * 8, cpu.logits + n * 7, 7, 1e-6f);
+    llm_decoder_only_destroy(&cpu);
+}
