@@ -7349,6 +7349,130 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
     return sum / (double)n - (lse - log((double)m));
 }
 
+/* @fisher_info ---------------------------------------------- Fisher information
+ *
+ *     F = E s s^T = -E l''         s = dlog p(y; theta)/dtheta, y drawn from the MODEL
+ *     KL(theta || theta + d) = d^T F d / 2 + O(d^3)          F' = J^T F J for theta = theta(phi)
+ *     softmax regression:  F = sum_x (diag p - p p^T) (x) x x^T
+ *
+ * How much one observation says about the parameters: the spread of the score, the curvature of the
+ * log-likelihood, and the metric that KL divergence is near zero, all in one matrix. The labels
+ * must be drawn from the model. Taking the data's labels instead gives the empirical Fisher, which
+ * is no curvature: it is the same only where the model is right, and vanishes with the residuals.
+ * For a softmax the exact sum over labels costs no more than a draw, and equals the generalised
+ * Gauss-Newton matrix J^T H J.
+ *
+ * source  Fisher 1925, "Theory of statistical estimation"; Amari 1998, "Natural gradient works
+ *         efficiently in learning"; Kunstner, Balles & Hennig 2019, "Limitations of the empirical
+ *         Fisher approximation"; Rao 1945
+ * needs   rng
+ * see     @cramer_rao @exponential_family (A'')
+ * topics  The Fisher Information Matrix
+ */
+
+/* F (P,P) += scale * sum_i s_i s_i^T for scores s (n,P). With scores at labels drawn from the model
+ * this is the Monte Carlo Fisher, with those at the data's labels the empirical one. */
+LLM_API void llm_fisher_info_accumulate(double *F, const float *s, size_t n, size_t P,
+                                        double scale) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t a = 0; a < P; a++)
+            for (size_t b = 0; b < P; b++)
+                F[a * P + b] += scale * ((double)s[i * P + a] * (double)s[i * P + b]);
+}
+
+/* s (K D) <- the score of label y for weights W (K,D) of softmax(W x): (onehot(y) - p) (x) x. */
+LLM_API void llm_fisher_info_score(float *s, const float *p, const float *x, size_t y, size_t K,
+                                   size_t D) {
+    LLM_ASSERT(y < K);
+    for (size_t k = 0; k < K; k++)
+        for (size_t d = 0; d < D; d++) s[k * D + d] = ((k == y ? 1.0f : 0.0f) - p[k]) * x[d];
+}
+
+/* F (KD,KD) <- mean over rows of E_y s s^T for p (n,K) = softmax(W x), x (n,D): exactly, each label
+ * weighted by its probability. s (K D) is scratch. */
+LLM_API void llm_fisher_info_exact(double *F, const float *p, const float *x, size_t n, size_t K,
+                                   size_t D, float *s) {
+    for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t y = 0; y < K; y++) {
+            llm_fisher_info_score(s, p + i * K, x + i * D, y, K, D);
+            llm_fisher_info_accumulate(F, s, 1, K * D, (double)p[i * K + y] / (double)n);
+        }
+}
+
+/* The same from `draws` labels a row, drawn from the model: unbiased, for models with too many
+ * labels. */
+LLM_API void llm_fisher_info_mc(double *F, const float *p, const float *x, size_t n, size_t K,
+                                size_t D, size_t draws, llm_rng *rng, float *s) {
+    for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t r = 0; r < draws; r++) {
+            double u = (double)llm_rng_uniform(rng);
+            size_t y = 0;
+            while (y + 1 < K && u >= (double)p[i * K + y]) u -= (double)p[i * K + y++];
+            llm_fisher_info_score(s, p + i * K, x + i * D, y, K, D);
+            llm_fisher_info_accumulate(F, s, 1, K * D, 1.0 / (double)(n * draws));
+        }
+}
+
+/* The same with the labels of the data: the empirical Fisher. */
+LLM_API void llm_fisher_info_empirical(double *F, const float *p, const float *x, const int *label,
+                                       size_t n, size_t K, size_t D, float *s) {
+    for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0);
+        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D);
+        llm_fisher_info_accumulate(F, s, 1, K * D, 1.0 / (double)n);
+    }
+}
+
+/* Fv (KD) <- F v without F, by the Gauss-Newton form J^T H J: the change u = V x of the logits,
+ * H u = p (u - p.u), and back through x. diag (KD), unless NULL, becomes the diagonal. u (K)
+ * scratch. */
+LLM_API void llm_fisher_info_vector(double *Fv, double *diag, const double *v, const float *p,
+                                    const float *x, size_t n, size_t K, size_t D, double *u) {
+    for (size_t i = 0; i < K * D; i++) {
+        Fv[i] = 0.0;
+        if (diag) diag[i] = 0.0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const float *pi = p + i * K, *xi = x + i * D;
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            u[k] = 0.0;
+            for (size_t d = 0; d < D; d++) u[k] += v[k * D + d] * (double)xi[d];
+            mean += (double)pi[k] * u[k];
+        }
+        for (size_t k = 0; k < K; k++)
+            for (size_t d = 0; d < D; d++) {
+                const double pk = (double)pi[k], xd = (double)xi[d];
+                Fv[k * D + d] += pk * (u[k] - mean) * xd / (double)n;
+                if (diag) diag[k * D + d] += pk * (1.0 - pk) * xd * xd / (double)n;
+            }
+    }
+}
+
+/* G (m,m) <- J^T F J: the information about phi (m) when theta (d) = theta(phi), J (d,m) =
+ * dtheta/dphi. */
+LLM_API void llm_fisher_info_transform(double *G, const double *F, const double *J, size_t d,
+                                       size_t m) {
+    for (size_t a = 0; a < m; a++)
+        for (size_t b = 0; b < m; b++) {
+            double sum = 0.0;
+            for (size_t i = 0; i < d; i++)
+                for (size_t j = 0; j < d; j++) sum += J[i * m + a] * F[i * d + j] * J[j * m + b];
+            G[a * m + b] = sum;
+        }
+}
+
+/* The length of the shortest path between N(m1, s1^2) and N(m2, s2^2) in the metric F = diag(1/s^2,
+ * 2/s^2) (Fisher and Rao): a hyperbolic plane with curvature -1/2. */
+LLM_API double llm_fisher_info_rao(double m1, double s1, double m2, double s2) {
+    LLM_ASSERT(s1 > 0.0 && s2 > 0.0);
+    const double dm = 0.5 * (m1 - m2) * (m1 - m2), ds = (s1 - s2) * (s1 - s2);
+    return 2.0 * sqrt(2.0) * asinh(0.5 * sqrt((dm + ds) / (s1 * s2)));
+}
+
 /* @cramer_rao ----------------------------------------------- Cramer-Rao lower bound
  *
  *     cov(T) >= J F^-1 J^T          T unbiased for g(theta), J = dg/dtheta, F the information
