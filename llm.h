@@ -98,8 +98,11 @@
  *   entropy                  Shannon entropy
  *   cross_entropy            Cross-entropy
  *   bce                      Binary cross-entropy
+ *   f_divergence             f-divergences
+ *   cramer_rao               Cramer-Rao lower bound
  *   concentration            Concentration inequalities
  *   confidence_interval      Confidence intervals
+ *   bootstrap                Bootstrap resampling
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
@@ -135,6 +138,7 @@
  *   regularization           Regularization
  *   lasso                    L1 regularization
  *   ridge                    L2 regularization
+ *   hyperparameter           Hyperparameters
  *   data_leakage             Data leakage
  *   early_stopping           Early stopping
  *   epoch                    Epoch
@@ -3238,8 +3242,8 @@ LLM_API void llm_one_hot_scatter_add(float *dw, const float *dy, const size_t *i
  * topics  Cosine similarity
  */
 
-/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Clamped to [-1, 1], where rounding
- * would leave it. */
+/* cos(a, b) <- a, b (n). A zero vector is similar to nothing: 0. Never outside of [-1, 1]: what
+ * rounding in double adds to a 1 is lost when it becomes a float. */
 LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t n, float eps) {
     double sum = 0.0;
     for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
@@ -3247,7 +3251,7 @@ LLM_API float llm_cosine_similarity_pair(const float *a, const float *b, size_t 
     const double b_norm = sqrt(llm_vector_norm_l2_squared(b, n));
     const double c = sum / (a_norm > (double)eps ? a_norm : (double)eps) /
                      (b_norm > (double)eps ? b_norm : (double)eps);
-    return c > 1.0 ? 1.0f : c < -1.0 ? -1.0f : (float)c;
+    return (float)c;
 }
 
 /* da, db (n) += <- dc and forward's a, b, eps; either may be NULL.
@@ -4358,6 +4362,37 @@ LLM_API void llm_softmax_backward(float *dx, const float *dp, const float *p, si
         for (size_t i = 0; i < n; i++) sum += (double)(pr[i] * dpr[i]);
         const float average = (float)sum;
         for (size_t i = 0; i < n; i++) dxr[i] += pr[i] * (dpr[i] - average) * gain;
+    }
+}
+
+/* The same along the middle axis: p, x (outer,n,inner). Neighbours of one distribution are inner
+ * floats apart, so a long table is faster transposed. p may be x. */
+LLM_API void llm_softmax_axis_forward(float *p, const float *x, size_t outer, size_t n,
+                                      size_t inner, float temp) {
+    LLM_ASSERT(temp >= FLT_MIN);
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        const float gain = 1.0f / temp;
+        float max = -INFINITY;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) max = x[i] > max ? x[i] : max;
+        const float shift = max == -INFINITY ? 0.0f : max;
+        for (size_t i = first; i < end; i += inner) sum += (double)llm_expf((x[i] - shift) * gain);
+        const float scale = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t i = first; i < end; i += inner) p[i] = scale * llm_expf((x[i] - shift) * gain);
+    }
+}
+
+/* dx (outer,n,inner) += <- dp and forward's result p, temp. */
+LLM_API void llm_softmax_axis_backward(float *dx, const float *dp, const float *p, size_t outer,
+                                       size_t n, size_t inner, float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < outer * inner; r++) {
+        const size_t first = r / inner * n * inner + r % inner, end = first + n * inner;
+        double sum = 0.0;
+        for (size_t i = first; i < end; i += inner) sum += (double)(p[i] * dp[i]);
+        for (size_t i = first; i < end; i += inner) dx[i] += p[i] * (dp[i] - (float)sum) / temp;
     }
 }
 
@@ -7150,6 +7185,284 @@ LLM_API float llm_bce_reduce(const float *loss, size_t n, bool mean) {
     return (float)(mean ? sum / (double)n : sum);
 }
 
+/* @f_divergence --------------------------------------------- f-divergences
+ *
+ *     D_f(p || q) = sum_i q_i f(p_i / q_i)          f convex, f(1) = 0
+ *     KL  t log t    reverse KL  -log t    chi2  (t-1)^2    TV  |t-1|/2    Hellinger  (1-sqrt t)^2
+ *     dD/dq_i = f(t) - t f'(t)                      t = p_i / q_i
+ *
+ * One formula for most distances between distributions; the function f says how a ratio of
+ * probabilities is paid. All are 0 only for p = q, and none grows when both are processed in the
+ * same way. They differ in the tails: where q is 0 and p is not, KL is infinite and total variation
+ * pays half of p. Forward KL makes q cover everything p does, reverse KL lets it pick one mode,
+ * Jensen-Shannon is bounded. From samples of p, k3 estimates KL(p || q) without ever being
+ * negative.
+ *
+ * source  Csiszar 1967; Ali & Silvey 1966; Nguyen, Wainwright & Jordan 2010, "Estimating divergence
+ *         functionals and the likelihood ratio by convex risk minimization"; Schulman 2020 (k1, k2,
+ *         k3)
+ * needs   exp logsumexp
+ * see     @cross_entropy @wasserstein @kl_penalty @gan
+ * topics  f-Divergences (Unified View)
+ */
+enum {
+    LLM_F_DIVERGENCE_KL,         /* KL(p || q) */
+    LLM_F_DIVERGENCE_REVERSE_KL, /* KL(q || p) */
+    LLM_F_DIVERGENCE_JS,         /* Jensen-Shannon: (KL(p || m) + KL(q || m)) / 2, m the middle */
+    LLM_F_DIVERGENCE_TV,         /* total variation, half the sum of |p - q| */
+    LLM_F_DIVERGENCE_PEARSON,    /* sum (p - q)^2 / q */
+    LLM_F_DIVERGENCE_NEYMAN,     /* sum (p - q)^2 / p */
+    LLM_F_DIVERGENCE_HELLINGER,  /* sum (sqrt p - sqrt q)^2 */
+    LLM_F_DIVERGENCE_ALPHA,      /* sum (p^a q^(1-a) - a p - (1-a) q) / (a (a-1)), a not 0 or 1 */
+    LLM_F_DIVERGENCE_COUNT
+};
+
+/* f(t) and its slope f'(t), t > 0; a is read for ALPHA only. slope may be NULL. */
+LLM_API double llm_f_divergence_f(double *slope, int kind, double t, double a) {
+    double f = 0.0, s = 0.0;
+    switch (kind) {
+    case LLM_F_DIVERGENCE_KL:
+        f = t * log(t) - t + 1.0, s = log(t);
+        break;
+    case LLM_F_DIVERGENCE_REVERSE_KL:
+        f = t - 1.0 - log(t), s = 1.0 - 1.0 / t;
+        break;
+    case LLM_F_DIVERGENCE_JS:
+        f = 0.5 * (t * log(2.0 * t / (t + 1.0)) + log(2.0 / (t + 1.0))),
+        s = 0.5 * log(2.0 * t / (t + 1.0));
+        break;
+    case LLM_F_DIVERGENCE_TV:
+        f = 0.5 * fabs(t - 1.0), s = t > 1.0 ? 0.5 : t < 1.0 ? -0.5 : 0.0;
+        break;
+    case LLM_F_DIVERGENCE_PEARSON:
+        f = (t - 1.0) * (t - 1.0), s = 2.0 * (t - 1.0);
+        break;
+    case LLM_F_DIVERGENCE_NEYMAN:
+        f = (t - 1.0) * (t - 1.0) / t, s = 1.0 - 1.0 / (t * t);
+        break;
+    case LLM_F_DIVERGENCE_HELLINGER:
+        f = (1.0 - sqrt(t)) * (1.0 - sqrt(t)), s = 1.0 - 1.0 / sqrt(t);
+        break;
+    default:
+        LLM_ASSERT(kind == LLM_F_DIVERGENCE_ALPHA && a != 0.0 && a != 1.0);
+        f = (pow(t, a) - a * t + a - 1.0) / (a * (a - 1.0)),
+        s = (pow(t, a - 1.0) - 1.0) / (a - 1.0);
+    }
+    if (slope) *slope = s;
+    return f;
+}
+
+/* f(0), what an outcome costs (in units of q) that p never has, and the limit of f(t) / t, what one
+ * costs (in units of p) that q never has. */
+LLM_API void llm_f_divergence_limits(double *at_zero, double *at_infinity, int kind, double a) {
+    const double inf = (double)INFINITY, half_log = 0.34657359027997265471;
+    const double zero[LLM_F_DIVERGENCE_ALPHA] = {1.0, inf, half_log, 0.5, 1.0, inf, 1.0};
+    const double infinity[LLM_F_DIVERGENCE_ALPHA] = {inf, 1.0, half_log, 0.5, inf, 1.0, 1.0};
+    LLM_ASSERT(kind >= 0 && kind < LLM_F_DIVERGENCE_COUNT);
+    if (kind == LLM_F_DIVERGENCE_ALPHA) {
+        *at_zero = a > 0.0 ? 1.0 / a : inf;
+        *at_infinity = a < 1.0 ? 1.0 / (1.0 - a) : inf;
+    } else {
+        *at_zero = zero[kind];
+        *at_infinity = infinity[kind];
+    }
+}
+
+/* D_f(p || q) of p, q (n), each summing to 1. f has slope 0 at 1 here (a linear term changes no sum
+ * of probabilities), so every term is at least 0 and nothing cancels. */
+LLM_API double llm_f_divergence(const float *p, const float *q, size_t n, int kind, double a) {
+    double sum = 0.0, at_zero, at_infinity;
+    llm_f_divergence_limits(&at_zero, &at_infinity, kind, a);
+    for (size_t i = 0; i < n; i++) {
+        const double pi = (double)p[i], qi = (double)q[i];
+        LLM_ASSERT(pi >= 0.0 && qi >= 0.0);
+        if (pi > 0.0 && qi > 0.0)
+            sum += qi * llm_f_divergence_f(NULL, kind, pi / qi, a);
+        else if (qi > 0.0)
+            sum += qi * at_zero;
+        else if (pi > 0.0)
+            sum += pi * at_infinity;
+    }
+    return sum;
+}
+
+/* d (N) <- p (N,V) and logits z (N,V): D_f(p || softmax(z)) of each row. q (V) is scratch. dz
+ * (N,V), unless NULL, += dd_n dD/dz: with g_i = dD/dq_i = f(t) - t f'(t), through softmax q_i (g_i
+ * - q.g). Where p is 0, g is f(0); p and z must be finite. */
+LLM_API void llm_f_divergence_logits(float *d, float *dz, const float *dd, const float *p,
+                                     const float *z, float *q, size_t N, size_t V, int kind,
+                                     double a) {
+    double at_zero, at_infinity, slope;
+    llm_f_divergence_limits(&at_zero, &at_infinity, kind, a);
+    for (size_t n = 0; n < N; n++) {
+        const float *pn = p + n * V, *zn = z + n * V;
+        const float lse = llm_logsumexp(zn, V);
+        double mean = 0.0;
+        for (size_t i = 0; i < V; i++) q[i] = llm_expf(zn[i] - lse);
+        d[n] = (float)llm_f_divergence(pn, q, V, kind, a);
+        for (int pass = 0; dz && pass < 2; pass++)
+            for (size_t i = 0; i < V; i++) {
+                if (q[i] == 0.0f) continue; /* no slope is left to push with */
+                const double t = (double)pn[i] / (double)q[i];
+                const double f = t > 0.0 ? llm_f_divergence_f(&slope, kind, t, a) : at_zero;
+                const double g = t > 0.0 ? f - t * slope : at_zero;
+                if (pass == 0)
+                    mean += (double)q[i] * g;
+                else
+                    dz[n * V + i] += (float)((double)dd[n] * (double)q[i] * (g - mean));
+            }
+    }
+}
+
+/* KL(N(m1, s1^2) || N(m2, s2^2)), and the squared Hellinger distance, 2 - 2 times the overlap. */
+LLM_API double llm_f_divergence_normal_kl(double m1, double s1, double m2, double s2) {
+    const double r = s1 / s2, z = (m1 - m2) / s2;
+    return 0.5 * (r * r - 1.0 + z * z) - log(r);
+}
+LLM_API double llm_f_divergence_normal_hellinger(double m1, double s1, double m2, double s2) {
+    const double v = s1 * s1 + s2 * s2, z = m1 - m2;
+    return 2.0 - 2.0 * sqrt(2.0 * s1 * s2 / v) * exp(-0.25 * z * z / v);
+}
+
+/* k (3) <- one draw x of p, r = log q(x) - log p(x): estimates of KL(p || q). k1 = -r has the right
+ * mean and is often negative; k2 = r^2/2 is small in variance and biased; k3 = e^r - 1 - r has the
+ * right mean and is never negative, since e^r - 1 has mean 0 and lies above r. */
+LLM_API void llm_f_divergence_estimators(double k[3], double r) {
+    k[0] = -r;
+    k[1] = 0.5 * r * r;
+    k[2] = expm1(r) - r;
+}
+
+/* The variational bound for KL(p || q) from samples and any function T of them, T_p (n) at draws of
+ * p and T_q (m) at draws of q (Fenchel: f*(u) = e^(u-1), and T shifted to its best constant):
+ *     KL >= mean_p T - log mean_q e^T        equality at T = log p/q + constant (Donsker, Varadhan)
+ * Slopes, unless NULL: dT_p, dT_q (n), (m) = how the bound changes with each T, for ascent. */
+LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const float *T_p, size_t n,
+                                            const float *T_q, size_t m) {
+    const double lse = (double)llm_logsumexp(T_q, m);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)T_p[i];
+        if (dT_p) dT_p[i] = (float)(1.0 / (double)n);
+    }
+    for (size_t i = 0; dT_q && i < m; i++) dT_q[i] = (float)-exp((double)T_q[i] - lse);
+    return sum / (double)n - (lse - log((double)m));
+}
+
+/* @cramer_rao ----------------------------------------------- Cramer-Rao lower bound
+ *
+ *     cov(T) >= J F^-1 J^T          T unbiased for g(theta), J = dg/dtheta, F the information
+ *     MSE(T) >= (1 + b')^2 / I + b^2                              bias b(theta)
+ *     E (T - theta)^2 >= 1 / (E I + I_prior)                  van Trees, theta drawn from a prior
+ *
+ * No unbiased estimator can be more precise than the data's information allows. The bound is
+ * attained exactly in exponential families and in the limit by maximum likelihood, so the ratio of
+ * an estimator's variance to the bound says what is left to gain. Parameters that are not of
+ * interest cost precision unless their information is orthogonal: F^-1's block is never smaller
+ * than the block's inverse. The bound needs a support that does not move with theta, and
+ * unbiasedness: the maximum of a uniform sample converges faster than it allows, and shrinkage
+ * beats it by bias.
+ *
+ * source  Rao 1945, "Information and the accuracy attainable ..."; Cramer 1946; van Trees 1968;
+ *         James & Stein 1961, "Estimation with quadratic loss"
+ * needs   spd
+ * see     @fisher_info @mle
+ * topics  Cramer-Rao Lower Bound
+ */
+
+/* bound (m,m) <- J F^-1 J^T, F (d,d), J (m,d); J NULL is the identity, m = d. False when F is not
+ * positive definite: then some direction of theta cannot be estimated. L, W: d d, m d scratch. */
+LLM_API bool llm_cramer_rao_bound(double *bound, const double *F, const double *J, size_t m,
+                                  size_t d, double *L, double *W) {
+    LLM_ASSERT(J || m == d);
+    if (!llm_spd_factor(L, F, d)) return false;
+    for (size_t i = 0; i < m; i++) { /* row i of W: L w = J_i; the bound is W W^T */
+        double *w = W + i * d;
+        for (size_t k = 0; k < d; k++) w[k] = J ? J[i * d + k] : i == k ? 1.0 : 0.0;
+        llm_spd_forward(w, L, w, d);
+        for (size_t j = 0; j <= i; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < d; k++) sum += w[k] * W[j * d + k];
+            bound[i * m + j] = bound[j * m + i] = sum;
+        }
+    }
+    return true;
+}
+
+/* The least mean squared error at information I with bias b and its slope db/dtheta. */
+LLM_API double llm_cramer_rao_biased(double I, double b, double slope) {
+    LLM_ASSERT(I > 0.0);
+    return (1.0 + slope) * (1.0 + slope) / I + b * b;
+}
+
+/* S (a,a) <- F_aa - F_ab F_bb^-1 F_ba: the information about the first a of d parameters when the
+ * others are unknown too; F_aa is what it would be if they were known. False when F_bb is singular.
+ * L, W: (d-a)^2, a (d-a) scratch. */
+LLM_API bool llm_cramer_rao_nuisance(double *S, const double *F, size_t a, size_t d, double *L,
+                                     double *W) {
+    LLM_ASSERT(a <= d);
+    const size_t b = d - a;
+    for (size_t i = 0; i < b; i++)
+        for (size_t j = 0; j < b; j++) L[i * b + j] = F[(a + i) * d + a + j];
+    if (!llm_spd_factor(L, L, b)) return false;
+    for (size_t i = 0; i < a; i++) {
+        double *w = W + i * b;
+        for (size_t k = 0; k < b; k++) w[k] = F[i * d + a + k];
+        llm_spd_forward(w, L, w, b);
+        for (size_t j = 0; j <= i; j++) {
+            double sum = F[i * d + j];
+            for (size_t k = 0; k < b; k++) sum -= w[k] * W[j * b + k];
+            S[i * a + j] = S[j * a + i] = sum;
+        }
+    }
+    return true;
+}
+
+/* Van Trees: the bound on the mean squared error averaged over a prior with information `prior`
+ * (the mean of (d log prior / dtheta)^2; 1/variance for a normal one). Biased estimators obey it
+ * too. */
+LLM_API double llm_cramer_rao_bayes(double mean_information, double prior) {
+    return 1.0 / (mean_information + prior);
+}
+
+/* What replicates of an estimator say: its bias and variance at `truth`, variance / bound, and the
+ * standard error of that ratio (from the fourth moment: the variance of a sample variance). */
+typedef struct {
+    double bias, var, mse, ratio, ratio_error;
+} llm_cramer_rao_report;
+
+/* The report on estimate (runs), runs > 1. */
+LLM_API llm_cramer_rao_report llm_cramer_rao_efficiency(const double *estimate, size_t runs,
+                                                        double truth, double bound) {
+    llm_cramer_rao_report r;
+    const double n = (double)runs;
+    double mean = 0.0, second = 0.0, fourth = 0.0;
+    LLM_ASSERT(runs > 1 && bound > 0.0);
+    for (size_t i = 0; i < runs; i++) mean += estimate[i] / n;
+    for (size_t i = 0; i < runs; i++) {
+        const double square = (estimate[i] - mean) * (estimate[i] - mean);
+        second += square / n;
+        fourth += square * square / n;
+    }
+    r.bias = mean - truth;
+    r.var = second * n / (n - 1.0);
+    r.mse = second + r.bias * r.bias;
+    r.ratio = r.var / bound;
+    r.ratio_error = sqrt(fmax(0.0, fourth - second * second) / n) / bound;
+    return r;
+}
+
+/* y (d) <- x (d), an observation of a mean vector with variance var in each coordinate: James and
+ * Stein's estimate, shrunk towards 0 by (d - 2) var / |x|^2, at most to 0. For d > 2 its total
+ * squared error is below that of x at every mean: the bound holds for unbiased estimators only. */
+LLM_API void llm_cramer_rao_james_stein(double *y, const double *x, double var, size_t d) {
+    double square = 0.0;
+    for (size_t i = 0; i < d; i++) square += x[i] * x[i];
+    const double keep =
+        d > 2 && square > 0.0 ? fmax(0.0, 1.0 - ((double)d - 2.0) * var / square) : 1.0;
+    for (size_t i = 0; i < d; i++) y[i] = keep * x[i];
+}
+
 /* @concentration -------------------------------------------- Concentration inequalities
  *
  *     Hoeffding    P(mean - mu >= e) <= exp(-2 n e^2)                          range 1
@@ -7459,6 +7772,180 @@ LLM_API double llm_confidence_interval_tost(double difference, double se, double
     const llm_distribution t = {LLM_DISTRIBUTION_STUDENT_T, df, 0.0, 0.0, 1.0};
     LLM_ASSERT(margin > 0.0 && se > 0.0);
     return llm_distribution_cdf(&t, (fabs(difference) - margin) / se);
+}
+
+/* @bootstrap ------------------------------------------------ Bootstrap resampling
+ *
+ *     x* = n draws with replacement from x         the spread of T(x*) stands for that of T(x)
+ *     percentile   q_a .. q_(1-a)                  basic   2T - q_(1-a) .. 2T - q_a
+ *     BCa          q at Phi(z0 + (z0 + z) / (1 - acc (z0 + z)))
+ *
+ * An error bar for any statistic, without a formula: treat the sample as the world, draw samples
+ * from it, and watch the statistic move. The caller computes the statistic from indices, so nothing
+ * is copied and any data will do. BCa corrects the percentiles for bias (z0) and for a spread that
+ * changes with the value (acceleration, from the jackknife). Resampling must imitate how the data
+ * came about: whole clusters, blocks of a time series, pairs. It fails for extremes: the maximum of
+ * a resample is the sample's maximum in 63 of 100 cases.
+ *
+ * source  Efron 1979, "Bootstrap methods: another look at the jackknife"; Efron 1987, "Better
+ *         bootstrap confidence intervals"; Kunsch 1989 (blocks); Koehn 2004, "Statistical
+ *         significance tests for machine translation evaluation"
+ * needs   rng argsort special special_inverse
+ * see     @confidence_interval
+ * topics  Bootstrap Resampling
+ */
+
+/* index (n) <- draws from 0 .. n-1 with replacement. */
+LLM_API void llm_bootstrap_indices(size_t *index, size_t n, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) index[i] = llm_rng_below(rng, n);
+}
+
+/* The same within strata: stratum s is start[s] .. start[s+1] - 1, and keeps its size. */
+LLM_API void llm_bootstrap_stratified(size_t *index, const size_t *start, size_t strata,
+                                      llm_rng *rng) {
+    for (size_t s = 0; s < strata; s++)
+        for (size_t i = start[s]; i < start[s + 1]; i++)
+            index[i] = start[s] + llm_rng_below(rng, start[s + 1] - start[s]);
+}
+
+/* Whole clusters (start as above): as many as there are, with replacement. Returns how many indices
+ * came out; index has room for clusters times the largest one. */
+LLM_API size_t llm_bootstrap_clusters(size_t *index, const size_t *start, size_t clusters,
+                                      llm_rng *rng) {
+    size_t n = 0;
+    for (size_t c = 0; c < clusters; c++) {
+        const size_t pick = llm_rng_below(rng, clusters);
+        for (size_t i = start[pick]; i < start[pick + 1]; i++) index[n++] = i;
+    }
+    return n;
+}
+
+/* Moving blocks of length b for a series of n: blocks start anywhere up to n - b, and keep inside
+ * them what neighbours share. The last one is cut. */
+LLM_API void llm_bootstrap_blocks(size_t *index, size_t n, size_t b, llm_rng *rng) {
+    LLM_ASSERT(b > 0 && b <= n);
+    for (size_t i = 0, at = 0; i < n; i++) {
+        if (i % b == 0) at = llm_rng_below(rng, n - b + 1);
+        index[i] = at + i % b;
+    }
+}
+
+/* The standard deviation of t (B), replicates of a statistic: its bootstrap standard error. */
+LLM_API double llm_bootstrap_se(const float *t, size_t B) {
+    double mean = 0.0, square = 0.0;
+    for (size_t i = 0; i < B; i++) mean += (double)t[i] / (double)B;
+    for (size_t i = 0; i < B; i++) square += ((double)t[i] - mean) * ((double)t[i] - mean);
+    return sqrt(square / ((double)B - 1.0));
+}
+
+/* The standard error and the acceleration from the jackknife: t (n) is the statistic with
+ * observation i left out. acceleration may be NULL. */
+LLM_API double llm_bootstrap_jackknife(double *acceleration, const float *t, size_t n) {
+    double mean = 0.0, square = 0.0, cube = 0.0;
+    for (size_t i = 0; i < n; i++) mean += (double)t[i] / (double)n;
+    for (size_t i = 0; i < n; i++) {
+        const double r = mean - (double)t[i];
+        square += r * r;
+        cube += r * r * r;
+    }
+    if (acceleration) *acceleration = square > 0.0 ? cube / (6.0 * square * sqrt(square)) : 0.0;
+    return sqrt(square * ((double)n - 1.0) / (double)n);
+}
+
+/* The p-quantile of t in the order given, linear between neighbours (NumPy's). */
+LLM_API double llm_bootstrap_quantile(const float *t, const size_t *order, size_t B, double p) {
+    const double at = fmin(fmax(p, 0.0), 1.0) * ((double)B - 1.0), below = floor(at);
+    const size_t i = (size_t)below, j = i + 1 < B ? i + 1 : i;
+    return (double)t[order[i]] + (at - below) * ((double)t[order[j]] - (double)t[order[i]]);
+}
+
+enum { LLM_BOOTSTRAP_PERCENTILE, LLM_BOOTSTRAP_BASIC, LLM_BOOTSTRAP_BCA };
+
+/* *low, *high <- replicates t (B) of a statistic whose value on the sample is `value`.
+ * acceleration is read for BCa. order (B) is scratch. NaN for BCa when all replicates lie on one
+ * side of value. */
+LLM_API void llm_bootstrap_interval(double *low, double *high, int method, const float *t, size_t B,
+                                    double value, double acceleration, double level,
+                                    size_t *order) {
+    double p[2] = {0.5 - 0.5 * level, 0.5 + 0.5 * level};
+    LLM_ASSERT(B > 1 && level > 0.0 && level < 1.0);
+    llm_argsort(order, t, B);
+    if (method == LLM_BOOTSTRAP_BCA) {
+        double below = 0.0, equal = 0.0; /* ties count half */
+        for (size_t i = 0; i < B; i++) {
+            below += (double)t[i] < value ? 1.0 : 0.0;
+            equal += (double)t[i] == value ? 1.0 : 0.0;
+        }
+        const double z0 = llm_special_inverse_normal((below + 0.5 * equal) / (double)B);
+        for (size_t k = 0; k < 2; k++) {
+            const double z = z0 + llm_special_inverse_normal(p[k]),
+                         w = z0 + z / (1.0 - acceleration * z);
+            p[k] = exp(llm_special_normal_logcdf(w));
+        }
+        if (!(p[0] < p[1])) {
+            *low = *high = (double)NAN;
+            return;
+        }
+    }
+    *low = llm_bootstrap_quantile(t, order, B, p[0]);
+    *high = llm_bootstrap_quantile(t, order, B, p[1]);
+    if (method != LLM_BOOTSTRAP_BASIC) return;
+    const double reflected = 2.0 * value - *high;
+    *high = 2.0 * value - *low;
+    *low = reflected;
+}
+
+/* The studentized interval: t (B) replicates with a standard error each, se (B), from an inner
+ * bootstrap or a formula; value and its se0 on the sample. The quantiles of (t - value) / se take
+ * the place of a t table. ratio (B), order (B) scratch. */
+LLM_API void llm_bootstrap_studentized(double *low, double *high, const float *t, const float *se,
+                                       size_t B, double value, double se0, double level,
+                                       float *ratio, size_t *order) {
+    for (size_t i = 0; i < B; i++) ratio[i] = (float)(((double)t[i] - value) / (double)se[i]);
+    llm_argsort(order, ratio, B);
+    *low = value - se0 * llm_bootstrap_quantile(ratio, order, B, 0.5 + 0.5 * level);
+    *high = value - se0 * llm_bootstrap_quantile(ratio, order, B, 0.5 - 0.5 * level);
+}
+
+/* The p-value of "x (n) and y (m) come from one distribution" by B random relabellings: the share
+ * of those whose means differ at least as much, the observed labelling counted among them (or p
+ * could be 0, which B draws cannot show). pool (n + m) is scratch. */
+LLM_API double llm_bootstrap_permutation(const float *x, size_t n, const float *y, size_t m,
+                                         size_t B, llm_rng *rng, float *pool) {
+    double total = 0.0, sum = 0.0, as_far = 1.0;
+    LLM_ASSERT(n > 0 && m > 0);
+    for (size_t i = 0; i < n; i++) sum += (double)(pool[i] = x[i]);
+    for (size_t i = 0; i < m; i++) total += (double)(pool[n + i] = y[i]);
+    total += sum;
+    const double N = (double)n, M = (double)m, seen = fabs(sum / N - (total - sum) / M);
+    for (size_t b = 0; b < B; b++) {
+        sum = 0.0;
+        for (size_t i = 0; i < n; i++) { /* the first n of a shuffle */
+            const size_t j = i + llm_rng_below(rng, n + m - i);
+            const float swap = pool[i];
+            pool[i] = pool[j];
+            pool[j] = swap;
+            sum += (double)pool[i];
+        }
+        if (fabs(sum / N - (total - sum) / M) >= seen * (1.0 - 1e-9)) as_far += 1.0;
+    }
+    return as_far / ((double)B + 1.0);
+}
+
+/* Koehn's paired test: two systems' scores a, b (n) on the same items; the share of resampled test
+ * sets on which a is not better than b, counted as above. */
+LLM_API double llm_bootstrap_paired(const float *a, const float *b, size_t n, size_t B,
+                                    llm_rng *rng) {
+    double not_better = 1.0;
+    for (size_t k = 0; k < B; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            const size_t j = llm_rng_below(rng, n);
+            sum += (double)a[j] - (double)b[j];
+        }
+        if (sum <= 0.0) not_better += 1.0;
+    }
+    return not_better / ((double)B + 1.0);
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
@@ -12164,6 +12651,168 @@ LLM_API llm_ridge_point llm_ridge_path_at(double *w, double *intercept, const ll
 /* w (d) <- one step of SGD with penalty lam |w|^2 / 2: w shrinks by lr lam, then goes along -g. */
 LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, float lam) {
     for (size_t j = 0; j < d; j++) w[j] = (1.0f - lr * lam) * w[j] - lr * g[j];
+}
+
+/* @hyperparameter ------------------------------------------- Hyperparameters
+ *
+ *     random    u ~ U(0,1)^D, each coordinate through its own scale
+ *     halving   n trials with budget b; keep the best n/eta with budget b eta; again
+ *    Hyperband s_max = floor(log_eta R); for s = s_max .. 0: n = ceil((s_max + 1) eta^s / (s + 1)),
+ *               b = R eta^-s, halving s times
+ *     TPE       x = argmax l(x) / g(x): densities of the best share of the trials and of the others
+ *
+ * What is set before training: rates, widths, penalties. The error as a function of them is dear,
+ * noisy and without a gradient, and few of them matter. A grid spends its trials on repetitions of
+ * the same few values of the one that matters; random points give it as many values as there are
+ * trials. Halving stops bad trials early; TPE proposes where good trials are denser than bad ones.
+ * The score of the winner is the best of many noisy ones, and so too good: judge it on other data.
+ *
+ * source  Bergstra & Bengio 2012; Bergstra et al. 2011, "Algorithms for hyper-parameter
+ *         optimization"; Li et al. 2018, "Hyperband", algorithm 1
+ * needs   argsort
+ * see     @split, @data_leakage, @cosine_lr
+ * topics  Hyperparameter
+ */
+typedef enum {
+    LLM_HYPERPARAMETER_LINEAR,
+    LLM_HYPERPARAMETER_LOG,     /* 0 < low: equal ratios are equally likely */
+    LLM_HYPERPARAMETER_INTEGER, /* low to high, both included */
+    LLM_HYPERPARAMETER_CHOICE   /* 0 to high - 1, no order among them */
+} llm_hyperparameter_kind;
+
+typedef struct {
+    llm_hyperparameter_kind kind;
+    double low, high;
+} llm_hyperparameter;
+
+/* The value at u in [0,1). */
+LLM_API double llm_hyperparameter_value(const llm_hyperparameter *h, double u) {
+    LLM_ASSERT(u >= 0.0 && u < 1.0);
+    if (h->kind == LLM_HYPERPARAMETER_LOG) return h->low * exp(u * log(h->high / h->low));
+    if (h->kind == LLM_HYPERPARAMETER_INTEGER) return h->low + floor(u * (h->high - h->low + 1.0));
+    if (h->kind == LLM_HYPERPARAMETER_CHOICE) return floor(u * h->high);
+    return h->low + u * (h->high - h->low);
+}
+
+/* u (D) <- a random trial. */
+LLM_API void llm_hyperparameter_random(double *u, size_t D, llm_rng *rng) {
+    for (size_t k = 0; k < D; k++) u[k] = (double)llm_rng_uniform(rng);
+}
+
+/* u (D) <- trial number `index` of the grid with `steps` values in each dimension, steps^D in all,
+ * the first dimension fastest: the middles of equal cells. */
+LLM_API void llm_hyperparameter_grid(double *u, size_t index, size_t steps, size_t D) {
+    for (size_t k = 0; k < D; k++, index /= steps)
+        u[k] = ((double)(index % steps) + 0.5) / (double)steps;
+}
+
+/* kept (n / eta of n) <- the trials with the least loss (n), best first: one round of halving. NaN,
+ * a run that broke, is worst. Returns how many, at least 1. Scratch: n words. */
+LLM_API size_t llm_hyperparameter_halve(size_t *kept, const float *loss, size_t n, size_t eta,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, count = n / eta > 0 ? n / eta : 1;
+    LLM_ASSERT(n > 0 && eta > 1);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, loss, n);
+    for (size_t i = 0; i < count; i++) kept[i] = order[i];
+    arena->used = mark;
+    return count;
+}
+
+/* s_max; and n, budget of round i of bracket s of Hyperband with at most R units of budget for a
+ * trial. False behind the last round. Bracket s_max starts many trials on little, bracket 0 few on
+ * everything; Integer arithmetic: a logarithm of 243 to the base 3 is 4.999 in doubles. */
+LLM_API size_t llm_hyperparameter_brackets(size_t R, size_t eta) {
+    size_t s = 0;
+    LLM_ASSERT(R > 0 && eta > 1);
+    for (; R >= eta; R /= eta) s++;
+    return s;
+}
+LLM_API bool llm_hyperparameter_hyperband(size_t *n, double *budget, size_t R, size_t eta, size_t s,
+                                          size_t i) {
+    const size_t most = llm_hyperparameter_brackets(R, eta);
+    size_t power = 1;
+    LLM_ASSERT(s <= most);
+    if (i > s) return false;
+    for (size_t k = 0; k < s; k++) power *= eta;
+    *n = ((most + 1) * power + s) / (s + 1);
+    *budget = (double)R / (double)power;
+    for (size_t k = 0; k < i; k++) *n /= eta, *budget *= (double)eta;
+    return true;
+}
+
+/* The log density at u of the Parzen window over centres (n,D) chosen by use (n), and of the
+ * uniform prior as one more centre. Bandwidths as in hyperopt: the larger gap to a neighbour,
+ * between 1 / min(100, n + 1) and 1; truncated to 0..1. Categories: counts + 1. dimension k
+ * only. */
+LLM_API double llm_hyperparameter_parzen(double u, const double *centre, const bool *use, size_t n,
+                                         size_t D, size_t k, const llm_hyperparameter *h) {
+    double sum = 1.0, count = 1.0, least = 1.0;
+    for (size_t i = 0; i < n; i++) count += use[i] ? 1.0 : 0.0;
+    if (h->kind == LLM_HYPERPARAMETER_CHOICE) {
+        for (size_t i = 0; i < n; i++)
+            if (use[i] && floor(centre[i * D + k] * h->high) == floor(u * h->high)) sum += h->high;
+        return log(sum / count);
+    }
+    least = 1.0 / fmin(100.0, count);
+    for (size_t i = 0; i < n; i++) {
+        const double c = centre[i * D + k];
+        double below = c, above = 1.0 - c;
+        if (!use[i]) continue;
+        for (size_t j = 0; j < n; j++) {
+            const double gap = centre[j * D + k] - c;
+            if (!use[j] || j == i) continue;
+            if (gap >= 0.0) above = fmin(above, gap);
+            if (gap <= 0.0) below = fmin(below, -gap);
+        }
+        const double width = fmin(1.0, fmax(least, fmax(below, above))), z = (u - c) / width;
+        const double inside =
+            0.5 * (erf((1.0 - c) / width / sqrt(2.0)) + erf(c / width / sqrt(2.0)));
+        sum += exp(-0.5 * z * z) / (width * sqrt(2.0 * (double)LLM_PI) * inside);
+    }
+    return log(sum / count);
+}
+
+/* u (D) <- the next trial after trial (n,D) with loss (n): in each dimension the best of `draws`
+ * (24) candidates, drawn from the Parzen density of the good trials, by log l - log g. Good is the
+ * best share gamma (0.15 to 0.25), at least one. Random before `start` (20) trials. Scratch: n
+ * words and flags. */
+LLM_API void llm_hyperparameter_tpe(double *u, const double *trial, const float *loss, size_t n,
+                                    const llm_hyperparameter *space, size_t D, double gamma,
+                                    size_t draws, size_t start, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, good = (size_t)ceil(gamma * (double)n);
+    llm_hyperparameter_random(u, D, rng);
+    if (n < start || n < 2) return;
+    LLM_ASSERT(gamma > 0.0 && gamma < 1.0);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool *best = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    bool *rest = (bool *)llm_arena_take(arena, n, sizeof(bool));
+    llm_argsort(order, loss, n);
+    for (size_t i = 0; i < n; i++) best[order[i]] = i < good, rest[order[i]] = i >= good;
+    for (size_t k = 0; k < D; k++) {
+        double most = -HUGE_VAL, chosen = u[k];
+        for (size_t draw = 0; draw < draws; draw++) {
+            /* a good trial moved by a kernel of about its gaps' size, or the prior's uniform
+             * draw */
+            const size_t pick = llm_rng_below(rng, good + 1);
+            double at = (double)llm_rng_uniform(rng);
+            if (pick < good && space[k].kind == LLM_HYPERPARAMETER_CHOICE)
+                at = trial[order[pick] * D + k];
+            if (pick < good && space[k].kind != LLM_HYPERPARAMETER_CHOICE) {
+                do { /* until it lies inside */
+                    at = trial[order[pick] * D + k] +
+                         (double)llm_rng_normal(rng) / (double)(good + 1);
+                } while (at < 0.0 || at >= 1.0);
+            }
+            const double score = llm_hyperparameter_parzen(at, trial, best, n, D, k, &space[k]) -
+                                 llm_hyperparameter_parzen(at, trial, rest, n, D, k, &space[k]);
+            if (!(score > most)) continue;
+            most = score;
+            chosen = at;
+        }
+        u[k] = chosen;
+    }
+    arena->used = mark;
 }
 
 /* @data_leakage --------------------------------------------- Data leakage

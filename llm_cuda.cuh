@@ -1086,6 +1086,93 @@ LLM_KERNEL void __launch_bounds__(256)
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @vector_norm ---------------------------------------------- L1 and L2 norms
+ *
+ * Rows made unit: a block a row. Each thread squares its entries, the block adds them in double, so
+ * that rows of 1e30 or 1e-30 have the length that the reference gives them, and each thread reads
+ * its entries again, from cache, to divide them. Moves 2 elements for each element of the row, the
+ * minimum, and a float a row. One multiply-add in double an element. Limit: memory bandwidth where
+ * the card has many units for double (data-centre cards), double arithmetic elsewhere.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     rmsnorm
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_vector_norm_unit_kernel(T *u, float *length, const T *x, size_t n, float eps) {
+    const size_t first = (size_t)blockIdx.x * n, step = (size_t)blockDim.x * V;
+    float v[V];
+    double sum = 0.0;
+    for (size_t i = (size_t)threadIdx.x * V; i < n; i += step) {
+        llm_load_vector(v, x, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum += (double)v[k] * (double)v[k];
+    }
+    const double norm = sqrt(llm_block_sum(sum));
+    const double scale = norm < (double)eps || norm == 0.0 ? 0.0 : 1.0 / norm;
+    for (size_t i = (size_t)threadIdx.x * V; i < n; i += step) {
+        llm_load_vector(v, x, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = (float)((double)v[k] * scale);
+        llm_store_vector(u, first + i, v);
+    }
+    if (threadIdx.x == 0 && length) llm_store(length, blockIdx.x, (float)norm);
+}
+
+/* u (rows,n), length (rows) or NULL <- x (rows,n): device pointers, arguments as those of
+ * llm_vector_norm_unit; T is float or llm_bf16. u may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T *x, size_t rows,
+                                                    size_t n, float eps, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (rows == 0) return cudaSuccess;
+    const bool wide = llm_aligned(u, n) && llm_aligned(x, n);
+    const unsigned threads = llm_row_threads(wide ? n / V : n);
+    if (wide)
+        LLM_LAUNCH((llm_vector_norm_unit_kernel<T, V>), (unsigned)rows, threads, 0, stream, u,
+                   length, x, n, eps);
+    else
+        LLM_LAUNCH((llm_vector_norm_unit_kernel<T, 1>), (unsigned)rows, threads, 0, stream, u,
+                   length, x, n, eps);
+    return cudaGetLastError();
+}
+
+/* @csr ------------------------------------------------------ Compressed sparse rows
+ *
+ * y = A x, a warp a row, eight rows a block: neighbouring lanes read neighbouring entries, and five
+ * exchanges add the lanes' sums. Moves 8 bytes an entry and 12 a row, the minimum; x is gathered,
+ * 32 bytes from L2 or memory for each 4 that are used in the worst case. Limit: memory bandwidth
+ * for rows of 32 entries and more; shorter rows leave lanes idle, and one very long row keeps a
+ * single warp busy when all others are done.
+ *
+ * source  Bell & Garland 2009, "Implementing sparse matrix-vector multiplication on
+ *         throughput-oriented processors", section 4.3
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     vector_norm
+ * topics  -
+ */
+LLM_KERNEL void llm_csr_apply_kernel(float *y, const size_t *start, const uint32_t *index,
+                                     const float *value, const float *x, size_t rows) {
+    const size_t row = (size_t)blockIdx.x * 8 + threadIdx.x / 32;
+    if (row >= rows) return; /* a whole warp */
+    float sum = 0.0f;
+    for (size_t k = start[row] + threadIdx.x % 32; k < start[row + 1]; k += 32)
+        sum += llm_load(value, k) * llm_load(x, index[k]);
+    sum = llm_warp_sum(sum);
+    if (threadIdx.x % 32 == 0) llm_store(y, row, sum);
+}
+
+/* y (rows) <- the arrays of an llm_csr with so many rows, x (cols): device pointers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_csr_apply(float *y, const size_t *start, const uint32_t *index, const float *value,
+                   const float *x, size_t rows, cudaStream_t stream) {
+    if (rows == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_csr_apply_kernel, (unsigned)((rows + 7) / 8), 256, 0, stream, y, start, index,
+               value, x, rows);
+    return cudaGetLastError();
+}
+
 /* @logsumexp ------------------------------------------------ Log-sum-exp
  *
  * One pass over the row. Each thread keeps a pair (max, sum) of what it has seen and rescales the

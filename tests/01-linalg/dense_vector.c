@@ -32,6 +32,9 @@ TEST(dense_vector, "whole numbers add up exactly at every length; axpy, scal, no
     }
     llm_dense_vector_axpy(y, 2.0f, x, 3); /* -2 -1 0, plus twice 0 1 2 */
     CHECK(y[0] == -2.0f && y[1] == 1.0f && y[2] == 4.0f && y[3] == 1.0f);
+    llm_dense_vector_axpy(y, 1.0f, y, 1); /* the first as well */
+    CHECK(y[0] == -4.0f && y[1] == 1.0f);
+    y[0] = -2.0f;
     llm_dense_vector_scal(y, -0.5f, 2);
     CHECK(y[0] == 1.0f && y[1] == -0.5f && y[2] == 4.0f);
 }

@@ -183,3 +183,43 @@ TEST(softmax, "both backward passes agree with differences and add to what is th
     CHECK_ALL_NEAR(dx, dx2, N, 1e-6f);
     CHECK_ALL_NEAR(dlog, dlog2, N, 1e-6f);
 }
+
+TEST(softmax, "along the middle axis as along the last of the transposed; masks, NaN, in place") {
+    const size_t shapes[5][3] = {{1, 1, 1}, {2, 3, 1}, {1, 7, 4}, {3, 5, 2}, {2, 40, 3}};
+    llm_rng rng = llm_rng_seed(9);
+    for (size_t s = 0; s < 5; s++) {
+        const size_t outer = shapes[s][0], n = shapes[s][1], inner = shapes[s][2];
+        const size_t size = outer * n * inner, rows = outer * inner;
+        float *x = floats(size), *dp = floats(size), *p = floats(size), *dx = zeros(size);
+        float *x_t = floats(size), *dp_t = floats(size), *p_t = floats(size), *dx_t = zeros(size);
+        llm_rng_normal_fill(&rng, x, size);
+        llm_rng_normal_fill(&rng, dp, size);
+        for (size_t i = 0; i < size; i++) x[i] = i % 11 == 10 ? -INFINITY : 3.0f * x[i];
+        for (size_t i = 0; s == 3 && i < n; i++) x[i * inner + 1] = -INFINITY; /* a whole one */
+        if (s == 4) x[n * inner] = NAN;
+        for (size_t i = 0; i < size; i++) { /* (outer,n,inner) to (outer,inner,n) */
+            const size_t o = i / (n * inner), j = i / inner % n, c = i % inner;
+            x_t[(o * inner + c) * n + j] = x[i];
+            dp_t[(o * inner + c) * n + j] = dp[i];
+        }
+        llm_softmax_axis_forward(p, x, outer, n, inner, 0.5f);
+        llm_softmax_axis_backward(dx, dp, p, outer, n, inner, 0.5f);
+        llm_softmax_forward(p_t, x_t, rows, n, 0.5f);
+        llm_softmax_backward(dx_t, dp_t, p_t, rows, n, 0.5f);
+        llm_softmax_axis_forward(x, x, outer, n, inner, 0.5f);
+        for (size_t i = 0; i < size; i++) {
+            const size_t o = i / (n * inner), j = i / inner % n, c = i % inner;
+            const size_t at = (o * inner + c) * n + j;
+            CHECK(isnan(p[i]) == isnan(p_t[at]) && isnan(dx[i]) == isnan(dx_t[at]));
+            CHECK(x[i] == p[i] || isnan(p[i]));
+            if (isnan(p[i])) continue;
+            CHECK_NEAR(p[i], p_t[at], 2e-7); /* sums in another order */
+            CHECK_NEAR(dx[i], dx_t[at], 1e-6);
+        }
+        const float once = dx[0];
+        llm_softmax_axis_backward(dx, dp, p, outer, n, inner, 0.5f); /* adds */
+        CHECK_NEAR(dx[0], 2.0 * (double)once, 1e-6);
+    }
+    float one[1] = {0.0f};
+    CHECK_ASSERTS(llm_softmax_axis_forward(one, one, 1, 1, 1, 0.0f));
+}

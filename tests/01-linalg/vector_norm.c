@@ -113,6 +113,12 @@ TEST(vector_norm, "unit vectors and their gradient equal torch's, and difference
     llm_vector_norm_unit_backward(dx, du, u, length, 3, 2, 1e-8f);
     for (size_t i = 0; i < 4; i++) CHECK(dx[i] == 0.0f);
     CHECK_NEAR(dx[4], (1.0 - 0.6 * 2.2) / 5e-8, 10.0);
+    const float edge[2] = {3.0f, 4.0f}, across[2] = {4.0f, -3.0f};
+    float turned[2] = {0.0f, 0.0f};
+    llm_vector_norm_unit(u, length, edge, 1, 2, 5.0f); /* as long as eps is not below it */
+    llm_vector_norm_unit_backward(turned, across, u, length, 1, 2, 5.0f);
+    CHECK_NEAR(u[0], 0.6, 1e-7);
+    CHECK_NEAR(turned[0], 0.8, 1e-6);
     llm_vector_norm_unit(zero, length, zero, 1, 2, 0.0f);
     CHECK(zero[0] == 0.0f && length[0] == 0.0f);
 }

@@ -149,6 +149,7 @@ TEST(data_leakage, "target encoding: by hand, and of a category without meaning"
         mean += llm_data_leakage_auc(code, truth, N, &arena) / 5.0;
     }
     CHECK_NEAR(mean, 0.5, 0.06);
+    CHECK(arena.used == 0);
 }
 
 TEST(data_leakage, "selection by hand: the sign does not matter, constant columns come last") {
@@ -163,4 +164,37 @@ TEST(data_leakage, "selection by hand: the sign does not matter, constant column
                             &arena); /* the last row is not looked at */
     CHECK(chosen[0] == 2);
     CHECK_ASSERTS(llm_data_leakage_select(chosen, 4, x, y, all, 4, 3, &arena));
+}
+
+TEST(data_leakage, "selection equals the correlations of the rows in use, one by one") {
+    enum { N = 9, D = 12 };
+    llm_rng rng = llm_rng_seed(4);
+    llm_arena arena = leak_arena();
+    for (size_t round = 0; round < 20; round++) {
+        float x[N * D], y[N], key[D];
+        bool use[N];
+        size_t chosen[D], want[D], rows = 0;
+        double mean_y = 0.0;
+        for (size_t i = 0; i < N; i++) {
+            use[i] = i < 3 || llm_rng_below(&rng, 2) == 0;
+            y[i] = (use[i] ? 5.0f : -90.0f) + llm_rng_normal(&rng);
+            for (size_t j = 0; j < D; j++) x[i * D + j] = (float)j + llm_rng_normal(&rng);
+            if (use[i]) mean_y += (double)y[i], rows++;
+        }
+        mean_y /= (double)rows;
+        for (size_t j = 0; j < D; j++) {
+            double mean = 0.0, xy = 0.0, xx = 0.0;
+            for (size_t i = 0; i < N; i++)
+                mean += use[i] ? (double)x[i * D + j] / (double)rows : 0.0;
+            for (size_t i = 0; i < N; i++) {
+                const double dx = use[i] ? (double)x[i * D + j] - mean : 0.0;
+                xy += dx * ((double)y[i] - mean_y), xx += dx * dx;
+            }
+            key[j] = -(float)(fabs(xy) / sqrt(xx));
+        }
+        llm_argsort(want, key, D);
+        llm_data_leakage_select(chosen, D, x, y, use, N, D, &arena);
+        for (size_t j = 0; j < D; j++) CHECK(chosen[j] == want[j]);
+    }
+    CHECK(arena.used == 0);
 }

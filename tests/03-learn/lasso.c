@@ -149,6 +149,17 @@ TEST(lasso,
         llm_lasso_path(half, &p, lam, 3, scale, 1e-14, &arena);
         llm_lasso_path(w, &p, twice, 3, NULL, 1e-14, &arena);
         for (size_t j = 0; j < 3 * D; j++) CHECK_NEAR(half[j], w[j], 1e-7);
+        for (size_t j = 0; j < D; j++)
+            scale[j] = 0.5 + 0.1 * (double)j; /* each its own condition */
+        llm_lasso_path(w, &p, lam, 3, scale, 1e-14, &arena);
+        for (size_t l = 0; l < 3; l++) {
+            llm_lasso_kkt(corr, w + l * D, &p, 0.0, &arena);
+            for (size_t j = 0; j < D; j++) {
+                const double v = w[l * D + j], most = lam[l] * scale[j];
+                CHECK(fabs(corr[j]) <= most * (1.0 + 1e-7));
+                if (v != 0.0) CHECK_NEAR(corr[j], v > 0.0 ? most : -most, 1e-7);
+            }
+        }
         for (size_t j = 0; j < D; j++) scale[j] = j == 4 ? 1e-3 : 1.0; /* one nearly free */
         llm_lasso_path(w, &p, lam, 1, scale, 1e-14, &arena);
         CHECK(w[4] != 0.0);

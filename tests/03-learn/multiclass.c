@@ -68,6 +68,8 @@ TEST(multiclass, "gradients of softmax and of the margin by differences, accumul
     CHECK(llm_multiclass_loss(NULL, W, far, right, 1, 1, 2, 0, false, &arena) == 0.0);
     CHECK(llm_multiclass_loss(NULL, W, far, wrong, 1, 1, 2, 0, true, &arena) == 2001.0);
     CHECK(llm_multiclass_loss(NULL, W, far, right, 1, 1, 2, 0, true, &arena) == 0.0);
+    const float nearly[1] = {-0.5f}; /* right, but by less than 1 */
+    CHECK(llm_multiclass_loss(NULL, W, nearly, wrong, 1, 1, 2, 0, true, &arena) == 0.5);
     CHECK_ASSERTS(llm_multiclass_loss(NULL, W, far, high, 1, 1, 2, 0, true, &arena));
     CHECK_ASSERTS(llm_multiclass_loss(NULL, W, far, low, 1, 1, 2, 0, true, &arena));
     const double z[3] = {1000, 1000, -1000};

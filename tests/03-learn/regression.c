@@ -38,7 +38,8 @@ TEST(regression, "mean, Huber and quantile fits equal scikit-learn and statsmode
         for (size_t j = 0; j <= d; j++) got[j] = (float)w[j];
         CHECK_GOLDEN(got, d + 1, 1e-6f, "%zu/ols", n);
         c = llm_regression_defaults(LLM_REGRESSION_HUBER);
-        CHECK(llm_regression_fit(w, x, y, n, d, &c, &arena) > 2);
+        const size_t steps = llm_regression_fit(w, x, y, n, d, &c, &arena);
+        CHECK(steps > 2 && steps < 150); /* it stands still, and sees that */
         for (size_t j = 0; j <= d; j++) got[j] = (float)w[j];
         CHECK_GOLDEN(got, d + 1, 2e-6f, "%zu/huber", n);
         c = llm_regression_defaults(LLM_REGRESSION_QUANTILE);
@@ -163,4 +164,22 @@ TEST(regression, "scores equal scikit-learn; dependent columns and bad settings 
     CHECK_ASSERTS(llm_regression_fit(w, x, y, 3, 2, &c, &arena));
     c.c = 1.0, c.steps = 0;
     CHECK_ASSERTS(llm_regression_fit(w, x, y, 3, 2, &c, &arena));
+}
+
+TEST(regression,
+     "where the nearest points are one point thrice, the median line is the best through two") {
+    enum { N = 7 };
+    const float x[N] = {0, 0, 0, 1, 2, 3, 4}, y[N] = {0, 0, 0, 1.1f, 1.9f, 3.2f, 9};
+    llm_arena arena = reg_arena(1 << 14);
+    double w[2], best = 1e300;
+    const llm_regression_config c = llm_regression_defaults(LLM_REGRESSION_QUANTILE);
+    llm_regression_fit(w, x, y, N, 1, &c, &arena);
+    for (size_t i = 0; i < N; i++)
+        for (size_t j = 0; j < N; j++) {
+            if (x[i] == x[j]) continue;
+            const double slope = (double)(y[j] - y[i]) / (double)(x[j] - x[i]);
+            const double line[2] = {slope, (double)y[i] - slope * (double)x[i]};
+            best = fmin(best, reg_quantile_loss(x, y, line, N, 1, 0.5));
+        }
+    CHECK_NEAR(reg_quantile_loss(x, y, w, N, 1, 0.5), best, 1e-4);
 }

@@ -79,6 +79,14 @@ TEST(ridge, "rows sqrt(lam) I below the data make least squares of it; lam = 0 i
     const llm_ridge_point point = llm_ridge_path_at(ols, &b, &path, 0.0);
     for (size_t j = 0; j < D; j++) CHECK_NEAR(w[j], ols[j], 1e-6);
     CHECK_NEAR(point.df, 4.0, 1e-9);
+    const llm_ridge_path square = llm_ridge_path_init(x, y, D, D, false, &arena);
+    llm_ridge_path_at(ols, &b, &square, 0.5);
+    CHECK(llm_ridge_fit(w, x, y, D, D, 0.5, &arena));
+    for (size_t j = 0; j < D; j++) CHECK_NEAR(w[j], ols[j], 1e-6);
+    double kept = 7.0;
+    llm_ridge_path_at(NULL, &kept, &square, 0.5); /* without w there is no intercept */
+    llm_ridge_path_at(ols, NULL, &square, 0.5);
+    CHECK(kept == 7.0);
 }
 
 TEST(ridge, "what is refused; dead columns; more columns than examples without a penalty") {

@@ -66,11 +66,7 @@ TEST(causal_attn, "scores of 1e4 overflow nothing; a NaN of the future reaches n
     CHECK_ALL_NEAR(from_device(out, d_out, 35 * C), first, 35 * C, 0.0f);
 }
 
-<<<<<<< HEAD
-TEST(causal_attn, "nothing to do is no launch; heads that do not divide channels are an error") {
-=======
 TEST(causal_attn, "nothing to do is no launch; heads must divide the channels") {
->>>>>>> kattn
     float *d = to_device<float>(NULL, 1);
     CHECK_CUDA(llm_cuda_causal_attn_forward(d, d, d, 0, 3, 4, 2, 0));
     CHECK_CUDA(llm_cuda_causal_attn_backward(d, d, d, d, 1, 0, 4, 2, d, 0));

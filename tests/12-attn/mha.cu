@@ -11,12 +11,7 @@ static float *mha_normal(uint64_t seed, size_t n, float scale) {
     return x;
 }
 
-<<<<<<< HEAD
-/* Against llm_mha, whose blocked mask says causal, with padding and biases where options has 1,
- * 2. */
-=======
 /* Against llm_mha, whose blocked mask says causal; options: 1 for padding, 2 for biases. */
->>>>>>> kattn
 template <typename T>
 static void check_mha(size_t B, size_t N, size_t C, size_t H, size_t D, bool causal, int options) {
     const size_t HD = H * D, n = B * N * C, nq = B * N * HD;

@@ -39,14 +39,16 @@ template <typename F> static double milliseconds(F call) {
     return (double)ms[RUNS / 2];
 }
 
+static void put(char *p, float value) { *p = (char)value; }
+static void put(float *p, float value) { *p = value; }
+static void put(double *p, float value) { *p = value; }
+static void put(llm_bf16 *p, float value) { *p = llm_to_bf16(value); }
+
 template <typename T> static T *device(size_t n, float value) {
     T *p = NULL, one;
     T *host = (T *)malloc(n * sizeof(T));
-    const uint32_t bits = llm_to_bf16(value).bits;
-    if (sizeof(T) == 2)
-        memcpy(&one, &bits, sizeof one);
-    else
-        memcpy(&one, &value, sizeof one);
+    if (!host) exit(1);
+    put(&one, value);
     for (size_t i = 0; i < n; i++) host[i] = one;
     CHECK(cudaMalloc(&p, n * sizeof(T)));
     CHECK(cudaMemcpy(p, host, n * sizeof(T), cudaMemcpyHostToDevice));
@@ -135,6 +137,65 @@ static void optimizer(size_t n) {
         CHECK(cudaFree(p));
 }
 
+/* What a decoding step does beside its products: one query a text against S keys, a token a
+ * text. */
+template <typename T>
+static void decoding(const char *type, size_t B, size_t S, size_t H, size_t Hkv, size_t D,
+                     size_t V) {
+    const llm_cuda_gqa_config c = llm_cuda_gqa_defaults(B, H, Hkv, S, D);
+    T *q = device<T>(B * H * D, 0.5f), *out = device<T>(B * H * D, 0.0f);
+    T *k = device<T>(B * Hkv * S * D, 0.25f), *v = device<T>(B * Hkv * S * D, 0.125f);
+    T *logits = device<T>(B * V, 0.5f);
+    float *scratch = device<float>(llm_cuda_gqa_scratch(&c) + 1, 0.0f);
+    const size_t parts = B * LLM_CUDA_GREEDY_PIECES;
+    const double size = (double)sizeof(T);
+    unsigned long long *keys = NULL;
+    llm_cuda_temperature_part *pairs = NULL;
+    uint64_t *seed = NULL;
+    int *token = NULL;
+    CHECK(cudaMalloc(&keys, parts * sizeof *keys));
+    CHECK(cudaMalloc(&pairs, parts * sizeof *pairs));
+    CHECK(cudaMalloc(&seed, B * sizeof *seed));
+    CHECK(cudaMalloc(&token, B * sizeof *token));
+    CHECK(cudaMemset(seed, 1, B * sizeof *seed));
+    say_bytes("gqa_decode", type, 2 * size * (double)(B * Hkv * S * D),
+              milliseconds([&] { llm_cuda_gqa_decode(out, q, k, v, &c, scratch, 0); }));
+    say_bytes("greedy_pick", type, size * (double)(B * V),
+              milliseconds([&] { llm_cuda_greedy_pick(token, keys, logits, B, V, 0); }));
+    say_bytes("temperature_gumbel", type, size * (double)(B * V), milliseconds([&] {
+                  llm_cuda_temperature_gumbel(token, (float *)NULL, pairs, logits, seed, B, V, 1.0f,
+                                              0);
+              }));
+    for (void *p : {(void *)q, (void *)out, (void *)k, (void *)v, (void *)logits, (void *)scratch,
+                    (void *)keys, (void *)pairs, (void *)seed, (void *)token})
+        CHECK(cudaFree(p));
+}
+
+/* Causal attention of T tokens: half of 4 T^2 D operations a head forwards, of 10 backwards. */
+template <typename T>
+static void attention(const char *type, size_t B, size_t H, size_t tokens, size_t D) {
+    const llm_flash_config c = llm_flash_defaults(B, H, H, tokens, D);
+    const size_t n = B * H * tokens * D;
+    T *x[8];
+    for (int i = 0; i < 8; i++) x[i] = device<T>(n, 0.1f); /* q, k, v, out, dout, dq, dk, dv */
+    float *lse = device<float>(B * H * tokens, 0.0f),
+          *scratch = device<float>(B * H * tokens, 0.0f);
+    const double work = 2e-9 * (double)n * (double)tokens; /* TFLOP for a millisecond */
+    const double forward =
+        milliseconds([&] { llm_cuda_flash_forward(x[3], lse, x[0], x[1], x[2], &c, 0); });
+    const double backward = milliseconds([&] {
+        llm_cuda_flash_backward(x[5], x[6], x[7], x[4], x[3], lse, x[0], x[1], x[2], &c, scratch,
+                                0);
+    });
+    printf("flash_forward            %-5s %9.3f ms %8.1f TFLOP/s  (%zu x %zu x %zu x %zu)\n", type,
+           forward, work / forward, B, H, tokens, D);
+    printf("flash_backward           %-5s %9.3f ms %8.1f TFLOP/s\n", type, backward,
+           2.5 * work / backward);
+    for (int i = 0; i < 8; i++) CHECK(cudaFree(x[i]));
+    CHECK(cudaFree(lse));
+    CHECK(cudaFree(scratch));
+}
+
 /* y (N,O) = x (N,C) w (O,C)^T with cuBLAS, which counts columns first. */
 static void cublas(cublasHandle_t handle, void *y, const void *x, const void *w, size_t N, size_t C,
                    size_t O, cudaDataType_t type) {
@@ -184,6 +245,10 @@ int main(void) {
     memory_bound<float>("float", 16384, 4096, 4096, 50304);
     memory_bound<llm_bf16>("bf16", 16384, 4096, 4096, 50304);
     optimizer((size_t)124 << 20);
+    decoding<llm_bf16>("bf16", 32, 8192, 32, 8, 128, 128256);
+    attention<float>("float", 4, 16, 1024, 64);
+    attention<llm_bf16>("bf16", 4, 16, 4096, 64);
+    attention<llm_bf16>("bf16", 4, 16, 4096, 128);
 
     cublasHandle_t handle;
     if (cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS) return 1;

@@ -54,8 +54,21 @@ def product(n, c, o, dtype, kind):
     print(f"{'dense_forward':24} {kind:5} {ms:9.3f} ms {2e-9 * n * c * o / ms:8.1f} TFLOP/s  torch  ({n} x {c} x {o})")
 
 
+def attention(b, h, t, d, dtype, kind):
+    q, k, v, g = (torch.full((b, h, t, d), 0.1, dtype=dtype, device="cuda", requires_grad=i < 3) for i in range(4))
+    work = 2e-9 * q.numel() * t
+    forward = milliseconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    backward = milliseconds(lambda: torch.autograd.grad(out, (q, k, v), g, retain_graph=True))
+    for name, factor, ms in (("flash_forward", 1, forward), ("flash_backward", 2.5, backward)):
+        print(f"{name:24} {kind:5} {ms:9.3f} ms {factor * work / ms:8.1f} TFLOP/s  torch  ({b} x {h} x {t} x {d})")
+
+
 memory_bound(torch.float32, "float")
 memory_bound(torch.bfloat16, "bf16")
 product(4096, 4096, 4096, torch.float32, "float")
 for shape in ((4096, 4096, 4096), (16384, 768, 3072), (8192, 8192, 8192)):
     product(*shape, torch.bfloat16, "bf16")
+attention(4, 16, 1024, 64, torch.float32, "float")
+for size in (64, 128):
+    attention(4, 16, 4096, size, torch.bfloat16, "bf16")
