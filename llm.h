@@ -11922,7 +11922,7 @@ LLM_API double llm_backprop_step(float *w, const llm_backprop *net, const float 
  *
  * source  Efron 2004, "The estimation of prediction error"; Nadeau & Bengio 2003, "Inference for
  *         the generalization error", eq. 8
- * needs   arena rng
+ * needs   arena rng least_squares
  * see     @overfitting @underfitting @data_leakage
  * topics  Generalization
  */
@@ -11936,43 +11936,6 @@ LLM_API void llm_generalization_task(float *x, float *y, const float *beta, size
         for (size_t k = 0; k < p; k++) sum += (double)x[i * p + k] * (double)beta[k];
         y[i] = (float)sum;
     }
-}
-
-/* w (p) <- the least-squares fit of y (n) by x (n,p). Gram-Schmidt on the columns of x and then y,
- * each taken off as soon as it is found (the modified form): as stable as Householder's. False when
- * the columns are not independent to 1e-10; n < p is such a case. Scratch: (n + p) (p + 1) doubles,
- * given back. */
-LLM_API bool llm_generalization_ols(double *w, const float *x, const float *y, size_t n, size_t p,
-                                    llm_arena *arena) {
-    const size_t mark = arena->used, width = p + 1;
-    double *q = llm_arena_doubles(arena, n * width), *r = llm_arena_doubles(arena, p * width);
-    for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < p; k++) q[i * width + k] = (double)x[i * p + k];
-        q[i * width + p] = (double)y[i];
-    }
-    bool independent = n >= p;
-    for (size_t k = 0; k < p && independent; k++) {
-        double before = 0.0, square = 0.0;
-        for (size_t i = 0; i < n; i++) {
-            before += (double)x[i * p + k] * (double)x[i * p + k];
-            square += q[i * width + k] * q[i * width + k];
-        }
-        independent = square > 1e-20 * before;
-        for (size_t j = k; j < width; j++) r[k * width + j] = 0.0;
-        for (size_t i = 0; i < n;
-             i++) /* row k of R: products with column k, divided by its length */
-            for (size_t j = k; j < width; j++)
-                r[k * width + j] += q[i * width + k] * q[i * width + j] / square;
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = k + 1; j < width; j++)
-                q[i * width + j] -= r[k * width + j] * q[i * width + k];
-    }
-    for (size_t k = independent ? p : 0; k-- > 0;) { /* R has ones on its diagonal */
-        w[k] = r[k * width + p];
-        for (size_t j = k + 1; j < p; j++) w[k] -= r[k * width + j] * w[j];
-    }
-    arena->used = mark;
-    return independent;
 }
 
 /* Mean squared error of w (p) on x (n,p), y (n). */
@@ -12001,7 +11964,8 @@ LLM_API void llm_generalization_gap(double *gap, double *error, const double *tr
 
 /* score (folds) <- mean squared error of least squares on each fold of order (n), fitted on the
  * others: fold f holds the positions f n / folds (rounded down, the first n mod folds one longer).
- * False where a training part cannot be fitted. Scratch: n (p + 1) floats, p doubles and ols's. */
+ * False where a training part cannot be fitted. Scratch: n (p + 1) floats, p doubles and least
+ * squares'. */
 LLM_API bool llm_generalization_cv(double *score, const float *x, const float *y,
                                    const size_t *order, size_t n, size_t p, size_t folds,
                                    llm_arena *arena) {
@@ -12018,7 +11982,8 @@ LLM_API bool llm_generalization_cv(double *score, const float *x, const float *y
             memcpy(part + at * p, x + order[i] * p, p * sizeof(float));
             target[at] = y[order[i]];
         }
-        ok = llm_generalization_ols(w, part + size * p, target + size, n - size, p, arena);
+        ok = llm_least_squares_fit(w, part + size * p, target + size, NULL, n - size, p, false,
+                                   arena) == p;
         if (ok) score[f] = llm_generalization_risk(w, part, target, size, p);
         start += size;
     }
@@ -12056,7 +12021,7 @@ LLM_API double llm_generalization_optimism(const float *fit, const float *y, siz
 
 /* @overfitting ---------------------------------------------- Overfitting
  *
- *     train(d) falls with every degree d           test(d) falls, then rises: the fit follows noise
+ *     train(d) falls with every degree d            test(d) falls, then rises: the fit follows noise
  *     z = (mean test loss - mean train loss) / sqrt(s_test^2 / m + s_train^2 / n)
  *
  * A model with room to spare fits what will not come again. Three ways to see it: polynomials of
@@ -12068,7 +12033,7 @@ LLM_API double llm_generalization_optimism(const float *fit, const float *y, siz
  *
  * source  Zhang et al. 2017, "Understanding deep learning requires rethinking generalization";
  *         Welch 1947, "The generalization of Student's problem"
- * needs   arena generalization backprop
+ * needs   arena least_squares generalization backprop
  * see     @overfitting_adaptive (the holdout itself), @double_descent (what comes behind)
  * topics  Overfitting
  */
@@ -12087,9 +12052,9 @@ LLM_API void llm_overfitting_legendre(float *phi, const float *x, size_t n, size
     }
 }
 
-/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D
- * through x, y (n), on them and on fresh x_test, y_test (m). False where the points do not
- * determine a fit (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and ols's, given back. */
+/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D through
+ * x, y (n), on them and on fresh x_test, y_test (m). False where the points do not determine a fit
+ * (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and least squares', given back. */
 LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, const float *y,
                                   size_t n, const float *x_test, const float *y_test, size_t m,
                                   size_t D, llm_arena *arena) {
@@ -12101,7 +12066,7 @@ LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, c
     for (size_t d = 0; d <= D && ok; d++) {
         llm_overfitting_legendre(phi, x, n, d);
         llm_overfitting_legendre(phi_test, x_test, m, d);
-        ok = llm_generalization_ols(w, phi, y, n, d + 1, arena);
+        ok = llm_least_squares_fit(w, phi, y, NULL, n, d + 1, false, arena) == d + 1;
         if (!ok) break;
         train[d] = llm_generalization_risk(w, phi, y, n, d + 1);
         test[d] = llm_generalization_risk(w, phi_test, y_test, m, d + 1);
