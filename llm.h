@@ -80,7 +80,6 @@
  * 02-prob                    PROBABILITY, STATISTICS AND INFORMATION
  *   special                  Gamma, digamma, incomplete gamma and beta
  *   special_inverse          Quantiles of normal, gamma and beta
- *   spd                      Symmetric positive definite matrices
  *   distribution             Probability distributions
  *   distribution_sample      Drawing from a distribution, and testing a sample
  *   categorical              Discrete distributions
@@ -99,6 +98,7 @@
  *   cross_entropy            Cross-entropy
  *   bce                      Binary cross-entropy
  *   f_divergence             f-divergences
+ *   fisher_info              Fisher information
  *   cramer_rao               Cramer-Rao lower bound
  *   concentration            Concentration inequalities
  *   confidence_interval      Confidence intervals
@@ -3412,6 +3412,27 @@ LLM_API double llm_cholesky_logdet(const double *l, size_t n) {
     return 2.0 * sum;
 }
 
+/* inverse (n,n) <- A^-1 from A's factor l, symmetric to the last bit; not l itself. To solve with it
+ * costs three times as much as llm_cholesky_solve and loses digits: it is for standard errors. */
+LLM_API void llm_cholesky_inverse(double *inverse, const double *l, size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        double *row = inverse + j * n; /* row j is column j */
+        for (size_t i = 0; i < n; i++) row[i] = i == j ? 1.0 : 0.0;
+        llm_cholesky_solve(row, l, n, 1);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++) inverse[j * n + i] = inverse[i * n + j];
+}
+
+/* b' A^-1 b <- l, b (n): the squared Mahalanobis length. L^-1 b is left in b: where b has covariance
+ * A, that is white. */
+LLM_API double llm_cholesky_length_sq(double *b, const double *l, size_t n) {
+    double sum = 0.0;
+    llm_cholesky_lower(b, l, n, 1);
+    for (size_t i = 0; i < n; i++) sum += b[i] * b[i];
+    return sum;
+}
+
 /* da (n,n) += <- dl (n,n), of which the lower triangle is read, and forward's result l. Scratch:
  * n^2 doubles, given back.
  *
@@ -4772,83 +4793,6 @@ LLM_API double llm_special_inverse_beta(double *y, double a, double b, double p)
     return 1.0 / (1.0 + exp(-t));
 }
 
-/* @spd ------------------------------------------------------ Symmetric positive definite matrices
- *
- *     A = L L^T      L_jj = sqrt(A_jj - sum_k L_jk^2)    L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
- *
- * Covariances, Fisher matrices and Hessians at a minimum are symmetric with positive eigenvalues,
- * and for these the Cholesky factor is all that is needed: solve, invert, take the determinant,
- * colour white noise. It needs no pivots, and it is the test itself: a matrix without positive
- * eigenvalues meets a square root of something not positive, and that must be reported, not
- * rounded away. In double, since these matrices are small and their condition number is not.
- *
- * source  Golub & Van Loan 2013, "Matrix computations", section 4.2
- * needs   -
- * see     @distribution @mle @fisher_info
- * topics  -
- */
-
-/* L (n,n) lower triangle <- A (n,n), of which the lower triangle is read; zeros above. L may be A.
- * False when A is not positive definite, as far as doubles can tell: a pivot must be above 1e-14
- * of the diagonal entry it came from. */
-LLM_API bool llm_spd_factor(double *L, const double *A, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-        for (size_t i = j; i < n; i++) {
-            double sum = A[i * n + j];
-            for (size_t k = 0; k < j; k++) sum -= L[i * n + k] * L[j * n + k];
-            if (i == j && !(sum > 1e-14 * fabs(A[j * n + j]))) return false;
-            L[i * n + j] = i == j ? sqrt(sum) : sum / L[j * n + j];
-        }
-        for (size_t i = 0; i < j; i++) L[i * n + j] = 0.0;
-    }
-    return true;
-}
-
-/* x (n) <- L x = b. x may be b. This whitens: where b has covariance L L^T, x has I. */
-LLM_API void llm_spd_forward(double *x, const double *L, const double *b, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        double sum = b[i];
-        for (size_t k = 0; k < i; k++) sum -= L[i * n + k] * x[k];
-        x[i] = sum / L[i * n + i];
-    }
-}
-
-/* x (n) <- L L^T x = b. x may be b. */
-LLM_API void llm_spd_solve(double *x, const double *L, const double *b, size_t n) {
-    llm_spd_forward(x, L, b, n);
-    for (size_t i = n; i-- > 0;) {
-        for (size_t k = i + 1; k < n; k++) x[i] -= L[k * n + i] * x[k];
-        x[i] /= L[i * n + i];
-    }
-}
-
-/* inverse (n,n) <- (L L^T)^-1, column by column of the identity. May not be L. */
-LLM_API void llm_spd_inverse(double *inverse, const double *L, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-        double *row = inverse + j * n; /* row j is column j */
-        for (size_t i = 0; i < n; i++) row[i] = i == j ? 1.0 : 0.0;
-        llm_spd_solve(row, L, row, n);
-    }
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < i; j++)
-            inverse[j * n + i] = inverse[i * n + j]; /* to the last bit */
-}
-
-/* log det(L L^T), where the determinant itself would over- or underflow. */
-LLM_API double llm_spd_logdet(const double *L, size_t n) {
-    double sum = 0.0;
-    for (size_t i = 0; i < n; i++) sum += 2.0 * log(L[i * n + i]);
-    return sum;
-}
-
-/* b^T A^-1 b <- L, b (n): the squared Mahalanobis length. scratch (n) may be b. */
-LLM_API double llm_spd_quadratic(double *scratch, const double *L, const double *b, size_t n) {
-    double sum = 0.0;
-    llm_spd_forward(scratch, L, b, n);
-    for (size_t i = 0; i < n; i++) sum += scratch[i] * scratch[i];
-    return sum;
-}
-
 /* @distribution --------------------------------------------- Probability distributions
  *
  *     log p(x) = log p0(z) - log scale        z = (x - loc) / scale        P(X <= x) = F0(z)
@@ -5067,7 +5011,7 @@ LLM_API void llm_distribution_moments(double *mean, double *var, const llm_distr
  * source  Marsaglia & Tsang 2000, "A simple method for generating gamma variables"; Stephens 1970,
  *         "Use of the Kolmogorov-Smirnov, Cramer-von Mises and related statistics without extensive
  *         tables"
- * needs   rng argsort arena special_inverse spd distribution
+ * needs   rng argsort arena special_inverse cholesky distribution
  * see     @categorical_sample @bootstrap @concentration
  * topics  -
  */
@@ -5146,7 +5090,7 @@ LLM_API void llm_distribution_sample_mvn(double *x, const double *mean, const do
 LLM_API double llm_distribution_sample_mvn_logpdf(double *scratch, const double *x,
                                                   const double *mean, const double *L, size_t D) {
     for (size_t i = 0; i < D; i++) scratch[i] = x[i] - mean[i];
-    return -0.5 * (llm_spd_quadratic(scratch, L, scratch, D) + llm_spd_logdet(L, D) +
+    return -0.5 * (llm_cholesky_length_sq(scratch, L, D) + llm_cholesky_logdet(L, D) +
                    (double)D * 1.83787706640934548356);
 }
 
@@ -5709,7 +5653,7 @@ LLM_API void llm_conditional_counts(float *p, const int *tokens, size_t n, size_
  * factor gives a covariance that is a difference of symmetric terms and stays symmetric.
  *
  * source  Rasmussen & Williams 2006, "Gaussian processes for machine learning", eq. A.6
- * needs   arena spd
+ * needs   arena cholesky
  * see     @conditional @distribution_sample
  * topics  -
  */
@@ -5728,12 +5672,12 @@ LLM_API bool llm_conditional_gaussian(double *mean_a, double *cov_a, const doubl
         r[i] = x_b[i] - mean[order[A + i]];
         for (size_t j = 0; j < B; j++) L[i * B + j] = cov[order[A + i] * D + order[A + j]];
     }
-    const bool definite = llm_spd_factor(L, L, B);
-    if (definite) llm_spd_forward(r, L, r, B);   /* L r = x_b - mu_b */
-    for (size_t i = 0; definite && i < A; i++) { /* row i: L w = S_b,i */
+    const bool definite = llm_cholesky_factor(L, B, NULL);
+    if (definite) llm_cholesky_lower(r, L, B, 1); /* L r = x_b - mu_b */
+    for (size_t i = 0; definite && i < A; i++) {  /* row i: L w = S_b,i */
         double *w = W + i * B;
         for (size_t j = 0; j < B; j++) w[j] = cov[order[i] * D + order[A + j]];
-        llm_spd_forward(w, L, w, B);
+        llm_cholesky_lower(w, L, B, 1);
         mean_a[i] = mean[order[i]];
         for (size_t j = 0; j < B; j++) mean_a[i] += w[j] * r[j];
         for (size_t k = 0; k <= i; k++) {
@@ -6363,7 +6307,7 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
  *
  * source  Gelman et al. 2013, "Bayesian data analysis", chapters 2, 3; MacKay 2003, "Information
  *         theory, inference, and learning algorithms", chapters 27, 28
- * needs   spd distribution
+ * needs   cholesky distribution
  * see     @mle @ridge @lasso
  * topics  Maximum A Posteriori (MAP) Estimation
  */
@@ -6481,9 +6425,10 @@ LLM_API void llm_map_estimate_step(float *theta, const float *grad, size_t n, fl
  * mode. L (d,d) is scratch. */
 LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint, const double *H,
                                         size_t d) {
-    if (!llm_spd_factor(L, H, d)) return (double)NAN;
-    llm_spd_inverse(cov, L, d);
-    return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_spd_logdet(L, d);
+    memcpy(L, H, d * d * sizeof *L);
+    if (!llm_cholesky_factor(L, d, NULL)) return (double)NAN;
+    llm_cholesky_inverse(cov, L, d);
+    return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_cholesky_logdet(L, d);
 }
 
 /* @exponential_family --------------------------------------- Exponential family
@@ -6500,7 +6445,7 @@ LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint
  *
  * source  Brown 1986, "Fundamentals of statistical exponential families"; Wainwright & Jordan 2008,
  *         "Graphical models, exponential families, and variational inference", section 3
- * needs   special spd
+ * needs   special cholesky
  * see     @exponential_family_glm @distribution @mle @fisher_info
  * topics  Exponential Family of Distributions
  */
@@ -6654,8 +6599,9 @@ LLM_API bool llm_exponential_family_fit(double *eta, llm_exponential_family f, c
             value += eta[i] * mean[i];
             g[i] = mean[i] - g[i];
         }
-        if (!llm_spd_factor(H, H, f.dim)) return false;
-        llm_spd_solve(step, H, g, f.dim);
+        if (!llm_cholesky_factor(H, f.dim, NULL)) return false;
+        memcpy(step, g, f.dim * sizeof *step);
+        llm_cholesky_solve(step, H, f.dim, 1);
         for (size_t i = 0; i < f.dim; i++) {
             gain += step[i] * g[i];
             longest = fmax(longest, fabs(step[i]) / (1.0 + fabs(eta[i])));
@@ -6696,7 +6642,7 @@ LLM_API double llm_exponential_family_kl(llm_exponential_family f, const double 
  *
  * source  Nelder & Wedderburn 1972, "Generalized linear models"; McCullagh & Nelder 1989, section
  *         2.5
- * needs   arena spd exponential_family
+ * needs   arena cholesky exponential_family
  * see     @logistic_regression @mle
  * topics  -
  */
@@ -6743,13 +6689,14 @@ LLM_API double llm_exponential_family_glm(double *beta, double *se, int kind, co
             for (size_t j = 0; j < D; j++) beta[j] = last[j] + size * step[j];
             continue;
         }
-        if (!llm_spd_factor(H, H, D))
+        if (!llm_cholesky_factor(H, D, NULL))
             break; /* weights that vanish: separated, or columns dependent */
-        llm_spd_solve(step, H, g, D);
+        memcpy(step, g, D * sizeof *step);
+        llm_cholesky_solve(step, H, D, 1);
         for (size_t j = 0; j < D; j++)
             longest = fmax(longest, fabs(step[j]) / (1.0 + fabs(beta[j])));
         if (longest < 1e-10) { /* the gain also vanishes while coefficients run away */
-            llm_spd_inverse(inverse, H, D);
+            llm_cholesky_inverse(inverse, H, D);
             for (size_t j = 0; se && j < D; j++) se[j] = sqrt(inverse[j * D + j]);
             result = value;
             break;
@@ -7489,7 +7436,7 @@ LLM_API double llm_fisher_info_rao(double m1, double s1, double m2, double s2) {
  *
  * source  Rao 1945, "Information and the accuracy attainable ..."; Cramer 1946; van Trees 1968;
  *         James & Stein 1961, "Estimation with quadratic loss"
- * needs   spd
+ * needs   cholesky
  * see     @fisher_info @mle
  * topics  Cramer-Rao Lower Bound
  */
@@ -7499,11 +7446,12 @@ LLM_API double llm_fisher_info_rao(double m1, double s1, double m2, double s2) {
 LLM_API bool llm_cramer_rao_bound(double *bound, const double *F, const double *J, size_t m,
                                   size_t d, double *L, double *W) {
     LLM_ASSERT(J || m == d);
-    if (!llm_spd_factor(L, F, d)) return false;
+    memcpy(L, F, d * d * sizeof *L);
+    if (!llm_cholesky_factor(L, d, NULL)) return false;
     for (size_t i = 0; i < m; i++) { /* row i of W: L w = J_i; the bound is W W^T */
         double *w = W + i * d;
         for (size_t k = 0; k < d; k++) w[k] = J ? J[i * d + k] : i == k ? 1.0 : 0.0;
-        llm_spd_forward(w, L, w, d);
+        llm_cholesky_lower(w, L, d, 1);
         for (size_t j = 0; j <= i; j++) {
             double sum = 0.0;
             for (size_t k = 0; k < d; k++) sum += w[k] * W[j * d + k];
@@ -7528,11 +7476,11 @@ LLM_API bool llm_cramer_rao_nuisance(double *S, const double *F, size_t a, size_
     const size_t b = d - a;
     for (size_t i = 0; i < b; i++)
         for (size_t j = 0; j < b; j++) L[i * b + j] = F[(a + i) * d + a + j];
-    if (!llm_spd_factor(L, L, b)) return false;
+    if (!llm_cholesky_factor(L, b, NULL)) return false;
     for (size_t i = 0; i < a; i++) {
         double *w = W + i * b;
         for (size_t k = 0; k < b; k++) w[k] = F[i * d + a + k];
-        llm_spd_forward(w, L, w, b);
+        llm_cholesky_lower(w, L, b, 1);
         for (size_t j = 0; j <= i; j++) {
             double sum = F[i * d + j];
             for (size_t k = 0; k < b; k++) sum -= w[k] * W[j * b + k];
