@@ -3412,8 +3412,9 @@ LLM_API double llm_cholesky_logdet(const double *l, size_t n) {
     return 2.0 * sum;
 }
 
-/* inverse (n,n) <- A^-1 from A's factor l, symmetric to the last bit; not l itself. To solve with it
- * costs three times as much as llm_cholesky_solve and loses digits: it is for standard errors. */
+/* inverse (n,n) <- A^-1 from A's factor l, symmetric to the last bit; not l itself. To solve
+ * with it costs three times as much as llm_cholesky_solve and loses digits: it is for standard
+ * errors. */
 LLM_API void llm_cholesky_inverse(double *inverse, const double *l, size_t n) {
     for (size_t j = 0; j < n; j++) {
         double *row = inverse + j * n; /* row j is column j */
@@ -3424,8 +3425,8 @@ LLM_API void llm_cholesky_inverse(double *inverse, const double *l, size_t n) {
         for (size_t j = 0; j < i; j++) inverse[j * n + i] = inverse[i * n + j];
 }
 
-/* b' A^-1 b <- l, b (n): the squared Mahalanobis length. L^-1 b is left in b: where b has covariance
- * A, that is white. */
+/* b' A^-1 b <- l, b (n): the squared Mahalanobis length. L^-1 b is left in b: where b has
+ * covariance A, that is white. */
 LLM_API double llm_cholesky_length_sq(double *b, const double *l, size_t n) {
     double sum = 0.0;
     llm_cholesky_lower(b, l, n, 1);
@@ -11969,7 +11970,7 @@ LLM_API double llm_generalization_optimism(const float *fit, const float *y, siz
 
 /* @overfitting ---------------------------------------------- Overfitting
  *
- *     train(d) falls with every degree d            test(d) falls, then rises: the fit follows noise
+ *     train(d) falls with every degree d           test(d) falls, then rises: the fit follows noise
  *     z = (mean test loss - mean train loss) / sqrt(s_test^2 / m + s_train^2 / n)
  *
  * A model with room to spare fits what will not come again. Three ways to see it: polynomials of
@@ -12000,9 +12001,10 @@ LLM_API void llm_overfitting_legendre(float *phi, const float *x, size_t n, size
     }
 }
 
-/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D through
- * x, y (n), on them and on fresh x_test, y_test (m). False where the points do not determine a fit
- * (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and least squares', given back. */
+/* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D
+ * through x, y (n), on them and on fresh x_test, y_test (m). False where the points do not
+ * determine a fit (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and least squares', given
+ * back. */
 LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, const float *y,
                                   size_t n, const float *x_test, const float *y_test, size_t m,
                                   size_t D, llm_arena *arena) {
