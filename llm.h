@@ -80,7 +80,6 @@
  * 02-prob                    PROBABILITY, STATISTICS AND INFORMATION
  *   special                  Gamma, digamma, incomplete gamma and beta
  *   special_inverse          Quantiles of normal, gamma and beta
- *   spd                      Symmetric positive definite matrices
  *   distribution             Probability distributions
  *   distribution_sample      Drawing from a distribution, and testing a sample
  *   categorical              Discrete distributions
@@ -98,8 +97,12 @@
  *   entropy                  Shannon entropy
  *   cross_entropy            Cross-entropy
  *   bce                      Binary cross-entropy
+ *   f_divergence             f-divergences
+ *   fisher_info              Fisher information
+ *   cramer_rao               Cramer-Rao lower bound
  *   concentration            Concentration inequalities
  *   confidence_interval      Confidence intervals
+ *   bootstrap                Bootstrap resampling
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
@@ -135,6 +138,7 @@
  *   regularization           Regularization
  *   lasso                    L1 regularization
  *   ridge                    L2 regularization
+ *   hyperparameter           Hyperparameters
  *   data_leakage             Data leakage
  *   early_stopping           Early stopping
  *   epoch                    Epoch
@@ -3408,6 +3412,28 @@ LLM_API double llm_cholesky_logdet(const double *l, size_t n) {
     return 2.0 * sum;
 }
 
+/* inverse (n,n) <- A^-1 from A's factor l, symmetric to the last bit; not l itself. To solve
+ * with it costs three times as much as llm_cholesky_solve and loses digits: it is for standard
+ * errors. */
+LLM_API void llm_cholesky_inverse(double *inverse, const double *l, size_t n) {
+    for (size_t j = 0; j < n; j++) {
+        double *row = inverse + j * n; /* row j is column j */
+        for (size_t i = 0; i < n; i++) row[i] = i == j ? 1.0 : 0.0;
+        llm_cholesky_solve(row, l, n, 1);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++) inverse[j * n + i] = inverse[i * n + j];
+}
+
+/* b' A^-1 b <- l, b (n): the squared Mahalanobis length. L^-1 b is left in b: where b has
+ * covariance A, that is white. */
+LLM_API double llm_cholesky_length_sq(double *b, const double *l, size_t n) {
+    double sum = 0.0;
+    llm_cholesky_lower(b, l, n, 1);
+    for (size_t i = 0; i < n; i++) sum += b[i] * b[i];
+    return sum;
+}
+
 /* da (n,n) += <- dl (n,n), of which the lower triangle is read, and forward's result l. Scratch:
  * n^2 doubles, given back.
  *
@@ -4768,83 +4794,6 @@ LLM_API double llm_special_inverse_beta(double *y, double a, double b, double p)
     return 1.0 / (1.0 + exp(-t));
 }
 
-/* @spd ------------------------------------------------------ Symmetric positive definite matrices
- *
- *     A = L L^T      L_jj = sqrt(A_jj - sum_k L_jk^2)    L_ij = (A_ij - sum_k L_ik L_jk) / L_jj
- *
- * Covariances, Fisher matrices and Hessians at a minimum are symmetric with positive eigenvalues,
- * and for these the Cholesky factor is all that is needed: solve, invert, take the determinant,
- * colour white noise. It needs no pivots, and it is the test itself: a matrix without positive
- * eigenvalues meets a square root of something not positive, and that must be reported, not
- * rounded away. In double, since these matrices are small and their condition number is not.
- *
- * source  Golub & Van Loan 2013, "Matrix computations", section 4.2
- * needs   -
- * see     @distribution @mle @fisher_info
- * topics  -
- */
-
-/* L (n,n) lower triangle <- A (n,n), of which the lower triangle is read; zeros above. L may be A.
- * False when A is not positive definite, as far as doubles can tell: a pivot must be above 1e-14
- * of the diagonal entry it came from. */
-LLM_API bool llm_spd_factor(double *L, const double *A, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-        for (size_t i = j; i < n; i++) {
-            double sum = A[i * n + j];
-            for (size_t k = 0; k < j; k++) sum -= L[i * n + k] * L[j * n + k];
-            if (i == j && !(sum > 1e-14 * fabs(A[j * n + j]))) return false;
-            L[i * n + j] = i == j ? sqrt(sum) : sum / L[j * n + j];
-        }
-        for (size_t i = 0; i < j; i++) L[i * n + j] = 0.0;
-    }
-    return true;
-}
-
-/* x (n) <- L x = b. x may be b. This whitens: where b has covariance L L^T, x has I. */
-LLM_API void llm_spd_forward(double *x, const double *L, const double *b, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        double sum = b[i];
-        for (size_t k = 0; k < i; k++) sum -= L[i * n + k] * x[k];
-        x[i] = sum / L[i * n + i];
-    }
-}
-
-/* x (n) <- L L^T x = b. x may be b. */
-LLM_API void llm_spd_solve(double *x, const double *L, const double *b, size_t n) {
-    llm_spd_forward(x, L, b, n);
-    for (size_t i = n; i-- > 0;) {
-        for (size_t k = i + 1; k < n; k++) x[i] -= L[k * n + i] * x[k];
-        x[i] /= L[i * n + i];
-    }
-}
-
-/* inverse (n,n) <- (L L^T)^-1, column by column of the identity. May not be L. */
-LLM_API void llm_spd_inverse(double *inverse, const double *L, size_t n) {
-    for (size_t j = 0; j < n; j++) {
-        double *row = inverse + j * n; /* row j is column j */
-        for (size_t i = 0; i < n; i++) row[i] = i == j ? 1.0 : 0.0;
-        llm_spd_solve(row, L, row, n);
-    }
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < i; j++)
-            inverse[j * n + i] = inverse[i * n + j]; /* to the last bit */
-}
-
-/* log det(L L^T), where the determinant itself would over- or underflow. */
-LLM_API double llm_spd_logdet(const double *L, size_t n) {
-    double sum = 0.0;
-    for (size_t i = 0; i < n; i++) sum += 2.0 * log(L[i * n + i]);
-    return sum;
-}
-
-/* b^T A^-1 b <- L, b (n): the squared Mahalanobis length. scratch (n) may be b. */
-LLM_API double llm_spd_quadratic(double *scratch, const double *L, const double *b, size_t n) {
-    double sum = 0.0;
-    llm_spd_forward(scratch, L, b, n);
-    for (size_t i = 0; i < n; i++) sum += scratch[i] * scratch[i];
-    return sum;
-}
-
 /* @distribution --------------------------------------------- Probability distributions
  *
  *     log p(x) = log p0(z) - log scale        z = (x - loc) / scale        P(X <= x) = F0(z)
@@ -5063,7 +5012,7 @@ LLM_API void llm_distribution_moments(double *mean, double *var, const llm_distr
  * source  Marsaglia & Tsang 2000, "A simple method for generating gamma variables"; Stephens 1970,
  *         "Use of the Kolmogorov-Smirnov, Cramer-von Mises and related statistics without extensive
  *         tables"
- * needs   rng argsort arena special_inverse spd distribution
+ * needs   rng argsort arena special_inverse cholesky distribution
  * see     @categorical_sample @bootstrap @concentration
  * topics  -
  */
@@ -5142,7 +5091,7 @@ LLM_API void llm_distribution_sample_mvn(double *x, const double *mean, const do
 LLM_API double llm_distribution_sample_mvn_logpdf(double *scratch, const double *x,
                                                   const double *mean, const double *L, size_t D) {
     for (size_t i = 0; i < D; i++) scratch[i] = x[i] - mean[i];
-    return -0.5 * (llm_spd_quadratic(scratch, L, scratch, D) + llm_spd_logdet(L, D) +
+    return -0.5 * (llm_cholesky_length_sq(scratch, L, D) + llm_cholesky_logdet(L, D) +
                    (double)D * 1.83787706640934548356);
 }
 
@@ -5705,7 +5654,7 @@ LLM_API void llm_conditional_counts(float *p, const int *tokens, size_t n, size_
  * factor gives a covariance that is a difference of symmetric terms and stays symmetric.
  *
  * source  Rasmussen & Williams 2006, "Gaussian processes for machine learning", eq. A.6
- * needs   arena spd
+ * needs   arena cholesky
  * see     @conditional @distribution_sample
  * topics  -
  */
@@ -5724,12 +5673,12 @@ LLM_API bool llm_conditional_gaussian(double *mean_a, double *cov_a, const doubl
         r[i] = x_b[i] - mean[order[A + i]];
         for (size_t j = 0; j < B; j++) L[i * B + j] = cov[order[A + i] * D + order[A + j]];
     }
-    const bool definite = llm_spd_factor(L, L, B);
-    if (definite) llm_spd_forward(r, L, r, B);   /* L r = x_b - mu_b */
-    for (size_t i = 0; definite && i < A; i++) { /* row i: L w = S_b,i */
+    const bool definite = llm_cholesky_factor(L, B, NULL);
+    if (definite) llm_cholesky_lower(r, L, B, 1); /* L r = x_b - mu_b */
+    for (size_t i = 0; definite && i < A; i++) {  /* row i: L w = S_b,i */
         double *w = W + i * B;
         for (size_t j = 0; j < B; j++) w[j] = cov[order[i] * D + order[A + j]];
-        llm_spd_forward(w, L, w, B);
+        llm_cholesky_lower(w, L, B, 1);
         mean_a[i] = mean[order[i]];
         for (size_t j = 0; j < B; j++) mean_a[i] += w[j] * r[j];
         for (size_t k = 0; k <= i; k++) {
@@ -6359,7 +6308,7 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
  *
  * source  Gelman et al. 2013, "Bayesian data analysis", chapters 2, 3; MacKay 2003, "Information
  *         theory, inference, and learning algorithms", chapters 27, 28
- * needs   spd distribution
+ * needs   cholesky distribution
  * see     @mle @ridge @lasso
  * topics  Maximum A Posteriori (MAP) Estimation
  */
@@ -6477,9 +6426,10 @@ LLM_API void llm_map_estimate_step(float *theta, const float *grad, size_t n, fl
  * mode. L (d,d) is scratch. */
 LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint, const double *H,
                                         size_t d) {
-    if (!llm_spd_factor(L, H, d)) return (double)NAN;
-    llm_spd_inverse(cov, L, d);
-    return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_spd_logdet(L, d);
+    memcpy(L, H, d * d * sizeof *L);
+    if (!llm_cholesky_factor(L, d, NULL)) return (double)NAN;
+    llm_cholesky_inverse(cov, L, d);
+    return log_joint + 0.5 * (double)d * 1.83787706640934548356 - 0.5 * llm_cholesky_logdet(L, d);
 }
 
 /* @exponential_family --------------------------------------- Exponential family
@@ -6496,7 +6446,7 @@ LLM_API double llm_map_estimate_laplace(double *cov, double *L, double log_joint
  *
  * source  Brown 1986, "Fundamentals of statistical exponential families"; Wainwright & Jordan 2008,
  *         "Graphical models, exponential families, and variational inference", section 3
- * needs   special spd
+ * needs   special cholesky
  * see     @exponential_family_glm @distribution @mle @fisher_info
  * topics  Exponential Family of Distributions
  */
@@ -6650,8 +6600,9 @@ LLM_API bool llm_exponential_family_fit(double *eta, llm_exponential_family f, c
             value += eta[i] * mean[i];
             g[i] = mean[i] - g[i];
         }
-        if (!llm_spd_factor(H, H, f.dim)) return false;
-        llm_spd_solve(step, H, g, f.dim);
+        if (!llm_cholesky_factor(H, f.dim, NULL)) return false;
+        memcpy(step, g, f.dim * sizeof *step);
+        llm_cholesky_solve(step, H, f.dim, 1);
         for (size_t i = 0; i < f.dim; i++) {
             gain += step[i] * g[i];
             longest = fmax(longest, fabs(step[i]) / (1.0 + fabs(eta[i])));
@@ -6692,7 +6643,7 @@ LLM_API double llm_exponential_family_kl(llm_exponential_family f, const double 
  *
  * source  Nelder & Wedderburn 1972, "Generalized linear models"; McCullagh & Nelder 1989, section
  *         2.5
- * needs   arena spd exponential_family
+ * needs   arena cholesky exponential_family
  * see     @logistic_regression @mle
  * topics  -
  */
@@ -6739,13 +6690,14 @@ LLM_API double llm_exponential_family_glm(double *beta, double *se, int kind, co
             for (size_t j = 0; j < D; j++) beta[j] = last[j] + size * step[j];
             continue;
         }
-        if (!llm_spd_factor(H, H, D))
+        if (!llm_cholesky_factor(H, D, NULL))
             break; /* weights that vanish: separated, or columns dependent */
-        llm_spd_solve(step, H, g, D);
+        memcpy(step, g, D * sizeof *step);
+        llm_cholesky_solve(step, H, D, 1);
         for (size_t j = 0; j < D; j++)
             longest = fmax(longest, fabs(step[j]) / (1.0 + fabs(beta[j])));
         if (longest < 1e-10) { /* the gain also vanishes while coefficients run away */
-            llm_spd_inverse(inverse, H, D);
+            llm_cholesky_inverse(inverse, H, D);
             for (size_t j = 0; se && j < D; j++) se[j] = sqrt(inverse[j * D + j]);
             result = value;
             break;
@@ -7345,6 +7297,130 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
     return sum / (double)n - (lse - log((double)m));
 }
 
+/* @fisher_info ---------------------------------------------- Fisher information
+ *
+ *     F = E s s^T = -E l''         s = dlog p(y; theta)/dtheta, y drawn from the MODEL
+ *     KL(theta || theta + d) = d^T F d / 2 + O(d^3)          F' = J^T F J for theta = theta(phi)
+ *     softmax regression:  F = sum_x (diag p - p p^T) (x) x x^T
+ *
+ * How much one observation says about the parameters: the spread of the score, the curvature of the
+ * log-likelihood, and the metric that KL divergence is near zero, all in one matrix. The labels
+ * must be drawn from the model. Taking the data's labels instead gives the empirical Fisher, which
+ * is no curvature: it is the same only where the model is right, and vanishes with the residuals.
+ * For a softmax the exact sum over labels costs no more than a draw, and equals the generalised
+ * Gauss-Newton matrix J^T H J.
+ *
+ * source  Fisher 1925, "Theory of statistical estimation"; Amari 1998, "Natural gradient works
+ *         efficiently in learning"; Kunstner, Balles & Hennig 2019, "Limitations of the empirical
+ *         Fisher approximation"; Rao 1945
+ * needs   rng
+ * see     @cramer_rao @exponential_family (A'')
+ * topics  The Fisher Information Matrix
+ */
+
+/* F (P,P) += scale * sum_i s_i s_i^T for scores s (n,P). With scores at labels drawn from the model
+ * this is the Monte Carlo Fisher, with those at the data's labels the empirical one. */
+LLM_API void llm_fisher_info_accumulate(double *F, const float *s, size_t n, size_t P,
+                                        double scale) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t a = 0; a < P; a++)
+            for (size_t b = 0; b < P; b++)
+                F[a * P + b] += scale * ((double)s[i * P + a] * (double)s[i * P + b]);
+}
+
+/* s (K D) <- the score of label y for weights W (K,D) of softmax(W x): (onehot(y) - p) (x) x. */
+LLM_API void llm_fisher_info_score(float *s, const float *p, const float *x, size_t y, size_t K,
+                                   size_t D) {
+    LLM_ASSERT(y < K);
+    for (size_t k = 0; k < K; k++)
+        for (size_t d = 0; d < D; d++) s[k * D + d] = ((k == y ? 1.0f : 0.0f) - p[k]) * x[d];
+}
+
+/* F (KD,KD) <- mean over rows of E_y s s^T for p (n,K) = softmax(W x), x (n,D): exactly, each label
+ * weighted by its probability. s (K D) is scratch. */
+LLM_API void llm_fisher_info_exact(double *F, const float *p, const float *x, size_t n, size_t K,
+                                   size_t D, float *s) {
+    for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t y = 0; y < K; y++) {
+            llm_fisher_info_score(s, p + i * K, x + i * D, y, K, D);
+            llm_fisher_info_accumulate(F, s, 1, K * D, (double)p[i * K + y] / (double)n);
+        }
+}
+
+/* The same from `draws` labels a row, drawn from the model: unbiased, for models with too many
+ * labels. */
+LLM_API void llm_fisher_info_mc(double *F, const float *p, const float *x, size_t n, size_t K,
+                                size_t D, size_t draws, llm_rng *rng, float *s) {
+    for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t r = 0; r < draws; r++) {
+            double u = (double)llm_rng_uniform(rng);
+            size_t y = 0;
+            while (y + 1 < K && u >= (double)p[i * K + y]) u -= (double)p[i * K + y++];
+            llm_fisher_info_score(s, p + i * K, x + i * D, y, K, D);
+            llm_fisher_info_accumulate(F, s, 1, K * D, 1.0 / (double)(n * draws));
+        }
+}
+
+/* The same with the labels of the data: the empirical Fisher. */
+LLM_API void llm_fisher_info_empirical(double *F, const float *p, const float *x, const int *label,
+                                       size_t n, size_t K, size_t D, float *s) {
+    for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        LLM_ASSERT(label[i] >= 0);
+        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D);
+        llm_fisher_info_accumulate(F, s, 1, K * D, 1.0 / (double)n);
+    }
+}
+
+/* Fv (KD) <- F v without F, by the Gauss-Newton form J^T H J: the change u = V x of the logits,
+ * H u = p (u - p.u), and back through x. diag (KD), unless NULL, becomes the diagonal. u (K)
+ * scratch. */
+LLM_API void llm_fisher_info_vector(double *Fv, double *diag, const double *v, const float *p,
+                                    const float *x, size_t n, size_t K, size_t D, double *u) {
+    for (size_t i = 0; i < K * D; i++) {
+        Fv[i] = 0.0;
+        if (diag) diag[i] = 0.0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const float *pi = p + i * K, *xi = x + i * D;
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            u[k] = 0.0;
+            for (size_t d = 0; d < D; d++) u[k] += v[k * D + d] * (double)xi[d];
+            mean += (double)pi[k] * u[k];
+        }
+        for (size_t k = 0; k < K; k++)
+            for (size_t d = 0; d < D; d++) {
+                const double pk = (double)pi[k], xd = (double)xi[d];
+                Fv[k * D + d] += pk * (u[k] - mean) * xd / (double)n;
+                if (diag) diag[k * D + d] += pk * (1.0 - pk) * xd * xd / (double)n;
+            }
+    }
+}
+
+/* G (m,m) <- J^T F J: the information about phi (m) when theta (d) = theta(phi), J (d,m) =
+ * dtheta/dphi. */
+LLM_API void llm_fisher_info_transform(double *G, const double *F, const double *J, size_t d,
+                                       size_t m) {
+    for (size_t a = 0; a < m; a++)
+        for (size_t b = 0; b < m; b++) {
+            double sum = 0.0;
+            for (size_t i = 0; i < d; i++)
+                for (size_t j = 0; j < d; j++) sum += J[i * m + a] * F[i * d + j] * J[j * m + b];
+            G[a * m + b] = sum;
+        }
+}
+
+/* The length of the shortest path between N(m1, s1^2) and N(m2, s2^2) in the metric F = diag(1/s^2,
+ * 2/s^2) (Fisher and Rao): a hyperbolic plane with curvature -1/2. */
+LLM_API double llm_fisher_info_rao(double m1, double s1, double m2, double s2) {
+    LLM_ASSERT(s1 > 0.0 && s2 > 0.0);
+    const double dm = 0.5 * (m1 - m2) * (m1 - m2), ds = (s1 - s2) * (s1 - s2);
+    return 2.0 * sqrt(2.0) * asinh(0.5 * sqrt((dm + ds) / (s1 * s2)));
+}
+
 /* @cramer_rao ----------------------------------------------- Cramer-Rao lower bound
  *
  *     cov(T) >= J F^-1 J^T          T unbiased for g(theta), J = dg/dtheta, F the information
@@ -7361,7 +7437,7 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
  *
  * source  Rao 1945, "Information and the accuracy attainable ..."; Cramer 1946; van Trees 1968;
  *         James & Stein 1961, "Estimation with quadratic loss"
- * needs   spd
+ * needs   cholesky
  * see     @fisher_info @mle
  * topics  Cramer-Rao Lower Bound
  */
@@ -7371,11 +7447,12 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
 LLM_API bool llm_cramer_rao_bound(double *bound, const double *F, const double *J, size_t m,
                                   size_t d, double *L, double *W) {
     LLM_ASSERT(J || m == d);
-    if (!llm_spd_factor(L, F, d)) return false;
+    memcpy(L, F, d * d * sizeof *L);
+    if (!llm_cholesky_factor(L, d, NULL)) return false;
     for (size_t i = 0; i < m; i++) { /* row i of W: L w = J_i; the bound is W W^T */
         double *w = W + i * d;
         for (size_t k = 0; k < d; k++) w[k] = J ? J[i * d + k] : i == k ? 1.0 : 0.0;
-        llm_spd_forward(w, L, w, d);
+        llm_cholesky_lower(w, L, d, 1);
         for (size_t j = 0; j <= i; j++) {
             double sum = 0.0;
             for (size_t k = 0; k < d; k++) sum += w[k] * W[j * d + k];
@@ -7400,11 +7477,11 @@ LLM_API bool llm_cramer_rao_nuisance(double *S, const double *F, size_t a, size_
     const size_t b = d - a;
     for (size_t i = 0; i < b; i++)
         for (size_t j = 0; j < b; j++) L[i * b + j] = F[(a + i) * d + a + j];
-    if (!llm_spd_factor(L, L, b)) return false;
+    if (!llm_cholesky_factor(L, b, NULL)) return false;
     for (size_t i = 0; i < a; i++) {
         double *w = W + i * b;
         for (size_t k = 0; k < b; k++) w[k] = F[i * d + a + k];
-        llm_spd_forward(w, L, w, b);
+        llm_cholesky_lower(w, L, b, 1);
         for (size_t j = 0; j <= i; j++) {
             double sum = F[i * d + j];
             for (size_t k = 0; k < b; k++) sum -= w[k] * W[j * b + k];
@@ -11794,7 +11871,7 @@ LLM_API double llm_backprop_step(float *w, const llm_backprop *net, const float 
  *
  * source  Efron 2004, "The estimation of prediction error"; Nadeau & Bengio 2003, "Inference for
  *         the generalization error", eq. 8
- * needs   arena rng
+ * needs   arena rng least_squares
  * see     @overfitting @underfitting @data_leakage
  * topics  Generalization
  */
@@ -11808,43 +11885,6 @@ LLM_API void llm_generalization_task(float *x, float *y, const float *beta, size
         for (size_t k = 0; k < p; k++) sum += (double)x[i * p + k] * (double)beta[k];
         y[i] = (float)sum;
     }
-}
-
-/* w (p) <- the least-squares fit of y (n) by x (n,p). Gram-Schmidt on the columns of x and then y,
- * each taken off as soon as it is found (the modified form): as stable as Householder's. False when
- * the columns are not independent to 1e-10; n < p is such a case. Scratch: (n + p) (p + 1) doubles,
- * given back. */
-LLM_API bool llm_generalization_ols(double *w, const float *x, const float *y, size_t n, size_t p,
-                                    llm_arena *arena) {
-    const size_t mark = arena->used, width = p + 1;
-    double *q = llm_arena_doubles(arena, n * width), *r = llm_arena_doubles(arena, p * width);
-    for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < p; k++) q[i * width + k] = (double)x[i * p + k];
-        q[i * width + p] = (double)y[i];
-    }
-    bool independent = n >= p;
-    for (size_t k = 0; k < p && independent; k++) {
-        double before = 0.0, square = 0.0;
-        for (size_t i = 0; i < n; i++) {
-            before += (double)x[i * p + k] * (double)x[i * p + k];
-            square += q[i * width + k] * q[i * width + k];
-        }
-        independent = square > 1e-20 * before;
-        for (size_t j = k; j < width; j++) r[k * width + j] = 0.0;
-        for (size_t i = 0; i < n;
-             i++) /* row k of R: products with column k, divided by its length */
-            for (size_t j = k; j < width; j++)
-                r[k * width + j] += q[i * width + k] * q[i * width + j] / square;
-        for (size_t i = 0; i < n; i++)
-            for (size_t j = k + 1; j < width; j++)
-                q[i * width + j] -= r[k * width + j] * q[i * width + k];
-    }
-    for (size_t k = independent ? p : 0; k-- > 0;) { /* R has ones on its diagonal */
-        w[k] = r[k * width + p];
-        for (size_t j = k + 1; j < p; j++) w[k] -= r[k * width + j] * w[j];
-    }
-    arena->used = mark;
-    return independent;
 }
 
 /* Mean squared error of w (p) on x (n,p), y (n). */
@@ -11873,7 +11913,8 @@ LLM_API void llm_generalization_gap(double *gap, double *error, const double *tr
 
 /* score (folds) <- mean squared error of least squares on each fold of order (n), fitted on the
  * others: fold f holds the positions f n / folds (rounded down, the first n mod folds one longer).
- * False where a training part cannot be fitted. Scratch: n (p + 1) floats, p doubles and ols's. */
+ * False where a training part cannot be fitted. Scratch: n (p + 1) floats, p doubles and least
+ * squares'. */
 LLM_API bool llm_generalization_cv(double *score, const float *x, const float *y,
                                    const size_t *order, size_t n, size_t p, size_t folds,
                                    llm_arena *arena) {
@@ -11890,7 +11931,8 @@ LLM_API bool llm_generalization_cv(double *score, const float *x, const float *y
             memcpy(part + at * p, x + order[i] * p, p * sizeof(float));
             target[at] = y[order[i]];
         }
-        ok = llm_generalization_ols(w, part + size * p, target + size, n - size, p, arena);
+        ok = llm_least_squares_fit(w, part + size * p, target + size, NULL, n - size, p, false,
+                                   arena) == p;
         if (ok) score[f] = llm_generalization_risk(w, part, target, size, p);
         start += size;
     }
@@ -11940,7 +11982,7 @@ LLM_API double llm_generalization_optimism(const float *fit, const float *y, siz
  *
  * source  Zhang et al. 2017, "Understanding deep learning requires rethinking generalization";
  *         Welch 1947, "The generalization of Student's problem"
- * needs   arena generalization backprop
+ * needs   arena least_squares generalization backprop
  * see     @overfitting_adaptive (the holdout itself), @double_descent (what comes behind)
  * topics  Overfitting
  */
@@ -11961,7 +12003,8 @@ LLM_API void llm_overfitting_legendre(float *phi, const float *x, size_t n, size
 
 /* train, test (D+1) <- mean squared errors of the least-squares polynomials of degree 0 .. D
  * through x, y (n), on them and on fresh x_test, y_test (m). False where the points do not
- * determine a fit (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and ols's, given back. */
+ * determine a fit (D >= n, repeated x). Scratch: (n + m) (D + 1) floats and least squares', given
+ * back. */
 LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, const float *y,
                                   size_t n, const float *x_test, const float *y_test, size_t m,
                                   size_t D, llm_arena *arena) {
@@ -11973,7 +12016,7 @@ LLM_API bool llm_overfitting_poly(double *train, double *test, const float *x, c
     for (size_t d = 0; d <= D && ok; d++) {
         llm_overfitting_legendre(phi, x, n, d);
         llm_overfitting_legendre(phi_test, x_test, m, d);
-        ok = llm_generalization_ols(w, phi, y, n, d + 1, arena);
+        ok = llm_least_squares_fit(w, phi, y, NULL, n, d + 1, false, arena) == d + 1;
         if (!ok) break;
         train[d] = llm_generalization_risk(w, phi, y, n, d + 1);
         test[d] = llm_generalization_risk(w, phi_test, y_test, m, d + 1);
@@ -12688,7 +12731,7 @@ LLM_API void llm_ridge_decay_sgd(float *w, const float *g, size_t d, float lr, f
  *
  *     random    u ~ U(0,1)^D, each coordinate through its own scale
  *     halving   n trials with budget b; keep the best n/eta with budget b eta; again
- *     Hyperband s_max = floor(log_eta R); for s = s_max .. 0: n = ceil((s_max + 1) eta^s / (s + 1)),
+ *    Hyperband s_max = floor(log_eta R); for s = s_max .. 0: n = ceil((s_max + 1) eta^s / (s + 1)),
  *               b = R eta^-s, halving s times
  *     TPE       x = argmax l(x) / g(x): densities of the best share of the trials and of the others
  *
@@ -12737,8 +12780,8 @@ LLM_API void llm_hyperparameter_grid(double *u, size_t index, size_t steps, size
         u[k] = ((double)(index % steps) + 0.5) / (double)steps;
 }
 
-/* kept (n / eta of n) <- the trials with the least loss (n), best first: one round of halving. NaN, a
- * run that broke, is worst. Returns how many, at least 1. Scratch: n words. */
+/* kept (n / eta of n) <- the trials with the least loss (n), best first: one round of halving. NaN,
+ * a run that broke, is worst. Returns how many, at least 1. Scratch: n words. */
 LLM_API size_t llm_hyperparameter_halve(size_t *kept, const float *loss, size_t n, size_t eta,
                                         llm_arena *arena) {
     const size_t mark = arena->used, count = n / eta > 0 ? n / eta : 1;
@@ -12750,10 +12793,9 @@ LLM_API size_t llm_hyperparameter_halve(size_t *kept, const float *loss, size_t 
     return count;
 }
 
-/* s_max; and n, budget of round i of bracket s of Hyperband with at most R units of budget for a trial. False
- * behind the last round. Bracket s_max starts many trials on little, bracket 0 few on everything;
- * Integer arithmetic: a logarithm of 243 to the base 3 is
- * 4.999 in doubles. */
+/* s_max; and n, budget of round i of bracket s of Hyperband with at most R units of budget for a
+ * trial. False behind the last round. Bracket s_max starts many trials on little, bracket 0 few on
+ * everything; Integer arithmetic: a logarithm of 243 to the base 3 is 4.999 in doubles. */
 LLM_API size_t llm_hyperparameter_brackets(size_t R, size_t eta) {
     size_t s = 0;
     LLM_ASSERT(R > 0 && eta > 1);
@@ -12773,9 +12815,10 @@ LLM_API bool llm_hyperparameter_hyperband(size_t *n, double *budget, size_t R, s
     return true;
 }
 
-/* The log density at u of the Parzen window over centres (n,D) chosen by use (n), and of the uniform
- * prior as one more centre. Bandwidths as in hyperopt: the larger gap to a neighbour, between 1 /
- * min(100, n + 1) and 1; truncated to 0..1. Categories: counts + 1. dimension k only. */
+/* The log density at u of the Parzen window over centres (n,D) chosen by use (n), and of the
+ * uniform prior as one more centre. Bandwidths as in hyperopt: the larger gap to a neighbour,
+ * between 1 / min(100, n + 1) and 1; truncated to 0..1. Categories: counts + 1. dimension k
+ * only. */
 LLM_API double llm_hyperparameter_parzen(double u, const double *centre, const bool *use, size_t n,
                                          size_t D, size_t k, const llm_hyperparameter *h) {
     double sum = 1.0, count = 1.0, least = 1.0;
@@ -12804,10 +12847,10 @@ LLM_API double llm_hyperparameter_parzen(double u, const double *centre, const b
     return log(sum / count);
 }
 
-/* u (D) <- the next trial after trial (n,D) with loss (n): in each dimension the best of `draws` (24)
- * candidates, drawn from the Parzen density of the good trials, by log l - log g. Good is the best
- * share gamma (0.15 to 0.25), at least one. Random before `start` (20) trials. Scratch: n words and
- * flags. */
+/* u (D) <- the next trial after trial (n,D) with loss (n): in each dimension the best of `draws`
+ * (24) candidates, drawn from the Parzen density of the good trials, by log l - log g. Good is the
+ * best share gamma (0.15 to 0.25), at least one. Random before `start` (20) trials. Scratch: n
+ * words and flags. */
 LLM_API void llm_hyperparameter_tpe(double *u, const double *trial, const float *loss, size_t n,
                                     const llm_hyperparameter *space, size_t D, double gamma,
                                     size_t draws, size_t start, llm_rng *rng, llm_arena *arena) {
@@ -12823,7 +12866,8 @@ LLM_API void llm_hyperparameter_tpe(double *u, const double *trial, const float 
     for (size_t k = 0; k < D; k++) {
         double most = -HUGE_VAL, chosen = u[k];
         for (size_t draw = 0; draw < draws; draw++) {
-            /* a good trial moved by a kernel of about its gaps' size, or the prior's uniform draw */
+            /* a good trial moved by a kernel of about its gaps' size, or the prior's uniform
+             * draw */
             const size_t pick = llm_rng_below(rng, good + 1);
             double at = (double)llm_rng_uniform(rng);
             if (pick < good && space[k].kind == LLM_HYPERPARAMETER_CHOICE)

@@ -177,3 +177,38 @@ TEST(cholesky, "the gradient by differences; an entry below the diagonal stands 
         }
     CHECK_GRAD(got, x, N * N, 1e-3f, 1e-4f, cholesky_loss(x, dl, N)); /* third derivative, step^2 */
 }
+
+TEST(cholesky, "A A^-1 = I with a symmetric inverse; b' A^-1 b, and b white afterwards") {
+    const size_t sizes[] = {1, 2, 3, 7, 19};
+    llm_rng rng = llm_rng_seed(5);
+    for (size_t s = 0; s < 5; s++) {
+        const size_t n = sizes[s];
+        double *a = doubles(n * n), *l = doubles(n * n), *inverse = doubles(n * n);
+        double *b = doubles(n), *white = doubles(n), want = 0.0;
+        float *g = floats(n * n);
+        llm_rng_normal_fill(&rng, g, n * n);
+        for (size_t i = 0; i < n; i++) b[i] = (double)llm_rng_normal(&rng);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n; j++)
+                a[i * n + j] = dot(g + i * n, g + j * n, n) + (i == j ? 0.5 : 0.0);
+        memcpy(l, a, n * n * sizeof *l);
+        memcpy(white, b, n * sizeof *b);
+        CHECK(llm_cholesky_factor(l, n, NULL));
+        llm_cholesky_inverse(inverse, l, n);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n; j++) {
+                double sum = 0.0;
+                for (size_t k = 0; k < n; k++) sum += a[i * n + k] * inverse[k * n + j];
+                CHECK_NEAR(sum, i == j, 1e-12 * (double)(n * n)); /* condition up to 100 */
+                CHECK(inverse[i * n + j] == inverse[j * n + i]);
+                want += b[i] * inverse[i * n + j] * b[j];
+            }
+        CHECK_NEAR(llm_cholesky_length_sq(white, l, n), want, 1e-11 * want);
+        llm_cholesky_upper(white, l, n, 1); /* L'^-1 L^-1 b = A^-1 b */
+        for (size_t i = 0; i < n; i++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < n; k++) sum += a[i * n + k] * white[k];
+            CHECK_NEAR(sum, b[i], 1e-11);
+        }
+    }
+}

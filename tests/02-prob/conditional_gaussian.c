@@ -40,7 +40,9 @@ TEST(conditional_gaussian, "a joint density is marginal times conditional; draws
     CHECK(llm_arena_create(&arena, 4096));
     CHECK(llm_conditional_gaussian(mean_a, cov_a, mean, cov, seen, order, 1, D, &arena));
     const double cov_b[4] = {1.5, -0.3, -0.3, 1.0};
-    CHECK(llm_spd_factor(L, cov, 3) && llm_spd_factor(Lb, cov_b, 2));
+    memcpy(L, cov, 9 * sizeof *L);
+    memcpy(Lb, cov_b, 4 * sizeof *Lb);
+    CHECK(llm_cholesky_factor(L, 3, NULL) && llm_cholesky_factor(Lb, 2, NULL));
     for (double x = -3.0; x < 4.0; x += 0.7) {
         const double point[3] = {x, seen[0], seen[1]}, z = x - mean_a[0];
         const double joint = llm_distribution_sample_mvn_logpdf(scratch, point, mean, L, 3);

@@ -83,7 +83,8 @@ TEST(distribution_sample, "multivariate normal: covariance of the draws, density
     const double mean[D] = {1.0, -2.0, 0.5};
     double L[D * D], *x = doubles(N * D), m[D] = {0.0}, scratch[D];
     llm_rng rng = llm_rng_seed(4);
-    CHECK(llm_spd_factor(L, cov, D));
+    memcpy(L, cov, (size_t)D * D * sizeof *L);
+    CHECK(llm_cholesky_factor(L, D, NULL));
     llm_distribution_sample_mvn(x, mean, L, N, D, &rng);
     for (size_t i = 0; i < N * D; i++) m[i % D] += x[i] / N;
     for (size_t i = 0; i < D; i++) {

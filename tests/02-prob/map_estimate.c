@@ -173,8 +173,9 @@ TEST(map_estimate, "a Gaussian prior on a linear model is ridge, a Laplace prior
             CHECK_NEAR(g / noise, lasso[j] > 0.0f ? 12.0 : -12.0, 1e-3);
     }
     for (size_t j = 0; j < D; j++) gram[j * D + j] += noise / tau;
-    CHECK(llm_spd_factor(L, gram, D));
-    llm_spd_solve(b, L, b, D);
+    memcpy(L, gram, (size_t)D * D * sizeof *L);
+    CHECK(llm_cholesky_factor(L, D, NULL));
+    llm_cholesky_solve(b, L, D, 1);
     for (size_t j = 0; j < D; j++) CHECK_NEAR(theta[j], b[j], 1e-5);
     float t[2] = {-1.0f, -0.05f};
     const float none[2] = {0.0f, 0.0f};

@@ -46,6 +46,22 @@ TEST(classify,
     }
 }
 
+TEST(classify, "the shrinkage of correlated columns equals scikit-learn's") {
+    enum { N = 60, D = 3 };
+    const float *x = golden("lw/x");
+    double rows[N * D], S[D * D], shrunk[D * D], trace = 0.0;
+    for (size_t i = 0; i < N * D; i++) rows[i] = (double)x[i];
+    llm_classify_covariance(S, rows, N, D, 0.0);
+    const double g = llm_classify_shrinkage(rows, S, N, D);
+    const float got = (float)g;
+    CHECK_GOLDEN(&got, 1, 1e-6f, "lw/g");
+    CHECK(g > 0.0 && g < 0.5);
+    llm_classify_covariance(shrunk, rows, N, D, -1.0);
+    for (size_t j = 0; j < D; j++) trace += S[j * D + j] / D;
+    for (size_t k = 0; k < D * D; k++)
+        CHECK_NEAR(shrunk[k], (1.0 - g) * S[k] + (k % (D + 1) == 0 ? g * trace : 0.0), 1e-12);
+}
+
 TEST(classify, "the linear boundary is S^-1 (m1 - m0), halfway between the means") {
     enum { N = 40, D = 2 };
     llm_rng rng = llm_rng_seed(1);

@@ -24,4 +24,7 @@ for n, d, K in [(9, 1, 2), (30, 3, 3), (50, 2, 4)]:
     score = np.log(np.bincount(label) / n) - 0.5 * np.array([[(v - m) @ np.linalg.solve(s, v - m) for m in means] for v in qd])
     top = score.max(1, keepdims=True)
     g.save(f"{n}", shrunk=score - top - np.log(np.exp(score - top).sum(1, keepdims=True)))
+x = g.normal(60, 3) @ np.float32([[2, 1, 0], [0, 1, 0.5], [0, 0, 0.3]])
+x = (x - x.mean(0)).astype(np.float32)
+g.save("lw", x=x, g=ledoit_wolf_shrinkage(x.astype(float), assume_centered=True))
 g.write()

@@ -152,7 +152,7 @@ static double ep_sgd(bool reshuffle, uint64_t seed) {
     unsigned char *memory = (unsigned char *)test_memory(1 << 14, 1);
     llm_arena arena = {memory, 1 << 14, 0, 0};
     llm_generalization_task(x, y, beta, n, p, 1.0f, &rng);
-    CHECK(llm_generalization_ols(best, x, y, n, p, &arena));
+    CHECK(llm_least_squares_fit(best, x, y, NULL, n, p, false, &arena) == p);
     for (size_t t = 0; t < n * EPOCHS; t++) {
         const size_t i = reshuffle ? llm_epoch_at(t % n, n, seed, t / n) : llm_rng_below(&rng, n);
         const double lr = 2.0 / ((double)t + 50.0);

@@ -18,7 +18,7 @@ TEST(generalization, "least squares and scores of folds equal NumPy and scikit-l
         double w[4], score[5];
         float got[5];
         size_t order[23];
-        CHECK(llm_generalization_ols(w, x, y, n, p, &arena) && arena.used == 0);
+        CHECK(llm_least_squares_fit(w, x, y, NULL, n, p, false, &arena) == p && arena.used == 0);
         for (size_t i = 0; i < p; i++) got[i] = (float)w[i];
         CHECK_GOLDEN(got, p, 1e-6f, "%zu/w", k);
         got[0] = (float)llm_generalization_risk(w, x, y, n, p);
@@ -39,11 +39,11 @@ TEST(generalization, "columns that depend on each other are refused; large offse
     llm_arena arena = ge_arena();
     const float same[6] = {1, 2, 2, 4, 3, 6}, y[3] = {1, 2, 3}, none[3] = {0, 0, 0};
     double w[3];
-    CHECK(!llm_generalization_ols(w, same, y, 3, 2, &arena));
-    CHECK(!llm_generalization_ols(w, none, y, 3, 1, &arena));
-    CHECK(!llm_generalization_ols(w, same, y, 2, 3, &arena));
+    CHECK(llm_least_squares_fit(w, same, y, NULL, 3, 2, false, &arena) < 2);
+    CHECK(llm_least_squares_fit(w, none, y, NULL, 3, 1, false, &arena) < 1);
+    CHECK(llm_least_squares_fit(w, same, y, NULL, 2, 3, false, &arena) < 3);
     const float far[6] = {1, 10000, 1, 10001, 1, 10002}, line[3] = {5, 7, 9};
-    CHECK(llm_generalization_ols(w, far, line, 3, 2, &arena));
+    CHECK(llm_least_squares_fit(w, far, line, NULL, 3, 2, false, &arena) == 2);
     CHECK_NEAR(w[1], 2.0, 1e-9);
     CHECK_NEAR(w[0], -19995.0, 1e-5);
     const size_t order[3] = {0, 1, 2};
@@ -64,7 +64,7 @@ static void ge_risks(double *train, double *test, size_t n, size_t p, float nois
     for (size_t r = 0; r < R; r++) {
         llm_generalization_task(x, y, beta, n, p, noise, &rng);
         llm_generalization_task(xt, yt, beta, fresh, p, noise, &rng);
-        CHECK(llm_generalization_ols(w, x, y, n, p, &arena));
+        CHECK(llm_least_squares_fit(w, x, y, NULL, n, p, false, &arena) == p);
         train[r] = llm_generalization_risk(w, x, y, n, p);
         test[r] = llm_generalization_risk(w, xt, yt, fresh, p);
     }
@@ -120,7 +120,7 @@ TEST(generalization, "optimism is 2 s^2 p / n for least squares, and 2 s^2 / k f
     llm_generalization_task(x, clean, beta, n, p, 0.0f, &rng);
     for (size_t r = 0; r < R; r++) {
         for (size_t i = 0; i < n; i++) y[r * n + i] = clean[i] + 0.6f * llm_rng_normal(&rng);
-        CHECK(llm_generalization_ols(w, x, y + r * n, n, p, &arena));
+        CHECK(llm_least_squares_fit(w, x, y + r * n, NULL, n, p, false, &arena) == p);
         for (size_t i = 0; i < n; i++) {
             double sum = 0.0, mean = 0.0;
             for (size_t j = 0; j < p; j++) sum += w[j] * (double)x[i * p + j];
@@ -130,6 +130,8 @@ TEST(generalization, "optimism is 2 s^2 p / n for least squares, and 2 s^2 / k f
             smooth[r * n + i] = (float)mean;
         }
     }
+    const float two_fits[2] = {1.0f, 3.0f}, two_targets[2] = {0.0f, 4.0f}; /* covariance 4 */
+    CHECK_NEAR(llm_generalization_optimism(two_fits, two_targets, 2, 1), 8.0, 1e-12);
     /* 4000 draws: about 2% */
     CHECK_NEAR(llm_generalization_optimism(fit, y, R, n), 2.0 * 0.36 * p / n,
                0.05 * 2.0 * 0.36 * p / n);

@@ -137,7 +137,8 @@ static void optimizer(size_t n) {
         CHECK(cudaFree(p));
 }
 
-/* What a decoding step does beside its products: one query a text against S keys, a token a text. */
+/* What a decoding step does beside its products: one query a text against S keys, a token a
+ * text. */
 template <typename T>
 static void decoding(const char *type, size_t B, size_t S, size_t H, size_t Hkv, size_t D,
                      size_t V) {

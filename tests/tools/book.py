@@ -1,5 +1,6 @@
 """llm.h as a book: its chapters, sections and functions, found by scanning the text, without a C parser."""
 import re
+import unicodedata
 import textwrap
 from pathlib import Path
 
@@ -31,6 +32,12 @@ class Section:
 
     def note(self):
         return ROOT / "notes" / self.chapter / (self.slug + ".md")
+
+
+
+def ascii_title(title):
+    """A topic's title as the header, which is ASCII, spells it: no accents, a hyphen for a dash."""
+    return unicodedata.normalize("NFKD", title.replace("\u2013", "-")).encode("ascii", "ignore").decode()
 
 
 def sections(text, chapters=False):

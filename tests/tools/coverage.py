@@ -19,7 +19,7 @@ def state(s, topic):
     """What is missing for a topic, or nothing."""
     if s is None:
         return "section"
-    if topic not in (s.field("topics") or "").split(" ; "):
+    if book.ascii_title(topic) not in (s.field("topics") or "").split(" ; "):
         return "topic in the banner"
     if not s.test().exists() or f"TEST({s.slug}," not in s.test().read_text():
         return "test"

@@ -52,8 +52,9 @@ def banner(lint, s, plan, cuda):
     chapter, topics = plan.get(s.slug, (s.chapter, []))
     if s.chapter != chapter:
         lint.say(s.line, f"@{s.slug} belongs to chapter {chapter}")
-    if s.field("topics") != (" ; ".join(topics) or "-"):
-        lint.say(s.line, f"@{s.slug}: topics must read: {' ; '.join(topics) or '-'}")
+    titles = book.ascii_title(" ; ".join(topics) or "-")
+    if s.field("topics") != titles:
+        lint.say(s.line, f"@{s.slug}: topics must read: {titles}")
 
 
 def references(lint, s, above, owner, known):
