@@ -6784,8 +6784,9 @@ LLM_API void llm_entropy_logits_forward(float *h, float *lse, const float *z, si
             sum += e;
             mean += e * (double)(zn[i] - max);
         }
-        h[n] = sum > 0.0 ? fmaxf(0.0f, (float)(log(sum) - mean / sum)) : 0.0f;
-        if (lse) lse[n] = sum > 0.0 ? max + (float)log(sum) : -INFINITY;
+        const double entropy = sum == 0.0 ? 0.0 : log(sum) - mean / sum;
+        h[n] = entropy < 0.0 ? 0.0f : (float)entropy; /* rounding; NaN stays NaN */
+        if (lse) lse[n] = sum == 0.0 ? -INFINITY : max + (float)log(sum);
     }
 }
 

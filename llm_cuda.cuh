@@ -1534,7 +1534,7 @@ static inline cudaError_t llm_cuda_nll_backward(T *dlogp, const float *dloss, co
  * (z and dz in, dz out), the minimum of a gradient that is added. Limit: memory bandwidth.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * needs   cuda_launch, cuda_memory, cuda_reduce
  * see     cross_entropy, logsumexp
  * topics  -
  */

@@ -140,3 +140,12 @@ TEST(entropy, "nearest neighbours find the entropy of a Gaussian, a square and a
     CHECK_ASSERTS(llm_entropy_knn(three, 3, 1, 0));
     CHECK_ASSERTS(llm_entropy_knn(x, N, 1, 17));
 }
+
+TEST(entropy, "a row of logits with a NaN has the entropy NaN, a masked one 0") {
+    const float z[9] = {0.5f, NAN, 1.0f, -INFINITY, -INFINITY, -INFINITY, 3.0f, 3.0f, -INFINITY};
+    float h[3], lse[3];
+    llm_entropy_logits_forward(h, lse, z, 3, 3);
+    CHECK(isnan(h[0]) && isnan(lse[0]));
+    CHECK(h[1] == 0.0f && lse[1] == -INFINITY);
+    CHECK_NEAR(h[2], log(2.0), 1e-6);
+}
