@@ -7076,11 +7076,13 @@ LLM_API void llm_bce_logits_forward(float *loss, const float *z, const float *y,
                                     size_t L) {
     for (size_t i = 0; i < N * L; i++) {
         LLM_ASSERT(y[i] >= 0.0f && y[i] <= 1.0f);
-        const float more = pos_weight ? 1.0f + (pos_weight[i % L] - 1.0f) * y[i] : 1.0f;
-        /* (1-y) z + softplus(-z) would cancel at large z; for y = 1 z must not be touched at all */
-        const float l =
-            more * llm_bce_softplus(z[i]) + (y[i] == 1.0f ? 0.0f : (1.0f - y[i]) * z[i]);
-        loss[i] = (weight ? weight[i] : 1.0f) * (y[i] == 0.0f ? llm_bce_softplus(-z[i]) : l);
+        /* two terms that are not negative: (1-y) z + softplus(-z) would cancel at large z. What y
+         * rules out is not touched: z may be infinite there. */
+        float sum = 0.0f;
+        if (y[i] != 0.0f)
+            sum += (pos_weight ? pos_weight[i % L] : 1.0f) * y[i] * llm_bce_softplus(z[i]);
+        if (y[i] != 1.0f) sum += (1.0f - y[i]) * llm_bce_softplus(-z[i]);
+        loss[i] = (weight ? weight[i] : 1.0f) * sum;
     }
 }
 

@@ -108,3 +108,16 @@ TEST(bce, "focal loss and gradient equal torchvision's; gamma 0 without alpha is
     llm_bce_focal_backward(d, one, far, right, 2, 0.25f, 0.5f);
     CHECK(loss[0] == 0.0f && loss[1] == 0.0f && d[0] == 0.0f && d[1] == 0.0f);
 }
+
+TEST(bce, "soft targets keep their digits where the logit is large") {
+    const float y[4] = {1e-3f, 0.999f, 0.25f, 0.999f}, weight[4] = {1.0f, 1.0f, 2.0f, 1.0f};
+    const float z[4] = {-200.0f, 200.0f, -90.0f, 60.0f}, positive[4] = {1.0f, 1.0f, 3.0f, 1.0f};
+    float loss[4];
+    llm_bce_logits_forward(loss, z, y, weight, positive, 1, 4);
+    for (size_t i = 0; i < 4; i++) { /* in double, where |z| is the softplus of |z| */
+        const double a = fabs((double)z[i]), up = z[i] > 0.0f ? a : 0.0, down = a - up;
+        const double want = (double)weight[i] *
+                            ((double)positive[i] * (double)y[i] * down + (1.0 - (double)y[i]) * up);
+        CHECK_NEAR(loss[i], want, 3e-7 * want);
+    }
+}
