@@ -178,3 +178,33 @@ TEST(batch_size, "ragged batches are averaged by their tokens") {
     CHECK(fabs((2.0 + 4.0 + 1.0) / 3.0 - 2.0) > 0.3); /* what the mean of the means would be */
     CHECK(isnan(llm_batch_size_token_mean(mean, tokens + 2, 1)));
 }
+
+TEST(batch_size, "the best constant step of a grid of factors sqrt(2), by hand; flat curvatures") {
+    /* one direction, h = 1: E w^2 tends to lr c / (2 - lr), and the way there shrinks by (1 - lr)^2.
+     * Above 2^-1.5 the limit is too high; there 5 steps are enough, at 2^-2 it takes 6. */
+    const double h[1] = {1.0}, c[1] = {0.2}, start[1] = {1.0}, quiet[1] = {0.0}, flat[1] = {0.25};
+    double square[1];
+    CHECK(llm_batch_size_steps(h, c, start, square, 1, 1, 0.03, 50) == 5);
+    CHECK(llm_batch_size_steps(flat, quiet, start, square, 1, 1, 1e-9, 50) == 1); /* lr = 4 */
+}
+
+TEST(batch_size,
+     "memory where the first layer, or the last, is the widest; sizes of 0 are refused") {
+    static const size_t sizes[3][3] = {{40, 3, 2}, {2, 3, 40}, {2, 40, 3}};
+    float x[40 * 7], y[40 * 7], w[512];
+    double a, b;
+    llm_rng rng = llm_rng_seed(6);
+    llm_rng_normal_fill(&rng, x, 40 * 7);
+    llm_rng_normal_fill(&rng, y, 40 * 7);
+    for (size_t k = 0; k < 3; k++) {
+        const llm_backprop net = {sizes[k], 2, LLM_BACKPROP_TANH, LLM_BACKPROP_XENT};
+        llm_arena arena;
+        CHECK(llm_arena_create(&arena, 1 << 16));
+        llm_backprop_init(w, &net, 1.0f, &rng);
+        llm_backprop_step(w, &net, x, y, 7, 0.1f, &arena);
+        CHECK(llm_batch_size_bytes(&net, 7) == arena.peak);
+        llm_arena_destroy(&arena);
+    }
+    CHECK_ASSERTS(llm_batch_size_variance(1.0, 0, 1, true));
+    CHECK_ASSERTS(llm_batch_size_noise(&a, &b, 1.0, 0, 1.0, 4));
+}

@@ -111,3 +111,40 @@ TEST(overfitting_adaptive, "reusing the holdout confirms noise; Thresholdout doe
     CHECK_NEAR(truth[0], 0.5, 0.03);
     CHECK_NEAR(truth[1], 0.5, 0.03);
 }
+
+TEST(overfitting_adaptive, "noise of 2 sigma at the threshold, 4 at a question, 1 on an answer") {
+    llm_overfitting_adaptive t;
+    llm_rng rng = llm_rng_seed(9), same = rng;
+    const double sigma = 0.01;
+    double answer;
+    llm_overfitting_adaptive_init(&t, 0.1, sigma, 5, &rng);
+    CHECK(t.noisy == 0.1 + llm_overfitting_adaptive_laplace(2.0 * sigma, &same));
+    for (size_t k = 0; k < 5; k++) { /* apart by far: the draws of the paper, in its order */
+        llm_overfitting_adaptive_laplace(4.0 * sigma, &same);
+        CHECK(llm_overfitting_adaptive_query(&answer, &t, 0.1, 0.9, &rng));
+        CHECK(answer == 0.9 + llm_overfitting_adaptive_laplace(sigma, &same));
+        CHECK(t.noisy == 0.1 + llm_overfitting_adaptive_laplace(2.0 * sigma, &same));
+    }
+    /* at the edge: the same answer as the rule with the noise drawn beside it */
+    size_t differ = 0;
+    llm_overfitting_adaptive_init(&t, 0.1, sigma, 1000, &rng);
+    for (size_t k = 0; k < 200; k++) {
+        same = rng;
+        const double limit = t.noisy + llm_overfitting_adaptive_laplace(4.0 * sigma, &same);
+        CHECK(llm_overfitting_adaptive_query(&answer, &t, 0.5, 0.62, &rng));
+        CHECK((answer == 0.5) == (0.62 - 0.5 <= limit));
+        differ += answer == 0.5;
+    }
+    CHECK(differ > 20 && differ < 180);
+}
+
+TEST(overfitting_adaptive, "moments of one example; a feature of no correlation is not kept") {
+    const float x[2] = {3.0f, -2.0f}, y[1] = {-1.0f};
+    double m[2] = {(double)NAN, (double)NAN};
+    float w[2];
+    llm_overfitting_adaptive_moments(m, x, y, 1, 2);
+    CHECK(m[0] == -3.0 && m[1] == 2.0);
+    const double train[2] = {0.0, 0.2}, holdout[2] = {0.5, 0.1};
+    CHECK(llm_overfitting_adaptive_screen(w, train, holdout, 2, 0.0) == 1);
+    CHECK(w[0] == 0.0f && w[1] == 1.0f);
+}
