@@ -180,7 +180,7 @@ TEST(batch_size, "ragged batches are averaged by their tokens") {
 }
 
 TEST(batch_size, "the best constant step of a grid of factors sqrt(2), by hand; flat curvatures") {
-    /* one direction, h = 1: E w^2 tends to lr c / (2 - lr), and the way there shrinks by (1 - lr)^2.
+    /* one direction, h = 1: E w^2 tends to lr c / (2 - lr), the rest shrinks by (1 - lr)^2.
      * Above 2^-1.5 the limit is too high; there 5 steps are enough, at 2^-2 it takes 6. */
     const double h[1] = {1.0}, c[1] = {0.2}, start[1] = {1.0}, quiet[1] = {0.0}, flat[1] = {0.25};
     double square[1];
