@@ -811,6 +811,206 @@ LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm
            llm_file_commit(&w, error);
 }
 
+/* @npy ------------------------------------------------------ Arrays of NumPy: .npy
+ *
+ *     \x93NUMPY | major, minor | length n: 2 bytes, 4 from version 2 on | n bytes of text | data
+ *     text = {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, spaces, a newline
+ *
+ * One array to a file: the shortest way to bring numbers from Python here and back. The text is a
+ * Python dictionary; three keys are read, in any order, each once. What is written is byte for byte
+ * what numpy.save writes: the data at a multiple of 64, and behind the text room for 21 digits of
+ * the first extent, so that a file could grow in place. What is easily got wrong: in Fortran order
+ * the same bytes mean another matrix, so it is refused.
+ *
+ * source  NumPy, numpy.lib.format, the docstring and 2.4's source
+ * needs   error size buffer file
+ * see     @safetensors (many arrays with names), @csv
+ * topics  -
+ */
+typedef enum { LLM_NPY_F32, LLM_NPY_F64, LLM_NPY_I32, LLM_NPY_TYPES } llm_npy_type;
+enum { LLM_NPY_RANK = 8 };
+typedef struct {
+    llm_npy_type type;
+    size_t rank, shape[LLM_NPY_RANK], count; /* row-major; rank 0 is one number; count: of all */
+    const unsigned char *data;               /* little-endian, at any address */
+    llm_file file;
+} llm_npy;
+typedef struct {
+    const char *at, *end; /* what is still to be read of the header */
+} llm_npy_text;
+
+/* A type as the text has it; *size gets the bytes of an element. */
+LLM_API const char *llm_npy_name(size_t *size, llm_npy_type type) {
+    static const char *const name[LLM_NPY_TYPES] = {"'<f4'", "'<f8'", "'<i4'"};
+    *size = type == LLM_NPY_F64 ? 8 : 4;
+    return name[type];
+}
+
+/* Frees what llm_npy_open has taken. */
+LLM_API void llm_npy_close(llm_npy *a) { llm_file_free(&a->file); }
+
+/* Whether `word` comes next, after spaces; skips it then. */
+LLM_API bool llm_npy_next(llm_npy_text *t, const char *word) {
+    const size_t size = strlen(word);
+    while (t->at < t->end && (*t->at == ' ' || *t->at == '\n')) t->at++;
+    if ((size_t)(t->end - t->at) < size || memcmp(t->at, word, size) != 0) return false;
+    t->at += size;
+    return true;
+}
+
+/* False, and what was found: up to 20 characters, as far as they can be printed. */
+LLM_API bool llm_npy_fail(const llm_npy_text *t, const char *expected, llm_error *error) {
+    int n = 0;
+    while (n < 20 && t->at + n < t->end && t->at[n] >= 32 && t->at[n] < 127) n++;
+    return llm_fail(error, "npy: found \"%.*s\", expected %s", n, t->at, expected);
+}
+
+/* a->shape, rank <- a tuple: (), (5,), (2, 3). A comma stands between two numbers and behind the
+ * only one. */
+LLM_API bool llm_npy_shape(llm_npy *a, llm_npy_text *t, llm_error *error) {
+    static const char tuple[] = "a shape such as (2, 3) or (5,), of sizes that fit";
+    bool fits = true, comma = true;
+    if (!llm_npy_next(t, "(")) return llm_npy_fail(t, tuple, error);
+    for (a->rank = 0; !llm_npy_next(t, ")"); comma = llm_npy_next(t, ",")) {
+        if (!comma || t->at == t->end || *t->at < '0' || *t->at > '9')
+            return llm_npy_fail(t, tuple, error);
+        if (a->rank == LLM_NPY_RANK) return llm_npy_fail(t, "8 dimensions at most", error);
+        size_t *extent = &a->shape[a->rank++];
+        for (*extent = 0; t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++)
+            fits = llm_size_mul(extent, *extent, 10) &&
+                   llm_size_add(extent, *extent, (size_t)(*t->at - '0')) && fits;
+    }
+    return (fits && (comma || a->rank > 1)) || llm_npy_fail(t, tuple, error);
+}
+
+/* a->type, rank, shape <- the text of a header. */
+LLM_API bool llm_npy_header(llm_npy *a, const char *text, size_t size, llm_error *error) {
+    static const char *const key[3] = {"'descr'", "'fortran_order'", "'shape'"};
+    bool seen[3] = {false, false, false}, comma = true;
+    llm_npy_text t = {text, text + size};
+    size_t bytes;
+    if (!llm_npy_next(&t, "{")) return llm_npy_fail(&t, "a dictionary", error);
+    for (; !llm_npy_next(&t, "}"); comma = llm_npy_next(&t, ",")) {
+        size_t k = 0;
+        while (comma && k < 3 && (seen[k] || !llm_npy_next(&t, key[k]))) k++;
+        if (!comma || k == 3 || !llm_npy_next(&t, ":"))
+            return llm_npy_fail(&t, "'descr', 'fortran_order' and 'shape', once each", error);
+        seen[k] = true;
+        if (k == 0) {
+            int type = LLM_NPY_TYPES;
+            while (type-- > 0)
+                if (llm_npy_next(&t, llm_npy_name(&bytes, (llm_npy_type)type))) break;
+            if (type < 0) return llm_npy_fail(&t, "'<f4', '<f8' or '<i4'", error);
+            a->type = (llm_npy_type)type;
+        } else if (k == 1 && !llm_npy_next(&t, "False")) {
+            return llm_npy_fail(&t, "rows first: numpy.save(f, numpy.ascontiguousarray(x))", error);
+        } else if (k == 2 && !llm_npy_shape(a, &t, error)) {
+            return false;
+        }
+    }
+    llm_npy_next(&t, ""); /* only spaces may follow */
+    if (!seen[0] || !seen[1] || !seen[2] || t.at < t.end)
+        return llm_npy_fail(&t, "'descr', 'fortran_order' and 'shape', and nothing else", error);
+    return true;
+}
+
+/* a <- a->file, believed in nothing: afterwards all its numbers lie in the file. */
+LLM_API bool llm_npy_check(llm_npy *a, llm_error *error) {
+    const unsigned char *const p = a->file.data;
+    const size_t size = a->file.size, start = size > 6 && p[6] == 1 ? 10 : 12;
+    if (size < start || memcmp(p, "\x93NUMPY", 6) != 0)
+        return llm_fail(error, "npy: %zu bytes that do not begin with \\x93NUMPY", size);
+    if ((p[6] != 1 && p[6] != 2) || p[7] != 0)
+        return llm_fail(error, "npy: version %d.%d, expected 1.0 or 2.0", p[6], p[7]);
+    size_t length = p[8] | (size_t)p[9] << 8, bytes;
+    if (start == 12) length |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
+    if (length > size - start)
+        return llm_fail(error, "npy: a header of %zu bytes in a file of %zu", length, size);
+    if (!llm_npy_header(a, (const char *)p + start, length, error)) return false;
+
+    const char *name = llm_npy_name(&bytes, a->type);
+    bool fits = true;
+    a->count = 1;
+    for (size_t i = 0; i < a->rank; i++)
+        fits = llm_size_mul(&a->count, a->count, a->shape[i]) && fits;
+    if (!llm_size_mul(&bytes, bytes, fits ? a->count : SIZE_MAX) || bytes != size - start - length)
+        return llm_fail(error, "npy: %zu bytes of data, %s and the shape want %zu",
+                        size - start - length, name, bytes);
+    a->data = p + start + length;
+    return true;
+}
+
+/* False, and nothing to close, where the file cannot be read or is not of this form. */
+LLM_API bool llm_npy_open(llm_npy *a, const char *path, llm_error *error) {
+    memset(a, 0, sizeof *a);
+    const bool ok = llm_file_map(&a->file, path, error) && llm_npy_check(a, error);
+    if (!ok) llm_npy_close(a);
+    return ok;
+}
+
+/* Number i < a->count, which every type's numbers fit into exactly. */
+LLM_API double llm_npy_get(const llm_npy *a, size_t i) {
+    size_t size;
+    llm_npy_name(&size, a->type);
+    LLM_ASSERT(i < a->count);
+    uint64_t bits = 0;
+    for (size_t k = size; k-- > 0;) bits = bits << 8 | a->data[i * size + k];
+    const uint32_t low = (uint32_t)bits;
+    float f;
+    double d;
+    memcpy(&f, &low, sizeof f);
+    memcpy(&d, &bits, sizeof d);
+    if (a->type == LLM_NPY_F64) return d;
+    return a->type == LLM_NPY_F32 ? (double)f : (double)low - (low >> 31 ? 4294967296.0 : 0.0);
+}
+
+/* out (count) <- a, rounded to float. False where a has not count numbers. */
+LLM_API bool llm_npy_floats(float *out, const llm_npy *a, size_t count, llm_error *error) {
+    if (a->count != count)
+        return llm_fail(error, "npy: an array of %zu numbers, expected %zu", a->count, count);
+    for (size_t i = 0; i < count; i++) out[i] = (float)llm_npy_get(a, i);
+    return true;
+}
+
+/* path <- data, an array of float, double or int32_t as `type` says, of that shape (rank <= 8). */
+LLM_API bool llm_npy_write(const char *path, const void *data, llm_npy_type type,
+                           const size_t *shape, size_t rank, llm_error *error) {
+    size_t size, count = 1, room = 21; /* for the first extent: NumPy's GROWTH_AXIS_MAX_DIGITS */
+    const char *const name = llm_npy_name(&size, type);
+    LLM_ASSERT(rank <= LLM_NPY_RANK);
+    llm_buffer b = {NULL, 0, 0};
+    bool ok = llm_buffer_put(&b, "\x93NUMPY\1\0\0\0", 10) &&
+              llm_buffer_print(&b, "{'descr': %s, 'fortran_order': False, 'shape': (", name);
+    for (size_t i = 0; i < rank && ok; i++) {
+        const size_t before = b.size;
+        LLM_ASSERT(shape[i] == 0 || count <= SIZE_MAX / size / shape[i]);
+        count *= shape[i];
+        ok = llm_buffer_print(&b, "%zu", shape[i]);
+        if (i == 0) room -= b.size - before;
+        ok = ok && llm_buffer_print(&b, i + 1 < rank ? ", " : rank == 1 ? "," : "");
+    }
+    ok = ok && llm_buffer_print(&b, "), }%*s", rank > 0 ? (int)room + 1 : 1, "");
+    if (!ok || !llm_buffer_print(&b, "%*s\n", (int)(63 - b.size % 64), "")) {
+        llm_buffer_free(&b);
+        return llm_fail(error, "npy: out of memory");
+    }
+    b.data[8] = (char)(b.size - 10); /* 246 at most: eight extents of 20 digits */
+    llm_file_writer w;
+    ok = llm_file_begin(&w, path, error) && llm_file_put(&w, b.data, b.size, error);
+    llm_buffer_free(&b);
+    for (size_t i = 0; i < count && ok; i++) {
+        unsigned char bytes[8];
+        uint64_t bits;
+        uint32_t low;
+        memcpy(&low, (const unsigned char *)data + i * size, 4);
+        bits = low;
+        if (size == 8) memcpy(&bits, (const unsigned char *)data + i * size, 8);
+        for (size_t k = 0; k < size; k++) bytes[k] = (unsigned char)(bits >> (8 * k) & 255);
+        ok = llm_file_put(&w, bytes, size, error);
+    }
+    return ok && llm_file_commit(&w, error);
+}
+
 /* @json_token ----------------------------------------------- JSON: strings and numbers
  *
  *     string = quote *( UTF-8 from U+0020, no quote, no backslash | escape ) quote
