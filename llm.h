@@ -3826,6 +3826,169 @@ LLM_API void llm_qr_orthonormalize(float *a, size_t m, size_t n, llm_arena *aren
     arena->used = mark;
 }
 
+/* @eigh ----------------------------------------------------- Eigenvalues of a symmetric matrix
+ *
+ *     A = A' = sum_p w_p v_p v_p'          A v_p = w_p v_p,  V V' = I,  w_0 <= w_1 <= ...
+ *     f(A)   = sum_p f(w_p) v_p v_p'       roots, inverses, exponentials of a matrix
+ *
+ * A symmetric matrix stretches along orthogonal axes and does nothing else. Covariances, kernels,
+ * Hessians and graphs are symmetric, and their axes are what is asked for. Reflections from both
+ * sides first make A tridiagonal, in (4/3) n^3 operations and for good. Then rotations chase what
+ * is left beside the diagonal out at the lower end (QR with Wilkinson's shift): a step costs 3 n^2
+ * with vectors, n without, and an eigenvalue takes about two. Every eigenvalue is right to some
+ * eps |A|, so that small ones beside large ones may have no digit; a semidefinite matrix may show
+ * -1e-17. Between equal eigenvalues any rotation of the vectors remains.
+ *
+ * source  Householder 1958, "Unitary triangularization of a nonsymmetric matrix"; Wilkinson 1968,
+ *         "Global convergence of tridiagonal QR algorithm with origin shifts"; Golub & Van Loan
+ *         2013, "Matrix Computations", algorithms 8.3.1 to 8.3.3
+ * needs   -
+ * see     @svd (any matrix), @qr, @fisher_info, @pca
+ * topics  -
+ */
+
+/* d (n), e (n) <- t (n,n), symmetric, overwritten: Q't Q has diagonal d, and e[k] beside it between
+ * k and k+1; e[n-1] is 0. q (n,n) gets Q', or is NULL. The largest entry is about 1, so that 1e-280
+ * is nothing. */
+LLM_API void llm_eigh_tridiagonal(double *d, double *e, double *q, double *t, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        double *x = t + k * n, below = 0.0, *p = e; /* p[k+1..]: scratch, as e is not there yet */
+        for (size_t i = k + 2; i < n; i++) below += x[i] * x[i];
+        const double alpha = k + 1 < n ? x[k + 1] : 0.0;
+        d[k] = x[k];
+        e[k] = alpha;
+        x[k] = 0.0; /* here tau is kept: H = I - tau v v', v in x[k+1..] */
+        if (below == 0.0 || alpha * alpha + below < 1e-280) continue; /* nothing that counts */
+        e[k] = -copysign(sqrt(alpha * alpha + below), alpha); /* other sign: no cancellation */
+        const double tau = 1.0 / (e[k] * (e[k] - alpha));
+        x[k] = tau;
+        x[k + 1] = alpha - e[k];
+
+        double along = 0.0; /* H t H = t - v p' - p v', p = tau t v - (tau^2 v't v / 2) v */
+        for (size_t i = k + 1; i < n; i++) {
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = k + 1; j < n; j++) sum += t[i * n + j] * x[j];
+            p[i] = tau * sum;
+            along += p[i] * x[i];
+        }
+        for (size_t i = k + 1; i < n; i++) p[i] -= 0.5 * tau * along * x[i];
+        for (size_t i = k + 1; i < n; i++)
+            for (size_t j = k + 1; j < n; j++) t[i * n + j] -= x[i] * p[j] + p[i] * x[j];
+    }
+
+    for (size_t i = 0; q && i < n * n; i++) q[i] = i / n == i % n ? 1.0 : 0.0;
+    for (size_t k = n; q && k-- > 0;) { /* rows above k + 1 are still those of the unit matrix */
+        const double tau = t[k * n + k], *x = t + k * n;
+        for (size_t i = k + 1; i < n && tau != 0.0; i++) {
+            double sum = 0.0, *row = q + i * n;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = k + 1; j < n; j++) sum += row[j] * x[j];
+            for (size_t j = k + 1; j < n; j++) row[j] -= tau * sum * x[j];
+        }
+    }
+}
+
+/* One step of QR on rows lo..hi of the tridiagonal d, e: G t G' with the rotations that (t - mu I)
+ * would be reduced by, found without subtracting mu. Rows of v (.,n) turn along, unless NULL. */
+LLM_API void llm_eigh_step(double *d, double *e, double *v, size_t lo, size_t hi, size_t n) {
+    /* mu: of the eigenvalues of the last two rows the one nearer to d[hi] */
+    const double half = 0.5 * (d[hi - 1] - d[hi]), b = e[hi - 1];
+    const double mu = d[hi] - b * (b / (half + copysign(hypot(half, b), half)));
+    double x = d[lo] - mu, bulge = e[lo];
+    for (size_t k = lo; k < hi; k++) {
+        const double r = hypot(x, bulge), above = d[k], beside = e[k], under = d[k + 1];
+        const bool turns = r > 1e-280; /* quotients of denormals would be no cosine and sine */
+        const double c = turns ? x / r : 1.0, s = turns ? bulge / r : 0.0;
+        if (k > lo) e[k - 1] = r;
+        d[k] = c * c * above + 2.0 * c * s * beside + s * s * under;
+        d[k + 1] = s * s * above - 2.0 * c * s * beside + c * c * under;
+        e[k] = c * s * (under - above) + (c * c - s * s) * beside;
+        x = e[k];
+        bulge = s * e[k + 1]; /* at hi what is beside is 0 */
+        e[k + 1] *= c;
+        double *vk = v ? v + k * n : NULL, *vl = v ? vk + n : NULL;
+        for (size_t i = 0; v && i < n; i++) {
+            const double kept = vk[i];
+            vk[i] = c * kept + s * vl[i];
+            vl[i] = c * vl[i] - s * kept;
+        }
+    }
+}
+
+/* d (n) <- the eigenvalues of the tridiagonal d, e; v likewise. False after 60 n steps, which has
+ * not been seen: 2 n are usual. */
+LLM_API bool llm_eigh_diagonal(double *d, double *e, double *v, size_t n) {
+    size_t steps = 0;
+    for (size_t hi = n; hi-- > 1;) { /* below hi all is diagonal */
+        for (;; steps++) {
+            size_t lo = hi;
+            for (; lo > 0; lo--) {
+                const double size = DBL_EPSILON * (fabs(d[lo - 1]) + fabs(d[lo]));
+                if (fabs(e[lo - 1]) <= fmax(size, 1e-280)) break;
+            }
+            if (lo > 0) e[lo - 1] = 0.0;
+            if (lo == hi) break;
+            if (steps == 60 * n) return false;
+            llm_eigh_step(d, e, v, lo, hi, n);
+        }
+    }
+    return true;
+}
+
+/* w (n) ascending, v (n,n) <- a (n,n): row p of v is the unit vector of w_p, its largest entry
+ * positive; v may be NULL, and not a. False where a has a NaN or an infinity, or a_ij and a_ji
+ * differ by more than 1e-6 of the largest entry; what is below, as rounding to float leaves it, is
+ * averaged. Scratch: n^2 + n doubles. */
+LLM_API bool llm_eigh(double *w, double *v, const double *a, size_t n, llm_arena *arena) {
+    double largest = 0.0;
+    for (size_t i = 0; i < n * n; i++) {
+        if (!(fabs(a[i]) <= DBL_MAX)) return false;
+        largest = fmax(largest, fabs(a[i]));
+    }
+    for (size_t i = 0; i < n * n; i++)
+        if (fabs(a[i] - a[i % n * n + i / n]) > 1e-6 * largest) return false;
+
+    const size_t mark = arena->used;
+    double *t = llm_arena_doubles(arena, n * n), *e = llm_arena_doubles(arena, n);
+    int exponent; /* all entries at most 1, exactly: no square overflows */
+    frexp(largest, &exponent);
+    for (size_t i = 0; i < n * n; i++)
+        t[i] = 0.5 * ldexp(a[i], -exponent) + 0.5 * ldexp(a[i % n * n + i / n], -exponent);
+    llm_eigh_tridiagonal(w, e, v, t, n);
+    const bool ok = llm_eigh_diagonal(w, e, v, n);
+    arena->used = mark;
+
+    for (size_t p = 0; p < n; p++) {
+        size_t least = p, most = 0;
+        for (size_t q = p; q < n; q++) least = w[q] < w[least] ? q : least;
+        const double swap = w[least];
+        w[least] = w[p];
+        w[p] = ldexp(swap, exponent);
+        double *x = v ? v + p * n : NULL, *y = v ? v + least * n : NULL;
+        for (size_t i = 0; v && i < n; i++)
+            if (fabs(y[i]) > (1.0 + 1e-6) * fabs(y[most])) most = i; /* the first of equal ones */
+        const double sign = v && y[most] < 0.0 ? -1.0 : 1.0;
+        for (size_t i = 0; v && i < n; i++) {
+            const double kept = x[i];
+            x[i] = sign * y[i];
+            if (least > p) y[i] = kept;
+        }
+    }
+    return ok;
+}
+
+/* a (n,n) <- w (n), v (n,n): sum_p w_p v_p v_p', with f(w_p) for w_p the matrix f(A). a may not be
+ * v. */
+LLM_API void llm_eigh_compose(double *a, const double *w, const double *v, size_t n) {
+    for (size_t i = 0; i < n * n; i++) a[i] = 0.0;
+    for (size_t p = 0; p < n; p++)
+        for (size_t i = 0; i < n; i++) {
+            const double share = w[p] * v[p * n + i];
+            for (size_t j = 0; j < n; j++) a[i * n + j] += share * v[p * n + j];
+        }
+}
+
 /* @svd ------------------------------------------------------ Singular value decomposition
  *
  *     A = U S V'         U'U = V'V = I,  S = diag(s),  s_0 >= s_1 >= ... >= 0
