@@ -1563,7 +1563,7 @@ LLM_API bool llm_chart_lines(llm_buffer *svg, const llm_chart *c, const double *
         llm_buffer_print(svg, "<path d='M%.1f 44V350' stroke='#333' stroke-dasharray='5 4'/>\n",
                          74.0 + 456.0 * (mark - from) / (to - from));
 
-    float end[LLM_CHART_LINES];
+    float end[LLM_CHART_LINES] = {0.0f};
     size_t order[LLM_CHART_LINES];
     for (size_t s = 0; s < S; s++) {
         end[s] = 350.0f;
@@ -9276,6 +9276,98 @@ LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, con
         code[i] = (int)low;
     }
     *count = distinct;
+}
+
+/* @csv_features ------------------------------------------ Columns of a table: a matrix for a model
+ *
+ *     numbers           one column, NaN where missing
+ *     texts, K of them  K - 1 columns of 0 and 1, "quarter=hills"; all 0 is the first text
+ *
+ * Linear models eat a matrix, and a table has names in it. A column whose first known value is a
+ * number must hold numbers to its end: one "12a" is a mistake to be told with its line, not a
+ * reason to take 500 numbers for 500 names. A column of texts becomes indicators, all but one: with
+ * all of them, they would sum to the intercept's column, and no fit could tell them apart. A text
+ * that is missing is missing in all its indicators. A column of very many texts is a key or a
+ * sentence, and no category.
+ *
+ * source  pandas, get_dummies(drop_first=True)
+ * needs   csv csv_column error size
+ * see     @one_hot, @supervised (what becomes of NaN)
+ * topics  -
+ */
+enum { LLM_CSV_FEATURES_NAME = 64 };
+typedef struct {
+    size_t n, d;
+    float *x;                            /* (n,d) */
+    char (*name)[LLM_CSV_FEATURES_NAME]; /* (d), cut off where longer */
+} llm_csv_features;
+
+/* Frees x and the names. */
+LLM_API void llm_csv_features_free(llm_csv_features *f) {
+    free(f->x);
+    free(f->name);
+    memset(f, 0, sizeof *f);
+}
+
+/* Whether a column is one of numbers: its first known value is, or none is known. */
+LLM_API bool llm_csv_features_number(const llm_csv *t, size_t column) {
+    float x;
+    for (size_t i = 1; i <= t->rows; i++) {
+        const char *cell = t->cell[i * t->columns + column];
+        if (cell && *cell) return llm_csv_number(&x, cell);
+    }
+    return true;
+}
+
+/* Counts into f->d, or with f->x fills, the columns in use; code, text (rows) are scratch. */
+LLM_API bool llm_csv_features_pass(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, int *code, const char **text, llm_error *error) {
+    size_t at = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        const char *head = t->cell[c] ? t->cell[c] : "";
+        size_t K = 0;
+        if (use && !use[c]) continue;
+        if (llm_csv_features_number(t, c)) {
+            if (f->x && !llm_csv_numbers(f->x + at, f->d, t, c, error)) return false;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%s", head);
+            at++;
+            continue;
+        }
+        llm_csv_categories(code, text, &K, t, c);
+        if (K > most)
+            return llm_fail(error, "CSV, column '%.60s': %zu different texts, expected at most %zu",
+                            head, K, most);
+        for (size_t k = 1; k < K; k++, at++) {
+            for (size_t i = 0; f->x && i < f->n; i++)
+                f->x[i * f->d + at] = code[i] < 0 ? NAN : code[i] == (int)k ? 1.0f : 0.0f;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%.30s=%.30s", head, text[k]);
+        }
+    }
+    f->d = at;
+    return true;
+}
+
+/* f <- the columns of t with use (columns; NULL: all), of texts with at most `most` different ones.
+ * False, and nothing to free, where one has more, or a number is none. */
+LLM_API bool llm_csv_features_read(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, llm_error *error) {
+    size_t bytes;
+    memset(f, 0, sizeof *f);
+    f->n = t->rows;
+    int *code = (int *)malloc((t->rows + 1) * sizeof(int)); /* t has as many pointers */
+    const char **text = (const char **)malloc((t->rows + 1) * sizeof(char *));
+    bool ok = (code && text) || llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    if (ok && llm_size_mul(&bytes, t->rows + 1, (f->d + 1) * sizeof(float))) {
+        f->x = (float *)malloc(bytes);
+        f->name = (char(*)[LLM_CSV_FEATURES_NAME])malloc((f->d + 1) * LLM_CSV_FEATURES_NAME);
+    }
+    if (ok && !(f->x && f->name)) ok = llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    free(code);
+    free(text);
+    if (!ok) llm_csv_features_free(f);
+    return ok;
 }
 
 /* @supervised ----------------------------------------------- Supervised learning

@@ -83,6 +83,7 @@ TEST(chart, "points stand where the axes say: corners, middle, both directions, 
     CHECK(strstr(text, "<text x='165.2' y='371' text-anchor='middle'>2</text>"));
     CHECK(strstr(text, "<text x='530.0' y='371' text-anchor='middle'>10</text>"));
 
+    CHECK(strstr(text, "<path d='M74 350H530' stroke='#333'/>")); /* the axis itself */
     c.mark = 2.5;
     text = chart_draw(&c, falling, y, name, 2, 3);
     CHECK(strstr(text, "points='74.0,350.0 302.0,288.8 530.0,44.0 '"));
@@ -117,10 +118,13 @@ TEST(chart, "axes hold every line: negative, flat, tiny and huge values; gaps st
           strstr(text, "points='74.0,197.0 378.0,350.0 530.0,350.0 '"));
     CHECK(strstr(text, "M530 44.0L540") && strstr(text, "M530 350.0L540")); /* the last point */
     CHECK(strstr(chart_draw(&c, x, none, name, 1, 4), "points=''"));
+    CHECK(strstr(chart_draw(&c, x, none, name, 1, 4), "y='354.5' text-anchor='end'>-1</text>"));
     for (int k = -300; k <= 300; k += 25) {
         double y[4];
         for (size_t i = 0; i < 4; i++) y[i] = (below[i] + 4.0) * pow(10.0, k);
-        CHECK(strstr(chart_draw(&c, x, y, name, 1, 4), "530.0,49.1 "));
+        text = chart_draw(&c, x, y, name, 1, 4);
+        CHECK(strstr(text, "530.0,49.1 ") &&
+              strstr(text, "<path d='M74 44.0H530'")); /* and the top */
     }
     CHECK_ASSERTS(chart_draw(&c, x, flat, name, 1, 1));
     CHECK_ASSERTS(chart_draw(&c, flat, x, name, 1, 4));
