@@ -14182,26 +14182,50 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  *
  * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
  *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
- * needs   base arena
+ * needs   base lanes arena
  * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
+
+enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
+
+/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an addition
+ * takes four times as long as until the next can begin, and none of these waits for another. */
+LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], q[WAYS];
+    const size_t whole = C - C % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(q, 0, sizeof q);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
+            s[k] += d;
+            q[k] += d * d;
+        }
+    }
+    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
+    for (size_t i = whole; i < C; i++) {
+        *sum += x[i] - about;
+        *square += (x[i] - about) * (x[i] - about);
+    }
+}
 
 /* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
  * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
 LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
                                const float *b, size_t C, float eps) {
-    float sum = 0.0f, rest = 0.0f, square = 0.0f;
-    LLM_SIMD_SUM(sum)
-    for (size_t i = 0; i < C; i++) sum += x[i];
+    float sum, rest, square;
+    llm_layernorm_sums(&sum, &square, x, 0.0f, C);
     const float about = sum / (float)C;
-    LLM_SIMD_SUM(rest)
-    for (size_t i = 0; i < C; i++) rest += x[i] - about;
-    const float m = about + rest / (float)C;
-    LLM_SIMD_SUM(square)
-    for (size_t i = 0; i < C; i++) square += (x[i] - m) * (x[i] - m);
-    const float r = 1.0f / sqrtf(square / (float)C + eps);
-
+    llm_layernorm_sums(&rest, &square, x, about, C);
+    rest /= (float)C;
+    const float m = about + rest;
+    if (!(square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
+        llm_layernorm_sums(&rest, &square, x, m, C), rest = 0.0f;
+    const float r = 1.0f / sqrtf(square / (float)C - rest * rest + eps);
     for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
     *mean = m;
     *rstd = r;
@@ -14236,37 +14260,70 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
     }
 }
 
-/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
- *
- * With g = w dy, the gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and
- * through r by -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
+/* dx (C) += <- dy, x (C), w (C) or NULL, and the row's mean m and rstd r. With g = w dy, the gradient
+ * of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and through r by -xhat_i xhat_j
+ * r / C. So g loses its mean and its part along xhat:
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
+LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
+                                        float m, float r, size_t C) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], a[WAYS];
+    const size_t whole = C - C % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(a, 0, sizeof a);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const size_t at = i + k * LLM_LANES;
+            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
+            s[k] += g;
+            a[k] += g * (llm_lanes_load(x + at) - m);
+        }
+    }
+    float flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    float along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
+    for (size_t i = whole; i < C; i++) {
+        const float g = dy[i] * (w ? w[i] : 1.0f);
+        flat += g, along += g * (x[i] - m);
+    }
+    flat /= (float)C;
+    along *= r * r / (float)C;
+    for (size_t i = 0; i < C; i++)
+        dx[i] += r * (dy[i] * (w ? w[i] : 1.0f) - flat - (x[i] - m) * along);
+}
+
+/* dw, db (C) += for columns first to end, <- N rows of dy, x (.,C), mean, rstd. dw, db may be NULL. */
+LLM_API void llm_layernorm_columns_backward(float *dw, float *db, const float *dy, const float *x,
+                                            const float *mean, const float *rstd, size_t N,
+                                            size_t C, size_t first, size_t end) {
+    float w[LLM_LAYERNORM_COLUMNS] = {0.0f}, b[LLM_LAYERNORM_COLUMNS] = {0.0f};
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = first; i < end; i++) {
+            w[i - first] += dy[n * C + i] * ((x[n * C + i] - mean[n]) * rstd[n]);
+            b[i - first] += dy[n * C + i];
+        }
+    for (size_t i = first; dw && i < end; i++) dw[i] += w[i - first];
+    for (size_t i = first; db && i < end; i++) db[i] += b[i - first];
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
+ * A block of rows at a time, whose dy and x are in the cache when the columns are summed; there each
+ * thread has its own columns, so the number of threads changes nothing. */
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    const size_t rows = dx ? N : 0;
-    LLM_PARALLEL_FOR
-    for (size_t n = 0; n < rows; n++) {
-        const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-        float *dxn = dx + n * C, flat = 0.0f, along = 0.0f;
-        LLM_SIMD_SUM(flat)
-        for (size_t i = 0; i < C; i++) flat += dyn[i] * (w ? w[i] : 1.0f);
-        LLM_SIMD_SUM(along)
-        for (size_t i = 0; i < C; i++) along += dyn[i] * (w ? w[i] : 1.0f) * (xn[i] - m);
-        flat /= (float)C;
-        along *= r / (float)C;
-        for (size_t i = 0; i < C; i++)
-            dxn[i] += r * (dyn[i] * (w ? w[i] : 1.0f) - flat - (xn[i] - m) * r * along);
-    }
-
-    /* Sums over the rows. Each thread has its own columns, so their number changes nothing. */
-    LLM_PARALLEL_FOR
-    for (size_t start = 0; start < C; start += 64) {
-        const size_t end = C - start < 64 ? C : start + 64;
-        for (size_t n = 0; n < N; n++) {
-            const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-            for (size_t i = start; dw && i < end; i++) dw[i] += dyn[i] * ((xn[i] - m) * r);
-            for (size_t i = start; db && i < end; i++) db[i] += dyn[i];
+    enum { ROWS = 128 };
+    for (size_t n0 = 0; n0 < N; n0 += ROWS) {
+        const size_t left = N - n0, rows = left < ROWS ? left : (size_t)ROWS;
+        const size_t last = dx ? n0 + rows : n0, columns = dw || db ? C : 0;
+        LLM_PARALLEL_FOR
+        for (size_t n = n0; n < last; n++)
+            llm_layernorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, mean[n], rstd[n], C);
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < columns; i += LLM_LAYERNORM_COLUMNS) {
+            const size_t end = C - i < LLM_LAYERNORM_COLUMNS ? C : i + LLM_LAYERNORM_COLUMNS;
+            llm_layernorm_columns_backward(dw, db, dy + n0 * C, x + n0 * C, mean + n0, rstd + n0,
+                                           rows, C, i, end);
         }
     }
 }

@@ -225,8 +225,9 @@ TEST(layernorm,
             }
             want[c] = (float)w, sum[c] = (float)b;
         }
-        CHECK_ALL_NEAR(dw, want, C, 1e-4f); /* sums of about 30, each addition good to 2e-6 */
-        CHECK_ALL_NEAR(db, sum, C, 1e-4f);
+        /* sums of about 50: 1000 additions good to 2e-6 are a walk of 6e-5; the worst of 65 columns */
+        CHECK_ALL_NEAR(dw, want, C, 2e-4f);
+        CHECK_ALL_NEAR(db, sum, C, 2e-4f);
     }
 }
 
