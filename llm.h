@@ -14189,8 +14189,9 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
 
 enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
 
-/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an addition
- * takes four times as long as until the next can begin, and none of these waits for another. */
+/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an
+ * addition takes four times as long as until the next can begin, and none of these waits for
+ * another. */
 LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
     enum { WAYS = 4 };
     llm_lanes s[WAYS], q[WAYS];
@@ -14260,9 +14261,9 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
     }
 }
 
-/* dx (C) += <- dy, x (C), w (C) or NULL, and the row's mean m and rstd r. With g = w dy, the gradient
- * of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and through r by -xhat_i xhat_j
- * r / C. So g loses its mean and its part along xhat:
+/* dx (C) += <- dy, x (C), w (C) or NULL, and the row's mean m and rstd r. With g = w dy, the
+ * gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and through r by
+ * -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
                                         float m, float r, size_t C) {
@@ -14292,7 +14293,8 @@ LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float 
         dx[i] += r * (dy[i] * (w ? w[i] : 1.0f) - flat - (x[i] - m) * along);
 }
 
-/* dw, db (C) += for columns first to end, <- N rows of dy, x (.,C), mean, rstd. dw, db may be NULL. */
+/* dw, db (C) += for columns first to end, <- N rows of dy, x (.,C), mean, rstd. dw, db may be
+ * NULL. */
 LLM_API void llm_layernorm_columns_backward(float *dw, float *db, const float *dy, const float *x,
                                             const float *mean, const float *rstd, size_t N,
                                             size_t C, size_t first, size_t end) {
@@ -14307,8 +14309,8 @@ LLM_API void llm_layernorm_columns_backward(float *dw, float *db, const float *d
 }
 
 /* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
- * A block of rows at a time, whose dy and x are in the cache when the columns are summed; there each
- * thread has its own columns, so the number of threads changes nothing. */
+ * A block of rows at a time, whose dy and x are in the cache when the columns are summed; there
+ * each thread has its own columns, so the number of threads changes nothing. */
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {

@@ -1,5 +1,5 @@
-/* A second opinion on hand-written backward passes: the layer's forward pass in a few lines on the tape of
- * @autodiff_array, in double, and the gradients that follow. Include it behind llm.h.
+/* A second opinion on hand-written backward passes: the layer's forward pass in a few lines on the
+ * tape of @autodiff_array, in double, and the gradients that follow. Include it behind llm.h.
  *
  *     tape_open();
  *     const size_t x = tape_draw(rows, cols), w = tape_draw(1, cols), y = tape_rmsnorm(x, w, 1e-5);

@@ -225,7 +225,8 @@ TEST(layernorm,
             }
             want[c] = (float)w, sum[c] = (float)b;
         }
-        /* sums of about 50: 1000 additions good to 2e-6 are a walk of 6e-5; the worst of 65 columns */
+        /* sums of about 50: 1000 additions good to 2e-6 are a walk of 6e-5; the worst of 65
+         * columns */
         CHECK_ALL_NEAR(dw, want, C, 2e-4f);
         CHECK_ALL_NEAR(db, sum, C, 2e-4f);
     }
