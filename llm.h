@@ -14377,47 +14377,79 @@ LLM_API void llm_layernorm_group_backward(float *dx, float *dw, float *db, const
  * w - 1 instead of w. With 16-bit activations the squares must still be summed in float.
  *
  * source  Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"
- * needs   -
+ * needs   base
  * see     @layernorm (subtracts the mean too)
  * topics  Root Mean Square Normalization (RMSNorm)
  */
+
+/* y (C) <- x, w (C); returns r. y may be x. */
+LLM_API float llm_rmsnorm_row(float *y, const float *x, const float *w, size_t C, float eps) {
+    float sum_sq = 0.0f;
+    LLM_SIMD_SUM(sum_sq)
+    for (size_t i = 0; i < C; i++) sum_sq += x[i] * x[i];
+    const float r = 1.0f / sqrtf(sum_sq / (float)C + eps);
+    for (size_t i = 0; i < C; i++) y[i] = w[i] * (x[i] * r);
+    return r;
+}
 
 /* y (N,C), rstd (N) <- x (N,C), w (C). rstd is r of each row, which the backward pass needs; pass
  * NULL at inference. y may be x. */
 LLM_API void llm_rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, size_t N,
                                  size_t C, float eps) {
+    LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C;
-        float *yn = y + n * C;
-
-        float sum_sq = 0.0f;
-        for (size_t i = 0; i < C; i++) sum_sq += xn[i] * xn[i];
-        const float r = 1.0f / sqrtf(sum_sq / (float)C + eps);
-
-        for (size_t i = 0; i < C; i++) yn[i] = w[i] * (xn[i] * r);
+        const float r = llm_rmsnorm_row(y + n * C, x + n * C, w, C, eps);
         if (rstd) rstd[n] = r;
     }
 }
 
-/* dx (N,C) += , dw (C) += <- dy (N,C) and forward's x, w, rstd. dx may not be dy.
+/* sum, y (N,C), rstd (N) <- x, f (N,C), w (C): sum = x + f, the residual stream behind a branch,
+ * and its normalization for the next one, while the row is in the cache. sum may be x or f, y any
+ * of them but not sum. rstd may be NULL. */
+LLM_API void llm_rmsnorm_residual_forward(float *y, float *sum, float *rstd, const float *x,
+                                          const float *f, const float *w, size_t N, size_t C,
+                                          float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *s = sum + n * C;
+        for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
+        const float r = llm_rmsnorm_row(y + n * C, s, w, C, eps);
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (C) += <- dy, x, w (C) and r.
  *
  * x_i reaches y_i directly, and every y_j through r, where dr/dx_i = -x_i r^3 / C. Together:
  *     dx_i = r * (w_i dy_i - xhat_i * mean_j(w_j dy_j xhat_j))        xhat = x * r */
+LLM_API void llm_rmsnorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
+                                      float r, size_t C) {
+    float along = 0.0f; /* mean_j(w_j dy_j xhat_j): the part of the gradient along x */
+    LLM_SIMD_SUM(along)
+    for (size_t i = 0; i < C; i++) along += w[i] * dy[i] * (x[i] * r);
+    along /= (float)C;
+    for (size_t i = 0; i < C; i++) dx[i] += r * (w[i] * dy[i] - x[i] * r * along);
+}
+
+/* dx (N,C) += , dw (C) += <- dy (N,C) and forward's x, w, rstd. dx may not be dy. A block of rows
+ * at a time, whose dy and x are in the cache when dw is summed; there each thread has its own
+ * columns, so the number of threads changes nothing. */
 LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x,
                                   const float *w, const float *rstd, size_t N, size_t C) {
-    for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C, *dyn = dy + n * C;
-        float *dxn = dx + n * C;
-        const float r = rstd[n];
-
-        float along = 0.0f; /* mean_j(w_j dy_j xhat_j): the part of the gradient along x */
-        for (size_t i = 0; i < C; i++) along += w[i] * dyn[i] * (xn[i] * r);
-        along /= (float)C;
-
-        for (size_t i = 0; i < C; i++) {
-            const float xhat = xn[i] * r;
-            dw[i] += dyn[i] * xhat;
-            dxn[i] += r * (w[i] * dyn[i] - xhat * along);
+    enum { ROWS = 128, COLUMNS = 64 };
+    for (size_t n0 = 0; n0 < N; n0 += ROWS) {
+        const size_t left = N - n0, end = n0 + (left < ROWS ? left : (size_t)ROWS);
+        LLM_PARALLEL_FOR
+        for (size_t n = n0; n < end; n++)
+            llm_rmsnorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, rstd[n], C);
+        LLM_PARALLEL_FOR
+        for (size_t i0 = 0; i0 < C; i0 += COLUMNS) {
+            const size_t columns = C - i0 < COLUMNS ? C - i0 : (size_t)COLUMNS;
+            float sum[COLUMNS] = {0.0f};
+            for (size_t n = n0; n < end; n++)
+                for (size_t i = 0; i < columns; i++)
+                    sum[i] += dy[n * C + i0 + i] * (x[n * C + i0 + i] * rstd[n]);
+            for (size_t i = 0; i < columns; i++) dw[i0 + i] += sum[i];
         }
     }
 }

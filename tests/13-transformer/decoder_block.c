@@ -231,7 +231,7 @@ TEST(decoder_block, "output and all gradients are what @autodiff_array makes of 
         llm_decoder_block_bind(&a, floats(llm_decoder_block_acts_size(&c, 1, T)), &c, 1, T);
         llm_decoder_block_forward(out, &a, tape_floats(x), &w, 1, T, &c);
         llm_decoder_block_backward(d, &dw, &a, tape_floats(x), &w, 1, T, &c, &arena);
-        TAPE_CHECK(out, y, 3e-6);
+        TAPE_CHECK(out, y, 1e-5); /* sums of terms of about 10 */
         TAPE_CHECK_GRAD(d, x, 2e-5);
         for (size_t i = 0; i < TENSORS; i++)
             if (!parallel || (i != 6 && i != 7)) TAPE_CHECK_GRAD(*place(&dw, i), tensor[i], 2e-5);

@@ -225,7 +225,7 @@ TEST(llama_block, "output and all gradients are what @autodiff_array makes of th
     llm_llama_block_bind(&a, floats(llm_llama_block_acts_size(&c, 1, T)), &c, 1, T);
     llm_llama_block_forward(out, &a, tape_floats(x), &w, cosine, sine, 1, T, &c, &arena);
     llm_llama_block_backward(d, &dw, &a, tape_floats(x), &w, cosine, sine, 1, T, &c, &arena);
-    TAPE_CHECK(out, y, 3e-6);
+    TAPE_CHECK(out, y, 1e-5); /* sums of terms of about 10 */
     TAPE_CHECK_GRAD(d, x, 2e-5);
     for (size_t i = 0; i < TENSORS; i++) TAPE_CHECK_GRAD(*place(&dw, i), t[i], 2e-5);
     llm_arena_destroy(&arena);
