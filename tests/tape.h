@@ -26,11 +26,15 @@ TEST_UNUSED static size_t tape_number(double x) { return llm_autodiff_array_numb
 TEST_UNUSED static size_t tape_input(const float *x, size_t rows, size_t cols) {
     return llm_autodiff_array_input(&tape, x, rows, cols);
 }
-/* rows x cols floats from N(0, 1). */
-TEST_UNUSED static size_t tape_draw(size_t rows, size_t cols) {
+/* rows x cols floats from N(0, std^2), and from N(0, 1). */
+TEST_UNUSED static size_t tape_normal(size_t rows, size_t cols, float std) {
     float *x = floats(rows * cols);
     llm_rng_normal_fill(&tape_rng, x, rows * cols);
+    for (size_t i = 0; i < rows * cols; i++) x[i] *= std;
     return tape_input(x, rows, cols);
+}
+TEST_UNUSED static size_t tape_draw(size_t rows, size_t cols) {
+    return tape_normal(rows, cols, 1.0f);
 }
 
 #define TAPE_OP(name, OP)                                                                          \
