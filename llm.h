@@ -811,6 +811,206 @@ LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm
            llm_file_commit(&w, error);
 }
 
+/* @npy ------------------------------------------------------ Arrays of NumPy: .npy
+ *
+ *     \x93NUMPY | major, minor | length n: 2 bytes, 4 from version 2 on | n bytes of text | data
+ *     text = {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, spaces, a newline
+ *
+ * One array to a file: the shortest way to bring numbers from Python here and back. The text is a
+ * Python dictionary; three keys are read, in any order, each once. What is written is byte for byte
+ * what numpy.save writes: the data at a multiple of 64, and behind the text room for 21 digits of
+ * the first extent, so that a file could grow in place. What is easily got wrong: in Fortran order
+ * the same bytes mean another matrix, so it is refused.
+ *
+ * source  NumPy, numpy.lib.format, the docstring and 2.4's source
+ * needs   error size buffer file
+ * see     @safetensors (many arrays with names), @csv
+ * topics  -
+ */
+typedef enum { LLM_NPY_F32, LLM_NPY_F64, LLM_NPY_I32, LLM_NPY_TYPES } llm_npy_type;
+enum { LLM_NPY_RANK = 8 };
+typedef struct {
+    llm_npy_type type;
+    size_t rank, shape[LLM_NPY_RANK], count; /* row-major; rank 0 is one number; count: of all */
+    const unsigned char *data;               /* little-endian, at any address */
+    llm_file file;
+} llm_npy;
+typedef struct {
+    const char *at, *end; /* what is still to be read of the header */
+} llm_npy_text;
+
+/* A type as the text has it; *size gets the bytes of an element. */
+LLM_API const char *llm_npy_name(size_t *size, llm_npy_type type) {
+    static const char *const name[LLM_NPY_TYPES] = {"'<f4'", "'<f8'", "'<i4'"};
+    *size = type == LLM_NPY_F64 ? 8 : 4;
+    return name[type];
+}
+
+/* Frees what llm_npy_open has taken. */
+LLM_API void llm_npy_close(llm_npy *a) { llm_file_free(&a->file); }
+
+/* Whether `word` comes next, after spaces; skips it then. */
+LLM_API bool llm_npy_next(llm_npy_text *t, const char *word) {
+    const size_t size = strlen(word);
+    while (t->at < t->end && (*t->at == ' ' || *t->at == '\n')) t->at++;
+    if ((size_t)(t->end - t->at) < size || memcmp(t->at, word, size) != 0) return false;
+    t->at += size;
+    return true;
+}
+
+/* False, and what was found: up to 20 characters, as far as they can be printed. */
+LLM_API bool llm_npy_fail(const llm_npy_text *t, const char *expected, llm_error *error) {
+    int n = 0;
+    while (n < 20 && t->at + n < t->end && t->at[n] >= 32 && t->at[n] < 127) n++;
+    return llm_fail(error, "npy: found \"%.*s\", expected %s", n, t->at, expected);
+}
+
+/* a->shape, rank <- a tuple: (), (5,), (2, 3). A comma stands between two numbers and behind the
+ * only one. */
+LLM_API bool llm_npy_shape(llm_npy *a, llm_npy_text *t, llm_error *error) {
+    static const char tuple[] = "a shape such as (2, 3) or (5,), of sizes that fit";
+    bool fits = true, comma = true;
+    if (!llm_npy_next(t, "(")) return llm_npy_fail(t, tuple, error);
+    for (a->rank = 0; !llm_npy_next(t, ")"); comma = llm_npy_next(t, ",")) {
+        if (!comma || t->at == t->end || *t->at < '0' || *t->at > '9')
+            return llm_npy_fail(t, tuple, error);
+        if (a->rank == LLM_NPY_RANK) return llm_npy_fail(t, "8 dimensions at most", error);
+        size_t *extent = &a->shape[a->rank++];
+        for (*extent = 0; t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++)
+            fits = llm_size_mul(extent, *extent, 10) &&
+                   llm_size_add(extent, *extent, (size_t)(*t->at - '0')) && fits;
+    }
+    return (fits && (comma || a->rank > 1)) || llm_npy_fail(t, tuple, error);
+}
+
+/* a->type, rank, shape <- the text of a header. */
+LLM_API bool llm_npy_header(llm_npy *a, const char *text, size_t size, llm_error *error) {
+    static const char *const key[3] = {"'descr'", "'fortran_order'", "'shape'"};
+    bool seen[3] = {false, false, false}, comma = true;
+    llm_npy_text t = {text, text + size};
+    size_t bytes;
+    if (!llm_npy_next(&t, "{")) return llm_npy_fail(&t, "a dictionary", error);
+    for (; !llm_npy_next(&t, "}"); comma = llm_npy_next(&t, ",")) {
+        size_t k = 0;
+        while (comma && k < 3 && (seen[k] || !llm_npy_next(&t, key[k]))) k++;
+        if (!comma || k == 3 || !llm_npy_next(&t, ":"))
+            return llm_npy_fail(&t, "'descr', 'fortran_order' and 'shape', once each", error);
+        seen[k] = true;
+        if (k == 0) {
+            int type = LLM_NPY_TYPES;
+            while (type-- > 0)
+                if (llm_npy_next(&t, llm_npy_name(&bytes, (llm_npy_type)type))) break;
+            if (type < 0) return llm_npy_fail(&t, "'<f4', '<f8' or '<i4'", error);
+            a->type = (llm_npy_type)type;
+        } else if (k == 1 && !llm_npy_next(&t, "False")) {
+            return llm_npy_fail(&t, "rows first: numpy.save(f, numpy.ascontiguousarray(x))", error);
+        } else if (k == 2 && !llm_npy_shape(a, &t, error)) {
+            return false;
+        }
+    }
+    llm_npy_next(&t, ""); /* only spaces may follow */
+    if (!seen[0] || !seen[1] || !seen[2] || t.at < t.end)
+        return llm_npy_fail(&t, "'descr', 'fortran_order' and 'shape', and nothing else", error);
+    return true;
+}
+
+/* a <- a->file, believed in nothing: afterwards all its numbers lie in the file. */
+LLM_API bool llm_npy_check(llm_npy *a, llm_error *error) {
+    const unsigned char *const p = a->file.data;
+    const size_t size = a->file.size, start = size > 6 && p[6] == 1 ? 10 : 12;
+    if (size < start || memcmp(p, "\x93NUMPY", 6) != 0)
+        return llm_fail(error, "npy: %zu bytes that do not begin with \\x93NUMPY", size);
+    if ((p[6] != 1 && p[6] != 2) || p[7] != 0)
+        return llm_fail(error, "npy: version %d.%d, expected 1.0 or 2.0", p[6], p[7]);
+    size_t length = p[8] | (size_t)p[9] << 8, bytes;
+    if (start == 12) length |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
+    if (length > size - start)
+        return llm_fail(error, "npy: a header of %zu bytes in a file of %zu", length, size);
+    if (!llm_npy_header(a, (const char *)p + start, length, error)) return false;
+
+    const char *name = llm_npy_name(&bytes, a->type);
+    bool fits = true;
+    a->count = 1;
+    for (size_t i = 0; i < a->rank; i++)
+        fits = llm_size_mul(&a->count, a->count, a->shape[i]) && fits;
+    if (!llm_size_mul(&bytes, bytes, fits ? a->count : SIZE_MAX) || bytes != size - start - length)
+        return llm_fail(error, "npy: %zu bytes of data, %s and the shape want %zu",
+                        size - start - length, name, bytes);
+    a->data = p + start + length;
+    return true;
+}
+
+/* False, and nothing to close, where the file cannot be read or is not of this form. */
+LLM_API bool llm_npy_open(llm_npy *a, const char *path, llm_error *error) {
+    memset(a, 0, sizeof *a);
+    const bool ok = llm_file_map(&a->file, path, error) && llm_npy_check(a, error);
+    if (!ok) llm_npy_close(a);
+    return ok;
+}
+
+/* Number i < a->count, which every type's numbers fit into exactly. */
+LLM_API double llm_npy_get(const llm_npy *a, size_t i) {
+    size_t size;
+    llm_npy_name(&size, a->type);
+    LLM_ASSERT(i < a->count);
+    uint64_t bits = 0;
+    for (size_t k = size; k-- > 0;) bits = bits << 8 | a->data[i * size + k];
+    const uint32_t low = (uint32_t)bits;
+    float f;
+    double d;
+    memcpy(&f, &low, sizeof f);
+    memcpy(&d, &bits, sizeof d);
+    if (a->type == LLM_NPY_F64) return d;
+    return a->type == LLM_NPY_F32 ? (double)f : (double)low - (low >> 31 ? 4294967296.0 : 0.0);
+}
+
+/* out (count) <- a, rounded to float. False where a has not count numbers. */
+LLM_API bool llm_npy_floats(float *out, const llm_npy *a, size_t count, llm_error *error) {
+    if (a->count != count)
+        return llm_fail(error, "npy: an array of %zu numbers, expected %zu", a->count, count);
+    for (size_t i = 0; i < count; i++) out[i] = (float)llm_npy_get(a, i);
+    return true;
+}
+
+/* path <- data, an array of float, double or int32_t as `type` says, of that shape (rank <= 8). */
+LLM_API bool llm_npy_write(const char *path, const void *data, llm_npy_type type,
+                           const size_t *shape, size_t rank, llm_error *error) {
+    size_t size, count = 1, room = 21; /* for the first extent: NumPy's GROWTH_AXIS_MAX_DIGITS */
+    const char *const name = llm_npy_name(&size, type);
+    LLM_ASSERT(rank <= LLM_NPY_RANK);
+    llm_buffer b = {NULL, 0, 0};
+    bool ok = llm_buffer_put(&b, "\x93NUMPY\1\0\0\0", 10) &&
+              llm_buffer_print(&b, "{'descr': %s, 'fortran_order': False, 'shape': (", name);
+    for (size_t i = 0; i < rank && ok; i++) {
+        const size_t before = b.size;
+        LLM_ASSERT(shape[i] == 0 || count <= SIZE_MAX / size / shape[i]);
+        count *= shape[i];
+        ok = llm_buffer_print(&b, "%zu", shape[i]);
+        if (i == 0) room -= b.size - before;
+        ok = ok && llm_buffer_print(&b, i + 1 < rank ? ", " : rank == 1 ? "," : "");
+    }
+    ok = ok && llm_buffer_print(&b, "), }%*s", rank > 0 ? (int)room + 1 : 1, "");
+    if (!ok || !llm_buffer_print(&b, "%*s\n", (int)(63 - b.size % 64), "")) {
+        llm_buffer_free(&b);
+        return llm_fail(error, "npy: out of memory");
+    }
+    b.data[8] = (char)(b.size - 10); /* 246 at most: eight extents of 20 digits */
+    llm_file_writer w;
+    ok = llm_file_begin(&w, path, error) && llm_file_put(&w, b.data, b.size, error);
+    llm_buffer_free(&b);
+    for (size_t i = 0; i < count && ok; i++) {
+        unsigned char bytes[8];
+        uint64_t bits;
+        uint32_t low;
+        memcpy(&low, (const unsigned char *)data + i * size, 4);
+        bits = low;
+        if (size == 8) memcpy(&bits, (const unsigned char *)data + i * size, 8);
+        for (size_t k = 0; k < size; k++) bytes[k] = (unsigned char)(bits >> (8 * k) & 255);
+        ok = llm_file_put(&w, bytes, size, error);
+    }
+    return ok && llm_file_commit(&w, error);
+}
+
 /* @json_token ----------------------------------------------- JSON: strings and numbers
  *
  *     string = quote *( UTF-8 from U+0020, no quote, no backslash | escape ) quote
@@ -3624,6 +3824,169 @@ LLM_API void llm_qr_orthonormalize(float *a, size_t m, size_t n, llm_arena *aren
     llm_qr_apply(q, false, r, tau, m, n, n);
     for (size_t i = 0; i < m * n; i++) a[i] = (float)(r[i % n * n + i % n] < 0.0 ? -q[i] : q[i]);
     arena->used = mark;
+}
+
+/* @eigh ----------------------------------------------------- Eigenvalues of a symmetric matrix
+ *
+ *     A = A' = sum_p w_p v_p v_p'          A v_p = w_p v_p,  V V' = I,  w_0 <= w_1 <= ...
+ *     f(A)   = sum_p f(w_p) v_p v_p'       roots, inverses, exponentials of a matrix
+ *
+ * A symmetric matrix stretches along orthogonal axes and does nothing else. Covariances, kernels,
+ * Hessians and graphs are symmetric, and their axes are what is asked for. Reflections from both
+ * sides first make A tridiagonal, in (4/3) n^3 operations and for good. Then rotations chase what
+ * is left beside the diagonal out at the lower end (QR with Wilkinson's shift): a step costs 3 n^2
+ * with vectors, n without, and an eigenvalue takes about two. Every eigenvalue is right to some
+ * eps |A|, so that small ones beside large ones may have no digit; a semidefinite matrix may show
+ * -1e-17. Between equal eigenvalues any rotation of the vectors remains.
+ *
+ * source  Householder 1958, "Unitary triangularization of a nonsymmetric matrix"; Wilkinson 1968,
+ *         "Global convergence of tridiagonal QR algorithm with origin shifts"; Golub & Van Loan
+ *         2013, "Matrix Computations", algorithms 8.3.1 to 8.3.3
+ * needs   -
+ * see     @svd (any matrix), @qr, @fisher_info, @pca
+ * topics  -
+ */
+
+/* d (n), e (n) <- t (n,n), symmetric, overwritten: Q't Q has diagonal d, and e[k] beside it between
+ * k and k+1; e[n-1] is 0. q (n,n) gets Q', or is NULL. The largest entry is about 1, so that 1e-280
+ * is nothing. */
+LLM_API void llm_eigh_tridiagonal(double *d, double *e, double *q, double *t, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        double *x = t + k * n, below = 0.0, *p = e; /* p[k+1..]: scratch, as e is not there yet */
+        for (size_t i = k + 2; i < n; i++) below += x[i] * x[i];
+        const double alpha = k + 1 < n ? x[k + 1] : 0.0;
+        d[k] = x[k];
+        e[k] = alpha;
+        x[k] = 0.0; /* here tau is kept: H = I - tau v v', v in x[k+1..] */
+        if (below == 0.0 || alpha * alpha + below < 1e-280) continue; /* nothing that counts */
+        e[k] = -copysign(sqrt(alpha * alpha + below), alpha); /* other sign: no cancellation */
+        const double tau = 1.0 / (e[k] * (e[k] - alpha));
+        x[k] = tau;
+        x[k + 1] = alpha - e[k];
+
+        double along = 0.0; /* H t H = t - v p' - p v', p = tau t v - (tau^2 v't v / 2) v */
+        for (size_t i = k + 1; i < n; i++) {
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = k + 1; j < n; j++) sum += t[i * n + j] * x[j];
+            p[i] = tau * sum;
+            along += p[i] * x[i];
+        }
+        for (size_t i = k + 1; i < n; i++) p[i] -= 0.5 * tau * along * x[i];
+        for (size_t i = k + 1; i < n; i++)
+            for (size_t j = k + 1; j < n; j++) t[i * n + j] -= x[i] * p[j] + p[i] * x[j];
+    }
+
+    for (size_t i = 0; q && i < n * n; i++) q[i] = i / n == i % n ? 1.0 : 0.0;
+    for (size_t k = n; q && k-- > 0;) { /* rows above k + 1 are still those of the unit matrix */
+        const double tau = t[k * n + k], *x = t + k * n;
+        for (size_t i = k + 1; i < n && tau != 0.0; i++) {
+            double sum = 0.0, *row = q + i * n;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = k + 1; j < n; j++) sum += row[j] * x[j];
+            for (size_t j = k + 1; j < n; j++) row[j] -= tau * sum * x[j];
+        }
+    }
+}
+
+/* One step of QR on rows lo..hi of the tridiagonal d, e: G t G' with the rotations that (t - mu I)
+ * would be reduced by, found without subtracting mu. Rows of v (.,n) turn along, unless NULL. */
+LLM_API void llm_eigh_step(double *d, double *e, double *v, size_t lo, size_t hi, size_t n) {
+    /* mu: of the eigenvalues of the last two rows the one nearer to d[hi] */
+    const double half = 0.5 * (d[hi - 1] - d[hi]), b = e[hi - 1];
+    const double mu = d[hi] - b * (b / (half + copysign(hypot(half, b), half)));
+    double x = d[lo] - mu, bulge = e[lo];
+    for (size_t k = lo; k < hi; k++) {
+        const double r = hypot(x, bulge), above = d[k], beside = e[k], under = d[k + 1];
+        const bool turns = r > 1e-280; /* quotients of denormals would be no cosine and sine */
+        const double c = turns ? x / r : 1.0, s = turns ? bulge / r : 0.0;
+        if (k > lo) e[k - 1] = r;
+        d[k] = c * c * above + 2.0 * c * s * beside + s * s * under;
+        d[k + 1] = s * s * above - 2.0 * c * s * beside + c * c * under;
+        e[k] = c * s * (under - above) + (c * c - s * s) * beside;
+        x = e[k];
+        bulge = s * e[k + 1]; /* at hi what is beside is 0 */
+        e[k + 1] *= c;
+        double *vk = v ? v + k * n : NULL, *vl = v ? vk + n : NULL;
+        for (size_t i = 0; v && i < n; i++) {
+            const double kept = vk[i];
+            vk[i] = c * kept + s * vl[i];
+            vl[i] = c * vl[i] - s * kept;
+        }
+    }
+}
+
+/* d (n) <- the eigenvalues of the tridiagonal d, e; v likewise. False after 60 n steps, which has
+ * not been seen: 2 n are usual. */
+LLM_API bool llm_eigh_diagonal(double *d, double *e, double *v, size_t n) {
+    size_t steps = 0;
+    for (size_t hi = n; hi-- > 1;) { /* below hi all is diagonal */
+        for (;; steps++) {
+            size_t lo = hi;
+            for (; lo > 0; lo--) {
+                const double size = DBL_EPSILON * (fabs(d[lo - 1]) + fabs(d[lo]));
+                if (fabs(e[lo - 1]) <= fmax(size, 1e-280)) break;
+            }
+            if (lo > 0) e[lo - 1] = 0.0;
+            if (lo == hi) break;
+            if (steps == 60 * n) return false;
+            llm_eigh_step(d, e, v, lo, hi, n);
+        }
+    }
+    return true;
+}
+
+/* w (n) ascending, v (n,n) <- a (n,n): row p of v is the unit vector of w_p, its largest entry
+ * positive; v may be NULL, and not a. False where a has a NaN or an infinity, or a_ij and a_ji
+ * differ by more than 1e-6 of the largest entry; what is below, as rounding to float leaves it, is
+ * averaged. Scratch: n^2 + n doubles. */
+LLM_API bool llm_eigh(double *w, double *v, const double *a, size_t n, llm_arena *arena) {
+    double largest = 0.0;
+    for (size_t i = 0; i < n * n; i++) {
+        if (!(fabs(a[i]) <= DBL_MAX)) return false;
+        largest = fmax(largest, fabs(a[i]));
+    }
+    for (size_t i = 0; i < n * n; i++)
+        if (fabs(a[i] - a[i % n * n + i / n]) > 1e-6 * largest) return false;
+
+    const size_t mark = arena->used;
+    double *t = llm_arena_doubles(arena, n * n), *e = llm_arena_doubles(arena, n);
+    int exponent; /* all entries at most 1, exactly: no square overflows */
+    frexp(largest, &exponent);
+    for (size_t i = 0; i < n * n; i++)
+        t[i] = 0.5 * ldexp(a[i], -exponent) + 0.5 * ldexp(a[i % n * n + i / n], -exponent);
+    llm_eigh_tridiagonal(w, e, v, t, n);
+    const bool ok = llm_eigh_diagonal(w, e, v, n);
+    arena->used = mark;
+
+    for (size_t p = 0; p < n; p++) {
+        size_t least = p, most = 0;
+        for (size_t q = p; q < n; q++) least = w[q] < w[least] ? q : least;
+        const double swap = w[least];
+        w[least] = w[p];
+        w[p] = ldexp(swap, exponent);
+        double *x = v ? v + p * n : NULL, *y = v ? v + least * n : NULL;
+        for (size_t i = 0; v && i < n; i++)
+            if (fabs(y[i]) > (1.0 + 1e-6) * fabs(y[most])) most = i; /* the first of equal ones */
+        const double sign = v && y[most] < 0.0 ? -1.0 : 1.0;
+        for (size_t i = 0; v && i < n; i++) {
+            const double kept = x[i];
+            x[i] = sign * y[i];
+            if (least > p) y[i] = kept;
+        }
+    }
+    return ok;
+}
+
+/* a (n,n) <- w (n), v (n,n): sum_p w_p v_p v_p', with f(w_p) for w_p the matrix f(A). a may not be
+ * v. */
+LLM_API void llm_eigh_compose(double *a, const double *w, const double *v, size_t n) {
+    for (size_t i = 0; i < n * n; i++) a[i] = 0.0;
+    for (size_t p = 0; p < n; p++)
+        for (size_t i = 0; i < n; i++) {
+            const double share = w[p] * v[p * n + i];
+            for (size_t j = 0; j < n; j++) a[i * n + j] += share * v[p * n + j];
+        }
 }
 
 /* @svd ------------------------------------------------------ Singular value decomposition
