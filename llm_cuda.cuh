@@ -462,20 +462,14 @@ static inline cudaError_t llm_cuda_column_sum(float *y, const T *x, size_t rows,
  *
  * Common ground of the samplers, a block a row. An entry is a pair (key, index) in one integer of
  * 64 bits: the key's bits order as the floats do, so one integer comparison decides between any two
- * entries, equal ones too, and what a filter keeps is "all pairs from this one on".
- *
- * The cut is found by radix select: a pass over the row counts the bytes of the keys, highest
- * first, among the entries that agree with the bytes found so far; four passes for the key, and
- * where equal entries have to be told apart as many as the index needs. It counts entries, for
- * top_k, or adds masses, for top_p, as integers, whose sum does not depend on the order. The logits
- * of a row lie close together and most have the same first byte: a thread adds up a run of equal
- * bytes before it goes to the counters in shared memory, or all would queue for one.
+ * entries, equal ones too, and what a filter keeps is "all pairs from this one on": a cut. Each
+ * warp owns a stretch of the row, so that a running sum can be had from the sums of the stretches.
  *
  * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
  *
  * source  -
  * needs   cuda_launch, cuda_memory
- * see     cuda_draw, top_k, top_p, sampling
+ * see     cuda_cut, cuda_draw, greedy
  * topics  -
  */
 
@@ -563,6 +557,24 @@ LLM_DEVICE void llm_select_keep(T *x, size_t V, unsigned long long kept) {
         llm_store_vector(x, i, v);
     }
 }
+
+/* @cuda_cut ------------------------------------------------- Where a filter cuts a row
+ *
+ * The cut of cuda_select that keeps so many entries, for top_k, or so much mass, for top_p, is
+ * found by radix select: a pass over the row counts the bytes of the keys, highest first, among the
+ * entries that agree with the bytes found so far; four passes for the key, and where equal entries
+ * have to be told apart as many as the index needs. Masses are added as integers, whose sum does
+ * not depend on the order. The logits of a row lie close together and most have the same first
+ * byte: a thread adds up a run of equal bytes before it goes to the counters in shared memory, or
+ * all would queue for one.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select
+ * see     cuda_draw, top_k, top_p, sampling
+ * topics  -
+ */
 
 /* What an entry weighs: 1 in counts (unsigned), exp(x - max) 2^40 in masses (unsigned long long):
  * sums of integers do not depend on the order. 2^23 entries can be added. */
@@ -680,7 +692,7 @@ LLM_DEVICE unsigned long long llm_select_cut(const T *x, size_t V, unsigned long
  * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select, cuda_cut
  * see     top_k, top_p, sampling
  * topics  -
  */
@@ -1863,6 +1875,11 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
  * memory. A thread's 16 registers are indexed at run time, so they are a column of shared memory
  * (16 KB a block of 256), where 32 lanes never meet in a bank. Limit: bandwidth for short chains,
  * about ten instructions a step for long ones.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     activation, backward_pass
+ * topics  -
  */
 struct llm_forward_pass_chain_leaves {
     const float *x[LLM_FORWARD_PASS_CHAIN_MOST];
@@ -1933,6 +1950,11 @@ llm_cuda_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
  * chunk and column is written; the second kernel adds those of a column in order. Reads dy once,
  * 4 R C bytes, the minimum, and writes and reads 1/256 of it again. Limit: bandwidth, once the
  * R C / 8192 blocks fill the card.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_reduce (the same sums in one launch), dense
+ * topics  -
  */
 enum { LLM_CUDA_BACKWARD_PASS_CHUNK = 256 };
 
@@ -6442,7 +6464,7 @@ llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_par
  * idle.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_cut, cuda_draw
  * see     top_p, min_p, sampling
  * topics  -
  */
@@ -6515,7 +6537,7 @@ static inline cudaError_t llm_cuda_top_k_sample(int *token, const T *logits, con
  * Limit: what one multiprocessor takes from L2.
  *
  * source  Ye et al. 2024, "Sorting-Free GPU Kernels for LLM Sampling" (FlashInfer)
- * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select, cuda_cut
  * see     top_k, min_p, sampling
  * topics  -
  */
@@ -6736,7 +6758,7 @@ static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V
  *
  * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
  *         presence)
- * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, top_p, min_p
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_cut, cuda_draw, top_p, min_p
  * see     temperature (Gumbel), decoding
  * topics  -
  */
