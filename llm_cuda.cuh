@@ -1855,6 +1855,133 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @loss_function -------------------------------------------- Loss functions
+ *
+ * Loss, gradient and sum in one pass, a template for each row of the table: which loss it is costs
+ * nothing at run time. A block sums a fixed share of the entries in double and a second kernel adds
+ * the blocks' sums; how many blocks there are depends on n alone, so two runs on any card add in
+ * the same order.
+ *
+ * Moves 8 bytes an entry (z, t in), 4 for a weight, 4 for a loss, 8 to add to a gradient: the
+ * minimum. Where z and t were read again for the gradient it would be 8 more. Limit: bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     mse, grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_LOSS_FUNCTION_BLOCKS = 1024 };
+
+typedef struct {
+    float value, slope;
+} llm_cuda_loss_function_point;
+
+/* llm_loss_function_at in float. log cosh a is a + log((1 + e^-2a) / 2), written around 1. */
+template <int kind>
+LLM_DEVICE llm_cuda_loss_function_point llm_cuda_loss_function_at(float c, float z, float t) {
+    const bool residual = kind < LLM_LOSS_FUNCTION_POISSON;
+    const float r = residual ? z - t : t * z, a = fabsf(r); /* r, or the margin */
+    const float sign = r > 0.0f ? 1.0f : r < 0.0f ? -1.0f : 0.0f;
+    const float gap = r < 1.0f ? 1.0f - r : 0.0f, inside = r < 1.0f ? 1.0f : 0.0f;
+    llm_cuda_loss_function_point f = {r * r, 2.0f * r};
+    if (kind == LLM_LOSS_FUNCTION_ABSOLUTE) f.value = a, f.slope = sign;
+    if (kind == LLM_LOSS_FUNCTION_HUBER || kind == LLM_LOSS_FUNCTION_SMOOTH_L1) {
+        const float scale = kind == LLM_LOSS_FUNCTION_HUBER ? 1.0f : 1.0f / c;
+        f.value = scale * (a < c ? 0.5f * r * r : c * (a - 0.5f * c));
+        f.slope = scale * (a < c ? r : c * sign);
+    }
+    if (kind == LLM_LOSS_FUNCTION_LOG_COSH) {
+        f.value = a + log1pf(0.5f * expm1f(-2.0f * a));
+        f.slope = tanhf(r);
+    }
+    if (kind == LLM_LOSS_FUNCTION_PINBALL) {
+        f.slope = r > 0.0f ? 1.0f - c : r < 0.0f ? -c : 0.0f;
+        f.value = f.slope * r;
+    }
+    if (kind == LLM_LOSS_FUNCTION_CHARBONNIER) {
+        f.value = sqrtf(r * r + c * c);
+        f.slope = r / f.value;
+    }
+    if (kind == LLM_LOSS_FUNCTION_POISSON) {
+        const float rate = expf(z);
+        f.value = rate - r;
+        f.slope = rate - t;
+        return f;
+    }
+    if (kind == LLM_LOSS_FUNCTION_HINGE) f.value = gap, f.slope = -inside;
+    if (kind == LLM_LOSS_FUNCTION_SQUARED_HINGE) f.value = gap * gap, f.slope = -2.0f * gap;
+    if (kind == LLM_LOSS_FUNCTION_EXPONENTIAL) f.value = expf(-r), f.slope = -f.value;
+    if (kind == LLM_LOSS_FUNCTION_LOGISTIC) {
+        const float e = expf(-a);
+        f.value = log1pf(e) + (r < 0.0f ? -r : 0.0f);
+        f.slope = -(r > 0.0f ? e : 1.0f) / (1.0f + e);
+    }
+    if (kind == LLM_LOSS_FUNCTION_RAMP) {
+        f.value = gap < c ? gap : c;
+        f.slope = gap < c ? -inside : 0.0f;
+    }
+    if (r != r) f.value = f.slope = r;
+    if (!residual) f.slope *= t;
+    return f;
+}
+
+template <int kind>
+LLM_KERNEL void llm_loss_function_kernel(double *part, float *loss, float *dz, const float *z,
+                                         const float *t, const float *weight, size_t n, float c,
+                                         float scale) {
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        const llm_cuda_loss_function_point f =
+            llm_cuda_loss_function_at<kind>(c, llm_load(z, i), llm_load(t, i));
+        const float w = weight ? llm_load(weight, i) : 1.0f;
+        sum += (double)w * (double)f.value;
+        if (loss) llm_store(loss, i, w * f.value);
+        if (dz) llm_store(dz, i, llm_load(dz, i) + scale * w * f.slope);
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
+}
+LLM_KERNEL void llm_loss_function_total_kernel(double *total, const double *part, unsigned parts) {
+    double sum = 0.0;
+    for (unsigned i = threadIdx.x; i < parts; i += blockDim.x) sum += part[i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+/* total (1) <- the sum of the losses of z, t (n), loss (n) or NULL <- each of them, dz (n) or NULL
+ * += scale * weight * slope: llm_loss_function_forward and _backward at once. weight (n) or NULL.
+ * scratch: LLM_CUDA_LOSS_FUNCTION_BLOCKS doubles. Device pointers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_loss_function(double *total, float *loss, float *dz, const float *z, const float *t,
+                       const float *weight, size_t n, llm_loss_function kind, float c, float scale,
+                       double *scratch, cudaStream_t stream) {
+    void (*const table[])(double *, float *, float *, const float *, const float *, const float *,
+                          size_t, float,
+                          float) = {llm_loss_function_kernel<LLM_LOSS_FUNCTION_SQUARED>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_ABSOLUTE>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_HUBER>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_SMOOTH_L1>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_LOG_COSH>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_PINBALL>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_CHARBONNIER>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_POISSON>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_HINGE>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_SQUARED_HINGE>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_EXPONENTIAL>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_LOGISTIC>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_RAMP>};
+    if ((size_t)kind >= sizeof table / sizeof *table) return cudaErrorInvalidValue;
+    const size_t need = (n + 255) / 256, most = LLM_CUDA_LOSS_FUNCTION_BLOCKS;
+    const unsigned blocks = (unsigned)(need < most ? need : most);
+    const auto loss_function = table[kind];
+    if (n > 0)
+        LLM_LAUNCH(loss_function, blocks, 256, 0, stream, scratch, loss, dz, z, t, weight, n, c,
+                   scale);
+    LLM_LAUNCH(llm_loss_function_total_kernel, 1, 256, 0, stream, total, scratch, blocks);
+    return cudaGetLastError();
+}
+
 /* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
  *
  * The interpreter of llm_forward_pass_chain_run, a thread an entry. Reads each leaf once and writes
