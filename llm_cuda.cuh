@@ -1982,6 +1982,94 @@ llm_cuda_loss_function(double *total, float *loss, float *dz, const float *z, co
     return cudaGetLastError();
 }
 
+/* @mse ------------------------------------------------------ Mean squared error
+ *
+ * Residual, loss, gradient and mean over what the mask leaves, in one pass over p and t. The
+ * gradient of a mean needs the divisor before the first entry: it is summed ahead from mask and
+ * weights alone, or is n where there is neither, and every block adds the partial sums again in the
+ * same order. What is masked is not read. Blocks and order depend on n alone: same input, same
+ * bits.
+ *
+ * Moves 8 bytes an entry (p, t in), 4 for a loss, 8 to add to a gradient, the minimum, and the mask
+ * (1) and the weights (4) twice, where waiting for the divisor with p and t would move those twice.
+ * Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     loss_function
+ * topics  -
+ */
+enum { LLM_CUDA_MSE_BLOCKS = 1024 };
+
+/* part (gridDim.x) <- shares of sum w over the mask. */
+LLM_KERNEL void llm_mse_kept_kernel(double *part, const float *weight, const bool *mask, size_t n) {
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double kept = 0.0;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
+        if (!mask || mask[i]) kept += weight ? (double)llm_load(weight, i) : 1.0;
+    kept = llm_block_sum(kept);
+    if (threadIdx.x == 0) part[blockIdx.x] = kept;
+}
+
+/* The sum of part, in every thread of the block; n where nothing is masked or weighted. */
+LLM_DEVICE double llm_mse_kept(const double *part, unsigned parts, bool plain, size_t n) {
+    double kept = 0.0;
+    if (plain) return (double)n;
+    for (unsigned i = threadIdx.x; i < parts; i += blockDim.x) kept += part[i];
+    return llm_block_sum(kept);
+}
+
+/* part (2,gridDim.x): the shares of sum w, and <- those of sum w r^2. */
+LLM_KERNEL void llm_mse_kernel(double *part, float *loss, float *dp, const float *p, const float *t,
+                               const float *weight, const bool *mask, size_t n, float scale) {
+    const double kept = llm_mse_kept(part, gridDim.x, !weight && !mask, n);
+    const float gain = (float)(2.0 * (double)scale / kept); /* not used where nothing is kept */
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        const bool counts = !mask || mask[i];
+        if (!counts) {
+            if (loss) llm_store(loss, i, 0.0f);
+            continue;
+        }
+        const float r = llm_load(p, i) - llm_load(t, i), w = weight ? llm_load(weight, i) : 1.0f;
+        sum += (double)w * (double)r * (double)r;
+        if (loss) llm_store(loss, i, w * r * r);
+        if (dp && kept > 0.0) llm_store(dp, i, llm_load(dp, i) + gain * w * r);
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[gridDim.x + blockIdx.x] = sum;
+}
+
+LLM_KERNEL void llm_mse_mean_kernel(float *mean, const double *part, unsigned parts, bool plain,
+                                    size_t n) {
+    const double kept = llm_mse_kept(part, parts, plain, n);
+    double sum = 0.0;
+    for (unsigned i = threadIdx.x; i < parts; i += blockDim.x) sum += part[parts + i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(mean, 0, kept > 0.0 ? (float)(sum / kept) : NAN);
+}
+
+/* mean (1) <- sum w (p - t)^2 / sum w over mask (n), NaN where no weight is left; loss (n) or NULL
+ * <- the terms, 0 where masked; dp (n) or NULL += scale * the gradient of the mean, nothing where
+ * there is none: llm_mse_mean, _forward and _backward at once. weight and mask may be NULL.
+ * scratch: 2 LLM_CUDA_MSE_BLOCKS doubles. Device pointers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mse(float *mean, float *loss, float *dp, const float *p, const float *t,
+             const float *weight, const bool *mask, size_t n, float scale, double *scratch,
+             cudaStream_t stream) {
+    const size_t need = (n + 255) / 256, most = LLM_CUDA_MSE_BLOCKS;
+    const unsigned blocks = (unsigned)(need < most ? need : most);
+    const bool plain = !weight && !mask;
+    if (n > 0 && !plain)
+        LLM_LAUNCH(llm_mse_kept_kernel, blocks, 256, 0, stream, scratch, weight, mask, n);
+    if (n > 0)
+        LLM_LAUNCH(llm_mse_kernel, blocks, 256, 0, stream, scratch, loss, dp, p, t, weight, mask, n,
+                   scale);
+    LLM_LAUNCH(llm_mse_mean_kernel, 1, 256, 0, stream, mean, scratch, blocks, plain, n);
+    return cudaGetLastError();
+}
+
 /* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
  *
  * The interpreter of llm_forward_pass_chain_run, a thread an entry. Reads each leaf once and writes
