@@ -1853,6 +1853,126 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
     return llm_cuda_bce<T, true>(total, part, loss, dz, z, y, form, n, 1, scale, stream);
 }
 
+/* @f_divergence --------------------------------------------- f-divergences
+ *
+ * KL, reverse KL or Jensen-Shannon between the rows of two logit matrices, and its gradient in the
+ * second: a student against its teacher. One look for both pairs (max, sum) of the row, one
+ * backwards over it for the divergence; the gradient of KL, q - p, is written on that way, the
+ * other two need the row's mean slope first and go over it once more.
+ *
+ * Every term is that of an f with slope 0 at 1, so none is negative and nothing cancels where the
+ * rows are close: KL is summed as p (e^r - 1 - r), r = log q/p. Probabilities that are 0 in float
+ * still have a logarithm here, so a finite divergence stays finite.
+ *
+ * Moves 4 elements for each logit (x, z, dz in; dz out), 2 without a gradient, the minimum, as long
+ * as L1 and L2 serve the second and third reading. Limit: memory bandwidth for float; for bfloat16
+ * the exps, 4 to 6 an entry.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     softmax, cross_entropy, entropy
+ * topics  -
+ */
+struct llm_cuda_f_divergence_point {
+    float p, q, value, slope; /* the gradient is q (slope - mean slope) */
+};
+
+/* Of one outcome, from its two log probabilities. */
+LLM_DEVICE llm_cuda_f_divergence_point llm_cuda_f_divergence_at(int kind, float log_p,
+                                                                float log_q) {
+    const float r = log_q - log_p, a = fabsf(r), log_2 = 0.69314718f;
+    llm_cuda_f_divergence_point f = {expf(log_p), expf(log_q), 0.0f, 0.0f};
+    if (kind == LLM_F_DIVERGENCE_JS) {
+        const float e = expf(-a), log = log1pf(e), away = (1.0f - e) / (1.0f + e);
+        const float t = r < 0.0f ? -away : away; /* (q - p) / (q + p) */
+        const float near = log1pf(-t * t) + away * a;
+        const float far = 2.0f * (log_2 - log - (e > 0.0f ? a * e / (1.0f + e) : 0.0f));
+        f.value = 0.25f * (f.p + f.q) * (a < 1.0f ? near : far);
+        f.slope = 0.5f * (a < 1.0f ? log1pf(t) : log_2 - log + fminf(r, 0.0f));
+    } else {
+        const bool reverse = kind == LLM_F_DIVERGENCE_REVERSE_KL;
+        const float own = reverse ? f.q : f.p, other = reverse ? f.p : f.q, s = reverse ? -r : r;
+        float rest = 1.0f; /* e^s - 1 - s = s^2/2 (1 + s/3 (1 + s/4 (...))) */
+        LLM_UNROLL
+        for (int k = 8; k > 2; k--) rest = 1.0f + s / (float)k * rest;
+        f.value = a < 0.5f ? own * (0.5f * s * s * rest) : (other - own) - own * s;
+        if (own == 0.0f) f.value = other;
+        f.slope = r;
+    }
+    if (f.q == 0.0f) f.slope = 0.0f; /* nothing is left to push with */
+    if (f.p == 0.0f && f.q == 0.0f) f.value = 0.0f;
+    return f;
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_f_divergence_kernel(float *d, T *dz, const float *dd, const T *x, const T *z,
+                                        size_t rows, size_t n, int kind, float gain) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= rows) return; /* a whole warp */
+    const size_t first = at.row * n, begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    const bool at_once = kind == LLM_F_DIVERGENCE_KL;
+    llm_logsumexp_pair p = {-INFINITY, 0.0f}, q = {-INFINITY, 0.0f};
+    float x_v[V], z_v[V], dz_v[V], sum = 0.0f, mean = 0.0f;
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_load_vector(x_v, x, first + i);
+        llm_load_vector(z_v, z, first + i);
+        llm_cuda_logsumexp_add(p, x_v, gain);
+        llm_cuda_logsumexp_add(q, z_v, gain);
+    }
+    p = llm_cuda_logsumexp_row<warp>(p, gain);
+    q = llm_cuda_logsumexp_row<warp>(q, gain);
+    const float log_p = logf(p.sum), log_q = logf(q.sum);
+    const float up = dz ? gain * llm_load(dd, at.row) : 0.0f;
+    for (bool again = false;; again = true) {
+        while (again ? i < n : i > begin) { /* backwards, then forwards */
+            if (!again) i -= step;
+            llm_load_vector(x_v, x, first + i);
+            llm_load_vector(z_v, z, first + i);
+            const bool write = dz && (again || at_once);
+            if (write) llm_load_vector(dz_v, dz, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                const llm_cuda_f_divergence_point f = llm_cuda_f_divergence_at(
+                    kind, (x_v[k] - p.max) * gain - log_p, (z_v[k] - q.max) * gain - log_q);
+                if (!again) sum += f.value, mean += f.q * f.slope;
+                if (write) dz_v[k] += up * (at_once ? f.q - f.p : f.q * (f.slope - mean));
+            }
+            if (write) llm_store_vector(dz, first + i, dz_v);
+            if (again) i += step;
+        }
+        if (again) return;
+        sum = llm_row_sum<warp>(sum);
+        if (at.lane == 0) llm_store(d, at.row, sum);
+        if (!dz || at_once) return;
+        mean = llm_row_sum<warp>(mean);
+    }
+}
+
+/* d (N) <- D(p || q) of each row, p = softmax(x / temp), q = softmax(z / temp), x and z (N,V); dz
+ * (N,V), unless NULL, += dd (N) times its gradient in z. kind: LLM_F_DIVERGENCE_KL, _REVERSE_KL or
+ * _JS, as llm_f_divergence_logits, and cudaErrorInvalidValue for others. A logit of -inf is an
+ * outcome that never happens; where only one row has it, KL or reverse KL is infinite. T is float
+ * or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_f_divergence_logits(float *d, T *dz, const float *dd, const T *x,
+                                                       const T *z, size_t N, size_t V, int kind,
+                                                       float temp, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (kind < LLM_F_DIVERGENCE_KL || kind > LLM_F_DIVERGENCE_JS) return cudaErrorInvalidValue;
+    if (N == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, V) && llm_aligned(z, V) && llm_aligned(dz, V);
+    const bool warp = V <= 1024;
+    const auto f_divergence =
+        wide   ? warp ? llm_f_divergence_kernel<T, W, true> : llm_f_divergence_kernel<T, W, false>
+          : warp ? llm_f_divergence_kernel<T, 1, true>
+               : llm_f_divergence_kernel<T, 1, false>;
+    LLM_LAUNCH(f_divergence, llm_row_blocks(N, warp),
+               warp ? 128 : llm_row_threads(wide ? V / W : V), 0, stream, d, dz, dd, x, z, N, V,
+               kind, 1.0f / temp);
+    return cudaGetLastError();
+}
+
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
 /* @loss_function -------------------------------------------- Loss functions
