@@ -1973,6 +1973,174 @@ static inline cudaError_t llm_cuda_f_divergence_logits(float *d, T *dz, const fl
     return cudaGetLastError();
 }
 
+/* @fisher_info ---------------------------------------------- Fisher information
+ *
+ * A sum of outer products of scores s = (onehot(y) - p) (x) x is, for each pair of classes (k,j), a
+ * weighted Gram matrix of the inputs:  F_kj = sum_i h_i x_i x_i^T,  with h = p_k ([k = j] - p_j)
+ * for the expectation over labels and h = e_k e_j, e = onehot - p, for labels that are given. So
+ * the scores, n K D numbers, never exist, and the sum over labels costs nothing.
+ *
+ * F is symmetric in its classes and in its inputs: a quarter of it is computed. A block makes a
+ * tile of 16, 32 or 64 columns squared of one pair, a thread a square of it in registers, 16
+ * examples at a time through shared memory. Where there are few tiles the examples are cut into
+ * slices that run side by side; a second kernel adds those in order and fills the four quarters.
+ *
+ * n (K D)^2 / 2 operations against n K D for reading the scores: with D of some tens the limit is
+ * the multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_gemm, unsupervised
+ * topics  -
+ */
+
+/* `matrices` Gram matrices of n examples and so many columns: tiles of `tile` columns squared on
+ * and above the diagonal, slices of `slice` examples. */
+typedef struct {
+    size_t n, columns, matrices, tile, tiles, slices, slice;
+} llm_cuda_fisher_info_shape;
+
+/* Slices so many that a large card is filled, none under 256 examples. */
+static inline __attribute__((unused)) llm_cuda_fisher_info_shape
+llm_cuda_fisher_info_grams(size_t n, size_t columns, size_t matrices) {
+    llm_cuda_fisher_info_shape g = {n, columns, matrices, 64, 0, 1, n};
+    g.tile = columns <= 16 ? 16 : columns <= 32 ? 32 : 64;
+    const size_t across = (columns + g.tile - 1) / g.tile;
+    g.tiles = across * (across + 1) / 2;
+    const size_t blocks = g.tiles * matrices, most = n / 256 ? n / 256 : 1;
+    if (blocks > 0) g.slices = (263 + blocks) / blocks < most ? (263 + blocks) / blocks : most;
+    g.slice = (n + g.slices - 1) / g.slices;
+    return g;
+}
+/* How many floats the slices' sums take. */
+static inline __attribute__((unused)) size_t
+llm_cuda_fisher_info_parts(const llm_cuda_fisher_info_shape &g) {
+    return g.slices * g.matrices * g.tiles * g.tile * g.tile;
+}
+
+/* (row, column) of entry t of a triangle, rows of `side`, side - 1, ... entries; and back. */
+LLM_HOST_DEVICE void llm_cuda_fisher_info_pair(size_t &row, size_t &column, size_t t, size_t side) {
+    for (row = 0; t >= side - row; row++) t -= side - row;
+    column = row + t;
+}
+LLM_HOST_DEVICE size_t llm_cuda_fisher_info_place(size_t row, size_t column, size_t side) {
+    return row * (2 * side - row + 1) / 2 + (column - row);
+}
+
+/* part <- the tiles of a slice. M says what is summed: choose(matrix), then weight(i) and value(i,
+ * column) of example i. */
+template <int S, typename M>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_fisher_info_gram_kernel(float *part, M model, llm_cuda_fisher_info_shape g) {
+    enum { side = 16 * S };
+    __shared__ float left[16][side], right[16][side];
+    const size_t across = (g.columns + side - 1) / side;
+    const size_t begin = blockIdx.y * g.slice, end = begin + g.slice < g.n ? begin + g.slice : g.n;
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    size_t row, column;
+    llm_cuda_fisher_info_pair(row, column, blockIdx.x % g.tiles, across);
+    model.choose(blockIdx.x / g.tiles);
+    float sum[S][S] = {};
+    for (size_t i = begin; i < end; i += 16) {
+        for (unsigned t = threadIdx.x; t < 16 * side; t += 256) {
+            const size_t from = i + t / side, j = t % side;
+            const size_t l = row * side + j, r = column * side + j;
+            const bool l_in = from < end && l < g.columns, r_in = from < end && r < g.columns;
+            left[t / side][j] = l_in ? model.weight(from) * model.value(from, l) : 0.0f;
+            right[t / side][j] = r_in ? model.value(from, r) : 0.0f;
+        }
+        __syncthreads();
+        LLM_UNROLL
+        for (unsigned k = 0; k < 16; k++) {
+            float l[S], r[S];
+            LLM_UNROLL
+            for (unsigned u = 0; u < S; u++)
+                l[u] = left[k][y + 16 * u], r[u] = right[k][x + 16 * u];
+            LLM_UNROLL
+            for (unsigned u = 0; u < S; u++) {
+                LLM_UNROLL
+                for (unsigned v = 0; v < S; v++) sum[u][v] += l[u] * r[v];
+            }
+        }
+        __syncthreads();
+    }
+    part += (blockIdx.y * (size_t)gridDim.x + blockIdx.x) * side * side;
+    LLM_UNROLL
+    for (unsigned u = 0; u < S; u++) {
+        LLM_UNROLL
+        for (unsigned v = 0; v < S; v++)
+            llm_store(part, (y + 16 * u) * side + x + 16 * v, sum[u][v]);
+    }
+}
+template <typename M>
+static inline cudaError_t llm_cuda_fisher_info_gram(float *part, const M &model,
+                                                    const llm_cuda_fisher_info_shape &g,
+                                                    cudaStream_t stream) {
+    const dim3 grid((unsigned)(g.matrices * g.tiles), (unsigned)g.slices);
+    const auto gram = g.tile == 16   ? llm_fisher_info_gram_kernel<1, M>
+                      : g.tile == 32 ? llm_fisher_info_gram_kernel<2, M>
+                                     : llm_fisher_info_gram_kernel<4, M>;
+    LLM_LAUNCH(gram, grid, 256, 0, stream, part, model, g);
+    return cudaGetLastError();
+}
+/* Entry (a,b) of a matrix: the sum of the slices, in their order. */
+LLM_DEVICE float llm_cuda_fisher_info_entry(const float *part, const llm_cuda_fisher_info_shape &g,
+                                            size_t matrix, size_t a, size_t b) {
+    const size_t low = a < b ? a : b, high = a < b ? b : a;
+    const size_t across = (g.columns + g.tile - 1) / g.tile, square = g.tile * g.tile;
+    const size_t tile = llm_cuda_fisher_info_place(low / g.tile, high / g.tile, across);
+    const size_t at = (matrix * g.tiles + tile) * square + low % g.tile * g.tile + high % g.tile;
+    float sum = 0.0f;
+    for (size_t s = 0; s < g.slices; s++)
+        sum += llm_load(part, s * g.matrices * g.tiles * square + at);
+    return sum;
+}
+
+/* What is summed for a pair of classes. */
+struct llm_cuda_fisher_info_softmax {
+    const float *p, *x;
+    const int *label;
+    size_t K, D, k, j;
+    LLM_DEVICE_METHOD void choose(size_t pair) { llm_cuda_fisher_info_pair(k, j, pair, K); }
+    LLM_DEVICE_METHOD float weight(size_t i) const {
+        const float p_k = llm_load(p, i * K + k), p_j = llm_load(p, i * K + j);
+        if (!label) return p_k * ((k == j ? 1.0f : 0.0f) - p_j);
+        const size_t y = (size_t)label[i];
+        return ((y == k ? 1.0f : 0.0f) - p_k) * ((y == j ? 1.0f : 0.0f) - p_j);
+    }
+    LLM_DEVICE_METHOD float value(size_t i, size_t d) const { return llm_load(x, i * D + d); }
+};
+LLM_KERNEL void llm_fisher_info_add_kernel(float *F, const float *part,
+                                           llm_cuda_fisher_info_shape g, size_t K, float scale) {
+    const size_t D = g.columns, at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= K * D * K * D) return;
+    const size_t a = at / (K * D), b = at % (K * D), k = a / D, j = b / D;
+    const size_t pair = llm_cuda_fisher_info_place(k < j ? k : j, k < j ? j : k, K);
+    const float sum = llm_cuda_fisher_info_entry(part, g, pair, a % D, b % D);
+    llm_store(F, at, llm_load(F, at) + scale * sum);
+}
+
+/* Scratch for n examples, K classes and D columns, in floats. */
+static inline __attribute__((unused)) size_t llm_cuda_fisher_info_scratch(size_t n, size_t K,
+                                                                          size_t D) {
+    return llm_cuda_fisher_info_parts(llm_cuda_fisher_info_grams(n, D, K * (K + 1) / 2));
+}
+/* F (KD,KD) += scale times the sum of s s^T over p (n,K), x (n,D): in expectation over the labels,
+ * llm_fisher_info_exact for scale 1/n; with label (n) at those, each below K: drawn from the model
+ * the Monte Carlo Fisher, the data's the empirical one. scratch: llm_cuda_fisher_info_scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_fisher_info(float *F, const float *p, const float *x, const int *label, size_t n, size_t K,
+                     size_t D, float scale, float *scratch, cudaStream_t stream) {
+    if (n == 0 || K == 0 || D == 0) return cudaSuccess;
+    const llm_cuda_fisher_info_shape g = llm_cuda_fisher_info_grams(n, D, K * (K + 1) / 2);
+    const llm_cuda_fisher_info_softmax model = {p, x, label, K, D, 0, 0};
+    const cudaError_t error = llm_cuda_fisher_info_gram(scratch, model, g, stream);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_fisher_info_add_kernel, (unsigned)((K * D * K * D + 255) / 256), 256, 0, stream,
+               F, scratch, g, K, scale);
+    return cudaGetLastError();
+}
+
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
 /* @loss_function -------------------------------------------- Loss functions
