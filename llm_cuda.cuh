@@ -1985,7 +1985,510 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
     return llm_cuda_bce<T, true>(total, part, loss, dz, z, y, form, n, 1, scale, stream);
 }
 
+/* @f_divergence --------------------------------------------- f-divergences
+ *
+ * KL, reverse KL or Jensen-Shannon between the rows of two logit matrices, and its gradient in the
+ * second: a student against its teacher. One look for both pairs (max, sum) of the row, one
+ * backwards over it for the divergence; the gradient of KL, q - p, is written on that way, the
+ * other two need the row's mean slope first and go over it once more.
+ *
+ * Every term is that of an f with slope 0 at 1, so none is negative and nothing cancels where the
+ * rows are close: KL is summed as p (e^r - 1 - r), r = log q/p. Probabilities that are 0 in float
+ * still have a logarithm here, so a finite divergence stays finite.
+ *
+ * Moves 4 elements for each logit (x, z, dz in; dz out), 2 without a gradient, the minimum, as long
+ * as L1 and L2 serve the second and third reading. Limit: memory bandwidth for float; for bfloat16
+ * the exps, 4 to 6 an entry.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     softmax, cross_entropy, entropy
+ * topics  -
+ */
+struct llm_cuda_f_divergence_point {
+    float p, q, value, slope; /* the gradient is q (slope - mean slope) */
+};
+
+/* Of one outcome, from its two log probabilities. */
+LLM_DEVICE llm_cuda_f_divergence_point llm_cuda_f_divergence_at(int kind, float log_p,
+                                                                float log_q) {
+    const float r = log_q - log_p, a = fabsf(r), log_2 = 0.69314718f;
+    llm_cuda_f_divergence_point f = {expf(log_p), expf(log_q), 0.0f, 0.0f};
+    if (kind == LLM_F_DIVERGENCE_JS) {
+        const float e = expf(-a), log = log1pf(e), away = (1.0f - e) / (1.0f + e);
+        const float t = r < 0.0f ? -away : away; /* (q - p) / (q + p) */
+        const float near = log1pf(-t * t) + away * a;
+        const float far = 2.0f * (log_2 - log - (e > 0.0f ? a * e / (1.0f + e) : 0.0f));
+        f.value = 0.25f * (f.p + f.q) * (a < 1.0f ? near : far);
+        f.slope = 0.5f * (a < 1.0f ? log1pf(t) : log_2 - log + fminf(r, 0.0f));
+    } else {
+        const bool reverse = kind == LLM_F_DIVERGENCE_REVERSE_KL;
+        const float own = reverse ? f.q : f.p, other = reverse ? f.p : f.q, s = reverse ? -r : r;
+        float rest = 1.0f; /* e^s - 1 - s = s^2/2 (1 + s/3 (1 + s/4 (...))) */
+        LLM_UNROLL
+        for (int k = 8; k > 2; k--) rest = 1.0f + s / (float)k * rest;
+        f.value = a < 0.5f ? own * (0.5f * s * s * rest) : (other - own) - own * s;
+        if (own == 0.0f) f.value = other;
+        f.slope = r;
+    }
+    if (f.q == 0.0f) f.slope = 0.0f; /* nothing is left to push with */
+    if (f.p == 0.0f && f.q == 0.0f) f.value = 0.0f;
+    return f;
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_f_divergence_kernel(float *d, T *dz, const float *dd, const T *x, const T *z,
+                                        size_t rows, size_t n, int kind, float gain) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= rows) return; /* a whole warp */
+    const size_t first = at.row * n, begin = (size_t)at.lane * V, step = (size_t)at.width * V;
+    const bool at_once = kind == LLM_F_DIVERGENCE_KL;
+    llm_logsumexp_pair p = {-INFINITY, 0.0f}, q = {-INFINITY, 0.0f};
+    float x_v[V], z_v[V], dz_v[V], sum = 0.0f, mean = 0.0f;
+    size_t i = begin;
+    for (; i < n; i += step) {
+        llm_load_vector(x_v, x, first + i);
+        llm_load_vector(z_v, z, first + i);
+        llm_cuda_logsumexp_add(p, x_v, gain);
+        llm_cuda_logsumexp_add(q, z_v, gain);
+    }
+    p = llm_cuda_logsumexp_row<warp>(p, gain);
+    q = llm_cuda_logsumexp_row<warp>(q, gain);
+    const float log_p = logf(p.sum), log_q = logf(q.sum);
+    const float up = dz ? gain * llm_load(dd, at.row) : 0.0f;
+    for (bool again = false;; again = true) {
+        while (again ? i < n : i > begin) { /* backwards, then forwards */
+            if (!again) i -= step;
+            llm_load_vector(x_v, x, first + i);
+            llm_load_vector(z_v, z, first + i);
+            const bool write = dz && (again || at_once);
+            if (write) llm_load_vector(dz_v, dz, first + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) {
+                const llm_cuda_f_divergence_point f = llm_cuda_f_divergence_at(
+                    kind, (x_v[k] - p.max) * gain - log_p, (z_v[k] - q.max) * gain - log_q);
+                if (!again) sum += f.value, mean += f.q * f.slope;
+                if (write) dz_v[k] += up * (at_once ? f.q - f.p : f.q * (f.slope - mean));
+            }
+            if (write) llm_store_vector(dz, first + i, dz_v);
+            if (again) i += step;
+        }
+        if (again) return;
+        sum = llm_row_sum<warp>(sum);
+        if (at.lane == 0) llm_store(d, at.row, sum);
+        if (!dz || at_once) return;
+        mean = llm_row_sum<warp>(mean);
+    }
+}
+
+/* d (N) <- D(p || q) of each row, p = softmax(x / temp), q = softmax(z / temp), x and z (N,V); dz
+ * (N,V), unless NULL, += dd (N) times its gradient in z. kind: LLM_F_DIVERGENCE_KL, _REVERSE_KL or
+ * _JS, as llm_f_divergence_logits, and cudaErrorInvalidValue for others. A logit of -inf is an
+ * outcome that never happens; where only one row has it, KL or reverse KL is infinite. T is float
+ * or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_f_divergence_logits(float *d, T *dz, const float *dd, const T *x,
+                                                       const T *z, size_t N, size_t V, int kind,
+                                                       float temp, cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (kind < LLM_F_DIVERGENCE_KL || kind > LLM_F_DIVERGENCE_JS) return cudaErrorInvalidValue;
+    if (N == 0 || V == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, V) && llm_aligned(z, V) && llm_aligned(dz, V);
+    const bool warp = V <= 1024;
+    const auto f_divergence =
+        wide   ? warp ? llm_f_divergence_kernel<T, W, true> : llm_f_divergence_kernel<T, W, false>
+          : warp ? llm_f_divergence_kernel<T, 1, true>
+               : llm_f_divergence_kernel<T, 1, false>;
+    LLM_LAUNCH(f_divergence, llm_row_blocks(N, warp),
+               warp ? 128 : llm_row_threads(wide ? V / W : V), 0, stream, d, dz, dd, x, z, N, V,
+               kind, 1.0f / temp);
+    return cudaGetLastError();
+}
+
+/* @fisher_info ---------------------------------------------- Fisher information
+ *
+ * A sum of outer products of scores s = (onehot(y) - p) (x) x is, for each pair of classes (k,j), a
+ * weighted Gram matrix of the inputs:  F_kj = sum_i h_i x_i x_i^T,  with h = p_k ([k = j] - p_j)
+ * for the expectation over labels and h = e_k e_j, e = onehot - p, for labels that are given. So
+ * the scores, n K D numbers, never exist, and the sum over labels costs nothing.
+ *
+ * F is symmetric in its classes and in its inputs: a quarter of it is computed. A block makes a
+ * tile of 16, 32 or 64 columns squared of one pair, a thread a square of it in registers, 16
+ * examples at a time through shared memory. Where there are few tiles the examples are cut into
+ * slices that run side by side; a second kernel adds those in order and fills the four quarters.
+ *
+ * n (K D)^2 / 2 operations against n K D for reading the scores: with D of some tens the limit is
+ * the multiply-adds.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_gemm, unsupervised
+ * topics  -
+ */
+
+/* `matrices` Gram matrices of n examples and so many columns: tiles of `tile` columns squared on
+ * and above the diagonal, slices of `slice` examples. */
+typedef struct {
+    size_t n, columns, matrices, tile, tiles, slices, slice;
+} llm_cuda_fisher_info_shape;
+
+/* Slices so many that a large card is filled, none under 256 examples. */
+static inline __attribute__((unused)) llm_cuda_fisher_info_shape
+llm_cuda_fisher_info_grams(size_t n, size_t columns, size_t matrices) {
+    llm_cuda_fisher_info_shape g = {n, columns, matrices, 64, 0, 1, n};
+    g.tile = columns <= 16 ? 16 : columns <= 32 ? 32 : 64;
+    const size_t across = (columns + g.tile - 1) / g.tile;
+    g.tiles = across * (across + 1) / 2;
+    const size_t blocks = g.tiles * matrices, most = n / 256 ? n / 256 : 1;
+    if (blocks > 0) g.slices = (263 + blocks) / blocks < most ? (263 + blocks) / blocks : most;
+    g.slice = (n + g.slices - 1) / g.slices;
+    return g;
+}
+/* How many floats the slices' sums take. */
+static inline __attribute__((unused)) size_t
+llm_cuda_fisher_info_parts(const llm_cuda_fisher_info_shape &g) {
+    return g.slices * g.matrices * g.tiles * g.tile * g.tile;
+}
+
+/* (row, column) of entry t of a triangle, rows of `side`, side - 1, ... entries; and back. */
+LLM_HOST_DEVICE void llm_cuda_fisher_info_pair(size_t &row, size_t &column, size_t t, size_t side) {
+    for (row = 0; t >= side - row; row++) t -= side - row;
+    column = row + t;
+}
+LLM_HOST_DEVICE size_t llm_cuda_fisher_info_place(size_t row, size_t column, size_t side) {
+    return row * (2 * side - row + 1) / 2 + (column - row);
+}
+
+/* part <- the tiles of a slice. M says what is summed: choose(matrix), then weight(i) and value(i,
+ * column) of example i. */
+template <int S, typename M>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_fisher_info_gram_kernel(float *part, M model, llm_cuda_fisher_info_shape g) {
+    enum { side = 16 * S };
+    __shared__ float left[16][side], right[16][side];
+    const size_t across = (g.columns + side - 1) / side;
+    const size_t begin = blockIdx.y * g.slice, end = begin + g.slice < g.n ? begin + g.slice : g.n;
+    const unsigned x = threadIdx.x % 16, y = threadIdx.x / 16;
+    size_t row, column;
+    llm_cuda_fisher_info_pair(row, column, blockIdx.x % g.tiles, across);
+    model.choose(blockIdx.x / g.tiles);
+    float sum[S][S] = {};
+    for (size_t i = begin; i < end; i += 16) {
+        for (unsigned t = threadIdx.x; t < 16 * side; t += 256) {
+            const size_t from = i + t / side, j = t % side;
+            const size_t l = row * side + j, r = column * side + j;
+            const bool l_in = from < end && l < g.columns, r_in = from < end && r < g.columns;
+            left[t / side][j] = l_in ? model.weight(from) * model.value(from, l) : 0.0f;
+            right[t / side][j] = r_in ? model.value(from, r) : 0.0f;
+        }
+        __syncthreads();
+        LLM_UNROLL
+        for (unsigned k = 0; k < 16; k++) {
+            float l[S], r[S];
+            LLM_UNROLL
+            for (unsigned u = 0; u < S; u++)
+                l[u] = left[k][y + 16 * u], r[u] = right[k][x + 16 * u];
+            LLM_UNROLL
+            for (unsigned u = 0; u < S; u++) {
+                LLM_UNROLL
+                for (unsigned v = 0; v < S; v++) sum[u][v] += l[u] * r[v];
+            }
+        }
+        __syncthreads();
+    }
+    part += (blockIdx.y * (size_t)gridDim.x + blockIdx.x) * side * side;
+    LLM_UNROLL
+    for (unsigned u = 0; u < S; u++) {
+        LLM_UNROLL
+        for (unsigned v = 0; v < S; v++)
+            llm_store(part, (y + 16 * u) * side + x + 16 * v, sum[u][v]);
+    }
+}
+template <typename M>
+static inline cudaError_t llm_cuda_fisher_info_gram(float *part, const M &model,
+                                                    const llm_cuda_fisher_info_shape &g,
+                                                    cudaStream_t stream) {
+    const dim3 grid((unsigned)(g.matrices * g.tiles), (unsigned)g.slices);
+    const auto gram = g.tile == 16   ? llm_fisher_info_gram_kernel<1, M>
+                      : g.tile == 32 ? llm_fisher_info_gram_kernel<2, M>
+                                     : llm_fisher_info_gram_kernel<4, M>;
+    LLM_LAUNCH(gram, grid, 256, 0, stream, part, model, g);
+    return cudaGetLastError();
+}
+/* Entry (a,b) of a matrix: the sum of the slices, in their order. */
+LLM_DEVICE float llm_cuda_fisher_info_entry(const float *part, const llm_cuda_fisher_info_shape &g,
+                                            size_t matrix, size_t a, size_t b) {
+    const size_t low = a < b ? a : b, high = a < b ? b : a;
+    const size_t across = (g.columns + g.tile - 1) / g.tile, square = g.tile * g.tile;
+    const size_t tile = llm_cuda_fisher_info_place(low / g.tile, high / g.tile, across);
+    const size_t at = (matrix * g.tiles + tile) * square + low % g.tile * g.tile + high % g.tile;
+    float sum = 0.0f;
+    for (size_t s = 0; s < g.slices; s++)
+        sum += llm_load(part, s * g.matrices * g.tiles * square + at);
+    return sum;
+}
+
+/* What is summed for a pair of classes. */
+struct llm_cuda_fisher_info_softmax {
+    const float *p, *x;
+    const int *label;
+    size_t K, D, k, j;
+    LLM_DEVICE_METHOD void choose(size_t pair) { llm_cuda_fisher_info_pair(k, j, pair, K); }
+    LLM_DEVICE_METHOD float weight(size_t i) const {
+        const float p_k = llm_load(p, i * K + k), p_j = llm_load(p, i * K + j);
+        if (!label) return p_k * ((k == j ? 1.0f : 0.0f) - p_j);
+        const size_t y = (size_t)label[i];
+        return ((y == k ? 1.0f : 0.0f) - p_k) * ((y == j ? 1.0f : 0.0f) - p_j);
+    }
+    LLM_DEVICE_METHOD float value(size_t i, size_t d) const { return llm_load(x, i * D + d); }
+};
+LLM_KERNEL void llm_fisher_info_add_kernel(float *F, const float *part,
+                                           llm_cuda_fisher_info_shape g, size_t K, float scale) {
+    const size_t D = g.columns, at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= K * D * K * D) return;
+    const size_t a = at / (K * D), b = at % (K * D), k = a / D, j = b / D;
+    const size_t pair = llm_cuda_fisher_info_place(k < j ? k : j, k < j ? j : k, K);
+    const float sum = llm_cuda_fisher_info_entry(part, g, pair, a % D, b % D);
+    llm_store(F, at, llm_load(F, at) + scale * sum);
+}
+
+/* Scratch for n examples, K classes and D columns, in floats. */
+static inline __attribute__((unused)) size_t llm_cuda_fisher_info_scratch(size_t n, size_t K,
+                                                                          size_t D) {
+    return llm_cuda_fisher_info_parts(llm_cuda_fisher_info_grams(n, D, K * (K + 1) / 2));
+}
+/* F (KD,KD) += scale times the sum of s s^T over p (n,K), x (n,D): in expectation over the labels,
+ * llm_fisher_info_exact for scale 1/n; with label (n) at those, each below K: drawn from the model
+ * the Monte Carlo Fisher, the data's the empirical one. scratch: llm_cuda_fisher_info_scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_fisher_info(float *F, const float *p, const float *x, const int *label, size_t n, size_t K,
+                     size_t D, float scale, float *scratch, cudaStream_t stream) {
+    if (n == 0 || K == 0 || D == 0) return cudaSuccess;
+    const llm_cuda_fisher_info_shape g = llm_cuda_fisher_info_grams(n, D, K * (K + 1) / 2);
+    const llm_cuda_fisher_info_softmax model = {p, x, label, K, D, 0, 0};
+    const cudaError_t error = llm_cuda_fisher_info_gram(scratch, model, g, stream);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_fisher_info_add_kernel, (unsigned)((K * D * K * D + 255) / 256), 256, 0, stream,
+               F, scratch, g, K, scale);
+    return cudaGetLastError();
+}
+
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
+
+/* @loss_function -------------------------------------------- Loss functions
+ *
+ * Loss, gradient and sum in one pass, a template for each row of the table: which loss it is costs
+ * nothing at run time. A block sums a fixed share of the entries in double and a second kernel adds
+ * the blocks' sums; how many blocks there are depends on n alone, so two runs on any card add in
+ * the same order.
+ *
+ * Moves 8 bytes an entry (z, t in), 4 for a weight, 4 for a loss, 8 to add to a gradient: the
+ * minimum. Where z and t were read again for the gradient it would be 8 more. Limit: bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     mse, grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_LOSS_FUNCTION_BLOCKS = 1024 };
+
+typedef struct {
+    float value, slope;
+} llm_cuda_loss_function_point;
+
+/* llm_loss_function_at in float. log cosh a is a + log((1 + e^-2a) / 2), written around 1. */
+template <int kind>
+LLM_DEVICE llm_cuda_loss_function_point llm_cuda_loss_function_at(float c, float z, float t) {
+    const bool residual = kind < LLM_LOSS_FUNCTION_POISSON;
+    const float r = residual ? z - t : t * z, a = fabsf(r); /* r, or the margin */
+    const float sign = r > 0.0f ? 1.0f : r < 0.0f ? -1.0f : 0.0f;
+    const float gap = r < 1.0f ? 1.0f - r : 0.0f, inside = r < 1.0f ? 1.0f : 0.0f;
+    llm_cuda_loss_function_point f = {r * r, 2.0f * r};
+    if (kind == LLM_LOSS_FUNCTION_ABSOLUTE) f.value = a, f.slope = sign;
+    if (kind == LLM_LOSS_FUNCTION_HUBER || kind == LLM_LOSS_FUNCTION_SMOOTH_L1) {
+        const float scale = kind == LLM_LOSS_FUNCTION_HUBER ? 1.0f : 1.0f / c;
+        f.value = scale * (a < c ? 0.5f * r * r : c * (a - 0.5f * c));
+        f.slope = scale * (a < c ? r : c * sign);
+    }
+    if (kind == LLM_LOSS_FUNCTION_LOG_COSH) {
+        f.value = a + log1pf(0.5f * expm1f(-2.0f * a));
+        f.slope = tanhf(r);
+    }
+    if (kind == LLM_LOSS_FUNCTION_PINBALL) {
+        f.slope = r > 0.0f ? 1.0f - c : r < 0.0f ? -c : 0.0f;
+        f.value = f.slope * r;
+    }
+    if (kind == LLM_LOSS_FUNCTION_CHARBONNIER) {
+        f.value = sqrtf(r * r + c * c);
+        f.slope = r / f.value;
+    }
+    if (kind == LLM_LOSS_FUNCTION_POISSON) {
+        const float rate = expf(z);
+        f.value = rate - r;
+        f.slope = rate - t;
+        return f;
+    }
+    if (kind == LLM_LOSS_FUNCTION_HINGE) f.value = gap, f.slope = -inside;
+    if (kind == LLM_LOSS_FUNCTION_SQUARED_HINGE) f.value = gap * gap, f.slope = -2.0f * gap;
+    if (kind == LLM_LOSS_FUNCTION_EXPONENTIAL) f.value = expf(-r), f.slope = -f.value;
+    if (kind == LLM_LOSS_FUNCTION_LOGISTIC) {
+        const float e = expf(-a);
+        f.value = log1pf(e) + (r < 0.0f ? -r : 0.0f);
+        f.slope = -(r > 0.0f ? e : 1.0f) / (1.0f + e);
+    }
+    if (kind == LLM_LOSS_FUNCTION_RAMP) {
+        f.value = gap < c ? gap : c;
+        f.slope = gap < c ? -inside : 0.0f;
+    }
+    if (r != r) f.value = f.slope = r;
+    if (!residual) f.slope *= t;
+    return f;
+}
+
+template <int kind>
+LLM_KERNEL void llm_loss_function_kernel(double *part, float *loss, float *dz, const float *z,
+                                         const float *t, const float *weight, size_t n, float c,
+                                         float scale) {
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        const llm_cuda_loss_function_point f =
+            llm_cuda_loss_function_at<kind>(c, llm_load(z, i), llm_load(t, i));
+        const float w = weight ? llm_load(weight, i) : 1.0f;
+        sum += (double)w * (double)f.value;
+        if (loss) llm_store(loss, i, w * f.value);
+        if (dz) llm_store(dz, i, llm_load(dz, i) + scale * w * f.slope);
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
+}
+LLM_KERNEL void llm_loss_function_total_kernel(double *total, const double *part, unsigned parts) {
+    double sum = 0.0;
+    for (unsigned i = threadIdx.x; i < parts; i += blockDim.x) sum += part[i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+/* total (1) <- the sum of the losses of z, t (n), loss (n) or NULL <- each of them, dz (n) or NULL
+ * += scale * weight * slope: llm_loss_function_forward and _backward at once. weight (n) or NULL.
+ * scratch: LLM_CUDA_LOSS_FUNCTION_BLOCKS doubles. Device pointers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_loss_function(double *total, float *loss, float *dz, const float *z, const float *t,
+                       const float *weight, size_t n, llm_loss_function kind, float c, float scale,
+                       double *scratch, cudaStream_t stream) {
+    void (*const table[])(double *, float *, float *, const float *, const float *, const float *,
+                          size_t, float,
+                          float) = {llm_loss_function_kernel<LLM_LOSS_FUNCTION_SQUARED>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_ABSOLUTE>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_HUBER>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_SMOOTH_L1>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_LOG_COSH>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_PINBALL>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_CHARBONNIER>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_POISSON>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_HINGE>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_SQUARED_HINGE>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_EXPONENTIAL>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_LOGISTIC>,
+                                    llm_loss_function_kernel<LLM_LOSS_FUNCTION_RAMP>};
+    if ((size_t)kind >= sizeof table / sizeof *table) return cudaErrorInvalidValue;
+    const size_t need = (n + 255) / 256, most = LLM_CUDA_LOSS_FUNCTION_BLOCKS;
+    const unsigned blocks = (unsigned)(need < most ? need : most);
+    const auto loss_function = table[kind];
+    if (n > 0)
+        LLM_LAUNCH(loss_function, blocks, 256, 0, stream, scratch, loss, dz, z, t, weight, n, c,
+                   scale);
+    LLM_LAUNCH(llm_loss_function_total_kernel, 1, 256, 0, stream, total, scratch, blocks);
+    return cudaGetLastError();
+}
+
+/* @mse ------------------------------------------------------ Mean squared error
+ *
+ * Residual, loss, gradient and mean over what the mask leaves, in one pass over p and t. The
+ * gradient of a mean needs the divisor before the first entry: it is summed ahead from mask and
+ * weights alone, or is n where there is neither, and every block adds the partial sums again in the
+ * same order. What is masked is not read. Blocks and order depend on n alone: same input, same
+ * bits.
+ *
+ * Moves 8 bytes an entry (p, t in), 4 for a loss, 8 to add to a gradient, the minimum, and the mask
+ * (1) and the weights (4) twice, where waiting for the divisor with p and t would move those twice.
+ * Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     loss_function
+ * topics  -
+ */
+enum { LLM_CUDA_MSE_BLOCKS = 1024 };
+
+/* part (gridDim.x) <- shares of sum w over the mask. */
+LLM_KERNEL void llm_mse_kept_kernel(double *part, const float *weight, const bool *mask, size_t n) {
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double kept = 0.0;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
+        if (!mask || mask[i]) kept += weight ? (double)llm_load(weight, i) : 1.0;
+    kept = llm_block_sum(kept);
+    if (threadIdx.x == 0) part[blockIdx.x] = kept;
+}
+
+/* The sum of part, in every thread of the block; n where nothing is masked or weighted. */
+LLM_DEVICE double llm_mse_kept(const double *part, unsigned parts, bool plain, size_t n) {
+    double kept = 0.0;
+    if (plain) return (double)n;
+    for (unsigned i = threadIdx.x; i < parts; i += blockDim.x) kept += part[i];
+    return llm_block_sum(kept);
+}
+
+/* part (2,gridDim.x): the shares of sum w, and <- those of sum w r^2. */
+LLM_KERNEL void llm_mse_kernel(double *part, float *loss, float *dp, const float *p, const float *t,
+                               const float *weight, const bool *mask, size_t n, float scale) {
+    const double kept = llm_mse_kept(part, gridDim.x, !weight && !mask, n);
+    const float gain = (float)(2.0 * (double)scale / kept); /* not used where nothing is kept */
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        const bool counts = !mask || mask[i];
+        if (!counts) {
+            if (loss) llm_store(loss, i, 0.0f);
+            continue;
+        }
+        const float r = llm_load(p, i) - llm_load(t, i), w = weight ? llm_load(weight, i) : 1.0f;
+        sum += (double)w * (double)r * (double)r;
+        if (loss) llm_store(loss, i, w * r * r);
+        if (dp && kept > 0.0) llm_store(dp, i, llm_load(dp, i) + gain * w * r);
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[gridDim.x + blockIdx.x] = sum;
+}
+
+LLM_KERNEL void llm_mse_mean_kernel(float *mean, const double *part, unsigned parts, bool plain,
+                                    size_t n) {
+    const double kept = llm_mse_kept(part, parts, plain, n);
+    double sum = 0.0;
+    for (unsigned i = threadIdx.x; i < parts; i += blockDim.x) sum += part[parts + i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(mean, 0, kept > 0.0 ? (float)(sum / kept) : NAN);
+}
+
+/* mean (1) <- sum w (p - t)^2 / sum w over mask (n), NaN where no weight is left; loss (n) or NULL
+ * <- the terms, 0 where masked; dp (n) or NULL += scale * the gradient of the mean, nothing where
+ * there is none: llm_mse_mean, _forward and _backward at once. weight and mask may be NULL.
+ * scratch: 2 LLM_CUDA_MSE_BLOCKS doubles. Device pointers. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mse(float *mean, float *loss, float *dp, const float *p, const float *t,
+             const float *weight, const bool *mask, size_t n, float scale, double *scratch,
+             cudaStream_t stream) {
+    const size_t need = (n + 255) / 256, most = LLM_CUDA_MSE_BLOCKS;
+    const unsigned blocks = (unsigned)(need < most ? need : most);
+    const bool plain = !weight && !mask;
+    if (n > 0 && !plain)
+        LLM_LAUNCH(llm_mse_kept_kernel, blocks, 256, 0, stream, scratch, weight, mask, n);
+    if (n > 0)
+        LLM_LAUNCH(llm_mse_kernel, blocks, 256, 0, stream, scratch, loss, dp, p, t, weight, mask, n,
+                   scale);
+    LLM_LAUNCH(llm_mse_mean_kernel, 1, 256, 0, stream, mean, scratch, blocks, plain, n);
+    return cudaGetLastError();
+}
 
 /* @forward_pass_chain ----------------------------------- Forward pass: a chain of operations fused
  *
