@@ -6265,7 +6265,7 @@ LLM_API double llm_mle_dirichlet_value(const double *a, const double *m, size_t 
  * when there is no maximum (all rows equal) or none was found in 200. Scratch: next, m (K). */
 LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float *p, size_t N,
                                  size_t K) {
-    double mean = 0.0, square = 0.0;
+    double spread = 0.0, var = 0.0;
     for (size_t k = 0; k < K; k++) {
         a[k] = m[k] = 0.0;
         for (size_t n = 0; n < N; n++) {
@@ -6274,17 +6274,18 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
             m[k] += log((double)p[n * K + k]) / (double)N;
         }
     }
-    for (size_t n = 0; n < N; n++) { /* start: the moments of the first class (eq. 22) */
-        mean += (double)p[n * K] / (double)N;
-        square += (double)p[n * K] * (double)p[n * K] / (double)N;
+    for (size_t i = 0; i < N * K; i++) { /* start: mean (1 - mean) = (s + 1) var, over classes */
+        const double x = (double)p[i], off = x - a[i % K];
+        spread += x * (1.0 - x);
+        var += off * off;
     }
-    const double var = square - mean * mean, s0 = fmax(0.1, (mean - square) / var);
-    if (!(var > 1e-12 * mean * mean)) return 0;
+    const double s0 = fmax(0.1, spread / var);
     for (size_t k = 0; k < K; k++) a[k] *= s0;
     double l = llm_mle_dirichlet_value(a, m, K);
     for (size_t step = 1; step < 200; step++) {
         double s = 0.0, above = 0.0, below = 0.0, slope = 0.0, l_next = 0.0;
         for (size_t k = 0; k < K; k++) s += a[k];
+        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
         const double psi = llm_special_digamma(s), z = llm_special_trigamma(s);
         for (size_t k = 0; k < K; k++) {
             const double q = -llm_special_trigamma(a[k]);
@@ -6305,7 +6306,6 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
             for (size_t k = 0; k < K; k++) next[k] = 0.5 * (a[k] + next[k]);
             l_next = llm_mle_dirichlet_value(next, m, K);
         }
-        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
         for (size_t k = 0; k < K; k++) a[k] = next[k];
         l = l_next;
         if (slope < 1e-13 * (1.0 + fabs(l))) return step;
