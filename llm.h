@@ -13038,7 +13038,8 @@ LLM_API size_t llm_data_leakage_time(bool *late, const double *known, const doub
 
 /* x (n) <- the mean of y (n) in the category (n) below C of each row, from rows of other folds
  * only: (sum + strength * mean) / (count + strength). fold (n) NULL: from all rows, the leaking
- * form. Category -1 gets the mean. Scratch: 2 C + 1 doubles. */
+ * form. Category -1 gets the mean, which is 0 where no other fold has a row. Scratch: 2 C + 1
+ * doubles. */
 LLM_API void llm_data_leakage_target_encode(float *x, const int *category, const float *y,
                                             const int *fold, size_t n, size_t C, double strength,
                                             llm_arena *arena) {

@@ -86,6 +86,40 @@ TEST(data_leakage, "planted duplicates are found, all of them and nothing else")
     CHECK(arena.used == 0);
 }
 
+TEST(data_leakage, "tables of every size: what is in them is found, what is not is not") {
+    llm_arena arena = leak_arena();
+    llm_rng rng = llm_rng_seed(3);
+    for (size_t n = 1; n <= 120; n++) {
+        float train[120], test[240];
+        bool found[240];
+        int corpus[120], text[120];
+        for (size_t i = 0; i < n; i++) {
+            train[i] = test[i] = llm_rng_normal(&rng);
+            test[n + i] = train[i] + 10.0f;
+            corpus[i] = (int)llm_rng_below(&rng, 1 << 20), text[i] = corpus[i] + (1 << 20);
+        }
+        CHECK(llm_data_leakage_overlap(found, test, 2 * n, train, n, 1, &arena) == n);
+        for (size_t i = 0; i < 2 * n; i++) CHECK(found[i] == (i < n));
+        for (size_t N = 1; N <= 3 && N <= n; N++) {
+            CHECK(llm_data_leakage_ngrams(corpus, n, corpus, n, N, &arena) == 1.0f);
+            CHECK(llm_data_leakage_ngrams(text, n, corpus, n, N, &arena) == 0.0f);
+        }
+    }
+}
+
+TEST(data_leakage, "60000 rows and windows cost no more than linear time") {
+    enum { N = 60000 };
+    llm_arena arena;
+    float *x = floats(N);
+    bool *found = bools(N);
+    int *text = (int *)test_memory(N, sizeof(int));
+    CHECK(llm_arena_create(&arena, 1 << 21));
+    for (size_t i = 0; i < N; i++) x[i] = (float)i, text[i] = (int)i;
+    CHECK(llm_data_leakage_overlap(found, x, N, x, N, 1, &arena) == N);
+    CHECK(llm_data_leakage_ngrams(text, N, text, N, 2, &arena) == 1.0f);
+    llm_arena_destroy(&arena);
+}
+
 TEST(data_leakage, "the AUC of one column equals counting pairs; times; NaN") {
     llm_rng rng = llm_rng_seed(2);
     llm_arena arena = leak_arena();
@@ -126,6 +160,8 @@ TEST(data_leakage, "target encoding: by hand, and of a category without meaning"
     llm_data_leakage_target_encode(x, category, y, NULL, 5, 2, 0.0, &arena);
     const float all[5] = {0.5f, 0.5f, 1.0f, 0.5f, 0.5f};
     CHECK_ALL_NEAR(x, all, 5, 1e-6);
+    llm_data_leakage_target_encode(x, category, y, category, 1, 2, 1.0, &arena);
+    CHECK(x[0] == 0.0f); /* no row of another fold */
     const int high[1] = {2}, low[1] = {-2};
     CHECK_ASSERTS(llm_data_leakage_target_encode(x, high, y, NULL, 1, 2, 0.0, &arena));
     CHECK_ASSERTS(llm_data_leakage_target_encode(x, low, y, NULL, 1, 2, 0.0, &arena));
