@@ -168,9 +168,9 @@ static double hp_density(double u, const double *sorted, size_t n) {
         double sd = left > right ? left : right, mass = 0.0;
         if (sd < 1.0 / (n + 1.0)) sd = 1.0 / (n + 1.0);
         if (sd < 0.01) sd = 0.01;
-        for (int k = 0; k < 2000; k++) { /* what lies inside, by the midpoint rule */
-            const double z = ((k + 0.5) / 2000.0 - sorted[i]) / sd;
-            mass += exp(-z * z / 2.0) / 2000.0;
+        for (int k = 0; k < 20000; k++) { /* what lies inside, by the midpoint rule */
+            const double z = ((k + 0.5) / 20000.0 - sorted[i]) / sd;
+            mass += exp(-z * z / 2.0) / 20000.0;
         }
         sum += exp(-pow((u - sorted[i]) / sd, 2.0) / 2.0) / mass;
     }
@@ -195,7 +195,7 @@ TEST(hyperparameter, "Parzen densities by another route: sorted centres, 1, 5 an
             for (; at > 0 && sorted[at - 1] > centre[4 * i + 3]; at--) sorted[at] = sorted[at - 1];
             sorted[at] = centre[4 * i + 3];
         }
-        for (double u = 0.0; u < 1.0; u += 0.17)
+        for (double u = 0.0; u < 1.0; u += 0.35)
             CHECK_NEAR(exp(llm_hyperparameter_parzen(u, centre, use, 2 * n, 2, 1, &space)),
                        hp_density(u, sorted, n), 1e-5);
     }
