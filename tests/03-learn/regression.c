@@ -76,6 +76,11 @@ TEST(regression, "a constant model is the mean, the median, the quantile") {
     const float equal[3] = {5, 5, 5};
     llm_regression_fit(w, NULL, equal, 3, 0, &c, &arena);
     CHECK_NEAR(w[0], 5.0, 1e-12);
+    c.c = 0.5;
+    CHECK(llm_regression_fit(w, NULL, equal, 1, 0, &c, &arena) > 0 && w[0] == 5.0);
+    c = llm_regression_defaults(LLM_REGRESSION_QUANTILE);
+    CHECK(llm_regression_fit(w, NULL, equal, 3, 0, &c, &arena) > 0);
+    CHECK_NEAR(w[0], 5.0, 1e-12);
 }
 
 TEST(regression, "a band of two quantiles holds 90% of fresh points whose noise grows with x") {
