@@ -6433,9 +6433,9 @@ LLM_API double llm_nll_bits_per_byte(double nats, double tokens, double bytes) {
  * The parameters that make the data most probable. For some families they are averages; for gamma,
  * beta, negative binomial and Weibull the equations have digammas or powers in them and are solved
  * by Newton. Working with the logarithms of the parameters keeps them positive; where the surface
- * is not concave the step is damped, and halved until the likelihood rises. The curvature at the
- * end is the observed information, whose inverse gives standard errors for free. Some data have no
- * maximum (all values equal, counts less spread than Poisson): these are refused.
+ * is not concave the step follows the slope, and it is halved until the likelihood rises. The
+ * curvature at the end is the observed information, whose inverse gives standard errors for free.
+ * Some data have no maximum (all values equal, counts less spread than Poisson): these are refused.
  *
  * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Minka 2002,
  *         "Estimating a gamma distribution"; Efron & Hinkley 1978 (observed information)
@@ -6543,23 +6543,42 @@ LLM_API double llm_mle_eval(double g[2], double h[3], const double u[2], int fam
     return l;
 }
 
-/* theta (2) <- the maximum for x (n), from the start theta; se (2), or NULL, their standard errors.
- * Returns the log-likelihood there. NaN when 100 steps find no maximum: then there is none inside,
- * as for equal values or underdispersed counts. */
+/* u[1] <- the best one for the first parameter u[0], where that is a formula: not for beta. So the
+ * search stays on the ridge, wherever it starts. */
+LLM_API void llm_mle_ridge(double u[2], int family, const float *x, const bool *event, size_t n) {
+    const double s = exp(u[0]);
+    double sum = 0.0, largest = 0.0, power = 0.0, events = 0.0;
+    if (family == LLM_MLE_BETA) return;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)x[i];
+        largest = fmax(largest, (double)x[i]);
+        events += event && !event[i] ? 0.0 : 1.0;
+    }
+    u[1] = log(sum / (double)n);
+    if (family == LLM_MLE_GAMMA) u[1] -= u[0];
+    if (family != LLM_MLE_WEIBULL) return;
+    for (size_t i = 0; i < n; i++) power += pow((double)x[i] / largest, s); /* no overflow */
+    u[1] = log(largest) + log(power / events) / s;
+}
+
+/* theta (2) <- the maximum for x (n), from the start theta > 0; se (2), or NULL, their standard
+ * errors. Any start will do. Returns the log-likelihood there. NaN when 100 steps find no maximum:
+ * then there is none inside, as for equal values or underdispersed counts. */
 LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
                               const bool *event, size_t n) {
-    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    double u[2], g[2], h[3], next[2], g2[2], h2[3];
+    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(log(theta[i]), -10.0), 10.0);
+    llm_mle_ridge(u, family, x, event, n);
     double l = llm_mle_eval(g, h, u, family, x, event, n);
     for (size_t k = 0; k < 100; k++) {
-        double damp = 0.0, a = -h[0], c = -h[2], det = a * c - h[1] * h[1];
-        if (!(a > 0.0 && det > 0.0)) { /* not a hill: add until it is (Gershgorin) */
-            damp = fabs(h[0]) + fabs(h[1]) + fabs(h[2]);
-            a += damp, c += damp, det = a * c - h[1] * h[1];
-        }
-        const double step[2] = {(c * g[0] + h[1] * g[1]) / det, (h[1] * g[0] + a * g[1]) / det};
-        const double longest = fmax(fabs(step[0]), fabs(step[1])),
+        /* flatter than that, log theta would have an error of 1000: on the way to infinity */
+        const bool hill = h[0] < -1e-6 && h[0] * h[2] > h[1] * h[1];
+        const double a = hill ? -h[0] : fabs(h[0]) + fabs(g[0]), /* no hill: uphill, at most 1 */
+            c = hill ? -h[2] : fabs(h[2]) + fabs(g[1]), b = hill ? h[1] : 0.0, det = a * c - b * b;
+        const double step[2] = {(c * g[0] + b * g[1]) / det, (b * g[0] + a * g[1]) / det};
+        const double longest = fmax(fabs(step[0]), family == LLM_MLE_BETA ? fabs(step[1]) : 0.0),
                      gain = step[0] * g[0] + step[1] * g[1];
-        if (damp == 0.0 && gain <= 1e-14 * (1.0 + fabs(l))) { /* what a full step could still add */
+        if (hill && gain <= 1e-14 * (1.0 + fabs(l))) { /* what a full step could still add */
             for (size_t i = 0; i < 2; i++) theta[i] = exp(u[i] + step[i]);
             if (se) se[0] = theta[0] * sqrt(c / det), se[1] = theta[1] * sqrt(a / det);
             return l;
@@ -6568,11 +6587,11 @@ LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const f
                l_next = -(double)INFINITY; /* a factor e^2 at most */
         for (; size > 1e-10; size *= 0.5) {
             for (size_t i = 0; i < 2; i++) next[i] = u[i] + size * step[i];
+            llm_mle_ridge(next, family, x, event, n);
             l_next = llm_mle_eval(g2, h2, next, family, x, event, n);
             if (l_next >= l + 1e-4 * size * gain) break;
         }
-        if (!(l_next >= l) || !(fabs(next[0]) < 25.0 && fabs(next[1]) < 25.0))
-            break; /* running away */
+        if (!(l_next >= l && fabs(next[0]) < 25.0)) break; /* running away */
         l = l_next;
         memcpy(u, next, sizeof u), memcpy(g, g2, sizeof g), memcpy(h, h2, sizeof h);
     }
@@ -6609,7 +6628,7 @@ LLM_API double llm_mle_dirichlet_value(const double *a, const double *m, size_t 
  * when there is no maximum (all rows equal) or none was found in 200. Scratch: next, m (K). */
 LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float *p, size_t N,
                                  size_t K) {
-    double mean = 0.0, square = 0.0;
+    double spread = 0.0, var = 0.0;
     for (size_t k = 0; k < K; k++) {
         a[k] = m[k] = 0.0;
         for (size_t n = 0; n < N; n++) {
@@ -6618,17 +6637,18 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
             m[k] += log((double)p[n * K + k]) / (double)N;
         }
     }
-    for (size_t n = 0; n < N; n++) { /* start: the moments of the first class (eq. 22) */
-        mean += (double)p[n * K] / (double)N;
-        square += (double)p[n * K] * (double)p[n * K] / (double)N;
+    for (size_t i = 0; i < N * K; i++) { /* start: mean (1 - mean) = (s + 1) var, over classes */
+        const double x = (double)p[i], off = x - a[i % K];
+        spread += x * (1.0 - x);
+        var += off * off;
     }
-    const double var = square - mean * mean, s0 = fmax(0.1, (mean - square) / var);
-    if (!(var > 1e-12 * mean * mean)) return 0;
+    const double s0 = fmax(0.1, spread / var);
     for (size_t k = 0; k < K; k++) a[k] *= s0;
     double l = llm_mle_dirichlet_value(a, m, K);
     for (size_t step = 1; step < 200; step++) {
         double s = 0.0, above = 0.0, below = 0.0, slope = 0.0, l_next = 0.0;
         for (size_t k = 0; k < K; k++) s += a[k];
+        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
         const double psi = llm_special_digamma(s), z = llm_special_trigamma(s);
         for (size_t k = 0; k < K; k++) {
             const double q = -llm_special_trigamma(a[k]);
@@ -6649,7 +6669,6 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
             for (size_t k = 0; k < K; k++) next[k] = 0.5 * (a[k] + next[k]);
             l_next = llm_mle_dirichlet_value(next, m, K);
         }
-        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
         for (size_t k = 0; k < K; k++) a[k] = next[k];
         l = l_next;
         if (slope < 1e-13 * (1.0 + fabs(l))) return step;
@@ -13382,7 +13401,8 @@ LLM_API size_t llm_data_leakage_time(bool *late, const double *known, const doub
 
 /* x (n) <- the mean of y (n) in the category (n) below C of each row, from rows of other folds
  * only: (sum + strength * mean) / (count + strength). fold (n) NULL: from all rows, the leaking
- * form. Category -1 gets the mean. Scratch: 2 C + 1 doubles. */
+ * form. Category -1 gets the mean, which is 0 where no other fold has a row. Scratch: 2 C + 1
+ * doubles. */
 LLM_API void llm_data_leakage_target_encode(float *x, const int *category, const float *y,
                                             const int *fold, size_t n, size_t C, double strength,
                                             llm_arena *arena) {
@@ -21789,11 +21809,18 @@ LLM_API double llm_top_k_mass(const float *logits, size_t V, size_t k) {
  * topics  Top-p Sampling (Nucleus Sampling)
  */
 
+/* The mass that may go. For p = 0 any: of 2^24 equal ones all but one can round to more than 1. */
+LLM_API double llm_top_p_cut(float p) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    return p > 0.0f ? 1.0 - (double)p : (double)INFINITY;
+}
+
 /* logits (V) in place: all outside the nucleus become -inf. At least min_keep tokens stay. Of equal
  * ones at the edge the later stay; transformers leaves that to its sort. This is the definition, by
  * sorting. Scratch: V indices and V floats, given back. */
 LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
-    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    LLM_ASSERT(min_keep > 0);
+    const double cut = llm_top_p_cut(p);
     const size_t mark = arena->used;
     size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
     float *prob = llm_arena_floats(arena, V);
@@ -21802,7 +21829,7 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
     double below = 0.0; /* mass of the tokens up to this one, from the least probable on */
     for (size_t i = 0; i + min_keep < V; i++) {
         below += (double)prob[order[i]];
-        if (below > 1.0 - (double)p) break;
+        if (below > cut) break;
         logits[order[i]] = -INFINITY;
     }
     arena->used = mark;
@@ -21812,12 +21839,12 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
  * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats,
  * given back. */
 LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
-    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    LLM_ASSERT(min_keep > 0);
+    const double cut = llm_top_p_cut(p);
     if (min_keep >= V) return;
     const size_t mark = arena->used;
     float *prob = llm_arena_floats(arena, V);
     llm_softmax_forward(prob, logits, 1, V, 1.0f);
-    const double cut = 1.0 - (double)p;
     uint32_t low = 0, high = llm_top_k_key(llm_top_k_threshold(logits, V, min_keep));
     double below = 0.0; /* mass below the key low */
     while (low < high) {
