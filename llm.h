@@ -14210,6 +14210,179 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
     }
 }
 
+/* @weight_init ---------------------------------------------- Weight initialization
+ *
+ *     Var(w) = gain^2 / fan            fan_in = C area, fan_out = O area, for w (O,C,area)
+ *     gain   = 1 / sqrt(E phi(z)^2),   z ~ N(0,1)
+ *
+ * Training starts from random weights, and their size decides whether it starts at all. Equal
+ * weights would be worse than wrong ones: units that compute the same get the same gradient, and
+ * stay one unit for ever. A sum of fan products has fan times the variance of one, and the
+ * activation keeps E phi(z)^2 of it: dividing by both keeps signals at size 1. Orthogonal weights
+ * keep every direction, not only the mean, so that a deep linear net keeps each singular value at
+ * 1; LSUV measures what formulas only estimate, with one batch, layer by layer.
+ *
+ * source  Saxe, McClelland & Ganguli 2014, "Exact solutions to the nonlinear dynamics of learning
+ *         in deep linear neural networks" (orthogonal); Xiao et al. 2018, "Dynamical isometry and a
+ *         mean field theory of CNNs" (delta-orthogonal); Mishkin & Matas 2016, "All you need is a
+ *         good init" (LSUV); Yang et al. 2022, "Tensor Programs V", table 3 (muP)
+ * needs   base arena rng qr activation dense
+ * see     @xavier_init @he_init (two choices of the fan), @vanishing_gradient
+ * topics  Weight Initialization
+ */
+
+/* Of w (O,C,area): O outputs, C inputs of each (for groups: of its group), area pixels of a kernel,
+ * 1 for a dense layer. A transposed convolution stores w as (inputs, outputs, area); torch calls
+ * those O and C too, and so exchanges its fans. */
+LLM_API void llm_weight_init_fans(size_t *fan_in, size_t *fan_out, size_t O, size_t C,
+                                  size_t area) {
+    *fan_in = C * area;
+    *fan_out = O * area;
+}
+
+/* What makes up for the activation. The second is torch's table, written before 2015: it has 5/3
+ * for tanh, which sees smaller signals than N(0,1), and 3/4 for SELU, found by trying. */
+LLM_API double llm_weight_init_gain(int kind) {
+    double square, slope;
+    llm_activation_moments(&square, &slope, kind);
+    return 1.0 / sqrt(square);
+}
+LLM_API double llm_weight_init_torch_gain(int kind) {
+    switch (kind) {
+    case LLM_ACTIVATION_RELU:
+        return sqrt(2.0);
+    case LLM_ACTIVATION_LEAKY_RELU: /* sqrt(2 / (1 + slope^2)) */
+        return sqrt(2.0 / (1.0 + 0.01 * 0.01));
+    case LLM_ACTIVATION_TANH:
+        return 5.0 / 3.0;
+    case LLM_ACTIVATION_SELU:
+        return 0.75;
+    case LLM_ACTIVATION_IDENTITY:
+    case LLM_ACTIVATION_SIGMOID:
+        return 1.0;
+    }
+    LLM_ASSERT(false && "torch has no gain for this activation");
+    return (double)NAN;
+}
+
+/* w (n): one value (0 for biases), U(low, high), N(0, std^2). */
+LLM_API void llm_weight_init_constant(float *w, size_t n, float value) {
+    for (size_t i = 0; i < n; i++) w[i] = value;
+}
+LLM_API void llm_weight_init_uniform(float *w, size_t n, float low, float high, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) w[i] = low + (high - low) * llm_rng_uniform(rng);
+}
+LLM_API void llm_weight_init_normal(float *w, size_t n, float std, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= std;
+}
+
+/* w (n): std z, with z ~ N(0,1) drawn again until |z| <= cut. Entry i draws from counters of its
+ * own, (i, 1, attempt), so that it does not matter how often the others had to. */
+LLM_API void llm_weight_init_truncated(float *w, size_t n, float std, float cut, uint64_t seed) {
+    LLM_ASSERT(cut >= 0.01f); /* else hundreds of attempts */
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        llm_rng rng = llm_rng_seed(seed);
+        uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), 1, 0};
+        float z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        size_t k = 4;
+        while (k == 4) {
+            llm_rng_philox(rng.word, counter, rng.key);
+            rng.used = 0;
+            llm_rng_normal_pair(z, &rng);
+            llm_rng_normal_pair(z + 2, &rng);
+            for (k = 0; k < 4 && fabsf(z[k]) > cut;) k++;
+            counter[3]++;
+        }
+        w[i] = std * z[k];
+    }
+}
+
+/* The deviation that cutting leaves of 1: 0.8796 for cut = 2. JAX divides std by it, torch does
+ * not. Variance 1 - 2 cut density(cut) / mass(-cut..cut), by integrating z^2 density in parts. */
+LLM_API double llm_weight_init_truncated_std(double cut) {
+    const double density = exp(-0.5 * cut * cut) / sqrt(2.0 * 3.14159265358979323846);
+    return sqrt(1.0 - 2.0 * cut * density / erf(cut / sqrt(2.0)));
+}
+
+/* w (O,C): gain times rows (O <= C) or columns (O >= C) that are orthonormal, every such matrix
+ * equally likely: Q of a normal matrix, with the signs that make R's diagonal positive. Without
+ * them the first entries of Q's columns would all be negative. Scratch: (2 O C + 2 min(O,C)) doubles
+ * and O C floats, given back. */
+LLM_API void llm_weight_init_orthogonal(float *w, size_t O, size_t C, float gain, llm_rng *rng,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, m = O > C ? O : C, n = O > C ? C : O;
+    float *a = llm_arena_floats(arena, m * n);
+    llm_rng_normal_fill(rng, a, m * n);
+    llm_qr_orthonormalize(a, m, n, arena);
+    for (size_t i = 0; i < O * C; i++) w[i] = gain * (O >= C ? a[i] : a[i % C * n + i / C]);
+    arena->used = mark;
+}
+
+/* w (O,C,area), area odd: zeros but for the middle pixel, which is orthogonal. The convolution then
+ * is that matrix at every pixel: nothing is lost at a border, and with O >= C norms are kept.
+ * Scratch: an orthogonal fill's and O C floats. */
+LLM_API void llm_weight_init_delta(float *w, size_t O, size_t C, size_t area, float gain,
+                                   llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(area % 2 == 1);
+    const size_t mark = arena->used;
+    float *q = llm_arena_floats(arena, O * C);
+    llm_weight_init_orthogonal(q, O, C, gain, rng, arena);
+    llm_weight_init_constant(w, O * C * area, 0.0f);
+    for (size_t i = 0; i < O * C; i++) w[i * area + area / 2] = q[i];
+    arena->used = mark;
+}
+
+/* w: L matrices (width[l+1],width[l]) one behind the other, scaled in place until each layer's
+ * output before the activation kind has variance 1 on the batch x (N,width[0]). There is no bias,
+ * so one division does it. Start from orthogonal ones. A layer that gives only zeros stays.
+ * Scratch: 2 N max(width) floats, given back. */
+LLM_API void llm_weight_init_lsuv(float *w, const float *x, const size_t *width, size_t L, size_t N,
+                                  int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = width[l] > widest ? width[l] : widest;
+    float *h = llm_arena_floats(arena, N * widest), *z = llm_arena_floats(arena, N * widest);
+    for (size_t i = 0; i < N * width[0]; i++) h[i] = x[i];
+    for (size_t l = 0; l < L; l++) {
+        const size_t n = N * width[l + 1], weights = width[l] * width[l + 1];
+        double mean = 0.0, var = 0.0;
+        llm_dense_forward(z, h, w, NULL, N, width[l], width[l + 1]);
+        for (size_t i = 0; i < n; i++) mean += (double)z[i] / (double)n;
+        for (size_t i = 0; i < n; i++)
+            var += ((double)z[i] - mean) * ((double)z[i] - mean) / (double)n;
+        const float scale = var > 0.0 ? (float)(1.0 / sqrt(var)) : 1.0f;
+        for (size_t i = 0; i < weights; i++) w[i] *= scale;
+        for (size_t i = 0; i < n; i++) z[i] *= scale;
+        llm_activation_forward(h, z, n, kind);
+        w += weights;
+    }
+    arena->used = mark;
+}
+
+/* GPT-2's deviation for one of L blocks: 0.02, and smaller for the 2 L matrices that write into the
+ * residual stream, whose sum then has the size of one. */
+LLM_API float llm_weight_init_gpt2_std(size_t L, bool residual) {
+    return residual ? 0.02f / sqrtf(2.0f * (float)L) : 0.02f;
+}
+
+enum { LLM_WEIGHT_INIT_INPUT, LLM_WEIGHT_INIT_HIDDEN, LLM_WEIGHT_INIT_OUTPUT };
+
+/* muP: by what to multiply deviation and learning rate, tuned on a small model, for one m times as
+ * wide, so that the features of both move as far in a step. INPUT is what reads something of fixed
+ * size (embeddings; biases and gains too), OUTPUT what writes something of fixed size. adam: any
+ * optimizer whose step does not depend on the gradient's size; else plain SGD. */
+LLM_API void llm_weight_init_mup(float *std, float *lr, int role, float m, bool adam) {
+    *std = role == LLM_WEIGHT_INIT_INPUT    ? 1.0f
+           : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f / sqrtf(m)
+                                            : 1.0f / m;
+    if (adam)
+        *lr = role == LLM_WEIGHT_INIT_INPUT ? 1.0f : 1.0f / m;
+    else
+        *lr = role == LLM_WEIGHT_INIT_INPUT ? m : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f : 1.0f / m;
+}
+
 /* @output_layer --------------------------------------------- Output layer
  *
  *     head       yhat          loss of a row                       dloss / dz
@@ -14756,6 +14929,70 @@ LLM_API void llm_xavier_init_variance_track(double *forward, double *backward, c
         at -= N * width[l];
     }
     arena->used = mark;
+}
+
+/* @he_init -------------------------------------------------- He initialization
+ *
+ *     Var(w) = 2 / ((1 + a^2) fan)              a: slope of the activation below 0, 0 for ReLU
+ *     b = 0
+ *
+ * ReLU keeps half of a mean square, so weights of variance 1 / fan halve the signal at each layer:
+ * thirty layers leave 2^-30 of it, and the gradient that reaches the first one is as small. Twice
+ * the variance keeps both. fan_in keeps the signals on the way forward, fan_out the gradients on
+ * the way back; either alone will do, since through a whole net the two differ by the ratio of its
+ * first and last width only. What torch calls kaiming_uniform with a = sqrt(5) in its Linear and
+ * Conv layers is no He initialization: it is U(-1, 1) / sqrt(fan_in), a sixth of the variance.
+ *
+ * source  He, Zhang, Ren & Sun 2015, "Delving deep into rectifiers", eq. 10, 14 and 15; Zhang,
+ *         Dauphin & Ma 2019, "Fixup initialization: residual learning without normalization"
+ * needs   rng weight_init
+ * see     @xavier_init (the mean of both fans), @residual (ReZero), @vanishing_gradient
+ * topics  He Initialization (Kaiming Initialization)
+ */
+enum { LLM_HE_INIT_FAN_IN, LLM_HE_INIT_FAN_OUT };
+
+/* The deviation for w (O,C,area) and an activation with slope a below 0; mode says which fan. */
+LLM_API float llm_he_init_std(size_t O, size_t C, size_t area, int mode, float a) {
+    size_t fan_in, fan_out;
+    llm_weight_init_fans(&fan_in, &fan_out, O, C, area);
+    const size_t fan = mode == LLM_HE_INIT_FAN_IN ? fan_in : fan_out;
+    return sqrtf(2.0f / ((1.0f + a * a) * (float)fan));
+}
+
+/* w (O,C,area), normal or uniform in +- sqrt(3) std, which has the same variance. */
+LLM_API void llm_he_init_normal(float *w, size_t O, size_t C, size_t area, int mode, float a,
+                                llm_rng *rng) {
+    llm_weight_init_normal(w, O * C * area, llm_he_init_std(O, C, area, mode, a), rng);
+}
+LLM_API void llm_he_init_uniform(float *w, size_t O, size_t C, size_t area, int mode, float a,
+                                 llm_rng *rng) {
+    const float bound = sqrtf(3.0f) * llm_he_init_std(O, C, area, mode, a);
+    llm_weight_init_uniform(w, O * C * area, -bound, bound, rng);
+}
+
+/* w (O,C,area), b (O) or NULL: what torch.nn.Linear and Conv2d start with. kaiming_uniform with
+ * a = sqrt(5) has the bound sqrt(6 / ((1 + 5) fan_in)), and the bias gets the same one. */
+LLM_API void llm_he_init_torch(float *w, float *b, size_t O, size_t C, size_t area, llm_rng *rng) {
+    const float bound = 1.0f / sqrtf((float)(C * area));
+    llm_weight_init_uniform(w, O * C * area, -bound, bound, rng);
+    if (b) llm_weight_init_uniform(b, O, -bound, bound, rng);
+}
+
+/* w (O,C,area): Fixup, for residual nets without normalization. It is matrix `layer` (0 is the
+ * first) of the m in a branch, of which the net has L. The last one of each branch is 0, so that
+ * every block starts as the identity; the others are He's times L^(-1 / (2 m - 2)), so that a step
+ * of the optimizer changes the net's output by as much as it would change one block's. Zero gamma,
+ * for nets with normalization, is the same idea: the last gain of a branch starts at 0. */
+LLM_API void llm_he_init_fixup(float *w, size_t O, size_t C, size_t area, size_t layer, size_t m,
+                               size_t L, llm_rng *rng) {
+    LLM_ASSERT(layer < m && L > 0);
+    if (layer == m - 1) {
+        llm_weight_init_constant(w, O * C * area, 0.0f);
+        return;
+    }
+    const float std = llm_he_init_std(O, C, area, LLM_HE_INIT_FAN_IN, 0.0f);
+    const float scale = powf((float)L, -1.0f / (2.0f * (float)m - 2.0f));
+    llm_weight_init_normal(w, O * C * area, scale * std, rng);
 }
 
 /* @residual ------------------------------------------------- Residual connection
