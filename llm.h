@@ -14365,6 +14365,178 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
 
 /* @07-optim ================================================= OPTIMIZATION */
 
+/* @gradient_descent ----------------------------------------- Gradient descent
+ *
+ *     w <- w - lr g(w)
+ *     quadratic, along an eigenvector of curvature h:   w_t - w* = (1 - lr h)^t (w_0 - w*)
+ *     converges for lr < 2/L; best is 2/(L + m), then the error falls by (k - 1)/(k + 1), k = L/m
+ *     with walls or kinks, f + h:   w <- prox(w - lr g),   prox(a) = argmin_x lr h(x) + |x - a|^2/2
+ *
+ * The gradient says where down is, and only near where it was taken; the question is how far to go.
+ * The steepest direction, of curvature L, limits the step, and the flattest, m, decides how long it
+ * takes: their ratio k is the price of every method below. A step that is not known is searched:
+ * halve it until f falls by a share of what the slope promised (Armijo). Or it is measured:
+ * Barzilai and Borwein take |s|^2 / (s.y) from the last move s and the change y of the gradient,
+ * the inverse of a curvature just met; f may rise for a while, so it is compared with the worst of
+ * the last ten values. One condition serves all, with a prox or without:
+ *
+ *     f(x + d) <= f(x) + g.d + (1 - c) |d|^2 / lr         then f + h falls by c |d|^2 / lr or more
+ *
+ * source  Armijo 1966; Barzilai & Borwein 1988, "Two-point step size gradient methods"; Grippo,
+ *         Lampariello & Lucidi 1986 (the last ten); Beck & Teboulle 2009 (proximal gradient)
+ * needs   convex
+ * see     @momentum, @learning_rate, @convergence, @lasso (a proximal method)
+ * topics  Gradient descent
+ */
+
+/* w (n) -= lr g (n). */
+LLM_API void llm_gradient_descent_step(float *w, const float *g, size_t n, float lr) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= lr * g[i];
+}
+
+enum { LLM_GRADIENT_DESCENT_FIXED, LLM_GRADIENT_DESCENT_ARMIJO, LLM_GRADIENT_DESCENT_BB };
+
+/* x <- prox(x) for a step lr; the projection where h is 0 in a set and infinite outside. */
+typedef void (*llm_gradient_descent_prox)(double *x, double lr, void *context);
+
+typedef struct {
+    int rule;
+    double lr;            /* FIXED: the step; else where the search begins */
+    double slope, factor; /* Armijo's c, and what too long a step is multiplied by */
+    double tolerance;     /* on |x_t+1 - x_t| / lr, which is |g| without prox */
+    size_t steps;
+    llm_gradient_descent_prox prox; /* or NULL; with BB only a projection */
+} llm_gradient_descent_config;
+
+/* Armijo's rule from step 1, to |g| <= 1e-6 or 10000 steps. */
+LLM_API llm_gradient_descent_config llm_gradient_descent_defaults(void) {
+    const llm_gradient_descent_config c = {
+        LLM_GRADIENT_DESCENT_ARMIJO, 1.0, 1e-4, 0.5, 1e-6, 10000, NULL};
+    return c;
+}
+
+typedef struct {
+    double f, size;      /* f at x; |x_t+1 - x_t| / lr of the last step */
+    size_t steps, calls; /* calls of f */
+    bool ok;             /* false: f or g was not finite, or no step was short enough */
+} llm_gradient_descent_result;
+
+/* x (n) in place <- a minimum of f, from where it stands; context goes to f and to the prox. When
+ * not ok, x is the last point with a finite gradient. Scratch: 3 n doubles. */
+LLM_API llm_gradient_descent_result
+llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
+                              const llm_gradient_descent_config *c, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, kept = c->rule == LLM_GRADIENT_DESCENT_BB ? 10 : 1;
+    double *g = llm_arena_doubles(arena, n), *next = llm_arena_doubles(arena, n);
+    double *next_g = llm_arena_doubles(arena, n), recent[10], lr = c->lr;
+    llm_gradient_descent_result r;
+    LLM_ASSERT(c->lr > 0.0 && c->factor > 0.0 && c->factor < 1.0);
+    r.f = f(g, x, context), r.size = HUGE_VAL, r.steps = 0, r.calls = 1;
+    r.ok = fabs(r.f) < HUGE_VAL;
+    for (size_t k = 0; k < 10; k++) recent[k] = r.f;
+
+    while (r.ok && r.steps < c->steps && r.size > c->tolerance) {
+        const double first = lr;
+        double worst = r.f, value, along, square;
+        for (size_t k = 0; k < kept; k++) worst = fmax(worst, recent[k]);
+        for (;; lr *= c->factor) {
+            along = square = 0.0;
+            for (size_t i = 0; i < n; i++) next[i] = x[i] - lr * g[i];
+            if (c->prox) c->prox(next, lr, context);
+            for (size_t i = 0; i < n; i++) {
+                along += g[i] * (next[i] - x[i]);
+                square += (next[i] - x[i]) * (next[i] - x[i]);
+            }
+            value = f(next_g, next, context);
+            r.calls++;
+            if (c->rule == LLM_GRADIENT_DESCENT_FIXED) break;
+            if (value <= worst + along + (1.0 - c->slope) * square / lr &&
+                (square > 0.0 || lr == first))
+                break;
+            if (!(square < HUGE_VAL) || lr < 1e-20 * first) break; /* NaN, or nothing helps */
+        }
+        r.ok = square < HUGE_VAL && fabs(value) < HUGE_VAL && !(lr < 1e-20 * first);
+        if (!r.ok) break;
+        double bend = 0.0; /* s.y */
+        for (size_t i = 0; i < n; i++) {
+            bend += (next[i] - x[i]) * (next_g[i] - g[i]);
+            x[i] = next[i];
+            g[i] = next_g[i];
+        }
+        recent[r.steps++ % kept] = r.f = value;
+        r.size = sqrt(square) / lr;
+        if (c->rule == LLM_GRADIENT_DESCENT_ARMIJO) lr = c->lr;
+        if (c->rule == LLM_GRADIENT_DESCENT_BB)
+            lr = bend > 0.0 ? fmin(square / bend, 1e10 * c->lr) : c->lr;
+    }
+    arena->used = mark;
+    return r;
+}
+
+/* x (n) in place: steps of the exact length r.r / r.Ar on x'Ax/2 - b.x, A (n,n) symmetric positive
+ * definite; no eigenvalue need be known, and the worst case is no better than the best fixed step.
+ * Returns |b - Ax| at the end. Scratch: 2 n doubles. */
+LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
+                                          size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    for (size_t t = 0;; t++) {
+        double rAr = 0.0;
+        rr = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            r[i] = b[i];
+            for (size_t j = 0; j < n; j++) r[i] -= A[i * n + j] * x[j];
+            rr += r[i] * r[i];
+        }
+        if (t == steps || rr == 0.0) break;
+        for (size_t i = 0; i < n; i++) {
+            Ar[i] = 0.0;
+            for (size_t j = 0; j < n; j++) Ar[i] += A[i * n + j] * r[j];
+            rAr += r[i] * Ar[i];
+        }
+        for (size_t i = 0; i < n; i++) x[i] += rr / rAr * r[i];
+    }
+    arena->used = mark;
+    return sqrt(rr);
+}
+
+/* e (n) <- the error after t steps of rate lr on a quadratic, from the error e0 (n) and the
+ * curvatures h (n), along the eigenvectors. Returns max |1 - lr h|, the rate in the long run: below
+ * 1 it converges. e may be e0. */
+LLM_API double llm_gradient_descent_theory(double *e, const double *e0, const double *h, size_t n,
+                                           double lr, size_t t) {
+    double rate = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        e[i] = pow(1.0 - lr * h[i], (double)t) * e0[i];
+        rate = fmax(rate, fabs(1.0 - lr * h[i]));
+    }
+    return rate;
+}
+
+/* Two valleys to measure methods in. Rosenbrock's is bent and flat along its floor: minimum 0 at
+ * (1, 1). Beale's has plains and walls: minimum 0 at (3, 1/2). */
+LLM_API double llm_gradient_descent_rosenbrock(double *g, const double *x, void *context) {
+    const double a = 1.0 - x[0], b = x[1] - x[0] * x[0];
+    (void)context;
+    if (g) g[0] = -2.0 * a - 400.0 * x[0] * b, g[1] = 200.0 * b;
+    return a * a + 100.0 * b * b;
+}
+LLM_API double llm_gradient_descent_beale(double *g, const double *x, void *context) {
+    const double target[3] = {1.5, 2.25, 2.625};
+    double value = 0.0, power = 1.0; /* of x1 */
+    (void)context;
+    if (g) g[0] = g[1] = 0.0;
+    for (int k = 0; k < 3; k++) {
+        const double slope = (double)(k + 1) * power; /* of x1^(k+1) */
+        power *= x[1];
+        const double e = target[k] - x[0] * (1.0 - power);
+        value += e * e;
+        if (g) g[0] -= 2.0 * e * (1.0 - power), g[1] += 2.0 * e * x[0] * slope;
+    }
+    return value;
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
