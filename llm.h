@@ -14537,6 +14537,118 @@ LLM_API double llm_gradient_descent_beale(double *g, const double *x, void *cont
     return value;
 }
 
+/* @sgd ------------------------------------------------------ Stochastic gradient descent
+ *
+ *     w <- w - lr_t (g_i(w) + wd w)            g_i: the gradient of one example, i drawn at random
+ *     E g_i = g, so it goes down on average; around the minimum it keeps jumping, with covariance
+ *     A S + S A - lr A S A = lr C              A the Hessian, C the covariance of g_i there
+ *
+ * One example costs 1/n of the gradient and points nearly as well while the minimum is far. Near it
+ * all that is left is noise, and the iterate hovers in a cloud of size lr. Four ways out: steps
+ * that fall as a/(t + b) (their sum must be infinite, the sum of their squares finite); averaging
+ * the iterates, which does better than any of them, for steps that may stay long; and taking the
+ * noise away by remembering: SVRG subtracts what the example said at an anchor and adds the full
+ * gradient there, SAGA what it said when it was last drawn. Both stay unbiased, their variance goes
+ * to 0 at the minimum, and a constant step then converges like gradient descent.
+ *
+ * source  Robbins & Monro 1951; Polyak & Juditsky 1992; Johnson & Zhang 2013 (SVRG); Defazio, Bach
+ *         & Lacoste-Julien 2014 (SAGA); Mandt, Hoffman & Blei 2017 (the cloud); torch.optim.SGD
+ * needs   rng epoch
+ * see     @gradient_descent @minibatch @momentum @batch_size
+ * topics  Stochastic gradient descent (SGD)
+ */
+
+/* w (n) in place <- g (n), as torch.optim.SGD without momentum: maximize turns the gradient round,
+ * not the decay. */
+LLM_API void llm_sgd_step(float *w, const float *g, size_t n, float lr, float weight_decay,
+                          bool maximize) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= lr * ((maximize ? -g[i] : g[i]) + weight_decay * w[i]);
+}
+
+enum { LLM_SGD_REPLACE, LLM_SGD_ONCE, LLM_SGD_RESHUFFLE };
+
+/* The example of step t = 0, 1, .. of n examples: drawn anew each time, in one order that repeats,
+ * or in a fresh order each epoch, which converges fastest. Nothing is kept: a run can start at any
+ * t. */
+LLM_API size_t llm_sgd_pick(int order, size_t t, size_t n, uint64_t seed) {
+    LLM_ASSERT(n > 0);
+    if (order == LLM_SGD_REPLACE) {
+        llm_rng rng = llm_epoch_rng(seed, t);
+        return llm_rng_below(&rng, n);
+    }
+    return llm_epoch_at(t % n, n, seed, order == LLM_SGD_RESHUFFLE ? t / n : 0);
+}
+
+/* Robbins and Monro's step at t = 0, 1, ..; with a above 1/(2 m), m the smallest curvature, the
+ * squared error falls as 1/t, with a smaller a as slowly as t^(-2 a m). */
+LLM_API double llm_sgd_rate(double a, double b, size_t t) { return a / ((double)t + b); }
+
+/* mean (n) += share (w - mean). share 1/k for the k-th iterate, k = 1, 2, .., makes the plain mean
+ * (Polyak and Ruppert; torch's AveragedModel), a constant 1 - decay the exponential one. */
+LLM_API void llm_sgd_average(float *mean, const float *w, size_t n, float share) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) mean[i] += share * (w[i] - mean[i]);
+}
+
+/* SVRG: g (n), the example's gradient at w, becomes g - at + full: at (n) is the same example's
+ * gradient at the anchor, full (n) the mean of all there. Move the anchor every few epochs. */
+LLM_API void llm_sgd_svrg(float *g, const float *at, const float *full, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] += full[i] - at[i];
+}
+
+/* SAGA: g (n) becomes g - row + mean, row (n) the gradient that this example had when it was drawn
+ * last; then row <- g, and mean (n), of the rows of all `examples`, follows. Rows and mean may
+ * start as 0. Memory: a gradient for each example (for linear models a number would do). */
+LLM_API void llm_sgd_saga(float *g, float *row, float *mean, size_t n, size_t examples) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float news = g[i] - row[i];
+        row[i] = g[i];
+        g[i] = news + mean[i];
+        mean[i] += news / (float)examples;
+    }
+}
+
+/* S (n,n) <- A, C (n,n) symmetric: the covariance of w around the minimum of a quadratic with
+ * Hessian A at constant step lr, when gradients have noise of covariance C. False when there is
+ * none: lr at or above 2 over the largest eigenvalue, or A not positive definite.
+ *
+ *     w' = (I - lr A) w - lr noise,  so  S = M S M + lr^2 C,  M = I - lr A:
+ *     S = lr^2 (C + M C M + M^2 C M^2 + ..), each turn doubles the number of terms
+ *
+ * Scratch: 3 n n doubles. */
+LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, size_t n, double lr,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *M = llm_arena_doubles(arena, n * n), *MS = llm_arena_doubles(arena, n * n);
+    double *MM = llm_arena_doubles(arena, n * n), largest = HUGE_VAL;
+    for (size_t k = 0; k < n * n; k++) {
+        M[k] = (k / n == k % n ? 1.0 : 0.0) - lr * A[k];
+        S[k] = lr * lr * C[k];
+    }
+    for (int turn = 0; turn < 60 && largest > 1e-20 && largest == largest; turn++) {
+        largest = 0.0;
+        for (size_t k = 0; k < n * n; k++) {
+            MS[k] = MM[k] = 0.0;
+            for (size_t j = 0; j < n; j++) {
+                MS[k] += M[k / n * n + j] * S[j * n + k % n];
+                MM[k] += M[k / n * n + j] * M[j * n + k % n];
+            }
+        }
+        for (size_t k = 0; k < n * n; k++) {
+            for (size_t j = 0; j < n; j++) S[k] += MS[k / n * n + j] * M[j * n + k % n];
+        }
+        for (size_t k = 0; k < n * n; k++) {
+            M[k] = MM[k];
+            if (!(fabs(M[k]) <= largest)) largest = fabs(M[k]); /* NaN, too */
+        }
+    }
+    arena->used = mark;
+    return largest <= 1e-20;
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
