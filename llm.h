@@ -14649,6 +14649,134 @@ LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, siz
     return largest <= 1e-20;
 }
 
+/* @minibatch ------------------------------------------------ Mini-batch gradient descent
+ *
+ *     repeat: rows of the next batch -> mean loss and its gradient -> one step of any optimizer
+ *     lr(B) = lr(B0) (B/B0)^p          p = 1 for SGD, 1/2 for Adam and its kin
+ *
+ * The loop that trains everything. A batch is large enough to fill the machine and small enough
+ * that its gradient still says something new; the rows are gathered into one block, so the model
+ * sees a matrix. The place in the data is computed from (epoch, step), so a run that stops goes on
+ * as if it had not. With B times the batch, B steps of SGD become one: it must be B times as long
+ * (while the noise allows it: not past the noise scale, and not past 2/L). Adam's step has its
+ * length from the root of the noise, hence the root. Texts of unequal length are padded to the
+ * longest of their batch: sorted by length, in pools to keep some chance, most padding is gone.
+ *
+ * source  Goyal et al. 2017, "Accurate, Large Minibatch SGD" (linear scaling); Malladi et al. 2022,
+ *         "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms" (square root);
+ *         Stich 2019, "Local SGD Converges Fast and Communicates Little"
+ * needs   argsort split epoch arena
+ * see     @sgd @batch_size @grad_accum @learning_rate
+ * topics  Mini-batch gradient descent
+ */
+
+/* What is trained, and how. loss returns the mean loss of the rows x (B,inputs), y (B,outputs) and
+ * adds its gradient to dw (params); step is any optimizer's, t = 1, 2, .. its number. */
+typedef struct {
+    double (*loss)(float *dw, const float *w, const float *x, const float *y, size_t B,
+                   void *context);
+    void (*step)(float *w, const float *g, size_t params, size_t t, void *context);
+    void *context;
+    size_t params, inputs, outputs;
+} llm_minibatch_model;
+
+/* w (params) in place: `steps` steps on the data x (n,inputs), y (n,outputs), from where `at`
+ * stands, which is moved on. log (steps) <- the loss of each batch before its step, or NULL.
+ * Returns their mean, each weighted by its number of rows, as the last batch of an epoch may be
+ * short. To resume: keep w, the optimizer's state and *at. Scratch: a batch and params floats. */
+LLM_API double llm_minibatch_train(float *w, float *log, llm_epoch_state *at,
+                                   const llm_minibatch_model *m, const float *x, const float *y,
+                                   size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, epoch = llm_epoch_steps(at->n, at->batch, at->drop_last);
+    size_t *row = (size_t *)llm_arena_take(arena, at->batch, sizeof(size_t));
+    float *dw = llm_arena_floats(arena, m->params);
+    float *bx = llm_arena_floats(arena, at->batch * m->inputs);
+    float *by = llm_arena_floats(arena, at->batch * m->outputs);
+    double sum = 0.0, rows = 0.0;
+    LLM_ASSERT(epoch > 0);
+    for (size_t k = 0; k < steps; k++) {
+        const size_t B = llm_epoch_next(row, at);
+        llm_split_gather(bx, x, row, B, m->inputs);
+        llm_split_gather(by, y, row, B, m->outputs);
+        for (size_t i = 0; i < m->params; i++) dw[i] = 0.0f;
+        const double loss = m->loss(dw, w, bx, by, B, m->context);
+        m->step(w, dw, m->params, (size_t)at->epoch * epoch + at->step, m->context);
+        if (log) log[k] = (float)loss;
+        sum += loss * (double)B;
+        rows += (double)B;
+    }
+    arena->used = mark;
+    return steps > 0 ? sum / rows : 0.0;
+}
+
+/* The rate for batches of B, from one that is good for B0: power 1 for SGD, 0.5 for Adam. */
+LLM_API double llm_minibatch_rate(double lr, size_t B0, size_t B, double power) {
+    return lr * pow((double)B / (double)B0, power);
+}
+
+/* order (n), start (batches + 1) <- examples of these lengths in batches of at most `budget`
+ * tokens, padding included: batch k holds order[start[k]] .. order[start[k + 1] - 1]. Returns the
+ * batches, n at most. The epoch's random order is cut into pools, and each sorted by length; a pool
+ * of 1 does not sort, one of n leaves no chance. An example beyond the budget has a batch of its
+ * own. Visit the batches in random order (llm_epoch_shuffle): they ascend within a pool. Scratch:
+ * pool floats and 2 pool indices. */
+LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *length, size_t n,
+                                    size_t budget, size_t pool, uint64_t seed, uint64_t epoch,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, pool);
+    size_t *by_length = (size_t *)llm_arena_take(arena, pool, sizeof(size_t));
+    size_t *before = (size_t *)llm_arena_take(arena, pool, sizeof(size_t));
+    size_t batches = 0, longest = 0;
+    LLM_ASSERT(pool > 0);
+    llm_epoch_shuffle(order, n, seed, epoch);
+    for (size_t first = 0; first < n; first += pool) {
+        const size_t size = n - first < pool ? n - first : pool;
+        for (size_t i = 0; i < size; i++) {
+            before[i] = order[first + i];
+            key[i] = (float)length[before[i]];
+        }
+        llm_argsort(by_length, key, size);
+        for (size_t i = 0; i < size; i++) order[first + i] = before[by_length[i]];
+    }
+    start[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t rows = i - start[batches] + 1, own = length[order[i]];
+        longest = rows == 1 || own > longest ? own : longest;
+        if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
+    }
+    if (n > 0) start[++batches] = n;
+    arena->used = mark;
+    return batches;
+}
+
+/* The share of padding in these batches when each row is as long as the longest of its batch. */
+LLM_API double llm_minibatch_padding(const size_t *order, const size_t *start, size_t batches,
+                                     const size_t *length) {
+    double tokens = 0.0, cells = 0.0;
+    for (size_t k = 0; k < batches; k++) {
+        size_t longest = 0;
+        for (size_t i = start[k]; i < start[k + 1]; i++) {
+            longest = length[order[i]] > longest ? length[order[i]] : longest;
+            tokens += (double)length[order[i]];
+        }
+        cells += (double)(longest * (start[k + 1] - start[k]));
+    }
+    return cells > 0.0 ? 1.0 - tokens / cells : 0.0;
+}
+
+/* Local SGD: w (workers,n), each trained for H steps on its own rows, all become their mean. With H
+ * = 1 and plain SGD that is one step on the union of the batches; else H times less to send. */
+LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
+    LLM_ASSERT(workers > 0);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < workers; k++) sum += (double)w[k * n + i];
+        for (size_t k = 0; k < workers; k++) w[k * n + i] = (float)(sum / (double)workers);
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
