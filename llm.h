@@ -15531,6 +15531,418 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
 
 /* @07-optim ================================================= OPTIMIZATION */
 
+/* @gradient_descent ----------------------------------------- Gradient descent
+ *
+ *     w <- w - lr g(w)
+ *     quadratic, along an eigenvector of curvature h:   w_t - w* = (1 - lr h)^t (w_0 - w*)
+ *     converges for lr < 2/L; best is 2/(L + m), then the error falls by (k - 1)/(k + 1), k = L/m
+ *     with walls or kinks, f + h:   w <- prox(w - lr g),   prox(a) = argmin_x lr h(x) + |x - a|^2/2
+ *
+ * The gradient says where down is, and only near where it was taken; the question is how far to go.
+ * The steepest direction, of curvature L, limits the step, and the flattest, m, decides how long it
+ * takes: their ratio k is the price of every method below. A step that is not known is searched:
+ * halve it until f falls by a share of what the slope promised (Armijo). Or it is measured:
+ * Barzilai and Borwein take |s|^2 / (s.y) from the last move s and the change y of the gradient,
+ * the inverse of a curvature just met; f may rise for a while, so it is compared with the worst of
+ * the last ten values. One condition serves all, with a prox or without:
+ *
+ *     f(x + d) <= f(x) + g.d + (1 - c) |d|^2 / lr         then f + h falls by c |d|^2 / lr or more
+ *
+ * source  Armijo 1966; Barzilai & Borwein 1988, "Two-point step size gradient methods"; Grippo,
+ *         Lampariello & Lucidi 1986 (the last ten); Beck & Teboulle 2009 (proximal gradient)
+ * needs   convex
+ * see     @momentum, @learning_rate, @convergence, @lasso (a proximal method)
+ * topics  Gradient descent
+ */
+
+/* w (n) -= lr g (n). */
+LLM_API void llm_gradient_descent_step(float *w, const float *g, size_t n, float lr) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= lr * g[i];
+}
+
+enum { LLM_GRADIENT_DESCENT_FIXED, LLM_GRADIENT_DESCENT_ARMIJO, LLM_GRADIENT_DESCENT_BB };
+
+/* x <- prox(x) for a step lr; the projection where h is 0 in a set and infinite outside. */
+typedef void (*llm_gradient_descent_prox)(double *x, double lr, void *context);
+
+typedef struct {
+    int rule;
+    double lr;            /* FIXED: the step; else where the search begins */
+    double slope, factor; /* Armijo's c, and what too long a step is multiplied by */
+    double tolerance;     /* on |x_t+1 - x_t| / lr, which is |g| without prox */
+    size_t steps;
+    llm_gradient_descent_prox prox; /* or NULL; with BB only a projection */
+} llm_gradient_descent_config;
+
+/* Armijo's rule from step 1, to |g| <= 1e-6 or 10000 steps. */
+LLM_API llm_gradient_descent_config llm_gradient_descent_defaults(void) {
+    const llm_gradient_descent_config c = {
+        LLM_GRADIENT_DESCENT_ARMIJO, 1.0, 1e-4, 0.5, 1e-6, 10000, NULL};
+    return c;
+}
+
+typedef struct {
+    double f, size;      /* f at x; |x_t+1 - x_t| / lr of the last step */
+    size_t steps, calls; /* calls of f */
+    bool ok;             /* false: f or g was not finite, or no step was short enough */
+} llm_gradient_descent_result;
+
+/* x (n) in place <- a minimum of f, from where it stands; context goes to f and to the prox. When
+ * not ok, x is the last point with a finite gradient. Scratch: 3 n doubles. */
+LLM_API llm_gradient_descent_result
+llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
+                              const llm_gradient_descent_config *c, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, kept = c->rule == LLM_GRADIENT_DESCENT_BB ? 10 : 1;
+    double *g = llm_arena_doubles(arena, n), *next = llm_arena_doubles(arena, n);
+    double *next_g = llm_arena_doubles(arena, n), recent[10], lr = c->lr;
+    llm_gradient_descent_result r;
+    LLM_ASSERT(c->lr > 0.0 && c->factor > 0.0 && c->factor < 1.0);
+    r.f = f(g, x, context), r.size = HUGE_VAL, r.steps = 0, r.calls = 1;
+    r.ok = fabs(r.f) < HUGE_VAL;
+    for (size_t k = 0; k < 10; k++) recent[k] = r.f;
+
+    while (r.ok && r.steps < c->steps && r.size > c->tolerance) {
+        const double first = lr;
+        double worst = r.f, value, along, square;
+        for (size_t k = 0; k < kept; k++) worst = fmax(worst, recent[k]);
+        for (;; lr *= c->factor) {
+            along = square = 0.0;
+            for (size_t i = 0; i < n; i++) next[i] = x[i] - lr * g[i];
+            if (c->prox) c->prox(next, lr, context);
+            for (size_t i = 0; i < n; i++) {
+                along += g[i] * (next[i] - x[i]);
+                square += (next[i] - x[i]) * (next[i] - x[i]);
+            }
+            value = f(next_g, next, context);
+            r.calls++;
+            if (c->rule == LLM_GRADIENT_DESCENT_FIXED) break;
+            if (value <= worst + along + (1.0 - c->slope) * square / lr &&
+                (square > 0.0 || lr == first))
+                break;
+            if (!(square < HUGE_VAL) || lr < 1e-20 * first) break; /* NaN, or nothing helps */
+        }
+        r.ok = square < HUGE_VAL && fabs(value) < HUGE_VAL && !(lr < 1e-20 * first);
+        if (!r.ok) break;
+        double bend = 0.0; /* s.y */
+        for (size_t i = 0; i < n; i++) {
+            bend += (next[i] - x[i]) * (next_g[i] - g[i]);
+            x[i] = next[i];
+            g[i] = next_g[i];
+        }
+        recent[r.steps++ % kept] = r.f = value;
+        r.size = sqrt(square) / lr;
+        if (c->rule == LLM_GRADIENT_DESCENT_ARMIJO) lr = c->lr;
+        if (c->rule == LLM_GRADIENT_DESCENT_BB)
+            lr = bend > 0.0 ? fmin(square / bend, 1e10 * c->lr) : c->lr;
+    }
+    arena->used = mark;
+    return r;
+}
+
+/* x (n) in place: steps of the exact length r.r / r.Ar on x'Ax/2 - b.x, A (n,n) symmetric positive
+ * definite; no eigenvalue need be known, and the worst case is no better than the best fixed step.
+ * Returns |b - Ax| at the end. Scratch: 2 n doubles. */
+LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
+                                          size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    for (size_t t = 0;; t++) {
+        double rAr = 0.0;
+        rr = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            r[i] = b[i];
+            for (size_t j = 0; j < n; j++) r[i] -= A[i * n + j] * x[j];
+            rr += r[i] * r[i];
+        }
+        if (t == steps || rr == 0.0) break;
+        for (size_t i = 0; i < n; i++) {
+            Ar[i] = 0.0;
+            for (size_t j = 0; j < n; j++) Ar[i] += A[i * n + j] * r[j];
+            rAr += r[i] * Ar[i];
+        }
+        for (size_t i = 0; i < n; i++) x[i] += rr / rAr * r[i];
+    }
+    arena->used = mark;
+    return sqrt(rr);
+}
+
+/* e (n) <- the error after t steps of rate lr on a quadratic, from the error e0 (n) and the
+ * curvatures h (n), along the eigenvectors. Returns max |1 - lr h|, the rate in the long run: below
+ * 1 it converges. e may be e0. */
+LLM_API double llm_gradient_descent_theory(double *e, const double *e0, const double *h, size_t n,
+                                           double lr, size_t t) {
+    double rate = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        e[i] = pow(1.0 - lr * h[i], (double)t) * e0[i];
+        rate = fmax(rate, fabs(1.0 - lr * h[i]));
+    }
+    return rate;
+}
+
+/* Two valleys to measure methods in. Rosenbrock's is bent and flat along its floor: minimum 0 at
+ * (1, 1). Beale's has plains and walls: minimum 0 at (3, 1/2). */
+LLM_API double llm_gradient_descent_rosenbrock(double *g, const double *x, void *context) {
+    const double a = 1.0 - x[0], b = x[1] - x[0] * x[0];
+    (void)context;
+    if (g) g[0] = -2.0 * a - 400.0 * x[0] * b, g[1] = 200.0 * b;
+    return a * a + 100.0 * b * b;
+}
+LLM_API double llm_gradient_descent_beale(double *g, const double *x, void *context) {
+    const double target[3] = {1.5, 2.25, 2.625};
+    double value = 0.0, power = 1.0; /* of x1 */
+    (void)context;
+    if (g) g[0] = g[1] = 0.0;
+    for (int k = 0; k < 3; k++) {
+        const double slope = (double)(k + 1) * power; /* of x1^(k+1) */
+        power *= x[1];
+        const double e = target[k] - x[0] * (1.0 - power);
+        value += e * e;
+        if (g) g[0] -= 2.0 * e * (1.0 - power), g[1] += 2.0 * e * x[0] * slope;
+    }
+    return value;
+}
+
+/* @sgd ------------------------------------------------------ Stochastic gradient descent
+ *
+ *     w <- w - lr_t (g_i(w) + wd w)            g_i: the gradient of one example, i drawn at random
+ *     E g_i = g, so it goes down on average; around the minimum it keeps jumping, with covariance
+ *     A S + S A - lr A S A = lr C              A the Hessian, C the covariance of g_i there
+ *
+ * One example costs 1/n of the gradient and points nearly as well while the minimum is far. Near it
+ * all that is left is noise, and the iterate hovers in a cloud of size lr. Four ways out: steps
+ * that fall as a/(t + b) (their sum must be infinite, the sum of their squares finite); averaging
+ * the iterates, which does better than any of them, for steps that may stay long; and taking the
+ * noise away by remembering: SVRG subtracts what the example said at an anchor and adds the full
+ * gradient there, SAGA what it said when it was last drawn. Both stay unbiased, their variance goes
+ * to 0 at the minimum, and a constant step then converges like gradient descent.
+ *
+ * source  Robbins & Monro 1951; Polyak & Juditsky 1992; Johnson & Zhang 2013 (SVRG); Defazio, Bach
+ *         & Lacoste-Julien 2014 (SAGA); Mandt, Hoffman & Blei 2017 (the cloud); torch.optim.SGD
+ * needs   rng epoch
+ * see     @gradient_descent @minibatch @momentum @batch_size
+ * topics  Stochastic gradient descent (SGD)
+ */
+
+/* w (n) in place <- g (n), as torch.optim.SGD without momentum: maximize turns the gradient round,
+ * not the decay. */
+LLM_API void llm_sgd_step(float *w, const float *g, size_t n, float lr, float weight_decay,
+                          bool maximize) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= lr * ((maximize ? -g[i] : g[i]) + weight_decay * w[i]);
+}
+
+enum { LLM_SGD_REPLACE, LLM_SGD_ONCE, LLM_SGD_RESHUFFLE };
+
+/* The example of step t = 0, 1, .. of n examples: drawn anew each time, in one order that repeats,
+ * or in a fresh order each epoch, which converges fastest. Nothing is kept: a run can start at any
+ * t. */
+LLM_API size_t llm_sgd_pick(int order, size_t t, size_t n, uint64_t seed) {
+    LLM_ASSERT(n > 0);
+    if (order == LLM_SGD_REPLACE) {
+        llm_rng rng = llm_epoch_rng(seed, t);
+        return llm_rng_below(&rng, n);
+    }
+    return llm_epoch_at(t % n, n, seed, order == LLM_SGD_RESHUFFLE ? t / n : 0);
+}
+
+/* Robbins and Monro's step at t = 0, 1, ..; with a above 1/(2 m), m the smallest curvature, the
+ * squared error falls as 1/t, with a smaller a as slowly as t^(-2 a m). */
+LLM_API double llm_sgd_rate(double a, double b, size_t t) { return a / ((double)t + b); }
+
+/* mean (n) += share (w - mean). share 1/k for the k-th iterate, k = 1, 2, .., makes the plain mean
+ * (Polyak and Ruppert; torch's AveragedModel), a constant 1 - decay the exponential one. */
+LLM_API void llm_sgd_average(float *mean, const float *w, size_t n, float share) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) mean[i] += share * (w[i] - mean[i]);
+}
+
+/* SVRG: g (n), the example's gradient at w, becomes g - at + full: at (n) is the same example's
+ * gradient at the anchor, full (n) the mean of all there. Move the anchor every few epochs. */
+LLM_API void llm_sgd_svrg(float *g, const float *at, const float *full, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] += full[i] - at[i];
+}
+
+/* SAGA: g (n) becomes g - row + mean, row (n) the gradient that this example had when it was drawn
+ * last; then row <- g, and mean (n), of the rows of all `examples`, follows. Rows and mean may
+ * start as 0. Memory: a gradient for each example (for linear models a number would do). */
+LLM_API void llm_sgd_saga(float *g, float *row, float *mean, size_t n, size_t examples) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float news = g[i] - row[i];
+        row[i] = g[i];
+        g[i] = news + mean[i];
+        mean[i] += news / (float)examples;
+    }
+}
+
+/* S (n,n) <- A, C (n,n) symmetric: the covariance of w around the minimum of a quadratic with
+ * Hessian A at constant step lr, when gradients have noise of covariance C. False when there is
+ * none: lr at or above 2 over the largest eigenvalue, or A not positive definite.
+ *
+ *     w' = (I - lr A) w - lr noise,  so  S = M S M + lr^2 C,  M = I - lr A:
+ *     S = lr^2 (C + M C M + M^2 C M^2 + ..), each turn doubles the number of terms
+ *
+ * Scratch: 3 n n doubles. */
+LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, size_t n, double lr,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *M = llm_arena_doubles(arena, n * n), *MS = llm_arena_doubles(arena, n * n);
+    double *MM = llm_arena_doubles(arena, n * n), largest = HUGE_VAL;
+    for (size_t k = 0; k < n * n; k++) {
+        M[k] = (k / n == k % n ? 1.0 : 0.0) - lr * A[k];
+        S[k] = lr * lr * C[k];
+    }
+    for (int turn = 0; turn < 60 && largest > 1e-20 && largest == largest; turn++) {
+        largest = 0.0;
+        for (size_t k = 0; k < n * n; k++) {
+            MS[k] = MM[k] = 0.0;
+            for (size_t j = 0; j < n; j++) {
+                MS[k] += M[k / n * n + j] * S[j * n + k % n];
+                MM[k] += M[k / n * n + j] * M[j * n + k % n];
+            }
+        }
+        for (size_t k = 0; k < n * n; k++) {
+            for (size_t j = 0; j < n; j++) S[k] += MS[k / n * n + j] * M[j * n + k % n];
+        }
+        for (size_t k = 0; k < n * n; k++) {
+            M[k] = MM[k];
+            if (!(fabs(M[k]) <= largest)) largest = fabs(M[k]); /* NaN, too */
+        }
+    }
+    arena->used = mark;
+    return largest <= 1e-20;
+}
+
+/* @minibatch ------------------------------------------------ Mini-batch gradient descent
+ *
+ *     repeat: rows of the next batch -> mean loss and its gradient -> one step of any optimizer
+ *     lr(B) = lr(B0) (B/B0)^p          p = 1 for SGD, 1/2 for Adam and its kin
+ *
+ * The loop that trains everything. A batch is large enough to fill the machine and small enough
+ * that its gradient still says something new; the rows are gathered into one block, so the model
+ * sees a matrix. The place in the data is computed from (epoch, step), so a run that stops goes on
+ * as if it had not. With B times the batch, B steps of SGD become one: it must be B times as long
+ * (while the noise allows it: not past the noise scale, and not past 2/L). Adam's step has its
+ * length from the root of the noise, hence the root. Texts of unequal length are padded to the
+ * longest of their batch: sorted by length, in pools to keep some chance, most padding is gone.
+ *
+ * source  Goyal et al. 2017, "Accurate, Large Minibatch SGD" (linear scaling); Malladi et al. 2022,
+ *         "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms" (square root);
+ *         Stich 2019, "Local SGD Converges Fast and Communicates Little"
+ * needs   argsort split epoch arena
+ * see     @sgd @batch_size @grad_accum @learning_rate
+ * topics  Mini-batch gradient descent
+ */
+
+/* What is trained, and how. loss returns the mean loss of the rows x (B,inputs), y (B,outputs) and
+ * adds its gradient to dw (params); step is any optimizer's, t = 1, 2, .. its number. */
+typedef struct {
+    double (*loss)(float *dw, const float *w, const float *x, const float *y, size_t B,
+                   void *context);
+    void (*step)(float *w, const float *g, size_t params, size_t t, void *context);
+    void *context;
+    size_t params, inputs, outputs;
+} llm_minibatch_model;
+
+/* w (params) in place: `steps` steps on the data x (n,inputs), y (n,outputs), from where `at`
+ * stands, which is moved on. log (steps) <- the loss of each batch before its step, or NULL.
+ * Returns their mean, each weighted by its number of rows, as the last batch of an epoch may be
+ * short. To resume: keep w, the optimizer's state and *at. Scratch: a batch and params floats. */
+LLM_API double llm_minibatch_train(float *w, float *log, llm_epoch_state *at,
+                                   const llm_minibatch_model *m, const float *x, const float *y,
+                                   size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, epoch = llm_epoch_steps(at->n, at->batch, at->drop_last);
+    size_t *row = (size_t *)llm_arena_take(arena, at->batch, sizeof(size_t));
+    float *dw = llm_arena_floats(arena, m->params);
+    float *bx = llm_arena_floats(arena, at->batch * m->inputs);
+    float *by = llm_arena_floats(arena, at->batch * m->outputs);
+    double sum = 0.0, rows = 0.0;
+    LLM_ASSERT(epoch > 0);
+    for (size_t k = 0; k < steps; k++) {
+        const size_t B = llm_epoch_next(row, at);
+        llm_split_gather(bx, x, row, B, m->inputs);
+        llm_split_gather(by, y, row, B, m->outputs);
+        for (size_t i = 0; i < m->params; i++) dw[i] = 0.0f;
+        const double loss = m->loss(dw, w, bx, by, B, m->context);
+        m->step(w, dw, m->params, (size_t)at->epoch * epoch + at->step, m->context);
+        if (log) log[k] = (float)loss;
+        sum += loss * (double)B;
+        rows += (double)B;
+    }
+    arena->used = mark;
+    return steps > 0 ? sum / rows : 0.0;
+}
+
+/* The rate for batches of B, from one that is good for B0: power 1 for SGD, 0.5 for Adam. */
+LLM_API double llm_minibatch_rate(double lr, size_t B0, size_t B, double power) {
+    return lr * pow((double)B / (double)B0, power);
+}
+
+/* order (n), start (batches + 1) <- examples of these lengths in batches of at most `budget`
+ * tokens, padding included: batch k holds order[start[k]] .. order[start[k + 1] - 1]. Returns the
+ * batches, n at most. The epoch's random order is cut into pools, and each sorted by length; a pool
+ * of 1 does not sort, one of n leaves no chance. An example beyond the budget has a batch of its
+ * own. Visit the batches in random order (llm_epoch_shuffle): they ascend within a pool. Scratch:
+ * pool floats and 2 pool indices. */
+LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *length, size_t n,
+                                    size_t budget, size_t pool, uint64_t seed, uint64_t epoch,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, pool);
+    size_t *by_length = (size_t *)llm_arena_take(arena, pool, sizeof(size_t));
+    size_t *before = (size_t *)llm_arena_take(arena, pool, sizeof(size_t));
+    size_t batches = 0, longest = 0;
+    LLM_ASSERT(pool > 0);
+    llm_epoch_shuffle(order, n, seed, epoch);
+    for (size_t first = 0; first < n; first += pool) {
+        const size_t size = n - first < pool ? n - first : pool;
+        for (size_t i = 0; i < size; i++) {
+            before[i] = order[first + i];
+            key[i] = (float)length[before[i]];
+        }
+        llm_argsort(by_length, key, size);
+        for (size_t i = 0; i < size; i++) order[first + i] = before[by_length[i]];
+    }
+    start[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t rows = i - start[batches] + 1, own = length[order[i]];
+        longest = rows == 1 || own > longest ? own : longest;
+        if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
+    }
+    if (n > 0) start[++batches] = n;
+    arena->used = mark;
+    return batches;
+}
+
+/* The share of padding in these batches when each row is as long as the longest of its batch. */
+LLM_API double llm_minibatch_padding(const size_t *order, const size_t *start, size_t batches,
+                                     const size_t *length) {
+    double tokens = 0.0, cells = 0.0;
+    for (size_t k = 0; k < batches; k++) {
+        size_t longest = 0;
+        for (size_t i = start[k]; i < start[k + 1]; i++) {
+            longest = length[order[i]] > longest ? length[order[i]] : longest;
+            tokens += (double)length[order[i]];
+        }
+        cells += (double)(longest * (start[k + 1] - start[k]));
+    }
+    return cells > 0.0 ? 1.0 - tokens / cells : 0.0;
+}
+
+/* Local SGD: w (workers,n), each trained for H steps on its own rows, all become their mean. With H
+ * = 1 and plain SGD that is one step on the union of the batches; else H times less to send. */
+LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
+    LLM_ASSERT(workers > 0);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < workers; k++) sum += (double)w[k * n + i];
+        for (size_t k = 0; k < workers; k++) w[k * n + i] = (float)(sum / (double)workers);
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
