@@ -46,6 +46,7 @@
  *   argsort                  Sorting by key
  *   buffer                   Bytes that grow
  *   file                     Files, whole or absent
+ *   npy                      Arrays of NumPy: .npy
  *   json_token               JSON: strings and numbers
  *   json                     JSON
  *   json_put                 JSON: writing
@@ -70,6 +71,7 @@
  *   cosine_similarity        Cosine similarity
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
+ *   eigh                     Eigenvalues of a symmetric matrix
  *   svd                      Singular value decomposition
  *   svd_randomized           The first singular values, sketched
  *   lagrange                 Lagrange multipliers
@@ -149,12 +151,21 @@
  *   activation               Activation functions
  *   swiglu                   SwiGLU
  *   dense                    Fully connected layer
+ *   output_layer             Output layer
+ *   glyphs                   Drawn digits
+ *   mlp                      Multilayer perceptron
+ *   mlp_train                Training a multilayer perceptron
+ *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
+ *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
  * 07-optim                   OPTIMIZATION
+ *   gradient_descent         Gradient descent
+ *   sgd                      Stochastic gradient descent
+ *   minibatch                Mini-batch gradient descent
  *   adamw                    AdamW
  *   lr_schedule              Learning-rate schedules
  *   warmup                   Warmup
@@ -14210,179 +14221,6 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
     }
 }
 
-/* @weight_init ---------------------------------------------- Weight initialization
- *
- *     Var(w) = gain^2 / fan            fan_in = C area, fan_out = O area, for w (O,C,area)
- *     gain   = 1 / sqrt(E phi(z)^2),   z ~ N(0,1)
- *
- * Training starts from random weights, and their size decides whether it starts at all. Equal
- * weights would be worse than wrong ones: units that compute the same get the same gradient, and
- * stay one unit for ever. A sum of fan products has fan times the variance of one, and the
- * activation keeps E phi(z)^2 of it: dividing by both keeps signals at size 1. Orthogonal weights
- * keep every direction, not only the mean, so that a deep linear net keeps each singular value at
- * 1; LSUV measures what formulas only estimate, with one batch, layer by layer.
- *
- * source  Saxe, McClelland & Ganguli 2014, "Exact solutions to the nonlinear dynamics of learning
- *         in deep linear neural networks" (orthogonal); Xiao et al. 2018, "Dynamical isometry and a
- *         mean field theory of CNNs" (delta-orthogonal); Mishkin & Matas 2016, "All you need is a
- *         good init" (LSUV); Yang et al. 2022, "Tensor Programs V", table 3 (muP)
- * needs   base arena rng qr activation dense
- * see     @xavier_init @he_init (two choices of the fan), @vanishing_gradient
- * topics  Weight Initialization
- */
-
-/* Of w (O,C,area): O outputs, C inputs of each (for groups: of its group), area pixels of a kernel,
- * 1 for a dense layer. A transposed convolution stores w as (inputs, outputs, area); torch calls
- * those O and C too, and so exchanges its fans. */
-LLM_API void llm_weight_init_fans(size_t *fan_in, size_t *fan_out, size_t O, size_t C,
-                                  size_t area) {
-    *fan_in = C * area;
-    *fan_out = O * area;
-}
-
-/* What makes up for the activation. The second is torch's table, written before 2015: it has 5/3
- * for tanh, which sees smaller signals than N(0,1), and 3/4 for SELU, found by trying. */
-LLM_API double llm_weight_init_gain(int kind) {
-    double square, slope;
-    llm_activation_moments(&square, &slope, kind);
-    return 1.0 / sqrt(square);
-}
-LLM_API double llm_weight_init_torch_gain(int kind) {
-    switch (kind) {
-    case LLM_ACTIVATION_RELU:
-        return sqrt(2.0);
-    case LLM_ACTIVATION_LEAKY_RELU: /* sqrt(2 / (1 + slope^2)) */
-        return sqrt(2.0 / (1.0 + 0.01 * 0.01));
-    case LLM_ACTIVATION_TANH:
-        return 5.0 / 3.0;
-    case LLM_ACTIVATION_SELU:
-        return 0.75;
-    case LLM_ACTIVATION_IDENTITY:
-    case LLM_ACTIVATION_SIGMOID:
-        return 1.0;
-    }
-    LLM_ASSERT(false && "torch has no gain for this activation");
-    return (double)NAN;
-}
-
-/* w (n): one value (0 for biases), U(low, high), N(0, std^2). */
-LLM_API void llm_weight_init_constant(float *w, size_t n, float value) {
-    for (size_t i = 0; i < n; i++) w[i] = value;
-}
-LLM_API void llm_weight_init_uniform(float *w, size_t n, float low, float high, llm_rng *rng) {
-    for (size_t i = 0; i < n; i++) w[i] = low + (high - low) * llm_rng_uniform(rng);
-}
-LLM_API void llm_weight_init_normal(float *w, size_t n, float std, llm_rng *rng) {
-    llm_rng_normal_fill(rng, w, n);
-    for (size_t i = 0; i < n; i++) w[i] *= std;
-}
-
-/* w (n): std z, with z ~ N(0,1) drawn again until |z| <= cut. Entry i draws from counters of its
- * own, (i, 1, attempt), so that it does not matter how often the others had to. */
-LLM_API void llm_weight_init_truncated(float *w, size_t n, float std, float cut, uint64_t seed) {
-    LLM_ASSERT(cut >= 0.01f); /* else hundreds of attempts */
-    LLM_PARALLEL_FOR
-    for (size_t i = 0; i < n; i++) {
-        llm_rng rng = llm_rng_seed(seed);
-        uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), 1, 0};
-        float z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-        size_t k = 4;
-        while (k == 4) {
-            llm_rng_philox(rng.word, counter, rng.key);
-            rng.used = 0;
-            llm_rng_normal_pair(z, &rng);
-            llm_rng_normal_pair(z + 2, &rng);
-            for (k = 0; k < 4 && fabsf(z[k]) > cut;) k++;
-            counter[3]++;
-        }
-        w[i] = std * z[k];
-    }
-}
-
-/* The deviation that cutting leaves of 1: 0.8796 for cut = 2. JAX divides std by it, torch does
- * not. Variance 1 - 2 cut density(cut) / mass(-cut..cut), by integrating z^2 density in parts. */
-LLM_API double llm_weight_init_truncated_std(double cut) {
-    const double density = exp(-0.5 * cut * cut) / sqrt(2.0 * 3.14159265358979323846);
-    return sqrt(1.0 - 2.0 * cut * density / erf(cut / sqrt(2.0)));
-}
-
-/* w (O,C): gain times rows (O <= C) or columns (O >= C) that are orthonormal, every such matrix
- * equally likely: Q of a normal matrix, with the signs that make R's diagonal positive. Without
- * them the first entries of Q's columns would all be negative. Scratch: (2 O C + 2 min(O,C)) doubles
- * and O C floats, given back. */
-LLM_API void llm_weight_init_orthogonal(float *w, size_t O, size_t C, float gain, llm_rng *rng,
-                                        llm_arena *arena) {
-    const size_t mark = arena->used, m = O > C ? O : C, n = O > C ? C : O;
-    float *a = llm_arena_floats(arena, m * n);
-    llm_rng_normal_fill(rng, a, m * n);
-    llm_qr_orthonormalize(a, m, n, arena);
-    for (size_t i = 0; i < O * C; i++) w[i] = gain * (O >= C ? a[i] : a[i % C * n + i / C]);
-    arena->used = mark;
-}
-
-/* w (O,C,area), area odd: zeros but for the middle pixel, which is orthogonal. The convolution then
- * is that matrix at every pixel: nothing is lost at a border, and with O >= C norms are kept.
- * Scratch: an orthogonal fill's and O C floats. */
-LLM_API void llm_weight_init_delta(float *w, size_t O, size_t C, size_t area, float gain,
-                                   llm_rng *rng, llm_arena *arena) {
-    LLM_ASSERT(area % 2 == 1);
-    const size_t mark = arena->used;
-    float *q = llm_arena_floats(arena, O * C);
-    llm_weight_init_orthogonal(q, O, C, gain, rng, arena);
-    llm_weight_init_constant(w, O * C * area, 0.0f);
-    for (size_t i = 0; i < O * C; i++) w[i * area + area / 2] = q[i];
-    arena->used = mark;
-}
-
-/* w: L matrices (width[l+1],width[l]) one behind the other, scaled in place until each layer's
- * output before the activation kind has variance 1 on the batch x (N,width[0]). There is no bias,
- * so one division does it. Start from orthogonal ones. A layer that gives only zeros stays.
- * Scratch: 2 N max(width) floats, given back. */
-LLM_API void llm_weight_init_lsuv(float *w, const float *x, const size_t *width, size_t L, size_t N,
-                                  int kind, llm_arena *arena) {
-    const size_t mark = arena->used;
-    size_t widest = 0;
-    for (size_t l = 0; l <= L; l++) widest = width[l] > widest ? width[l] : widest;
-    float *h = llm_arena_floats(arena, N * widest), *z = llm_arena_floats(arena, N * widest);
-    for (size_t i = 0; i < N * width[0]; i++) h[i] = x[i];
-    for (size_t l = 0; l < L; l++) {
-        const size_t n = N * width[l + 1], weights = width[l] * width[l + 1];
-        double mean = 0.0, var = 0.0;
-        llm_dense_forward(z, h, w, NULL, N, width[l], width[l + 1]);
-        for (size_t i = 0; i < n; i++) mean += (double)z[i] / (double)n;
-        for (size_t i = 0; i < n; i++)
-            var += ((double)z[i] - mean) * ((double)z[i] - mean) / (double)n;
-        const float scale = var > 0.0 ? (float)(1.0 / sqrt(var)) : 1.0f;
-        for (size_t i = 0; i < weights; i++) w[i] *= scale;
-        for (size_t i = 0; i < n; i++) z[i] *= scale;
-        llm_activation_forward(h, z, n, kind);
-        w += weights;
-    }
-    arena->used = mark;
-}
-
-/* GPT-2's deviation for one of L blocks: 0.02, and smaller for the 2 L matrices that write into the
- * residual stream, whose sum then has the size of one. */
-LLM_API float llm_weight_init_gpt2_std(size_t L, bool residual) {
-    return residual ? 0.02f / sqrtf(2.0f * (float)L) : 0.02f;
-}
-
-enum { LLM_WEIGHT_INIT_INPUT, LLM_WEIGHT_INIT_HIDDEN, LLM_WEIGHT_INIT_OUTPUT };
-
-/* muP: by what to multiply deviation and learning rate, tuned on a small model, for one m times as
- * wide, so that the features of both move as far in a step. INPUT is what reads something of fixed
- * size (embeddings; biases and gains too), OUTPUT what writes something of fixed size. adam: any
- * optimizer whose step does not depend on the gradient's size; else plain SGD. */
-LLM_API void llm_weight_init_mup(float *std, float *lr, int role, float m, bool adam) {
-    *std = role == LLM_WEIGHT_INIT_INPUT    ? 1.0f
-           : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f / sqrtf(m)
-                                            : 1.0f / m;
-    if (adam)
-        *lr = role == LLM_WEIGHT_INIT_INPUT ? 1.0f : 1.0f / m;
-    else
-        *lr = role == LLM_WEIGHT_INIT_INPUT ? m : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f : 1.0f / m;
-}
-
 /* @output_layer --------------------------------------------- Output layer
  *
  *     head       yhat          loss of a row                       dloss / dz
@@ -14483,8 +14321,9 @@ LLM_API double llm_output_layer_loss(float *dz, const float *z, const int *label
     return N > 0 ? total / (double)N : 0.0;
 }
 
-/* b (K) <- label or target as above: the bias with which a layer that knows nothing else predicts
- * the mean target. A rate of 0 (or, of BCE, 1) counts as half an example, or b would be infinite. */
+/* b (K) <- label or target as above: the bias with which a layer that knows nothing else
+ * predicts the mean target. A rate of 0 (or, of BCE, 1) counts as half an example, or b would be
+ * infinite. */
 LLM_API void llm_output_layer_bias(float *b, const int *label, const float *target, size_t N,
                                    size_t K, int head) {
     LLM_ASSERT(N > 0);
@@ -14608,7 +14447,8 @@ typedef struct {
     int act, head;
 } llm_mlp;
 
-/* Where a layer lies in w: W (out,in) from w + weight on, b (out) from w + bias, right behind it. */
+/* Where a layer lies in w: W (out,in) from w + weight on, b (out) from w + bias, right behind
+ * it. */
 typedef struct {
     size_t in, out, weight, bias;
 } llm_mlp_view;
@@ -14836,6 +14676,179 @@ LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float 
         x[2 * i] = r * cosf(angle) + noise * z[0];
         x[2 * i + 1] = r * sinf(angle) + noise * z[1];
     }
+}
+
+/* @weight_init ---------------------------------------------- Weight initialization
+ *
+ *     Var(w) = gain^2 / fan            fan_in = C area, fan_out = O area, for w (O,C,area)
+ *     gain   = 1 / sqrt(E phi(z)^2),   z ~ N(0,1)
+ *
+ * Training starts from random weights, and their size decides whether it starts at all. Equal
+ * weights would be worse than wrong ones: units that compute the same get the same gradient, and
+ * stay one unit for ever. A sum of fan products has fan times the variance of one, and the
+ * activation keeps E phi(z)^2 of it: dividing by both keeps signals at size 1. Orthogonal weights
+ * keep every direction, not only the mean, so that a deep linear net keeps each singular value at
+ * 1; LSUV measures what formulas only estimate, with one batch, layer by layer.
+ *
+ * source  Saxe, McClelland & Ganguli 2014, "Exact solutions to the nonlinear dynamics of learning
+ *         in deep linear neural networks" (orthogonal); Xiao et al. 2018, "Dynamical isometry and a
+ *         mean field theory of CNNs" (delta-orthogonal); Mishkin & Matas 2016, "All you need is a
+ *         good init" (LSUV); Yang et al. 2022, "Tensor Programs V", table 3 (muP)
+ * needs   base arena rng qr activation dense
+ * see     @xavier_init @he_init (two choices of the fan), @vanishing_gradient
+ * topics  Weight Initialization
+ */
+
+/* Of w (O,C,area): O outputs, C inputs of each (for groups: of its group), area pixels of a kernel,
+ * 1 for a dense layer. A transposed convolution stores w as (inputs, outputs, area); torch calls
+ * those O and C too, and so exchanges its fans. */
+LLM_API void llm_weight_init_fans(size_t *fan_in, size_t *fan_out, size_t O, size_t C,
+                                  size_t area) {
+    *fan_in = C * area;
+    *fan_out = O * area;
+}
+
+/* What makes up for the activation. The second is torch's table, written before 2015: it has 5/3
+ * for tanh, which sees smaller signals than N(0,1), and 3/4 for SELU, found by trying. */
+LLM_API double llm_weight_init_gain(int kind) {
+    double square, slope;
+    llm_activation_moments(&square, &slope, kind);
+    return 1.0 / sqrt(square);
+}
+LLM_API double llm_weight_init_torch_gain(int kind) {
+    switch (kind) {
+    case LLM_ACTIVATION_RELU:
+        return sqrt(2.0);
+    case LLM_ACTIVATION_LEAKY_RELU: /* sqrt(2 / (1 + slope^2)) */
+        return sqrt(2.0 / (1.0 + 0.01 * 0.01));
+    case LLM_ACTIVATION_TANH:
+        return 5.0 / 3.0;
+    case LLM_ACTIVATION_SELU:
+        return 0.75;
+    case LLM_ACTIVATION_IDENTITY:
+    case LLM_ACTIVATION_SIGMOID:
+        return 1.0;
+    }
+    LLM_ASSERT(false && "torch has no gain for this activation");
+    return (double)NAN;
+}
+
+/* w (n): one value (0 for biases), U(low, high), N(0, std^2). */
+LLM_API void llm_weight_init_constant(float *w, size_t n, float value) {
+    for (size_t i = 0; i < n; i++) w[i] = value;
+}
+LLM_API void llm_weight_init_uniform(float *w, size_t n, float low, float high, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) w[i] = low + (high - low) * llm_rng_uniform(rng);
+}
+LLM_API void llm_weight_init_normal(float *w, size_t n, float std, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= std;
+}
+
+/* w (n): std z, with z ~ N(0,1) drawn again until |z| <= cut. Entry i draws from counters of its
+ * own, (i, 1, attempt), so that it does not matter how often the others had to. */
+LLM_API void llm_weight_init_truncated(float *w, size_t n, float std, float cut, uint64_t seed) {
+    LLM_ASSERT(cut >= 0.01f); /* else hundreds of attempts */
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        llm_rng rng = llm_rng_seed(seed);
+        uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), 1, 0};
+        float z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        size_t k = 4;
+        while (k == 4) {
+            llm_rng_philox(rng.word, counter, rng.key);
+            rng.used = 0;
+            llm_rng_normal_pair(z, &rng);
+            llm_rng_normal_pair(z + 2, &rng);
+            for (k = 0; k < 4 && fabsf(z[k]) > cut;) k++;
+            counter[3]++;
+        }
+        w[i] = std * z[k];
+    }
+}
+
+/* The deviation that cutting leaves of 1: 0.8796 for cut = 2. JAX divides std by it, torch does
+ * not. Variance 1 - 2 cut density(cut) / mass(-cut..cut), by integrating z^2 density in parts. */
+LLM_API double llm_weight_init_truncated_std(double cut) {
+    const double density = exp(-0.5 * cut * cut) / sqrt(2.0 * 3.14159265358979323846);
+    return sqrt(1.0 - 2.0 * cut * density / erf(cut / sqrt(2.0)));
+}
+
+/* w (O,C): gain times rows (O <= C) or columns (O >= C) that are orthonormal, every such matrix
+ * equally likely: Q of a normal matrix, with the signs that make R's diagonal positive. Without
+ * them the first entries of Q's columns would all be negative. Scratch: (2 O C + 2 min(O,C))
+ * doubles and O C floats, given back. */
+LLM_API void llm_weight_init_orthogonal(float *w, size_t O, size_t C, float gain, llm_rng *rng,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, m = O > C ? O : C, n = O > C ? C : O;
+    float *a = llm_arena_floats(arena, m * n);
+    llm_rng_normal_fill(rng, a, m * n);
+    llm_qr_orthonormalize(a, m, n, arena);
+    for (size_t i = 0; i < O * C; i++) w[i] = gain * (O >= C ? a[i] : a[i % C * n + i / C]);
+    arena->used = mark;
+}
+
+/* w (O,C,area), area odd: zeros but for the middle pixel, which is orthogonal. The convolution then
+ * is that matrix at every pixel: nothing is lost at a border, and with O >= C norms are kept.
+ * Scratch: an orthogonal fill's and O C floats. */
+LLM_API void llm_weight_init_delta(float *w, size_t O, size_t C, size_t area, float gain,
+                                   llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(area % 2 == 1);
+    const size_t mark = arena->used;
+    float *q = llm_arena_floats(arena, O * C);
+    llm_weight_init_orthogonal(q, O, C, gain, rng, arena);
+    llm_weight_init_constant(w, O * C * area, 0.0f);
+    for (size_t i = 0; i < O * C; i++) w[i * area + area / 2] = q[i];
+    arena->used = mark;
+}
+
+/* w: L matrices (width[l+1],width[l]) one behind the other, scaled in place until each layer's
+ * output before the activation kind has variance 1 on the batch x (N,width[0]). There is no bias,
+ * so one division does it. Start from orthogonal ones. A layer that gives only zeros stays.
+ * Scratch: 2 N max(width) floats, given back. */
+LLM_API void llm_weight_init_lsuv(float *w, const float *x, const size_t *width, size_t L, size_t N,
+                                  int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = width[l] > widest ? width[l] : widest;
+    float *h = llm_arena_floats(arena, N * widest), *z = llm_arena_floats(arena, N * widest);
+    for (size_t i = 0; i < N * width[0]; i++) h[i] = x[i];
+    for (size_t l = 0; l < L; l++) {
+        const size_t n = N * width[l + 1], weights = width[l] * width[l + 1];
+        double mean = 0.0, var = 0.0;
+        llm_dense_forward(z, h, w, NULL, N, width[l], width[l + 1]);
+        for (size_t i = 0; i < n; i++) mean += (double)z[i] / (double)n;
+        for (size_t i = 0; i < n; i++)
+            var += ((double)z[i] - mean) * ((double)z[i] - mean) / (double)n;
+        const float scale = var > 0.0 ? (float)(1.0 / sqrt(var)) : 1.0f;
+        for (size_t i = 0; i < weights; i++) w[i] *= scale;
+        for (size_t i = 0; i < n; i++) z[i] *= scale;
+        llm_activation_forward(h, z, n, kind);
+        w += weights;
+    }
+    arena->used = mark;
+}
+
+/* GPT-2's deviation for one of L blocks: 0.02, and smaller for the 2 L matrices that write into the
+ * residual stream, whose sum then has the size of one. */
+LLM_API float llm_weight_init_gpt2_std(size_t L, bool residual) {
+    return residual ? 0.02f / sqrtf(2.0f * (float)L) : 0.02f;
+}
+
+enum { LLM_WEIGHT_INIT_INPUT, LLM_WEIGHT_INIT_HIDDEN, LLM_WEIGHT_INIT_OUTPUT };
+
+/* muP: by what to multiply deviation and learning rate, tuned on a small model, for one m times as
+ * wide, so that the features of both move as far in a step. INPUT is what reads something of fixed
+ * size (embeddings; biases and gains too), OUTPUT what writes something of fixed size. adam: any
+ * optimizer whose step does not depend on the gradient's size; else plain SGD. */
+LLM_API void llm_weight_init_mup(float *std, float *lr, int role, float m, bool adam) {
+    *std = role == LLM_WEIGHT_INIT_INPUT    ? 1.0f
+           : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f / sqrtf(m)
+                                            : 1.0f / m;
+    if (adam)
+        *lr = role == LLM_WEIGHT_INIT_INPUT ? 1.0f : 1.0f / m;
+    else
+        *lr = role == LLM_WEIGHT_INIT_INPUT ? m : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f : 1.0f / m;
 }
 
 /* @xavier_init ---------------------------------------------- Xavier initialization
