@@ -149,6 +149,7 @@
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
  *   activation               Activation functions
+ *   prelu                    Parametric ReLU and maxout
  *   swiglu                   SwiGLU
  *   dense                    Fully connected layer
  *   output_layer             Output layer
@@ -14034,6 +14035,71 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
         *square += mass * y * y;
         *slope += mass * dy * dy;
     }
+}
+
+/* @prelu ---------------------------------------------------- Parametric ReLU and maxout
+ *
+ *     prelu     y = x for x > 0, else a_c x                       a_c learned, one a channel
+ *     maxout    y_j = max_k z_jk, z = x W^T with K rows a unit    the curve itself is learned
+ *
+ * Two activations with weights. Parametric ReLU learns how much of the negative side to let
+ * through: a = 0 is ReLU, 0.01 its leaky form, 1 no curve at all. Maxout takes the largest of K
+ * linear functions, so that a unit can become any convex curve with K pieces: ReLU is K = 2 with one
+ * of them 0. Its gradient goes to the winner alone; of equal ones the first wins, as in torch.
+ *
+ * source  He, Zhang, Ren & Sun 2015, "Delving deep into rectifiers", sec. 2; Goodfellow et al. 2013,
+ *         "Maxout networks"
+ * needs   base
+ * see     @activation (without weights), @relu, @convex
+ * topics  -
+ */
+
+/* y (N,C,S) <- x (N,C,S), a (C): N examples, S pixels of each channel, 1 in a dense net. y may be
+ * x. */
+LLM_API void llm_prelu_forward(float *y, const float *x, const float *a, size_t N, size_t C,
+                               size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < N * C * S; i++) y[i] = x[i] > 0.0f ? x[i] : a[i / S % C] * x[i];
+}
+
+/* dx (N,C,S), da (C) += <- dy and forward's x, a; either may be NULL. Do not decay a: a weight of 0
+ * is no simpler than another. */
+LLM_API void llm_prelu_backward(float *dx, float *da, const float *dy, const float *x,
+                                const float *a, size_t N, size_t C, size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++) {
+                const bool low = !(x[i] > 0.0f);
+                if (dx) dx[i] += low ? a[c] * dy[i] : dy[i];
+                if (low) sum += (double)dy[i] * (double)x[i];
+            }
+        if (da) da[c] += (float)sum;
+    }
+}
+
+/* y (n), winner (n) <- z (n,K), K > 0: the largest of each row and where it stands; NaN wins. */
+LLM_API void llm_prelu_maxout_forward(float *y, unsigned char *winner, const float *z, size_t n,
+                                      size_t K) {
+    LLM_ASSERT(K > 0 && K <= 256);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        size_t best = 0;
+        for (size_t k = 1; k < K; k++) {
+            const float old = z[i * K + best], now = z[i * K + k];
+            if (now > old || (now != now && old == old)) best = k;
+        }
+        y[i] = z[i * K + best];
+        winner[i] = (unsigned char)best;
+    }
+}
+
+/* dz (n,K) += <- dy (n) and forward's winner. */
+LLM_API void llm_prelu_maxout_backward(float *dz, const float *dy, const unsigned char *winner,
+                                       size_t n, size_t K) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) dz[i * K + winner[i]] += dy[i];
 }
 
 /* @swiglu --------------------------------------------------- SwiGLU
