@@ -14044,11 +14044,11 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
  *
  * Two activations with weights. Parametric ReLU learns how much of the negative side to let
  * through: a = 0 is ReLU, 0.01 its leaky form, 1 no curve at all. Maxout takes the largest of K
- * linear functions, so that a unit can become any convex curve with K pieces: ReLU is K = 2 with one
- * of them 0. Its gradient goes to the winner alone; of equal ones the first wins, as in torch.
+ * linear functions, so that a unit can become any convex curve with K pieces: ReLU is K = 2 with
+ * one of them 0. Its gradient goes to the winner alone; of equal ones the first wins, as in torch.
  *
- * source  He, Zhang, Ren & Sun 2015, "Delving deep into rectifiers", sec. 2; Goodfellow et al. 2013,
- *         "Maxout networks"
+ * source  He, Zhang, Ren & Sun 2015, "Delving deep into rectifiers", sec. 2; Goodfellow et al.
+ *         2013, "Maxout networks"
  * needs   base
  * see     @activation (without weights), @relu, @convex
  * topics  -
