@@ -163,6 +163,8 @@
  *   dropout                  Dropout
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
+ *   kan                      Kolmogorov-Arnold network
+ *   kan_grid                 The grid of a Kolmogorov-Arnold layer
  * 07-optim                   OPTIMIZATION
  *   gradient_descent         Gradient descent
  *   sgd                      Stochastic gradient descent
@@ -15606,6 +15608,258 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
             for (size_t i = 0; i < columns; i++) dw[i0 + i] += sum[i];
         }
     }
+}
+
+/* @kan ------------------------------------------------------ Kolmogorov-Arnold network
+ *
+ *     y_j = sum_i phi_ji(x_i)          phi_ji(x) = b_ji silu(x) + s_ji sum_k c_jik B_k(x)
+ *     B_k: cubic B-splines on knots t_0 < .. < t_{G+6}, four of them not 0 at any x
+ *
+ * A perceptron has fixed curves on its units and numbers on its edges; here the edges carry the
+ * curves and a unit only adds. Each curve is a spline over G intervals, so that a weight acts
+ * where its basis function lives and nowhere else, beside a silu that stays when x leaves the
+ * grid. That buys two things: a curve can be looked at (and an edge that carries nothing cut off),
+ * and the grid can be refined: more intervals, the same function, and training goes on from there.
+ * Where the grid is narrower than the data, only silu learns; so it follows the data's quantiles.
+ *
+ * source  Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks", 2.2 to 2.5; de Boor 1972, "On
+ *         calculating with B-splines"
+ * needs   rng activation
+ * see     @mlp (numbers on the edges), @kan_grid (grids that follow the data, refining, pruning)
+ * topics  Kolmogorov-Arnold Networks
+ */
+
+/* One layer; its weights w: c (out,in,grid+3), then b (out,in), then s (out,in). Its knots t
+ * (in,grid+7) are not trained: t_3 to t_{grid+3} of an input are its grid, three more on each side
+ * carry the splines that reach in from outside. */
+typedef struct {
+    size_t in, out, grid;
+} llm_kan;
+
+/* The length of w. */
+LLM_API size_t llm_kan_param_count(const llm_kan *k) { return k->out * k->in * (k->grid + 5); }
+
+/* Where edge (j,i) has its c in w, and b; s stands out * in behind b. */
+LLM_API size_t llm_kan_coefs(const llm_kan *k, size_t j, size_t i) {
+    return (j * k->in + i) * (k->grid + 3);
+}
+LLM_API size_t llm_kan_base(const llm_kan *k, size_t j, size_t i) {
+    return k->out * k->in * (k->grid + 3) + j * k->in + i;
+}
+
+/* b, slope (4) <- the values and derivatives of B_first .. B_first+3 at x, the others being 0;
+ * returns first, from -3 on. Those that do not exist, and all of them off the knots, are 0. */
+LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t grid, float x) {
+    const int last = (int)grid + 6;
+    int at = 0;
+    for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0;
+    if (!(x >= t[0] && x < t[last])) return 0;
+    while (x >= t[at + 1]) at++;
+    double u[8], square[5] = {0.0, 0.0, 0.0, 0.0, 0.0}; /* knots around x: u_3 <= x < u_4 */
+    for (int r = 0; r < 8; r++) {
+        const int k = at - 3 + r; /* beyond the ends any ascending knots will do */
+        u[r] = k < 0      ? (double)t[0] + k * ((double)t[1] - (double)t[0])
+               : k > last ? (double)t[last] + (k - last) * ((double)t[last] - (double)t[last - 1])
+                          : (double)t[k];
+    }
+    b[0] = 1.0;
+    for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
+        double from_left = 0.0;
+        if (d == 3) memcpy(square + 1, b, 3 * sizeof *b);
+        for (int r = 0; r < d; r++) {
+            const double left = (double)x - u[4 - d + r], right = u[4 + r] - (double)x;
+            const double share = b[r] / (left + right);
+            b[r] = from_left + right * share;
+            from_left = left * share;
+        }
+        b[d] = from_left;
+    }
+    for (int a = 0; a < 4; a++) { /* B_k' = 3 (Q_k / (t_k+3 - t_k) - Q_k+1 / (t_k+4 - t_k+1)) */
+        slope[a] = 3.0 * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+        if (at - 3 + a < 0 || at - 3 + a > (int)grid + 2) b[a] = slope[a] = 0.0;
+    }
+    return at - 3;
+}
+
+/* sum_k c_k v_k over the four functions from `first` on, c (grid+3); those that do not exist have
+ * v_k = 0. */
+LLM_API double llm_kan_spline(const float *c, const double v[4], int first) {
+    double sum = 0.0;
+    for (int a = 0; a < 4; a++)
+        if (v[a] != 0.0) sum += (double)c[first + a] * v[a];
+    return sum;
+}
+
+/* t (in,grid+7) <- equal intervals on [low, high]. */
+LLM_API void llm_kan_grid(float *t, const llm_kan *k, float low, float high) {
+    LLM_ASSERT(k->grid > 0 && low < high);
+    const double step = ((double)high - (double)low) / (double)k->grid;
+    for (size_t i = 0; i < k->in; i++)
+        for (size_t m = 0; m < k->grid + 7; m++)
+            t[i * (k->grid + 7) + m] = (float)((double)low + ((double)m - 3.0) * step);
+}
+
+/* w <- c ~ N(0, 0.1^2), b ~ N(0,1) / sqrt(in), s = 1 / sqrt(in): the sum of the curves of a unit
+ * stays of the size of one. */
+LLM_API void llm_kan_init(float *w, const llm_kan *k, llm_rng *rng) {
+    const size_t edges = k->out * k->in, coefs = edges * (k->grid + 3);
+    const float share = 1.0f / sqrtf((float)k->in);
+    llm_rng_normal_fill(rng, w, coefs + edges);
+    for (size_t e = 0; e < coefs; e++) w[e] *= 0.1f;
+    for (size_t e = coefs; e < coefs + edges; e++) w[e] *= share;
+    for (size_t e = coefs + edges; e < coefs + 2 * edges; e++) w[e] = share;
+}
+
+/* y (N,out) <- w, knots t, x (N,in). */
+LLM_API void llm_kan_forward(float *y, const llm_kan *k, const float *w, const float *t,
+                             const float *x, size_t N) {
+    const size_t edges = k->out * k->in;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        double b[4], slope[4];
+        for (size_t j = 0; j < k->out; j++) y[n * k->out + j] = 0.0f;
+        for (size_t i = 0; i < k->in; i++) {
+            const float xi = x[n * k->in + i];
+            const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            const double silu = (double)llm_activation_value(xi, LLM_ACTIVATION_SILU);
+            for (size_t j = 0; j < k->out; j++) {
+                const float *base = w + llm_kan_base(k, j, i), *c = w + llm_kan_coefs(k, j, i);
+                const double spline = llm_kan_spline(c, b, first);
+                y[n * k->out + j] += (float)((double)base[0] * silu + (double)base[edges] * spline);
+            }
+        }
+    }
+}
+
+/* dx (N,in), dw += <- dy (N,out) and forward's w, t, x; either may be NULL. l1 adds the gradient of
+ * l1 times the sum over the edges of mean_n |phi(x_n)|, which draws edges that are not needed to 0.
+ * Each input's part of dw belongs to one thread. */
+LLM_API void llm_kan_backward(float *dx, float *dw, const float *dy, const llm_kan *k,
+                              const float *w, const float *t, const float *x, size_t N, float l1) {
+    const size_t edges = k->out * k->in;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < k->in; i++) {
+        double b[4], slope[4];
+        for (size_t n = 0; n < N; n++) {
+            const float xi = x[n * k->in + i];
+            const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            const double silu = (double)llm_activation_value(xi, LLM_ACTIVATION_SILU);
+            const double dsilu = (double)llm_activation_slope(xi, LLM_ACTIVATION_SILU);
+            for (size_t j = 0; j < k->out; j++) {
+                const size_t at = llm_kan_base(k, j, i), from = llm_kan_coefs(k, j, i);
+                const double base = (double)w[at], scale = (double)w[at + edges];
+                const double spline = llm_kan_spline(w + from, b, first);
+                const double phi = base * silu + scale * spline;
+                const double pull = phi > 0.0 ? (double)l1 : phi < 0.0 ? -(double)l1 : 0.0;
+                const double g = (double)dy[n * k->out + j] + pull / (double)N;
+                if (dx)
+                    dx[n * k->in + i] +=
+                        (float)(g *
+                                (base * dsilu + scale * llm_kan_spline(w + from, slope, first)));
+                if (!dw) continue;
+                dw[at] += (float)(g * silu);
+                dw[at + edges] += (float)(g * spline);
+                for (int a = 0; a < 4; a++)
+                    if (b[a] != 0.0) dw[from + (size_t)(first + a)] += (float)(g * scale * b[a]);
+            }
+        }
+    }
+}
+
+/* @kan_grid ------------------------------------------------- The grid of a Kolmogorov-Arnold layer
+ *
+ *     knots       t_m = mixture of equal steps and the m/G quantile of the data
+ *     refining    c' = argmin sum_n (sum_k c'_k B'_k(x_n) - sum_k c_k B_k(x_n))^2
+ *     an edge     |phi_ji| = mean_n |phi_ji(x_n)|
+ *
+ * A coarse grid learns the shape of a curve quickly, a fine one its details: training starts with
+ * few intervals, refits every curve to more of them, and goes on. Inputs of hidden layers wander
+ * while training; the grid follows them in the same way. What an edge carries on the data is its
+ * size, and an edge of size 0 can be cut: what is left may be simple enough to read.
+ *
+ * source  Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks", 2.4 and 2.5
+ * needs   arena argsort qr activation kan
+ * see     @least_squares
+ * topics  -
+ */
+
+/* t (in,grid+7) <- x (N,in): quantiles of the data, so that each interval has as much to learn
+ * from, mixed with `even` (0 to 1, say 0.05) of equal intervals, since no two knots may meet. False
+ * where an input is constant, N is 0 or a number not finite. Scratch: N floats and indices. */
+LLM_API bool llm_kan_grid_data(float *t, const llm_kan *k, const float *x, size_t N, double even,
+                               llm_arena *arena) {
+    const size_t mark = arena->used, G = k->grid;
+    float *column = llm_arena_floats(arena, N);
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    bool ok = N > 0;
+    for (size_t i = 0; i < k->in && ok; i++) {
+        float *ti = t + i * (G + 7);
+        for (size_t n = 0; n < N; n++) {
+            column[n] = x[n * k->in + i];
+            ok = ok && fabsf(column[n]) < HUGE_VALF;
+        }
+        llm_argsort(order, column, N);
+        const double low = (double)column[order[0]], high = (double)column[order[N - 1]];
+        const double step = (high - low) / (double)G;
+        for (size_t m = 0; m < G + 7; m++) {
+            const double at = ((double)m - 3.0) / (double)G, place = at * (double)(N - 1);
+            const size_t below = m <= 3 ? 0 : m >= G + 3 ? N - 1 : (size_t)place;
+            const double equal = low + step * ((double)m - 3.0);
+            const bool inside = m > 3 && m < G + 3;
+            const double quantile = (double)column[order[below]];
+            ti[m] = (float)(inside ? even * equal + (1.0 - even) * quantile : equal);
+            ok = ok && (m == 0 || ti[m] > ti[m - 1]);
+        }
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* norm (out,in) <- mean_n |phi(x_n)| of each edge; those near 0 can go. */
+LLM_API void llm_kan_edges(float *norm, const llm_kan *k, const float *w, const float *t,
+                           const float *x, size_t N) {
+    for (size_t j = 0; j < k->out; j++)
+        for (size_t i = 0; i < k->in; i++) {
+            const float *base = w + llm_kan_base(k, j, i), *c = w + llm_kan_coefs(k, j, i);
+            double b[4], slope[4], sum = 0.0;
+            for (size_t n = 0; n < N; n++) {
+                const float xi = x[n * k->in + i];
+                const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+                sum +=
+                    fabs((double)base[0] * (double)llm_activation_value(xi, LLM_ACTIVATION_SILU) +
+                         (double)base[k->out * k->in] * llm_kan_spline(c, b, first));
+            }
+            norm[j * k->in + i] = (float)(sum / (double)N);
+        }
+}
+
+/* The same curves on another grid: to, tt (knots), which differ from k, t in their grid <- w, by
+ * least squares at the rows of x (N,in); exact where to's knots contain k's. Of the coefficients
+ * that no row of x reaches, the smallest. Scratch: of llm_qr_solve for N x (grid+3). */
+LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, const float *w,
+                           const llm_kan *k, const float *t, const float *x, size_t N,
+                           llm_arena *arena) {
+    LLM_ASSERT(to->in == k->in && to->out == k->out);
+    const size_t mark = arena->used, P = to->grid + 3, O = k->out;
+    double *a = llm_arena_doubles(arena, N * P), *y = llm_arena_doubles(arena, N * O);
+    double *c = llm_arena_doubles(arena, P * O), b[4], slope[4];
+    for (size_t i = 0; i < k->in; i++) {
+        for (size_t n = 0; n < N; n++) {
+            const float xi = x[n * k->in + i];
+            const int old = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            for (size_t j = 0; j < O; j++)
+                y[n * O + j] = llm_kan_spline(w + llm_kan_coefs(k, j, i), b, old);
+            const int first = llm_kan_basis(b, slope, tt + i * (to->grid + 7), to->grid, xi);
+            for (size_t p = 0; p < P; p++) a[n * P + p] = 0.0;
+            for (int q = 0; q < 4; q++)
+                if (b[q] != 0.0) a[n * P + (size_t)(first + q)] = b[q];
+        }
+        llm_qr_solve(c, a, y, N, P, O, 1e-10, arena);
+        for (size_t j = 0; j < O; j++)
+            for (size_t p = 0; p < P; p++) to_w[llm_kan_coefs(to, j, i) + p] = (float)c[p * O + j];
+    }
+    memcpy(to_w + llm_kan_base(to, 0, 0), w + llm_kan_base(k, 0, 0), 2 * O * k->in * sizeof(float));
+    arena->used = mark;
 }
 
 /* @07-optim ================================================= OPTIMIZATION */
