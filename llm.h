@@ -7696,6 +7696,492 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
     return sum / (double)n - (lse - log((double)m));
 }
 
+/* @wasserstein ---------------------------------------------- Wasserstein distance
+ *
+ *     W_p(a,b)^p = min over plans P of sum_ij P_ij |x_i - y_j|^p,   sum_j P_ij = a_i, sum_i P_ij = b_j
+ *     on a line:   integral_0^1 |F^-1(t) - G^-1(t)|^p dt            the plan keeps the order
+ *     of normals:  |m1 - m2|^2 + min_Q |R1 - R2 Q|_F^2              R = S^(1/2), Q orthogonal, p = 2
+ *
+ * What it costs to move one heap of earth into the shape of another, where a grain's way has a
+ * price. KL and its kind compare heights at the same place, and say infinity as soon as supports
+ * are apart; this one says how far apart. Three cases need no search: on a line the leftmost grain
+ * goes to the leftmost place, between normals the plan is linear, and sliced, the mean over random
+ * lines, needs lines only. What is easily got wrong: W_2 or its square, and masses that differ.
+ *
+ * source  Peyre & Cuturi 2019, "Computational Optimal Transport", remarks 2.28, 2.31, section 10.5;
+ *         Bhatia, Jain & Lim 2019, "On the Bures-Wasserstein distance", theorem 1 (Q)
+ * needs   error arena rng argsort eigh svd
+ * see     @wasserstein_exact (any cost), @wasserstein_sinkhorn, @f_divergence
+ * topics  Wasserstein Distance & Optimal Transport
+ */
+typedef struct {
+    const float *x;    /* (n,d) */
+    const float *mass; /* (n), not negative; NULL: 1/n each */
+    size_t n;
+} llm_wasserstein_measure;
+
+/* What makes a mass of m a share of the whole: 1 / total. 0 and a sentence where a mass is negative
+ * or nothing is left, or a coordinate or mass is not finite. */
+LLM_API double llm_wasserstein_unit(const llm_wasserstein_measure *m, size_t d, llm_error *error) {
+    double total = 0.0;
+    for (size_t i = 0; i < m->n * d; i++)
+        if (!(fabsf(m->x[i]) <= FLT_MAX)) {
+            llm_fail(error, "wasserstein: point %zu is not finite", i / d);
+            return 0.0;
+        }
+    for (size_t i = 0; i < m->n; i++) {
+        const double share = m->mass ? (double)m->mass[i] : 1.0 / (double)m->n;
+        total += share >= 0.0 && share <= (double)FLT_MAX ? share : (double)NAN;
+    }
+    if (total > 0.0) return 1.0 / total;
+    llm_fail(error, "wasserstein: %zu points of total mass %g", m->n, total);
+    return 0.0;
+}
+
+/* unit (2) <- both; false also where the totals differ by more than 1e-5 of themselves. */
+LLM_API bool llm_wasserstein_units(double unit[2], const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, size_t d, llm_error *error) {
+    unit[0] = llm_wasserstein_unit(a, d, error);
+    unit[1] = unit[0] > 0.0 ? llm_wasserstein_unit(b, d, error) : 0.0;
+    if (!(unit[1] > 0.0)) return false;
+    if (fabs(unit[0] - unit[1]) <= 1e-5 * unit[0]) return true;
+    return llm_fail(error, "wasserstein: masses %g and %g, expected the same", 1.0 / unit[0],
+                    1.0 / unit[1]);
+}
+
+/* The mass of point i, as a share of the whole. */
+LLM_API double llm_wasserstein_share(const llm_wasserstein_measure *m, size_t i, double unit) {
+    return i >= m->n ? 0.0 : m->mass ? unit * (double)m->mass[i] : 1.0 / (double)m->n;
+}
+
+/* *cost = W_p^p of a and b on a line (d = 1), p >= 1; dx (n of a) += its gradient in a's points, or
+ * NULL. Where points of both coincide W_1 has a kink: no slope is added there. Scratch: n words
+ * each. */
+LLM_API bool llm_wasserstein_1d(double *cost, double *dx, const llm_wasserstein_measure *a,
+                                const llm_wasserstein_measure *b, double p, llm_arena *arena,
+                                llm_error *error) {
+    const size_t mark = arena->used;
+    double unit[2];
+    LLM_ASSERT(p >= 1.0);
+    if (!llm_wasserstein_units(unit, a, b, 1, error)) return false;
+    size_t *from = (size_t *)llm_arena_take(arena, a->n, sizeof(size_t));
+    size_t *to = (size_t *)llm_arena_take(arena, b->n, sizeof(size_t));
+    llm_argsort(from, a->x, a->n);
+    llm_argsort(to, b->x, b->n);
+    double left = 0.0, room = 0.0; /* of the current two: one of them is used up at every turn */
+    *cost = 0.0;
+    for (size_t i = 0, j = 0; i < a->n && j < b->n; i += left <= 0.0, j += room <= 0.0) {
+        if (left <= 0.0) left = llm_wasserstein_share(a, from[i], unit[0]);
+        if (room <= 0.0) room = llm_wasserstein_share(b, to[j], unit[1]);
+        const double moved = fmin(left, room), way = (double)a->x[from[i]] - (double)b->x[to[j]];
+        *cost += moved * pow(fabs(way), p);
+        if (dx && way != 0.0) dx[from[i]] += copysign(moved * p * pow(fabs(way), p - 1.0), way);
+        left -= moved;
+        room -= moved;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* theta (L,d) <- directions, each equally likely. */
+LLM_API void llm_wasserstein_directions(float *theta, size_t L, size_t d, llm_rng *rng) {
+    for (size_t l = 0; l < L; l++) {
+        double square = 0.0;
+        while (!(square > 0.0)) {
+            square = 0.0;
+            llm_rng_normal_fill(rng, theta + l * d, d);
+            for (size_t c = 0; c < d; c++)
+                square += (double)theta[l * d + c] * (double)theta[l * d + c];
+        }
+        for (size_t c = 0; c < d; c++) theta[l * d + c] /= (float)sqrt(square);
+    }
+}
+
+/* *cost = mean over directions theta (L,d) of W_2^2 of the projections: at most W_2^2, and about
+ * 1/d of it. dx (n of a,d) += its gradient in a's points, or NULL. Scratch: n floats and words of
+ * both, n doubles of a. */
+LLM_API bool llm_wasserstein_sliced(double *cost, float *dx, const llm_wasserstein_measure *a,
+                                    const llm_wasserstein_measure *b, const float *theta, size_t L,
+                                    size_t d, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    double unit[2], *slope = llm_arena_doubles(arena, a->n);
+    float *px = llm_arena_floats(arena, a->n), *py = llm_arena_floats(arena, b->n);
+    const llm_wasserstein_measure from = {px, a->mass, a->n}, to = {py, b->mass, b->n};
+    bool ok = llm_wasserstein_units(unit, a, b, d, error);
+    *cost = 0.0;
+    for (size_t l = 0; l < L && ok; l++) {
+        const float *t = theta + l * d;
+        double one = 0.0;
+        for (size_t i = 0; i < a->n + b->n; i++) {
+            const float *x = i < a->n ? a->x + i * d : b->x + (i - a->n) * d;
+            double sum = 0.0;
+            for (size_t c = 0; c < d; c++) sum += (double)x[c] * (double)t[c];
+            if (i < a->n) px[i] = (float)sum, slope[i] = 0.0;
+            if (i >= a->n) py[i - a->n] = (float)sum;
+        }
+        ok = llm_wasserstein_1d(&one, slope, &from, &to, 2.0, arena, error);
+        *cost += one / (double)L;
+        for (size_t i = 0; dx && i < a->n * d; i++)
+            dx[i] += (float)(slope[i / d] / (double)L) * t[i % d];
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* root (d,d) <- s (d,d): the symmetric root of a covariance; scratch as llm_eigh and d^2 + d more.
+ * False where s is not symmetric, or an eigenvalue below -1e-6 of the largest. */
+LLM_API bool llm_wasserstein_root(double *root, const double *s, size_t d, llm_arena *arena,
+                                  llm_error *error) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, d), *v = llm_arena_doubles(arena, d * d);
+    bool ok = llm_eigh(w, v, s, d, arena) && (d == 0 || w[0] >= -1e-6 * fabs(w[d - 1]));
+    for (size_t i = 0; i < d && ok; i++) w[i] = sqrt(fmax(w[i], 0.0));
+    if (ok) llm_eigh_compose(root, w, v, d);
+    arena->used = mark;
+    return ok || llm_fail(error, "wasserstein: a covariance is not symmetric or has a negative "
+                                 "eigenvalue");
+}
+
+/* *cost = W_2^2 of two normals: means m1, m2 (d), covariances s1, s2 (d,d). The roots as close as
+ * an orthogonal Q brings them; it comes from the singular vectors of R2 R1, and the sum of squares
+ * is 0 for equal normals, where tr(S1 + S2 - 2 (R1 S2 R1)^(1/2)) cancels. Scratch: 6 d^2 + d. */
+LLM_API bool llm_wasserstein_normal(double *cost, const double *m1, const double *s1,
+                                    const double *m2, const double *s2, size_t d, llm_arena *arena,
+                                    llm_error *error) {
+    const size_t mark = arena->used;
+    double *r1 = llm_arena_doubles(arena, d * d), *r2 = llm_arena_doubles(arena, d * d);
+    double *g = llm_arena_doubles(arena, d * d), *j = llm_arena_doubles(arena, d * d);
+    double *s = llm_arena_doubles(arena, d);
+    const bool ok = llm_wasserstein_root(r1, s1, d, arena, error) &&
+                    llm_wasserstein_root(r2, s2, d, arena, error);
+    *cost = 0.0;
+    for (size_t i = 0; i < d * d && ok; i++) {
+        g[i] = 0.0;
+        for (size_t k = 0; k < d; k++) g[i] += r2[i / d * d + k] * r1[k * d + i % d];
+    }
+    if (ok) llm_svd_jacobi(g, s, j, d, d); /* R2 R1 = J' S W, Q = J' W */
+    for (size_t i = 0; i < d && ok; i++) {
+        *cost += (m1[i] - m2[i]) * (m1[i] - m2[i]);
+        for (size_t p = 0; p < d; p++) { /* s: row i of R2 J' */
+            s[p] = 0.0;
+            for (size_t k = 0; k < d; k++) s[p] += r2[i * d + k] * j[p * d + k];
+        }
+        for (size_t c = 0; c < d; c++) {
+            double apart = r1[i * d + c];
+            for (size_t p = 0; p < d; p++) apart -= s[p] * g[p * d + c];
+            *cost += apart * apart;
+        }
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* @wasserstein_exact ---------------------------------------- Optimal transport and assignment
+ *
+ *     min sum_ij P_ij C_ij,  sum_j P_ij = a_i,  sum_i P_ij = b_j      =      max a.u + b.v
+ *     u_i + v_j <= C_ij everywhere, and equal where P_ij > 0
+ *
+ * Any cost, any two measures of equal mass: a linear program whose two sides prove each other.
+ * u and v are prices, at a source and at a sink, that undercut no way; a plan that uses only ways
+ * they pay for is optimal, and a.u + b.v says so without another search. Masses are shipped one
+ * shortest path at a time, over C_ij - u_i - v_j >= 0, where a path may take back what was shipped
+ * before; then prices rise by what the path cost. With masses 1 this is the assignment problem, and
+ * the method the Hungarian one: n paths of n m steps each.
+ *
+ * source  Kuhn 1955, "The Hungarian method"; Edmonds & Karp 1972, "Theoretical improvements in
+ *         algorithmic efficiency" (prices); Peyre & Cuturi 2019, section 3.5
+ * needs   error arena wasserstein
+ * see     @wasserstein_sinkhorn (faster, smoother, not exact), @lagrange, @cluster_score
+ * topics  -
+ */
+
+/* cost (n,m) <- |x_i - y_j|^p for points of d coordinates, in the Euclidean norm. */
+LLM_API void llm_wasserstein_cost(double *cost, const llm_wasserstein_measure *a,
+                                  const llm_wasserstein_measure *b, size_t d, double p) {
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t j = 0; j < b->n; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < d; c++) {
+                const double way = (double)a->x[i * d + c] - (double)b->x[j * d + c];
+                square += way * way;
+            }
+            cost[i * b->n + j] = p == 2.0 ? square : pow(square, 0.5 * p);
+        }
+}
+
+/* A plan on its way, and the tree of shortest paths from one source. */
+typedef struct {
+    size_t n, m;
+    const double *cost;
+    double *plan, *u, *v, *left, *room, nothing; /* nothing: what counts as rounding of a mass */
+    double *far, *way; /* (n), (m): how far source i, sink j are; HUGE_VAL where not yet reached */
+    size_t *via, *from, *row; /* (n) the sink before source i, (m) the source before sink j, */
+    bool *done;               /* (n) sources in the order they were reached, (m): way is final */
+} llm_wasserstein_exact_state;
+
+/* Grows the tree from source s until a sink with room comes up, and returns it; m if there is none.
+ * Sinks that are full lead on to the sources they are filled from. *rows: how many sources have
+ * been reached. */
+LLM_API size_t llm_wasserstein_exact_grow(llm_wasserstein_exact_state *t, size_t *rows, size_t s) {
+    const size_t n = t->n, m = t->m;
+    for (size_t j = 0; j < m; j++) t->way[j] = HUGE_VAL, t->done[j] = false;
+    for (size_t i = 0; i < n; i++) t->far[i] = HUGE_VAL;
+    t->far[s] = 0.0;
+    t->row[0] = s;
+    *rows = 1;
+    for (size_t next = 0;;) {
+        for (; next < *rows; next++) {
+            const size_t i = t->row[next];
+            for (size_t j = 0; j < m; j++) {
+                const double slack = t->cost[i * m + j] - t->u[i] - t->v[j];
+                const double way = t->far[i] + fmax(0.0, slack);
+                if (!t->done[j] && way < t->way[j]) t->way[j] = way, t->from[j] = i;
+            }
+        }
+        size_t j = m;
+        for (size_t k = 0; k < m; k++)
+            if (!t->done[k] && (j == m || t->way[k] < t->way[j])) j = k;
+        if (j == m || t->room[j] > t->nothing) return j;
+        t->done[j] = true;
+        for (size_t i = 0; i < n; i++) {
+            if (!(t->plan[i * m + j] > 0.0) || t->far[i] < HUGE_VAL) continue;
+            t->far[i] = t->way[j]; /* what was shipped on i, j costs nothing to take back */
+            t->via[i] = j;
+            t->row[(*rows)++] = i;
+        }
+    }
+}
+
+/* plan (n,m), u (n), v (m) <- the cheapest way to ship left (n) into room (m), which holds it all;
+ * left and room end as what remains. v_j is 0 where room remains, else at most 0. Each turn empties
+ * a source, fills a sink or clears a way. */
+LLM_API void llm_wasserstein_exact_ship(double *plan, double *u, double *v, double *left,
+                                        double *room, const double *cost, size_t n, size_t m,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_wasserstein_exact_state t;
+    t.n = n, t.m = m, t.cost = cost, t.nothing = 0.0;
+    t.plan = plan, t.u = u, t.v = v, t.left = left, t.room = room;
+    t.far = llm_arena_doubles(arena, n);
+    t.way = llm_arena_doubles(arena, m);
+    t.via = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    t.from = (size_t *)llm_arena_take(arena, m, sizeof(size_t));
+    t.row = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    t.done = (bool *)llm_arena_take(arena, m, sizeof(bool));
+    for (size_t i = 0; i < n * m; i++) plan[i] = 0.0;
+    for (size_t j = 0; j < m; j++) v[j] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        t.nothing += 1e-14 * left[i];
+        u[i] = HUGE_VAL;
+        for (size_t j = 0; j < m; j++) u[i] = fmin(u[i], cost[i * m + j]);
+    }
+    for (size_t s = 0; s < n; s++)
+        while (left[s] > t.nothing) {
+            size_t rows;
+            const size_t end = llm_wasserstein_exact_grow(&t, &rows, s);
+            if (end == m) break; /* only rounding is left */
+            for (size_t k = 0; k < rows; k++) u[t.row[k]] += t.way[end] - t.far[t.row[k]];
+            for (size_t j = 0; j < m; j++)
+                if (t.done[j]) v[j] -= t.way[end] - t.way[j];
+
+            double moved = fmin(left[s], room[end]);
+            for (size_t i = t.from[end]; i != s; i = t.from[t.via[i]])
+                moved = fmin(moved, plan[i * m + t.via[i]]);
+            left[s] -= moved;
+            room[end] -= moved;
+            for (size_t j = end, i = t.from[j];; j = t.via[i], i = t.from[j]) {
+                plan[i * m + j] += moved;
+                if (i == s) break;
+                plan[i * m + t.via[i]] -= moved;
+            }
+        }
+    arena->used = mark;
+}
+
+/* False where a cost (n,m) is not finite. */
+LLM_API bool llm_wasserstein_exact_finite(const double *cost, size_t n, size_t m,
+                                          llm_error *error) {
+    for (size_t i = 0; i < n * m; i++)
+        if (!(fabs(cost[i]) <= DBL_MAX))
+            return llm_fail(error, "wasserstein: the cost from %zu to %zu is not finite", i / m,
+                            i % m);
+    return true;
+}
+
+/* *total, plan (n,m), u (n), v (m) <- cost (n,m) and the masses of a (n) and b (m), as shares of
+ * the whole (their points are not read). Scratch: 3 n + 4 m words and padding. */
+LLM_API bool llm_wasserstein_exact(double *total, double *plan, double *u, double *v,
+                                   const double *cost, const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, llm_arena *arena,
+                                   llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n;
+    double unit[2];
+    if (!llm_wasserstein_units(unit, a, b, 0, error)) return false;
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *left = llm_arena_doubles(arena, n), *room = llm_arena_doubles(arena, m);
+    for (size_t i = 0; i < n; i++) left[i] = llm_wasserstein_share(a, i, unit[0]);
+    for (size_t j = 0; j < m; j++) room[j] = llm_wasserstein_share(b, j, unit[1]);
+    llm_wasserstein_exact_ship(plan, u, v, left, room, cost, n, m, arena);
+    *total = 0.0;
+    for (size_t i = 0; i < n * m; i++) *total += plan[i] * cost[i];
+    arena->used = mark;
+    return true;
+}
+
+/* *total, to (n) <- cost (n,m), n <= m: each row gets a column of its own, at the least sum.
+ * Scratch: n m doubles, 5 n + 5 m words and padding. */
+LLM_API bool llm_wasserstein_assign(double *total, size_t *to, const double *cost, size_t n,
+                                    size_t m, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(n <= m);
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *plan = llm_arena_doubles(arena, n * m), *u = llm_arena_doubles(arena, n);
+    double *v = llm_arena_doubles(arena, m), *left = llm_arena_doubles(arena, n);
+    double *room = llm_arena_doubles(arena, m);
+    for (size_t i = 0; i < n; i++) left[i] = 1.0;
+    for (size_t j = 0; j < m; j++) room[j] = 1.0;
+    llm_wasserstein_exact_ship(plan, u, v, left, room, cost, n, m, arena);
+    *total = 0.0;
+    for (size_t i = 0; i < n * m; i++)
+        if (plan[i] > 0.0) to[i / m] = i % m, *total += cost[i];
+    arena->used = mark;
+    return true;
+}
+
+/* @wasserstein_sinkhorn ------------------------------------- Optimal transport, smoothed
+ *
+ *     OT_eps(a,b) = min_P <P,C> + eps KL(P | a b')        P_ij = a_i b_j e^((f_i + g_j - C_ij) / eps)
+ *     f_i = -eps log sum_j b_j e^((g_j - C_ij) / eps)     g_j likewise, in turns
+ *     S_eps(a,b)  = OT_eps(a,b) - OT_eps(a,a) / 2 - OT_eps(b,b) / 2
+ *
+ * A little entropy turns the linear program into two soft minima that are repeated until both
+ * marginals hold: matrix-vector work, in parallel, with a gradient everywhere. e^(-C/eps) itself
+ * underflows as soon as eps is small, so the potentials stay in the log domain. What is easily got
+ * wrong: OT_eps(a,a) is not 0, and descending on OT_eps(a,b) makes points shrink towards the mean;
+ * the two corrections undo that. As eps falls S goes to W^p, as it grows to the distance of means.
+ *
+ * source  Cuturi 2013, "Sinkhorn distances"; Peyre & Cuturi 2019, section 4.4; Feydy et al. 2019,
+ *         "Interpolating between optimal transport and MMD using Sinkhorn divergences"
+ * needs   error arena wasserstein wasserstein_exact
+ * see     @logsumexp, @wasserstein_exact
+ * topics  -
+ */
+
+/* f (n) <- g (m), cost: -eps log sum_j share_j e^((g_j - C_ij) / eps), C_ij at cost[i row + j col],
+ * so that one function serves both sides. Masses of 0 are left out; not all are. */
+LLM_API void llm_wasserstein_sinkhorn_half(double *f, const double *g,
+                                           const llm_wasserstein_measure *b, double unit,
+                                           const double *cost, size_t row, size_t col, size_t n,
+                                           double eps) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t j = 0; j < b->n; j++)
+            if (llm_wasserstein_share(b, j, unit) > 0.0)
+                most = fmax(most, g[j] - cost[i * row + j * col]);
+        for (size_t j = 0; j < b->n; j++) {
+            const double share = llm_wasserstein_share(b, j, unit);
+            if (share > 0.0) sum += share * exp((g[j] - cost[i * row + j * col] - most) / eps);
+        }
+        f[i] = -most - eps * log(sum);
+    }
+}
+
+/* f (n), g (m) <- f (zeros, or the potentials of a larger eps), cost (n,m), masses of a and b.
+ * Stops when the columns' sums of P are b exactly and those of the rows are off by tol or less in
+ * all; false when that takes more than *rounds rounds, with the last f and g. *rounds ends as how
+ * many it took. For a == b and a symmetric cost f is g, and half a step at a time takes few.
+ * Scratch: n doubles. */
+LLM_API bool llm_wasserstein_sinkhorn(double *f, double *g, size_t *rounds, const double *cost,
+                                      const llm_wasserstein_measure *a,
+                                      const llm_wasserstein_measure *b, double eps, double tol,
+                                      llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n, most = *rounds;
+    double unit[2], off = HUGE_VAL;
+    LLM_ASSERT(eps > 0.0);
+    if (!llm_wasserstein_units(unit, a, b, 0, error)) return false;
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *next = llm_arena_doubles(arena, n);
+    for (*rounds = 0; *rounds < most && off > tol; (*rounds)++) {
+        if (a == b) memcpy(g, f, n * sizeof *g);
+        if (a != b) llm_wasserstein_sinkhorn_half(g, f, a, unit[0], cost, 1, m, m, eps);
+        llm_wasserstein_sinkhorn_half(next, g, b, unit[1], cost, m, 1, n, eps);
+        off = 0.0; /* row i of P sums to a_i e^((f_i - next_i) / eps) */
+        for (size_t i = 0; i < n; i++)
+            off += llm_wasserstein_share(a, i, unit[0]) * fabs(expm1((f[i] - next[i]) / eps));
+        for (size_t i = 0; i < n && off > tol; i++)
+            f[i] = a == b ? 0.5 * (f[i] + next[i]) : next[i];
+    }
+    arena->used = mark;
+    return off <= tol ||
+           llm_fail(error, "wasserstein: marginals off by %g after %zu rounds", off, most);
+}
+
+/* Returns <P,C>, plan (n,m) or NULL <- f, g and what they were computed from. */
+LLM_API double llm_wasserstein_sinkhorn_plan(double *plan, const double *f, const double *g,
+                                             const double *cost, const llm_wasserstein_measure *a,
+                                             const llm_wasserstein_measure *b, double eps) {
+    double unit[2], total = 0.0;
+    if (!llm_wasserstein_units(unit, a, b, 0, NULL)) return (double)NAN;
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t j = 0; j < b->n; j++) {
+            const size_t ij = i * b->n + j;
+            double p = llm_wasserstein_share(a, i, unit[0]) * llm_wasserstein_share(b, j, unit[1]);
+            if (p > 0.0) p *= exp((f[i] + g[j] - cost[ij]) / eps);
+            total += p * cost[ij];
+            if (plan) plan[ij] = p;
+        }
+    return total;
+}
+
+/* *value += scale * OT_eps(a,b) for the cost |x - y|^2, which at the optimum is a.f + b.g; dx (n of
+ * a,d) += its gradient in a's points with f, g and P held fixed (the envelope theorem), or NULL.
+ * From the largest cost on eps is halved, 50 rounds each: started cold, a small eps can make the
+ * error fall as slowly as 1 / rounds. Scratch: 2 n m + 2 n + m doubles and padding. */
+LLM_API bool llm_wasserstein_sinkhorn_term(double *value, float *dx, double scale,
+                                           const llm_wasserstein_measure *a,
+                                           const llm_wasserstein_measure *b, size_t d, double eps,
+                                           llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n;
+    double *cost = llm_arena_doubles(arena, n * m), *plan = llm_arena_doubles(arena, n * m);
+    double *f = llm_arena_doubles(arena, n), *g = llm_arena_doubles(arena, m), unit[2];
+    double now = eps;
+    bool ok = llm_wasserstein_units(unit, a, b, d, error);
+    llm_wasserstein_cost(cost, a, b, d, 2.0);
+    for (size_t i = 0; i < n; i++) f[i] = 0.0;
+    for (size_t i = 0; i < n * m; i++) now = fmax(now, cost[i]);
+    for (size_t rounds = 50; now > eps && ok; now *= 0.5, rounds = 50)
+        llm_wasserstein_sinkhorn(f, g, &rounds, cost, a, b, now, 1e-6, arena, NULL);
+    size_t rounds = 100000;
+    ok = ok && llm_wasserstein_sinkhorn(f, g, &rounds, cost, a, b, eps, 1e-6, arena, error);
+    if (ok) llm_wasserstein_sinkhorn_plan(plan, f, g, cost, a, b, eps);
+    for (size_t i = 0; i < n && ok; i++)
+        *value += scale * llm_wasserstein_share(a, i, unit[0]) * f[i];
+    for (size_t j = 0; j < m && ok; j++)
+        *value += scale * llm_wasserstein_share(b, j, unit[1]) * g[j];
+    for (size_t i = 0; i < n && dx && ok; i++)
+        for (size_t j = 0; j < m; j++)
+            for (size_t c = 0; c < d; c++) { /* a point of a == b stands on both sides */
+                const double way = (double)a->x[i * d + c] - (double)b->x[j * d + c];
+                dx[i * d + c] += (float)((a == b ? 4.0 : 2.0) * scale * plan[i * m + j] * way);
+            }
+    arena->used = mark;
+    return ok;
+}
+
+/* *value = S_eps(a,b) for the cost |x - y|^2: 0 for a = b, never negative; dx (n of a,d) += its
+ * gradient in a's points, or NULL. eps has the unit of the cost; its root is the blur. Scratch: as
+ * the terms, of which it needs one at a time. */
+LLM_API bool llm_wasserstein_sinkhorn_divergence(double *value, float *dx,
+                                                 const llm_wasserstein_measure *a,
+                                                 const llm_wasserstein_measure *b, size_t d,
+                                                 double eps, llm_arena *arena, llm_error *error) {
+    *value = 0.0;
+    return llm_wasserstein_sinkhorn_term(value, dx, 1.0, a, b, d, eps, arena, error) &&
+           llm_wasserstein_sinkhorn_term(value, dx, -0.5, a, a, d, eps, arena, error) &&
+           llm_wasserstein_sinkhorn_term(value, NULL, -0.5, b, b, d, eps, arena, error);
+}
+
 /* @fisher_info ---------------------------------------------- Fisher information
  *
  *     F = E s s^T = -E l''         s = dlog p(y; theta)/dtheta, y drawn from the MODEL
