@@ -1218,6 +1218,97 @@ LLM_DEVICE void llm_pairs_tile(float (&c)[4][4], float &a_sq, float &b_sq, const
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @linear_map ----------------------------------------------- Linear function
+ *
+ * W applied to a few vectors at a time, as decoding does: a warp takes a row of W, 16 bytes a lane,
+ * and multiplies it with up to four rows of x at once, so that what it has fetched is used four
+ * times; five exchanges a sum add up the lanes. More rows of x are taken four by four by blocks
+ * that run side by side, so that W comes from L2 for all but the first four. x is small and comes
+ * from L1. The bias, where there is one, is added to what is in registers.
+ *
+ * Reads W once, B up to 4: the minimum, beside which x and y are nothing. 2 B m n operations. Limit:
+ * memory bandwidth for B up to 4, L2's above; from a few dozen rows on a tile of dense is faster.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     affine, dense
+ * topics  -
+ */
+template <typename T, int V, int R>
+LLM_KERNEL void llm_linear_map_kernel(T *y, const T *x, const T *w, const T *b, size_t B, size_t m,
+                                      size_t n) {
+    const size_t groups = (B + R - 1) / R, first = blockIdx.x % groups * R;
+    const size_t row = blockIdx.x / groups * 8 + threadIdx.x / 32;
+    const unsigned lane = threadIdx.x % 32;
+    if (row >= m) return; /* a whole warp, and no barrier follows */
+    float sum[R], w_v[V], x_v[V];
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) sum[r] = 0.0f;
+    for (size_t i = (size_t)lane * V; i < n; i += 32 * V) {
+        llm_load_vector(w_v, w, row * n + i);
+        LLM_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (first + (size_t)r >= B) break;
+            llm_load_vector(x_v, x, (first + (size_t)r) * n + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) sum[r] += w_v[k] * x_v[k];
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) {
+        if (first + (size_t)r >= B) break;
+        const float v = llm_warp_sum(sum[r]) + (b ? llm_load(b, row) : 0.0f);
+        if (lane == (unsigned)r) llm_store(y, (first + (size_t)r) * m + row, v);
+    }
+}
+
+/* y (B,m) <- x (B,n), w (m,n), and b (m) or NULL: what linear_map and affine launch. */
+template <typename T>
+static inline cudaError_t llm_cuda_linear_map_rows(T *y, const T *x, const T *w, const T *b,
+                                                   size_t B, size_t m, size_t n,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (B == 0 || m == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, n) && llm_aligned(w, n);
+    const auto linear_map =
+        wide     ? B == 1 ? llm_linear_map_kernel<T, V, 1> : llm_linear_map_kernel<T, V, 4>
+            : B == 1 ? llm_linear_map_kernel<T, 1, 1>
+                 : llm_linear_map_kernel<T, 1, 4>;
+    LLM_LAUNCH(linear_map, (unsigned)((m + 7) / 8 * ((B + 3) / 4)), 256, 0, stream, y, x, w, b, B,
+               m, n);
+    return cudaGetLastError();
+}
+/* y (B,m) <- x (B,n), w (m,n): arguments as llm_linear_map_batch; T is float or llm_bf16, sums are
+ * float. */
+template <typename T>
+static inline cudaError_t llm_cuda_linear_map_batch(T *y, const T *x, const T *w, size_t B,
+                                                    size_t m, size_t n, cudaStream_t stream) {
+    return llm_cuda_linear_map_rows(y, x, w, (const T *)NULL, B, m, n, stream);
+}
+
+/* @affine --------------------------------------------------- Affine transformation
+ *
+ * For a few rows the kernel of linear_map, with the bias added before y is written: a kernel of its
+ * own would read and write y again and wait for another launch. For many rows, the batches of
+ * training, the same function is llm_cuda_dense_forward with LLM_ACTIVATION_IDENTITY: tiles of W
+ * are used 128 times there, on tensor cores for bfloat16. A scale and a shift behind the map cost
+ * nothing in either: llm_affine_fold puts them into W and b beforehand.
+ *
+ * Traffic and limit as linear_map's, and b once.
+ *
+ * source  -
+ * needs   linear_map
+ * see     dense
+ * topics  -
+ */
+
+/* y (B,m) <- x (B,n), w (m,n), b (m): arguments as llm_affine_apply; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_affine_apply(T *y, const T *x, const T *w, const T *b, size_t B,
+                                                size_t m, size_t n, cudaStream_t stream) {
+    return llm_cuda_linear_map_rows(y, x, w, b, B, m, n, stream);
+}
+
 /* @vector_norm ---------------------------------------------- L1 and L2 norms
  *
  * Rows made unit: a block a row. Each thread squares its entries, the block adds them in double, so
@@ -1267,6 +1358,96 @@ static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T
     else
         LLM_LAUNCH((llm_vector_norm_unit_kernel<T, 1>), (unsigned)rows, threads, 0, stream, u,
                    length, x, n, eps);
+    return cudaGetLastError();
+}
+
+/* @dense_vector --------------------------------------------- Dense vector
+ *
+ * Dot product: a grid that strides over both vectors; a thread adds what it fetched at once in
+ * float, at most 8 products, and those sums in double, where 2^24 ones would not stop growing. Each
+ * block leaves the sum of its threads, and one block adds those. How many blocks there are depends
+ * on n and the alignment alone and nothing is atomic: the same bits in every run and on every card.
+ * axpy is one pass.
+ *
+ * Reads x and y once, 8 bytes an entry of float; axpy writes y as well, 12: the minimum. Limit:
+ * memory bandwidth; below a million entries the launches, two for a dot product.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     nll, grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_DENSE_VECTOR_BLOCKS = 1024 };
+
+/* Blocks for n entries, V a thread. */
+static inline __attribute__((unused)) unsigned llm_cuda_dense_vector_blocks(size_t n, size_t V) {
+    const size_t most = LLM_CUDA_DENSE_VECTOR_BLOCKS, blocks = (n + 256 * V - 1) / (256 * V);
+    return (unsigned)(blocks < most ? blocks : most);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_dense_vector_dot_kernel(double *part, const T *x, const T *y, size_t n) {
+    const size_t whole = n - n % V, step = (size_t)gridDim.x * 256 * V;
+    double sum = 0.0;
+    size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    for (; i < whole; i += step) {
+        float x_v[V], y_v[V], near = 0.0f;
+        llm_load_vector(x_v, x, i);
+        llm_load_vector(y_v, y, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) near += x_v[k] * y_v[k];
+        sum += (double)near;
+    }
+    for (size_t k = i; k < n; k++) /* the rest: one thread stands before it */
+        sum += (double)(llm_load(x, k) * llm_load(y, k));
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
+}
+LLM_KERNEL void llm_dense_vector_total_kernel(float *dot, const double *part, unsigned parts) {
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0);
+    if (threadIdx.x == 0) *dot = (float)sum;
+}
+
+/* dot (1) <- x.y (n), on the device. part (LLM_CUDA_DENSE_VECTOR_BLOCKS) is scratch; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_vector_dot(float *dot, double *part, const T *x,
+                                                    const T *y, size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const bool wide = llm_aligned(x, V) && llm_aligned(y, V);
+    const unsigned blocks = llm_cuda_dense_vector_blocks(n + 1, wide ? V : 1); /* one for n = 0 */
+    const auto dense_vector_dot =
+        wide ? llm_dense_vector_dot_kernel<T, V> : llm_dense_vector_dot_kernel<T, 1>;
+    LLM_LAUNCH(dense_vector_dot, blocks, 256, 0, stream, part, x, y, n);
+    LLM_LAUNCH(llm_dense_vector_total_kernel, 1, LLM_CUDA_DENSE_VECTOR_BLOCKS, 0, stream, dot, part,
+               blocks);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_dense_vector_axpy_kernel(T *y, float a, const T *x, size_t n) {
+    const size_t whole = n - n % V, step = (size_t)gridDim.x * 256 * V;
+    size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    for (; i < whole; i += step) {
+        float x_v[V], y_v[V];
+        llm_load_vector(x_v, x, i);
+        llm_load_vector(y_v, y, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) y_v[k] += a * x_v[k];
+        llm_store_vector(y, i, y_v);
+    }
+    for (size_t k = i; k < n; k++) llm_store(y, k, llm_load(y, k) + a * llm_load(x, k));
+}
+/* y (n) += a x (n): as llm_dense_vector_axpy; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_vector_axpy(T *y, float a, const T *x, size_t n,
+                                                     cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, V) && llm_aligned(y, V);
+    const auto dense_vector_axpy =
+        wide ? llm_dense_vector_axpy_kernel<T, V> : llm_dense_vector_axpy_kernel<T, 1>;
+    LLM_LAUNCH(dense_vector_axpy, llm_cuda_dense_vector_blocks(n, wide ? V : 1), 256, 0, stream, y,
+               a, x, n);
     return cudaGetLastError();
 }
 
