@@ -2030,7 +2030,7 @@ LLM_HOST_DEVICE size_t llm_cuda_fisher_info_place(size_t row, size_t column, siz
 /* part <- the tiles of a slice. M says what is summed: choose(matrix), then weight(i) and value(i,
  * column) of example i. */
 template <int S, typename M>
-LLM_KERNEL void __launch_bounds__(256)
+LLM_KERNEL void __launch_bounds__(256, 4)
     llm_fisher_info_gram_kernel(float *part, M model, llm_cuda_fisher_info_shape g) {
     enum { side = 16 * S };
     __shared__ float left[16][side], right[16][side];
@@ -2142,6 +2142,152 @@ llm_cuda_fisher_info(float *F, const float *p, const float *x, const int *label,
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
+
+/* @unsupervised --------------------------------------------- Unsupervised learning
+ *
+ * The E step of a Gaussian mixture. A block takes 32 points, a lane each, a warp every eighth
+ * component: z = L^-1 (x - m) by forward substitution, four rows of L at a time, so that an entry
+ * of z that is fetched serves four multiply-adds; log density, log-sum-exp over the components and
+ * responsibilities follow while the scores lie in shared memory.
+ *
+ * The sufficient statistics are the weighted Gram matrices of @fisher_info, of the rows (x - m, 1)
+ * with the responsibilities as weights: the column of ones gives counts and means on the way. They
+ * are taken about the present means, so nothing cancels where the data lie far from 0.
+ *
+ * Reads x twice and r once and writes r: 4 n (2 d + 2 K) bytes where one kernel for both might save
+ * half; but a point costs K d^2 operations in each, so from d = 8 or so the multiply-adds are the
+ * limit.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, fisher_info
+ * see     logsumexp
+ * topics  -
+ */
+
+/* Shared: x (d,33), scores (K,33), and for each warp z (d,32). */
+LLM_KERNEL void llm_unsupervised_expect_kernel(double *part, float *r, float *log_p,
+                                               const float *weight, const float *mean,
+                                               const float *L, const float *x, size_t n, size_t K,
+                                               size_t d) {
+    LLM_DYNAMIC_SHARED(float, x_tile);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t first = (size_t)blockIdx.x * 32;
+    float *score = x_tile + d * 33, *z = score + K * 33 + warp * d * 32;
+    for (size_t t = threadIdx.x; t < 32 * d; t += blockDim.x)
+        x_tile[t % d * 33 + t / d] = first + t / d < n ? llm_load(x, first * d + t) : 0.0f;
+    __syncthreads();
+    for (size_t k = warp; k < K; k += warps) {
+        const float *m = mean + k * d, *l = L + k * d * d;
+        float square = 0.0f, log_det = 0.0f;
+        for (size_t j = lane; j < d; j += 32) log_det += logf(llm_load(l, j * d + j));
+        for (size_t j = 0; j < d; j += 4) {
+            float v[4];
+            size_t row[4]; /* rows behind the last repeat it, and are not used */
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) {
+                row[u] = j + u < d ? j + u : d - 1;
+                v[u] = x_tile[row[u] * 33 + lane] - llm_load(m, row[u]);
+            }
+            for (size_t i = 0; i < j; i++) {
+                const float z_i = z[i * 32 + lane];
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) v[u] -= llm_load(l, row[u] * d + i) * z_i;
+            }
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) {
+                if (j + u >= d) break;
+                LLM_UNROLL
+                for (unsigned w = 0; w < u; w++) v[u] -= llm_load(l, row[u] * d + j + w) * v[w];
+                v[u] /= llm_load(l, row[u] * d + row[u]);
+                z[row[u] * 32 + lane] = v[u]; /* this lane's own: no barrier */
+                square += v[u] * v[u];
+            }
+        }
+        const float log_2_pi = 1.83787707f, constant = logf(llm_load(weight, k));
+        score[k * 33 + lane] =
+            constant - llm_warp_sum(log_det) - 0.5f * ((float)d * log_2_pi + square);
+    }
+    __syncthreads();
+    double total = 0.0;
+    for (size_t p = warp; p < 32 && first + p < n; p += warps) {
+        float most = -INFINITY, sum = 0.0f;
+        for (size_t k = lane; k < K; k += 32) most = fmaxf(most, score[k * 33 + p]);
+        most = llm_warp_max(most);
+        for (size_t k = lane; k < K; k += 32) sum += expf(score[k * 33 + p] - most);
+        const float log_sum = most + logf(llm_warp_sum(sum));
+        for (size_t k = lane; r && k < K; k += 32)
+            llm_store(r, (first + p) * K + k, expf(score[k * 33 + p] - log_sum));
+        if (log_p && lane == 0) llm_store(log_p, first + p, log_sum);
+        if (lane == 0) total += (double)log_sum;
+    }
+    total = llm_block_sum(total);
+    if (threadIdx.x == 0) part[blockIdx.x] = total;
+}
+LLM_KERNEL void llm_unsupervised_mean_kernel(double *mean, const double *part, size_t parts,
+                                             size_t n) {
+    double sum = 0.0;
+    for (size_t i = threadIdx.x; i < parts; i += blockDim.x) sum += part[i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) *mean = sum / (double)n;
+}
+
+/* *mean_log_density <- the mean log density of x (n,d) in nats, n > 0; r (n,K) and log_p (n), or
+ * NULL: as llm_unsupervised_gmm_expect for weight (K), mean (K,d) and Cholesky factors L (K,d,d).
+ * scratch: a double for each 32 points. K and d are limited by 160 KB of shared memory
+ * (cudaErrorInvalidValue): d = 128 with K = 96. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_unsupervised_gmm_expect(double *mean_log_density, float *r, float *log_p,
+                                 const float *weight, const float *mean, const float *L,
+                                 const float *x, size_t n, size_t K, size_t d, double *scratch,
+                                 cudaStream_t stream) {
+    const size_t warps = K < 8 ? K : 8, shared = 4 * (33 * (d + K) + 32 * d * warps);
+    const size_t blocks = (n + 31) / 32;
+    if (n == 0 || K == 0 || d == 0 || shared > 160 * 1024) return cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_unsupervised_expect_kernel, (unsigned)blocks, (unsigned)(32 * warps), shared,
+               stream, scratch, r, log_p, weight, mean, L, x, n, K, d);
+    LLM_LAUNCH(llm_unsupervised_mean_kernel, 1, 256, 0, stream, mean_log_density, scratch, blocks,
+               n);
+    return cudaGetLastError();
+}
+
+/* What is summed for a component: the rows (x - m, 1), weighted by r. */
+struct llm_cuda_unsupervised_rows {
+    const float *r, *mean, *x;
+    size_t K, d, k;
+    LLM_DEVICE_METHOD void choose(size_t component) { k = component; }
+    LLM_DEVICE_METHOD float weight(size_t i) const { return llm_load(r, i * K + k); }
+    LLM_DEVICE_METHOD float value(size_t i, size_t j) const {
+        return j == d ? 1.0f : llm_load(x, i * d + j) - llm_load(mean, k * d + j);
+    }
+};
+LLM_KERNEL void llm_unsupervised_add_kernel(float *count, float *sum, float *square,
+                                            const float *part, llm_cuda_fisher_info_shape g) {
+    const size_t d = g.columns - 1, each = (d + 1) * (d + 1);
+    const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= g.matrices * each) return;
+    const size_t k = at / each, a = at % each / (d + 1), b = at % (d + 1);
+    if (a == d && b < d) return; /* the same as (b,d) */
+    float *to = a == d ? count + k : b == d ? sum + k * d + a : square + (k * d + a) * d + b;
+    llm_store(to, 0, llm_load(to, 0) + llm_cuda_fisher_info_entry(part, g, k, a, b));
+}
+
+/* count (K), sum (K,d), square (K,d,d) += over x (n,d): r, r (x - m), r (x - m)(x - m)^T, for r
+ * (n,K) of the E step and its mean (K,d). From the totals the M step makes
+ *     w = count / n    m' = m + sum / count    S = square / count - (m' - m)(m' - m)^T
+ * scratch: llm_cuda_fisher_info_parts(llm_cuda_fisher_info_grams(n, d + 1, K)) floats. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_unsupervised_gmm_statistics(float *count, float *sum, float *square, const float *r,
+                                     const float *mean, const float *x, size_t n, size_t K,
+                                     size_t d, float *scratch, cudaStream_t stream) {
+    if (n == 0 || K == 0) return cudaSuccess;
+    const llm_cuda_fisher_info_shape g = llm_cuda_fisher_info_grams(n, d + 1, K);
+    const llm_cuda_unsupervised_rows model = {r, mean, x, K, d, 0};
+    const cudaError_t error = llm_cuda_fisher_info_gram(scratch, model, g, stream);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_unsupervised_add_kernel, (unsigned)((K * (d + 1) * (d + 1) + 255) / 256), 256, 0,
+               stream, count, sum, square, scratch, g);
+    return cudaGetLastError();
+}
 
 /* @loss_function -------------------------------------------- Loss functions
  *
