@@ -2143,6 +2143,190 @@ llm_cuda_fisher_info(float *F, const float *p, const float *x, const int *label,
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
 
+/* @supervised ----------------------------------------------- Supervised learning
+ *
+ * The k nearest of n examples for each of m queries, by looking at all. A block takes 64 queries
+ * and goes through its examples 64 at a time: a thread makes 4 x 4 squared distances in registers,
+ * as differences, since |x|^2 - 2 x.q + |q|^2 would cancel for near ones. A warp then looks after 8
+ * of the queries. Their lists stand sorted across its lanes, 32 entries a register; a new entry
+ * moves the worse ones one lane up, and what falls out of one register enters the next. Few come
+ * that far: of n examples in random order about k log(n/k) ever enter, the others fail one
+ * comparison with the worst of the list, 32 at once.
+ *
+ * An entry is distance and index in one integer (cuda_select), so of equal distances the lower
+ * index wins in any order of work. Where there are few queries the examples are cut into slices,
+ * whose lists a second kernel merges.
+ *
+ * Two instructions a pair and column, 2 n m d in all; reads x once for 64 queries. Limit: the
+ * arithmetic.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     top_k
+ * topics  -
+ */
+enum { LLM_CUDA_SUPERVISED_MOST = 128, LLM_CUDA_SUPERVISED_TILE = 64 };
+
+/* Puts an entry into a list sorted across a warp, 32 R long; the worst falls out. */
+template <int R>
+LLM_DEVICE void llm_cuda_supervised_insert(unsigned long long (&list)[R],
+                                           unsigned long long added) {
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) {
+        const unsigned long long before = __shfl_up_sync(0xffffffffu, list[s], 1);
+        const unsigned long long last = __shfl_sync(0xffffffffu, list[s], 31);
+        const bool moved = threadIdx.x % 32 > 0 && before > added;
+        if (list[s] > added) list[s] = moved ? before : added;
+        added = last > added ? last : added;
+    }
+}
+/* The same for an entry of each lane, those not better than the k-th left out. */
+template <int R>
+LLM_DEVICE void llm_cuda_supervised_offer(unsigned long long (&list)[R], unsigned long long entry,
+                                          size_t k) {
+    unsigned long long worst = list[0];
+    LLM_UNROLL
+    for (int s = 1; s < R; s++) worst = (k - 1) / 32 == (size_t)s ? list[s] : worst;
+    worst = __shfl_sync(0xffffffffu, worst, (int)((k - 1) % 32));
+    unsigned better = __ballot_sync(0xffffffffu, entry < worst);
+    for (; better; better &= better - 1) {
+        const unsigned long long added = __shfl_sync(0xffffffffu, entry, __ffs((int)better) - 1);
+        llm_cuda_supervised_insert(list, added);
+    }
+}
+
+/* part (slices,m,k) <- the sorted lists of each slice of the examples. */
+template <int R>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_supervised_nearest_kernel(unsigned long long *part, const float *q, size_t m,
+                                  const float *x, size_t n, size_t d, size_t k, size_t slice) {
+    enum { side = LLM_CUDA_SUPERVISED_TILE };
+    __shared__ float q_tile[16][side + 1], x_tile[16][side + 1], distance[side][side + 1];
+    const size_t first = (size_t)blockIdx.x * side, begin = blockIdx.y * slice;
+    const size_t end = begin + slice < n ? begin + slice : n;
+    const unsigned t = threadIdx.x, a = t % 16, b = t / 16, lane = t % 32, warp = t / 32;
+    unsigned long long list[8][R];
+    LLM_UNROLL
+    for (unsigned u = 0; u < 8; u++) {
+        LLM_UNROLL
+        for (int s = 0; s < R; s++) list[u][s] = ~0ull;
+    }
+    for (size_t from = begin; from < end; from += side) {
+        float sum[4][4] = {};
+        size_t column = 0;
+        do {
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) { /* rows b + 16 u, column a of the 16 */
+                const size_t row = b + 16 * u, j = column + a;
+                const bool q_in = first + row < m && j < d, x_in = from + row < end && j < d;
+                q_tile[a][row] = q_in ? llm_load(q, (first + row) * d + j) : 0.0f;
+                x_tile[a][row] = x_in ? llm_load(x, (from + row) * d + j) : 0.0f;
+            }
+            __syncthreads();
+            LLM_UNROLL
+            for (unsigned j = 0; j < 16; j++) {
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) {
+                    LLM_UNROLL
+                    for (unsigned v = 0; v < 4; v++) {
+                        const float off = q_tile[j][b + 16 * u] - x_tile[j][a + 16 * v];
+                        sum[u][v] += off * off;
+                    }
+                }
+            }
+            __syncthreads();
+            column += 16;
+        } while (column < d);
+        LLM_UNROLL
+        for (unsigned u = 0; u < 4; u++) {
+            LLM_UNROLL
+            for (unsigned v = 0; v < 4; v++) distance[b + 16 * u][a + 16 * v] = sum[u][v];
+        }
+        __syncthreads(); /* the next tile's first barrier keeps its distances away */
+        LLM_UNROLL
+        for (unsigned u = 0; u < 8; u++) {
+            if (first + warp * 8 + u >= m) break;
+            LLM_UNROLL
+            for (unsigned half = 0; half < side; half += 32) {
+                const size_t i = from + half + lane;
+                llm_cuda_supervised_offer(
+                    list[u],
+                    i < end ? llm_select_pair(distance[warp * 8 + u][half + lane], i) : ~0ull, k);
+            }
+        }
+    }
+    LLM_UNROLL
+    for (unsigned u = 0; u < 8; u++) {
+        LLM_UNROLL
+        for (int s = 0; s < R; s++) {
+            const size_t row = first + warp * 8 + u, rank = 32 * (size_t)s + lane;
+            if (row < m && rank < k) part[(blockIdx.y * m + row) * k + rank] = list[u][s];
+        }
+    }
+}
+
+/* A warp a query: merges the lists of the slices, and turns distances into weights. */
+template <int R>
+LLM_KERNEL void llm_supervised_merge_kernel(size_t *index, float *weight,
+                                            const unsigned long long *part, size_t m, size_t k,
+                                            size_t slices, bool by_distance) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= m) return;
+    unsigned long long list[R];
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) list[s] = ~0ull;
+    for (size_t slice = 0; slice < slices; slice++)
+        for (size_t rank = 0; rank < k; rank += 32)
+            llm_cuda_supervised_offer(
+                list, rank + at.lane < k ? part[(slice * m + at.row) * k + rank + at.lane] : ~0ull,
+                k);
+    const bool hit = __shfl_sync(0xffffffffu, llm_select_value(list[0]), 0) == 0.0f;
+    float own[R], sum = 0.0f;
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) {
+        const float square = llm_select_value(list[s]);
+        own[s] = by_distance ? hit ? (square == 0.0f ? 1.0f : 0.0f) : 1.0f / sqrtf(square) : 1.0f;
+        if (32 * (size_t)s + at.lane < k) sum += own[s];
+    }
+    sum = llm_warp_sum(sum);
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) {
+        const size_t rank = 32 * (size_t)s + at.lane;
+        if (rank >= k) break;
+        index[at.row * k + rank] = (size_t)(list[s] & 0xffffffffu);
+        llm_store(weight, at.row * k + rank, own[s] / sum);
+    }
+}
+
+/* Slices of the examples: so many that a large card is filled, none under 1024. */
+static inline __attribute__((unused)) size_t llm_cuda_supervised_slices(size_t m, size_t n) {
+    const size_t tiles = (m + LLM_CUDA_SUPERVISED_TILE - 1) / LLM_CUDA_SUPERVISED_TILE;
+    const size_t wanted = tiles ? (263 + tiles) / tiles : 1, most = n / 1024 ? n / 1024 : 1;
+    return wanted < most ? wanted : most;
+}
+/* index, weight (m,k) <- llm_supervised_nearest of each row of q (m,d) in x (n,d), n < 2^32, the
+ * distances in float; a NaN is farther than infinity. scratch: m k llm_cuda_supervised_slices(m, n)
+ * words of 64 bits. cudaErrorInvalidValue for k = 0, k > n or k > LLM_CUDA_SUPERVISED_MOST. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_supervised_nearest(size_t *index, float *weight, const float *q, size_t m, const float *x,
+                            size_t n, size_t d, size_t k, bool by_distance,
+                            unsigned long long *scratch, cudaStream_t stream) {
+    const size_t most = LLM_CUDA_SUPERVISED_MOST, side = LLM_CUDA_SUPERVISED_TILE;
+    if (k == 0 || k > n || k > most || n >> 32) return cudaErrorInvalidValue;
+    if (m == 0) return cudaSuccess;
+    const size_t slices = llm_cuda_supervised_slices(m, n);
+    const size_t slice = ((n + slices - 1) / slices + side - 1) / side * side;
+    const dim3 grid((unsigned)((m + side - 1) / side), (unsigned)slices);
+    const bool small = k <= 32;
+    const auto nearest =
+        small ? llm_supervised_nearest_kernel<1> : llm_supervised_nearest_kernel<4>;
+    const auto merge = small ? llm_supervised_merge_kernel<1> : llm_supervised_merge_kernel<4>;
+    LLM_LAUNCH(nearest, grid, 256, 0, stream, scratch, q, m, x, n, d, k, slice);
+    LLM_LAUNCH(merge, llm_row_blocks(m, true), 128, 0, stream, index, weight, scratch, m, k, slices,
+               by_distance);
+    return cudaGetLastError();
+}
+
 /* @unsupervised --------------------------------------------- Unsupervised learning
  *
  * The E step of a Gaussian mixture. A block takes 32 points, a lane each, a warp every eighth
