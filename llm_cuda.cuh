@@ -2473,6 +2473,192 @@ llm_cuda_unsupervised_gmm_statistics(float *count, float *sum, float *square, co
     return cudaGetLastError();
 }
 
+/* @multiclass ----------------------------------------------- Multiclass classification
+ *
+ * Softmax regression: scores, loss and the gradient of the weights in one kernel, for a batch of
+ * classifiers on the same examples (penalties to choose from, probes of one representation). A
+ * block takes 32 examples at a time. A warp makes the scores of four of them, eight classes at a
+ * time, its lanes across the columns; 31 exchanges turn the lanes' 32 shares into 32 scores, a lane
+ * each. Softmax, loss and residuals stay in shared memory, and so does the block's share of the
+ * gradient, to which each thread adds its columns. A second kernel adds the shares of the blocks in
+ * order.
+ *
+ * Reads x from memory once, 4 n d bytes, the minimum; the second reading is served by L1 and L2,
+ * where gradient and score kernels apart would read it twice. 4 n d K operations: above some five
+ * classes the limit is the multiply-adds, below it memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     softmax_head (classes by the thousand), cross_entropy
+ * topics  -
+ */
+enum { LLM_CUDA_MULTICLASS_ROWS = 32, LLM_CUDA_MULTICLASS_STRIDE = 36 };
+
+/* The sum over the lanes of v[i], in lane i: each exchange halves what a lane is in charge of. */
+LLM_DEVICE float llm_cuda_multiclass_gather(float (&v)[32]) {
+    LLM_UNROLL
+    for (unsigned step = 16; step > 0; step /= 2) {
+        const bool high = (threadIdx.x & step) != 0;
+        LLM_UNROLL
+        for (unsigned i = 0; i < step; i++) {
+            const float give = high ? v[i] : v[i + step], keep = high ? v[i + step] : v[i];
+            v[i] = keep + __shfl_xor_sync(0xffffffffu, give, (int)step);
+        }
+    }
+    return v[0];
+}
+/* score[k][r] <- the scores of this warp's rows, r = 4 warp ... 4 warp + 3 behind `first`. */
+LLM_DEVICE void llm_cuda_multiclass_scores(float *score, const float *W, const float *x,
+                                           size_t first, size_t n, size_t d, size_t K) {
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (size_t k = 0; k < K; k += 8) {
+        const float *row[4], *weight[8];
+        float v[32];
+        LLM_UNROLL
+        for (unsigned u = 0; u < 4; u++) { /* rows and classes behind the last repeat it */
+            const size_t r = first + warp * 4 + u;
+            row[u] = x + (r < n ? r : n - 1) * d;
+        }
+        LLM_UNROLL
+        for (unsigned c = 0; c < 8; c++) weight[c] = W + (k + c < K ? k + c : K - 1) * (d + 1);
+        LLM_UNROLL
+        for (unsigned i = 0; i < 32; i++) v[i] = 0.0f;
+        for (size_t j = lane; j < d; j += 32) {
+            float x_v[4];
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) x_v[u] = llm_load(row[u], j);
+            LLM_UNROLL
+            for (unsigned c = 0; c < 8; c++) {
+                const float w = llm_load(weight[c], j);
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) v[u * 8 + c] += x_v[u] * w;
+            }
+        }
+        const float sum = llm_cuda_multiclass_gather(v);
+        const size_t own = k + lane % 8;
+        if (own < K)
+            score[own * LLM_CUDA_MULTICLASS_STRIDE + warp * 4 + lane / 8] =
+                sum + llm_load(W, own * (d + 1) + d);
+    }
+}
+/* Returns the loss of row r of the block, in lane 0 alone; its scores become p - onehot. */
+LLM_DEVICE double llm_cuda_multiclass_residual(float *score, unsigned r, int y, size_t K) {
+    const unsigned lane = threadIdx.x % 32;
+    float most = -INFINITY, sum = 0.0f;
+    for (size_t k = lane; k < K; k += 32)
+        most = fmaxf(most, score[k * LLM_CUDA_MULTICLASS_STRIDE + r]);
+    most = llm_warp_max(most);
+    for (size_t k = lane; k < K; k += 32)
+        sum += expf(score[k * LLM_CUDA_MULTICLASS_STRIDE + r] - most);
+    sum = llm_warp_sum(sum);
+    const bool known = y >= 0 && (size_t)y < K;
+    const float hit = known ? score[(size_t)y * LLM_CUDA_MULTICLASS_STRIDE + r] : NAN;
+    __syncwarp(); /* the score of the label is read before it is overwritten */
+    for (size_t k = lane; k < K; k += 32) {
+        float *z = score + k * LLM_CUDA_MULTICLASS_STRIDE + r;
+        *z = expf(*z - most) / sum - (k == (size_t)y ? 1.0f : 0.0f);
+    }
+    return lane == 0 ? (double)((most - hit) + logf(sum)) : 0.0;
+}
+
+/* Shared: scores (K,36), then the block's gradient (K,d+1) unless part is NULL. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_multiclass_kernel(double *losses, float *part, const float *W, const float *x,
+                          const int *label, size_t n, size_t d, size_t K) {
+    enum { rows = LLM_CUDA_MULTICLASS_ROWS };
+    LLM_DYNAMIC_SHARED(float, score);
+    float *gradient = score + K * LLM_CUDA_MULTICLASS_STRIDE;
+    const unsigned warp = threadIdx.x / 32;
+    const size_t size = K * (d + 1), place = blockIdx.y * (size_t)gridDim.x + blockIdx.x;
+    double loss = 0.0;
+    W += blockIdx.y * size;
+    for (size_t t = threadIdx.x; part && t <= d; t += 256)
+        for (size_t k = 0; k < K; k++) gradient[k * (d + 1) + t] = 0.0f;
+    for (size_t first = (size_t)blockIdx.x * rows; first < n; first += (size_t)gridDim.x * rows) {
+        llm_cuda_multiclass_scores(score, W, x, first, n, d, K);
+        __syncwarp();
+        for (unsigned r = warp * 4; r < warp * 4 + 4 && first + r < n; r++)
+            loss += llm_cuda_multiclass_residual(score, r, label[first + r], K);
+        __syncwarp();
+        if (!part) continue; /* a warp meets nobody's scores but its own */
+        __syncthreads();
+        for (size_t j = threadIdx.x; j <= d; j += 256) {
+            float x_v[rows];
+            LLM_UNROLL
+            for (unsigned r = 0; r < rows; r++) {
+                x_v[r] = j < d && first + r < n ? llm_load(x, (first + r) * d + j) : 1.0f;
+                if (first + r >= n) x_v[r] = 0.0f;
+            }
+            for (size_t k = 0; k < K; k++) {
+                const float *g = score + k * LLM_CUDA_MULTICLASS_STRIDE;
+                float sum = 0.0f;
+                LLM_UNROLL
+                for (unsigned r = 0; r < rows; r += 4) {
+                    const float4 v = *(const float4 *)(const void *)(g + r);
+                    sum += v.x * x_v[r] + v.y * x_v[r + 1] + v.z * x_v[r + 2] + v.w * x_v[r + 3];
+                }
+                gradient[k * (d + 1) + j] += sum; /* no other thread has this column */
+            }
+        }
+        __syncthreads();
+    }
+    loss = llm_block_sum(loss);
+    if (threadIdx.x == 0) losses[place] = loss;
+    for (size_t t = threadIdx.x; part && t <= d; t += 256)
+        for (size_t k = 0; k < K; k++)
+            llm_store(part, place * size + k * (d + 1) + t, gradient[k * (d + 1) + t]);
+}
+/* The last block sums up the loss, the others the gradient. */
+LLM_KERNEL void llm_multiclass_total_kernel(double *loss, float *dW, const double *losses,
+                                            const float *part, const float *W, const float *l2,
+                                            size_t n, size_t d, size_t K, size_t blocks) {
+    const size_t size = K * (d + 1), b = blockIdx.y, first = b * size;
+    const float penalty = llm_load(l2, b);
+    if (blockIdx.x + 1 == gridDim.x) {
+        double sum = 0.0;
+        for (size_t t = threadIdx.x; t < blocks; t += 256)
+            sum += losses[b * blocks + t] / (double)n;
+        for (size_t t = threadIdx.x; t < size; t += 256) {
+            const double w = t % (d + 1) == d ? 0.0 : (double)llm_load(W, first + t);
+            sum += 0.5 * (double)penalty * w * w;
+        }
+        sum = llm_block_sum(sum);
+        if (threadIdx.x == 0) loss[b] = sum;
+        return;
+    }
+    const size_t t = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (t >= size) return;
+    float sum = 0.0f;
+    for (size_t i = 0; i < blocks; i++) sum += llm_load(part, (b * blocks + i) * size + t);
+    sum = sum / (float)n + (t % (d + 1) == d ? 0.0f : penalty * llm_load(W, first + t));
+    llm_store(dW, first + t, llm_load(dW, first + t) + sum);
+}
+
+/* How many blocks n examples are shared out to: on any card the same, so that sums are. */
+static inline __attribute__((unused)) size_t llm_cuda_multiclass_blocks(size_t n) {
+    const size_t tiles = (n + LLM_CUDA_MULTICLASS_ROWS - 1) / LLM_CUDA_MULTICLASS_ROWS;
+    return tiles < 256 ? tiles : 256;
+}
+/* loss (B) <- and dW (B,K,d+1), unless NULL, +=: llm_multiclass_loss (softmax) of each W
+ * (B,K,d+1), penalty l2 (B), on x (n,d), label (n), n > 0. A label outside 0..K-1 has NaN. Scratch:
+ * losses, B llm_cuda_multiclass_blocks(n) doubles; with dW part, as many times K (d+1) floats.
+ * cudaErrorInvalidValue where the gradient does not fit 160 KB of shared memory. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_multiclass_loss(double *loss, float *dW, const float *W, const float *x, const int *label,
+                         size_t n, size_t d, size_t K, size_t B, const float *l2, double *losses,
+                         float *part, cudaStream_t stream) {
+    const size_t blocks = llm_cuda_multiclass_blocks(n), size = K * (d + 1);
+    const size_t shared = 4 * (K * LLM_CUDA_MULTICLASS_STRIDE + (dW ? size : 0));
+    if (n == 0 || K == 0 || shared > 160 * 1024) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_multiclass_kernel, dim3((unsigned)blocks, (unsigned)B), 256, shared, stream,
+               losses, dW ? part : NULL, W, x, label, n, d, K);
+    const unsigned pieces = dW ? (unsigned)((size + 255) / 256) : 0;
+    LLM_LAUNCH(llm_multiclass_total_kernel, dim3(pieces + 1, (unsigned)B), 256, 0, stream, loss, dW,
+               losses, part, W, l2, n, d, K, blocks);
+    return cudaGetLastError();
+}
+
 /* @loss_function -------------------------------------------- Loss functions
  *
  * Loss, gradient and sum in one pass, a template for each row of the table: which loss it is costs
