@@ -2997,6 +2997,103 @@ llm_cuda_backward_pass_columns(float *out, float *partial, const float *dy, size
     return cudaGetLastError();
 }
 
+/* @ridge ---------------------------------------------------- L2 regularization
+ *
+ * Many small ridge regressions, one block each: a matrix factorisation solves one for each user and
+ * item, a grid of penalties one for each lam. Normal equations, Cholesky factor and both triangular
+ * solves stay in shared memory; the right side stands as one row more below the matrix, so that
+ * factoring makes the forward solve on the way. In double, as the reference: X'X squares the
+ * condition number, and float has no digits for that.
+ *
+ * Reads x and y once, 4 n (d + 1) bytes a system, the minimum, and writes d floats. n k^2 / 2
+ * operations for the products, k^3 / 6 for the factor, k = min(n,d). Limit: those in double, half
+ * the rate of float on data-centre cards (a sixty-fourth on others); for small k the 3 k barriers.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     fisher_info (one large Gram matrix)
+ * topics  -
+ */
+enum { LLM_CUDA_RIDGE_MOST = 128 };
+
+/* Shared: a, rows of k + 1, row k the right side; the diagonal before factoring (k); 8 rows of
+ * k + 1. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_ridge_kernel(float *w, bool *solved, const float *x, const float *y, size_t n, size_t d,
+                     size_t x_step, const double *lam) {
+    LLM_DYNAMIC_SHARED(double, a);
+    const size_t k = n < d ? n : d, across = n < d ? d : n, width = k + 1;
+    const unsigned t = threadIdx.x, column = t % 16, row = t / 16;
+    double *diagonal = a + width * width, *part = diagonal + width;
+    const double penalty = lam[blockIdx.x];
+    x += blockIdx.x * x_step, y += blockIdx.x * n, w += blockIdx.x * d;
+    for (size_t i = t; i < width * width; i += 256)
+        a[i] = n < d && i / width == k && i % width < k ? (double)llm_load(y, i % width) : 0.0;
+
+    /* X'X over X'y, or XX' over y: eight rows, or columns, of x at a time, y as one more */
+    for (size_t from = 0; from < across; from += 8) {
+        __syncthreads();
+        for (size_t i = t; i < 8 * width; i += 256) {
+            const size_t j = n < d ? i / 8 : i % width, r = from + (n < d ? i % 8 : i / width);
+            double v = 0.0;
+            if (r < across && j < k) v = (double)llm_load(x, n < d ? j * d + r : r * d + j);
+            if (r < across && j == k && n >= d) v = (double)llm_load(y, r);
+            part[(n < d ? i % 8 : i / width) * width + j] = v;
+        }
+        __syncthreads();
+        for (size_t i = row; i < width; i += 16)
+            for (size_t j = column; j <= i && j < k; j += 16) {
+                double sum = a[i * width + j];
+                LLM_UNROLL
+                for (unsigned r = 0; r < 8; r++) sum += part[r * width + i] * part[r * width + j];
+                a[i * width + j] = sum;
+            }
+    }
+    __syncthreads();
+    for (size_t i = t; i < k; i += 256) diagonal[i] = a[i * width + i] += penalty;
+    bool good = penalty >= 0.0;
+    for (size_t p = 0; p < k; p++) {
+        __syncthreads();
+        const double pivot = a[p * width + p], least = (double)k * DBL_EPSILON;
+        if (!(pivot > least * diagonal[p] && pivot <= DBL_MAX)) good = false; /* in all threads */
+        const double root = sqrt(pivot);
+        for (size_t i = p + 1 + t; i < width; i += 256) a[i * width + p] /= root;
+        __syncthreads();
+        if (t == 0) diagonal[p] = root;
+        for (size_t i = p + 1 + row; i < width; i += 16)
+            for (size_t j = p + 1 + column; j <= i && j < k; j += 16)
+                a[i * width + j] -= a[i * width + p] * a[j * width + p];
+    }
+    for (size_t p = k; p-- > 0;) { /* L' z = what the right side has become */
+        __syncthreads();
+        const double z = a[k * width + p] / diagonal[p];
+        for (size_t j = t; j < p; j += 256) a[k * width + j] -= a[p * width + j] * z;
+        if (t == 0) part[p] = z;
+    }
+    __syncthreads();
+    if (t == 0) solved[blockIdx.x] = good;
+    for (size_t j = t; good && j < d; j += 256) {
+        double sum = n < d ? 0.0 : part[j];
+        for (size_t i = 0; n < d && i < n; i++) sum += (double)llm_load(x, i * d + j) * part[i];
+        llm_store(w, j, (float)sum);
+    }
+}
+
+/* w (B,d), solved (B) <- llm_ridge_fit of x (B,n,d), y (B,n), lam (B). Where it says false, lam is
+ * negative or NaN or the matrix singular to working precision, w stays as it is. shared_x: all
+ * systems have one x (n,d). cudaErrorInvalidValue where min(n,d) exceeds LLM_CUDA_RIDGE_MOST. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_ridge_fit(float *w, bool *solved, const float *x, const float *y, size_t B, size_t n,
+                   size_t d, const double *lam, bool shared_x, cudaStream_t stream) {
+    const size_t k = n < d ? n : d, width = k + 1;
+    if (k > LLM_CUDA_RIDGE_MOST) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_ridge_kernel, (unsigned)B, 256,
+               (width * width + width + 8 * width) * sizeof(double), stream, w, solved, x, y, n, d,
+               shared_x ? 0 : n * d, lam);
+    return cudaGetLastError();
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
