@@ -91,6 +91,20 @@ TEST(special, "log tails of the incomplete beta function equal mpmath to 2e-13")
     }
 }
 
+TEST(special, "Student's t with 10^4 to 10^38 degrees of freedom equals mpmath to 1e-13") {
+    size_t n = 0;
+    const double *want = special_golden(&n, "student");
+    const float *v = golden("student/v"), *z = golden("student/z");
+    for (size_t i = 0; i < n; i++) {
+        const double a = (double)v[i], square = (double)z[i] * (double)z[i];
+        double p, q;
+        llm_special_beta_tails(&p, &q, 0.5 * a, 0.5, a / (a + square), square / (a + square));
+        special_near(p, want[i], 1e-13);
+        llm_special_beta_tails(&q, &p, 0.5, 0.5 * a, square / (a + square), a / (a + square));
+        special_near(p, want[i], 1e-13);
+    }
+}
+
 TEST(special, "the normal distribution function: 38 and 200 deviations out, both sides") {
     size_t n = 0;
     const double *want = special_golden(&n, "normal");
