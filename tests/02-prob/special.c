@@ -137,6 +137,12 @@ TEST(special, "tails at the ends: x of 0, below 0, infinite, and a uniform and a
         special_near(q, -x, 2e-14);
         special_near(p, log(-expm1(-x)), 2e-14);
     }
+    for (double a = 1e-30; a < 1e-3; a *= 7.0) /* x^a is 1 to the last digit, or nearly */
+        for (double x = 1e-3 * a; x > 1e-300; x *= 1e-20) {
+            llm_special_beta_tails(&p, &q, a, 1.0, x, 1.0 - x);
+            CHECK(p <= 0.0 && q <= 0.0);
+            CHECK_NEAR(p, a * log(x), 1e-13);
+        }
     CHECK_NEAR(llm_special_log1mexp(-1e-20), log(1e-20), 1e-13);
     CHECK_NEAR(llm_special_log1mexp(-50.0), -exp(-50.0), 1e-37);
     CHECK(llm_special_log1mexp(-(double)INFINITY) == 0.0);
