@@ -5037,29 +5037,29 @@ LLM_API void llm_special_gamma_tails(double *log_p, double *log_q, double a, dou
 
 /* *log_i = log I(x;a,b) and *log_c = log(1 - I), a, b > 0, y = 1 - x: who knows y better than as
  * that difference can say so. The fraction converges fast below the mean; above it the roles of
- * (a,x) and (b,y) are exchanged. */
+ * (a,x) and (b,y) are exchanged. It is the even part of the usual one, in which nothing cancels
+ * when a is 1e15 and x nearly 1. */
 LLM_API void llm_special_beta_tails(double *log_i, double *log_c, double a, double b, double x,
                                     double y) {
-    if (x > (a + 1.0) / (a + b + 2.0)) {
+    const double lambda = a > b ? (a + b) * y - b : a - (a + b) * x; /* mean - x, times a + b */
+    if (lambda < 0.0) {
         llm_special_beta_tails(log_c, log_i, b, a, y, x);
         return;
     }
     *log_i = -(double)INFINITY;
     *log_c = 0.0;
     if (x <= 0.0) return;
-    double c = 1.0, d = 1.0 / (1.0 - (a + b) * x / (a + 1.0)), h = d, change = 0.0;
-    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) {
-        const double even = k * (b - k) * x / ((a + 2.0 * k - 1.0) * (a + 2.0 * k));
-        const double odd = -(a + k) * (a + b + k) * x / ((a + 2.0 * k) * (a + 2.0 * k + 1.0));
-        d = 1.0 / (1.0 + even * d);
-        c = 1.0 + even / c;
-        h *= c * d;
-        d = 1.0 / (1.0 + odd * d);
-        c = 1.0 + odd / c;
+    double h = a / (a + 1.0) * (1.0 + lambda), c = h, d = 0.0, change = 0.0;
+    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) { /* Lentz */
+        const double s = a + 2.0 * k - 1.0, w = k * (b - k) * x / s;
+        const double top = (a + k - 1.0) / s * (a + b + k - 1.0) * w * x;
+        const double under = k + w + (a + k) / (s + 2.0) * (1.0 + lambda + k * (1.0 + y));
+        d = 1.0 / (under + top * d);
+        c = under + top / c;
         change = c * d;
         h *= change;
     }
-    *log_i = llm_special_beta_front(a, b, x, y) + log(h / a);
+    *log_i = llm_special_beta_front(a, b, x, y) - log(h);
     if (*log_i > 0.0) *log_i = 0.0;
     *log_c = llm_special_log1mexp(*log_i);
 }
@@ -5220,11 +5220,8 @@ LLM_API llm_distribution llm_distribution_core(const llm_distribution *d) {
     llm_distribution c = *d;
     if (d->kind == LLM_DISTRIBUTION_UNIFORM) c.kind = LLM_DISTRIBUTION_BETA, c.a = c.b = 1.0;
     if (d->kind == LLM_DISTRIBUTION_EXPONENTIAL) c.kind = LLM_DISTRIBUTION_GAMMA, c.a = 1.0;
-    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED) {
-        c.kind = LLM_DISTRIBUTION_GAMMA;
-        c.a = 0.5 * d->a;
-        c.scale = 2.0 * d->scale;
-    }
+    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED)
+        c.kind = LLM_DISTRIBUTION_GAMMA, c.a = 0.5 * d->a, c.scale = 2.0 * d->scale;
     return c;
 }
 
@@ -5337,6 +5334,8 @@ LLM_API double llm_distribution_quantile(const llm_distribution *d, double p) {
         break;
     default:
         z = llm_special_inverse_beta(&y, 0.5 * c.a, 0.5, 2.0 * tail), z = -sqrt(c.a * y / z);
+        if (c.a > 1e10) /* nearly normal: Cornish & Fisher's first term */
+            y = llm_special_inverse_normal(tail), z = y + (y * y + 1.0) * y / (4.0 * c.a);
     }
     return c.loc + c.scale * (p > 0.5 ? -z : z);
 }
