@@ -14206,8 +14206,8 @@ LLM_API llm_mlp_train_config llm_mlp_train_defaults(void) {
 LLM_API size_t llm_mlp_train_workspace(const llm_mlp *m, size_t batch) {
     const size_t in = m->size[0], K = m->size[m->layers];
     const size_t floats = 2 * llm_mlp_param_count(m) + batch * (in + K);
-    return llm_mlp_workspace(m, batch) + (floats + 5 * 16) * sizeof(float) +
-           batch * (sizeof(size_t) + sizeof(int)) + 2 * 64;
+    return llm_mlp_workspace(m, batch) + floats * sizeof(float) +
+           batch * (sizeof(size_t) + sizeof(int)) + 6 * 64; /* each of six parts is rounded up */
 }
 
 /* Row r of what receives row index[r] of x (.,in) and of label or target (.,K), whichever is not
@@ -14280,6 +14280,382 @@ LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float 
         x[2 * i] = r * cosf(angle) + noise * z[0];
         x[2 * i + 1] = r * sinf(angle) + noise * z[1];
     }
+}
+
+/* @feedforward ---------------------------------------------- Feedforward neural network
+ *
+ *     y_i = layer_i(y_j, y_k, ...)  with j, k < i          y_last is the output
+ *     dy_j = sum of what every layer that reads y_j sends back
+ *
+ * A network without loops, whatever its layers are. A layer is a kind (a table of functions: the
+ * shape it makes, its tensors, forward, backward), a config, and the numbers of the layers it
+ * reads. Each reads only what was added before it, so there can be no cycle, and the order of
+ * adding is an order of computing; branches and skips are inputs that are not the last layer. All
+ * weights lie in one vector, layer by layer, as in @mlp, and so do the buffers (running means),
+ * which no optimizer may touch. Sections below bring kinds of their own; dense, activation and sum
+ * stand below. What is easily got wrong: a value read twice must add up both gradients.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
+ * needs   arena rng error
+ * see     @feedforward_run @feedforward_layers, @mlp (one chain), @comp_graph (any operations), @cnn
+ *         and @batchnorm (more kinds)
+ * topics  Feedforward neural network
+ */
+enum { LLM_FEEDFORWARD_INPUTS = 4 }; /* what a layer can read, at most */
+#define LLM_FEEDFORWARD_X SIZE_MAX   /* as an input: what enters the network */
+
+/* Of one example: c channels of h rows and w columns; a vector is c by 1 by 1. */
+typedef struct {
+    size_t c, h, w;
+} llm_feedforward_shape;
+
+/* A tensor: "weight" says its layer, "3.weight" the network. It starts at w + at, a buffer at
+ * state + at. */
+typedef struct {
+    char name[40];
+    size_t shape[4], rank, count, at;
+    bool buffer;
+} llm_feedforward_tensor;
+
+typedef struct llm_feedforward_node llm_feedforward_node;
+typedef struct llm_feedforward_call llm_feedforward_call;
+
+/* What a layer can do. tensor, init and saved may be NULL: there is nothing. */
+typedef struct {
+    const char *name;
+    /* out <- in (inputs); false: it cannot read those */
+    bool (*shape)(llm_feedforward_shape *out, const llm_feedforward_shape *in, size_t inputs,
+                  const void *config);
+    /* name, shape, rank and buffer of tensor k; false: there are only k */
+    bool (*tensor)(llm_feedforward_tensor *t, size_t k, const llm_feedforward_node *node);
+    void (*init)(float *w, float *state, const llm_feedforward_node *node, llm_rng *rng);
+    size_t (*saved)(const llm_feedforward_node *node, size_t N); /* floats kept for backward */
+    void (*forward)(const llm_feedforward_call *c);              /* y, saved = */
+    void (*backward)(const llm_feedforward_call *c);             /* dx, dw += ; each may be NULL */
+} llm_feedforward_kind;
+
+/* A layer in its place. w and state: where its tensors begin. */
+struct llm_feedforward_node {
+    const llm_feedforward_kind *kind;
+    const void *config;
+    size_t index, inputs, in[LLM_FEEDFORWARD_INPUTS], w, state;
+    llm_feedforward_shape in_shape[LLM_FEEDFORWARD_INPUTS], out;
+};
+
+/* Inputs of shape x; params and states: lengths of the two vectors. */
+typedef struct {
+    llm_feedforward_node *node;
+    size_t count, room, params, states;
+    llm_feedforward_shape x;
+} llm_feedforward;
+
+/* Its numbers. */
+LLM_API size_t llm_feedforward_size(llm_feedforward_shape s) { return s.c * s.h * s.w; }
+
+/* Tensor k of a layer, with its full name and place; false: there are only k. */
+LLM_API bool llm_feedforward_tensor_of(llm_feedforward_tensor *t, const llm_feedforward_node *node,
+                                       size_t k) {
+    size_t at[2] = {node->w, node->state};
+    for (size_t i = 0;; i++) {
+        llm_feedforward_tensor own;
+        if (!node->kind->tensor || !node->kind->tensor(&own, i, node)) return false;
+        *t = own;
+        snprintf(t->name, sizeof t->name, "%zu.%.18s", node->index, own.name);
+        t->count = 1;
+        for (size_t d = 0; d < t->rank; d++) t->count *= t->shape[d];
+        t->at = at[t->buffer];
+        at[t->buffer] += t->count;
+        if (i == k) return true;
+    }
+}
+
+/* The tensor of that name; false where there is none. */
+LLM_API bool llm_feedforward_find(llm_feedforward_tensor *t, const llm_feedforward *f,
+                                  const char *name) {
+    for (size_t i = 0; i < f->count; i++)
+        for (size_t k = 0; llm_feedforward_tensor_of(t, &f->node[i], k); k++)
+            if (strcmp(t->name, name) == 0) return true;
+    return false;
+}
+
+/* An empty network for inputs of shape x, with room for so many layers, taken from the arena. */
+LLM_API void llm_feedforward_create(llm_feedforward *f, llm_feedforward_shape x, size_t room,
+                                    llm_arena *arena) {
+    f->node = (llm_feedforward_node *)llm_arena_take(arena, room, sizeof *f->node);
+    f->count = f->params = f->states = 0;
+    f->room = room;
+    f->x = x;
+}
+
+/* Adds layer f->count, which reads the layers in (inputs), or LLM_FEEDFORWARD_X. config must
+ * outlive the network. False, and the network as it was: it reads what is not there yet, or what
+ * does not fit. */
+LLM_API bool llm_feedforward_add(llm_feedforward *f, const llm_feedforward_kind *kind,
+                                 const void *config, const size_t *in, size_t inputs,
+                                 llm_error *error) {
+    LLM_ASSERT(f->count < f->room && inputs > 0 && inputs <= LLM_FEEDFORWARD_INPUTS);
+    llm_feedforward_node *n = &f->node[f->count];
+    n->kind = kind, n->config = config;
+    n->index = f->count, n->inputs = inputs;
+    n->w = f->params, n->state = f->states;
+    for (size_t k = 0; k < inputs; k++) {
+        if (in[k] != LLM_FEEDFORWARD_X && in[k] >= f->count)
+            return llm_fail(error, "layer %zu (%s) reads layer %zu, which does not stand before it",
+                            n->index, kind->name, in[k]);
+        n->in[k] = in[k];
+        n->in_shape[k] = in[k] == LLM_FEEDFORWARD_X ? f->x : f->node[in[k]].out;
+    }
+    const llm_feedforward_shape a = n->in_shape[0], b = n->in_shape[inputs - 1];
+    if (!kind->shape(&n->out, n->in_shape, inputs, config) || llm_feedforward_size(n->out) == 0)
+        return llm_fail(error, "layer %zu (%s) cannot read %zu inputs, %zux%zux%zu to %zux%zux%zu",
+                        n->index, kind->name, inputs, a.c, a.h, a.w, b.c, b.h, b.w);
+    llm_feedforward_tensor t;
+    for (size_t k = 0; llm_feedforward_tensor_of(&t, n, k); k++)
+        *(t.buffer ? &f->states : &f->params) += t.count;
+    f->count++;
+    return true;
+}
+
+/* The same, reading the layer added last. */
+LLM_API bool llm_feedforward_then(llm_feedforward *f, const llm_feedforward_kind *kind,
+                                  const void *config, llm_error *error) {
+    const size_t last = f->count > 0 ? f->count - 1 : LLM_FEEDFORWARD_X;
+    return llm_feedforward_add(f, kind, config, &last, 1, error);
+}
+
+/* @feedforward_run ------------------------------------------ Running a feedforward network
+ *
+ *     forward:   for i = 0 .. last:   y_i = layer_i(y_j, ...)
+ *     backward:  for i = last .. 0:   dw_i += ,  dy_j += what layer i sends back to each j it reads
+ *
+ * Layers in the order in which they were added, and back. Every layer's output stays in memory,
+ * because its own backward, or that of a layer above, reads it; behind it lies what else the layer
+ * wants to keep (statistics, indices of maxima). The gradient of an output is complete when its
+ * own layer is reached, since all its readers stand above it.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3 (reverse accumulation)
+ * needs   arena rng feedforward
+ * see     @backward_pass (any graph), @autodiff_checkpoint (less memory)
+ * topics  -
+ */
+
+/* Everything forward and backward read: N examples x, and memory for all layers, of
+ * llm_feedforward_memory floats. train: dropout drops and batch statistics move, with this seed. */
+typedef struct {
+    const llm_feedforward *net;
+    const float *w, *x;
+    float *state, *memory;
+    size_t N;
+    uint64_t seed;
+    bool train;
+    llm_arena *arena;
+} llm_feedforward_run;
+
+/* One layer's share of it. Arrays of N examples; w, dw and state begin at the layer's own. */
+struct llm_feedforward_call {
+    const llm_feedforward_run *run;
+    const llm_feedforward_node *node;
+    const float *x[LLM_FEEDFORWARD_INPUTS], *w, *dy;
+    float *y, *saved, *state, *dx[LLM_FEEDFORWARD_INPUTS], *dw;
+};
+
+/* w (params), state (states) <- as every layer starts. */
+LLM_API void llm_feedforward_init(float *w, float *state, const llm_feedforward *f, llm_rng *rng) {
+    for (size_t i = 0; i < f->count; i++) {
+        const llm_feedforward_node *n = &f->node[i];
+        if (n->kind->init) n->kind->init(w + n->w, state ? state + n->state : NULL, n, rng);
+    }
+}
+
+/* Where the output of layer i lies in memory, its saved floats behind it; for i = count, how long
+ * memory is. */
+LLM_API size_t llm_feedforward_memory(const llm_feedforward *f, size_t i, size_t N) {
+    size_t at = 0;
+    for (const llm_feedforward_node *n = f->node; n < f->node + i; n++)
+        at += N * llm_feedforward_size(n->out) + (n->kind->saved ? n->kind->saved(n, N) : 0);
+    return at;
+}
+
+/* The share of layer i, without gradients. */
+LLM_API llm_feedforward_call llm_feedforward_share(const llm_feedforward_run *r, size_t i) {
+    const llm_feedforward *f = r->net;
+    llm_feedforward_call c;
+    memset(&c, 0, sizeof c);
+    c.run = r;
+    c.node = &f->node[i];
+    for (size_t k = 0; k < c.node->inputs; k++)
+        c.x[k] = c.node->in[k] == LLM_FEEDFORWARD_X
+                     ? r->x
+                     : r->memory + llm_feedforward_memory(f, c.node->in[k], r->N);
+    c.w = r->w + c.node->w;
+    c.state = r->state ? r->state + c.node->state : NULL;
+    c.y = r->memory + llm_feedforward_memory(f, i, r->N);
+    c.saved = c.y + r->N * llm_feedforward_size(c.node->out);
+    return c;
+}
+
+/* Fills r->memory; returns the output, in it. */
+LLM_API const float *llm_feedforward_forward(const llm_feedforward_run *r) {
+    LLM_ASSERT(r->net->count > 0);
+    for (size_t i = 0; i < r->net->count; i++) {
+        const llm_feedforward_call c = llm_feedforward_share(r, i);
+        c.node->kind->forward(&c);
+    }
+    return llm_feedforward_share(r, r->net->count - 1).y;
+}
+
+/* dx (N examples), dw (params) += <- dy, the gradient of the output, after forward with the same r.
+ * Either gradient may be NULL. Scratch: the outputs of all layers, given back. */
+LLM_API void llm_feedforward_backward(float *dx, float *dw, const float *dy,
+                                      const llm_feedforward_run *r) {
+    const llm_feedforward *f = r->net;
+    const size_t mark = r->arena->used;
+    float **g = (float **)llm_arena_take(r->arena, f->count, sizeof *g);
+    for (size_t i = 0; i < f->count; i++) {
+        const size_t n = r->N * llm_feedforward_size(f->node[i].out);
+        g[i] = llm_arena_floats(r->arena, n);
+        for (size_t k = 0; k < n; k++) g[i][k] = i + 1 == f->count ? dy[k] : 0.0f;
+    }
+    for (size_t i = f->count; i-- > 0;) {
+        llm_feedforward_call c = llm_feedforward_share(r, i);
+        for (size_t k = 0; k < c.node->inputs; k++)
+            c.dx[k] = c.node->in[k] == LLM_FEEDFORWARD_X ? dx : g[c.node->in[k]];
+        c.dw = dw ? dw + c.node->w : NULL;
+        c.dy = g[i];
+        c.node->kind->backward(&c);
+    }
+    r->arena->used = mark;
+}
+
+/* @feedforward_layers --------------------------------------- Layers: dense, activation, sum
+ *
+ *     dense        y = W x + b              x: one input, flattened to c h w numbers
+ *     activation   y = phi(x)               one input of any shape
+ *     sum          y = x_1 + x_2 + ...      inputs of one shape
+ *
+ * The three kinds of which every perceptron and every skip connection is made, and the pattern for
+ * others: a static table of functions, handed out by a function. dense flattens what it reads, as
+ * torch's Flatten and Linear together, so that it can follow a convolution. A chain of dense and
+ * activation layers is an @mlp, bit for bit, with the same vector w.
+ *
+ * source  -
+ * needs   rng activation dense feedforward
+ * see     @cnn @batchnorm (kinds of their own)
+ * topics  -
+ */
+
+/* config of dense: W (units, inputs) ~ N(0, gain^2 / inputs), b = 0. Behind ReLU a gain of sqrt(2)
+ * keeps the mean square. */
+typedef struct {
+    size_t units;
+    float gain;
+} llm_feedforward_dense_config;
+
+/* dense. */
+LLM_API bool llm_feedforward_dense_shape(llm_feedforward_shape *out,
+                                         const llm_feedforward_shape *in, size_t inputs,
+                                         const void *config) {
+    (void)in;
+    out->c = ((const llm_feedforward_dense_config *)config)->units;
+    out->h = out->w = 1;
+    return inputs == 1;
+}
+LLM_API bool llm_feedforward_dense_tensor(llm_feedforward_tensor *t, size_t k,
+                                          const llm_feedforward_node *node) {
+    t->rank = 2 - k;
+    t->shape[0] = node->out.c;
+    t->shape[1] = llm_feedforward_size(node->in_shape[0]);
+    t->buffer = false;
+    snprintf(t->name, sizeof t->name, "%s", k == 0 ? "weight" : "bias");
+    return k < 2;
+}
+LLM_API void llm_feedforward_dense_init(float *w, float *state, const llm_feedforward_node *node,
+                                        llm_rng *rng) {
+    const size_t in = llm_feedforward_size(node->in_shape[0]), out = node->out.c;
+    const float gain = ((const llm_feedforward_dense_config *)node->config)->gain;
+    (void)state;
+    llm_rng_normal_fill(rng, w, in * out);
+    for (size_t i = 0; i < in * out; i++) w[i] *= gain / sqrtf((float)in);
+    for (size_t o = 0; o < out; o++) w[in * out + o] = 0.0f;
+}
+LLM_API void llm_feedforward_dense_forward(const llm_feedforward_call *c) {
+    const size_t in = llm_feedforward_size(c->node->in_shape[0]), out = c->node->out.c;
+    llm_dense_forward(c->y, c->x[0], c->w, c->w + in * out, c->run->N, in, out);
+}
+LLM_API void llm_feedforward_dense_backward(const llm_feedforward_call *c) {
+    const size_t in = llm_feedforward_size(c->node->in_shape[0]), out = c->node->out.c;
+    llm_dense_backward(c->dx[0], c->dw, c->dw ? c->dw + in * out : NULL, c->dy, c->x[0], c->w,
+                       c->run->N, in, out);
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_dense(void) {
+    static const llm_feedforward_kind kind = {"dense",
+                                              llm_feedforward_dense_shape,
+                                              llm_feedforward_dense_tensor,
+                                              llm_feedforward_dense_init,
+                                              NULL,
+                                              llm_feedforward_dense_forward,
+                                              llm_feedforward_dense_backward};
+    return &kind;
+}
+
+/* activation; config: const int *, an LLM_ACTIVATION. */
+LLM_API bool llm_feedforward_activation_shape(llm_feedforward_shape *out,
+                                              const llm_feedforward_shape *in, size_t inputs,
+                                              const void *config) {
+    (void)config;
+    *out = in[0];
+    return inputs == 1;
+}
+LLM_API void llm_feedforward_activation_forward(const llm_feedforward_call *c) {
+    llm_activation_forward(c->y, c->x[0], c->run->N * llm_feedforward_size(c->node->out),
+                           *(const int *)c->node->config);
+}
+LLM_API void llm_feedforward_activation_backward(const llm_feedforward_call *c) {
+    if (!c->dx[0]) return;
+    llm_activation_backward(c->dx[0], c->dy, c->x[0],
+                            c->run->N * llm_feedforward_size(c->node->out),
+                            *(const int *)c->node->config);
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_activation(void) {
+    static const llm_feedforward_kind kind = {"activation",
+                                              llm_feedforward_activation_shape,
+                                              NULL,
+                                              NULL,
+                                              NULL,
+                                              llm_feedforward_activation_forward,
+                                              llm_feedforward_activation_backward};
+    return &kind;
+}
+
+/* sum; no config. */
+LLM_API bool llm_feedforward_sum_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                       size_t inputs, const void *config) {
+    (void)config;
+    *out = in[0];
+    for (size_t k = 1; k < inputs; k++)
+        if (in[k].c != in[0].c || in[k].h != in[0].h || in[k].w != in[0].w) return false;
+    return true;
+}
+LLM_API void llm_feedforward_sum_forward(const llm_feedforward_call *c) {
+    const size_t n = c->run->N * llm_feedforward_size(c->node->out);
+    for (size_t i = 0; i < n; i++) c->y[i] = c->x[0][i];
+    for (size_t k = 1; k < c->node->inputs; k++)
+        for (size_t i = 0; i < n; i++) c->y[i] += c->x[k][i];
+}
+LLM_API void llm_feedforward_sum_backward(const llm_feedforward_call *c) {
+    const size_t n = c->run->N * llm_feedforward_size(c->node->out);
+    for (size_t k = 0; k < c->node->inputs; k++)
+        for (size_t i = 0; c->dx[k] && i < n; i++) c->dx[k][i] += c->dy[i];
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_sum(void) {
+    static const llm_feedforward_kind kind = {"sum",
+                                              llm_feedforward_sum_shape,
+                                              NULL,
+                                              NULL,
+                                              NULL,
+                                              llm_feedforward_sum_forward,
+                                              llm_feedforward_sum_backward};
+    return &kind;
 }
 
 /* @xavier_init ---------------------------------------------- Xavier initialization
