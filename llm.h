@@ -14440,7 +14440,8 @@ LLM_API bool llm_feedforward_then(llm_feedforward *f, const llm_feedforward_kind
  */
 
 /* Everything forward and backward read: N examples x, and memory for all layers, of
- * llm_feedforward_memory floats. train: dropout drops and batch statistics move, with this seed. */
+ * llm_feedforward_memory floats. w and state may be NULL where there are none. train: dropout drops
+ * and batch statistics move, with this seed. */
 typedef struct {
     const llm_feedforward *net;
     const float *w, *x;
@@ -14487,7 +14488,7 @@ LLM_API llm_feedforward_call llm_feedforward_share(const llm_feedforward_run *r,
         c.x[k] = c.node->in[k] == LLM_FEEDFORWARD_X
                      ? r->x
                      : r->memory + llm_feedforward_memory(f, c.node->in[k], r->N);
-    c.w = r->w + c.node->w;
+    c.w = r->w ? r->w + c.node->w : NULL;
     c.state = r->state ? r->state + c.node->state : NULL;
     c.y = r->memory + llm_feedforward_memory(f, i, r->N);
     c.saved = c.y + r->N * llm_feedforward_size(c.node->out);
