@@ -14407,6 +14407,207 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
     return (double)p / (1.0 - (double)p) * sum;
 }
 
+/* @batchnorm ------------------------------------------------ Batch normalization
+ *
+ *     y = w xhat + b        xhat = (x - m) r        r = 1 / sqrt(v + eps)
+ *     m, v: mean and variance of a channel over batch and pixels, M = N S numbers
+ *     dx = w r / M (M dy - sum dy - xhat sum(dy xhat))
+ *
+ * Each channel is brought to mean 0 and variance 1 over the batch, then scaled and shifted as the
+ * net likes. The scale of the weights before it stops mattering, so large learning rates do not
+ * blow up. The price: samples see each other, and one sample alone has no variance. So inference
+ * uses running averages, and the layer becomes a fixed affine map that can be folded into the
+ * convolution before it. Two variances are in play, and mixing them up costs a percent: the batch
+ * divides by M when it normalizes, and by M - 1 when it feeds the running average.
+ *
+ * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
+ *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
+ *         "Train longer, generalize better" (ghost batches)
+ * needs   base arena
+ * see     @layernorm (looks at one sample only), @weight_init, @batch_size
+ * topics  Batch Normalization
+ */
+typedef struct {
+    const float *w, *b;                /* (C) scale and shift, or NULL for 1 and 0 */
+    float *running_mean, *running_var; /* (C) start at 0 and 1 */
+    size_t C;
+    float momentum, eps; /* 0.1 and 1e-5 in torch; momentum is the share of the new batch */
+} llm_batchnorm;
+
+enum { LLM_BATCHNORM_BLOCK = 64 }; /* channels of a task: contiguous also when S = 1 */
+
+/* mean, m2 (C): the mean of count + count_b numbers and the sum of squares about it, from those of
+ * count and of count_b numbers: the parts of a batch that lie on several machines. */
+LLM_API void llm_batchnorm_merge(float *mean, float *m2, const float *mean_b, const float *m2_b,
+                                 size_t C, size_t count, size_t count_b) {
+    const double share = (double)count_b / (double)(count + count_b);
+    for (size_t c = 0; c < C; c++) {
+        const double delta = (double)mean_b[c] - (double)mean[c];
+        m2[c] = (float)((double)m2[c] + (double)m2_b[c] + delta * delta * share * (double)count);
+        mean[c] = (float)((double)mean[c] + delta * share);
+    }
+}
+
+/* mean, m2 (C) <- x (N,C,S), read once: a plane of S pixels stays in cache for its three sums, then
+ * it is merged with those before. */
+LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t N, size_t C,
+                                 size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
+        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        double m[LLM_BATCHNORM_BLOCK], square[LLM_BATCHNORM_BLOCK];
+        for (size_t c = 0; c < block; c++) m[c] = square[c] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
+            for (size_t c = 0; c < block; c++) {
+                const float *plane = x + (n * C + start + c) * S;
+                float sum = 0.0f, rest = 0.0f, around = 0.0f;
+                LLM_SIMD_SUM(sum)
+                for (size_t s = 0; s < S; s++) sum += plane[s];
+                const float about = sum / (float)S;
+                LLM_SIMD_SUM(rest)
+                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
+                LLM_SIMD_SUM(around)
+                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
+                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                m[c] += delta * share;
+                square[c] += (double)around + delta * delta * share * before;
+            }
+        }
+        for (size_t c = 0; c < block; c++) mean[start + c] = (float)m[c];
+        for (size_t c = 0; c < block; c++) m2[start + c] = (float)square[c];
+    }
+}
+
+/* rstd (C) <- m2 (C), may be the same array; the running averages move towards this batch of count
+ * numbers a channel. One number has no variance: an error. */
+LLM_API void llm_batchnorm_update(const llm_batchnorm *layer, float *rstd, const float *mean,
+                                  const float *m2, size_t count) {
+    LLM_ASSERT(count > 1);
+    for (size_t c = 0; c < layer->C; c++) {
+        const float var = m2[c] / (float)count, unbiased = m2[c] / (float)(count - 1);
+        float *mean_c = layer->running_mean + c, *var_c = layer->running_var + c;
+        *mean_c += layer->momentum * (mean[c] - *mean_c);
+        *var_c += layer->momentum * (unbiased - *var_c);
+        rstd[c] = 1.0f / sqrtf(var + layer->eps);
+    }
+}
+
+/* y (N,C,S) <- x (N,C,S), mean, rstd (C): w (x - mean) rstd + b. y may be x. */
+LLM_API void llm_batchnorm_apply(float *y, const float *x, const float *mean, const float *rstd,
+                                 const llm_batchnorm *layer, size_t N, size_t S) {
+    const size_t C = layer->C;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float scale = layer->w ? layer->w[c] * rstd[c] : rstd[c], m = mean[c];
+            const float shift = layer->b ? layer->b[c] : 0.0f;
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++)
+                y[i] = (x[i] - m) * scale + shift;
+        }
+}
+
+/* Training: y (N,C,S), mean, rstd (C) <- x (N,C,S); a dense layer has S = 1. y may be x where dx is
+ * not needed. Ghost batches: call it for a part of the samples at a time. */
+LLM_API void llm_batchnorm_forward_train(float *y, float *mean, float *rstd, const float *x,
+                                         const llm_batchnorm *layer, size_t N, size_t S) {
+    LLM_ASSERT(N * S > 1);
+    llm_batchnorm_stats(mean, rstd, x, N, layer->C, S);
+    llm_batchnorm_update(layer, rstd, mean, rstd, N * S);
+    llm_batchnorm_apply(y, x, mean, rstd, layer, N, S);
+}
+
+/* rstd (C) of the running variance, which inference uses. */
+LLM_API void llm_batchnorm_running_rstd(float *rstd, const llm_batchnorm *layer) {
+    for (size_t c = 0; c < layer->C; c++)
+        rstd[c] = 1.0f / sqrtf(layer->running_var[c] + layer->eps);
+}
+
+/* Inference: y (N,C,S) <- x (N,C,S). y may be x. Scratch: C floats, given back. */
+LLM_API void llm_batchnorm_forward_eval(float *y, const float *x, const llm_batchnorm *layer,
+                                        size_t N, size_t S, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *rstd = llm_arena_floats(arena, layer->C);
+    llm_batchnorm_running_rstd(rstd, layer);
+    llm_batchnorm_apply(y, x, layer->running_mean, rstd, layer, N, S);
+    arena->used = mark;
+}
+
+/* sum, along (C) <- dy, x (N,C,S), mean, rstd (C): the sums of dy and of dy xhat. They are the
+ * gradients of b and w; machines that share a batch add them up before going on. */
+LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const float *x,
+                                const float *mean, const float *rstd, size_t N, size_t C,
+                                size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
+        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        double total[LLM_BATCHNORM_BLOCK], product[LLM_BATCHNORM_BLOCK];
+        for (size_t c = 0; c < block; c++) total[c] = product[c] = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t c = 0; c < block; c++) {
+                const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
+                const float m = mean[start + c];
+                float plain = 0.0f, times = 0.0f;
+                LLM_SIMD_SUM(plain)
+                for (size_t s = 0; s < S; s++) plain += d[s];
+                LLM_SIMD_SUM(times)
+                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                total[c] += (double)plain;
+                product[c] += (double)times;
+            }
+        for (size_t c = 0; c < block; c++) sum[start + c] = (float)total[c];
+        for (size_t c = 0; c < block; c++) along[start + c] = rstd[start + c] * (float)product[c];
+    }
+}
+
+/* dx (N,C,S) += <- dy, x (N,C,S) and sums over count numbers a channel. Moving x_i moves xhat_i by
+ * r, all of them through m by -r / M, and through r by -xhat_i xhat_j r / M. count = 0: mean and
+ * rstd are constants, and only the first of the three is left. */
+LLM_API void llm_batchnorm_input_backward(float *dx, const float *dy, const float *x,
+                                          const float *mean, const float *rstd, const float *sum,
+                                          const float *along, const llm_batchnorm *layer, size_t N,
+                                          size_t S, size_t count) {
+    const size_t C = layer->C;
+    const float share = count ? 1.0f / (float)count : 0.0f;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float scale = (layer->w ? layer->w[c] : 1.0f) * rstd[c], m = mean[c];
+            const float flat = share * sum[c], tilt = share * along[c] * rstd[c];
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++)
+                dx[i] += scale * (dy[i] - flat - (x[i] - m) * tilt);
+        }
+}
+
+/* dx (N,C,S), dw, db (C) += <- dy (N,C,S), forward's x, mean, rstd. Any of the three may be NULL.
+ * training: backward of forward_train; else of forward_eval, and mean and rstd are those of the
+ * running averages. Scratch: 2 C floats, given back. */
+LLM_API void llm_batchnorm_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *x, const float *mean, const float *rstd,
+                                    const llm_batchnorm *layer, size_t N, size_t S, bool training,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, C = layer->C;
+    float *sum = llm_arena_floats(arena, C), *along = llm_arena_floats(arena, C);
+    llm_batchnorm_sums(sum, along, dy, x, mean, rstd, N, C, S);
+    for (size_t c = 0; dw && c < C; c++) dw[c] += along[c];
+    for (size_t c = 0; db && c < C; c++) db[c] += sum[c];
+    if (dx)
+        llm_batchnorm_input_backward(dx, dy, x, mean, rstd, sum, along, layer, N, S,
+                                     training ? N * S : 0);
+    arena->used = mark;
+}
+
+/* w (C,K), b (C) in place: a dense layer or a convolution whose output goes through this layer at
+ * inference, with K weights for each output, becomes both in one. */
+LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, size_t K) {
+    for (size_t c = 0; c < layer->C; c++) {
+        const float scale =
+            (layer->w ? layer->w[c] : 1.0f) / sqrtf(layer->running_var[c] + layer->eps);
+        for (size_t k = 0; k < K; k++) w[c * K + k] *= scale;
+        b[c] = (b[c] - layer->running_mean[c]) * scale + (layer->b ? layer->b[c] : 0.0f);
+    }
+}
+
 /* @layernorm ------------------------------------------------ Layer normalization
  *
  *     y_i = w_i xhat_i + b_i        xhat = (x - m) r        m = mean(x), r = 1 / sqrt(var(x) + eps)
