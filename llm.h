@@ -13827,6 +13827,461 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
     }
 }
 
+/* @output_layer --------------------------------------------- Output layer
+ *
+ *     head       yhat          loss of a row                       dloss / dz
+ *     MSE        z             1/2 |z - t|^2                       yhat - t
+ *     BCE        s(z)          sum_k softplus(z_k) - t_k z_k       yhat - t
+ *     SOFTMAX    softmax(z)    lse(z) - sum_k t_k z_k              yhat - t
+ *     POISSON    e^z           sum_k e^z_k - t_k z_k               yhat - t
+ *     POSITIVE   softplus(z)   1/2 |softplus(z) - t|^2             (yhat - t) s(z)
+ *
+ * The last layer is linear like the others; what it means is decided by the curve behind it (the
+ * link) and the loss. In the first four, link and loss belong together: the loss is the negative
+ * log-likelihood of a distribution whose natural parameter is z, and the gradient at z is
+ * prediction minus target, so what is most wrong learns fastest. Squared error behind a curve
+ * multiplies by its slope, which is near 0 exactly where a confident answer is wrong. A bias that
+ * starts at the base rates saves the steps that would only learn them.
+ *
+ * source  Bridle 1990, "Probabilistic interpretation of feedforward classification network
+ *         outputs"; McCullagh & Nelder 1989, "Generalized linear models", table 2.1 (links)
+ * needs   dense_vector logsumexp softmax logit
+ * see     @mlp (uses the heads), @exponential_family, @cross_entropy @bce (the losses at length)
+ * topics  Output layer
+ */
+enum {
+    LLM_OUTPUT_LAYER_MSE,      /* a value, any sign */
+    LLM_OUTPUT_LAYER_BCE,      /* yes or no, for each of K labels on its own; t in [0,1] */
+    LLM_OUTPUT_LAYER_SOFTMAX,  /* one of K classes */
+    LLM_OUTPUT_LAYER_POISSON,  /* a count */
+    LLM_OUTPUT_LAYER_POSITIVE, /* a value above 0 */
+    LLM_OUTPUT_LAYER_COUNT
+};
+
+/* The link of one unit, for all heads but SOFTMAX. */
+LLM_API double llm_output_layer_link(double z, int head) {
+    switch (head) {
+    case LLM_OUTPUT_LAYER_MSE:
+        return z;
+    case LLM_OUTPUT_LAYER_BCE:
+        return llm_logit_expit(z);
+    case LLM_OUTPUT_LAYER_POISSON:
+        return exp(z);
+    case LLM_OUTPUT_LAYER_POSITIVE:
+        return llm_logit_softplus(z);
+    }
+    LLM_ASSERT(false);
+    return (double)NAN;
+}
+
+/* yhat (N,K) <- z (N,K); yhat may be z. */
+LLM_API void llm_output_layer_predict(float *yhat, const float *z, size_t N, size_t K, int head) {
+    if (head == LLM_OUTPUT_LAYER_SOFTMAX)
+        llm_softmax_forward(yhat, z, N, K, 1.0f);
+    else
+        for (size_t i = 0; i < N * K; i++)
+            yhat[i] = (float)llm_output_layer_link((double)z[i], head);
+}
+
+/* Target k of row n: of a label 1 at its class, else what target (N,K) says. */
+LLM_API float llm_output_layer_target(const int *label, const float *target, size_t n, size_t k,
+                                      size_t K) {
+    if (!label) return target[n * K + k];
+    LLM_ASSERT(label[n] >= 0 && (size_t)label[n] < K);
+    return (size_t)label[n] == k ? 1.0f : 0.0f;
+}
+
+/* Returns the mean loss over the rows, 0 for none; dz (N,K) <- its gradient (not +=), NULL skips
+ * it, z itself is allowed <- z (N,K) and either label (N), classes for SOFTMAX, or target (N,K);
+ * the other is NULL. Targets of SOFTMAX may be any distribution. */
+LLM_API double llm_output_layer_loss(float *dz, const float *z, const int *label,
+                                     const float *target, size_t N, size_t K, int head) {
+    const bool softmax = head == LLM_OUTPUT_LAYER_SOFTMAX;
+    LLM_ASSERT(N == 0 || (label != NULL) != (target != NULL));
+    LLM_ASSERT(!label || softmax);
+    double total = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        const float *zn = z + n * K;
+        double lse = 0.0;
+        if (softmax) {
+            const float max = llm_logsumexp_max(zn, K);
+            lse = (double)max + log(llm_logsumexp_sum(zn, K, max, 1.0f));
+        }
+        for (size_t k = 0; k < K; k++) {
+            const double x = (double)zn[k];
+            const double t = (double)llm_output_layer_target(label, target, n, k, K);
+            const double p = softmax ? exp(x - lse) : llm_output_layer_link(x, head);
+            double slope = 1.0;
+            if (softmax)
+                total += t != 0.0 ? t * (lse - x) : 0.0; /* x may be -inf where t is 0 */
+            else if (head == LLM_OUTPUT_LAYER_BCE)
+                total += t * llm_logit_softplus(-x) + (1.0 - t) * llm_logit_softplus(x);
+            else if (head == LLM_OUTPUT_LAYER_POISSON)
+                total += p - t * x;
+            else
+                total += 0.5 * (p - t) * (p - t);
+            if (head == LLM_OUTPUT_LAYER_POSITIVE) slope = llm_logit_expit(x);
+            if (dz) dz[n * K + k] = (float)((p - t) * slope / (double)N);
+        }
+    }
+    return N > 0 ? total / (double)N : 0.0;
+}
+
+/* b (K) <- label or target as above: the bias with which a layer that knows nothing else predicts
+ * the mean target. A rate of 0 (or, of BCE, 1) counts as half an example, or b would be infinite. */
+LLM_API void llm_output_layer_bias(float *b, const int *label, const float *target, size_t N,
+                                   size_t K, int head) {
+    LLM_ASSERT(N > 0);
+    const double half = 0.5 / (double)N;
+    for (size_t k = 0; k < K; k++) {
+        double mean = 0.0;
+        for (size_t n = 0; n < N; n++)
+            mean += (double)llm_output_layer_target(label, target, n, k, K) / (double)N;
+        const double rate = fmax(mean, half);
+        switch (head) {
+        case LLM_OUTPUT_LAYER_MSE:
+            b[k] = (float)mean;
+            break;
+        case LLM_OUTPUT_LAYER_BCE:
+            b[k] = (float)(log(rate) - log(fmax(1.0 - mean, half)));
+            break;
+        case LLM_OUTPUT_LAYER_POSITIVE:
+            b[k] = (float)llm_logit_softplus_inverse(rate);
+            break;
+        default: /* SOFTMAX, POISSON */
+            b[k] = (float)log(rate);
+        }
+    }
+}
+
+/* The share of rows whose largest z (N,K) is that of their label (N); 0 for no rows. */
+LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_t N, size_t K) {
+    size_t right = 0;
+    for (size_t n = 0; n < N; n++) right += (int)llm_dense_vector_argmax(z + n * K, K) == label[n];
+    return N > 0 ? (double)right / (double)N : 0.0;
+}
+
+/* @glyphs --------------------------------------------------- Drawn digits
+ *
+ *     x(r,c) = clip(glyph(r - dy, c - dx) + noise normal)       dx, dy uniform in [-shift, shift]
+ *
+ * A data set that needs no file: ten digits of 6 rows and 4 columns in a picture of 8 by 8, moved
+ * by fractions of a pixel and covered with noise. Small enough to train on in a second, hard enough
+ * that the position and the noise have to be learned away: the noise sets the error that remains,
+ * the shift how far a model that compares pixels falls behind one that knows about pictures. Row i
+ * has label i mod 10 and its own numbers of the stream, so that the first 10 k rows have k of each
+ * digit, however many are drawn. Shifts of up to one pixel leave every digit whole. Turned by half
+ * a circle, 6 is exactly 9.
+ *
+ * source  -
+ * needs   base rng
+ * see     @mlp @cnn @augmentation (learn them)
+ * topics  -
+ */
+enum { LLM_GLYPHS_SIDE = 8, LLM_GLYPHS_PIXELS = 64, LLM_GLYPHS_CLASSES = 10 };
+
+/* Whether pixel (row, column) of the picture belongs to the digit, unmoved; false outside. A digit
+ * of the table is its six rows, four bits each. */
+LLM_API bool llm_glyphs_ink(int digit, int row, int column) {
+    static const uint32_t rows[LLM_GLYPHS_CLASSES] = {0x699996, 0x262227, 0x69124F, 0xE1611E,
+                                                      0x26AF22, 0xF8E11E, 0x68E996, 0xF11244,
+                                                      0x696996, 0x699716};
+    LLM_ASSERT(digit >= 0 && digit < LLM_GLYPHS_CLASSES);
+    if (row < 1 || row > 6 || column < 2 || column > 5) return false;
+    return rows[digit] >> (4 * (6 - row) + (5 - column)) & 1;
+}
+
+/* image (8,8) in 0..1 <- the digit, moved dx pixels to the right and dy down; a pixel between four
+ * takes its share of each (bilinear). */
+LLM_API void llm_glyphs_draw(float *image, int digit, float dx, float dy) {
+    const float left = floorf(-dx), up = floorf(-dy), a = -dx - left, b = -dy - up;
+    for (int r = 0; r < LLM_GLYPHS_SIDE; r++) {
+        for (int c = 0; c < LLM_GLYPHS_SIDE; c++) {
+            const int row = r + (int)up, column = c + (int)left;
+            const float above = llm_glyphs_ink(digit, row, column) * (1.0f - a) +
+                                llm_glyphs_ink(digit, row, column + 1) * a;
+            const float below = llm_glyphs_ink(digit, row + 1, column) * (1.0f - a) +
+                                llm_glyphs_ink(digit, row + 1, column + 1) * a;
+            image[r * LLM_GLYPHS_SIDE + c] = above * (1.0f - b) + below * b;
+        }
+    }
+}
+
+/* x (n,64) in 0..1, label (n) in 0..9: moved by up to shift pixels each way, normal noise of this
+ * deviation on every pixel. Usual: shift 1, noise 0.15. */
+LLM_API void llm_glyphs(float *x, int *label, size_t n, float shift, float noise, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        float *image = x + i * LLM_GLYPHS_PIXELS, z[LLM_GLYPHS_PIXELS];
+        label[i] = (int)(i % LLM_GLYPHS_CLASSES);
+        const float dx = shift * (2.0f * llm_rng_uniform(rng) - 1.0f);
+        const float dy = shift * (2.0f * llm_rng_uniform(rng) - 1.0f);
+        llm_glyphs_draw(image, label[i], dx, dy);
+        llm_rng_normal_fill(rng, z, LLM_GLYPHS_PIXELS);
+        for (size_t k = 0; k < LLM_GLYPHS_PIXELS; k++) {
+            const float v = image[k] + noise * z[k];
+            image[k] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
+        }
+    }
+}
+
+/* @mlp ------------------------------------------------------ Multilayer perceptron
+ *
+ *     a_0 = x       z_l = a_{l-1} W_l^T + b_l       a_l = phi(z_l)       y = z_L
+ *     dz_L = dy     dW_l = dz_l^T a_{l-1}     dz_{l-1} = (dz_l W_l) phi'(z_{l-1})
+ *
+ * Linear layers with a curve between them: with one hidden layer wide enough, any continuous
+ * function; trained by gradient descent, the smallest thing that deserves the name network. All
+ * weights lie in one vector w, and their gradient in one vector of the same layout: an optimizer,
+ * a norm, a checkpoint or a theory needs to know nothing about layers. The output is linear; a head
+ * of @output_layer, or any other gradient dy, comes behind it. Weights start so that each z has
+ * variance 1 where the inputs have mean square 1; biases start at 0.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
+ *         Cybenko 1989, "Approximation by superpositions of a sigmoidal function"
+ * needs   arena rng activation dense output_layer
+ * see     @mlp_train (the loop), @backprop (only its formula), @feedforward (layers of other kinds)
+ * topics  Multilayer perceptron (MLP)
+ */
+
+/* size[0] inputs, size[l] units of layer l, size[layers] outputs: layers + 1 numbers, all above 0,
+ * that outlive the struct. act is an LLM_ACTIVATION, behind all layers but the last; head is an
+ * LLM_OUTPUT_LAYER, for the functions below that know about a loss. */
+typedef struct {
+    const size_t *size;
+    size_t layers;
+    int act, head;
+} llm_mlp;
+
+/* Where a layer lies in w: W (out,in) from w + weight on, b (out) from w + bias, right behind it. */
+typedef struct {
+    size_t in, out, weight, bias;
+} llm_mlp_view;
+
+/* Layer l, 1..layers. */
+LLM_API llm_mlp_view llm_mlp_layer(const llm_mlp *m, size_t l) {
+    LLM_ASSERT(l > 0 && l <= m->layers);
+    llm_mlp_view v = {m->size[l - 1], m->size[l], 0, 0};
+    for (size_t k = 1; k < l; k++) v.weight += m->size[k] * (m->size[k - 1] + 1);
+    v.bias = v.weight + v.in * v.out;
+    return v;
+}
+
+/* The length of w. */
+LLM_API size_t llm_mlp_param_count(const llm_mlp *m) {
+    const llm_mlp_view last = llm_mlp_layer(m, m->layers);
+    return last.bias + last.out;
+}
+
+/* w <- W_l ~ N(0, 1 / (in q)), b_l = 0; q is the mean square of what enters, 1 for x and
+ * E phi(z)^2 behind the activation: 2 / in for ReLU. */
+LLM_API void llm_mlp_init(float *w, const llm_mlp *m, llm_rng *rng) {
+    double square, slope;
+    llm_activation_moments(&square, &slope, m->act);
+    for (size_t l = 1; l <= m->layers; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const float std = (float)sqrt(1.0 / ((double)v.in * (l > 1 ? square : 1.0)));
+        llm_rng_normal_fill(rng, w + v.weight, v.in * v.out);
+        for (size_t i = 0; i < v.in * v.out; i++) w[v.weight + i] *= std;
+        for (size_t o = 0; o < v.out; o++) w[v.bias + o] = 0.0f;
+    }
+}
+
+/* Floats of the cache that forward leaves for backward: of each hidden layer z_l, then a_l. */
+LLM_API size_t llm_mlp_cache(const llm_mlp *m, size_t N) {
+    size_t units = 0;
+    for (size_t l = 1; l < m->layers; l++) units += m->size[l];
+    return 2 * N * units;
+}
+
+/* Where hidden layer l, 1..layers-1, lies in it: z_l (N,size[l]), a_l behind it. */
+LLM_API size_t llm_mlp_hidden(const llm_mlp *m, size_t l, size_t N) {
+    size_t units = 0;
+    for (size_t k = 1; k < l; k++) units += m->size[k];
+    return 2 * N * units;
+}
+
+/* The widest hidden layer. Bytes of the arena that llm_mlp_gradient takes for N rows. */
+LLM_API size_t llm_mlp_widest(const llm_mlp *m) {
+    size_t widest = 0;
+    for (size_t l = 1; l < m->layers; l++) widest = m->size[l] > widest ? m->size[l] : widest;
+    return widest;
+}
+LLM_API size_t llm_mlp_workspace(const llm_mlp *m, size_t N) {
+    const size_t floats = llm_mlp_cache(m, N) + N * (m->size[m->layers] + 2 * llm_mlp_widest(m));
+    return floats * sizeof(float) + 4 * 64; /* each of four parts is rounded up to 64 bytes */
+}
+
+/* y (N,size[layers]) linear, cache (llm_mlp_cache) <- w, x (N,size[0]). */
+LLM_API void llm_mlp_forward(float *y, float *cache, const llm_mlp *m, const float *w,
+                             const float *x, size_t N) {
+    for (size_t l = 1; l <= m->layers; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        float *z = l < m->layers ? cache + llm_mlp_hidden(m, l, N) : y;
+        llm_dense_forward(z, x, w + v.weight, w + v.bias, N, v.in, v.out);
+        if (l == m->layers) break;
+        llm_activation_forward(z + N * v.out, z, N * v.out, m->act);
+        x = z + N * v.out;
+    }
+}
+
+/* dx (N,size[0]), dw += <- dy (N,size[layers]) and forward's cache, w, x. Either gradient may be
+ * NULL. Scratch: 2 N times the widest hidden layer, given back. */
+LLM_API void llm_mlp_backward(float *dx, float *dw, const float *dy, const float *cache,
+                              const llm_mlp *m, const float *w, const float *x, size_t N,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, widest = llm_mlp_widest(m);
+    float *da = llm_arena_floats(arena, N * widest), *dz = llm_arena_floats(arena, N * widest);
+    for (size_t l = m->layers; l > 0; l--) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const float *z = l > 1 ? cache + llm_mlp_hidden(m, l - 1, N) : NULL;
+        const float *a = l > 1 ? z + N * v.in : x;
+        for (size_t i = 0; l > 1 && i < N * v.in; i++) da[i] = 0.0f;
+        llm_dense_backward(l > 1 ? da : dx, dw ? dw + v.weight : NULL, dw ? dw + v.bias : NULL, dy,
+                           a, w + v.weight, N, v.in, v.out);
+        if (l == 1) break;
+        for (size_t i = 0; i < N * v.in; i++) dz[i] = 0.0f;
+        llm_activation_backward(dz, da, z, N * v.in, m->act);
+        dy = dz;
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean loss of the head over the rows; dw += its gradient, NULL for the loss alone <-
+ * w, x (N,size[0]) and label (N) or target (N,size[layers]) as @output_layer takes them. This and
+ * an optimizer are a training. Scratch: within llm_mlp_workspace, given back. */
+LLM_API double llm_mlp_gradient(float *dw, const llm_mlp *m, const float *w, const float *x,
+                                const int *label, const float *target, size_t N, llm_arena *arena) {
+    const size_t mark = arena->used, K = m->size[m->layers];
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *y = llm_arena_floats(arena, N * K);
+    llm_mlp_forward(y, cache, m, w, x, N);
+    const double loss = llm_output_layer_loss(dw ? y : NULL, y, label, target, N, K, m->head);
+    if (dw) llm_mlp_backward(NULL, dw, y, cache, m, w, x, N, arena);
+    arena->used = mark;
+    return loss;
+}
+
+/* y (n,size[layers]) linear <- w, x (n,size[0]): forward for any number of rows, `rows` at a time.
+ * Scratch: the cache of `rows`, given back. */
+LLM_API void llm_mlp_outputs(float *y, const llm_mlp *m, const float *w, const float *x, size_t n,
+                             size_t rows, llm_arena *arena) {
+    LLM_ASSERT(rows > 0);
+    const size_t mark = arena->used;
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, rows));
+    for (size_t from = 0; from < n; from += rows)
+        llm_mlp_forward(y + from * m->size[m->layers], cache, m, w, x + from * m->size[0],
+                        n - from < rows ? n - from : rows);
+    arena->used = mark;
+}
+
+/* @mlp_train ------------------------------------------------ Training a multilayer perceptron
+ *
+ *     g = gradient of the mean loss of a batch         v = momentum v + g         w -= lr v
+ *
+ * The loop every training has: shuffle, take a batch, compute its gradient, step, until the epochs
+ * are over. Momentum adds up what successive gradients agree on: at 0.9 a direction that stays the
+ * same is walked ten times as fast, one that flips is not. All that is random comes from the seed,
+ * so a run repeats bit for bit. The two spirals are the classic test that a network is more than a
+ * linear model: no line separates them, and a net that learns slowly shows it.
+ *
+ * source  Sutskever et al. 2013, "On the importance of initialization and momentum in deep
+ *         learning"; Lang & Witbrock 1988, "Learning to tell two spirals apart"
+ * needs   rng arena epoch output_layer mlp
+ * see     @sgd @momentum @adamw (other steps, on the same vectors)
+ * topics  -
+ */
+typedef struct {
+    float lr, momentum;
+    size_t epochs, batch;
+    uint64_t seed; /* of the order of the examples */
+} llm_mlp_train_config;
+
+/* What works for a small net on unit inputs. */
+LLM_API llm_mlp_train_config llm_mlp_train_defaults(void) {
+    const llm_mlp_train_config c = {0.1f, 0.9f, 20, 32, 1};
+    return c;
+}
+
+/* Bytes of the arena that llm_mlp_train takes. */
+LLM_API size_t llm_mlp_train_workspace(const llm_mlp *m, size_t batch) {
+    const size_t in = m->size[0], K = m->size[m->layers];
+    const size_t floats = 2 * llm_mlp_param_count(m) + batch * (in + K);
+    return llm_mlp_workspace(m, batch) + (floats + 5 * 16) * sizeof(float) +
+           batch * (sizeof(size_t) + sizeof(int)) + 2 * 64;
+}
+
+/* Row r of what receives row index[r] of x (.,in) and of label or target (.,K), whichever is not
+ * NULL, for the rows of a batch. */
+LLM_API void llm_mlp_gather(float *xb, int *label_b, float *target_b, const float *x,
+                            const int *label, const float *target, const size_t *index, size_t rows,
+                            size_t in, size_t K) {
+    for (size_t r = 0; r < rows; r++) {
+        memcpy(xb + r * in, x + index[r] * in, in * sizeof(float));
+        if (label) label_b[r] = label[index[r]];
+        if (target) memcpy(target_b + r * K, target + index[r] * K, K * sizeof(float));
+    }
+}
+
+/* w is trained on x (n,size[0]) with label (n) or target (n,size[layers]). Returns the mean loss
+ * over the last epoch, each batch taken before its step; 0 without epochs or rows. */
+LLM_API double llm_mlp_train(float *w, const llm_mlp *m, const float *x, const int *label,
+                             const float *target, size_t n, const llm_mlp_train_config *config,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, B = config->batch, P = llm_mlp_param_count(m);
+    const size_t in = m->size[0], K = m->size[m->layers];
+    float *g = llm_arena_floats(arena, P), *v = llm_arena_floats(arena, P);
+    float *xb = llm_arena_floats(arena, B * in), *target_b = llm_arena_floats(arena, B * K);
+    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    llm_epoch_state order = {n, B, false, config->seed, 0, 0};
+    const size_t steps = llm_epoch_steps(n, B, false);
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+
+    double loss = 0.0;
+    for (size_t step = 0; step < config->epochs * steps; step++) {
+        if (step % steps == 0) loss = 0.0;
+        const size_t rows = llm_epoch_next(index, &order);
+        llm_mlp_gather(xb, label_b, target_b, x, label, target, index, rows, in, K);
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        loss += llm_mlp_gradient(g, m, w, xb, label ? label_b : NULL, target ? target_b : NULL,
+                                 rows, arena) *
+                (double)rows / (double)n;
+        for (size_t i = 0; i < P; i++) {
+            v[i] = config->momentum * v[i] + g[i];
+            w[i] -= config->lr * v[i];
+        }
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* The share of x (n,size[0]) whose largest output is that of its label (n). Scratch: n times the
+ * outputs and the cache of 64 rows, given back. */
+LLM_API double llm_mlp_accuracy(const llm_mlp *m, const float *w, const float *x, const int *label,
+                                size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, K = m->size[m->layers];
+    float *y = llm_arena_floats(arena, n * K);
+    llm_mlp_outputs(y, m, w, x, n, 64, arena);
+    const double share = llm_output_layer_accuracy(y, label, n, K);
+    arena->used = mark;
+    return share;
+}
+
+/* x (n,2), label (n): two spirals around each other, 0 and 1 in turn. Each winds `turns` times
+ * while its radius grows to 1, its points uniform in radius; normal noise of this deviation in both
+ * coordinates. Usual: 1.5 turns, noise 0.02. */
+LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float noise,
+                             llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        label[i] = (int)(i % 2);
+        const float r = llm_rng_uniform(rng), angle = LLM_PI * (2.0f * turns * r + (float)label[i]);
+        float z[2];
+        llm_rng_normal_pair(z, rng);
+        x[2 * i] = r * cosf(angle) + noise * z[0];
+        x[2 * i + 1] = r * sinf(angle) + noise * z[1];
+    }
+}
+
 /* @weight_init ---------------------------------------------- Weight initialization
  *
  *     Var(w) = gain^2 / fan            fan_in = C area, fan_out = O area, for w (O,C,area)
