@@ -14966,7 +14966,6 @@ LLM_API void llm_batchnorm_apply(float *y, const float *x, const float *mean, co
  * not needed. Ghost batches: call it for a part of the samples at a time. */
 LLM_API void llm_batchnorm_forward_train(float *y, float *mean, float *rstd, const float *x,
                                          const llm_batchnorm *layer, size_t N, size_t S) {
-    LLM_ASSERT(N * S > 1);
     llm_batchnorm_stats(mean, rstd, x, N, layer->C, S);
     llm_batchnorm_update(layer, rstd, mean, rstd, N * S);
     llm_batchnorm_apply(y, x, mean, rstd, layer, N, S);
@@ -15253,6 +15252,103 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
             dw[i] += dyn[i] * xhat;
             dxn[i] += r * (w[i] * dyn[i] - xhat * along);
         }
+    }
+}
+
+/* @label_smoothing ------------------------------------------ Label smoothing
+ *
+ *     t = (1 - e) onehot(y) + e u            u: 1/K for all, 1/(K-1) for the others, or a prior
+ *     loss = (1 - e) (lse - z_y) + e sum_k u_k (lse - z_k)            dz = softmax(z) - t
+ *
+ * Cross-entropy with hard labels is never satisfied: it pushes the logit of the label away from
+ * the others for ever, also where the label is wrong. Targets that keep a little mass e for the
+ * other classes have a finite optimum, a gap of log(t_y / t_k), so that probabilities stay near
+ * those of the targets. The target row is never built. Two conventions exist: torch spreads e over
+ * all K classes, the label included; the Transformer's own code over the other K - 1. The loss
+ * cannot reach 0 any more but stops at the entropy of t: subtract it before comparing losses.
+ *
+ * source  Szegedy et al. 2016, "Rethinking the Inception architecture", section 7; Pereyra et al.
+ *         2017, "Regularizing neural networks by penalizing confident output distributions"
+ *         (unigram prior); Mueller, Kornblith & Hinton 2019, "When does label smoothing help?"
+ * needs   exp logsumexp cross_entropy
+ * see     @cross_entropy @calibration
+ * topics  Label Smoothing
+ */
+enum { LLM_LABEL_SMOOTHING_ALL, LLM_LABEL_SMOOTHING_OTHERS };
+
+/* What the label and each other class get when e is spread evenly; with a prior u, class k gets
+ * e u_k and the label on top of that 1 - e. */
+LLM_API void llm_label_smoothing_masses(double *label, double *other, double e, size_t K,
+                                        int mode) {
+    LLM_ASSERT(e >= 0.0 && e < 1.0 && (mode == LLM_LABEL_SMOOTHING_ALL ? K > 0 : K > 1));
+    *other = e / (double)(mode == LLM_LABEL_SMOOTHING_ALL ? K : K - 1);
+    *label = 1.0 - e + (mode == LLM_LABEL_SMOOTHING_ALL ? *other : 0.0);
+}
+
+/* The gap between the label's logit and the others' where the loss is least; infinite for e = 0. */
+LLM_API double llm_label_smoothing_gap(double e, size_t K, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, e, K, mode);
+    return log(label / other);
+}
+
+/* The least loss there is: the entropy of the target. */
+LLM_API double llm_label_smoothing_floor(double e, size_t K, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, e, K, mode);
+    return -label * log(label) - (other > 0.0 ? (double)(K - 1) * other * log(other) : 0.0);
+}
+
+/* loss (N), lse (N) <- logits (N,K), target (N), prior (K) or NULL for an even one; mode says which
+ * (a prior counts for all classes). Returns how many rows are not LLM_CROSS_ENTROPY_IGNORE, both
+ * outputs are 0 in the others; the mean loss is sum(loss) / that number. e = 0 reads no other logit
+ * but in lse. */
+LLM_API size_t llm_label_smoothing_forward(float *loss, float *lse, const float *logits,
+                                           const int *target, const float *prior, size_t N,
+                                           size_t K, float e, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
+    if (prior) label = 1.0 - (double)e;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * K;
+        loss[n] = lse[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
+        const size_t y = (size_t)target[n];
+        const float max = llm_logsumexp_max(z, K);
+        const double l = (double)max + log(llm_logsumexp_sum(z, K, max, 1.0f));
+        double rest = 0.0,
+               own = prior ? label : label - other; /* the even part has the label, too */
+        for (size_t k = 0; e > 0.0f && k < K; k++) {
+            const double mass = prior ? (double)e * (double)prior[k] : other;
+            if (mass > 0.0) rest += mass * (l - (double)z[k]);
+        }
+        loss[n] = (float)(own * (l - (double)z[y]) + rest);
+        lse[n] = (float)l;
+    }
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* dlogits (N,K) += scale (softmax - t) <- forward's logits, lse, target, prior, e and mode. scale is
+ * 1 / kept for the mean. */
+LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, const float *lse,
+                                          const int *target, const float *prior, size_t N, size_t K,
+                                          float e, int mode, float scale) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
+    const float even = (float)other, own = prior ? 1.0f - e : (float)(label - other);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
+        const float *z = logits + n * K, l = lse[n];
+        float *dz = dlogits + n * K;
+        for (size_t k = 0; k < K; k++)
+            dz[k] += scale * (llm_expf(z[k] - l) - (prior ? e * prior[k] : even));
+        dz[target[n]] -= scale * own;
     }
 }
 
