@@ -14037,6 +14037,398 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
     }
 }
 
+/* @neuron --------------------------------------------------- Neuron
+ *
+ *     z = w.x + b        a = phi(z)        dz = da phi'(z)        dw = dz x     dx = dz w     db = dz
+ *     delta rule   w += lr (t - a) phi'(z) x           |z| / |w|: how far x is from where z is 0
+ *
+ * One unit weighs its inputs, adds them up and bends the sum. Alone it cuts its inputs by a plane;
+ * of the 16 functions of two bits that is enough for 14, and not for XOR and its opposite. Two
+ * layers of such units with hand-set weights add numbers, which is how it began (McCulloch and
+ * Pitts had no learning). The delta rule is gradient descent on (t - a)^2 / 2, example by example
+ * or over all of them. Winnow learns by multiplying instead of adding: few of many inputs matter,
+ * and it finds them after a number of mistakes that grows with the logarithm of how many there are.
+ *
+ * source  McCulloch & Pitts 1943, "A logical calculus of the ideas immanent in nervous activity";
+ *         Widrow & Hoff 1960, "Adaptive switching circuits"; Littlestone 1988, "Learning quickly
+ *         when irrelevant attributes abound" (Winnow)
+ * needs   activation
+ * see     @perceptron (a threshold that learns), @dense (many neurons), @logistic_regression
+ * topics  Neuron
+ */
+
+/* Returns a = phi(z), *z = w.x + b, which backward needs; z may be NULL. act is an
+ * LLM_ACTIVATION. */
+LLM_API float llm_neuron_forward(float *z, const float *x, const float *w, float b, size_t C,
+                                 int act) {
+    float sum = b;
+    for (size_t i = 0; i < C; i++) sum += w[i] * x[i];
+    if (z) *z = sum;
+    return llm_activation_value(sum, act);
+}
+
+/* dx (C), dw (C), *db += <- da and forward's x, w, z. Any of the three may be NULL. */
+LLM_API void llm_neuron_backward(float *dx, float *dw, float *db, float da, const float *x,
+                                 const float *w, float z, size_t C, int act) {
+    const float dz = da * llm_activation_slope(z, act);
+    for (size_t i = 0; dx && i < C; i++) dx[i] += dz * w[i];
+    for (size_t i = 0; dw && i < C; i++) dw[i] += dz * x[i];
+    if (db) *db += dz;
+}
+
+/* One pass over x (N,C), targets t (N): w (C) and *b move against the gradient of (t - a)^2 / 2,
+ * after each example (online) or once with the mean over all. Returns the mean of (t - a)^2 / 2,
+ * each before its step. Scratch: C floats, given back. */
+LLM_API double llm_neuron_delta(float *w, float *b, const float *x, const float *t, size_t N,
+                                size_t C, int act, float lr, bool online, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dw = llm_arena_floats(arena, C), db = 0.0f;
+    double loss = 0.0;
+    for (size_t i = 0; i < C; i++) dw[i] = 0.0f;
+    for (size_t n = 0; n < N; n++) {
+        float z;
+        const float e = llm_neuron_forward(&z, x + n * C, w, *b, C, act) - t[n];
+        loss += 0.5 * (double)e * (double)e / (double)N;
+        llm_neuron_backward(NULL, dw, &db, e, x + n * C, w, z, C, act);
+        if (!online && n + 1 < N) continue;
+        const float step = online ? lr : lr / (float)N;
+        for (size_t i = 0; i < C; i++) {
+            w[i] -= step * dw[i];
+            dw[i] = 0.0f;
+        }
+        *b -= step * db;
+        db = 0.0f;
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* distance (N) <- x (N,C): z / |w|, how far each x lies from the plane where z = 0, positive on the
+ * side where the neuron is active. False, and distance untouched, where w is 0: there is no plane. */
+LLM_API bool llm_neuron_boundary(float *distance, const float *x, const float *w, float b, size_t N,
+                                 size_t C) {
+    double square = 0.0;
+    for (size_t i = 0; i < C; i++) square += (double)w[i] * (double)w[i];
+    if (square == 0.0) return false;
+    for (size_t n = 0; n < N; n++) {
+        double z = (double)b;
+        for (size_t i = 0; i < C; i++) z += (double)w[i] * (double)x[n * C + i];
+        distance[n] = (float)(z / sqrt(square));
+    }
+    return true;
+}
+
+/* McCulloch and Pitts: fires when the sum of w over the inputs that fire reaches theta. AND of two
+ * is w = 1, 1, theta = 2; OR has theta = 1; NAND w = -1, -1, theta = -1. */
+LLM_API bool llm_neuron_fires(const bool *x, const int *w, int theta, size_t C) {
+    int sum = 0;
+    for (size_t i = 0; i < C; i++) sum += x[i] ? w[i] : 0;
+    return sum >= theta;
+}
+
+/* Adds three bits with two neurons: the carry fires when two of them do, the sum when one more does
+ * than the carry, which counts -2, accounts for. */
+LLM_API void llm_neuron_adder(bool *sum, bool *carry, bool a, bool b, bool c) {
+    const int weight[4] = {1, 1, 1, -2};
+    bool x[4] = {a, b, c, false};
+    *carry = x[3] = llm_neuron_fires(x, weight, 2, 3);
+    *sum = llm_neuron_fires(x, weight, 1, 4);
+}
+
+/* Winnow: w (C) > 0, starts at 1; says yes where the weights of x (C) add up to theta. A missed yes
+ * multiplies them by alpha, a wrong yes divides. Returns whether it was right. Usual: alpha 2,
+ * theta C. */
+LLM_API bool llm_neuron_winnow(float *w, const bool *x, bool target, size_t C, float alpha,
+                               float theta) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < C; i++) sum += x[i] ? w[i] : 0.0f;
+    const bool said = sum >= theta;
+    for (size_t i = 0; i < C && said != target; i++)
+        if (x[i]) w[i] = target ? w[i] * alpha : w[i] / alpha;
+    return said == target;
+}
+
+/* @sigmoid -------------------------------------------------- Sigmoid
+ *
+ *     s(x) = 1 / (1 + e^-x) = e^x / (1 + e^x)        s' = s (1 - s)        s(-x) = 1 - s(x)
+ *     gate:   y = s(z) a + (1 - s(z)) b
+ *
+ * Turns any number into a share between 0 and 1, and is its own slope, s(1 - s): backward needs the
+ * output only. The slope is 1/4 at most, so k sigmoids behind each other shrink a gradient by 4^k
+ * or more, and it is below 0.01 where |x| > 4.6: such units are saturated and learn next to
+ * nothing, which is why hidden layers have other curves now. It stays where a share is meant: in
+ * gates, which blend two values, and at outputs. Of the two forms above the one that computes
+ * e^-|x| cannot overflow. A temperature divides x: below 1 it sharpens towards a step.
+ *
+ * source  Hochreiter & Schmidhuber 1997, "Long short-term memory" (gates); Lambert 1770 (the
+ *         continued fraction of tanh)
+ * needs   -
+ * see     @activation (in the table), @logit (its inverse, in double), @tanh, @lstm @gru
+ * topics  Sigmoid
+ */
+
+/* s(x). */
+LLM_API float llm_sigmoid_value(float x) {
+    const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
+    return x < 0.0f ? e * s : s;
+}
+
+/* y (n) <- x (n): s(x / temp), temp > 0. y may be x. */
+LLM_API void llm_sigmoid_forward(float *y, const float *x, size_t n, float temp) {
+    LLM_ASSERT(temp > 0.0f);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = llm_sigmoid_value(x[i] / temp);
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n), temp. */
+LLM_API void llm_sigmoid_backward(float *dx, const float *dy, const float *y, size_t n,
+                                  float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) dx[i] += dy[i] * y[i] * (1.0f - y[i]) / temp;
+}
+
+/* y, s (n) <- z, a, b (n): s = s(z), y = s a + (1 - s) b. Backward needs s. y may be any of the
+ * others. */
+LLM_API void llm_sigmoid_gate_forward(float *y, float *s, const float *z, const float *a,
+                                      const float *b, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float share = llm_sigmoid_value(z[i]);
+        y[i] = share * a[i] + (1.0f - share) * b[i];
+        s[i] = share;
+    }
+}
+
+/* dz, da, db (n) += <- dy (n) and forward's s, a, b. Any of the three may be NULL. */
+LLM_API void llm_sigmoid_gate_backward(float *dz, float *da, float *db, const float *dy,
+                                       const float *s, const float *a, const float *b, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        if (dz) dz[i] += dy[i] * (a[i] - b[i]) * s[i] * (1.0f - s[i]);
+        if (da) da[i] += dy[i] * s[i];
+        if (db) db[i] += dy[i] * (1.0f - s[i]);
+    }
+}
+
+/* The share of outputs y (n) whose slope is below 0.01, |x| > 4.595; 0 for none. */
+LLM_API double llm_sigmoid_saturation(const float *y, size_t n) {
+    size_t flat = 0;
+    for (size_t i = 0; i < n; i++) flat += y[i] * (1.0f - y[i]) < 0.01f;
+    return n > 0 ? (double)flat / (double)n : 0.0;
+}
+
+/* table (257) <- s at -8, -7.9375, ..., 8: 256 pieces for llm_sigmoid_lookup. */
+LLM_API void llm_sigmoid_table(float *table) {
+    for (int k = 0; k <= 256; k++) table[k] = llm_sigmoid_value((float)(k - 128) / 16.0f);
+}
+
+/* s(x) within 3.4e-4, by straight lines between the entries; the error is that of the ends, where
+ * the table stops at s(8). Inside it is below 5e-5: a line misses by at most h^2 / 8 times the
+ * curvature, which is at most 0.0963. NaN gives NaN. */
+LLM_API float llm_sigmoid_lookup(const float *table, float x) {
+    if (x != x) return x;
+    const float at = 16.0f * (x < -8.0f ? -8.0f : x > 8.0f ? 8.0f : x) + 128.0f;
+    const size_t k = at < 255.0f ? (size_t)at : 255;
+    return table[k] + (at - (float)k) * (table[k + 1] - table[k]);
+}
+
+/* s(x) within 5e-5 without an exp: 1/2 + tanh(x/2) / 2, tanh by four terms of its continued
+ * fraction, cut off where the fraction reaches 1. NaN gives NaN. */
+LLM_API float llm_sigmoid_rational(float x) {
+    const float most = 4.9717866f, half = 0.5f * x;
+    const float u = half < -most ? -most : half > most ? most : half, q = u * u;
+    const float top = u * (135135.0f + q * (17325.0f + q * (378.0f + q)));
+    const float bottom = 135135.0f + q * (62370.0f + q * (3150.0f + q * 28.0f));
+    return 0.5f + 0.5f * top / bottom;
+}
+
+/* @tanh ----------------------------------------------------- Tanh
+ *
+ *     tanh(x) = (1 - e^-2x) / (1 + e^-2x) = 2 s(2x) - 1        tanh' = 1 - tanh^2
+ *     scaled   y = 1.7159 tanh(2x/3)                             capped   y = cap tanh(x / cap)
+ *
+ * The sigmoid stretched to -1..1: outputs with mean 0 and a slope of 1 at 0, so that a layer of
+ * small weights starts as if it were linear. 1 - e^-2x loses all digits of a small x; expm1 does
+ * not subtract. LeCun's scaled form maps 1 to 1 and -1 to -1, so targets of +-1 are no limits that
+ * are never reached. Gemma 2 caps its logits (30) and attention scores (50) with it: small numbers
+ * pass, none gets larger than the cap, and the gradient never stops completely. Where speed counts,
+ * a quotient of two polynomials does without an exp.
+ *
+ * source  LeCun, Bottou, Orr & Mueller 1998, "Efficient backprop", section 4.4; Gemma Team 2024,
+ *         "Gemma 2", section 2; the quotient is the one in Eigen and XLA (ptanh)
+ * needs   -
+ * see     @activation (in the table), @exp (the vectorised form), @sigmoid, @rnn @lstm
+ * topics  Tanh
+ */
+
+/* tanh(x) within 2.1 units in the last place, from the smallest floats on. With t = e^-2|x| - 1 it is
+ * -t / (2 + t); where t is close to -1 that doubles t's error, and 1 - 2 / (e^2|x| + 1) does not. */
+LLM_API float llm_tanh_value(float x) {
+    const float a = fabsf(x), t = expm1f(a < 0.55f ? -2.0f * a : 2.0f * a);
+    return copysignf(a < 0.55f ? -t / (2.0f + t) : 1.0f - 2.0f / (2.0f + t), x);
+}
+
+/* y (n) <- x (n); y may be x. */
+LLM_API void llm_tanh_forward(float *y, const float *x, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = llm_tanh_value(x[i]);
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n). */
+LLM_API void llm_tanh_backward(float *dx, const float *dy, const float *y, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) dx[i] += dy[i] * (1.0f - y[i] * y[i]);
+}
+
+/* tanh(x) within 4e-7, as graphics cards and vector units compute it: an odd polynomial of degree
+ * 13 over an even one of degree 6, constant from 7.9 on. NaN gives NaN. */
+LLM_API float llm_tanh_fast(float x) {
+    const float most = 7.90531111f, u = x < -most ? -most : x > most ? most : x, q = u * u;
+    float top = 2.00018790e-13f + q * -2.76076848e-16f;
+    top = -8.60467152e-11f + q * top;
+    top = 5.12229709e-08f + q * top;
+    top = 1.48572236e-05f + q * top;
+    top = 6.37261929e-04f + q * top;
+    top = 4.89352456e-03f + q * top;
+    const float bottom =
+        4.89352519e-03f + q * (2.26843463e-03f + q * (1.18534706e-04f + q * 1.19825839e-06f));
+    return u * top / bottom;
+}
+
+/* y (n) <- x (n): 1.7159 tanh(2x/3), which is 1 at 1 to four digits. y may be x. */
+LLM_API void llm_tanh_scaled_forward(float *y, const float *x, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = 1.7159f * llm_tanh_value(x[i] * (2.0f / 3.0f));
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n). */
+LLM_API void llm_tanh_scaled_backward(float *dx, const float *dy, const float *y, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float t = y[i] / 1.7159f;
+        dx[i] += dy[i] * (1.7159f * 2.0f / 3.0f) * (1.0f - t * t);
+    }
+}
+
+/* y (n) <- x (n): cap tanh(x / cap), cap > 0: slope 1 at 0, never beyond the cap. y may be x. */
+LLM_API void llm_tanh_cap_forward(float *y, const float *x, size_t n, float cap) {
+    LLM_ASSERT(cap > 0.0f);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = cap * llm_tanh_value(x[i] / cap);
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n), cap. */
+LLM_API void llm_tanh_cap_backward(float *dx, const float *dy, const float *y, size_t n,
+                                   float cap) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float t = y[i] / cap;
+        dx[i] += dy[i] * (1.0f - t * t);
+    }
+}
+
+/* @relu ----------------------------------------------------- ReLU
+ *
+ *     y = max(0, x)        dx = dy where x > 0, else 0            clipped: min(y, cap), 6 for ReLU6
+ *
+ * The curve that made deep networks trainable: it passes or it blocks, and where it passes the
+ * slope is 1, however many layers there are. All that backward needs of the input is one bit, so a
+ * layer in place keeps 1/32 of what it would. A sum of ReLUs is piecewise linear: its corners can
+ * be listed, and between them nothing is unknown. A unit that is negative on all data is dead: it
+ * gets no gradient, and never comes back by itself. At 0 exactly the slope is 0, as in torch.
+ *
+ * source  Nair & Hinton 2010, "Rectified linear units improve restricted Boltzmann machines";
+ *         Glorot, Bordes & Bengio 2011, "Deep sparse rectifier neural networks"; Krizhevsky 2010
+ *         (ReLU6)
+ * needs   rng argsort
+ * see     @activation (in the table, and its relatives), @deep_net (pieces of deep nets), @he_init
+ * topics  ReLU
+ */
+
+/* Words of 32 bits in the mask of n elements. */
+LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
+
+/* y (n), mask (llm_relu_words) or NULL <- x (n): max(0, x), at most cap; INFINITY for no cap. Bit
+ * i % 32 of word i / 32 says whether the slope at x_i is 1. NaN stays. y may be x. */
+LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
+    LLM_PARALLEL_FOR
+    for (size_t word = 0; word < llm_relu_words(n); word++) {
+        uint32_t bits = 0;
+        for (size_t i = 32 * word; i < n && i < 32 * word + 32; i++) {
+            const float v = x[i];
+            bits |= (uint32_t)(v > 0.0f && v < cap) << (i % 32);
+            y[i] = v < 0.0f ? 0.0f : v > cap ? cap : v;
+        }
+        if (mask) mask[word] = bits;
+    }
+}
+
+/* dx (n) += <- dy (n) and forward's mask. dy is not read where the slope is 0. */
+LLM_API void llm_relu_backward(float *dx, const float *dy, const uint32_t *mask, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if (mask[i / 32] >> (i % 32) & 1) dx[i] += dy[i];
+}
+
+/* dead (U) <- z (N,U), what enters the ReLU of U units on all N examples: whether none of them
+ * passes. Returns how many units are dead. */
+LLM_API size_t llm_relu_dead(bool *dead, const float *z, size_t N, size_t U) {
+    size_t count = U;
+    for (size_t u = 0; u < U; u++) dead[u] = true;
+    for (size_t i = 0; i < N * U; i++)
+        if (z[i] > 0.0f && dead[i % U]) {
+            dead[i % U] = false;
+            count--;
+        }
+    return count;
+}
+
+/* Gives the units of dead (U) a new start: weights w (U,C) ~ N(0, 2 / C), bias b (U) 0, and what
+ * reads them, out (O,U), 0: the network computes what it did before, and their gradients are no
+ * longer 0. Other units stay as they are. */
+LLM_API void llm_relu_revive(float *w, float *b, float *out, const bool *dead, size_t U, size_t C,
+                             size_t O, llm_rng *rng) {
+    const float std = sqrtf(2.0f / (float)C);
+    for (size_t u = 0; u < U; u++) {
+        if (!dead[u]) continue;
+        llm_rng_normal_fill(rng, w + u * C, C);
+        for (size_t i = 0; i < C; i++) w[u * C + i] *= std;
+        for (size_t o = 0; o < O; o++) out[o * U + u] = 0.0f;
+        b[u] = 0.0f;
+    }
+}
+
+/* The pieces of f(x) = c + sum_u v_u max(0, w_u x + b_u), all arrays (U): corner (U) ascending, and
+ * slope (U+1), of the piece left of each corner and of the one right of the last. Returns how many
+ * corners there are; a unit with w = 0 has none. Scratch: U floats and 2 U indices, given back.
+ *
+ * Left of everything the units with w < 0 are on; going right, a corner turns one off (w < 0) or on
+ * (w > 0), and both change the slope by v |w|. */
+LLM_API size_t llm_relu_regions_1d(float *corner, float *slope, const float *w, const float *b,
+                                   const float *v, size_t U, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, U);
+    size_t *unit = (size_t *)llm_arena_take(arena, U, sizeof(size_t)), count = 0;
+    size_t *order = (size_t *)llm_arena_take(arena, U, sizeof(size_t));
+    double now = 0.0;
+    for (size_t u = 0; u < U; u++) {
+        if (w[u] < 0.0f) now += (double)v[u] * (double)w[u];
+        if (w[u] == 0.0f) continue;
+        key[count] = -b[u] / w[u];
+        unit[count++] = u;
+    }
+    llm_argsort(order, key, count);
+    slope[0] = (float)now;
+    for (size_t k = 0; k < count; k++) {
+        const size_t u = unit[order[k]];
+        now += (double)v[u] * fabs((double)w[u]);
+        corner[k] = key[order[k]];
+        slope[k + 1] = (float)now;
+    }
+    arena->used = mark;
+    return count;
+}
+
 /* @prelu ---------------------------------------------------- Parametric ReLU and maxout
  *
  *     prelu     y = x for x > 0, else a_c x                       a_c learned, one a channel
@@ -14668,8 +15060,8 @@ LLM_API llm_mlp_train_config llm_mlp_train_defaults(void) {
 LLM_API size_t llm_mlp_train_workspace(const llm_mlp *m, size_t batch) {
     const size_t in = m->size[0], K = m->size[m->layers];
     const size_t floats = 2 * llm_mlp_param_count(m) + batch * (in + K);
-    return llm_mlp_workspace(m, batch) + (floats + 5 * 16) * sizeof(float) +
-           batch * (sizeof(size_t) + sizeof(int)) + 2 * 64;
+    return llm_mlp_workspace(m, batch) + floats * sizeof(float) +
+           batch * (sizeof(size_t) + sizeof(int)) + 6 * 64; /* each of six parts is rounded up */
 }
 
 /* Row r of what receives row index[r] of x (.,in) and of label or target (.,K), whichever is not
@@ -14742,6 +15134,383 @@ LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float 
         x[2 * i] = r * cosf(angle) + noise * z[0];
         x[2 * i + 1] = r * sinf(angle) + noise * z[1];
     }
+}
+
+/* @feedforward ---------------------------------------------- Feedforward neural network
+ *
+ *     y_i = layer_i(y_j, y_k, ...)  with j, k < i          y_last is the output
+ *     dy_j = sum of what every layer that reads y_j sends back
+ *
+ * A network without loops, whatever its layers are. A layer is a kind (a table of functions: the
+ * shape it makes, its tensors, forward, backward), a config, and the numbers of the layers it
+ * reads. Each reads only what was added before it, so there can be no cycle, and the order of
+ * adding is an order of computing; branches and skips are inputs that are not the last layer. All
+ * weights lie in one vector, layer by layer, as in @mlp, and so do the buffers (running means),
+ * which no optimizer may touch. Sections below bring kinds of their own; dense, activation and sum
+ * stand below. What is easily got wrong: a value read twice must add up both gradients.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
+ * needs   arena rng error
+ * see     @feedforward_run @feedforward_layers, @mlp (one chain), @comp_graph (any operations), @cnn
+ *         and @batchnorm (more kinds)
+ * topics  Feedforward neural network
+ */
+enum { LLM_FEEDFORWARD_INPUTS = 4 }; /* what a layer can read, at most */
+#define LLM_FEEDFORWARD_X SIZE_MAX   /* as an input: what enters the network */
+
+/* Of one example: c channels of h rows and w columns; a vector is c by 1 by 1. */
+typedef struct {
+    size_t c, h, w;
+} llm_feedforward_shape;
+
+/* A tensor: "weight" says its layer, "3.weight" the network. It starts at w + at, a buffer at
+ * state + at. */
+typedef struct {
+    char name[40];
+    size_t shape[4], rank, count, at;
+    bool buffer;
+} llm_feedforward_tensor;
+
+typedef struct llm_feedforward_node llm_feedforward_node;
+typedef struct llm_feedforward_call llm_feedforward_call;
+
+/* What a layer can do. tensor, init and saved may be NULL: there is nothing. */
+typedef struct {
+    const char *name;
+    /* out <- in (inputs); false: it cannot read those */
+    bool (*shape)(llm_feedforward_shape *out, const llm_feedforward_shape *in, size_t inputs,
+                  const void *config);
+    /* name, shape, rank and buffer of tensor k; false: there are only k */
+    bool (*tensor)(llm_feedforward_tensor *t, size_t k, const llm_feedforward_node *node);
+    void (*init)(float *w, float *state, const llm_feedforward_node *node, llm_rng *rng);
+    size_t (*saved)(const llm_feedforward_node *node, size_t N); /* floats kept for backward */
+    void (*forward)(const llm_feedforward_call *c);              /* y, saved = */
+    void (*backward)(const llm_feedforward_call *c);             /* dx, dw += ; each may be NULL */
+} llm_feedforward_kind;
+
+/* A layer in its place. w and state: where its tensors begin. */
+struct llm_feedforward_node {
+    const llm_feedforward_kind *kind;
+    const void *config;
+    size_t index, inputs, in[LLM_FEEDFORWARD_INPUTS], w, state;
+    llm_feedforward_shape in_shape[LLM_FEEDFORWARD_INPUTS], out;
+};
+
+/* Inputs of shape x; params and states: lengths of the two vectors. */
+typedef struct {
+    llm_feedforward_node *node;
+    size_t count, room, params, states;
+    llm_feedforward_shape x;
+} llm_feedforward;
+
+/* Its numbers. */
+LLM_API size_t llm_feedforward_size(llm_feedforward_shape s) { return s.c * s.h * s.w; }
+
+/* Tensor k of a layer, with its full name and place; false: there are only k. */
+LLM_API bool llm_feedforward_tensor_of(llm_feedforward_tensor *t, const llm_feedforward_node *node,
+                                       size_t k) {
+    size_t at[2] = {node->w, node->state};
+    for (size_t i = 0;; i++) {
+        llm_feedforward_tensor own;
+        if (!node->kind->tensor || !node->kind->tensor(&own, i, node)) return false;
+        *t = own;
+        snprintf(t->name, sizeof t->name, "%zu.%.18s", node->index, own.name);
+        t->count = 1;
+        for (size_t d = 0; d < t->rank; d++) t->count *= t->shape[d];
+        t->at = at[t->buffer];
+        at[t->buffer] += t->count;
+        if (i == k) return true;
+    }
+}
+
+/* The tensor of that name; false where there is none. */
+LLM_API bool llm_feedforward_find(llm_feedforward_tensor *t, const llm_feedforward *f,
+                                  const char *name) {
+    for (size_t i = 0; i < f->count; i++)
+        for (size_t k = 0; llm_feedforward_tensor_of(t, &f->node[i], k); k++)
+            if (strcmp(t->name, name) == 0) return true;
+    return false;
+}
+
+/* An empty network for inputs of shape x, with room for so many layers, taken from the arena. */
+LLM_API void llm_feedforward_create(llm_feedforward *f, llm_feedforward_shape x, size_t room,
+                                    llm_arena *arena) {
+    f->node = (llm_feedforward_node *)llm_arena_take(arena, room, sizeof *f->node);
+    f->count = f->params = f->states = 0;
+    f->room = room;
+    f->x = x;
+}
+
+/* Adds layer f->count, which reads the layers in (inputs), or LLM_FEEDFORWARD_X. config must
+ * outlive the network. False, and the network as it was: it reads what is not there yet, or what
+ * does not fit. */
+LLM_API bool llm_feedforward_add(llm_feedforward *f, const llm_feedforward_kind *kind,
+                                 const void *config, const size_t *in, size_t inputs,
+                                 llm_error *error) {
+    LLM_ASSERT(f->count < f->room && inputs > 0 && inputs <= LLM_FEEDFORWARD_INPUTS);
+    llm_feedforward_node *n = &f->node[f->count];
+    n->kind = kind, n->config = config;
+    n->index = f->count, n->inputs = inputs;
+    n->w = f->params, n->state = f->states;
+    for (size_t k = 0; k < inputs; k++) {
+        if (in[k] != LLM_FEEDFORWARD_X && in[k] >= f->count)
+            return llm_fail(error, "layer %zu (%s) reads layer %zu, which does not stand before it",
+                            n->index, kind->name, in[k]);
+        n->in[k] = in[k];
+        n->in_shape[k] = in[k] == LLM_FEEDFORWARD_X ? f->x : f->node[in[k]].out;
+    }
+    const llm_feedforward_shape a = n->in_shape[0], b = n->in_shape[inputs - 1];
+    if (!kind->shape(&n->out, n->in_shape, inputs, config) || llm_feedforward_size(n->out) == 0)
+        return llm_fail(error, "layer %zu (%s) cannot read %zu inputs, %zux%zux%zu to %zux%zux%zu",
+                        n->index, kind->name, inputs, a.c, a.h, a.w, b.c, b.h, b.w);
+    llm_feedforward_tensor t;
+    for (size_t k = 0; llm_feedforward_tensor_of(&t, n, k); k++)
+        *(t.buffer ? &f->states : &f->params) += t.count;
+    f->count++;
+    return true;
+}
+
+/* The same, reading the layer added last. */
+LLM_API bool llm_feedforward_then(llm_feedforward *f, const llm_feedforward_kind *kind,
+                                  const void *config, llm_error *error) {
+    const size_t last = f->count > 0 ? f->count - 1 : LLM_FEEDFORWARD_X;
+    return llm_feedforward_add(f, kind, config, &last, 1, error);
+}
+
+/* @feedforward_run ------------------------------------------ Running a feedforward network
+ *
+ *     forward:   for i = 0 .. last:   y_i = layer_i(y_j, ...)
+ *     backward:  for i = last .. 0:   dw_i += ,  dy_j += what layer i sends back to each j it reads
+ *
+ * Layers in the order in which they were added, and back. Every layer's output stays in memory,
+ * because its own backward, or that of a layer above, reads it; behind it lies what else the layer
+ * wants to keep (statistics, indices of maxima). The gradient of an output is complete when its
+ * own layer is reached, since all its readers stand above it.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3 (reverse accumulation)
+ * needs   arena rng feedforward
+ * see     @backward_pass (any graph), @autodiff_checkpoint (less memory)
+ * topics  -
+ */
+
+/* Everything forward and backward read: N examples x, and memory for all layers, of
+ * llm_feedforward_memory floats. w and state may be NULL where there are none. train: dropout drops
+ * and batch statistics move, with this seed. */
+typedef struct {
+    const llm_feedforward *net;
+    const float *w, *x;
+    float *state, *memory;
+    size_t N;
+    uint64_t seed;
+    bool train;
+    llm_arena *arena;
+} llm_feedforward_run;
+
+/* One layer's share of it. Arrays of N examples; w, dw and state begin at the layer's own. */
+struct llm_feedforward_call {
+    const llm_feedforward_run *run;
+    const llm_feedforward_node *node;
+    const float *x[LLM_FEEDFORWARD_INPUTS], *w, *dy;
+    float *y, *saved, *state, *dx[LLM_FEEDFORWARD_INPUTS], *dw;
+};
+
+/* w (params), state (states) <- as every layer starts. */
+LLM_API void llm_feedforward_init(float *w, float *state, const llm_feedforward *f, llm_rng *rng) {
+    for (size_t i = 0; i < f->count; i++) {
+        const llm_feedforward_node *n = &f->node[i];
+        if (n->kind->init) n->kind->init(w + n->w, state ? state + n->state : NULL, n, rng);
+    }
+}
+
+/* Where the output of layer i lies in memory, its saved floats behind it; for i = count, how long
+ * memory is. */
+LLM_API size_t llm_feedforward_memory(const llm_feedforward *f, size_t i, size_t N) {
+    size_t at = 0;
+    for (const llm_feedforward_node *n = f->node; n < f->node + i; n++)
+        at += N * llm_feedforward_size(n->out) + (n->kind->saved ? n->kind->saved(n, N) : 0);
+    return at;
+}
+
+/* The share of layer i, without gradients. */
+LLM_API llm_feedforward_call llm_feedforward_share(const llm_feedforward_run *r, size_t i) {
+    const llm_feedforward *f = r->net;
+    llm_feedforward_call c;
+    memset(&c, 0, sizeof c);
+    c.run = r;
+    c.node = &f->node[i];
+    for (size_t k = 0; k < c.node->inputs; k++)
+        c.x[k] = c.node->in[k] == LLM_FEEDFORWARD_X
+                     ? r->x
+                     : r->memory + llm_feedforward_memory(f, c.node->in[k], r->N);
+    c.w = r->w ? r->w + c.node->w : NULL;
+    c.state = r->state ? r->state + c.node->state : NULL;
+    c.y = r->memory + llm_feedforward_memory(f, i, r->N);
+    c.saved = c.y + r->N * llm_feedforward_size(c.node->out);
+    return c;
+}
+
+/* Fills r->memory; returns the output, in it. */
+LLM_API const float *llm_feedforward_forward(const llm_feedforward_run *r) {
+    LLM_ASSERT(r->net->count > 0);
+    for (size_t i = 0; i < r->net->count; i++) {
+        const llm_feedforward_call c = llm_feedforward_share(r, i);
+        c.node->kind->forward(&c);
+    }
+    return llm_feedforward_share(r, r->net->count - 1).y;
+}
+
+/* dx (N examples), dw (params) += <- dy, the gradient of the output, after forward with the same r.
+ * Either gradient may be NULL. Scratch: the outputs of all layers, given back. */
+LLM_API void llm_feedforward_backward(float *dx, float *dw, const float *dy,
+                                      const llm_feedforward_run *r) {
+    const llm_feedforward *f = r->net;
+    const size_t mark = r->arena->used;
+    float **g = (float **)llm_arena_take(r->arena, f->count, sizeof *g);
+    for (size_t i = 0; i < f->count; i++) {
+        const size_t n = r->N * llm_feedforward_size(f->node[i].out);
+        g[i] = llm_arena_floats(r->arena, n);
+        for (size_t k = 0; k < n; k++) g[i][k] = i + 1 == f->count ? dy[k] : 0.0f;
+    }
+    for (size_t i = f->count; i-- > 0;) {
+        llm_feedforward_call c = llm_feedforward_share(r, i);
+        for (size_t k = 0; k < c.node->inputs; k++)
+            c.dx[k] = c.node->in[k] == LLM_FEEDFORWARD_X ? dx : g[c.node->in[k]];
+        c.dw = dw ? dw + c.node->w : NULL;
+        c.dy = g[i];
+        c.node->kind->backward(&c);
+    }
+    r->arena->used = mark;
+}
+
+/* @feedforward_layers --------------------------------------- Layers: dense, activation, sum
+ *
+ *     dense        y = W x + b              x: one input, flattened to c h w numbers
+ *     activation   y = phi(x)               one input of any shape
+ *     sum          y = x_1 + x_2 + ...      inputs of one shape
+ *
+ * The three kinds of which every perceptron and every skip connection is made, and the pattern for
+ * others: a static table of functions, handed out by a function. dense flattens what it reads, as
+ * torch's Flatten and Linear together, so that it can follow a convolution. A chain of dense and
+ * activation layers is an @mlp, bit for bit, with the same vector w.
+ *
+ * source  -
+ * needs   rng activation dense feedforward
+ * see     @cnn @batchnorm (kinds of their own)
+ * topics  -
+ */
+
+/* config of dense: W (units, inputs) ~ N(0, gain^2 / inputs), b = 0. Behind ReLU a gain of sqrt(2)
+ * keeps the mean square. */
+typedef struct {
+    size_t units;
+    float gain;
+} llm_feedforward_dense_config;
+
+/* dense. */
+LLM_API bool llm_feedforward_dense_shape(llm_feedforward_shape *out,
+                                         const llm_feedforward_shape *in, size_t inputs,
+                                         const void *config) {
+    (void)in;
+    out->c = ((const llm_feedforward_dense_config *)config)->units;
+    out->h = out->w = 1;
+    return inputs == 1;
+}
+LLM_API bool llm_feedforward_dense_tensor(llm_feedforward_tensor *t, size_t k,
+                                          const llm_feedforward_node *node) {
+    t->rank = 2 - k;
+    t->shape[0] = node->out.c;
+    t->shape[1] = llm_feedforward_size(node->in_shape[0]);
+    t->buffer = false;
+    snprintf(t->name, sizeof t->name, "%s", k == 0 ? "weight" : "bias");
+    return k < 2;
+}
+LLM_API void llm_feedforward_dense_init(float *w, float *state, const llm_feedforward_node *node,
+                                        llm_rng *rng) {
+    const size_t in = llm_feedforward_size(node->in_shape[0]), out = node->out.c;
+    const float gain = ((const llm_feedforward_dense_config *)node->config)->gain;
+    (void)state;
+    llm_rng_normal_fill(rng, w, in * out);
+    for (size_t i = 0; i < in * out; i++) w[i] *= gain / sqrtf((float)in);
+    for (size_t o = 0; o < out; o++) w[in * out + o] = 0.0f;
+}
+LLM_API void llm_feedforward_dense_forward(const llm_feedforward_call *c) {
+    const size_t in = llm_feedforward_size(c->node->in_shape[0]), out = c->node->out.c;
+    llm_dense_forward(c->y, c->x[0], c->w, c->w + in * out, c->run->N, in, out);
+}
+LLM_API void llm_feedforward_dense_backward(const llm_feedforward_call *c) {
+    const size_t in = llm_feedforward_size(c->node->in_shape[0]), out = c->node->out.c;
+    llm_dense_backward(c->dx[0], c->dw, c->dw ? c->dw + in * out : NULL, c->dy, c->x[0], c->w,
+                       c->run->N, in, out);
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_dense(void) {
+    static const llm_feedforward_kind kind = {"dense",
+                                              llm_feedforward_dense_shape,
+                                              llm_feedforward_dense_tensor,
+                                              llm_feedforward_dense_init,
+                                              NULL,
+                                              llm_feedforward_dense_forward,
+                                              llm_feedforward_dense_backward};
+    return &kind;
+}
+
+/* activation; config: const int *, an LLM_ACTIVATION. */
+LLM_API bool llm_feedforward_activation_shape(llm_feedforward_shape *out,
+                                              const llm_feedforward_shape *in, size_t inputs,
+                                              const void *config) {
+    (void)config;
+    *out = in[0];
+    return inputs == 1;
+}
+LLM_API void llm_feedforward_activation_forward(const llm_feedforward_call *c) {
+    llm_activation_forward(c->y, c->x[0], c->run->N * llm_feedforward_size(c->node->out),
+                           *(const int *)c->node->config);
+}
+LLM_API void llm_feedforward_activation_backward(const llm_feedforward_call *c) {
+    if (!c->dx[0]) return;
+    llm_activation_backward(c->dx[0], c->dy, c->x[0],
+                            c->run->N * llm_feedforward_size(c->node->out),
+                            *(const int *)c->node->config);
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_activation(void) {
+    static const llm_feedforward_kind kind = {"activation",
+                                              llm_feedforward_activation_shape,
+                                              NULL,
+                                              NULL,
+                                              NULL,
+                                              llm_feedforward_activation_forward,
+                                              llm_feedforward_activation_backward};
+    return &kind;
+}
+
+/* sum; no config. */
+LLM_API bool llm_feedforward_sum_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                       size_t inputs, const void *config) {
+    (void)config;
+    *out = in[0];
+    for (size_t k = 1; k < inputs; k++)
+        if (in[k].c != in[0].c || in[k].h != in[0].h || in[k].w != in[0].w) return false;
+    return true;
+}
+LLM_API void llm_feedforward_sum_forward(const llm_feedforward_call *c) {
+    const size_t n = c->run->N * llm_feedforward_size(c->node->out);
+    for (size_t i = 0; i < n; i++) c->y[i] = c->x[0][i];
+    for (size_t k = 1; k < c->node->inputs; k++)
+        for (size_t i = 0; i < n; i++) c->y[i] += c->x[k][i];
+}
+LLM_API void llm_feedforward_sum_backward(const llm_feedforward_call *c) {
+    const size_t n = c->run->N * llm_feedforward_size(c->node->out);
+    for (size_t k = 0; k < c->node->inputs; k++)
+        for (size_t i = 0; c->dx[k] && i < n; i++) c->dx[k][i] += c->dy[i];
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_sum(void) {
+    static const llm_feedforward_kind kind = {"sum",
+                                              llm_feedforward_sum_shape,
+                                              NULL,
+                                              NULL,
+                                              NULL,
+                                              llm_feedforward_sum_forward,
+                                              llm_feedforward_sum_backward};
+    return &kind;
 }
 
 /* @weight_init ---------------------------------------------- Weight initialization
