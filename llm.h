@@ -16580,6 +16580,206 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
     return (double)p / (1.0 - (double)p) * sum;
 }
 
+/* @batchnorm ------------------------------------------------ Batch normalization
+ *
+ *     y = w xhat + b        xhat = (x - m) r        r = 1 / sqrt(v + eps)
+ *     m, v: mean and variance of a channel over batch and pixels, M = N S numbers
+ *     dx = w r / M (M dy - sum dy - xhat sum(dy xhat))
+ *
+ * Each channel is brought to mean 0 and variance 1 over the batch, then scaled and shifted as the
+ * net likes. The scale of the weights before it stops mattering, so large learning rates do not
+ * blow up. The price: samples see each other, and one sample alone has no variance. So inference
+ * uses running averages, and the layer becomes a fixed affine map that can be folded into the
+ * convolution before it. Two variances are in play, and mixing them up costs a percent: the batch
+ * divides by M when it normalizes, and by M - 1 when it feeds the running average.
+ *
+ * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
+ *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
+ *         "Train longer, generalize better" (ghost batches)
+ * needs   base arena
+ * see     @layernorm (looks at one sample only), @weight_init, @batch_size
+ * topics  Batch Normalization
+ */
+typedef struct {
+    const float *w, *b;                /* (C) scale and shift, or NULL for 1 and 0 */
+    float *running_mean, *running_var; /* (C) start at 0 and 1 */
+    size_t C;
+    float momentum, eps; /* 0.1 and 1e-5 in torch; momentum is the share of the new batch */
+} llm_batchnorm;
+
+enum { LLM_BATCHNORM_BLOCK = 64 }; /* channels of a task: contiguous also when S = 1 */
+
+/* mean, m2 (C): the mean of count + count_b numbers and the sum of squares about it, from those of
+ * count and of count_b numbers: the parts of a batch that lie on several machines. */
+LLM_API void llm_batchnorm_merge(float *mean, float *m2, const float *mean_b, const float *m2_b,
+                                 size_t C, size_t count, size_t count_b) {
+    const double share = (double)count_b / (double)(count + count_b);
+    for (size_t c = 0; c < C; c++) {
+        const double delta = (double)mean_b[c] - (double)mean[c];
+        m2[c] = (float)((double)m2[c] + (double)m2_b[c] + delta * delta * share * (double)count);
+        mean[c] = (float)((double)mean[c] + delta * share);
+    }
+}
+
+/* mean, m2 (C) <- x (N,C,S), read once: a plane of S pixels stays in cache for its three sums, then
+ * it is merged with those before. */
+LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t N, size_t C,
+                                 size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
+        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        double m[LLM_BATCHNORM_BLOCK], square[LLM_BATCHNORM_BLOCK];
+        for (size_t c = 0; c < block; c++) m[c] = square[c] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
+            for (size_t c = 0; c < block; c++) {
+                const float *plane = x + (n * C + start + c) * S;
+                float sum = 0.0f, rest = 0.0f, around = 0.0f;
+                LLM_SIMD_SUM(sum)
+                for (size_t s = 0; s < S; s++) sum += plane[s];
+                const float about = sum / (float)S;
+                LLM_SIMD_SUM(rest)
+                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
+                LLM_SIMD_SUM(around)
+                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
+                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                m[c] += delta * share;
+                square[c] += (double)around + delta * delta * share * before;
+            }
+        }
+        for (size_t c = 0; c < block; c++) mean[start + c] = (float)m[c];
+        for (size_t c = 0; c < block; c++) m2[start + c] = (float)square[c];
+    }
+}
+
+/* rstd (C) <- m2 (C), may be the same array; the running averages move towards this batch of count
+ * numbers a channel. One number has no variance: an error. */
+LLM_API void llm_batchnorm_update(const llm_batchnorm *layer, float *rstd, const float *mean,
+                                  const float *m2, size_t count) {
+    LLM_ASSERT(count > 1);
+    for (size_t c = 0; c < layer->C; c++) {
+        const float var = m2[c] / (float)count, unbiased = m2[c] / (float)(count - 1);
+        float *mean_c = layer->running_mean + c, *var_c = layer->running_var + c;
+        *mean_c += layer->momentum * (mean[c] - *mean_c);
+        *var_c += layer->momentum * (unbiased - *var_c);
+        rstd[c] = 1.0f / sqrtf(var + layer->eps);
+    }
+}
+
+/* y (N,C,S) <- x (N,C,S), mean, rstd (C): w (x - mean) rstd + b. y may be x. */
+LLM_API void llm_batchnorm_apply(float *y, const float *x, const float *mean, const float *rstd,
+                                 const llm_batchnorm *layer, size_t N, size_t S) {
+    const size_t C = layer->C;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float scale = layer->w ? layer->w[c] * rstd[c] : rstd[c], m = mean[c];
+            const float shift = layer->b ? layer->b[c] : 0.0f;
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++)
+                y[i] = (x[i] - m) * scale + shift;
+        }
+}
+
+/* Training: y (N,C,S), mean, rstd (C) <- x (N,C,S); a dense layer has S = 1. y may be x where dx is
+ * not needed. Ghost batches: call it for a part of the samples at a time. */
+LLM_API void llm_batchnorm_forward_train(float *y, float *mean, float *rstd, const float *x,
+                                         const llm_batchnorm *layer, size_t N, size_t S) {
+    llm_batchnorm_stats(mean, rstd, x, N, layer->C, S);
+    llm_batchnorm_update(layer, rstd, mean, rstd, N * S);
+    llm_batchnorm_apply(y, x, mean, rstd, layer, N, S);
+}
+
+/* rstd (C) of the running variance, which inference uses. */
+LLM_API void llm_batchnorm_running_rstd(float *rstd, const llm_batchnorm *layer) {
+    for (size_t c = 0; c < layer->C; c++)
+        rstd[c] = 1.0f / sqrtf(layer->running_var[c] + layer->eps);
+}
+
+/* Inference: y (N,C,S) <- x (N,C,S). y may be x. Scratch: C floats, given back. */
+LLM_API void llm_batchnorm_forward_eval(float *y, const float *x, const llm_batchnorm *layer,
+                                        size_t N, size_t S, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *rstd = llm_arena_floats(arena, layer->C);
+    llm_batchnorm_running_rstd(rstd, layer);
+    llm_batchnorm_apply(y, x, layer->running_mean, rstd, layer, N, S);
+    arena->used = mark;
+}
+
+/* sum, along (C) <- dy, x (N,C,S), mean, rstd (C): the sums of dy and of dy xhat. They are the
+ * gradients of b and w; machines that share a batch add them up before going on. */
+LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const float *x,
+                                const float *mean, const float *rstd, size_t N, size_t C,
+                                size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
+        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        double total[LLM_BATCHNORM_BLOCK], product[LLM_BATCHNORM_BLOCK];
+        for (size_t c = 0; c < block; c++) total[c] = product[c] = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t c = 0; c < block; c++) {
+                const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
+                const float m = mean[start + c];
+                float plain = 0.0f, times = 0.0f;
+                LLM_SIMD_SUM(plain)
+                for (size_t s = 0; s < S; s++) plain += d[s];
+                LLM_SIMD_SUM(times)
+                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                total[c] += (double)plain;
+                product[c] += (double)times;
+            }
+        for (size_t c = 0; c < block; c++) sum[start + c] = (float)total[c];
+        for (size_t c = 0; c < block; c++) along[start + c] = rstd[start + c] * (float)product[c];
+    }
+}
+
+/* dx (N,C,S) += <- dy, x (N,C,S) and sums over count numbers a channel. Moving x_i moves xhat_i by
+ * r, all of them through m by -r / M, and through r by -xhat_i xhat_j r / M. count = 0: mean and
+ * rstd are constants, and only the first of the three is left. */
+LLM_API void llm_batchnorm_input_backward(float *dx, const float *dy, const float *x,
+                                          const float *mean, const float *rstd, const float *sum,
+                                          const float *along, const llm_batchnorm *layer, size_t N,
+                                          size_t S, size_t count) {
+    const size_t C = layer->C;
+    const float share = count ? 1.0f / (float)count : 0.0f;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float scale = (layer->w ? layer->w[c] : 1.0f) * rstd[c], m = mean[c];
+            const float flat = share * sum[c], tilt = share * along[c] * rstd[c];
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++)
+                dx[i] += scale * (dy[i] - flat - (x[i] - m) * tilt);
+        }
+}
+
+/* dx (N,C,S), dw, db (C) += <- dy (N,C,S), forward's x, mean, rstd. Any of the three may be NULL.
+ * training: backward of forward_train; else of forward_eval, and mean and rstd are those of the
+ * running averages. Scratch: 2 C floats, given back. */
+LLM_API void llm_batchnorm_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *x, const float *mean, const float *rstd,
+                                    const llm_batchnorm *layer, size_t N, size_t S, bool training,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, C = layer->C;
+    float *sum = llm_arena_floats(arena, C), *along = llm_arena_floats(arena, C);
+    llm_batchnorm_sums(sum, along, dy, x, mean, rstd, N, C, S);
+    for (size_t c = 0; dw && c < C; c++) dw[c] += along[c];
+    for (size_t c = 0; db && c < C; c++) db[c] += sum[c];
+    if (dx)
+        llm_batchnorm_input_backward(dx, dy, x, mean, rstd, sum, along, layer, N, S,
+                                     training ? N * S : 0);
+    arena->used = mark;
+}
+
+/* w (C,K), b (C) in place: a dense layer or a convolution whose output goes through this layer at
+ * inference, with K weights for each output, becomes both in one. */
+LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, size_t K) {
+    for (size_t c = 0; c < layer->C; c++) {
+        const float scale =
+            (layer->w ? layer->w[c] : 1.0f) / sqrtf(layer->running_var[c] + layer->eps);
+        for (size_t k = 0; k < K; k++) w[c * K + k] *= scale;
+        b[c] = (b[c] - layer->running_mean[c]) * scale + (layer->b ? layer->b[c] : 0.0f);
+    }
+}
+
 /* @layernorm ------------------------------------------------ Layer normalization
  *
  *     y_i = w_i xhat_i + b_i        xhat = (x - m) r        m = mean(x), r = 1 / sqrt(var(x) + eps)
@@ -16862,6 +17062,756 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
             for (size_t i = 0; i < columns; i++) dw[i0 + i] += sum[i];
         }
     }
+}
+
+/* @label_smoothing ------------------------------------------ Label smoothing
+ *
+ *     t = (1 - e) onehot(y) + e u            u: 1/K for all, 1/(K-1) for the others, or a prior
+ *     loss = (1 - e) (lse - z_y) + e sum_k u_k (lse - z_k)            dz = softmax(z) - t
+ *
+ * Cross-entropy with hard labels is never satisfied: it pushes the logit of the label away from
+ * the others for ever, also where the label is wrong. Targets that keep a little mass e for the
+ * other classes have a finite optimum, a gap of log(t_y / t_k), so that probabilities stay near
+ * those of the targets. The target row is never built. Two conventions exist: torch spreads e over
+ * all K classes, the label included; the Transformer's own code over the other K - 1. The loss
+ * cannot reach 0 any more but stops at the entropy of t: subtract it before comparing losses.
+ *
+ * source  Szegedy et al. 2016, "Rethinking the Inception architecture", section 7; Pereyra et al.
+ *         2017, "Regularizing neural networks by penalizing confident output distributions"
+ *         (unigram prior); Mueller, Kornblith & Hinton 2019, "When does label smoothing help?"
+ * needs   exp logsumexp cross_entropy
+ * see     @cross_entropy @calibration
+ * topics  Label Smoothing
+ */
+enum { LLM_LABEL_SMOOTHING_ALL, LLM_LABEL_SMOOTHING_OTHERS };
+
+/* What the label and each other class get when e is spread evenly; with a prior u, class k gets
+ * e u_k and the label on top of that 1 - e. */
+LLM_API void llm_label_smoothing_masses(double *label, double *other, double e, size_t K,
+                                        int mode) {
+    LLM_ASSERT(e >= 0.0 && e < 1.0 && (mode == LLM_LABEL_SMOOTHING_ALL ? K > 0 : K > 1));
+    *other = e / (double)(mode == LLM_LABEL_SMOOTHING_ALL ? K : K - 1);
+    *label = 1.0 - e + (mode == LLM_LABEL_SMOOTHING_ALL ? *other : 0.0);
+}
+
+/* The gap between the label's logit and the others' where the loss is least; infinite for e = 0. */
+LLM_API double llm_label_smoothing_gap(double e, size_t K, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, e, K, mode);
+    return log(label / other);
+}
+
+/* The least loss there is: the entropy of the target. */
+LLM_API double llm_label_smoothing_floor(double e, size_t K, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, e, K, mode);
+    return -label * log(label) - (other > 0.0 ? (double)(K - 1) * other * log(other) : 0.0);
+}
+
+/* loss (N), lse (N) <- logits (N,K), target (N), prior (K) or NULL for an even one; mode says which
+ * (a prior counts for all classes). Returns how many rows are not LLM_CROSS_ENTROPY_IGNORE, both
+ * outputs are 0 in the others; the mean loss is sum(loss) / that number. e = 0 reads no other logit
+ * but in lse. */
+LLM_API size_t llm_label_smoothing_forward(float *loss, float *lse, const float *logits,
+                                           const int *target, const float *prior, size_t N,
+                                           size_t K, float e, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
+    if (prior) label = 1.0 - (double)e;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * K;
+        loss[n] = lse[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
+        const size_t y = (size_t)target[n];
+        const float max = llm_logsumexp_max(z, K);
+        const double l = (double)max + log(llm_logsumexp_sum(z, K, max, 1.0f));
+        double rest = 0.0,
+               own = prior ? label : label - other; /* the even part has the label, too */
+        for (size_t k = 0; e > 0.0f && k < K; k++) {
+            const double mass = prior ? (double)e * (double)prior[k] : other;
+            if (mass > 0.0) rest += mass * (l - (double)z[k]);
+        }
+        loss[n] = (float)(own * (l - (double)z[y]) + rest);
+        lse[n] = (float)l;
+    }
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* dlogits (N,K) += scale (softmax - t) <- forward's logits, lse, target, prior, e and mode. scale is
+ * 1 / kept for the mean. */
+LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, const float *lse,
+                                          const int *target, const float *prior, size_t N, size_t K,
+                                          float e, int mode, float scale) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
+    const float even = (float)other, own = prior ? 1.0f - e : (float)(label - other);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
+        const float *z = logits + n * K, l = lse[n];
+        float *dz = dlogits + n * K;
+        for (size_t k = 0; k < K; k++)
+            dz[k] += scale * (llm_expf(z[k] - l) - (prior ? e * prior[k] : even));
+        dz[target[n]] -= scale * own;
+    }
+}
+
+/* @conv2d --------------------------------------------------- Convolution
+ *
+ *     y[o,i,j] = b[o] + sum_{c,u,v} w[o,c,u,v] x[c, s i + d u - p, s j + d v - p]
+ *
+ * A small pattern w[o] slid over the picture: each output pixel says how much of the pattern is
+ * there. What was learned at one place is known at all, with C 3 3 weights instead of C H W for
+ * each output. s is the stride, d the dilation (distance of the pattern's pixels), p the padding:
+ * pixels outside count as 0. With groups, output channels see only their own share of the inputs;
+ * as many groups as channels is depthwise. As in every framework the pattern is not mirrored, which
+ * mathematicians call cross-correlation. This section says what is meant; @conv2d_gemm is fast.
+ *
+ * source  LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition"; Dumoulin
+ *         & Visin 2016, "A guide to convolution arithmetic for deep learning"
+ * needs   base
+ * see     @conv2d_gemm (as a matrix product), @pooling @cnn @equivariance
+ * topics  -
+ */
+
+/* Pictures x (N,C,H,W), weights w (O,C/groups,kernel[0],kernel[1]). Index 0 is along the height, 1
+ * along the width. pad is in front (top, left), pad_end behind. */
+typedef struct {
+    size_t C, H, W, O;
+    size_t kernel[2], stride[2], pad[2], pad_end[2], dilation[2], groups;
+} llm_conv2d;
+
+/* Square and even: the same kernel, stride and padding in both directions, one group. */
+LLM_API llm_conv2d llm_conv2d_make(size_t C, size_t H, size_t W, size_t O, size_t kernel,
+                                   size_t stride, size_t pad) {
+    llm_conv2d c;
+    c.C = C, c.H = H, c.W = W, c.O = O, c.groups = 1;
+    for (size_t axis = 0; axis < 2; axis++) {
+        c.kernel[axis] = kernel, c.stride[axis] = stride, c.dilation[axis] = 1;
+        c.pad[axis] = c.pad_end[axis] = pad;
+    }
+    return c;
+}
+
+/* Pixels of the output along an axis: how often the kernel fits, floor((L - extent) / stride) + 1. A
+ * kernel larger than the padded picture is an error, and so is a number that should not be 0. */
+LLM_API size_t llm_conv2d_size(const llm_conv2d *c, size_t axis) {
+    const size_t length = (axis ? c->W : c->H) + c->pad[axis] + c->pad_end[axis];
+    LLM_ASSERT(c->kernel[axis] > 0 && c->stride[axis] > 0 && c->dilation[axis] > 0);
+    LLM_ASSERT(c->groups > 0 && c->C % c->groups == 0 && c->O % c->groups == 0);
+    const size_t extent = c->dilation[axis] * (c->kernel[axis] - 1) + 1;
+    LLM_ASSERT(extent <= length && "the kernel is larger than the picture");
+    return (length - extent) / c->stride[axis] + 1;
+}
+
+/* Numbers in w; input channels of a group times pixels of the kernel, the length of an output's
+ * sum. */
+LLM_API size_t llm_conv2d_sum(const llm_conv2d *c) {
+    return c->C / c->groups * c->kernel[0] * c->kernel[1];
+}
+LLM_API size_t llm_conv2d_weights(const llm_conv2d *c) { return c->O * llm_conv2d_sum(c); }
+
+/* Where output pixel i looks with kernel pixel u along an axis: true, and *at within the picture;
+ * false: padding. */
+LLM_API bool llm_conv2d_at(size_t *at, const llm_conv2d *c, size_t axis, size_t i, size_t u) {
+    *at = i * c->stride[axis] + u * c->dilation[axis] - c->pad[axis]; /* in front it wraps */
+    return *at < (axis ? c->W : c->H);
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. The definition; slow. */
+LLM_API void llm_conv2d_naive(float *y, const float *x, const float *w, const float *b, size_t N,
+                              const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), K = llm_conv2d_sum(c);
+    const size_t in = c->C / c->groups, out = c->O / c->groups, area = c->kernel[0] * c->kernel[1];
+    for (size_t n = 0; n < N; n++)
+        for (size_t o = 0; o < c->O; o++)
+            for (size_t i = 0; i < I; i++)
+                for (size_t j = 0; j < J; j++) {
+                    float sum = b ? b[o] : 0.0f;
+                    size_t row, column;
+                    for (size_t k = 0; k < K; k++) { /* channel, then row, then column */
+                        const size_t channel = n * c->C + o / out * in + k / area;
+                        if (llm_conv2d_at(&row, c, 0, i, k % area / c->kernel[1]) &&
+                            llm_conv2d_at(&column, c, 1, j, k % c->kernel[1]))
+                            sum += w[o * K + k] * x[(channel * c->H + row) * c->W + column];
+                    }
+                    y[((n * c->O + o) * I + i) * J + j] = sum;
+                }
+}
+
+/* dx (N,C,H,W), dw, db (O) += <- dy (N,O,.,.), x, w; any of the three may be NULL. Each product of
+ * forward hands dy to its two factors. The definition; slow. */
+LLM_API void llm_conv2d_naive_backward(float *dx, float *dw, float *db, const float *dy,
+                                       const float *x, const float *w, size_t N,
+                                       const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), K = llm_conv2d_sum(c);
+    const size_t in = c->C / c->groups, out = c->O / c->groups, area = c->kernel[0] * c->kernel[1];
+    for (size_t n = 0; n < N; n++)
+        for (size_t o = 0; o < c->O; o++)
+            for (size_t i = 0; i < I; i++)
+                for (size_t j = 0; j < J; j++) {
+                    const float d = dy[((n * c->O + o) * I + i) * J + j];
+                    size_t row, column;
+                    if (db) db[o] += d;
+                    for (size_t k = 0; k < K; k++) {
+                        const size_t channel = n * c->C + o / out * in + k / area;
+                        if (!llm_conv2d_at(&row, c, 0, i, k % area / c->kernel[1]) ||
+                            !llm_conv2d_at(&column, c, 1, j, k % c->kernel[1]))
+                            continue;
+                        const size_t at = (channel * c->H + row) * c->W + column;
+                        if (dx) dx[at] += d * w[o * K + k];
+                        if (dw) dw[o * K + k] += d * x[at];
+                    }
+                }
+}
+
+/* @conv2d_gemm ---------------------------------------------- Convolution as a matrix product
+ *
+ *     col[k,p] = the pixel that kernel pixel k = (c,u,v) meets at output pixel p, 0 outside
+ *     y = w col + b        dw += dy col^T        dcol = w^T dy,  dx[pixel of (k,p)] += dcol[k,p]
+ *
+ * Lay the pixels that each output looks at into a column, and the convolution is w times a matrix:
+ * all its arithmetic runs in @gemm's kernel. The matrix repeats every pixel for each kernel pixel
+ * that meets it (9 times for 3 x 3), too much to write down for a whole picture; here it exists for
+ * a few hundred output pixels at a time and stays in cache. The way back is the transpose of the
+ * copying: what was copied to many places is summed from them. A kernel of one pixel needs no
+ * copies. Backward cuts the work by input channels, so that no two threads write to the same number
+ * and sums do not depend on how many there are.
+ *
+ * source  Chellapilla, Puri & Simard 2006, "High performance convolutional neural networks for
+ *         document processing"
+ * needs   arena transpose gemm conv2d
+ * see     @conv2d (the definition)
+ * topics  -
+ */
+
+/* The columns of x at a time: *wide output pixels, at most 2^17 numbers. Returns the output pixels
+ * of a picture. */
+LLM_API size_t llm_conv2d_chunk(size_t *wide, const llm_conv2d *c) {
+    const size_t pixels = llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    const size_t panels = ((size_t)1 << 17) / LLM_GEMM_PANEL / llm_conv2d_sum(c);
+    *wide = llm_gemm_least(pixels, LLM_GEMM_PANEL * (panels ? panels : 1));
+    return pixels;
+}
+
+/* Bytes of the arena that forward and backward take: a table of columns for each thread, and w
+ * transposed. */
+LLM_API size_t llm_conv2d_workspace(const llm_conv2d *c) {
+    size_t wide;
+    llm_conv2d_chunk(&wide, c);
+    const size_t columns = LLM_GEMM_THREADS * llm_conv2d_sum(c) * wide;
+    return (columns + llm_conv2d_weights(c)) * sizeof(float) + 2 * 64;
+}
+
+/* Output pixels from .. to - 1 of a row meet the picture; the first of them at x[at]. */
+typedef struct {
+    size_t from, to, at;
+} llm_conv2d_span;
+
+/* Of output pixels begin .. end - 1 in row i and kernel pixel k, channel included. */
+LLM_API llm_conv2d_span llm_conv2d_meet(const llm_conv2d *c, size_t k, size_t i, size_t begin,
+                                        size_t end) {
+    const size_t area = c->kernel[0] * c->kernel[1], s = c->stride[1], pad = c->pad[1];
+    const size_t shift = k % c->kernel[1] * c->dilation[1], room = c->W + pad;
+    const size_t first = pad > shift ? llm_gemm_parts(pad - shift, s) : 0;
+    const size_t last = room > shift ? llm_gemm_parts(room - shift, s) : 0;
+    llm_conv2d_span span = {first > begin ? first : begin, llm_gemm_least(last, end), 0};
+    size_t row;
+    if (!llm_conv2d_at(&row, c, 0, i, k % area / c->kernel[1]) || span.from >= span.to)
+        span.from = span.to = end;
+    else
+        span.at = (k / area * c->H + row) * c->W + span.from * s + shift - pad;
+    return span;
+}
+
+/* col (K,wide) <- x: the columns of output pixels p .. p + wide - 1, for as many channels of x as K
+ * kernel pixels need. */
+LLM_API void llm_conv2d_im2col(float *col, const float *x, size_t K, const llm_conv2d *c, size_t p,
+                               size_t wide) {
+    const size_t J = llm_conv2d_size(c, 1), s = c->stride[1];
+    for (size_t k = 0; k < K; k++) {
+        for (size_t q = p; q < p + wide; q = (q / J + 1) * J) { /* row by row */
+            const size_t end = llm_gemm_least(J, p + wide - q / J * J), begin = q % J;
+            const llm_conv2d_span span = llm_conv2d_meet(c, k, q / J, begin, end);
+            float *out = col + k * wide + (q - p);
+            for (size_t j = begin; j < span.from; j++) *out++ = 0.0f;
+            if (s == 1) memcpy(out, x + span.at, (span.to - span.from) * sizeof(float));
+            for (size_t j = span.from; s > 1 && j < span.to; j++)
+                out[j - span.from] = x[span.at + (j - span.from) * s];
+            out += span.to - span.from;
+            for (size_t j = span.to; j < end; j++) *out++ = 0.0f;
+        }
+    }
+}
+
+/* x += <- col (K,wide): the transpose of the copying above. */
+LLM_API void llm_conv2d_col2im(float *x, const float *col, size_t K, const llm_conv2d *c, size_t p,
+                               size_t wide) {
+    const size_t J = llm_conv2d_size(c, 1), s = c->stride[1];
+    for (size_t k = 0; k < K; k++) {
+        for (size_t q = p; q < p + wide; q = (q / J + 1) * J) {
+            const size_t end = llm_gemm_least(J, p + wide - q / J * J);
+            const llm_conv2d_span span = llm_conv2d_meet(c, k, q / J, q % J, end);
+            const float *in = col + k * wide + (q - p) + (span.from - q % J);
+            for (size_t j = 0; j < span.to - span.from; j++) x[span.at + j * s] += in[j];
+        }
+    }
+}
+
+/* Do the columns equal the picture? */
+LLM_API bool llm_conv2d_plain(const llm_conv2d *c) {
+    bool plain = true;
+    for (size_t axis = 0; axis < 2; axis++)
+        plain = plain && c->kernel[axis] == 1 && c->stride[axis] == 1 && c->pad[axis] == 0 &&
+                c->pad_end[axis] == 0;
+    return plain;
+}
+
+/* y (M,N) += a (M,K) b (K,N), or (N,K) with b_t: llm_gemm for parts of matrices, by one thread. */
+LLM_API void llm_conv2d_product(float *y, size_t ldy, const float *a, size_t lda, const float *b,
+                                size_t ldb, bool b_t, size_t M, size_t N, size_t K) {
+    const size_t chunk = LLM_GEMM_DEPTH / 2 * 3;
+    for (size_t k = 0; k < K; k += chunk)
+        llm_gemm_block(y, ldy, a + k, lda, false, b_t ? b + k : b + k * ldb, ldb, b_t, M, N,
+                       llm_gemm_least(K - k, chunk));
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. Scratch: within llm_conv2d_workspace, given back. */
+LLM_API void llm_conv2d_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                                const llm_conv2d *c, llm_arena *arena) {
+    const size_t mark = arena->used, K = llm_conv2d_sum(c), T = LLM_GEMM_THREADS;
+    size_t wide;
+    const size_t P = llm_conv2d_chunk(&wide, c), per = llm_gemm_parts(P, wide),
+                 O = c->O / c->groups;
+    const size_t picture = c->C / c->groups * c->H * c->W; /* of a group */
+    float *columns = llm_arena_floats(arena, T * K * wide);
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) {
+        for (size_t task = t; task < N * c->groups * per; task += T) {
+            const size_t part = task / per, p = task % per * wide, g = part % c->groups;
+            const size_t now = llm_gemm_least(wide, P - p);
+            const float *from = x + part * picture + p;
+            float *to = y + part * O * P + p, *col = columns + t * K * wide;
+            for (size_t o = 0; o < O; o++)
+                for (size_t q = 0; q < now; q++) to[o * P + q] = b ? b[g * O + o] : 0.0f;
+            if (!llm_conv2d_plain(c)) llm_conv2d_im2col(col, from - p, K, c, p, now);
+            llm_conv2d_product(to, P, w + g * O * K, K, llm_conv2d_plain(c) ? from : col,
+                               llm_conv2d_plain(c) ? P : now, false, O, now, K);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx (N,C,H,W), dw, db (O) += <- dy (N,O,.,.) and forward's x, w. Any of the three may be NULL.
+ * Scratch: within llm_conv2d_workspace, given back. */
+LLM_API void llm_conv2d_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                 const float *w, size_t N, const llm_conv2d *c, llm_arena *arena) {
+    const size_t mark = arena->used, K = llm_conv2d_sum(c), area = c->kernel[0] * c->kernel[1];
+    size_t wide;
+    const size_t P = llm_conv2d_chunk(&wide, c), O = c->O / c->groups, in = c->C / c->groups;
+    const size_t T = llm_gemm_least(LLM_GEMM_THREADS, in), pixels = c->H * c->W;
+    float *columns = llm_arena_floats(arena, T * llm_gemm_parts(in, T) * area * wide);
+    float *w_t = llm_arena_floats(arena, dx ? llm_conv2d_weights(c) : 0); /* (groups,K,O) */
+    for (size_t g = 0; dx && g < c->groups; g++)
+        llm_transpose(w_t + g * O * K, O, w + g * O * K, K, O, K);
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) { /* channels first .. last - 1 of each group */
+        const size_t first = t * in / T, last = (t + 1) * in / T, own = (last - first) * area;
+        float *col = columns + t * llm_gemm_parts(in, T) * area * wide;
+        for (size_t part = 0; part < N * c->groups; part++) {
+            const size_t at = (part * in + first) * pixels, g = part % c->groups * O * K;
+            for (size_t p = 0; p < P; p += wide) {
+                const size_t now = llm_gemm_least(wide, P - p);
+                const float *d = dy + part * O * P + p;
+                if (dw) {
+                    llm_conv2d_im2col(col, x + at, own, c, p, now);
+                    llm_conv2d_product(dw + g + first * area, K, d, P, col, now, true, O, own, now);
+                }
+                if (!dx) continue;
+                for (size_t i = 0; i < own * now; i++) col[i] = 0.0f;
+                llm_conv2d_product(col, now, w_t + g + first * area * O, O, d, P, false, own, now,
+                                   O);
+                llm_conv2d_col2im(dx + at, col, own, c, p, now);
+            }
+        }
+    }
+    for (size_t i = 0; db && i < N * c->O; i++) {
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t p = 0; p < P; p++) sum += dy[i * P + p];
+        db[i % c->O] += sum;
+    }
+    arena->used = mark;
+}
+
+/* @conv2d_kinds --------------------------------------------- Transposed, causal, depthwise
+ *
+ *     transposed: y = b + A^T x, where A x is a convolution             makes pictures larger
+ *     causal:     y_t sees x_t, x_{t-d}, .., x_{t-(k-1)d} and nothing later
+ *     depthwise:  y_c = w_c * x_c, each channel by itself               k k C weights
+ *
+ * Three relatives that need next to no code of their own. The backward pass of a convolution,
+ * used forward, spreads each pixel over the pattern: the decoder's way up, with weights that lie
+ * as torch has them, (inputs, outputs, k, k). Its backward pass is then the convolution itself.
+ * Padding only in front makes a convolution over time that cannot look ahead. Where each output
+ * channel has one input channel there is no matrix product left: a few scaled rows are added.
+ *
+ * source  Zeiler, Krishnan, Taylor & Fergus 2010, "Deconvolutional networks"; van den Oord et al.
+ *         2016, "WaveNet" (causal, dilated); Chollet 2017, "Xception" (depthwise)
+ * needs   arena conv2d conv2d_gemm
+ * see     @conv2d
+ * topics  -
+ */
+
+/* y (N,C,H,W) <- x (N,O,.,.), w (O,C/groups,k,k), b (C) or NULL: c is the convolution that leads
+ * back from y to x, so torch's layer with O inputs and C outputs. Where several sizes of y lead to
+ * the same x (stride > 1), c says which: torch's output_padding. Scratch: llm_conv2d_workspace. */
+LLM_API void llm_conv2d_transposed_forward(float *y, const float *x, const float *w, const float *b,
+                                           size_t N, const llm_conv2d *c, llm_arena *arena) {
+    for (size_t k = 0; k < N * c->C; k++)
+        for (size_t i = 0; i < c->H * c->W; i++) y[k * c->H * c->W + i] = b ? b[k % c->C] : 0.0f;
+    llm_conv2d_backward(y, NULL, NULL, x, NULL, w, N, c, arena);
+}
+
+/* dx (N,O,.,.), dw, db (C) += <- dy (N,C,H,W) and forward's x, w. Any of the three may be NULL.
+ * Scratch: llm_conv2d_workspace and the size of dx. */
+LLM_API void llm_conv2d_transposed_backward(float *dx, float *dw, float *db, const float *dy,
+                                            const float *x, const float *w, size_t N,
+                                            const llm_conv2d *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = N * c->O * llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    float *more = llm_arena_floats(arena, dx ? n : 0);
+    if (dx) llm_conv2d_forward(more, dy, w, NULL, N, c, arena);
+    for (size_t i = 0; dx && i < n; i++) dx[i] += more[i];
+    if (dw) llm_conv2d_backward(NULL, dw, NULL, x, dy, w, N, c, arena);
+    for (size_t k = 0; db && k < N * c->C; k++) {
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < c->H * c->W; i++) sum += dy[k * c->H * c->W + i];
+        db[k % c->C] += sum;
+    }
+    arena->used = mark;
+}
+
+/* A convolution over T steps of time, x (N,C,T), y (N,O,T), w (O,C,k), that sees the past only. */
+LLM_API llm_conv2d llm_conv2d_causal(size_t C, size_t T, size_t O, size_t kernel, size_t dilation) {
+    llm_conv2d c = llm_conv2d_make(C, 1, T, O, 1, 1, 0);
+    c.kernel[1] = kernel, c.dilation[1] = dilation;
+    c.pad[1] = (kernel - 1) * dilation;
+    return c;
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: groups = C, so that outputs o m .. o m + m
+ * - 1 belong to channel o, m = O / C. Like llm_conv2d_forward, without scratch. */
+LLM_API void llm_conv2d_depthwise_forward(float *y, const float *x, const float *w, const float *b,
+                                          size_t N, const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), s = c->stride[1];
+    const size_t area = c->kernel[0] * c->kernel[1], m = c->O / c->C;
+    LLM_ASSERT(c->groups == c->C);
+    LLM_PARALLEL_FOR
+    for (size_t part = 0; part < N * c->O; part++) {
+        const size_t o = part % c->O;
+        const float *from = x + part / m * c->H * c->W;
+        float *to = y + part * I * J;
+        for (size_t i = 0; i < I * J; i++) to[i] = b ? b[o] : 0.0f;
+        for (size_t i = 0; i < I; i++)
+            for (size_t k = 0; k < area; k++) {
+                const llm_conv2d_span span = llm_conv2d_meet(c, k, i, 0, J);
+                const float weight = w[o * area + k], *row = from + span.at;
+                float *out = to + i * J + span.from;
+                const size_t count = span.to - span.from;
+                for (size_t j = 0; s == 1 && j < count; j++) out[j] += weight * row[j];
+                for (size_t j = 0; s > 1 && j < count; j++) out[j] += weight * row[j * s];
+            }
+    }
+}
+
+/* dx (N,C,H,W), dw (O,1,k,k), db (O) += <- dy (N,O,.,.), x, w. Any of the three may be NULL. One
+ * thread for a channel, all samples. */
+LLM_API void llm_conv2d_depthwise_backward(float *dx, float *dw, float *db, const float *dy,
+                                           const float *x, const float *w, size_t N,
+                                           const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), s = c->stride[1];
+    const size_t area = c->kernel[0] * c->kernel[1], m = c->O / c->C, plane = c->H * c->W;
+    LLM_ASSERT(c->groups == c->C);
+    LLM_PARALLEL_FOR
+    for (size_t channel = 0; channel < c->C; channel++)
+        for (size_t part = 0; part < N * m; part++) {
+            const size_t n = part / m, o = channel * m + part % m,
+                         at = (n * c->C + channel) * plane;
+            const float *d = dy + (n * c->O + o) * I * J;
+            float all = 0.0f;
+            LLM_SIMD_SUM(all)
+            for (size_t i = 0; i < I * J; i++) all += d[i];
+            if (db) db[o] += all;
+            for (size_t i = 0; i < I; i++)
+                for (size_t k = 0; k < area; k++) {
+                    const llm_conv2d_span span = llm_conv2d_meet(c, k, i, 0, J);
+                    const size_t count = span.to - span.from, first = at + span.at;
+                    const float weight = w[o * area + k], *out = d + i * J + span.from;
+                    float sum = 0.0f;
+                    for (size_t j = 0; dx && j < count; j++) dx[first + j * s] += weight * out[j];
+                    LLM_SIMD_SUM(sum)
+                    for (size_t j = 0; j < (dw ? count : 0); j++) sum += x[first + j * s] * out[j];
+                    if (dw) dw[o * area + k] += sum;
+                }
+        }
+}
+
+/* @conv2d_winograd ------------------------------------------ Winograd's 3 x 3 convolution
+ *
+ *     Y = A^T [ (G g G^T) * (B^T d B) ] A        g 3 x 3, d 4 x 4 of the picture, Y 2 x 2, * by entry
+ *
+ * Four outputs of a 3 x 3 kernel take 36 multiplications as they are defined, and 16 this way: two
+ * outputs of a filter with three taps can be had from four products of sums instead of six. The
+ * sums over input channels lie inside the brackets, so they become 16 matrix products of (O,C) with
+ * (C,tiles), one for each entry; what is saved is 2.25 times the multiplications, what is paid are
+ * additions before and after and more memory. Halves and differences cost a few bits. Forward only:
+ * training uses it for dx with the mirrored kernel, too.
+ *
+ * source  Winograd 1980, "Arithmetic complexity of computations"; Lavin & Gray 2016, "Fast
+ *         algorithms for convolutional neural networks", eq. 7 and 8
+ * needs   arena gemm conv2d
+ * see     @conv2d_gemm (any kernel)
+ * topics  -
+ */
+
+/* out (16) <- B^T d B for d (4,4): each row of B^T d is a difference or sum of two rows of d. */
+LLM_API void llm_conv2d_winograd_input(float out[16], const float d[16]) {
+    float t[16];
+    for (size_t j = 0; j < 4; j++) {
+        t[j] = d[j] - d[8 + j];
+        t[4 + j] = d[4 + j] + d[8 + j];
+        t[8 + j] = d[8 + j] - d[4 + j];
+        t[12 + j] = d[4 + j] - d[12 + j];
+    }
+    for (size_t i = 0; i < 16; i += 4) {
+        out[i] = t[i] - t[i + 2];
+        out[i + 1] = t[i + 1] + t[i + 2];
+        out[i + 2] = t[i + 2] - t[i + 1];
+        out[i + 3] = t[i + 1] - t[i + 3];
+    }
+}
+
+/* out (16) <- G g G^T for g (3,3). Can be done once for fixed weights. */
+LLM_API void llm_conv2d_winograd_kernel(float out[16], const float g[9]) {
+    float t[12]; /* G g: (4,3) */
+    for (size_t j = 0; j < 3; j++) {
+        const float ends = g[j] + g[6 + j];
+        t[j] = g[j];
+        t[3 + j] = 0.5f * (ends + g[3 + j]);
+        t[6 + j] = 0.5f * (ends - g[3 + j]);
+        t[9 + j] = g[6 + j];
+    }
+    for (size_t i = 0; i < 4; i++) {
+        const float ends = t[3 * i] + t[3 * i + 2];
+        out[4 * i] = t[3 * i];
+        out[4 * i + 1] = 0.5f * (ends + t[3 * i + 1]);
+        out[4 * i + 2] = 0.5f * (ends - t[3 * i + 1]);
+        out[4 * i + 3] = t[3 * i + 2];
+    }
+}
+
+/* out (2,2) <- A^T m A for m (4,4). */
+LLM_API void llm_conv2d_winograd_output(float out[4], const float m[16]) {
+    float t[8];
+    for (size_t j = 0; j < 4; j++) {
+        t[j] = m[j] + m[4 + j] + m[8 + j];
+        t[4 + j] = m[4 + j] - m[8 + j] - m[12 + j];
+    }
+    for (size_t i = 0; i < 2; i++) {
+        out[2 * i] = t[4 * i] + t[4 * i + 1] + t[4 * i + 2];
+        out[2 * i + 1] = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
+    }
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,C,3,3), b (O) or NULL: kernel 3, stride and dilation 1, one
+ * group, any padding. Scratch: 16 (O C + (O + C) tiles) floats, with as many tiles as a picture of y
+ * has squares of 2 x 2, begun ones included; given back. */
+LLM_API void llm_conv2d_winograd_forward(float *y, const float *x, const float *w, const float *b,
+                                         size_t N, const llm_conv2d *c, llm_arena *arena) {
+    for (size_t axis = 0; axis < 2; axis++)
+        LLM_ASSERT(c->kernel[axis] == 3 && c->stride[axis] == 1 && c->dilation[axis] == 1);
+    LLM_ASSERT(c->groups == 1);
+    const size_t mark = arena->used, C = c->C, O = c->O;
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1);
+    const size_t across = (J + 1) / 2, tiles = (I + 1) / 2 * across;
+    float *u = llm_arena_floats(arena, 16 * O * C), *v = llm_arena_floats(arena, 16 * C * tiles);
+    float *m = llm_arena_floats(arena, 16 * O * tiles), square[16], four[4];
+    for (size_t k = 0; k < O * C; k++) {
+        llm_conv2d_winograd_kernel(square, w + 9 * k);
+        for (size_t e = 0; e < 16; e++) u[e * O * C + k] = square[e];
+    }
+    for (size_t n = 0; n < N; n++) {
+        for (size_t k = 0; k < C * tiles; k++) {
+            const size_t top = k % tiles / across * 2, left = k % across * 2;
+            const float *plane = x + (n * C + k / tiles) * c->H * c->W;
+            for (size_t e = 0; e < 16; e++) { /* in front of the picture the difference wraps */
+                const size_t row = top + e / 4 - c->pad[0], column = left + e % 4 - c->pad[1];
+                square[e] = row < c->H && column < c->W ? plane[row * c->W + column] : 0.0f;
+            }
+            llm_conv2d_winograd_input(square, square);
+            for (size_t e = 0; e < 16; e++) v[e * C * tiles + k] = square[e];
+        }
+        for (size_t i = 0; i < 16 * O * tiles; i++) m[i] = 0.0f;
+        for (size_t e = 0; e < 16; e++)
+            llm_gemm(m + e * O * tiles, u + e * O * C, false, v + e * C * tiles, false, O, tiles,
+                     C);
+        for (size_t k = 0; k < O * tiles; k++) {
+            const size_t top = k % tiles / across * 2, left = k % across * 2, o = k / tiles;
+            for (size_t e = 0; e < 16; e++) square[e] = m[e * O * tiles + k];
+            llm_conv2d_winograd_output(four, square);
+            for (size_t e = 0; e < 4; e++)
+                if (top + e / 2 < I && left + e % 2 < J)
+                    y[((n * O + o) * I + top + e / 2) * J + left + e % 2] =
+                        four[e] + (b ? b[o] : 0.0f);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @pooling -------------------------------------------------- Pooling
+ *
+ *     max:      y = max of a window         dx[where it was] += dy
+ *     average:  y = sum / count             dx[everywhere in the window] += dy / count
+ *
+ * Makes pictures smaller, and what is seen less dependent on where it is: the largest of four
+ * neighbours stays the largest when it moves by a pixel, as a rule. Max pooling keeps whether
+ * something was there, average pooling how much; the mean over a whole picture stands in front of
+ * most classifiers. Conventions: ties go to the first pixel, NaN wins, padding is never the
+ * maximum; an average divides by the window, padding included unless told otherwise; with ceil a
+ * window that begins inside may end outside.
+ *
+ * source  Ranzato et al. 2007, "Unsupervised learning of invariant feature hierarchies"; Lin, Chen
+ *         & Yan 2014, "Network in network" (global average)
+ * needs   base
+ * see     @conv2d (a stride instead), @equivariance (what the stride breaks)
+ * topics  -
+ */
+typedef struct {
+    size_t H, W; /* of a plane; index 0 below is along the height, 1 along the width */
+    size_t kernel[2], stride[2], pad[2];
+    bool ceil, without_pad; /* round sizes up; averages count the picture's pixels only */
+} llm_pooling;
+
+/* Square windows side by side: stride = kernel. */
+LLM_API llm_pooling llm_pooling_make(size_t H, size_t W, size_t kernel) {
+    llm_pooling c;
+    c.H = H, c.W = W, c.ceil = c.without_pad = false;
+    for (size_t axis = 0; axis < 2; axis++) {
+        c.kernel[axis] = c.stride[axis] = kernel;
+        c.pad[axis] = 0;
+    }
+    return c;
+}
+
+/* Windows along an axis. With ceil the last one must begin within the picture or its first padding.
+ * Padding of more than half a window is an error: a window could be nothing but padding. */
+LLM_API size_t llm_pooling_size(const llm_pooling *c, size_t axis) {
+    const size_t L = axis ? c->W : c->H, k = c->kernel[axis], s = c->stride[axis];
+    LLM_ASSERT(k > 0 && s > 0 && 2 * c->pad[axis] <= k && L + 2 * c->pad[axis] >= k);
+    const size_t room = L + 2 * c->pad[axis] - k;
+    size_t size = (room + (c->ceil ? s - 1 : 0)) / s + 1;
+    if (c->ceil && (size - 1) * s >= L + c->pad[axis]) size--;
+    return size;
+}
+
+/* Window i along an axis: pixels *from .. *to - 1. Returns its length with padding, which ends
+ * where the padding does. */
+LLM_API size_t llm_pooling_window(size_t *from, size_t *to, const llm_pooling *c, size_t axis,
+                                  size_t i) {
+    const size_t L = axis ? c->W : c->H, pad = c->pad[axis];
+    const size_t begin = i * c->stride[axis], end = begin + c->kernel[axis]; /* of the padded row */
+    *from = begin > pad ? begin - pad : 0;
+    *to = end < L + pad ? end - pad : L;
+    return (end < L + 2 * pad ? end : L + 2 * pad) - begin;
+}
+
+/* y, from (planes,.,.) <- x (planes,H,W): the largest of each window and its place in the plane. */
+LLM_API void llm_pooling_max_forward(float *y, uint32_t *from, const float *x, size_t planes,
+                                     const llm_pooling *c) {
+    const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = 0; i < I; i++)
+            for (size_t j = 0; j < J; j++) {
+                const float *plane = x + k * c->H * c->W;
+                size_t top, bottom, left, right;
+                llm_pooling_window(&top, &bottom, c, 0, i);
+                llm_pooling_window(&left, &right, c, 1, j);
+                size_t best = top * c->W + left;
+                for (size_t r = top; r < bottom; r++)
+                    for (size_t q = r * c->W + left; q < r * c->W + right; q++)
+                        if (plane[q] > plane[best] || plane[q] != plane[q]) best = q;
+                y[(k * I + i) * J + j] = plane[best];
+                from[(k * I + i) * J + j] = (uint32_t)best;
+            }
+}
+
+/* dx (planes,H,W) += <- dy, forward's from (planes,.,.). */
+LLM_API void llm_pooling_max_backward(float *dx, const float *dy, const uint32_t *from,
+                                      size_t planes, const llm_pooling *c) {
+    const size_t windows = llm_pooling_size(c, 0) * llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = k * windows; i < (k + 1) * windows; i++)
+            dx[k * c->H * c->W + from[i]] += dy[i];
+}
+
+/* y (planes,.,.) <- x (planes,H,W): the mean of each window. */
+LLM_API void llm_pooling_average_forward(float *y, const float *x, size_t planes,
+                                         const llm_pooling *c) {
+    const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = 0; i < I; i++)
+            for (size_t j = 0; j < J; j++) {
+                const float *plane = x + k * c->H * c->W;
+                size_t top, bottom, left, right, count = llm_pooling_window(&top, &bottom, c, 0, i);
+                count *= llm_pooling_window(&left, &right, c, 1, j);
+                if (c->without_pad) count = (bottom - top) * (right - left);
+                float sum = 0.0f;
+                for (size_t r = top; r < bottom; r++)
+                    for (size_t q = left; q < right; q++) sum += plane[r * c->W + q];
+                y[(k * I + i) * J + j] = sum / (float)count;
+            }
+}
+
+/* dx (planes,H,W) += <- dy (planes,.,.). */
+LLM_API void llm_pooling_average_backward(float *dx, const float *dy, size_t planes,
+                                          const llm_pooling *c) {
+    const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = 0; i < I; i++)
+            for (size_t j = 0; j < J; j++) {
+                size_t top, bottom, left, right, count = llm_pooling_window(&top, &bottom, c, 0, i);
+                count *= llm_pooling_window(&left, &right, c, 1, j);
+                if (c->without_pad) count = (bottom - top) * (right - left);
+                const float share = dy[(k * I + i) * J + j] / (float)count;
+                for (size_t r = top; r < bottom; r++)
+                    for (size_t q = left; q < right; q++) dx[(k * c->H + r) * c->W + q] += share;
+            }
+}
+
+/* y (planes) <- x (planes,S): the mean over a whole picture; and dx += <- dy. */
+LLM_API void llm_pooling_global_forward(float *y, const float *x, size_t planes, size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++) {
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t s = 0; s < S; s++) sum += x[k * S + s];
+        y[k] = sum / (float)S;
+    }
+}
+LLM_API void llm_pooling_global_backward(float *dx, const float *dy, size_t planes, size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t s = 0; s < S; s++) dx[k * S + s] += dy[k] / (float)S;
 }
 
 /* @kan ------------------------------------------------------ Kolmogorov-Arnold network
