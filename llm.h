@@ -14777,6 +14777,190 @@ LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
     }
 }
 
+/* @learning_rate -------------------------------------------- Learning rate
+ *
+ *     lr < 2/h           h: the sharpness, the largest eigenvalue of the Hessian
+ *     Polyak:   lr = (f - f*) / |g|^2            hypergradient:   lr += beta g.g_before
+ *     DoG:      lr = max |w - w_0| / sqrt(sum of |g|^2)
+ *
+ * The one number that must be right. Too small wastes the run, too large ends it, and the edge
+ * between is 2 over the sharpness, which Lanczos finds from a dozen products of the Hessian with a
+ * vector, each the difference of two gradients. Full-batch training of a network does not stay
+ * below that edge but climbs to it and remains (the edge of stability). Without any theory: raise
+ * the rate from tiny to huge in a short run and look where the loss falls fastest and where it
+ * explodes. Or let the run choose: the distance from the start is a guess of the distance to the
+ * goal that can only be too small, and grows with the run; D-Adaptation proves a lower bound.
+ *
+ * source  Smith 2017, "Cyclical learning rates" (the range test); Cohen et al. 2021, "Gradient
+ *         Descent on Neural Networks Typically Occurs at the Edge of Stability"; Baydin et al.
+ *         2018 (hypergradient); Ivgi, Hinder & Carmon 2023, "DoG"; Defazio & Mishchenko 2023,
+ *         "Learning-Rate-Free Learning by D-Adaptation"
+ * needs   rng convex
+ * see     @lr_schedule @warmup @gradient_descent @convergence
+ * topics  Learning rate
+ */
+
+/* The rate of step k of the range test: from low at 0 to high at count - 1, in equal factors. */
+LLM_API double llm_learning_rate_sweep(double low, double high, size_t count, size_t k) {
+    LLM_ASSERT(low > 0.0 && count > 1);
+    return low * pow(high / low, (double)k / ((double)count - 1.0));
+}
+
+/* rate, loss (count) of the test: *steepest <- where the smoothed loss falls fastest against the
+ * log of the rate, a good choice; *explodes <- the first rate at which it is above four times its
+ * lowest value, or not a number (infinity if there is none). smooth (count) <- the running mean of
+ * the loss with decay beta, corrected for its start; points that lean on few losses, beta^k > 0.1,
+ * are not chosen. Returns the points before the explosion. */
+LLM_API size_t llm_learning_rate_range(double *steepest, double *explodes, double *smooth,
+                                       const double *rate, const double *loss, size_t count,
+                                       double beta) {
+    double mean = 0.0, weight = 1.0, best = HUGE_VAL, fall = HUGE_VAL;
+    size_t end = 0;
+    *explodes = HUGE_VAL;
+    *steepest = count > 0 ? rate[0] : 0.0;
+    for (; end < count; end++) {
+        mean = beta * mean + (1.0 - beta) * loss[end];
+        weight *= beta;
+        smooth[end] = mean / (1.0 - weight);
+        if (!(smooth[end] <= 4.0 * best)) break;
+        best = fmin(best, smooth[end]);
+    }
+    if (end < count) *explodes = rate[end];
+    for (size_t k = 1; k + 1 < end; k++) {
+        const double slope = (smooth[k + 1] - smooth[k - 1]) / log(rate[k + 1] / rate[k - 1]);
+        if (pow(beta, (double)k) <= 0.1 && slope < fall) fall = slope, *steepest = rate[k];
+    }
+    return end;
+}
+
+/* How many eigenvalues of the tridiagonal matrix with diagonal a (k) and off-diagonal b (k - 1) lie
+ * below x: the negative pivots of its elimination. */
+LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t k, double x) {
+    size_t below = 0;
+    double pivot = 1.0;
+    for (size_t i = 0; i < k; i++) {
+        pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
+        if (pivot == 0.0) pivot = -DBL_MIN;
+        below += pivot < 0.0;
+    }
+    return below;
+}
+
+/* The sharpness of f at x (n), and *lowest <- the smallest eigenvalue, or NULL. Lanczos: the
+ * Hessian in the space of v, Hv, H^2 v, .. is tridiagonal, and its extremes are soon those of H; k
+ * products at most, exact for k = n. Hv is a central difference of gradients. New directions are
+ * made orthogonal to all old ones, or rounding finds an eigenvalue twice. Scratch: (k + 3) n + 2 k
+ * doubles. */
+LLM_API double llm_learning_rate_sharpness(double *lowest, llm_convex_fn f, void *context,
+                                           const double *x, size_t n, size_t k, llm_rng *rng,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 0 && k > 0);
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, (k < n ? k : n) * n), *a = llm_arena_doubles(arena, k);
+    double *b = llm_arena_doubles(arena, k), *ahead = llm_arena_doubles(arena, n);
+    double *at = llm_arena_doubles(arena, n), *w = llm_arena_doubles(arena, n);
+    double length = 0.0, size = 1.0, extreme[2];
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        w[i] = (double)llm_rng_normal(rng);
+        length += w[i] * w[i];
+        size = fmax(size, fabs(x[i]));
+    }
+    const double step = 6e-6 * size; /* the cube root of a rounding: both errors of Hv are small */
+    for (length = sqrt(length); m < k && m < n && length > 1e-8 * (m > 0 ? fabs(a[0]) : 0.0);) {
+        double *own = v + m * n;
+        a[m] = 0.0;
+        for (size_t i = 0; i < n; i++) own[i] = w[i] / length, at[i] = x[i] + step * own[i];
+        f(ahead, at, context);
+        for (size_t i = 0; i < n; i++) at[i] = x[i] - step * own[i];
+        f(w, at, context);
+        for (size_t i = 0; i < n; i++) {
+            w[i] = (ahead[i] - w[i]) / (2.0 * step);
+            a[m] += w[i] * own[i];
+        }
+        m++;
+        for (size_t j = 2 * m; j-- > 0;) { /* twice: once leaves rounding behind */
+            double along = 0.0;
+            for (size_t i = 0; i < n; i++) along += w[i] * v[j % m * n + i];
+            for (size_t i = 0; i < n; i++) w[i] -= along * v[j % m * n + i];
+        }
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) length += w[i] * w[i];
+        b[m - 1] = length = sqrt(length);
+    }
+    for (int top = 0; top < 2; top++) { /* bisection between Gershgorin's bounds */
+        double low = a[0], high = a[0];
+        for (size_t i = 0; i < m; i++) {
+            const double radius = (i > 0 ? b[i - 1] : 0.0) + (i + 1 < m ? b[i] : 0.0);
+            low = fmin(low, a[i] - radius), high = fmax(high, a[i] + radius);
+        }
+        for (int turn = 0; turn < 100; turn++) {
+            const double middle = 0.5 * (low + high);
+            if (llm_learning_rate_below(a, b, m, middle) < (top ? m : 1))
+                low = middle;
+            else
+                high = middle;
+        }
+        extreme[top] = 0.5 * (low + high);
+    }
+    if (lowest) *lowest = extreme[0];
+    arena->used = mark;
+    return extreme[1];
+}
+
+/* Polyak's step: exact on a parabola whose lowest value is known; 0 for no gradient. */
+LLM_API double llm_learning_rate_polyak(double f, double best, const float *g, size_t n) {
+    double square = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    return square > 0.0 ? (f - best) / square : 0.0;
+}
+
+/* The rate after lr: how the loss just fell depends on the last rate, with slope -g.before. */
+LLM_API double llm_learning_rate_hyper(double lr, double beta, const float *g, const float *before,
+                                       size_t n) {
+    for (size_t i = 0; i < n; i++) lr += beta * (double)g[i] * (double)before[i];
+    return lr;
+}
+
+/* DoG's rate for the step from w (n) along g (n); w0 (n) is the start. *far and *sum are its state:
+ * far starts as a guess that is too small, 1e-6 (1 + |w0|), sum at 0. Average the iterates. */
+LLM_API double llm_learning_rate_dog(double *far, double *sum, const float *w, const float *w0,
+                                     const float *g, size_t n) {
+    double away = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        away += ((double)w[i] - (double)w0[i]) * ((double)w[i] - (double)w0[i]);
+        *sum += (double)g[i] * (double)g[i];
+    }
+    *far = fmax(*far, sqrt(away));
+    return *far / sqrt(*sum + 1e-8);
+}
+
+/* D-Adaptation's state. d, the guess of the distance to the goal, starts tiny (1e-6), the others at
+ * 0. */
+typedef struct {
+    double d, first, sum; /* first: |g| of the first step; sum: of rate^2 |g|^2 */
+} llm_learning_rate_d;
+
+/* D-Adaptation for gradient descent: w (n) steps by d / first along g (n). s (n), from 0, is the
+ * sum of all steps. For a convex f the guess is never too large:
+ *
+ *     sum of rate g.(w - w*) >= 0   =>   |w_0 - w*| >= (|s|^2 - sum of rate^2 |g|^2) / (2 |s|) */
+LLM_API void llm_learning_rate_dadapt(float *w, double *s, llm_learning_rate_d *state,
+                                      const float *g, size_t n) {
+    double square = 0.0, way = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    if (state->first == 0.0) state->first = sqrt(square);
+    if (square == 0.0) return;
+    const double rate = state->d / state->first;
+    for (size_t i = 0; i < n; i++) {
+        s[i] += rate * (double)g[i];
+        way += s[i] * s[i];
+        w[i] -= (float)(rate * (double)g[i]);
+    }
+    state->sum += rate * rate * square;
+    state->d = fmax(state->d, (way - state->sum) / (2.0 * sqrt(way)));
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
