@@ -14961,6 +14961,158 @@ LLM_API void llm_learning_rate_dadapt(float *w, double *s, llm_learning_rate_d *
     state->d = fmax(state->d, (way - state->sum) / (2.0 * sqrt(way)));
 }
 
+/* @convergence ---------------------------------------------- Convergence
+ *
+ *     sublinear     e_t ~ t^-a             straight in log e against log t
+ *     linear        e_t ~ q^t              straight in log e against t
+ *     order p > 1   e_t+1 ~ e_t^p          p = log(e_2 / e_1) / log(e_1 / e_0)
+ *
+ * Is it done, how fast does it come near, and to what? A loss that moves little proves nothing: a
+ * slow decline moves little at each step, too, and noise moves for ever. So means of two windows
+ * are compared by what their own scatter allows. For SGD at a constant rate there is a finer sign:
+ * on the way, successive gradients agree; around the minimum a step too far is followed by one
+ * back, and their inner product turns negative. And a point without gradient need not be a
+ * minimum: the two extreme eigenvalues of the Hessian say what it is, and where they are 0, the
+ * values around it.
+ *
+ * source  Nocedal & Wright 2006, "Numerical optimization", ch. 2.2; Pflug 1990, "Non-asymptotic
+ *         confidence bounds for stochastic approximation algorithms with constant step size"; Chee
+ *         & Toulis 2018, "Convergence diagnostics for stochastic gradient descent"
+ * needs   rng convex learning_rate
+ * see     @gradient_descent, @momentum, @early_stopping (when held-out loss rises)
+ * topics  Convergence
+ */
+
+/* |w - before| / |w| of w (n), the relative move; 0 when both are 0. */
+LLM_API double llm_convergence_moved(const float *w, const float *before, size_t n) {
+    double move = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        move += ((double)w[i] - (double)before[i]) * ((double)w[i] - (double)before[i]);
+        size += (double)w[i] * (double)w[i];
+    }
+    return move > 0.0 ? sqrt(move / size) : 0.0;
+}
+
+/* Whether a loss without noise has come to rest: over the last `window` steps of loss (count) it
+ * fell by at most the share `tolerance` of its fall since the start. In units of the whole fall a
+ * slow, steady decline is not rest. False while there are fewer steps than two windows. */
+LLM_API bool llm_convergence_rest(const double *loss, size_t count, size_t window,
+                                  double tolerance) {
+    if (window == 0 || count < 2 * window + 1) return false;
+    const double now = loss[count - 1], late = loss[count - 1 - window] - now;
+    return late <= tolerance * (loss[0] - now);
+}
+
+/* Whether a noisy loss has: the mean of its last window is not below that of the window before by
+ * more than z standard errors (2 or 3) of their difference. Longer windows see slower declines. The
+ * noise of neighbours should not be correlated: average over more than that first. */
+LLM_API bool llm_convergence_cauchy(const double *loss, size_t count, size_t window, double z) {
+    if (window < 2 || count < 2 * window) return false;
+    double mean[2] = {0.0, 0.0}, variance = 0.0;
+    for (int k = 0; k < 2; k++) {
+        const double *part = loss + count - (k ? 1 : 2) * window;
+        for (size_t i = 0; i < window; i++) mean[k] += part[i] / (double)window;
+        for (size_t i = 0; i < window; i++)
+            variance += (part[i] - mean[k]) * (part[i] - mean[k]) / (double)(window - 1);
+    }
+    return mean[0] - mean[1] <= z * sqrt(variance / (double)window);
+}
+
+enum { LLM_CONVERGENCE_SUBLINEAR, LLM_CONVERGENCE_LINEAR };
+
+typedef struct {
+    int kind;        /* whichever has the smaller AIC */
+    double power;    /* sublinear: e_t ~ t^power */
+    double factor;   /* linear: e_t ~ factor^t */
+    double evidence; /* AIC of the other kind minus that of this one: above 10 it is clear */
+} llm_convergence_rate;
+
+/* The rate of error (count), its distance from the limit at steps first, first + 1, .. (first > 0);
+ * at least three are positive, others are left out: both lines are fitted by least squares. */
+LLM_API llm_convergence_rate llm_convergence_fit(const double *error, size_t count, size_t first) {
+    double slope[2], rest[2];
+    size_t used = 0;
+    LLM_ASSERT(first > 0);
+    for (int kind = 0; kind < 2; kind++) {
+        double mx = 0.0, my = 0.0, xx = 0.0, xy = 0.0, yy = 0.0;
+        used = 0;
+        for (size_t t = 0; t < count; t++) { /* running means and sums of squares */
+            if (!(error[t] > 0.0)) continue;
+            const double step = (double)(first + t), y = log(error[t]);
+            const double x = kind == LLM_CONVERGENCE_LINEAR ? step : log(step);
+            const double dx = x - mx, dy = y - my;
+            used++;
+            mx += dx / (double)used, my += dy / (double)used;
+            xx += dx * (x - mx), xy += dx * (y - my), yy += dy * (y - my);
+        }
+        LLM_ASSERT(used > 2);
+        slope[kind] = xy / xx;
+        rest[kind] = fmax(yy - slope[kind] * xy, DBL_EPSILON * (yy + DBL_MIN));
+    }
+    llm_convergence_rate r;
+    const double gain =
+        (double)used * log(rest[LLM_CONVERGENCE_SUBLINEAR] / rest[LLM_CONVERGENCE_LINEAR]);
+    r.kind = gain > 0.0 ? LLM_CONVERGENCE_LINEAR : LLM_CONVERGENCE_SUBLINEAR;
+    r.power = slope[LLM_CONVERGENCE_SUBLINEAR];
+    r.factor = exp(slope[LLM_CONVERGENCE_LINEAR]);
+    r.evidence = fabs(gain); /* both lines have two numbers, so AIC compares the rests */
+    return r;
+}
+
+/* The order p of three successive errors: 1 linear, 1.618 secant, 2 Newton. */
+LLM_API double llm_convergence_order(double e0, double e1, double e2) {
+    return log(e2 / e1) / log(e1 / e0);
+}
+
+enum {
+    LLM_CONVERGENCE_MINIMUM,
+    LLM_CONVERGENCE_MAXIMUM,
+    LLM_CONVERGENCE_SADDLE,
+    LLM_CONVERGENCE_FLAT
+};
+
+/* What the stationary point x (n) of f is. Curvatures below the share 1e-6 of the largest, or below
+ * 1e-6, count as 0; where the others leave the answer open, f is compared with 64 random points at
+ * `radius`. FLAT: all values there equal f(x). Scratch: (k + 4) n + 2 k doubles, k = 30 Lanczos
+ * steps or n. */
+LLM_API int llm_convergence_classify(llm_convex_fn f, void *context, const double *x, size_t n,
+                                     double radius, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, k = n < 30 ? n : 30;
+    double *at = llm_arena_doubles(arena, n), low;
+    const double high = llm_learning_rate_sharpness(&low, f, context, x, n, k, rng, arena);
+    const double zero = 1e-6 * fmax(1.0, fmax(fabs(low), fabs(high))), here = f(NULL, x, context);
+    bool up = high > zero, down = low < -zero;
+    for (int probe = 0; probe < 64 && !(up && down) && low <= zero && high >= -zero; probe++) {
+        double length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            at[i] = (double)llm_rng_normal(rng);
+            length += at[i] * at[i];
+        }
+        for (size_t i = 0; i < n; i++) at[i] = x[i] + radius * at[i] / sqrt(length);
+        const double there = f(NULL, at, context);
+        up = up || there > here;
+        down = down || there < here;
+    }
+    arena->used = mark;
+    if (up && down) return LLM_CONVERGENCE_SADDLE;
+    return up ? LLM_CONVERGENCE_MINIMUM : down ? LLM_CONVERGENCE_MAXIMUM : LLM_CONVERGENCE_FLAT;
+}
+
+/* Pflug's test: *sum, from 0, gathers g.before of successive gradients (n); true when it is
+ * negative at the end of a window of steps, t = 1, 2, .. the number of products so far. Then the
+ * run has reached the noise floor of its rate: lower it. Each window starts anew, or the agreement
+ * of the long way here would hide the floor for as long again. With few weights the windows must be
+ * long: noise falls as 1/sqrt(n window), the mean is about -lr h/2 of a squared gradient. */
+LLM_API bool llm_convergence_pflug(double *sum, const float *g, const float *before, size_t n,
+                                   size_t t, size_t window) {
+    LLM_ASSERT(t > 0 && window > 0);
+    for (size_t i = 0; i < n; i++) *sum += (double)g[i] * (double)before[i];
+    if (t % window != 0) return false;
+    const bool floor = *sum < 0.0;
+    *sum = 0.0;
+    return floor;
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)

@@ -62,6 +62,15 @@ TEST(learning_rate, "sharpness and lowest curvature equal NumPy's eigenvalues") 
     memset(same, 0, sizeof same); /* a plain */
     CHECK_NEAR(llm_learning_rate_sharpness(NULL, lr_value, &q, x, 5, 5, &rng, &arena), 0.0, 1e-6);
     CHECK_ASSERTS(llm_learning_rate_sharpness(NULL, lr_value, &q, x, 5, 0, &rng, &arena));
+    const double tiny[2] = {-1.2e-3, 1e-6}; /* far from 0 the step grows with x */
+    const double wide[2] = {5000.0, 5000.0 * 5000.0};
+    CHECK_NEAR(llm_learning_rate_sharpness(NULL, llm_gradient_descent_rosenbrock, NULL, tiny, 2, 2,
+                                           &rng, &arena),
+               200.0, 0.1);
+    CHECK_NEAR(llm_learning_rate_sharpness(NULL, llm_gradient_descent_rosenbrock, NULL, wide, 2, 2,
+                                           &rng, &arena) /
+                   (800.0 * 25e6),
+               1.0, 1e-3);
     const double diagonal[3] = {1.0, 2.0, 4.0}, off[2] = {0.0, 0.0};
     for (size_t k = 0; k < 4; k++)
         CHECK(llm_learning_rate_below(diagonal, off, 3,
@@ -127,6 +136,12 @@ TEST(learning_rate, "the range test: smoothing as pandas, the steepest fall, the
     CHECK(steepest == rate[0] && smooth[1] == loss[1]);
     CHECK(llm_learning_rate_range(&steepest, &explodes, smooth, rate, loss, 0, 0.7) == 0);
     CHECK(steepest == 0.0);
+    const double uneven[6] = {1.0, 2.0, 4.0, 40.0, 400.0, 440.0}; /* falls 5, 4, 9, 1, 1 */
+    const double falls[6] = {30.0, 25.0, 21.0, 12.0, 11.0, 10.0};
+    llm_learning_rate_range(&steepest, &explodes, smooth, uneven, falls, 6, 0.0);
+    CHECK(steepest == 2.0); /* 9 / log 4, before 13 / log 20, 10 / log 100, 2 / log 11 */
+    llm_learning_rate_range(&steepest, &explodes, smooth, uneven + 1, falls + 1, 5, 0.0);
+    CHECK(steepest == 4.0);
     CHECK_ASSERTS(llm_learning_rate_sweep(1.0, 2.0, 1, 0));
     CHECK_ASSERTS(llm_learning_rate_sweep(0.0, 2.0, 3, 0));
 }
