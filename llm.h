@@ -15113,6 +15113,101 @@ LLM_API bool llm_convergence_pflug(double *sum, const float *g, const float *bef
     return floor;
 }
 
+/* @momentum ------------------------------------------------- Momentum
+ *
+ *     v <- mu v + (1 - damp) g                 w <- w - lr v                  heavy ball
+ *                                              w <- w - lr (g + mu v)         Nesterov
+ *     quadratic, L and m known:  lr = 4/(sqrt L + sqrt m)^2,  mu = ((sqrt k - 1)/(sqrt k + 1))^2
+ *     convex:  w' = y - lr g(y),  y' = w' + (t - 1)/t' (w' - w),  t' = (1 + sqrt(1 + 4 t^2))/2
+ *
+ * A ball instead of a walker. In the flat directions the steps agree and add up to lr/(1 - mu)
+ * times the gradient; across the valley they alternate and cancel. The error falls by (sqrt k -
+ * 1)/(sqrt k + 1) a step where plain descent has (k - 1)/(k + 1): at a condition number of 100, ten
+ * times as fast. Nesterov takes the gradient where the ball is about to be; torch's form is the
+ * same in other variables. FISTA's growing momentum needs no m and gives 1/t^2 on any convex
+ * function, but oscillates; restarting it when it points uphill makes it linear again.
+ *
+ * source  Polyak 1964; Nesterov 1983; Sutskever et al. 2013, "On the importance of initialization
+ *         and momentum in deep learning"; O'Donoghue & Candes 2015, "Adaptive restart for
+ *         accelerated gradient schemes"; torch.optim.SGD
+ * needs   -
+ * see     @sgd @adam @lasso (FISTA with a prox) @convergence
+ * topics  Momentum
+ */
+
+typedef struct {
+    float lr, momentum, dampening, weight_decay; /* decay as L2: wd w joins the gradient */
+    bool nesterov, maximize;
+} llm_momentum_config;
+
+/* Momentum 0.9; the rest as torch.optim.SGD's. */
+LLM_API llm_momentum_config llm_momentum_defaults(void) {
+    llm_momentum_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.9f;
+    c.dampening = c.weight_decay = 0.0f;
+    c.nesterov = c.maximize = false;
+    return c;
+}
+
+/* w, v (n) in place <- g (n), step t = 1, 2, ..; the first step sets v to g, whatever the
+ * dampening, and does not read v. */
+LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
+                               const llm_momentum_config *c, size_t t) {
+    LLM_ASSERT(t > 0 && (!c->nesterov || (c->momentum > 0.0f && c->dampening == 0.0f)));
+    const float lr = c->lr, mu = c->momentum, take = 1.0f - c->dampening;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        v[i] = t == 1 ? d : mu * v[i] + take * d;
+        w[i] -= lr * (c->nesterov ? d + mu * v[i] : v[i]);
+    }
+}
+
+/* The older form (Sutskever): the rate is inside the velocity, v <- mu v - lr g, w <- w + v; v
+ * starts at 0. For a constant rate it takes the same steps. When the rate falls, its old velocity
+ * keeps the old rate's size for 1/(1 - mu) steps. */
+LLM_API void llm_momentum_classical(float *w, float *v, const float *g, size_t n, float lr,
+                                    float mu) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        v[i] = mu * v[i] - lr * g[i];
+        w[i] += v[i];
+    }
+}
+
+/* Polyak's best constants for curvatures between m and L; returns the factor by which the error
+ * then falls in the long run, the root of mu. */
+LLM_API double llm_momentum_polyak(double *lr, double *mu, double L, double m) {
+    LLM_ASSERT(m > 0.0 && L >= m);
+    const double sum = sqrt(L) + sqrt(m), rate = (sqrt(L) - sqrt(m)) / sum;
+    *lr = 4.0 / (sum * sum);
+    *mu = rate * rate;
+    return rate;
+}
+
+/* Nesterov's accelerated step: y (n) is where g (n) was taken, w (n) the iterate; both in place,
+ * equal at the start. lr at most 1/L. *t is the state of the momentum, from 1. With `restart`, true
+ * is returned and the momentum begins anew when the step from w goes against the descent at y: that
+ * is what an overshoot looks like, and no value of f is needed to see it. */
+LLM_API bool llm_momentum_accelerate(float *w, float *y, double *t, const float *g, size_t n,
+                                     float lr, bool restart) {
+    double uphill = 0.0;
+    for (size_t i = 0; i < n; i++) uphill += (double)g[i] * (double)(y[i] - lr * g[i] - w[i]);
+    const bool again = restart && uphill > 0.0;
+    if (again) *t = 1.0;
+    const double next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * *t * *t));
+    const float push = (float)((*t - 1.0) / next);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float to = y[i] - lr * g[i];
+        y[i] = to + push * (to - w[i]);
+        w[i] = to;
+    }
+    *t = next;
+    return again;
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
