@@ -15208,6 +15208,106 @@ LLM_API bool llm_momentum_accelerate(float *w, float *y, double *t, const float 
     return again;
 }
 
+/* @adagrad -------------------------------------------------- AdaGrad
+ *
+ *     s <- s + g^2            w <- w - lr_t g / (sqrt(s) + eps)        lr_t = lr/(1 + (t-1) decay)
+ *     S <- S + g g'           w <- w - lr (S^1/2 + eps I)^-1 g                        full matrix
+ *
+ * A rate for each weight: what has moved much moves slowly, what is rarely touched makes long steps
+ * when it is. The scale of a feature no longer matters, and a word that occurs once in a thousand
+ * examples learns at its occurrence as fast as a common one at its first. It is the step that keeps
+ * the regret of an online learner below sqrt(2) D sum_i |g_1..t,i|, without knowing t or the size
+ * of the gradients. As s only grows, the rate falls like 1/sqrt(t) and never recovers: right for
+ * convex problems, too early for networks (@rmsprop forgets). FTRL keeps the sum of gradients
+ * instead of w, and with it L1 puts weights at exactly 0.
+ *
+ * source  Duchi, Hazan & Singer 2011, "Adaptive Subgradient Methods", fig. 1 and eq. 4; McMahan et
+ *         al. 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1; torch's Adagrad
+ * needs   arena svd
+ * see     @rmsprop @adam @sparse_vector @lasso @shampoo
+ * topics  AdaGrad
+ */
+
+typedef struct {
+    float lr, lr_decay, weight_decay, eps; /* weight_decay as L2, into the gradient */
+    bool maximize;
+} llm_adagrad_config;
+
+/* torch.optim.Adagrad's. */
+LLM_API llm_adagrad_config llm_adagrad_defaults(void) {
+    llm_adagrad_config c;
+    c.lr = 1e-2f;
+    c.lr_decay = c.weight_decay = 0.0f;
+    c.eps = 1e-10f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, s (n) in place <- g (n), step t = 1, 2, ..; s starts at 0 or at another initial value. */
+LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
+                              const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        s[i] += d * d;
+        if (d != 0.0f) w[i] -= lr * d / (sqrtf(s[i]) + c->eps); /* else 0/0 where s and eps are 0 */
+    }
+}
+
+/* The same for a table: w, s (rows of d) change only in the rows index (m), each named once, whose
+ * gradients are g (m,d). Equals the dense step with gradients of 0 elsewhere, at m/rows of its
+ * price; there is no decay, which would touch all. */
+LLM_API void llm_adagrad_sparse(float *w, float *s, const float *g, const size_t *index, size_t m,
+                                size_t d, const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(c->weight_decay == 0.0f);
+    for (size_t k = 0; k < m; k++)
+        llm_adagrad_step(w + index[k] * d, s + index[k] * d, g + k * d, d, c, t);
+}
+
+/* Full matrix: S (n,n), from 0, gathers g g'. n^2 memory and an eigendecomposition, n^3, a step:
+ * for few weights that are correlated. Directions in which no gradient ever pointed have s = 0, and
+ * g has no part in them either: they are left out. Scratch: 2 n n + 2 n doubles. */
+LLM_API void llm_adagrad_full(float *w, double *S, const float *g, size_t n, float lr, float eps,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, n * n), *turn = llm_arena_doubles(arena, n * n);
+    double *s = llm_arena_doubles(arena, n), *step = llm_arena_doubles(arena, n);
+    for (size_t k = 0; k < n * n; k++) v[k] = S[k] += (double)g[k / n] * (double)g[k % n];
+    llm_svd_jacobi(v, s, turn, n, n); /* symmetric: the rows of v are its eigenvectors */
+    for (size_t i = 0; i < n; i++) step[i] = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        double along = 0.0;
+        if (!(s[k] > 1e-14 * s[0])) continue;
+        for (size_t i = 0; i < n; i++) along += v[k * n + i] * (double)g[i];
+        along *= (double)lr / (sqrt(s[k]) + (double)eps);
+        for (size_t i = 0; i < n; i++) step[i] += along * v[k * n + i];
+    }
+    for (size_t i = 0; i < n; i++) w[i] -= (float)step[i];
+    arena->used = mark;
+}
+
+typedef struct {
+    float alpha, beta, l1, l2; /* the rate is alpha / (beta + sqrt(s)) */
+} llm_adagrad_ftrl_config;
+
+/* FTRL-Proximal: w, z, s (n) in place <- g (n), taken at w; all start at 0. z is the sum of the
+ * gradients, corrected so that without penalties the steps are AdaGrad's; w minimises z.w + its
+ * penalties + the squared distances to all earlier w, and is 0 wherever |z| <= l1. */
+LLM_API void llm_adagrad_ftrl(float *w, float *z, float *s, const float *g, size_t n,
+                              const llm_adagrad_ftrl_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float before = sqrtf(s[i]);
+        s[i] += g[i] * g[i];
+        const float root = sqrtf(s[i]);
+        z[i] += g[i] - (root - before) / c->alpha * w[i];
+        const float out = fabsf(z[i]) - c->l1;
+        w[i] = out > 0.0f ? -copysignf(out, z[i]) / ((c->beta + root) / c->alpha + c->l2) : 0.0f;
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
