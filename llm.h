@@ -15308,6 +15308,103 @@ LLM_API void llm_adagrad_ftrl(float *w, float *z, float *s, const float *g, size
     }
 }
 
+/* @rmsprop -------------------------------------------------- RMSProp
+ *
+ *     s <- a s + (1 - a) g^2           m <- a m + (1 - a) g           v <- mu v + g / r
+ *     w <- w - lr v                    r = sqrt(s - m^2) + eps        (m = 0 unless centred)
+ *
+ * AdaGrad with a memory that fades: s is the mean of recent squares, so the rate does not
+ * die, and follows when the loss changes its shape. It began as Rprop for batches. Rprop looks at
+ * nothing but signs, and grows a weight's step while they agree; with nine gradients of 0.1 and one
+ * of -0.9 it runs away, for it counts votes. Dividing by a mean over batches keeps what they weigh.
+ * s starts at 0 and nobody corrects it: the first step is lr/sqrt(1 - a), ten times lr.
+ * TensorFlow puts eps under the root, where a value of 1e-10 means 1e-5. AdaDelta replaces lr by
+ * the size of the recent steps: the units of w come out right, the first step does not.
+ *
+ * source  Tieleman & Hinton 2012, lecture 6.5; Graves 2013, "Generating Sequences With Recurrent
+ *         Neural Networks", eq. 38 (centred); Zeiler 2012, "ADADELTA"; Riedmiller & Braun 1993
+ *         (Rprop); torch.optim.RMSprop, Adadelta, Rprop
+ * needs   -
+ * see     @adagrad @adam @momentum
+ * topics  RMSProp
+ */
+
+typedef struct {
+    float lr, alpha, eps, momentum, weight_decay; /* decay as L2, into the gradient */
+    bool centered, eps_inside, maximize;
+} llm_rmsprop_config;
+
+/* torch.optim.RMSprop's. */
+LLM_API llm_rmsprop_config llm_rmsprop_defaults(void) {
+    llm_rmsprop_config c;
+    c.lr = 1e-2f;
+    c.alpha = 0.99f;
+    c.eps = 1e-8f;
+    c.momentum = c.weight_decay = 0.0f;
+    c.centered = c.eps_inside = c.maximize = false;
+    return c;
+}
+
+/* w, s, m, v (n) in place <- g (n); s, m, v start at 0. m may be NULL unless centred, v unless
+ * there is momentum. s - m^2 is a variance, but of two floats: below 0 it counts as 0. */
+LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const float *g, size_t n,
+                              const llm_rmsprop_config *c) {
+    LLM_ASSERT((m || !c->centered) && (v || c->momentum == 0.0f));
+    const float a = c->alpha, eps = c->eps;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
+        if (c->centered) {
+            m[i] = a * m[i] + (1.0f - a) * d;
+            variance = fmaxf(variance - m[i] * m[i], 0.0f);
+        }
+        float step = d / (c->eps_inside ? sqrtf(variance + eps) : sqrtf(variance) + eps);
+        if (c->momentum != 0.0f) step = v[i] = c->momentum * v[i] + step;
+        w[i] -= c->lr * step;
+    }
+}
+
+/* AdaDelta: w, s, u (n) in place <- g (n); s and u, means of squared gradients and squared steps,
+ * start at 0. torch: lr 1, rho 0.9, eps 1e-6; eps alone sets the first step, sqrt(eps). */
+LLM_API void llm_rmsprop_adadelta(float *w, float *s, float *u, const float *g, size_t n, float lr,
+                                  float rho, float eps, float weight_decay) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = g[i] + weight_decay * w[i];
+        s[i] = rho * s[i] + (1.0f - rho) * d * d;
+        const float step = sqrtf(u[i] + eps) / sqrtf(s[i] + eps) * d;
+        u[i] = rho * u[i] + (1.0f - rho) * step * step;
+        w[i] -= lr * step;
+    }
+}
+
+/* torch: grow 1.2, shrink 0.5, sizes between 1e-6 and 50. */
+typedef struct {
+    float grow, shrink, least, most;
+    bool backtrack; /* undo the step behind which the sign changed: the original; not torch */
+} llm_rmsprop_rprop_config;
+
+/* Rprop, for full gradients: w, size, before (n) in place <- g (n). size starts at the first step's
+ * length, before, the last gradient, at 0. A changed sign shrinks the step and is forgotten: the
+ * weight rests this time, and the next sign counts as new. */
+LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float *g, size_t n,
+                               const llm_rmsprop_rprop_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float agree = g[i] * before[i], last = size[i];
+        float d = g[i];
+        if (agree > 0.0f) size[i] = fminf(last * c->grow, c->most);
+        if (agree < 0.0f) {
+            size[i] = fmaxf(last * c->shrink, c->least);
+            if (c->backtrack) w[i] += copysignf(last, before[i]);
+            d = 0.0f;
+        }
+        if (d != 0.0f) w[i] -= copysignf(size[i], d);
+        before[i] = d;
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
