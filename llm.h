@@ -18480,6 +18480,634 @@ LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
     }
 }
 
+/* @learning_rate -------------------------------------------- Learning rate
+ *
+ *     lr < 2/h           h: the sharpness, the largest eigenvalue of the Hessian
+ *     Polyak:   lr = (f - f*) / |g|^2            hypergradient:   lr += beta g.g_before
+ *     DoG:      lr = max |w - w_0| / sqrt(sum of |g|^2)
+ *
+ * The one number that must be right. Too small wastes the run, too large ends it, and the edge
+ * between is 2 over the sharpness, which Lanczos finds from a dozen products of the Hessian with a
+ * vector, each the difference of two gradients. Full-batch training of a network does not stay
+ * below that edge but climbs to it and remains (the edge of stability). Without any theory: raise
+ * the rate from tiny to huge in a short run and look where the loss falls fastest and where it
+ * explodes. Or let the run choose: the distance from the start is a guess of the distance to the
+ * goal that can only be too small, and grows with the run; D-Adaptation proves a lower bound.
+ *
+ * source  Smith 2017, "Cyclical learning rates" (the range test); Cohen et al. 2021, "Gradient
+ *         Descent on Neural Networks Typically Occurs at the Edge of Stability"; Baydin et al.
+ *         2018 (hypergradient); Ivgi, Hinder & Carmon 2023, "DoG"; Defazio & Mishchenko 2023,
+ *         "Learning-Rate-Free Learning by D-Adaptation"
+ * needs   rng convex
+ * see     @lr_schedule @warmup @gradient_descent @convergence
+ * topics  Learning rate
+ */
+
+/* The rate of step k of the range test: from low at 0 to high at count - 1, in equal factors. */
+LLM_API double llm_learning_rate_sweep(double low, double high, size_t count, size_t k) {
+    LLM_ASSERT(low > 0.0 && count > 1);
+    return low * pow(high / low, (double)k / ((double)count - 1.0));
+}
+
+/* rate, loss (count) of the test: *steepest <- where the smoothed loss falls fastest against the
+ * log of the rate, a good choice; *explodes <- the first rate at which it is above four times its
+ * lowest value, or not a number (infinity if there is none). smooth (count) <- the running mean of
+ * the loss with decay beta, corrected for its start; points that lean on few losses, beta^k > 0.1,
+ * are not chosen. Returns the points before the explosion. */
+LLM_API size_t llm_learning_rate_range(double *steepest, double *explodes, double *smooth,
+                                       const double *rate, const double *loss, size_t count,
+                                       double beta) {
+    double mean = 0.0, weight = 1.0, best = HUGE_VAL, fall = HUGE_VAL;
+    size_t end = 0;
+    *explodes = HUGE_VAL;
+    *steepest = count > 0 ? rate[0] : 0.0;
+    for (; end < count; end++) {
+        mean = beta * mean + (1.0 - beta) * loss[end];
+        weight *= beta;
+        smooth[end] = mean / (1.0 - weight);
+        if (!(smooth[end] <= 4.0 * best)) break;
+        best = fmin(best, smooth[end]);
+    }
+    if (end < count) *explodes = rate[end];
+    for (size_t k = 1; k + 1 < end; k++) {
+        const double slope = (smooth[k + 1] - smooth[k - 1]) / log(rate[k + 1] / rate[k - 1]);
+        if (pow(beta, (double)k) <= 0.1 && slope < fall) fall = slope, *steepest = rate[k];
+    }
+    return end;
+}
+
+/* How many eigenvalues of the tridiagonal matrix with diagonal a (k) and off-diagonal b (k - 1) lie
+ * below x: the negative pivots of its elimination. */
+LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t k, double x) {
+    size_t below = 0;
+    double pivot = 1.0;
+    for (size_t i = 0; i < k; i++) {
+        pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
+        if (pivot == 0.0) pivot = -DBL_MIN;
+        below += pivot < 0.0;
+    }
+    return below;
+}
+
+/* The sharpness of f at x (n), and *lowest <- the smallest eigenvalue, or NULL. Lanczos: the
+ * Hessian in the space of v, Hv, H^2 v, .. is tridiagonal, and its extremes are soon those of H; k
+ * products at most, exact for k = n. Hv is a central difference of gradients. New directions are
+ * made orthogonal to all old ones, or rounding finds an eigenvalue twice. Scratch: (k + 3) n + 2 k
+ * doubles. */
+LLM_API double llm_learning_rate_sharpness(double *lowest, llm_convex_fn f, void *context,
+                                           const double *x, size_t n, size_t k, llm_rng *rng,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 0 && k > 0);
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, (k < n ? k : n) * n), *a = llm_arena_doubles(arena, k);
+    double *b = llm_arena_doubles(arena, k), *ahead = llm_arena_doubles(arena, n);
+    double *at = llm_arena_doubles(arena, n), *w = llm_arena_doubles(arena, n);
+    double length = 0.0, size = 1.0, extreme[2];
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        w[i] = (double)llm_rng_normal(rng);
+        length += w[i] * w[i];
+        size = fmax(size, fabs(x[i]));
+    }
+    const double step = 6e-6 * size; /* the cube root of a rounding: both errors of Hv are small */
+    for (length = sqrt(length); m < k && m < n && length > 1e-8 * (m > 0 ? fabs(a[0]) : 0.0);) {
+        double *own = v + m * n;
+        a[m] = 0.0;
+        for (size_t i = 0; i < n; i++) own[i] = w[i] / length, at[i] = x[i] + step * own[i];
+        f(ahead, at, context);
+        for (size_t i = 0; i < n; i++) at[i] = x[i] - step * own[i];
+        f(w, at, context);
+        for (size_t i = 0; i < n; i++) {
+            w[i] = (ahead[i] - w[i]) / (2.0 * step);
+            a[m] += w[i] * own[i];
+        }
+        m++;
+        for (size_t j = 2 * m; j-- > 0;) { /* twice: once leaves rounding behind */
+            double along = 0.0;
+            for (size_t i = 0; i < n; i++) along += w[i] * v[j % m * n + i];
+            for (size_t i = 0; i < n; i++) w[i] -= along * v[j % m * n + i];
+        }
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) length += w[i] * w[i];
+        b[m - 1] = length = sqrt(length);
+    }
+    for (int top = 0; top < 2; top++) { /* bisection between Gershgorin's bounds */
+        double low = a[0], high = a[0];
+        for (size_t i = 0; i < m; i++) {
+            const double radius = (i > 0 ? b[i - 1] : 0.0) + (i + 1 < m ? b[i] : 0.0);
+            low = fmin(low, a[i] - radius), high = fmax(high, a[i] + radius);
+        }
+        for (int turn = 0; turn < 100; turn++) {
+            const double middle = 0.5 * (low + high);
+            if (llm_learning_rate_below(a, b, m, middle) < (top ? m : 1))
+                low = middle;
+            else
+                high = middle;
+        }
+        extreme[top] = 0.5 * (low + high);
+    }
+    if (lowest) *lowest = extreme[0];
+    arena->used = mark;
+    return extreme[1];
+}
+
+/* Polyak's step: exact on a parabola whose lowest value is known; 0 for no gradient. */
+LLM_API double llm_learning_rate_polyak(double f, double best, const float *g, size_t n) {
+    double square = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    return square > 0.0 ? (f - best) / square : 0.0;
+}
+
+/* The rate after lr: how the loss just fell depends on the last rate, with slope -g.before. */
+LLM_API double llm_learning_rate_hyper(double lr, double beta, const float *g, const float *before,
+                                       size_t n) {
+    for (size_t i = 0; i < n; i++) lr += beta * (double)g[i] * (double)before[i];
+    return lr;
+}
+
+/* DoG's rate for the step from w (n) along g (n); w0 (n) is the start. *far and *sum are its state:
+ * far starts as a guess that is too small, 1e-6 (1 + |w0|), sum at 0. Average the iterates. */
+LLM_API double llm_learning_rate_dog(double *far, double *sum, const float *w, const float *w0,
+                                     const float *g, size_t n) {
+    double away = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        away += ((double)w[i] - (double)w0[i]) * ((double)w[i] - (double)w0[i]);
+        *sum += (double)g[i] * (double)g[i];
+    }
+    *far = fmax(*far, sqrt(away));
+    return *far / sqrt(*sum + 1e-8);
+}
+
+/* D-Adaptation's state. d, the guess of the distance to the goal, starts tiny (1e-6), the others at
+ * 0. */
+typedef struct {
+    double d, first, sum; /* first: |g| of the first step; sum: of rate^2 |g|^2 */
+} llm_learning_rate_d;
+
+/* D-Adaptation for gradient descent: w (n) steps by d / first along g (n). s (n), from 0, is the
+ * sum of all steps. For a convex f the guess is never too large:
+ *
+ *     sum of rate g.(w - w*) >= 0   =>   |w_0 - w*| >= (|s|^2 - sum of rate^2 |g|^2) / (2 |s|) */
+LLM_API void llm_learning_rate_dadapt(float *w, double *s, llm_learning_rate_d *state,
+                                      const float *g, size_t n) {
+    double square = 0.0, way = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    if (state->first == 0.0) state->first = sqrt(square);
+    if (square == 0.0) return;
+    const double rate = state->d / state->first;
+    for (size_t i = 0; i < n; i++) {
+        s[i] += rate * (double)g[i];
+        way += s[i] * s[i];
+        w[i] -= (float)(rate * (double)g[i]);
+    }
+    state->sum += rate * rate * square;
+    state->d = fmax(state->d, (way - state->sum) / (2.0 * sqrt(way)));
+}
+
+/* @convergence ---------------------------------------------- Convergence
+ *
+ *     sublinear     e_t ~ t^-a             straight in log e against log t
+ *     linear        e_t ~ q^t              straight in log e against t
+ *     order p > 1   e_t+1 ~ e_t^p          p = log(e_2 / e_1) / log(e_1 / e_0)
+ *
+ * Is it done, how fast does it come near, and to what? A loss that moves little proves nothing: a
+ * slow decline moves little at each step, too, and noise moves for ever. So means of two windows
+ * are compared by what their own scatter allows. For SGD at a constant rate there is a finer sign:
+ * on the way, successive gradients agree; around the minimum a step too far is followed by one
+ * back, and their inner product turns negative. And a point without gradient need not be a
+ * minimum: the two extreme eigenvalues of the Hessian say what it is, and where they are 0, the
+ * values around it.
+ *
+ * source  Nocedal & Wright 2006, "Numerical optimization", ch. 2.2; Pflug 1990, "Non-asymptotic
+ *         confidence bounds for stochastic approximation algorithms with constant step size"; Chee
+ *         & Toulis 2018, "Convergence diagnostics for stochastic gradient descent"
+ * needs   rng convex learning_rate
+ * see     @gradient_descent, @momentum, @early_stopping (when held-out loss rises)
+ * topics  Convergence
+ */
+
+/* |w - before| / |w| of w (n), the relative move; 0 when both are 0. */
+LLM_API double llm_convergence_moved(const float *w, const float *before, size_t n) {
+    double move = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        move += ((double)w[i] - (double)before[i]) * ((double)w[i] - (double)before[i]);
+        size += (double)w[i] * (double)w[i];
+    }
+    return move > 0.0 ? sqrt(move / size) : 0.0;
+}
+
+/* Whether a loss without noise has come to rest: over the last `window` steps of loss (count) it
+ * fell by at most the share `tolerance` of its fall since the start. In units of the whole fall a
+ * slow, steady decline is not rest. False while there are fewer steps than two windows. */
+LLM_API bool llm_convergence_rest(const double *loss, size_t count, size_t window,
+                                  double tolerance) {
+    if (window == 0 || count < 2 * window + 1) return false;
+    const double now = loss[count - 1], late = loss[count - 1 - window] - now;
+    return late <= tolerance * (loss[0] - now);
+}
+
+/* Whether a noisy loss has: the mean of its last window is not below that of the window before by
+ * more than z standard errors (2 or 3) of their difference. Longer windows see slower declines. The
+ * noise of neighbours should not be correlated: average over more than that first. */
+LLM_API bool llm_convergence_cauchy(const double *loss, size_t count, size_t window, double z) {
+    if (window < 2 || count < 2 * window) return false;
+    double mean[2] = {0.0, 0.0}, variance = 0.0;
+    for (int k = 0; k < 2; k++) {
+        const double *part = loss + count - (k ? 1 : 2) * window;
+        for (size_t i = 0; i < window; i++) mean[k] += part[i] / (double)window;
+        for (size_t i = 0; i < window; i++)
+            variance += (part[i] - mean[k]) * (part[i] - mean[k]) / (double)(window - 1);
+    }
+    return mean[0] - mean[1] <= z * sqrt(variance / (double)window);
+}
+
+enum { LLM_CONVERGENCE_SUBLINEAR, LLM_CONVERGENCE_LINEAR };
+
+typedef struct {
+    int kind;        /* whichever has the smaller AIC */
+    double power;    /* sublinear: e_t ~ t^power */
+    double factor;   /* linear: e_t ~ factor^t */
+    double evidence; /* AIC of the other kind minus that of this one: above 10 it is clear */
+} llm_convergence_rate;
+
+/* The rate of error (count), its distance from the limit at steps first, first + 1, .. (first > 0);
+ * at least three are positive, others are left out: both lines are fitted by least squares. */
+LLM_API llm_convergence_rate llm_convergence_fit(const double *error, size_t count, size_t first) {
+    double slope[2], rest[2];
+    size_t used = 0;
+    LLM_ASSERT(first > 0);
+    for (int kind = 0; kind < 2; kind++) {
+        double mx = 0.0, my = 0.0, xx = 0.0, xy = 0.0, yy = 0.0;
+        used = 0;
+        for (size_t t = 0; t < count; t++) { /* running means and sums of squares */
+            if (!(error[t] > 0.0)) continue;
+            const double step = (double)(first + t), y = log(error[t]);
+            const double x = kind == LLM_CONVERGENCE_LINEAR ? step : log(step);
+            const double dx = x - mx, dy = y - my;
+            used++;
+            mx += dx / (double)used, my += dy / (double)used;
+            xx += dx * (x - mx), xy += dx * (y - my), yy += dy * (y - my);
+        }
+        LLM_ASSERT(used > 2);
+        slope[kind] = xy / xx;
+        rest[kind] = fmax(yy - slope[kind] * xy, DBL_EPSILON * (yy + DBL_MIN));
+    }
+    llm_convergence_rate r;
+    const double gain =
+        (double)used * log(rest[LLM_CONVERGENCE_SUBLINEAR] / rest[LLM_CONVERGENCE_LINEAR]);
+    r.kind = gain > 0.0 ? LLM_CONVERGENCE_LINEAR : LLM_CONVERGENCE_SUBLINEAR;
+    r.power = slope[LLM_CONVERGENCE_SUBLINEAR];
+    r.factor = exp(slope[LLM_CONVERGENCE_LINEAR]);
+    r.evidence = fabs(gain); /* both lines have two numbers, so AIC compares the rests */
+    return r;
+}
+
+/* The order p of three successive errors: 1 linear, 1.618 secant, 2 Newton. */
+LLM_API double llm_convergence_order(double e0, double e1, double e2) {
+    return log(e2 / e1) / log(e1 / e0);
+}
+
+enum {
+    LLM_CONVERGENCE_MINIMUM,
+    LLM_CONVERGENCE_MAXIMUM,
+    LLM_CONVERGENCE_SADDLE,
+    LLM_CONVERGENCE_FLAT
+};
+
+/* What the stationary point x (n) of f is. Curvatures below the share 1e-6 of the largest, or below
+ * 1e-6, count as 0; where the others leave the answer open, f is compared with 64 random points at
+ * `radius`. FLAT: all values there equal f(x). Scratch: (k + 4) n + 2 k doubles, k = 30 Lanczos
+ * steps or n. */
+LLM_API int llm_convergence_classify(llm_convex_fn f, void *context, const double *x, size_t n,
+                                     double radius, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, k = n < 30 ? n : 30;
+    double *at = llm_arena_doubles(arena, n), low;
+    const double high = llm_learning_rate_sharpness(&low, f, context, x, n, k, rng, arena);
+    const double zero = 1e-6 * fmax(1.0, fmax(fabs(low), fabs(high))), here = f(NULL, x, context);
+    bool up = high > zero, down = low < -zero;
+    for (int probe = 0; probe < 64 && !(up && down) && low <= zero && high >= -zero; probe++) {
+        double length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            at[i] = (double)llm_rng_normal(rng);
+            length += at[i] * at[i];
+        }
+        for (size_t i = 0; i < n; i++) at[i] = x[i] + radius * at[i] / sqrt(length);
+        const double there = f(NULL, at, context);
+        up = up || there > here;
+        down = down || there < here;
+    }
+    arena->used = mark;
+    if (up && down) return LLM_CONVERGENCE_SADDLE;
+    return up ? LLM_CONVERGENCE_MINIMUM : down ? LLM_CONVERGENCE_MAXIMUM : LLM_CONVERGENCE_FLAT;
+}
+
+/* Pflug's test: *sum, from 0, gathers g.before of successive gradients (n); true when it is
+ * negative at the end of a window of steps, t = 1, 2, .. the number of products so far. Then the
+ * run has reached the noise floor of its rate: lower it. Each window starts anew, or the agreement
+ * of the long way here would hide the floor for as long again. With few weights the windows must be
+ * long: noise falls as 1/sqrt(n window), the mean is about -lr h/2 of a squared gradient. */
+LLM_API bool llm_convergence_pflug(double *sum, const float *g, const float *before, size_t n,
+                                   size_t t, size_t window) {
+    LLM_ASSERT(t > 0 && window > 0);
+    for (size_t i = 0; i < n; i++) *sum += (double)g[i] * (double)before[i];
+    if (t % window != 0) return false;
+    const bool floor = *sum < 0.0;
+    *sum = 0.0;
+    return floor;
+}
+
+/* @momentum ------------------------------------------------- Momentum
+ *
+ *     v <- mu v + (1 - damp) g                 w <- w - lr v                  heavy ball
+ *                                              w <- w - lr (g + mu v)         Nesterov
+ *     quadratic, L and m known:  lr = 4/(sqrt L + sqrt m)^2,  mu = ((sqrt k - 1)/(sqrt k + 1))^2
+ *     convex:  w' = y - lr g(y),  y' = w' + (t - 1)/t' (w' - w),  t' = (1 + sqrt(1 + 4 t^2))/2
+ *
+ * A ball instead of a walker. In the flat directions the steps agree and add up to lr/(1 - mu)
+ * times the gradient; across the valley they alternate and cancel. The error falls by (sqrt k -
+ * 1)/(sqrt k + 1) a step where plain descent has (k - 1)/(k + 1): at a condition number of 100, ten
+ * times as fast. Nesterov takes the gradient where the ball is about to be; torch's form is the
+ * same in other variables. FISTA's growing momentum needs no m and gives 1/t^2 on any convex
+ * function, but oscillates; restarting it when it points uphill makes it linear again.
+ *
+ * source  Polyak 1964; Nesterov 1983; Sutskever et al. 2013, "On the importance of initialization
+ *         and momentum in deep learning"; O'Donoghue & Candes 2015, "Adaptive restart for
+ *         accelerated gradient schemes"; torch.optim.SGD
+ * needs   -
+ * see     @sgd @adam @lasso (FISTA with a prox) @convergence
+ * topics  Momentum
+ */
+
+typedef struct {
+    float lr, momentum, dampening, weight_decay; /* decay as L2: wd w joins the gradient */
+    bool nesterov, maximize;
+} llm_momentum_config;
+
+/* Momentum 0.9; the rest as torch.optim.SGD's. */
+LLM_API llm_momentum_config llm_momentum_defaults(void) {
+    llm_momentum_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.9f;
+    c.dampening = c.weight_decay = 0.0f;
+    c.nesterov = c.maximize = false;
+    return c;
+}
+
+/* w, v (n) in place <- g (n), step t = 1, 2, ..; the first step sets v to g, whatever the
+ * dampening, and does not read v. */
+LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
+                               const llm_momentum_config *c, size_t t) {
+    LLM_ASSERT(t > 0 && (!c->nesterov || (c->momentum > 0.0f && c->dampening == 0.0f)));
+    const float lr = c->lr, mu = c->momentum, take = 1.0f - c->dampening;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        v[i] = t == 1 ? d : mu * v[i] + take * d;
+        w[i] -= lr * (c->nesterov ? d + mu * v[i] : v[i]);
+    }
+}
+
+/* The older form (Sutskever): the rate is inside the velocity, v <- mu v - lr g, w <- w + v; v
+ * starts at 0. For a constant rate it takes the same steps. When the rate falls, its old velocity
+ * keeps the old rate's size for 1/(1 - mu) steps. */
+LLM_API void llm_momentum_classical(float *w, float *v, const float *g, size_t n, float lr,
+                                    float mu) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        v[i] = mu * v[i] - lr * g[i];
+        w[i] += v[i];
+    }
+}
+
+/* Polyak's best constants for curvatures between m and L; returns the factor by which the error
+ * then falls in the long run, the root of mu. */
+LLM_API double llm_momentum_polyak(double *lr, double *mu, double L, double m) {
+    LLM_ASSERT(m > 0.0 && L >= m);
+    const double sum = sqrt(L) + sqrt(m), rate = (sqrt(L) - sqrt(m)) / sum;
+    *lr = 4.0 / (sum * sum);
+    *mu = rate * rate;
+    return rate;
+}
+
+/* Nesterov's accelerated step: y (n) is where g (n) was taken, w (n) the iterate; both in place,
+ * equal at the start. lr at most 1/L. *t is the state of the momentum, from 1. With `restart`, true
+ * is returned and the momentum begins anew when the step from w goes against the descent at y: that
+ * is what an overshoot looks like, and no value of f is needed to see it. */
+LLM_API bool llm_momentum_accelerate(float *w, float *y, double *t, const float *g, size_t n,
+                                     float lr, bool restart) {
+    double uphill = 0.0;
+    for (size_t i = 0; i < n; i++) uphill += (double)g[i] * (double)(y[i] - lr * g[i] - w[i]);
+    const bool again = restart && uphill > 0.0;
+    if (again) *t = 1.0;
+    const double next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * *t * *t));
+    const float push = (float)((*t - 1.0) / next);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float to = y[i] - lr * g[i];
+        y[i] = to + push * (to - w[i]);
+        w[i] = to;
+    }
+    *t = next;
+    return again;
+}
+
+/* @adagrad -------------------------------------------------- AdaGrad
+ *
+ *     s <- s + g^2            w <- w - lr_t g / (sqrt(s) + eps)        lr_t = lr/(1 + (t-1) decay)
+ *     S <- S + g g'           w <- w - lr (S^1/2 + eps I)^-1 g                        full matrix
+ *
+ * A rate for each weight: what has moved much moves slowly, what is rarely touched makes long steps
+ * when it is. The scale of a feature no longer matters, and a word that occurs once in a thousand
+ * examples learns at its occurrence as fast as a common one at its first. It is the step that keeps
+ * the regret of an online learner below sqrt(2) D sum_i |g_1..t,i|, without knowing t or the size
+ * of the gradients. As s only grows, the rate falls like 1/sqrt(t) and never recovers: right for
+ * convex problems, too early for networks (@rmsprop forgets). FTRL keeps the sum of gradients
+ * instead of w, and with it L1 puts weights at exactly 0.
+ *
+ * source  Duchi, Hazan & Singer 2011, "Adaptive Subgradient Methods", fig. 1 and eq. 4; McMahan et
+ *         al. 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1; torch's Adagrad
+ * needs   arena svd
+ * see     @rmsprop @adam @sparse_vector @lasso @shampoo
+ * topics  AdaGrad
+ */
+
+typedef struct {
+    float lr, lr_decay, weight_decay, eps; /* weight_decay as L2, into the gradient */
+    bool maximize;
+} llm_adagrad_config;
+
+/* torch.optim.Adagrad's. */
+LLM_API llm_adagrad_config llm_adagrad_defaults(void) {
+    llm_adagrad_config c;
+    c.lr = 1e-2f;
+    c.lr_decay = c.weight_decay = 0.0f;
+    c.eps = 1e-10f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, s (n) in place <- g (n), step t = 1, 2, ..; s starts at 0 or at another initial value. */
+LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
+                              const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        s[i] += d * d;
+        if (d != 0.0f) w[i] -= lr * d / (sqrtf(s[i]) + c->eps); /* else 0/0 where s and eps are 0 */
+    }
+}
+
+/* The same for a table: w, s (rows of d) change only in the rows index (m), each named once, whose
+ * gradients are g (m,d). Equals the dense step with gradients of 0 elsewhere, at m/rows of its
+ * price; there is no decay, which would touch all. */
+LLM_API void llm_adagrad_sparse(float *w, float *s, const float *g, const size_t *index, size_t m,
+                                size_t d, const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(c->weight_decay == 0.0f);
+    for (size_t k = 0; k < m; k++)
+        llm_adagrad_step(w + index[k] * d, s + index[k] * d, g + k * d, d, c, t);
+}
+
+/* Full matrix: S (n,n), from 0, gathers g g'. n^2 memory and an eigendecomposition, n^3, a step:
+ * for few weights that are correlated. Directions in which no gradient ever pointed have s = 0, and
+ * g has no part in them either: they are left out. Scratch: 2 n n + 2 n doubles. */
+LLM_API void llm_adagrad_full(float *w, double *S, const float *g, size_t n, float lr, float eps,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, n * n), *turn = llm_arena_doubles(arena, n * n);
+    double *s = llm_arena_doubles(arena, n), *step = llm_arena_doubles(arena, n);
+    for (size_t k = 0; k < n * n; k++) v[k] = S[k] += (double)g[k / n] * (double)g[k % n];
+    llm_svd_jacobi(v, s, turn, n, n); /* symmetric: the rows of v are its eigenvectors */
+    for (size_t i = 0; i < n; i++) step[i] = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        double along = 0.0;
+        if (!(s[k] > 1e-14 * s[0])) continue;
+        for (size_t i = 0; i < n; i++) along += v[k * n + i] * (double)g[i];
+        along *= (double)lr / (sqrt(s[k]) + (double)eps);
+        for (size_t i = 0; i < n; i++) step[i] += along * v[k * n + i];
+    }
+    for (size_t i = 0; i < n; i++) w[i] -= (float)step[i];
+    arena->used = mark;
+}
+
+typedef struct {
+    float alpha, beta, l1, l2; /* the rate is alpha / (beta + sqrt(s)) */
+} llm_adagrad_ftrl_config;
+
+/* FTRL-Proximal: w, z, s (n) in place <- g (n), taken at w; all start at 0. z is the sum of the
+ * gradients, corrected so that without penalties the steps are AdaGrad's; w minimises z.w + its
+ * penalties + the squared distances to all earlier w, and is 0 wherever |z| <= l1. */
+LLM_API void llm_adagrad_ftrl(float *w, float *z, float *s, const float *g, size_t n,
+                              const llm_adagrad_ftrl_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float before = sqrtf(s[i]);
+        s[i] += g[i] * g[i];
+        const float root = sqrtf(s[i]);
+        z[i] += g[i] - (root - before) / c->alpha * w[i];
+        const float out = fabsf(z[i]) - c->l1;
+        w[i] = out > 0.0f ? -copysignf(out, z[i]) / ((c->beta + root) / c->alpha + c->l2) : 0.0f;
+    }
+}
+
+/* @rmsprop -------------------------------------------------- RMSProp
+ *
+ *     s <- a s + (1 - a) g^2           m <- a m + (1 - a) g           v <- mu v + g / r
+ *     w <- w - lr v                    r = sqrt(s - m^2) + eps        (m = 0 unless centred)
+ *
+ * AdaGrad with a memory that fades: s is the mean of recent squares, so the rate does not
+ * die, and follows when the loss changes its shape. It began as Rprop for batches. Rprop looks at
+ * nothing but signs, and grows a weight's step while they agree; with nine gradients of 0.1 and one
+ * of -0.9 it runs away, for it counts votes. Dividing by a mean over batches keeps what they weigh.
+ * s starts at 0 and nobody corrects it: the first step is lr/sqrt(1 - a), ten times lr.
+ * TensorFlow puts eps under the root, where a value of 1e-10 means 1e-5. AdaDelta replaces lr by
+ * the size of the recent steps: the units of w come out right, the first step does not.
+ *
+ * source  Tieleman & Hinton 2012, lecture 6.5; Graves 2013, "Generating Sequences With Recurrent
+ *         Neural Networks", eq. 38 (centred); Zeiler 2012, "ADADELTA"; Riedmiller & Braun 1993
+ *         (Rprop); torch.optim.RMSprop, Adadelta, Rprop
+ * needs   -
+ * see     @adagrad @adam @momentum
+ * topics  RMSProp
+ */
+
+typedef struct {
+    float lr, alpha, eps, momentum, weight_decay; /* decay as L2, into the gradient */
+    bool centered, eps_inside, maximize;
+} llm_rmsprop_config;
+
+/* torch.optim.RMSprop's. */
+LLM_API llm_rmsprop_config llm_rmsprop_defaults(void) {
+    llm_rmsprop_config c;
+    c.lr = 1e-2f;
+    c.alpha = 0.99f;
+    c.eps = 1e-8f;
+    c.momentum = c.weight_decay = 0.0f;
+    c.centered = c.eps_inside = c.maximize = false;
+    return c;
+}
+
+/* w, s, m, v (n) in place <- g (n); s, m, v start at 0. m may be NULL unless centred, v unless
+ * there is momentum. s - m^2 is a variance, but of two floats: below 0 it counts as 0. */
+LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const float *g, size_t n,
+                              const llm_rmsprop_config *c) {
+    LLM_ASSERT((m || !c->centered) && (v || c->momentum == 0.0f));
+    const float a = c->alpha, eps = c->eps;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
+        if (c->centered) {
+            m[i] = a * m[i] + (1.0f - a) * d;
+            variance = fmaxf(variance - m[i] * m[i], 0.0f);
+        }
+        float step = d / (c->eps_inside ? sqrtf(variance + eps) : sqrtf(variance) + eps);
+        if (c->momentum != 0.0f) step = v[i] = c->momentum * v[i] + step;
+        w[i] -= c->lr * step;
+    }
+}
+
+/* AdaDelta: w, s, u (n) in place <- g (n); s and u, means of squared gradients and squared steps,
+ * start at 0. torch: lr 1, rho 0.9, eps 1e-6; eps alone sets the first step, sqrt(eps). */
+LLM_API void llm_rmsprop_adadelta(float *w, float *s, float *u, const float *g, size_t n, float lr,
+                                  float rho, float eps, float weight_decay) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = g[i] + weight_decay * w[i];
+        s[i] = rho * s[i] + (1.0f - rho) * d * d;
+        const float step = sqrtf(u[i] + eps) / sqrtf(s[i] + eps) * d;
+        u[i] = rho * u[i] + (1.0f - rho) * step * step;
+        w[i] -= lr * step;
+    }
+}
+
+/* torch: grow 1.2, shrink 0.5, sizes between 1e-6 and 50. */
+typedef struct {
+    float grow, shrink, least, most;
+    bool backtrack; /* undo the step behind which the sign changed: the original; not torch */
+} llm_rmsprop_rprop_config;
+
+/* Rprop, for full gradients: w, size, before (n) in place <- g (n). size starts at the first step's
+ * length, before, the last gradient, at 0. A changed sign shrinks the step and is forgotten: the
+ * weight rests this time, and the next sign counts as new. */
+LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float *g, size_t n,
+                               const llm_rmsprop_rprop_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float agree = g[i] * before[i], last = size[i];
+        float d = g[i];
+        if (agree > 0.0f) size[i] = fminf(last * c->grow, c->most);
+        if (agree < 0.0f) {
+            size[i] = fmaxf(last * c->shrink, c->least);
+            if (c->backtrack) w[i] += copysignf(last, before[i]);
+            d = 0.0f;
+        }
+        if (d != 0.0f) w[i] -= copysignf(size[i], d);
+        before[i] = d;
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
