@@ -14931,6 +14931,135 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
     }
 }
 
+/* @adafactor ------------------------------------------------ Adafactor
+ *
+ *     R_i <- b R_i + (1 - b) mean_j(g_ij^2 + eps1)      C_j likewise over i      b = 1 - t^-0.8
+ *     u_ij = g_ij / sqrt(V_ij)      V_ij = R_i C_j / mean(R)       u <- u / max(1, rms(u) / clip)
+ *     w <- w - lr u                 lr = max(eps2, rms(w)) min(1e-2, 1 / sqrt(t))
+ *
+ * Adam remembers a squared gradient for every weight. Of a matrix of squares Adafactor keeps only
+ * the means of rows and columns, and reads every entry off them: rows + cols numbers instead of
+ * rows * cols. It is the best product of a row and a column vector in the generalised
+ * Kullback-Leibler divergence, and exact where g^2 is one. b rises with t, so the averages
+ * need no bias correction: b is 0 at the first step. There is no momentum as a rule, and nothing to
+ * smooth a bad estimate, so the whole update is clipped to a length. lr is relative to the size of
+ * the weights; with an external lr, switch both parts off.
+ *
+ * source  Shazeer & Stern 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost",
+ *         algorithms 4 and 5; transformers.Adafactor (momentum of u lr, decay, order of steps)
+ * needs   -
+ * see     @adamw (one square a weight), @muon @shampoo (matrices as matrices)
+ * topics  AdaFactor Optimizer
+ */
+
+typedef struct {
+    float lr;         /* of a step; read when relative is false */
+    float eps1, eps2; /* least square, least size of the weights */
+    float clip;       /* most rms of an update */
+    float decay;      /* b = 1 - t^-decay */
+    float beta1;      /* momentum of the updates; 0: none, and no memory for it */
+    float weight_decay;
+    bool relative; /* lr falls with t by itself, */
+    bool warmup;   /* rising first, by 1e-6 a step, */
+    bool scale;    /* and is multiplied by the size of the weights */
+} llm_adafactor_config;
+
+/* Those of T5 and of transformers. */
+LLM_API llm_adafactor_config llm_adafactor_defaults(void) {
+    llm_adafactor_config c;
+    c.lr = 1e-3f;
+    c.eps1 = 1e-30f;
+    c.eps2 = 1e-3f;
+    c.clip = 1.0f;
+    c.decay = 0.8f;
+    c.beta1 = 0.0f;
+    c.weight_decay = 0.0f;
+    c.relative = c.scale = true;
+    c.warmup = false;
+    return c;
+}
+
+/* How many floats of state a matrix (rows,cols) needs. A single row or column, a vector, keeps its
+ * squares whole: one side of the product would be all of it. */
+LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafactor_config *c) {
+    const size_t squares = rows == 1 || cols == 1 ? rows * cols : rows + cols;
+    return squares + (c->beta1 > 0.0f ? rows * cols : 0);
+}
+
+/* The learning rate of step t for weights w (n). */
+LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
+                                  size_t t) {
+    double rate = (double)c->lr, sum_sq = 0.0;
+    if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
+    if (!c->scale || n == 0) return rate;
+    LLM_SIMD_SUM(sum_sq)
+    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
+}
+
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
+                                   float eps1, float b) {
+    const float share = (1.0f - b) / (float)rows;
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t i = 0; i < rows; i++) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < cols; j++) {
+            const float square = g[i * cols + j] * g[i * cols + j] + eps1;
+            sum += square;
+            col[j] += share * square;
+        }
+        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+    }
+}
+
+/* 1 / sqrt(V) of row i, without its factor in j: V_ij = r_i / mean * col_j. For a vector r is NULL,
+ * col the squares themselves. The quotient comes first: r col may be no float. */
+LLM_API float llm_adafactor_row(const float *r, size_t i, double mean) {
+    return r ? 1.0f / sqrtf((float)((double)r[i] / mean)) : 1.0f;
+}
+
+/* w (rows,cols), state in place <- g (rows,cols), step t = 1, 2, ..; state (llm_adafactor_floats)
+ * starts at 0 and holds R, C (or V of a vector), then the momentum. The update is not stored: its
+ * length is summed first, and its entries are computed again. */
+LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t rows, size_t cols,
+                                const llm_adafactor_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const bool vector = rows == 1 || cols == 1;
+    const size_t n = rows * cols, across = vector ? n : cols, down = vector ? 1 : rows;
+    if (n == 0) return;
+    float *r = vector ? NULL : state, *col = vector ? state : state + rows, *m = col + across;
+    const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
+    const double rate = llm_adafactor_rate(w, n, c, t);
+
+    double mean = 0.0, sum_sq = 0.0;
+    if (vector) {
+        for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
+    } else {
+        llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
+        for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
+    }
+    for (size_t i = 0; i < down; i++) {
+        const float row = llm_adafactor_row(r, i, mean);
+        for (size_t j = 0; j < across; j++) {
+            const float u = g[i * across + j] * (row / sqrtf(col[j]));
+            sum_sq += (double)u * (double)u;
+        }
+    }
+    const double rms = sqrt(sum_sq / (double)n);
+    const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
+    const float keep = (float)(1.0 - rate * (double)c->weight_decay);
+    for (size_t i = 0; i < down; i++) {
+        const float row = llm_adafactor_row(r, i, mean);
+        for (size_t j = 0; j < across; j++) {
+            const size_t k = i * across + j;
+            float u = step * (g[k] * (row / sqrtf(col[j])));
+            if (b1 > 0.0f) u = m[k] = b1 * m[k] + (1.0f - b1) * u;
+            w[k] = keep * w[k] - u;
+        }
+    }
+}
+
 /* @lr_schedule ---------------------------------------------- Learning-rate schedules
  *
  *     lr(t) = base * factor(t)            t = 0, 1, .. steps done so far
