@@ -15060,6 +15060,149 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
     }
 }
 
+/* @muon ----------------------------------------------------- Muon
+ *
+ *     m <- mu m + (1 - mu) g        u = mu m + (1 - mu) g           (Nesterov; without it u = m)
+ *     X = u / |u|_F,  five times:   A = X X',  X <- a X + (b A + c A^2) X           X ~ U V'
+ *     w <- w (1 - lr wd) - lr scale X                               u = U S V'
+ *
+ * The steepest step of a matrix, when its length is how far it can move the layer's output, is U V':
+ * all singular values of the momentum set to 1. Rare directions get as much as the few that
+ * dominate a gradient. No decomposition is needed: an odd polynomial of X acts on its singular
+ * values and leaves U and V alone. This one is steep at 0 (3.44) and never settles: five rounds
+ * carry every value from 0.01 up into a band around 1, which is good enough and cheap in bf16. The
+ * cubic (1.5, -0.5, 0) converges to U V', slowly at first. For matrices inside the network; vectors,
+ * embeddings and the head go to @adamw. A factor in front of u makes no difference, so the
+ * classical m <- mu m + g, u = g + mu m is the same step.
+ *
+ * source  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein
+ *         & Newhouse 2024, "Old optimizer, new norm: an anthology"; Liu et al. 2025, "Muon is
+ *         scalable for LLM training", eq. 4 (the scale); torch.optim.Muon
+ * needs   transpose gemm svd adamw
+ * see     @shampoo (the same step, without memory), @lion (the sign of every entry)
+ * topics  Muon Optimizer
+ */
+
+/* What multiplies lr for a matrix (rows,cols): sqrt(max(1, rows / cols)), the reference's;
+ * 0.2 sqrt(max(rows, cols)), which gives updates the rms that AdamW's have, and AdamW's lr and
+ * decay; sqrt(rows / cols), which makes the output move by lr when inputs have rms 1. */
+enum { LLM_MUON_ORIGINAL, LLM_MUON_MATCH_ADAMW, LLM_MUON_SPECTRAL };
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    float a, b, c; /* of the polynomial */
+    float eps;     /* least norm of u */
+    size_t rounds;
+    int scale;
+    bool nesterov;
+} llm_muon_config;
+
+/* torch.optim.Muon's; its lr is small, that of the reference is 0.02. */
+LLM_API llm_muon_config llm_muon_defaults(void) {
+    llm_muon_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.95f;
+    c.weight_decay = 0.1f;
+    c.a = 3.4445f;
+    c.b = -4.7750f;
+    c.c = 2.0315f;
+    c.eps = 1e-7f;
+    c.rounds = 5;
+    c.scale = LLM_MUON_ORIGINAL;
+    c.nesterov = true;
+    return c;
+}
+
+/* x (rows,cols) <- u (rows,cols), which x may be: Newton-Schulz. The shorter side k makes A, so a
+ * tall matrix is turned first. 0 stays 0. Scratch: 2 rows cols + 2 k^2 floats, given back. Each
+ * round costs 2 k^2 (2 longer + k) operations. */
+LLM_API void llm_muon_orthogonalize(float *x, const float *u, size_t rows, size_t cols,
+                                    const llm_muon_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = rows * cols;
+    const size_t k = rows < cols ? rows : cols, longer = rows < cols ? cols : rows;
+    float *y = llm_arena_floats(arena, n), *next = llm_arena_floats(arena, n);
+    float *gram = llm_arena_floats(arena, k * k), *poly = llm_arena_floats(arena, k * k);
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += (double)u[i] * (double)u[i];
+    const double shrink = 1.0 / fmax(sqrt(sum_sq), (double)c->eps);
+    if (rows > cols)
+        llm_transpose(y, rows, u, cols, rows, cols);
+    else
+        memcpy(y, u, n * sizeof(float));
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)y[i] * shrink);
+
+    for (size_t round = 0; round < c->rounds; round++) {
+        for (size_t i = 0; i < k * k; i++) gram[i] = poly[i] = 0.0f;
+        llm_gemm(gram, y, false, y, true, k, k, longer);
+        llm_gemm(poly, gram, false, gram, false, k, k, k);
+        for (size_t i = 0; i < k * k; i++) poly[i] = c->b * gram[i] + c->c * poly[i];
+        for (size_t i = 0; i < n; i++) next[i] = c->a * y[i];
+        llm_gemm(next, poly, false, y, false, k, longer, k);
+        float *swap = y;
+        y = next, next = swap;
+    }
+    if (rows > cols)
+        llm_transpose(x, cols, y, rows, cols, rows);
+    else
+        memcpy(x, y, n * sizeof(float));
+    arena->used = mark;
+}
+
+/* x (rows,cols) <- U V' of u (rows,cols) = U S V', by decomposition: what the polynomial is after.
+ * Directions beyond the rank stay 0. Scratch: llm_svd's and (rows + cols + 1) k floats. */
+LLM_API void llm_muon_polar(float *x, const float *u, size_t rows, size_t cols, llm_arena *arena) {
+    const size_t mark = arena->used, k = rows < cols ? rows : cols;
+    float *left = llm_arena_floats(arena, rows * k), *right = llm_arena_floats(arena, cols * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, u, rows, cols, arena);
+    const size_t rank = llm_svd_rank(s, rows, cols);
+    for (size_t i = 0; i < k; i++) s[i] = 1.0f;
+    llm_svd_lowrank(x, left, s, right, rows, cols, k, rank);
+    arena->used = mark;
+}
+
+/* w, m (rows,cols) in place <- g (rows,cols): one matrix of a linear layer, rows outputs. m starts
+ * at 0. Scratch: rows cols floats and llm_muon_orthogonalize's, given back. */
+LLM_API void llm_muon_step(float *w, float *m, const float *g, size_t rows, size_t cols,
+                           const llm_muon_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = rows * cols;
+    const double r = (double)rows, k = (double)cols;
+    double scale = sqrt(fmax(1.0, r / k));
+    if (n == 0) return;
+    if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(r, k));
+    if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(r / k);
+    float *u = llm_arena_floats(arena, n);
+    const float mu = c->momentum;
+    for (size_t i = 0; i < n; i++) {
+        m[i] = mu * m[i] + (1.0f - mu) * g[i];
+        u[i] = c->nesterov ? mu * m[i] + (1.0f - mu) * g[i] : m[i];
+    }
+    llm_muon_orthogonalize(u, u, rows, cols, c, arena);
+    const float keep = (float)(1.0 - (double)c->lr * (double)c->weight_decay);
+    const float step = (float)((double)c->lr * scale);
+    for (size_t i = 0; i < n; i++) w[i] = keep * w[i] - step * u[i];
+    arena->used = mark;
+}
+
+/* A part of the flat vector: a matrix (rows,cols) inside the network, or what is none (head,
+ * embedding, biases, gains): rows * cols numbers. */
+typedef struct {
+    size_t rows, cols;
+    bool inside;
+} llm_muon_part;
+
+/* One step t = 1, 2, .. of all parts, which lie one behind the other in w, m, v, g: Muon for those
+ * inside, AdamW for the others; v is not read where Muon is. Scratch: that of the largest. */
+LLM_API void llm_muon_step_parts(float *w, float *m, float *v, const float *g,
+                                 const llm_muon_part *part, size_t parts, const llm_muon_config *c,
+                                 const llm_adamw_config *other, size_t t, llm_arena *arena) {
+    for (size_t p = 0, at = 0; p < parts; at += part[p].rows * part[p].cols, p++)
+        if (part[p].inside)
+            llm_muon_step(w + at, m + at, g + at, part[p].rows, part[p].cols, c, arena);
+        else
+            llm_adamw_step(w + at, m + at, v + at, g + at, part[p].rows * part[p].cols, other, t);
+}
+
 /* @lr_schedule ---------------------------------------------- Learning-rate schedules
  *
  *     lr(t) = base * factor(t)            t = 0, 1, .. steps done so far
