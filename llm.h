@@ -15568,6 +15568,90 @@ LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
     return (float)to;
 }
 
+/* @agc ------------------------------------------------------ Adaptive gradient clipping
+ *
+ *     G_i <- G_i min(1, lambda max(|W_i|, eps) / |G_i|)         i: a unit, all weights of one output
+ *
+ * A step of lr G changes the unit i by the share lr |G_i| / |W_i|, and that share is what decides
+ * whether a layer still does what the layers above expect. So the bound is relative and by unit: no
+ * threshold that depends on the size of the model, the loss or the batch, and one wild unit does
+ * not slow down the others. It let ResNets train without batch normalization at batches of 4096.
+ * eps keeps units that start at 0 moving. Biases and gains are one unit each; the last layer is
+ * best left alone. What a unit is depends on how the matrix lies: rows where outputs come first
+ * (torch), columns where inputs do (JAX); clipping the wrong ones still trains, worse.
+ *
+ * source  Brock, De, Smith & Simonyan 2021, "High-Performance Large-Scale Image Recognition Without
+ *         Normalization", eq. 3
+ * needs   -
+ * see     @grad_clip (one norm for all), @batchnorm
+ * topics  Adaptive Gradient Clipping (AGC)
+ */
+
+/* Whether units are rows, w (units,size), or columns, w (size,units). A convolution's filters are
+ * rows of (O, C H W), or columns of (H W C, O). A bias is one row. */
+enum { LLM_AGC_ROWS, LLM_AGC_COLUMNS };
+
+typedef struct {
+    float lambda, eps;
+} llm_agc_config;
+
+/* The paper's; larger batches want lambda down to 0.002. */
+LLM_API llm_agc_config llm_agc_defaults(void) {
+    llm_agc_config c;
+    c.lambda = 0.01f;
+    c.eps = 1e-3f;
+    return c;
+}
+
+/* The length of unit i of x. In double: the square of 1e25 fits. */
+LLM_API double llm_agc_norm(const float *x, size_t i, size_t units, size_t size, int layout) {
+    double sum_sq = 0.0;
+    for (size_t k = 0; k < size; k++) {
+        const double v = (double)x[layout == LLM_AGC_ROWS ? i * size + k : k * units + i];
+        sum_sq += v * v;
+    }
+    return sqrt(sum_sq);
+}
+
+/* g (units of so many weights) in place <- w, laid out alike. A unit within its bound is not
+ * touched, one with a NaN or an infinity becomes NaN. Returns how many were clipped. */
+LLM_API size_t llm_agc_clip(float *g, const float *w, size_t units, size_t size, int layout,
+                            const llm_agc_config *c) {
+    size_t clipped = 0;
+    LLM_ASSERT(layout == LLM_AGC_ROWS || layout == LLM_AGC_COLUMNS);
+    for (size_t i = 0; i < units; i++) {
+        const double length = llm_agc_norm(g, i, units, size, layout);
+        const double most =
+            (double)c->lambda * fmax((double)c->eps, llm_agc_norm(w, i, units, size, layout));
+        if (length <= most) continue;
+        const float factor = (float)(most / length);
+        for (size_t k = 0; k < size; k++)
+            g[layout == LLM_AGC_ROWS ? i * size + k : k * units + i] *= factor;
+        clipped++;
+    }
+    return clipped;
+}
+
+/* A part of the flat vector: units of so many weights; skip: of the last layer, not clipped. */
+typedef struct {
+    size_t units, size;
+    int layout;
+    bool skip;
+} llm_agc_part;
+
+/* All parts, which lie one behind the other in g and w. Returns the share of units that were
+ * clipped, skipped ones not counted: near 0 lambda does nothing, near 1 it is a learning rate. */
+LLM_API float llm_agc_clip_parts(float *g, const float *w, const llm_agc_part *part, size_t parts,
+                                 const llm_agc_config *c) {
+    size_t clipped = 0, units = 0;
+    for (size_t p = 0, at = 0; p < parts; at += part[p].units * part[p].size, p++) {
+        if (part[p].skip) continue;
+        clipped += llm_agc_clip(g + at, w + at, part[p].units, part[p].size, part[p].layout, c);
+        units += part[p].units;
+    }
+    return units > 0 ? (float)clipped / (float)units : 0.0f;
+}
+
 /* @grad_accum ----------------------------------------------- Gradient accumulation
  *
  *     g = sum_k n_k g_k / sum_k n_k           g_k: mean over the n_k targets of micro-batch k
