@@ -15707,6 +15707,171 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     return (float)(a->loss / a->weight);
 }
 
+/* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
+ *
+ *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
+ *              from g = g_i for each task i; the step goes along the sum of the results
+ *     MGDA     the shortest vector of the hull of g_1 .. g_T
+ *     CAGrad   d = g_0 + r g_w / |g_w|,  r = c |g_0|,  w = argmin over the simplex g_w.g_0 + r |g_w|
+ *
+ * Tasks that share weights pull on them in different directions, and their sum obeys who shouts
+ * loudest. PCGrad takes from each gradient what contradicts the original gradient of another; MGDA
+ * moves only where no task loses, and stops where that is impossible; CAGrad stays within r of the
+ * mean g_0 and helps the task that gains least. All of them look at nothing but the T (T + 1) / 2
+ * inner products and give back T weights. So the vectors, over the shared parameters only, are read
+ * twice however many tasks conflict: once for the products, once for the sum. GradNorm and
+ * uncertainty set weights without looking for conflicts.
+ *
+ * source  Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", algorithm 1; Sener & Koltun
+ *         2018 (MGDA); Liu et al. 2021, "Conflict-Averse Gradient Descent", algorithm 1; Chen et
+ *         al. 2018, "GradNorm"; Kendall, Gal & Cipolla 2018 (uncertainty)
+ * needs   rng
+ * see     @lagrange (the simplex), @grad_noise_scale (disagreement of examples)
+ * topics  Gradient Surgery (PCGrad) for Multi-Task Learning
+ */
+
+/* gram (T,T) <- the inner products of the rows of g (T,n). */
+LLM_API void llm_pcgrad_gram(double *gram, const float *g, size_t T, size_t n) {
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t k = 0; k < n; k++) sum += (double)g[i * n + k] * (double)g[j * n + k];
+            gram[i * T + j] = gram[j * T + i] = sum;
+        }
+}
+
+/* out (n) <- sum_i weight_i g_i, g (T,n). All weights 1: the plain sum. */
+LLM_API void llm_pcgrad_combine(float *out, const double *weight, const float *g, size_t T,
+                                size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < T; i++) sum += weight[i] * (double)g[i * n + k];
+        out[k] = (float)sum;
+    }
+}
+
+/* order (T,T) <- a random permutation of the tasks in each row. */
+LLM_API void llm_pcgrad_order(size_t *order, size_t T, llm_rng *rng) {
+    for (size_t i = 0; i < T; i++) {
+        size_t *row = order + i * T;
+        for (size_t j = 0; j < T; j++) {
+            const size_t k = llm_rng_below(rng, j + 1);
+            row[j] = row[k];
+            row[k] = j;
+        }
+    }
+}
+
+/* weight (T) <- PCGrad's: row i of order (T,T) is how task i visits the others; itself it skips, and
+ * gradients of 0. The projected gradient is kept as its coefficients (T), which are scratch: its
+ * product with g_j is a row of gram (T,T) times them. */
+LLM_API void llm_pcgrad_project(double *weight, double *coefficient, const double *gram,
+                                const size_t *order, size_t T) {
+    for (size_t i = 0; i < T; i++) weight[i] = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < T; j++) coefficient[j] = i == j ? 1.0 : 0.0;
+        for (size_t visit = 0; visit < T; visit++) {
+            const size_t j = order[i * T + visit];
+            double along = 0.0;
+            for (size_t k = 0; k < T; k++) along += coefficient[k] * gram[j * T + k];
+            if (j != i && along < 0.0 && gram[j * T + j] > 0.0)
+                coefficient[j] -= along / gram[j * T + j];
+        }
+        for (size_t j = 0; j < T; j++) weight[j] += coefficient[j];
+    }
+}
+
+/* w (T) in place, a point of the simplex: minimises linear.w + r |g_w|, or |g_w| alone when linear
+ * (T) is NULL. Two weights at a time, exactly, until none moves or for so many rounds. With s
+ * shifted from j to i, |g_w|^2 = q + 2 p s + c s^2. Put x = p + c s, D = c q - p^2: the derivative
+ * is slope + r sqrt(c) x / sqrt(x^2 + D), and 0 where x = k sqrt(D / (1 - k^2)). */
+LLM_API void llm_pcgrad_simplex(double *w, const double *gram, const double *linear, double r,
+                                size_t T, size_t rounds) {
+    double moved = 1.0;
+    for (size_t round = 0; round < rounds && moved > 1e-12; round++) {
+        moved = 0.0;
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < i; j++) {
+                const double c = gram[i * T + i] + gram[j * T + j] - 2.0 * gram[i * T + j];
+                const double slope = linear ? linear[i] - linear[j] : 0.0;
+                double p = 0.0, q = 0.0;
+                for (size_t a = 0; a < T; a++) {
+                    p += w[a] * (gram[i * T + a] - gram[j * T + a]);
+                    for (size_t b = 0; b < T; b++) q += w[a] * w[b] * gram[a * T + b];
+                }
+                if (!(c > 0.0)) continue; /* the same gradient twice */
+                const double k = slope == 0.0 ? 0.0 : -slope / (r * sqrt(c));
+                double s = k > 0.0 ? w[j] : -w[i]; /* downhill all the way */
+                if (fabs(k) < 1.0) s = (k * sqrt(fmax(0.0, c * q - p * p) / (1.0 - k * k)) - p) / c;
+                s = fmin(w[j], fmax(-w[i], s));
+                w[i] += s, w[j] -= s;
+                moved = fmax(moved, fabs(s));
+            }
+    }
+}
+
+/* weight (T) <- MGDA's: those of the shortest vector of the hull. Returns its squared length: 0
+ * where no direction helps all tasks (Pareto-stationary). Two tasks are exact in one round. */
+LLM_API double llm_pcgrad_mgda(double *weight, const double *gram, size_t T, size_t rounds) {
+    double square = 0.0;
+    for (size_t i = 0; i < T; i++) weight[i] = 1.0 / (double)T;
+    llm_pcgrad_simplex(weight, gram, NULL, 1.0, T, rounds);
+    for (size_t i = 0; i < T * T; i++) square += weight[i / T] * weight[i % T] * gram[i];
+    return fmax(0.0, square);
+}
+
+/* weight (T) <- CAGrad's, for the mean of the tasks; c >= 0, 0.5 is usual, and 0 gives the mean
+ * itself. So does a g_w of length 0. Scratch: linear (T). */
+LLM_API void llm_pcgrad_cagrad(double *weight, double *linear, const double *gram, double c,
+                               size_t T, size_t rounds) {
+    double mean_sq = 0.0, square = 0.0;
+    LLM_ASSERT(c >= 0.0);
+    for (size_t i = 0; i < T; i++) {
+        weight[i] = 1.0 / (double)T, linear[i] = 0.0;
+        for (size_t j = 0; j < T; j++) linear[i] += gram[i * T + j] / (double)T;
+        mean_sq += linear[i] / (double)T;
+    }
+    const double r = c * sqrt(fmax(0.0, mean_sq));
+    if (r > 0.0) llm_pcgrad_simplex(weight, gram, linear, r, T, rounds);
+    for (size_t i = 0; i < T * T; i++) square += weight[i / T] * weight[i % T] * gram[i];
+    const double factor = square > 0.0 ? r / sqrt(square) : 0.0;
+    for (size_t i = 0; i < T; i++) weight[i] = 1.0 / (double)T + factor * weight[i];
+}
+
+/* GradNorm: weight (T) in place, one step of lr towards weighted gradients of equal length, longer
+ * where the loss has fallen less: norm (T) = |g_i|, loss and first (T) now and at the start. The
+ * targets count as constants; the weights sum to T again. alpha = 1.5 is usual, 0 equal lengths. */
+LLM_API void llm_pcgrad_gradnorm(double *weight, const double *norm, const double *loss,
+                                 const double *first, double alpha, double lr, size_t T) {
+    double mean = 0.0, rate = 0.0, sum = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        mean += weight[i] * norm[i] / (double)T;
+        rate += loss[i] / first[i] / (double)T;
+    }
+    for (size_t i = 0; i < T; i++) {
+        const double target = mean * pow(loss[i] / first[i] / rate, alpha);
+        const double above = weight[i] * norm[i] - target;
+        weight[i] -= lr * norm[i] * (above > 0.0 ? 1.0 : above < 0.0 ? -1.0 : 0.0);
+        sum += weight[i];
+    }
+    for (size_t i = 0; i < T; i++) weight[i] *= (double)T / sum;
+}
+
+/* Uncertainty: returns sum e^-s_i L_i + s_i; weight (T) <- e^-s, what the tasks' gradients are
+ * multiplied by; ds (T) += the gradient of the learned s (T). At its optimum s_i = log L_i: every
+ * task weighs the same, relative to its loss. */
+LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *s,
+                                      const double *loss, size_t T) {
+    double total = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        weight[i] = exp(-s[i]);
+        total += weight[i] * loss[i] + s[i];
+        ds[i] += 1.0 - weight[i] * loss[i];
+    }
+    return total;
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
