@@ -15203,6 +15203,174 @@ LLM_API void llm_muon_step_parts(float *w, float *m, float *v, const float *g,
             llm_adamw_step(w + at, m + at, v + at, g + at, part[p].rows * part[p].cols, other, t);
 }
 
+/* @sam ------------------------------------------------------ Sharpness-aware minimization
+ *
+ *     minimise max_{|e| <= rho} L(w + e)        e = rho g / |g|,  g = grad L(w): the worst e, nearly
+ *     the step uses grad L at w + e, taken from w
+ *     ASAM:  e = rho T^2 g / |T g|,  T = |w| + eta             the ball stretched like the weights
+ *
+ * A minimum in a wide valley survives the shift between training and test data better than one in
+ * a crevice. So walk up to the worst point nearby, take the gradient there, and step from where one
+ * was: grad L(w + e) ~ g + rho H g / |g|, which also descends the curvature along g. One norm over
+ * all tensors; w has to come back to the bit. Twice the price of a step. The example that is worst
+ * differs between parts of a batch: a perturbation for each micro-batch (m-sharpness) does better
+ * than one for all. In a net whose layers can be rescaled freely a ball of weights means nothing;
+ * ASAM's does.
+ *
+ * source  Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving
+ *         Generalization", eq. 2 and 3; Kwon et al. 2021, "ASAM", eq. 4; Liu et al. 2022 (LookSAM);
+ *         Hutchinson 1990 (the trace)
+ * needs   rng mlp
+ * see     @learning_rate (the largest eigenvalue), @implicit_regularization
+ * topics  Sharpness-Aware Minimization (SAM)
+ */
+
+typedef struct {
+    float rho, eta; /* eta is ASAM's */
+    bool adaptive;
+    size_t micro; /* examples that share a perturbation; 0: the batch */
+} llm_sam_config;
+
+/* rho of 0.05 to 0.2 are usual, ten times as much with adaptive. */
+LLM_API llm_sam_config llm_sam_defaults(void) {
+    llm_sam_config c;
+    c.rho = 0.05f;
+    c.eta = 0.01f;
+    c.adaptive = false;
+    c.micro = 0;
+    return c;
+}
+
+/* saved (n) <- w, then w (n) += e, the direction of g (n). Returns |g| (|T g| with adaptive); w does
+ * not move where that is 0. */
+LLM_API double llm_sam_perturb(float *w, float *saved, const float *g, size_t n,
+                               const llm_sam_config *c) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double t = c->adaptive ? fabs((double)w[i]) + (double)c->eta : 1.0;
+        sum_sq += t * (double)g[i] * (t * (double)g[i]);
+    }
+    const double norm = sqrt(sum_sq), scale = (double)c->rho / (norm + 1e-12);
+    for (size_t i = 0; i < n; i++) {
+        const double t = c->adaptive ? fabs((double)w[i]) + (double)c->eta : 1.0;
+        saved[i] = w[i];
+        w[i] = (float)((double)w[i] + scale * t * t * (double)g[i]);
+    }
+    return norm;
+}
+
+/* w (n) <- saved (n): adding and subtracting e would not bring back every bit. */
+LLM_API void llm_sam_restore(float *w, const float *saved, size_t n) {
+    memcpy(w, saved, n * sizeof(float));
+}
+
+/* dw += SAM's gradient of a net's mean loss over x (N,size[0]) with label (N) or target
+ * (N,size[layers]), for any optimizer's step; returns the loss at w itself. w is moved and put
+ * back. Scratch: 3 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_gradient(float *dw, float *w, const llm_mlp *m, const float *x,
+                                const int *label, const float *target, size_t N,
+                                const llm_sam_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m), K = m->size[m->layers];
+    float *g = llm_arena_floats(arena, P), *saved = llm_arena_floats(arena, P);
+    float *sum = llm_arena_floats(arena, P);
+    const size_t most = c->micro > 0 ? c->micro : N;
+    double loss = 0.0;
+    for (size_t i = 0; i < P; i++) sum[i] = 0.0f;
+    for (size_t from = 0; from < N; from += most) {
+        const size_t rows = N - from < most ? N - from : most;
+        const float *xs = x + from * m->size[0], *ts = target ? target + from * K : NULL;
+        const int *ls = label ? label + from : NULL;
+        const float share = (float)rows / (float)N;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        loss += (double)share * llm_mlp_gradient(g, m, w, xs, ls, ts, rows, arena);
+        llm_sam_perturb(w, saved, g, P, c);
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_mlp_gradient(g, m, w, xs, ls, ts, rows, arena);
+        llm_sam_restore(w, saved, P);
+        for (size_t i = 0; i < P; i++) sum[i] += share * g[i];
+    }
+    for (size_t i = 0; i < P; i++) dw[i] += sum[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* LookSAM: what SAM's gradient adds changes slowly. v (n) <- the part of sam (n) orthogonal to the
+ * plain gradient g (n); then, for some steps, g (n) in place += alpha |g| / |v| v instead of a
+ * second gradient. A v or g of 0 adds nothing. */
+LLM_API void llm_sam_look(float *v, const float *sam, const float *g, size_t n) {
+    double along = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        along += (double)sam[i] * (double)g[i];
+        square += (double)g[i] * (double)g[i];
+    }
+    for (size_t i = 0; i < n; i++)
+        v[i] = (float)((double)sam[i] - (square > 0.0 ? along / square * (double)g[i] : 0.0));
+}
+LLM_API void llm_sam_look_again(float *g, const float *v, size_t n, float alpha) {
+    double gg = 0.0, vv = 0.0;
+    for (size_t i = 0; i < n; i++)
+        gg += (double)g[i] * (double)g[i], vv += (double)v[i] * (double)v[i];
+    const double scale = vv > 0.0 ? (double)alpha * sqrt(gg / vv) : 0.0;
+    for (size_t i = 0; i < n; i++) g[i] = (float)((double)g[i] + scale * (double)v[i]);
+}
+
+/* How much the loss rises at the worst point found within radius of w, in so many steps of half a
+ * radius along the gradient, put back onto the ball. A lower bound. w is moved and put back.
+ * Scratch: 2 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_worst(float *w, const llm_mlp *m, const float *x, const int *label,
+                             const float *target, size_t N, float radius, size_t steps,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *g = llm_arena_floats(arena, P), *saved = llm_arena_floats(arena, P);
+    double base = 0.0, worst = 0.0;
+    memcpy(saved, w, P * sizeof(float));
+    for (size_t step = 0; step <= steps; step++) {
+        double gg = 0.0, square = 0.0;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        const double loss = llm_mlp_gradient(g, m, w, x, label, target, N, arena);
+        if (step == 0) base = loss;
+        worst = fmax(worst, loss - base);
+        for (size_t i = 0; i < P; i++) gg += (double)g[i] * (double)g[i];
+        const double stride = 0.5 * (double)radius / (sqrt(gg) + 1e-12);
+        for (size_t i = 0; i < P; i++) { /* g becomes e */
+            g[i] = (float)((double)w[i] - (double)saved[i] + stride * (double)g[i]);
+            square += (double)g[i] * (double)g[i];
+        }
+        const double fit = fmin(1.0, (double)radius / (sqrt(square) + 1e-12));
+        for (size_t i = 0; i < P; i++) w[i] = (float)((double)saved[i] + fit * (double)g[i]);
+    }
+    llm_sam_restore(w, saved, P);
+    arena->used = mark;
+    return worst;
+}
+
+/* The trace of the Hessian, its mean curvature times the number of weights: the mean of v'Hv over
+ * draws of random signs v, Hv by a central difference of gradients. Unbiased; its variance is 2 sum
+ * of H_ij^2 off the diagonal over the draws. Scratch: 4 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_trace(float *w, const llm_mlp *m, const float *x, const int *label,
+                             const float *target, size_t N, size_t draws, llm_rng *rng,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *saved = llm_arena_floats(arena, P), *sign = llm_arena_floats(arena, P);
+    float *g = llm_arena_floats(arena, 2 * P);
+    const float h = 1e-3f; /* in every weight */
+    double sum = 0.0;
+    memcpy(saved, w, P * sizeof(float));
+    for (size_t draw = 0; draw < draws; draw++) {
+        for (size_t i = 0; i < P; i++) sign[i] = llm_rng_u32(rng) >> 31 ? 1.0f : -1.0f;
+        for (size_t i = 0; i < 2 * P; i++) g[i] = 0.0f;
+        for (size_t side = 0; side < 2; side++) {
+            for (size_t i = 0; i < P; i++) w[i] = saved[i] + (side ? -h : h) * sign[i];
+            llm_mlp_gradient(g + side * P, m, w, x, label, target, N, arena);
+        }
+        for (size_t i = 0; i < P; i++)
+            sum += (double)sign[i] * ((double)g[i] - (double)g[P + i]) / (2.0 * (double)h);
+    }
+    llm_sam_restore(w, saved, P);
+    arena->used = mark;
+    return draws > 0 ? sum / (double)draws : 0.0;
+}
+
 /* @lr_schedule ---------------------------------------------- Learning-rate schedules
  *
  *     lr(t) = base * factor(t)            t = 0, 1, .. steps done so far
