@@ -46,6 +46,7 @@
  *   argsort                  Sorting by key
  *   buffer                   Bytes that grow
  *   file                     Files, whole or absent
+ *   npy                      Arrays of NumPy: .npy
  *   json_token               JSON: strings and numbers
  *   json                     JSON
  *   json_put                 JSON: writing
@@ -70,6 +71,7 @@
  *   cosine_similarity        Cosine similarity
  *   cholesky                 Cholesky factorization
  *   qr                       QR factorization and least squares
+ *   eigh                     Eigenvalues of a symmetric matrix
  *   svd                      Singular value decomposition
  *   svd_randomized           The first singular values, sketched
  *   lagrange                 Lagrange multipliers
@@ -147,14 +149,24 @@
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
  *   activation               Activation functions
+ *   prelu                    Parametric ReLU and maxout
  *   swiglu                   SwiGLU
  *   dense                    Fully connected layer
+ *   output_layer             Output layer
+ *   glyphs                   Drawn digits
+ *   mlp                      Multilayer perceptron
+ *   mlp_train                Training a multilayer perceptron
+ *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
+ *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
  * 07-optim                   OPTIMIZATION
+ *   gradient_descent         Gradient descent
+ *   sgd                      Stochastic gradient descent
+ *   minibatch                Mini-batch gradient descent
  *   adamw                    AdamW
  *   lr_schedule              Learning-rate schedules
  *   warmup                   Warmup
@@ -809,6 +821,206 @@ LLM_API bool llm_file_write(const char *path, const void *data, size_t size, llm
     llm_file_writer w;
     return llm_file_begin(&w, path, error) && llm_file_put(&w, data, size, error) &&
            llm_file_commit(&w, error);
+}
+
+/* @npy ------------------------------------------------------ Arrays of NumPy: .npy
+ *
+ *     \x93NUMPY | major, minor | length n: 2 bytes, 4 from version 2 on | n bytes of text | data
+ *     text = {'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }, spaces, a newline
+ *
+ * One array to a file: the shortest way to bring numbers from Python here and back. The text is a
+ * Python dictionary; three keys are read, in any order, each once. What is written is byte for byte
+ * what numpy.save writes: the data at a multiple of 64, and behind the text room for 21 digits of
+ * the first extent, so that a file could grow in place. What is easily got wrong: in Fortran order
+ * the same bytes mean another matrix, so it is refused.
+ *
+ * source  NumPy, numpy.lib.format, the docstring and 2.4's source
+ * needs   error size buffer file
+ * see     @safetensors (many arrays with names), @csv
+ * topics  -
+ */
+typedef enum { LLM_NPY_F32, LLM_NPY_F64, LLM_NPY_I32, LLM_NPY_TYPES } llm_npy_type;
+enum { LLM_NPY_RANK = 8 };
+typedef struct {
+    llm_npy_type type;
+    size_t rank, shape[LLM_NPY_RANK], count; /* row-major; rank 0 is one number; count: of all */
+    const unsigned char *data;               /* little-endian, at any address */
+    llm_file file;
+} llm_npy;
+typedef struct {
+    const char *at, *end; /* what is still to be read of the header */
+} llm_npy_text;
+
+/* A type as the text has it; *size gets the bytes of an element. */
+LLM_API const char *llm_npy_name(size_t *size, llm_npy_type type) {
+    static const char *const name[LLM_NPY_TYPES] = {"'<f4'", "'<f8'", "'<i4'"};
+    *size = type == LLM_NPY_F64 ? 8 : 4;
+    return name[type];
+}
+
+/* Frees what llm_npy_open has taken. */
+LLM_API void llm_npy_close(llm_npy *a) { llm_file_free(&a->file); }
+
+/* Whether `word` comes next, after spaces; skips it then. */
+LLM_API bool llm_npy_next(llm_npy_text *t, const char *word) {
+    const size_t size = strlen(word);
+    while (t->at < t->end && (*t->at == ' ' || *t->at == '\n')) t->at++;
+    if ((size_t)(t->end - t->at) < size || memcmp(t->at, word, size) != 0) return false;
+    t->at += size;
+    return true;
+}
+
+/* False, and what was found: up to 20 characters, as far as they can be printed. */
+LLM_API bool llm_npy_fail(const llm_npy_text *t, const char *expected, llm_error *error) {
+    int n = 0;
+    while (n < 20 && t->at + n < t->end && t->at[n] >= 32 && t->at[n] < 127) n++;
+    return llm_fail(error, "npy: found \"%.*s\", expected %s", n, t->at, expected);
+}
+
+/* a->shape, rank <- a tuple: (), (5,), (2, 3). A comma stands between two numbers and behind the
+ * only one. */
+LLM_API bool llm_npy_shape(llm_npy *a, llm_npy_text *t, llm_error *error) {
+    static const char tuple[] = "a shape such as (2, 3) or (5,), of sizes that fit";
+    bool fits = true, comma = true;
+    if (!llm_npy_next(t, "(")) return llm_npy_fail(t, tuple, error);
+    for (a->rank = 0; !llm_npy_next(t, ")"); comma = llm_npy_next(t, ",")) {
+        if (!comma || t->at == t->end || *t->at < '0' || *t->at > '9')
+            return llm_npy_fail(t, tuple, error);
+        if (a->rank == LLM_NPY_RANK) return llm_npy_fail(t, "8 dimensions at most", error);
+        size_t *extent = &a->shape[a->rank++];
+        for (*extent = 0; t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++)
+            fits = llm_size_mul(extent, *extent, 10) &&
+                   llm_size_add(extent, *extent, (size_t)(*t->at - '0')) && fits;
+    }
+    return (fits && (comma || a->rank > 1)) || llm_npy_fail(t, tuple, error);
+}
+
+/* a->type, rank, shape <- the text of a header. */
+LLM_API bool llm_npy_header(llm_npy *a, const char *text, size_t size, llm_error *error) {
+    static const char *const key[3] = {"'descr'", "'fortran_order'", "'shape'"};
+    bool seen[3] = {false, false, false}, comma = true;
+    llm_npy_text t = {text, text + size};
+    size_t bytes;
+    if (!llm_npy_next(&t, "{")) return llm_npy_fail(&t, "a dictionary", error);
+    for (; !llm_npy_next(&t, "}"); comma = llm_npy_next(&t, ",")) {
+        size_t k = 0;
+        while (comma && k < 3 && (seen[k] || !llm_npy_next(&t, key[k]))) k++;
+        if (!comma || k == 3 || !llm_npy_next(&t, ":"))
+            return llm_npy_fail(&t, "'descr', 'fortran_order' and 'shape', once each", error);
+        seen[k] = true;
+        if (k == 0) {
+            int type = LLM_NPY_TYPES;
+            while (type-- > 0)
+                if (llm_npy_next(&t, llm_npy_name(&bytes, (llm_npy_type)type))) break;
+            if (type < 0) return llm_npy_fail(&t, "'<f4', '<f8' or '<i4'", error);
+            a->type = (llm_npy_type)type;
+        } else if (k == 1 && !llm_npy_next(&t, "False")) {
+            return llm_npy_fail(&t, "rows first: numpy.save(f, numpy.ascontiguousarray(x))", error);
+        } else if (k == 2 && !llm_npy_shape(a, &t, error)) {
+            return false;
+        }
+    }
+    llm_npy_next(&t, ""); /* only spaces may follow */
+    if (!seen[0] || !seen[1] || !seen[2] || t.at < t.end)
+        return llm_npy_fail(&t, "'descr', 'fortran_order' and 'shape', and nothing else", error);
+    return true;
+}
+
+/* a <- a->file, believed in nothing: afterwards all its numbers lie in the file. */
+LLM_API bool llm_npy_check(llm_npy *a, llm_error *error) {
+    const unsigned char *const p = a->file.data;
+    const size_t size = a->file.size, start = size > 6 && p[6] == 1 ? 10 : 12;
+    if (size < start || memcmp(p, "\x93NUMPY", 6) != 0)
+        return llm_fail(error, "npy: %zu bytes that do not begin with \\x93NUMPY", size);
+    if ((p[6] != 1 && p[6] != 2) || p[7] != 0)
+        return llm_fail(error, "npy: version %d.%d, expected 1.0 or 2.0", p[6], p[7]);
+    size_t length = p[8] | (size_t)p[9] << 8, bytes;
+    if (start == 12) length |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
+    if (length > size - start)
+        return llm_fail(error, "npy: a header of %zu bytes in a file of %zu", length, size);
+    if (!llm_npy_header(a, (const char *)p + start, length, error)) return false;
+
+    const char *name = llm_npy_name(&bytes, a->type);
+    bool fits = true;
+    a->count = 1;
+    for (size_t i = 0; i < a->rank; i++)
+        fits = llm_size_mul(&a->count, a->count, a->shape[i]) && fits;
+    if (!llm_size_mul(&bytes, bytes, fits ? a->count : SIZE_MAX) || bytes != size - start - length)
+        return llm_fail(error, "npy: %zu bytes of data, %s and the shape want %zu",
+                        size - start - length, name, bytes);
+    a->data = p + start + length;
+    return true;
+}
+
+/* False, and nothing to close, where the file cannot be read or is not of this form. */
+LLM_API bool llm_npy_open(llm_npy *a, const char *path, llm_error *error) {
+    memset(a, 0, sizeof *a);
+    const bool ok = llm_file_map(&a->file, path, error) && llm_npy_check(a, error);
+    if (!ok) llm_npy_close(a);
+    return ok;
+}
+
+/* Number i < a->count, which every type's numbers fit into exactly. */
+LLM_API double llm_npy_get(const llm_npy *a, size_t i) {
+    size_t size;
+    llm_npy_name(&size, a->type);
+    LLM_ASSERT(i < a->count);
+    uint64_t bits = 0;
+    for (size_t k = size; k-- > 0;) bits = bits << 8 | a->data[i * size + k];
+    const uint32_t low = (uint32_t)bits;
+    float f;
+    double d;
+    memcpy(&f, &low, sizeof f);
+    memcpy(&d, &bits, sizeof d);
+    if (a->type == LLM_NPY_F64) return d;
+    return a->type == LLM_NPY_F32 ? (double)f : (double)low - (low >> 31 ? 4294967296.0 : 0.0);
+}
+
+/* out (count) <- a, rounded to float. False where a has not count numbers. */
+LLM_API bool llm_npy_floats(float *out, const llm_npy *a, size_t count, llm_error *error) {
+    if (a->count != count)
+        return llm_fail(error, "npy: an array of %zu numbers, expected %zu", a->count, count);
+    for (size_t i = 0; i < count; i++) out[i] = (float)llm_npy_get(a, i);
+    return true;
+}
+
+/* path <- data, an array of float, double or int32_t as `type` says, of that shape (rank <= 8). */
+LLM_API bool llm_npy_write(const char *path, const void *data, llm_npy_type type,
+                           const size_t *shape, size_t rank, llm_error *error) {
+    size_t size, count = 1, room = 21; /* for the first extent: NumPy's GROWTH_AXIS_MAX_DIGITS */
+    const char *const name = llm_npy_name(&size, type);
+    LLM_ASSERT(rank <= LLM_NPY_RANK);
+    llm_buffer b = {NULL, 0, 0};
+    bool ok = llm_buffer_put(&b, "\x93NUMPY\1\0\0\0", 10) &&
+              llm_buffer_print(&b, "{'descr': %s, 'fortran_order': False, 'shape': (", name);
+    for (size_t i = 0; i < rank && ok; i++) {
+        const size_t before = b.size;
+        LLM_ASSERT(shape[i] == 0 || count <= SIZE_MAX / size / shape[i]);
+        count *= shape[i];
+        ok = llm_buffer_print(&b, "%zu", shape[i]);
+        if (i == 0) room -= b.size - before;
+        ok = ok && llm_buffer_print(&b, i + 1 < rank ? ", " : rank == 1 ? "," : "");
+    }
+    ok = ok && llm_buffer_print(&b, "), }%*s", rank > 0 ? (int)room + 1 : 1, "");
+    if (!ok || !llm_buffer_print(&b, "%*s\n", (int)(63 - b.size % 64), "")) {
+        llm_buffer_free(&b);
+        return llm_fail(error, "npy: out of memory");
+    }
+    b.data[8] = (char)(b.size - 10); /* 246 at most: eight extents of 20 digits */
+    llm_file_writer w;
+    ok = llm_file_begin(&w, path, error) && llm_file_put(&w, b.data, b.size, error);
+    llm_buffer_free(&b);
+    for (size_t i = 0; i < count && ok; i++) {
+        unsigned char bytes[8];
+        uint64_t bits;
+        uint32_t low;
+        memcpy(&low, (const unsigned char *)data + i * size, 4);
+        bits = low;
+        if (size == 8) memcpy(&bits, (const unsigned char *)data + i * size, 8);
+        for (size_t k = 0; k < size; k++) bytes[k] = (unsigned char)(bits >> (8 * k) & 255);
+        ok = llm_file_put(&w, bytes, size, error);
+    }
+    return ok && llm_file_commit(&w, error);
 }
 
 /* @json_token ----------------------------------------------- JSON: strings and numbers
@@ -3626,6 +3838,169 @@ LLM_API void llm_qr_orthonormalize(float *a, size_t m, size_t n, llm_arena *aren
     arena->used = mark;
 }
 
+/* @eigh ----------------------------------------------------- Eigenvalues of a symmetric matrix
+ *
+ *     A = A' = sum_p w_p v_p v_p'          A v_p = w_p v_p,  V V' = I,  w_0 <= w_1 <= ...
+ *     f(A)   = sum_p f(w_p) v_p v_p'       roots, inverses, exponentials of a matrix
+ *
+ * A symmetric matrix stretches along orthogonal axes and does nothing else. Covariances, kernels,
+ * Hessians and graphs are symmetric, and their axes are what is asked for. Reflections from both
+ * sides first make A tridiagonal, in (4/3) n^3 operations and for good. Then rotations chase what
+ * is left beside the diagonal out at the lower end (QR with Wilkinson's shift): a step costs 3 n^2
+ * with vectors, n without, and an eigenvalue takes about two. Every eigenvalue is right to some
+ * eps |A|, so that small ones beside large ones may have no digit; a semidefinite matrix may show
+ * -1e-17. Between equal eigenvalues any rotation of the vectors remains.
+ *
+ * source  Householder 1958, "Unitary triangularization of a nonsymmetric matrix"; Wilkinson 1968,
+ *         "Global convergence of tridiagonal QR algorithm with origin shifts"; Golub & Van Loan
+ *         2013, "Matrix Computations", algorithms 8.3.1 to 8.3.3
+ * needs   -
+ * see     @svd (any matrix), @qr, @fisher_info, @pca
+ * topics  -
+ */
+
+/* d (n), e (n) <- t (n,n), symmetric, overwritten: Q't Q has diagonal d, and e[k] beside it between
+ * k and k+1; e[n-1] is 0. q (n,n) gets Q', or is NULL. The largest entry is about 1, so that 1e-280
+ * is nothing. */
+LLM_API void llm_eigh_tridiagonal(double *d, double *e, double *q, double *t, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        double *x = t + k * n, below = 0.0, *p = e; /* p[k+1..]: scratch, as e is not there yet */
+        for (size_t i = k + 2; i < n; i++) below += x[i] * x[i];
+        const double alpha = k + 1 < n ? x[k + 1] : 0.0;
+        d[k] = x[k];
+        e[k] = alpha;
+        x[k] = 0.0; /* here tau is kept: H = I - tau v v', v in x[k+1..] */
+        if (below == 0.0 || alpha * alpha + below < 1e-280) continue; /* nothing that counts */
+        e[k] = -copysign(sqrt(alpha * alpha + below), alpha); /* other sign: no cancellation */
+        const double tau = 1.0 / (e[k] * (e[k] - alpha));
+        x[k] = tau;
+        x[k + 1] = alpha - e[k];
+
+        double along = 0.0; /* H t H = t - v p' - p v', p = tau t v - (tau^2 v't v / 2) v */
+        for (size_t i = k + 1; i < n; i++) {
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = k + 1; j < n; j++) sum += t[i * n + j] * x[j];
+            p[i] = tau * sum;
+            along += p[i] * x[i];
+        }
+        for (size_t i = k + 1; i < n; i++) p[i] -= 0.5 * tau * along * x[i];
+        for (size_t i = k + 1; i < n; i++)
+            for (size_t j = k + 1; j < n; j++) t[i * n + j] -= x[i] * p[j] + p[i] * x[j];
+    }
+
+    for (size_t i = 0; q && i < n * n; i++) q[i] = i / n == i % n ? 1.0 : 0.0;
+    for (size_t k = n; q && k-- > 0;) { /* rows above k + 1 are still those of the unit matrix */
+        const double tau = t[k * n + k], *x = t + k * n;
+        for (size_t i = k + 1; i < n && tau != 0.0; i++) {
+            double sum = 0.0, *row = q + i * n;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = k + 1; j < n; j++) sum += row[j] * x[j];
+            for (size_t j = k + 1; j < n; j++) row[j] -= tau * sum * x[j];
+        }
+    }
+}
+
+/* One step of QR on rows lo..hi of the tridiagonal d, e: G t G' with the rotations that (t - mu I)
+ * would be reduced by, found without subtracting mu. Rows of v (.,n) turn along, unless NULL. */
+LLM_API void llm_eigh_step(double *d, double *e, double *v, size_t lo, size_t hi, size_t n) {
+    /* mu: of the eigenvalues of the last two rows the one nearer to d[hi] */
+    const double half = 0.5 * (d[hi - 1] - d[hi]), b = e[hi - 1];
+    const double mu = d[hi] - b * (b / (half + copysign(hypot(half, b), half)));
+    double x = d[lo] - mu, bulge = e[lo];
+    for (size_t k = lo; k < hi; k++) {
+        const double r = hypot(x, bulge), above = d[k], beside = e[k], under = d[k + 1];
+        const bool turns = r > 1e-280; /* quotients of denormals would be no cosine and sine */
+        const double c = turns ? x / r : 1.0, s = turns ? bulge / r : 0.0;
+        if (k > lo) e[k - 1] = r;
+        d[k] = c * c * above + 2.0 * c * s * beside + s * s * under;
+        d[k + 1] = s * s * above - 2.0 * c * s * beside + c * c * under;
+        e[k] = c * s * (under - above) + (c * c - s * s) * beside;
+        x = e[k];
+        bulge = s * e[k + 1]; /* at hi what is beside is 0 */
+        e[k + 1] *= c;
+        double *vk = v ? v + k * n : NULL, *vl = v ? vk + n : NULL;
+        for (size_t i = 0; v && i < n; i++) {
+            const double kept = vk[i];
+            vk[i] = c * kept + s * vl[i];
+            vl[i] = c * vl[i] - s * kept;
+        }
+    }
+}
+
+/* d (n) <- the eigenvalues of the tridiagonal d, e; v likewise. False after 60 n steps, which has
+ * not been seen: 2 n are usual. */
+LLM_API bool llm_eigh_diagonal(double *d, double *e, double *v, size_t n) {
+    size_t steps = 0;
+    for (size_t hi = n; hi-- > 1;) { /* below hi all is diagonal */
+        for (;; steps++) {
+            size_t lo = hi;
+            for (; lo > 0; lo--) {
+                const double size = DBL_EPSILON * (fabs(d[lo - 1]) + fabs(d[lo]));
+                if (fabs(e[lo - 1]) <= fmax(size, 1e-280)) break;
+            }
+            if (lo > 0) e[lo - 1] = 0.0;
+            if (lo == hi) break;
+            if (steps == 60 * n) return false;
+            llm_eigh_step(d, e, v, lo, hi, n);
+        }
+    }
+    return true;
+}
+
+/* w (n) ascending, v (n,n) <- a (n,n): row p of v is the unit vector of w_p, its largest entry
+ * positive; v may be NULL, and not a. False where a has a NaN or an infinity, or a_ij and a_ji
+ * differ by more than 1e-6 of the largest entry; what is below, as rounding to float leaves it, is
+ * averaged. Scratch: n^2 + n doubles. */
+LLM_API bool llm_eigh(double *w, double *v, const double *a, size_t n, llm_arena *arena) {
+    double largest = 0.0;
+    for (size_t i = 0; i < n * n; i++) {
+        if (!(fabs(a[i]) <= DBL_MAX)) return false;
+        largest = fmax(largest, fabs(a[i]));
+    }
+    for (size_t i = 0; i < n * n; i++)
+        if (fabs(a[i] - a[i % n * n + i / n]) > 1e-6 * largest) return false;
+
+    const size_t mark = arena->used;
+    double *t = llm_arena_doubles(arena, n * n), *e = llm_arena_doubles(arena, n);
+    int exponent; /* all entries at most 1, exactly: no square overflows */
+    frexp(largest, &exponent);
+    for (size_t i = 0; i < n * n; i++)
+        t[i] = 0.5 * ldexp(a[i], -exponent) + 0.5 * ldexp(a[i % n * n + i / n], -exponent);
+    llm_eigh_tridiagonal(w, e, v, t, n);
+    const bool ok = llm_eigh_diagonal(w, e, v, n);
+    arena->used = mark;
+
+    for (size_t p = 0; p < n; p++) {
+        size_t least = p, most = 0;
+        for (size_t q = p; q < n; q++) least = w[q] < w[least] ? q : least;
+        const double swap = w[least];
+        w[least] = w[p];
+        w[p] = ldexp(swap, exponent);
+        double *x = v ? v + p * n : NULL, *y = v ? v + least * n : NULL;
+        for (size_t i = 0; v && i < n; i++)
+            if (fabs(y[i]) > (1.0 + 1e-6) * fabs(y[most])) most = i; /* the first of equal ones */
+        const double sign = v && y[most] < 0.0 ? -1.0 : 1.0;
+        for (size_t i = 0; v && i < n; i++) {
+            const double kept = x[i];
+            x[i] = sign * y[i];
+            if (least > p) y[i] = kept;
+        }
+    }
+    return ok;
+}
+
+/* a (n,n) <- w (n), v (n,n): sum_p w_p v_p v_p', with f(w_p) for w_p the matrix f(A). a may not be
+ * v. */
+LLM_API void llm_eigh_compose(double *a, const double *w, const double *v, size_t n) {
+    for (size_t i = 0; i < n * n; i++) a[i] = 0.0;
+    for (size_t p = 0; p < n; p++)
+        for (size_t i = 0; i < n; i++) {
+            const double share = w[p] * v[p * n + i];
+            for (size_t j = 0; j < n; j++) a[i * n + j] += share * v[p * n + j];
+        }
+}
+
 /* @svd ------------------------------------------------------ Singular value decomposition
  *
  *     A = U S V'         U'U = V'V = I,  S = diag(s),  s_0 >= s_1 >= ... >= 0
@@ -6070,9 +6445,9 @@ LLM_API double llm_nll_bits_per_byte(double nats, double tokens, double bytes) {
  * The parameters that make the data most probable. For some families they are averages; for gamma,
  * beta, negative binomial and Weibull the equations have digammas or powers in them and are solved
  * by Newton. Working with the logarithms of the parameters keeps them positive; where the surface
- * is not concave the step is damped, and halved until the likelihood rises. The curvature at the
- * end is the observed information, whose inverse gives standard errors for free. Some data have no
- * maximum (all values equal, counts less spread than Poisson): these are refused.
+ * is not concave the step follows the slope, and it is halved until the likelihood rises. The
+ * curvature at the end is the observed information, whose inverse gives standard errors for free.
+ * Some data have no maximum (all values equal, counts less spread than Poisson): these are refused.
  *
  * source  Fisher 1922, "On the mathematical foundations of theoretical statistics"; Minka 2002,
  *         "Estimating a gamma distribution"; Efron & Hinkley 1978 (observed information)
@@ -6180,23 +6555,42 @@ LLM_API double llm_mle_eval(double g[2], double h[3], const double u[2], int fam
     return l;
 }
 
-/* theta (2) <- the maximum for x (n), from the start theta; se (2), or NULL, their standard errors.
- * Returns the log-likelihood there. NaN when 100 steps find no maximum: then there is none inside,
- * as for equal values or underdispersed counts. */
+/* u[1] <- the best one for the first parameter u[0], where that is a formula: not for beta. So the
+ * search stays on the ridge, wherever it starts. */
+LLM_API void llm_mle_ridge(double u[2], int family, const float *x, const bool *event, size_t n) {
+    const double s = exp(u[0]);
+    double sum = 0.0, largest = 0.0, power = 0.0, events = 0.0;
+    if (family == LLM_MLE_BETA) return;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)x[i];
+        largest = fmax(largest, (double)x[i]);
+        events += event && !event[i] ? 0.0 : 1.0;
+    }
+    u[1] = log(sum / (double)n);
+    if (family == LLM_MLE_GAMMA) u[1] -= u[0];
+    if (family != LLM_MLE_WEIBULL) return;
+    for (size_t i = 0; i < n; i++) power += pow((double)x[i] / largest, s); /* no overflow */
+    u[1] = log(largest) + log(power / events) / s;
+}
+
+/* theta (2) <- the maximum for x (n), from the start theta > 0; se (2), or NULL, their standard
+ * errors. Any start will do. Returns the log-likelihood there. NaN when 100 steps find no maximum:
+ * then there is none inside, as for equal values or underdispersed counts. */
 LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
                               const bool *event, size_t n) {
-    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    double u[2], g[2], h[3], next[2], g2[2], h2[3];
+    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(log(theta[i]), -10.0), 10.0);
+    llm_mle_ridge(u, family, x, event, n);
     double l = llm_mle_eval(g, h, u, family, x, event, n);
     for (size_t k = 0; k < 100; k++) {
-        double damp = 0.0, a = -h[0], c = -h[2], det = a * c - h[1] * h[1];
-        if (!(a > 0.0 && det > 0.0)) { /* not a hill: add until it is (Gershgorin) */
-            damp = fabs(h[0]) + fabs(h[1]) + fabs(h[2]);
-            a += damp, c += damp, det = a * c - h[1] * h[1];
-        }
-        const double step[2] = {(c * g[0] + h[1] * g[1]) / det, (h[1] * g[0] + a * g[1]) / det};
-        const double longest = fmax(fabs(step[0]), fabs(step[1])),
+        /* flatter than that, log theta would have an error of 1000: on the way to infinity */
+        const bool hill = h[0] < -1e-6 && h[0] * h[2] > h[1] * h[1];
+        const double a = hill ? -h[0] : fabs(h[0]) + fabs(g[0]), /* no hill: uphill, at most 1 */
+            c = hill ? -h[2] : fabs(h[2]) + fabs(g[1]), b = hill ? h[1] : 0.0, det = a * c - b * b;
+        const double step[2] = {(c * g[0] + b * g[1]) / det, (b * g[0] + a * g[1]) / det};
+        const double longest = fmax(fabs(step[0]), family == LLM_MLE_BETA ? fabs(step[1]) : 0.0),
                      gain = step[0] * g[0] + step[1] * g[1];
-        if (damp == 0.0 && gain <= 1e-14 * (1.0 + fabs(l))) { /* what a full step could still add */
+        if (hill && gain <= 1e-14 * (1.0 + fabs(l))) { /* what a full step could still add */
             for (size_t i = 0; i < 2; i++) theta[i] = exp(u[i] + step[i]);
             if (se) se[0] = theta[0] * sqrt(c / det), se[1] = theta[1] * sqrt(a / det);
             return l;
@@ -6205,11 +6599,11 @@ LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const f
                l_next = -(double)INFINITY; /* a factor e^2 at most */
         for (; size > 1e-10; size *= 0.5) {
             for (size_t i = 0; i < 2; i++) next[i] = u[i] + size * step[i];
+            llm_mle_ridge(next, family, x, event, n);
             l_next = llm_mle_eval(g2, h2, next, family, x, event, n);
             if (l_next >= l + 1e-4 * size * gain) break;
         }
-        if (!(l_next >= l) || !(fabs(next[0]) < 25.0 && fabs(next[1]) < 25.0))
-            break; /* running away */
+        if (!(l_next >= l && fabs(next[0]) < 25.0)) break; /* running away */
         l = l_next;
         memcpy(u, next, sizeof u), memcpy(g, g2, sizeof g), memcpy(h, h2, sizeof h);
     }
@@ -6246,7 +6640,7 @@ LLM_API double llm_mle_dirichlet_value(const double *a, const double *m, size_t 
  * when there is no maximum (all rows equal) or none was found in 200. Scratch: next, m (K). */
 LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float *p, size_t N,
                                  size_t K) {
-    double mean = 0.0, square = 0.0;
+    double spread = 0.0, var = 0.0;
     for (size_t k = 0; k < K; k++) {
         a[k] = m[k] = 0.0;
         for (size_t n = 0; n < N; n++) {
@@ -6255,17 +6649,18 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
             m[k] += log((double)p[n * K + k]) / (double)N;
         }
     }
-    for (size_t n = 0; n < N; n++) { /* start: the moments of the first class (eq. 22) */
-        mean += (double)p[n * K] / (double)N;
-        square += (double)p[n * K] * (double)p[n * K] / (double)N;
+    for (size_t i = 0; i < N * K; i++) { /* start: mean (1 - mean) = (s + 1) var, over classes */
+        const double x = (double)p[i], off = x - a[i % K];
+        spread += x * (1.0 - x);
+        var += off * off;
     }
-    const double var = square - mean * mean, s0 = fmax(0.1, (mean - square) / var);
-    if (!(var > 1e-12 * mean * mean)) return 0;
+    const double s0 = fmax(0.1, spread / var);
     for (size_t k = 0; k < K; k++) a[k] *= s0;
     double l = llm_mle_dirichlet_value(a, m, K);
     for (size_t step = 1; step < 200; step++) {
         double s = 0.0, above = 0.0, below = 0.0, slope = 0.0, l_next = 0.0;
         for (size_t k = 0; k < K; k++) s += a[k];
+        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
         const double psi = llm_special_digamma(s), z = llm_special_trigamma(s);
         for (size_t k = 0; k < K; k++) {
             const double q = -llm_special_trigamma(a[k]);
@@ -6286,7 +6681,6 @@ LLM_API size_t llm_mle_dirichlet(double *a, double *next, double *m, const float
             for (size_t k = 0; k < K; k++) next[k] = 0.5 * (a[k] + next[k]);
             l_next = llm_mle_dirichlet_value(next, m, K);
         }
-        if (!(s < 1e9)) return 0; /* rows so alike that only s = inf fits */
         for (size_t k = 0; k < K; k++) a[k] = next[k];
         l = l_next;
         if (slope < 1e-13 * (1.0 + fabs(l))) return step;
@@ -13019,7 +13413,8 @@ LLM_API size_t llm_data_leakage_time(bool *late, const double *known, const doub
 
 /* x (n) <- the mean of y (n) in the category (n) below C of each row, from rows of other folds
  * only: (sum + strength * mean) / (count + strength). fold (n) NULL: from all rows, the leaking
- * form. Category -1 gets the mean. Scratch: 2 C + 1 doubles. */
+ * form. Category -1 gets the mean, which is 0 where no other fold has a row. Scratch: 2 C + 1
+ * doubles. */
 LLM_API void llm_data_leakage_target_encode(float *x, const int *category, const float *y,
                                             const int *fold, size_t n, size_t C, double strength,
                                             llm_arena *arena) {
@@ -13642,6 +14037,71 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
     }
 }
 
+/* @prelu ---------------------------------------------------- Parametric ReLU and maxout
+ *
+ *     prelu     y = x for x > 0, else a_c x                       a_c learned, one a channel
+ *     maxout    y_j = max_k z_jk, z = x W^T with K rows a unit    the curve itself is learned
+ *
+ * Two activations with weights. Parametric ReLU learns how much of the negative side to let
+ * through: a = 0 is ReLU, 0.01 its leaky form, 1 no curve at all. Maxout takes the largest of K
+ * linear functions, so that a unit can become any convex curve with K pieces: ReLU is K = 2 with
+ * one of them 0. Its gradient goes to the winner alone; of equal ones the first wins, as in torch.
+ *
+ * source  He, Zhang, Ren & Sun 2015, "Delving deep into rectifiers", sec. 2; Goodfellow et al.
+ *         2013, "Maxout networks"
+ * needs   base
+ * see     @activation (without weights), @relu, @convex
+ * topics  -
+ */
+
+/* y (N,C,S) <- x (N,C,S), a (C): N examples, S pixels of each channel, 1 in a dense net. y may be
+ * x. */
+LLM_API void llm_prelu_forward(float *y, const float *x, const float *a, size_t N, size_t C,
+                               size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < N * C * S; i++) y[i] = x[i] > 0.0f ? x[i] : a[i / S % C] * x[i];
+}
+
+/* dx (N,C,S), da (C) += <- dy and forward's x, a; either may be NULL. Do not decay a: a weight of 0
+ * is no simpler than another. */
+LLM_API void llm_prelu_backward(float *dx, float *da, const float *dy, const float *x,
+                                const float *a, size_t N, size_t C, size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++) {
+                const bool low = !(x[i] > 0.0f);
+                if (dx) dx[i] += low ? a[c] * dy[i] : dy[i];
+                if (low) sum += (double)dy[i] * (double)x[i];
+            }
+        if (da) da[c] += (float)sum;
+    }
+}
+
+/* y (n), winner (n) <- z (n,K), K > 0: the largest of each row and where it stands; NaN wins. */
+LLM_API void llm_prelu_maxout_forward(float *y, unsigned char *winner, const float *z, size_t n,
+                                      size_t K) {
+    LLM_ASSERT(K > 0 && K <= 256);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        size_t best = 0;
+        for (size_t k = 1; k < K; k++) {
+            const float old = z[i * K + best], now = z[i * K + k];
+            if (now > old || (now != now && old == old)) best = k;
+        }
+        y[i] = z[i * K + best];
+        winner[i] = (unsigned char)best;
+    }
+}
+
+/* dz (n,K) += <- dy (n) and forward's winner. */
+LLM_API void llm_prelu_maxout_backward(float *dz, const float *dy, const unsigned char *winner,
+                                       size_t n, size_t K) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) dz[i * K + winner[i]] += dy[i];
+}
+
 /* @swiglu --------------------------------------------------- SwiGLU
  *
  *     y_i = silu(g_i) u_i         g = x W_gate^T, u = x W_up^T        silu(g) = g s(g)
@@ -13927,8 +14387,9 @@ LLM_API double llm_output_layer_loss(float *dz, const float *z, const int *label
     return N > 0 ? total / (double)N : 0.0;
 }
 
-/* b (K) <- label or target as above: the bias with which a layer that knows nothing else predicts
- * the mean target. A rate of 0 (or, of BCE, 1) counts as half an example, or b would be infinite. */
+/* b (K) <- label or target as above: the bias with which a layer that knows nothing else
+ * predicts the mean target. A rate of 0 (or, of BCE, 1) counts as half an example, or b would be
+ * infinite. */
 LLM_API void llm_output_layer_bias(float *b, const int *label, const float *target, size_t N,
                                    size_t K, int head) {
     LLM_ASSERT(N > 0);
@@ -14052,7 +14513,8 @@ typedef struct {
     int act, head;
 } llm_mlp;
 
-/* Where a layer lies in w: W (out,in) from w + weight on, b (out) from w + bias, right behind it. */
+/* Where a layer lies in w: W (out,in) from w + weight on, b (out) from w + bias, right behind
+ * it. */
 typedef struct {
     size_t in, out, weight, bias;
 } llm_mlp_view;
@@ -14282,6 +14744,179 @@ LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float 
     }
 }
 
+/* @weight_init ---------------------------------------------- Weight initialization
+ *
+ *     Var(w) = gain^2 / fan            fan_in = C area, fan_out = O area, for w (O,C,area)
+ *     gain   = 1 / sqrt(E phi(z)^2),   z ~ N(0,1)
+ *
+ * Training starts from random weights, and their size decides whether it starts at all. Equal
+ * weights would be worse than wrong ones: units that compute the same get the same gradient, and
+ * stay one unit for ever. A sum of fan products has fan times the variance of one, and the
+ * activation keeps E phi(z)^2 of it: dividing by both keeps signals at size 1. Orthogonal weights
+ * keep every direction, not only the mean, so that a deep linear net keeps each singular value at
+ * 1; LSUV measures what formulas only estimate, with one batch, layer by layer.
+ *
+ * source  Saxe, McClelland & Ganguli 2014, "Exact solutions to the nonlinear dynamics of learning
+ *         in deep linear neural networks" (orthogonal); Xiao et al. 2018, "Dynamical isometry and a
+ *         mean field theory of CNNs" (delta-orthogonal); Mishkin & Matas 2016, "All you need is a
+ *         good init" (LSUV); Yang et al. 2022, "Tensor Programs V", table 3 (muP)
+ * needs   base arena rng qr activation dense
+ * see     @xavier_init @he_init (two choices of the fan), @vanishing_gradient
+ * topics  Weight Initialization
+ */
+
+/* Of w (O,C,area): O outputs, C inputs of each (for groups: of its group), area pixels of a kernel,
+ * 1 for a dense layer. A transposed convolution stores w as (inputs, outputs, area); torch calls
+ * those O and C too, and so exchanges its fans. */
+LLM_API void llm_weight_init_fans(size_t *fan_in, size_t *fan_out, size_t O, size_t C,
+                                  size_t area) {
+    *fan_in = C * area;
+    *fan_out = O * area;
+}
+
+/* What makes up for the activation. The second is torch's table, written before 2015: it has 5/3
+ * for tanh, which sees smaller signals than N(0,1), and 3/4 for SELU, found by trying. */
+LLM_API double llm_weight_init_gain(int kind) {
+    double square, slope;
+    llm_activation_moments(&square, &slope, kind);
+    return 1.0 / sqrt(square);
+}
+LLM_API double llm_weight_init_torch_gain(int kind) {
+    switch (kind) {
+    case LLM_ACTIVATION_RELU:
+        return sqrt(2.0);
+    case LLM_ACTIVATION_LEAKY_RELU: /* sqrt(2 / (1 + slope^2)) */
+        return sqrt(2.0 / (1.0 + 0.01 * 0.01));
+    case LLM_ACTIVATION_TANH:
+        return 5.0 / 3.0;
+    case LLM_ACTIVATION_SELU:
+        return 0.75;
+    case LLM_ACTIVATION_IDENTITY:
+    case LLM_ACTIVATION_SIGMOID:
+        return 1.0;
+    }
+    LLM_ASSERT(false && "torch has no gain for this activation");
+    return (double)NAN;
+}
+
+/* w (n): one value (0 for biases), U(low, high), N(0, std^2). */
+LLM_API void llm_weight_init_constant(float *w, size_t n, float value) {
+    for (size_t i = 0; i < n; i++) w[i] = value;
+}
+LLM_API void llm_weight_init_uniform(float *w, size_t n, float low, float high, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) w[i] = low + (high - low) * llm_rng_uniform(rng);
+}
+LLM_API void llm_weight_init_normal(float *w, size_t n, float std, llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, n);
+    for (size_t i = 0; i < n; i++) w[i] *= std;
+}
+
+/* w (n): std z, with z ~ N(0,1) drawn again until |z| <= cut. Entry i draws from counters of its
+ * own, (i, 1, attempt), so that it does not matter how often the others had to. */
+LLM_API void llm_weight_init_truncated(float *w, size_t n, float std, float cut, uint64_t seed) {
+    LLM_ASSERT(cut >= 0.01f); /* else hundreds of attempts */
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        llm_rng rng = llm_rng_seed(seed);
+        uint32_t counter[4] = {(uint32_t)i, (uint32_t)((uint64_t)i >> 32), 1, 0};
+        float z[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        size_t k = 4;
+        while (k == 4) {
+            llm_rng_philox(rng.word, counter, rng.key);
+            rng.used = 0;
+            llm_rng_normal_pair(z, &rng);
+            llm_rng_normal_pair(z + 2, &rng);
+            for (k = 0; k < 4 && fabsf(z[k]) > cut;) k++;
+            counter[3]++;
+        }
+        w[i] = std * z[k];
+    }
+}
+
+/* The deviation that cutting leaves of 1: 0.8796 for cut = 2. JAX divides std by it, torch does
+ * not. Variance 1 - 2 cut density(cut) / mass(-cut..cut), by integrating z^2 density in parts. */
+LLM_API double llm_weight_init_truncated_std(double cut) {
+    const double density = exp(-0.5 * cut * cut) / sqrt(2.0 * 3.14159265358979323846);
+    return sqrt(1.0 - 2.0 * cut * density / erf(cut / sqrt(2.0)));
+}
+
+/* w (O,C): gain times rows (O <= C) or columns (O >= C) that are orthonormal, every such matrix
+ * equally likely: Q of a normal matrix, with the signs that make R's diagonal positive. Without
+ * them the first entries of Q's columns would all be negative. Scratch: (2 O C + 2 min(O,C))
+ * doubles and O C floats, given back. */
+LLM_API void llm_weight_init_orthogonal(float *w, size_t O, size_t C, float gain, llm_rng *rng,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used, m = O > C ? O : C, n = O > C ? C : O;
+    float *a = llm_arena_floats(arena, m * n);
+    llm_rng_normal_fill(rng, a, m * n);
+    llm_qr_orthonormalize(a, m, n, arena);
+    for (size_t i = 0; i < O * C; i++) w[i] = gain * (O >= C ? a[i] : a[i % C * n + i / C]);
+    arena->used = mark;
+}
+
+/* w (O,C,area), area odd: zeros but for the middle pixel, which is orthogonal. The convolution then
+ * is that matrix at every pixel: nothing is lost at a border, and with O >= C norms are kept.
+ * Scratch: an orthogonal fill's and O C floats. */
+LLM_API void llm_weight_init_delta(float *w, size_t O, size_t C, size_t area, float gain,
+                                   llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(area % 2 == 1);
+    const size_t mark = arena->used;
+    float *q = llm_arena_floats(arena, O * C);
+    llm_weight_init_orthogonal(q, O, C, gain, rng, arena);
+    llm_weight_init_constant(w, O * C * area, 0.0f);
+    for (size_t i = 0; i < O * C; i++) w[i * area + area / 2] = q[i];
+    arena->used = mark;
+}
+
+/* w: L matrices (width[l+1],width[l]) one behind the other, scaled in place until each layer's
+ * output before the activation kind has variance 1 on the batch x (N,width[0]). There is no bias,
+ * so one division does it. Start from orthogonal ones. A layer that gives only zeros stays.
+ * Scratch: 2 N max(width) floats, given back. */
+LLM_API void llm_weight_init_lsuv(float *w, const float *x, const size_t *width, size_t L, size_t N,
+                                  int kind, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t widest = 0;
+    for (size_t l = 0; l <= L; l++) widest = width[l] > widest ? width[l] : widest;
+    float *h = llm_arena_floats(arena, N * widest), *z = llm_arena_floats(arena, N * widest);
+    for (size_t i = 0; i < N * width[0]; i++) h[i] = x[i];
+    for (size_t l = 0; l < L; l++) {
+        const size_t n = N * width[l + 1], weights = width[l] * width[l + 1];
+        double mean = 0.0, var = 0.0;
+        llm_dense_forward(z, h, w, NULL, N, width[l], width[l + 1]);
+        for (size_t i = 0; i < n; i++) mean += (double)z[i] / (double)n;
+        for (size_t i = 0; i < n; i++)
+            var += ((double)z[i] - mean) * ((double)z[i] - mean) / (double)n;
+        const float scale = var > 0.0 ? (float)(1.0 / sqrt(var)) : 1.0f;
+        for (size_t i = 0; i < weights; i++) w[i] *= scale;
+        for (size_t i = 0; i < n; i++) z[i] *= scale;
+        llm_activation_forward(h, z, n, kind);
+        w += weights;
+    }
+    arena->used = mark;
+}
+
+/* GPT-2's deviation for one of L blocks: 0.02, and smaller for the 2 L matrices that write into the
+ * residual stream, whose sum then has the size of one. */
+LLM_API float llm_weight_init_gpt2_std(size_t L, bool residual) {
+    return residual ? 0.02f / sqrtf(2.0f * (float)L) : 0.02f;
+}
+
+enum { LLM_WEIGHT_INIT_INPUT, LLM_WEIGHT_INIT_HIDDEN, LLM_WEIGHT_INIT_OUTPUT };
+
+/* muP: by what to multiply deviation and learning rate, tuned on a small model, for one m times as
+ * wide, so that the features of both move as far in a step. INPUT is what reads something of fixed
+ * size (embeddings; biases and gains too), OUTPUT what writes something of fixed size. adam: any
+ * optimizer whose step does not depend on the gradient's size; else plain SGD. */
+LLM_API void llm_weight_init_mup(float *std, float *lr, int role, float m, bool adam) {
+    *std = role == LLM_WEIGHT_INIT_INPUT    ? 1.0f
+           : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f / sqrtf(m)
+                                            : 1.0f / m;
+    if (adam)
+        *lr = role == LLM_WEIGHT_INIT_INPUT ? 1.0f : 1.0f / m;
+    else
+        *lr = role == LLM_WEIGHT_INIT_INPUT ? m : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f : 1.0f / m;
+}
+
 /* @xavier_init ---------------------------------------------- Xavier initialization
  *
  *     Var(y) = fan_in Var(w) Var(x)            Var(dx) = fan_out Var(w) Var(dy)
@@ -14373,6 +15008,70 @@ LLM_API void llm_xavier_init_variance_track(double *forward, double *backward, c
         at -= N * width[l];
     }
     arena->used = mark;
+}
+
+/* @he_init -------------------------------------------------- He initialization
+ *
+ *     Var(w) = 2 / ((1 + a^2) fan)              a: slope of the activation below 0, 0 for ReLU
+ *     b = 0
+ *
+ * ReLU keeps half of a mean square, so weights of variance 1 / fan halve the signal at each layer:
+ * thirty layers leave 2^-30 of it, and the gradient that reaches the first one is as small. Twice
+ * the variance keeps both. fan_in keeps the signals on the way forward, fan_out the gradients on
+ * the way back; either alone will do, since through a whole net the two differ by the ratio of its
+ * first and last width only. What torch calls kaiming_uniform with a = sqrt(5) in its Linear and
+ * Conv layers is no He initialization: it is U(-1, 1) / sqrt(fan_in), a sixth of the variance.
+ *
+ * source  He, Zhang, Ren & Sun 2015, "Delving deep into rectifiers", eq. 10, 14 and 15; Zhang,
+ *         Dauphin & Ma 2019, "Fixup initialization: residual learning without normalization"
+ * needs   rng weight_init
+ * see     @xavier_init (the mean of both fans), @residual (ReZero), @vanishing_gradient
+ * topics  He Initialization (Kaiming Initialization)
+ */
+enum { LLM_HE_INIT_FAN_IN, LLM_HE_INIT_FAN_OUT };
+
+/* The deviation for w (O,C,area) and an activation with slope a below 0; mode says which fan. */
+LLM_API float llm_he_init_std(size_t O, size_t C, size_t area, int mode, float a) {
+    size_t fan_in, fan_out;
+    llm_weight_init_fans(&fan_in, &fan_out, O, C, area);
+    const size_t fan = mode == LLM_HE_INIT_FAN_IN ? fan_in : fan_out;
+    return sqrtf(2.0f / ((1.0f + a * a) * (float)fan));
+}
+
+/* w (O,C,area), normal or uniform in +- sqrt(3) std, which has the same variance. */
+LLM_API void llm_he_init_normal(float *w, size_t O, size_t C, size_t area, int mode, float a,
+                                llm_rng *rng) {
+    llm_weight_init_normal(w, O * C * area, llm_he_init_std(O, C, area, mode, a), rng);
+}
+LLM_API void llm_he_init_uniform(float *w, size_t O, size_t C, size_t area, int mode, float a,
+                                 llm_rng *rng) {
+    const float bound = sqrtf(3.0f) * llm_he_init_std(O, C, area, mode, a);
+    llm_weight_init_uniform(w, O * C * area, -bound, bound, rng);
+}
+
+/* w (O,C,area), b (O) or NULL: what torch.nn.Linear and Conv2d start with. kaiming_uniform with
+ * a = sqrt(5) has the bound sqrt(6 / ((1 + 5) fan_in)), and the bias gets the same one. */
+LLM_API void llm_he_init_torch(float *w, float *b, size_t O, size_t C, size_t area, llm_rng *rng) {
+    const float bound = 1.0f / sqrtf((float)(C * area));
+    llm_weight_init_uniform(w, O * C * area, -bound, bound, rng);
+    if (b) llm_weight_init_uniform(b, O, -bound, bound, rng);
+}
+
+/* w (O,C,area): Fixup, for residual nets without normalization. It is matrix `layer` (0 is the
+ * first) of the m in a branch, of which the net has L. The last one of each branch is 0, so that
+ * every block starts as the identity; the others are He's times L^(-1 / (2 m - 2)), so that a step
+ * of the optimizer changes the net's output by as much as it would change one block's. Zero gamma,
+ * for nets with normalization, is the same idea: the last gain of a branch starts at 0. */
+LLM_API void llm_he_init_fixup(float *w, size_t O, size_t C, size_t area, size_t layer, size_t m,
+                               size_t L, llm_rng *rng) {
+    LLM_ASSERT(layer < m && L > 0);
+    if (layer == m - 1) {
+        llm_weight_init_constant(w, O * C * area, 0.0f);
+        return;
+    }
+    const float std = llm_he_init_std(O, C, area, LLM_HE_INIT_FAN_IN, 0.0f);
+    const float scale = powf((float)L, -1.0f / (2.0f * (float)m - 2.0f));
+    llm_weight_init_normal(w, O * C * area, scale * std, rng);
 }
 
 /* @residual ------------------------------------------------- Residual connection
@@ -14637,26 +15336,51 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  *
  * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
  *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
- * needs   base arena
+ * needs   base lanes arena
  * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
+
+enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
+
+/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an
+ * addition takes four times as long as until the next can begin, and none of these waits for
+ * another. */
+LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], q[WAYS];
+    const size_t whole = C - C % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(q, 0, sizeof q);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
+            s[k] += d;
+            q[k] += d * d;
+        }
+    }
+    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
+    for (size_t i = whole; i < C; i++) {
+        *sum += x[i] - about;
+        *square += (x[i] - about) * (x[i] - about);
+    }
+}
 
 /* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
  * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
 LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
                                const float *b, size_t C, float eps) {
-    float sum = 0.0f, rest = 0.0f, square = 0.0f;
-    LLM_SIMD_SUM(sum)
-    for (size_t i = 0; i < C; i++) sum += x[i];
+    float sum, rest, square;
+    llm_layernorm_sums(&sum, &square, x, 0.0f, C);
     const float about = sum / (float)C;
-    LLM_SIMD_SUM(rest)
-    for (size_t i = 0; i < C; i++) rest += x[i] - about;
-    const float m = about + rest / (float)C;
-    LLM_SIMD_SUM(square)
-    for (size_t i = 0; i < C; i++) square += (x[i] - m) * (x[i] - m);
-    const float r = 1.0f / sqrtf(square / (float)C + eps);
-
+    llm_layernorm_sums(&rest, &square, x, about, C);
+    rest /= (float)C;
+    const float m = about + rest;
+    if (!(square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
+        llm_layernorm_sums(&rest, &square, x, m, C), rest = 0.0f;
+    const float r = 1.0f / sqrtf(square / (float)C - rest * rest + eps);
     for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
     *mean = m;
     *rstd = r;
@@ -14691,37 +15415,71 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
     }
 }
 
-/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
- *
- * With g = w dy, the gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and
- * through r by -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
+/* dx (C) += <- dy, x (C), w (C) or NULL, and the row's mean m and rstd r. With g = w dy, the
+ * gradient of xhat: x_i moves xhat_i by r, all of them through m by -r / C, and through r by
+ * -xhat_i xhat_j r / C. So g loses its mean and its part along xhat:
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
+LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
+                                        float m, float r, size_t C) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], a[WAYS];
+    const size_t whole = C - C % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(a, 0, sizeof a);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const size_t at = i + k * LLM_LANES;
+            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
+            s[k] += g;
+            a[k] += g * (llm_lanes_load(x + at) - m);
+        }
+    }
+    float flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    float along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
+    for (size_t i = whole; i < C; i++) {
+        const float g = dy[i] * (w ? w[i] : 1.0f);
+        flat += g, along += g * (x[i] - m);
+    }
+    flat /= (float)C;
+    along *= r * r / (float)C;
+    for (size_t i = 0; i < C; i++)
+        dx[i] += r * (dy[i] * (w ? w[i] : 1.0f) - flat - (x[i] - m) * along);
+}
+
+/* dw, db (C) += for columns first to end, <- N rows of dy, x (.,C), mean, rstd. dw, db may be
+ * NULL. */
+LLM_API void llm_layernorm_columns_backward(float *dw, float *db, const float *dy, const float *x,
+                                            const float *mean, const float *rstd, size_t N,
+                                            size_t C, size_t first, size_t end) {
+    float w[LLM_LAYERNORM_COLUMNS] = {0.0f}, b[LLM_LAYERNORM_COLUMNS] = {0.0f};
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = first; i < end; i++) {
+            w[i - first] += dy[n * C + i] * ((x[n * C + i] - mean[n]) * rstd[n]);
+            b[i - first] += dy[n * C + i];
+        }
+    for (size_t i = first; dw && i < end; i++) dw[i] += w[i - first];
+    for (size_t i = first; db && i < end; i++) db[i] += b[i - first];
+}
+
+/* dx (N,C), dw, db (C) += <- dy (N,C) and forward's x, w, mean, rstd. Any of the three may be NULL.
+ * A block of rows at a time, whose dy and x are in the cache when the columns are summed; there
+ * each thread has its own columns, so the number of threads changes nothing. */
 LLM_API void llm_layernorm_backward(float *dx, float *dw, float *db, const float *dy,
                                     const float *x, const float *w, const float *mean,
                                     const float *rstd, size_t N, size_t C) {
-    const size_t rows = dx ? N : 0;
-    LLM_PARALLEL_FOR
-    for (size_t n = 0; n < rows; n++) {
-        const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-        float *dxn = dx + n * C, flat = 0.0f, along = 0.0f;
-        LLM_SIMD_SUM(flat)
-        for (size_t i = 0; i < C; i++) flat += dyn[i] * (w ? w[i] : 1.0f);
-        LLM_SIMD_SUM(along)
-        for (size_t i = 0; i < C; i++) along += dyn[i] * (w ? w[i] : 1.0f) * (xn[i] - m);
-        flat /= (float)C;
-        along *= r / (float)C;
-        for (size_t i = 0; i < C; i++)
-            dxn[i] += r * (dyn[i] * (w ? w[i] : 1.0f) - flat - (xn[i] - m) * r * along);
-    }
-
-    /* Sums over the rows. Each thread has its own columns, so their number changes nothing. */
-    LLM_PARALLEL_FOR
-    for (size_t start = 0; start < C; start += 64) {
-        const size_t end = C - start < 64 ? C : start + 64;
-        for (size_t n = 0; n < N; n++) {
-            const float *xn = x + n * C, *dyn = dy + n * C, m = mean[n], r = rstd[n];
-            for (size_t i = start; dw && i < end; i++) dw[i] += dyn[i] * ((xn[i] - m) * r);
-            for (size_t i = start; db && i < end; i++) db[i] += dyn[i];
+    enum { ROWS = 128 };
+    for (size_t n0 = 0; n0 < N; n0 += ROWS) {
+        const size_t left = N - n0, rows = left < ROWS ? left : (size_t)ROWS;
+        const size_t last = dx ? n0 + rows : n0, columns = dw || db ? C : 0;
+        LLM_PARALLEL_FOR
+        for (size_t n = n0; n < last; n++)
+            llm_layernorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, mean[n], rstd[n], C);
+        LLM_PARALLEL_FOR
+        for (size_t i = 0; i < columns; i += LLM_LAYERNORM_COLUMNS) {
+            const size_t end = C - i < LLM_LAYERNORM_COLUMNS ? C : i + LLM_LAYERNORM_COLUMNS;
+            llm_layernorm_columns_backward(dw, db, dy + n0 * C, x + n0 * C, mean + n0, rstd + n0,
+                                           rows, C, i, end);
         }
     }
 }
@@ -14773,52 +15531,496 @@ LLM_API void llm_layernorm_group_backward(float *dx, float *dw, float *db, const
  * w - 1 instead of w. With 16-bit activations the squares must still be summed in float.
  *
  * source  Zhang & Sennrich 2019, "Root Mean Square Layer Normalization"
- * needs   -
+ * needs   base
  * see     @layernorm (subtracts the mean too)
  * topics  Root Mean Square Normalization (RMSNorm)
  */
+
+/* y (C) <- x, w (C); returns r. y may be x. */
+LLM_API float llm_rmsnorm_row(float *y, const float *x, const float *w, size_t C, float eps) {
+    float sum_sq = 0.0f;
+    LLM_SIMD_SUM(sum_sq)
+    for (size_t i = 0; i < C; i++) sum_sq += x[i] * x[i];
+    const float r = 1.0f / sqrtf(sum_sq / (float)C + eps);
+    for (size_t i = 0; i < C; i++) y[i] = w[i] * (x[i] * r);
+    return r;
+}
 
 /* y (N,C), rstd (N) <- x (N,C), w (C). rstd is r of each row, which the backward pass needs; pass
  * NULL at inference. y may be x. */
 LLM_API void llm_rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, size_t N,
                                  size_t C, float eps) {
+    LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C;
-        float *yn = y + n * C;
-
-        float sum_sq = 0.0f;
-        for (size_t i = 0; i < C; i++) sum_sq += xn[i] * xn[i];
-        const float r = 1.0f / sqrtf(sum_sq / (float)C + eps);
-
-        for (size_t i = 0; i < C; i++) yn[i] = w[i] * (xn[i] * r);
+        const float r = llm_rmsnorm_row(y + n * C, x + n * C, w, C, eps);
         if (rstd) rstd[n] = r;
     }
 }
 
-/* dx (N,C) += , dw (C) += <- dy (N,C) and forward's x, w, rstd. dx may not be dy.
+/* sum, y (N,C), rstd (N) <- x, f (N,C), w (C): sum = x + f, the residual stream behind a branch,
+ * and its normalization for the next one, while the row is in the cache. sum may be x or f, y any
+ * of them but not sum. rstd may be NULL. */
+LLM_API void llm_rmsnorm_residual_forward(float *y, float *sum, float *rstd, const float *x,
+                                          const float *f, const float *w, size_t N, size_t C,
+                                          float eps) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *s = sum + n * C;
+        for (size_t i = 0; i < C; i++) s[i] = x[n * C + i] + f[n * C + i];
+        const float r = llm_rmsnorm_row(y + n * C, s, w, C, eps);
+        if (rstd) rstd[n] = r;
+    }
+}
+
+/* dx (C) += <- dy, x, w (C) and r.
  *
  * x_i reaches y_i directly, and every y_j through r, where dr/dx_i = -x_i r^3 / C. Together:
  *     dx_i = r * (w_i dy_i - xhat_i * mean_j(w_j dy_j xhat_j))        xhat = x * r */
+LLM_API void llm_rmsnorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
+                                      float r, size_t C) {
+    float along = 0.0f; /* mean_j(w_j dy_j xhat_j): the part of the gradient along x */
+    LLM_SIMD_SUM(along)
+    for (size_t i = 0; i < C; i++) along += w[i] * dy[i] * (x[i] * r);
+    along /= (float)C;
+    for (size_t i = 0; i < C; i++) dx[i] += r * (w[i] * dy[i] - x[i] * r * along);
+}
+
+/* dx (N,C) += , dw (C) += <- dy (N,C) and forward's x, w, rstd. dx may not be dy. A block of rows
+ * at a time, whose dy and x are in the cache when dw is summed; there each thread has its own
+ * columns, so the number of threads changes nothing. */
 LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x,
                                   const float *w, const float *rstd, size_t N, size_t C) {
-    for (size_t n = 0; n < N; n++) {
-        const float *xn = x + n * C, *dyn = dy + n * C;
-        float *dxn = dx + n * C;
-        const float r = rstd[n];
-
-        float along = 0.0f; /* mean_j(w_j dy_j xhat_j): the part of the gradient along x */
-        for (size_t i = 0; i < C; i++) along += w[i] * dyn[i] * (xn[i] * r);
-        along /= (float)C;
-
-        for (size_t i = 0; i < C; i++) {
-            const float xhat = xn[i] * r;
-            dw[i] += dyn[i] * xhat;
-            dxn[i] += r * (w[i] * dyn[i] - xhat * along);
+    enum { ROWS = 128, COLUMNS = 64 };
+    for (size_t n0 = 0; n0 < N; n0 += ROWS) {
+        const size_t left = N - n0, end = n0 + (left < ROWS ? left : (size_t)ROWS);
+        LLM_PARALLEL_FOR
+        for (size_t n = n0; n < end; n++)
+            llm_rmsnorm_row_backward(dx + n * C, dy + n * C, x + n * C, w, rstd[n], C);
+        LLM_PARALLEL_FOR
+        for (size_t i0 = 0; i0 < C; i0 += COLUMNS) {
+            const size_t columns = C - i0 < COLUMNS ? C - i0 : (size_t)COLUMNS;
+            float sum[COLUMNS] = {0.0f};
+            for (size_t n = n0; n < end; n++)
+                for (size_t i = 0; i < columns; i++)
+                    sum[i] += dy[n * C + i0 + i] * (x[n * C + i0 + i] * rstd[n]);
+            for (size_t i = 0; i < columns; i++) dw[i0 + i] += sum[i];
         }
     }
 }
 
 /* @07-optim ================================================= OPTIMIZATION */
+
+/* @gradient_descent ----------------------------------------- Gradient descent
+ *
+ *     w <- w - lr g(w)
+ *     quadratic, along an eigenvector of curvature h:   w_t - w* = (1 - lr h)^t (w_0 - w*)
+ *     converges for lr < 2/L; best is 2/(L + m), then the error falls by (k - 1)/(k + 1), k = L/m
+ *     with walls or kinks, f + h:   w <- prox(w - lr g),   prox(a) = argmin_x lr h(x) + |x - a|^2/2
+ *
+ * The gradient says where down is, and only near where it was taken; the question is how far to go.
+ * The steepest direction, of curvature L, limits the step, and the flattest, m, decides how long it
+ * takes: their ratio k is the price of every method below. A step that is not known is searched:
+ * halve it until f falls by a share of what the slope promised (Armijo). Or it is measured:
+ * Barzilai and Borwein take |s|^2 / (s.y) from the last move s and the change y of the gradient,
+ * the inverse of a curvature just met; f may rise for a while, so it is compared with the worst of
+ * the last ten values. One condition serves all, with a prox or without:
+ *
+ *     f(x + d) <= f(x) + g.d + (1 - c) |d|^2 / lr         then f + h falls by c |d|^2 / lr or more
+ *
+ * source  Armijo 1966; Barzilai & Borwein 1988, "Two-point step size gradient methods"; Grippo,
+ *         Lampariello & Lucidi 1986 (the last ten); Beck & Teboulle 2009 (proximal gradient)
+ * needs   convex
+ * see     @momentum, @learning_rate, @convergence, @lasso (a proximal method)
+ * topics  Gradient descent
+ */
+
+/* w (n) -= lr g (n). */
+LLM_API void llm_gradient_descent_step(float *w, const float *g, size_t n, float lr) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= lr * g[i];
+}
+
+enum { LLM_GRADIENT_DESCENT_FIXED, LLM_GRADIENT_DESCENT_ARMIJO, LLM_GRADIENT_DESCENT_BB };
+
+/* x <- prox(x) for a step lr; the projection where h is 0 in a set and infinite outside. */
+typedef void (*llm_gradient_descent_prox)(double *x, double lr, void *context);
+
+typedef struct {
+    int rule;
+    double lr;            /* FIXED: the step; else where the search begins */
+    double slope, factor; /* Armijo's c, and what too long a step is multiplied by */
+    double tolerance;     /* on |x_t+1 - x_t| / lr, which is |g| without prox */
+    size_t steps;
+    llm_gradient_descent_prox prox; /* or NULL; with BB only a projection */
+} llm_gradient_descent_config;
+
+/* Armijo's rule from step 1, to |g| <= 1e-6 or 10000 steps. */
+LLM_API llm_gradient_descent_config llm_gradient_descent_defaults(void) {
+    const llm_gradient_descent_config c = {
+        LLM_GRADIENT_DESCENT_ARMIJO, 1.0, 1e-4, 0.5, 1e-6, 10000, NULL};
+    return c;
+}
+
+typedef struct {
+    double f, size;      /* f at x; |x_t+1 - x_t| / lr of the last step */
+    size_t steps, calls; /* calls of f */
+    bool ok;             /* false: f or g was not finite, or no step was short enough */
+} llm_gradient_descent_result;
+
+/* x (n) in place <- a minimum of f, from where it stands; context goes to f and to the prox. When
+ * not ok, x is the last point with a finite gradient. Scratch: 3 n doubles. */
+LLM_API llm_gradient_descent_result
+llm_gradient_descent_minimize(double *x, llm_convex_fn f, void *context,
+                              const llm_gradient_descent_config *c, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used, kept = c->rule == LLM_GRADIENT_DESCENT_BB ? 10 : 1;
+    double *g = llm_arena_doubles(arena, n), *next = llm_arena_doubles(arena, n);
+    double *next_g = llm_arena_doubles(arena, n), recent[10], lr = c->lr;
+    llm_gradient_descent_result r;
+    LLM_ASSERT(c->lr > 0.0 && c->factor > 0.0 && c->factor < 1.0);
+    r.f = f(g, x, context), r.size = HUGE_VAL, r.steps = 0, r.calls = 1;
+    r.ok = fabs(r.f) < HUGE_VAL;
+    for (size_t k = 0; k < 10; k++) recent[k] = r.f;
+
+    while (r.ok && r.steps < c->steps && r.size > c->tolerance) {
+        const double first = lr;
+        double worst = r.f, value, along, square;
+        for (size_t k = 0; k < kept; k++) worst = fmax(worst, recent[k]);
+        for (;; lr *= c->factor) {
+            along = square = 0.0;
+            for (size_t i = 0; i < n; i++) next[i] = x[i] - lr * g[i];
+            if (c->prox) c->prox(next, lr, context);
+            for (size_t i = 0; i < n; i++) {
+                along += g[i] * (next[i] - x[i]);
+                square += (next[i] - x[i]) * (next[i] - x[i]);
+            }
+            value = f(next_g, next, context);
+            r.calls++;
+            if (c->rule == LLM_GRADIENT_DESCENT_FIXED) break;
+            if (value <= worst + along + (1.0 - c->slope) * square / lr &&
+                (square > 0.0 || lr == first))
+                break;
+            if (!(square < HUGE_VAL) || lr < 1e-20 * first) break; /* NaN, or nothing helps */
+        }
+        r.ok = square < HUGE_VAL && fabs(value) < HUGE_VAL && !(lr < 1e-20 * first);
+        if (!r.ok) break;
+        double bend = 0.0; /* s.y */
+        for (size_t i = 0; i < n; i++) {
+            bend += (next[i] - x[i]) * (next_g[i] - g[i]);
+            x[i] = next[i];
+            g[i] = next_g[i];
+        }
+        recent[r.steps++ % kept] = r.f = value;
+        r.size = sqrt(square) / lr;
+        if (c->rule == LLM_GRADIENT_DESCENT_ARMIJO) lr = c->lr;
+        if (c->rule == LLM_GRADIENT_DESCENT_BB)
+            lr = bend > 0.0 ? fmin(square / bend, 1e10 * c->lr) : c->lr;
+    }
+    arena->used = mark;
+    return r;
+}
+
+/* x (n) in place: steps of the exact length r.r / r.Ar on x'Ax/2 - b.x, A (n,n) symmetric positive
+ * definite; no eigenvalue need be known, and the worst case is no better than the best fixed step.
+ * Returns |b - Ax| at the end. Scratch: 2 n doubles. */
+LLM_API double llm_gradient_descent_exact(double *x, const double *A, const double *b, size_t n,
+                                          size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *r = llm_arena_doubles(arena, n), *Ar = llm_arena_doubles(arena, n), rr = 0.0;
+    for (size_t t = 0;; t++) {
+        double rAr = 0.0;
+        rr = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            r[i] = b[i];
+            for (size_t j = 0; j < n; j++) r[i] -= A[i * n + j] * x[j];
+            rr += r[i] * r[i];
+        }
+        if (t == steps || rr == 0.0) break;
+        for (size_t i = 0; i < n; i++) {
+            Ar[i] = 0.0;
+            for (size_t j = 0; j < n; j++) Ar[i] += A[i * n + j] * r[j];
+            rAr += r[i] * Ar[i];
+        }
+        for (size_t i = 0; i < n; i++) x[i] += rr / rAr * r[i];
+    }
+    arena->used = mark;
+    return sqrt(rr);
+}
+
+/* e (n) <- the error after t steps of rate lr on a quadratic, from the error e0 (n) and the
+ * curvatures h (n), along the eigenvectors. Returns max |1 - lr h|, the rate in the long run: below
+ * 1 it converges. e may be e0. */
+LLM_API double llm_gradient_descent_theory(double *e, const double *e0, const double *h, size_t n,
+                                           double lr, size_t t) {
+    double rate = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        e[i] = pow(1.0 - lr * h[i], (double)t) * e0[i];
+        rate = fmax(rate, fabs(1.0 - lr * h[i]));
+    }
+    return rate;
+}
+
+/* Two valleys to measure methods in. Rosenbrock's is bent and flat along its floor: minimum 0 at
+ * (1, 1). Beale's has plains and walls: minimum 0 at (3, 1/2). */
+LLM_API double llm_gradient_descent_rosenbrock(double *g, const double *x, void *context) {
+    const double a = 1.0 - x[0], b = x[1] - x[0] * x[0];
+    (void)context;
+    if (g) g[0] = -2.0 * a - 400.0 * x[0] * b, g[1] = 200.0 * b;
+    return a * a + 100.0 * b * b;
+}
+LLM_API double llm_gradient_descent_beale(double *g, const double *x, void *context) {
+    const double target[3] = {1.5, 2.25, 2.625};
+    double value = 0.0, power = 1.0; /* of x1 */
+    (void)context;
+    if (g) g[0] = g[1] = 0.0;
+    for (int k = 0; k < 3; k++) {
+        const double slope = (double)(k + 1) * power; /* of x1^(k+1) */
+        power *= x[1];
+        const double e = target[k] - x[0] * (1.0 - power);
+        value += e * e;
+        if (g) g[0] -= 2.0 * e * (1.0 - power), g[1] += 2.0 * e * x[0] * slope;
+    }
+    return value;
+}
+
+/* @sgd ------------------------------------------------------ Stochastic gradient descent
+ *
+ *     w <- w - lr_t (g_i(w) + wd w)            g_i: the gradient of one example, i drawn at random
+ *     E g_i = g, so it goes down on average; around the minimum it keeps jumping, with covariance
+ *     A S + S A - lr A S A = lr C              A the Hessian, C the covariance of g_i there
+ *
+ * One example costs 1/n of the gradient and points nearly as well while the minimum is far. Near it
+ * all that is left is noise, and the iterate hovers in a cloud of size lr. Four ways out: steps
+ * that fall as a/(t + b) (their sum must be infinite, the sum of their squares finite); averaging
+ * the iterates, which does better than any of them, for steps that may stay long; and taking the
+ * noise away by remembering: SVRG subtracts what the example said at an anchor and adds the full
+ * gradient there, SAGA what it said when it was last drawn. Both stay unbiased, their variance goes
+ * to 0 at the minimum, and a constant step then converges like gradient descent.
+ *
+ * source  Robbins & Monro 1951; Polyak & Juditsky 1992; Johnson & Zhang 2013 (SVRG); Defazio, Bach
+ *         & Lacoste-Julien 2014 (SAGA); Mandt, Hoffman & Blei 2017 (the cloud); torch.optim.SGD
+ * needs   rng epoch
+ * see     @gradient_descent @minibatch @momentum @batch_size
+ * topics  Stochastic gradient descent (SGD)
+ */
+
+/* w (n) in place <- g (n), as torch.optim.SGD without momentum: maximize turns the gradient round,
+ * not the decay. */
+LLM_API void llm_sgd_step(float *w, const float *g, size_t n, float lr, float weight_decay,
+                          bool maximize) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= lr * ((maximize ? -g[i] : g[i]) + weight_decay * w[i]);
+}
+
+enum { LLM_SGD_REPLACE, LLM_SGD_ONCE, LLM_SGD_RESHUFFLE };
+
+/* The example of step t = 0, 1, .. of n examples: drawn anew each time, in one order that repeats,
+ * or in a fresh order each epoch, which converges fastest. Nothing is kept: a run can start at any
+ * t. */
+LLM_API size_t llm_sgd_pick(int order, size_t t, size_t n, uint64_t seed) {
+    LLM_ASSERT(n > 0);
+    if (order == LLM_SGD_REPLACE) {
+        llm_rng rng = llm_epoch_rng(seed, t);
+        return llm_rng_below(&rng, n);
+    }
+    return llm_epoch_at(t % n, n, seed, order == LLM_SGD_RESHUFFLE ? t / n : 0);
+}
+
+/* Robbins and Monro's step at t = 0, 1, ..; with a above 1/(2 m), m the smallest curvature, the
+ * squared error falls as 1/t, with a smaller a as slowly as t^(-2 a m). */
+LLM_API double llm_sgd_rate(double a, double b, size_t t) { return a / ((double)t + b); }
+
+/* mean (n) += share (w - mean). share 1/k for the k-th iterate, k = 1, 2, .., makes the plain mean
+ * (Polyak and Ruppert; torch's AveragedModel), a constant 1 - decay the exponential one. */
+LLM_API void llm_sgd_average(float *mean, const float *w, size_t n, float share) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) mean[i] += share * (w[i] - mean[i]);
+}
+
+/* SVRG: g (n), the example's gradient at w, becomes g - at + full: at (n) is the same example's
+ * gradient at the anchor, full (n) the mean of all there. Move the anchor every few epochs. */
+LLM_API void llm_sgd_svrg(float *g, const float *at, const float *full, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] += full[i] - at[i];
+}
+
+/* SAGA: g (n) becomes g - row + mean, row (n) the gradient that this example had when it was drawn
+ * last; then row <- g, and mean (n), of the rows of all `examples`, follows. Rows and mean may
+ * start as 0. Memory: a gradient for each example (for linear models a number would do). */
+LLM_API void llm_sgd_saga(float *g, float *row, float *mean, size_t n, size_t examples) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float news = g[i] - row[i];
+        row[i] = g[i];
+        g[i] = news + mean[i];
+        mean[i] += news / (float)examples;
+    }
+}
+
+/* S (n,n) <- A, C (n,n) symmetric: the covariance of w around the minimum of a quadratic with
+ * Hessian A at constant step lr, when gradients have noise of covariance C. False when there is
+ * none: lr at or above 2 over the largest eigenvalue, or A not positive definite.
+ *
+ *     w' = (I - lr A) w - lr noise,  so  S = M S M + lr^2 C,  M = I - lr A:
+ *     S = lr^2 (C + M C M + M^2 C M^2 + ..), each turn doubles the number of terms
+ *
+ * Scratch: 3 n n doubles. */
+LLM_API bool llm_sgd_stationary(double *S, const double *A, const double *C, size_t n, double lr,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *M = llm_arena_doubles(arena, n * n), *MS = llm_arena_doubles(arena, n * n);
+    double *MM = llm_arena_doubles(arena, n * n), largest = HUGE_VAL;
+    for (size_t k = 0; k < n * n; k++) {
+        M[k] = (k / n == k % n ? 1.0 : 0.0) - lr * A[k];
+        S[k] = lr * lr * C[k];
+    }
+    for (int turn = 0; turn < 60 && largest > 1e-20 && largest == largest; turn++) {
+        largest = 0.0;
+        for (size_t k = 0; k < n * n; k++) {
+            MS[k] = MM[k] = 0.0;
+            for (size_t j = 0; j < n; j++) {
+                MS[k] += M[k / n * n + j] * S[j * n + k % n];
+                MM[k] += M[k / n * n + j] * M[j * n + k % n];
+            }
+        }
+        for (size_t k = 0; k < n * n; k++) {
+            for (size_t j = 0; j < n; j++) S[k] += MS[k / n * n + j] * M[j * n + k % n];
+        }
+        for (size_t k = 0; k < n * n; k++) {
+            M[k] = MM[k];
+            if (!(fabs(M[k]) <= largest)) largest = fabs(M[k]); /* NaN, too */
+        }
+    }
+    arena->used = mark;
+    return largest <= 1e-20;
+}
+
+/* @minibatch ------------------------------------------------ Mini-batch gradient descent
+ *
+ *     repeat: rows of the next batch -> mean loss and its gradient -> one step of any optimizer
+ *     lr(B) = lr(B0) (B/B0)^p          p = 1 for SGD, 1/2 for Adam and its kin
+ *
+ * The loop that trains everything. A batch is large enough to fill the machine and small enough
+ * that its gradient still says something new; the rows are gathered into one block, so the model
+ * sees a matrix. The place in the data is computed from (epoch, step), so a run that stops goes on
+ * as if it had not. With B times the batch, B steps of SGD become one: it must be B times as long
+ * (while the noise allows it: not past the noise scale, and not past 2/L). Adam's step has its
+ * length from the root of the noise, hence the root. Texts of unequal length are padded to the
+ * longest of their batch: sorted by length, in pools to keep some chance, most padding is gone.
+ *
+ * source  Goyal et al. 2017, "Accurate, Large Minibatch SGD" (linear scaling); Malladi et al. 2022,
+ *         "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms" (square root);
+ *         Stich 2019, "Local SGD Converges Fast and Communicates Little"
+ * needs   argsort split epoch arena
+ * see     @sgd @batch_size @grad_accum @learning_rate
+ * topics  Mini-batch gradient descent
+ */
+
+/* What is trained, and how. loss returns the mean loss of the rows x (B,inputs), y (B,outputs) and
+ * adds its gradient to dw (params); step is any optimizer's, t = 1, 2, .. its number. */
+typedef struct {
+    double (*loss)(float *dw, const float *w, const float *x, const float *y, size_t B,
+                   void *context);
+    void (*step)(float *w, const float *g, size_t params, size_t t, void *context);
+    void *context;
+    size_t params, inputs, outputs;
+} llm_minibatch_model;
+
+/* w (params) in place: `steps` steps on the data x (n,inputs), y (n,outputs), from where `at`
+ * stands, which is moved on. log (steps) <- the loss of each batch before its step, or NULL.
+ * Returns their mean, each weighted by its number of rows, as the last batch of an epoch may be
+ * short. To resume: keep w, the optimizer's state and *at. Scratch: a batch and params floats. */
+LLM_API double llm_minibatch_train(float *w, float *log, llm_epoch_state *at,
+                                   const llm_minibatch_model *m, const float *x, const float *y,
+                                   size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, epoch = llm_epoch_steps(at->n, at->batch, at->drop_last);
+    size_t *row = (size_t *)llm_arena_take(arena, at->batch, sizeof(size_t));
+    float *dw = llm_arena_floats(arena, m->params);
+    float *bx = llm_arena_floats(arena, at->batch * m->inputs);
+    float *by = llm_arena_floats(arena, at->batch * m->outputs);
+    double sum = 0.0, rows = 0.0;
+    LLM_ASSERT(epoch > 0);
+    for (size_t k = 0; k < steps; k++) {
+        const size_t B = llm_epoch_next(row, at);
+        llm_split_gather(bx, x, row, B, m->inputs);
+        llm_split_gather(by, y, row, B, m->outputs);
+        for (size_t i = 0; i < m->params; i++) dw[i] = 0.0f;
+        const double loss = m->loss(dw, w, bx, by, B, m->context);
+        m->step(w, dw, m->params, (size_t)at->epoch * epoch + at->step, m->context);
+        if (log) log[k] = (float)loss;
+        sum += loss * (double)B;
+        rows += (double)B;
+    }
+    arena->used = mark;
+    return steps > 0 ? sum / rows : 0.0;
+}
+
+/* The rate for batches of B, from one that is good for B0: power 1 for SGD, 0.5 for Adam. */
+LLM_API double llm_minibatch_rate(double lr, size_t B0, size_t B, double power) {
+    return lr * pow((double)B / (double)B0, power);
+}
+
+/* order (n), start (batches + 1) <- examples of these lengths in batches of at most `budget`
+ * tokens, padding included: batch k holds order[start[k]] .. order[start[k + 1] - 1]. Returns the
+ * batches, n at most. The epoch's random order is cut into pools, and each sorted by length; a pool
+ * of 1 does not sort, one of n leaves no chance. An example beyond the budget has a batch of its
+ * own. Visit the batches in random order (llm_epoch_shuffle): they ascend within a pool. Scratch:
+ * pool floats and 2 pool indices. */
+LLM_API size_t llm_minibatch_bucket(size_t *order, size_t *start, const size_t *length, size_t n,
+                                    size_t budget, size_t pool, uint64_t seed, uint64_t epoch,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, pool);
+    size_t *by_length = (size_t *)llm_arena_take(arena, pool, sizeof(size_t));
+    size_t *before = (size_t *)llm_arena_take(arena, pool, sizeof(size_t));
+    size_t batches = 0, longest = 0;
+    LLM_ASSERT(pool > 0);
+    llm_epoch_shuffle(order, n, seed, epoch);
+    for (size_t first = 0; first < n; first += pool) {
+        const size_t size = n - first < pool ? n - first : pool;
+        for (size_t i = 0; i < size; i++) {
+            before[i] = order[first + i];
+            key[i] = (float)length[before[i]];
+        }
+        llm_argsort(by_length, key, size);
+        for (size_t i = 0; i < size; i++) order[first + i] = before[by_length[i]];
+    }
+    start[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        const size_t rows = i - start[batches] + 1, own = length[order[i]];
+        longest = rows == 1 || own > longest ? own : longest;
+        if (rows > 1 && longest * rows > budget) start[++batches] = i, longest = own;
+    }
+    if (n > 0) start[++batches] = n;
+    arena->used = mark;
+    return batches;
+}
+
+/* The share of padding in these batches when each row is as long as the longest of its batch. */
+LLM_API double llm_minibatch_padding(const size_t *order, const size_t *start, size_t batches,
+                                     const size_t *length) {
+    double tokens = 0.0, cells = 0.0;
+    for (size_t k = 0; k < batches; k++) {
+        size_t longest = 0;
+        for (size_t i = start[k]; i < start[k + 1]; i++) {
+            longest = length[order[i]] > longest ? length[order[i]] : longest;
+            tokens += (double)length[order[i]];
+        }
+        cells += (double)(longest * (start[k + 1] - start[k]));
+    }
+    return cells > 0.0 ? 1.0 - tokens / cells : 0.0;
+}
+
+/* Local SGD: w (workers,n), each trained for H steps on its own rows, all become their mean. With H
+ * = 1 and plain SGD that is one step on the union of the batches; else H times less to send. */
+LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
+    LLM_ASSERT(workers > 0);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t k = 0; k < workers; k++) sum += (double)w[k * n + i];
+        for (size_t k = 0; k < workers; k++) w[k * n + i] = (float)(sum / (double)workers);
+    }
+}
 
 /* @adamw ---------------------------------------------------- AdamW
  *
@@ -22024,11 +23226,18 @@ LLM_API double llm_top_k_mass(const float *logits, size_t V, size_t k) {
  * topics  Top-p Sampling (Nucleus Sampling)
  */
 
+/* The mass that may go. For p = 0 any: of 2^24 equal ones all but one can round to more than 1. */
+LLM_API double llm_top_p_cut(float p) {
+    LLM_ASSERT(p >= 0.0f && p <= 1.0f);
+    return p > 0.0f ? 1.0 - (double)p : (double)INFINITY;
+}
+
 /* logits (V) in place: all outside the nucleus become -inf. At least min_keep tokens stay. Of equal
  * ones at the edge the later stay; transformers leaves that to its sort. This is the definition, by
  * sorting. Scratch: V indices and V floats, given back. */
 LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
-    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    LLM_ASSERT(min_keep > 0);
+    const double cut = llm_top_p_cut(p);
     const size_t mark = arena->used;
     size_t *order = (size_t *)llm_arena_take(arena, V, sizeof(size_t));
     float *prob = llm_arena_floats(arena, V);
@@ -22037,7 +23246,7 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
     double below = 0.0; /* mass of the tokens up to this one, from the least probable on */
     for (size_t i = 0; i + min_keep < V; i++) {
         below += (double)prob[order[i]];
-        if (below > 1.0 - (double)p) break;
+        if (below > cut) break;
         logits[order[i]] = -INFINITY;
     }
     arena->used = mark;
@@ -22047,12 +23256,12 @@ LLM_API void llm_top_p_sorted(float *logits, size_t V, float p, size_t min_keep,
  * it exceeds 1 - p; above it all stay, and of those on it as many as needed. Scratch: V floats,
  * given back. */
 LLM_API void llm_top_p_filter(float *logits, size_t V, float p, size_t min_keep, llm_arena *arena) {
-    LLM_ASSERT(p >= 0.0f && p <= 1.0f && min_keep > 0);
+    LLM_ASSERT(min_keep > 0);
+    const double cut = llm_top_p_cut(p);
     if (min_keep >= V) return;
     const size_t mark = arena->used;
     float *prob = llm_arena_floats(arena, V);
     llm_softmax_forward(prob, logits, 1, V, 1.0f);
-    const double cut = 1.0 - (double)p;
     uint32_t low = 0, high = llm_top_k_key(llm_top_k_threshold(logits, V, min_keep));
     double below = 0.0; /* mass below the key low */
     while (low < high) {

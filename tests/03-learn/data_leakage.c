@@ -86,6 +86,43 @@ TEST(data_leakage, "planted duplicates are found, all of them and nothing else")
     CHECK(arena.used == 0);
 }
 
+TEST(data_leakage, "tables of every size: what is in them is found, what is not is not") {
+    llm_arena arena = leak_arena();
+    llm_rng rng = llm_rng_seed(3);
+    for (size_t n = 1; n <= 120; n++) {
+        float train[120], test[240];
+        bool found[240];
+        int corpus[120], text[120];
+        memset(arena.memory, 255, arena.size);
+        for (size_t i = 0; i < n; i++) {
+            train[i] = test[i] = llm_rng_normal(&rng);
+            test[n + i] = train[i] + 10.0f;
+            corpus[i] = (int)llm_rng_below(&rng, 1 << 20), text[i] = corpus[i] + (1 << 20);
+        }
+        CHECK(llm_data_leakage_overlap(found, test, 2 * n, train, n, 1, &arena) == n);
+        for (size_t i = 0; i < 2 * n; i++) CHECK(found[i] == (i < n));
+        for (size_t N = 1; N <= 3 && N <= n; N++) {
+            memset(arena.memory, 255, arena.size);
+            CHECK(llm_data_leakage_ngrams(corpus, n, corpus, n, N, &arena) == 1.0f);
+            CHECK(llm_data_leakage_ngrams(text, n, corpus, n, N, &arena) == 0.0f);
+        }
+    }
+}
+
+TEST(data_leakage, "60000 rows and windows cost no more than linear time") {
+    enum { N = 60000 };
+    llm_arena arena;
+    float *x = floats(N);
+    bool *found = bools(N);
+    int *text = (int *)test_memory(N, sizeof(int));
+    CHECK(llm_arena_create(&arena, 1 << 21));
+    for (size_t i = 0; i < N; i++) x[i] = (float)i, text[i] = (int)i;
+    CHECK(llm_data_leakage_overlap(found, x, N, x, N, 1, &arena) == N);
+    CHECK(llm_data_leakage_ngrams(text, N, text, N, 1, &arena) == 1.0f);
+    CHECK(llm_data_leakage_ngrams(text, N, text, N, 2, &arena) == 1.0f);
+    llm_arena_destroy(&arena);
+}
+
 TEST(data_leakage, "the AUC of one column equals counting pairs; times; NaN") {
     llm_rng rng = llm_rng_seed(2);
     llm_arena arena = leak_arena();
@@ -107,10 +144,10 @@ TEST(data_leakage, "the AUC of one column equals counting pairs; times; NaN") {
     const float bad[2] = {NAN, 1};
     const bool y[2] = {true, false};
     CHECK_ASSERTS(llm_data_leakage_auc(bad, y, 2, &arena));
-    const double known[4] = {1, 2, 3, (double)NAN}, predicted[4] = {2, 2, 2, 2};
-    bool late[4];
+    const double known[4] = {3, 2, 1, (double)NAN}, predicted[4] = {2, 2, 2, 2};
+    bool late[4] = {false, true, true, false};
     CHECK(llm_data_leakage_time(late, known, predicted, 4) == 2);
-    CHECK(!late[0] && !late[1] && late[2] && late[3]);
+    CHECK(late[0] && !late[1] && !late[2] && late[3]);
 }
 
 TEST(data_leakage, "target encoding: by hand, and of a category without meaning") {
@@ -126,6 +163,14 @@ TEST(data_leakage, "target encoding: by hand, and of a category without meaning"
     llm_data_leakage_target_encode(x, category, y, NULL, 5, 2, 0.0, &arena);
     const float all[5] = {0.5f, 0.5f, 1.0f, 0.5f, 0.5f};
     CHECK_ALL_NEAR(x, all, 5, 1e-6);
+    llm_data_leakage_target_encode(x, category, y, category, 1, 2, 1.0, &arena);
+    CHECK(x[0] == 0.0f); /* no row of another fold */
+    /* row 0 sees the others: mean 1/4, (0 + 2/4) / 3; they see row 0 alone: mean 1 */
+    const int two[3] = {0, 0, 1}, late[3] = {1, 0, 0};
+    const float y3[3] = {1, 0, 0.5f}, want3[3] = {1.0f / 6.0f, 1, 1};
+    llm_data_leakage_target_encode(x, two, y3, late, 3, 2, 2.0, &arena);
+    CHECK_ALL_NEAR(x, want3, 3, 1e-6);
+    CHECK_ASSERTS(llm_data_leakage_target_encode(x, two, y3, NULL, 1, 0, 0.0, &arena));
     const int high[1] = {2}, low[1] = {-2};
     CHECK_ASSERTS(llm_data_leakage_target_encode(x, high, y, NULL, 1, 2, 0.0, &arena));
     CHECK_ASSERTS(llm_data_leakage_target_encode(x, low, y, NULL, 1, 2, 0.0, &arena));
@@ -164,6 +209,10 @@ TEST(data_leakage, "selection by hand: the sign does not matter, constant column
                             &arena); /* the last row is not looked at */
     CHECK(chosen[0] == 2);
     CHECK_ASSERTS(llm_data_leakage_select(chosen, 4, x, y, all, 4, 3, &arena));
+    const float still[8] = {7, 1, 7, -1, 7, 1, 7, -1}, pairs[4] = {1, 1, 2, 2}; /* correlation 0 */
+    llm_data_leakage_select(chosen, 2, still, pairs, all, 4, 2, &arena);
+    CHECK(chosen[0] == 1 && chosen[1] == 0);
+    CHECK(llm_data_leakage_compare(x, x + 3, 3) == -llm_data_leakage_compare(x + 3, x, 3));
 }
 
 TEST(data_leakage, "selection equals the correlations of the rows in use, one by one") {

@@ -231,6 +231,14 @@ static void rows_memory(void) {
     const size_t n = (size_t)N * C;
     ROW_MEMORY("layernorm forward", "8192 x 768", 8 * n,
                llm_layernorm_forward(y, m, m + N, x, g, g + C, N, C, 1e-5f));
+    ROW_MEMORY("layernorm in place", "8192 x 768", 8 * n,
+               llm_layernorm_forward(x, m, m + N, x, g, g + C, N, C, 1e-5f));
+    ROW_MEMORY("layernorm backward", "8192 x 768", 16 * n,
+               llm_layernorm_backward(y, m, m + C, x, g, m + 2 * C, m + N, m + 2 * N, N, C));
+    ROW_MEMORY("rmsnorm in place", "8192 x 768", 8 * n,
+               llm_rmsnorm_forward(x, m, x, g, N, C, 1e-5f));
+    ROW_MEMORY("rmsnorm backward", "8192 x 768", 16 * n,
+               llm_rmsnorm_backward(y, m, x, m + P / 2, g, m + P - N, N, C));
     ROW_MEMORY("softmax forward", "4096 x 4096", 8 * (size_t)P,
                llm_softmax_forward(y, x, P / V, V, 1.0f));
     ROW_MEMORY("gelu forward", "16M", 8 * (size_t)P,
