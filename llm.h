@@ -17171,8 +17171,8 @@ LLM_API void llm_pcgrad_simplex(double *w, const double *gram, const double *lin
                     for (size_t b = 0; b < T; b++) q += w[a] * w[b] * gram[a * T + b];
                 }
                 if (!(c > 0.0)) continue; /* the same gradient twice */
-                const double k = slope == 0.0 ? 0.0 : -slope / (r * sqrt(c));
-                double s = k > 0.0 ? w[j] : -w[i]; /* downhill all the way */
+                const double k = -slope / (r * sqrt(c));
+                double s = k > 0.0 ? 1.0 : -1.0; /* downhill all the way */
                 if (fabs(k) < 1.0) s = (k * sqrt(fmax(0.0, c * q - p * p) / (1.0 - k * k)) - p) / c;
                 s = fmin(w[j], fmax(-w[i], s));
                 w[i] += s, w[j] -= s;

@@ -66,6 +66,14 @@ TEST(pcgrad, "GradNorm and uncertainty equal autograd") {
     for (size_t t = 0; t < 3000; t++) llm_pcgrad_gradnorm(w, n, l, l, 7.0, 0.0005, T);
     for (size_t i = 0; i < T; i++) CHECK_NEAR(w[i] * n[i], w[0] * n[0], 0.01); /* equal lengths */
 
+    double a[3] = {1.0, 1.0, 1.0}, b[3] = {1.0, 1.0, 1.0}, tenth[3] = {0.1, 0.1, 0.1};
+    const double lengths[3] = {1.0, 2.0, 3.0}; /* mean 2: the second has its length */
+    llm_pcgrad_gradnorm(a, lengths, b, b, 1.5, 0.1, 3);
+    for (size_t i = 0; i < 3; i++)
+        CHECK_NEAR(a[i], 3.0 / 2.8 * (i == 0 ? 1.1 : i == 1 ? 1.0 : 0.7), 1e-12);
+    llm_pcgrad_gradnorm(b, lengths, tenth, b, 1.5, 0.1, 3); /* all fell alike: the same */
+    for (size_t i = 0; i < 3; i++) CHECK_NEAR(b[i], a[i], 1e-12);
+
     got[0] = (float)llm_pcgrad_uncertainty(weight, ds, sd, l, T);
     CHECK_GOLDEN(got, 1, 1e-6f, "uncertainty/total");
     for (size_t i = 0; i < T; i++) {
