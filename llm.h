@@ -16405,6 +16405,191 @@ LLM_API void llm_muon_step_parts(float *w, float *m, float *v, const float *g,
             llm_adamw_step(w + at, m + at, v + at, g + at, part[p].rows * part[p].cols, other, t);
 }
 
+/* @shampoo -------------------------------------------------- Shampoo
+ *
+ *     L <- L + G G'        R <- R + G'G                  G: the gradient of a matrix
+ *     W <- W - lr L^-1/4 G R^-1/4
+ *
+ * AdaGrad for matrices. The full preconditioner of a matrix with mn weights is mn by mn; the
+ * Kronecker product of L^1/2 and R^1/2 bounds it from above and costs an m by m and an n by n
+ * matrix. What rows have in common, and columns, is divided away; for one row it is full-matrix
+ * AdaGrad, for one by one AdaGrad itself. Roots are expensive, hence they are computed every few
+ * steps, and large sides are cut into blocks. The length of the step is not to be trusted: graft it
+ * from a method whose lr is known. In double, because the fourth root of the smallest eigenvalue
+ * asks for all digits of L.
+ *
+ * source  Gupta, Koren & Singer 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization",
+ *         algorithm 1; Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning"
+ *         (grafting, blocks, coupled Newton)
+ * needs   eigh
+ * see     @kfac (factors from activations), @muon (no memory), @natural_gradient
+ * topics  Shampoo & K-FAC Preconditioners
+ */
+
+/* The length of a step: its own; that of the gradient; that of Adam's without momentum. */
+enum { LLM_SHAMPOO_OWN, LLM_SHAMPOO_SGD, LLM_SHAMPOO_ADAM };
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    float keep;   /* of the statistics: below 1 averages, 1 sums */
+    float ridge;  /* added to the eigenvalues before the root */
+    float beta2;  /* of Adam's squares, for the graft */
+    size_t every; /* steps from root to root */
+    int graft;
+} llm_shampoo_config;
+
+/* The paper's, with grafting. */
+LLM_API llm_shampoo_config llm_shampoo_defaults(void) {
+    llm_shampoo_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.9f;
+    c.weight_decay = 0.0f;
+    c.keep = 1.0f;
+    c.ridge = 1e-6f;
+    c.beta2 = 0.999f;
+    c.every = 1;
+    c.graft = LLM_SHAMPOO_ADAM;
+    return c;
+}
+
+/* x (n,n) <- (a + ridge I)^(-1/p), a (n,n) symmetric, eigenvalues below 0 taken for rounding. False
+ * where a is not finite or not symmetric. Scratch: 2 n^2 + 2 n doubles. */
+LLM_API bool llm_shampoo_root(double *x, const double *a, size_t n, double p, double ridge,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, n), *v = llm_arena_doubles(arena, n * n);
+    const bool ok = llm_eigh(w, v, a, n, arena);
+    for (size_t i = 0; ok && i < n; i++) w[i] = pow(fmax(w[i], 0.0) + ridge, -1.0 / p);
+    if (ok) llm_eigh_compose(x, w, v, n);
+    arena->used = mark;
+    return ok;
+}
+
+/* The same by products alone, as accelerators do it, for a whole p: X and M start as multiples of I
+ * and A, and M = X^p A of them stays true while M goes to I. Ends when M is I to 1e-10, false after
+ * 100 rounds. Scratch: 4 n^2 doubles. */
+LLM_API bool llm_shampoo_newton(double *x, const double *a, size_t n, size_t p, double ridge,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *m = llm_arena_doubles(arena, n * n), *t = llm_arena_doubles(arena, n * n);
+    double *power = llm_arena_doubles(arena, n * n), *next = llm_arena_doubles(arena, n * n);
+    double most = 0.0, off = (double)INFINITY; /* most: a bound on the eigenvalues */
+    for (size_t i = 0; i < n; i++) {
+        double row = ridge;
+        for (size_t j = 0; j < n; j++) row += fabs(a[i * n + j]);
+        most = fmax(most, row);
+    }
+    const double z = (1.0 + (double)p) / (2.0 * most);
+    for (size_t i = 0; i < n * n; i++) {
+        const double one = i / n == i % n ? 1.0 : 0.0;
+        m[i] = z * (a[i] + ridge * one);
+        x[i] = one * pow(z, 1.0 / (double)p);
+    }
+    for (size_t round = 0; off > 1e-10 && round < 100; round++) {
+        for (size_t i = 0; i < n * n; i++) {
+            t[i] = ((i / n == i % n ? 1.0 + (double)p : 0.0) - m[i]) / (double)p;
+            power[i] = t[i];
+        }
+        for (size_t k = 0; k <= p; k++) { /* x <- x t; power <- t^p; m <- t^p m */
+            const double *left = k == 0 ? x : power, *right = k < p ? t : m;
+            for (size_t i = 0; i < n * n; i++) next[i] = 0.0;
+            for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; j < n; j++)
+                    for (size_t c = 0; c < n; c++)
+                        next[i * n + c] += left[i * n + j] * right[j * n + c];
+            memcpy(k == 0 ? x : k < p ? power : m, next, n * n * sizeof *next);
+        }
+        off = 0.0;
+        for (size_t i = 0; i < n * n; i++) {
+            const double by = fabs(m[i] - (i / n == i % n ? 1.0 : 0.0));
+            if (!(by <= off)) off = by; /* NaN stays, and ends it */
+        }
+    }
+    arena->used = mark;
+    return off <= 1e-10;
+}
+
+/* How many doubles of state a matrix (rows,cols) needs: L, R, their roots, momentum, squares. */
+LLM_API size_t llm_shampoo_doubles(size_t rows, size_t cols) {
+    return 2 * (rows * rows + cols * cols + rows * cols);
+}
+
+/* w (rows,cols), state (llm_shampoo_doubles, from 0) in place <- g (rows,cols), step t = 1, 2, ..
+ * False, and nothing has changed, where g is not finite. A row or a column makes one of the two
+ * factors a number. Scratch: rows cols doubles and llm_shampoo_root's. */
+LLM_API bool llm_shampoo_step(float *w, double *state, const float *g, size_t rows, size_t cols,
+                              const llm_shampoo_config *c, size_t t, llm_arena *arena) {
+    LLM_ASSERT(t > 0 && c->every > 0);
+    const size_t mark = arena->used, n = rows * cols;
+    double *l = state, *r = l + rows * rows, *pl = r + cols * cols, *pr = pl + rows * rows;
+    double *m = pr + cols * cols, *v = m + n, *u = llm_arena_doubles(arena, n);
+    const double keep = (double)c->keep, add = c->keep < 1.0f ? 1.0 - keep : 1.0;
+    const double b2 = (double)c->beta2, correct = 1.0 - pow(b2, (double)t);
+    double own = 0.0, other = 0.0;
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) ok = ok && fabsf(g[i]) <= FLT_MAX;
+    for (size_t i = 0; i < rows * rows && ok; i++) l[i] *= keep;
+    for (size_t i = 0; i < cols * cols && ok; i++) r[i] *= keep;
+    for (size_t k = 0; k < n && ok; k++) {
+        const size_t i = k / cols, j = k % cols;
+        const double share = add * (double)g[k];
+        for (size_t a = 0; a < rows; a++) l[i * rows + a] += share * (double)g[a * cols + j];
+        for (size_t b = 0; b < cols; b++) r[j * cols + b] += share * (double)g[i * cols + b];
+        v[k] = b2 * v[k] + (1.0 - b2) * (double)g[k] * (double)g[k];
+        const double adam = (double)g[k] / (sqrt(v[k] / correct) + 1e-8);
+        const double to = c->graft == LLM_SHAMPOO_ADAM ? adam : (double)g[k];
+        other += to * to;
+    }
+    if (ok && (t - 1) % c->every == 0)
+        ok = llm_shampoo_root(pl, l, rows, 4.0, (double)c->ridge, arena) &&
+             llm_shampoo_root(pr, r, cols, 4.0, (double)c->ridge, arena);
+    for (size_t i = 0; i < n; i++) u[i] = 0.0; /* PL G, row by row times PR */
+    for (size_t i = 0; i < rows && ok; i++)
+        for (size_t j = 0; j < cols; j++) {
+            double sum = 0.0;
+            for (size_t a = 0; a < rows; a++) sum += pl[i * rows + a] * (double)g[a * cols + j];
+            for (size_t b = 0; b < cols; b++) u[i * cols + b] += sum * pr[j * cols + b];
+        }
+    for (size_t i = 0; i < n; i++) own += u[i] * u[i];
+    const double scale = c->graft != LLM_SHAMPOO_OWN && own > 0.0 ? sqrt(other / own) : 1.0;
+    for (size_t i = 0; i < n && ok; i++) {
+        m[i] = (double)c->momentum * m[i] + scale * u[i];
+        w[i] = (float)((1.0 - (double)c->lr * (double)c->weight_decay) * (double)w[i] -
+                       (double)c->lr * m[i]);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* The same with sides cut into blocks of at most `block`: each block of the matrix is a matrix with
+ * a state of its own, one behind the other, row of blocks by row of blocks; state has
+ * llm_shampoo_doubles of each. A side of 10000 then costs 10 roots of 1000^3 instead of one of
+ * 10000^3. Scratch: 2 block^2 floats and that of a block. */
+LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, size_t rows,
+                                     size_t cols, size_t block, const llm_shampoo_config *c,
+                                     size_t t, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *wb = llm_arena_floats(arena, block * block),
+          *gb = llm_arena_floats(arena, block * block);
+    bool ok = block > 0;
+    LLM_ASSERT(block > 0);
+    for (size_t i = 0; i < rows; i += block)
+        for (size_t j = 0; j < cols; j += block) {
+            const size_t high = rows - i < block ? rows - i : block;
+            const size_t wide = cols - j < block ? cols - j : block;
+            for (size_t a = 0; a < high; a++) {
+                memcpy(wb + a * wide, w + (i + a) * cols + j, wide * sizeof(float));
+                memcpy(gb + a * wide, g + (i + a) * cols + j, wide * sizeof(float));
+            }
+            ok = llm_shampoo_step(wb, state, gb, high, wide, c, t, arena) && ok;
+            for (size_t a = 0; a < high; a++)
+                memcpy(w + (i + a) * cols + j, wb + a * wide, wide * sizeof(float));
+            state += llm_shampoo_doubles(high, wide);
+        }
+    arena->used = mark;
+    return ok;
+}
+
 /* @sam ------------------------------------------------------ Sharpness-aware minimization
  *
  *     minimise max_{|e| <= rho} L(w + e)        e = rho g / |g|,  g = grad L(w): the worst e, nearly
