@@ -16590,6 +16590,159 @@ LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, si
     return ok;
 }
 
+/* @kfac ----------------------------------------------------- Kronecker-factored curvature
+ *
+ *     z = W (a, 1):   the gradient of one example is d (a, 1)',  d = dL/dz
+ *     F = E[(a a') (x) (d d')]  ~  A (x) S         A = E[a a'],  S = E[d d']
+ *     W <- W - lr S^-1 G A^-1                      G: the gradient of the mean loss
+ *
+ * The natural gradient for networks. The Fisher matrix of a layer with mn weights has (mn)^2
+ * entries; as if activations and gradients were independent it is a Kronecker product, whose
+ * inverse is that of its factors. Unlike @shampoo's, the factors come from single examples, and the
+ * labels for d are drawn from the model: with the data's labels it would be the empirical Fisher,
+ * which is no curvature. Damping has to be split between the factors: pi balances their scales. The
+ * bias is a weight whose input is 1.
+ *
+ * source  Martens & Grosse 2015, "Optimizing Neural Networks with Kronecker-factored Approximate
+ *         Curvature", sections 3, 6.3 and 6.4; Ba, Grosse & Martens 2017 (the clip)
+ * needs   rng cholesky softmax activation dense mlp
+ * see     @fisher_info (exact, for one layer), @shampoo, @natural_gradient
+ * topics  -
+ */
+
+typedef struct {
+    float lr;
+    float keep;    /* of the factors, once there were enough to average */
+    float damping; /* lambda: F + lambda I, split */
+    float clip;    /* most lr^2 U.G, about twice the change in KL; 0: no bound */
+} llm_kfac_config;
+
+/* A beginning; lr and damping are to be tuned together. */
+LLM_API llm_kfac_config llm_kfac_defaults(void) {
+    llm_kfac_config c;
+    c.lr = 0.1f;
+    c.keep = 0.95f;
+    c.damping = 1e-3f;
+    c.clip = 1e-3f;
+    return c;
+}
+
+/* A (in+1,in+1), S (out,out) <- keep of the old and 1 - keep of the mean over rows of (a,1)(a,1)'
+ * and d d': a (N,in), d (N,out) = dL_n / dz_n of each example's own loss. */
+LLM_API void llm_kfac_accumulate(double *A, double *S, const float *a, const float *d, size_t N,
+                                 size_t in, size_t out, double keep) {
+    const size_t in1 = in + 1;
+    const double share = (1.0 - keep) / (double)N;
+    for (size_t i = 0; i < in1 * in1; i++) A[i] *= keep;
+    for (size_t i = 0; i < out * out; i++) S[i] *= keep;
+    for (size_t n = 0; n < N; n++) {
+        const float *an = a + n * in, *dn = d + n * out;
+        for (size_t i = 0; i < in1; i++)
+            for (size_t j = 0; j < in1; j++)
+                A[i * in1 + j] +=
+                    share * (i < in ? (double)an[i] : 1.0) * (j < in ? (double)an[j] : 1.0);
+        for (size_t i = 0; i < out; i++)
+            for (size_t j = 0; j < out; j++)
+                S[i * out + j] += share * (double)dn[i] * (double)dn[j];
+    }
+}
+
+/* u (out,n) <- S^-1 u A^-1, A (n,n) + pi sqrt(lambda) I and S (out,out) + sqrt(lambda) / pi I: what
+ * is added to the product is lambda I and two parts that pi makes equal, pi^2 = (tr A / n) / (tr S /
+ * out). False where a factor is singular to working precision. Scratch: n^2 + out^2 doubles. */
+LLM_API bool llm_kfac_precondition(double *u, const double *A, const double *S, size_t out,
+                                   size_t n, double lambda, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n), *s = llm_arena_doubles(arena, out * out);
+    double mean_a = 0.0, mean_s = 0.0;
+    for (size_t i = 0; i < n; i++) mean_a += A[i * n + i] / (double)n;
+    for (size_t i = 0; i < out; i++) mean_s += S[i * out + i] / (double)out;
+    const double pi = mean_a > 0.0 && mean_s > 0.0 ? sqrt(mean_a / mean_s) : 1.0;
+    for (size_t i = 0; i < n * n; i++) a[i] = A[i] + (i / n == i % n ? pi * sqrt(lambda) : 0.0);
+    for (size_t i = 0; i < out * out; i++)
+        s[i] = S[i] + (i / out == i % out ? sqrt(lambda) / pi : 0.0);
+    const bool ok = llm_cholesky_factor(a, n, NULL) && llm_cholesky_factor(s, out, NULL);
+    for (size_t i = 0; i < out && ok; i++) llm_cholesky_solve(u + i * n, a, n, 1); /* each row */
+    if (ok) llm_cholesky_solve(u, s, out, n);
+    arena->used = mark;
+    return ok;
+}
+
+/* How many doubles the factors of a net need: A, S of layer 1, of layer 2, .. */
+LLM_API size_t llm_kfac_doubles(const llm_mlp *m) {
+    size_t n = 0;
+    for (size_t l = 1; l <= m->layers; l++)
+        n += (m->size[l - 1] + 1) * (m->size[l - 1] + 1) + m->size[l] * m->size[l];
+    return n;
+}
+
+/* state <- the factors of a softmax net at w for x (N,size[0]), with a label for each row drawn from
+ * the net, averaged with what was there: t = 1, 2, .. counts the calls, and 1 - 1/t is kept up to
+ * `keep`. Scratch: the net's cache and
+ * 3 N floats for each output or unit of the widest layer. */
+LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, const float *x,
+                              size_t N, double keep, size_t t, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(t > 0 && N > 0 && m->head == LLM_OUTPUT_LAYER_SOFTMAX);
+    const size_t mark = arena->used, K = m->size[m->layers], widest = llm_mlp_widest(m);
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *d = llm_arena_floats(arena, N * (K > widest ? K : widest));
+    float *da = llm_arena_floats(arena, N * widest), *dz = llm_arena_floats(arena, N * widest);
+    llm_mlp_forward(d, cache, m, w, x, N);
+    llm_softmax_forward(d, d, N, K, 1.0f);
+    for (size_t n = 0; n < N; n++) {
+        float u = llm_rng_uniform(rng), *p = d + n * K;
+        size_t y = 0;
+        while (y + 1 < K && u >= p[y]) u -= p[y++];
+        p[y] -= 1.0f;
+    }
+    for (size_t l = m->layers, end = llm_kfac_doubles(m); l > 0; l--) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const float *z = l > 1 ? cache + llm_mlp_hidden(m, l - 1, N) : NULL;
+        const float *a = l > 1 ? z + N * v.in : x;
+        double *S = state + (end -= v.out * v.out);
+        double *A = state + (end -= (v.in + 1) * (v.in + 1));
+        llm_kfac_accumulate(A, S, a, d, N, v.in, v.out, fmin(keep, 1.0 - 1.0 / (double)t));
+        if (l == 1) break;
+        for (size_t i = 0; i < N * v.in; i++) da[i] = dz[i] = 0.0f;
+        llm_dense_backward(da, NULL, NULL, d, a, w + v.weight, N, v.in, v.out);
+        llm_activation_backward(dz, da, z, N * v.in, m->act);
+        memcpy(d, dz, N * v.in * sizeof(float));
+    }
+    arena->used = mark;
+}
+
+/* w in place <- its gradient g, both flat: layer by layer U = S^-1 G A^-1, then one factor for all
+ * that keeps lr^2 U.G below the clip. Returns the factor, at most 1; NaN, and w as it was, where a
+ * factor is singular. Scratch: a double for each weight and llm_kfac_precondition's. */
+LLM_API double llm_kfac_step(float *w, const double *state, const float *g, const llm_mlp *m,
+                             const llm_kfac_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    double *update = llm_arena_doubles(arena, P), along = 0.0;
+    bool ok = true;
+    for (size_t l = 1, at = 0; l <= m->layers && ok; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const size_t n = v.in + 1, sub = arena->used;
+        const double *A = state + at, *S = A + n * n;
+        double *u = llm_arena_doubles(arena, v.out * n); /* weights and bias of each output */
+        for (size_t o = 0; o < v.out; o++)
+            for (size_t i = 0; i < n; i++)
+                u[o * n + i] = (double)(i < v.in ? g[v.weight + o * v.in + i] : g[v.bias + o]);
+        ok = llm_kfac_precondition(u, A, S, v.out, n, (double)c->damping, arena);
+        for (size_t o = 0; o < v.out; o++)
+            for (size_t i = 0; i < n; i++)
+                update[i < v.in ? v.weight + o * v.in + i : v.bias + o] = u[o * n + i];
+        arena->used = sub;
+        at += n * n + v.out * v.out;
+    }
+    const double lr = (double)c->lr;
+    for (size_t i = 0; i < P && ok; i++) along += lr * lr * update[i] * (double)g[i];
+    const double clip = (double)c->clip;
+    const double factor = clip > 0.0 && along > clip ? sqrt(clip / along) : 1.0;
+    for (size_t i = 0; i < P && ok; i++) w[i] = (float)((double)w[i] - lr * factor * update[i]);
+    arena->used = mark;
+    return ok ? factor : (double)NAN;
+}
+
 /* @sam ------------------------------------------------------ Sharpness-aware minimization
  *
  *     minimise max_{|e| <= rho} L(w + e)        e = rho g / |g|,  g = grad L(w): the worst e, nearly
