@@ -198,6 +198,23 @@ TEST(sam, "the worst point within a radius beats 300 random ones and SAM's first
     CHECK(half < far && half > 0.3 * far);
 }
 
+TEST(sam, "on a parabola the worst point and the trace are known") {
+    const size_t size[2] = {1, 1};
+    const llm_mlp net = {size, 1, LLM_ACTIVATION_TANH, LLM_OUTPUT_LAYER_MSE};
+    llm_arena arena = sa_arena();
+    llm_rng rng = llm_rng_seed(6);
+    const float x[1] = {0.0f}, target[1] = {0.0f}; /* the loss is k b^2 */
+    float w[2] = {3.0f, 1.0f};
+    const double k = llm_mlp_gradient(NULL, &net, w, x, NULL, target, 1, &arena);
+    const double want[4] = {0.0, 0.05 * 2.05 * k, 0.1 * 2.1 * k, 0.1 * 2.1 * k};
+    for (size_t steps = 0; steps < 4; steps++)
+        CHECK_NEAR(llm_sam_worst(w, &net, x, NULL, target, 1, 0.1f, steps, &arena), want[steps],
+                   1e-6);
+    arena = sa_arena();
+    CHECK_NEAR(llm_sam_trace(w, &net, x, NULL, target, 1, 1, &rng, &arena), 2.0 * k, 1e-3);
+    CHECK(w[0] == 3.0f && w[1] == 1.0f);
+}
+
 TEST(sam, "ASAM's rise does not change when layers are rescaled, SAM's does") {
     llm_rng rng = llm_rng_seed(5);
     const llm_mlp net = {sa_size, 2, LLM_ACTIVATION_RELU, LLM_OUTPUT_LAYER_SOFTMAX};
