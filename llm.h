@@ -19219,6 +19219,784 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
     }
 }
 
+/* @adafactor ------------------------------------------------ Adafactor
+ *
+ *     R_i <- b R_i + (1 - b) mean_j(g_ij^2 + eps1)      C_j likewise over i      b = 1 - t^-0.8
+ *     u_ij = g_ij / sqrt(V_ij)      V_ij = R_i C_j / mean(R)       u <- u / max(1, rms(u) / clip)
+ *     w <- w - lr u                 lr = max(eps2, rms(w)) min(1e-2, 1 / sqrt(t))
+ *
+ * Adam remembers a squared gradient for every weight. Of a matrix of squares Adafactor keeps only
+ * the means of rows and columns, and reads every entry off them: rows + cols numbers instead of
+ * rows * cols. It is the best product of a row and a column vector in the generalised
+ * Kullback-Leibler divergence, and exact where g^2 is one. b rises with t, so the averages
+ * need no bias correction: b is 0 at the first step. There is no momentum as a rule, and nothing to
+ * smooth a bad estimate, so the whole update is clipped to a length. lr is relative to the size of
+ * the weights; with an external lr, switch both parts off.
+ *
+ * source  Shazeer & Stern 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost",
+ *         algorithms 4 and 5; transformers.Adafactor (momentum of u lr, decay, order of steps)
+ * needs   -
+ * see     @adamw (one square a weight), @muon @shampoo (matrices as matrices)
+ * topics  AdaFactor Optimizer
+ */
+
+typedef struct {
+    float lr;         /* of a step; read when relative is false */
+    float eps1, eps2; /* least square, least size of the weights */
+    float clip;       /* most rms of an update */
+    float decay;      /* b = 1 - t^-decay */
+    float beta1;      /* momentum of the updates; 0: none, and no memory for it */
+    float weight_decay;
+    bool relative; /* lr falls with t by itself, */
+    bool warmup;   /* rising first, by 1e-6 a step, */
+    bool scale;    /* and is multiplied by the size of the weights */
+} llm_adafactor_config;
+
+/* Those of T5 and of transformers. */
+LLM_API llm_adafactor_config llm_adafactor_defaults(void) {
+    llm_adafactor_config c;
+    c.lr = 1e-3f;
+    c.eps1 = 1e-30f;
+    c.eps2 = 1e-3f;
+    c.clip = 1.0f;
+    c.decay = 0.8f;
+    c.beta1 = 0.0f;
+    c.weight_decay = 0.0f;
+    c.relative = c.scale = true;
+    c.warmup = false;
+    return c;
+}
+
+/* How many floats of state a matrix (rows,cols) needs. A single row or column, a vector, keeps its
+ * squares whole: one side of the product would be all of it. */
+LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafactor_config *c) {
+    const size_t squares = rows == 1 || cols == 1 ? rows * cols : rows + cols;
+    return squares + (c->beta1 > 0.0f ? rows * cols : 0);
+}
+
+/* The learning rate of step t for weights w (n). */
+LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
+                                  size_t t) {
+    double rate = (double)c->lr, sum_sq = 0.0;
+    if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
+    if (!c->scale || n == 0) return rate;
+    LLM_SIMD_SUM(sum_sq)
+    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
+}
+
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
+                                   float eps1, float b) {
+    const float share = (1.0f - b) / (float)rows;
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t i = 0; i < rows; i++) {
+        float sum = 0.0f;
+        for (size_t j = 0; j < cols; j++) {
+            const float square = g[i * cols + j] * g[i * cols + j] + eps1;
+            sum += square;
+            col[j] += share * square;
+        }
+        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+    }
+}
+
+/* 1 / sqrt(V) of row i, without its factor in j: V_ij = r_i / mean * col_j. For a vector r is NULL,
+ * col the squares themselves. The quotient comes first: r col may be no float. */
+LLM_API float llm_adafactor_row(const float *r, size_t i, double mean) {
+    return r ? 1.0f / sqrtf((float)((double)r[i] / mean)) : 1.0f;
+}
+
+/* w (rows,cols), state in place <- g (rows,cols), step t = 1, 2, ..; state (llm_adafactor_floats)
+ * starts at 0 and holds R, C (or V of a vector), then the momentum. The update is not stored: its
+ * length is summed first, and its entries are computed again. */
+LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t rows, size_t cols,
+                                const llm_adafactor_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const bool vector = rows == 1 || cols == 1;
+    const size_t n = rows * cols, across = vector ? n : cols, down = vector ? 1 : rows;
+    if (n == 0) return;
+    float *r = vector ? NULL : state, *col = vector ? state : state + rows, *m = col + across;
+    const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
+    const double rate = llm_adafactor_rate(w, n, c, t);
+
+    double mean = 0.0, sum_sq = 0.0;
+    if (vector) {
+        for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
+    } else {
+        llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
+        for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
+    }
+    for (size_t i = 0; i < down; i++) {
+        const float row = llm_adafactor_row(r, i, mean);
+        for (size_t j = 0; j < across; j++) {
+            const float u = g[i * across + j] * (row / sqrtf(col[j]));
+            sum_sq += (double)u * (double)u;
+        }
+    }
+    const double rms = sqrt(sum_sq / (double)n);
+    const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
+    const float keep = (float)(1.0 - rate * (double)c->weight_decay);
+    for (size_t i = 0; i < down; i++) {
+        const float row = llm_adafactor_row(r, i, mean);
+        for (size_t j = 0; j < across; j++) {
+            const size_t k = i * across + j;
+            float u = step * (g[k] * (row / sqrtf(col[j])));
+            if (b1 > 0.0f) u = m[k] = b1 * m[k] + (1.0f - b1) * u;
+            w[k] = keep * w[k] - u;
+        }
+    }
+}
+
+/* @muon ----------------------------------------------------- Muon
+ *
+ *     m <- mu m + (1 - mu) g        u = mu m + (1 - mu) g           (Nesterov; without it u = m)
+ *     X = u / |u|_F,  five times:   A = X X',  X <- a X + (b A + c A^2) X           X ~ U V'
+ *     w <- w (1 - lr wd) - lr scale X                               u = U S V'
+ *
+ * The steepest step of a matrix, when its length is how far it can move the layer's output, is U V':
+ * all singular values of the momentum set to 1. Rare directions get as much as the few that
+ * dominate a gradient. No decomposition is needed: an odd polynomial of X acts on its singular
+ * values and leaves U and V alone. This one is steep at 0 (3.44) and never settles: five rounds
+ * carry every value from 0.01 up into a band around 1, which is good enough and cheap in bf16. The
+ * cubic (1.5, -0.5, 0) converges to U V', slowly at first. For matrices inside the network; vectors,
+ * embeddings and the head go to @adamw. A factor in front of u makes no difference, so the
+ * classical m <- mu m + g, u = g + mu m is the same step.
+ *
+ * source  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein
+ *         & Newhouse 2024, "Old optimizer, new norm: an anthology"; Liu et al. 2025, "Muon is
+ *         scalable for LLM training", eq. 4 (the scale); torch.optim.Muon
+ * needs   transpose gemm svd adamw
+ * see     @shampoo (the same step, without memory), @lion (the sign of every entry)
+ * topics  Muon Optimizer
+ */
+
+/* What multiplies lr for a matrix (rows,cols): sqrt(max(1, rows / cols)), the reference's;
+ * 0.2 sqrt(max(rows, cols)), which gives updates the rms that AdamW's have, and AdamW's lr and
+ * decay; sqrt(rows / cols), which makes the output move by lr when inputs have rms 1. */
+enum { LLM_MUON_ORIGINAL, LLM_MUON_MATCH_ADAMW, LLM_MUON_SPECTRAL };
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    float a, b, c; /* of the polynomial */
+    float eps;     /* least norm of u */
+    size_t rounds;
+    int scale;
+    bool nesterov;
+} llm_muon_config;
+
+/* torch.optim.Muon's; its lr is small, that of the reference is 0.02. */
+LLM_API llm_muon_config llm_muon_defaults(void) {
+    llm_muon_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.95f;
+    c.weight_decay = 0.1f;
+    c.a = 3.4445f;
+    c.b = -4.7750f;
+    c.c = 2.0315f;
+    c.eps = 1e-7f;
+    c.rounds = 5;
+    c.scale = LLM_MUON_ORIGINAL;
+    c.nesterov = true;
+    return c;
+}
+
+/* x (rows,cols) <- u (rows,cols), which x may be: Newton-Schulz. The shorter side k makes A, so a
+ * tall matrix is turned first. 0 stays 0. Scratch: 2 rows cols + 2 k^2 floats, given back. Each
+ * round costs 2 k^2 (2 longer + k) operations. */
+LLM_API void llm_muon_orthogonalize(float *x, const float *u, size_t rows, size_t cols,
+                                    const llm_muon_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = rows * cols;
+    const size_t k = rows < cols ? rows : cols, longer = rows < cols ? cols : rows;
+    float *y = llm_arena_floats(arena, n), *next = llm_arena_floats(arena, n);
+    float *gram = llm_arena_floats(arena, k * k), *poly = llm_arena_floats(arena, k * k);
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += (double)u[i] * (double)u[i];
+    const double shrink = 1.0 / fmax(sqrt(sum_sq), (double)c->eps);
+    if (rows > cols)
+        llm_transpose(y, rows, u, cols, rows, cols);
+    else
+        memcpy(y, u, n * sizeof(float));
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)y[i] * shrink);
+
+    for (size_t round = 0; round < c->rounds; round++) {
+        for (size_t i = 0; i < k * k; i++) gram[i] = poly[i] = 0.0f;
+        llm_gemm(gram, y, false, y, true, k, k, longer);
+        llm_gemm(poly, gram, false, gram, false, k, k, k);
+        for (size_t i = 0; i < k * k; i++) poly[i] = c->b * gram[i] + c->c * poly[i];
+        for (size_t i = 0; i < n; i++) next[i] = c->a * y[i];
+        llm_gemm(next, poly, false, y, false, k, longer, k);
+        float *swap = y;
+        y = next, next = swap;
+    }
+    if (rows > cols)
+        llm_transpose(x, cols, y, rows, cols, rows);
+    else
+        memcpy(x, y, n * sizeof(float));
+    arena->used = mark;
+}
+
+/* x (rows,cols) <- U V' of u (rows,cols) = U S V', by decomposition: what the polynomial is after.
+ * Directions beyond the rank stay 0. Scratch: llm_svd's and (rows + cols + 1) k floats. */
+LLM_API void llm_muon_polar(float *x, const float *u, size_t rows, size_t cols, llm_arena *arena) {
+    const size_t mark = arena->used, k = rows < cols ? rows : cols;
+    float *left = llm_arena_floats(arena, rows * k), *right = llm_arena_floats(arena, cols * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, u, rows, cols, arena);
+    const size_t rank = llm_svd_rank(s, rows, cols);
+    for (size_t i = 0; i < k; i++) s[i] = 1.0f;
+    llm_svd_lowrank(x, left, s, right, rows, cols, k, rank);
+    arena->used = mark;
+}
+
+/* w, m (rows,cols) in place <- g (rows,cols): one matrix of a linear layer, rows outputs. m starts
+ * at 0. Scratch: rows cols floats and llm_muon_orthogonalize's, given back. */
+LLM_API void llm_muon_step(float *w, float *m, const float *g, size_t rows, size_t cols,
+                           const llm_muon_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = rows * cols;
+    const double r = (double)rows, k = (double)cols;
+    double scale = sqrt(fmax(1.0, r / k));
+    if (n == 0) return;
+    if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(r, k));
+    if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(r / k);
+    float *u = llm_arena_floats(arena, n);
+    const float mu = c->momentum;
+    for (size_t i = 0; i < n; i++) {
+        m[i] = mu * m[i] + (1.0f - mu) * g[i];
+        u[i] = c->nesterov ? mu * m[i] + (1.0f - mu) * g[i] : m[i];
+    }
+    llm_muon_orthogonalize(u, u, rows, cols, c, arena);
+    const float keep = (float)(1.0 - (double)c->lr * (double)c->weight_decay);
+    const float step = (float)((double)c->lr * scale);
+    for (size_t i = 0; i < n; i++) w[i] = keep * w[i] - step * u[i];
+    arena->used = mark;
+}
+
+/* A part of the flat vector: a matrix (rows,cols) inside the network, or what is none (head,
+ * embedding, biases, gains): rows * cols numbers. */
+typedef struct {
+    size_t rows, cols;
+    bool inside;
+} llm_muon_part;
+
+/* One step t = 1, 2, .. of all parts, which lie one behind the other in w, m, v, g: Muon for those
+ * inside, AdamW for the others; v is not read where Muon is. Scratch: that of the largest. */
+LLM_API void llm_muon_step_parts(float *w, float *m, float *v, const float *g,
+                                 const llm_muon_part *part, size_t parts, const llm_muon_config *c,
+                                 const llm_adamw_config *other, size_t t, llm_arena *arena) {
+    for (size_t p = 0, at = 0; p < parts; at += part[p].rows * part[p].cols, p++)
+        if (part[p].inside)
+            llm_muon_step(w + at, m + at, g + at, part[p].rows, part[p].cols, c, arena);
+        else
+            llm_adamw_step(w + at, m + at, v + at, g + at, part[p].rows * part[p].cols, other, t);
+}
+
+/* @shampoo -------------------------------------------------- Shampoo
+ *
+ *     L <- L + G G'        R <- R + G'G                  G: the gradient of a matrix
+ *     W <- W - lr L^-1/4 G R^-1/4
+ *
+ * AdaGrad for matrices. The full preconditioner of a matrix with mn weights is mn by mn; the
+ * Kronecker product of L^1/2 and R^1/2 bounds it from above and costs an m by m and an n by n
+ * matrix. What rows have in common, and columns, is divided away; for one row it is full-matrix
+ * AdaGrad, for one by one AdaGrad itself. Roots are expensive, hence they are computed every few
+ * steps, and large sides are cut into blocks. The length of the step is not to be trusted: graft it
+ * from a method whose lr is known. In double, because the fourth root of the smallest eigenvalue
+ * asks for all digits of L.
+ *
+ * source  Gupta, Koren & Singer 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization",
+ *         algorithm 1; Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning"
+ *         (grafting, blocks, coupled Newton)
+ * needs   eigh
+ * see     @kfac (factors from activations), @muon (no memory), @natural_gradient
+ * topics  Shampoo & K-FAC Preconditioners
+ */
+
+/* The length of a step: its own; that of the gradient; that of Adam's without momentum. */
+enum { LLM_SHAMPOO_OWN, LLM_SHAMPOO_SGD, LLM_SHAMPOO_ADAM };
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    float keep;   /* of the statistics: below 1 averages, 1 sums */
+    float ridge;  /* added to the eigenvalues before the root */
+    float beta2;  /* of Adam's squares, for the graft */
+    size_t every; /* steps from root to root */
+    int graft;
+} llm_shampoo_config;
+
+/* The paper's, with grafting. */
+LLM_API llm_shampoo_config llm_shampoo_defaults(void) {
+    llm_shampoo_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.9f;
+    c.weight_decay = 0.0f;
+    c.keep = 1.0f;
+    c.ridge = 1e-6f;
+    c.beta2 = 0.999f;
+    c.every = 1;
+    c.graft = LLM_SHAMPOO_ADAM;
+    return c;
+}
+
+/* x (n,n) <- (a + ridge I)^(-1/p), a (n,n) symmetric, eigenvalues below 0 taken for rounding. False
+ * where a is not finite or not symmetric. Scratch: 2 n^2 + 2 n doubles. */
+LLM_API bool llm_shampoo_root(double *x, const double *a, size_t n, double p, double ridge,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, n), *v = llm_arena_doubles(arena, n * n);
+    const bool ok = llm_eigh(w, v, a, n, arena);
+    for (size_t i = 0; ok && i < n; i++) w[i] = pow(fmax(w[i], 0.0) + ridge, -1.0 / p);
+    if (ok) llm_eigh_compose(x, w, v, n);
+    arena->used = mark;
+    return ok;
+}
+
+/* The same by products alone, as accelerators do it, for a whole p: X and M start as multiples of I
+ * and A, and M = X^p A of them stays true while M goes to I. Ends when M is I to 1e-10, false after
+ * 100 rounds. Scratch: 4 n^2 doubles. */
+LLM_API bool llm_shampoo_newton(double *x, const double *a, size_t n, size_t p, double ridge,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *m = llm_arena_doubles(arena, n * n), *t = llm_arena_doubles(arena, n * n);
+    double *power = llm_arena_doubles(arena, n * n), *next = llm_arena_doubles(arena, n * n);
+    double most = 0.0, off = (double)INFINITY; /* most: a bound on the eigenvalues */
+    for (size_t i = 0; i < n; i++) {
+        double row = ridge;
+        for (size_t j = 0; j < n; j++) row += fabs(a[i * n + j]);
+        most = fmax(most, row);
+    }
+    const double z = (1.0 + (double)p) / (2.0 * most);
+    for (size_t i = 0; i < n * n; i++) {
+        const double one = i / n == i % n ? 1.0 : 0.0;
+        m[i] = z * (a[i] + ridge * one);
+        x[i] = one * pow(z, 1.0 / (double)p);
+    }
+    for (size_t round = 0; off > 1e-10 && round < 100; round++) {
+        for (size_t i = 0; i < n * n; i++) {
+            t[i] = ((i / n == i % n ? 1.0 + (double)p : 0.0) - m[i]) / (double)p;
+            power[i] = t[i];
+        }
+        for (size_t k = 0; k <= p; k++) { /* x <- x t; power <- t^p; m <- t^p m */
+            const double *left = k == 0 ? x : power, *right = k < p ? t : m;
+            for (size_t i = 0; i < n * n; i++) next[i] = 0.0;
+            for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; j < n; j++)
+                    for (size_t c = 0; c < n; c++)
+                        next[i * n + c] += left[i * n + j] * right[j * n + c];
+            memcpy(k == 0 ? x : k < p ? power : m, next, n * n * sizeof *next);
+        }
+        off = 0.0;
+        for (size_t i = 0; i < n * n; i++) {
+            const double by = fabs(m[i] - (i / n == i % n ? 1.0 : 0.0));
+            if (!(by <= off)) off = by; /* NaN stays, and ends it */
+        }
+    }
+    arena->used = mark;
+    return off <= 1e-10;
+}
+
+/* How many doubles of state a matrix (rows,cols) needs: L, R, their roots, momentum, squares. */
+LLM_API size_t llm_shampoo_doubles(size_t rows, size_t cols) {
+    return 2 * (rows * rows + cols * cols + rows * cols);
+}
+
+/* w (rows,cols), state (llm_shampoo_doubles, from 0) in place <- g (rows,cols), step t = 1, 2, ..
+ * False, and nothing has changed, where g is not finite. A row or a column makes one of the two
+ * factors a number. Scratch: rows cols doubles and llm_shampoo_root's. */
+LLM_API bool llm_shampoo_step(float *w, double *state, const float *g, size_t rows, size_t cols,
+                              const llm_shampoo_config *c, size_t t, llm_arena *arena) {
+    LLM_ASSERT(t > 0 && c->every > 0);
+    const size_t mark = arena->used, n = rows * cols;
+    double *l = state, *r = l + rows * rows, *pl = r + cols * cols, *pr = pl + rows * rows;
+    double *m = pr + cols * cols, *v = m + n, *u = llm_arena_doubles(arena, n);
+    const double keep = (double)c->keep, add = c->keep < 1.0f ? 1.0 - keep : 1.0;
+    const double b2 = (double)c->beta2, correct = 1.0 - pow(b2, (double)t);
+    double own = 0.0, other = 0.0;
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) ok = ok && fabsf(g[i]) <= FLT_MAX;
+    for (size_t i = 0; i < rows * rows && ok; i++) l[i] *= keep;
+    for (size_t i = 0; i < cols * cols && ok; i++) r[i] *= keep;
+    for (size_t k = 0; k < n && ok; k++) {
+        const size_t i = k / cols, j = k % cols;
+        const double share = add * (double)g[k];
+        for (size_t a = 0; a < rows; a++) l[i * rows + a] += share * (double)g[a * cols + j];
+        for (size_t b = 0; b < cols; b++) r[j * cols + b] += share * (double)g[i * cols + b];
+        v[k] = b2 * v[k] + (1.0 - b2) * (double)g[k] * (double)g[k];
+        const double adam = (double)g[k] / (sqrt(v[k] / correct) + 1e-8);
+        const double to = c->graft == LLM_SHAMPOO_ADAM ? adam : (double)g[k];
+        other += to * to;
+    }
+    if (ok && (t - 1) % c->every == 0)
+        ok = llm_shampoo_root(pl, l, rows, 4.0, (double)c->ridge, arena) &&
+             llm_shampoo_root(pr, r, cols, 4.0, (double)c->ridge, arena);
+    for (size_t i = 0; i < n; i++) u[i] = 0.0; /* PL G, row by row times PR */
+    for (size_t i = 0; i < rows && ok; i++)
+        for (size_t j = 0; j < cols; j++) {
+            double sum = 0.0;
+            for (size_t a = 0; a < rows; a++) sum += pl[i * rows + a] * (double)g[a * cols + j];
+            for (size_t b = 0; b < cols; b++) u[i * cols + b] += sum * pr[j * cols + b];
+        }
+    for (size_t i = 0; i < n; i++) own += u[i] * u[i];
+    const double scale = c->graft != LLM_SHAMPOO_OWN && own > 0.0 ? sqrt(other / own) : 1.0;
+    for (size_t i = 0; i < n && ok; i++) {
+        m[i] = (double)c->momentum * m[i] + scale * u[i];
+        w[i] = (float)((1.0 - (double)c->lr * (double)c->weight_decay) * (double)w[i] -
+                       (double)c->lr * m[i]);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* The same with sides cut into blocks of at most `block`: each block of the matrix is a matrix with
+ * a state of its own, one behind the other, row of blocks by row of blocks; state has
+ * llm_shampoo_doubles of each. A side of 10000 then costs 10 roots of 1000^3 instead of one of
+ * 10000^3. Scratch: 2 block^2 floats and that of a block. */
+LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, size_t rows,
+                                     size_t cols, size_t block, const llm_shampoo_config *c,
+                                     size_t t, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *wb = llm_arena_floats(arena, block * block),
+          *gb = llm_arena_floats(arena, block * block);
+    bool ok = block > 0;
+    LLM_ASSERT(block > 0);
+    for (size_t i = 0; i < rows; i += block)
+        for (size_t j = 0; j < cols; j += block) {
+            const size_t high = rows - i < block ? rows - i : block;
+            const size_t wide = cols - j < block ? cols - j : block;
+            for (size_t a = 0; a < high; a++) {
+                memcpy(wb + a * wide, w + (i + a) * cols + j, wide * sizeof(float));
+                memcpy(gb + a * wide, g + (i + a) * cols + j, wide * sizeof(float));
+            }
+            ok = llm_shampoo_step(wb, state, gb, high, wide, c, t, arena) && ok;
+            for (size_t a = 0; a < high; a++)
+                memcpy(w + (i + a) * cols + j, wb + a * wide, wide * sizeof(float));
+            state += llm_shampoo_doubles(high, wide);
+        }
+    arena->used = mark;
+    return ok;
+}
+
+/* @kfac ----------------------------------------------------- Kronecker-factored curvature
+ *
+ *     z = W (a, 1):   the gradient of one example is d (a, 1)',  d = dL/dz
+ *     F = E[(a a') (x) (d d')]  ~  A (x) S         A = E[a a'],  S = E[d d']
+ *     W <- W - lr S^-1 G A^-1                      G: the gradient of the mean loss
+ *
+ * The natural gradient for networks. The Fisher matrix of a layer with mn weights has (mn)^2
+ * entries; as if activations and gradients were independent it is a Kronecker product, whose
+ * inverse is that of its factors. Unlike @shampoo's, the factors come from single examples, and the
+ * labels for d are drawn from the model: with the data's labels it would be the empirical Fisher,
+ * which is no curvature. Damping has to be split between the factors: pi balances their scales. The
+ * bias is a weight whose input is 1.
+ *
+ * source  Martens & Grosse 2015, "Optimizing Neural Networks with Kronecker-factored Approximate
+ *         Curvature", sections 3, 6.3 and 6.4; Ba, Grosse & Martens 2017 (the clip)
+ * needs   rng cholesky softmax activation dense mlp
+ * see     @fisher_info (exact, for one layer), @shampoo, @natural_gradient
+ * topics  -
+ */
+
+typedef struct {
+    float lr;
+    float keep;    /* of the factors, once there were enough to average */
+    float damping; /* lambda: F + lambda I, split */
+    float clip;    /* most lr^2 U.G, about twice the change in KL; 0: no bound */
+} llm_kfac_config;
+
+/* A beginning; lr and damping are to be tuned together. */
+LLM_API llm_kfac_config llm_kfac_defaults(void) {
+    llm_kfac_config c;
+    c.lr = 0.1f;
+    c.keep = 0.95f;
+    c.damping = 1e-3f;
+    c.clip = 1e-3f;
+    return c;
+}
+
+/* A (in+1,in+1), S (out,out) <- keep of the old and 1 - keep of the mean over rows of (a,1)(a,1)'
+ * and d d': a (N,in), d (N,out) = dL_n / dz_n of each example's own loss. */
+LLM_API void llm_kfac_accumulate(double *A, double *S, const float *a, const float *d, size_t N,
+                                 size_t in, size_t out, double keep) {
+    const size_t in1 = in + 1;
+    const double share = (1.0 - keep) / (double)N;
+    for (size_t i = 0; i < in1 * in1; i++) A[i] *= keep;
+    for (size_t i = 0; i < out * out; i++) S[i] *= keep;
+    for (size_t n = 0; n < N; n++) {
+        const float *an = a + n * in, *dn = d + n * out;
+        for (size_t i = 0; i < in1; i++)
+            for (size_t j = 0; j < in1; j++)
+                A[i * in1 + j] +=
+                    share * (i < in ? (double)an[i] : 1.0) * (j < in ? (double)an[j] : 1.0);
+        for (size_t i = 0; i < out; i++)
+            for (size_t j = 0; j < out; j++)
+                S[i * out + j] += share * (double)dn[i] * (double)dn[j];
+    }
+}
+
+/* u (out,n) <- S^-1 u A^-1, A (n,n) + pi sqrt(lambda) I and S (out,out) + sqrt(lambda) / pi I: what
+ * is added to the product is lambda I and two parts that pi makes equal, pi^2 = (tr A / n) / (tr S /
+ * out). False where a factor is singular to working precision. Scratch: n^2 + out^2 doubles. */
+LLM_API bool llm_kfac_precondition(double *u, const double *A, const double *S, size_t out,
+                                   size_t n, double lambda, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n), *s = llm_arena_doubles(arena, out * out);
+    double mean_a = 0.0, mean_s = 0.0;
+    for (size_t i = 0; i < n; i++) mean_a += A[i * n + i] / (double)n;
+    for (size_t i = 0; i < out; i++) mean_s += S[i * out + i] / (double)out;
+    const double pi = mean_a > 0.0 && mean_s > 0.0 ? sqrt(mean_a / mean_s) : 1.0;
+    for (size_t i = 0; i < n * n; i++) a[i] = A[i] + (i / n == i % n ? pi * sqrt(lambda) : 0.0);
+    for (size_t i = 0; i < out * out; i++)
+        s[i] = S[i] + (i / out == i % out ? sqrt(lambda) / pi : 0.0);
+    const bool ok = llm_cholesky_factor(a, n, NULL) && llm_cholesky_factor(s, out, NULL);
+    for (size_t i = 0; i < out && ok; i++) llm_cholesky_solve(u + i * n, a, n, 1); /* each row */
+    if (ok) llm_cholesky_solve(u, s, out, n);
+    arena->used = mark;
+    return ok;
+}
+
+/* How many doubles the factors of a net need: A, S of layer 1, of layer 2, .. */
+LLM_API size_t llm_kfac_doubles(const llm_mlp *m) {
+    size_t n = 0;
+    for (size_t l = 1; l <= m->layers; l++)
+        n += (m->size[l - 1] + 1) * (m->size[l - 1] + 1) + m->size[l] * m->size[l];
+    return n;
+}
+
+/* state <- the factors of a softmax net at w for x (N,size[0]), with a label for each row drawn from
+ * the net, averaged with what was there: t = 1, 2, .. counts the calls, and 1 - 1/t is kept up to
+ * `keep`. Scratch: the net's cache and
+ * 3 N floats for each output or unit of the widest layer. */
+LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, const float *x,
+                              size_t N, double keep, size_t t, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(t > 0 && N > 0 && m->head == LLM_OUTPUT_LAYER_SOFTMAX);
+    const size_t mark = arena->used, K = m->size[m->layers], widest = llm_mlp_widest(m);
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *d = llm_arena_floats(arena, N * (K > widest ? K : widest));
+    float *da = llm_arena_floats(arena, N * widest), *dz = llm_arena_floats(arena, N * widest);
+    llm_mlp_forward(d, cache, m, w, x, N);
+    llm_softmax_forward(d, d, N, K, 1.0f);
+    for (size_t n = 0; n < N; n++) {
+        float u = llm_rng_uniform(rng), *p = d + n * K;
+        size_t y = 0;
+        while (y + 1 < K && u >= p[y]) u -= p[y++];
+        p[y] -= 1.0f;
+    }
+    for (size_t l = m->layers, end = llm_kfac_doubles(m); l > 0; l--) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const float *z = l > 1 ? cache + llm_mlp_hidden(m, l - 1, N) : NULL;
+        const float *a = l > 1 ? z + N * v.in : x;
+        double *S = state + (end -= v.out * v.out);
+        double *A = state + (end -= (v.in + 1) * (v.in + 1));
+        llm_kfac_accumulate(A, S, a, d, N, v.in, v.out, fmin(keep, 1.0 - 1.0 / (double)t));
+        if (l == 1) break;
+        for (size_t i = 0; i < N * v.in; i++) da[i] = dz[i] = 0.0f;
+        llm_dense_backward(da, NULL, NULL, d, a, w + v.weight, N, v.in, v.out);
+        llm_activation_backward(dz, da, z, N * v.in, m->act);
+        memcpy(d, dz, N * v.in * sizeof(float));
+    }
+    arena->used = mark;
+}
+
+/* w in place <- its gradient g, both flat: layer by layer U = S^-1 G A^-1, then one factor for all
+ * that keeps lr^2 U.G below the clip. Returns the factor, at most 1; NaN, and w as it was, where a
+ * factor is singular. Scratch: a double for each weight and llm_kfac_precondition's. */
+LLM_API double llm_kfac_step(float *w, const double *state, const float *g, const llm_mlp *m,
+                             const llm_kfac_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    double *update = llm_arena_doubles(arena, P), along = 0.0;
+    bool ok = true;
+    for (size_t l = 1, at = 0; l <= m->layers && ok; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const size_t n = v.in + 1, sub = arena->used;
+        const double *A = state + at, *S = A + n * n;
+        double *u = llm_arena_doubles(arena, v.out * n); /* weights and bias of each output */
+        for (size_t o = 0; o < v.out; o++)
+            for (size_t i = 0; i < n; i++)
+                u[o * n + i] = (double)(i < v.in ? g[v.weight + o * v.in + i] : g[v.bias + o]);
+        ok = llm_kfac_precondition(u, A, S, v.out, n, (double)c->damping, arena);
+        for (size_t o = 0; o < v.out; o++)
+            for (size_t i = 0; i < n; i++)
+                update[i < v.in ? v.weight + o * v.in + i : v.bias + o] = u[o * n + i];
+        arena->used = sub;
+        at += n * n + v.out * v.out;
+    }
+    const double lr = (double)c->lr;
+    for (size_t i = 0; i < P && ok; i++) along += lr * lr * update[i] * (double)g[i];
+    const double clip = (double)c->clip;
+    const double factor = clip > 0.0 && along > clip ? sqrt(clip / along) : 1.0;
+    for (size_t i = 0; i < P && ok; i++) w[i] = (float)((double)w[i] - lr * factor * update[i]);
+    arena->used = mark;
+    return ok ? factor : (double)NAN;
+}
+
+/* @sam ------------------------------------------------------ Sharpness-aware minimization
+ *
+ *     minimise max_{|e| <= rho} L(w + e)        e = rho g / |g|,  g = grad L(w): the worst e, nearly
+ *     the step uses grad L at w + e, taken from w
+ *     ASAM:  e = rho T^2 g / |T g|,  T = |w| + eta             the ball stretched like the weights
+ *
+ * A minimum in a wide valley survives the shift between training and test data better than one in
+ * a crevice. So walk up to the worst point nearby, take the gradient there, and step from where one
+ * was: grad L(w + e) ~ g + rho H g / |g|, which also descends the curvature along g. One norm over
+ * all tensors; w has to come back to the bit. Twice the price of a step. The example that is worst
+ * differs between parts of a batch: a perturbation for each micro-batch (m-sharpness) does better
+ * than one for all. In a net whose layers can be rescaled freely a ball of weights means nothing;
+ * ASAM's does.
+ *
+ * source  Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving
+ *         Generalization", eq. 2 and 3; Kwon et al. 2021, "ASAM", eq. 4; Liu et al. 2022 (LookSAM);
+ *         Hutchinson 1990 (the trace)
+ * needs   rng mlp
+ * see     @learning_rate (the largest eigenvalue), @implicit_regularization
+ * topics  Sharpness-Aware Minimization (SAM)
+ */
+
+typedef struct {
+    float rho, eta; /* eta is ASAM's */
+    bool adaptive;
+    size_t micro; /* examples that share a perturbation; 0: the batch */
+} llm_sam_config;
+
+/* rho of 0.05 to 0.2 are usual, ten times as much with adaptive. */
+LLM_API llm_sam_config llm_sam_defaults(void) {
+    llm_sam_config c;
+    c.rho = 0.05f;
+    c.eta = 0.01f;
+    c.adaptive = false;
+    c.micro = 0;
+    return c;
+}
+
+/* saved (n) <- w, then w (n) += e, the direction of g (n). Returns |g| (|T g| with adaptive); w does
+ * not move where that is 0. */
+LLM_API double llm_sam_perturb(float *w, float *saved, const float *g, size_t n,
+                               const llm_sam_config *c) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double t = c->adaptive ? fabs((double)w[i]) + (double)c->eta : 1.0;
+        sum_sq += t * (double)g[i] * (t * (double)g[i]);
+    }
+    const double norm = sqrt(sum_sq), scale = (double)c->rho / (norm + 1e-12);
+    for (size_t i = 0; i < n; i++) {
+        const double t = c->adaptive ? fabs((double)w[i]) + (double)c->eta : 1.0;
+        saved[i] = w[i];
+        w[i] = (float)((double)w[i] + scale * t * t * (double)g[i]);
+    }
+    return norm;
+}
+
+/* w (n) <- saved (n): adding and subtracting e would not bring back every bit. */
+LLM_API void llm_sam_restore(float *w, const float *saved, size_t n) {
+    memcpy(w, saved, n * sizeof(float));
+}
+
+/* dw += SAM's gradient of a net's mean loss over x (N,size[0]) with label (N) or target
+ * (N,size[layers]), for any optimizer's step; returns the loss at w itself. w is moved and put
+ * back. Scratch: 3 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_gradient(float *dw, float *w, const llm_mlp *m, const float *x,
+                                const int *label, const float *target, size_t N,
+                                const llm_sam_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m), K = m->size[m->layers];
+    float *g = llm_arena_floats(arena, P), *saved = llm_arena_floats(arena, P);
+    float *sum = llm_arena_floats(arena, P);
+    const size_t most = c->micro > 0 ? c->micro : N;
+    double loss = 0.0;
+    for (size_t i = 0; i < P; i++) sum[i] = 0.0f;
+    for (size_t from = 0; from < N; from += most) {
+        const size_t rows = N - from < most ? N - from : most;
+        const float *xs = x + from * m->size[0], *ts = target ? target + from * K : NULL;
+        const int *ls = label ? label + from : NULL;
+        const float share = (float)rows / (float)N;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        loss += (double)share * llm_mlp_gradient(g, m, w, xs, ls, ts, rows, arena);
+        llm_sam_perturb(w, saved, g, P, c);
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_mlp_gradient(g, m, w, xs, ls, ts, rows, arena);
+        llm_sam_restore(w, saved, P);
+        for (size_t i = 0; i < P; i++) sum[i] += share * g[i];
+    }
+    for (size_t i = 0; i < P; i++) dw[i] += sum[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* LookSAM: what SAM's gradient adds changes slowly. v (n) <- the part of sam (n) orthogonal to the
+ * plain gradient g (n); then, for some steps, g (n) in place += alpha |g| / |v| v instead of a
+ * second gradient. A v or g of 0 adds nothing. */
+LLM_API void llm_sam_look(float *v, const float *sam, const float *g, size_t n) {
+    double along = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        along += (double)sam[i] * (double)g[i];
+        square += (double)g[i] * (double)g[i];
+    }
+    for (size_t i = 0; i < n; i++)
+        v[i] = (float)((double)sam[i] - (square > 0.0 ? along / square * (double)g[i] : 0.0));
+}
+LLM_API void llm_sam_look_again(float *g, const float *v, size_t n, float alpha) {
+    double gg = 0.0, vv = 0.0;
+    for (size_t i = 0; i < n; i++)
+        gg += (double)g[i] * (double)g[i], vv += (double)v[i] * (double)v[i];
+    const double scale = vv > 0.0 ? (double)alpha * sqrt(gg / vv) : 0.0;
+    for (size_t i = 0; i < n; i++) g[i] = (float)((double)g[i] + scale * (double)v[i]);
+}
+
+/* How much the loss rises at the worst point found within radius of w, in so many steps of half a
+ * radius along the gradient, put back onto the ball. A lower bound. w is moved and put back.
+ * Scratch: 2 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_worst(float *w, const llm_mlp *m, const float *x, const int *label,
+                             const float *target, size_t N, float radius, size_t steps,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *g = llm_arena_floats(arena, P), *saved = llm_arena_floats(arena, P);
+    double base = 0.0, worst = 0.0;
+    memcpy(saved, w, P * sizeof(float));
+    for (size_t step = 0; step <= steps; step++) {
+        double gg = 0.0, square = 0.0;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        const double loss = llm_mlp_gradient(g, m, w, x, label, target, N, arena);
+        if (step == 0) base = loss;
+        worst = fmax(worst, loss - base);
+        for (size_t i = 0; i < P; i++) gg += (double)g[i] * (double)g[i];
+        const double stride = 0.5 * (double)radius / (sqrt(gg) + 1e-12);
+        for (size_t i = 0; i < P; i++) { /* g becomes e */
+            g[i] = (float)((double)w[i] - (double)saved[i] + stride * (double)g[i]);
+            square += (double)g[i] * (double)g[i];
+        }
+        const double fit = fmin(1.0, (double)radius / (sqrt(square) + 1e-12));
+        for (size_t i = 0; i < P; i++) w[i] = (float)((double)saved[i] + fit * (double)g[i]);
+    }
+    llm_sam_restore(w, saved, P);
+    arena->used = mark;
+    return worst;
+}
+
+/* The trace of the Hessian, its mean curvature times the number of weights: the mean of v'Hv over
+ * draws of random signs v, Hv by a central difference of gradients. Unbiased; its variance is 2 sum
+ * of H_ij^2 off the diagonal over the draws. Scratch: 4 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_trace(float *w, const llm_mlp *m, const float *x, const int *label,
+                             const float *target, size_t N, size_t draws, llm_rng *rng,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *saved = llm_arena_floats(arena, P), *sign = llm_arena_floats(arena, P);
+    float *g = llm_arena_floats(arena, 2 * P);
+    const float h = 1e-3f; /* in every weight */
+    double sum = 0.0;
+    memcpy(saved, w, P * sizeof(float));
+    for (size_t draw = 0; draw < draws; draw++) {
+        for (size_t i = 0; i < P; i++) sign[i] = llm_rng_u32(rng) >> 31 ? 1.0f : -1.0f;
+        for (size_t i = 0; i < 2 * P; i++) g[i] = 0.0f;
+        for (size_t side = 0; side < 2; side++) {
+            for (size_t i = 0; i < P; i++) w[i] = saved[i] + (side ? -h : h) * sign[i];
+            llm_mlp_gradient(g + side * P, m, w, x, label, target, N, arena);
+        }
+        for (size_t i = 0; i < P; i++)
+            sum += (double)sign[i] * ((double)g[i] - (double)g[P + i]) / (2.0 * (double)h);
+    }
+    llm_sam_restore(w, saved, P);
+    arena->used = mark;
+    return draws > 0 ? sum / (double)draws : 0.0;
+}
+
 /* @lr_schedule ---------------------------------------------- Learning-rate schedules
  *
  *     lr(t) = base * factor(t)            t = 0, 1, .. steps done so far
@@ -19584,6 +20362,90 @@ LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
     return (float)to;
 }
 
+/* @agc ------------------------------------------------------ Adaptive gradient clipping
+ *
+ *     G_i <- G_i min(1, lambda max(|W_i|, eps) / |G_i|)         i: a unit, all weights of one output
+ *
+ * A step of lr G changes the unit i by the share lr |G_i| / |W_i|, and that share is what decides
+ * whether a layer still does what the layers above expect. So the bound is relative and by unit: no
+ * threshold that depends on the size of the model, the loss or the batch, and one wild unit does
+ * not slow down the others. It let ResNets train without batch normalization at batches of 4096.
+ * eps keeps units that start at 0 moving. Biases and gains are one unit each; the last layer is
+ * best left alone. What a unit is depends on how the matrix lies: rows where outputs come first
+ * (torch), columns where inputs do (JAX); clipping the wrong ones still trains, worse.
+ *
+ * source  Brock, De, Smith & Simonyan 2021, "High-Performance Large-Scale Image Recognition Without
+ *         Normalization", eq. 3
+ * needs   -
+ * see     @grad_clip (one norm for all), @batchnorm
+ * topics  Adaptive Gradient Clipping (AGC)
+ */
+
+/* Whether units are rows, w (units,size), or columns, w (size,units). A convolution's filters are
+ * rows of (O, C H W), or columns of (H W C, O). A bias is one row. */
+enum { LLM_AGC_ROWS, LLM_AGC_COLUMNS };
+
+typedef struct {
+    float lambda, eps;
+} llm_agc_config;
+
+/* The paper's; larger batches want lambda down to 0.002. */
+LLM_API llm_agc_config llm_agc_defaults(void) {
+    llm_agc_config c;
+    c.lambda = 0.01f;
+    c.eps = 1e-3f;
+    return c;
+}
+
+/* The length of unit i of x. In double: the square of 1e25 fits. */
+LLM_API double llm_agc_norm(const float *x, size_t i, size_t units, size_t size, int layout) {
+    double sum_sq = 0.0;
+    for (size_t k = 0; k < size; k++) {
+        const double v = (double)x[layout == LLM_AGC_ROWS ? i * size + k : k * units + i];
+        sum_sq += v * v;
+    }
+    return sqrt(sum_sq);
+}
+
+/* g (units of so many weights) in place <- w, laid out alike. A unit within its bound is not
+ * touched, one with a NaN or an infinity becomes NaN. Returns how many were clipped. */
+LLM_API size_t llm_agc_clip(float *g, const float *w, size_t units, size_t size, int layout,
+                            const llm_agc_config *c) {
+    size_t clipped = 0;
+    LLM_ASSERT(layout == LLM_AGC_ROWS || layout == LLM_AGC_COLUMNS);
+    for (size_t i = 0; i < units; i++) {
+        const double length = llm_agc_norm(g, i, units, size, layout);
+        const double most =
+            (double)c->lambda * fmax((double)c->eps, llm_agc_norm(w, i, units, size, layout));
+        if (length <= most) continue;
+        const float factor = (float)(most / length);
+        for (size_t k = 0; k < size; k++)
+            g[layout == LLM_AGC_ROWS ? i * size + k : k * units + i] *= factor;
+        clipped++;
+    }
+    return clipped;
+}
+
+/* A part of the flat vector: units of so many weights; skip: of the last layer, not clipped. */
+typedef struct {
+    size_t units, size;
+    int layout;
+    bool skip;
+} llm_agc_part;
+
+/* All parts, which lie one behind the other in g and w. Returns the share of units that were
+ * clipped, skipped ones not counted: near 0 lambda does nothing, near 1 it is a learning rate. */
+LLM_API float llm_agc_clip_parts(float *g, const float *w, const llm_agc_part *part, size_t parts,
+                                 const llm_agc_config *c) {
+    size_t clipped = 0, units = 0;
+    for (size_t p = 0, at = 0; p < parts; at += part[p].units * part[p].size, p++) {
+        if (part[p].skip) continue;
+        clipped += llm_agc_clip(g + at, w + at, part[p].units, part[p].size, part[p].layout, c);
+        units += part[p].units;
+    }
+    return units > 0 ? (float)clipped / (float)units : 0.0f;
+}
+
 /* @grad_accum ----------------------------------------------- Gradient accumulation
  *
  *     g = sum_k n_k g_k / sum_k n_k           g_k: mean over the n_k targets of micro-batch k
@@ -19637,6 +20499,171 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < a->n; i++) a->sum[i] *= scale;
     return (float)(a->loss / a->weight);
+}
+
+/* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
+ *
+ *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
+ *              from g = g_i for each task i; the step goes along the sum of the results
+ *     MGDA     the shortest vector of the hull of g_1 .. g_T
+ *     CAGrad   d = g_0 + r g_w / |g_w|,  r = c |g_0|,  w = argmin over the simplex g_w.g_0 + r |g_w|
+ *
+ * Tasks that share weights pull on them in different directions, and their sum obeys who shouts
+ * loudest. PCGrad takes from each gradient what contradicts the original gradient of another; MGDA
+ * moves only where no task loses, and stops where that is impossible; CAGrad stays within r of the
+ * mean g_0 and helps the task that gains least. All of them look at nothing but the T (T + 1) / 2
+ * inner products and give back T weights. So the vectors, over the shared parameters only, are read
+ * twice however many tasks conflict: once for the products, once for the sum. GradNorm and
+ * uncertainty set weights without looking for conflicts.
+ *
+ * source  Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", algorithm 1; Sener & Koltun
+ *         2018 (MGDA); Liu et al. 2021, "Conflict-Averse Gradient Descent", algorithm 1; Chen et
+ *         al. 2018, "GradNorm"; Kendall, Gal & Cipolla 2018 (uncertainty)
+ * needs   rng
+ * see     @lagrange (the simplex), @grad_noise_scale (disagreement of examples)
+ * topics  Gradient Surgery (PCGrad) for Multi-Task Learning
+ */
+
+/* gram (T,T) <- the inner products of the rows of g (T,n). */
+LLM_API void llm_pcgrad_gram(double *gram, const float *g, size_t T, size_t n) {
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t k = 0; k < n; k++) sum += (double)g[i * n + k] * (double)g[j * n + k];
+            gram[i * T + j] = gram[j * T + i] = sum;
+        }
+}
+
+/* out (n) <- sum_i weight_i g_i, g (T,n). All weights 1: the plain sum. */
+LLM_API void llm_pcgrad_combine(float *out, const double *weight, const float *g, size_t T,
+                                size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < T; i++) sum += weight[i] * (double)g[i * n + k];
+        out[k] = (float)sum;
+    }
+}
+
+/* order (T,T) <- a random permutation of the tasks in each row. */
+LLM_API void llm_pcgrad_order(size_t *order, size_t T, llm_rng *rng) {
+    for (size_t i = 0; i < T; i++) {
+        size_t *row = order + i * T;
+        for (size_t j = 0; j < T; j++) {
+            const size_t k = llm_rng_below(rng, j + 1);
+            row[j] = row[k];
+            row[k] = j;
+        }
+    }
+}
+
+/* weight (T) <- PCGrad's: row i of order (T,T) is how task i visits the others; itself it skips, and
+ * gradients of 0. The projected gradient is kept as its coefficients (T), which are scratch: its
+ * product with g_j is a row of gram (T,T) times them. */
+LLM_API void llm_pcgrad_project(double *weight, double *coefficient, const double *gram,
+                                const size_t *order, size_t T) {
+    for (size_t i = 0; i < T; i++) weight[i] = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < T; j++) coefficient[j] = i == j ? 1.0 : 0.0;
+        for (size_t visit = 0; visit < T; visit++) {
+            const size_t j = order[i * T + visit];
+            double along = 0.0;
+            for (size_t k = 0; k < T; k++) along += coefficient[k] * gram[j * T + k];
+            if (j != i && along < 0.0 && gram[j * T + j] > 0.0)
+                coefficient[j] -= along / gram[j * T + j];
+        }
+        for (size_t j = 0; j < T; j++) weight[j] += coefficient[j];
+    }
+}
+
+/* w (T) in place, a point of the simplex: minimises linear.w + r |g_w|, or |g_w| alone when linear
+ * (T) is NULL. Two weights at a time, exactly, until none moves or for so many rounds. With s
+ * shifted from j to i, |g_w|^2 = q + 2 p s + c s^2. Put x = p + c s, D = c q - p^2: the derivative
+ * is slope + r sqrt(c) x / sqrt(x^2 + D), and 0 where x = k sqrt(D / (1 - k^2)). */
+LLM_API void llm_pcgrad_simplex(double *w, const double *gram, const double *linear, double r,
+                                size_t T, size_t rounds) {
+    double moved = 1.0;
+    for (size_t round = 0; round < rounds && moved > 1e-12; round++) {
+        moved = 0.0;
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < i; j++) {
+                const double c = gram[i * T + i] + gram[j * T + j] - 2.0 * gram[i * T + j];
+                const double slope = linear ? linear[i] - linear[j] : 0.0;
+                double p = 0.0, q = 0.0;
+                for (size_t a = 0; a < T; a++) {
+                    p += w[a] * (gram[i * T + a] - gram[j * T + a]);
+                    for (size_t b = 0; b < T; b++) q += w[a] * w[b] * gram[a * T + b];
+                }
+                if (!(c > 0.0)) continue; /* the same gradient twice */
+                const double k = -slope / (r * sqrt(c));
+                double s = k > 0.0 ? 1.0 : -1.0; /* downhill all the way */
+                if (fabs(k) < 1.0) s = (k * sqrt(fmax(0.0, c * q - p * p) / (1.0 - k * k)) - p) / c;
+                s = fmin(w[j], fmax(-w[i], s));
+                w[i] += s, w[j] -= s;
+                moved = fmax(moved, fabs(s));
+            }
+    }
+}
+
+/* weight (T) <- MGDA's: those of the shortest vector of the hull. Returns its squared length: 0
+ * where no direction helps all tasks (Pareto-stationary). Two tasks are exact in one round. */
+LLM_API double llm_pcgrad_mgda(double *weight, const double *gram, size_t T, size_t rounds) {
+    double square = 0.0;
+    for (size_t i = 0; i < T; i++) weight[i] = 1.0 / (double)T;
+    llm_pcgrad_simplex(weight, gram, NULL, 1.0, T, rounds);
+    for (size_t i = 0; i < T * T; i++) square += weight[i / T] * weight[i % T] * gram[i];
+    return fmax(0.0, square);
+}
+
+/* weight (T) <- CAGrad's, for the mean of the tasks; c >= 0, 0.5 is usual, and 0 gives the mean
+ * itself. So does a g_w of length 0. Scratch: linear (T). */
+LLM_API void llm_pcgrad_cagrad(double *weight, double *linear, const double *gram, double c,
+                               size_t T, size_t rounds) {
+    double mean_sq = 0.0, square = 0.0;
+    LLM_ASSERT(c >= 0.0);
+    for (size_t i = 0; i < T; i++) {
+        weight[i] = 1.0 / (double)T, linear[i] = 0.0;
+        for (size_t j = 0; j < T; j++) linear[i] += gram[i * T + j] / (double)T;
+        mean_sq += linear[i] / (double)T;
+    }
+    const double r = c * sqrt(fmax(0.0, mean_sq));
+    if (r > 0.0) llm_pcgrad_simplex(weight, gram, linear, r, T, rounds);
+    for (size_t i = 0; i < T * T; i++) square += weight[i / T] * weight[i % T] * gram[i];
+    const double factor = square > 0.0 ? r / sqrt(square) : 0.0;
+    for (size_t i = 0; i < T; i++) weight[i] = 1.0 / (double)T + factor * weight[i];
+}
+
+/* GradNorm: weight (T) in place, one step of lr towards weighted gradients of equal length, longer
+ * where the loss has fallen less: norm (T) = |g_i|, loss and first (T) now and at the start. The
+ * targets count as constants; the weights sum to T again. alpha = 1.5 is usual, 0 equal lengths. */
+LLM_API void llm_pcgrad_gradnorm(double *weight, const double *norm, const double *loss,
+                                 const double *first, double alpha, double lr, size_t T) {
+    double mean = 0.0, rate = 0.0, sum = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        mean += weight[i] * norm[i] / (double)T;
+        rate += loss[i] / first[i] / (double)T;
+    }
+    for (size_t i = 0; i < T; i++) {
+        const double target = mean * pow(loss[i] / first[i] / rate, alpha);
+        const double above = weight[i] * norm[i] - target;
+        weight[i] -= lr * norm[i] * (above > 0.0 ? 1.0 : above < 0.0 ? -1.0 : 0.0);
+        sum += weight[i];
+    }
+    for (size_t i = 0; i < T; i++) weight[i] *= (double)T / sum;
+}
+
+/* Uncertainty: returns sum e^-s_i L_i + s_i; weight (T) <- e^-s, what the tasks' gradients are
+ * multiplied by; ds (T) += the gradient of the learned s (T). At its optimum s_i = log L_i: every
+ * task weighs the same, relative to its loss. */
+LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *s,
+                                      const double *loss, size_t T) {
+    double total = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        weight[i] = exp(-s[i]);
+        total += weight[i] * loss[i] + s[i];
+        ds[i] += 1.0 - weight[i] * loss[i];
+    }
+    return total;
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
