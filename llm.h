@@ -100,6 +100,9 @@
  *   cross_entropy            Cross-entropy
  *   bce                      Binary cross-entropy
  *   f_divergence             f-divergences
+ *   wasserstein              Wasserstein distance
+ *   wasserstein_exact        Optimal transport and assignment
+ *   wasserstein_sinkhorn     Optimal transport, smoothed
  *   fisher_info              Fisher information
  *   cramer_rao               Cramer-Rao lower bound
  *   concentration            Concentration inequalities
@@ -149,6 +152,10 @@
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
  *   activation               Activation functions
+ *   neuron                   Neuron
+ *   sigmoid                  Sigmoid
+ *   tanh                     Tanh
+ *   relu                     ReLU
  *   prelu                    Parametric ReLU and maxout
  *   swiglu                   SwiGLU
  *   dense                    Fully connected layer
@@ -156,25 +163,47 @@
  *   glyphs                   Drawn digits
  *   mlp                      Multilayer perceptron
  *   mlp_train                Training a multilayer perceptron
+ *   feedforward              Feedforward neural network
+ *   feedforward_run          Running a feedforward network
+ *   feedforward_layers       Layers: dense, activation, sum
  *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
+ *   label_smoothing          Label smoothing
+ *   conv2d                   Convolution
+ *   conv2d_gemm              Convolution as a matrix product
+ *   conv2d_kinds             Transposed, causal, depthwise
+ *   conv2d_winograd          Winograd's 3 x 3 convolution
+ *   pooling                  Pooling
  *   kan                      Kolmogorov-Arnold network
  *   kan_grid                 The grid of a Kolmogorov-Arnold layer
  * 07-optim                   OPTIMIZATION
  *   gradient_descent         Gradient descent
  *   sgd                      Stochastic gradient descent
  *   minibatch                Mini-batch gradient descent
+ *   learning_rate            Learning rate
+ *   convergence              Convergence
+ *   momentum                 Momentum
+ *   adagrad                  AdaGrad
+ *   rmsprop                  RMSProp
  *   adamw                    AdamW
+ *   adafactor                Adafactor
+ *   muon                     Muon
+ *   shampoo                  Shampoo
+ *   kfac                     Kronecker-factored curvature
+ *   sam                      Sharpness-aware minimization
  *   lr_schedule              Learning-rate schedules
  *   warmup                   Warmup
  *   cosine_lr                Cosine annealing
  *   grad_clip                Gradient clipping
+ *   agc                      Adaptive gradient clipping
  *   grad_accum               Gradient accumulation
+ *   pcgrad                   Gradient surgery for several tasks
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -7697,9 +7726,9 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
 
 /* @wasserstein ---------------------------------------------- Wasserstein distance
  *
- *     W_p(a,b)^p = min over plans P of sum_ij P_ij |x_i - y_j|^p,   sum_j P_ij = a_i, sum_i P_ij = b_j
+ *  W_p(a,b)^p = min over plans P of sum_ij P_ij |x_i - y_j|^p,   sum_j P_ij = a_i, sum_i P_ij = b_j
  *     on a line:   integral_0^1 |F^-1(t) - G^-1(t)|^p dt            the plan keeps the order
- *     of normals:  |m1 - m2|^2 + min_Q |R1 - R2 Q|_F^2              R = S^(1/2), Q orthogonal, p = 2
+ *     of normals:  |m1 - m2|^2 + min_Q |R1 - R2 Q|_F^2             R = S^(1/2), Q orthogonal, p = 2
  *
  * What it costs to move one heap of earth into the shape of another, where a grain's way has a
  * price. KL and its kind compare heights at the same place, and say infinity as soon as supports
@@ -8049,7 +8078,7 @@ LLM_API bool llm_wasserstein_assign(double *total, size_t *to, const double *cos
 
 /* @wasserstein_sinkhorn ------------------------------------- Optimal transport, smoothed
  *
- *     OT_eps(a,b) = min_P <P,C> + eps KL(P | a b')        P_ij = a_i b_j e^((f_i + g_j - C_ij) / eps)
+ *     OT_eps(a,b) = min_P <P,C> + eps KL(P | a b')      P_ij = a_i b_j e^((f_i + g_j - C_ij) / eps)
  *     f_i = -eps log sum_j b_j e^((g_j - C_ij) / eps)     g_j likewise, in turns
  *     S_eps(a,b)  = OT_eps(a,b) - OT_eps(a,a) / 2 - OT_eps(b,b) / 2
  *
@@ -14526,7 +14555,7 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
 
 /* @neuron --------------------------------------------------- Neuron
  *
- *     z = w.x + b        a = phi(z)        dz = da phi'(z)        dw = dz x     dx = dz w     db = dz
+ *     z = w.x + b       a = phi(z)       dz = da phi'(z)        dw = dz x     dx = dz w     db = dz
  *     delta rule   w += lr (t - a) phi'(z) x           |z| / |w|: how far x is from where z is 0
  *
  * One unit weighs its inputs, adds them up and bends the sum. Alone it cuts its inputs by a plane;
@@ -14590,8 +14619,9 @@ LLM_API double llm_neuron_delta(float *w, float *b, const float *x, const float 
     return loss;
 }
 
-/* distance (N) <- x (N,C): z / |w|, how far each x lies from the plane where z = 0, positive on the
- * side where the neuron is active. False, and distance untouched, where w is 0: there is no plane. */
+/* distance (N) <- x (N,C): z / |w|, how far each x lies from the plane where z = 0, positive on
+ * the side where the neuron is active. False, and distance untouched, where w is 0: there is no
+ * plane. */
 LLM_API bool llm_neuron_boundary(float *distance, const float *x, const float *w, float b, size_t N,
                                  size_t C) {
     double square = 0.0;
@@ -14748,8 +14778,9 @@ LLM_API float llm_sigmoid_rational(float x) {
  * topics  Tanh
  */
 
-/* tanh(x) within 2.1 units in the last place, from the smallest floats on. With t = e^-2|x| - 1 it is
- * -t / (2 + t); where t is close to -1 that doubles t's error, and 1 - 2 / (e^2|x| + 1) does not. */
+/* tanh(x) within 2.1 units in the last place, from the smallest floats on. With t = e^-2|x| - 1 it
+ * is -t / (2 + t); where t is close to -1 that doubles t's error, and 1 - 2 / (e^2|x| + 1) does
+ * not. */
 LLM_API float llm_tanh_value(float x) {
     const float a = fabsf(x), t = expm1f(a < 0.55f ? -2.0f * a : 2.0f * a);
     return copysignf(a < 0.55f ? -t / (2.0f + t) : 1.0f - 2.0f / (2.0f + t), x);
@@ -15638,8 +15669,8 @@ LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float 
  *
  * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
  * needs   arena rng error
- * see     @feedforward_run @feedforward_layers, @mlp (one chain), @comp_graph (any operations), @cnn
- *         and @batchnorm (more kinds)
+ * see     @feedforward_run @feedforward_layers, @mlp (one chain), @comp_graph (any operations),
+ *         @cnn and @batchnorm (more kinds)
  * topics  Feedforward neural network
  */
 enum { LLM_FEEDFORWARD_INPUTS = 4 }; /* what a layer can read, at most */
@@ -17141,8 +17172,8 @@ LLM_API size_t llm_label_smoothing_forward(float *loss, float *lse, const float 
     return kept;
 }
 
-/* dlogits (N,K) += scale (softmax - t) <- forward's logits, lse, target, prior, e and mode. scale is
- * 1 / kept for the mean. */
+/* dlogits (N,K) += scale (softmax - t) <- forward's logits, lse, target, prior, e and mode. scale
+ * is 1 / kept for the mean. */
 LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, const float *lse,
                                           const int *target, const float *prior, size_t N, size_t K,
                                           float e, int mode, float scale) {
@@ -17172,8 +17203,8 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
  * as many groups as channels is depthwise. As in every framework the pattern is not mirrored, which
  * mathematicians call cross-correlation. This section says what is meant; @conv2d_gemm is fast.
  *
- * source  LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition"; Dumoulin
- *         & Visin 2016, "A guide to convolution arithmetic for deep learning"
+ * source  LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition";
+ *         Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning"
  * needs   base
  * see     @conv2d_gemm (as a matrix product), @pooling @cnn @equivariance
  * topics  -
@@ -17198,8 +17229,8 @@ LLM_API llm_conv2d llm_conv2d_make(size_t C, size_t H, size_t W, size_t O, size_
     return c;
 }
 
-/* Pixels of the output along an axis: how often the kernel fits, floor((L - extent) / stride) + 1. A
- * kernel larger than the padded picture is an error, and so is a number that should not be 0. */
+/* Pixels of the output along an axis: how often the kernel fits, floor((L - extent) / stride) + 1.
+ * A kernel larger than the padded picture is an error, and so is a number that should not be 0. */
 LLM_API size_t llm_conv2d_size(const llm_conv2d *c, size_t axis) {
     const size_t length = (axis ? c->W : c->H) + c->pad[axis] + c->pad_end[axis];
     LLM_ASSERT(c->kernel[axis] > 0 && c->stride[axis] > 0 && c->dilation[axis] > 0);
@@ -17381,7 +17412,8 @@ LLM_API void llm_conv2d_product(float *y, size_t ldy, const float *a, size_t lda
                        llm_gemm_least(K - k, chunk));
 }
 
-/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. Scratch: within llm_conv2d_workspace, given back. */
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. Scratch: within llm_conv2d_workspace, given
+ * back. */
 LLM_API void llm_conv2d_forward(float *y, const float *x, const float *w, const float *b, size_t N,
                                 const llm_conv2d *c, llm_arena *arena) {
     const size_t mark = arena->used, K = llm_conv2d_sum(c), T = LLM_GEMM_THREADS;
@@ -17505,8 +17537,8 @@ LLM_API llm_conv2d llm_conv2d_causal(size_t C, size_t T, size_t O, size_t kernel
     return c;
 }
 
-/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: groups = C, so that outputs o m .. o m + m
- * - 1 belong to channel o, m = O / C. Like llm_conv2d_forward, without scratch. */
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: groups = C, so that outputs o m .. o m +
+ * m - 1 belong to channel o, m = O / C. Like llm_conv2d_forward, without scratch. */
 LLM_API void llm_conv2d_depthwise_forward(float *y, const float *x, const float *w, const float *b,
                                           size_t N, const llm_conv2d *c) {
     const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), s = c->stride[1];
@@ -17564,7 +17596,7 @@ LLM_API void llm_conv2d_depthwise_backward(float *dx, float *dw, float *db, cons
 
 /* @conv2d_winograd ------------------------------------------ Winograd's 3 x 3 convolution
  *
- *     Y = A^T [ (G g G^T) * (B^T d B) ] A        g 3 x 3, d 4 x 4 of the picture, Y 2 x 2, * by entry
+ *     Y = A^T [ (G g G^T) * (B^T d B) ] A      g 3 x 3, d 4 x 4 of the picture, Y 2 x 2, * by entry
  *
  * Four outputs of a 3 x 3 kernel take 36 multiplications as they are defined, and 16 this way: two
  * outputs of a filter with three taps can be had from four products of sums instead of six. The
@@ -17630,8 +17662,8 @@ LLM_API void llm_conv2d_winograd_output(float out[4], const float m[16]) {
 }
 
 /* y (N,O,.,.) <- x (N,C,H,W), w (O,C,3,3), b (O) or NULL: kernel 3, stride and dilation 1, one
- * group, any padding. Scratch: 16 (O C + (O + C) tiles) floats, with as many tiles as a picture of y
- * has squares of 2 x 2, begun ones included; given back. */
+ * group, any padding. Scratch: 16 (O C + (O + C) tiles) floats, with as many tiles as a picture of
+ * y has squares of 2 x 2, begun ones included; given back. */
 LLM_API void llm_conv2d_winograd_forward(float *y, const float *x, const float *w, const float *b,
                                          size_t N, const llm_conv2d *c, llm_arena *arena) {
     for (size_t axis = 0; axis < 2; axis++)
@@ -19354,13 +19386,13 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
  *     X = u / |u|_F,  five times:   A = X X',  X <- a X + (b A + c A^2) X           X ~ U V'
  *     w <- w (1 - lr wd) - lr scale X                               u = U S V'
  *
- * The steepest step of a matrix, when its length is how far it can move the layer's output, is U V':
- * all singular values of the momentum set to 1. Rare directions get as much as the few that
+ * The steepest step of a matrix, when its length is how far it can move the layer's output, is U
+ * V': all singular values of the momentum set to 1. Rare directions get as much as the few that
  * dominate a gradient. No decomposition is needed: an odd polynomial of X acts on its singular
  * values and leaves U and V alone. This one is steep at 0 (3.44) and never settles: five rounds
  * carry every value from 0.01 up into a band around 1, which is good enough and cheap in bf16. The
- * cubic (1.5, -0.5, 0) converges to U V', slowly at first. For matrices inside the network; vectors,
- * embeddings and the head go to @adamw. A factor in front of u makes no difference, so the
+ * cubic (1.5, -0.5, 0) converges to U V', slowly at first. For matrices inside the network;
+ * vectors, embeddings and the head go to @adamw. A factor in front of u makes no difference, so the
  * classical m <- mu m + g, u = g + mu m is the same step.
  *
  * source  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein
@@ -19734,8 +19766,8 @@ LLM_API void llm_kfac_accumulate(double *A, double *S, const float *a, const flo
 }
 
 /* u (out,n) <- S^-1 u A^-1, A (n,n) + pi sqrt(lambda) I and S (out,out) + sqrt(lambda) / pi I: what
- * is added to the product is lambda I and two parts that pi makes equal, pi^2 = (tr A / n) / (tr S /
- * out). False where a factor is singular to working precision. Scratch: n^2 + out^2 doubles. */
+ * is added to the product is lambda I and two parts that pi makes equal, pi^2 = (tr A / n) / (tr S
+ * / out). False where a factor is singular to working precision. Scratch: n^2 + out^2 doubles. */
 LLM_API bool llm_kfac_precondition(double *u, const double *A, const double *S, size_t out,
                                    size_t n, double lambda, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -19762,10 +19794,10 @@ LLM_API size_t llm_kfac_doubles(const llm_mlp *m) {
     return n;
 }
 
-/* state <- the factors of a softmax net at w for x (N,size[0]), with a label for each row drawn from
- * the net, averaged with what was there: t = 1, 2, .. counts the calls, and 1 - 1/t is kept up to
- * `keep`. Scratch: the net's cache and
- * 3 N floats for each output or unit of the widest layer. */
+/* state <- the factors of a softmax net at w for x (N,size[0]), with a label for each row drawn
+ * from the net, averaged with what was there: t = 1, 2, .. counts the calls, and 1 - 1/t is kept
+ * up to `keep`. Scratch: the net's cache and 3 N floats for each output or unit of the widest
+ * layer. */
 LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, const float *x,
                               size_t N, double keep, size_t t, llm_rng *rng, llm_arena *arena) {
     LLM_ASSERT(t > 0 && N > 0 && m->head == LLM_OUTPUT_LAYER_SOFTMAX);
@@ -19831,7 +19863,7 @@ LLM_API double llm_kfac_step(float *w, const double *state, const float *g, cons
 
 /* @sam ------------------------------------------------------ Sharpness-aware minimization
  *
- *     minimise max_{|e| <= rho} L(w + e)        e = rho g / |g|,  g = grad L(w): the worst e, nearly
+ *     minimise max_{|e| <= rho} L(w + e)       e = rho g / |g|,  g = grad L(w): the worst e, nearly
  *     the step uses grad L at w + e, taken from w
  *     ASAM:  e = rho T^2 g / |T g|,  T = |w| + eta             the ball stretched like the weights
  *
@@ -19867,8 +19899,8 @@ LLM_API llm_sam_config llm_sam_defaults(void) {
     return c;
 }
 
-/* saved (n) <- w, then w (n) += e, the direction of g (n). Returns |g| (|T g| with adaptive); w does
- * not move where that is 0. */
+/* saved (n) <- w, then w (n) += e, the direction of g (n). Returns |g| (|T g| with adaptive); w
+ * does not move where that is 0. */
 LLM_API double llm_sam_perturb(float *w, float *saved, const float *g, size_t n,
                                const llm_sam_config *c) {
     double sum_sq = 0.0;
@@ -19970,9 +20002,10 @@ LLM_API double llm_sam_worst(float *w, const llm_mlp *m, const float *x, const i
     return worst;
 }
 
-/* The trace of the Hessian, its mean curvature times the number of weights: the mean of v'Hv over
- * draws of random signs v, Hv by a central difference of gradients. Unbiased; its variance is 2 sum
- * of H_ij^2 off the diagonal over the draws. Scratch: 4 times the weights, and llm_mlp_gradient's. */
+/* The trace of the Hessian, its mean curvature times the number of weights: the mean of v'Hv
+ * over draws of random signs v, Hv by a central difference of gradients. Unbiased; its variance
+ * is 2 sum of H_ij^2 off the diagonal over the draws. Scratch: 4 times the weights, and
+ * llm_mlp_gradient's. */
 LLM_API double llm_sam_trace(float *w, const llm_mlp *m, const float *x, const int *label,
                              const float *target, size_t N, size_t draws, llm_rng *rng,
                              llm_arena *arena) {
@@ -20364,7 +20397,7 @@ LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
 
 /* @agc ------------------------------------------------------ Adaptive gradient clipping
  *
- *     G_i <- G_i min(1, lambda max(|W_i|, eps) / |G_i|)         i: a unit, all weights of one output
+ *     G_i <- G_i min(1, lambda max(|W_i|, eps) / |G_i|)        i: a unit, all weights of one output
  *
  * A step of lr G changes the unit i by the share lr |G_i| / |W_i|, and that share is what decides
  * whether a layer still does what the layers above expect. So the bound is relative and by unit: no
@@ -20506,7 +20539,7 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
  *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
  *              from g = g_i for each task i; the step goes along the sum of the results
  *     MGDA     the shortest vector of the hull of g_1 .. g_T
- *     CAGrad   d = g_0 + r g_w / |g_w|,  r = c |g_0|,  w = argmin over the simplex g_w.g_0 + r |g_w|
+ *    CAGrad   d = g_0 + r g_w / |g_w|,  r = c |g_0|,  w = argmin over the simplex g_w.g_0 + r |g_w|
  *
  * Tasks that share weights pull on them in different directions, and their sum obeys who shouts
  * loudest. PCGrad takes from each gradient what contradicts the original gradient of another; MGDA
@@ -20557,9 +20590,9 @@ LLM_API void llm_pcgrad_order(size_t *order, size_t T, llm_rng *rng) {
     }
 }
 
-/* weight (T) <- PCGrad's: row i of order (T,T) is how task i visits the others; itself it skips, and
- * gradients of 0. The projected gradient is kept as its coefficients (T), which are scratch: its
- * product with g_j is a row of gram (T,T) times them. */
+/* weight (T) <- PCGrad's: row i of order (T,T) is how task i visits the others; itself it skips,
+ * and gradients of 0. The projected gradient is kept as its coefficients (T), which are scratch:
+ * its product with g_j is a row of gram (T,T) times them. */
 LLM_API void llm_pcgrad_project(double *weight, double *coefficient, const double *gram,
                                 const size_t *order, size_t T) {
     for (size_t i = 0; i < T; i++) weight[i] = 0.0;

@@ -1226,8 +1226,9 @@ LLM_DEVICE void llm_pairs_tile(float (&c)[4][4], float &a_sq, float &b_sq, const
  * that run side by side, so that W comes from L2 for all but the first four. x is small and comes
  * from L1. The bias, where there is one, is added to what is in registers.
  *
- * Reads W once, B up to 4: the minimum, beside which x and y are nothing. 2 B m n operations. Limit:
- * memory bandwidth for B up to 4, L2's above; from a few dozen rows on a tile of dense is faster.
+ * Reads W once, B up to 4: the minimum, beside which x and y are nothing. 2 B m n operations.
+ * Limit: memory bandwidth for B up to 4, L2's above; from a few dozen rows on a tile of dense is
+ * faster.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce
