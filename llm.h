@@ -180,6 +180,9 @@
  *   conv2d_kinds             Transposed, causal, depthwise
  *   conv2d_winograd          Winograd's 3 x 3 convolution
  *   pooling                  Pooling
+ *   sparse_rep               Sparse activations
+ *   sparse_coding            Codes of a dictionary
+ *   lista                    Learned sparse coding
  *   kan                      Kolmogorov-Arnold network
  *   kan_grid                 The grid of a Kolmogorov-Arnold layer
  * 07-optim                   OPTIMIZATION
@@ -17844,6 +17847,399 @@ LLM_API void llm_pooling_global_backward(float *dx, const float *dy, size_t plan
     LLM_PARALLEL_FOR
     for (size_t k = 0; k < planes; k++)
         for (size_t s = 0; s < S; s++) dx[k * S + s] += dy[k] / (float)S;
+}
+
+/* @sparse_rep ----------------------------------------------- Sparse activations
+ *
+ *     S = (1 - (sum |a| / n)^2 / (sum a^2 / n)) / (1 - 1/n)         0: all equal, 1: one is not 0
+ *     k winners    y_i = x_i if x_i is among the k largest, else 0
+ *     penalties    l1 sum |a| / N        KL(rho | mean_n a_nj) for each unit j
+ *
+ * Most of a trained net is silent most of the time. S measures it (Treves and Rolls, scaled by
+ * Vinje and Gallant): over the examples of one unit, its lifetime, and over the units for one
+ * example, the population; the two differ, since a unit that is always on is sparse in no lifetime.
+ * What is silent need not be multiplied: the next product can go over the inputs that are not 0 and
+ * do in proportion less. Sparseness can be forced (only k winners pass), or bought (a price on what
+ * is active, either its size or, for outputs between 0 and 1, its mean).
+ *
+ * source  Rolls & Tovee 1995; Vinje & Gallant 2000 (the scale); Makhzani & Frey 2014, "k-sparse
+ *         autoencoders"; Ng 2011, "Sparse autoencoder" (the KL penalty)
+ * needs   arena argsort
+ * see     @sparse_coding (codes of a dictionary), @sparsity (of weights), @relu, @sae
+ * topics  Sparse Representations in Deep Nets
+ */
+
+/* S of the n numbers a_0, a_stride, ..; 0 where all are 0, or n < 2. */
+LLM_API double llm_sparse_rep_measure(const float *a, size_t n, size_t stride) {
+    double sum = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        sum += fabs((double)a[i * stride]);
+        square += (double)a[i * stride] * (double)a[i * stride];
+    }
+    if (n < 2 || square == 0.0) return 0.0;
+    return (1.0 - sum * sum / square / (double)n) / (1.0 - 1.0 / (double)n);
+}
+
+/* lifetime (U), population (N), either may be NULL <- activations a (N,U). */
+LLM_API void llm_sparse_rep_measures(float *lifetime, float *population, const float *a, size_t N,
+                                     size_t U) {
+    for (size_t u = 0; lifetime && u < U; u++)
+        lifetime[u] = (float)llm_sparse_rep_measure(a + u, N, U);
+    for (size_t n = 0; population && n < N; n++)
+        population[n] = (float)llm_sparse_rep_measure(a + n * U, U, 1);
+}
+
+/* y (N,U), winner (N,k) <- x (N,U), k <= U: the k largest of each row pass, of equal ones the
+ * first. winner has their places, which is all that backward needs. y may be x. Scratch: U floats
+ * and indices, given back. */
+LLM_API void llm_sparse_rep_winners_forward(float *y, size_t *winner, const float *x, size_t N,
+                                            size_t U, size_t k, llm_arena *arena) {
+    LLM_ASSERT(k <= U);
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, U);
+    size_t *order = (size_t *)llm_arena_take(arena, U, sizeof(size_t));
+    for (size_t n = 0; n < N; n++) {
+        for (size_t u = 0; u < U; u++) key[u] = -x[n * U + u];
+        llm_argsort(order, key, U);
+        for (size_t u = 0; u < U; u++) y[n * U + u] = 0.0f;
+        for (size_t r = 0; r < k; r++) {
+            winner[n * k + r] = order[r];
+            y[n * U + order[r]] = -key[order[r]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx (N,U) += <- dy (N,U) and forward's winner (N,k). */
+LLM_API void llm_sparse_rep_winners_backward(float *dx, const float *dy, const size_t *winner,
+                                             size_t N, size_t U, size_t k) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t r = 0; r < k; r++) {
+            const size_t at = n * U + winner[n * k + r];
+            dx[at] += dy[at];
+        }
+}
+
+/* Returns price sum |a| / N; da (N,U) += its gradient, or NULL <- a (N,U). */
+LLM_API double llm_sparse_rep_l1(float *da, const float *a, size_t N, size_t U, float price) {
+    double sum = 0.0;
+    const float step = price / (float)N;
+    for (size_t i = 0; i < N * U; i++) {
+        sum += fabs((double)a[i]);
+        if (da) da[i] += a[i] > 0.0f ? step : a[i] < 0.0f ? -step : 0.0f;
+    }
+    return N > 0 ? (double)price * sum / (double)N : 0.0;
+}
+
+/* Returns price sum_j KL(rho | q_j), q_j the mean of unit j over the rows; da (N,U) += its
+ * gradient, or NULL <- a (N,U) in [0,1]. 0 < rho < 1: the share of examples a unit should stand
+ * for. Infinite where a unit is always 0 or always 1; the gradient then has a limit of 1e6 price /
+ * N. */
+LLM_API double llm_sparse_rep_kl(float *da, const float *a, size_t N, size_t U, double rho,
+                                 float price) {
+    LLM_ASSERT(rho > 0.0 && rho < 1.0);
+    double total = 0.0;
+    for (size_t u = 0; u < U && N > 0; u++) {
+        double q = 0.0;
+        for (size_t n = 0; n < N; n++) q += (double)a[n * U + u] / (double)N;
+        total += rho * log(rho / q) + (1.0 - rho) * log((1.0 - rho) / (1.0 - q));
+        const double slope = fmax(-1e6, fmin(1e6, (1.0 - rho) / (1.0 - q) - rho / q));
+        for (size_t n = 0; da && n < N; n++)
+            da[n * U + u] += (float)((double)price * slope / (double)N);
+    }
+    return (double)price * total;
+}
+
+/* y (N,O) <- x (N,C) times w (O,C) transposed, given as w_t (C,O): rows of w_t for which x is 0 are
+ * not read. Returns how many multiply-adds it took, of N C O. */
+LLM_API size_t llm_sparse_rep_product(float *y, const float *x, const float *w_t, size_t N,
+                                      size_t C, size_t O) {
+    size_t count = 0;
+    for (size_t n = 0; n < N; n++) {
+        float *yn = y + n * O;
+        for (size_t o = 0; o < O; o++) yn[o] = 0.0f;
+        for (size_t c = 0; c < C; c++) {
+            const float a = x[n * C + c];
+            if (a == 0.0f) continue;
+            for (size_t o = 0; o < O; o++) yn[o] += a * w_t[c * O + o];
+            count += O;
+        }
+    }
+    return count;
+}
+
+/* @sparse_coding -------------------------------------------- Codes of a dictionary
+ *
+ *     minimise 1/2 |x - sum_k c_k d_k|^2 + price sum |c_k|              or: with at most k atoms
+ *     FISTA       c <- soft(z - (D z - x) D' / L, price / L)            z ahead of c by momentum
+ *     LISTA       c <- soft(S c + W x, theta),  T rounds, W, S, theta learned
+ *     dictionary  D = argmin |X - C D|^2 for the codes C, atoms of length 1; codes; and so on
+ *
+ * Many signals are sums of few parts out of many. Which ones is hard to find exactly; greedily (the
+ * atom most along what is left, then least squares on all chosen so far) it is provably right while
+ * no two atoms are too much alike: coherence below 1 / (2 k - 1). With a price on sizes instead of
+ * a count the problem is convex. A network of a few rounds of the same form, trained on its
+ * solutions, needs an eighth of the rounds. And the parts themselves can be learned, from the signals
+ * alone.
+ *
+ * source  Pati, Rezaiifar & Krishnaprasad 1993 (OMP); Tropp 2004, "Greed is good" (the bound); Beck
+ *         & Teboulle 2009 (FISTA); Gregor & LeCun 2010, "Learning fast approximations of sparse
+ *         coding"; Engan, Aase & Husoy 1999 (the update of the dictionary)
+ * needs   arena cholesky eigh
+ * see     @sparse_rep, @lasso (the same problem, one right side), @sae
+ * topics  -
+ */
+
+/* A dictionary d (K,D) has atoms of length 1 in its rows. First: x moved by theta towards 0, and
+ * what is nearer is 0; a product of two rows. */
+LLM_API double llm_sparse_coding_soft(double x, double theta) {
+    return x > theta ? x - theta : x < -theta ? x + theta : 0.0;
+}
+LLM_API double llm_sparse_coding_dot(const float *a, const float *b, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* The largest |d_j . d_k|, j != k. */
+LLM_API double llm_sparse_coding_coherence(const float *d, size_t K, size_t D) {
+    double most = 0.0;
+    for (size_t j = 0; j < K; j++)
+        for (size_t k = 0; k < j; k++)
+            most = fmax(most, fabs(llm_sparse_coding_dot(d + j * D, d + k * D, D)));
+    return most;
+}
+
+/* c (K) <- x (D), d (K,D): orthogonal matching pursuit with at most `atoms` atoms, fewer where the
+ * rest is within tol of 0 or no atom is left that the chosen ones do not make. Returns how many.
+ * The least squares on the chosen ones comes from a Cholesky factor that grows by a row. Scratch:
+ * atoms^2 + 2 atoms + D doubles and atoms indices. */
+LLM_API size_t llm_sparse_coding_omp(float *c, const float *x, const float *d, size_t K, size_t D,
+                                     size_t atoms, double tol, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *l = llm_arena_doubles(arena, atoms * atoms), *b = llm_arena_doubles(arena, atoms);
+    double *a = llm_arena_doubles(arena, atoms), *rest = llm_arena_doubles(arena, D);
+    size_t *chosen = (size_t *)llm_arena_take(arena, atoms, sizeof(size_t)), count = 0;
+    for (size_t k = 0; k < K; k++) c[k] = 0.0f;
+    for (size_t i = 0; i < D; i++) rest[i] = (double)x[i];
+    while (count < atoms) {
+        double left = 0.0, most = 0.0;
+        size_t best = K;
+        for (size_t i = 0; i < D; i++) left += rest[i] * rest[i];
+        for (size_t k = 0; k < K && left > tol * tol; k++) {
+            double along = 0.0;
+            bool free = true;
+            for (size_t i = 0; i < D; i++) along += rest[i] * (double)d[k * D + i];
+            for (size_t j = 0; j < count; j++) free = free && chosen[j] != k;
+            if (free && fabs(along) > most) most = fabs(along), best = k;
+        }
+        if (best == K || most <= 1e-6 * sqrt(left)) break;
+        chosen[count] = best; /* L L' = Gram matrix of the chosen, a row more; L b = D x */
+        double *row = l + count * atoms;
+        double sum = llm_sparse_coding_dot(d + best * D, x, D), pivot = 1.0;
+        for (size_t j = 0; j < count; j++) {
+            row[j] = llm_sparse_coding_dot(d + best * D, d + chosen[j] * D, D);
+            for (size_t m = 0; m < j; m++) row[j] -= row[m] * l[j * atoms + m];
+            row[j] /= l[j * atoms + j];
+            sum -= row[j] * b[j];
+            pivot -= row[j] * row[j];
+        }
+        if (pivot <= 1e-6) break; /* made of the others */
+        row[count] = sqrt(pivot);
+        b[count] = sum / row[count];
+        const size_t n = ++count;
+        for (size_t j = n; j-- > 0;) { /* L' a = b */
+            a[j] = b[j];
+            for (size_t m = j + 1; m < n; m++) a[j] -= l[m * atoms + j] * a[m];
+            a[j] /= l[j * atoms + j];
+            c[chosen[j]] = (float)a[j];
+        }
+        for (size_t i = 0; i < D; i++) {
+            rest[i] = (double)x[i];
+            for (size_t j = 0; j < n; j++) rest[i] -= a[j] * (double)d[chosen[j] * D + i];
+        }
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* gram (K,K) <- D D'; returns L, its largest eigenvalue, NaN for a dictionary that is not finite.
+ * Scratch: llm_eigh's and K doubles. */
+LLM_API double llm_sparse_coding_gram(double *gram, const float *d, size_t K, size_t D,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, K);
+    for (size_t i = 0; i < K * K; i++)
+        gram[i] = llm_sparse_coding_dot(d + i / K * D, d + i % K * D, D);
+    const double L = K > 0 && llm_eigh(w, NULL, gram, K, arena) ? w[K - 1] : (double)NAN;
+    arena->used = mark;
+    return L;
+}
+
+/* c (N,K) <- x (N,D), d (K,D), from where c stands: rounds of ISTA, or FISTA where fast. Scratch:
+ * llm_sparse_coding_gram's and K^2 + 3 K doubles. */
+LLM_API void llm_sparse_coding_fista(float *c, const float *x, const float *d, size_t N, size_t K,
+                                     size_t D, double price, size_t rounds, bool fast,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *target = llm_arena_doubles(arena, K);
+    double *z = llm_arena_doubles(arena, K), *next = llm_arena_doubles(arena, K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t n = 0; n < N; n++) {
+        float *cn = c + n * K;
+        double t = 1.0;
+        for (size_t k = 0; k < K; k++) {
+            target[k] = llm_sparse_coding_dot(d + k * D, x + n * D, D);
+            z[k] = (double)cn[k];
+        }
+        for (size_t round = 0; round < rounds; round++) {
+            for (size_t k = 0; k < K; k++) {
+                double slope = -target[k];
+                for (size_t j = 0; j < K; j++) slope += gram[k * K + j] * z[j];
+                next[k] = llm_sparse_coding_soft(z[k] - slope / L, price / L);
+            }
+            const double after = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+            const double ahead = fast ? (t - 1.0) / after : 0.0;
+            for (size_t k = 0; k < K; k++) {
+                z[k] = next[k] + ahead * (next[k] - (double)cn[k]);
+                cn[k] = (float)next[k];
+            }
+            t = after;
+        }
+    }
+    arena->used = mark;
+}
+
+/* d (K,D) in place <- signals x (N,D): rounds of codes with at most `atoms` atoms, c (N,K), and of
+ * the least-squares dictionary for them. An atom that nobody uses becomes the signal that is coded
+ * worst. Returns the mean square of what is left at the end. Scratch: 2 K^2 + K D doubles, D N
+ * floats and llm_sparse_coding_omp's. */
+LLM_API double llm_sparse_coding_dictionary(float *d, float *c, const float *x, size_t N, size_t K,
+                                            size_t D, size_t atoms, size_t rounds,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *to = llm_arena_doubles(arena, K * D);
+    double left = 0.0;
+    for (size_t round = 0;; round++) {
+        double most = -1.0;
+        size_t worst = 0;
+        left = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_sparse_coding_omp(c + n * K, x + n * D, d, K, D, atoms, 0.0, arena);
+            double own = 0.0;
+            for (size_t i = 0; i < D; i++) {
+                double e = (double)x[n * D + i];
+                for (size_t k = 0; k < K; k++) e -= (double)c[n * K + k] * (double)d[k * D + i];
+                own += e * e;
+            }
+            left += own / ((double)N * (double)D);
+            if (own > most) most = own, worst = n;
+        }
+        if (round == rounds) break;
+        for (size_t i = 0; i < K * K; i++) gram[i] = 0.0;
+        for (size_t i = 0; i < K * D; i++) to[i] = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t k = 0; k < K; k++) {
+                const double share = (double)c[n * K + k];
+                if (share == 0.0) continue;
+                for (size_t j = 0; j < K; j++) gram[k * K + j] += share * (double)c[n * K + j];
+                for (size_t i = 0; i < D; i++) to[k * D + i] += share * (double)x[n * D + i];
+            }
+        for (size_t k = 0; k < K; k++) /* so that atoms nobody uses stay where they are, almost */
+            gram[k * K + k] = gram[k * K + k] > 0.0 ? gram[k * K + k] * (1.0 + 1e-9) : 1.0;
+        if (!llm_cholesky_factor(gram, K, NULL)) break;
+        llm_cholesky_solve(to, gram, K, D);
+        for (size_t k = 0; k < K; k++) {
+            double square = 0.0;
+            for (size_t i = 0; i < D; i++) square += to[k * D + i] * to[k * D + i];
+            if (square == 0.0) {
+                square = llm_sparse_coding_dot(x + worst * D, x + worst * D, D);
+                for (size_t i = 0; i < D; i++) to[k * D + i] = (double)x[worst * D + i];
+            }
+            for (size_t i = 0; i < D && square > 0.0; i++)
+                d[k * D + i] = (float)(to[k * D + i] / sqrt(square));
+        }
+    }
+    arena->used = mark;
+    return left;
+}
+
+/* @lista ---------------------------------------------------- Learned sparse coding
+ *
+ *     b = W x       c_1 = soft(b, theta)       c_t+1 = soft(b + S c_t, theta),  t < T
+ *     ISTA:  W = D' / L,  S = I - D' D / L,  theta = price / L
+ *
+ * ISTA unrolled: a recurrent net of T rounds, whose weights can be taken from the dictionary, and
+ * then trained on codes of the signals that really occur. It has no reason to be a good solver for
+ * others, and on these it is as far after a few rounds as ISTA after tens. All rounds share W, S
+ * and theta, so a gradient arrives at them from every round.
+ *
+ * source  Gregor & LeCun 2010, "Learning fast approximations of sparse coding", 3
+ * needs   arena dense sparse_coding
+ * see     @rnn (the same shape), @sparse_coding
+ * topics  -
+ */
+
+/* w: W (K,D), then S (K,K), then theta (K). */
+typedef struct {
+    size_t K, D, rounds;
+} llm_lista;
+
+/* The length of w. */
+LLM_API size_t llm_lista_param_count(const llm_lista *m) { return m->K * (m->D + m->K + 1); }
+
+/* w <- ISTA for the dictionary d (K,D) and this price. Scratch: llm_sparse_coding_gram's, K^2. */
+LLM_API void llm_lista_init(float *w, const llm_lista *m, const float *d, double price,
+                            llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, D = m->D;
+    double *gram = llm_arena_doubles(arena, K * K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t i = 0; i < K * D; i++) w[i] = (float)((double)d[i] / L);
+    for (size_t i = 0; i < K * K; i++)
+        w[K * D + i] = (float)((i / K == i % K ? 1.0 : 0.0) - gram[i] / L);
+    for (size_t k = 0; k < K; k++) w[K * (D + K) + k] = (float)(price / L);
+    arena->used = mark;
+}
+
+/* c (rounds,N,K): the codes after each round, the last of which are meant; z (rounds,N,K): what
+ * soft was applied to <- w, x (N,D). */
+LLM_API void llm_lista_forward(float *c, float *z, const llm_lista *m, const float *w,
+                               const float *x, size_t N) {
+    const size_t K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    for (size_t t = 0; t < m->rounds; t++) {
+        float *zt = z + t * size, *ct = c + t * size;
+        if (t == 0) llm_dense_forward(zt, x, w, NULL, N, m->D, K);
+        if (t > 0) llm_dense_forward(zt, ct - size, S, NULL, N, K, K);
+        for (size_t i = 0; i < size; i++) {
+            if (t > 0) zt[i] += z[i]; /* b */
+            ct[i] = (float)llm_sparse_coding_soft((double)zt[i], (double)theta[i % K]);
+        }
+    }
+}
+
+/* dw += <- dc (N,K), the gradient of the last codes, and forward's c, z, w, x. Scratch: 3 N K
+ * floats, given back. */
+LLM_API void llm_lista_backward(float *dw, const float *dc, const llm_lista *m, const float *c,
+                                const float *z, const float *w, const float *x, size_t N,
+                                llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    float *db = llm_arena_floats(arena, size), *dz = llm_arena_floats(arena, size);
+    float *now = llm_arena_floats(arena, size), *dtheta = dw + K * (m->D + K);
+    for (size_t i = 0; i < size; i++) db[i] = 0.0f, now[i] = dc[i];
+    for (size_t t = m->rounds; t-- > 0;) {
+        for (size_t i = 0; i < size; i++) {
+            const float v = z[t * size + i], at = theta[i % K];
+            dz[i] = v > at || v < -at ? now[i] : 0.0f;
+            dtheta[i % K] += v > at ? -now[i] : v < -at ? now[i] : 0.0f;
+            db[i] += dz[i];
+            now[i] = 0.0f;
+        }
+        if (t > 0) llm_dense_backward(now, dw + K * m->D, NULL, dz, c + (t - 1) * size, S, N, K, K);
+    }
+    llm_dense_backward(NULL, dw, NULL, db, x, w, N, m->D, K);
+    arena->used = mark;
 }
 
 /* @kan ------------------------------------------------------ Kolmogorov-Arnold network
