@@ -17979,8 +17979,8 @@ LLM_API size_t llm_sparse_rep_product(float *y, const float *x, const float *w_t
  * atom most along what is left, then least squares on all chosen so far) it is provably right while
  * no two atoms are too much alike: coherence below 1 / (2 k - 1). With a price on sizes instead of
  * a count the problem is convex. A network of a few rounds of the same form, trained on its
- * solutions, needs an eighth of the rounds. And the parts themselves can be learned, from the signals
- * alone.
+ * solutions, needs an eighth of the rounds. And the parts themselves can be learned, from the
+ * signals alone.
  *
  * source  Pati, Rezaiifar & Krishnaprasad 1993 (OMP); Tropp 2004, "Greed is good" (the bound); Beck
  *         & Teboulle 2009 (FISTA); Gregor & LeCun 2010, "Learning fast approximations of sparse
