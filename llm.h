@@ -1491,6 +1491,155 @@ LLM_API bool llm_json_put_number(llm_buffer *b, double number) {
     return ok;
 }
 
+/* @chart ---------------------------------------------------- Lines over an axis, as a picture
+ *
+ *     place = left + (right - left) (x - x_0) / (x_last - x_0)      with log10 x on a log axis
+ *     step  = the least of 1, 2, 5, 10, 20, ... 10^k that leaves at most 6 steps
+ *
+ * A curve says more than its numbers, so the programs beside this book draw: an SVG file, which any
+ * browser shows and which is text, so that two of them can be compared. A chart lies where its
+ * axes do not say what they show, so there are always labels, units as the caller gives them, and
+ * steps that one can add in the head. Names stand at the ends of the lines, pushed apart where they
+ * would overlap: no reader has to match colours with a legend. They come from outside, a table's
+ * header for instance, and are escaped.
+ *
+ * source  W3C, "Scalable Vector Graphics (SVG) 2"; Wong 2011, "Color blindness" (the colours)
+ * needs   argsort buffer json_token
+ * see     @file (writes it), @csv
+ * topics  -
+ */
+enum { LLM_CHART_LINES = 24 };
+typedef struct {
+    const char *title, *across, *up; /* what the axes show */
+    bool log_x;                      /* decades across; x is positive */
+    double mark;                     /* a dashed line at this x; NaN for none */
+} llm_chart;
+
+/* Appends text as XML has it, cut off behind `most` characters; what is no UTF-8 becomes '?'. */
+LLM_API void llm_chart_text(llm_buffer *svg, const char *text, size_t most) {
+    const unsigned char *s = (const unsigned char *)text, *end = s + strlen(text);
+    for (size_t n; s < end && most > 0; s += n, most--) {
+        n = llm_json_token_utf8(s, end);
+        if (n == 0 || *s < 32 || *s == 127) {
+            n = 1;
+            llm_buffer_put(svg, "?", 1);
+        } else if (strchr("<>&\"'", *s)) {
+            llm_buffer_print(svg, "&#%d;", *s);
+        } else {
+            llm_buffer_put(svg, s, n);
+        }
+    }
+    if (s < end) llm_buffer_print(svg, "&#8230;");
+}
+
+/* The distance of ticks for a range > 0: 1, 2 or 5 times a power of ten, at most 6 of them. */
+LLM_API double llm_chart_step(double range) {
+    double step = pow(10.0, floor(log10(range / 6.0)));
+    if (range > 6.0 * step) step *= 2.0; /* by rounding it may fit already */
+    if (range > 6.0 * step) step *= 2.5;
+    if (range > 6.0 * step) step *= 2.0;
+    return step;
+}
+
+/* Ticks and their numbers from low to high: along the left side (up) with lines across, or below. */
+LLM_API void llm_chart_ticks(llm_buffer *svg, double low, double high, double step, bool up,
+                             bool falls, bool decades) {
+    for (double k = ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1.0) {
+        const double v = k * step + 0.0, share = (v - low) / (high - low); /* no -0 */
+        const double shown = decades ? pow(10.0, v) : v;
+        if (up)
+            llm_buffer_print(svg,
+                             "<path d='M74 %.1fH530' stroke='%s'/>\n"
+                             "<text x='66' y='%.1f' text-anchor='end'>%.5g</text>\n",
+                             350.0 - 306.0 * share, v == 0.0 ? "#999" : "#e4e4e4",
+                             354.5 - 306.0 * share, shown);
+        else
+            llm_buffer_print(svg,
+                             "<path d='M%.1f 350v6' stroke='#333'/>\n"
+                             "<text x='%.1f' y='371' text-anchor='middle'>%.5g</text>\n",
+                             74.0 + 456.0 * (falls ? 1.0 - share : share),
+                             74.0 + 456.0 * (falls ? 1.0 - share : share), shown);
+    }
+}
+
+/* svg += the picture of S lines y (S,N) over x (N), N > 1, from x_0 on the left to x_(N-1) on the
+ * right, rising or falling. Points that are not finite are left out. name (S); S <=
+ * LLM_CHART_LINES. False when memory is out. */
+LLM_API bool llm_chart_lines(llm_buffer *svg, const llm_chart *c, const double *x, const double *y,
+                             const char *const *name, size_t S, size_t N) {
+    static const char *const colour[8] = {"#0072b2", "#d55e00", "#009e73", "#b8609a",
+                                          "#b58900", "#3f9bd1", "#444444", "#8c564b"};
+    LLM_ASSERT(S <= LLM_CHART_LINES && N > 1);
+    const double from = c->log_x ? log10(x[0]) : x[0];
+    const double to = c->log_x ? log10(x[N - 1]) : x[N - 1],
+                 mark = c->log_x ? log10(c->mark) : c->mark;
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    LLM_ASSERT(from != to && fabs(from) <= DBL_MAX && fabs(to) <= DBL_MAX);
+    for (size_t i = 0; i < S * N; i++) {
+        if (!(fabs(y[i]) <= DBL_MAX)) continue;
+        low = fmin(low, y[i]);
+        high = fmax(high, y[i]);
+    }
+    if (low > high) low = high = 0.0;         /* nothing to show */
+    if (low == high) low -= 1.0, high += 1.0; /* a flat line stands in the middle */
+    const double step = llm_chart_step(high - low);
+    low = step * floor(low / step + 1e-9);
+    high = step * ceil(high / step - 1e-9);
+
+    /* room for all of it: then none of the following can fail */
+    if (!llm_buffer_reserve(svg, 8192 + S * (512 + 16 * N))) return false;
+    llm_buffer_print(svg, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 720 408' "
+                          "font-family='sans-serif' font-size='13' fill='#333'>\n"
+                          "<rect width='720' height='408' fill='white'/>\n"
+                          "<text x='74' y='26' font-size='15' font-weight='bold'>");
+    llm_chart_text(svg, c->title, 70);
+    llm_buffer_print(svg, "</text>\n<text x='302' y='396' text-anchor='middle'>");
+    llm_chart_text(svg, c->across, 60);
+    llm_buffer_print(svg, "</text>\n<text transform='translate(18 197) rotate(-90)' "
+                          "text-anchor='middle'>");
+    llm_chart_text(svg, c->up, 40);
+    llm_buffer_print(svg, "</text>\n");
+    const double span = fabs(to - from);
+    llm_chart_ticks(svg, low, high, step, true, false, false);
+    llm_chart_ticks(svg, fmin(from, to), fmax(from, to),
+                    c->log_x ? fmax(1.0, llm_chart_step(span)) : llm_chart_step(span), false,
+                    from > to, c->log_x);
+    llm_buffer_print(svg, "<path d='M74 350H530' stroke='#333'/>\n");
+    if (fabs(mark) <= DBL_MAX)
+        llm_buffer_print(svg, "<path d='M%.1f 44V350' stroke='#333' stroke-dasharray='5 4'/>\n",
+                         74.0 + 456.0 * (mark - from) / (to - from));
+
+    float end[LLM_CHART_LINES] = {0.0f};
+    size_t order[LLM_CHART_LINES];
+    for (size_t s = 0; s < S; s++) {
+        end[s] = 350.0f;
+        llm_buffer_print(svg, "<polyline fill='none' stroke='%s' stroke-width='2' points='",
+                         colour[s % 8]);
+        for (size_t i = 0; i < N; i++) {
+            const double at = ((c->log_x ? log10(x[i]) : x[i]) - from) / (to - from);
+            const double height = 350.0 - 306.0 * (y[s * N + i] - low) / (high - low);
+            if (!(fabs(height) <= DBL_MAX)) continue;
+            llm_buffer_print(svg, "%.1f,%.1f ", 74.0 + 456.0 * at, height);
+            end[s] = (float)height;
+        }
+        llm_buffer_print(svg, "'/>\n");
+    }
+    llm_argsort(order, end, S);
+    double place = 30.0;
+    for (size_t k = 0; k < S; k++) { /* 14 apart; the last ones must still fit above the axis */
+        const size_t s = order[k];
+        const double lowest = 350.0 - 14.0 * (double)(S - 1 - k);
+        place = fmax(place + 14.0, fmin((double)end[s], lowest));
+        llm_buffer_print(svg,
+                         "<path d='M530 %.1fL540 %.1f' stroke='%s' stroke-opacity='0.5'/>\n"
+                         "<text x='543' y='%.1f' fill='%s'>",
+                         (double)end[s], place, colour[s % 8], place + 4.5, colour[s % 8]);
+        llm_chart_text(svg, name[s], 24);
+        llm_buffer_print(svg, "</text>\n");
+    }
+    return llm_buffer_print(svg, "</svg>\n");
+}
+
 /* @exp ------------------------------------------------------ Exponential and tanh that vectorise
  *
  *     e^x     = 2^n e^r                        n = round(x / ln 2), r = x - n ln 2, |r| <= ln(2)/2
@@ -9191,6 +9340,98 @@ LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, con
         code[i] = (int)low;
     }
     *count = distinct;
+}
+
+/* @csv_features ------------------------------------------ Columns of a table: a matrix for a model
+ *
+ *     numbers           one column, NaN where missing
+ *     texts, K of them  K - 1 columns of 0 and 1, "quarter=hills"; all 0 is the first text
+ *
+ * Linear models eat a matrix, and a table has names in it. A column whose first known value is a
+ * number must hold numbers to its end: one "12a" is a mistake to be told with its line, not a
+ * reason to take 500 numbers for 500 names. A column of texts becomes indicators, all but one: with
+ * all of them, they would sum to the intercept's column, and no fit could tell them apart. A text
+ * that is missing is missing in all its indicators. A column of very many texts is a key or a
+ * sentence, and no category.
+ *
+ * source  pandas, get_dummies(drop_first=True)
+ * needs   csv csv_column error size
+ * see     @one_hot, @supervised (what becomes of NaN)
+ * topics  -
+ */
+enum { LLM_CSV_FEATURES_NAME = 64 };
+typedef struct {
+    size_t n, d;
+    float *x;                            /* (n,d) */
+    char (*name)[LLM_CSV_FEATURES_NAME]; /* (d), cut off where longer */
+} llm_csv_features;
+
+/* Frees x and the names. */
+LLM_API void llm_csv_features_free(llm_csv_features *f) {
+    free(f->x);
+    free(f->name);
+    memset(f, 0, sizeof *f);
+}
+
+/* Whether a column is one of numbers: its first known value is, or none is known. */
+LLM_API bool llm_csv_features_number(const llm_csv *t, size_t column) {
+    float x;
+    for (size_t i = 1; i <= t->rows; i++) {
+        const char *cell = t->cell[i * t->columns + column];
+        if (cell && *cell) return llm_csv_number(&x, cell);
+    }
+    return true;
+}
+
+/* Counts into f->d, or with f->x fills, the columns in use; code, text (rows) are scratch. */
+LLM_API bool llm_csv_features_pass(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, int *code, const char **text, llm_error *error) {
+    size_t at = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        const char *head = t->cell[c] ? t->cell[c] : "";
+        size_t K = 0;
+        if (use && !use[c]) continue;
+        if (llm_csv_features_number(t, c)) {
+            if (f->x && !llm_csv_numbers(f->x + at, f->d, t, c, error)) return false;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%s", head);
+            at++;
+            continue;
+        }
+        llm_csv_categories(code, text, &K, t, c);
+        if (K > most)
+            return llm_fail(error, "CSV, column '%.60s': %zu different texts, expected at most %zu",
+                            head, K, most);
+        for (size_t k = 1; k < K; k++, at++) {
+            for (size_t i = 0; f->x && i < f->n; i++)
+                f->x[i * f->d + at] = code[i] < 0 ? NAN : code[i] == (int)k ? 1.0f : 0.0f;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%.30s=%.30s", head, text[k]);
+        }
+    }
+    f->d = at;
+    return true;
+}
+
+/* f <- the columns of t with use (columns; NULL: all), of texts with at most `most` different ones.
+ * False, and nothing to free, where one has more, or a number is none. */
+LLM_API bool llm_csv_features_read(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, llm_error *error) {
+    size_t bytes;
+    memset(f, 0, sizeof *f);
+    f->n = t->rows;
+    int *code = (int *)malloc((t->rows + 1) * sizeof(int)); /* t has as many pointers */
+    const char **text = (const char **)malloc((t->rows + 1) * sizeof(char *));
+    bool ok = (code && text) || llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    if (ok && llm_size_mul(&bytes, t->rows + 1, (f->d + 1) * sizeof(float))) {
+        f->x = (float *)malloc(bytes);
+        f->name = (char(*)[LLM_CSV_FEATURES_NAME])malloc((f->d + 1) * LLM_CSV_FEATURES_NAME);
+    }
+    if (ok && !(f->x && f->name)) ok = llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    free(code);
+    free(text);
+    if (!ok) llm_csv_features_free(f);
+    return ok;
 }
 
 /* @supervised ----------------------------------------------- Supervised learning
