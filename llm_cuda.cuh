@@ -2248,6 +2248,121 @@ static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T 
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
 
+/* @distribution_sample -------------------------- Drawing from a distribution, and testing a sample
+ *
+ * n draws, a thread each, and each with a generator of its own: entry i is what llm_distribution_
+ * sample draws with llm_rng_seed(seed + i). So the rejection of gamma, which takes as many numbers
+ * as it needs, changes nothing for its neighbours, the draws do not depend on how the grid is cut,
+ * and entry i can be drawn again alone. A state is a key and a counter, in registers: nothing is set
+ * up and nothing is read. The arithmetic is in double, as in the reference, so that both accept the
+ * same candidates and tails reach 8 deviations; normals in quantity and in float are cheaper from
+ * llm_cuda_rng_normal_fill.
+ *
+ * Writes 4 bytes a draw, the minimum. Limit: double arithmetic, an inverse normal and three
+ * logarithms for a gamma variable; fewer than 5 of 100 lanes wait for a second candidate.
+ *
+ * source  Marsaglia & Tsang 2000, "A simple method for generating gamma variables"
+ * needs   special_inverse, distribution, cuda_launch, cuda_memory, cuda_rng
+ * see     temperature (Gumbel), bootstrap
+ * topics  -
+ */
+
+/* llm_rng for llm_distribution_sample_uniform alone: two words a draw. */
+struct llm_cuda_distribution_sample_stream {
+    uint64_t key, drawn;
+    uint32_t word[4];
+};
+/* Uniform in (0,1) on 53 bits. */
+LLM_DEVICE double
+llm_cuda_distribution_sample_uniform(llm_cuda_distribution_sample_stream &stream) {
+    const bool second = stream.drawn % 2 == 1; /* of the block */
+    if (!second) llm_cuda_philox(stream.word, stream.drawn / 2, stream.key);
+    stream.drawn++;
+    const uint32_t a = second ? stream.word[2] : stream.word[0];
+    const uint32_t b = second ? stream.word[3] : stream.word[1];
+    return ((double)(a >> 5) * 67108864.0 + (double)(b >> 6) + 0.5) / 9007199254740992.0;
+}
+/* The quantile of the standard normal: under nvcc CUDA's, elsewhere the book's. */
+LLM_DEVICE double llm_cuda_distribution_sample_inverse_normal(double p) {
+#ifdef __CUDACC__
+    return normcdfinv(p);
+#else
+    return llm_special_inverse_normal(p);
+#endif
+}
+/* llm_distribution_sample_log_gamma. */
+LLM_DEVICE double
+llm_cuda_distribution_sample_log_gamma(double a, llm_cuda_distribution_sample_stream &stream) {
+    double boost = 0.0;
+    if (a < 1.0) boost = log(llm_cuda_distribution_sample_uniform(stream)) / a, a += 1.0;
+    const double d = a - 1.0 / 3.0;
+    for (;;) {
+        const double z = llm_cuda_distribution_sample_inverse_normal(
+            llm_cuda_distribution_sample_uniform(stream));
+        const double root = 1.0 + z / sqrt(9.0 * d), v = root * root * root;
+        if (root <= 0.0) continue;
+        const double u = llm_cuda_distribution_sample_uniform(stream);
+        if (log(u) < 0.5 * z * z + d * (1.0 - v + log(v))) return log(d * v) + boost;
+    }
+}
+/* The standard form of a kind whose quantile is a formula, at u in (0,1): from the smaller tail. */
+LLM_DEVICE double llm_cuda_distribution_sample_inverse(int kind, double u) {
+    const double tail = fmin(u, 1.0 - u);
+    const double z =
+        kind == LLM_DISTRIBUTION_NORMAL     ? llm_cuda_distribution_sample_inverse_normal(tail)
+        : kind == LLM_DISTRIBUTION_LAPLACE  ? log(2.0 * tail)
+        : kind == LLM_DISTRIBUTION_LOGISTIC ? log(tail) - log1p(-tail)
+                                            : -1.0 / tan(3.14159265358979323846 * tail);
+    return u > 0.5 ? -z : z;
+}
+LLM_KERNEL void llm_distribution_sample_kernel(float *x, llm_distribution d, size_t n,
+                                               uint64_t seed) {
+    const size_t i = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (i >= n) return;
+    llm_cuda_distribution_sample_stream stream = {seed + i, 0, {0, 0, 0, 0}};
+    double z = 0.0, log_g = 0.0;
+    switch (d.kind) {
+    case LLM_DISTRIBUTION_GAMMA:
+        z = exp(llm_cuda_distribution_sample_log_gamma(d.a, stream));
+        break;
+    case LLM_DISTRIBUTION_CHI_SQUARED:
+        z = 2.0 * exp(llm_cuda_distribution_sample_log_gamma(0.5 * d.a, stream));
+        break;
+    case LLM_DISTRIBUTION_BETA:
+        log_g = llm_cuda_distribution_sample_log_gamma(d.a, stream);
+        z = 1.0 / (1.0 + exp(llm_cuda_distribution_sample_log_gamma(d.b, stream) - log_g));
+        break;
+    case LLM_DISTRIBUTION_STUDENT_T:
+        log_g = llm_cuda_distribution_sample_log_gamma(0.5 * d.a, stream);
+        z = llm_cuda_distribution_sample_inverse_normal(
+                llm_cuda_distribution_sample_uniform(stream)) *
+            exp(0.5 * (log(0.5 * d.a) - log_g));
+        break;
+    case LLM_DISTRIBUTION_UNIFORM:
+        z = llm_cuda_distribution_sample_uniform(stream);
+        break;
+    case LLM_DISTRIBUTION_EXPONENTIAL:
+        z = -log(llm_cuda_distribution_sample_uniform(stream));
+        break;
+    default:
+        z = llm_cuda_distribution_sample_inverse(d.kind,
+                                                 llm_cuda_distribution_sample_uniform(stream));
+    }
+    llm_store(x, i, (float)(d.loc + d.scale * z));
+}
+
+/* x (n) <- draws from d, entry i by llm_rng_seed(seed + i). Two calls want seeds that are further
+ * apart than their n. Fails for a d that is not llm_distribution_valid. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_distribution_sample(float *x, const llm_distribution *d, size_t n, uint64_t seed,
+                             cudaStream_t stream) {
+    if (!llm_distribution_valid(d)) return (cudaError_t)cudaErrorInvalidValue;
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_distribution_sample_kernel, (unsigned)((n + 255) / 256), 256, 0, stream, x, *d,
+               n, seed);
+    return cudaGetLastError();
+}
+
 /* @log_likelihood ------------------------------------------- Log-likelihood
  *
  * The log-likelihood of each of many sequences that lie one behind the other, of any lengths: a
@@ -2717,6 +2832,104 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
                                              float gamma, float scale, cudaStream_t stream) {
     const llm_cuda_bce_form form = {NULL, NULL, alpha, gamma};
     return llm_cuda_bce<T, true>(total, part, loss, dz, z, y, form, n, 1, scale, stream);
+}
+
+/* @bootstrap ------------------------------------------------ Bootstrap resampling
+ *
+ * A block a replicate: its threads draw the indices of llm_bootstrap_indices, a counter of Philox
+ * each for four of them, gather the observations and add up what the statistic needs; no resample is
+ * stored and no index written. Replicate b is that of llm_rng_seed(seed + b), whatever B is.
+ *
+ * llm_rng_below draws a word again when it falls into the part of 2^32 that n does not divide, so
+ * the words of a stream are not numbered by observation. But a statistic does not ask for the order:
+ * the first n words are taken, those refused are counted, and as many further words are taken, until
+ * none is refused. The sums are in double, about the first observation, and in a fixed order.
+ *
+ * Reads n scattered floats a replicate, from L1 or L2, and writes one. Limit: five multiplications a
+ * draw for samples that fit into L1, else L2's latency.
+ *
+ * source  Efron 1979, "Bootstrap methods: another look at the jackknife"
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce
+ * see     distribution_sample
+ * topics  -
+ */
+enum {
+    LLM_CUDA_BOOTSTRAP_MEAN,       /* of x, or of x - y where y is given */
+    LLM_CUDA_BOOTSTRAP_RATIO,      /* sum x / sum y: accuracy over items of different weight */
+    LLM_CUDA_BOOTSTRAP_DEVIATION,  /* of x, with n - 1 */
+    LLM_CUDA_BOOTSTRAP_CORRELATION /* of x and y */
+};
+
+/* Sums over a resample: of x, y, x^2, y^2, x y. */
+struct llm_cuda_bootstrap_sums {
+    double x, y, xx, yy, xy;
+};
+/* The statistic of n observations from sums about x0 and y0. */
+LLM_DEVICE double llm_cuda_bootstrap_value(int statistic, llm_cuda_bootstrap_sums s, double n,
+                                           double x0, double y0) {
+    const double xx = s.xx - s.x * s.x / n, yy = s.yy - s.y * s.y / n, xy = s.xy - s.x * s.y / n;
+    switch (statistic) {
+    case LLM_CUDA_BOOTSTRAP_MEAN:
+        return s.x / n + x0;
+    case LLM_CUDA_BOOTSTRAP_RATIO:
+        return (s.x + n * x0) / (s.y + n * y0);
+    case LLM_CUDA_BOOTSTRAP_DEVIATION:
+        return sqrt(fmax(xx, 0.0) / (n - 1.0));
+    default:
+        return xy / sqrt(xx * yy);
+    }
+}
+LLM_KERNEL void llm_bootstrap_kernel(float *t, int statistic, const float *x, const float *y,
+                                     size_t n, uint64_t seed) {
+    const uint64_t key = seed + blockIdx.x;
+    const uint32_t uneven = (uint32_t)((UINT64_C(1) << 32) % n);
+    const bool paired = statistic == LLM_CUDA_BOOTSTRAP_MEAN && y;
+    double x0 = (double)x[0] - (paired ? (double)y[0] : 0.0), y0 = y ? (double)y[0] : 0.0;
+    if (!(fabs(x0) <= DBL_MAX)) x0 = 0.0; /* it concerns those who draw it only */
+    if (!(fabs(y0) <= DBL_MAX)) y0 = 0.0;
+    llm_cuda_bootstrap_sums s = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t begin = 0, end = n; begin < end;) { /* words of the stream */
+        double refused = 0.0;
+        for (size_t block = begin / 4 + threadIdx.x; 4 * block < end; block += blockDim.x) {
+            uint32_t word[4];
+            llm_cuda_philox(word, block, key);
+            LLM_UNROLL
+            for (size_t w = 0; w < 4; w++) {
+                if (4 * block + w < begin || 4 * block + w >= end) continue;
+                const uint64_t product = (uint64_t)word[w] * n;
+                if ((uint32_t)product < uneven) {
+                    refused += 1.0;
+                    continue;
+                }
+                const size_t i = (size_t)(product >> 32);
+                const double y_i = y ? (double)llm_load(y, i) : 0.0;
+                const double dx = (double)llm_load(x, i) - (paired ? y_i : 0.0) - x0, dy = y_i - y0;
+                s.x += dx, s.y += dy;
+                s.xx += dx * dx, s.yy += dy * dy, s.xy += dx * dy;
+            }
+        }
+        begin = end;
+        end += (size_t)llm_block_sum(refused);
+    }
+    s.x = llm_block_sum(s.x), s.y = llm_block_sum(s.y);
+    s.xx = llm_block_sum(s.xx), s.yy = llm_block_sum(s.yy), s.xy = llm_block_sum(s.xy);
+    if (threadIdx.x == 0)
+        llm_store(t, blockIdx.x, (float)llm_cuda_bootstrap_value(statistic, s, (double)n, x0, y0));
+}
+
+/* t (B) <- the statistic (LLM_CUDA_BOOTSTRAP_...) on B resamples of x, y (n); y may be NULL where the
+ * statistic does without. llm_bootstrap_se and _interval do the rest on the host. 0 < n < 2^32. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bootstrap(float *t, int statistic, const float *x, const float *y, size_t n, size_t B,
+                   uint64_t seed, cudaStream_t stream) {
+    const bool two =
+        statistic == LLM_CUDA_BOOTSTRAP_RATIO || statistic == LLM_CUDA_BOOTSTRAP_CORRELATION;
+    if (n == 0 || (uint64_t)n >> 32 != 0 || (two && !y)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const unsigned threads = llm_row_threads((n + 3) / 4);
+    LLM_LAUNCH(llm_bootstrap_kernel, (unsigned)B, threads < 256 ? threads : 256, 0, stream, t,
+               statistic, x, y, n, seed);
+    return cudaGetLastError();
 }
 
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
