@@ -9,7 +9,8 @@ LLM_KERNEL void round_trip(float *y, bool *rises, const float *x) {
     rises[i] = i == 0 || llm_select_pair(x[i - 1], i - 1) < llm_select_pair(x[i], i);
 }
 
-/* largest (rows): of each row (V), as every warp has it; then rows keep what is at least cut (rows) */
+/* largest (rows): of each row (V), as every warp has it; then rows keep what is at least cut
+ * (rows) */
 template <int W>
 LLM_KERNEL void largest_and_keep(unsigned long long *largest, bool *drawable, float *x, size_t V,
                                  const unsigned long long *cut) {
