@@ -1228,8 +1228,8 @@ LLM_DEVICE void llm_pairs_tile(float (&c)[4][4], float &a_sq, float &b_sq, const
  * from L1. The bias, where there is one, is added to what is in registers.
  *
  * Reads W once, B up to 4: the minimum, beside which x and y are nothing. 2 B m n operations.
- * Limit: memory bandwidth for B up to 4, L2's above; from a few dozen rows on a tile of dense is
- * faster.
+ * Limit: memory bandwidth for B up to 4, L2's above. Many rows are for the tiles of dense, which
+ * use an entry of W 128 times.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce
@@ -1605,16 +1605,16 @@ llm_cuda_sparsity_24_apply(T *y, const T *value, const unsigned char *place, con
 /* @cosine_similarity ---------------------------------------- Cosine similarity
  *
  * The k rows of b most similar to each row of a, without the table of similarities: a block makes a
- * tile of 64 x 64 products, knows the square lengths of both sides by then, and hands the cosines to
- * its warps, each of which keeps the lists of eight rows of a in shared memory. An entry is a
+ * tile of 64 x 64 products, knows the square lengths of both sides by then, and hands the cosines
+ * to its warps, each of which keeps the lists of eight rows of a in shared memory. An entry is a
  * (cosine, index) pair in one integer, as in greedy: equal ones come in order of their index, and
  * the k largest of a set of integers do not depend on how it was cut. So b is cut into pieces that
  * fill the card, and a second kernel, a warp a row, merges their lists. Most entries are worse than
  * the k-th so far and cost a comparison; about k ln(M / k) of M are put into the list.
  *
  * Reads b once for each 64 rows of a and writes k pairs a row, where the table would be written and
- * read, 8 bytes a pair of rows. 2 N M n operations and 4 (N + M) n for lengths. Limit: float
- * multiply-adds, at 16 for 8 floats of shared memory; fewer than 64 rows of a waste the rest.
+ * read, 8 bytes a pair of rows. 2 N M n operations, and a thirtieth of that for lengths. Limit:
+ * float multiply-adds, at 16 for 8 floats of shared memory; fewer than 64 rows of a waste the rest.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_select, cuda_pairs
@@ -1624,7 +1624,7 @@ llm_cuda_sparsity_24_apply(T *y, const T *value, const unsigned char *place, con
 enum { LLM_CUDA_COSINE_SIMILARITY_PIECES = 32, LLM_CUDA_COSINE_SIMILARITY_MOST = 128 };
 
 /* Orders by similarity, NaN below all, and of equal ones puts the first on top; never 0, which is
- * the pair of nothing. And the similarity in a pair. */
+ * the pair of nothing. */
 LLM_DEVICE unsigned long long llm_cuda_cosine_similarity_key(float s, size_t i) {
     const uint32_t order = s == s ? llm_select_order(s) : 1;
     return (unsigned long long)order << 32 | (0xffffffffu - (uint32_t)i);
@@ -1755,8 +1755,8 @@ llm_cuda_cosine_similarity_topk(int *top, float *score, unsigned long long *part
  * the reference a pair is orthogonal when its angle is at rounding, whatever the lengths: where
  * short columns make singular values small, they keep their digits in float too.
  *
- * Reads A, writes U, s, V once, the minimum. 6 k^2 (2 longer side + k) operations a sweep, some 5
- * to 10 sweeps. Limit: shared memory, at 4 reads for 6 operations, and the barriers of small k.
+ * Reads A, writes U, s, V once, the minimum. 3 k^2 (2 longer side + k) operations a sweep, some 5
+ * to 10 sweeps. Limit: shared memory, 6 accesses for 12 operations, and the barriers of small k.
  *
  * source  Brent & Luk 1985, "The solution of singular-value and symmetric eigenvalue problems on
  *         multiprocessor arrays" (the order)
@@ -1789,8 +1789,13 @@ LLM_DEVICE float llm_cuda_svd_dot(const float *x, const float *y, unsigned n) {
  * one, which also sorts them, needs more sweeps in this order. Were they not before? */
 LLM_DEVICE bool llm_cuda_svd_pair(llm_cuda_svd_rows r, unsigned p, unsigned q) {
     float *gp = r.g + p * r.longer, *gq = r.g + q * r.longer;
-    const float pp = llm_cuda_svd_dot(gp, gp, r.longer), qq = llm_cuda_svd_dot(gq, gq, r.longer);
-    const float pq = llm_cuda_svd_dot(gp, gq, r.longer);
+    float pp = 0.0f, qq = 0.0f, pq = 0.0f;
+    for (unsigned i = threadIdx.x % 32; i < r.longer; i += 32) {
+        pp += gp[i] * gp[i];
+        qq += gq[i] * gq[i];
+        pq += gp[i] * gq[i];
+    }
+    pp = llm_warp_sum(pp), qq = llm_warp_sum(qq), pq = llm_warp_sum(pq);
     const float rounding = 2.0f * sqrtf((float)r.longer) * FLT_EPSILON;
     if (!(fabsf(pq) > rounding * sqrtf(pp) * sqrtf(qq))) return false;
     const float angle = 0.5f * atanf(2.0f * pq / (pp - qq)), c = cosf(angle), s = sinf(angle);
@@ -1966,9 +1971,10 @@ llm_cuda_svd_randomized_sketch(float *y, float *g, const float *a, size_t m, siz
  *
  * Squared distances of all pairs, and the least and the largest of each row: a block makes tiles of
  * 64 x 64, sums of squared differences and not lengths minus twice a product, which would lose the
- * digits of near points. A thread keeps the extremes of its four rows through all its tiles, sixteen
- * threads share a row at the end, and blocks that share it meet in an atomic minimum and maximum:
- * of non-negative floats the bits order as the numbers do, and extremes do not depend on the order.
+ * digits of near points. A thread keeps the extremes of its four rows through all its tiles,
+ * sixteen threads share a row at the end, and blocks that share it meet in an atomic minimum and
+ * maximum: of non-negative floats the bits order as the numbers do, and extremes do not depend on
+ * the order.
  *
  * Reads x once for each 64 queries. The table is written only where it is wanted, 4 bytes a pair;
  * for the contrast 8 bytes a query are all. 3 Q N d operations. Limit: float arithmetic, two
@@ -2254,10 +2260,10 @@ static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T 
  * n draws, a thread each, and each with a generator of its own: entry i is what llm_distribution_
  * sample draws with llm_rng_seed(seed + i). So the rejection of gamma, which takes as many numbers
  * as it needs, changes nothing for its neighbours, the draws do not depend on how the grid is cut,
- * and entry i can be drawn again alone. A state is a key and a counter, in registers: nothing is set
- * up and nothing is read. The arithmetic is in double, as in the reference, so that both accept the
- * same candidates and tails reach 8 deviations; normals in quantity and in float are cheaper from
- * llm_cuda_rng_normal_fill.
+ * and entry i can be drawn again alone. A state is a key and a counter, in registers: nothing is
+ * set up and nothing is read. The arithmetic is in double, as in the reference, so that both accept
+ * the same candidates and tails reach 8 deviations; normals in quantity and in float are cheaper
+ * from llm_cuda_rng_normal_fill.
  *
  * Writes 4 bytes a draw, the minimum. Limit: double arithmetic, an inverse normal and three
  * logarithms for a gamma variable; fewer than 5 of 100 lanes wait for a second candidate.
@@ -3126,16 +3132,17 @@ llm_cuda_fisher_info(float *F, const float *p, const float *x, const int *label,
 /* @bootstrap ------------------------------------------------ Bootstrap resampling
  *
  * A block a replicate: its threads draw the indices of llm_bootstrap_indices, a counter of Philox
- * each for four of them, gather the observations and add up what the statistic needs; no resample is
- * stored and no index written. Replicate b is that of llm_rng_seed(seed + b), whatever B is.
+ * each for four of them, gather the observations and add up what the statistic needs; no resample
+ * is stored and no index written. Replicate b is that of llm_rng_seed(seed + b), whatever B is.
  *
  * llm_rng_below draws a word again when it falls into the part of 2^32 that n does not divide, so
- * the words of a stream are not numbered by observation. But a statistic does not ask for the order:
- * the first n words are taken, those refused are counted, and as many further words are taken, until
- * none is refused. The sums are in double, about the first observation, and in a fixed order.
+ * the words of a stream are not numbered by observation. But a statistic does not ask for the
+ * order: the first n words are taken, those refused are counted, and as many further words are
+ * taken, until none is refused. The sums are in double, about the first observation, and in a fixed
+ * order.
  *
- * Reads n scattered floats a replicate, from L1 or L2, and writes one. Limit: five multiplications a
- * draw for samples that fit into L1, else L2's latency.
+ * Reads n scattered floats a replicate, from L1 or L2, and writes one. Limit: five multiplications
+ * a draw for samples that fit into L1, else L2's latency.
  *
  * source  Efron 1979, "Bootstrap methods: another look at the jackknife"
  * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce
@@ -3206,8 +3213,9 @@ LLM_KERNEL void llm_bootstrap_kernel(float *t, int statistic, const float *x, co
         llm_store(t, blockIdx.x, (float)llm_cuda_bootstrap_value(statistic, s, (double)n, x0, y0));
 }
 
-/* t (B) <- the statistic (LLM_CUDA_BOOTSTRAP_...) on B resamples of x, y (n); y may be NULL where the
- * statistic does without. llm_bootstrap_se and _interval do the rest on the host. 0 < n < 2^32. */
+/* t (B) <- the statistic (LLM_CUDA_BOOTSTRAP_...) on B resamples of x, y (n); y may be NULL where
+ * the statistic does without. llm_bootstrap_se and _interval do the rest on the host. 0 < n < 2^32.
+ */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_bootstrap(float *t, int statistic, const float *x, const float *y, size_t n, size_t B,
                    uint64_t seed, cudaStream_t stream) {
