@@ -2997,6 +2997,122 @@ llm_cuda_backward_pass_columns(float *out, float *partial, const float *dy, size
     return cudaGetLastError();
 }
 
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ * Many lasso problems on one design, one block each: the penalties of a path, the folds' targets,
+ * sparse codes of many signals in one dictionary. All steps of FISTA run in one launch: w, the
+ * point ahead of it and the residual never leave shared memory, the soft threshold is applied to
+ * the slope where it was summed, and X is kept in shared memory too where it fits, else L2 serves
+ * it to all blocks. Columns of X are stored as rows, so the residual (a thread an example) and the
+ * slopes (a warp a column) both read neighbours; columns whose coefficient is 0 cost the residual
+ * nothing. In float: the fixed point is as exact as one slope is.
+ *
+ * Reads X, y and w once where X fits, 4 (n d + n + d) bytes; a step is at most 6 n d operations and
+ * eight barriers. Limit: shared memory, a load for each multiply-add; launches would be, if every
+ * step were a few kernels.
+ *
+ * source  Beck & Teboulle 2009; O'Donoghue & Candes 2015, "Adaptive restart" (gradient scheme)
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     ridge
+ * topics  -
+ */
+
+LLM_DEVICE float llm_cuda_lasso_soft(float z, float by) {
+    return fabsf(z) <= by ? 0.0f : z - copysignf(by, z); /* NaN stays */
+}
+/* Entry i of X (v - minus), for x (d,n); minus may be NULL. */
+LLM_DEVICE float llm_cuda_lasso_entry(const float *x, const float *v, const float *minus, size_t i,
+                                      size_t n, size_t d) {
+    float sum = 0.0f;
+    for (size_t j = 0; j < d; j++) {
+        const float by = v[j] - (minus ? minus[j] : 0.0f);
+        if (by != 0.0f) sum += x[j * n + i] * by; /* the same j in all threads */
+    }
+    return sum;
+}
+/* slope (d) <- X' e / n, or the mean squares of the columns where e is NULL: a warp a column. */
+LLM_DEVICE void llm_cuda_lasso_slopes(float *slope, const float *x, const float *e, size_t n,
+                                      size_t d) {
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t j = threadIdx.x / 32; j < d; j += 8) {
+        float sum = 0.0f;
+        for (size_t i = lane; i < n; i += 32) sum += x[j * n + i] * (e ? e[i] : x[j * n + i]);
+        sum = llm_warp_sum(sum);
+        if (lane == 0) slope[j] = sum / (float)n;
+    }
+}
+
+/* Shared: w, ahead, next, slope (d), residual (n), and x (d,n) where `keep`. */
+template <bool keep>
+LLM_KERNEL void __launch_bounds__(256, 4)
+    llm_lasso_kernel(float *w_all, const float *x_all, const float *y, const float *lam, size_t n,
+                     size_t d, size_t y_step, size_t steps) {
+    LLM_DYNAMIC_SHARED(float, w);
+    float *ahead = w + d, *next = ahead + d, *slope = next + d, *e = slope + d;
+    const float *x = keep ? e + n : x_all;
+    const float penalty = llm_load(lam, blockIdx.x);
+    y += blockIdx.x * y_step, w_all += blockIdx.x * d;
+    for (size_t i = threadIdx.x; keep && i < n * d; i += 256) e[n + i] = llm_load(x_all, i);
+    for (size_t j = threadIdx.x; j < d; j += 256) w[j] = ahead[j] = llm_load(w_all, j);
+    __syncthreads();
+    llm_cuda_lasso_slopes(slope, x, (const float *)NULL, n, d);
+    __syncthreads();
+    float L = 0.0f, pace = 1.0f;
+    for (size_t j = threadIdx.x; j < d; j += 256) L = fmaxf(L, slope[j]);
+    L = llm_block_max(L);
+    for (size_t step = 0; L > 0.0f && step < steps; step++) {
+        for (size_t i = threadIdx.x; i < n; i += 256)
+            e[i] = llm_load(y, i) - llm_cuda_lasso_entry(x, ahead, (const float *)NULL, i, n, d);
+        __syncthreads();
+        llm_cuda_lasso_slopes(slope, x, e, n, d);
+        __syncthreads();
+        for (bool above = false; !above;) {
+            float length = 0.0f, curve = 0.0f; /* L |step|^2 against |X step|^2 / n */
+            for (size_t j = threadIdx.x; j < d; j += 256) {
+                next[j] = llm_cuda_lasso_soft(ahead[j] + slope[j] / L, penalty / L);
+                length += L * (next[j] - ahead[j]) * (next[j] - ahead[j]);
+            }
+            __syncthreads();
+            for (size_t i = threadIdx.x; i < n; i += 256) {
+                const float move = llm_cuda_lasso_entry(x, next, ahead, i, n, d);
+                curve += move * move / (float)n;
+            }
+            llm_block_sum2(length, curve);         /* the same bits in all threads, */
+            above = !(curve > length * 1.000001f); /* who so decide alike; NaN ends it */
+            if (!above) L *= 2.0f;
+        }
+        float uphill = 0.0f;
+        for (size_t j = threadIdx.x; j < d; j += 256)
+            uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        uphill = llm_block_sum(uphill);
+        if (uphill > 0.0f) pace = 1.0f;
+        const float pace_next = 0.5f * (1.0f + sqrtf(1.0f + 4.0f * pace * pace));
+        const float momentum = uphill > 0.0f ? 0.0f : (pace - 1.0f) / pace_next;
+        for (size_t j = threadIdx.x; j < d; j += 256) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        pace = pace_next;
+        __syncthreads();
+    }
+    for (size_t j = threadIdx.x; j < d; j += 256) llm_store(w_all, j, w[j]);
+}
+
+/* w (B,d) from where it stands <- llm_lasso_fista of x (d,n), a row a column of the centred design,
+ * y (B,n) or, with one_y, (n) for all, lam (B): so many steps each. cudaErrorInvalidValue where 4 d
+ * + n floats exceed 160 KB of shared memory. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lasso_fista(float *w, const float *x, const float *y, bool one_y, const float *lam,
+                     size_t B, size_t n, size_t d, size_t steps, cudaStream_t stream) {
+    const size_t most = 160 * 1024, least = 4 * (4 * d + n), all = least + 4 * n * d;
+    if (least > most) return cudaErrorInvalidValue;
+    if (B == 0 || n == 0 || d == 0) return cudaSuccess;
+    const auto fista = all <= most ? llm_lasso_kernel<true> : llm_lasso_kernel<false>;
+    LLM_LAUNCH(fista, (unsigned)B, 256, all <= most ? all : least, stream, w, x, y, lam, n, d,
+               one_y ? 0 : n, steps);
+    return cudaGetLastError();
+}
+
 /* @ridge ---------------------------------------------------- L2 regularization
  *
  * Many small ridge regressions, one block each: a matrix factorisation solves one for each user and
