@@ -293,10 +293,11 @@ template <int pending> LLM_DEVICE void llm_copy_wait(void) {
  *
  * llm_rng_philox for kernels: the same four words for the same counter and key, so that a mask or a
  * noise drawn on the card equals the one drawn by the reference, and backward can draw it again
- * instead of reading it. 20 multiplications for 4 words cost less than reading them.
+ * instead of reading it. 20 multiplications for 4 words cost less than reading them. A normal costs
+ * more: half of a logarithm, a root, a sine and a cosine in double, which is what limits a fill.
  *
  * source  Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"
- * needs   cuda_launch
+ * needs   cuda_launch, cuda_memory
  * see     rng
  * topics  -
  */
@@ -316,6 +317,37 @@ LLM_DEVICE void llm_cuda_philox(uint32_t out[4], uint64_t block, uint64_t key, u
 }
 LLM_DEVICE float llm_cuda_uniform(uint32_t word) { /* [0, 1) on the grid of llm_rng_uniform */
     return (float)(word >> 8) * (1.0f / 16777216.0f);
+}
+/* z (2) <- two words: llm_rng_normal_pair, in double as there. */
+LLM_DEVICE void llm_cuda_normal_pair(float z[2], uint32_t first, uint32_t second) {
+    const double u = ((double)first + 0.5) / 4294967296.0;
+    const double turns = (double)second / 4294967296.0;
+    const double radius = sqrt(-2.0 * log(u)), angle = 2.0 * 3.14159265358979323846 * turns;
+    z[0] = (float)(radius * cos(angle));
+    z[1] = (float)(radius * sin(angle));
+}
+LLM_KERNEL void llm_rng_normal_kernel(float *x, size_t n, uint64_t seed, bool wide) {
+    const size_t block = (size_t)blockIdx.x * blockDim.x + threadIdx.x, i = 4 * block;
+    if (i >= n) return;
+    uint32_t word[4];
+    float z[4];
+    llm_cuda_philox(word, block, seed);
+    llm_cuda_normal_pair(z, word[0], word[1]);
+    llm_cuda_normal_pair(z + 2, word[2], word[3]);
+    if (wide && i + 4 <= n)
+        llm_store_vector(x, i, z);
+    else
+        for (size_t k = 0; k < 4 && i + k < n; k++) llm_store(x, i + k, z[k]);
+}
+
+/* x (n) <- llm_rng_normal_fill of llm_rng_seed(seed), a thread a block of four words; the logarithm
+ * and the cosine may differ from the C library's in the last bit. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_rng_normal_fill(float *x, size_t n, uint64_t seed, cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_rng_normal_kernel, (unsigned)((n + 1023) / 1024), 256, 0, stream, x, n, seed,
+               llm_aligned(x, 4));
+    return cudaGetLastError();
 }
 
 /* @cuda_reduce ---------------------------------------------- Sums over a warp and a block
@@ -462,20 +494,14 @@ static inline cudaError_t llm_cuda_column_sum(float *y, const T *x, size_t rows,
  *
  * Common ground of the samplers, a block a row. An entry is a pair (key, index) in one integer of
  * 64 bits: the key's bits order as the floats do, so one integer comparison decides between any two
- * entries, equal ones too, and what a filter keeps is "all pairs from this one on".
- *
- * The cut is found by radix select: a pass over the row counts the bytes of the keys, highest
- * first, among the entries that agree with the bytes found so far; four passes for the key, and
- * where equal entries have to be told apart as many as the index needs. It counts entries, for
- * top_k, or adds masses, for top_p, as integers, whose sum does not depend on the order. The logits
- * of a row lie close together and most have the same first byte: a thread adds up a run of equal
- * bytes before it goes to the counters in shared memory, or all would queue for one.
+ * entries, equal ones too, and what a filter keeps is "all pairs from this one on": a cut. Each
+ * warp owns a stretch of the row, so that a running sum can be had from the sums of the stretches.
  *
  * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
  *
  * source  -
  * needs   cuda_launch, cuda_memory
- * see     cuda_draw, top_k, top_p, sampling
+ * see     cuda_cut, cuda_draw, greedy
  * topics  -
  */
 
@@ -563,6 +589,24 @@ LLM_DEVICE void llm_select_keep(T *x, size_t V, unsigned long long kept) {
         llm_store_vector(x, i, v);
     }
 }
+
+/* @cuda_cut ------------------------------------------------- Where a filter cuts a row
+ *
+ * The cut of cuda_select that keeps so many entries, for top_k, or so much mass, for top_p, is
+ * found by radix select: a pass over the row counts the bytes of the keys, highest first, among the
+ * entries that agree with the bytes found so far; four passes for the key, and where equal entries
+ * have to be told apart as many as the index needs. Masses are added as integers, whose sum does
+ * not depend on the order. The logits of a row lie close together and most have the same first
+ * byte: a thread adds up a run of equal bytes before it goes to the counters in shared memory, or
+ * all would queue for one.
+ *
+ * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select
+ * see     cuda_draw, top_k, top_p, sampling
+ * topics  -
+ */
 
 /* What an entry weighs: 1 in counts (unsigned), exp(x - max) 2^40 in masses (unsigned long long):
  * sums of integers do not depend on the order. 2^23 entries can be added. */
@@ -680,7 +724,7 @@ LLM_DEVICE unsigned long long llm_select_cut(const T *x, size_t V, unsigned long
  * All threads have to take part, blockDim.x is a multiple of 32 and the block has one dimension.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select, cuda_cut
  * see     top_k, top_p, sampling
  * topics  -
  */
@@ -1084,7 +1128,187 @@ LLM_KERNEL void __launch_bounds__(256)
     }
 }
 
+/* @cuda_pairs ----------------------------------------------- A tile of all pairs of rows
+ *
+ *     c_ij = sum_k step(a_ik, b_jk)       step: a b for products, (a - b)^2 for distances
+ *
+ * For kernels that want a table of all pairs and keep only a part of it: the largest of each row,
+ * or the extremes. A block makes 64 x 64 pairs, a thread 4 x 4 of them: 16 steps for 8 floats from
+ * shared memory. 16 columns of a and b at a time, in two buffers in turn, as in cuda_gemm: what is
+ * multiplied next is fetched into registers first, and a step needs one barrier. Smaller tiles than
+ * cuda_gemm's leave registers and shared memory to what the kernel does with them.
+ *
+ * The threads that fetch a row have all of it in their hands once: its square length costs one
+ * multiply-add an entry, where another kernel would read the table again.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_gemm
+ * see     cosine_similarity, curse_of_dim
+ * topics  -
+ */
+enum { LLM_PAIRS_TILE = 64, LLM_PAIRS_DEPTH = 16, LLM_PAIRS_ROW = LLM_PAIRS_TILE + 4 };
+
+struct llm_pairs_product {
+    static const bool squares = true;
+    static LLM_DEVICE_METHOD float step(float sum, float a, float b) { return sum + a * b; }
+};
+struct llm_pairs_distance {
+    static const bool squares = false;
+    static LLM_DEVICE_METHOD float step(float sum, float a, float b) {
+        return sum + (a - b) * (a - b);
+    }
+};
+
+/* A thread's four entries of a row, put down as tile[column][row]; returns their squares' sum. */
+template <bool squares>
+LLM_DEVICE float llm_pairs_put(float (*tile)[LLM_PAIRS_ROW], const float (&v)[4]) {
+    const unsigned t = threadIdx.x;
+    float sum = 0.0f;
+    LLM_UNROLL
+    for (unsigned k = 0; k < 4; k++) {
+        tile[t % 4 * 4 + k][t / 4] = v[k];
+        if (squares) sum += v[k] * v[k];
+    }
+    return sum;
+}
+
+/* c <- the pairs of rows row + 4 (t / 16) + i of a (rows,n) and column + 4 (t % 16) + j of b
+ * (columns,n), for thread t of 256; rows and columns outside count as zeros. With F::squares, a_sq
+ * and b_sq <- the square lengths of rows row + t / 4 of a and column + t / 4 of b, the same in the
+ * four threads that have t / 4 in common. All threads have to take part. */
+template <typename F, typename T>
+LLM_DEVICE void llm_pairs_tile(float (&c)[4][4], float &a_sq, float &b_sq, const T *a, size_t row,
+                               size_t rows, const T *b, size_t column, size_t columns, size_t n) {
+    __shared__ __align__(16) float a_tile[2][LLM_PAIRS_DEPTH][LLM_PAIRS_ROW],
+        b_tile[2][LLM_PAIRS_DEPTH][LLM_PAIRS_ROW];
+    const unsigned t = threadIdx.x, y = t / 16 * 4, x = t % 16 * 4;
+    const bool a_wide = (uintptr_t)a % (4 * sizeof(T)) == 0 && n % 4 == 0;
+    const bool b_wide = (uintptr_t)b % (4 * sizeof(T)) == 0 && n % 4 == 0;
+    float a_next[4], b_next[4];
+    a_sq = b_sq = 0.0f;
+    LLM_UNROLL
+    for (unsigned i = 0; i < 16; i++) c[i / 4][i % 4] = 0.0f;
+    llm_cuda_gemm_fetch(a_next, a, row + t / 4, t % 4 * 4, rows, n, n, a_wide);
+    llm_cuda_gemm_fetch(b_next, b, column + t / 4, t % 4 * 4, columns, n, n, b_wide);
+    a_sq += llm_pairs_put<F::squares>(a_tile[0], a_next);
+    b_sq += llm_pairs_put<F::squares>(b_tile[0], b_next);
+    __syncthreads();
+    unsigned now = 0;
+    for (size_t k = 0; k < n; k += LLM_PAIRS_DEPTH, now ^= 1) {
+        const size_t next = k + LLM_PAIRS_DEPTH, mine = next + t % 4 * 4;
+        if (next < n) llm_cuda_gemm_fetch(a_next, a, row + t / 4, mine, rows, n, n, a_wide);
+        if (next < n) llm_cuda_gemm_fetch(b_next, b, column + t / 4, mine, columns, n, n, b_wide);
+        LLM_UNROLL
+        for (unsigned step = 0; step < LLM_PAIRS_DEPTH; step++) {
+            const float *a_row = a_tile[now][step] + y, *b_row = b_tile[now][step] + x;
+            LLM_UNROLL
+            for (unsigned i = 0; i < 16; i++)
+                c[i / 4][i % 4] = F::step(c[i / 4][i % 4], a_row[i / 4], b_row[i % 4]);
+        }
+        if (next < n) a_sq += llm_pairs_put<F::squares>(a_tile[now ^ 1], a_next);
+        if (next < n) b_sq += llm_pairs_put<F::squares>(b_tile[now ^ 1], b_next);
+        __syncthreads(); /* the last one: the next tile may be put down */
+    }
+    LLM_UNROLL
+    for (int distance = 2; distance > 0 && F::squares; distance /= 2) {
+        a_sq += __shfl_xor_sync(0xffffffffu, a_sq, distance);
+        b_sq += __shfl_xor_sync(0xffffffffu, b_sq, distance);
+    }
+}
+
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
+
+/* @linear_map ----------------------------------------------- Linear function
+ *
+ * W applied to a few vectors at a time, as decoding does: a warp takes a row of W, 16 bytes a lane,
+ * and multiplies it with up to four rows of x at once, so that what it has fetched is used four
+ * times; five exchanges a sum add up the lanes. More rows of x are taken four by four by blocks
+ * that run side by side, so that W comes from L2 for all but the first four. x is small and comes
+ * from L1. The bias, where there is one, is added to what is in registers.
+ *
+ * Reads W once, B up to 4: the minimum, beside which x and y are nothing. 2 B m n operations.
+ * Limit: memory bandwidth for B up to 4, L2's above; from a few dozen rows on a tile of dense is
+ * faster.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     affine, dense
+ * topics  -
+ */
+template <typename T, int V, int R>
+LLM_KERNEL void llm_linear_map_kernel(T *y, const T *x, const T *w, const T *b, size_t B, size_t m,
+                                      size_t n) {
+    const size_t groups = (B + R - 1) / R, first = blockIdx.x % groups * R;
+    const size_t row = blockIdx.x / groups * 8 + threadIdx.x / 32;
+    const unsigned lane = threadIdx.x % 32;
+    if (row >= m) return; /* a whole warp, and no barrier follows */
+    float sum[R], w_v[V], x_v[V];
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) sum[r] = 0.0f;
+    for (size_t i = (size_t)lane * V; i < n; i += 32 * V) {
+        llm_load_vector(w_v, w, row * n + i);
+        LLM_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (first + (size_t)r >= B) break;
+            llm_load_vector(x_v, x, (first + (size_t)r) * n + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) sum[r] += w_v[k] * x_v[k];
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) {
+        if (first + (size_t)r >= B) break;
+        const float v = llm_warp_sum(sum[r]) + (b ? llm_load(b, row) : 0.0f);
+        if (lane == (unsigned)r) llm_store(y, (first + (size_t)r) * m + row, v);
+    }
+}
+
+/* y (B,m) <- x (B,n), w (m,n), and b (m) or NULL: what linear_map and affine launch. */
+template <typename T>
+static inline cudaError_t llm_cuda_linear_map_rows(T *y, const T *x, const T *w, const T *b,
+                                                   size_t B, size_t m, size_t n,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (B == 0 || m == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, n) && llm_aligned(w, n);
+    const auto linear_map =
+        wide     ? B == 1 ? llm_linear_map_kernel<T, V, 1> : llm_linear_map_kernel<T, V, 4>
+            : B == 1 ? llm_linear_map_kernel<T, 1, 1>
+                 : llm_linear_map_kernel<T, 1, 4>;
+    LLM_LAUNCH(linear_map, (unsigned)((m + 7) / 8 * ((B + 3) / 4)), 256, 0, stream, y, x, w, b, B,
+               m, n);
+    return cudaGetLastError();
+}
+/* y (B,m) <- x (B,n), w (m,n): arguments as llm_linear_map_batch; T is float or llm_bf16, sums are
+ * float. */
+template <typename T>
+static inline cudaError_t llm_cuda_linear_map_batch(T *y, const T *x, const T *w, size_t B,
+                                                    size_t m, size_t n, cudaStream_t stream) {
+    return llm_cuda_linear_map_rows(y, x, w, (const T *)NULL, B, m, n, stream);
+}
+
+/* @affine --------------------------------------------------- Affine transformation
+ *
+ * For a few rows the kernel of linear_map, with the bias added before y is written: a kernel of its
+ * own would read and write y again and wait for another launch. For many rows, the batches of
+ * training, the same function is llm_cuda_dense_forward with LLM_ACTIVATION_IDENTITY: tiles of W
+ * are used 128 times there, on tensor cores for bfloat16. A scale and a shift behind the map cost
+ * nothing in either: llm_affine_fold puts them into W and b beforehand.
+ *
+ * Traffic and limit as linear_map's, and b once.
+ *
+ * source  -
+ * needs   linear_map
+ * see     dense
+ * topics  -
+ */
+
+/* y (B,m) <- x (B,n), w (m,n), b (m): arguments as llm_affine_apply; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_affine_apply(T *y, const T *x, const T *w, const T *b, size_t B,
+                                                size_t m, size_t n, cudaStream_t stream) {
+    return llm_cuda_linear_map_rows(y, x, w, b, B, m, n, stream);
+}
 
 /* @vector_norm ---------------------------------------------- L1 and L2 norms
  *
@@ -1135,6 +1359,96 @@ static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T
     else
         LLM_LAUNCH((llm_vector_norm_unit_kernel<T, 1>), (unsigned)rows, threads, 0, stream, u,
                    length, x, n, eps);
+    return cudaGetLastError();
+}
+
+/* @dense_vector --------------------------------------------- Dense vector
+ *
+ * Dot product: a grid that strides over both vectors; a thread adds what it fetched at once in
+ * float, at most 8 products, and those sums in double, where 2^24 ones would not stop growing. Each
+ * block leaves the sum of its threads, and one block adds those. How many blocks there are depends
+ * on n and the alignment alone and nothing is atomic: the same bits in every run and on every card.
+ * axpy is one pass.
+ *
+ * Reads x and y once, 8 bytes an entry of float; axpy writes y as well, 12: the minimum. Limit:
+ * memory bandwidth; below a million entries the launches, two for a dot product.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     nll, grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_DENSE_VECTOR_BLOCKS = 1024 };
+
+/* Blocks for n entries, V a thread. */
+static inline __attribute__((unused)) unsigned llm_cuda_dense_vector_blocks(size_t n, size_t V) {
+    const size_t most = LLM_CUDA_DENSE_VECTOR_BLOCKS, blocks = (n + 256 * V - 1) / (256 * V);
+    return (unsigned)(blocks < most ? blocks : most);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_dense_vector_dot_kernel(double *part, const T *x, const T *y, size_t n) {
+    const size_t whole = n - n % V, step = (size_t)gridDim.x * 256 * V;
+    double sum = 0.0;
+    size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    for (; i < whole; i += step) {
+        float x_v[V], y_v[V], near = 0.0f;
+        llm_load_vector(x_v, x, i);
+        llm_load_vector(y_v, y, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) near += x_v[k] * y_v[k];
+        sum += (double)near;
+    }
+    for (size_t k = i; k < n; k++) /* the rest: one thread stands before it */
+        sum += (double)(llm_load(x, k) * llm_load(y, k));
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
+}
+LLM_KERNEL void llm_dense_vector_total_kernel(float *dot, const double *part, unsigned parts) {
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0);
+    if (threadIdx.x == 0) *dot = (float)sum;
+}
+
+/* dot (1) <- x.y (n), on the device. part (LLM_CUDA_DENSE_VECTOR_BLOCKS) is scratch; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_vector_dot(float *dot, double *part, const T *x,
+                                                    const T *y, size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const bool wide = llm_aligned(x, V) && llm_aligned(y, V);
+    const unsigned blocks = llm_cuda_dense_vector_blocks(n + 1, wide ? V : 1); /* one for n = 0 */
+    const auto dense_vector_dot =
+        wide ? llm_dense_vector_dot_kernel<T, V> : llm_dense_vector_dot_kernel<T, 1>;
+    LLM_LAUNCH(dense_vector_dot, blocks, 256, 0, stream, part, x, y, n);
+    LLM_LAUNCH(llm_dense_vector_total_kernel, 1, LLM_CUDA_DENSE_VECTOR_BLOCKS, 0, stream, dot, part,
+               blocks);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_dense_vector_axpy_kernel(T *y, float a, const T *x, size_t n) {
+    const size_t whole = n - n % V, step = (size_t)gridDim.x * 256 * V;
+    size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    for (; i < whole; i += step) {
+        float x_v[V], y_v[V];
+        llm_load_vector(x_v, x, i);
+        llm_load_vector(y_v, y, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) y_v[k] += a * x_v[k];
+        llm_store_vector(y, i, y_v);
+    }
+    for (size_t k = i; k < n; k++) llm_store(y, k, llm_load(y, k) + a * llm_load(x, k));
+}
+/* y (n) += a x (n): as llm_dense_vector_axpy; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_vector_axpy(T *y, float a, const T *x, size_t n,
+                                                     cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, V) && llm_aligned(y, V);
+    const auto dense_vector_axpy =
+        wide ? llm_dense_vector_axpy_kernel<T, V> : llm_dense_vector_axpy_kernel<T, 1>;
+    LLM_LAUNCH(dense_vector_axpy, llm_cuda_dense_vector_blocks(n, wide ? V : 1), 256, 0, stream, y,
+               a, x, n);
     return cudaGetLastError();
 }
 
@@ -2882,6 +3196,11 @@ llm_cuda_mse(float *mean, float *loss, float *dp, const float *p, const float *t
  * memory. A thread's 16 registers are indexed at run time, so they are a column of shared memory
  * (16 KB a block of 256), where 32 lanes never meet in a bank. Limit: bandwidth for short chains,
  * about ten instructions a step for long ones.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     activation, backward_pass
+ * topics  -
  */
 struct llm_forward_pass_chain_leaves {
     const float *x[LLM_FORWARD_PASS_CHAIN_MOST];
@@ -2952,6 +3271,11 @@ llm_cuda_forward_pass_chain_run(float *y, const llm_forward_pass_chain *chain,
  * chunk and column is written; the second kernel adds those of a column in order. Reads dy once,
  * 4 R C bytes, the minimum, and writes and reads 1/256 of it again. Limit: bandwidth, once the
  * R C / 8192 blocks fill the card.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     cuda_reduce (the same sums in one launch), dense
+ * topics  -
  */
 enum { LLM_CUDA_BACKWARD_PASS_CHUNK = 256 };
 
@@ -7674,7 +7998,7 @@ llm_cuda_temperature_gumbel(int *token, float *logprob, llm_cuda_temperature_par
  * idle.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_cut, cuda_draw
  * see     top_p, min_p, sampling
  * topics  -
  */
@@ -7747,7 +8071,7 @@ static inline cudaError_t llm_cuda_top_k_sample(int *token, const T *logits, con
  * Limit: what one multiprocessor takes from L2.
  *
  * source  Ye et al. 2024, "Sorting-Free GPU Kernels for LLM Sampling" (FlashInfer)
- * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_select, cuda_cut
  * see     top_k, min_p, sampling
  * topics  -
  */
@@ -7968,7 +8292,7 @@ static inline cudaError_t llm_cuda_min_p_filter(T *logits, size_t rows, size_t V
  *
  * source  Keskar et al. 2019, "CTRL", section 4.1 (repetition); OpenAI API reference (frequency,
  *         presence)
- * needs   cuda_launch, cuda_memory, cuda_select, cuda_draw, top_p, min_p
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_cut, cuda_draw, top_p, min_p
  * see     temperature (Gumbel), decoding
  * topics  -
  */

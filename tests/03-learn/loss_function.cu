@@ -3,7 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
-/* many: more entries than threads, and run once only: a quarter of a million fibers take a second */
+/* many: more entries than threads, and run once only: a quarter of a million fibers take a
+ * second */
 static void check_loss_function(llm_loss_function kind, float c, size_t n, bool weighted,
                                 bool many) {
     llm_rng rng = llm_rng_seed(n + (size_t)kind);

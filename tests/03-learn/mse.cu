@@ -3,7 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
-/* many: more entries than threads, and run once only: a quarter of a million fibers take a second */
+/* many: more entries than threads, and run once only: a quarter of a million fibers take a
+ * second */
 static void check_mse(size_t n, bool weighted, bool masked, bool many) {
     llm_rng rng = llm_rng_seed(n + 1);
     float *p = floats(n), *t = floats(n), *w = floats(n), *before = floats(n), *want = floats(n);

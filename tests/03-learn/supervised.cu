@@ -3,8 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
-/* Whole numbers: distances are exact, many are equal, and the order of the indices has to be that of
- * the reference. Else random ones, where float and double may order near ties in two ways. */
+/* Whole numbers: distances are exact, many are equal, and the order of the indices has to be that
+ * of the reference. Else random ones, where float and double may order near ties in two ways. */
 static void check_nearest(size_t m, size_t n, size_t d, size_t k, bool whole, bool by_distance) {
     float *x = floats(n * d), *q = floats(m * d), *got_weight = floats(m * k);
     size_t *index = (size_t *)test_memory(m * k, sizeof(size_t));
