@@ -4095,6 +4095,250 @@ llm_cuda_backward_pass_columns(float *out, float *partial, const float *dy, size
     return cudaGetLastError();
 }
 
+/* @backprop ------------------------------------------------- Backpropagation
+ *
+ * The backward pass of a layered network. delta_{l-1} = (delta_l W_l) phi'(a_{l-1}) is one product
+ * of cuda_gemm: what it has just summed is multiplied by the slope before it is written, where a
+ * kernel of its own would read and write delta again. dW_l += delta_l^T a_{l-1} and db_l, a column
+ * sum, are those of a dense layer (@dense), added straight into the flat gradient. The lengths of
+ * the examples' own gradients are a pass over delta_l and a_{l-1}, a warp an example.
+ *
+ * 4 N C O operations a layer of C inputs and O units, none for the inputs of the first. Moves delta
+ * and a twice each beyond what the products' tiles read. Limit: float multiply-adds; for layers
+ * under a hundred units, launches and tiles of 128 x 128 that are mostly empty.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense
+ * see     backward_pass
+ * topics  -
+ */
+
+/* Of @dense, which stands further down. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, const T *dy,
+                                                  const T *x, const T *w, size_t N, size_t C,
+                                                  size_t O, float *scratch, cudaStream_t stream);
+static inline size_t llm_cuda_dense_slices(size_t N, size_t C, size_t O);
+
+/* llm_backprop_slope on the device. */
+LLM_DEVICE float llm_cuda_backprop_slope(float a, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return 1.0f - a * a;
+    if (phi == LLM_BACKPROP_SIGMOID) return a * (1.0f - a);
+    return a > 0.0f ? 1.0f : 0.0f;
+}
+
+/* What becomes of four entries of delta W: times the slope, delta of the layer below. */
+struct llm_cuda_backprop_below {
+    float *delta;
+    const float *a;
+    size_t columns;
+    int phi;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            const size_t at = row * columns + column + k;
+            if (column + k >= columns) break;
+            llm_store(delta, at, v[k] * llm_cuda_backprop_slope(llm_load(a, at), phi));
+        }
+    }
+};
+
+/* delta of the last layer, n entries. */
+LLM_KERNEL void llm_backprop_last_kernel(float *delta, const float *a, const float *y, size_t n,
+                                         float scale, bool linear, int phi) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    const float value = llm_load(a, i), slope = linear ? 1.0f : llm_cuda_backprop_slope(value, phi);
+    llm_store(delta, i, scale * (value - llm_load(y, i)) * slope);
+}
+/* square (N) <- or, more, += N^2 |delta|^2 (|a|^2 + 1) of each row. */
+LLM_KERNEL void llm_backprop_square_kernel(float *square, const float *delta, const float *a,
+                                           size_t N, size_t in, size_t out, bool more) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= N) return;
+    float blame = 0.0f, given = 0.0f;
+    for (size_t i = at.lane; i < out; i += 32) {
+        const float v = (float)N * llm_load(delta, at.row * out + i);
+        blame += v * v;
+    }
+    for (size_t i = at.lane; i < in; i += 32) {
+        const float v = llm_load(a, at.row * in + i);
+        given += v * v;
+    }
+    blame = llm_warp_sum(blame);
+    given = llm_warp_sum(given) + 1.0f; /* 1: what the bias was given */
+    if (at.lane == 0)
+        llm_store(square, at.row, (more ? llm_load(square, at.row) : 0.0f) + blame * given);
+}
+
+/* Floats of scratch: two deltas of the widest layer, then the slices of the largest dW. */
+static inline __attribute__((unused)) size_t llm_cuda_backprop_scratch(const llm_backprop *net,
+                                                                       size_t N) {
+    size_t widest = 0, slices = 0;
+    for (size_t l = 1; l <= net->layers; l++) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const size_t need = in * out * llm_cuda_dense_slices(N, in, out);
+        widest = out > widest ? out : widest;
+        slices = need > slices ? need : slices;
+    }
+    return 2 * N * widest + slices;
+}
+/* dw += , square (N) <-: as llm_backprop_backward, either may be NULL; a, w, x, y are device
+ * pointers, net and its sizes the host's. scratch: llm_cuda_backprop_scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_backprop_backward(float *dw, float *square, const float *a, const llm_backprop *net,
+                           const float *w, const float *x, const float *y, size_t N, float *scratch,
+                           cudaStream_t stream) {
+    const size_t L = net->layers;
+    size_t widest = 0, end_a = N * llm_backprop_activations(net), end_w = llm_backprop_weights(net);
+    for (size_t l = 1; l <= L; l++) widest = net->size[l] > widest ? net->size[l] : widest;
+    float *delta = scratch, *below = scratch + N * widest, *slices = below + N * widest;
+    if (N == 0) return cudaSuccess;
+    for (size_t l = L; l > 0; l--) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const float *a_l = a + (end_a -= N * out);
+        const float *a_in = l > 1 ? a_l - N * in : x, *w_l = w + (end_w -= out * (in + 1));
+        const bool linear = l == L && net->loss == LLM_BACKPROP_XENT;
+        if (l == L)
+            LLM_LAUNCH(llm_backprop_last_kernel, (unsigned)((N * out + 255) / 256), 256, 0, stream,
+                       delta, a_l, y, N * out, (linear ? 1.0f : 2.0f) / (float)N, linear, net->phi);
+        if (square)
+            LLM_LAUNCH(llm_backprop_square_kernel, llm_row_blocks(N, true), 128, 0, stream, square,
+                       delta, a_in, N, in, out, l < L);
+        cudaError_t error = cudaGetLastError();
+        if (dw && error == cudaSuccess)
+            error = llm_cuda_dense_backward((float *)NULL, dw + end_w, dw + end_w + out * in, delta,
+                                            a_in, w_l, N, in, out, slices, stream);
+        if (l > 1 && error == cudaSuccess) {
+            const llm_cuda_backprop_below end = {below, a_in, in, net->phi};
+            LLM_LAUNCH((llm_gemm_kernel<false, true, float, llm_cuda_backprop_below>),
+                       llm_cuda_gemm_blocks(N, in), 256, 0, stream, end, delta, w_l, N, in, out,
+                       out);
+            error = cudaGetLastError();
+        }
+        if (error != cudaSuccess) return error;
+        float *swap = delta;
+        delta = below, below = swap;
+    }
+    return cudaSuccess;
+}
+
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ * Many lasso problems on one design, one block each: the penalties of a path, the folds' targets,
+ * sparse codes of many signals in one dictionary. All steps of FISTA run in one launch: w, the
+ * point ahead of it and the residual never leave shared memory, the soft threshold is applied to
+ * the slope where it was summed, and X is kept in shared memory too where it fits, else L2 serves
+ * it to all blocks. Columns of X are stored as rows, so the residual (a thread an example) and the
+ * slopes (a warp a column) both read neighbours; columns whose coefficient is 0 cost the residual
+ * nothing. In float: the fixed point is as exact as one slope is.
+ *
+ * Reads X, y and w once where X fits, 4 (n d + n + d) bytes; a step is at most 6 n d operations and
+ * eight barriers. Limit: shared memory, a load for each multiply-add; launches would be, if every
+ * step were a few kernels.
+ *
+ * source  Beck & Teboulle 2009; O'Donoghue & Candes 2015, "Adaptive restart" (gradient scheme)
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     ridge
+ * topics  -
+ */
+
+LLM_DEVICE float llm_cuda_lasso_soft(float z, float by) {
+    return fabsf(z) <= by ? 0.0f : z - copysignf(by, z); /* NaN stays */
+}
+/* Entry i of X (v - minus), for x (d,n); minus may be NULL. */
+LLM_DEVICE float llm_cuda_lasso_entry(const float *x, const float *v, const float *minus, size_t i,
+                                      size_t n, size_t d) {
+    float sum = 0.0f;
+    for (size_t j = 0; j < d; j++) {
+        const float by = v[j] - (minus ? minus[j] : 0.0f);
+        if (by != 0.0f) sum += x[j * n + i] * by; /* the same j in all threads */
+    }
+    return sum;
+}
+/* slope (d) <- X' e / n, or the mean squares of the columns where e is NULL: a warp a column. */
+LLM_DEVICE void llm_cuda_lasso_slopes(float *slope, const float *x, const float *e, size_t n,
+                                      size_t d) {
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t j = threadIdx.x / 32; j < d; j += 8) {
+        float sum = 0.0f;
+        for (size_t i = lane; i < n; i += 32) sum += x[j * n + i] * (e ? e[i] : x[j * n + i]);
+        sum = llm_warp_sum(sum);
+        if (lane == 0) slope[j] = sum / (float)n;
+    }
+}
+
+/* Shared: w, ahead, next, slope (d), residual (n), and x (d,n) where `keep`. */
+template <bool keep>
+LLM_KERNEL void __launch_bounds__(256, 4)
+    llm_lasso_kernel(float *w_all, const float *x_all, const float *y, const float *lam, size_t n,
+                     size_t d, size_t y_step, size_t steps) {
+    LLM_DYNAMIC_SHARED(float, w);
+    float *ahead = w + d, *next = ahead + d, *slope = next + d, *e = slope + d;
+    const float *x = keep ? e + n : x_all;
+    const float penalty = llm_load(lam, blockIdx.x);
+    y += blockIdx.x * y_step, w_all += blockIdx.x * d;
+    for (size_t i = threadIdx.x; keep && i < n * d; i += 256) e[n + i] = llm_load(x_all, i);
+    for (size_t j = threadIdx.x; j < d; j += 256) w[j] = ahead[j] = llm_load(w_all, j);
+    __syncthreads();
+    llm_cuda_lasso_slopes(slope, x, (const float *)NULL, n, d);
+    __syncthreads();
+    float L = 0.0f, pace = 1.0f;
+    for (size_t j = threadIdx.x; j < d; j += 256) L = fmaxf(L, slope[j]);
+    L = llm_block_max(L);
+    for (size_t step = 0; L > 0.0f && step < steps; step++) {
+        for (size_t i = threadIdx.x; i < n; i += 256)
+            e[i] = llm_load(y, i) - llm_cuda_lasso_entry(x, ahead, (const float *)NULL, i, n, d);
+        __syncthreads();
+        llm_cuda_lasso_slopes(slope, x, e, n, d);
+        __syncthreads();
+        for (bool above = false; !above;) {
+            float length = 0.0f, curve = 0.0f; /* L |step|^2 against |X step|^2 / n */
+            for (size_t j = threadIdx.x; j < d; j += 256) {
+                next[j] = llm_cuda_lasso_soft(ahead[j] + slope[j] / L, penalty / L);
+                length += L * (next[j] - ahead[j]) * (next[j] - ahead[j]);
+            }
+            __syncthreads();
+            for (size_t i = threadIdx.x; i < n; i += 256) {
+                const float move = llm_cuda_lasso_entry(x, next, ahead, i, n, d);
+                curve += move * move / (float)n;
+            }
+            llm_block_sum2(length, curve);         /* the same bits in all threads, */
+            above = !(curve > length * 1.000001f); /* who so decide alike; NaN ends it */
+            if (!above) L *= 2.0f;
+        }
+        float uphill = 0.0f;
+        for (size_t j = threadIdx.x; j < d; j += 256)
+            uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        uphill = llm_block_sum(uphill);
+        if (uphill > 0.0f) pace = 1.0f;
+        const float pace_next = 0.5f * (1.0f + sqrtf(1.0f + 4.0f * pace * pace));
+        const float momentum = uphill > 0.0f ? 0.0f : (pace - 1.0f) / pace_next;
+        for (size_t j = threadIdx.x; j < d; j += 256) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        pace = pace_next;
+        __syncthreads();
+    }
+    for (size_t j = threadIdx.x; j < d; j += 256) llm_store(w_all, j, w[j]);
+}
+
+/* w (B,d) from where it stands <- llm_lasso_fista of x (d,n), a row a column of the centred design,
+ * y (B,n) or, with one_y, (n) for all, lam (B): so many steps each. cudaErrorInvalidValue where 4 d
+ * + n floats exceed 160 KB of shared memory. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lasso_fista(float *w, const float *x, const float *y, bool one_y, const float *lam,
+                     size_t B, size_t n, size_t d, size_t steps, cudaStream_t stream) {
+    const size_t most = 160 * 1024, least = 4 * (4 * d + n), all = least + 4 * n * d;
+    if (least > most) return cudaErrorInvalidValue;
+    if (B == 0 || n == 0 || d == 0) return cudaSuccess;
+    const auto fista = all <= most ? llm_lasso_kernel<true> : llm_lasso_kernel<false>;
+    LLM_LAUNCH(fista, (unsigned)B, 256, all <= most ? all : least, stream, w, x, y, lam, n, d,
+               one_y ? 0 : n, steps);
+    return cudaGetLastError();
+}
+
 /* @ridge ---------------------------------------------------- L2 regularization
  *
  * Many small ridge regressions, one block each: a matrix factorisation solves one for each user and
