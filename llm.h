@@ -14127,6 +14127,168 @@ LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
     return (8 * C / 3 + multiple - 1) / multiple * multiple;
 }
 
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ *     NUMBER   (x - mean) / deviation       ROBUST  (x - median) / (q75 - q25)      then clipped
+ *     CYCLE    sin, cos of 2 pi x / period   CLASS   one-hot      EMBED   a learned row
+ *     image    y(c,h,w) = (x(h,w,c) / 255 - mean_c) / deviation_c
+ *
+ * What stands between a table of raw numbers and the first weights. Each column becomes a fixed
+ * number of features, of size about 1: gradient descent on columns in metres and millimetres takes
+ * as many steps as the ratio of their squares. What is missing (NaN) becomes the mean, which is 0
+ * here, and, where asked for, a flag that says so; a class that was not there in training becomes
+ * zeros, or the table's last row. Hours and angles go on a circle, so that 23 and 0 are neighbours.
+ * The statistics come from the training rows and belong to the model: computed anew on test data
+ * they would let the test look at itself.
+ *
+ * source  LeCun, Bottou, Orr & Mueller 1998, "Efficient backprop", section 4.3; scikit-learn's
+ *         ColumnTransformer, StandardScaler, RobustScaler (conventions)
+ * needs   argsort arena
+ * see     @csv_column (reads the table), @one_hot (texts), @embedding, @data_leakage
+ * topics  Input layer
+ */
+enum {
+    LLM_INPUT_LAYER_NUMBER,
+    LLM_INPUT_LAYER_ROBUST,
+    LLM_INPUT_LAYER_CYCLE, /* needs period */
+    LLM_INPUT_LAYER_CLASS, /* needs classes; values 0 .. classes - 1 */
+    LLM_INPUT_LAYER_EMBED  /* needs classes and width: a table (classes + 1, width) */
+};
+
+/* A column: kind, and what it needs; clip cuts scaled numbers, 0 for not; flag adds a feature that
+ * is 1 where the value is missing. centre and scale are what fit finds. */
+typedef struct {
+    int kind;
+    size_t classes, width;
+    float period, clip;
+    bool flag;
+    float centre, scale;
+} llm_input_layer_column;
+
+/* Features of a column; of D columns; numbers in the tables of D columns. */
+LLM_API size_t llm_input_layer_features(const llm_input_layer_column *c) {
+    const size_t own = c->kind == LLM_INPUT_LAYER_CYCLE   ? 2
+                       : c->kind == LLM_INPUT_LAYER_CLASS ? c->classes
+                       : c->kind == LLM_INPUT_LAYER_EMBED ? c->width
+                                                          : 1;
+    return own + (c->flag ? 1 : 0);
+}
+LLM_API size_t llm_input_layer_width(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++) sum += llm_input_layer_features(&column[d]);
+    return sum;
+}
+LLM_API size_t llm_input_layer_weights(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++)
+        if (column[d].kind == LLM_INPUT_LAYER_EMBED)
+            sum += (column[d].classes + 1) * column[d].width;
+    return sum;
+}
+
+/* The q-quantile of key (n) in the order of rank, n > 0, between two entries on a straight line. */
+LLM_API float llm_input_layer_quantile(const float *key, const size_t *rank, size_t n, double q) {
+    const double at = q * (double)(n - 1);
+    const size_t k = (size_t)at, next = k + 1 < n ? k + 1 : k;
+    const double low = (double)key[rank[k]], high = (double)key[rank[next]];
+    return (float)(low + (at - (double)k) * (high - low));
+}
+
+/* centre and scale of column (D) <- x (N,D), from what is not missing; 0 and 1 for no values, scale
+ * 1 where all are equal. Scratch: N floats and indices, given back. */
+LLM_API void llm_input_layer_fit(llm_input_layer_column *column, const float *x, size_t N, size_t D,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *v = llm_arena_floats(arena, N);
+    size_t *rank = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t d = 0; d < D; d++) {
+        llm_input_layer_column *c = &column[d];
+        size_t n = 0;
+        double mean = 0.0, square = 0.0;
+        for (size_t i = 0; i < N; i++)
+            if (x[i * D + d] == x[i * D + d]) v[n++] = x[i * D + d];
+        c->centre = 0.0f, c->scale = 1.0f;
+        if (n == 0) continue;
+        if (c->kind == LLM_INPUT_LAYER_NUMBER) {
+            for (size_t i = 0; i < n; i++) mean += (double)v[i] / (double)n;
+            for (size_t i = 0; i < n; i++)
+                square += ((double)v[i] - mean) * ((double)v[i] - mean) / (double)n;
+            c->centre = (float)mean, c->scale = (float)sqrt(square);
+        } else if (c->kind == LLM_INPUT_LAYER_ROBUST) {
+            llm_argsort(rank, v, n);
+            c->centre = llm_input_layer_quantile(v, rank, n, 0.5);
+            c->scale = llm_input_layer_quantile(v, rank, n, 0.75) -
+                       llm_input_layer_quantile(v, rank, n, 0.25);
+        }
+        if (c->scale == 0.0f) c->scale = 1.0f;
+    }
+    arena->used = mark;
+}
+
+/* The class of a value, c->classes for one that is missing, unseen, or not a whole number. */
+LLM_API size_t llm_input_layer_class(const llm_input_layer_column *c, float x) {
+    return x >= 0.0f && x < (float)c->classes && x == floorf(x) ? (size_t)x : c->classes;
+}
+
+/* y (N, llm_input_layer_width) <- x (N,D), w: the tables of the EMBED columns one behind the other,
+ * NULL for none. */
+LLM_API void llm_input_layer_apply(float *y, const float *x, const llm_input_layer_column *column,
+                                   const float *w, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        const float *table = w;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            const float v = x[i * D + d];
+            const bool missing = v != v;
+            if (c->kind == LLM_INPUT_LAYER_CYCLE) {
+                const float turn = 2.0f * LLM_PI * (v / c->period);
+                *y++ = missing ? 0.0f : sinf(turn);
+                *y++ = missing ? 0.0f : cosf(turn);
+            } else if (c->kind == LLM_INPUT_LAYER_CLASS) {
+                const size_t k = llm_input_layer_class(c, v);
+                for (size_t j = 0; j < c->classes; j++) *y++ = j == k ? 1.0f : 0.0f;
+            } else if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                memcpy(y, table + llm_input_layer_class(c, v) * c->width, c->width * sizeof *y);
+                y += c->width;
+                table += (c->classes + 1) * c->width;
+            } else {
+                const float z = missing ? 0.0f : (v - c->centre) / c->scale;
+                const float most = c->clip > 0.0f ? c->clip : INFINITY;
+                *y++ = z < -most ? -most : z > most ? most : z;
+            }
+            if (c->flag) *y++ = missing ? 1.0f : 0.0f;
+        }
+    }
+}
+
+/* dw += <- dy (N, llm_input_layer_width), x (N,D): the gradient of the tables, which are all that
+ * learns here. */
+LLM_API void llm_input_layer_backward(float *dw, const float *dy, const float *x,
+                                      const llm_input_layer_column *column, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        float *table = dw;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                float *row = table + llm_input_layer_class(c, x[i * D + d]) * c->width;
+                for (size_t j = 0; j < c->width; j++) row[j] += dy[j];
+                table += (c->classes + 1) * c->width;
+            }
+            dy += llm_input_layer_features(c);
+        }
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C) in units of 0..1. */
+LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float *mean,
+                                   const float *deviation, size_t N, size_t H, size_t W, size_t C) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t p = 0; p < H * W; p++)
+            for (size_t c = 0; c < C; c++)
+                y[(n * C + c) * H * W + p] =
+                    ((float)x[(n * H * W + p) * C + c] / 255.0f - mean[c]) / deviation[c];
+}
+
 /* @dense ---------------------------------------------------- Fully connected layer
  *
  *     y = x w^T + b
@@ -14217,6 +14379,136 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
         for (size_t i = 0; i < O; i++) dy_sq += dy[n * O + i] * dy[n * O + i];
         norm_sq[n] = x_sq * dy_sq;
     }
+}
+
+/* @hidden_layer --------------------------------------------- Hidden layer
+ *
+ *     h = phi(x W^T + b)         what the layer after it sees instead of x
+ *     probe           least squares from h to the labels: what a line can read off
+ *     effective rank  e^H(p), p = s / sum s, s the singular values of h
+ *     participation   (sum s^2)^2 / sum s^4, of h with its mean taken off
+ *
+ * A layer whose outputs nobody asked for: it is there to turn the inputs into something a linear
+ * layer can use. So a hidden layer is judged by a linear probe, and by how many directions it
+ * really has. Random weights already help: enough random features make almost anything linear, and
+ * solving for the readout alone is a closed form (the extreme learning machine). That separates
+ * what comes from having many features from what comes from learning them.
+ *
+ * source  Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes";
+ *         Roy & Vetterli 2007, "The effective rank"; Huang, Zhu & Siew 2006, "Extreme learning
+ *         machine: theory and applications"
+ * needs   arena rng dense_vector svd ridge dense
+ * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds features)
+ * topics  Hidden layer
+ */
+
+/* h (n,U) <- x (n,C), w (U,C), b (U): the features, without the z that backward needs. act is an
+ * LLM_ACTIVATION. */
+LLM_API void llm_hidden_layer_forward(float *h, const float *x, const float *w, const float *b,
+                                      size_t n, size_t C, size_t U, int act) {
+    LLM_ASSERT(U > 0);
+    llm_dense_act_forward(h, h, x, w, b, n, C, U, act);
+}
+
+/* What the features h (n,U) are like. */
+typedef struct {
+    double mean, active; /* mean of h, and the share of entries above 0 */
+    double correlation;  /* mean |correlation| of two units; units that never change are left out */
+    double rank;         /* effective rank, 1 to U */
+    double participation; /* of the centred features: how many directions carry the variance */
+} llm_hidden_layer_stats;
+
+/* Scratch: llm_svd's for (n,U), and (n + 1) U floats. n > 0. */
+LLM_API llm_hidden_layer_stats llm_hidden_layer_measure(const float *h, size_t n, size_t U,
+                                                        llm_arena *arena) {
+    LLM_ASSERT(n > 0 && U > 0);
+    const size_t mark = arena->used, k = n < U ? n : U;
+    float *centred = llm_arena_floats(arena, n * U), *s = llm_arena_floats(arena, k);
+    llm_hidden_layer_stats m = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n * U; i++) {
+        m.mean += (double)h[i] / (double)(n * U);
+        m.active += (h[i] > 0.0f ? 1.0 : 0.0) / (double)(n * U);
+    }
+    for (size_t u = 0; u < U; u++) {
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)h[i * U + u] / (double)n;
+        for (size_t i = 0; i < n; i++) centred[i * U + u] = (float)((double)h[i * U + u] - mean);
+    }
+    llm_svd(NULL, s, NULL, h, n, U, arena);
+    m.rank = (double)llm_svd_effective_rank(s, k);
+    llm_svd(NULL, s, NULL, centred, n, U, arena);
+    double second = 0.0, fourth = 0.0;
+    for (size_t i = 0; i < k; i++) {
+        const double square = (double)s[i] * (double)s[i];
+        second += square, fourth += square * square;
+    }
+    m.participation = fourth > 0.0 ? second * second / fourth : 0.0;
+
+    double pairs = 0.0;
+    for (size_t u = 0; u < U; u++)
+        for (size_t v = 0; v < u; v++) {
+            double uu = 0.0, vv = 0.0, uv = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double a = (double)centred[i * U + u], b = (double)centred[i * U + v];
+                uu += a * a, vv += b * b, uv += a * b;
+            }
+            if (uu == 0.0 || vv == 0.0) continue;
+            m.correlation += fabs(uv) / sqrt(uu * vv);
+            pairs += 1.0;
+        }
+    if (pairs > 0.0) m.correlation /= pairs;
+    arena->used = mark;
+    return m;
+}
+
+/* readout (K,U+1) <- ridge least squares from h (n,U) and a constant to one-hot labels (n), lam >=
+ * 0 for the weights and the constant. False where that is singular. Scratch: n (U + 2) floats, and
+ * llm_ridge_fit's. */
+LLM_API bool llm_hidden_layer_readout(float *readout, const float *h, const int *label, size_t n,
+                                      size_t U, size_t K, double lam, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, n * (U + 1)), *y = llm_arena_floats(arena, n);
+    bool solved = true;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t u = 0; u < U; u++) x[i * (U + 1) + u] = h[i * U + u];
+        x[i * (U + 1) + U] = 1.0f;
+    }
+    for (size_t c = 0; c < K && solved; c++) {
+        for (size_t i = 0; i < n; i++) y[i] = label[i] == (int)c ? 1.0f : 0.0f;
+        solved = llm_ridge_fit(readout + c * (U + 1), x, y, n, U + 1, lam, arena);
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* The share of h (n,U) whose largest readout is that of its label (n): the accuracy of the probe.
+ * Scratch: K floats, given back. */
+LLM_API double llm_hidden_layer_probe(const float *readout, const float *h, const int *label,
+                                      size_t n, size_t U, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, K);
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < K; c++) {
+            double sum = (double)readout[c * (U + 1) + U];
+            for (size_t u = 0; u < U; u++)
+                sum += (double)readout[c * (U + 1) + u] * (double)h[i * U + u];
+            y[c] = (float)sum;
+        }
+        right += (int)llm_dense_vector_argmax(y, K) == label[i];
+    }
+    arena->used = mark;
+    return n > 0 ? (double)right / (double)n : 0.0;
+}
+
+/* w (U,C), b (U) ~ N(0, gain^2 / C), N(0, gain^2): a random layer, whose readout is all that has to
+ * be solved for. */
+LLM_API void llm_hidden_layer_random(float *w, float *b, size_t U, size_t C, float gain,
+                                     llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, U * C);
+    llm_rng_normal_fill(rng, b, U);
+    for (size_t i = 0; i < U * C; i++) w[i] *= gain / sqrtf((float)C);
+    for (size_t u = 0; u < U; u++) b[u] *= gain;
 }
 
 /* @output_layer --------------------------------------------- Output layer
