@@ -14645,6 +14645,154 @@ LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_
     return N > 0 ? (double)right / (double)N : 0.0;
 }
 
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ *     ordered   P(y <= k) = s(c_k - z)          c_k = c_{k-1} + softplus(theta_k): ascending
+ *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)          outputs m and v = log sigma^2
+ *     mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
+ *
+ * Heads whose answer is more than a number. Ratings have an order but no distances: one score z is
+ * cut into K classes by K - 1 learned points, which stay sorted because their steps are positive. A
+ * net that gives its own variance says how sure it is, and counts errors less where it is not. A
+ * mixture can say "either here or there": the inverse of a function has several values, and the
+ * mean of two right answers is wrong. Its loss is a log-sum-exp over components, and each component
+ * learns from what it is responsible for.
+ *
+ * source  McCullagh 1980, "Regression models for ordinal data"; Nix & Weigend 1994, "Estimating the
+ *         mean and variance of the target probability distribution"; Bishop 1994, "Mixture density
+ *         networks", eq. 34 to 39
+ * needs   logit logsumexp
+ * see     @output_layer (the other heads), @log_likelihood
+ * topics  -
+ */
+
+/* cut (K-1) <- theta (K-1), K classes: theta_1, then steps of softplus. */
+LLM_API void llm_output_layer_cuts(double *cut, const float *theta, size_t K) {
+    for (size_t k = 0; k + 1 < K; k++)
+        cut[k] = k == 0 ? (double)theta[0] : cut[k - 1] + llm_logit_softplus((double)theta[k]);
+}
+
+/* p (N,K) <- scores z (N), theta (K-1), K > 1: the probability of each class. Scratch: K doubles,
+ * given back. */
+LLM_API void llm_output_layer_ordered_predict(float *p, const float *z, const float *theta,
+                                              size_t N, size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1);
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t n = 0; n < N; n++) {
+        double below = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double up_to = k + 1 < K ? llm_logit_expit(cut[k] - (double)z[n]) : 1.0;
+            p[n * K + k] = (float)(up_to - below);
+            below = up_to;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean of -log P(label); dz (N) <- its gradient, NULL skips both, dtheta (K-1) += <-
+ * z (N), theta (K-1), label (N). Scratch: 2 K doubles, given back.
+ *
+ *     s(b) - s(a) = s(b) s(-a) (1 - e^(a-b)),  a < b the cuts around the class, minus z:
+ * so the logarithm is a sum of three that do not cancel; at the ends one of the factors is 1. */
+LLM_API double llm_output_layer_ordered_loss(float *dz, float *dtheta, const float *z,
+                                             const float *theta, const int *label, size_t N,
+                                             size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1), *dcut = llm_arena_doubles(arena, K - 1);
+    double loss = 0.0;
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t k = 0; k + 1 < K; k++) dcut[k] = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(label[n] >= 0 && (size_t)label[n] < K);
+        const size_t y = (size_t)label[n];
+        const bool low = y == 0, high = y + 1 == K;
+        const double a = low ? 0.0 : cut[y - 1] - (double)z[n];
+        const double b = high ? 0.0 : cut[y] - (double)z[n];
+        const double ratio = low || high ? 0.0 : 1.0 / expm1(b - a); /* e^(a-b) / (1 - e^(a-b)) */
+        double da = 0.0, db = 0.0;
+        if (!high) loss += llm_logit_softplus(-b), db = -llm_logit_expit(-b) - ratio;
+        if (!low) loss += llm_logit_softplus(a), da = llm_logit_expit(a) + ratio;
+        if (!low && !high) loss -= log(-expm1(a - b));
+        if (!high) dcut[y] += db / (double)N;
+        if (!low) dcut[y - 1] += da / (double)N;
+        if (dz) dz[n] = (float)(-(da + db) / (double)N);
+    }
+    double above = 0.0; /* theta_k moves cut k and all behind it */
+    for (size_t k = K - 1; dz && dtheta && k-- > 0;) {
+        above += dcut[k];
+        dtheta[k] += (float)(k > 0 ? above * llm_logit_expit((double)theta[k]) : above);
+    }
+    arena->used = mark;
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* Returns the mean of -log N(t; m, e^v) over N D values; dz (N,2D) <- its gradient or NULL <- z
+ * (N,2D): a row has D means, then D log variances; t (N,D). The loss of a row is the sum over D. */
+LLM_API double llm_output_layer_normal_loss(float *dz, const float *z, const float *t, size_t N,
+                                            size_t D) {
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++)
+        for (size_t d = 0; d < D; d++) {
+            const size_t at = n * 2 * D + d;
+            const double v = (double)z[at + D], e = (double)z[at] - (double)t[n * D + d];
+            const double square = e * e * exp(-v);
+            loss += 0.5 * (v + square + 1.8378770664093453) / (double)N; /* log 2 pi */
+            if (!dz) continue;
+            dz[at] = (float)(e * exp(-v) / (double)N);
+            dz[at + D] = (float)(0.5 * (1.0 - square) / (double)N);
+        }
+    return loss;
+}
+
+/* Returns the mean of -log p(t) of a mixture of M components; dz (N,M(2+D)) <- its gradient or NULL
+ * <- z (N,M(2+D)): a row has M logits of pi, M log sigma, M means of D; t (N,D). Scratch: M floats,
+ * given back.
+ *
+ *     share_m = pi_m N_m / p(t)       dlogit = pi_m - share_m     dmu = share_m (mu - t) / sigma^2
+ *     dlog sigma = share_m (D - |t - mu|^2 / sigma^2) */
+LLM_API double llm_output_layer_mixture_loss(float *dz, const float *z, const float *t, size_t N,
+                                             size_t D, size_t M, llm_arena *arena) {
+    LLM_ASSERT(M > 0);
+    const size_t mark = arena->used;
+    float *part = llm_arena_floats(arena, M); /* log pi_m N_m, up to the norm of pi */
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        const float *logit = z + n * M * (2 + D), *spread = logit + M, *mu = spread + M;
+        const float *tn = t + n * D;
+        for (size_t m = 0; m < M; m++) {
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++)
+                square += ((double)mu[m * D + d] - (double)tn[d]) *
+                          ((double)mu[m * D + d] - (double)tn[d]);
+            const double s = (double)spread[m];
+            part[m] = (float)((double)logit[m] - (double)D * (s + 0.9189385332046727) -
+                              0.5 * square * exp(-2.0 * s));
+        }
+        const double norm = (double)llm_logsumexp(logit, M), all = (double)llm_logsumexp(part, M);
+        loss += (norm - all) / (double)N;
+        if (!dz) continue;
+        float *dn = dz + n * M * (2 + D);
+        for (size_t m = 0; m < M; m++) {
+            const double share = exp((double)part[m] - all) / (double)N;
+            const double pi = exp((double)logit[m] - norm) / (double)N;
+            const double precision = exp(-2.0 * (double)spread[m]);
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double e = (double)mu[m * D + d] - (double)tn[d];
+                square += e * e;
+                dn[2 * M + m * D + d] = (float)(share * e * precision);
+            }
+            dn[m] = (float)(pi - share);
+            dn[M + m] = (float)(share * ((double)D - square * precision));
+        }
+    }
+    arena->used = mark;
+    return loss;
+}
+
 /* @glyphs --------------------------------------------------- Drawn digits
  *
  *     x(r,c) = clip(glyph(r - dy, c - dx) + noise normal)       dx, dy uniform in [-shift, shift]
