@@ -15491,6 +15491,276 @@ LLM_API const llm_feedforward_kind *llm_feedforward_sum(void) {
     return &kind;
 }
 
+/* @neural_net ----------------------------------------------- Neural network
+ *
+ *     f(x) = y_1 + sum_i v_i max(0, x - x_i)       v_i: slope behind x_i minus slope before it
+ *     bump   = s(k (sum_d [s(k (x_d - low_d)) - s(k (x_d - high_d))] - D + 1/2))
+ *     n points, n units:  h_ij = max(0, a.x_i - b_j) triangular, with p_j-1 < b_j < p_j = a.x_j
+ *
+ * That one hidden layer can be anything is no mystery: its weights can be written down. A sum of
+ * ReLUs passes through any points on a line, one unit for each change of slope, and with n equal
+ * pieces misses a smooth function by h^2 / 8 times its curvature. Two sigmoids make a bump in one
+ * direction, two in each of D directions and one more a box. And any n points in any dimension,
+ * with any labels, are fitted by n units behind one random direction: capacity alone explains
+ * nothing about why networks generalise. What training finds, and how many units it needs, is
+ * another question; the errors of a net against the truth are measured here too.
+ *
+ * source  Cybenko 1989, "Approximation by superpositions of a sigmoidal function"; Zhang, Bengio,
+ *         Hardt, Recht & Vinyals 2017, "Understanding deep learning requires rethinking
+ *         generalization", theorem 1
+ * needs   arena rng argsort matmul activation mlp
+ * see     @deep_net (what depth adds), @mlp (training), @relu (corners of such functions)
+ * topics  Neural network
+ */
+
+/* A net {1, n-1, 1} with ReLU that passes through the points (x_i, y_i), n > 1, in any order: left
+ * of the first it is constant, right of the last it goes on with the last slope. w: the vector of
+ * an llm_mlp, 3 n - 2 floats. False where two points have the same x. Scratch: n indices. */
+LLM_API bool llm_neural_net_interpolate_1d(float *w, const float *x, const float *y, size_t n,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 1);
+    const size_t mark = arena->used, U = n - 1;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool distinct = true;
+    double slope = 0.0;
+    llm_argsort(order, x, n);
+    for (size_t i = 0; i < U && distinct; i++) {
+        const size_t a = order[i], b = order[i + 1];
+        const double next = ((double)y[b] - (double)y[a]) / ((double)x[b] - (double)x[a]);
+        distinct = x[b] > x[a];
+        w[i] = 1.0f;
+        w[U + i] = -x[a];
+        w[2 * U + i] = (float)(next - slope);
+        slope = next;
+    }
+    w[3 * U] = y[order[0]];
+    arena->used = mark;
+    return distinct;
+}
+
+/* About 1 inside the box low (D) < x (D) < high (D), about 0 outside; k > 0, how steep: the larger,
+ * the more exact. A net with two sigmoids a direction and one behind them. */
+LLM_API float llm_neural_net_bump(const float *x, const float *low, const float *high, size_t D,
+                                  float k) {
+    float inside = 0.0f; /* how many directions say yes */
+    for (size_t d = 0; d < D; d++)
+        inside += llm_activation_sigmoid(k * (x[d] - low[d])) -
+                  llm_activation_sigmoid(k * (x[d] - high[d]));
+    return llm_activation_sigmoid(k * (inside - (float)D + 0.5f));
+}
+
+/* A net {D, n, 1} with ReLU that gives y_i at x_i for n points x (n,D), whatever they are: w, the
+ * vector of an llm_mlp, n (D + 2) + 1 floats. False where two points are equal, or fall on the same
+ * place of every direction tried. Scratch: 2 n + D floats and n indices, given back.
+ *
+ * All units look along the same direction a, with thresholds b_j between the projections: unit j is
+ * on for the points j, j + 1, ... in their order, so the readout is solved from the first on. Two
+ * points that fall close together need a large weight, which costs digits: of 32 random directions
+ * the one with the widest smallest gap is taken. */
+LLM_API bool llm_neural_net_memorize(float *w, const float *x, const float *y, size_t n, size_t D,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && D > 0);
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, n), *a = llm_arena_floats(arena, D), widest = 0.0f;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t attempt = 0; attempt <= 32; attempt++) { /* the last one is the best again */
+        if (attempt < 32) llm_rng_normal_fill(rng, a, D);
+        if (attempt == 32) memcpy(a, w, D * sizeof(float));
+        llm_matmul_forward(p, x, a, NULL, n, D, 1);
+        llm_argsort(order, p, n);
+        float gap = INFINITY;
+        for (size_t j = 1; j < n; j++) gap = fminf(gap, p[order[j]] - p[order[j - 1]]);
+        if (attempt < 32 && gap > widest) {
+            widest = gap;
+            memcpy(w, a, D * sizeof(float)); /* in unit 0 */
+        }
+    }
+    float *b = w + n * D, *out = b + n;
+    for (size_t j = 0; j < n && widest > 0.0f; j++) {
+        const float here = p[order[j]], before = j > 0 ? p[order[j - 1]] : here - 1.0f;
+        memcpy(w + j * D, a, D * sizeof(float));
+        b[j] = -(0.5f * (before + here));
+        double sum = 0.0;
+        for (size_t i = 0; i < j; i++) sum += (double)out[i] * ((double)here + (double)b[i]);
+        const double height = (double)here + (double)b[j];
+        out[j] = (float)(((double)y[order[j]] - sum) / height); /* later ones mend the rounding */
+    }
+    out[n] = 0.0f;
+    arena->used = mark;
+    return widest > 0.0f;
+}
+
+/* *most and *rms <- |f - y| of a net with one output on x (n,size[0]), y (n): the largest and the
+ * root of the mean square. Scratch: n floats, and the cache of 64 rows, given back. */
+LLM_API void llm_neural_net_errors(double *most, double *rms, const llm_mlp *m, const float *w,
+                                   const float *x, const float *y, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, n);
+    llm_mlp_outputs(f, m, w, x, n, 64, arena);
+    *most = *rms = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double e = fabs((double)f[i] - (double)y[i]);
+        if (!(e <= *most)) *most = e;
+        *rms += e * e / (double)n;
+    }
+    *rms = sqrt(*rms);
+    arena->used = mark;
+}
+
+/* @deep_net ------------------------------------------------- Deep neural network
+ *
+ *     tent(x) = 2 max(0, x) - 4 max(0, x - 1/2)         k times behind each other: 2^k pieces
+ *     x^2 ~ x - sum_{i=1..m} tent^i(x) / 4^i             error 4^-(m+1) on [0,1]
+ *     x y = 2 ((x + y) / 2)^2 - x^2 / 2 - y^2 / 2
+ *
+ * What depth buys. A hidden layer adds its corners to those there are; a layer behind another folds
+ * the line, and every fold doubles what was drawn before. k layers of two units make 2^k pieces;
+ * one hidden layer needs a unit for each. The same tents, added with falling weights, give x^2 with
+ * an error that falls by 4 with each layer, and from squares come products: so a deep net computes
+ * smooth functions with a number of units that grows with the logarithm of the precision. How many
+ * pieces a given net has on a line can be counted exactly. Random nets use few of those they could
+ * have.
+ *
+ * source  Telgarsky 2016, "Benefits of depth in neural networks"; Yarotsky 2017, "Error bounds for
+ *         approximations with deep ReLU networks", proposition 2 and 3; Montufar et al. 2014, "On
+ *         the number of linear regions of deep neural networks"
+ * needs   arena activation mlp
+ * see     @neural_net (the shallow constructions), @relu (one hidden layer), @vanishing_gradient
+ * topics  Deep neural network
+ */
+
+/* max(0, 2 x) - max(0, 4 x - 2): up to 1 at 1/2 and down again. */
+LLM_API double llm_deep_net_tent(double x) { return 2.0 * fmax(0.0, x) - 4.0 * fmax(0.0, x - 0.5); }
+
+/* w <- the weights of an llm_mlp of sizes {1, 2, ..., 2, 1} with k hidden layers and ReLU that
+ * computes the tent k times: 2^k pieces on [0,1] from 6 k + 1 numbers, exactly. */
+LLM_API void llm_deep_net_sawtooth(float *w, size_t k) {
+    LLM_ASSERT(k > 0);
+    for (size_t l = 0; l <= k; l++) {
+        const size_t units = l < k ? 2 : 1;
+        for (size_t u = 0; u < units; u++) { /* each reads the tent of the two below, or x */
+            *w++ = l > 0 ? 2.0f : 1.0f;
+            if (l > 0) *w++ = -4.0f;
+        }
+        for (size_t u = 0; u < units; u++) *w++ = u > 0 ? -0.5f : 0.0f;
+    }
+}
+
+/* x^2 within 4^-(m+1) for x in [0,1], by m tents; a net of m hidden layers and 3 units in each. */
+LLM_API double llm_deep_net_square(double x, size_t m) {
+    double y = x, saw = x, weight = 1.0;
+    for (size_t i = 0; i < m; i++) {
+        saw = llm_deep_net_tent(saw);
+        weight *= 0.25;
+        y -= weight * saw;
+    }
+    return y;
+}
+
+/* x y within 3 4^-(m+1) for x and y in [0,1], from three squares. */
+LLM_API double llm_deep_net_product(double x, double y, size_t m) {
+    return 2.0 * llm_deep_net_square(0.5 * (x + y), m) - 0.5 * llm_deep_net_square(x, m) -
+           0.5 * llm_deep_net_square(y, m);
+}
+
+/* The most pieces that ReLU layers of these widths can have on a line: each layer cuts each piece
+ * into width + 1. */
+LLM_API double llm_deep_net_most_pieces(const size_t *size, size_t layers) {
+    double most = 1.0;
+    for (size_t l = 1; l < layers; l++) most *= (double)size[l] + 1.0;
+    return most;
+}
+
+/* What a net does on a segment: at t (count), from 0 to 1, ascending, all corners among them, it
+ * has the values h (count,width) of the layer reached so far. */
+typedef struct {
+    double *t, *h, *t2, *h2;
+    size_t count, room;
+} llm_deep_net_line;
+
+/* Puts a point into every interval where a unit of h (count,width) changes its sign: there ReLU has
+ * a corner. Several in one interval are put in ascending order. False when the room is full. */
+LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
+    size_t out = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        double at = 0.0; /* the share of the interval behind us */
+        for (bool more = true; more;) {
+            if (out == s->room) return false;
+            const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
+            const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
+            s->t2[out] = s->t[i] + at * (end - s->t[i]);
+            double next = 2.0;
+            for (size_t u = 0; u < width; u++) {
+                s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
+                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
+                    const double cross = a[u] / (a[u] - b[u]);
+                    if (cross > at + 1e-12 && cross < next) next = cross;
+                }
+            }
+            out++;
+            more = next < 1.0 - 1e-12;
+            at = next;
+        }
+    }
+    double *swap = s->t;
+    s->t = s->t2, s->t2 = swap;
+    swap = s->h, s->h = s->h2, s->h2 = swap;
+    s->count = out;
+    return true;
+}
+
+/* The number of linear pieces of the first output of a ReLU net along the segment from a to b
+ * (size[0]), found by carrying the corners from layer to layer, in double. Neighbouring pieces
+ * whose slopes differ by less than 1e-9 of the largest are one. 0: there were more than `room`
+ * points. Scratch: room 2 (1 + widest) doubles, given back. */
+LLM_API size_t llm_deep_net_pieces_1d(const llm_mlp *m, const float *w, const float *a,
+                                      const float *b, size_t room, llm_arena *arena) {
+    LLM_ASSERT(m->act == LLM_ACTIVATION_RELU && room > 1);
+    const size_t mark = arena->used;
+    size_t widest = 1;
+    for (size_t l = 0; l <= m->layers; l++) widest = m->size[l] > widest ? m->size[l] : widest;
+    llm_deep_net_line s = {llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           2,
+                           room};
+    s.t[0] = 0.0, s.t[1] = 1.0;
+    for (size_t d = 0; d < m->size[0]; d++)
+        s.h[d] = (double)a[d], s.h[m->size[0] + d] = (double)b[d];
+    bool fits = true;
+    for (size_t l = 1; l <= m->layers && fits; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        for (size_t i = 0; i < s.count; i++)
+            for (size_t o = 0; o < v.out; o++) {
+                double z = (double)w[v.bias + o];
+                for (size_t c = 0; c < v.in; c++)
+                    z += (double)w[v.weight + o * v.in + c] * s.h[i * v.in + c];
+                s.h2[i * v.out + o] = z;
+            }
+        double *swap = s.h;
+        s.h = s.h2, s.h2 = swap;
+        if (l == m->layers) break;
+        fits = llm_deep_net_split(&s, v.out);
+        for (size_t i = 0; i < s.count * v.out; i++) s.h[i] = fmax(s.h[i], 0.0);
+    }
+    const size_t K = m->size[m->layers];
+    double steepest = 0.0, last = 0.0;
+    size_t pieces = 0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i + 1 < s.count; i++) {
+            if (s.t[i + 1] - s.t[i] < 1e-12) continue;
+            const double slope = (s.h[(i + 1) * K] - s.h[i * K]) / (s.t[i + 1] - s.t[i]);
+            if (pass == 0) steepest = fmax(steepest, fabs(slope));
+            if (pass == 1 && (pieces == 0 || fabs(slope - last) > 1e-9 * steepest)) {
+                pieces++;
+                last = slope;
+            }
+        }
+    arena->used = mark;
+    return fits ? pieces : 0;
+}
+
 /* @xavier_init ---------------------------------------------- Xavier initialization
  *
  *     Var(y) = fan_in Var(w) Var(x)            Var(dx) = fan_out Var(w) Var(dy)
