@@ -15349,6 +15349,168 @@ LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
     return (8 * C / 3 + multiple - 1) / multiple * multiple;
 }
 
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ *     NUMBER   (x - mean) / deviation       ROBUST  (x - median) / (q75 - q25)      then clipped
+ *     CYCLE    sin, cos of 2 pi x / period   CLASS   one-hot      EMBED   a learned row
+ *     image    y(c,h,w) = (x(h,w,c) / 255 - mean_c) / deviation_c
+ *
+ * What stands between a table of raw numbers and the first weights. Each column becomes a fixed
+ * number of features, of size about 1: gradient descent on columns in metres and millimetres takes
+ * as many steps as the ratio of their squares. What is missing (NaN) becomes the mean, which is 0
+ * here, and, where asked for, a flag that says so; a class that was not there in training becomes
+ * zeros, or the table's last row. Hours and angles go on a circle, so that 23 and 0 are neighbours.
+ * The statistics come from the training rows and belong to the model: computed anew on test data
+ * they would let the test look at itself.
+ *
+ * source  LeCun, Bottou, Orr & Mueller 1998, "Efficient backprop", section 4.3; scikit-learn's
+ *         ColumnTransformer, StandardScaler, RobustScaler (conventions)
+ * needs   argsort arena
+ * see     @csv_column (reads the table), @one_hot (texts), @embedding, @data_leakage
+ * topics  Input layer
+ */
+enum {
+    LLM_INPUT_LAYER_NUMBER,
+    LLM_INPUT_LAYER_ROBUST,
+    LLM_INPUT_LAYER_CYCLE, /* needs period */
+    LLM_INPUT_LAYER_CLASS, /* needs classes; values 0 .. classes - 1 */
+    LLM_INPUT_LAYER_EMBED  /* needs classes and width: a table (classes + 1, width) */
+};
+
+/* A column: kind, and what it needs; clip cuts scaled numbers, 0 for not; flag adds a feature that
+ * is 1 where the value is missing. centre and scale are what fit finds. */
+typedef struct {
+    int kind;
+    size_t classes, width;
+    float period, clip;
+    bool flag;
+    float centre, scale;
+} llm_input_layer_column;
+
+/* Features of a column; of D columns; numbers in the tables of D columns. */
+LLM_API size_t llm_input_layer_features(const llm_input_layer_column *c) {
+    const size_t own = c->kind == LLM_INPUT_LAYER_CYCLE   ? 2
+                       : c->kind == LLM_INPUT_LAYER_CLASS ? c->classes
+                       : c->kind == LLM_INPUT_LAYER_EMBED ? c->width
+                                                          : 1;
+    return own + (c->flag ? 1 : 0);
+}
+LLM_API size_t llm_input_layer_width(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++) sum += llm_input_layer_features(&column[d]);
+    return sum;
+}
+LLM_API size_t llm_input_layer_weights(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++)
+        if (column[d].kind == LLM_INPUT_LAYER_EMBED)
+            sum += (column[d].classes + 1) * column[d].width;
+    return sum;
+}
+
+/* The q-quantile of key (n) in the order of rank, n > 0, between two entries on a straight line. */
+LLM_API float llm_input_layer_quantile(const float *key, const size_t *rank, size_t n, double q) {
+    const double at = q * (double)(n - 1);
+    const size_t k = (size_t)at, next = k + 1 < n ? k + 1 : k;
+    const double low = (double)key[rank[k]], high = (double)key[rank[next]];
+    return (float)(low + (at - (double)k) * (high - low));
+}
+
+/* centre and scale of column (D) <- x (N,D), from what is not missing; 0 and 1 for no values, scale
+ * 1 where all are equal. Scratch: N floats and indices, given back. */
+LLM_API void llm_input_layer_fit(llm_input_layer_column *column, const float *x, size_t N, size_t D,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *v = llm_arena_floats(arena, N);
+    size_t *rank = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t d = 0; d < D; d++) {
+        llm_input_layer_column *c = &column[d];
+        size_t n = 0;
+        double mean = 0.0, square = 0.0;
+        for (size_t i = 0; i < N; i++)
+            if (x[i * D + d] == x[i * D + d]) v[n++] = x[i * D + d];
+        c->centre = 0.0f, c->scale = 1.0f;
+        if (n == 0) continue;
+        if (c->kind == LLM_INPUT_LAYER_NUMBER) {
+            for (size_t i = 0; i < n; i++) mean += (double)v[i] / (double)n;
+            for (size_t i = 0; i < n; i++)
+                square += ((double)v[i] - mean) * ((double)v[i] - mean) / (double)n;
+            c->centre = (float)mean, c->scale = (float)sqrt(square);
+        } else if (c->kind == LLM_INPUT_LAYER_ROBUST) {
+            llm_argsort(rank, v, n);
+            c->centre = llm_input_layer_quantile(v, rank, n, 0.5);
+            c->scale = llm_input_layer_quantile(v, rank, n, 0.75) -
+                       llm_input_layer_quantile(v, rank, n, 0.25);
+        }
+        if (c->scale == 0.0f) c->scale = 1.0f;
+    }
+    arena->used = mark;
+}
+
+/* The class of a value, c->classes for one that is missing, unseen, or not a whole number. */
+LLM_API size_t llm_input_layer_class(const llm_input_layer_column *c, float x) {
+    return x >= 0.0f && x < (float)c->classes && x == floorf(x) ? (size_t)x : c->classes;
+}
+
+/* y (N, llm_input_layer_width) <- x (N,D), w: the tables of the EMBED columns one behind the other,
+ * NULL for none. */
+LLM_API void llm_input_layer_apply(float *y, const float *x, const llm_input_layer_column *column,
+                                   const float *w, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        const float *table = w;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            const float v = x[i * D + d];
+            const bool missing = v != v;
+            if (c->kind == LLM_INPUT_LAYER_CYCLE) {
+                const float turn = 2.0f * LLM_PI * (v / c->period);
+                *y++ = missing ? 0.0f : sinf(turn);
+                *y++ = missing ? 0.0f : cosf(turn);
+            } else if (c->kind == LLM_INPUT_LAYER_CLASS) {
+                const size_t k = llm_input_layer_class(c, v);
+                for (size_t j = 0; j < c->classes; j++) *y++ = j == k ? 1.0f : 0.0f;
+            } else if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                memcpy(y, table + llm_input_layer_class(c, v) * c->width, c->width * sizeof *y);
+                y += c->width;
+                table += (c->classes + 1) * c->width;
+            } else {
+                const float z = missing ? 0.0f : (v - c->centre) / c->scale;
+                const float most = c->clip > 0.0f ? c->clip : INFINITY;
+                *y++ = z < -most ? -most : z > most ? most : z;
+            }
+            if (c->flag) *y++ = missing ? 1.0f : 0.0f;
+        }
+    }
+}
+
+/* dw += <- dy (N, llm_input_layer_width), x (N,D): the gradient of the tables, which are all that
+ * learns here. */
+LLM_API void llm_input_layer_backward(float *dw, const float *dy, const float *x,
+                                      const llm_input_layer_column *column, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        float *table = dw;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                float *row = table + llm_input_layer_class(c, x[i * D + d]) * c->width;
+                for (size_t j = 0; j < c->width; j++) row[j] += dy[j];
+                table += (c->classes + 1) * c->width;
+            }
+            dy += llm_input_layer_features(c);
+        }
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C) in units of 0..1. */
+LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float *mean,
+                                   const float *deviation, size_t N, size_t H, size_t W, size_t C) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t p = 0; p < H * W; p++)
+            for (size_t c = 0; c < C; c++)
+                y[(n * C + c) * H * W + p] =
+                    ((float)x[(n * H * W + p) * C + c] / 255.0f - mean[c]) / deviation[c];
+}
+
 /* @dense ---------------------------------------------------- Fully connected layer
  *
  *     y = x w^T + b
@@ -15439,6 +15601,136 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
         for (size_t i = 0; i < O; i++) dy_sq += dy[n * O + i] * dy[n * O + i];
         norm_sq[n] = x_sq * dy_sq;
     }
+}
+
+/* @hidden_layer --------------------------------------------- Hidden layer
+ *
+ *     h = phi(x W^T + b)         what the layer after it sees instead of x
+ *     probe           least squares from h to the labels: what a line can read off
+ *     effective rank  e^H(p), p = s / sum s, s the singular values of h
+ *     participation   (sum s^2)^2 / sum s^4, of h with its mean taken off
+ *
+ * A layer whose outputs nobody asked for: it is there to turn the inputs into something a linear
+ * layer can use. So a hidden layer is judged by a linear probe, and by how many directions it
+ * really has. Random weights already help: enough random features make almost anything linear, and
+ * solving for the readout alone is a closed form (the extreme learning machine). That separates
+ * what comes from having many features from what comes from learning them.
+ *
+ * source  Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes";
+ *         Roy & Vetterli 2007, "The effective rank"; Huang, Zhu & Siew 2006, "Extreme learning
+ *         machine: theory and applications"
+ * needs   arena rng dense_vector svd ridge dense
+ * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds features)
+ * topics  Hidden layer
+ */
+
+/* h (n,U) <- x (n,C), w (U,C), b (U): the features, without the z that backward needs. act is an
+ * LLM_ACTIVATION. */
+LLM_API void llm_hidden_layer_forward(float *h, const float *x, const float *w, const float *b,
+                                      size_t n, size_t C, size_t U, int act) {
+    LLM_ASSERT(U > 0);
+    llm_dense_act_forward(h, h, x, w, b, n, C, U, act);
+}
+
+/* What the features h (n,U) are like. */
+typedef struct {
+    double mean, active; /* mean of h, and the share of entries above 0 */
+    double correlation;  /* mean |correlation| of two units; units that never change are left out */
+    double rank;         /* effective rank, 1 to U */
+    double participation; /* of the centred features: how many directions carry the variance */
+} llm_hidden_layer_stats;
+
+/* Scratch: llm_svd's for (n,U), and (n + 1) U floats. n > 0. */
+LLM_API llm_hidden_layer_stats llm_hidden_layer_measure(const float *h, size_t n, size_t U,
+                                                        llm_arena *arena) {
+    LLM_ASSERT(n > 0 && U > 0);
+    const size_t mark = arena->used, k = n < U ? n : U;
+    float *centred = llm_arena_floats(arena, n * U), *s = llm_arena_floats(arena, k);
+    llm_hidden_layer_stats m = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n * U; i++) {
+        m.mean += (double)h[i] / (double)(n * U);
+        m.active += (h[i] > 0.0f ? 1.0 : 0.0) / (double)(n * U);
+    }
+    for (size_t u = 0; u < U; u++) {
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)h[i * U + u] / (double)n;
+        for (size_t i = 0; i < n; i++) centred[i * U + u] = (float)((double)h[i * U + u] - mean);
+    }
+    llm_svd(NULL, s, NULL, h, n, U, arena);
+    m.rank = (double)llm_svd_effective_rank(s, k);
+    llm_svd(NULL, s, NULL, centred, n, U, arena);
+    double second = 0.0, fourth = 0.0;
+    for (size_t i = 0; i < k; i++) {
+        const double square = (double)s[i] * (double)s[i];
+        second += square, fourth += square * square;
+    }
+    m.participation = fourth > 0.0 ? second * second / fourth : 0.0;
+
+    double pairs = 0.0;
+    for (size_t u = 0; u < U; u++)
+        for (size_t v = 0; v < u; v++) {
+            double uu = 0.0, vv = 0.0, uv = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double a = (double)centred[i * U + u], b = (double)centred[i * U + v];
+                uu += a * a, vv += b * b, uv += a * b;
+            }
+            if (uu == 0.0 || vv == 0.0) continue;
+            m.correlation += fabs(uv) / sqrt(uu * vv);
+            pairs += 1.0;
+        }
+    if (pairs > 0.0) m.correlation /= pairs;
+    arena->used = mark;
+    return m;
+}
+
+/* readout (K,U+1) <- ridge least squares from h (n,U) and a constant to one-hot labels (n), lam >=
+ * 0 for the weights and the constant. False where that is singular. Scratch: n (U + 2) floats, and
+ * llm_ridge_fit's. */
+LLM_API bool llm_hidden_layer_readout(float *readout, const float *h, const int *label, size_t n,
+                                      size_t U, size_t K, double lam, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, n * (U + 1)), *y = llm_arena_floats(arena, n);
+    bool solved = true;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t u = 0; u < U; u++) x[i * (U + 1) + u] = h[i * U + u];
+        x[i * (U + 1) + U] = 1.0f;
+    }
+    for (size_t c = 0; c < K && solved; c++) {
+        for (size_t i = 0; i < n; i++) y[i] = label[i] == (int)c ? 1.0f : 0.0f;
+        solved = llm_ridge_fit(readout + c * (U + 1), x, y, n, U + 1, lam, arena);
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* The share of h (n,U) whose largest readout is that of its label (n): the accuracy of the probe.
+ * Scratch: K floats, given back. */
+LLM_API double llm_hidden_layer_probe(const float *readout, const float *h, const int *label,
+                                      size_t n, size_t U, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, K);
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < K; c++) {
+            double sum = (double)readout[c * (U + 1) + U];
+            for (size_t u = 0; u < U; u++)
+                sum += (double)readout[c * (U + 1) + u] * (double)h[i * U + u];
+            y[c] = (float)sum;
+        }
+        right += (int)llm_dense_vector_argmax(y, K) == label[i];
+    }
+    arena->used = mark;
+    return n > 0 ? (double)right / (double)n : 0.0;
+}
+
+/* w (U,C), b (U) ~ N(0, gain^2 / C), N(0, gain^2): a random layer, whose readout is all that has to
+ * be solved for. */
+LLM_API void llm_hidden_layer_random(float *w, float *b, size_t U, size_t C, float gain,
+                                     llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, U * C);
+    llm_rng_normal_fill(rng, b, U);
+    for (size_t i = 0; i < U * C; i++) w[i] *= gain / sqrtf((float)C);
+    for (size_t u = 0; u < U; u++) b[u] *= gain;
 }
 
 /* @output_layer --------------------------------------------- Output layer
@@ -15574,6 +15866,154 @@ LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_
     size_t right = 0;
     for (size_t n = 0; n < N; n++) right += (int)llm_dense_vector_argmax(z + n * K, K) == label[n];
     return N > 0 ? (double)right / (double)N : 0.0;
+}
+
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ *     ordered   P(y <= k) = s(c_k - z)          c_k = c_{k-1} + softplus(theta_k): ascending
+ *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)          outputs m and v = log sigma^2
+ *     mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
+ *
+ * Heads whose answer is more than a number. Ratings have an order but no distances: one score z is
+ * cut into K classes by K - 1 learned points, which stay sorted because their steps are positive. A
+ * net that gives its own variance says how sure it is, and counts errors less where it is not. A
+ * mixture can say "either here or there": the inverse of a function has several values, and the
+ * mean of two right answers is wrong. Its loss is a log-sum-exp over components, and each component
+ * learns from what it is responsible for.
+ *
+ * source  McCullagh 1980, "Regression models for ordinal data"; Nix & Weigend 1994, "Estimating the
+ *         mean and variance of the target probability distribution"; Bishop 1994, "Mixture density
+ *         networks", eq. 34 to 39
+ * needs   logit logsumexp
+ * see     @output_layer (the other heads), @log_likelihood
+ * topics  -
+ */
+
+/* cut (K-1) <- theta (K-1), K classes: theta_1, then steps of softplus. */
+LLM_API void llm_output_layer_cuts(double *cut, const float *theta, size_t K) {
+    for (size_t k = 0; k + 1 < K; k++)
+        cut[k] = k == 0 ? (double)theta[0] : cut[k - 1] + llm_logit_softplus((double)theta[k]);
+}
+
+/* p (N,K) <- scores z (N), theta (K-1), K > 1: the probability of each class. Scratch: K doubles,
+ * given back. */
+LLM_API void llm_output_layer_ordered_predict(float *p, const float *z, const float *theta,
+                                              size_t N, size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1);
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t n = 0; n < N; n++) {
+        double below = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double up_to = k + 1 < K ? llm_logit_expit(cut[k] - (double)z[n]) : 1.0;
+            p[n * K + k] = (float)(up_to - below);
+            below = up_to;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean of -log P(label); dz (N) <- its gradient, NULL skips both, dtheta (K-1) += <-
+ * z (N), theta (K-1), label (N). Scratch: 2 K doubles, given back.
+ *
+ *     s(b) - s(a) = s(b) s(-a) (1 - e^(a-b)),  a < b the cuts around the class, minus z:
+ * so the logarithm is a sum of three that do not cancel; at the ends one of the factors is 1. */
+LLM_API double llm_output_layer_ordered_loss(float *dz, float *dtheta, const float *z,
+                                             const float *theta, const int *label, size_t N,
+                                             size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1), *dcut = llm_arena_doubles(arena, K - 1);
+    double loss = 0.0;
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t k = 0; k + 1 < K; k++) dcut[k] = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(label[n] >= 0 && (size_t)label[n] < K);
+        const size_t y = (size_t)label[n];
+        const bool low = y == 0, high = y + 1 == K;
+        const double a = low ? 0.0 : cut[y - 1] - (double)z[n];
+        const double b = high ? 0.0 : cut[y] - (double)z[n];
+        const double ratio = low || high ? 0.0 : 1.0 / expm1(b - a); /* e^(a-b) / (1 - e^(a-b)) */
+        double da = 0.0, db = 0.0;
+        if (!high) loss += llm_logit_softplus(-b), db = -llm_logit_expit(-b) - ratio;
+        if (!low) loss += llm_logit_softplus(a), da = llm_logit_expit(a) + ratio;
+        if (!low && !high) loss -= log(-expm1(a - b));
+        if (!high) dcut[y] += db / (double)N;
+        if (!low) dcut[y - 1] += da / (double)N;
+        if (dz) dz[n] = (float)(-(da + db) / (double)N);
+    }
+    double above = 0.0; /* theta_k moves cut k and all behind it */
+    for (size_t k = K - 1; dz && dtheta && k-- > 0;) {
+        above += dcut[k];
+        dtheta[k] += (float)(k > 0 ? above * llm_logit_expit((double)theta[k]) : above);
+    }
+    arena->used = mark;
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* Returns the mean of -log N(t; m, e^v) over N D values; dz (N,2D) <- its gradient or NULL <- z
+ * (N,2D): a row has D means, then D log variances; t (N,D). The loss of a row is the sum over D. */
+LLM_API double llm_output_layer_normal_loss(float *dz, const float *z, const float *t, size_t N,
+                                            size_t D) {
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++)
+        for (size_t d = 0; d < D; d++) {
+            const size_t at = n * 2 * D + d;
+            const double v = (double)z[at + D], e = (double)z[at] - (double)t[n * D + d];
+            const double square = e * e * exp(-v);
+            loss += 0.5 * (v + square + 1.8378770664093453) / (double)N; /* log 2 pi */
+            if (!dz) continue;
+            dz[at] = (float)(e * exp(-v) / (double)N);
+            dz[at + D] = (float)(0.5 * (1.0 - square) / (double)N);
+        }
+    return loss;
+}
+
+/* Returns the mean of -log p(t) of a mixture of M components; dz (N,M(2+D)) <- its gradient or NULL
+ * <- z (N,M(2+D)): a row has M logits of pi, M log sigma, M means of D; t (N,D). Scratch: M floats,
+ * given back.
+ *
+ *     share_m = pi_m N_m / p(t)       dlogit = pi_m - share_m     dmu = share_m (mu - t) / sigma^2
+ *     dlog sigma = share_m (D - |t - mu|^2 / sigma^2) */
+LLM_API double llm_output_layer_mixture_loss(float *dz, const float *z, const float *t, size_t N,
+                                             size_t D, size_t M, llm_arena *arena) {
+    LLM_ASSERT(M > 0);
+    const size_t mark = arena->used;
+    float *part = llm_arena_floats(arena, M); /* log pi_m N_m, up to the norm of pi */
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        const float *logit = z + n * M * (2 + D), *spread = logit + M, *mu = spread + M;
+        const float *tn = t + n * D;
+        for (size_t m = 0; m < M; m++) {
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++)
+                square += ((double)mu[m * D + d] - (double)tn[d]) *
+                          ((double)mu[m * D + d] - (double)tn[d]);
+            const double s = (double)spread[m];
+            part[m] = (float)((double)logit[m] - (double)D * (s + 0.9189385332046727) -
+                              0.5 * square * exp(-2.0 * s));
+        }
+        const double norm = (double)llm_logsumexp(logit, M), all = (double)llm_logsumexp(part, M);
+        loss += (norm - all) / (double)N;
+        if (!dz) continue;
+        float *dn = dz + n * M * (2 + D);
+        for (size_t m = 0; m < M; m++) {
+            const double share = exp((double)part[m] - all) / (double)N;
+            const double pi = exp((double)logit[m] - norm) / (double)N;
+            const double precision = exp(-2.0 * (double)spread[m]);
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double e = (double)mu[m * D + d] - (double)tn[d];
+                square += e * e;
+                dn[2 * M + m * D + d] = (float)(share * e * precision);
+            }
+            dn[m] = (float)(pi - share);
+            dn[M + m] = (float)(share * ((double)D - square * precision));
+        }
+    }
+    arena->used = mark;
+    return loss;
 }
 
 /* @glyphs --------------------------------------------------- Drawn digits
@@ -16273,6 +16713,276 @@ LLM_API const llm_feedforward_kind *llm_feedforward_sum(void) {
                                               llm_feedforward_sum_forward,
                                               llm_feedforward_sum_backward};
     return &kind;
+}
+
+/* @neural_net ----------------------------------------------- Neural network
+ *
+ *     f(x) = y_1 + sum_i v_i max(0, x - x_i)       v_i: slope behind x_i minus slope before it
+ *     bump   = s(k (sum_d [s(k (x_d - low_d)) - s(k (x_d - high_d))] - D + 1/2))
+ *     n points, n units:  h_ij = max(0, a.x_i - b_j) triangular, with p_j-1 < b_j < p_j = a.x_j
+ *
+ * That one hidden layer can be anything is no mystery: its weights can be written down. A sum of
+ * ReLUs passes through any points on a line, one unit for each change of slope, and with n equal
+ * pieces misses a smooth function by h^2 / 8 times its curvature. Two sigmoids make a bump in one
+ * direction, two in each of D directions and one more a box. And any n points in any dimension,
+ * with any labels, are fitted by n units behind one random direction: capacity alone explains
+ * nothing about why networks generalise. What training finds, and how many units it needs, is
+ * another question; the errors of a net against the truth are measured here too.
+ *
+ * source  Cybenko 1989, "Approximation by superpositions of a sigmoidal function"; Zhang, Bengio,
+ *         Hardt, Recht & Vinyals 2017, "Understanding deep learning requires rethinking
+ *         generalization", theorem 1
+ * needs   arena rng argsort matmul activation mlp
+ * see     @deep_net (what depth adds), @mlp (training), @relu (corners of such functions)
+ * topics  Neural network
+ */
+
+/* A net {1, n-1, 1} with ReLU that passes through the points (x_i, y_i), n > 1, in any order: left
+ * of the first it is constant, right of the last it goes on with the last slope. w: the vector of
+ * an llm_mlp, 3 n - 2 floats. False where two points have the same x. Scratch: n indices. */
+LLM_API bool llm_neural_net_interpolate_1d(float *w, const float *x, const float *y, size_t n,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 1);
+    const size_t mark = arena->used, U = n - 1;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool distinct = true;
+    double slope = 0.0;
+    llm_argsort(order, x, n);
+    for (size_t i = 0; i < U && distinct; i++) {
+        const size_t a = order[i], b = order[i + 1];
+        const double next = ((double)y[b] - (double)y[a]) / ((double)x[b] - (double)x[a]);
+        distinct = x[b] > x[a];
+        w[i] = 1.0f;
+        w[U + i] = -x[a];
+        w[2 * U + i] = (float)(next - slope);
+        slope = next;
+    }
+    w[3 * U] = y[order[0]];
+    arena->used = mark;
+    return distinct;
+}
+
+/* About 1 inside the box low (D) < x (D) < high (D), about 0 outside; k > 0, how steep: the larger,
+ * the more exact. A net with two sigmoids a direction and one behind them. */
+LLM_API float llm_neural_net_bump(const float *x, const float *low, const float *high, size_t D,
+                                  float k) {
+    float inside = 0.0f; /* how many directions say yes */
+    for (size_t d = 0; d < D; d++)
+        inside += llm_activation_sigmoid(k * (x[d] - low[d])) -
+                  llm_activation_sigmoid(k * (x[d] - high[d]));
+    return llm_activation_sigmoid(k * (inside - (float)D + 0.5f));
+}
+
+/* A net {D, n, 1} with ReLU that gives y_i at x_i for n points x (n,D), whatever they are: w, the
+ * vector of an llm_mlp, n (D + 2) + 1 floats. False where two points are equal, or fall on the same
+ * place of every direction tried. Scratch: 2 n + D floats and n indices, given back.
+ *
+ * All units look along the same direction a, with thresholds b_j between the projections: unit j is
+ * on for the points j, j + 1, ... in their order, so the readout is solved from the first on. Two
+ * points that fall close together need a large weight, which costs digits: of 32 random directions
+ * the one with the widest smallest gap is taken. */
+LLM_API bool llm_neural_net_memorize(float *w, const float *x, const float *y, size_t n, size_t D,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && D > 0);
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, n), *a = llm_arena_floats(arena, D), widest = 0.0f;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t attempt = 0; attempt <= 32; attempt++) { /* the last one is the best again */
+        if (attempt < 32) llm_rng_normal_fill(rng, a, D);
+        if (attempt == 32) memcpy(a, w, D * sizeof(float));
+        llm_matmul_forward(p, x, a, NULL, n, D, 1);
+        llm_argsort(order, p, n);
+        float gap = INFINITY;
+        for (size_t j = 1; j < n; j++) gap = fminf(gap, p[order[j]] - p[order[j - 1]]);
+        if (attempt < 32 && gap > widest) {
+            widest = gap;
+            memcpy(w, a, D * sizeof(float)); /* in unit 0 */
+        }
+    }
+    float *b = w + n * D, *out = b + n;
+    for (size_t j = 0; j < n && widest > 0.0f; j++) {
+        const float here = p[order[j]], before = j > 0 ? p[order[j - 1]] : here - 1.0f;
+        memcpy(w + j * D, a, D * sizeof(float));
+        b[j] = -(0.5f * (before + here));
+        double sum = 0.0;
+        for (size_t i = 0; i < j; i++) sum += (double)out[i] * ((double)here + (double)b[i]);
+        const double height = (double)here + (double)b[j];
+        out[j] = (float)(((double)y[order[j]] - sum) / height); /* later ones mend the rounding */
+    }
+    out[n] = 0.0f;
+    arena->used = mark;
+    return widest > 0.0f;
+}
+
+/* *most and *rms <- |f - y| of a net with one output on x (n,size[0]), y (n): the largest and the
+ * root of the mean square. Scratch: n floats, and the cache of 64 rows, given back. */
+LLM_API void llm_neural_net_errors(double *most, double *rms, const llm_mlp *m, const float *w,
+                                   const float *x, const float *y, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, n);
+    llm_mlp_outputs(f, m, w, x, n, 64, arena);
+    *most = *rms = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double e = fabs((double)f[i] - (double)y[i]);
+        if (!(e <= *most)) *most = e;
+        *rms += e * e / (double)n;
+    }
+    *rms = sqrt(*rms);
+    arena->used = mark;
+}
+
+/* @deep_net ------------------------------------------------- Deep neural network
+ *
+ *     tent(x) = 2 max(0, x) - 4 max(0, x - 1/2)         k times behind each other: 2^k pieces
+ *     x^2 ~ x - sum_{i=1..m} tent^i(x) / 4^i             error 4^-(m+1) on [0,1]
+ *     x y = 2 ((x + y) / 2)^2 - x^2 / 2 - y^2 / 2
+ *
+ * What depth buys. A hidden layer adds its corners to those there are; a layer behind another folds
+ * the line, and every fold doubles what was drawn before. k layers of two units make 2^k pieces;
+ * one hidden layer needs a unit for each. The same tents, added with falling weights, give x^2 with
+ * an error that falls by 4 with each layer, and from squares come products: so a deep net computes
+ * smooth functions with a number of units that grows with the logarithm of the precision. How many
+ * pieces a given net has on a line can be counted exactly. Random nets use few of those they could
+ * have.
+ *
+ * source  Telgarsky 2016, "Benefits of depth in neural networks"; Yarotsky 2017, "Error bounds for
+ *         approximations with deep ReLU networks", proposition 2 and 3; Montufar et al. 2014, "On
+ *         the number of linear regions of deep neural networks"
+ * needs   arena activation mlp
+ * see     @neural_net (the shallow constructions), @relu (one hidden layer), @vanishing_gradient
+ * topics  Deep neural network
+ */
+
+/* max(0, 2 x) - max(0, 4 x - 2): up to 1 at 1/2 and down again. */
+LLM_API double llm_deep_net_tent(double x) { return 2.0 * fmax(0.0, x) - 4.0 * fmax(0.0, x - 0.5); }
+
+/* w <- the weights of an llm_mlp of sizes {1, 2, ..., 2, 1} with k hidden layers and ReLU that
+ * computes the tent k times: 2^k pieces on [0,1] from 6 k + 1 numbers, exactly. */
+LLM_API void llm_deep_net_sawtooth(float *w, size_t k) {
+    LLM_ASSERT(k > 0);
+    for (size_t l = 0; l <= k; l++) {
+        const size_t units = l < k ? 2 : 1;
+        for (size_t u = 0; u < units; u++) { /* each reads the tent of the two below, or x */
+            *w++ = l > 0 ? 2.0f : 1.0f;
+            if (l > 0) *w++ = -4.0f;
+        }
+        for (size_t u = 0; u < units; u++) *w++ = u > 0 ? -0.5f : 0.0f;
+    }
+}
+
+/* x^2 within 4^-(m+1) for x in [0,1], by m tents; a net of m hidden layers and 3 units in each. */
+LLM_API double llm_deep_net_square(double x, size_t m) {
+    double y = x, saw = x, weight = 1.0;
+    for (size_t i = 0; i < m; i++) {
+        saw = llm_deep_net_tent(saw);
+        weight *= 0.25;
+        y -= weight * saw;
+    }
+    return y;
+}
+
+/* x y within 3 4^-(m+1) for x and y in [0,1], from three squares. */
+LLM_API double llm_deep_net_product(double x, double y, size_t m) {
+    return 2.0 * llm_deep_net_square(0.5 * (x + y), m) - 0.5 * llm_deep_net_square(x, m) -
+           0.5 * llm_deep_net_square(y, m);
+}
+
+/* The most pieces that ReLU layers of these widths can have on a line: each layer cuts each piece
+ * into width + 1. */
+LLM_API double llm_deep_net_most_pieces(const size_t *size, size_t layers) {
+    double most = 1.0;
+    for (size_t l = 1; l < layers; l++) most *= (double)size[l] + 1.0;
+    return most;
+}
+
+/* What a net does on a segment: at t (count), from 0 to 1, ascending, all corners among them, it
+ * has the values h (count,width) of the layer reached so far. */
+typedef struct {
+    double *t, *h, *t2, *h2;
+    size_t count, room;
+} llm_deep_net_line;
+
+/* Puts a point into every interval where a unit of h (count,width) changes its sign: there ReLU has
+ * a corner. Several in one interval are put in ascending order. False when the room is full. */
+LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
+    size_t out = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        double at = 0.0; /* the share of the interval behind us */
+        for (bool more = true; more;) {
+            if (out == s->room) return false;
+            const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
+            const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
+            s->t2[out] = s->t[i] + at * (end - s->t[i]);
+            double next = 2.0;
+            for (size_t u = 0; u < width; u++) {
+                s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
+                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
+                    const double cross = a[u] / (a[u] - b[u]);
+                    if (cross > at + 1e-12 && cross < next) next = cross;
+                }
+            }
+            out++;
+            more = next < 1.0 - 1e-12;
+            at = next;
+        }
+    }
+    double *swap = s->t;
+    s->t = s->t2, s->t2 = swap;
+    swap = s->h, s->h = s->h2, s->h2 = swap;
+    s->count = out;
+    return true;
+}
+
+/* The number of linear pieces of the first output of a ReLU net along the segment from a to b
+ * (size[0]), found by carrying the corners from layer to layer, in double. Neighbouring pieces
+ * whose slopes differ by less than 1e-9 of the largest are one. 0: there were more than `room`
+ * points. Scratch: room 2 (1 + widest) doubles, given back. */
+LLM_API size_t llm_deep_net_pieces_1d(const llm_mlp *m, const float *w, const float *a,
+                                      const float *b, size_t room, llm_arena *arena) {
+    LLM_ASSERT(m->act == LLM_ACTIVATION_RELU && room > 1);
+    const size_t mark = arena->used;
+    size_t widest = 1;
+    for (size_t l = 0; l <= m->layers; l++) widest = m->size[l] > widest ? m->size[l] : widest;
+    llm_deep_net_line s = {llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           2,
+                           room};
+    s.t[0] = 0.0, s.t[1] = 1.0;
+    for (size_t d = 0; d < m->size[0]; d++)
+        s.h[d] = (double)a[d], s.h[m->size[0] + d] = (double)b[d];
+    bool fits = true;
+    for (size_t l = 1; l <= m->layers && fits; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        for (size_t i = 0; i < s.count; i++)
+            for (size_t o = 0; o < v.out; o++) {
+                double z = (double)w[v.bias + o];
+                for (size_t c = 0; c < v.in; c++)
+                    z += (double)w[v.weight + o * v.in + c] * s.h[i * v.in + c];
+                s.h2[i * v.out + o] = z;
+            }
+        double *swap = s.h;
+        s.h = s.h2, s.h2 = swap;
+        if (l == m->layers) break;
+        fits = llm_deep_net_split(&s, v.out);
+        for (size_t i = 0; i < s.count * v.out; i++) s.h[i] = fmax(s.h[i], 0.0);
+    }
+    const size_t K = m->size[m->layers];
+    double steepest = 0.0, last = 0.0;
+    size_t pieces = 0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i + 1 < s.count; i++) {
+            if (s.t[i + 1] - s.t[i] < 1e-12) continue;
+            const double slope = (s.h[(i + 1) * K] - s.h[i * K]) / (s.t[i + 1] - s.t[i]);
+            if (pass == 0) steepest = fmax(steepest, fabs(slope));
+            if (pass == 1 && (pieces == 0 || fabs(slope - last) > 1e-9 * steepest)) {
+                pieces++;
+                last = slope;
+            }
+        }
+    arena->used = mark;
+    return fits ? pieces : 0;
 }
 
 /* @weight_init ---------------------------------------------- Weight initialization
