@@ -16674,6 +16674,274 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
     }
 }
 
+/* @augmentation --------------------------------------------- Data augmentation
+ *
+ *     y(q) = x(M q + t)                 for each pixel q of the new picture, x between pixels
+ *
+ * A moved, turned or noisy digit is the same digit. Showing a model such copies tells it so, and
+ * costs no labels: with five examples of a class it matters more than the model does. What has to
+ * hold is that the label stays: a 6 turned by half a circle is a 9, and then the copy is a lie.
+ * Pictures are warped backwards: each new pixel asks where it comes from and takes the share of the
+ * four pixels around that place, so that there are no holes. Everything is drawn from one generator,
+ * so an epoch can be repeated.
+ *
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks applied
+ *         to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
+ *         convolutional neural networks with cutout"; Cubuk et al. 2020, "RandAugment"
+ * needs   base rng
+ * see     @augmentation_mix (pictures mixed with each other), @equivariance (built in instead)
+ * topics  Data Augmentation
+ */
+
+/* Where pixel (row, column) comes from: row m[0] row + m[1] column + m[2], column m[3] row + m[4]
+ * column + m[5]. */
+typedef struct {
+    float m[6];
+} llm_augmentation_map;
+
+/* About the middle of a picture (H,W): turn by an angle (counterclockwise as one looks at it),
+ * make larger by zoom, then move by dy rows down and dx columns to the right. */
+LLM_API llm_augmentation_map llm_augmentation_similarity(float angle, float zoom, float dy,
+                                                         float dx, size_t H, size_t W) {
+    const float c = cosf(angle) / zoom, s = sinf(angle) / zoom; /* of the way back */
+    const float row = 0.5f * ((float)H - 1.0f), column = 0.5f * ((float)W - 1.0f);
+    const llm_augmentation_map map = {{c, s, row - c * (row + dy) - s * (column + dx), -s, c,
+                                       column + s * (row + dy) - c * (column + dx)}};
+    return map;
+}
+
+/* y (C,H,W) <- x (C,H,W), which is `outside` beyond its pixels. y may not be x. */
+LLM_API void llm_augmentation_warp(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   const llm_augmentation_map *map, float outside) {
+    const float *m = map->m;
+    for (size_t i = 0; i < H * W; i++) {
+        const float row = m[0] * (float)(i / W) + m[1] * (float)(i % W) + m[2];
+        const float column = m[3] * (float)(i / W) + m[4] * (float)(i % W) + m[5];
+        const float top = floorf(row), left = floorf(column), a = row - top, b = column - left;
+        for (size_t c = 0; c < C; c++) {
+            float sum = 0.0f;
+            for (size_t k = 0; k < 4;
+                 k++) { /* the four neighbours; compare as floats: no overflow */
+                const float r = top + (float)(k / 2), q = left + (float)(k % 2);
+                const float share = (k / 2 ? a : 1.0f - a) * (k % 2 ? b : 1.0f - b);
+                const bool inside =
+                    r >= 0.0f && q >= 0.0f && r < (float)H && q < (float)W && share != 0.0f;
+                sum += share * (inside ? x[(c * H + (size_t)r) * W + (size_t)q] : outside);
+            }
+            y[c * H * W + i] = sum;
+        }
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S): one of the eight ways to lay a square on itself, without arithmetic. Its
+ * number mod 4 counts quarter turns, counterclockwise; from 4 on, x is mirrored (left and right
+ * exchanged) before it is turned. y may not be x. */
+LLM_API void llm_augmentation_square(float *y, const float *x, size_t C, size_t S, size_t which) {
+    LLM_ASSERT(which < 8);
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i % (S * S) / S, column = i % S;
+        for (size_t turn = 0; turn < which % 4; turn++) { /* a turn takes from the column's row */
+            const size_t from = column;
+            column = S - 1 - row;
+            row = from;
+        }
+        if (which >= 4) column = S - 1 - column;
+        y[i] = x[i / (S * S) * S * S + row * S + column];
+    }
+}
+
+/* y (8,C,S,S) <- x (C,S,S): all of them. What is averaged over an orbit does not depend on which of
+ * its pictures came in. */
+LLM_API void llm_augmentation_orbit(float *y, const float *x, size_t C, size_t S) {
+    for (size_t which = 0; which < 8; which++)
+        llm_augmentation_square(y + which * C * S * S, x, C, S, which);
+}
+
+/* x (C,H,W) in place: a square of side x side pixels around a random one becomes `fill`, in all
+ * channels; what of it lies outside is lost. */
+LLM_API void llm_augmentation_cutout(float *x, size_t C, size_t H, size_t W, size_t side,
+                                     float fill, llm_rng *rng) {
+    const size_t top = llm_rng_below(rng, H), left = llm_rng_below(rng, W); /* of the padded one */
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = i / W % H + side / 2, column = i % W + side / 2;
+        if (row >= top && row < top + side && column >= left && column < left + side) x[i] = fill;
+    }
+}
+
+/* x (n) in place: + N(0, std^2). */
+LLM_API void llm_augmentation_noise(float *x, size_t n, float std, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) x[i] += std * llm_rng_normal(rng);
+}
+
+/* RandAugment: y (C,H,W) <- x (C,H,W): `count` operations drawn with replacement, all as strong as
+ * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to 30%,
+ * move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up to
+ * half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
+LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   size_t count, float strength, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, n = C * H * W;
+    float *t = llm_arena_floats(arena, n);
+    memcpy(y, x, n * sizeof(float));
+    for (size_t step = 0; step < count; step++) {
+        const size_t which = llm_rng_below(rng, 9);
+        const float s = llm_rng_below(rng, 2) ? strength : -strength;
+        const float by = 0.3f * s, h = (float)H, w = (float)W;
+        llm_augmentation_map map = llm_augmentation_similarity(
+            which == 0 ? s * LLM_PI / 6.0f : 0.0f, which == 1 ? 1.0f + by : 1.0f,
+            which == 2 ? by * h : 0.0f, which == 3 ? by * w : 0.0f, H, W);
+        if (which == 4) map.m[1] = by, map.m[2] = -by * 0.5f * (w - 1.0f); /* shear, middle fixed */
+        if (which == 5) map.m[3] = by, map.m[5] = -by * 0.5f * (h - 1.0f);
+        if (which < 6) {
+            memcpy(t, y, n * sizeof(float));
+            llm_augmentation_warp(y, t, C, H, W, &map, 0.0f);
+        }
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)y[i] / (double)n;
+        for (size_t i = 0; i < n && (which == 6 || which == 7); i++) {
+            const float v = which == 6 ? y[i] + 0.5f * s
+                                       : (float)mean + (1.0f + 0.6f * s) * (y[i] - (float)mean);
+            y[i] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
+        }
+        if (which == 8) {
+            const size_t most = H < W ? H : W;
+            llm_augmentation_cutout(y, C, H, W, (size_t)(0.5f * strength * (float)most), 0.5f, rng);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @augmentation_mix ----------------------------------------- Examples mixed with each other
+ *
+ *     mixup:   x = l x_a + (1 - l) x_b,  t = l t_a + (1 - l) t_b          l ~ Beta(a, a)
+ *     CutMix:  x = x_a with a box of x_b,  t likewise with l = share of x_a's pixels
+ *
+ * New examples from two old ones, with targets in between. Mixup asks the model to be linear along
+ * the way from one example to another, which a line through both is and a wild function is not;
+ * CutMix keeps pixels real. What is easily got wrong: a box that hangs over the border is cut off,
+ * so l must be counted again afterwards. SMOTE does the same within a rare class, with its own
+ * neighbours. Words have no half, so text is thinned, swapped and masked instead.
+ *
+ * source  Zhang, Cisse, Dauphin & Lopez-Paz 2018, "mixup: beyond empirical risk minimization"; Yun
+ *         et al. 2019, "CutMix"; Chawla et al. 2002, "SMOTE"; Wei & Zou 2019, "EDA"; Devlin et al.
+ *         2019, "BERT", section 3.1 (masking)
+ * needs   base rng distribution_sample
+ * see     @augmentation (of one example), @cross_entropy (takes soft targets)
+ * topics  -
+ */
+
+/* Beta(a,a), a > 0: mostly near 0 and 1 for a < 1. From two gammas by their logarithms, which do
+ * not vanish for small a. */
+LLM_API float llm_augmentation_mix_share(float a, llm_rng *rng) {
+    LLM_ASSERT(a > 0.0f);
+    const double one = llm_distribution_sample_log_gamma((double)a, rng);
+    const double other = llm_distribution_sample_log_gamma((double)a, rng);
+    return (float)(1.0 / (1.0 + exp(other - one)));
+}
+
+/* y (N,D) <- x (N,D): l x_n + (1 - l) x_partner[n]. One l for the batch; the same call mixes the
+ * targets. y may not be x. */
+LLM_API void llm_augmentation_mixup(float *y, const float *x, const size_t *partner, size_t N,
+                                    size_t D, float l) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < D; i++)
+            y[n * D + i] = l * x[n * D + i] + (1.0f - l) * x[partner[n] * D + i];
+}
+
+/* box (4): top, left, bottom, right (the last two not inside) of sqrt(1 - l) times the height and
+ * the width, around a random pixel, cut off at the border. Returns the share of pixels outside it:
+ * the l for the targets. */
+LLM_API float llm_augmentation_cutmix_box(size_t box[4], size_t H, size_t W, float l,
+                                          llm_rng *rng) {
+    LLM_ASSERT(l >= 0.0f && l <= 1.0f);
+    for (size_t axis = 0; axis < 2; axis++) {
+        const size_t L = axis ? W : H, side = (size_t)((float)L * sqrtf(1.0f - l));
+        const size_t middle = llm_rng_below(rng, L), end = middle + side - side / 2;
+        box[axis] = middle > side / 2 ? middle - side / 2 : 0;
+        box[2 + axis] = end < L ? end : L;
+    }
+    const size_t area = (box[2] - box[0]) * (box[3] - box[1]);
+    return 1.0f - (float)area / (float)(H * W);
+}
+
+/* y (N,C,H,W) <- x (N,C,H,W), with the box from x_partner[n]. y may not be x. */
+LLM_API void llm_augmentation_cutmix(float *y, const float *x, const size_t *partner, size_t N,
+                                     size_t C, size_t H, size_t W, const size_t box[4]) {
+    for (size_t i = 0; i < N * C * H * W; i++) {
+        const size_t n = i / (C * H * W), row = i / W % H, column = i % W;
+        const bool other = row >= box[0] && row < box[2] && column >= box[1] && column < box[3];
+        y[i] = other ? x[partner[n] * C * H * W + i % (C * H * W)] : x[i];
+    }
+}
+
+/* y (m,D) <- x (n,D), the examples of one rare class: each a point between a random one and one of
+ * its k nearest, drawn. n > k > 0. Scratch: n floats,
+ * given back. */
+LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n, size_t D,
+                                    size_t k, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && n > k);
+    const size_t mark = arena->used;
+    float *distance = llm_arena_floats(arena, n);
+    for (size_t s = 0; s < m; s++) {
+        const size_t a = llm_rng_below(rng, n), rank = llm_rng_below(rng, k);
+        const float u = llm_rng_uniform(rng);
+        for (size_t j = 0; j < n; j++) {
+            distance[j] = 0.0f;
+            for (size_t i = 0; i < D; i++) {
+                const float d = x[j * D + i] - x[a * D + i];
+                distance[j] += d * d;
+            }
+        }
+        distance[a] = INFINITY; /* not its own neighbour, though another may lie on it */
+        size_t b = 0;
+        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, crossed out, rank times */
+            b = a == 0 ? 1 : 0;
+            for (size_t j = 0; j < n; j++) b = distance[j] < distance[b] ? j : b;
+            if (turn < rank) distance[b] = INFINITY;
+        }
+        for (size_t i = 0; i < D; i++)
+            y[s * D + i] = x[a * D + i] + u * (x[b * D + i] - x[a * D + i]);
+    }
+    arena->used = mark;
+}
+
+/* token (n) in place: each is left out with probability p, but one always stays. Returns how many
+ * there are now. */
+LLM_API size_t llm_augmentation_delete(int *token, size_t n, float p, llm_rng *rng) {
+    size_t kept = 0;
+    const int spare = n ? token[llm_rng_below(rng, n)] : 0;
+    for (size_t i = 0; i < n; i++)
+        if (llm_rng_uniform(rng) >= p) token[kept++] = token[i];
+    if (n > 0 && kept == 0) token[kept++] = spare;
+    return kept;
+}
+
+/* token (n) in place: two random places change their tokens, `times` times. */
+LLM_API void llm_augmentation_swap(int *token, size_t n, size_t times, llm_rng *rng) {
+    for (size_t t = 0; t < times && n > 1; t++) {
+        const size_t i = llm_rng_below(rng, n), j = llm_rng_below(rng, n);
+        const int swap = token[i];
+        token[i] = token[j];
+        token[j] = swap;
+    }
+}
+
+/* token (n) in place, target (n): with probability p a token is to be guessed: target gets it, and
+ * it becomes `mask` (80%), a random one of V (10%), or stays (10%), so that no position can be
+ * trusted. target is -100, which losses ignore, elsewhere. */
+LLM_API void llm_augmentation_mask(int *token, int *target, size_t n, float p, int mask, size_t V,
+                                   llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        target[i] = -100;
+        if (llm_rng_uniform(rng) >= p) continue;
+        target[i] = token[i];
+        const float u = llm_rng_uniform(rng);
+        if (u < 0.8f)
+            token[i] = mask;
+        else if (u < 0.9f)
+            token[i] = (int)llm_rng_below(rng, V);
+    }
+}
+
 /* @conv2d --------------------------------------------------- Convolution
  *
  *     y[o,i,j] = b[o] + sum_{c,u,v} w[o,c,u,v] x[c, s i + d u - p, s j + d v - p]

@@ -26,7 +26,12 @@ TEST(cnn_train, "five steps with momentum equal torch's, with and without normal
             llm_cnn_train_outputs(z, &f, w, state, x, 7, B, &arena);
             CHECK_GOLDEN(z, 21, 1e-4f, "%s/z", name);
         }
-        CHECK(arena.used == mark);
+        const llm_mlp_train_config still = {0.0f, 0.9f, 1, 3, 1}; /* batches of 3, 3 and 1 */
+        for (size_t i = 0; i < 21; i++) z[i] = 0.0f;
+        llm_cnn_train_lenet(&f, 6, 2, 3, false, &arena);
+        memset(w, 0, f.params * sizeof(float)); /* all classes alike: log 3 for every picture */
+        CHECK_NEAR(llm_cnn_train(w, state, &f, x, label, 7, &still, &arena), log(3.0), 1e-6);
+        arena.used = mark;
         CHECK_ASSERTS(llm_cnn_train_outputs(z, &f, w, state, x, 7, 0, &arena));
         CHECK_ASSERTS(llm_cnn_train_lenet(&f, 3, 2, 3, false, &arena));
         llm_arena_destroy(&arena);
