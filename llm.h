@@ -18146,6 +18146,274 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
     }
 }
 
+/* @augmentation --------------------------------------------- Data augmentation
+ *
+ *     y(q) = x(M q + t)                 for each pixel q of the new picture, x between pixels
+ *
+ * A moved, turned or noisy digit is the same digit. Showing a model such copies tells it so, and
+ * costs no labels: with five examples of a class it matters more than the model does. What has to
+ * hold is that the label stays: a 6 turned by half a circle is a 9, and then the copy is a lie.
+ * Pictures are warped backwards: each new pixel asks where it comes from and takes the share of the
+ * four pixels around that place, so that there are no holes. Everything is drawn from one generator,
+ * so an epoch can be repeated.
+ *
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks applied
+ *         to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
+ *         convolutional neural networks with cutout"; Cubuk et al. 2020, "RandAugment"
+ * needs   base rng
+ * see     @augmentation_mix (pictures mixed with each other), @equivariance (built in instead)
+ * topics  Data Augmentation
+ */
+
+/* Where pixel (row, column) comes from: row m[0] row + m[1] column + m[2], column m[3] row + m[4]
+ * column + m[5]. */
+typedef struct {
+    float m[6];
+} llm_augmentation_map;
+
+/* About the middle of a picture (H,W): turn by an angle (counterclockwise as one looks at it),
+ * make larger by zoom, then move by dy rows down and dx columns to the right. */
+LLM_API llm_augmentation_map llm_augmentation_similarity(float angle, float zoom, float dy,
+                                                         float dx, size_t H, size_t W) {
+    const float c = cosf(angle) / zoom, s = sinf(angle) / zoom; /* of the way back */
+    const float row = 0.5f * ((float)H - 1.0f), column = 0.5f * ((float)W - 1.0f);
+    const llm_augmentation_map map = {{c, s, row - c * (row + dy) - s * (column + dx), -s, c,
+                                       column + s * (row + dy) - c * (column + dx)}};
+    return map;
+}
+
+/* y (C,H,W) <- x (C,H,W), which is `outside` beyond its pixels. y may not be x. */
+LLM_API void llm_augmentation_warp(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   const llm_augmentation_map *map, float outside) {
+    const float *m = map->m;
+    for (size_t i = 0; i < H * W; i++) {
+        const float row = m[0] * (float)(i / W) + m[1] * (float)(i % W) + m[2];
+        const float column = m[3] * (float)(i / W) + m[4] * (float)(i % W) + m[5];
+        const float top = floorf(row), left = floorf(column), a = row - top, b = column - left;
+        for (size_t c = 0; c < C; c++) {
+            float sum = 0.0f;
+            for (size_t k = 0; k < 4;
+                 k++) { /* the four neighbours; compare as floats: no overflow */
+                const float r = top + (float)(k / 2), q = left + (float)(k % 2);
+                const float share = (k / 2 ? a : 1.0f - a) * (k % 2 ? b : 1.0f - b);
+                const bool inside =
+                    r >= 0.0f && q >= 0.0f && r < (float)H && q < (float)W && share != 0.0f;
+                sum += share * (inside ? x[(c * H + (size_t)r) * W + (size_t)q] : outside);
+            }
+            y[c * H * W + i] = sum;
+        }
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S): one of the eight ways to lay a square on itself, without arithmetic. Its
+ * number mod 4 counts quarter turns, counterclockwise; from 4 on, x is mirrored (left and right
+ * exchanged) before it is turned. y may not be x. */
+LLM_API void llm_augmentation_square(float *y, const float *x, size_t C, size_t S, size_t which) {
+    LLM_ASSERT(which < 8);
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i % (S * S) / S, column = i % S;
+        for (size_t turn = 0; turn < which % 4; turn++) { /* a turn takes from the column's row */
+            const size_t from = column;
+            column = S - 1 - row;
+            row = from;
+        }
+        if (which >= 4) column = S - 1 - column;
+        y[i] = x[i / (S * S) * S * S + row * S + column];
+    }
+}
+
+/* y (8,C,S,S) <- x (C,S,S): all of them. What is averaged over an orbit does not depend on which of
+ * its pictures came in. */
+LLM_API void llm_augmentation_orbit(float *y, const float *x, size_t C, size_t S) {
+    for (size_t which = 0; which < 8; which++)
+        llm_augmentation_square(y + which * C * S * S, x, C, S, which);
+}
+
+/* x (C,H,W) in place: a square of side x side pixels around a random one becomes `fill`, in all
+ * channels; what of it lies outside is lost. */
+LLM_API void llm_augmentation_cutout(float *x, size_t C, size_t H, size_t W, size_t side,
+                                     float fill, llm_rng *rng) {
+    const size_t top = llm_rng_below(rng, H), left = llm_rng_below(rng, W); /* of the padded one */
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = i / W % H + side / 2, column = i % W + side / 2;
+        if (row >= top && row < top + side && column >= left && column < left + side) x[i] = fill;
+    }
+}
+
+/* x (n) in place: + N(0, std^2). */
+LLM_API void llm_augmentation_noise(float *x, size_t n, float std, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) x[i] += std * llm_rng_normal(rng);
+}
+
+/* RandAugment: y (C,H,W) <- x (C,H,W): `count` operations drawn with replacement, all as strong as
+ * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to 30%,
+ * move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up to
+ * half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
+LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   size_t count, float strength, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, n = C * H * W;
+    float *t = llm_arena_floats(arena, n);
+    memcpy(y, x, n * sizeof(float));
+    for (size_t step = 0; step < count; step++) {
+        const size_t which = llm_rng_below(rng, 9);
+        const float s = llm_rng_below(rng, 2) ? strength : -strength;
+        const float by = 0.3f * s, h = (float)H, w = (float)W;
+        llm_augmentation_map map = llm_augmentation_similarity(
+            which == 0 ? s * LLM_PI / 6.0f : 0.0f, which == 1 ? 1.0f + by : 1.0f,
+            which == 2 ? by * h : 0.0f, which == 3 ? by * w : 0.0f, H, W);
+        if (which == 4) map.m[1] = by, map.m[2] = -by * 0.5f * (w - 1.0f); /* shear, middle fixed */
+        if (which == 5) map.m[3] = by, map.m[5] = -by * 0.5f * (h - 1.0f);
+        if (which < 6) {
+            memcpy(t, y, n * sizeof(float));
+            llm_augmentation_warp(y, t, C, H, W, &map, 0.0f);
+        }
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)y[i] / (double)n;
+        for (size_t i = 0; i < n && (which == 6 || which == 7); i++) {
+            const float v = which == 6 ? y[i] + 0.5f * s
+                                       : (float)mean + (1.0f + 0.6f * s) * (y[i] - (float)mean);
+            y[i] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
+        }
+        if (which == 8) {
+            const size_t most = H < W ? H : W;
+            llm_augmentation_cutout(y, C, H, W, (size_t)(0.5f * strength * (float)most), 0.5f, rng);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @augmentation_mix ----------------------------------------- Examples mixed with each other
+ *
+ *     mixup:   x = l x_a + (1 - l) x_b,  t = l t_a + (1 - l) t_b          l ~ Beta(a, a)
+ *     CutMix:  x = x_a with a box of x_b,  t likewise with l = share of x_a's pixels
+ *
+ * New examples from two old ones, with targets in between. Mixup asks the model to be linear along
+ * the way from one example to another, which a line through both is and a wild function is not;
+ * CutMix keeps pixels real. What is easily got wrong: a box that hangs over the border is cut off,
+ * so l must be counted again afterwards. SMOTE does the same within a rare class, with its own
+ * neighbours. Words have no half, so text is thinned, swapped and masked instead.
+ *
+ * source  Zhang, Cisse, Dauphin & Lopez-Paz 2018, "mixup: beyond empirical risk minimization"; Yun
+ *         et al. 2019, "CutMix"; Chawla et al. 2002, "SMOTE"; Wei & Zou 2019, "EDA"; Devlin et al.
+ *         2019, "BERT", section 3.1 (masking)
+ * needs   base rng distribution_sample
+ * see     @augmentation (of one example), @cross_entropy (takes soft targets)
+ * topics  -
+ */
+
+/* Beta(a,a), a > 0: mostly near 0 and 1 for a < 1. From two gammas by their logarithms, which do
+ * not vanish for small a. */
+LLM_API float llm_augmentation_mix_share(float a, llm_rng *rng) {
+    LLM_ASSERT(a > 0.0f);
+    const double one = llm_distribution_sample_log_gamma((double)a, rng);
+    const double other = llm_distribution_sample_log_gamma((double)a, rng);
+    return (float)(1.0 / (1.0 + exp(other - one)));
+}
+
+/* y (N,D) <- x (N,D): l x_n + (1 - l) x_partner[n]. One l for the batch; the same call mixes the
+ * targets. y may not be x. */
+LLM_API void llm_augmentation_mixup(float *y, const float *x, const size_t *partner, size_t N,
+                                    size_t D, float l) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < D; i++)
+            y[n * D + i] = l * x[n * D + i] + (1.0f - l) * x[partner[n] * D + i];
+}
+
+/* box (4): top, left, bottom, right (the last two not inside) of sqrt(1 - l) times the height and
+ * the width, around a random pixel, cut off at the border. Returns the share of pixels outside it:
+ * the l for the targets. */
+LLM_API float llm_augmentation_cutmix_box(size_t box[4], size_t H, size_t W, float l,
+                                          llm_rng *rng) {
+    LLM_ASSERT(l >= 0.0f && l <= 1.0f);
+    for (size_t axis = 0; axis < 2; axis++) {
+        const size_t L = axis ? W : H, side = (size_t)((float)L * sqrtf(1.0f - l));
+        const size_t middle = llm_rng_below(rng, L), end = middle + side - side / 2;
+        box[axis] = middle > side / 2 ? middle - side / 2 : 0;
+        box[2 + axis] = end < L ? end : L;
+    }
+    const size_t area = (box[2] - box[0]) * (box[3] - box[1]);
+    return 1.0f - (float)area / (float)(H * W);
+}
+
+/* y (N,C,H,W) <- x (N,C,H,W), with the box from x_partner[n]. y may not be x. */
+LLM_API void llm_augmentation_cutmix(float *y, const float *x, const size_t *partner, size_t N,
+                                     size_t C, size_t H, size_t W, const size_t box[4]) {
+    for (size_t i = 0; i < N * C * H * W; i++) {
+        const size_t n = i / (C * H * W), row = i / W % H, column = i % W;
+        const bool other = row >= box[0] && row < box[2] && column >= box[1] && column < box[3];
+        y[i] = other ? x[partner[n] * C * H * W + i % (C * H * W)] : x[i];
+    }
+}
+
+/* y (m,D) <- x (n,D), the examples of one rare class: each a point between a random one and one of
+ * its k nearest, drawn. n > k > 0. Scratch: n floats,
+ * given back. */
+LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n, size_t D,
+                                    size_t k, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && n > k);
+    const size_t mark = arena->used;
+    float *distance = llm_arena_floats(arena, n);
+    for (size_t s = 0; s < m; s++) {
+        const size_t a = llm_rng_below(rng, n), rank = llm_rng_below(rng, k);
+        const float u = llm_rng_uniform(rng);
+        for (size_t j = 0; j < n; j++) {
+            distance[j] = 0.0f;
+            for (size_t i = 0; i < D; i++) {
+                const float d = x[j * D + i] - x[a * D + i];
+                distance[j] += d * d;
+            }
+        }
+        distance[a] = INFINITY; /* not its own neighbour, though another may lie on it */
+        size_t b = 0;
+        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, crossed out, rank times */
+            b = a == 0 ? 1 : 0;
+            for (size_t j = 0; j < n; j++) b = distance[j] < distance[b] ? j : b;
+            if (turn < rank) distance[b] = INFINITY;
+        }
+        for (size_t i = 0; i < D; i++)
+            y[s * D + i] = x[a * D + i] + u * (x[b * D + i] - x[a * D + i]);
+    }
+    arena->used = mark;
+}
+
+/* token (n) in place: each is left out with probability p, but one always stays. Returns how many
+ * there are now. */
+LLM_API size_t llm_augmentation_delete(int *token, size_t n, float p, llm_rng *rng) {
+    size_t kept = 0;
+    const int spare = n ? token[llm_rng_below(rng, n)] : 0;
+    for (size_t i = 0; i < n; i++)
+        if (llm_rng_uniform(rng) >= p) token[kept++] = token[i];
+    if (n > 0 && kept == 0) token[kept++] = spare;
+    return kept;
+}
+
+/* token (n) in place: two random places change their tokens, `times` times. */
+LLM_API void llm_augmentation_swap(int *token, size_t n, size_t times, llm_rng *rng) {
+    for (size_t t = 0; t < times && n > 1; t++) {
+        const size_t i = llm_rng_below(rng, n), j = llm_rng_below(rng, n);
+        const int swap = token[i];
+        token[i] = token[j];
+        token[j] = swap;
+    }
+}
+
+/* token (n) in place, target (n): with probability p a token is to be guessed: target gets it, and
+ * it becomes `mask` (80%), a random one of V (10%), or stays (10%), so that no position can be
+ * trusted. target is -100, which losses ignore, elsewhere. */
+LLM_API void llm_augmentation_mask(int *token, int *target, size_t n, float p, int mask, size_t V,
+                                   llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        target[i] = -100;
+        if (llm_rng_uniform(rng) >= p) continue;
+        target[i] = token[i];
+        const float u = llm_rng_uniform(rng);
+        if (u < 0.8f)
+            token[i] = mask;
+        else if (u < 0.9f)
+            token[i] = (int)llm_rng_below(rng, V);
+    }
+}
+
 /* @conv2d --------------------------------------------------- Convolution
  *
  *     y[o,i,j] = b[o] + sum_{c,u,v} w[o,c,u,v] x[c, s i + d u - p, s j + d v - p]
@@ -18798,6 +19066,296 @@ LLM_API void llm_pooling_global_backward(float *dx, const float *dy, size_t plan
     LLM_PARALLEL_FOR
     for (size_t k = 0; k < planes; k++)
         for (size_t s = 0; s < S; s++) dx[k * S + s] += dy[k] / (float)S;
+}
+
+/* @cnn ------------------------------------------------------ Convolutional neural network
+ *
+ *     picture -> [convolution -> norm -> ReLU -> pooling] repeated -> flatten or mean -> dense
+ *
+ * Pictures are made of small things that mean the same wherever they are. Convolutions look for
+ * them with few weights, pooling makes what is found coarser, and after two or three rounds each
+ * channel says whether something like a stroke, an eye, a wheel is somewhere around here; a linear
+ * layer decides. Here the layers become kinds of @feedforward, which builds and runs any such
+ * network, skips included, and the loop that trains one. On shifted digits a tenth of a dense
+ * net's weights does better: it need not learn each position anew.
+ *
+ * source  LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
+ *         recognition" (LeNet)
+ * needs   arena rng error feedforward he_init batchnorm conv2d conv2d_gemm pooling
+ * see     @glyphs (data), @deep_learning (the whole run), @equivariance
+ * topics  Convolutional neural network (CNN)
+ */
+
+/* config of conv: a square kernel; weight ~ He's fan_in, bias 0. */
+typedef struct {
+    size_t channels, kernel, stride, pad, groups;
+} llm_cnn_conv_config;
+
+/* conv. */
+LLM_API llm_conv2d llm_cnn_conv_layer(llm_feedforward_shape in, const void *config) {
+    const llm_cnn_conv_config *k = (const llm_cnn_conv_config *)config;
+    llm_conv2d c = llm_conv2d_make(in.c, in.h, in.w, k->channels, k->kernel, k->stride, k->pad);
+    c.groups = k->groups;
+    return c;
+}
+LLM_API bool llm_cnn_conv_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    const llm_conv2d c = llm_cnn_conv_layer(in[0], config);
+    const size_t most = 2 * c.pad[0] + (in[0].h < in[0].w ? in[0].h : in[0].w);
+    if (inputs != 1 || c.kernel[0] > most || c.C % c.groups || c.O % c.groups) return false;
+    out->c = c.O, out->h = llm_conv2d_size(&c, 0), out->w = llm_conv2d_size(&c, 1);
+    return true;
+}
+LLM_API bool llm_cnn_conv_tensor(llm_feedforward_tensor *t, size_t k,
+                                 const llm_feedforward_node *node) {
+    const llm_conv2d c = llm_cnn_conv_layer(node->in_shape[0], node->config);
+    t->rank = k == 0 ? 4 : 1;
+    t->shape[0] = c.O, t->shape[1] = c.C / c.groups;
+    t->shape[2] = c.kernel[0], t->shape[3] = c.kernel[1];
+    t->buffer = false;
+    snprintf(t->name, sizeof t->name, "%s", k == 0 ? "weight" : "bias");
+    return k < 2;
+}
+LLM_API void llm_cnn_conv_init(float *w, float *state, const llm_feedforward_node *node,
+                               llm_rng *rng) {
+    const llm_conv2d c = llm_cnn_conv_layer(node->in_shape[0], node->config);
+    (void)state;
+    llm_he_init_normal(w, c.O, c.C / c.groups, c.kernel[0] * c.kernel[1], LLM_HE_INIT_FAN_IN, 0.0f,
+                       rng);
+    for (size_t o = 0; o < c.O; o++) w[llm_conv2d_weights(&c) + o] = 0.0f;
+}
+LLM_API void llm_cnn_conv_forward(const llm_feedforward_call *c) {
+    const llm_conv2d conv = llm_cnn_conv_layer(c->node->in_shape[0], c->node->config);
+    llm_conv2d_forward(c->y, c->x[0], c->w, c->w + llm_conv2d_weights(&conv), c->run->N, &conv,
+                       c->run->arena);
+}
+LLM_API void llm_cnn_conv_backward(const llm_feedforward_call *c) {
+    const llm_conv2d conv = llm_cnn_conv_layer(c->node->in_shape[0], c->node->config);
+    llm_conv2d_backward(c->dx[0], c->dw, c->dw ? c->dw + llm_conv2d_weights(&conv) : NULL, c->dy,
+                        c->x[0], c->w, c->run->N, &conv, c->run->arena);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_conv(void) {
+    static const llm_feedforward_kind kind = {
+        "conv", llm_cnn_conv_shape,   llm_cnn_conv_tensor,  llm_cnn_conv_init,
+        NULL,   llm_cnn_conv_forward, llm_cnn_conv_backward};
+    return &kind;
+}
+
+/* norm: @batchnorm with torch's momentum and eps. No config. Keeps mean and rstd for backward. */
+LLM_API llm_batchnorm llm_cnn_norm_layer(const llm_feedforward_call *c) {
+    const size_t C = c->node->out.c;
+    const llm_batchnorm layer = {c->w, c->w + C, c->state, c->state + C, C, 0.1f, 1e-5f};
+    return layer;
+}
+LLM_API bool llm_cnn_same_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    (void)config;
+    *out = in[0];
+    return inputs == 1;
+}
+LLM_API bool llm_cnn_norm_tensor(llm_feedforward_tensor *t, size_t k,
+                                 const llm_feedforward_node *node) {
+    static const char *const name[4] = {"weight", "bias", "running_mean", "running_var"};
+    t->rank = 1;
+    t->shape[0] = node->out.c;
+    t->buffer = k > 1;
+    snprintf(t->name, sizeof t->name, "%s", name[k % 4]);
+    return k < 4;
+}
+LLM_API void llm_cnn_norm_init(float *w, float *state, const llm_feedforward_node *node,
+                               llm_rng *rng) {
+    const size_t C = node->out.c;
+    (void)rng;
+    for (size_t c = 0; c < 2 * C; c++) w[c] = c < C ? 1.0f : 0.0f;
+    for (size_t c = 0; c < 2 * C; c++) state[c] = c < C ? 0.0f : 1.0f;
+}
+LLM_API size_t llm_cnn_norm_saved(const llm_feedforward_node *node, size_t N) {
+    return N > 0 ? 2 * node->out.c : 0;
+}
+LLM_API void llm_cnn_norm_forward(const llm_feedforward_call *c) {
+    const llm_batchnorm layer = llm_cnn_norm_layer(c);
+    const size_t S = c->node->out.h * c->node->out.w, N = c->run->N;
+    float *mean = c->saved, *rstd = mean + layer.C;
+    if (N > 0 && c->run->train) {
+        llm_batchnorm_forward_train(c->y, mean, rstd, c->x[0], &layer, N, S);
+    } else if (N > 0) {
+        for (size_t k = 0; k < layer.C; k++) mean[k] = layer.running_mean[k];
+        llm_batchnorm_running_rstd(rstd, &layer);
+        llm_batchnorm_apply(c->y, c->x[0], mean, rstd, &layer, N, S);
+    }
+}
+LLM_API void llm_cnn_norm_backward(const llm_feedforward_call *c) {
+    const llm_batchnorm layer = llm_cnn_norm_layer(c);
+    llm_batchnorm_backward(c->dx[0], c->dw, c->dw ? c->dw + layer.C : NULL, c->dy, c->x[0],
+                           c->saved, c->saved + layer.C, &layer, c->run->N,
+                           c->node->out.h * c->node->out.w, c->run->train, c->run->arena);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_norm(void) {
+    static const llm_feedforward_kind kind = {"norm",
+                                              llm_cnn_same_shape,
+                                              llm_cnn_norm_tensor,
+                                              llm_cnn_norm_init,
+                                              llm_cnn_norm_saved,
+                                              llm_cnn_norm_forward,
+                                              llm_cnn_norm_backward};
+    return &kind;
+}
+
+/* pool: maxima of square windows side by side; config: const size_t *, their side, 0 for the mean
+ * over the whole picture. Keeps the places of the maxima, as bits in floats. */
+LLM_API llm_pooling llm_cnn_pool_layer(const llm_feedforward_shape *in, const void *config) {
+    return llm_pooling_make(in->h, in->w, *(const size_t *)config);
+}
+LLM_API bool llm_cnn_pool_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    const size_t side = *(const size_t *)config;
+    out->c = in[0].c, out->h = side ? in[0].h / side : 1, out->w = side ? in[0].w / side : 1;
+    return inputs == 1; /* no windows: a size of 0, which is refused */
+}
+LLM_API size_t llm_cnn_pool_saved(const llm_feedforward_node *node, size_t N) {
+    return *(const size_t *)node->config ? N * llm_feedforward_size(node->out) : 0;
+}
+LLM_API void llm_cnn_pool_forward(const llm_feedforward_call *c) {
+    const llm_feedforward_shape *in = c->node->in_shape;
+    const llm_pooling pool = llm_cnn_pool_layer(in, c->node->config);
+    if (pool.kernel[0] == 0)
+        llm_pooling_global_forward(c->y, c->x[0], c->run->N * in->c, in->h * in->w);
+    else
+        llm_pooling_max_forward(c->y, (uint32_t *)(void *)c->saved, c->x[0], c->run->N * in->c,
+                                &pool);
+}
+LLM_API void llm_cnn_pool_backward(const llm_feedforward_call *c) {
+    const llm_feedforward_shape *in = c->node->in_shape;
+    const llm_pooling pool = llm_cnn_pool_layer(in, c->node->config);
+    if (!c->dx[0]) return;
+    if (pool.kernel[0] == 0)
+        llm_pooling_global_backward(c->dx[0], c->dy, c->run->N * in->c, in->h * in->w);
+    else
+        llm_pooling_max_backward(c->dx[0], c->dy, (const uint32_t *)(void *)c->saved,
+                                 c->run->N * in->c, &pool);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_pool(void) {
+    static const llm_feedforward_kind kind = {"pool",
+                                              llm_cnn_pool_shape,
+                                              NULL,
+                                              NULL,
+                                              llm_cnn_pool_saved,
+                                              llm_cnn_pool_forward,
+                                              llm_cnn_pool_backward};
+    return &kind;
+}
+
+/* @cnn_train ------------------------------------------------ Training a network of layers
+ *
+ *     g = gradient of the mean loss of a batch         v = momentum v + g         w -= lr v
+ *
+ * @mlp_train's loop for any network of @feedforward that ends in logits, and the smallest one worth
+ * the name: two rounds of convolution, ReLU and pooling, then a linear layer, as LeNet was. What is
+ * new beside a perceptron is state: batch normalization has running means that move in training and
+ * are frozen when the network is measured, so the two must not be mixed up.
+ *
+ * source  LeCun et al. 1998, "Gradient-based learning applied to document recognition"
+ * needs   arena error activation output_layer mlp_train epoch feedforward
+ *         feedforward_run feedforward_layers cnn
+ * see     @cnn @glyphs
+ * topics  -
+ */
+
+/* conv (channels) - norm if asked for - ReLU - pool 2, the same with twice the channels, dense to
+ * classes: for pictures of one channel and side x side pixels, side >= 4. The arena gets the layers
+ * and their configs. */
+LLM_API void llm_cnn_train_lenet(llm_feedforward *f, size_t side, size_t channels, size_t classes,
+                                 bool norm, llm_arena *arena) {
+    LLM_ASSERT(side >= 4);
+    static const int relu = LLM_ACTIVATION_RELU;
+    static const size_t two = 2;
+    const llm_feedforward_shape in = {1, side, side};
+    llm_cnn_conv_config *conv = (llm_cnn_conv_config *)llm_arena_take(arena, 2, sizeof *conv);
+    llm_feedforward_dense_config *head =
+        (llm_feedforward_dense_config *)llm_arena_take(arena, 1, sizeof *head);
+    llm_error error;
+    bool good = true;
+    llm_feedforward_create(f, in, 9, arena);
+    for (size_t round = 0; round < 2; round++) {
+        conv[round].channels = channels << round;
+        conv[round].kernel = 3, conv[round].stride = conv[round].pad = conv[round].groups = 1;
+        good = good && llm_feedforward_then(f, llm_cnn_conv(), &conv[round], &error);
+        if (norm) good = good && llm_feedforward_then(f, llm_cnn_norm(), NULL, &error);
+        good = good && llm_feedforward_then(f, llm_feedforward_activation(), &relu, &error) &&
+               llm_feedforward_then(f, llm_cnn_pool(), &two, &error);
+    }
+    head->units = classes, head->gain = 1.0f;
+    good = good && llm_feedforward_then(f, llm_feedforward_dense(), head, &error);
+    LLM_ASSERT(good);
+    (void)good;
+}
+
+/* z (n,classes) <- x (n, pictures): the logits of the network as it is used, B at a time. Scratch:
+ * llm_feedforward_memory for B, and what the layers take; given back. */
+LLM_API void llm_cnn_train_outputs(float *z, const llm_feedforward *f, const float *w, float *state,
+                                   const float *x, size_t n, size_t B, llm_arena *arena) {
+    const size_t mark = arena->used, in = llm_feedforward_size(f->x);
+    const size_t K = llm_feedforward_size(f->node[f->count - 1].out);
+    LLM_ASSERT(B > 0);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(f, f->count, B));
+    for (size_t from = 0; from < n; from += B) {
+        const size_t rows = n - from < B ? n - from : B;
+        const llm_feedforward_run r = {f, w, x + from * in, state, memory, rows, 0, false, arena};
+        const float *y = llm_feedforward_forward(&r);
+        for (size_t i = 0; i < rows * K; i++) z[from * K + i] = y[i];
+    }
+    arena->used = mark;
+}
+
+/* The share of x (n, pictures) whose largest logit is that of label (n). Scratch: as above, and n
+ * times the classes. */
+LLM_API double llm_cnn_train_accuracy(const llm_feedforward *f, const float *w, float *state,
+                                      const float *x, const int *label, size_t n, size_t B,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, K = llm_feedforward_size(f->node[f->count - 1].out);
+    float *z = llm_arena_floats(arena, n * K);
+    llm_cnn_train_outputs(z, f, w, state, x, n, B, arena);
+    const double share = llm_output_layer_accuracy(z, label, n, K);
+    arena->used = mark;
+    return share;
+}
+
+/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean loss
+ * over the last epoch, each batch before its step. Scratch: 2 w, a batch, llm_feedforward_memory of
+ * one, and what backward takes; given back. */
+LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, const float *x,
+                             const int *label, size_t n, const llm_mlp_train_config *config,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, B = config->batch, P = f->params;
+    const size_t in = llm_feedforward_size(f->x);
+    const size_t K = llm_feedforward_size(f->node[f->count - 1].out);
+    float *g = llm_arena_floats(arena, P), *v = llm_arena_floats(arena, P);
+    float *xb = llm_arena_floats(arena, B * in), *dz = llm_arena_floats(arena, B * K);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(f, f->count, B));
+    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    llm_epoch_state order = {n, B, false, config->seed, 0, 0};
+    const size_t steps = llm_epoch_steps(n, B, false);
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+
+    double loss = 0.0;
+    for (size_t step = 0; step < config->epochs * steps; step++) {
+        if (step % steps == 0) loss = 0.0;
+        const size_t rows = llm_epoch_next(index, &order);
+        llm_mlp_gather(xb, label_b, NULL, x, label, NULL, index, rows, in, K);
+        const llm_feedforward_run r = {f, w, xb, state, memory, rows, step, true, arena};
+        const float *z = llm_feedforward_forward(&r);
+        loss += llm_output_layer_loss(dz, z, label_b, NULL, rows, K, LLM_OUTPUT_LAYER_SOFTMAX) *
+                (double)rows / (double)n;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_feedforward_backward(NULL, g, dz, &r);
+        for (size_t i = 0; i < P; i++) {
+            v[i] = config->momentum * v[i] + g[i];
+            w[i] -= config->lr * v[i];
+        }
+    }
+    arena->used = mark;
+    return loss;
 }
 
 /* @sparse_rep ----------------------------------------------- Sparse activations
