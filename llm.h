@@ -15405,6 +15405,138 @@ LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float
     }
 }
 
+/* @adam ----------------------------------------------------- Adam and its relatives
+ *
+ *     m <- b1 m + (1 - b1) g     v <- b2 v + (1 - b2) g^2     m' = m/(1 - b1^t), v' = v/(1 - b2^t)
+ *     Adam       w <- w - lr m' / (sqrt(v') + eps)                  with L2: g has wd w in it
+ *     AMSGrad    v is replaced by the largest v so far, before its correction
+ *     Adamax     u <- max(b2 u, |g| + eps), in place of sqrt(v')
+ *     NAdam      m' looks one step ahead, with a momentum that rises over the run
+ *     RAdam      leaves the division out until v' has seen enough to be trusted, then eases it in
+ *
+ * RMSProp with momentum, and with both means freed from their start at 0. The ratio m'/sqrt(v') is
+ * a signal over its noise: near 1 where gradients agree, near 0 where they scatter, and no scale of
+ * the gradient is left in it. So lr is how far a weight moves. What went wrong first: one large
+ * gradient in a thousand is forgotten before the next comes, and Adam can walk to the wrong end of
+ * a convex problem (Reddi et al.); AMSGrad does not forget, and in practice gains little.
+ *
+ * source  Kingma & Ba 2015, "Adam", algorithms 1 and 2; Reddi, Kale & Kumar 2018, "On the
+ *         Convergence of Adam and Beyond"; Dozat 2016 (NAdam); Liu et al. 2020 (RAdam);
+ *         torch.optim.Adam, Adamax, NAdam, RAdam
+ * needs   -
+ * see     @adamw (decay beside the step), @rmsprop, @lion, @warmup (RAdam's factor)
+ * topics  Adam Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay; /* decay as L2, into the gradient */
+    float eps_root;                            /* optax: under the root of v', 0 in torch */
+    float momentum_decay;                      /* NAdam's, 0.004 */
+    bool maximize;
+} llm_adam_config;
+
+/* torch.optim.Adam's; NAdam and Adamax have lr 2e-3 there. */
+LLM_API llm_adam_config llm_adam_defaults(void) {
+    llm_adam_config c;
+    c.lr = 1e-3f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.999f;
+    c.eps = 1e-8f;
+    c.weight_decay = c.eps_root = 0.0f;
+    c.momentum_decay = 4e-3f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, m, v (n) in place <- g (n), step t = 1, 2, ..; m and v start at 0. most (n), from 0, makes it
+ * AMSGrad; or NULL. */
+LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const float *g, size_t n,
+                           const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), unbias = (float)(1.0 / correct2);
+    const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        if (most) most[i] = fmaxf(most[i], v[i]);
+        const float square = most ? most[i] : v[i];
+        const float root =
+            c->eps_root > 0.0f ? sqrtf(square * unbias + c->eps_root) : sqrtf(square) * scale;
+        w[i] -= step * m[i] / (root + c->eps);
+    }
+}
+
+/* Adamax: the largest recent gradient instead of the root of a mean of squares; u (n) needs no
+ * correction. As torch: eps joins each |g|. */
+LLM_API void llm_adam_max_step(float *w, float *m, float *u, const float *g, size_t n,
+                               const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float b1 = c->beta1, b2 = c->beta2;
+    const float step = (float)((double)c->lr / (1.0 - pow((double)b1, (double)t)));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        u[i] = fmaxf(b2 * u[i], fabsf(d) + c->eps);
+        w[i] -= step * m[i] / u[i];
+    }
+}
+
+/* NAdam: the step mixes the gradient with the m that is to come. The momentum of step t is mu_t =
+ * b1 (1 - 0.96^(t decay) / 2), from b1/2 up to b1; *product, from 1, is that of all so far. */
+LLM_API void llm_adam_nesterov_step(float *w, float *m, float *v, const float *g, size_t n,
+                                    const llm_adam_config *c, size_t t, double *product) {
+    LLM_ASSERT(t > 0);
+    const double b1 = (double)c->beta1, decay = (double)c->momentum_decay;
+    const double now = b1 * (1.0 - 0.5 * pow(0.96, (double)t * decay));
+    const double next = b1 * (1.0 - 0.5 * pow(0.96, (double)(t + 1) * decay));
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    *product *= now;
+    const float of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
+    const float of_m = (float)((double)c->lr * next / (1.0 - *product * next));
+    const float scale = (float)(1.0 / sqrt(correct2)), take = 1.0f - c->beta1, b2 = c->beta2;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = c->beta1 * m[i] + take * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= (of_g * d + of_m * m[i]) / (sqrtf(v[i]) * scale + c->eps);
+    }
+}
+
+/* RAdam's trust in v' at step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v' averages
+ * few squares, compared with the full average. 0 while that variance is infinite. */
+LLM_API double llm_adam_trust(double beta2, size_t t) {
+    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
+    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
+    const double length =
+        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
+    if (length <= 5.0) return 0.0;
+    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
+}
+
+/* RAdam: Adam's step times that trust; where it is 0, a step along m' alone, undivided. As torch:
+ * eps stands beside sqrt(v), before the correction. */
+LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
+                                     const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
+    const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
+    const float b1 = c->beta1, b2 = c->beta2, plain = (float)step, divided = (float)(step * trust);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= m[i] * (trust > 0.0 ? divided / (sqrtf(v[i]) + c->eps) : plain);
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
@@ -15653,7 +15785,7 @@ LLM_API double llm_lr_schedule_plateau_next(llm_lr_schedule_plateau *p, double l
  *
  * source  Ma & Yarats 2021, "On the adequacy of untuned warmup for adaptive optimization", eq. 5;
  *         Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2
- * needs   -
+ * needs   adam
  * see     @adamw @lr_schedule @cosine_lr
  * topics  Warmup
  */
@@ -15682,17 +15814,9 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
     return (size_t)(2.0 / (1.0 - beta2) + 0.5);
 }
 
-/* RAdam's factor for Adam's step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v'
- * averages few squares. 0 while that variance is infinite (RAdam then steps along m' alone,
- * undivided). */
-LLM_API double llm_warmup_radam(double beta2, size_t t) {
-    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
-    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
-    const double length =
-        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
-    if (length <= 5.0) return 0.0;
-    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
-}
+/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at the
+ * first steps (RAdam then steps along m' alone, undivided). */
+LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
