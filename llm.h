@@ -15648,6 +15648,95 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
     }
 }
 
+/* @weight_decay --------------------------------------------- Weight decay
+ *
+ *     decoupled     w <- (1 - lr wd) w, beside the step            forgets in 1/(lr wd) steps
+ *     coupled, L2   g <- g + wd w, through the optimizer           the same for SGD, not for Adam
+ *     toward w0     w <- w - lr wd (w - w0)
+ *     cautious      only where the step, too, brings w nearer to 0
+ *     equilibrium of weights whose length has no effect (before a norm):
+ *         SGD     |w|^4 = lr |g~|^2 / (2 wd)      turns sqrt(2 lr wd) a step
+ *         AdamW   |w|^2 = lr n / (2 wd)           turns sqrt(2 lr wd (1 - b1)/(1 + b1)) a step
+ *
+ * In a linear model decay is a prior: small weights. Before a normalization the length of w does
+ * not matter to the loss, its gradient is orthogonal to it, and every step makes w longer; there
+ * decay does not regularise at all. It balances the growth, and so decides how far w turns at each
+ * step: decay is a learning rate. Written as w <- (1 - a) w + a (-u/wd), a = lr wd, AdamW's weights
+ * are a running mean of the updates over 1/a steps. Biases, gains and often embeddings are not
+ * decayed.
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"; Kosson, Messmer &
+ *         Jaggi 2024, "Rotational Equilibrium", table 1; Wang & Aitchison 2024 (the time scale);
+ *         Chen et al. 2025, "Cautious Weight Decay"
+ * needs   -
+ * see     @adamw @regularization @ridge (the penalty), @early_stopping
+ * topics  Weight Decay
+ */
+
+/* w (n) *= 1 - amount. amount is lr wd (torch), or wd times the factor of the schedule alone (the
+ * paper), which does not change when the peak rate does. */
+LLM_API void llm_weight_decay_apply(float *w, size_t n, double amount) {
+    const float keep = (float)(1.0 - amount);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] *= keep;
+}
+
+/* L2: g (n) += wd w (n), the gradient of wd/2 |w|^2. */
+LLM_API void llm_weight_decay_l2(float *g, const float *w, size_t n, float wd) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] += wd * w[i];
+}
+
+/* w (n) decays to w0 (n) instead of 0: for fine-tuning, where the start is worth keeping. */
+LLM_API void llm_weight_decay_toward(float *w, const float *w0, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= amount * (w[i] - w0[i]);
+}
+
+/* w (n) decays only where the update u (n), w <- w - lr u, has the sign of w, so that both shrink
+ * it; elsewhere the loss wants it larger, and is not fought. Call it before the step. */
+LLM_API void llm_weight_decay_cautious(float *w, const float *u, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if ((u[i] > 0.0f && w[i] > 0.0f) || (u[i] < 0.0f && w[i] < 0.0f)) w[i] -= amount * w[i];
+}
+
+/* Whether a tensor decays: it has two dimensions or more, and its name contains none of the words
+ * skip (count), such as "embed" or "wte". Biases and gains have one dimension. */
+LLM_API bool llm_weight_decay_wanted(const char *name, size_t dims, const char *const *skip,
+                                     size_t count) {
+    for (size_t k = 0; k < count; k++)
+        if (strstr(name, skip[k])) return false;
+    return dims >= 2;
+}
+
+typedef struct {
+    double norm, angle;      /* |w|, and by how many radians a step turns it (root mean square) */
+    double steps, half_life; /* 1/(lr wd): what the mean spans; after half_life half is forgotten */
+} llm_weight_decay_balance;
+
+/* The balance of SGD for scale-invariant weights; unit is the length of the gradient that they
+ * would have at length 1, noise included. */
+LLM_API llm_weight_decay_balance llm_weight_decay_sgd(double lr, double wd, double unit) {
+    LLM_ASSERT(lr > 0.0 && wd > 0.0);
+    llm_weight_decay_balance b;
+    b.norm = sqrt(unit * sqrt(lr / (2.0 * wd)));
+    b.angle = sqrt(2.0 * lr * wd);
+    b.steps = 1.0 / (lr * wd);
+    b.half_life = log(2.0) / -log1p(-lr * wd);
+    return b;
+}
+
+/* The balance of AdamW for n scale-invariant weights whose gradients are mostly noise: each update
+ * has about length sqrt(n), spread by the momentum over steps that agree. */
+LLM_API llm_weight_decay_balance llm_weight_decay_adamw(double lr, double wd, double beta1,
+                                                        size_t n) {
+    llm_weight_decay_balance b = llm_weight_decay_sgd(lr, wd, 1.0);
+    b.norm = sqrt(lr * (double)n / (2.0 * wd));
+    b.angle *= sqrt((1.0 - beta1) / (1.0 + beta1));
+    return b;
+}
+
 /* @lr_schedule ---------------------------------------------- Learning-rate schedules
  *
  *     lr(t) = base * factor(t)            t = 0, 1, .. steps done so far
