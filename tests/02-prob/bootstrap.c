@@ -112,10 +112,10 @@ TEST(bootstrap,
     CHECK(blocks > 0.7 * truth && blocks < truth);
 }
 
-/* Seeds 4 to 12: percentile covers 0.854 to 0.879, BCa 0 to 1.8 points more (1.1 in the middle),
- * studentized 2.2 to 4.5 points more than BCa. */
+/* Seeds 5 to 12: percentile covers 0.864 to 0.880, BCa 0.68 to 1.43 points more, studentized 3.2 to
+ * 4.1 points more than BCa; half of the least is asked for. */
 TEST(bootstrap, "lognormal, n = 30: BCa covers more than percentile, studentized more than both") {
-    enum { N = 30, B = 300, RUNS = 1500 };
+    enum { N = 30, B = 300, RUNS = 4000 };
     llm_rng rng = llm_rng_seed(4);
     double hit[3] = {0.0};
     for (size_t r = 0; r < RUNS; r++) {
@@ -150,8 +150,8 @@ TEST(bootstrap, "lognormal, n = 30: BCa covers more than percentile, studentized
             hit[m] += (low <= exp(0.5) && exp(0.5) <= high) / (double)RUNS;
         }
     }
-    CHECK(hit[1] >= hit[0]);
-    CHECK(hit[2] > hit[1] + 0.01);
+    CHECK(hit[1] > hit[0] + 0.0033);
+    CHECK(hit[2] > hit[1] + 0.016);
     CHECK(hit[0] > 0.8 && hit[2] < 0.98);
 }
 

@@ -181,7 +181,8 @@ TEST(adagrad, "FTRL minimises its objective; without penalties it is AdaGrad; L1
     }
 }
 
-/* Logistic regression with features that occur with probability 1/2^(j/2), equal weights in truth. */
+/* Logistic regression with features that occur with probability 1/2^(j/2), equal weights in
+ * truth. */
 static size_t ag_steps(bool ada, float lr, uint64_t seed) {
     enum { d = 16, T = 5000 };
     llm_rng rng = llm_rng_seed(seed);

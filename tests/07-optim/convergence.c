@@ -88,7 +88,8 @@ TEST(convergence, "Nesterov's method on his worst function: twice the power of p
     CHECK_NEAR(slow.power, -0.5, 0.05); /* the bounds t^-1 and t^-2 are for the worst n at each t */
     CHECK_NEAR(fast.power, -1.0, 0.15);
 
-    /* Curvatures i/m with weights that make descent 1/t: there Nesterov's is the 1/t^2 of the bound */
+    /* Curvatures i/m with weights that make descent 1/t: there Nesterov's is the 1/t^2 of the
+     * bound */
     enum { m = 40000 };
     static double w[m], ahead[m];
     for (int quick = 0; quick < 2; quick++) {

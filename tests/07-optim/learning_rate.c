@@ -355,7 +355,8 @@ TEST(learning_rate, "the range test's suggestion trains nearly as well as the be
             llm_learning_rate_range(&steepest, &explodes, smooth, rate, loss, count, 0.9);
             for (double lr = 1.0 / 1024.0; lr < 2.0; lr *= 2.0)
                 best = fmin(best, lr_train(kind, lr, seed));
-            /* 24 other seeds: squared loss 1.00 to 1.13; absolute, which never explodes, 1.18 to 1.97 */
+            /* 24 other seeds: squared loss 1.00 to 1.13; absolute, which never explodes, 1.18 to
+             * 1.97 */
             CHECK(lr_train(kind, steepest, seed) < (kind == 0 ? 1.25 : 3.0) * best);
             CHECK((explodes < 10.0) == (kind == 0));
         }

@@ -3,8 +3,8 @@
 
 #include "../../llm.h"
 
-/* Linear regression, mean of (x.w - y)^2 / 2, in the order of the rows. The step writes down what it
- * is called with. */
+/* Linear regression, mean of (x.w - y)^2 / 2, in the order of the rows. The step writes down what
+ * it is called with. */
 enum { MB_D = 5 };
 typedef struct {
     float lr, *m, *v;

@@ -111,7 +111,8 @@ TEST(sgd, "the cloud around the minimum equals SciPy's Lyapunov solver, and simu
     llm_arena_destroy(&arena);
 }
 
-/* Least squares with noise: n examples of d numbers; the exact solution by long gradient descent. */
+/* Least squares with noise: n examples of d numbers; the exact solution by long gradient
+ * descent. */
 enum { SG_N = 40, SG_D = 3 };
 static float sg_x[SG_N * SG_D], sg_y[SG_N], sg_best[SG_D];
 static void sg_example(float *g, const float *w, size_t i) {
@@ -182,7 +183,8 @@ TEST(sgd, "the gradients of SVRG and SAGA average to the full gradient, over all
     }
 }
 
-/* Mean squared error at the end of so many steps: 0 plain, 1 SVRG (anchor each 2 epochs), 2 SAGA. */
+/* Mean squared error at the end of so many steps: 0 plain, 1 SVRG (anchor each 2 epochs), 2
+ * SAGA. */
 static double sg_run(int kind, float lr, size_t steps, uint64_t seed) {
     float w[SG_D] = {0.0f}, anchor[SG_D], full[SG_D], *rows = zeros(SG_N * SG_D),
           mean[SG_D] = {0.0f};
