@@ -21045,6 +21045,138 @@ LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float
     }
 }
 
+/* @adam ----------------------------------------------------- Adam and its relatives
+ *
+ *     m <- b1 m + (1 - b1) g     v <- b2 v + (1 - b2) g^2     m' = m/(1 - b1^t), v' = v/(1 - b2^t)
+ *     Adam       w <- w - lr m' / (sqrt(v') + eps)                  with L2: g has wd w in it
+ *     AMSGrad    v is replaced by the largest v so far, before its correction
+ *     Adamax     u <- max(b2 u, |g| + eps), in place of sqrt(v')
+ *     NAdam      m' looks one step ahead, with a momentum that rises over the run
+ *     RAdam      leaves the division out until v' has seen enough to be trusted, then eases it in
+ *
+ * RMSProp with momentum, and with both means freed from their start at 0. The ratio m'/sqrt(v') is
+ * a signal over its noise: near 1 where gradients agree, near 0 where they scatter, and no scale of
+ * the gradient is left in it. So lr is how far a weight moves. What went wrong first: one large
+ * gradient in a thousand is forgotten before the next comes, and Adam can walk to the wrong end of
+ * a convex problem (Reddi et al.); AMSGrad does not forget, and in practice gains little.
+ *
+ * source  Kingma & Ba 2015, "Adam", algorithms 1 and 2; Reddi, Kale & Kumar 2018, "On the
+ *         Convergence of Adam and Beyond"; Dozat 2016 (NAdam); Liu et al. 2020 (RAdam);
+ *         torch.optim.Adam, Adamax, NAdam, RAdam
+ * needs   -
+ * see     @adamw (decay beside the step), @rmsprop, @lion, @warmup (RAdam's factor)
+ * topics  Adam Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay; /* decay as L2, into the gradient */
+    float eps_root;                            /* optax: under the root of v', 0 in torch */
+    float momentum_decay;                      /* NAdam's, 0.004 */
+    bool maximize;
+} llm_adam_config;
+
+/* torch.optim.Adam's; NAdam and Adamax have lr 2e-3 there. */
+LLM_API llm_adam_config llm_adam_defaults(void) {
+    llm_adam_config c;
+    c.lr = 1e-3f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.999f;
+    c.eps = 1e-8f;
+    c.weight_decay = c.eps_root = 0.0f;
+    c.momentum_decay = 4e-3f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, m, v (n) in place <- g (n), step t = 1, 2, ..; m and v start at 0. most (n), from 0, makes it
+ * AMSGrad; or NULL. */
+LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const float *g, size_t n,
+                           const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), unbias = (float)(1.0 / correct2);
+    const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        if (most) most[i] = fmaxf(most[i], v[i]);
+        const float square = most ? most[i] : v[i];
+        const float root =
+            c->eps_root > 0.0f ? sqrtf(square * unbias + c->eps_root) : sqrtf(square) * scale;
+        w[i] -= step * m[i] / (root + c->eps);
+    }
+}
+
+/* Adamax: the largest recent gradient instead of the root of a mean of squares; u (n) needs no
+ * correction. As torch: eps joins each |g|. */
+LLM_API void llm_adam_max_step(float *w, float *m, float *u, const float *g, size_t n,
+                               const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float b1 = c->beta1, b2 = c->beta2;
+    const float step = (float)((double)c->lr / (1.0 - pow((double)b1, (double)t)));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        u[i] = fmaxf(b2 * u[i], fabsf(d) + c->eps);
+        w[i] -= step * m[i] / u[i];
+    }
+}
+
+/* NAdam: the step mixes the gradient with the m that is to come. The momentum of step t is mu_t =
+ * b1 (1 - 0.96^(t decay) / 2), from b1/2 up to b1; *product, from 1, is that of all so far. */
+LLM_API void llm_adam_nesterov_step(float *w, float *m, float *v, const float *g, size_t n,
+                                    const llm_adam_config *c, size_t t, double *product) {
+    LLM_ASSERT(t > 0);
+    const double b1 = (double)c->beta1, decay = (double)c->momentum_decay;
+    const double now = b1 * (1.0 - 0.5 * pow(0.96, (double)t * decay));
+    const double next = b1 * (1.0 - 0.5 * pow(0.96, (double)(t + 1) * decay));
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    *product *= now;
+    const float of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
+    const float of_m = (float)((double)c->lr * next / (1.0 - *product * next));
+    const float scale = (float)(1.0 / sqrt(correct2)), take = 1.0f - c->beta1, b2 = c->beta2;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = c->beta1 * m[i] + take * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= (of_g * d + of_m * m[i]) / (sqrtf(v[i]) * scale + c->eps);
+    }
+}
+
+/* RAdam's trust in v' at step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v' averages
+ * few squares, compared with the full average. 0 while that variance is infinite. */
+LLM_API double llm_adam_trust(double beta2, size_t t) {
+    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
+    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
+    const double length =
+        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
+    if (length <= 5.0) return 0.0;
+    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
+}
+
+/* RAdam: Adam's step times that trust; where it is 0, a step along m' alone, undivided. As torch:
+ * eps stands beside sqrt(v), before the correction. */
+LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
+                                     const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
+    const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
+    const float b1 = c->beta1, b2 = c->beta2, plain = (float)step, divided = (float)(step * trust);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= m[i] * (trust > 0.0 ? divided / (sqrtf(v[i]) + c->eps) : plain);
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
@@ -21153,6 +21285,174 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
         v[i] = b2 * v[i] + (1.0f - b2) * g[i] * g[i];
         z[i] -= lr * (g[i] / (sqrtf(v[i]) * scale + eps) + decay * y[i]);
         y[i] = (1.0f - b1) * z[i] + b1 * ((1.0f - c) * x + c * z[i]);
+    }
+}
+
+/* @weight_decay --------------------------------------------- Weight decay
+ *
+ *     decoupled     w <- (1 - lr wd) w, beside the step            forgets in 1/(lr wd) steps
+ *     coupled, L2   g <- g + wd w, through the optimizer           the same for SGD, not for Adam
+ *     toward w0     w <- w - lr wd (w - w0)
+ *     cautious      only where the step, too, brings w nearer to 0
+ *     equilibrium of weights whose length has no effect (before a norm):
+ *         SGD     |w|^4 = lr |g~|^2 / (2 wd)      turns sqrt(2 lr wd) a step
+ *         AdamW   |w|^2 = lr n / (2 wd)           turns sqrt(2 lr wd (1 - b1)/(1 + b1)) a step
+ *
+ * In a linear model decay is a prior: small weights. Before a normalization the length of w does
+ * not matter to the loss, its gradient is orthogonal to it, and every step makes w longer; there
+ * decay does not regularise at all. It balances the growth, and so decides how far w turns at each
+ * step: decay is a learning rate. Written as w <- (1 - a) w + a (-u/wd), a = lr wd, AdamW's weights
+ * are a running mean of the updates over 1/a steps. Biases, gains and often embeddings are not
+ * decayed.
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"; Kosson, Messmer &
+ *         Jaggi 2024, "Rotational Equilibrium", table 1; Wang & Aitchison 2024 (the time scale);
+ *         Chen et al. 2025, "Cautious Weight Decay"
+ * needs   -
+ * see     @adamw @regularization @ridge (the penalty), @early_stopping
+ * topics  Weight Decay
+ */
+
+/* w (n) *= 1 - amount. amount is lr wd (torch), or wd times the factor of the schedule alone (the
+ * paper), which does not change when the peak rate does. */
+LLM_API void llm_weight_decay_apply(float *w, size_t n, double amount) {
+    const float keep = (float)(1.0 - amount);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] *= keep;
+}
+
+/* L2: g (n) += wd w (n), the gradient of wd/2 |w|^2. */
+LLM_API void llm_weight_decay_l2(float *g, const float *w, size_t n, float wd) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] += wd * w[i];
+}
+
+/* w (n) decays to w0 (n) instead of 0: for fine-tuning, where the start is worth keeping. */
+LLM_API void llm_weight_decay_toward(float *w, const float *w0, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= amount * (w[i] - w0[i]);
+}
+
+/* w (n) decays only where the update u (n), w <- w - lr u, has the sign of w, so that both shrink
+ * it; elsewhere the loss wants it larger, and is not fought. Call it before the step. */
+LLM_API void llm_weight_decay_cautious(float *w, const float *u, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if ((u[i] > 0.0f && w[i] > 0.0f) || (u[i] < 0.0f && w[i] < 0.0f)) w[i] -= amount * w[i];
+}
+
+/* Whether a tensor decays: it has two dimensions or more, and its name contains none of the words
+ * skip (count), such as "embed" or "wte". Biases and gains have one dimension. */
+LLM_API bool llm_weight_decay_wanted(const char *name, size_t dims, const char *const *skip,
+                                     size_t count) {
+    for (size_t k = 0; k < count; k++)
+        if (strstr(name, skip[k])) return false;
+    return dims >= 2;
+}
+
+typedef struct {
+    double norm, angle;      /* |w|, and by how many radians a step turns it (root mean square) */
+    double steps, half_life; /* 1/(lr wd): what the mean spans; after half_life half is forgotten */
+} llm_weight_decay_balance;
+
+/* The balance of SGD for scale-invariant weights; unit is the length of the gradient that they
+ * would have at length 1, noise included. */
+LLM_API llm_weight_decay_balance llm_weight_decay_sgd(double lr, double wd, double unit) {
+    LLM_ASSERT(lr > 0.0 && wd > 0.0);
+    llm_weight_decay_balance b;
+    b.norm = sqrt(unit * sqrt(lr / (2.0 * wd)));
+    b.angle = sqrt(2.0 * lr * wd);
+    b.steps = 1.0 / (lr * wd);
+    b.half_life = log(2.0) / -log1p(-lr * wd);
+    return b;
+}
+
+/* The balance of AdamW for n scale-invariant weights whose gradients are mostly noise: each update
+ * has about length sqrt(n), spread by the momentum over steps that agree. */
+LLM_API llm_weight_decay_balance llm_weight_decay_adamw(double lr, double wd, double beta1,
+                                                        size_t n) {
+    llm_weight_decay_balance b = llm_weight_decay_sgd(lr, wd, 1.0);
+    b.norm = sqrt(lr * (double)n / (2.0 * wd));
+    b.angle *= sqrt((1.0 - beta1) / (1.0 + beta1));
+    return b;
+}
+
+/* @lion ----------------------------------------------------- Lion and Signum
+ *
+ *     u = sign(b1 m + (1 - b1) g)          w <- w - lr (u + wd w)          m <- b2 m + (1 - b2) g
+ *
+ * Every weight moves by exactly lr, up or down; only the sign is asked. A search over programs
+ * found it: one array of state where Adam has two, and no root. The direction leans on the newest
+ * gradient (b1 = 0.9), the memory is longer (b2 = 0.99): taking one number for both loses what is
+ * new in it. With decay it solves another problem than one thinks: weights end in the box |w| <=
+ * 1/wd, where the loss alone would send them further (Chen et al. 2023b). As steps do not shrink,
+ * the end of a run hovers at lr: anneal it. Signum is the same with b1 = b2.
+ *
+ * source  Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2; Chen,
+ *         Liu, Liang & Liu 2023, "Lion Secretly Solves Constrained Optimization"; Bernstein et al.
+ *         2018, "signSGD"; Liang et al. 2024, "Cautious Optimizers"
+ * needs   -
+ * see     @adamw @momentum @weight_decay @rmsprop (Rprop)
+ * topics  Lion Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, weight_decay;
+    bool cautious; /* steps only where u and g agree, and further to make up for it */
+} llm_lion_config;
+
+/* The paper's betas, lr 1e-4 and no decay (optax: 1e-3). */
+LLM_API llm_lion_config llm_lion_defaults(void) {
+    llm_lion_config c;
+    c.lr = 1e-4f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.99f;
+    c.weight_decay = 0.0f;
+    c.cautious = false;
+    return c;
+}
+
+/* Settings for Lion from AdamW's that work: a rate `factor` times lower, 3 to 10, as its steps have
+ * full length, and decay as much higher, so that lr wd, the pull to 0, stays. */
+LLM_API llm_lion_config llm_lion_from_adamw(double lr, double weight_decay, double factor) {
+    LLM_ASSERT(factor > 0.0);
+    llm_lion_config c = llm_lion_defaults();
+    c.lr = (float)(lr / factor);
+    c.weight_decay = (float)(weight_decay * factor);
+    return c;
+}
+
+/* 1, -1, or 0 for 0 and NaN. */
+LLM_API float llm_lion_sign(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }
+
+/* w, m (n) in place <- g (n); m starts at 0. A cautious step leaves out the weights where u and g
+ * have not the same sign, and multiplies the others' by n over (1 + how many they are). */
+LLM_API void llm_lion_step(float *w, float *m, const float *g, size_t n, const llm_lion_config *c) {
+    const float b1 = c->beta1, b2 = c->beta2, lr = c->lr, keep = 1.0f - lr * c->weight_decay;
+    float scale = 1.0f;
+    if (c->cautious) {
+        size_t agree = 0;
+        for (size_t i = 0; i < n; i++)
+            agree += llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]) * g[i] > 0.0f;
+        scale = (float)n / (float)(agree + 1);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float u = llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]);
+        const bool step = !c->cautious || u * g[i] > 0.0f;
+        w[i] = keep * w[i] - (step ? lr * scale * u : 0.0f);
+        m[i] = b2 * m[i] + (1.0f - b2) * g[i];
+    }
+}
+
+/* Signum: the sign of the momentum that already holds g; beta 0 is signSGD. */
+LLM_API void llm_lion_signum(float *w, float *m, const float *g, size_t n, float lr, float beta,
+                             float weight_decay) {
+    const float keep = 1.0f - lr * weight_decay;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        m[i] = beta * m[i] + (1.0f - beta) * g[i];
+        w[i] = keep * w[i] - lr * llm_lion_sign(m[i]);
     }
 }
 
@@ -22072,7 +22372,7 @@ LLM_API double llm_lr_schedule_plateau_next(llm_lr_schedule_plateau *p, double l
  *
  * source  Ma & Yarats 2021, "On the adequacy of untuned warmup for adaptive optimization", eq. 5;
  *         Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2
- * needs   -
+ * needs   adam
  * see     @adamw @lr_schedule @cosine_lr
  * topics  Warmup
  */
@@ -22101,17 +22401,9 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
     return (size_t)(2.0 / (1.0 - beta2) + 0.5);
 }
 
-/* RAdam's factor for Adam's step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v'
- * averages few squares. 0 while that variance is infinite (RAdam then steps along m' alone,
- * undivided). */
-LLM_API double llm_warmup_radam(double beta2, size_t t) {
-    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
-    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
-    const double length =
-        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
-    if (length <= 5.0) return 0.0;
-    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
-}
+/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at the
+ * first steps (RAdam then steps along m' alone, undivided). */
+LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
