@@ -17415,6 +17415,131 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     return (float)(a->loss / a->weight);
 }
 
+/* @grad_noise_scale ----------------------------------------- Gradient noise scale
+ *
+ *     B_simple = tr(S) / |G|^2          G: the true gradient, S: the covariance of one example's
+ *     E|G_B|^2 = |G|^2 + tr(S) / B      so two batch sizes give both
+ *     steps to a loss = S_min (1 + B_noise / B)      examples = B steps = E_min (1 + B / B_noise)
+ *
+ * How many examples a batch should have. Far below the noise scale a gradient is mostly noise, and
+ * twice the batch halves the steps; far above it is the true gradient already, and twice the batch
+ * is twice the price. At B_noise both are twice their minimum. It is measured for nothing where
+ * gradients of parts are added anyway: the squared length of a part's gradient against that of the
+ * sum. Both estimates are noisy, and the ratio of noisy numbers is biased: average each over steps
+ * first, then divide. The scale grows as the gradient shrinks: large batches are for the end.
+ *
+ * source  McCandlish, Kaplan, Amodei et al. 2018, "An Empirical Model of Large-Batch Training", eq.
+ *         2.6, 2.8, 2.9, 2.11 and appendix A.1
+ * needs   -
+ * see     @batch_size @grad_accum @scaling_law
+ * topics  Gradient Noise Scale
+ */
+
+/* Estimates of |G|^2 and tr(S). */
+typedef struct {
+    double signal, noise;
+} llm_grad_noise_scale;
+
+/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate, below;
+ * NaN where both are 0: nothing was measured. */
+LLM_API double llm_grad_noise_scale_value(llm_grad_noise_scale s) {
+    if (s.signal > 0.0) return s.noise / s.signal;
+    return s.noise == 0.0 && s.signal == 0.0 ? (double)NAN : (double)INFINITY;
+}
+
+/* From each example's gradient, g (n,P), n > 1; both without bias: the mean of n examples is itself
+ * too long by tr(S) / n. mean (P) is scratch and holds the mean gradient afterwards. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_examples(double *mean, const float *g, size_t n,
+                                                           size_t P) {
+    LLM_ASSERT(n > 1);
+    double square = 0.0, spread = 0.0;
+    for (size_t k = 0; k < P; k++) {
+        mean[k] = 0.0;
+        for (size_t i = 0; i < n; i++) mean[k] += (double)g[i * P + k] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double d = (double)g[i * P + k] - mean[k];
+            spread += d * d / (double)(n - 1);
+        }
+        square += mean[k] * mean[k];
+    }
+    const llm_grad_noise_scale s = {square - spread / (double)n, spread};
+    return s;
+}
+
+/* From the mean squared length small_sq of gradients of batches of `small` and that of `big`; one
+ * pair is enough, the mean over micro-batches or devices is better. Unbiased. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_pair(double small_sq, double big_sq, size_t small,
+                                                       size_t big) {
+    LLM_ASSERT(small > 0 && big > small);
+    const double b = (double)small, B = (double)big;
+    const llm_grad_noise_scale s = {(B * big_sq - b * small_sq) / (B - b),
+                                    (small_sq - big_sq) / (1.0 / b - 1.0 / B)};
+    return s;
+}
+
+/* average <- keep of it and 1 - keep of one step's estimates. Both start at 0 and are short of the
+ * same factor 1 - keep^t, which their ratio does not see. */
+LLM_API void llm_grad_noise_scale_add(llm_grad_noise_scale *average, llm_grad_noise_scale one,
+                                      double keep) {
+    average->signal = keep * average->signal + (1.0 - keep) * one.signal;
+    average->noise = keep * average->noise + (1.0 - keep) * one.noise;
+}
+
+/* square (N) += the squared length of each example's gradient of a linear layer: it is the outer
+ * product of dy_n and (x_n, 1), which need not be formed. dy (N,O) are gradients of each example's
+ * own loss (N times those of the mean), x (N,C); bias: whether there is one. Added over the layers,
+ * tr(S) is the mean over n minus |G|^2. */
+LLM_API void llm_grad_noise_scale_dense(double *square, const float *dy, const float *x, size_t N,
+                                        size_t C, size_t O, bool bias) {
+    for (size_t n = 0; n < N; n++) {
+        double blame = 0.0, given = bias ? 1.0 : 0.0;
+        for (size_t o = 0; o < O; o++) blame += (double)dy[n * O + o] * (double)dy[n * O + o];
+        for (size_t c = 0; c < C; c++) given += (double)x[n * C + c] * (double)x[n * C + c];
+        square[n] += blame * given;
+    }
+}
+
+/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy. From
+ * g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
+ * correction for n: for large n. */
+LLM_API double llm_grad_noise_scale_full(const float *g, const double *mean, const double *H,
+                                         size_t n, size_t P) {
+    double signal = 0.0, noise = 0.0;
+    LLM_ASSERT(n > 1);
+    for (size_t a = 0; a < P; a++)
+        for (size_t b = 0; b < P; b++) {
+            double s = 0.0;
+            for (size_t i = 0; i < n; i++)
+                s += ((double)g[i * P + a] - mean[a]) * ((double)g[i * P + b] - mean[b]);
+            noise += H[a * P + b] * s / (double)(n - 1);
+            signal += mean[a] * H[a * P + b] * mean[b];
+        }
+    return noise / signal;
+}
+
+/* The best rate at batch B, given that of the whole data, and how much of the best descent a step
+ * makes: 1 / (1 + B_noise / B) for both. */
+LLM_API double llm_grad_noise_scale_share(double noise_scale, double batch) {
+    return 1.0 / (1.0 + noise_scale / batch);
+}
+
+/* S_min, E_min <- steps (n) to the same loss at batch sizes batch (n): the hyperbola S = S_min +
+ * E_min / B, by least squares on relative errors. Returns the critical batch E_min / S_min; NaN
+ * where the sizes are all the same. */
+LLM_API double llm_grad_noise_scale_tradeoff(double *S_min, double *E_min, const double *batch,
+                                             const double *steps, size_t n) {
+    double aa = 0.0, ab = 0.0, bb = 0.0, a = 0.0, b = 0.0; /* 1 ~ S_min / S + E_min / (B S) */
+    for (size_t i = 0; i < n; i++) {
+        const double u = 1.0 / steps[i], v = u / batch[i];
+        aa += u * u, ab += u * v, bb += v * v, a += u, b += v;
+    }
+    const double det = aa * bb - ab * ab;
+    const bool possible = det > 1e-12 * aa * bb;
+    *S_min = possible ? (a * bb - b * ab) / det : (double)NAN;
+    *E_min = possible ? (b * aa - a * ab) / det : (double)NAN;
+    return *E_min / *S_min;
+}
+
 /* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
  *
  *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
