@@ -17431,7 +17431,7 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
  * source  McCandlish, Kaplan, Amodei et al. 2018, "An Empirical Model of Large-Batch Training", eq.
  *         2.6, 2.8, 2.9, 2.11 and appendix A.1
  * needs   -
- * see     @batch_size @grad_accum @scaling_law
+ * see     @batch_size @grad_accum
  * topics  Gradient Noise Scale
  */
 
