@@ -17705,6 +17705,134 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
     return total;
 }
 
+/* @curriculum ----------------------------------------------- Curriculum learning
+ *
+ *     order the examples by difficulty; at step t draw from the easiest share c(t)
+ *     linear  c0 + (1 - c0) t/T      root  (c0^p + (1 - c0^p) t/T)^(1/p)      geometric  c0^(1-t/T)
+ *     EXP3.S:  pi_k = (1 - e) softmax(w)_k + e / K          w_k grows with progress / pi_k
+ *
+ * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a large
+ * margin under a model trained before. It helps where hard examples are hopeless at first and
+ * become learnable on top of the easy ones; where everything is learnable at once the order hardly
+ * matters, and the control that tells is the reverse order. Balance the order by class, or the
+ * first batches hold only the easy class. Who does not know what is easy can let a bandit find the
+ * tasks on which the loss falls fastest now.
+ *
+ * source  Bengio et al. 2009, "Curriculum Learning"; Hacohen & Weinshall 2019, "On the Power of
+ *         Curriculum Learning"; Platanios et al. 2019 (root, p = 2), eq. 7; Graves et al. 2017,
+ *         "Automated Curriculum Learning for Neural Networks", eq. 5 to 7
+ * needs   rng argsort
+ * see     @self_paced (the model's own loss decides), @epoch (the plain order)
+ * topics  Curriculum Learning
+ */
+
+/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found enough. */
+enum { LLM_CURRICULUM_LINEAR, LLM_CURRICULUM_ROOT, LLM_CURRICULUM_GEOMETRIC, LLM_CURRICULUM_STEPS };
+
+/* The share of the examples admitted at step t of T: start (above 0) at 0, 1 from T on. p is the
+ * root (2 is usual) or the factor of STEPS; others do not read it. */
+LLM_API double llm_curriculum_pace(int kind, double t, double T, double start, double p) {
+    LLM_ASSERT(start > 0.0 && start <= 1.0 && kind >= 0 && kind <= LLM_CURRICULUM_STEPS);
+    if (!(t < T)) return 1.0;
+    const double done = t / T;
+    if (kind == LLM_CURRICULUM_LINEAR) return start + (1.0 - start) * done;
+    if (kind == LLM_CURRICULUM_GEOMETRIC) return pow(start, 1.0 - done);
+    if (kind == LLM_CURRICULUM_STEPS) return fmin(1.0, start * pow(p, floor(10.0 * done)));
+    return pow(pow(start, p) + (1.0 - pow(start, p)) * done, 1.0 / p);
+}
+
+/* How many of n examples a share admits: at least one. */
+LLM_API size_t llm_curriculum_admitted(double share, size_t n) {
+    LLM_ASSERT(n > 0 && share >= 0.0);
+    const double count = ceil(share * (double)n - 1e-9);
+    return count >= (double)n ? n : count < 1.0 ? 1 : (size_t)count;
+}
+
+/* index (B) <- B draws from the first `admitted` of order, each as likely, with replacement. */
+LLM_API void llm_curriculum_draw(size_t *index, size_t B, const size_t *order, size_t admitted,
+                                 llm_rng *rng) {
+    for (size_t i = 0; i < B; i++) index[i] = order[llm_rng_below(rng, admitted)];
+}
+
+/* difficulty (n) <- logits z (n,K) of a teacher: the largest logit of another class less that of
+ * label (n); above 0 the teacher is wrong. K > 1. */
+LLM_API void llm_curriculum_margin(float *difficulty, const float *z, const int *label, size_t n,
+                                   size_t K) {
+    LLM_ASSERT(K > 1);
+    for (size_t i = 0; i < n; i++) {
+        const size_t y = (size_t)label[i];
+        float other = -INFINITY;
+        LLM_ASSERT(label[i] >= 0 && y < K);
+        for (size_t k = 0; k < K; k++)
+            if (k != y) other = z[i * K + k] > other ? z[i * K + k] : other;
+        difficulty[i] = other - z[i * K + y];
+    }
+}
+
+/* order (n) <- the examples, easiest first by difficulty (n); equal ones as they stand, NaN last.
+ * With label (n), 0..K-1, in rounds of the easiest left of each class, so that every beginning is
+ * balanced as long as classes last; NULL ignores classes. The reverse order is that of -difficulty.
+ * Scratch: n + K indices. */
+LLM_API void llm_curriculum_order(size_t *order, const float *difficulty, const int *label,
+                                  size_t n, size_t K, llm_arena *arena) {
+    llm_argsort(order, difficulty, n);
+    if (!label) return;
+    const size_t mark = arena->used;
+    size_t *sorted = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *next =
+        (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* per class: where to look */
+    memcpy(sorted, order, n * sizeof(size_t));
+    for (size_t k = 0; k < K; k++) next[k] = 0;
+    for (size_t count = 0; count < n;)
+        for (size_t k = 0; k < K; k++) {
+            while (next[k] < n && (size_t)label[sorted[next[k]]] != k) next[k]++;
+            if (next[k] < n) order[count++] = sorted[next[k]++];
+            LLM_ASSERT(count > 0 || k + 1 < K); /* labels are in 0..K-1 */
+        }
+    arena->used = mark;
+}
+
+/* p (K) <- the bandit's probabilities: softmax of w (K), mixed with explore of the uniform. */
+LLM_API void llm_curriculum_bandit(double *p, const double *w, size_t K, double explore) {
+    double most = w[0], sum = 0.0;
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += p[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K; k++) p[k] = (1.0 - explore) * p[k] / sum + explore / (double)K;
+}
+
+/* The task drawn from p (K). */
+LLM_API size_t llm_curriculum_choose(const double *p, size_t K, llm_rng *rng) {
+    double u = (double)llm_rng_uniform(rng);
+    size_t k = 0;
+    while (k + 1 < K && u >= p[k]) u -= p[k++];
+    return k;
+}
+
+/* w (K) in place after `task`, drawn from p (K), gave a reward in -1..1: the fall of the loss,
+ * scaled. Dividing by p makes the estimate unbiased; share, 1/t as a rule, flows from every task to
+ * the others, so that no weight sinks so low that it cannot come back when progress moves on.
+ * Scratch: K doubles. */
+LLM_API void llm_curriculum_reward(double *w, const double *p, size_t K, size_t task, double reward,
+                                   double rate, double share, llm_arena *arena) {
+    LLM_ASSERT(task < K && share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used;
+    double *e = llm_arena_doubles(arena, K), most, sum = 0.0;
+    w[task] += rate * reward / p[task];
+    most = w[0];
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += e[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K && K > 1; k++)
+        w[k] = most + log((1.0 - share) * e[k] + share / (double)(K - 1) * (sum - e[k]));
+    arena->used = mark;
+}
+
+/* A reward in -1..1 from a raw one: low and high, the 20% and 80% quantiles of recent rewards
+ * (@grad_clip's function), become -1 and 1. 0 where they are equal. */
+LLM_API double llm_curriculum_scale(double raw, double low, double high) {
+    if (!(high > low)) return 0.0;
+    return fmin(1.0, fmax(-1.0, 2.0 * (raw - low) / (high - low) - 1.0));
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
