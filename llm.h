@@ -22731,6 +22731,131 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     return (float)(a->loss / a->weight);
 }
 
+/* @grad_noise_scale ----------------------------------------- Gradient noise scale
+ *
+ *     B_simple = tr(S) / |G|^2          G: the true gradient, S: the covariance of one example's
+ *     E|G_B|^2 = |G|^2 + tr(S) / B      so two batch sizes give both
+ *     steps to a loss = S_min (1 + B_noise / B)      examples = B steps = E_min (1 + B / B_noise)
+ *
+ * How many examples a batch should have. Far below the noise scale a gradient is mostly noise, and
+ * twice the batch halves the steps; far above it is the true gradient already, and twice the batch
+ * is twice the price. At B_noise both are twice their minimum. It is measured for nothing where
+ * gradients of parts are added anyway: the squared length of a part's gradient against that of the
+ * sum. Both estimates are noisy, and the ratio of noisy numbers is biased: average each over steps
+ * first, then divide. The scale grows as the gradient shrinks: large batches are for the end.
+ *
+ * source  McCandlish, Kaplan, Amodei et al. 2018, "An Empirical Model of Large-Batch Training", eq.
+ *         2.6, 2.8, 2.9, 2.11 and appendix A.1
+ * needs   -
+ * see     @batch_size @grad_accum
+ * topics  Gradient Noise Scale
+ */
+
+/* Estimates of |G|^2 and tr(S). */
+typedef struct {
+    double signal, noise;
+} llm_grad_noise_scale;
+
+/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate, below;
+ * NaN where both are 0: nothing was measured. */
+LLM_API double llm_grad_noise_scale_value(llm_grad_noise_scale s) {
+    if (s.signal > 0.0) return s.noise / s.signal;
+    return s.noise == 0.0 && s.signal == 0.0 ? (double)NAN : (double)INFINITY;
+}
+
+/* From each example's gradient, g (n,P), n > 1; both without bias: the mean of n examples is itself
+ * too long by tr(S) / n. mean (P) is scratch and holds the mean gradient afterwards. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_examples(double *mean, const float *g, size_t n,
+                                                           size_t P) {
+    LLM_ASSERT(n > 1);
+    double square = 0.0, spread = 0.0;
+    for (size_t k = 0; k < P; k++) {
+        mean[k] = 0.0;
+        for (size_t i = 0; i < n; i++) mean[k] += (double)g[i * P + k] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double d = (double)g[i * P + k] - mean[k];
+            spread += d * d / (double)(n - 1);
+        }
+        square += mean[k] * mean[k];
+    }
+    const llm_grad_noise_scale s = {square - spread / (double)n, spread};
+    return s;
+}
+
+/* From the mean squared length small_sq of gradients of batches of `small` and that of `big`; one
+ * pair is enough, the mean over micro-batches or devices is better. Unbiased. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_pair(double small_sq, double big_sq, size_t small,
+                                                       size_t big) {
+    LLM_ASSERT(small > 0 && big > small);
+    const double b = (double)small, B = (double)big;
+    const llm_grad_noise_scale s = {(B * big_sq - b * small_sq) / (B - b),
+                                    (small_sq - big_sq) / (1.0 / b - 1.0 / B)};
+    return s;
+}
+
+/* average <- keep of it and 1 - keep of one step's estimates. Both start at 0 and are short of the
+ * same factor 1 - keep^t, which their ratio does not see. */
+LLM_API void llm_grad_noise_scale_add(llm_grad_noise_scale *average, llm_grad_noise_scale one,
+                                      double keep) {
+    average->signal = keep * average->signal + (1.0 - keep) * one.signal;
+    average->noise = keep * average->noise + (1.0 - keep) * one.noise;
+}
+
+/* square (N) += the squared length of each example's gradient of a linear layer: it is the outer
+ * product of dy_n and (x_n, 1), which need not be formed. dy (N,O) are gradients of each example's
+ * own loss (N times those of the mean), x (N,C); bias: whether there is one. Added over the layers,
+ * tr(S) is the mean over n minus |G|^2. */
+LLM_API void llm_grad_noise_scale_dense(double *square, const float *dy, const float *x, size_t N,
+                                        size_t C, size_t O, bool bias) {
+    for (size_t n = 0; n < N; n++) {
+        double blame = 0.0, given = bias ? 1.0 : 0.0;
+        for (size_t o = 0; o < O; o++) blame += (double)dy[n * O + o] * (double)dy[n * O + o];
+        for (size_t c = 0; c < C; c++) given += (double)x[n * C + c] * (double)x[n * C + c];
+        square[n] += blame * given;
+    }
+}
+
+/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy. From
+ * g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
+ * correction for n: for large n. */
+LLM_API double llm_grad_noise_scale_full(const float *g, const double *mean, const double *H,
+                                         size_t n, size_t P) {
+    double signal = 0.0, noise = 0.0;
+    LLM_ASSERT(n > 1);
+    for (size_t a = 0; a < P; a++)
+        for (size_t b = 0; b < P; b++) {
+            double s = 0.0;
+            for (size_t i = 0; i < n; i++)
+                s += ((double)g[i * P + a] - mean[a]) * ((double)g[i * P + b] - mean[b]);
+            noise += H[a * P + b] * s / (double)(n - 1);
+            signal += mean[a] * H[a * P + b] * mean[b];
+        }
+    return noise / signal;
+}
+
+/* The best rate at batch B, given that of the whole data, and how much of the best descent a step
+ * makes: 1 / (1 + B_noise / B) for both. */
+LLM_API double llm_grad_noise_scale_share(double noise_scale, double batch) {
+    return 1.0 / (1.0 + noise_scale / batch);
+}
+
+/* S_min, E_min <- steps (n) to the same loss at batch sizes batch (n): the hyperbola S = S_min +
+ * E_min / B, by least squares on relative errors. Returns the critical batch E_min / S_min; NaN
+ * where the sizes are all the same. */
+LLM_API double llm_grad_noise_scale_tradeoff(double *S_min, double *E_min, const double *batch,
+                                             const double *steps, size_t n) {
+    double aa = 0.0, ab = 0.0, bb = 0.0, a = 0.0, b = 0.0; /* 1 ~ S_min / S + E_min / (B S) */
+    for (size_t i = 0; i < n; i++) {
+        const double u = 1.0 / steps[i], v = u / batch[i];
+        aa += u * u, ab += u * v, bb += v * v, a += u, b += v;
+    }
+    const double det = aa * bb - ab * ab;
+    const bool possible = det > 1e-12 * aa * bb;
+    *S_min = possible ? (a * bb - b * ab) / det : (double)NAN;
+    *E_min = possible ? (b * aa - a * ab) / det : (double)NAN;
+    return *E_min / *S_min;
+}
+
 /* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
  *
  *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
@@ -22894,6 +23019,134 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
         ds[i] += 1.0 - weight[i] * loss[i];
     }
     return total;
+}
+
+/* @curriculum ----------------------------------------------- Curriculum learning
+ *
+ *     order the examples by difficulty; at step t draw from the easiest share c(t)
+ *     linear  c0 + (1 - c0) t/T      root  (c0^p + (1 - c0^p) t/T)^(1/p)      geometric  c0^(1-t/T)
+ *     EXP3.S:  pi_k = (1 - e) softmax(w)_k + e / K          w_k grows with progress / pi_k
+ *
+ * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a large
+ * margin under a model trained before. It helps where hard examples are hopeless at first and
+ * become learnable on top of the easy ones; where everything is learnable at once the order hardly
+ * matters, and the control that tells is the reverse order. Balance the order by class, or the
+ * first batches hold only the easy class. Who does not know what is easy can let a bandit find the
+ * tasks on which the loss falls fastest now.
+ *
+ * source  Bengio et al. 2009, "Curriculum Learning"; Hacohen & Weinshall 2019, "On the Power of
+ *         Curriculum Learning"; Platanios et al. 2019 (root, p = 2), eq. 7; Graves et al. 2017,
+ *         "Automated Curriculum Learning for Neural Networks", eq. 5 to 7
+ * needs   rng argsort
+ * see     @self_paced (the model's own loss decides), @epoch (the plain order)
+ * topics  Curriculum Learning
+ */
+
+/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found enough. */
+enum { LLM_CURRICULUM_LINEAR, LLM_CURRICULUM_ROOT, LLM_CURRICULUM_GEOMETRIC, LLM_CURRICULUM_STEPS };
+
+/* The share of the examples admitted at step t of T: start (above 0) at 0, 1 from T on. p is the
+ * root (2 is usual) or the factor of STEPS; others do not read it. */
+LLM_API double llm_curriculum_pace(int kind, double t, double T, double start, double p) {
+    LLM_ASSERT(start > 0.0 && start <= 1.0 && kind >= 0 && kind <= LLM_CURRICULUM_STEPS);
+    if (!(t < T)) return 1.0;
+    const double done = t / T;
+    if (kind == LLM_CURRICULUM_LINEAR) return start + (1.0 - start) * done;
+    if (kind == LLM_CURRICULUM_GEOMETRIC) return pow(start, 1.0 - done);
+    if (kind == LLM_CURRICULUM_STEPS) return fmin(1.0, start * pow(p, floor(10.0 * done)));
+    return pow(pow(start, p) + (1.0 - pow(start, p)) * done, 1.0 / p);
+}
+
+/* How many of n examples a share admits: at least one. */
+LLM_API size_t llm_curriculum_admitted(double share, size_t n) {
+    LLM_ASSERT(n > 0 && share >= 0.0);
+    const double count = ceil(share * (double)n - 1e-9);
+    return count >= (double)n ? n : count < 1.0 ? 1 : (size_t)count;
+}
+
+/* index (B) <- B draws from the first `admitted` of order, each as likely, with replacement. */
+LLM_API void llm_curriculum_draw(size_t *index, size_t B, const size_t *order, size_t admitted,
+                                 llm_rng *rng) {
+    for (size_t i = 0; i < B; i++) index[i] = order[llm_rng_below(rng, admitted)];
+}
+
+/* difficulty (n) <- logits z (n,K) of a teacher: the largest logit of another class less that of
+ * label (n); above 0 the teacher is wrong. K > 1. */
+LLM_API void llm_curriculum_margin(float *difficulty, const float *z, const int *label, size_t n,
+                                   size_t K) {
+    LLM_ASSERT(K > 1);
+    for (size_t i = 0; i < n; i++) {
+        const size_t y = (size_t)label[i];
+        float other = -INFINITY;
+        LLM_ASSERT(label[i] >= 0 && y < K);
+        for (size_t k = 0; k < K; k++)
+            if (k != y) other = z[i * K + k] > other ? z[i * K + k] : other;
+        difficulty[i] = other - z[i * K + y];
+    }
+}
+
+/* order (n) <- the examples, easiest first by difficulty (n); equal ones as they stand, NaN last.
+ * With label (n), 0..K-1, in rounds of the easiest left of each class, so that every beginning is
+ * balanced as long as classes last; NULL ignores classes. The reverse order is that of -difficulty.
+ * Scratch: n + K indices. */
+LLM_API void llm_curriculum_order(size_t *order, const float *difficulty, const int *label,
+                                  size_t n, size_t K, llm_arena *arena) {
+    llm_argsort(order, difficulty, n);
+    if (!label) return;
+    const size_t mark = arena->used;
+    size_t *sorted = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *next =
+        (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* per class: where to look */
+    memcpy(sorted, order, n * sizeof(size_t));
+    for (size_t k = 0; k < K; k++) next[k] = 0;
+    for (size_t count = 0; count < n;)
+        for (size_t k = 0; k < K; k++) {
+            while (next[k] < n && (size_t)label[sorted[next[k]]] != k) next[k]++;
+            if (next[k] < n) order[count++] = sorted[next[k]++];
+            LLM_ASSERT(count > 0 || k + 1 < K); /* labels are in 0..K-1 */
+        }
+    arena->used = mark;
+}
+
+/* p (K) <- the bandit's probabilities: softmax of w (K), mixed with explore of the uniform. */
+LLM_API void llm_curriculum_bandit(double *p, const double *w, size_t K, double explore) {
+    double most = w[0], sum = 0.0;
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += p[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K; k++) p[k] = (1.0 - explore) * p[k] / sum + explore / (double)K;
+}
+
+/* The task drawn from p (K). */
+LLM_API size_t llm_curriculum_choose(const double *p, size_t K, llm_rng *rng) {
+    double u = (double)llm_rng_uniform(rng);
+    size_t k = 0;
+    while (k + 1 < K && u >= p[k]) u -= p[k++];
+    return k;
+}
+
+/* w (K) in place after `task`, drawn from p (K), gave a reward in -1..1: the fall of the loss,
+ * scaled. Dividing by p makes the estimate unbiased; share, 1/t as a rule, flows from every task to
+ * the others, so that no weight sinks so low that it cannot come back when progress moves on.
+ * Scratch: K doubles. */
+LLM_API void llm_curriculum_reward(double *w, const double *p, size_t K, size_t task, double reward,
+                                   double rate, double share, llm_arena *arena) {
+    LLM_ASSERT(task < K && share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used;
+    double *e = llm_arena_doubles(arena, K), most, sum = 0.0;
+    w[task] += rate * reward / p[task];
+    most = w[0];
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += e[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K && K > 1; k++)
+        w[k] = most + log((1.0 - share) * e[k] + share / (double)(K - 1) * (sum - e[k]));
+    arena->used = mark;
+}
+
+/* A reward in -1..1 from a raw one: low and high, the 20% and 80% quantiles of recent rewards
+ * (@grad_clip's function), become -1 and 1. 0 where they are equal. */
+LLM_API double llm_curriculum_scale(double raw, double low, double high) {
+    if (!(high > low)) return 0.0;
+    return fmin(1.0, fmax(-1.0, 2.0 * (raw - low) / (high - low) - 1.0));
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
