@@ -50,6 +50,7 @@
  *   json_token               JSON: strings and numbers
  *   json                     JSON
  *   json_put                 JSON: writing
+ *   chart                    Lines over an axis, as a picture
  *   exp                      Exponential and tanh that vectorise
  *   lanes                    A vector of floats
  *   transpose                Rows become columns
@@ -111,6 +112,7 @@
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
+ *   csv_features             Columns of a table: a matrix for a model
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
  *   unsupervised             Unsupervised learning
@@ -158,14 +160,19 @@
  *   relu                     ReLU
  *   prelu                    Parametric ReLU and maxout
  *   swiglu                   SwiGLU
+ *   input_layer              Input layer
  *   dense                    Fully connected layer
+ *   hidden_layer             Hidden layer
  *   output_layer             Output layer
+ *   output_layer_density     Output layer: ordered, spread, mixed
  *   glyphs                   Drawn digits
  *   mlp                      Multilayer perceptron
  *   mlp_train                Training a multilayer perceptron
  *   feedforward              Feedforward neural network
  *   feedforward_run          Running a feedforward network
  *   feedforward_layers       Layers: dense, activation, sum
+ *   neural_net               Neural network
+ *   deep_net                 Deep neural network
  *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
  *   he_init                  He initialization
@@ -175,11 +182,15 @@
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
  *   label_smoothing          Label smoothing
+ *   augmentation             Data augmentation
+ *   augmentation_mix         Examples mixed with each other
  *   conv2d                   Convolution
  *   conv2d_gemm              Convolution as a matrix product
  *   conv2d_kinds             Transposed, causal, depthwise
  *   conv2d_winograd          Winograd's 3 x 3 convolution
  *   pooling                  Pooling
+ *   cnn                      Convolutional neural network
+ *   cnn_train                Training a network of layers
  *   sparse_rep               Sparse activations
  *   sparse_coding            Codes of a dictionary
  *   lista                    Learned sparse coding
@@ -194,7 +205,10 @@
  *   momentum                 Momentum
  *   adagrad                  AdaGrad
  *   rmsprop                  RMSProp
+ *   adam                     Adam and its relatives
  *   adamw                    AdamW
+ *   weight_decay             Weight decay
+ *   lion                     Lion and Signum
  *   adafactor                Adafactor
  *   muon                     Muon
  *   shampoo                  Shampoo
@@ -206,7 +220,9 @@
  *   grad_clip                Gradient clipping
  *   agc                      Adaptive gradient clipping
  *   grad_accum               Gradient accumulation
+ *   grad_noise_scale         Gradient noise scale
  *   pcgrad                   Gradient surgery for several tasks
+ *   curriculum               Curriculum learning
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -1541,7 +1557,8 @@ LLM_API double llm_chart_step(double range) {
     return step;
 }
 
-/* Ticks and their numbers from low to high: along the left side (up) with lines across, or below. */
+/* Ticks and their numbers from low to high: along the left side (up) with lines across, or
+ * below. */
 LLM_API void llm_chart_ticks(llm_buffer *svg, double low, double high, double step, bool up,
                              bool falls, bool decades) {
     for (double k = ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1.0) {
@@ -15620,7 +15637,8 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
  *         Roy & Vetterli 2007, "The effective rank"; Huang, Zhu & Siew 2006, "Extreme learning
  *         machine: theory and applications"
  * needs   arena rng dense_vector svd ridge dense
- * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds features)
+ * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds
+ *         features)
  * topics  Hidden layer
  */
 
@@ -15871,8 +15889,8 @@ LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_
 /* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
  *
  *     ordered   P(y <= k) = s(c_k - z)          c_k = c_{k-1} + softplus(theta_k): ascending
- *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)          outputs m and v = log sigma^2
- *     mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
+ *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)       outputs m and v = log sigma^2
+ *    mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
  *
  * Heads whose answer is more than a number. Ratings have an order but no distances: one score z is
  * cut into K classes by K - 1 learned points, which stay sorted because their steps are positive. A
@@ -18154,11 +18172,11 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
  * costs no labels: with five examples of a class it matters more than the model does. What has to
  * hold is that the label stays: a 6 turned by half a circle is a 9, and then the copy is a lie.
  * Pictures are warped backwards: each new pixel asks where it comes from and takes the share of the
- * four pixels around that place, so that there are no holes. Everything is drawn from one generator,
- * so an epoch can be repeated.
+ * four pixels around that place, so that there are no holes. Everything is drawn from one
+ * generator, so an epoch can be repeated.
  *
- * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks applied
- *         to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks
+ *         applied to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
  *         convolutional neural networks with cutout"; Cubuk et al. 2020, "RandAugment"
  * needs   base rng
  * see     @augmentation_mix (pictures mixed with each other), @equivariance (built in instead)
@@ -18246,9 +18264,9 @@ LLM_API void llm_augmentation_noise(float *x, size_t n, float std, llm_rng *rng)
 }
 
 /* RandAugment: y (C,H,W) <- x (C,H,W): `count` operations drawn with replacement, all as strong as
- * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to 30%,
- * move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up to
- * half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
+ * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to
+ * 30%, move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up
+ * to half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
 LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H, size_t W,
                                    size_t count, float strength, llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used, n = C * H * W;
@@ -19320,9 +19338,9 @@ LLM_API double llm_cnn_train_accuracy(const llm_feedforward *f, const float *w, 
     return share;
 }
 
-/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean loss
- * over the last epoch, each batch before its step. Scratch: 2 w, a batch, llm_feedforward_memory of
- * one, and what backward takes; given back. */
+/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean
+ * loss over the last epoch, each batch before its step. Scratch: 2 w, a batch,
+ * llm_feedforward_memory of one, and what backward takes; given back. */
 LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, const float *x,
                              const int *label, size_t n, const llm_mlp_train_config *config,
                              llm_arena *arena) {
@@ -22401,8 +22419,8 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
     return (size_t)(2.0 / (1.0 - beta2) + 0.5);
 }
 
-/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at the
- * first steps (RAdam then steps along m' alone, undivided). */
+/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at
+ * the first steps (RAdam then steps along m' alone, undivided). */
 LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
@@ -22756,8 +22774,8 @@ typedef struct {
     double signal, noise;
 } llm_grad_noise_scale;
 
-/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate, below;
- * NaN where both are 0: nothing was measured. */
+/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate,
+ * below; NaN where both are 0: nothing was measured. */
 LLM_API double llm_grad_noise_scale_value(llm_grad_noise_scale s) {
     if (s.signal > 0.0) return s.noise / s.signal;
     return s.noise == 0.0 && s.signal == 0.0 ? (double)NAN : (double)INFINITY;
@@ -22815,8 +22833,8 @@ LLM_API void llm_grad_noise_scale_dense(double *square, const float *dy, const f
     }
 }
 
-/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy. From
- * g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
+/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy.
+ * From g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
  * correction for n: for large n. */
 LLM_API double llm_grad_noise_scale_full(const float *g, const double *mean, const double *H,
                                          size_t n, size_t P) {
@@ -23027,8 +23045,8 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
  *     linear  c0 + (1 - c0) t/T      root  (c0^p + (1 - c0^p) t/T)^(1/p)      geometric  c0^(1-t/T)
  *     EXP3.S:  pi_k = (1 - e) softmax(w)_k + e / K          w_k grows with progress / pi_k
  *
- * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a large
- * margin under a model trained before. It helps where hard examples are hopeless at first and
+ * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a
+ * large margin under a model trained before. It helps where hard examples are hopeless at first and
  * become learnable on top of the easy ones; where everything is learnable at once the order hardly
  * matters, and the control that tells is the reverse order. Balance the order by class, or the
  * first batches hold only the easy class. Who does not know what is easy can let a bandit find the
@@ -23042,7 +23060,8 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
  * topics  Curriculum Learning
  */
 
-/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found enough. */
+/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found
+ * enough. */
 enum { LLM_CURRICULUM_LINEAR, LLM_CURRICULUM_ROOT, LLM_CURRICULUM_GEOMETRIC, LLM_CURRICULUM_STEPS };
 
 /* The share of the examples admitted at step t of T: start (above 0) at 0, 1 from T on. p is the

@@ -230,7 +230,8 @@ static void read_target(size_t column) {
             t.K);
 }
 
-/* t.x: a column of numbers is one, a text among K is K - 1 that say which; the first is the rest. */
+/* t.x: a column of numbers is one, a text among K is K - 1 that say which; the first is the
+ * rest. */
 static void read_columns(size_t target) {
     for (int pass = 0; pass < 2; pass++) { /* first counts */
         size_t at = 0;
