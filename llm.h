@@ -15132,12 +15132,13 @@ LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
 LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
     LLM_PARALLEL_FOR
     for (size_t word = 0; word < llm_relu_words(n); word++) {
+        const size_t left = n - 32 * word, width = left < 32 ? left : 32;
+        const float *xw = x + 32 * word;
+        float *yw = y + 32 * word;
         uint32_t bits = 0;
-        for (size_t i = 32 * word; i < n && i < 32 * word + 32; i++) {
-            const float v = x[i];
-            bits |= (uint32_t)(v > 0.0f && v < cap) << (i % 32);
-            y[i] = v < 0.0f ? 0.0f : v > cap ? cap : v;
-        }
+        for (size_t i = 0; i < width; i++)
+            bits |= ((uint32_t)(xw[i] > 0.0f) & (uint32_t)(xw[i] < cap)) << i;
+        for (size_t i = 0; i < width; i++) yw[i] = xw[i] < 0.0f ? 0.0f : xw[i] > cap ? cap : xw[i];
         if (mask) mask[word] = bits;
     }
 }
@@ -20906,11 +20907,13 @@ LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
                               const llm_adagrad_config *c, size_t t) {
     LLM_ASSERT(t > 0);
     const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps > 0.0f ? c->eps : FLT_MIN; /* or 0/0 where s is 0 */
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         s[i] += d * d;
-        if (d != 0.0f) w[i] -= lr * d / (sqrtf(s[i]) + c->eps); /* else 0/0 where s and eps are 0 */
+        w[i] -= lr * d / (sqrtf(s[i]) + eps);
     }
 }
 
@@ -21008,18 +21011,22 @@ LLM_API llm_rmsprop_config llm_rmsprop_defaults(void) {
 LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const float *g, size_t n,
                               const llm_rmsprop_config *c) {
     LLM_ASSERT((m || !c->centered) && (v || c->momentum == 0.0f));
-    const float a = c->alpha, eps = c->eps;
+    const float a = c->alpha, lr = c->lr, decay = c->weight_decay, mu = c->momentum;
+    const float sign = c->maximize ? -1.0f : 1.0f;
+    const float inside = c->eps_inside ? c->eps : 0.0f, behind = c->eps_inside ? 0.0f : c->eps;
+    const bool centered = c->centered;
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
-        if (c->centered) {
+        if (centered) {
             m[i] = a * m[i] + (1.0f - a) * d;
-            variance = fmaxf(variance - m[i] * m[i], 0.0f);
+            variance -= m[i] * m[i];
+            variance = variance < 0.0f ? 0.0f : variance;
         }
-        float step = d / (c->eps_inside ? sqrtf(variance + eps) : sqrtf(variance) + eps);
-        if (c->momentum != 0.0f) step = v[i] = c->momentum * v[i] + step;
-        w[i] -= c->lr * step;
+        float step = d / (sqrtf(variance + inside) + behind);
+        if (mu != 0.0f) step = v[i] = mu * v[i] + step;
+        w[i] -= lr * step;
     }
 }
 
@@ -21115,16 +21122,17 @@ LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const floa
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const float step = (float)((double)c->lr / correct1), unbias = (float)(1.0 / correct2);
     const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps, eps_root = c->eps_root;
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
-        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
-        if (most) most[i] = fmaxf(most[i], v[i]);
-        const float square = most ? most[i] : v[i];
+        float square = v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        if (most) square = most[i] = most[i] > square ? most[i] : square;
         const float root =
-            c->eps_root > 0.0f ? sqrtf(square * unbias + c->eps_root) : sqrtf(square) * scale;
-        w[i] -= step * m[i] / (root + c->eps);
+            eps_root > 0.0f ? sqrtf(square * unbias + eps_root) : sqrtf(square) * scale;
+        w[i] -= step * m[i] / (root + eps);
     }
 }
 
@@ -21543,16 +21551,26 @@ LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_
 /* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
+    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
     const float share = (1.0f - b) / (float)rows;
-    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < rows; i++) {
+        const float *gi = g + i * cols;
         float sum = 0.0f;
-        for (size_t j = 0; j < cols; j++) {
-            const float square = g[i * cols + j] * g[i * cols + j] + eps1;
-            sum += square;
-            col[j] += share * square;
-        }
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
         r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t first = 0; first < cols; first += BLOCK) {
+        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
+        float sum[BLOCK] = {0.0f};
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < width; j++) {
+                const float v = g[i * cols + first + j];
+                sum[j] += v * v + eps1;
+            }
+        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
     }
 }
 
@@ -21583,22 +21601,26 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
         for (size_t j = 0; j < across; j++) {
-            const float u = g[i * across + j] * (row / sqrtf(col[j]));
-            sum_sq += (double)u * (double)u;
+            const float u = gi[j] * (row / sqrtf(col[j]));
+            sum += u * u;
         }
+        sum_sq += (double)sum;
     }
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float *wi = w + i * across, *mi = b1 > 0.0f ? m + i * across : NULL;
         for (size_t j = 0; j < across; j++) {
-            const size_t k = i * across + j;
-            float u = step * (g[k] * (row / sqrtf(col[j])));
-            if (b1 > 0.0f) u = m[k] = b1 * m[k] + (1.0f - b1) * u;
-            w[k] = keep * w[k] - u;
+            float u = step * (gi[j] * (row / sqrtf(col[j])));
+            if (mi) u = mi[j] = b1 * mi[j] + (1.0f - b1) * u;
+            wi[j] = keep * wi[j] - u;
         }
     }
 }
