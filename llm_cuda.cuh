@@ -2403,10 +2403,10 @@ static inline __attribute__((unused)) size_t llm_cuda_wasserstein_sinkhorn_slice
     const size_t wanted = tiles ? (263 + tiles) / tiles : 1, most = m / 1024 ? m / 1024 : 1;
     return wanted < most ? wanted : most;
 }
-/* f (n of a) <- llm_wasserstein_sinkhorn_half of g (m of b) for the cost |x - y|^2 of points in d > 0
- * columns, a and b with arrays on the device; masses are shares, which sum to 1. part: n
- * llm_cuda_wasserstein_sinkhorn_slices(n, m) pairs. half_way, off: see the kernel; else f is not
- * read. */
+/* f (n of a) <- llm_wasserstein_sinkhorn_half of g (m of b) for the cost |x - y|^2 of points in d
+ * columns, d > 0. The arrays of a and b are on the device, masses are shares, which sum to 1. part:
+ * n llm_cuda_wasserstein_sinkhorn_slices(n, m) pairs. half_way and off: as the kernel above;
+ * without them f is not read. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_wasserstein_sinkhorn_half(float *f, const float *g, const llm_wasserstein_measure *a,
                                    const llm_wasserstein_measure *b, size_t d, float eps,
@@ -2423,11 +2423,12 @@ llm_cuda_wasserstein_sinkhorn_half(float *f, const float *g, const llm_wasserste
                f, off, part, a->mass, a->n, slices, eps, half_way);
     return cudaGetLastError();
 }
-/* f (n), g (m) <- so many rounds from f, zeros or the potentials of a larger eps; each makes g from
- * f, then f from g. a and b the same pointer: f half a step at a time, and g as it was before. *off
- * <- how much the sums of the plan's rows were off in all before the last step of f; afterwards
- * those of the columns are off by no more (a == b: by as much). scratch: n doubles, and pairs for
- * (n,m) and for (m,n), whichever are more. */
+/* f (n), g (m) <- so many rounds, more than none, from f: zeros, or the potentials of a larger eps.
+ * Each makes g from f, then f from g, as llm_wasserstein_sinkhorn; where a and b are the same
+ * pointer g is f as it was, and f goes half way. *off <- how much the sums of the plan's rows were
+ * off in all before the last step of f, which, gone all the way, makes the rows exact and leaves
+ * the columns off by no more. scratch: n doubles; part: pairs for (n,m) or (m,n), whichever are
+ * more. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_wasserstein_sinkhorn(float *f, float *g, double *off, const llm_wasserstein_measure *a,
                               const llm_wasserstein_measure *b, size_t d, float eps, size_t rounds,
