@@ -244,8 +244,7 @@ TEST(autodiff, "second derivatives of every function, alone, against their formu
     }
 }
 
-TEST(autodiff,
-     "the larger of two: its slope has no slope, and nothing is written behind the tape") {
+TEST(autodiff, "the larger of two: its slope has no slope; nothing is written behind the tape") {
     llm_arena arena = ad_arena();
     llm_autodiff t;
     llm_autodiff_create(&t, 3, &arena);

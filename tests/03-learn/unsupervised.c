@@ -126,8 +126,7 @@ TEST(unsupervised,
     llm_unsupervised_gmm_start(start, same, 4, 1, 2, &rng, &arena);
     for (size_t i = 0; i < 4; i++) CHECK(start[2 * i] + start[2 * i + 1] == 1.0);
     g = llm_unsupervised_gmm_init(1, 1, LLM_UNSUPERVISED_FULL, 1e-3, &arena);
-    CHECK(llm_unsupervised_gmm_fit(&g, NULL, one, x, 4, 0.0, 5, &arena) ==
-          5); /* gains 0, not less */
+    CHECK(llm_unsupervised_gmm_fit(&g, NULL, one, x, 4, 0.0, 5, &arena) == 5); /* gains 0 */
     CHECK(llm_unsupervised_gmm_fit(&g, NULL, one, x, 4, 1e-9, 5, &arena) == 2);
     CHECK_ASSERTS(llm_unsupervised_gmm_init(0, 1, LLM_UNSUPERVISED_FULL, 0, &arena));
     CHECK_ASSERTS(llm_unsupervised_gmm_init(1, 0, LLM_UNSUPERVISED_FULL, 0, &arena));
@@ -135,8 +134,7 @@ TEST(unsupervised,
     CHECK_ASSERTS(llm_unsupervised_gmm_start(start, same, 0, 1, 2, &rng, &arena));
 }
 
-TEST(unsupervised,
-     "k-means++ starts with the probabilities of the definition; draws have cov L L'") {
+TEST(unsupervised, "k-means++ starts with the definition's probabilities; draws have cov L L'") {
     enum { DRAWS = 20000 };
     const float x[6] = {0, 0, 0, 1, 2, 2}; /* three points in the plane */
     llm_arena arena = un_arena();
