@@ -137,3 +137,18 @@ TEST(sparse_vector, "validity, thresholds, NaN, the k largest") {
     CHECK(a->count == 0 && a->n == 6 && arena.used == 0 && llm_sparse_vector_norm(a) == 0.0f);
     llm_arena_destroy(&arena);
 }
+
+TEST(sparse_vector, "nothing is read behind the last entry") {
+    uint32_t *low = (uint32_t *)test_memory(1, 4), *high = (uint32_t *)test_memory(1, 4);
+    float *x = floats(1), *y = floats(1);
+    low[0] = 0, high[0] = 3, x[0] = 2.0f, y[0] = 5.0f;
+    llm_sparse_vector a, b;
+    a.index = low, a.value = x, a.n = 4, a.count = 1;
+    b.index = high, b.value = y, b.n = 4, b.count = 1;
+    CHECK(llm_sparse_vector_dot(&a, &b) == 0.0f && llm_sparse_vector_dot(&b, &a) == 0.0f);
+    CHECK(llm_sparse_vector_dot(&a, &a) == 4.0f);
+    CHECK(llm_sparse_vector_valid(&b));
+    b.n = 3;
+    CHECK(!llm_sparse_vector_valid(&b));
+    CHECK_ASSERTS(llm_sparse_vector_from_dense(&a, x, (size_t)UINT32_MAX + 1, 0.0f));
+}

@@ -231,6 +231,24 @@ static void rows_memory(void) {
     const size_t n = (size_t)N * C;
     ROW_MEMORY("layernorm forward", "8192 x 768", 8 * n,
                llm_layernorm_forward(y, m, m + N, x, g, g + C, N, C, 1e-5f));
+    ROW_MEMORY("layernorm in place", "8192 x 768", 8 * n,
+               llm_layernorm_forward(x, m, m + N, x, g, g + C, N, C, 1e-5f));
+    ROW_MEMORY("layernorm backward", "8192 x 768", 16 * n,
+               llm_layernorm_backward(y, m, m + C, x, g, m + 2 * C, m + N, m + 2 * N, N, C));
+    ROW_MEMORY("rmsnorm in place", "8192 x 768", 8 * n,
+               llm_rmsnorm_forward(x, m, x, g, N, C, 1e-5f));
+    ROW_MEMORY("rmsnorm backward", "8192 x 768", 16 * n,
+               llm_rmsnorm_backward(y, m, x, m + P / 2, g, m + P - N, N, C));
+    enum { PIXELS = 1024, IMAGES = P / PIXELS / 64 };
+    const llm_batchnorm layer = {g, g + 64, g + 128, g + 192, 64, 0.1f, 1e-5f};
+    llm_arena arena;
+    if (!llm_arena_create(&arena, 4096)) exit(2);
+    ROW_MEMORY("batchnorm forward", "256 x 64 x 32 x 32", 8 * (size_t)P,
+               llm_batchnorm_forward_train(y, m, m + 64, x, &layer, IMAGES, PIXELS));
+    ROW_MEMORY("batchnorm backward", "256 x 64 x 32 x 32", 16 * (size_t)P,
+               llm_batchnorm_backward(y, NULL, NULL, x, g, m, m + 64, &layer, IMAGES, PIXELS, true,
+                                      &arena));
+    llm_arena_destroy(&arena);
     ROW_MEMORY("softmax forward", "4096 x 4096", 8 * (size_t)P,
                llm_softmax_forward(y, x, P / V, V, 1.0f));
     ROW_MEMORY("gelu forward", "16M", 8 * (size_t)P,
@@ -253,6 +271,34 @@ static void rows_memory(void) {
         printf("%-22s %-18s  1 %10.3f ns an element\n", names[k], "4096", 1e9 * seconds / A);
     }
     free(x), free(y), free(m), free(g);
+}
+
+/* The 3 x 3 layer of a ResNet's first stage, and the product with the same numbers on its sides. */
+static void rows_conv2d(void) {
+    enum { B = 8, C = 64, SIDE = 56 };
+    if (!wanted("conv2d forward") && !wanted("conv2d backward")) return;
+    const llm_conv2d c = llm_conv2d_make(C, SIDE, SIDE, C, 3, 1, 1);
+    const size_t n = (size_t)B * C * SIDE * SIDE, K = llm_conv2d_sum(&c);
+    const double work = 2e-9 * (double)n * (double)K;
+    float *x = numbers(n), *y = numbers(n), *w_ = numbers(C * K), *dw = numbers(C * K);
+    float *col = numbers(K * SIDE * SIDE);
+    for (size_t w = 0; w < ways; w++) {
+        double t, product;
+        use_threads(threads[w]);
+        llm_arena arena;
+        if (!llm_arena_create(&arena, llm_conv2d_workspace(&c))) exit(2);
+        BEST(product, 0.5, llm_gemm(y, w_, false, col, false, C, SIDE * SIDE, K));
+        BEST(t, 0.5, llm_conv2d_forward(y, x, w_, NULL, B, &c, &arena));
+        print_row("conv2d forward", "8 x 64 x 56 x 56", threads[w], t, work / t, "GFLOP/s",
+                  peak_fma[w]);
+        printf("   x %.2f of the product alone\n", B * product / t);
+        BEST(t, 0.5, llm_conv2d_backward(x, dw, NULL, y, x, w_, B, &c, &arena));
+        print_row("conv2d backward", "8 x 64 x 56 x 56", threads[w], t, 2 * work / t, "GFLOP/s",
+                  peak_fma[w]);
+        printf("   x %.2f of two products\n", 2 * B * product / t);
+        llm_arena_destroy(&arena);
+    }
+    free(x), free(y), free(w_), free(dw), free(col);
 }
 
 static void rows_attention(void) {
@@ -412,6 +458,7 @@ int main(int argc, char **argv) {
     row_few("matmul, 1 row", 1, 768, 50257);
     row_few("matmul, 4 rows", 4, 768, 50257);
     row_few("matmul, 16 rows", 16, 768, 50257);
+    rows_conv2d();
     rows_memory();
     rows_attention();
     rows_gpt2();
