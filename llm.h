@@ -180,6 +180,9 @@
  *   conv2d_kinds             Transposed, causal, depthwise
  *   conv2d_winograd          Winograd's 3 x 3 convolution
  *   pooling                  Pooling
+ *   sparse_rep               Sparse activations
+ *   sparse_coding            Codes of a dictionary
+ *   lista                    Learned sparse coding
  *   kan                      Kolmogorov-Arnold network
  *   kan_grid                 The grid of a Kolmogorov-Arnold layer
  * 07-optim                   OPTIMIZATION
@@ -1486,6 +1489,155 @@ LLM_API bool llm_json_put_number(llm_buffer *b, double number) {
         point = other;
     }
     return ok;
+}
+
+/* @chart ---------------------------------------------------- Lines over an axis, as a picture
+ *
+ *     place = left + (right - left) (x - x_0) / (x_last - x_0)      with log10 x on a log axis
+ *     step  = the least of 1, 2, 5, 10, 20, ... 10^k that leaves at most 6 steps
+ *
+ * A curve says more than its numbers, so the programs beside this book draw: an SVG file, which any
+ * browser shows and which is text, so that two of them can be compared. A chart lies where its
+ * axes do not say what they show, so there are always labels, units as the caller gives them, and
+ * steps that one can add in the head. Names stand at the ends of the lines, pushed apart where they
+ * would overlap: no reader has to match colours with a legend. They come from outside, a table's
+ * header for instance, and are escaped.
+ *
+ * source  W3C, "Scalable Vector Graphics (SVG) 2"; Wong 2011, "Color blindness" (the colours)
+ * needs   argsort buffer json_token
+ * see     @file (writes it), @csv
+ * topics  -
+ */
+enum { LLM_CHART_LINES = 24 };
+typedef struct {
+    const char *title, *across, *up; /* what the axes show */
+    bool log_x;                      /* decades across; x is positive */
+    double mark;                     /* a dashed line at this x; NaN for none */
+} llm_chart;
+
+/* Appends text as XML has it, cut off behind `most` characters; what is no UTF-8 becomes '?'. */
+LLM_API void llm_chart_text(llm_buffer *svg, const char *text, size_t most) {
+    const unsigned char *s = (const unsigned char *)text, *end = s + strlen(text);
+    for (size_t n; s < end && most > 0; s += n, most--) {
+        n = llm_json_token_utf8(s, end);
+        if (n == 0 || *s < 32 || *s == 127) {
+            n = 1;
+            llm_buffer_put(svg, "?", 1);
+        } else if (strchr("<>&\"'", *s)) {
+            llm_buffer_print(svg, "&#%d;", *s);
+        } else {
+            llm_buffer_put(svg, s, n);
+        }
+    }
+    if (s < end) llm_buffer_print(svg, "&#8230;");
+}
+
+/* The distance of ticks for a range > 0: 1, 2 or 5 times a power of ten, at most 6 of them. */
+LLM_API double llm_chart_step(double range) {
+    double step = pow(10.0, floor(log10(range / 6.0)));
+    if (range > 6.0 * step) step *= 2.0; /* by rounding it may fit already */
+    if (range > 6.0 * step) step *= 2.5;
+    if (range > 6.0 * step) step *= 2.0;
+    return step;
+}
+
+/* Ticks and their numbers from low to high: along the left side (up) with lines across, or below. */
+LLM_API void llm_chart_ticks(llm_buffer *svg, double low, double high, double step, bool up,
+                             bool falls, bool decades) {
+    for (double k = ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1.0) {
+        const double v = k * step + 0.0, share = (v - low) / (high - low); /* no -0 */
+        const double shown = decades ? pow(10.0, v) : v;
+        if (up)
+            llm_buffer_print(svg,
+                             "<path d='M74 %.1fH530' stroke='%s'/>\n"
+                             "<text x='66' y='%.1f' text-anchor='end'>%.5g</text>\n",
+                             350.0 - 306.0 * share, v == 0.0 ? "#999" : "#e4e4e4",
+                             354.5 - 306.0 * share, shown);
+        else
+            llm_buffer_print(svg,
+                             "<path d='M%.1f 350v6' stroke='#333'/>\n"
+                             "<text x='%.1f' y='371' text-anchor='middle'>%.5g</text>\n",
+                             74.0 + 456.0 * (falls ? 1.0 - share : share),
+                             74.0 + 456.0 * (falls ? 1.0 - share : share), shown);
+    }
+}
+
+/* svg += the picture of S lines y (S,N) over x (N), N > 1, from x_0 on the left to x_(N-1) on the
+ * right, rising or falling. Points that are not finite are left out. name (S); S <=
+ * LLM_CHART_LINES. False when memory is out. */
+LLM_API bool llm_chart_lines(llm_buffer *svg, const llm_chart *c, const double *x, const double *y,
+                             const char *const *name, size_t S, size_t N) {
+    static const char *const colour[8] = {"#0072b2", "#d55e00", "#009e73", "#b8609a",
+                                          "#b58900", "#3f9bd1", "#444444", "#8c564b"};
+    LLM_ASSERT(S <= LLM_CHART_LINES && N > 1);
+    const double from = c->log_x ? log10(x[0]) : x[0];
+    const double to = c->log_x ? log10(x[N - 1]) : x[N - 1],
+                 mark = c->log_x ? log10(c->mark) : c->mark;
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    LLM_ASSERT(from != to && fabs(from) <= DBL_MAX && fabs(to) <= DBL_MAX);
+    for (size_t i = 0; i < S * N; i++) {
+        if (!(fabs(y[i]) <= DBL_MAX)) continue;
+        low = fmin(low, y[i]);
+        high = fmax(high, y[i]);
+    }
+    if (low > high) low = high = 0.0;         /* nothing to show */
+    if (low == high) low -= 1.0, high += 1.0; /* a flat line stands in the middle */
+    const double step = llm_chart_step(high - low);
+    low = step * floor(low / step + 1e-9);
+    high = step * ceil(high / step - 1e-9);
+
+    /* room for all of it: then none of the following can fail */
+    if (!llm_buffer_reserve(svg, 8192 + S * (512 + 16 * N))) return false;
+    llm_buffer_print(svg, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 720 408' "
+                          "font-family='sans-serif' font-size='13' fill='#333'>\n"
+                          "<rect width='720' height='408' fill='white'/>\n"
+                          "<text x='74' y='26' font-size='15' font-weight='bold'>");
+    llm_chart_text(svg, c->title, 70);
+    llm_buffer_print(svg, "</text>\n<text x='302' y='396' text-anchor='middle'>");
+    llm_chart_text(svg, c->across, 60);
+    llm_buffer_print(svg, "</text>\n<text transform='translate(18 197) rotate(-90)' "
+                          "text-anchor='middle'>");
+    llm_chart_text(svg, c->up, 40);
+    llm_buffer_print(svg, "</text>\n");
+    const double span = fabs(to - from);
+    llm_chart_ticks(svg, low, high, step, true, false, false);
+    llm_chart_ticks(svg, fmin(from, to), fmax(from, to),
+                    c->log_x ? fmax(1.0, llm_chart_step(span)) : llm_chart_step(span), false,
+                    from > to, c->log_x);
+    llm_buffer_print(svg, "<path d='M74 350H530' stroke='#333'/>\n");
+    if (fabs(mark) <= DBL_MAX)
+        llm_buffer_print(svg, "<path d='M%.1f 44V350' stroke='#333' stroke-dasharray='5 4'/>\n",
+                         74.0 + 456.0 * (mark - from) / (to - from));
+
+    float end[LLM_CHART_LINES] = {0.0f};
+    size_t order[LLM_CHART_LINES];
+    for (size_t s = 0; s < S; s++) {
+        end[s] = 350.0f;
+        llm_buffer_print(svg, "<polyline fill='none' stroke='%s' stroke-width='2' points='",
+                         colour[s % 8]);
+        for (size_t i = 0; i < N; i++) {
+            const double at = ((c->log_x ? log10(x[i]) : x[i]) - from) / (to - from);
+            const double height = 350.0 - 306.0 * (y[s * N + i] - low) / (high - low);
+            if (!(fabs(height) <= DBL_MAX)) continue;
+            llm_buffer_print(svg, "%.1f,%.1f ", 74.0 + 456.0 * at, height);
+            end[s] = (float)height;
+        }
+        llm_buffer_print(svg, "'/>\n");
+    }
+    llm_argsort(order, end, S);
+    double place = 30.0;
+    for (size_t k = 0; k < S; k++) { /* 14 apart; the last ones must still fit above the axis */
+        const size_t s = order[k];
+        const double lowest = 350.0 - 14.0 * (double)(S - 1 - k);
+        place = fmax(place + 14.0, fmin((double)end[s], lowest));
+        llm_buffer_print(svg,
+                         "<path d='M530 %.1fL540 %.1f' stroke='%s' stroke-opacity='0.5'/>\n"
+                         "<text x='543' y='%.1f' fill='%s'>",
+                         (double)end[s], place, colour[s % 8], place + 4.5, colour[s % 8]);
+        llm_chart_text(svg, name[s], 24);
+        llm_buffer_print(svg, "</text>\n");
+    }
+    return llm_buffer_print(svg, "</svg>\n");
 }
 
 /* @exp ------------------------------------------------------ Exponential and tanh that vectorise
@@ -9190,6 +9342,98 @@ LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, con
     *count = distinct;
 }
 
+/* @csv_features ------------------------------------------ Columns of a table: a matrix for a model
+ *
+ *     numbers           one column, NaN where missing
+ *     texts, K of them  K - 1 columns of 0 and 1, "quarter=hills"; all 0 is the first text
+ *
+ * Linear models eat a matrix, and a table has names in it. A column whose first known value is a
+ * number must hold numbers to its end: one "12a" is a mistake to be told with its line, not a
+ * reason to take 500 numbers for 500 names. A column of texts becomes indicators, all but one: with
+ * all of them, they would sum to the intercept's column, and no fit could tell them apart. A text
+ * that is missing is missing in all its indicators. A column of very many texts is a key or a
+ * sentence, and no category.
+ *
+ * source  pandas, get_dummies(drop_first=True)
+ * needs   csv csv_column error size
+ * see     @one_hot, @supervised (what becomes of NaN)
+ * topics  -
+ */
+enum { LLM_CSV_FEATURES_NAME = 64 };
+typedef struct {
+    size_t n, d;
+    float *x;                            /* (n,d) */
+    char (*name)[LLM_CSV_FEATURES_NAME]; /* (d), cut off where longer */
+} llm_csv_features;
+
+/* Frees x and the names. */
+LLM_API void llm_csv_features_free(llm_csv_features *f) {
+    free(f->x);
+    free(f->name);
+    memset(f, 0, sizeof *f);
+}
+
+/* Whether a column is one of numbers: its first known value is, or none is known. */
+LLM_API bool llm_csv_features_number(const llm_csv *t, size_t column) {
+    float x;
+    for (size_t i = 1; i <= t->rows; i++) {
+        const char *cell = t->cell[i * t->columns + column];
+        if (cell && *cell) return llm_csv_number(&x, cell);
+    }
+    return true;
+}
+
+/* Counts into f->d, or with f->x fills, the columns in use; code, text (rows) are scratch. */
+LLM_API bool llm_csv_features_pass(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, int *code, const char **text, llm_error *error) {
+    size_t at = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        const char *head = t->cell[c] ? t->cell[c] : "";
+        size_t K = 0;
+        if (use && !use[c]) continue;
+        if (llm_csv_features_number(t, c)) {
+            if (f->x && !llm_csv_numbers(f->x + at, f->d, t, c, error)) return false;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%s", head);
+            at++;
+            continue;
+        }
+        llm_csv_categories(code, text, &K, t, c);
+        if (K > most)
+            return llm_fail(error, "CSV, column '%.60s': %zu different texts, expected at most %zu",
+                            head, K, most);
+        for (size_t k = 1; k < K; k++, at++) {
+            for (size_t i = 0; f->x && i < f->n; i++)
+                f->x[i * f->d + at] = code[i] < 0 ? NAN : code[i] == (int)k ? 1.0f : 0.0f;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%.30s=%.30s", head, text[k]);
+        }
+    }
+    f->d = at;
+    return true;
+}
+
+/* f <- the columns of t with use (columns; NULL: all), of texts with at most `most` different ones.
+ * False, and nothing to free, where one has more, or a number is none. */
+LLM_API bool llm_csv_features_read(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, llm_error *error) {
+    size_t bytes;
+    memset(f, 0, sizeof *f);
+    f->n = t->rows;
+    int *code = (int *)malloc((t->rows + 1) * sizeof(int)); /* t has as many pointers */
+    const char **text = (const char **)malloc((t->rows + 1) * sizeof(char *));
+    bool ok = (code && text) || llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    if (ok && llm_size_mul(&bytes, t->rows + 1, (f->d + 1) * sizeof(float))) {
+        f->x = (float *)malloc(bytes);
+        f->name = (char(*)[LLM_CSV_FEATURES_NAME])malloc((f->d + 1) * LLM_CSV_FEATURES_NAME);
+    }
+    if (ok && !(f->x && f->name)) ok = llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    free(code);
+    free(text);
+    if (!ok) llm_csv_features_free(f);
+    return ok;
+}
+
 /* @supervised ----------------------------------------------- Supervised learning
  *
  *     risk(f) = E loss(f(x), y)          empirical risk = 1/n sum_i loss(f(x_i), y_i)
@@ -15105,6 +15349,168 @@ LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
     return (8 * C / 3 + multiple - 1) / multiple * multiple;
 }
 
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ *     NUMBER   (x - mean) / deviation       ROBUST  (x - median) / (q75 - q25)      then clipped
+ *     CYCLE    sin, cos of 2 pi x / period   CLASS   one-hot      EMBED   a learned row
+ *     image    y(c,h,w) = (x(h,w,c) / 255 - mean_c) / deviation_c
+ *
+ * What stands between a table of raw numbers and the first weights. Each column becomes a fixed
+ * number of features, of size about 1: gradient descent on columns in metres and millimetres takes
+ * as many steps as the ratio of their squares. What is missing (NaN) becomes the mean, which is 0
+ * here, and, where asked for, a flag that says so; a class that was not there in training becomes
+ * zeros, or the table's last row. Hours and angles go on a circle, so that 23 and 0 are neighbours.
+ * The statistics come from the training rows and belong to the model: computed anew on test data
+ * they would let the test look at itself.
+ *
+ * source  LeCun, Bottou, Orr & Mueller 1998, "Efficient backprop", section 4.3; scikit-learn's
+ *         ColumnTransformer, StandardScaler, RobustScaler (conventions)
+ * needs   argsort arena
+ * see     @csv_column (reads the table), @one_hot (texts), @embedding, @data_leakage
+ * topics  Input layer
+ */
+enum {
+    LLM_INPUT_LAYER_NUMBER,
+    LLM_INPUT_LAYER_ROBUST,
+    LLM_INPUT_LAYER_CYCLE, /* needs period */
+    LLM_INPUT_LAYER_CLASS, /* needs classes; values 0 .. classes - 1 */
+    LLM_INPUT_LAYER_EMBED  /* needs classes and width: a table (classes + 1, width) */
+};
+
+/* A column: kind, and what it needs; clip cuts scaled numbers, 0 for not; flag adds a feature that
+ * is 1 where the value is missing. centre and scale are what fit finds. */
+typedef struct {
+    int kind;
+    size_t classes, width;
+    float period, clip;
+    bool flag;
+    float centre, scale;
+} llm_input_layer_column;
+
+/* Features of a column; of D columns; numbers in the tables of D columns. */
+LLM_API size_t llm_input_layer_features(const llm_input_layer_column *c) {
+    const size_t own = c->kind == LLM_INPUT_LAYER_CYCLE   ? 2
+                       : c->kind == LLM_INPUT_LAYER_CLASS ? c->classes
+                       : c->kind == LLM_INPUT_LAYER_EMBED ? c->width
+                                                          : 1;
+    return own + (c->flag ? 1 : 0);
+}
+LLM_API size_t llm_input_layer_width(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++) sum += llm_input_layer_features(&column[d]);
+    return sum;
+}
+LLM_API size_t llm_input_layer_weights(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++)
+        if (column[d].kind == LLM_INPUT_LAYER_EMBED)
+            sum += (column[d].classes + 1) * column[d].width;
+    return sum;
+}
+
+/* The q-quantile of key (n) in the order of rank, n > 0, between two entries on a straight line. */
+LLM_API float llm_input_layer_quantile(const float *key, const size_t *rank, size_t n, double q) {
+    const double at = q * (double)(n - 1);
+    const size_t k = (size_t)at, next = k + 1 < n ? k + 1 : k;
+    const double low = (double)key[rank[k]], high = (double)key[rank[next]];
+    return (float)(low + (at - (double)k) * (high - low));
+}
+
+/* centre and scale of column (D) <- x (N,D), from what is not missing; 0 and 1 for no values, scale
+ * 1 where all are equal. Scratch: N floats and indices, given back. */
+LLM_API void llm_input_layer_fit(llm_input_layer_column *column, const float *x, size_t N, size_t D,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *v = llm_arena_floats(arena, N);
+    size_t *rank = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t d = 0; d < D; d++) {
+        llm_input_layer_column *c = &column[d];
+        size_t n = 0;
+        double mean = 0.0, square = 0.0;
+        for (size_t i = 0; i < N; i++)
+            if (x[i * D + d] == x[i * D + d]) v[n++] = x[i * D + d];
+        c->centre = 0.0f, c->scale = 1.0f;
+        if (n == 0) continue;
+        if (c->kind == LLM_INPUT_LAYER_NUMBER) {
+            for (size_t i = 0; i < n; i++) mean += (double)v[i] / (double)n;
+            for (size_t i = 0; i < n; i++)
+                square += ((double)v[i] - mean) * ((double)v[i] - mean) / (double)n;
+            c->centre = (float)mean, c->scale = (float)sqrt(square);
+        } else if (c->kind == LLM_INPUT_LAYER_ROBUST) {
+            llm_argsort(rank, v, n);
+            c->centre = llm_input_layer_quantile(v, rank, n, 0.5);
+            c->scale = llm_input_layer_quantile(v, rank, n, 0.75) -
+                       llm_input_layer_quantile(v, rank, n, 0.25);
+        }
+        if (c->scale == 0.0f) c->scale = 1.0f;
+    }
+    arena->used = mark;
+}
+
+/* The class of a value, c->classes for one that is missing, unseen, or not a whole number. */
+LLM_API size_t llm_input_layer_class(const llm_input_layer_column *c, float x) {
+    return x >= 0.0f && x < (float)c->classes && x == floorf(x) ? (size_t)x : c->classes;
+}
+
+/* y (N, llm_input_layer_width) <- x (N,D), w: the tables of the EMBED columns one behind the other,
+ * NULL for none. */
+LLM_API void llm_input_layer_apply(float *y, const float *x, const llm_input_layer_column *column,
+                                   const float *w, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        const float *table = w;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            const float v = x[i * D + d];
+            const bool missing = v != v;
+            if (c->kind == LLM_INPUT_LAYER_CYCLE) {
+                const float turn = 2.0f * LLM_PI * (v / c->period);
+                *y++ = missing ? 0.0f : sinf(turn);
+                *y++ = missing ? 0.0f : cosf(turn);
+            } else if (c->kind == LLM_INPUT_LAYER_CLASS) {
+                const size_t k = llm_input_layer_class(c, v);
+                for (size_t j = 0; j < c->classes; j++) *y++ = j == k ? 1.0f : 0.0f;
+            } else if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                memcpy(y, table + llm_input_layer_class(c, v) * c->width, c->width * sizeof *y);
+                y += c->width;
+                table += (c->classes + 1) * c->width;
+            } else {
+                const float z = missing ? 0.0f : (v - c->centre) / c->scale;
+                const float most = c->clip > 0.0f ? c->clip : INFINITY;
+                *y++ = z < -most ? -most : z > most ? most : z;
+            }
+            if (c->flag) *y++ = missing ? 1.0f : 0.0f;
+        }
+    }
+}
+
+/* dw += <- dy (N, llm_input_layer_width), x (N,D): the gradient of the tables, which are all that
+ * learns here. */
+LLM_API void llm_input_layer_backward(float *dw, const float *dy, const float *x,
+                                      const llm_input_layer_column *column, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        float *table = dw;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                float *row = table + llm_input_layer_class(c, x[i * D + d]) * c->width;
+                for (size_t j = 0; j < c->width; j++) row[j] += dy[j];
+                table += (c->classes + 1) * c->width;
+            }
+            dy += llm_input_layer_features(c);
+        }
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C) in units of 0..1. */
+LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float *mean,
+                                   const float *deviation, size_t N, size_t H, size_t W, size_t C) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t p = 0; p < H * W; p++)
+            for (size_t c = 0; c < C; c++)
+                y[(n * C + c) * H * W + p] =
+                    ((float)x[(n * H * W + p) * C + c] / 255.0f - mean[c]) / deviation[c];
+}
+
 /* @dense ---------------------------------------------------- Fully connected layer
  *
  *     y = x w^T + b
@@ -15195,6 +15601,136 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
         for (size_t i = 0; i < O; i++) dy_sq += dy[n * O + i] * dy[n * O + i];
         norm_sq[n] = x_sq * dy_sq;
     }
+}
+
+/* @hidden_layer --------------------------------------------- Hidden layer
+ *
+ *     h = phi(x W^T + b)         what the layer after it sees instead of x
+ *     probe           least squares from h to the labels: what a line can read off
+ *     effective rank  e^H(p), p = s / sum s, s the singular values of h
+ *     participation   (sum s^2)^2 / sum s^4, of h with its mean taken off
+ *
+ * A layer whose outputs nobody asked for: it is there to turn the inputs into something a linear
+ * layer can use. So a hidden layer is judged by a linear probe, and by how many directions it
+ * really has. Random weights already help: enough random features make almost anything linear, and
+ * solving for the readout alone is a closed form (the extreme learning machine). That separates
+ * what comes from having many features from what comes from learning them.
+ *
+ * source  Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes";
+ *         Roy & Vetterli 2007, "The effective rank"; Huang, Zhu & Siew 2006, "Extreme learning
+ *         machine: theory and applications"
+ * needs   arena rng dense_vector svd ridge dense
+ * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds features)
+ * topics  Hidden layer
+ */
+
+/* h (n,U) <- x (n,C), w (U,C), b (U): the features, without the z that backward needs. act is an
+ * LLM_ACTIVATION. */
+LLM_API void llm_hidden_layer_forward(float *h, const float *x, const float *w, const float *b,
+                                      size_t n, size_t C, size_t U, int act) {
+    LLM_ASSERT(U > 0);
+    llm_dense_act_forward(h, h, x, w, b, n, C, U, act);
+}
+
+/* What the features h (n,U) are like. */
+typedef struct {
+    double mean, active; /* mean of h, and the share of entries above 0 */
+    double correlation;  /* mean |correlation| of two units; units that never change are left out */
+    double rank;         /* effective rank, 1 to U */
+    double participation; /* of the centred features: how many directions carry the variance */
+} llm_hidden_layer_stats;
+
+/* Scratch: llm_svd's for (n,U), and (n + 1) U floats. n > 0. */
+LLM_API llm_hidden_layer_stats llm_hidden_layer_measure(const float *h, size_t n, size_t U,
+                                                        llm_arena *arena) {
+    LLM_ASSERT(n > 0 && U > 0);
+    const size_t mark = arena->used, k = n < U ? n : U;
+    float *centred = llm_arena_floats(arena, n * U), *s = llm_arena_floats(arena, k);
+    llm_hidden_layer_stats m = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n * U; i++) {
+        m.mean += (double)h[i] / (double)(n * U);
+        m.active += (h[i] > 0.0f ? 1.0 : 0.0) / (double)(n * U);
+    }
+    for (size_t u = 0; u < U; u++) {
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)h[i * U + u] / (double)n;
+        for (size_t i = 0; i < n; i++) centred[i * U + u] = (float)((double)h[i * U + u] - mean);
+    }
+    llm_svd(NULL, s, NULL, h, n, U, arena);
+    m.rank = (double)llm_svd_effective_rank(s, k);
+    llm_svd(NULL, s, NULL, centred, n, U, arena);
+    double second = 0.0, fourth = 0.0;
+    for (size_t i = 0; i < k; i++) {
+        const double square = (double)s[i] * (double)s[i];
+        second += square, fourth += square * square;
+    }
+    m.participation = fourth > 0.0 ? second * second / fourth : 0.0;
+
+    double pairs = 0.0;
+    for (size_t u = 0; u < U; u++)
+        for (size_t v = 0; v < u; v++) {
+            double uu = 0.0, vv = 0.0, uv = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double a = (double)centred[i * U + u], b = (double)centred[i * U + v];
+                uu += a * a, vv += b * b, uv += a * b;
+            }
+            if (uu == 0.0 || vv == 0.0) continue;
+            m.correlation += fabs(uv) / sqrt(uu * vv);
+            pairs += 1.0;
+        }
+    if (pairs > 0.0) m.correlation /= pairs;
+    arena->used = mark;
+    return m;
+}
+
+/* readout (K,U+1) <- ridge least squares from h (n,U) and a constant to one-hot labels (n), lam >=
+ * 0 for the weights and the constant. False where that is singular. Scratch: n (U + 2) floats, and
+ * llm_ridge_fit's. */
+LLM_API bool llm_hidden_layer_readout(float *readout, const float *h, const int *label, size_t n,
+                                      size_t U, size_t K, double lam, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, n * (U + 1)), *y = llm_arena_floats(arena, n);
+    bool solved = true;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t u = 0; u < U; u++) x[i * (U + 1) + u] = h[i * U + u];
+        x[i * (U + 1) + U] = 1.0f;
+    }
+    for (size_t c = 0; c < K && solved; c++) {
+        for (size_t i = 0; i < n; i++) y[i] = label[i] == (int)c ? 1.0f : 0.0f;
+        solved = llm_ridge_fit(readout + c * (U + 1), x, y, n, U + 1, lam, arena);
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* The share of h (n,U) whose largest readout is that of its label (n): the accuracy of the probe.
+ * Scratch: K floats, given back. */
+LLM_API double llm_hidden_layer_probe(const float *readout, const float *h, const int *label,
+                                      size_t n, size_t U, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, K);
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < K; c++) {
+            double sum = (double)readout[c * (U + 1) + U];
+            for (size_t u = 0; u < U; u++)
+                sum += (double)readout[c * (U + 1) + u] * (double)h[i * U + u];
+            y[c] = (float)sum;
+        }
+        right += (int)llm_dense_vector_argmax(y, K) == label[i];
+    }
+    arena->used = mark;
+    return n > 0 ? (double)right / (double)n : 0.0;
+}
+
+/* w (U,C), b (U) ~ N(0, gain^2 / C), N(0, gain^2): a random layer, whose readout is all that has to
+ * be solved for. */
+LLM_API void llm_hidden_layer_random(float *w, float *b, size_t U, size_t C, float gain,
+                                     llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, U * C);
+    llm_rng_normal_fill(rng, b, U);
+    for (size_t i = 0; i < U * C; i++) w[i] *= gain / sqrtf((float)C);
+    for (size_t u = 0; u < U; u++) b[u] *= gain;
 }
 
 /* @output_layer --------------------------------------------- Output layer
@@ -15330,6 +15866,154 @@ LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_
     size_t right = 0;
     for (size_t n = 0; n < N; n++) right += (int)llm_dense_vector_argmax(z + n * K, K) == label[n];
     return N > 0 ? (double)right / (double)N : 0.0;
+}
+
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ *     ordered   P(y <= k) = s(c_k - z)          c_k = c_{k-1} + softplus(theta_k): ascending
+ *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)          outputs m and v = log sigma^2
+ *     mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
+ *
+ * Heads whose answer is more than a number. Ratings have an order but no distances: one score z is
+ * cut into K classes by K - 1 learned points, which stay sorted because their steps are positive. A
+ * net that gives its own variance says how sure it is, and counts errors less where it is not. A
+ * mixture can say "either here or there": the inverse of a function has several values, and the
+ * mean of two right answers is wrong. Its loss is a log-sum-exp over components, and each component
+ * learns from what it is responsible for.
+ *
+ * source  McCullagh 1980, "Regression models for ordinal data"; Nix & Weigend 1994, "Estimating the
+ *         mean and variance of the target probability distribution"; Bishop 1994, "Mixture density
+ *         networks", eq. 34 to 39
+ * needs   logit logsumexp
+ * see     @output_layer (the other heads), @log_likelihood
+ * topics  -
+ */
+
+/* cut (K-1) <- theta (K-1), K classes: theta_1, then steps of softplus. */
+LLM_API void llm_output_layer_cuts(double *cut, const float *theta, size_t K) {
+    for (size_t k = 0; k + 1 < K; k++)
+        cut[k] = k == 0 ? (double)theta[0] : cut[k - 1] + llm_logit_softplus((double)theta[k]);
+}
+
+/* p (N,K) <- scores z (N), theta (K-1), K > 1: the probability of each class. Scratch: K doubles,
+ * given back. */
+LLM_API void llm_output_layer_ordered_predict(float *p, const float *z, const float *theta,
+                                              size_t N, size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1);
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t n = 0; n < N; n++) {
+        double below = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double up_to = k + 1 < K ? llm_logit_expit(cut[k] - (double)z[n]) : 1.0;
+            p[n * K + k] = (float)(up_to - below);
+            below = up_to;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean of -log P(label); dz (N) <- its gradient, NULL skips both, dtheta (K-1) += <-
+ * z (N), theta (K-1), label (N). Scratch: 2 K doubles, given back.
+ *
+ *     s(b) - s(a) = s(b) s(-a) (1 - e^(a-b)),  a < b the cuts around the class, minus z:
+ * so the logarithm is a sum of three that do not cancel; at the ends one of the factors is 1. */
+LLM_API double llm_output_layer_ordered_loss(float *dz, float *dtheta, const float *z,
+                                             const float *theta, const int *label, size_t N,
+                                             size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1), *dcut = llm_arena_doubles(arena, K - 1);
+    double loss = 0.0;
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t k = 0; k + 1 < K; k++) dcut[k] = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(label[n] >= 0 && (size_t)label[n] < K);
+        const size_t y = (size_t)label[n];
+        const bool low = y == 0, high = y + 1 == K;
+        const double a = low ? 0.0 : cut[y - 1] - (double)z[n];
+        const double b = high ? 0.0 : cut[y] - (double)z[n];
+        const double ratio = low || high ? 0.0 : 1.0 / expm1(b - a); /* e^(a-b) / (1 - e^(a-b)) */
+        double da = 0.0, db = 0.0;
+        if (!high) loss += llm_logit_softplus(-b), db = -llm_logit_expit(-b) - ratio;
+        if (!low) loss += llm_logit_softplus(a), da = llm_logit_expit(a) + ratio;
+        if (!low && !high) loss -= log(-expm1(a - b));
+        if (!high) dcut[y] += db / (double)N;
+        if (!low) dcut[y - 1] += da / (double)N;
+        if (dz) dz[n] = (float)(-(da + db) / (double)N);
+    }
+    double above = 0.0; /* theta_k moves cut k and all behind it */
+    for (size_t k = K - 1; dz && dtheta && k-- > 0;) {
+        above += dcut[k];
+        dtheta[k] += (float)(k > 0 ? above * llm_logit_expit((double)theta[k]) : above);
+    }
+    arena->used = mark;
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* Returns the mean of -log N(t; m, e^v) over N D values; dz (N,2D) <- its gradient or NULL <- z
+ * (N,2D): a row has D means, then D log variances; t (N,D). The loss of a row is the sum over D. */
+LLM_API double llm_output_layer_normal_loss(float *dz, const float *z, const float *t, size_t N,
+                                            size_t D) {
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++)
+        for (size_t d = 0; d < D; d++) {
+            const size_t at = n * 2 * D + d;
+            const double v = (double)z[at + D], e = (double)z[at] - (double)t[n * D + d];
+            const double square = e * e * exp(-v);
+            loss += 0.5 * (v + square + 1.8378770664093453) / (double)N; /* log 2 pi */
+            if (!dz) continue;
+            dz[at] = (float)(e * exp(-v) / (double)N);
+            dz[at + D] = (float)(0.5 * (1.0 - square) / (double)N);
+        }
+    return loss;
+}
+
+/* Returns the mean of -log p(t) of a mixture of M components; dz (N,M(2+D)) <- its gradient or NULL
+ * <- z (N,M(2+D)): a row has M logits of pi, M log sigma, M means of D; t (N,D). Scratch: M floats,
+ * given back.
+ *
+ *     share_m = pi_m N_m / p(t)       dlogit = pi_m - share_m     dmu = share_m (mu - t) / sigma^2
+ *     dlog sigma = share_m (D - |t - mu|^2 / sigma^2) */
+LLM_API double llm_output_layer_mixture_loss(float *dz, const float *z, const float *t, size_t N,
+                                             size_t D, size_t M, llm_arena *arena) {
+    LLM_ASSERT(M > 0);
+    const size_t mark = arena->used;
+    float *part = llm_arena_floats(arena, M); /* log pi_m N_m, up to the norm of pi */
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        const float *logit = z + n * M * (2 + D), *spread = logit + M, *mu = spread + M;
+        const float *tn = t + n * D;
+        for (size_t m = 0; m < M; m++) {
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++)
+                square += ((double)mu[m * D + d] - (double)tn[d]) *
+                          ((double)mu[m * D + d] - (double)tn[d]);
+            const double s = (double)spread[m];
+            part[m] = (float)((double)logit[m] - (double)D * (s + 0.9189385332046727) -
+                              0.5 * square * exp(-2.0 * s));
+        }
+        const double norm = (double)llm_logsumexp(logit, M), all = (double)llm_logsumexp(part, M);
+        loss += (norm - all) / (double)N;
+        if (!dz) continue;
+        float *dn = dz + n * M * (2 + D);
+        for (size_t m = 0; m < M; m++) {
+            const double share = exp((double)part[m] - all) / (double)N;
+            const double pi = exp((double)logit[m] - norm) / (double)N;
+            const double precision = exp(-2.0 * (double)spread[m]);
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double e = (double)mu[m * D + d] - (double)tn[d];
+                square += e * e;
+                dn[2 * M + m * D + d] = (float)(share * e * precision);
+            }
+            dn[m] = (float)(pi - share);
+            dn[M + m] = (float)(share * ((double)D - square * precision));
+        }
+    }
+    arena->used = mark;
+    return loss;
 }
 
 /* @glyphs --------------------------------------------------- Drawn digits
@@ -16029,6 +16713,276 @@ LLM_API const llm_feedforward_kind *llm_feedforward_sum(void) {
                                               llm_feedforward_sum_forward,
                                               llm_feedforward_sum_backward};
     return &kind;
+}
+
+/* @neural_net ----------------------------------------------- Neural network
+ *
+ *     f(x) = y_1 + sum_i v_i max(0, x - x_i)       v_i: slope behind x_i minus slope before it
+ *     bump   = s(k (sum_d [s(k (x_d - low_d)) - s(k (x_d - high_d))] - D + 1/2))
+ *     n points, n units:  h_ij = max(0, a.x_i - b_j) triangular, with p_j-1 < b_j < p_j = a.x_j
+ *
+ * That one hidden layer can be anything is no mystery: its weights can be written down. A sum of
+ * ReLUs passes through any points on a line, one unit for each change of slope, and with n equal
+ * pieces misses a smooth function by h^2 / 8 times its curvature. Two sigmoids make a bump in one
+ * direction, two in each of D directions and one more a box. And any n points in any dimension,
+ * with any labels, are fitted by n units behind one random direction: capacity alone explains
+ * nothing about why networks generalise. What training finds, and how many units it needs, is
+ * another question; the errors of a net against the truth are measured here too.
+ *
+ * source  Cybenko 1989, "Approximation by superpositions of a sigmoidal function"; Zhang, Bengio,
+ *         Hardt, Recht & Vinyals 2017, "Understanding deep learning requires rethinking
+ *         generalization", theorem 1
+ * needs   arena rng argsort matmul activation mlp
+ * see     @deep_net (what depth adds), @mlp (training), @relu (corners of such functions)
+ * topics  Neural network
+ */
+
+/* A net {1, n-1, 1} with ReLU that passes through the points (x_i, y_i), n > 1, in any order: left
+ * of the first it is constant, right of the last it goes on with the last slope. w: the vector of
+ * an llm_mlp, 3 n - 2 floats. False where two points have the same x. Scratch: n indices. */
+LLM_API bool llm_neural_net_interpolate_1d(float *w, const float *x, const float *y, size_t n,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 1);
+    const size_t mark = arena->used, U = n - 1;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool distinct = true;
+    double slope = 0.0;
+    llm_argsort(order, x, n);
+    for (size_t i = 0; i < U && distinct; i++) {
+        const size_t a = order[i], b = order[i + 1];
+        const double next = ((double)y[b] - (double)y[a]) / ((double)x[b] - (double)x[a]);
+        distinct = x[b] > x[a];
+        w[i] = 1.0f;
+        w[U + i] = -x[a];
+        w[2 * U + i] = (float)(next - slope);
+        slope = next;
+    }
+    w[3 * U] = y[order[0]];
+    arena->used = mark;
+    return distinct;
+}
+
+/* About 1 inside the box low (D) < x (D) < high (D), about 0 outside; k > 0, how steep: the larger,
+ * the more exact. A net with two sigmoids a direction and one behind them. */
+LLM_API float llm_neural_net_bump(const float *x, const float *low, const float *high, size_t D,
+                                  float k) {
+    float inside = 0.0f; /* how many directions say yes */
+    for (size_t d = 0; d < D; d++)
+        inside += llm_activation_sigmoid(k * (x[d] - low[d])) -
+                  llm_activation_sigmoid(k * (x[d] - high[d]));
+    return llm_activation_sigmoid(k * (inside - (float)D + 0.5f));
+}
+
+/* A net {D, n, 1} with ReLU that gives y_i at x_i for n points x (n,D), whatever they are: w, the
+ * vector of an llm_mlp, n (D + 2) + 1 floats. False where two points are equal, or fall on the same
+ * place of every direction tried. Scratch: 2 n + D floats and n indices, given back.
+ *
+ * All units look along the same direction a, with thresholds b_j between the projections: unit j is
+ * on for the points j, j + 1, ... in their order, so the readout is solved from the first on. Two
+ * points that fall close together need a large weight, which costs digits: of 32 random directions
+ * the one with the widest smallest gap is taken. */
+LLM_API bool llm_neural_net_memorize(float *w, const float *x, const float *y, size_t n, size_t D,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && D > 0);
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, n), *a = llm_arena_floats(arena, D), widest = 0.0f;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t attempt = 0; attempt <= 32; attempt++) { /* the last one is the best again */
+        if (attempt < 32) llm_rng_normal_fill(rng, a, D);
+        if (attempt == 32) memcpy(a, w, D * sizeof(float));
+        llm_matmul_forward(p, x, a, NULL, n, D, 1);
+        llm_argsort(order, p, n);
+        float gap = INFINITY;
+        for (size_t j = 1; j < n; j++) gap = fminf(gap, p[order[j]] - p[order[j - 1]]);
+        if (attempt < 32 && gap > widest) {
+            widest = gap;
+            memcpy(w, a, D * sizeof(float)); /* in unit 0 */
+        }
+    }
+    float *b = w + n * D, *out = b + n;
+    for (size_t j = 0; j < n && widest > 0.0f; j++) {
+        const float here = p[order[j]], before = j > 0 ? p[order[j - 1]] : here - 1.0f;
+        memcpy(w + j * D, a, D * sizeof(float));
+        b[j] = -(0.5f * (before + here));
+        double sum = 0.0;
+        for (size_t i = 0; i < j; i++) sum += (double)out[i] * ((double)here + (double)b[i]);
+        const double height = (double)here + (double)b[j];
+        out[j] = (float)(((double)y[order[j]] - sum) / height); /* later ones mend the rounding */
+    }
+    out[n] = 0.0f;
+    arena->used = mark;
+    return widest > 0.0f;
+}
+
+/* *most and *rms <- |f - y| of a net with one output on x (n,size[0]), y (n): the largest and the
+ * root of the mean square. Scratch: n floats, and the cache of 64 rows, given back. */
+LLM_API void llm_neural_net_errors(double *most, double *rms, const llm_mlp *m, const float *w,
+                                   const float *x, const float *y, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, n);
+    llm_mlp_outputs(f, m, w, x, n, 64, arena);
+    *most = *rms = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double e = fabs((double)f[i] - (double)y[i]);
+        if (!(e <= *most)) *most = e;
+        *rms += e * e / (double)n;
+    }
+    *rms = sqrt(*rms);
+    arena->used = mark;
+}
+
+/* @deep_net ------------------------------------------------- Deep neural network
+ *
+ *     tent(x) = 2 max(0, x) - 4 max(0, x - 1/2)         k times behind each other: 2^k pieces
+ *     x^2 ~ x - sum_{i=1..m} tent^i(x) / 4^i             error 4^-(m+1) on [0,1]
+ *     x y = 2 ((x + y) / 2)^2 - x^2 / 2 - y^2 / 2
+ *
+ * What depth buys. A hidden layer adds its corners to those there are; a layer behind another folds
+ * the line, and every fold doubles what was drawn before. k layers of two units make 2^k pieces;
+ * one hidden layer needs a unit for each. The same tents, added with falling weights, give x^2 with
+ * an error that falls by 4 with each layer, and from squares come products: so a deep net computes
+ * smooth functions with a number of units that grows with the logarithm of the precision. How many
+ * pieces a given net has on a line can be counted exactly. Random nets use few of those they could
+ * have.
+ *
+ * source  Telgarsky 2016, "Benefits of depth in neural networks"; Yarotsky 2017, "Error bounds for
+ *         approximations with deep ReLU networks", proposition 2 and 3; Montufar et al. 2014, "On
+ *         the number of linear regions of deep neural networks"
+ * needs   arena activation mlp
+ * see     @neural_net (the shallow constructions), @relu (one hidden layer), @vanishing_gradient
+ * topics  Deep neural network
+ */
+
+/* max(0, 2 x) - max(0, 4 x - 2): up to 1 at 1/2 and down again. */
+LLM_API double llm_deep_net_tent(double x) { return 2.0 * fmax(0.0, x) - 4.0 * fmax(0.0, x - 0.5); }
+
+/* w <- the weights of an llm_mlp of sizes {1, 2, ..., 2, 1} with k hidden layers and ReLU that
+ * computes the tent k times: 2^k pieces on [0,1] from 6 k + 1 numbers, exactly. */
+LLM_API void llm_deep_net_sawtooth(float *w, size_t k) {
+    LLM_ASSERT(k > 0);
+    for (size_t l = 0; l <= k; l++) {
+        const size_t units = l < k ? 2 : 1;
+        for (size_t u = 0; u < units; u++) { /* each reads the tent of the two below, or x */
+            *w++ = l > 0 ? 2.0f : 1.0f;
+            if (l > 0) *w++ = -4.0f;
+        }
+        for (size_t u = 0; u < units; u++) *w++ = u > 0 ? -0.5f : 0.0f;
+    }
+}
+
+/* x^2 within 4^-(m+1) for x in [0,1], by m tents; a net of m hidden layers and 3 units in each. */
+LLM_API double llm_deep_net_square(double x, size_t m) {
+    double y = x, saw = x, weight = 1.0;
+    for (size_t i = 0; i < m; i++) {
+        saw = llm_deep_net_tent(saw);
+        weight *= 0.25;
+        y -= weight * saw;
+    }
+    return y;
+}
+
+/* x y within 3 4^-(m+1) for x and y in [0,1], from three squares. */
+LLM_API double llm_deep_net_product(double x, double y, size_t m) {
+    return 2.0 * llm_deep_net_square(0.5 * (x + y), m) - 0.5 * llm_deep_net_square(x, m) -
+           0.5 * llm_deep_net_square(y, m);
+}
+
+/* The most pieces that ReLU layers of these widths can have on a line: each layer cuts each piece
+ * into width + 1. */
+LLM_API double llm_deep_net_most_pieces(const size_t *size, size_t layers) {
+    double most = 1.0;
+    for (size_t l = 1; l < layers; l++) most *= (double)size[l] + 1.0;
+    return most;
+}
+
+/* What a net does on a segment: at t (count), from 0 to 1, ascending, all corners among them, it
+ * has the values h (count,width) of the layer reached so far. */
+typedef struct {
+    double *t, *h, *t2, *h2;
+    size_t count, room;
+} llm_deep_net_line;
+
+/* Puts a point into every interval where a unit of h (count,width) changes its sign: there ReLU has
+ * a corner. Several in one interval are put in ascending order. False when the room is full. */
+LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
+    size_t out = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        double at = 0.0; /* the share of the interval behind us */
+        for (bool more = true; more;) {
+            if (out == s->room) return false;
+            const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
+            const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
+            s->t2[out] = s->t[i] + at * (end - s->t[i]);
+            double next = 2.0;
+            for (size_t u = 0; u < width; u++) {
+                s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
+                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
+                    const double cross = a[u] / (a[u] - b[u]);
+                    if (cross > at + 1e-12 && cross < next) next = cross;
+                }
+            }
+            out++;
+            more = next < 1.0 - 1e-12;
+            at = next;
+        }
+    }
+    double *swap = s->t;
+    s->t = s->t2, s->t2 = swap;
+    swap = s->h, s->h = s->h2, s->h2 = swap;
+    s->count = out;
+    return true;
+}
+
+/* The number of linear pieces of the first output of a ReLU net along the segment from a to b
+ * (size[0]), found by carrying the corners from layer to layer, in double. Neighbouring pieces
+ * whose slopes differ by less than 1e-9 of the largest are one. 0: there were more than `room`
+ * points. Scratch: room 2 (1 + widest) doubles, given back. */
+LLM_API size_t llm_deep_net_pieces_1d(const llm_mlp *m, const float *w, const float *a,
+                                      const float *b, size_t room, llm_arena *arena) {
+    LLM_ASSERT(m->act == LLM_ACTIVATION_RELU && room > 1);
+    const size_t mark = arena->used;
+    size_t widest = 1;
+    for (size_t l = 0; l <= m->layers; l++) widest = m->size[l] > widest ? m->size[l] : widest;
+    llm_deep_net_line s = {llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           2,
+                           room};
+    s.t[0] = 0.0, s.t[1] = 1.0;
+    for (size_t d = 0; d < m->size[0]; d++)
+        s.h[d] = (double)a[d], s.h[m->size[0] + d] = (double)b[d];
+    bool fits = true;
+    for (size_t l = 1; l <= m->layers && fits; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        for (size_t i = 0; i < s.count; i++)
+            for (size_t o = 0; o < v.out; o++) {
+                double z = (double)w[v.bias + o];
+                for (size_t c = 0; c < v.in; c++)
+                    z += (double)w[v.weight + o * v.in + c] * s.h[i * v.in + c];
+                s.h2[i * v.out + o] = z;
+            }
+        double *swap = s.h;
+        s.h = s.h2, s.h2 = swap;
+        if (l == m->layers) break;
+        fits = llm_deep_net_split(&s, v.out);
+        for (size_t i = 0; i < s.count * v.out; i++) s.h[i] = fmax(s.h[i], 0.0);
+    }
+    const size_t K = m->size[m->layers];
+    double steepest = 0.0, last = 0.0;
+    size_t pieces = 0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i + 1 < s.count; i++) {
+            if (s.t[i + 1] - s.t[i] < 1e-12) continue;
+            const double slope = (s.h[(i + 1) * K] - s.h[i * K]) / (s.t[i + 1] - s.t[i]);
+            if (pass == 0) steepest = fmax(steepest, fabs(slope));
+            if (pass == 1 && (pieces == 0 || fabs(slope - last) > 1e-9 * steepest)) {
+                pieces++;
+                last = slope;
+            }
+        }
+    arena->used = mark;
+    return fits ? pieces : 0;
 }
 
 /* @weight_init ---------------------------------------------- Weight initialization
@@ -17192,6 +18146,274 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
     }
 }
 
+/* @augmentation --------------------------------------------- Data augmentation
+ *
+ *     y(q) = x(M q + t)                 for each pixel q of the new picture, x between pixels
+ *
+ * A moved, turned or noisy digit is the same digit. Showing a model such copies tells it so, and
+ * costs no labels: with five examples of a class it matters more than the model does. What has to
+ * hold is that the label stays: a 6 turned by half a circle is a 9, and then the copy is a lie.
+ * Pictures are warped backwards: each new pixel asks where it comes from and takes the share of the
+ * four pixels around that place, so that there are no holes. Everything is drawn from one generator,
+ * so an epoch can be repeated.
+ *
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks applied
+ *         to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
+ *         convolutional neural networks with cutout"; Cubuk et al. 2020, "RandAugment"
+ * needs   base rng
+ * see     @augmentation_mix (pictures mixed with each other), @equivariance (built in instead)
+ * topics  Data Augmentation
+ */
+
+/* Where pixel (row, column) comes from: row m[0] row + m[1] column + m[2], column m[3] row + m[4]
+ * column + m[5]. */
+typedef struct {
+    float m[6];
+} llm_augmentation_map;
+
+/* About the middle of a picture (H,W): turn by an angle (counterclockwise as one looks at it),
+ * make larger by zoom, then move by dy rows down and dx columns to the right. */
+LLM_API llm_augmentation_map llm_augmentation_similarity(float angle, float zoom, float dy,
+                                                         float dx, size_t H, size_t W) {
+    const float c = cosf(angle) / zoom, s = sinf(angle) / zoom; /* of the way back */
+    const float row = 0.5f * ((float)H - 1.0f), column = 0.5f * ((float)W - 1.0f);
+    const llm_augmentation_map map = {{c, s, row - c * (row + dy) - s * (column + dx), -s, c,
+                                       column + s * (row + dy) - c * (column + dx)}};
+    return map;
+}
+
+/* y (C,H,W) <- x (C,H,W), which is `outside` beyond its pixels. y may not be x. */
+LLM_API void llm_augmentation_warp(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   const llm_augmentation_map *map, float outside) {
+    const float *m = map->m;
+    for (size_t i = 0; i < H * W; i++) {
+        const float row = m[0] * (float)(i / W) + m[1] * (float)(i % W) + m[2];
+        const float column = m[3] * (float)(i / W) + m[4] * (float)(i % W) + m[5];
+        const float top = floorf(row), left = floorf(column), a = row - top, b = column - left;
+        for (size_t c = 0; c < C; c++) {
+            float sum = 0.0f;
+            for (size_t k = 0; k < 4;
+                 k++) { /* the four neighbours; compare as floats: no overflow */
+                const float r = top + (float)(k / 2), q = left + (float)(k % 2);
+                const float share = (k / 2 ? a : 1.0f - a) * (k % 2 ? b : 1.0f - b);
+                const bool inside =
+                    r >= 0.0f && q >= 0.0f && r < (float)H && q < (float)W && share != 0.0f;
+                sum += share * (inside ? x[(c * H + (size_t)r) * W + (size_t)q] : outside);
+            }
+            y[c * H * W + i] = sum;
+        }
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S): one of the eight ways to lay a square on itself, without arithmetic. Its
+ * number mod 4 counts quarter turns, counterclockwise; from 4 on, x is mirrored (left and right
+ * exchanged) before it is turned. y may not be x. */
+LLM_API void llm_augmentation_square(float *y, const float *x, size_t C, size_t S, size_t which) {
+    LLM_ASSERT(which < 8);
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i % (S * S) / S, column = i % S;
+        for (size_t turn = 0; turn < which % 4; turn++) { /* a turn takes from the column's row */
+            const size_t from = column;
+            column = S - 1 - row;
+            row = from;
+        }
+        if (which >= 4) column = S - 1 - column;
+        y[i] = x[i / (S * S) * S * S + row * S + column];
+    }
+}
+
+/* y (8,C,S,S) <- x (C,S,S): all of them. What is averaged over an orbit does not depend on which of
+ * its pictures came in. */
+LLM_API void llm_augmentation_orbit(float *y, const float *x, size_t C, size_t S) {
+    for (size_t which = 0; which < 8; which++)
+        llm_augmentation_square(y + which * C * S * S, x, C, S, which);
+}
+
+/* x (C,H,W) in place: a square of side x side pixels around a random one becomes `fill`, in all
+ * channels; what of it lies outside is lost. */
+LLM_API void llm_augmentation_cutout(float *x, size_t C, size_t H, size_t W, size_t side,
+                                     float fill, llm_rng *rng) {
+    const size_t top = llm_rng_below(rng, H), left = llm_rng_below(rng, W); /* of the padded one */
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = i / W % H + side / 2, column = i % W + side / 2;
+        if (row >= top && row < top + side && column >= left && column < left + side) x[i] = fill;
+    }
+}
+
+/* x (n) in place: + N(0, std^2). */
+LLM_API void llm_augmentation_noise(float *x, size_t n, float std, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) x[i] += std * llm_rng_normal(rng);
+}
+
+/* RandAugment: y (C,H,W) <- x (C,H,W): `count` operations drawn with replacement, all as strong as
+ * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to 30%,
+ * move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up to
+ * half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
+LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   size_t count, float strength, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, n = C * H * W;
+    float *t = llm_arena_floats(arena, n);
+    memcpy(y, x, n * sizeof(float));
+    for (size_t step = 0; step < count; step++) {
+        const size_t which = llm_rng_below(rng, 9);
+        const float s = llm_rng_below(rng, 2) ? strength : -strength;
+        const float by = 0.3f * s, h = (float)H, w = (float)W;
+        llm_augmentation_map map = llm_augmentation_similarity(
+            which == 0 ? s * LLM_PI / 6.0f : 0.0f, which == 1 ? 1.0f + by : 1.0f,
+            which == 2 ? by * h : 0.0f, which == 3 ? by * w : 0.0f, H, W);
+        if (which == 4) map.m[1] = by, map.m[2] = -by * 0.5f * (w - 1.0f); /* shear, middle fixed */
+        if (which == 5) map.m[3] = by, map.m[5] = -by * 0.5f * (h - 1.0f);
+        if (which < 6) {
+            memcpy(t, y, n * sizeof(float));
+            llm_augmentation_warp(y, t, C, H, W, &map, 0.0f);
+        }
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)y[i] / (double)n;
+        for (size_t i = 0; i < n && (which == 6 || which == 7); i++) {
+            const float v = which == 6 ? y[i] + 0.5f * s
+                                       : (float)mean + (1.0f + 0.6f * s) * (y[i] - (float)mean);
+            y[i] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
+        }
+        if (which == 8) {
+            const size_t most = H < W ? H : W;
+            llm_augmentation_cutout(y, C, H, W, (size_t)(0.5f * strength * (float)most), 0.5f, rng);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @augmentation_mix ----------------------------------------- Examples mixed with each other
+ *
+ *     mixup:   x = l x_a + (1 - l) x_b,  t = l t_a + (1 - l) t_b          l ~ Beta(a, a)
+ *     CutMix:  x = x_a with a box of x_b,  t likewise with l = share of x_a's pixels
+ *
+ * New examples from two old ones, with targets in between. Mixup asks the model to be linear along
+ * the way from one example to another, which a line through both is and a wild function is not;
+ * CutMix keeps pixels real. What is easily got wrong: a box that hangs over the border is cut off,
+ * so l must be counted again afterwards. SMOTE does the same within a rare class, with its own
+ * neighbours. Words have no half, so text is thinned, swapped and masked instead.
+ *
+ * source  Zhang, Cisse, Dauphin & Lopez-Paz 2018, "mixup: beyond empirical risk minimization"; Yun
+ *         et al. 2019, "CutMix"; Chawla et al. 2002, "SMOTE"; Wei & Zou 2019, "EDA"; Devlin et al.
+ *         2019, "BERT", section 3.1 (masking)
+ * needs   base rng distribution_sample
+ * see     @augmentation (of one example), @cross_entropy (takes soft targets)
+ * topics  -
+ */
+
+/* Beta(a,a), a > 0: mostly near 0 and 1 for a < 1. From two gammas by their logarithms, which do
+ * not vanish for small a. */
+LLM_API float llm_augmentation_mix_share(float a, llm_rng *rng) {
+    LLM_ASSERT(a > 0.0f);
+    const double one = llm_distribution_sample_log_gamma((double)a, rng);
+    const double other = llm_distribution_sample_log_gamma((double)a, rng);
+    return (float)(1.0 / (1.0 + exp(other - one)));
+}
+
+/* y (N,D) <- x (N,D): l x_n + (1 - l) x_partner[n]. One l for the batch; the same call mixes the
+ * targets. y may not be x. */
+LLM_API void llm_augmentation_mixup(float *y, const float *x, const size_t *partner, size_t N,
+                                    size_t D, float l) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < D; i++)
+            y[n * D + i] = l * x[n * D + i] + (1.0f - l) * x[partner[n] * D + i];
+}
+
+/* box (4): top, left, bottom, right (the last two not inside) of sqrt(1 - l) times the height and
+ * the width, around a random pixel, cut off at the border. Returns the share of pixels outside it:
+ * the l for the targets. */
+LLM_API float llm_augmentation_cutmix_box(size_t box[4], size_t H, size_t W, float l,
+                                          llm_rng *rng) {
+    LLM_ASSERT(l >= 0.0f && l <= 1.0f);
+    for (size_t axis = 0; axis < 2; axis++) {
+        const size_t L = axis ? W : H, side = (size_t)((float)L * sqrtf(1.0f - l));
+        const size_t middle = llm_rng_below(rng, L), end = middle + side - side / 2;
+        box[axis] = middle > side / 2 ? middle - side / 2 : 0;
+        box[2 + axis] = end < L ? end : L;
+    }
+    const size_t area = (box[2] - box[0]) * (box[3] - box[1]);
+    return 1.0f - (float)area / (float)(H * W);
+}
+
+/* y (N,C,H,W) <- x (N,C,H,W), with the box from x_partner[n]. y may not be x. */
+LLM_API void llm_augmentation_cutmix(float *y, const float *x, const size_t *partner, size_t N,
+                                     size_t C, size_t H, size_t W, const size_t box[4]) {
+    for (size_t i = 0; i < N * C * H * W; i++) {
+        const size_t n = i / (C * H * W), row = i / W % H, column = i % W;
+        const bool other = row >= box[0] && row < box[2] && column >= box[1] && column < box[3];
+        y[i] = other ? x[partner[n] * C * H * W + i % (C * H * W)] : x[i];
+    }
+}
+
+/* y (m,D) <- x (n,D), the examples of one rare class: each a point between a random one and one of
+ * its k nearest, drawn. n > k > 0. Scratch: n floats,
+ * given back. */
+LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n, size_t D,
+                                    size_t k, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && n > k);
+    const size_t mark = arena->used;
+    float *distance = llm_arena_floats(arena, n);
+    for (size_t s = 0; s < m; s++) {
+        const size_t a = llm_rng_below(rng, n), rank = llm_rng_below(rng, k);
+        const float u = llm_rng_uniform(rng);
+        for (size_t j = 0; j < n; j++) {
+            distance[j] = 0.0f;
+            for (size_t i = 0; i < D; i++) {
+                const float d = x[j * D + i] - x[a * D + i];
+                distance[j] += d * d;
+            }
+        }
+        distance[a] = INFINITY; /* not its own neighbour, though another may lie on it */
+        size_t b = 0;
+        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, crossed out, rank times */
+            b = a == 0 ? 1 : 0;
+            for (size_t j = 0; j < n; j++) b = distance[j] < distance[b] ? j : b;
+            if (turn < rank) distance[b] = INFINITY;
+        }
+        for (size_t i = 0; i < D; i++)
+            y[s * D + i] = x[a * D + i] + u * (x[b * D + i] - x[a * D + i]);
+    }
+    arena->used = mark;
+}
+
+/* token (n) in place: each is left out with probability p, but one always stays. Returns how many
+ * there are now. */
+LLM_API size_t llm_augmentation_delete(int *token, size_t n, float p, llm_rng *rng) {
+    size_t kept = 0;
+    const int spare = n ? token[llm_rng_below(rng, n)] : 0;
+    for (size_t i = 0; i < n; i++)
+        if (llm_rng_uniform(rng) >= p) token[kept++] = token[i];
+    if (n > 0 && kept == 0) token[kept++] = spare;
+    return kept;
+}
+
+/* token (n) in place: two random places change their tokens, `times` times. */
+LLM_API void llm_augmentation_swap(int *token, size_t n, size_t times, llm_rng *rng) {
+    for (size_t t = 0; t < times && n > 1; t++) {
+        const size_t i = llm_rng_below(rng, n), j = llm_rng_below(rng, n);
+        const int swap = token[i];
+        token[i] = token[j];
+        token[j] = swap;
+    }
+}
+
+/* token (n) in place, target (n): with probability p a token is to be guessed: target gets it, and
+ * it becomes `mask` (80%), a random one of V (10%), or stays (10%), so that no position can be
+ * trusted. target is -100, which losses ignore, elsewhere. */
+LLM_API void llm_augmentation_mask(int *token, int *target, size_t n, float p, int mask, size_t V,
+                                   llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        target[i] = -100;
+        if (llm_rng_uniform(rng) >= p) continue;
+        target[i] = token[i];
+        const float u = llm_rng_uniform(rng);
+        if (u < 0.8f)
+            token[i] = mask;
+        else if (u < 0.9f)
+            token[i] = (int)llm_rng_below(rng, V);
+    }
+}
+
 /* @conv2d --------------------------------------------------- Convolution
  *
  *     y[o,i,j] = b[o] + sum_{c,u,v} w[o,c,u,v] x[c, s i + d u - p, s j + d v - p]
@@ -17844,6 +19066,689 @@ LLM_API void llm_pooling_global_backward(float *dx, const float *dy, size_t plan
     LLM_PARALLEL_FOR
     for (size_t k = 0; k < planes; k++)
         for (size_t s = 0; s < S; s++) dx[k * S + s] += dy[k] / (float)S;
+}
+
+/* @cnn ------------------------------------------------------ Convolutional neural network
+ *
+ *     picture -> [convolution -> norm -> ReLU -> pooling] repeated -> flatten or mean -> dense
+ *
+ * Pictures are made of small things that mean the same wherever they are. Convolutions look for
+ * them with few weights, pooling makes what is found coarser, and after two or three rounds each
+ * channel says whether something like a stroke, an eye, a wheel is somewhere around here; a linear
+ * layer decides. Here the layers become kinds of @feedforward, which builds and runs any such
+ * network, skips included, and the loop that trains one. On shifted digits a tenth of a dense
+ * net's weights does better: it need not learn each position anew.
+ *
+ * source  LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
+ *         recognition" (LeNet)
+ * needs   arena rng error feedforward he_init batchnorm conv2d conv2d_gemm pooling
+ * see     @glyphs (data), @deep_learning (the whole run), @equivariance
+ * topics  Convolutional neural network (CNN)
+ */
+
+/* config of conv: a square kernel; weight ~ He's fan_in, bias 0. */
+typedef struct {
+    size_t channels, kernel, stride, pad, groups;
+} llm_cnn_conv_config;
+
+/* conv. */
+LLM_API llm_conv2d llm_cnn_conv_layer(llm_feedforward_shape in, const void *config) {
+    const llm_cnn_conv_config *k = (const llm_cnn_conv_config *)config;
+    llm_conv2d c = llm_conv2d_make(in.c, in.h, in.w, k->channels, k->kernel, k->stride, k->pad);
+    c.groups = k->groups;
+    return c;
+}
+LLM_API bool llm_cnn_conv_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    const llm_conv2d c = llm_cnn_conv_layer(in[0], config);
+    const size_t most = 2 * c.pad[0] + (in[0].h < in[0].w ? in[0].h : in[0].w);
+    if (inputs != 1 || c.kernel[0] > most || c.C % c.groups || c.O % c.groups) return false;
+    out->c = c.O, out->h = llm_conv2d_size(&c, 0), out->w = llm_conv2d_size(&c, 1);
+    return true;
+}
+LLM_API bool llm_cnn_conv_tensor(llm_feedforward_tensor *t, size_t k,
+                                 const llm_feedforward_node *node) {
+    const llm_conv2d c = llm_cnn_conv_layer(node->in_shape[0], node->config);
+    t->rank = k == 0 ? 4 : 1;
+    t->shape[0] = c.O, t->shape[1] = c.C / c.groups;
+    t->shape[2] = c.kernel[0], t->shape[3] = c.kernel[1];
+    t->buffer = false;
+    snprintf(t->name, sizeof t->name, "%s", k == 0 ? "weight" : "bias");
+    return k < 2;
+}
+LLM_API void llm_cnn_conv_init(float *w, float *state, const llm_feedforward_node *node,
+                               llm_rng *rng) {
+    const llm_conv2d c = llm_cnn_conv_layer(node->in_shape[0], node->config);
+    (void)state;
+    llm_he_init_normal(w, c.O, c.C / c.groups, c.kernel[0] * c.kernel[1], LLM_HE_INIT_FAN_IN, 0.0f,
+                       rng);
+    for (size_t o = 0; o < c.O; o++) w[llm_conv2d_weights(&c) + o] = 0.0f;
+}
+LLM_API void llm_cnn_conv_forward(const llm_feedforward_call *c) {
+    const llm_conv2d conv = llm_cnn_conv_layer(c->node->in_shape[0], c->node->config);
+    llm_conv2d_forward(c->y, c->x[0], c->w, c->w + llm_conv2d_weights(&conv), c->run->N, &conv,
+                       c->run->arena);
+}
+LLM_API void llm_cnn_conv_backward(const llm_feedforward_call *c) {
+    const llm_conv2d conv = llm_cnn_conv_layer(c->node->in_shape[0], c->node->config);
+    llm_conv2d_backward(c->dx[0], c->dw, c->dw ? c->dw + llm_conv2d_weights(&conv) : NULL, c->dy,
+                        c->x[0], c->w, c->run->N, &conv, c->run->arena);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_conv(void) {
+    static const llm_feedforward_kind kind = {
+        "conv", llm_cnn_conv_shape,   llm_cnn_conv_tensor,  llm_cnn_conv_init,
+        NULL,   llm_cnn_conv_forward, llm_cnn_conv_backward};
+    return &kind;
+}
+
+/* norm: @batchnorm with torch's momentum and eps. No config. Keeps mean and rstd for backward. */
+LLM_API llm_batchnorm llm_cnn_norm_layer(const llm_feedforward_call *c) {
+    const size_t C = c->node->out.c;
+    const llm_batchnorm layer = {c->w, c->w + C, c->state, c->state + C, C, 0.1f, 1e-5f};
+    return layer;
+}
+LLM_API bool llm_cnn_same_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    (void)config;
+    *out = in[0];
+    return inputs == 1;
+}
+LLM_API bool llm_cnn_norm_tensor(llm_feedforward_tensor *t, size_t k,
+                                 const llm_feedforward_node *node) {
+    static const char *const name[4] = {"weight", "bias", "running_mean", "running_var"};
+    t->rank = 1;
+    t->shape[0] = node->out.c;
+    t->buffer = k > 1;
+    snprintf(t->name, sizeof t->name, "%s", name[k % 4]);
+    return k < 4;
+}
+LLM_API void llm_cnn_norm_init(float *w, float *state, const llm_feedforward_node *node,
+                               llm_rng *rng) {
+    const size_t C = node->out.c;
+    (void)rng;
+    for (size_t c = 0; c < 2 * C; c++) w[c] = c < C ? 1.0f : 0.0f;
+    for (size_t c = 0; c < 2 * C; c++) state[c] = c < C ? 0.0f : 1.0f;
+}
+LLM_API size_t llm_cnn_norm_saved(const llm_feedforward_node *node, size_t N) {
+    return N > 0 ? 2 * node->out.c : 0;
+}
+LLM_API void llm_cnn_norm_forward(const llm_feedforward_call *c) {
+    const llm_batchnorm layer = llm_cnn_norm_layer(c);
+    const size_t S = c->node->out.h * c->node->out.w, N = c->run->N;
+    float *mean = c->saved, *rstd = mean + layer.C;
+    if (N > 0 && c->run->train) {
+        llm_batchnorm_forward_train(c->y, mean, rstd, c->x[0], &layer, N, S);
+    } else if (N > 0) {
+        for (size_t k = 0; k < layer.C; k++) mean[k] = layer.running_mean[k];
+        llm_batchnorm_running_rstd(rstd, &layer);
+        llm_batchnorm_apply(c->y, c->x[0], mean, rstd, &layer, N, S);
+    }
+}
+LLM_API void llm_cnn_norm_backward(const llm_feedforward_call *c) {
+    const llm_batchnorm layer = llm_cnn_norm_layer(c);
+    llm_batchnorm_backward(c->dx[0], c->dw, c->dw ? c->dw + layer.C : NULL, c->dy, c->x[0],
+                           c->saved, c->saved + layer.C, &layer, c->run->N,
+                           c->node->out.h * c->node->out.w, c->run->train, c->run->arena);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_norm(void) {
+    static const llm_feedforward_kind kind = {"norm",
+                                              llm_cnn_same_shape,
+                                              llm_cnn_norm_tensor,
+                                              llm_cnn_norm_init,
+                                              llm_cnn_norm_saved,
+                                              llm_cnn_norm_forward,
+                                              llm_cnn_norm_backward};
+    return &kind;
+}
+
+/* pool: maxima of square windows side by side; config: const size_t *, their side, 0 for the mean
+ * over the whole picture. Keeps the places of the maxima, as bits in floats. */
+LLM_API llm_pooling llm_cnn_pool_layer(const llm_feedforward_shape *in, const void *config) {
+    return llm_pooling_make(in->h, in->w, *(const size_t *)config);
+}
+LLM_API bool llm_cnn_pool_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    const size_t side = *(const size_t *)config;
+    out->c = in[0].c, out->h = side ? in[0].h / side : 1, out->w = side ? in[0].w / side : 1;
+    return inputs == 1; /* no windows: a size of 0, which is refused */
+}
+LLM_API size_t llm_cnn_pool_saved(const llm_feedforward_node *node, size_t N) {
+    return *(const size_t *)node->config ? N * llm_feedforward_size(node->out) : 0;
+}
+LLM_API void llm_cnn_pool_forward(const llm_feedforward_call *c) {
+    const llm_feedforward_shape *in = c->node->in_shape;
+    const llm_pooling pool = llm_cnn_pool_layer(in, c->node->config);
+    if (pool.kernel[0] == 0)
+        llm_pooling_global_forward(c->y, c->x[0], c->run->N * in->c, in->h * in->w);
+    else
+        llm_pooling_max_forward(c->y, (uint32_t *)(void *)c->saved, c->x[0], c->run->N * in->c,
+                                &pool);
+}
+LLM_API void llm_cnn_pool_backward(const llm_feedforward_call *c) {
+    const llm_feedforward_shape *in = c->node->in_shape;
+    const llm_pooling pool = llm_cnn_pool_layer(in, c->node->config);
+    if (!c->dx[0]) return;
+    if (pool.kernel[0] == 0)
+        llm_pooling_global_backward(c->dx[0], c->dy, c->run->N * in->c, in->h * in->w);
+    else
+        llm_pooling_max_backward(c->dx[0], c->dy, (const uint32_t *)(void *)c->saved,
+                                 c->run->N * in->c, &pool);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_pool(void) {
+    static const llm_feedforward_kind kind = {"pool",
+                                              llm_cnn_pool_shape,
+                                              NULL,
+                                              NULL,
+                                              llm_cnn_pool_saved,
+                                              llm_cnn_pool_forward,
+                                              llm_cnn_pool_backward};
+    return &kind;
+}
+
+/* @cnn_train ------------------------------------------------ Training a network of layers
+ *
+ *     g = gradient of the mean loss of a batch         v = momentum v + g         w -= lr v
+ *
+ * @mlp_train's loop for any network of @feedforward that ends in logits, and the smallest one worth
+ * the name: two rounds of convolution, ReLU and pooling, then a linear layer, as LeNet was. What is
+ * new beside a perceptron is state: batch normalization has running means that move in training and
+ * are frozen when the network is measured, so the two must not be mixed up.
+ *
+ * source  LeCun et al. 1998, "Gradient-based learning applied to document recognition"
+ * needs   arena error activation output_layer mlp_train epoch feedforward
+ *         feedforward_run feedforward_layers cnn
+ * see     @cnn @glyphs
+ * topics  -
+ */
+
+/* conv (channels) - norm if asked for - ReLU - pool 2, the same with twice the channels, dense to
+ * classes: for pictures of one channel and side x side pixels, side >= 4. The arena gets the layers
+ * and their configs. */
+LLM_API void llm_cnn_train_lenet(llm_feedforward *f, size_t side, size_t channels, size_t classes,
+                                 bool norm, llm_arena *arena) {
+    LLM_ASSERT(side >= 4);
+    static const int relu = LLM_ACTIVATION_RELU;
+    static const size_t two = 2;
+    const llm_feedforward_shape in = {1, side, side};
+    llm_cnn_conv_config *conv = (llm_cnn_conv_config *)llm_arena_take(arena, 2, sizeof *conv);
+    llm_feedforward_dense_config *head =
+        (llm_feedforward_dense_config *)llm_arena_take(arena, 1, sizeof *head);
+    llm_error error;
+    bool good = true;
+    llm_feedforward_create(f, in, 9, arena);
+    for (size_t round = 0; round < 2; round++) {
+        conv[round].channels = channels << round;
+        conv[round].kernel = 3, conv[round].stride = conv[round].pad = conv[round].groups = 1;
+        good = good && llm_feedforward_then(f, llm_cnn_conv(), &conv[round], &error);
+        if (norm) good = good && llm_feedforward_then(f, llm_cnn_norm(), NULL, &error);
+        good = good && llm_feedforward_then(f, llm_feedforward_activation(), &relu, &error) &&
+               llm_feedforward_then(f, llm_cnn_pool(), &two, &error);
+    }
+    head->units = classes, head->gain = 1.0f;
+    good = good && llm_feedforward_then(f, llm_feedforward_dense(), head, &error);
+    LLM_ASSERT(good);
+    (void)good;
+}
+
+/* z (n,classes) <- x (n, pictures): the logits of the network as it is used, B at a time. Scratch:
+ * llm_feedforward_memory for B, and what the layers take; given back. */
+LLM_API void llm_cnn_train_outputs(float *z, const llm_feedforward *f, const float *w, float *state,
+                                   const float *x, size_t n, size_t B, llm_arena *arena) {
+    const size_t mark = arena->used, in = llm_feedforward_size(f->x);
+    const size_t K = llm_feedforward_size(f->node[f->count - 1].out);
+    LLM_ASSERT(B > 0);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(f, f->count, B));
+    for (size_t from = 0; from < n; from += B) {
+        const size_t rows = n - from < B ? n - from : B;
+        const llm_feedforward_run r = {f, w, x + from * in, state, memory, rows, 0, false, arena};
+        const float *y = llm_feedforward_forward(&r);
+        for (size_t i = 0; i < rows * K; i++) z[from * K + i] = y[i];
+    }
+    arena->used = mark;
+}
+
+/* The share of x (n, pictures) whose largest logit is that of label (n). Scratch: as above, and n
+ * times the classes. */
+LLM_API double llm_cnn_train_accuracy(const llm_feedforward *f, const float *w, float *state,
+                                      const float *x, const int *label, size_t n, size_t B,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, K = llm_feedforward_size(f->node[f->count - 1].out);
+    float *z = llm_arena_floats(arena, n * K);
+    llm_cnn_train_outputs(z, f, w, state, x, n, B, arena);
+    const double share = llm_output_layer_accuracy(z, label, n, K);
+    arena->used = mark;
+    return share;
+}
+
+/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean loss
+ * over the last epoch, each batch before its step. Scratch: 2 w, a batch, llm_feedforward_memory of
+ * one, and what backward takes; given back. */
+LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, const float *x,
+                             const int *label, size_t n, const llm_mlp_train_config *config,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, B = config->batch, P = f->params;
+    const size_t in = llm_feedforward_size(f->x);
+    const size_t K = llm_feedforward_size(f->node[f->count - 1].out);
+    float *g = llm_arena_floats(arena, P), *v = llm_arena_floats(arena, P);
+    float *xb = llm_arena_floats(arena, B * in), *dz = llm_arena_floats(arena, B * K);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(f, f->count, B));
+    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    llm_epoch_state order = {n, B, false, config->seed, 0, 0};
+    const size_t steps = llm_epoch_steps(n, B, false);
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+
+    double loss = 0.0;
+    for (size_t step = 0; step < config->epochs * steps; step++) {
+        if (step % steps == 0) loss = 0.0;
+        const size_t rows = llm_epoch_next(index, &order);
+        llm_mlp_gather(xb, label_b, NULL, x, label, NULL, index, rows, in, K);
+        const llm_feedforward_run r = {f, w, xb, state, memory, rows, step, true, arena};
+        const float *z = llm_feedforward_forward(&r);
+        loss += llm_output_layer_loss(dz, z, label_b, NULL, rows, K, LLM_OUTPUT_LAYER_SOFTMAX) *
+                (double)rows / (double)n;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_feedforward_backward(NULL, g, dz, &r);
+        for (size_t i = 0; i < P; i++) {
+            v[i] = config->momentum * v[i] + g[i];
+            w[i] -= config->lr * v[i];
+        }
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* @sparse_rep ----------------------------------------------- Sparse activations
+ *
+ *     S = (1 - (sum |a| / n)^2 / (sum a^2 / n)) / (1 - 1/n)         0: all equal, 1: one is not 0
+ *     k winners    y_i = x_i if x_i is among the k largest, else 0
+ *     penalties    l1 sum |a| / N        KL(rho | mean_n a_nj) for each unit j
+ *
+ * Most of a trained net is silent most of the time. S measures it (Treves and Rolls, scaled by
+ * Vinje and Gallant): over the examples of one unit, its lifetime, and over the units for one
+ * example, the population; the two differ, since a unit that is always on is sparse in no lifetime.
+ * What is silent need not be multiplied: the next product can go over the inputs that are not 0 and
+ * do in proportion less. Sparseness can be forced (only k winners pass), or bought (a price on what
+ * is active, either its size or, for outputs between 0 and 1, its mean).
+ *
+ * source  Rolls & Tovee 1995; Vinje & Gallant 2000 (the scale); Makhzani & Frey 2014, "k-sparse
+ *         autoencoders"; Ng 2011, "Sparse autoencoder" (the KL penalty)
+ * needs   arena argsort
+ * see     @sparse_coding (codes of a dictionary), @sparsity (of weights), @relu, @sae
+ * topics  Sparse Representations in Deep Nets
+ */
+
+/* S of the n numbers a_0, a_stride, ..; 0 where all are 0, or n < 2. */
+LLM_API double llm_sparse_rep_measure(const float *a, size_t n, size_t stride) {
+    double sum = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        sum += fabs((double)a[i * stride]);
+        square += (double)a[i * stride] * (double)a[i * stride];
+    }
+    if (n < 2 || square == 0.0) return 0.0;
+    return (1.0 - sum * sum / square / (double)n) / (1.0 - 1.0 / (double)n);
+}
+
+/* lifetime (U), population (N), either may be NULL <- activations a (N,U). */
+LLM_API void llm_sparse_rep_measures(float *lifetime, float *population, const float *a, size_t N,
+                                     size_t U) {
+    for (size_t u = 0; lifetime && u < U; u++)
+        lifetime[u] = (float)llm_sparse_rep_measure(a + u, N, U);
+    for (size_t n = 0; population && n < N; n++)
+        population[n] = (float)llm_sparse_rep_measure(a + n * U, U, 1);
+}
+
+/* y (N,U), winner (N,k) <- x (N,U), k <= U: the k largest of each row pass, of equal ones the
+ * first. winner has their places, which is all that backward needs. y may be x. Scratch: U floats
+ * and indices, given back. */
+LLM_API void llm_sparse_rep_winners_forward(float *y, size_t *winner, const float *x, size_t N,
+                                            size_t U, size_t k, llm_arena *arena) {
+    LLM_ASSERT(k <= U);
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, U);
+    size_t *order = (size_t *)llm_arena_take(arena, U, sizeof(size_t));
+    for (size_t n = 0; n < N; n++) {
+        for (size_t u = 0; u < U; u++) key[u] = -x[n * U + u];
+        llm_argsort(order, key, U);
+        for (size_t u = 0; u < U; u++) y[n * U + u] = 0.0f;
+        for (size_t r = 0; r < k; r++) {
+            winner[n * k + r] = order[r];
+            y[n * U + order[r]] = -key[order[r]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx (N,U) += <- dy (N,U) and forward's winner (N,k). */
+LLM_API void llm_sparse_rep_winners_backward(float *dx, const float *dy, const size_t *winner,
+                                             size_t N, size_t U, size_t k) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t r = 0; r < k; r++) {
+            const size_t at = n * U + winner[n * k + r];
+            dx[at] += dy[at];
+        }
+}
+
+/* Returns price sum |a| / N; da (N,U) += its gradient, or NULL <- a (N,U). */
+LLM_API double llm_sparse_rep_l1(float *da, const float *a, size_t N, size_t U, float price) {
+    double sum = 0.0;
+    const float step = price / (float)N;
+    for (size_t i = 0; i < N * U; i++) {
+        sum += fabs((double)a[i]);
+        if (da) da[i] += a[i] > 0.0f ? step : a[i] < 0.0f ? -step : 0.0f;
+    }
+    return N > 0 ? (double)price * sum / (double)N : 0.0;
+}
+
+/* Returns price sum_j KL(rho | q_j), q_j the mean of unit j over the rows; da (N,U) += its
+ * gradient, or NULL <- a (N,U) in [0,1]. 0 < rho < 1: the share of examples a unit should stand
+ * for. Infinite where a unit is always 0 or always 1; the gradient then has a limit of 1e6 price /
+ * N. */
+LLM_API double llm_sparse_rep_kl(float *da, const float *a, size_t N, size_t U, double rho,
+                                 float price) {
+    LLM_ASSERT(rho > 0.0 && rho < 1.0);
+    double total = 0.0;
+    for (size_t u = 0; u < U && N > 0; u++) {
+        double q = 0.0;
+        for (size_t n = 0; n < N; n++) q += (double)a[n * U + u] / (double)N;
+        total += rho * log(rho / q) + (1.0 - rho) * log((1.0 - rho) / (1.0 - q));
+        const double slope = fmax(-1e6, fmin(1e6, (1.0 - rho) / (1.0 - q) - rho / q));
+        for (size_t n = 0; da && n < N; n++)
+            da[n * U + u] += (float)((double)price * slope / (double)N);
+    }
+    return (double)price * total;
+}
+
+/* y (N,O) <- x (N,C) times w (O,C) transposed, given as w_t (C,O): rows of w_t for which x is 0 are
+ * not read. Returns how many multiply-adds it took, of N C O. */
+LLM_API size_t llm_sparse_rep_product(float *y, const float *x, const float *w_t, size_t N,
+                                      size_t C, size_t O) {
+    size_t count = 0;
+    for (size_t n = 0; n < N; n++) {
+        float *yn = y + n * O;
+        for (size_t o = 0; o < O; o++) yn[o] = 0.0f;
+        for (size_t c = 0; c < C; c++) {
+            const float a = x[n * C + c];
+            if (a == 0.0f) continue;
+            for (size_t o = 0; o < O; o++) yn[o] += a * w_t[c * O + o];
+            count += O;
+        }
+    }
+    return count;
+}
+
+/* @sparse_coding -------------------------------------------- Codes of a dictionary
+ *
+ *     minimise 1/2 |x - sum_k c_k d_k|^2 + price sum |c_k|              or: with at most k atoms
+ *     FISTA       c <- soft(z - (D z - x) D' / L, price / L)            z ahead of c by momentum
+ *     LISTA       c <- soft(S c + W x, theta),  T rounds, W, S, theta learned
+ *     dictionary  D = argmin |X - C D|^2 for the codes C, atoms of length 1; codes; and so on
+ *
+ * Many signals are sums of few parts out of many. Which ones is hard to find exactly; greedily (the
+ * atom most along what is left, then least squares on all chosen so far) it is provably right while
+ * no two atoms are too much alike: coherence below 1 / (2 k - 1). With a price on sizes instead of
+ * a count the problem is convex. A network of a few rounds of the same form, trained on its
+ * solutions, needs an eighth of the rounds. And the parts themselves can be learned, from the
+ * signals alone.
+ *
+ * source  Pati, Rezaiifar & Krishnaprasad 1993 (OMP); Tropp 2004, "Greed is good" (the bound); Beck
+ *         & Teboulle 2009 (FISTA); Gregor & LeCun 2010, "Learning fast approximations of sparse
+ *         coding"; Engan, Aase & Husoy 1999 (the update of the dictionary)
+ * needs   arena cholesky eigh
+ * see     @sparse_rep, @lasso (the same problem, one right side), @sae
+ * topics  -
+ */
+
+/* A dictionary d (K,D) has atoms of length 1 in its rows. First: x moved by theta towards 0, and
+ * what is nearer is 0; a product of two rows. */
+LLM_API double llm_sparse_coding_soft(double x, double theta) {
+    return x > theta ? x - theta : x < -theta ? x + theta : 0.0;
+}
+LLM_API double llm_sparse_coding_dot(const float *a, const float *b, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* The largest |d_j . d_k|, j != k. */
+LLM_API double llm_sparse_coding_coherence(const float *d, size_t K, size_t D) {
+    double most = 0.0;
+    for (size_t j = 0; j < K; j++)
+        for (size_t k = 0; k < j; k++)
+            most = fmax(most, fabs(llm_sparse_coding_dot(d + j * D, d + k * D, D)));
+    return most;
+}
+
+/* c (K) <- x (D), d (K,D): orthogonal matching pursuit with at most `atoms` atoms, fewer where the
+ * rest is within tol of 0 or no atom is left that the chosen ones do not make. Returns how many.
+ * The least squares on the chosen ones comes from a Cholesky factor that grows by a row. Scratch:
+ * atoms^2 + 2 atoms + D doubles and atoms indices. */
+LLM_API size_t llm_sparse_coding_omp(float *c, const float *x, const float *d, size_t K, size_t D,
+                                     size_t atoms, double tol, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *l = llm_arena_doubles(arena, atoms * atoms), *b = llm_arena_doubles(arena, atoms);
+    double *a = llm_arena_doubles(arena, atoms), *rest = llm_arena_doubles(arena, D);
+    size_t *chosen = (size_t *)llm_arena_take(arena, atoms, sizeof(size_t)), count = 0;
+    for (size_t k = 0; k < K; k++) c[k] = 0.0f;
+    for (size_t i = 0; i < D; i++) rest[i] = (double)x[i];
+    while (count < atoms) {
+        double left = 0.0, most = 0.0;
+        size_t best = K;
+        for (size_t i = 0; i < D; i++) left += rest[i] * rest[i];
+        for (size_t k = 0; k < K && left > tol * tol; k++) {
+            double along = 0.0;
+            bool free = true;
+            for (size_t i = 0; i < D; i++) along += rest[i] * (double)d[k * D + i];
+            for (size_t j = 0; j < count; j++) free = free && chosen[j] != k;
+            if (free && fabs(along) > most) most = fabs(along), best = k;
+        }
+        if (best == K || most <= 1e-6 * sqrt(left)) break;
+        chosen[count] = best; /* L L' = Gram matrix of the chosen, a row more; L b = D x */
+        double *row = l + count * atoms;
+        double sum = llm_sparse_coding_dot(d + best * D, x, D), pivot = 1.0;
+        for (size_t j = 0; j < count; j++) {
+            row[j] = llm_sparse_coding_dot(d + best * D, d + chosen[j] * D, D);
+            for (size_t m = 0; m < j; m++) row[j] -= row[m] * l[j * atoms + m];
+            row[j] /= l[j * atoms + j];
+            sum -= row[j] * b[j];
+            pivot -= row[j] * row[j];
+        }
+        if (pivot <= 1e-6) break; /* made of the others */
+        row[count] = sqrt(pivot);
+        b[count] = sum / row[count];
+        const size_t n = ++count;
+        for (size_t j = n; j-- > 0;) { /* L' a = b */
+            a[j] = b[j];
+            for (size_t m = j + 1; m < n; m++) a[j] -= l[m * atoms + j] * a[m];
+            a[j] /= l[j * atoms + j];
+            c[chosen[j]] = (float)a[j];
+        }
+        for (size_t i = 0; i < D; i++) {
+            rest[i] = (double)x[i];
+            for (size_t j = 0; j < n; j++) rest[i] -= a[j] * (double)d[chosen[j] * D + i];
+        }
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* gram (K,K) <- D D'; returns L, its largest eigenvalue, NaN for a dictionary that is not finite.
+ * Scratch: llm_eigh's and K doubles. */
+LLM_API double llm_sparse_coding_gram(double *gram, const float *d, size_t K, size_t D,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, K);
+    for (size_t i = 0; i < K * K; i++)
+        gram[i] = llm_sparse_coding_dot(d + i / K * D, d + i % K * D, D);
+    const double L = K > 0 && llm_eigh(w, NULL, gram, K, arena) ? w[K - 1] : (double)NAN;
+    arena->used = mark;
+    return L;
+}
+
+/* c (N,K) <- x (N,D), d (K,D), from where c stands: rounds of ISTA, or FISTA where fast. Scratch:
+ * llm_sparse_coding_gram's and K^2 + 3 K doubles. */
+LLM_API void llm_sparse_coding_fista(float *c, const float *x, const float *d, size_t N, size_t K,
+                                     size_t D, double price, size_t rounds, bool fast,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *target = llm_arena_doubles(arena, K);
+    double *z = llm_arena_doubles(arena, K), *next = llm_arena_doubles(arena, K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t n = 0; n < N; n++) {
+        float *cn = c + n * K;
+        double t = 1.0;
+        for (size_t k = 0; k < K; k++) {
+            target[k] = llm_sparse_coding_dot(d + k * D, x + n * D, D);
+            z[k] = (double)cn[k];
+        }
+        for (size_t round = 0; round < rounds; round++) {
+            for (size_t k = 0; k < K; k++) {
+                double slope = -target[k];
+                for (size_t j = 0; j < K; j++) slope += gram[k * K + j] * z[j];
+                next[k] = llm_sparse_coding_soft(z[k] - slope / L, price / L);
+            }
+            const double after = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+            const double ahead = fast ? (t - 1.0) / after : 0.0;
+            for (size_t k = 0; k < K; k++) {
+                z[k] = next[k] + ahead * (next[k] - (double)cn[k]);
+                cn[k] = (float)next[k];
+            }
+            t = after;
+        }
+    }
+    arena->used = mark;
+}
+
+/* d (K,D) in place <- signals x (N,D): rounds of codes with at most `atoms` atoms, c (N,K), and of
+ * the least-squares dictionary for them. An atom that nobody uses becomes the signal that is coded
+ * worst. Returns the mean square of what is left at the end. Scratch: 2 K^2 + K D doubles, D N
+ * floats and llm_sparse_coding_omp's. */
+LLM_API double llm_sparse_coding_dictionary(float *d, float *c, const float *x, size_t N, size_t K,
+                                            size_t D, size_t atoms, size_t rounds,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *to = llm_arena_doubles(arena, K * D);
+    double left = 0.0;
+    for (size_t round = 0;; round++) {
+        double most = -1.0;
+        size_t worst = 0;
+        left = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_sparse_coding_omp(c + n * K, x + n * D, d, K, D, atoms, 0.0, arena);
+            double own = 0.0;
+            for (size_t i = 0; i < D; i++) {
+                double e = (double)x[n * D + i];
+                for (size_t k = 0; k < K; k++) e -= (double)c[n * K + k] * (double)d[k * D + i];
+                own += e * e;
+            }
+            left += own / ((double)N * (double)D);
+            if (own > most) most = own, worst = n;
+        }
+        if (round == rounds) break;
+        for (size_t i = 0; i < K * K; i++) gram[i] = 0.0;
+        for (size_t i = 0; i < K * D; i++) to[i] = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t k = 0; k < K; k++) {
+                const double share = (double)c[n * K + k];
+                if (share == 0.0) continue;
+                for (size_t j = 0; j < K; j++) gram[k * K + j] += share * (double)c[n * K + j];
+                for (size_t i = 0; i < D; i++) to[k * D + i] += share * (double)x[n * D + i];
+            }
+        for (size_t k = 0; k < K; k++) /* so that atoms nobody uses stay where they are, almost */
+            gram[k * K + k] = gram[k * K + k] > 0.0 ? gram[k * K + k] * (1.0 + 1e-9) : 1.0;
+        if (!llm_cholesky_factor(gram, K, NULL)) break;
+        llm_cholesky_solve(to, gram, K, D);
+        for (size_t k = 0; k < K; k++) {
+            double square = 0.0;
+            for (size_t i = 0; i < D; i++) square += to[k * D + i] * to[k * D + i];
+            if (square == 0.0) {
+                square = llm_sparse_coding_dot(x + worst * D, x + worst * D, D);
+                for (size_t i = 0; i < D; i++) to[k * D + i] = (double)x[worst * D + i];
+            }
+            for (size_t i = 0; i < D && square > 0.0; i++)
+                d[k * D + i] = (float)(to[k * D + i] / sqrt(square));
+        }
+    }
+    arena->used = mark;
+    return left;
+}
+
+/* @lista ---------------------------------------------------- Learned sparse coding
+ *
+ *     b = W x       c_1 = soft(b, theta)       c_t+1 = soft(b + S c_t, theta),  t < T
+ *     ISTA:  W = D' / L,  S = I - D' D / L,  theta = price / L
+ *
+ * ISTA unrolled: a recurrent net of T rounds, whose weights can be taken from the dictionary, and
+ * then trained on codes of the signals that really occur. It has no reason to be a good solver for
+ * others, and on these it is as far after a few rounds as ISTA after tens. All rounds share W, S
+ * and theta, so a gradient arrives at them from every round.
+ *
+ * source  Gregor & LeCun 2010, "Learning fast approximations of sparse coding", 3
+ * needs   arena dense sparse_coding
+ * see     @rnn (the same shape), @sparse_coding
+ * topics  -
+ */
+
+/* w: W (K,D), then S (K,K), then theta (K). */
+typedef struct {
+    size_t K, D, rounds;
+} llm_lista;
+
+/* The length of w. */
+LLM_API size_t llm_lista_param_count(const llm_lista *m) { return m->K * (m->D + m->K + 1); }
+
+/* w <- ISTA for the dictionary d (K,D) and this price. Scratch: llm_sparse_coding_gram's, K^2. */
+LLM_API void llm_lista_init(float *w, const llm_lista *m, const float *d, double price,
+                            llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, D = m->D;
+    double *gram = llm_arena_doubles(arena, K * K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t i = 0; i < K * D; i++) w[i] = (float)((double)d[i] / L);
+    for (size_t i = 0; i < K * K; i++)
+        w[K * D + i] = (float)((i / K == i % K ? 1.0 : 0.0) - gram[i] / L);
+    for (size_t k = 0; k < K; k++) w[K * (D + K) + k] = (float)(price / L);
+    arena->used = mark;
+}
+
+/* c (rounds,N,K): the codes after each round, the last of which are meant; z (rounds,N,K): what
+ * soft was applied to <- w, x (N,D). */
+LLM_API void llm_lista_forward(float *c, float *z, const llm_lista *m, const float *w,
+                               const float *x, size_t N) {
+    const size_t K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    for (size_t t = 0; t < m->rounds; t++) {
+        float *zt = z + t * size, *ct = c + t * size;
+        if (t == 0) llm_dense_forward(zt, x, w, NULL, N, m->D, K);
+        if (t > 0) llm_dense_forward(zt, ct - size, S, NULL, N, K, K);
+        for (size_t i = 0; i < size; i++) {
+            if (t > 0) zt[i] += z[i]; /* b */
+            ct[i] = (float)llm_sparse_coding_soft((double)zt[i], (double)theta[i % K]);
+        }
+    }
+}
+
+/* dw += <- dc (N,K), the gradient of the last codes, and forward's c, z, w, x. Scratch: 3 N K
+ * floats, given back. */
+LLM_API void llm_lista_backward(float *dw, const float *dc, const llm_lista *m, const float *c,
+                                const float *z, const float *w, const float *x, size_t N,
+                                llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    float *db = llm_arena_floats(arena, size), *dz = llm_arena_floats(arena, size);
+    float *now = llm_arena_floats(arena, size), *dtheta = dw + K * (m->D + K);
+    for (size_t i = 0; i < size; i++) db[i] = 0.0f, now[i] = dc[i];
+    for (size_t t = m->rounds; t-- > 0;) {
+        for (size_t i = 0; i < size; i++) {
+            const float v = z[t * size + i], at = theta[i % K];
+            dz[i] = v > at || v < -at ? now[i] : 0.0f;
+            dtheta[i % K] += v > at ? -now[i] : v < -at ? now[i] : 0.0f;
+            db[i] += dz[i];
+            now[i] = 0.0f;
+        }
+        if (t > 0) llm_dense_backward(now, dw + K * m->D, NULL, dz, c + (t - 1) * size, S, N, K, K);
+    }
+    llm_dense_backward(NULL, dw, NULL, db, x, w, N, m->D, K);
+    arena->used = mark;
 }
 
 /* @kan ------------------------------------------------------ Kolmogorov-Arnold network
@@ -20826,6 +22731,131 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     return (float)(a->loss / a->weight);
 }
 
+/* @grad_noise_scale ----------------------------------------- Gradient noise scale
+ *
+ *     B_simple = tr(S) / |G|^2          G: the true gradient, S: the covariance of one example's
+ *     E|G_B|^2 = |G|^2 + tr(S) / B      so two batch sizes give both
+ *     steps to a loss = S_min (1 + B_noise / B)      examples = B steps = E_min (1 + B / B_noise)
+ *
+ * How many examples a batch should have. Far below the noise scale a gradient is mostly noise, and
+ * twice the batch halves the steps; far above it is the true gradient already, and twice the batch
+ * is twice the price. At B_noise both are twice their minimum. It is measured for nothing where
+ * gradients of parts are added anyway: the squared length of a part's gradient against that of the
+ * sum. Both estimates are noisy, and the ratio of noisy numbers is biased: average each over steps
+ * first, then divide. The scale grows as the gradient shrinks: large batches are for the end.
+ *
+ * source  McCandlish, Kaplan, Amodei et al. 2018, "An Empirical Model of Large-Batch Training", eq.
+ *         2.6, 2.8, 2.9, 2.11 and appendix A.1
+ * needs   -
+ * see     @batch_size @grad_accum
+ * topics  Gradient Noise Scale
+ */
+
+/* Estimates of |G|^2 and tr(S). */
+typedef struct {
+    double signal, noise;
+} llm_grad_noise_scale;
+
+/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate, below;
+ * NaN where both are 0: nothing was measured. */
+LLM_API double llm_grad_noise_scale_value(llm_grad_noise_scale s) {
+    if (s.signal > 0.0) return s.noise / s.signal;
+    return s.noise == 0.0 && s.signal == 0.0 ? (double)NAN : (double)INFINITY;
+}
+
+/* From each example's gradient, g (n,P), n > 1; both without bias: the mean of n examples is itself
+ * too long by tr(S) / n. mean (P) is scratch and holds the mean gradient afterwards. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_examples(double *mean, const float *g, size_t n,
+                                                           size_t P) {
+    LLM_ASSERT(n > 1);
+    double square = 0.0, spread = 0.0;
+    for (size_t k = 0; k < P; k++) {
+        mean[k] = 0.0;
+        for (size_t i = 0; i < n; i++) mean[k] += (double)g[i * P + k] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double d = (double)g[i * P + k] - mean[k];
+            spread += d * d / (double)(n - 1);
+        }
+        square += mean[k] * mean[k];
+    }
+    const llm_grad_noise_scale s = {square - spread / (double)n, spread};
+    return s;
+}
+
+/* From the mean squared length small_sq of gradients of batches of `small` and that of `big`; one
+ * pair is enough, the mean over micro-batches or devices is better. Unbiased. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_pair(double small_sq, double big_sq, size_t small,
+                                                       size_t big) {
+    LLM_ASSERT(small > 0 && big > small);
+    const double b = (double)small, B = (double)big;
+    const llm_grad_noise_scale s = {(B * big_sq - b * small_sq) / (B - b),
+                                    (small_sq - big_sq) / (1.0 / b - 1.0 / B)};
+    return s;
+}
+
+/* average <- keep of it and 1 - keep of one step's estimates. Both start at 0 and are short of the
+ * same factor 1 - keep^t, which their ratio does not see. */
+LLM_API void llm_grad_noise_scale_add(llm_grad_noise_scale *average, llm_grad_noise_scale one,
+                                      double keep) {
+    average->signal = keep * average->signal + (1.0 - keep) * one.signal;
+    average->noise = keep * average->noise + (1.0 - keep) * one.noise;
+}
+
+/* square (N) += the squared length of each example's gradient of a linear layer: it is the outer
+ * product of dy_n and (x_n, 1), which need not be formed. dy (N,O) are gradients of each example's
+ * own loss (N times those of the mean), x (N,C); bias: whether there is one. Added over the layers,
+ * tr(S) is the mean over n minus |G|^2. */
+LLM_API void llm_grad_noise_scale_dense(double *square, const float *dy, const float *x, size_t N,
+                                        size_t C, size_t O, bool bias) {
+    for (size_t n = 0; n < N; n++) {
+        double blame = 0.0, given = bias ? 1.0 : 0.0;
+        for (size_t o = 0; o < O; o++) blame += (double)dy[n * O + o] * (double)dy[n * O + o];
+        for (size_t c = 0; c < C; c++) given += (double)x[n * C + c] * (double)x[n * C + c];
+        square[n] += blame * given;
+    }
+}
+
+/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy. From
+ * g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
+ * correction for n: for large n. */
+LLM_API double llm_grad_noise_scale_full(const float *g, const double *mean, const double *H,
+                                         size_t n, size_t P) {
+    double signal = 0.0, noise = 0.0;
+    LLM_ASSERT(n > 1);
+    for (size_t a = 0; a < P; a++)
+        for (size_t b = 0; b < P; b++) {
+            double s = 0.0;
+            for (size_t i = 0; i < n; i++)
+                s += ((double)g[i * P + a] - mean[a]) * ((double)g[i * P + b] - mean[b]);
+            noise += H[a * P + b] * s / (double)(n - 1);
+            signal += mean[a] * H[a * P + b] * mean[b];
+        }
+    return noise / signal;
+}
+
+/* The best rate at batch B, given that of the whole data, and how much of the best descent a step
+ * makes: 1 / (1 + B_noise / B) for both. */
+LLM_API double llm_grad_noise_scale_share(double noise_scale, double batch) {
+    return 1.0 / (1.0 + noise_scale / batch);
+}
+
+/* S_min, E_min <- steps (n) to the same loss at batch sizes batch (n): the hyperbola S = S_min +
+ * E_min / B, by least squares on relative errors. Returns the critical batch E_min / S_min; NaN
+ * where the sizes are all the same. */
+LLM_API double llm_grad_noise_scale_tradeoff(double *S_min, double *E_min, const double *batch,
+                                             const double *steps, size_t n) {
+    double aa = 0.0, ab = 0.0, bb = 0.0, a = 0.0, b = 0.0; /* 1 ~ S_min / S + E_min / (B S) */
+    for (size_t i = 0; i < n; i++) {
+        const double u = 1.0 / steps[i], v = u / batch[i];
+        aa += u * u, ab += u * v, bb += v * v, a += u, b += v;
+    }
+    const double det = aa * bb - ab * ab;
+    const bool possible = det > 1e-12 * aa * bb;
+    *S_min = possible ? (a * bb - b * ab) / det : (double)NAN;
+    *E_min = possible ? (b * aa - a * ab) / det : (double)NAN;
+    return *E_min / *S_min;
+}
+
 /* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
  *
  *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
@@ -20989,6 +23019,134 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
         ds[i] += 1.0 - weight[i] * loss[i];
     }
     return total;
+}
+
+/* @curriculum ----------------------------------------------- Curriculum learning
+ *
+ *     order the examples by difficulty; at step t draw from the easiest share c(t)
+ *     linear  c0 + (1 - c0) t/T      root  (c0^p + (1 - c0^p) t/T)^(1/p)      geometric  c0^(1-t/T)
+ *     EXP3.S:  pi_k = (1 - e) softmax(w)_k + e / K          w_k grows with progress / pi_k
+ *
+ * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a large
+ * margin under a model trained before. It helps where hard examples are hopeless at first and
+ * become learnable on top of the easy ones; where everything is learnable at once the order hardly
+ * matters, and the control that tells is the reverse order. Balance the order by class, or the
+ * first batches hold only the easy class. Who does not know what is easy can let a bandit find the
+ * tasks on which the loss falls fastest now.
+ *
+ * source  Bengio et al. 2009, "Curriculum Learning"; Hacohen & Weinshall 2019, "On the Power of
+ *         Curriculum Learning"; Platanios et al. 2019 (root, p = 2), eq. 7; Graves et al. 2017,
+ *         "Automated Curriculum Learning for Neural Networks", eq. 5 to 7
+ * needs   rng argsort
+ * see     @self_paced (the model's own loss decides), @epoch (the plain order)
+ * topics  Curriculum Learning
+ */
+
+/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found enough. */
+enum { LLM_CURRICULUM_LINEAR, LLM_CURRICULUM_ROOT, LLM_CURRICULUM_GEOMETRIC, LLM_CURRICULUM_STEPS };
+
+/* The share of the examples admitted at step t of T: start (above 0) at 0, 1 from T on. p is the
+ * root (2 is usual) or the factor of STEPS; others do not read it. */
+LLM_API double llm_curriculum_pace(int kind, double t, double T, double start, double p) {
+    LLM_ASSERT(start > 0.0 && start <= 1.0 && kind >= 0 && kind <= LLM_CURRICULUM_STEPS);
+    if (!(t < T)) return 1.0;
+    const double done = t / T;
+    if (kind == LLM_CURRICULUM_LINEAR) return start + (1.0 - start) * done;
+    if (kind == LLM_CURRICULUM_GEOMETRIC) return pow(start, 1.0 - done);
+    if (kind == LLM_CURRICULUM_STEPS) return fmin(1.0, start * pow(p, floor(10.0 * done)));
+    return pow(pow(start, p) + (1.0 - pow(start, p)) * done, 1.0 / p);
+}
+
+/* How many of n examples a share admits: at least one. */
+LLM_API size_t llm_curriculum_admitted(double share, size_t n) {
+    LLM_ASSERT(n > 0 && share >= 0.0);
+    const double count = ceil(share * (double)n - 1e-9);
+    return count >= (double)n ? n : count < 1.0 ? 1 : (size_t)count;
+}
+
+/* index (B) <- B draws from the first `admitted` of order, each as likely, with replacement. */
+LLM_API void llm_curriculum_draw(size_t *index, size_t B, const size_t *order, size_t admitted,
+                                 llm_rng *rng) {
+    for (size_t i = 0; i < B; i++) index[i] = order[llm_rng_below(rng, admitted)];
+}
+
+/* difficulty (n) <- logits z (n,K) of a teacher: the largest logit of another class less that of
+ * label (n); above 0 the teacher is wrong. K > 1. */
+LLM_API void llm_curriculum_margin(float *difficulty, const float *z, const int *label, size_t n,
+                                   size_t K) {
+    LLM_ASSERT(K > 1);
+    for (size_t i = 0; i < n; i++) {
+        const size_t y = (size_t)label[i];
+        float other = -INFINITY;
+        LLM_ASSERT(label[i] >= 0 && y < K);
+        for (size_t k = 0; k < K; k++)
+            if (k != y) other = z[i * K + k] > other ? z[i * K + k] : other;
+        difficulty[i] = other - z[i * K + y];
+    }
+}
+
+/* order (n) <- the examples, easiest first by difficulty (n); equal ones as they stand, NaN last.
+ * With label (n), 0..K-1, in rounds of the easiest left of each class, so that every beginning is
+ * balanced as long as classes last; NULL ignores classes. The reverse order is that of -difficulty.
+ * Scratch: n + K indices. */
+LLM_API void llm_curriculum_order(size_t *order, const float *difficulty, const int *label,
+                                  size_t n, size_t K, llm_arena *arena) {
+    llm_argsort(order, difficulty, n);
+    if (!label) return;
+    const size_t mark = arena->used;
+    size_t *sorted = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *next =
+        (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* per class: where to look */
+    memcpy(sorted, order, n * sizeof(size_t));
+    for (size_t k = 0; k < K; k++) next[k] = 0;
+    for (size_t count = 0; count < n;)
+        for (size_t k = 0; k < K; k++) {
+            while (next[k] < n && (size_t)label[sorted[next[k]]] != k) next[k]++;
+            if (next[k] < n) order[count++] = sorted[next[k]++];
+            LLM_ASSERT(count > 0 || k + 1 < K); /* labels are in 0..K-1 */
+        }
+    arena->used = mark;
+}
+
+/* p (K) <- the bandit's probabilities: softmax of w (K), mixed with explore of the uniform. */
+LLM_API void llm_curriculum_bandit(double *p, const double *w, size_t K, double explore) {
+    double most = w[0], sum = 0.0;
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += p[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K; k++) p[k] = (1.0 - explore) * p[k] / sum + explore / (double)K;
+}
+
+/* The task drawn from p (K). */
+LLM_API size_t llm_curriculum_choose(const double *p, size_t K, llm_rng *rng) {
+    double u = (double)llm_rng_uniform(rng);
+    size_t k = 0;
+    while (k + 1 < K && u >= p[k]) u -= p[k++];
+    return k;
+}
+
+/* w (K) in place after `task`, drawn from p (K), gave a reward in -1..1: the fall of the loss,
+ * scaled. Dividing by p makes the estimate unbiased; share, 1/t as a rule, flows from every task to
+ * the others, so that no weight sinks so low that it cannot come back when progress moves on.
+ * Scratch: K doubles. */
+LLM_API void llm_curriculum_reward(double *w, const double *p, size_t K, size_t task, double reward,
+                                   double rate, double share, llm_arena *arena) {
+    LLM_ASSERT(task < K && share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used;
+    double *e = llm_arena_doubles(arena, K), most, sum = 0.0;
+    w[task] += rate * reward / p[task];
+    most = w[0];
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += e[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K && K > 1; k++)
+        w[k] = most + log((1.0 - share) * e[k] + share / (double)(K - 1) * (sum - e[k]));
+    arena->used = mark;
+}
+
+/* A reward in -1..1 from a raw one: low and high, the 20% and 80% quantiles of recent rewards
+ * (@grad_clip's function), become -1 and 1. 0 where they are equal. */
+LLM_API double llm_curriculum_scale(double raw, double low, double high) {
+    if (!(high > low)) return 0.0;
+    return fmin(1.0, fmax(-1.0, 2.0 * (raw - low) / (high - low) - 1.0));
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */

@@ -57,9 +57,10 @@
 
 template <typename T> struct llm_as_is { typedef T type; };
 
-/* More than 48 KB of dynamic shared memory have to be asked for. */
+/* More than 48 KB of shared memory have to be asked for, and the arrays a kernel declares count: up
+ * to 40 KB of those are safe below this bound. */
 static inline void llm_allow_shared(const void *kernel, size_t shared) {
-    if (shared > 48 * 1024)
+    if (shared > 8 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 }
 /* A launch whose blocks may wait for each other: all of them are on the card at once. Arguments are
@@ -1227,8 +1228,8 @@ LLM_DEVICE void llm_pairs_tile(float (&c)[4][4], float &a_sq, float &b_sq, const
  * from L1. The bias, where there is one, is added to what is in registers.
  *
  * Reads W once, B up to 4: the minimum, beside which x and y are nothing. 2 B m n operations.
- * Limit: memory bandwidth for B up to 4, L2's above; from a few dozen rows on a tile of dense is
- * faster.
+ * Limit: memory bandwidth for B up to 4, L2's above. Many rows are for the tiles of dense, which
+ * use an entry of W 128 times.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce
@@ -1460,6 +1461,11 @@ static inline cudaError_t llm_cuda_dense_vector_axpy(T *y, float a, const T *x, 
  * for rows of 32 entries and more; shorter rows leave lanes idle, and one very long row keeps a
  * single warp busy when all others are done.
  *
+ * Y = A X for K columns: the lanes of a warp are columns, and an entry is worth a row of X, read in
+ * order. The warp fetches 32 entries at once and hands them round. Moves A and Y once and 4 K bytes
+ * of X an entry, from L2 where a row of X is used again. Limit: L2 and memory bandwidth; below 32
+ * columns lanes are idle.
+ *
  * source  Bell & Garland 2009, "Implementing sparse matrix-vector multiplication on
  *         throughput-oriented processors", section 4.3
  * needs   cuda_launch, cuda_memory, cuda_reduce
@@ -1484,6 +1490,559 @@ llm_cuda_csr_apply(float *y, const size_t *start, const uint32_t *index, const f
     if (rows == 0) return cudaSuccess;
     LLM_LAUNCH(llm_csr_apply_kernel, (unsigned)((rows + 7) / 8), 256, 0, stream, y, start, index,
                value, x, rows);
+    return cudaGetLastError();
+}
+
+template <int V>
+LLM_KERNEL void llm_csr_matmul_kernel(float *y, const size_t *start, const uint32_t *index,
+                                      const float *value, const float *x, size_t rows, size_t K) {
+    const size_t pieces = (K + 32 * V - 1) / (32 * V); /* of a row of X: blocks side by side */
+    const size_t row = blockIdx.x / pieces * 8 + threadIdx.x / 32;
+    const unsigned lane = threadIdx.x % 32;
+    const size_t column = (blockIdx.x % pieces * 32 + lane) * V;
+    if (row >= rows) return; /* a whole warp */
+    const size_t end = start[row + 1];
+    float sum[V], x_v[V];
+    LLM_UNROLL
+    for (int v = 0; v < V; v++) sum[v] = 0.0f;
+    for (size_t k = start[row]; k < end; k += 32) {
+        const bool mine = k + lane < end;
+        const float a = mine ? llm_load(value, k + lane) : 0.0f;
+        const uint32_t j = mine ? index[k + lane] : 0;
+        const int count = end - k < 32 ? (int)(end - k) : 32;
+        for (int e = 0; e < count; e++) {
+            const float a_e = __shfl_sync(0xffffffffu, a, e);
+            const size_t from = __shfl_sync(0xffffffffu, j, e);
+            if (column >= K) continue;
+            llm_load_vector(x_v, x, from * K + column);
+            LLM_UNROLL
+            for (int v = 0; v < V; v++) sum[v] += a_e * x_v[v];
+        }
+    }
+    if (column < K) llm_store_vector(y, row * K + column, sum);
+}
+
+/* y (rows,K) <- the same arrays, x (cols,K): what llm_csr_matmul writes. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_csr_matmul(float *y, const size_t *start, const uint32_t *index, const float *value,
+                    const float *x, size_t rows, size_t K, cudaStream_t stream) {
+    if (rows == 0 || K == 0) return cudaSuccess;
+    const bool wide = K >= 128 && llm_aligned(y, K) && llm_aligned(x, K);
+    const size_t width = wide ? 128 : 32, pieces = (K + width - 1) / width;
+    const auto csr_matmul = wide ? llm_csr_matmul_kernel<4> : llm_csr_matmul_kernel<1>;
+    LLM_LAUNCH(csr_matmul, (unsigned)((rows + 7) / 8 * pieces), 256, 0, stream, y, start, index,
+               value, x, rows, K);
+    return cudaGetLastError();
+}
+
+/* @sparsity ------------------------------------------------- Sparsity
+ *
+ * The 2:4 format unpacked in registers and multiplied: a warp a row of W, a lane eight columns at a
+ * time, which are four values and one byte of places. Each value picks its factor of four entries
+ * of x by two choices; the entries that the format left out are not multiplied, so they may be
+ * anything. Up to four rows of x share one reading of W, as in linear_map.
+ *
+ * Reads 17 bytes for eight weights of float where dense needs 32, and 9 for 16 of bfloat16. Limit:
+ * memory bandwidth for a few rows of x. For many the tensor cores' own instructions, which want the
+ * places in another layout, would do half of dense's work; without them dense's tiles are faster.
+ *
+ * source  Mishra et al. 2021, "Accelerating sparse deep neural networks"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     linear_map, csr
+ * topics  -
+ */
+
+/* x[place], place < 4: without an index, which registers do not have. */
+LLM_DEVICE float llm_cuda_sparsity_pick(const float *x, unsigned place) {
+    const float low = place & 1 ? x[1] : x[0], high = place & 1 ? x[3] : x[2];
+    return place & 2 ? high : low;
+}
+template <typename T, int R>
+LLM_KERNEL void llm_sparsity_24_kernel(T *y, const T *value, const unsigned char *place, const T *x,
+                                       size_t B, size_t m, size_t n) {
+    const size_t groups = (B + R - 1) / R, first = blockIdx.x % groups * R;
+    const size_t row = blockIdx.x / groups * 8 + threadIdx.x / 32;
+    const unsigned lane = threadIdx.x % 32;
+    if (row >= m) return; /* a whole warp */
+    float sum[R], w_v[4], x_v[8];
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) sum[r] = 0.0f;
+    for (size_t i = (size_t)lane * 8; i < n; i += 256) {
+        const unsigned places = place[(row * n + i) / 8];
+        llm_load_vector(w_v, value, (row * n + i) / 2);
+        LLM_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (first + (size_t)r >= B) break;
+            llm_load_vector(x_v, x, (first + (size_t)r) * n + i);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++)
+                sum[r] += w_v[k] * llm_cuda_sparsity_pick(x_v + k / 2 * 4, places >> 2 * k);
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) {
+        if (first + (size_t)r >= B) break;
+        const float v = llm_warp_sum(sum[r]);
+        if (lane == (unsigned)r) llm_store(y, (first + (size_t)r) * m + row, v);
+    }
+}
+
+/* y (B,m) <- x (B,n) W^T, W (m,n) packed as value (m,n/2), place (m,n/8): llm_sparsity_24_apply for
+ * each row of x. n is a multiple of 8, and value and x of 16 bytes; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sparsity_24_apply(T *y, const T *value, const unsigned char *place, const T *x, size_t B,
+                           size_t m, size_t n, cudaStream_t stream) {
+    if (n % 8 != 0 || !llm_aligned(value, 8) || !llm_aligned(x, 8))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || m == 0) return cudaSuccess;
+    const auto sparsity_24 = B == 1 ? llm_sparsity_24_kernel<T, 1> : llm_sparsity_24_kernel<T, 4>;
+    LLM_LAUNCH(sparsity_24, (unsigned)((m + 7) / 8 * ((B + 3) / 4)), 256, 0, stream, y, value,
+               place, x, B, m, n);
+    return cudaGetLastError();
+}
+
+/* @cosine_similarity ---------------------------------------- Cosine similarity
+ *
+ * The k rows of b most similar to each row of a, without the table of similarities: a block makes a
+ * tile of 64 x 64 products, knows the square lengths of both sides by then, and hands the cosines
+ * to its warps, each of which keeps the lists of eight rows of a in shared memory. An entry is a
+ * (cosine, index) pair in one integer, as in greedy: equal ones come in order of their index, and
+ * the k largest of a set of integers do not depend on how it was cut. So b is cut into pieces that
+ * fill the card, and a second kernel, a warp a row, merges their lists. Most entries are worse than
+ * the k-th so far and cost a comparison; about k ln(M / k) of M are put into the list.
+ *
+ * Reads b once for each 64 rows of a and writes k pairs a row, where the table would be written and
+ * read, 8 bytes a pair of rows. 2 N M n operations, and a thirtieth of that for lengths. Limit:
+ * float multiply-adds, at 16 for 8 floats of shared memory; fewer than 64 rows of a waste the rest.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_pairs
+ * see     greedy, curse_of_dim
+ * topics  -
+ */
+enum { LLM_CUDA_COSINE_SIMILARITY_PIECES = 32, LLM_CUDA_COSINE_SIMILARITY_MOST = 128 };
+
+/* Orders by similarity, NaN below all, and of equal ones puts the first on top; never 0, which is
+ * the pair of nothing. */
+LLM_DEVICE unsigned long long llm_cuda_cosine_similarity_key(float s, size_t i) {
+    const uint32_t order = s == s ? llm_select_order(s) : 1;
+    return (unsigned long long)order << 32 | (0xffffffffu - (uint32_t)i);
+}
+/* 1 over the length, or 0 for a row that is shorter than eps. */
+LLM_DEVICE float llm_cuda_cosine_similarity_scale(float square, float eps) {
+    const float length = sqrtf(square);
+    return length < eps || length == 0.0f ? 0.0f : 1.0f / length;
+}
+/* By a warp: pair takes its place in list (k), which falls; the last of it gives way. */
+LLM_DEVICE void llm_cuda_cosine_similarity_insert(unsigned long long *list, unsigned k,
+                                                  unsigned long long pair) {
+    for (unsigned first = (k - 1) / 32 * 32 + 32; first > 0; first -= 32) { /* from the end */
+        const unsigned e = first - 32 + threadIdx.x % 32;
+        const unsigned long long own = e < k ? list[e] : 0;
+        const unsigned long long above = e > 0 && e < k ? list[e - 1] : ~0ull;
+        __syncwarp();
+        if (e < k && own < pair) list[e] = above < pair ? above : pair;
+        __syncwarp();
+    }
+}
+/* By a warp: every lane's pair, those that are better than the last of list (k). */
+LLM_DEVICE void llm_cuda_cosine_similarity_offer(unsigned long long *list, unsigned k,
+                                                 unsigned long long pair) {
+    unsigned better = __ballot_sync(0xffffffffu, pair > list[k - 1]);
+    for (; better; better &= better - 1) {
+        const unsigned long long next = __shfl_sync(0xffffffffu, pair, __ffs((int)better) - 1);
+        if (next > list[k - 1]) llm_cuda_cosine_similarity_insert(list, k, next);
+    }
+}
+
+template <typename T>
+LLM_KERNEL void __launch_bounds__(256, 3)
+    llm_cosine_similarity_kernel(unsigned long long *part, const T *a, const T *b, size_t N,
+                                 size_t M, size_t n, unsigned k, float eps, unsigned pieces) {
+    enum { TILE = LLM_PAIRS_TILE };
+    LLM_DYNAMIC_SHARED(unsigned long long, list); /* [64][k], each that of one warp */
+    __shared__ float scale[2][TILE], cosine[TILE][TILE + 1];
+    const unsigned t = threadIdx.x, lane = t % 32, warp = t / 32, piece = blockIdx.x % pieces;
+    const size_t row = blockIdx.x / pieces * TILE;
+    for (unsigned i = lane; i < 8 * k; i += 32) list[warp * 8 * k + i] = 0;
+    __syncwarp();
+    for (size_t column = (size_t)piece * TILE; column < M; column += (size_t)pieces * TILE) {
+        float c[4][4], a_sq, b_sq;
+        llm_pairs_tile<llm_pairs_product>(c, a_sq, b_sq, a, row, N, b, column, M, n);
+        if (t % 4 == 0) scale[0][t / 4] = llm_cuda_cosine_similarity_scale(a_sq, eps);
+        if (t % 4 == 0) scale[1][t / 4] = llm_cuda_cosine_similarity_scale(b_sq, eps);
+        __syncthreads(); /* and the readers of cosine are done */
+        LLM_UNROLL
+        for (unsigned i = 0; i < 16; i++) {
+            const unsigned y = t / 16 * 4 + i / 4, x = t % 16 * 4 + i % 4;
+            cosine[y][x] = c[i / 4][i % 4] * scale[0][y] * scale[1][x];
+        }
+        __syncthreads();
+        for (unsigned y = 8 * warp; y < 8 * warp + 8; y++) {
+            for (unsigned x = lane; x < TILE; x += 32) {
+                const bool inside = row + y < N && column + x < M;
+                const float s = cosine[y][x];
+                llm_cuda_cosine_similarity_offer(
+                    list + y * k, k, inside ? llm_cuda_cosine_similarity_key(s, column + x) : 0);
+            }
+        }
+    }
+    for (unsigned i = lane; i < 8 * k; i += 32) {
+        const size_t r = row + 8 * warp + i / k;
+        if (r < N) part[(r * pieces + piece) * k + i % k] = list[warp * 8 * k + i];
+    }
+}
+LLM_KERNEL void llm_cosine_similarity_merge_kernel(int *top, float *score,
+                                                   const unsigned long long *part, size_t N,
+                                                   unsigned k, unsigned pieces) {
+    LLM_DYNAMIC_SHARED(unsigned long long, lists);
+    const unsigned lane = threadIdx.x % 32;
+    const size_t row = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    unsigned long long *list = lists + threadIdx.x / 32 * k;
+    if (row >= N) return; /* a whole warp */
+    for (unsigned i = lane; i < k; i += 32) list[i] = part[row * pieces * k + i];
+    __syncwarp();
+    for (unsigned i = k; i < pieces * k; i += 32)
+        llm_cuda_cosine_similarity_offer(
+            list, k, i + lane < pieces * k ? part[row * pieces * k + i + lane] : 0);
+    for (unsigned i = lane; i < k; i += 32) {
+        top[row * k + i] = (int)(0xffffffffu - (uint32_t)list[i]);
+        if (score) llm_store(score, row * k + i, llm_select_value(list[i]));
+    }
+}
+
+/* Pieces that b is cut into: enough for two blocks a multiprocessor. */
+static inline __attribute__((unused)) unsigned llm_cuda_cosine_similarity_pieces(size_t N,
+                                                                                 size_t M) {
+    const size_t tiles = (N + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE,
+                 most = LLM_CUDA_COSINE_SIMILARITY_PIECES;
+    const size_t fill = (2 * llm_multiprocessors() + tiles - 1) / tiles;
+    const size_t full = (M + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE,
+                 pieces = fill < full ? fill : full;
+    return (unsigned)(pieces < most ? pieces : most);
+}
+/* top (N,k), score (N,k) or NULL <- a (N,n), b (M,n): for each row of a the k rows of b with the
+ * largest cosine, best first, as llm_cosine_similarity_matrix and _topk find them, sums in float; k
+ * at most M and LLM_CUDA_COSINE_SIMILARITY_MOST. part: N k LLM_CUDA_COSINE_SIMILARITY_PIECES
+ * numbers of scratch. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_cosine_similarity_topk(int *top, float *score, unsigned long long *part, const T *a,
+                                const T *b, size_t N, size_t M, size_t n, size_t k, float eps,
+                                cudaStream_t stream) {
+    if (k > M || k > LLM_CUDA_COSINE_SIMILARITY_MOST || M > 0x7fffffff)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k == 0) return cudaSuccess;
+    const unsigned pieces = llm_cuda_cosine_similarity_pieces(N, M);
+    const unsigned tiles = (unsigned)((N + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE);
+    LLM_LAUNCH(llm_cosine_similarity_kernel<T>, tiles * pieces, 256,
+               LLM_PAIRS_TILE * k * sizeof *part, stream, part, a, b, N, M, n, (unsigned)k, eps,
+               pieces);
+    LLM_LAUNCH(llm_cosine_similarity_merge_kernel, (unsigned)((N + 3) / 4), 128,
+               4 * k * sizeof *part, stream, top, score, part, N, (unsigned)k, pieces);
+    return cudaGetLastError();
+}
+
+/* @svd ------------------------------------------------------ Singular value decomposition
+ *
+ * Many small matrices at once, a block each: the rows of G = A or A' and of the rotations J lie in
+ * shared memory from the first sweep to the last. In the order of a round-robin tournament k / 2
+ * pairs have no row in common, and a warp takes a pair: three sums, an angle, two rows turned. A
+ * barrier a round, k - 1 rounds a sweep; the sweep in which nobody turned is the last.
+ *
+ * Rows are kept as floats and divided by a power of two first, so that no square overflows. As in
+ * the reference a pair is orthogonal when its angle is at rounding, whatever the lengths: where
+ * short columns make singular values small, they keep their digits in float too.
+ *
+ * Reads A, writes U, s, V once, the minimum. 3 k^2 (2 longer side + k) operations a sweep, some 5
+ * to 10 sweeps. Limit: shared memory, 6 accesses for 12 operations, and the barriers of small k.
+ *
+ * source  Brent & Luk 1985, "The solution of singular-value and symmetric eigenvalue problems on
+ *         multiprocessor arrays" (the order)
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     svd_randomized
+ * topics  -
+ */
+enum { LLM_CUDA_SVD_SHARED = 160 * 1024, LLM_CUDA_SVD_SWEEPS = 30 };
+
+/* The places in shared memory: g (k,longer), j (k,k), length (k). */
+struct llm_cuda_svd_rows {
+    float *g, *j, *length;
+    unsigned k, longer;
+};
+/* By a warp: x, y (n) <- c x + s y, c y - s x. */
+LLM_DEVICE void llm_cuda_svd_rotate(float *x, float *y, unsigned n, float c, float s) {
+    for (unsigned i = threadIdx.x % 32; i < n; i += 32) {
+        const float x_i = x[i];
+        x[i] = c * x_i + s * y[i];
+        y[i] = c * y[i] - s * x_i;
+    }
+}
+/* In every lane of a warp, x.y (n). */
+LLM_DEVICE float llm_cuda_svd_dot(const float *x, const float *y, unsigned n) {
+    float sum = 0.0f;
+    for (unsigned i = threadIdx.x % 32; i < n; i += 32) sum += x[i] * y[i];
+    return llm_warp_sum(sum);
+}
+/* By a warp: rows p and q become orthogonal by the smaller of the two turns that do it; the other
+ * one, which also sorts them, needs more sweeps in this order. Were they not before? */
+LLM_DEVICE bool llm_cuda_svd_pair(llm_cuda_svd_rows r, unsigned p, unsigned q) {
+    float *gp = r.g + p * r.longer, *gq = r.g + q * r.longer;
+    float pp = 0.0f, qq = 0.0f, pq = 0.0f;
+    for (unsigned i = threadIdx.x % 32; i < r.longer; i += 32) {
+        pp += gp[i] * gp[i];
+        qq += gq[i] * gq[i];
+        pq += gp[i] * gq[i];
+    }
+    pp = llm_warp_sum(pp), qq = llm_warp_sum(qq), pq = llm_warp_sum(pq);
+    const float rounding = 2.0f * sqrtf((float)r.longer) * FLT_EPSILON;
+    if (!(fabsf(pq) > rounding * sqrtf(pp) * sqrtf(qq))) return false;
+    const float angle = 0.5f * atanf(2.0f * pq / (pp - qq)), c = cosf(angle), s = sinf(angle);
+    llm_cuda_svd_rotate(gp, gq, r.longer, c, s);
+    llm_cuda_svd_rotate(r.j + p * r.k, r.j + q * r.k, r.k, c, s);
+    return true;
+}
+/* By a warp: llm_svd_complete for each row of length 0, when all others are unit vectors. */
+LLM_DEVICE void llm_cuda_svd_complete(llm_cuda_svd_rows r) {
+    const unsigned lane = threadIdx.x % 32, n = r.longer;
+    for (unsigned p = 0, e = 0; p < r.k; p++) {
+        if (r.length[p] != 0.0f) continue;
+        float *gp = r.g + p * n, left = 0.0f;
+        for (; left * 2.0f * (float)n < 1.0f && e < n; e++) {
+            for (unsigned i = lane; i < n; i += 32) gp[i] = i == e ? 1.0f : 0.0f;
+            for (unsigned q = 0; q < 2 * r.k; q++) {
+                const float *gq = r.g + q % r.k * n;
+                if (r.length[q % r.k] == 0.0f && q % r.k >= p) continue;
+                const float along = llm_cuda_svd_dot(gp, gq, n);
+                for (unsigned i = lane; i < n; i += 32) gp[i] -= along * gq[i];
+            }
+            left = llm_cuda_svd_dot(gp, gp, n);
+        }
+        for (unsigned i = lane; i < n; i += 32) gp[i] /= sqrtf(left);
+    }
+}
+
+LLM_KERNEL void __launch_bounds__(512)
+    llm_svd_kernel(float *u, float *s, float *v, int *sweeps, const float *a, size_t m, size_t n) {
+    LLM_DYNAMIC_SHARED(float, g);
+    const bool wide = m < n;
+    const unsigned k = (unsigned)(wide ? m : n), longer = (unsigned)(wide ? n : m);
+    const llm_cuda_svd_rows r = {g, g + k * longer, g + k * longer + k * k, k, longer};
+    const unsigned t = threadIdx.x, lane = t % 32, warp = t / 32, warps = blockDim.x / 32;
+    const size_t matrix = blockIdx.x;
+    a += matrix * m * n;
+
+    float largest = 0.0f;
+    bool bad = false;
+    for (unsigned i = t; i < k * longer; i += blockDim.x) {
+        const float x = llm_load(a, i);
+        largest = fmaxf(largest, fabsf(x));
+        bad = bad || !(fabsf(x) <= FLT_MAX);
+        g[wide ? i : i % k * longer + i / k] = x;
+    }
+    for (unsigned i = t; i < k * k; i += blockDim.x) r.j[i] = i / k == i % k ? 1.0f : 0.0f;
+    bad = __syncthreads_or(bad);
+    largest = llm_block_max(largest);
+    int exponent = 0;
+    if (!bad) frexpf(largest, &exponent);
+    for (unsigned i = t; i < k * longer; i += blockDim.x)
+        g[wide ? i : i % k * longer + i / k] =
+            ldexpf(g[wide ? i : i % k * longer + i / k], -exponent);
+    __syncthreads();
+
+    const unsigned even = (k + 1) / 2 * 2; /* an odd k leaves one row out in every round */
+    int sweep = 0;
+    for (bool turned = !bad; turned && sweep < LLM_CUDA_SVD_SWEEPS; sweep++) {
+        turned = false;
+        for (unsigned round = 0; round + 1 < even; round++) {
+            for (unsigned i = warp; i < even / 2;
+                 i += warps) { /* the last stays, others go round */
+                const unsigned x = (round + i) % (even - 1);
+                const unsigned y = i == 0 ? even - 1 : (round + even - 1 - i) % (even - 1);
+                if (x < k && y < k && llm_cuda_svd_pair(r, x, y)) turned = true;
+            }
+            __syncthreads();
+        }
+        turned = __syncthreads_or(turned);
+    }
+
+    for (unsigned p = warp; p < k; p += warps) {
+        float *gp = g + p * longer;
+        const float length = sqrtf(llm_cuda_svd_dot(gp, gp, longer));
+        if (lane == 0) r.length[p] = length;
+        for (unsigned i = lane; i < longer && length != 0.0f; i += 32) gp[i] /= length;
+    }
+    __syncthreads();
+    if (warp == 0 && !bad) llm_cuda_svd_complete(r);
+    __syncthreads();
+    for (unsigned p = warp; p < k; p += warps) {
+        const float *up = wide ? r.j + p * k : g + p * longer,
+                    *vp = wide ? g + p * longer : r.j + p * k;
+        unsigned place = 0; /* among the lengths, which fall; equal ones in order */
+        for (unsigned q = 0; q < k; q++)
+            place += r.length[q] > r.length[p] || (r.length[q] == r.length[p] && q < p);
+        if (bad) place = p;
+        float most = 0.0f;
+        for (unsigned i = lane; i < m; i += 32) most = fmaxf(most, fabsf(up[i]));
+        most = llm_warp_max(most) * (1.0f - 1e-5f);
+        unsigned first = 0; /* the first of those that are equal up to rounding decides the sign */
+        while (first + 1 < m && fabsf(up[first]) < most) first++;
+        const float sign = bad ? NAN : up[first] < 0.0f ? -1.0f : 1.0f;
+        if (lane == 0) llm_store(s, matrix * k + place, bad ? NAN : ldexpf(r.length[p], exponent));
+        for (unsigned i = lane; u && i < m; i += 32)
+            llm_store(u, (matrix * m + i) * k + place, sign * up[i]);
+        for (unsigned i = lane; v && i < n; i += 32)
+            llm_store(v, (matrix * n + i) * k + place, sign * vp[i]);
+    }
+    if (t == 0 && sweeps) sweeps[matrix] = sweep;
+}
+
+/* Bytes of shared memory for matrices (m,n). */
+static inline __attribute__((unused)) size_t llm_cuda_svd_shared(size_t m, size_t n) {
+    const size_t k = m < n ? m : n;
+    return (m * n + k * k + k) * sizeof(float);
+}
+/* u (N,m,k), s (N,k), v (N,n,k), sweeps (N) <- a (N,m,n), k = min(m,n) > 0: llm_svd of each matrix,
+ * in float. u, v, sweeps may be NULL. A matrix with an entry that is not finite gives NaN. Fails
+ * where llm_cuda_svd_shared exceeds LLM_CUDA_SVD_SHARED: up to 142 x 142, or 64 x 570. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_svd(float *u, float *s, float *v,
+                                                               int *sweeps, const float *a,
+                                                               size_t N, size_t m, size_t n,
+                                                               cudaStream_t stream) {
+    const size_t k = m < n ? m : n, shared = llm_cuda_svd_shared(m, n);
+    if (k == 0 || shared > LLM_CUDA_SVD_SHARED) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_svd_kernel, (unsigned)N, k < 32 ? (unsigned)(k + 1) / 2 * 32 : 512, shared,
+               stream, u, s, v, sweeps, a, m, n);
+    return cudaGetLastError();
+}
+
+/* @svd_randomized ------------------------------------------- The first singular values, sketched
+ *
+ *     y = A G,  G (n,l) normal          and the products of the power steps: A z and A'y
+ *
+ * The sketch is two launches: the numbers of G, those that the reference draws from the same seed,
+ * and the product of cuda_gemm. What is left of the algorithm is small: a QR of l columns, and the
+ * SVD of (l,n), on the host or, when n allows it, by svd.
+ *
+ * Reads A once and writes y. A tile has 128 columns, so l up to 128 costs what 128 would: 2 m n 128
+ * operations. Limit: float multiply-adds.
+ *
+ * source  Halko, Martinsson & Tropp 2011, "Finding structure with randomness", algorithm 4.1
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_gemm
+ * see     svd, linear_map
+ * topics  -
+ */
+
+/* Stores four entries of the product. */
+struct llm_cuda_svd_randomized_end {
+    float *y;
+    size_t columns;
+    LLM_DEVICE_METHOD void operator()(size_t r, size_t c, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++)
+            if (c + k < columns) llm_store(y, r * columns + c + k, v[k]);
+    }
+};
+/* y (m,l) <- a (m,n), z (n,l): A z; turned, y (n,l) <- a (m,n), z (m,l): A'z. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_svd_randomized_product(float *y, const float *a, bool turned, const float *z, size_t m,
+                                size_t n, size_t l, cudaStream_t stream) {
+    const size_t rows = turned ? n : m, K = turned ? m : n;
+    if (rows == 0 || l == 0) return cudaSuccess;
+    const llm_cuda_svd_randomized_end end = {y, l};
+    const auto product = turned ? llm_gemm_kernel<true, true, float, llm_cuda_svd_randomized_end>
+                                : llm_gemm_kernel<false, true, float, llm_cuda_svd_randomized_end>;
+    LLM_LAUNCH(product, llm_cuda_gemm_blocks(rows, l), 256, 0, stream, end, a, z, rows, l, K, K);
+    return cudaGetLastError();
+}
+/* y (m,l) <- a (m,n): the first product of llm_svd_randomized with llm_rng_seed(seed). g (n,l) gets
+ * the random matrix. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_svd_randomized_sketch(float *y, float *g, const float *a, size_t m, size_t n, size_t l,
+                               uint64_t seed, cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_rng_normal_fill(g, n * l, seed, stream),
+                                llm_cuda_svd_randomized_product(y, a, false, g, m, n, l, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @curse_of_dim --------------------------------------------- Curse of dimensionality
+ *
+ * Squared distances of all pairs, and the least and the largest of each row: a block makes tiles of
+ * 64 x 64, sums of squared differences and not lengths minus twice a product, which would lose the
+ * digits of near points. A thread keeps the extremes of its four rows through all its tiles,
+ * sixteen threads share a row at the end, and blocks that share it meet in an atomic minimum and
+ * maximum: of non-negative floats the bits order as the numbers do, and extremes do not depend on
+ * the order.
+ *
+ * Reads x once for each 64 queries. The table is written only where it is wanted, 4 bytes a pair;
+ * for the contrast 8 bytes a query are all. 3 Q N d operations. Limit: float arithmetic, two
+ * instructions a step.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_pairs
+ * see     cosine_similarity
+ * topics  -
+ */
+LLM_KERNEL void llm_curse_of_dim_start_kernel(float *least, float *most, size_t Q) {
+    const size_t q = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (q < Q && least) llm_store(least, q, INFINITY);
+    if (q < Q && most) llm_store(most, q, 0.0f);
+}
+LLM_KERNEL void __launch_bounds__(256)
+    llm_curse_of_dim_kernel(float *dist, float *least, float *most, const float *query,
+                            const float *x, size_t Q, size_t N, size_t d, unsigned pieces) {
+    const unsigned t = threadIdx.x, piece = blockIdx.x % pieces;
+    const size_t row = blockIdx.x / pieces * LLM_PAIRS_TILE, first = row + t / 16 * 4;
+    float low[4], high[4];
+    LLM_UNROLL
+    for (int i = 0; i < 4; i++) low[i] = INFINITY, high[i] = 0.0f;
+    for (size_t column = (size_t)piece * LLM_PAIRS_TILE; column < N;
+         column += (size_t)pieces * LLM_PAIRS_TILE) {
+        float c[4][4], unused_a, unused_b;
+        llm_pairs_tile<llm_pairs_distance>(c, unused_a, unused_b, query, row, Q, x, column, N, d);
+        LLM_UNROLL
+        for (unsigned i = 0; i < 16; i++) {
+            const size_t q = first + i / 4, p = column + t % 16 * 4 + i % 4;
+            if (q >= Q || p >= N) continue;
+            const bool self = query == x && q == p;
+            const float v = c[i / 4][i % 4];
+            if (dist) llm_store(dist, q * N + p, self ? INFINITY : v);
+            low[i / 4] = self ? low[i / 4] : fminf(low[i / 4], v); /* NaN counts as absent */
+            high[i / 4] = self ? high[i / 4] : fmaxf(high[i / 4], v);
+        }
+    }
+    LLM_UNROLL
+    for (unsigned i = 0; i < 4; i++) {
+        LLM_UNROLL
+        for (int distance = 8; distance > 0; distance /= 2) {
+            low[i] = fminf(low[i], __shfl_xor_sync(0xffffffffu, low[i], distance));
+            high[i] = fmaxf(high[i], __shfl_xor_sync(0xffffffffu, high[i], distance));
+        }
+        if (t % 16 != 0 || first + i >= Q) continue;
+        if (least) atomicMin((unsigned *)(void *)(least + first + i), __float_as_uint(low[i]));
+        if (most) atomicMax((unsigned *)(void *)(most + first + i), __float_as_uint(high[i]));
+    }
+}
+
+/* dist (Q,N), least (Q), most (Q) <- query (Q,d), x (N,d): squared distances and the extremes of
+ * each row; each of the three may be NULL. Where query is x itself, a point is infinitely far from
+ * itself, as in llm_curse_of_dim_distances, and not counted in the extremes; sums are floats.
+ * sqrt(most / least) - 1 is llm_curse_of_dim_contrast. Of no points: infinity and 0. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_curse_of_dim_distances(float *dist, float *least, float *most, const float *query,
+                                const float *x, size_t Q, size_t N, size_t d, cudaStream_t stream) {
+    const size_t tiles = (Q + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE;
+    if (Q == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_curse_of_dim_start_kernel, (unsigned)((Q + 255) / 256), 256, 0, stream, least,
+               most, Q);
+    if (N == 0) return cudaGetLastError();
+    const size_t fill = (2 * (size_t)llm_multiprocessors() + tiles - 1) / tiles;
+    const size_t full = (N + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE;
+    const unsigned pieces = (unsigned)(fill < full ? fill : full);
+    LLM_LAUNCH(llm_curse_of_dim_kernel, (unsigned)tiles * pieces, 256, 0, stream, dist, least, most,
+               query, x, Q, N, d, pieces);
     return cudaGetLastError();
 }
 
@@ -1695,6 +2254,121 @@ static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T 
 }
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @distribution_sample -------------------------- Drawing from a distribution, and testing a sample
+ *
+ * n draws, a thread each, and each with a generator of its own: entry i is what llm_distribution_
+ * sample draws with llm_rng_seed(seed + i). So the rejection of gamma, which takes as many numbers
+ * as it needs, changes nothing for its neighbours, the draws do not depend on how the grid is cut,
+ * and entry i can be drawn again alone. A state is a key and a counter, in registers: nothing is
+ * set up and nothing is read. The arithmetic is in double, as in the reference, so that both accept
+ * the same candidates and tails reach 8 deviations; normals in quantity and in float are cheaper
+ * from llm_cuda_rng_normal_fill.
+ *
+ * Writes 4 bytes a draw, the minimum. Limit: double arithmetic, an inverse normal and three
+ * logarithms for a gamma variable; fewer than 5 of 100 lanes wait for a second candidate.
+ *
+ * source  Marsaglia & Tsang 2000, "A simple method for generating gamma variables"
+ * needs   special_inverse, distribution, cuda_launch, cuda_memory, cuda_rng
+ * see     temperature (Gumbel), bootstrap
+ * topics  -
+ */
+
+/* llm_rng for llm_distribution_sample_uniform alone: two words a draw. */
+struct llm_cuda_distribution_sample_stream {
+    uint64_t key, drawn;
+    uint32_t word[4];
+};
+/* Uniform in (0,1) on 53 bits. */
+LLM_DEVICE double
+llm_cuda_distribution_sample_uniform(llm_cuda_distribution_sample_stream &stream) {
+    const bool second = stream.drawn % 2 == 1; /* of the block */
+    if (!second) llm_cuda_philox(stream.word, stream.drawn / 2, stream.key);
+    stream.drawn++;
+    const uint32_t a = second ? stream.word[2] : stream.word[0];
+    const uint32_t b = second ? stream.word[3] : stream.word[1];
+    return ((double)(a >> 5) * 67108864.0 + (double)(b >> 6) + 0.5) / 9007199254740992.0;
+}
+/* The quantile of the standard normal: under nvcc CUDA's, elsewhere the book's. */
+LLM_DEVICE double llm_cuda_distribution_sample_inverse_normal(double p) {
+#ifdef __CUDACC__
+    return normcdfinv(p);
+#else
+    return llm_special_inverse_normal(p);
+#endif
+}
+/* llm_distribution_sample_log_gamma. */
+LLM_DEVICE double
+llm_cuda_distribution_sample_log_gamma(double a, llm_cuda_distribution_sample_stream &stream) {
+    double boost = 0.0;
+    if (a < 1.0) boost = log(llm_cuda_distribution_sample_uniform(stream)) / a, a += 1.0;
+    const double d = a - 1.0 / 3.0;
+    for (;;) {
+        const double z = llm_cuda_distribution_sample_inverse_normal(
+            llm_cuda_distribution_sample_uniform(stream));
+        const double root = 1.0 + z / sqrt(9.0 * d), v = root * root * root;
+        if (root <= 0.0) continue;
+        const double u = llm_cuda_distribution_sample_uniform(stream);
+        if (log(u) < 0.5 * z * z + d * (1.0 - v + log(v))) return log(d * v) + boost;
+    }
+}
+/* The standard form of a kind whose quantile is a formula, at u in (0,1): from the smaller tail. */
+LLM_DEVICE double llm_cuda_distribution_sample_inverse(int kind, double u) {
+    const double tail = fmin(u, 1.0 - u);
+    const double z =
+        kind == LLM_DISTRIBUTION_NORMAL     ? llm_cuda_distribution_sample_inverse_normal(tail)
+        : kind == LLM_DISTRIBUTION_LAPLACE  ? log(2.0 * tail)
+        : kind == LLM_DISTRIBUTION_LOGISTIC ? log(tail) - log1p(-tail)
+                                            : -1.0 / tan(3.14159265358979323846 * tail);
+    return u > 0.5 ? -z : z;
+}
+LLM_KERNEL void llm_distribution_sample_kernel(float *x, llm_distribution d, size_t n,
+                                               uint64_t seed) {
+    const size_t i = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (i >= n) return;
+    llm_cuda_distribution_sample_stream stream = {seed + i, 0, {0, 0, 0, 0}};
+    double z = 0.0, log_g = 0.0;
+    switch (d.kind) {
+    case LLM_DISTRIBUTION_GAMMA:
+        z = exp(llm_cuda_distribution_sample_log_gamma(d.a, stream));
+        break;
+    case LLM_DISTRIBUTION_CHI_SQUARED:
+        z = 2.0 * exp(llm_cuda_distribution_sample_log_gamma(0.5 * d.a, stream));
+        break;
+    case LLM_DISTRIBUTION_BETA:
+        log_g = llm_cuda_distribution_sample_log_gamma(d.a, stream);
+        z = 1.0 / (1.0 + exp(llm_cuda_distribution_sample_log_gamma(d.b, stream) - log_g));
+        break;
+    case LLM_DISTRIBUTION_STUDENT_T:
+        log_g = llm_cuda_distribution_sample_log_gamma(0.5 * d.a, stream);
+        z = llm_cuda_distribution_sample_inverse_normal(
+                llm_cuda_distribution_sample_uniform(stream)) *
+            exp(0.5 * (log(0.5 * d.a) - log_g));
+        break;
+    case LLM_DISTRIBUTION_UNIFORM:
+        z = llm_cuda_distribution_sample_uniform(stream);
+        break;
+    case LLM_DISTRIBUTION_EXPONENTIAL:
+        z = -log(llm_cuda_distribution_sample_uniform(stream));
+        break;
+    default:
+        z = llm_cuda_distribution_sample_inverse(d.kind,
+                                                 llm_cuda_distribution_sample_uniform(stream));
+    }
+    llm_store(x, i, (float)(d.loc + d.scale * z));
+}
+
+/* x (n) <- draws from d, entry i by llm_rng_seed(seed + i). Two calls want seeds that are further
+ * apart than their n. Fails for a d that is not llm_distribution_valid. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_distribution_sample(float *x, const llm_distribution *d, size_t n, uint64_t seed,
+                             cudaStream_t stream) {
+    if (!llm_distribution_valid(d)) return (cudaError_t)cudaErrorInvalidValue;
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_distribution_sample_kernel, (unsigned)((n + 255) / 256), 256, 0, stream, x, *d,
+               n, seed);
+    return cudaGetLastError();
+}
 
 /* @log_likelihood ------------------------------------------- Log-likelihood
  *
@@ -2452,6 +3126,106 @@ llm_cuda_fisher_info(float *F, const float *p, const float *x, const int *label,
     if (error != cudaSuccess) return error;
     LLM_LAUNCH(llm_fisher_info_add_kernel, (unsigned)((K * D * K * D + 255) / 256), 256, 0, stream,
                F, scratch, g, K, scale);
+    return cudaGetLastError();
+}
+
+/* @bootstrap ------------------------------------------------ Bootstrap resampling
+ *
+ * A block a replicate: its threads draw the indices of llm_bootstrap_indices, a counter of Philox
+ * each for four of them, gather the observations and add up what the statistic needs; no resample
+ * is stored and no index written. Replicate b is that of llm_rng_seed(seed + b), whatever B is.
+ *
+ * llm_rng_below draws a word again when it falls into the part of 2^32 that n does not divide, so
+ * the words of a stream are not numbered by observation. But a statistic does not ask for the
+ * order: the first n words are taken, those refused are counted, and as many further words are
+ * taken, until none is refused. The sums are in double, about the first observation, and in a fixed
+ * order.
+ *
+ * Reads n scattered floats a replicate, from L1 or L2, and writes one. Limit: five multiplications
+ * a draw for samples that fit into L1, else L2's latency.
+ *
+ * source  Efron 1979, "Bootstrap methods: another look at the jackknife"
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce
+ * see     distribution_sample
+ * topics  -
+ */
+enum {
+    LLM_CUDA_BOOTSTRAP_MEAN,       /* of x, or of x - y where y is given */
+    LLM_CUDA_BOOTSTRAP_RATIO,      /* sum x / sum y: accuracy over items of different weight */
+    LLM_CUDA_BOOTSTRAP_DEVIATION,  /* of x, with n - 1 */
+    LLM_CUDA_BOOTSTRAP_CORRELATION /* of x and y */
+};
+
+/* Sums over a resample: of x, y, x^2, y^2, x y. */
+struct llm_cuda_bootstrap_sums {
+    double x, y, xx, yy, xy;
+};
+/* The statistic of n observations from sums about x0 and y0. */
+LLM_DEVICE double llm_cuda_bootstrap_value(int statistic, llm_cuda_bootstrap_sums s, double n,
+                                           double x0, double y0) {
+    const double xx = s.xx - s.x * s.x / n, yy = s.yy - s.y * s.y / n, xy = s.xy - s.x * s.y / n;
+    switch (statistic) {
+    case LLM_CUDA_BOOTSTRAP_MEAN:
+        return s.x / n + x0;
+    case LLM_CUDA_BOOTSTRAP_RATIO:
+        return (s.x + n * x0) / (s.y + n * y0);
+    case LLM_CUDA_BOOTSTRAP_DEVIATION:
+        return sqrt(fmax(xx, 0.0) / (n - 1.0));
+    default:
+        return xy / sqrt(xx * yy);
+    }
+}
+LLM_KERNEL void llm_bootstrap_kernel(float *t, int statistic, const float *x, const float *y,
+                                     size_t n, uint64_t seed) {
+    const uint64_t key = seed + blockIdx.x;
+    const uint32_t uneven = (uint32_t)((UINT64_C(1) << 32) % n);
+    const bool paired = statistic == LLM_CUDA_BOOTSTRAP_MEAN && y;
+    double x0 = (double)x[0] - (paired ? (double)y[0] : 0.0), y0 = y ? (double)y[0] : 0.0;
+    if (!(fabs(x0) <= DBL_MAX)) x0 = 0.0; /* it concerns those who draw it only */
+    if (!(fabs(y0) <= DBL_MAX)) y0 = 0.0;
+    llm_cuda_bootstrap_sums s = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t begin = 0, end = n; begin < end;) { /* words of the stream */
+        double refused = 0.0;
+        for (size_t block = begin / 4 + threadIdx.x; 4 * block < end; block += blockDim.x) {
+            uint32_t word[4];
+            llm_cuda_philox(word, block, key);
+            LLM_UNROLL
+            for (size_t w = 0; w < 4; w++) {
+                if (4 * block + w < begin || 4 * block + w >= end) continue;
+                const uint64_t product = (uint64_t)word[w] * n;
+                if ((uint32_t)product < uneven) {
+                    refused += 1.0;
+                    continue;
+                }
+                const size_t i = (size_t)(product >> 32);
+                const double y_i = y ? (double)llm_load(y, i) : 0.0;
+                const double dx = (double)llm_load(x, i) - (paired ? y_i : 0.0) - x0, dy = y_i - y0;
+                s.x += dx, s.y += dy;
+                s.xx += dx * dx, s.yy += dy * dy, s.xy += dx * dy;
+            }
+        }
+        begin = end;
+        end += (size_t)llm_block_sum(refused);
+    }
+    s.x = llm_block_sum(s.x), s.y = llm_block_sum(s.y);
+    s.xx = llm_block_sum(s.xx), s.yy = llm_block_sum(s.yy), s.xy = llm_block_sum(s.xy);
+    if (threadIdx.x == 0)
+        llm_store(t, blockIdx.x, (float)llm_cuda_bootstrap_value(statistic, s, (double)n, x0, y0));
+}
+
+/* t (B) <- the statistic (LLM_CUDA_BOOTSTRAP_...) on B resamples of x, y (n); y may be NULL where
+ * the statistic does without. llm_bootstrap_se and _interval do the rest on the host. 0 < n < 2^32.
+ */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bootstrap(float *t, int statistic, const float *x, const float *y, size_t n, size_t B,
+                   uint64_t seed, cudaStream_t stream) {
+    const bool two =
+        statistic == LLM_CUDA_BOOTSTRAP_RATIO || statistic == LLM_CUDA_BOOTSTRAP_CORRELATION;
+    if (n == 0 || (uint64_t)n >> 32 != 0 || (two && !y)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const unsigned threads = llm_row_threads((n + 3) / 4);
+    LLM_LAUNCH(llm_bootstrap_kernel, (unsigned)B, threads < 256 ? threads : 256, 0, stream, t,
+               statistic, x, y, n, seed);
     return cudaGetLastError();
 }
 
@@ -3318,6 +4092,250 @@ llm_cuda_backward_pass_columns(float *out, float *partial, const float *dy, size
                256, 0, stream, partial, dy, R, C);
     LLM_LAUNCH(llm_backward_pass_chunks_kernel, (unsigned)((C + 255) / 256), 256, 0, stream, out,
                partial, chunks, C);
+    return cudaGetLastError();
+}
+
+/* @backprop ------------------------------------------------- Backpropagation
+ *
+ * The backward pass of a layered network. delta_{l-1} = (delta_l W_l) phi'(a_{l-1}) is one product
+ * of cuda_gemm: what it has just summed is multiplied by the slope before it is written, where a
+ * kernel of its own would read and write delta again. dW_l += delta_l^T a_{l-1} and db_l, a column
+ * sum, are those of a dense layer (@dense), added straight into the flat gradient. The lengths of
+ * the examples' own gradients are a pass over delta_l and a_{l-1}, a warp an example.
+ *
+ * 4 N C O operations a layer of C inputs and O units, none for the inputs of the first. Moves delta
+ * and a twice each beyond what the products' tiles read. Limit: float multiply-adds; for layers
+ * under a hundred units, launches and tiles of 128 x 128 that are mostly empty.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense
+ * see     backward_pass
+ * topics  -
+ */
+
+/* Of @dense, which stands further down. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, const T *dy,
+                                                  const T *x, const T *w, size_t N, size_t C,
+                                                  size_t O, float *scratch, cudaStream_t stream);
+static inline size_t llm_cuda_dense_slices(size_t N, size_t C, size_t O);
+
+/* llm_backprop_slope on the device. */
+LLM_DEVICE float llm_cuda_backprop_slope(float a, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return 1.0f - a * a;
+    if (phi == LLM_BACKPROP_SIGMOID) return a * (1.0f - a);
+    return a > 0.0f ? 1.0f : 0.0f;
+}
+
+/* What becomes of four entries of delta W: times the slope, delta of the layer below. */
+struct llm_cuda_backprop_below {
+    float *delta;
+    const float *a;
+    size_t columns;
+    int phi;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            const size_t at = row * columns + column + k;
+            if (column + k >= columns) break;
+            llm_store(delta, at, v[k] * llm_cuda_backprop_slope(llm_load(a, at), phi));
+        }
+    }
+};
+
+/* delta of the last layer, n entries. */
+LLM_KERNEL void llm_backprop_last_kernel(float *delta, const float *a, const float *y, size_t n,
+                                         float scale, bool linear, int phi) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    const float value = llm_load(a, i), slope = linear ? 1.0f : llm_cuda_backprop_slope(value, phi);
+    llm_store(delta, i, scale * (value - llm_load(y, i)) * slope);
+}
+/* square (N) <- or, more, += N^2 |delta|^2 (|a|^2 + 1) of each row. */
+LLM_KERNEL void llm_backprop_square_kernel(float *square, const float *delta, const float *a,
+                                           size_t N, size_t in, size_t out, bool more) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= N) return;
+    float blame = 0.0f, given = 0.0f;
+    for (size_t i = at.lane; i < out; i += 32) {
+        const float v = (float)N * llm_load(delta, at.row * out + i);
+        blame += v * v;
+    }
+    for (size_t i = at.lane; i < in; i += 32) {
+        const float v = llm_load(a, at.row * in + i);
+        given += v * v;
+    }
+    blame = llm_warp_sum(blame);
+    given = llm_warp_sum(given) + 1.0f; /* 1: what the bias was given */
+    if (at.lane == 0)
+        llm_store(square, at.row, (more ? llm_load(square, at.row) : 0.0f) + blame * given);
+}
+
+/* Floats of scratch: two deltas of the widest layer, then the slices of the largest dW. */
+static inline __attribute__((unused)) size_t llm_cuda_backprop_scratch(const llm_backprop *net,
+                                                                       size_t N) {
+    size_t widest = 0, slices = 0;
+    for (size_t l = 1; l <= net->layers; l++) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const size_t need = in * out * llm_cuda_dense_slices(N, in, out);
+        widest = out > widest ? out : widest;
+        slices = need > slices ? need : slices;
+    }
+    return 2 * N * widest + slices;
+}
+/* dw += , square (N) <-: as llm_backprop_backward, either may be NULL; a, w, x, y are device
+ * pointers, net and its sizes the host's. scratch: llm_cuda_backprop_scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_backprop_backward(float *dw, float *square, const float *a, const llm_backprop *net,
+                           const float *w, const float *x, const float *y, size_t N, float *scratch,
+                           cudaStream_t stream) {
+    const size_t L = net->layers;
+    size_t widest = 0, end_a = N * llm_backprop_activations(net), end_w = llm_backprop_weights(net);
+    for (size_t l = 1; l <= L; l++) widest = net->size[l] > widest ? net->size[l] : widest;
+    float *delta = scratch, *below = scratch + N * widest, *slices = below + N * widest;
+    if (N == 0) return cudaSuccess;
+    for (size_t l = L; l > 0; l--) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const float *a_l = a + (end_a -= N * out);
+        const float *a_in = l > 1 ? a_l - N * in : x, *w_l = w + (end_w -= out * (in + 1));
+        const bool linear = l == L && net->loss == LLM_BACKPROP_XENT;
+        if (l == L)
+            LLM_LAUNCH(llm_backprop_last_kernel, (unsigned)((N * out + 255) / 256), 256, 0, stream,
+                       delta, a_l, y, N * out, (linear ? 1.0f : 2.0f) / (float)N, linear, net->phi);
+        if (square)
+            LLM_LAUNCH(llm_backprop_square_kernel, llm_row_blocks(N, true), 128, 0, stream, square,
+                       delta, a_in, N, in, out, l < L);
+        cudaError_t error = cudaGetLastError();
+        if (dw && error == cudaSuccess)
+            error = llm_cuda_dense_backward((float *)NULL, dw + end_w, dw + end_w + out * in, delta,
+                                            a_in, w_l, N, in, out, slices, stream);
+        if (l > 1 && error == cudaSuccess) {
+            const llm_cuda_backprop_below end = {below, a_in, in, net->phi};
+            LLM_LAUNCH((llm_gemm_kernel<false, true, float, llm_cuda_backprop_below>),
+                       llm_cuda_gemm_blocks(N, in), 256, 0, stream, end, delta, w_l, N, in, out,
+                       out);
+            error = cudaGetLastError();
+        }
+        if (error != cudaSuccess) return error;
+        float *swap = delta;
+        delta = below, below = swap;
+    }
+    return cudaSuccess;
+}
+
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ * Many lasso problems on one design, one block each: the penalties of a path, the folds' targets,
+ * sparse codes of many signals in one dictionary. All steps of FISTA run in one launch: w, the
+ * point ahead of it and the residual never leave shared memory, the soft threshold is applied to
+ * the slope where it was summed, and X is kept in shared memory too where it fits, else L2 serves
+ * it to all blocks. Columns of X are stored as rows, so the residual (a thread an example) and the
+ * slopes (a warp a column) both read neighbours; columns whose coefficient is 0 cost the residual
+ * nothing. In float: the fixed point is as exact as one slope is.
+ *
+ * Reads X, y and w once where X fits, 4 (n d + n + d) bytes; a step is at most 6 n d operations and
+ * eight barriers. Limit: shared memory, a load for each multiply-add; launches would be, if every
+ * step were a few kernels.
+ *
+ * source  Beck & Teboulle 2009; O'Donoghue & Candes 2015, "Adaptive restart" (gradient scheme)
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     ridge
+ * topics  -
+ */
+
+LLM_DEVICE float llm_cuda_lasso_soft(float z, float by) {
+    return fabsf(z) <= by ? 0.0f : z - copysignf(by, z); /* NaN stays */
+}
+/* Entry i of X (v - minus), for x (d,n); minus may be NULL. */
+LLM_DEVICE float llm_cuda_lasso_entry(const float *x, const float *v, const float *minus, size_t i,
+                                      size_t n, size_t d) {
+    float sum = 0.0f;
+    for (size_t j = 0; j < d; j++) {
+        const float by = v[j] - (minus ? minus[j] : 0.0f);
+        if (by != 0.0f) sum += x[j * n + i] * by; /* the same j in all threads */
+    }
+    return sum;
+}
+/* slope (d) <- X' e / n, or the mean squares of the columns where e is NULL: a warp a column. */
+LLM_DEVICE void llm_cuda_lasso_slopes(float *slope, const float *x, const float *e, size_t n,
+                                      size_t d) {
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t j = threadIdx.x / 32; j < d; j += 8) {
+        float sum = 0.0f;
+        for (size_t i = lane; i < n; i += 32) sum += x[j * n + i] * (e ? e[i] : x[j * n + i]);
+        sum = llm_warp_sum(sum);
+        if (lane == 0) slope[j] = sum / (float)n;
+    }
+}
+
+/* Shared: w, ahead, next, slope (d), residual (n), and x (d,n) where `keep`. */
+template <bool keep>
+LLM_KERNEL void __launch_bounds__(256, 4)
+    llm_lasso_kernel(float *w_all, const float *x_all, const float *y, const float *lam, size_t n,
+                     size_t d, size_t y_step, size_t steps) {
+    LLM_DYNAMIC_SHARED(float, w);
+    float *ahead = w + d, *next = ahead + d, *slope = next + d, *e = slope + d;
+    const float *x = keep ? e + n : x_all;
+    const float penalty = llm_load(lam, blockIdx.x);
+    y += blockIdx.x * y_step, w_all += blockIdx.x * d;
+    for (size_t i = threadIdx.x; keep && i < n * d; i += 256) e[n + i] = llm_load(x_all, i);
+    for (size_t j = threadIdx.x; j < d; j += 256) w[j] = ahead[j] = llm_load(w_all, j);
+    __syncthreads();
+    llm_cuda_lasso_slopes(slope, x, (const float *)NULL, n, d);
+    __syncthreads();
+    float L = 0.0f, pace = 1.0f;
+    for (size_t j = threadIdx.x; j < d; j += 256) L = fmaxf(L, slope[j]);
+    L = llm_block_max(L);
+    for (size_t step = 0; L > 0.0f && step < steps; step++) {
+        for (size_t i = threadIdx.x; i < n; i += 256)
+            e[i] = llm_load(y, i) - llm_cuda_lasso_entry(x, ahead, (const float *)NULL, i, n, d);
+        __syncthreads();
+        llm_cuda_lasso_slopes(slope, x, e, n, d);
+        __syncthreads();
+        for (bool above = false; !above;) {
+            float length = 0.0f, curve = 0.0f; /* L |step|^2 against |X step|^2 / n */
+            for (size_t j = threadIdx.x; j < d; j += 256) {
+                next[j] = llm_cuda_lasso_soft(ahead[j] + slope[j] / L, penalty / L);
+                length += L * (next[j] - ahead[j]) * (next[j] - ahead[j]);
+            }
+            __syncthreads();
+            for (size_t i = threadIdx.x; i < n; i += 256) {
+                const float move = llm_cuda_lasso_entry(x, next, ahead, i, n, d);
+                curve += move * move / (float)n;
+            }
+            llm_block_sum2(length, curve);         /* the same bits in all threads, */
+            above = !(curve > length * 1.000001f); /* who so decide alike; NaN ends it */
+            if (!above) L *= 2.0f;
+        }
+        float uphill = 0.0f;
+        for (size_t j = threadIdx.x; j < d; j += 256)
+            uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        uphill = llm_block_sum(uphill);
+        if (uphill > 0.0f) pace = 1.0f;
+        const float pace_next = 0.5f * (1.0f + sqrtf(1.0f + 4.0f * pace * pace));
+        const float momentum = uphill > 0.0f ? 0.0f : (pace - 1.0f) / pace_next;
+        for (size_t j = threadIdx.x; j < d; j += 256) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        pace = pace_next;
+        __syncthreads();
+    }
+    for (size_t j = threadIdx.x; j < d; j += 256) llm_store(w_all, j, w[j]);
+}
+
+/* w (B,d) from where it stands <- llm_lasso_fista of x (d,n), a row a column of the centred design,
+ * y (B,n) or, with one_y, (n) for all, lam (B): so many steps each. cudaErrorInvalidValue where 4 d
+ * + n floats exceed 160 KB of shared memory. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lasso_fista(float *w, const float *x, const float *y, bool one_y, const float *lam,
+                     size_t B, size_t n, size_t d, size_t steps, cudaStream_t stream) {
+    const size_t most = 160 * 1024, least = 4 * (4 * d + n), all = least + 4 * n * d;
+    if (least > most) return cudaErrorInvalidValue;
+    if (B == 0 || n == 0 || d == 0) return cudaSuccess;
+    const auto fista = all <= most ? llm_lasso_kernel<true> : llm_lasso_kernel<false>;
+    LLM_LAUNCH(fista, (unsigned)B, 256, all <= most ? all : least, stream, w, x, y, lam, n, d,
+               one_y ? 0 : n, steps);
     return cudaGetLastError();
 }
 

@@ -197,6 +197,16 @@ TEST(bootstrap,
     llm_bootstrap_interval(&low, &high, LLM_BOOTSTRAP_BASIC, y, 3, 4.0, 0.0, 0.5, order);
     CHECK_NEAR(low, 8.0 - 5.5, 1e-12); /* quantiles 4.5 and 5.5, reflected at 4 */
     CHECK_NEAR(high, 8.0 - 4.5, 1e-12);
+    const float tied[4] = {1.0f, 2.0f, 2.0f, 3.0f}; /* as many below as above: no bias */
+    double even[2];
+    llm_bootstrap_interval(&low, &high, LLM_BOOTSTRAP_PERCENTILE, tied, 4, 2.0, 0.0, 0.6, order);
+    llm_bootstrap_interval(even, even + 1, LLM_BOOTSTRAP_BCA, tied, 4, 2.0, 0.0, 0.6, order);
+    CHECK_NEAR(even[0], low, 1e-9);
+    CHECK_NEAR(even[1], high, 1e-9);
+    const size_t strata[3] = {0, 1, 3};
+    size_t *drawn = (size_t *)test_memory(3, sizeof(size_t)); /* not one more is written */
+    llm_bootstrap_stratified(drawn, strata, 2, &rng);
+    CHECK(drawn[0] == 0 && drawn[1] >= 1 && drawn[2] >= 1 && drawn[2] < 3);
     double acceleration = 9.0;
     CHECK(llm_bootstrap_jackknife(&acceleration, same, 4) == 0.0 && acceleration == 0.0);
     CHECK_ASSERTS(llm_bootstrap_interval(&low, &high, 0, y, 1, 0.0, 0.0, 0.9, order));

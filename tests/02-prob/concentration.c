@@ -12,6 +12,7 @@ TEST(concentration, "bounds by hand; radius and samples undo the probability") {
                1e-12);
     CHECK(llm_concentration_bernstein(100.0, 0.01, 1.0, 0.0) == 1.0);
     CHECK_NEAR(llm_concentration_markov(2.0, 5.0), 0.4, 1e-15);
+    CHECK_NEAR(llm_concentration_markov(0.5, 2.0), 0.25, 1e-15);
     CHECK(llm_concentration_markov(2.0, 1.0) == 1.0 &&
           llm_concentration_chebyshev(4.0, 1.0) == 1.0);
     CHECK_NEAR(llm_concentration_chebyshev(4.0, 4.0), 0.25, 1e-15);
@@ -90,6 +91,9 @@ TEST(concentration,
     for (size_t x = 0; x < 27; x++) f[x] = (double)(x / 3 % 3 * (x / 3 % 3));
     CHECK_NEAR(llm_concentration_differences(c, f, 3, 3), 16.0, 1e-12);
     CHECK(c[0] == 0.0 && c[1] == 4.0 && c[2] == 0.0);
+    for (size_t x = 0; x < 27; x++) f[x] = (double)(x / 9 * (x % 3)); /* nothing moves at 0 */
+    CHECK_NEAR(llm_concentration_differences(c, f, 3, 3), 32.0, 1e-12);
+    CHECK(c[0] == 4.0 && c[1] == 0.0 && c[2] == 4.0);
 }
 
 TEST(concentration, "5000 runs: no bound is broken more often than it says") {

@@ -24,6 +24,7 @@ TEST(cramer_rao,
     CHECK_ASSERTS(llm_cramer_rao_bound(bound, F, NULL, 1, 2, L, W));
     CHECK_NEAR(llm_cramer_rao_biased(4.0, 0.5, -0.5), 0.25 / 4.0 + 0.25, 1e-15);
     CHECK_NEAR(llm_cramer_rao_biased(4.0, 0.0, 0.0), 0.25, 1e-15);
+    CHECK_NEAR(llm_cramer_rao_biased(0.5, 0.0, 0.0), 2.0, 1e-15);
     CHECK_ASSERTS(llm_cramer_rao_biased(0.0, 0.0, 0.0));
     /* normal prior variance 2, one observation of variance 0.5: the posterior variance */
     CHECK_NEAR(llm_cramer_rao_bayes(2.0, 0.5), 0.4, 1e-15);

@@ -143,6 +143,11 @@ TEST(special, "tails at the ends: x of 0, below 0, infinite, and a uniform and a
             CHECK(p <= 0.0 && q <= 0.0);
             CHECK_NEAR(p, a * log(x), 1e-13);
         }
+    for (double a = 1e-30; a < 1e-3; a *= 3.0) /* P(a,x) is 1 - a E1(x), about */
+        for (double x = 1e-3; x < 1.0; x *= 1.7) {
+            llm_special_gamma_tails(&p, &q, a, x);
+            CHECK(p <= 0.0 && q <= 0.0 && p > -10.0 * a - 1e-13);
+        }
     CHECK_NEAR(llm_special_log1mexp(-1e-20), log(1e-20), 1e-13);
     CHECK_NEAR(llm_special_log1mexp(-50.0), -exp(-50.0), 1e-37);
     CHECK(llm_special_log1mexp(-(double)INFINITY) == 0.0);

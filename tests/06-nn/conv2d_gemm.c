@@ -1,6 +1,8 @@
 /* @conv2d_gemm */
 #include "../test.h"
 
+#define LLM_GEMM_THREADS 3 /* the shares of three threads, one after the other without OpenMP */
+
 #include "../../llm.h"
 
 static float *conv2d_gemm_normals(llm_rng *rng, size_t n) {
@@ -81,6 +83,23 @@ TEST(conv2d_gemm, "equals the definition where pictures and sums take several bl
     conv2d_gemm_check(&c, 1, &rng);
     c = llm_conv2d_make(2300, 3, 70, 1, 1, 1, 1); /* so long a sum that a chunk is one panel */
     conv2d_gemm_check(&c, 1, &rng);
+}
+
+TEST(conv2d_gemm, "columns fill at most 2^17 numbers in whole panels, or one panel") {
+    size_t wide;
+    llm_conv2d c = llm_conv2d_make(64, 56, 56, 64, 3, 1, 1);
+    CHECK(llm_conv2d_chunk(&wide, &c) == 56 * 56);
+    CHECK(wide % LLM_GEMM_PANEL == 0 && wide * 576 <= 1 << 17);
+    CHECK((wide + LLM_GEMM_PANEL) * 576 > 1 << 17);
+    c = llm_conv2d_make(4000, 10, 30, 1, 3, 1, 1);
+    CHECK(llm_conv2d_chunk(&wide, &c) == 300 && wide == LLM_GEMM_PANEL);
+    c = llm_conv2d_make(1, 3, 5, 1, 3, 1, 0); /* never more than there are */
+    CHECK(llm_conv2d_chunk(&wide, &c) == 3 && wide == 3);
+    c = llm_conv2d_make(2, 6, 1, 3, 1, 1, 0);
+    c.kernel[0] = 3; /* one column, three rows: no plain product */
+    CHECK(!llm_conv2d_plain(&c));
+    llm_rng rng = llm_rng_seed(4);
+    conv2d_gemm_check(&c, 2, &rng);
 }
 
 TEST(conv2d_gemm, "summing back is the transpose of taking columns: <col(x), z> = <x, back(z)>") {
