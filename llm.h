@@ -17833,6 +17833,152 @@ LLM_API double llm_curriculum_scale(double raw, double low, double high) {
     return fmin(1.0, fmax(-1.0, 2.0 * (raw - low) / (high - low) - 1.0));
 }
 
+/* @self_paced ----------------------------------------------- Self-paced learning
+ *
+ *     minimise over w and v in [0,1]^n    sum_i v_i L_i(w) + f(v_i; lam)
+ *     hard      f = -lam v                        v = 1 where L < lam
+ *     linear    f = lam (v^2 / 2 - v)             v = max(0, 1 - L / lam)
+ *     log       f = z v - z^v / log z, z = 1-lam  v = log(L + z) / log z  below lam
+ *     mixture   f = -z log(v + z / l1)            v = 1 below l2, 0 above l1, z / L - z / l1 between
+ *
+ * The model chooses its own examples: those it can explain already. In turns, the weights v are set
+ * to the exact minimum for the losses, the model is trained with them, and lam rises, until all but
+ * the hopeless count. What is minimised in the end is a loss that stops growing, min(L, lam) for
+ * the hard form: wrong labels and outliers lose their pull. The start decides: lam below all losses
+ * chooses nobody, a first model that is bad chooses badly. Diversity makes it choose from every
+ * group, not only from the easiest.
+ *
+ * source  Kumar, Packer & Koller 2010, "Self-Paced Learning for Latent Variable Models"; Jiang et
+ *         al. 2014, "Easy Samples First" (linear, logarithmic, mixture); Jiang et al. 2014,
+ *         "Self-Paced Learning with Diversity"; Meng, Zhao & Jiang 2017 (the implied loss); Han et
+ *         al. 2018, "Co-teaching"
+ * needs   argsort
+ * see     @curriculum (an order from outside), @loss_function (Huber)
+ * topics  Self-Paced Learning
+ */
+enum { LLM_SELF_PACED_HARD, LLM_SELF_PACED_LINEAR, LLM_SELF_PACED_LOG, LLM_SELF_PACED_MIXTURE };
+
+/* The regularizer and its age: lam > 0, below 1 for LOG; 0 < lam2 < lam for MIXTURE, which alone
+ * reads it. */
+typedef struct {
+    int kind;
+    double lam, lam2;
+} llm_self_paced_config;
+
+/* Whether c makes sense. */
+LLM_API bool llm_self_paced_valid(const llm_self_paced_config *c) {
+    if (c->kind == LLM_SELF_PACED_LOG) return c->lam > 0.0 && c->lam < 1.0;
+    if (c->kind == LLM_SELF_PACED_MIXTURE) return c->lam2 > 0.0 && c->lam2 < c->lam;
+    return (c->kind == LLM_SELF_PACED_HARD || c->kind == LLM_SELF_PACED_LINEAR) && c->lam > 0.0;
+}
+
+/* The weight of an example with loss L >= 0: the minimiser of v L + f(v). 0 for a loss that is NaN. */
+LLM_API double llm_self_paced_weight(double L, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (!(L < lam)) return 0.0;
+    if (c->kind == LLM_SELF_PACED_HARD) return 1.0;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return 1.0 - L / lam;
+    if (c->kind == LLM_SELF_PACED_LOG) return log(L + z) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return L <= c->lam2 ? 1.0 : zeta / L - zeta / lam;
+}
+
+/* f(v; lam), 0 <= v <= 1. */
+LLM_API double llm_self_paced_regularizer(double v, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (c->kind == LLM_SELF_PACED_HARD) return -lam * v;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return lam * (0.5 * v * v - v);
+    if (c->kind == LLM_SELF_PACED_LOG) return z * v - pow(z, v) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return -zeta * log(v + zeta / lam);
+}
+
+/* v (n) <- loss (n): the exact v step. Returns the share with a weight above 0; 0 says that lam is
+ * below every loss, and training would leave the model as it is. */
+LLM_API double llm_self_paced_weights(float *v, const float *loss, size_t n,
+                                      const llm_self_paced_config *c) {
+    size_t chosen = 0;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = (float)llm_self_paced_weight((double)loss[i], c);
+        chosen += v[i] > 0.0f;
+    }
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* The joint objective sum_i v_i L_i + f(v_i): neither step can raise it at fixed lam. */
+LLM_API double llm_self_paced_objective(const float *v, const float *loss, size_t n,
+                                        const llm_self_paced_config *c) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (v[i] > 0.0f) sum += (double)v[i] * (double)loss[i];
+        sum += llm_self_paced_regularizer((double)v[i], c);
+    }
+    return sum;
+}
+
+/* What an example with loss L costs in the end: the integral of v from 0 to L, up to a constant the
+ * minimum over v of v L + f(v). Concave, and flat from lam on: 0 at L = 0. */
+LLM_API double llm_self_paced_implied(double L, const llm_self_paced_config *c) {
+    const double v = llm_self_paced_weight(L, c), top = llm_self_paced_weight(0.0, c);
+    return (v > 0.0 ? v * L : 0.0) + llm_self_paced_regularizer(v, c) -
+           llm_self_paced_regularizer(top, c);
+}
+
+/* lam that admits a share of the examples: between the loss (n) of rank share * n and the next one.
+ * Raising the share from round to round is easier than raising lam, which means something else for
+ * every model. INFINITY for all; equal losses at the border stay out. Scratch: n indices. */
+LLM_API double llm_self_paced_quantile(const float *loss, size_t n, double share,
+                                       llm_arena *arena) {
+    LLM_ASSERT(share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used, count = (size_t)(share * (double)n + 0.5);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double lam = (double)INFINITY;
+    llm_argsort(order, loss, n);
+    if (count < n) lam = (double)loss[order[count]];
+    if (count > 0 && count < n) lam = 0.5 * (lam + (double)loss[order[count - 1]]);
+    arena->used = mark;
+    return lam;
+}
+
+/* v (n) <- 0 or 1, with diversity: minimises sum v_i (L_i - lam) - gamma sum_groups sqrt(size of
+ * what is chosen of it), group (n) in 0..G-1. In each group the i-th smallest loss, i = 1, 2, ..,
+ * is chosen while below lam + gamma / (sqrt(i) + sqrt(i - 1)): the first of a group is cheaper than
+ * another of a group that is in already. Returns the share. Scratch: n + G indices. */
+LLM_API double llm_self_paced_diverse(float *v, const float *loss, const int *group, size_t n,
+                                      size_t G, double lam, double gamma, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), chosen = 0;
+    size_t *rank = (size_t *)llm_arena_take(arena, G, sizeof(size_t));
+    llm_argsort(order, loss, n);
+    for (size_t g = 0; g < G; g++) rank[g] = 0;
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = order[k];
+        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        const double r = (double)++rank[group[i]];
+        v[i] = (double)loss[i] < lam + gamma / (sqrt(r) + sqrt(r - 1.0)) ? 1.0f : 0.0f;
+        chosen += v[i] > 0.0f;
+    }
+    arena->used = mark;
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* Co-teaching: two models, and each is trained on the examples that the other finds easy, so that
+ * neither confirms its own mistakes. for_a, for_b (keep) <- the keep smallest of b's losses and of
+ * a's, (n) each. Scratch: n indices. */
+LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *loss_a,
+                                    const float *loss_b, size_t n, size_t keep, llm_arena *arena) {
+    LLM_ASSERT(keep <= n);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, loss_b, n);
+    for (size_t i = 0; i < keep; i++) for_a[i] = order[i];
+    llm_argsort(order, loss_a, n);
+    for (size_t i = 0; i < keep; i++) for_b[i] = order[i];
+    arena->used = mark;
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
