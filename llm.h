@@ -16743,6 +16743,185 @@ LLM_API double llm_kfac_step(float *w, const double *state, const float *g, cons
     return ok ? factor : (double)NAN;
 }
 
+/* @natural_gradient ----------------------------------------- Natural gradient
+ *
+ *     w <- w - lr F^-1 g            F: the Fisher information at w
+ *     = the steepest descent of the loss per KL moved; the same path in every parametrization
+ *     trust region: lr = sqrt(2 delta / x'F x),  x = F^-1 g: a step whose KL is delta
+ *
+ * The gradient's direction depends on how the parameters are written: sigma or log sigma, two
+ * paths. What does not is the model's distribution, and F measures distances between distributions.
+ * F is never formed where it is large: conjugate gradients need only products with it. In an
+ * exponential family the natural gradient of the natural parameters is the plain gradient of the
+ * mean parameters, so that mirror descent and exponentiated gradient are natural gradients in
+ * disguise. For squared errors F is J'J: Gauss and Newton's step, with damping Levenberg and
+ * Marquardt's. Damping breaks the invariance that it all was for.
+ *
+ * source  Amari 1998, "Natural gradient works efficiently in learning"; Martens 2020, "New insights
+ *         and perspectives on the natural gradient method"; Raskutti & Mukherjee 2015, "The
+ *         information geometry of mirror descent"; Kivinen & Warmuth 1997; Atkinson & Mitchell 1981
+ * needs   cholesky fisher_info
+ * see     @fisher_info (F, Rao's distance), @kfac (for networks), @exponential_family
+ * topics  Natural Gradient & Fisher-Rao Geometry
+ */
+
+/* x (n) <- g (n): (F + damping I) x = g, F (n,n). False where that is not positive definite.
+ * Scratch: n^2 doubles. */
+LLM_API bool llm_natural_gradient_solve(double *x, const double *F, const double *g, size_t n,
+                                        double damping, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n);
+    for (size_t i = 0; i < n * n; i++) a[i] = F[i] + (i / n == i % n ? damping : 0.0);
+    const bool ok = llm_cholesky_factor(a, n, NULL);
+    for (size_t i = 0; i < n && ok; i++) x[i] = g[i];
+    if (ok) llm_cholesky_solve(x, a, n, 1);
+    arena->used = mark;
+    return ok;
+}
+
+/* Conjugate gradients for (F + damping I) x = g, with the product F p left to the caller: begin,
+ * then as long as it is not good enough: compute F p, advance. All vectors (n) live in the arena. */
+typedef struct {
+    double *x, *p; /* the solution so far; the direction whose product is wanted */
+    double *r, square, first, damping;
+    size_t n;
+} llm_natural_gradient_cg;
+
+/* x = 0. Takes 3 n doubles, and keeps them. */
+LLM_API llm_natural_gradient_cg llm_natural_gradient_begin(const double *g, size_t n,
+                                                           double damping, llm_arena *arena) {
+    llm_natural_gradient_cg c = {NULL, NULL, NULL, 0.0, 0.0, damping, n};
+    c.x = llm_arena_doubles(arena, n), c.p = llm_arena_doubles(arena, n);
+    c.r = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        c.x[i] = 0.0;
+        c.p[i] = c.r[i] = g[i];
+        c.square += g[i] * g[i];
+    }
+    c.first = c.square;
+    return c;
+}
+
+/* One round with Fp (n) = F p. Returns how much of |g| is left as residual; n rounds are exact but
+ * for rounding. A direction without curvature ends it: 0. */
+LLM_API double llm_natural_gradient_advance(llm_natural_gradient_cg *c, const double *Fp) {
+    double curvature = 0.0, square = 0.0;
+    for (size_t i = 0; i < c->n; i++) curvature += c->p[i] * (Fp[i] + c->damping * c->p[i]);
+    if (!(curvature > 0.0)) return 0.0;
+    const double step = c->square / curvature;
+    for (size_t i = 0; i < c->n; i++) {
+        c->x[i] += step * c->p[i];
+        c->r[i] -= step * (Fp[i] + c->damping * c->p[i]);
+        square += c->r[i] * c->r[i];
+    }
+    for (size_t i = 0; i < c->n; i++) c->p[i] = c->r[i] + square / c->square * c->p[i];
+    c->square = square;
+    return c->first > 0.0 ? sqrt(square / c->first) : 0.0;
+}
+
+/* The rate at which a step along x has KL delta, to second order: xFx = x'F x. 0 for no step. */
+LLM_API double llm_natural_gradient_trust(double xFx, double delta) {
+    return xFx > 0.0 ? sqrt(2.0 * delta / xFx) : 0.0;
+}
+
+/* W (K,D) of softmax regression moves by its natural gradient: x (n,D), p (n,K) = softmax(W x),
+ * label (n). Conjugate gradients on products with F until `tolerance` of the gradient is left, or
+ * for `rounds`; the rate is that of the trust region, but at most lr (delta 0: lr). Undamped with
+ * two classes and lr 1 it is a step of IRLS. Returns the KL it expects. Scratch: 5 K D + K
+ * doubles. */
+LLM_API double llm_natural_gradient_softmax(float *W, const float *p, const float *x,
+                                            const int *label, size_t n, size_t K, size_t D,
+                                            double lr, double delta, double damping,
+                                            double tolerance, size_t rounds, llm_arena *arena) {
+    const size_t mark = arena->used, P = K * D;
+    double *g = llm_arena_doubles(arena, P), *Fv = llm_arena_doubles(arena, P);
+    double *u = llm_arena_doubles(arena, K), xFx = 0.0, left = 1.0;
+    for (size_t i = 0; i < P; i++) g[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < K; k++) {
+            const double off = (double)p[i * K + k] - (label[i] == (int)k ? 1.0 : 0.0);
+            for (size_t d = 0; d < D; d++) g[k * D + d] += off * (double)x[i * D + d] / (double)n;
+        }
+    for (size_t d = 0; d < D; d++) { /* F is 0 where all logits move alike; so is g, but rounding */
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) mean += g[k * D + d] / (double)K;
+        for (size_t k = 0; k < K; k++) g[k * D + d] -= mean;
+    }
+    llm_natural_gradient_cg c = llm_natural_gradient_begin(g, P, damping, arena);
+    for (size_t round = 0; round < rounds && left > tolerance; round++) {
+        llm_fisher_info_vector(Fv, NULL, c.p, p, x, n, K, D, u);
+        left = llm_natural_gradient_advance(&c, Fv);
+    }
+    llm_fisher_info_vector(Fv, NULL, c.x, p, x, n, K, D, u);
+    for (size_t i = 0; i < P; i++) xFx += c.x[i] * Fv[i];
+    const double rate = delta > 0.0 ? fmin(lr, llm_natural_gradient_trust(xFx, delta)) : lr;
+    for (size_t i = 0; i < P; i++) W[i] = (float)((double)W[i] - rate * c.x[i]);
+    arena->used = mark;
+    return 0.5 * rate * rate * xFx;
+}
+
+/* Least squares, F = J'J: x (n) <- residuals r (m), their Jacobian J (m,n): (J'J + damping I) x =
+ * J'r; w - x is Gauss and Newton's next point at damping 0, Levenberg's otherwise; with `scaled`
+ * the damping is multiplied by the diagonal of J'J, as Marquardt did: then units do not matter.
+ * Scratch: n^2 + n doubles. */
+LLM_API bool llm_natural_gradient_least_squares(double *x, const double *r, const double *J,
+                                                size_t m, size_t n, double damping, bool scaled,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n), *g = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        g[i] = 0.0;
+        for (size_t k = 0; k < m; k++) g[i] += J[k * n + i] * r[k];
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < m; k++) sum += J[k * n + i] * J[k * n + j];
+            a[i * n + j] = sum * (scaled && i == j ? 1.0 + damping : 1.0);
+        }
+    }
+    const bool ok = llm_natural_gradient_solve(x, a, g, n, scaled ? 0.0 : damping, arena);
+    arena->used = mark;
+    return ok;
+}
+
+/* Exponentiated gradient on the simplex: p_i <- p_i e^(-lr g_i) / sum, g (n) = dL/dp: mirror descent
+ * with KL, and the natural gradient of the logits. What is 0 stays 0. */
+LLM_API void llm_natural_gradient_simplex(double *p, const double *g, size_t n, double lr) {
+    double most = -(double)INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] > 0.0) most = fmax(most, -lr * g[i]);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = p[i] > 0.0 ? p[i] * exp(-lr * g[i] - most) : 0.0;
+        sum += p[i];
+    }
+    for (size_t i = 0; i < n; i++) p[i] /= sum;
+}
+
+/* Fisher and Rao's distance of two points of the simplex: 2 sqrt(p) lies on a sphere of radius 2,
+ * and this is the angle there. At most pi, where the two share nothing. */
+LLM_API double llm_natural_gradient_angle(const double *p, const double *q, size_t n) {
+    double apart = 0.0; /* the chord: exact for near points, where an arc cosine has no digits */
+    for (size_t i = 0; i < n; i++) apart += (sqrt(p[i]) - sqrt(q[i])) * (sqrt(p[i]) - sqrt(q[i]));
+    return 4.0 * asin(fmin(1.0, 0.5 * sqrt(apart)));
+}
+
+/* m, s <- the point at share t of the way from N(m0, s0^2) to N(m1, s1^2) along the shortest path. In
+ * (m / sqrt(2), s) the metric is that of the half-plane, and paths are half-circles around a point
+ * of the axis s = 0, m / sqrt(2) = c + R tanh(a), s = R / cosh(a), with a at constant speed;
+ * vertical lines where the means agree. */
+LLM_API void llm_natural_gradient_geodesic(double *m, double *s, double m0, double s0, double m1,
+                                           double s1, double t) {
+    LLM_ASSERT(s0 > 0.0 && s1 > 0.0);
+    const double u0 = m0 / sqrt(2.0), u1 = m1 / sqrt(2.0), apart = u1 - u0;
+    *m = m0 + t * (m1 - m0);
+    *s = s0 * pow(s1 / s0, t);
+    if (fabs(apart) < 1e-7 * (s0 + s1)) return;
+    const double from = -0.5 * apart - 0.5 * (s1 - s0) * (s1 + s0) / apart; /* u0 - c */
+    const double radius = hypot(from, s0), a0 = asinh(from / s0);
+    const double a = a0 + t * (asinh((from + apart) / s1) - a0);
+    *m = sqrt(2.0) * (u0 - from + radius * tanh(a));
+    *s = radius / cosh(a);
+}
+
 /* @sam ------------------------------------------------------ Sharpness-aware minimization
  *
  *     minimise max_{|e| <= rho} L(w + e)        e = rho g / |g|,  g = grad L(w): the worst e, nearly
