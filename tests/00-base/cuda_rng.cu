@@ -37,3 +37,22 @@ TEST(cuda_rng, "the words are those of llm_rng_philox, for counters and keys bey
         }
     }
 }
+
+TEST(cuda_rng, "normals equal those that llm_rng_normal_fill draws, whatever the length") {
+    const size_t sizes[7] = {1, 2, 3, 5, 1023, 1024, 3001};
+    for (size_t s = 0; s < 7; s++) {
+        for (size_t offset = 0; offset < 2; offset++) { /* 1: not aligned for vectors */
+            const size_t n = sizes[s];
+            const uint64_t seed = UINT64_C(0x123456789) * s;
+            float *want = floats(n), *got = floats(n + 1), *d = to_device<float>(NULL, n + 2);
+            llm_rng rng = llm_rng_seed(seed);
+            llm_rng_normal_fill(&rng, want, n);
+            CHECK_CUDA(llm_cuda_rng_normal_fill(d + offset, n, seed, 0));
+            from_device(got, d + offset, n + 1);
+            for (size_t i = 0; i < n; i++)
+                CHECK_NEAR(got[i], want[i], 3e-7 * fabs((double)want[i]));
+            CHECK(isnan(got[n])); /* nothing behind the end */
+        }
+    }
+    CHECK_CUDA(llm_cuda_rng_normal_fill((float *)NULL, 0, 1, 0));
+}

@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tape.h"
+
 static int *cross_entropy_targets(const float *x, size_t N) {
     int *target = (int *)test_memory(N, sizeof(int));
     for (size_t n = 0; n < N; n++) target[n] = (int)x[n];
@@ -205,4 +207,23 @@ TEST(cross_entropy, "H(p,q) = H(p) + KL as in SciPy; no q beats q = p") {
     CHECK_NEAR(parts[0], log(2.0), 1e-7);
     CHECK_NEAR(llm_cross_entropy_decompose(&parts[0], &parts[1], sure, half, 2), log(2.0), 1e-7);
     CHECK(parts[0] == 0.0f);
+}
+
+TEST(cross_entropy, "its gradient is what @autodiff_array makes of log(sum(exp(z))) - z_target") {
+    enum { N = 5, V = 7 };
+    tape_open(90);
+    const int target[N] = {3, 0, 6, LLM_CROSS_ENTROPY_IGNORE, 2};
+    float *chosen = zeros(N * V), *kept = zeros(N), loss[N], lse[N], dz[N * V];
+    for (size_t n = 0; n < N; n++)
+        if (target[n] != LLM_CROSS_ENTROPY_IGNORE)
+            chosen[n * V + (size_t)target[n]] = kept[n] = 1.0f;
+    const size_t z = tape_draw(N, V), y = tape_log(tape_row_sums(tape_exp(z)));
+    const size_t at = tape_row_sums(tape_mul(z, tape_input(chosen, N, V)));
+    const size_t each = tape_mul(tape_sub(y, at), tape_input(kept, N, 1));
+    tape_back(each, NULL);
+    llm_cross_entropy_forward(loss, lse, tape_floats(z), target, N, V);
+    memset(dz, 0, sizeof dz);
+    llm_cross_entropy_backward(dz, tape_floats(z), lse, target, N, V, 1.0f);
+    TAPE_CHECK(loss, each, 1e-6);
+    TAPE_CHECK_GRAD(dz, z, 1e-6);
 }

@@ -141,6 +141,69 @@ TEST(mle, "closed forms, by hand; invariance; the median splits even samples") {
     llm_arena_destroy(&arena);
 }
 
+TEST(mle, "every family converges to one point from 196 starts between 1e-300 and 1e300") {
+    for (int family = 0; family < 4; family++) {
+        size_t n = 0;
+        const float *x = golden_n(&n, "%s/x", mle_name[family]);
+        const bool *event = family == LLM_MLE_WEIBULL ? as_bools(golden("weibull/event"), n) : NULL;
+        const float *want = golden("%s/theta", mle_name[family]);
+        const double start[14] = {1e-300, 1e-9, 1e-6, 1e-3, 0.04, 0.2,  0.7,
+                                  3.0,    30.0, 1e3,  1e4,  1e6,  1e12, 1e300};
+        for (size_t k = 0; k < 14 * 14; k++) {
+            double theta[2] = {start[k / 14], start[k % 14]};
+            llm_mle_newton(theta, NULL, family, x, event, n);
+            for (size_t i = 0; i < 2; i++) CHECK_NEAR(theta[i], want[i], 1e-6 * (double)want[i]);
+        }
+    }
+}
+
+/* Bisection of the equation of the shape alone, d / s + sum log x over events =
+ * d sum x^s log x / sum x^s, whose two sides cross once. */
+TEST(mle, "Weibull: 500 censored data sets of all scales, against bisection") {
+    llm_rng rng = llm_rng_seed(5);
+    for (size_t round = 0; round < 500; round++) {
+        float x[20];
+        bool event[20];
+        const size_t n = 3 + llm_rng_below(&rng, 18);
+        const double scale = exp(10.0 * (double)llm_rng_normal(&rng)), b = 4.0 * scale;
+        const double shape = exp(1.5 * (double)llm_rng_normal(&rng));
+        double events = 0.0, logs = 0.0, low = 1e-4, high = 1e4;
+        for (size_t i = 0; i < n; i++) {
+            const double v = scale * pow(-log(llm_distribution_sample_uniform(&rng)), 1.0 / shape);
+            x[i] = (float)fmax(fmin(v, b), 1e-30);
+            event[i] = v < b && llm_rng_below(&rng, 4) > 0;
+            if (i < 2) event[i] = true;
+            events += event[i];
+            logs += event[i] ? log((double)x[i] / b) : 0.0;
+        }
+        while (high / low > 1.0 + 1e-13) {
+            const double s = sqrt(low * high);
+            double sum = 0.0, slope = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double r = log((double)x[i] / b);
+                sum += exp(s * r), slope += exp(s * r) * r;
+            }
+            if (events / s + logs > events * slope / sum)
+                low = s;
+            else
+                high = s;
+        }
+        double power = 0.0, theta[2] = {exp(5.0 * (double)llm_rng_normal(&rng)), 1.0};
+        for (size_t i = 0; i < n; i++) power += pow((double)x[i] / b, low);
+        const double l = llm_mle_newton(theta, NULL, LLM_MLE_WEIBULL, x, event, n);
+        if (high > 9e3) { /* all events at b: no maximum */
+            CHECK(isnan(l));
+            continue;
+        }
+        CHECK_NEAR(theta[0] / low, 1.0, 1e-6);
+        CHECK_NEAR(theta[1] / (b * pow(power / events, 1.0 / low)), 1.0, 1e-5);
+    }
+    const float x[2] = {1.0f, 2.0f};
+    const bool none[2] = {false, false};
+    double theta[2] = {1.0, 1.0};
+    CHECK(isnan(llm_mle_newton(theta, NULL, LLM_MLE_WEIBULL, x, none, 2)));
+}
+
 TEST(mle, "no maximum: equal values, counts less spread than Poisson") {
     const float same[5] = {0.5f, 0.5f, 0.5f, 0.5f, 0.5f}, counts[4] = {3.0f, 3.0f, 2.0f, 3.0f};
     for (int family = 0; family < 4; family++) {

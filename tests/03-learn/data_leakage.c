@@ -3,10 +3,10 @@
 
 #include "../../llm.h"
 
-static llm_arena leak_arena(void) {
+static llm_arena leak_arena(size_t size) {
     llm_arena arena;
     memset(&arena, 0, sizeof arena);
-    arena.size = 1 << 18;
+    arena.size = size;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
     memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
@@ -15,7 +15,7 @@ static llm_arena leak_arena(void) {
 TEST(data_leakage,
      "columns chosen outside of the folds predict pure noise; chosen inside they do not") {
     enum { N = 50, D = 5000, K = 100, FOLDS = 5 };
-    llm_arena arena = leak_arena();
+    llm_arena arena = leak_arena(1 << 18);
     float *x = floats(N * D), *near = floats(N * K), y[N];
     double error[2] = {0, 0};
     for (size_t seed = 1; seed <= 3; seed++) {
@@ -57,7 +57,7 @@ TEST(data_leakage,
 TEST(data_leakage, "planted duplicates are found, all of them and nothing else") {
     enum { N = 300, M = 100, D = 3 };
     llm_rng rng = llm_rng_seed(1);
-    llm_arena arena = leak_arena();
+    llm_arena arena = leak_arena(1 << 18);
     float train[N * D], test[M * D];
     bool found[M];
     llm_rng_normal_fill(&rng, train, N * D);
@@ -86,9 +86,45 @@ TEST(data_leakage, "planted duplicates are found, all of them and nothing else")
     CHECK(arena.used == 0);
 }
 
+TEST(data_leakage, "tables of every size: what is in them is found, what is not is not") {
+    llm_rng rng = llm_rng_seed(3);
+    for (size_t n = 1; n <= 120; n++) {
+        float train[120], test[240];
+        bool found[240];
+        int corpus[120], text[120];
+        llm_arena arena = leak_arena(4096);
+        for (size_t i = 0; i < n; i++) {
+            train[i] = test[i] = llm_rng_normal(&rng);
+            test[n + i] = train[i] + 10.0f;
+            corpus[i] = (int)llm_rng_below(&rng, 1 << 20), text[i] = corpus[i] + (1 << 20);
+        }
+        CHECK(llm_data_leakage_overlap(found, test, 2 * n, train, n, 1, &arena) == n);
+        for (size_t i = 0; i < 2 * n; i++) CHECK(found[i] == (i < n));
+        for (size_t N = 1; N <= 3 && N <= n; N++) {
+            arena = leak_arena(4096);
+            CHECK(llm_data_leakage_ngrams(corpus, n, corpus, n, N, &arena) == 1.0f);
+            CHECK(llm_data_leakage_ngrams(text, n, corpus, n, N, &arena) == 0.0f);
+        }
+    }
+}
+
+TEST(data_leakage, "60000 rows and windows cost no more than linear time") {
+    enum { N = 60000 };
+    llm_arena arena;
+    float *x = floats(N);
+    bool *found = bools(N);
+    int *text = (int *)test_memory(N, sizeof(int));
+    CHECK(llm_arena_create(&arena, 1 << 21));
+    for (size_t i = 0; i < N; i++) x[i] = (float)i, text[i] = (int)i;
+    CHECK(llm_data_leakage_overlap(found, x, N, x, N, 1, &arena) == N);
+    CHECK(llm_data_leakage_ngrams(text, N, text, N, 1, &arena) == 1.0f);
+    CHECK(llm_data_leakage_ngrams(text, N, text, N, 2, &arena) == 1.0f);
+    llm_arena_destroy(&arena);
+}
+
 TEST(data_leakage, "the AUC of one column equals counting pairs; times; NaN") {
     llm_rng rng = llm_rng_seed(2);
-    llm_arena arena = leak_arena();
+    llm_arena arena = leak_arena(1 << 18);
     for (size_t round = 0; round < 50; round++) {
         float x[20];
         bool y[20];
@@ -107,17 +143,17 @@ TEST(data_leakage, "the AUC of one column equals counting pairs; times; NaN") {
     const float bad[2] = {NAN, 1};
     const bool y[2] = {true, false};
     CHECK_ASSERTS(llm_data_leakage_auc(bad, y, 2, &arena));
-    const double known[4] = {1, 2, 3, (double)NAN}, predicted[4] = {2, 2, 2, 2};
-    bool late[4];
+    const double known[4] = {3, 2, 1, (double)NAN}, predicted[4] = {2, 2, 2, 2};
+    bool late[4] = {false, true, true, false};
     CHECK(llm_data_leakage_time(late, known, predicted, 4) == 2);
-    CHECK(!late[0] && !late[1] && late[2] && late[3]);
+    CHECK(late[0] && !late[1] && !late[2] && late[3]);
 }
 
 TEST(data_leakage, "target encoding: by hand, and of a category without meaning") {
     const int category[5] = {0, 0, 1, -1, 0}, fold[5] = {0, 1, 0, 1, 1};
     const float y[5] = {1, 0, 1, 0, 0.5f};
     float x[5];
-    llm_arena arena = leak_arena();
+    llm_arena arena = leak_arena(1 << 18);
     llm_data_leakage_target_encode(x, category, y, fold, 5, 2, 1.0, &arena);
     /* fold 0 sees rows 1, 3, 4: mean 1/6; category 0: (0.5 + 1/6) / 3. Fold 1 sees 0 and 2: mean
      * 1 */
@@ -126,6 +162,14 @@ TEST(data_leakage, "target encoding: by hand, and of a category without meaning"
     llm_data_leakage_target_encode(x, category, y, NULL, 5, 2, 0.0, &arena);
     const float all[5] = {0.5f, 0.5f, 1.0f, 0.5f, 0.5f};
     CHECK_ALL_NEAR(x, all, 5, 1e-6);
+    llm_data_leakage_target_encode(x, category, y, category, 1, 2, 1.0, &arena);
+    CHECK(x[0] == 0.0f); /* no row of another fold */
+    /* row 0 sees the others: mean 1/4, (0 + 2/4) / 3; they see row 0 alone: mean 1 */
+    const int two[3] = {0, 0, 1}, late[3] = {1, 0, 0};
+    const float y3[3] = {1, 0, 0.5f}, want3[3] = {1.0f / 6.0f, 1, 1};
+    llm_data_leakage_target_encode(x, two, y3, late, 3, 2, 2.0, &arena);
+    CHECK_ALL_NEAR(x, want3, 3, 1e-6);
+    CHECK_ASSERTS(llm_data_leakage_target_encode(x, two, y3, NULL, 1, 0, 0.0, &arena));
     const int high[1] = {2}, low[1] = {-2};
     CHECK_ASSERTS(llm_data_leakage_target_encode(x, high, y, NULL, 1, 2, 0.0, &arena));
     CHECK_ASSERTS(llm_data_leakage_target_encode(x, low, y, NULL, 1, 2, 0.0, &arena));
@@ -156,7 +200,7 @@ TEST(data_leakage, "selection by hand: the sign does not matter, constant column
     const float x[12] = {1, 5, 0, 2, 5, 1, 3, 5, 0, 4, 5, -9}, y[4] = {4, 3, 2, 1};
     const bool all[4] = {true, true, true, true}, three[4] = {true, true, true, false};
     size_t chosen[3];
-    llm_arena arena = leak_arena();
+    llm_arena arena = leak_arena(1 << 18);
     llm_data_leakage_select(chosen, 3, x, y, all, 4, 3, &arena);
     CHECK(chosen[0] == 0 && chosen[1] == 2 && chosen[2] == 1);
     const float z[4] = {0, 1, 0, 5};
@@ -164,12 +208,16 @@ TEST(data_leakage, "selection by hand: the sign does not matter, constant column
                             &arena); /* the last row is not looked at */
     CHECK(chosen[0] == 2);
     CHECK_ASSERTS(llm_data_leakage_select(chosen, 4, x, y, all, 4, 3, &arena));
+    const float still[8] = {7, 1, 7, -1, 7, 1, 7, -1}, pairs[4] = {1, 1, 2, 2}; /* correlation 0 */
+    llm_data_leakage_select(chosen, 2, still, pairs, all, 4, 2, &arena);
+    CHECK(chosen[0] == 1 && chosen[1] == 0);
+    CHECK(llm_data_leakage_compare(x, x + 3, 3) == -llm_data_leakage_compare(x + 3, x, 3));
 }
 
 TEST(data_leakage, "selection equals the correlations of the rows in use, one by one") {
     enum { N = 9, D = 12 };
     llm_rng rng = llm_rng_seed(4);
-    llm_arena arena = leak_arena();
+    llm_arena arena = leak_arena(1 << 18);
     for (size_t round = 0; round < 20; round++) {
         float x[N * D], y[N], key[D];
         bool use[N];

@@ -27,6 +27,23 @@ TEST(epoch, "both orders are permutations for every n up to 300 and some beyond"
     CHECK(llm_epoch_at(3, huge, 1, 1) != llm_epoch_at(4, huge, 1, 1));
 }
 
+TEST(epoch, "the orders are the documented ones: Philox and Feistel written a second time") {
+    const size_t n[5] = {2, 5, 16, 17, 40};
+    const uint64_t seed[5] = {1, 3, ((uint64_t)1 << 33) + 1, 7, 1};
+    const uint64_t epoch[5] = {0, 1, 2, ((uint64_t)1 << 32) + 5, 2};
+    for (size_t c = 0; c < 5; c++) {
+        size_t order[40];
+        float shuffled[40], at[40];
+        llm_epoch_shuffle(order, n[c], seed[c], epoch[c]);
+        for (size_t i = 0; i < n[c]; i++) {
+            shuffled[i] = (float)order[i];
+            at[i] = (float)llm_epoch_at(i, n[c], seed[c], epoch[c]);
+        }
+        CHECK_GOLDEN(shuffled, n[c], 0.0f, "order/%zu/shuffle", n[c]);
+        CHECK_GOLDEN(at, n[c], 0.0f, "order/%zu/at", n[c]);
+    }
+}
+
 TEST(epoch, "each example is equally often at each place, and beside each other, in both") {
     enum { n = 11, R = 4000 };
     for (int kind = 0; kind < 2; kind++) {
@@ -80,6 +97,7 @@ TEST(epoch, "a run that stops anywhere goes on with the same examples") {
     small.drop_last = false;
     CHECK(llm_epoch_next(none, &small) == 3);
     CHECK(llm_epoch_steps(10, 5, false) == 2 && llm_epoch_steps(0, 5, false) == 0);
+    CHECK(llm_epoch_steps(3, 1, false) == 3);
     CHECK_ASSERTS(llm_epoch_steps(3, 0, false));
 }
 
@@ -117,6 +135,8 @@ TEST(epoch, "shards are those of torch's DistributedSampler") {
             CHECK_GOLDEN(got, each * ranks, 0.0f, "%zux%zux%d/index", n, ranks, drop);
         }
     CHECK_ASSERTS(llm_epoch_shard(0, 3, 5, 3));
+    CHECK_ASSERTS(llm_epoch_shard(0, 0, 0, 3));
+    CHECK_ASSERTS(llm_epoch_shard_size(5, 0, false));
 }
 
 TEST(epoch, "a window loses nothing, and mixes about as far as it is wide") {
@@ -140,6 +160,7 @@ TEST(epoch, "a window loses nothing, and mixes about as far as it is wide") {
     size_t one[1], none = 0, item = 9;
     CHECK(!llm_epoch_window_put(&item, one, &none, 1, 4, &rng));
     CHECK(llm_epoch_window_put(&item, one, &none, 1, 5, &rng) && item == 4);
+    CHECK_ASSERTS(llm_epoch_window_put(&item, one, &none, 0, 5, &rng));
 }
 
 /* SGD on one-dimensional projections y = x.w + noise, step c / (t + t0): squared distance from the

@@ -76,6 +76,11 @@ TEST(regression, "a constant model is the mean, the median, the quantile") {
     const float equal[3] = {5, 5, 5};
     llm_regression_fit(w, NULL, equal, 3, 0, &c, &arena);
     CHECK_NEAR(w[0], 5.0, 1e-12);
+    c.c = 0.5;
+    CHECK(llm_regression_fit(w, NULL, equal, 1, 0, &c, &arena) > 0 && w[0] == 5.0);
+    c = llm_regression_defaults(LLM_REGRESSION_QUANTILE);
+    CHECK(llm_regression_fit(w, NULL, equal, 3, 0, &c, &arena) > 0);
+    CHECK_NEAR(w[0], 5.0, 1e-12);
 }
 
 TEST(regression, "a band of two quantiles holds 90% of fresh points whose noise grows with x") {
@@ -146,6 +151,11 @@ TEST(regression, "scores equal scikit-learn; dependent columns and bad settings 
     }
     const float zero[2] = {0, 1}, fit[2] = {0, 2};
     CHECK_NEAR(llm_regression_score(fit, zero, 2, 1).mape, 0.5, 1e-12);
+    const float off[3] = {1, 3, 2}, truth[3] = {1, 2, 6}; /* by hand: off by 1 on average */
+    const llm_regression_scores hand = llm_regression_score(off, truth, 3, 1);
+    CHECK_NEAR(hand.r2, 1.0 - 17.0 / 14.0, 1e-12);
+    CHECK_NEAR(hand.explained, 0.0, 1e-12);
+    CHECK_NEAR(hand.mae, 5.0 / 3.0, 1e-12);
     const float x[6] = {1, 1, 2, 2, 3, 3}, y[3] = {1, 2, 4};
     double w[3];
     llm_arena arena = reg_arena(1 << 14);
@@ -182,4 +192,53 @@ TEST(regression,
             best = fmin(best, reg_quantile_loss(x, y, line, N, 1, 0.5));
         }
     CHECK_NEAR(reg_quantile_loss(x, y, w, N, 1, 0.5), best, 1e-4);
+}
+
+TEST(regression, "one step and a polish is no worse than least squares; lines through 0") {
+    enum { N = 9 };
+    llm_rng rng = llm_rng_seed(6);
+    llm_arena arena = reg_arena(1 << 14);
+    for (size_t round = 0; round < 200; round++) {
+        float x[N], y[N];
+        double w[2], ols[2], r[N], best = 1e300;
+        llm_regression_config c = llm_regression_defaults(LLM_REGRESSION_QUANTILE);
+        for (size_t i = 0; i < N; i++) {
+            x[i] = llm_rng_normal(&rng), y[i] = x[i] + llm_rng_normal(&rng);
+            if (llm_rng_below(&rng, 4) == 0) y[i] += 8.0f;
+        }
+        c.c = 0.1 + 0.8 * (double)llm_rng_uniform(&rng), c.steps = 1;
+        CHECK(llm_regression_fit(w, x, y, N, 1, &c, &arena) == 1);
+        llm_least_squares_fit(ols, x, y, NULL, N, 1, true, &arena);
+        const double loss = reg_quantile_loss(x, y, w, N, 1, c.c);
+        CHECK(loss <= reg_quantile_loss(x, y, ols, N, 1, c.c) + 1e-9);
+        CHECK_NEAR(llm_regression_residuals(r, x, y, w, N, 1, true, c.c), loss, 1e-12);
+        CHECK_NEAR(r[3], (double)y[3] - (double)x[3] * w[0] - w[1], 1e-12);
+
+        /* a line through 0 that is best passes through a point */
+        c.steps = 200, c.intercept = false;
+        CHECK(llm_regression_fit(w, x, y, N, 1, &c, &arena) > 0);
+        ols[1] = w[1] = 0.0;
+        for (size_t i = 0; i < N; i++) {
+            ols[0] = (double)y[i] / (double)x[i];
+            best = fmin(best, reg_quantile_loss(x, y, ols, N, 1, c.c));
+        }
+        CHECK_NEAR(reg_quantile_loss(x, y, w, N, 1, c.c), best, 1e-3 * best);
+    }
+    CHECK(arena.used == 0);
+}
+
+TEST(regression, "in other units: the coefficients are multiplied, and the steps are the same") {
+    llm_arena arena = reg_arena(1 << 16);
+    const float *x = golden("60/x"), *y = golden("60/y");
+    for (int kind = 0; kind < 3; kind++)
+        for (int up = 0; up < 2; up++) {
+            const double unit = up ? 1 << 20 : 1.0 / (1 << 20);
+            const llm_regression_config c = llm_regression_defaults((llm_regression_loss)kind);
+            float other[60];
+            double w[4], v[4];
+            for (size_t i = 0; i < 60; i++) other[i] = y[i] * (float)unit;
+            const size_t steps = llm_regression_fit(w, x, y, 60, 3, &c, &arena);
+            CHECK(llm_regression_fit(v, x, other, 60, 3, &c, &arena) == steps);
+            for (size_t j = 0; j < 4; j++) CHECK_NEAR(v[j] / unit, w[j], 1e-12 * fabs(w[j]));
+        }
 }

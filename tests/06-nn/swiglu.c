@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tape.h"
+
 TEST(swiglu, "SwiGLU, GEGLU, ReGLU and GLU equal torch with both gradients") {
     const size_t shapes[][2] = {{1, 1}, {2, 3}, {3, 8}, {4, 13}}; /* (N, H) */
     for (size_t s = 0; s < 4; s++) {
@@ -201,4 +203,18 @@ TEST(swiglu,
         CHECK(relu > 5.0 * gated);
         CHECK(relu < 0.2); /* it does learn: predicting 0 costs E (x1 x2)^2 = 16 / 9 */
     }
+}
+
+TEST(swiglu, "both gradients are what @autodiff_array makes of silu(gate) * up") {
+    enum { N = 37 };
+    tape_open(80);
+    const size_t gate = tape_draw(1, N), up = tape_draw(1, N), dy = tape_draw(1, N);
+    const size_t y = tape_mul(tape_silu(gate), up);
+    float out[N], dgate[N] = {0.0f}, dup[N] = {0.0f};
+    tape_back(y, tape_floats(dy));
+    llm_swiglu_forward(out, tape_floats(gate), tape_floats(up), N);
+    llm_swiglu_backward(dgate, dup, tape_floats(dy), tape_floats(gate), tape_floats(up), N);
+    TAPE_CHECK(out, y, 1e-6);
+    TAPE_CHECK_GRAD(dgate, gate, 1e-6);
+    TAPE_CHECK_GRAD(dup, up, 1e-6);
 }

@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tape.h"
+
 /* llm_causal_attn_backward on exactly the scratch that its comment asks for. */
 static void causal_attn_backward(float *dqkv, const float *dout, const float *att, const float *qkv,
                                  size_t B, size_t T, size_t C, size_t H) {
@@ -221,4 +223,26 @@ TEST(causal_attn, "scores of 1e5 pick one value, equal tokens give it back, T = 
     CHECK_ASSERTS(llm_causal_attn_backward(qkv, out, att, qkv, 1, 1, 3, 2, &small));
     CHECK_ASSERTS(llm_causal_attn_backward(qkv, out, att, qkv, 1, 5, C, 1, &small)); /* too small */
     llm_arena_destroy(&small);
+}
+
+TEST(causal_attn,
+     "two heads: output and gradient are what @autodiff_array makes of the definition") {
+    enum { T = 5, C = 6, H = 2, D = C / H };
+    tape_open(100);
+    const size_t qkv = tape_draw(T, 3 * C), dy = tape_draw(T, C);
+    size_t y = tape_input(zeros(T * C), T, C);
+    for (size_t h = 0; h < H; h++) {
+        const size_t q = tape_columns(qkv, h * D, D), k = tape_columns(qkv, C + h * D, D);
+        const size_t v = tape_columns(qkv, 2 * C + h * D, D);
+        y = tape_add(y, tape_placed(tape_causal_attn(q, k, v), h * D, C));
+    }
+    float out[T * C], att[H * T * T], *dqkv = zeros(T * 3 * C);
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 1 << 16));
+    tape_back(y, tape_floats(dy));
+    llm_causal_attn_forward(out, att, tape_floats(qkv), 1, T, C, H);
+    llm_causal_attn_backward(dqkv, tape_floats(dy), att, tape_floats(qkv), 1, T, C, H, &arena);
+    TAPE_CHECK(out, y, 2e-6);
+    TAPE_CHECK_GRAD(dqkv, qkv, 5e-6);
+    llm_arena_destroy(&arena);
 }

@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tape.h"
+
 enum { B = 2, T = 3, C = 4, H = 2, F = 5 };
 
 static llm_decoder_block_config config(bool parallel) {
@@ -187,6 +189,52 @@ TEST(
         llm_decoder_block_forward(y, &a, x, &w, rows, t, &c);
         llm_decoder_block_backward(y, &dw, &a, x, &w, rows, t, &c, &arena);
         CHECK(arena.peak <= scratch && scratch - arena.peak <= 4 * 64);
+        llm_arena_destroy(&arena);
+    }
+}
+
+/* The block on the tape, t the twelve tensors in their order. */
+static size_t on_tape(size_t x, const size_t t[TENSORS], bool parallel) {
+    const size_t norm1 = tape_layernorm(x, t[0], t[1], 1e-5);
+    const size_t qkv = tape_add(tape_linear(norm1, t[2]), t[3]);
+    size_t mixed = tape_input(zeros(T * C), T, C);
+    for (size_t h = 0, D = C / H; h < H; h++) {
+        const size_t q = tape_columns(qkv, h * D, D), k = tape_columns(qkv, C + h * D, D);
+        const size_t v = tape_columns(qkv, 2 * C + h * D, D);
+        mixed = tape_add(mixed, tape_placed(tape_causal_attn(q, k, v), h * D, C));
+    }
+    const size_t mid = tape_add(x, tape_add(tape_linear(mixed, t[4]), t[5]));
+    const size_t in = parallel ? norm1 : tape_layernorm(mid, t[6], t[7], 1e-5);
+    const size_t up = tape_gelu_tanh(tape_add(tape_linear(in, t[8]), t[9]));
+    return tape_add(mid, tape_add(tape_linear(up, t[10]), t[11]));
+}
+
+TEST(decoder_block, "output and all gradients are what @autodiff_array makes of the two formulas") {
+    const size_t rows[TENSORS] = {1, 1, 3 * C, 1, C, 1, 1, 1, F, 1, C, 1};
+    for (size_t parallel = 0; parallel < 2; parallel++) {
+        const llm_decoder_block_config c = config(parallel);
+        llm_decoder_block_weights w, dw = gradients(0.0f, C, F);
+        llm_decoder_block_acts a;
+        llm_arena arena;
+        size_t tensor[TENSORS];
+        tape_open(110 + parallel);
+        const size_t x = tape_draw(T, C), dy = tape_draw(T, C);
+        w.ffn.gate = NULL;
+        for (size_t i = 0; i < TENSORS; i++) {
+            tensor[i] = tape_normal(rows[i], entries(i, C, F) / rows[i], 0.5f);
+            *place(&w, i) = tape_floats(tensor[i]);
+        }
+        const size_t y = on_tape(x, tensor, parallel);
+        float *d = tape_floats(dy), *out = floats(T * C);
+        tape_back(y, d);
+        CHECK(llm_arena_create(&arena, llm_decoder_block_scratch_size(&c, 1, T) * sizeof(float)));
+        llm_decoder_block_bind(&a, floats(llm_decoder_block_acts_size(&c, 1, T)), &c, 1, T);
+        llm_decoder_block_forward(out, &a, tape_floats(x), &w, 1, T, &c);
+        llm_decoder_block_backward(d, &dw, &a, tape_floats(x), &w, 1, T, &c, &arena);
+        TAPE_CHECK(out, y, 2e-6);
+        TAPE_CHECK_GRAD(d, x, 1e-5);
+        for (size_t i = 0; i < TENSORS; i++)
+            if (!parallel || (i != 6 && i != 7)) TAPE_CHECK_GRAD(*place(&dw, i), tensor[i], 1e-5);
         llm_arena_destroy(&arena);
     }
 }

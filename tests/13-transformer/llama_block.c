@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tape.h"
+
 enum { B = 2, T = 4, C = 4, H = 4, K = 2, D = 4, F = 5 };
 
 static llm_llama_block_config config(void) {
@@ -171,4 +173,60 @@ TEST(
         CHECK(arena.peak <= scratch && scratch - arena.peak <= 6 * 64);
         llm_arena_destroy(&arena);
     }
+}
+
+/* x (T,D) rotated, pairs are halves: x cos + (-second half, first half) sin. */
+static size_t rotated(size_t x, const float *cosine, const float *sine) {
+    float *c = floats(T * D), *s = floats(T * D), *turn = zeros(D * D);
+    for (size_t i = 0; i < T * D; i++) {
+        const size_t at = i / D * (D / 2) + i % (D / 2);
+        c[i] = cosine[at], s[i] = sine[at];
+    }
+    for (size_t i = 0; i < D / 2; i++) {
+        turn[(D / 2 + i) * D + i] = -1.0f;
+        turn[i * D + D / 2 + i] = 1.0f;
+    }
+    const size_t other = tape_matmul(x, tape_input(turn, D, D));
+    return tape_add(tape_mul(x, tape_input(c, T, D)), tape_mul(other, tape_input(s, T, D)));
+}
+
+TEST(llama_block, "output and all gradients are what @autodiff_array makes of the two formulas") {
+    const llm_llama_block_config c = config();
+    const size_t rows[TENSORS] = {1, 1, (H + 2 * K) * D, C, F, F, C};
+    llm_llama_block_weights w = cleared(&c), dw = cleared(&c);
+    float cosine[T * D / 2], sine[T * D / 2];
+    size_t t[TENSORS];
+    table(cosine, sine, T, D);
+    tape_open(120);
+    const size_t x = tape_draw(T, C), dy = tape_draw(T, C);
+    for (size_t i = 0; i < TENSORS; i++) {
+        t[i] = tape_normal(rows[i], entries(i, &c) / rows[i], 0.5f);
+        *place(&w, i) = tape_floats(t[i]);
+    }
+
+    const size_t qkv = tape_linear(tape_rmsnorm(x, t[0], 1e-5), t[2]);
+    size_t mixed = tape_input(zeros(T * H * D), T, H * D);
+    for (size_t h = 0; h < H; h++) {
+        const size_t of = h / (H / K); /* its head of keys */
+        const size_t q = rotated(tape_columns(qkv, h * D, D), cosine, sine);
+        const size_t k = rotated(tape_columns(qkv, (H + of) * D, D), cosine, sine);
+        const size_t v = tape_columns(qkv, (H + K + of) * D, D);
+        mixed = tape_add(mixed, tape_placed(tape_causal_attn(q, k, v), h * D, H * D));
+    }
+    const size_t mid = tape_add(x, tape_linear(mixed, t[3])), norm2 = tape_rmsnorm(mid, t[1], 1e-5);
+    const size_t gated = tape_mul(tape_silu(tape_linear(norm2, t[4])), tape_linear(norm2, t[5]));
+    const size_t y = tape_add(mid, tape_linear(gated, t[6]));
+
+    llm_llama_block_acts a;
+    llm_arena arena;
+    float *d = tape_floats(dy), *out = floats(T * C);
+    tape_back(y, d);
+    CHECK(llm_arena_create(&arena, llm_llama_block_scratch_size(&c, 1, T) * sizeof(float)));
+    llm_llama_block_bind(&a, floats(llm_llama_block_acts_size(&c, 1, T)), &c, 1, T);
+    llm_llama_block_forward(out, &a, tape_floats(x), &w, cosine, sine, 1, T, &c, &arena);
+    llm_llama_block_backward(d, &dw, &a, tape_floats(x), &w, cosine, sine, 1, T, &c, &arena);
+    TAPE_CHECK(out, y, 2e-6);
+    TAPE_CHECK_GRAD(d, x, 1e-5);
+    for (size_t i = 0; i < TENSORS; i++) TAPE_CHECK_GRAD(*place(&dw, i), t[i], 1e-5);
+    llm_arena_destroy(&arena);
 }

@@ -57,6 +57,21 @@ TEST(top_p, "bisection and sorting agree on 3000 rows, also where many are equal
     }
 }
 
+TEST(top_p, "p = 0 keeps the most probable token alone, whatever the rounding of the sum") {
+    llm_arena arena = top_p_scratch();
+    for (int sorted = 0; sorted < 2; sorted++) {
+        float z[4] = {0.5f, 2.0f, 2.0f, -1.0f};
+        if (sorted)
+            llm_top_p_sorted(z, 4, 0.0f, 1, &arena);
+        else
+            llm_top_p_filter(z, 4, 0.0f, 1, &arena);
+        CHECK(z[0] == -INFINITY && z[1] == -INFINITY && z[2] == 2.0f && z[3] == -INFINITY);
+    }
+    CHECK(llm_top_p_cut(0.0f) == (double)INFINITY && llm_top_p_cut(1.0f) == 0.0);
+    CHECK_NEAR(llm_top_p_cut(0.75f), 0.25, 0.0);
+    CHECK_ASSERTS(llm_top_p_cut(NAN));
+}
+
 TEST(top_p, "the set reaches p, and without its least token it does not") {
     llm_arena arena = top_p_scratch();
     llm_rng rng = llm_rng_seed(7);
