@@ -17003,6 +17003,127 @@ LLM_API size_t llm_deep_net_pieces_1d(const llm_mlp *m, const float *w, const fl
     return fits ? pieces : 0;
 }
 
+/* @vanishing_gradient --------------------------------------- Vanishing gradients
+ *
+ *     h_{l+1} = phi(W_l h_l)  (+ h_l)        W_l (n,n) ~ N(0, sw^2 / n)
+ *     q = sw^2 E phi(sqrt(q) z)^2            the length |W h|^2 / n at which layers settle
+ *     chi = sw^2 E phi'(sqrt(q) z)^2         |dh_l|^2 / |dh_{l+1}|^2, the factor of each layer
+ *
+ * A gradient passes through every layer on its way down and is multiplied by each: with a factor of
+ * 0.8 fifty layers leave 10^-5 of it, with 1.25 they make it 10^5. For wide layers with random
+ * weights the factor is known beforehand: chi, the mean square slope at the length at which the
+ * signals settle. Below 1 gradients vanish, above they explode, and only on the line between can
+ * very deep nets be trained. The sigmoid's slope is at most 1/4, so its chi at usual weights is far
+ * below 1; ReLU with variance 2/n sits on the line exactly. Adding the input to a layer's output
+ * keeps one factor at 1 whatever the layer does.
+ *
+ * source  Hochreiter 1991, "Untersuchungen zu dynamischen neuronalen Netzen"; Poole et al. 2016,
+ *         "Exponential expressivity in deep neural networks through transient chaos", eq. 3 and 6;
+ *         Schoenholz et al. 2017, "Deep information propagation"
+ * needs   arena activation svd dense
+ * see     @xavier_init @he_init (the remedy), @residual, @grad_clip (for the other side)
+ * topics  What is the vanishing gradient problem?
+ */
+
+/* signal, gradient (L+1) <- x, dy (N,n), w (L,n,n): root mean squares of h_l and of its gradient,
+ * from dy at the top. skip adds h_l to each layer's output. Scratch: N n (2 L + 4) floats. */
+LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, const float *x,
+                                            const float *dy, const float *w, size_t L, size_t N,
+                                            size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used, size = N * n;
+    float *h = llm_arena_floats(arena, (L + 1) * size), *z = llm_arena_floats(arena, L * size);
+    float *g = llm_arena_floats(arena, size), *below = llm_arena_floats(arena, size);
+    memcpy(h, x, size * sizeof(float));
+    memcpy(g, dy, size * sizeof(float));
+    for (size_t l = 0; l < L; l++) {
+        float *next = h + (l + 1) * size;
+        llm_dense_act_forward(next, z + l * size, h + l * size, w + l * n * n, NULL, N, n, n, act);
+        for (size_t i = 0; skip && i < size; i++) next[i] += h[l * size + i];
+    }
+    for (size_t l = L + 1; l-- > 0;) {
+        double a = 0.0, b = 0.0;
+        for (size_t i = 0; i < size; i++) {
+            a += (double)h[l * size + i] * (double)h[l * size + i];
+            b += (double)g[i] * (double)g[i];
+        }
+        signal[l] = sqrt(a / (double)size), gradient[l] = sqrt(b / (double)size);
+        if (l == 0) break;
+        for (size_t i = 0; i < size; i++) below[i] = skip ? g[i] : 0.0f;
+        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, NULL, w + (l - 1) * n * n,
+                               N, n, n, act, arena); /* x is for dw only */
+        float *swap = g;
+        g = below, below = swap;
+    }
+    arena->used = mark;
+}
+
+/* The factor by which the squared gradient grows in a layer on its way down: e^-(2 slope) of the
+ * straight line through log gradient[l] against l, from .. to (inclusive), from < to. */
+LLM_API double llm_vanishing_gradient_rate(const double *gradient, size_t from, size_t to) {
+    LLM_ASSERT(from < to);
+    double cross = 0.0, square = 0.0;
+    const double middle = 0.5 * ((double)from + (double)to);
+    for (size_t l = from; l <= to; l++) {
+        cross += ((double)l - middle) * log(gradient[l]);
+        square += ((double)l - middle) * ((double)l - middle);
+    }
+    return exp(-2.0 * cross / square);
+}
+
+/* *square <- E phi(r z)^2, *slope <- E phi'(r z)^2 for a standard normal z: the midpoint rule on
+ * [-10, 10], as in llm_activation_moments. */
+LLM_API void llm_vanishing_gradient_moments(double *square, double *slope, double r, int act) {
+    *square = *slope = 0.0;
+    for (int i = -2000; i < 2000; i++) {
+        const double z = ((double)i + 0.5) / 200.0,
+                     mass = 0.3989422804014327 * exp(-0.5 * z * z) / 200.0;
+        const double y = (double)llm_activation_value((float)(r * z), act);
+        const double dy = (double)llm_activation_slope((float)(r * z), act);
+        *square += mass * y * y, *slope += mass * dy * dy;
+    }
+}
+
+/* Returns chi of wide layers with weight variance sw2 / n and no bias; *q <- the length at which
+ * they settle, from q = 1: 0 where signals die out, infinite where they grow without limit. */
+LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
+    double square = 0.0, slope = 0.0, next = 1.0;
+    *q = 0.0;
+    for (size_t step = 0; step < 1000 && fabs(next - *q) > 1e-9 * next; step++) {
+        *q = next;
+        llm_vanishing_gradient_moments(&square, &slope, sqrt(*q), act);
+        next = sw2 * square;
+        if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
+    }
+    *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
+    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
+    return sw2 * slope;
+}
+
+/* s (n) <- the singular values of d h_L / d h_0 at one x (n), w (L,n,n): by how much a net stretches
+ * small changes of its input, direction by direction. Scratch: n (2 n + 3) floats, and llm_svd's. */
+LLM_API void llm_vanishing_gradient_jacobian_svs(float *s, const float *x, const float *w, size_t L,
+                                                 size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *jacobian = llm_arena_floats(arena, n * n), *next = llm_arena_floats(arena, n * n);
+    float *h = llm_arena_floats(arena, n), *z = llm_arena_floats(arena, n);
+    memcpy(h, x, n * sizeof(float));
+    for (size_t i = 0; i < n * n; i++) jacobian[i] = i / n == i % n ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) { /* jacobian (in, out): row i is how input i moves h_l */
+        llm_dense_forward(z, h, w + l * n * n, NULL, 1, n, n);
+        llm_dense_forward(next, jacobian, w + l * n * n, NULL, n, n, n);
+        for (size_t i = 0; i < n * n; i++) {
+            next[i] *= llm_activation_slope(z[i % n], act);
+            if (skip) next[i] += jacobian[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            h[i] = llm_activation_value(z[i], act) + (skip ? h[i] : 0.0f);
+        float *swap = jacobian;
+        jacobian = next, next = swap;
+    }
+    llm_svd(NULL, s, NULL, jacobian, n, n, arena);
+    arena->used = mark;
+}
+
 /* @weight_init ---------------------------------------------- Weight initialization
  *
  *     Var(w) = gain^2 / fan            fan_in = C area, fan_out = O area, for w (O,C,area)
@@ -17174,127 +17295,6 @@ LLM_API void llm_weight_init_mup(float *std, float *lr, int role, float m, bool 
         *lr = role == LLM_WEIGHT_INIT_INPUT ? 1.0f : 1.0f / m;
     else
         *lr = role == LLM_WEIGHT_INIT_INPUT ? m : role == LLM_WEIGHT_INIT_HIDDEN ? 1.0f : 1.0f / m;
-}
-
-/* @vanishing_gradient --------------------------------------- Vanishing gradients
- *
- *     h_{l+1} = phi(W_l h_l)  (+ h_l)        W_l (n,n) ~ N(0, sw^2 / n)
- *     q = sw^2 E phi(sqrt(q) z)^2            the length |W h|^2 / n at which layers settle
- *     chi = sw^2 E phi'(sqrt(q) z)^2         |dh_l|^2 / |dh_{l+1}|^2, the factor of each layer
- *
- * A gradient passes through every layer on its way down and is multiplied by each: with a factor of
- * 0.8 fifty layers leave 10^-5 of it, with 1.25 they make it 10^5. For wide layers with random
- * weights the factor is known beforehand: chi, the mean square slope at the length at which the
- * signals settle. Below 1 gradients vanish, above they explode, and only on the line between can
- * very deep nets be trained. The sigmoid's slope is at most 1/4, so its chi at usual weights is far
- * below 1; ReLU with variance 2/n sits on the line exactly. Adding the input to a layer's output
- * keeps one factor at 1 whatever the layer does.
- *
- * source  Hochreiter 1991, "Untersuchungen zu dynamischen neuronalen Netzen"; Poole et al. 2016,
- *         "Exponential expressivity in deep neural networks through transient chaos", eq. 3 and 6;
- *         Schoenholz et al. 2017, "Deep information propagation"
- * needs   arena activation svd dense
- * see     @xavier_init @he_init (the remedy), @residual, @grad_clip (for the other side)
- * topics  What is the vanishing gradient problem?
- */
-
-/* signal, gradient (L+1) <- x, dy (N,n), w (L,n,n): root mean squares of h_l and of its gradient,
- * from dy at the top. skip adds h_l to each layer's output. Scratch: N n (2 L + 4) floats. */
-LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, const float *x,
-                                            const float *dy, const float *w, size_t L, size_t N,
-                                            size_t n, int act, bool skip, llm_arena *arena) {
-    const size_t mark = arena->used, size = N * n;
-    float *h = llm_arena_floats(arena, (L + 1) * size), *z = llm_arena_floats(arena, L * size);
-    float *g = llm_arena_floats(arena, size), *below = llm_arena_floats(arena, size);
-    memcpy(h, x, size * sizeof(float));
-    memcpy(g, dy, size * sizeof(float));
-    for (size_t l = 0; l < L; l++) {
-        float *next = h + (l + 1) * size;
-        llm_dense_act_forward(next, z + l * size, h + l * size, w + l * n * n, NULL, N, n, n, act);
-        for (size_t i = 0; skip && i < size; i++) next[i] += h[l * size + i];
-    }
-    for (size_t l = L + 1; l-- > 0;) {
-        double a = 0.0, b = 0.0;
-        for (size_t i = 0; i < size; i++) {
-            a += (double)h[l * size + i] * (double)h[l * size + i];
-            b += (double)g[i] * (double)g[i];
-        }
-        signal[l] = sqrt(a / (double)size), gradient[l] = sqrt(b / (double)size);
-        if (l == 0) break;
-        for (size_t i = 0; i < size; i++) below[i] = skip ? g[i] : 0.0f;
-        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, NULL, w + (l - 1) * n * n,
-                               N, n, n, act, arena); /* x is for dw only */
-        float *swap = g;
-        g = below, below = swap;
-    }
-    arena->used = mark;
-}
-
-/* The factor by which the squared gradient grows in a layer on its way down: e^-(2 slope) of the
- * straight line through log gradient[l] against l, from .. to (inclusive), from < to. */
-LLM_API double llm_vanishing_gradient_rate(const double *gradient, size_t from, size_t to) {
-    LLM_ASSERT(from < to);
-    double cross = 0.0, square = 0.0;
-    const double middle = 0.5 * ((double)from + (double)to);
-    for (size_t l = from; l <= to; l++) {
-        cross += ((double)l - middle) * log(gradient[l]);
-        square += ((double)l - middle) * ((double)l - middle);
-    }
-    return exp(-2.0 * cross / square);
-}
-
-/* *square <- E phi(r z)^2, *slope <- E phi'(r z)^2 for a standard normal z: the midpoint rule on
- * [-10, 10], as in llm_activation_moments. */
-LLM_API void llm_vanishing_gradient_moments(double *square, double *slope, double r, int act) {
-    *square = *slope = 0.0;
-    for (int i = -2000; i < 2000; i++) {
-        const double z = ((double)i + 0.5) / 200.0,
-                     mass = 0.3989422804014327 * exp(-0.5 * z * z) / 200.0;
-        const double y = (double)llm_activation_value((float)(r * z), act);
-        const double dy = (double)llm_activation_slope((float)(r * z), act);
-        *square += mass * y * y, *slope += mass * dy * dy;
-    }
-}
-
-/* Returns chi of wide layers with weight variance sw2 / n and no bias; *q <- the length at which
- * they settle, from q = 1: 0 where signals die out, infinite where they grow without limit. */
-LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
-    double square = 0.0, slope = 0.0, next = 1.0;
-    *q = 0.0;
-    for (size_t step = 0; step < 1000 && fabs(next - *q) > 1e-9 * next; step++) {
-        *q = next;
-        llm_vanishing_gradient_moments(&square, &slope, sqrt(*q), act);
-        next = sw2 * square;
-        if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
-    }
-    *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
-    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
-    return sw2 * slope;
-}
-
-/* s (n) <- the singular values of d h_L / d h_0 at one x (n), w (L,n,n): by how much a net stretches
- * small changes of its input, direction by direction. Scratch: n (2 n + 3) floats, and llm_svd's. */
-LLM_API void llm_vanishing_gradient_jacobian_svs(float *s, const float *x, const float *w, size_t L,
-                                                 size_t n, int act, bool skip, llm_arena *arena) {
-    const size_t mark = arena->used;
-    float *jacobian = llm_arena_floats(arena, n * n), *next = llm_arena_floats(arena, n * n);
-    float *h = llm_arena_floats(arena, n), *z = llm_arena_floats(arena, n);
-    memcpy(h, x, n * sizeof(float));
-    for (size_t i = 0; i < n * n; i++) jacobian[i] = i / n == i % n ? 1.0f : 0.0f;
-    for (size_t l = 0; l < L; l++) { /* jacobian (in, out): row i is how input i moves h_l */
-        llm_dense_forward(z, h, w + l * n * n, NULL, 1, n, n);
-        llm_dense_forward(next, jacobian, w + l * n * n, NULL, n, n, n);
-        for (size_t i = 0; i < n * n; i++) {
-            next[i] *= llm_activation_slope(z[i % n], act);
-            if (skip) next[i] += jacobian[i];
-        }
-        for (size_t i = 0; i < n; i++)
-            h[i] = llm_activation_value(z[i], act) + (skip ? h[i] : 0.0f);
-        float *swap = jacobian;
-        jacobian = next, next = swap;
-    }
-    llm_svd(NULL, s, NULL, jacobian, n, n, arena);
-    arena->used = mark;
 }
 
 /* @xavier_init ---------------------------------------------- Xavier initialization

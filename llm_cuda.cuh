@@ -4792,7 +4792,8 @@ static inline cudaError_t llm_cuda_sigmoid_gate_backward(T *dz, T *da, T *db, co
  */
 enum { LLM_CUDA_TANH_EXACT, LLM_CUDA_TANH_QUOTIENT, LLM_CUDA_TANH_HARDWARE };
 
-LLM_DEVICE float llm_cuda_tanh_quotient(float x) { /* llm_tanh_fast */
+/* llm_tanh_fast, the card's instruction, and the choice. */
+LLM_DEVICE float llm_cuda_tanh_quotient(float x) {
     const float most = 7.90531111f, u = x < -most ? -most : x > most ? most : x, q = u * u;
     float top = 2.00018790e-13f + q * -2.76076848e-16f;
     top = -8.60467152e-11f + q * top;
@@ -5255,8 +5256,8 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
  */
 
 /* log pi_m N_m of component m, up to the norm of pi; *square <- |t - mu|^2. */
-LLM_DEVICE float llm_cuda_output_layer_part(float *square, const float *z, const float *t, size_t m,
-                                            size_t M, size_t D) {
+LLM_DEVICE float llm_cuda_output_layer_density_part(float *square, const float *z, const float *t,
+                                                    size_t m, size_t M, size_t D) {
     float sum = 0.0f;
     for (size_t d = 0; d < D; d++) {
         const float e = llm_load(z, 2 * M + m * D + d) - llm_load(t, d);
@@ -5267,7 +5268,7 @@ LLM_DEVICE float llm_cuda_output_layer_part(float *square, const float *z, const
     return llm_load(z, m) - (float)D * (s + 0.91893853f) - 0.5f * sum * expf(-2.0f * s);
 }
 
-LLM_KERNEL void llm_output_layer_mixture_kernel(float *loss, float *dz, const float *z,
+LLM_KERNEL void llm_output_layer_density_kernel(float *loss, float *dz, const float *z,
                                                 const float *t, size_t N, size_t D, size_t M) {
     const llm_row_place at = llm_my_row<true>();
     if (at.row >= N) return; /* a whole warp, and no barrier follows */
@@ -5277,7 +5278,7 @@ LLM_KERNEL void llm_output_layer_mixture_kernel(float *loss, float *dz, const fl
     for (size_t m = at.lane; m < M; m += 32) {
         v[0] = llm_load(zn, m);
         llm_cuda_logsumexp_add(norm, v, 1.0f);
-        v[0] = llm_cuda_output_layer_part(&square, zn, tn, m, M, D);
+        v[0] = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
         llm_cuda_logsumexp_add(all, v, 1.0f);
     }
     norm = llm_cuda_logsumexp_row<true>(norm, 1.0f);
@@ -5285,7 +5286,7 @@ LLM_KERNEL void llm_output_layer_mixture_kernel(float *loss, float *dz, const fl
     const float log_norm = norm.max + logf(norm.sum), log_all = all.max + logf(all.sum);
     if (at.lane == 0) llm_store(loss, at.row, log_norm - log_all);
     for (size_t m = at.lane; dn && m < M; m += 32) {
-        const float part = llm_cuda_output_layer_part(&square, zn, tn, m, M, D);
+        const float part = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
         const float share = expf(part - log_all) / (float)N;
         const float pi = expf(llm_load(zn, m) - log_norm) / (float)N;
         const float precision = expf(-2.0f * llm_load(zn, M + m));
@@ -5301,10 +5302,10 @@ LLM_KERNEL void llm_output_layer_mixture_kernel(float *loss, float *dz, const fl
 /* loss (N), one a row, dz (N,M(2+D)) or NULL <- z (N,M(2+D)), t (N,D): llm_output_layer_mixture_loss
  * returns the mean of loss; dz is the gradient of that mean. M > 0. */
 static inline __attribute__((unused)) cudaError_t
-llm_cuda_output_layer_mixture(float *loss, float *dz, const float *z, const float *t, size_t N,
-                              size_t D, size_t M, cudaStream_t stream) {
+llm_cuda_output_layer_density_mixture(float *loss, float *dz, const float *z, const float *t,
+                                      size_t N, size_t D, size_t M, cudaStream_t stream) {
     if (N == 0) return cudaSuccess;
-    LLM_LAUNCH(llm_output_layer_mixture_kernel, llm_row_blocks(N, true), 128, 0, stream, loss, dz,
+    LLM_LAUNCH(llm_output_layer_density_kernel, llm_row_blocks(N, true), 128, 0, stream, loss, dz,
                z, t, N, D, M);
     return cudaGetLastError();
 }

@@ -13,7 +13,7 @@ static void check_mixture(size_t N, size_t D, size_t M, float spread) {
     for (size_t i = 0; i < N * D; i++) t[i] *= spread;
     float *d_loss = to_device<float>(NULL, N), *d_dz = to_device<float>(NULL, n), *none = NULL;
     float *d_z = to_device(z, n), *d_t = to_device(t, N * D);
-    CHECK_CUDA(llm_cuda_output_layer_mixture(d_loss, d_dz, d_z, d_t, N, D, M, 0));
+    CHECK_CUDA(llm_cuda_output_layer_density_mixture(d_loss, d_dz, d_z, d_t, N, D, M, 0));
     const double mean = llm_output_layer_mixture_loss(want, z, t, N, D, M, &arena);
     from_device(dz, d_dz, n);
     from_device(loss, d_loss, N);
@@ -28,7 +28,7 @@ static void check_mixture(size_t N, size_t D, size_t M, float spread) {
         sum += (double)loss[i] / (double)N;
     }
     CHECK_NEAR(sum, mean, tol * (1 + fabs(mean)));
-    CHECK_CUDA(llm_cuda_output_layer_mixture(d_loss, none, d_z, d_t, N, D, M, 0));
+    CHECK_CUDA(llm_cuda_output_layer_density_mixture(d_loss, none, d_z, d_t, N, D, M, 0));
     from_device(want, d_loss, N);
     CHECK_ALL_NEAR(want, loss, N, 0.0f);
 }
@@ -42,5 +42,5 @@ TEST(output_layer_density,
         check_mixture(shapes[s][0], shapes[s][1], shapes[s][2], 20.0f); /* far from all */
     }
     float *d = to_device<float>(NULL, 1);
-    CHECK_CUDA(llm_cuda_output_layer_mixture(d, d, d, d, 0, 1, 1, 0));
+    CHECK_CUDA(llm_cuda_output_layer_density_mixture(d, d, d, d, 0, 1, 1, 0));
 }
