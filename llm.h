@@ -173,6 +173,7 @@
  *   feedforward_layers       Layers: dense, activation, sum
  *   neural_net               Neural network
  *   deep_net                 Deep neural network
+ *   vanishing_gradient       Vanishing gradients
  *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
  *   he_init                  He initialization
@@ -213,6 +214,7 @@
  *   muon                     Muon
  *   shampoo                  Shampoo
  *   kfac                     Kronecker-factored curvature
+ *   natural_gradient         Natural gradient
  *   sam                      Sharpness-aware minimization
  *   lr_schedule              Learning-rate schedules
  *   warmup                   Warmup
@@ -223,6 +225,7 @@
  *   grad_noise_scale         Gradient noise scale
  *   pcgrad                   Gradient surgery for several tasks
  *   curriculum               Curriculum learning
+ *   self_paced               Self-paced learning
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -15132,12 +15135,13 @@ LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
 LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
     LLM_PARALLEL_FOR
     for (size_t word = 0; word < llm_relu_words(n); word++) {
+        const size_t left = n - 32 * word, width = left < 32 ? left : 32;
+        const float *xw = x + 32 * word;
+        float *yw = y + 32 * word;
         uint32_t bits = 0;
-        for (size_t i = 32 * word; i < n && i < 32 * word + 32; i++) {
-            const float v = x[i];
-            bits |= (uint32_t)(v > 0.0f && v < cap) << (i % 32);
-            y[i] = v < 0.0f ? 0.0f : v > cap ? cap : v;
-        }
+        for (size_t i = 0; i < width; i++)
+            bits |= ((uint32_t)(xw[i] > 0.0f) & (uint32_t)(xw[i] < cap)) << i;
+        for (size_t i = 0; i < width; i++) yw[i] = xw[i] < 0.0f ? 0.0f : xw[i] > cap ? cap : xw[i];
         if (mask) mask[word] = bits;
     }
 }
@@ -17099,8 +17103,9 @@ LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
     return sw2 * slope;
 }
 
-/* s (n) <- the singular values of d h_L / d h_0 at one x (n), w (L,n,n): by how much a net stretches
- * small changes of its input, direction by direction. Scratch: n (2 n + 3) floats, and llm_svd's. */
+/* s (n) <- the singular values of d h_L / d h_0 at one x (n), w (L,n,n): by how much a net
+ * stretches small changes of its input, direction by direction. Scratch: n (2 n + 3) floats, and
+ * llm_svd's. */
 LLM_API void llm_vanishing_gradient_jacobian_svs(float *s, const float *x, const float *w, size_t L,
                                                  size_t n, int act, bool skip, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -21027,11 +21032,13 @@ LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
                               const llm_adagrad_config *c, size_t t) {
     LLM_ASSERT(t > 0);
     const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps > 0.0f ? c->eps : FLT_MIN; /* or 0/0 where s is 0 */
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         s[i] += d * d;
-        if (d != 0.0f) w[i] -= lr * d / (sqrtf(s[i]) + c->eps); /* else 0/0 where s and eps are 0 */
+        w[i] -= lr * d / (sqrtf(s[i]) + eps);
     }
 }
 
@@ -21129,18 +21136,22 @@ LLM_API llm_rmsprop_config llm_rmsprop_defaults(void) {
 LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const float *g, size_t n,
                               const llm_rmsprop_config *c) {
     LLM_ASSERT((m || !c->centered) && (v || c->momentum == 0.0f));
-    const float a = c->alpha, eps = c->eps;
+    const float a = c->alpha, lr = c->lr, decay = c->weight_decay, mu = c->momentum;
+    const float sign = c->maximize ? -1.0f : 1.0f;
+    const float inside = c->eps_inside ? c->eps : 0.0f, behind = c->eps_inside ? 0.0f : c->eps;
+    const bool centered = c->centered;
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
-        if (c->centered) {
+        if (centered) {
             m[i] = a * m[i] + (1.0f - a) * d;
-            variance = fmaxf(variance - m[i] * m[i], 0.0f);
+            variance -= m[i] * m[i];
+            variance = variance < 0.0f ? 0.0f : variance;
         }
-        float step = d / (c->eps_inside ? sqrtf(variance + eps) : sqrtf(variance) + eps);
-        if (c->momentum != 0.0f) step = v[i] = c->momentum * v[i] + step;
-        w[i] -= c->lr * step;
+        float step = d / (sqrtf(variance + inside) + behind);
+        if (mu != 0.0f) step = v[i] = mu * v[i] + step;
+        w[i] -= lr * step;
     }
 }
 
@@ -21236,16 +21247,17 @@ LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const floa
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const float step = (float)((double)c->lr / correct1), unbias = (float)(1.0 / correct2);
     const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps, eps_root = c->eps_root;
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
-        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
-        if (most) most[i] = fmaxf(most[i], v[i]);
-        const float square = most ? most[i] : v[i];
+        float square = v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        if (most) square = most[i] = most[i] > square ? most[i] : square;
         const float root =
-            c->eps_root > 0.0f ? sqrtf(square * unbias + c->eps_root) : sqrtf(square) * scale;
-        w[i] -= step * m[i] / (root + c->eps);
+            eps_root > 0.0f ? sqrtf(square * unbias + eps_root) : sqrtf(square) * scale;
+        w[i] -= step * m[i] / (root + eps);
     }
 }
 
@@ -21664,16 +21676,26 @@ LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_
 /* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
+    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
     const float share = (1.0f - b) / (float)rows;
-    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < rows; i++) {
+        const float *gi = g + i * cols;
         float sum = 0.0f;
-        for (size_t j = 0; j < cols; j++) {
-            const float square = g[i * cols + j] * g[i * cols + j] + eps1;
-            sum += square;
-            col[j] += share * square;
-        }
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
         r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t first = 0; first < cols; first += BLOCK) {
+        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
+        float sum[BLOCK] = {0.0f};
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < width; j++) {
+                const float v = g[i * cols + first + j];
+                sum[j] += v * v + eps1;
+            }
+        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
     }
 }
 
@@ -21704,22 +21726,26 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
         for (size_t j = 0; j < across; j++) {
-            const float u = g[i * across + j] * (row / sqrtf(col[j]));
-            sum_sq += (double)u * (double)u;
+            const float u = gi[j] * (row / sqrtf(col[j]));
+            sum += u * u;
         }
+        sum_sq += (double)sum;
     }
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float *wi = w + i * across, *mi = b1 > 0.0f ? m + i * across : NULL;
         for (size_t j = 0; j < across; j++) {
-            const size_t k = i * across + j;
-            float u = step * (g[k] * (row / sqrtf(col[j])));
-            if (b1 > 0.0f) u = m[k] = b1 * m[k] + (1.0f - b1) * u;
-            w[k] = keep * w[k] - u;
+            float u = step * (gi[j] * (row / sqrtf(col[j])));
+            if (mi) u = mi[j] = b1 * mi[j] + (1.0f - b1) * u;
+            wi[j] = keep * wi[j] - u;
         }
     }
 }
@@ -22203,6 +22229,186 @@ LLM_API double llm_kfac_step(float *w, const double *state, const float *g, cons
     for (size_t i = 0; i < P && ok; i++) w[i] = (float)((double)w[i] - lr * factor * update[i]);
     arena->used = mark;
     return ok ? factor : (double)NAN;
+}
+
+/* @natural_gradient ----------------------------------------- Natural gradient
+ *
+ *     w <- w - lr F^-1 g            F: the Fisher information at w
+ *     = the steepest descent of the loss per KL moved; the same path in every parametrization
+ *     trust region: lr = sqrt(2 delta / x'F x),  x = F^-1 g: a step whose KL is delta
+ *
+ * The gradient's direction depends on how the parameters are written: sigma or log sigma, two
+ * paths. What does not is the model's distribution, and F measures distances between distributions.
+ * F is never formed where it is large: conjugate gradients need only products with it. In an
+ * exponential family the natural gradient of the natural parameters is the plain gradient of the
+ * mean parameters, so that mirror descent and exponentiated gradient are natural gradients in
+ * disguise. For squared errors F is J'J: Gauss and Newton's step, with damping Levenberg and
+ * Marquardt's. Damping breaks the invariance that it all was for.
+ *
+ * source  Amari 1998, "Natural gradient works efficiently in learning"; Martens 2020, "New insights
+ *         and perspectives on the natural gradient method"; Raskutti & Mukherjee 2015, "The
+ *         information geometry of mirror descent"; Kivinen & Warmuth 1997; Atkinson & Mitchell 1981
+ * needs   cholesky fisher_info
+ * see     @fisher_info (F, Rao's distance), @kfac (for networks), @exponential_family
+ * topics  Natural Gradient & Fisher-Rao Geometry
+ */
+
+/* x (n) <- g (n): (F + damping I) x = g, F (n,n). False where that is not positive definite.
+ * Scratch: n^2 doubles. */
+LLM_API bool llm_natural_gradient_solve(double *x, const double *F, const double *g, size_t n,
+                                        double damping, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n);
+    for (size_t i = 0; i < n * n; i++) a[i] = F[i] + (i / n == i % n ? damping : 0.0);
+    const bool ok = llm_cholesky_factor(a, n, NULL);
+    for (size_t i = 0; i < n && ok; i++) x[i] = g[i];
+    if (ok) llm_cholesky_solve(x, a, n, 1);
+    arena->used = mark;
+    return ok;
+}
+
+/* Conjugate gradients for (F + damping I) x = g, with the product F p left to the caller: begin,
+ * then as long as it is not good enough: compute F p, advance. All vectors (n) live in the
+ * arena. */
+typedef struct {
+    double *x, *p; /* the solution so far; the direction whose product is wanted */
+    double *r, square, first, damping;
+    size_t n;
+} llm_natural_gradient_cg;
+
+/* x = 0. Takes 3 n doubles, and keeps them. */
+LLM_API llm_natural_gradient_cg llm_natural_gradient_begin(const double *g, size_t n,
+                                                           double damping, llm_arena *arena) {
+    llm_natural_gradient_cg c = {NULL, NULL, NULL, 0.0, 0.0, damping, n};
+    c.x = llm_arena_doubles(arena, n), c.p = llm_arena_doubles(arena, n);
+    c.r = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        c.x[i] = 0.0;
+        c.p[i] = c.r[i] = g[i];
+        c.square += g[i] * g[i];
+    }
+    c.first = c.square;
+    return c;
+}
+
+/* One round with Fp (n) = F p. Returns how much of |g| is left as residual; n rounds are exact but
+ * for rounding. A direction without curvature ends it: 0. */
+LLM_API double llm_natural_gradient_advance(llm_natural_gradient_cg *c, const double *Fp) {
+    double curvature = 0.0, square = 0.0;
+    for (size_t i = 0; i < c->n; i++) curvature += c->p[i] * (Fp[i] + c->damping * c->p[i]);
+    if (!(curvature > 0.0)) return 0.0;
+    const double step = c->square / curvature;
+    for (size_t i = 0; i < c->n; i++) {
+        c->x[i] += step * c->p[i];
+        c->r[i] -= step * (Fp[i] + c->damping * c->p[i]);
+        square += c->r[i] * c->r[i];
+    }
+    for (size_t i = 0; i < c->n; i++) c->p[i] = c->r[i] + square / c->square * c->p[i];
+    c->square = square;
+    return c->first > 0.0 ? sqrt(square / c->first) : 0.0;
+}
+
+/* The rate at which a step along x has KL delta, to second order: xFx = x'F x. 0 for no step. */
+LLM_API double llm_natural_gradient_trust(double xFx, double delta) {
+    return xFx > 0.0 ? sqrt(2.0 * delta / xFx) : 0.0;
+}
+
+/* W (K,D) of softmax regression moves by its natural gradient: x (n,D), p (n,K) = softmax(W x),
+ * label (n). Conjugate gradients on products with F until `tolerance` of the gradient is left, or
+ * for `rounds`; the rate is that of the trust region, but at most lr (delta 0: lr). Undamped with
+ * two classes and lr 1 it is a step of IRLS. Returns the KL it expects. Scratch: 5 K D + K
+ * doubles. */
+LLM_API double llm_natural_gradient_softmax(float *W, const float *p, const float *x,
+                                            const int *label, size_t n, size_t K, size_t D,
+                                            double lr, double delta, double damping,
+                                            double tolerance, size_t rounds, llm_arena *arena) {
+    const size_t mark = arena->used, P = K * D;
+    double *g = llm_arena_doubles(arena, P), *Fv = llm_arena_doubles(arena, P);
+    double *u = llm_arena_doubles(arena, K), xFx = 0.0, left = 1.0;
+    for (size_t i = 0; i < P; i++) g[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < K; k++) {
+            const double off = (double)p[i * K + k] - (label[i] == (int)k ? 1.0 : 0.0);
+            for (size_t d = 0; d < D; d++) g[k * D + d] += off * (double)x[i * D + d] / (double)n;
+        }
+    for (size_t d = 0; d < D; d++) { /* F is 0 where all logits move alike; so is g, but rounding */
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) mean += g[k * D + d] / (double)K;
+        for (size_t k = 0; k < K; k++) g[k * D + d] -= mean;
+    }
+    llm_natural_gradient_cg c = llm_natural_gradient_begin(g, P, damping, arena);
+    for (size_t round = 0; round < rounds && left > tolerance; round++) {
+        llm_fisher_info_vector(Fv, NULL, c.p, p, x, n, K, D, u);
+        left = llm_natural_gradient_advance(&c, Fv);
+    }
+    llm_fisher_info_vector(Fv, NULL, c.x, p, x, n, K, D, u);
+    for (size_t i = 0; i < P; i++) xFx += c.x[i] * Fv[i];
+    const double rate = delta > 0.0 ? fmin(lr, llm_natural_gradient_trust(xFx, delta)) : lr;
+    for (size_t i = 0; i < P; i++) W[i] = (float)((double)W[i] - rate * c.x[i]);
+    arena->used = mark;
+    return 0.5 * rate * rate * xFx;
+}
+
+/* Least squares, F = J'J: x (n) <- residuals r (m), their Jacobian J (m,n): (J'J + damping I) x =
+ * J'r; w - x is Gauss and Newton's next point at damping 0, Levenberg's otherwise; with `scaled`
+ * the damping is multiplied by the diagonal of J'J, as Marquardt did: then units do not matter.
+ * Scratch: n^2 + n doubles. */
+LLM_API bool llm_natural_gradient_least_squares(double *x, const double *r, const double *J,
+                                                size_t m, size_t n, double damping, bool scaled,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n), *g = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        g[i] = 0.0;
+        for (size_t k = 0; k < m; k++) g[i] += J[k * n + i] * r[k];
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < m; k++) sum += J[k * n + i] * J[k * n + j];
+            a[i * n + j] = sum * (scaled && i == j ? 1.0 + damping : 1.0);
+        }
+    }
+    const bool ok = llm_natural_gradient_solve(x, a, g, n, scaled ? 0.0 : damping, arena);
+    arena->used = mark;
+    return ok;
+}
+
+/* Exponentiated gradient on the simplex: p_i <- p_i e^(-lr g_i) / sum, g (n) = dL/dp: mirror
+ * descent with KL, and the natural gradient of the logits. What is 0 stays 0. */
+LLM_API void llm_natural_gradient_simplex(double *p, const double *g, size_t n, double lr) {
+    double most = -(double)INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] > 0.0) most = fmax(most, -lr * g[i]);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = p[i] > 0.0 ? p[i] * exp(-lr * g[i] - most) : 0.0;
+        sum += p[i];
+    }
+    for (size_t i = 0; i < n; i++) p[i] /= sum;
+}
+
+/* Fisher and Rao's distance of two points of the simplex: 2 sqrt(p) lies on a sphere of radius 2,
+ * and this is the angle there. At most pi, where the two share nothing. */
+LLM_API double llm_natural_gradient_angle(const double *p, const double *q, size_t n) {
+    double apart = 0.0; /* the chord: exact for near points, where an arc cosine has no digits */
+    for (size_t i = 0; i < n; i++) apart += (sqrt(p[i]) - sqrt(q[i])) * (sqrt(p[i]) - sqrt(q[i]));
+    return 4.0 * asin(fmin(1.0, 0.5 * sqrt(apart)));
+}
+
+/* m, s <- the point at share t of the way from N(m0, s0^2) to N(m1, s1^2) along the shortest path.
+ * In (m / sqrt(2), s) the metric is that of the half-plane, and paths are half-circles around a
+ * point of the axis s = 0, m / sqrt(2) = c + R tanh(a), s = R / cosh(a), with a at constant speed;
+ * vertical lines where the means agree. */
+LLM_API void llm_natural_gradient_geodesic(double *m, double *s, double m0, double s0, double m1,
+                                           double s1, double t) {
+    LLM_ASSERT(s0 > 0.0 && s1 > 0.0);
+    const double u0 = m0 / sqrt(2.0), u1 = m1 / sqrt(2.0), apart = u1 - u0;
+    *m = m0 + t * (m1 - m0);
+    *s = s0 * pow(s1 / s0, t);
+    if (fabs(apart) < 1e-7 * (s0 + s1)) return;
+    const double from = -0.5 * apart - 0.5 * (s1 - s0) * (s1 + s0) / apart; /* u0 - c */
+    const double radius = hypot(from, s0), a0 = asinh(from / s0);
+    const double a = a0 + t * (asinh((from + apart) / s1) - a0);
+    *m = sqrt(2.0) * (u0 - from + radius * tanh(a));
+    *s = radius / cosh(a);
 }
 
 /* @sam ------------------------------------------------------ Sharpness-aware minimization
@@ -23287,6 +23493,153 @@ LLM_API void llm_curriculum_reward(double *w, const double *p, size_t K, size_t 
 LLM_API double llm_curriculum_scale(double raw, double low, double high) {
     if (!(high > low)) return 0.0;
     return fmin(1.0, fmax(-1.0, 2.0 * (raw - low) / (high - low) - 1.0));
+}
+
+/* @self_paced ----------------------------------------------- Self-paced learning
+ *
+ *     minimise over w and v in [0,1]^n    sum_i v_i L_i(w) + f(v_i; lam)
+ *     hard      f = -lam v                        v = 1 where L < lam
+ *     linear    f = lam (v^2 / 2 - v)             v = max(0, 1 - L / lam)
+ *     log       f = z v - z^v / log z, z = 1-lam  v = log(L + z) / log z  below lam
+ *     mixture   f = -z log(v + z / l1)           v = 1 below l2, 0 above l1, z / L - z / l1 between
+ *
+ * The model chooses its own examples: those it can explain already. In turns, the weights v are set
+ * to the exact minimum for the losses, the model is trained with them, and lam rises, until all but
+ * the hopeless count. What is minimised in the end is a loss that stops growing, min(L, lam) for
+ * the hard form: wrong labels and outliers lose their pull. The start decides: lam below all losses
+ * chooses nobody, a first model that is bad chooses badly. Diversity makes it choose from every
+ * group, not only from the easiest.
+ *
+ * source  Kumar, Packer & Koller 2010, "Self-Paced Learning for Latent Variable Models"; Jiang et
+ *         al. 2014, "Easy Samples First" (linear, logarithmic, mixture); Jiang et al. 2014,
+ *         "Self-Paced Learning with Diversity"; Meng, Zhao & Jiang 2017 (the implied loss); Han et
+ *         al. 2018, "Co-teaching"
+ * needs   argsort
+ * see     @curriculum (an order from outside), @loss_function (Huber)
+ * topics  Self-Paced Learning
+ */
+enum { LLM_SELF_PACED_HARD, LLM_SELF_PACED_LINEAR, LLM_SELF_PACED_LOG, LLM_SELF_PACED_MIXTURE };
+
+/* The regularizer and its age: lam > 0, below 1 for LOG; 0 < lam2 < lam for MIXTURE, which alone
+ * reads it. */
+typedef struct {
+    int kind;
+    double lam, lam2;
+} llm_self_paced_config;
+
+/* Whether c makes sense. */
+LLM_API bool llm_self_paced_valid(const llm_self_paced_config *c) {
+    if (c->kind == LLM_SELF_PACED_LOG) return c->lam > 0.0 && c->lam < 1.0;
+    if (c->kind == LLM_SELF_PACED_MIXTURE) return c->lam2 > 0.0 && c->lam2 < c->lam;
+    return (c->kind == LLM_SELF_PACED_HARD || c->kind == LLM_SELF_PACED_LINEAR) && c->lam > 0.0;
+}
+
+/* The weight of an example with loss L >= 0: the minimiser of v L + f(v). 0 for a loss that is
+ * NaN. */
+LLM_API double llm_self_paced_weight(double L, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (!(L < lam)) return 0.0;
+    if (c->kind == LLM_SELF_PACED_HARD) return 1.0;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return 1.0 - L / lam;
+    if (c->kind == LLM_SELF_PACED_LOG) return log(L + z) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return L <= c->lam2 ? 1.0 : zeta / L - zeta / lam;
+}
+
+/* f(v; lam), 0 <= v <= 1. */
+LLM_API double llm_self_paced_regularizer(double v, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (c->kind == LLM_SELF_PACED_HARD) return -lam * v;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return lam * (0.5 * v * v - v);
+    if (c->kind == LLM_SELF_PACED_LOG) return z * v - pow(z, v) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return -zeta * log(v + zeta / lam);
+}
+
+/* v (n) <- loss (n): the exact v step. Returns the share with a weight above 0; 0 says that lam is
+ * below every loss, and training would leave the model as it is. */
+LLM_API double llm_self_paced_weights(float *v, const float *loss, size_t n,
+                                      const llm_self_paced_config *c) {
+    size_t chosen = 0;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = (float)llm_self_paced_weight((double)loss[i], c);
+        chosen += v[i] > 0.0f;
+    }
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* The joint objective sum_i v_i L_i + f(v_i): neither step can raise it at fixed lam. */
+LLM_API double llm_self_paced_objective(const float *v, const float *loss, size_t n,
+                                        const llm_self_paced_config *c) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (v[i] > 0.0f) sum += (double)v[i] * (double)loss[i];
+        sum += llm_self_paced_regularizer((double)v[i], c);
+    }
+    return sum;
+}
+
+/* What an example with loss L costs in the end: the integral of v from 0 to L, up to a constant the
+ * minimum over v of v L + f(v). Concave, and flat from lam on: 0 at L = 0. */
+LLM_API double llm_self_paced_implied(double L, const llm_self_paced_config *c) {
+    const double v = llm_self_paced_weight(L, c), top = llm_self_paced_weight(0.0, c);
+    return (v > 0.0 ? v * L : 0.0) + llm_self_paced_regularizer(v, c) -
+           llm_self_paced_regularizer(top, c);
+}
+
+/* lam that admits a share of the examples: between the loss (n) of rank share * n and the next one.
+ * Raising the share from round to round is easier than raising lam, which means something else for
+ * every model. INFINITY for all; equal losses at the border stay out. Scratch: n indices. */
+LLM_API double llm_self_paced_quantile(const float *loss, size_t n, double share,
+                                       llm_arena *arena) {
+    LLM_ASSERT(share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used, count = (size_t)(share * (double)n + 0.5);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double lam = (double)INFINITY;
+    llm_argsort(order, loss, n);
+    if (count < n) lam = (double)loss[order[count]];
+    if (count > 0 && count < n) lam = 0.5 * (lam + (double)loss[order[count - 1]]);
+    arena->used = mark;
+    return lam;
+}
+
+/* v (n) <- 0 or 1, with diversity: minimises sum v_i (L_i - lam) - gamma sum_groups sqrt(size of
+ * what is chosen of it), group (n) in 0..G-1. In each group the i-th smallest loss, i = 1, 2, ..,
+ * is chosen while below lam + gamma / (sqrt(i) + sqrt(i - 1)): the first of a group is cheaper than
+ * another of a group that is in already. Returns the share. Scratch: n + G indices. */
+LLM_API double llm_self_paced_diverse(float *v, const float *loss, const int *group, size_t n,
+                                      size_t G, double lam, double gamma, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), chosen = 0;
+    size_t *rank = (size_t *)llm_arena_take(arena, G, sizeof(size_t));
+    llm_argsort(order, loss, n);
+    for (size_t g = 0; g < G; g++) rank[g] = 0;
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = order[k];
+        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        const double r = (double)++rank[group[i]];
+        v[i] = (double)loss[i] < lam + gamma / (sqrt(r) + sqrt(r - 1.0)) ? 1.0f : 0.0f;
+        chosen += v[i] > 0.0f;
+    }
+    arena->used = mark;
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* Co-teaching: two models, and each is trained on the examples that the other finds easy, so that
+ * neither confirms its own mistakes. for_a, for_b (keep) <- the keep smallest of b's losses and of
+ * a's, (n) each. Scratch: n indices. */
+LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *loss_a,
+                                    const float *loss_b, size_t n, size_t keep, llm_arena *arena) {
+    LLM_ASSERT(keep <= n);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, loss_b, n);
+    for (size_t i = 0; i < keep; i++) for_a[i] = order[i];
+    llm_argsort(order, loss_a, n);
+    for (size_t i = 0; i < keep; i++) for_b[i] = order[i];
+    arena->used = mark;
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */

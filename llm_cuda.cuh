@@ -2961,6 +2961,169 @@ static inline cudaError_t llm_cuda_f_divergence_logits(float *d, T *dz, const fl
     return cudaGetLastError();
 }
 
+/* @wasserstein_sinkhorn ------------------------------------- Optimal transport, smoothed
+ *
+ * Sinkhorn's steps in the log domain between clouds of points, the cost |x - y|^2 made where it is
+ * needed: a matrix of costs would be n m numbers to read at every step. A block takes 64 points and
+ * goes through the others 64 at a time; a thread makes 4 x 4 costs in registers and adds them to
+ * four pairs (max, sum), as in @logsumexp, which 16 lanes merge at the end. Where there are few
+ * points on one side, slices of the other run side by side and a second kernel merges their pairs.
+ * Nothing waits for the host: all rounds are queued at once.
+ *
+ * A step is n m times 2 d operations and 5/4 exps, and reads 4 (n + m) d bytes, each point of the
+ * other side once for 64. Limit: the exps up to some ten columns, the multiply-adds above.
+ *
+ * source  Feydy et al. 2019 (geomloss: costs on the fly)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     supervised (the same tiles)
+ * topics  -
+ */
+enum { LLM_CUDA_WASSERSTEIN_SINKHORN_TILE = 64 };
+
+/* part (slices,n) <- pairs of log b_j + (g_j - |x_i - y_j|^2) / eps over a slice of y. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_wasserstein_sinkhorn_kernel(llm_logsumexp_pair *part, const float *g, const float *x,
+                                    const float *y, const float *b, size_t n, size_t m, size_t d,
+                                    size_t slice, float eps) {
+    enum { side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE };
+    __shared__ float x_tile[16][side + 1], y_tile[16][side + 1], g_tile[side], log_b[side];
+    const size_t first = (size_t)blockIdx.x * side, begin = blockIdx.y * slice;
+    const size_t end = begin + slice < m ? begin + slice : m;
+    const unsigned t = threadIdx.x, across = t % 16, down = t / 16;
+    const float per = 1.0f / eps;
+    llm_logsumexp_pair seen[4];
+    LLM_UNROLL
+    for (unsigned u = 0; u < 4; u++) seen[u].max = -INFINITY, seen[u].sum = 0.0f;
+    for (size_t from = begin; from < end; from += side) {
+        float cost[4][4] = {};
+        if (t < side) {
+            const size_t j = from + t;
+            const float share = j >= end ? 0.0f : b ? llm_load(b, j) : 1.0f / (float)m;
+            g_tile[t] = share > 0.0f ? llm_load(g, j) : 0.0f; /* without mass it is not read */
+            log_b[t] = share > 0.0f ? logf(share) : -INFINITY;
+        }
+        for (size_t column = 0; column < d; column += 16) {
+            const unsigned deep = d - column < 16 ? (unsigned)(d - column) : 16;
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) {
+                const size_t row = down + 16 * u, c = column + across;
+                const bool x_in = first + row < n && c < d, y_in = from + row < end && c < d;
+                x_tile[across][row] = x_in ? llm_load(x, (first + row) * d + c) : 0.0f;
+                y_tile[across][row] = y_in ? llm_load(y, (from + row) * d + c) : 0.0f;
+            }
+            __syncthreads();
+            for (unsigned c = 0; c < deep; c++) {
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) {
+                    LLM_UNROLL
+                    for (unsigned v = 0; v < 4; v++) {
+                        const float way = x_tile[c][down + 16 * u] - y_tile[c][across + 16 * v];
+                        cost[u][v] += way * way;
+                    }
+                }
+            }
+            __syncthreads();
+        }
+        LLM_UNROLL
+        for (unsigned u = 0; u < 4; u++) {
+            float s[4];
+            LLM_UNROLL
+            for (unsigned v = 0; v < 4; v++)
+                s[v] = (g_tile[across + 16 * v] - cost[u][v]) * per + log_b[across + 16 * v];
+            llm_cuda_logsumexp_add(seen[u], s, 1.0f);
+        }
+        __syncthreads(); /* until all have read g */
+    }
+    LLM_UNROLL
+    for (unsigned u = 0; u < 4; u++) {
+        LLM_UNROLL
+        for (int distance = 8; distance > 0; distance /= 2) {
+            const llm_logsumexp_pair other = {__shfl_xor_sync(0xffffffffu, seen[u].max, distance),
+                                              __shfl_xor_sync(0xffffffffu, seen[u].sum, distance)};
+            seen[u] = llm_cuda_logsumexp_merge(seen[u], other, 1.0f);
+        }
+        const size_t row = first + down + 16 * u;
+        if (across == 0 && row < n) part[blockIdx.y * n + row] = seen[u];
+    }
+}
+/* f (n) <- -eps times the log-sum-exp, or half way there; off (n), or NULL, <- how much the sum of
+ * row i of the plan was off before, a_i |e^((f_i - new) / eps) - 1|. */
+LLM_KERNEL void llm_wasserstein_sinkhorn_step_kernel(float *f, double *off,
+                                                     const llm_logsumexp_pair *part, const float *a,
+                                                     size_t n, size_t slices, float eps,
+                                                     bool half_way) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    llm_logsumexp_pair all = part[i];
+    for (size_t s = 1; s < slices; s++) all = llm_cuda_logsumexp_merge(all, part[s * n + i], 1.0f);
+    const float next = -eps * (all.max + logf(all.sum));
+    if (off) {
+        const double share = a ? (double)llm_load(a, i) : 1.0 / (double)n;
+        off[i] = share * fabs(expm1(((double)llm_load(f, i) - (double)next) / (double)eps));
+    }
+    llm_store(f, i, half_way ? 0.5f * (llm_load(f, i) + next) : next);
+}
+LLM_KERNEL void llm_wasserstein_sinkhorn_off_kernel(double *total, const double *off, size_t n) {
+    double sum = 0.0;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x) sum += off[i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+/* Slices of m points for n others: so many that a large card is filled, none under 1024. */
+static inline __attribute__((unused)) size_t llm_cuda_wasserstein_sinkhorn_slices(size_t n,
+                                                                                  size_t m) {
+    const size_t side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE, tiles = (n + side - 1) / side;
+    const size_t wanted = tiles ? (263 + tiles) / tiles : 1, most = m / 1024 ? m / 1024 : 1;
+    return wanted < most ? wanted : most;
+}
+/* f (n of a) <- llm_wasserstein_sinkhorn_half of g (m of b) for the cost |x - y|^2 of points in d
+ * columns, d > 0. The arrays of a and b are on the device, masses are shares, which sum to 1. part:
+ * n llm_cuda_wasserstein_sinkhorn_slices(n, m) pairs. half_way and off: as the kernel above;
+ * without them f is not read. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_wasserstein_sinkhorn_half(float *f, const float *g, const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, size_t d, float eps,
+                                   bool half_way, double *off, llm_logsumexp_pair *part,
+                                   cudaStream_t stream) {
+    const size_t side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE;
+    const size_t slices = llm_cuda_wasserstein_sinkhorn_slices(a->n, b->n);
+    const size_t slice = ((b->n + slices - 1) / slices + side - 1) / side * side;
+    if (a->n == 0 || b->n == 0 || d == 0) return cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_wasserstein_sinkhorn_kernel,
+               dim3((unsigned)((a->n + side - 1) / side), (unsigned)slices), 256, 0, stream, part,
+               g, a->x, b->x, b->mass, a->n, b->n, d, slice, eps);
+    LLM_LAUNCH(llm_wasserstein_sinkhorn_step_kernel, (unsigned)((a->n + 255) / 256), 256, 0, stream,
+               f, off, part, a->mass, a->n, slices, eps, half_way);
+    return cudaGetLastError();
+}
+/* f (n), g (m) <- so many rounds, more than none, from f: zeros, or the potentials of a larger eps.
+ * Each makes g from f, then f from g, as llm_wasserstein_sinkhorn; where a and b are the same
+ * pointer g is f as it was, and f goes half way. *off <- how much the sums of the plan's rows were
+ * off in all before the last step of f, which, gone all the way, makes the rows exact and leaves
+ * the columns off by no more. scratch: n doubles; part: pairs for (n,m) or (m,n), whichever are
+ * more. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_wasserstein_sinkhorn(float *f, float *g, double *off, const llm_wasserstein_measure *a,
+                              const llm_wasserstein_measure *b, size_t d, float eps, size_t rounds,
+                              double *scratch, llm_logsumexp_pair *part, cudaStream_t stream) {
+    for (size_t round = 0; round < rounds; round++) {
+        cudaError_t error = cudaSuccess;
+        if (a == b)
+            error = cudaMemcpyAsync(g, f, a->n * sizeof *g, cudaMemcpyDeviceToDevice, stream);
+        else
+            error =
+                llm_cuda_wasserstein_sinkhorn_half(g, f, b, a, d, eps, false, NULL, part, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_wasserstein_sinkhorn_half(
+                f, g, a, b, d, eps, a == b, round + 1 == rounds ? scratch : NULL, part, stream);
+        if (error != cudaSuccess) return error;
+    }
+    if (rounds > 0)
+        LLM_LAUNCH(llm_wasserstein_sinkhorn_off_kernel, 1, 1024, 0, stream, off, scratch, a->n);
+    return cudaGetLastError();
+}
+
 /* @fisher_info ---------------------------------------------- Fisher information
  *
  * A sum of outer products of scores s = (onehot(y) - p) (x) x is, for each pair of classes (k,j), a
