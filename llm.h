@@ -17053,8 +17053,8 @@ LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, co
         signal[l] = sqrt(a / (double)size), gradient[l] = sqrt(b / (double)size);
         if (l == 0) break;
         for (size_t i = 0; i < size; i++) below[i] = skip ? g[i] : 0.0f;
-        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, h + (l - 1) * size,
-                               w + (l - 1) * n * n, N, n, n, act, arena);
+        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, NULL, w + (l - 1) * n * n,
+                               N, n, n, act, arena); /* x is for dw only */
         float *swap = g;
         g = below, below = swap;
     }
@@ -17065,13 +17065,11 @@ LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, co
  * straight line through log gradient[l] against l, from .. to (inclusive), from < to. */
 LLM_API double llm_vanishing_gradient_rate(const double *gradient, size_t from, size_t to) {
     LLM_ASSERT(from < to);
-    double mean_l = 0.0, mean_g = 0.0, cross = 0.0, square = 0.0;
-    const double count = (double)(to - from + 1);
-    for (size_t l = from; l <= to; l++)
-        mean_l += (double)l / count, mean_g += log(gradient[l]) / count;
+    double cross = 0.0, square = 0.0;
+    const double middle = 0.5 * ((double)from + (double)to);
     for (size_t l = from; l <= to; l++) {
-        cross += ((double)l - mean_l) * (log(gradient[l]) - mean_g);
-        square += ((double)l - mean_l) * ((double)l - mean_l);
+        cross += ((double)l - middle) * log(gradient[l]);
+        square += ((double)l - middle) * ((double)l - middle);
     }
     return exp(-2.0 * cross / square);
 }
