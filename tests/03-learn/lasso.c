@@ -180,12 +180,7 @@ TEST(lasso, "FISTA finds the curvature that one row makes, in twice the largest 
     }
 }
 
-<<<<<<< HEAD
 TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from below the top") {
-=======
-TEST(lasso,
-     "one step of FISTA by hand, from a coefficient of 1; a path that begins below the top") {
->>>>>>> mut
     llm_arena arena = lasso_arena();
     const float one[1] = {1}, zero[1] = {0};
     double w[1] = {1};
