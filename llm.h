@@ -7575,6 +7575,54 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
     }
 }
 
+/* The same for a vocabulary in pieces, so that (N,V) logits are never all there: a piece is a
+ * product with some rows of the output matrix, or comes from another machine. state, z_y (N) <-
+ * logits (N,size) of the classes from first on; before the first piece state is {-inf, 0}. Any
+ * order will do. Rows of ignored targets are not read. */
+LLM_API void llm_cross_entropy_chunk(llm_logsumexp_pair *state, float *z_y, const float *logits,
+                                     const int *target, size_t first, size_t N, size_t size) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0);
+        const float *z = logits + n * size;
+        const size_t at = (size_t)target[n] - first; /* wraps where the target stands before */
+        llm_logsumexp_pair piece = {llm_logsumexp_max(z, size), 0.0f};
+        if (piece.max != -INFINITY) piece.sum = (float)llm_logsumexp_sum(z, size, piece.max, 1.0f);
+        state[n] = llm_logsumexp_merge(state[n], piece);
+        if (at < size) z_y[n] = z[at];
+    }
+}
+
+/* loss (N) <- state, z_y after all pieces. Returns how many rows are not ignored. */
+LLM_API size_t llm_cross_entropy_chunk_loss(float *loss, const llm_logsumexp_pair *state,
+                                            const float *z_y, const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) {
+        loss[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        loss[n] = (state[n].max - z_y[n]) + logf(state[n].sum);
+        kept++;
+    }
+    return kept;
+}
+
+/* A piece of logits (N,size), computed again, becomes its part of the gradient: scale * (softmax -
+ * onehot), 0 in ignored rows. */
+LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp_pair *state,
+                                              const int *target, size_t first, size_t N,
+                                              size_t size, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const bool kept = target[n] != LLM_CROSS_ENTROPY_IGNORE;
+        const size_t at = (size_t)target[n] - first;
+        float *z = logits + n * size;
+        for (size_t i = 0; i < size; i++)
+            z[i] = kept ? scale / state[n].sum * llm_expf(z[i] - state[n].max) : 0.0f;
+        if (kept && at < size) z[at] -= scale;
+    }
+}
+
 /* loss (N), lse (N) <- logits (N,V), p (N,V): loss = sum_i p_i (lse - z_i) for any distribution p,
  * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
 LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
