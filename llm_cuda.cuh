@@ -4792,6 +4792,323 @@ static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T
     return db && error == cudaSuccess ? llm_cuda_column_sum(db, scratch, shares, C, stream) : error;
 }
 
+/* @sigmoid -------------------------------------------------- Sigmoid
+ *
+ * The sigmoid with its temperature, and the gate y = s a + (1 - s) b in one kernel, which leaves s
+ * for backward; the three gradients of the gate are one kernel too. Apart they would read s twice
+ * more and write two products that nobody keeps.
+ *
+ * Moves 2 elements forwards (x in, y out) and 4 backwards (y, dy, dx in; dx out); the gate 5 (z, a,
+ * b in; y, s out) and 10 (dy, s, a, b and three gradients in; those out): the minimum. Limit: memory
+ * bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     activation, tanh
+ * topics  -
+ */
+LLM_DEVICE float llm_cuda_sigmoid_value(float x) { /* llm_sigmoid_value: e^-|x| cannot overflow */
+    const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
+    return x < 0.0f ? e * s : s;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_forward_kernel(T *y, const T *x, size_t n, float temp) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = llm_cuda_sigmoid_value(v[k] / temp);
+    llm_store_vector(y, i, v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_backward_kernel(T *dx, const T *dy, const T *y, size_t n, float temp) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float d[V], dy_v[V], y_v[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(y_v, y, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) d[k] += dy_v[k] * y_v[k] * (1.0f - y_v[k]) / temp;
+    llm_store_vector(dx, i, d);
+}
+
+/* Arguments as llm_sigmoid_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_forward(T *y, const T *x, size_t n, float temp,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto sigmoid_forward =
+        wide ? llm_sigmoid_forward_kernel<T, V> : llm_sigmoid_forward_kernel<T, 1>;
+    LLM_LAUNCH(sigmoid_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x,
+               n, temp);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_sigmoid_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_backward(T *dx, const T *dy, const T *y, size_t n,
+                                                    float temp, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dy, n) && llm_aligned(y, n);
+    const auto sigmoid_backward =
+        wide ? llm_sigmoid_backward_kernel<T, V> : llm_sigmoid_backward_kernel<T, 1>;
+    LLM_LAUNCH(sigmoid_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx,
+               dy, y, n, temp);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_gate_forward_kernel(T *y, T *s, const T *z, const T *a, const T *b,
+                                                size_t n) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float z_v[V], a_v[V], b_v[V];
+    llm_load_vector(z_v, z, i);
+    llm_load_vector(a_v, a, i);
+    llm_load_vector(b_v, b, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        z_v[k] = llm_cuda_sigmoid_value(z_v[k]);
+        a_v[k] = z_v[k] * a_v[k] + (1.0f - z_v[k]) * b_v[k];
+    }
+    llm_store_vector(y, i, a_v);
+    llm_store_vector(s, i, z_v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_gate_backward_kernel(T *dz, T *da, T *db, const T *dy, const T *s,
+                                                 const T *a, const T *b, size_t n) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float dy_v[V], s_v[V], a_v[V], b_v[V], d[V];
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(s_v, s, i);
+    if (dz) {
+        llm_load_vector(a_v, a, i);
+        llm_load_vector(b_v, b, i);
+        llm_load_vector(d, dz, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * (a_v[k] - b_v[k]) * s_v[k] * (1.0f - s_v[k]);
+        llm_store_vector(dz, i, d);
+    }
+    if (da) {
+        llm_load_vector(d, da, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * s_v[k];
+        llm_store_vector(da, i, d);
+    }
+    if (db) {
+        llm_load_vector(d, db, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * (1.0f - s_v[k]);
+        llm_store_vector(db, i, d);
+    }
+}
+
+/* Arguments as llm_sigmoid_gate_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_gate_forward(T *y, T *s, const T *z, const T *a,
+                                                        const T *b, size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(s, n) && llm_aligned(z, n) &&
+                      llm_aligned(a, n) && llm_aligned(b, n);
+    const auto gate_forward =
+        wide ? llm_sigmoid_gate_forward_kernel<T, V> : llm_sigmoid_gate_forward_kernel<T, 1>;
+    LLM_LAUNCH(gate_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, s, z,
+               a, b, n);
+    return cudaGetLastError();
+}
+/* dz, da, db (n) +=: arguments as llm_sigmoid_gate_backward; each may be NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_gate_backward(T *dz, T *da, T *db, const T *dy,
+                                                         const T *s, const T *a, const T *b,
+                                                         size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dz, n) && llm_aligned(da, n) && llm_aligned(db, n) &&
+                      llm_aligned(dy, n) && llm_aligned(s, n) && llm_aligned(a, n) &&
+                      llm_aligned(b, n);
+    const auto gate_backward =
+        wide ? llm_sigmoid_gate_backward_kernel<T, V> : llm_sigmoid_gate_backward_kernel<T, 1>;
+    LLM_LAUNCH(gate_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dz, da,
+               db, dy, s, a, b, n);
+    return cudaGetLastError();
+}
+
+/* @tanh ----------------------------------------------------- Tanh
+ *
+ * cap tanh(x / cap), which is tanh for a cap of 1, three ways: CUDA's tanhf; the quotient of
+ * llm_tanh_fast, a dozen multiply-adds and a division; and the card's own instruction, right to 11
+ * bits, for bfloat16 as good as the others. Backward needs the output only.
+ *
+ * Moves 2 elements forwards and 4 backwards, the minimum. Limit: memory bandwidth, for all three.
+ *
+ * source  NVIDIA, PTX ISA, "tanh.approx"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     sigmoid
+ * topics  -
+ */
+enum { LLM_CUDA_TANH_EXACT, LLM_CUDA_TANH_QUOTIENT, LLM_CUDA_TANH_HARDWARE };
+
+/* llm_tanh_fast, the card's instruction, and the choice. */
+LLM_DEVICE float llm_cuda_tanh_quotient(float x) {
+    const float most = 7.90531111f, u = x < -most ? -most : x > most ? most : x, q = u * u;
+    float top = 2.00018790e-13f + q * -2.76076848e-16f;
+    top = -8.60467152e-11f + q * top;
+    top = 5.12229709e-08f + q * top;
+    top = 1.48572236e-05f + q * top;
+    top = 6.37261929e-04f + q * top;
+    top = 4.89352456e-03f + q * top;
+    const float bottom =
+        4.89352519e-03f + q * (2.26843463e-03f + q * (1.18534706e-04f + q * 1.19825839e-06f));
+    return u * top / bottom;
+}
+LLM_DEVICE float llm_cuda_tanh_hardware(float x) {
+#ifdef __CUDA_ARCH__
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return tanhf(x);
+#endif
+}
+template <int kind> LLM_DEVICE float llm_cuda_tanh_value(float x) {
+    return kind == LLM_CUDA_TANH_QUOTIENT   ? llm_cuda_tanh_quotient(x)
+           : kind == LLM_CUDA_TANH_HARDWARE ? llm_cuda_tanh_hardware(x)
+                                            : tanhf(x);
+}
+
+template <typename T, int V, int kind>
+LLM_KERNEL void llm_tanh_forward_kernel(T *y, const T *x, size_t n, float cap) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = cap * llm_cuda_tanh_value<kind>(v[k] / cap);
+    llm_store_vector(y, i, v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_tanh_backward_kernel(T *dx, const T *dy, const T *y, size_t n, float cap) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float d[V], dy_v[V], y_v[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(y_v, y, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const float t = y_v[k] / cap;
+        d[k] += dy_v[k] * (1.0f - t * t);
+    }
+    llm_store_vector(dx, i, d);
+}
+
+/* y (n) <- x (n): cap tanh(x / cap), computed in one of the three ways; T is float or llm_bf16. y
+ * may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_tanh_cap_forward(T *y, const T *x, size_t n, float cap, int kind,
+                                                    cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto tanh_forward = kind == LLM_CUDA_TANH_QUOTIENT
+                                  ? wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_QUOTIENT>
+                                         : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_QUOTIENT>
+                              : kind == LLM_CUDA_TANH_HARDWARE
+                                  ? wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_HARDWARE>
+                                         : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_HARDWARE>
+                              : wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_EXACT>
+                                     : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_EXACT>;
+    LLM_LAUNCH(tanh_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x, n,
+               cap);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_tanh_cap_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_tanh_cap_backward(T *dx, const T *dy, const T *y, size_t n,
+                                                     float cap, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dy, n) && llm_aligned(y, n);
+    const auto tanh_backward =
+        wide ? llm_tanh_backward_kernel<T, V> : llm_tanh_backward_kernel<T, 1>;
+    LLM_LAUNCH(tanh_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx, dy,
+               y, n, cap);
+    return cudaGetLastError();
+}
+
+/* @relu ----------------------------------------------------- ReLU
+ *
+ * A warp takes 32 neighbours at a time: each thread compares its own, and one ballot gathers the 32
+ * answers into the word of the mask. Four such groups a warp keep four loads on their way.
+ * Backward reads the mask instead of x, and of dy and dx only what passes.
+ *
+ * Moves 2 elements and a bit forwards (x in, y and mask out); backwards a bit and, of what passed,
+ * 3 (dy, dx in; dx out): the minimum, but for lines of memory of which only a part passes. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     activation
+ * topics  -
+ */
+enum { LLM_CUDA_RELU_GROUPS = 4 }; /* of 32 elements, a warp */
+
+template <typename T>
+LLM_KERNEL void llm_relu_forward_kernel(T *y, uint32_t *mask, const T *x, size_t n, float cap) {
+    const size_t lane = threadIdx.x % 32;
+    const size_t warp = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    float v[LLM_CUDA_RELU_GROUPS];
+    LLM_UNROLL
+    for (int k = 0; k < LLM_CUDA_RELU_GROUPS; k++) {
+        const size_t i = (warp * LLM_CUDA_RELU_GROUPS + (size_t)k) * 32 + lane;
+        v[k] = i < n ? llm_load(x, i) : 0.0f;
+    }
+    LLM_UNROLL
+    for (int k = 0; k < LLM_CUDA_RELU_GROUPS; k++) {
+        const size_t word = warp * LLM_CUDA_RELU_GROUPS + (size_t)k, i = word * 32 + lane;
+        const unsigned bits = __ballot_sync(0xffffffffu, v[k] > 0.0f && v[k] < cap);
+        if (i < n) llm_store(y, i, v[k] < 0.0f ? 0.0f : v[k] > cap ? cap : v[k]);
+        if (mask && lane == 0 && i < n) {
+            LLM_TOUCH(mask + word, sizeof *mask, true);
+            mask[word] = bits;
+        }
+    }
+}
+template <typename T>
+LLM_KERNEL void llm_relu_backward_kernel(T *dx, const T *dy, const uint32_t *mask, size_t n) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    if (i % 32 == 0) LLM_TOUCH(mask + i / 32, sizeof *mask, false); /* one word for the warp */
+    if (mask[i / 32] >> (i % 32) & 1u) llm_store(dx, i, llm_load(dx, i) + llm_load(dy, i));
+}
+
+/* Arguments as llm_relu_forward; mask may be NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_relu_forward(T *y, uint32_t *mask, const T *x, size_t n,
+                                                float cap, cudaStream_t stream) {
+    const size_t a_block = 256 * LLM_CUDA_RELU_GROUPS;
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_relu_forward_kernel<T>), (unsigned)((n + a_block - 1) / a_block), 256, 0,
+               stream, y, mask, x, n, cap);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_relu_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_relu_backward(T *dx, const T *dy, const uint32_t *mask, size_t n,
+                                                 cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_relu_backward_kernel<T>), (unsigned)((n + 255) / 256), 256, 0, stream, dx, dy,
+               mask, n);
+    return cudaGetLastError();
+}
+
 /* @swiglu --------------------------------------------------- SwiGLU
  *
  * The gate and the value in one kernel, from two arrays or from the rows [gate | up] that one
@@ -4895,6 +5212,47 @@ template <typename T>
 static inline cudaError_t llm_cuda_swiglu_packed_backward(T *dx, const T *dy, const T *x, size_t N,
                                                           size_t H, cudaStream_t stream) {
     return llm_cuda_swiglu_rows_backward(dx, dx + H, dy, x, x + H, N, H, 2 * H, stream);
+}
+
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ * Bytes to normalised floats, and channels from last to first, in one pass. A thread takes a pixel:
+ * neighbours read neighbouring bytes and write neighbouring floats of each channel, so both sides
+ * are whole lines; apart from its first use a byte comes from L1.
+ *
+ * Moves 1 byte in and 4 out for each value, the minimum; apart, the conversion and the transpose
+ * would move 13. Limit: memory bandwidth, for what is written.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     -
+ * topics  -
+ */
+template <typename T>
+LLM_KERNEL void llm_input_layer_image_kernel(T *y, const unsigned char *x, const float *mean,
+                                             const float *deviation, size_t pixels, size_t HW,
+                                             size_t C) {
+    const size_t pixel = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (pixel >= pixels) return;
+    const size_t n = pixel / HW, p = pixel % HW;
+    for (size_t c = 0; c < C; c++) {
+        LLM_TOUCH(x + pixel * C + c, 1, false);
+        const float v = (float)x[pixel * C + c] / 255.0f;
+        llm_store(y, (n * C + c) * HW + p, (v - mean[c]) / deviation[c]);
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C), all on the device; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_input_layer_image(T *y, const unsigned char *x, const float *mean, const float *deviation,
+                           size_t N, size_t H, size_t W, size_t C, cudaStream_t stream) {
+    const size_t pixels = N * H * W;
+    if (pixels == 0 || C == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_input_layer_image_kernel<T>), (unsigned)((pixels + 255) / 256), 256, 0, stream,
+               y, x, mean, deviation, pixels, H * W, C);
+    return cudaGetLastError();
 }
 
 /* @dense ---------------------------------------------------- Fully connected layer
@@ -5042,6 +5400,77 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
     }
     if (db && error == cudaSuccess) error = llm_cuda_column_sum(db, dy, N, O, stream);
     return error;
+}
+
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ * The loss of a mixture and its gradient in one kernel. A warp takes a row, a thread every 32nd
+ * component: one pass keeps two online log-sum-exps, of the logits and of the logits with their
+ * densities, a tree of shuffles merges them, and a second pass, whose inputs the first left in L1,
+ * writes the gradient. The losses stay one a row, in a fixed place each: their mean is the caller's.
+ *
+ * Moves M (2 + D) floats in and as many out, D in and one out for each row, the minimum. Limit:
+ * memory bandwidth while D is large; for D = 1 the four exps a component.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     logsumexp
+ * topics  -
+ */
+
+/* log pi_m N_m of component m, up to the norm of pi; *square <- |t - mu|^2. */
+LLM_DEVICE float llm_cuda_output_layer_density_part(float *square, const float *z, const float *t,
+                                                    size_t m, size_t M, size_t D) {
+    float sum = 0.0f;
+    for (size_t d = 0; d < D; d++) {
+        const float e = llm_load(z, 2 * M + m * D + d) - llm_load(t, d);
+        sum += e * e;
+    }
+    const float s = llm_load(z, M + m);
+    *square = sum;
+    return llm_load(z, m) - (float)D * (s + 0.91893853f) - 0.5f * sum * expf(-2.0f * s);
+}
+
+LLM_KERNEL void llm_output_layer_density_kernel(float *loss, float *dz, const float *z,
+                                                const float *t, size_t N, size_t D, size_t M) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= N) return; /* a whole warp, and no barrier follows */
+    const float *zn = z + at.row * M * (2 + D), *tn = t + at.row * D;
+    float *dn = dz ? dz + at.row * M * (2 + D) : NULL, v[1], square;
+    llm_logsumexp_pair norm = {-INFINITY, 0.0f}, all = {-INFINITY, 0.0f};
+    for (size_t m = at.lane; m < M; m += 32) {
+        v[0] = llm_load(zn, m);
+        llm_cuda_logsumexp_add(norm, v, 1.0f);
+        v[0] = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
+        llm_cuda_logsumexp_add(all, v, 1.0f);
+    }
+    norm = llm_cuda_logsumexp_row<true>(norm, 1.0f);
+    all = llm_cuda_logsumexp_row<true>(all, 1.0f);
+    const float log_norm = norm.max + logf(norm.sum), log_all = all.max + logf(all.sum);
+    if (at.lane == 0) llm_store(loss, at.row, log_norm - log_all);
+    for (size_t m = at.lane; dn && m < M; m += 32) {
+        const float part = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
+        const float share = expf(part - log_all) / (float)N;
+        const float pi = expf(llm_load(zn, m) - log_norm) / (float)N;
+        const float precision = expf(-2.0f * llm_load(zn, M + m));
+        llm_store(dn, m, pi - share);
+        llm_store(dn, M + m, share * ((float)D - square * precision));
+        for (size_t d = 0; d < D; d++) {
+            const float e = llm_load(zn, 2 * M + m * D + d) - llm_load(tn, d);
+            llm_store(dn, 2 * M + m * D + d, share * e * precision);
+        }
+    }
+}
+
+/* loss (N), one a row, dz (N,M(2+D)) or NULL <- z (N,M(2+D)), t (N,D): llm_output_layer_mixture_loss
+ * returns the mean of loss; dz is the gradient of that mean. M > 0. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_output_layer_density_mixture(float *loss, float *dz, const float *z, const float *t,
+                                      size_t N, size_t D, size_t M, cudaStream_t stream) {
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_output_layer_density_kernel, llm_row_blocks(N, true), 128, 0, stream, loss, dz,
+               z, t, N, D, M);
+    return cudaGetLastError();
 }
 
 /* @residual ------------------------------------------------- Residual connection
