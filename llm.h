@@ -226,6 +226,7 @@
  *   pcgrad                   Gradient surgery for several tasks
  *   curriculum               Curriculum learning
  *   self_paced               Self-paced learning
+ *   maml                     Meta-learning: MAML and Reptile
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -23646,14 +23647,14 @@ LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *l
  *
  *     adapt    w_0 = w,  w_{t+1} = w_t - a grad L_support(w_t)          k steps on a few examples
  *     MAML     minimise the mean over tasks of L_query(w_k), by w
- *     dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)      H_t: Hessian at w_t
+ *    dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)     H_t: Hessian at w_t
  *     FOMAML   without the H;      Reptile    w <- w + e mean(w_k - w)
  *
- * Learns a starting point from which a few steps are enough. What is minimised is the loss after the
- * steps, so the gradient goes back through them: each is linear to first order, I - a H, and needs
- * one Hessian-vector product, exact here by differentiating the backward pass along v. Rates may
- * differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs less
- * than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
+ * Learns a starting point from which a few steps are enough. What is minimised is the loss after
+ * the steps, so the gradient goes back through them: each is linear to first order, I - a H, and
+ * needs one Hessian-vector product, exact here by differentiating the backward pass along v. Rates
+ * may differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs
+ * less than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
  *
  * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning"; Nichol, Achiam & Schulman
  *         2018, "On First-Order Meta-Learning Algorithms"; Raghu et al. 2020 (ANIL); Li et al. 2017
