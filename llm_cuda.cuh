@@ -2854,7 +2854,7 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
  *
  * Moves 4 elements for each logit (x, z, dz in; dz out), 2 without a gradient, the minimum, as long
  * as L1 and L2 serve the second and third reading. Limit: memory bandwidth for float; for bfloat16
- * the exps, 4 to 6 an entry.
+ * the exps, 4 an entry for KL, 6 for reverse KL, 8 and 4 logarithms for Jensen-Shannon.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
