@@ -226,6 +226,7 @@
  *   pcgrad                   Gradient surgery for several tasks
  *   curriculum               Curriculum learning
  *   self_paced               Self-paced learning
+ *   maml                     Meta-learning: MAML and Reptile
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -23657,6 +23658,169 @@ LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *l
     llm_argsort(order, loss_a, n);
     for (size_t i = 0; i < keep; i++) for_b[i] = order[i];
     arena->used = mark;
+}
+
+/* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
+ *
+ *     adapt    w_0 = w,  w_{t+1} = w_t - a grad L_support(w_t)          k steps on a few examples
+ *     MAML     minimise the mean over tasks of L_query(w_k), by w
+ *    dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)     H_t: Hessian at w_t
+ *     FOMAML   without the H;      Reptile    w <- w + e mean(w_k - w)
+ *
+ * Learns a starting point from which a few steps are enough. What is minimised is the loss after
+ * the steps, so the gradient goes back through them: each is linear to first order, I - a H, and
+ * needs one Hessian-vector product, exact here by differentiating the backward pass along v. Rates
+ * may differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs
+ * less than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
+ *
+ * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning"; Nichol, Achiam & Schulman
+ *         2018, "On First-Order Meta-Learning Algorithms"; Raghu et al. 2020 (ANIL); Li et al. 2017
+ *         (Meta-SGD); Pearlmutter 1994 (the product)
+ * needs   rng exp gemm matmul activation output_layer mlp
+ * see     @autodiff (forward over reverse, any program), @adamw (the outer step)
+ * topics  Meta-Learning: MAML & Reptile
+ */
+
+/* phi''(z), for the activations that have a simple one; 0 for ReLU, also at its kink. */
+LLM_API float llm_maml_curve(float z, int act) {
+    const float t = act == LLM_ACTIVATION_TANH ? llm_tanhf(z) : 0.0f;
+    LLM_ASSERT(act == LLM_ACTIVATION_TANH || act == LLM_ACTIVATION_RELU);
+    return -2.0f * t * (1.0f - t * t);
+}
+
+/* Hv (P) += H v for the mean loss at w of a net with head MSE or SOFTMAX, x (N,size[0]) with label
+ * (N) or target as in llm_mlp_gradient. Every line of the forward and backward pass is followed by
+ * its derivative along v (P): the names with an r. About twice the price of a gradient. Scratch: 2
+ * caches, and 2 N (outputs + 2 widest) floats. */
+LLM_API void llm_maml_hessian(float *Hv, const llm_mlp *m, const float *w, const float *v,
+                              const float *x, const int *label, const float *target, size_t N,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, K = m->size[m->layers], L = m->layers;
+    const size_t wide = N * (llm_mlp_widest(m) > K ? llm_mlp_widest(m) : K);
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *ra = llm_arena_floats(arena, llm_mlp_cache(m, N)); /* r of z_l, a_l, laid out alike */
+    float *d = llm_arena_floats(arena, wide), *rd = llm_arena_floats(arena, wide);
+    float *da = llm_arena_floats(arena, wide), *rda = llm_arena_floats(arena, wide);
+    float *y = llm_arena_floats(arena, N * K);
+    LLM_ASSERT(m->head == LLM_OUTPUT_LAYER_MSE || m->head == LLM_OUTPUT_LAYER_SOFTMAX);
+    llm_mlp_forward(y, cache, m, w, x, N);
+    for (size_t l = 1; l <= L; l++) { /* r z = r a W' + a V' + v_b */
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t below = l > 1 ? llm_mlp_hidden(m, l - 1, N) + N * q.in : 0;
+        const size_t at = l < L ? llm_mlp_hidden(m, l, N) : 0;
+        float *rz = l < L ? ra + at : rd;
+        llm_matmul_forward(rz, l > 1 ? cache + below : x, v + q.weight, v + q.bias, N, q.in, q.out);
+        if (l > 1) llm_gemm(rz, ra + below, false, w + q.weight, true, N, q.out, q.in);
+        for (size_t i = 0; l < L && i < N * q.out; i++)
+            rz[N * q.out + i] = llm_activation_slope(cache[at + i], m->act) * rz[i];
+    }
+    llm_output_layer_loss(d, y, label, target, N, K, m->head);
+    for (size_t n = 0; n < N; n++) { /* r of the loss's gradient: its own Hessian, over N */
+        double mean = 0.0;
+        for (size_t k = 0; k < K && m->head == LLM_OUTPUT_LAYER_SOFTMAX; k++) {
+            const size_t i = n * K + k;
+            const bool hit = label ? label[n] == (int)k : false;
+            const double t = label ? (hit ? 1.0 : 0.0) : (double)target[i];
+            y[i] = (float)((double)d[i] * (double)N + t); /* p, of targets that sum to 1 */
+            mean += (double)y[i] * (double)rd[i];
+        }
+        for (size_t k = 0; k < K; k++) {
+            const size_t i = n * K + k;
+            const double p = m->head == LLM_OUTPUT_LAYER_SOFTMAX ? (double)y[i] : 1.0;
+            rd[i] = (float)(p * ((double)rd[i] - mean) / (double)N);
+        }
+    }
+    for (size_t l = L; l > 0; l--) {
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t at = l > 1 ? llm_mlp_hidden(m, l - 1, N) : 0;
+        const float *z = cache + at, *a = l > 1 ? z + N * q.in : x;
+        llm_matmul_backward(NULL, Hv + q.weight, Hv + q.bias, rd, a, w + q.weight, N, q.in, q.out);
+        if (l == 1) break;
+        const float *rz = ra + at;
+        llm_gemm(Hv + q.weight, d, true, rz + N * q.in, false, q.out, q.in, N);
+        for (size_t i = 0; i < N * q.in; i++) da[i] = rda[i] = 0.0f;
+        llm_gemm(da, d, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, rd, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, d, false, v + q.weight, false, N, q.in, q.out);
+        for (size_t i = 0; i < N * q.in; i++) {
+            const float slope = llm_activation_slope(z[i], m->act);
+            d[i] = da[i] * slope;
+            rd[i] = rda[i] * slope + da[i] * llm_maml_curve(z[i], m->act) * rz[i];
+        }
+    }
+    arena->used = mark;
+}
+
+/* The examples of a task: labels or targets, the other is NULL. */
+typedef struct {
+    const float *x, *target;
+    const int *label;
+    size_t N;
+} llm_maml_batch;
+
+/* w (P) takes so many steps on the support set, with rates (P). Scratch: P floats and
+ * llm_mlp_gradient's. */
+LLM_API void llm_maml_adapt(float *w, const llm_mlp *m, const float *rate, llm_maml_batch support,
+                            size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *g = llm_arena_floats(arena, P);
+    for (size_t t = 0; t < steps; t++) {
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_mlp_gradient(g, m, w, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) w[i] -= rate[i] * g[i];
+    }
+    arena->used = mark;
+}
+
+/* Returns the query loss of one task after `steps` on its support set from w (P), with rates (P);
+ * dw += its gradient by w and, unless NULL, drate += by the rates, exactly, or with first_order
+ * without Hessians. steps 0: joint training. Sum over the tasks, divide, and step with any
+ * optimizer. Scratch: (2 steps + 3) P floats, and llm_maml_hessian's or llm_mlp_gradient's. */
+LLM_API double llm_maml_gradient(float *dw, float *drate, const llm_mlp *m, const float *w,
+                                 const float *rate, llm_maml_batch support, llm_maml_batch query,
+                                 size_t steps, bool first_order, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *path = llm_arena_floats(arena, (steps + 1) * P), *g = llm_arena_floats(arena, steps * P);
+    float *v = llm_arena_floats(arena, P), *av = llm_arena_floats(arena, P);
+    memcpy(path, w, P * sizeof(float));
+    for (size_t i = 0; i < steps * P; i++) g[i] = 0.0f;
+    for (size_t t = 0; t < steps; t++) {
+        float *now = path + t * P, *gt = g + t * P;
+        llm_mlp_gradient(gt, m, now, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) now[P + i] = now[i] - rate[i] * gt[i];
+    }
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+    const double loss = llm_mlp_gradient(v, m, path + steps * P, query.x, query.label, query.target,
+                                         query.N, arena);
+    for (size_t t = steps; t-- > 0;) {
+        for (size_t i = 0; i < P; i++) {
+            if (drate) drate[i] -= v[i] * g[t * P + i];
+            av[i] = -rate[i] * v[i];
+        }
+        if (first_order) continue;
+        llm_maml_hessian(v, m, path + t * P, av, support.x, support.label, support.target,
+                         support.N, arena); /* v += H (-a v) */
+    }
+    for (size_t i = 0; i < P; i++) dw[i] += v[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* Reptile: w (n) moves a share towards the mean of the adapted weights, given as their sum (n) over
+ * so many tasks. */
+LLM_API void llm_maml_reptile(float *w, const float *sum, size_t n, size_t tasks, float share) {
+    LLM_ASSERT(tasks > 0);
+    for (size_t i = 0; i < n; i++) w[i] += share * (sum[i] / (float)tasks - w[i]);
+}
+
+/* x, y (n) of the task y = amplitude sin(x - phase), x uniform in -5..5, with amplitude in 0.1..5
+ * and phase in 0..pi drawn by the caller once a task. */
+LLM_API void llm_maml_sine(float *x, float *y, size_t n, float amplitude, float phase,
+                           llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        x[i] = 10.0f * llm_rng_uniform(rng) - 5.0f;
+        y[i] = amplitude * sinf(x[i] - phase);
+    }
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */

@@ -4799,8 +4799,8 @@ static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T
  * more and write two products that nobody keeps.
  *
  * Moves 2 elements forwards (x in, y out) and 4 backwards (y, dy, dx in; dx out); the gate 5 (z, a,
- * b in; y, s out) and 10 (dy, s, a, b and three gradients in; those out): the minimum. Limit: memory
- * bandwidth.
+ * b in; y, s out) and 10 (dy, s, a, b and three gradients in; those out): the minimum. Limit:
+ * memory bandwidth.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce
@@ -5407,7 +5407,8 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
  * The loss of a mixture and its gradient in one kernel. A warp takes a row, a thread every 32nd
  * component: one pass keeps two online log-sum-exps, of the logits and of the logits with their
  * densities, a tree of shuffles merges them, and a second pass, whose inputs the first left in L1,
- * writes the gradient. The losses stay one a row, in a fixed place each: their mean is the caller's.
+ * writes the gradient. The losses stay one a row, in a fixed place each: their mean is the
+ * caller's.
  *
  * Moves M (2 + D) floats in and as many out, D in and one out for each row, the minimum. Limit:
  * memory bandwidth while D is large; for D = 1 the four exps a component.
@@ -5462,8 +5463,9 @@ LLM_KERNEL void llm_output_layer_density_kernel(float *loss, float *dz, const fl
     }
 }
 
-/* loss (N), one a row, dz (N,M(2+D)) or NULL <- z (N,M(2+D)), t (N,D): llm_output_layer_mixture_loss
- * returns the mean of loss; dz is the gradient of that mean. M > 0. */
+/* loss (N), one a row, dz (N,M(2+D)) or NULL <- z (N,M(2+D)), t (N,D):
+ * llm_output_layer_mixture_loss returns the mean of loss; dz is the gradient of that mean. M >
+ * 0. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_output_layer_density_mixture(float *loss, float *dz, const float *z, const float *t,
                                       size_t N, size_t D, size_t M, cudaStream_t stream) {
