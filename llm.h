@@ -15597,7 +15597,7 @@ LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float
  *
  * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
  *         Goodfellow 2015, "Efficient per-example gradient computations"
- * needs   matmul activation arena
+ * needs   svd matmul activation arena
  * see     @matmul (the product itself), @mlp, @lora (a low-rank change), @dp_sgd (per-sample norms)
  * topics  Fully connected layer
  */
@@ -15642,6 +15642,23 @@ LLM_API void llm_dense_low_rank_forward(float *y, float *h, const float *x, cons
                                         size_t O, size_t R) {
     llm_dense_forward(h, x, v, NULL, N, C, R);
     llm_dense_forward(y, h, u, b, N, R, O);
+}
+
+/* u (O,R), v (R,C) <- w (O,C): the two factors of rank R whose product is nearest to w, by the
+ * first R singular values; each takes the root of them. The squared error is the sum of squares of
+ * those left out. Scratch: llm_svd's, and (O + C + 1) min(O,C) floats, given back. */
+LLM_API void llm_dense_low_rank_factor(float *u, float *v, const float *w, size_t C, size_t O,
+                                       size_t R, llm_arena *arena) {
+    const size_t mark = arena->used, k = O < C ? O : C;
+    LLM_ASSERT(R <= k);
+    float *left = llm_arena_floats(arena, O * k), *right = llm_arena_floats(arena, C * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, w, O, C, arena);
+    for (size_t r = 0; r < R; r++) {
+        for (size_t o = 0; o < O; o++) u[o * R + r] = sqrtf(s[r]) * left[o * k + r];
+        for (size_t c = 0; c < C; c++) v[r * C + c] = sqrtf(s[r]) * right[c * k + r];
+    }
+    arena->used = mark;
 }
 
 /* dx (N,C), dv (R,C), du (O,R), db (O) += <- dy (N,O) and forward's h, x, v, u. Any of the four may
