@@ -50,6 +50,7 @@
  *   json_token               JSON: strings and numbers
  *   json                     JSON
  *   json_put                 JSON: writing
+ *   chart                    Lines over an axis, as a picture
  *   exp                      Exponential and tanh that vectorise
  *   lanes                    A vector of floats
  *   transpose                Rows become columns
@@ -100,6 +101,9 @@
  *   cross_entropy            Cross-entropy
  *   bce                      Binary cross-entropy
  *   f_divergence             f-divergences
+ *   wasserstein              Wasserstein distance
+ *   wasserstein_exact        Optimal transport and assignment
+ *   wasserstein_sinkhorn     Optimal transport, smoothed
  *   fisher_info              Fisher information
  *   cramer_rao               Cramer-Rao lower bound
  *   concentration            Concentration inequalities
@@ -108,6 +112,7 @@
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
+ *   csv_features             Columns of a table: a matrix for a model
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
  *   unsupervised             Unsupervised learning
@@ -149,30 +154,79 @@
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
  *   activation               Activation functions
+ *   neuron                   Neuron
+ *   sigmoid                  Sigmoid
+ *   tanh                     Tanh
+ *   relu                     ReLU
  *   prelu                    Parametric ReLU and maxout
  *   swiglu                   SwiGLU
+ *   input_layer              Input layer
  *   dense                    Fully connected layer
+ *   hidden_layer             Hidden layer
  *   output_layer             Output layer
+ *   output_layer_density     Output layer: ordered, spread, mixed
  *   glyphs                   Drawn digits
  *   mlp                      Multilayer perceptron
  *   mlp_train                Training a multilayer perceptron
+ *   feedforward              Feedforward neural network
+ *   feedforward_run          Running a feedforward network
+ *   feedforward_layers       Layers: dense, activation, sum
+ *   neural_net               Neural network
+ *   deep_net                 Deep neural network
+ *   vanishing_gradient       Vanishing gradients
  *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
+ *   label_smoothing          Label smoothing
+ *   augmentation             Data augmentation
+ *   augmentation_mix         Examples mixed with each other
+ *   conv2d                   Convolution
+ *   conv2d_gemm              Convolution as a matrix product
+ *   conv2d_kinds             Transposed, causal, depthwise
+ *   conv2d_winograd          Winograd's 3 x 3 convolution
+ *   pooling                  Pooling
+ *   cnn                      Convolutional neural network
+ *   cnn_train                Training a network of layers
+ *   sparse_rep               Sparse activations
+ *   sparse_coding            Codes of a dictionary
+ *   lista                    Learned sparse coding
+ *   kan                      Kolmogorov-Arnold network
+ *   kan_grid                 The grid of a Kolmogorov-Arnold layer
  * 07-optim                   OPTIMIZATION
  *   gradient_descent         Gradient descent
  *   sgd                      Stochastic gradient descent
  *   minibatch                Mini-batch gradient descent
+ *   learning_rate            Learning rate
+ *   convergence              Convergence
+ *   momentum                 Momentum
+ *   adagrad                  AdaGrad
+ *   rmsprop                  RMSProp
+ *   adam                     Adam and its relatives
  *   adamw                    AdamW
+ *   weight_decay             Weight decay
+ *   lion                     Lion and Signum
+ *   adafactor                Adafactor
+ *   muon                     Muon
+ *   shampoo                  Shampoo
+ *   kfac                     Kronecker-factored curvature
+ *   natural_gradient         Natural gradient
+ *   sam                      Sharpness-aware minimization
  *   lr_schedule              Learning-rate schedules
  *   warmup                   Warmup
  *   cosine_lr                Cosine annealing
  *   grad_clip                Gradient clipping
+ *   agc                      Adaptive gradient clipping
  *   grad_accum               Gradient accumulation
+ *   grad_noise_scale         Gradient noise scale
+ *   pcgrad                   Gradient surgery for several tasks
+ *   curriculum               Curriculum learning
+ *   self_paced               Self-paced learning
+ *   maml                     Meta-learning: MAML and Reptile
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -1455,6 +1509,156 @@ LLM_API bool llm_json_put_number(llm_buffer *b, double number) {
         point = other;
     }
     return ok;
+}
+
+/* @chart ---------------------------------------------------- Lines over an axis, as a picture
+ *
+ *     place = left + (right - left) (x - x_0) / (x_last - x_0)      with log10 x on a log axis
+ *     step  = the least of 1, 2, 5, 10, 20, ... 10^k that leaves at most 6 steps
+ *
+ * A curve says more than its numbers, so the programs beside this book draw: an SVG file, which any
+ * browser shows and which is text, so that two of them can be compared. A chart lies where its
+ * axes do not say what they show, so there are always labels, units as the caller gives them, and
+ * steps that one can add in the head. Names stand at the ends of the lines, pushed apart where they
+ * would overlap: no reader has to match colours with a legend. They come from outside, a table's
+ * header for instance, and are escaped.
+ *
+ * source  W3C, "Scalable Vector Graphics (SVG) 2"; Wong 2011, "Color blindness" (the colours)
+ * needs   argsort buffer json_token
+ * see     @file (writes it), @csv
+ * topics  -
+ */
+enum { LLM_CHART_LINES = 24 };
+typedef struct {
+    const char *title, *across, *up; /* what the axes show */
+    bool log_x;                      /* decades across; x is positive */
+    double mark;                     /* a dashed line at this x; NaN for none */
+} llm_chart;
+
+/* Appends text as XML has it, cut off behind `most` characters; what is no UTF-8 becomes '?'. */
+LLM_API void llm_chart_text(llm_buffer *svg, const char *text, size_t most) {
+    const unsigned char *s = (const unsigned char *)text, *end = s + strlen(text);
+    for (size_t n; s < end && most > 0; s += n, most--) {
+        n = llm_json_token_utf8(s, end);
+        if (n == 0 || *s < 32 || *s == 127) {
+            n = 1;
+            llm_buffer_put(svg, "?", 1);
+        } else if (strchr("<>&\"'", *s)) {
+            llm_buffer_print(svg, "&#%d;", *s);
+        } else {
+            llm_buffer_put(svg, s, n);
+        }
+    }
+    if (s < end) llm_buffer_print(svg, "&#8230;");
+}
+
+/* The distance of ticks for a range > 0: 1, 2 or 5 times a power of ten, at most 6 of them. */
+LLM_API double llm_chart_step(double range) {
+    double step = pow(10.0, floor(log10(range / 6.0)));
+    if (range > 6.0 * step) step *= 2.0; /* by rounding it may fit already */
+    if (range > 6.0 * step) step *= 2.5;
+    if (range > 6.0 * step) step *= 2.0;
+    return step;
+}
+
+/* Ticks and their numbers from low to high: along the left side (up) with lines across, or
+ * below. */
+LLM_API void llm_chart_ticks(llm_buffer *svg, double low, double high, double step, bool up,
+                             bool falls, bool decades) {
+    for (double k = ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1.0) {
+        const double v = k * step + 0.0, share = (v - low) / (high - low); /* no -0 */
+        const double shown = decades ? pow(10.0, v) : v;
+        if (up)
+            llm_buffer_print(svg,
+                             "<path d='M74 %.1fH530' stroke='%s'/>\n"
+                             "<text x='66' y='%.1f' text-anchor='end'>%.5g</text>\n",
+                             350.0 - 306.0 * share, v == 0.0 ? "#999" : "#e4e4e4",
+                             354.5 - 306.0 * share, shown);
+        else
+            llm_buffer_print(svg,
+                             "<path d='M%.1f 350v6' stroke='#333'/>\n"
+                             "<text x='%.1f' y='371' text-anchor='middle'>%.5g</text>\n",
+                             74.0 + 456.0 * (falls ? 1.0 - share : share),
+                             74.0 + 456.0 * (falls ? 1.0 - share : share), shown);
+    }
+}
+
+/* svg += the picture of S lines y (S,N) over x (N), N > 1, from x_0 on the left to x_(N-1) on the
+ * right, rising or falling. Points that are not finite are left out. name (S); S <=
+ * LLM_CHART_LINES. False when memory is out. */
+LLM_API bool llm_chart_lines(llm_buffer *svg, const llm_chart *c, const double *x, const double *y,
+                             const char *const *name, size_t S, size_t N) {
+    static const char *const colour[8] = {"#0072b2", "#d55e00", "#009e73", "#b8609a",
+                                          "#b58900", "#3f9bd1", "#444444", "#8c564b"};
+    LLM_ASSERT(S <= LLM_CHART_LINES && N > 1);
+    const double from = c->log_x ? log10(x[0]) : x[0];
+    const double to = c->log_x ? log10(x[N - 1]) : x[N - 1],
+                 mark = c->log_x ? log10(c->mark) : c->mark;
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    LLM_ASSERT(from != to && fabs(from) <= DBL_MAX && fabs(to) <= DBL_MAX);
+    for (size_t i = 0; i < S * N; i++) {
+        if (!(fabs(y[i]) <= DBL_MAX)) continue;
+        low = fmin(low, y[i]);
+        high = fmax(high, y[i]);
+    }
+    if (low > high) low = high = 0.0;         /* nothing to show */
+    if (low == high) low -= 1.0, high += 1.0; /* a flat line stands in the middle */
+    const double step = llm_chart_step(high - low);
+    low = step * floor(low / step + 1e-9);
+    high = step * ceil(high / step - 1e-9);
+
+    /* room for all of it: then none of the following can fail */
+    if (!llm_buffer_reserve(svg, 8192 + S * (512 + 16 * N))) return false;
+    llm_buffer_print(svg, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 720 408' "
+                          "font-family='sans-serif' font-size='13' fill='#333'>\n"
+                          "<rect width='720' height='408' fill='white'/>\n"
+                          "<text x='74' y='26' font-size='15' font-weight='bold'>");
+    llm_chart_text(svg, c->title, 70);
+    llm_buffer_print(svg, "</text>\n<text x='302' y='396' text-anchor='middle'>");
+    llm_chart_text(svg, c->across, 60);
+    llm_buffer_print(svg, "</text>\n<text transform='translate(18 197) rotate(-90)' "
+                          "text-anchor='middle'>");
+    llm_chart_text(svg, c->up, 40);
+    llm_buffer_print(svg, "</text>\n");
+    const double span = fabs(to - from);
+    llm_chart_ticks(svg, low, high, step, true, false, false);
+    llm_chart_ticks(svg, fmin(from, to), fmax(from, to),
+                    c->log_x ? fmax(1.0, llm_chart_step(span)) : llm_chart_step(span), false,
+                    from > to, c->log_x);
+    llm_buffer_print(svg, "<path d='M74 350H530' stroke='#333'/>\n");
+    if (fabs(mark) <= DBL_MAX)
+        llm_buffer_print(svg, "<path d='M%.1f 44V350' stroke='#333' stroke-dasharray='5 4'/>\n",
+                         74.0 + 456.0 * (mark - from) / (to - from));
+
+    float end[LLM_CHART_LINES] = {0.0f};
+    size_t order[LLM_CHART_LINES];
+    for (size_t s = 0; s < S; s++) {
+        end[s] = 350.0f;
+        llm_buffer_print(svg, "<polyline fill='none' stroke='%s' stroke-width='2' points='",
+                         colour[s % 8]);
+        for (size_t i = 0; i < N; i++) {
+            const double at = ((c->log_x ? log10(x[i]) : x[i]) - from) / (to - from);
+            const double height = 350.0 - 306.0 * (y[s * N + i] - low) / (high - low);
+            if (!(fabs(height) <= DBL_MAX)) continue;
+            llm_buffer_print(svg, "%.1f,%.1f ", 74.0 + 456.0 * at, height);
+            end[s] = (float)height;
+        }
+        llm_buffer_print(svg, "'/>\n");
+    }
+    llm_argsort(order, end, S);
+    double place = 30.0;
+    for (size_t k = 0; k < S; k++) { /* 14 apart; the last ones must still fit above the axis */
+        const size_t s = order[k];
+        const double lowest = 350.0 - 14.0 * (double)(S - 1 - k);
+        place = fmax(place + 14.0, fmin((double)end[s], lowest));
+        llm_buffer_print(svg,
+                         "<path d='M530 %.1fL540 %.1f' stroke='%s' stroke-opacity='0.5'/>\n"
+                         "<text x='543' y='%.1f' fill='%s'>",
+                         (double)end[s], place, colour[s % 8], place + 4.5, colour[s % 8]);
+        llm_chart_text(svg, name[s], 24);
+        llm_buffer_print(svg, "</text>\n");
+    }
+    return llm_buffer_print(svg, "</svg>\n");
 }
 
 /* @exp ------------------------------------------------------ Exponential and tanh that vectorise
@@ -5035,29 +5239,29 @@ LLM_API void llm_special_gamma_tails(double *log_p, double *log_q, double a, dou
 
 /* *log_i = log I(x;a,b) and *log_c = log(1 - I), a, b > 0, y = 1 - x: who knows y better than as
  * that difference can say so. The fraction converges fast below the mean; above it the roles of
- * (a,x) and (b,y) are exchanged. */
+ * (a,x) and (b,y) are exchanged. It is the even part of the usual one, in which nothing cancels
+ * when a is 1e15 and x nearly 1. */
 LLM_API void llm_special_beta_tails(double *log_i, double *log_c, double a, double b, double x,
                                     double y) {
-    if (x > (a + 1.0) / (a + b + 2.0)) {
+    const double lambda = a > b ? (a + b) * y - b : a - (a + b) * x; /* mean - x, times a + b */
+    if (lambda < 0.0) {
         llm_special_beta_tails(log_c, log_i, b, a, y, x);
         return;
     }
     *log_i = -(double)INFINITY;
     *log_c = 0.0;
     if (x <= 0.0) return;
-    double c = 1.0, d = 1.0 / (1.0 - (a + b) * x / (a + 1.0)), h = d, change = 0.0;
-    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) {
-        const double even = k * (b - k) * x / ((a + 2.0 * k - 1.0) * (a + 2.0 * k));
-        const double odd = -(a + k) * (a + b + k) * x / ((a + 2.0 * k) * (a + 2.0 * k + 1.0));
-        d = 1.0 / (1.0 + even * d);
-        c = 1.0 + even / c;
-        h *= c * d;
-        d = 1.0 / (1.0 + odd * d);
-        c = 1.0 + odd / c;
+    double h = a / (a + 1.0) * (1.0 + lambda), c = h, d = 0.0, change = 0.0;
+    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) { /* Lentz */
+        const double s = a + 2.0 * k - 1.0, w = k * (b - k) * x / s;
+        const double top = (a + k - 1.0) / s * (a + b + k - 1.0) * w * x;
+        const double under = k + w + (a + k) / (s + 2.0) * (1.0 + lambda + k * (1.0 + y));
+        d = 1.0 / (under + top * d);
+        c = under + top / c;
         change = c * d;
         h *= change;
     }
-    *log_i = llm_special_beta_front(a, b, x, y) + log(h / a);
+    *log_i = llm_special_beta_front(a, b, x, y) - log(h);
     if (*log_i > 0.0) *log_i = 0.0;
     *log_c = llm_special_log1mexp(*log_i);
 }
@@ -5218,11 +5422,8 @@ LLM_API llm_distribution llm_distribution_core(const llm_distribution *d) {
     llm_distribution c = *d;
     if (d->kind == LLM_DISTRIBUTION_UNIFORM) c.kind = LLM_DISTRIBUTION_BETA, c.a = c.b = 1.0;
     if (d->kind == LLM_DISTRIBUTION_EXPONENTIAL) c.kind = LLM_DISTRIBUTION_GAMMA, c.a = 1.0;
-    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED) {
-        c.kind = LLM_DISTRIBUTION_GAMMA;
-        c.a = 0.5 * d->a;
-        c.scale = 2.0 * d->scale;
-    }
+    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED)
+        c.kind = LLM_DISTRIBUTION_GAMMA, c.a = 0.5 * d->a, c.scale = 2.0 * d->scale;
     return c;
 }
 
@@ -5335,6 +5536,8 @@ LLM_API double llm_distribution_quantile(const llm_distribution *d, double p) {
         break;
     default:
         z = llm_special_inverse_beta(&y, 0.5 * c.a, 0.5, 2.0 * tail), z = -sqrt(c.a * y / z);
+        if (c.a > 1e10) /* nearly normal: Cornish & Fisher's first term */
+            y = llm_special_inverse_normal(tail), z = y + (y * y + 1.0) * y / (4.0 * c.a);
     }
     return c.loc + c.scale * (p > 0.5 ? -z : z);
 }
@@ -7694,6 +7897,492 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
     return sum / (double)n - (lse - log((double)m));
 }
 
+/* @wasserstein ---------------------------------------------- Wasserstein distance
+ *
+ *  W_p(a,b)^p = min over plans P of sum_ij P_ij |x_i - y_j|^p,   sum_j P_ij = a_i, sum_i P_ij = b_j
+ *     on a line:   integral_0^1 |F^-1(t) - G^-1(t)|^p dt            the plan keeps the order
+ *     of normals:  |m1 - m2|^2 + min_Q |R1 - R2 Q|_F^2             R = S^(1/2), Q orthogonal, p = 2
+ *
+ * What it costs to move one heap of earth into the shape of another, where a grain's way has a
+ * price. KL and its kind compare heights at the same place, and say infinity as soon as supports
+ * are apart; this one says how far apart. Three cases need no search: on a line the leftmost grain
+ * goes to the leftmost place, between normals the plan is linear, and sliced, the mean over random
+ * lines, needs lines only. What is easily got wrong: W_2 or its square, and masses that differ.
+ *
+ * source  Peyre & Cuturi 2019, "Computational Optimal Transport", remarks 2.28, 2.31, section 10.5;
+ *         Bhatia, Jain & Lim 2019, "On the Bures-Wasserstein distance", theorem 1 (Q)
+ * needs   error arena rng argsort eigh svd
+ * see     @wasserstein_exact (any cost), @wasserstein_sinkhorn, @f_divergence
+ * topics  Wasserstein Distance & Optimal Transport
+ */
+typedef struct {
+    const float *x;    /* (n,d) */
+    const float *mass; /* (n), not negative; NULL: 1/n each */
+    size_t n;
+} llm_wasserstein_measure;
+
+/* What makes a mass of m a share of the whole: 1 / total. 0 and a sentence where a mass is negative
+ * or nothing is left, or a coordinate or mass is not finite. */
+LLM_API double llm_wasserstein_unit(const llm_wasserstein_measure *m, size_t d, llm_error *error) {
+    double total = 0.0;
+    for (size_t i = 0; i < m->n * d; i++)
+        if (!(fabsf(m->x[i]) <= FLT_MAX)) {
+            llm_fail(error, "wasserstein: point %zu is not finite", i / d);
+            return 0.0;
+        }
+    for (size_t i = 0; i < m->n; i++) {
+        const double share = m->mass ? (double)m->mass[i] : 1.0 / (double)m->n;
+        total += share >= 0.0 && share <= (double)FLT_MAX ? share : (double)NAN;
+    }
+    if (total > 0.0) return 1.0 / total;
+    llm_fail(error, "wasserstein: %zu points of total mass %g", m->n, total);
+    return 0.0;
+}
+
+/* unit (2) <- both; false also where the totals differ by more than 1e-5 of themselves. */
+LLM_API bool llm_wasserstein_units(double unit[2], const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, size_t d, llm_error *error) {
+    unit[0] = llm_wasserstein_unit(a, d, error);
+    unit[1] = unit[0] > 0.0 ? llm_wasserstein_unit(b, d, error) : 0.0;
+    if (!(unit[1] > 0.0)) return false;
+    if (fabs(unit[0] - unit[1]) <= 1e-5 * unit[0]) return true;
+    return llm_fail(error, "wasserstein: masses %g and %g, expected the same", 1.0 / unit[0],
+                    1.0 / unit[1]);
+}
+
+/* The mass of point i, as a share of the whole. */
+LLM_API double llm_wasserstein_share(const llm_wasserstein_measure *m, size_t i, double unit) {
+    return i >= m->n ? 0.0 : m->mass ? unit * (double)m->mass[i] : 1.0 / (double)m->n;
+}
+
+/* *cost = W_p^p of a and b on a line (d = 1), p >= 1; dx (n of a) += its gradient in a's points, or
+ * NULL. Where points of both coincide W_1 has a kink: no slope is added there. Scratch: n words
+ * each. */
+LLM_API bool llm_wasserstein_1d(double *cost, double *dx, const llm_wasserstein_measure *a,
+                                const llm_wasserstein_measure *b, double p, llm_arena *arena,
+                                llm_error *error) {
+    const size_t mark = arena->used;
+    double unit[2];
+    LLM_ASSERT(p >= 1.0);
+    if (!llm_wasserstein_units(unit, a, b, 1, error)) return false;
+    size_t *from = (size_t *)llm_arena_take(arena, a->n, sizeof(size_t));
+    size_t *to = (size_t *)llm_arena_take(arena, b->n, sizeof(size_t));
+    llm_argsort(from, a->x, a->n);
+    llm_argsort(to, b->x, b->n);
+    double left = 0.0, room = 0.0; /* of the current two: one of them is used up at every turn */
+    *cost = 0.0;
+    for (size_t i = 0, j = 0; i < a->n && j < b->n; i += left <= 0.0, j += room <= 0.0) {
+        if (left <= 0.0) left = llm_wasserstein_share(a, from[i], unit[0]);
+        if (room <= 0.0) room = llm_wasserstein_share(b, to[j], unit[1]);
+        const double moved = fmin(left, room), way = (double)a->x[from[i]] - (double)b->x[to[j]];
+        *cost += moved * pow(fabs(way), p);
+        if (dx && way != 0.0) dx[from[i]] += copysign(moved * p * pow(fabs(way), p - 1.0), way);
+        left -= moved;
+        room -= moved;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* theta (L,d) <- directions, each equally likely. */
+LLM_API void llm_wasserstein_directions(float *theta, size_t L, size_t d, llm_rng *rng) {
+    for (size_t l = 0; l < L; l++) {
+        double square = 0.0;
+        while (!(square > 0.0)) {
+            square = 0.0;
+            llm_rng_normal_fill(rng, theta + l * d, d);
+            for (size_t c = 0; c < d; c++)
+                square += (double)theta[l * d + c] * (double)theta[l * d + c];
+        }
+        for (size_t c = 0; c < d; c++) theta[l * d + c] /= (float)sqrt(square);
+    }
+}
+
+/* *cost = mean over directions theta (L,d) of W_2^2 of the projections: at most W_2^2, and about
+ * 1/d of it. dx (n of a,d) += its gradient in a's points, or NULL. Scratch: n floats and words of
+ * both, n doubles of a. */
+LLM_API bool llm_wasserstein_sliced(double *cost, float *dx, const llm_wasserstein_measure *a,
+                                    const llm_wasserstein_measure *b, const float *theta, size_t L,
+                                    size_t d, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    double unit[2], *slope = llm_arena_doubles(arena, a->n);
+    float *px = llm_arena_floats(arena, a->n), *py = llm_arena_floats(arena, b->n);
+    const llm_wasserstein_measure from = {px, a->mass, a->n}, to = {py, b->mass, b->n};
+    bool ok = llm_wasserstein_units(unit, a, b, d, error);
+    *cost = 0.0;
+    for (size_t l = 0; l < L && ok; l++) {
+        const float *t = theta + l * d;
+        double one = 0.0;
+        for (size_t i = 0; i < a->n + b->n; i++) {
+            const float *x = i < a->n ? a->x + i * d : b->x + (i - a->n) * d;
+            double sum = 0.0;
+            for (size_t c = 0; c < d; c++) sum += (double)x[c] * (double)t[c];
+            if (i < a->n) px[i] = (float)sum, slope[i] = 0.0;
+            if (i >= a->n) py[i - a->n] = (float)sum;
+        }
+        ok = llm_wasserstein_1d(&one, slope, &from, &to, 2.0, arena, error);
+        *cost += one / (double)L;
+        for (size_t i = 0; dx && i < a->n * d; i++)
+            dx[i] += (float)(slope[i / d] / (double)L) * t[i % d];
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* root (d,d) <- s (d,d): the symmetric root of a covariance; scratch as llm_eigh and d^2 + d more.
+ * False where s is not symmetric, or an eigenvalue below -1e-6 of the largest. */
+LLM_API bool llm_wasserstein_root(double *root, const double *s, size_t d, llm_arena *arena,
+                                  llm_error *error) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, d), *v = llm_arena_doubles(arena, d * d);
+    bool ok = llm_eigh(w, v, s, d, arena) && (d == 0 || w[0] >= -1e-6 * fabs(w[d - 1]));
+    for (size_t i = 0; i < d && ok; i++) w[i] = sqrt(fmax(w[i], 0.0));
+    if (ok) llm_eigh_compose(root, w, v, d);
+    arena->used = mark;
+    return ok || llm_fail(error, "wasserstein: a covariance is not symmetric or has a negative "
+                                 "eigenvalue");
+}
+
+/* *cost = W_2^2 of two normals: means m1, m2 (d), covariances s1, s2 (d,d). The roots as close as
+ * an orthogonal Q brings them; it comes from the singular vectors of R2 R1, and the sum of squares
+ * is 0 for equal normals, where tr(S1 + S2 - 2 (R1 S2 R1)^(1/2)) cancels. Scratch: 6 d^2 + d. */
+LLM_API bool llm_wasserstein_normal(double *cost, const double *m1, const double *s1,
+                                    const double *m2, const double *s2, size_t d, llm_arena *arena,
+                                    llm_error *error) {
+    const size_t mark = arena->used;
+    double *r1 = llm_arena_doubles(arena, d * d), *r2 = llm_arena_doubles(arena, d * d);
+    double *g = llm_arena_doubles(arena, d * d), *j = llm_arena_doubles(arena, d * d);
+    double *s = llm_arena_doubles(arena, d);
+    const bool ok = llm_wasserstein_root(r1, s1, d, arena, error) &&
+                    llm_wasserstein_root(r2, s2, d, arena, error);
+    *cost = 0.0;
+    for (size_t i = 0; i < d * d && ok; i++) {
+        g[i] = 0.0;
+        for (size_t k = 0; k < d; k++) g[i] += r2[i / d * d + k] * r1[k * d + i % d];
+    }
+    if (ok) llm_svd_jacobi(g, s, j, d, d); /* R2 R1 = J' S W, Q = J' W */
+    for (size_t i = 0; i < d && ok; i++) {
+        *cost += (m1[i] - m2[i]) * (m1[i] - m2[i]);
+        for (size_t p = 0; p < d; p++) { /* s: row i of R2 J' */
+            s[p] = 0.0;
+            for (size_t k = 0; k < d; k++) s[p] += r2[i * d + k] * j[p * d + k];
+        }
+        for (size_t c = 0; c < d; c++) {
+            double apart = r1[i * d + c];
+            for (size_t p = 0; p < d; p++) apart -= s[p] * g[p * d + c];
+            *cost += apart * apart;
+        }
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* @wasserstein_exact ---------------------------------------- Optimal transport and assignment
+ *
+ *     min sum_ij P_ij C_ij,  sum_j P_ij = a_i,  sum_i P_ij = b_j      =      max a.u + b.v
+ *     u_i + v_j <= C_ij everywhere, and equal where P_ij > 0
+ *
+ * Any cost, any two measures of equal mass: a linear program whose two sides prove each other.
+ * u and v are prices, at a source and at a sink, that undercut no way; a plan that uses only ways
+ * they pay for is optimal, and a.u + b.v says so without another search. Masses are shipped one
+ * shortest path at a time, over C_ij - u_i - v_j >= 0, where a path may take back what was shipped
+ * before; then prices rise by what the path cost. With masses 1 this is the assignment problem, and
+ * the method the Hungarian one: n paths of n m steps each.
+ *
+ * source  Kuhn 1955, "The Hungarian method"; Edmonds & Karp 1972, "Theoretical improvements in
+ *         algorithmic efficiency" (prices); Peyre & Cuturi 2019, section 3.5
+ * needs   error arena wasserstein
+ * see     @wasserstein_sinkhorn (faster, smoother, not exact), @lagrange, @cluster_score
+ * topics  -
+ */
+
+/* cost (n,m) <- |x_i - y_j|^p for points of d coordinates, in the Euclidean norm. */
+LLM_API void llm_wasserstein_cost(double *cost, const llm_wasserstein_measure *a,
+                                  const llm_wasserstein_measure *b, size_t d, double p) {
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t j = 0; j < b->n; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < d; c++) {
+                const double way = (double)a->x[i * d + c] - (double)b->x[j * d + c];
+                square += way * way;
+            }
+            cost[i * b->n + j] = p == 2.0 ? square : pow(square, 0.5 * p);
+        }
+}
+
+/* A plan on its way, and the tree of shortest paths from one source. */
+typedef struct {
+    size_t n, m;
+    const double *cost;
+    double *plan, *u, *v, *left, *room, nothing; /* nothing: what counts as rounding of a mass */
+    double *far, *way; /* (n), (m): how far source i, sink j are; HUGE_VAL where not yet reached */
+    size_t *via, *from, *row; /* (n) the sink before source i, (m) the source before sink j, */
+    bool *done;               /* (n) sources in the order they were reached, (m): way is final */
+} llm_wasserstein_exact_state;
+
+/* Grows the tree from source s until a sink with room comes up, and returns it; m if there is none.
+ * Sinks that are full lead on to the sources they are filled from. *rows: how many sources have
+ * been reached. */
+LLM_API size_t llm_wasserstein_exact_grow(llm_wasserstein_exact_state *t, size_t *rows, size_t s) {
+    const size_t n = t->n, m = t->m;
+    for (size_t j = 0; j < m; j++) t->way[j] = HUGE_VAL, t->done[j] = false;
+    for (size_t i = 0; i < n; i++) t->far[i] = HUGE_VAL;
+    t->far[s] = 0.0;
+    t->row[0] = s;
+    *rows = 1;
+    for (size_t next = 0;;) {
+        for (; next < *rows; next++) {
+            const size_t i = t->row[next];
+            for (size_t j = 0; j < m; j++) {
+                const double slack = t->cost[i * m + j] - t->u[i] - t->v[j];
+                const double way = t->far[i] + fmax(0.0, slack);
+                if (!t->done[j] && way < t->way[j]) t->way[j] = way, t->from[j] = i;
+            }
+        }
+        size_t j = m;
+        for (size_t k = 0; k < m; k++)
+            if (!t->done[k] && (j == m || t->way[k] < t->way[j])) j = k;
+        if (j == m || t->room[j] > t->nothing) return j;
+        t->done[j] = true;
+        for (size_t i = 0; i < n; i++) {
+            if (!(t->plan[i * m + j] > 0.0) || t->far[i] < HUGE_VAL) continue;
+            t->far[i] = t->way[j]; /* what was shipped on i, j costs nothing to take back */
+            t->via[i] = j;
+            t->row[(*rows)++] = i;
+        }
+    }
+}
+
+/* plan (n,m), u (n), v (m) <- the cheapest way to ship left (n) into room (m), which holds it all;
+ * left and room end as what remains. v_j is 0 where room remains, else at most 0. Each turn empties
+ * a source, fills a sink or clears a way. */
+LLM_API void llm_wasserstein_exact_ship(double *plan, double *u, double *v, double *left,
+                                        double *room, const double *cost, size_t n, size_t m,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_wasserstein_exact_state t;
+    t.n = n, t.m = m, t.cost = cost, t.nothing = 0.0;
+    t.plan = plan, t.u = u, t.v = v, t.left = left, t.room = room;
+    t.far = llm_arena_doubles(arena, n);
+    t.way = llm_arena_doubles(arena, m);
+    t.via = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    t.from = (size_t *)llm_arena_take(arena, m, sizeof(size_t));
+    t.row = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    t.done = (bool *)llm_arena_take(arena, m, sizeof(bool));
+    for (size_t i = 0; i < n * m; i++) plan[i] = 0.0;
+    for (size_t j = 0; j < m; j++) v[j] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        t.nothing += 1e-14 * left[i];
+        u[i] = HUGE_VAL;
+        for (size_t j = 0; j < m; j++) u[i] = fmin(u[i], cost[i * m + j]);
+    }
+    for (size_t s = 0; s < n; s++)
+        while (left[s] > t.nothing) {
+            size_t rows;
+            const size_t end = llm_wasserstein_exact_grow(&t, &rows, s);
+            if (end == m) break; /* only rounding is left */
+            for (size_t k = 0; k < rows; k++) u[t.row[k]] += t.way[end] - t.far[t.row[k]];
+            for (size_t j = 0; j < m; j++)
+                if (t.done[j]) v[j] -= t.way[end] - t.way[j];
+
+            double moved = fmin(left[s], room[end]);
+            for (size_t i = t.from[end]; i != s; i = t.from[t.via[i]])
+                moved = fmin(moved, plan[i * m + t.via[i]]);
+            left[s] -= moved;
+            room[end] -= moved;
+            for (size_t j = end, i = t.from[j];; j = t.via[i], i = t.from[j]) {
+                plan[i * m + j] += moved;
+                if (i == s) break;
+                plan[i * m + t.via[i]] -= moved;
+            }
+        }
+    arena->used = mark;
+}
+
+/* False where a cost (n,m) is not finite. */
+LLM_API bool llm_wasserstein_exact_finite(const double *cost, size_t n, size_t m,
+                                          llm_error *error) {
+    for (size_t i = 0; i < n * m; i++)
+        if (!(fabs(cost[i]) <= DBL_MAX))
+            return llm_fail(error, "wasserstein: the cost from %zu to %zu is not finite", i / m,
+                            i % m);
+    return true;
+}
+
+/* *total, plan (n,m), u (n), v (m) <- cost (n,m) and the masses of a (n) and b (m), as shares of
+ * the whole (their points are not read). Scratch: 3 n + 4 m words and padding. */
+LLM_API bool llm_wasserstein_exact(double *total, double *plan, double *u, double *v,
+                                   const double *cost, const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, llm_arena *arena,
+                                   llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n;
+    double unit[2];
+    if (!llm_wasserstein_units(unit, a, b, 0, error)) return false;
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *left = llm_arena_doubles(arena, n), *room = llm_arena_doubles(arena, m);
+    for (size_t i = 0; i < n; i++) left[i] = llm_wasserstein_share(a, i, unit[0]);
+    for (size_t j = 0; j < m; j++) room[j] = llm_wasserstein_share(b, j, unit[1]);
+    llm_wasserstein_exact_ship(plan, u, v, left, room, cost, n, m, arena);
+    *total = 0.0;
+    for (size_t i = 0; i < n * m; i++) *total += plan[i] * cost[i];
+    arena->used = mark;
+    return true;
+}
+
+/* *total, to (n) <- cost (n,m), n <= m: each row gets a column of its own, at the least sum.
+ * Scratch: n m doubles, 5 n + 5 m words and padding. */
+LLM_API bool llm_wasserstein_assign(double *total, size_t *to, const double *cost, size_t n,
+                                    size_t m, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(n <= m);
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *plan = llm_arena_doubles(arena, n * m), *u = llm_arena_doubles(arena, n);
+    double *v = llm_arena_doubles(arena, m), *left = llm_arena_doubles(arena, n);
+    double *room = llm_arena_doubles(arena, m);
+    for (size_t i = 0; i < n; i++) left[i] = 1.0;
+    for (size_t j = 0; j < m; j++) room[j] = 1.0;
+    llm_wasserstein_exact_ship(plan, u, v, left, room, cost, n, m, arena);
+    *total = 0.0;
+    for (size_t i = 0; i < n * m; i++)
+        if (plan[i] > 0.0) to[i / m] = i % m, *total += cost[i];
+    arena->used = mark;
+    return true;
+}
+
+/* @wasserstein_sinkhorn ------------------------------------- Optimal transport, smoothed
+ *
+ *     OT_eps(a,b) = min_P <P,C> + eps KL(P | a b')      P_ij = a_i b_j e^((f_i + g_j - C_ij) / eps)
+ *     f_i = -eps log sum_j b_j e^((g_j - C_ij) / eps)     g_j likewise, in turns
+ *     S_eps(a,b)  = OT_eps(a,b) - OT_eps(a,a) / 2 - OT_eps(b,b) / 2
+ *
+ * A little entropy turns the linear program into two soft minima that are repeated until both
+ * marginals hold: matrix-vector work, in parallel, with a gradient everywhere. e^(-C/eps) itself
+ * underflows as soon as eps is small, so the potentials stay in the log domain. What is easily got
+ * wrong: OT_eps(a,a) is not 0, and descending on OT_eps(a,b) makes points shrink towards the mean;
+ * the two corrections undo that. As eps falls S goes to W^p, as it grows to the distance of means.
+ *
+ * source  Cuturi 2013, "Sinkhorn distances"; Peyre & Cuturi 2019, section 4.4; Feydy et al. 2019,
+ *         "Interpolating between optimal transport and MMD using Sinkhorn divergences"
+ * needs   error arena wasserstein wasserstein_exact
+ * see     @logsumexp, @wasserstein_exact
+ * topics  -
+ */
+
+/* f (n) <- g (m), cost: -eps log sum_j share_j e^((g_j - C_ij) / eps), C_ij at cost[i row + j col],
+ * so that one function serves both sides. Masses of 0 are left out; not all are. */
+LLM_API void llm_wasserstein_sinkhorn_half(double *f, const double *g,
+                                           const llm_wasserstein_measure *b, double unit,
+                                           const double *cost, size_t row, size_t col, size_t n,
+                                           double eps) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t j = 0; j < b->n; j++)
+            if (llm_wasserstein_share(b, j, unit) > 0.0)
+                most = fmax(most, g[j] - cost[i * row + j * col]);
+        for (size_t j = 0; j < b->n; j++) {
+            const double share = llm_wasserstein_share(b, j, unit);
+            if (share > 0.0) sum += share * exp((g[j] - cost[i * row + j * col] - most) / eps);
+        }
+        f[i] = -most - eps * log(sum);
+    }
+}
+
+/* f (n), g (m) <- f (zeros, or the potentials of a larger eps), cost (n,m), masses of a and b.
+ * Stops when the columns' sums of P are b exactly and those of the rows are off by tol or less in
+ * all; false when that takes more than *rounds rounds, with the last f and g. *rounds ends as how
+ * many it took. For a == b and a symmetric cost f is g, and half a step at a time takes few.
+ * Scratch: n doubles. */
+LLM_API bool llm_wasserstein_sinkhorn(double *f, double *g, size_t *rounds, const double *cost,
+                                      const llm_wasserstein_measure *a,
+                                      const llm_wasserstein_measure *b, double eps, double tol,
+                                      llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n, most = *rounds;
+    double unit[2], off = HUGE_VAL;
+    LLM_ASSERT(eps > 0.0);
+    if (!llm_wasserstein_units(unit, a, b, 0, error)) return false;
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *next = llm_arena_doubles(arena, n);
+    for (*rounds = 0; *rounds < most && off > tol; (*rounds)++) {
+        if (a == b) memcpy(g, f, n * sizeof *g);
+        if (a != b) llm_wasserstein_sinkhorn_half(g, f, a, unit[0], cost, 1, m, m, eps);
+        llm_wasserstein_sinkhorn_half(next, g, b, unit[1], cost, m, 1, n, eps);
+        off = 0.0; /* row i of P sums to a_i e^((f_i - next_i) / eps) */
+        for (size_t i = 0; i < n; i++)
+            off += llm_wasserstein_share(a, i, unit[0]) * fabs(expm1((f[i] - next[i]) / eps));
+        for (size_t i = 0; i < n && off > tol; i++)
+            f[i] = a == b ? 0.5 * (f[i] + next[i]) : next[i];
+    }
+    arena->used = mark;
+    return off <= tol ||
+           llm_fail(error, "wasserstein: marginals off by %g after %zu rounds", off, most);
+}
+
+/* Returns <P,C>, plan (n,m) or NULL <- f, g and what they were computed from. */
+LLM_API double llm_wasserstein_sinkhorn_plan(double *plan, const double *f, const double *g,
+                                             const double *cost, const llm_wasserstein_measure *a,
+                                             const llm_wasserstein_measure *b, double eps) {
+    double unit[2], total = 0.0;
+    if (!llm_wasserstein_units(unit, a, b, 0, NULL)) return (double)NAN;
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t j = 0; j < b->n; j++) {
+            const size_t ij = i * b->n + j;
+            double p = llm_wasserstein_share(a, i, unit[0]) * llm_wasserstein_share(b, j, unit[1]);
+            if (p > 0.0) p *= exp((f[i] + g[j] - cost[ij]) / eps);
+            total += p * cost[ij];
+            if (plan) plan[ij] = p;
+        }
+    return total;
+}
+
+/* *value += scale * OT_eps(a,b) for the cost |x - y|^2, which at the optimum is a.f + b.g; dx (n of
+ * a,d) += its gradient in a's points with f, g and P held fixed (the envelope theorem), or NULL.
+ * From the largest cost on eps is halved, 50 rounds each: started cold, a small eps can make the
+ * error fall as slowly as 1 / rounds. Scratch: 2 n m + 2 n + m doubles and padding. */
+LLM_API bool llm_wasserstein_sinkhorn_term(double *value, float *dx, double scale,
+                                           const llm_wasserstein_measure *a,
+                                           const llm_wasserstein_measure *b, size_t d, double eps,
+                                           llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n;
+    double *cost = llm_arena_doubles(arena, n * m), *plan = llm_arena_doubles(arena, n * m);
+    double *f = llm_arena_doubles(arena, n), *g = llm_arena_doubles(arena, m), unit[2];
+    double now = eps;
+    bool ok = llm_wasserstein_units(unit, a, b, d, error);
+    llm_wasserstein_cost(cost, a, b, d, 2.0);
+    for (size_t i = 0; i < n; i++) f[i] = 0.0;
+    for (size_t i = 0; i < n * m; i++) now = fmax(now, cost[i]);
+    for (size_t rounds = 50; now > eps && ok; now *= 0.5, rounds = 50)
+        llm_wasserstein_sinkhorn(f, g, &rounds, cost, a, b, now, 1e-6, arena, NULL);
+    size_t rounds = 100000;
+    ok = ok && llm_wasserstein_sinkhorn(f, g, &rounds, cost, a, b, eps, 1e-6, arena, error);
+    if (ok) llm_wasserstein_sinkhorn_plan(plan, f, g, cost, a, b, eps);
+    for (size_t i = 0; i < n && ok; i++)
+        *value += scale * llm_wasserstein_share(a, i, unit[0]) * f[i];
+    for (size_t j = 0; j < m && ok; j++)
+        *value += scale * llm_wasserstein_share(b, j, unit[1]) * g[j];
+    for (size_t i = 0; i < n && dx && ok; i++)
+        for (size_t j = 0; j < m; j++)
+            for (size_t c = 0; c < d; c++) { /* a point of a == b stands on both sides */
+                const double way = (double)a->x[i * d + c] - (double)b->x[j * d + c];
+                dx[i * d + c] += (float)((a == b ? 4.0 : 2.0) * scale * plan[i * m + j] * way);
+            }
+    arena->used = mark;
+    return ok;
+}
+
+/* *value = S_eps(a,b) for the cost |x - y|^2: 0 for a = b, never negative; dx (n of a,d) += its
+ * gradient in a's points, or NULL. eps has the unit of the cost; its root is the blur. Scratch: as
+ * the terms, of which it needs one at a time. */
+LLM_API bool llm_wasserstein_sinkhorn_divergence(double *value, float *dx,
+                                                 const llm_wasserstein_measure *a,
+                                                 const llm_wasserstein_measure *b, size_t d,
+                                                 double eps, llm_arena *arena, llm_error *error) {
+    *value = 0.0;
+    return llm_wasserstein_sinkhorn_term(value, dx, 1.0, a, b, d, eps, arena, error) &&
+           llm_wasserstein_sinkhorn_term(value, dx, -0.5, a, a, d, eps, arena, error) &&
+           llm_wasserstein_sinkhorn_term(value, NULL, -0.5, b, b, d, eps, arena, error);
+}
+
 /* @fisher_info ---------------------------------------------- Fisher information
  *
  *     F = E s s^T = -E l''         s = dlog p(y; theta)/dtheta, y drawn from the MODEL
@@ -8672,6 +9361,98 @@ LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, con
         code[i] = (int)low;
     }
     *count = distinct;
+}
+
+/* @csv_features ------------------------------------------ Columns of a table: a matrix for a model
+ *
+ *     numbers           one column, NaN where missing
+ *     texts, K of them  K - 1 columns of 0 and 1, "quarter=hills"; all 0 is the first text
+ *
+ * Linear models eat a matrix, and a table has names in it. A column whose first known value is a
+ * number must hold numbers to its end: one "12a" is a mistake to be told with its line, not a
+ * reason to take 500 numbers for 500 names. A column of texts becomes indicators, all but one: with
+ * all of them, they would sum to the intercept's column, and no fit could tell them apart. A text
+ * that is missing is missing in all its indicators. A column of very many texts is a key or a
+ * sentence, and no category.
+ *
+ * source  pandas, get_dummies(drop_first=True)
+ * needs   csv csv_column error size
+ * see     @one_hot, @supervised (what becomes of NaN)
+ * topics  -
+ */
+enum { LLM_CSV_FEATURES_NAME = 64 };
+typedef struct {
+    size_t n, d;
+    float *x;                            /* (n,d) */
+    char (*name)[LLM_CSV_FEATURES_NAME]; /* (d), cut off where longer */
+} llm_csv_features;
+
+/* Frees x and the names. */
+LLM_API void llm_csv_features_free(llm_csv_features *f) {
+    free(f->x);
+    free(f->name);
+    memset(f, 0, sizeof *f);
+}
+
+/* Whether a column is one of numbers: its first known value is, or none is known. */
+LLM_API bool llm_csv_features_number(const llm_csv *t, size_t column) {
+    float x;
+    for (size_t i = 1; i <= t->rows; i++) {
+        const char *cell = t->cell[i * t->columns + column];
+        if (cell && *cell) return llm_csv_number(&x, cell);
+    }
+    return true;
+}
+
+/* Counts into f->d, or with f->x fills, the columns in use; code, text (rows) are scratch. */
+LLM_API bool llm_csv_features_pass(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, int *code, const char **text, llm_error *error) {
+    size_t at = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        const char *head = t->cell[c] ? t->cell[c] : "";
+        size_t K = 0;
+        if (use && !use[c]) continue;
+        if (llm_csv_features_number(t, c)) {
+            if (f->x && !llm_csv_numbers(f->x + at, f->d, t, c, error)) return false;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%s", head);
+            at++;
+            continue;
+        }
+        llm_csv_categories(code, text, &K, t, c);
+        if (K > most)
+            return llm_fail(error, "CSV, column '%.60s': %zu different texts, expected at most %zu",
+                            head, K, most);
+        for (size_t k = 1; k < K; k++, at++) {
+            for (size_t i = 0; f->x && i < f->n; i++)
+                f->x[i * f->d + at] = code[i] < 0 ? NAN : code[i] == (int)k ? 1.0f : 0.0f;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%.30s=%.30s", head, text[k]);
+        }
+    }
+    f->d = at;
+    return true;
+}
+
+/* f <- the columns of t with use (columns; NULL: all), of texts with at most `most` different ones.
+ * False, and nothing to free, where one has more, or a number is none. */
+LLM_API bool llm_csv_features_read(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, llm_error *error) {
+    size_t bytes;
+    memset(f, 0, sizeof *f);
+    f->n = t->rows;
+    int *code = (int *)malloc((t->rows + 1) * sizeof(int)); /* t has as many pointers */
+    const char **text = (const char **)malloc((t->rows + 1) * sizeof(char *));
+    bool ok = (code && text) || llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    if (ok && llm_size_mul(&bytes, t->rows + 1, (f->d + 1) * sizeof(float))) {
+        f->x = (float *)malloc(bytes);
+        f->name = (char(*)[LLM_CSV_FEATURES_NAME])malloc((f->d + 1) * LLM_CSV_FEATURES_NAME);
+    }
+    if (ok && !(f->x && f->name)) ok = llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    free(code);
+    free(text);
+    if (!ok) llm_csv_features_free(f);
+    return ok;
 }
 
 /* @supervised ----------------------------------------------- Supervised learning
@@ -14039,7 +14820,7 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
 
 /* @neuron --------------------------------------------------- Neuron
  *
- *     z = w.x + b        a = phi(z)        dz = da phi'(z)        dw = dz x     dx = dz w     db = dz
+ *     z = w.x + b       a = phi(z)       dz = da phi'(z)        dw = dz x     dx = dz w     db = dz
  *     delta rule   w += lr (t - a) phi'(z) x           |z| / |w|: how far x is from where z is 0
  *
  * One unit weighs its inputs, adds them up and bends the sum. Alone it cuts its inputs by a plane;
@@ -14103,8 +14884,9 @@ LLM_API double llm_neuron_delta(float *w, float *b, const float *x, const float 
     return loss;
 }
 
-/* distance (N) <- x (N,C): z / |w|, how far each x lies from the plane where z = 0, positive on the
- * side where the neuron is active. False, and distance untouched, where w is 0: there is no plane. */
+/* distance (N) <- x (N,C): z / |w|, how far each x lies from the plane where z = 0, positive on
+ * the side where the neuron is active. False, and distance untouched, where w is 0: there is no
+ * plane. */
 LLM_API bool llm_neuron_boundary(float *distance, const float *x, const float *w, float b, size_t N,
                                  size_t C) {
     double square = 0.0;
@@ -14261,8 +15043,9 @@ LLM_API float llm_sigmoid_rational(float x) {
  * topics  Tanh
  */
 
-/* tanh(x) within 2.1 units in the last place, from the smallest floats on. With t = e^-2|x| - 1 it is
- * -t / (2 + t); where t is close to -1 that doubles t's error, and 1 - 2 / (e^2|x| + 1) does not. */
+/* tanh(x) within 2.1 units in the last place, from the smallest floats on. With t = e^-2|x| - 1 it
+ * is -t / (2 + t); where t is close to -1 that doubles t's error, and 1 - 2 / (e^2|x| + 1) does
+ * not. */
 LLM_API float llm_tanh_value(float x) {
     const float a = fabsf(x), t = expm1f(a < 0.55f ? -2.0f * a : 2.0f * a);
     return copysignf(a < 0.55f ? -t / (2.0f + t) : 1.0f - 2.0f / (2.0f + t), x);
@@ -14353,12 +15136,13 @@ LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
 LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
     LLM_PARALLEL_FOR
     for (size_t word = 0; word < llm_relu_words(n); word++) {
+        const size_t left = n - 32 * word, width = left < 32 ? left : 32;
+        const float *xw = x + 32 * word;
+        float *yw = y + 32 * word;
         uint32_t bits = 0;
-        for (size_t i = 32 * word; i < n && i < 32 * word + 32; i++) {
-            const float v = x[i];
-            bits |= (uint32_t)(v > 0.0f && v < cap) << (i % 32);
-            y[i] = v < 0.0f ? 0.0f : v > cap ? cap : v;
-        }
+        for (size_t i = 0; i < width; i++)
+            bits |= ((uint32_t)(xw[i] > 0.0f) & (uint32_t)(xw[i] < cap)) << i;
+        for (size_t i = 0; i < width; i++) yw[i] = xw[i] < 0.0f ? 0.0f : xw[i] > cap ? cap : xw[i];
         if (mask) mask[word] = bits;
     }
 }
@@ -14587,6 +15371,168 @@ LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
     return (8 * C / 3 + multiple - 1) / multiple * multiple;
 }
 
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ *     NUMBER   (x - mean) / deviation       ROBUST  (x - median) / (q75 - q25)      then clipped
+ *     CYCLE    sin, cos of 2 pi x / period   CLASS   one-hot      EMBED   a learned row
+ *     image    y(c,h,w) = (x(h,w,c) / 255 - mean_c) / deviation_c
+ *
+ * What stands between a table of raw numbers and the first weights. Each column becomes a fixed
+ * number of features, of size about 1: gradient descent on columns in metres and millimetres takes
+ * as many steps as the ratio of their squares. What is missing (NaN) becomes the mean, which is 0
+ * here, and, where asked for, a flag that says so; a class that was not there in training becomes
+ * zeros, or the table's last row. Hours and angles go on a circle, so that 23 and 0 are neighbours.
+ * The statistics come from the training rows and belong to the model: computed anew on test data
+ * they would let the test look at itself.
+ *
+ * source  LeCun, Bottou, Orr & Mueller 1998, "Efficient backprop", section 4.3; scikit-learn's
+ *         ColumnTransformer, StandardScaler, RobustScaler (conventions)
+ * needs   argsort arena
+ * see     @csv_column (reads the table), @one_hot (texts), @embedding, @data_leakage
+ * topics  Input layer
+ */
+enum {
+    LLM_INPUT_LAYER_NUMBER,
+    LLM_INPUT_LAYER_ROBUST,
+    LLM_INPUT_LAYER_CYCLE, /* needs period */
+    LLM_INPUT_LAYER_CLASS, /* needs classes; values 0 .. classes - 1 */
+    LLM_INPUT_LAYER_EMBED  /* needs classes and width: a table (classes + 1, width) */
+};
+
+/* A column: kind, and what it needs; clip cuts scaled numbers, 0 for not; flag adds a feature that
+ * is 1 where the value is missing. centre and scale are what fit finds. */
+typedef struct {
+    int kind;
+    size_t classes, width;
+    float period, clip;
+    bool flag;
+    float centre, scale;
+} llm_input_layer_column;
+
+/* Features of a column; of D columns; numbers in the tables of D columns. */
+LLM_API size_t llm_input_layer_features(const llm_input_layer_column *c) {
+    const size_t own = c->kind == LLM_INPUT_LAYER_CYCLE   ? 2
+                       : c->kind == LLM_INPUT_LAYER_CLASS ? c->classes
+                       : c->kind == LLM_INPUT_LAYER_EMBED ? c->width
+                                                          : 1;
+    return own + (c->flag ? 1 : 0);
+}
+LLM_API size_t llm_input_layer_width(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++) sum += llm_input_layer_features(&column[d]);
+    return sum;
+}
+LLM_API size_t llm_input_layer_weights(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++)
+        if (column[d].kind == LLM_INPUT_LAYER_EMBED)
+            sum += (column[d].classes + 1) * column[d].width;
+    return sum;
+}
+
+/* The q-quantile of key (n) in the order of rank, n > 0, between two entries on a straight line. */
+LLM_API float llm_input_layer_quantile(const float *key, const size_t *rank, size_t n, double q) {
+    const double at = q * (double)(n - 1);
+    const size_t k = (size_t)at, next = k + 1 < n ? k + 1 : k;
+    const double low = (double)key[rank[k]], high = (double)key[rank[next]];
+    return (float)(low + (at - (double)k) * (high - low));
+}
+
+/* centre and scale of column (D) <- x (N,D), from what is not missing; 0 and 1 for no values, scale
+ * 1 where all are equal. Scratch: N floats and indices, given back. */
+LLM_API void llm_input_layer_fit(llm_input_layer_column *column, const float *x, size_t N, size_t D,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *v = llm_arena_floats(arena, N);
+    size_t *rank = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t d = 0; d < D; d++) {
+        llm_input_layer_column *c = &column[d];
+        size_t n = 0;
+        double mean = 0.0, square = 0.0;
+        for (size_t i = 0; i < N; i++)
+            if (x[i * D + d] == x[i * D + d]) v[n++] = x[i * D + d];
+        c->centre = 0.0f, c->scale = 1.0f;
+        if (n == 0) continue;
+        if (c->kind == LLM_INPUT_LAYER_NUMBER) {
+            for (size_t i = 0; i < n; i++) mean += (double)v[i] / (double)n;
+            for (size_t i = 0; i < n; i++)
+                square += ((double)v[i] - mean) * ((double)v[i] - mean) / (double)n;
+            c->centre = (float)mean, c->scale = (float)sqrt(square);
+        } else if (c->kind == LLM_INPUT_LAYER_ROBUST) {
+            llm_argsort(rank, v, n);
+            c->centre = llm_input_layer_quantile(v, rank, n, 0.5);
+            c->scale = llm_input_layer_quantile(v, rank, n, 0.75) -
+                       llm_input_layer_quantile(v, rank, n, 0.25);
+        }
+        if (c->scale == 0.0f) c->scale = 1.0f;
+    }
+    arena->used = mark;
+}
+
+/* The class of a value, c->classes for one that is missing, unseen, or not a whole number. */
+LLM_API size_t llm_input_layer_class(const llm_input_layer_column *c, float x) {
+    return x >= 0.0f && x < (float)c->classes && x == floorf(x) ? (size_t)x : c->classes;
+}
+
+/* y (N, llm_input_layer_width) <- x (N,D), w: the tables of the EMBED columns one behind the other,
+ * NULL for none. */
+LLM_API void llm_input_layer_apply(float *y, const float *x, const llm_input_layer_column *column,
+                                   const float *w, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        const float *table = w;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            const float v = x[i * D + d];
+            const bool missing = v != v;
+            if (c->kind == LLM_INPUT_LAYER_CYCLE) {
+                const float turn = 2.0f * LLM_PI * (v / c->period);
+                *y++ = missing ? 0.0f : sinf(turn);
+                *y++ = missing ? 0.0f : cosf(turn);
+            } else if (c->kind == LLM_INPUT_LAYER_CLASS) {
+                const size_t k = llm_input_layer_class(c, v);
+                for (size_t j = 0; j < c->classes; j++) *y++ = j == k ? 1.0f : 0.0f;
+            } else if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                memcpy(y, table + llm_input_layer_class(c, v) * c->width, c->width * sizeof *y);
+                y += c->width;
+                table += (c->classes + 1) * c->width;
+            } else {
+                const float z = missing ? 0.0f : (v - c->centre) / c->scale;
+                const float most = c->clip > 0.0f ? c->clip : INFINITY;
+                *y++ = z < -most ? -most : z > most ? most : z;
+            }
+            if (c->flag) *y++ = missing ? 1.0f : 0.0f;
+        }
+    }
+}
+
+/* dw += <- dy (N, llm_input_layer_width), x (N,D): the gradient of the tables, which are all that
+ * learns here. */
+LLM_API void llm_input_layer_backward(float *dw, const float *dy, const float *x,
+                                      const llm_input_layer_column *column, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        float *table = dw;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                float *row = table + llm_input_layer_class(c, x[i * D + d]) * c->width;
+                for (size_t j = 0; j < c->width; j++) row[j] += dy[j];
+                table += (c->classes + 1) * c->width;
+            }
+            dy += llm_input_layer_features(c);
+        }
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C) in units of 0..1. */
+LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float *mean,
+                                   const float *deviation, size_t N, size_t H, size_t W, size_t C) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t p = 0; p < H * W; p++)
+            for (size_t c = 0; c < C; c++)
+                y[(n * C + c) * H * W + p] =
+                    ((float)x[(n * H * W + p) * C + c] / 255.0f - mean[c]) / deviation[c];
+}
+
 /* @dense ---------------------------------------------------- Fully connected layer
  *
  *     y = x w^T + b
@@ -14677,6 +15623,137 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
         for (size_t i = 0; i < O; i++) dy_sq += dy[n * O + i] * dy[n * O + i];
         norm_sq[n] = x_sq * dy_sq;
     }
+}
+
+/* @hidden_layer --------------------------------------------- Hidden layer
+ *
+ *     h = phi(x W^T + b)         what the layer after it sees instead of x
+ *     probe           least squares from h to the labels: what a line can read off
+ *     effective rank  e^H(p), p = s / sum s, s the singular values of h
+ *     participation   (sum s^2)^2 / sum s^4, of h with its mean taken off
+ *
+ * A layer whose outputs nobody asked for: it is there to turn the inputs into something a linear
+ * layer can use. So a hidden layer is judged by a linear probe, and by how many directions it
+ * really has. Random weights already help: enough random features make almost anything linear, and
+ * solving for the readout alone is a closed form (the extreme learning machine). That separates
+ * what comes from having many features from what comes from learning them.
+ *
+ * source  Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes";
+ *         Roy & Vetterli 2007, "The effective rank"; Huang, Zhu & Siew 2006, "Extreme learning
+ *         machine: theory and applications"
+ * needs   arena rng dense_vector svd ridge dense
+ * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds
+ *         features)
+ * topics  Hidden layer
+ */
+
+/* h (n,U) <- x (n,C), w (U,C), b (U): the features, without the z that backward needs. act is an
+ * LLM_ACTIVATION. */
+LLM_API void llm_hidden_layer_forward(float *h, const float *x, const float *w, const float *b,
+                                      size_t n, size_t C, size_t U, int act) {
+    LLM_ASSERT(U > 0);
+    llm_dense_act_forward(h, h, x, w, b, n, C, U, act);
+}
+
+/* What the features h (n,U) are like. */
+typedef struct {
+    double mean, active; /* mean of h, and the share of entries above 0 */
+    double correlation;  /* mean |correlation| of two units; units that never change are left out */
+    double rank;         /* effective rank, 1 to U */
+    double participation; /* of the centred features: how many directions carry the variance */
+} llm_hidden_layer_stats;
+
+/* Scratch: llm_svd's for (n,U), and (n + 1) U floats. n > 0. */
+LLM_API llm_hidden_layer_stats llm_hidden_layer_measure(const float *h, size_t n, size_t U,
+                                                        llm_arena *arena) {
+    LLM_ASSERT(n > 0 && U > 0);
+    const size_t mark = arena->used, k = n < U ? n : U;
+    float *centred = llm_arena_floats(arena, n * U), *s = llm_arena_floats(arena, k);
+    llm_hidden_layer_stats m = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n * U; i++) {
+        m.mean += (double)h[i] / (double)(n * U);
+        m.active += (h[i] > 0.0f ? 1.0 : 0.0) / (double)(n * U);
+    }
+    for (size_t u = 0; u < U; u++) {
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)h[i * U + u] / (double)n;
+        for (size_t i = 0; i < n; i++) centred[i * U + u] = (float)((double)h[i * U + u] - mean);
+    }
+    llm_svd(NULL, s, NULL, h, n, U, arena);
+    m.rank = (double)llm_svd_effective_rank(s, k);
+    llm_svd(NULL, s, NULL, centred, n, U, arena);
+    double second = 0.0, fourth = 0.0;
+    for (size_t i = 0; i < k; i++) {
+        const double square = (double)s[i] * (double)s[i];
+        second += square, fourth += square * square;
+    }
+    m.participation = fourth > 0.0 ? second * second / fourth : 0.0;
+
+    double pairs = 0.0;
+    for (size_t u = 0; u < U; u++)
+        for (size_t v = 0; v < u; v++) {
+            double uu = 0.0, vv = 0.0, uv = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double a = (double)centred[i * U + u], b = (double)centred[i * U + v];
+                uu += a * a, vv += b * b, uv += a * b;
+            }
+            if (uu == 0.0 || vv == 0.0) continue;
+            m.correlation += fabs(uv) / sqrt(uu * vv);
+            pairs += 1.0;
+        }
+    if (pairs > 0.0) m.correlation /= pairs;
+    arena->used = mark;
+    return m;
+}
+
+/* readout (K,U+1) <- ridge least squares from h (n,U) and a constant to one-hot labels (n), lam >=
+ * 0 for the weights and the constant. False where that is singular. Scratch: n (U + 2) floats, and
+ * llm_ridge_fit's. */
+LLM_API bool llm_hidden_layer_readout(float *readout, const float *h, const int *label, size_t n,
+                                      size_t U, size_t K, double lam, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, n * (U + 1)), *y = llm_arena_floats(arena, n);
+    bool solved = true;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t u = 0; u < U; u++) x[i * (U + 1) + u] = h[i * U + u];
+        x[i * (U + 1) + U] = 1.0f;
+    }
+    for (size_t c = 0; c < K && solved; c++) {
+        for (size_t i = 0; i < n; i++) y[i] = label[i] == (int)c ? 1.0f : 0.0f;
+        solved = llm_ridge_fit(readout + c * (U + 1), x, y, n, U + 1, lam, arena);
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* The share of h (n,U) whose largest readout is that of its label (n): the accuracy of the probe.
+ * Scratch: K floats, given back. */
+LLM_API double llm_hidden_layer_probe(const float *readout, const float *h, const int *label,
+                                      size_t n, size_t U, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, K);
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < K; c++) {
+            double sum = (double)readout[c * (U + 1) + U];
+            for (size_t u = 0; u < U; u++)
+                sum += (double)readout[c * (U + 1) + u] * (double)h[i * U + u];
+            y[c] = (float)sum;
+        }
+        right += (int)llm_dense_vector_argmax(y, K) == label[i];
+    }
+    arena->used = mark;
+    return n > 0 ? (double)right / (double)n : 0.0;
+}
+
+/* w (U,C), b (U) ~ N(0, gain^2 / C), N(0, gain^2): a random layer, whose readout is all that has to
+ * be solved for. */
+LLM_API void llm_hidden_layer_random(float *w, float *b, size_t U, size_t C, float gain,
+                                     llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, U * C);
+    llm_rng_normal_fill(rng, b, U);
+    for (size_t i = 0; i < U * C; i++) w[i] *= gain / sqrtf((float)C);
+    for (size_t u = 0; u < U; u++) b[u] *= gain;
 }
 
 /* @output_layer --------------------------------------------- Output layer
@@ -14812,6 +15889,154 @@ LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_
     size_t right = 0;
     for (size_t n = 0; n < N; n++) right += (int)llm_dense_vector_argmax(z + n * K, K) == label[n];
     return N > 0 ? (double)right / (double)N : 0.0;
+}
+
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ *     ordered   P(y <= k) = s(c_k - z)          c_k = c_{k-1} + softplus(theta_k): ascending
+ *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)       outputs m and v = log sigma^2
+ *    mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
+ *
+ * Heads whose answer is more than a number. Ratings have an order but no distances: one score z is
+ * cut into K classes by K - 1 learned points, which stay sorted because their steps are positive. A
+ * net that gives its own variance says how sure it is, and counts errors less where it is not. A
+ * mixture can say "either here or there": the inverse of a function has several values, and the
+ * mean of two right answers is wrong. Its loss is a log-sum-exp over components, and each component
+ * learns from what it is responsible for.
+ *
+ * source  McCullagh 1980, "Regression models for ordinal data"; Nix & Weigend 1994, "Estimating the
+ *         mean and variance of the target probability distribution"; Bishop 1994, "Mixture density
+ *         networks", eq. 34 to 39
+ * needs   logit logsumexp
+ * see     @output_layer (the other heads), @log_likelihood
+ * topics  -
+ */
+
+/* cut (K-1) <- theta (K-1), K classes: theta_1, then steps of softplus. */
+LLM_API void llm_output_layer_cuts(double *cut, const float *theta, size_t K) {
+    for (size_t k = 0; k + 1 < K; k++)
+        cut[k] = k == 0 ? (double)theta[0] : cut[k - 1] + llm_logit_softplus((double)theta[k]);
+}
+
+/* p (N,K) <- scores z (N), theta (K-1), K > 1: the probability of each class. Scratch: K doubles,
+ * given back. */
+LLM_API void llm_output_layer_ordered_predict(float *p, const float *z, const float *theta,
+                                              size_t N, size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1);
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t n = 0; n < N; n++) {
+        double below = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double up_to = k + 1 < K ? llm_logit_expit(cut[k] - (double)z[n]) : 1.0;
+            p[n * K + k] = (float)(up_to - below);
+            below = up_to;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean of -log P(label); dz (N) <- its gradient, NULL skips both, dtheta (K-1) += <-
+ * z (N), theta (K-1), label (N). Scratch: 2 K doubles, given back.
+ *
+ *     s(b) - s(a) = s(b) s(-a) (1 - e^(a-b)),  a < b the cuts around the class, minus z:
+ * so the logarithm is a sum of three that do not cancel; at the ends one of the factors is 1. */
+LLM_API double llm_output_layer_ordered_loss(float *dz, float *dtheta, const float *z,
+                                             const float *theta, const int *label, size_t N,
+                                             size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1), *dcut = llm_arena_doubles(arena, K - 1);
+    double loss = 0.0;
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t k = 0; k + 1 < K; k++) dcut[k] = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(label[n] >= 0 && (size_t)label[n] < K);
+        const size_t y = (size_t)label[n];
+        const bool low = y == 0, high = y + 1 == K;
+        const double a = low ? 0.0 : cut[y - 1] - (double)z[n];
+        const double b = high ? 0.0 : cut[y] - (double)z[n];
+        const double ratio = low || high ? 0.0 : 1.0 / expm1(b - a); /* e^(a-b) / (1 - e^(a-b)) */
+        double da = 0.0, db = 0.0;
+        if (!high) loss += llm_logit_softplus(-b), db = -llm_logit_expit(-b) - ratio;
+        if (!low) loss += llm_logit_softplus(a), da = llm_logit_expit(a) + ratio;
+        if (!low && !high) loss -= log(-expm1(a - b));
+        if (!high) dcut[y] += db / (double)N;
+        if (!low) dcut[y - 1] += da / (double)N;
+        if (dz) dz[n] = (float)(-(da + db) / (double)N);
+    }
+    double above = 0.0; /* theta_k moves cut k and all behind it */
+    for (size_t k = K - 1; dz && dtheta && k-- > 0;) {
+        above += dcut[k];
+        dtheta[k] += (float)(k > 0 ? above * llm_logit_expit((double)theta[k]) : above);
+    }
+    arena->used = mark;
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* Returns the mean of -log N(t; m, e^v) over N D values; dz (N,2D) <- its gradient or NULL <- z
+ * (N,2D): a row has D means, then D log variances; t (N,D). The loss of a row is the sum over D. */
+LLM_API double llm_output_layer_normal_loss(float *dz, const float *z, const float *t, size_t N,
+                                            size_t D) {
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++)
+        for (size_t d = 0; d < D; d++) {
+            const size_t at = n * 2 * D + d;
+            const double v = (double)z[at + D], e = (double)z[at] - (double)t[n * D + d];
+            const double square = e * e * exp(-v);
+            loss += 0.5 * (v + square + 1.8378770664093453) / (double)N; /* log 2 pi */
+            if (!dz) continue;
+            dz[at] = (float)(e * exp(-v) / (double)N);
+            dz[at + D] = (float)(0.5 * (1.0 - square) / (double)N);
+        }
+    return loss;
+}
+
+/* Returns the mean of -log p(t) of a mixture of M components; dz (N,M(2+D)) <- its gradient or NULL
+ * <- z (N,M(2+D)): a row has M logits of pi, M log sigma, M means of D; t (N,D). Scratch: M floats,
+ * given back.
+ *
+ *     share_m = pi_m N_m / p(t)       dlogit = pi_m - share_m     dmu = share_m (mu - t) / sigma^2
+ *     dlog sigma = share_m (D - |t - mu|^2 / sigma^2) */
+LLM_API double llm_output_layer_mixture_loss(float *dz, const float *z, const float *t, size_t N,
+                                             size_t D, size_t M, llm_arena *arena) {
+    LLM_ASSERT(M > 0);
+    const size_t mark = arena->used;
+    float *part = llm_arena_floats(arena, M); /* log pi_m N_m, up to the norm of pi */
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        const float *logit = z + n * M * (2 + D), *spread = logit + M, *mu = spread + M;
+        const float *tn = t + n * D;
+        for (size_t m = 0; m < M; m++) {
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++)
+                square += ((double)mu[m * D + d] - (double)tn[d]) *
+                          ((double)mu[m * D + d] - (double)tn[d]);
+            const double s = (double)spread[m];
+            part[m] = (float)((double)logit[m] - (double)D * (s + 0.9189385332046727) -
+                              0.5 * square * exp(-2.0 * s));
+        }
+        const double norm = (double)llm_logsumexp(logit, M), all = (double)llm_logsumexp(part, M);
+        loss += (norm - all) / (double)N;
+        if (!dz) continue;
+        float *dn = dz + n * M * (2 + D);
+        for (size_t m = 0; m < M; m++) {
+            const double share = exp((double)part[m] - all) / (double)N;
+            const double pi = exp((double)logit[m] - norm) / (double)N;
+            const double precision = exp(-2.0 * (double)spread[m]);
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double e = (double)mu[m * D + d] - (double)tn[d];
+                square += e * e;
+                dn[2 * M + m * D + d] = (float)(share * e * precision);
+            }
+            dn[m] = (float)(pi - share);
+            dn[M + m] = (float)(share * ((double)D - square * precision));
+        }
+    }
+    arena->used = mark;
+    return loss;
 }
 
 /* @glyphs --------------------------------------------------- Drawn digits
@@ -15151,8 +16376,8 @@ LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float 
  *
  * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
  * needs   arena rng error
- * see     @feedforward_run @feedforward_layers, @mlp (one chain), @comp_graph (any operations), @cnn
- *         and @batchnorm (more kinds)
+ * see     @feedforward_run @feedforward_layers, @mlp (one chain), @comp_graph (any operations),
+ *         @cnn and @batchnorm (more kinds)
  * topics  Feedforward neural network
  */
 enum { LLM_FEEDFORWARD_INPUTS = 4 }; /* what a layer can read, at most */
@@ -15511,6 +16736,398 @@ LLM_API const llm_feedforward_kind *llm_feedforward_sum(void) {
                                               llm_feedforward_sum_forward,
                                               llm_feedforward_sum_backward};
     return &kind;
+}
+
+/* @neural_net ----------------------------------------------- Neural network
+ *
+ *     f(x) = y_1 + sum_i v_i max(0, x - x_i)       v_i: slope behind x_i minus slope before it
+ *     bump   = s(k (sum_d [s(k (x_d - low_d)) - s(k (x_d - high_d))] - D + 1/2))
+ *     n points, n units:  h_ij = max(0, a.x_i - b_j) triangular, with p_j-1 < b_j < p_j = a.x_j
+ *
+ * That one hidden layer can be anything is no mystery: its weights can be written down. A sum of
+ * ReLUs passes through any points on a line, one unit for each change of slope, and with n equal
+ * pieces misses a smooth function by h^2 / 8 times its curvature. Two sigmoids make a bump in one
+ * direction, two in each of D directions and one more a box. And any n points in any dimension,
+ * with any labels, are fitted by n units behind one random direction: capacity alone explains
+ * nothing about why networks generalise. What training finds, and how many units it needs, is
+ * another question; the errors of a net against the truth are measured here too.
+ *
+ * source  Cybenko 1989, "Approximation by superpositions of a sigmoidal function"; Zhang, Bengio,
+ *         Hardt, Recht & Vinyals 2017, "Understanding deep learning requires rethinking
+ *         generalization", theorem 1
+ * needs   arena rng argsort matmul activation mlp
+ * see     @deep_net (what depth adds), @mlp (training), @relu (corners of such functions)
+ * topics  Neural network
+ */
+
+/* A net {1, n-1, 1} with ReLU that passes through the points (x_i, y_i), n > 1, in any order: left
+ * of the first it is constant, right of the last it goes on with the last slope. w: the vector of
+ * an llm_mlp, 3 n - 2 floats. False where two points have the same x. Scratch: n indices. */
+LLM_API bool llm_neural_net_interpolate_1d(float *w, const float *x, const float *y, size_t n,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 1);
+    const size_t mark = arena->used, U = n - 1;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool distinct = true;
+    double slope = 0.0;
+    llm_argsort(order, x, n);
+    for (size_t i = 0; i < U && distinct; i++) {
+        const size_t a = order[i], b = order[i + 1];
+        const double next = ((double)y[b] - (double)y[a]) / ((double)x[b] - (double)x[a]);
+        distinct = x[b] > x[a];
+        w[i] = 1.0f;
+        w[U + i] = -x[a];
+        w[2 * U + i] = (float)(next - slope);
+        slope = next;
+    }
+    w[3 * U] = y[order[0]];
+    arena->used = mark;
+    return distinct;
+}
+
+/* About 1 inside the box low (D) < x (D) < high (D), about 0 outside; k > 0, how steep: the larger,
+ * the more exact. A net with two sigmoids a direction and one behind them. */
+LLM_API float llm_neural_net_bump(const float *x, const float *low, const float *high, size_t D,
+                                  float k) {
+    float inside = 0.0f; /* how many directions say yes */
+    for (size_t d = 0; d < D; d++)
+        inside += llm_activation_sigmoid(k * (x[d] - low[d])) -
+                  llm_activation_sigmoid(k * (x[d] - high[d]));
+    return llm_activation_sigmoid(k * (inside - (float)D + 0.5f));
+}
+
+/* A net {D, n, 1} with ReLU that gives y_i at x_i for n points x (n,D), whatever they are: w, the
+ * vector of an llm_mlp, n (D + 2) + 1 floats. False where two points are equal, or fall on the same
+ * place of every direction tried. Scratch: 2 n + D floats and n indices, given back.
+ *
+ * All units look along the same direction a, with thresholds b_j between the projections: unit j is
+ * on for the points j, j + 1, ... in their order, so the readout is solved from the first on. Two
+ * points that fall close together need a large weight, which costs digits: of 32 random directions
+ * the one with the widest smallest gap is taken. */
+LLM_API bool llm_neural_net_memorize(float *w, const float *x, const float *y, size_t n, size_t D,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && D > 0);
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, n), *a = llm_arena_floats(arena, D), widest = 0.0f;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t attempt = 0; attempt <= 32; attempt++) { /* the last one is the best again */
+        if (attempt < 32) llm_rng_normal_fill(rng, a, D);
+        if (attempt == 32) memcpy(a, w, D * sizeof(float));
+        llm_matmul_forward(p, x, a, NULL, n, D, 1);
+        llm_argsort(order, p, n);
+        float gap = INFINITY;
+        for (size_t j = 1; j < n; j++) gap = fminf(gap, p[order[j]] - p[order[j - 1]]);
+        if (attempt < 32 && gap > widest) {
+            widest = gap;
+            memcpy(w, a, D * sizeof(float)); /* in unit 0 */
+        }
+    }
+    float *b = w + n * D, *out = b + n;
+    for (size_t j = 0; j < n && widest > 0.0f; j++) {
+        const float here = p[order[j]], before = j > 0 ? p[order[j - 1]] : here - 1.0f;
+        memcpy(w + j * D, a, D * sizeof(float));
+        b[j] = -(0.5f * (before + here));
+        double sum = 0.0;
+        for (size_t i = 0; i < j; i++) sum += (double)out[i] * ((double)here + (double)b[i]);
+        const double height = (double)here + (double)b[j];
+        out[j] = (float)(((double)y[order[j]] - sum) / height); /* later ones mend the rounding */
+    }
+    out[n] = 0.0f;
+    arena->used = mark;
+    return widest > 0.0f;
+}
+
+/* *most and *rms <- |f - y| of a net with one output on x (n,size[0]), y (n): the largest and the
+ * root of the mean square. Scratch: n floats, and the cache of 64 rows, given back. */
+LLM_API void llm_neural_net_errors(double *most, double *rms, const llm_mlp *m, const float *w,
+                                   const float *x, const float *y, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, n);
+    llm_mlp_outputs(f, m, w, x, n, 64, arena);
+    *most = *rms = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double e = fabs((double)f[i] - (double)y[i]);
+        if (!(e <= *most)) *most = e;
+        *rms += e * e / (double)n;
+    }
+    *rms = sqrt(*rms);
+    arena->used = mark;
+}
+
+/* @deep_net ------------------------------------------------- Deep neural network
+ *
+ *     tent(x) = 2 max(0, x) - 4 max(0, x - 1/2)         k times behind each other: 2^k pieces
+ *     x^2 ~ x - sum_{i=1..m} tent^i(x) / 4^i             error 4^-(m+1) on [0,1]
+ *     x y = 2 ((x + y) / 2)^2 - x^2 / 2 - y^2 / 2
+ *
+ * What depth buys. A hidden layer adds its corners to those there are; a layer behind another folds
+ * the line, and every fold doubles what was drawn before. k layers of two units make 2^k pieces;
+ * one hidden layer needs a unit for each. The same tents, added with falling weights, give x^2 with
+ * an error that falls by 4 with each layer, and from squares come products: so a deep net computes
+ * smooth functions with a number of units that grows with the logarithm of the precision. How many
+ * pieces a given net has on a line can be counted exactly. Random nets use few of those they could
+ * have.
+ *
+ * source  Telgarsky 2016, "Benefits of depth in neural networks"; Yarotsky 2017, "Error bounds for
+ *         approximations with deep ReLU networks", proposition 2 and 3; Montufar et al. 2014, "On
+ *         the number of linear regions of deep neural networks"
+ * needs   arena activation mlp
+ * see     @neural_net (the shallow constructions), @relu (one hidden layer), @vanishing_gradient
+ * topics  Deep neural network
+ */
+
+/* max(0, 2 x) - max(0, 4 x - 2): up to 1 at 1/2 and down again. */
+LLM_API double llm_deep_net_tent(double x) { return 2.0 * fmax(0.0, x) - 4.0 * fmax(0.0, x - 0.5); }
+
+/* w <- the weights of an llm_mlp of sizes {1, 2, ..., 2, 1} with k hidden layers and ReLU that
+ * computes the tent k times: 2^k pieces on [0,1] from 6 k + 1 numbers, exactly. */
+LLM_API void llm_deep_net_sawtooth(float *w, size_t k) {
+    LLM_ASSERT(k > 0);
+    for (size_t l = 0; l <= k; l++) {
+        const size_t units = l < k ? 2 : 1;
+        for (size_t u = 0; u < units; u++) { /* each reads the tent of the two below, or x */
+            *w++ = l > 0 ? 2.0f : 1.0f;
+            if (l > 0) *w++ = -4.0f;
+        }
+        for (size_t u = 0; u < units; u++) *w++ = u > 0 ? -0.5f : 0.0f;
+    }
+}
+
+/* x^2 within 4^-(m+1) for x in [0,1], by m tents; a net of m hidden layers and 3 units in each. */
+LLM_API double llm_deep_net_square(double x, size_t m) {
+    double y = x, saw = x, weight = 1.0;
+    for (size_t i = 0; i < m; i++) {
+        saw = llm_deep_net_tent(saw);
+        weight *= 0.25;
+        y -= weight * saw;
+    }
+    return y;
+}
+
+/* x y within 3 4^-(m+1) for x and y in [0,1], from three squares. */
+LLM_API double llm_deep_net_product(double x, double y, size_t m) {
+    return 2.0 * llm_deep_net_square(0.5 * (x + y), m) - 0.5 * llm_deep_net_square(x, m) -
+           0.5 * llm_deep_net_square(y, m);
+}
+
+/* The most pieces that ReLU layers of these widths can have on a line: each layer cuts each piece
+ * into width + 1. */
+LLM_API double llm_deep_net_most_pieces(const size_t *size, size_t layers) {
+    double most = 1.0;
+    for (size_t l = 1; l < layers; l++) most *= (double)size[l] + 1.0;
+    return most;
+}
+
+/* What a net does on a segment: at t (count), from 0 to 1, ascending, all corners among them, it
+ * has the values h (count,width) of the layer reached so far. */
+typedef struct {
+    double *t, *h, *t2, *h2;
+    size_t count, room;
+} llm_deep_net_line;
+
+/* Puts a point into every interval where a unit of h (count,width) changes its sign: there ReLU has
+ * a corner. Several in one interval are put in ascending order. False when the room is full. */
+LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
+    size_t out = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        double at = 0.0; /* the share of the interval behind us */
+        for (bool more = true; more;) {
+            if (out == s->room) return false;
+            const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
+            const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
+            s->t2[out] = s->t[i] + at * (end - s->t[i]);
+            double next = 2.0;
+            for (size_t u = 0; u < width; u++) {
+                s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
+                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
+                    const double cross = a[u] / (a[u] - b[u]);
+                    if (cross > at + 1e-12 && cross < next) next = cross;
+                }
+            }
+            out++;
+            more = next < 1.0 - 1e-12;
+            at = next;
+        }
+    }
+    double *swap = s->t;
+    s->t = s->t2, s->t2 = swap;
+    swap = s->h, s->h = s->h2, s->h2 = swap;
+    s->count = out;
+    return true;
+}
+
+/* The number of linear pieces of the first output of a ReLU net along the segment from a to b
+ * (size[0]), found by carrying the corners from layer to layer, in double. Neighbouring pieces
+ * whose slopes differ by less than 1e-9 of the largest are one. 0: there were more than `room`
+ * points. Scratch: room 2 (1 + widest) doubles, given back. */
+LLM_API size_t llm_deep_net_pieces_1d(const llm_mlp *m, const float *w, const float *a,
+                                      const float *b, size_t room, llm_arena *arena) {
+    LLM_ASSERT(m->act == LLM_ACTIVATION_RELU && room > 1);
+    const size_t mark = arena->used;
+    size_t widest = 1;
+    for (size_t l = 0; l <= m->layers; l++) widest = m->size[l] > widest ? m->size[l] : widest;
+    llm_deep_net_line s = {llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           2,
+                           room};
+    s.t[0] = 0.0, s.t[1] = 1.0;
+    for (size_t d = 0; d < m->size[0]; d++)
+        s.h[d] = (double)a[d], s.h[m->size[0] + d] = (double)b[d];
+    bool fits = true;
+    for (size_t l = 1; l <= m->layers && fits; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        for (size_t i = 0; i < s.count; i++)
+            for (size_t o = 0; o < v.out; o++) {
+                double z = (double)w[v.bias + o];
+                for (size_t c = 0; c < v.in; c++)
+                    z += (double)w[v.weight + o * v.in + c] * s.h[i * v.in + c];
+                s.h2[i * v.out + o] = z;
+            }
+        double *swap = s.h;
+        s.h = s.h2, s.h2 = swap;
+        if (l == m->layers) break;
+        fits = llm_deep_net_split(&s, v.out);
+        for (size_t i = 0; i < s.count * v.out; i++) s.h[i] = fmax(s.h[i], 0.0);
+    }
+    const size_t K = m->size[m->layers];
+    double steepest = 0.0, last = 0.0;
+    size_t pieces = 0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i + 1 < s.count; i++) {
+            if (s.t[i + 1] - s.t[i] < 1e-12) continue;
+            const double slope = (s.h[(i + 1) * K] - s.h[i * K]) / (s.t[i + 1] - s.t[i]);
+            if (pass == 0) steepest = fmax(steepest, fabs(slope));
+            if (pass == 1 && (pieces == 0 || fabs(slope - last) > 1e-9 * steepest)) {
+                pieces++;
+                last = slope;
+            }
+        }
+    arena->used = mark;
+    return fits ? pieces : 0;
+}
+
+/* @vanishing_gradient --------------------------------------- Vanishing gradients
+ *
+ *     h_{l+1} = phi(W_l h_l)  (+ h_l)        W_l (n,n) ~ N(0, sw^2 / n)
+ *     q = sw^2 E phi(sqrt(q) z)^2            the length |W h|^2 / n at which layers settle
+ *     chi = sw^2 E phi'(sqrt(q) z)^2         |dh_l|^2 / |dh_{l+1}|^2, the factor of each layer
+ *
+ * A gradient passes through every layer on its way down and is multiplied by each: with a factor of
+ * 0.8 fifty layers leave 10^-5 of it, with 1.25 they make it 10^5. For wide layers with random
+ * weights the factor is known beforehand: chi, the mean square slope at the length at which the
+ * signals settle. Below 1 gradients vanish, above they explode, and only on the line between can
+ * very deep nets be trained. The sigmoid's slope is at most 1/4, so its chi at usual weights is far
+ * below 1; ReLU with variance 2/n sits on the line exactly. Adding the input to a layer's output
+ * keeps one factor at 1 whatever the layer does.
+ *
+ * source  Hochreiter 1991, "Untersuchungen zu dynamischen neuronalen Netzen"; Poole et al. 2016,
+ *         "Exponential expressivity in deep neural networks through transient chaos", eq. 3 and 6;
+ *         Schoenholz et al. 2017, "Deep information propagation"
+ * needs   arena activation svd dense
+ * see     @xavier_init @he_init (the remedy), @residual, @grad_clip (for the other side)
+ * topics  What is the vanishing gradient problem?
+ */
+
+/* signal, gradient (L+1) <- x, dy (N,n), w (L,n,n): root mean squares of h_l and of its gradient,
+ * from dy at the top. skip adds h_l to each layer's output. Scratch: N n (2 L + 4) floats. */
+LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, const float *x,
+                                            const float *dy, const float *w, size_t L, size_t N,
+                                            size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used, size = N * n;
+    float *h = llm_arena_floats(arena, (L + 1) * size), *z = llm_arena_floats(arena, L * size);
+    float *g = llm_arena_floats(arena, size), *below = llm_arena_floats(arena, size);
+    memcpy(h, x, size * sizeof(float));
+    memcpy(g, dy, size * sizeof(float));
+    for (size_t l = 0; l < L; l++) {
+        float *next = h + (l + 1) * size;
+        llm_dense_act_forward(next, z + l * size, h + l * size, w + l * n * n, NULL, N, n, n, act);
+        for (size_t i = 0; skip && i < size; i++) next[i] += h[l * size + i];
+    }
+    for (size_t l = L + 1; l-- > 0;) {
+        double a = 0.0, b = 0.0;
+        for (size_t i = 0; i < size; i++) {
+            a += (double)h[l * size + i] * (double)h[l * size + i];
+            b += (double)g[i] * (double)g[i];
+        }
+        signal[l] = sqrt(a / (double)size), gradient[l] = sqrt(b / (double)size);
+        if (l == 0) break;
+        for (size_t i = 0; i < size; i++) below[i] = skip ? g[i] : 0.0f;
+        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, NULL, w + (l - 1) * n * n,
+                               N, n, n, act, arena); /* x is for dw only */
+        float *swap = g;
+        g = below, below = swap;
+    }
+    arena->used = mark;
+}
+
+/* The factor by which the squared gradient grows in a layer on its way down: e^-(2 slope) of the
+ * straight line through log gradient[l] against l, from .. to (inclusive), from < to. */
+LLM_API double llm_vanishing_gradient_rate(const double *gradient, size_t from, size_t to) {
+    LLM_ASSERT(from < to);
+    double cross = 0.0, square = 0.0;
+    const double middle = 0.5 * ((double)from + (double)to);
+    for (size_t l = from; l <= to; l++) {
+        cross += ((double)l - middle) * log(gradient[l]);
+        square += ((double)l - middle) * ((double)l - middle);
+    }
+    return exp(-2.0 * cross / square);
+}
+
+/* *square <- E phi(r z)^2, *slope <- E phi'(r z)^2 for a standard normal z: the midpoint rule on
+ * [-10, 10], as in llm_activation_moments. */
+LLM_API void llm_vanishing_gradient_moments(double *square, double *slope, double r, int act) {
+    *square = *slope = 0.0;
+    for (int i = -2000; i < 2000; i++) {
+        const double z = ((double)i + 0.5) / 200.0,
+                     mass = 0.3989422804014327 * exp(-0.5 * z * z) / 200.0;
+        const double y = (double)llm_activation_value((float)(r * z), act);
+        const double dy = (double)llm_activation_slope((float)(r * z), act);
+        *square += mass * y * y, *slope += mass * dy * dy;
+    }
+}
+
+/* Returns chi of wide layers with weight variance sw2 / n and no bias; *q <- the length at which
+ * they settle, from q = 1: 0 where signals die out, infinite where they grow without limit. */
+LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
+    double square = 0.0, slope = 0.0, next = 1.0;
+    *q = 0.0;
+    for (size_t step = 0; step < 1000 && fabs(next - *q) > 1e-9 * next; step++) {
+        *q = next;
+        llm_vanishing_gradient_moments(&square, &slope, sqrt(*q), act);
+        next = sw2 * square;
+        if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
+    }
+    *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
+    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
+    return sw2 * slope;
+}
+
+/* s (n) <- the singular values of d h_L / d h_0 at one x (n), w (L,n,n): by how much a net
+ * stretches small changes of its input, direction by direction. Scratch: n (2 n + 3) floats, and
+ * llm_svd's. */
+LLM_API void llm_vanishing_gradient_jacobian_svs(float *s, const float *x, const float *w, size_t L,
+                                                 size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *jacobian = llm_arena_floats(arena, n * n), *next = llm_arena_floats(arena, n * n);
+    float *h = llm_arena_floats(arena, n), *z = llm_arena_floats(arena, n);
+    memcpy(h, x, n * sizeof(float));
+    for (size_t i = 0; i < n * n; i++) jacobian[i] = i / n == i % n ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) { /* jacobian (in, out): row i is how input i moves h_l */
+        llm_dense_forward(z, h, w + l * n * n, NULL, 1, n, n);
+        llm_dense_forward(next, jacobian, w + l * n * n, NULL, n, n, n);
+        for (size_t i = 0; i < n * n; i++) {
+            next[i] *= llm_activation_slope(z[i % n], act);
+            if (skip) next[i] += jacobian[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            h[i] = llm_activation_value(z[i], act) + (skip ? h[i] : 0.0f);
+        float *swap = jacobian;
+        jacobian = next, next = swap;
+    }
+    llm_svd(NULL, s, NULL, jacobian, n, n, arena);
+    arena->used = mark;
 }
 
 /* @weight_init ---------------------------------------------- Weight initialization
@@ -16654,8 +18271,8 @@ LLM_API size_t llm_label_smoothing_forward(float *loss, float *lse, const float 
     return kept;
 }
 
-/* dlogits (N,K) += scale (softmax - t) <- forward's logits, lse, target, prior, e and mode. scale is
- * 1 / kept for the mean. */
+/* dlogits (N,K) += scale (softmax - t) <- forward's logits, lse, target, prior, e and mode. scale
+ * is 1 / kept for the mean. */
 LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, const float *lse,
                                           const int *target, const float *prior, size_t N, size_t K,
                                           float e, int mode, float scale) {
@@ -16682,11 +18299,11 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
  * costs no labels: with five examples of a class it matters more than the model does. What has to
  * hold is that the label stays: a 6 turned by half a circle is a 9, and then the copy is a lie.
  * Pictures are warped backwards: each new pixel asks where it comes from and takes the share of the
- * four pixels around that place, so that there are no holes. Everything is drawn from one generator,
- * so an epoch can be repeated.
+ * four pixels around that place, so that there are no holes. Everything is drawn from one
+ * generator, so an epoch can be repeated.
  *
- * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks applied
- *         to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks
+ *         applied to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
  *         convolutional neural networks with cutout"; Cubuk et al. 2020, "RandAugment"
  * needs   base rng
  * see     @augmentation_mix (pictures mixed with each other), @equivariance (built in instead)
@@ -16774,9 +18391,9 @@ LLM_API void llm_augmentation_noise(float *x, size_t n, float std, llm_rng *rng)
 }
 
 /* RandAugment: y (C,H,W) <- x (C,H,W): `count` operations drawn with replacement, all as strong as
- * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to 30%,
- * move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up to
- * half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
+ * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to
+ * 30%, move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up
+ * to half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
 LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H, size_t W,
                                    size_t count, float strength, llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used, n = C * H * W;
@@ -16953,8 +18570,8 @@ LLM_API void llm_augmentation_mask(int *token, int *target, size_t n, float p, i
  * as many groups as channels is depthwise. As in every framework the pattern is not mirrored, which
  * mathematicians call cross-correlation. This section says what is meant; @conv2d_gemm is fast.
  *
- * source  LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition"; Dumoulin
- *         & Visin 2016, "A guide to convolution arithmetic for deep learning"
+ * source  LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition";
+ *         Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning"
  * needs   base
  * see     @conv2d_gemm (as a matrix product), @pooling @cnn @equivariance
  * topics  -
@@ -16979,8 +18596,8 @@ LLM_API llm_conv2d llm_conv2d_make(size_t C, size_t H, size_t W, size_t O, size_
     return c;
 }
 
-/* Pixels of the output along an axis: how often the kernel fits, floor((L - extent) / stride) + 1. A
- * kernel larger than the padded picture is an error, and so is a number that should not be 0. */
+/* Pixels of the output along an axis: how often the kernel fits, floor((L - extent) / stride) + 1.
+ * A kernel larger than the padded picture is an error, and so is a number that should not be 0. */
 LLM_API size_t llm_conv2d_size(const llm_conv2d *c, size_t axis) {
     const size_t length = (axis ? c->W : c->H) + c->pad[axis] + c->pad_end[axis];
     LLM_ASSERT(c->kernel[axis] > 0 && c->stride[axis] > 0 && c->dilation[axis] > 0);
@@ -17162,7 +18779,8 @@ LLM_API void llm_conv2d_product(float *y, size_t ldy, const float *a, size_t lda
                        llm_gemm_least(K - k, chunk));
 }
 
-/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. Scratch: within llm_conv2d_workspace, given back. */
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. Scratch: within llm_conv2d_workspace, given
+ * back. */
 LLM_API void llm_conv2d_forward(float *y, const float *x, const float *w, const float *b, size_t N,
                                 const llm_conv2d *c, llm_arena *arena) {
     const size_t mark = arena->used, K = llm_conv2d_sum(c), T = LLM_GEMM_THREADS;
@@ -17286,8 +18904,8 @@ LLM_API llm_conv2d llm_conv2d_causal(size_t C, size_t T, size_t O, size_t kernel
     return c;
 }
 
-/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: groups = C, so that outputs o m .. o m + m
- * - 1 belong to channel o, m = O / C. Like llm_conv2d_forward, without scratch. */
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: groups = C, so that outputs o m .. o m +
+ * m - 1 belong to channel o, m = O / C. Like llm_conv2d_forward, without scratch. */
 LLM_API void llm_conv2d_depthwise_forward(float *y, const float *x, const float *w, const float *b,
                                           size_t N, const llm_conv2d *c) {
     const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), s = c->stride[1];
@@ -17345,7 +18963,7 @@ LLM_API void llm_conv2d_depthwise_backward(float *dx, float *dw, float *db, cons
 
 /* @conv2d_winograd ------------------------------------------ Winograd's 3 x 3 convolution
  *
- *     Y = A^T [ (G g G^T) * (B^T d B) ] A        g 3 x 3, d 4 x 4 of the picture, Y 2 x 2, * by entry
+ *     Y = A^T [ (G g G^T) * (B^T d B) ] A      g 3 x 3, d 4 x 4 of the picture, Y 2 x 2, * by entry
  *
  * Four outputs of a 3 x 3 kernel take 36 multiplications as they are defined, and 16 this way: two
  * outputs of a filter with three taps can be had from four products of sums instead of six. The
@@ -17411,8 +19029,8 @@ LLM_API void llm_conv2d_winograd_output(float out[4], const float m[16]) {
 }
 
 /* y (N,O,.,.) <- x (N,C,H,W), w (O,C,3,3), b (O) or NULL: kernel 3, stride and dilation 1, one
- * group, any padding. Scratch: 16 (O C + (O + C) tiles) floats, with as many tiles as a picture of y
- * has squares of 2 x 2, begun ones included; given back. */
+ * group, any padding. Scratch: 16 (O C + (O + C) tiles) floats, with as many tiles as a picture of
+ * y has squares of 2 x 2, begun ones included; given back. */
 LLM_API void llm_conv2d_winograd_forward(float *y, const float *x, const float *w, const float *b,
                                          size_t N, const llm_conv2d *c, llm_arena *arena) {
     for (size_t axis = 0; axis < 2; axis++)
@@ -17847,9 +19465,9 @@ LLM_API double llm_cnn_train_accuracy(const llm_feedforward *f, const float *w, 
     return share;
 }
 
-/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean loss
- * over the last epoch, each batch before its step. Scratch: 2 w, a batch, llm_feedforward_memory of
- * one, and what backward takes; given back. */
+/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean
+ * loss over the last epoch, each batch before its step. Scratch: 2 w, a batch,
+ * llm_feedforward_memory of one, and what backward takes; given back. */
 LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, const float *x,
                              const int *label, size_t n, const llm_mlp_train_config *config,
                              llm_arena *arena) {
@@ -17883,6 +19501,651 @@ LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, c
     }
     arena->used = mark;
     return loss;
+}
+
+/* @sparse_rep ----------------------------------------------- Sparse activations
+ *
+ *     S = (1 - (sum |a| / n)^2 / (sum a^2 / n)) / (1 - 1/n)         0: all equal, 1: one is not 0
+ *     k winners    y_i = x_i if x_i is among the k largest, else 0
+ *     penalties    l1 sum |a| / N        KL(rho | mean_n a_nj) for each unit j
+ *
+ * Most of a trained net is silent most of the time. S measures it (Treves and Rolls, scaled by
+ * Vinje and Gallant): over the examples of one unit, its lifetime, and over the units for one
+ * example, the population; the two differ, since a unit that is always on is sparse in no lifetime.
+ * What is silent need not be multiplied: the next product can go over the inputs that are not 0 and
+ * do in proportion less. Sparseness can be forced (only k winners pass), or bought (a price on what
+ * is active, either its size or, for outputs between 0 and 1, its mean).
+ *
+ * source  Rolls & Tovee 1995; Vinje & Gallant 2000 (the scale); Makhzani & Frey 2014, "k-sparse
+ *         autoencoders"; Ng 2011, "Sparse autoencoder" (the KL penalty)
+ * needs   arena argsort
+ * see     @sparse_coding (codes of a dictionary), @sparsity (of weights), @relu, @sae
+ * topics  Sparse Representations in Deep Nets
+ */
+
+/* S of the n numbers a_0, a_stride, ..; 0 where all are 0, or n < 2. */
+LLM_API double llm_sparse_rep_measure(const float *a, size_t n, size_t stride) {
+    double sum = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        sum += fabs((double)a[i * stride]);
+        square += (double)a[i * stride] * (double)a[i * stride];
+    }
+    if (n < 2 || square == 0.0) return 0.0;
+    return (1.0 - sum * sum / square / (double)n) / (1.0 - 1.0 / (double)n);
+}
+
+/* lifetime (U), population (N), either may be NULL <- activations a (N,U). */
+LLM_API void llm_sparse_rep_measures(float *lifetime, float *population, const float *a, size_t N,
+                                     size_t U) {
+    for (size_t u = 0; lifetime && u < U; u++)
+        lifetime[u] = (float)llm_sparse_rep_measure(a + u, N, U);
+    for (size_t n = 0; population && n < N; n++)
+        population[n] = (float)llm_sparse_rep_measure(a + n * U, U, 1);
+}
+
+/* y (N,U), winner (N,k) <- x (N,U), k <= U: the k largest of each row pass, of equal ones the
+ * first. winner has their places, which is all that backward needs. y may be x. Scratch: U floats
+ * and indices, given back. */
+LLM_API void llm_sparse_rep_winners_forward(float *y, size_t *winner, const float *x, size_t N,
+                                            size_t U, size_t k, llm_arena *arena) {
+    LLM_ASSERT(k <= U);
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, U);
+    size_t *order = (size_t *)llm_arena_take(arena, U, sizeof(size_t));
+    for (size_t n = 0; n < N; n++) {
+        for (size_t u = 0; u < U; u++) key[u] = -x[n * U + u];
+        llm_argsort(order, key, U);
+        for (size_t u = 0; u < U; u++) y[n * U + u] = 0.0f;
+        for (size_t r = 0; r < k; r++) {
+            winner[n * k + r] = order[r];
+            y[n * U + order[r]] = -key[order[r]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx (N,U) += <- dy (N,U) and forward's winner (N,k). */
+LLM_API void llm_sparse_rep_winners_backward(float *dx, const float *dy, const size_t *winner,
+                                             size_t N, size_t U, size_t k) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t r = 0; r < k; r++) {
+            const size_t at = n * U + winner[n * k + r];
+            dx[at] += dy[at];
+        }
+}
+
+/* Returns price sum |a| / N; da (N,U) += its gradient, or NULL <- a (N,U). */
+LLM_API double llm_sparse_rep_l1(float *da, const float *a, size_t N, size_t U, float price) {
+    double sum = 0.0;
+    const float step = price / (float)N;
+    for (size_t i = 0; i < N * U; i++) {
+        sum += fabs((double)a[i]);
+        if (da) da[i] += a[i] > 0.0f ? step : a[i] < 0.0f ? -step : 0.0f;
+    }
+    return N > 0 ? (double)price * sum / (double)N : 0.0;
+}
+
+/* Returns price sum_j KL(rho | q_j), q_j the mean of unit j over the rows; da (N,U) += its
+ * gradient, or NULL <- a (N,U) in [0,1]. 0 < rho < 1: the share of examples a unit should stand
+ * for. Infinite where a unit is always 0 or always 1; the gradient then has a limit of 1e6 price /
+ * N. */
+LLM_API double llm_sparse_rep_kl(float *da, const float *a, size_t N, size_t U, double rho,
+                                 float price) {
+    LLM_ASSERT(rho > 0.0 && rho < 1.0);
+    double total = 0.0;
+    for (size_t u = 0; u < U && N > 0; u++) {
+        double q = 0.0;
+        for (size_t n = 0; n < N; n++) q += (double)a[n * U + u] / (double)N;
+        total += rho * log(rho / q) + (1.0 - rho) * log((1.0 - rho) / (1.0 - q));
+        const double slope = fmax(-1e6, fmin(1e6, (1.0 - rho) / (1.0 - q) - rho / q));
+        for (size_t n = 0; da && n < N; n++)
+            da[n * U + u] += (float)((double)price * slope / (double)N);
+    }
+    return (double)price * total;
+}
+
+/* y (N,O) <- x (N,C) times w (O,C) transposed, given as w_t (C,O): rows of w_t for which x is 0 are
+ * not read. Returns how many multiply-adds it took, of N C O. */
+LLM_API size_t llm_sparse_rep_product(float *y, const float *x, const float *w_t, size_t N,
+                                      size_t C, size_t O) {
+    size_t count = 0;
+    for (size_t n = 0; n < N; n++) {
+        float *yn = y + n * O;
+        for (size_t o = 0; o < O; o++) yn[o] = 0.0f;
+        for (size_t c = 0; c < C; c++) {
+            const float a = x[n * C + c];
+            if (a == 0.0f) continue;
+            for (size_t o = 0; o < O; o++) yn[o] += a * w_t[c * O + o];
+            count += O;
+        }
+    }
+    return count;
+}
+
+/* @sparse_coding -------------------------------------------- Codes of a dictionary
+ *
+ *     minimise 1/2 |x - sum_k c_k d_k|^2 + price sum |c_k|              or: with at most k atoms
+ *     FISTA       c <- soft(z - (D z - x) D' / L, price / L)            z ahead of c by momentum
+ *     LISTA       c <- soft(S c + W x, theta),  T rounds, W, S, theta learned
+ *     dictionary  D = argmin |X - C D|^2 for the codes C, atoms of length 1; codes; and so on
+ *
+ * Many signals are sums of few parts out of many. Which ones is hard to find exactly; greedily (the
+ * atom most along what is left, then least squares on all chosen so far) it is provably right while
+ * no two atoms are too much alike: coherence below 1 / (2 k - 1). With a price on sizes instead of
+ * a count the problem is convex. A network of a few rounds of the same form, trained on its
+ * solutions, needs an eighth of the rounds. And the parts themselves can be learned, from the
+ * signals alone.
+ *
+ * source  Pati, Rezaiifar & Krishnaprasad 1993 (OMP); Tropp 2004, "Greed is good" (the bound); Beck
+ *         & Teboulle 2009 (FISTA); Gregor & LeCun 2010, "Learning fast approximations of sparse
+ *         coding"; Engan, Aase & Husoy 1999 (the update of the dictionary)
+ * needs   arena cholesky eigh
+ * see     @sparse_rep, @lasso (the same problem, one right side), @sae
+ * topics  -
+ */
+
+/* A dictionary d (K,D) has atoms of length 1 in its rows. First: x moved by theta towards 0, and
+ * what is nearer is 0; a product of two rows. */
+LLM_API double llm_sparse_coding_soft(double x, double theta) {
+    return x > theta ? x - theta : x < -theta ? x + theta : 0.0;
+}
+LLM_API double llm_sparse_coding_dot(const float *a, const float *b, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* The largest |d_j . d_k|, j != k. */
+LLM_API double llm_sparse_coding_coherence(const float *d, size_t K, size_t D) {
+    double most = 0.0;
+    for (size_t j = 0; j < K; j++)
+        for (size_t k = 0; k < j; k++)
+            most = fmax(most, fabs(llm_sparse_coding_dot(d + j * D, d + k * D, D)));
+    return most;
+}
+
+/* c (K) <- x (D), d (K,D): orthogonal matching pursuit with at most `atoms` atoms, fewer where the
+ * rest is within tol of 0 or no atom is left that the chosen ones do not make. Returns how many.
+ * The least squares on the chosen ones comes from a Cholesky factor that grows by a row. Scratch:
+ * atoms^2 + 2 atoms + D doubles and atoms indices. */
+LLM_API size_t llm_sparse_coding_omp(float *c, const float *x, const float *d, size_t K, size_t D,
+                                     size_t atoms, double tol, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *l = llm_arena_doubles(arena, atoms * atoms), *b = llm_arena_doubles(arena, atoms);
+    double *a = llm_arena_doubles(arena, atoms), *rest = llm_arena_doubles(arena, D);
+    size_t *chosen = (size_t *)llm_arena_take(arena, atoms, sizeof(size_t)), count = 0;
+    for (size_t k = 0; k < K; k++) c[k] = 0.0f;
+    for (size_t i = 0; i < D; i++) rest[i] = (double)x[i];
+    while (count < atoms) {
+        double left = 0.0, most = 0.0;
+        size_t best = K;
+        for (size_t i = 0; i < D; i++) left += rest[i] * rest[i];
+        for (size_t k = 0; k < K && left > tol * tol; k++) {
+            double along = 0.0;
+            bool free = true;
+            for (size_t i = 0; i < D; i++) along += rest[i] * (double)d[k * D + i];
+            for (size_t j = 0; j < count; j++) free = free && chosen[j] != k;
+            if (free && fabs(along) > most) most = fabs(along), best = k;
+        }
+        if (best == K || most <= 1e-6 * sqrt(left)) break;
+        chosen[count] = best; /* L L' = Gram matrix of the chosen, a row more; L b = D x */
+        double *row = l + count * atoms;
+        double sum = llm_sparse_coding_dot(d + best * D, x, D), pivot = 1.0;
+        for (size_t j = 0; j < count; j++) {
+            row[j] = llm_sparse_coding_dot(d + best * D, d + chosen[j] * D, D);
+            for (size_t m = 0; m < j; m++) row[j] -= row[m] * l[j * atoms + m];
+            row[j] /= l[j * atoms + j];
+            sum -= row[j] * b[j];
+            pivot -= row[j] * row[j];
+        }
+        if (pivot <= 1e-6) break; /* made of the others */
+        row[count] = sqrt(pivot);
+        b[count] = sum / row[count];
+        const size_t n = ++count;
+        for (size_t j = n; j-- > 0;) { /* L' a = b */
+            a[j] = b[j];
+            for (size_t m = j + 1; m < n; m++) a[j] -= l[m * atoms + j] * a[m];
+            a[j] /= l[j * atoms + j];
+            c[chosen[j]] = (float)a[j];
+        }
+        for (size_t i = 0; i < D; i++) {
+            rest[i] = (double)x[i];
+            for (size_t j = 0; j < n; j++) rest[i] -= a[j] * (double)d[chosen[j] * D + i];
+        }
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* gram (K,K) <- D D'; returns L, its largest eigenvalue, NaN for a dictionary that is not finite.
+ * Scratch: llm_eigh's and K doubles. */
+LLM_API double llm_sparse_coding_gram(double *gram, const float *d, size_t K, size_t D,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, K);
+    for (size_t i = 0; i < K * K; i++)
+        gram[i] = llm_sparse_coding_dot(d + i / K * D, d + i % K * D, D);
+    const double L = K > 0 && llm_eigh(w, NULL, gram, K, arena) ? w[K - 1] : (double)NAN;
+    arena->used = mark;
+    return L;
+}
+
+/* c (N,K) <- x (N,D), d (K,D), from where c stands: rounds of ISTA, or FISTA where fast. Scratch:
+ * llm_sparse_coding_gram's and K^2 + 3 K doubles. */
+LLM_API void llm_sparse_coding_fista(float *c, const float *x, const float *d, size_t N, size_t K,
+                                     size_t D, double price, size_t rounds, bool fast,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *target = llm_arena_doubles(arena, K);
+    double *z = llm_arena_doubles(arena, K), *next = llm_arena_doubles(arena, K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t n = 0; n < N; n++) {
+        float *cn = c + n * K;
+        double t = 1.0;
+        for (size_t k = 0; k < K; k++) {
+            target[k] = llm_sparse_coding_dot(d + k * D, x + n * D, D);
+            z[k] = (double)cn[k];
+        }
+        for (size_t round = 0; round < rounds; round++) {
+            for (size_t k = 0; k < K; k++) {
+                double slope = -target[k];
+                for (size_t j = 0; j < K; j++) slope += gram[k * K + j] * z[j];
+                next[k] = llm_sparse_coding_soft(z[k] - slope / L, price / L);
+            }
+            const double after = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+            const double ahead = fast ? (t - 1.0) / after : 0.0;
+            for (size_t k = 0; k < K; k++) {
+                z[k] = next[k] + ahead * (next[k] - (double)cn[k]);
+                cn[k] = (float)next[k];
+            }
+            t = after;
+        }
+    }
+    arena->used = mark;
+}
+
+/* d (K,D) in place <- signals x (N,D): rounds of codes with at most `atoms` atoms, c (N,K), and of
+ * the least-squares dictionary for them. An atom that nobody uses becomes the signal that is coded
+ * worst. Returns the mean square of what is left at the end. Scratch: 2 K^2 + K D doubles, D N
+ * floats and llm_sparse_coding_omp's. */
+LLM_API double llm_sparse_coding_dictionary(float *d, float *c, const float *x, size_t N, size_t K,
+                                            size_t D, size_t atoms, size_t rounds,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *to = llm_arena_doubles(arena, K * D);
+    double left = 0.0;
+    for (size_t round = 0;; round++) {
+        double most = -1.0;
+        size_t worst = 0;
+        left = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_sparse_coding_omp(c + n * K, x + n * D, d, K, D, atoms, 0.0, arena);
+            double own = 0.0;
+            for (size_t i = 0; i < D; i++) {
+                double e = (double)x[n * D + i];
+                for (size_t k = 0; k < K; k++) e -= (double)c[n * K + k] * (double)d[k * D + i];
+                own += e * e;
+            }
+            left += own / ((double)N * (double)D);
+            if (own > most) most = own, worst = n;
+        }
+        if (round == rounds) break;
+        for (size_t i = 0; i < K * K; i++) gram[i] = 0.0;
+        for (size_t i = 0; i < K * D; i++) to[i] = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t k = 0; k < K; k++) {
+                const double share = (double)c[n * K + k];
+                if (share == 0.0) continue;
+                for (size_t j = 0; j < K; j++) gram[k * K + j] += share * (double)c[n * K + j];
+                for (size_t i = 0; i < D; i++) to[k * D + i] += share * (double)x[n * D + i];
+            }
+        for (size_t k = 0; k < K; k++) /* so that atoms nobody uses stay where they are, almost */
+            gram[k * K + k] = gram[k * K + k] > 0.0 ? gram[k * K + k] * (1.0 + 1e-9) : 1.0;
+        if (!llm_cholesky_factor(gram, K, NULL)) break;
+        llm_cholesky_solve(to, gram, K, D);
+        for (size_t k = 0; k < K; k++) {
+            double square = 0.0;
+            for (size_t i = 0; i < D; i++) square += to[k * D + i] * to[k * D + i];
+            if (square == 0.0) {
+                square = llm_sparse_coding_dot(x + worst * D, x + worst * D, D);
+                for (size_t i = 0; i < D; i++) to[k * D + i] = (double)x[worst * D + i];
+            }
+            for (size_t i = 0; i < D && square > 0.0; i++)
+                d[k * D + i] = (float)(to[k * D + i] / sqrt(square));
+        }
+    }
+    arena->used = mark;
+    return left;
+}
+
+/* @lista ---------------------------------------------------- Learned sparse coding
+ *
+ *     b = W x       c_1 = soft(b, theta)       c_t+1 = soft(b + S c_t, theta),  t < T
+ *     ISTA:  W = D' / L,  S = I - D' D / L,  theta = price / L
+ *
+ * ISTA unrolled: a recurrent net of T rounds, whose weights can be taken from the dictionary, and
+ * then trained on codes of the signals that really occur. It has no reason to be a good solver for
+ * others, and on these it is as far after a few rounds as ISTA after tens. All rounds share W, S
+ * and theta, so a gradient arrives at them from every round.
+ *
+ * source  Gregor & LeCun 2010, "Learning fast approximations of sparse coding", 3
+ * needs   arena dense sparse_coding
+ * see     @rnn (the same shape), @sparse_coding
+ * topics  -
+ */
+
+/* w: W (K,D), then S (K,K), then theta (K). */
+typedef struct {
+    size_t K, D, rounds;
+} llm_lista;
+
+/* The length of w. */
+LLM_API size_t llm_lista_param_count(const llm_lista *m) { return m->K * (m->D + m->K + 1); }
+
+/* w <- ISTA for the dictionary d (K,D) and this price. Scratch: llm_sparse_coding_gram's, K^2. */
+LLM_API void llm_lista_init(float *w, const llm_lista *m, const float *d, double price,
+                            llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, D = m->D;
+    double *gram = llm_arena_doubles(arena, K * K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t i = 0; i < K * D; i++) w[i] = (float)((double)d[i] / L);
+    for (size_t i = 0; i < K * K; i++)
+        w[K * D + i] = (float)((i / K == i % K ? 1.0 : 0.0) - gram[i] / L);
+    for (size_t k = 0; k < K; k++) w[K * (D + K) + k] = (float)(price / L);
+    arena->used = mark;
+}
+
+/* c (rounds,N,K): the codes after each round, the last of which are meant; z (rounds,N,K): what
+ * soft was applied to <- w, x (N,D). */
+LLM_API void llm_lista_forward(float *c, float *z, const llm_lista *m, const float *w,
+                               const float *x, size_t N) {
+    const size_t K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    for (size_t t = 0; t < m->rounds; t++) {
+        float *zt = z + t * size, *ct = c + t * size;
+        if (t == 0) llm_dense_forward(zt, x, w, NULL, N, m->D, K);
+        if (t > 0) llm_dense_forward(zt, ct - size, S, NULL, N, K, K);
+        for (size_t i = 0; i < size; i++) {
+            if (t > 0) zt[i] += z[i]; /* b */
+            ct[i] = (float)llm_sparse_coding_soft((double)zt[i], (double)theta[i % K]);
+        }
+    }
+}
+
+/* dw += <- dc (N,K), the gradient of the last codes, and forward's c, z, w, x. Scratch: 3 N K
+ * floats, given back. */
+LLM_API void llm_lista_backward(float *dw, const float *dc, const llm_lista *m, const float *c,
+                                const float *z, const float *w, const float *x, size_t N,
+                                llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    float *db = llm_arena_floats(arena, size), *dz = llm_arena_floats(arena, size);
+    float *now = llm_arena_floats(arena, size), *dtheta = dw + K * (m->D + K);
+    for (size_t i = 0; i < size; i++) db[i] = 0.0f, now[i] = dc[i];
+    for (size_t t = m->rounds; t-- > 0;) {
+        for (size_t i = 0; i < size; i++) {
+            const float v = z[t * size + i], at = theta[i % K];
+            dz[i] = v > at || v < -at ? now[i] : 0.0f;
+            dtheta[i % K] += v > at ? -now[i] : v < -at ? now[i] : 0.0f;
+            db[i] += dz[i];
+            now[i] = 0.0f;
+        }
+        if (t > 0) llm_dense_backward(now, dw + K * m->D, NULL, dz, c + (t - 1) * size, S, N, K, K);
+    }
+    llm_dense_backward(NULL, dw, NULL, db, x, w, N, m->D, K);
+    arena->used = mark;
+}
+
+/* @kan ------------------------------------------------------ Kolmogorov-Arnold network
+ *
+ *     y_j = sum_i phi_ji(x_i)          phi_ji(x) = b_ji silu(x) + s_ji sum_k c_jik B_k(x)
+ *     B_k: cubic B-splines on knots t_0 < .. < t_{G+6}, four of them not 0 at any x
+ *
+ * A perceptron has fixed curves on its units and numbers on its edges; here the edges carry the
+ * curves and a unit only adds. Each curve is a spline over G intervals, so that a weight acts
+ * where its basis function lives and nowhere else, beside a silu that stays when x leaves the
+ * grid. That buys two things: a curve can be looked at (and an edge that carries nothing cut off),
+ * and the grid can be refined: more intervals, the same function, and training goes on from there.
+ * Where the grid is narrower than the data, only silu learns; so it follows the data's quantiles.
+ *
+ * source  Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks", 2.2 to 2.5; de Boor 1972, "On
+ *         calculating with B-splines"
+ * needs   rng activation
+ * see     @mlp (numbers on the edges), @kan_grid (grids that follow the data, refining, pruning)
+ * topics  Kolmogorov-Arnold Networks
+ */
+
+/* One layer; its weights w: c (out,in,grid+3), then b (out,in), then s (out,in). Its knots t
+ * (in,grid+7) are not trained: t_3 to t_{grid+3} of an input are its grid, three more on each side
+ * carry the splines that reach in from outside. */
+typedef struct {
+    size_t in, out, grid;
+} llm_kan;
+
+/* The length of w. */
+LLM_API size_t llm_kan_param_count(const llm_kan *k) { return k->out * k->in * (k->grid + 5); }
+
+/* Where edge (j,i) has its c in w, and b; s stands out * in behind b. */
+LLM_API size_t llm_kan_coefs(const llm_kan *k, size_t j, size_t i) {
+    return (j * k->in + i) * (k->grid + 3);
+}
+LLM_API size_t llm_kan_base(const llm_kan *k, size_t j, size_t i) {
+    return k->out * k->in * (k->grid + 3) + j * k->in + i;
+}
+
+/* b, slope (4) <- the values and derivatives of B_first .. B_first+3 at x, the others being 0;
+ * returns first, from -3 on. Those that do not exist, and all of them off the knots, are 0. */
+LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t grid, float x) {
+    const int last = (int)grid + 6;
+    int at = 0;
+    for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0;
+    if (!(x >= t[0] && x < t[last])) return 0;
+    while (x >= t[at + 1]) at++;
+    double u[8], square[5] = {0.0, 0.0, 0.0, 0.0, 0.0}; /* knots around x: u_3 <= x < u_4 */
+    for (int r = 0; r < 8; r++) {
+        const int k = at - 3 + r; /* beyond the ends any ascending knots will do */
+        u[r] = k < 0      ? (double)t[0] + k * ((double)t[1] - (double)t[0])
+               : k > last ? (double)t[last] + (k - last) * ((double)t[last] - (double)t[last - 1])
+                          : (double)t[k];
+    }
+    b[0] = 1.0;
+    for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
+        double from_left = 0.0;
+        if (d == 3) memcpy(square + 1, b, 3 * sizeof *b);
+        for (int r = 0; r < d; r++) {
+            const double left = (double)x - u[4 - d + r], right = u[4 + r] - (double)x;
+            const double share = b[r] / (left + right);
+            b[r] = from_left + right * share;
+            from_left = left * share;
+        }
+        b[d] = from_left;
+    }
+    for (int a = 0; a < 4; a++) { /* B_k' = 3 (Q_k / (t_k+3 - t_k) - Q_k+1 / (t_k+4 - t_k+1)) */
+        slope[a] = 3.0 * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+        if (at - 3 + a < 0 || at - 3 + a > (int)grid + 2) b[a] = slope[a] = 0.0;
+    }
+    return at - 3;
+}
+
+/* sum_k c_k v_k over the four functions from `first` on, c (grid+3); those that do not exist have
+ * v_k = 0. */
+LLM_API double llm_kan_spline(const float *c, const double v[4], int first) {
+    double sum = 0.0;
+    for (int a = 0; a < 4; a++)
+        if (v[a] != 0.0) sum += (double)c[first + a] * v[a];
+    return sum;
+}
+
+/* t (in,grid+7) <- equal intervals on [low, high]. */
+LLM_API void llm_kan_grid(float *t, const llm_kan *k, float low, float high) {
+    LLM_ASSERT(k->grid > 0 && low < high);
+    const double step = ((double)high - (double)low) / (double)k->grid;
+    for (size_t i = 0; i < k->in; i++)
+        for (size_t m = 0; m < k->grid + 7; m++)
+            t[i * (k->grid + 7) + m] = (float)((double)low + ((double)m - 3.0) * step);
+}
+
+/* w <- c ~ N(0, 0.1^2), b ~ N(0,1) / sqrt(in), s = 1 / sqrt(in): the sum of the curves of a unit
+ * stays of the size of one. */
+LLM_API void llm_kan_init(float *w, const llm_kan *k, llm_rng *rng) {
+    const size_t edges = k->out * k->in, coefs = edges * (k->grid + 3);
+    const float share = 1.0f / sqrtf((float)k->in);
+    llm_rng_normal_fill(rng, w, coefs + edges);
+    for (size_t e = 0; e < coefs; e++) w[e] *= 0.1f;
+    for (size_t e = coefs; e < coefs + edges; e++) w[e] *= share;
+    for (size_t e = coefs + edges; e < coefs + 2 * edges; e++) w[e] = share;
+}
+
+/* y (N,out) <- w, knots t, x (N,in). */
+LLM_API void llm_kan_forward(float *y, const llm_kan *k, const float *w, const float *t,
+                             const float *x, size_t N) {
+    const size_t edges = k->out * k->in;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        double b[4], slope[4];
+        for (size_t j = 0; j < k->out; j++) y[n * k->out + j] = 0.0f;
+        for (size_t i = 0; i < k->in; i++) {
+            const float xi = x[n * k->in + i];
+            const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            const double silu = (double)llm_activation_value(xi, LLM_ACTIVATION_SILU);
+            for (size_t j = 0; j < k->out; j++) {
+                const float *base = w + llm_kan_base(k, j, i), *c = w + llm_kan_coefs(k, j, i);
+                const double spline = llm_kan_spline(c, b, first);
+                y[n * k->out + j] += (float)((double)base[0] * silu + (double)base[edges] * spline);
+            }
+        }
+    }
+}
+
+/* dx (N,in), dw += <- dy (N,out) and forward's w, t, x; either may be NULL. l1 adds the gradient of
+ * l1 times the sum over the edges of mean_n |phi(x_n)|, which draws edges that are not needed to 0.
+ * Each input's part of dw belongs to one thread. */
+LLM_API void llm_kan_backward(float *dx, float *dw, const float *dy, const llm_kan *k,
+                              const float *w, const float *t, const float *x, size_t N, float l1) {
+    const size_t edges = k->out * k->in;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < k->in; i++) {
+        double b[4], slope[4];
+        for (size_t n = 0; n < N; n++) {
+            const float xi = x[n * k->in + i];
+            const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            const double silu = (double)llm_activation_value(xi, LLM_ACTIVATION_SILU);
+            const double dsilu = (double)llm_activation_slope(xi, LLM_ACTIVATION_SILU);
+            for (size_t j = 0; j < k->out; j++) {
+                const size_t at = llm_kan_base(k, j, i), from = llm_kan_coefs(k, j, i);
+                const double base = (double)w[at], scale = (double)w[at + edges];
+                const double spline = llm_kan_spline(w + from, b, first);
+                const double phi = base * silu + scale * spline;
+                const double pull = phi > 0.0 ? (double)l1 : phi < 0.0 ? -(double)l1 : 0.0;
+                const double g = (double)dy[n * k->out + j] + pull / (double)N;
+                if (dx)
+                    dx[n * k->in + i] +=
+                        (float)(g *
+                                (base * dsilu + scale * llm_kan_spline(w + from, slope, first)));
+                if (!dw) continue;
+                dw[at] += (float)(g * silu);
+                dw[at + edges] += (float)(g * spline);
+                for (int a = 0; a < 4; a++)
+                    if (b[a] != 0.0) dw[from + (size_t)(first + a)] += (float)(g * scale * b[a]);
+            }
+        }
+    }
+}
+
+/* @kan_grid ------------------------------------------------- The grid of a Kolmogorov-Arnold layer
+ *
+ *     knots       t_m = mixture of equal steps and the m/G quantile of the data
+ *     refining    c' = argmin sum_n (sum_k c'_k B'_k(x_n) - sum_k c_k B_k(x_n))^2
+ *     an edge     |phi_ji| = mean_n |phi_ji(x_n)|
+ *
+ * A coarse grid learns the shape of a curve quickly, a fine one its details: training starts with
+ * few intervals, refits every curve to more of them, and goes on. Inputs of hidden layers wander
+ * while training; the grid follows them in the same way. What an edge carries on the data is its
+ * size, and an edge of size 0 can be cut: what is left may be simple enough to read.
+ *
+ * source  Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks", 2.4 and 2.5
+ * needs   arena argsort qr activation kan
+ * see     @least_squares
+ * topics  -
+ */
+
+/* t (in,grid+7) <- x (N,in): quantiles of the data, so that each interval has as much to learn
+ * from, mixed with `even` (0 to 1, say 0.05) of equal intervals, since no two knots may meet. False
+ * where an input is constant, N is 0 or a number not finite. Scratch: N floats and indices. */
+LLM_API bool llm_kan_grid_data(float *t, const llm_kan *k, const float *x, size_t N, double even,
+                               llm_arena *arena) {
+    const size_t mark = arena->used, G = k->grid;
+    float *column = llm_arena_floats(arena, N);
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    bool ok = N > 0;
+    for (size_t i = 0; i < k->in && ok; i++) {
+        float *ti = t + i * (G + 7);
+        for (size_t n = 0; n < N; n++) {
+            column[n] = x[n * k->in + i];
+            ok = ok && fabsf(column[n]) < HUGE_VALF;
+        }
+        llm_argsort(order, column, N);
+        const double low = (double)column[order[0]], high = (double)column[order[N - 1]];
+        const double step = (high - low) / (double)G;
+        for (size_t m = 0; m < G + 7; m++) {
+            const double at = ((double)m - 3.0) / (double)G, place = at * (double)(N - 1);
+            const size_t below = m <= 3 ? 0 : m >= G + 3 ? N - 1 : (size_t)place;
+            const double equal = low + step * ((double)m - 3.0);
+            const bool inside = m > 3 && m < G + 3;
+            const double quantile = (double)column[order[below]];
+            ti[m] = (float)(inside ? even * equal + (1.0 - even) * quantile : equal);
+            ok = ok && (m == 0 || ti[m] > ti[m - 1]);
+        }
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* norm (out,in) <- mean_n |phi(x_n)| of each edge; those near 0 can go. */
+LLM_API void llm_kan_edges(float *norm, const llm_kan *k, const float *w, const float *t,
+                           const float *x, size_t N) {
+    for (size_t j = 0; j < k->out; j++)
+        for (size_t i = 0; i < k->in; i++) {
+            const float *base = w + llm_kan_base(k, j, i), *c = w + llm_kan_coefs(k, j, i);
+            double b[4], slope[4], sum = 0.0;
+            for (size_t n = 0; n < N; n++) {
+                const float xi = x[n * k->in + i];
+                const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+                sum +=
+                    fabs((double)base[0] * (double)llm_activation_value(xi, LLM_ACTIVATION_SILU) +
+                         (double)base[k->out * k->in] * llm_kan_spline(c, b, first));
+            }
+            norm[j * k->in + i] = (float)(sum / (double)N);
+        }
+}
+
+/* The same curves on another grid: to, tt (knots), which differ from k, t in their grid <- w, by
+ * least squares at the rows of x (N,in); exact where to's knots contain k's. Of the coefficients
+ * that no row of x reaches, the smallest. Scratch: of llm_qr_solve for N x (grid+3). */
+LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, const float *w,
+                           const llm_kan *k, const float *t, const float *x, size_t N,
+                           llm_arena *arena) {
+    LLM_ASSERT(to->in == k->in && to->out == k->out);
+    const size_t mark = arena->used, P = to->grid + 3, O = k->out;
+    double *a = llm_arena_doubles(arena, N * P), *y = llm_arena_doubles(arena, N * O);
+    double *c = llm_arena_doubles(arena, P * O), b[4], slope[4];
+    for (size_t i = 0; i < k->in; i++) {
+        for (size_t n = 0; n < N; n++) {
+            const float xi = x[n * k->in + i];
+            const int old = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            for (size_t j = 0; j < O; j++)
+                y[n * O + j] = llm_kan_spline(w + llm_kan_coefs(k, j, i), b, old);
+            const int first = llm_kan_basis(b, slope, tt + i * (to->grid + 7), to->grid, xi);
+            for (size_t p = 0; p < P; p++) a[n * P + p] = 0.0;
+            for (int q = 0; q < 4; q++)
+                if (b[q] != 0.0) a[n * P + (size_t)(first + q)] = b[q];
+        }
+        llm_qr_solve(c, a, y, N, P, O, 1e-10, arena);
+        for (size_t j = 0; j < O; j++)
+            for (size_t p = 0; p < P; p++) to_w[llm_kan_coefs(to, j, i) + p] = (float)c[p * O + j];
+    }
+    memcpy(to_w + llm_kan_base(to, 0, 0), w + llm_kan_base(k, 0, 0), 2 * O * k->in * sizeof(float));
+    arena->used = mark;
 }
 
 /* @equivariance --------------------------------------------- Invariance and equivariance
@@ -18451,6 +20714,773 @@ LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
     }
 }
 
+/* @learning_rate -------------------------------------------- Learning rate
+ *
+ *     lr < 2/h           h: the sharpness, the largest eigenvalue of the Hessian
+ *     Polyak:   lr = (f - f*) / |g|^2            hypergradient:   lr += beta g.g_before
+ *     DoG:      lr = max |w - w_0| / sqrt(sum of |g|^2)
+ *
+ * The one number that must be right. Too small wastes the run, too large ends it, and the edge
+ * between is 2 over the sharpness, which Lanczos finds from a dozen products of the Hessian with a
+ * vector, each the difference of two gradients. Full-batch training of a network does not stay
+ * below that edge but climbs to it and remains (the edge of stability). Without any theory: raise
+ * the rate from tiny to huge in a short run and look where the loss falls fastest and where it
+ * explodes. Or let the run choose: the distance from the start is a guess of the distance to the
+ * goal that can only be too small, and grows with the run; D-Adaptation proves a lower bound.
+ *
+ * source  Smith 2017, "Cyclical learning rates" (the range test); Cohen et al. 2021, "Gradient
+ *         Descent on Neural Networks Typically Occurs at the Edge of Stability"; Baydin et al.
+ *         2018 (hypergradient); Ivgi, Hinder & Carmon 2023, "DoG"; Defazio & Mishchenko 2023,
+ *         "Learning-Rate-Free Learning by D-Adaptation"
+ * needs   rng convex
+ * see     @lr_schedule @warmup @gradient_descent @convergence
+ * topics  Learning rate
+ */
+
+/* The rate of step k of the range test: from low at 0 to high at count - 1, in equal factors. */
+LLM_API double llm_learning_rate_sweep(double low, double high, size_t count, size_t k) {
+    LLM_ASSERT(low > 0.0 && count > 1);
+    return low * pow(high / low, (double)k / ((double)count - 1.0));
+}
+
+/* rate, loss (count) of the test: *steepest <- where the smoothed loss falls fastest against the
+ * log of the rate, a good choice; *explodes <- the first rate at which it is above four times its
+ * lowest value, or not a number (infinity if there is none). smooth (count) <- the running mean of
+ * the loss with decay beta, corrected for its start; points that lean on few losses, beta^k > 0.1,
+ * are not chosen. Returns the points before the explosion. */
+LLM_API size_t llm_learning_rate_range(double *steepest, double *explodes, double *smooth,
+                                       const double *rate, const double *loss, size_t count,
+                                       double beta) {
+    double mean = 0.0, weight = 1.0, best = HUGE_VAL, fall = HUGE_VAL;
+    size_t end = 0;
+    *explodes = HUGE_VAL;
+    *steepest = count > 0 ? rate[0] : 0.0;
+    for (; end < count; end++) {
+        mean = beta * mean + (1.0 - beta) * loss[end];
+        weight *= beta;
+        smooth[end] = mean / (1.0 - weight);
+        if (!(smooth[end] <= 4.0 * best)) break;
+        best = fmin(best, smooth[end]);
+    }
+    if (end < count) *explodes = rate[end];
+    for (size_t k = 1; k + 1 < end; k++) {
+        const double slope = (smooth[k + 1] - smooth[k - 1]) / log(rate[k + 1] / rate[k - 1]);
+        if (pow(beta, (double)k) <= 0.1 && slope < fall) fall = slope, *steepest = rate[k];
+    }
+    return end;
+}
+
+/* How many eigenvalues of the tridiagonal matrix with diagonal a (k) and off-diagonal b (k - 1) lie
+ * below x: the negative pivots of its elimination. */
+LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t k, double x) {
+    size_t below = 0;
+    double pivot = 1.0;
+    for (size_t i = 0; i < k; i++) {
+        pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
+        if (pivot == 0.0) pivot = -DBL_MIN;
+        below += pivot < 0.0;
+    }
+    return below;
+}
+
+/* The sharpness of f at x (n), and *lowest <- the smallest eigenvalue, or NULL. Lanczos: the
+ * Hessian in the space of v, Hv, H^2 v, .. is tridiagonal, and its extremes are soon those of H; k
+ * products at most, exact for k = n. Hv is a central difference of gradients. New directions are
+ * made orthogonal to all old ones, or rounding finds an eigenvalue twice. Scratch: (k + 3) n + 2 k
+ * doubles. */
+LLM_API double llm_learning_rate_sharpness(double *lowest, llm_convex_fn f, void *context,
+                                           const double *x, size_t n, size_t k, llm_rng *rng,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 0 && k > 0);
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, (k < n ? k : n) * n), *a = llm_arena_doubles(arena, k);
+    double *b = llm_arena_doubles(arena, k), *ahead = llm_arena_doubles(arena, n);
+    double *at = llm_arena_doubles(arena, n), *w = llm_arena_doubles(arena, n);
+    double length = 0.0, size = 1.0, extreme[2];
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        w[i] = (double)llm_rng_normal(rng);
+        length += w[i] * w[i];
+        size = fmax(size, fabs(x[i]));
+    }
+    const double step = 6e-6 * size; /* the cube root of a rounding: both errors of Hv are small */
+    for (length = sqrt(length); m < k && m < n && length > 1e-8 * (m > 0 ? fabs(a[0]) : 0.0);) {
+        double *own = v + m * n;
+        a[m] = 0.0;
+        for (size_t i = 0; i < n; i++) own[i] = w[i] / length, at[i] = x[i] + step * own[i];
+        f(ahead, at, context);
+        for (size_t i = 0; i < n; i++) at[i] = x[i] - step * own[i];
+        f(w, at, context);
+        for (size_t i = 0; i < n; i++) {
+            w[i] = (ahead[i] - w[i]) / (2.0 * step);
+            a[m] += w[i] * own[i];
+        }
+        m++;
+        for (size_t j = 2 * m; j-- > 0;) { /* twice: once leaves rounding behind */
+            double along = 0.0;
+            for (size_t i = 0; i < n; i++) along += w[i] * v[j % m * n + i];
+            for (size_t i = 0; i < n; i++) w[i] -= along * v[j % m * n + i];
+        }
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) length += w[i] * w[i];
+        b[m - 1] = length = sqrt(length);
+    }
+    for (int top = 0; top < 2; top++) { /* bisection between Gershgorin's bounds */
+        double low = a[0], high = a[0];
+        for (size_t i = 0; i < m; i++) {
+            const double radius = (i > 0 ? b[i - 1] : 0.0) + (i + 1 < m ? b[i] : 0.0);
+            low = fmin(low, a[i] - radius), high = fmax(high, a[i] + radius);
+        }
+        for (int turn = 0; turn < 100; turn++) {
+            const double middle = 0.5 * (low + high);
+            if (llm_learning_rate_below(a, b, m, middle) < (top ? m : 1))
+                low = middle;
+            else
+                high = middle;
+        }
+        extreme[top] = 0.5 * (low + high);
+    }
+    if (lowest) *lowest = extreme[0];
+    arena->used = mark;
+    return extreme[1];
+}
+
+/* Polyak's step: exact on a parabola whose lowest value is known; 0 for no gradient. */
+LLM_API double llm_learning_rate_polyak(double f, double best, const float *g, size_t n) {
+    double square = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    return square > 0.0 ? (f - best) / square : 0.0;
+}
+
+/* The rate after lr: how the loss just fell depends on the last rate, with slope -g.before. */
+LLM_API double llm_learning_rate_hyper(double lr, double beta, const float *g, const float *before,
+                                       size_t n) {
+    for (size_t i = 0; i < n; i++) lr += beta * (double)g[i] * (double)before[i];
+    return lr;
+}
+
+/* DoG's rate for the step from w (n) along g (n); w0 (n) is the start. *far and *sum are its state:
+ * far starts as a guess that is too small, 1e-6 (1 + |w0|), sum at 0. Average the iterates. */
+LLM_API double llm_learning_rate_dog(double *far, double *sum, const float *w, const float *w0,
+                                     const float *g, size_t n) {
+    double away = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        away += ((double)w[i] - (double)w0[i]) * ((double)w[i] - (double)w0[i]);
+        *sum += (double)g[i] * (double)g[i];
+    }
+    *far = fmax(*far, sqrt(away));
+    return *far / sqrt(*sum + 1e-8);
+}
+
+/* D-Adaptation's state. d, the guess of the distance to the goal, starts tiny (1e-6), the others at
+ * 0. */
+typedef struct {
+    double d, first, sum; /* first: |g| of the first step; sum: of rate^2 |g|^2 */
+} llm_learning_rate_d;
+
+/* D-Adaptation for gradient descent: w (n) steps by d / first along g (n). s (n), from 0, is the
+ * sum of all steps. For a convex f the guess is never too large:
+ *
+ *     sum of rate g.(w - w*) >= 0   =>   |w_0 - w*| >= (|s|^2 - sum of rate^2 |g|^2) / (2 |s|) */
+LLM_API void llm_learning_rate_dadapt(float *w, double *s, llm_learning_rate_d *state,
+                                      const float *g, size_t n) {
+    double square = 0.0, way = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    if (state->first == 0.0) state->first = sqrt(square);
+    if (square == 0.0) return;
+    const double rate = state->d / state->first;
+    for (size_t i = 0; i < n; i++) {
+        s[i] += rate * (double)g[i];
+        way += s[i] * s[i];
+        w[i] -= (float)(rate * (double)g[i]);
+    }
+    state->sum += rate * rate * square;
+    state->d = fmax(state->d, (way - state->sum) / (2.0 * sqrt(way)));
+}
+
+/* @convergence ---------------------------------------------- Convergence
+ *
+ *     sublinear     e_t ~ t^-a             straight in log e against log t
+ *     linear        e_t ~ q^t              straight in log e against t
+ *     order p > 1   e_t+1 ~ e_t^p          p = log(e_2 / e_1) / log(e_1 / e_0)
+ *
+ * Is it done, how fast does it come near, and to what? A loss that moves little proves nothing: a
+ * slow decline moves little at each step, too, and noise moves for ever. So means of two windows
+ * are compared by what their own scatter allows. For SGD at a constant rate there is a finer sign:
+ * on the way, successive gradients agree; around the minimum a step too far is followed by one
+ * back, and their inner product turns negative. And a point without gradient need not be a
+ * minimum: the two extreme eigenvalues of the Hessian say what it is, and where they are 0, the
+ * values around it.
+ *
+ * source  Nocedal & Wright 2006, "Numerical optimization", ch. 2.2; Pflug 1990, "Non-asymptotic
+ *         confidence bounds for stochastic approximation algorithms with constant step size"; Chee
+ *         & Toulis 2018, "Convergence diagnostics for stochastic gradient descent"
+ * needs   rng convex learning_rate
+ * see     @gradient_descent, @momentum, @early_stopping (when held-out loss rises)
+ * topics  Convergence
+ */
+
+/* |w - before| / |w| of w (n), the relative move; 0 when both are 0. */
+LLM_API double llm_convergence_moved(const float *w, const float *before, size_t n) {
+    double move = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        move += ((double)w[i] - (double)before[i]) * ((double)w[i] - (double)before[i]);
+        size += (double)w[i] * (double)w[i];
+    }
+    return move > 0.0 ? sqrt(move / size) : 0.0;
+}
+
+/* Whether a loss without noise has come to rest: over the last `window` steps of loss (count) it
+ * fell by at most the share `tolerance` of its fall since the start. In units of the whole fall a
+ * slow, steady decline is not rest. False while there are fewer steps than two windows. */
+LLM_API bool llm_convergence_rest(const double *loss, size_t count, size_t window,
+                                  double tolerance) {
+    if (window == 0 || count < 2 * window + 1) return false;
+    const double now = loss[count - 1], late = loss[count - 1 - window] - now;
+    return late <= tolerance * (loss[0] - now);
+}
+
+/* Whether a noisy loss has: the mean of its last window is not below that of the window before by
+ * more than z standard errors (2 or 3) of their difference. Longer windows see slower declines. The
+ * noise of neighbours should not be correlated: average over more than that first. */
+LLM_API bool llm_convergence_cauchy(const double *loss, size_t count, size_t window, double z) {
+    if (window < 2 || count < 2 * window) return false;
+    double mean[2] = {0.0, 0.0}, variance = 0.0;
+    for (int k = 0; k < 2; k++) {
+        const double *part = loss + count - (k ? 1 : 2) * window;
+        for (size_t i = 0; i < window; i++) mean[k] += part[i] / (double)window;
+        for (size_t i = 0; i < window; i++)
+            variance += (part[i] - mean[k]) * (part[i] - mean[k]) / (double)(window - 1);
+    }
+    return mean[0] - mean[1] <= z * sqrt(variance / (double)window);
+}
+
+enum { LLM_CONVERGENCE_SUBLINEAR, LLM_CONVERGENCE_LINEAR };
+
+typedef struct {
+    int kind;        /* whichever has the smaller AIC */
+    double power;    /* sublinear: e_t ~ t^power */
+    double factor;   /* linear: e_t ~ factor^t */
+    double evidence; /* AIC of the other kind minus that of this one: above 10 it is clear */
+} llm_convergence_rate;
+
+/* The rate of error (count), its distance from the limit at steps first, first + 1, .. (first > 0);
+ * at least three are positive, others are left out: both lines are fitted by least squares. */
+LLM_API llm_convergence_rate llm_convergence_fit(const double *error, size_t count, size_t first) {
+    double slope[2], rest[2];
+    size_t used = 0;
+    LLM_ASSERT(first > 0);
+    for (int kind = 0; kind < 2; kind++) {
+        double mx = 0.0, my = 0.0, xx = 0.0, xy = 0.0, yy = 0.0;
+        used = 0;
+        for (size_t t = 0; t < count; t++) { /* running means and sums of squares */
+            if (!(error[t] > 0.0)) continue;
+            const double step = (double)(first + t), y = log(error[t]);
+            const double x = kind == LLM_CONVERGENCE_LINEAR ? step : log(step);
+            const double dx = x - mx, dy = y - my;
+            used++;
+            mx += dx / (double)used, my += dy / (double)used;
+            xx += dx * (x - mx), xy += dx * (y - my), yy += dy * (y - my);
+        }
+        LLM_ASSERT(used > 2);
+        slope[kind] = xy / xx;
+        rest[kind] = fmax(yy - slope[kind] * xy, DBL_EPSILON * (yy + DBL_MIN));
+    }
+    llm_convergence_rate r;
+    const double gain =
+        (double)used * log(rest[LLM_CONVERGENCE_SUBLINEAR] / rest[LLM_CONVERGENCE_LINEAR]);
+    r.kind = gain > 0.0 ? LLM_CONVERGENCE_LINEAR : LLM_CONVERGENCE_SUBLINEAR;
+    r.power = slope[LLM_CONVERGENCE_SUBLINEAR];
+    r.factor = exp(slope[LLM_CONVERGENCE_LINEAR]);
+    r.evidence = fabs(gain); /* both lines have two numbers, so AIC compares the rests */
+    return r;
+}
+
+/* The order p of three successive errors: 1 linear, 1.618 secant, 2 Newton. */
+LLM_API double llm_convergence_order(double e0, double e1, double e2) {
+    return log(e2 / e1) / log(e1 / e0);
+}
+
+enum {
+    LLM_CONVERGENCE_MINIMUM,
+    LLM_CONVERGENCE_MAXIMUM,
+    LLM_CONVERGENCE_SADDLE,
+    LLM_CONVERGENCE_FLAT
+};
+
+/* What the stationary point x (n) of f is. Curvatures below the share 1e-6 of the largest, or below
+ * 1e-6, count as 0; where the others leave the answer open, f is compared with 64 random points at
+ * `radius`. FLAT: all values there equal f(x). Scratch: (k + 4) n + 2 k doubles, k = 30 Lanczos
+ * steps or n. */
+LLM_API int llm_convergence_classify(llm_convex_fn f, void *context, const double *x, size_t n,
+                                     double radius, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, k = n < 30 ? n : 30;
+    double *at = llm_arena_doubles(arena, n), low;
+    const double high = llm_learning_rate_sharpness(&low, f, context, x, n, k, rng, arena);
+    const double zero = 1e-6 * fmax(1.0, fmax(fabs(low), fabs(high))), here = f(NULL, x, context);
+    bool up = high > zero, down = low < -zero;
+    for (int probe = 0; probe < 64 && !(up && down) && low <= zero && high >= -zero; probe++) {
+        double length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            at[i] = (double)llm_rng_normal(rng);
+            length += at[i] * at[i];
+        }
+        for (size_t i = 0; i < n; i++) at[i] = x[i] + radius * at[i] / sqrt(length);
+        const double there = f(NULL, at, context);
+        up = up || there > here;
+        down = down || there < here;
+    }
+    arena->used = mark;
+    if (up && down) return LLM_CONVERGENCE_SADDLE;
+    return up ? LLM_CONVERGENCE_MINIMUM : down ? LLM_CONVERGENCE_MAXIMUM : LLM_CONVERGENCE_FLAT;
+}
+
+/* Pflug's test: *sum, from 0, gathers g.before of successive gradients (n); true when it is
+ * negative at the end of a window of steps, t = 1, 2, .. the number of products so far. Then the
+ * run has reached the noise floor of its rate: lower it. Each window starts anew, or the agreement
+ * of the long way here would hide the floor for as long again. With few weights the windows must be
+ * long: noise falls as 1/sqrt(n window), the mean is about -lr h/2 of a squared gradient. */
+LLM_API bool llm_convergence_pflug(double *sum, const float *g, const float *before, size_t n,
+                                   size_t t, size_t window) {
+    LLM_ASSERT(t > 0 && window > 0);
+    for (size_t i = 0; i < n; i++) *sum += (double)g[i] * (double)before[i];
+    if (t % window != 0) return false;
+    const bool floor = *sum < 0.0;
+    *sum = 0.0;
+    return floor;
+}
+
+/* @momentum ------------------------------------------------- Momentum
+ *
+ *     v <- mu v + (1 - damp) g                 w <- w - lr v                  heavy ball
+ *                                              w <- w - lr (g + mu v)         Nesterov
+ *     quadratic, L and m known:  lr = 4/(sqrt L + sqrt m)^2,  mu = ((sqrt k - 1)/(sqrt k + 1))^2
+ *     convex:  w' = y - lr g(y),  y' = w' + (t - 1)/t' (w' - w),  t' = (1 + sqrt(1 + 4 t^2))/2
+ *
+ * A ball instead of a walker. In the flat directions the steps agree and add up to lr/(1 - mu)
+ * times the gradient; across the valley they alternate and cancel. The error falls by (sqrt k -
+ * 1)/(sqrt k + 1) a step where plain descent has (k - 1)/(k + 1): at a condition number of 100, ten
+ * times as fast. Nesterov takes the gradient where the ball is about to be; torch's form is the
+ * same in other variables. FISTA's growing momentum needs no m and gives 1/t^2 on any convex
+ * function, but oscillates; restarting it when it points uphill makes it linear again.
+ *
+ * source  Polyak 1964; Nesterov 1983; Sutskever et al. 2013, "On the importance of initialization
+ *         and momentum in deep learning"; O'Donoghue & Candes 2015, "Adaptive restart for
+ *         accelerated gradient schemes"; torch.optim.SGD
+ * needs   -
+ * see     @sgd @adam @lasso (FISTA with a prox) @convergence
+ * topics  Momentum
+ */
+
+typedef struct {
+    float lr, momentum, dampening, weight_decay; /* decay as L2: wd w joins the gradient */
+    bool nesterov, maximize;
+} llm_momentum_config;
+
+/* Momentum 0.9; the rest as torch.optim.SGD's. */
+LLM_API llm_momentum_config llm_momentum_defaults(void) {
+    llm_momentum_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.9f;
+    c.dampening = c.weight_decay = 0.0f;
+    c.nesterov = c.maximize = false;
+    return c;
+}
+
+/* w, v (n) in place <- g (n), step t = 1, 2, ..; the first step sets v to g, whatever the
+ * dampening, and does not read v. */
+LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
+                               const llm_momentum_config *c, size_t t) {
+    LLM_ASSERT(t > 0 && (!c->nesterov || (c->momentum > 0.0f && c->dampening == 0.0f)));
+    const float lr = c->lr, mu = c->momentum, take = 1.0f - c->dampening;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        v[i] = t == 1 ? d : mu * v[i] + take * d;
+        w[i] -= lr * (c->nesterov ? d + mu * v[i] : v[i]);
+    }
+}
+
+/* The older form (Sutskever): the rate is inside the velocity, v <- mu v - lr g, w <- w + v; v
+ * starts at 0. For a constant rate it takes the same steps. When the rate falls, its old velocity
+ * keeps the old rate's size for 1/(1 - mu) steps. */
+LLM_API void llm_momentum_classical(float *w, float *v, const float *g, size_t n, float lr,
+                                    float mu) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        v[i] = mu * v[i] - lr * g[i];
+        w[i] += v[i];
+    }
+}
+
+/* Polyak's best constants for curvatures between m and L; returns the factor by which the error
+ * then falls in the long run, the root of mu. */
+LLM_API double llm_momentum_polyak(double *lr, double *mu, double L, double m) {
+    LLM_ASSERT(m > 0.0 && L >= m);
+    const double sum = sqrt(L) + sqrt(m), rate = (sqrt(L) - sqrt(m)) / sum;
+    *lr = 4.0 / (sum * sum);
+    *mu = rate * rate;
+    return rate;
+}
+
+/* Nesterov's accelerated step: y (n) is where g (n) was taken, w (n) the iterate; both in place,
+ * equal at the start. lr at most 1/L. *t is the state of the momentum, from 1. With `restart`, true
+ * is returned and the momentum begins anew when the step from w goes against the descent at y: that
+ * is what an overshoot looks like, and no value of f is needed to see it. */
+LLM_API bool llm_momentum_accelerate(float *w, float *y, double *t, const float *g, size_t n,
+                                     float lr, bool restart) {
+    double uphill = 0.0;
+    for (size_t i = 0; i < n; i++) uphill += (double)g[i] * (double)(y[i] - lr * g[i] - w[i]);
+    const bool again = restart && uphill > 0.0;
+    if (again) *t = 1.0;
+    const double next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * *t * *t));
+    const float push = (float)((*t - 1.0) / next);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float to = y[i] - lr * g[i];
+        y[i] = to + push * (to - w[i]);
+        w[i] = to;
+    }
+    *t = next;
+    return again;
+}
+
+/* @adagrad -------------------------------------------------- AdaGrad
+ *
+ *     s <- s + g^2            w <- w - lr_t g / (sqrt(s) + eps)        lr_t = lr/(1 + (t-1) decay)
+ *     S <- S + g g'           w <- w - lr (S^1/2 + eps I)^-1 g                        full matrix
+ *
+ * A rate for each weight: what has moved much moves slowly, what is rarely touched makes long steps
+ * when it is. The scale of a feature no longer matters, and a word that occurs once in a thousand
+ * examples learns at its occurrence as fast as a common one at its first. It is the step that keeps
+ * the regret of an online learner below sqrt(2) D sum_i |g_1..t,i|, without knowing t or the size
+ * of the gradients. As s only grows, the rate falls like 1/sqrt(t) and never recovers: right for
+ * convex problems, too early for networks (@rmsprop forgets). FTRL keeps the sum of gradients
+ * instead of w, and with it L1 puts weights at exactly 0.
+ *
+ * source  Duchi, Hazan & Singer 2011, "Adaptive Subgradient Methods", fig. 1 and eq. 4; McMahan et
+ *         al. 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1; torch's Adagrad
+ * needs   arena svd
+ * see     @rmsprop @adam @sparse_vector @lasso @shampoo
+ * topics  AdaGrad
+ */
+
+typedef struct {
+    float lr, lr_decay, weight_decay, eps; /* weight_decay as L2, into the gradient */
+    bool maximize;
+} llm_adagrad_config;
+
+/* torch.optim.Adagrad's. */
+LLM_API llm_adagrad_config llm_adagrad_defaults(void) {
+    llm_adagrad_config c;
+    c.lr = 1e-2f;
+    c.lr_decay = c.weight_decay = 0.0f;
+    c.eps = 1e-10f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, s (n) in place <- g (n), step t = 1, 2, ..; s starts at 0 or at another initial value. */
+LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
+                              const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps > 0.0f ? c->eps : FLT_MIN; /* or 0/0 where s is 0 */
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = sign * g[i] + decay * w[i];
+        s[i] += d * d;
+        w[i] -= lr * d / (sqrtf(s[i]) + eps);
+    }
+}
+
+/* The same for a table: w, s (rows of d) change only in the rows index (m), each named once, whose
+ * gradients are g (m,d). Equals the dense step with gradients of 0 elsewhere, at m/rows of its
+ * price; there is no decay, which would touch all. */
+LLM_API void llm_adagrad_sparse(float *w, float *s, const float *g, const size_t *index, size_t m,
+                                size_t d, const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(c->weight_decay == 0.0f);
+    for (size_t k = 0; k < m; k++)
+        llm_adagrad_step(w + index[k] * d, s + index[k] * d, g + k * d, d, c, t);
+}
+
+/* Full matrix: S (n,n), from 0, gathers g g'. n^2 memory and an eigendecomposition, n^3, a step:
+ * for few weights that are correlated. Directions in which no gradient ever pointed have s = 0, and
+ * g has no part in them either: they are left out. Scratch: 2 n n + 2 n doubles. */
+LLM_API void llm_adagrad_full(float *w, double *S, const float *g, size_t n, float lr, float eps,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, n * n), *turn = llm_arena_doubles(arena, n * n);
+    double *s = llm_arena_doubles(arena, n), *step = llm_arena_doubles(arena, n);
+    for (size_t k = 0; k < n * n; k++) v[k] = S[k] += (double)g[k / n] * (double)g[k % n];
+    llm_svd_jacobi(v, s, turn, n, n); /* symmetric: the rows of v are its eigenvectors */
+    for (size_t i = 0; i < n; i++) step[i] = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        double along = 0.0;
+        if (!(s[k] > 1e-14 * s[0])) continue;
+        for (size_t i = 0; i < n; i++) along += v[k * n + i] * (double)g[i];
+        along *= (double)lr / (sqrt(s[k]) + (double)eps);
+        for (size_t i = 0; i < n; i++) step[i] += along * v[k * n + i];
+    }
+    for (size_t i = 0; i < n; i++) w[i] -= (float)step[i];
+    arena->used = mark;
+}
+
+typedef struct {
+    float alpha, beta, l1, l2; /* the rate is alpha / (beta + sqrt(s)) */
+} llm_adagrad_ftrl_config;
+
+/* FTRL-Proximal: w, z, s (n) in place <- g (n), taken at w; all start at 0. z is the sum of the
+ * gradients, corrected so that without penalties the steps are AdaGrad's; w minimises z.w + its
+ * penalties + the squared distances to all earlier w, and is 0 wherever |z| <= l1. */
+LLM_API void llm_adagrad_ftrl(float *w, float *z, float *s, const float *g, size_t n,
+                              const llm_adagrad_ftrl_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float before = sqrtf(s[i]);
+        s[i] += g[i] * g[i];
+        const float root = sqrtf(s[i]);
+        z[i] += g[i] - (root - before) / c->alpha * w[i];
+        const float out = fabsf(z[i]) - c->l1;
+        w[i] = out > 0.0f ? -copysignf(out, z[i]) / ((c->beta + root) / c->alpha + c->l2) : 0.0f;
+    }
+}
+
+/* @rmsprop -------------------------------------------------- RMSProp
+ *
+ *     s <- a s + (1 - a) g^2           m <- a m + (1 - a) g           v <- mu v + g / r
+ *     w <- w - lr v                    r = sqrt(s - m^2) + eps        (m = 0 unless centred)
+ *
+ * AdaGrad with a memory that fades: s is the mean of recent squares, so the rate does not
+ * die, and follows when the loss changes its shape. It began as Rprop for batches. Rprop looks at
+ * nothing but signs, and grows a weight's step while they agree; with nine gradients of 0.1 and one
+ * of -0.9 it runs away, for it counts votes. Dividing by a mean over batches keeps what they weigh.
+ * s starts at 0 and nobody corrects it: the first step is lr/sqrt(1 - a), ten times lr.
+ * TensorFlow puts eps under the root, where a value of 1e-10 means 1e-5. AdaDelta replaces lr by
+ * the size of the recent steps: the units of w come out right, the first step does not.
+ *
+ * source  Tieleman & Hinton 2012, lecture 6.5; Graves 2013, "Generating Sequences With Recurrent
+ *         Neural Networks", eq. 38 (centred); Zeiler 2012, "ADADELTA"; Riedmiller & Braun 1993
+ *         (Rprop); torch.optim.RMSprop, Adadelta, Rprop
+ * needs   -
+ * see     @adagrad @adam @momentum
+ * topics  RMSProp
+ */
+
+typedef struct {
+    float lr, alpha, eps, momentum, weight_decay; /* decay as L2, into the gradient */
+    bool centered, eps_inside, maximize;
+} llm_rmsprop_config;
+
+/* torch.optim.RMSprop's. */
+LLM_API llm_rmsprop_config llm_rmsprop_defaults(void) {
+    llm_rmsprop_config c;
+    c.lr = 1e-2f;
+    c.alpha = 0.99f;
+    c.eps = 1e-8f;
+    c.momentum = c.weight_decay = 0.0f;
+    c.centered = c.eps_inside = c.maximize = false;
+    return c;
+}
+
+/* w, s, m, v (n) in place <- g (n); s, m, v start at 0. m may be NULL unless centred, v unless
+ * there is momentum. s - m^2 is a variance, but of two floats: below 0 it counts as 0. */
+LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const float *g, size_t n,
+                              const llm_rmsprop_config *c) {
+    LLM_ASSERT((m || !c->centered) && (v || c->momentum == 0.0f));
+    const float a = c->alpha, lr = c->lr, decay = c->weight_decay, mu = c->momentum;
+    const float sign = c->maximize ? -1.0f : 1.0f;
+    const float inside = c->eps_inside ? c->eps : 0.0f, behind = c->eps_inside ? 0.0f : c->eps;
+    const bool centered = c->centered;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = sign * g[i] + decay * w[i];
+        float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
+        if (centered) {
+            m[i] = a * m[i] + (1.0f - a) * d;
+            variance -= m[i] * m[i];
+            variance = variance < 0.0f ? 0.0f : variance;
+        }
+        float step = d / (sqrtf(variance + inside) + behind);
+        if (mu != 0.0f) step = v[i] = mu * v[i] + step;
+        w[i] -= lr * step;
+    }
+}
+
+/* AdaDelta: w, s, u (n) in place <- g (n); s and u, means of squared gradients and squared steps,
+ * start at 0. torch: lr 1, rho 0.9, eps 1e-6; eps alone sets the first step, sqrt(eps). */
+LLM_API void llm_rmsprop_adadelta(float *w, float *s, float *u, const float *g, size_t n, float lr,
+                                  float rho, float eps, float weight_decay) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = g[i] + weight_decay * w[i];
+        s[i] = rho * s[i] + (1.0f - rho) * d * d;
+        const float step = sqrtf(u[i] + eps) / sqrtf(s[i] + eps) * d;
+        u[i] = rho * u[i] + (1.0f - rho) * step * step;
+        w[i] -= lr * step;
+    }
+}
+
+/* torch: grow 1.2, shrink 0.5, sizes between 1e-6 and 50. */
+typedef struct {
+    float grow, shrink, least, most;
+    bool backtrack; /* undo the step behind which the sign changed: the original; not torch */
+} llm_rmsprop_rprop_config;
+
+/* Rprop, for full gradients: w, size, before (n) in place <- g (n). size starts at the first step's
+ * length, before, the last gradient, at 0. A changed sign shrinks the step and is forgotten: the
+ * weight rests this time, and the next sign counts as new. */
+LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float *g, size_t n,
+                               const llm_rmsprop_rprop_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float agree = g[i] * before[i], last = size[i];
+        float d = g[i];
+        if (agree > 0.0f) size[i] = fminf(last * c->grow, c->most);
+        if (agree < 0.0f) {
+            size[i] = fmaxf(last * c->shrink, c->least);
+            if (c->backtrack) w[i] += copysignf(last, before[i]);
+            d = 0.0f;
+        }
+        if (d != 0.0f) w[i] -= copysignf(size[i], d);
+        before[i] = d;
+    }
+}
+
+/* @adam ----------------------------------------------------- Adam and its relatives
+ *
+ *     m <- b1 m + (1 - b1) g     v <- b2 v + (1 - b2) g^2     m' = m/(1 - b1^t), v' = v/(1 - b2^t)
+ *     Adam       w <- w - lr m' / (sqrt(v') + eps)                  with L2: g has wd w in it
+ *     AMSGrad    v is replaced by the largest v so far, before its correction
+ *     Adamax     u <- max(b2 u, |g| + eps), in place of sqrt(v')
+ *     NAdam      m' looks one step ahead, with a momentum that rises over the run
+ *     RAdam      leaves the division out until v' has seen enough to be trusted, then eases it in
+ *
+ * RMSProp with momentum, and with both means freed from their start at 0. The ratio m'/sqrt(v') is
+ * a signal over its noise: near 1 where gradients agree, near 0 where they scatter, and no scale of
+ * the gradient is left in it. So lr is how far a weight moves. What went wrong first: one large
+ * gradient in a thousand is forgotten before the next comes, and Adam can walk to the wrong end of
+ * a convex problem (Reddi et al.); AMSGrad does not forget, and in practice gains little.
+ *
+ * source  Kingma & Ba 2015, "Adam", algorithms 1 and 2; Reddi, Kale & Kumar 2018, "On the
+ *         Convergence of Adam and Beyond"; Dozat 2016 (NAdam); Liu et al. 2020 (RAdam);
+ *         torch.optim.Adam, Adamax, NAdam, RAdam
+ * needs   -
+ * see     @adamw (decay beside the step), @rmsprop, @lion, @warmup (RAdam's factor)
+ * topics  Adam Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay; /* decay as L2, into the gradient */
+    float eps_root;                            /* optax: under the root of v', 0 in torch */
+    float momentum_decay;                      /* NAdam's, 0.004 */
+    bool maximize;
+} llm_adam_config;
+
+/* torch.optim.Adam's; NAdam and Adamax have lr 2e-3 there. */
+LLM_API llm_adam_config llm_adam_defaults(void) {
+    llm_adam_config c;
+    c.lr = 1e-3f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.999f;
+    c.eps = 1e-8f;
+    c.weight_decay = c.eps_root = 0.0f;
+    c.momentum_decay = 4e-3f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, m, v (n) in place <- g (n), step t = 1, 2, ..; m and v start at 0. most (n), from 0, makes it
+ * AMSGrad; or NULL. */
+LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const float *g, size_t n,
+                           const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), unbias = (float)(1.0 / correct2);
+    const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps, eps_root = c->eps_root;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = sign * g[i] + decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        float square = v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        if (most) square = most[i] = most[i] > square ? most[i] : square;
+        const float root =
+            eps_root > 0.0f ? sqrtf(square * unbias + eps_root) : sqrtf(square) * scale;
+        w[i] -= step * m[i] / (root + eps);
+    }
+}
+
+/* Adamax: the largest recent gradient instead of the root of a mean of squares; u (n) needs no
+ * correction. As torch: eps joins each |g|. */
+LLM_API void llm_adam_max_step(float *w, float *m, float *u, const float *g, size_t n,
+                               const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float b1 = c->beta1, b2 = c->beta2;
+    const float step = (float)((double)c->lr / (1.0 - pow((double)b1, (double)t)));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        u[i] = fmaxf(b2 * u[i], fabsf(d) + c->eps);
+        w[i] -= step * m[i] / u[i];
+    }
+}
+
+/* NAdam: the step mixes the gradient with the m that is to come. The momentum of step t is mu_t =
+ * b1 (1 - 0.96^(t decay) / 2), from b1/2 up to b1; *product, from 1, is that of all so far. */
+LLM_API void llm_adam_nesterov_step(float *w, float *m, float *v, const float *g, size_t n,
+                                    const llm_adam_config *c, size_t t, double *product) {
+    LLM_ASSERT(t > 0);
+    const double b1 = (double)c->beta1, decay = (double)c->momentum_decay;
+    const double now = b1 * (1.0 - 0.5 * pow(0.96, (double)t * decay));
+    const double next = b1 * (1.0 - 0.5 * pow(0.96, (double)(t + 1) * decay));
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    *product *= now;
+    const float of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
+    const float of_m = (float)((double)c->lr * next / (1.0 - *product * next));
+    const float scale = (float)(1.0 / sqrt(correct2)), take = 1.0f - c->beta1, b2 = c->beta2;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = c->beta1 * m[i] + take * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= (of_g * d + of_m * m[i]) / (sqrtf(v[i]) * scale + c->eps);
+    }
+}
+
+/* RAdam's trust in v' at step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v' averages
+ * few squares, compared with the full average. 0 while that variance is infinite. */
+LLM_API double llm_adam_trust(double beta2, size_t t) {
+    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
+    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
+    const double length =
+        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
+    if (length <= 5.0) return 0.0;
+    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
+}
+
+/* RAdam: Adam's step times that trust; where it is 0, a step along m' alone, undivided. As torch:
+ * eps stands beside sqrt(v), before the correction. */
+LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
+                                     const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
+    const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
+    const float b1 = c->beta1, b2 = c->beta2, plain = (float)step, divided = (float)(step * trust);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= m[i] * (trust > 0.0 ? divided / (sqrtf(v[i]) + c->eps) : plain);
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
@@ -18560,6 +21590,1147 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
         z[i] -= lr * (g[i] / (sqrtf(v[i]) * scale + eps) + decay * y[i]);
         y[i] = (1.0f - b1) * z[i] + b1 * ((1.0f - c) * x + c * z[i]);
     }
+}
+
+/* @weight_decay --------------------------------------------- Weight decay
+ *
+ *     decoupled     w <- (1 - lr wd) w, beside the step            forgets in 1/(lr wd) steps
+ *     coupled, L2   g <- g + wd w, through the optimizer           the same for SGD, not for Adam
+ *     toward w0     w <- w - lr wd (w - w0)
+ *     cautious      only where the step, too, brings w nearer to 0
+ *     equilibrium of weights whose length has no effect (before a norm):
+ *         SGD     |w|^4 = lr |g~|^2 / (2 wd)      turns sqrt(2 lr wd) a step
+ *         AdamW   |w|^2 = lr n / (2 wd)           turns sqrt(2 lr wd (1 - b1)/(1 + b1)) a step
+ *
+ * In a linear model decay is a prior: small weights. Before a normalization the length of w does
+ * not matter to the loss, its gradient is orthogonal to it, and every step makes w longer; there
+ * decay does not regularise at all. It balances the growth, and so decides how far w turns at each
+ * step: decay is a learning rate. Written as w <- (1 - a) w + a (-u/wd), a = lr wd, AdamW's weights
+ * are a running mean of the updates over 1/a steps. Biases, gains and often embeddings are not
+ * decayed.
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"; Kosson, Messmer &
+ *         Jaggi 2024, "Rotational Equilibrium", table 1; Wang & Aitchison 2024 (the time scale);
+ *         Chen et al. 2025, "Cautious Weight Decay"
+ * needs   -
+ * see     @adamw @regularization @ridge (the penalty), @early_stopping
+ * topics  Weight Decay
+ */
+
+/* w (n) *= 1 - amount. amount is lr wd (torch), or wd times the factor of the schedule alone (the
+ * paper), which does not change when the peak rate does. */
+LLM_API void llm_weight_decay_apply(float *w, size_t n, double amount) {
+    const float keep = (float)(1.0 - amount);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] *= keep;
+}
+
+/* L2: g (n) += wd w (n), the gradient of wd/2 |w|^2. */
+LLM_API void llm_weight_decay_l2(float *g, const float *w, size_t n, float wd) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] += wd * w[i];
+}
+
+/* w (n) decays to w0 (n) instead of 0: for fine-tuning, where the start is worth keeping. */
+LLM_API void llm_weight_decay_toward(float *w, const float *w0, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= amount * (w[i] - w0[i]);
+}
+
+/* w (n) decays only where the update u (n), w <- w - lr u, has the sign of w, so that both shrink
+ * it; elsewhere the loss wants it larger, and is not fought. Call it before the step. */
+LLM_API void llm_weight_decay_cautious(float *w, const float *u, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if ((u[i] > 0.0f && w[i] > 0.0f) || (u[i] < 0.0f && w[i] < 0.0f)) w[i] -= amount * w[i];
+}
+
+/* Whether a tensor decays: it has two dimensions or more, and its name contains none of the words
+ * skip (count), such as "embed" or "wte". Biases and gains have one dimension. */
+LLM_API bool llm_weight_decay_wanted(const char *name, size_t dims, const char *const *skip,
+                                     size_t count) {
+    for (size_t k = 0; k < count; k++)
+        if (strstr(name, skip[k])) return false;
+    return dims >= 2;
+}
+
+typedef struct {
+    double norm, angle;      /* |w|, and by how many radians a step turns it (root mean square) */
+    double steps, half_life; /* 1/(lr wd): what the mean spans; after half_life half is forgotten */
+} llm_weight_decay_balance;
+
+/* The balance of SGD for scale-invariant weights; unit is the length of the gradient that they
+ * would have at length 1, noise included. */
+LLM_API llm_weight_decay_balance llm_weight_decay_sgd(double lr, double wd, double unit) {
+    LLM_ASSERT(lr > 0.0 && wd > 0.0);
+    llm_weight_decay_balance b;
+    b.norm = sqrt(unit * sqrt(lr / (2.0 * wd)));
+    b.angle = sqrt(2.0 * lr * wd);
+    b.steps = 1.0 / (lr * wd);
+    b.half_life = log(2.0) / -log1p(-lr * wd);
+    return b;
+}
+
+/* The balance of AdamW for n scale-invariant weights whose gradients are mostly noise: each update
+ * has about length sqrt(n), spread by the momentum over steps that agree. */
+LLM_API llm_weight_decay_balance llm_weight_decay_adamw(double lr, double wd, double beta1,
+                                                        size_t n) {
+    llm_weight_decay_balance b = llm_weight_decay_sgd(lr, wd, 1.0);
+    b.norm = sqrt(lr * (double)n / (2.0 * wd));
+    b.angle *= sqrt((1.0 - beta1) / (1.0 + beta1));
+    return b;
+}
+
+/* @lion ----------------------------------------------------- Lion and Signum
+ *
+ *     u = sign(b1 m + (1 - b1) g)          w <- w - lr (u + wd w)          m <- b2 m + (1 - b2) g
+ *
+ * Every weight moves by exactly lr, up or down; only the sign is asked. A search over programs
+ * found it: one array of state where Adam has two, and no root. The direction leans on the newest
+ * gradient (b1 = 0.9), the memory is longer (b2 = 0.99): taking one number for both loses what is
+ * new in it. With decay it solves another problem than one thinks: weights end in the box |w| <=
+ * 1/wd, where the loss alone would send them further (Chen et al. 2023b). As steps do not shrink,
+ * the end of a run hovers at lr: anneal it. Signum is the same with b1 = b2.
+ *
+ * source  Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2; Chen,
+ *         Liu, Liang & Liu 2023, "Lion Secretly Solves Constrained Optimization"; Bernstein et al.
+ *         2018, "signSGD"; Liang et al. 2024, "Cautious Optimizers"
+ * needs   -
+ * see     @adamw @momentum @weight_decay @rmsprop (Rprop)
+ * topics  Lion Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, weight_decay;
+    bool cautious; /* steps only where u and g agree, and further to make up for it */
+} llm_lion_config;
+
+/* The paper's betas, lr 1e-4 and no decay (optax: 1e-3). */
+LLM_API llm_lion_config llm_lion_defaults(void) {
+    llm_lion_config c;
+    c.lr = 1e-4f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.99f;
+    c.weight_decay = 0.0f;
+    c.cautious = false;
+    return c;
+}
+
+/* Settings for Lion from AdamW's that work: a rate `factor` times lower, 3 to 10, as its steps have
+ * full length, and decay as much higher, so that lr wd, the pull to 0, stays. */
+LLM_API llm_lion_config llm_lion_from_adamw(double lr, double weight_decay, double factor) {
+    LLM_ASSERT(factor > 0.0);
+    llm_lion_config c = llm_lion_defaults();
+    c.lr = (float)(lr / factor);
+    c.weight_decay = (float)(weight_decay * factor);
+    return c;
+}
+
+/* 1, -1, or 0 for 0 and NaN. */
+LLM_API float llm_lion_sign(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }
+
+/* w, m (n) in place <- g (n); m starts at 0. A cautious step leaves out the weights where u and g
+ * have not the same sign, and multiplies the others' by n over (1 + how many they are). */
+LLM_API void llm_lion_step(float *w, float *m, const float *g, size_t n, const llm_lion_config *c) {
+    const float b1 = c->beta1, b2 = c->beta2, lr = c->lr, keep = 1.0f - lr * c->weight_decay;
+    float scale = 1.0f;
+    if (c->cautious) {
+        size_t agree = 0;
+        for (size_t i = 0; i < n; i++)
+            agree += llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]) * g[i] > 0.0f;
+        scale = (float)n / (float)(agree + 1);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float u = llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]);
+        const bool step = !c->cautious || u * g[i] > 0.0f;
+        w[i] = keep * w[i] - (step ? lr * scale * u : 0.0f);
+        m[i] = b2 * m[i] + (1.0f - b2) * g[i];
+    }
+}
+
+/* Signum: the sign of the momentum that already holds g; beta 0 is signSGD. */
+LLM_API void llm_lion_signum(float *w, float *m, const float *g, size_t n, float lr, float beta,
+                             float weight_decay) {
+    const float keep = 1.0f - lr * weight_decay;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        m[i] = beta * m[i] + (1.0f - beta) * g[i];
+        w[i] = keep * w[i] - lr * llm_lion_sign(m[i]);
+    }
+}
+
+/* @adafactor ------------------------------------------------ Adafactor
+ *
+ *     R_i <- b R_i + (1 - b) mean_j(g_ij^2 + eps1)      C_j likewise over i      b = 1 - t^-0.8
+ *     u_ij = g_ij / sqrt(V_ij)      V_ij = R_i C_j / mean(R)       u <- u / max(1, rms(u) / clip)
+ *     w <- w - lr u                 lr = max(eps2, rms(w)) min(1e-2, 1 / sqrt(t))
+ *
+ * Adam remembers a squared gradient for every weight. Of a matrix of squares Adafactor keeps only
+ * the means of rows and columns, and reads every entry off them: rows + cols numbers instead of
+ * rows * cols. It is the best product of a row and a column vector in the generalised
+ * Kullback-Leibler divergence, and exact where g^2 is one. b rises with t, so the averages
+ * need no bias correction: b is 0 at the first step. There is no momentum as a rule, and nothing to
+ * smooth a bad estimate, so the whole update is clipped to a length. lr is relative to the size of
+ * the weights; with an external lr, switch both parts off.
+ *
+ * source  Shazeer & Stern 2018, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost",
+ *         algorithms 4 and 5; transformers.Adafactor (momentum of u lr, decay, order of steps)
+ * needs   -
+ * see     @adamw (one square a weight), @muon @shampoo (matrices as matrices)
+ * topics  AdaFactor Optimizer
+ */
+
+typedef struct {
+    float lr;         /* of a step; read when relative is false */
+    float eps1, eps2; /* least square, least size of the weights */
+    float clip;       /* most rms of an update */
+    float decay;      /* b = 1 - t^-decay */
+    float beta1;      /* momentum of the updates; 0: none, and no memory for it */
+    float weight_decay;
+    bool relative; /* lr falls with t by itself, */
+    bool warmup;   /* rising first, by 1e-6 a step, */
+    bool scale;    /* and is multiplied by the size of the weights */
+} llm_adafactor_config;
+
+/* Those of T5 and of transformers. */
+LLM_API llm_adafactor_config llm_adafactor_defaults(void) {
+    llm_adafactor_config c;
+    c.lr = 1e-3f;
+    c.eps1 = 1e-30f;
+    c.eps2 = 1e-3f;
+    c.clip = 1.0f;
+    c.decay = 0.8f;
+    c.beta1 = 0.0f;
+    c.weight_decay = 0.0f;
+    c.relative = c.scale = true;
+    c.warmup = false;
+    return c;
+}
+
+/* How many floats of state a matrix (rows,cols) needs. A single row or column, a vector, keeps its
+ * squares whole: one side of the product would be all of it. */
+LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafactor_config *c) {
+    const size_t squares = rows == 1 || cols == 1 ? rows * cols : rows + cols;
+    return squares + (c->beta1 > 0.0f ? rows * cols : 0);
+}
+
+/* The learning rate of step t for weights w (n). */
+LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
+                                  size_t t) {
+    double rate = (double)c->lr, sum_sq = 0.0;
+    if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
+    if (!c->scale || n == 0) return rate;
+    LLM_SIMD_SUM(sum_sq)
+    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
+}
+
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
+                                   float eps1, float b) {
+    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
+    const float share = (1.0f - b) / (float)rows;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < rows; i++) {
+        const float *gi = g + i * cols;
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
+        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t first = 0; first < cols; first += BLOCK) {
+        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
+        float sum[BLOCK] = {0.0f};
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < width; j++) {
+                const float v = g[i * cols + first + j];
+                sum[j] += v * v + eps1;
+            }
+        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
+    }
+}
+
+/* 1 / sqrt(V) of row i, without its factor in j: V_ij = r_i / mean * col_j. For a vector r is NULL,
+ * col the squares themselves. The quotient comes first: r col may be no float. */
+LLM_API float llm_adafactor_row(const float *r, size_t i, double mean) {
+    return r ? 1.0f / sqrtf((float)((double)r[i] / mean)) : 1.0f;
+}
+
+/* w (rows,cols), state in place <- g (rows,cols), step t = 1, 2, ..; state (llm_adafactor_floats)
+ * starts at 0 and holds R, C (or V of a vector), then the momentum. The update is not stored: its
+ * length is summed first, and its entries are computed again. */
+LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t rows, size_t cols,
+                                const llm_adafactor_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const bool vector = rows == 1 || cols == 1;
+    const size_t n = rows * cols, across = vector ? n : cols, down = vector ? 1 : rows;
+    if (n == 0) return;
+    float *r = vector ? NULL : state, *col = vector ? state : state + rows, *m = col + across;
+    const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
+    const double rate = llm_adafactor_rate(w, n, c, t);
+
+    double mean = 0.0, sum_sq = 0.0;
+    if (vector) {
+        for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
+    } else {
+        llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
+        for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
+    }
+    for (size_t i = 0; i < down; i++) {
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < across; j++) {
+            const float u = gi[j] * (row / sqrtf(col[j]));
+            sum += u * u;
+        }
+        sum_sq += (double)sum;
+    }
+    const double rms = sqrt(sum_sq / (double)n);
+    const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
+    const float keep = (float)(1.0 - rate * (double)c->weight_decay);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < down; i++) {
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float *wi = w + i * across, *mi = b1 > 0.0f ? m + i * across : NULL;
+        for (size_t j = 0; j < across; j++) {
+            float u = step * (gi[j] * (row / sqrtf(col[j])));
+            if (mi) u = mi[j] = b1 * mi[j] + (1.0f - b1) * u;
+            wi[j] = keep * wi[j] - u;
+        }
+    }
+}
+
+/* @muon ----------------------------------------------------- Muon
+ *
+ *     m <- mu m + (1 - mu) g        u = mu m + (1 - mu) g           (Nesterov; without it u = m)
+ *     X = u / |u|_F,  five times:   A = X X',  X <- a X + (b A + c A^2) X           X ~ U V'
+ *     w <- w (1 - lr wd) - lr scale X                               u = U S V'
+ *
+ * The steepest step of a matrix, when its length is how far it can move the layer's output, is U
+ * V': all singular values of the momentum set to 1. Rare directions get as much as the few that
+ * dominate a gradient. No decomposition is needed: an odd polynomial of X acts on its singular
+ * values and leaves U and V alone. This one is steep at 0 (3.44) and never settles: five rounds
+ * carry every value from 0.01 up into a band around 1, which is good enough and cheap in bf16. The
+ * cubic (1.5, -0.5, 0) converges to U V', slowly at first. For matrices inside the network;
+ * vectors, embeddings and the head go to @adamw. A factor in front of u makes no difference, so the
+ * classical m <- mu m + g, u = g + mu m is the same step.
+ *
+ * source  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein
+ *         & Newhouse 2024, "Old optimizer, new norm: an anthology"; Liu et al. 2025, "Muon is
+ *         scalable for LLM training", eq. 4 (the scale); torch.optim.Muon
+ * needs   transpose gemm svd adamw
+ * see     @shampoo (the same step, without memory), @lion (the sign of every entry)
+ * topics  Muon Optimizer
+ */
+
+/* What multiplies lr for a matrix (rows,cols): sqrt(max(1, rows / cols)), the reference's;
+ * 0.2 sqrt(max(rows, cols)), which gives updates the rms that AdamW's have, and AdamW's lr and
+ * decay; sqrt(rows / cols), which makes the output move by lr when inputs have rms 1. */
+enum { LLM_MUON_ORIGINAL, LLM_MUON_MATCH_ADAMW, LLM_MUON_SPECTRAL };
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    float a, b, c; /* of the polynomial */
+    float eps;     /* least norm of u */
+    size_t rounds;
+    int scale;
+    bool nesterov;
+} llm_muon_config;
+
+/* torch.optim.Muon's; its lr is small, that of the reference is 0.02. */
+LLM_API llm_muon_config llm_muon_defaults(void) {
+    llm_muon_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.95f;
+    c.weight_decay = 0.1f;
+    c.a = 3.4445f;
+    c.b = -4.7750f;
+    c.c = 2.0315f;
+    c.eps = 1e-7f;
+    c.rounds = 5;
+    c.scale = LLM_MUON_ORIGINAL;
+    c.nesterov = true;
+    return c;
+}
+
+/* x (rows,cols) <- u (rows,cols), which x may be: Newton-Schulz. The shorter side k makes A, so a
+ * tall matrix is turned first. 0 stays 0. Scratch: 2 rows cols + 2 k^2 floats, given back. Each
+ * round costs 2 k^2 (2 longer + k) operations. */
+LLM_API void llm_muon_orthogonalize(float *x, const float *u, size_t rows, size_t cols,
+                                    const llm_muon_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = rows * cols;
+    const size_t k = rows < cols ? rows : cols, longer = rows < cols ? cols : rows;
+    float *y = llm_arena_floats(arena, n), *next = llm_arena_floats(arena, n);
+    float *gram = llm_arena_floats(arena, k * k), *poly = llm_arena_floats(arena, k * k);
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) sum_sq += (double)u[i] * (double)u[i];
+    const double shrink = 1.0 / fmax(sqrt(sum_sq), (double)c->eps);
+    if (rows > cols)
+        llm_transpose(y, rows, u, cols, rows, cols);
+    else
+        memcpy(y, u, n * sizeof(float));
+    for (size_t i = 0; i < n; i++) y[i] = (float)((double)y[i] * shrink);
+
+    for (size_t round = 0; round < c->rounds; round++) {
+        for (size_t i = 0; i < k * k; i++) gram[i] = poly[i] = 0.0f;
+        llm_gemm(gram, y, false, y, true, k, k, longer);
+        llm_gemm(poly, gram, false, gram, false, k, k, k);
+        for (size_t i = 0; i < k * k; i++) poly[i] = c->b * gram[i] + c->c * poly[i];
+        for (size_t i = 0; i < n; i++) next[i] = c->a * y[i];
+        llm_gemm(next, poly, false, y, false, k, longer, k);
+        float *swap = y;
+        y = next, next = swap;
+    }
+    if (rows > cols)
+        llm_transpose(x, cols, y, rows, cols, rows);
+    else
+        memcpy(x, y, n * sizeof(float));
+    arena->used = mark;
+}
+
+/* x (rows,cols) <- U V' of u (rows,cols) = U S V', by decomposition: what the polynomial is after.
+ * Directions beyond the rank stay 0. Scratch: llm_svd's and (rows + cols + 1) k floats. */
+LLM_API void llm_muon_polar(float *x, const float *u, size_t rows, size_t cols, llm_arena *arena) {
+    const size_t mark = arena->used, k = rows < cols ? rows : cols;
+    float *left = llm_arena_floats(arena, rows * k), *right = llm_arena_floats(arena, cols * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, u, rows, cols, arena);
+    const size_t rank = llm_svd_rank(s, rows, cols);
+    for (size_t i = 0; i < k; i++) s[i] = 1.0f;
+    llm_svd_lowrank(x, left, s, right, rows, cols, k, rank);
+    arena->used = mark;
+}
+
+/* w, m (rows,cols) in place <- g (rows,cols): one matrix of a linear layer, rows outputs. m starts
+ * at 0. Scratch: rows cols floats and llm_muon_orthogonalize's, given back. */
+LLM_API void llm_muon_step(float *w, float *m, const float *g, size_t rows, size_t cols,
+                           const llm_muon_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = rows * cols;
+    const double r = (double)rows, k = (double)cols;
+    double scale = sqrt(fmax(1.0, r / k));
+    if (n == 0) return;
+    if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(r, k));
+    if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(r / k);
+    float *u = llm_arena_floats(arena, n);
+    const float mu = c->momentum;
+    for (size_t i = 0; i < n; i++) {
+        m[i] = mu * m[i] + (1.0f - mu) * g[i];
+        u[i] = c->nesterov ? mu * m[i] + (1.0f - mu) * g[i] : m[i];
+    }
+    llm_muon_orthogonalize(u, u, rows, cols, c, arena);
+    const float keep = (float)(1.0 - (double)c->lr * (double)c->weight_decay);
+    const float step = (float)((double)c->lr * scale);
+    for (size_t i = 0; i < n; i++) w[i] = keep * w[i] - step * u[i];
+    arena->used = mark;
+}
+
+/* A part of the flat vector: a matrix (rows,cols) inside the network, or what is none (head,
+ * embedding, biases, gains): rows * cols numbers. */
+typedef struct {
+    size_t rows, cols;
+    bool inside;
+} llm_muon_part;
+
+/* One step t = 1, 2, .. of all parts, which lie one behind the other in w, m, v, g: Muon for those
+ * inside, AdamW for the others; v is not read where Muon is. Scratch: that of the largest. */
+LLM_API void llm_muon_step_parts(float *w, float *m, float *v, const float *g,
+                                 const llm_muon_part *part, size_t parts, const llm_muon_config *c,
+                                 const llm_adamw_config *other, size_t t, llm_arena *arena) {
+    for (size_t p = 0, at = 0; p < parts; at += part[p].rows * part[p].cols, p++)
+        if (part[p].inside)
+            llm_muon_step(w + at, m + at, g + at, part[p].rows, part[p].cols, c, arena);
+        else
+            llm_adamw_step(w + at, m + at, v + at, g + at, part[p].rows * part[p].cols, other, t);
+}
+
+/* @shampoo -------------------------------------------------- Shampoo
+ *
+ *     L <- L + G G'        R <- R + G'G                  G: the gradient of a matrix
+ *     W <- W - lr L^-1/4 G R^-1/4
+ *
+ * AdaGrad for matrices. The full preconditioner of a matrix with mn weights is mn by mn; the
+ * Kronecker product of L^1/2 and R^1/2 bounds it from above and costs an m by m and an n by n
+ * matrix. What rows have in common, and columns, is divided away; for one row it is full-matrix
+ * AdaGrad, for one by one AdaGrad itself. Roots are expensive, hence they are computed every few
+ * steps, and large sides are cut into blocks. The length of the step is not to be trusted: graft it
+ * from a method whose lr is known. In double, because the fourth root of the smallest eigenvalue
+ * asks for all digits of L.
+ *
+ * source  Gupta, Koren & Singer 2018, "Shampoo: Preconditioned Stochastic Tensor Optimization",
+ *         algorithm 1; Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning"
+ *         (grafting, blocks, coupled Newton)
+ * needs   eigh
+ * see     @kfac (factors from activations), @muon (no memory), @natural_gradient
+ * topics  Shampoo & K-FAC Preconditioners
+ */
+
+/* The length of a step: its own; that of the gradient; that of Adam's without momentum. */
+enum { LLM_SHAMPOO_OWN, LLM_SHAMPOO_SGD, LLM_SHAMPOO_ADAM };
+
+typedef struct {
+    float lr, momentum, weight_decay;
+    float keep;   /* of the statistics: below 1 averages, 1 sums */
+    float ridge;  /* added to the eigenvalues before the root */
+    float beta2;  /* of Adam's squares, for the graft */
+    size_t every; /* steps from root to root */
+    int graft;
+} llm_shampoo_config;
+
+/* The paper's, with grafting. */
+LLM_API llm_shampoo_config llm_shampoo_defaults(void) {
+    llm_shampoo_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.9f;
+    c.weight_decay = 0.0f;
+    c.keep = 1.0f;
+    c.ridge = 1e-6f;
+    c.beta2 = 0.999f;
+    c.every = 1;
+    c.graft = LLM_SHAMPOO_ADAM;
+    return c;
+}
+
+/* x (n,n) <- (a + ridge I)^(-1/p), a (n,n) symmetric, eigenvalues below 0 taken for rounding. False
+ * where a is not finite or not symmetric. Scratch: 2 n^2 + 2 n doubles. */
+LLM_API bool llm_shampoo_root(double *x, const double *a, size_t n, double p, double ridge,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, n), *v = llm_arena_doubles(arena, n * n);
+    const bool ok = llm_eigh(w, v, a, n, arena);
+    for (size_t i = 0; ok && i < n; i++) w[i] = pow(fmax(w[i], 0.0) + ridge, -1.0 / p);
+    if (ok) llm_eigh_compose(x, w, v, n);
+    arena->used = mark;
+    return ok;
+}
+
+/* The same by products alone, as accelerators do it, for a whole p: X and M start as multiples of I
+ * and A, and M = X^p A of them stays true while M goes to I. Ends when M is I to 1e-10, false after
+ * 100 rounds. Scratch: 4 n^2 doubles. */
+LLM_API bool llm_shampoo_newton(double *x, const double *a, size_t n, size_t p, double ridge,
+                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *m = llm_arena_doubles(arena, n * n), *t = llm_arena_doubles(arena, n * n);
+    double *power = llm_arena_doubles(arena, n * n), *next = llm_arena_doubles(arena, n * n);
+    double most = 0.0, off = (double)INFINITY; /* most: a bound on the eigenvalues */
+    for (size_t i = 0; i < n; i++) {
+        double row = ridge;
+        for (size_t j = 0; j < n; j++) row += fabs(a[i * n + j]);
+        most = fmax(most, row);
+    }
+    const double z = (1.0 + (double)p) / (2.0 * most);
+    for (size_t i = 0; i < n * n; i++) {
+        const double one = i / n == i % n ? 1.0 : 0.0;
+        m[i] = z * (a[i] + ridge * one);
+        x[i] = one * pow(z, 1.0 / (double)p);
+    }
+    for (size_t round = 0; off > 1e-10 && round < 100; round++) {
+        for (size_t i = 0; i < n * n; i++) {
+            t[i] = ((i / n == i % n ? 1.0 + (double)p : 0.0) - m[i]) / (double)p;
+            power[i] = t[i];
+        }
+        for (size_t k = 0; k <= p; k++) { /* x <- x t; power <- t^p; m <- t^p m */
+            const double *left = k == 0 ? x : power, *right = k < p ? t : m;
+            for (size_t i = 0; i < n * n; i++) next[i] = 0.0;
+            for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; j < n; j++)
+                    for (size_t c = 0; c < n; c++)
+                        next[i * n + c] += left[i * n + j] * right[j * n + c];
+            memcpy(k == 0 ? x : k < p ? power : m, next, n * n * sizeof *next);
+        }
+        off = 0.0;
+        for (size_t i = 0; i < n * n; i++) {
+            const double by = fabs(m[i] - (i / n == i % n ? 1.0 : 0.0));
+            if (!(by <= off)) off = by; /* NaN stays, and ends it */
+        }
+    }
+    arena->used = mark;
+    return off <= 1e-10;
+}
+
+/* How many doubles of state a matrix (rows,cols) needs: L, R, their roots, momentum, squares. */
+LLM_API size_t llm_shampoo_doubles(size_t rows, size_t cols) {
+    return 2 * (rows * rows + cols * cols + rows * cols);
+}
+
+/* w (rows,cols), state (llm_shampoo_doubles, from 0) in place <- g (rows,cols), step t = 1, 2, ..
+ * False, and nothing has changed, where g is not finite. A row or a column makes one of the two
+ * factors a number. Scratch: rows cols doubles and llm_shampoo_root's. */
+LLM_API bool llm_shampoo_step(float *w, double *state, const float *g, size_t rows, size_t cols,
+                              const llm_shampoo_config *c, size_t t, llm_arena *arena) {
+    LLM_ASSERT(t > 0 && c->every > 0);
+    const size_t mark = arena->used, n = rows * cols;
+    double *l = state, *r = l + rows * rows, *pl = r + cols * cols, *pr = pl + rows * rows;
+    double *m = pr + cols * cols, *v = m + n, *u = llm_arena_doubles(arena, n);
+    const double keep = (double)c->keep, add = c->keep < 1.0f ? 1.0 - keep : 1.0;
+    const double b2 = (double)c->beta2, correct = 1.0 - pow(b2, (double)t);
+    double own = 0.0, other = 0.0;
+    bool ok = true;
+    for (size_t i = 0; i < n; i++) ok = ok && fabsf(g[i]) <= FLT_MAX;
+    for (size_t i = 0; i < rows * rows && ok; i++) l[i] *= keep;
+    for (size_t i = 0; i < cols * cols && ok; i++) r[i] *= keep;
+    for (size_t k = 0; k < n && ok; k++) {
+        const size_t i = k / cols, j = k % cols;
+        const double share = add * (double)g[k];
+        for (size_t a = 0; a < rows; a++) l[i * rows + a] += share * (double)g[a * cols + j];
+        for (size_t b = 0; b < cols; b++) r[j * cols + b] += share * (double)g[i * cols + b];
+        v[k] = b2 * v[k] + (1.0 - b2) * (double)g[k] * (double)g[k];
+        const double adam = (double)g[k] / (sqrt(v[k] / correct) + 1e-8);
+        const double to = c->graft == LLM_SHAMPOO_ADAM ? adam : (double)g[k];
+        other += to * to;
+    }
+    if (ok && (t - 1) % c->every == 0)
+        ok = llm_shampoo_root(pl, l, rows, 4.0, (double)c->ridge, arena) &&
+             llm_shampoo_root(pr, r, cols, 4.0, (double)c->ridge, arena);
+    for (size_t i = 0; i < n; i++) u[i] = 0.0; /* PL G, row by row times PR */
+    for (size_t i = 0; i < rows && ok; i++)
+        for (size_t j = 0; j < cols; j++) {
+            double sum = 0.0;
+            for (size_t a = 0; a < rows; a++) sum += pl[i * rows + a] * (double)g[a * cols + j];
+            for (size_t b = 0; b < cols; b++) u[i * cols + b] += sum * pr[j * cols + b];
+        }
+    for (size_t i = 0; i < n; i++) own += u[i] * u[i];
+    const double scale = c->graft != LLM_SHAMPOO_OWN && own > 0.0 ? sqrt(other / own) : 1.0;
+    for (size_t i = 0; i < n && ok; i++) {
+        m[i] = (double)c->momentum * m[i] + scale * u[i];
+        w[i] = (float)((1.0 - (double)c->lr * (double)c->weight_decay) * (double)w[i] -
+                       (double)c->lr * m[i]);
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* The same with sides cut into blocks of at most `block`: each block of the matrix is a matrix with
+ * a state of its own, one behind the other, row of blocks by row of blocks; state has
+ * llm_shampoo_doubles of each. A side of 10000 then costs 10 roots of 1000^3 instead of one of
+ * 10000^3. Scratch: 2 block^2 floats and that of a block. */
+LLM_API bool llm_shampoo_step_blocks(float *w, double *state, const float *g, size_t rows,
+                                     size_t cols, size_t block, const llm_shampoo_config *c,
+                                     size_t t, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *wb = llm_arena_floats(arena, block * block),
+          *gb = llm_arena_floats(arena, block * block);
+    bool ok = block > 0;
+    LLM_ASSERT(block > 0);
+    for (size_t i = 0; i < rows; i += block)
+        for (size_t j = 0; j < cols; j += block) {
+            const size_t high = rows - i < block ? rows - i : block;
+            const size_t wide = cols - j < block ? cols - j : block;
+            for (size_t a = 0; a < high; a++) {
+                memcpy(wb + a * wide, w + (i + a) * cols + j, wide * sizeof(float));
+                memcpy(gb + a * wide, g + (i + a) * cols + j, wide * sizeof(float));
+            }
+            ok = llm_shampoo_step(wb, state, gb, high, wide, c, t, arena) && ok;
+            for (size_t a = 0; a < high; a++)
+                memcpy(w + (i + a) * cols + j, wb + a * wide, wide * sizeof(float));
+            state += llm_shampoo_doubles(high, wide);
+        }
+    arena->used = mark;
+    return ok;
+}
+
+/* @kfac ----------------------------------------------------- Kronecker-factored curvature
+ *
+ *     z = W (a, 1):   the gradient of one example is d (a, 1)',  d = dL/dz
+ *     F = E[(a a') (x) (d d')]  ~  A (x) S         A = E[a a'],  S = E[d d']
+ *     W <- W - lr S^-1 G A^-1                      G: the gradient of the mean loss
+ *
+ * The natural gradient for networks. The Fisher matrix of a layer with mn weights has (mn)^2
+ * entries; as if activations and gradients were independent it is a Kronecker product, whose
+ * inverse is that of its factors. Unlike @shampoo's, the factors come from single examples, and the
+ * labels for d are drawn from the model: with the data's labels it would be the empirical Fisher,
+ * which is no curvature. Damping has to be split between the factors: pi balances their scales. The
+ * bias is a weight whose input is 1.
+ *
+ * source  Martens & Grosse 2015, "Optimizing Neural Networks with Kronecker-factored Approximate
+ *         Curvature", sections 3, 6.3 and 6.4; Ba, Grosse & Martens 2017 (the clip)
+ * needs   rng cholesky softmax activation dense mlp
+ * see     @fisher_info (exact, for one layer), @shampoo, @natural_gradient
+ * topics  -
+ */
+
+typedef struct {
+    float lr;
+    float keep;    /* of the factors, once there were enough to average */
+    float damping; /* lambda: F + lambda I, split */
+    float clip;    /* most lr^2 U.G, about twice the change in KL; 0: no bound */
+} llm_kfac_config;
+
+/* A beginning; lr and damping are to be tuned together. */
+LLM_API llm_kfac_config llm_kfac_defaults(void) {
+    llm_kfac_config c;
+    c.lr = 0.1f;
+    c.keep = 0.95f;
+    c.damping = 1e-3f;
+    c.clip = 1e-3f;
+    return c;
+}
+
+/* A (in+1,in+1), S (out,out) <- keep of the old and 1 - keep of the mean over rows of (a,1)(a,1)'
+ * and d d': a (N,in), d (N,out) = dL_n / dz_n of each example's own loss. */
+LLM_API void llm_kfac_accumulate(double *A, double *S, const float *a, const float *d, size_t N,
+                                 size_t in, size_t out, double keep) {
+    const size_t in1 = in + 1;
+    const double share = (1.0 - keep) / (double)N;
+    for (size_t i = 0; i < in1 * in1; i++) A[i] *= keep;
+    for (size_t i = 0; i < out * out; i++) S[i] *= keep;
+    for (size_t n = 0; n < N; n++) {
+        const float *an = a + n * in, *dn = d + n * out;
+        for (size_t i = 0; i < in1; i++)
+            for (size_t j = 0; j < in1; j++)
+                A[i * in1 + j] +=
+                    share * (i < in ? (double)an[i] : 1.0) * (j < in ? (double)an[j] : 1.0);
+        for (size_t i = 0; i < out; i++)
+            for (size_t j = 0; j < out; j++)
+                S[i * out + j] += share * (double)dn[i] * (double)dn[j];
+    }
+}
+
+/* u (out,n) <- S^-1 u A^-1, A (n,n) + pi sqrt(lambda) I and S (out,out) + sqrt(lambda) / pi I: what
+ * is added to the product is lambda I and two parts that pi makes equal, pi^2 = (tr A / n) / (tr S
+ * / out). False where a factor is singular to working precision. Scratch: n^2 + out^2 doubles. */
+LLM_API bool llm_kfac_precondition(double *u, const double *A, const double *S, size_t out,
+                                   size_t n, double lambda, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n), *s = llm_arena_doubles(arena, out * out);
+    double mean_a = 0.0, mean_s = 0.0;
+    for (size_t i = 0; i < n; i++) mean_a += A[i * n + i] / (double)n;
+    for (size_t i = 0; i < out; i++) mean_s += S[i * out + i] / (double)out;
+    const double pi = mean_a > 0.0 && mean_s > 0.0 ? sqrt(mean_a / mean_s) : 1.0;
+    for (size_t i = 0; i < n * n; i++) a[i] = A[i] + (i / n == i % n ? pi * sqrt(lambda) : 0.0);
+    for (size_t i = 0; i < out * out; i++)
+        s[i] = S[i] + (i / out == i % out ? sqrt(lambda) / pi : 0.0);
+    const bool ok = llm_cholesky_factor(a, n, NULL) && llm_cholesky_factor(s, out, NULL);
+    for (size_t i = 0; i < out && ok; i++) llm_cholesky_solve(u + i * n, a, n, 1); /* each row */
+    if (ok) llm_cholesky_solve(u, s, out, n);
+    arena->used = mark;
+    return ok;
+}
+
+/* How many doubles the factors of a net need: A, S of layer 1, of layer 2, .. */
+LLM_API size_t llm_kfac_doubles(const llm_mlp *m) {
+    size_t n = 0;
+    for (size_t l = 1; l <= m->layers; l++)
+        n += (m->size[l - 1] + 1) * (m->size[l - 1] + 1) + m->size[l] * m->size[l];
+    return n;
+}
+
+/* state <- the factors of a softmax net at w for x (N,size[0]), with a label for each row drawn
+ * from the net, averaged with what was there: t = 1, 2, .. counts the calls, and 1 - 1/t is kept
+ * up to `keep`. Scratch: the net's cache and 3 N floats for each output or unit of the widest
+ * layer. */
+LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, const float *x,
+                              size_t N, double keep, size_t t, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(t > 0 && N > 0 && m->head == LLM_OUTPUT_LAYER_SOFTMAX);
+    const size_t mark = arena->used, K = m->size[m->layers], widest = llm_mlp_widest(m);
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *d = llm_arena_floats(arena, N * (K > widest ? K : widest));
+    float *da = llm_arena_floats(arena, N * widest), *dz = llm_arena_floats(arena, N * widest);
+    llm_mlp_forward(d, cache, m, w, x, N);
+    llm_softmax_forward(d, d, N, K, 1.0f);
+    for (size_t n = 0; n < N; n++) {
+        float u = llm_rng_uniform(rng), *p = d + n * K;
+        size_t y = 0;
+        while (y + 1 < K && u >= p[y]) u -= p[y++];
+        p[y] -= 1.0f;
+    }
+    for (size_t l = m->layers, end = llm_kfac_doubles(m); l > 0; l--) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const float *z = l > 1 ? cache + llm_mlp_hidden(m, l - 1, N) : NULL;
+        const float *a = l > 1 ? z + N * v.in : x;
+        double *S = state + (end -= v.out * v.out);
+        double *A = state + (end -= (v.in + 1) * (v.in + 1));
+        llm_kfac_accumulate(A, S, a, d, N, v.in, v.out, fmin(keep, 1.0 - 1.0 / (double)t));
+        if (l == 1) break;
+        for (size_t i = 0; i < N * v.in; i++) da[i] = dz[i] = 0.0f;
+        llm_dense_backward(da, NULL, NULL, d, a, w + v.weight, N, v.in, v.out);
+        llm_activation_backward(dz, da, z, N * v.in, m->act);
+        memcpy(d, dz, N * v.in * sizeof(float));
+    }
+    arena->used = mark;
+}
+
+/* w in place <- its gradient g, both flat: layer by layer U = S^-1 G A^-1, then one factor for all
+ * that keeps lr^2 U.G below the clip. Returns the factor, at most 1; NaN, and w as it was, where a
+ * factor is singular. Scratch: a double for each weight and llm_kfac_precondition's. */
+LLM_API double llm_kfac_step(float *w, const double *state, const float *g, const llm_mlp *m,
+                             const llm_kfac_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    double *update = llm_arena_doubles(arena, P), along = 0.0;
+    bool ok = true;
+    for (size_t l = 1, at = 0; l <= m->layers && ok; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        const size_t n = v.in + 1, sub = arena->used;
+        const double *A = state + at, *S = A + n * n;
+        double *u = llm_arena_doubles(arena, v.out * n); /* weights and bias of each output */
+        for (size_t o = 0; o < v.out; o++)
+            for (size_t i = 0; i < n; i++)
+                u[o * n + i] = (double)(i < v.in ? g[v.weight + o * v.in + i] : g[v.bias + o]);
+        ok = llm_kfac_precondition(u, A, S, v.out, n, (double)c->damping, arena);
+        for (size_t o = 0; o < v.out; o++)
+            for (size_t i = 0; i < n; i++)
+                update[i < v.in ? v.weight + o * v.in + i : v.bias + o] = u[o * n + i];
+        arena->used = sub;
+        at += n * n + v.out * v.out;
+    }
+    const double lr = (double)c->lr;
+    for (size_t i = 0; i < P && ok; i++) along += lr * lr * update[i] * (double)g[i];
+    const double clip = (double)c->clip;
+    const double factor = clip > 0.0 && along > clip ? sqrt(clip / along) : 1.0;
+    for (size_t i = 0; i < P && ok; i++) w[i] = (float)((double)w[i] - lr * factor * update[i]);
+    arena->used = mark;
+    return ok ? factor : (double)NAN;
+}
+
+/* @natural_gradient ----------------------------------------- Natural gradient
+ *
+ *     w <- w - lr F^-1 g            F: the Fisher information at w
+ *     = the steepest descent of the loss per KL moved; the same path in every parametrization
+ *     trust region: lr = sqrt(2 delta / x'F x),  x = F^-1 g: a step whose KL is delta
+ *
+ * The gradient's direction depends on how the parameters are written: sigma or log sigma, two
+ * paths. What does not is the model's distribution, and F measures distances between distributions.
+ * F is never formed where it is large: conjugate gradients need only products with it. In an
+ * exponential family the natural gradient of the natural parameters is the plain gradient of the
+ * mean parameters, so that mirror descent and exponentiated gradient are natural gradients in
+ * disguise. For squared errors F is J'J: Gauss and Newton's step, with damping Levenberg and
+ * Marquardt's. Damping breaks the invariance that it all was for.
+ *
+ * source  Amari 1998, "Natural gradient works efficiently in learning"; Martens 2020, "New insights
+ *         and perspectives on the natural gradient method"; Raskutti & Mukherjee 2015, "The
+ *         information geometry of mirror descent"; Kivinen & Warmuth 1997; Atkinson & Mitchell 1981
+ * needs   cholesky fisher_info
+ * see     @fisher_info (F, Rao's distance), @kfac (for networks), @exponential_family
+ * topics  Natural Gradient & Fisher-Rao Geometry
+ */
+
+/* x (n) <- g (n): (F + damping I) x = g, F (n,n). False where that is not positive definite.
+ * Scratch: n^2 doubles. */
+LLM_API bool llm_natural_gradient_solve(double *x, const double *F, const double *g, size_t n,
+                                        double damping, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n);
+    for (size_t i = 0; i < n * n; i++) a[i] = F[i] + (i / n == i % n ? damping : 0.0);
+    const bool ok = llm_cholesky_factor(a, n, NULL);
+    for (size_t i = 0; i < n && ok; i++) x[i] = g[i];
+    if (ok) llm_cholesky_solve(x, a, n, 1);
+    arena->used = mark;
+    return ok;
+}
+
+/* Conjugate gradients for (F + damping I) x = g, with the product F p left to the caller: begin,
+ * then as long as it is not good enough: compute F p, advance. All vectors (n) live in the
+ * arena. */
+typedef struct {
+    double *x, *p; /* the solution so far; the direction whose product is wanted */
+    double *r, square, first, damping;
+    size_t n;
+} llm_natural_gradient_cg;
+
+/* x = 0. Takes 3 n doubles, and keeps them. */
+LLM_API llm_natural_gradient_cg llm_natural_gradient_begin(const double *g, size_t n,
+                                                           double damping, llm_arena *arena) {
+    llm_natural_gradient_cg c = {NULL, NULL, NULL, 0.0, 0.0, damping, n};
+    c.x = llm_arena_doubles(arena, n), c.p = llm_arena_doubles(arena, n);
+    c.r = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        c.x[i] = 0.0;
+        c.p[i] = c.r[i] = g[i];
+        c.square += g[i] * g[i];
+    }
+    c.first = c.square;
+    return c;
+}
+
+/* One round with Fp (n) = F p. Returns how much of |g| is left as residual; n rounds are exact but
+ * for rounding. A direction without curvature ends it: 0. */
+LLM_API double llm_natural_gradient_advance(llm_natural_gradient_cg *c, const double *Fp) {
+    double curvature = 0.0, square = 0.0;
+    for (size_t i = 0; i < c->n; i++) curvature += c->p[i] * (Fp[i] + c->damping * c->p[i]);
+    if (!(curvature > 0.0)) return 0.0;
+    const double step = c->square / curvature;
+    for (size_t i = 0; i < c->n; i++) {
+        c->x[i] += step * c->p[i];
+        c->r[i] -= step * (Fp[i] + c->damping * c->p[i]);
+        square += c->r[i] * c->r[i];
+    }
+    for (size_t i = 0; i < c->n; i++) c->p[i] = c->r[i] + square / c->square * c->p[i];
+    c->square = square;
+    return c->first > 0.0 ? sqrt(square / c->first) : 0.0;
+}
+
+/* The rate at which a step along x has KL delta, to second order: xFx = x'F x. 0 for no step. */
+LLM_API double llm_natural_gradient_trust(double xFx, double delta) {
+    return xFx > 0.0 ? sqrt(2.0 * delta / xFx) : 0.0;
+}
+
+/* W (K,D) of softmax regression moves by its natural gradient: x (n,D), p (n,K) = softmax(W x),
+ * label (n). Conjugate gradients on products with F until `tolerance` of the gradient is left, or
+ * for `rounds`; the rate is that of the trust region, but at most lr (delta 0: lr). Undamped with
+ * two classes and lr 1 it is a step of IRLS. Returns the KL it expects. Scratch: 5 K D + K
+ * doubles. */
+LLM_API double llm_natural_gradient_softmax(float *W, const float *p, const float *x,
+                                            const int *label, size_t n, size_t K, size_t D,
+                                            double lr, double delta, double damping,
+                                            double tolerance, size_t rounds, llm_arena *arena) {
+    const size_t mark = arena->used, P = K * D;
+    double *g = llm_arena_doubles(arena, P), *Fv = llm_arena_doubles(arena, P);
+    double *u = llm_arena_doubles(arena, K), xFx = 0.0, left = 1.0;
+    for (size_t i = 0; i < P; i++) g[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < K; k++) {
+            const double off = (double)p[i * K + k] - (label[i] == (int)k ? 1.0 : 0.0);
+            for (size_t d = 0; d < D; d++) g[k * D + d] += off * (double)x[i * D + d] / (double)n;
+        }
+    for (size_t d = 0; d < D; d++) { /* F is 0 where all logits move alike; so is g, but rounding */
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) mean += g[k * D + d] / (double)K;
+        for (size_t k = 0; k < K; k++) g[k * D + d] -= mean;
+    }
+    llm_natural_gradient_cg c = llm_natural_gradient_begin(g, P, damping, arena);
+    for (size_t round = 0; round < rounds && left > tolerance; round++) {
+        llm_fisher_info_vector(Fv, NULL, c.p, p, x, n, K, D, u);
+        left = llm_natural_gradient_advance(&c, Fv);
+    }
+    llm_fisher_info_vector(Fv, NULL, c.x, p, x, n, K, D, u);
+    for (size_t i = 0; i < P; i++) xFx += c.x[i] * Fv[i];
+    const double rate = delta > 0.0 ? fmin(lr, llm_natural_gradient_trust(xFx, delta)) : lr;
+    for (size_t i = 0; i < P; i++) W[i] = (float)((double)W[i] - rate * c.x[i]);
+    arena->used = mark;
+    return 0.5 * rate * rate * xFx;
+}
+
+/* Least squares, F = J'J: x (n) <- residuals r (m), their Jacobian J (m,n): (J'J + damping I) x =
+ * J'r; w - x is Gauss and Newton's next point at damping 0, Levenberg's otherwise; with `scaled`
+ * the damping is multiplied by the diagonal of J'J, as Marquardt did: then units do not matter.
+ * Scratch: n^2 + n doubles. */
+LLM_API bool llm_natural_gradient_least_squares(double *x, const double *r, const double *J,
+                                                size_t m, size_t n, double damping, bool scaled,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n), *g = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        g[i] = 0.0;
+        for (size_t k = 0; k < m; k++) g[i] += J[k * n + i] * r[k];
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < m; k++) sum += J[k * n + i] * J[k * n + j];
+            a[i * n + j] = sum * (scaled && i == j ? 1.0 + damping : 1.0);
+        }
+    }
+    const bool ok = llm_natural_gradient_solve(x, a, g, n, scaled ? 0.0 : damping, arena);
+    arena->used = mark;
+    return ok;
+}
+
+/* Exponentiated gradient on the simplex: p_i <- p_i e^(-lr g_i) / sum, g (n) = dL/dp: mirror
+ * descent with KL, and the natural gradient of the logits. What is 0 stays 0. */
+LLM_API void llm_natural_gradient_simplex(double *p, const double *g, size_t n, double lr) {
+    double most = -(double)INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] > 0.0) most = fmax(most, -lr * g[i]);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = p[i] > 0.0 ? p[i] * exp(-lr * g[i] - most) : 0.0;
+        sum += p[i];
+    }
+    for (size_t i = 0; i < n; i++) p[i] /= sum;
+}
+
+/* Fisher and Rao's distance of two points of the simplex: 2 sqrt(p) lies on a sphere of radius 2,
+ * and this is the angle there. At most pi, where the two share nothing. */
+LLM_API double llm_natural_gradient_angle(const double *p, const double *q, size_t n) {
+    double apart = 0.0; /* the chord: exact for near points, where an arc cosine has no digits */
+    for (size_t i = 0; i < n; i++) apart += (sqrt(p[i]) - sqrt(q[i])) * (sqrt(p[i]) - sqrt(q[i]));
+    return 4.0 * asin(fmin(1.0, 0.5 * sqrt(apart)));
+}
+
+/* m, s <- the point at share t of the way from N(m0, s0^2) to N(m1, s1^2) along the shortest path.
+ * In (m / sqrt(2), s) the metric is that of the half-plane, and paths are half-circles around a
+ * point of the axis s = 0, m / sqrt(2) = c + R tanh(a), s = R / cosh(a), with a at constant speed;
+ * vertical lines where the means agree. */
+LLM_API void llm_natural_gradient_geodesic(double *m, double *s, double m0, double s0, double m1,
+                                           double s1, double t) {
+    LLM_ASSERT(s0 > 0.0 && s1 > 0.0);
+    const double u0 = m0 / sqrt(2.0), u1 = m1 / sqrt(2.0), apart = u1 - u0;
+    *m = m0 + t * (m1 - m0);
+    *s = s0 * pow(s1 / s0, t);
+    if (fabs(apart) < 1e-7 * (s0 + s1)) return;
+    const double from = -0.5 * apart - 0.5 * (s1 - s0) * (s1 + s0) / apart; /* u0 - c */
+    const double radius = hypot(from, s0), a0 = asinh(from / s0);
+    const double a = a0 + t * (asinh((from + apart) / s1) - a0);
+    *m = sqrt(2.0) * (u0 - from + radius * tanh(a));
+    *s = radius / cosh(a);
+}
+
+/* @sam ------------------------------------------------------ Sharpness-aware minimization
+ *
+ *     minimise max_{|e| <= rho} L(w + e)       e = rho g / |g|,  g = grad L(w): the worst e, nearly
+ *     the step uses grad L at w + e, taken from w
+ *     ASAM:  e = rho T^2 g / |T g|,  T = |w| + eta             the ball stretched like the weights
+ *
+ * A minimum in a wide valley survives the shift between training and test data better than one in
+ * a crevice. So walk up to the worst point nearby, take the gradient there, and step from where one
+ * was: grad L(w + e) ~ g + rho H g / |g|, which also descends the curvature along g. One norm over
+ * all tensors; w has to come back to the bit. Twice the price of a step. The example that is worst
+ * differs between parts of a batch: a perturbation for each micro-batch (m-sharpness) does better
+ * than one for all. In a net whose layers can be rescaled freely a ball of weights means nothing;
+ * ASAM's does.
+ *
+ * source  Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving
+ *         Generalization", eq. 2 and 3; Kwon et al. 2021, "ASAM", eq. 4; Liu et al. 2022 (LookSAM);
+ *         Hutchinson 1990 (the trace)
+ * needs   rng mlp
+ * see     @learning_rate (the largest eigenvalue), @implicit_regularization
+ * topics  Sharpness-Aware Minimization (SAM)
+ */
+
+typedef struct {
+    float rho, eta; /* eta is ASAM's */
+    bool adaptive;
+    size_t micro; /* examples that share a perturbation; 0: the batch */
+} llm_sam_config;
+
+/* rho of 0.05 to 0.2 are usual, ten times as much with adaptive. */
+LLM_API llm_sam_config llm_sam_defaults(void) {
+    llm_sam_config c;
+    c.rho = 0.05f;
+    c.eta = 0.01f;
+    c.adaptive = false;
+    c.micro = 0;
+    return c;
+}
+
+/* saved (n) <- w, then w (n) += e, the direction of g (n). Returns |g| (|T g| with adaptive); w
+ * does not move where that is 0. */
+LLM_API double llm_sam_perturb(float *w, float *saved, const float *g, size_t n,
+                               const llm_sam_config *c) {
+    double sum_sq = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double t = c->adaptive ? fabs((double)w[i]) + (double)c->eta : 1.0;
+        sum_sq += t * (double)g[i] * (t * (double)g[i]);
+    }
+    const double norm = sqrt(sum_sq), scale = (double)c->rho / (norm + 1e-12);
+    for (size_t i = 0; i < n; i++) {
+        const double t = c->adaptive ? fabs((double)w[i]) + (double)c->eta : 1.0;
+        saved[i] = w[i];
+        w[i] = (float)((double)w[i] + scale * t * t * (double)g[i]);
+    }
+    return norm;
+}
+
+/* w (n) <- saved (n): adding and subtracting e would not bring back every bit. */
+LLM_API void llm_sam_restore(float *w, const float *saved, size_t n) {
+    memcpy(w, saved, n * sizeof(float));
+}
+
+/* dw += SAM's gradient of a net's mean loss over x (N,size[0]) with label (N) or target
+ * (N,size[layers]), for any optimizer's step; returns the loss at w itself. w is moved and put
+ * back. Scratch: 3 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_gradient(float *dw, float *w, const llm_mlp *m, const float *x,
+                                const int *label, const float *target, size_t N,
+                                const llm_sam_config *c, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m), K = m->size[m->layers];
+    float *g = llm_arena_floats(arena, P), *saved = llm_arena_floats(arena, P);
+    float *sum = llm_arena_floats(arena, P);
+    const size_t most = c->micro > 0 ? c->micro : N;
+    double loss = 0.0;
+    for (size_t i = 0; i < P; i++) sum[i] = 0.0f;
+    for (size_t from = 0; from < N; from += most) {
+        const size_t rows = N - from < most ? N - from : most;
+        const float *xs = x + from * m->size[0], *ts = target ? target + from * K : NULL;
+        const int *ls = label ? label + from : NULL;
+        const float share = (float)rows / (float)N;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        loss += (double)share * llm_mlp_gradient(g, m, w, xs, ls, ts, rows, arena);
+        llm_sam_perturb(w, saved, g, P, c);
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_mlp_gradient(g, m, w, xs, ls, ts, rows, arena);
+        llm_sam_restore(w, saved, P);
+        for (size_t i = 0; i < P; i++) sum[i] += share * g[i];
+    }
+    for (size_t i = 0; i < P; i++) dw[i] += sum[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* LookSAM: what SAM's gradient adds changes slowly. v (n) <- the part of sam (n) orthogonal to the
+ * plain gradient g (n); then, for some steps, g (n) in place += alpha |g| / |v| v instead of a
+ * second gradient. A v or g of 0 adds nothing. */
+LLM_API void llm_sam_look(float *v, const float *sam, const float *g, size_t n) {
+    double along = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        along += (double)sam[i] * (double)g[i];
+        square += (double)g[i] * (double)g[i];
+    }
+    for (size_t i = 0; i < n; i++)
+        v[i] = (float)((double)sam[i] - (square > 0.0 ? along / square * (double)g[i] : 0.0));
+}
+LLM_API void llm_sam_look_again(float *g, const float *v, size_t n, float alpha) {
+    double gg = 0.0, vv = 0.0;
+    for (size_t i = 0; i < n; i++)
+        gg += (double)g[i] * (double)g[i], vv += (double)v[i] * (double)v[i];
+    const double scale = vv > 0.0 ? (double)alpha * sqrt(gg / vv) : 0.0;
+    for (size_t i = 0; i < n; i++) g[i] = (float)((double)g[i] + scale * (double)v[i]);
+}
+
+/* How much the loss rises at the worst point found within radius of w, in so many steps of half a
+ * radius along the gradient, put back onto the ball. A lower bound. w is moved and put back.
+ * Scratch: 2 times the weights, and llm_mlp_gradient's. */
+LLM_API double llm_sam_worst(float *w, const llm_mlp *m, const float *x, const int *label,
+                             const float *target, size_t N, float radius, size_t steps,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *g = llm_arena_floats(arena, P), *saved = llm_arena_floats(arena, P);
+    double base = 0.0, worst = 0.0;
+    memcpy(saved, w, P * sizeof(float));
+    for (size_t step = 0; step <= steps; step++) {
+        double gg = 0.0, square = 0.0;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        const double loss = llm_mlp_gradient(g, m, w, x, label, target, N, arena);
+        if (step == 0) base = loss;
+        worst = fmax(worst, loss - base);
+        for (size_t i = 0; i < P; i++) gg += (double)g[i] * (double)g[i];
+        const double stride = 0.5 * (double)radius / (sqrt(gg) + 1e-12);
+        for (size_t i = 0; i < P; i++) { /* g becomes e */
+            g[i] = (float)((double)w[i] - (double)saved[i] + stride * (double)g[i]);
+            square += (double)g[i] * (double)g[i];
+        }
+        const double fit = fmin(1.0, (double)radius / (sqrt(square) + 1e-12));
+        for (size_t i = 0; i < P; i++) w[i] = (float)((double)saved[i] + fit * (double)g[i]);
+    }
+    llm_sam_restore(w, saved, P);
+    arena->used = mark;
+    return worst;
+}
+
+/* The trace of the Hessian, its mean curvature times the number of weights: the mean of v'Hv
+ * over draws of random signs v, Hv by a central difference of gradients. Unbiased; its variance
+ * is 2 sum of H_ij^2 off the diagonal over the draws. Scratch: 4 times the weights, and
+ * llm_mlp_gradient's. */
+LLM_API double llm_sam_trace(float *w, const llm_mlp *m, const float *x, const int *label,
+                             const float *target, size_t N, size_t draws, llm_rng *rng,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *saved = llm_arena_floats(arena, P), *sign = llm_arena_floats(arena, P);
+    float *g = llm_arena_floats(arena, 2 * P);
+    const float h = 1e-3f; /* in every weight */
+    double sum = 0.0;
+    memcpy(saved, w, P * sizeof(float));
+    for (size_t draw = 0; draw < draws; draw++) {
+        for (size_t i = 0; i < P; i++) sign[i] = llm_rng_u32(rng) >> 31 ? 1.0f : -1.0f;
+        for (size_t i = 0; i < 2 * P; i++) g[i] = 0.0f;
+        for (size_t side = 0; side < 2; side++) {
+            for (size_t i = 0; i < P; i++) w[i] = saved[i] + (side ? -h : h) * sign[i];
+            llm_mlp_gradient(g + side * P, m, w, x, label, target, N, arena);
+        }
+        for (size_t i = 0; i < P; i++)
+            sum += (double)sign[i] * ((double)g[i] - (double)g[P + i]) / (2.0 * (double)h);
+    }
+    llm_sam_restore(w, saved, P);
+    arena->used = mark;
+    return draws > 0 ? sum / (double)draws : 0.0;
 }
 
 /* @lr_schedule ---------------------------------------------- Learning-rate schedules
@@ -18699,7 +22870,7 @@ LLM_API double llm_lr_schedule_plateau_next(llm_lr_schedule_plateau *p, double l
  *
  * source  Ma & Yarats 2021, "On the adequacy of untuned warmup for adaptive optimization", eq. 5;
  *         Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2
- * needs   -
+ * needs   adam
  * see     @adamw @lr_schedule @cosine_lr
  * topics  Warmup
  */
@@ -18728,17 +22899,9 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
     return (size_t)(2.0 / (1.0 - beta2) + 0.5);
 }
 
-/* RAdam's factor for Adam's step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v'
- * averages few squares. 0 while that variance is infinite (RAdam then steps along m' alone,
- * undivided). */
-LLM_API double llm_warmup_radam(double beta2, size_t t) {
-    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
-    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
-    const double length =
-        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
-    if (length <= 5.0) return 0.0;
-    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
-}
+/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at
+ * the first steps (RAdam then steps along m' alone, undivided). */
+LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
@@ -18927,6 +23090,90 @@ LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
     return (float)to;
 }
 
+/* @agc ------------------------------------------------------ Adaptive gradient clipping
+ *
+ *     G_i <- G_i min(1, lambda max(|W_i|, eps) / |G_i|)        i: a unit, all weights of one output
+ *
+ * A step of lr G changes the unit i by the share lr |G_i| / |W_i|, and that share is what decides
+ * whether a layer still does what the layers above expect. So the bound is relative and by unit: no
+ * threshold that depends on the size of the model, the loss or the batch, and one wild unit does
+ * not slow down the others. It let ResNets train without batch normalization at batches of 4096.
+ * eps keeps units that start at 0 moving. Biases and gains are one unit each; the last layer is
+ * best left alone. What a unit is depends on how the matrix lies: rows where outputs come first
+ * (torch), columns where inputs do (JAX); clipping the wrong ones still trains, worse.
+ *
+ * source  Brock, De, Smith & Simonyan 2021, "High-Performance Large-Scale Image Recognition Without
+ *         Normalization", eq. 3
+ * needs   -
+ * see     @grad_clip (one norm for all), @batchnorm
+ * topics  Adaptive Gradient Clipping (AGC)
+ */
+
+/* Whether units are rows, w (units,size), or columns, w (size,units). A convolution's filters are
+ * rows of (O, C H W), or columns of (H W C, O). A bias is one row. */
+enum { LLM_AGC_ROWS, LLM_AGC_COLUMNS };
+
+typedef struct {
+    float lambda, eps;
+} llm_agc_config;
+
+/* The paper's; larger batches want lambda down to 0.002. */
+LLM_API llm_agc_config llm_agc_defaults(void) {
+    llm_agc_config c;
+    c.lambda = 0.01f;
+    c.eps = 1e-3f;
+    return c;
+}
+
+/* The length of unit i of x. In double: the square of 1e25 fits. */
+LLM_API double llm_agc_norm(const float *x, size_t i, size_t units, size_t size, int layout) {
+    double sum_sq = 0.0;
+    for (size_t k = 0; k < size; k++) {
+        const double v = (double)x[layout == LLM_AGC_ROWS ? i * size + k : k * units + i];
+        sum_sq += v * v;
+    }
+    return sqrt(sum_sq);
+}
+
+/* g (units of so many weights) in place <- w, laid out alike. A unit within its bound is not
+ * touched, one with a NaN or an infinity becomes NaN. Returns how many were clipped. */
+LLM_API size_t llm_agc_clip(float *g, const float *w, size_t units, size_t size, int layout,
+                            const llm_agc_config *c) {
+    size_t clipped = 0;
+    LLM_ASSERT(layout == LLM_AGC_ROWS || layout == LLM_AGC_COLUMNS);
+    for (size_t i = 0; i < units; i++) {
+        const double length = llm_agc_norm(g, i, units, size, layout);
+        const double most =
+            (double)c->lambda * fmax((double)c->eps, llm_agc_norm(w, i, units, size, layout));
+        if (length <= most) continue;
+        const float factor = (float)(most / length);
+        for (size_t k = 0; k < size; k++)
+            g[layout == LLM_AGC_ROWS ? i * size + k : k * units + i] *= factor;
+        clipped++;
+    }
+    return clipped;
+}
+
+/* A part of the flat vector: units of so many weights; skip: of the last layer, not clipped. */
+typedef struct {
+    size_t units, size;
+    int layout;
+    bool skip;
+} llm_agc_part;
+
+/* All parts, which lie one behind the other in g and w. Returns the share of units that were
+ * clipped, skipped ones not counted: near 0 lambda does nothing, near 1 it is a learning rate. */
+LLM_API float llm_agc_clip_parts(float *g, const float *w, const llm_agc_part *part, size_t parts,
+                                 const llm_agc_config *c) {
+    size_t clipped = 0, units = 0;
+    for (size_t p = 0, at = 0; p < parts; at += part[p].units * part[p].size, p++) {
+        if (part[p].skip) continue;
+        clipped += llm_agc_clip(g + at, w + at, part[p].units, part[p].size, part[p].layout, c);
+        units += part[p].units;
+    }
+    return units > 0 ? (float)clipped / (float)units : 0.0f;
+}
+
 /* @grad_accum ----------------------------------------------- Gradient accumulation
  *
  *     g = sum_k n_k g_k / sum_k n_k           g_k: mean over the n_k targets of micro-batch k
@@ -18980,6 +23227,735 @@ LLM_API float llm_grad_accum_finish(llm_grad_accum *a) {
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < a->n; i++) a->sum[i] *= scale;
     return (float)(a->loss / a->weight);
+}
+
+/* @grad_noise_scale ----------------------------------------- Gradient noise scale
+ *
+ *     B_simple = tr(S) / |G|^2          G: the true gradient, S: the covariance of one example's
+ *     E|G_B|^2 = |G|^2 + tr(S) / B      so two batch sizes give both
+ *     steps to a loss = S_min (1 + B_noise / B)      examples = B steps = E_min (1 + B / B_noise)
+ *
+ * How many examples a batch should have. Far below the noise scale a gradient is mostly noise, and
+ * twice the batch halves the steps; far above it is the true gradient already, and twice the batch
+ * is twice the price. At B_noise both are twice their minimum. It is measured for nothing where
+ * gradients of parts are added anyway: the squared length of a part's gradient against that of the
+ * sum. Both estimates are noisy, and the ratio of noisy numbers is biased: average each over steps
+ * first, then divide. The scale grows as the gradient shrinks: large batches are for the end.
+ *
+ * source  McCandlish, Kaplan, Amodei et al. 2018, "An Empirical Model of Large-Batch Training", eq.
+ *         2.6, 2.8, 2.9, 2.11 and appendix A.1
+ * needs   -
+ * see     @batch_size @grad_accum
+ * topics  Gradient Noise Scale
+ */
+
+/* Estimates of |G|^2 and tr(S). */
+typedef struct {
+    double signal, noise;
+} llm_grad_noise_scale;
+
+/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate,
+ * below; NaN where both are 0: nothing was measured. */
+LLM_API double llm_grad_noise_scale_value(llm_grad_noise_scale s) {
+    if (s.signal > 0.0) return s.noise / s.signal;
+    return s.noise == 0.0 && s.signal == 0.0 ? (double)NAN : (double)INFINITY;
+}
+
+/* From each example's gradient, g (n,P), n > 1; both without bias: the mean of n examples is itself
+ * too long by tr(S) / n. mean (P) is scratch and holds the mean gradient afterwards. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_examples(double *mean, const float *g, size_t n,
+                                                           size_t P) {
+    LLM_ASSERT(n > 1);
+    double square = 0.0, spread = 0.0;
+    for (size_t k = 0; k < P; k++) {
+        mean[k] = 0.0;
+        for (size_t i = 0; i < n; i++) mean[k] += (double)g[i * P + k] / (double)n;
+        for (size_t i = 0; i < n; i++) {
+            const double d = (double)g[i * P + k] - mean[k];
+            spread += d * d / (double)(n - 1);
+        }
+        square += mean[k] * mean[k];
+    }
+    const llm_grad_noise_scale s = {square - spread / (double)n, spread};
+    return s;
+}
+
+/* From the mean squared length small_sq of gradients of batches of `small` and that of `big`; one
+ * pair is enough, the mean over micro-batches or devices is better. Unbiased. */
+LLM_API llm_grad_noise_scale llm_grad_noise_scale_pair(double small_sq, double big_sq, size_t small,
+                                                       size_t big) {
+    LLM_ASSERT(small > 0 && big > small);
+    const double b = (double)small, B = (double)big;
+    const llm_grad_noise_scale s = {(B * big_sq - b * small_sq) / (B - b),
+                                    (small_sq - big_sq) / (1.0 / b - 1.0 / B)};
+    return s;
+}
+
+/* average <- keep of it and 1 - keep of one step's estimates. Both start at 0 and are short of the
+ * same factor 1 - keep^t, which their ratio does not see. */
+LLM_API void llm_grad_noise_scale_add(llm_grad_noise_scale *average, llm_grad_noise_scale one,
+                                      double keep) {
+    average->signal = keep * average->signal + (1.0 - keep) * one.signal;
+    average->noise = keep * average->noise + (1.0 - keep) * one.noise;
+}
+
+/* square (N) += the squared length of each example's gradient of a linear layer: it is the outer
+ * product of dy_n and (x_n, 1), which need not be formed. dy (N,O) are gradients of each example's
+ * own loss (N times those of the mean), x (N,C); bias: whether there is one. Added over the layers,
+ * tr(S) is the mean over n minus |G|^2. */
+LLM_API void llm_grad_noise_scale_dense(double *square, const float *dy, const float *x, size_t N,
+                                        size_t C, size_t O, bool bias) {
+    for (size_t n = 0; n < N; n++) {
+        double blame = 0.0, given = bias ? 1.0 : 0.0;
+        for (size_t o = 0; o < O; o++) blame += (double)dy[n * O + o] * (double)dy[n * O + o];
+        for (size_t c = 0; c < C; c++) given += (double)x[n * C + c] * (double)x[n * C + c];
+        square[n] += blame * given;
+    }
+}
+
+/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy.
+ * From g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
+ * correction for n: for large n. */
+LLM_API double llm_grad_noise_scale_full(const float *g, const double *mean, const double *H,
+                                         size_t n, size_t P) {
+    double signal = 0.0, noise = 0.0;
+    LLM_ASSERT(n > 1);
+    for (size_t a = 0; a < P; a++)
+        for (size_t b = 0; b < P; b++) {
+            double s = 0.0;
+            for (size_t i = 0; i < n; i++)
+                s += ((double)g[i * P + a] - mean[a]) * ((double)g[i * P + b] - mean[b]);
+            noise += H[a * P + b] * s / (double)(n - 1);
+            signal += mean[a] * H[a * P + b] * mean[b];
+        }
+    return noise / signal;
+}
+
+/* The best rate at batch B, given that of the whole data, and how much of the best descent a step
+ * makes: 1 / (1 + B_noise / B) for both. */
+LLM_API double llm_grad_noise_scale_share(double noise_scale, double batch) {
+    return 1.0 / (1.0 + noise_scale / batch);
+}
+
+/* S_min, E_min <- steps (n) to the same loss at batch sizes batch (n): the hyperbola S = S_min +
+ * E_min / B, by least squares on relative errors. Returns the critical batch E_min / S_min; NaN
+ * where the sizes are all the same. */
+LLM_API double llm_grad_noise_scale_tradeoff(double *S_min, double *E_min, const double *batch,
+                                             const double *steps, size_t n) {
+    double aa = 0.0, ab = 0.0, bb = 0.0, a = 0.0, b = 0.0; /* 1 ~ S_min / S + E_min / (B S) */
+    for (size_t i = 0; i < n; i++) {
+        const double u = 1.0 / steps[i], v = u / batch[i];
+        aa += u * u, ab += u * v, bb += v * v, a += u, b += v;
+    }
+    const double det = aa * bb - ab * ab;
+    const bool possible = det > 1e-12 * aa * bb;
+    *S_min = possible ? (a * bb - b * ab) / det : (double)NAN;
+    *E_min = possible ? (b * aa - a * ab) / det : (double)NAN;
+    return *E_min / *S_min;
+}
+
+/* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
+ *
+ *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
+ *              from g = g_i for each task i; the step goes along the sum of the results
+ *     MGDA     the shortest vector of the hull of g_1 .. g_T
+ *    CAGrad   d = g_0 + r g_w / |g_w|,  r = c |g_0|,  w = argmin over the simplex g_w.g_0 + r |g_w|
+ *
+ * Tasks that share weights pull on them in different directions, and their sum obeys who shouts
+ * loudest. PCGrad takes from each gradient what contradicts the original gradient of another; MGDA
+ * moves only where no task loses, and stops where that is impossible; CAGrad stays within r of the
+ * mean g_0 and helps the task that gains least. All of them look at nothing but the T (T + 1) / 2
+ * inner products and give back T weights. So the vectors, over the shared parameters only, are read
+ * twice however many tasks conflict: once for the products, once for the sum. GradNorm and
+ * uncertainty set weights without looking for conflicts.
+ *
+ * source  Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", algorithm 1; Sener & Koltun
+ *         2018 (MGDA); Liu et al. 2021, "Conflict-Averse Gradient Descent", algorithm 1; Chen et
+ *         al. 2018, "GradNorm"; Kendall, Gal & Cipolla 2018 (uncertainty)
+ * needs   rng
+ * see     @lagrange (the simplex), @grad_noise_scale (disagreement of examples)
+ * topics  Gradient Surgery (PCGrad) for Multi-Task Learning
+ */
+
+/* gram (T,T) <- the inner products of the rows of g (T,n). */
+LLM_API void llm_pcgrad_gram(double *gram, const float *g, size_t T, size_t n) {
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j <= i; j++) {
+            double sum = 0.0;
+            LLM_SIMD_SUM(sum)
+            for (size_t k = 0; k < n; k++) sum += (double)g[i * n + k] * (double)g[j * n + k];
+            gram[i * T + j] = gram[j * T + i] = sum;
+        }
+}
+
+/* out (n) <- sum_i weight_i g_i, g (T,n). All weights 1: the plain sum. */
+LLM_API void llm_pcgrad_combine(float *out, const double *weight, const float *g, size_t T,
+                                size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < T; i++) sum += weight[i] * (double)g[i * n + k];
+        out[k] = (float)sum;
+    }
+}
+
+/* order (T,T) <- a random permutation of the tasks in each row. */
+LLM_API void llm_pcgrad_order(size_t *order, size_t T, llm_rng *rng) {
+    for (size_t i = 0; i < T; i++) {
+        size_t *row = order + i * T;
+        for (size_t j = 0; j < T; j++) {
+            const size_t k = llm_rng_below(rng, j + 1);
+            row[j] = row[k];
+            row[k] = j;
+        }
+    }
+}
+
+/* weight (T) <- PCGrad's: row i of order (T,T) is how task i visits the others; itself it skips,
+ * and gradients of 0. The projected gradient is kept as its coefficients (T), which are scratch:
+ * its product with g_j is a row of gram (T,T) times them. */
+LLM_API void llm_pcgrad_project(double *weight, double *coefficient, const double *gram,
+                                const size_t *order, size_t T) {
+    for (size_t i = 0; i < T; i++) weight[i] = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < T; j++) coefficient[j] = i == j ? 1.0 : 0.0;
+        for (size_t visit = 0; visit < T; visit++) {
+            const size_t j = order[i * T + visit];
+            double along = 0.0;
+            for (size_t k = 0; k < T; k++) along += coefficient[k] * gram[j * T + k];
+            if (j != i && along < 0.0 && gram[j * T + j] > 0.0)
+                coefficient[j] -= along / gram[j * T + j];
+        }
+        for (size_t j = 0; j < T; j++) weight[j] += coefficient[j];
+    }
+}
+
+/* w (T) in place, a point of the simplex: minimises linear.w + r |g_w|, or |g_w| alone when linear
+ * (T) is NULL. Two weights at a time, exactly, until none moves or for so many rounds. With s
+ * shifted from j to i, |g_w|^2 = q + 2 p s + c s^2. Put x = p + c s, D = c q - p^2: the derivative
+ * is slope + r sqrt(c) x / sqrt(x^2 + D), and 0 where x = k sqrt(D / (1 - k^2)). */
+LLM_API void llm_pcgrad_simplex(double *w, const double *gram, const double *linear, double r,
+                                size_t T, size_t rounds) {
+    double moved = 1.0;
+    for (size_t round = 0; round < rounds && moved > 1e-12; round++) {
+        moved = 0.0;
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < i; j++) {
+                const double c = gram[i * T + i] + gram[j * T + j] - 2.0 * gram[i * T + j];
+                const double slope = linear ? linear[i] - linear[j] : 0.0;
+                double p = 0.0, q = 0.0;
+                for (size_t a = 0; a < T; a++) {
+                    p += w[a] * (gram[i * T + a] - gram[j * T + a]);
+                    for (size_t b = 0; b < T; b++) q += w[a] * w[b] * gram[a * T + b];
+                }
+                if (!(c > 0.0)) continue; /* the same gradient twice */
+                const double k = -slope / (r * sqrt(c));
+                double s = k > 0.0 ? 1.0 : -1.0; /* downhill all the way */
+                if (fabs(k) < 1.0) s = (k * sqrt(fmax(0.0, c * q - p * p) / (1.0 - k * k)) - p) / c;
+                s = fmin(w[j], fmax(-w[i], s));
+                w[i] += s, w[j] -= s;
+                moved = fmax(moved, fabs(s));
+            }
+    }
+}
+
+/* weight (T) <- MGDA's: those of the shortest vector of the hull. Returns its squared length: 0
+ * where no direction helps all tasks (Pareto-stationary). Two tasks are exact in one round. */
+LLM_API double llm_pcgrad_mgda(double *weight, const double *gram, size_t T, size_t rounds) {
+    double square = 0.0;
+    for (size_t i = 0; i < T; i++) weight[i] = 1.0 / (double)T;
+    llm_pcgrad_simplex(weight, gram, NULL, 1.0, T, rounds);
+    for (size_t i = 0; i < T * T; i++) square += weight[i / T] * weight[i % T] * gram[i];
+    return fmax(0.0, square);
+}
+
+/* weight (T) <- CAGrad's, for the mean of the tasks; c >= 0, 0.5 is usual, and 0 gives the mean
+ * itself. So does a g_w of length 0. Scratch: linear (T). */
+LLM_API void llm_pcgrad_cagrad(double *weight, double *linear, const double *gram, double c,
+                               size_t T, size_t rounds) {
+    double mean_sq = 0.0, square = 0.0;
+    LLM_ASSERT(c >= 0.0);
+    for (size_t i = 0; i < T; i++) {
+        weight[i] = 1.0 / (double)T, linear[i] = 0.0;
+        for (size_t j = 0; j < T; j++) linear[i] += gram[i * T + j] / (double)T;
+        mean_sq += linear[i] / (double)T;
+    }
+    const double r = c * sqrt(fmax(0.0, mean_sq));
+    if (r > 0.0) llm_pcgrad_simplex(weight, gram, linear, r, T, rounds);
+    for (size_t i = 0; i < T * T; i++) square += weight[i / T] * weight[i % T] * gram[i];
+    const double factor = square > 0.0 ? r / sqrt(square) : 0.0;
+    for (size_t i = 0; i < T; i++) weight[i] = 1.0 / (double)T + factor * weight[i];
+}
+
+/* GradNorm: weight (T) in place, one step of lr towards weighted gradients of equal length, longer
+ * where the loss has fallen less: norm (T) = |g_i|, loss and first (T) now and at the start. The
+ * targets count as constants; the weights sum to T again. alpha = 1.5 is usual, 0 equal lengths. */
+LLM_API void llm_pcgrad_gradnorm(double *weight, const double *norm, const double *loss,
+                                 const double *first, double alpha, double lr, size_t T) {
+    double mean = 0.0, rate = 0.0, sum = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        mean += weight[i] * norm[i] / (double)T;
+        rate += loss[i] / first[i] / (double)T;
+    }
+    for (size_t i = 0; i < T; i++) {
+        const double target = mean * pow(loss[i] / first[i] / rate, alpha);
+        const double above = weight[i] * norm[i] - target;
+        weight[i] -= lr * norm[i] * (above > 0.0 ? 1.0 : above < 0.0 ? -1.0 : 0.0);
+        sum += weight[i];
+    }
+    for (size_t i = 0; i < T; i++) weight[i] *= (double)T / sum;
+}
+
+/* Uncertainty: returns sum e^-s_i L_i + s_i; weight (T) <- e^-s, what the tasks' gradients are
+ * multiplied by; ds (T) += the gradient of the learned s (T). At its optimum s_i = log L_i: every
+ * task weighs the same, relative to its loss. */
+LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *s,
+                                      const double *loss, size_t T) {
+    double total = 0.0;
+    for (size_t i = 0; i < T; i++) {
+        weight[i] = exp(-s[i]);
+        total += weight[i] * loss[i] + s[i];
+        ds[i] += 1.0 - weight[i] * loss[i];
+    }
+    return total;
+}
+
+/* @curriculum ----------------------------------------------- Curriculum learning
+ *
+ *     order the examples by difficulty; at step t draw from the easiest share c(t)
+ *     linear  c0 + (1 - c0) t/T      root  (c0^p + (1 - c0^p) t/T)^(1/p)      geometric  c0^(1-t/T)
+ *     EXP3.S:  pi_k = (1 - e) softmax(w)_k + e / K          w_k grows with progress / pi_k
+ *
+ * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a
+ * large margin under a model trained before. It helps where hard examples are hopeless at first and
+ * become learnable on top of the easy ones; where everything is learnable at once the order hardly
+ * matters, and the control that tells is the reverse order. Balance the order by class, or the
+ * first batches hold only the easy class. Who does not know what is easy can let a bandit find the
+ * tasks on which the loss falls fastest now.
+ *
+ * source  Bengio et al. 2009, "Curriculum Learning"; Hacohen & Weinshall 2019, "On the Power of
+ *         Curriculum Learning"; Platanios et al. 2019 (root, p = 2), eq. 7; Graves et al. 2017,
+ *         "Automated Curriculum Learning for Neural Networks", eq. 5 to 7
+ * needs   rng argsort
+ * see     @self_paced (the model's own loss decides), @epoch (the plain order)
+ * topics  Curriculum Learning
+ */
+
+/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found
+ * enough. */
+enum { LLM_CURRICULUM_LINEAR, LLM_CURRICULUM_ROOT, LLM_CURRICULUM_GEOMETRIC, LLM_CURRICULUM_STEPS };
+
+/* The share of the examples admitted at step t of T: start (above 0) at 0, 1 from T on. p is the
+ * root (2 is usual) or the factor of STEPS; others do not read it. */
+LLM_API double llm_curriculum_pace(int kind, double t, double T, double start, double p) {
+    LLM_ASSERT(start > 0.0 && start <= 1.0 && kind >= 0 && kind <= LLM_CURRICULUM_STEPS);
+    if (!(t < T)) return 1.0;
+    const double done = t / T;
+    if (kind == LLM_CURRICULUM_LINEAR) return start + (1.0 - start) * done;
+    if (kind == LLM_CURRICULUM_GEOMETRIC) return pow(start, 1.0 - done);
+    if (kind == LLM_CURRICULUM_STEPS) return fmin(1.0, start * pow(p, floor(10.0 * done)));
+    return pow(pow(start, p) + (1.0 - pow(start, p)) * done, 1.0 / p);
+}
+
+/* How many of n examples a share admits: at least one. */
+LLM_API size_t llm_curriculum_admitted(double share, size_t n) {
+    LLM_ASSERT(n > 0 && share >= 0.0);
+    const double count = ceil(share * (double)n - 1e-9);
+    return count >= (double)n ? n : count < 1.0 ? 1 : (size_t)count;
+}
+
+/* index (B) <- B draws from the first `admitted` of order, each as likely, with replacement. */
+LLM_API void llm_curriculum_draw(size_t *index, size_t B, const size_t *order, size_t admitted,
+                                 llm_rng *rng) {
+    for (size_t i = 0; i < B; i++) index[i] = order[llm_rng_below(rng, admitted)];
+}
+
+/* difficulty (n) <- logits z (n,K) of a teacher: the largest logit of another class less that of
+ * label (n); above 0 the teacher is wrong. K > 1. */
+LLM_API void llm_curriculum_margin(float *difficulty, const float *z, const int *label, size_t n,
+                                   size_t K) {
+    LLM_ASSERT(K > 1);
+    for (size_t i = 0; i < n; i++) {
+        const size_t y = (size_t)label[i];
+        float other = -INFINITY;
+        LLM_ASSERT(label[i] >= 0 && y < K);
+        for (size_t k = 0; k < K; k++)
+            if (k != y) other = z[i * K + k] > other ? z[i * K + k] : other;
+        difficulty[i] = other - z[i * K + y];
+    }
+}
+
+/* order (n) <- the examples, easiest first by difficulty (n); equal ones as they stand, NaN last.
+ * With label (n), 0..K-1, in rounds of the easiest left of each class, so that every beginning is
+ * balanced as long as classes last; NULL ignores classes. The reverse order is that of -difficulty.
+ * Scratch: n + K indices. */
+LLM_API void llm_curriculum_order(size_t *order, const float *difficulty, const int *label,
+                                  size_t n, size_t K, llm_arena *arena) {
+    llm_argsort(order, difficulty, n);
+    if (!label) return;
+    const size_t mark = arena->used;
+    size_t *sorted = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    size_t *next =
+        (size_t *)llm_arena_take(arena, K, sizeof(size_t)); /* per class: where to look */
+    memcpy(sorted, order, n * sizeof(size_t));
+    for (size_t k = 0; k < K; k++) next[k] = 0;
+    for (size_t count = 0; count < n;)
+        for (size_t k = 0; k < K; k++) {
+            while (next[k] < n && (size_t)label[sorted[next[k]]] != k) next[k]++;
+            if (next[k] < n) order[count++] = sorted[next[k]++];
+            LLM_ASSERT(count > 0 || k + 1 < K); /* labels are in 0..K-1 */
+        }
+    arena->used = mark;
+}
+
+/* p (K) <- the bandit's probabilities: softmax of w (K), mixed with explore of the uniform. */
+LLM_API void llm_curriculum_bandit(double *p, const double *w, size_t K, double explore) {
+    double most = w[0], sum = 0.0;
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += p[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K; k++) p[k] = (1.0 - explore) * p[k] / sum + explore / (double)K;
+}
+
+/* The task drawn from p (K). */
+LLM_API size_t llm_curriculum_choose(const double *p, size_t K, llm_rng *rng) {
+    double u = (double)llm_rng_uniform(rng);
+    size_t k = 0;
+    while (k + 1 < K && u >= p[k]) u -= p[k++];
+    return k;
+}
+
+/* w (K) in place after `task`, drawn from p (K), gave a reward in -1..1: the fall of the loss,
+ * scaled. Dividing by p makes the estimate unbiased; share, 1/t as a rule, flows from every task to
+ * the others, so that no weight sinks so low that it cannot come back when progress moves on.
+ * Scratch: K doubles. */
+LLM_API void llm_curriculum_reward(double *w, const double *p, size_t K, size_t task, double reward,
+                                   double rate, double share, llm_arena *arena) {
+    LLM_ASSERT(task < K && share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used;
+    double *e = llm_arena_doubles(arena, K), most, sum = 0.0;
+    w[task] += rate * reward / p[task];
+    most = w[0];
+    for (size_t k = 1; k < K; k++) most = fmax(most, w[k]);
+    for (size_t k = 0; k < K; k++) sum += e[k] = exp(w[k] - most);
+    for (size_t k = 0; k < K && K > 1; k++)
+        w[k] = most + log((1.0 - share) * e[k] + share / (double)(K - 1) * (sum - e[k]));
+    arena->used = mark;
+}
+
+/* A reward in -1..1 from a raw one: low and high, the 20% and 80% quantiles of recent rewards
+ * (@grad_clip's function), become -1 and 1. 0 where they are equal. */
+LLM_API double llm_curriculum_scale(double raw, double low, double high) {
+    if (!(high > low)) return 0.0;
+    return fmin(1.0, fmax(-1.0, 2.0 * (raw - low) / (high - low) - 1.0));
+}
+
+/* @self_paced ----------------------------------------------- Self-paced learning
+ *
+ *     minimise over w and v in [0,1]^n    sum_i v_i L_i(w) + f(v_i; lam)
+ *     hard      f = -lam v                        v = 1 where L < lam
+ *     linear    f = lam (v^2 / 2 - v)             v = max(0, 1 - L / lam)
+ *     log       f = z v - z^v / log z, z = 1-lam  v = log(L + z) / log z  below lam
+ *     mixture   f = -z log(v + z / l1)           v = 1 below l2, 0 above l1, z / L - z / l1 between
+ *
+ * The model chooses its own examples: those it can explain already. In turns, the weights v are set
+ * to the exact minimum for the losses, the model is trained with them, and lam rises, until all but
+ * the hopeless count. What is minimised in the end is a loss that stops growing, min(L, lam) for
+ * the hard form: wrong labels and outliers lose their pull. The start decides: lam below all losses
+ * chooses nobody, a first model that is bad chooses badly. Diversity makes it choose from every
+ * group, not only from the easiest.
+ *
+ * source  Kumar, Packer & Koller 2010, "Self-Paced Learning for Latent Variable Models"; Jiang et
+ *         al. 2014, "Easy Samples First" (linear, logarithmic, mixture); Jiang et al. 2014,
+ *         "Self-Paced Learning with Diversity"; Meng, Zhao & Jiang 2017 (the implied loss); Han et
+ *         al. 2018, "Co-teaching"
+ * needs   argsort
+ * see     @curriculum (an order from outside), @loss_function (Huber)
+ * topics  Self-Paced Learning
+ */
+enum { LLM_SELF_PACED_HARD, LLM_SELF_PACED_LINEAR, LLM_SELF_PACED_LOG, LLM_SELF_PACED_MIXTURE };
+
+/* The regularizer and its age: lam > 0, below 1 for LOG; 0 < lam2 < lam for MIXTURE, which alone
+ * reads it. */
+typedef struct {
+    int kind;
+    double lam, lam2;
+} llm_self_paced_config;
+
+/* Whether c makes sense. */
+LLM_API bool llm_self_paced_valid(const llm_self_paced_config *c) {
+    if (c->kind == LLM_SELF_PACED_LOG) return c->lam > 0.0 && c->lam < 1.0;
+    if (c->kind == LLM_SELF_PACED_MIXTURE) return c->lam2 > 0.0 && c->lam2 < c->lam;
+    return (c->kind == LLM_SELF_PACED_HARD || c->kind == LLM_SELF_PACED_LINEAR) && c->lam > 0.0;
+}
+
+/* The weight of an example with loss L >= 0: the minimiser of v L + f(v). 0 for a loss that is
+ * NaN. */
+LLM_API double llm_self_paced_weight(double L, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (!(L < lam)) return 0.0;
+    if (c->kind == LLM_SELF_PACED_HARD) return 1.0;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return 1.0 - L / lam;
+    if (c->kind == LLM_SELF_PACED_LOG) return log(L + z) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return L <= c->lam2 ? 1.0 : zeta / L - zeta / lam;
+}
+
+/* f(v; lam), 0 <= v <= 1. */
+LLM_API double llm_self_paced_regularizer(double v, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (c->kind == LLM_SELF_PACED_HARD) return -lam * v;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return lam * (0.5 * v * v - v);
+    if (c->kind == LLM_SELF_PACED_LOG) return z * v - pow(z, v) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return -zeta * log(v + zeta / lam);
+}
+
+/* v (n) <- loss (n): the exact v step. Returns the share with a weight above 0; 0 says that lam is
+ * below every loss, and training would leave the model as it is. */
+LLM_API double llm_self_paced_weights(float *v, const float *loss, size_t n,
+                                      const llm_self_paced_config *c) {
+    size_t chosen = 0;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = (float)llm_self_paced_weight((double)loss[i], c);
+        chosen += v[i] > 0.0f;
+    }
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* The joint objective sum_i v_i L_i + f(v_i): neither step can raise it at fixed lam. */
+LLM_API double llm_self_paced_objective(const float *v, const float *loss, size_t n,
+                                        const llm_self_paced_config *c) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (v[i] > 0.0f) sum += (double)v[i] * (double)loss[i];
+        sum += llm_self_paced_regularizer((double)v[i], c);
+    }
+    return sum;
+}
+
+/* What an example with loss L costs in the end: the integral of v from 0 to L, up to a constant the
+ * minimum over v of v L + f(v). Concave, and flat from lam on: 0 at L = 0. */
+LLM_API double llm_self_paced_implied(double L, const llm_self_paced_config *c) {
+    const double v = llm_self_paced_weight(L, c), top = llm_self_paced_weight(0.0, c);
+    return (v > 0.0 ? v * L : 0.0) + llm_self_paced_regularizer(v, c) -
+           llm_self_paced_regularizer(top, c);
+}
+
+/* lam that admits a share of the examples: between the loss (n) of rank share * n and the next one.
+ * Raising the share from round to round is easier than raising lam, which means something else for
+ * every model. INFINITY for all; equal losses at the border stay out. Scratch: n indices. */
+LLM_API double llm_self_paced_quantile(const float *loss, size_t n, double share,
+                                       llm_arena *arena) {
+    LLM_ASSERT(share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used, count = (size_t)(share * (double)n + 0.5);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double lam = (double)INFINITY;
+    llm_argsort(order, loss, n);
+    if (count < n) lam = (double)loss[order[count]];
+    if (count > 0 && count < n) lam = 0.5 * (lam + (double)loss[order[count - 1]]);
+    arena->used = mark;
+    return lam;
+}
+
+/* v (n) <- 0 or 1, with diversity: minimises sum v_i (L_i - lam) - gamma sum_groups sqrt(size of
+ * what is chosen of it), group (n) in 0..G-1. In each group the i-th smallest loss, i = 1, 2, ..,
+ * is chosen while below lam + gamma / (sqrt(i) + sqrt(i - 1)): the first of a group is cheaper than
+ * another of a group that is in already. Returns the share. Scratch: n + G indices. */
+LLM_API double llm_self_paced_diverse(float *v, const float *loss, const int *group, size_t n,
+                                      size_t G, double lam, double gamma, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), chosen = 0;
+    size_t *rank = (size_t *)llm_arena_take(arena, G, sizeof(size_t));
+    llm_argsort(order, loss, n);
+    for (size_t g = 0; g < G; g++) rank[g] = 0;
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = order[k];
+        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        const double r = (double)++rank[group[i]];
+        v[i] = (double)loss[i] < lam + gamma / (sqrt(r) + sqrt(r - 1.0)) ? 1.0f : 0.0f;
+        chosen += v[i] > 0.0f;
+    }
+    arena->used = mark;
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* Co-teaching: two models, and each is trained on the examples that the other finds easy, so that
+ * neither confirms its own mistakes. for_a, for_b (keep) <- the keep smallest of b's losses and of
+ * a's, (n) each. Scratch: n indices. */
+LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *loss_a,
+                                    const float *loss_b, size_t n, size_t keep, llm_arena *arena) {
+    LLM_ASSERT(keep <= n);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, loss_b, n);
+    for (size_t i = 0; i < keep; i++) for_a[i] = order[i];
+    llm_argsort(order, loss_a, n);
+    for (size_t i = 0; i < keep; i++) for_b[i] = order[i];
+    arena->used = mark;
+}
+
+/* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
+ *
+ *     adapt    w_0 = w,  w_{t+1} = w_t - a grad L_support(w_t)          k steps on a few examples
+ *     MAML     minimise the mean over tasks of L_query(w_k), by w
+ *    dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)     H_t: Hessian at w_t
+ *     FOMAML   without the H;      Reptile    w <- w + e mean(w_k - w)
+ *
+ * Learns a starting point from which a few steps are enough. What is minimised is the loss after
+ * the steps, so the gradient goes back through them: each is linear to first order, I - a H, and
+ * needs one Hessian-vector product, exact here by differentiating the backward pass along v. Rates
+ * may differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs
+ * less than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
+ *
+ * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning"; Nichol, Achiam & Schulman
+ *         2018, "On First-Order Meta-Learning Algorithms"; Raghu et al. 2020 (ANIL); Li et al. 2017
+ *         (Meta-SGD); Pearlmutter 1994 (the product)
+ * needs   rng exp gemm matmul activation output_layer mlp
+ * see     @autodiff (forward over reverse, any program), @adamw (the outer step)
+ * topics  Meta-Learning: MAML & Reptile
+ */
+
+/* phi''(z), for the activations that have a simple one; 0 for ReLU, also at its kink. */
+LLM_API float llm_maml_curve(float z, int act) {
+    const float t = act == LLM_ACTIVATION_TANH ? llm_tanhf(z) : 0.0f;
+    LLM_ASSERT(act == LLM_ACTIVATION_TANH || act == LLM_ACTIVATION_RELU);
+    return -2.0f * t * (1.0f - t * t);
+}
+
+/* Hv (P) += H v for the mean loss at w of a net with head MSE or SOFTMAX, x (N,size[0]) with label
+ * (N) or target as in llm_mlp_gradient. Every line of the forward and backward pass is followed by
+ * its derivative along v (P): the names with an r. About twice the price of a gradient. Scratch: 2
+ * caches, and 2 N (outputs + 2 widest) floats. */
+LLM_API void llm_maml_hessian(float *Hv, const llm_mlp *m, const float *w, const float *v,
+                              const float *x, const int *label, const float *target, size_t N,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, K = m->size[m->layers], L = m->layers;
+    const size_t wide = N * (llm_mlp_widest(m) > K ? llm_mlp_widest(m) : K);
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *ra = llm_arena_floats(arena, llm_mlp_cache(m, N)); /* r of z_l, a_l, laid out alike */
+    float *d = llm_arena_floats(arena, wide), *rd = llm_arena_floats(arena, wide);
+    float *da = llm_arena_floats(arena, wide), *rda = llm_arena_floats(arena, wide);
+    float *y = llm_arena_floats(arena, N * K);
+    LLM_ASSERT(m->head == LLM_OUTPUT_LAYER_MSE || m->head == LLM_OUTPUT_LAYER_SOFTMAX);
+    llm_mlp_forward(y, cache, m, w, x, N);
+    for (size_t l = 1; l <= L; l++) { /* r z = r a W' + a V' + v_b */
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t below = l > 1 ? llm_mlp_hidden(m, l - 1, N) + N * q.in : 0;
+        const size_t at = l < L ? llm_mlp_hidden(m, l, N) : 0;
+        float *rz = l < L ? ra + at : rd;
+        llm_matmul_forward(rz, l > 1 ? cache + below : x, v + q.weight, v + q.bias, N, q.in, q.out);
+        if (l > 1) llm_gemm(rz, ra + below, false, w + q.weight, true, N, q.out, q.in);
+        for (size_t i = 0; l < L && i < N * q.out; i++)
+            rz[N * q.out + i] = llm_activation_slope(cache[at + i], m->act) * rz[i];
+    }
+    llm_output_layer_loss(d, y, label, target, N, K, m->head);
+    for (size_t n = 0; n < N; n++) { /* r of the loss's gradient: its own Hessian, over N */
+        double mean = 0.0;
+        for (size_t k = 0; k < K && m->head == LLM_OUTPUT_LAYER_SOFTMAX; k++) {
+            const size_t i = n * K + k;
+            const bool hit = label ? label[n] == (int)k : false;
+            const double t = label ? (hit ? 1.0 : 0.0) : (double)target[i];
+            y[i] = (float)((double)d[i] * (double)N + t); /* p, of targets that sum to 1 */
+            mean += (double)y[i] * (double)rd[i];
+        }
+        for (size_t k = 0; k < K; k++) {
+            const size_t i = n * K + k;
+            const double p = m->head == LLM_OUTPUT_LAYER_SOFTMAX ? (double)y[i] : 1.0;
+            rd[i] = (float)(p * ((double)rd[i] - mean) / (double)N);
+        }
+    }
+    for (size_t l = L; l > 0; l--) {
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t at = l > 1 ? llm_mlp_hidden(m, l - 1, N) : 0;
+        const float *z = cache + at, *a = l > 1 ? z + N * q.in : x;
+        llm_matmul_backward(NULL, Hv + q.weight, Hv + q.bias, rd, a, w + q.weight, N, q.in, q.out);
+        if (l == 1) break;
+        const float *rz = ra + at;
+        llm_gemm(Hv + q.weight, d, true, rz + N * q.in, false, q.out, q.in, N);
+        for (size_t i = 0; i < N * q.in; i++) da[i] = rda[i] = 0.0f;
+        llm_gemm(da, d, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, rd, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, d, false, v + q.weight, false, N, q.in, q.out);
+        for (size_t i = 0; i < N * q.in; i++) {
+            const float slope = llm_activation_slope(z[i], m->act);
+            d[i] = da[i] * slope;
+            rd[i] = rda[i] * slope + da[i] * llm_maml_curve(z[i], m->act) * rz[i];
+        }
+    }
+    arena->used = mark;
+}
+
+/* The examples of a task: labels or targets, the other is NULL. */
+typedef struct {
+    const float *x, *target;
+    const int *label;
+    size_t N;
+} llm_maml_batch;
+
+/* w (P) takes so many steps on the support set, with rates (P). Scratch: P floats and
+ * llm_mlp_gradient's. */
+LLM_API void llm_maml_adapt(float *w, const llm_mlp *m, const float *rate, llm_maml_batch support,
+                            size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *g = llm_arena_floats(arena, P);
+    for (size_t t = 0; t < steps; t++) {
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_mlp_gradient(g, m, w, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) w[i] -= rate[i] * g[i];
+    }
+    arena->used = mark;
+}
+
+/* Returns the query loss of one task after `steps` on its support set from w (P), with rates (P);
+ * dw += its gradient by w and, unless NULL, drate += by the rates, exactly, or with first_order
+ * without Hessians. steps 0: joint training. Sum over the tasks, divide, and step with any
+ * optimizer. Scratch: (2 steps + 3) P floats, and llm_maml_hessian's or llm_mlp_gradient's. */
+LLM_API double llm_maml_gradient(float *dw, float *drate, const llm_mlp *m, const float *w,
+                                 const float *rate, llm_maml_batch support, llm_maml_batch query,
+                                 size_t steps, bool first_order, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *path = llm_arena_floats(arena, (steps + 1) * P), *g = llm_arena_floats(arena, steps * P);
+    float *v = llm_arena_floats(arena, P), *av = llm_arena_floats(arena, P);
+    memcpy(path, w, P * sizeof(float));
+    for (size_t i = 0; i < steps * P; i++) g[i] = 0.0f;
+    for (size_t t = 0; t < steps; t++) {
+        float *now = path + t * P, *gt = g + t * P;
+        llm_mlp_gradient(gt, m, now, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) now[P + i] = now[i] - rate[i] * gt[i];
+    }
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+    const double loss = llm_mlp_gradient(v, m, path + steps * P, query.x, query.label, query.target,
+                                         query.N, arena);
+    for (size_t t = steps; t-- > 0;) {
+        for (size_t i = 0; i < P; i++) {
+            if (drate) drate[i] -= v[i] * g[t * P + i];
+            av[i] = -rate[i] * v[i];
+        }
+        if (first_order) continue;
+        llm_maml_hessian(v, m, path + t * P, av, support.x, support.label, support.target,
+                         support.N, arena); /* v += H (-a v) */
+    }
+    for (size_t i = 0; i < P; i++) dw[i] += v[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* Reptile: w (n) moves a share towards the mean of the adapted weights, given as their sum (n) over
+ * so many tasks. */
+LLM_API void llm_maml_reptile(float *w, const float *sum, size_t n, size_t tasks, float share) {
+    LLM_ASSERT(tasks > 0);
+    for (size_t i = 0; i < n; i++) w[i] += share * (sum[i] / (float)tasks - w[i]);
+}
+
+/* x, y (n) of the task y = amplitude sin(x - phase), x uniform in -5..5, with amplitude in 0.1..5
+ * and phase in 0..pi drawn by the caller once a task. */
+LLM_API void llm_maml_sine(float *x, float *y, size_t n, float amplitude, float phase,
+                           llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        x[i] = 10.0f * llm_rng_uniform(rng) - 5.0f;
+        y[i] = amplitude * sinf(x[i] - phase);
+    }
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
