@@ -5485,7 +5485,8 @@ llm_cuda_output_layer_density_mixture(float *loss, float *dz, const float *z, co
  *
  * Moves the inputs once, the weights once a block, and two gradients a block: for the few hundred
  * rows of a batch far less than the activations of a layerwise path. Limit: the additions of one
- * example, whose layers wait for each other; shared memory bounds the net, 2 P floats and its units.
+ * example, whose layers wait for each other; shared memory bounds the net, 2 P floats and its
+ * units.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce, activation
@@ -5975,7 +5976,8 @@ LLM_KERNEL void llm_batchnorm_finish_kernel(float *mean, float *rstd, llm_batchn
     llm_store(mean, c, v[1]);
     llm_store(rstd, c, rsqrtf(v[2] / v[0] + layer.eps));
 }
-/* y <- w (x - mean) rstd + b, V entries a thread: all of one channel, or of V neighbours (S = 1). */
+/* y <- w (x - mean) rstd + b, V entries a thread: all of one channel, or of V neighbours (S =
+ * 1). */
 template <typename T, int V>
 LLM_KERNEL void llm_batchnorm_apply_kernel(T *y, const T *x, const float *mean, const float *rstd,
                                            llm_batchnorm layer, size_t n, size_t S) {
