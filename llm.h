@@ -192,6 +192,7 @@
  *   pooling                  Pooling
  *   cnn                      Convolutional neural network
  *   cnn_train                Training a network of layers
+ *   equivariance             Invariance and equivariance
  *   sparse_rep               Sparse activations
  *   sparse_coding            Codes of a dictionary
  *   lista                    Learned sparse coding
@@ -226,6 +227,7 @@
  *   pcgrad                   Gradient surgery for several tasks
  *   curriculum               Curriculum learning
  *   self_paced               Self-paced learning
+ *   maml                     Meta-learning: MAML and Reptile
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -13553,9 +13555,10 @@ typedef struct {
     double *x, *y, *mean, *norm, y_mean;
 } llm_regularization_data;
 
-/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
+/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. NaN
+ * stays. */
 LLM_API double llm_regularization_soft(double z, double t) {
-    return z > t ? z - t : z < -t ? z + t : 0.0;
+    return z > t ? z - t : z < -t ? z + t : z == z ? 0.0 : z;
 }
 
 /* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
@@ -13810,7 +13813,7 @@ LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double
                 for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
             }
             for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
-            above = curve <= length * (1.0 + 1e-12);
+            above = !(curve > length * (1.0 + 1e-12)); /* NaN ends here, too */
             if (!above) L *= 2.0;
         }
         double uphill = 0.0;
@@ -15596,7 +15599,7 @@ LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float
  *
  * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
  *         Goodfellow 2015, "Efficient per-example gradient computations"
- * needs   matmul activation arena
+ * needs   svd matmul activation arena
  * see     @matmul (the product itself), @mlp, @lora (a low-rank change), @dp_sgd (per-sample norms)
  * topics  Fully connected layer
  */
@@ -15641,6 +15644,23 @@ LLM_API void llm_dense_low_rank_forward(float *y, float *h, const float *x, cons
                                         size_t O, size_t R) {
     llm_dense_forward(h, x, v, NULL, N, C, R);
     llm_dense_forward(y, h, u, b, N, R, O);
+}
+
+/* u (O,R), v (R,C) <- w (O,C): the two factors of rank R whose product is nearest to w, by the
+ * first R singular values; each takes the root of them. The squared error is the sum of squares of
+ * those left out. Scratch: llm_svd's, and (O + C + 1) min(O,C) floats, given back. */
+LLM_API void llm_dense_low_rank_factor(float *u, float *v, const float *w, size_t C, size_t O,
+                                       size_t R, llm_arena *arena) {
+    const size_t mark = arena->used, k = O < C ? O : C;
+    LLM_ASSERT(R <= k);
+    float *left = llm_arena_floats(arena, O * k), *right = llm_arena_floats(arena, C * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, w, O, C, arena);
+    for (size_t r = 0; r < R; r++) {
+        for (size_t o = 0; o < O; o++) u[o * R + r] = sqrtf(s[r]) * left[o * k + r];
+        for (size_t c = 0; c < C; c++) v[r * C + c] = sqrtf(s[r]) * right[c * k + r];
+    }
+    arena->used = mark;
 }
 
 /* dx (N,C), dv (R,C), du (O,R), db (O) += <- dy (N,O) and forward's h, x, v, u. Any of the four may
@@ -17101,8 +17121,8 @@ LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, co
         signal[l] = sqrt(a / (double)size), gradient[l] = sqrt(b / (double)size);
         if (l == 0) break;
         for (size_t i = 0; i < size; i++) below[i] = skip ? g[i] : 0.0f;
-        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, h + (l - 1) * size,
-                               w + (l - 1) * n * n, N, n, n, act, arena);
+        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, NULL, w + (l - 1) * n * n,
+                               N, n, n, act, arena); /* x is for dw only */
         float *swap = g;
         g = below, below = swap;
     }
@@ -17113,13 +17133,11 @@ LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, co
  * straight line through log gradient[l] against l, from .. to (inclusive), from < to. */
 LLM_API double llm_vanishing_gradient_rate(const double *gradient, size_t from, size_t to) {
     LLM_ASSERT(from < to);
-    double mean_l = 0.0, mean_g = 0.0, cross = 0.0, square = 0.0;
-    const double count = (double)(to - from + 1);
-    for (size_t l = from; l <= to; l++)
-        mean_l += (double)l / count, mean_g += log(gradient[l]) / count;
+    double cross = 0.0, square = 0.0;
+    const double middle = 0.5 * ((double)from + (double)to);
     for (size_t l = from; l <= to; l++) {
-        cross += ((double)l - mean_l) * (log(gradient[l]) - mean_g);
-        square += ((double)l - mean_l) * ((double)l - mean_l);
+        cross += ((double)l - middle) * log(gradient[l]);
+        square += ((double)l - middle) * ((double)l - middle);
     }
     return exp(-2.0 * cross / square);
 }
@@ -17806,7 +17824,7 @@ LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t 
                                  size_t S) {
     LLM_PARALLEL_FOR
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
-        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double m[LLM_BATCHNORM_BLOCK], square[LLM_BATCHNORM_BLOCK];
         for (size_t c = 0; c < block; c++) m[c] = square[c] = 0.0;
         for (size_t n = 0; n < N; n++) {
@@ -17891,7 +17909,7 @@ LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const
                                 size_t S) {
     LLM_PARALLEL_FOR
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
-        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double total[LLM_BATCHNORM_BLOCK], product[LLM_BATCHNORM_BLOCK];
         for (size_t c = 0; c < block; c++) total[c] = product[c] = 0.0;
         for (size_t n = 0; n < N; n++)
@@ -19550,6 +19568,160 @@ LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, c
     }
     arena->used = mark;
     return loss;
+}
+
+/* @equivariance --------------------------------------------- Invariance and equivariance
+ *
+ *     equivariant:  f(T x) = T' f(x)           invariant: T' is nothing
+ *     defect        |f(T x) - T' f(x)| / |f(x)|
+ *
+ * A convolution of a shifted picture is the shifted convolution: it need not learn a thing twice.
+ * What a network may know about its task is built in like that, and where it is broken (by a border
+ * of zeros, by a stride) can be measured: the defect. Any function becomes invariant by averaging
+ * over a finite group, equivariant by averaging what comes back after undoing it. A group
+ * convolution costs less: the same kernel in all four turns, so that turning the picture turns the
+ * four answers and exchanges them. BlurPool smooths before a stride throws pixels away.
+ *
+ * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12; Zhang
+ *         2019, "Making convolutional networks shift-invariant again"
+ * needs   base arena conv2d conv2d_gemm
+ * see     @augmentation (learned instead of built in), @cnn
+ * topics  Invariance vs Equivariance
+ */
+
+/* |a - b| / |b| over n numbers: a = f(T x), b = T' f(x). */
+LLM_API double llm_equivariance_defect(const float *a, const float *b, size_t n) {
+    double apart = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        apart += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(apart / size);
+}
+
+/* y (C,H,W) <- x (C,H,W) shifted by down rows and right columns, around the border. y may not be
+ * x. */
+LLM_API void llm_equivariance_shift(float *y, const float *x, size_t C, size_t H, size_t W,
+                                    size_t down, size_t right) {
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = (i / W % H + down) % H, column = (i % W + right) % W;
+        y[(i / (H * W) * H + row) * W + column] = x[i];
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S) turned by so many quarters, counterclockwise. y may not be x. */
+LLM_API void llm_equivariance_turn(float *y, const float *x, size_t C, size_t S, size_t quarters) {
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i / S % S, column = i % S;
+        for (size_t q = 0; q < quarters % 4; q++) { /* a turn takes (r,c) to (S - 1 - c, r) */
+            const size_t old = row;
+            row = S - 1 - column;
+            column = old;
+        }
+        y[(i / (S * S) * S + row) * S + column] = x[i];
+    }
+}
+
+/* mean (n) <- y (G,n): the answers to the G pictures of an orbit, averaged. For an equivariant
+ * result undo the action on each answer first. */
+LLM_API void llm_equivariance_symmetrize(float *mean, const float *y, size_t G, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t g = 0; g < G; g++) sum += (double)y[g * n + i];
+        mean[i] = (float)(sum / (double)G);
+    }
+}
+
+/* bank (O,4,C,k,k) <- w (O,C,k,k): a picture goes in (lifting). bank (O,4,C,4,k,k) <- w
+ * (O,C,4,k,k): channels that have four turns already. Bank r is the kernel turned by r quarters,
+ * and the input turns are exchanged in a circle along with it: entry s comes from w's s - r. */
+LLM_API void llm_equivariance_p4_bank(float *bank, const float *w, size_t O, size_t C, size_t turns,
+                                      size_t k) {
+    LLM_ASSERT(turns == 1 || turns == 4);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                llm_equivariance_turn(bank + ((o * 4 + r) * C * turns + i) * k * k,
+                                      w + (o * C * turns + from) * k * k, 1, k, r);
+            }
+}
+
+/* dw += <- dbank: the transpose of the copying above; each weight stands in four places. */
+LLM_API void llm_equivariance_p4_bank_backward(float *dw, const float *dbank, size_t O, size_t C,
+                                               size_t turns, size_t k, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *back = llm_arena_floats(arena, k * k);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                float *to = dw + (o * C * turns + from) * k * k;
+                llm_equivariance_turn(back, dbank + ((o * 4 + r) * C * turns + i) * k * k, 1, k,
+                                      4 - r);
+                for (size_t j = 0; j < k * k; j++) to[j] += back[j];
+            }
+    arena->used = mark;
+}
+
+/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w (O,C,turns,k,k): turns is 1 for a picture, 4 behind
+ * another p4 layer. pad pixels of zeros around, stride 1. Scratch: 4 times w, and the
+ * convolution's. */
+LLM_API void llm_equivariance_p4conv_forward(float *y, const float *x, const float *w, size_t N,
+                                             size_t O, size_t C, size_t turns, size_t S, size_t k,
+                                             size_t pad, llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    float *bank = llm_arena_floats(arena, llm_conv2d_weights(&c));
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    llm_conv2d_forward(y, x, bank, NULL, N, &c, arena);
+    arena->used = mark;
+}
+
+/* dx, dw += <- dy and forward's x, w. Either may be NULL. Scratch: 8 times w, and the
+ * convolution's. */
+LLM_API void llm_equivariance_p4conv_backward(float *dx, float *dw, const float *dy, const float *x,
+                                              const float *w, size_t N, size_t O, size_t C,
+                                              size_t turns, size_t S, size_t k, size_t pad,
+                                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const size_t n = llm_conv2d_weights(&c);
+    float *bank = llm_arena_floats(arena, n), *dbank = llm_arena_floats(arena, n);
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    for (size_t i = 0; i < n; i++) dbank[i] = 0.0f;
+    llm_conv2d_backward(dx, dw ? dbank : NULL, NULL, dy, x, bank, N, &c, arena);
+    if (dw) llm_equivariance_p4_bank_backward(dw, dbank, O, C, turns, k, arena);
+    arena->used = mark;
+}
+
+/* y (C,H/2,W/2) <- x (C,H,W), H and W even: smoothed with (1,2,1)/4 in both directions, around the
+ * border, then every second pixel. */
+LLM_API void llm_equivariance_blurpool(float *y, const float *x, size_t C, size_t H, size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    LLM_ASSERT(H % 2 == 0 && W % 2 == 0);
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        float sum = 0.0f;
+        for (size_t k = 0; k < 9; k++)
+            sum += weight[k / 3] * weight[k % 3] *
+                   x[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W];
+        y[i] = sum;
+    }
+}
+
+/* dx (C,H,W) += <- dy (C,H/2,W/2). */
+LLM_API void llm_equivariance_blurpool_backward(float *dx, const float *dy, size_t C, size_t H,
+                                                size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        for (size_t k = 0; k < 9; k++)
+            dx[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W] +=
+                weight[k / 3] * weight[k % 3] * dy[i];
+    }
 }
 
 /* @sparse_rep ----------------------------------------------- Sparse activations
@@ -23690,6 +23862,169 @@ LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *l
     llm_argsort(order, loss_a, n);
     for (size_t i = 0; i < keep; i++) for_b[i] = order[i];
     arena->used = mark;
+}
+
+/* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
+ *
+ *     adapt    w_0 = w,  w_{t+1} = w_t - a grad L_support(w_t)          k steps on a few examples
+ *     MAML     minimise the mean over tasks of L_query(w_k), by w
+ *     dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)    H_t: Hessian at w_t
+ *     FOMAML   without the H;      Reptile    w <- w + e mean(w_k - w)
+ *
+ * Learns a starting point from which a few steps are enough. What is minimised is the loss after
+ * the steps, so the gradient goes back through them: each is linear to first order, I - a H, at
+ * the price of a Hessian-vector product, exact here by differentiating the backward pass. Rates
+ * may differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs
+ * less than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
+ *
+ * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning"; Nichol, Achiam & Schulman
+ *         2018, "On First-Order Meta-Learning Algorithms"; Raghu et al. 2020 (ANIL); Li et al. 2017
+ *         (Meta-SGD); Pearlmutter 1994 (the product)
+ * needs   rng exp gemm matmul activation output_layer mlp
+ * see     @autodiff (forward over reverse, any program), @adamw (the outer step)
+ * topics  Meta-Learning: MAML & Reptile
+ */
+
+/* phi''(z), for the activations that have a simple one; 0 for ReLU, also at its kink. */
+LLM_API float llm_maml_curve(float z, int act) {
+    const float t = act == LLM_ACTIVATION_TANH ? llm_tanhf(z) : 0.0f;
+    LLM_ASSERT(act == LLM_ACTIVATION_TANH || act == LLM_ACTIVATION_RELU);
+    return -2.0f * t * (1.0f - t * t);
+}
+
+/* Hv (P) += H v for the mean loss at w of a net with head MSE or SOFTMAX, x (N,size[0]) with label
+ * (N) or target as in llm_mlp_gradient. Every line of the forward and backward pass is followed by
+ * its derivative along v (P): the names with an r. About twice the price of a gradient. Scratch: 2
+ * caches, and 2 N (outputs + 2 widest) floats. */
+LLM_API void llm_maml_hessian(float *Hv, const llm_mlp *m, const float *w, const float *v,
+                              const float *x, const int *label, const float *target, size_t N,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, K = m->size[m->layers], L = m->layers;
+    const size_t wide = N * (llm_mlp_widest(m) > K ? llm_mlp_widest(m) : K);
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *ra = llm_arena_floats(arena, llm_mlp_cache(m, N)); /* r of z_l, a_l, laid out alike */
+    float *d = llm_arena_floats(arena, wide), *rd = llm_arena_floats(arena, wide);
+    float *da = llm_arena_floats(arena, wide), *rda = llm_arena_floats(arena, wide);
+    float *y = llm_arena_floats(arena, N * K);
+    LLM_ASSERT(m->head == LLM_OUTPUT_LAYER_MSE || m->head == LLM_OUTPUT_LAYER_SOFTMAX);
+    llm_mlp_forward(y, cache, m, w, x, N);
+    for (size_t l = 1; l <= L; l++) { /* r z = r a W' + a V' + v_b */
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t below = l > 1 ? llm_mlp_hidden(m, l - 1, N) + N * q.in : 0;
+        const size_t at = l < L ? llm_mlp_hidden(m, l, N) : 0;
+        float *rz = l < L ? ra + at : rd;
+        llm_matmul_forward(rz, l > 1 ? cache + below : x, v + q.weight, v + q.bias, N, q.in, q.out);
+        if (l > 1) llm_gemm(rz, ra + below, false, w + q.weight, true, N, q.out, q.in);
+        for (size_t i = 0; l < L && i < N * q.out; i++)
+            rz[N * q.out + i] = llm_activation_slope(cache[at + i], m->act) * rz[i];
+    }
+    llm_output_layer_loss(d, y, label, target, N, K, m->head);
+    for (size_t n = 0; n < N; n++) { /* r of the loss's gradient: its own Hessian, over N */
+        double mean = 0.0;
+        for (size_t k = 0; k < K && m->head == LLM_OUTPUT_LAYER_SOFTMAX; k++) {
+            const size_t i = n * K + k;
+            const bool hit = label ? label[n] == (int)k : false;
+            const double t = label ? (hit ? 1.0 : 0.0) : (double)target[i];
+            y[i] = (float)((double)d[i] * (double)N + t); /* p, of targets that sum to 1 */
+            mean += (double)y[i] * (double)rd[i];
+        }
+        for (size_t k = 0; k < K; k++) {
+            const size_t i = n * K + k;
+            const double p = m->head == LLM_OUTPUT_LAYER_SOFTMAX ? (double)y[i] : 1.0;
+            rd[i] = (float)(p * ((double)rd[i] - mean) / (double)N);
+        }
+    }
+    for (size_t l = L; l > 0; l--) {
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t at = l > 1 ? llm_mlp_hidden(m, l - 1, N) : 0;
+        const float *z = cache + at, *a = l > 1 ? z + N * q.in : x;
+        llm_matmul_backward(NULL, Hv + q.weight, Hv + q.bias, rd, a, w + q.weight, N, q.in, q.out);
+        if (l == 1) break;
+        const float *rz = ra + at;
+        llm_gemm(Hv + q.weight, d, true, rz + N * q.in, false, q.out, q.in, N);
+        for (size_t i = 0; i < N * q.in; i++) da[i] = rda[i] = 0.0f;
+        llm_gemm(da, d, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, rd, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, d, false, v + q.weight, false, N, q.in, q.out);
+        for (size_t i = 0; i < N * q.in; i++) {
+            const float slope = llm_activation_slope(z[i], m->act);
+            d[i] = da[i] * slope;
+            rd[i] = rda[i] * slope + da[i] * llm_maml_curve(z[i], m->act) * rz[i];
+        }
+    }
+    arena->used = mark;
+}
+
+/* The examples of a task: labels or targets, the other is NULL. */
+typedef struct {
+    const float *x, *target;
+    const int *label;
+    size_t N;
+} llm_maml_batch;
+
+/* w (P) takes so many steps on the support set, with rates (P). Scratch: P floats and
+ * llm_mlp_gradient's. */
+LLM_API void llm_maml_adapt(float *w, const llm_mlp *m, const float *rate, llm_maml_batch support,
+                            size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *g = llm_arena_floats(arena, P);
+    for (size_t t = 0; t < steps; t++) {
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_mlp_gradient(g, m, w, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) w[i] -= rate[i] * g[i];
+    }
+    arena->used = mark;
+}
+
+/* Returns the query loss of one task after `steps` on its support set from w (P), with rates (P);
+ * dw += its gradient by w and, unless NULL, drate += by the rates, exactly, or with first_order
+ * without Hessians. steps 0: joint training. Sum over the tasks, divide, and step with any
+ * optimizer. Scratch: (2 steps + 3) P floats, and llm_maml_hessian's or llm_mlp_gradient's. */
+LLM_API double llm_maml_gradient(float *dw, float *drate, const llm_mlp *m, const float *w,
+                                 const float *rate, llm_maml_batch support, llm_maml_batch query,
+                                 size_t steps, bool first_order, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *path = llm_arena_floats(arena, (steps + 1) * P), *g = llm_arena_floats(arena, steps * P);
+    float *v = llm_arena_floats(arena, P), *av = llm_arena_floats(arena, P);
+    memcpy(path, w, P * sizeof(float));
+    for (size_t i = 0; i < steps * P; i++) g[i] = 0.0f;
+    for (size_t t = 0; t < steps; t++) {
+        float *now = path + t * P, *gt = g + t * P;
+        llm_mlp_gradient(gt, m, now, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) now[P + i] = now[i] - rate[i] * gt[i];
+    }
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+    const double loss = llm_mlp_gradient(v, m, path + steps * P, query.x, query.label, query.target,
+                                         query.N, arena);
+    for (size_t t = steps; t-- > 0;) {
+        for (size_t i = 0; i < P; i++) {
+            if (drate) drate[i] -= v[i] * g[t * P + i];
+            av[i] = -rate[i] * v[i];
+        }
+        if (first_order) continue;
+        llm_maml_hessian(v, m, path + t * P, av, support.x, support.label, support.target,
+                         support.N, arena); /* v += H (-a v) */
+    }
+    for (size_t i = 0; i < P; i++) dw[i] += v[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* Reptile: w (n) moves a share towards the mean of the adapted weights, given as their sum (n) over
+ * so many tasks. */
+LLM_API void llm_maml_reptile(float *w, const float *sum, size_t n, size_t tasks, float share) {
+    LLM_ASSERT(tasks > 0);
+    for (size_t i = 0; i < n; i++) w[i] += share * (sum[i] / (float)tasks - w[i]);
+}
+
+/* x, y (n) of the task y = amplitude sin(x - phase), x uniform in -5..5, with amplitude in 0.1..5
+ * and phase in 0..pi drawn by the caller once a task. */
+LLM_API void llm_maml_sine(float *x, float *y, size_t n, float amplitude, float phase,
+                           llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        x[i] = 10.0f * llm_rng_uniform(rng) - 5.0f;
+        y[i] = amplitude * sinf(x[i] - phase);
+    }
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
