@@ -19503,6 +19503,158 @@ LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, c
     return loss;
 }
 
+/* @equivariance --------------------------------------------- Invariance and equivariance
+ *
+ *     equivariant:  f(T x) = T' f(x)           invariant: T' is nothing
+ *     defect        |f(T x) - T' f(x)| / |f(x)|
+ *
+ * A convolution of a shifted picture is the shifted convolution: it need not learn a thing twice.
+ * What a network may know about its task is built in like that, and where it is broken (by a border
+ * of zeros, by a stride) can be measured: the defect. Any function becomes invariant by averaging
+ * over a finite group, equivariant by averaging what comes back after undoing it. A group
+ * convolution costs less: the same kernel in all four turns, so that turning the picture turns the
+ * four answers and exchanges them. BlurPool smooths before a stride throws pixels away.
+ *
+ * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12; Zhang 2019,
+ *         "Making convolutional networks shift-invariant again"
+ * needs   base arena conv2d conv2d_gemm
+ * see     @augmentation (learned instead of built in), @cnn
+ * topics  Invariance vs Equivariance
+ */
+
+/* |a - b| / |b| over n numbers: a = f(T x), b = T' f(x). */
+LLM_API double llm_equivariance_defect(const float *a, const float *b, size_t n) {
+    double apart = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        apart += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(apart / size);
+}
+
+/* y (C,H,W) <- x (C,H,W) shifted by down rows and right columns, around the border. y may not be x. */
+LLM_API void llm_equivariance_shift(float *y, const float *x, size_t C, size_t H, size_t W,
+                                    size_t down, size_t right) {
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = (i / W % H + down) % H, column = (i % W + right) % W;
+        y[(i / (H * W) * H + row) * W + column] = x[i];
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S) turned by so many quarters, counterclockwise. y may not be x. */
+LLM_API void llm_equivariance_turn(float *y, const float *x, size_t C, size_t S, size_t quarters) {
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i / S % S, column = i % S;
+        for (size_t q = 0; q < quarters % 4; q++) { /* a turn takes (r,c) to (S - 1 - c, r) */
+            const size_t old = row;
+            row = S - 1 - column;
+            column = old;
+        }
+        y[(i / (S * S) * S + row) * S + column] = x[i];
+    }
+}
+
+/* mean (n) <- y (G,n): the answers to the G pictures of an orbit, averaged. For an equivariant
+ * result undo the action on each answer first. */
+LLM_API void llm_equivariance_symmetrize(float *mean, const float *y, size_t G, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t g = 0; g < G; g++) sum += (double)y[g * n + i];
+        mean[i] = (float)(sum / (double)G);
+    }
+}
+
+/* bank (O,4,C,k,k) <- w (O,C,k,k): a picture goes in (lifting). bank (O,4,C,4,k,k) <- w (O,C,4,k,k):
+ * channels that have four turns already. Bank r is the kernel turned by r quarters, and the input
+ * turns are exchanged in a circle along with it: entry s comes from w's s - r. */
+LLM_API void llm_equivariance_p4_bank(float *bank, const float *w, size_t O, size_t C, size_t turns,
+                                      size_t k) {
+    LLM_ASSERT(turns == 1 || turns == 4);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                llm_equivariance_turn(bank + ((o * 4 + r) * C * turns + i) * k * k,
+                                      w + (o * C * turns + from) * k * k, 1, k, r);
+            }
+}
+
+/* dw += <- dbank: the transpose of the copying above; each weight stands in four places. */
+LLM_API void llm_equivariance_p4_bank_backward(float *dw, const float *dbank, size_t O, size_t C,
+                                               size_t turns, size_t k, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *back = llm_arena_floats(arena, k * k);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                float *to = dw + (o * C * turns + from) * k * k;
+                llm_equivariance_turn(back, dbank + ((o * 4 + r) * C * turns + i) * k * k, 1, k,
+                                      4 - r);
+                for (size_t j = 0; j < k * k; j++) to[j] += back[j];
+            }
+    arena->used = mark;
+}
+
+/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w (O,C,turns,k,k): turns is 1 for a picture, 4 behind another
+ * p4 layer. pad pixels of zeros around, stride 1. Scratch: 4 times w, and the convolution's. */
+LLM_API void llm_equivariance_p4conv_forward(float *y, const float *x, const float *w, size_t N,
+                                             size_t O, size_t C, size_t turns, size_t S, size_t k,
+                                             size_t pad, llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    float *bank = llm_arena_floats(arena, llm_conv2d_weights(&c));
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    llm_conv2d_forward(y, x, bank, NULL, N, &c, arena);
+    arena->used = mark;
+}
+
+/* dx, dw += <- dy and forward's x, w. Either may be NULL. Scratch: 8 times w, and the
+ * convolution's. */
+LLM_API void llm_equivariance_p4conv_backward(float *dx, float *dw, const float *dy, const float *x,
+                                              const float *w, size_t N, size_t O, size_t C,
+                                              size_t turns, size_t S, size_t k, size_t pad,
+                                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const size_t n = llm_conv2d_weights(&c);
+    float *bank = llm_arena_floats(arena, n), *dbank = llm_arena_floats(arena, n);
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    for (size_t i = 0; i < n; i++) dbank[i] = 0.0f;
+    llm_conv2d_backward(dx, dw ? dbank : NULL, NULL, dy, x, bank, N, &c, arena);
+    if (dw) llm_equivariance_p4_bank_backward(dw, dbank, O, C, turns, k, arena);
+    arena->used = mark;
+}
+
+/* y (C,H/2,W/2) <- x (C,H,W), H and W even: smoothed with (1,2,1)/4 in both directions, around the
+ * border, then every second pixel. */
+LLM_API void llm_equivariance_blurpool(float *y, const float *x, size_t C, size_t H, size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    LLM_ASSERT(H % 2 == 0 && W % 2 == 0);
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        float sum = 0.0f;
+        for (size_t k = 0; k < 9; k++)
+            sum += weight[k / 3] * weight[k % 3] *
+                   x[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W];
+        y[i] = sum;
+    }
+}
+
+/* dx (C,H,W) += <- dy (C,H/2,W/2). */
+LLM_API void llm_equivariance_blurpool_backward(float *dx, const float *dy, size_t C, size_t H,
+                                                size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        for (size_t k = 0; k < 9; k++)
+            dx[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W] +=
+                weight[k / 3] * weight[k % 3] * dy[i];
+    }
+}
+
 /* @sparse_rep ----------------------------------------------- Sparse activations
  *
  *     S = (1 - (sum |a| / n)^2 / (sum a^2 / n)) / (1 - 1/n)         0: all equal, 1: one is not 0
@@ -20146,158 +20298,6 @@ LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, cons
     }
     memcpy(to_w + llm_kan_base(to, 0, 0), w + llm_kan_base(k, 0, 0), 2 * O * k->in * sizeof(float));
     arena->used = mark;
-}
-
-/* @equivariance --------------------------------------------- Invariance and equivariance
- *
- *     equivariant:  f(T x) = T' f(x)           invariant: T' is nothing
- *     defect        |f(T x) - T' f(x)| / |f(x)|
- *
- * A convolution of a shifted picture is the shifted convolution: it need not learn a thing twice.
- * What a network may know about its task is built in like that, and where it is broken (by a border
- * of zeros, by a stride) can be measured: the defect. Any function becomes invariant by averaging
- * over a finite group, equivariant by averaging what comes back after undoing it. A group
- * convolution costs less: the same kernel in all four turns, so that turning the picture turns the
- * four answers and exchanges them. BlurPool smooths before a stride throws pixels away.
- *
- * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12; Zhang 2019,
- *         "Making convolutional networks shift-invariant again"
- * needs   base arena conv2d conv2d_gemm
- * see     @augmentation (learned instead of built in), @cnn
- * topics  Invariance vs Equivariance
- */
-
-/* |a - b| / |b| over n numbers: a = f(T x), b = T' f(x). */
-LLM_API double llm_equivariance_defect(const float *a, const float *b, size_t n) {
-    double apart = 0.0, size = 0.0;
-    for (size_t i = 0; i < n; i++) {
-        apart += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    return sqrt(apart / size);
-}
-
-/* y (C,H,W) <- x (C,H,W) shifted by down rows and right columns, around the border. y may not be x. */
-LLM_API void llm_equivariance_shift(float *y, const float *x, size_t C, size_t H, size_t W,
-                                    size_t down, size_t right) {
-    for (size_t i = 0; i < C * H * W; i++) {
-        const size_t row = (i / W % H + down) % H, column = (i % W + right) % W;
-        y[(i / (H * W) * H + row) * W + column] = x[i];
-    }
-}
-
-/* y (C,S,S) <- x (C,S,S) turned by so many quarters, counterclockwise. y may not be x. */
-LLM_API void llm_equivariance_turn(float *y, const float *x, size_t C, size_t S, size_t quarters) {
-    for (size_t i = 0; i < C * S * S; i++) {
-        size_t row = i / S % S, column = i % S;
-        for (size_t q = 0; q < quarters % 4; q++) { /* a turn takes (r,c) to (S - 1 - c, r) */
-            const size_t old = row;
-            row = S - 1 - column;
-            column = old;
-        }
-        y[(i / (S * S) * S + row) * S + column] = x[i];
-    }
-}
-
-/* mean (n) <- y (G,n): the answers to the G pictures of an orbit, averaged. For an equivariant
- * result undo the action on each answer first. */
-LLM_API void llm_equivariance_symmetrize(float *mean, const float *y, size_t G, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0.0;
-        for (size_t g = 0; g < G; g++) sum += (double)y[g * n + i];
-        mean[i] = (float)(sum / (double)G);
-    }
-}
-
-/* bank (O,4,C,k,k) <- w (O,C,k,k): a picture goes in (lifting). bank (O,4,C,4,k,k) <- w (O,C,4,k,k):
- * channels that have four turns already. Bank r is the kernel turned by r quarters, and the input
- * turns are exchanged in a circle along with it: entry s comes from w's s - r. */
-LLM_API void llm_equivariance_p4_bank(float *bank, const float *w, size_t O, size_t C, size_t turns,
-                                      size_t k) {
-    LLM_ASSERT(turns == 1 || turns == 4);
-    for (size_t o = 0; o < O; o++)
-        for (size_t r = 0; r < 4; r++)
-            for (size_t i = 0; i < C * turns; i++) {
-                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
-                llm_equivariance_turn(bank + ((o * 4 + r) * C * turns + i) * k * k,
-                                      w + (o * C * turns + from) * k * k, 1, k, r);
-            }
-}
-
-/* dw += <- dbank: the transpose of the copying above; each weight stands in four places. */
-LLM_API void llm_equivariance_p4_bank_backward(float *dw, const float *dbank, size_t O, size_t C,
-                                               size_t turns, size_t k, llm_arena *arena) {
-    const size_t mark = arena->used;
-    float *back = llm_arena_floats(arena, k * k);
-    for (size_t o = 0; o < O; o++)
-        for (size_t r = 0; r < 4; r++)
-            for (size_t i = 0; i < C * turns; i++) {
-                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
-                float *to = dw + (o * C * turns + from) * k * k;
-                llm_equivariance_turn(back, dbank + ((o * 4 + r) * C * turns + i) * k * k, 1, k,
-                                      4 - r);
-                for (size_t j = 0; j < k * k; j++) to[j] += back[j];
-            }
-    arena->used = mark;
-}
-
-/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w (O,C,turns,k,k): turns is 1 for a picture, 4 behind another
- * p4 layer. pad pixels of zeros around, stride 1. Scratch: 4 times w, and the convolution's. */
-LLM_API void llm_equivariance_p4conv_forward(float *y, const float *x, const float *w, size_t N,
-                                             size_t O, size_t C, size_t turns, size_t S, size_t k,
-                                             size_t pad, llm_arena *arena) {
-    const size_t mark = arena->used;
-    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
-    float *bank = llm_arena_floats(arena, llm_conv2d_weights(&c));
-    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
-    llm_conv2d_forward(y, x, bank, NULL, N, &c, arena);
-    arena->used = mark;
-}
-
-/* dx, dw += <- dy and forward's x, w. Either may be NULL. Scratch: 8 times w, and the
- * convolution's. */
-LLM_API void llm_equivariance_p4conv_backward(float *dx, float *dw, const float *dy, const float *x,
-                                              const float *w, size_t N, size_t O, size_t C,
-                                              size_t turns, size_t S, size_t k, size_t pad,
-                                              llm_arena *arena) {
-    const size_t mark = arena->used;
-    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
-    const size_t n = llm_conv2d_weights(&c);
-    float *bank = llm_arena_floats(arena, n), *dbank = llm_arena_floats(arena, n);
-    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
-    for (size_t i = 0; i < n; i++) dbank[i] = 0.0f;
-    llm_conv2d_backward(dx, dw ? dbank : NULL, NULL, dy, x, bank, N, &c, arena);
-    if (dw) llm_equivariance_p4_bank_backward(dw, dbank, O, C, turns, k, arena);
-    arena->used = mark;
-}
-
-/* y (C,H/2,W/2) <- x (C,H,W), H and W even: smoothed with (1,2,1)/4 in both directions, around the
- * border, then every second pixel. */
-LLM_API void llm_equivariance_blurpool(float *y, const float *x, size_t C, size_t H, size_t W) {
-    static const float weight[3] = {0.25f, 0.5f, 0.25f};
-    LLM_ASSERT(H % 2 == 0 && W % 2 == 0);
-    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
-        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
-                     column = i % (W / 2) * 2;
-        float sum = 0.0f;
-        for (size_t k = 0; k < 9; k++)
-            sum += weight[k / 3] * weight[k % 3] *
-                   x[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W];
-        y[i] = sum;
-    }
-}
-
-/* dx (C,H,W) += <- dy (C,H/2,W/2). */
-LLM_API void llm_equivariance_blurpool_backward(float *dx, const float *dy, size_t C, size_t H,
-                                                size_t W) {
-    static const float weight[3] = {0.25f, 0.5f, 0.25f};
-    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
-        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
-                     column = i % (W / 2) * 2;
-        for (size_t k = 0; k < 9; k++)
-            dx[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W] +=
-                weight[k / 3] * weight[k % 3] * dy[i];
-    }
 }
 
 /* @07-optim ================================================= OPTIMIZATION */
