@@ -192,6 +192,7 @@
  *   pooling                  Pooling
  *   cnn                      Convolutional neural network
  *   cnn_train                Training a network of layers
+ *   equivariance             Invariance and equivariance
  *   sparse_rep               Sparse activations
  *   sparse_coding            Codes of a dictionary
  *   lista                    Learned sparse coding
@@ -7575,6 +7576,54 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
     }
 }
 
+/* The same for a vocabulary in pieces, so that (N,V) logits are never all there: a piece is a
+ * product with some rows of the output matrix, or comes from another machine. state, z_y (N) <-
+ * logits (N,size) of the classes from first on; before the first piece state is {-inf, 0}. Any
+ * order will do. Rows of ignored targets are not read. */
+LLM_API void llm_cross_entropy_chunk(llm_logsumexp_pair *state, float *z_y, const float *logits,
+                                     const int *target, size_t first, size_t N, size_t size) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0);
+        const float *z = logits + n * size;
+        const size_t at = (size_t)target[n] - first; /* wraps where the target stands before */
+        llm_logsumexp_pair piece = {llm_logsumexp_max(z, size), 0.0f};
+        if (piece.max != -INFINITY) piece.sum = (float)llm_logsumexp_sum(z, size, piece.max, 1.0f);
+        state[n] = llm_logsumexp_merge(state[n], piece);
+        if (at < size) z_y[n] = z[at];
+    }
+}
+
+/* loss (N) <- state, z_y after all pieces. Returns how many rows are not ignored. */
+LLM_API size_t llm_cross_entropy_chunk_loss(float *loss, const llm_logsumexp_pair *state,
+                                            const float *z_y, const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) {
+        loss[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        loss[n] = (state[n].max - z_y[n]) + logf(state[n].sum);
+        kept++;
+    }
+    return kept;
+}
+
+/* A piece of logits (N,size), computed again, becomes its part of the gradient: scale * (softmax -
+ * onehot), 0 in ignored rows. */
+LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp_pair *state,
+                                              const int *target, size_t first, size_t N,
+                                              size_t size, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const bool kept = target[n] != LLM_CROSS_ENTROPY_IGNORE;
+        const size_t at = (size_t)target[n] - first;
+        float *z = logits + n * size;
+        for (size_t i = 0; i < size; i++)
+            z[i] = kept ? scale / state[n].sum * llm_expf(z[i] - state[n].max) : 0.0f;
+        if (kept && at < size) z[at] -= scale;
+    }
+}
+
 /* loss (N), lse (N) <- logits (N,V), p (N,V): loss = sum_i p_i (lse - z_i) for any distribution p,
  * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
 LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
@@ -13506,9 +13555,10 @@ typedef struct {
     double *x, *y, *mean, *norm, y_mean;
 } llm_regularization_data;
 
-/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
+/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. NaN
+ * stays. */
 LLM_API double llm_regularization_soft(double z, double t) {
-    return z > t ? z - t : z < -t ? z + t : 0.0;
+    return z > t ? z - t : z < -t ? z + t : z == z ? 0.0 : z;
 }
 
 /* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
@@ -13763,7 +13813,7 @@ LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double
                 for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
             }
             for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
-            above = curve <= length * (1.0 + 1e-12);
+            above = !(curve > length * (1.0 + 1e-12)); /* NaN ends here, too */
             if (!above) L *= 2.0;
         }
         double uphill = 0.0;
@@ -15549,7 +15599,7 @@ LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float
  *
  * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
  *         Goodfellow 2015, "Efficient per-example gradient computations"
- * needs   matmul activation arena
+ * needs   svd matmul activation arena
  * see     @matmul (the product itself), @mlp, @lora (a low-rank change), @dp_sgd (per-sample norms)
  * topics  Fully connected layer
  */
@@ -15594,6 +15644,23 @@ LLM_API void llm_dense_low_rank_forward(float *y, float *h, const float *x, cons
                                         size_t O, size_t R) {
     llm_dense_forward(h, x, v, NULL, N, C, R);
     llm_dense_forward(y, h, u, b, N, R, O);
+}
+
+/* u (O,R), v (R,C) <- w (O,C): the two factors of rank R whose product is nearest to w, by the
+ * first R singular values; each takes the root of them. The squared error is the sum of squares of
+ * those left out. Scratch: llm_svd's, and (O + C + 1) min(O,C) floats, given back. */
+LLM_API void llm_dense_low_rank_factor(float *u, float *v, const float *w, size_t C, size_t O,
+                                       size_t R, llm_arena *arena) {
+    const size_t mark = arena->used, k = O < C ? O : C;
+    LLM_ASSERT(R <= k);
+    float *left = llm_arena_floats(arena, O * k), *right = llm_arena_floats(arena, C * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, w, O, C, arena);
+    for (size_t r = 0; r < R; r++) {
+        for (size_t o = 0; o < O; o++) u[o * R + r] = sqrtf(s[r]) * left[o * k + r];
+        for (size_t c = 0; c < C; c++) v[r * C + c] = sqrtf(s[r]) * right[c * k + r];
+    }
+    arena->used = mark;
 }
 
 /* dx (N,C), dv (R,C), du (O,R), db (O) += <- dy (N,O) and forward's h, x, v, u. Any of the four may
@@ -19515,8 +19582,8 @@ LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, c
  * convolution costs less: the same kernel in all four turns, so that turning the picture turns the
  * four answers and exchanges them. BlurPool smooths before a stride throws pixels away.
  *
- * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12; Zhang 2019,
- *         "Making convolutional networks shift-invariant again"
+ * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12; Zhang
+ *         2019, "Making convolutional networks shift-invariant again"
  * needs   base arena conv2d conv2d_gemm
  * see     @augmentation (learned instead of built in), @cnn
  * topics  Invariance vs Equivariance
@@ -19532,7 +19599,8 @@ LLM_API double llm_equivariance_defect(const float *a, const float *b, size_t n)
     return sqrt(apart / size);
 }
 
-/* y (C,H,W) <- x (C,H,W) shifted by down rows and right columns, around the border. y may not be x. */
+/* y (C,H,W) <- x (C,H,W) shifted by down rows and right columns, around the border. y may not be
+ * x. */
 LLM_API void llm_equivariance_shift(float *y, const float *x, size_t C, size_t H, size_t W,
                                     size_t down, size_t right) {
     for (size_t i = 0; i < C * H * W; i++) {
@@ -19564,9 +19632,9 @@ LLM_API void llm_equivariance_symmetrize(float *mean, const float *y, size_t G, 
     }
 }
 
-/* bank (O,4,C,k,k) <- w (O,C,k,k): a picture goes in (lifting). bank (O,4,C,4,k,k) <- w (O,C,4,k,k):
- * channels that have four turns already. Bank r is the kernel turned by r quarters, and the input
- * turns are exchanged in a circle along with it: entry s comes from w's s - r. */
+/* bank (O,4,C,k,k) <- w (O,C,k,k): a picture goes in (lifting). bank (O,4,C,4,k,k) <- w
+ * (O,C,4,k,k): channels that have four turns already. Bank r is the kernel turned by r quarters,
+ * and the input turns are exchanged in a circle along with it: entry s comes from w's s - r. */
 LLM_API void llm_equivariance_p4_bank(float *bank, const float *w, size_t O, size_t C, size_t turns,
                                       size_t k) {
     LLM_ASSERT(turns == 1 || turns == 4);
@@ -19596,8 +19664,9 @@ LLM_API void llm_equivariance_p4_bank_backward(float *dw, const float *dbank, si
     arena->used = mark;
 }
 
-/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w (O,C,turns,k,k): turns is 1 for a picture, 4 behind another
- * p4 layer. pad pixels of zeros around, stride 1. Scratch: 4 times w, and the convolution's. */
+/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w (O,C,turns,k,k): turns is 1 for a picture, 4 behind
+ * another p4 layer. pad pixels of zeros around, stride 1. Scratch: 4 times w, and the
+ * convolution's. */
 LLM_API void llm_equivariance_p4conv_forward(float *y, const float *x, const float *w, size_t N,
                                              size_t O, size_t C, size_t turns, size_t S, size_t k,
                                              size_t pad, llm_arena *arena) {
@@ -23799,12 +23868,12 @@ LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *l
  *
  *     adapt    w_0 = w,  w_{t+1} = w_t - a grad L_support(w_t)          k steps on a few examples
  *     MAML     minimise the mean over tasks of L_query(w_k), by w
- *    dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)     H_t: Hessian at w_t
+ *     dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)    H_t: Hessian at w_t
  *     FOMAML   without the H;      Reptile    w <- w + e mean(w_k - w)
  *
  * Learns a starting point from which a few steps are enough. What is minimised is the loss after
- * the steps, so the gradient goes back through them: each is linear to first order, I - a H, and
- * needs one Hessian-vector product, exact here by differentiating the backward pass along v. Rates
+ * the steps, so the gradient goes back through them: each is linear to first order, I - a H, at
+ * the price of a Hessian-vector product, exact here by differentiating the backward pass. Rates
  * may differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs
  * less than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
  *

@@ -2854,7 +2854,7 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
  *
  * Moves 4 elements for each logit (x, z, dz in; dz out), 2 without a gradient, the minimum, as long
  * as L1 and L2 serve the second and third reading. Limit: memory bandwidth for float; for bfloat16
- * the exps, 4 to 6 an entry.
+ * the exps, 4 an entry for KL, 6 for reverse KL, 8 and 4 logarithms for Jensen-Shannon.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
@@ -5475,6 +5475,157 @@ llm_cuda_output_layer_density_mixture(float *loss, float *dz, const float *z, co
     return cudaGetLastError();
 }
 
+/* @mlp ------------------------------------------------------ Multilayer perceptron
+ *
+ * Loss and gradient of a small net in one kernel: the weights lie in shared memory, and so does the
+ * block's share of their gradient; an example goes up through all layers and down again without
+ * leaving the block. As a chain of matrix products a net of this size is a dozen launches, each of
+ * them shorter than its launch. Blocks take every gridDim.x-th row; a second kernel adds their
+ * shares in a fixed order, so the result does not depend on who was first.
+ *
+ * Moves the inputs once, the weights once a block, and two gradients a block: for the few hundred
+ * rows of a batch far less than the activations of a layerwise path. Limit: the additions of one
+ * example, whose layers wait for each other; shared memory bounds the net, 2 P floats and its
+ * units.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation
+ * see     dense (layer by layer, for nets that are larger)
+ * topics  -
+ */
+enum { LLM_CUDA_MLP_LAYERS = 8 }; /* at most */
+
+/* An llm_mlp by value. */
+struct llm_cuda_mlp {
+    unsigned size[LLM_CUDA_MLP_LAYERS + 1];
+    int layers, act, head;
+};
+
+/* The link of one unit, and the loss of a row at it, for all heads but SOFTMAX. */
+LLM_DEVICE float llm_cuda_mlp_link(float z, int head) {
+    return head == LLM_OUTPUT_LAYER_MSE       ? z
+           : head == LLM_OUTPUT_LAYER_BCE     ? llm_cuda_activation_sigmoid(z)
+           : head == LLM_OUTPUT_LAYER_POISSON ? expf(z)
+                                              : llm_cuda_activation_softplus(z);
+}
+LLM_DEVICE float llm_cuda_mlp_cost(float z, float t, int head) {
+    const float p = llm_cuda_mlp_link(z, head);
+    return head == LLM_OUTPUT_LAYER_BCE
+               ? t * llm_cuda_activation_softplus(-z) + (1.0f - t) * llm_cuda_activation_softplus(z)
+           : head == LLM_OUTPUT_LAYER_POISSON ? p - t * z
+                                              : 0.5f * (p - t) * (p - t);
+}
+
+/* The loss of a row in thread 0, and dz, its gradient over N, in z's place <- z (K), t (K) or the
+ * label. */
+LLM_DEVICE void llm_cuda_mlp_head(float *loss, float *z, float *lse, int label, const float *t,
+                                  unsigned K, float N, int head) {
+    if (threadIdx.x == 0) {
+        float sum = 0.0f, max = -INFINITY;
+        if (head == LLM_OUTPUT_LAYER_SOFTMAX) {
+            for (unsigned k = 0; k < K; k++) max = fmaxf(max, z[k]);
+            for (unsigned k = 0; k < K; k++) sum += expf(z[k] - max);
+            *lse = max + logf(sum);
+            sum = 0.0f;
+        }
+        for (unsigned k = 0; k < K; k++) {
+            const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+            if (head != LLM_OUTPUT_LAYER_SOFTMAX)
+                sum += llm_cuda_mlp_cost(z[k], tk, head);
+            else if (tk != 0.0f)
+                sum += tk * (*lse - z[k]);
+        }
+        llm_store(loss, 0, sum);
+    }
+    __syncthreads();
+    for (unsigned k = threadIdx.x; k < K; k += blockDim.x) {
+        const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+        const float p =
+            head == LLM_OUTPUT_LAYER_SOFTMAX ? expf(z[k] - *lse) : llm_cuda_mlp_link(z[k], head);
+        const float slope =
+            head == LLM_OUTPUT_LAYER_POSITIVE ? llm_cuda_activation_sigmoid(z[k]) : 1.0f;
+        z[k] = (p - tk) * slope / N;
+    }
+    __syncthreads();
+}
+
+LLM_KERNEL void llm_mlp_gradient_kernel(float *loss, float *part, const float *w, const float *x,
+                                        const int *label, const float *target, llm_cuda_mlp net,
+                                        size_t N, unsigned P, unsigned units) {
+    LLM_DYNAMIC_SHARED(float, sw);
+    float *g = sw + P, *a = g + P, *z = a + units, *lse = z + units; /* a, z of x and every layer */
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x) {
+        sw[i] = llm_load(w, i);
+        g[i] = 0.0f;
+    }
+    __syncthreads();
+    for (size_t row = blockIdx.x; row < N; row += gridDim.x) {
+        unsigned at = 0, weight = 0; /* where layer l begins in a and z, and in sw */
+        for (unsigned c = threadIdx.x; c < net.size[0]; c += blockDim.x)
+            a[c] = llm_load(x, row * net.size[0] + c);
+        __syncthreads();
+        for (int l = 1; l <= net.layers; l++) {
+            const unsigned in = net.size[l - 1], out = net.size[l], next = at + in;
+            for (unsigned o = threadIdx.x; o < out; o += blockDim.x) {
+                float sum = sw[weight + in * out + o];
+                for (unsigned c = 0; c < in; c++) sum += sw[weight + o * in + c] * a[at + c];
+                z[next + o] = sum;
+                a[next + o] = llm_cuda_activation_value(sum, net.act);
+            }
+            at = next;
+            weight += out * (in + 1);
+            __syncthreads();
+        }
+        const unsigned K = net.size[net.layers];
+        llm_cuda_mlp_head(loss + row, z + at, lse, label ? label[row] : 0,
+                          target ? target + row * K : NULL, K, (float)N, net.head);
+        for (int l = net.layers; l > 0; l--) { /* z of layer l holds dz */
+            const unsigned in = net.size[l - 1], out = net.size[l], below = at - in;
+            weight -= out * (in + 1);
+            for (unsigned i = threadIdx.x; i < out * in; i += blockDim.x)
+                g[weight + i] += z[at + i / in] * a[below + i % in];
+            for (unsigned o = threadIdx.x; o < out; o += blockDim.x)
+                g[weight + in * out + o] += z[at + o];
+            for (unsigned c = threadIdx.x; l > 1 && c < in; c += blockDim.x) {
+                float sum = 0.0f;
+                for (unsigned o = 0; o < out; o++) sum += z[at + o] * sw[weight + o * in + c];
+                z[below + c] = sum * llm_cuda_activation_slope(z[below + c], net.act);
+            }
+            at = below;
+            __syncthreads();
+        }
+    }
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x)
+        llm_store(part, (size_t)blockIdx.x * P + i, g[i]);
+}
+
+/* Blocks for N rows: the shares of the gradient that scratch must have room for. */
+static inline __attribute__((unused)) size_t llm_cuda_mlp_shares(size_t N) {
+    return N < 64 ? N : 64;
+}
+
+/* loss (N), one a row, dw += the gradient of their mean <- w, x (N,size[0]) and label (N) or target
+ * (N,size[layers]), the other NULL: llm_mlp_gradient, for nets of at most 8 layers whose weights,
+ * twice, fit into a block's shared memory (227 KB: 28000 weights). scratch: llm_cuda_mlp_shares(N)
+ * times the number of weights. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mlp_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, const float *x,
+                      const int *label, const float *target, size_t N, float *scratch,
+                      cudaStream_t stream) {
+    LLM_ASSERT(m->layers <= LLM_CUDA_MLP_LAYERS);
+    if (N == 0) return cudaSuccess;
+    const size_t P = llm_mlp_param_count(m), shares = llm_cuda_mlp_shares(N);
+    llm_cuda_mlp net;
+    unsigned units = 0;
+    net.layers = (int)m->layers, net.act = m->act, net.head = m->head;
+    for (size_t l = 0; l <= m->layers; l++) units += net.size[l] = (unsigned)m->size[l];
+    const size_t shared = (2 * P + 2 * units + 1) * sizeof(float);
+    LLM_LAUNCH(llm_mlp_gradient_kernel, (unsigned)shares, 256, shared, stream, loss, scratch, w, x,
+               label, target, net, N, (unsigned)P, units);
+    const cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, shares, P, stream) : error;
+}
+
 /* @weight_init ---------------------------------------------- Weight initialization
  *
  * Uniform, normal and truncated normal numbers, the same ones that the reference draws: entry i of a
@@ -5916,7 +6067,8 @@ LLM_KERNEL void llm_batchnorm_finish_kernel(float *mean, float *rstd, llm_batchn
     llm_store(mean, c, v[1]);
     llm_store(rstd, c, rsqrtf(v[2] / v[0] + layer.eps));
 }
-/* y <- w (x - mean) rstd + b, V entries a thread: all of one channel, or of V neighbours (S = 1). */
+/* y <- w (x - mean) rstd + b, V entries a thread: all of one channel, or of V neighbours (S =
+ * 1). */
 template <typename T, int V>
 LLM_KERNEL void llm_batchnorm_apply_kernel(T *y, const T *x, const float *mean, const float *rstd,
                                            llm_batchnorm layer, size_t n, size_t S) {
