@@ -101,7 +101,7 @@ build/nvcc/%/all: $$(wildcard tests/$$*/*.cu) llm.h llm_cuda.cuh $(common)
 	@mkdir -p $(@D)
 	@{ grep -h '^#include <' $(filter %.cu,$^) | sort -u; \
 	    for f in tests/test.h llm_cuda.cuh $(filter %.cu,$^); do \
-	        case $$f in *.cu) echo "namespace $$(basename $$f .cu) {";; esac; echo "#include \"$$f\""; \
+	        case $$f in *.cu) echo "namespace test_$$(basename $$f .cu) {";; esac; echo "#include \"$$f\""; \
 	        case $$f in *.cu) echo "}";; esac; done; } > $@.cu
 	@$(NVCC) $(NVCCFLAGS) -c $@.cu -o $@.o && $(call says,compiled,1 passed$(comma) 0 failed) || $(broken)
 build/nvcc/%: tests/%.cu llm.h llm_cuda.cuh $(common)

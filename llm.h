@@ -50,6 +50,7 @@
  *   json_token               JSON: strings and numbers
  *   json                     JSON
  *   json_put                 JSON: writing
+ *   chart                    Lines over an axis, as a picture
  *   exp                      Exponential and tanh that vectorise
  *   lanes                    A vector of floats
  *   transpose                Rows become columns
@@ -111,6 +112,7 @@
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
+ *   csv_features             Columns of a table: a matrix for a model
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
  *   unsupervised             Unsupervised learning
@@ -158,14 +160,20 @@
  *   relu                     ReLU
  *   prelu                    Parametric ReLU and maxout
  *   swiglu                   SwiGLU
+ *   input_layer              Input layer
  *   dense                    Fully connected layer
+ *   hidden_layer             Hidden layer
  *   output_layer             Output layer
+ *   output_layer_density     Output layer: ordered, spread, mixed
  *   glyphs                   Drawn digits
  *   mlp                      Multilayer perceptron
  *   mlp_train                Training a multilayer perceptron
  *   feedforward              Feedforward neural network
  *   feedforward_run          Running a feedforward network
  *   feedforward_layers       Layers: dense, activation, sum
+ *   neural_net               Neural network
+ *   deep_net                 Deep neural network
+ *   vanishing_gradient       Vanishing gradients
  *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
  *   he_init                  He initialization
@@ -175,11 +183,16 @@
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
  *   label_smoothing          Label smoothing
+ *   augmentation             Data augmentation
+ *   augmentation_mix         Examples mixed with each other
  *   conv2d                   Convolution
  *   conv2d_gemm              Convolution as a matrix product
  *   conv2d_kinds             Transposed, causal, depthwise
  *   conv2d_winograd          Winograd's 3 x 3 convolution
  *   pooling                  Pooling
+ *   cnn                      Convolutional neural network
+ *   cnn_train                Training a network of layers
+ *   equivariance             Invariance and equivariance
  *   sparse_rep               Sparse activations
  *   sparse_coding            Codes of a dictionary
  *   lista                    Learned sparse coding
@@ -194,11 +207,15 @@
  *   momentum                 Momentum
  *   adagrad                  AdaGrad
  *   rmsprop                  RMSProp
+ *   adam                     Adam and its relatives
  *   adamw                    AdamW
+ *   weight_decay             Weight decay
+ *   lion                     Lion and Signum
  *   adafactor                Adafactor
  *   muon                     Muon
  *   shampoo                  Shampoo
  *   kfac                     Kronecker-factored curvature
+ *   natural_gradient         Natural gradient
  *   sam                      Sharpness-aware minimization
  *   lr_schedule              Learning-rate schedules
  *   warmup                   Warmup
@@ -206,7 +223,11 @@
  *   grad_clip                Gradient clipping
  *   agc                      Adaptive gradient clipping
  *   grad_accum               Gradient accumulation
+ *   grad_noise_scale         Gradient noise scale
  *   pcgrad                   Gradient surgery for several tasks
+ *   curriculum               Curriculum learning
+ *   self_paced               Self-paced learning
+ *   maml                     Meta-learning: MAML and Reptile
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -1541,7 +1562,8 @@ LLM_API double llm_chart_step(double range) {
     return step;
 }
 
-/* Ticks and their numbers from low to high: along the left side (up) with lines across, or below. */
+/* Ticks and their numbers from low to high: along the left side (up) with lines across, or
+ * below. */
 LLM_API void llm_chart_ticks(llm_buffer *svg, double low, double high, double step, bool up,
                              bool falls, bool decades) {
     for (double k = ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1.0) {
@@ -7551,6 +7573,54 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
         loss[n] = w * ((max - zy) + log_sum) + z_loss * lse * lse;
         for (size_t i = 0; i < V; i++) z[i] = gain * llm_expf(z[i] - max);
         z[y] -= scale * w;
+    }
+}
+
+/* The same for a vocabulary in pieces, so that (N,V) logits are never all there: a piece is a
+ * product with some rows of the output matrix, or comes from another machine. state, z_y (N) <-
+ * logits (N,size) of the classes from first on; before the first piece state is {-inf, 0}. Any
+ * order will do. Rows of ignored targets are not read. */
+LLM_API void llm_cross_entropy_chunk(llm_logsumexp_pair *state, float *z_y, const float *logits,
+                                     const int *target, size_t first, size_t N, size_t size) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0);
+        const float *z = logits + n * size;
+        const size_t at = (size_t)target[n] - first; /* wraps where the target stands before */
+        llm_logsumexp_pair piece = {llm_logsumexp_max(z, size), 0.0f};
+        if (piece.max != -INFINITY) piece.sum = (float)llm_logsumexp_sum(z, size, piece.max, 1.0f);
+        state[n] = llm_logsumexp_merge(state[n], piece);
+        if (at < size) z_y[n] = z[at];
+    }
+}
+
+/* loss (N) <- state, z_y after all pieces. Returns how many rows are not ignored. */
+LLM_API size_t llm_cross_entropy_chunk_loss(float *loss, const llm_logsumexp_pair *state,
+                                            const float *z_y, const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) {
+        loss[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        loss[n] = (state[n].max - z_y[n]) + logf(state[n].sum);
+        kept++;
+    }
+    return kept;
+}
+
+/* A piece of logits (N,size), computed again, becomes its part of the gradient: scale * (softmax -
+ * onehot), 0 in ignored rows. */
+LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp_pair *state,
+                                              const int *target, size_t first, size_t N,
+                                              size_t size, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const bool kept = target[n] != LLM_CROSS_ENTROPY_IGNORE;
+        const size_t at = (size_t)target[n] - first;
+        float *z = logits + n * size;
+        for (size_t i = 0; i < size; i++)
+            z[i] = kept ? scale / state[n].sum * llm_expf(z[i] - state[n].max) : 0.0f;
+        if (kept && at < size) z[at] -= scale;
     }
 }
 
@@ -15115,12 +15185,13 @@ LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
 LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
     LLM_PARALLEL_FOR
     for (size_t word = 0; word < llm_relu_words(n); word++) {
+        const size_t left = n - 32 * word, width = left < 32 ? left : 32;
+        const float *xw = x + 32 * word;
+        float *yw = y + 32 * word;
         uint32_t bits = 0;
-        for (size_t i = 32 * word; i < n && i < 32 * word + 32; i++) {
-            const float v = x[i];
-            bits |= (uint32_t)(v > 0.0f && v < cap) << (i % 32);
-            y[i] = v < 0.0f ? 0.0f : v > cap ? cap : v;
-        }
+        for (size_t i = 0; i < width; i++)
+            bits |= ((uint32_t)(xw[i] > 0.0f) & (uint32_t)(xw[i] < cap)) << i;
+        for (size_t i = 0; i < width; i++) yw[i] = xw[i] < 0.0f ? 0.0f : xw[i] > cap ? cap : xw[i];
         if (mask) mask[word] = bits;
     }
 }
@@ -15527,7 +15598,7 @@ LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float
  *
  * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
  *         Goodfellow 2015, "Efficient per-example gradient computations"
- * needs   matmul activation arena
+ * needs   svd matmul activation arena
  * see     @matmul (the product itself), @mlp, @lora (a low-rank change), @dp_sgd (per-sample norms)
  * topics  Fully connected layer
  */
@@ -15572,6 +15643,23 @@ LLM_API void llm_dense_low_rank_forward(float *y, float *h, const float *x, cons
                                         size_t O, size_t R) {
     llm_dense_forward(h, x, v, NULL, N, C, R);
     llm_dense_forward(y, h, u, b, N, R, O);
+}
+
+/* u (O,R), v (R,C) <- w (O,C): the two factors of rank R whose product is nearest to w, by the
+ * first R singular values; each takes the root of them. The squared error is the sum of squares of
+ * those left out. Scratch: llm_svd's, and (O + C + 1) min(O,C) floats, given back. */
+LLM_API void llm_dense_low_rank_factor(float *u, float *v, const float *w, size_t C, size_t O,
+                                       size_t R, llm_arena *arena) {
+    const size_t mark = arena->used, k = O < C ? O : C;
+    LLM_ASSERT(R <= k);
+    float *left = llm_arena_floats(arena, O * k), *right = llm_arena_floats(arena, C * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, w, O, C, arena);
+    for (size_t r = 0; r < R; r++) {
+        for (size_t o = 0; o < O; o++) u[o * R + r] = sqrtf(s[r]) * left[o * k + r];
+        for (size_t c = 0; c < C; c++) v[r * C + c] = sqrtf(s[r]) * right[c * k + r];
+    }
+    arena->used = mark;
 }
 
 /* dx (N,C), dv (R,C), du (O,R), db (O) += <- dy (N,O) and forward's h, x, v, u. Any of the four may
@@ -15620,7 +15708,8 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
  *         Roy & Vetterli 2007, "The effective rank"; Huang, Zhu & Siew 2006, "Extreme learning
  *         machine: theory and applications"
  * needs   arena rng dense_vector svd ridge dense
- * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds features)
+ * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds
+ *         features)
  * topics  Hidden layer
  */
 
@@ -15871,8 +15960,8 @@ LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_
 /* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
  *
  *     ordered   P(y <= k) = s(c_k - z)          c_k = c_{k-1} + softplus(theta_k): ascending
- *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)          outputs m and v = log sigma^2
- *     mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
+ *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)       outputs m and v = log sigma^2
+ *    mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
  *
  * Heads whose answer is more than a number. Ratings have an order but no distances: one score z is
  * cut into K classes by K - 1 learned points, which stay sorted because their steps are positive. A
@@ -16985,6 +17074,128 @@ LLM_API size_t llm_deep_net_pieces_1d(const llm_mlp *m, const float *w, const fl
     return fits ? pieces : 0;
 }
 
+/* @vanishing_gradient --------------------------------------- Vanishing gradients
+ *
+ *     h_{l+1} = phi(W_l h_l)  (+ h_l)        W_l (n,n) ~ N(0, sw^2 / n)
+ *     q = sw^2 E phi(sqrt(q) z)^2            the length |W h|^2 / n at which layers settle
+ *     chi = sw^2 E phi'(sqrt(q) z)^2         |dh_l|^2 / |dh_{l+1}|^2, the factor of each layer
+ *
+ * A gradient passes through every layer on its way down and is multiplied by each: with a factor of
+ * 0.8 fifty layers leave 10^-5 of it, with 1.25 they make it 10^5. For wide layers with random
+ * weights the factor is known beforehand: chi, the mean square slope at the length at which the
+ * signals settle. Below 1 gradients vanish, above they explode, and only on the line between can
+ * very deep nets be trained. The sigmoid's slope is at most 1/4, so its chi at usual weights is far
+ * below 1; ReLU with variance 2/n sits on the line exactly. Adding the input to a layer's output
+ * keeps one factor at 1 whatever the layer does.
+ *
+ * source  Hochreiter 1991, "Untersuchungen zu dynamischen neuronalen Netzen"; Poole et al. 2016,
+ *         "Exponential expressivity in deep neural networks through transient chaos", eq. 3 and 6;
+ *         Schoenholz et al. 2017, "Deep information propagation"
+ * needs   arena activation svd dense
+ * see     @xavier_init @he_init (the remedy), @residual, @grad_clip (for the other side)
+ * topics  What is the vanishing gradient problem?
+ */
+
+/* signal, gradient (L+1) <- x, dy (N,n), w (L,n,n): root mean squares of h_l and of its gradient,
+ * from dy at the top. skip adds h_l to each layer's output. Scratch: N n (2 L + 4) floats. */
+LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, const float *x,
+                                            const float *dy, const float *w, size_t L, size_t N,
+                                            size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used, size = N * n;
+    float *h = llm_arena_floats(arena, (L + 1) * size), *z = llm_arena_floats(arena, L * size);
+    float *g = llm_arena_floats(arena, size), *below = llm_arena_floats(arena, size);
+    memcpy(h, x, size * sizeof(float));
+    memcpy(g, dy, size * sizeof(float));
+    for (size_t l = 0; l < L; l++) {
+        float *next = h + (l + 1) * size;
+        llm_dense_act_forward(next, z + l * size, h + l * size, w + l * n * n, NULL, N, n, n, act);
+        for (size_t i = 0; skip && i < size; i++) next[i] += h[l * size + i];
+    }
+    for (size_t l = L + 1; l-- > 0;) {
+        double a = 0.0, b = 0.0;
+        for (size_t i = 0; i < size; i++) {
+            a += (double)h[l * size + i] * (double)h[l * size + i];
+            b += (double)g[i] * (double)g[i];
+        }
+        signal[l] = sqrt(a / (double)size), gradient[l] = sqrt(b / (double)size);
+        if (l == 0) break;
+        for (size_t i = 0; i < size; i++) below[i] = skip ? g[i] : 0.0f;
+        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, NULL, w + (l - 1) * n * n,
+                               N, n, n, act, arena); /* x is for dw only */
+        float *swap = g;
+        g = below, below = swap;
+    }
+    arena->used = mark;
+}
+
+/* The factor by which the squared gradient grows in a layer on its way down: e^-(2 slope) of the
+ * straight line through log gradient[l] against l, from .. to (inclusive), from < to. */
+LLM_API double llm_vanishing_gradient_rate(const double *gradient, size_t from, size_t to) {
+    LLM_ASSERT(from < to);
+    double cross = 0.0, square = 0.0;
+    const double middle = 0.5 * ((double)from + (double)to);
+    for (size_t l = from; l <= to; l++) {
+        cross += ((double)l - middle) * log(gradient[l]);
+        square += ((double)l - middle) * ((double)l - middle);
+    }
+    return exp(-2.0 * cross / square);
+}
+
+/* *square <- E phi(r z)^2, *slope <- E phi'(r z)^2 for a standard normal z: the midpoint rule on
+ * [-10, 10], as in llm_activation_moments. */
+LLM_API void llm_vanishing_gradient_moments(double *square, double *slope, double r, int act) {
+    *square = *slope = 0.0;
+    for (int i = -2000; i < 2000; i++) {
+        const double z = ((double)i + 0.5) / 200.0,
+                     mass = 0.3989422804014327 * exp(-0.5 * z * z) / 200.0;
+        const double y = (double)llm_activation_value((float)(r * z), act);
+        const double dy = (double)llm_activation_slope((float)(r * z), act);
+        *square += mass * y * y, *slope += mass * dy * dy;
+    }
+}
+
+/* Returns chi of wide layers with weight variance sw2 / n and no bias; *q <- the length at which
+ * they settle, from q = 1: 0 where signals die out, infinite where they grow without limit. */
+LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
+    double square = 0.0, slope = 0.0, next = 1.0;
+    *q = 0.0;
+    for (size_t step = 0; step < 1000 && fabs(next - *q) > 1e-9 * next; step++) {
+        *q = next;
+        llm_vanishing_gradient_moments(&square, &slope, sqrt(*q), act);
+        next = sw2 * square;
+        if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
+    }
+    *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
+    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
+    return sw2 * slope;
+}
+
+/* s (n) <- the singular values of d h_L / d h_0 at one x (n), w (L,n,n): by how much a net
+ * stretches small changes of its input, direction by direction. Scratch: n (2 n + 3) floats, and
+ * llm_svd's. */
+LLM_API void llm_vanishing_gradient_jacobian_svs(float *s, const float *x, const float *w, size_t L,
+                                                 size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *jacobian = llm_arena_floats(arena, n * n), *next = llm_arena_floats(arena, n * n);
+    float *h = llm_arena_floats(arena, n), *z = llm_arena_floats(arena, n);
+    memcpy(h, x, n * sizeof(float));
+    for (size_t i = 0; i < n * n; i++) jacobian[i] = i / n == i % n ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) { /* jacobian (in, out): row i is how input i moves h_l */
+        llm_dense_forward(z, h, w + l * n * n, NULL, 1, n, n);
+        llm_dense_forward(next, jacobian, w + l * n * n, NULL, n, n, n);
+        for (size_t i = 0; i < n * n; i++) {
+            next[i] *= llm_activation_slope(z[i % n], act);
+            if (skip) next[i] += jacobian[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            h[i] = llm_activation_value(z[i], act) + (skip ? h[i] : 0.0f);
+        float *swap = jacobian;
+        jacobian = next, next = swap;
+    }
+    llm_svd(NULL, s, NULL, jacobian, n, n, arena);
+    arena->used = mark;
+}
+
 /* @weight_init ---------------------------------------------- Weight initialization
  *
  *     Var(w) = gain^2 / fan            fan_in = C area, fan_out = O area, for w (O,C,area)
@@ -17612,7 +17823,7 @@ LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t 
                                  size_t S) {
     LLM_PARALLEL_FOR
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
-        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double m[LLM_BATCHNORM_BLOCK], square[LLM_BATCHNORM_BLOCK];
         for (size_t c = 0; c < block; c++) m[c] = square[c] = 0.0;
         for (size_t n = 0; n < N; n++) {
@@ -17697,7 +17908,7 @@ LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const
                                 size_t S) {
     LLM_PARALLEL_FOR
     for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
-        const size_t block = C - start < LLM_BATCHNORM_BLOCK ? C - start : LLM_BATCHNORM_BLOCK;
+        const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
         double total[LLM_BATCHNORM_BLOCK], product[LLM_BATCHNORM_BLOCK];
         for (size_t c = 0; c < block; c++) total[c] = product[c] = 0.0;
         for (size_t n = 0; n < N; n++)
@@ -18154,11 +18365,11 @@ LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, c
  * costs no labels: with five examples of a class it matters more than the model does. What has to
  * hold is that the label stays: a 6 turned by half a circle is a 9, and then the copy is a lie.
  * Pictures are warped backwards: each new pixel asks where it comes from and takes the share of the
- * four pixels around that place, so that there are no holes. Everything is drawn from one generator,
- * so an epoch can be repeated.
+ * four pixels around that place, so that there are no holes. Everything is drawn from one
+ * generator, so an epoch can be repeated.
  *
- * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks applied
- *         to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks
+ *         applied to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
  *         convolutional neural networks with cutout"; Cubuk et al. 2020, "RandAugment"
  * needs   base rng
  * see     @augmentation_mix (pictures mixed with each other), @equivariance (built in instead)
@@ -18246,9 +18457,9 @@ LLM_API void llm_augmentation_noise(float *x, size_t n, float std, llm_rng *rng)
 }
 
 /* RandAugment: y (C,H,W) <- x (C,H,W): `count` operations drawn with replacement, all as strong as
- * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to 30%,
- * move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up to
- * half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
+ * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to
+ * 30%, move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up
+ * to half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
 LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H, size_t W,
                                    size_t count, float strength, llm_rng *rng, llm_arena *arena) {
     const size_t mark = arena->used, n = C * H * W;
@@ -19320,9 +19531,9 @@ LLM_API double llm_cnn_train_accuracy(const llm_feedforward *f, const float *w, 
     return share;
 }
 
-/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean loss
- * over the last epoch, each batch before its step. Scratch: 2 w, a batch, llm_feedforward_memory of
- * one, and what backward takes; given back. */
+/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean
+ * loss over the last epoch, each batch before its step. Scratch: 2 w, a batch,
+ * llm_feedforward_memory of one, and what backward takes; given back. */
 LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, const float *x,
                              const int *label, size_t n, const llm_mlp_train_config *config,
                              llm_arena *arena) {
@@ -19356,6 +19567,160 @@ LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, c
     }
     arena->used = mark;
     return loss;
+}
+
+/* @equivariance --------------------------------------------- Invariance and equivariance
+ *
+ *     equivariant:  f(T x) = T' f(x)           invariant: T' is nothing
+ *     defect        |f(T x) - T' f(x)| / |f(x)|
+ *
+ * A convolution of a shifted picture is the shifted convolution: it need not learn a thing twice.
+ * What a network may know about its task is built in like that, and where it is broken (by a border
+ * of zeros, by a stride) can be measured: the defect. Any function becomes invariant by averaging
+ * over a finite group, equivariant by averaging what comes back after undoing it. A group
+ * convolution costs less: the same kernel in all four turns, so that turning the picture turns the
+ * four answers and exchanges them. BlurPool smooths before a stride throws pixels away.
+ *
+ * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12; Zhang
+ *         2019, "Making convolutional networks shift-invariant again"
+ * needs   base arena conv2d conv2d_gemm
+ * see     @augmentation (learned instead of built in), @cnn
+ * topics  Invariance vs Equivariance
+ */
+
+/* |a - b| / |b| over n numbers: a = f(T x), b = T' f(x). */
+LLM_API double llm_equivariance_defect(const float *a, const float *b, size_t n) {
+    double apart = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        apart += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(apart / size);
+}
+
+/* y (C,H,W) <- x (C,H,W) shifted by down rows and right columns, around the border. y may not be
+ * x. */
+LLM_API void llm_equivariance_shift(float *y, const float *x, size_t C, size_t H, size_t W,
+                                    size_t down, size_t right) {
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = (i / W % H + down) % H, column = (i % W + right) % W;
+        y[(i / (H * W) * H + row) * W + column] = x[i];
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S) turned by so many quarters, counterclockwise. y may not be x. */
+LLM_API void llm_equivariance_turn(float *y, const float *x, size_t C, size_t S, size_t quarters) {
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i / S % S, column = i % S;
+        for (size_t q = 0; q < quarters % 4; q++) { /* a turn takes (r,c) to (S - 1 - c, r) */
+            const size_t old = row;
+            row = S - 1 - column;
+            column = old;
+        }
+        y[(i / (S * S) * S + row) * S + column] = x[i];
+    }
+}
+
+/* mean (n) <- y (G,n): the answers to the G pictures of an orbit, averaged. For an equivariant
+ * result undo the action on each answer first. */
+LLM_API void llm_equivariance_symmetrize(float *mean, const float *y, size_t G, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t g = 0; g < G; g++) sum += (double)y[g * n + i];
+        mean[i] = (float)(sum / (double)G);
+    }
+}
+
+/* bank (O,4,C,k,k) <- w (O,C,k,k): a picture goes in (lifting). bank (O,4,C,4,k,k) <- w
+ * (O,C,4,k,k): channels that have four turns already. Bank r is the kernel turned by r quarters,
+ * and the input turns are exchanged in a circle along with it: entry s comes from w's s - r. */
+LLM_API void llm_equivariance_p4_bank(float *bank, const float *w, size_t O, size_t C, size_t turns,
+                                      size_t k) {
+    LLM_ASSERT(turns == 1 || turns == 4);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                llm_equivariance_turn(bank + ((o * 4 + r) * C * turns + i) * k * k,
+                                      w + (o * C * turns + from) * k * k, 1, k, r);
+            }
+}
+
+/* dw += <- dbank: the transpose of the copying above; each weight stands in four places. */
+LLM_API void llm_equivariance_p4_bank_backward(float *dw, const float *dbank, size_t O, size_t C,
+                                               size_t turns, size_t k, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *back = llm_arena_floats(arena, k * k);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                float *to = dw + (o * C * turns + from) * k * k;
+                llm_equivariance_turn(back, dbank + ((o * 4 + r) * C * turns + i) * k * k, 1, k,
+                                      4 - r);
+                for (size_t j = 0; j < k * k; j++) to[j] += back[j];
+            }
+    arena->used = mark;
+}
+
+/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w (O,C,turns,k,k): turns is 1 for a picture, 4 behind
+ * another p4 layer. pad pixels of zeros around, stride 1. Scratch: 4 times w, and the
+ * convolution's. */
+LLM_API void llm_equivariance_p4conv_forward(float *y, const float *x, const float *w, size_t N,
+                                             size_t O, size_t C, size_t turns, size_t S, size_t k,
+                                             size_t pad, llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    float *bank = llm_arena_floats(arena, llm_conv2d_weights(&c));
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    llm_conv2d_forward(y, x, bank, NULL, N, &c, arena);
+    arena->used = mark;
+}
+
+/* dx, dw += <- dy and forward's x, w. Either may be NULL. Scratch: 8 times w, and the
+ * convolution's. */
+LLM_API void llm_equivariance_p4conv_backward(float *dx, float *dw, const float *dy, const float *x,
+                                              const float *w, size_t N, size_t O, size_t C,
+                                              size_t turns, size_t S, size_t k, size_t pad,
+                                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const size_t n = llm_conv2d_weights(&c);
+    float *bank = llm_arena_floats(arena, n), *dbank = llm_arena_floats(arena, n);
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    for (size_t i = 0; i < n; i++) dbank[i] = 0.0f;
+    llm_conv2d_backward(dx, dw ? dbank : NULL, NULL, dy, x, bank, N, &c, arena);
+    if (dw) llm_equivariance_p4_bank_backward(dw, dbank, O, C, turns, k, arena);
+    arena->used = mark;
+}
+
+/* y (C,H/2,W/2) <- x (C,H,W), H and W even: smoothed with (1,2,1)/4 in both directions, around the
+ * border, then every second pixel. */
+LLM_API void llm_equivariance_blurpool(float *y, const float *x, size_t C, size_t H, size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    LLM_ASSERT(H % 2 == 0 && W % 2 == 0);
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        float sum = 0.0f;
+        for (size_t k = 0; k < 9; k++)
+            sum += weight[k / 3] * weight[k % 3] *
+                   x[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W];
+        y[i] = sum;
+    }
+}
+
+/* dx (C,H,W) += <- dy (C,H/2,W/2). */
+LLM_API void llm_equivariance_blurpool_backward(float *dx, const float *dy, size_t C, size_t H,
+                                                size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        for (size_t k = 0; k < 9; k++)
+            dx[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W] +=
+                weight[k / 3] * weight[k % 3] * dy[i];
+    }
 }
 
 /* @sparse_rep ----------------------------------------------- Sparse activations
@@ -20888,11 +21253,13 @@ LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
                               const llm_adagrad_config *c, size_t t) {
     LLM_ASSERT(t > 0);
     const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps > 0.0f ? c->eps : FLT_MIN; /* or 0/0 where s is 0 */
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         s[i] += d * d;
-        if (d != 0.0f) w[i] -= lr * d / (sqrtf(s[i]) + c->eps); /* else 0/0 where s and eps are 0 */
+        w[i] -= lr * d / (sqrtf(s[i]) + eps);
     }
 }
 
@@ -20990,18 +21357,22 @@ LLM_API llm_rmsprop_config llm_rmsprop_defaults(void) {
 LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const float *g, size_t n,
                               const llm_rmsprop_config *c) {
     LLM_ASSERT((m || !c->centered) && (v || c->momentum == 0.0f));
-    const float a = c->alpha, eps = c->eps;
+    const float a = c->alpha, lr = c->lr, decay = c->weight_decay, mu = c->momentum;
+    const float sign = c->maximize ? -1.0f : 1.0f;
+    const float inside = c->eps_inside ? c->eps : 0.0f, behind = c->eps_inside ? 0.0f : c->eps;
+    const bool centered = c->centered;
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
-        if (c->centered) {
+        if (centered) {
             m[i] = a * m[i] + (1.0f - a) * d;
-            variance = fmaxf(variance - m[i] * m[i], 0.0f);
+            variance -= m[i] * m[i];
+            variance = variance < 0.0f ? 0.0f : variance;
         }
-        float step = d / (c->eps_inside ? sqrtf(variance + eps) : sqrtf(variance) + eps);
-        if (c->momentum != 0.0f) step = v[i] = c->momentum * v[i] + step;
-        w[i] -= c->lr * step;
+        float step = d / (sqrtf(variance + inside) + behind);
+        if (mu != 0.0f) step = v[i] = mu * v[i] + step;
+        w[i] -= lr * step;
     }
 }
 
@@ -21097,16 +21468,17 @@ LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const floa
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
     const float step = (float)((double)c->lr / correct1), unbias = (float)(1.0 / correct2);
     const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps, eps_root = c->eps_root;
     LLM_PARALLEL_FOR
     for (size_t i = 0; i < n; i++) {
-        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        const float d = sign * g[i] + decay * w[i];
         m[i] = b1 * m[i] + (1.0f - b1) * d;
-        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
-        if (most) most[i] = fmaxf(most[i], v[i]);
-        const float square = most ? most[i] : v[i];
+        float square = v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        if (most) square = most[i] = most[i] > square ? most[i] : square;
         const float root =
-            c->eps_root > 0.0f ? sqrtf(square * unbias + c->eps_root) : sqrtf(square) * scale;
-        w[i] -= step * m[i] / (root + c->eps);
+            eps_root > 0.0f ? sqrtf(square * unbias + eps_root) : sqrtf(square) * scale;
+        w[i] -= step * m[i] / (root + eps);
     }
 }
 
@@ -21525,16 +21897,26 @@ LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_
 /* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
+    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
     const float share = (1.0f - b) / (float)rows;
-    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < rows; i++) {
+        const float *gi = g + i * cols;
         float sum = 0.0f;
-        for (size_t j = 0; j < cols; j++) {
-            const float square = g[i * cols + j] * g[i * cols + j] + eps1;
-            sum += square;
-            col[j] += share * square;
-        }
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
         r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t first = 0; first < cols; first += BLOCK) {
+        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
+        float sum[BLOCK] = {0.0f};
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < width; j++) {
+                const float v = g[i * cols + first + j];
+                sum[j] += v * v + eps1;
+            }
+        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
     }
 }
 
@@ -21565,22 +21947,26 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
         for (size_t j = 0; j < across; j++) {
-            const float u = g[i * across + j] * (row / sqrtf(col[j]));
-            sum_sq += (double)u * (double)u;
+            const float u = gi[j] * (row / sqrtf(col[j]));
+            sum += u * u;
         }
+        sum_sq += (double)sum;
     }
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float *wi = w + i * across, *mi = b1 > 0.0f ? m + i * across : NULL;
         for (size_t j = 0; j < across; j++) {
-            const size_t k = i * across + j;
-            float u = step * (g[k] * (row / sqrtf(col[j])));
-            if (b1 > 0.0f) u = m[k] = b1 * m[k] + (1.0f - b1) * u;
-            w[k] = keep * w[k] - u;
+            float u = step * (gi[j] * (row / sqrtf(col[j])));
+            if (mi) u = mi[j] = b1 * mi[j] + (1.0f - b1) * u;
+            wi[j] = keep * wi[j] - u;
         }
     }
 }
@@ -22066,6 +22452,186 @@ LLM_API double llm_kfac_step(float *w, const double *state, const float *g, cons
     return ok ? factor : (double)NAN;
 }
 
+/* @natural_gradient ----------------------------------------- Natural gradient
+ *
+ *     w <- w - lr F^-1 g            F: the Fisher information at w
+ *     = the steepest descent of the loss per KL moved; the same path in every parametrization
+ *     trust region: lr = sqrt(2 delta / x'F x),  x = F^-1 g: a step whose KL is delta
+ *
+ * The gradient's direction depends on how the parameters are written: sigma or log sigma, two
+ * paths. What does not is the model's distribution, and F measures distances between distributions.
+ * F is never formed where it is large: conjugate gradients need only products with it. In an
+ * exponential family the natural gradient of the natural parameters is the plain gradient of the
+ * mean parameters, so that mirror descent and exponentiated gradient are natural gradients in
+ * disguise. For squared errors F is J'J: Gauss and Newton's step, with damping Levenberg and
+ * Marquardt's. Damping breaks the invariance that it all was for.
+ *
+ * source  Amari 1998, "Natural gradient works efficiently in learning"; Martens 2020, "New insights
+ *         and perspectives on the natural gradient method"; Raskutti & Mukherjee 2015, "The
+ *         information geometry of mirror descent"; Kivinen & Warmuth 1997; Atkinson & Mitchell 1981
+ * needs   cholesky fisher_info
+ * see     @fisher_info (F, Rao's distance), @kfac (for networks), @exponential_family
+ * topics  Natural Gradient & Fisher-Rao Geometry
+ */
+
+/* x (n) <- g (n): (F + damping I) x = g, F (n,n). False where that is not positive definite.
+ * Scratch: n^2 doubles. */
+LLM_API bool llm_natural_gradient_solve(double *x, const double *F, const double *g, size_t n,
+                                        double damping, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n);
+    for (size_t i = 0; i < n * n; i++) a[i] = F[i] + (i / n == i % n ? damping : 0.0);
+    const bool ok = llm_cholesky_factor(a, n, NULL);
+    for (size_t i = 0; i < n && ok; i++) x[i] = g[i];
+    if (ok) llm_cholesky_solve(x, a, n, 1);
+    arena->used = mark;
+    return ok;
+}
+
+/* Conjugate gradients for (F + damping I) x = g, with the product F p left to the caller: begin,
+ * then as long as it is not good enough: compute F p, advance. All vectors (n) live in the
+ * arena. */
+typedef struct {
+    double *x, *p; /* the solution so far; the direction whose product is wanted */
+    double *r, square, first, damping;
+    size_t n;
+} llm_natural_gradient_cg;
+
+/* x = 0. Takes 3 n doubles, and keeps them. */
+LLM_API llm_natural_gradient_cg llm_natural_gradient_begin(const double *g, size_t n,
+                                                           double damping, llm_arena *arena) {
+    llm_natural_gradient_cg c = {NULL, NULL, NULL, 0.0, 0.0, damping, n};
+    c.x = llm_arena_doubles(arena, n), c.p = llm_arena_doubles(arena, n);
+    c.r = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        c.x[i] = 0.0;
+        c.p[i] = c.r[i] = g[i];
+        c.square += g[i] * g[i];
+    }
+    c.first = c.square;
+    return c;
+}
+
+/* One round with Fp (n) = F p. Returns how much of |g| is left as residual; n rounds are exact but
+ * for rounding. A direction without curvature ends it: 0. */
+LLM_API double llm_natural_gradient_advance(llm_natural_gradient_cg *c, const double *Fp) {
+    double curvature = 0.0, square = 0.0;
+    for (size_t i = 0; i < c->n; i++) curvature += c->p[i] * (Fp[i] + c->damping * c->p[i]);
+    if (!(curvature > 0.0)) return 0.0;
+    const double step = c->square / curvature;
+    for (size_t i = 0; i < c->n; i++) {
+        c->x[i] += step * c->p[i];
+        c->r[i] -= step * (Fp[i] + c->damping * c->p[i]);
+        square += c->r[i] * c->r[i];
+    }
+    for (size_t i = 0; i < c->n; i++) c->p[i] = c->r[i] + square / c->square * c->p[i];
+    c->square = square;
+    return c->first > 0.0 ? sqrt(square / c->first) : 0.0;
+}
+
+/* The rate at which a step along x has KL delta, to second order: xFx = x'F x. 0 for no step. */
+LLM_API double llm_natural_gradient_trust(double xFx, double delta) {
+    return xFx > 0.0 ? sqrt(2.0 * delta / xFx) : 0.0;
+}
+
+/* W (K,D) of softmax regression moves by its natural gradient: x (n,D), p (n,K) = softmax(W x),
+ * label (n). Conjugate gradients on products with F until `tolerance` of the gradient is left, or
+ * for `rounds`; the rate is that of the trust region, but at most lr (delta 0: lr). Undamped with
+ * two classes and lr 1 it is a step of IRLS. Returns the KL it expects. Scratch: 5 K D + K
+ * doubles. */
+LLM_API double llm_natural_gradient_softmax(float *W, const float *p, const float *x,
+                                            const int *label, size_t n, size_t K, size_t D,
+                                            double lr, double delta, double damping,
+                                            double tolerance, size_t rounds, llm_arena *arena) {
+    const size_t mark = arena->used, P = K * D;
+    double *g = llm_arena_doubles(arena, P), *Fv = llm_arena_doubles(arena, P);
+    double *u = llm_arena_doubles(arena, K), xFx = 0.0, left = 1.0;
+    for (size_t i = 0; i < P; i++) g[i] = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < K; k++) {
+            const double off = (double)p[i * K + k] - (label[i] == (int)k ? 1.0 : 0.0);
+            for (size_t d = 0; d < D; d++) g[k * D + d] += off * (double)x[i * D + d] / (double)n;
+        }
+    for (size_t d = 0; d < D; d++) { /* F is 0 where all logits move alike; so is g, but rounding */
+        double mean = 0.0;
+        for (size_t k = 0; k < K; k++) mean += g[k * D + d] / (double)K;
+        for (size_t k = 0; k < K; k++) g[k * D + d] -= mean;
+    }
+    llm_natural_gradient_cg c = llm_natural_gradient_begin(g, P, damping, arena);
+    for (size_t round = 0; round < rounds && left > tolerance; round++) {
+        llm_fisher_info_vector(Fv, NULL, c.p, p, x, n, K, D, u);
+        left = llm_natural_gradient_advance(&c, Fv);
+    }
+    llm_fisher_info_vector(Fv, NULL, c.x, p, x, n, K, D, u);
+    for (size_t i = 0; i < P; i++) xFx += c.x[i] * Fv[i];
+    const double rate = delta > 0.0 ? fmin(lr, llm_natural_gradient_trust(xFx, delta)) : lr;
+    for (size_t i = 0; i < P; i++) W[i] = (float)((double)W[i] - rate * c.x[i]);
+    arena->used = mark;
+    return 0.5 * rate * rate * xFx;
+}
+
+/* Least squares, F = J'J: x (n) <- residuals r (m), their Jacobian J (m,n): (J'J + damping I) x =
+ * J'r; w - x is Gauss and Newton's next point at damping 0, Levenberg's otherwise; with `scaled`
+ * the damping is multiplied by the diagonal of J'J, as Marquardt did: then units do not matter.
+ * Scratch: n^2 + n doubles. */
+LLM_API bool llm_natural_gradient_least_squares(double *x, const double *r, const double *J,
+                                                size_t m, size_t n, double damping, bool scaled,
+                                                llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, n * n), *g = llm_arena_doubles(arena, n);
+    for (size_t i = 0; i < n; i++) {
+        g[i] = 0.0;
+        for (size_t k = 0; k < m; k++) g[i] += J[k * n + i] * r[k];
+        for (size_t j = 0; j < n; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < m; k++) sum += J[k * n + i] * J[k * n + j];
+            a[i * n + j] = sum * (scaled && i == j ? 1.0 + damping : 1.0);
+        }
+    }
+    const bool ok = llm_natural_gradient_solve(x, a, g, n, scaled ? 0.0 : damping, arena);
+    arena->used = mark;
+    return ok;
+}
+
+/* Exponentiated gradient on the simplex: p_i <- p_i e^(-lr g_i) / sum, g (n) = dL/dp: mirror
+ * descent with KL, and the natural gradient of the logits. What is 0 stays 0. */
+LLM_API void llm_natural_gradient_simplex(double *p, const double *g, size_t n, double lr) {
+    double most = -(double)INFINITY, sum = 0.0;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] > 0.0) most = fmax(most, -lr * g[i]);
+    for (size_t i = 0; i < n; i++) {
+        p[i] = p[i] > 0.0 ? p[i] * exp(-lr * g[i] - most) : 0.0;
+        sum += p[i];
+    }
+    for (size_t i = 0; i < n; i++) p[i] /= sum;
+}
+
+/* Fisher and Rao's distance of two points of the simplex: 2 sqrt(p) lies on a sphere of radius 2,
+ * and this is the angle there. At most pi, where the two share nothing. */
+LLM_API double llm_natural_gradient_angle(const double *p, const double *q, size_t n) {
+    double apart = 0.0; /* the chord: exact for near points, where an arc cosine has no digits */
+    for (size_t i = 0; i < n; i++) apart += (sqrt(p[i]) - sqrt(q[i])) * (sqrt(p[i]) - sqrt(q[i]));
+    return 4.0 * asin(fmin(1.0, 0.5 * sqrt(apart)));
+}
+
+/* m, s <- the point at share t of the way from N(m0, s0^2) to N(m1, s1^2) along the shortest path.
+ * In (m / sqrt(2), s) the metric is that of the half-plane, and paths are half-circles around a
+ * point of the axis s = 0, m / sqrt(2) = c + R tanh(a), s = R / cosh(a), with a at constant speed;
+ * vertical lines where the means agree. */
+LLM_API void llm_natural_gradient_geodesic(double *m, double *s, double m0, double s0, double m1,
+                                           double s1, double t) {
+    LLM_ASSERT(s0 > 0.0 && s1 > 0.0);
+    const double u0 = m0 / sqrt(2.0), u1 = m1 / sqrt(2.0), apart = u1 - u0;
+    *m = m0 + t * (m1 - m0);
+    *s = s0 * pow(s1 / s0, t);
+    if (fabs(apart) < 1e-7 * (s0 + s1)) return;
+    const double from = -0.5 * apart - 0.5 * (s1 - s0) * (s1 + s0) / apart; /* u0 - c */
+    const double radius = hypot(from, s0), a0 = asinh(from / s0);
+    const double a = a0 + t * (asinh((from + apart) / s1) - a0);
+    *m = sqrt(2.0) * (u0 - from + radius * tanh(a));
+    *s = radius / cosh(a);
+}
+
 /* @sam ------------------------------------------------------ Sharpness-aware minimization
  *
  *     minimise max_{|e| <= rho} L(w + e)       e = rho g / |g|,  g = grad L(w): the worst e, nearly
@@ -22401,8 +22967,8 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
     return (size_t)(2.0 / (1.0 - beta2) + 0.5);
 }
 
-/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at the
- * first steps (RAdam then steps along m' alone, undivided). */
+/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at
+ * the first steps (RAdam then steps along m' alone, undivided). */
 LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
@@ -22756,8 +23322,8 @@ typedef struct {
     double signal, noise;
 } llm_grad_noise_scale;
 
-/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate, below;
- * NaN where both are 0: nothing was measured. */
+/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate,
+ * below; NaN where both are 0: nothing was measured. */
 LLM_API double llm_grad_noise_scale_value(llm_grad_noise_scale s) {
     if (s.signal > 0.0) return s.noise / s.signal;
     return s.noise == 0.0 && s.signal == 0.0 ? (double)NAN : (double)INFINITY;
@@ -22815,8 +23381,8 @@ LLM_API void llm_grad_noise_scale_dense(double *square, const float *dy, const f
     }
 }
 
-/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy. From
- * g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
+/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy.
+ * From g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
  * correction for n: for large n. */
 LLM_API double llm_grad_noise_scale_full(const float *g, const double *mean, const double *H,
                                          size_t n, size_t P) {
@@ -23027,8 +23593,8 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
  *     linear  c0 + (1 - c0) t/T      root  (c0^p + (1 - c0^p) t/T)^(1/p)      geometric  c0^(1-t/T)
  *     EXP3.S:  pi_k = (1 - e) softmax(w)_k + e / K          w_k grows with progress / pi_k
  *
- * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a large
- * margin under a model trained before. It helps where hard examples are hopeless at first and
+ * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a
+ * large margin under a model trained before. It helps where hard examples are hopeless at first and
  * become learnable on top of the easy ones; where everything is learnable at once the order hardly
  * matters, and the control that tells is the reverse order. Balance the order by class, or the
  * first batches hold only the easy class. Who does not know what is easy can let a bandit find the
@@ -23042,7 +23608,8 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
  * topics  Curriculum Learning
  */
 
-/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found enough. */
+/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found
+ * enough. */
 enum { LLM_CURRICULUM_LINEAR, LLM_CURRICULUM_ROOT, LLM_CURRICULUM_GEOMETRIC, LLM_CURRICULUM_STEPS };
 
 /* The share of the examples admitted at step t of T: start (above 0) at 0, 1 from T on. p is the
@@ -23147,6 +23714,316 @@ LLM_API void llm_curriculum_reward(double *w, const double *p, size_t K, size_t 
 LLM_API double llm_curriculum_scale(double raw, double low, double high) {
     if (!(high > low)) return 0.0;
     return fmin(1.0, fmax(-1.0, 2.0 * (raw - low) / (high - low) - 1.0));
+}
+
+/* @self_paced ----------------------------------------------- Self-paced learning
+ *
+ *     minimise over w and v in [0,1]^n    sum_i v_i L_i(w) + f(v_i; lam)
+ *     hard      f = -lam v                        v = 1 where L < lam
+ *     linear    f = lam (v^2 / 2 - v)             v = max(0, 1 - L / lam)
+ *     log       f = z v - z^v / log z, z = 1-lam  v = log(L + z) / log z  below lam
+ *     mixture   f = -z log(v + z / l1)           v = 1 below l2, 0 above l1, z / L - z / l1 between
+ *
+ * The model chooses its own examples: those it can explain already. In turns, the weights v are set
+ * to the exact minimum for the losses, the model is trained with them, and lam rises, until all but
+ * the hopeless count. What is minimised in the end is a loss that stops growing, min(L, lam) for
+ * the hard form: wrong labels and outliers lose their pull. The start decides: lam below all losses
+ * chooses nobody, a first model that is bad chooses badly. Diversity makes it choose from every
+ * group, not only from the easiest.
+ *
+ * source  Kumar, Packer & Koller 2010, "Self-Paced Learning for Latent Variable Models"; Jiang et
+ *         al. 2014, "Easy Samples First" (linear, logarithmic, mixture); Jiang et al. 2014,
+ *         "Self-Paced Learning with Diversity"; Meng, Zhao & Jiang 2017 (the implied loss); Han et
+ *         al. 2018, "Co-teaching"
+ * needs   argsort
+ * see     @curriculum (an order from outside), @loss_function (Huber)
+ * topics  Self-Paced Learning
+ */
+enum { LLM_SELF_PACED_HARD, LLM_SELF_PACED_LINEAR, LLM_SELF_PACED_LOG, LLM_SELF_PACED_MIXTURE };
+
+/* The regularizer and its age: lam > 0, below 1 for LOG; 0 < lam2 < lam for MIXTURE, which alone
+ * reads it. */
+typedef struct {
+    int kind;
+    double lam, lam2;
+} llm_self_paced_config;
+
+/* Whether c makes sense. */
+LLM_API bool llm_self_paced_valid(const llm_self_paced_config *c) {
+    if (c->kind == LLM_SELF_PACED_LOG) return c->lam > 0.0 && c->lam < 1.0;
+    if (c->kind == LLM_SELF_PACED_MIXTURE) return c->lam2 > 0.0 && c->lam2 < c->lam;
+    return (c->kind == LLM_SELF_PACED_HARD || c->kind == LLM_SELF_PACED_LINEAR) && c->lam > 0.0;
+}
+
+/* The weight of an example with loss L >= 0: the minimiser of v L + f(v). 0 for a loss that is
+ * NaN. */
+LLM_API double llm_self_paced_weight(double L, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (!(L < lam)) return 0.0;
+    if (c->kind == LLM_SELF_PACED_HARD) return 1.0;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return 1.0 - L / lam;
+    if (c->kind == LLM_SELF_PACED_LOG) return log(L + z) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return L <= c->lam2 ? 1.0 : zeta / L - zeta / lam;
+}
+
+/* f(v; lam), 0 <= v <= 1. */
+LLM_API double llm_self_paced_regularizer(double v, const llm_self_paced_config *c) {
+    const double lam = c->lam, z = 1.0 - lam;
+    LLM_ASSERT(llm_self_paced_valid(c));
+    if (c->kind == LLM_SELF_PACED_HARD) return -lam * v;
+    if (c->kind == LLM_SELF_PACED_LINEAR) return lam * (0.5 * v * v - v);
+    if (c->kind == LLM_SELF_PACED_LOG) return z * v - pow(z, v) / log(z);
+    const double zeta = lam * c->lam2 / (lam - c->lam2);
+    return -zeta * log(v + zeta / lam);
+}
+
+/* v (n) <- loss (n): the exact v step. Returns the share with a weight above 0; 0 says that lam is
+ * below every loss, and training would leave the model as it is. */
+LLM_API double llm_self_paced_weights(float *v, const float *loss, size_t n,
+                                      const llm_self_paced_config *c) {
+    size_t chosen = 0;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = (float)llm_self_paced_weight((double)loss[i], c);
+        chosen += v[i] > 0.0f;
+    }
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* The joint objective sum_i v_i L_i + f(v_i): neither step can raise it at fixed lam. */
+LLM_API double llm_self_paced_objective(const float *v, const float *loss, size_t n,
+                                        const llm_self_paced_config *c) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        if (v[i] > 0.0f) sum += (double)v[i] * (double)loss[i];
+        sum += llm_self_paced_regularizer((double)v[i], c);
+    }
+    return sum;
+}
+
+/* What an example with loss L costs in the end: the integral of v from 0 to L, up to a constant the
+ * minimum over v of v L + f(v). Concave, and flat from lam on: 0 at L = 0. */
+LLM_API double llm_self_paced_implied(double L, const llm_self_paced_config *c) {
+    const double v = llm_self_paced_weight(L, c), top = llm_self_paced_weight(0.0, c);
+    return (v > 0.0 ? v * L : 0.0) + llm_self_paced_regularizer(v, c) -
+           llm_self_paced_regularizer(top, c);
+}
+
+/* lam that admits a share of the examples: between the loss (n) of rank share * n and the next one.
+ * Raising the share from round to round is easier than raising lam, which means something else for
+ * every model. INFINITY for all; equal losses at the border stay out. Scratch: n indices. */
+LLM_API double llm_self_paced_quantile(const float *loss, size_t n, double share,
+                                       llm_arena *arena) {
+    LLM_ASSERT(share >= 0.0 && share <= 1.0);
+    const size_t mark = arena->used, count = (size_t)(share * (double)n + 0.5);
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    double lam = (double)INFINITY;
+    llm_argsort(order, loss, n);
+    if (count < n) lam = (double)loss[order[count]];
+    if (count > 0 && count < n) lam = 0.5 * (lam + (double)loss[order[count - 1]]);
+    arena->used = mark;
+    return lam;
+}
+
+/* v (n) <- 0 or 1, with diversity: minimises sum v_i (L_i - lam) - gamma sum_groups sqrt(size of
+ * what is chosen of it), group (n) in 0..G-1. In each group the i-th smallest loss, i = 1, 2, ..,
+ * is chosen while below lam + gamma / (sqrt(i) + sqrt(i - 1)): the first of a group is cheaper than
+ * another of a group that is in already. Returns the share. Scratch: n + G indices. */
+LLM_API double llm_self_paced_diverse(float *v, const float *loss, const int *group, size_t n,
+                                      size_t G, double lam, double gamma, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t)), chosen = 0;
+    size_t *rank = (size_t *)llm_arena_take(arena, G, sizeof(size_t));
+    llm_argsort(order, loss, n);
+    for (size_t g = 0; g < G; g++) rank[g] = 0;
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = order[k];
+        LLM_ASSERT(group[i] >= 0 && (size_t)group[i] < G);
+        const double r = (double)++rank[group[i]];
+        v[i] = (double)loss[i] < lam + gamma / (sqrt(r) + sqrt(r - 1.0)) ? 1.0f : 0.0f;
+        chosen += v[i] > 0.0f;
+    }
+    arena->used = mark;
+    return n > 0 ? (double)chosen / (double)n : 0.0;
+}
+
+/* Co-teaching: two models, and each is trained on the examples that the other finds easy, so that
+ * neither confirms its own mistakes. for_a, for_b (keep) <- the keep smallest of b's losses and of
+ * a's, (n) each. Scratch: n indices. */
+LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *loss_a,
+                                    const float *loss_b, size_t n, size_t keep, llm_arena *arena) {
+    LLM_ASSERT(keep <= n);
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    llm_argsort(order, loss_b, n);
+    for (size_t i = 0; i < keep; i++) for_a[i] = order[i];
+    llm_argsort(order, loss_a, n);
+    for (size_t i = 0; i < keep; i++) for_b[i] = order[i];
+    arena->used = mark;
+}
+
+/* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
+ *
+ *     adapt    w_0 = w,  w_{t+1} = w_t - a grad L_support(w_t)          k steps on a few examples
+ *     MAML     minimise the mean over tasks of L_query(w_k), by w
+ *     dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)    H_t: Hessian at w_t
+ *     FOMAML   without the H;      Reptile    w <- w + e mean(w_k - w)
+ *
+ * Learns a starting point from which a few steps are enough. What is minimised is the loss after
+ * the steps, so the gradient goes back through them: each is linear to first order, I - a H, at
+ * the price of a Hessian-vector product, exact here by differentiating the backward pass. Rates
+ * may differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs
+ * less than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
+ *
+ * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning"; Nichol, Achiam & Schulman
+ *         2018, "On First-Order Meta-Learning Algorithms"; Raghu et al. 2020 (ANIL); Li et al. 2017
+ *         (Meta-SGD); Pearlmutter 1994 (the product)
+ * needs   rng exp gemm matmul activation output_layer mlp
+ * see     @autodiff (forward over reverse, any program), @adamw (the outer step)
+ * topics  Meta-Learning: MAML & Reptile
+ */
+
+/* phi''(z), for the activations that have a simple one; 0 for ReLU, also at its kink. */
+LLM_API float llm_maml_curve(float z, int act) {
+    const float t = act == LLM_ACTIVATION_TANH ? llm_tanhf(z) : 0.0f;
+    LLM_ASSERT(act == LLM_ACTIVATION_TANH || act == LLM_ACTIVATION_RELU);
+    return -2.0f * t * (1.0f - t * t);
+}
+
+/* Hv (P) += H v for the mean loss at w of a net with head MSE or SOFTMAX, x (N,size[0]) with label
+ * (N) or target as in llm_mlp_gradient. Every line of the forward and backward pass is followed by
+ * its derivative along v (P): the names with an r. About twice the price of a gradient. Scratch: 2
+ * caches, and 2 N (outputs + 2 widest) floats. */
+LLM_API void llm_maml_hessian(float *Hv, const llm_mlp *m, const float *w, const float *v,
+                              const float *x, const int *label, const float *target, size_t N,
+                              llm_arena *arena) {
+    const size_t mark = arena->used, K = m->size[m->layers], L = m->layers;
+    const size_t wide = N * (llm_mlp_widest(m) > K ? llm_mlp_widest(m) : K);
+    float *cache = llm_arena_floats(arena, llm_mlp_cache(m, N));
+    float *ra = llm_arena_floats(arena, llm_mlp_cache(m, N)); /* r of z_l, a_l, laid out alike */
+    float *d = llm_arena_floats(arena, wide), *rd = llm_arena_floats(arena, wide);
+    float *da = llm_arena_floats(arena, wide), *rda = llm_arena_floats(arena, wide);
+    float *y = llm_arena_floats(arena, N * K);
+    LLM_ASSERT(m->head == LLM_OUTPUT_LAYER_MSE || m->head == LLM_OUTPUT_LAYER_SOFTMAX);
+    llm_mlp_forward(y, cache, m, w, x, N);
+    for (size_t l = 1; l <= L; l++) { /* r z = r a W' + a V' + v_b */
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t below = l > 1 ? llm_mlp_hidden(m, l - 1, N) + N * q.in : 0;
+        const size_t at = l < L ? llm_mlp_hidden(m, l, N) : 0;
+        float *rz = l < L ? ra + at : rd;
+        llm_matmul_forward(rz, l > 1 ? cache + below : x, v + q.weight, v + q.bias, N, q.in, q.out);
+        if (l > 1) llm_gemm(rz, ra + below, false, w + q.weight, true, N, q.out, q.in);
+        for (size_t i = 0; l < L && i < N * q.out; i++)
+            rz[N * q.out + i] = llm_activation_slope(cache[at + i], m->act) * rz[i];
+    }
+    llm_output_layer_loss(d, y, label, target, N, K, m->head);
+    for (size_t n = 0; n < N; n++) { /* r of the loss's gradient: its own Hessian, over N */
+        double mean = 0.0;
+        for (size_t k = 0; k < K && m->head == LLM_OUTPUT_LAYER_SOFTMAX; k++) {
+            const size_t i = n * K + k;
+            const bool hit = label ? label[n] == (int)k : false;
+            const double t = label ? (hit ? 1.0 : 0.0) : (double)target[i];
+            y[i] = (float)((double)d[i] * (double)N + t); /* p, of targets that sum to 1 */
+            mean += (double)y[i] * (double)rd[i];
+        }
+        for (size_t k = 0; k < K; k++) {
+            const size_t i = n * K + k;
+            const double p = m->head == LLM_OUTPUT_LAYER_SOFTMAX ? (double)y[i] : 1.0;
+            rd[i] = (float)(p * ((double)rd[i] - mean) / (double)N);
+        }
+    }
+    for (size_t l = L; l > 0; l--) {
+        const llm_mlp_view q = llm_mlp_layer(m, l);
+        const size_t at = l > 1 ? llm_mlp_hidden(m, l - 1, N) : 0;
+        const float *z = cache + at, *a = l > 1 ? z + N * q.in : x;
+        llm_matmul_backward(NULL, Hv + q.weight, Hv + q.bias, rd, a, w + q.weight, N, q.in, q.out);
+        if (l == 1) break;
+        const float *rz = ra + at;
+        llm_gemm(Hv + q.weight, d, true, rz + N * q.in, false, q.out, q.in, N);
+        for (size_t i = 0; i < N * q.in; i++) da[i] = rda[i] = 0.0f;
+        llm_gemm(da, d, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, rd, false, w + q.weight, false, N, q.in, q.out);
+        llm_gemm(rda, d, false, v + q.weight, false, N, q.in, q.out);
+        for (size_t i = 0; i < N * q.in; i++) {
+            const float slope = llm_activation_slope(z[i], m->act);
+            d[i] = da[i] * slope;
+            rd[i] = rda[i] * slope + da[i] * llm_maml_curve(z[i], m->act) * rz[i];
+        }
+    }
+    arena->used = mark;
+}
+
+/* The examples of a task: labels or targets, the other is NULL. */
+typedef struct {
+    const float *x, *target;
+    const int *label;
+    size_t N;
+} llm_maml_batch;
+
+/* w (P) takes so many steps on the support set, with rates (P). Scratch: P floats and
+ * llm_mlp_gradient's. */
+LLM_API void llm_maml_adapt(float *w, const llm_mlp *m, const float *rate, llm_maml_batch support,
+                            size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *g = llm_arena_floats(arena, P);
+    for (size_t t = 0; t < steps; t++) {
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_mlp_gradient(g, m, w, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) w[i] -= rate[i] * g[i];
+    }
+    arena->used = mark;
+}
+
+/* Returns the query loss of one task after `steps` on its support set from w (P), with rates (P);
+ * dw += its gradient by w and, unless NULL, drate += by the rates, exactly, or with first_order
+ * without Hessians. steps 0: joint training. Sum over the tasks, divide, and step with any
+ * optimizer. Scratch: (2 steps + 3) P floats, and llm_maml_hessian's or llm_mlp_gradient's. */
+LLM_API double llm_maml_gradient(float *dw, float *drate, const llm_mlp *m, const float *w,
+                                 const float *rate, llm_maml_batch support, llm_maml_batch query,
+                                 size_t steps, bool first_order, llm_arena *arena) {
+    const size_t mark = arena->used, P = llm_mlp_param_count(m);
+    float *path = llm_arena_floats(arena, (steps + 1) * P), *g = llm_arena_floats(arena, steps * P);
+    float *v = llm_arena_floats(arena, P), *av = llm_arena_floats(arena, P);
+    memcpy(path, w, P * sizeof(float));
+    for (size_t i = 0; i < steps * P; i++) g[i] = 0.0f;
+    for (size_t t = 0; t < steps; t++) {
+        float *now = path + t * P, *gt = g + t * P;
+        llm_mlp_gradient(gt, m, now, support.x, support.label, support.target, support.N, arena);
+        for (size_t i = 0; i < P; i++) now[P + i] = now[i] - rate[i] * gt[i];
+    }
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+    const double loss = llm_mlp_gradient(v, m, path + steps * P, query.x, query.label, query.target,
+                                         query.N, arena);
+    for (size_t t = steps; t-- > 0;) {
+        for (size_t i = 0; i < P; i++) {
+            if (drate) drate[i] -= v[i] * g[t * P + i];
+            av[i] = -rate[i] * v[i];
+        }
+        if (first_order) continue;
+        llm_maml_hessian(v, m, path + t * P, av, support.x, support.label, support.target,
+                         support.N, arena); /* v += H (-a v) */
+    }
+    for (size_t i = 0; i < P; i++) dw[i] += v[i];
+    arena->used = mark;
+    return loss;
+}
+
+/* Reptile: w (n) moves a share towards the mean of the adapted weights, given as their sum (n) over
+ * so many tasks. */
+LLM_API void llm_maml_reptile(float *w, const float *sum, size_t n, size_t tasks, float share) {
+    LLM_ASSERT(tasks > 0);
+    for (size_t i = 0; i < n; i++) w[i] += share * (sum[i] / (float)tasks - w[i]);
+}
+
+/* x, y (n) of the task y = amplitude sin(x - phase), x uniform in -5..5, with amplitude in 0.1..5
+ * and phase in 0..pi drawn by the caller once a task. */
+LLM_API void llm_maml_sine(float *x, float *y, size_t n, float amplitude, float phase,
+                           llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        x[i] = 10.0f * llm_rng_uniform(rng) - 5.0f;
+        y[i] = amplitude * sinf(x[i] - phase);
+    }
 }
 
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */

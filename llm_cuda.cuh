@@ -2854,7 +2854,7 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
  *
  * Moves 4 elements for each logit (x, z, dz in; dz out), 2 without a gradient, the minimum, as long
  * as L1 and L2 serve the second and third reading. Limit: memory bandwidth for float; for bfloat16
- * the exps, 4 to 6 an entry.
+ * the exps, 4 an entry for KL, 6 for reverse KL, 8 and 4 logarithms for Jensen-Shannon.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
@@ -2958,6 +2958,169 @@ static inline cudaError_t llm_cuda_f_divergence_logits(float *d, T *dz, const fl
     LLM_LAUNCH(f_divergence, llm_row_blocks(N, warp),
                warp ? 128 : llm_row_threads(wide ? V / W : V), 0, stream, d, dz, dd, x, z, N, V,
                kind, 1.0f / temp);
+    return cudaGetLastError();
+}
+
+/* @wasserstein_sinkhorn ------------------------------------- Optimal transport, smoothed
+ *
+ * Sinkhorn's steps in the log domain between clouds of points, the cost |x - y|^2 made where it is
+ * needed: a matrix of costs would be n m numbers to read at every step. A block takes 64 points and
+ * goes through the others 64 at a time; a thread makes 4 x 4 costs in registers and adds them to
+ * four pairs (max, sum), as in @logsumexp, which 16 lanes merge at the end. Where there are few
+ * points on one side, slices of the other run side by side and a second kernel merges their pairs.
+ * Nothing waits for the host: all rounds are queued at once.
+ *
+ * A step is n m times 2 d operations and 5/4 exps, and reads 4 (n + m) d bytes, each point of the
+ * other side once for 64. Limit: the exps up to some ten columns, the multiply-adds above.
+ *
+ * source  Feydy et al. 2019 (geomloss: costs on the fly)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     supervised (the same tiles)
+ * topics  -
+ */
+enum { LLM_CUDA_WASSERSTEIN_SINKHORN_TILE = 64 };
+
+/* part (slices,n) <- pairs of log b_j + (g_j - |x_i - y_j|^2) / eps over a slice of y. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_wasserstein_sinkhorn_kernel(llm_logsumexp_pair *part, const float *g, const float *x,
+                                    const float *y, const float *b, size_t n, size_t m, size_t d,
+                                    size_t slice, float eps) {
+    enum { side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE };
+    __shared__ float x_tile[16][side + 1], y_tile[16][side + 1], g_tile[side], log_b[side];
+    const size_t first = (size_t)blockIdx.x * side, begin = blockIdx.y * slice;
+    const size_t end = begin + slice < m ? begin + slice : m;
+    const unsigned t = threadIdx.x, across = t % 16, down = t / 16;
+    const float per = 1.0f / eps;
+    llm_logsumexp_pair seen[4];
+    LLM_UNROLL
+    for (unsigned u = 0; u < 4; u++) seen[u].max = -INFINITY, seen[u].sum = 0.0f;
+    for (size_t from = begin; from < end; from += side) {
+        float cost[4][4] = {};
+        if (t < side) {
+            const size_t j = from + t;
+            const float share = j >= end ? 0.0f : b ? llm_load(b, j) : 1.0f / (float)m;
+            g_tile[t] = share > 0.0f ? llm_load(g, j) : 0.0f; /* without mass it is not read */
+            log_b[t] = share > 0.0f ? logf(share) : -INFINITY;
+        }
+        for (size_t column = 0; column < d; column += 16) {
+            const unsigned deep = d - column < 16 ? (unsigned)(d - column) : 16;
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) {
+                const size_t row = down + 16 * u, c = column + across;
+                const bool x_in = first + row < n && c < d, y_in = from + row < end && c < d;
+                x_tile[across][row] = x_in ? llm_load(x, (first + row) * d + c) : 0.0f;
+                y_tile[across][row] = y_in ? llm_load(y, (from + row) * d + c) : 0.0f;
+            }
+            __syncthreads();
+            for (unsigned c = 0; c < deep; c++) {
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) {
+                    LLM_UNROLL
+                    for (unsigned v = 0; v < 4; v++) {
+                        const float way = x_tile[c][down + 16 * u] - y_tile[c][across + 16 * v];
+                        cost[u][v] += way * way;
+                    }
+                }
+            }
+            __syncthreads();
+        }
+        LLM_UNROLL
+        for (unsigned u = 0; u < 4; u++) {
+            float s[4];
+            LLM_UNROLL
+            for (unsigned v = 0; v < 4; v++)
+                s[v] = (g_tile[across + 16 * v] - cost[u][v]) * per + log_b[across + 16 * v];
+            llm_cuda_logsumexp_add(seen[u], s, 1.0f);
+        }
+        __syncthreads(); /* until all have read g */
+    }
+    LLM_UNROLL
+    for (unsigned u = 0; u < 4; u++) {
+        LLM_UNROLL
+        for (int distance = 8; distance > 0; distance /= 2) {
+            const llm_logsumexp_pair other = {__shfl_xor_sync(0xffffffffu, seen[u].max, distance),
+                                              __shfl_xor_sync(0xffffffffu, seen[u].sum, distance)};
+            seen[u] = llm_cuda_logsumexp_merge(seen[u], other, 1.0f);
+        }
+        const size_t row = first + down + 16 * u;
+        if (across == 0 && row < n) part[blockIdx.y * n + row] = seen[u];
+    }
+}
+/* f (n) <- -eps times the log-sum-exp, or half way there; off (n), or NULL, <- how much the sum of
+ * row i of the plan was off before, a_i |e^((f_i - new) / eps) - 1|. */
+LLM_KERNEL void llm_wasserstein_sinkhorn_step_kernel(float *f, double *off,
+                                                     const llm_logsumexp_pair *part, const float *a,
+                                                     size_t n, size_t slices, float eps,
+                                                     bool half_way) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    llm_logsumexp_pair all = part[i];
+    for (size_t s = 1; s < slices; s++) all = llm_cuda_logsumexp_merge(all, part[s * n + i], 1.0f);
+    const float next = -eps * (all.max + logf(all.sum));
+    if (off) {
+        const double share = a ? (double)llm_load(a, i) : 1.0 / (double)n;
+        off[i] = share * fabs(expm1(((double)llm_load(f, i) - (double)next) / (double)eps));
+    }
+    llm_store(f, i, half_way ? 0.5f * (llm_load(f, i) + next) : next);
+}
+LLM_KERNEL void llm_wasserstein_sinkhorn_off_kernel(double *total, const double *off, size_t n) {
+    double sum = 0.0;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x) sum += off[i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+/* Slices of m points for n others: so many that a large card is filled, none under 1024. */
+static inline __attribute__((unused)) size_t llm_cuda_wasserstein_sinkhorn_slices(size_t n,
+                                                                                  size_t m) {
+    const size_t side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE, tiles = (n + side - 1) / side;
+    const size_t wanted = tiles ? (263 + tiles) / tiles : 1, most = m / 1024 ? m / 1024 : 1;
+    return wanted < most ? wanted : most;
+}
+/* f (n of a) <- llm_wasserstein_sinkhorn_half of g (m of b) for the cost |x - y|^2 of points in d
+ * columns, d > 0. The arrays of a and b are on the device, masses are shares, which sum to 1. part:
+ * n llm_cuda_wasserstein_sinkhorn_slices(n, m) pairs. half_way and off: as the kernel above;
+ * without them f is not read. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_wasserstein_sinkhorn_half(float *f, const float *g, const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, size_t d, float eps,
+                                   bool half_way, double *off, llm_logsumexp_pair *part,
+                                   cudaStream_t stream) {
+    const size_t side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE;
+    const size_t slices = llm_cuda_wasserstein_sinkhorn_slices(a->n, b->n);
+    const size_t slice = ((b->n + slices - 1) / slices + side - 1) / side * side;
+    if (a->n == 0 || b->n == 0 || d == 0) return cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_wasserstein_sinkhorn_kernel,
+               dim3((unsigned)((a->n + side - 1) / side), (unsigned)slices), 256, 0, stream, part,
+               g, a->x, b->x, b->mass, a->n, b->n, d, slice, eps);
+    LLM_LAUNCH(llm_wasserstein_sinkhorn_step_kernel, (unsigned)((a->n + 255) / 256), 256, 0, stream,
+               f, off, part, a->mass, a->n, slices, eps, half_way);
+    return cudaGetLastError();
+}
+/* f (n), g (m) <- so many rounds, more than none, from f: zeros, or the potentials of a larger eps.
+ * Each makes g from f, then f from g, as llm_wasserstein_sinkhorn; where a and b are the same
+ * pointer g is f as it was, and f goes half way. *off <- how much the sums of the plan's rows were
+ * off in all before the last step of f, which, gone all the way, makes the rows exact and leaves
+ * the columns off by no more. scratch: n doubles; part: pairs for (n,m) or (m,n), whichever are
+ * more. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_wasserstein_sinkhorn(float *f, float *g, double *off, const llm_wasserstein_measure *a,
+                              const llm_wasserstein_measure *b, size_t d, float eps, size_t rounds,
+                              double *scratch, llm_logsumexp_pair *part, cudaStream_t stream) {
+    for (size_t round = 0; round < rounds; round++) {
+        cudaError_t error = cudaSuccess;
+        if (a == b)
+            error = cudaMemcpyAsync(g, f, a->n * sizeof *g, cudaMemcpyDeviceToDevice, stream);
+        else
+            error =
+                llm_cuda_wasserstein_sinkhorn_half(g, f, b, a, d, eps, false, NULL, part, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_wasserstein_sinkhorn_half(
+                f, g, a, b, d, eps, a == b, round + 1 == rounds ? scratch : NULL, part, stream);
+        if (error != cudaSuccess) return error;
+    }
+    if (rounds > 0)
+        LLM_LAUNCH(llm_wasserstein_sinkhorn_off_kernel, 1, 1024, 0, stream, off, scratch, a->n);
     return cudaGetLastError();
 }
 
@@ -4629,6 +4792,323 @@ static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T
     return db && error == cudaSuccess ? llm_cuda_column_sum(db, scratch, shares, C, stream) : error;
 }
 
+/* @sigmoid -------------------------------------------------- Sigmoid
+ *
+ * The sigmoid with its temperature, and the gate y = s a + (1 - s) b in one kernel, which leaves s
+ * for backward; the three gradients of the gate are one kernel too. Apart they would read s twice
+ * more and write two products that nobody keeps.
+ *
+ * Moves 2 elements forwards (x in, y out) and 4 backwards (y, dy, dx in; dx out); the gate 5 (z, a,
+ * b in; y, s out) and 10 (dy, s, a, b and three gradients in; those out): the minimum. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     activation, tanh
+ * topics  -
+ */
+LLM_DEVICE float llm_cuda_sigmoid_value(float x) { /* llm_sigmoid_value: e^-|x| cannot overflow */
+    const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
+    return x < 0.0f ? e * s : s;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_forward_kernel(T *y, const T *x, size_t n, float temp) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = llm_cuda_sigmoid_value(v[k] / temp);
+    llm_store_vector(y, i, v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_backward_kernel(T *dx, const T *dy, const T *y, size_t n, float temp) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float d[V], dy_v[V], y_v[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(y_v, y, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) d[k] += dy_v[k] * y_v[k] * (1.0f - y_v[k]) / temp;
+    llm_store_vector(dx, i, d);
+}
+
+/* Arguments as llm_sigmoid_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_forward(T *y, const T *x, size_t n, float temp,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto sigmoid_forward =
+        wide ? llm_sigmoid_forward_kernel<T, V> : llm_sigmoid_forward_kernel<T, 1>;
+    LLM_LAUNCH(sigmoid_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x,
+               n, temp);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_sigmoid_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_backward(T *dx, const T *dy, const T *y, size_t n,
+                                                    float temp, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dy, n) && llm_aligned(y, n);
+    const auto sigmoid_backward =
+        wide ? llm_sigmoid_backward_kernel<T, V> : llm_sigmoid_backward_kernel<T, 1>;
+    LLM_LAUNCH(sigmoid_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx,
+               dy, y, n, temp);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_gate_forward_kernel(T *y, T *s, const T *z, const T *a, const T *b,
+                                                size_t n) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float z_v[V], a_v[V], b_v[V];
+    llm_load_vector(z_v, z, i);
+    llm_load_vector(a_v, a, i);
+    llm_load_vector(b_v, b, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        z_v[k] = llm_cuda_sigmoid_value(z_v[k]);
+        a_v[k] = z_v[k] * a_v[k] + (1.0f - z_v[k]) * b_v[k];
+    }
+    llm_store_vector(y, i, a_v);
+    llm_store_vector(s, i, z_v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_gate_backward_kernel(T *dz, T *da, T *db, const T *dy, const T *s,
+                                                 const T *a, const T *b, size_t n) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float dy_v[V], s_v[V], a_v[V], b_v[V], d[V];
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(s_v, s, i);
+    if (dz) {
+        llm_load_vector(a_v, a, i);
+        llm_load_vector(b_v, b, i);
+        llm_load_vector(d, dz, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * (a_v[k] - b_v[k]) * s_v[k] * (1.0f - s_v[k]);
+        llm_store_vector(dz, i, d);
+    }
+    if (da) {
+        llm_load_vector(d, da, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * s_v[k];
+        llm_store_vector(da, i, d);
+    }
+    if (db) {
+        llm_load_vector(d, db, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * (1.0f - s_v[k]);
+        llm_store_vector(db, i, d);
+    }
+}
+
+/* Arguments as llm_sigmoid_gate_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_gate_forward(T *y, T *s, const T *z, const T *a,
+                                                        const T *b, size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(s, n) && llm_aligned(z, n) &&
+                      llm_aligned(a, n) && llm_aligned(b, n);
+    const auto gate_forward =
+        wide ? llm_sigmoid_gate_forward_kernel<T, V> : llm_sigmoid_gate_forward_kernel<T, 1>;
+    LLM_LAUNCH(gate_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, s, z,
+               a, b, n);
+    return cudaGetLastError();
+}
+/* dz, da, db (n) +=: arguments as llm_sigmoid_gate_backward; each may be NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_gate_backward(T *dz, T *da, T *db, const T *dy,
+                                                         const T *s, const T *a, const T *b,
+                                                         size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dz, n) && llm_aligned(da, n) && llm_aligned(db, n) &&
+                      llm_aligned(dy, n) && llm_aligned(s, n) && llm_aligned(a, n) &&
+                      llm_aligned(b, n);
+    const auto gate_backward =
+        wide ? llm_sigmoid_gate_backward_kernel<T, V> : llm_sigmoid_gate_backward_kernel<T, 1>;
+    LLM_LAUNCH(gate_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dz, da,
+               db, dy, s, a, b, n);
+    return cudaGetLastError();
+}
+
+/* @tanh ----------------------------------------------------- Tanh
+ *
+ * cap tanh(x / cap), which is tanh for a cap of 1, three ways: CUDA's tanhf; the quotient of
+ * llm_tanh_fast, a dozen multiply-adds and a division; and the card's own instruction, right to 11
+ * bits, for bfloat16 as good as the others. Backward needs the output only.
+ *
+ * Moves 2 elements forwards and 4 backwards, the minimum. Limit: memory bandwidth, for all three.
+ *
+ * source  NVIDIA, PTX ISA, "tanh.approx"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     sigmoid
+ * topics  -
+ */
+enum { LLM_CUDA_TANH_EXACT, LLM_CUDA_TANH_QUOTIENT, LLM_CUDA_TANH_HARDWARE };
+
+/* llm_tanh_fast, the card's instruction, and the choice. */
+LLM_DEVICE float llm_cuda_tanh_quotient(float x) {
+    const float most = 7.90531111f, u = x < -most ? -most : x > most ? most : x, q = u * u;
+    float top = 2.00018790e-13f + q * -2.76076848e-16f;
+    top = -8.60467152e-11f + q * top;
+    top = 5.12229709e-08f + q * top;
+    top = 1.48572236e-05f + q * top;
+    top = 6.37261929e-04f + q * top;
+    top = 4.89352456e-03f + q * top;
+    const float bottom =
+        4.89352519e-03f + q * (2.26843463e-03f + q * (1.18534706e-04f + q * 1.19825839e-06f));
+    return u * top / bottom;
+}
+LLM_DEVICE float llm_cuda_tanh_hardware(float x) {
+#ifdef __CUDA_ARCH__
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return tanhf(x);
+#endif
+}
+template <int kind> LLM_DEVICE float llm_cuda_tanh_value(float x) {
+    return kind == LLM_CUDA_TANH_QUOTIENT   ? llm_cuda_tanh_quotient(x)
+           : kind == LLM_CUDA_TANH_HARDWARE ? llm_cuda_tanh_hardware(x)
+                                            : tanhf(x);
+}
+
+template <typename T, int V, int kind>
+LLM_KERNEL void llm_tanh_forward_kernel(T *y, const T *x, size_t n, float cap) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = cap * llm_cuda_tanh_value<kind>(v[k] / cap);
+    llm_store_vector(y, i, v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_tanh_backward_kernel(T *dx, const T *dy, const T *y, size_t n, float cap) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float d[V], dy_v[V], y_v[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(y_v, y, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const float t = y_v[k] / cap;
+        d[k] += dy_v[k] * (1.0f - t * t);
+    }
+    llm_store_vector(dx, i, d);
+}
+
+/* y (n) <- x (n): cap tanh(x / cap), computed in one of the three ways; T is float or llm_bf16. y
+ * may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_tanh_cap_forward(T *y, const T *x, size_t n, float cap, int kind,
+                                                    cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto tanh_forward = kind == LLM_CUDA_TANH_QUOTIENT
+                                  ? wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_QUOTIENT>
+                                         : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_QUOTIENT>
+                              : kind == LLM_CUDA_TANH_HARDWARE
+                                  ? wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_HARDWARE>
+                                         : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_HARDWARE>
+                              : wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_EXACT>
+                                     : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_EXACT>;
+    LLM_LAUNCH(tanh_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x, n,
+               cap);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_tanh_cap_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_tanh_cap_backward(T *dx, const T *dy, const T *y, size_t n,
+                                                     float cap, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dy, n) && llm_aligned(y, n);
+    const auto tanh_backward =
+        wide ? llm_tanh_backward_kernel<T, V> : llm_tanh_backward_kernel<T, 1>;
+    LLM_LAUNCH(tanh_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx, dy,
+               y, n, cap);
+    return cudaGetLastError();
+}
+
+/* @relu ----------------------------------------------------- ReLU
+ *
+ * A warp takes 32 neighbours at a time: each thread compares its own, and one ballot gathers the 32
+ * answers into the word of the mask. Four such groups a warp keep four loads on their way.
+ * Backward reads the mask instead of x, and of dy and dx only what passes.
+ *
+ * Moves 2 elements and a bit forwards (x in, y and mask out); backwards a bit and, of what passed,
+ * 3 (dy, dx in; dx out): the minimum, but for lines of memory of which only a part passes. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     activation
+ * topics  -
+ */
+enum { LLM_CUDA_RELU_GROUPS = 4 }; /* of 32 elements, a warp */
+
+template <typename T>
+LLM_KERNEL void llm_relu_forward_kernel(T *y, uint32_t *mask, const T *x, size_t n, float cap) {
+    const size_t lane = threadIdx.x % 32;
+    const size_t warp = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    float v[LLM_CUDA_RELU_GROUPS];
+    LLM_UNROLL
+    for (int k = 0; k < LLM_CUDA_RELU_GROUPS; k++) {
+        const size_t i = (warp * LLM_CUDA_RELU_GROUPS + (size_t)k) * 32 + lane;
+        v[k] = i < n ? llm_load(x, i) : 0.0f;
+    }
+    LLM_UNROLL
+    for (int k = 0; k < LLM_CUDA_RELU_GROUPS; k++) {
+        const size_t word = warp * LLM_CUDA_RELU_GROUPS + (size_t)k, i = word * 32 + lane;
+        const unsigned bits = __ballot_sync(0xffffffffu, v[k] > 0.0f && v[k] < cap);
+        if (i < n) llm_store(y, i, v[k] < 0.0f ? 0.0f : v[k] > cap ? cap : v[k]);
+        if (mask && lane == 0 && i < n) {
+            LLM_TOUCH(mask + word, sizeof *mask, true);
+            mask[word] = bits;
+        }
+    }
+}
+template <typename T>
+LLM_KERNEL void llm_relu_backward_kernel(T *dx, const T *dy, const uint32_t *mask, size_t n) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    if (i % 32 == 0) LLM_TOUCH(mask + i / 32, sizeof *mask, false); /* one word for the warp */
+    if (mask[i / 32] >> (i % 32) & 1u) llm_store(dx, i, llm_load(dx, i) + llm_load(dy, i));
+}
+
+/* Arguments as llm_relu_forward; mask may be NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_relu_forward(T *y, uint32_t *mask, const T *x, size_t n,
+                                                float cap, cudaStream_t stream) {
+    const size_t a_block = 256 * LLM_CUDA_RELU_GROUPS;
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_relu_forward_kernel<T>), (unsigned)((n + a_block - 1) / a_block), 256, 0,
+               stream, y, mask, x, n, cap);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_relu_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_relu_backward(T *dx, const T *dy, const uint32_t *mask, size_t n,
+                                                 cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_relu_backward_kernel<T>), (unsigned)((n + 255) / 256), 256, 0, stream, dx, dy,
+               mask, n);
+    return cudaGetLastError();
+}
+
 /* @swiglu --------------------------------------------------- SwiGLU
  *
  * The gate and the value in one kernel, from two arrays or from the rows [gate | up] that one
@@ -4732,6 +5212,47 @@ template <typename T>
 static inline cudaError_t llm_cuda_swiglu_packed_backward(T *dx, const T *dy, const T *x, size_t N,
                                                           size_t H, cudaStream_t stream) {
     return llm_cuda_swiglu_rows_backward(dx, dx + H, dy, x, x + H, N, H, 2 * H, stream);
+}
+
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ * Bytes to normalised floats, and channels from last to first, in one pass. A thread takes a pixel:
+ * neighbours read neighbouring bytes and write neighbouring floats of each channel, so both sides
+ * are whole lines; apart from its first use a byte comes from L1.
+ *
+ * Moves 1 byte in and 4 out for each value, the minimum; apart, the conversion and the transpose
+ * would move 13. Limit: memory bandwidth, for what is written.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     -
+ * topics  -
+ */
+template <typename T>
+LLM_KERNEL void llm_input_layer_image_kernel(T *y, const unsigned char *x, const float *mean,
+                                             const float *deviation, size_t pixels, size_t HW,
+                                             size_t C) {
+    const size_t pixel = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (pixel >= pixels) return;
+    const size_t n = pixel / HW, p = pixel % HW;
+    for (size_t c = 0; c < C; c++) {
+        LLM_TOUCH(x + pixel * C + c, 1, false);
+        const float v = (float)x[pixel * C + c] / 255.0f;
+        llm_store(y, (n * C + c) * HW + p, (v - mean[c]) / deviation[c]);
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C), all on the device; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_input_layer_image(T *y, const unsigned char *x, const float *mean, const float *deviation,
+                           size_t N, size_t H, size_t W, size_t C, cudaStream_t stream) {
+    const size_t pixels = N * H * W;
+    if (pixels == 0 || C == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_input_layer_image_kernel<T>), (unsigned)((pixels + 255) / 256), 256, 0, stream,
+               y, x, mean, deviation, pixels, H * W, C);
+    return cudaGetLastError();
 }
 
 /* @dense ---------------------------------------------------- Fully connected layer
@@ -4879,6 +5400,230 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
     }
     if (db && error == cudaSuccess) error = llm_cuda_column_sum(db, dy, N, O, stream);
     return error;
+}
+
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ * The loss of a mixture and its gradient in one kernel. A warp takes a row, a thread every 32nd
+ * component: one pass keeps two online log-sum-exps, of the logits and of the logits with their
+ * densities, a tree of shuffles merges them, and a second pass, whose inputs the first left in L1,
+ * writes the gradient. The losses stay one a row, in a fixed place each: their mean is the
+ * caller's.
+ *
+ * Moves M (2 + D) floats in and as many out, D in and one out for each row, the minimum. Limit:
+ * memory bandwidth while D is large; for D = 1 the four exps a component.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     logsumexp
+ * topics  -
+ */
+
+/* log pi_m N_m of component m, up to the norm of pi; *square <- |t - mu|^2. */
+LLM_DEVICE float llm_cuda_output_layer_density_part(float *square, const float *z, const float *t,
+                                                    size_t m, size_t M, size_t D) {
+    float sum = 0.0f;
+    for (size_t d = 0; d < D; d++) {
+        const float e = llm_load(z, 2 * M + m * D + d) - llm_load(t, d);
+        sum += e * e;
+    }
+    const float s = llm_load(z, M + m);
+    *square = sum;
+    return llm_load(z, m) - (float)D * (s + 0.91893853f) - 0.5f * sum * expf(-2.0f * s);
+}
+
+LLM_KERNEL void llm_output_layer_density_kernel(float *loss, float *dz, const float *z,
+                                                const float *t, size_t N, size_t D, size_t M) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= N) return; /* a whole warp, and no barrier follows */
+    const float *zn = z + at.row * M * (2 + D), *tn = t + at.row * D;
+    float *dn = dz ? dz + at.row * M * (2 + D) : NULL, v[1], square;
+    llm_logsumexp_pair norm = {-INFINITY, 0.0f}, all = {-INFINITY, 0.0f};
+    for (size_t m = at.lane; m < M; m += 32) {
+        v[0] = llm_load(zn, m);
+        llm_cuda_logsumexp_add(norm, v, 1.0f);
+        v[0] = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
+        llm_cuda_logsumexp_add(all, v, 1.0f);
+    }
+    norm = llm_cuda_logsumexp_row<true>(norm, 1.0f);
+    all = llm_cuda_logsumexp_row<true>(all, 1.0f);
+    const float log_norm = norm.max + logf(norm.sum), log_all = all.max + logf(all.sum);
+    if (at.lane == 0) llm_store(loss, at.row, log_norm - log_all);
+    for (size_t m = at.lane; dn && m < M; m += 32) {
+        const float part = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
+        const float share = expf(part - log_all) / (float)N;
+        const float pi = expf(llm_load(zn, m) - log_norm) / (float)N;
+        const float precision = expf(-2.0f * llm_load(zn, M + m));
+        llm_store(dn, m, pi - share);
+        llm_store(dn, M + m, share * ((float)D - square * precision));
+        for (size_t d = 0; d < D; d++) {
+            const float e = llm_load(zn, 2 * M + m * D + d) - llm_load(tn, d);
+            llm_store(dn, 2 * M + m * D + d, share * e * precision);
+        }
+    }
+}
+
+/* loss (N), one a row, dz (N,M(2+D)) or NULL <- z (N,M(2+D)), t (N,D):
+ * llm_output_layer_mixture_loss returns the mean of loss; dz is the gradient of that mean. M >
+ * 0. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_output_layer_density_mixture(float *loss, float *dz, const float *z, const float *t,
+                                      size_t N, size_t D, size_t M, cudaStream_t stream) {
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_output_layer_density_kernel, llm_row_blocks(N, true), 128, 0, stream, loss, dz,
+               z, t, N, D, M);
+    return cudaGetLastError();
+}
+
+/* @mlp ------------------------------------------------------ Multilayer perceptron
+ *
+ * Loss and gradient of a small net in one kernel: the weights lie in shared memory, and so does the
+ * block's share of their gradient; an example goes up through all layers and down again without
+ * leaving the block. As a chain of matrix products a net of this size is a dozen launches, each of
+ * them shorter than its launch. Blocks take every gridDim.x-th row; a second kernel adds their
+ * shares in a fixed order, so the result does not depend on who was first.
+ *
+ * Moves the inputs once, the weights once a block, and two gradients a block: for the few hundred
+ * rows of a batch far less than the activations of a layerwise path. Limit: the additions of one
+ * example, whose layers wait for each other; shared memory bounds the net, 2 P floats and its
+ * units.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation
+ * see     dense (layer by layer, for nets that are larger)
+ * topics  -
+ */
+enum { LLM_CUDA_MLP_LAYERS = 8 }; /* at most */
+
+/* An llm_mlp by value. */
+struct llm_cuda_mlp {
+    unsigned size[LLM_CUDA_MLP_LAYERS + 1];
+    int layers, act, head;
+};
+
+/* The link of one unit, and the loss of a row at it, for all heads but SOFTMAX. */
+LLM_DEVICE float llm_cuda_mlp_link(float z, int head) {
+    return head == LLM_OUTPUT_LAYER_MSE       ? z
+           : head == LLM_OUTPUT_LAYER_BCE     ? llm_cuda_activation_sigmoid(z)
+           : head == LLM_OUTPUT_LAYER_POISSON ? expf(z)
+                                              : llm_cuda_activation_softplus(z);
+}
+LLM_DEVICE float llm_cuda_mlp_cost(float z, float t, int head) {
+    const float p = llm_cuda_mlp_link(z, head);
+    return head == LLM_OUTPUT_LAYER_BCE
+               ? t * llm_cuda_activation_softplus(-z) + (1.0f - t) * llm_cuda_activation_softplus(z)
+           : head == LLM_OUTPUT_LAYER_POISSON ? p - t * z
+                                              : 0.5f * (p - t) * (p - t);
+}
+
+/* The loss of a row in thread 0, and dz, its gradient over N, in z's place <- z (K), t (K) or the
+ * label. */
+LLM_DEVICE void llm_cuda_mlp_head(float *loss, float *z, float *lse, int label, const float *t,
+                                  unsigned K, float N, int head) {
+    if (threadIdx.x == 0) {
+        float sum = 0.0f, max = -INFINITY;
+        if (head == LLM_OUTPUT_LAYER_SOFTMAX) {
+            for (unsigned k = 0; k < K; k++) max = fmaxf(max, z[k]);
+            for (unsigned k = 0; k < K; k++) sum += expf(z[k] - max);
+            *lse = max + logf(sum);
+            sum = 0.0f;
+        }
+        for (unsigned k = 0; k < K; k++) {
+            const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+            if (head != LLM_OUTPUT_LAYER_SOFTMAX)
+                sum += llm_cuda_mlp_cost(z[k], tk, head);
+            else if (tk != 0.0f)
+                sum += tk * (*lse - z[k]);
+        }
+        llm_store(loss, 0, sum);
+    }
+    __syncthreads();
+    for (unsigned k = threadIdx.x; k < K; k += blockDim.x) {
+        const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+        const float p =
+            head == LLM_OUTPUT_LAYER_SOFTMAX ? expf(z[k] - *lse) : llm_cuda_mlp_link(z[k], head);
+        const float slope =
+            head == LLM_OUTPUT_LAYER_POSITIVE ? llm_cuda_activation_sigmoid(z[k]) : 1.0f;
+        z[k] = (p - tk) * slope / N;
+    }
+    __syncthreads();
+}
+
+LLM_KERNEL void llm_mlp_gradient_kernel(float *loss, float *part, const float *w, const float *x,
+                                        const int *label, const float *target, llm_cuda_mlp net,
+                                        size_t N, unsigned P, unsigned units) {
+    LLM_DYNAMIC_SHARED(float, sw);
+    float *g = sw + P, *a = g + P, *z = a + units, *lse = z + units; /* a, z of x and every layer */
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x) {
+        sw[i] = llm_load(w, i);
+        g[i] = 0.0f;
+    }
+    __syncthreads();
+    for (size_t row = blockIdx.x; row < N; row += gridDim.x) {
+        unsigned at = 0, weight = 0; /* where layer l begins in a and z, and in sw */
+        for (unsigned c = threadIdx.x; c < net.size[0]; c += blockDim.x)
+            a[c] = llm_load(x, row * net.size[0] + c);
+        __syncthreads();
+        for (int l = 1; l <= net.layers; l++) {
+            const unsigned in = net.size[l - 1], out = net.size[l], next = at + in;
+            for (unsigned o = threadIdx.x; o < out; o += blockDim.x) {
+                float sum = sw[weight + in * out + o];
+                for (unsigned c = 0; c < in; c++) sum += sw[weight + o * in + c] * a[at + c];
+                z[next + o] = sum;
+                a[next + o] = llm_cuda_activation_value(sum, net.act);
+            }
+            at = next;
+            weight += out * (in + 1);
+            __syncthreads();
+        }
+        const unsigned K = net.size[net.layers];
+        llm_cuda_mlp_head(loss + row, z + at, lse, label ? label[row] : 0,
+                          target ? target + row * K : NULL, K, (float)N, net.head);
+        for (int l = net.layers; l > 0; l--) { /* z of layer l holds dz */
+            const unsigned in = net.size[l - 1], out = net.size[l], below = at - in;
+            weight -= out * (in + 1);
+            for (unsigned i = threadIdx.x; i < out * in; i += blockDim.x)
+                g[weight + i] += z[at + i / in] * a[below + i % in];
+            for (unsigned o = threadIdx.x; o < out; o += blockDim.x)
+                g[weight + in * out + o] += z[at + o];
+            for (unsigned c = threadIdx.x; l > 1 && c < in; c += blockDim.x) {
+                float sum = 0.0f;
+                for (unsigned o = 0; o < out; o++) sum += z[at + o] * sw[weight + o * in + c];
+                z[below + c] = sum * llm_cuda_activation_slope(z[below + c], net.act);
+            }
+            at = below;
+            __syncthreads();
+        }
+    }
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x)
+        llm_store(part, (size_t)blockIdx.x * P + i, g[i]);
+}
+
+/* Blocks for N rows: the shares of the gradient that scratch must have room for. */
+static inline __attribute__((unused)) size_t llm_cuda_mlp_shares(size_t N) {
+    return N < 64 ? N : 64;
+}
+
+/* loss (N), one a row, dw += the gradient of their mean <- w, x (N,size[0]) and label (N) or target
+ * (N,size[layers]), the other NULL: llm_mlp_gradient, for nets of at most 8 layers whose weights,
+ * twice, fit into a block's shared memory (227 KB: 28000 weights). scratch: llm_cuda_mlp_shares(N)
+ * times the number of weights. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mlp_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, const float *x,
+                      const int *label, const float *target, size_t N, float *scratch,
+                      cudaStream_t stream) {
+    LLM_ASSERT(m->layers <= LLM_CUDA_MLP_LAYERS);
+    if (N == 0) return cudaSuccess;
+    const size_t P = llm_mlp_param_count(m), shares = llm_cuda_mlp_shares(N);
+    llm_cuda_mlp net;
+    unsigned units = 0;
+    net.layers = (int)m->layers, net.act = m->act, net.head = m->head;
+    for (size_t l = 0; l <= m->layers; l++) units += net.size[l] = (unsigned)m->size[l];
+    const size_t shared = (2 * P + 2 * units + 1) * sizeof(float);
+    LLM_LAUNCH(llm_mlp_gradient_kernel, (unsigned)shares, 256, shared, stream, loss, scratch, w, x,
+               label, target, net, N, (unsigned)P, units);
+    const cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, shares, P, stream) : error;
 }
 
 /* @residual ------------------------------------------------- Residual connection
@@ -5149,6 +5894,254 @@ static inline cudaError_t llm_cuda_dropout_backward(T *dx, const T *dy, size_t n
     LLM_LAUNCH(dropout_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx,
                dy, n, p, seed, offset);
     return cudaGetLastError();
+}
+
+/* @batchnorm ------------------------------------------------ Batch normalization
+ *
+ * Each pass is two trips through memory, since the first number cannot be normalized before the
+ * last one is read. The reduction: a block takes a channel (S > 1: a warp a plane, lanes along the
+ * pixels), or 32 channels (S = 1, or pictures with the channel last, N H W rows: a lane a channel),
+ * and a slice of the samples. Means and squares are Welford's in each thread and Chan's from there
+ * on, so a large mean costs no digits. Slices are fixed by the shape and merged in order.
+ *
+ * Forward moves 3 elements for each one of x (x in twice, y out) where 2 would do if x stayed in
+ * cache. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     batchnorm_backward, layernorm
+ * topics  -
+ */
+
+/* v: count, mean, squares about the mean. One more number; and those of another thread. */
+template <typename T> struct llm_cuda_batchnorm_welford {
+    const T *x;
+    LLM_DEVICE_METHOD void add(float (&v)[3], size_t i, size_t c) const {
+        (void)c;
+        const float number = llm_load(x, i), d = number - v[1];
+        v[0] += 1.0f;
+        v[1] += d / v[0];
+        v[2] += d * (number - v[1]);
+    }
+    LLM_DEVICE_METHOD void merge(float (&v)[3], const float (&w)[3]) const {
+        if (w[0] == 0.0f) return;
+        const float n = v[0] + w[0], d = w[1] - v[1], share = w[0] / n;
+        v[2] += w[2] + d * d * share * v[0];
+        v[1] += d * share;
+        v[0] = n;
+    }
+};
+/* part (slices,C,3): the reduction of slice blockIdx.y, of channel blockIdx.x or 32 of them. */
+template <bool planes, typename F>
+LLM_KERNEL void llm_batchnorm_reduce_kernel(float *part, F f, size_t N, size_t C, size_t S,
+                                            size_t slice) {
+    __shared__ float shared[8][3][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t c = planes ? blockIdx.x : (size_t)blockIdx.x * 32 + lane;
+    const size_t first = blockIdx.y * slice, end = first + slice < N ? first + slice : N;
+    float v[3] = {0.0f, 0.0f, 0.0f}, other[3];
+    for (size_t n = first + warp; n < end && c < C; n += 8)
+        for (size_t s = planes ? lane : 0; s < S; s += 32) f.add(v, (n * C + c) * S + s, c);
+    for (int distance = 16; planes && distance > 0; distance /= 2) {
+        LLM_UNROLL
+        for (int k = 0; k < 3; k++) other[k] = __shfl_xor_sync(0xffffffffu, v[k], distance);
+        f.merge(v, other);
+    }
+    LLM_UNROLL
+    for (int k = 0; k < 3; k++) shared[warp][k][lane] = v[k];
+    __syncthreads();
+    if (warp > 0 || c >= C || (planes && lane > 0)) return;
+    for (int w = 1; w < 8; w++) {
+        LLM_UNROLL
+        for (int k = 0; k < 3; k++) other[k] = shared[w][k][lane];
+        f.merge(v, other);
+    }
+    for (size_t k = 0; k < 3; k++) llm_store(part, (blockIdx.y * C + c) * 3 + k, v[k]);
+}
+
+/* mean, rstd (C) and the running averages <- the parts, a thread a channel. */
+LLM_KERNEL void llm_batchnorm_finish_kernel(float *mean, float *rstd, llm_batchnorm layer,
+                                            const float *part, size_t slices) {
+    const size_t c = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= layer.C) return;
+    const llm_cuda_batchnorm_welford<float> f = {NULL};
+    float v[3] = {0.0f, 0.0f, 0.0f}, other[3];
+    for (size_t s = 0; s < slices; s++) {
+        for (size_t k = 0; k < 3; k++) other[k] = llm_load(part, (s * layer.C + c) * 3 + k);
+        f.merge(v, other);
+    }
+    const float m = llm_load(layer.running_mean, c), var = llm_load(layer.running_var, c);
+    llm_store(layer.running_mean, c, m + layer.momentum * (v[1] - m));
+    llm_store(layer.running_var, c, var + layer.momentum * (v[2] / (v[0] - 1.0f) - var));
+    llm_store(mean, c, v[1]);
+    llm_store(rstd, c, rsqrtf(v[2] / v[0] + layer.eps));
+}
+/* y <- w (x - mean) rstd + b, V entries a thread: all of one channel, or of V neighbours (S =
+ * 1). */
+template <typename T, int V>
+LLM_KERNEL void llm_batchnorm_apply_kernel(T *y, const T *x, const float *mean, const float *rstd,
+                                           llm_batchnorm layer, size_t n, size_t S) {
+    const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (size_t k = 0; k < V; k++) {
+        const size_t c = S == 1 ? (i + k) % layer.C : i / S % layer.C;
+        const float scale = llm_load(rstd, c) * (layer.w ? llm_load(layer.w, c) : 1.0f);
+        v[k] = (v[k] - llm_load(mean, c)) * scale + (layer.b ? llm_load(layer.b, c) : 0.0f);
+    }
+    llm_store_vector(y, i, v);
+}
+/* Slices of the samples: so many that their blocks fill a large card. Scratch of both passes in
+ * floats. */
+static inline __attribute__((unused)) size_t llm_cuda_batchnorm_slices(size_t N, size_t C,
+                                                                       size_t S) {
+    const size_t blocks = S > 1 ? C : (C + 31) / 32, wanted = blocks ? (263 + blocks) / blocks : 1;
+    const size_t most = (N + 7) / 8; /* a sample for each warp */
+    return wanted < most ? wanted : most;
+}
+static inline __attribute__((unused)) size_t llm_cuda_batchnorm_scratch(size_t N, size_t C,
+                                                                        size_t S) {
+    return (3 * llm_cuda_batchnorm_slices(N, C, S) + 2) * C;
+}
+template <typename F>
+static inline cudaError_t llm_cuda_batchnorm_reduce(float *part, F f, size_t N, size_t C, size_t S,
+                                                    cudaStream_t stream) {
+    const size_t slices = llm_cuda_batchnorm_slices(N, C, S), slice = (N + slices - 1) / slices;
+    const dim3 grid((unsigned)(S > 1 ? C : (C + 31) / 32), (unsigned)slices);
+    const auto batchnorm_reduce =
+        S > 1 ? llm_batchnorm_reduce_kernel<true, F> : llm_batchnorm_reduce_kernel<false, F>;
+    LLM_LAUNCH(batchnorm_reduce, grid, 256, 0, stream, part, f, N, C, S, slice);
+    return cudaGetLastError();
+}
+/* y (N,C,S) <- x: as llm_batchnorm_apply; mean and rstd may be the running ones. y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_batchnorm_apply(T *y, const T *x, const float *mean,
+                                                   const float *rstd, const llm_batchnorm *layer,
+                                                   size_t N, size_t S, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t n = N * layer->C * S;
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, S == 1 ? n : S) && llm_aligned(x, S == 1 ? n : S);
+    const auto batchnorm_apply =
+        wide ? llm_batchnorm_apply_kernel<T, V> : llm_batchnorm_apply_kernel<T, 1>;
+    LLM_LAUNCH(batchnorm_apply, (unsigned)((n / (wide ? (size_t)V : 1) + 255) / 256), 256, 0,
+               stream, y, x, mean, rstd, *layer, n, S);
+    return cudaGetLastError();
+}
+/* y (N,C,S), mean, rstd (C) <- x: as llm_batchnorm_forward_train, the layer's arrays on the device.
+ * N S > 1, else an invalid value. T is float or llm_bf16. scratch: llm_cuda_batchnorm_scratch
+ * floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_batchnorm_forward_train(T *y, float *mean, float *rstd,
+                                                           const T *x, const llm_batchnorm *layer,
+                                                           size_t N, size_t S, float *scratch,
+                                                           cudaStream_t stream) {
+    if (N * S <= 1) return cudaErrorInvalidValue;
+    if (layer->C == 0) return cudaSuccess;
+    const llm_cuda_batchnorm_welford<T> f = {x};
+    const cudaError_t reduced = llm_cuda_batchnorm_reduce(scratch, f, N, layer->C, S, stream);
+    LLM_LAUNCH(llm_batchnorm_finish_kernel, (unsigned)((layer->C + 255) / 256), 256, 0, stream,
+               mean, rstd, *layer, scratch, llm_cuda_batchnorm_slices(N, layer->C, S));
+    const cudaError_t done[] = {reduced, cudaGetLastError(),
+                                llm_cuda_batchnorm_apply(y, x, mean, rstd, layer, N, S, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @batchnorm_backward --------------------------------------- Batch normalization, the way back
+ *
+ * The same reduction with other numbers, the sums of dy and of dy (x - mean), which are the
+ * gradients of b and w; then dx. Machines that share a batch would add the sums in between.
+ *
+ * Moves 6 elements for each one of x (dy, x in twice; dx in, out) where 4 would do if dy and x
+ * stayed in cache. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, batchnorm
+ * see     batchnorm
+ * topics  -
+ */
+
+/* v: sums of dy and of dy (x - mean). */
+template <typename T> struct llm_cuda_batchnorm_products {
+    const T *dy, *x;
+    const float *mean;
+    LLM_DEVICE_METHOD void add(float (&v)[3], size_t i, size_t c) const {
+        const float d = llm_load(dy, i);
+        v[0] += d;
+        v[1] += d * (llm_load(x, i) - llm_load(mean, c));
+    }
+    LLM_DEVICE_METHOD void merge(float (&v)[3], const float (&w)[3]) const {
+        v[0] += w[0], v[1] += w[1];
+    }
+};
+
+/* sum, along (C) <- the parts; dw, db (C) +=, or NULL. */
+LLM_KERNEL void llm_batchnorm_sums_kernel(float *sum, float *along, float *dw, float *db,
+                                          const float *rstd, const float *part, size_t C,
+                                          size_t slices) {
+    const size_t c = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    float plain = 0.0f, times = 0.0f;
+    for (size_t s = 0; s < slices; s++) {
+        plain += llm_load(part, (s * C + c) * 3);
+        times += llm_load(part, (s * C + c) * 3 + 1);
+    }
+    times *= llm_load(rstd, c);
+    llm_store(sum, c, plain);
+    llm_store(along, c, times);
+    if (dw) llm_store(dw, c, llm_load(dw, c) + times);
+    if (db) llm_store(db, c, llm_load(db, c) + plain);
+}
+
+/* dx += w rstd (dy - sum share - (x - mean) rstd along share); share is 1 / M, 0 at inference. */
+template <typename T, int V>
+LLM_KERNEL void llm_batchnorm_dx_kernel(T *dx, const T *dy, const T *x, const float *mean,
+                                        const float *rstd, const float *sum, const float *along,
+                                        llm_batchnorm layer, size_t n, size_t S, float share) {
+    const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i >= n) return;
+    float d[V], v[V], g[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(v, x, i);
+    llm_load_vector(g, dy, i);
+    LLM_UNROLL
+    for (size_t k = 0; k < V; k++) {
+        const size_t c = S == 1 ? (i + k) % layer.C : i / S % layer.C;
+        const float r = llm_load(rstd, c), scale = r * (layer.w ? llm_load(layer.w, c) : 1.0f);
+        const float tilt = (v[k] - llm_load(mean, c)) * r * llm_load(along, c);
+        d[k] += scale * (g[k] - share * (llm_load(sum, c) + tilt));
+    }
+    llm_store_vector(dx, i, d);
+}
+
+/* dx (N,C,S), dw, db (C) +=: as llm_batchnorm_backward. Any of the three may be NULL. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_batchnorm_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const float *mean,
+                            const float *rstd, const llm_batchnorm *layer, size_t N, size_t S,
+                            bool training, float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t C = layer->C, n = N * C * S, slices = llm_cuda_batchnorm_slices(N, C, S);
+    if (n == 0) return cudaSuccess;
+    float *sum = scratch + 3 * slices * C, *along = sum + C;
+    const llm_cuda_batchnorm_products<T> f = {dy, x, mean};
+    const cudaError_t reduced = llm_cuda_batchnorm_reduce(scratch, f, N, C, S, stream);
+    LLM_LAUNCH(llm_batchnorm_sums_kernel, (unsigned)((C + 255) / 256), 256, 0, stream, sum, along,
+               dw, db, rstd, scratch, C, slices);
+    const cudaError_t summed = cudaGetLastError();
+    if (dx) {
+        const size_t row = S == 1 ? n : S;
+        const bool wide = llm_aligned(dx, row) && llm_aligned(dy, row) && llm_aligned(x, row);
+        const auto batchnorm_dx =
+            wide ? llm_batchnorm_dx_kernel<T, V> : llm_batchnorm_dx_kernel<T, 1>;
+        LLM_LAUNCH(batchnorm_dx, (unsigned)((n / (wide ? (size_t)V : 1) + 255) / 256), 256, 0,
+                   stream, dx, dy, x, mean, rstd, sum, along, *layer, n, S,
+                   training ? 1.0f / (float)(N * S) : 0.0f);
+    }
+    const cudaError_t done[] = {reduced, summed, cudaGetLastError()};
+    return llm_cuda_first_error(done);
 }
 
 /* @layernorm ------------------------------------------------ Layer normalization
@@ -5478,6 +6471,330 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
                    C * sizeof(float), stream, dx, part, dy, x, w, rstd, N, C);
     const cudaError_t error = cudaGetLastError();
     return dw && error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, blocks, C, stream) : error;
+}
+
+/* @conv2d --------------------------------------------------- Convolution: where its numbers lie
+ *
+ * All three passes of a convolution are products whose operands are not matrices in memory but
+ * rules. An entry of an operand is the number at place + step, and each of the two adds an offset,
+ * a row and a column; what lies outside the picture, or between the pixels of a stride on the way
+ * back, is 0. So the columns of the reference are never written (implicit GEMM):
+ *
+ *     forward  M = O, N = pixels of y, K = C u v      a = w     b = x at (n,i,j) + (c,u,v)
+ *     dx       M = C, N = pixels of x, K = O u v      a = w     b = dy at (n,r,q) - (o,u,v)
+ *     dw       M = O, N = C u v,  K = pixels of y     a = dy    b = x as in forward
+ *
+ * source  Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning", section 3
+ * needs   cuda_launch, cuda_memory
+ * see     conv2d_gemm
+ * topics  -
+ */
+struct llm_cuda_conv2d {
+    int N, C, H, W, O, I, J; /* C and O of a group */
+    int kernel[2], stride[2], pad[2], dilation[2], groups;
+};
+/* The same with N pictures, in numbers that kernels compute with. */
+static inline __attribute__((unused)) llm_cuda_conv2d llm_cuda_conv2d_of(const llm_conv2d *c,
+                                                                         size_t N) {
+    llm_cuda_conv2d s = {(int)N,
+                         (int)(c->C / c->groups),
+                         (int)c->H,
+                         (int)c->W,
+                         (int)(c->O / c->groups),
+                         (int)llm_conv2d_size(c, 0),
+                         (int)llm_conv2d_size(c, 1),
+                         {(int)c->kernel[0], (int)c->kernel[1]},
+                         {(int)c->stride[0], (int)c->stride[1]},
+                         {(int)c->pad[0], (int)c->pad[1]},
+                         {(int)c->dilation[0], (int)c->dilation[1]},
+                         (int)c->groups};
+    return s;
+}
+
+enum { LLM_CUDA_CONV2D_FORWARD, LLM_CUDA_CONV2D_DX, LLM_CUDA_CONV2D_DW };
+struct llm_cuda_conv2d_at {
+    size_t offset;
+    int row, column;
+};
+
+/* Index i along M (of a), N (of b) or K of a pass: what it adds. */
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_a_place(const llm_cuda_conv2d &s, int i) {
+    const int area = s.kernel[0] * s.kernel[1];
+    const int each = pass == LLM_CUDA_CONV2D_FORWARD ? s.C * area /* row of w */
+                     : pass == LLM_CUDA_CONV2D_DX    ? area       /* its column */
+                                                     : s.I * s.J;    /* plane of dy */
+    const llm_cuda_conv2d_at at = {(size_t)i * (size_t)each, 0, 0};
+    return at;
+}
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_a_step(const llm_cuda_conv2d &s, int i) {
+    const int area = s.kernel[0] * s.kernel[1], P = s.I * s.J;
+    llm_cuda_conv2d_at at = {(size_t)i, 0, 0};
+    if (pass == LLM_CUDA_CONV2D_DX) at.offset += (size_t)(i / area) * (size_t)((s.C - 1) * area);
+    if (pass == LLM_CUDA_CONV2D_DW)
+        at.offset = (size_t)(i / P) * (size_t)(s.groups * s.O) * (size_t)P + (size_t)(i % P);
+    return at;
+}
+/* A pixel of y as it looks at x; for dx a pixel of x as it looks at dy, in units of x. */
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_pixel(const llm_cuda_conv2d &s, int i) {
+    const bool back = pass == LLM_CUDA_CONV2D_DX;
+    const int height = back ? s.H : s.I, width = back ? s.W : s.J, p = i % (height * width);
+    const int n = i / (height * width), row = p / width, column = p % width;
+    const size_t picture = (size_t)s.groups * (back ? (size_t)s.O * (size_t)(s.I * s.J)
+                                                    : (size_t)s.C * (size_t)(s.H * s.W));
+    const llm_cuda_conv2d_at at = {(size_t)n * picture,
+                                   back ? row + s.pad[0] : row * s.stride[0] - s.pad[0],
+                                   back ? column + s.pad[1] : column * s.stride[1] - s.pad[1]};
+    return at;
+}
+/* A kernel pixel, channel included. */
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_tap(const llm_cuda_conv2d &s, int k) {
+    const bool back = pass == LLM_CUDA_CONV2D_DX;
+    const int area = s.kernel[0] * s.kernel[1], channel = k / area, uv = k % area;
+    const int u = uv / s.kernel[1] * s.dilation[0], v = uv % s.kernel[1] * s.dilation[1];
+    const llm_cuda_conv2d_at at = {(size_t)channel * (size_t)(back ? s.I * s.J : s.H * s.W),
+                                   back ? -u : u, back ? -v : v};
+    return at;
+}
+/* The entry of x, or of dy on the way back, where the two meet. */
+template <int pass, typename T>
+LLM_DEVICE float llm_cuda_conv2d_load(const llm_cuda_conv2d &s, const T *x,
+                                      const llm_cuda_conv2d_at &a, const llm_cuda_conv2d_at &b) {
+    const bool back = pass == LLM_CUDA_CONV2D_DX;
+    int row = a.row + b.row, column = a.column + b.column;
+    if (back && (s.stride[0] > 1 || s.stride[1] > 1)) {
+        if (row % s.stride[0] != 0 || column % s.stride[1] != 0) return 0.0f;
+        row /= s.stride[0], column /= s.stride[1];
+    }
+    const int height = back ? s.I : s.H, width = back ? s.J : s.W;
+    if (row < 0 || column < 0 || row >= height || column >= width) return 0.0f;
+    return llm_load(x, a.offset + b.offset + (size_t)(row * width + column));
+}
+
+/* What becomes of the sum at channel r of a group and pixel q of all pictures, P a picture: out <-
+ * v + bias, or out += v; of dw's at (r, q): a slice of scratch, or dw += v. */
+template <typename T> struct llm_cuda_conv2d_forward_end {
+    T *y;
+    const T *b;
+    LLM_DEVICE_METHOD void operator()(const llm_cuda_conv2d &s, size_t g, size_t r, size_t q,
+                                      float v) const {
+        const size_t P = (size_t)(s.I * s.J), o = g * (size_t)s.O + r;
+        const size_t at = (q / P * (size_t)(s.groups * s.O) + o) * P + q % P;
+        llm_store(y, at, v + (b ? llm_load(b, o) : 0.0f));
+    }
+};
+template <typename T> struct llm_cuda_conv2d_dx_end {
+    T *dx;
+    LLM_DEVICE_METHOD void operator()(const llm_cuda_conv2d &s, size_t g, size_t r, size_t q,
+                                      float v) const {
+        const size_t P = (size_t)(s.H * s.W), c = g * (size_t)s.C + r;
+        const size_t at = (q / P * (size_t)(s.groups * s.C) + c) * P + q % P;
+        llm_store(dx, at, llm_load(dx, at) + v);
+    }
+};
+struct llm_cuda_conv2d_dw_end {
+    float *out;
+    bool slices;
+    LLM_DEVICE_METHOD void operator()(const llm_cuda_conv2d &s, size_t g, size_t r, size_t q,
+                                      float v) const {
+        const size_t K = (size_t)(s.C * s.kernel[0] * s.kernel[1]),
+                     all = (size_t)(s.groups * s.O) * K;
+        const size_t at = (slices ? blockIdx.z * all : 0) + (g * (size_t)s.O + r) * K + q;
+        llm_store(out, at, v + (slices ? 0.0f : llm_load(out, at)));
+    }
+};
+
+/* @conv2d_gemm ---------------------------------------------- Convolution as a matrix product
+ *
+ * Forward, dx and dw with the tile and the registers of @cuda_gemm, on the operands of @conv2d. The
+ * side that does not change along K is taken apart into picture, row and column once; the other at
+ * each step, which costs divisions: one set for four numbers forwards and for dx, four sets for dw.
+ * dw has few tiles and a long sum, so its pixels are cut into slices, added in order: the result
+ * does not depend on which block was first. With a stride s, dx multiplies s^2 times as often, most
+ * of it by zeros.
+ *
+ * 2 N P O K operations forwards, twice that backwards. x is read from cache once for each kernel
+ * pixel and each 128 outputs, and once from memory. Limit: float multiply-adds and the address
+ * arithmetic beside them.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense, conv2d
+ * see     dense
+ * topics  -
+ */
+/* The product of a pass for group blockIdx.y, slice blockIdx.z; as llm_gemm_kernel but for where
+ * numbers come from. a is turned in no pass; b (pixels along its rows) but for dw. */
+template <int pass, typename T, typename E>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_conv2d_gemm_kernel(E epilogue, const T *a, const T *b, llm_cuda_conv2d s, int M, int N,
+                           int K, int slice) {
+    enum { turned = pass != LLM_CUDA_CONV2D_DW, PLACES = turned ? 4 : 1 };
+    __shared__ __align__(16) float a_tile[2][8][LLM_CUDA_GEMM_TILE + 4],
+        b_tile[2][8][LLM_CUDA_GEMM_TILE + 4];
+    const unsigned t = threadIdx.x, x = t % 16 * 4, y = t / 16 * 4;
+    const size_t group = blockIdx.y;
+    const size_t of_w = (size_t)(s.O * s.C * s.kernel[0] * s.kernel[1]);
+    const size_t of_x = (size_t)s.C * (size_t)(s.H * s.W), of_y = (size_t)s.O * (size_t)(s.I * s.J);
+    a += group * (pass == LLM_CUDA_CONV2D_DW ? of_y : of_w);
+    b += group * (pass == LLM_CUDA_CONV2D_DX ? of_y : of_x);
+    size_t row, column;
+    llm_cuda_gemm_tile(row, column, (size_t)M, (size_t)N);
+    const int first = (int)blockIdx.z * slice, end = first + slice < K ? first + slice : K;
+
+    /* this thread's places: one row of a; of b four pixels, or one row */
+    const int a_row = (int)row + (int)t / 2,
+              b_row = (int)column + (turned ? (int)t % 32 * 4 : (int)t / 2);
+    const llm_cuda_conv2d_at a_at = llm_cuda_conv2d_a_place<pass>(s, a_row);
+    llm_cuda_conv2d_at b_at[PLACES];
+    LLM_UNROLL
+    for (int i = 0; i < PLACES; i++)
+        b_at[i] = turned ? llm_cuda_conv2d_pixel<pass>(s, b_row + i)
+                         : llm_cuda_conv2d_tap<pass>(s, b_row);
+
+    float c[8][8] = {};
+    for (int k = first, now = 0; k < end; k += 8, now ^= 1) {
+        float a_next[4], b_next[4];
+        LLM_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const int step = k + (int)t % 2 * 4 + i;
+            a_next[i] = 0.0f;
+            if (a_row < M && step < end)
+                a_next[i] = llm_load(a, a_at.offset + llm_cuda_conv2d_a_step<pass>(s, step).offset);
+        }
+        if (turned) {
+            const int step = k + (int)t / 32;
+            const llm_cuda_conv2d_at tap = llm_cuda_conv2d_tap<pass>(s, step);
+            LLM_UNROLL
+            for (int i = 0; i < PLACES; i++)
+                b_next[i] = step < end && b_row + i < N
+                                ? llm_cuda_conv2d_load<pass>(s, b, b_at[i], tap)
+                                : 0.0f;
+        } else {
+            LLM_UNROLL
+            for (int i = 0; i < 4; i++) {
+                const int step = k + (int)t % 2 * 4 + i;
+                b_next[i] = 0.0f;
+                if (step < end && b_row < N)
+                    b_next[i] = llm_cuda_conv2d_load<pass>(
+                        s, b, llm_cuda_conv2d_pixel<pass>(s, step), b_at[0]);
+            }
+        }
+        llm_cuda_gemm_put<false>(a_tile[now], a_next);
+        llm_cuda_gemm_put<turned>(b_tile[now], b_next);
+        __syncthreads(); /* the other buffer was read before the last one */
+        LLM_UNROLL
+        for (unsigned step = 0; step < 8; step++) {
+            float a_v[8], b_v[8];
+            LLM_UNROLL
+            for (unsigned i = 0; i < 8; i++) {
+                a_v[i] = a_tile[now][step][i / 4 * 64 + y + i % 4];
+                b_v[i] = b_tile[now][step][i / 4 * 64 + x + i % 4];
+            }
+            LLM_UNROLL
+            for (unsigned i = 0; i < 8; i++) {
+                LLM_UNROLL
+                for (unsigned j = 0; j < 8; j++) c[i][j] += a_v[i] * b_v[j];
+            }
+        }
+    }
+    LLM_UNROLL
+    for (unsigned i = 0; i < 8; i++) {
+        LLM_UNROLL
+        for (unsigned j = 0; j < 8; j++) {
+            const size_t r = row + i / 4 * 64 + y + i % 4, q = column + j / 4 * 64 + x + j % 4;
+            if (r < (size_t)M && q < (size_t)N) epilogue(s, group, r, q, c[i][j]);
+        }
+    }
+}
+
+/* The kernel on all groups and slices. */
+template <int pass, typename T, typename E>
+static inline cudaError_t
+llm_cuda_conv2d_launch(E end, const T *a, const T *b, const llm_cuda_conv2d &s, size_t M, size_t N,
+                       size_t K, size_t slices, size_t slice, cudaStream_t stream) {
+    if (M == 0 || N == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_conv2d_gemm_kernel<pass, T, E>),
+               dim3(llm_cuda_gemm_blocks(M, N), (unsigned)s.groups, (unsigned)slices), 256, 0,
+               stream, end, a, b, s, (int)M, (int)N, (int)K, (int)slice);
+    return cudaGetLastError();
+}
+
+/* Can every index be an int? */
+static inline __attribute__((unused)) bool llm_cuda_conv2d_fits(const llm_conv2d *c, size_t N) {
+    const size_t most = (size_t)1 << 30, P = llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    const size_t pixels = P > c->H * c->W ? P : c->H * c->W;
+    return pixels < most && N < most / pixels && c->C < most / pixels && c->O < most / pixels &&
+           llm_conv2d_weights(c) < most;
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL: arguments as llm_conv2d_forward, T is float or
+ * llm_bf16. Sizes beyond 2^30 pixels are an invalid value. */
+template <typename T>
+static inline cudaError_t llm_cuda_conv2d_forward(T *y, const T *x, const T *w, const T *b,
+                                                  size_t N, const llm_conv2d *c,
+                                                  cudaStream_t stream) {
+    if (!llm_cuda_conv2d_fits(c, N)) return cudaErrorInvalidValue;
+    const llm_cuda_conv2d s = llm_cuda_conv2d_of(c, N);
+    const size_t K = llm_conv2d_sum(c), pixels = N * (size_t)(s.I * s.J);
+    const llm_cuda_conv2d_forward_end<T> end = {y, b};
+    return llm_cuda_conv2d_launch<LLM_CUDA_CONV2D_FORWARD, T>(end, w, x, s, (size_t)s.O, pixels, K,
+                                                              1, K, stream);
+}
+
+/* db (O) += the sums of dy's planes: a block a channel. */
+template <typename T>
+LLM_KERNEL void llm_conv2d_db_kernel(float *db, const T *dy, size_t N, size_t O, size_t P) {
+    float sum = 0.0f;
+    for (size_t i = threadIdx.x; i < N * P; i += blockDim.x)
+        sum += llm_load(dy, (i / P * O + blockIdx.x) * P + i % P);
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(db, blockIdx.x, llm_load(db, blockIdx.x) + sum);
+}
+
+/* Slices of the pixels for dw: so many that their tiles fill a large card, none under 256. */
+static inline __attribute__((unused)) size_t llm_cuda_conv2d_slices(size_t N, const llm_conv2d *c) {
+    const size_t P = llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    return llm_cuda_dense_slices(N * P, llm_conv2d_sum(c), c->O / c->groups);
+}
+
+/* dx (N,C,H,W), dw, db (O) +=: arguments as llm_conv2d_backward, any of the three may be NULL; T is
+ * float or llm_bf16. scratch: llm_cuda_conv2d_slices times the floats of w, or NULL where that is
+ * 1. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_conv2d_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const T *w, size_t N,
+                         const llm_conv2d *c, float *scratch, cudaStream_t stream) {
+    if (!llm_cuda_conv2d_fits(c, N)) return cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    const llm_cuda_conv2d s = llm_cuda_conv2d_of(c, N);
+    const size_t P = (size_t)(s.I * s.J), K = llm_conv2d_sum(c), area = c->kernel[0] * c->kernel[1];
+    const size_t weights = llm_conv2d_weights(c), of_dx = (size_t)s.O * area;
+    cudaError_t error = cudaSuccess;
+    if (dx) {
+        const llm_cuda_conv2d_dx_end<T> end = {dx};
+        error = llm_cuda_conv2d_launch<LLM_CUDA_CONV2D_DX, T>(
+            end, w, dy, s, (size_t)s.C, N * (size_t)(s.H * s.W), of_dx, 1, of_dx, stream);
+    }
+    if (dw && error == cudaSuccess) {
+        const size_t slices = llm_cuda_conv2d_slices(N, c);
+        const size_t slice = ((N * P + slices - 1) / slices + 7) / 8 * 8;
+        const llm_cuda_conv2d_dw_end end = {slices > 1 ? scratch : dw, slices > 1};
+        error = llm_cuda_conv2d_launch<LLM_CUDA_CONV2D_DW, T>(end, dy, x, s, (size_t)s.O, K, N * P,
+                                                              slices, slice, stream);
+        if (slices > 1 && error == cudaSuccess) {
+            LLM_LAUNCH(llm_dense_add_slices_kernel, (unsigned)((weights + 255) / 256), 256, 0,
+                       stream, dw, scratch, slices, weights);
+            error = cudaGetLastError();
+        }
+    }
+    if (db && error == cudaSuccess) {
+        LLM_LAUNCH(llm_conv2d_db_kernel<T>, (unsigned)c->O, 256, 0, stream, db, dy, N, c->O, P);
+        error = cudaGetLastError();
+    }
+    return error;
 }
 
 /* @07-optim ================================================= OPTIMIZATION */

@@ -4,490 +4,296 @@
  *     ./fit                                        a table of flats drawn here, prices by ridge
  *     ./fit flats.csv --target price --drop id     your table: CSV with a header
  *
- * The target is a column of numbers (ridge, lasso, linear) or of texts (logistic for two, softmax
- * for more). A fifth of the rows is the test part, which nothing else sees: means, scales and the
- * penalty come from the rest, the penalty by folds. Missing numbers become the mean, texts become
- * indicator columns, rows without a target are left out. An error ends with exit code 2. */
+ *     --target NAME     what to predict (the last column)     --drop NAME    leave a column out
+ *     --model NAME      linear, ridge, lasso for numbers; logistic for two texts, softmax for more
+ *
+ * A fifth of the rows is the test part, which nothing else sees: means, scales and the penalty come
+ * from the rest, the penalty by five folds. Missing numbers become the mean, texts indicator
+ * columns; rows without a target are left out. Draws learning.svg and path.svg. Errors: code 2. */
 #include "../llm.h"
 
 enum { LINEAR, RIDGE, LASSO, LOGISTIC, SOFTMAX, MODELS };
+enum { FOLDS = 5, RESAMPLES = 200, GRID = 25, SIZES = 10, TEXTS = 20 };
 static const char *const model_name[MODELS] = {"linear", "ridge", "lasso", "logistic", "softmax"};
-
-static struct {
-    const char *target, *drop[32], *model, *out;
-    double folds, penalty, test, resamples, level, seed;
-    size_t drops;
-} o;
-static const struct {
-    const char *name, **text;           /* a text, or */
-    double *number, start, least, most; /* a number; whole where the help says N */
-    const char *help;
-} known[] = {
-    {"--target", &o.target, NULL, 0, 0, 0, "NAME    the column to predict (the last one)"},
-    {"--drop", NULL, NULL, 0, 0, 0, "NAME      a column to leave out; may be given often"},
-    {"--model", &o.model, NULL, 0, 0, 0, "NAME     linear, ridge, lasso, logistic or softmax"},
-    {"--penalty", NULL, &o.penalty, 0, 1e-9, 1e9, "X      instead of the choice by folds"},
-    {"--folds", NULL, &o.folds, 5, 2, 1e6, "N        folds of the training part (5)"},
-    {"--test", NULL, &o.test, 0.2, 0.01, 0.9, "X         share of rows to test with (0.2)"},
-    {"--resamples", NULL, &o.resamples, 200, 20, 1e6, "N    for the intervals (200)"},
-    {"--level", NULL, &o.level, 0.9, 0.01, 0.99, "X        of the intervals (0.9)"},
-    {"--seed", NULL, &o.seed, 1, 0, 4294967295.0, "N         of all random numbers (1)"},
-    {"--out", &o.out, NULL, 0, 0, 0, "DIR        where learning.svg and path.svg go (.)"},
-};
-enum { KNOWN = sizeof known / sizeof *known, GRID = 25, SIZES = 10, NAME = 64 };
-
-/* The table as a model sees it: x (n,d) with NaN where a number is missing, and the target. */
-static struct {
-    size_t n, d, K; /* K: classes, 0 for numbers */
-    float *x, *y;
-    int *label, model;
-    char (*name)[NAME];
-    const char **class_name, *target;
-} t;
-static llm_arena arena;
 static llm_csv csv;
+static llm_csv_features f; /* x (n,d) with NaN where a value is missing */
+static float *target;      /* (n): numbers, or the numbers of classes; NaN where it is missing */
+static const char **class_name;
+static size_t model, K, K_rows; /* classes, 0 for numbers; rows of w (K_rows,d+1), intercept last */
+static size_t *order, n_all, *train, n_train, *test, n_test; /* rows with a target, shuffled */
+static int *part; /* of each: 0..FOLDS-1, or FOLDS for the test */
+static llm_arena arena;
 static llm_error e;
 
-static void die(const char *format, ...) {
-    va_list args;
-    va_start(args, format);
-    fprintf(stderr, "fit: ");
-    vfprintf(stderr, format, args);
-    fprintf(stderr, "\n");
-    va_end(args);
-    exit(2);
+/* Where something is not ok the program ends with a sentence: the section's, or this one. */
+static void need(bool ok) {
+    if (!ok) fprintf(stderr, "fit: %s\n", e.message), exit(2);
 }
+static void expect(bool ok, const char *why) { need(ok || llm_fail(&e, "%s", why)); }
 static size_t *words(size_t n) { return (size_t *)llm_arena_take(&arena, n, sizeof(size_t)); }
+static float *floats_of(size_t n) { return llm_arena_floats(&arena, n); }
+static int *labels(const float *y, size_t n) {
+    int *label = (int *)llm_arena_take(&arena, n, sizeof(int));
+    for (size_t i = 0; i < n; i++) label[i] = K > 0 ? (int)y[i] : 0;
+    return label;
+}
+static bool *second(const float *y, size_t n) { /* the second of two classes? */
+    bool *yes = (bool *)llm_arena_take(&arena, n, sizeof(bool));
+    for (size_t i = 0; i < n; i++) yes[i] = y[i] == 1.0f;
+    return yes;
+}
 
-/* ---- a model: w (rows(),d+1), the last of each row is the intercept ---- */
-
-static size_t rows(void) { return t.model == SOFTMAX ? t.K : 1; }
-
-/* Fits standardised x (n,d); minimises mean loss + penalty times |w|^2 / 2, or |w|_1 for the lasso,
- * with half the squared residual as the loss of numbers. False where a resample has one class. */
-static bool solve(double *w, const float *x, const float *y, const int *label, size_t n,
-                  double penalty) {
-    const size_t mark = arena.used, d = t.d;
+/* w minimises the mean loss on standardised x (n,d), which for numbers is half the squared error,
+ * plus penalty |w|^2 / 2. The lasso's is a share of the least at which no column is left. False
+ * where only one class occurs. */
+static bool solve(double *w, const float *x, const float *y, size_t n, double penalty) {
+    const size_t d = f.d;
     bool ok = true;
-    for (size_t k = 0; k < rows() * (d + 1); k++) w[k] = 0.0;
-    if (t.model == LINEAR) {
-        llm_least_squares_fit(w, x, y, NULL, n, d, true, &arena);
-    } else if (t.model == RIDGE) {
+    for (size_t k = 0; k < K_rows * (d + 1); k++) w[k] = 0.0;
+    if (model == LINEAR) llm_least_squares_fit(w, x, y, NULL, n, d, true, &arena);
+    if (model == RIDGE) {
         const llm_ridge_path p = llm_ridge_path_init(x, y, n, d, true, &arena);
         llm_ridge_path_at(w, &w[d], &p, penalty * (double)n);
-    } else if (t.model == LASSO) {
+    }
+    if (model == LASSO) {
         const llm_regularization_data p = llm_regularization_center(x, y, n, d, true, &arena);
+        penalty = fmax(penalty * llm_lasso_max(&p), 1e-30); /* all y may be equal */
         llm_lasso_path(w, &p, &penalty, 1, NULL, 1e-10, &arena);
         w[d] = llm_regularization_intercept(&p, w);
-    } else if (t.model == LOGISTIC) {
-        bool *yes = (bool *)llm_arena_take(&arena, n, sizeof(bool));
-        for (size_t i = 0; i < n; i++) yes[i] = label[i] == 1;
-        llm_binary_class_fit(&ok, w, x, yes, NULL, n, d, penalty, 1e-6, 5000, &arena);
-    } else {
-        llm_multiclass_fit(w, x, label, n, d, t.K, penalty, 1e-6, 5000, &arena);
     }
-    arena.used = mark;
+    if (model == LOGISTIC)
+        llm_binary_class_fit(&ok, w, x, second(y, n), NULL, n, d, penalty, 1e-6, 5000, &arena);
+    if (model == SOFTMAX)
+        llm_multiclass_fit(w, x, labels(y, n), n, d, K, penalty, 1e-6, 5000, &arena);
     return ok;
 }
 
-/* How wrong w is on rows: each one's squared error, or -log of the right class's probability; *hit
- * gets R^2 or the share of right guesses. */
-static void judge(float *loss, double *hit, const double *w, const float *x, const float *y,
-                  const int *label, size_t n) {
-    const size_t mark = arena.used;
-    float *guess = llm_arena_floats(&arena, n);
-    double *p = llm_arena_doubles(&arena, t.K + 2), right = 0.0;
-    if (t.K == 0) llm_least_squares_predict(guess, x, w, n, t.d, true);
-    for (size_t i = 0; i < n; i++) {
-        if (t.K == 0) {
-            loss[i] = (guess[i] - y[i]) * (guess[i] - y[i]);
-            continue;
-        }
-        p[0] = 0.0;
-        llm_multiclass_scores(t.model == SOFTMAX ? p : p + 1, w, x + i * t.d, t.d, rows());
-        llm_multiclass_softmax(p, p, t.K);
-        size_t best = 0;
-        for (size_t k = 1; k < t.K; k++) best = p[k] > p[best] ? k : best;
-        right += best == (size_t)label[i] ? 1.0 / (double)n : 0.0;
-        loss[i] = (float)-log(fmax(p[label[i]], 1e-30));
-    }
-    *hit = t.K > 0 ? right : n > 1 ? llm_regression_score(guess, y, n, t.d + 1).r2 : 0.0;
-    arena.used = mark;
+/* The mean loss of w: squared error, or -log p(right class). */
+static double judge(const double *w, const float *x, const float *y, size_t n) {
+    float *off = floats_of(n);
+    if (model == LOGISTIC)
+        return llm_binary_class_loss(NULL, w, x, second(y, n), NULL, n, f.d, 0.0);
+    if (model == SOFTMAX)
+        return llm_multiclass_loss(NULL, w, x, labels(y, n), n, f.d, K, 0.0, false, &arena);
+    llm_least_squares_predict(off, x, w, n, f.d, true);
+    for (size_t i = 0; i < n; i++) off[i] = (off[i] - y[i]) * (off[i] - y[i]);
+    return (double)llm_supervised_mean(off, n);
 }
 
-/* w, in units of the columns' standard deviations, from the rows in train (n); the losses of those
- * and of test (m), which are brought to the scale of train. */
-static bool run(double *w, float *mean, float *scale, float *loss, float *loss_test, double *hit,
-                const size_t *train, size_t n, const size_t *test, size_t m, double penalty) {
-    const size_t mark = arena.used, d = t.d;
+/* w, per standard deviation, and unit (or NULL), per unit of the columns <- the rows `in` (n); loss
+ * (2), or NULL: how good w is there, and on `out` (m), which is brought to the scale of `in`. */
+static bool run(double *w, double *unit, double *loss, const size_t *in, size_t n,
+                const size_t *out, size_t m, double penalty) {
+    const size_t mark = arena.used, d = f.d;
+    float *mean = floats_of(d), *scale = floats_of(d);
     bool ok = true;
-    for (int part = 0; part < 2 && ok; part++) {
-        const size_t *row = part ? test : train, size = part ? m : n;
-        float *x = llm_arena_floats(&arena, size * d), *y = llm_arena_floats(&arena, size);
-        int *label = (int *)llm_arena_take(&arena, size, sizeof(int));
-        llm_split_gather(x, t.x, row, size, d);
-        for (size_t i = 0; i < size; i++) y[i] = t.y[row[i]], label[i] = t.label[row[i]];
-        if (!part) llm_supervised_standardize_fit(mean, scale, x, size, d);
+    for (int held = 0; held < (loss ? 2 : 1) && ok; held++) {
+        const size_t *row = held ? out : in, size = held ? m : n;
+        float *x = floats_of(size * d), *y = floats_of(size);
+        llm_split_gather(x, f.x, row, size, d);
+        llm_split_gather(y, target, row, size, 1);
+        if (!held) llm_supervised_standardize_fit(mean, scale, x, size, d);
         llm_supervised_standardize(x, x, mean, scale, size, d);
-        if (!part) ok = solve(w, x, y, label, size, penalty);
-        if (ok && (part ? loss_test : loss))
-            judge(part ? loss_test : loss, hit, w, x, y, label, size);
+        if (!held) ok = solve(w, x, y, size, penalty);
+        if (ok && loss) loss[held] = judge(w, x, y, size);
+    }
+    for (size_t k = 0; unit && k < K_rows * (d + 1); k++) {
+        const size_t j = k % (d + 1);
+        unit[k] = j < d ? w[k] / (double)scale[j] : w[k];
+        for (size_t i = 0; j == d && i < d; i++) unit[k] -= unit[k - d + i] * (double)mean[i];
     }
     arena.used = mark;
     return ok;
 }
 
-/* ---- choices: what is fitted on the training part ---- */
+/* out (m) <- the rows of part k, in (n) <- the others that are not for the test. */
+static void pick(size_t *in, size_t *n, size_t *out, size_t *m, int k) {
+    *n = *m = 0;
+    for (size_t i = 0; i < n_all; i++) {
+        if (part[i] == k) out[(*m)++] = order[i];
+        if (part[i] != k && part[i] < FOLDS) in[(*n)++] = order[i];
+    }
+}
 
-static size_t *train, n_train, *test, n_test;
-static int *fold;
-
-/* Mean loss on rows held out: every fold once, by a fit on the others, or on the first `most` of
- * them. *own gets the mean loss on what was fitted, *error the standard error; both may be NULL. */
-static double held_out(double *own, float *error, double penalty, size_t most) {
+/* loss (2): means over the folds, on what was fitted and on what was held out. A fit sees all other
+ * folds, or the first `most` rows of them. */
+static void folds(double *loss, double penalty, size_t most) {
     const size_t mark = arena.used;
-    size_t *in = words(n_train), *out = words(n_train), done = 0;
-    float *loss = llm_arena_floats(&arena, n_train), *fitted = llm_arena_floats(&arena, n_train);
-    float *mean = llm_arena_floats(&arena, t.d), *scale = llm_arena_floats(&arena, t.d);
-    double *w = llm_arena_doubles(&arena, rows() * (t.d + 1)), hit;
-    if (own) *own = 0.0;
-    for (int f = 0; f < (int)o.folds; f++) {
-        size_t n = llm_split_rows(in, fold, n_train, f, true);
-        const size_t m = llm_split_rows(out, fold, n_train, f, false);
-        if (most > 0 && most < n) n = most;
-        for (size_t i = 0; i < n; i++) in[i] = train[in[i]];
-        for (size_t i = 0; i < m; i++) out[i] = train[out[i]];
-        if (!run(w, mean, scale, fitted, loss + done, &hit, in, n, out, m, penalty)) continue;
-        if (own) *own += (double)llm_supervised_mean(fitted, n) / o.folds;
-        done += m;
+    size_t *in = words(n_all), *out = words(n_all), n, m;
+    double *w = llm_arena_doubles(&arena, K_rows * (f.d + 1)), one[2];
+    loss[0] = loss[1] = 0.0;
+    for (int k = 0; k < FOLDS; k++) {
+        pick(in, &n, out, &m, k);
+        expect(run(w, NULL, one, in, n < most ? n : most, out, m, penalty), "a class is too rare");
+        loss[0] += one[0] / FOLDS, loss[1] += one[1] / FOLDS;
     }
     arena.used = mark;
-    return done > 0 ? (double)llm_supervised_risk(error, loss, done) : (double)NAN;
+}
+
+/* The penalty with the least loss held out, of a grid (GRID) that falls over four decades. */
+static double choose(double *grid) {
+    double best = HUGE_VAL, loss[2], penalty = 0.0;
+    for (size_t k = 0; k < GRID; k++) {
+        grid[k] = (model == LASSO ? 1.0 : 10.0) * pow(10.0, -4.0 * (double)k / (GRID - 1));
+        if (model != LINEAR) folds(loss, grid[k], n_train);
+        if (model != LINEAR && loss[1] < best) best = loss[1], penalty = grid[k];
+    }
+    if (model != LINEAR) printf("penalty %.4g, chosen by %d folds\n", penalty, FOLDS);
+    return penalty;
+}
+
+/* Coefficients per unit of their columns, with the percentiles of fits to resampled rows. */
+static void coefficients(double penalty) {
+    const size_t d = f.d, P = K_rows * (d + 1);
+    size_t *drawn = words(n_train), sorted[RESAMPLES];
+    float *all = floats_of(P * RESAMPLES);
+    double *w = llm_arena_doubles(&arena, P), *unit = llm_arena_doubles(&arena, P);
+    llm_rng rng = llm_rng_seed(1);
+    for (size_t b = 0; b < RESAMPLES; b++) {
+        llm_bootstrap_indices(drawn, n_train, &rng);
+        for (size_t i = 0; i < n_train; i++) drawn[i] = train[drawn[i]];
+        expect(run(w, unit, NULL, drawn, n_train, NULL, 0, penalty), "a class is too rare");
+        for (size_t k = 0; k < P; k++) all[k * RESAMPLES + b] = (float)unit[k];
+    }
+    run(w, unit, NULL, train, n_train, NULL, 0, penalty);
+    for (size_t k = 0; k < P; k++) {
+        double low, high;
+        const size_t j = k % (d + 1), row = model == SOFTMAX ? k / (d + 1) : 1;
+        if (j == 0 && K > 0) printf("for '%s'\n", class_name[row]);
+        if (j == 0) printf("%44s      90%% of %d resamples\n", "per unit", RESAMPLES);
+        llm_bootstrap_interval(&low, &high, LLM_BOOTSTRAP_PERCENTILE, all + k * RESAMPLES,
+                               RESAMPLES, unit[k], 0.0, 0.9, sorted);
+        printf("  %-30.30s %11.5g %11.4g %11.4g%s\n", j < d ? f.name[j] : "(intercept)", unit[k],
+               low, high, low > 0.0 || high < 0.0 ? "" : "  0 is inside");
+    }
 }
 
 static void draw(const char *file, const llm_chart *c, const double *x, const double *y,
                  const char *const *name, size_t S, size_t N) {
     llm_buffer svg = {NULL, 0, 0};
-    char path[512];
-    if (snprintf(path, sizeof path, "%s/%s", o.out ? o.out : ".", file) >= (int)sizeof path)
-        die("--out is too long");
-    if (!llm_chart_lines(&svg, c, x, y, name, S, N)) die("out of memory");
-    if (!llm_file_write(path, svg.data, svg.size, &e)) die("%s", e.message);
+    expect(llm_chart_lines(&svg, c, x, y, name, S, N), "out of memory");
+    need(llm_file_write(file, svg.data, svg.size, &e));
     llm_buffer_free(&svg);
 }
 
-/* ---- the table ---- */
+static void pictures(double penalty, const double *grid) {
+    const size_t d = f.d, S = d < LLM_CHART_LINES ? d : LLM_CHART_LINES, most = n_train * 4 / 5;
+    const size_t least = most > 3 * (d + 2) ? d + 2 : most / 2;
+    double one[2], size[SIZES], loss[2 * SIZES], *path = llm_arena_doubles(&arena, S * GRID);
+    double *w = llm_arena_doubles(&arena, K_rows * (d + 1));
+    const char *name[LLM_CHART_LINES] = {"training", "held out"};
+    llm_chart c = {"the learning curve", "rows fitted",
+                   K > 0 ? "mean of -log p" : "root of the mean square", false, (double)NAN};
+    for (size_t k = 0; k < SIZES; k++) {
+        size[k] = (double)(least + (most - least) * (k + 1) / SIZES);
+        folds(one, penalty, (size_t)size[k]);
+        for (size_t p = 0; p < 2; p++) loss[p * SIZES + k] = K > 0 ? one[p] : sqrt(one[p]);
+    }
+    draw("learning.svg", &c, size, loss, name, 2, SIZES);
+    if (model == LINEAR) return;
+    for (size_t k = 0; k < GRID; k++) {
+        run(w, NULL, NULL, train, n_train, NULL, 0, grid[k]);
+        for (size_t j = 0; j < S; j++) path[j * GRID + k] = w[j], name[j] = f.name[j];
+    }
+    c.title = model == SOFTMAX ? "the path of the first class" : "the regularization path";
+    c.across = "penalty", c.up = "coefficient per standard deviation";
+    c.log_x = true, c.mark = penalty;
+    draw("path.svg", &c, grid, path, name, S, GRID);
+}
 
-/* 240 flats: the price depends on area, age, distance and quarter; rooms go with area, and the
- * number on the door says nothing. */
-static void made_up(llm_buffer *text) {
+/* 150 flats. The number on the door says nothing; rooms go with the area and say nothing more. */
+static void flats(llm_buffer *b) {
     static const char *const quarter[3] = {"centre", "harbour", "hills"};
-    llm_rng rng = llm_rng_seed(7);
-    bool ok = llm_buffer_print(text, "area,rooms,age,distance,door,quarter,sold,price\n");
-    for (int i = 0; i < 240; i++) {
+    llm_rng rng = llm_rng_seed(1);
+    llm_buffer_print(b, "area,rooms,age,distance,door,quarter,sold,price\n");
+    for (int i = 0; i < 150; i++) {
         float z[6];
         llm_rng_normal_fill(&rng, z, 6);
-        const size_t q = llm_rng_below(&rng, 3);
-        const float area = roundf(fmaxf(25.0f, 80.0f + 25.0f * z[0])),
-                    age = roundf(20.0f * z[1] * z[1]);
-        const float away = fabsf(5.0f * z[2]), price = 40.0f + 3.1f * area - 0.7f * age -
-                                                       6.0f * away + (q == 2 ? 45.0f : 0.0f) +
-                                                       25.0f * z[3];
-        ok = ok && llm_buffer_print(text, "%.0f,%.0f,", (double)area,
-                                    (double)roundf(area / 28.0f + 0.5f * z[4]));
-        ok = ok && (i % 23 == 5 ? llm_buffer_print(text, ",")
-                                : llm_buffer_print(text, "%.0f,", (double)age));
-        ok = ok && llm_buffer_print(text, "%.1f,%d,%s,%s,%.1f\n", (double)away,
-                                    1 + (int)llm_rng_below(&rng, 99), quarter[q],
-                                    away + z[5] < 3.5f ? "yes" : "no", (double)price);
-    }
-    if (!ok) die("out of memory");
-}
-
-/* Whether a column holds numbers: its first known value does, and then all must. */
-static bool is_number(size_t column) {
-    float x;
-    for (size_t i = 1; i <= csv.rows; i++)
-        if (csv.cell[i * csv.columns + column])
-            return llm_csv_number(&x, csv.cell[i * csv.columns + column]);
-    return true;
-}
-
-static void read_target(size_t column) {
-    t.target = csv.cell[column] ? csv.cell[column] : "";
-    t.y = llm_arena_floats(&arena, csv.rows);
-    t.label = (int *)llm_arena_take(&arena, csv.rows, sizeof(int));
-    t.class_name = (const char **)llm_arena_take(&arena, csv.rows, sizeof(char *));
-    for (size_t i = 0; i < csv.rows; i++) t.y[i] = 0.0f, t.label[i] = 0;
-    const bool classes = o.model ? t.model >= LOGISTIC : !is_number(column);
-    if (!classes && !llm_csv_numbers(t.y, 1, &csv, column, &e)) die("%s", e.message);
-    if (classes) llm_csv_categories(t.label, t.class_name, &t.K, &csv, column);
-    if (!o.model) t.model = !classes ? RIDGE : t.K > 2 ? SOFTMAX : LOGISTIC;
-    if (classes && (t.K < 2 || t.K > 20))
-        die("the target '%.60s' has %zu different texts, expected 2 to 20", t.target, t.K);
-    if (t.model == LOGISTIC && t.K != 2)
-        die("the target '%.60s' has %zu different texts, logistic regression wants 2", t.target,
-            t.K);
-}
-
-/* t.x: a column of numbers is one, a text among K is K - 1 that say which; the first is the rest. */
-static void read_columns(size_t target) {
-    for (int pass = 0; pass < 2; pass++) { /* first counts */
-        size_t at = 0;
-        for (size_t c = 0; c < csv.columns; c++) {
-            const char *head = csv.cell[c] ? csv.cell[c] : "";
-            bool out = c == target;
-            for (size_t k = 0; k < o.drops; k++) out = out || strcmp(o.drop[k], head) == 0;
-            if (out) continue;
-            const size_t mark = arena.used;
-            if (is_number(c)) {
-                if (pass && !llm_csv_numbers(t.x + at, t.d, &csv, c, &e)) die("%s", e.message);
-                if (pass) snprintf(t.name[at], NAME, "%s", head);
-                at++;
-                continue;
-            }
-            int *code = (int *)llm_arena_take(&arena, csv.rows, sizeof(int));
-            const char **text = (const char **)llm_arena_take(&arena, csv.rows, sizeof(char *));
-            size_t K;
-            llm_csv_categories(code, text, &K, &csv, c);
-            if (K > 30)
-                die("column '%.60s' has %zu different texts; leave it out with --drop", head, K);
-            for (size_t k = 1; k < K; k++, at++) {
-                for (size_t i = 0; pass && i < csv.rows; i++)
-                    t.x[i * t.d + at] = code[i] < 0 ? NAN : code[i] == (int)k ? 1.0f : 0.0f;
-                if (pass) snprintf(t.name[at], NAME, "%.30s=%.30s", head, text[k]);
-            }
-            arena.used = mark;
-        }
-        if (pass) return;
-        if (at == 0) die("no column is left to predict '%.60s' from", t.target);
-        t.d = at;
-        t.x = llm_arena_floats(&arena, csv.rows * t.d);
-        t.name = (char(*)[NAME])llm_arena_take(&arena, t.d, NAME);
+        const size_t q = llm_rng_below(&rng, 3), door = 1 + llm_rng_below(&rng, 99);
+        const float area = fmaxf(25.0f, 80.0f + 25.0f * z[0]), age = 20.0f * z[1] * z[1];
+        const float away = fabsf(5.0f * z[2]), rooms = area / 28.0f + 0.5f * z[4];
+        const float price = 3.1f * area - 0.7f * age - 6.0f * away + (q == 2 ? 85.0f : 40.0f);
+        llm_buffer_print(b, "%.0f,%.0f,", (double)area, (double)rooms);
+        if (i % 23 != 5) llm_buffer_print(b, "%.0f", (double)age);
+        llm_buffer_print(b, ",%.1f,%zu,%s,%s,%.1f\n", (double)away, door, quarter[q],
+                         away + z[5] < 3.5f ? "yes" : "no", (double)(price + 40.0f * z[3]));
     }
 }
 
-/* ---- what is found ---- */
-
-/* The penalty of the grid with the least error held out; grid (GRID) falls from where nothing is
- * left of w, for the lasso, or from 10. */
-static double choose(double *grid) {
-    const size_t mark = arena.used;
-    float *x = llm_arena_floats(&arena, n_train * t.d), *y = llm_arena_floats(&arena, n_train);
-    float *mean = llm_arena_floats(&arena, t.d), *scale = llm_arena_floats(&arena, t.d), error;
-    double best = HUGE_VAL, penalty = 0.0, top = 10.0;
-    llm_split_gather(x, t.x, train, n_train, t.d);
-    llm_split_gather(y, t.y, train, n_train, 1);
-    llm_supervised_standardize_fit(mean, scale, x, n_train, t.d);
-    llm_supervised_standardize(x, x, mean, scale, n_train, t.d);
-    if (t.model == LASSO) {
-        const llm_regularization_data p =
-            llm_regularization_center(x, y, n_train, t.d, true, &arena);
-        top = fmax(llm_lasso_max(&p), 1e-9);
-    }
-    arena.used = mark;
-    for (size_t k = 0; k < GRID; k++) {
-        grid[k] = top * pow(10.0, -4.0 * (double)k / (GRID - 1));
-        const double loss =
-            o.penalty > 0.0 || t.model == LINEAR ? 0.0 : held_out(NULL, &error, grid[k], 0);
-        if (loss < best) best = loss, penalty = grid[k];
-    }
-    if (t.model == LINEAR) return 0.0;
-    if (o.penalty > 0.0) return o.penalty;
-    best = held_out(NULL, &error, penalty, 0);
-    printf("penalty %.4g, chosen by %.0f folds: held out, the mean loss is %.4g +- %.2g\n", penalty,
-           o.folds, best, (double)error);
-    return penalty;
+/* target, K, model <- a column. Without a model given, numbers get ridge, texts the others. */
+static void read_target(size_t column, bool given) {
+    const bool texts = given ? model >= LOGISTIC : !llm_csv_features_number(&csv, column);
+    int *code = (int *)llm_arena_take(&arena, csv.rows, sizeof(int));
+    target = floats_of(csv.rows);
+    class_name = (const char **)llm_arena_take(&arena, csv.rows, sizeof(char *));
+    if (!texts) need(llm_csv_numbers(target, 1, &csv, column, &e));
+    if (texts) llm_csv_categories(code, class_name, &K, &csv, column);
+    for (size_t i = 0; texts && i < csv.rows; i++) target[i] = code[i] < 0 ? NAN : (float)code[i];
+    if (!given) model = !texts ? RIDGE : K == 2 ? LOGISTIC : SOFTMAX;
+    expect(!texts || (K >= 2 && K <= (model == LOGISTIC ? 2 : TEXTS)),
+           "the target has too few or too many different texts");
+    K_rows = model == SOFTMAX ? K : 1;
 }
 
-/* Fits resamples of the training rows: percentiles of every coefficient, in the columns' units. */
-static void coefficients(const double *w, const float *mean, const float *scale, double penalty) {
-    const size_t d = t.d, P = rows() * (d + 1), B = (size_t)o.resamples;
-    size_t *pick = words(n_train), *order = words(B);
-    float *m = llm_arena_floats(&arena, d), *s = llm_arena_floats(&arena, d);
-    float *all = llm_arena_floats(&arena, P * B);
-    double *v = llm_arena_doubles(&arena, P), *unit = llm_arena_doubles(&arena, P), hit;
-    llm_rng rng = llm_rng_seed((uint64_t)o.seed + 1);
-    for (size_t b = 0, tries = 0; b <= B; b++) { /* the last one is the fit itself */
-        llm_bootstrap_indices(pick, n_train, &rng);
-        for (size_t i = 0; i < n_train; i++) pick[i] = train[pick[i]];
-        if (b == B)
-            memcpy(v, w, P * sizeof *v), memcpy(m, mean, d * sizeof *m),
-                memcpy(s, scale, d * sizeof *s);
-        if (b < B && !run(v, m, s, NULL, NULL, &hit, pick, n_train, NULL, 0, penalty)) {
-            if (++tries > 100) die("resamples of the target have one class only");
-            b--;
-            continue;
-        }
-        for (size_t k = 0; k < P; k++) {
-            if (k % (d + 1) < d) unit[k] = v[k] / (double)s[k % (d + 1)];
-            if (k % (d + 1) < d) continue;
-            unit[k] = v[k];
-            for (size_t j = 0; j < d; j++) unit[k] -= unit[k - d + j] * (double)m[j];
-        }
-        for (size_t k = 0; k < P && b < B; k++) all[k * B + b] = (float)unit[k];
-    }
-    for (size_t k = 0; k < P; k++) {
-        double low, high;
-        const size_t j = k % (d + 1), c = t.model == SOFTMAX ? k / (d + 1) : 1;
-        if (j == 0 && t.K > 0) printf("for '%s'\n", t.class_name[c]);
-        if (j == 0)
-            printf("  %-30s %12s   %.0f%% of %zu resamples      per sd\n", "", "per unit",
-                   100.0 * o.level, B);
-        llm_bootstrap_interval(&low, &high, LLM_BOOTSTRAP_PERCENTILE, all + k * B, B, unit[k], 0.0,
-                               o.level, order);
-        printf("  %-30.30s %12.5g  %12.5g %12.5g", j < d ? t.name[j] : "(intercept)", unit[k], low,
-               high);
-        if (j < d) printf(" %11.4g%s", w[k], low > 0.0 || high < 0.0 ? "" : "  ?");
-        printf("\n");
-    }
-}
-
-static void pictures(double penalty, const double *grid, const float *mean, const float *scale) {
-    const size_t d = t.d, P = rows() * (d + 1), S = d < LLM_CHART_LINES ? d : LLM_CHART_LINES;
-    const size_t most = n_train - (n_train + (size_t)o.folds - 1) / (size_t)o.folds;
-    double size[SIZES], loss[2 * SIZES], *path = llm_arena_doubles(&arena, S * GRID), hit;
-    static const char *const part[2] = {"training", "held out"};
-    const char *name[LLM_CHART_LINES];
-    llm_chart c = {"learning curve", "rows fitted",
-                   t.K > 0 ? "mean of -log p(right class)" : "root of the mean square", false,
-                   (double)NAN};
-    for (size_t k = 0; k < SIZES; k++) {
-        const size_t first = most > 3 * (d + 2) ? d + 2 : most / 2;
-        const size_t n = first + (most - first) * (k + 1) / SIZES;
-        size[k] = (double)n;
-        loss[SIZES + k] = held_out(&loss[k], NULL, penalty, n);
-        for (size_t p = 0; p < 2 && t.K == 0; p++) loss[p * SIZES + k] = sqrt(loss[p * SIZES + k]);
-    }
-    draw("learning.svg", &c, size, loss, part, 2, SIZES);
-    printf("learning.svg: error against the number of rows\n");
-    if (t.model == LINEAR) return;
-
-    double *w = llm_arena_doubles(&arena, P);
-    float *m = llm_arena_floats(&arena, d), *s = llm_arena_floats(&arena, d);
-    for (size_t k = 0; k < GRID; k++) {
-        run(w, m, s, NULL, NULL, &hit, train, n_train, NULL, 0, grid[k]);
-        for (size_t j = 0; j < S; j++) path[j * GRID + k] = w[j], name[j] = t.name[j];
-    }
-    c.title = t.model == SOFTMAX ? "coefficients of the first class" : "coefficients",
-    c.up = "per standard deviation of the column";
-    c.across = "penalty", c.log_x = true, c.mark = penalty;
-    draw("path.svg", &c, grid, path, name, S, GRID);
-    printf("path.svg: coefficients against the penalty\n");
-    (void)mean, (void)scale;
-}
-
-static void options(int argc, char **argv, const char **table) {
-    for (size_t k = 0; k < KNOWN; k++)
-        if (known[k].number) *known[k].number = known[k].start;
-    for (int i = 1; i < argc; i++) {
-        size_t k = 0;
-        char *end;
-        if (strcmp(argv[i], "--help") == 0) {
-            printf("fit [TABLE.csv] [options]\n");
-            for (k = 0; k < KNOWN; k++) printf("  %s %s\n", known[k].name, known[k].help);
-            exit(0);
-        }
-        if (argv[i][0] != '-') {
-            if (*table) die("two tables, %s and %s", *table, argv[i]);
-            *table = argv[i];
-            continue;
-        }
-        while (k < KNOWN && strcmp(argv[i], known[k].name) != 0) k++;
-        if (k == KNOWN) die("%s is no option; --help lists them", argv[i]);
-        if (++i == argc) die("%s wants a value", known[k].name);
-        if (!known[k].number) {
-            if (known[k].text)
-                *known[k].text = argv[i];
-            else if (o.drops == 32)
-                die("--drop, more than 32 times");
-            else
-                o.drop[o.drops++] = argv[i];
-            continue;
-        }
-        const double x = *known[k].number = strtod(argv[i], &end);
-        const bool whole = known[k].help[0] != 'N' || x == floor(x);
-        if (*end || end == argv[i] || !(x >= known[k].least && x <= known[k].most) || !whole)
-            die("%s %s: a%s number from %g to %g was expected", known[k].name, argv[i],
-                known[k].help[0] == 'N' ? " whole" : "", known[k].least, known[k].most);
-    }
-    while (o.model && t.model < MODELS && strcmp(o.model, model_name[t.model]) != 0) t.model++;
-    if (t.model == MODELS)
-        die("--model %s: linear, ridge, lasso, logistic or softmax was expected", o.model);
+/* order, part, train, test: at random, with every class in its share. */
+static void deal(void) {
+    const float share[FOLDS + 1] = {4.0f, 4.0f, 4.0f, 4.0f, 4.0f, 5.0f};
+    float *y = floats_of(csv.rows);
+    llm_rng rng = llm_rng_seed(1);
+    order = words(csv.rows), train = words(csv.rows), test = words(csv.rows);
+    part = (int *)llm_arena_take(&arena, csv.rows, sizeof(int));
+    llm_split_order(order, csv.rows, &rng);
+    for (size_t i = 0; i < csv.rows; i++)
+        if (!isnan(target[order[i]])) y[n_all] = target[order[i]], order[n_all++] = order[i];
+    expect(n_all >= 20, "fewer than 20 rows have a target");
+    llm_split_parts(part, labels(y, n_all), n_all, K > 0 ? K : 1, share, FOLDS + 1, &rng, &arena);
+    pick(train, &n_train, test, &n_test, FOLDS);
 }
 
 int main(int argc, char **argv) {
-    const char *table = NULL;
-    llm_buffer text = {NULL, 0, 0};
-    options(argc, argv, &table);
-    if (!table) made_up(&text);
-    if (table ? !llm_csv_read(&csv, table, ',', &e)
-              : !llm_csv_parse(&csv, text.data, text.size, ',', &e))
-        die("%s%s%s", table ? table : "", table ? ": " : "", e.message);
-    llm_buffer_free(&text);
-    size_t target = csv.columns - 1, bytes, column;
-    if (o.target && !llm_csv_column(&target, &csv, o.target, &e)) die("%s", e.message);
-    for (size_t k = 0; k < o.drops; k++)
-        if (!llm_csv_column(&column, &csv, o.drop[k], &e)) die("%s", e.message);
-    const size_t wide = 31 * csv.columns + 64; /* at most so many columns of x */
-    if (!llm_size_mul(&bytes, csv.rows + wide, wide + (size_t)o.resamples) ||
-        !llm_size_mul(&bytes, bytes, 24 * sizeof(double)) ||
-        !llm_arena_create(&arena, bytes + (1 << 20)))
-        die("out of memory");
-    read_target(target);
-    read_columns(target);
-
-    size_t *row = words(csv.rows), n = 0;
-    for (size_t i = 0; i < csv.rows; i++)
-        if (t.K > 0 ? t.label[i] >= 0 : !isnan(t.y[i])) row[n++] = i;
-    if (n < 20) die("%zu rows with a target, expected 20 or more", n);
-    /* a part for training, a part for the test, both with their share of every class */
-    int *part = (int *)llm_arena_take(&arena, n, sizeof(int)),
-        *label = (int *)llm_arena_take(&arena, n, sizeof(int));
-    const float share[2] = {1.0f - (float)o.test, (float)o.test};
-    llm_rng rng = llm_rng_seed((uint64_t)o.seed);
-    size_t *order = words(n), missing = 0;
-    llm_split_order(order, n, &rng);
-    for (size_t i = 0; i < n; i++) order[i] = row[order[i]], label[i] = t.label[order[i]];
-    llm_split_parts(part, t.K > 0 ? label : NULL, n, t.K, share, 2, &rng, &arena);
-    train = words(n), test = words(n);
-    n_train = llm_split_rows(train, part, n, 0, false);
-    n_test = llm_split_rows(test, part, n, 1, false);
-    for (size_t i = 0; i < n_train; i++) train[i] = order[train[i]], label[i] = t.label[train[i]];
-    for (size_t i = 0; i < n_test; i++) test[i] = order[test[i]];
-    if ((size_t)o.folds > n_train)
-        die("--folds %.0f: more than the %zu rows to train on", o.folds, n_train);
-    fold = part; /* not needed any more */
-    if (t.K > 0)
-        llm_split_kfold_stratified(fold, label, n_train, t.K, (size_t)o.folds, &rng, &arena);
-    else
-        llm_split_kfold(fold, n_train, (size_t)o.folds, &rng, &arena);
-
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < t.d; j++) missing += isnan(t.x[row[i] * t.d + j]);
-    printf("%zu rows, %zu without a target; %zu columns of numbers, %zu values missing\n", csv.rows,
-           csv.rows - n, t.d, missing);
-    printf("%s regression of '%s', %zu rows to train on, %zu to test\n", model_name[t.model],
-           t.target, n_train, n_test);
-    double grid[GRID], hit, hit_train, *w = llm_arena_doubles(&arena, rows() * (t.d + 1));
-    float *mean = llm_arena_floats(&arena, t.d), *scale = llm_arena_floats(&arena, t.d),
-          *loss = llm_arena_floats(&arena, n_train), *loss_test = llm_arena_floats(&arena, n_test),
-          error;
+    static const char *const name[3] = {"--target", "--model", "--drop"};
+    const char *table = NULL, *option[2] = {NULL, NULL};
+    size_t bytes, drops = 0;
+    for (int i = 1; i < argc; i++) {
+        size_t k = 0;
+        while (k < 3 && strcmp(argv[i], name[k]) != 0) k++;
+        expect(k < 3 || (!table && argv[i][0] != '-'), "usage: see the head of fit.c");
+        expect(k == 3 || ++i < argc, "an option without its value");
+        if (k == 3) table = argv[i];
+        if (k == 2) argv[drops++] = argv[i]; /* what to drop moves to the front */
+        if (k < 2) option[k] = argv[i];
+    }
+    while (option[1] && model < MODELS && strcmp(option[1], model_name[model]) != 0) model++;
+    expect(model < MODELS, "--model: linear, ridge, lasso, logistic or softmax");
+    llm_buffer drawn = {NULL, 0, 0};
+    if (!table) flats(&drawn);
+    need(table ? llm_csv_read(&csv, table, ',', &e)
+               : llm_csv_parse(&csv, drawn.data, drawn.size, ',', &e));
+    llm_buffer_free(&drawn);
+    size_t column = csv.columns - 1;
+    bool use[1000];
+    expect(csv.columns <= 1000, "more than 1000 columns");
+    if (option[0]) need(llm_csv_column(&column, &csv, option[0], &e));
+    for (size_t c = 0; c < csv.columns; c++) use[c] = c != column;
+    for (size_t k = 0, c = 0; k < drops; k++, use[c] = false)
+        need(llm_csv_column(&c, &csv, argv[k], &e));
+    need(llm_csv_features_read(&f, &csv, use, TEXTS, &e));
+    bool fits = llm_size_mul(&bytes, csv.rows + TEXTS * (f.d + 1) + 64, 64 * f.d + 2000);
+    expect(fits && llm_arena_create(&arena, bytes), "out of memory");
+    read_target(column, option[1] != NULL);
+    deal();
+    printf("%s regression: %zu rows with a target, %zu to fit, %zu to test; %zu columns\n",
+           model_name[model], n_all, n_train, n_test, f.d);
+    double grid[GRID], loss[2], none[2], *w = llm_arena_doubles(&arena, K_rows * (f.d + 1));
     const double penalty = choose(grid);
-    run(w, mean, scale, loss, NULL, &hit_train, train, n_train, NULL, 0, penalty);
-    run(w, mean, scale, NULL, loss_test, &hit, train, n_train, test, n_test, penalty);
-    const double wrong = (double)llm_supervised_risk(&error, loss_test, n_test);
-    if (t.K == 0)
-        printf("test: root of the mean square %.4g, R^2 %.3f; in training %.4g, %.3f\n",
-               sqrt(wrong), hit, sqrt((double)llm_supervised_mean(loss, n_train)), hit_train);
-    else
-        printf("test: %.1f%% right, mean loss %.4g +- %.2g; in training %.1f%%, %.4g; the most "
-               "frequent class alone\n",
-               100.0 * hit, wrong, (double)error, 100.0 * hit_train,
-               (double)llm_supervised_mean(loss, n_train));
-    coefficients(w, mean, scale, penalty);
-    pictures(penalty, grid, mean, scale);
-    llm_csv_free(&csv);
-    llm_arena_destroy(&arena);
-    return 0;
+    const size_t d = f.d;
+    f.d = 0; /* the constant model sees no column */
+    run(w, NULL, none, train, n_train, test, n_test, 1.0);
+    f.d = d;
+    expect(run(w, NULL, loss, train, n_train, test, n_test, penalty), "a class is too rare");
+    printf("test error %.4g, of the constant model %.4g: %s\n", loss[1], none[1],
+           K > 0 ? "means of -log p" : "mean squares");
+    coefficients(penalty);
+    pictures(penalty, grid);
+    return 0; /* the rest is freed with the process */
 }

@@ -151,15 +151,21 @@ static double run(double *loss, double (*path)[2], int kind, const problem *p, d
 
 /* ---- pictures ---- */
 
-enum { SIDE = 340, GAP = 30, CELLS = 72 };
+enum { SIDE = 210, GAP = 14, LOSS_SIDE = 320, LOSS_GAP = 46, CELLS = 48 };
 
-/* The corner of panel p when `across` stand side by side. */
-static double left_of(int p, int across) { return GAP + p % across * (SIDE + GAP); }
-static double top_of(int p, int across) { return GAP + p / across * (SIDE + GAP); }
+/* Paths: a row of panels for each surface, in which three optimizers share a panel. */
+enum { FAMILY = 3, FAMILIES = KINDS / FAMILY };
+static double path_left(int kind) { return 24 + kind / FAMILY * (SIDE + GAP); }
+static double path_top(int p) { return 74 + p * (SIDE + GAP); }
+/* Losses: a panel for each problem, three side by side. */
+static double loss_left(int p) { return LOSS_GAP + p % 3 * (LOSS_SIDE + LOSS_GAP); }
+static double loss_top(int p) { return 30 + p / 3 * (LOSS_SIDE + LOSS_GAP); }
+static double loss_low(int p) { return p == NET ? -1.0 : -10.0; } /* log10 */
+static double loss_high(int p) { return p == NET ? 0.5 : 3.0; }
 
 /* Lines of equal height, even in log(1 + 10 f): each cell of a grid that a level crosses gets the
  * segment between the crossings of its sides. */
-static void draw_levels(llm_buffer *svg, int panel) {
+static void draw_levels(llm_buffer *svg, int panel, double left, double top) {
     static const size_t corner[5][2] = {{0, 0}, {0, 1}, {1, 1}, {1, 0}, {0, 0}};
     static double z[CELLS + 1][CELLS + 1];
     const problem *p = &all[panel];
@@ -171,7 +177,7 @@ static void draw_levels(llm_buffer *svg, int panel) {
             z[i][j] = log(1.0 + 10.0 * p->value(NULL, x, NULL));
             most = fmax(most, z[i][j]);
         }
-    llm_buffer_print(svg, "<path fill=\"none\" stroke=\"#c8d4e3\" d=\"");
+    llm_buffer_print(svg, "<path id=\"levels%d\" fill=\"none\" stroke=\"#c8d4e3\" d=\"", panel);
     for (size_t k = 0; k < 14 * CELLS * CELLS; k++) {
         const size_t i = k / CELLS % CELLS, j = k % CELLS;
         const double level = most * ((double)(k / CELLS / CELLS) + 0.5) / 14.0;
@@ -182,9 +188,8 @@ static void draw_levels(llm_buffer *svg, int panel) {
             const double s = a / (a - b);
             const double y = (double)(i + c[0]) + s * ((double)d[0] - (double)c[0]);
             const double x = (double)(j + c[1]) + s * ((double)d[1] - (double)c[1]);
-            llm_buffer_print(svg, "%s%.0f %.0f", found++ % 2 ? "L" : "M",
-                             left_of(panel, 2) + x * SIDE / CELLS,
-                             top_of(panel, 2) + y * SIDE / CELLS);
+            llm_buffer_print(svg, "%s%.0f %.0f", found++ % 2 ? "L" : "M", left + x * SIDE / CELLS,
+                             top + y * SIDE / CELLS);
         }
     }
     llm_buffer_print(svg, "\"/>\n");
@@ -193,13 +198,13 @@ static void draw_levels(llm_buffer *svg, int panel) {
 /* A line through n points (x, y) of the square 0..1 and a dot at its end; it is cut where it leaves
  * the square, and points within a pixel of the last one are left out. */
 static void draw_line(llm_buffer *svg, double (*at)[2], size_t n, double left, double top,
-                      int kind) {
+                      double side, int kind) {
     double x = HUGE_VAL, y = HUGE_VAL;
     bool in = false;
     llm_buffer_print(svg, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.2\" d=\"",
                      kind_color[kind]);
     for (size_t i = 0; i < n; i++) {
-        const double px = left + SIDE * at[i][0], py = top + SIDE * (1.0 - at[i][1]);
+        const double px = left + side * at[i][0], py = top + side * (1.0 - at[i][1]);
         const bool inside = fabs(at[i][0] - 0.5) <= 0.5 && fabs(at[i][1] - 0.5) <= 0.5;
         if (inside && in && hypot(px - x, py - y) < 1.0 && i + 1 < n) continue;
         if (inside) llm_buffer_print(svg, "%s%.1f %.1f", in ? "L" : "M", x = px, y = py);
@@ -211,25 +216,61 @@ static void draw_line(llm_buffer *svg, double (*at)[2], size_t n, double left, d
                          kind_color[kind]);
 }
 
-/* The names of the lines, at the right, and the frames of the panels. */
-static void draw_start(llm_buffer *svg, int panels, int across) {
-    const double x = left_of(across - 1, across) + SIDE + GAP;
+/* A picture of that size; a frame with a title; the name of a line in its colour. */
+static void draw_start(llm_buffer *svg, double width, double height) {
     llm_buffer_print(svg,
                      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" "
                      "font-family=\"sans-serif\" font-size=\"13\">\n"
                      "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
-                     x + 150.0, top_of(panels - 1, across) + SIDE + GAP);
-    for (int k = 0; k < KINDS; k++)
-        llm_buffer_print(svg,
-                         "<path d=\"M%.0f %dh22\" stroke=\"%s\" stroke-width=\"3\"/>"
-                         "<text x=\"%.0f\" y=\"%d\">%s</text>\n",
-                         x, 56 + 22 * k, kind_color[k], x + 28.0, 60 + 22 * k, kind_name[k]);
-    for (int p = 0; p < panels; p++)
-        llm_buffer_print(svg,
-                         "<path d=\"M%.0f %.0fv%dh%dv-%dz\" fill=\"none\" stroke=\"#888\"/>"
-                         "<text x=\"%.0f\" y=\"%.0f\">%s</text>\n",
-                         left_of(p, across), top_of(p, across), SIDE, SIDE, SIDE,
-                         left_of(p, across), top_of(p, across) - 6.0, all[p].name);
+                     width, height);
+}
+static void draw_frame(llm_buffer *svg, double left, double top, double side) {
+    llm_buffer_print(svg,
+                     "<path d=\"M%.0f %.0fv%.0fh%.0fv-%.0fz\" fill=\"none\" stroke=\"#888\"/>\n",
+                     left, top, side, side, side);
+}
+static void draw_name(llm_buffer *svg, double x, double y, int kind) {
+    llm_buffer_print(svg,
+                     "<path d=\"M%.0f %.0fh22\" stroke=\"%s\" stroke-width=\"3\"/>"
+                     "<text x=\"%.0f\" y=\"%.0f\">%s</text>\n",
+                     x, y - 4.0, kind_color[kind], x + 28.0, y, kind_name[kind]);
+}
+
+/* The level lines of every panel of paths, with their names; the axes of every panel of losses. */
+static void draw_panels(llm_buffer *paths, llm_buffer *losses) {
+    draw_start(paths, path_left(KINDS) + 10.0, path_top(SURFACES) + 10.0);
+    for (int kind = 0; kind < KINDS; kind++)
+        draw_name(paths, path_left(kind) + 4.0, 18.0 + kind % FAMILY * 19.0, kind);
+    for (int p = 0; p < SURFACES; p++) {
+        llm_buffer_print(paths, "<text transform=\"translate(16 %.0f) rotate(-90)\">%s</text>\n",
+                         path_top(p) + SIDE, all[p].name);
+        for (int kind = 0; kind < KINDS; kind += FAMILY) {
+            if (kind == 0) draw_levels(paths, p, path_left(0), path_top(p));
+            if (kind > 0)
+                llm_buffer_print(paths, "<use href=\"#levels%d\" x=\"%.0f\"/>\n", p,
+                                 path_left(kind) - path_left(0));
+            draw_frame(paths, path_left(kind), path_top(p), SIDE);
+        }
+    }
+    draw_start(losses, loss_left(2) + LOSS_SIDE + 20.0, loss_top(3) + LOSS_SIDE + 46.0);
+    for (int kind = 0; kind < KINDS; kind++)
+        draw_name(losses, loss_left(5) + 20.0, loss_top(5) + 20.0 + 22.0 * kind, kind);
+    for (int p = 0; p < PROBLEMS; p++) {
+        const double left = loss_left(p), top = loss_top(p), low = loss_low(p);
+        const double each = LOSS_SIDE / (loss_high(p) - low);
+        draw_frame(losses, left, top, LOSS_SIDE);
+        llm_buffer_print(losses, "<text x=\"%.0f\" y=\"%.0f\">%s</text>\n", left, top - 7.0,
+                         all[p].name);
+        for (int k = (int)low; k <= (int)loss_high(p); k += p == NET ? 1 : 2) {
+            const double y = top + LOSS_SIDE - each * ((double)k - low);
+            llm_buffer_print(losses,
+                             "<path d=\"M%.0f %.0fh%d\" stroke=\"#ddd\"/>"
+                             "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">1e%d</text>\n",
+                             left, y, LOSS_SIDE, left - 4.0, y + 4.0, k);
+        }
+        llm_buffer_print(losses, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">step</text>\n",
+                         left + LOSS_SIDE, top + LOSS_SIDE + 16.0);
+    }
 }
 static bool finish(llm_buffer *svg, const char *directory, const char *name, llm_error *e) {
     char path[4096];
@@ -255,8 +296,7 @@ int main(int argc, char **argv) {
     llm_rng rng = llm_rng_seed(1);
     if (!llm_arena_create(&arena, 4u << 20)) return 2;
     llm_glyphs(image, label, ROWS, 1.0f, 0.3f, &rng);
-    draw_start(&paths, SURFACES, 2), draw_start(&losses, PROBLEMS, 3);
-    for (int p = 0; p < SURFACES; p++) draw_levels(&paths, p);
+    draw_panels(&paths, &losses);
     printf("log10 of the loss at the end (and the rate)\n%-16s", "");
     for (int p = 0; p < PROBLEMS; p++) printf("  %-14.14s", all[p].name);
     for (int kind = 0; kind < KINDS; kind++) {
@@ -273,7 +313,7 @@ int main(int argc, char **argv) {
             for (size_t t = 0; t < last; t++)
                 best += log10(loss[steps - 1 - t] + 1e-12) / (double)last;
             printf(" %6.2f (%.0e)", best, rate);
-            const double low = p == NET ? -1.0 : -10.0, high = p == NET ? 0.5 : 3.0;
+            const double low = loss_low(p), high = loss_high(p);
             double mean = log10(loss[0] + 1e-12);
             for (size_t t = 0; t < steps; t++) { /* of batches a running mean */
                 mean += (p == NET ? 0.1 : 1.0) * (log10(loss[t] + 1e-12) - mean);
@@ -282,11 +322,8 @@ int main(int argc, char **argv) {
                 for (size_t k = 0; k < 2; k++)
                     path[t][k] = (path[t][k] - q->low[k]) / (q->high[k] - q->low[k]);
             }
-            if (kind == 0)
-                llm_buffer_print(&losses, "<text x=\"%.0f\" y=\"%.0f\">1e%g to 1e%g</text>\n",
-                                 left_of(p, 3) + SIDE - 90.0, top_of(p, 3) - 6.0, low, high);
-            draw_line(&losses, line, steps, left_of(p, 3), top_of(p, 3), kind);
-            if (p != NET) draw_line(&paths, path, steps, left_of(p, 2), top_of(p, 2), kind);
+            draw_line(&losses, line, steps, loss_left(p), loss_top(p), LOSS_SIDE, kind);
+            if (p != NET) draw_line(&paths, path, steps, path_left(kind), path_top(p), SIDE, kind);
         }
     }
     printf("\n");

@@ -34,8 +34,10 @@ TEST(svd_randomized,
         CHECK_ALL_NEAR(y, want_y, m * l, 1e-5f * sqrtf((float)n));
         CHECK_ALL_NEAR(from_device(z, d_z, n * l), want_z, n * l, 1e-5f * (float)(m + n));
     }
-    CHECK_CUDA(
-        llm_cuda_svd_randomized_sketch((float *)NULL, (float *)NULL, (float *)NULL, 0, 0, 0, 1, 0));
+    float *none = NULL;
+    CHECK_CUDA(llm_cuda_svd_randomized_sketch(none, none, none, 0, 0, 0, 1, 0));
+    CHECK_CUDA(llm_cuda_svd_randomized_product(none, none, false, none, 0, 3, 2, 0));
+    CHECK_CUDA(llm_cuda_svd_randomized_product(none, none, true, none, 3, 2, 0, 0));
 }
 
 TEST(svd_randomized,

@@ -106,12 +106,13 @@ TEST(distribution, "infinities, NaN, huge values and bad parameters") {
     llm_distribution_tails(&low, &high, &normal, 1e5);
     CHECK_NEAR(high / -5e9, 1.0, 1e-8); /* a probability of e^-5000000000 */
 
-    llm_distribution bad[7] = {cauchy, cauchy, cauchy, cauchy, cauchy, cauchy, cauchy};
+    llm_distribution bad[8] = {cauchy, cauchy, cauchy, cauchy, cauchy, cauchy, cauchy, cauchy};
     bad[0].scale = 0.0, bad[1].scale = -1.0, bad[2].scale = (double)NAN, bad[3].loc = (double)NAN;
-    bad[4].kind = LLM_DISTRIBUTION_COUNT;
+    bad[4].kind = LLM_DISTRIBUTION_COUNT, bad[4].a = bad[4].b = 1.0;
     bad[5].kind = LLM_DISTRIBUTION_STUDENT_T, bad[5].a = 0.0;
     bad[6].kind = LLM_DISTRIBUTION_BETA, bad[6].a = 1.0, bad[6].b = -1.0;
-    for (size_t i = 0; i < 7; i++) {
+    bad[7] = bad[6], bad[7].b = 0.0;
+    for (size_t i = 0; i < 8; i++) {
         CHECK(!llm_distribution_valid(&bad[i]));
         CHECK_ASSERTS(llm_distribution_logpdf(&bad[i], 0.0));
         CHECK_ASSERTS(llm_distribution_cdf(&bad[i], 0.0));

@@ -179,3 +179,23 @@ TEST(lasso, "FISTA finds the curvature that one row makes, in twice the largest 
         for (size_t j = 0; j < 2; j++) CHECK_NEAR(f[j], w[j], 1e-6);
     }
 }
+
+TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from below the top") {
+    llm_arena arena = lasso_arena();
+    const float one[1] = {1}, zero[1] = {0};
+    double w[1] = {1};
+    const llm_regularization_data p = llm_regularization_center(one, zero, 1, 1, false, &arena);
+    llm_lasso_fista(w, &p, 0.25, 1, &arena);
+    CHECK(w[0] == 0.0);
+
+    enum { N = 30, D = 10 };
+    llm_rng rng = llm_rng_seed(3);
+    float x[N * D], y[N];
+    double path[D];
+    llm_rng_normal_fill(&rng, x, N * D);
+    for (size_t i = 0; i < N; i++) y[i] = 3.0f * x[i * D] - 2.0f * x[i * D + 1];
+    const llm_regularization_data q = llm_regularization_center(x, y, N, D, false, &arena);
+    const double lam[1] = {0.8 * llm_lasso_max(&q)};
+    CHECK(llm_lasso_path(path, &q, lam, 1, NULL, 1e-14, &arena) == 0); /* nothing comes back */
+    CHECK(path[0] != 0.0);
+}

@@ -81,8 +81,7 @@ TEST(regularization, "one column by hand, dead columns, columns left out, no pen
     llm_regularization_elasticnet(w, &p, 0.0, 0.5, NULL, 1e-14, 100, &arena);
     CHECK_NEAR(w[0], 2.0, 1e-9);
     const float ones[2] = {1, 1}; /* a step of exactly 1 */
-    const llm_regularization_data unit =
-        llm_regularization_center(ones, ones, 2, 1, false, &arena);
+    const llm_regularization_data unit = llm_regularization_center(ones, ones, 2, 1, false, &arena);
     double single[1] = {0};
     CHECK(llm_regularization_elasticnet(single, &unit, 0.0, 0.5, NULL, 1e-14, 100, &arena) < 100);
     CHECK(single[0] == 1.0);

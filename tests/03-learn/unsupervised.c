@@ -167,6 +167,24 @@ TEST(unsupervised, "k-means++ starts with the definition's probabilities; draws 
     double sum[3] = {0.0};
     g.weight[0] = 1.0, g.mean[0] = 10.0, g.mean[1] = -10.0;
     memcpy(g.L, L, sizeof L);
+    float *alone = floats(1); /* a single point is its own centre */
+    llm_unsupervised_gmm_start(r, alone, 1, 1, 1, &rng, &arena);
+    CHECK(r[0] == 1.0);
+    llm_unsupervised_gmm two = llm_unsupervised_gmm_init(3, 1, LLM_UNSUPERVISED_FULL, 0, &arena);
+    double rare = 0.0, first = 0.0, square = 0.0; /* 0.1, 0.6 and 0.3; sd 1, 2, 3 */
+    for (size_t k = 0; k < 3; k++) {
+        two.weight[k] = k == 0 ? 0.1 : k == 1 ? 0.6 : 0.3;
+        two.mean[k] = 0.0, two.L[k] = 1.0 + (double)k;
+    }
+    for (size_t k = 0; k < DRAWS; k++) {
+        float v[2]; /* one number; gcc fears for the second */
+        const size_t which = llm_unsupervised_gmm_sample(v, &two, &rng);
+        rare += which == 0 ? 1.0 / DRAWS : 0.0, first += which == 1 ? 1.0 / DRAWS : 0.0;
+        square += (double)v[0] * (double)v[0] / DRAWS;
+    }
+    CHECK_NEAR(rare, 0.1, 4.0 * 0.3 / sqrt(DRAWS));
+    CHECK_NEAR(first, 0.6, 4.0 * 0.5 / sqrt(DRAWS));
+    CHECK_NEAR(square, 0.1 + 2.4 + 2.7, 4.0 * 10.0 / sqrt(DRAWS));
     for (size_t k = 0; k < DRAWS; k++) {
         float v[2];
         CHECK(llm_unsupervised_gmm_sample(v, &g, &rng) == 0);

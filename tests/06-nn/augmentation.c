@@ -115,7 +115,8 @@ TEST(augmentation, "RandAugment repeats with its seed, does nothing at strength 
         CHECK_ALL_NEAR(y, x, n, 1e-5f);
     }
     CHECK(moved && arena.used == 0);
-    /* Each operation alone, found by its generator: the largest change it makes on a flat picture. */
+    /* Each operation alone, found by its generator: the largest change it makes on a flat
+     * picture. */
     size_t seen[9] = {0};
     for (size_t draw = 0; draw < 200; draw++) {
         llm_rng a = llm_rng_seed(1000 + draw), b = a;

@@ -121,8 +121,8 @@ TEST(input_layer, "bytes become the normalised image of torch, channels first") 
     CHECK_GOLDEN(y, 90, 1e-6f, "image/y");
 }
 
-/* Steps of gradient descent, with the largest stable rate, until the squared error of a linear model
- * of two columns has fallen to 1% (of what can be fitted). */
+/* Steps of gradient descent, with the largest stable rate, until the squared error of a linear
+ * model of two columns has fallen to 1% (of what can be fitted). */
 static size_t il_steps(const float *x, const float *t, size_t N) {
     double a[3] = {0.0, 0.0, 0.0}, w[2] = {0.0, 0.0}, c[2] = {0.0, 0.0}, first = 0.0;
     for (size_t i = 0; i < N; i++) {

@@ -253,13 +253,11 @@ static void rows_memory(void) {
                llm_softmax_forward(y, x, P / V, V, 1.0f));
     ROW_MEMORY("gelu forward", "16M", 8 * (size_t)P,
                llm_activation_forward(y, x, P, LLM_ACTIVATION_GELU_TANH));
-    memset(m, 0, P * sizeof *m);
-    memset(y, 0, P * sizeof *y);
-    llm_adamw_config c = llm_adamw_defaults();
-    c.lr = 1e-6f;
-    size_t t = 0;
-    ROW_MEMORY("adamw step", "16M", 28 * (size_t)P, llm_adamw_step(x, m, y, g, P, &c, ++t));
-
+    ROW_MEMORY("swiglu forward", "8M", 12 * (size_t)P / 2,
+               llm_swiglu_forward(y, x, x + P / 2, P / 2));
+    ROW_MEMORY("relu in place", "16M", 8 * (size_t)P,
+               llm_relu_forward(x, (uint32_t *)(void *)m, x, P, INFINITY));
+    ROW_MEMORY("dropout forward", "16M", 8 * (size_t)P, llm_dropout_forward(x, x, P, 0.1f, 1, 0));
     enum { A = 1 << 12 }; /* in the first cache: the speed of computing */
     double seconds;
     use_threads(1);
@@ -299,6 +297,53 @@ static void rows_conv2d(void) {
         llm_arena_destroy(&arena);
     }
     free(x), free(y), free(w_), free(dw), free(col);
+}
+
+/* One step of each optimizer; bytes: every array read, and read and written where it changes. */
+static void rows_optimizers(void) {
+    enum { P = 1 << 24 };
+    float *x = numbers(P), *y = numbers(P), *m = numbers(P), *g = numbers(P);
+    llm_adamw_config adamw = llm_adamw_defaults();
+    llm_adam_config adam = llm_adam_defaults();
+    llm_momentum_config momentum = llm_momentum_defaults();
+    llm_rmsprop_config rmsprop = llm_rmsprop_defaults();
+    llm_adagrad_config adagrad = llm_adagrad_defaults();
+    llm_lion_config lion = llm_lion_defaults();
+    llm_adafactor_config adafactor = llm_adafactor_defaults();
+    const llm_muon_config muon = llm_muon_defaults();
+    size_t t = 0;
+    adamw.lr = adam.lr = momentum.lr = rmsprop.lr = adagrad.lr = lion.lr = 1e-6f;
+    memset(m, 0, P * sizeof *m);
+    memset(y, 0, P * sizeof *y);
+    ROW_MEMORY("sgd step", "16M", 12 * (size_t)P, llm_sgd_step(x, g, P, 1e-6f, 0.0f, false));
+    ROW_MEMORY("momentum step", "16M", 20 * (size_t)P,
+               llm_momentum_step(x, m, g, P, &momentum, ++t));
+    ROW_MEMORY("adagrad step", "16M", 20 * (size_t)P, llm_adagrad_step(x, y, g, P, &adagrad, ++t));
+    ROW_MEMORY("rmsprop step", "16M", 20 * (size_t)P,
+               llm_rmsprop_step(x, y, NULL, NULL, g, P, &rmsprop));
+    ROW_MEMORY("adam step", "16M", 28 * (size_t)P, llm_adam_step(x, m, y, NULL, g, P, &adam, ++t));
+    ROW_MEMORY("adamw step", "16M", 28 * (size_t)P, llm_adamw_step(x, m, y, g, P, &adamw, ++t));
+    ROW_MEMORY("lion step", "16M", 20 * (size_t)P, llm_lion_step(x, m, g, P, &lion));
+    memset(y, 0, P * sizeof *y);
+    ROW_MEMORY("adafactor step", "4096 x 4096", 12 * (size_t)P,
+               llm_adafactor_step(x, y, g, 4096, 4096, &adafactor, ++t));
+    ROW_MEMORY("gradient norm", "16M", 4 * (size_t)P,
+               bench_sink = (float)llm_grad_clip_power(g, P, 2.0f));
+
+    enum { ROWS = 768, COLS = 3072 };
+    const double work = 1e-9 * (double)muon.rounds * 2.0 * ROWS * ROWS * (2.0 * COLS + ROWS);
+    llm_arena arena;
+    if (!llm_arena_create(&arena, (size_t)64 << 20)) exit(2);
+    for (size_t w = 0; w < ways && wanted("muon step"); w++) {
+        double seconds;
+        use_threads(threads[w]);
+        BEST(seconds, 0.5, llm_muon_step(x, m, g, ROWS, COLS, &muon, &arena));
+        print_row("muon step", "768 x 3072", threads[w], seconds, work / seconds, "GFLOP/s",
+                  peak_fma[w]);
+        printf("\n");
+    }
+    llm_arena_destroy(&arena);
+    free(x), free(y), free(m), free(g);
 }
 
 static void rows_attention(void) {
@@ -460,6 +505,7 @@ int main(int argc, char **argv) {
     row_few("matmul, 16 rows", 16, 768, 50257);
     rows_conv2d();
     rows_memory();
+    rows_optimizers();
     rows_attention();
     rows_gpt2();
     row_include();
