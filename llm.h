@@ -50,6 +50,7 @@
  *   json_token               JSON: strings and numbers
  *   json                     JSON
  *   json_put                 JSON: writing
+ *   chart                    Lines over an axis, as a picture
  *   exp                      Exponential and tanh that vectorise
  *   lanes                    A vector of floats
  *   transpose                Rows become columns
@@ -100,6 +101,9 @@
  *   cross_entropy            Cross-entropy
  *   bce                      Binary cross-entropy
  *   f_divergence             f-divergences
+ *   wasserstein              Wasserstein distance
+ *   wasserstein_exact        Optimal transport and assignment
+ *   wasserstein_sinkhorn     Optimal transport, smoothed
  *   fisher_info              Fisher information
  *   cramer_rao               Cramer-Rao lower bound
  *   concentration            Concentration inequalities
@@ -108,6 +112,7 @@
  * 03-learn                   LEARNING AND AUTOMATIC DIFFERENTIATION
  *   csv                      Tables of text: CSV
  *   csv_column               Columns of a table: numbers, categories
+ *   csv_features             Columns of a table: a matrix for a model
  *   supervised               Supervised learning
  *   split                    Train, validation, test; folds
  *   unsupervised             Unsupervised learning
@@ -149,30 +154,80 @@
  * 05-infer                   PROBABILISTIC INFERENCE AND CAUSALITY
  * 06-nn                      NEURONS, LAYERS AND NORMALIZATION
  *   activation               Activation functions
+ *   neuron                   Neuron
+ *   sigmoid                  Sigmoid
+ *   tanh                     Tanh
+ *   relu                     ReLU
  *   prelu                    Parametric ReLU and maxout
  *   swiglu                   SwiGLU
+ *   input_layer              Input layer
  *   dense                    Fully connected layer
+ *   hidden_layer             Hidden layer
  *   output_layer             Output layer
+ *   output_layer_density     Output layer: ordered, spread, mixed
  *   glyphs                   Drawn digits
  *   mlp                      Multilayer perceptron
  *   mlp_train                Training a multilayer perceptron
+ *   feedforward              Feedforward neural network
+ *   feedforward_run          Running a feedforward network
+ *   feedforward_layers       Layers: dense, activation, sum
+ *   neural_net               Neural network
+ *   deep_net                 Deep neural network
+ *   vanishing_gradient       Vanishing gradients
  *   weight_init              Weight initialization
  *   xavier_init              Xavier initialization
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
+ *   label_smoothing          Label smoothing
+ *   augmentation             Data augmentation
+ *   augmentation_mix         Examples mixed with each other
+ *   conv2d                   Convolution
+ *   conv2d_gemm              Convolution as a matrix product
+ *   conv2d_kinds             Transposed, causal, depthwise
+ *   conv2d_winograd          Winograd's 3 x 3 convolution
+ *   pooling                  Pooling
+ *   cnn                      Convolutional neural network
+ *   cnn_train                Training a network of layers
+ *   equivariance             Invariance and equivariance
+ *   sparse_rep               Sparse activations
+ *   sparse_coding            Codes of a dictionary
+ *   lista                    Learned sparse coding
+ *   kan                      Kolmogorov-Arnold network
+ *   kan_grid                 The grid of a Kolmogorov-Arnold layer
  * 07-optim                   OPTIMIZATION
  *   gradient_descent         Gradient descent
  *   sgd                      Stochastic gradient descent
  *   minibatch                Mini-batch gradient descent
+ *   learning_rate            Learning rate
+ *   convergence              Convergence
+ *   momentum                 Momentum
+ *   adagrad                  AdaGrad
+ *   rmsprop                  RMSProp
+ *   adam                     Adam and its relatives
  *   adamw                    AdamW
+ *   weight_decay             Weight decay
+ *   lion                     Lion and Signum
+ *   adafactor                Adafactor
+ *   muon                     Muon
+ *   shampoo                  Shampoo
+ *   kfac                     Kronecker-factored curvature
+ *   natural_gradient         Natural gradient
+ *   sam                      Sharpness-aware minimization
  *   lr_schedule              Learning-rate schedules
  *   warmup                   Warmup
  *   cosine_lr                Cosine annealing
  *   grad_clip                Gradient clipping
+ *   agc                      Adaptive gradient clipping
  *   grad_accum               Gradient accumulation
+ *   grad_noise_scale         Gradient noise scale
+ *   pcgrad                   Gradient surgery for several tasks
+ *   curriculum               Curriculum learning
+ *   self_paced               Self-paced learning
+ *   maml                     Meta-learning: MAML and Reptile
  * 08-recurrent               RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS
  * 09-theory                  LEARNING THEORY
  * 10-text                    TEXT, COUNTS AND EMBEDDINGS
@@ -1455,6 +1510,156 @@ LLM_API bool llm_json_put_number(llm_buffer *b, double number) {
         point = other;
     }
     return ok;
+}
+
+/* @chart ---------------------------------------------------- Lines over an axis, as a picture
+ *
+ *     place = left + (right - left) (x - x_0) / (x_last - x_0)      with log10 x on a log axis
+ *     step  = the least of 1, 2, 5, 10, 20, ... 10^k that leaves at most 6 steps
+ *
+ * A curve says more than its numbers, so the programs beside this book draw: an SVG file, which any
+ * browser shows and which is text, so that two of them can be compared. A chart lies where its
+ * axes do not say what they show, so there are always labels, units as the caller gives them, and
+ * steps that one can add in the head. Names stand at the ends of the lines, pushed apart where they
+ * would overlap: no reader has to match colours with a legend. They come from outside, a table's
+ * header for instance, and are escaped.
+ *
+ * source  W3C, "Scalable Vector Graphics (SVG) 2"; Wong 2011, "Color blindness" (the colours)
+ * needs   argsort buffer json_token
+ * see     @file (writes it), @csv
+ * topics  -
+ */
+enum { LLM_CHART_LINES = 24 };
+typedef struct {
+    const char *title, *across, *up; /* what the axes show */
+    bool log_x;                      /* decades across; x is positive */
+    double mark;                     /* a dashed line at this x; NaN for none */
+} llm_chart;
+
+/* Appends text as XML has it, cut off behind `most` characters; what is no UTF-8 becomes '?'. */
+LLM_API void llm_chart_text(llm_buffer *svg, const char *text, size_t most) {
+    const unsigned char *s = (const unsigned char *)text, *end = s + strlen(text);
+    for (size_t n; s < end && most > 0; s += n, most--) {
+        n = llm_json_token_utf8(s, end);
+        if (n == 0 || *s < 32 || *s == 127) {
+            n = 1;
+            llm_buffer_put(svg, "?", 1);
+        } else if (strchr("<>&\"'", *s)) {
+            llm_buffer_print(svg, "&#%d;", *s);
+        } else {
+            llm_buffer_put(svg, s, n);
+        }
+    }
+    if (s < end) llm_buffer_print(svg, "&#8230;");
+}
+
+/* The distance of ticks for a range > 0: 1, 2 or 5 times a power of ten, at most 6 of them. */
+LLM_API double llm_chart_step(double range) {
+    double step = pow(10.0, floor(log10(range / 6.0)));
+    if (range > 6.0 * step) step *= 2.0; /* by rounding it may fit already */
+    if (range > 6.0 * step) step *= 2.5;
+    if (range > 6.0 * step) step *= 2.0;
+    return step;
+}
+
+/* Ticks and their numbers from low to high: along the left side (up) with lines across, or
+ * below. */
+LLM_API void llm_chart_ticks(llm_buffer *svg, double low, double high, double step, bool up,
+                             bool falls, bool decades) {
+    for (double k = ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; k += 1.0) {
+        const double v = k * step + 0.0, share = (v - low) / (high - low); /* no -0 */
+        const double shown = decades ? pow(10.0, v) : v;
+        if (up)
+            llm_buffer_print(svg,
+                             "<path d='M74 %.1fH530' stroke='%s'/>\n"
+                             "<text x='66' y='%.1f' text-anchor='end'>%.5g</text>\n",
+                             350.0 - 306.0 * share, v == 0.0 ? "#999" : "#e4e4e4",
+                             354.5 - 306.0 * share, shown);
+        else
+            llm_buffer_print(svg,
+                             "<path d='M%.1f 350v6' stroke='#333'/>\n"
+                             "<text x='%.1f' y='371' text-anchor='middle'>%.5g</text>\n",
+                             74.0 + 456.0 * (falls ? 1.0 - share : share),
+                             74.0 + 456.0 * (falls ? 1.0 - share : share), shown);
+    }
+}
+
+/* svg += the picture of S lines y (S,N) over x (N), N > 1, from x_0 on the left to x_(N-1) on the
+ * right, rising or falling. Points that are not finite are left out. name (S); S <=
+ * LLM_CHART_LINES. False when memory is out. */
+LLM_API bool llm_chart_lines(llm_buffer *svg, const llm_chart *c, const double *x, const double *y,
+                             const char *const *name, size_t S, size_t N) {
+    static const char *const colour[8] = {"#0072b2", "#d55e00", "#009e73", "#b8609a",
+                                          "#b58900", "#3f9bd1", "#444444", "#8c564b"};
+    LLM_ASSERT(S <= LLM_CHART_LINES && N > 1);
+    const double from = c->log_x ? log10(x[0]) : x[0];
+    const double to = c->log_x ? log10(x[N - 1]) : x[N - 1],
+                 mark = c->log_x ? log10(c->mark) : c->mark;
+    double low = HUGE_VAL, high = -HUGE_VAL;
+    LLM_ASSERT(from != to && fabs(from) <= DBL_MAX && fabs(to) <= DBL_MAX);
+    for (size_t i = 0; i < S * N; i++) {
+        if (!(fabs(y[i]) <= DBL_MAX)) continue;
+        low = fmin(low, y[i]);
+        high = fmax(high, y[i]);
+    }
+    if (low > high) low = high = 0.0;         /* nothing to show */
+    if (low == high) low -= 1.0, high += 1.0; /* a flat line stands in the middle */
+    const double step = llm_chart_step(high - low);
+    low = step * floor(low / step + 1e-9);
+    high = step * ceil(high / step - 1e-9);
+
+    /* room for all of it: then none of the following can fail */
+    if (!llm_buffer_reserve(svg, 8192 + S * (512 + 16 * N))) return false;
+    llm_buffer_print(svg, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 720 408' "
+                          "font-family='sans-serif' font-size='13' fill='#333'>\n"
+                          "<rect width='720' height='408' fill='white'/>\n"
+                          "<text x='74' y='26' font-size='15' font-weight='bold'>");
+    llm_chart_text(svg, c->title, 70);
+    llm_buffer_print(svg, "</text>\n<text x='302' y='396' text-anchor='middle'>");
+    llm_chart_text(svg, c->across, 60);
+    llm_buffer_print(svg, "</text>\n<text transform='translate(18 197) rotate(-90)' "
+                          "text-anchor='middle'>");
+    llm_chart_text(svg, c->up, 40);
+    llm_buffer_print(svg, "</text>\n");
+    const double span = fabs(to - from);
+    llm_chart_ticks(svg, low, high, step, true, false, false);
+    llm_chart_ticks(svg, fmin(from, to), fmax(from, to),
+                    c->log_x ? fmax(1.0, llm_chart_step(span)) : llm_chart_step(span), false,
+                    from > to, c->log_x);
+    llm_buffer_print(svg, "<path d='M74 350H530' stroke='#333'/>\n");
+    if (fabs(mark) <= DBL_MAX)
+        llm_buffer_print(svg, "<path d='M%.1f 44V350' stroke='#333' stroke-dasharray='5 4'/>\n",
+                         74.0 + 456.0 * (mark - from) / (to - from));
+
+    float end[LLM_CHART_LINES] = {0.0f};
+    size_t order[LLM_CHART_LINES];
+    for (size_t s = 0; s < S; s++) {
+        end[s] = 350.0f;
+        llm_buffer_print(svg, "<polyline fill='none' stroke='%s' stroke-width='2' points='",
+                         colour[s % 8]);
+        for (size_t i = 0; i < N; i++) {
+            const double at = ((c->log_x ? log10(x[i]) : x[i]) - from) / (to - from);
+            const double height = 350.0 - 306.0 * (y[s * N + i] - low) / (high - low);
+            if (!(fabs(height) <= DBL_MAX)) continue;
+            llm_buffer_print(svg, "%.1f,%.1f ", 74.0 + 456.0 * at, height);
+            end[s] = (float)height;
+        }
+        llm_buffer_print(svg, "'/>\n");
+    }
+    llm_argsort(order, end, S);
+    double place = 30.0;
+    for (size_t k = 0; k < S; k++) { /* 14 apart; the last ones must still fit above the axis */
+        const size_t s = order[k];
+        const double lowest = 350.0 - 14.0 * (double)(S - 1 - k);
+        place = fmax(place + 14.0, fmin((double)end[s], lowest));
+        llm_buffer_print(svg,
+                         "<path d='M530 %.1fL540 %.1f' stroke='%s' stroke-opacity='0.5'/>\n"
+                         "<text x='543' y='%.1f' fill='%s'>",
+                         (double)end[s], place, colour[s % 8], place + 4.5, colour[s % 8]);
+        llm_chart_text(svg, name[s], 24);
+        llm_buffer_print(svg, "</text>\n");
+    }
+    return llm_buffer_print(svg, "</svg>\n");
 }
 
 /* @exp ------------------------------------------------------ Exponential and tanh that vectorise
@@ -5035,29 +5240,29 @@ LLM_API void llm_special_gamma_tails(double *log_p, double *log_q, double a, dou
 
 /* *log_i = log I(x;a,b) and *log_c = log(1 - I), a, b > 0, y = 1 - x: who knows y better than as
  * that difference can say so. The fraction converges fast below the mean; above it the roles of
- * (a,x) and (b,y) are exchanged. */
+ * (a,x) and (b,y) are exchanged. It is the even part of the usual one, in which nothing cancels
+ * when a is 1e15 and x nearly 1. */
 LLM_API void llm_special_beta_tails(double *log_i, double *log_c, double a, double b, double x,
                                     double y) {
-    if (x > (a + 1.0) / (a + b + 2.0)) {
+    const double lambda = a > b ? (a + b) * y - b : a - (a + b) * x; /* mean - x, times a + b */
+    if (lambda < 0.0) {
         llm_special_beta_tails(log_c, log_i, b, a, y, x);
         return;
     }
     *log_i = -(double)INFINITY;
     *log_c = 0.0;
     if (x <= 0.0) return;
-    double c = 1.0, d = 1.0 / (1.0 - (a + b) * x / (a + 1.0)), h = d, change = 0.0;
-    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) {
-        const double even = k * (b - k) * x / ((a + 2.0 * k - 1.0) * (a + 2.0 * k));
-        const double odd = -(a + k) * (a + b + k) * x / ((a + 2.0 * k) * (a + 2.0 * k + 1.0));
-        d = 1.0 / (1.0 + even * d);
-        c = 1.0 + even / c;
-        h *= c * d;
-        d = 1.0 / (1.0 + odd * d);
-        c = 1.0 + odd / c;
+    double h = a / (a + 1.0) * (1.0 + lambda), c = h, d = 0.0, change = 0.0;
+    for (double k = 1.0; fabs(change - 1.0) > 2e-16 && k < 1e6; k += 1.0) { /* Lentz */
+        const double s = a + 2.0 * k - 1.0, w = k * (b - k) * x / s;
+        const double top = (a + k - 1.0) / s * (a + b + k - 1.0) * w * x;
+        const double under = k + w + (a + k) / (s + 2.0) * (1.0 + lambda + k * (1.0 + y));
+        d = 1.0 / (under + top * d);
+        c = under + top / c;
         change = c * d;
         h *= change;
     }
-    *log_i = llm_special_beta_front(a, b, x, y) + log(h / a);
+    *log_i = llm_special_beta_front(a, b, x, y) - log(h);
     if (*log_i > 0.0) *log_i = 0.0;
     *log_c = llm_special_log1mexp(*log_i);
 }
@@ -5218,11 +5423,8 @@ LLM_API llm_distribution llm_distribution_core(const llm_distribution *d) {
     llm_distribution c = *d;
     if (d->kind == LLM_DISTRIBUTION_UNIFORM) c.kind = LLM_DISTRIBUTION_BETA, c.a = c.b = 1.0;
     if (d->kind == LLM_DISTRIBUTION_EXPONENTIAL) c.kind = LLM_DISTRIBUTION_GAMMA, c.a = 1.0;
-    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED) {
-        c.kind = LLM_DISTRIBUTION_GAMMA;
-        c.a = 0.5 * d->a;
-        c.scale = 2.0 * d->scale;
-    }
+    if (d->kind == LLM_DISTRIBUTION_CHI_SQUARED)
+        c.kind = LLM_DISTRIBUTION_GAMMA, c.a = 0.5 * d->a, c.scale = 2.0 * d->scale;
     return c;
 }
 
@@ -5335,6 +5537,8 @@ LLM_API double llm_distribution_quantile(const llm_distribution *d, double p) {
         break;
     default:
         z = llm_special_inverse_beta(&y, 0.5 * c.a, 0.5, 2.0 * tail), z = -sqrt(c.a * y / z);
+        if (c.a > 1e10) /* nearly normal: Cornish & Fisher's first term */
+            y = llm_special_inverse_normal(tail), z = y + (y * y + 1.0) * y / (4.0 * c.a);
     }
     return c.loc + c.scale * (p > 0.5 ? -z : z);
 }
@@ -7372,6 +7576,54 @@ LLM_API void llm_cross_entropy_in_place(float *loss, float *logits, const int *t
     }
 }
 
+/* The same for a vocabulary in pieces, so that (N,V) logits are never all there: a piece is a
+ * product with some rows of the output matrix, or comes from another machine. state, z_y (N) <-
+ * logits (N,size) of the classes from first on; before the first piece state is {-inf, 0}. Any
+ * order will do. Rows of ignored targets are not read. */
+LLM_API void llm_cross_entropy_chunk(llm_logsumexp_pair *state, float *z_y, const float *logits,
+                                     const int *target, size_t first, size_t N, size_t size) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0);
+        const float *z = logits + n * size;
+        const size_t at = (size_t)target[n] - first; /* wraps where the target stands before */
+        llm_logsumexp_pair piece = {llm_logsumexp_max(z, size), 0.0f};
+        if (piece.max != -INFINITY) piece.sum = (float)llm_logsumexp_sum(z, size, piece.max, 1.0f);
+        state[n] = llm_logsumexp_merge(state[n], piece);
+        if (at < size) z_y[n] = z[at];
+    }
+}
+
+/* loss (N) <- state, z_y after all pieces. Returns how many rows are not ignored. */
+LLM_API size_t llm_cross_entropy_chunk_loss(float *loss, const llm_logsumexp_pair *state,
+                                            const float *z_y, const int *target, size_t N) {
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) {
+        loss[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        loss[n] = (state[n].max - z_y[n]) + logf(state[n].sum);
+        kept++;
+    }
+    return kept;
+}
+
+/* A piece of logits (N,size), computed again, becomes its part of the gradient: scale * (softmax -
+ * onehot), 0 in ignored rows. */
+LLM_API void llm_cross_entropy_chunk_backward(float *logits, const llm_logsumexp_pair *state,
+                                              const int *target, size_t first, size_t N,
+                                              size_t size, float scale) {
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const bool kept = target[n] != LLM_CROSS_ENTROPY_IGNORE;
+        const size_t at = (size_t)target[n] - first;
+        float *z = logits + n * size;
+        for (size_t i = 0; i < size; i++)
+            z[i] = kept ? scale / state[n].sum * llm_expf(z[i] - state[n].max) : 0.0f;
+        if (kept && at < size) z[at] -= scale;
+    }
+}
+
 /* loss (N), lse (N) <- logits (N,V), p (N,V): loss = sum_i p_i (lse - z_i) for any distribution p,
  * a teacher's, smoothed or mixed labels. Where p is 0 the logit may be -inf. */
 LLM_API void llm_cross_entropy_soft_forward(float *loss, float *lse, const float *logits,
@@ -7692,6 +7944,492 @@ LLM_API double llm_f_divergence_variational(float *dT_p, float *dT_q, const floa
     }
     for (size_t i = 0; dT_q && i < m; i++) dT_q[i] = (float)-exp((double)T_q[i] - lse);
     return sum / (double)n - (lse - log((double)m));
+}
+
+/* @wasserstein ---------------------------------------------- Wasserstein distance
+ *
+ *  W_p(a,b)^p = min over plans P of sum_ij P_ij |x_i - y_j|^p,   sum_j P_ij = a_i, sum_i P_ij = b_j
+ *     on a line:   integral_0^1 |F^-1(t) - G^-1(t)|^p dt            the plan keeps the order
+ *     of normals:  |m1 - m2|^2 + min_Q |R1 - R2 Q|_F^2             R = S^(1/2), Q orthogonal, p = 2
+ *
+ * What it costs to move one heap of earth into the shape of another, where a grain's way has a
+ * price. KL and its kind compare heights at the same place, and say infinity as soon as supports
+ * are apart; this one says how far apart. Three cases need no search: on a line the leftmost grain
+ * goes to the leftmost place, between normals the plan is linear, and sliced, the mean over random
+ * lines, needs lines only. What is easily got wrong: W_2 or its square, and masses that differ.
+ *
+ * source  Peyre & Cuturi 2019, "Computational Optimal Transport", remarks 2.28, 2.31, section 10.5;
+ *         Bhatia, Jain & Lim 2019, "On the Bures-Wasserstein distance", theorem 1 (Q)
+ * needs   error arena rng argsort eigh svd
+ * see     @wasserstein_exact (any cost), @wasserstein_sinkhorn, @f_divergence
+ * topics  Wasserstein Distance & Optimal Transport
+ */
+typedef struct {
+    const float *x;    /* (n,d) */
+    const float *mass; /* (n), not negative; NULL: 1/n each */
+    size_t n;
+} llm_wasserstein_measure;
+
+/* What makes a mass of m a share of the whole: 1 / total. 0 and a sentence where a mass is negative
+ * or nothing is left, or a coordinate or mass is not finite. */
+LLM_API double llm_wasserstein_unit(const llm_wasserstein_measure *m, size_t d, llm_error *error) {
+    double total = 0.0;
+    for (size_t i = 0; i < m->n * d; i++)
+        if (!(fabsf(m->x[i]) <= FLT_MAX)) {
+            llm_fail(error, "wasserstein: point %zu is not finite", i / d);
+            return 0.0;
+        }
+    for (size_t i = 0; i < m->n; i++) {
+        const double share = m->mass ? (double)m->mass[i] : 1.0 / (double)m->n;
+        total += share >= 0.0 && share <= (double)FLT_MAX ? share : (double)NAN;
+    }
+    if (total > 0.0) return 1.0 / total;
+    llm_fail(error, "wasserstein: %zu points of total mass %g", m->n, total);
+    return 0.0;
+}
+
+/* unit (2) <- both; false also where the totals differ by more than 1e-5 of themselves. */
+LLM_API bool llm_wasserstein_units(double unit[2], const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, size_t d, llm_error *error) {
+    unit[0] = llm_wasserstein_unit(a, d, error);
+    unit[1] = unit[0] > 0.0 ? llm_wasserstein_unit(b, d, error) : 0.0;
+    if (!(unit[1] > 0.0)) return false;
+    if (fabs(unit[0] - unit[1]) <= 1e-5 * unit[0]) return true;
+    return llm_fail(error, "wasserstein: masses %g and %g, expected the same", 1.0 / unit[0],
+                    1.0 / unit[1]);
+}
+
+/* The mass of point i, as a share of the whole. */
+LLM_API double llm_wasserstein_share(const llm_wasserstein_measure *m, size_t i, double unit) {
+    return i >= m->n ? 0.0 : m->mass ? unit * (double)m->mass[i] : 1.0 / (double)m->n;
+}
+
+/* *cost = W_p^p of a and b on a line (d = 1), p >= 1; dx (n of a) += its gradient in a's points, or
+ * NULL. Where points of both coincide W_1 has a kink: no slope is added there. Scratch: n words
+ * each. */
+LLM_API bool llm_wasserstein_1d(double *cost, double *dx, const llm_wasserstein_measure *a,
+                                const llm_wasserstein_measure *b, double p, llm_arena *arena,
+                                llm_error *error) {
+    const size_t mark = arena->used;
+    double unit[2];
+    LLM_ASSERT(p >= 1.0);
+    if (!llm_wasserstein_units(unit, a, b, 1, error)) return false;
+    size_t *from = (size_t *)llm_arena_take(arena, a->n, sizeof(size_t));
+    size_t *to = (size_t *)llm_arena_take(arena, b->n, sizeof(size_t));
+    llm_argsort(from, a->x, a->n);
+    llm_argsort(to, b->x, b->n);
+    double left = 0.0, room = 0.0; /* of the current two: one of them is used up at every turn */
+    *cost = 0.0;
+    for (size_t i = 0, j = 0; i < a->n && j < b->n; i += left <= 0.0, j += room <= 0.0) {
+        if (left <= 0.0) left = llm_wasserstein_share(a, from[i], unit[0]);
+        if (room <= 0.0) room = llm_wasserstein_share(b, to[j], unit[1]);
+        const double moved = fmin(left, room), way = (double)a->x[from[i]] - (double)b->x[to[j]];
+        *cost += moved * pow(fabs(way), p);
+        if (dx && way != 0.0) dx[from[i]] += copysign(moved * p * pow(fabs(way), p - 1.0), way);
+        left -= moved;
+        room -= moved;
+    }
+    arena->used = mark;
+    return true;
+}
+
+/* theta (L,d) <- directions, each equally likely. */
+LLM_API void llm_wasserstein_directions(float *theta, size_t L, size_t d, llm_rng *rng) {
+    for (size_t l = 0; l < L; l++) {
+        double square = 0.0;
+        while (!(square > 0.0)) {
+            square = 0.0;
+            llm_rng_normal_fill(rng, theta + l * d, d);
+            for (size_t c = 0; c < d; c++)
+                square += (double)theta[l * d + c] * (double)theta[l * d + c];
+        }
+        for (size_t c = 0; c < d; c++) theta[l * d + c] /= (float)sqrt(square);
+    }
+}
+
+/* *cost = mean over directions theta (L,d) of W_2^2 of the projections: at most W_2^2, and about
+ * 1/d of it. dx (n of a,d) += its gradient in a's points, or NULL. Scratch: n floats and words of
+ * both, n doubles of a. */
+LLM_API bool llm_wasserstein_sliced(double *cost, float *dx, const llm_wasserstein_measure *a,
+                                    const llm_wasserstein_measure *b, const float *theta, size_t L,
+                                    size_t d, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    double unit[2], *slope = llm_arena_doubles(arena, a->n);
+    float *px = llm_arena_floats(arena, a->n), *py = llm_arena_floats(arena, b->n);
+    const llm_wasserstein_measure from = {px, a->mass, a->n}, to = {py, b->mass, b->n};
+    bool ok = llm_wasserstein_units(unit, a, b, d, error);
+    *cost = 0.0;
+    for (size_t l = 0; l < L && ok; l++) {
+        const float *t = theta + l * d;
+        double one = 0.0;
+        for (size_t i = 0; i < a->n + b->n; i++) {
+            const float *x = i < a->n ? a->x + i * d : b->x + (i - a->n) * d;
+            double sum = 0.0;
+            for (size_t c = 0; c < d; c++) sum += (double)x[c] * (double)t[c];
+            if (i < a->n) px[i] = (float)sum, slope[i] = 0.0;
+            if (i >= a->n) py[i - a->n] = (float)sum;
+        }
+        ok = llm_wasserstein_1d(&one, slope, &from, &to, 2.0, arena, error);
+        *cost += one / (double)L;
+        for (size_t i = 0; dx && i < a->n * d; i++)
+            dx[i] += (float)(slope[i / d] / (double)L) * t[i % d];
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* root (d,d) <- s (d,d): the symmetric root of a covariance; scratch as llm_eigh and d^2 + d more.
+ * False where s is not symmetric, or an eigenvalue below -1e-6 of the largest. */
+LLM_API bool llm_wasserstein_root(double *root, const double *s, size_t d, llm_arena *arena,
+                                  llm_error *error) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, d), *v = llm_arena_doubles(arena, d * d);
+    bool ok = llm_eigh(w, v, s, d, arena) && (d == 0 || w[0] >= -1e-6 * fabs(w[d - 1]));
+    for (size_t i = 0; i < d && ok; i++) w[i] = sqrt(fmax(w[i], 0.0));
+    if (ok) llm_eigh_compose(root, w, v, d);
+    arena->used = mark;
+    return ok || llm_fail(error, "wasserstein: a covariance is not symmetric or has a negative "
+                                 "eigenvalue");
+}
+
+/* *cost = W_2^2 of two normals: means m1, m2 (d), covariances s1, s2 (d,d). The roots as close as
+ * an orthogonal Q brings them; it comes from the singular vectors of R2 R1, and the sum of squares
+ * is 0 for equal normals, where tr(S1 + S2 - 2 (R1 S2 R1)^(1/2)) cancels. Scratch: 6 d^2 + d. */
+LLM_API bool llm_wasserstein_normal(double *cost, const double *m1, const double *s1,
+                                    const double *m2, const double *s2, size_t d, llm_arena *arena,
+                                    llm_error *error) {
+    const size_t mark = arena->used;
+    double *r1 = llm_arena_doubles(arena, d * d), *r2 = llm_arena_doubles(arena, d * d);
+    double *g = llm_arena_doubles(arena, d * d), *j = llm_arena_doubles(arena, d * d);
+    double *s = llm_arena_doubles(arena, d);
+    const bool ok = llm_wasserstein_root(r1, s1, d, arena, error) &&
+                    llm_wasserstein_root(r2, s2, d, arena, error);
+    *cost = 0.0;
+    for (size_t i = 0; i < d * d && ok; i++) {
+        g[i] = 0.0;
+        for (size_t k = 0; k < d; k++) g[i] += r2[i / d * d + k] * r1[k * d + i % d];
+    }
+    if (ok) llm_svd_jacobi(g, s, j, d, d); /* R2 R1 = J' S W, Q = J' W */
+    for (size_t i = 0; i < d && ok; i++) {
+        *cost += (m1[i] - m2[i]) * (m1[i] - m2[i]);
+        for (size_t p = 0; p < d; p++) { /* s: row i of R2 J' */
+            s[p] = 0.0;
+            for (size_t k = 0; k < d; k++) s[p] += r2[i * d + k] * j[p * d + k];
+        }
+        for (size_t c = 0; c < d; c++) {
+            double apart = r1[i * d + c];
+            for (size_t p = 0; p < d; p++) apart -= s[p] * g[p * d + c];
+            *cost += apart * apart;
+        }
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* @wasserstein_exact ---------------------------------------- Optimal transport and assignment
+ *
+ *     min sum_ij P_ij C_ij,  sum_j P_ij = a_i,  sum_i P_ij = b_j      =      max a.u + b.v
+ *     u_i + v_j <= C_ij everywhere, and equal where P_ij > 0
+ *
+ * Any cost, any two measures of equal mass: a linear program whose two sides prove each other.
+ * u and v are prices, at a source and at a sink, that undercut no way; a plan that uses only ways
+ * they pay for is optimal, and a.u + b.v says so without another search. Masses are shipped one
+ * shortest path at a time, over C_ij - u_i - v_j >= 0, where a path may take back what was shipped
+ * before; then prices rise by what the path cost. With masses 1 this is the assignment problem, and
+ * the method the Hungarian one: n paths of n m steps each.
+ *
+ * source  Kuhn 1955, "The Hungarian method"; Edmonds & Karp 1972, "Theoretical improvements in
+ *         algorithmic efficiency" (prices); Peyre & Cuturi 2019, section 3.5
+ * needs   error arena wasserstein
+ * see     @wasserstein_sinkhorn (faster, smoother, not exact), @lagrange, @cluster_score
+ * topics  -
+ */
+
+/* cost (n,m) <- |x_i - y_j|^p for points of d coordinates, in the Euclidean norm. */
+LLM_API void llm_wasserstein_cost(double *cost, const llm_wasserstein_measure *a,
+                                  const llm_wasserstein_measure *b, size_t d, double p) {
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t j = 0; j < b->n; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < d; c++) {
+                const double way = (double)a->x[i * d + c] - (double)b->x[j * d + c];
+                square += way * way;
+            }
+            cost[i * b->n + j] = p == 2.0 ? square : pow(square, 0.5 * p);
+        }
+}
+
+/* A plan on its way, and the tree of shortest paths from one source. */
+typedef struct {
+    size_t n, m;
+    const double *cost;
+    double *plan, *u, *v, *left, *room, nothing; /* nothing: what counts as rounding of a mass */
+    double *far, *way; /* (n), (m): how far source i, sink j are; HUGE_VAL where not yet reached */
+    size_t *via, *from, *row; /* (n) the sink before source i, (m) the source before sink j, */
+    bool *done;               /* (n) sources in the order they were reached, (m): way is final */
+} llm_wasserstein_exact_state;
+
+/* Grows the tree from source s until a sink with room comes up, and returns it; m if there is none.
+ * Sinks that are full lead on to the sources they are filled from. *rows: how many sources have
+ * been reached. */
+LLM_API size_t llm_wasserstein_exact_grow(llm_wasserstein_exact_state *t, size_t *rows, size_t s) {
+    const size_t n = t->n, m = t->m;
+    for (size_t j = 0; j < m; j++) t->way[j] = HUGE_VAL, t->done[j] = false;
+    for (size_t i = 0; i < n; i++) t->far[i] = HUGE_VAL;
+    t->far[s] = 0.0;
+    t->row[0] = s;
+    *rows = 1;
+    for (size_t next = 0;;) {
+        for (; next < *rows; next++) {
+            const size_t i = t->row[next];
+            for (size_t j = 0; j < m; j++) {
+                const double slack = t->cost[i * m + j] - t->u[i] - t->v[j];
+                const double way = t->far[i] + fmax(0.0, slack);
+                if (!t->done[j] && way < t->way[j]) t->way[j] = way, t->from[j] = i;
+            }
+        }
+        size_t j = m;
+        for (size_t k = 0; k < m; k++)
+            if (!t->done[k] && (j == m || t->way[k] < t->way[j])) j = k;
+        if (j == m || t->room[j] > t->nothing) return j;
+        t->done[j] = true;
+        for (size_t i = 0; i < n; i++) {
+            if (!(t->plan[i * m + j] > 0.0) || t->far[i] < HUGE_VAL) continue;
+            t->far[i] = t->way[j]; /* what was shipped on i, j costs nothing to take back */
+            t->via[i] = j;
+            t->row[(*rows)++] = i;
+        }
+    }
+}
+
+/* plan (n,m), u (n), v (m) <- the cheapest way to ship left (n) into room (m), which holds it all;
+ * left and room end as what remains. v_j is 0 where room remains, else at most 0. Each turn empties
+ * a source, fills a sink or clears a way. */
+LLM_API void llm_wasserstein_exact_ship(double *plan, double *u, double *v, double *left,
+                                        double *room, const double *cost, size_t n, size_t m,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_wasserstein_exact_state t;
+    t.n = n, t.m = m, t.cost = cost, t.nothing = 0.0;
+    t.plan = plan, t.u = u, t.v = v, t.left = left, t.room = room;
+    t.far = llm_arena_doubles(arena, n);
+    t.way = llm_arena_doubles(arena, m);
+    t.via = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    t.from = (size_t *)llm_arena_take(arena, m, sizeof(size_t));
+    t.row = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    t.done = (bool *)llm_arena_take(arena, m, sizeof(bool));
+    for (size_t i = 0; i < n * m; i++) plan[i] = 0.0;
+    for (size_t j = 0; j < m; j++) v[j] = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        t.nothing += 1e-14 * left[i];
+        u[i] = HUGE_VAL;
+        for (size_t j = 0; j < m; j++) u[i] = fmin(u[i], cost[i * m + j]);
+    }
+    for (size_t s = 0; s < n; s++)
+        while (left[s] > t.nothing) {
+            size_t rows;
+            const size_t end = llm_wasserstein_exact_grow(&t, &rows, s);
+            if (end == m) break; /* only rounding is left */
+            for (size_t k = 0; k < rows; k++) u[t.row[k]] += t.way[end] - t.far[t.row[k]];
+            for (size_t j = 0; j < m; j++)
+                if (t.done[j]) v[j] -= t.way[end] - t.way[j];
+
+            double moved = fmin(left[s], room[end]);
+            for (size_t i = t.from[end]; i != s; i = t.from[t.via[i]])
+                moved = fmin(moved, plan[i * m + t.via[i]]);
+            left[s] -= moved;
+            room[end] -= moved;
+            for (size_t j = end, i = t.from[j];; j = t.via[i], i = t.from[j]) {
+                plan[i * m + j] += moved;
+                if (i == s) break;
+                plan[i * m + t.via[i]] -= moved;
+            }
+        }
+    arena->used = mark;
+}
+
+/* False where a cost (n,m) is not finite. */
+LLM_API bool llm_wasserstein_exact_finite(const double *cost, size_t n, size_t m,
+                                          llm_error *error) {
+    for (size_t i = 0; i < n * m; i++)
+        if (!(fabs(cost[i]) <= DBL_MAX))
+            return llm_fail(error, "wasserstein: the cost from %zu to %zu is not finite", i / m,
+                            i % m);
+    return true;
+}
+
+/* *total, plan (n,m), u (n), v (m) <- cost (n,m) and the masses of a (n) and b (m), as shares of
+ * the whole (their points are not read). Scratch: 3 n + 4 m words and padding. */
+LLM_API bool llm_wasserstein_exact(double *total, double *plan, double *u, double *v,
+                                   const double *cost, const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, llm_arena *arena,
+                                   llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n;
+    double unit[2];
+    if (!llm_wasserstein_units(unit, a, b, 0, error)) return false;
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *left = llm_arena_doubles(arena, n), *room = llm_arena_doubles(arena, m);
+    for (size_t i = 0; i < n; i++) left[i] = llm_wasserstein_share(a, i, unit[0]);
+    for (size_t j = 0; j < m; j++) room[j] = llm_wasserstein_share(b, j, unit[1]);
+    llm_wasserstein_exact_ship(plan, u, v, left, room, cost, n, m, arena);
+    *total = 0.0;
+    for (size_t i = 0; i < n * m; i++) *total += plan[i] * cost[i];
+    arena->used = mark;
+    return true;
+}
+
+/* *total, to (n) <- cost (n,m), n <= m: each row gets a column of its own, at the least sum.
+ * Scratch: n m doubles, 5 n + 5 m words and padding. */
+LLM_API bool llm_wasserstein_assign(double *total, size_t *to, const double *cost, size_t n,
+                                    size_t m, llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(n <= m);
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *plan = llm_arena_doubles(arena, n * m), *u = llm_arena_doubles(arena, n);
+    double *v = llm_arena_doubles(arena, m), *left = llm_arena_doubles(arena, n);
+    double *room = llm_arena_doubles(arena, m);
+    for (size_t i = 0; i < n; i++) left[i] = 1.0;
+    for (size_t j = 0; j < m; j++) room[j] = 1.0;
+    llm_wasserstein_exact_ship(plan, u, v, left, room, cost, n, m, arena);
+    *total = 0.0;
+    for (size_t i = 0; i < n * m; i++)
+        if (plan[i] > 0.0) to[i / m] = i % m, *total += cost[i];
+    arena->used = mark;
+    return true;
+}
+
+/* @wasserstein_sinkhorn ------------------------------------- Optimal transport, smoothed
+ *
+ *     OT_eps(a,b) = min_P <P,C> + eps KL(P | a b')      P_ij = a_i b_j e^((f_i + g_j - C_ij) / eps)
+ *     f_i = -eps log sum_j b_j e^((g_j - C_ij) / eps)     g_j likewise, in turns
+ *     S_eps(a,b)  = OT_eps(a,b) - OT_eps(a,a) / 2 - OT_eps(b,b) / 2
+ *
+ * A little entropy turns the linear program into two soft minima that are repeated until both
+ * marginals hold: matrix-vector work, in parallel, with a gradient everywhere. e^(-C/eps) itself
+ * underflows as soon as eps is small, so the potentials stay in the log domain. What is easily got
+ * wrong: OT_eps(a,a) is not 0, and descending on OT_eps(a,b) makes points shrink towards the mean;
+ * the two corrections undo that. As eps falls S goes to W^p, as it grows to the distance of means.
+ *
+ * source  Cuturi 2013, "Sinkhorn distances"; Peyre & Cuturi 2019, section 4.4; Feydy et al. 2019,
+ *         "Interpolating between optimal transport and MMD using Sinkhorn divergences"
+ * needs   error arena wasserstein wasserstein_exact
+ * see     @logsumexp, @wasserstein_exact
+ * topics  -
+ */
+
+/* f (n) <- g (m), cost: -eps log sum_j share_j e^((g_j - C_ij) / eps), C_ij at cost[i row + j col],
+ * so that one function serves both sides. Masses of 0 are left out; not all are. */
+LLM_API void llm_wasserstein_sinkhorn_half(double *f, const double *g,
+                                           const llm_wasserstein_measure *b, double unit,
+                                           const double *cost, size_t row, size_t col, size_t n,
+                                           double eps) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        double most = -HUGE_VAL, sum = 0.0;
+        for (size_t j = 0; j < b->n; j++)
+            if (llm_wasserstein_share(b, j, unit) > 0.0)
+                most = fmax(most, g[j] - cost[i * row + j * col]);
+        for (size_t j = 0; j < b->n; j++) {
+            const double share = llm_wasserstein_share(b, j, unit);
+            if (share > 0.0) sum += share * exp((g[j] - cost[i * row + j * col] - most) / eps);
+        }
+        f[i] = -most - eps * log(sum);
+    }
+}
+
+/* f (n), g (m) <- f (zeros, or the potentials of a larger eps), cost (n,m), masses of a and b.
+ * Stops when the columns' sums of P are b exactly and those of the rows are off by tol or less in
+ * all; false when that takes more than *rounds rounds, with the last f and g. *rounds ends as how
+ * many it took. For a == b and a symmetric cost f is g, and half a step at a time takes few.
+ * Scratch: n doubles. */
+LLM_API bool llm_wasserstein_sinkhorn(double *f, double *g, size_t *rounds, const double *cost,
+                                      const llm_wasserstein_measure *a,
+                                      const llm_wasserstein_measure *b, double eps, double tol,
+                                      llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n, most = *rounds;
+    double unit[2], off = HUGE_VAL;
+    LLM_ASSERT(eps > 0.0);
+    if (!llm_wasserstein_units(unit, a, b, 0, error)) return false;
+    if (!llm_wasserstein_exact_finite(cost, n, m, error)) return false;
+    double *next = llm_arena_doubles(arena, n);
+    for (*rounds = 0; *rounds < most && off > tol; (*rounds)++) {
+        if (a == b) memcpy(g, f, n * sizeof *g);
+        if (a != b) llm_wasserstein_sinkhorn_half(g, f, a, unit[0], cost, 1, m, m, eps);
+        llm_wasserstein_sinkhorn_half(next, g, b, unit[1], cost, m, 1, n, eps);
+        off = 0.0; /* row i of P sums to a_i e^((f_i - next_i) / eps) */
+        for (size_t i = 0; i < n; i++)
+            off += llm_wasserstein_share(a, i, unit[0]) * fabs(expm1((f[i] - next[i]) / eps));
+        for (size_t i = 0; i < n && off > tol; i++)
+            f[i] = a == b ? 0.5 * (f[i] + next[i]) : next[i];
+    }
+    arena->used = mark;
+    return off <= tol ||
+           llm_fail(error, "wasserstein: marginals off by %g after %zu rounds", off, most);
+}
+
+/* Returns <P,C>, plan (n,m) or NULL <- f, g and what they were computed from. */
+LLM_API double llm_wasserstein_sinkhorn_plan(double *plan, const double *f, const double *g,
+                                             const double *cost, const llm_wasserstein_measure *a,
+                                             const llm_wasserstein_measure *b, double eps) {
+    double unit[2], total = 0.0;
+    if (!llm_wasserstein_units(unit, a, b, 0, NULL)) return (double)NAN;
+    for (size_t i = 0; i < a->n; i++)
+        for (size_t j = 0; j < b->n; j++) {
+            const size_t ij = i * b->n + j;
+            double p = llm_wasserstein_share(a, i, unit[0]) * llm_wasserstein_share(b, j, unit[1]);
+            if (p > 0.0) p *= exp((f[i] + g[j] - cost[ij]) / eps);
+            total += p * cost[ij];
+            if (plan) plan[ij] = p;
+        }
+    return total;
+}
+
+/* *value += scale * OT_eps(a,b) for the cost |x - y|^2, which at the optimum is a.f + b.g; dx (n of
+ * a,d) += its gradient in a's points with f, g and P held fixed (the envelope theorem), or NULL.
+ * From the largest cost on eps is halved, 50 rounds each: started cold, a small eps can make the
+ * error fall as slowly as 1 / rounds. Scratch: 2 n m + 2 n + m doubles and padding. */
+LLM_API bool llm_wasserstein_sinkhorn_term(double *value, float *dx, double scale,
+                                           const llm_wasserstein_measure *a,
+                                           const llm_wasserstein_measure *b, size_t d, double eps,
+                                           llm_arena *arena, llm_error *error) {
+    const size_t mark = arena->used, n = a->n, m = b->n;
+    double *cost = llm_arena_doubles(arena, n * m), *plan = llm_arena_doubles(arena, n * m);
+    double *f = llm_arena_doubles(arena, n), *g = llm_arena_doubles(arena, m), unit[2];
+    double now = eps;
+    bool ok = llm_wasserstein_units(unit, a, b, d, error);
+    llm_wasserstein_cost(cost, a, b, d, 2.0);
+    for (size_t i = 0; i < n; i++) f[i] = 0.0;
+    for (size_t i = 0; i < n * m; i++) now = fmax(now, cost[i]);
+    for (size_t rounds = 50; now > eps && ok; now *= 0.5, rounds = 50)
+        llm_wasserstein_sinkhorn(f, g, &rounds, cost, a, b, now, 1e-6, arena, NULL);
+    size_t rounds = 100000;
+    ok = ok && llm_wasserstein_sinkhorn(f, g, &rounds, cost, a, b, eps, 1e-6, arena, error);
+    if (ok) llm_wasserstein_sinkhorn_plan(plan, f, g, cost, a, b, eps);
+    for (size_t i = 0; i < n && ok; i++)
+        *value += scale * llm_wasserstein_share(a, i, unit[0]) * f[i];
+    for (size_t j = 0; j < m && ok; j++)
+        *value += scale * llm_wasserstein_share(b, j, unit[1]) * g[j];
+    for (size_t i = 0; i < n && dx && ok; i++)
+        for (size_t j = 0; j < m; j++)
+            for (size_t c = 0; c < d; c++) { /* a point of a == b stands on both sides */
+                const double way = (double)a->x[i * d + c] - (double)b->x[j * d + c];
+                dx[i * d + c] += (float)((a == b ? 4.0 : 2.0) * scale * plan[i * m + j] * way);
+            }
+    arena->used = mark;
+    return ok;
+}
+
+/* *value = S_eps(a,b) for the cost |x - y|^2: 0 for a = b, never negative; dx (n of a,d) += its
+ * gradient in a's points, or NULL. eps has the unit of the cost; its root is the blur. Scratch: as
+ * the terms, of which it needs one at a time. */
+LLM_API bool llm_wasserstein_sinkhorn_divergence(double *value, float *dx,
+                                                 const llm_wasserstein_measure *a,
+                                                 const llm_wasserstein_measure *b, size_t d,
+                                                 double eps, llm_arena *arena, llm_error *error) {
+    *value = 0.0;
+    return llm_wasserstein_sinkhorn_term(value, dx, 1.0, a, b, d, eps, arena, error) &&
+           llm_wasserstein_sinkhorn_term(value, dx, -0.5, a, a, d, eps, arena, error) &&
+           llm_wasserstein_sinkhorn_term(value, NULL, -0.5, b, b, d, eps, arena, error);
 }
 
 /* @fisher_info ---------------------------------------------- Fisher information
@@ -8672,6 +9410,98 @@ LLM_API void llm_csv_categories(int *code, const char **name, size_t *count, con
         code[i] = (int)low;
     }
     *count = distinct;
+}
+
+/* @csv_features ------------------------------------------ Columns of a table: a matrix for a model
+ *
+ *     numbers           one column, NaN where missing
+ *     texts, K of them  K - 1 columns of 0 and 1, "quarter=hills"; all 0 is the first text
+ *
+ * Linear models eat a matrix, and a table has names in it. A column whose first known value is a
+ * number must hold numbers to its end: one "12a" is a mistake to be told with its line, not a
+ * reason to take 500 numbers for 500 names. A column of texts becomes indicators, all but one: with
+ * all of them, they would sum to the intercept's column, and no fit could tell them apart. A text
+ * that is missing is missing in all its indicators. A column of very many texts is a key or a
+ * sentence, and no category.
+ *
+ * source  pandas, get_dummies(drop_first=True)
+ * needs   csv csv_column error size
+ * see     @one_hot, @supervised (what becomes of NaN)
+ * topics  -
+ */
+enum { LLM_CSV_FEATURES_NAME = 64 };
+typedef struct {
+    size_t n, d;
+    float *x;                            /* (n,d) */
+    char (*name)[LLM_CSV_FEATURES_NAME]; /* (d), cut off where longer */
+} llm_csv_features;
+
+/* Frees x and the names. */
+LLM_API void llm_csv_features_free(llm_csv_features *f) {
+    free(f->x);
+    free(f->name);
+    memset(f, 0, sizeof *f);
+}
+
+/* Whether a column is one of numbers: its first known value is, or none is known. */
+LLM_API bool llm_csv_features_number(const llm_csv *t, size_t column) {
+    float x;
+    for (size_t i = 1; i <= t->rows; i++) {
+        const char *cell = t->cell[i * t->columns + column];
+        if (cell && *cell) return llm_csv_number(&x, cell);
+    }
+    return true;
+}
+
+/* Counts into f->d, or with f->x fills, the columns in use; code, text (rows) are scratch. */
+LLM_API bool llm_csv_features_pass(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, int *code, const char **text, llm_error *error) {
+    size_t at = 0;
+    for (size_t c = 0; c < t->columns; c++) {
+        const char *head = t->cell[c] ? t->cell[c] : "";
+        size_t K = 0;
+        if (use && !use[c]) continue;
+        if (llm_csv_features_number(t, c)) {
+            if (f->x && !llm_csv_numbers(f->x + at, f->d, t, c, error)) return false;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%s", head);
+            at++;
+            continue;
+        }
+        llm_csv_categories(code, text, &K, t, c);
+        if (K > most)
+            return llm_fail(error, "CSV, column '%.60s': %zu different texts, expected at most %zu",
+                            head, K, most);
+        for (size_t k = 1; k < K; k++, at++) {
+            for (size_t i = 0; f->x && i < f->n; i++)
+                f->x[i * f->d + at] = code[i] < 0 ? NAN : code[i] == (int)k ? 1.0f : 0.0f;
+            if (f->x) snprintf(f->name[at], LLM_CSV_FEATURES_NAME, "%.30s=%.30s", head, text[k]);
+        }
+    }
+    f->d = at;
+    return true;
+}
+
+/* f <- the columns of t with use (columns; NULL: all), of texts with at most `most` different ones.
+ * False, and nothing to free, where one has more, or a number is none. */
+LLM_API bool llm_csv_features_read(llm_csv_features *f, const llm_csv *t, const bool *use,
+                                   size_t most, llm_error *error) {
+    size_t bytes;
+    memset(f, 0, sizeof *f);
+    f->n = t->rows;
+    int *code = (int *)malloc((t->rows + 1) * sizeof(int)); /* t has as many pointers */
+    const char **text = (const char **)malloc((t->rows + 1) * sizeof(char *));
+    bool ok = (code && text) || llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    if (ok && llm_size_mul(&bytes, t->rows + 1, (f->d + 1) * sizeof(float))) {
+        f->x = (float *)malloc(bytes);
+        f->name = (char(*)[LLM_CSV_FEATURES_NAME])malloc((f->d + 1) * LLM_CSV_FEATURES_NAME);
+    }
+    if (ok && !(f->x && f->name)) ok = llm_fail(error, "CSV: out of memory");
+    ok = ok && llm_csv_features_pass(f, t, use, most, code, text, error);
+    free(code);
+    free(text);
+    if (!ok) llm_csv_features_free(f);
+    return ok;
 }
 
 /* @supervised ----------------------------------------------- Supervised learning
@@ -14037,6 +14867,401 @@ LLM_API void llm_activation_moments(double *square, double *slope, int kind) {
     }
 }
 
+/* @neuron --------------------------------------------------- Neuron
+ *
+ *     z = w.x + b       a = phi(z)       dz = da phi'(z)        dw = dz x     dx = dz w     db = dz
+ *     delta rule   w += lr (t - a) phi'(z) x           |z| / |w|: how far x is from where z is 0
+ *
+ * One unit weighs its inputs, adds them up and bends the sum. Alone it cuts its inputs by a plane;
+ * of the 16 functions of two bits that is enough for 14, and not for XOR and its opposite. Two
+ * layers of such units with hand-set weights add numbers, which is how it began (McCulloch and
+ * Pitts had no learning). The delta rule is gradient descent on (t - a)^2 / 2, example by example
+ * or over all of them. Winnow learns by multiplying instead of adding: few of many inputs matter,
+ * and it finds them after a number of mistakes that grows with the logarithm of how many there are.
+ *
+ * source  McCulloch & Pitts 1943, "A logical calculus of the ideas immanent in nervous activity";
+ *         Widrow & Hoff 1960, "Adaptive switching circuits"; Littlestone 1988, "Learning quickly
+ *         when irrelevant attributes abound" (Winnow)
+ * needs   activation
+ * see     @perceptron (a threshold that learns), @dense (many neurons), @logistic_regression
+ * topics  Neuron
+ */
+
+/* Returns a = phi(z), *z = w.x + b, which backward needs; z may be NULL. act is an
+ * LLM_ACTIVATION. */
+LLM_API float llm_neuron_forward(float *z, const float *x, const float *w, float b, size_t C,
+                                 int act) {
+    float sum = b;
+    for (size_t i = 0; i < C; i++) sum += w[i] * x[i];
+    if (z) *z = sum;
+    return llm_activation_value(sum, act);
+}
+
+/* dx (C), dw (C), *db += <- da and forward's x, w, z. Any of the three may be NULL. */
+LLM_API void llm_neuron_backward(float *dx, float *dw, float *db, float da, const float *x,
+                                 const float *w, float z, size_t C, int act) {
+    const float dz = da * llm_activation_slope(z, act);
+    for (size_t i = 0; dx && i < C; i++) dx[i] += dz * w[i];
+    for (size_t i = 0; dw && i < C; i++) dw[i] += dz * x[i];
+    if (db) *db += dz;
+}
+
+/* One pass over x (N,C), targets t (N): w (C) and *b move against the gradient of (t - a)^2 / 2,
+ * after each example (online) or once with the mean over all. Returns the mean of (t - a)^2 / 2,
+ * each before its step. Scratch: C floats, given back. */
+LLM_API double llm_neuron_delta(float *w, float *b, const float *x, const float *t, size_t N,
+                                size_t C, int act, float lr, bool online, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dw = llm_arena_floats(arena, C), db = 0.0f;
+    double loss = 0.0;
+    for (size_t i = 0; i < C; i++) dw[i] = 0.0f;
+    for (size_t n = 0; n < N; n++) {
+        float z;
+        const float e = llm_neuron_forward(&z, x + n * C, w, *b, C, act) - t[n];
+        loss += 0.5 * (double)e * (double)e / (double)N;
+        llm_neuron_backward(NULL, dw, &db, e, x + n * C, w, z, C, act);
+        if (!online && n + 1 < N) continue;
+        const float step = online ? lr : lr / (float)N;
+        for (size_t i = 0; i < C; i++) {
+            w[i] -= step * dw[i];
+            dw[i] = 0.0f;
+        }
+        *b -= step * db;
+        db = 0.0f;
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* distance (N) <- x (N,C): z / |w|, how far each x lies from the plane where z = 0, positive on
+ * the side where the neuron is active. False, and distance untouched, where w is 0: there is no
+ * plane. */
+LLM_API bool llm_neuron_boundary(float *distance, const float *x, const float *w, float b, size_t N,
+                                 size_t C) {
+    double square = 0.0;
+    for (size_t i = 0; i < C; i++) square += (double)w[i] * (double)w[i];
+    if (square == 0.0) return false;
+    for (size_t n = 0; n < N; n++) {
+        double z = (double)b;
+        for (size_t i = 0; i < C; i++) z += (double)w[i] * (double)x[n * C + i];
+        distance[n] = (float)(z / sqrt(square));
+    }
+    return true;
+}
+
+/* McCulloch and Pitts: fires when the sum of w over the inputs that fire reaches theta. AND of two
+ * is w = 1, 1, theta = 2; OR has theta = 1; NAND w = -1, -1, theta = -1. */
+LLM_API bool llm_neuron_fires(const bool *x, const int *w, int theta, size_t C) {
+    int sum = 0;
+    for (size_t i = 0; i < C; i++) sum += x[i] ? w[i] : 0;
+    return sum >= theta;
+}
+
+/* Adds three bits with two neurons: the carry fires when two of them do, the sum when one more does
+ * than the carry, which counts -2, accounts for. */
+LLM_API void llm_neuron_adder(bool *sum, bool *carry, bool a, bool b, bool c) {
+    const int weight[4] = {1, 1, 1, -2};
+    bool x[4] = {a, b, c, false};
+    *carry = x[3] = llm_neuron_fires(x, weight, 2, 3);
+    *sum = llm_neuron_fires(x, weight, 1, 4);
+}
+
+/* Winnow: w (C) > 0, starts at 1; says yes where the weights of x (C) add up to theta. A missed yes
+ * multiplies them by alpha, a wrong yes divides. Returns whether it was right. Usual: alpha 2,
+ * theta C. */
+LLM_API bool llm_neuron_winnow(float *w, const bool *x, bool target, size_t C, float alpha,
+                               float theta) {
+    float sum = 0.0f;
+    for (size_t i = 0; i < C; i++) sum += x[i] ? w[i] : 0.0f;
+    const bool said = sum >= theta;
+    for (size_t i = 0; i < C && said != target; i++)
+        if (x[i]) w[i] = target ? w[i] * alpha : w[i] / alpha;
+    return said == target;
+}
+
+/* @sigmoid -------------------------------------------------- Sigmoid
+ *
+ *     s(x) = 1 / (1 + e^-x) = e^x / (1 + e^x)        s' = s (1 - s)        s(-x) = 1 - s(x)
+ *     gate:   y = s(z) a + (1 - s(z)) b
+ *
+ * Turns any number into a share between 0 and 1, and is its own slope, s(1 - s): backward needs the
+ * output only. The slope is 1/4 at most, so k sigmoids behind each other shrink a gradient by 4^k
+ * or more, and it is below 0.01 where |x| > 4.6: such units are saturated and learn next to
+ * nothing, which is why hidden layers have other curves now. It stays where a share is meant: in
+ * gates, which blend two values, and at outputs. Of the two forms above the one that computes
+ * e^-|x| cannot overflow. A temperature divides x: below 1 it sharpens towards a step.
+ *
+ * source  Hochreiter & Schmidhuber 1997, "Long short-term memory" (gates); Lambert 1770 (the
+ *         continued fraction of tanh)
+ * needs   -
+ * see     @activation (in the table), @logit (its inverse, in double), @tanh, @lstm @gru
+ * topics  Sigmoid
+ */
+
+/* s(x). */
+LLM_API float llm_sigmoid_value(float x) {
+    const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
+    return x < 0.0f ? e * s : s;
+}
+
+/* y (n) <- x (n): s(x / temp), temp > 0. y may be x. */
+LLM_API void llm_sigmoid_forward(float *y, const float *x, size_t n, float temp) {
+    LLM_ASSERT(temp > 0.0f);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = llm_sigmoid_value(x[i] / temp);
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n), temp. */
+LLM_API void llm_sigmoid_backward(float *dx, const float *dy, const float *y, size_t n,
+                                  float temp) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) dx[i] += dy[i] * y[i] * (1.0f - y[i]) / temp;
+}
+
+/* y, s (n) <- z, a, b (n): s = s(z), y = s a + (1 - s) b. Backward needs s. y may be any of the
+ * others. */
+LLM_API void llm_sigmoid_gate_forward(float *y, float *s, const float *z, const float *a,
+                                      const float *b, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float share = llm_sigmoid_value(z[i]);
+        y[i] = share * a[i] + (1.0f - share) * b[i];
+        s[i] = share;
+    }
+}
+
+/* dz, da, db (n) += <- dy (n) and forward's s, a, b. Any of the three may be NULL. */
+LLM_API void llm_sigmoid_gate_backward(float *dz, float *da, float *db, const float *dy,
+                                       const float *s, const float *a, const float *b, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        if (dz) dz[i] += dy[i] * (a[i] - b[i]) * s[i] * (1.0f - s[i]);
+        if (da) da[i] += dy[i] * s[i];
+        if (db) db[i] += dy[i] * (1.0f - s[i]);
+    }
+}
+
+/* The share of outputs y (n) whose slope is below 0.01, |x| > 4.595; 0 for none. */
+LLM_API double llm_sigmoid_saturation(const float *y, size_t n) {
+    size_t flat = 0;
+    for (size_t i = 0; i < n; i++) flat += y[i] * (1.0f - y[i]) < 0.01f;
+    return n > 0 ? (double)flat / (double)n : 0.0;
+}
+
+/* table (257) <- s at -8, -7.9375, ..., 8: 256 pieces for llm_sigmoid_lookup. */
+LLM_API void llm_sigmoid_table(float *table) {
+    for (int k = 0; k <= 256; k++) table[k] = llm_sigmoid_value((float)(k - 128) / 16.0f);
+}
+
+/* s(x) within 3.4e-4, by straight lines between the entries; the error is that of the ends, where
+ * the table stops at s(8). Inside it is below 5e-5: a line misses by at most h^2 / 8 times the
+ * curvature, which is at most 0.0963. NaN gives NaN. */
+LLM_API float llm_sigmoid_lookup(const float *table, float x) {
+    if (x != x) return x;
+    const float at = 16.0f * (x < -8.0f ? -8.0f : x > 8.0f ? 8.0f : x) + 128.0f;
+    const size_t k = at < 255.0f ? (size_t)at : 255;
+    return table[k] + (at - (float)k) * (table[k + 1] - table[k]);
+}
+
+/* s(x) within 5e-5 without an exp: 1/2 + tanh(x/2) / 2, tanh by four terms of its continued
+ * fraction, cut off where the fraction reaches 1. NaN gives NaN. */
+LLM_API float llm_sigmoid_rational(float x) {
+    const float most = 4.9717866f, half = 0.5f * x;
+    const float u = half < -most ? -most : half > most ? most : half, q = u * u;
+    const float top = u * (135135.0f + q * (17325.0f + q * (378.0f + q)));
+    const float bottom = 135135.0f + q * (62370.0f + q * (3150.0f + q * 28.0f));
+    return 0.5f + 0.5f * top / bottom;
+}
+
+/* @tanh ----------------------------------------------------- Tanh
+ *
+ *     tanh(x) = (1 - e^-2x) / (1 + e^-2x) = 2 s(2x) - 1        tanh' = 1 - tanh^2
+ *     scaled   y = 1.7159 tanh(2x/3)                             capped   y = cap tanh(x / cap)
+ *
+ * The sigmoid stretched to -1..1: outputs with mean 0 and a slope of 1 at 0, so that a layer of
+ * small weights starts as if it were linear. 1 - e^-2x loses all digits of a small x; expm1 does
+ * not subtract. LeCun's scaled form maps 1 to 1 and -1 to -1, so targets of +-1 are no limits that
+ * are never reached. Gemma 2 caps its logits (30) and attention scores (50) with it: small numbers
+ * pass, none gets larger than the cap, and the gradient never stops completely. Where speed counts,
+ * a quotient of two polynomials does without an exp.
+ *
+ * source  LeCun, Bottou, Orr & Mueller 1998, "Efficient backprop", section 4.4; Gemma Team 2024,
+ *         "Gemma 2", section 2; the quotient is the one in Eigen and XLA (ptanh)
+ * needs   -
+ * see     @activation (in the table), @exp (the vectorised form), @sigmoid, @rnn @lstm
+ * topics  Tanh
+ */
+
+/* tanh(x) within 2.1 units in the last place, from the smallest floats on. With t = e^-2|x| - 1 it
+ * is -t / (2 + t); where t is close to -1 that doubles t's error, and 1 - 2 / (e^2|x| + 1) does
+ * not. */
+LLM_API float llm_tanh_value(float x) {
+    const float a = fabsf(x), t = expm1f(a < 0.55f ? -2.0f * a : 2.0f * a);
+    return copysignf(a < 0.55f ? -t / (2.0f + t) : 1.0f - 2.0f / (2.0f + t), x);
+}
+
+/* y (n) <- x (n); y may be x. */
+LLM_API void llm_tanh_forward(float *y, const float *x, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = llm_tanh_value(x[i]);
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n). */
+LLM_API void llm_tanh_backward(float *dx, const float *dy, const float *y, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) dx[i] += dy[i] * (1.0f - y[i] * y[i]);
+}
+
+/* tanh(x) within 4e-7, as graphics cards and vector units compute it: an odd polynomial of degree
+ * 13 over an even one of degree 6, constant from 7.9 on. NaN gives NaN. */
+LLM_API float llm_tanh_fast(float x) {
+    const float most = 7.90531111f, u = x < -most ? -most : x > most ? most : x, q = u * u;
+    float top = 2.00018790e-13f + q * -2.76076848e-16f;
+    top = -8.60467152e-11f + q * top;
+    top = 5.12229709e-08f + q * top;
+    top = 1.48572236e-05f + q * top;
+    top = 6.37261929e-04f + q * top;
+    top = 4.89352456e-03f + q * top;
+    const float bottom =
+        4.89352519e-03f + q * (2.26843463e-03f + q * (1.18534706e-04f + q * 1.19825839e-06f));
+    return u * top / bottom;
+}
+
+/* y (n) <- x (n): 1.7159 tanh(2x/3), which is 1 at 1 to four digits. y may be x. */
+LLM_API void llm_tanh_scaled_forward(float *y, const float *x, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = 1.7159f * llm_tanh_value(x[i] * (2.0f / 3.0f));
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n). */
+LLM_API void llm_tanh_scaled_backward(float *dx, const float *dy, const float *y, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float t = y[i] / 1.7159f;
+        dx[i] += dy[i] * (1.7159f * 2.0f / 3.0f) * (1.0f - t * t);
+    }
+}
+
+/* y (n) <- x (n): cap tanh(x / cap), cap > 0: slope 1 at 0, never beyond the cap. y may be x. */
+LLM_API void llm_tanh_cap_forward(float *y, const float *x, size_t n, float cap) {
+    LLM_ASSERT(cap > 0.0f);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) y[i] = cap * llm_tanh_value(x[i] / cap);
+}
+
+/* dx (n) += <- dy (n) and forward's result y (n), cap. */
+LLM_API void llm_tanh_cap_backward(float *dx, const float *dy, const float *y, size_t n,
+                                   float cap) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float t = y[i] / cap;
+        dx[i] += dy[i] * (1.0f - t * t);
+    }
+}
+
+/* @relu ----------------------------------------------------- ReLU
+ *
+ *     y = max(0, x)        dx = dy where x > 0, else 0            clipped: min(y, cap), 6 for ReLU6
+ *
+ * The curve that made deep networks trainable: it passes or it blocks, and where it passes the
+ * slope is 1, however many layers there are. All that backward needs of the input is one bit, so a
+ * layer in place keeps 1/32 of what it would. A sum of ReLUs is piecewise linear: its corners can
+ * be listed, and between them nothing is unknown. A unit that is negative on all data is dead: it
+ * gets no gradient, and never comes back by itself. At 0 exactly the slope is 0, as in torch.
+ *
+ * source  Nair & Hinton 2010, "Rectified linear units improve restricted Boltzmann machines";
+ *         Glorot, Bordes & Bengio 2011, "Deep sparse rectifier neural networks"; Krizhevsky 2010
+ *         (ReLU6)
+ * needs   rng argsort
+ * see     @activation (in the table, and its relatives), @deep_net (pieces of deep nets), @he_init
+ * topics  ReLU
+ */
+
+/* Words of 32 bits in the mask of n elements. */
+LLM_API size_t llm_relu_words(size_t n) { return n / 32 + (n % 32 != 0); }
+
+/* y (n), mask (llm_relu_words) or NULL <- x (n): max(0, x), at most cap; INFINITY for no cap. Bit
+ * i % 32 of word i / 32 says whether the slope at x_i is 1. NaN stays. y may be x. */
+LLM_API void llm_relu_forward(float *y, uint32_t *mask, const float *x, size_t n, float cap) {
+    LLM_PARALLEL_FOR
+    for (size_t word = 0; word < llm_relu_words(n); word++) {
+        const size_t left = n - 32 * word, width = left < 32 ? left : 32;
+        const float *xw = x + 32 * word;
+        float *yw = y + 32 * word;
+        uint32_t bits = 0;
+        for (size_t i = 0; i < width; i++)
+            bits |= ((uint32_t)(xw[i] > 0.0f) & (uint32_t)(xw[i] < cap)) << i;
+        for (size_t i = 0; i < width; i++) yw[i] = xw[i] < 0.0f ? 0.0f : xw[i] > cap ? cap : xw[i];
+        if (mask) mask[word] = bits;
+    }
+}
+
+/* dx (n) += <- dy (n) and forward's mask. dy is not read where the slope is 0. */
+LLM_API void llm_relu_backward(float *dx, const float *dy, const uint32_t *mask, size_t n) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if (mask[i / 32] >> (i % 32) & 1) dx[i] += dy[i];
+}
+
+/* dead (U) <- z (N,U), what enters the ReLU of U units on all N examples: whether none of them
+ * passes. Returns how many units are dead. */
+LLM_API size_t llm_relu_dead(bool *dead, const float *z, size_t N, size_t U) {
+    size_t count = U;
+    for (size_t u = 0; u < U; u++) dead[u] = true;
+    for (size_t i = 0; i < N * U; i++)
+        if (z[i] > 0.0f && dead[i % U]) {
+            dead[i % U] = false;
+            count--;
+        }
+    return count;
+}
+
+/* Gives the units of dead (U) a new start: weights w (U,C) ~ N(0, 2 / C), bias b (U) 0, and what
+ * reads them, out (O,U), 0: the network computes what it did before, and their gradients are no
+ * longer 0. Other units stay as they are. */
+LLM_API void llm_relu_revive(float *w, float *b, float *out, const bool *dead, size_t U, size_t C,
+                             size_t O, llm_rng *rng) {
+    const float std = sqrtf(2.0f / (float)C);
+    for (size_t u = 0; u < U; u++) {
+        if (!dead[u]) continue;
+        llm_rng_normal_fill(rng, w + u * C, C);
+        for (size_t i = 0; i < C; i++) w[u * C + i] *= std;
+        for (size_t o = 0; o < O; o++) out[o * U + u] = 0.0f;
+        b[u] = 0.0f;
+    }
+}
+
+/* The pieces of f(x) = c + sum_u v_u max(0, w_u x + b_u), all arrays (U): corner (U) ascending, and
+ * slope (U+1), of the piece left of each corner and of the one right of the last. Returns how many
+ * corners there are; a unit with w = 0 has none. Scratch: U floats and 2 U indices, given back.
+ *
+ * Left of everything the units with w < 0 are on; going right, a corner turns one off (w < 0) or on
+ * (w > 0), and both change the slope by v |w|. */
+LLM_API size_t llm_relu_regions_1d(float *corner, float *slope, const float *w, const float *b,
+                                   const float *v, size_t U, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, U);
+    size_t *unit = (size_t *)llm_arena_take(arena, U, sizeof(size_t)), count = 0;
+    size_t *order = (size_t *)llm_arena_take(arena, U, sizeof(size_t));
+    double now = 0.0;
+    for (size_t u = 0; u < U; u++) {
+        if (w[u] < 0.0f) now += (double)v[u] * (double)w[u];
+        if (w[u] == 0.0f) continue;
+        key[count] = -b[u] / w[u];
+        unit[count++] = u;
+    }
+    llm_argsort(order, key, count);
+    slope[0] = (float)now;
+    for (size_t k = 0; k < count; k++) {
+        const size_t u = unit[order[k]];
+        now += (double)v[u] * fabs((double)w[u]);
+        corner[k] = key[order[k]];
+        slope[k + 1] = (float)now;
+    }
+    arena->used = mark;
+    return count;
+}
+
 /* @prelu ---------------------------------------------------- Parametric ReLU and maxout
  *
  *     prelu     y = x for x > 0, else a_c x                       a_c learned, one a channel
@@ -14195,6 +15420,168 @@ LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
     return (8 * C / 3 + multiple - 1) / multiple * multiple;
 }
 
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ *     NUMBER   (x - mean) / deviation       ROBUST  (x - median) / (q75 - q25)      then clipped
+ *     CYCLE    sin, cos of 2 pi x / period   CLASS   one-hot      EMBED   a learned row
+ *     image    y(c,h,w) = (x(h,w,c) / 255 - mean_c) / deviation_c
+ *
+ * What stands between a table of raw numbers and the first weights. Each column becomes a fixed
+ * number of features, of size about 1: gradient descent on columns in metres and millimetres takes
+ * as many steps as the ratio of their squares. What is missing (NaN) becomes the mean, which is 0
+ * here, and, where asked for, a flag that says so; a class that was not there in training becomes
+ * zeros, or the table's last row. Hours and angles go on a circle, so that 23 and 0 are neighbours.
+ * The statistics come from the training rows and belong to the model: computed anew on test data
+ * they would let the test look at itself.
+ *
+ * source  LeCun, Bottou, Orr & Mueller 1998, "Efficient backprop", section 4.3; scikit-learn's
+ *         ColumnTransformer, StandardScaler, RobustScaler (conventions)
+ * needs   argsort arena
+ * see     @csv_column (reads the table), @one_hot (texts), @embedding, @data_leakage
+ * topics  Input layer
+ */
+enum {
+    LLM_INPUT_LAYER_NUMBER,
+    LLM_INPUT_LAYER_ROBUST,
+    LLM_INPUT_LAYER_CYCLE, /* needs period */
+    LLM_INPUT_LAYER_CLASS, /* needs classes; values 0 .. classes - 1 */
+    LLM_INPUT_LAYER_EMBED  /* needs classes and width: a table (classes + 1, width) */
+};
+
+/* A column: kind, and what it needs; clip cuts scaled numbers, 0 for not; flag adds a feature that
+ * is 1 where the value is missing. centre and scale are what fit finds. */
+typedef struct {
+    int kind;
+    size_t classes, width;
+    float period, clip;
+    bool flag;
+    float centre, scale;
+} llm_input_layer_column;
+
+/* Features of a column; of D columns; numbers in the tables of D columns. */
+LLM_API size_t llm_input_layer_features(const llm_input_layer_column *c) {
+    const size_t own = c->kind == LLM_INPUT_LAYER_CYCLE   ? 2
+                       : c->kind == LLM_INPUT_LAYER_CLASS ? c->classes
+                       : c->kind == LLM_INPUT_LAYER_EMBED ? c->width
+                                                          : 1;
+    return own + (c->flag ? 1 : 0);
+}
+LLM_API size_t llm_input_layer_width(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++) sum += llm_input_layer_features(&column[d]);
+    return sum;
+}
+LLM_API size_t llm_input_layer_weights(const llm_input_layer_column *column, size_t D) {
+    size_t sum = 0;
+    for (size_t d = 0; d < D; d++)
+        if (column[d].kind == LLM_INPUT_LAYER_EMBED)
+            sum += (column[d].classes + 1) * column[d].width;
+    return sum;
+}
+
+/* The q-quantile of key (n) in the order of rank, n > 0, between two entries on a straight line. */
+LLM_API float llm_input_layer_quantile(const float *key, const size_t *rank, size_t n, double q) {
+    const double at = q * (double)(n - 1);
+    const size_t k = (size_t)at, next = k + 1 < n ? k + 1 : k;
+    const double low = (double)key[rank[k]], high = (double)key[rank[next]];
+    return (float)(low + (at - (double)k) * (high - low));
+}
+
+/* centre and scale of column (D) <- x (N,D), from what is not missing; 0 and 1 for no values, scale
+ * 1 where all are equal. Scratch: N floats and indices, given back. */
+LLM_API void llm_input_layer_fit(llm_input_layer_column *column, const float *x, size_t N, size_t D,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *v = llm_arena_floats(arena, N);
+    size_t *rank = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    for (size_t d = 0; d < D; d++) {
+        llm_input_layer_column *c = &column[d];
+        size_t n = 0;
+        double mean = 0.0, square = 0.0;
+        for (size_t i = 0; i < N; i++)
+            if (x[i * D + d] == x[i * D + d]) v[n++] = x[i * D + d];
+        c->centre = 0.0f, c->scale = 1.0f;
+        if (n == 0) continue;
+        if (c->kind == LLM_INPUT_LAYER_NUMBER) {
+            for (size_t i = 0; i < n; i++) mean += (double)v[i] / (double)n;
+            for (size_t i = 0; i < n; i++)
+                square += ((double)v[i] - mean) * ((double)v[i] - mean) / (double)n;
+            c->centre = (float)mean, c->scale = (float)sqrt(square);
+        } else if (c->kind == LLM_INPUT_LAYER_ROBUST) {
+            llm_argsort(rank, v, n);
+            c->centre = llm_input_layer_quantile(v, rank, n, 0.5);
+            c->scale = llm_input_layer_quantile(v, rank, n, 0.75) -
+                       llm_input_layer_quantile(v, rank, n, 0.25);
+        }
+        if (c->scale == 0.0f) c->scale = 1.0f;
+    }
+    arena->used = mark;
+}
+
+/* The class of a value, c->classes for one that is missing, unseen, or not a whole number. */
+LLM_API size_t llm_input_layer_class(const llm_input_layer_column *c, float x) {
+    return x >= 0.0f && x < (float)c->classes && x == floorf(x) ? (size_t)x : c->classes;
+}
+
+/* y (N, llm_input_layer_width) <- x (N,D), w: the tables of the EMBED columns one behind the other,
+ * NULL for none. */
+LLM_API void llm_input_layer_apply(float *y, const float *x, const llm_input_layer_column *column,
+                                   const float *w, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        const float *table = w;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            const float v = x[i * D + d];
+            const bool missing = v != v;
+            if (c->kind == LLM_INPUT_LAYER_CYCLE) {
+                const float turn = 2.0f * LLM_PI * (v / c->period);
+                *y++ = missing ? 0.0f : sinf(turn);
+                *y++ = missing ? 0.0f : cosf(turn);
+            } else if (c->kind == LLM_INPUT_LAYER_CLASS) {
+                const size_t k = llm_input_layer_class(c, v);
+                for (size_t j = 0; j < c->classes; j++) *y++ = j == k ? 1.0f : 0.0f;
+            } else if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                memcpy(y, table + llm_input_layer_class(c, v) * c->width, c->width * sizeof *y);
+                y += c->width;
+                table += (c->classes + 1) * c->width;
+            } else {
+                const float z = missing ? 0.0f : (v - c->centre) / c->scale;
+                const float most = c->clip > 0.0f ? c->clip : INFINITY;
+                *y++ = z < -most ? -most : z > most ? most : z;
+            }
+            if (c->flag) *y++ = missing ? 1.0f : 0.0f;
+        }
+    }
+}
+
+/* dw += <- dy (N, llm_input_layer_width), x (N,D): the gradient of the tables, which are all that
+ * learns here. */
+LLM_API void llm_input_layer_backward(float *dw, const float *dy, const float *x,
+                                      const llm_input_layer_column *column, size_t N, size_t D) {
+    for (size_t i = 0; i < N; i++) {
+        float *table = dw;
+        for (size_t d = 0; d < D; d++) {
+            const llm_input_layer_column *c = &column[d];
+            if (c->kind == LLM_INPUT_LAYER_EMBED) {
+                float *row = table + llm_input_layer_class(c, x[i * D + d]) * c->width;
+                for (size_t j = 0; j < c->width; j++) row[j] += dy[j];
+                table += (c->classes + 1) * c->width;
+            }
+            dy += llm_input_layer_features(c);
+        }
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C) in units of 0..1. */
+LLM_API void llm_input_layer_image(float *y, const unsigned char *x, const float *mean,
+                                   const float *deviation, size_t N, size_t H, size_t W, size_t C) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t p = 0; p < H * W; p++)
+            for (size_t c = 0; c < C; c++)
+                y[(n * C + c) * H * W + p] =
+                    ((float)x[(n * H * W + p) * C + c] / 255.0f - mean[c]) / deviation[c];
+}
+
 /* @dense ---------------------------------------------------- Fully connected layer
  *
  *     y = x w^T + b
@@ -14211,7 +15598,7 @@ LLM_API size_t llm_swiglu_hidden(size_t C, size_t multiple) {
  *
  * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors";
  *         Goodfellow 2015, "Efficient per-example gradient computations"
- * needs   matmul activation arena
+ * needs   svd matmul activation arena
  * see     @matmul (the product itself), @mlp, @lora (a low-rank change), @dp_sgd (per-sample norms)
  * topics  Fully connected layer
  */
@@ -14258,6 +15645,23 @@ LLM_API void llm_dense_low_rank_forward(float *y, float *h, const float *x, cons
     llm_dense_forward(y, h, u, b, N, R, O);
 }
 
+/* u (O,R), v (R,C) <- w (O,C): the two factors of rank R whose product is nearest to w, by the
+ * first R singular values; each takes the root of them. The squared error is the sum of squares of
+ * those left out. Scratch: llm_svd's, and (O + C + 1) min(O,C) floats, given back. */
+LLM_API void llm_dense_low_rank_factor(float *u, float *v, const float *w, size_t C, size_t O,
+                                       size_t R, llm_arena *arena) {
+    const size_t mark = arena->used, k = O < C ? O : C;
+    LLM_ASSERT(R <= k);
+    float *left = llm_arena_floats(arena, O * k), *right = llm_arena_floats(arena, C * k);
+    float *s = llm_arena_floats(arena, k);
+    llm_svd(left, s, right, w, O, C, arena);
+    for (size_t r = 0; r < R; r++) {
+        for (size_t o = 0; o < O; o++) u[o * R + r] = sqrtf(s[r]) * left[o * k + r];
+        for (size_t c = 0; c < C; c++) v[r * C + c] = sqrtf(s[r]) * right[c * k + r];
+    }
+    arena->used = mark;
+}
+
 /* dx (N,C), dv (R,C), du (O,R), db (O) += <- dy (N,O) and forward's h, x, v, u. Any of the four may
  * be NULL. Scratch: N R floats, given back. */
 LLM_API void llm_dense_low_rank_backward(float *dx, float *dv, float *du, float *db,
@@ -14285,6 +15689,137 @@ LLM_API void llm_dense_sample_norms(float *norm_sq, const float *dy, const float
         for (size_t i = 0; i < O; i++) dy_sq += dy[n * O + i] * dy[n * O + i];
         norm_sq[n] = x_sq * dy_sq;
     }
+}
+
+/* @hidden_layer --------------------------------------------- Hidden layer
+ *
+ *     h = phi(x W^T + b)         what the layer after it sees instead of x
+ *     probe           least squares from h to the labels: what a line can read off
+ *     effective rank  e^H(p), p = s / sum s, s the singular values of h
+ *     participation   (sum s^2)^2 / sum s^4, of h with its mean taken off
+ *
+ * A layer whose outputs nobody asked for: it is there to turn the inputs into something a linear
+ * layer can use. So a hidden layer is judged by a linear probe, and by how many directions it
+ * really has. Random weights already help: enough random features make almost anything linear, and
+ * solving for the readout alone is a closed form (the extreme learning machine). That separates
+ * what comes from having many features from what comes from learning them.
+ *
+ * source  Alain & Bengio 2016, "Understanding intermediate layers using linear classifier probes";
+ *         Roy & Vetterli 2007, "The effective rank"; Huang, Zhu & Siew 2006, "Extreme learning
+ *         machine: theory and applications"
+ * needs   arena rng dense_vector svd ridge dense
+ * see     @dense (its llm_dense_act_backward is the backward pass), @mlp (whose cache holds
+ *         features)
+ * topics  Hidden layer
+ */
+
+/* h (n,U) <- x (n,C), w (U,C), b (U): the features, without the z that backward needs. act is an
+ * LLM_ACTIVATION. */
+LLM_API void llm_hidden_layer_forward(float *h, const float *x, const float *w, const float *b,
+                                      size_t n, size_t C, size_t U, int act) {
+    LLM_ASSERT(U > 0);
+    llm_dense_act_forward(h, h, x, w, b, n, C, U, act);
+}
+
+/* What the features h (n,U) are like. */
+typedef struct {
+    double mean, active; /* mean of h, and the share of entries above 0 */
+    double correlation;  /* mean |correlation| of two units; units that never change are left out */
+    double rank;         /* effective rank, 1 to U */
+    double participation; /* of the centred features: how many directions carry the variance */
+} llm_hidden_layer_stats;
+
+/* Scratch: llm_svd's for (n,U), and (n + 1) U floats. n > 0. */
+LLM_API llm_hidden_layer_stats llm_hidden_layer_measure(const float *h, size_t n, size_t U,
+                                                        llm_arena *arena) {
+    LLM_ASSERT(n > 0 && U > 0);
+    const size_t mark = arena->used, k = n < U ? n : U;
+    float *centred = llm_arena_floats(arena, n * U), *s = llm_arena_floats(arena, k);
+    llm_hidden_layer_stats m = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t i = 0; i < n * U; i++) {
+        m.mean += (double)h[i] / (double)(n * U);
+        m.active += (h[i] > 0.0f ? 1.0 : 0.0) / (double)(n * U);
+    }
+    for (size_t u = 0; u < U; u++) {
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)h[i * U + u] / (double)n;
+        for (size_t i = 0; i < n; i++) centred[i * U + u] = (float)((double)h[i * U + u] - mean);
+    }
+    llm_svd(NULL, s, NULL, h, n, U, arena);
+    m.rank = (double)llm_svd_effective_rank(s, k);
+    llm_svd(NULL, s, NULL, centred, n, U, arena);
+    double second = 0.0, fourth = 0.0;
+    for (size_t i = 0; i < k; i++) {
+        const double square = (double)s[i] * (double)s[i];
+        second += square, fourth += square * square;
+    }
+    m.participation = fourth > 0.0 ? second * second / fourth : 0.0;
+
+    double pairs = 0.0;
+    for (size_t u = 0; u < U; u++)
+        for (size_t v = 0; v < u; v++) {
+            double uu = 0.0, vv = 0.0, uv = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double a = (double)centred[i * U + u], b = (double)centred[i * U + v];
+                uu += a * a, vv += b * b, uv += a * b;
+            }
+            if (uu == 0.0 || vv == 0.0) continue;
+            m.correlation += fabs(uv) / sqrt(uu * vv);
+            pairs += 1.0;
+        }
+    if (pairs > 0.0) m.correlation /= pairs;
+    arena->used = mark;
+    return m;
+}
+
+/* readout (K,U+1) <- ridge least squares from h (n,U) and a constant to one-hot labels (n), lam >=
+ * 0 for the weights and the constant. False where that is singular. Scratch: n (U + 2) floats, and
+ * llm_ridge_fit's. */
+LLM_API bool llm_hidden_layer_readout(float *readout, const float *h, const int *label, size_t n,
+                                      size_t U, size_t K, double lam, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *x = llm_arena_floats(arena, n * (U + 1)), *y = llm_arena_floats(arena, n);
+    bool solved = true;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t u = 0; u < U; u++) x[i * (U + 1) + u] = h[i * U + u];
+        x[i * (U + 1) + U] = 1.0f;
+    }
+    for (size_t c = 0; c < K && solved; c++) {
+        for (size_t i = 0; i < n; i++) y[i] = label[i] == (int)c ? 1.0f : 0.0f;
+        solved = llm_ridge_fit(readout + c * (U + 1), x, y, n, U + 1, lam, arena);
+    }
+    arena->used = mark;
+    return solved;
+}
+
+/* The share of h (n,U) whose largest readout is that of its label (n): the accuracy of the probe.
+ * Scratch: K floats, given back. */
+LLM_API double llm_hidden_layer_probe(const float *readout, const float *h, const int *label,
+                                      size_t n, size_t U, size_t K, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *y = llm_arena_floats(arena, K);
+    size_t right = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < K; c++) {
+            double sum = (double)readout[c * (U + 1) + U];
+            for (size_t u = 0; u < U; u++)
+                sum += (double)readout[c * (U + 1) + u] * (double)h[i * U + u];
+            y[c] = (float)sum;
+        }
+        right += (int)llm_dense_vector_argmax(y, K) == label[i];
+    }
+    arena->used = mark;
+    return n > 0 ? (double)right / (double)n : 0.0;
+}
+
+/* w (U,C), b (U) ~ N(0, gain^2 / C), N(0, gain^2): a random layer, whose readout is all that has to
+ * be solved for. */
+LLM_API void llm_hidden_layer_random(float *w, float *b, size_t U, size_t C, float gain,
+                                     llm_rng *rng) {
+    llm_rng_normal_fill(rng, w, U * C);
+    llm_rng_normal_fill(rng, b, U);
+    for (size_t i = 0; i < U * C; i++) w[i] *= gain / sqrtf((float)C);
+    for (size_t u = 0; u < U; u++) b[u] *= gain;
 }
 
 /* @output_layer --------------------------------------------- Output layer
@@ -14420,6 +15955,154 @@ LLM_API double llm_output_layer_accuracy(const float *z, const int *label, size_
     size_t right = 0;
     for (size_t n = 0; n < N; n++) right += (int)llm_dense_vector_argmax(z + n * K, K) == label[n];
     return N > 0 ? (double)right / (double)N : 0.0;
+}
+
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ *     ordered   P(y <= k) = s(c_k - z)          c_k = c_{k-1} + softplus(theta_k): ascending
+ *     normal    -log p(t) = 1/2 (v + (t - m)^2 e^-v + log 2 pi)       outputs m and v = log sigma^2
+ *    mixture   p(t) = sum_m pi_m N(t; mu_m, sigma_m^2 I)     outputs: M logits, M log sigma, M D mu
+ *
+ * Heads whose answer is more than a number. Ratings have an order but no distances: one score z is
+ * cut into K classes by K - 1 learned points, which stay sorted because their steps are positive. A
+ * net that gives its own variance says how sure it is, and counts errors less where it is not. A
+ * mixture can say "either here or there": the inverse of a function has several values, and the
+ * mean of two right answers is wrong. Its loss is a log-sum-exp over components, and each component
+ * learns from what it is responsible for.
+ *
+ * source  McCullagh 1980, "Regression models for ordinal data"; Nix & Weigend 1994, "Estimating the
+ *         mean and variance of the target probability distribution"; Bishop 1994, "Mixture density
+ *         networks", eq. 34 to 39
+ * needs   logit logsumexp
+ * see     @output_layer (the other heads), @log_likelihood
+ * topics  -
+ */
+
+/* cut (K-1) <- theta (K-1), K classes: theta_1, then steps of softplus. */
+LLM_API void llm_output_layer_cuts(double *cut, const float *theta, size_t K) {
+    for (size_t k = 0; k + 1 < K; k++)
+        cut[k] = k == 0 ? (double)theta[0] : cut[k - 1] + llm_logit_softplus((double)theta[k]);
+}
+
+/* p (N,K) <- scores z (N), theta (K-1), K > 1: the probability of each class. Scratch: K doubles,
+ * given back. */
+LLM_API void llm_output_layer_ordered_predict(float *p, const float *z, const float *theta,
+                                              size_t N, size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1);
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t n = 0; n < N; n++) {
+        double below = 0.0;
+        for (size_t k = 0; k < K; k++) {
+            const double up_to = k + 1 < K ? llm_logit_expit(cut[k] - (double)z[n]) : 1.0;
+            p[n * K + k] = (float)(up_to - below);
+            below = up_to;
+        }
+    }
+    arena->used = mark;
+}
+
+/* Returns the mean of -log P(label); dz (N) <- its gradient, NULL skips both, dtheta (K-1) += <-
+ * z (N), theta (K-1), label (N). Scratch: 2 K doubles, given back.
+ *
+ *     s(b) - s(a) = s(b) s(-a) (1 - e^(a-b)),  a < b the cuts around the class, minus z:
+ * so the logarithm is a sum of three that do not cancel; at the ends one of the factors is 1. */
+LLM_API double llm_output_layer_ordered_loss(float *dz, float *dtheta, const float *z,
+                                             const float *theta, const int *label, size_t N,
+                                             size_t K, llm_arena *arena) {
+    LLM_ASSERT(K > 1);
+    const size_t mark = arena->used;
+    double *cut = llm_arena_doubles(arena, K - 1), *dcut = llm_arena_doubles(arena, K - 1);
+    double loss = 0.0;
+    llm_output_layer_cuts(cut, theta, K);
+    for (size_t k = 0; k + 1 < K; k++) dcut[k] = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        LLM_ASSERT(label[n] >= 0 && (size_t)label[n] < K);
+        const size_t y = (size_t)label[n];
+        const bool low = y == 0, high = y + 1 == K;
+        const double a = low ? 0.0 : cut[y - 1] - (double)z[n];
+        const double b = high ? 0.0 : cut[y] - (double)z[n];
+        const double ratio = low || high ? 0.0 : 1.0 / expm1(b - a); /* e^(a-b) / (1 - e^(a-b)) */
+        double da = 0.0, db = 0.0;
+        if (!high) loss += llm_logit_softplus(-b), db = -llm_logit_expit(-b) - ratio;
+        if (!low) loss += llm_logit_softplus(a), da = llm_logit_expit(a) + ratio;
+        if (!low && !high) loss -= log(-expm1(a - b));
+        if (!high) dcut[y] += db / (double)N;
+        if (!low) dcut[y - 1] += da / (double)N;
+        if (dz) dz[n] = (float)(-(da + db) / (double)N);
+    }
+    double above = 0.0; /* theta_k moves cut k and all behind it */
+    for (size_t k = K - 1; dz && dtheta && k-- > 0;) {
+        above += dcut[k];
+        dtheta[k] += (float)(k > 0 ? above * llm_logit_expit((double)theta[k]) : above);
+    }
+    arena->used = mark;
+    return N > 0 ? loss / (double)N : 0.0;
+}
+
+/* Returns the mean of -log N(t; m, e^v) over N D values; dz (N,2D) <- its gradient or NULL <- z
+ * (N,2D): a row has D means, then D log variances; t (N,D). The loss of a row is the sum over D. */
+LLM_API double llm_output_layer_normal_loss(float *dz, const float *z, const float *t, size_t N,
+                                            size_t D) {
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++)
+        for (size_t d = 0; d < D; d++) {
+            const size_t at = n * 2 * D + d;
+            const double v = (double)z[at + D], e = (double)z[at] - (double)t[n * D + d];
+            const double square = e * e * exp(-v);
+            loss += 0.5 * (v + square + 1.8378770664093453) / (double)N; /* log 2 pi */
+            if (!dz) continue;
+            dz[at] = (float)(e * exp(-v) / (double)N);
+            dz[at + D] = (float)(0.5 * (1.0 - square) / (double)N);
+        }
+    return loss;
+}
+
+/* Returns the mean of -log p(t) of a mixture of M components; dz (N,M(2+D)) <- its gradient or NULL
+ * <- z (N,M(2+D)): a row has M logits of pi, M log sigma, M means of D; t (N,D). Scratch: M floats,
+ * given back.
+ *
+ *     share_m = pi_m N_m / p(t)       dlogit = pi_m - share_m     dmu = share_m (mu - t) / sigma^2
+ *     dlog sigma = share_m (D - |t - mu|^2 / sigma^2) */
+LLM_API double llm_output_layer_mixture_loss(float *dz, const float *z, const float *t, size_t N,
+                                             size_t D, size_t M, llm_arena *arena) {
+    LLM_ASSERT(M > 0);
+    const size_t mark = arena->used;
+    float *part = llm_arena_floats(arena, M); /* log pi_m N_m, up to the norm of pi */
+    double loss = 0.0;
+    for (size_t n = 0; n < N; n++) {
+        const float *logit = z + n * M * (2 + D), *spread = logit + M, *mu = spread + M;
+        const float *tn = t + n * D;
+        for (size_t m = 0; m < M; m++) {
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++)
+                square += ((double)mu[m * D + d] - (double)tn[d]) *
+                          ((double)mu[m * D + d] - (double)tn[d]);
+            const double s = (double)spread[m];
+            part[m] = (float)((double)logit[m] - (double)D * (s + 0.9189385332046727) -
+                              0.5 * square * exp(-2.0 * s));
+        }
+        const double norm = (double)llm_logsumexp(logit, M), all = (double)llm_logsumexp(part, M);
+        loss += (norm - all) / (double)N;
+        if (!dz) continue;
+        float *dn = dz + n * M * (2 + D);
+        for (size_t m = 0; m < M; m++) {
+            const double share = exp((double)part[m] - all) / (double)N;
+            const double pi = exp((double)logit[m] - norm) / (double)N;
+            const double precision = exp(-2.0 * (double)spread[m]);
+            double square = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double e = (double)mu[m * D + d] - (double)tn[d];
+                square += e * e;
+                dn[2 * M + m * D + d] = (float)(share * e * precision);
+            }
+            dn[m] = (float)(pi - share);
+            dn[M + m] = (float)(share * ((double)D - square * precision));
+        }
+    }
+    arena->used = mark;
+    return loss;
 }
 
 /* @glyphs --------------------------------------------------- Drawn digits
@@ -14668,8 +16351,8 @@ LLM_API llm_mlp_train_config llm_mlp_train_defaults(void) {
 LLM_API size_t llm_mlp_train_workspace(const llm_mlp *m, size_t batch) {
     const size_t in = m->size[0], K = m->size[m->layers];
     const size_t floats = 2 * llm_mlp_param_count(m) + batch * (in + K);
-    return llm_mlp_workspace(m, batch) + (floats + 5 * 16) * sizeof(float) +
-           batch * (sizeof(size_t) + sizeof(int)) + 2 * 64;
+    return llm_mlp_workspace(m, batch) + floats * sizeof(float) +
+           batch * (sizeof(size_t) + sizeof(int)) + 6 * 64; /* each of six parts is rounded up */
 }
 
 /* Row r of what receives row index[r] of x (.,in) and of label or target (.,K), whichever is not
@@ -14742,6 +16425,775 @@ LLM_API void llm_mlp_spirals(float *x, int *label, size_t n, float turns, float 
         x[2 * i] = r * cosf(angle) + noise * z[0];
         x[2 * i + 1] = r * sinf(angle) + noise * z[1];
     }
+}
+
+/* @feedforward ---------------------------------------------- Feedforward neural network
+ *
+ *     y_i = layer_i(y_j, y_k, ...)  with j, k < i          y_last is the output
+ *     dy_j = sum of what every layer that reads y_j sends back
+ *
+ * A network without loops, whatever its layers are. A layer is a kind (a table of functions: the
+ * shape it makes, its tensors, forward, backward), a config, and the numbers of the layers it
+ * reads. Each reads only what was added before it, so there can be no cycle, and the order of
+ * adding is an order of computing; branches and skips are inputs that are not the last layer. All
+ * weights lie in one vector, layer by layer, as in @mlp, and so do the buffers (running means),
+ * which no optimizer may touch. Sections below bring kinds of their own; dense, activation and sum
+ * stand below. What is easily got wrong: a value read twice must add up both gradients.
+ *
+ * source  Rumelhart, Hinton & Williams 1986, "Learning representations by back-propagating errors"
+ * needs   arena rng error
+ * see     @feedforward_run @feedforward_layers, @mlp (one chain), @comp_graph (any operations),
+ *         @cnn and @batchnorm (more kinds)
+ * topics  Feedforward neural network
+ */
+enum { LLM_FEEDFORWARD_INPUTS = 4 }; /* what a layer can read, at most */
+#define LLM_FEEDFORWARD_X SIZE_MAX   /* as an input: what enters the network */
+
+/* Of one example: c channels of h rows and w columns; a vector is c by 1 by 1. */
+typedef struct {
+    size_t c, h, w;
+} llm_feedforward_shape;
+
+/* A tensor: "weight" says its layer, "3.weight" the network. It starts at w + at, a buffer at
+ * state + at. */
+typedef struct {
+    char name[40];
+    size_t shape[4], rank, count, at;
+    bool buffer;
+} llm_feedforward_tensor;
+
+typedef struct llm_feedforward_node llm_feedforward_node;
+typedef struct llm_feedforward_call llm_feedforward_call;
+
+/* What a layer can do. tensor, init and saved may be NULL: there is nothing. */
+typedef struct {
+    const char *name;
+    /* out <- in (inputs); false: it cannot read those */
+    bool (*shape)(llm_feedforward_shape *out, const llm_feedforward_shape *in, size_t inputs,
+                  const void *config);
+    /* name, shape, rank and buffer of tensor k; false: there are only k */
+    bool (*tensor)(llm_feedforward_tensor *t, size_t k, const llm_feedforward_node *node);
+    void (*init)(float *w, float *state, const llm_feedforward_node *node, llm_rng *rng);
+    size_t (*saved)(const llm_feedforward_node *node, size_t N); /* floats kept for backward */
+    void (*forward)(const llm_feedforward_call *c);              /* y, saved = */
+    void (*backward)(const llm_feedforward_call *c);             /* dx, dw += ; each may be NULL */
+} llm_feedforward_kind;
+
+/* A layer in its place. w and state: where its tensors begin. */
+struct llm_feedforward_node {
+    const llm_feedforward_kind *kind;
+    const void *config;
+    size_t index, inputs, in[LLM_FEEDFORWARD_INPUTS], w, state;
+    llm_feedforward_shape in_shape[LLM_FEEDFORWARD_INPUTS], out;
+};
+
+/* Inputs of shape x; params and states: lengths of the two vectors. */
+typedef struct {
+    llm_feedforward_node *node;
+    size_t count, room, params, states;
+    llm_feedforward_shape x;
+} llm_feedforward;
+
+/* Its numbers. */
+LLM_API size_t llm_feedforward_size(llm_feedforward_shape s) { return s.c * s.h * s.w; }
+
+/* Tensor k of a layer, with its full name and place; false: there are only k. */
+LLM_API bool llm_feedforward_tensor_of(llm_feedforward_tensor *t, const llm_feedforward_node *node,
+                                       size_t k) {
+    size_t at[2] = {node->w, node->state};
+    for (size_t i = 0;; i++) {
+        llm_feedforward_tensor own;
+        if (!node->kind->tensor || !node->kind->tensor(&own, i, node)) return false;
+        *t = own;
+        snprintf(t->name, sizeof t->name, "%zu.%.18s", node->index, own.name);
+        t->count = 1;
+        for (size_t d = 0; d < t->rank; d++) t->count *= t->shape[d];
+        t->at = at[t->buffer];
+        at[t->buffer] += t->count;
+        if (i == k) return true;
+    }
+}
+
+/* The tensor of that name; false where there is none. */
+LLM_API bool llm_feedforward_find(llm_feedforward_tensor *t, const llm_feedforward *f,
+                                  const char *name) {
+    for (size_t i = 0; i < f->count; i++)
+        for (size_t k = 0; llm_feedforward_tensor_of(t, &f->node[i], k); k++)
+            if (strcmp(t->name, name) == 0) return true;
+    return false;
+}
+
+/* An empty network for inputs of shape x, with room for so many layers, taken from the arena. */
+LLM_API void llm_feedforward_create(llm_feedforward *f, llm_feedforward_shape x, size_t room,
+                                    llm_arena *arena) {
+    f->node = (llm_feedforward_node *)llm_arena_take(arena, room, sizeof *f->node);
+    f->count = f->params = f->states = 0;
+    f->room = room;
+    f->x = x;
+}
+
+/* Adds layer f->count, which reads the layers in (inputs), or LLM_FEEDFORWARD_X. config must
+ * outlive the network. False, and the network as it was: it reads what is not there yet, or what
+ * does not fit. */
+LLM_API bool llm_feedforward_add(llm_feedforward *f, const llm_feedforward_kind *kind,
+                                 const void *config, const size_t *in, size_t inputs,
+                                 llm_error *error) {
+    LLM_ASSERT(f->count < f->room && inputs > 0 && inputs <= LLM_FEEDFORWARD_INPUTS);
+    llm_feedforward_node *n = &f->node[f->count];
+    n->kind = kind, n->config = config;
+    n->index = f->count, n->inputs = inputs;
+    n->w = f->params, n->state = f->states;
+    for (size_t k = 0; k < inputs; k++) {
+        if (in[k] != LLM_FEEDFORWARD_X && in[k] >= f->count)
+            return llm_fail(error, "layer %zu (%s) reads layer %zu, which does not stand before it",
+                            n->index, kind->name, in[k]);
+        n->in[k] = in[k];
+        n->in_shape[k] = in[k] == LLM_FEEDFORWARD_X ? f->x : f->node[in[k]].out;
+    }
+    const llm_feedforward_shape a = n->in_shape[0], b = n->in_shape[inputs - 1];
+    if (!kind->shape(&n->out, n->in_shape, inputs, config) || llm_feedforward_size(n->out) == 0)
+        return llm_fail(error, "layer %zu (%s) cannot read %zu inputs, %zux%zux%zu to %zux%zux%zu",
+                        n->index, kind->name, inputs, a.c, a.h, a.w, b.c, b.h, b.w);
+    llm_feedforward_tensor t;
+    for (size_t k = 0; llm_feedforward_tensor_of(&t, n, k); k++)
+        *(t.buffer ? &f->states : &f->params) += t.count;
+    f->count++;
+    return true;
+}
+
+/* The same, reading the layer added last. */
+LLM_API bool llm_feedforward_then(llm_feedforward *f, const llm_feedforward_kind *kind,
+                                  const void *config, llm_error *error) {
+    const size_t last = f->count > 0 ? f->count - 1 : LLM_FEEDFORWARD_X;
+    return llm_feedforward_add(f, kind, config, &last, 1, error);
+}
+
+/* @feedforward_run ------------------------------------------ Running a feedforward network
+ *
+ *     forward:   for i = 0 .. last:   y_i = layer_i(y_j, ...)
+ *     backward:  for i = last .. 0:   dw_i += ,  dy_j += what layer i sends back to each j it reads
+ *
+ * Layers in the order in which they were added, and back. Every layer's output stays in memory,
+ * because its own backward, or that of a layer above, reads it; behind it lies what else the layer
+ * wants to keep (statistics, indices of maxima). The gradient of an output is complete when its
+ * own layer is reached, since all its readers stand above it.
+ *
+ * source  Griewank & Walther 2008, "Evaluating derivatives", ch. 3 (reverse accumulation)
+ * needs   arena rng feedforward
+ * see     @backward_pass (any graph), @autodiff_checkpoint (less memory)
+ * topics  -
+ */
+
+/* Everything forward and backward read: N examples x, and memory for all layers, of
+ * llm_feedforward_memory floats. w and state may be NULL where there are none. train: dropout drops
+ * and batch statistics move, with this seed. */
+typedef struct {
+    const llm_feedforward *net;
+    const float *w, *x;
+    float *state, *memory;
+    size_t N;
+    uint64_t seed;
+    bool train;
+    llm_arena *arena;
+} llm_feedforward_run;
+
+/* One layer's share of it. Arrays of N examples; w, dw and state begin at the layer's own. */
+struct llm_feedforward_call {
+    const llm_feedforward_run *run;
+    const llm_feedforward_node *node;
+    const float *x[LLM_FEEDFORWARD_INPUTS], *w, *dy;
+    float *y, *saved, *state, *dx[LLM_FEEDFORWARD_INPUTS], *dw;
+};
+
+/* w (params), state (states) <- as every layer starts. */
+LLM_API void llm_feedforward_init(float *w, float *state, const llm_feedforward *f, llm_rng *rng) {
+    for (size_t i = 0; i < f->count; i++) {
+        const llm_feedforward_node *n = &f->node[i];
+        if (n->kind->init) n->kind->init(w + n->w, state ? state + n->state : NULL, n, rng);
+    }
+}
+
+/* Where the output of layer i lies in memory, its saved floats behind it; for i = count, how long
+ * memory is. */
+LLM_API size_t llm_feedforward_memory(const llm_feedforward *f, size_t i, size_t N) {
+    size_t at = 0;
+    for (const llm_feedforward_node *n = f->node; n < f->node + i; n++)
+        at += N * llm_feedforward_size(n->out) + (n->kind->saved ? n->kind->saved(n, N) : 0);
+    return at;
+}
+
+/* The share of layer i, without gradients. */
+LLM_API llm_feedforward_call llm_feedforward_share(const llm_feedforward_run *r, size_t i) {
+    const llm_feedforward *f = r->net;
+    llm_feedforward_call c;
+    memset(&c, 0, sizeof c);
+    c.run = r;
+    c.node = &f->node[i];
+    for (size_t k = 0; k < c.node->inputs; k++)
+        c.x[k] = c.node->in[k] == LLM_FEEDFORWARD_X
+                     ? r->x
+                     : r->memory + llm_feedforward_memory(f, c.node->in[k], r->N);
+    c.w = r->w ? r->w + c.node->w : NULL;
+    c.state = r->state ? r->state + c.node->state : NULL;
+    c.y = r->memory + llm_feedforward_memory(f, i, r->N);
+    c.saved = c.y + r->N * llm_feedforward_size(c.node->out);
+    return c;
+}
+
+/* Fills r->memory; returns the output, in it. */
+LLM_API const float *llm_feedforward_forward(const llm_feedforward_run *r) {
+    LLM_ASSERT(r->net->count > 0);
+    for (size_t i = 0; i < r->net->count; i++) {
+        const llm_feedforward_call c = llm_feedforward_share(r, i);
+        c.node->kind->forward(&c);
+    }
+    return llm_feedforward_share(r, r->net->count - 1).y;
+}
+
+/* dx (N examples), dw (params) += <- dy, the gradient of the output, after forward with the same r.
+ * Either gradient may be NULL. Scratch: the outputs of all layers, given back. */
+LLM_API void llm_feedforward_backward(float *dx, float *dw, const float *dy,
+                                      const llm_feedforward_run *r) {
+    const llm_feedforward *f = r->net;
+    const size_t mark = r->arena->used;
+    float **g = (float **)llm_arena_take(r->arena, f->count, sizeof *g);
+    for (size_t i = 0; i < f->count; i++) {
+        const size_t n = r->N * llm_feedforward_size(f->node[i].out);
+        g[i] = llm_arena_floats(r->arena, n);
+        for (size_t k = 0; k < n; k++) g[i][k] = i + 1 == f->count ? dy[k] : 0.0f;
+    }
+    for (size_t i = f->count; i-- > 0;) {
+        llm_feedforward_call c = llm_feedforward_share(r, i);
+        for (size_t k = 0; k < c.node->inputs; k++)
+            c.dx[k] = c.node->in[k] == LLM_FEEDFORWARD_X ? dx : g[c.node->in[k]];
+        c.dw = dw ? dw + c.node->w : NULL;
+        c.dy = g[i];
+        c.node->kind->backward(&c);
+    }
+    r->arena->used = mark;
+}
+
+/* @feedforward_layers --------------------------------------- Layers: dense, activation, sum
+ *
+ *     dense        y = W x + b              x: one input, flattened to c h w numbers
+ *     activation   y = phi(x)               one input of any shape
+ *     sum          y = x_1 + x_2 + ...      inputs of one shape
+ *
+ * The three kinds of which every perceptron and every skip connection is made, and the pattern for
+ * others: a static table of functions, handed out by a function. dense flattens what it reads, as
+ * torch's Flatten and Linear together, so that it can follow a convolution. A chain of dense and
+ * activation layers is an @mlp, bit for bit, with the same vector w.
+ *
+ * source  -
+ * needs   rng activation dense feedforward
+ * see     @cnn @batchnorm (kinds of their own)
+ * topics  -
+ */
+
+/* config of dense: W (units, inputs) ~ N(0, gain^2 / inputs), b = 0. Behind ReLU a gain of sqrt(2)
+ * keeps the mean square. */
+typedef struct {
+    size_t units;
+    float gain;
+} llm_feedforward_dense_config;
+
+/* dense. */
+LLM_API bool llm_feedforward_dense_shape(llm_feedforward_shape *out,
+                                         const llm_feedforward_shape *in, size_t inputs,
+                                         const void *config) {
+    (void)in;
+    out->c = ((const llm_feedforward_dense_config *)config)->units;
+    out->h = out->w = 1;
+    return inputs == 1;
+}
+LLM_API bool llm_feedforward_dense_tensor(llm_feedforward_tensor *t, size_t k,
+                                          const llm_feedforward_node *node) {
+    t->rank = 2 - k;
+    t->shape[0] = node->out.c;
+    t->shape[1] = llm_feedforward_size(node->in_shape[0]);
+    t->buffer = false;
+    snprintf(t->name, sizeof t->name, "%s", k == 0 ? "weight" : "bias");
+    return k < 2;
+}
+LLM_API void llm_feedforward_dense_init(float *w, float *state, const llm_feedforward_node *node,
+                                        llm_rng *rng) {
+    const size_t in = llm_feedforward_size(node->in_shape[0]), out = node->out.c;
+    const float gain = ((const llm_feedforward_dense_config *)node->config)->gain;
+    (void)state;
+    llm_rng_normal_fill(rng, w, in * out);
+    for (size_t i = 0; i < in * out; i++) w[i] *= gain / sqrtf((float)in);
+    for (size_t o = 0; o < out; o++) w[in * out + o] = 0.0f;
+}
+LLM_API void llm_feedforward_dense_forward(const llm_feedforward_call *c) {
+    const size_t in = llm_feedforward_size(c->node->in_shape[0]), out = c->node->out.c;
+    llm_dense_forward(c->y, c->x[0], c->w, c->w + in * out, c->run->N, in, out);
+}
+LLM_API void llm_feedforward_dense_backward(const llm_feedforward_call *c) {
+    const size_t in = llm_feedforward_size(c->node->in_shape[0]), out = c->node->out.c;
+    llm_dense_backward(c->dx[0], c->dw, c->dw ? c->dw + in * out : NULL, c->dy, c->x[0], c->w,
+                       c->run->N, in, out);
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_dense(void) {
+    static const llm_feedforward_kind kind = {"dense",
+                                              llm_feedforward_dense_shape,
+                                              llm_feedforward_dense_tensor,
+                                              llm_feedforward_dense_init,
+                                              NULL,
+                                              llm_feedforward_dense_forward,
+                                              llm_feedforward_dense_backward};
+    return &kind;
+}
+
+/* activation; config: const int *, an LLM_ACTIVATION. */
+LLM_API bool llm_feedforward_activation_shape(llm_feedforward_shape *out,
+                                              const llm_feedforward_shape *in, size_t inputs,
+                                              const void *config) {
+    (void)config;
+    *out = in[0];
+    return inputs == 1;
+}
+LLM_API void llm_feedforward_activation_forward(const llm_feedforward_call *c) {
+    llm_activation_forward(c->y, c->x[0], c->run->N * llm_feedforward_size(c->node->out),
+                           *(const int *)c->node->config);
+}
+LLM_API void llm_feedforward_activation_backward(const llm_feedforward_call *c) {
+    if (!c->dx[0]) return;
+    llm_activation_backward(c->dx[0], c->dy, c->x[0],
+                            c->run->N * llm_feedforward_size(c->node->out),
+                            *(const int *)c->node->config);
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_activation(void) {
+    static const llm_feedforward_kind kind = {"activation",
+                                              llm_feedforward_activation_shape,
+                                              NULL,
+                                              NULL,
+                                              NULL,
+                                              llm_feedforward_activation_forward,
+                                              llm_feedforward_activation_backward};
+    return &kind;
+}
+
+/* sum; no config. */
+LLM_API bool llm_feedforward_sum_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                       size_t inputs, const void *config) {
+    (void)config;
+    *out = in[0];
+    for (size_t k = 1; k < inputs; k++)
+        if (in[k].c != in[0].c || in[k].h != in[0].h || in[k].w != in[0].w) return false;
+    return true;
+}
+LLM_API void llm_feedforward_sum_forward(const llm_feedforward_call *c) {
+    const size_t n = c->run->N * llm_feedforward_size(c->node->out);
+    for (size_t i = 0; i < n; i++) c->y[i] = c->x[0][i];
+    for (size_t k = 1; k < c->node->inputs; k++)
+        for (size_t i = 0; i < n; i++) c->y[i] += c->x[k][i];
+}
+LLM_API void llm_feedforward_sum_backward(const llm_feedforward_call *c) {
+    const size_t n = c->run->N * llm_feedforward_size(c->node->out);
+    for (size_t k = 0; k < c->node->inputs; k++)
+        for (size_t i = 0; c->dx[k] && i < n; i++) c->dx[k][i] += c->dy[i];
+}
+LLM_API const llm_feedforward_kind *llm_feedforward_sum(void) {
+    static const llm_feedforward_kind kind = {"sum",
+                                              llm_feedforward_sum_shape,
+                                              NULL,
+                                              NULL,
+                                              NULL,
+                                              llm_feedforward_sum_forward,
+                                              llm_feedforward_sum_backward};
+    return &kind;
+}
+
+/* @neural_net ----------------------------------------------- Neural network
+ *
+ *     f(x) = y_1 + sum_i v_i max(0, x - x_i)       v_i: slope behind x_i minus slope before it
+ *     bump   = s(k (sum_d [s(k (x_d - low_d)) - s(k (x_d - high_d))] - D + 1/2))
+ *     n points, n units:  h_ij = max(0, a.x_i - b_j) triangular, with p_j-1 < b_j < p_j = a.x_j
+ *
+ * That one hidden layer can be anything is no mystery: its weights can be written down. A sum of
+ * ReLUs passes through any points on a line, one unit for each change of slope, and with n equal
+ * pieces misses a smooth function by h^2 / 8 times its curvature. Two sigmoids make a bump in one
+ * direction, two in each of D directions and one more a box. And any n points in any dimension,
+ * with any labels, are fitted by n units behind one random direction: capacity alone explains
+ * nothing about why networks generalise. What training finds, and how many units it needs, is
+ * another question; the errors of a net against the truth are measured here too.
+ *
+ * source  Cybenko 1989, "Approximation by superpositions of a sigmoidal function"; Zhang, Bengio,
+ *         Hardt, Recht & Vinyals 2017, "Understanding deep learning requires rethinking
+ *         generalization", theorem 1
+ * needs   arena rng argsort matmul activation mlp
+ * see     @deep_net (what depth adds), @mlp (training), @relu (corners of such functions)
+ * topics  Neural network
+ */
+
+/* A net {1, n-1, 1} with ReLU that passes through the points (x_i, y_i), n > 1, in any order: left
+ * of the first it is constant, right of the last it goes on with the last slope. w: the vector of
+ * an llm_mlp, 3 n - 2 floats. False where two points have the same x. Scratch: n indices. */
+LLM_API bool llm_neural_net_interpolate_1d(float *w, const float *x, const float *y, size_t n,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 1);
+    const size_t mark = arena->used, U = n - 1;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    bool distinct = true;
+    double slope = 0.0;
+    llm_argsort(order, x, n);
+    for (size_t i = 0; i < U && distinct; i++) {
+        const size_t a = order[i], b = order[i + 1];
+        const double next = ((double)y[b] - (double)y[a]) / ((double)x[b] - (double)x[a]);
+        distinct = x[b] > x[a];
+        w[i] = 1.0f;
+        w[U + i] = -x[a];
+        w[2 * U + i] = (float)(next - slope);
+        slope = next;
+    }
+    w[3 * U] = y[order[0]];
+    arena->used = mark;
+    return distinct;
+}
+
+/* About 1 inside the box low (D) < x (D) < high (D), about 0 outside; k > 0, how steep: the larger,
+ * the more exact. A net with two sigmoids a direction and one behind them. */
+LLM_API float llm_neural_net_bump(const float *x, const float *low, const float *high, size_t D,
+                                  float k) {
+    float inside = 0.0f; /* how many directions say yes */
+    for (size_t d = 0; d < D; d++)
+        inside += llm_activation_sigmoid(k * (x[d] - low[d])) -
+                  llm_activation_sigmoid(k * (x[d] - high[d]));
+    return llm_activation_sigmoid(k * (inside - (float)D + 0.5f));
+}
+
+/* A net {D, n, 1} with ReLU that gives y_i at x_i for n points x (n,D), whatever they are: w, the
+ * vector of an llm_mlp, n (D + 2) + 1 floats. False where two points are equal, or fall on the same
+ * place of every direction tried. Scratch: 2 n + D floats and n indices, given back.
+ *
+ * All units look along the same direction a, with thresholds b_j between the projections: unit j is
+ * on for the points j, j + 1, ... in their order, so the readout is solved from the first on. Two
+ * points that fall close together need a large weight, which costs digits: of 32 random directions
+ * the one with the widest smallest gap is taken. */
+LLM_API bool llm_neural_net_memorize(float *w, const float *x, const float *y, size_t n, size_t D,
+                                     llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(n > 0 && D > 0);
+    const size_t mark = arena->used;
+    float *p = llm_arena_floats(arena, n), *a = llm_arena_floats(arena, D), widest = 0.0f;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t attempt = 0; attempt <= 32; attempt++) { /* the last one is the best again */
+        if (attempt < 32) llm_rng_normal_fill(rng, a, D);
+        if (attempt == 32) memcpy(a, w, D * sizeof(float));
+        llm_matmul_forward(p, x, a, NULL, n, D, 1);
+        llm_argsort(order, p, n);
+        float gap = INFINITY;
+        for (size_t j = 1; j < n; j++) gap = fminf(gap, p[order[j]] - p[order[j - 1]]);
+        if (attempt < 32 && gap > widest) {
+            widest = gap;
+            memcpy(w, a, D * sizeof(float)); /* in unit 0 */
+        }
+    }
+    float *b = w + n * D, *out = b + n;
+    for (size_t j = 0; j < n && widest > 0.0f; j++) {
+        const float here = p[order[j]], before = j > 0 ? p[order[j - 1]] : here - 1.0f;
+        memcpy(w + j * D, a, D * sizeof(float));
+        b[j] = -(0.5f * (before + here));
+        double sum = 0.0;
+        for (size_t i = 0; i < j; i++) sum += (double)out[i] * ((double)here + (double)b[i]);
+        const double height = (double)here + (double)b[j];
+        out[j] = (float)(((double)y[order[j]] - sum) / height); /* later ones mend the rounding */
+    }
+    out[n] = 0.0f;
+    arena->used = mark;
+    return widest > 0.0f;
+}
+
+/* *most and *rms <- |f - y| of a net with one output on x (n,size[0]), y (n): the largest and the
+ * root of the mean square. Scratch: n floats, and the cache of 64 rows, given back. */
+LLM_API void llm_neural_net_errors(double *most, double *rms, const llm_mlp *m, const float *w,
+                                   const float *x, const float *y, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *f = llm_arena_floats(arena, n);
+    llm_mlp_outputs(f, m, w, x, n, 64, arena);
+    *most = *rms = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double e = fabs((double)f[i] - (double)y[i]);
+        if (!(e <= *most)) *most = e;
+        *rms += e * e / (double)n;
+    }
+    *rms = sqrt(*rms);
+    arena->used = mark;
+}
+
+/* @deep_net ------------------------------------------------- Deep neural network
+ *
+ *     tent(x) = 2 max(0, x) - 4 max(0, x - 1/2)         k times behind each other: 2^k pieces
+ *     x^2 ~ x - sum_{i=1..m} tent^i(x) / 4^i             error 4^-(m+1) on [0,1]
+ *     x y = 2 ((x + y) / 2)^2 - x^2 / 2 - y^2 / 2
+ *
+ * What depth buys. A hidden layer adds its corners to those there are; a layer behind another folds
+ * the line, and every fold doubles what was drawn before. k layers of two units make 2^k pieces;
+ * one hidden layer needs a unit for each. The same tents, added with falling weights, give x^2 with
+ * an error that falls by 4 with each layer, and from squares come products: so a deep net computes
+ * smooth functions with a number of units that grows with the logarithm of the precision. How many
+ * pieces a given net has on a line can be counted exactly. Random nets use few of those they could
+ * have.
+ *
+ * source  Telgarsky 2016, "Benefits of depth in neural networks"; Yarotsky 2017, "Error bounds for
+ *         approximations with deep ReLU networks", proposition 2 and 3; Montufar et al. 2014, "On
+ *         the number of linear regions of deep neural networks"
+ * needs   arena activation mlp
+ * see     @neural_net (the shallow constructions), @relu (one hidden layer), @vanishing_gradient
+ * topics  Deep neural network
+ */
+
+/* max(0, 2 x) - max(0, 4 x - 2): up to 1 at 1/2 and down again. */
+LLM_API double llm_deep_net_tent(double x) { return 2.0 * fmax(0.0, x) - 4.0 * fmax(0.0, x - 0.5); }
+
+/* w <- the weights of an llm_mlp of sizes {1, 2, ..., 2, 1} with k hidden layers and ReLU that
+ * computes the tent k times: 2^k pieces on [0,1] from 6 k + 1 numbers, exactly. */
+LLM_API void llm_deep_net_sawtooth(float *w, size_t k) {
+    LLM_ASSERT(k > 0);
+    for (size_t l = 0; l <= k; l++) {
+        const size_t units = l < k ? 2 : 1;
+        for (size_t u = 0; u < units; u++) { /* each reads the tent of the two below, or x */
+            *w++ = l > 0 ? 2.0f : 1.0f;
+            if (l > 0) *w++ = -4.0f;
+        }
+        for (size_t u = 0; u < units; u++) *w++ = u > 0 ? -0.5f : 0.0f;
+    }
+}
+
+/* x^2 within 4^-(m+1) for x in [0,1], by m tents; a net of m hidden layers and 3 units in each. */
+LLM_API double llm_deep_net_square(double x, size_t m) {
+    double y = x, saw = x, weight = 1.0;
+    for (size_t i = 0; i < m; i++) {
+        saw = llm_deep_net_tent(saw);
+        weight *= 0.25;
+        y -= weight * saw;
+    }
+    return y;
+}
+
+/* x y within 3 4^-(m+1) for x and y in [0,1], from three squares. */
+LLM_API double llm_deep_net_product(double x, double y, size_t m) {
+    return 2.0 * llm_deep_net_square(0.5 * (x + y), m) - 0.5 * llm_deep_net_square(x, m) -
+           0.5 * llm_deep_net_square(y, m);
+}
+
+/* The most pieces that ReLU layers of these widths can have on a line: each layer cuts each piece
+ * into width + 1. */
+LLM_API double llm_deep_net_most_pieces(const size_t *size, size_t layers) {
+    double most = 1.0;
+    for (size_t l = 1; l < layers; l++) most *= (double)size[l] + 1.0;
+    return most;
+}
+
+/* What a net does on a segment: at t (count), from 0 to 1, ascending, all corners among them, it
+ * has the values h (count,width) of the layer reached so far. */
+typedef struct {
+    double *t, *h, *t2, *h2;
+    size_t count, room;
+} llm_deep_net_line;
+
+/* Puts a point into every interval where a unit of h (count,width) changes its sign: there ReLU has
+ * a corner. Several in one interval are put in ascending order. False when the room is full. */
+LLM_API bool llm_deep_net_split(llm_deep_net_line *s, size_t width) {
+    size_t out = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        double at = 0.0; /* the share of the interval behind us */
+        for (bool more = true; more;) {
+            if (out == s->room) return false;
+            const double *a = s->h + i * width, *b = i + 1 < s->count ? a + width : a;
+            const double end = i + 1 < s->count ? s->t[i + 1] : s->t[i];
+            s->t2[out] = s->t[i] + at * (end - s->t[i]);
+            double next = 2.0;
+            for (size_t u = 0; u < width; u++) {
+                s->h2[out * width + u] = a[u] + at * (b[u] - a[u]);
+                if ((a[u] < 0.0 && b[u] > 0.0) || (a[u] > 0.0 && b[u] < 0.0)) {
+                    const double cross = a[u] / (a[u] - b[u]);
+                    if (cross > at + 1e-12 && cross < next) next = cross;
+                }
+            }
+            out++;
+            more = next < 1.0 - 1e-12;
+            at = next;
+        }
+    }
+    double *swap = s->t;
+    s->t = s->t2, s->t2 = swap;
+    swap = s->h, s->h = s->h2, s->h2 = swap;
+    s->count = out;
+    return true;
+}
+
+/* The number of linear pieces of the first output of a ReLU net along the segment from a to b
+ * (size[0]), found by carrying the corners from layer to layer, in double. Neighbouring pieces
+ * whose slopes differ by less than 1e-9 of the largest are one. 0: there were more than `room`
+ * points. Scratch: room 2 (1 + widest) doubles, given back. */
+LLM_API size_t llm_deep_net_pieces_1d(const llm_mlp *m, const float *w, const float *a,
+                                      const float *b, size_t room, llm_arena *arena) {
+    LLM_ASSERT(m->act == LLM_ACTIVATION_RELU && room > 1);
+    const size_t mark = arena->used;
+    size_t widest = 1;
+    for (size_t l = 0; l <= m->layers; l++) widest = m->size[l] > widest ? m->size[l] : widest;
+    llm_deep_net_line s = {llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           llm_arena_doubles(arena, room),
+                           llm_arena_doubles(arena, room * widest),
+                           2,
+                           room};
+    s.t[0] = 0.0, s.t[1] = 1.0;
+    for (size_t d = 0; d < m->size[0]; d++)
+        s.h[d] = (double)a[d], s.h[m->size[0] + d] = (double)b[d];
+    bool fits = true;
+    for (size_t l = 1; l <= m->layers && fits; l++) {
+        const llm_mlp_view v = llm_mlp_layer(m, l);
+        for (size_t i = 0; i < s.count; i++)
+            for (size_t o = 0; o < v.out; o++) {
+                double z = (double)w[v.bias + o];
+                for (size_t c = 0; c < v.in; c++)
+                    z += (double)w[v.weight + o * v.in + c] * s.h[i * v.in + c];
+                s.h2[i * v.out + o] = z;
+            }
+        double *swap = s.h;
+        s.h = s.h2, s.h2 = swap;
+        if (l == m->layers) break;
+        fits = llm_deep_net_split(&s, v.out);
+        for (size_t i = 0; i < s.count * v.out; i++) s.h[i] = fmax(s.h[i], 0.0);
+    }
+    const size_t K = m->size[m->layers];
+    double steepest = 0.0, last = 0.0;
+    size_t pieces = 0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t i = 0; i + 1 < s.count; i++) {
+            if (s.t[i + 1] - s.t[i] < 1e-12) continue;
+            const double slope = (s.h[(i + 1) * K] - s.h[i * K]) / (s.t[i + 1] - s.t[i]);
+            if (pass == 0) steepest = fmax(steepest, fabs(slope));
+            if (pass == 1 && (pieces == 0 || fabs(slope - last) > 1e-9 * steepest)) {
+                pieces++;
+                last = slope;
+            }
+        }
+    arena->used = mark;
+    return fits ? pieces : 0;
+}
+
+/* @vanishing_gradient --------------------------------------- Vanishing gradients
+ *
+ *     h_{l+1} = phi(W_l h_l)  (+ h_l)        W_l (n,n) ~ N(0, sw^2 / n)
+ *     q = sw^2 E phi(sqrt(q) z)^2            the length |W h|^2 / n at which layers settle
+ *     chi = sw^2 E phi'(sqrt(q) z)^2         |dh_l|^2 / |dh_{l+1}|^2, the factor of each layer
+ *
+ * A gradient passes through every layer on its way down and is multiplied by each: with a factor of
+ * 0.8 fifty layers leave 10^-5 of it, with 1.25 they make it 10^5. For wide layers with random
+ * weights the factor is known beforehand: chi, the mean square slope at the length at which the
+ * signals settle. Below 1 gradients vanish, above they explode, and only on the line between can
+ * very deep nets be trained. The sigmoid's slope is at most 1/4, so its chi at usual weights is far
+ * below 1; ReLU with variance 2/n sits on the line exactly. Adding the input to a layer's output
+ * keeps one factor at 1 whatever the layer does.
+ *
+ * source  Hochreiter 1991, "Untersuchungen zu dynamischen neuronalen Netzen"; Poole et al. 2016,
+ *         "Exponential expressivity in deep neural networks through transient chaos", eq. 3 and 6;
+ *         Schoenholz et al. 2017, "Deep information propagation"
+ * needs   arena activation svd dense
+ * see     @xavier_init @he_init (the remedy), @residual, @grad_clip (for the other side)
+ * topics  What is the vanishing gradient problem?
+ */
+
+/* signal, gradient (L+1) <- x, dy (N,n), w (L,n,n): root mean squares of h_l and of its gradient,
+ * from dy at the top. skip adds h_l to each layer's output. Scratch: N n (2 L + 4) floats. */
+LLM_API void llm_vanishing_gradient_profile(double *signal, double *gradient, const float *x,
+                                            const float *dy, const float *w, size_t L, size_t N,
+                                            size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used, size = N * n;
+    float *h = llm_arena_floats(arena, (L + 1) * size), *z = llm_arena_floats(arena, L * size);
+    float *g = llm_arena_floats(arena, size), *below = llm_arena_floats(arena, size);
+    memcpy(h, x, size * sizeof(float));
+    memcpy(g, dy, size * sizeof(float));
+    for (size_t l = 0; l < L; l++) {
+        float *next = h + (l + 1) * size;
+        llm_dense_act_forward(next, z + l * size, h + l * size, w + l * n * n, NULL, N, n, n, act);
+        for (size_t i = 0; skip && i < size; i++) next[i] += h[l * size + i];
+    }
+    for (size_t l = L + 1; l-- > 0;) {
+        double a = 0.0, b = 0.0;
+        for (size_t i = 0; i < size; i++) {
+            a += (double)h[l * size + i] * (double)h[l * size + i];
+            b += (double)g[i] * (double)g[i];
+        }
+        signal[l] = sqrt(a / (double)size), gradient[l] = sqrt(b / (double)size);
+        if (l == 0) break;
+        for (size_t i = 0; i < size; i++) below[i] = skip ? g[i] : 0.0f;
+        llm_dense_act_backward(below, NULL, NULL, g, z + (l - 1) * size, NULL, w + (l - 1) * n * n,
+                               N, n, n, act, arena); /* x is for dw only */
+        float *swap = g;
+        g = below, below = swap;
+    }
+    arena->used = mark;
+}
+
+/* The factor by which the squared gradient grows in a layer on its way down: e^-(2 slope) of the
+ * straight line through log gradient[l] against l, from .. to (inclusive), from < to. */
+LLM_API double llm_vanishing_gradient_rate(const double *gradient, size_t from, size_t to) {
+    LLM_ASSERT(from < to);
+    double cross = 0.0, square = 0.0;
+    const double middle = 0.5 * ((double)from + (double)to);
+    for (size_t l = from; l <= to; l++) {
+        cross += ((double)l - middle) * log(gradient[l]);
+        square += ((double)l - middle) * ((double)l - middle);
+    }
+    return exp(-2.0 * cross / square);
+}
+
+/* *square <- E phi(r z)^2, *slope <- E phi'(r z)^2 for a standard normal z: the midpoint rule on
+ * [-10, 10], as in llm_activation_moments. */
+LLM_API void llm_vanishing_gradient_moments(double *square, double *slope, double r, int act) {
+    *square = *slope = 0.0;
+    for (int i = -2000; i < 2000; i++) {
+        const double z = ((double)i + 0.5) / 200.0,
+                     mass = 0.3989422804014327 * exp(-0.5 * z * z) / 200.0;
+        const double y = (double)llm_activation_value((float)(r * z), act);
+        const double dy = (double)llm_activation_slope((float)(r * z), act);
+        *square += mass * y * y, *slope += mass * dy * dy;
+    }
+}
+
+/* Returns chi of wide layers with weight variance sw2 / n and no bias; *q <- the length at which
+ * they settle, from q = 1: 0 where signals die out, infinite where they grow without limit. */
+LLM_API double llm_vanishing_gradient_chi(double *q, double sw2, int act) {
+    double square = 0.0, slope = 0.0, next = 1.0;
+    *q = 0.0;
+    for (size_t step = 0; step < 1000 && fabs(next - *q) > 1e-9 * next; step++) {
+        *q = next;
+        llm_vanishing_gradient_moments(&square, &slope, sqrt(*q), act);
+        next = sw2 * square;
+        if (next < 1e-12 || next > 1e12) break; /* ReLU off its line: the factor is chi there too */
+    }
+    *q = next < 1e-12 ? 0.0 : next > 1e12 ? (double)INFINITY : next;
+    llm_vanishing_gradient_moments(&square, &slope, sqrt(fmin(fmax(next, 1e-12), 1e12)), act);
+    return sw2 * slope;
+}
+
+/* s (n) <- the singular values of d h_L / d h_0 at one x (n), w (L,n,n): by how much a net
+ * stretches small changes of its input, direction by direction. Scratch: n (2 n + 3) floats, and
+ * llm_svd's. */
+LLM_API void llm_vanishing_gradient_jacobian_svs(float *s, const float *x, const float *w, size_t L,
+                                                 size_t n, int act, bool skip, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *jacobian = llm_arena_floats(arena, n * n), *next = llm_arena_floats(arena, n * n);
+    float *h = llm_arena_floats(arena, n), *z = llm_arena_floats(arena, n);
+    memcpy(h, x, n * sizeof(float));
+    for (size_t i = 0; i < n * n; i++) jacobian[i] = i / n == i % n ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) { /* jacobian (in, out): row i is how input i moves h_l */
+        llm_dense_forward(z, h, w + l * n * n, NULL, 1, n, n);
+        llm_dense_forward(next, jacobian, w + l * n * n, NULL, n, n, n);
+        for (size_t i = 0; i < n * n; i++) {
+            next[i] *= llm_activation_slope(z[i % n], act);
+            if (skip) next[i] += jacobian[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            h[i] = llm_activation_value(z[i], act) + (skip ? h[i] : 0.0f);
+        float *swap = jacobian;
+        jacobian = next, next = swap;
+    }
+    llm_svd(NULL, s, NULL, jacobian, n, n, arena);
+    arena->used = mark;
 }
 
 /* @weight_init ---------------------------------------------- Weight initialization
@@ -15324,6 +17776,206 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
     return (double)p / (1.0 - (double)p) * sum;
 }
 
+/* @batchnorm ------------------------------------------------ Batch normalization
+ *
+ *     y = w xhat + b        xhat = (x - m) r        r = 1 / sqrt(v + eps)
+ *     m, v: mean and variance of a channel over batch and pixels, M = N S numbers
+ *     dx = w r / M (M dy - sum dy - xhat sum(dy xhat))
+ *
+ * Each channel is brought to mean 0 and variance 1 over the batch, then scaled and shifted as the
+ * net likes. The scale of the weights before it stops mattering, so large learning rates do not
+ * blow up. The price: samples see each other, and one sample alone has no variance. So inference
+ * uses running averages, and the layer becomes a fixed affine map that can be folded into the
+ * convolution before it. Two variances are in play, and mixing them up costs a percent: the batch
+ * divides by M when it normalizes, and by M - 1 when it feeds the running average.
+ *
+ * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
+ *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
+ *         "Train longer, generalize better" (ghost batches)
+ * needs   base arena
+ * see     @layernorm (looks at one sample only), @weight_init, @batch_size
+ * topics  Batch Normalization
+ */
+typedef struct {
+    const float *w, *b;                /* (C) scale and shift, or NULL for 1 and 0 */
+    float *running_mean, *running_var; /* (C) start at 0 and 1 */
+    size_t C;
+    float momentum, eps; /* 0.1 and 1e-5 in torch; momentum is the share of the new batch */
+} llm_batchnorm;
+
+enum { LLM_BATCHNORM_BLOCK = 64 }; /* channels of a task: contiguous also when S = 1 */
+
+/* mean, m2 (C): the mean of count + count_b numbers and the sum of squares about it, from those of
+ * count and of count_b numbers: the parts of a batch that lie on several machines. */
+LLM_API void llm_batchnorm_merge(float *mean, float *m2, const float *mean_b, const float *m2_b,
+                                 size_t C, size_t count, size_t count_b) {
+    const double share = (double)count_b / (double)(count + count_b);
+    for (size_t c = 0; c < C; c++) {
+        const double delta = (double)mean_b[c] - (double)mean[c];
+        m2[c] = (float)((double)m2[c] + (double)m2_b[c] + delta * delta * share * (double)count);
+        mean[c] = (float)((double)mean[c] + delta * share);
+    }
+}
+
+/* mean, m2 (C) <- x (N,C,S), read once: a plane of S pixels stays in cache for its three sums, then
+ * it is merged with those before. */
+LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t N, size_t C,
+                                 size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
+        const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
+        double m[LLM_BATCHNORM_BLOCK], square[LLM_BATCHNORM_BLOCK];
+        for (size_t c = 0; c < block; c++) m[c] = square[c] = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
+            for (size_t c = 0; c < block; c++) {
+                const float *plane = x + (n * C + start + c) * S;
+                float sum = 0.0f, rest = 0.0f, around = 0.0f;
+                LLM_SIMD_SUM(sum)
+                for (size_t s = 0; s < S; s++) sum += plane[s];
+                const float about = sum / (float)S;
+                LLM_SIMD_SUM(rest)
+                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
+                LLM_SIMD_SUM(around)
+                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
+                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                m[c] += delta * share;
+                square[c] += (double)around + delta * delta * share * before;
+            }
+        }
+        for (size_t c = 0; c < block; c++) mean[start + c] = (float)m[c];
+        for (size_t c = 0; c < block; c++) m2[start + c] = (float)square[c];
+    }
+}
+
+/* rstd (C) <- m2 (C), may be the same array; the running averages move towards this batch of count
+ * numbers a channel. One number has no variance: an error. */
+LLM_API void llm_batchnorm_update(const llm_batchnorm *layer, float *rstd, const float *mean,
+                                  const float *m2, size_t count) {
+    LLM_ASSERT(count > 1);
+    for (size_t c = 0; c < layer->C; c++) {
+        const float var = m2[c] / (float)count, unbiased = m2[c] / (float)(count - 1);
+        float *mean_c = layer->running_mean + c, *var_c = layer->running_var + c;
+        *mean_c += layer->momentum * (mean[c] - *mean_c);
+        *var_c += layer->momentum * (unbiased - *var_c);
+        rstd[c] = 1.0f / sqrtf(var + layer->eps);
+    }
+}
+
+/* y (N,C,S) <- x (N,C,S), mean, rstd (C): w (x - mean) rstd + b. y may be x. */
+LLM_API void llm_batchnorm_apply(float *y, const float *x, const float *mean, const float *rstd,
+                                 const llm_batchnorm *layer, size_t N, size_t S) {
+    const size_t C = layer->C;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float scale = layer->w ? layer->w[c] * rstd[c] : rstd[c], m = mean[c];
+            const float shift = layer->b ? layer->b[c] : 0.0f;
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++)
+                y[i] = (x[i] - m) * scale + shift;
+        }
+}
+
+/* Training: y (N,C,S), mean, rstd (C) <- x (N,C,S); a dense layer has S = 1. y may be x where dx is
+ * not needed. Ghost batches: call it for a part of the samples at a time. */
+LLM_API void llm_batchnorm_forward_train(float *y, float *mean, float *rstd, const float *x,
+                                         const llm_batchnorm *layer, size_t N, size_t S) {
+    llm_batchnorm_stats(mean, rstd, x, N, layer->C, S);
+    llm_batchnorm_update(layer, rstd, mean, rstd, N * S);
+    llm_batchnorm_apply(y, x, mean, rstd, layer, N, S);
+}
+
+/* rstd (C) of the running variance, which inference uses. */
+LLM_API void llm_batchnorm_running_rstd(float *rstd, const llm_batchnorm *layer) {
+    for (size_t c = 0; c < layer->C; c++)
+        rstd[c] = 1.0f / sqrtf(layer->running_var[c] + layer->eps);
+}
+
+/* Inference: y (N,C,S) <- x (N,C,S). y may be x. Scratch: C floats, given back. */
+LLM_API void llm_batchnorm_forward_eval(float *y, const float *x, const llm_batchnorm *layer,
+                                        size_t N, size_t S, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *rstd = llm_arena_floats(arena, layer->C);
+    llm_batchnorm_running_rstd(rstd, layer);
+    llm_batchnorm_apply(y, x, layer->running_mean, rstd, layer, N, S);
+    arena->used = mark;
+}
+
+/* sum, along (C) <- dy, x (N,C,S), mean, rstd (C): the sums of dy and of dy xhat. They are the
+ * gradients of b and w; machines that share a batch add them up before going on. */
+LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const float *x,
+                                const float *mean, const float *rstd, size_t N, size_t C,
+                                size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t start = 0; start < C; start += LLM_BATCHNORM_BLOCK) {
+        const size_t most = LLM_BATCHNORM_BLOCK, block = C - start < most ? C - start : most;
+        double total[LLM_BATCHNORM_BLOCK], product[LLM_BATCHNORM_BLOCK];
+        for (size_t c = 0; c < block; c++) total[c] = product[c] = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t c = 0; c < block; c++) {
+                const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
+                const float m = mean[start + c];
+                float plain = 0.0f, times = 0.0f;
+                LLM_SIMD_SUM(plain)
+                for (size_t s = 0; s < S; s++) plain += d[s];
+                LLM_SIMD_SUM(times)
+                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                total[c] += (double)plain;
+                product[c] += (double)times;
+            }
+        for (size_t c = 0; c < block; c++) sum[start + c] = (float)total[c];
+        for (size_t c = 0; c < block; c++) along[start + c] = rstd[start + c] * (float)product[c];
+    }
+}
+
+/* dx (N,C,S) += <- dy, x (N,C,S) and sums over count numbers a channel. Moving x_i moves xhat_i by
+ * r, all of them through m by -r / M, and through r by -xhat_i xhat_j r / M. count = 0: mean and
+ * rstd are constants, and only the first of the three is left. */
+LLM_API void llm_batchnorm_input_backward(float *dx, const float *dy, const float *x,
+                                          const float *mean, const float *rstd, const float *sum,
+                                          const float *along, const llm_batchnorm *layer, size_t N,
+                                          size_t S, size_t count) {
+    const size_t C = layer->C;
+    const float share = count ? 1.0f / (float)count : 0.0f;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float scale = (layer->w ? layer->w[c] : 1.0f) * rstd[c], m = mean[c];
+            const float flat = share * sum[c], tilt = share * along[c] * rstd[c];
+            for (size_t i = (n * C + c) * S; i < (n * C + c + 1) * S; i++)
+                dx[i] += scale * (dy[i] - flat - (x[i] - m) * tilt);
+        }
+}
+
+/* dx (N,C,S), dw, db (C) += <- dy (N,C,S), forward's x, mean, rstd. Any of the three may be NULL.
+ * training: backward of forward_train; else of forward_eval, and mean and rstd are those of the
+ * running averages. Scratch: 2 C floats, given back. */
+LLM_API void llm_batchnorm_backward(float *dx, float *dw, float *db, const float *dy,
+                                    const float *x, const float *mean, const float *rstd,
+                                    const llm_batchnorm *layer, size_t N, size_t S, bool training,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, C = layer->C;
+    float *sum = llm_arena_floats(arena, C), *along = llm_arena_floats(arena, C);
+    llm_batchnorm_sums(sum, along, dy, x, mean, rstd, N, C, S);
+    for (size_t c = 0; dw && c < C; c++) dw[c] += along[c];
+    for (size_t c = 0; db && c < C; c++) db[c] += sum[c];
+    if (dx)
+        llm_batchnorm_input_backward(dx, dy, x, mean, rstd, sum, along, layer, N, S,
+                                     training ? N * S : 0);
+    arena->used = mark;
+}
+
+/* w (C,K), b (C) in place: a dense layer or a convolution whose output goes through this layer at
+ * inference, with K weights for each output, becomes both in one. */
+LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, size_t K) {
+    for (size_t c = 0; c < layer->C; c++) {
+        const float scale =
+            (layer->w ? layer->w[c] : 1.0f) / sqrtf(layer->running_var[c] + layer->eps);
+        for (size_t k = 0; k < K; k++) w[c * K + k] *= scale;
+        b[c] = (b[c] - layer->running_mean[c]) * scale + (layer->b ? layer->b[c] : 0.0f);
+    }
+}
+
 /* @layernorm ------------------------------------------------ Layer normalization
  *
  *     y_i = w_i xhat_i + b_i        xhat = (x - m) r        m = mean(x), r = 1 / sqrt(var(x) + eps)
@@ -15606,6 +18258,2114 @@ LLM_API void llm_rmsnorm_backward(float *dx, float *dw, const float *dy, const f
             for (size_t i = 0; i < columns; i++) dw[i0 + i] += sum[i];
         }
     }
+}
+
+/* @label_smoothing ------------------------------------------ Label smoothing
+ *
+ *     t = (1 - e) onehot(y) + e u            u: 1/K for all, 1/(K-1) for the others, or a prior
+ *     loss = (1 - e) (lse - z_y) + e sum_k u_k (lse - z_k)            dz = softmax(z) - t
+ *
+ * Cross-entropy with hard labels is never satisfied: it pushes the logit of the label away from
+ * the others for ever, also where the label is wrong. Targets that keep a little mass e for the
+ * other classes have a finite optimum, a gap of log(t_y / t_k), so that probabilities stay near
+ * those of the targets. The target row is never built. Two conventions exist: torch spreads e over
+ * all K classes, the label included; the Transformer's own code over the other K - 1. The loss
+ * cannot reach 0 any more but stops at the entropy of t: subtract it before comparing losses.
+ *
+ * source  Szegedy et al. 2016, "Rethinking the Inception architecture", section 7; Pereyra et al.
+ *         2017, "Regularizing neural networks by penalizing confident output distributions"
+ *         (unigram prior); Mueller, Kornblith & Hinton 2019, "When does label smoothing help?"
+ * needs   exp logsumexp cross_entropy
+ * see     @cross_entropy @calibration
+ * topics  Label Smoothing
+ */
+enum { LLM_LABEL_SMOOTHING_ALL, LLM_LABEL_SMOOTHING_OTHERS };
+
+/* What the label and each other class get when e is spread evenly; with a prior u, class k gets
+ * e u_k and the label on top of that 1 - e. */
+LLM_API void llm_label_smoothing_masses(double *label, double *other, double e, size_t K,
+                                        int mode) {
+    LLM_ASSERT(e >= 0.0 && e < 1.0 && (mode == LLM_LABEL_SMOOTHING_ALL ? K > 0 : K > 1));
+    *other = e / (double)(mode == LLM_LABEL_SMOOTHING_ALL ? K : K - 1);
+    *label = 1.0 - e + (mode == LLM_LABEL_SMOOTHING_ALL ? *other : 0.0);
+}
+
+/* The gap between the label's logit and the others' where the loss is least; infinite for e = 0. */
+LLM_API double llm_label_smoothing_gap(double e, size_t K, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, e, K, mode);
+    return log(label / other);
+}
+
+/* The least loss there is: the entropy of the target. */
+LLM_API double llm_label_smoothing_floor(double e, size_t K, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, e, K, mode);
+    return -label * log(label) - (other > 0.0 ? (double)(K - 1) * other * log(other) : 0.0);
+}
+
+/* loss (N), lse (N) <- logits (N,K), target (N), prior (K) or NULL for an even one; mode says which
+ * (a prior counts for all classes). Returns how many rows are not LLM_CROSS_ENTROPY_IGNORE, both
+ * outputs are 0 in the others; the mean loss is sum(loss) / that number. e = 0 reads no other logit
+ * but in lse. */
+LLM_API size_t llm_label_smoothing_forward(float *loss, float *lse, const float *logits,
+                                           const int *target, const float *prior, size_t N,
+                                           size_t K, float e, int mode) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
+    if (prior) label = 1.0 - (double)e;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        const float *z = logits + n * K;
+        loss[n] = lse[n] = 0.0f;
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
+        const size_t y = (size_t)target[n];
+        const float max = llm_logsumexp_max(z, K);
+        const double l = (double)max + log(llm_logsumexp_sum(z, K, max, 1.0f));
+        double rest = 0.0,
+               own = prior ? label : label - other; /* the even part has the label, too */
+        for (size_t k = 0; e > 0.0f && k < K; k++) {
+            const double mass = prior ? (double)e * (double)prior[k] : other;
+            if (mass > 0.0) rest += mass * (l - (double)z[k]);
+        }
+        loss[n] = (float)(own * (l - (double)z[y]) + rest);
+        lse[n] = (float)l;
+    }
+    size_t kept = 0;
+    for (size_t n = 0; n < N; n++) kept += target[n] != LLM_CROSS_ENTROPY_IGNORE;
+    return kept;
+}
+
+/* dlogits (N,K) += scale (softmax - t) <- forward's logits, lse, target, prior, e and mode. scale
+ * is 1 / kept for the mean. */
+LLM_API void llm_label_smoothing_backward(float *dlogits, const float *logits, const float *lse,
+                                          const int *target, const float *prior, size_t N, size_t K,
+                                          float e, int mode, float scale) {
+    double label, other;
+    llm_label_smoothing_masses(&label, &other, (double)e, K, mode);
+    const float even = (float)other, own = prior ? 1.0f - e : (float)(label - other);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        if (target[n] == LLM_CROSS_ENTROPY_IGNORE) continue;
+        LLM_ASSERT(target[n] >= 0 && (size_t)target[n] < K);
+        const float *z = logits + n * K, l = lse[n];
+        float *dz = dlogits + n * K;
+        for (size_t k = 0; k < K; k++)
+            dz[k] += scale * (llm_expf(z[k] - l) - (prior ? e * prior[k] : even));
+        dz[target[n]] -= scale * own;
+    }
+}
+
+/* @augmentation --------------------------------------------- Data augmentation
+ *
+ *     y(q) = x(M q + t)                 for each pixel q of the new picture, x between pixels
+ *
+ * A moved, turned or noisy digit is the same digit. Showing a model such copies tells it so, and
+ * costs no labels: with five examples of a class it matters more than the model does. What has to
+ * hold is that the label stays: a 6 turned by half a circle is a 9, and then the copy is a lie.
+ * Pictures are warped backwards: each new pixel asks where it comes from and takes the share of the
+ * four pixels around that place, so that there are no holes. Everything is drawn from one
+ * generator, so an epoch can be repeated.
+ *
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks
+ *         applied to visual document analysis"; DeVries & Taylor 2017, "Improved regularization of
+ *         convolutional neural networks with cutout"; Cubuk et al. 2020, "RandAugment"
+ * needs   base rng
+ * see     @augmentation_mix (pictures mixed with each other), @equivariance (built in instead)
+ * topics  Data Augmentation
+ */
+
+/* Where pixel (row, column) comes from: row m[0] row + m[1] column + m[2], column m[3] row + m[4]
+ * column + m[5]. */
+typedef struct {
+    float m[6];
+} llm_augmentation_map;
+
+/* About the middle of a picture (H,W): turn by an angle (counterclockwise as one looks at it),
+ * make larger by zoom, then move by dy rows down and dx columns to the right. */
+LLM_API llm_augmentation_map llm_augmentation_similarity(float angle, float zoom, float dy,
+                                                         float dx, size_t H, size_t W) {
+    const float c = cosf(angle) / zoom, s = sinf(angle) / zoom; /* of the way back */
+    const float row = 0.5f * ((float)H - 1.0f), column = 0.5f * ((float)W - 1.0f);
+    const llm_augmentation_map map = {{c, s, row - c * (row + dy) - s * (column + dx), -s, c,
+                                       column + s * (row + dy) - c * (column + dx)}};
+    return map;
+}
+
+/* y (C,H,W) <- x (C,H,W), which is `outside` beyond its pixels. y may not be x. */
+LLM_API void llm_augmentation_warp(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   const llm_augmentation_map *map, float outside) {
+    const float *m = map->m;
+    for (size_t i = 0; i < H * W; i++) {
+        const float row = m[0] * (float)(i / W) + m[1] * (float)(i % W) + m[2];
+        const float column = m[3] * (float)(i / W) + m[4] * (float)(i % W) + m[5];
+        const float top = floorf(row), left = floorf(column), a = row - top, b = column - left;
+        for (size_t c = 0; c < C; c++) {
+            float sum = 0.0f;
+            for (size_t k = 0; k < 4;
+                 k++) { /* the four neighbours; compare as floats: no overflow */
+                const float r = top + (float)(k / 2), q = left + (float)(k % 2);
+                const float share = (k / 2 ? a : 1.0f - a) * (k % 2 ? b : 1.0f - b);
+                const bool inside =
+                    r >= 0.0f && q >= 0.0f && r < (float)H && q < (float)W && share != 0.0f;
+                sum += share * (inside ? x[(c * H + (size_t)r) * W + (size_t)q] : outside);
+            }
+            y[c * H * W + i] = sum;
+        }
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S): one of the eight ways to lay a square on itself, without arithmetic. Its
+ * number mod 4 counts quarter turns, counterclockwise; from 4 on, x is mirrored (left and right
+ * exchanged) before it is turned. y may not be x. */
+LLM_API void llm_augmentation_square(float *y, const float *x, size_t C, size_t S, size_t which) {
+    LLM_ASSERT(which < 8);
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i % (S * S) / S, column = i % S;
+        for (size_t turn = 0; turn < which % 4; turn++) { /* a turn takes from the column's row */
+            const size_t from = column;
+            column = S - 1 - row;
+            row = from;
+        }
+        if (which >= 4) column = S - 1 - column;
+        y[i] = x[i / (S * S) * S * S + row * S + column];
+    }
+}
+
+/* y (8,C,S,S) <- x (C,S,S): all of them. What is averaged over an orbit does not depend on which of
+ * its pictures came in. */
+LLM_API void llm_augmentation_orbit(float *y, const float *x, size_t C, size_t S) {
+    for (size_t which = 0; which < 8; which++)
+        llm_augmentation_square(y + which * C * S * S, x, C, S, which);
+}
+
+/* x (C,H,W) in place: a square of side x side pixels around a random one becomes `fill`, in all
+ * channels; what of it lies outside is lost. */
+LLM_API void llm_augmentation_cutout(float *x, size_t C, size_t H, size_t W, size_t side,
+                                     float fill, llm_rng *rng) {
+    const size_t top = llm_rng_below(rng, H), left = llm_rng_below(rng, W); /* of the padded one */
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = i / W % H + side / 2, column = i % W + side / 2;
+        if (row >= top && row < top + side && column >= left && column < left + side) x[i] = fill;
+    }
+}
+
+/* x (n) in place: + N(0, std^2). */
+LLM_API void llm_augmentation_noise(float *x, size_t n, float std, llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) x[i] += std * llm_rng_normal(rng);
+}
+
+/* RandAugment: y (C,H,W) <- x (C,H,W): `count` operations drawn with replacement, all as strong as
+ * `strength` says, 0 to 1, with a random sign. Turn by up to 30 degrees, zoom or shear by up to
+ * 30%, move by up to 30% of the picture, brighten by up to 0.5, contrast by up to 60%, cutout of up
+ * to half, or nothing. Pixels are in 0..1 and stay there. y may not be x. Scratch: C H W floats. */
+LLM_API void llm_augmentation_rand(float *y, const float *x, size_t C, size_t H, size_t W,
+                                   size_t count, float strength, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, n = C * H * W;
+    float *t = llm_arena_floats(arena, n);
+    memcpy(y, x, n * sizeof(float));
+    for (size_t step = 0; step < count; step++) {
+        const size_t which = llm_rng_below(rng, 9);
+        const float s = llm_rng_below(rng, 2) ? strength : -strength;
+        const float by = 0.3f * s, h = (float)H, w = (float)W;
+        llm_augmentation_map map = llm_augmentation_similarity(
+            which == 0 ? s * LLM_PI / 6.0f : 0.0f, which == 1 ? 1.0f + by : 1.0f,
+            which == 2 ? by * h : 0.0f, which == 3 ? by * w : 0.0f, H, W);
+        if (which == 4) map.m[1] = by, map.m[2] = -by * 0.5f * (w - 1.0f); /* shear, middle fixed */
+        if (which == 5) map.m[3] = by, map.m[5] = -by * 0.5f * (h - 1.0f);
+        if (which < 6) {
+            memcpy(t, y, n * sizeof(float));
+            llm_augmentation_warp(y, t, C, H, W, &map, 0.0f);
+        }
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++) mean += (double)y[i] / (double)n;
+        for (size_t i = 0; i < n && (which == 6 || which == 7); i++) {
+            const float v = which == 6 ? y[i] + 0.5f * s
+                                       : (float)mean + (1.0f + 0.6f * s) * (y[i] - (float)mean);
+            y[i] = v < 0.0f ? 0.0f : v > 1.0f ? 1.0f : v;
+        }
+        if (which == 8) {
+            const size_t most = H < W ? H : W;
+            llm_augmentation_cutout(y, C, H, W, (size_t)(0.5f * strength * (float)most), 0.5f, rng);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @augmentation_mix ----------------------------------------- Examples mixed with each other
+ *
+ *     mixup:   x = l x_a + (1 - l) x_b,  t = l t_a + (1 - l) t_b          l ~ Beta(a, a)
+ *     CutMix:  x = x_a with a box of x_b,  t likewise with l = share of x_a's pixels
+ *
+ * New examples from two old ones, with targets in between. Mixup asks the model to be linear along
+ * the way from one example to another, which a line through both is and a wild function is not;
+ * CutMix keeps pixels real. What is easily got wrong: a box that hangs over the border is cut off,
+ * so l must be counted again afterwards. SMOTE does the same within a rare class, with its own
+ * neighbours. Words have no half, so text is thinned, swapped and masked instead.
+ *
+ * source  Zhang, Cisse, Dauphin & Lopez-Paz 2018, "mixup: beyond empirical risk minimization"; Yun
+ *         et al. 2019, "CutMix"; Chawla et al. 2002, "SMOTE"; Wei & Zou 2019, "EDA"; Devlin et al.
+ *         2019, "BERT", section 3.1 (masking)
+ * needs   base rng distribution_sample
+ * see     @augmentation (of one example), @cross_entropy (takes soft targets)
+ * topics  -
+ */
+
+/* Beta(a,a), a > 0: mostly near 0 and 1 for a < 1. From two gammas by their logarithms, which do
+ * not vanish for small a. */
+LLM_API float llm_augmentation_mix_share(float a, llm_rng *rng) {
+    LLM_ASSERT(a > 0.0f);
+    const double one = llm_distribution_sample_log_gamma((double)a, rng);
+    const double other = llm_distribution_sample_log_gamma((double)a, rng);
+    return (float)(1.0 / (1.0 + exp(other - one)));
+}
+
+/* y (N,D) <- x (N,D): l x_n + (1 - l) x_partner[n]. One l for the batch; the same call mixes the
+ * targets. y may not be x. */
+LLM_API void llm_augmentation_mixup(float *y, const float *x, const size_t *partner, size_t N,
+                                    size_t D, float l) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t i = 0; i < D; i++)
+            y[n * D + i] = l * x[n * D + i] + (1.0f - l) * x[partner[n] * D + i];
+}
+
+/* box (4): top, left, bottom, right (the last two not inside) of sqrt(1 - l) times the height and
+ * the width, around a random pixel, cut off at the border. Returns the share of pixels outside it:
+ * the l for the targets. */
+LLM_API float llm_augmentation_cutmix_box(size_t box[4], size_t H, size_t W, float l,
+                                          llm_rng *rng) {
+    LLM_ASSERT(l >= 0.0f && l <= 1.0f);
+    for (size_t axis = 0; axis < 2; axis++) {
+        const size_t L = axis ? W : H, side = (size_t)((float)L * sqrtf(1.0f - l));
+        const size_t middle = llm_rng_below(rng, L), end = middle + side - side / 2;
+        box[axis] = middle > side / 2 ? middle - side / 2 : 0;
+        box[2 + axis] = end < L ? end : L;
+    }
+    const size_t area = (box[2] - box[0]) * (box[3] - box[1]);
+    return 1.0f - (float)area / (float)(H * W);
+}
+
+/* y (N,C,H,W) <- x (N,C,H,W), with the box from x_partner[n]. y may not be x. */
+LLM_API void llm_augmentation_cutmix(float *y, const float *x, const size_t *partner, size_t N,
+                                     size_t C, size_t H, size_t W, const size_t box[4]) {
+    for (size_t i = 0; i < N * C * H * W; i++) {
+        const size_t n = i / (C * H * W), row = i / W % H, column = i % W;
+        const bool other = row >= box[0] && row < box[2] && column >= box[1] && column < box[3];
+        y[i] = other ? x[partner[n] * C * H * W + i % (C * H * W)] : x[i];
+    }
+}
+
+/* y (m,D) <- x (n,D), the examples of one rare class: each a point between a random one and one of
+ * its k nearest, drawn. n > k > 0. Scratch: n floats,
+ * given back. */
+LLM_API void llm_augmentation_smote(float *y, size_t m, const float *x, size_t n, size_t D,
+                                    size_t k, llm_rng *rng, llm_arena *arena) {
+    LLM_ASSERT(k > 0 && n > k);
+    const size_t mark = arena->used;
+    float *distance = llm_arena_floats(arena, n);
+    for (size_t s = 0; s < m; s++) {
+        const size_t a = llm_rng_below(rng, n), rank = llm_rng_below(rng, k);
+        const float u = llm_rng_uniform(rng);
+        for (size_t j = 0; j < n; j++) {
+            distance[j] = 0.0f;
+            for (size_t i = 0; i < D; i++) {
+                const float d = x[j * D + i] - x[a * D + i];
+                distance[j] += d * d;
+            }
+        }
+        distance[a] = INFINITY; /* not its own neighbour, though another may lie on it */
+        size_t b = 0;
+        for (size_t turn = 0; turn <= rank; turn++) { /* the nearest, crossed out, rank times */
+            b = a == 0 ? 1 : 0;
+            for (size_t j = 0; j < n; j++) b = distance[j] < distance[b] ? j : b;
+            if (turn < rank) distance[b] = INFINITY;
+        }
+        for (size_t i = 0; i < D; i++)
+            y[s * D + i] = x[a * D + i] + u * (x[b * D + i] - x[a * D + i]);
+    }
+    arena->used = mark;
+}
+
+/* token (n) in place: each is left out with probability p, but one always stays. Returns how many
+ * there are now. */
+LLM_API size_t llm_augmentation_delete(int *token, size_t n, float p, llm_rng *rng) {
+    size_t kept = 0;
+    const int spare = n ? token[llm_rng_below(rng, n)] : 0;
+    for (size_t i = 0; i < n; i++)
+        if (llm_rng_uniform(rng) >= p) token[kept++] = token[i];
+    if (n > 0 && kept == 0) token[kept++] = spare;
+    return kept;
+}
+
+/* token (n) in place: two random places change their tokens, `times` times. */
+LLM_API void llm_augmentation_swap(int *token, size_t n, size_t times, llm_rng *rng) {
+    for (size_t t = 0; t < times && n > 1; t++) {
+        const size_t i = llm_rng_below(rng, n), j = llm_rng_below(rng, n);
+        const int swap = token[i];
+        token[i] = token[j];
+        token[j] = swap;
+    }
+}
+
+/* token (n) in place, target (n): with probability p a token is to be guessed: target gets it, and
+ * it becomes `mask` (80%), a random one of V (10%), or stays (10%), so that no position can be
+ * trusted. target is -100, which losses ignore, elsewhere. */
+LLM_API void llm_augmentation_mask(int *token, int *target, size_t n, float p, int mask, size_t V,
+                                   llm_rng *rng) {
+    for (size_t i = 0; i < n; i++) {
+        target[i] = -100;
+        if (llm_rng_uniform(rng) >= p) continue;
+        target[i] = token[i];
+        const float u = llm_rng_uniform(rng);
+        if (u < 0.8f)
+            token[i] = mask;
+        else if (u < 0.9f)
+            token[i] = (int)llm_rng_below(rng, V);
+    }
+}
+
+/* @conv2d --------------------------------------------------- Convolution
+ *
+ *     y[o,i,j] = b[o] + sum_{c,u,v} w[o,c,u,v] x[c, s i + d u - p, s j + d v - p]
+ *
+ * A small pattern w[o] slid over the picture: each output pixel says how much of the pattern is
+ * there. What was learned at one place is known at all, with C 3 3 weights instead of C H W for
+ * each output. s is the stride, d the dilation (distance of the pattern's pixels), p the padding:
+ * pixels outside count as 0. With groups, output channels see only their own share of the inputs;
+ * as many groups as channels is depthwise. As in every framework the pattern is not mirrored, which
+ * mathematicians call cross-correlation. This section says what is meant; @conv2d_gemm is fast.
+ *
+ * source  LeCun et al. 1989, "Backpropagation applied to handwritten zip code recognition";
+ *         Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning"
+ * needs   base
+ * see     @conv2d_gemm (as a matrix product), @pooling @cnn @equivariance
+ * topics  -
+ */
+
+/* Pictures x (N,C,H,W), weights w (O,C/groups,kernel[0],kernel[1]). Index 0 is along the height, 1
+ * along the width. pad is in front (top, left), pad_end behind. */
+typedef struct {
+    size_t C, H, W, O;
+    size_t kernel[2], stride[2], pad[2], pad_end[2], dilation[2], groups;
+} llm_conv2d;
+
+/* Square and even: the same kernel, stride and padding in both directions, one group. */
+LLM_API llm_conv2d llm_conv2d_make(size_t C, size_t H, size_t W, size_t O, size_t kernel,
+                                   size_t stride, size_t pad) {
+    llm_conv2d c;
+    c.C = C, c.H = H, c.W = W, c.O = O, c.groups = 1;
+    for (size_t axis = 0; axis < 2; axis++) {
+        c.kernel[axis] = kernel, c.stride[axis] = stride, c.dilation[axis] = 1;
+        c.pad[axis] = c.pad_end[axis] = pad;
+    }
+    return c;
+}
+
+/* Pixels of the output along an axis: how often the kernel fits, floor((L - extent) / stride) + 1.
+ * A kernel larger than the padded picture is an error, and so is a number that should not be 0. */
+LLM_API size_t llm_conv2d_size(const llm_conv2d *c, size_t axis) {
+    const size_t length = (axis ? c->W : c->H) + c->pad[axis] + c->pad_end[axis];
+    LLM_ASSERT(c->kernel[axis] > 0 && c->stride[axis] > 0 && c->dilation[axis] > 0);
+    LLM_ASSERT(c->groups > 0 && c->C % c->groups == 0 && c->O % c->groups == 0);
+    const size_t extent = c->dilation[axis] * (c->kernel[axis] - 1) + 1;
+    LLM_ASSERT(extent <= length && "the kernel is larger than the picture");
+    return (length - extent) / c->stride[axis] + 1;
+}
+
+/* Numbers in w; input channels of a group times pixels of the kernel, the length of an output's
+ * sum. */
+LLM_API size_t llm_conv2d_sum(const llm_conv2d *c) {
+    return c->C / c->groups * c->kernel[0] * c->kernel[1];
+}
+LLM_API size_t llm_conv2d_weights(const llm_conv2d *c) { return c->O * llm_conv2d_sum(c); }
+
+/* Where output pixel i looks with kernel pixel u along an axis: true, and *at within the picture;
+ * false: padding. */
+LLM_API bool llm_conv2d_at(size_t *at, const llm_conv2d *c, size_t axis, size_t i, size_t u) {
+    *at = i * c->stride[axis] + u * c->dilation[axis] - c->pad[axis]; /* in front it wraps */
+    return *at < (axis ? c->W : c->H);
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. The definition; slow. */
+LLM_API void llm_conv2d_naive(float *y, const float *x, const float *w, const float *b, size_t N,
+                              const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), K = llm_conv2d_sum(c);
+    const size_t in = c->C / c->groups, out = c->O / c->groups, area = c->kernel[0] * c->kernel[1];
+    for (size_t n = 0; n < N; n++)
+        for (size_t o = 0; o < c->O; o++)
+            for (size_t i = 0; i < I; i++)
+                for (size_t j = 0; j < J; j++) {
+                    float sum = b ? b[o] : 0.0f;
+                    size_t row, column;
+                    for (size_t k = 0; k < K; k++) { /* channel, then row, then column */
+                        const size_t channel = n * c->C + o / out * in + k / area;
+                        if (llm_conv2d_at(&row, c, 0, i, k % area / c->kernel[1]) &&
+                            llm_conv2d_at(&column, c, 1, j, k % c->kernel[1]))
+                            sum += w[o * K + k] * x[(channel * c->H + row) * c->W + column];
+                    }
+                    y[((n * c->O + o) * I + i) * J + j] = sum;
+                }
+}
+
+/* dx (N,C,H,W), dw, db (O) += <- dy (N,O,.,.), x, w; any of the three may be NULL. Each product of
+ * forward hands dy to its two factors. The definition; slow. */
+LLM_API void llm_conv2d_naive_backward(float *dx, float *dw, float *db, const float *dy,
+                                       const float *x, const float *w, size_t N,
+                                       const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), K = llm_conv2d_sum(c);
+    const size_t in = c->C / c->groups, out = c->O / c->groups, area = c->kernel[0] * c->kernel[1];
+    for (size_t n = 0; n < N; n++)
+        for (size_t o = 0; o < c->O; o++)
+            for (size_t i = 0; i < I; i++)
+                for (size_t j = 0; j < J; j++) {
+                    const float d = dy[((n * c->O + o) * I + i) * J + j];
+                    size_t row, column;
+                    if (db) db[o] += d;
+                    for (size_t k = 0; k < K; k++) {
+                        const size_t channel = n * c->C + o / out * in + k / area;
+                        if (!llm_conv2d_at(&row, c, 0, i, k % area / c->kernel[1]) ||
+                            !llm_conv2d_at(&column, c, 1, j, k % c->kernel[1]))
+                            continue;
+                        const size_t at = (channel * c->H + row) * c->W + column;
+                        if (dx) dx[at] += d * w[o * K + k];
+                        if (dw) dw[o * K + k] += d * x[at];
+                    }
+                }
+}
+
+/* @conv2d_gemm ---------------------------------------------- Convolution as a matrix product
+ *
+ *     col[k,p] = the pixel that kernel pixel k = (c,u,v) meets at output pixel p, 0 outside
+ *     y = w col + b        dw += dy col^T        dcol = w^T dy,  dx[pixel of (k,p)] += dcol[k,p]
+ *
+ * Lay the pixels that each output looks at into a column, and the convolution is w times a matrix:
+ * all its arithmetic runs in @gemm's kernel. The matrix repeats every pixel for each kernel pixel
+ * that meets it (9 times for 3 x 3), too much to write down for a whole picture; here it exists for
+ * a few hundred output pixels at a time and stays in cache. The way back is the transpose of the
+ * copying: what was copied to many places is summed from them. A kernel of one pixel needs no
+ * copies. Backward cuts the work by input channels, so that no two threads write to the same number
+ * and sums do not depend on how many there are.
+ *
+ * source  Chellapilla, Puri & Simard 2006, "High performance convolutional neural networks for
+ *         document processing"
+ * needs   arena transpose gemm conv2d
+ * see     @conv2d (the definition)
+ * topics  -
+ */
+
+/* The columns of x at a time: *wide output pixels, at most 2^17 numbers. Returns the output pixels
+ * of a picture. */
+LLM_API size_t llm_conv2d_chunk(size_t *wide, const llm_conv2d *c) {
+    const size_t pixels = llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    const size_t panels = ((size_t)1 << 17) / LLM_GEMM_PANEL / llm_conv2d_sum(c);
+    *wide = llm_gemm_least(pixels, LLM_GEMM_PANEL * (panels ? panels : 1));
+    return pixels;
+}
+
+/* Bytes of the arena that forward and backward take: a table of columns for each thread, and w
+ * transposed. */
+LLM_API size_t llm_conv2d_workspace(const llm_conv2d *c) {
+    size_t wide;
+    llm_conv2d_chunk(&wide, c);
+    const size_t columns = LLM_GEMM_THREADS * llm_conv2d_sum(c) * wide;
+    return (columns + llm_conv2d_weights(c)) * sizeof(float) + 2 * 64;
+}
+
+/* Output pixels from .. to - 1 of a row meet the picture; the first of them at x[at]. */
+typedef struct {
+    size_t from, to, at;
+} llm_conv2d_span;
+
+/* Of output pixels begin .. end - 1 in row i and kernel pixel k, channel included. */
+LLM_API llm_conv2d_span llm_conv2d_meet(const llm_conv2d *c, size_t k, size_t i, size_t begin,
+                                        size_t end) {
+    const size_t area = c->kernel[0] * c->kernel[1], s = c->stride[1], pad = c->pad[1];
+    const size_t shift = k % c->kernel[1] * c->dilation[1], room = c->W + pad;
+    const size_t first = pad > shift ? llm_gemm_parts(pad - shift, s) : 0;
+    const size_t last = room > shift ? llm_gemm_parts(room - shift, s) : 0;
+    llm_conv2d_span span = {first > begin ? first : begin, llm_gemm_least(last, end), 0};
+    size_t row;
+    if (!llm_conv2d_at(&row, c, 0, i, k % area / c->kernel[1]) || span.from >= span.to)
+        span.from = span.to = end;
+    else
+        span.at = (k / area * c->H + row) * c->W + span.from * s + shift - pad;
+    return span;
+}
+
+/* col (K,wide) <- x: the columns of output pixels p .. p + wide - 1, for as many channels of x as K
+ * kernel pixels need. */
+LLM_API void llm_conv2d_im2col(float *col, const float *x, size_t K, const llm_conv2d *c, size_t p,
+                               size_t wide) {
+    const size_t J = llm_conv2d_size(c, 1), s = c->stride[1];
+    for (size_t k = 0; k < K; k++) {
+        for (size_t q = p; q < p + wide; q = (q / J + 1) * J) { /* row by row */
+            const size_t end = llm_gemm_least(J, p + wide - q / J * J), begin = q % J;
+            const llm_conv2d_span span = llm_conv2d_meet(c, k, q / J, begin, end);
+            float *out = col + k * wide + (q - p);
+            for (size_t j = begin; j < span.from; j++) *out++ = 0.0f;
+            if (s == 1) memcpy(out, x + span.at, (span.to - span.from) * sizeof(float));
+            for (size_t j = span.from; s > 1 && j < span.to; j++)
+                out[j - span.from] = x[span.at + (j - span.from) * s];
+            out += span.to - span.from;
+            for (size_t j = span.to; j < end; j++) *out++ = 0.0f;
+        }
+    }
+}
+
+/* x += <- col (K,wide): the transpose of the copying above. */
+LLM_API void llm_conv2d_col2im(float *x, const float *col, size_t K, const llm_conv2d *c, size_t p,
+                               size_t wide) {
+    const size_t J = llm_conv2d_size(c, 1), s = c->stride[1];
+    for (size_t k = 0; k < K; k++) {
+        for (size_t q = p; q < p + wide; q = (q / J + 1) * J) {
+            const size_t end = llm_gemm_least(J, p + wide - q / J * J);
+            const llm_conv2d_span span = llm_conv2d_meet(c, k, q / J, q % J, end);
+            const float *in = col + k * wide + (q - p) + (span.from - q % J);
+            for (size_t j = 0; j < span.to - span.from; j++) x[span.at + j * s] += in[j];
+        }
+    }
+}
+
+/* Do the columns equal the picture? */
+LLM_API bool llm_conv2d_plain(const llm_conv2d *c) {
+    bool plain = true;
+    for (size_t axis = 0; axis < 2; axis++)
+        plain = plain && c->kernel[axis] == 1 && c->stride[axis] == 1 && c->pad[axis] == 0 &&
+                c->pad_end[axis] == 0;
+    return plain;
+}
+
+/* y (M,N) += a (M,K) b (K,N), or (N,K) with b_t: llm_gemm for parts of matrices, by one thread. */
+LLM_API void llm_conv2d_product(float *y, size_t ldy, const float *a, size_t lda, const float *b,
+                                size_t ldb, bool b_t, size_t M, size_t N, size_t K) {
+    const size_t chunk = LLM_GEMM_DEPTH / 2 * 3;
+    for (size_t k = 0; k < K; k += chunk)
+        llm_gemm_block(y, ldy, a + k, lda, false, b_t ? b + k : b + k * ldb, ldb, b_t, M, N,
+                       llm_gemm_least(K - k, chunk));
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL. Scratch: within llm_conv2d_workspace, given
+ * back. */
+LLM_API void llm_conv2d_forward(float *y, const float *x, const float *w, const float *b, size_t N,
+                                const llm_conv2d *c, llm_arena *arena) {
+    const size_t mark = arena->used, K = llm_conv2d_sum(c), T = LLM_GEMM_THREADS;
+    size_t wide;
+    const size_t P = llm_conv2d_chunk(&wide, c), per = llm_gemm_parts(P, wide),
+                 O = c->O / c->groups;
+    const size_t picture = c->C / c->groups * c->H * c->W; /* of a group */
+    float *columns = llm_arena_floats(arena, T * K * wide);
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) {
+        for (size_t task = t; task < N * c->groups * per; task += T) {
+            const size_t part = task / per, p = task % per * wide, g = part % c->groups;
+            const size_t now = llm_gemm_least(wide, P - p);
+            const float *from = x + part * picture + p;
+            float *to = y + part * O * P + p, *col = columns + t * K * wide;
+            for (size_t o = 0; o < O; o++)
+                for (size_t q = 0; q < now; q++) to[o * P + q] = b ? b[g * O + o] : 0.0f;
+            if (!llm_conv2d_plain(c)) llm_conv2d_im2col(col, from - p, K, c, p, now);
+            llm_conv2d_product(to, P, w + g * O * K, K, llm_conv2d_plain(c) ? from : col,
+                               llm_conv2d_plain(c) ? P : now, false, O, now, K);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx (N,C,H,W), dw, db (O) += <- dy (N,O,.,.) and forward's x, w. Any of the three may be NULL.
+ * Scratch: within llm_conv2d_workspace, given back. */
+LLM_API void llm_conv2d_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                                 const float *w, size_t N, const llm_conv2d *c, llm_arena *arena) {
+    const size_t mark = arena->used, K = llm_conv2d_sum(c), area = c->kernel[0] * c->kernel[1];
+    size_t wide;
+    const size_t P = llm_conv2d_chunk(&wide, c), O = c->O / c->groups, in = c->C / c->groups;
+    const size_t T = llm_gemm_least(LLM_GEMM_THREADS, in), pixels = c->H * c->W;
+    float *columns = llm_arena_floats(arena, T * llm_gemm_parts(in, T) * area * wide);
+    float *w_t = llm_arena_floats(arena, dx ? llm_conv2d_weights(c) : 0); /* (groups,K,O) */
+    for (size_t g = 0; dx && g < c->groups; g++)
+        llm_transpose(w_t + g * O * K, O, w + g * O * K, K, O, K);
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) { /* channels first .. last - 1 of each group */
+        const size_t first = t * in / T, last = (t + 1) * in / T, own = (last - first) * area;
+        float *col = columns + t * llm_gemm_parts(in, T) * area * wide;
+        for (size_t part = 0; part < N * c->groups; part++) {
+            const size_t at = (part * in + first) * pixels, g = part % c->groups * O * K;
+            for (size_t p = 0; p < P; p += wide) {
+                const size_t now = llm_gemm_least(wide, P - p);
+                const float *d = dy + part * O * P + p;
+                if (dw) {
+                    llm_conv2d_im2col(col, x + at, own, c, p, now);
+                    llm_conv2d_product(dw + g + first * area, K, d, P, col, now, true, O, own, now);
+                }
+                if (!dx) continue;
+                for (size_t i = 0; i < own * now; i++) col[i] = 0.0f;
+                llm_conv2d_product(col, now, w_t + g + first * area * O, O, d, P, false, own, now,
+                                   O);
+                llm_conv2d_col2im(dx + at, col, own, c, p, now);
+            }
+        }
+    }
+    for (size_t i = 0; db && i < N * c->O; i++) {
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t p = 0; p < P; p++) sum += dy[i * P + p];
+        db[i % c->O] += sum;
+    }
+    arena->used = mark;
+}
+
+/* @conv2d_kinds --------------------------------------------- Transposed, causal, depthwise
+ *
+ *     transposed: y = b + A^T x, where A x is a convolution             makes pictures larger
+ *     causal:     y_t sees x_t, x_{t-d}, .., x_{t-(k-1)d} and nothing later
+ *     depthwise:  y_c = w_c * x_c, each channel by itself               k k C weights
+ *
+ * Three relatives that need next to no code of their own. The backward pass of a convolution,
+ * used forward, spreads each pixel over the pattern: the decoder's way up, with weights that lie
+ * as torch has them, (inputs, outputs, k, k). Its backward pass is then the convolution itself.
+ * Padding only in front makes a convolution over time that cannot look ahead. Where each output
+ * channel has one input channel there is no matrix product left: a few scaled rows are added.
+ *
+ * source  Zeiler, Krishnan, Taylor & Fergus 2010, "Deconvolutional networks"; van den Oord et al.
+ *         2016, "WaveNet" (causal, dilated); Chollet 2017, "Xception" (depthwise)
+ * needs   arena conv2d conv2d_gemm
+ * see     @conv2d
+ * topics  -
+ */
+
+/* y (N,C,H,W) <- x (N,O,.,.), w (O,C/groups,k,k), b (C) or NULL: c is the convolution that leads
+ * back from y to x, so torch's layer with O inputs and C outputs. Where several sizes of y lead to
+ * the same x (stride > 1), c says which: torch's output_padding. Scratch: llm_conv2d_workspace. */
+LLM_API void llm_conv2d_transposed_forward(float *y, const float *x, const float *w, const float *b,
+                                           size_t N, const llm_conv2d *c, llm_arena *arena) {
+    for (size_t k = 0; k < N * c->C; k++)
+        for (size_t i = 0; i < c->H * c->W; i++) y[k * c->H * c->W + i] = b ? b[k % c->C] : 0.0f;
+    llm_conv2d_backward(y, NULL, NULL, x, NULL, w, N, c, arena);
+}
+
+/* dx (N,O,.,.), dw, db (C) += <- dy (N,C,H,W) and forward's x, w. Any of the three may be NULL.
+ * Scratch: llm_conv2d_workspace and the size of dx. */
+LLM_API void llm_conv2d_transposed_backward(float *dx, float *dw, float *db, const float *dy,
+                                            const float *x, const float *w, size_t N,
+                                            const llm_conv2d *c, llm_arena *arena) {
+    const size_t mark = arena->used, n = N * c->O * llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    float *more = llm_arena_floats(arena, dx ? n : 0);
+    if (dx) llm_conv2d_forward(more, dy, w, NULL, N, c, arena);
+    for (size_t i = 0; dx && i < n; i++) dx[i] += more[i];
+    if (dw) llm_conv2d_backward(NULL, dw, NULL, x, dy, w, N, c, arena);
+    for (size_t k = 0; db && k < N * c->C; k++) {
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = 0; i < c->H * c->W; i++) sum += dy[k * c->H * c->W + i];
+        db[k % c->C] += sum;
+    }
+    arena->used = mark;
+}
+
+/* A convolution over T steps of time, x (N,C,T), y (N,O,T), w (O,C,k), that sees the past only. */
+LLM_API llm_conv2d llm_conv2d_causal(size_t C, size_t T, size_t O, size_t kernel, size_t dilation) {
+    llm_conv2d c = llm_conv2d_make(C, 1, T, O, 1, 1, 0);
+    c.kernel[1] = kernel, c.dilation[1] = dilation;
+    c.pad[1] = (kernel - 1) * dilation;
+    return c;
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: groups = C, so that outputs o m .. o m +
+ * m - 1 belong to channel o, m = O / C. Like llm_conv2d_forward, without scratch. */
+LLM_API void llm_conv2d_depthwise_forward(float *y, const float *x, const float *w, const float *b,
+                                          size_t N, const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), s = c->stride[1];
+    const size_t area = c->kernel[0] * c->kernel[1], m = c->O / c->C;
+    LLM_ASSERT(c->groups == c->C);
+    LLM_PARALLEL_FOR
+    for (size_t part = 0; part < N * c->O; part++) {
+        const size_t o = part % c->O;
+        const float *from = x + part / m * c->H * c->W;
+        float *to = y + part * I * J;
+        for (size_t i = 0; i < I * J; i++) to[i] = b ? b[o] : 0.0f;
+        for (size_t i = 0; i < I; i++)
+            for (size_t k = 0; k < area; k++) {
+                const llm_conv2d_span span = llm_conv2d_meet(c, k, i, 0, J);
+                const float weight = w[o * area + k], *row = from + span.at;
+                float *out = to + i * J + span.from;
+                const size_t count = span.to - span.from;
+                for (size_t j = 0; s == 1 && j < count; j++) out[j] += weight * row[j];
+                for (size_t j = 0; s > 1 && j < count; j++) out[j] += weight * row[j * s];
+            }
+    }
+}
+
+/* dx (N,C,H,W), dw (O,1,k,k), db (O) += <- dy (N,O,.,.), x, w. Any of the three may be NULL. One
+ * thread for a channel, all samples. */
+LLM_API void llm_conv2d_depthwise_backward(float *dx, float *dw, float *db, const float *dy,
+                                           const float *x, const float *w, size_t N,
+                                           const llm_conv2d *c) {
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1), s = c->stride[1];
+    const size_t area = c->kernel[0] * c->kernel[1], m = c->O / c->C, plane = c->H * c->W;
+    LLM_ASSERT(c->groups == c->C);
+    LLM_PARALLEL_FOR
+    for (size_t channel = 0; channel < c->C; channel++)
+        for (size_t part = 0; part < N * m; part++) {
+            const size_t n = part / m, o = channel * m + part % m,
+                         at = (n * c->C + channel) * plane;
+            const float *d = dy + (n * c->O + o) * I * J;
+            float all = 0.0f;
+            LLM_SIMD_SUM(all)
+            for (size_t i = 0; i < I * J; i++) all += d[i];
+            if (db) db[o] += all;
+            for (size_t i = 0; i < I; i++)
+                for (size_t k = 0; k < area; k++) {
+                    const llm_conv2d_span span = llm_conv2d_meet(c, k, i, 0, J);
+                    const size_t count = span.to - span.from, first = at + span.at;
+                    const float weight = w[o * area + k], *out = d + i * J + span.from;
+                    float sum = 0.0f;
+                    for (size_t j = 0; dx && j < count; j++) dx[first + j * s] += weight * out[j];
+                    LLM_SIMD_SUM(sum)
+                    for (size_t j = 0; j < (dw ? count : 0); j++) sum += x[first + j * s] * out[j];
+                    if (dw) dw[o * area + k] += sum;
+                }
+        }
+}
+
+/* @conv2d_winograd ------------------------------------------ Winograd's 3 x 3 convolution
+ *
+ *     Y = A^T [ (G g G^T) * (B^T d B) ] A      g 3 x 3, d 4 x 4 of the picture, Y 2 x 2, * by entry
+ *
+ * Four outputs of a 3 x 3 kernel take 36 multiplications as they are defined, and 16 this way: two
+ * outputs of a filter with three taps can be had from four products of sums instead of six. The
+ * sums over input channels lie inside the brackets, so they become 16 matrix products of (O,C) with
+ * (C,tiles), one for each entry; what is saved is 2.25 times the multiplications, what is paid are
+ * additions before and after and more memory. Halves and differences cost a few bits. Forward only:
+ * training uses it for dx with the mirrored kernel, too.
+ *
+ * source  Winograd 1980, "Arithmetic complexity of computations"; Lavin & Gray 2016, "Fast
+ *         algorithms for convolutional neural networks", eq. 7 and 8
+ * needs   arena gemm conv2d
+ * see     @conv2d_gemm (any kernel)
+ * topics  -
+ */
+
+/* out (16) <- B^T d B for d (4,4): each row of B^T d is a difference or sum of two rows of d. */
+LLM_API void llm_conv2d_winograd_input(float out[16], const float d[16]) {
+    float t[16];
+    for (size_t j = 0; j < 4; j++) {
+        t[j] = d[j] - d[8 + j];
+        t[4 + j] = d[4 + j] + d[8 + j];
+        t[8 + j] = d[8 + j] - d[4 + j];
+        t[12 + j] = d[4 + j] - d[12 + j];
+    }
+    for (size_t i = 0; i < 16; i += 4) {
+        out[i] = t[i] - t[i + 2];
+        out[i + 1] = t[i + 1] + t[i + 2];
+        out[i + 2] = t[i + 2] - t[i + 1];
+        out[i + 3] = t[i + 1] - t[i + 3];
+    }
+}
+
+/* out (16) <- G g G^T for g (3,3). Can be done once for fixed weights. */
+LLM_API void llm_conv2d_winograd_kernel(float out[16], const float g[9]) {
+    float t[12]; /* G g: (4,3) */
+    for (size_t j = 0; j < 3; j++) {
+        const float ends = g[j] + g[6 + j];
+        t[j] = g[j];
+        t[3 + j] = 0.5f * (ends + g[3 + j]);
+        t[6 + j] = 0.5f * (ends - g[3 + j]);
+        t[9 + j] = g[6 + j];
+    }
+    for (size_t i = 0; i < 4; i++) {
+        const float ends = t[3 * i] + t[3 * i + 2];
+        out[4 * i] = t[3 * i];
+        out[4 * i + 1] = 0.5f * (ends + t[3 * i + 1]);
+        out[4 * i + 2] = 0.5f * (ends - t[3 * i + 1]);
+        out[4 * i + 3] = t[3 * i + 2];
+    }
+}
+
+/* out (2,2) <- A^T m A for m (4,4). */
+LLM_API void llm_conv2d_winograd_output(float out[4], const float m[16]) {
+    float t[8];
+    for (size_t j = 0; j < 4; j++) {
+        t[j] = m[j] + m[4 + j] + m[8 + j];
+        t[4 + j] = m[4 + j] - m[8 + j] - m[12 + j];
+    }
+    for (size_t i = 0; i < 2; i++) {
+        out[2 * i] = t[4 * i] + t[4 * i + 1] + t[4 * i + 2];
+        out[2 * i + 1] = t[4 * i + 1] - t[4 * i + 2] - t[4 * i + 3];
+    }
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,C,3,3), b (O) or NULL: kernel 3, stride and dilation 1, one
+ * group, any padding. Scratch: 16 (O C + (O + C) tiles) floats, with as many tiles as a picture of
+ * y has squares of 2 x 2, begun ones included; given back. */
+LLM_API void llm_conv2d_winograd_forward(float *y, const float *x, const float *w, const float *b,
+                                         size_t N, const llm_conv2d *c, llm_arena *arena) {
+    for (size_t axis = 0; axis < 2; axis++)
+        LLM_ASSERT(c->kernel[axis] == 3 && c->stride[axis] == 1 && c->dilation[axis] == 1);
+    LLM_ASSERT(c->groups == 1);
+    const size_t mark = arena->used, C = c->C, O = c->O;
+    const size_t I = llm_conv2d_size(c, 0), J = llm_conv2d_size(c, 1);
+    const size_t across = (J + 1) / 2, tiles = (I + 1) / 2 * across;
+    float *u = llm_arena_floats(arena, 16 * O * C), *v = llm_arena_floats(arena, 16 * C * tiles);
+    float *m = llm_arena_floats(arena, 16 * O * tiles), square[16], four[4];
+    for (size_t k = 0; k < O * C; k++) {
+        llm_conv2d_winograd_kernel(square, w + 9 * k);
+        for (size_t e = 0; e < 16; e++) u[e * O * C + k] = square[e];
+    }
+    for (size_t n = 0; n < N; n++) {
+        for (size_t k = 0; k < C * tiles; k++) {
+            const size_t top = k % tiles / across * 2, left = k % across * 2;
+            const float *plane = x + (n * C + k / tiles) * c->H * c->W;
+            for (size_t e = 0; e < 16; e++) { /* in front of the picture the difference wraps */
+                const size_t row = top + e / 4 - c->pad[0], column = left + e % 4 - c->pad[1];
+                square[e] = row < c->H && column < c->W ? plane[row * c->W + column] : 0.0f;
+            }
+            llm_conv2d_winograd_input(square, square);
+            for (size_t e = 0; e < 16; e++) v[e * C * tiles + k] = square[e];
+        }
+        for (size_t i = 0; i < 16 * O * tiles; i++) m[i] = 0.0f;
+        for (size_t e = 0; e < 16; e++)
+            llm_gemm(m + e * O * tiles, u + e * O * C, false, v + e * C * tiles, false, O, tiles,
+                     C);
+        for (size_t k = 0; k < O * tiles; k++) {
+            const size_t top = k % tiles / across * 2, left = k % across * 2, o = k / tiles;
+            for (size_t e = 0; e < 16; e++) square[e] = m[e * O * tiles + k];
+            llm_conv2d_winograd_output(four, square);
+            for (size_t e = 0; e < 4; e++)
+                if (top + e / 2 < I && left + e % 2 < J)
+                    y[((n * O + o) * I + top + e / 2) * J + left + e % 2] =
+                        four[e] + (b ? b[o] : 0.0f);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @pooling -------------------------------------------------- Pooling
+ *
+ *     max:      y = max of a window         dx[where it was] += dy
+ *     average:  y = sum / count             dx[everywhere in the window] += dy / count
+ *
+ * Makes pictures smaller, and what is seen less dependent on where it is: the largest of four
+ * neighbours stays the largest when it moves by a pixel, as a rule. Max pooling keeps whether
+ * something was there, average pooling how much; the mean over a whole picture stands in front of
+ * most classifiers. Conventions: ties go to the first pixel, NaN wins, padding is never the
+ * maximum; an average divides by the window, padding included unless told otherwise; with ceil a
+ * window that begins inside may end outside.
+ *
+ * source  Ranzato et al. 2007, "Unsupervised learning of invariant feature hierarchies"; Lin, Chen
+ *         & Yan 2014, "Network in network" (global average)
+ * needs   base
+ * see     @conv2d (a stride instead), @equivariance (what the stride breaks)
+ * topics  -
+ */
+typedef struct {
+    size_t H, W; /* of a plane; index 0 below is along the height, 1 along the width */
+    size_t kernel[2], stride[2], pad[2];
+    bool ceil, without_pad; /* round sizes up; averages count the picture's pixels only */
+} llm_pooling;
+
+/* Square windows side by side: stride = kernel. */
+LLM_API llm_pooling llm_pooling_make(size_t H, size_t W, size_t kernel) {
+    llm_pooling c;
+    c.H = H, c.W = W, c.ceil = c.without_pad = false;
+    for (size_t axis = 0; axis < 2; axis++) {
+        c.kernel[axis] = c.stride[axis] = kernel;
+        c.pad[axis] = 0;
+    }
+    return c;
+}
+
+/* Windows along an axis. With ceil the last one must begin within the picture or its first padding.
+ * Padding of more than half a window is an error: a window could be nothing but padding. */
+LLM_API size_t llm_pooling_size(const llm_pooling *c, size_t axis) {
+    const size_t L = axis ? c->W : c->H, k = c->kernel[axis], s = c->stride[axis];
+    LLM_ASSERT(k > 0 && s > 0 && 2 * c->pad[axis] <= k && L + 2 * c->pad[axis] >= k);
+    const size_t room = L + 2 * c->pad[axis] - k;
+    size_t size = (room + (c->ceil ? s - 1 : 0)) / s + 1;
+    if (c->ceil && (size - 1) * s >= L + c->pad[axis]) size--;
+    return size;
+}
+
+/* Window i along an axis: pixels *from .. *to - 1. Returns its length with padding, which ends
+ * where the padding does. */
+LLM_API size_t llm_pooling_window(size_t *from, size_t *to, const llm_pooling *c, size_t axis,
+                                  size_t i) {
+    const size_t L = axis ? c->W : c->H, pad = c->pad[axis];
+    const size_t begin = i * c->stride[axis], end = begin + c->kernel[axis]; /* of the padded row */
+    *from = begin > pad ? begin - pad : 0;
+    *to = end < L + pad ? end - pad : L;
+    return (end < L + 2 * pad ? end : L + 2 * pad) - begin;
+}
+
+/* y, from (planes,.,.) <- x (planes,H,W): the largest of each window and its place in the plane. */
+LLM_API void llm_pooling_max_forward(float *y, uint32_t *from, const float *x, size_t planes,
+                                     const llm_pooling *c) {
+    const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = 0; i < I; i++)
+            for (size_t j = 0; j < J; j++) {
+                const float *plane = x + k * c->H * c->W;
+                size_t top, bottom, left, right;
+                llm_pooling_window(&top, &bottom, c, 0, i);
+                llm_pooling_window(&left, &right, c, 1, j);
+                size_t best = top * c->W + left;
+                for (size_t r = top; r < bottom; r++)
+                    for (size_t q = r * c->W + left; q < r * c->W + right; q++)
+                        if (plane[q] > plane[best] || plane[q] != plane[q]) best = q;
+                y[(k * I + i) * J + j] = plane[best];
+                from[(k * I + i) * J + j] = (uint32_t)best;
+            }
+}
+
+/* dx (planes,H,W) += <- dy, forward's from (planes,.,.). */
+LLM_API void llm_pooling_max_backward(float *dx, const float *dy, const uint32_t *from,
+                                      size_t planes, const llm_pooling *c) {
+    const size_t windows = llm_pooling_size(c, 0) * llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = k * windows; i < (k + 1) * windows; i++)
+            dx[k * c->H * c->W + from[i]] += dy[i];
+}
+
+/* y (planes,.,.) <- x (planes,H,W): the mean of each window. */
+LLM_API void llm_pooling_average_forward(float *y, const float *x, size_t planes,
+                                         const llm_pooling *c) {
+    const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = 0; i < I; i++)
+            for (size_t j = 0; j < J; j++) {
+                const float *plane = x + k * c->H * c->W;
+                size_t top, bottom, left, right, count = llm_pooling_window(&top, &bottom, c, 0, i);
+                count *= llm_pooling_window(&left, &right, c, 1, j);
+                if (c->without_pad) count = (bottom - top) * (right - left);
+                float sum = 0.0f;
+                for (size_t r = top; r < bottom; r++)
+                    for (size_t q = left; q < right; q++) sum += plane[r * c->W + q];
+                y[(k * I + i) * J + j] = sum / (float)count;
+            }
+}
+
+/* dx (planes,H,W) += <- dy (planes,.,.). */
+LLM_API void llm_pooling_average_backward(float *dx, const float *dy, size_t planes,
+                                          const llm_pooling *c) {
+    const size_t I = llm_pooling_size(c, 0), J = llm_pooling_size(c, 1);
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t i = 0; i < I; i++)
+            for (size_t j = 0; j < J; j++) {
+                size_t top, bottom, left, right, count = llm_pooling_window(&top, &bottom, c, 0, i);
+                count *= llm_pooling_window(&left, &right, c, 1, j);
+                if (c->without_pad) count = (bottom - top) * (right - left);
+                const float share = dy[(k * I + i) * J + j] / (float)count;
+                for (size_t r = top; r < bottom; r++)
+                    for (size_t q = left; q < right; q++) dx[(k * c->H + r) * c->W + q] += share;
+            }
+}
+
+/* y (planes) <- x (planes,S): the mean over a whole picture; and dx += <- dy. */
+LLM_API void llm_pooling_global_forward(float *y, const float *x, size_t planes, size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++) {
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
+        for (size_t s = 0; s < S; s++) sum += x[k * S + s];
+        y[k] = sum / (float)S;
+    }
+}
+LLM_API void llm_pooling_global_backward(float *dx, const float *dy, size_t planes, size_t S) {
+    LLM_PARALLEL_FOR
+    for (size_t k = 0; k < planes; k++)
+        for (size_t s = 0; s < S; s++) dx[k * S + s] += dy[k] / (float)S;
+}
+
+/* @cnn ------------------------------------------------------ Convolutional neural network
+ *
+ *     picture -> [convolution -> norm -> ReLU -> pooling] repeated -> flatten or mean -> dense
+ *
+ * Pictures are made of small things that mean the same wherever they are. Convolutions look for
+ * them with few weights, pooling makes what is found coarser, and after two or three rounds each
+ * channel says whether something like a stroke, an eye, a wheel is somewhere around here; a linear
+ * layer decides. Here the layers become kinds of @feedforward, which builds and runs any such
+ * network, skips included, and the loop that trains one. On shifted digits a tenth of a dense
+ * net's weights does better: it need not learn each position anew.
+ *
+ * source  LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
+ *         recognition" (LeNet)
+ * needs   arena rng error feedforward he_init batchnorm conv2d conv2d_gemm pooling
+ * see     @glyphs (data), @deep_learning (the whole run), @equivariance
+ * topics  Convolutional neural network (CNN)
+ */
+
+/* config of conv: a square kernel; weight ~ He's fan_in, bias 0. */
+typedef struct {
+    size_t channels, kernel, stride, pad, groups;
+} llm_cnn_conv_config;
+
+/* conv. */
+LLM_API llm_conv2d llm_cnn_conv_layer(llm_feedforward_shape in, const void *config) {
+    const llm_cnn_conv_config *k = (const llm_cnn_conv_config *)config;
+    llm_conv2d c = llm_conv2d_make(in.c, in.h, in.w, k->channels, k->kernel, k->stride, k->pad);
+    c.groups = k->groups;
+    return c;
+}
+LLM_API bool llm_cnn_conv_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    const llm_conv2d c = llm_cnn_conv_layer(in[0], config);
+    const size_t most = 2 * c.pad[0] + (in[0].h < in[0].w ? in[0].h : in[0].w);
+    if (inputs != 1 || c.kernel[0] > most || c.C % c.groups || c.O % c.groups) return false;
+    out->c = c.O, out->h = llm_conv2d_size(&c, 0), out->w = llm_conv2d_size(&c, 1);
+    return true;
+}
+LLM_API bool llm_cnn_conv_tensor(llm_feedforward_tensor *t, size_t k,
+                                 const llm_feedforward_node *node) {
+    const llm_conv2d c = llm_cnn_conv_layer(node->in_shape[0], node->config);
+    t->rank = k == 0 ? 4 : 1;
+    t->shape[0] = c.O, t->shape[1] = c.C / c.groups;
+    t->shape[2] = c.kernel[0], t->shape[3] = c.kernel[1];
+    t->buffer = false;
+    snprintf(t->name, sizeof t->name, "%s", k == 0 ? "weight" : "bias");
+    return k < 2;
+}
+LLM_API void llm_cnn_conv_init(float *w, float *state, const llm_feedforward_node *node,
+                               llm_rng *rng) {
+    const llm_conv2d c = llm_cnn_conv_layer(node->in_shape[0], node->config);
+    (void)state;
+    llm_he_init_normal(w, c.O, c.C / c.groups, c.kernel[0] * c.kernel[1], LLM_HE_INIT_FAN_IN, 0.0f,
+                       rng);
+    for (size_t o = 0; o < c.O; o++) w[llm_conv2d_weights(&c) + o] = 0.0f;
+}
+LLM_API void llm_cnn_conv_forward(const llm_feedforward_call *c) {
+    const llm_conv2d conv = llm_cnn_conv_layer(c->node->in_shape[0], c->node->config);
+    llm_conv2d_forward(c->y, c->x[0], c->w, c->w + llm_conv2d_weights(&conv), c->run->N, &conv,
+                       c->run->arena);
+}
+LLM_API void llm_cnn_conv_backward(const llm_feedforward_call *c) {
+    const llm_conv2d conv = llm_cnn_conv_layer(c->node->in_shape[0], c->node->config);
+    llm_conv2d_backward(c->dx[0], c->dw, c->dw ? c->dw + llm_conv2d_weights(&conv) : NULL, c->dy,
+                        c->x[0], c->w, c->run->N, &conv, c->run->arena);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_conv(void) {
+    static const llm_feedforward_kind kind = {
+        "conv", llm_cnn_conv_shape,   llm_cnn_conv_tensor,  llm_cnn_conv_init,
+        NULL,   llm_cnn_conv_forward, llm_cnn_conv_backward};
+    return &kind;
+}
+
+/* norm: @batchnorm with torch's momentum and eps. No config. Keeps mean and rstd for backward. */
+LLM_API llm_batchnorm llm_cnn_norm_layer(const llm_feedforward_call *c) {
+    const size_t C = c->node->out.c;
+    const llm_batchnorm layer = {c->w, c->w + C, c->state, c->state + C, C, 0.1f, 1e-5f};
+    return layer;
+}
+LLM_API bool llm_cnn_same_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    (void)config;
+    *out = in[0];
+    return inputs == 1;
+}
+LLM_API bool llm_cnn_norm_tensor(llm_feedforward_tensor *t, size_t k,
+                                 const llm_feedforward_node *node) {
+    static const char *const name[4] = {"weight", "bias", "running_mean", "running_var"};
+    t->rank = 1;
+    t->shape[0] = node->out.c;
+    t->buffer = k > 1;
+    snprintf(t->name, sizeof t->name, "%s", name[k % 4]);
+    return k < 4;
+}
+LLM_API void llm_cnn_norm_init(float *w, float *state, const llm_feedforward_node *node,
+                               llm_rng *rng) {
+    const size_t C = node->out.c;
+    (void)rng;
+    for (size_t c = 0; c < 2 * C; c++) w[c] = c < C ? 1.0f : 0.0f;
+    for (size_t c = 0; c < 2 * C; c++) state[c] = c < C ? 0.0f : 1.0f;
+}
+LLM_API size_t llm_cnn_norm_saved(const llm_feedforward_node *node, size_t N) {
+    return N > 0 ? 2 * node->out.c : 0;
+}
+LLM_API void llm_cnn_norm_forward(const llm_feedforward_call *c) {
+    const llm_batchnorm layer = llm_cnn_norm_layer(c);
+    const size_t S = c->node->out.h * c->node->out.w, N = c->run->N;
+    float *mean = c->saved, *rstd = mean + layer.C;
+    if (N > 0 && c->run->train) {
+        llm_batchnorm_forward_train(c->y, mean, rstd, c->x[0], &layer, N, S);
+    } else if (N > 0) {
+        for (size_t k = 0; k < layer.C; k++) mean[k] = layer.running_mean[k];
+        llm_batchnorm_running_rstd(rstd, &layer);
+        llm_batchnorm_apply(c->y, c->x[0], mean, rstd, &layer, N, S);
+    }
+}
+LLM_API void llm_cnn_norm_backward(const llm_feedforward_call *c) {
+    const llm_batchnorm layer = llm_cnn_norm_layer(c);
+    llm_batchnorm_backward(c->dx[0], c->dw, c->dw ? c->dw + layer.C : NULL, c->dy, c->x[0],
+                           c->saved, c->saved + layer.C, &layer, c->run->N,
+                           c->node->out.h * c->node->out.w, c->run->train, c->run->arena);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_norm(void) {
+    static const llm_feedforward_kind kind = {"norm",
+                                              llm_cnn_same_shape,
+                                              llm_cnn_norm_tensor,
+                                              llm_cnn_norm_init,
+                                              llm_cnn_norm_saved,
+                                              llm_cnn_norm_forward,
+                                              llm_cnn_norm_backward};
+    return &kind;
+}
+
+/* pool: maxima of square windows side by side; config: const size_t *, their side, 0 for the mean
+ * over the whole picture. Keeps the places of the maxima, as bits in floats. */
+LLM_API llm_pooling llm_cnn_pool_layer(const llm_feedforward_shape *in, const void *config) {
+    return llm_pooling_make(in->h, in->w, *(const size_t *)config);
+}
+LLM_API bool llm_cnn_pool_shape(llm_feedforward_shape *out, const llm_feedforward_shape *in,
+                                size_t inputs, const void *config) {
+    const size_t side = *(const size_t *)config;
+    out->c = in[0].c, out->h = side ? in[0].h / side : 1, out->w = side ? in[0].w / side : 1;
+    return inputs == 1; /* no windows: a size of 0, which is refused */
+}
+LLM_API size_t llm_cnn_pool_saved(const llm_feedforward_node *node, size_t N) {
+    return *(const size_t *)node->config ? N * llm_feedforward_size(node->out) : 0;
+}
+LLM_API void llm_cnn_pool_forward(const llm_feedforward_call *c) {
+    const llm_feedforward_shape *in = c->node->in_shape;
+    const llm_pooling pool = llm_cnn_pool_layer(in, c->node->config);
+    if (pool.kernel[0] == 0)
+        llm_pooling_global_forward(c->y, c->x[0], c->run->N * in->c, in->h * in->w);
+    else
+        llm_pooling_max_forward(c->y, (uint32_t *)(void *)c->saved, c->x[0], c->run->N * in->c,
+                                &pool);
+}
+LLM_API void llm_cnn_pool_backward(const llm_feedforward_call *c) {
+    const llm_feedforward_shape *in = c->node->in_shape;
+    const llm_pooling pool = llm_cnn_pool_layer(in, c->node->config);
+    if (!c->dx[0]) return;
+    if (pool.kernel[0] == 0)
+        llm_pooling_global_backward(c->dx[0], c->dy, c->run->N * in->c, in->h * in->w);
+    else
+        llm_pooling_max_backward(c->dx[0], c->dy, (const uint32_t *)(void *)c->saved,
+                                 c->run->N * in->c, &pool);
+}
+LLM_API const llm_feedforward_kind *llm_cnn_pool(void) {
+    static const llm_feedforward_kind kind = {"pool",
+                                              llm_cnn_pool_shape,
+                                              NULL,
+                                              NULL,
+                                              llm_cnn_pool_saved,
+                                              llm_cnn_pool_forward,
+                                              llm_cnn_pool_backward};
+    return &kind;
+}
+
+/* @cnn_train ------------------------------------------------ Training a network of layers
+ *
+ *     g = gradient of the mean loss of a batch         v = momentum v + g         w -= lr v
+ *
+ * @mlp_train's loop for any network of @feedforward that ends in logits, and the smallest one worth
+ * the name: two rounds of convolution, ReLU and pooling, then a linear layer, as LeNet was. What is
+ * new beside a perceptron is state: batch normalization has running means that move in training and
+ * are frozen when the network is measured, so the two must not be mixed up.
+ *
+ * source  LeCun et al. 1998, "Gradient-based learning applied to document recognition"
+ * needs   arena error activation output_layer mlp_train epoch feedforward
+ *         feedforward_run feedforward_layers cnn
+ * see     @cnn @glyphs
+ * topics  -
+ */
+
+/* conv (channels) - norm if asked for - ReLU - pool 2, the same with twice the channels, dense to
+ * classes: for pictures of one channel and side x side pixels, side >= 4. The arena gets the layers
+ * and their configs. */
+LLM_API void llm_cnn_train_lenet(llm_feedforward *f, size_t side, size_t channels, size_t classes,
+                                 bool norm, llm_arena *arena) {
+    LLM_ASSERT(side >= 4);
+    static const int relu = LLM_ACTIVATION_RELU;
+    static const size_t two = 2;
+    const llm_feedforward_shape in = {1, side, side};
+    llm_cnn_conv_config *conv = (llm_cnn_conv_config *)llm_arena_take(arena, 2, sizeof *conv);
+    llm_feedforward_dense_config *head =
+        (llm_feedforward_dense_config *)llm_arena_take(arena, 1, sizeof *head);
+    llm_error error;
+    bool good = true;
+    llm_feedforward_create(f, in, 9, arena);
+    for (size_t round = 0; round < 2; round++) {
+        conv[round].channels = channels << round;
+        conv[round].kernel = 3, conv[round].stride = conv[round].pad = conv[round].groups = 1;
+        good = good && llm_feedforward_then(f, llm_cnn_conv(), &conv[round], &error);
+        if (norm) good = good && llm_feedforward_then(f, llm_cnn_norm(), NULL, &error);
+        good = good && llm_feedforward_then(f, llm_feedforward_activation(), &relu, &error) &&
+               llm_feedforward_then(f, llm_cnn_pool(), &two, &error);
+    }
+    head->units = classes, head->gain = 1.0f;
+    good = good && llm_feedforward_then(f, llm_feedforward_dense(), head, &error);
+    LLM_ASSERT(good);
+    (void)good;
+}
+
+/* z (n,classes) <- x (n, pictures): the logits of the network as it is used, B at a time. Scratch:
+ * llm_feedforward_memory for B, and what the layers take; given back. */
+LLM_API void llm_cnn_train_outputs(float *z, const llm_feedforward *f, const float *w, float *state,
+                                   const float *x, size_t n, size_t B, llm_arena *arena) {
+    const size_t mark = arena->used, in = llm_feedforward_size(f->x);
+    const size_t K = llm_feedforward_size(f->node[f->count - 1].out);
+    LLM_ASSERT(B > 0);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(f, f->count, B));
+    for (size_t from = 0; from < n; from += B) {
+        const size_t rows = n - from < B ? n - from : B;
+        const llm_feedforward_run r = {f, w, x + from * in, state, memory, rows, 0, false, arena};
+        const float *y = llm_feedforward_forward(&r);
+        for (size_t i = 0; i < rows * K; i++) z[from * K + i] = y[i];
+    }
+    arena->used = mark;
+}
+
+/* The share of x (n, pictures) whose largest logit is that of label (n). Scratch: as above, and n
+ * times the classes. */
+LLM_API double llm_cnn_train_accuracy(const llm_feedforward *f, const float *w, float *state,
+                                      const float *x, const int *label, size_t n, size_t B,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, K = llm_feedforward_size(f->node[f->count - 1].out);
+    float *z = llm_arena_floats(arena, n * K);
+    llm_cnn_train_outputs(z, f, w, state, x, n, B, arena);
+    const double share = llm_output_layer_accuracy(z, label, n, K);
+    arena->used = mark;
+    return share;
+}
+
+/* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean
+ * loss over the last epoch, each batch before its step. Scratch: 2 w, a batch,
+ * llm_feedforward_memory of one, and what backward takes; given back. */
+LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, const float *x,
+                             const int *label, size_t n, const llm_mlp_train_config *config,
+                             llm_arena *arena) {
+    const size_t mark = arena->used, B = config->batch, P = f->params;
+    const size_t in = llm_feedforward_size(f->x);
+    const size_t K = llm_feedforward_size(f->node[f->count - 1].out);
+    float *g = llm_arena_floats(arena, P), *v = llm_arena_floats(arena, P);
+    float *xb = llm_arena_floats(arena, B * in), *dz = llm_arena_floats(arena, B * K);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(f, f->count, B));
+    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    llm_epoch_state order = {n, B, false, config->seed, 0, 0};
+    const size_t steps = llm_epoch_steps(n, B, false);
+    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
+
+    double loss = 0.0;
+    for (size_t step = 0; step < config->epochs * steps; step++) {
+        if (step % steps == 0) loss = 0.0;
+        const size_t rows = llm_epoch_next(index, &order);
+        llm_mlp_gather(xb, label_b, NULL, x, label, NULL, index, rows, in, K);
+        const llm_feedforward_run r = {f, w, xb, state, memory, rows, step, true, arena};
+        const float *z = llm_feedforward_forward(&r);
+        loss += llm_output_layer_loss(dz, z, label_b, NULL, rows, K, LLM_OUTPUT_LAYER_SOFTMAX) *
+                (double)rows / (double)n;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_feedforward_backward(NULL, g, dz, &r);
+        for (size_t i = 0; i < P; i++) {
+            v[i] = config->momentum * v[i] + g[i];
+            w[i] -= config->lr * v[i];
+        }
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* @equivariance --------------------------------------------- Invariance and equivariance
+ *
+ *     equivariant:  f(T x) = T' f(x)           invariant: T' is nothing
+ *     defect        |f(T x) - T' f(x)| / |f(x)|
+ *
+ * A convolution of a shifted picture is the shifted convolution: it need not learn a thing twice.
+ * What a network may know about its task is built in like that, and where it is broken (by a border
+ * of zeros, by a stride) can be measured: the defect. Any function becomes invariant by averaging
+ * over a finite group, equivariant by averaging what comes back after undoing it. A group
+ * convolution costs less: the same kernel in all four turns, so that turning the picture turns the
+ * four answers and exchanges them. BlurPool smooths before a stride throws pixels away.
+ *
+ * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12; Zhang
+ *         2019, "Making convolutional networks shift-invariant again"
+ * needs   base arena conv2d conv2d_gemm
+ * see     @augmentation (learned instead of built in), @cnn
+ * topics  Invariance vs Equivariance
+ */
+
+/* |a - b| / |b| over n numbers: a = f(T x), b = T' f(x). */
+LLM_API double llm_equivariance_defect(const float *a, const float *b, size_t n) {
+    double apart = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        apart += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        size += (double)b[i] * (double)b[i];
+    }
+    return sqrt(apart / size);
+}
+
+/* y (C,H,W) <- x (C,H,W) shifted by down rows and right columns, around the border. y may not be
+ * x. */
+LLM_API void llm_equivariance_shift(float *y, const float *x, size_t C, size_t H, size_t W,
+                                    size_t down, size_t right) {
+    for (size_t i = 0; i < C * H * W; i++) {
+        const size_t row = (i / W % H + down) % H, column = (i % W + right) % W;
+        y[(i / (H * W) * H + row) * W + column] = x[i];
+    }
+}
+
+/* y (C,S,S) <- x (C,S,S) turned by so many quarters, counterclockwise. y may not be x. */
+LLM_API void llm_equivariance_turn(float *y, const float *x, size_t C, size_t S, size_t quarters) {
+    for (size_t i = 0; i < C * S * S; i++) {
+        size_t row = i / S % S, column = i % S;
+        for (size_t q = 0; q < quarters % 4; q++) { /* a turn takes (r,c) to (S - 1 - c, r) */
+            const size_t old = row;
+            row = S - 1 - column;
+            column = old;
+        }
+        y[(i / (S * S) * S + row) * S + column] = x[i];
+    }
+}
+
+/* mean (n) <- y (G,n): the answers to the G pictures of an orbit, averaged. For an equivariant
+ * result undo the action on each answer first. */
+LLM_API void llm_equivariance_symmetrize(float *mean, const float *y, size_t G, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0.0;
+        for (size_t g = 0; g < G; g++) sum += (double)y[g * n + i];
+        mean[i] = (float)(sum / (double)G);
+    }
+}
+
+/* bank (O,4,C,k,k) <- w (O,C,k,k): a picture goes in (lifting). bank (O,4,C,4,k,k) <- w
+ * (O,C,4,k,k): channels that have four turns already. Bank r is the kernel turned by r quarters,
+ * and the input turns are exchanged in a circle along with it: entry s comes from w's s - r. */
+LLM_API void llm_equivariance_p4_bank(float *bank, const float *w, size_t O, size_t C, size_t turns,
+                                      size_t k) {
+    LLM_ASSERT(turns == 1 || turns == 4);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                llm_equivariance_turn(bank + ((o * 4 + r) * C * turns + i) * k * k,
+                                      w + (o * C * turns + from) * k * k, 1, k, r);
+            }
+}
+
+/* dw += <- dbank: the transpose of the copying above; each weight stands in four places. */
+LLM_API void llm_equivariance_p4_bank_backward(float *dw, const float *dbank, size_t O, size_t C,
+                                               size_t turns, size_t k, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *back = llm_arena_floats(arena, k * k);
+    for (size_t o = 0; o < O; o++)
+        for (size_t r = 0; r < 4; r++)
+            for (size_t i = 0; i < C * turns; i++) {
+                const size_t s = i % turns, from = i - s + (s + turns - r % turns) % turns;
+                float *to = dw + (o * C * turns + from) * k * k;
+                llm_equivariance_turn(back, dbank + ((o * 4 + r) * C * turns + i) * k * k, 1, k,
+                                      4 - r);
+                for (size_t j = 0; j < k * k; j++) to[j] += back[j];
+            }
+    arena->used = mark;
+}
+
+/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w (O,C,turns,k,k): turns is 1 for a picture, 4 behind
+ * another p4 layer. pad pixels of zeros around, stride 1. Scratch: 4 times w, and the
+ * convolution's. */
+LLM_API void llm_equivariance_p4conv_forward(float *y, const float *x, const float *w, size_t N,
+                                             size_t O, size_t C, size_t turns, size_t S, size_t k,
+                                             size_t pad, llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    float *bank = llm_arena_floats(arena, llm_conv2d_weights(&c));
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    llm_conv2d_forward(y, x, bank, NULL, N, &c, arena);
+    arena->used = mark;
+}
+
+/* dx, dw += <- dy and forward's x, w. Either may be NULL. Scratch: 8 times w, and the
+ * convolution's. */
+LLM_API void llm_equivariance_p4conv_backward(float *dx, float *dw, const float *dy, const float *x,
+                                              const float *w, size_t N, size_t O, size_t C,
+                                              size_t turns, size_t S, size_t k, size_t pad,
+                                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const size_t n = llm_conv2d_weights(&c);
+    float *bank = llm_arena_floats(arena, n), *dbank = llm_arena_floats(arena, n);
+    llm_equivariance_p4_bank(bank, w, O, C, turns, k);
+    for (size_t i = 0; i < n; i++) dbank[i] = 0.0f;
+    llm_conv2d_backward(dx, dw ? dbank : NULL, NULL, dy, x, bank, N, &c, arena);
+    if (dw) llm_equivariance_p4_bank_backward(dw, dbank, O, C, turns, k, arena);
+    arena->used = mark;
+}
+
+/* y (C,H/2,W/2) <- x (C,H,W), H and W even: smoothed with (1,2,1)/4 in both directions, around the
+ * border, then every second pixel. */
+LLM_API void llm_equivariance_blurpool(float *y, const float *x, size_t C, size_t H, size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    LLM_ASSERT(H % 2 == 0 && W % 2 == 0);
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        float sum = 0.0f;
+        for (size_t k = 0; k < 9; k++)
+            sum += weight[k / 3] * weight[k % 3] *
+                   x[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W];
+        y[i] = sum;
+    }
+}
+
+/* dx (C,H,W) += <- dy (C,H/2,W/2). */
+LLM_API void llm_equivariance_blurpool_backward(float *dx, const float *dy, size_t C, size_t H,
+                                                size_t W) {
+    static const float weight[3] = {0.25f, 0.5f, 0.25f};
+    for (size_t i = 0; i < C * (H / 2) * (W / 2); i++) {
+        const size_t c = i / (H / 2 * (W / 2)), row = i / (W / 2) % (H / 2) * 2,
+                     column = i % (W / 2) * 2;
+        for (size_t k = 0; k < 9; k++)
+            dx[(c * H + (row + H + k / 3 - 1) % H) * W + (column + W + k % 3 - 1) % W] +=
+                weight[k / 3] * weight[k % 3] * dy[i];
+    }
+}
+
+/* @sparse_rep ----------------------------------------------- Sparse activations
+ *
+ *     S = (1 - (sum |a| / n)^2 / (sum a^2 / n)) / (1 - 1/n)         0: all equal, 1: one is not 0
+ *     k winners    y_i = x_i if x_i is among the k largest, else 0
+ *     penalties    l1 sum |a| / N        KL(rho | mean_n a_nj) for each unit j
+ *
+ * Most of a trained net is silent most of the time. S measures it (Treves and Rolls, scaled by
+ * Vinje and Gallant): over the examples of one unit, its lifetime, and over the units for one
+ * example, the population; the two differ, since a unit that is always on is sparse in no lifetime.
+ * What is silent need not be multiplied: the next product can go over the inputs that are not 0 and
+ * do in proportion less. Sparseness can be forced (only k winners pass), or bought (a price on what
+ * is active, either its size or, for outputs between 0 and 1, its mean).
+ *
+ * source  Rolls & Tovee 1995; Vinje & Gallant 2000 (the scale); Makhzani & Frey 2014, "k-sparse
+ *         autoencoders"; Ng 2011, "Sparse autoencoder" (the KL penalty)
+ * needs   arena argsort
+ * see     @sparse_coding (codes of a dictionary), @sparsity (of weights), @relu, @sae
+ * topics  Sparse Representations in Deep Nets
+ */
+
+/* S of the n numbers a_0, a_stride, ..; 0 where all are 0, or n < 2. */
+LLM_API double llm_sparse_rep_measure(const float *a, size_t n, size_t stride) {
+    double sum = 0.0, square = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        sum += fabs((double)a[i * stride]);
+        square += (double)a[i * stride] * (double)a[i * stride];
+    }
+    if (n < 2 || square == 0.0) return 0.0;
+    return (1.0 - sum * sum / square / (double)n) / (1.0 - 1.0 / (double)n);
+}
+
+/* lifetime (U), population (N), either may be NULL <- activations a (N,U). */
+LLM_API void llm_sparse_rep_measures(float *lifetime, float *population, const float *a, size_t N,
+                                     size_t U) {
+    for (size_t u = 0; lifetime && u < U; u++)
+        lifetime[u] = (float)llm_sparse_rep_measure(a + u, N, U);
+    for (size_t n = 0; population && n < N; n++)
+        population[n] = (float)llm_sparse_rep_measure(a + n * U, U, 1);
+}
+
+/* y (N,U), winner (N,k) <- x (N,U), k <= U: the k largest of each row pass, of equal ones the
+ * first. winner has their places, which is all that backward needs. y may be x. Scratch: U floats
+ * and indices, given back. */
+LLM_API void llm_sparse_rep_winners_forward(float *y, size_t *winner, const float *x, size_t N,
+                                            size_t U, size_t k, llm_arena *arena) {
+    LLM_ASSERT(k <= U);
+    const size_t mark = arena->used;
+    float *key = llm_arena_floats(arena, U);
+    size_t *order = (size_t *)llm_arena_take(arena, U, sizeof(size_t));
+    for (size_t n = 0; n < N; n++) {
+        for (size_t u = 0; u < U; u++) key[u] = -x[n * U + u];
+        llm_argsort(order, key, U);
+        for (size_t u = 0; u < U; u++) y[n * U + u] = 0.0f;
+        for (size_t r = 0; r < k; r++) {
+            winner[n * k + r] = order[r];
+            y[n * U + order[r]] = -key[order[r]];
+        }
+    }
+    arena->used = mark;
+}
+
+/* dx (N,U) += <- dy (N,U) and forward's winner (N,k). */
+LLM_API void llm_sparse_rep_winners_backward(float *dx, const float *dy, const size_t *winner,
+                                             size_t N, size_t U, size_t k) {
+    for (size_t n = 0; n < N; n++)
+        for (size_t r = 0; r < k; r++) {
+            const size_t at = n * U + winner[n * k + r];
+            dx[at] += dy[at];
+        }
+}
+
+/* Returns price sum |a| / N; da (N,U) += its gradient, or NULL <- a (N,U). */
+LLM_API double llm_sparse_rep_l1(float *da, const float *a, size_t N, size_t U, float price) {
+    double sum = 0.0;
+    const float step = price / (float)N;
+    for (size_t i = 0; i < N * U; i++) {
+        sum += fabs((double)a[i]);
+        if (da) da[i] += a[i] > 0.0f ? step : a[i] < 0.0f ? -step : 0.0f;
+    }
+    return N > 0 ? (double)price * sum / (double)N : 0.0;
+}
+
+/* Returns price sum_j KL(rho | q_j), q_j the mean of unit j over the rows; da (N,U) += its
+ * gradient, or NULL <- a (N,U) in [0,1]. 0 < rho < 1: the share of examples a unit should stand
+ * for. Infinite where a unit is always 0 or always 1; the gradient then has a limit of 1e6 price /
+ * N. */
+LLM_API double llm_sparse_rep_kl(float *da, const float *a, size_t N, size_t U, double rho,
+                                 float price) {
+    LLM_ASSERT(rho > 0.0 && rho < 1.0);
+    double total = 0.0;
+    for (size_t u = 0; u < U && N > 0; u++) {
+        double q = 0.0;
+        for (size_t n = 0; n < N; n++) q += (double)a[n * U + u] / (double)N;
+        total += rho * log(rho / q) + (1.0 - rho) * log((1.0 - rho) / (1.0 - q));
+        const double slope = fmax(-1e6, fmin(1e6, (1.0 - rho) / (1.0 - q) - rho / q));
+        for (size_t n = 0; da && n < N; n++)
+            da[n * U + u] += (float)((double)price * slope / (double)N);
+    }
+    return (double)price * total;
+}
+
+/* y (N,O) <- x (N,C) times w (O,C) transposed, given as w_t (C,O): rows of w_t for which x is 0 are
+ * not read. Returns how many multiply-adds it took, of N C O. */
+LLM_API size_t llm_sparse_rep_product(float *y, const float *x, const float *w_t, size_t N,
+                                      size_t C, size_t O) {
+    size_t count = 0;
+    for (size_t n = 0; n < N; n++) {
+        float *yn = y + n * O;
+        for (size_t o = 0; o < O; o++) yn[o] = 0.0f;
+        for (size_t c = 0; c < C; c++) {
+            const float a = x[n * C + c];
+            if (a == 0.0f) continue;
+            for (size_t o = 0; o < O; o++) yn[o] += a * w_t[c * O + o];
+            count += O;
+        }
+    }
+    return count;
+}
+
+/* @sparse_coding -------------------------------------------- Codes of a dictionary
+ *
+ *     minimise 1/2 |x - sum_k c_k d_k|^2 + price sum |c_k|              or: with at most k atoms
+ *     FISTA       c <- soft(z - (D z - x) D' / L, price / L)            z ahead of c by momentum
+ *     LISTA       c <- soft(S c + W x, theta),  T rounds, W, S, theta learned
+ *     dictionary  D = argmin |X - C D|^2 for the codes C, atoms of length 1; codes; and so on
+ *
+ * Many signals are sums of few parts out of many. Which ones is hard to find exactly; greedily (the
+ * atom most along what is left, then least squares on all chosen so far) it is provably right while
+ * no two atoms are too much alike: coherence below 1 / (2 k - 1). With a price on sizes instead of
+ * a count the problem is convex. A network of a few rounds of the same form, trained on its
+ * solutions, needs an eighth of the rounds. And the parts themselves can be learned, from the
+ * signals alone.
+ *
+ * source  Pati, Rezaiifar & Krishnaprasad 1993 (OMP); Tropp 2004, "Greed is good" (the bound); Beck
+ *         & Teboulle 2009 (FISTA); Gregor & LeCun 2010, "Learning fast approximations of sparse
+ *         coding"; Engan, Aase & Husoy 1999 (the update of the dictionary)
+ * needs   arena cholesky eigh
+ * see     @sparse_rep, @lasso (the same problem, one right side), @sae
+ * topics  -
+ */
+
+/* A dictionary d (K,D) has atoms of length 1 in its rows. First: x moved by theta towards 0, and
+ * what is nearer is 0; a product of two rows. */
+LLM_API double llm_sparse_coding_soft(double x, double theta) {
+    return x > theta ? x - theta : x < -theta ? x + theta : 0.0;
+}
+LLM_API double llm_sparse_coding_dot(const float *a, const float *b, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * (double)b[i];
+    return sum;
+}
+
+/* The largest |d_j . d_k|, j != k. */
+LLM_API double llm_sparse_coding_coherence(const float *d, size_t K, size_t D) {
+    double most = 0.0;
+    for (size_t j = 0; j < K; j++)
+        for (size_t k = 0; k < j; k++)
+            most = fmax(most, fabs(llm_sparse_coding_dot(d + j * D, d + k * D, D)));
+    return most;
+}
+
+/* c (K) <- x (D), d (K,D): orthogonal matching pursuit with at most `atoms` atoms, fewer where the
+ * rest is within tol of 0 or no atom is left that the chosen ones do not make. Returns how many.
+ * The least squares on the chosen ones comes from a Cholesky factor that grows by a row. Scratch:
+ * atoms^2 + 2 atoms + D doubles and atoms indices. */
+LLM_API size_t llm_sparse_coding_omp(float *c, const float *x, const float *d, size_t K, size_t D,
+                                     size_t atoms, double tol, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *l = llm_arena_doubles(arena, atoms * atoms), *b = llm_arena_doubles(arena, atoms);
+    double *a = llm_arena_doubles(arena, atoms), *rest = llm_arena_doubles(arena, D);
+    size_t *chosen = (size_t *)llm_arena_take(arena, atoms, sizeof(size_t)), count = 0;
+    for (size_t k = 0; k < K; k++) c[k] = 0.0f;
+    for (size_t i = 0; i < D; i++) rest[i] = (double)x[i];
+    while (count < atoms) {
+        double left = 0.0, most = 0.0;
+        size_t best = K;
+        for (size_t i = 0; i < D; i++) left += rest[i] * rest[i];
+        for (size_t k = 0; k < K && left > tol * tol; k++) {
+            double along = 0.0;
+            bool free = true;
+            for (size_t i = 0; i < D; i++) along += rest[i] * (double)d[k * D + i];
+            for (size_t j = 0; j < count; j++) free = free && chosen[j] != k;
+            if (free && fabs(along) > most) most = fabs(along), best = k;
+        }
+        if (best == K || most <= 1e-6 * sqrt(left)) break;
+        chosen[count] = best; /* L L' = Gram matrix of the chosen, a row more; L b = D x */
+        double *row = l + count * atoms;
+        double sum = llm_sparse_coding_dot(d + best * D, x, D), pivot = 1.0;
+        for (size_t j = 0; j < count; j++) {
+            row[j] = llm_sparse_coding_dot(d + best * D, d + chosen[j] * D, D);
+            for (size_t m = 0; m < j; m++) row[j] -= row[m] * l[j * atoms + m];
+            row[j] /= l[j * atoms + j];
+            sum -= row[j] * b[j];
+            pivot -= row[j] * row[j];
+        }
+        if (pivot <= 1e-6) break; /* made of the others */
+        row[count] = sqrt(pivot);
+        b[count] = sum / row[count];
+        const size_t n = ++count;
+        for (size_t j = n; j-- > 0;) { /* L' a = b */
+            a[j] = b[j];
+            for (size_t m = j + 1; m < n; m++) a[j] -= l[m * atoms + j] * a[m];
+            a[j] /= l[j * atoms + j];
+            c[chosen[j]] = (float)a[j];
+        }
+        for (size_t i = 0; i < D; i++) {
+            rest[i] = (double)x[i];
+            for (size_t j = 0; j < n; j++) rest[i] -= a[j] * (double)d[chosen[j] * D + i];
+        }
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* gram (K,K) <- D D'; returns L, its largest eigenvalue, NaN for a dictionary that is not finite.
+ * Scratch: llm_eigh's and K doubles. */
+LLM_API double llm_sparse_coding_gram(double *gram, const float *d, size_t K, size_t D,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *w = llm_arena_doubles(arena, K);
+    for (size_t i = 0; i < K * K; i++)
+        gram[i] = llm_sparse_coding_dot(d + i / K * D, d + i % K * D, D);
+    const double L = K > 0 && llm_eigh(w, NULL, gram, K, arena) ? w[K - 1] : (double)NAN;
+    arena->used = mark;
+    return L;
+}
+
+/* c (N,K) <- x (N,D), d (K,D), from where c stands: rounds of ISTA, or FISTA where fast. Scratch:
+ * llm_sparse_coding_gram's and K^2 + 3 K doubles. */
+LLM_API void llm_sparse_coding_fista(float *c, const float *x, const float *d, size_t N, size_t K,
+                                     size_t D, double price, size_t rounds, bool fast,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *target = llm_arena_doubles(arena, K);
+    double *z = llm_arena_doubles(arena, K), *next = llm_arena_doubles(arena, K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t n = 0; n < N; n++) {
+        float *cn = c + n * K;
+        double t = 1.0;
+        for (size_t k = 0; k < K; k++) {
+            target[k] = llm_sparse_coding_dot(d + k * D, x + n * D, D);
+            z[k] = (double)cn[k];
+        }
+        for (size_t round = 0; round < rounds; round++) {
+            for (size_t k = 0; k < K; k++) {
+                double slope = -target[k];
+                for (size_t j = 0; j < K; j++) slope += gram[k * K + j] * z[j];
+                next[k] = llm_sparse_coding_soft(z[k] - slope / L, price / L);
+            }
+            const double after = 0.5 * (1.0 + sqrt(1.0 + 4.0 * t * t));
+            const double ahead = fast ? (t - 1.0) / after : 0.0;
+            for (size_t k = 0; k < K; k++) {
+                z[k] = next[k] + ahead * (next[k] - (double)cn[k]);
+                cn[k] = (float)next[k];
+            }
+            t = after;
+        }
+    }
+    arena->used = mark;
+}
+
+/* d (K,D) in place <- signals x (N,D): rounds of codes with at most `atoms` atoms, c (N,K), and of
+ * the least-squares dictionary for them. An atom that nobody uses becomes the signal that is coded
+ * worst. Returns the mean square of what is left at the end. Scratch: 2 K^2 + K D doubles, D N
+ * floats and llm_sparse_coding_omp's. */
+LLM_API double llm_sparse_coding_dictionary(float *d, float *c, const float *x, size_t N, size_t K,
+                                            size_t D, size_t atoms, size_t rounds,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *gram = llm_arena_doubles(arena, K * K), *to = llm_arena_doubles(arena, K * D);
+    double left = 0.0;
+    for (size_t round = 0;; round++) {
+        double most = -1.0;
+        size_t worst = 0;
+        left = 0.0;
+        for (size_t n = 0; n < N; n++) {
+            llm_sparse_coding_omp(c + n * K, x + n * D, d, K, D, atoms, 0.0, arena);
+            double own = 0.0;
+            for (size_t i = 0; i < D; i++) {
+                double e = (double)x[n * D + i];
+                for (size_t k = 0; k < K; k++) e -= (double)c[n * K + k] * (double)d[k * D + i];
+                own += e * e;
+            }
+            left += own / ((double)N * (double)D);
+            if (own > most) most = own, worst = n;
+        }
+        if (round == rounds) break;
+        for (size_t i = 0; i < K * K; i++) gram[i] = 0.0;
+        for (size_t i = 0; i < K * D; i++) to[i] = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t k = 0; k < K; k++) {
+                const double share = (double)c[n * K + k];
+                if (share == 0.0) continue;
+                for (size_t j = 0; j < K; j++) gram[k * K + j] += share * (double)c[n * K + j];
+                for (size_t i = 0; i < D; i++) to[k * D + i] += share * (double)x[n * D + i];
+            }
+        for (size_t k = 0; k < K; k++) /* so that atoms nobody uses stay where they are, almost */
+            gram[k * K + k] = gram[k * K + k] > 0.0 ? gram[k * K + k] * (1.0 + 1e-9) : 1.0;
+        if (!llm_cholesky_factor(gram, K, NULL)) break;
+        llm_cholesky_solve(to, gram, K, D);
+        for (size_t k = 0; k < K; k++) {
+            double square = 0.0;
+            for (size_t i = 0; i < D; i++) square += to[k * D + i] * to[k * D + i];
+            if (square == 0.0) {
+                square = llm_sparse_coding_dot(x + worst * D, x + worst * D, D);
+                for (size_t i = 0; i < D; i++) to[k * D + i] = (double)x[worst * D + i];
+            }
+            for (size_t i = 0; i < D && square > 0.0; i++)
+                d[k * D + i] = (float)(to[k * D + i] / sqrt(square));
+        }
+    }
+    arena->used = mark;
+    return left;
+}
+
+/* @lista ---------------------------------------------------- Learned sparse coding
+ *
+ *     b = W x       c_1 = soft(b, theta)       c_t+1 = soft(b + S c_t, theta),  t < T
+ *     ISTA:  W = D' / L,  S = I - D' D / L,  theta = price / L
+ *
+ * ISTA unrolled: a recurrent net of T rounds, whose weights can be taken from the dictionary, and
+ * then trained on codes of the signals that really occur. It has no reason to be a good solver for
+ * others, and on these it is as far after a few rounds as ISTA after tens. All rounds share W, S
+ * and theta, so a gradient arrives at them from every round.
+ *
+ * source  Gregor & LeCun 2010, "Learning fast approximations of sparse coding", 3
+ * needs   arena dense sparse_coding
+ * see     @rnn (the same shape), @sparse_coding
+ * topics  -
+ */
+
+/* w: W (K,D), then S (K,K), then theta (K). */
+typedef struct {
+    size_t K, D, rounds;
+} llm_lista;
+
+/* The length of w. */
+LLM_API size_t llm_lista_param_count(const llm_lista *m) { return m->K * (m->D + m->K + 1); }
+
+/* w <- ISTA for the dictionary d (K,D) and this price. Scratch: llm_sparse_coding_gram's, K^2. */
+LLM_API void llm_lista_init(float *w, const llm_lista *m, const float *d, double price,
+                            llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, D = m->D;
+    double *gram = llm_arena_doubles(arena, K * K);
+    const double L = llm_sparse_coding_gram(gram, d, K, D, arena);
+    for (size_t i = 0; i < K * D; i++) w[i] = (float)((double)d[i] / L);
+    for (size_t i = 0; i < K * K; i++)
+        w[K * D + i] = (float)((i / K == i % K ? 1.0 : 0.0) - gram[i] / L);
+    for (size_t k = 0; k < K; k++) w[K * (D + K) + k] = (float)(price / L);
+    arena->used = mark;
+}
+
+/* c (rounds,N,K): the codes after each round, the last of which are meant; z (rounds,N,K): what
+ * soft was applied to <- w, x (N,D). */
+LLM_API void llm_lista_forward(float *c, float *z, const llm_lista *m, const float *w,
+                               const float *x, size_t N) {
+    const size_t K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    for (size_t t = 0; t < m->rounds; t++) {
+        float *zt = z + t * size, *ct = c + t * size;
+        if (t == 0) llm_dense_forward(zt, x, w, NULL, N, m->D, K);
+        if (t > 0) llm_dense_forward(zt, ct - size, S, NULL, N, K, K);
+        for (size_t i = 0; i < size; i++) {
+            if (t > 0) zt[i] += z[i]; /* b */
+            ct[i] = (float)llm_sparse_coding_soft((double)zt[i], (double)theta[i % K]);
+        }
+    }
+}
+
+/* dw += <- dc (N,K), the gradient of the last codes, and forward's c, z, w, x. Scratch: 3 N K
+ * floats, given back. */
+LLM_API void llm_lista_backward(float *dw, const float *dc, const llm_lista *m, const float *c,
+                                const float *z, const float *w, const float *x, size_t N,
+                                llm_arena *arena) {
+    const size_t mark = arena->used, K = m->K, size = N * K;
+    const float *S = w + K * m->D, *theta = S + K * K;
+    float *db = llm_arena_floats(arena, size), *dz = llm_arena_floats(arena, size);
+    float *now = llm_arena_floats(arena, size), *dtheta = dw + K * (m->D + K);
+    for (size_t i = 0; i < size; i++) db[i] = 0.0f, now[i] = dc[i];
+    for (size_t t = m->rounds; t-- > 0;) {
+        for (size_t i = 0; i < size; i++) {
+            const float v = z[t * size + i], at = theta[i % K];
+            dz[i] = v > at || v < -at ? now[i] : 0.0f;
+            dtheta[i % K] += v > at ? -now[i] : v < -at ? now[i] : 0.0f;
+            db[i] += dz[i];
+            now[i] = 0.0f;
+        }
+        if (t > 0) llm_dense_backward(now, dw + K * m->D, NULL, dz, c + (t - 1) * size, S, N, K, K);
+    }
+    llm_dense_backward(NULL, dw, NULL, db, x, w, N, m->D, K);
+    arena->used = mark;
+}
+
+/* @kan ------------------------------------------------------ Kolmogorov-Arnold network
+ *
+ *     y_j = sum_i phi_ji(x_i)          phi_ji(x) = b_ji silu(x) + s_ji sum_k c_jik B_k(x)
+ *     B_k: cubic B-splines on knots t_0 < .. < t_{G+6}, four of them not 0 at any x
+ *
+ * A perceptron has fixed curves on its units and numbers on its edges; here the edges carry the
+ * curves and a unit only adds. Each curve is a spline over G intervals, so that a weight acts
+ * where its basis function lives and nowhere else, beside a silu that stays when x leaves the
+ * grid. That buys two things: a curve can be looked at (and an edge that carries nothing cut off),
+ * and the grid can be refined: more intervals, the same function, and training goes on from there.
+ * Where the grid is narrower than the data, only silu learns; so it follows the data's quantiles.
+ *
+ * source  Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks", 2.2 to 2.5; de Boor 1972, "On
+ *         calculating with B-splines"
+ * needs   rng activation
+ * see     @mlp (numbers on the edges), @kan_grid (grids that follow the data, refining, pruning)
+ * topics  Kolmogorov-Arnold Networks
+ */
+
+/* One layer; its weights w: c (out,in,grid+3), then b (out,in), then s (out,in). Its knots t
+ * (in,grid+7) are not trained: t_3 to t_{grid+3} of an input are its grid, three more on each side
+ * carry the splines that reach in from outside. */
+typedef struct {
+    size_t in, out, grid;
+} llm_kan;
+
+/* The length of w. */
+LLM_API size_t llm_kan_param_count(const llm_kan *k) { return k->out * k->in * (k->grid + 5); }
+
+/* Where edge (j,i) has its c in w, and b; s stands out * in behind b. */
+LLM_API size_t llm_kan_coefs(const llm_kan *k, size_t j, size_t i) {
+    return (j * k->in + i) * (k->grid + 3);
+}
+LLM_API size_t llm_kan_base(const llm_kan *k, size_t j, size_t i) {
+    return k->out * k->in * (k->grid + 3) + j * k->in + i;
+}
+
+/* b, slope (4) <- the values and derivatives of B_first .. B_first+3 at x, the others being 0;
+ * returns first, from -3 on. Those that do not exist, and all of them off the knots, are 0. */
+LLM_API int llm_kan_basis(double b[4], double slope[4], const float *t, size_t grid, float x) {
+    const int last = (int)grid + 6;
+    int at = 0;
+    for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0;
+    if (!(x >= t[0] && x < t[last])) return 0;
+    while (x >= t[at + 1]) at++;
+    double u[8], square[5] = {0.0, 0.0, 0.0, 0.0, 0.0}; /* knots around x: u_3 <= x < u_4 */
+    for (int r = 0; r < 8; r++) {
+        const int k = at - 3 + r; /* beyond the ends any ascending knots will do */
+        u[r] = k < 0      ? (double)t[0] + k * ((double)t[1] - (double)t[0])
+               : k > last ? (double)t[last] + (k - last) * ((double)t[last] - (double)t[last - 1])
+                          : (double)t[k];
+    }
+    b[0] = 1.0;
+    for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
+        double from_left = 0.0;
+        if (d == 3) memcpy(square + 1, b, 3 * sizeof *b);
+        for (int r = 0; r < d; r++) {
+            const double left = (double)x - u[4 - d + r], right = u[4 + r] - (double)x;
+            const double share = b[r] / (left + right);
+            b[r] = from_left + right * share;
+            from_left = left * share;
+        }
+        b[d] = from_left;
+    }
+    for (int a = 0; a < 4; a++) { /* B_k' = 3 (Q_k / (t_k+3 - t_k) - Q_k+1 / (t_k+4 - t_k+1)) */
+        slope[a] = 3.0 * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+        if (at - 3 + a < 0 || at - 3 + a > (int)grid + 2) b[a] = slope[a] = 0.0;
+    }
+    return at - 3;
+}
+
+/* sum_k c_k v_k over the four functions from `first` on, c (grid+3); those that do not exist have
+ * v_k = 0. */
+LLM_API double llm_kan_spline(const float *c, const double v[4], int first) {
+    double sum = 0.0;
+    for (int a = 0; a < 4; a++)
+        if (v[a] != 0.0) sum += (double)c[first + a] * v[a];
+    return sum;
+}
+
+/* t (in,grid+7) <- equal intervals on [low, high]. */
+LLM_API void llm_kan_grid(float *t, const llm_kan *k, float low, float high) {
+    LLM_ASSERT(k->grid > 0 && low < high);
+    const double step = ((double)high - (double)low) / (double)k->grid;
+    for (size_t i = 0; i < k->in; i++)
+        for (size_t m = 0; m < k->grid + 7; m++)
+            t[i * (k->grid + 7) + m] = (float)((double)low + ((double)m - 3.0) * step);
+}
+
+/* w <- c ~ N(0, 0.1^2), b ~ N(0,1) / sqrt(in), s = 1 / sqrt(in): the sum of the curves of a unit
+ * stays of the size of one. */
+LLM_API void llm_kan_init(float *w, const llm_kan *k, llm_rng *rng) {
+    const size_t edges = k->out * k->in, coefs = edges * (k->grid + 3);
+    const float share = 1.0f / sqrtf((float)k->in);
+    llm_rng_normal_fill(rng, w, coefs + edges);
+    for (size_t e = 0; e < coefs; e++) w[e] *= 0.1f;
+    for (size_t e = coefs; e < coefs + edges; e++) w[e] *= share;
+    for (size_t e = coefs + edges; e < coefs + 2 * edges; e++) w[e] = share;
+}
+
+/* y (N,out) <- w, knots t, x (N,in). */
+LLM_API void llm_kan_forward(float *y, const llm_kan *k, const float *w, const float *t,
+                             const float *x, size_t N) {
+    const size_t edges = k->out * k->in;
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        double b[4], slope[4];
+        for (size_t j = 0; j < k->out; j++) y[n * k->out + j] = 0.0f;
+        for (size_t i = 0; i < k->in; i++) {
+            const float xi = x[n * k->in + i];
+            const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            const double silu = (double)llm_activation_value(xi, LLM_ACTIVATION_SILU);
+            for (size_t j = 0; j < k->out; j++) {
+                const float *base = w + llm_kan_base(k, j, i), *c = w + llm_kan_coefs(k, j, i);
+                const double spline = llm_kan_spline(c, b, first);
+                y[n * k->out + j] += (float)((double)base[0] * silu + (double)base[edges] * spline);
+            }
+        }
+    }
+}
+
+/* dx (N,in), dw += <- dy (N,out) and forward's w, t, x; either may be NULL. l1 adds the gradient of
+ * l1 times the sum over the edges of mean_n |phi(x_n)|, which draws edges that are not needed to 0.
+ * Each input's part of dw belongs to one thread. */
+LLM_API void llm_kan_backward(float *dx, float *dw, const float *dy, const llm_kan *k,
+                              const float *w, const float *t, const float *x, size_t N, float l1) {
+    const size_t edges = k->out * k->in;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < k->in; i++) {
+        double b[4], slope[4];
+        for (size_t n = 0; n < N; n++) {
+            const float xi = x[n * k->in + i];
+            const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            const double silu = (double)llm_activation_value(xi, LLM_ACTIVATION_SILU);
+            const double dsilu = (double)llm_activation_slope(xi, LLM_ACTIVATION_SILU);
+            for (size_t j = 0; j < k->out; j++) {
+                const size_t at = llm_kan_base(k, j, i), from = llm_kan_coefs(k, j, i);
+                const double base = (double)w[at], scale = (double)w[at + edges];
+                const double spline = llm_kan_spline(w + from, b, first);
+                const double phi = base * silu + scale * spline;
+                const double pull = phi > 0.0 ? (double)l1 : phi < 0.0 ? -(double)l1 : 0.0;
+                const double g = (double)dy[n * k->out + j] + pull / (double)N;
+                if (dx)
+                    dx[n * k->in + i] +=
+                        (float)(g *
+                                (base * dsilu + scale * llm_kan_spline(w + from, slope, first)));
+                if (!dw) continue;
+                dw[at] += (float)(g * silu);
+                dw[at + edges] += (float)(g * spline);
+                for (int a = 0; a < 4; a++)
+                    if (b[a] != 0.0) dw[from + (size_t)(first + a)] += (float)(g * scale * b[a]);
+            }
+        }
+    }
+}
+
+/* @kan_grid ------------------------------------------------- The grid of a Kolmogorov-Arnold layer
+ *
+ *     knots       t_m = mixture of equal steps and the m/G quantile of the data
+ *     refining    c' = argmin sum_n (sum_k c'_k B'_k(x_n) - sum_k c_k B_k(x_n))^2
+ *     an edge     |phi_ji| = mean_n |phi_ji(x_n)|
+ *
+ * A coarse grid learns the shape of a curve quickly, a fine one its details: training starts with
+ * few intervals, refits every curve to more of them, and goes on. Inputs of hidden layers wander
+ * while training; the grid follows them in the same way. What an edge carries on the data is its
+ * size, and an edge of size 0 can be cut: what is left may be simple enough to read.
+ *
+ * source  Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks", 2.4 and 2.5
+ * needs   arena argsort qr activation kan
+ * see     @least_squares
+ * topics  -
+ */
+
+/* t (in,grid+7) <- x (N,in): quantiles of the data, so that each interval has as much to learn
+ * from, mixed with `even` (0 to 1, say 0.05) of equal intervals, since no two knots may meet. False
+ * where an input is constant, N is 0 or a number not finite. Scratch: N floats and indices. */
+LLM_API bool llm_kan_grid_data(float *t, const llm_kan *k, const float *x, size_t N, double even,
+                               llm_arena *arena) {
+    const size_t mark = arena->used, G = k->grid;
+    float *column = llm_arena_floats(arena, N);
+    size_t *order = (size_t *)llm_arena_take(arena, N, sizeof(size_t));
+    bool ok = N > 0;
+    for (size_t i = 0; i < k->in && ok; i++) {
+        float *ti = t + i * (G + 7);
+        for (size_t n = 0; n < N; n++) {
+            column[n] = x[n * k->in + i];
+            ok = ok && fabsf(column[n]) < HUGE_VALF;
+        }
+        llm_argsort(order, column, N);
+        const double low = (double)column[order[0]], high = (double)column[order[N - 1]];
+        const double step = (high - low) / (double)G;
+        for (size_t m = 0; m < G + 7; m++) {
+            const double at = ((double)m - 3.0) / (double)G, place = at * (double)(N - 1);
+            const size_t below = m <= 3 ? 0 : m >= G + 3 ? N - 1 : (size_t)place;
+            const double equal = low + step * ((double)m - 3.0);
+            const bool inside = m > 3 && m < G + 3;
+            const double quantile = (double)column[order[below]];
+            ti[m] = (float)(inside ? even * equal + (1.0 - even) * quantile : equal);
+            ok = ok && (m == 0 || ti[m] > ti[m - 1]);
+        }
+    }
+    arena->used = mark;
+    return ok;
+}
+
+/* norm (out,in) <- mean_n |phi(x_n)| of each edge; those near 0 can go. */
+LLM_API void llm_kan_edges(float *norm, const llm_kan *k, const float *w, const float *t,
+                           const float *x, size_t N) {
+    for (size_t j = 0; j < k->out; j++)
+        for (size_t i = 0; i < k->in; i++) {
+            const float *base = w + llm_kan_base(k, j, i), *c = w + llm_kan_coefs(k, j, i);
+            double b[4], slope[4], sum = 0.0;
+            for (size_t n = 0; n < N; n++) {
+                const float xi = x[n * k->in + i];
+                const int first = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+                sum +=
+                    fabs((double)base[0] * (double)llm_activation_value(xi, LLM_ACTIVATION_SILU) +
+                         (double)base[k->out * k->in] * llm_kan_spline(c, b, first));
+            }
+            norm[j * k->in + i] = (float)(sum / (double)N);
+        }
+}
+
+/* The same curves on another grid: to, tt (knots), which differ from k, t in their grid <- w, by
+ * least squares at the rows of x (N,in); exact where to's knots contain k's. Of the coefficients
+ * that no row of x reaches, the smallest. Scratch: of llm_qr_solve for N x (grid+3). */
+LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, const float *w,
+                           const llm_kan *k, const float *t, const float *x, size_t N,
+                           llm_arena *arena) {
+    LLM_ASSERT(to->in == k->in && to->out == k->out);
+    const size_t mark = arena->used, P = to->grid + 3, O = k->out;
+    double *a = llm_arena_doubles(arena, N * P), *y = llm_arena_doubles(arena, N * O);
+    double *c = llm_arena_doubles(arena, P * O), b[4], slope[4];
+    for (size_t i = 0; i < k->in; i++) {
+        for (size_t n = 0; n < N; n++) {
+            const float xi = x[n * k->in + i];
+            const int old = llm_kan_basis(b, slope, t + i * (k->grid + 7), k->grid, xi);
+            for (size_t j = 0; j < O; j++)
+                y[n * O + j] = llm_kan_spline(w + llm_kan_coefs(k, j, i), b, old);
+            const int first = llm_kan_basis(b, slope, tt + i * (to->grid + 7), to->grid, xi);
+            for (size_t p = 0; p < P; p++) a[n * P + p] = 0.0;
+            for (int q = 0; q < 4; q++)
+                if (b[q] != 0.0) a[n * P + (size_t)(first + q)] = b[q];
+        }
+        llm_qr_solve(c, a, y, N, P, O, 1e-10, arena);
+        for (size_t j = 0; j < O; j++)
+            for (size_t p = 0; p < P; p++) to_w[llm_kan_coefs(to, j, i) + p] = (float)c[p * O + j];
+    }
+    memcpy(to_w + llm_kan_base(to, 0, 0), w + llm_kan_base(k, 0, 0), 2 * O * k->in * sizeof(float));
+    arena->used = mark;
 }
 
 /* @07-optim ================================================= OPTIMIZATION */
@@ -16022,6 +20782,773 @@ LLM_API void llm_minibatch_average(float *w, size_t workers, size_t n) {
     }
 }
 
+/* @learning_rate -------------------------------------------- Learning rate
+ *
+ *     lr < 2/h           h: the sharpness, the largest eigenvalue of the Hessian
+ *     Polyak:   lr = (f - f*) / |g|^2            hypergradient:   lr += beta g.g_before
+ *     DoG:      lr = max |w - w_0| / sqrt(sum of |g|^2)
+ *
+ * The one number that must be right. Too small wastes the run, too large ends it, and the edge
+ * between is 2 over the sharpness, which Lanczos finds from a dozen products of the Hessian with a
+ * vector, each the difference of two gradients. Full-batch training of a network does not stay
+ * below that edge but climbs to it and remains (the edge of stability). Without any theory: raise
+ * the rate from tiny to huge in a short run and look where the loss falls fastest and where it
+ * explodes. Or let the run choose: the distance from the start is a guess of the distance to the
+ * goal that can only be too small, and grows with the run; D-Adaptation proves a lower bound.
+ *
+ * source  Smith 2017, "Cyclical learning rates" (the range test); Cohen et al. 2021, "Gradient
+ *         Descent on Neural Networks Typically Occurs at the Edge of Stability"; Baydin et al.
+ *         2018 (hypergradient); Ivgi, Hinder & Carmon 2023, "DoG"; Defazio & Mishchenko 2023,
+ *         "Learning-Rate-Free Learning by D-Adaptation"
+ * needs   rng convex
+ * see     @lr_schedule @warmup @gradient_descent @convergence
+ * topics  Learning rate
+ */
+
+/* The rate of step k of the range test: from low at 0 to high at count - 1, in equal factors. */
+LLM_API double llm_learning_rate_sweep(double low, double high, size_t count, size_t k) {
+    LLM_ASSERT(low > 0.0 && count > 1);
+    return low * pow(high / low, (double)k / ((double)count - 1.0));
+}
+
+/* rate, loss (count) of the test: *steepest <- where the smoothed loss falls fastest against the
+ * log of the rate, a good choice; *explodes <- the first rate at which it is above four times its
+ * lowest value, or not a number (infinity if there is none). smooth (count) <- the running mean of
+ * the loss with decay beta, corrected for its start; points that lean on few losses, beta^k > 0.1,
+ * are not chosen. Returns the points before the explosion. */
+LLM_API size_t llm_learning_rate_range(double *steepest, double *explodes, double *smooth,
+                                       const double *rate, const double *loss, size_t count,
+                                       double beta) {
+    double mean = 0.0, weight = 1.0, best = HUGE_VAL, fall = HUGE_VAL;
+    size_t end = 0;
+    *explodes = HUGE_VAL;
+    *steepest = count > 0 ? rate[0] : 0.0;
+    for (; end < count; end++) {
+        mean = beta * mean + (1.0 - beta) * loss[end];
+        weight *= beta;
+        smooth[end] = mean / (1.0 - weight);
+        if (!(smooth[end] <= 4.0 * best)) break;
+        best = fmin(best, smooth[end]);
+    }
+    if (end < count) *explodes = rate[end];
+    for (size_t k = 1; k + 1 < end; k++) {
+        const double slope = (smooth[k + 1] - smooth[k - 1]) / log(rate[k + 1] / rate[k - 1]);
+        if (pow(beta, (double)k) <= 0.1 && slope < fall) fall = slope, *steepest = rate[k];
+    }
+    return end;
+}
+
+/* How many eigenvalues of the tridiagonal matrix with diagonal a (k) and off-diagonal b (k - 1) lie
+ * below x: the negative pivots of its elimination. */
+LLM_API size_t llm_learning_rate_below(const double *a, const double *b, size_t k, double x) {
+    size_t below = 0;
+    double pivot = 1.0;
+    for (size_t i = 0; i < k; i++) {
+        pivot = a[i] - x - (i > 0 ? b[i - 1] * b[i - 1] / pivot : 0.0);
+        if (pivot == 0.0) pivot = -DBL_MIN;
+        below += pivot < 0.0;
+    }
+    return below;
+}
+
+/* The sharpness of f at x (n), and *lowest <- the smallest eigenvalue, or NULL. Lanczos: the
+ * Hessian in the space of v, Hv, H^2 v, .. is tridiagonal, and its extremes are soon those of H; k
+ * products at most, exact for k = n. Hv is a central difference of gradients. New directions are
+ * made orthogonal to all old ones, or rounding finds an eigenvalue twice. Scratch: (k + 3) n + 2 k
+ * doubles. */
+LLM_API double llm_learning_rate_sharpness(double *lowest, llm_convex_fn f, void *context,
+                                           const double *x, size_t n, size_t k, llm_rng *rng,
+                                           llm_arena *arena) {
+    LLM_ASSERT(n > 0 && k > 0);
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, (k < n ? k : n) * n), *a = llm_arena_doubles(arena, k);
+    double *b = llm_arena_doubles(arena, k), *ahead = llm_arena_doubles(arena, n);
+    double *at = llm_arena_doubles(arena, n), *w = llm_arena_doubles(arena, n);
+    double length = 0.0, size = 1.0, extreme[2];
+    size_t m = 0;
+    for (size_t i = 0; i < n; i++) {
+        w[i] = (double)llm_rng_normal(rng);
+        length += w[i] * w[i];
+        size = fmax(size, fabs(x[i]));
+    }
+    const double step = 6e-6 * size; /* the cube root of a rounding: both errors of Hv are small */
+    for (length = sqrt(length); m < k && m < n && length > 1e-8 * (m > 0 ? fabs(a[0]) : 0.0);) {
+        double *own = v + m * n;
+        a[m] = 0.0;
+        for (size_t i = 0; i < n; i++) own[i] = w[i] / length, at[i] = x[i] + step * own[i];
+        f(ahead, at, context);
+        for (size_t i = 0; i < n; i++) at[i] = x[i] - step * own[i];
+        f(w, at, context);
+        for (size_t i = 0; i < n; i++) {
+            w[i] = (ahead[i] - w[i]) / (2.0 * step);
+            a[m] += w[i] * own[i];
+        }
+        m++;
+        for (size_t j = 2 * m; j-- > 0;) { /* twice: once leaves rounding behind */
+            double along = 0.0;
+            for (size_t i = 0; i < n; i++) along += w[i] * v[j % m * n + i];
+            for (size_t i = 0; i < n; i++) w[i] -= along * v[j % m * n + i];
+        }
+        length = 0.0;
+        for (size_t i = 0; i < n; i++) length += w[i] * w[i];
+        b[m - 1] = length = sqrt(length);
+    }
+    for (int top = 0; top < 2; top++) { /* bisection between Gershgorin's bounds */
+        double low = a[0], high = a[0];
+        for (size_t i = 0; i < m; i++) {
+            const double radius = (i > 0 ? b[i - 1] : 0.0) + (i + 1 < m ? b[i] : 0.0);
+            low = fmin(low, a[i] - radius), high = fmax(high, a[i] + radius);
+        }
+        for (int turn = 0; turn < 100; turn++) {
+            const double middle = 0.5 * (low + high);
+            if (llm_learning_rate_below(a, b, m, middle) < (top ? m : 1))
+                low = middle;
+            else
+                high = middle;
+        }
+        extreme[top] = 0.5 * (low + high);
+    }
+    if (lowest) *lowest = extreme[0];
+    arena->used = mark;
+    return extreme[1];
+}
+
+/* Polyak's step: exact on a parabola whose lowest value is known; 0 for no gradient. */
+LLM_API double llm_learning_rate_polyak(double f, double best, const float *g, size_t n) {
+    double square = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    return square > 0.0 ? (f - best) / square : 0.0;
+}
+
+/* The rate after lr: how the loss just fell depends on the last rate, with slope -g.before. */
+LLM_API double llm_learning_rate_hyper(double lr, double beta, const float *g, const float *before,
+                                       size_t n) {
+    for (size_t i = 0; i < n; i++) lr += beta * (double)g[i] * (double)before[i];
+    return lr;
+}
+
+/* DoG's rate for the step from w (n) along g (n); w0 (n) is the start. *far and *sum are its state:
+ * far starts as a guess that is too small, 1e-6 (1 + |w0|), sum at 0. Average the iterates. */
+LLM_API double llm_learning_rate_dog(double *far, double *sum, const float *w, const float *w0,
+                                     const float *g, size_t n) {
+    double away = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        away += ((double)w[i] - (double)w0[i]) * ((double)w[i] - (double)w0[i]);
+        *sum += (double)g[i] * (double)g[i];
+    }
+    *far = fmax(*far, sqrt(away));
+    return *far / sqrt(*sum + 1e-8);
+}
+
+/* D-Adaptation's state. d, the guess of the distance to the goal, starts tiny (1e-6), the others at
+ * 0. */
+typedef struct {
+    double d, first, sum; /* first: |g| of the first step; sum: of rate^2 |g|^2 */
+} llm_learning_rate_d;
+
+/* D-Adaptation for gradient descent: w (n) steps by d / first along g (n). s (n), from 0, is the
+ * sum of all steps. For a convex f the guess is never too large:
+ *
+ *     sum of rate g.(w - w*) >= 0   =>   |w_0 - w*| >= (|s|^2 - sum of rate^2 |g|^2) / (2 |s|) */
+LLM_API void llm_learning_rate_dadapt(float *w, double *s, llm_learning_rate_d *state,
+                                      const float *g, size_t n) {
+    double square = 0.0, way = 0.0;
+    for (size_t i = 0; i < n; i++) square += (double)g[i] * (double)g[i];
+    if (state->first == 0.0) state->first = sqrt(square);
+    if (square == 0.0) return;
+    const double rate = state->d / state->first;
+    for (size_t i = 0; i < n; i++) {
+        s[i] += rate * (double)g[i];
+        way += s[i] * s[i];
+        w[i] -= (float)(rate * (double)g[i]);
+    }
+    state->sum += rate * rate * square;
+    state->d = fmax(state->d, (way - state->sum) / (2.0 * sqrt(way)));
+}
+
+/* @convergence ---------------------------------------------- Convergence
+ *
+ *     sublinear     e_t ~ t^-a             straight in log e against log t
+ *     linear        e_t ~ q^t              straight in log e against t
+ *     order p > 1   e_t+1 ~ e_t^p          p = log(e_2 / e_1) / log(e_1 / e_0)
+ *
+ * Is it done, how fast does it come near, and to what? A loss that moves little proves nothing: a
+ * slow decline moves little at each step, too, and noise moves for ever. So means of two windows
+ * are compared by what their own scatter allows. For SGD at a constant rate there is a finer sign:
+ * on the way, successive gradients agree; around the minimum a step too far is followed by one
+ * back, and their inner product turns negative. And a point without gradient need not be a
+ * minimum: the two extreme eigenvalues of the Hessian say what it is, and where they are 0, the
+ * values around it.
+ *
+ * source  Nocedal & Wright 2006, "Numerical optimization", ch. 2.2; Pflug 1990, "Non-asymptotic
+ *         confidence bounds for stochastic approximation algorithms with constant step size"; Chee
+ *         & Toulis 2018, "Convergence diagnostics for stochastic gradient descent"
+ * needs   rng convex learning_rate
+ * see     @gradient_descent, @momentum, @early_stopping (when held-out loss rises)
+ * topics  Convergence
+ */
+
+/* |w - before| / |w| of w (n), the relative move; 0 when both are 0. */
+LLM_API double llm_convergence_moved(const float *w, const float *before, size_t n) {
+    double move = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        move += ((double)w[i] - (double)before[i]) * ((double)w[i] - (double)before[i]);
+        size += (double)w[i] * (double)w[i];
+    }
+    return move > 0.0 ? sqrt(move / size) : 0.0;
+}
+
+/* Whether a loss without noise has come to rest: over the last `window` steps of loss (count) it
+ * fell by at most the share `tolerance` of its fall since the start. In units of the whole fall a
+ * slow, steady decline is not rest. False while there are fewer steps than two windows. */
+LLM_API bool llm_convergence_rest(const double *loss, size_t count, size_t window,
+                                  double tolerance) {
+    if (window == 0 || count < 2 * window + 1) return false;
+    const double now = loss[count - 1], late = loss[count - 1 - window] - now;
+    return late <= tolerance * (loss[0] - now);
+}
+
+/* Whether a noisy loss has: the mean of its last window is not below that of the window before by
+ * more than z standard errors (2 or 3) of their difference. Longer windows see slower declines. The
+ * noise of neighbours should not be correlated: average over more than that first. */
+LLM_API bool llm_convergence_cauchy(const double *loss, size_t count, size_t window, double z) {
+    if (window < 2 || count < 2 * window) return false;
+    double mean[2] = {0.0, 0.0}, variance = 0.0;
+    for (int k = 0; k < 2; k++) {
+        const double *part = loss + count - (k ? 1 : 2) * window;
+        for (size_t i = 0; i < window; i++) mean[k] += part[i] / (double)window;
+        for (size_t i = 0; i < window; i++)
+            variance += (part[i] - mean[k]) * (part[i] - mean[k]) / (double)(window - 1);
+    }
+    return mean[0] - mean[1] <= z * sqrt(variance / (double)window);
+}
+
+enum { LLM_CONVERGENCE_SUBLINEAR, LLM_CONVERGENCE_LINEAR };
+
+typedef struct {
+    int kind;        /* whichever has the smaller AIC */
+    double power;    /* sublinear: e_t ~ t^power */
+    double factor;   /* linear: e_t ~ factor^t */
+    double evidence; /* AIC of the other kind minus that of this one: above 10 it is clear */
+} llm_convergence_rate;
+
+/* The rate of error (count), its distance from the limit at steps first, first + 1, .. (first > 0);
+ * at least three are positive, others are left out: both lines are fitted by least squares. */
+LLM_API llm_convergence_rate llm_convergence_fit(const double *error, size_t count, size_t first) {
+    double slope[2], rest[2];
+    size_t used = 0;
+    LLM_ASSERT(first > 0);
+    for (int kind = 0; kind < 2; kind++) {
+        double mx = 0.0, my = 0.0, xx = 0.0, xy = 0.0, yy = 0.0;
+        used = 0;
+        for (size_t t = 0; t < count; t++) { /* running means and sums of squares */
+            if (!(error[t] > 0.0)) continue;
+            const double step = (double)(first + t), y = log(error[t]);
+            const double x = kind == LLM_CONVERGENCE_LINEAR ? step : log(step);
+            const double dx = x - mx, dy = y - my;
+            used++;
+            mx += dx / (double)used, my += dy / (double)used;
+            xx += dx * (x - mx), xy += dx * (y - my), yy += dy * (y - my);
+        }
+        LLM_ASSERT(used > 2);
+        slope[kind] = xy / xx;
+        rest[kind] = fmax(yy - slope[kind] * xy, DBL_EPSILON * (yy + DBL_MIN));
+    }
+    llm_convergence_rate r;
+    const double gain =
+        (double)used * log(rest[LLM_CONVERGENCE_SUBLINEAR] / rest[LLM_CONVERGENCE_LINEAR]);
+    r.kind = gain > 0.0 ? LLM_CONVERGENCE_LINEAR : LLM_CONVERGENCE_SUBLINEAR;
+    r.power = slope[LLM_CONVERGENCE_SUBLINEAR];
+    r.factor = exp(slope[LLM_CONVERGENCE_LINEAR]);
+    r.evidence = fabs(gain); /* both lines have two numbers, so AIC compares the rests */
+    return r;
+}
+
+/* The order p of three successive errors: 1 linear, 1.618 secant, 2 Newton. */
+LLM_API double llm_convergence_order(double e0, double e1, double e2) {
+    return log(e2 / e1) / log(e1 / e0);
+}
+
+enum {
+    LLM_CONVERGENCE_MINIMUM,
+    LLM_CONVERGENCE_MAXIMUM,
+    LLM_CONVERGENCE_SADDLE,
+    LLM_CONVERGENCE_FLAT
+};
+
+/* What the stationary point x (n) of f is. Curvatures below the share 1e-6 of the largest, or below
+ * 1e-6, count as 0; where the others leave the answer open, f is compared with 64 random points at
+ * `radius`. FLAT: all values there equal f(x). Scratch: (k + 4) n + 2 k doubles, k = 30 Lanczos
+ * steps or n. */
+LLM_API int llm_convergence_classify(llm_convex_fn f, void *context, const double *x, size_t n,
+                                     double radius, llm_rng *rng, llm_arena *arena) {
+    const size_t mark = arena->used, k = n < 30 ? n : 30;
+    double *at = llm_arena_doubles(arena, n), low;
+    const double high = llm_learning_rate_sharpness(&low, f, context, x, n, k, rng, arena);
+    const double zero = 1e-6 * fmax(1.0, fmax(fabs(low), fabs(high))), here = f(NULL, x, context);
+    bool up = high > zero, down = low < -zero;
+    for (int probe = 0; probe < 64 && !(up && down) && low <= zero && high >= -zero; probe++) {
+        double length = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            at[i] = (double)llm_rng_normal(rng);
+            length += at[i] * at[i];
+        }
+        for (size_t i = 0; i < n; i++) at[i] = x[i] + radius * at[i] / sqrt(length);
+        const double there = f(NULL, at, context);
+        up = up || there > here;
+        down = down || there < here;
+    }
+    arena->used = mark;
+    if (up && down) return LLM_CONVERGENCE_SADDLE;
+    return up ? LLM_CONVERGENCE_MINIMUM : down ? LLM_CONVERGENCE_MAXIMUM : LLM_CONVERGENCE_FLAT;
+}
+
+/* Pflug's test: *sum, from 0, gathers g.before of successive gradients (n); true when it is
+ * negative at the end of a window of steps, t = 1, 2, .. the number of products so far. Then the
+ * run has reached the noise floor of its rate: lower it. Each window starts anew, or the agreement
+ * of the long way here would hide the floor for as long again. With few weights the windows must be
+ * long: noise falls as 1/sqrt(n window), the mean is about -lr h/2 of a squared gradient. */
+LLM_API bool llm_convergence_pflug(double *sum, const float *g, const float *before, size_t n,
+                                   size_t t, size_t window) {
+    LLM_ASSERT(t > 0 && window > 0);
+    for (size_t i = 0; i < n; i++) *sum += (double)g[i] * (double)before[i];
+    if (t % window != 0) return false;
+    const bool floor = *sum < 0.0;
+    *sum = 0.0;
+    return floor;
+}
+
+/* @momentum ------------------------------------------------- Momentum
+ *
+ *     v <- mu v + (1 - damp) g                 w <- w - lr v                  heavy ball
+ *                                              w <- w - lr (g + mu v)         Nesterov
+ *     quadratic, L and m known:  lr = 4/(sqrt L + sqrt m)^2,  mu = ((sqrt k - 1)/(sqrt k + 1))^2
+ *     convex:  w' = y - lr g(y),  y' = w' + (t - 1)/t' (w' - w),  t' = (1 + sqrt(1 + 4 t^2))/2
+ *
+ * A ball instead of a walker. In the flat directions the steps agree and add up to lr/(1 - mu)
+ * times the gradient; across the valley they alternate and cancel. The error falls by (sqrt k -
+ * 1)/(sqrt k + 1) a step where plain descent has (k - 1)/(k + 1): at a condition number of 100, ten
+ * times as fast. Nesterov takes the gradient where the ball is about to be; torch's form is the
+ * same in other variables. FISTA's growing momentum needs no m and gives 1/t^2 on any convex
+ * function, but oscillates; restarting it when it points uphill makes it linear again.
+ *
+ * source  Polyak 1964; Nesterov 1983; Sutskever et al. 2013, "On the importance of initialization
+ *         and momentum in deep learning"; O'Donoghue & Candes 2015, "Adaptive restart for
+ *         accelerated gradient schemes"; torch.optim.SGD
+ * needs   -
+ * see     @sgd @adam @lasso (FISTA with a prox) @convergence
+ * topics  Momentum
+ */
+
+typedef struct {
+    float lr, momentum, dampening, weight_decay; /* decay as L2: wd w joins the gradient */
+    bool nesterov, maximize;
+} llm_momentum_config;
+
+/* Momentum 0.9; the rest as torch.optim.SGD's. */
+LLM_API llm_momentum_config llm_momentum_defaults(void) {
+    llm_momentum_config c;
+    c.lr = 1e-3f;
+    c.momentum = 0.9f;
+    c.dampening = c.weight_decay = 0.0f;
+    c.nesterov = c.maximize = false;
+    return c;
+}
+
+/* w, v (n) in place <- g (n), step t = 1, 2, ..; the first step sets v to g, whatever the
+ * dampening, and does not read v. */
+LLM_API void llm_momentum_step(float *w, float *v, const float *g, size_t n,
+                               const llm_momentum_config *c, size_t t) {
+    LLM_ASSERT(t > 0 && (!c->nesterov || (c->momentum > 0.0f && c->dampening == 0.0f)));
+    const float lr = c->lr, mu = c->momentum, take = 1.0f - c->dampening;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        v[i] = t == 1 ? d : mu * v[i] + take * d;
+        w[i] -= lr * (c->nesterov ? d + mu * v[i] : v[i]);
+    }
+}
+
+/* The older form (Sutskever): the rate is inside the velocity, v <- mu v - lr g, w <- w + v; v
+ * starts at 0. For a constant rate it takes the same steps. When the rate falls, its old velocity
+ * keeps the old rate's size for 1/(1 - mu) steps. */
+LLM_API void llm_momentum_classical(float *w, float *v, const float *g, size_t n, float lr,
+                                    float mu) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        v[i] = mu * v[i] - lr * g[i];
+        w[i] += v[i];
+    }
+}
+
+/* Polyak's best constants for curvatures between m and L; returns the factor by which the error
+ * then falls in the long run, the root of mu. */
+LLM_API double llm_momentum_polyak(double *lr, double *mu, double L, double m) {
+    LLM_ASSERT(m > 0.0 && L >= m);
+    const double sum = sqrt(L) + sqrt(m), rate = (sqrt(L) - sqrt(m)) / sum;
+    *lr = 4.0 / (sum * sum);
+    *mu = rate * rate;
+    return rate;
+}
+
+/* Nesterov's accelerated step: y (n) is where g (n) was taken, w (n) the iterate; both in place,
+ * equal at the start. lr at most 1/L. *t is the state of the momentum, from 1. With `restart`, true
+ * is returned and the momentum begins anew when the step from w goes against the descent at y: that
+ * is what an overshoot looks like, and no value of f is needed to see it. */
+LLM_API bool llm_momentum_accelerate(float *w, float *y, double *t, const float *g, size_t n,
+                                     float lr, bool restart) {
+    double uphill = 0.0;
+    for (size_t i = 0; i < n; i++) uphill += (double)g[i] * (double)(y[i] - lr * g[i] - w[i]);
+    const bool again = restart && uphill > 0.0;
+    if (again) *t = 1.0;
+    const double next = 0.5 * (1.0 + sqrt(1.0 + 4.0 * *t * *t));
+    const float push = (float)((*t - 1.0) / next);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float to = y[i] - lr * g[i];
+        y[i] = to + push * (to - w[i]);
+        w[i] = to;
+    }
+    *t = next;
+    return again;
+}
+
+/* @adagrad -------------------------------------------------- AdaGrad
+ *
+ *     s <- s + g^2            w <- w - lr_t g / (sqrt(s) + eps)        lr_t = lr/(1 + (t-1) decay)
+ *     S <- S + g g'           w <- w - lr (S^1/2 + eps I)^-1 g                        full matrix
+ *
+ * A rate for each weight: what has moved much moves slowly, what is rarely touched makes long steps
+ * when it is. The scale of a feature no longer matters, and a word that occurs once in a thousand
+ * examples learns at its occurrence as fast as a common one at its first. It is the step that keeps
+ * the regret of an online learner below sqrt(2) D sum_i |g_1..t,i|, without knowing t or the size
+ * of the gradients. As s only grows, the rate falls like 1/sqrt(t) and never recovers: right for
+ * convex problems, too early for networks (@rmsprop forgets). FTRL keeps the sum of gradients
+ * instead of w, and with it L1 puts weights at exactly 0.
+ *
+ * source  Duchi, Hazan & Singer 2011, "Adaptive Subgradient Methods", fig. 1 and eq. 4; McMahan et
+ *         al. 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1; torch's Adagrad
+ * needs   arena svd
+ * see     @rmsprop @adam @sparse_vector @lasso @shampoo
+ * topics  AdaGrad
+ */
+
+typedef struct {
+    float lr, lr_decay, weight_decay, eps; /* weight_decay as L2, into the gradient */
+    bool maximize;
+} llm_adagrad_config;
+
+/* torch.optim.Adagrad's. */
+LLM_API llm_adagrad_config llm_adagrad_defaults(void) {
+    llm_adagrad_config c;
+    c.lr = 1e-2f;
+    c.lr_decay = c.weight_decay = 0.0f;
+    c.eps = 1e-10f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, s (n) in place <- g (n), step t = 1, 2, ..; s starts at 0 or at another initial value. */
+LLM_API void llm_adagrad_step(float *w, float *s, const float *g, size_t n,
+                              const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps > 0.0f ? c->eps : FLT_MIN; /* or 0/0 where s is 0 */
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = sign * g[i] + decay * w[i];
+        s[i] += d * d;
+        w[i] -= lr * d / (sqrtf(s[i]) + eps);
+    }
+}
+
+/* The same for a table: w, s (rows of d) change only in the rows index (m), each named once, whose
+ * gradients are g (m,d). Equals the dense step with gradients of 0 elsewhere, at m/rows of its
+ * price; there is no decay, which would touch all. */
+LLM_API void llm_adagrad_sparse(float *w, float *s, const float *g, const size_t *index, size_t m,
+                                size_t d, const llm_adagrad_config *c, size_t t) {
+    LLM_ASSERT(c->weight_decay == 0.0f);
+    for (size_t k = 0; k < m; k++)
+        llm_adagrad_step(w + index[k] * d, s + index[k] * d, g + k * d, d, c, t);
+}
+
+/* Full matrix: S (n,n), from 0, gathers g g'. n^2 memory and an eigendecomposition, n^3, a step:
+ * for few weights that are correlated. Directions in which no gradient ever pointed have s = 0, and
+ * g has no part in them either: they are left out. Scratch: 2 n n + 2 n doubles. */
+LLM_API void llm_adagrad_full(float *w, double *S, const float *g, size_t n, float lr, float eps,
+                              llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *v = llm_arena_doubles(arena, n * n), *turn = llm_arena_doubles(arena, n * n);
+    double *s = llm_arena_doubles(arena, n), *step = llm_arena_doubles(arena, n);
+    for (size_t k = 0; k < n * n; k++) v[k] = S[k] += (double)g[k / n] * (double)g[k % n];
+    llm_svd_jacobi(v, s, turn, n, n); /* symmetric: the rows of v are its eigenvectors */
+    for (size_t i = 0; i < n; i++) step[i] = 0.0;
+    for (size_t k = 0; k < n; k++) {
+        double along = 0.0;
+        if (!(s[k] > 1e-14 * s[0])) continue;
+        for (size_t i = 0; i < n; i++) along += v[k * n + i] * (double)g[i];
+        along *= (double)lr / (sqrt(s[k]) + (double)eps);
+        for (size_t i = 0; i < n; i++) step[i] += along * v[k * n + i];
+    }
+    for (size_t i = 0; i < n; i++) w[i] -= (float)step[i];
+    arena->used = mark;
+}
+
+typedef struct {
+    float alpha, beta, l1, l2; /* the rate is alpha / (beta + sqrt(s)) */
+} llm_adagrad_ftrl_config;
+
+/* FTRL-Proximal: w, z, s (n) in place <- g (n), taken at w; all start at 0. z is the sum of the
+ * gradients, corrected so that without penalties the steps are AdaGrad's; w minimises z.w + its
+ * penalties + the squared distances to all earlier w, and is 0 wherever |z| <= l1. */
+LLM_API void llm_adagrad_ftrl(float *w, float *z, float *s, const float *g, size_t n,
+                              const llm_adagrad_ftrl_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float before = sqrtf(s[i]);
+        s[i] += g[i] * g[i];
+        const float root = sqrtf(s[i]);
+        z[i] += g[i] - (root - before) / c->alpha * w[i];
+        const float out = fabsf(z[i]) - c->l1;
+        w[i] = out > 0.0f ? -copysignf(out, z[i]) / ((c->beta + root) / c->alpha + c->l2) : 0.0f;
+    }
+}
+
+/* @rmsprop -------------------------------------------------- RMSProp
+ *
+ *     s <- a s + (1 - a) g^2           m <- a m + (1 - a) g           v <- mu v + g / r
+ *     w <- w - lr v                    r = sqrt(s - m^2) + eps        (m = 0 unless centred)
+ *
+ * AdaGrad with a memory that fades: s is the mean of recent squares, so the rate does not
+ * die, and follows when the loss changes its shape. It began as Rprop for batches. Rprop looks at
+ * nothing but signs, and grows a weight's step while they agree; with nine gradients of 0.1 and one
+ * of -0.9 it runs away, for it counts votes. Dividing by a mean over batches keeps what they weigh.
+ * s starts at 0 and nobody corrects it: the first step is lr/sqrt(1 - a), ten times lr.
+ * TensorFlow puts eps under the root, where a value of 1e-10 means 1e-5. AdaDelta replaces lr by
+ * the size of the recent steps: the units of w come out right, the first step does not.
+ *
+ * source  Tieleman & Hinton 2012, lecture 6.5; Graves 2013, "Generating Sequences With Recurrent
+ *         Neural Networks", eq. 38 (centred); Zeiler 2012, "ADADELTA"; Riedmiller & Braun 1993
+ *         (Rprop); torch.optim.RMSprop, Adadelta, Rprop
+ * needs   -
+ * see     @adagrad @adam @momentum
+ * topics  RMSProp
+ */
+
+typedef struct {
+    float lr, alpha, eps, momentum, weight_decay; /* decay as L2, into the gradient */
+    bool centered, eps_inside, maximize;
+} llm_rmsprop_config;
+
+/* torch.optim.RMSprop's. */
+LLM_API llm_rmsprop_config llm_rmsprop_defaults(void) {
+    llm_rmsprop_config c;
+    c.lr = 1e-2f;
+    c.alpha = 0.99f;
+    c.eps = 1e-8f;
+    c.momentum = c.weight_decay = 0.0f;
+    c.centered = c.eps_inside = c.maximize = false;
+    return c;
+}
+
+/* w, s, m, v (n) in place <- g (n); s, m, v start at 0. m may be NULL unless centred, v unless
+ * there is momentum. s - m^2 is a variance, but of two floats: below 0 it counts as 0. */
+LLM_API void llm_rmsprop_step(float *w, float *s, float *m, float *v, const float *g, size_t n,
+                              const llm_rmsprop_config *c) {
+    LLM_ASSERT((m || !c->centered) && (v || c->momentum == 0.0f));
+    const float a = c->alpha, lr = c->lr, decay = c->weight_decay, mu = c->momentum;
+    const float sign = c->maximize ? -1.0f : 1.0f;
+    const float inside = c->eps_inside ? c->eps : 0.0f, behind = c->eps_inside ? 0.0f : c->eps;
+    const bool centered = c->centered;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = sign * g[i] + decay * w[i];
+        float variance = s[i] = a * s[i] + (1.0f - a) * d * d;
+        if (centered) {
+            m[i] = a * m[i] + (1.0f - a) * d;
+            variance -= m[i] * m[i];
+            variance = variance < 0.0f ? 0.0f : variance;
+        }
+        float step = d / (sqrtf(variance + inside) + behind);
+        if (mu != 0.0f) step = v[i] = mu * v[i] + step;
+        w[i] -= lr * step;
+    }
+}
+
+/* AdaDelta: w, s, u (n) in place <- g (n); s and u, means of squared gradients and squared steps,
+ * start at 0. torch: lr 1, rho 0.9, eps 1e-6; eps alone sets the first step, sqrt(eps). */
+LLM_API void llm_rmsprop_adadelta(float *w, float *s, float *u, const float *g, size_t n, float lr,
+                                  float rho, float eps, float weight_decay) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = g[i] + weight_decay * w[i];
+        s[i] = rho * s[i] + (1.0f - rho) * d * d;
+        const float step = sqrtf(u[i] + eps) / sqrtf(s[i] + eps) * d;
+        u[i] = rho * u[i] + (1.0f - rho) * step * step;
+        w[i] -= lr * step;
+    }
+}
+
+/* torch: grow 1.2, shrink 0.5, sizes between 1e-6 and 50. */
+typedef struct {
+    float grow, shrink, least, most;
+    bool backtrack; /* undo the step behind which the sign changed: the original; not torch */
+} llm_rmsprop_rprop_config;
+
+/* Rprop, for full gradients: w, size, before (n) in place <- g (n). size starts at the first step's
+ * length, before, the last gradient, at 0. A changed sign shrinks the step and is forgotten: the
+ * weight rests this time, and the next sign counts as new. */
+LLM_API void llm_rmsprop_rprop(float *w, float *size, float *before, const float *g, size_t n,
+                               const llm_rmsprop_rprop_config *c) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float agree = g[i] * before[i], last = size[i];
+        float d = g[i];
+        if (agree > 0.0f) size[i] = fminf(last * c->grow, c->most);
+        if (agree < 0.0f) {
+            size[i] = fmaxf(last * c->shrink, c->least);
+            if (c->backtrack) w[i] += copysignf(last, before[i]);
+            d = 0.0f;
+        }
+        if (d != 0.0f) w[i] -= copysignf(size[i], d);
+        before[i] = d;
+    }
+}
+
+/* @adam ----------------------------------------------------- Adam and its relatives
+ *
+ *     m <- b1 m + (1 - b1) g     v <- b2 v + (1 - b2) g^2     m' = m/(1 - b1^t), v' = v/(1 - b2^t)
+ *     Adam       w <- w - lr m' / (sqrt(v') + eps)                  with L2: g has wd w in it
+ *     AMSGrad    v is replaced by the largest v so far, before its correction
+ *     Adamax     u <- max(b2 u, |g| + eps), in place of sqrt(v')
+ *     NAdam      m' looks one step ahead, with a momentum that rises over the run
+ *     RAdam      leaves the division out until v' has seen enough to be trusted, then eases it in
+ *
+ * RMSProp with momentum, and with both means freed from their start at 0. The ratio m'/sqrt(v') is
+ * a signal over its noise: near 1 where gradients agree, near 0 where they scatter, and no scale of
+ * the gradient is left in it. So lr is how far a weight moves. What went wrong first: one large
+ * gradient in a thousand is forgotten before the next comes, and Adam can walk to the wrong end of
+ * a convex problem (Reddi et al.); AMSGrad does not forget, and in practice gains little.
+ *
+ * source  Kingma & Ba 2015, "Adam", algorithms 1 and 2; Reddi, Kale & Kumar 2018, "On the
+ *         Convergence of Adam and Beyond"; Dozat 2016 (NAdam); Liu et al. 2020 (RAdam);
+ *         torch.optim.Adam, Adamax, NAdam, RAdam
+ * needs   -
+ * see     @adamw (decay beside the step), @rmsprop, @lion, @warmup (RAdam's factor)
+ * topics  Adam Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, eps, weight_decay; /* decay as L2, into the gradient */
+    float eps_root;                            /* optax: under the root of v', 0 in torch */
+    float momentum_decay;                      /* NAdam's, 0.004 */
+    bool maximize;
+} llm_adam_config;
+
+/* torch.optim.Adam's; NAdam and Adamax have lr 2e-3 there. */
+LLM_API llm_adam_config llm_adam_defaults(void) {
+    llm_adam_config c;
+    c.lr = 1e-3f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.999f;
+    c.eps = 1e-8f;
+    c.weight_decay = c.eps_root = 0.0f;
+    c.momentum_decay = 4e-3f;
+    c.maximize = false;
+    return c;
+}
+
+/* w, m, v (n) in place <- g (n), step t = 1, 2, ..; m and v start at 0. most (n), from 0, makes it
+ * AMSGrad; or NULL. */
+LLM_API void llm_adam_step(float *w, float *m, float *v, float *most, const float *g, size_t n,
+                           const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const float step = (float)((double)c->lr / correct1), unbias = (float)(1.0 / correct2);
+    const float b1 = c->beta1, b2 = c->beta2, scale = (float)(1.0 / sqrt(correct2));
+    const float sign = c->maximize ? -1.0f : 1.0f, decay = c->weight_decay;
+    const float eps = c->eps, eps_root = c->eps_root;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = sign * g[i] + decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        float square = v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        if (most) square = most[i] = most[i] > square ? most[i] : square;
+        const float root =
+            eps_root > 0.0f ? sqrtf(square * unbias + eps_root) : sqrtf(square) * scale;
+        w[i] -= step * m[i] / (root + eps);
+    }
+}
+
+/* Adamax: the largest recent gradient instead of the root of a mean of squares; u (n) needs no
+ * correction. As torch: eps joins each |g|. */
+LLM_API void llm_adam_max_step(float *w, float *m, float *u, const float *g, size_t n,
+                               const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const float b1 = c->beta1, b2 = c->beta2;
+    const float step = (float)((double)c->lr / (1.0 - pow((double)b1, (double)t)));
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        u[i] = fmaxf(b2 * u[i], fabsf(d) + c->eps);
+        w[i] -= step * m[i] / u[i];
+    }
+}
+
+/* NAdam: the step mixes the gradient with the m that is to come. The momentum of step t is mu_t =
+ * b1 (1 - 0.96^(t decay) / 2), from b1/2 up to b1; *product, from 1, is that of all so far. */
+LLM_API void llm_adam_nesterov_step(float *w, float *m, float *v, const float *g, size_t n,
+                                    const llm_adam_config *c, size_t t, double *product) {
+    LLM_ASSERT(t > 0);
+    const double b1 = (double)c->beta1, decay = (double)c->momentum_decay;
+    const double now = b1 * (1.0 - 0.5 * pow(0.96, (double)t * decay));
+    const double next = b1 * (1.0 - 0.5 * pow(0.96, (double)(t + 1) * decay));
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    *product *= now;
+    const float of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
+    const float of_m = (float)((double)c->lr * next / (1.0 - *product * next));
+    const float scale = (float)(1.0 / sqrt(correct2)), take = 1.0f - c->beta1, b2 = c->beta2;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = c->beta1 * m[i] + take * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= (of_g * d + of_m * m[i]) / (sqrtf(v[i]) * scale + c->eps);
+    }
+}
+
+/* RAdam's trust in v' at step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v' averages
+ * few squares, compared with the full average. 0 while that variance is infinite. */
+LLM_API double llm_adam_trust(double beta2, size_t t) {
+    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
+    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
+    const double length =
+        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
+    if (length <= 5.0) return 0.0;
+    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
+}
+
+/* RAdam: Adam's step times that trust; where it is 0, a step along m' alone, undivided. As torch:
+ * eps stands beside sqrt(v), before the correction. */
+LLM_API void llm_adam_rectified_step(float *w, float *m, float *v, const float *g, size_t n,
+                                     const llm_adam_config *c, size_t t) {
+    LLM_ASSERT(t > 0);
+    const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const double trust = llm_adam_trust((double)c->beta2, t) * sqrt(correct2);
+    const double step = (double)c->lr / (1.0 - pow((double)c->beta1, (double)t));
+    const float b1 = c->beta1, b2 = c->beta2, plain = (float)step, divided = (float)(step * trust);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float d = (c->maximize ? -g[i] : g[i]) + c->weight_decay * w[i];
+        m[i] = b1 * m[i] + (1.0f - b1) * d;
+        v[i] = b2 * v[i] + (1.0f - b2) * d * d;
+        w[i] -= m[i] * (trust > 0.0 ? divided / (sqrtf(v[i]) + c->eps) : plain);
+    }
+}
+
 /* @adamw ---------------------------------------------------- AdamW
  *
  *     w <- w (1 - lr wd)
@@ -16133,6 +21660,174 @@ LLM_API void llm_adamw_schedule_free(float *y, float *z, float *v, const float *
     }
 }
 
+/* @weight_decay --------------------------------------------- Weight decay
+ *
+ *     decoupled     w <- (1 - lr wd) w, beside the step            forgets in 1/(lr wd) steps
+ *     coupled, L2   g <- g + wd w, through the optimizer           the same for SGD, not for Adam
+ *     toward w0     w <- w - lr wd (w - w0)
+ *     cautious      only where the step, too, brings w nearer to 0
+ *     equilibrium of weights whose length has no effect (before a norm):
+ *         SGD     |w|^4 = lr |g~|^2 / (2 wd)      turns sqrt(2 lr wd) a step
+ *         AdamW   |w|^2 = lr n / (2 wd)           turns sqrt(2 lr wd (1 - b1)/(1 + b1)) a step
+ *
+ * In a linear model decay is a prior: small weights. Before a normalization the length of w does
+ * not matter to the loss, its gradient is orthogonal to it, and every step makes w longer; there
+ * decay does not regularise at all. It balances the growth, and so decides how far w turns at each
+ * step: decay is a learning rate. Written as w <- (1 - a) w + a (-u/wd), a = lr wd, AdamW's weights
+ * are a running mean of the updates over 1/a steps. Biases, gains and often embeddings are not
+ * decayed.
+ *
+ * source  Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization"; Kosson, Messmer &
+ *         Jaggi 2024, "Rotational Equilibrium", table 1; Wang & Aitchison 2024 (the time scale);
+ *         Chen et al. 2025, "Cautious Weight Decay"
+ * needs   -
+ * see     @adamw @regularization @ridge (the penalty), @early_stopping
+ * topics  Weight Decay
+ */
+
+/* w (n) *= 1 - amount. amount is lr wd (torch), or wd times the factor of the schedule alone (the
+ * paper), which does not change when the peak rate does. */
+LLM_API void llm_weight_decay_apply(float *w, size_t n, double amount) {
+    const float keep = (float)(1.0 - amount);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] *= keep;
+}
+
+/* L2: g (n) += wd w (n), the gradient of wd/2 |w|^2. */
+LLM_API void llm_weight_decay_l2(float *g, const float *w, size_t n, float wd) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) g[i] += wd * w[i];
+}
+
+/* w (n) decays to w0 (n) instead of 0: for fine-tuning, where the start is worth keeping. */
+LLM_API void llm_weight_decay_toward(float *w, const float *w0, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) w[i] -= amount * (w[i] - w0[i]);
+}
+
+/* w (n) decays only where the update u (n), w <- w - lr u, has the sign of w, so that both shrink
+ * it; elsewhere the loss wants it larger, and is not fought. Call it before the step. */
+LLM_API void llm_weight_decay_cautious(float *w, const float *u, size_t n, float amount) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++)
+        if ((u[i] > 0.0f && w[i] > 0.0f) || (u[i] < 0.0f && w[i] < 0.0f)) w[i] -= amount * w[i];
+}
+
+/* Whether a tensor decays: it has two dimensions or more, and its name contains none of the words
+ * skip (count), such as "embed" or "wte". Biases and gains have one dimension. */
+LLM_API bool llm_weight_decay_wanted(const char *name, size_t dims, const char *const *skip,
+                                     size_t count) {
+    for (size_t k = 0; k < count; k++)
+        if (strstr(name, skip[k])) return false;
+    return dims >= 2;
+}
+
+typedef struct {
+    double norm, angle;      /* |w|, and by how many radians a step turns it (root mean square) */
+    double steps, half_life; /* 1/(lr wd): what the mean spans; after half_life half is forgotten */
+} llm_weight_decay_balance;
+
+/* The balance of SGD for scale-invariant weights; unit is the length of the gradient that they
+ * would have at length 1, noise included. */
+LLM_API llm_weight_decay_balance llm_weight_decay_sgd(double lr, double wd, double unit) {
+    LLM_ASSERT(lr > 0.0 && wd > 0.0);
+    llm_weight_decay_balance b;
+    b.norm = sqrt(unit * sqrt(lr / (2.0 * wd)));
+    b.angle = sqrt(2.0 * lr * wd);
+    b.steps = 1.0 / (lr * wd);
+    b.half_life = log(2.0) / -log1p(-lr * wd);
+    return b;
+}
+
+/* The balance of AdamW for n scale-invariant weights whose gradients are mostly noise: each update
+ * has about length sqrt(n), spread by the momentum over steps that agree. */
+LLM_API llm_weight_decay_balance llm_weight_decay_adamw(double lr, double wd, double beta1,
+                                                        size_t n) {
+    llm_weight_decay_balance b = llm_weight_decay_sgd(lr, wd, 1.0);
+    b.norm = sqrt(lr * (double)n / (2.0 * wd));
+    b.angle *= sqrt((1.0 - beta1) / (1.0 + beta1));
+    return b;
+}
+
+/* @lion ----------------------------------------------------- Lion and Signum
+ *
+ *     u = sign(b1 m + (1 - b1) g)          w <- w - lr (u + wd w)          m <- b2 m + (1 - b2) g
+ *
+ * Every weight moves by exactly lr, up or down; only the sign is asked. A search over programs
+ * found it: one array of state where Adam has two, and no root. The direction leans on the newest
+ * gradient (b1 = 0.9), the memory is longer (b2 = 0.99): taking one number for both loses what is
+ * new in it. With decay it solves another problem than one thinks: weights end in the box |w| <=
+ * 1/wd, where the loss alone would send them further (Chen et al. 2023b). As steps do not shrink,
+ * the end of a run hovers at lr: anneal it. Signum is the same with b1 = b2.
+ *
+ * source  Chen et al. 2023, "Symbolic Discovery of Optimization Algorithms", algorithm 2; Chen,
+ *         Liu, Liang & Liu 2023, "Lion Secretly Solves Constrained Optimization"; Bernstein et al.
+ *         2018, "signSGD"; Liang et al. 2024, "Cautious Optimizers"
+ * needs   -
+ * see     @adamw @momentum @weight_decay @rmsprop (Rprop)
+ * topics  Lion Optimizer
+ */
+
+typedef struct {
+    float lr, beta1, beta2, weight_decay;
+    bool cautious; /* steps only where u and g agree, and further to make up for it */
+} llm_lion_config;
+
+/* The paper's betas, lr 1e-4 and no decay (optax: 1e-3). */
+LLM_API llm_lion_config llm_lion_defaults(void) {
+    llm_lion_config c;
+    c.lr = 1e-4f;
+    c.beta1 = 0.9f;
+    c.beta2 = 0.99f;
+    c.weight_decay = 0.0f;
+    c.cautious = false;
+    return c;
+}
+
+/* Settings for Lion from AdamW's that work: a rate `factor` times lower, 3 to 10, as its steps have
+ * full length, and decay as much higher, so that lr wd, the pull to 0, stays. */
+LLM_API llm_lion_config llm_lion_from_adamw(double lr, double weight_decay, double factor) {
+    LLM_ASSERT(factor > 0.0);
+    llm_lion_config c = llm_lion_defaults();
+    c.lr = (float)(lr / factor);
+    c.weight_decay = (float)(weight_decay * factor);
+    return c;
+}
+
+/* 1, -1, or 0 for 0 and NaN. */
+LLM_API float llm_lion_sign(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : 0.0f; }
+
+/* w, m (n) in place <- g (n); m starts at 0. A cautious step leaves out the weights where u and g
+ * have not the same sign, and multiplies the others' by n over (1 + how many they are). */
+LLM_API void llm_lion_step(float *w, float *m, const float *g, size_t n, const llm_lion_config *c) {
+    const float b1 = c->beta1, b2 = c->beta2, lr = c->lr, keep = 1.0f - lr * c->weight_decay;
+    float scale = 1.0f;
+    if (c->cautious) {
+        size_t agree = 0;
+        for (size_t i = 0; i < n; i++)
+            agree += llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]) * g[i] > 0.0f;
+        scale = (float)n / (float)(agree + 1);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        const float u = llm_lion_sign(b1 * m[i] + (1.0f - b1) * g[i]);
+        const bool step = !c->cautious || u * g[i] > 0.0f;
+        w[i] = keep * w[i] - (step ? lr * scale * u : 0.0f);
+        m[i] = b2 * m[i] + (1.0f - b2) * g[i];
+    }
+}
+
+/* Signum: the sign of the momentum that already holds g; beta 0 is signSGD. */
+LLM_API void llm_lion_signum(float *w, float *m, const float *g, size_t n, float lr, float beta,
+                             float weight_decay) {
+    const float keep = 1.0f - lr * weight_decay;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < n; i++) {
+        m[i] = beta * m[i] + (1.0f - beta) * g[i];
+        w[i] = keep * w[i] - lr * llm_lion_sign(m[i]);
+    }
+}
+
 /* @adafactor ------------------------------------------------ Adafactor
  *
  *     R_i <- b R_i + (1 - b) mean_j(g_ij^2 + eps1)      C_j likewise over i      b = 1 - t^-0.8
@@ -16202,16 +21897,26 @@ LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_
 /* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
+    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
     const float share = (1.0f - b) / (float)rows;
-    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < rows; i++) {
+        const float *gi = g + i * cols;
         float sum = 0.0f;
-        for (size_t j = 0; j < cols; j++) {
-            const float square = g[i * cols + j] * g[i * cols + j] + eps1;
-            sum += square;
-            col[j] += share * square;
-        }
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
         r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+    }
+    LLM_PARALLEL_FOR
+    for (size_t first = 0; first < cols; first += BLOCK) {
+        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
+        float sum[BLOCK] = {0.0f};
+        for (size_t i = 0; i < rows; i++)
+            for (size_t j = 0; j < width; j++) {
+                const float v = g[i * cols + first + j];
+                sum[j] += v * v + eps1;
+            }
+        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
     }
 }
 
@@ -16242,22 +21947,26 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float sum = 0.0f;
+        LLM_SIMD_SUM(sum)
         for (size_t j = 0; j < across; j++) {
-            const float u = g[i * across + j] * (row / sqrtf(col[j]));
-            sum_sq += (double)u * (double)u;
+            const float u = gi[j] * (row / sqrtf(col[j]));
+            sum += u * u;
         }
+        sum_sq += (double)sum;
     }
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
+    LLM_PARALLEL_FOR
     for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean);
+        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+        float *wi = w + i * across, *mi = b1 > 0.0f ? m + i * across : NULL;
         for (size_t j = 0; j < across; j++) {
-            const size_t k = i * across + j;
-            float u = step * (g[k] * (row / sqrtf(col[j])));
-            if (b1 > 0.0f) u = m[k] = b1 * m[k] + (1.0f - b1) * u;
-            w[k] = keep * w[k] - u;
+            float u = step * (gi[j] * (row / sqrtf(col[j])));
+            if (mi) u = mi[j] = b1 * mi[j] + (1.0f - b1) * u;
+            wi[j] = keep * wi[j] - u;
         }
     }
 }
@@ -16268,13 +21977,13 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
  *     X = u / |u|_F,  five times:   A = X X',  X <- a X + (b A + c A^2) X           X ~ U V'
  *     w <- w (1 - lr wd) - lr scale X                               u = U S V'
  *
- * The steepest step of a matrix, when its length is how far it can move the layer's output, is U V':
- * all singular values of the momentum set to 1. Rare directions get as much as the few that
+ * The steepest step of a matrix, when its length is how far it can move the layer's output, is U
+ * V': all singular values of the momentum set to 1. Rare directions get as much as the few that
  * dominate a gradient. No decomposition is needed: an odd polynomial of X acts on its singular
  * values and leaves U and V alone. This one is steep at 0 (3.44) and never settles: five rounds
  * carry every value from 0.01 up into a band around 1, which is good enough and cheap in bf16. The
- * cubic (1.5, -0.5, 0) converges to U V', slowly at first. For matrices inside the network; vectors,
- * embeddings and the head go to @adamw. A factor in front of u makes no difference, so the
+ * cubic (1.5, -0.5, 0) converges to U V', slowly at first. For matrices inside the network;
+ * vectors, embeddings and the head go to @adamw. A factor in front of u makes no difference, so the
  * classical m <- mu m + g, u = g + mu m is the same step.
  *
  * source  Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein
@@ -16648,8 +22357,8 @@ LLM_API void llm_kfac_accumulate(double *A, double *S, const float *a, const flo
 }
 
 /* u (out,n) <- S^-1 u A^-1, A (n,n) + pi sqrt(lambda) I and S (out,out) + sqrt(lambda) / pi I: what
- * is added to the product is lambda I and two parts that pi makes equal, pi^2 = (tr A / n) / (tr S /
- * out). False where a factor is singular to working precision. Scratch: n^2 + out^2 doubles. */
+ * is added to the product is lambda I and two parts that pi makes equal, pi^2 = (tr A / n) / (tr S
+ * / out). False where a factor is singular to working precision. Scratch: n^2 + out^2 doubles. */
 LLM_API bool llm_kfac_precondition(double *u, const double *A, const double *S, size_t out,
                                    size_t n, double lambda, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -16676,10 +22385,10 @@ LLM_API size_t llm_kfac_doubles(const llm_mlp *m) {
     return n;
 }
 
-/* state <- the factors of a softmax net at w for x (N,size[0]), with a label for each row drawn from
- * the net, averaged with what was there: t = 1, 2, .. counts the calls, and 1 - 1/t is kept up to
- * `keep`. Scratch: the net's cache and
- * 3 N floats for each output or unit of the widest layer. */
+/* state <- the factors of a softmax net at w for x (N,size[0]), with a label for each row drawn
+ * from the net, averaged with what was there: t = 1, 2, .. counts the calls, and 1 - 1/t is kept
+ * up to `keep`. Scratch: the net's cache and 3 N floats for each output or unit of the widest
+ * layer. */
 LLM_API void llm_kfac_factors(double *state, const llm_mlp *m, const float *w, const float *x,
                               size_t N, double keep, size_t t, llm_rng *rng, llm_arena *arena) {
     LLM_ASSERT(t > 0 && N > 0 && m->head == LLM_OUTPUT_LAYER_SOFTMAX);
@@ -16780,7 +22489,8 @@ LLM_API bool llm_natural_gradient_solve(double *x, const double *F, const double
 }
 
 /* Conjugate gradients for (F + damping I) x = g, with the product F p left to the caller: begin,
- * then as long as it is not good enough: compute F p, advance. All vectors (n) live in the arena. */
+ * then as long as it is not good enough: compute F p, advance. All vectors (n) live in the
+ * arena. */
 typedef struct {
     double *x, *p; /* the solution so far; the direction whose product is wanted */
     double *r, square, first, damping;
@@ -16883,8 +22593,8 @@ LLM_API bool llm_natural_gradient_least_squares(double *x, const double *r, cons
     return ok;
 }
 
-/* Exponentiated gradient on the simplex: p_i <- p_i e^(-lr g_i) / sum, g (n) = dL/dp: mirror descent
- * with KL, and the natural gradient of the logits. What is 0 stays 0. */
+/* Exponentiated gradient on the simplex: p_i <- p_i e^(-lr g_i) / sum, g (n) = dL/dp: mirror
+ * descent with KL, and the natural gradient of the logits. What is 0 stays 0. */
 LLM_API void llm_natural_gradient_simplex(double *p, const double *g, size_t n, double lr) {
     double most = -(double)INFINITY, sum = 0.0;
     for (size_t i = 0; i < n; i++)
@@ -16904,9 +22614,9 @@ LLM_API double llm_natural_gradient_angle(const double *p, const double *q, size
     return 4.0 * asin(fmin(1.0, 0.5 * sqrt(apart)));
 }
 
-/* m, s <- the point at share t of the way from N(m0, s0^2) to N(m1, s1^2) along the shortest path. In
- * (m / sqrt(2), s) the metric is that of the half-plane, and paths are half-circles around a point
- * of the axis s = 0, m / sqrt(2) = c + R tanh(a), s = R / cosh(a), with a at constant speed;
+/* m, s <- the point at share t of the way from N(m0, s0^2) to N(m1, s1^2) along the shortest path.
+ * In (m / sqrt(2), s) the metric is that of the half-plane, and paths are half-circles around a
+ * point of the axis s = 0, m / sqrt(2) = c + R tanh(a), s = R / cosh(a), with a at constant speed;
  * vertical lines where the means agree. */
 LLM_API void llm_natural_gradient_geodesic(double *m, double *s, double m0, double s0, double m1,
                                            double s1, double t) {
@@ -16924,7 +22634,7 @@ LLM_API void llm_natural_gradient_geodesic(double *m, double *s, double m0, doub
 
 /* @sam ------------------------------------------------------ Sharpness-aware minimization
  *
- *     minimise max_{|e| <= rho} L(w + e)        e = rho g / |g|,  g = grad L(w): the worst e, nearly
+ *     minimise max_{|e| <= rho} L(w + e)       e = rho g / |g|,  g = grad L(w): the worst e, nearly
  *     the step uses grad L at w + e, taken from w
  *     ASAM:  e = rho T^2 g / |T g|,  T = |w| + eta             the ball stretched like the weights
  *
@@ -16960,8 +22670,8 @@ LLM_API llm_sam_config llm_sam_defaults(void) {
     return c;
 }
 
-/* saved (n) <- w, then w (n) += e, the direction of g (n). Returns |g| (|T g| with adaptive); w does
- * not move where that is 0. */
+/* saved (n) <- w, then w (n) += e, the direction of g (n). Returns |g| (|T g| with adaptive); w
+ * does not move where that is 0. */
 LLM_API double llm_sam_perturb(float *w, float *saved, const float *g, size_t n,
                                const llm_sam_config *c) {
     double sum_sq = 0.0;
@@ -17063,9 +22773,10 @@ LLM_API double llm_sam_worst(float *w, const llm_mlp *m, const float *x, const i
     return worst;
 }
 
-/* The trace of the Hessian, its mean curvature times the number of weights: the mean of v'Hv over
- * draws of random signs v, Hv by a central difference of gradients. Unbiased; its variance is 2 sum
- * of H_ij^2 off the diagonal over the draws. Scratch: 4 times the weights, and llm_mlp_gradient's. */
+/* The trace of the Hessian, its mean curvature times the number of weights: the mean of v'Hv
+ * over draws of random signs v, Hv by a central difference of gradients. Unbiased; its variance
+ * is 2 sum of H_ij^2 off the diagonal over the draws. Scratch: 4 times the weights, and
+ * llm_mlp_gradient's. */
 LLM_API double llm_sam_trace(float *w, const llm_mlp *m, const float *x, const int *label,
                              const float *target, size_t N, size_t draws, llm_rng *rng,
                              llm_arena *arena) {
@@ -17227,7 +22938,7 @@ LLM_API double llm_lr_schedule_plateau_next(llm_lr_schedule_plateau *p, double l
  *
  * source  Ma & Yarats 2021, "On the adequacy of untuned warmup for adaptive optimization", eq. 5;
  *         Liu et al. 2020, "On the Variance of the Adaptive Learning Rate and Beyond", algorithm 2
- * needs   -
+ * needs   adam
  * see     @adamw @lr_schedule @cosine_lr
  * topics  Warmup
  */
@@ -17256,17 +22967,9 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
     return (size_t)(2.0 / (1.0 - beta2) + 0.5);
 }
 
-/* RAdam's factor for Adam's step t = 1, 2, ..: from the variance that 1/sqrt(v') has when v'
- * averages few squares. 0 while that variance is infinite (RAdam then steps along m' alone,
- * undivided). */
-LLM_API double llm_warmup_radam(double beta2, size_t t) {
-    LLM_ASSERT(t > 0 && beta2 > 0.6 && beta2 < 1.0);
-    const double power = pow(beta2, (double)t), full = 2.0 / (1.0 - beta2) - 1.0;
-    const double length =
-        full - 2.0 * (double)t * power / (1.0 - power); /* of the average so far */
-    if (length <= 5.0) return 0.0;
-    return sqrt((length - 4.0) * (length - 2.0) * full / ((full - 4.0) * (full - 2.0) * length));
-}
+/* RAdam's factor as a ramp for Adam's step t = 1, 2, ..: needs no W, it follows from beta2. 0 at
+ * the first steps (RAdam then steps along m' alone, undivided). */
+LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
@@ -17457,7 +23160,7 @@ LLM_API float llm_grad_clip_z_next(llm_grad_clip_z *z, float norm) {
 
 /* @agc ------------------------------------------------------ Adaptive gradient clipping
  *
- *     G_i <- G_i min(1, lambda max(|W_i|, eps) / |G_i|)         i: a unit, all weights of one output
+ *     G_i <- G_i min(1, lambda max(|W_i|, eps) / |G_i|)        i: a unit, all weights of one output
  *
  * A step of lr G changes the unit i by the share lr |G_i| / |W_i|, and that share is what decides
  * whether a layer still does what the layers above expect. So the bound is relative and by unit: no
@@ -17619,8 +23322,8 @@ typedef struct {
     double signal, noise;
 } llm_grad_noise_scale;
 
-/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate, below;
- * NaN where both are 0: nothing was measured. */
+/* noise / signal, in examples. Infinite where the signal is 0 or, being an unbiased estimate,
+ * below; NaN where both are 0: nothing was measured. */
 LLM_API double llm_grad_noise_scale_value(llm_grad_noise_scale s) {
     if (s.signal > 0.0) return s.noise / s.signal;
     return s.noise == 0.0 && s.signal == 0.0 ? (double)NAN : (double)INFINITY;
@@ -17678,8 +23381,8 @@ LLM_API void llm_grad_noise_scale_dense(double *square, const float *dy, const f
     }
 }
 
-/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy. From
- * g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
+/* B_noise = tr(H S) / G'H G, where curvature counts: a direction that hardly bends may be noisy.
+ * From g (n,P), its mean gradient and the Hessian H (P,P); equals B_simple for H = I. Without the
  * correction for n: for large n. */
 LLM_API double llm_grad_noise_scale_full(const float *g, const double *mean, const double *H,
                                          size_t n, size_t P) {
@@ -17724,7 +23427,7 @@ LLM_API double llm_grad_noise_scale_tradeoff(double *S_min, double *E_min, const
  *     PCGrad   for all j in random order:  if g.g_j < 0:  g <- g - (g.g_j / |g_j|^2) g_j
  *              from g = g_i for each task i; the step goes along the sum of the results
  *     MGDA     the shortest vector of the hull of g_1 .. g_T
- *     CAGrad   d = g_0 + r g_w / |g_w|,  r = c |g_0|,  w = argmin over the simplex g_w.g_0 + r |g_w|
+ *    CAGrad   d = g_0 + r g_w / |g_w|,  r = c |g_0|,  w = argmin over the simplex g_w.g_0 + r |g_w|
  *
  * Tasks that share weights pull on them in different directions, and their sum obeys who shouts
  * loudest. PCGrad takes from each gradient what contradicts the original gradient of another; MGDA
@@ -17775,9 +23478,9 @@ LLM_API void llm_pcgrad_order(size_t *order, size_t T, llm_rng *rng) {
     }
 }
 
-/* weight (T) <- PCGrad's: row i of order (T,T) is how task i visits the others; itself it skips, and
- * gradients of 0. The projected gradient is kept as its coefficients (T), which are scratch: its
- * product with g_j is a row of gram (T,T) times them. */
+/* weight (T) <- PCGrad's: row i of order (T,T) is how task i visits the others; itself it skips,
+ * and gradients of 0. The projected gradient is kept as its coefficients (T), which are scratch:
+ * its product with g_j is a row of gram (T,T) times them. */
 LLM_API void llm_pcgrad_project(double *weight, double *coefficient, const double *gram,
                                 const size_t *order, size_t T) {
     for (size_t i = 0; i < T; i++) weight[i] = 0.0;
@@ -17890,8 +23593,8 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
  *     linear  c0 + (1 - c0) t/T      root  (c0^p + (1 - c0^p) t/T)^(1/p)      geometric  c0^(1-t/T)
  *     EXP3.S:  pi_k = (1 - e) softmax(w)_k + e / K          w_k grows with progress / pi_k
  *
- * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a large
- * margin under a model trained before. It helps where hard examples are hopeless at first and
+ * Easy examples first, as in school. What is easy is given, or short, or has a small loss or a
+ * large margin under a model trained before. It helps where hard examples are hopeless at first and
  * become learnable on top of the easy ones; where everything is learnable at once the order hardly
  * matters, and the control that tells is the reverse order. Balance the order by class, or the
  * first batches hold only the easy class. Who does not know what is easy can let a bandit find the
@@ -17905,7 +23608,8 @@ LLM_API double llm_pcgrad_uncertainty(double *weight, double *ds, const double *
  * topics  Curriculum Learning
  */
 
-/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found enough. */
+/* STEPS multiplies the share by p after each tenth of T: what Hacohen and Weinshall found
+ * enough. */
 enum { LLM_CURRICULUM_LINEAR, LLM_CURRICULUM_ROOT, LLM_CURRICULUM_GEOMETRIC, LLM_CURRICULUM_STEPS };
 
 /* The share of the examples admitted at step t of T: start (above 0) at 0, 1 from T on. p is the
@@ -18018,7 +23722,7 @@ LLM_API double llm_curriculum_scale(double raw, double low, double high) {
  *     hard      f = -lam v                        v = 1 where L < lam
  *     linear    f = lam (v^2 / 2 - v)             v = max(0, 1 - L / lam)
  *     log       f = z v - z^v / log z, z = 1-lam  v = log(L + z) / log z  below lam
- *     mixture   f = -z log(v + z / l1)            v = 1 below l2, 0 above l1, z / L - z / l1 between
+ *     mixture   f = -z log(v + z / l1)           v = 1 below l2, 0 above l1, z / L - z / l1 between
  *
  * The model chooses its own examples: those it can explain already. In turns, the weights v are set
  * to the exact minimum for the losses, the model is trained with them, and lam rises, until all but
@@ -18051,7 +23755,8 @@ LLM_API bool llm_self_paced_valid(const llm_self_paced_config *c) {
     return (c->kind == LLM_SELF_PACED_HARD || c->kind == LLM_SELF_PACED_LINEAR) && c->lam > 0.0;
 }
 
-/* The weight of an example with loss L >= 0: the minimiser of v L + f(v). 0 for a loss that is NaN. */
+/* The weight of an example with loss L >= 0: the minimiser of v L + f(v). 0 for a loss that is
+ * NaN. */
 LLM_API double llm_self_paced_weight(double L, const llm_self_paced_config *c) {
     const double lam = c->lam, z = 1.0 - lam;
     LLM_ASSERT(llm_self_paced_valid(c));
@@ -18162,14 +23867,14 @@ LLM_API void llm_self_paced_coteach(size_t *for_a, size_t *for_b, const float *l
  *
  *     adapt    w_0 = w,  w_{t+1} = w_t - a grad L_support(w_t)          k steps on a few examples
  *     MAML     minimise the mean over tasks of L_query(w_k), by w
- *     dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)      H_t: Hessian at w_t
+ *     dL/dw    v = grad L_query(w_k);  for t = k-1 .. 0:  v <- v - H_t (a v)    H_t: Hessian at w_t
  *     FOMAML   without the H;      Reptile    w <- w + e mean(w_k - w)
  *
- * Learns a starting point from which a few steps are enough. What is minimised is the loss after the
- * steps, so the gradient goes back through them: each is linear to first order, I - a H, and needs
- * one Hessian-vector product, exact here by differentiating the backward pass along v. Rates may
- * differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs less
- * than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
+ * Learns a starting point from which a few steps are enough. What is minimised is the loss after
+ * the steps, so the gradient goes back through them: each is linear to first order, I - a H, at
+ * the price of a Hessian-vector product, exact here by differentiating the backward pass. Rates
+ * may differ by weight: 0 below the head gives ANIL, learned ones Meta-SGD. Leaving out H costs
+ * less than it seems; Reptile needs not even a query set. On parabolas all of it has closed forms.
  *
  * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning"; Nichol, Achiam & Schulman
  *         2018, "On First-Order Meta-Learning Algorithms"; Raghu et al. 2020 (ANIL); Li et al. 2017

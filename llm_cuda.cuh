@@ -57,9 +57,10 @@
 
 template <typename T> struct llm_as_is { typedef T type; };
 
-/* More than 48 KB of dynamic shared memory have to be asked for. */
+/* More than 48 KB of shared memory have to be asked for, and the arrays a kernel declares count: up
+ * to 40 KB of those are safe below this bound. */
 static inline void llm_allow_shared(const void *kernel, size_t shared) {
-    if (shared > 48 * 1024)
+    if (shared > 8 * 1024)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared);
 }
 /* A launch whose blocks may wait for each other: all of them are on the card at once. Arguments are
@@ -1218,6 +1219,98 @@ LLM_DEVICE void llm_pairs_tile(float (&c)[4][4], float &a_sq, float &b_sq, const
 
 /* @01-linalg ================================================ FUNCTIONS, VECTORS AND MATRICES */
 
+/* @linear_map ----------------------------------------------- Linear function
+ *
+ * W applied to a few vectors at a time, as decoding does: a warp takes a row of W, 16 bytes a lane,
+ * and multiplies it with up to four rows of x at once, so that what it has fetched is used four
+ * times; five exchanges a sum add up the lanes. More rows of x are taken four by four by blocks
+ * that run side by side, so that W comes from L2 for all but the first four. x is small and comes
+ * from L1. The bias, where there is one, is added to what is in registers.
+ *
+ * Reads W once, B up to 4: the minimum, beside which x and y are nothing. 2 B m n operations.
+ * Limit: memory bandwidth for B up to 4, L2's above. Many rows are for the tiles of dense, which
+ * use an entry of W 128 times.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     affine, dense
+ * topics  -
+ */
+template <typename T, int V, int R>
+LLM_KERNEL void llm_linear_map_kernel(T *y, const T *x, const T *w, const T *b, size_t B, size_t m,
+                                      size_t n) {
+    const size_t groups = (B + R - 1) / R, first = blockIdx.x % groups * R;
+    const size_t row = blockIdx.x / groups * 8 + threadIdx.x / 32;
+    const unsigned lane = threadIdx.x % 32;
+    if (row >= m) return; /* a whole warp, and no barrier follows */
+    float sum[R], w_v[V], x_v[V];
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) sum[r] = 0.0f;
+    for (size_t i = (size_t)lane * V; i < n; i += 32 * V) {
+        llm_load_vector(w_v, w, row * n + i);
+        LLM_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (first + (size_t)r >= B) break;
+            llm_load_vector(x_v, x, (first + (size_t)r) * n + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) sum[r] += w_v[k] * x_v[k];
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) {
+        if (first + (size_t)r >= B) break;
+        const float v = llm_warp_sum(sum[r]) + (b ? llm_load(b, row) : 0.0f);
+        if (lane == (unsigned)r) llm_store(y, (first + (size_t)r) * m + row, v);
+    }
+}
+
+/* y (B,m) <- x (B,n), w (m,n), and b (m) or NULL: what linear_map and affine launch. */
+template <typename T>
+static inline cudaError_t llm_cuda_linear_map_rows(T *y, const T *x, const T *w, const T *b,
+                                                   size_t B, size_t m, size_t n,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (B == 0 || m == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, n) && llm_aligned(w, n);
+    const auto linear_map =
+        wide     ? B == 1 ? llm_linear_map_kernel<T, V, 1> : llm_linear_map_kernel<T, V, 4>
+            : B == 1 ? llm_linear_map_kernel<T, 1, 1>
+                 : llm_linear_map_kernel<T, 1, 4>;
+    LLM_LAUNCH(linear_map, (unsigned)((m + 7) / 8 * ((B + 3) / 4)), 256, 0, stream, y, x, w, b, B,
+               m, n);
+    return cudaGetLastError();
+}
+/* y (B,m) <- x (B,n), w (m,n): arguments as llm_linear_map_batch; T is float or llm_bf16, sums are
+ * float. */
+template <typename T>
+static inline cudaError_t llm_cuda_linear_map_batch(T *y, const T *x, const T *w, size_t B,
+                                                    size_t m, size_t n, cudaStream_t stream) {
+    return llm_cuda_linear_map_rows(y, x, w, (const T *)NULL, B, m, n, stream);
+}
+
+/* @affine --------------------------------------------------- Affine transformation
+ *
+ * For a few rows the kernel of linear_map, with the bias added before y is written: a kernel of its
+ * own would read and write y again and wait for another launch. For many rows, the batches of
+ * training, the same function is llm_cuda_dense_forward with LLM_ACTIVATION_IDENTITY: tiles of W
+ * are used 128 times there, on tensor cores for bfloat16. A scale and a shift behind the map cost
+ * nothing in either: llm_affine_fold puts them into W and b beforehand.
+ *
+ * Traffic and limit as linear_map's, and b once.
+ *
+ * source  -
+ * needs   linear_map
+ * see     dense
+ * topics  -
+ */
+
+/* y (B,m) <- x (B,n), w (m,n), b (m): arguments as llm_affine_apply; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_affine_apply(T *y, const T *x, const T *w, const T *b, size_t B,
+                                                size_t m, size_t n, cudaStream_t stream) {
+    return llm_cuda_linear_map_rows(y, x, w, b, B, m, n, stream);
+}
+
 /* @vector_norm ---------------------------------------------- L1 and L2 norms
  *
  * Rows made unit: a block a row. Each thread squares its entries, the block adds them in double, so
@@ -1270,6 +1363,96 @@ static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T
     return cudaGetLastError();
 }
 
+/* @dense_vector --------------------------------------------- Dense vector
+ *
+ * Dot product: a grid that strides over both vectors; a thread adds what it fetched at once in
+ * float, at most 8 products, and those sums in double, where 2^24 ones would not stop growing. Each
+ * block leaves the sum of its threads, and one block adds those. How many blocks there are depends
+ * on n and the alignment alone and nothing is atomic: the same bits in every run and on every card.
+ * axpy is one pass.
+ *
+ * Reads x and y once, 8 bytes an entry of float; axpy writes y as well, 12: the minimum. Limit:
+ * memory bandwidth; below a million entries the launches, two for a dot product.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     nll, grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_DENSE_VECTOR_BLOCKS = 1024 };
+
+/* Blocks for n entries, V a thread. */
+static inline __attribute__((unused)) unsigned llm_cuda_dense_vector_blocks(size_t n, size_t V) {
+    const size_t most = LLM_CUDA_DENSE_VECTOR_BLOCKS, blocks = (n + 256 * V - 1) / (256 * V);
+    return (unsigned)(blocks < most ? blocks : most);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_dense_vector_dot_kernel(double *part, const T *x, const T *y, size_t n) {
+    const size_t whole = n - n % V, step = (size_t)gridDim.x * 256 * V;
+    double sum = 0.0;
+    size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    for (; i < whole; i += step) {
+        float x_v[V], y_v[V], near = 0.0f;
+        llm_load_vector(x_v, x, i);
+        llm_load_vector(y_v, y, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) near += x_v[k] * y_v[k];
+        sum += (double)near;
+    }
+    for (size_t k = i; k < n; k++) /* the rest: one thread stands before it */
+        sum += (double)(llm_load(x, k) * llm_load(y, k));
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = sum;
+}
+LLM_KERNEL void llm_dense_vector_total_kernel(float *dot, const double *part, unsigned parts) {
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0);
+    if (threadIdx.x == 0) *dot = (float)sum;
+}
+
+/* dot (1) <- x.y (n), on the device. part (LLM_CUDA_DENSE_VECTOR_BLOCKS) is scratch; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_vector_dot(float *dot, double *part, const T *x,
+                                                    const T *y, size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const bool wide = llm_aligned(x, V) && llm_aligned(y, V);
+    const unsigned blocks = llm_cuda_dense_vector_blocks(n + 1, wide ? V : 1); /* one for n = 0 */
+    const auto dense_vector_dot =
+        wide ? llm_dense_vector_dot_kernel<T, V> : llm_dense_vector_dot_kernel<T, 1>;
+    LLM_LAUNCH(dense_vector_dot, blocks, 256, 0, stream, part, x, y, n);
+    LLM_LAUNCH(llm_dense_vector_total_kernel, 1, LLM_CUDA_DENSE_VECTOR_BLOCKS, 0, stream, dot, part,
+               blocks);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_dense_vector_axpy_kernel(T *y, float a, const T *x, size_t n) {
+    const size_t whole = n - n % V, step = (size_t)gridDim.x * 256 * V;
+    size_t i = ((size_t)blockIdx.x * 256 + threadIdx.x) * V;
+    for (; i < whole; i += step) {
+        float x_v[V], y_v[V];
+        llm_load_vector(x_v, x, i);
+        llm_load_vector(y_v, y, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) y_v[k] += a * x_v[k];
+        llm_store_vector(y, i, y_v);
+    }
+    for (size_t k = i; k < n; k++) llm_store(y, k, llm_load(y, k) + a * llm_load(x, k));
+}
+/* y (n) += a x (n): as llm_dense_vector_axpy; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_vector_axpy(T *y, float a, const T *x, size_t n,
+                                                     cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, V) && llm_aligned(y, V);
+    const auto dense_vector_axpy =
+        wide ? llm_dense_vector_axpy_kernel<T, V> : llm_dense_vector_axpy_kernel<T, 1>;
+    LLM_LAUNCH(dense_vector_axpy, llm_cuda_dense_vector_blocks(n, wide ? V : 1), 256, 0, stream, y,
+               a, x, n);
+    return cudaGetLastError();
+}
+
 /* @csr ------------------------------------------------------ Compressed sparse rows
  *
  * y = A x, a warp a row, eight rows a block: neighbouring lanes read neighbouring entries, and five
@@ -1277,6 +1460,11 @@ static inline cudaError_t llm_cuda_vector_norm_unit(T *u, float *length, const T
  * 32 bytes from L2 or memory for each 4 that are used in the worst case. Limit: memory bandwidth
  * for rows of 32 entries and more; shorter rows leave lanes idle, and one very long row keeps a
  * single warp busy when all others are done.
+ *
+ * Y = A X for K columns: the lanes of a warp are columns, and an entry is worth a row of X, read in
+ * order. The warp fetches 32 entries at once and hands them round. Moves A and Y once and 4 K bytes
+ * of X an entry, from L2 where a row of X is used again. Limit: L2 and memory bandwidth; below 32
+ * columns lanes are idle.
  *
  * source  Bell & Garland 2009, "Implementing sparse matrix-vector multiplication on
  *         throughput-oriented processors", section 4.3
@@ -1302,6 +1490,559 @@ llm_cuda_csr_apply(float *y, const size_t *start, const uint32_t *index, const f
     if (rows == 0) return cudaSuccess;
     LLM_LAUNCH(llm_csr_apply_kernel, (unsigned)((rows + 7) / 8), 256, 0, stream, y, start, index,
                value, x, rows);
+    return cudaGetLastError();
+}
+
+template <int V>
+LLM_KERNEL void llm_csr_matmul_kernel(float *y, const size_t *start, const uint32_t *index,
+                                      const float *value, const float *x, size_t rows, size_t K) {
+    const size_t pieces = (K + 32 * V - 1) / (32 * V); /* of a row of X: blocks side by side */
+    const size_t row = blockIdx.x / pieces * 8 + threadIdx.x / 32;
+    const unsigned lane = threadIdx.x % 32;
+    const size_t column = (blockIdx.x % pieces * 32 + lane) * V;
+    if (row >= rows) return; /* a whole warp */
+    const size_t end = start[row + 1];
+    float sum[V], x_v[V];
+    LLM_UNROLL
+    for (int v = 0; v < V; v++) sum[v] = 0.0f;
+    for (size_t k = start[row]; k < end; k += 32) {
+        const bool mine = k + lane < end;
+        const float a = mine ? llm_load(value, k + lane) : 0.0f;
+        const uint32_t j = mine ? index[k + lane] : 0;
+        const int count = end - k < 32 ? (int)(end - k) : 32;
+        for (int e = 0; e < count; e++) {
+            const float a_e = __shfl_sync(0xffffffffu, a, e);
+            const size_t from = __shfl_sync(0xffffffffu, j, e);
+            if (column >= K) continue;
+            llm_load_vector(x_v, x, from * K + column);
+            LLM_UNROLL
+            for (int v = 0; v < V; v++) sum[v] += a_e * x_v[v];
+        }
+    }
+    if (column < K) llm_store_vector(y, row * K + column, sum);
+}
+
+/* y (rows,K) <- the same arrays, x (cols,K): what llm_csr_matmul writes. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_csr_matmul(float *y, const size_t *start, const uint32_t *index, const float *value,
+                    const float *x, size_t rows, size_t K, cudaStream_t stream) {
+    if (rows == 0 || K == 0) return cudaSuccess;
+    const bool wide = K >= 128 && llm_aligned(y, K) && llm_aligned(x, K);
+    const size_t width = wide ? 128 : 32, pieces = (K + width - 1) / width;
+    const auto csr_matmul = wide ? llm_csr_matmul_kernel<4> : llm_csr_matmul_kernel<1>;
+    LLM_LAUNCH(csr_matmul, (unsigned)((rows + 7) / 8 * pieces), 256, 0, stream, y, start, index,
+               value, x, rows, K);
+    return cudaGetLastError();
+}
+
+/* @sparsity ------------------------------------------------- Sparsity
+ *
+ * The 2:4 format unpacked in registers and multiplied: a warp a row of W, a lane eight columns at a
+ * time, which are four values and one byte of places. Each value picks its factor of four entries
+ * of x by two choices; the entries that the format left out are not multiplied, so they may be
+ * anything. Up to four rows of x share one reading of W, as in linear_map.
+ *
+ * Reads 17 bytes for eight weights of float where dense needs 32, and 9 for 16 of bfloat16. Limit:
+ * memory bandwidth for a few rows of x. For many the tensor cores' own instructions, which want the
+ * places in another layout, would do half of dense's work; without them dense's tiles are faster.
+ *
+ * source  Mishra et al. 2021, "Accelerating sparse deep neural networks"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     linear_map, csr
+ * topics  -
+ */
+
+/* x[place], place < 4: without an index, which registers do not have. */
+LLM_DEVICE float llm_cuda_sparsity_pick(const float *x, unsigned place) {
+    const float low = place & 1 ? x[1] : x[0], high = place & 1 ? x[3] : x[2];
+    return place & 2 ? high : low;
+}
+template <typename T, int R>
+LLM_KERNEL void llm_sparsity_24_kernel(T *y, const T *value, const unsigned char *place, const T *x,
+                                       size_t B, size_t m, size_t n) {
+    const size_t groups = (B + R - 1) / R, first = blockIdx.x % groups * R;
+    const size_t row = blockIdx.x / groups * 8 + threadIdx.x / 32;
+    const unsigned lane = threadIdx.x % 32;
+    if (row >= m) return; /* a whole warp */
+    float sum[R], w_v[4], x_v[8];
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) sum[r] = 0.0f;
+    for (size_t i = (size_t)lane * 8; i < n; i += 256) {
+        const unsigned places = place[(row * n + i) / 8];
+        llm_load_vector(w_v, value, (row * n + i) / 2);
+        LLM_UNROLL
+        for (int r = 0; r < R; r++) {
+            if (first + (size_t)r >= B) break;
+            llm_load_vector(x_v, x, (first + (size_t)r) * n + i);
+            LLM_UNROLL
+            for (int k = 0; k < 4; k++)
+                sum[r] += w_v[k] * llm_cuda_sparsity_pick(x_v + k / 2 * 4, places >> 2 * k);
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < R; r++) {
+        if (first + (size_t)r >= B) break;
+        const float v = llm_warp_sum(sum[r]);
+        if (lane == (unsigned)r) llm_store(y, (first + (size_t)r) * m + row, v);
+    }
+}
+
+/* y (B,m) <- x (B,n) W^T, W (m,n) packed as value (m,n/2), place (m,n/8): llm_sparsity_24_apply for
+ * each row of x. n is a multiple of 8, and value and x of 16 bytes; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sparsity_24_apply(T *y, const T *value, const unsigned char *place, const T *x, size_t B,
+                           size_t m, size_t n, cudaStream_t stream) {
+    if (n % 8 != 0 || !llm_aligned(value, 8) || !llm_aligned(x, 8))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0 || m == 0) return cudaSuccess;
+    const auto sparsity_24 = B == 1 ? llm_sparsity_24_kernel<T, 1> : llm_sparsity_24_kernel<T, 4>;
+    LLM_LAUNCH(sparsity_24, (unsigned)((m + 7) / 8 * ((B + 3) / 4)), 256, 0, stream, y, value,
+               place, x, B, m, n);
+    return cudaGetLastError();
+}
+
+/* @cosine_similarity ---------------------------------------- Cosine similarity
+ *
+ * The k rows of b most similar to each row of a, without the table of similarities: a block makes a
+ * tile of 64 x 64 products, knows the square lengths of both sides by then, and hands the cosines
+ * to its warps, each of which keeps the lists of eight rows of a in shared memory. An entry is a
+ * (cosine, index) pair in one integer, as in greedy: equal ones come in order of their index, and
+ * the k largest of a set of integers do not depend on how it was cut. So b is cut into pieces that
+ * fill the card, and a second kernel, a warp a row, merges their lists. Most entries are worse than
+ * the k-th so far and cost a comparison; about k ln(M / k) of M are put into the list.
+ *
+ * Reads b once for each 64 rows of a and writes k pairs a row, where the table would be written and
+ * read, 8 bytes a pair of rows. 2 N M n operations, and a thirtieth of that for lengths. Limit:
+ * float multiply-adds, at 16 for 8 floats of shared memory; fewer than 64 rows of a waste the rest.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_select, cuda_pairs
+ * see     greedy, curse_of_dim
+ * topics  -
+ */
+enum { LLM_CUDA_COSINE_SIMILARITY_PIECES = 32, LLM_CUDA_COSINE_SIMILARITY_MOST = 128 };
+
+/* Orders by similarity, NaN below all, and of equal ones puts the first on top; never 0, which is
+ * the pair of nothing. */
+LLM_DEVICE unsigned long long llm_cuda_cosine_similarity_key(float s, size_t i) {
+    const uint32_t order = s == s ? llm_select_order(s) : 1;
+    return (unsigned long long)order << 32 | (0xffffffffu - (uint32_t)i);
+}
+/* 1 over the length, or 0 for a row that is shorter than eps. */
+LLM_DEVICE float llm_cuda_cosine_similarity_scale(float square, float eps) {
+    const float length = sqrtf(square);
+    return length < eps || length == 0.0f ? 0.0f : 1.0f / length;
+}
+/* By a warp: pair takes its place in list (k), which falls; the last of it gives way. */
+LLM_DEVICE void llm_cuda_cosine_similarity_insert(unsigned long long *list, unsigned k,
+                                                  unsigned long long pair) {
+    for (unsigned first = (k - 1) / 32 * 32 + 32; first > 0; first -= 32) { /* from the end */
+        const unsigned e = first - 32 + threadIdx.x % 32;
+        const unsigned long long own = e < k ? list[e] : 0;
+        const unsigned long long above = e > 0 && e < k ? list[e - 1] : ~0ull;
+        __syncwarp();
+        if (e < k && own < pair) list[e] = above < pair ? above : pair;
+        __syncwarp();
+    }
+}
+/* By a warp: every lane's pair, those that are better than the last of list (k). */
+LLM_DEVICE void llm_cuda_cosine_similarity_offer(unsigned long long *list, unsigned k,
+                                                 unsigned long long pair) {
+    unsigned better = __ballot_sync(0xffffffffu, pair > list[k - 1]);
+    for (; better; better &= better - 1) {
+        const unsigned long long next = __shfl_sync(0xffffffffu, pair, __ffs((int)better) - 1);
+        if (next > list[k - 1]) llm_cuda_cosine_similarity_insert(list, k, next);
+    }
+}
+
+template <typename T>
+LLM_KERNEL void __launch_bounds__(256, 3)
+    llm_cosine_similarity_kernel(unsigned long long *part, const T *a, const T *b, size_t N,
+                                 size_t M, size_t n, unsigned k, float eps, unsigned pieces) {
+    enum { TILE = LLM_PAIRS_TILE };
+    LLM_DYNAMIC_SHARED(unsigned long long, list); /* [64][k], each that of one warp */
+    __shared__ float scale[2][TILE], cosine[TILE][TILE + 1];
+    const unsigned t = threadIdx.x, lane = t % 32, warp = t / 32, piece = blockIdx.x % pieces;
+    const size_t row = blockIdx.x / pieces * TILE;
+    for (unsigned i = lane; i < 8 * k; i += 32) list[warp * 8 * k + i] = 0;
+    __syncwarp();
+    for (size_t column = (size_t)piece * TILE; column < M; column += (size_t)pieces * TILE) {
+        float c[4][4], a_sq, b_sq;
+        llm_pairs_tile<llm_pairs_product>(c, a_sq, b_sq, a, row, N, b, column, M, n);
+        if (t % 4 == 0) scale[0][t / 4] = llm_cuda_cosine_similarity_scale(a_sq, eps);
+        if (t % 4 == 0) scale[1][t / 4] = llm_cuda_cosine_similarity_scale(b_sq, eps);
+        __syncthreads(); /* and the readers of cosine are done */
+        LLM_UNROLL
+        for (unsigned i = 0; i < 16; i++) {
+            const unsigned y = t / 16 * 4 + i / 4, x = t % 16 * 4 + i % 4;
+            cosine[y][x] = c[i / 4][i % 4] * scale[0][y] * scale[1][x];
+        }
+        __syncthreads();
+        for (unsigned y = 8 * warp; y < 8 * warp + 8; y++) {
+            for (unsigned x = lane; x < TILE; x += 32) {
+                const bool inside = row + y < N && column + x < M;
+                const float s = cosine[y][x];
+                llm_cuda_cosine_similarity_offer(
+                    list + y * k, k, inside ? llm_cuda_cosine_similarity_key(s, column + x) : 0);
+            }
+        }
+    }
+    for (unsigned i = lane; i < 8 * k; i += 32) {
+        const size_t r = row + 8 * warp + i / k;
+        if (r < N) part[(r * pieces + piece) * k + i % k] = list[warp * 8 * k + i];
+    }
+}
+LLM_KERNEL void llm_cosine_similarity_merge_kernel(int *top, float *score,
+                                                   const unsigned long long *part, size_t N,
+                                                   unsigned k, unsigned pieces) {
+    LLM_DYNAMIC_SHARED(unsigned long long, lists);
+    const unsigned lane = threadIdx.x % 32;
+    const size_t row = (size_t)blockIdx.x * 4 + threadIdx.x / 32;
+    unsigned long long *list = lists + threadIdx.x / 32 * k;
+    if (row >= N) return; /* a whole warp */
+    for (unsigned i = lane; i < k; i += 32) list[i] = part[row * pieces * k + i];
+    __syncwarp();
+    for (unsigned i = k; i < pieces * k; i += 32)
+        llm_cuda_cosine_similarity_offer(
+            list, k, i + lane < pieces * k ? part[row * pieces * k + i + lane] : 0);
+    for (unsigned i = lane; i < k; i += 32) {
+        top[row * k + i] = (int)(0xffffffffu - (uint32_t)list[i]);
+        if (score) llm_store(score, row * k + i, llm_select_value(list[i]));
+    }
+}
+
+/* Pieces that b is cut into: enough for two blocks a multiprocessor. */
+static inline __attribute__((unused)) unsigned llm_cuda_cosine_similarity_pieces(size_t N,
+                                                                                 size_t M) {
+    const size_t tiles = (N + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE,
+                 most = LLM_CUDA_COSINE_SIMILARITY_PIECES;
+    const size_t fill = (2 * llm_multiprocessors() + tiles - 1) / tiles;
+    const size_t full = (M + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE,
+                 pieces = fill < full ? fill : full;
+    return (unsigned)(pieces < most ? pieces : most);
+}
+/* top (N,k), score (N,k) or NULL <- a (N,n), b (M,n): for each row of a the k rows of b with the
+ * largest cosine, best first, as llm_cosine_similarity_matrix and _topk find them, sums in float; k
+ * at most M and LLM_CUDA_COSINE_SIMILARITY_MOST. part: N k LLM_CUDA_COSINE_SIMILARITY_PIECES
+ * numbers of scratch. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_cosine_similarity_topk(int *top, float *score, unsigned long long *part, const T *a,
+                                const T *b, size_t N, size_t M, size_t n, size_t k, float eps,
+                                cudaStream_t stream) {
+    if (k > M || k > LLM_CUDA_COSINE_SIMILARITY_MOST || M > 0x7fffffff)
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k == 0) return cudaSuccess;
+    const unsigned pieces = llm_cuda_cosine_similarity_pieces(N, M);
+    const unsigned tiles = (unsigned)((N + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE);
+    LLM_LAUNCH(llm_cosine_similarity_kernel<T>, tiles * pieces, 256,
+               LLM_PAIRS_TILE * k * sizeof *part, stream, part, a, b, N, M, n, (unsigned)k, eps,
+               pieces);
+    LLM_LAUNCH(llm_cosine_similarity_merge_kernel, (unsigned)((N + 3) / 4), 128,
+               4 * k * sizeof *part, stream, top, score, part, N, (unsigned)k, pieces);
+    return cudaGetLastError();
+}
+
+/* @svd ------------------------------------------------------ Singular value decomposition
+ *
+ * Many small matrices at once, a block each: the rows of G = A or A' and of the rotations J lie in
+ * shared memory from the first sweep to the last. In the order of a round-robin tournament k / 2
+ * pairs have no row in common, and a warp takes a pair: three sums, an angle, two rows turned. A
+ * barrier a round, k - 1 rounds a sweep; the sweep in which nobody turned is the last.
+ *
+ * Rows are kept as floats and divided by a power of two first, so that no square overflows. As in
+ * the reference a pair is orthogonal when its angle is at rounding, whatever the lengths: where
+ * short columns make singular values small, they keep their digits in float too.
+ *
+ * Reads A, writes U, s, V once, the minimum. 3 k^2 (2 longer side + k) operations a sweep, some 5
+ * to 10 sweeps. Limit: shared memory, 6 accesses for 12 operations, and the barriers of small k.
+ *
+ * source  Brent & Luk 1985, "The solution of singular-value and symmetric eigenvalue problems on
+ *         multiprocessor arrays" (the order)
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     svd_randomized
+ * topics  -
+ */
+enum { LLM_CUDA_SVD_SHARED = 160 * 1024, LLM_CUDA_SVD_SWEEPS = 30 };
+
+/* The places in shared memory: g (k,longer), j (k,k), length (k). */
+struct llm_cuda_svd_rows {
+    float *g, *j, *length;
+    unsigned k, longer;
+};
+/* By a warp: x, y (n) <- c x + s y, c y - s x. */
+LLM_DEVICE void llm_cuda_svd_rotate(float *x, float *y, unsigned n, float c, float s) {
+    for (unsigned i = threadIdx.x % 32; i < n; i += 32) {
+        const float x_i = x[i];
+        x[i] = c * x_i + s * y[i];
+        y[i] = c * y[i] - s * x_i;
+    }
+}
+/* In every lane of a warp, x.y (n). */
+LLM_DEVICE float llm_cuda_svd_dot(const float *x, const float *y, unsigned n) {
+    float sum = 0.0f;
+    for (unsigned i = threadIdx.x % 32; i < n; i += 32) sum += x[i] * y[i];
+    return llm_warp_sum(sum);
+}
+/* By a warp: rows p and q become orthogonal by the smaller of the two turns that do it; the other
+ * one, which also sorts them, needs more sweeps in this order. Were they not before? */
+LLM_DEVICE bool llm_cuda_svd_pair(llm_cuda_svd_rows r, unsigned p, unsigned q) {
+    float *gp = r.g + p * r.longer, *gq = r.g + q * r.longer;
+    float pp = 0.0f, qq = 0.0f, pq = 0.0f;
+    for (unsigned i = threadIdx.x % 32; i < r.longer; i += 32) {
+        pp += gp[i] * gp[i];
+        qq += gq[i] * gq[i];
+        pq += gp[i] * gq[i];
+    }
+    pp = llm_warp_sum(pp), qq = llm_warp_sum(qq), pq = llm_warp_sum(pq);
+    const float rounding = 2.0f * sqrtf((float)r.longer) * FLT_EPSILON;
+    if (!(fabsf(pq) > rounding * sqrtf(pp) * sqrtf(qq))) return false;
+    const float angle = 0.5f * atanf(2.0f * pq / (pp - qq)), c = cosf(angle), s = sinf(angle);
+    llm_cuda_svd_rotate(gp, gq, r.longer, c, s);
+    llm_cuda_svd_rotate(r.j + p * r.k, r.j + q * r.k, r.k, c, s);
+    return true;
+}
+/* By a warp: llm_svd_complete for each row of length 0, when all others are unit vectors. */
+LLM_DEVICE void llm_cuda_svd_complete(llm_cuda_svd_rows r) {
+    const unsigned lane = threadIdx.x % 32, n = r.longer;
+    for (unsigned p = 0, e = 0; p < r.k; p++) {
+        if (r.length[p] != 0.0f) continue;
+        float *gp = r.g + p * n, left = 0.0f;
+        for (; left * 2.0f * (float)n < 1.0f && e < n; e++) {
+            for (unsigned i = lane; i < n; i += 32) gp[i] = i == e ? 1.0f : 0.0f;
+            for (unsigned q = 0; q < 2 * r.k; q++) {
+                const float *gq = r.g + q % r.k * n;
+                if (r.length[q % r.k] == 0.0f && q % r.k >= p) continue;
+                const float along = llm_cuda_svd_dot(gp, gq, n);
+                for (unsigned i = lane; i < n; i += 32) gp[i] -= along * gq[i];
+            }
+            left = llm_cuda_svd_dot(gp, gp, n);
+        }
+        for (unsigned i = lane; i < n; i += 32) gp[i] /= sqrtf(left);
+    }
+}
+
+LLM_KERNEL void __launch_bounds__(512)
+    llm_svd_kernel(float *u, float *s, float *v, int *sweeps, const float *a, size_t m, size_t n) {
+    LLM_DYNAMIC_SHARED(float, g);
+    const bool wide = m < n;
+    const unsigned k = (unsigned)(wide ? m : n), longer = (unsigned)(wide ? n : m);
+    const llm_cuda_svd_rows r = {g, g + k * longer, g + k * longer + k * k, k, longer};
+    const unsigned t = threadIdx.x, lane = t % 32, warp = t / 32, warps = blockDim.x / 32;
+    const size_t matrix = blockIdx.x;
+    a += matrix * m * n;
+
+    float largest = 0.0f;
+    bool bad = false;
+    for (unsigned i = t; i < k * longer; i += blockDim.x) {
+        const float x = llm_load(a, i);
+        largest = fmaxf(largest, fabsf(x));
+        bad = bad || !(fabsf(x) <= FLT_MAX);
+        g[wide ? i : i % k * longer + i / k] = x;
+    }
+    for (unsigned i = t; i < k * k; i += blockDim.x) r.j[i] = i / k == i % k ? 1.0f : 0.0f;
+    bad = __syncthreads_or(bad);
+    largest = llm_block_max(largest);
+    int exponent = 0;
+    if (!bad) frexpf(largest, &exponent);
+    for (unsigned i = t; i < k * longer; i += blockDim.x)
+        g[wide ? i : i % k * longer + i / k] =
+            ldexpf(g[wide ? i : i % k * longer + i / k], -exponent);
+    __syncthreads();
+
+    const unsigned even = (k + 1) / 2 * 2; /* an odd k leaves one row out in every round */
+    int sweep = 0;
+    for (bool turned = !bad; turned && sweep < LLM_CUDA_SVD_SWEEPS; sweep++) {
+        turned = false;
+        for (unsigned round = 0; round + 1 < even; round++) {
+            for (unsigned i = warp; i < even / 2;
+                 i += warps) { /* the last stays, others go round */
+                const unsigned x = (round + i) % (even - 1);
+                const unsigned y = i == 0 ? even - 1 : (round + even - 1 - i) % (even - 1);
+                if (x < k && y < k && llm_cuda_svd_pair(r, x, y)) turned = true;
+            }
+            __syncthreads();
+        }
+        turned = __syncthreads_or(turned);
+    }
+
+    for (unsigned p = warp; p < k; p += warps) {
+        float *gp = g + p * longer;
+        const float length = sqrtf(llm_cuda_svd_dot(gp, gp, longer));
+        if (lane == 0) r.length[p] = length;
+        for (unsigned i = lane; i < longer && length != 0.0f; i += 32) gp[i] /= length;
+    }
+    __syncthreads();
+    if (warp == 0 && !bad) llm_cuda_svd_complete(r);
+    __syncthreads();
+    for (unsigned p = warp; p < k; p += warps) {
+        const float *up = wide ? r.j + p * k : g + p * longer,
+                    *vp = wide ? g + p * longer : r.j + p * k;
+        unsigned place = 0; /* among the lengths, which fall; equal ones in order */
+        for (unsigned q = 0; q < k; q++)
+            place += r.length[q] > r.length[p] || (r.length[q] == r.length[p] && q < p);
+        if (bad) place = p;
+        float most = 0.0f;
+        for (unsigned i = lane; i < m; i += 32) most = fmaxf(most, fabsf(up[i]));
+        most = llm_warp_max(most) * (1.0f - 1e-5f);
+        unsigned first = 0; /* the first of those that are equal up to rounding decides the sign */
+        while (first + 1 < m && fabsf(up[first]) < most) first++;
+        const float sign = bad ? NAN : up[first] < 0.0f ? -1.0f : 1.0f;
+        if (lane == 0) llm_store(s, matrix * k + place, bad ? NAN : ldexpf(r.length[p], exponent));
+        for (unsigned i = lane; u && i < m; i += 32)
+            llm_store(u, (matrix * m + i) * k + place, sign * up[i]);
+        for (unsigned i = lane; v && i < n; i += 32)
+            llm_store(v, (matrix * n + i) * k + place, sign * vp[i]);
+    }
+    if (t == 0 && sweeps) sweeps[matrix] = sweep;
+}
+
+/* Bytes of shared memory for matrices (m,n). */
+static inline __attribute__((unused)) size_t llm_cuda_svd_shared(size_t m, size_t n) {
+    const size_t k = m < n ? m : n;
+    return (m * n + k * k + k) * sizeof(float);
+}
+/* u (N,m,k), s (N,k), v (N,n,k), sweeps (N) <- a (N,m,n), k = min(m,n) > 0: llm_svd of each matrix,
+ * in float. u, v, sweeps may be NULL. A matrix with an entry that is not finite gives NaN. Fails
+ * where llm_cuda_svd_shared exceeds LLM_CUDA_SVD_SHARED: up to 142 x 142, or 64 x 570. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_svd(float *u, float *s, float *v,
+                                                               int *sweeps, const float *a,
+                                                               size_t N, size_t m, size_t n,
+                                                               cudaStream_t stream) {
+    const size_t k = m < n ? m : n, shared = llm_cuda_svd_shared(m, n);
+    if (k == 0 || shared > LLM_CUDA_SVD_SHARED) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_svd_kernel, (unsigned)N, k < 32 ? (unsigned)(k + 1) / 2 * 32 : 512, shared,
+               stream, u, s, v, sweeps, a, m, n);
+    return cudaGetLastError();
+}
+
+/* @svd_randomized ------------------------------------------- The first singular values, sketched
+ *
+ *     y = A G,  G (n,l) normal          and the products of the power steps: A z and A'y
+ *
+ * The sketch is two launches: the numbers of G, those that the reference draws from the same seed,
+ * and the product of cuda_gemm. What is left of the algorithm is small: a QR of l columns, and the
+ * SVD of (l,n), on the host or, when n allows it, by svd.
+ *
+ * Reads A once and writes y. A tile has 128 columns, so l up to 128 costs what 128 would: 2 m n 128
+ * operations. Limit: float multiply-adds.
+ *
+ * source  Halko, Martinsson & Tropp 2011, "Finding structure with randomness", algorithm 4.1
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_gemm
+ * see     svd, linear_map
+ * topics  -
+ */
+
+/* Stores four entries of the product. */
+struct llm_cuda_svd_randomized_end {
+    float *y;
+    size_t columns;
+    LLM_DEVICE_METHOD void operator()(size_t r, size_t c, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++)
+            if (c + k < columns) llm_store(y, r * columns + c + k, v[k]);
+    }
+};
+/* y (m,l) <- a (m,n), z (n,l): A z; turned, y (n,l) <- a (m,n), z (m,l): A'z. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_svd_randomized_product(float *y, const float *a, bool turned, const float *z, size_t m,
+                                size_t n, size_t l, cudaStream_t stream) {
+    const size_t rows = turned ? n : m, K = turned ? m : n;
+    if (rows == 0 || l == 0) return cudaSuccess;
+    const llm_cuda_svd_randomized_end end = {y, l};
+    const auto product = turned ? llm_gemm_kernel<true, true, float, llm_cuda_svd_randomized_end>
+                                : llm_gemm_kernel<false, true, float, llm_cuda_svd_randomized_end>;
+    LLM_LAUNCH(product, llm_cuda_gemm_blocks(rows, l), 256, 0, stream, end, a, z, rows, l, K, K);
+    return cudaGetLastError();
+}
+/* y (m,l) <- a (m,n): the first product of llm_svd_randomized with llm_rng_seed(seed). g (n,l) gets
+ * the random matrix. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_svd_randomized_sketch(float *y, float *g, const float *a, size_t m, size_t n, size_t l,
+                               uint64_t seed, cudaStream_t stream) {
+    const cudaError_t done[] = {llm_cuda_rng_normal_fill(g, n * l, seed, stream),
+                                llm_cuda_svd_randomized_product(y, a, false, g, m, n, l, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @curse_of_dim --------------------------------------------- Curse of dimensionality
+ *
+ * Squared distances of all pairs, and the least and the largest of each row: a block makes tiles of
+ * 64 x 64, sums of squared differences and not lengths minus twice a product, which would lose the
+ * digits of near points. A thread keeps the extremes of its four rows through all its tiles,
+ * sixteen threads share a row at the end, and blocks that share it meet in an atomic minimum and
+ * maximum: of non-negative floats the bits order as the numbers do, and extremes do not depend on
+ * the order.
+ *
+ * Reads x once for each 64 queries. The table is written only where it is wanted, 4 bytes a pair;
+ * for the contrast 8 bytes a query are all. 3 Q N d operations. Limit: float arithmetic, two
+ * instructions a step.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_pairs
+ * see     cosine_similarity
+ * topics  -
+ */
+LLM_KERNEL void llm_curse_of_dim_start_kernel(float *least, float *most, size_t Q) {
+    const size_t q = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (q < Q && least) llm_store(least, q, INFINITY);
+    if (q < Q && most) llm_store(most, q, 0.0f);
+}
+LLM_KERNEL void __launch_bounds__(256)
+    llm_curse_of_dim_kernel(float *dist, float *least, float *most, const float *query,
+                            const float *x, size_t Q, size_t N, size_t d, unsigned pieces) {
+    const unsigned t = threadIdx.x, piece = blockIdx.x % pieces;
+    const size_t row = blockIdx.x / pieces * LLM_PAIRS_TILE, first = row + t / 16 * 4;
+    float low[4], high[4];
+    LLM_UNROLL
+    for (int i = 0; i < 4; i++) low[i] = INFINITY, high[i] = 0.0f;
+    for (size_t column = (size_t)piece * LLM_PAIRS_TILE; column < N;
+         column += (size_t)pieces * LLM_PAIRS_TILE) {
+        float c[4][4], unused_a, unused_b;
+        llm_pairs_tile<llm_pairs_distance>(c, unused_a, unused_b, query, row, Q, x, column, N, d);
+        LLM_UNROLL
+        for (unsigned i = 0; i < 16; i++) {
+            const size_t q = first + i / 4, p = column + t % 16 * 4 + i % 4;
+            if (q >= Q || p >= N) continue;
+            const bool self = query == x && q == p;
+            const float v = c[i / 4][i % 4];
+            if (dist) llm_store(dist, q * N + p, self ? INFINITY : v);
+            low[i / 4] = self ? low[i / 4] : fminf(low[i / 4], v); /* NaN counts as absent */
+            high[i / 4] = self ? high[i / 4] : fmaxf(high[i / 4], v);
+        }
+    }
+    LLM_UNROLL
+    for (unsigned i = 0; i < 4; i++) {
+        LLM_UNROLL
+        for (int distance = 8; distance > 0; distance /= 2) {
+            low[i] = fminf(low[i], __shfl_xor_sync(0xffffffffu, low[i], distance));
+            high[i] = fmaxf(high[i], __shfl_xor_sync(0xffffffffu, high[i], distance));
+        }
+        if (t % 16 != 0 || first + i >= Q) continue;
+        if (least) atomicMin((unsigned *)(void *)(least + first + i), __float_as_uint(low[i]));
+        if (most) atomicMax((unsigned *)(void *)(most + first + i), __float_as_uint(high[i]));
+    }
+}
+
+/* dist (Q,N), least (Q), most (Q) <- query (Q,d), x (N,d): squared distances and the extremes of
+ * each row; each of the three may be NULL. Where query is x itself, a point is infinitely far from
+ * itself, as in llm_curse_of_dim_distances, and not counted in the extremes; sums are floats.
+ * sqrt(most / least) - 1 is llm_curse_of_dim_contrast. Of no points: infinity and 0. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_curse_of_dim_distances(float *dist, float *least, float *most, const float *query,
+                                const float *x, size_t Q, size_t N, size_t d, cudaStream_t stream) {
+    const size_t tiles = (Q + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE;
+    if (Q == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_curse_of_dim_start_kernel, (unsigned)((Q + 255) / 256), 256, 0, stream, least,
+               most, Q);
+    if (N == 0) return cudaGetLastError();
+    const size_t fill = (2 * (size_t)llm_multiprocessors() + tiles - 1) / tiles;
+    const size_t full = (N + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE;
+    const unsigned pieces = (unsigned)(fill < full ? fill : full);
+    LLM_LAUNCH(llm_curse_of_dim_kernel, (unsigned)tiles * pieces, 256, 0, stream, dist, least, most,
+               query, x, Q, N, d, pieces);
     return cudaGetLastError();
 }
 
@@ -1513,6 +2254,121 @@ static inline cudaError_t llm_cuda_softmax_backward(T *dx, const T *dp, const T 
 }
 
 /* @02-prob ============================================= PROBABILITY, STATISTICS AND INFORMATION */
+
+/* @distribution_sample -------------------------- Drawing from a distribution, and testing a sample
+ *
+ * n draws, a thread each, and each with a generator of its own: entry i is what llm_distribution_
+ * sample draws with llm_rng_seed(seed + i). So the rejection of gamma, which takes as many numbers
+ * as it needs, changes nothing for its neighbours, the draws do not depend on how the grid is cut,
+ * and entry i can be drawn again alone. A state is a key and a counter, in registers: nothing is
+ * set up and nothing is read. The arithmetic is in double, as in the reference, so that both accept
+ * the same candidates and tails reach 8 deviations; normals in quantity and in float are cheaper
+ * from llm_cuda_rng_normal_fill.
+ *
+ * Writes 4 bytes a draw, the minimum. Limit: double arithmetic, an inverse normal and three
+ * logarithms for a gamma variable; fewer than 5 of 100 lanes wait for a second candidate.
+ *
+ * source  Marsaglia & Tsang 2000, "A simple method for generating gamma variables"
+ * needs   special_inverse, distribution, cuda_launch, cuda_memory, cuda_rng
+ * see     temperature (Gumbel), bootstrap
+ * topics  -
+ */
+
+/* llm_rng for llm_distribution_sample_uniform alone: two words a draw. */
+struct llm_cuda_distribution_sample_stream {
+    uint64_t key, drawn;
+    uint32_t word[4];
+};
+/* Uniform in (0,1) on 53 bits. */
+LLM_DEVICE double
+llm_cuda_distribution_sample_uniform(llm_cuda_distribution_sample_stream &stream) {
+    const bool second = stream.drawn % 2 == 1; /* of the block */
+    if (!second) llm_cuda_philox(stream.word, stream.drawn / 2, stream.key);
+    stream.drawn++;
+    const uint32_t a = second ? stream.word[2] : stream.word[0];
+    const uint32_t b = second ? stream.word[3] : stream.word[1];
+    return ((double)(a >> 5) * 67108864.0 + (double)(b >> 6) + 0.5) / 9007199254740992.0;
+}
+/* The quantile of the standard normal: under nvcc CUDA's, elsewhere the book's. */
+LLM_DEVICE double llm_cuda_distribution_sample_inverse_normal(double p) {
+#ifdef __CUDACC__
+    return normcdfinv(p);
+#else
+    return llm_special_inverse_normal(p);
+#endif
+}
+/* llm_distribution_sample_log_gamma. */
+LLM_DEVICE double
+llm_cuda_distribution_sample_log_gamma(double a, llm_cuda_distribution_sample_stream &stream) {
+    double boost = 0.0;
+    if (a < 1.0) boost = log(llm_cuda_distribution_sample_uniform(stream)) / a, a += 1.0;
+    const double d = a - 1.0 / 3.0;
+    for (;;) {
+        const double z = llm_cuda_distribution_sample_inverse_normal(
+            llm_cuda_distribution_sample_uniform(stream));
+        const double root = 1.0 + z / sqrt(9.0 * d), v = root * root * root;
+        if (root <= 0.0) continue;
+        const double u = llm_cuda_distribution_sample_uniform(stream);
+        if (log(u) < 0.5 * z * z + d * (1.0 - v + log(v))) return log(d * v) + boost;
+    }
+}
+/* The standard form of a kind whose quantile is a formula, at u in (0,1): from the smaller tail. */
+LLM_DEVICE double llm_cuda_distribution_sample_inverse(int kind, double u) {
+    const double tail = fmin(u, 1.0 - u);
+    const double z =
+        kind == LLM_DISTRIBUTION_NORMAL     ? llm_cuda_distribution_sample_inverse_normal(tail)
+        : kind == LLM_DISTRIBUTION_LAPLACE  ? log(2.0 * tail)
+        : kind == LLM_DISTRIBUTION_LOGISTIC ? log(tail) - log1p(-tail)
+                                            : -1.0 / tan(3.14159265358979323846 * tail);
+    return u > 0.5 ? -z : z;
+}
+LLM_KERNEL void llm_distribution_sample_kernel(float *x, llm_distribution d, size_t n,
+                                               uint64_t seed) {
+    const size_t i = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (i >= n) return;
+    llm_cuda_distribution_sample_stream stream = {seed + i, 0, {0, 0, 0, 0}};
+    double z = 0.0, log_g = 0.0;
+    switch (d.kind) {
+    case LLM_DISTRIBUTION_GAMMA:
+        z = exp(llm_cuda_distribution_sample_log_gamma(d.a, stream));
+        break;
+    case LLM_DISTRIBUTION_CHI_SQUARED:
+        z = 2.0 * exp(llm_cuda_distribution_sample_log_gamma(0.5 * d.a, stream));
+        break;
+    case LLM_DISTRIBUTION_BETA:
+        log_g = llm_cuda_distribution_sample_log_gamma(d.a, stream);
+        z = 1.0 / (1.0 + exp(llm_cuda_distribution_sample_log_gamma(d.b, stream) - log_g));
+        break;
+    case LLM_DISTRIBUTION_STUDENT_T:
+        log_g = llm_cuda_distribution_sample_log_gamma(0.5 * d.a, stream);
+        z = llm_cuda_distribution_sample_inverse_normal(
+                llm_cuda_distribution_sample_uniform(stream)) *
+            exp(0.5 * (log(0.5 * d.a) - log_g));
+        break;
+    case LLM_DISTRIBUTION_UNIFORM:
+        z = llm_cuda_distribution_sample_uniform(stream);
+        break;
+    case LLM_DISTRIBUTION_EXPONENTIAL:
+        z = -log(llm_cuda_distribution_sample_uniform(stream));
+        break;
+    default:
+        z = llm_cuda_distribution_sample_inverse(d.kind,
+                                                 llm_cuda_distribution_sample_uniform(stream));
+    }
+    llm_store(x, i, (float)(d.loc + d.scale * z));
+}
+
+/* x (n) <- draws from d, entry i by llm_rng_seed(seed + i). Two calls want seeds that are further
+ * apart than their n. Fails for a d that is not llm_distribution_valid. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_distribution_sample(float *x, const llm_distribution *d, size_t n, uint64_t seed,
+                             cudaStream_t stream) {
+    if (!llm_distribution_valid(d)) return (cudaError_t)cudaErrorInvalidValue;
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_distribution_sample_kernel, (unsigned)((n + 255) / 256), 256, 0, stream, x, *d,
+               n, seed);
+    return cudaGetLastError();
+}
 
 /* @log_likelihood ------------------------------------------- Log-likelihood
  *
@@ -1998,7 +2854,7 @@ static inline cudaError_t llm_cuda_bce_focal(double *total, double *part, float 
  *
  * Moves 4 elements for each logit (x, z, dz in; dz out), 2 without a gradient, the minimum, as long
  * as L1 and L2 serve the second and third reading. Limit: memory bandwidth for float; for bfloat16
- * the exps, 4 to 6 an entry.
+ * the exps, 4 an entry for KL, 6 for reverse KL, 8 and 4 logarithms for Jensen-Shannon.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
@@ -2105,6 +2961,169 @@ static inline cudaError_t llm_cuda_f_divergence_logits(float *d, T *dz, const fl
     return cudaGetLastError();
 }
 
+/* @wasserstein_sinkhorn ------------------------------------- Optimal transport, smoothed
+ *
+ * Sinkhorn's steps in the log domain between clouds of points, the cost |x - y|^2 made where it is
+ * needed: a matrix of costs would be n m numbers to read at every step. A block takes 64 points and
+ * goes through the others 64 at a time; a thread makes 4 x 4 costs in registers and adds them to
+ * four pairs (max, sum), as in @logsumexp, which 16 lanes merge at the end. Where there are few
+ * points on one side, slices of the other run side by side and a second kernel merges their pairs.
+ * Nothing waits for the host: all rounds are queued at once.
+ *
+ * A step is n m times 2 d operations and 5/4 exps, and reads 4 (n + m) d bytes, each point of the
+ * other side once for 64. Limit: the exps up to some ten columns, the multiply-adds above.
+ *
+ * source  Feydy et al. 2019 (geomloss: costs on the fly)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     supervised (the same tiles)
+ * topics  -
+ */
+enum { LLM_CUDA_WASSERSTEIN_SINKHORN_TILE = 64 };
+
+/* part (slices,n) <- pairs of log b_j + (g_j - |x_i - y_j|^2) / eps over a slice of y. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_wasserstein_sinkhorn_kernel(llm_logsumexp_pair *part, const float *g, const float *x,
+                                    const float *y, const float *b, size_t n, size_t m, size_t d,
+                                    size_t slice, float eps) {
+    enum { side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE };
+    __shared__ float x_tile[16][side + 1], y_tile[16][side + 1], g_tile[side], log_b[side];
+    const size_t first = (size_t)blockIdx.x * side, begin = blockIdx.y * slice;
+    const size_t end = begin + slice < m ? begin + slice : m;
+    const unsigned t = threadIdx.x, across = t % 16, down = t / 16;
+    const float per = 1.0f / eps;
+    llm_logsumexp_pair seen[4];
+    LLM_UNROLL
+    for (unsigned u = 0; u < 4; u++) seen[u].max = -INFINITY, seen[u].sum = 0.0f;
+    for (size_t from = begin; from < end; from += side) {
+        float cost[4][4] = {};
+        if (t < side) {
+            const size_t j = from + t;
+            const float share = j >= end ? 0.0f : b ? llm_load(b, j) : 1.0f / (float)m;
+            g_tile[t] = share > 0.0f ? llm_load(g, j) : 0.0f; /* without mass it is not read */
+            log_b[t] = share > 0.0f ? logf(share) : -INFINITY;
+        }
+        for (size_t column = 0; column < d; column += 16) {
+            const unsigned deep = d - column < 16 ? (unsigned)(d - column) : 16;
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) {
+                const size_t row = down + 16 * u, c = column + across;
+                const bool x_in = first + row < n && c < d, y_in = from + row < end && c < d;
+                x_tile[across][row] = x_in ? llm_load(x, (first + row) * d + c) : 0.0f;
+                y_tile[across][row] = y_in ? llm_load(y, (from + row) * d + c) : 0.0f;
+            }
+            __syncthreads();
+            for (unsigned c = 0; c < deep; c++) {
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) {
+                    LLM_UNROLL
+                    for (unsigned v = 0; v < 4; v++) {
+                        const float way = x_tile[c][down + 16 * u] - y_tile[c][across + 16 * v];
+                        cost[u][v] += way * way;
+                    }
+                }
+            }
+            __syncthreads();
+        }
+        LLM_UNROLL
+        for (unsigned u = 0; u < 4; u++) {
+            float s[4];
+            LLM_UNROLL
+            for (unsigned v = 0; v < 4; v++)
+                s[v] = (g_tile[across + 16 * v] - cost[u][v]) * per + log_b[across + 16 * v];
+            llm_cuda_logsumexp_add(seen[u], s, 1.0f);
+        }
+        __syncthreads(); /* until all have read g */
+    }
+    LLM_UNROLL
+    for (unsigned u = 0; u < 4; u++) {
+        LLM_UNROLL
+        for (int distance = 8; distance > 0; distance /= 2) {
+            const llm_logsumexp_pair other = {__shfl_xor_sync(0xffffffffu, seen[u].max, distance),
+                                              __shfl_xor_sync(0xffffffffu, seen[u].sum, distance)};
+            seen[u] = llm_cuda_logsumexp_merge(seen[u], other, 1.0f);
+        }
+        const size_t row = first + down + 16 * u;
+        if (across == 0 && row < n) part[blockIdx.y * n + row] = seen[u];
+    }
+}
+/* f (n) <- -eps times the log-sum-exp, or half way there; off (n), or NULL, <- how much the sum of
+ * row i of the plan was off before, a_i |e^((f_i - new) / eps) - 1|. */
+LLM_KERNEL void llm_wasserstein_sinkhorn_step_kernel(float *f, double *off,
+                                                     const llm_logsumexp_pair *part, const float *a,
+                                                     size_t n, size_t slices, float eps,
+                                                     bool half_way) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    llm_logsumexp_pair all = part[i];
+    for (size_t s = 1; s < slices; s++) all = llm_cuda_logsumexp_merge(all, part[s * n + i], 1.0f);
+    const float next = -eps * (all.max + logf(all.sum));
+    if (off) {
+        const double share = a ? (double)llm_load(a, i) : 1.0 / (double)n;
+        off[i] = share * fabs(expm1(((double)llm_load(f, i) - (double)next) / (double)eps));
+    }
+    llm_store(f, i, half_way ? 0.5f * (llm_load(f, i) + next) : next);
+}
+LLM_KERNEL void llm_wasserstein_sinkhorn_off_kernel(double *total, const double *off, size_t n) {
+    double sum = 0.0;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x) sum += off[i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+/* Slices of m points for n others: so many that a large card is filled, none under 1024. */
+static inline __attribute__((unused)) size_t llm_cuda_wasserstein_sinkhorn_slices(size_t n,
+                                                                                  size_t m) {
+    const size_t side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE, tiles = (n + side - 1) / side;
+    const size_t wanted = tiles ? (263 + tiles) / tiles : 1, most = m / 1024 ? m / 1024 : 1;
+    return wanted < most ? wanted : most;
+}
+/* f (n of a) <- llm_wasserstein_sinkhorn_half of g (m of b) for the cost |x - y|^2 of points in d
+ * columns, d > 0. The arrays of a and b are on the device, masses are shares, which sum to 1. part:
+ * n llm_cuda_wasserstein_sinkhorn_slices(n, m) pairs. half_way and off: as the kernel above;
+ * without them f is not read. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_wasserstein_sinkhorn_half(float *f, const float *g, const llm_wasserstein_measure *a,
+                                   const llm_wasserstein_measure *b, size_t d, float eps,
+                                   bool half_way, double *off, llm_logsumexp_pair *part,
+                                   cudaStream_t stream) {
+    const size_t side = LLM_CUDA_WASSERSTEIN_SINKHORN_TILE;
+    const size_t slices = llm_cuda_wasserstein_sinkhorn_slices(a->n, b->n);
+    const size_t slice = ((b->n + slices - 1) / slices + side - 1) / side * side;
+    if (a->n == 0 || b->n == 0 || d == 0) return cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_wasserstein_sinkhorn_kernel,
+               dim3((unsigned)((a->n + side - 1) / side), (unsigned)slices), 256, 0, stream, part,
+               g, a->x, b->x, b->mass, a->n, b->n, d, slice, eps);
+    LLM_LAUNCH(llm_wasserstein_sinkhorn_step_kernel, (unsigned)((a->n + 255) / 256), 256, 0, stream,
+               f, off, part, a->mass, a->n, slices, eps, half_way);
+    return cudaGetLastError();
+}
+/* f (n), g (m) <- so many rounds, more than none, from f: zeros, or the potentials of a larger eps.
+ * Each makes g from f, then f from g, as llm_wasserstein_sinkhorn; where a and b are the same
+ * pointer g is f as it was, and f goes half way. *off <- how much the sums of the plan's rows were
+ * off in all before the last step of f, which, gone all the way, makes the rows exact and leaves
+ * the columns off by no more. scratch: n doubles; part: pairs for (n,m) or (m,n), whichever are
+ * more. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_wasserstein_sinkhorn(float *f, float *g, double *off, const llm_wasserstein_measure *a,
+                              const llm_wasserstein_measure *b, size_t d, float eps, size_t rounds,
+                              double *scratch, llm_logsumexp_pair *part, cudaStream_t stream) {
+    for (size_t round = 0; round < rounds; round++) {
+        cudaError_t error = cudaSuccess;
+        if (a == b)
+            error = cudaMemcpyAsync(g, f, a->n * sizeof *g, cudaMemcpyDeviceToDevice, stream);
+        else
+            error =
+                llm_cuda_wasserstein_sinkhorn_half(g, f, b, a, d, eps, false, NULL, part, stream);
+        if (error == cudaSuccess)
+            error = llm_cuda_wasserstein_sinkhorn_half(
+                f, g, a, b, d, eps, a == b, round + 1 == rounds ? scratch : NULL, part, stream);
+        if (error != cudaSuccess) return error;
+    }
+    if (rounds > 0)
+        LLM_LAUNCH(llm_wasserstein_sinkhorn_off_kernel, 1, 1024, 0, stream, off, scratch, a->n);
+    return cudaGetLastError();
+}
+
 /* @fisher_info ---------------------------------------------- Fisher information
  *
  * A sum of outer products of scores s = (onehot(y) - p) (x) x is, for each pair of classes (k,j), a
@@ -2162,7 +3181,7 @@ LLM_HOST_DEVICE size_t llm_cuda_fisher_info_place(size_t row, size_t column, siz
 /* part <- the tiles of a slice. M says what is summed: choose(matrix), then weight(i) and value(i,
  * column) of example i. */
 template <int S, typename M>
-LLM_KERNEL void __launch_bounds__(256)
+LLM_KERNEL void __launch_bounds__(256, 4)
     llm_fisher_info_gram_kernel(float *part, M model, llm_cuda_fisher_info_shape g) {
     enum { side = 16 * S };
     __shared__ float left[16][side], right[16][side];
@@ -2273,7 +3292,623 @@ llm_cuda_fisher_info(float *F, const float *p, const float *x, const int *label,
     return cudaGetLastError();
 }
 
+/* @bootstrap ------------------------------------------------ Bootstrap resampling
+ *
+ * A block a replicate: its threads draw the indices of llm_bootstrap_indices, a counter of Philox
+ * each for four of them, gather the observations and add up what the statistic needs; no resample
+ * is stored and no index written. Replicate b is that of llm_rng_seed(seed + b), whatever B is.
+ *
+ * llm_rng_below draws a word again when it falls into the part of 2^32 that n does not divide, so
+ * the words of a stream are not numbered by observation. But a statistic does not ask for the
+ * order: the first n words are taken, those refused are counted, and as many further words are
+ * taken, until none is refused. The sums are in double, about the first observation, and in a fixed
+ * order.
+ *
+ * Reads n scattered floats a replicate, from L1 or L2, and writes one. Limit: five multiplications
+ * a draw for samples that fit into L1, else L2's latency.
+ *
+ * source  Efron 1979, "Bootstrap methods: another look at the jackknife"
+ * needs   cuda_launch, cuda_memory, cuda_rng, cuda_reduce
+ * see     distribution_sample
+ * topics  -
+ */
+enum {
+    LLM_CUDA_BOOTSTRAP_MEAN,       /* of x, or of x - y where y is given */
+    LLM_CUDA_BOOTSTRAP_RATIO,      /* sum x / sum y: accuracy over items of different weight */
+    LLM_CUDA_BOOTSTRAP_DEVIATION,  /* of x, with n - 1 */
+    LLM_CUDA_BOOTSTRAP_CORRELATION /* of x and y */
+};
+
+/* Sums over a resample: of x, y, x^2, y^2, x y. */
+struct llm_cuda_bootstrap_sums {
+    double x, y, xx, yy, xy;
+};
+/* The statistic of n observations from sums about x0 and y0. */
+LLM_DEVICE double llm_cuda_bootstrap_value(int statistic, llm_cuda_bootstrap_sums s, double n,
+                                           double x0, double y0) {
+    const double xx = s.xx - s.x * s.x / n, yy = s.yy - s.y * s.y / n, xy = s.xy - s.x * s.y / n;
+    switch (statistic) {
+    case LLM_CUDA_BOOTSTRAP_MEAN:
+        return s.x / n + x0;
+    case LLM_CUDA_BOOTSTRAP_RATIO:
+        return (s.x + n * x0) / (s.y + n * y0);
+    case LLM_CUDA_BOOTSTRAP_DEVIATION:
+        return sqrt(fmax(xx, 0.0) / (n - 1.0));
+    default:
+        return xy / sqrt(xx * yy);
+    }
+}
+LLM_KERNEL void llm_bootstrap_kernel(float *t, int statistic, const float *x, const float *y,
+                                     size_t n, uint64_t seed) {
+    const uint64_t key = seed + blockIdx.x;
+    const uint32_t uneven = (uint32_t)((UINT64_C(1) << 32) % n);
+    const bool paired = statistic == LLM_CUDA_BOOTSTRAP_MEAN && y;
+    double x0 = (double)x[0] - (paired ? (double)y[0] : 0.0), y0 = y ? (double)y[0] : 0.0;
+    if (!(fabs(x0) <= DBL_MAX)) x0 = 0.0; /* it concerns those who draw it only */
+    if (!(fabs(y0) <= DBL_MAX)) y0 = 0.0;
+    llm_cuda_bootstrap_sums s = {0.0, 0.0, 0.0, 0.0, 0.0};
+    for (size_t begin = 0, end = n; begin < end;) { /* words of the stream */
+        double refused = 0.0;
+        for (size_t block = begin / 4 + threadIdx.x; 4 * block < end; block += blockDim.x) {
+            uint32_t word[4];
+            llm_cuda_philox(word, block, key);
+            LLM_UNROLL
+            for (size_t w = 0; w < 4; w++) {
+                if (4 * block + w < begin || 4 * block + w >= end) continue;
+                const uint64_t product = (uint64_t)word[w] * n;
+                if ((uint32_t)product < uneven) {
+                    refused += 1.0;
+                    continue;
+                }
+                const size_t i = (size_t)(product >> 32);
+                const double y_i = y ? (double)llm_load(y, i) : 0.0;
+                const double dx = (double)llm_load(x, i) - (paired ? y_i : 0.0) - x0, dy = y_i - y0;
+                s.x += dx, s.y += dy;
+                s.xx += dx * dx, s.yy += dy * dy, s.xy += dx * dy;
+            }
+        }
+        begin = end;
+        end += (size_t)llm_block_sum(refused);
+    }
+    s.x = llm_block_sum(s.x), s.y = llm_block_sum(s.y);
+    s.xx = llm_block_sum(s.xx), s.yy = llm_block_sum(s.yy), s.xy = llm_block_sum(s.xy);
+    if (threadIdx.x == 0)
+        llm_store(t, blockIdx.x, (float)llm_cuda_bootstrap_value(statistic, s, (double)n, x0, y0));
+}
+
+/* t (B) <- the statistic (LLM_CUDA_BOOTSTRAP_...) on B resamples of x, y (n); y may be NULL where
+ * the statistic does without. llm_bootstrap_se and _interval do the rest on the host. 0 < n < 2^32.
+ */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_bootstrap(float *t, int statistic, const float *x, const float *y, size_t n, size_t B,
+                   uint64_t seed, cudaStream_t stream) {
+    const bool two =
+        statistic == LLM_CUDA_BOOTSTRAP_RATIO || statistic == LLM_CUDA_BOOTSTRAP_CORRELATION;
+    if (n == 0 || (uint64_t)n >> 32 != 0 || (two && !y)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const unsigned threads = llm_row_threads((n + 3) / 4);
+    LLM_LAUNCH(llm_bootstrap_kernel, (unsigned)B, threads < 256 ? threads : 256, 0, stream, t,
+               statistic, x, y, n, seed);
+    return cudaGetLastError();
+}
+
 /* @03-learn ============================================= LEARNING AND AUTOMATIC DIFFERENTIATION */
+
+/* @supervised ----------------------------------------------- Supervised learning
+ *
+ * The k nearest of n examples for each of m queries, by looking at all. A block takes 64 queries
+ * and goes through its examples 64 at a time: a thread makes 4 x 4 squared distances in registers,
+ * as differences, since |x|^2 - 2 x.q + |q|^2 would cancel for near ones. A warp then looks after 8
+ * of the queries. Their lists stand sorted across its lanes, 32 entries a register; a new entry
+ * moves the worse ones one lane up, and what falls out of one register enters the next. Few come
+ * that far: of n examples in random order about k log(n/k) ever enter, the others fail one
+ * comparison with the worst of the list, 32 at once.
+ *
+ * An entry is distance and index in one integer (cuda_select), so of equal distances the lower
+ * index wins in any order of work. Where there are few queries the examples are cut into slices,
+ * whose lists a second kernel merges.
+ *
+ * Two instructions a pair and column, 2 n m d in all; reads x once for 64 queries. Limit: the
+ * arithmetic.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select
+ * see     top_k
+ * topics  -
+ */
+enum { LLM_CUDA_SUPERVISED_MOST = 128, LLM_CUDA_SUPERVISED_TILE = 64 };
+
+/* Puts an entry into a list sorted across a warp, 32 R long; the worst falls out. */
+template <int R>
+LLM_DEVICE void llm_cuda_supervised_insert(unsigned long long (&list)[R],
+                                           unsigned long long added) {
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) {
+        const unsigned long long before = __shfl_up_sync(0xffffffffu, list[s], 1);
+        const unsigned long long last = __shfl_sync(0xffffffffu, list[s], 31);
+        const bool moved = threadIdx.x % 32 > 0 && before > added;
+        if (list[s] > added) list[s] = moved ? before : added;
+        added = last > added ? last : added;
+    }
+}
+/* The same for an entry of each lane, those not better than the k-th left out. */
+template <int R>
+LLM_DEVICE void llm_cuda_supervised_offer(unsigned long long (&list)[R], unsigned long long entry,
+                                          size_t k) {
+    unsigned long long worst = list[0];
+    LLM_UNROLL
+    for (int s = 1; s < R; s++) worst = (k - 1) / 32 == (size_t)s ? list[s] : worst;
+    worst = __shfl_sync(0xffffffffu, worst, (int)((k - 1) % 32));
+    unsigned better = __ballot_sync(0xffffffffu, entry < worst);
+    for (; better; better &= better - 1) {
+        const unsigned long long added = __shfl_sync(0xffffffffu, entry, __ffs((int)better) - 1);
+        llm_cuda_supervised_insert(list, added);
+    }
+}
+
+/* part (slices,m,k) <- the sorted lists of each slice of the examples. */
+template <int R>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_supervised_nearest_kernel(unsigned long long *part, const float *q, size_t m,
+                                  const float *x, size_t n, size_t d, size_t k, size_t slice) {
+    enum { side = LLM_CUDA_SUPERVISED_TILE };
+    __shared__ float q_tile[16][side + 1], x_tile[16][side + 1], distance[side][side + 1];
+    const size_t first = (size_t)blockIdx.x * side, begin = blockIdx.y * slice;
+    const size_t end = begin + slice < n ? begin + slice : n;
+    const unsigned t = threadIdx.x, a = t % 16, b = t / 16, lane = t % 32, warp = t / 32;
+    unsigned long long list[8][R];
+    LLM_UNROLL
+    for (unsigned u = 0; u < 8; u++) {
+        LLM_UNROLL
+        for (int s = 0; s < R; s++) list[u][s] = ~0ull;
+    }
+    for (size_t from = begin; from < end; from += side) {
+        float sum[4][4] = {};
+        size_t column = 0;
+        do {
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) { /* rows b + 16 u, column a of the 16 */
+                const size_t row = b + 16 * u, j = column + a;
+                const bool q_in = first + row < m && j < d, x_in = from + row < end && j < d;
+                q_tile[a][row] = q_in ? llm_load(q, (first + row) * d + j) : 0.0f;
+                x_tile[a][row] = x_in ? llm_load(x, (from + row) * d + j) : 0.0f;
+            }
+            __syncthreads();
+            LLM_UNROLL
+            for (unsigned j = 0; j < 16; j++) {
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) {
+                    LLM_UNROLL
+                    for (unsigned v = 0; v < 4; v++) {
+                        const float off = q_tile[j][b + 16 * u] - x_tile[j][a + 16 * v];
+                        sum[u][v] += off * off;
+                    }
+                }
+            }
+            __syncthreads();
+            column += 16;
+        } while (column < d);
+        LLM_UNROLL
+        for (unsigned u = 0; u < 4; u++) {
+            LLM_UNROLL
+            for (unsigned v = 0; v < 4; v++) distance[b + 16 * u][a + 16 * v] = sum[u][v];
+        }
+        __syncthreads(); /* the next tile's first barrier keeps its distances away */
+        LLM_UNROLL
+        for (unsigned u = 0; u < 8; u++) {
+            if (first + warp * 8 + u >= m) break;
+            LLM_UNROLL
+            for (unsigned half = 0; half < side; half += 32) {
+                const size_t i = from + half + lane;
+                llm_cuda_supervised_offer(
+                    list[u],
+                    i < end ? llm_select_pair(distance[warp * 8 + u][half + lane], i) : ~0ull, k);
+            }
+        }
+    }
+    LLM_UNROLL
+    for (unsigned u = 0; u < 8; u++) {
+        LLM_UNROLL
+        for (int s = 0; s < R; s++) {
+            const size_t row = first + warp * 8 + u, rank = 32 * (size_t)s + lane;
+            if (row < m && rank < k) part[(blockIdx.y * m + row) * k + rank] = list[u][s];
+        }
+    }
+}
+
+/* A warp a query: merges the lists of the slices, and turns distances into weights. */
+template <int R>
+LLM_KERNEL void llm_supervised_merge_kernel(size_t *index, float *weight,
+                                            const unsigned long long *part, size_t m, size_t k,
+                                            size_t slices, bool by_distance) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= m) return;
+    unsigned long long list[R];
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) list[s] = ~0ull;
+    for (size_t slice = 0; slice < slices; slice++)
+        for (size_t rank = 0; rank < k; rank += 32)
+            llm_cuda_supervised_offer(
+                list, rank + at.lane < k ? part[(slice * m + at.row) * k + rank + at.lane] : ~0ull,
+                k);
+    const bool hit = __shfl_sync(0xffffffffu, llm_select_value(list[0]), 0) == 0.0f;
+    float own[R], sum = 0.0f;
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) {
+        const float square = llm_select_value(list[s]);
+        own[s] = by_distance ? hit ? (square == 0.0f ? 1.0f : 0.0f) : 1.0f / sqrtf(square) : 1.0f;
+        if (32 * (size_t)s + at.lane < k) sum += own[s];
+    }
+    sum = llm_warp_sum(sum);
+    LLM_UNROLL
+    for (int s = 0; s < R; s++) {
+        const size_t rank = 32 * (size_t)s + at.lane;
+        if (rank >= k) break;
+        index[at.row * k + rank] = (size_t)(list[s] & 0xffffffffu);
+        llm_store(weight, at.row * k + rank, own[s] / sum);
+    }
+}
+
+/* Slices of the examples: so many that a large card is filled, none under 1024. */
+static inline __attribute__((unused)) size_t llm_cuda_supervised_slices(size_t m, size_t n) {
+    const size_t tiles = (m + LLM_CUDA_SUPERVISED_TILE - 1) / LLM_CUDA_SUPERVISED_TILE;
+    const size_t wanted = tiles ? (263 + tiles) / tiles : 1, most = n / 1024 ? n / 1024 : 1;
+    return wanted < most ? wanted : most;
+}
+/* index, weight (m,k) <- llm_supervised_nearest of each row of q (m,d) in x (n,d), n < 2^32, the
+ * distances in float; a NaN is farther than infinity. scratch: m k llm_cuda_supervised_slices(m, n)
+ * words of 64 bits. cudaErrorInvalidValue for k = 0, k > n or k > LLM_CUDA_SUPERVISED_MOST. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_supervised_nearest(size_t *index, float *weight, const float *q, size_t m, const float *x,
+                            size_t n, size_t d, size_t k, bool by_distance,
+                            unsigned long long *scratch, cudaStream_t stream) {
+    const size_t most = LLM_CUDA_SUPERVISED_MOST, side = LLM_CUDA_SUPERVISED_TILE;
+    if (k == 0 || k > n || k > most || n >> 32) return cudaErrorInvalidValue;
+    if (m == 0) return cudaSuccess;
+    const size_t slices = llm_cuda_supervised_slices(m, n);
+    const size_t slice = ((n + slices - 1) / slices + side - 1) / side * side;
+    const dim3 grid((unsigned)((m + side - 1) / side), (unsigned)slices);
+    const bool small = k <= 32;
+    const auto nearest =
+        small ? llm_supervised_nearest_kernel<1> : llm_supervised_nearest_kernel<4>;
+    const auto merge = small ? llm_supervised_merge_kernel<1> : llm_supervised_merge_kernel<4>;
+    LLM_LAUNCH(nearest, grid, 256, 0, stream, scratch, q, m, x, n, d, k, slice);
+    LLM_LAUNCH(merge, llm_row_blocks(m, true), 128, 0, stream, index, weight, scratch, m, k, slices,
+               by_distance);
+    return cudaGetLastError();
+}
+
+/* @unsupervised --------------------------------------------- Unsupervised learning
+ *
+ * The E step of a Gaussian mixture. A block takes 32 points, a lane each, a warp every eighth
+ * component: z = L^-1 (x - m) by forward substitution, four rows of L at a time, so that an entry
+ * of z that is fetched serves four multiply-adds; log density, log-sum-exp over the components and
+ * responsibilities follow while the scores lie in shared memory.
+ *
+ * The sufficient statistics are the weighted Gram matrices of @fisher_info, of the rows (x - m, 1)
+ * with the responsibilities as weights: the column of ones gives counts and means on the way. They
+ * are taken about the present means, so nothing cancels where the data lie far from 0.
+ *
+ * Reads x twice and r once and writes r: 4 n (2 d + 2 K) bytes where one kernel for both might save
+ * half; but a point costs K d^2 operations in each, so from d = 8 or so the multiply-adds are the
+ * limit.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, fisher_info
+ * see     logsumexp
+ * topics  -
+ */
+
+/* Shared: x (d,33), scores (K,33), and for each warp z (d,32). */
+LLM_KERNEL void llm_unsupervised_expect_kernel(double *part, float *r, float *log_p,
+                                               const float *weight, const float *mean,
+                                               const float *L, const float *x, size_t n, size_t K,
+                                               size_t d) {
+    LLM_DYNAMIC_SHARED(float, x_tile);
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t first = (size_t)blockIdx.x * 32;
+    float *score = x_tile + d * 33, *z = score + K * 33 + warp * d * 32;
+    for (size_t t = threadIdx.x; t < 32 * d; t += blockDim.x)
+        x_tile[t % d * 33 + t / d] = first + t / d < n ? llm_load(x, first * d + t) : 0.0f;
+    __syncthreads();
+    for (size_t k = warp; k < K; k += warps) {
+        const float *m = mean + k * d, *l = L + k * d * d;
+        float square = 0.0f, log_det = 0.0f;
+        for (size_t j = lane; j < d; j += 32) log_det += logf(llm_load(l, j * d + j));
+        for (size_t j = 0; j < d; j += 4) {
+            float v[4];
+            size_t row[4]; /* rows behind the last repeat it, and are not used */
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) {
+                row[u] = j + u < d ? j + u : d - 1;
+                v[u] = x_tile[row[u] * 33 + lane] - llm_load(m, row[u]);
+            }
+            for (size_t i = 0; i < j; i++) {
+                const float z_i = z[i * 32 + lane];
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) v[u] -= llm_load(l, row[u] * d + i) * z_i;
+            }
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) {
+                if (j + u >= d) break;
+                LLM_UNROLL
+                for (unsigned w = 0; w < u; w++) v[u] -= llm_load(l, row[u] * d + j + w) * v[w];
+                v[u] /= llm_load(l, row[u] * d + row[u]);
+                z[row[u] * 32 + lane] = v[u]; /* this lane's own: no barrier */
+                square += v[u] * v[u];
+            }
+        }
+        const float log_2_pi = 1.83787707f, constant = logf(llm_load(weight, k));
+        score[k * 33 + lane] =
+            constant - llm_warp_sum(log_det) - 0.5f * ((float)d * log_2_pi + square);
+    }
+    __syncthreads();
+    double total = 0.0;
+    for (size_t p = warp; p < 32 && first + p < n; p += warps) {
+        float most = -INFINITY, sum = 0.0f;
+        for (size_t k = lane; k < K; k += 32) most = fmaxf(most, score[k * 33 + p]);
+        most = llm_warp_max(most);
+        for (size_t k = lane; k < K; k += 32) sum += expf(score[k * 33 + p] - most);
+        const float log_sum = most + logf(llm_warp_sum(sum));
+        for (size_t k = lane; r && k < K; k += 32)
+            llm_store(r, (first + p) * K + k, expf(score[k * 33 + p] - log_sum));
+        if (log_p && lane == 0) llm_store(log_p, first + p, log_sum);
+        if (lane == 0) total += (double)log_sum;
+    }
+    total = llm_block_sum(total);
+    if (threadIdx.x == 0) part[blockIdx.x] = total;
+}
+LLM_KERNEL void llm_unsupervised_mean_kernel(double *mean, const double *part, size_t parts,
+                                             size_t n) {
+    double sum = 0.0;
+    for (size_t i = threadIdx.x; i < parts; i += blockDim.x) sum += part[i];
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) *mean = sum / (double)n;
+}
+
+/* *mean_log_density <- the mean log density of x (n,d) in nats, n > 0; r (n,K) and log_p (n), or
+ * NULL: as llm_unsupervised_gmm_expect for weight (K), mean (K,d) and Cholesky factors L (K,d,d).
+ * scratch: a double for each 32 points. K and d are limited by 160 KB of shared memory
+ * (cudaErrorInvalidValue): d = 128 with K = 96. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_unsupervised_gmm_expect(double *mean_log_density, float *r, float *log_p,
+                                 const float *weight, const float *mean, const float *L,
+                                 const float *x, size_t n, size_t K, size_t d, double *scratch,
+                                 cudaStream_t stream) {
+    const size_t warps = K < 8 ? K : 8, shared = 4 * (33 * (d + K) + 32 * d * warps);
+    const size_t blocks = (n + 31) / 32;
+    if (n == 0 || K == 0 || d == 0 || shared > 160 * 1024) return cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_unsupervised_expect_kernel, (unsigned)blocks, (unsigned)(32 * warps), shared,
+               stream, scratch, r, log_p, weight, mean, L, x, n, K, d);
+    LLM_LAUNCH(llm_unsupervised_mean_kernel, 1, 256, 0, stream, mean_log_density, scratch, blocks,
+               n);
+    return cudaGetLastError();
+}
+
+/* What is summed for a component: the rows (x - m, 1), weighted by r. */
+struct llm_cuda_unsupervised_rows {
+    const float *r, *mean, *x;
+    size_t K, d, k;
+    LLM_DEVICE_METHOD void choose(size_t component) { k = component; }
+    LLM_DEVICE_METHOD float weight(size_t i) const { return llm_load(r, i * K + k); }
+    LLM_DEVICE_METHOD float value(size_t i, size_t j) const {
+        return j == d ? 1.0f : llm_load(x, i * d + j) - llm_load(mean, k * d + j);
+    }
+};
+LLM_KERNEL void llm_unsupervised_add_kernel(float *count, float *sum, float *square,
+                                            const float *part, llm_cuda_fisher_info_shape g) {
+    const size_t d = g.columns - 1, each = (d + 1) * (d + 1);
+    const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= g.matrices * each) return;
+    const size_t k = at / each, a = at % each / (d + 1), b = at % (d + 1);
+    if (a == d && b < d) return; /* the same as (b,d) */
+    float *to = a == d ? count + k : b == d ? sum + k * d + a : square + (k * d + a) * d + b;
+    llm_store(to, 0, llm_load(to, 0) + llm_cuda_fisher_info_entry(part, g, k, a, b));
+}
+
+/* count (K), sum (K,d), square (K,d,d) += over x (n,d): r, r (x - m), r (x - m)(x - m)^T, for r
+ * (n,K) of the E step and its mean (K,d). From the totals the M step makes
+ *     w = count / n    m' = m + sum / count    S = square / count - (m' - m)(m' - m)^T
+ * scratch: llm_cuda_fisher_info_parts(llm_cuda_fisher_info_grams(n, d + 1, K)) floats. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_unsupervised_gmm_statistics(float *count, float *sum, float *square, const float *r,
+                                     const float *mean, const float *x, size_t n, size_t K,
+                                     size_t d, float *scratch, cudaStream_t stream) {
+    if (n == 0 || K == 0) return cudaSuccess;
+    const llm_cuda_fisher_info_shape g = llm_cuda_fisher_info_grams(n, d + 1, K);
+    const llm_cuda_unsupervised_rows model = {r, mean, x, K, d, 0};
+    const cudaError_t error = llm_cuda_fisher_info_gram(scratch, model, g, stream);
+    if (error != cudaSuccess) return error;
+    LLM_LAUNCH(llm_unsupervised_add_kernel, (unsigned)((K * (d + 1) * (d + 1) + 255) / 256), 256, 0,
+               stream, count, sum, square, scratch, g);
+    return cudaGetLastError();
+}
+
+/* @multiclass ----------------------------------------------- Multiclass classification
+ *
+ * Softmax regression: scores, loss and the gradient of the weights in one kernel, for a batch of
+ * classifiers on the same examples (penalties to choose from, probes of one representation). A
+ * block takes 32 examples at a time. A warp makes the scores of four of them, eight classes at a
+ * time, its lanes across the columns; 31 exchanges turn the lanes' 32 shares into 32 scores, a lane
+ * each. Softmax, loss and residuals stay in shared memory, and so does the block's share of the
+ * gradient, to which each thread adds its columns. A second kernel adds the shares of the blocks in
+ * order.
+ *
+ * Reads x from memory once, 4 n d bytes, the minimum; the second reading is served by L1 and L2,
+ * where gradient and score kernels apart would read it twice. 4 n d K operations: above some five
+ * classes the limit is the multiply-adds, below it memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     softmax_head (classes by the thousand), cross_entropy
+ * topics  -
+ */
+enum { LLM_CUDA_MULTICLASS_ROWS = 32, LLM_CUDA_MULTICLASS_STRIDE = 36 };
+
+/* The sum over the lanes of v[i], in lane i: each exchange halves what a lane is in charge of. */
+LLM_DEVICE float llm_cuda_multiclass_gather(float (&v)[32]) {
+    LLM_UNROLL
+    for (unsigned step = 16; step > 0; step /= 2) {
+        const bool high = (threadIdx.x & step) != 0;
+        LLM_UNROLL
+        for (unsigned i = 0; i < step; i++) {
+            const float give = high ? v[i] : v[i + step], keep = high ? v[i + step] : v[i];
+            v[i] = keep + __shfl_xor_sync(0xffffffffu, give, (int)step);
+        }
+    }
+    return v[0];
+}
+/* score[k][r] <- the scores of this warp's rows, r = 4 warp ... 4 warp + 3 behind `first`. */
+LLM_DEVICE void llm_cuda_multiclass_scores(float *score, const float *W, const float *x,
+                                           size_t first, size_t n, size_t d, size_t K) {
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (size_t k = 0; k < K; k += 8) {
+        const float *row[4], *weight[8];
+        float v[32];
+        LLM_UNROLL
+        for (unsigned u = 0; u < 4; u++) { /* rows and classes behind the last repeat it */
+            const size_t r = first + warp * 4 + u;
+            row[u] = x + (r < n ? r : n - 1) * d;
+        }
+        LLM_UNROLL
+        for (unsigned c = 0; c < 8; c++) weight[c] = W + (k + c < K ? k + c : K - 1) * (d + 1);
+        LLM_UNROLL
+        for (unsigned i = 0; i < 32; i++) v[i] = 0.0f;
+        for (size_t j = lane; j < d; j += 32) {
+            float x_v[4];
+            LLM_UNROLL
+            for (unsigned u = 0; u < 4; u++) x_v[u] = llm_load(row[u], j);
+            LLM_UNROLL
+            for (unsigned c = 0; c < 8; c++) {
+                const float w = llm_load(weight[c], j);
+                LLM_UNROLL
+                for (unsigned u = 0; u < 4; u++) v[u * 8 + c] += x_v[u] * w;
+            }
+        }
+        const float sum = llm_cuda_multiclass_gather(v);
+        const size_t own = k + lane % 8;
+        if (own < K)
+            score[own * LLM_CUDA_MULTICLASS_STRIDE + warp * 4 + lane / 8] =
+                sum + llm_load(W, own * (d + 1) + d);
+    }
+}
+/* Returns the loss of row r of the block, in lane 0 alone; its scores become p - onehot. */
+LLM_DEVICE double llm_cuda_multiclass_residual(float *score, unsigned r, int y, size_t K) {
+    const unsigned lane = threadIdx.x % 32;
+    float most = -INFINITY, sum = 0.0f;
+    for (size_t k = lane; k < K; k += 32)
+        most = fmaxf(most, score[k * LLM_CUDA_MULTICLASS_STRIDE + r]);
+    most = llm_warp_max(most);
+    for (size_t k = lane; k < K; k += 32)
+        sum += expf(score[k * LLM_CUDA_MULTICLASS_STRIDE + r] - most);
+    sum = llm_warp_sum(sum);
+    const bool known = y >= 0 && (size_t)y < K;
+    const float hit = known ? score[(size_t)y * LLM_CUDA_MULTICLASS_STRIDE + r] : NAN;
+    __syncwarp(); /* the score of the label is read before it is overwritten */
+    for (size_t k = lane; k < K; k += 32) {
+        float *z = score + k * LLM_CUDA_MULTICLASS_STRIDE + r;
+        *z = expf(*z - most) / sum - (k == (size_t)y ? 1.0f : 0.0f);
+    }
+    return lane == 0 ? (double)((most - hit) + logf(sum)) : 0.0;
+}
+
+/* Shared: scores (K,36), then the block's gradient (K,d+1) unless part is NULL. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_multiclass_kernel(double *losses, float *part, const float *W, const float *x,
+                          const int *label, size_t n, size_t d, size_t K) {
+    enum { rows = LLM_CUDA_MULTICLASS_ROWS };
+    LLM_DYNAMIC_SHARED(float, score);
+    float *gradient = score + K * LLM_CUDA_MULTICLASS_STRIDE;
+    const unsigned warp = threadIdx.x / 32;
+    const size_t size = K * (d + 1), place = blockIdx.y * (size_t)gridDim.x + blockIdx.x;
+    double loss = 0.0;
+    W += blockIdx.y * size;
+    for (size_t t = threadIdx.x; part && t <= d; t += 256)
+        for (size_t k = 0; k < K; k++) gradient[k * (d + 1) + t] = 0.0f;
+    for (size_t first = (size_t)blockIdx.x * rows; first < n; first += (size_t)gridDim.x * rows) {
+        llm_cuda_multiclass_scores(score, W, x, first, n, d, K);
+        __syncwarp();
+        for (unsigned r = warp * 4; r < warp * 4 + 4 && first + r < n; r++)
+            loss += llm_cuda_multiclass_residual(score, r, label[first + r], K);
+        __syncwarp();
+        if (!part) continue; /* a warp meets nobody's scores but its own */
+        __syncthreads();
+        for (size_t j = threadIdx.x; j <= d; j += 256) {
+            float x_v[rows];
+            LLM_UNROLL
+            for (unsigned r = 0; r < rows; r++) {
+                x_v[r] = j < d && first + r < n ? llm_load(x, (first + r) * d + j) : 1.0f;
+                if (first + r >= n) x_v[r] = 0.0f;
+            }
+            for (size_t k = 0; k < K; k++) {
+                const float *g = score + k * LLM_CUDA_MULTICLASS_STRIDE;
+                float sum = 0.0f;
+                LLM_UNROLL
+                for (unsigned r = 0; r < rows; r += 4) {
+                    const float4 v = *(const float4 *)(const void *)(g + r);
+                    sum += v.x * x_v[r] + v.y * x_v[r + 1] + v.z * x_v[r + 2] + v.w * x_v[r + 3];
+                }
+                gradient[k * (d + 1) + j] += sum; /* no other thread has this column */
+            }
+        }
+        __syncthreads();
+    }
+    loss = llm_block_sum(loss);
+    if (threadIdx.x == 0) losses[place] = loss;
+    for (size_t t = threadIdx.x; part && t <= d; t += 256)
+        for (size_t k = 0; k < K; k++)
+            llm_store(part, place * size + k * (d + 1) + t, gradient[k * (d + 1) + t]);
+}
+/* The last block sums up the loss, the others the gradient. */
+LLM_KERNEL void llm_multiclass_total_kernel(double *loss, float *dW, const double *losses,
+                                            const float *part, const float *W, const float *l2,
+                                            size_t n, size_t d, size_t K, size_t blocks) {
+    const size_t size = K * (d + 1), b = blockIdx.y, first = b * size;
+    const float penalty = llm_load(l2, b);
+    if (blockIdx.x + 1 == gridDim.x) {
+        double sum = 0.0;
+        for (size_t t = threadIdx.x; t < blocks; t += 256)
+            sum += losses[b * blocks + t] / (double)n;
+        for (size_t t = threadIdx.x; t < size; t += 256) {
+            const double w = t % (d + 1) == d ? 0.0 : (double)llm_load(W, first + t);
+            sum += 0.5 * (double)penalty * w * w;
+        }
+        sum = llm_block_sum(sum);
+        if (threadIdx.x == 0) loss[b] = sum;
+        return;
+    }
+    const size_t t = (size_t)blockIdx.x * 256 + threadIdx.x;
+    if (t >= size) return;
+    float sum = 0.0f;
+    for (size_t i = 0; i < blocks; i++) sum += llm_load(part, (b * blocks + i) * size + t);
+    sum = sum / (float)n + (t % (d + 1) == d ? 0.0f : penalty * llm_load(W, first + t));
+    llm_store(dW, first + t, llm_load(dW, first + t) + sum);
+}
+
+/* How many blocks n examples are shared out to: on any card the same, so that sums are. */
+static inline __attribute__((unused)) size_t llm_cuda_multiclass_blocks(size_t n) {
+    const size_t tiles = (n + LLM_CUDA_MULTICLASS_ROWS - 1) / LLM_CUDA_MULTICLASS_ROWS;
+    return tiles < 256 ? tiles : 256;
+}
+/* loss (B) <- and dW (B,K,d+1), unless NULL, +=: llm_multiclass_loss (softmax) of each W
+ * (B,K,d+1), penalty l2 (B), on x (n,d), label (n), n > 0. A label outside 0..K-1 has NaN. Scratch:
+ * losses, B llm_cuda_multiclass_blocks(n) doubles; with dW part, as many times K (d+1) floats.
+ * cudaErrorInvalidValue where the gradient does not fit 160 KB of shared memory. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_multiclass_loss(double *loss, float *dW, const float *W, const float *x, const int *label,
+                         size_t n, size_t d, size_t K, size_t B, const float *l2, double *losses,
+                         float *part, cudaStream_t stream) {
+    const size_t blocks = llm_cuda_multiclass_blocks(n), size = K * (d + 1);
+    const size_t shared = 4 * (K * LLM_CUDA_MULTICLASS_STRIDE + (dW ? size : 0));
+    if (n == 0 || K == 0 || shared > 160 * 1024) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_multiclass_kernel, dim3((unsigned)blocks, (unsigned)B), 256, shared, stream,
+               losses, dW ? part : NULL, W, x, label, n, d, K);
+    const unsigned pieces = dW ? (unsigned)((size + 255) / 256) : 0;
+    LLM_LAUNCH(llm_multiclass_total_kernel, dim3(pieces + 1, (unsigned)B), 256, 0, stream, loss, dW,
+               losses, part, W, l2, n, d, K, blocks);
+    return cudaGetLastError();
+}
 
 /* @loss_function -------------------------------------------- Loss functions
  *
@@ -2623,6 +4258,347 @@ llm_cuda_backward_pass_columns(float *out, float *partial, const float *dy, size
     return cudaGetLastError();
 }
 
+/* @backprop ------------------------------------------------- Backpropagation
+ *
+ * The backward pass of a layered network. delta_{l-1} = (delta_l W_l) phi'(a_{l-1}) is one product
+ * of cuda_gemm: what it has just summed is multiplied by the slope before it is written, where a
+ * kernel of its own would read and write delta again. dW_l += delta_l^T a_{l-1} and db_l, a column
+ * sum, are those of a dense layer (@dense), added straight into the flat gradient. The lengths of
+ * the examples' own gradients are a pass over delta_l and a_{l-1}, a warp an example.
+ *
+ * 4 N C O operations a layer of C inputs and O units, none for the inputs of the first. Moves delta
+ * and a twice each beyond what the products' tiles read. Limit: float multiply-adds; for layers
+ * under a hundred units, launches and tiles of 128 x 128 that are mostly empty.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense
+ * see     backward_pass
+ * topics  -
+ */
+
+/* Of @dense, which stands further down. */
+template <typename T>
+static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, const T *dy,
+                                                  const T *x, const T *w, size_t N, size_t C,
+                                                  size_t O, float *scratch, cudaStream_t stream);
+static inline size_t llm_cuda_dense_slices(size_t N, size_t C, size_t O);
+
+/* llm_backprop_slope on the device. */
+LLM_DEVICE float llm_cuda_backprop_slope(float a, int phi) {
+    if (phi == LLM_BACKPROP_TANH) return 1.0f - a * a;
+    if (phi == LLM_BACKPROP_SIGMOID) return a * (1.0f - a);
+    return a > 0.0f ? 1.0f : 0.0f;
+}
+
+/* What becomes of four entries of delta W: times the slope, delta of the layer below. */
+struct llm_cuda_backprop_below {
+    float *delta;
+    const float *a;
+    size_t columns;
+    int phi;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            const size_t at = row * columns + column + k;
+            if (column + k >= columns) break;
+            llm_store(delta, at, v[k] * llm_cuda_backprop_slope(llm_load(a, at), phi));
+        }
+    }
+};
+
+/* delta of the last layer, n entries. */
+LLM_KERNEL void llm_backprop_last_kernel(float *delta, const float *a, const float *y, size_t n,
+                                         float scale, bool linear, int phi) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    const float value = llm_load(a, i), slope = linear ? 1.0f : llm_cuda_backprop_slope(value, phi);
+    llm_store(delta, i, scale * (value - llm_load(y, i)) * slope);
+}
+/* square (N) <- or, more, += N^2 |delta|^2 (|a|^2 + 1) of each row. */
+LLM_KERNEL void llm_backprop_square_kernel(float *square, const float *delta, const float *a,
+                                           size_t N, size_t in, size_t out, bool more) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= N) return;
+    float blame = 0.0f, given = 0.0f;
+    for (size_t i = at.lane; i < out; i += 32) {
+        const float v = (float)N * llm_load(delta, at.row * out + i);
+        blame += v * v;
+    }
+    for (size_t i = at.lane; i < in; i += 32) {
+        const float v = llm_load(a, at.row * in + i);
+        given += v * v;
+    }
+    blame = llm_warp_sum(blame);
+    given = llm_warp_sum(given) + 1.0f; /* 1: what the bias was given */
+    if (at.lane == 0)
+        llm_store(square, at.row, (more ? llm_load(square, at.row) : 0.0f) + blame * given);
+}
+
+/* Floats of scratch: two deltas of the widest layer, then the slices of the largest dW. */
+static inline __attribute__((unused)) size_t llm_cuda_backprop_scratch(const llm_backprop *net,
+                                                                       size_t N) {
+    size_t widest = 0, slices = 0;
+    for (size_t l = 1; l <= net->layers; l++) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const size_t need = in * out * llm_cuda_dense_slices(N, in, out);
+        widest = out > widest ? out : widest;
+        slices = need > slices ? need : slices;
+    }
+    return 2 * N * widest + slices;
+}
+/* dw += , square (N) <-: as llm_backprop_backward, either may be NULL; a, w, x, y are device
+ * pointers, net and its sizes the host's. scratch: llm_cuda_backprop_scratch. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_backprop_backward(float *dw, float *square, const float *a, const llm_backprop *net,
+                           const float *w, const float *x, const float *y, size_t N, float *scratch,
+                           cudaStream_t stream) {
+    const size_t L = net->layers;
+    size_t widest = 0, end_a = N * llm_backprop_activations(net), end_w = llm_backprop_weights(net);
+    for (size_t l = 1; l <= L; l++) widest = net->size[l] > widest ? net->size[l] : widest;
+    float *delta = scratch, *below = scratch + N * widest, *slices = below + N * widest;
+    if (N == 0) return cudaSuccess;
+    for (size_t l = L; l > 0; l--) {
+        const size_t in = net->size[l - 1], out = net->size[l];
+        const float *a_l = a + (end_a -= N * out);
+        const float *a_in = l > 1 ? a_l - N * in : x, *w_l = w + (end_w -= out * (in + 1));
+        const bool linear = l == L && net->loss == LLM_BACKPROP_XENT;
+        if (l == L)
+            LLM_LAUNCH(llm_backprop_last_kernel, (unsigned)((N * out + 255) / 256), 256, 0, stream,
+                       delta, a_l, y, N * out, (linear ? 1.0f : 2.0f) / (float)N, linear, net->phi);
+        if (square)
+            LLM_LAUNCH(llm_backprop_square_kernel, llm_row_blocks(N, true), 128, 0, stream, square,
+                       delta, a_in, N, in, out, l < L);
+        cudaError_t error = cudaGetLastError();
+        if (dw && error == cudaSuccess)
+            error = llm_cuda_dense_backward((float *)NULL, dw + end_w, dw + end_w + out * in, delta,
+                                            a_in, w_l, N, in, out, slices, stream);
+        if (l > 1 && error == cudaSuccess) {
+            const llm_cuda_backprop_below end = {below, a_in, in, net->phi};
+            LLM_LAUNCH((llm_gemm_kernel<false, true, float, llm_cuda_backprop_below>),
+                       llm_cuda_gemm_blocks(N, in), 256, 0, stream, end, delta, w_l, N, in, out,
+                       out);
+            error = cudaGetLastError();
+        }
+        if (error != cudaSuccess) return error;
+        float *swap = delta;
+        delta = below, below = swap;
+    }
+    return cudaSuccess;
+}
+
+/* @lasso ---------------------------------------------------- L1 regularization
+ *
+ * Many lasso problems on one design, one block each: the penalties of a path, the folds' targets,
+ * sparse codes of many signals in one dictionary. All steps of FISTA run in one launch: w, the
+ * point ahead of it and the residual never leave shared memory, the soft threshold is applied to
+ * the slope where it was summed, and X is kept in shared memory too where it fits, else L2 serves
+ * it to all blocks. Columns of X are stored as rows, so the residual (a thread an example) and the
+ * slopes (a warp a column) both read neighbours; columns whose coefficient is 0 cost the residual
+ * nothing. In float: the fixed point is as exact as one slope is.
+ *
+ * Reads X, y and w once where X fits, 4 (n d + n + d) bytes; a step is at most 6 n d operations and
+ * eight barriers. Limit: shared memory, a load for each multiply-add; launches would be, if every
+ * step were a few kernels.
+ *
+ * source  Beck & Teboulle 2009; O'Donoghue & Candes 2015, "Adaptive restart" (gradient scheme)
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     ridge
+ * topics  -
+ */
+
+LLM_DEVICE float llm_cuda_lasso_soft(float z, float by) {
+    return fabsf(z) <= by ? 0.0f : z - copysignf(by, z); /* NaN stays */
+}
+/* Entry i of X (v - minus), for x (d,n); minus may be NULL. */
+LLM_DEVICE float llm_cuda_lasso_entry(const float *x, const float *v, const float *minus, size_t i,
+                                      size_t n, size_t d) {
+    float sum = 0.0f;
+    for (size_t j = 0; j < d; j++) {
+        const float by = v[j] - (minus ? minus[j] : 0.0f);
+        if (by != 0.0f) sum += x[j * n + i] * by; /* the same j in all threads */
+    }
+    return sum;
+}
+/* slope (d) <- X' e / n, or the mean squares of the columns where e is NULL: a warp a column. */
+LLM_DEVICE void llm_cuda_lasso_slopes(float *slope, const float *x, const float *e, size_t n,
+                                      size_t d) {
+    const unsigned lane = threadIdx.x % 32;
+    for (size_t j = threadIdx.x / 32; j < d; j += 8) {
+        float sum = 0.0f;
+        for (size_t i = lane; i < n; i += 32) sum += x[j * n + i] * (e ? e[i] : x[j * n + i]);
+        sum = llm_warp_sum(sum);
+        if (lane == 0) slope[j] = sum / (float)n;
+    }
+}
+
+/* Shared: w, ahead, next, slope (d), residual (n), and x (d,n) where `keep`. */
+template <bool keep>
+LLM_KERNEL void __launch_bounds__(256, 4)
+    llm_lasso_kernel(float *w_all, const float *x_all, const float *y, const float *lam, size_t n,
+                     size_t d, size_t y_step, size_t steps) {
+    LLM_DYNAMIC_SHARED(float, w);
+    float *ahead = w + d, *next = ahead + d, *slope = next + d, *e = slope + d;
+    const float *x = keep ? e + n : x_all;
+    const float penalty = llm_load(lam, blockIdx.x);
+    y += blockIdx.x * y_step, w_all += blockIdx.x * d;
+    for (size_t i = threadIdx.x; keep && i < n * d; i += 256) e[n + i] = llm_load(x_all, i);
+    for (size_t j = threadIdx.x; j < d; j += 256) w[j] = ahead[j] = llm_load(w_all, j);
+    __syncthreads();
+    llm_cuda_lasso_slopes(slope, x, (const float *)NULL, n, d);
+    __syncthreads();
+    float L = 0.0f, pace = 1.0f;
+    for (size_t j = threadIdx.x; j < d; j += 256) L = fmaxf(L, slope[j]);
+    L = llm_block_max(L);
+    for (size_t step = 0; L > 0.0f && step < steps; step++) {
+        for (size_t i = threadIdx.x; i < n; i += 256)
+            e[i] = llm_load(y, i) - llm_cuda_lasso_entry(x, ahead, (const float *)NULL, i, n, d);
+        __syncthreads();
+        llm_cuda_lasso_slopes(slope, x, e, n, d);
+        __syncthreads();
+        for (bool above = false; !above;) {
+            float length = 0.0f, curve = 0.0f; /* L |step|^2 against |X step|^2 / n */
+            for (size_t j = threadIdx.x; j < d; j += 256) {
+                next[j] = llm_cuda_lasso_soft(ahead[j] + slope[j] / L, penalty / L);
+                length += L * (next[j] - ahead[j]) * (next[j] - ahead[j]);
+            }
+            __syncthreads();
+            for (size_t i = threadIdx.x; i < n; i += 256) {
+                const float move = llm_cuda_lasso_entry(x, next, ahead, i, n, d);
+                curve += move * move / (float)n;
+            }
+            llm_block_sum2(length, curve);         /* the same bits in all threads, */
+            above = !(curve > length * 1.000001f); /* who so decide alike; NaN ends it */
+            if (!above) L *= 2.0f;
+        }
+        float uphill = 0.0f;
+        for (size_t j = threadIdx.x; j < d; j += 256)
+            uphill += (ahead[j] - next[j]) * (next[j] - w[j]);
+        uphill = llm_block_sum(uphill);
+        if (uphill > 0.0f) pace = 1.0f;
+        const float pace_next = 0.5f * (1.0f + sqrtf(1.0f + 4.0f * pace * pace));
+        const float momentum = uphill > 0.0f ? 0.0f : (pace - 1.0f) / pace_next;
+        for (size_t j = threadIdx.x; j < d; j += 256) {
+            ahead[j] = next[j] + momentum * (next[j] - w[j]);
+            w[j] = next[j];
+        }
+        pace = pace_next;
+        __syncthreads();
+    }
+    for (size_t j = threadIdx.x; j < d; j += 256) llm_store(w_all, j, w[j]);
+}
+
+/* w (B,d) from where it stands <- llm_lasso_fista of x (d,n), a row a column of the centred design,
+ * y (B,n) or, with one_y, (n) for all, lam (B): so many steps each. cudaErrorInvalidValue where 4 d
+ * + n floats exceed 160 KB of shared memory. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_lasso_fista(float *w, const float *x, const float *y, bool one_y, const float *lam,
+                     size_t B, size_t n, size_t d, size_t steps, cudaStream_t stream) {
+    const size_t most = 160 * 1024, least = 4 * (4 * d + n), all = least + 4 * n * d;
+    if (least > most) return cudaErrorInvalidValue;
+    if (B == 0 || n == 0 || d == 0) return cudaSuccess;
+    const auto fista = all <= most ? llm_lasso_kernel<true> : llm_lasso_kernel<false>;
+    LLM_LAUNCH(fista, (unsigned)B, 256, all <= most ? all : least, stream, w, x, y, lam, n, d,
+               one_y ? 0 : n, steps);
+    return cudaGetLastError();
+}
+
+/* @ridge ---------------------------------------------------- L2 regularization
+ *
+ * Many small ridge regressions, one block each: a matrix factorisation solves one for each user and
+ * item, a grid of penalties one for each lam. Normal equations, Cholesky factor and both triangular
+ * solves stay in shared memory; the right side stands as one row more below the matrix, so that
+ * factoring makes the forward solve on the way. In double, as the reference: X'X squares the
+ * condition number, and float has no digits for that.
+ *
+ * Reads x and y once, 4 n (d + 1) bytes a system, the minimum, and writes d floats. n k^2 / 2
+ * operations for the products, k^3 / 6 for the factor, k = min(n,d). Limit: those in double, half
+ * the rate of float on data-centre cards (a sixty-fourth on others); for small k the 3 k barriers.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     fisher_info (one large Gram matrix)
+ * topics  -
+ */
+enum { LLM_CUDA_RIDGE_MOST = 128 };
+
+/* Shared: a, rows of k + 1, row k the right side; the diagonal before factoring (k); 8 rows of
+ * k + 1. */
+LLM_KERNEL void __launch_bounds__(256)
+    llm_ridge_kernel(float *w, bool *solved, const float *x, const float *y, size_t n, size_t d,
+                     size_t x_step, const double *lam) {
+    LLM_DYNAMIC_SHARED(double, a);
+    const size_t k = n < d ? n : d, across = n < d ? d : n, width = k + 1;
+    const unsigned t = threadIdx.x, column = t % 16, row = t / 16;
+    double *diagonal = a + width * width, *part = diagonal + width;
+    const double penalty = lam[blockIdx.x];
+    x += blockIdx.x * x_step, y += blockIdx.x * n, w += blockIdx.x * d;
+    for (size_t i = t; i < width * width; i += 256)
+        a[i] = n < d && i / width == k && i % width < k ? (double)llm_load(y, i % width) : 0.0;
+
+    /* X'X over X'y, or XX' over y: eight rows, or columns, of x at a time, y as one more */
+    for (size_t from = 0; from < across; from += 8) {
+        __syncthreads();
+        for (size_t i = t; i < 8 * width; i += 256) {
+            const size_t j = n < d ? i / 8 : i % width, r = from + (n < d ? i % 8 : i / width);
+            double v = 0.0;
+            if (r < across && j < k) v = (double)llm_load(x, n < d ? j * d + r : r * d + j);
+            if (r < across && j == k && n >= d) v = (double)llm_load(y, r);
+            part[(n < d ? i % 8 : i / width) * width + j] = v;
+        }
+        __syncthreads();
+        for (size_t i = row; i < width; i += 16)
+            for (size_t j = column; j <= i && j < k; j += 16) {
+                double sum = a[i * width + j];
+                LLM_UNROLL
+                for (unsigned r = 0; r < 8; r++) sum += part[r * width + i] * part[r * width + j];
+                a[i * width + j] = sum;
+            }
+    }
+    __syncthreads();
+    for (size_t i = t; i < k; i += 256) diagonal[i] = a[i * width + i] += penalty;
+    bool good = penalty >= 0.0;
+    for (size_t p = 0; p < k; p++) {
+        __syncthreads();
+        const double pivot = a[p * width + p], least = (double)k * DBL_EPSILON;
+        if (!(pivot > least * diagonal[p] && pivot <= DBL_MAX)) good = false; /* in all threads */
+        const double root = sqrt(pivot);
+        for (size_t i = p + 1 + t; i < width; i += 256) a[i * width + p] /= root;
+        __syncthreads();
+        if (t == 0) diagonal[p] = root;
+        for (size_t i = p + 1 + row; i < width; i += 16)
+            for (size_t j = p + 1 + column; j <= i && j < k; j += 16)
+                a[i * width + j] -= a[i * width + p] * a[j * width + p];
+    }
+    for (size_t p = k; p-- > 0;) { /* L' z = what the right side has become */
+        __syncthreads();
+        const double z = a[k * width + p] / diagonal[p];
+        for (size_t j = t; j < p; j += 256) a[k * width + j] -= a[p * width + j] * z;
+        if (t == 0) part[p] = z;
+    }
+    __syncthreads();
+    if (t == 0) solved[blockIdx.x] = good;
+    for (size_t j = t; good && j < d; j += 256) {
+        double sum = n < d ? 0.0 : part[j];
+        for (size_t i = 0; n < d && i < n; i++) sum += (double)llm_load(x, i * d + j) * part[i];
+        llm_store(w, j, (float)sum);
+    }
+}
+
+/* w (B,d), solved (B) <- llm_ridge_fit of x (B,n,d), y (B,n), lam (B). Where it says false, lam is
+ * negative or NaN or the matrix singular to working precision, w stays as it is. shared_x: all
+ * systems have one x (n,d). cudaErrorInvalidValue where min(n,d) exceeds LLM_CUDA_RIDGE_MOST. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_ridge_fit(float *w, bool *solved, const float *x, const float *y, size_t B, size_t n,
+                   size_t d, const double *lam, bool shared_x, cudaStream_t stream) {
+    const size_t k = n < d ? n : d, width = k + 1;
+    if (k > LLM_CUDA_RIDGE_MOST) return cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_ridge_kernel, (unsigned)B, 256,
+               (width * width + width + 8 * width) * sizeof(double), stream, w, solved, x, y, n, d,
+               shared_x ? 0 : n * d, lam);
+    return cudaGetLastError();
+}
+
 /* @04-classic =============================================== CLASSICAL MACHINE LEARNING */
 
 /* @05-infer ============================================== PROBABILISTIC INFERENCE AND CAUSALITY */
@@ -2816,6 +4792,323 @@ static inline cudaError_t llm_cuda_activation_backward(T *dx, float *db, const T
     return db && error == cudaSuccess ? llm_cuda_column_sum(db, scratch, shares, C, stream) : error;
 }
 
+/* @sigmoid -------------------------------------------------- Sigmoid
+ *
+ * The sigmoid with its temperature, and the gate y = s a + (1 - s) b in one kernel, which leaves s
+ * for backward; the three gradients of the gate are one kernel too. Apart they would read s twice
+ * more and write two products that nobody keeps.
+ *
+ * Moves 2 elements forwards (x in, y out) and 4 backwards (y, dy, dx in; dx out); the gate 5 (z, a,
+ * b in; y, s out) and 10 (dy, s, a, b and three gradients in; those out): the minimum. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     activation, tanh
+ * topics  -
+ */
+LLM_DEVICE float llm_cuda_sigmoid_value(float x) { /* llm_sigmoid_value: e^-|x| cannot overflow */
+    const float e = expf(-fabsf(x)), s = 1.0f / (1.0f + e);
+    return x < 0.0f ? e * s : s;
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_forward_kernel(T *y, const T *x, size_t n, float temp) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = llm_cuda_sigmoid_value(v[k] / temp);
+    llm_store_vector(y, i, v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_backward_kernel(T *dx, const T *dy, const T *y, size_t n, float temp) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float d[V], dy_v[V], y_v[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(y_v, y, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) d[k] += dy_v[k] * y_v[k] * (1.0f - y_v[k]) / temp;
+    llm_store_vector(dx, i, d);
+}
+
+/* Arguments as llm_sigmoid_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_forward(T *y, const T *x, size_t n, float temp,
+                                                   cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto sigmoid_forward =
+        wide ? llm_sigmoid_forward_kernel<T, V> : llm_sigmoid_forward_kernel<T, 1>;
+    LLM_LAUNCH(sigmoid_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x,
+               n, temp);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_sigmoid_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_backward(T *dx, const T *dy, const T *y, size_t n,
+                                                    float temp, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dy, n) && llm_aligned(y, n);
+    const auto sigmoid_backward =
+        wide ? llm_sigmoid_backward_kernel<T, V> : llm_sigmoid_backward_kernel<T, 1>;
+    LLM_LAUNCH(sigmoid_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx,
+               dy, y, n, temp);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_gate_forward_kernel(T *y, T *s, const T *z, const T *a, const T *b,
+                                                size_t n) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float z_v[V], a_v[V], b_v[V];
+    llm_load_vector(z_v, z, i);
+    llm_load_vector(a_v, a, i);
+    llm_load_vector(b_v, b, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        z_v[k] = llm_cuda_sigmoid_value(z_v[k]);
+        a_v[k] = z_v[k] * a_v[k] + (1.0f - z_v[k]) * b_v[k];
+    }
+    llm_store_vector(y, i, a_v);
+    llm_store_vector(s, i, z_v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_sigmoid_gate_backward_kernel(T *dz, T *da, T *db, const T *dy, const T *s,
+                                                 const T *a, const T *b, size_t n) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float dy_v[V], s_v[V], a_v[V], b_v[V], d[V];
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(s_v, s, i);
+    if (dz) {
+        llm_load_vector(a_v, a, i);
+        llm_load_vector(b_v, b, i);
+        llm_load_vector(d, dz, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * (a_v[k] - b_v[k]) * s_v[k] * (1.0f - s_v[k]);
+        llm_store_vector(dz, i, d);
+    }
+    if (da) {
+        llm_load_vector(d, da, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * s_v[k];
+        llm_store_vector(da, i, d);
+    }
+    if (db) {
+        llm_load_vector(d, db, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) d[k] += dy_v[k] * (1.0f - s_v[k]);
+        llm_store_vector(db, i, d);
+    }
+}
+
+/* Arguments as llm_sigmoid_gate_forward; T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_gate_forward(T *y, T *s, const T *z, const T *a,
+                                                        const T *b, size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(s, n) && llm_aligned(z, n) &&
+                      llm_aligned(a, n) && llm_aligned(b, n);
+    const auto gate_forward =
+        wide ? llm_sigmoid_gate_forward_kernel<T, V> : llm_sigmoid_gate_forward_kernel<T, 1>;
+    LLM_LAUNCH(gate_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, s, z,
+               a, b, n);
+    return cudaGetLastError();
+}
+/* dz, da, db (n) +=: arguments as llm_sigmoid_gate_backward; each may be NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_sigmoid_gate_backward(T *dz, T *da, T *db, const T *dy,
+                                                         const T *s, const T *a, const T *b,
+                                                         size_t n, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dz, n) && llm_aligned(da, n) && llm_aligned(db, n) &&
+                      llm_aligned(dy, n) && llm_aligned(s, n) && llm_aligned(a, n) &&
+                      llm_aligned(b, n);
+    const auto gate_backward =
+        wide ? llm_sigmoid_gate_backward_kernel<T, V> : llm_sigmoid_gate_backward_kernel<T, 1>;
+    LLM_LAUNCH(gate_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dz, da,
+               db, dy, s, a, b, n);
+    return cudaGetLastError();
+}
+
+/* @tanh ----------------------------------------------------- Tanh
+ *
+ * cap tanh(x / cap), which is tanh for a cap of 1, three ways: CUDA's tanhf; the quotient of
+ * llm_tanh_fast, a dozen multiply-adds and a division; and the card's own instruction, right to 11
+ * bits, for bfloat16 as good as the others. Backward needs the output only.
+ *
+ * Moves 2 elements forwards and 4 backwards, the minimum. Limit: memory bandwidth, for all three.
+ *
+ * source  NVIDIA, PTX ISA, "tanh.approx"
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     sigmoid
+ * topics  -
+ */
+enum { LLM_CUDA_TANH_EXACT, LLM_CUDA_TANH_QUOTIENT, LLM_CUDA_TANH_HARDWARE };
+
+/* llm_tanh_fast, the card's instruction, and the choice. */
+LLM_DEVICE float llm_cuda_tanh_quotient(float x) {
+    const float most = 7.90531111f, u = x < -most ? -most : x > most ? most : x, q = u * u;
+    float top = 2.00018790e-13f + q * -2.76076848e-16f;
+    top = -8.60467152e-11f + q * top;
+    top = 5.12229709e-08f + q * top;
+    top = 1.48572236e-05f + q * top;
+    top = 6.37261929e-04f + q * top;
+    top = 4.89352456e-03f + q * top;
+    const float bottom =
+        4.89352519e-03f + q * (2.26843463e-03f + q * (1.18534706e-04f + q * 1.19825839e-06f));
+    return u * top / bottom;
+}
+LLM_DEVICE float llm_cuda_tanh_hardware(float x) {
+#ifdef __CUDA_ARCH__
+    float y;
+    asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return tanhf(x);
+#endif
+}
+template <int kind> LLM_DEVICE float llm_cuda_tanh_value(float x) {
+    return kind == LLM_CUDA_TANH_QUOTIENT   ? llm_cuda_tanh_quotient(x)
+           : kind == LLM_CUDA_TANH_HARDWARE ? llm_cuda_tanh_hardware(x)
+                                            : tanhf(x);
+}
+
+template <typename T, int V, int kind>
+LLM_KERNEL void llm_tanh_forward_kernel(T *y, const T *x, size_t n, float cap) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] = cap * llm_cuda_tanh_value<kind>(v[k] / cap);
+    llm_store_vector(y, i, v);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_tanh_backward_kernel(T *dx, const T *dy, const T *y, size_t n, float cap) {
+    const size_t i = llm_my_place<V>(n).column;
+    if (i >= n) return;
+    float d[V], dy_v[V], y_v[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(dy_v, dy, i);
+    llm_load_vector(y_v, y, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const float t = y_v[k] / cap;
+        d[k] += dy_v[k] * (1.0f - t * t);
+    }
+    llm_store_vector(dx, i, d);
+}
+
+/* y (n) <- x (n): cap tanh(x / cap), computed in one of the three ways; T is float or llm_bf16. y
+ * may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_tanh_cap_forward(T *y, const T *x, size_t n, float cap, int kind,
+                                                    cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, n) && llm_aligned(x, n);
+    const auto tanh_forward = kind == LLM_CUDA_TANH_QUOTIENT
+                                  ? wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_QUOTIENT>
+                                         : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_QUOTIENT>
+                              : kind == LLM_CUDA_TANH_HARDWARE
+                                  ? wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_HARDWARE>
+                                         : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_HARDWARE>
+                              : wide ? llm_tanh_forward_kernel<T, V, LLM_CUDA_TANH_EXACT>
+                                     : llm_tanh_forward_kernel<T, 1, LLM_CUDA_TANH_EXACT>;
+    LLM_LAUNCH(tanh_forward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, y, x, n,
+               cap);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_tanh_cap_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_tanh_cap_backward(T *dx, const T *dy, const T *y, size_t n,
+                                                     float cap, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, n) && llm_aligned(dy, n) && llm_aligned(y, n);
+    const auto tanh_backward =
+        wide ? llm_tanh_backward_kernel<T, V> : llm_tanh_backward_kernel<T, 1>;
+    LLM_LAUNCH(tanh_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx, dy,
+               y, n, cap);
+    return cudaGetLastError();
+}
+
+/* @relu ----------------------------------------------------- ReLU
+ *
+ * A warp takes 32 neighbours at a time: each thread compares its own, and one ballot gathers the 32
+ * answers into the word of the mask. Four such groups a warp keep four loads on their way.
+ * Backward reads the mask instead of x, and of dy and dx only what passes.
+ *
+ * Moves 2 elements and a bit forwards (x in, y and mask out); backwards a bit and, of what passed,
+ * 3 (dy, dx in; dx out): the minimum, but for lines of memory of which only a part passes. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     activation
+ * topics  -
+ */
+enum { LLM_CUDA_RELU_GROUPS = 4 }; /* of 32 elements, a warp */
+
+template <typename T>
+LLM_KERNEL void llm_relu_forward_kernel(T *y, uint32_t *mask, const T *x, size_t n, float cap) {
+    const size_t lane = threadIdx.x % 32;
+    const size_t warp = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    float v[LLM_CUDA_RELU_GROUPS];
+    LLM_UNROLL
+    for (int k = 0; k < LLM_CUDA_RELU_GROUPS; k++) {
+        const size_t i = (warp * LLM_CUDA_RELU_GROUPS + (size_t)k) * 32 + lane;
+        v[k] = i < n ? llm_load(x, i) : 0.0f;
+    }
+    LLM_UNROLL
+    for (int k = 0; k < LLM_CUDA_RELU_GROUPS; k++) {
+        const size_t word = warp * LLM_CUDA_RELU_GROUPS + (size_t)k, i = word * 32 + lane;
+        const unsigned bits = __ballot_sync(0xffffffffu, v[k] > 0.0f && v[k] < cap);
+        if (i < n) llm_store(y, i, v[k] < 0.0f ? 0.0f : v[k] > cap ? cap : v[k]);
+        if (mask && lane == 0 && i < n) {
+            LLM_TOUCH(mask + word, sizeof *mask, true);
+            mask[word] = bits;
+        }
+    }
+}
+template <typename T>
+LLM_KERNEL void llm_relu_backward_kernel(T *dx, const T *dy, const uint32_t *mask, size_t n) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    if (i % 32 == 0) LLM_TOUCH(mask + i / 32, sizeof *mask, false); /* one word for the warp */
+    if (mask[i / 32] >> (i % 32) & 1u) llm_store(dx, i, llm_load(dx, i) + llm_load(dy, i));
+}
+
+/* Arguments as llm_relu_forward; mask may be NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_relu_forward(T *y, uint32_t *mask, const T *x, size_t n,
+                                                float cap, cudaStream_t stream) {
+    const size_t a_block = 256 * LLM_CUDA_RELU_GROUPS;
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_relu_forward_kernel<T>), (unsigned)((n + a_block - 1) / a_block), 256, 0,
+               stream, y, mask, x, n, cap);
+    return cudaGetLastError();
+}
+/* dx (n) +=: arguments as llm_relu_backward. */
+template <typename T>
+static inline cudaError_t llm_cuda_relu_backward(T *dx, const T *dy, const uint32_t *mask, size_t n,
+                                                 cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_relu_backward_kernel<T>), (unsigned)((n + 255) / 256), 256, 0, stream, dx, dy,
+               mask, n);
+    return cudaGetLastError();
+}
+
 /* @swiglu --------------------------------------------------- SwiGLU
  *
  * The gate and the value in one kernel, from two arrays or from the rows [gate | up] that one
@@ -2919,6 +5212,47 @@ template <typename T>
 static inline cudaError_t llm_cuda_swiglu_packed_backward(T *dx, const T *dy, const T *x, size_t N,
                                                           size_t H, cudaStream_t stream) {
     return llm_cuda_swiglu_rows_backward(dx, dx + H, dy, x, x + H, N, H, 2 * H, stream);
+}
+
+/* @input_layer ---------------------------------------------- Input layer
+ *
+ * Bytes to normalised floats, and channels from last to first, in one pass. A thread takes a pixel:
+ * neighbours read neighbouring bytes and write neighbouring floats of each channel, so both sides
+ * are whole lines; apart from its first use a byte comes from L1.
+ *
+ * Moves 1 byte in and 4 out for each value, the minimum; apart, the conversion and the transpose
+ * would move 13. Limit: memory bandwidth, for what is written.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     -
+ * topics  -
+ */
+template <typename T>
+LLM_KERNEL void llm_input_layer_image_kernel(T *y, const unsigned char *x, const float *mean,
+                                             const float *deviation, size_t pixels, size_t HW,
+                                             size_t C) {
+    const size_t pixel = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (pixel >= pixels) return;
+    const size_t n = pixel / HW, p = pixel % HW;
+    for (size_t c = 0; c < C; c++) {
+        LLM_TOUCH(x + pixel * C + c, 1, false);
+        const float v = (float)x[pixel * C + c] / 255.0f;
+        llm_store(y, (n * C + c) * HW + p, (v - mean[c]) / deviation[c]);
+    }
+}
+
+/* y (N,C,H,W) <- bytes x (N,H,W,C), mean and deviation (C), all on the device; T is float or
+ * llm_bf16. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_input_layer_image(T *y, const unsigned char *x, const float *mean, const float *deviation,
+                           size_t N, size_t H, size_t W, size_t C, cudaStream_t stream) {
+    const size_t pixels = N * H * W;
+    if (pixels == 0 || C == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_input_layer_image_kernel<T>), (unsigned)((pixels + 255) / 256), 256, 0, stream,
+               y, x, mean, deviation, pixels, H * W, C);
+    return cudaGetLastError();
 }
 
 /* @dense ---------------------------------------------------- Fully connected layer
@@ -3066,6 +5400,230 @@ static inline cudaError_t llm_cuda_dense_backward(T *dx, float *dw, float *db, c
     }
     if (db && error == cudaSuccess) error = llm_cuda_column_sum(db, dy, N, O, stream);
     return error;
+}
+
+/* @output_layer_density ------------------------------------- Output layer: ordered, spread, mixed
+ *
+ * The loss of a mixture and its gradient in one kernel. A warp takes a row, a thread every 32nd
+ * component: one pass keeps two online log-sum-exps, of the logits and of the logits with their
+ * densities, a tree of shuffles merges them, and a second pass, whose inputs the first left in L1,
+ * writes the gradient. The losses stay one a row, in a fixed place each: their mean is the
+ * caller's.
+ *
+ * Moves M (2 + D) floats in and as many out, D in and one out for each row, the minimum. Limit:
+ * memory bandwidth while D is large; for D = 1 the four exps a component.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     logsumexp
+ * topics  -
+ */
+
+/* log pi_m N_m of component m, up to the norm of pi; *square <- |t - mu|^2. */
+LLM_DEVICE float llm_cuda_output_layer_density_part(float *square, const float *z, const float *t,
+                                                    size_t m, size_t M, size_t D) {
+    float sum = 0.0f;
+    for (size_t d = 0; d < D; d++) {
+        const float e = llm_load(z, 2 * M + m * D + d) - llm_load(t, d);
+        sum += e * e;
+    }
+    const float s = llm_load(z, M + m);
+    *square = sum;
+    return llm_load(z, m) - (float)D * (s + 0.91893853f) - 0.5f * sum * expf(-2.0f * s);
+}
+
+LLM_KERNEL void llm_output_layer_density_kernel(float *loss, float *dz, const float *z,
+                                                const float *t, size_t N, size_t D, size_t M) {
+    const llm_row_place at = llm_my_row<true>();
+    if (at.row >= N) return; /* a whole warp, and no barrier follows */
+    const float *zn = z + at.row * M * (2 + D), *tn = t + at.row * D;
+    float *dn = dz ? dz + at.row * M * (2 + D) : NULL, v[1], square;
+    llm_logsumexp_pair norm = {-INFINITY, 0.0f}, all = {-INFINITY, 0.0f};
+    for (size_t m = at.lane; m < M; m += 32) {
+        v[0] = llm_load(zn, m);
+        llm_cuda_logsumexp_add(norm, v, 1.0f);
+        v[0] = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
+        llm_cuda_logsumexp_add(all, v, 1.0f);
+    }
+    norm = llm_cuda_logsumexp_row<true>(norm, 1.0f);
+    all = llm_cuda_logsumexp_row<true>(all, 1.0f);
+    const float log_norm = norm.max + logf(norm.sum), log_all = all.max + logf(all.sum);
+    if (at.lane == 0) llm_store(loss, at.row, log_norm - log_all);
+    for (size_t m = at.lane; dn && m < M; m += 32) {
+        const float part = llm_cuda_output_layer_density_part(&square, zn, tn, m, M, D);
+        const float share = expf(part - log_all) / (float)N;
+        const float pi = expf(llm_load(zn, m) - log_norm) / (float)N;
+        const float precision = expf(-2.0f * llm_load(zn, M + m));
+        llm_store(dn, m, pi - share);
+        llm_store(dn, M + m, share * ((float)D - square * precision));
+        for (size_t d = 0; d < D; d++) {
+            const float e = llm_load(zn, 2 * M + m * D + d) - llm_load(tn, d);
+            llm_store(dn, 2 * M + m * D + d, share * e * precision);
+        }
+    }
+}
+
+/* loss (N), one a row, dz (N,M(2+D)) or NULL <- z (N,M(2+D)), t (N,D):
+ * llm_output_layer_mixture_loss returns the mean of loss; dz is the gradient of that mean. M >
+ * 0. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_output_layer_density_mixture(float *loss, float *dz, const float *z, const float *t,
+                                      size_t N, size_t D, size_t M, cudaStream_t stream) {
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_output_layer_density_kernel, llm_row_blocks(N, true), 128, 0, stream, loss, dz,
+               z, t, N, D, M);
+    return cudaGetLastError();
+}
+
+/* @mlp ------------------------------------------------------ Multilayer perceptron
+ *
+ * Loss and gradient of a small net in one kernel: the weights lie in shared memory, and so does the
+ * block's share of their gradient; an example goes up through all layers and down again without
+ * leaving the block. As a chain of matrix products a net of this size is a dozen launches, each of
+ * them shorter than its launch. Blocks take every gridDim.x-th row; a second kernel adds their
+ * shares in a fixed order, so the result does not depend on who was first.
+ *
+ * Moves the inputs once, the weights once a block, and two gradients a block: for the few hundred
+ * rows of a batch far less than the activations of a layerwise path. Limit: the additions of one
+ * example, whose layers wait for each other; shared memory bounds the net, 2 P floats and its
+ * units.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation
+ * see     dense (layer by layer, for nets that are larger)
+ * topics  -
+ */
+enum { LLM_CUDA_MLP_LAYERS = 8 }; /* at most */
+
+/* An llm_mlp by value. */
+struct llm_cuda_mlp {
+    unsigned size[LLM_CUDA_MLP_LAYERS + 1];
+    int layers, act, head;
+};
+
+/* The link of one unit, and the loss of a row at it, for all heads but SOFTMAX. */
+LLM_DEVICE float llm_cuda_mlp_link(float z, int head) {
+    return head == LLM_OUTPUT_LAYER_MSE       ? z
+           : head == LLM_OUTPUT_LAYER_BCE     ? llm_cuda_activation_sigmoid(z)
+           : head == LLM_OUTPUT_LAYER_POISSON ? expf(z)
+                                              : llm_cuda_activation_softplus(z);
+}
+LLM_DEVICE float llm_cuda_mlp_cost(float z, float t, int head) {
+    const float p = llm_cuda_mlp_link(z, head);
+    return head == LLM_OUTPUT_LAYER_BCE
+               ? t * llm_cuda_activation_softplus(-z) + (1.0f - t) * llm_cuda_activation_softplus(z)
+           : head == LLM_OUTPUT_LAYER_POISSON ? p - t * z
+                                              : 0.5f * (p - t) * (p - t);
+}
+
+/* The loss of a row in thread 0, and dz, its gradient over N, in z's place <- z (K), t (K) or the
+ * label. */
+LLM_DEVICE void llm_cuda_mlp_head(float *loss, float *z, float *lse, int label, const float *t,
+                                  unsigned K, float N, int head) {
+    if (threadIdx.x == 0) {
+        float sum = 0.0f, max = -INFINITY;
+        if (head == LLM_OUTPUT_LAYER_SOFTMAX) {
+            for (unsigned k = 0; k < K; k++) max = fmaxf(max, z[k]);
+            for (unsigned k = 0; k < K; k++) sum += expf(z[k] - max);
+            *lse = max + logf(sum);
+            sum = 0.0f;
+        }
+        for (unsigned k = 0; k < K; k++) {
+            const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+            if (head != LLM_OUTPUT_LAYER_SOFTMAX)
+                sum += llm_cuda_mlp_cost(z[k], tk, head);
+            else if (tk != 0.0f)
+                sum += tk * (*lse - z[k]);
+        }
+        llm_store(loss, 0, sum);
+    }
+    __syncthreads();
+    for (unsigned k = threadIdx.x; k < K; k += blockDim.x) {
+        const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+        const float p =
+            head == LLM_OUTPUT_LAYER_SOFTMAX ? expf(z[k] - *lse) : llm_cuda_mlp_link(z[k], head);
+        const float slope =
+            head == LLM_OUTPUT_LAYER_POSITIVE ? llm_cuda_activation_sigmoid(z[k]) : 1.0f;
+        z[k] = (p - tk) * slope / N;
+    }
+    __syncthreads();
+}
+
+LLM_KERNEL void llm_mlp_gradient_kernel(float *loss, float *part, const float *w, const float *x,
+                                        const int *label, const float *target, llm_cuda_mlp net,
+                                        size_t N, unsigned P, unsigned units) {
+    LLM_DYNAMIC_SHARED(float, sw);
+    float *g = sw + P, *a = g + P, *z = a + units, *lse = z + units; /* a, z of x and every layer */
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x) {
+        sw[i] = llm_load(w, i);
+        g[i] = 0.0f;
+    }
+    __syncthreads();
+    for (size_t row = blockIdx.x; row < N; row += gridDim.x) {
+        unsigned at = 0, weight = 0; /* where layer l begins in a and z, and in sw */
+        for (unsigned c = threadIdx.x; c < net.size[0]; c += blockDim.x)
+            a[c] = llm_load(x, row * net.size[0] + c);
+        __syncthreads();
+        for (int l = 1; l <= net.layers; l++) {
+            const unsigned in = net.size[l - 1], out = net.size[l], next = at + in;
+            for (unsigned o = threadIdx.x; o < out; o += blockDim.x) {
+                float sum = sw[weight + in * out + o];
+                for (unsigned c = 0; c < in; c++) sum += sw[weight + o * in + c] * a[at + c];
+                z[next + o] = sum;
+                a[next + o] = llm_cuda_activation_value(sum, net.act);
+            }
+            at = next;
+            weight += out * (in + 1);
+            __syncthreads();
+        }
+        const unsigned K = net.size[net.layers];
+        llm_cuda_mlp_head(loss + row, z + at, lse, label ? label[row] : 0,
+                          target ? target + row * K : NULL, K, (float)N, net.head);
+        for (int l = net.layers; l > 0; l--) { /* z of layer l holds dz */
+            const unsigned in = net.size[l - 1], out = net.size[l], below = at - in;
+            weight -= out * (in + 1);
+            for (unsigned i = threadIdx.x; i < out * in; i += blockDim.x)
+                g[weight + i] += z[at + i / in] * a[below + i % in];
+            for (unsigned o = threadIdx.x; o < out; o += blockDim.x)
+                g[weight + in * out + o] += z[at + o];
+            for (unsigned c = threadIdx.x; l > 1 && c < in; c += blockDim.x) {
+                float sum = 0.0f;
+                for (unsigned o = 0; o < out; o++) sum += z[at + o] * sw[weight + o * in + c];
+                z[below + c] = sum * llm_cuda_activation_slope(z[below + c], net.act);
+            }
+            at = below;
+            __syncthreads();
+        }
+    }
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x)
+        llm_store(part, (size_t)blockIdx.x * P + i, g[i]);
+}
+
+/* Blocks for N rows: the shares of the gradient that scratch must have room for. */
+static inline __attribute__((unused)) size_t llm_cuda_mlp_shares(size_t N) {
+    return N < 64 ? N : 64;
+}
+
+/* loss (N), one a row, dw += the gradient of their mean <- w, x (N,size[0]) and label (N) or target
+ * (N,size[layers]), the other NULL: llm_mlp_gradient, for nets of at most 8 layers whose weights,
+ * twice, fit into a block's shared memory (227 KB: 28000 weights). scratch: llm_cuda_mlp_shares(N)
+ * times the number of weights. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_mlp_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, const float *x,
+                      const int *label, const float *target, size_t N, float *scratch,
+                      cudaStream_t stream) {
+    LLM_ASSERT(m->layers <= LLM_CUDA_MLP_LAYERS);
+    if (N == 0) return cudaSuccess;
+    const size_t P = llm_mlp_param_count(m), shares = llm_cuda_mlp_shares(N);
+    llm_cuda_mlp net;
+    unsigned units = 0;
+    net.layers = (int)m->layers, net.act = m->act, net.head = m->head;
+    for (size_t l = 0; l <= m->layers; l++) units += net.size[l] = (unsigned)m->size[l];
+    const size_t shared = (2 * P + 2 * units + 1) * sizeof(float);
+    LLM_LAUNCH(llm_mlp_gradient_kernel, (unsigned)shares, 256, shared, stream, loss, scratch, w, x,
+               label, target, net, N, (unsigned)P, units);
+    const cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, shares, P, stream) : error;
 }
 
 /* @residual ------------------------------------------------- Residual connection
@@ -3336,6 +5894,254 @@ static inline cudaError_t llm_cuda_dropout_backward(T *dx, const T *dy, size_t n
     LLM_LAUNCH(dropout_backward, llm_place_blocks(1, n, wide ? (size_t)V : 1), 256, 0, stream, dx,
                dy, n, p, seed, offset);
     return cudaGetLastError();
+}
+
+/* @batchnorm ------------------------------------------------ Batch normalization
+ *
+ * Each pass is two trips through memory, since the first number cannot be normalized before the
+ * last one is read. The reduction: a block takes a channel (S > 1: a warp a plane, lanes along the
+ * pixels), or 32 channels (S = 1, or pictures with the channel last, N H W rows: a lane a channel),
+ * and a slice of the samples. Means and squares are Welford's in each thread and Chan's from there
+ * on, so a large mean costs no digits. Slices are fixed by the shape and merged in order.
+ *
+ * Forward moves 3 elements for each one of x (x in twice, y out) where 2 would do if x stayed in
+ * cache. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     batchnorm_backward, layernorm
+ * topics  -
+ */
+
+/* v: count, mean, squares about the mean. One more number; and those of another thread. */
+template <typename T> struct llm_cuda_batchnorm_welford {
+    const T *x;
+    LLM_DEVICE_METHOD void add(float (&v)[3], size_t i, size_t c) const {
+        (void)c;
+        const float number = llm_load(x, i), d = number - v[1];
+        v[0] += 1.0f;
+        v[1] += d / v[0];
+        v[2] += d * (number - v[1]);
+    }
+    LLM_DEVICE_METHOD void merge(float (&v)[3], const float (&w)[3]) const {
+        if (w[0] == 0.0f) return;
+        const float n = v[0] + w[0], d = w[1] - v[1], share = w[0] / n;
+        v[2] += w[2] + d * d * share * v[0];
+        v[1] += d * share;
+        v[0] = n;
+    }
+};
+/* part (slices,C,3): the reduction of slice blockIdx.y, of channel blockIdx.x or 32 of them. */
+template <bool planes, typename F>
+LLM_KERNEL void llm_batchnorm_reduce_kernel(float *part, F f, size_t N, size_t C, size_t S,
+                                            size_t slice) {
+    __shared__ float shared[8][3][32];
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t c = planes ? blockIdx.x : (size_t)blockIdx.x * 32 + lane;
+    const size_t first = blockIdx.y * slice, end = first + slice < N ? first + slice : N;
+    float v[3] = {0.0f, 0.0f, 0.0f}, other[3];
+    for (size_t n = first + warp; n < end && c < C; n += 8)
+        for (size_t s = planes ? lane : 0; s < S; s += 32) f.add(v, (n * C + c) * S + s, c);
+    for (int distance = 16; planes && distance > 0; distance /= 2) {
+        LLM_UNROLL
+        for (int k = 0; k < 3; k++) other[k] = __shfl_xor_sync(0xffffffffu, v[k], distance);
+        f.merge(v, other);
+    }
+    LLM_UNROLL
+    for (int k = 0; k < 3; k++) shared[warp][k][lane] = v[k];
+    __syncthreads();
+    if (warp > 0 || c >= C || (planes && lane > 0)) return;
+    for (int w = 1; w < 8; w++) {
+        LLM_UNROLL
+        for (int k = 0; k < 3; k++) other[k] = shared[w][k][lane];
+        f.merge(v, other);
+    }
+    for (size_t k = 0; k < 3; k++) llm_store(part, (blockIdx.y * C + c) * 3 + k, v[k]);
+}
+
+/* mean, rstd (C) and the running averages <- the parts, a thread a channel. */
+LLM_KERNEL void llm_batchnorm_finish_kernel(float *mean, float *rstd, llm_batchnorm layer,
+                                            const float *part, size_t slices) {
+    const size_t c = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= layer.C) return;
+    const llm_cuda_batchnorm_welford<float> f = {NULL};
+    float v[3] = {0.0f, 0.0f, 0.0f}, other[3];
+    for (size_t s = 0; s < slices; s++) {
+        for (size_t k = 0; k < 3; k++) other[k] = llm_load(part, (s * layer.C + c) * 3 + k);
+        f.merge(v, other);
+    }
+    const float m = llm_load(layer.running_mean, c), var = llm_load(layer.running_var, c);
+    llm_store(layer.running_mean, c, m + layer.momentum * (v[1] - m));
+    llm_store(layer.running_var, c, var + layer.momentum * (v[2] / (v[0] - 1.0f) - var));
+    llm_store(mean, c, v[1]);
+    llm_store(rstd, c, rsqrtf(v[2] / v[0] + layer.eps));
+}
+/* y <- w (x - mean) rstd + b, V entries a thread: all of one channel, or of V neighbours (S =
+ * 1). */
+template <typename T, int V>
+LLM_KERNEL void llm_batchnorm_apply_kernel(T *y, const T *x, const float *mean, const float *rstd,
+                                           llm_batchnorm layer, size_t n, size_t S) {
+    const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i >= n) return;
+    float v[V];
+    llm_load_vector(v, x, i);
+    LLM_UNROLL
+    for (size_t k = 0; k < V; k++) {
+        const size_t c = S == 1 ? (i + k) % layer.C : i / S % layer.C;
+        const float scale = llm_load(rstd, c) * (layer.w ? llm_load(layer.w, c) : 1.0f);
+        v[k] = (v[k] - llm_load(mean, c)) * scale + (layer.b ? llm_load(layer.b, c) : 0.0f);
+    }
+    llm_store_vector(y, i, v);
+}
+/* Slices of the samples: so many that their blocks fill a large card. Scratch of both passes in
+ * floats. */
+static inline __attribute__((unused)) size_t llm_cuda_batchnorm_slices(size_t N, size_t C,
+                                                                       size_t S) {
+    const size_t blocks = S > 1 ? C : (C + 31) / 32, wanted = blocks ? (263 + blocks) / blocks : 1;
+    const size_t most = (N + 7) / 8; /* a sample for each warp */
+    return wanted < most ? wanted : most;
+}
+static inline __attribute__((unused)) size_t llm_cuda_batchnorm_scratch(size_t N, size_t C,
+                                                                        size_t S) {
+    return (3 * llm_cuda_batchnorm_slices(N, C, S) + 2) * C;
+}
+template <typename F>
+static inline cudaError_t llm_cuda_batchnorm_reduce(float *part, F f, size_t N, size_t C, size_t S,
+                                                    cudaStream_t stream) {
+    const size_t slices = llm_cuda_batchnorm_slices(N, C, S), slice = (N + slices - 1) / slices;
+    const dim3 grid((unsigned)(S > 1 ? C : (C + 31) / 32), (unsigned)slices);
+    const auto batchnorm_reduce =
+        S > 1 ? llm_batchnorm_reduce_kernel<true, F> : llm_batchnorm_reduce_kernel<false, F>;
+    LLM_LAUNCH(batchnorm_reduce, grid, 256, 0, stream, part, f, N, C, S, slice);
+    return cudaGetLastError();
+}
+/* y (N,C,S) <- x: as llm_batchnorm_apply; mean and rstd may be the running ones. y may be x. */
+template <typename T>
+static inline cudaError_t llm_cuda_batchnorm_apply(T *y, const T *x, const float *mean,
+                                                   const float *rstd, const llm_batchnorm *layer,
+                                                   size_t N, size_t S, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t n = N * layer->C * S;
+    if (n == 0) return cudaSuccess;
+    const bool wide = llm_aligned(y, S == 1 ? n : S) && llm_aligned(x, S == 1 ? n : S);
+    const auto batchnorm_apply =
+        wide ? llm_batchnorm_apply_kernel<T, V> : llm_batchnorm_apply_kernel<T, 1>;
+    LLM_LAUNCH(batchnorm_apply, (unsigned)((n / (wide ? (size_t)V : 1) + 255) / 256), 256, 0,
+               stream, y, x, mean, rstd, *layer, n, S);
+    return cudaGetLastError();
+}
+/* y (N,C,S), mean, rstd (C) <- x: as llm_batchnorm_forward_train, the layer's arrays on the device.
+ * N S > 1, else an invalid value. T is float or llm_bf16. scratch: llm_cuda_batchnorm_scratch
+ * floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_batchnorm_forward_train(T *y, float *mean, float *rstd,
+                                                           const T *x, const llm_batchnorm *layer,
+                                                           size_t N, size_t S, float *scratch,
+                                                           cudaStream_t stream) {
+    if (N * S <= 1) return cudaErrorInvalidValue;
+    if (layer->C == 0) return cudaSuccess;
+    const llm_cuda_batchnorm_welford<T> f = {x};
+    const cudaError_t reduced = llm_cuda_batchnorm_reduce(scratch, f, N, layer->C, S, stream);
+    LLM_LAUNCH(llm_batchnorm_finish_kernel, (unsigned)((layer->C + 255) / 256), 256, 0, stream,
+               mean, rstd, *layer, scratch, llm_cuda_batchnorm_slices(N, layer->C, S));
+    const cudaError_t done[] = {reduced, cudaGetLastError(),
+                                llm_cuda_batchnorm_apply(y, x, mean, rstd, layer, N, S, stream)};
+    return llm_cuda_first_error(done);
+}
+
+/* @batchnorm_backward --------------------------------------- Batch normalization, the way back
+ *
+ * The same reduction with other numbers, the sums of dy and of dy (x - mean), which are the
+ * gradients of b and w; then dx. Machines that share a batch would add the sums in between.
+ *
+ * Moves 6 elements for each one of x (dy, x in twice; dx in, out) where 4 would do if dy and x
+ * stayed in cache. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, batchnorm
+ * see     batchnorm
+ * topics  -
+ */
+
+/* v: sums of dy and of dy (x - mean). */
+template <typename T> struct llm_cuda_batchnorm_products {
+    const T *dy, *x;
+    const float *mean;
+    LLM_DEVICE_METHOD void add(float (&v)[3], size_t i, size_t c) const {
+        const float d = llm_load(dy, i);
+        v[0] += d;
+        v[1] += d * (llm_load(x, i) - llm_load(mean, c));
+    }
+    LLM_DEVICE_METHOD void merge(float (&v)[3], const float (&w)[3]) const {
+        v[0] += w[0], v[1] += w[1];
+    }
+};
+
+/* sum, along (C) <- the parts; dw, db (C) +=, or NULL. */
+LLM_KERNEL void llm_batchnorm_sums_kernel(float *sum, float *along, float *dw, float *db,
+                                          const float *rstd, const float *part, size_t C,
+                                          size_t slices) {
+    const size_t c = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    float plain = 0.0f, times = 0.0f;
+    for (size_t s = 0; s < slices; s++) {
+        plain += llm_load(part, (s * C + c) * 3);
+        times += llm_load(part, (s * C + c) * 3 + 1);
+    }
+    times *= llm_load(rstd, c);
+    llm_store(sum, c, plain);
+    llm_store(along, c, times);
+    if (dw) llm_store(dw, c, llm_load(dw, c) + times);
+    if (db) llm_store(db, c, llm_load(db, c) + plain);
+}
+
+/* dx += w rstd (dy - sum share - (x - mean) rstd along share); share is 1 / M, 0 at inference. */
+template <typename T, int V>
+LLM_KERNEL void llm_batchnorm_dx_kernel(T *dx, const T *dy, const T *x, const float *mean,
+                                        const float *rstd, const float *sum, const float *along,
+                                        llm_batchnorm layer, size_t n, size_t S, float share) {
+    const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * V;
+    if (i >= n) return;
+    float d[V], v[V], g[V];
+    llm_load_vector(d, dx, i);
+    llm_load_vector(v, x, i);
+    llm_load_vector(g, dy, i);
+    LLM_UNROLL
+    for (size_t k = 0; k < V; k++) {
+        const size_t c = S == 1 ? (i + k) % layer.C : i / S % layer.C;
+        const float r = llm_load(rstd, c), scale = r * (layer.w ? llm_load(layer.w, c) : 1.0f);
+        const float tilt = (v[k] - llm_load(mean, c)) * r * llm_load(along, c);
+        d[k] += scale * (g[k] - share * (llm_load(sum, c) + tilt));
+    }
+    llm_store_vector(dx, i, d);
+}
+
+/* dx (N,C,S), dw, db (C) +=: as llm_batchnorm_backward. Any of the three may be NULL. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_batchnorm_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const float *mean,
+                            const float *rstd, const llm_batchnorm *layer, size_t N, size_t S,
+                            bool training, float *scratch, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    const size_t C = layer->C, n = N * C * S, slices = llm_cuda_batchnorm_slices(N, C, S);
+    if (n == 0) return cudaSuccess;
+    float *sum = scratch + 3 * slices * C, *along = sum + C;
+    const llm_cuda_batchnorm_products<T> f = {dy, x, mean};
+    const cudaError_t reduced = llm_cuda_batchnorm_reduce(scratch, f, N, C, S, stream);
+    LLM_LAUNCH(llm_batchnorm_sums_kernel, (unsigned)((C + 255) / 256), 256, 0, stream, sum, along,
+               dw, db, rstd, scratch, C, slices);
+    const cudaError_t summed = cudaGetLastError();
+    if (dx) {
+        const size_t row = S == 1 ? n : S;
+        const bool wide = llm_aligned(dx, row) && llm_aligned(dy, row) && llm_aligned(x, row);
+        const auto batchnorm_dx =
+            wide ? llm_batchnorm_dx_kernel<T, V> : llm_batchnorm_dx_kernel<T, 1>;
+        LLM_LAUNCH(batchnorm_dx, (unsigned)((n / (wide ? (size_t)V : 1) + 255) / 256), 256, 0,
+                   stream, dx, dy, x, mean, rstd, sum, along, *layer, n, S,
+                   training ? 1.0f / (float)(N * S) : 0.0f);
+    }
+    const cudaError_t done[] = {reduced, summed, cudaGetLastError()};
+    return llm_cuda_first_error(done);
 }
 
 /* @layernorm ------------------------------------------------ Layer normalization
@@ -3665,6 +6471,330 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
                    C * sizeof(float), stream, dx, part, dy, x, w, rstd, N, C);
     const cudaError_t error = cudaGetLastError();
     return dw && error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, blocks, C, stream) : error;
+}
+
+/* @conv2d --------------------------------------------------- Convolution: where its numbers lie
+ *
+ * All three passes of a convolution are products whose operands are not matrices in memory but
+ * rules. An entry of an operand is the number at place + step, and each of the two adds an offset,
+ * a row and a column; what lies outside the picture, or between the pixels of a stride on the way
+ * back, is 0. So the columns of the reference are never written (implicit GEMM):
+ *
+ *     forward  M = O, N = pixels of y, K = C u v      a = w     b = x at (n,i,j) + (c,u,v)
+ *     dx       M = C, N = pixels of x, K = O u v      a = w     b = dy at (n,r,q) - (o,u,v)
+ *     dw       M = O, N = C u v,  K = pixels of y     a = dy    b = x as in forward
+ *
+ * source  Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning", section 3
+ * needs   cuda_launch, cuda_memory
+ * see     conv2d_gemm
+ * topics  -
+ */
+struct llm_cuda_conv2d {
+    int N, C, H, W, O, I, J; /* C and O of a group */
+    int kernel[2], stride[2], pad[2], dilation[2], groups;
+};
+/* The same with N pictures, in numbers that kernels compute with. */
+static inline __attribute__((unused)) llm_cuda_conv2d llm_cuda_conv2d_of(const llm_conv2d *c,
+                                                                         size_t N) {
+    llm_cuda_conv2d s = {(int)N,
+                         (int)(c->C / c->groups),
+                         (int)c->H,
+                         (int)c->W,
+                         (int)(c->O / c->groups),
+                         (int)llm_conv2d_size(c, 0),
+                         (int)llm_conv2d_size(c, 1),
+                         {(int)c->kernel[0], (int)c->kernel[1]},
+                         {(int)c->stride[0], (int)c->stride[1]},
+                         {(int)c->pad[0], (int)c->pad[1]},
+                         {(int)c->dilation[0], (int)c->dilation[1]},
+                         (int)c->groups};
+    return s;
+}
+
+enum { LLM_CUDA_CONV2D_FORWARD, LLM_CUDA_CONV2D_DX, LLM_CUDA_CONV2D_DW };
+struct llm_cuda_conv2d_at {
+    size_t offset;
+    int row, column;
+};
+
+/* Index i along M (of a), N (of b) or K of a pass: what it adds. */
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_a_place(const llm_cuda_conv2d &s, int i) {
+    const int area = s.kernel[0] * s.kernel[1];
+    const int each = pass == LLM_CUDA_CONV2D_FORWARD ? s.C * area /* row of w */
+                     : pass == LLM_CUDA_CONV2D_DX    ? area       /* its column */
+                                                     : s.I * s.J;    /* plane of dy */
+    const llm_cuda_conv2d_at at = {(size_t)i * (size_t)each, 0, 0};
+    return at;
+}
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_a_step(const llm_cuda_conv2d &s, int i) {
+    const int area = s.kernel[0] * s.kernel[1], P = s.I * s.J;
+    llm_cuda_conv2d_at at = {(size_t)i, 0, 0};
+    if (pass == LLM_CUDA_CONV2D_DX) at.offset += (size_t)(i / area) * (size_t)((s.C - 1) * area);
+    if (pass == LLM_CUDA_CONV2D_DW)
+        at.offset = (size_t)(i / P) * (size_t)(s.groups * s.O) * (size_t)P + (size_t)(i % P);
+    return at;
+}
+/* A pixel of y as it looks at x; for dx a pixel of x as it looks at dy, in units of x. */
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_pixel(const llm_cuda_conv2d &s, int i) {
+    const bool back = pass == LLM_CUDA_CONV2D_DX;
+    const int height = back ? s.H : s.I, width = back ? s.W : s.J, p = i % (height * width);
+    const int n = i / (height * width), row = p / width, column = p % width;
+    const size_t picture = (size_t)s.groups * (back ? (size_t)s.O * (size_t)(s.I * s.J)
+                                                    : (size_t)s.C * (size_t)(s.H * s.W));
+    const llm_cuda_conv2d_at at = {(size_t)n * picture,
+                                   back ? row + s.pad[0] : row * s.stride[0] - s.pad[0],
+                                   back ? column + s.pad[1] : column * s.stride[1] - s.pad[1]};
+    return at;
+}
+/* A kernel pixel, channel included. */
+template <int pass>
+LLM_DEVICE llm_cuda_conv2d_at llm_cuda_conv2d_tap(const llm_cuda_conv2d &s, int k) {
+    const bool back = pass == LLM_CUDA_CONV2D_DX;
+    const int area = s.kernel[0] * s.kernel[1], channel = k / area, uv = k % area;
+    const int u = uv / s.kernel[1] * s.dilation[0], v = uv % s.kernel[1] * s.dilation[1];
+    const llm_cuda_conv2d_at at = {(size_t)channel * (size_t)(back ? s.I * s.J : s.H * s.W),
+                                   back ? -u : u, back ? -v : v};
+    return at;
+}
+/* The entry of x, or of dy on the way back, where the two meet. */
+template <int pass, typename T>
+LLM_DEVICE float llm_cuda_conv2d_load(const llm_cuda_conv2d &s, const T *x,
+                                      const llm_cuda_conv2d_at &a, const llm_cuda_conv2d_at &b) {
+    const bool back = pass == LLM_CUDA_CONV2D_DX;
+    int row = a.row + b.row, column = a.column + b.column;
+    if (back && (s.stride[0] > 1 || s.stride[1] > 1)) {
+        if (row % s.stride[0] != 0 || column % s.stride[1] != 0) return 0.0f;
+        row /= s.stride[0], column /= s.stride[1];
+    }
+    const int height = back ? s.I : s.H, width = back ? s.J : s.W;
+    if (row < 0 || column < 0 || row >= height || column >= width) return 0.0f;
+    return llm_load(x, a.offset + b.offset + (size_t)(row * width + column));
+}
+
+/* What becomes of the sum at channel r of a group and pixel q of all pictures, P a picture: out <-
+ * v + bias, or out += v; of dw's at (r, q): a slice of scratch, or dw += v. */
+template <typename T> struct llm_cuda_conv2d_forward_end {
+    T *y;
+    const T *b;
+    LLM_DEVICE_METHOD void operator()(const llm_cuda_conv2d &s, size_t g, size_t r, size_t q,
+                                      float v) const {
+        const size_t P = (size_t)(s.I * s.J), o = g * (size_t)s.O + r;
+        const size_t at = (q / P * (size_t)(s.groups * s.O) + o) * P + q % P;
+        llm_store(y, at, v + (b ? llm_load(b, o) : 0.0f));
+    }
+};
+template <typename T> struct llm_cuda_conv2d_dx_end {
+    T *dx;
+    LLM_DEVICE_METHOD void operator()(const llm_cuda_conv2d &s, size_t g, size_t r, size_t q,
+                                      float v) const {
+        const size_t P = (size_t)(s.H * s.W), c = g * (size_t)s.C + r;
+        const size_t at = (q / P * (size_t)(s.groups * s.C) + c) * P + q % P;
+        llm_store(dx, at, llm_load(dx, at) + v);
+    }
+};
+struct llm_cuda_conv2d_dw_end {
+    float *out;
+    bool slices;
+    LLM_DEVICE_METHOD void operator()(const llm_cuda_conv2d &s, size_t g, size_t r, size_t q,
+                                      float v) const {
+        const size_t K = (size_t)(s.C * s.kernel[0] * s.kernel[1]),
+                     all = (size_t)(s.groups * s.O) * K;
+        const size_t at = (slices ? blockIdx.z * all : 0) + (g * (size_t)s.O + r) * K + q;
+        llm_store(out, at, v + (slices ? 0.0f : llm_load(out, at)));
+    }
+};
+
+/* @conv2d_gemm ---------------------------------------------- Convolution as a matrix product
+ *
+ * Forward, dx and dw with the tile and the registers of @cuda_gemm, on the operands of @conv2d. The
+ * side that does not change along K is taken apart into picture, row and column once; the other at
+ * each step, which costs divisions: one set for four numbers forwards and for dx, four sets for dw.
+ * dw has few tiles and a long sum, so its pixels are cut into slices, added in order: the result
+ * does not depend on which block was first. With a stride s, dx multiplies s^2 times as often, most
+ * of it by zeros.
+ *
+ * 2 N P O K operations forwards, twice that backwards. x is read from cache once for each kernel
+ * pixel and each 128 outputs, and once from memory. Limit: float multiply-adds and the address
+ * arithmetic beside them.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense, conv2d
+ * see     dense
+ * topics  -
+ */
+/* The product of a pass for group blockIdx.y, slice blockIdx.z; as llm_gemm_kernel but for where
+ * numbers come from. a is turned in no pass; b (pixels along its rows) but for dw. */
+template <int pass, typename T, typename E>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_conv2d_gemm_kernel(E epilogue, const T *a, const T *b, llm_cuda_conv2d s, int M, int N,
+                           int K, int slice) {
+    enum { turned = pass != LLM_CUDA_CONV2D_DW, PLACES = turned ? 4 : 1 };
+    __shared__ __align__(16) float a_tile[2][8][LLM_CUDA_GEMM_TILE + 4],
+        b_tile[2][8][LLM_CUDA_GEMM_TILE + 4];
+    const unsigned t = threadIdx.x, x = t % 16 * 4, y = t / 16 * 4;
+    const size_t group = blockIdx.y;
+    const size_t of_w = (size_t)(s.O * s.C * s.kernel[0] * s.kernel[1]);
+    const size_t of_x = (size_t)s.C * (size_t)(s.H * s.W), of_y = (size_t)s.O * (size_t)(s.I * s.J);
+    a += group * (pass == LLM_CUDA_CONV2D_DW ? of_y : of_w);
+    b += group * (pass == LLM_CUDA_CONV2D_DX ? of_y : of_x);
+    size_t row, column;
+    llm_cuda_gemm_tile(row, column, (size_t)M, (size_t)N);
+    const int first = (int)blockIdx.z * slice, end = first + slice < K ? first + slice : K;
+
+    /* this thread's places: one row of a; of b four pixels, or one row */
+    const int a_row = (int)row + (int)t / 2,
+              b_row = (int)column + (turned ? (int)t % 32 * 4 : (int)t / 2);
+    const llm_cuda_conv2d_at a_at = llm_cuda_conv2d_a_place<pass>(s, a_row);
+    llm_cuda_conv2d_at b_at[PLACES];
+    LLM_UNROLL
+    for (int i = 0; i < PLACES; i++)
+        b_at[i] = turned ? llm_cuda_conv2d_pixel<pass>(s, b_row + i)
+                         : llm_cuda_conv2d_tap<pass>(s, b_row);
+
+    float c[8][8] = {};
+    for (int k = first, now = 0; k < end; k += 8, now ^= 1) {
+        float a_next[4], b_next[4];
+        LLM_UNROLL
+        for (int i = 0; i < 4; i++) {
+            const int step = k + (int)t % 2 * 4 + i;
+            a_next[i] = 0.0f;
+            if (a_row < M && step < end)
+                a_next[i] = llm_load(a, a_at.offset + llm_cuda_conv2d_a_step<pass>(s, step).offset);
+        }
+        if (turned) {
+            const int step = k + (int)t / 32;
+            const llm_cuda_conv2d_at tap = llm_cuda_conv2d_tap<pass>(s, step);
+            LLM_UNROLL
+            for (int i = 0; i < PLACES; i++)
+                b_next[i] = step < end && b_row + i < N
+                                ? llm_cuda_conv2d_load<pass>(s, b, b_at[i], tap)
+                                : 0.0f;
+        } else {
+            LLM_UNROLL
+            for (int i = 0; i < 4; i++) {
+                const int step = k + (int)t % 2 * 4 + i;
+                b_next[i] = 0.0f;
+                if (step < end && b_row < N)
+                    b_next[i] = llm_cuda_conv2d_load<pass>(
+                        s, b, llm_cuda_conv2d_pixel<pass>(s, step), b_at[0]);
+            }
+        }
+        llm_cuda_gemm_put<false>(a_tile[now], a_next);
+        llm_cuda_gemm_put<turned>(b_tile[now], b_next);
+        __syncthreads(); /* the other buffer was read before the last one */
+        LLM_UNROLL
+        for (unsigned step = 0; step < 8; step++) {
+            float a_v[8], b_v[8];
+            LLM_UNROLL
+            for (unsigned i = 0; i < 8; i++) {
+                a_v[i] = a_tile[now][step][i / 4 * 64 + y + i % 4];
+                b_v[i] = b_tile[now][step][i / 4 * 64 + x + i % 4];
+            }
+            LLM_UNROLL
+            for (unsigned i = 0; i < 8; i++) {
+                LLM_UNROLL
+                for (unsigned j = 0; j < 8; j++) c[i][j] += a_v[i] * b_v[j];
+            }
+        }
+    }
+    LLM_UNROLL
+    for (unsigned i = 0; i < 8; i++) {
+        LLM_UNROLL
+        for (unsigned j = 0; j < 8; j++) {
+            const size_t r = row + i / 4 * 64 + y + i % 4, q = column + j / 4 * 64 + x + j % 4;
+            if (r < (size_t)M && q < (size_t)N) epilogue(s, group, r, q, c[i][j]);
+        }
+    }
+}
+
+/* The kernel on all groups and slices. */
+template <int pass, typename T, typename E>
+static inline cudaError_t
+llm_cuda_conv2d_launch(E end, const T *a, const T *b, const llm_cuda_conv2d &s, size_t M, size_t N,
+                       size_t K, size_t slices, size_t slice, cudaStream_t stream) {
+    if (M == 0 || N == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_conv2d_gemm_kernel<pass, T, E>),
+               dim3(llm_cuda_gemm_blocks(M, N), (unsigned)s.groups, (unsigned)slices), 256, 0,
+               stream, end, a, b, s, (int)M, (int)N, (int)K, (int)slice);
+    return cudaGetLastError();
+}
+
+/* Can every index be an int? */
+static inline __attribute__((unused)) bool llm_cuda_conv2d_fits(const llm_conv2d *c, size_t N) {
+    const size_t most = (size_t)1 << 30, P = llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    const size_t pixels = P > c->H * c->W ? P : c->H * c->W;
+    return pixels < most && N < most / pixels && c->C < most / pixels && c->O < most / pixels &&
+           llm_conv2d_weights(c) < most;
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w, b (O) or NULL: arguments as llm_conv2d_forward, T is float or
+ * llm_bf16. Sizes beyond 2^30 pixels are an invalid value. */
+template <typename T>
+static inline cudaError_t llm_cuda_conv2d_forward(T *y, const T *x, const T *w, const T *b,
+                                                  size_t N, const llm_conv2d *c,
+                                                  cudaStream_t stream) {
+    if (!llm_cuda_conv2d_fits(c, N)) return cudaErrorInvalidValue;
+    const llm_cuda_conv2d s = llm_cuda_conv2d_of(c, N);
+    const size_t K = llm_conv2d_sum(c), pixels = N * (size_t)(s.I * s.J);
+    const llm_cuda_conv2d_forward_end<T> end = {y, b};
+    return llm_cuda_conv2d_launch<LLM_CUDA_CONV2D_FORWARD, T>(end, w, x, s, (size_t)s.O, pixels, K,
+                                                              1, K, stream);
+}
+
+/* db (O) += the sums of dy's planes: a block a channel. */
+template <typename T>
+LLM_KERNEL void llm_conv2d_db_kernel(float *db, const T *dy, size_t N, size_t O, size_t P) {
+    float sum = 0.0f;
+    for (size_t i = threadIdx.x; i < N * P; i += blockDim.x)
+        sum += llm_load(dy, (i / P * O + blockIdx.x) * P + i % P);
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(db, blockIdx.x, llm_load(db, blockIdx.x) + sum);
+}
+
+/* Slices of the pixels for dw: so many that their tiles fill a large card, none under 256. */
+static inline __attribute__((unused)) size_t llm_cuda_conv2d_slices(size_t N, const llm_conv2d *c) {
+    const size_t P = llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    return llm_cuda_dense_slices(N * P, llm_conv2d_sum(c), c->O / c->groups);
+}
+
+/* dx (N,C,H,W), dw, db (O) +=: arguments as llm_conv2d_backward, any of the three may be NULL; T is
+ * float or llm_bf16. scratch: llm_cuda_conv2d_slices times the floats of w, or NULL where that is
+ * 1. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_conv2d_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const T *w, size_t N,
+                         const llm_conv2d *c, float *scratch, cudaStream_t stream) {
+    if (!llm_cuda_conv2d_fits(c, N)) return cudaErrorInvalidValue;
+    if (N == 0) return cudaSuccess;
+    const llm_cuda_conv2d s = llm_cuda_conv2d_of(c, N);
+    const size_t P = (size_t)(s.I * s.J), K = llm_conv2d_sum(c), area = c->kernel[0] * c->kernel[1];
+    const size_t weights = llm_conv2d_weights(c), of_dx = (size_t)s.O * area;
+    cudaError_t error = cudaSuccess;
+    if (dx) {
+        const llm_cuda_conv2d_dx_end<T> end = {dx};
+        error = llm_cuda_conv2d_launch<LLM_CUDA_CONV2D_DX, T>(
+            end, w, dy, s, (size_t)s.C, N * (size_t)(s.H * s.W), of_dx, 1, of_dx, stream);
+    }
+    if (dw && error == cudaSuccess) {
+        const size_t slices = llm_cuda_conv2d_slices(N, c);
+        const size_t slice = ((N * P + slices - 1) / slices + 7) / 8 * 8;
+        const llm_cuda_conv2d_dw_end end = {slices > 1 ? scratch : dw, slices > 1};
+        error = llm_cuda_conv2d_launch<LLM_CUDA_CONV2D_DW, T>(end, dy, x, s, (size_t)s.O, K, N * P,
+                                                              slices, slice, stream);
+        if (slices > 1 && error == cudaSuccess) {
+            LLM_LAUNCH(llm_dense_add_slices_kernel, (unsigned)((weights + 255) / 256), 256, 0,
+                       stream, dw, scratch, slices, weights);
+            error = cudaGetLastError();
+        }
+    }
+    if (db && error == cudaSuccess) {
+        LLM_LAUNCH(llm_conv2d_db_kernel<T>, (unsigned)c->O, 256, 0, stream, db, dy, N, c->O, P);
+        error = cudaGetLastError();
+    }
+    return error;
 }
 
 /* @07-optim ================================================= OPTIMIZATION */

@@ -88,9 +88,9 @@ int main(int argc, char **argv) {
     llm_gpt2_forward(&model, ids, NULL, 1, T);
 
     llm_buffer svg = {NULL, 0, 0};
-    const double side = one ? 16.0 : 120.0 / (double)T, corner = 120.0, step = 130.0;
+    const double side = one ? 16.0 : 160.0 / (double)T, corner = 120.0, step = 176.0, down = 192.0;
     const double width = one ? corner + side * (double)T + 10.0 : 10.0 + step * (double)c->heads;
-    const double height = one ? width : 10.0 + step * (double)c->layers;
+    const double height = one ? width : 28.0 + down * (double)c->layers;
     llm_buffer_print(&svg,
                      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" "
                      "font-family=\"monospace\" font-size=\"11\">\n"
@@ -99,11 +99,19 @@ int main(int argc, char **argv) {
     for (size_t l = 0; l < c->layers; l++)
         for (size_t h = 0; h < c->heads; h++) {
             const float *att = model.block[l].att + h * T * T;
+            const double x = 10.0 + step * (double)h, y = 24.0 + down * (double)l;
+            if (!one) draw_map(&svg, att, T, x, y, side);
             if (!one)
-                draw_map(&svg, att, T, 10.0 + step * (double)h, 10.0 + step * (double)l, side);
+                llm_buffer_print(&svg, "<text x=\"%.1f\" y=\"%.1f\">layer %zu, head %zu</text>\n",
+                                 x, y - 6.0, l, h);
             if (one && l == layer && h == head) draw_map(&svg, att, T, corner, corner, side);
         }
     if (one) draw_labels(&svg, &tokenizer, ids, T, corner, side);
+    if (!one)
+        llm_buffer_print(&svg,
+                         "<text x=\"10\" y=\"%.1f\" fill=\"#666\">a row: the token that looks; a "
+                         "column: what it looks at; dark: much</text>\n",
+                         height - 8.0);
     if (!llm_buffer_print(&svg, "</svg>\n")) return stop("out of memory", NULL);
     if (!llm_file_write(argv[3], svg.data, svg.size, &e)) return stop(e.message, NULL);
 

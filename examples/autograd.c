@@ -233,8 +233,8 @@ static bool draw(const session *s, const llm_dual *bar, size_t y, const char *pa
             llm_buffer_print(
                 &svg,
                 "<path d=\"M%.0f %.0fC%.0f %.0f -35 %d 0 %d\" fill=\"none\" stroke=\"#888\"/>\n"
-                "<text x=\"-3\" y=\"%d\" font-size=\"10\" text-anchor=\"end\" "
-                "fill=\"#b03a2e\">%.4g</text>\n",
+                "<text x=\"-3\" y=\"%d\" font-size=\"10\" text-anchor=\"end\" fill=\"#b03a2e\" "
+                "stroke=\"white\" stroke-width=\"3\" paint-order=\"stroke\">%.4g</text>\n",
                 x0, y0, x0 + 35.0, y0, k ? 38 : 18, k ? 38 : 18, k ? 50 : 13,
                 t->node[i].slope[k].v);
         }

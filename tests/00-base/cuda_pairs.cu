@@ -24,16 +24,17 @@ LLM_KERNEL void pairs(float *c, float *a_sq, float *b_sq, const T *a, const T *b
 
 template <typename F, typename T>
 static void check_pairs(size_t rows, size_t columns, size_t n, size_t offset) {
-    float *a = floats(rows * n), *b = floats(columns * n + offset), *c = floats(rows * columns);
+    float *a = floats(rows * n + offset), *b = floats(columns * n + offset);
+    float *c = floats(rows * columns);
     float *a_sq = floats(rows), *b_sq = floats(columns);
     llm_rng rng = llm_rng_seed(rows + n);
-    llm_rng_normal_fill(&rng, a, rows * n);
+    llm_rng_normal_fill(&rng, a, rows * n + offset);
     llm_rng_normal_fill(&rng, b, columns * n + offset);
-    const T *d_a = to_device_as<T>(a, rows * n);
+    const T *d_a = to_device_as<T>(a, rows * n + offset) + offset;
     const T *d_b = to_device_as<T>(b, columns * n + offset) + offset;
     float *d_c = to_device<float>(NULL, rows * columns);
     float *d_a_sq = to_device<float>(NULL, rows), *d_b_sq = to_device<float>(NULL, columns);
-    b += offset;
+    a += offset, b += offset;
     LLM_LAUNCH((pairs<F, T>), (unsigned)((rows + 63) / 64), 256, 0, 0, d_c, d_a_sq, d_b_sq, d_a,
                d_b, rows, columns, n);
     CHECK_CUDA(cudaGetLastError());

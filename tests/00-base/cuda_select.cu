@@ -54,7 +54,7 @@ template <int W> static void check_rows(size_t V, unsigned threads) {
         for (unsigned warp = 0; warp < threads / 32; warp++) {
             const unsigned long long pair = largest[row * 32 + warp];
             CHECK((size_t)(pair & 0xffffffffu) == best);
-            CHECK(row == 3 ? pair >> 32 == 0xffffffffu : llm_select_value(pair) == z[best]);
+            CHECK(pair >> 32 == (row == 3 ? 0xffffffffu : llm_top_k_key(z[best])));
         }
         CHECK(drawable[row] == (row != 2 && row != 3));
         for (size_t i = 0; i < V; i++) {

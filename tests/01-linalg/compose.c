@@ -214,5 +214,10 @@ TEST(compose, "stages that do not fit are named; differences keep 10 digits") {
     llm_compose_numjac(got, at, &stage[1], &arena);
     compose_exp_jacobian(want, at, &three);
     for (size_t i = 0; i < 9; i++) CHECK_NEAR(got[i], want[i], 2e-11);
+    size_t widest = 9, split[1];
+    double cost[1];
+    CHECK(llm_compose_check(&widest, stage, 0, NULL) && widest == 0);
+    CHECK_ASSERTS(llm_compose_jacobian(got, at, stage, 0, &arena, NULL));
+    CHECK_ASSERTS(llm_compose_order(split, cost, &widest, 0));
     llm_arena_destroy(&arena);
 }

@@ -116,6 +116,7 @@ TEST(cosine_similarity, "the k best: equals sorting, ties to the first, NaN last
         llm_argsort(want, key, M);
         for (size_t k = 0; k <= M; k++) {
             size_t *top = as_sizes(zeros(k), k);
+            for (size_t i = 0; i < k; i++) top[i] = 12345678;
             llm_cosine_similarity_topk(top, s, M, k);
             for (size_t i = 0; i < k; i++) CHECK(top[i] == want[i]);
         }

@@ -10,10 +10,12 @@ static uint32_t *csr_u32(const float *x, size_t n) {
 }
 static llm_csr csr_room(size_t rows, size_t count) {
     llm_csr a;
-    a.rows = rows, a.cols = 0;
+    a.rows = a.cols = 12345678; /* to be written, as all that follows */
     a.start = as_sizes(zeros(rows + 1), rows + 1);
     a.index = csr_u32(zeros(count), count);
     a.value = floats(count);
+    memset(a.start, 255, (rows + 1) * sizeof *a.start);
+    memset(a.index, 255, count * sizeof *a.index);
     return a;
 }
 static float *csr_as_floats(const uint32_t *x, const size_t *y, size_t n) {

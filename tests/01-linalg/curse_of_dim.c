@@ -135,3 +135,18 @@ TEST(curse_of_dim, "coinciding points, no discard, a query on a point, equal cou
     CHECK_ASSERTS(llm_curse_of_dim_hubness(occurs, dist, 5, 5, &arena));
     CHECK_ASSERTS(llm_curse_of_dim_twonn(dist, 2, 0.1, &arena));
 }
+
+TEST(curse_of_dim, "too few points are refused, just enough are not") {
+    llm_arena arena;
+    const float x[3] = {0, 1, 3}; /* squared distances; ratios 3, 2, 3/2 of second to first */
+    const float dist[9] = {INFINITY, 1, 9, 1, INFINITY, 4, 9, 4, INFINITY};
+    float mean, deviation;
+    CHECK(llm_arena_create(&arena, 1 << 12));
+    CHECK_ASSERTS(llm_curse_of_dim_contrast(x, x, 0, 1));
+    CHECK_ASSERTS(llm_curse_of_dim_shell(&mean, &deviation, x, 1, 1));
+    CHECK_ASSERTS(llm_curse_of_dim_twonn(dist, 2, 0.0, &arena));
+    const double a = log(1.5), b = log(2.0);
+    CHECK_NEAR(llm_curse_of_dim_twonn(dist, 3, 0.0, &arena),
+               (a * log(1.5) + b * log(3.0)) / (a * a + b * b), 1e-6);
+    llm_arena_destroy(&arena);
+}

@@ -86,3 +86,14 @@ TEST(feature_hash,
     CHECK_NEAR(square - mean * mean, variance, 0.3 * variance);
     CHECK(unsigned_mean > exact + 20.0 * sqrt(variance / SEEDS)); /* all collisions add up */
 }
+
+TEST(feature_hash, "bytes without a zero behind them; a single bucket") {
+    unsigned char *bytes = (unsigned char *)test_memory(3, 1);
+    uint32_t index = 9;
+    float value = 0.0f;
+    memcpy(bytes, "abc", 3);
+    CHECK(llm_feature_hash_murmur(bytes, 3, 0) == llm_feature_hash_murmur("abcd", 3, 0));
+    CHECK(llm_feature_hash_murmur(bytes, 3, 0) == 0xb3dd93fau); /* as everywhere */
+    llm_feature_hash(&index, &value, "word", 2.0f, 1, 0);
+    CHECK(index == 0 && fabsf(value) == 2.0f);
+}

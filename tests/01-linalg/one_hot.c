@@ -135,3 +135,11 @@ TEST(one_hot, "no rows, no columns, a table without categories") {
     llm_one_hot_decode(text, y, &empty, 1, 1, true);
     CHECK(text[0] == NULL);
 }
+
+TEST(one_hot, "a table is filled anew, from the first text on") {
+    const char *const text[3] = {"once", "b", "b"};
+    const char *names[3];
+    llm_one_hot table = {names, 77};
+    llm_one_hot_fit(&table, text, 3);
+    CHECK(table.count == 2 && strcmp(names[0], "b") == 0 && strcmp(names[1], "once") == 0);
+}

@@ -223,3 +223,12 @@ TEST(softmax, "along the middle axis as along the last of the transposed; masks,
     float one[1] = {0.0f};
     CHECK_ASSERTS(llm_softmax_axis_forward(one, one, 1, 1, 1, 0.0f));
 }
+
+TEST(softmax, "along an axis: scores of a thousand, of a thousand below 0") {
+    for (int sign = -1; sign <= 1; sign += 2) {
+        const float x[4] = {(float)sign * 1000.0f, 1.0f, (float)sign * 1000.0f, 1.0f};
+        float p[4];
+        llm_softmax_axis_forward(p, x, 1, 2, 2, 1.0f);
+        for (size_t i = 0; i < 4; i++) CHECK(p[i] == 0.5f);
+    }
+}

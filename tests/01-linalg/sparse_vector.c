@@ -96,6 +96,7 @@ TEST(sparse_vector, "pairs in any order: sorted, summed, zeros dropped, indices 
     const uint32_t far[6] = {4294967294u, 16777217u, 16777216u, 4294967293u, 65536u, 65535u};
     const float value[6] = {1, 2, 3, 4, 5, 6}, want[6] = {6, 5, 3, 2, 4, 1};
     llm_sparse_vector *a = sparse_new();
+    a->count = a->n = 77; /* to be written */
     CHECK(llm_sparse_vector_from_pairs(a, far, value, 6, 4294967295u, &arena, &error));
     CHECK_ALL_NEAR(a->value, want, 6, 0.0f);
     CHECK(a->index[0] == 65535u && a->index[5] == 4294967294u && llm_sparse_vector_valid(a));
@@ -136,4 +137,23 @@ TEST(sparse_vector, "validity, thresholds, NaN, the k largest") {
     llm_sparse_vector_top_k(a, 0, &arena);
     CHECK(a->count == 0 && a->n == 6 && arena.used == 0 && llm_sparse_vector_norm(a) == 0.0f);
     llm_arena_destroy(&arena);
+}
+
+TEST(sparse_vector, "nothing is read behind the last entry") {
+    uint32_t *low = (uint32_t *)test_memory(1, 4), *high = (uint32_t *)test_memory(1, 4);
+    float *x = floats(1), *y = floats(1);
+    low[0] = 0, high[0] = 3, x[0] = 2.0f, y[0] = 5.0f;
+    llm_sparse_vector a, b;
+    a.index = low, a.value = x, a.n = 4, a.count = 1;
+    b.index = high, b.value = y, b.n = 4, b.count = 1;
+    CHECK(llm_sparse_vector_dot(&a, &b) == 0.0f && llm_sparse_vector_dot(&b, &a) == 0.0f);
+    CHECK(llm_sparse_vector_dot(&a, &a) == 4.0f);
+    float dense[4] = {1, 0, 0, 2};
+    CHECK(llm_sparse_vector_dot_dense(&b, dense) == 10.0f);
+    llm_sparse_vector_axpy(dense, 2.0f, &b);
+    CHECK(dense[0] == 1.0f && dense[3] == 12.0f);
+    CHECK(llm_sparse_vector_valid(&b));
+    b.n = 3;
+    CHECK(!llm_sparse_vector_valid(&b));
+    CHECK_ASSERTS(llm_sparse_vector_from_dense(&a, x, (size_t)UINT32_MAX + 1, 0.0f));
 }

@@ -93,3 +93,9 @@ TEST(sparsity, "memory breaks even just under one half") {
     CHECK(llm_sparsity_bytes_dense(3, 5) == 60.0 && llm_sparsity_bytes_csr(3, 5.0, 4) == 56.0);
     CHECK(llm_sparsity_break_even(10, 1, 8) == 0.0); /* the starts alone are more than the matrix */
 }
+
+TEST(sparsity, "Hoyer's measure by hand, nine entries") {
+    float x[9] = {0.0f};
+    x[2] = 2.0f, x[5] = -2.0f; /* (3 - sqrt 2) / 2 */
+    CHECK_NEAR(llm_sparsity_hoyer(x, 9), (3.0 - sqrt(2.0)) / 2.0, 1e-6);
+}

@@ -37,6 +37,9 @@ TEST(vector_norm, "nothing, zeros, infinity, NaN") {
     CHECK(isinf(llm_vector_norm_l2(inf, 3)) && isinf(llm_vector_norm_linf(inf, 3)));
     CHECK(isinf(llm_vector_norm_lp(inf, 3, 3.0)) && llm_vector_norm_lp(inf, 1, INFINITY) == 1.0f);
     CHECK(isnan(llm_vector_norm_l1(nan, 3)) && isnan(llm_vector_norm_l2(nan, 3)));
+    const float small[4] = {0.25f, -0.125f, 0.0f, 0.125f};
+    CHECK(llm_vector_norm_matrix_inf(small, 2, 2) == 0.375f);
+    CHECK(llm_vector_norm_matrix_1(small, 2, 2) == 0.25f);
     CHECK(isnan(llm_vector_norm_linf(nan, 2)) && isnan(llm_vector_norm_lp(nan, 2, 3.0)));
     CHECK(isnan(llm_vector_norm_matrix_1(nan, 1, 2)) &&
           isnan(llm_vector_norm_matrix_inf(nan, 2, 1)));

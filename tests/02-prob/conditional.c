@@ -159,6 +159,7 @@ TEST(conditional,
     const double zero[4] = {0.0, 0.0, 0.0, 0.0};
     CHECK(llm_conditional_cmi(zero, 2, 2, 1) == 0.0);
     CHECK_ASSERTS(llm_conditional_gtest(&G, zero, 1, 2, 2));
+    CHECK_ASSERTS(llm_conditional_gtest(&G, zero, 2, 2, 0));
 }
 
 TEST(conditional, "bigrams with add-alpha: counted by hand, unseen rows, bad ids") {
@@ -173,6 +174,8 @@ TEST(conditional, "bigrams with add-alpha: counted by hand, unseen rows, bad ids
     llm_conditional_counts(q, tokens, 1, 4, 0.0f);
     for (size_t i = 0; i < 16; i++) CHECK(q[i] == 0.0f);
     llm_conditional_counts(q, tokens, 0, 4, 0.0f);
+    llm_conditional_counts(p, tokens, 0, 3, 0.1f);
+    for (size_t i = 0; i < 9; i++) CHECK_NEAR(p[i], 1.0 / 3.0, 1e-7);
     CHECK_ASSERTS(llm_conditional_counts(p, bad, 2, 3, 0.0f));
     CHECK_ASSERTS(llm_conditional_counts(p, negative, 2, 3, 0.0f));
 }

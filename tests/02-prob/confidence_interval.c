@@ -104,6 +104,7 @@ TEST(confidence_interval,
     CHECK_ASSERTS(llm_confidence_interval_proportion(-1.0, 2.0, 0.95, 0));
     CHECK_ASSERTS(llm_confidence_interval_mean(x, NULL, 3, 1.0));
     CHECK_ASSERTS(llm_confidence_interval_mean(x, NULL, 3, 0.0));
+    CHECK_NEAR(llm_confidence_interval_rate(1.0, 1.0, 0.95).low, -log(0.975), 1e-12);
     CHECK_ASSERTS(llm_confidence_interval_rate(-1.0, 1.0, 0.95));
     CHECK_ASSERTS(llm_confidence_interval_rate(1.0, 0.0, 0.95));
     CHECK_ASSERTS(llm_confidence_interval_correlation(0.5, 3, 0.95));

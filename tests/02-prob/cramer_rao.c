@@ -24,6 +24,7 @@ TEST(cramer_rao,
     CHECK_ASSERTS(llm_cramer_rao_bound(bound, F, NULL, 1, 2, L, W));
     CHECK_NEAR(llm_cramer_rao_biased(4.0, 0.5, -0.5), 0.25 / 4.0 + 0.25, 1e-15);
     CHECK_NEAR(llm_cramer_rao_biased(4.0, 0.0, 0.0), 0.25, 1e-15);
+    CHECK_NEAR(llm_cramer_rao_biased(0.5, 0.0, 0.0), 2.0, 1e-15);
     CHECK_ASSERTS(llm_cramer_rao_biased(0.0, 0.0, 0.0));
     /* normal prior variance 2, one observation of variance 0.5: the posterior variance */
     CHECK_NEAR(llm_cramer_rao_bayes(2.0, 0.5), 0.4, 1e-15);
@@ -64,8 +65,10 @@ static int cramer_rao_order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Nine seeds from 2 to 11: mean 0.97 to 1.09, median 1.49 to 1.61, mean of Laplace 1.95 to 2.03,
- * its ratio to the median 1.59 to 1.67. */
+/* A sample variance of 4000 normals is good to sqrt(2 / 4000) = 2.2%; four of these are allowed.
+ * The variances of the medians of 50, 1.5277 and 1.2172 over the bound, are double integrals over
+ * the two middle order statistics, by SciPy. Seeds 3 to 10: mean 0.97 to 1.09, median 1.46 to 1.61,
+ * mean of Laplace 1.93 to 2.03, its ratio to the median 1.58 to 1.67. */
 TEST(cramer_rao,
      "4000 runs of 50: the mean attains the bound, the median of a normal needs pi/2 of it") {
     llm_rng rng = llm_rng_seed(2);
@@ -86,15 +89,17 @@ TEST(cramer_rao,
         }
     const llm_cramer_rao_report a = llm_cramer_rao_efficiency(mean, RUNS, 0.0, 1.0 / N);
     const llm_cramer_rao_report b = llm_cramer_rao_efficiency(median, RUNS, 0.0, 1.0 / N);
-    CHECK_NEAR(a.ratio, 1.0, 0.12);
-    CHECK_NEAR(b.ratio, acos(-1.0) / 2.0, 0.2); /* at n = 50 it is 1.53 */
+    const double four = 4.0 * sqrt(2.0 / RUNS);
+    CHECK_NEAR(a.ratio, 1.0, four);
+    CHECK_NEAR(b.ratio, 1.5277, 1.5277 * four);
     CHECK_NEAR(a.ratio_error, sqrt(2.0 / RUNS), 0.004);
     CHECK_NEAR(a.bias, 0.0, 4.0 * sqrt(1.0 / N / RUNS));
     CHECK_NEAR(a.mse, a.var, 1e-4);
     const llm_cramer_rao_report c = llm_cramer_rao_efficiency(lmean, RUNS, 0.0, 1.0 / N);
     const llm_cramer_rao_report d = llm_cramer_rao_efficiency(lmedian, RUNS, 0.0, 1.0 / N);
-    CHECK_NEAR(c.ratio, 2.0, 0.2);
-    CHECK(c.ratio / d.ratio > 1.3); /* tends to 2 with n */
+    CHECK_NEAR(c.ratio, 2.0, 2.0 * four);
+    CHECK_NEAR(d.ratio, 1.2172, 1.2172 * four);
+    CHECK(c.ratio / d.ratio > 1.29); /* half of the least effect above 1; it tends to 2 with n */
     const double two[2] = {1.0, 4.0};
     const llm_cramer_rao_report hand = llm_cramer_rao_efficiency(two, 2, 2.0, 9.0);
     CHECK_NEAR(hand.bias, 0.5, 1e-15);

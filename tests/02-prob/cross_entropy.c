@@ -227,3 +227,89 @@ TEST(cross_entropy, "its gradient is what @autodiff_array makes of log(sum(exp(z
     TAPE_CHECK(loss, each, 1e-6);
     TAPE_CHECK_GRAD(dz, z, 1e-6);
 }
+
+/* loss (N), dz (N,V) in pieces of `block` classes, the last ones first when `back`. */
+static size_t cross_entropy_pieces(float *loss, float *dz, const float *z, const int *target,
+                                   size_t N, size_t V, size_t block, bool back, float scale) {
+    llm_logsumexp_pair *state = (llm_logsumexp_pair *)test_memory(N, sizeof *state);
+    float *z_y = floats(N);
+    const size_t pieces = (V + block - 1) / block;
+    for (size_t n = 0; n < N; n++) state[n].max = -INFINITY;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t k = 0; k < pieces; k++) {
+            const size_t first = block * (back ? pieces - 1 - k : k);
+            const size_t size = V - first < block ? V - first : block;
+            float *piece = floats(N * size);
+            for (size_t i = 0; i < N * size; i++) piece[i] = z[i / size * V + first + i % size];
+            if (pass == 0) llm_cross_entropy_chunk(state, z_y, piece, target, first, N, size);
+            if (pass == 0) continue;
+            llm_cross_entropy_chunk_backward(piece, state, target, first, N, size, scale);
+            for (size_t i = 0; i < N * size; i++) dz[i / size * V + first + i % size] = piece[i];
+        }
+    return llm_cross_entropy_chunk_loss(loss, state, z_y, target, N);
+}
+
+TEST(cross_entropy, "in pieces of the vocabulary, of any size and order: torch's numbers as well") {
+    const size_t shapes[][2] = {{1, 1}, {2, 2}, {5, 3}, {4, 17}, {7, 8}, {3, 50}};
+    const size_t blocks[5] = {1, 2, 3, 7, 64};
+    for (size_t s = 0; s < 6; s++)
+        for (size_t b = 0; b < 10; b++) {
+            const size_t N = shapes[s][0], V = shapes[s][1];
+            float *z = cross_entropy_copy(golden("%zux%zu/z", N, V), N * V);
+            const int *target = cross_entropy_targets(golden("%zux%zu/target", N, V), N);
+            float *loss = floats(N), *dz = floats(N * V);
+            for (size_t i = 0; N > 2 && i < V; i++) z[V + i] = NAN; /* the ignored row */
+            CHECK(cross_entropy_pieces(loss, dz, z, target, N, V, blocks[b / 2], b % 2 == 1,
+                                       1.0f) == (N > 2 ? N - 1 : N));
+            CHECK_GOLDEN(loss, N, 1e-6f, "%zux%zu/loss", N, V);
+            CHECK_GOLDEN(dz, N * V, 1e-6f, "%zux%zu/sum", N, V);
+        }
+    /* pieces of nothing but masked classes, before and behind the target's; and one scale */
+    const float inf = INFINITY;
+    const float z[8] = {-inf, -inf, 1.0f, -inf, 2.0f, 0.5f, -inf, -inf};
+    const int target[1] = {5};
+    float loss[1], dz[8], want[1], dwant[8] = {0};
+    float lse[1];
+    llm_cross_entropy_forward(want, lse, z, target, 1, 8);
+    llm_cross_entropy_backward(dwant, z, lse, target, 1, 8, 0.25f);
+    for (size_t block = 1; block < 4; block++) {
+        CHECK(cross_entropy_pieces(loss, dz, z, target, 1, 8, block, block == 3, 0.25f) == 1);
+        CHECK_NEAR(loss[0], want[0], 1e-6);
+        CHECK_ALL_NEAR(dz, dwant, 8, 1e-7f);
+    }
+    const int wrong[1] = {-1};
+    CHECK_ASSERTS(cross_entropy_pieces(loss, dz, z, wrong, 1, 8, 2, false, 1.0f));
+}
+
+TEST(cross_entropy,
+     "fused with the output matrix: no (N,V) logits, and the gradients of both factors") {
+    const size_t N = 6, C = 5, V = 23, block = 4;
+    llm_rng rng = llm_rng_seed(11);
+    float *h = floats(N * C), *w = floats(V * C), *z = floats(N * V), *loss = floats(N);
+    float *dh = zeros(N * C), *dw = zeros(V * C), *lse = floats(N), *want = floats(N);
+    float *dz = zeros(N * V), *dh_want = zeros(N * C), *dw_want = zeros(V * C);
+    const int target[6] = {3, -100, 22, 0, 7, 8};
+    llm_rng_normal_fill(&rng, h, N * C);
+    llm_rng_normal_fill(&rng, w, V * C);
+    llm_matmul_forward(z, h, w, NULL, N, C, V);
+    const size_t kept = llm_cross_entropy_forward(want, lse, z, target, N, V);
+    llm_cross_entropy_backward(dz, z, lse, target, N, V, 0.2f);
+    llm_matmul_backward(dh_want, dw_want, NULL, dz, h, w, N, C, V);
+
+    llm_logsumexp_pair state[6];
+    float z_y[6], *piece = floats(N * block);
+    for (size_t n = 0; n < N; n++) state[n].max = -INFINITY, state[n].sum = 0.0f;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t first = 0; first < V; first += block) {
+            const size_t size = V - first < block ? V - first : block;
+            llm_matmul_forward(piece, h, w + first * C, NULL, N, C, size);
+            if (pass == 0) llm_cross_entropy_chunk(state, z_y, piece, target, first, N, size);
+            if (pass == 0) continue;
+            llm_cross_entropy_chunk_backward(piece, state, target, first, N, size, 0.2f);
+            llm_matmul_backward(dh, dw + first * C, NULL, piece, h, w + first * C, N, C, size);
+        }
+    CHECK(llm_cross_entropy_chunk_loss(loss, state, z_y, target, N) == kept && kept == 5);
+    CHECK_ALL_NEAR(loss, want, N, 1e-6f);
+    CHECK_ALL_NEAR(dh, dh_want, N * C, 1e-6f);
+    CHECK_ALL_NEAR(dw, dw_want, V * C, 1e-6f);
+}

@@ -106,12 +106,13 @@ TEST(distribution, "infinities, NaN, huge values and bad parameters") {
     llm_distribution_tails(&low, &high, &normal, 1e5);
     CHECK_NEAR(high / -5e9, 1.0, 1e-8); /* a probability of e^-5000000000 */
 
-    llm_distribution bad[7] = {cauchy, cauchy, cauchy, cauchy, cauchy, cauchy, cauchy};
+    llm_distribution bad[8] = {cauchy, cauchy, cauchy, cauchy, cauchy, cauchy, cauchy, cauchy};
     bad[0].scale = 0.0, bad[1].scale = -1.0, bad[2].scale = (double)NAN, bad[3].loc = (double)NAN;
-    bad[4].kind = LLM_DISTRIBUTION_COUNT;
+    bad[4].kind = LLM_DISTRIBUTION_COUNT, bad[4].a = bad[4].b = 1.0;
     bad[5].kind = LLM_DISTRIBUTION_STUDENT_T, bad[5].a = 0.0;
     bad[6].kind = LLM_DISTRIBUTION_BETA, bad[6].a = 1.0, bad[6].b = -1.0;
-    for (size_t i = 0; i < 7; i++) {
+    bad[7] = bad[6], bad[7].b = 0.0;
+    for (size_t i = 0; i < 8; i++) {
         CHECK(!llm_distribution_valid(&bad[i]));
         CHECK_ASSERTS(llm_distribution_logpdf(&bad[i], 0.0));
         CHECK_ASSERTS(llm_distribution_cdf(&bad[i], 0.0));
@@ -121,4 +122,21 @@ TEST(distribution, "infinities, NaN, huge values and bad parameters") {
     bad[0].scale = (double)INFINITY, bad[1] = cauchy, bad[1].kind = -1, bad[2] = bad[5];
     bad[2].a = (double)INFINITY, bad[3].loc = (double)INFINITY, bad[6].b = (double)INFINITY;
     for (size_t i = 0; i < 7; i++) CHECK(i == 4 || i == 5 || !llm_distribution_valid(&bad[i]));
+}
+
+TEST(distribution, "Student's t with up to 10^300 degrees: quantiles undo the function") {
+    const double df[8] = {1e6, 1e8, 9.9e9, 1.1e10, 1e12, 1e15, 1e18, 1e300};
+    const double p[7] = {1e-300, 1e-100, 1e-20, 1e-3, 0.3, 0.5, 0.9};
+    for (size_t i = 0; i < 8; i++)
+        for (size_t k = 0; k < 7; k++) {
+            const llm_distribution t = {LLM_DISTRIBUTION_STUDENT_T, df[i], 0, 0, 1};
+            const double z = llm_distribution_quantile(&t, p[k]),
+                         w = llm_special_inverse_normal(p[k]);
+            CHECK_NEAR(llm_distribution_cdf(&t, z) / p[k], 1.0, 1e-12);
+            /* Abramowitz & Stegun 26.7.5, two terms */
+            const double near =
+                w + (w * w + 1.0) * w / (4.0 * df[i]) +
+                (5.0 * pow(w, 5.0) + 16.0 * pow(w, 3.0) + 3.0 * w) / (96.0 * df[i] * df[i]);
+            CHECK_NEAR(z, near, 1e-8 * fabs(near) * 1e6 / df[i] + 1e-14 * fabs(near));
+        }
 }

@@ -128,3 +128,11 @@ TEST(distribution_sample, "the KS gap equals SciPy's, the limit distribution its
     }
     llm_arena_destroy(&arena);
 }
+
+TEST(distribution_sample, "what is no distribution is refused") {
+    llm_rng rng = llm_rng_seed(1);
+    for (int kind = 0; kind < LLM_DISTRIBUTION_COUNT; kind++) {
+        const llm_distribution flat = {kind, 1, 1, 0, 0};
+        CHECK_ASSERTS(llm_distribution_sample(&flat, &rng));
+    }
+}

@@ -177,3 +177,18 @@ TEST(exponential_family, "far logits, forbidden eta, means without eta, too many
     CHECK_ASSERTS(llm_exponential_family_of(LLM_EXPONENTIAL_FAMILY_CATEGORICAL, 1));
     CHECK(llm_exponential_family_of(LLM_EXPONENTIAL_FAMILY_CATEGORICAL, 33).dim == 32);
 }
+
+TEST(exponential_family, "large parameters do not overflow, far means are found") {
+    const llm_exponential_family three =
+        llm_exponential_family_of(LLM_EXPONENTIAL_FAMILY_CATEGORICAL, 3);
+    const llm_exponential_family poisson =
+        llm_exponential_family_of(LLM_EXPONENTIAL_FAMILY_POISSON, 0);
+    const double large[2] = {1000.0, 0.0}, means[4] = {1e-6, 0.01, 1000.0, 1e6};
+    double mean[2], eta[1];
+    CHECK_NEAR(llm_exponential_family_partition(mean, NULL, three, large), 1000.0, 1e-12);
+    CHECK(mean[0] == 1.0 && mean[1] == 0.0);
+    for (size_t k = 0; k < 4; k++) {
+        CHECK(llm_exponential_family_fit(eta, poisson, &means[k]));
+        CHECK_NEAR(eta[0], log(means[k]), 1e-8);
+    }
+}

@@ -99,6 +99,24 @@ TEST(log_likelihood,
     CHECK(sum + lost == -(double)INFINITY);
 }
 
+TEST(log_likelihood, "every sum keeps what is small beside what is huge; Laplace at its kink") {
+    const float first[3] = {1e16f, 0, 0}, next[9] = {0, 1.0f, 0, 0, 0, -1e16f, 0, 0, 0};
+    const int token[3] = {0, 1, 2};
+    CHECK(llm_log_likelihood_sequence(first, next, token, 3, 3) == 1.0);
+    const llm_distribution d = {LLM_DISTRIBUTION_NORMAL, 0, 0, 0, 1};
+    const llm_distribution laplace = {LLM_DISTRIBUTION_LAPLACE, 0, 0, 2, 1};
+    const double share = 1.0, want = -0.5 * 16384.0 * 16384.0 * 67108864.0;
+    const float at[1] = {2.0f};
+    float *x = zeros(1001); /* 2^27 deviations off, then 1000 in the middle: doubles are 2 apart */
+    double term, score[4];
+    x[0] = 134217728.0f;
+    CHECK_NEAR(llm_log_likelihood_mixture(NULL, &d, &share, 1, x, 1001, &term) - want,
+               -1001.0 * 0.91893853, 4.0);
+    CHECK_NEAR(llm_log_likelihood_iid(&d, x, NULL, 1001) - want, -1001.0 * 0.91893853, 4.0);
+    llm_log_likelihood_score(score, &laplace, at, NULL, 1);
+    CHECK(score[0] == 0.0 && score[1] == -1.0);
+}
+
 TEST(log_likelihood, "a chain of tokens, and a mixture with responsibilities") {
     const float first[2] = {-1.0f, -2.0f}, next[4] = {-0.1f, -3.0f, -5.0f, -0.25f};
     const int token[4] = {1, 1, 0, 1}, bad[1] = {2}, negative[2] = {0, -1};
@@ -160,7 +178,7 @@ TEST(log_likelihood, "AIC, AICc, BIC equal statsmodels'; a true null is rejected
 
 TEST(log_likelihood, "the profile interval of a parabola is +-1.96, open where the grid ends") {
     enum { N = 401 };
-    double theta[N], curve[N], low, high;
+    double *theta = doubles(N), *curve = doubles(N), low, high; /* exactly as long as they are */
     for (size_t i = 0; i < N; i++) {
         theta[i] = -5.0 + 0.025 * (double)i;
         curve[i] = 7.0 - 0.5 * (theta[i] - 1.0) * (theta[i] - 1.0) / 0.25; /* 1, sd 0.5 */
@@ -174,6 +192,13 @@ TEST(log_likelihood, "the profile interval of a parabola is +-1.96, open where t
     llm_log_likelihood_profile(&low, &high, theta + 240, curve + 240, 100, 0.9);
     CHECK(low == -(double)INFINITY);
     CHECK_NEAR(high, 1.0 + 0.5 * 1.644854, 1e-3);
+    llm_log_likelihood_profile(&low, &high, theta + 240, curve + 240, 1, 0.9);
+    CHECK(low == -(double)INFINITY && high == (double)INFINITY);
+    llm_log_likelihood_profile(&low, &high, theta + N - 41, curve + N - 41, 41, 0.95);
+    CHECK(low == -(double)INFINITY && isfinite(high));
+    for (size_t i = 0; i < N; i++) curve[i] = theta[i]; /* rises to the last point */
+    llm_log_likelihood_profile(&low, &high, theta, curve, N, 0.95);
+    CHECK(isfinite(low) && high == (double)INFINITY);
     const double corner[3] = {0.0, 1.0, 3.0}, tent[3] = {0.0, 10.0, 0.0}; /* straight lines */
     llm_log_likelihood_profile(&low, &high, corner, tent, 3, 0.95);
     CHECK_NEAR(low, 1.0 - 0.19207294, 1e-7);

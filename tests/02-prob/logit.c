@@ -107,3 +107,10 @@ TEST(logit, "pooling: one who is sure outvotes, weights, a veto; centring change
     for (size_t r = 0; r < 2; r++) CHECK_NEAR(z[3 * r] + z[3 * r + 1] + z[3 * r + 2], 0.0f, 1e-6);
     CHECK_NEAR(z[1], 4.0, 1e-6);
 }
+
+TEST(logit, "shares of one class, in arrays that are exactly long enough") {
+    float *from = floats(1), *to = floats(1), *z = zeros(3);
+    from[0] = 0.5f, to[0] = 0.25f;
+    llm_logit_prior_shift_classes(z, 3, 1, from, to);
+    for (size_t i = 0; i < 3; i++) CHECK_NEAR(z[i], -logf(2.0f), 1e-6);
+}

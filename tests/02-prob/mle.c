@@ -152,8 +152,7 @@ TEST(mle, "every family converges to one point from 196 starts between 1e-300 an
         for (size_t k = 0; k < 14 * 14; k++) {
             double theta[2] = {start[k / 14], start[k % 14]};
             llm_mle_newton(theta, NULL, family, x, event, n);
-            for (size_t i = 0; i < 2; i++)
-                CHECK_NEAR(theta[i], want[i], 1e-6 * (double)want[i]);
+            for (size_t i = 0; i < 2; i++) CHECK_NEAR(theta[i], want[i], 1e-6 * (double)want[i]);
         }
     }
 }

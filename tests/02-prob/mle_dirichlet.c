@@ -84,6 +84,8 @@ TEST(mle_dirichlet, "two classes are a beta; equal rows have no maximum; zeros a
     CHECK_NEAR(a[1], theta[1], 1e-5);
     CHECK(llm_mle_dirichlet(a, next, m, same, 2, 2) == 0);
     CHECK_ASSERTS(llm_mle_dirichlet(a, next, m, zero, 2, 2));
+    const float last[4] = {0.5f, 0.5f, 1.0f, 0.0f};
+    CHECK_ASSERTS(llm_mle_dirichlet(a, next, m, last, 2, 2));
 }
 
 /* There is a maximum unless all rows are equal. */

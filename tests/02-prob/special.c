@@ -91,6 +91,20 @@ TEST(special, "log tails of the incomplete beta function equal mpmath to 2e-13")
     }
 }
 
+TEST(special, "Student's t with 10^4 to 10^38 degrees of freedom equals mpmath to 1e-13") {
+    size_t n = 0;
+    const double *want = special_golden(&n, "student");
+    const float *v = golden("student/v"), *z = golden("student/z");
+    for (size_t i = 0; i < n; i++) {
+        const double a = (double)v[i], square = (double)z[i] * (double)z[i];
+        double p, q;
+        llm_special_beta_tails(&p, &q, 0.5 * a, 0.5, a / (a + square), square / (a + square));
+        special_near(p, want[i], 1e-13);
+        llm_special_beta_tails(&q, &p, 0.5, 0.5 * a, square / (a + square), a / (a + square));
+        special_near(p, want[i], 1e-13);
+    }
+}
+
 TEST(special, "the normal distribution function: 38 and 200 deviations out, both sides") {
     size_t n = 0;
     const double *want = special_golden(&n, "normal");
@@ -123,6 +137,17 @@ TEST(special, "tails at the ends: x of 0, below 0, infinite, and a uniform and a
         special_near(q, -x, 2e-14);
         special_near(p, log(-expm1(-x)), 2e-14);
     }
+    for (double a = 1e-30; a < 1e-3; a *= 7.0) /* x^a is 1 to the last digit, or nearly */
+        for (double x = 1e-3 * a; x > 1e-300; x *= 1e-20) {
+            llm_special_beta_tails(&p, &q, a, 1.0, x, 1.0 - x);
+            CHECK(p <= 0.0 && q <= 0.0);
+            CHECK_NEAR(p, a * log(x), 1e-13);
+        }
+    for (double a = 1e-30; a < 1e-3; a *= 3.0) /* P(a,x) is 1 - a E1(x), about */
+        for (double x = 1e-3; x < 1.0; x *= 1.7) {
+            llm_special_gamma_tails(&p, &q, a, x);
+            CHECK(p <= 0.0 && q <= 0.0 && p > -10.0 * a - 1e-13);
+        }
     CHECK_NEAR(llm_special_log1mexp(-1e-20), log(1e-20), 1e-13);
     CHECK_NEAR(llm_special_log1mexp(-50.0), -exp(-50.0), 1e-37);
     CHECK(llm_special_log1mexp(-(double)INFINITY) == 0.0);

@@ -58,6 +58,20 @@ mp.mp.dps = 400
 save("beta_i", {"a": a, "b": b, "x": x}, [mp.log(tail(u, v, w)) for u, v, w in zip(A, B, X)])
 save("beta_c", {}, [mp.log(tail(v, u, 1 - w)) for u, v, w in zip(A, B, X)])
 mp.mp.dps = 50
+
+
+def student(v, z):
+    """P(|T| > z) for v degrees of freedom: the density's integral, which has no large terms."""
+    def density(t):
+        return mp.exp(mp.loggamma((v + 1) / 2) - mp.loggamma(v / 2) - mp.log(v * mp.pi) / 2 - (v + 1) / 2 * mp.log1p(t * t / v))
+    return 2 * mp.quad(density, [z + mp.mpf(k) / max(z, 1) for k in (0, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)])
+
+
+mp.mp.dps = 60
+cases = [(v, z) for v in (1e4, 1e6, 1e8, 1e12, 1e15, 1e18, 1e38) for z in (0.01, 1.25, 2, 8, 25)]
+v, z = (f32([c[k] for c in cases]) for k in range(2))
+save("student", {"v": v, "z": z}, [mp.log(student(mp.mpf(float(a)), mp.mpf(float(b)))) for a, b in zip(v, z)])
+mp.mp.dps = 50
 z = f32([-38, -8, -3, -1, -0.01, 0, 0.5, 2, 8, -200])
 save("normal", {"z": z}, [mp.log(mp.erfc(-mp.mpf(float(v)) / mp.sqrt(2)) / 2) for v in z])
 g.write()

@@ -243,3 +243,18 @@ TEST(autodiff, "second derivatives of every function, alone, against their formu
         }
     }
 }
+
+TEST(autodiff, "the larger of two: its slope has no slope; nothing is written behind the tape") {
+    llm_arena arena = ad_arena();
+    llm_autodiff t;
+    llm_autodiff_create(&t, 3, &arena);
+    const size_t a = llm_autodiff_input(&t, 1.0, 1.0), b = llm_autodiff_input(&t, 3.0, 1.0);
+    const size_t y = llm_autodiff_max(&t, a, b);
+    llm_dual *bar = (llm_dual *)test_memory(3, sizeof(llm_dual));
+    double *along = doubles(3);
+    llm_autodiff_grad(bar, &t, y);
+    CHECK(bar[a].v == 0.0 && bar[b].v == 1.0 && bar[a].d == 0.0 && bar[b].d == 0.0);
+    along[a] = 5.0, along[b] = 7.0;
+    llm_autodiff_jvp(along, &t);
+    CHECK(along[y] == 7.0);
+}

@@ -201,6 +201,29 @@ TEST(autodiff_array, "what does not fit is refused, NaN passes, the kink of relu
                  b = llm_autodiff_array_input(&t, x, 3, 2);
     CHECK_ASSERTS(OP(ADD, a, b));
     CHECK_ASSERTS(OP(MATMUL, a, a));
+    llm_autodiff_array s;
+    llm_autodiff_array_create(&s, 12, &arena);
+    const float many[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    const size_t extent[5][2] = {{2, 3}, {3, 3}, {2, 2}, {1, 3}, {2, 1}};
+    size_t in[5];
+    for (size_t k = 0; k < 5; k++)
+        in[k] = llm_autodiff_array_input(&s, many, extent[k][0], extent[k][1]);
+    for (size_t k = 1; k < 3; k++) { /* one extent differs */
+        CHECK_ASSERTS(llm_autodiff_array_op(&s, LLM_AUTODIFF_ARRAY_ADD, in[0], in[k]));
+        CHECK_ASSERTS(llm_autodiff_array_op(&s, LLM_AUTODIFF_ARRAY_ADD, in[k], in[0]));
+    }
+    for (size_t k = 3; k < 5; k++) /* the repeated one first, and second */
+        for (int turn = 0; turn < 2; turn++) {
+            const size_t sum = llm_autodiff_array_op(&s, LLM_AUTODIFF_ARRAY_ADD, in[turn ? 0 : k],
+                                                     in[turn ? k : 0]);
+            CHECK(s.node[sum].rows == 2 && s.node[sum].cols == 3);
+            CHECK(s.node[sum].value[5] == 6.0 + (k == 3 ? 3.0 : 2.0));
+        }
+    llm_autodiff_array_node node;
+    double p = 9.0, q = 9.0;
+    memset(&node, 0, sizeof node);
+    node.op = LLM_AUTODIFF_ARRAY_EXP;
+    CHECK(llm_autodiff_array_entry(&p, &q, &node, 0.0, 5.0) == 1.0 && p == 1.0 && q == 0.0);
     CHECK_ASSERTS(OP(EXP, a, b));
     CHECK_ASSERTS(MAP(ADD, a));
     CHECK_ASSERTS(llm_autodiff_array_sum(&t, a, 3, 1));

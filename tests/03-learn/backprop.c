@@ -153,3 +153,23 @@ TEST(backprop, "units that start equal keep equal gradients; starts lie within t
     CHECK_NEAR(sum, 0.04 / 3.0, 0.0006); /* 4.5 standard errors */
     CHECK(llm_backprop_forward(a, net, w, x, y, 0) == 0.0);
 }
+
+TEST(backprop, "a step takes no more memory than it says, where the input is the widest") {
+    size_t *size = (size_t *)test_memory(3, sizeof(size_t));
+    size[0] = 9, size[1] = 2, size[2] = 2;
+    const llm_backprop net = {size, 2, LLM_BACKPROP_TANH, LLM_BACKPROP_XENT};
+    const size_t bytes = llm_batch_size_bytes(&net, 5);
+    llm_arena arena = {(unsigned char *)test_memory(bytes, 1), bytes, 0, 0};
+    float x[45], y[10] = {0}, w[26], after[26];
+    llm_rng rng = llm_rng_seed(4);
+    llm_rng_normal_fill(&rng, x, 45);
+    for (size_t n = 0; n < 5; n++) y[2 * n + n % 2] = 1.0f;
+    llm_backprop_init(w, &net, 1.0f, &rng);
+    memcpy(after, w, sizeof w);
+    llm_backprop_step(after, &net, x, y, 5, 0.1f, &arena);
+    CHECK(arena.used == 0 && arena.peak <= bytes);
+    float *g = zeros(26), *a = floats(5 * llm_backprop_activations(&net));
+    llm_backprop_forward(a, &net, w, x, y, 5);
+    llm_backprop_backward(g, NULL, a, &net, w, x, y, 5, &arena);
+    for (size_t k = 0; k < 26; k++) CHECK_NEAR(after[k], w[k] - 0.1f * g[k], 1e-6);
+}

@@ -88,6 +88,8 @@ TEST(chain_rule, "max takes the larger slope, and half of each at a tie, as torc
     CHECK_GOLDEN(b, 3, 0.0f, "max/b");
     const llm_dual zero = {0.0, 1.0};
     CHECK(llm_chain_rule_max(zero, cr_const(0.0)).d == 0.5); /* relu at 0 */
+    const llm_dual three = {2.0, 3.0}, one = {2.0, 1.0};
+    CHECK(llm_chain_rule_max(three, one).d == 2.0);
 }
 
 /* exp(x y) sin(x + y^2) + log(x) y^3 */
@@ -120,6 +122,28 @@ TEST(chain_rule,
     CHECK(llm_chain_rule_pow2(x, 1.0).ab == 7.0 && llm_chain_rule_pow2(x, 0.0).ab == 0.0);
     CHECK(llm_chain_rule_pow2(x, 1.0).a == 3.0 && llm_chain_rule_pow2(x, 0.0).b == 0.0);
     CHECK(llm_chain_rule_pow2(x, 2.0).ab == 30.0);
+    CHECK(llm_chain_rule_pow2(x, 3.0).ab ==
+          6.0 * x.v * x.a * x.b + 3.0 * x.v * x.v * x.ab); /* f'' x_a x_b + f' x_ab */
+    /* the input is the widest, the output too; extents that end where their array does */
+    llm_arena tight = {(unsigned char *)test_memory(1 << 10, 1), 1 << 10, 0, 1 << 10};
+    size_t *extent = (size_t *)test_memory(3, sizeof(size_t));
+    for (int turn = 0; turn < 2; turn++) {
+        const float wide[40] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14,
+                                15, 16, 17, 18, 19, 20, 1,  2,  3,  4,  5,  6,  7,  8,
+                                9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20};
+        const float *const jac[2] = {wide, wide + 20};
+        float in[20], out[20], want[20], h[1];
+        extent[0] = turn ? 1 : 20, extent[1] = 1, extent[2] = turn ? 20 : 1;
+        for (size_t i = 0; i < 20; i++) in[i] = (float)(i % 3);
+        h[0] = turn ? wide[0] * in[0] : (float)dot(wide, in, 20);
+        for (size_t i = 0; i < extent[2]; i++) want[i] = wide[20 + i] * h[0];
+        llm_chain_rule_jvp(out, jac, extent, 2, in, 1, &tight);
+        CHECK_ALL_NEAR(out, want, extent[2], 1e-3f);
+        h[0] = turn ? (float)dot(wide, in, 20) : wide[20] * in[0];
+        for (size_t i = 0; i < extent[0]; i++) want[i] = wide[i] * h[0];
+        llm_chain_rule_vjp(out, jac, extent, 2, in, 1, &tight);
+        CHECK_ALL_NEAR(out, want, extent[0], 1e-3f);
+    }
 }
 
 TEST(chain_rule, "a chain of Jacobians from both ends: the same product, <u, J v> = <J' u, v>") {

@@ -80,6 +80,7 @@ TEST(chain_rule_taylor, "composition is Faa di Bruno's formula, summed over set 
         df[k] = f[k] * factorial;
         dg[k] = ct_x[k] * factorial;
     }
+    for (size_t k = 0; k <= K; k++) z[k] = scratch[k] = (double)NAN;
     llm_chain_rule_taylor_compose(z, scratch, f, ct_x, K);
     factorial = 1.0;
     for (size_t n = 0; n <= K; n++) {

@@ -144,4 +144,23 @@ TEST(comp_graph_eval, "folding computes what reads only constants, and leaves th
     CHECK(g.node[a].op == LLM_COMP_GRAPH_CONST && g.node[a].data[1] == 4.0f);
     CHECK(g.node[y].op == LLM_COMP_GRAPH_ADD && g.node[z].op == LLM_COMP_GRAPH_ADD);
     CHECK(llm_comp_graph_eval_fold(&g, &arena) == 0);
+    const float three[2] = {7.0f, 5.0f};
+    const size_t d = llm_comp_graph_const(&g, "d", three, 1, 2);
+    const size_t gap = llm_comp_graph_op(&g, LLM_COMP_GRAPH_SUB, d, c);
+    CHECK(llm_comp_graph_eval_fold(&g, &arena) == 1);
+    CHECK(g.node[gap].data[0] == 6.0f && g.node[gap].data[1] == 3.0f);
+
+    /* 32 signs take one word */
+    llm_comp_graph_create(&g, 2, &arena);
+    const size_t in = llm_comp_graph_input(&g, "x", 4, 8, true);
+    const size_t relu = llm_comp_graph_op(&g, LLM_COMP_GRAPH_RELU, in, 0);
+    uint32_t *sign = (uint32_t *)test_memory(1, sizeof(uint32_t));
+    float v[32], r[32];
+    for (size_t i = 0; i < 32; i++) v[i] = i % 3 == 1 ? 1.0f : -1.0f;
+    sign[0] = 0xffffffffu;
+    llm_comp_graph_eval(r, NULL, sign, &g, relu, v, NULL);
+    for (size_t i = 0; i < 32; i++) {
+        CHECK((sign[0] >> i & 1) == (i % 3 == 1));
+        CHECK(r[i] == fmaxf(v[i], 0.0f));
+    }
 }

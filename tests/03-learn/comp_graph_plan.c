@@ -205,3 +205,50 @@ TEST(comp_graph_plan, "random lives: nothing overlaps, at most 1.3 times what is
     }
     CHECK(worst < 1.3 && sum < 1.05); /* 1.22 and 1.03 */
 }
+
+TEST(comp_graph_plan, "lives and places by hand, in arrays that are exactly long enough") {
+    llm_arena arena = cp_arena();
+    llm_comp_graph g;
+    size_t order[4], offset[4] = {9, 9, 9, 9};
+    bool *used = bools(3);
+    llm_error error;
+    llm_comp_graph_create(&g, 4, &arena);
+    const size_t idle = llm_comp_graph_input(&g, "idle", 2, 2, true);
+    const size_t a = llm_comp_graph_input(&g, "a", 2, 2, true);
+    const size_t y = llm_comp_graph_op(&g, LLM_COMP_GRAPH_TANH, a, 0);
+    CHECK(llm_comp_graph_order(order, &g, &arena, &error));
+    llm_comp_graph_plan_used(used, &g, order, &y, 1);
+    size_t *first = (size_t *)test_memory(3, sizeof(size_t));
+    size_t *last = (size_t *)test_memory(3, sizeof(size_t));
+    bool *keep = bools(3);
+    for (size_t i = 0; i < 3; i++) last[i] = 77, keep[i] = true;
+    llm_comp_graph_plan_life(first, last, &g, order, used, keep);
+    CHECK(last[a] == 3 && last[y] == 3 && last[idle] < first[idle]);
+    CHECK(first[a] < first[y] && first[y] < 3);
+    const size_t size[3] = {4, 0, 4}; /* a takes no room, idle does not live */
+    CHECK(llm_comp_graph_plan(offset, size, first, last, 3, &arena) == 4);
+    CHECK(offset[a] == 9 && offset[idle] == 9 && offset[y] == 0);
+
+    const size_t one[1] = {5}, at_once[1] = {0};
+    CHECK(llm_comp_graph_plan_least(one, at_once, at_once, 1, 1) == 5);
+    const size_t sum = llm_comp_graph_shaped(&g, LLM_COMP_GRAPH_SUM, a, 0, 2, 2);
+    llm_comp_graph_node other = g.node[sum];
+    CHECK(llm_comp_graph_plan_equal(&g.node[sum], &other));
+    other.rows = 1;
+    CHECK(!llm_comp_graph_plan_equal(&g.node[sum], &other));
+    other.rows = 2, other.cols = 1;
+    CHECK(!llm_comp_graph_plan_equal(&g.node[sum], &other));
+
+    /* a table with something in it from before: it is emptied first, also where a node hashes to
+     * its first place */
+    for (size_t n = 1; n <= 40; n++) {
+        llm_arena dirty = cp_arena();
+        llm_comp_graph h;
+        size_t many[40], same[40];
+        memset(dirty.memory, 0x11, dirty.size);
+        llm_comp_graph_create(&h, 40, &dirty);
+        for (size_t i = 0; i < n; i++) llm_comp_graph_input(&h, "x", 1, 1 + i, true);
+        CHECK(llm_comp_graph_order(many, &h, &dirty, &error));
+        CHECK(llm_comp_graph_plan_share(same, &h, many, &dirty) == 0);
+    }
+}

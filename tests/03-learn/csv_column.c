@@ -98,6 +98,11 @@ TEST(csv_column,
     CHECK_ASSERTS(llm_csv_categories(code, name, &count, &t, 1));
     llm_csv_free(&t);
 
+    t = csv_of("a\nonce\nb\nb\n");
+    llm_csv_categories(code, name, &count, &t, 0);
+    CHECK(count == 2 && code[0] == 1 && code[1] == 0 && strcmp(name[1], "once") == 0);
+    llm_csv_free(&t);
+
     t = csv_of("a,b\nNA,z\n,\"\"\nNA,z\nNA,a\n");
     llm_csv_categories(code, name, &count, &t, 0);
     CHECK(count == 0 && code[0] == -1 && code[3] == -1);

@@ -179,3 +179,12 @@ TEST(early_stopping,
     CHECK(worst_ridge < 1.2);
     CHECK(worst_end < 0.5);
 }
+
+TEST(early_stopping, "progress and risk by hand") {
+    const float train[4] = {9, 1, 3, 2}, x[1] = {1}, y[1] = {2};
+    const double beta[1] = {3};
+    double risk[2], w[1], residual[1];
+    CHECK_NEAR(llm_early_stopping_progress(train, 3, 3), 1000.0 * (6.0 / 3.0 - 1.0), 1e-3);
+    llm_early_stopping_path(risk, w, residual, x, y, beta, 1, 1, 0.5, 1);
+    CHECK(risk[0] == 9.0 && risk[1] == 4.0 && w[0] == 1.0); /* half of the way from 0 to 2 */
+}

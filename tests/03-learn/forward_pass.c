@@ -158,7 +158,10 @@ TEST(forward_pass, "wrong and missing feeds, the first NaN and cycles are report
     CHECK(!f.ready);
     x[2] = 0.0f; /* log 0 is -infinity, which is a number */
     CHECK(llm_forward_pass_run(&f, &feed, 1, &error) && f.value[y][2] == -1.0f);
-    x[1] = NAN;
+    const llm_forward_pass_feed beyond = {g.count, x, 1, 3};
+    CHECK(f.keep[a]); /* the way back needs what the logarithm was taken of */
+    CHECK_ASSERTS(llm_forward_pass_run(&f, &beyond, 1, &error));
+    x[0] = NAN;
     CHECK_FAILS(llm_forward_pass_run(&f, &feed, 1, &error), error, "node 0 (a)");
     g.node[l].in[0] = y;
     CHECK_FAILS(llm_forward_pass_plan(&f, &g, &y, 1, true, &arena, &error), error, "cycle");

@@ -130,7 +130,9 @@ TEST(generalization, "optimism is 2 s^2 p / n for least squares, and 2 s^2 / k f
             smooth[r * n + i] = (float)mean;
         }
     }
-    const float two_fits[2] = {1.0f, 3.0f}, two_targets[2] = {0.0f, 4.0f}; /* covariance 4 */
+    for (size_t i = 0; i < n; i++) /* no noise: the clean targets are x.beta */
+        CHECK_NEAR(clean[i], dot(x + i * p, beta, p), 1e-5);
+    const float two_fits[2] = {1.0f, 3.0f}, two_targets[2] = {1.0f, 5.0f}; /* covariance 4 */
     CHECK_NEAR(llm_generalization_optimism(two_fits, two_targets, 2, 1), 8.0, 1e-12);
     /* 4000 draws: about 2% */
     CHECK_NEAR(llm_generalization_optimism(fit, y, R, n), 2.0 * 0.36 * p / n,

@@ -64,6 +64,7 @@ TEST(hyperparameter, "values of each kind; a grid visits every cell once; halvin
     CHECK(kept[0] == 5 && kept[1] == 1 && kept[2] == 3);
     CHECK(llm_hyperparameter_halve(kept, loss, 2, 3, &arena) == 1 && kept[0] == 1);
     CHECK(llm_hyperparameter_halve(kept, loss, 1, 3, &arena) == 1 && kept[0] == 0);
+    CHECK(arena.used == 0);
     CHECK_ASSERTS(llm_hyperparameter_halve(kept, loss, 0, 2, &arena));
     CHECK_ASSERTS(llm_hyperparameter_halve(kept, loss, 2, 1, &arena));
 }
@@ -152,6 +153,12 @@ TEST(hyperparameter, "TPE finds the good choice and the good decade; densities i
         }
     }
     CHECK(late > 100); /* of 200; random trials: 8 */
+    /* choices 3, 0, 3 of five in the second dimension, one of them not used: (1 + 5 hits) / 3 */
+    const double three[6] = {0.9, 0.7, 0.9, 0.1, 0.9, 0.7};
+    const bool but_last[3] = {true, true, false};
+    for (int c = 0; c < 5; c++)
+        CHECK_NEAR(exp(llm_hyperparameter_parzen(0.2 * c + 0.1, three, but_last, 3, 2, 1, space)),
+                   (c == 3 || c == 0 ? 6.0 : 1.0) / 3.0, 1e-12);
     double u[2], trial[4] = {0.1, 0.2, 0.3, 0.4};
     const float loss[2] = {1, 2};
     llm_rng rng = llm_rng_seed(1);
@@ -188,12 +195,12 @@ TEST(hyperparameter, "Parzen densities by another route: sorted centres, 1, 5 an
         for (size_t i = 0; i < 2 * n; i++) { /* in two dimensions; every second trial counts */
             centre[2 * i] = centre[2 * i + 1] = (double)llm_rng_uniform(&rng);
             if (n == 5) centre[2 * i + 1] *= 0.3;
-            use[i] = i % 2 == 1;
+            use[i] = i % 2 == 0;
         }
         for (size_t i = 0; i < n; i++) {
             size_t at = i; /* insertion */
-            for (; at > 0 && sorted[at - 1] > centre[4 * i + 3]; at--) sorted[at] = sorted[at - 1];
-            sorted[at] = centre[4 * i + 3];
+            for (; at > 0 && sorted[at - 1] > centre[4 * i + 1]; at--) sorted[at] = sorted[at - 1];
+            sorted[at] = centre[4 * i + 1];
         }
         for (double u = 0.0; u < 1.0; u += 0.35)
             CHECK_NEAR(exp(llm_hyperparameter_parzen(u, centre, use, 2 * n, 2, 1, &space)),
@@ -203,21 +210,23 @@ TEST(hyperparameter, "Parzen densities by another route: sorted centres, 1, 5 an
 
 TEST(hyperparameter, "one candidate: a good trial with noise of 1 / (good + 1), or the prior") {
     enum { N = 20, DRAWS = 4000 };
-    const llm_hyperparameter space[2] = {{LLM_HYPERPARAMETER_CHOICE, 0, 5},
+    const llm_hyperparameter space[3] = {{LLM_HYPERPARAMETER_LINEAR, 0, 1},
+                                         {LLM_HYPERPARAMETER_CHOICE, 0, 5},
                                          {LLM_HYPERPARAMETER_LINEAR, 0, 1}};
     llm_arena arena = hp_arena();
     llm_rng rng = llm_rng_seed(9);
-    double trial[2 * N], u[2], other = 0.0, mean = 0.0;
+    double trial[3 * N], u[3], other = 0.0, mean = 0.0;
     float loss[N];
     for (size_t i = 0; i < N; i++) { /* good is 4, at choice 3 and at 0 */
         loss[i] = (float)i;
-        trial[2 * i] = i < 4 ? 0.7 : 0.1;
-        trial[2 * i + 1] = i < 4 ? 0.0 : 0.9;
+        trial[3 * i] = 0.5;
+        trial[3 * i + 1] = i < 4 ? 0.7 : 0.1;
+        trial[3 * i + 2] = i < 4 ? 0.0 : 0.9;
     }
     for (size_t k = 0; k < DRAWS; k++) {
-        llm_hyperparameter_tpe(u, trial, loss, N, space, 2, 0.2, 1, 2, &rng, &arena);
-        other += floor(5.0 * u[0]) != 3.0 ? 1.0 / DRAWS : 0.0;
-        mean += u[1] / DRAWS;
+        llm_hyperparameter_tpe(u, trial, loss, N, space, 3, 0.2, 1, N, &rng, &arena);
+        other += floor(5.0 * u[1]) != 3.0 ? 1.0 / DRAWS : 0.0;
+        mean += u[2] / DRAWS;
     }
     CHECK_NEAR(other, 0.2 * 0.8, 4.0 * sqrt(0.16 * 0.84 / DRAWS));
     CHECK_NEAR(mean, 0.8 * 0.2 * sqrt(2.0 / acos(-1.0)) + 0.2 * 0.5, 4.0 * 0.21 / sqrt(DRAWS));

@@ -39,7 +39,7 @@ TEST(lasso, "paths equal scikit-learn's Lasso and the corners of its LARS; FISTA
             for (size_t l = 0; l < L; l++) {
                 CHECK(llm_lasso_kkt(corr, w + l * d, &p, lam[l], &arena) < 1e-10);
                 for (size_t j = 0; j < d; j++) f[j] = 0.3;
-                llm_lasso_fista(f, &p, lam[l], 3000, &arena);
+                llm_lasso_fista(f, &p, lam[l], 1000, &arena);
                 for (size_t j = 0; j < d; j++) CHECK_NEAR(f[j], w[l * d + j], 1e-6);
             }
             CHECK(arena.used == before);
@@ -101,7 +101,7 @@ TEST(lasso, "5 true columns of 200, 100 examples: the path contains exactly thes
         const llm_regularization_data p = llm_regularization_center(x, y, N, D, true, &arena);
         lam[0] = llm_lasso_max(&p);
         for (size_t l = 1; l < L; l++) lam[l] = 0.9 * lam[l - 1];
-        llm_lasso_path(w, &p, lam, L, NULL, 1e-10, &arena);
+        CHECK(llm_lasso_path(w, &p, lam, L, NULL, 1e-10, &arena) == 0); /* the rule never errs */
         bool exact = false;
         for (size_t l = 0; l < L; l++) {
             size_t right = 0, wrong = 0;
@@ -165,4 +165,37 @@ TEST(lasso,
         CHECK(w[4] != 0.0);
     }
     CHECK(back > 0); /* in 300 seeds it happened 61 times */
+}
+
+TEST(lasso, "FISTA finds the curvature that one row makes, in twice the largest column") {
+    llm_arena arena = lasso_arena();
+    for (size_t row = 0; row < 2; row++) {
+        float x[4] = {0.1f, -0.1f, 0.1f, -0.1f}, y[2] = {1, 1};
+        double w[2], f[2] = {3, -3}, lam[1] = {0.01};
+        x[2 * row] = x[2 * row + 1] = 10.0f;
+        const llm_regularization_data p = llm_regularization_center(x, y, 2, 2, false, &arena);
+        llm_lasso_path(w, &p, lam, 1, NULL, 1e-15, &arena);
+        llm_lasso_fista(f, &p, lam[0], 20000, &arena);
+        for (size_t j = 0; j < 2; j++) CHECK_NEAR(f[j], w[j], 1e-6);
+    }
+}
+
+TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from below the top") {
+    llm_arena arena = lasso_arena();
+    const float one[1] = {1}, zero[1] = {0};
+    double w[1] = {1};
+    const llm_regularization_data p = llm_regularization_center(one, zero, 1, 1, false, &arena);
+    llm_lasso_fista(w, &p, 0.25, 1, &arena);
+    CHECK(w[0] == 0.0);
+
+    enum { N = 30, D = 10 };
+    llm_rng rng = llm_rng_seed(3);
+    float x[N * D], y[N];
+    double path[D];
+    llm_rng_normal_fill(&rng, x, N * D);
+    for (size_t i = 0; i < N; i++) y[i] = 3.0f * x[i * D] - 2.0f * x[i * D + 1];
+    const llm_regularization_data q = llm_regularization_center(x, y, N, D, false, &arena);
+    const double lam[1] = {0.8 * llm_lasso_max(&q)};
+    CHECK(llm_lasso_path(path, &q, lam, 1, NULL, 1e-14, &arena) == 0); /* nothing comes back */
+    CHECK(path[0] != 0.0);
 }

@@ -177,3 +177,12 @@ TEST(least_squares,
     CHECK_NEAR(w[0], 3.0, 1e-15);
     CHECK(arena.used == 0);
 }
+
+TEST(least_squares, "a column of 1e-25 counts as much as any other") {
+    llm_arena arena = {(unsigned char *)test_memory(1 << 12, 1), 1 << 12, 0, 0};
+    const float x[8] = {1, 1e-25f, 2, -1e-25f, 3, 1e-25f, 5, 2e-25f}, y[4] = {3, 0, 5, 9};
+    double w[2]; /* y = x + 2 (second / 1e-25) */
+    CHECK(llm_least_squares_fit(w, x, y, NULL, 4, 2, false, &arena) == 2);
+    CHECK_NEAR(w[0], 1.0, 1e-6);
+    CHECK_NEAR(w[1] * (double)1e-25f, 2.0, 1e-6);
+}

@@ -134,3 +134,17 @@ TEST(mse, "the mean is the best constant, the conditional mean the best function
     CHECK(llm_mse_normalized(off, mean, 4) == INFINITY && isnan(llm_mse_normalized(mean, mean, 4)));
     CHECK_ASSERTS(llm_mse_normalized(t, t, 0));
 }
+
+TEST(mse, "streams of one and of none, one target") {
+    llm_mse_stream a = {0.0, 0.0, 0.0}, b = {0.0, 0.0, 0.0};
+    const llm_mse_stream none = {0.0, 0.0, 0.0};
+    const float one[1] = {1}, zero[1] = {0};
+    llm_mse_stream_add(&a, 1.0), llm_mse_stream_add(&a, 3.0), llm_mse_stream_add(&b, 8.0);
+    llm_mse_stream_merge(&a, &b);
+    CHECK_NEAR(a.count, 3.0, 0.0);
+    CHECK_NEAR(a.mean, 4.0, 1e-15);
+    CHECK_NEAR(a.sum_sq, 26.0, 1e-14);
+    llm_mse_stream_merge(&a, &none);
+    CHECK(a.count == 3.0 && a.mean == 4.0);
+    CHECK(isinf(llm_mse_normalized(one, zero, 1)));
+}

@@ -82,6 +82,14 @@ TEST(multiclass, "gradients of softmax and of the margin by differences, accumul
     double p[3];
     llm_multiclass_softmax(p, z, 3);
     CHECK(p[0] == 0.5 && p[1] == 0.5 && p[2] == 0.0);
+    const double head[3] = {1000, 0, 0}, second[4] = {0, 0, 1, 0}; /* scores 0 and x */
+    llm_multiclass_softmax(p, head, 3);
+    CHECK(p[0] == 1.0 && p[1] == 0.0);
+    CHECK_NEAR(llm_multiclass_loss(NULL, second, far, right, 1, 1, 2, 0, false, &arena), 2000.0,
+               1e-9);
+    double still[4] = {1, 2, 3, 4};
+    CHECK(llm_multiclass_fit(still, far, right, 1, 1, 2, 0.1, 1e-9, 0, &arena) == 0);
+    CHECK(still[0] == 1.0 && still[3] == 4.0);
     const double last[3] = {-1000, 0, 1000}, none[3] = {0, 5, 4.5};
     llm_multiclass_softmax(p, last, 3);
     CHECK(p[0] == 0.0 && p[1] == 0.0 && p[2] == 1.0);
@@ -114,6 +122,17 @@ TEST(multiclass, "coupling reproduces consistent pairs, and compromises on other
         for (size_t j = 0; j < 3; j++)
             if (j != i) said += odd[3 * i + j], mine += p[i] / (p[i] + p[j]);
         CHECK_NEAR(said, mine, 1e-10);
+    }
+    const double none = (double)NAN; /* the diagonal is not read; pairs that were seen more often */
+    const double r3[9] = {none, 0.9, 0.6, 0.1, none, 0.7, 0.4, 0.3, none};
+    const double seen[9] = {none, 10, 1, 10, none, 4, 1, 4, none};
+    llm_multiclass_couple(p, r3, seen, 3);
+    CHECK_NEAR(p[0] + p[1] + p[2], 1.0, 1e-12);
+    for (size_t i = 0; i < 3; i++) {
+        double gap = 0.0;
+        for (size_t j = 0; j < 3; j++)
+            if (j != i) gap += seen[3 * i + j] * (r3[3 * i + j] - p[i] / (p[i] + p[j]));
+        CHECK_NEAR(gap, 0.0, 1e-9);
     }
 }
 
@@ -173,6 +192,9 @@ TEST(multiclass, "confusion and F1 equal scikit-learn; a class that never occurs
     llm_multiclass_confusion(matrix, label, guess, 0, 2);
     llm_multiclass_f1(f1, &mean[0], &mean[1], &mean[2], matrix, 2);
     CHECK(mean[0] == 0.0 && mean[1] == 0.0 && mean[2] == 0.0);
+    const size_t single[4] = {1, 0, 0, 0};
+    llm_multiclass_f1(f1, &mean[0], &mean[1], &mean[2], single, 2);
+    CHECK(mean[0] == 0.5 && mean[1] == 1.0 && mean[2] == 1.0);
     const int high[1] = {4}, low[1] = {-1}, fine[1] = {0};
     CHECK_ASSERTS(llm_multiclass_confusion(matrix, high, fine, 1, 4));
     CHECK_ASSERTS(llm_multiclass_confusion(matrix, fine, high, 1, 4));

@@ -112,6 +112,18 @@ TEST(overfitting,
         fresh += llm_overfitting_accuracy(&net, w, x + N * d, y + 2 * N, M, &arena) / 3.0;
     }
     CHECK_NEAR(fresh, 0.5, 0.05); /* 5 standard errors of 3000 coins */
+    /* one step by hand, in memory with something in it */
+    llm_arena dirty = {(unsigned char *)test_memory(1 << 20, 1), 1 << 20, 0, 0};
+    memset(dirty.memory, 255, dirty.size);
+    llm_rng start = llm_rng_seed(5);
+    float *once = floats(P), *g = zeros(P), *act = floats(N * llm_backprop_activations(&net));
+    llm_backprop_init(w, &net, 1.0f, &start);
+    memcpy(once, w, P * sizeof(float));
+    CHECK(llm_overfitting_memorize(once, &net, x, y, N, 1, 0.1f, 0.9f, &dirty) == 1);
+    llm_backprop_forward(act, &net, w, x, y, N);
+    llm_backprop_backward(g, NULL, act, &net, w, x, y, N, &arena);
+    for (size_t k = 0; k < P; k++) w[k] -= 0.1f * g[k];
+    CHECK_ALL_NEAR(once, w, P, 1e-6f);
     float *nothing = zeros(P);
     CHECK(llm_overfitting_memorize(nothing, &net, x, y, N, 0, 0.1f, 0.9f, &arena) == 0);
     size_t zeros_ = 0; /* all outputs equal: the first class is the guess */
@@ -121,8 +133,8 @@ TEST(overfitting,
 }
 
 TEST(overfitting, "the gap test is a standard normal without a gap, and counts errors with one") {
-    const float a[3] = {1, 2, 3}, b[2] = {4, 6}; /* variances 1 and 2: error sqrt(1/3 + 1) */
-    CHECK_NEAR(llm_overfitting_detect(a, 3, b, 2), 3.0 / sqrt(4.0 / 3.0), 1e-12);
+    const float a[3] = {1, 2, 3}, b[2] = {4, 7}; /* variances 1 and 4.5: 1/3 + 9/4 */
+    CHECK_NEAR(llm_overfitting_detect(a, 3, b, 2), 3.5 / sqrt(1.0 / 3.0 + 9.0 / 4.0), 1e-12);
     double sum = 0.0, square = 0.0;
     llm_rng rng = llm_rng_seed(8);
     for (size_t r = 0; r < 500; r++) {

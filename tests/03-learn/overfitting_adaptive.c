@@ -148,3 +148,8 @@ TEST(overfitting_adaptive, "moments of one example; a feature of no correlation 
     CHECK(llm_overfitting_adaptive_screen(w, train, holdout, 2, 0.0) == 1);
     CHECK(w[0] == 0.0f && w[1] == 1.0f);
 }
+
+TEST(overfitting_adaptive, "accuracy by hand") {
+    const float w[2] = {1, 1}, x[4] = {3, -1, 1, -3}, y[2] = {1, 1};
+    CHECK(llm_overfitting_adaptive_accuracy(w, x, y, 2, 2) == 0.5);
+}

@@ -80,6 +80,15 @@ TEST(regularization, "one column by hand, dead columns, columns left out, no pen
     CHECK(w[1] == 7.0); /* nothing can be said about it */
     llm_regularization_elasticnet(w, &p, 0.0, 0.5, NULL, 1e-14, 100, &arena);
     CHECK_NEAR(w[0], 2.0, 1e-9);
+    const float ones[2] = {1, 1}; /* a step of exactly 1 */
+    const llm_regularization_data unit = llm_regularization_center(ones, ones, 2, 1, false, &arena);
+    double single[1] = {0};
+    CHECK(llm_regularization_elasticnet(single, &unit, 0.0, 0.5, NULL, 1e-14, 100, &arena) < 100);
+    CHECK(single[0] == 1.0);
+    const bool first[2] = {true, false};
+    w[0] = 0.0;
+    CHECK(llm_regularization_elasticnet(w, &p, 2.0, 0.5, first, 1e-14, 100, &arena) < 10);
+    CHECK_NEAR(w[0], 25.0 / 17.0, 1e-12);
     const bool second[2] = {false, true};
     llm_regularization_elasticnet(w, &p, 0.0, 0.5, second, 1e-14, 100, &arena);
     CHECK(w[0] == 0.0);
@@ -93,7 +102,7 @@ TEST(regularization, "one column by hand, dead columns, columns left out, no pen
 }
 
 TEST(regularization, "groups shrink together, long rows are cut") {
-    float w[2] = {3, 4}, rows[6] = {3, 4, 0.3f, 0.4f, 0, 0};
+    float w[2] = {3, 4}, rows[6] = {0.3f, 0.4f, 3, 4, 0, 0};
     llm_regularization_group(w, 2, 1.0f);
     CHECK_NEAR(w[0], 2.4f, 1e-6);
     CHECK_NEAR(w[1], 3.2f, 1e-6);
@@ -102,7 +111,7 @@ TEST(regularization, "groups shrink together, long rows are cut") {
     llm_regularization_group(w, 2, 0.0f);
     CHECK(w[0] == 0.0f);
     llm_regularization_max_norm(rows, 3, 2, 1.0f);
-    const float want[6] = {0.6f, 0.8f, 0.3f, 0.4f, 0, 0};
+    const float want[6] = {0.3f, 0.4f, 0.6f, 0.8f, 0, 0};
     CHECK_ALL_NEAR(rows, want, 6, 1e-6);
 }
 

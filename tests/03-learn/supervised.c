@@ -140,3 +140,14 @@ TEST(supervised, "two Gaussians: 1 neighbour obeys Cover and Hart, 25 come near 
         CHECK(risk[2] == 0.0f);
     }
 }
+
+TEST(supervised, "majorities and guesses by hand, in memory with something in it") {
+    llm_arena arena = {(unsigned char *)test_memory(1 << 10, 1), 1 << 10, 0, 0};
+    memset(arena.memory, 255, arena.size);
+    const int tie[2] = {1, 0};
+    const float share[6] = {0.8f, 0.1f, 0.1f, 0.2f, 0.5f, 0.3f};
+    int guess[2];
+    CHECK(llm_supervised_majority(tie, 2, 2, &arena) == 0);
+    llm_supervised_guess(guess, share, 2, 3);
+    CHECK(guess[0] == 0 && guess[1] == 1);
+}

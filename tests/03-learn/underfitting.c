@@ -157,5 +157,8 @@ TEST(underfitting, "the diagnosis is right on 40 runs, ten of each kind") {
     CHECK(llm_underfitting_diagnose(flat, flat, 4, 0.9f) == LLM_UNDERFITTING_NONE);
     CHECK(llm_underfitting_diagnose(flat, flat, 4, 0.5f) == LLM_UNDERFITTING_CAPACITY);
     CHECK(llm_underfitting_diagnose(flat, rising, 4, 0.9f) == LLM_UNDERFITTING_DATA);
+    const float falling[4] = {9, 9, 2, 1}; /* the third of four is three quarters of the way */
+    CHECK(llm_underfitting_diagnose(falling, falling, 4, 0.8f) == LLM_UNDERFITTING_TRAINING);
+    CHECK(llm_underfitting_diagnose(falling, falling, 4, 0.9f) == LLM_UNDERFITTING_NONE);
     CHECK_ASSERTS(llm_underfitting_diagnose(flat, flat, 3, 0.9f));
 }

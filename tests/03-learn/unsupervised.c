@@ -125,8 +125,71 @@ TEST(unsupervised,
     double start[8];
     llm_unsupervised_gmm_start(start, same, 4, 1, 2, &rng, &arena);
     for (size_t i = 0; i < 4; i++) CHECK(start[2 * i] + start[2 * i + 1] == 1.0);
+    g = llm_unsupervised_gmm_init(1, 1, LLM_UNSUPERVISED_FULL, 1e-3, &arena);
+    CHECK(llm_unsupervised_gmm_fit(&g, NULL, one, x, 4, 0.0, 5, &arena) == 5); /* gains 0 */
+    CHECK(llm_unsupervised_gmm_fit(&g, NULL, one, x, 4, 1e-9, 5, &arena) == 2);
     CHECK_ASSERTS(llm_unsupervised_gmm_init(0, 1, LLM_UNSUPERVISED_FULL, 0, &arena));
     CHECK_ASSERTS(llm_unsupervised_gmm_init(1, 0, LLM_UNSUPERVISED_FULL, 0, &arena));
     CHECK_ASSERTS(llm_unsupervised_gmm_init(1, 1, LLM_UNSUPERVISED_FULL, -1, &arena));
     CHECK_ASSERTS(llm_unsupervised_gmm_start(start, same, 0, 1, 2, &rng, &arena));
+}
+
+TEST(unsupervised, "k-means++ starts with the definition's probabilities; draws have cov L L'") {
+    enum { DRAWS = 20000 };
+    const float x[6] = {0, 0, 0, 1, 2, 2}; /* three points in the plane */
+    llm_arena arena = un_arena();
+    llm_rng rng = llm_rng_seed(5);
+    double r[6], want[8] = {0.0}, got[8] = {0.0}, chi2, df;
+    for (size_t a = 0; a < 3; a++) /* all pairs of centres, and who belongs to the second */
+        for (size_t b = 0; b < 3; b++) {
+            double far[2][3], sum = 0.0;
+            size_t pattern = 0;
+            for (size_t i = 0; i < 3; i++) {
+                far[0][i] = pow((double)(x[2 * i] - x[2 * a]), 2.0) +
+                            pow((double)(x[2 * i + 1] - x[2 * a + 1]), 2.0);
+                far[1][i] = pow((double)(x[2 * i] - x[2 * b]), 2.0) +
+                            pow((double)(x[2 * i + 1] - x[2 * b + 1]), 2.0);
+                sum += far[0][i];
+                pattern = 2 * pattern + (far[1][i] < far[0][i]);
+            }
+            want[pattern] += far[0][b] / sum / 3.0;
+        }
+    for (size_t k = 0; k < DRAWS; k++) {
+        const size_t mark = arena.used;
+        llm_unsupervised_gmm_start(r, x, 3, 2, 2, &rng, &arena);
+        CHECK(arena.used == mark);
+        got[4 * (size_t)r[1] + 2 * (size_t)r[3] + (size_t)r[5]] += 1.0;
+    }
+    CHECK(llm_categorical_chi2test(&chi2, &df, got, want, 8, 0) > 0.001 && df > 2.0);
+
+    llm_unsupervised_gmm g = llm_unsupervised_gmm_init(1, 2, LLM_UNSUPERVISED_FULL, 0, &arena);
+    const double L[4] = {2.0, 0.0, 1.5, 0.5}, cov[3] = {4.0, 3.0, 2.5};
+    double sum[3] = {0.0};
+    g.weight[0] = 1.0, g.mean[0] = 10.0, g.mean[1] = -10.0;
+    memcpy(g.L, L, sizeof L);
+    float *alone = floats(1); /* a single point is its own centre */
+    llm_unsupervised_gmm_start(r, alone, 1, 1, 1, &rng, &arena);
+    CHECK(r[0] == 1.0);
+    llm_unsupervised_gmm two = llm_unsupervised_gmm_init(3, 1, LLM_UNSUPERVISED_FULL, 0, &arena);
+    double rare = 0.0, first = 0.0, square = 0.0; /* 0.1, 0.6 and 0.3; sd 1, 2, 3 */
+    for (size_t k = 0; k < 3; k++) {
+        two.weight[k] = k == 0 ? 0.1 : k == 1 ? 0.6 : 0.3;
+        two.mean[k] = 0.0, two.L[k] = 1.0 + (double)k;
+    }
+    for (size_t k = 0; k < DRAWS; k++) {
+        float v[2]; /* one number; gcc fears for the second */
+        const size_t which = llm_unsupervised_gmm_sample(v, &two, &rng);
+        rare += which == 0 ? 1.0 / DRAWS : 0.0, first += which == 1 ? 1.0 / DRAWS : 0.0;
+        square += (double)v[0] * (double)v[0] / DRAWS;
+    }
+    CHECK_NEAR(rare, 0.1, 4.0 * 0.3 / sqrt(DRAWS));
+    CHECK_NEAR(first, 0.6, 4.0 * 0.5 / sqrt(DRAWS));
+    CHECK_NEAR(square, 0.1 + 2.4 + 2.7, 4.0 * 10.0 / sqrt(DRAWS));
+    for (size_t k = 0; k < DRAWS; k++) {
+        float v[2];
+        CHECK(llm_unsupervised_gmm_sample(v, &g, &rng) == 0);
+        const double a = (double)v[0] - 10.0, b = (double)v[1] + 10.0;
+        sum[0] += a * a / DRAWS, sum[1] += a * b / DRAWS, sum[2] += b * b / DRAWS;
+    }
+    for (size_t k = 0; k < 3; k++) CHECK_NEAR(sum[k], cov[k], 4.0 * 6.0 / sqrt(DRAWS));
 }

@@ -126,6 +126,38 @@ TEST(dense, "low rank: full rank is the layer, less is off by the singular value
     }
 }
 
+TEST(dense, "the factors of rank R are off by the singular values left out, for wide and tall w") {
+    const float *w = golden("svd/w"), *s = golden("svd/s"); /* (6,7) */
+    float tall[42], u[42], v[42], product[42];
+    llm_arena arena;
+    CHECK(llm_arena_create(&arena, 1 << 14));
+    for (size_t i = 0; i < 42; i++) tall[i % 7 * 6 + i / 7] = w[i];
+    for (size_t R = 0; R <= 6; R++)
+        for (size_t turned = 0; turned < 2; turned++) {
+            const size_t O = turned ? 7 : 6, C = turned ? 6 : 7;
+            const float *a = turned ? tall : w;
+            llm_dense_low_rank_factor(u, v, a, C, O, R, &arena);
+            double error = 0.0, left = 0.0;
+            for (size_t i = 0; i < 42; i++) {
+                product[i] = 0.0f;
+                for (size_t r = 0; r < R; r++) product[i] += u[i / C * R + r] * v[r * C + i % C];
+                error += (double)(product[i] - a[i]) * (double)(product[i] - a[i]);
+            }
+            for (size_t i = R; i < 6; i++) left += (double)s[i] * (double)s[i];
+            CHECK_NEAR(error, left, 1e-5);
+            for (size_t r = 0; r < R; r++) { /* both factors have the same share */
+                double uu = 0.0, vv = 0.0;
+                for (size_t o = 0; o < O; o++) uu += (double)u[o * R + r] * (double)u[o * R + r];
+                for (size_t c = 0; c < C; c++) vv += (double)v[r * C + c] * (double)v[r * C + c];
+                CHECK_NEAR(uu, (double)s[r], 1e-5);
+                CHECK_NEAR(vv, (double)s[r], 1e-5);
+            }
+        }
+    CHECK(arena.used == 0);
+    CHECK_ASSERTS(llm_dense_low_rank_factor(u, v, w, 7, 6, 7, &arena));
+    llm_arena_destroy(&arena);
+}
+
 TEST(dense, "low rank equals torch's linear with the product of the factors, and its gradients") {
     enum { N = 4, C = 6, O = 5, R = 2 };
     const float *x = golden("low/x"), *v = golden("low/v"), *u = golden("low/u"),

@@ -197,6 +197,8 @@ TEST(he_init, "Fixup: the last matrix of a branch is 0, the others shrink with t
     CHECK_ALL_CLOSE(w, plain, n, 1e-6f);
     llm_he_init_fixup(w, O, C, AREA, 0, 1, 16, &rng);
     CHECK(w[0] == 0.0f && w[n - 1] == 0.0f);
+    llm_he_init_fixup(w, O, C, AREA, 0, 2, 1, &rng); /* one branch is He's */
+    CHECK(w[0] != 0.0f);
     CHECK_ASSERTS(llm_he_init_fixup(w, O, C, AREA, 2, 2, 16, &rng));
     CHECK_ASSERTS(llm_he_init_fixup(w, O, C, AREA, 0, 2, 0, &rng));
 }

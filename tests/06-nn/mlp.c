@@ -81,6 +81,7 @@ TEST(mlp, "views and cache lie one behind the other") {
     CHECK(llm_mlp_cache(m, 3) == 2 * 3 * 17 && llm_mlp_widest(m) == 9);
     CHECK(llm_mlp_hidden(m, 1, 3) == 0 && llm_mlp_hidden(m, 2, 3) == 12);
     CHECK(llm_mlp_hidden(m, 3, 3) == 66);
+    CHECK(llm_mlp_widest(&mlp_net[1]) == 7 && llm_mlp_widest(&mlp_net[0]) == 5);
     CHECK(llm_mlp_widest(&mlp_net[2]) == 0 && llm_mlp_cache(&mlp_net[2], 3) == 0);
     CHECK_ASSERTS(llm_mlp_layer(m, 0));
     CHECK_ASSERTS(llm_mlp_layer(m, 5));
@@ -124,6 +125,19 @@ TEST(mlp, "at the start every pre-activation has variance 1, whatever the activa
             CHECK_NEAR(square, 1.0, l == 1 ? 0.1 : l == 2 ? 0.28 : 0.75);
         }
     }
+}
+
+TEST(mlp, "the weights of a layer are drawn together, their deviation that of its inputs") {
+    const llm_mlp *m = &mlp_net[1]; /* 2-7-3, ReLU */
+    float w[45], z[21];
+    llm_rng rng = llm_rng_seed(3), same = rng;
+    llm_mlp_init(w, m, &rng);
+    llm_rng_normal_fill(&same, z, 14);
+    for (size_t i = 0; i < 14; i++) CHECK_NEAR(w[i], z[i] * sqrtf(1.0f / 2.0f), 1e-6);
+    llm_rng_normal_fill(&same, z, 21);
+    for (size_t i = 0; i < 21; i++) CHECK_NEAR(w[21 + i], z[i] * sqrtf(2.0f / 7.0f), 1e-6);
+    for (size_t i = 14; i < 21; i++) CHECK(w[i] == 0.0f);
+    for (size_t i = 42; i < 45; i++) CHECK(w[i] == 0.0f);
 }
 
 TEST(mlp, "the order of hidden units does not matter") {

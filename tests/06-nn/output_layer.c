@@ -141,6 +141,7 @@ TEST(output_layer, "accuracy counts rows; no rows; what a caller may not ask for
     float dz[2];
     CHECK_NEAR(llm_output_layer_accuracy(z, label, 3, 2), 2.0 / 3.0, 1e-12); /* ties: the first */
     CHECK(llm_output_layer_accuracy(z, label, 0, 2) == 0.0);
+    CHECK(llm_output_layer_accuracy(z, label, 1, 2) == 1.0);
     CHECK(llm_output_layer_loss(NULL, NULL, NULL, NULL, 0, 2, LLM_OUTPUT_LAYER_MSE) == 0.0);
     const int softmax = LLM_OUTPUT_LAYER_SOFTMAX;
     CHECK_ASSERTS(llm_output_layer_loss(dz, z, label, z, 1, 2, softmax));

@@ -158,8 +158,9 @@ TEST(curriculum, "the choice has the bandit's probabilities, and a bandit finish
     CHECK(sum[1] < 0.8 * sum[0]); /* eight further sets of seeds: 0.566 to 0.606 */
 }
 
-/* Parity of 2 to 12 signs, the rest 0. Steps on batches of 64, until 95% of 300 examples of all lengths are
- * right; 4000 at most. The difficulty is the length: 1 easy first, -1 hard first, 0 any. */
+/* Parity of 2 to 12 signs, the rest 0. Steps on batches of 64, until 95% of 300 examples of all
+ * lengths are right; 4000 at most. The difficulty is the length: 1 easy first, -1 hard first, 0
+ * any. */
 static size_t cu_parity(int direction, uint64_t seed) {
     enum {
         MOST_BITS = 12,

@@ -150,8 +150,8 @@ TEST(grad_noise_scale,
     }
 }
 
-/* Steps of SGD on |w|^2 / 2 with noise of deviation s in each of P coordinates of an example's gradient,
- * until |w|^2 has fallen by e^4; the best rate at every step, as the share says. */
+/* Steps of SGD on |w|^2 / 2 with noise of deviation s in each of P coordinates of an example's
+ * gradient, until |w|^2 has fallen by e^4; the best rate at every step, as the share says. */
 static double gn_steps(size_t B, double s, llm_rng *rng) {
     enum { P = 20 };
     double w[P], square = (double)P, steps = 0.0;
@@ -182,7 +182,8 @@ TEST(grad_noise_scale,
     const double critical = llm_grad_noise_scale_tradeoff(&least, &most, batch, steps, 6);
     double there = 0.0;
     for (size_t run = 0; run < 10; run++) there += gn_steps((size_t)critical, 3.0, &rng) / 10.0;
-    /* the noise scale rises from 9 at the start to 9 e^4 at the end; one number stands for the way */
+    /* the noise scale rises from 9 at the start to 9 e^4 at the end; one number stands for the
+     * way */
     CHECK(critical > 9.0 && critical < 9.0 * exp(4.0));
     for (size_t k = 0; k < 6; k++) {
         const double want = least * (1.0 + critical / batch[k]);
@@ -191,8 +192,8 @@ TEST(grad_noise_scale,
     CHECK_NEAR(there / least, 2.0, 0.3);
 }
 
-/* tr(S) / |G|^2 of a net of 64-16-10 on glyphs, at its start and after 100 steps: squared lengths of
- * 100 single gradients against that of a batch of 3000. */
+/* tr(S) / |G|^2 of a net of 64-16-10 on glyphs, at its start and after 100 steps: squared lengths
+ * of 100 single gradients against that of a batch of 3000. */
 static void gn_growth(double value[2], uint64_t seed) {
     enum { ONE = 100, BIG = 3000, BATCH = 64, P = 64 * 16 + 16 + 170 };
     static const size_t size[3] = {64, 16, 10};

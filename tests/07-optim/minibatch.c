@@ -216,6 +216,12 @@ TEST(minibatch, "buckets: every row once, within the budget, and less padding fo
     CHECK(order[0] == 2 && order[1] == 0 && order[2] == 3 && order[3] == 1);
     CHECK(start[1] == 2 && start[2] == 3 && start[3] == 4);
     CHECK_NEAR(llm_minibatch_padding(order, start, 3, few), 1.0 - 18.0 / 19.0, 1e-12);
+    start[0] = 9;
+    CHECK(llm_minibatch_bucket(order, start, few, 4, 9, 3, 1, 0, &arena) > 0 && start[0] == 0);
+    for (size_t i = 0; i < 4; i++) CHECK(order[i] < 4); /* the second pool is one alone */
+    CHECK(length[order[0]] > 0 && few[order[0]] <= few[order[1]] && few[order[1]] <= few[order[2]]);
+    const size_t even[3] = {2, 2, 2}; /* two rows of 2 fill a budget of 4 exactly */
+    CHECK(llm_minibatch_bucket(order, start, even, 3, 4, 1, 1, 0, &arena) == 2 && start[1] == 2);
     CHECK(llm_minibatch_bucket(order, start, few, 0, 8, 4, 1, 0, &arena) == 0);
     CHECK(llm_minibatch_padding(order, start, 0, few) == 0.0);
     CHECK_ASSERTS(llm_minibatch_bucket(order, start, few, 4, 8, 0, 1, 0, &arena));

@@ -234,8 +234,9 @@ static size_t mu_steps(bool muon, float lr, uint64_t seed) {
 }
 
 TEST(muon, "glyphs: Muon needs fewer steps than the better of two AdamW's, for each of 5 seeds") {
-    /* AdamW's rates are the best of 0.001 to 0.03 on other seeds, Muon's of 0.01 to 0.1. On 80 further seeds
-     * in sets of 10 it won 80 times, with 0.47 to 0.58 of the steps in the mean of a set. */
+    /* AdamW's rates are the best of 0.001 to 0.03 on other seeds, Muon's of 0.01 to 0.1. On 80
+     * further seeds in sets of 10 it won 80 times, with 0.47 to 0.58 of the steps in the mean of a
+     * set. */
     double share = 0.0;
     for (uint64_t seed = 1; seed <= 5; seed++) {
         const size_t slow = mu_steps(false, 0.01f, seed), fast = mu_steps(false, 0.03f, seed);

@@ -297,7 +297,8 @@ static double sa_top(float rho, uint64_t seed, double *worst) {
     return top;
 }
 
-/* The mean over two seeds of the largest eigenvalue, and of the worst rise, with SAM over without. */
+/* The mean over two seeds of the largest eigenvalue, and of the worst rise, with SAM over
+ * without. */
 static void sa_flatter(double ratio[2], uint64_t seed) {
     double sum[4] = {0.0, 0.0, 0.0, 0.0};
     for (size_t k = 0; k < 4; k++) {

@@ -239,17 +239,25 @@ static void rows_memory(void) {
                llm_rmsnorm_forward(x, m, x, g, N, C, 1e-5f));
     ROW_MEMORY("rmsnorm backward", "8192 x 768", 16 * n,
                llm_rmsnorm_backward(y, m, x, m + P / 2, g, m + P - N, N, C));
+    enum { PIXELS = 1024, IMAGES = P / PIXELS / 64 };
+    const llm_batchnorm layer = {g, g + 64, g + 128, g + 192, 64, 0.1f, 1e-5f};
+    llm_arena arena;
+    if (!llm_arena_create(&arena, 4096)) exit(2);
+    ROW_MEMORY("batchnorm forward", "256 x 64 x 32 x 32", 8 * (size_t)P,
+               llm_batchnorm_forward_train(y, m, m + 64, x, &layer, IMAGES, PIXELS));
+    ROW_MEMORY("batchnorm backward", "256 x 64 x 32 x 32", 16 * (size_t)P,
+               llm_batchnorm_backward(y, NULL, NULL, x, g, m, m + 64, &layer, IMAGES, PIXELS, true,
+                                      &arena));
+    llm_arena_destroy(&arena);
     ROW_MEMORY("softmax forward", "4096 x 4096", 8 * (size_t)P,
                llm_softmax_forward(y, x, P / V, V, 1.0f));
     ROW_MEMORY("gelu forward", "16M", 8 * (size_t)P,
                llm_activation_forward(y, x, P, LLM_ACTIVATION_GELU_TANH));
-    memset(m, 0, P * sizeof *m);
-    memset(y, 0, P * sizeof *y);
-    llm_adamw_config c = llm_adamw_defaults();
-    c.lr = 1e-6f;
-    size_t t = 0;
-    ROW_MEMORY("adamw step", "16M", 28 * (size_t)P, llm_adamw_step(x, m, y, g, P, &c, ++t));
-
+    ROW_MEMORY("swiglu forward", "8M", 12 * (size_t)P / 2,
+               llm_swiglu_forward(y, x, x + P / 2, P / 2));
+    ROW_MEMORY("relu in place", "16M", 8 * (size_t)P,
+               llm_relu_forward(x, (uint32_t *)(void *)m, x, P, INFINITY));
+    ROW_MEMORY("dropout forward", "16M", 8 * (size_t)P, llm_dropout_forward(x, x, P, 0.1f, 1, 0));
     enum { A = 1 << 12 }; /* in the first cache: the speed of computing */
     double seconds;
     use_threads(1);
@@ -260,6 +268,81 @@ static void rows_memory(void) {
         bench_sink = y[7];
         printf("%-22s %-18s  1 %10.3f ns an element\n", names[k], "4096", 1e9 * seconds / A);
     }
+    free(x), free(y), free(m), free(g);
+}
+
+/* The 3 x 3 layer of a ResNet's first stage, and the product with the same numbers on its sides. */
+static void rows_conv2d(void) {
+    enum { B = 8, C = 64, SIDE = 56 };
+    if (!wanted("conv2d forward") && !wanted("conv2d backward")) return;
+    const llm_conv2d c = llm_conv2d_make(C, SIDE, SIDE, C, 3, 1, 1);
+    const size_t n = (size_t)B * C * SIDE * SIDE, K = llm_conv2d_sum(&c);
+    const double work = 2e-9 * (double)n * (double)K;
+    float *x = numbers(n), *y = numbers(n), *w_ = numbers(C * K), *dw = numbers(C * K);
+    float *col = numbers(K * SIDE * SIDE);
+    for (size_t w = 0; w < ways; w++) {
+        double t, product;
+        use_threads(threads[w]);
+        llm_arena arena;
+        if (!llm_arena_create(&arena, llm_conv2d_workspace(&c))) exit(2);
+        BEST(product, 0.5, llm_gemm(y, w_, false, col, false, C, SIDE * SIDE, K));
+        BEST(t, 0.5, llm_conv2d_forward(y, x, w_, NULL, B, &c, &arena));
+        print_row("conv2d forward", "8 x 64 x 56 x 56", threads[w], t, work / t, "GFLOP/s",
+                  peak_fma[w]);
+        printf("   x %.2f of the product alone\n", B * product / t);
+        BEST(t, 0.5, llm_conv2d_backward(x, dw, NULL, y, x, w_, B, &c, &arena));
+        print_row("conv2d backward", "8 x 64 x 56 x 56", threads[w], t, 2 * work / t, "GFLOP/s",
+                  peak_fma[w]);
+        printf("   x %.2f of two products\n", 2 * B * product / t);
+        llm_arena_destroy(&arena);
+    }
+    free(x), free(y), free(w_), free(dw), free(col);
+}
+
+/* One step of each optimizer; bytes: every array read, and read and written where it changes. */
+static void rows_optimizers(void) {
+    enum { P = 1 << 24 };
+    float *x = numbers(P), *y = numbers(P), *m = numbers(P), *g = numbers(P);
+    llm_adamw_config adamw = llm_adamw_defaults();
+    llm_adam_config adam = llm_adam_defaults();
+    llm_momentum_config momentum = llm_momentum_defaults();
+    llm_rmsprop_config rmsprop = llm_rmsprop_defaults();
+    llm_adagrad_config adagrad = llm_adagrad_defaults();
+    llm_lion_config lion = llm_lion_defaults();
+    llm_adafactor_config adafactor = llm_adafactor_defaults();
+    const llm_muon_config muon = llm_muon_defaults();
+    size_t t = 0;
+    adamw.lr = adam.lr = momentum.lr = rmsprop.lr = adagrad.lr = lion.lr = 1e-6f;
+    memset(m, 0, P * sizeof *m);
+    memset(y, 0, P * sizeof *y);
+    ROW_MEMORY("sgd step", "16M", 12 * (size_t)P, llm_sgd_step(x, g, P, 1e-6f, 0.0f, false));
+    ROW_MEMORY("momentum step", "16M", 20 * (size_t)P,
+               llm_momentum_step(x, m, g, P, &momentum, ++t));
+    ROW_MEMORY("adagrad step", "16M", 20 * (size_t)P, llm_adagrad_step(x, y, g, P, &adagrad, ++t));
+    ROW_MEMORY("rmsprop step", "16M", 20 * (size_t)P,
+               llm_rmsprop_step(x, y, NULL, NULL, g, P, &rmsprop));
+    ROW_MEMORY("adam step", "16M", 28 * (size_t)P, llm_adam_step(x, m, y, NULL, g, P, &adam, ++t));
+    ROW_MEMORY("adamw step", "16M", 28 * (size_t)P, llm_adamw_step(x, m, y, g, P, &adamw, ++t));
+    ROW_MEMORY("lion step", "16M", 20 * (size_t)P, llm_lion_step(x, m, g, P, &lion));
+    memset(y, 0, P * sizeof *y);
+    ROW_MEMORY("adafactor step", "4096 x 4096", 12 * (size_t)P,
+               llm_adafactor_step(x, y, g, 4096, 4096, &adafactor, ++t));
+    ROW_MEMORY("gradient norm", "16M", 4 * (size_t)P,
+               bench_sink = (float)llm_grad_clip_power(g, P, 2.0f));
+
+    enum { ROWS = 768, COLS = 3072 };
+    const double work = 1e-9 * (double)muon.rounds * 2.0 * ROWS * ROWS * (2.0 * COLS + ROWS);
+    llm_arena arena;
+    if (!llm_arena_create(&arena, (size_t)64 << 20)) exit(2);
+    for (size_t w = 0; w < ways && wanted("muon step"); w++) {
+        double seconds;
+        use_threads(threads[w]);
+        BEST(seconds, 0.5, llm_muon_step(x, m, g, ROWS, COLS, &muon, &arena));
+        print_row("muon step", "768 x 3072", threads[w], seconds, work / seconds, "GFLOP/s",
+                  peak_fma[w]);
+        printf("\n");
+    }
+    llm_arena_destroy(&arena);
     free(x), free(y), free(m), free(g);
 }
 
@@ -420,7 +503,9 @@ int main(int argc, char **argv) {
     row_few("matmul, 1 row", 1, 768, 50257);
     row_few("matmul, 4 rows", 4, 768, 50257);
     row_few("matmul, 16 rows", 16, 768, 50257);
+    rows_conv2d();
     rows_memory();
+    rows_optimizers();
     rows_attention();
     rows_gpt2();
     row_include();
