@@ -7112,8 +7112,8 @@ llm_cuda_adafactor_step(float *w, float *state, const float *g, size_t rows, siz
  * as their symmetry is not used. Limit: tensor cores. The two kernels beside: memory bandwidth.
  *
  * source  -
- * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, cuda_gemm_bf16, dense
- * see     adamw (what is not a matrix)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense
+ * see     cuda_gemm_bf16, adamw (what is not a matrix)
  * topics  -
  */
 enum { LLM_CUDA_MUON_PARTS = 256 };
