@@ -5628,8 +5628,8 @@ llm_cuda_mlp_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, 
 
 /* @weight_init ---------------------------------------------- Weight initialization
  *
- * Uniform, normal and truncated normal numbers, the same ones that the reference draws: entry i of a
- * fill comes from its own counters, so a thread draws a Philox block of four and stores 16 bytes.
+ * Uniform, normal and truncated normal numbers, the same ones that the reference draws: entry i of
+ * a fill comes from its own counters, so a thread draws a Philox block of four and stores 16 bytes.
  * Normals are Box and Muller's, here in float: log1p where u is near 1, so that they agree with the
  * reference's doubles to some units in the last place. Truncated ones try again, each for itself.
  *
@@ -7028,12 +7028,13 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
 
 /* @adafactor ------------------------------------------------ Adafactor
  *
- * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later the
- * update, again from g. The first reads g and w by tiles of 32 rows and 256 columns: a thread owns a
- * column and adds its squares, warps add along the rows, and each tile leaves 32 + 256 sums. Those
- * are added in a fixed order, so that two runs agree to the bit. The second pass sums the squares of
- * the update, the third takes the step: the length of the whole update has to be known before one
- * weight moves, and R and C before the length. Rates and clipping never leave the device.
+ * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later
+ * the update, again from g. The first reads g and w by tiles of 32 rows and 256 columns: a thread
+ * owns a column and adds its squares, warps add along the rows, and each tile leaves 32 + 256 sums.
+ * Those are added in a fixed order, so that two runs agree to the bit. The second pass sums the
+ * squares of the update, the third takes the step: the length of the whole update has to be known
+ * before one weight moves, and R and C before the length. Rates and clipping never leave the
+ * device.
  *
  * Moves 24 bytes a weight (g three times, w twice in and once out), 32 with momentum, where Adam
  * moves 28; a matrix of some tens of megabytes is read from L2 the second and third time. Limit:
@@ -7192,12 +7193,12 @@ llm_cuda_adafactor_step(float *w, float *state, const float *g, size_t rows, siz
  *     A = X X'      P = b A + c A A      X <- a X + P X             tall: A = X'X, X <- a X + X P
  *
  * One kernel averages the momentum, writes u in the storage of the products and sums the squares of
- * its share; the next adds the sums, 256 at most, in a fixed order and divides. Then three products a round,
- * with the polynomial in their epilogues: P is made where A A leaves the registers, and a X is added
- * where P X does, so nothing is read only to be scaled. A and P are symmetric, so no operand has to
- * be turned for them, and a tall matrix takes its Gram matrix from the other side instead of being
- * transposed. Products run on the tensor cores for bfloat16 rows of whole 16 bytes; five rounds in
- * bfloat16 are what the reference does.
+ * its share; the next adds the sums, 256 at most, in a fixed order and divides. Then three products
+ * a round, with the polynomial in their epilogues: P is made where A A leaves the registers, and a
+ * X is added where P X does, so nothing is read only to be scaled. A and P are symmetric, so no
+ * operand has to be turned for them, and a tall matrix takes its Gram matrix from the other side
+ * instead of being transposed. Products run on the tensor cores for bfloat16 rows of whole 16
+ * bytes; five rounds in bfloat16 are what the reference does.
  *
  * Operations: 2 k^2 (2 n + k) a round, k the shorter side; half of A and of A A are computed twice,
  * as their symmetry is not used. Limit: tensor cores. The two kernels beside: memory bandwidth.
@@ -7450,8 +7451,8 @@ LLM_KERNEL void llm_agc_kernel(float *g, const float *w, unsigned *clipped, size
         llm_store(g, unit * size + i, factor * llm_load(g, unit * size + i));
 }
 
-/* g (units,size) in place <- w (units,size), device pointers: LLM_AGC_ROWS of the reference. clipped
- * (units) <- 1 for each unit that was too long, or NULL. */
+/* g (units,size) in place <- w (units,size), device pointers: LLM_AGC_ROWS of the reference.
+ * clipped (units) <- 1 for each unit that was too long, or NULL. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_agc_clip(float *g, const float *w, unsigned *clipped, size_t units, size_t size,
                   const llm_agc_config *c, cudaStream_t stream) {
