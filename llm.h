@@ -19724,6 +19724,305 @@ LLM_API void llm_equivariance_blurpool_backward(float *dx, const float *dy, size
     }
 }
 
+/* @classification_head -------------------------------------- Classification head
+ *
+ *     f = pool(x_1 .. x_T)      a = tanh(P f + p), or f      z = W dropout(a) + b
+ *     pool: the mean, the largest of each channel, the first or the last token that is not padding,
+ *     or sum_t s_t x_t with s = softmax(q.x_t / sqrt(D)) for a learned q
+ *
+ * What turns the vectors of a sequence into the scores of K classes: an encoder such as BERT reads
+ * its first token through a tanh layer, a decoder its last token, since only that one has seen the
+ * others; a mean serves where no token was trained to speak for all. Padding is never read and gets
+ * no gradient. On a frozen backbone the features a stay the same, so they are computed once, and
+ * what is left is softmax regression, which is convex: that is the linear probe. Tuning everything
+ * from its solution instead of from noise leaves good features as they are while the head is bad.
+ *
+ * source  Devlin et al. 2019, "BERT"; Alain & Bengio 2016, "Understanding intermediate layers using
+ *         linear classifier probes"; Kumar et al. 2022, "Fine-tuning can distort pretrained
+ *         features"
+ * needs   arena rng tanh dense dropout
+ * see     @classification_head_probe, @output_layer (the losses on z), @pooling (of pictures)
+ * topics  Classification Head
+ */
+enum {
+    LLM_CLASSIFICATION_HEAD_MEAN,
+    LLM_CLASSIFICATION_HEAD_MAX,
+    LLM_CLASSIFICATION_HEAD_FIRST,
+    LLM_CLASSIFICATION_HEAD_LAST,
+    LLM_CLASSIFICATION_HEAD_ATTN,
+    LLM_CLASSIFICATION_HEAD_COUNT
+};
+
+/* D channels, K classes. All parameters lie in one vector w: q (D) for ATTN, P (D,D) and p (D) with
+ * the tanh layer, W (K,D), b (K). dropout is 0 outside training; the seed is another each step. */
+typedef struct {
+    size_t D, K;
+    int pool;
+    bool tanh;
+    float dropout;
+    uint64_t seed;
+} llm_classification_head;
+
+/* Where P and W begin in w; its length. */
+LLM_API size_t llm_classification_head_tanh_at(const llm_classification_head *h) {
+    return h->pool == LLM_CLASSIFICATION_HEAD_ATTN ? h->D : 0;
+}
+LLM_API size_t llm_classification_head_linear_at(const llm_classification_head *h) {
+    return llm_classification_head_tanh_at(h) + (h->tanh ? h->D * (h->D + 1) : 0);
+}
+LLM_API size_t llm_classification_head_param_count(const llm_classification_head *h) {
+    return llm_classification_head_linear_at(h) + h->K * (h->D + 1);
+}
+
+/* Floats of the cache that forward leaves for backward: s (B,T), f, a, dropout(a) (B,D). */
+LLM_API size_t llm_classification_head_cache(const llm_classification_head *h, size_t B, size_t T) {
+    return B * (T + 3 * h->D);
+}
+
+/* w <- q = 0, the plain mean; P ~ N(0, 1/D); W ~ N(0, 0.02^2) as BERT has it; p = b = 0. */
+LLM_API void llm_classification_head_init(float *w, const llm_classification_head *h,
+                                          llm_rng *rng) {
+    const size_t D = h->D, P = llm_classification_head_tanh_at(h);
+    const size_t W = llm_classification_head_linear_at(h);
+    for (size_t i = 0; i < llm_classification_head_param_count(h); i++) w[i] = 0.0f;
+    if (h->tanh) llm_rng_normal_fill(rng, w + P, D * D);
+    for (size_t i = 0; h->tanh && i < D * D; i++) w[P + i] /= sqrtf((float)D);
+    llm_rng_normal_fill(rng, w + W, h->K * D);
+    for (size_t i = 0; i < h->K * D; i++) w[W + i] *= 0.02f;
+}
+
+/* The token with the largest x (T,D) in channel i, of equal ones the first; a NaN wins. mask (T) is
+ * true where there is a token and has one; or NULL. */
+LLM_API size_t llm_classification_head_argmax(const float *x, const bool *mask, size_t T, size_t D,
+                                              size_t i) {
+    size_t best = T;
+    for (size_t t = 0; t < T; t++) {
+        if (mask && !mask[t]) continue;
+        if (best == T || x[t * D + i] > x[best * D + i] || isnan(x[t * D + i])) best = t;
+    }
+    return best;
+}
+
+/* f (D), s (T) <- x (T,D), mask (T) or NULL, q (D) for ATTN: s_t are the weights of the tokens, 0
+ * for all in MAX. One token at least is not padding. */
+LLM_API void llm_classification_head_pool(float *f, float *s, const float *x, const bool *mask,
+                                          const float *q, size_t T, size_t D, int pool) {
+    size_t first = T, last = 0, count = 0;
+    for (size_t t = 0; t < T; t++) {
+        s[t] = 0.0f;
+        if (mask && !mask[t]) continue;
+        if (first == T) first = t;
+        last = t, count++;
+    }
+    LLM_ASSERT(count > 0 && pool >= 0 && pool < LLM_CLASSIFICATION_HEAD_COUNT);
+    float most = -INFINITY, sum = 0.0f;
+    for (size_t t = first; t <= last; t++) {
+        if (mask && !mask[t]) continue;
+        if (pool == LLM_CLASSIFICATION_HEAD_MEAN) s[t] = 1.0f / (float)count;
+        if (pool != LLM_CLASSIFICATION_HEAD_ATTN) continue;
+        for (size_t i = 0; i < D; i++) s[t] += q[i] * x[t * D + i] / sqrtf((float)D);
+        most = fmaxf(most, s[t]);
+    }
+    if (pool == LLM_CLASSIFICATION_HEAD_FIRST) s[first] = 1.0f;
+    if (pool == LLM_CLASSIFICATION_HEAD_LAST) s[last] = 1.0f;
+    if (pool == LLM_CLASSIFICATION_HEAD_ATTN) {
+        for (size_t t = first; t <= last; t++)
+            if (!mask || mask[t]) s[t] = expf(s[t] - most), sum += s[t];
+        for (size_t t = first; t <= last; t++) s[t] /= sum;
+    }
+    for (size_t i = 0; i < D; i++)
+        f[i] = pool == LLM_CLASSIFICATION_HEAD_MAX
+                   ? x[llm_classification_head_argmax(x, mask, T, D, i) * D + i]
+                   : 0.0f;
+    for (size_t t = 0; t < T; t++) /* s = 0 is not read: padding may be NaN */
+        for (size_t i = 0; s[t] != 0.0f && i < D; i++) f[i] += s[t] * x[t * D + i];
+}
+
+/* dx (T,D), dq (D) += <- df (D) and forward's s, x, mask, q. Either gradient may be NULL. */
+LLM_API void llm_classification_head_pool_backward(float *dx, float *dq, const float *df,
+                                                   const float *s, const float *x, const bool *mask,
+                                                   const float *q, size_t T, size_t D, int pool) {
+    if (pool == LLM_CLASSIFICATION_HEAD_MAX)
+        for (size_t i = 0; dx && i < D; i++)
+            dx[llm_classification_head_argmax(x, mask, T, D, i) * D + i] += df[i];
+    float mean = 0.0f; /* df.f: moving every score alike moves nothing */
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; s[t] != 0.0f && i < D; i++) mean += s[t] * df[i] * x[t * D + i];
+    for (size_t t = 0; t < T; t++) {
+        float ds = -mean;
+        if (s[t] == 0.0f) continue;
+        for (size_t i = 0; i < D; i++) ds += df[i] * x[t * D + i];
+        ds *= s[t] / sqrtf((float)D);
+        for (size_t i = 0; i < D; i++) {
+            if (dx) dx[t * D + i] += s[t] * df[i];
+            if (pool != LLM_CLASSIFICATION_HEAD_ATTN) continue;
+            if (dx) dx[t * D + i] += ds * q[i];
+            if (dq) dq[i] += ds * x[t * D + i];
+        }
+    }
+}
+
+/* Returns a (B,D), inside cache, for a probe to keep <- w, x (B,T,D), mask (B,T) or NULL. */
+LLM_API const float *llm_classification_head_features(float *cache,
+                                                      const llm_classification_head *h,
+                                                      const float *w, const float *x,
+                                                      const bool *mask, size_t B, size_t T) {
+    const size_t D = h->D;
+    const float *P = w + llm_classification_head_tanh_at(h);
+    float *f = cache + B * T, *a = f + B * D;
+    for (size_t b = 0; b < B; b++)
+        llm_classification_head_pool(f + b * D, cache + b * T, x + b * T * D,
+                                     mask ? mask + b * T : NULL, w, T, D, h->pool);
+    if (!h->tanh) return (const float *)memcpy(a, f, B * D * sizeof(float));
+    llm_dense_forward(a, f, P, P + D * D, B, D, D);
+    llm_tanh_forward(a, a, B * D);
+    return a;
+}
+
+/* z (B,K), cache <- w, x (B,T,D), mask (B,T) or NULL. */
+LLM_API void llm_classification_head_forward(float *z, float *cache,
+                                             const llm_classification_head *h, const float *w,
+                                             const float *x, const bool *mask, size_t B, size_t T) {
+    const float *a = llm_classification_head_features(cache, h, w, x, mask, B, T);
+    const float *W = w + llm_classification_head_linear_at(h);
+    float *kept = cache + B * (T + 2 * h->D);
+    llm_dropout_forward(kept, a, B * h->D, h->dropout, h->seed, 0);
+    llm_dense_forward(z, kept, W, W + h->K * h->D, B, h->D, h->K);
+}
+
+/* dx (B,T,D), dw += <- dz (B,K) and forward's cache, w, x, mask. Either gradient may be NULL: dx on
+ * a frozen backbone, dw under a frozen head. Scratch: 3 B D floats. */
+LLM_API void llm_classification_head_backward(float *dx, float *dw, const float *dz,
+                                              const float *cache, const llm_classification_head *h,
+                                              const float *w, const float *x, const bool *mask,
+                                              size_t B, size_t T, llm_arena *arena) {
+    const size_t mark = arena->used, D = h->D, P = llm_classification_head_tanh_at(h);
+    const size_t W = llm_classification_head_linear_at(h), n = B * D;
+    const float *f = cache + B * T, *a = f + n, *kept = a + n;
+    float *d = llm_arena_floats(arena, 3 * n), *da = d + n, *df = d + 2 * n;
+    for (size_t i = 0; i < 3 * n; i++) d[i] = 0.0f;
+    llm_dense_backward(d, dw ? dw + W : NULL, dw ? dw + W + h->K * D : NULL, dz, kept, w + W, B, D,
+                       h->K);
+    llm_dropout_backward(da, d, n, h->dropout, h->seed, 0);
+    if (h->tanh) {
+        for (size_t i = 0; i < n; i++) d[i] = 0.0f;
+        llm_tanh_backward(d, da, a, n);
+        llm_dense_backward(df, dw ? dw + P : NULL, dw ? dw + P + D * D : NULL, d, f, w + P, B, D,
+                           D);
+    }
+    for (size_t b = 0; b < B; b++)
+        llm_classification_head_pool_backward(
+            dx ? dx + b * T * D : NULL, dw, (h->tanh ? df : da) + b * D, cache + b * T,
+            x + b * T * D, mask ? mask + b * T : NULL, w, T, D, h->pool);
+    arena->used = mark;
+}
+
+/* @classification_head_probe -------------------------------- Heads on frozen features
+ *
+ *     linear      z = W a + b with the W, b that minimise mean -log p_y + l2/2 |W|^2
+ *     prototype   z_k = -|a - c_k|^2 + |a|^2 = 2 c_k.a - |c_k|^2,  c_k the mean of class k
+ *     cosine      z_k = e^t  a.w_k / (|a| |w_k|)                   t learned
+ *
+ * On features that stay fixed a head is a small problem with an exact answer. The probe finds the
+ * best linear one; how well it does says what the features hold. Class means need no training at
+ * all: the nearest mean, under the squared distance, is a linear head too, and one example a class
+ * is enough. The cosine head looks only at directions, so that a class that was seen often cannot
+ * win by a long w_k; its scores lie within 1, too flat for softmax, hence the temperature, learned
+ * as a logarithm so that it stays positive.
+ *
+ * source  Snell, Swersky & Zemel 2017, "Prototypical networks", eq. 8; Gidaris & Komodakis 2018 and
+ *         Qi, Brown & Lowe 2018, "Low-shot learning with imprinted weights" (cosine)
+ * needs   arena multiclass
+ * see     @classification_head (where a comes from), @multiclass, @clip (the same temperature)
+ * topics  -
+ */
+
+/* W (K,D), b (K) from where they stand <- softmax regression of label (n) on a (n,D) until no entry
+ * of the gradient exceeds tolerance; returns the steps, the limit if it was not reached. With l2 > 0
+ * the answer does not depend on the start. Scratch: 4 K (D+1) + K doubles, given back. */
+LLM_API size_t llm_classification_head_probe_fit(float *W, float *b, const float *a,
+                                                 const int *label, size_t n, size_t D, size_t K,
+                                                 double l2, double tolerance, size_t steps,
+                                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *both = llm_arena_doubles(arena, K * (D + 1));
+    LLM_ASSERT(n > 0);
+    for (size_t k = 0; k < K; k++) {
+        for (size_t i = 0; i < D; i++) both[k * (D + 1) + i] = (double)W[k * D + i];
+        both[k * (D + 1) + D] = (double)b[k];
+    }
+    const size_t taken = llm_multiclass_fit(both, a, label, n, D, K, l2, tolerance, steps, arena);
+    for (size_t k = 0; k < K; k++) {
+        for (size_t i = 0; i < D; i++) W[k * D + i] = (float)both[k * (D + 1) + i];
+        b[k] = (float)both[k * (D + 1) + D];
+    }
+    arena->used = mark;
+    return taken;
+}
+
+/* W (K,D), b (K) <- the prototype head of a (n,D), label (n). Every class has an example. */
+LLM_API void llm_classification_head_probe_means(float *W, float *b, const float *a,
+                                                 const int *label, size_t n, size_t D, size_t K) {
+    for (size_t k = 0; k < K; k++) {
+        size_t count = 0;
+        for (size_t i = 0; i < D; i++) W[k * D + i] = 0.0f;
+        for (size_t r = 0; r < n; r++) {
+            LLM_ASSERT(label[r] >= 0 && (size_t)label[r] < K);
+            if ((size_t)label[r] != k) continue;
+            for (size_t i = 0; i < D; i++) W[k * D + i] += a[r * D + i];
+            count++;
+        }
+        LLM_ASSERT(count > 0);
+        b[k] = 0.0f;
+        for (size_t i = 0; i < D; i++) {
+            const float c = W[k * D + i] / (float)count;
+            W[k * D + i] = 2.0f * c;
+            b[k] -= c * c;
+        }
+    }
+}
+
+/* 1 / |x|, or 0 for a vector of zeros, whose cosine with anything is then 0. */
+LLM_API float llm_classification_head_probe_inverse(const float *x, size_t D) {
+    double square = 0.0;
+    for (size_t i = 0; i < D; i++) square += (double)x[i] * (double)x[i];
+    return square > 0.0 ? (float)(1.0 / sqrt(square)) : 0.0f;
+}
+
+/* z (N,K) <- a (N,D), w (K D + 1): w_k in rows, then t. */
+LLM_API void llm_classification_head_probe_cosine_forward(float *z, const float *a, const float *w,
+                                                          size_t N, size_t D, size_t K) {
+    const float scale = expf(w[K * D]);
+    for (size_t n = 0; n < N; n++)
+        for (size_t k = 0; k < K; k++) {
+            float sum = 0.0f;
+            for (size_t i = 0; i < D; i++) sum += a[n * D + i] * w[k * D + i];
+            z[n * K + k] = scale * sum * llm_classification_head_probe_inverse(a + n * D, D) *
+                           llm_classification_head_probe_inverse(w + k * D, D);
+        }
+}
+
+/* da (N,D), dw (K D + 1) += <- dz (N,K) and forward's z, a, w. Either gradient may be NULL. With
+ * unit vectors u, v of a, w_k: d cos / da = (v - cos u) / |a|, at right angles to a. */
+LLM_API void llm_classification_head_probe_cosine_backward(float *da, float *dw, const float *dz,
+                                                           const float *z, const float *a,
+                                                           const float *w, size_t N, size_t D,
+                                                           size_t K) {
+    const float scale = expf(w[K * D]);
+    for (size_t n = 0; n < N; n++)
+        for (size_t k = 0; k < K; k++) {
+            const float *an = a + n * D, *wk = w + k * D;
+            const float ra = llm_classification_head_probe_inverse(an, D);
+            const float rw = llm_classification_head_probe_inverse(wk, D);
+            const float g = dz[n * K + k] * scale, c = z[n * K + k] / scale;
+            for (size_t i = 0; i < D; i++) {
+                if (da) da[n * D + i] += g * ra * (wk[i] * rw - c * an[i] * ra);
+                if (dw) dw[k * D + i] += g * rw * (an[i] * ra - c * wk[i] * rw);
+            }
+            if (dw) dw[K * D] += dz[n * K + k] * z[n * K + k]; /* dz/dt = z */
+        }
+}
+
 /* @sparse_rep ----------------------------------------------- Sparse activations
  *
  *     S = (1 - (sum |a| / n)^2 / (sum a^2 / n)) / (1 - 1/n)         0: all equal, 1: one is not 0
