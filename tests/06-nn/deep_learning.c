@@ -118,6 +118,33 @@ TEST(deep_learning, "edges by hand: one direction, two bins, quarters apart, no 
     CHECK_NEAR(h[16 + 2], 1.0f, 1e-5f);
 }
 
+TEST(deep_learning, "edges of a random picture: each bin takes what lies within 45 degrees of it") {
+    const double pi = acos(-1.0);
+    float x[64], h[32];
+    double want[32] = {0};
+    llm_rng rng = llm_rng_seed(6);
+    for (size_t i = 0; i < 64; i++) x[i] = llm_rng_uniform(&rng);
+    for (int r = 0; r < 8; r++)
+        for (int c = 0; c < 8; c++) {
+            const double left = c ? (double)x[8 * r + c - 1] : 0.0;
+            const double right = c < 7 ? (double)x[8 * r + c + 1] : 0.0;
+            const double up = r ? (double)x[8 * r + c - 8] : 0.0;
+            const double down = r < 7 ? (double)x[8 * r + c + 8] : 0.0;
+            const double angle = atan2(down - up, right - left);
+            for (int bin = 0; bin < 8; bin++) {
+                const double off = fabs(remainder(angle - (bin * 0.25 - 1.0) * pi, 2.0 * pi));
+                want[(r / 4 * 2 + c / 4) * 8 + bin] +=
+                    hypot(right - left, down - up) * fmax(0.0, 1.0 - off / (0.25 * pi));
+            }
+        }
+    llm_deep_learning_edges(h, x, 1);
+    for (int q = 0; q < 4; q++) {
+        double size = 0.0;
+        for (int k = 0; k < 8; k++) size += want[8 * q + k] * want[8 * q + k];
+        for (int k = 0; k < 8; k++) CHECK_NEAR(h[8 * q + k], want[8 * q + k] / sqrt(size), 1e-5);
+    }
+}
+
 TEST(deep_learning, "parity: both labels as often, each bit alone tells nothing, all k tell all") {
     enum { N = 4000, D = 6 };
     static float x[N * D];
