@@ -13555,9 +13555,10 @@ typedef struct {
     double *x, *y, *mean, *norm, y_mean;
 } llm_regularization_data;
 
-/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. */
+/* The soft threshold: sign(z) max(|z| - t, 0), the minimiser of (w - z)^2 / 2 + t |w|. NaN
+ * stays. */
 LLM_API double llm_regularization_soft(double z, double t) {
-    return z > t ? z - t : z < -t ? z + t : 0.0;
+    return z > t ? z - t : z < -t ? z + t : z == z ? 0.0 : z;
 }
 
 /* p <- x (n,d), y (n), n > 0. Without intercept nothing is subtracted. Takes n d + n + 2 d doubles
@@ -13812,7 +13813,7 @@ LLM_API void llm_lasso_fista(double *w, const llm_regularization_data *p, double
                 for (size_t i = 0; by != 0.0 && i < n; i++) move[i] += p->x[j * n + i] * by;
             }
             for (size_t i = 0; i < n; i++) curve += move[i] * move[i] / (double)n;
-            above = curve <= length * (1.0 + 1e-12);
+            above = !(curve > length * (1.0 + 1e-12)); /* NaN ends here, too */
             if (!above) L *= 2.0;
         }
         double uphill = 0.0;

@@ -5626,6 +5626,97 @@ llm_cuda_mlp_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, 
     return error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, shares, P, stream) : error;
 }
 
+/* @weight_init ---------------------------------------------- Weight initialization
+ *
+ * Uniform, normal and truncated normal numbers, the same ones that the reference draws: entry i of
+ * a fill comes from its own counters, so a thread draws a Philox block of four and stores 16 bytes.
+ * Normals are Box and Muller's, here in float: log1p where u is near 1, so that they agree with the
+ * reference's doubles to some units in the last place. Truncated ones try again, each for itself.
+ *
+ * Moves n elements, the minimum. Limit: the logarithm, root, sine and cosine of two numbers, above
+ * the store; truncated, a block of ten rounds for each number.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_rng
+ * see     dropout
+ * topics  -
+ */
+
+/* z (2) <- two words, as llm_rng_normal_pair: log(u) with u = (word + 0.5) / 2^32. */
+LLM_DEVICE void llm_cuda_weight_init_pair(float *z, uint32_t word, uint32_t turns) {
+    const float scale = 1.0f / 4294967296.0f;
+    const float log_u =
+        word >> 31 ? log1pf(-((float)~word + 0.5f) * scale) : logf(((float)word + 0.5f) * scale);
+    const float radius = sqrtf(-2.0f * log_u);
+    const float angle = 2.0f * LLM_PI * scale * (float)(int32_t)turns; /* of half a turn at most */
+    z[0] = radius * cosf(angle);
+    z[1] = radius * sinf(angle);
+}
+
+enum { LLM_CUDA_WEIGHT_INIT_UNIFORM, LLM_CUDA_WEIGHT_INIT_NORMAL, LLM_CUDA_WEIGHT_INIT_TRUNCATED };
+
+/* w (n): a + b u, or a z; truncated at |z| <= b. An odd last normal is the first of its pair. */
+template <typename T, int kind>
+LLM_KERNEL void llm_weight_init_kernel(T *w, size_t n, float a, float b, uint64_t seed) {
+    const size_t block = (size_t)blockIdx.x * blockDim.x + threadIdx.x, first = 4 * block;
+    if (first >= n) return;
+    uint32_t word[4];
+    float v[4];
+    if (kind != LLM_CUDA_WEIGHT_INIT_TRUNCATED) llm_cuda_philox(word, block, seed);
+    if (kind == LLM_CUDA_WEIGHT_INIT_NORMAL) {
+        llm_cuda_weight_init_pair(v, word[0], word[1]);
+        llm_cuda_weight_init_pair(v + 2, word[2], word[3]);
+    }
+    LLM_UNROLL
+    for (int k = 0; k < 4; k++) {
+        if (kind == LLM_CUDA_WEIGHT_INIT_UNIFORM) v[k] = a + b * llm_cuda_uniform(word[k]);
+        if (kind == LLM_CUDA_WEIGHT_INIT_NORMAL) v[k] *= a;
+        float z[4];
+        int tried = 4;
+        for (uint64_t attempt = 0; kind == LLM_CUDA_WEIGHT_INIT_TRUNCATED && tried == 4;
+             attempt++) {
+            llm_cuda_philox(word, first + (uint64_t)k, seed, attempt << 32 | 1);
+            llm_cuda_weight_init_pair(z, word[0], word[1]);
+            llm_cuda_weight_init_pair(z + 2, word[2], word[3]);
+            for (int i = 3; i >= 0; i--)
+                if (fabsf(z[i]) <= b) tried = i, v[k] = a * z[i]; /* the first one within wins */
+        }
+    }
+    if (first + 4 <= n && (uintptr_t)w % (4 * sizeof(T)) == 0) {
+        llm_store_vector(w, first, v);
+        return;
+    }
+    for (size_t k = 0; k < 4 && first + k < n; k++) llm_store(w, first + k, v[k]);
+}
+
+/* w (n) <- U(low, high), N(0, std^2), or that cut at |z| <= cut: what the references write with
+ * llm_rng_seed(seed), and llm_weight_init_truncated with seed. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_weight_init_uniform(T *w, size_t n, float low, float high,
+                                                       uint64_t seed, cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_weight_init_kernel<T, LLM_CUDA_WEIGHT_INIT_UNIFORM>),
+               (unsigned)((n + 1023) / 1024), 256, 0, stream, w, n, low, high - low, seed);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_weight_init_normal(T *w, size_t n, float std, uint64_t seed,
+                                                      cudaStream_t stream) {
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_weight_init_kernel<T, LLM_CUDA_WEIGHT_INIT_NORMAL>),
+               (unsigned)((n + 1023) / 1024), 256, 0, stream, w, n, std, 0.0f, seed);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_weight_init_truncated(T *w, size_t n, float std, float cut,
+                                                         uint64_t seed, cudaStream_t stream) {
+    if (!(cut >= 0.01f)) return cudaErrorInvalidValue;
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_weight_init_kernel<T, LLM_CUDA_WEIGHT_INIT_TRUNCATED>),
+               (unsigned)((n + 1023) / 1024), 256, 0, stream, w, n, std, cut, seed);
+    return cudaGetLastError();
+}
+
 /* @residual ------------------------------------------------- Residual connection
  *
  * y = x + gain f, where gain is alpha, one number for each channel (LayerScale), 0 or 1 / (1 - p)
@@ -6937,12 +7028,13 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
 
 /* @adafactor ------------------------------------------------ Adafactor
  *
- * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later the
- * update, again from g. The first reads g and w by tiles of 32 rows and 256 columns: a thread owns a
- * column and adds its squares, warps add along the rows, and each tile leaves 32 + 256 sums. Those
- * are added in a fixed order, so that two runs agree to the bit. The second pass sums the squares of
- * the update, the third takes the step: the length of the whole update has to be known before one
- * weight moves, and R and C before the length. Rates and clipping never leave the device.
+ * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later
+ * the update, again from g. The first reads g and w by tiles of 32 rows and 256 columns: a thread
+ * owns a column and adds its squares, warps add along the rows, and each tile leaves 32 + 256 sums.
+ * Those are added in a fixed order, so that two runs agree to the bit. The second pass sums the
+ * squares of the update, the third takes the step: the length of the whole update has to be known
+ * before one weight moves, and R and C before the length. Rates and clipping never leave the
+ * device.
  *
  * Moves 24 bytes a weight (g three times, w twice in and once out), 32 with momentum, where Adam
  * moves 28; a matrix of some tens of megabytes is read from L2 the second and third time. Limit:
@@ -7101,12 +7193,12 @@ llm_cuda_adafactor_step(float *w, float *state, const float *g, size_t rows, siz
  *     A = X X'      P = b A + c A A      X <- a X + P X             tall: A = X'X, X <- a X + X P
  *
  * One kernel averages the momentum, writes u in the storage of the products and sums the squares of
- * its share; the next adds the sums, 256 at most, in a fixed order and divides. Then three products a round,
- * with the polynomial in their epilogues: P is made where A A leaves the registers, and a X is added
- * where P X does, so nothing is read only to be scaled. A and P are symmetric, so no operand has to
- * be turned for them, and a tall matrix takes its Gram matrix from the other side instead of being
- * transposed. Products run on the tensor cores for bfloat16 rows of whole 16 bytes; five rounds in
- * bfloat16 are what the reference does.
+ * its share; the next adds the sums, 256 at most, in a fixed order and divides. Then three products
+ * a round, with the polynomial in their epilogues: P is made where A A leaves the registers, and a
+ * X is added where P X does, so nothing is read only to be scaled. A and P are symmetric, so no
+ * operand has to be turned for them, and a tall matrix takes its Gram matrix from the other side
+ * instead of being transposed. Products run on the tensor cores for bfloat16 rows of whole 16
+ * bytes; five rounds in bfloat16 are what the reference does.
  *
  * Operations: 2 k^2 (2 n + k) a round, k the shorter side; half of A and of A A are computed twice,
  * as their symmetry is not used. Limit: tensor cores. The two kernels beside: memory bandwidth.
@@ -7359,8 +7451,8 @@ LLM_KERNEL void llm_agc_kernel(float *g, const float *w, unsigned *clipped, size
         llm_store(g, unit * size + i, factor * llm_load(g, unit * size + i));
 }
 
-/* g (units,size) in place <- w (units,size), device pointers: LLM_AGC_ROWS of the reference. clipped
- * (units) <- 1 for each unit that was too long, or NULL. */
+/* g (units,size) in place <- w (units,size), device pointers: LLM_AGC_ROWS of the reference.
+ * clipped (units) <- 1 for each unit that was too long, or NULL. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_agc_clip(float *g, const float *w, unsigned *clipped, size_t units, size_t size,
                   const llm_agc_config *c, cudaStream_t stream) {
