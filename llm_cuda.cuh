@@ -7104,6 +7104,293 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
     return cudaSuccess;
 }
 
+/* @adafactor ------------------------------------------------ Adafactor
+ *
+ * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later the
+ * update, again from g. The first reads g and w by tiles of 32 rows and 256 columns: a thread owns a
+ * column and adds its squares, warps add along the rows, and each tile leaves 32 + 256 sums. Those
+ * are added in a fixed order, so that two runs agree to the bit. The second pass sums the squares of
+ * the update, the third takes the step: the length of the whole update has to be known before one
+ * weight moves, and R and C before the length. Rates and clipping never leave the device.
+ *
+ * Moves 24 bytes a weight (g three times, w twice in and once out), 32 with momentum, where Adam
+ * moves 28; a matrix of some tens of megabytes is read from L2 the second and third time. Limit:
+ * memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     adamw
+ * topics  -
+ */
+enum { LLM_CUDA_ADAFACTOR_ROWS = 32, LLM_CUDA_ADAFACTOR_PARTS = 256 };
+
+/* row_part[tile][row], col_part[band][column] <- sums of g^2 + eps1 over the columns of a tile and
+ * the rows of a band; w_part[band][tile] <- sums of w^2. */
+LLM_KERNEL void llm_adafactor_squares_kernel(float *row_part, float *col_part, float *w_part,
+                                             const float *g, const float *w, size_t rows,
+                                             size_t cols, float eps1) {
+    __shared__ float along[LLM_CUDA_ADAFACTOR_ROWS][8]; /* [row][warp] */
+    const size_t tile = blockIdx.x, band = blockIdx.y, first = band * LLM_CUDA_ADAFACTOR_ROWS;
+    const size_t column = tile * 256 + threadIdx.x, lane = threadIdx.x % 32;
+    float down = 0.0f, size = 0.0f;
+    for (size_t i = 0; i < LLM_CUDA_ADAFACTOR_ROWS; i++) {
+        float square = 0.0f;
+        if (first + i < rows && column < cols) {
+            const float v = llm_load(g, (first + i) * cols + column);
+            const float u = llm_load(w, (first + i) * cols + column);
+            square = v * v + eps1;
+            size += u * u;
+        }
+        down += square;
+        const float sum = llm_warp_sum(square);
+        if (lane == 0) along[i][threadIdx.x / 32] = sum;
+    }
+    size = llm_block_sum(size); /* its barrier also completes `along` */
+    if (threadIdx.x == 0) llm_store(w_part, band * gridDim.x + tile, size);
+    if (column < cols) llm_store(col_part, band * cols + column, down);
+    if (threadIdx.x < LLM_CUDA_ADAFACTOR_ROWS && first + threadIdx.x < rows) {
+        float sum = 0.0f;
+        for (size_t k = 0; k < 8; k++) sum += along[threadIdx.x][k];
+        llm_store(row_part, tile * rows + first + threadIdx.x, sum);
+    }
+}
+
+/* r (rows), unless NULL, and c (cols): averages, b of the old. */
+LLM_KERNEL void llm_adafactor_average_kernel(float *r, float *c, const float *row_part,
+                                             const float *col_part, size_t rows, size_t cols,
+                                             size_t tiles, size_t bands, float b) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    float sum = 0.0f;
+    if (i < cols) {
+        for (size_t band = 0; band < bands; band++) sum += llm_load(col_part, band * cols + i);
+        llm_store(c, i, b * llm_load(c, i) + (1.0f - b) * (sum / (float)rows));
+    } else if (r && i - cols < rows) {
+        const size_t k = i - cols;
+        for (size_t tile = 0; tile < tiles; tile++) sum += llm_load(row_part, tile * rows + k);
+        llm_store(r, k, b * llm_load(r, k) + (1.0f - b) * (sum / (float)cols));
+    }
+}
+/* info <- the mean of r (1 without), and the size of w: one block. */
+LLM_KERNEL void llm_adafactor_info_kernel(float *info, const float *r, const float *w_part,
+                                          size_t rows, size_t parts, size_t n) {
+    float mean = 0.0f, size = 0.0f;
+    for (size_t i = threadIdx.x; r && i < rows; i += blockDim.x) mean += llm_load(r, i);
+    for (size_t i = threadIdx.x; i < parts; i += blockDim.x) size += llm_load(w_part, i);
+    llm_block_sum2(mean, size);
+    if (threadIdx.x != 0) return;
+    llm_store(info, 0, r ? mean / (float)rows : 1.0f);
+    llm_store(info, 1, sqrtf(size / (float)n));
+}
+
+/* u_ij = g / sqrt(V_ij) */
+LLM_DEVICE float llm_cuda_adafactor_entry(const float *g, const float *r, const float *c, size_t k,
+                                          size_t cols, float mean) {
+    const float row = r ? 1.0f / sqrtf(llm_load(r, k / cols) / mean) : 1.0f;
+    return llm_load(g, k) * (row / sqrtf(llm_load(c, k % cols)));
+}
+LLM_KERNEL void llm_adafactor_length_kernel(float *part, const float *g, const float *r,
+                                            const float *c, const float *info, size_t n,
+                                            size_t cols) {
+    const float mean = llm_load(info, 0);
+    float sum = 0.0f;
+    for (size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x; k < n;
+         k += (size_t)gridDim.x * blockDim.x) {
+        const float u = llm_cuda_adafactor_entry(g, r, c, k, cols, mean);
+        sum += u * u;
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(part, blockIdx.x, sum);
+}
+LLM_KERNEL void llm_adafactor_step_kernel(float *w, float *m, const float *g, const float *r,
+                                          const float *c, const float *info, const float *part,
+                                          unsigned parts, size_t n, size_t cols,
+                                          llm_adafactor_config config, float rate) {
+    const float mean = llm_load(info, 0), size = llm_load(info, 1);
+    const float rms =
+        sqrtf(llm_block_sum(threadIdx.x < parts ? llm_load(part, threadIdx.x) : 0.0f) / (float)n);
+    if (config.scale) rate *= size > config.eps2 || size != size ? size : config.eps2;
+    const float over = rms / config.clip, step = rate / (over <= 1.0f ? 1.0f : over);
+    const float keep = 1.0f - rate * config.weight_decay, b1 = config.beta1;
+    for (size_t k = (size_t)blockIdx.x * blockDim.x + threadIdx.x; k < n;
+         k += (size_t)gridDim.x * blockDim.x) {
+        float u = step * llm_cuda_adafactor_entry(g, r, c, k, cols, mean);
+        if (m) {
+            u = b1 * llm_load(m, k) + (1.0f - b1) * u;
+            llm_store(m, k, u);
+        }
+        llm_store(w, k, keep * llm_load(w, k) - u);
+    }
+}
+
+/* How many floats of scratch llm_cuda_adafactor_step needs. */
+static inline __attribute__((unused)) size_t llm_cuda_adafactor_scratch(size_t rows, size_t cols) {
+    const bool vector = rows == 1 || cols == 1;
+    const size_t n = rows * cols, down = vector ? 1 : rows, across = vector ? n : cols;
+    const size_t tiles = (across + 255) / 256, bands = (down + 31) / 32;
+    return tiles * down + bands * across + tiles * bands + LLM_CUDA_ADAFACTOR_PARTS + 2;
+}
+
+/* The step llm_adafactor_step; device pointers, state laid out alike. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_adafactor_step(float *w, float *state, const float *g, size_t rows, size_t cols,
+                        const llm_adafactor_config *c, size_t t, float *scratch,
+                        cudaStream_t stream) {
+    const bool vector = rows == 1 || cols == 1;
+    const size_t n = rows * cols, down = vector ? 1 : rows, across = vector ? n : cols;
+    const size_t tiles = (across + 255) / 256, bands = (down + 31) / 32;
+    if (n == 0) return cudaSuccess;
+    float *r = vector ? NULL : state, *col = vector ? state : state + rows;
+    float *m = c->beta1 > 0.0f ? col + across : NULL;
+    float *row_part = scratch, *col_part = row_part + tiles * down;
+    float *w_part = col_part + bands * across, *part = w_part + tiles * bands;
+    float *info = part + LLM_CUDA_ADAFACTOR_PARTS;
+    const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
+    const size_t blocks = (n + 1023) / 1024;
+    const unsigned parts =
+        (unsigned)(blocks < LLM_CUDA_ADAFACTOR_PARTS ? blocks : (size_t)LLM_CUDA_ADAFACTOR_PARTS);
+    double rate = (double)c->lr;
+    if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
+    LLM_LAUNCH(llm_adafactor_squares_kernel, dim3((unsigned)tiles, (unsigned)bands), 256, 0, stream,
+               row_part, col_part, w_part, g, (const float *)w, down, across, c->eps1);
+    LLM_LAUNCH(llm_adafactor_average_kernel, (unsigned)((across + down + 255) / 256), 256, 0,
+               stream, r, col, (const float *)row_part, (const float *)col_part, down, across,
+               tiles, bands, b);
+    LLM_LAUNCH(llm_adafactor_info_kernel, 1, 256, 0, stream, info, (const float *)r,
+               (const float *)w_part, down, tiles * bands, n);
+    LLM_LAUNCH(llm_adafactor_length_kernel, parts, 256, 0, stream, part, g, (const float *)r,
+               (const float *)col, (const float *)info, n, across);
+    LLM_LAUNCH(llm_adafactor_step_kernel, parts, LLM_CUDA_ADAFACTOR_PARTS, 0, stream, w, m, g,
+               (const float *)r, (const float *)col, (const float *)info, (const float *)part,
+               parts, n, across, *c, (float)rate);
+    return cudaGetLastError();
+}
+
+/* @muon ----------------------------------------------------- Muon
+ *
+ *     A = X X'      P = b A + c A A      X <- a X + P X             tall: A = X'X, X <- a X + X P
+ *
+ * One kernel averages the momentum, writes u in the storage of the products and sums the squares of
+ * its share; the next adds the sums, 256 at most, in a fixed order and divides. Then three products a round,
+ * with the polynomial in their epilogues: P is made where A A leaves the registers, and a X is added
+ * where P X does, so nothing is read only to be scaled. A and P are symmetric, so no operand has to
+ * be turned for them, and a tall matrix takes its Gram matrix from the other side instead of being
+ * transposed. Products run on the tensor cores for bfloat16 rows of whole 16 bytes; five rounds in
+ * bfloat16 are what the reference does.
+ *
+ * Operations: 2 k^2 (2 n + k) a round, k the shorter side; half of A and of A A are computed twice,
+ * as their symmetry is not used. Limit: tensor cores. The two kernels beside: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense
+ * see     cuda_gemm_bf16, adamw (what is not a matrix)
+ * topics  -
+ */
+enum { LLM_CUDA_MUON_PARTS = 256 };
+
+/* out <- by * v + add_by * add (add may be NULL), all (rows,columns). */
+template <typename T> struct llm_cuda_muon_end {
+    T *out;
+    const T *add;
+    float by, add_by;
+    size_t columns;
+    LLM_DEVICE_METHOD void operator()(size_t r, size_t c, const float (&v)[4]) const {
+        LLM_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            if (c + k >= columns) break;
+            const size_t i = r * columns + c + k;
+            llm_store(out, i, by * v[k] + (add ? add_by * llm_load(add, i) : 0.0f));
+        }
+    }
+};
+
+/* m <- mu m + (1 - mu) g; x <- u; part <- the sum of squares of each block's entries of u. */
+template <typename T>
+LLM_KERNEL void llm_muon_momentum_kernel(T *x, float *m, float *part, const float *g, size_t n,
+                                         float mu, bool nesterov) {
+    float sum = 0.0f;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const float g_i = llm_load(g, i), m_i = mu * llm_load(m, i) + (1.0f - mu) * g_i;
+        const float u = nesterov ? mu * m_i + (1.0f - mu) * g_i : m_i;
+        llm_store(m, i, m_i);
+        llm_store(x, i, u);
+        sum += u * u;
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(part, blockIdx.x, sum);
+}
+/* x /= max(|u|, eps). */
+template <typename T>
+LLM_KERNEL void llm_muon_normalize_kernel(T *x, const float *part, unsigned parts, size_t n,
+                                          float eps) {
+    const float norm =
+        sqrtf(llm_block_sum(threadIdx.x < parts ? llm_load(part, threadIdx.x) : 0.0f));
+    const float shrink = 1.0f / fmaxf(norm, eps);
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x)
+        llm_store(x, i, shrink * llm_load(x, i));
+}
+template <typename T>
+LLM_KERNEL void llm_muon_update_kernel(float *w, const T *x, size_t n, float keep, float step) {
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x)
+        llm_store(w, i, keep * llm_load(w, i) - step * llm_load(x, i));
+}
+
+/* How many T of scratch llm_cuda_muon_step needs. */
+static inline __attribute__((unused)) size_t llm_cuda_muon_scratch(size_t rows, size_t cols) {
+    const size_t k = rows < cols ? rows : cols;
+    return 2 * ((rows * cols + 7) / 8 * 8 + (k * k + 7) / 8 * 8);
+}
+
+/* The step llm_muon_step: w, m (rows,cols) in place <- g, device pointers. T, float or llm_bf16, is
+ * the storage of the products. scratch: llm_cuda_muon_scratch of T; part: LLM_CUDA_MUON_PARTS
+ * floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_muon_step(float *w, float *m, const float *g, size_t rows,
+                                             size_t cols, const llm_muon_config *c, T *scratch,
+                                             float *part, cudaStream_t stream) {
+    const size_t n = rows * cols, k = rows < cols ? rows : cols, whole = (n + 7) / 8 * 8;
+    const double high = (double)rows, wide = (double)cols;
+    const size_t blocks = (n + 1023) / 1024;
+    const unsigned parts =
+        (unsigned)(blocks < LLM_CUDA_MUON_PARTS ? blocks : (size_t)LLM_CUDA_MUON_PARTS);
+    double scale = sqrt(fmax(1.0, high / wide));
+    if (n == 0) return cudaSuccess;
+    if (c->scale == LLM_MUON_MATCH_ADAMW) scale = 0.2 * sqrt(fmax(high, wide));
+    if (c->scale == LLM_MUON_SPECTRAL) scale = sqrt(high / wide);
+    T *x = scratch, *next = x + whole, *gram = next + whole, *poly = gram + (k * k + 7) / 8 * 8;
+    LLM_LAUNCH(llm_muon_momentum_kernel<T>, parts, 256, 0, stream, x, m, part, g, n, c->momentum,
+               c->nesterov);
+    LLM_LAUNCH(llm_muon_normalize_kernel<T>, parts, LLM_CUDA_MUON_PARTS, 0, stream, x,
+               (const float *)part, parts, n, c->eps);
+    for (size_t round = 0; round < c->rounds; round++) {
+        const llm_cuda_muon_end<T> to_gram = {gram, NULL, 1.0f, 0.0f, k};
+        const llm_cuda_muon_end<T> to_poly = {poly, gram, c->c, c->b, k};
+        const llm_cuda_muon_end<T> to_next = {next, x, 1.0f, c->a, cols};
+        const bool tall = rows > cols;
+        const cudaError_t done[] = {
+            tall ? llm_cuda_dense_product<true, true, T>::launch(to_gram, x, x, k, k, rows, 1, rows,
+                                                                 stream)
+                 : llm_cuda_dense_product<false, false, T>::launch(to_gram, x, x, k, k, cols, 1,
+                                                                   cols, stream),
+            llm_cuda_dense_product<false, false, T>::launch(to_poly, gram, gram, k, k, k, 1, k,
+                                                            stream),
+            tall ? llm_cuda_dense_product<false, false, T>::launch(to_next, x, poly, rows, cols, k,
+                                                                   1, k, stream)
+                 : llm_cuda_dense_product<false, true, T>::launch(to_next, poly, x, rows, cols, k,
+                                                                  1, k, stream)};
+        const cudaError_t error = llm_cuda_first_error(done);
+        if (error != cudaSuccess) return error;
+        T *swap = x;
+        x = next, next = swap;
+    }
+    LLM_LAUNCH(llm_muon_update_kernel<T>, parts, 256, 0, stream, w, (const T *)x, n,
+               (float)(1.0 - (double)c->lr * (double)c->weight_decay),
+               (float)((double)c->lr * scale));
+    return cudaGetLastError();
+}
+
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
  * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
@@ -7197,6 +7484,58 @@ llm_cuda_grad_clip_scale(float *g, size_t n, const float *factor, cudaStream_t s
     const size_t blocks = (n + 255) / 256, most = 16 * (size_t)llm_multiprocessors();
     LLM_LAUNCH(llm_grad_clip_scale_kernel, (unsigned)(blocks < most ? blocks : most), 256, 0,
                stream, g, n, factor);
+    return cudaGetLastError();
+}
+
+/* @agc ------------------------------------------------------ Adaptive gradient clipping
+ *
+ * A warp a unit (a row of weights): it sums the squares of both rows, and where the gradient is too
+ * long it reads it a second time, from cache, and writes it back shorter. Units within their bound
+ * write nothing. A row of a large layer is a few kilobytes, so 8 units a block share nothing and
+ * need no barrier.
+ *
+ * Squares are summed in double: 1e25 squared is no float. Moves 8 bytes a weight (w and g in), and
+ * 4 more for units that are clipped, the minimum. Limit: memory bandwidth on cards with full double
+ * arithmetic.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory
+ * see     grad_clip (one norm for all)
+ * topics  -
+ */
+LLM_KERNEL void llm_agc_kernel(float *g, const float *w, unsigned *clipped, size_t units,
+                               size_t size, float lambda, float eps) {
+    const size_t unit = (size_t)blockIdx.x * 8 + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (unit >= units) return; /* the whole warp leaves */
+    double g_sq = 0.0, w_sq = 0.0;
+    for (size_t i = lane; i < size; i += 32) {
+        const double a = (double)llm_load(g, unit * size + i);
+        const double b = (double)llm_load(w, unit * size + i);
+        g_sq += a * a;
+        w_sq += b * b;
+    }
+    LLM_UNROLL
+    for (int distance = 16; distance > 0; distance /= 2) {
+        g_sq += __shfl_xor_sync(0xffffffffu, g_sq, distance);
+        w_sq += __shfl_xor_sync(0xffffffffu, w_sq, distance);
+    }
+    const double length = sqrt(g_sq), most = (double)lambda * fmax((double)eps, sqrt(w_sq));
+    const bool within = length <= most; /* NaN is not */
+    if (clipped && lane == 0) clipped[unit] = within ? 0 : 1;
+    if (within) return;
+    const float factor = (float)(most / length);
+    for (size_t i = lane; i < size; i += 32)
+        llm_store(g, unit * size + i, factor * llm_load(g, unit * size + i));
+}
+
+/* g (units,size) in place <- w (units,size), device pointers: LLM_AGC_ROWS of the reference. clipped
+ * (units) <- 1 for each unit that was too long, or NULL. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_agc_clip(float *g, const float *w, unsigned *clipped, size_t units, size_t size,
+                  const llm_agc_config *c, cudaStream_t stream) {
+    if (units == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_agc_kernel, (unsigned)((units + 7) / 8), 256, 0, stream, g, w, clipped, units,
+               size, c->lambda, c->eps);
     return cudaGetLastError();
 }
 
