@@ -6564,6 +6564,84 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
     return dw && error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, blocks, C, stream) : error;
 }
 
+/* @label_smoothing ------------------------------------------ Label smoothing
+ *
+ * Loss and gradient at once, in place, as @cross_entropy: one block a row, one pass for the pair
+ * (max, sum), one backwards over the row that writes the gradient where the logit stood and sums
+ * mass times (max - logit), the other half of the loss. The target row is never built.
+ *
+ * Moves 2 elements for each logit, the minimum, where L1 and L2 serve the second reading; a prior
+ * adds a read of its row, from cache. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     cross_entropy
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_label_smoothing_kernel(float *loss, T *logits, const int *target,
+                                           const float *prior, size_t classes, float own,
+                                           float even, float e, float scale) {
+    const size_t first = blockIdx.x * classes, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = target[blockIdx.x];
+    float v[V];
+    if (y == LLM_CROSS_ENTROPY_IGNORE) {
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        for (size_t i = begin; i < classes; i += step) llm_store_vector(logits, first + i, v);
+        if (threadIdx.x == 0) llm_store(loss, blockIdx.x, 0.0f);
+        return; /* the whole block */
+    }
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    size_t i = begin;
+    for (; i < classes; i += step) {
+        llm_load_vector(v, logits, first + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<false>(a, 1.0f);
+    float part = 0.0f, total = 0.0f; /* sum of mass (max - z), and of the masses */
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(v, logits, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            float mass = prior ? e * llm_load(prior, i + (size_t)k) : even;
+            if ((size_t)y == i + (size_t)k) mass += own;
+            if (mass != 0.0f) part += mass * (a.max - v[k]);
+            total += mass;
+            v[k] = scale * (expf(v[k] - a.max) / a.sum - mass);
+        }
+        llm_store_vector(logits, first + i, v);
+    }
+    llm_block_sum2(part, total);
+    if (threadIdx.x == 0)
+        llm_store(loss, blockIdx.x,
+                  y >= 0 && (size_t)y < classes ? part + total * logf(a.sum) : NAN);
+}
+
+/* loss (N), logits (N,K) <- logits, target (N), prior (K) or NULL, e in 0..1, mode: the loss of
+ * llm_label_smoothing_forward, and scale times its gradient where the logits stood (0 in ignored
+ * rows). T is float or llm_bf16. A target outside 0..K-1 has NaN as its loss. */
+template <typename T>
+static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logits,
+                                                            const int *target, const float *prior,
+                                                            size_t N, size_t K, float e, int mode,
+                                                            float scale, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!(e >= 0.0f && e < 1.0f) || (mode == LLM_LABEL_SMOOTHING_OTHERS && K == 1))
+        return cudaErrorInvalidValue;
+    if (N == 0 || K == 0) return cudaSuccess;
+    const bool all = mode == LLM_LABEL_SMOOTHING_ALL;
+    const float even = e / (float)(all ? K : K - 1);
+    const float own = prior || all ? 1.0f - e : 1.0f - e - even;
+    const bool wide = llm_aligned(logits, K);
+    const auto label_smoothing =
+        wide ? llm_label_smoothing_kernel<T, V> : llm_label_smoothing_kernel<T, 1>;
+    LLM_LAUNCH(label_smoothing, (unsigned)N, llm_row_threads(wide ? K / V : K), 0, stream, loss,
+               logits, target, prior, K, own, even, e, scale);
+    return cudaGetLastError();
+}
+
 /* @conv2d --------------------------------------------------- Convolution: where its numbers lie
  *
  * All three passes of a convolution are products whose operands are not matrices in memory but
