@@ -7375,6 +7375,39 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
     return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
 }
 
+/* @lion ----------------------------------------------------- Lion
+ *
+ * The rule in the loop of @gradient_descent, its momentum in float or bfloat16: a sign hardly cares
+ * for the eighth bit, but a momentum that changes by less than 1/256 of itself stands still there.
+ * The cautious mask needs a sum over all weights first and is not here. Moves 20 bytes a float
+ * weight (w, m in and out, g in), 16 with a bfloat16 momentum, the minimum. Limit: memory
+ * bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+struct llm_cuda_lion_rule {
+    llm_lion_config c;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &, float g, bool decay) const {
+        const float u = c.beta1 * m + (1.0f - c.beta1) * g;
+        const float sign = u > 0.0f ? 1.0f : u < 0.0f ? -1.0f : 0.0f;
+        w = (decay ? 1.0f - c.lr * c.weight_decay : 1.0f) * w - c.lr * sign;
+        m = c.beta2 * m + (1.0f - c.beta2) * g;
+    }
+};
+/* llm_lion_step of every tensor; t only numbers the draws of the rounding. */
+template <typename T, typename M>
+static inline cudaError_t llm_cuda_lion_step(const llm_cuda_gradient_descent_tensor<T, M> *tensor,
+                                             size_t count, const llm_lion_config *c, size_t t,
+                                             const float *factor, uint64_t seed,
+                                             cudaStream_t stream) {
+    if (c->cautious) return cudaErrorInvalidValue;
+    const llm_cuda_lion_rule rule = {*c};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
 /* @adafactor ------------------------------------------------ Adafactor
  *
  * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later
@@ -7661,39 +7694,6 @@ static inline cudaError_t llm_cuda_muon_step(float *w, float *m, const float *g,
                (float)(1.0 - (double)c->lr * (double)c->weight_decay),
                (float)((double)c->lr * scale));
     return cudaGetLastError();
-}
-
-/* @lion ----------------------------------------------------- Lion
- *
- * The rule in the loop of @gradient_descent, its momentum in float or bfloat16: a sign hardly cares
- * for the eighth bit, but a momentum that changes by less than 1/256 of itself stands still there.
- * The cautious mask needs a sum over all weights first and is not here. Moves 20 bytes a float
- * weight (w, m in and out, g in), 16 with a bfloat16 momentum, the minimum. Limit: memory
- * bandwidth.
- *
- * source  -
- * needs   gradient_descent
- * see     adamw
- * topics  -
- */
-struct llm_cuda_lion_rule {
-    llm_lion_config c;
-    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &, float g, bool decay) const {
-        const float u = c.beta1 * m + (1.0f - c.beta1) * g;
-        const float sign = u > 0.0f ? 1.0f : u < 0.0f ? -1.0f : 0.0f;
-        w = (decay ? 1.0f - c.lr * c.weight_decay : 1.0f) * w - c.lr * sign;
-        m = c.beta2 * m + (1.0f - c.beta2) * g;
-    }
-};
-/* llm_lion_step of every tensor; t only numbers the draws of the rounding. */
-template <typename T, typename M>
-static inline cudaError_t llm_cuda_lion_step(const llm_cuda_gradient_descent_tensor<T, M> *tensor,
-                                             size_t count, const llm_lion_config *c, size_t t,
-                                             const float *factor, uint64_t seed,
-                                             cudaStream_t stream) {
-    if (c->cautious) return cudaErrorInvalidValue;
-    const llm_cuda_lion_rule rule = {*c};
-    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
 }
 
 /* @grad_clip ------------------------------------------------ Gradient clipping
