@@ -199,3 +199,12 @@ TEST(lasso, "one step of FISTA by hand, from a coefficient of 1; a path from bel
     CHECK(llm_lasso_path(path, &q, lam, 1, NULL, 1e-14, &arena) == 0); /* nothing comes back */
     CHECK(path[0] != 0.0);
 }
+
+TEST(lasso, "a NaN in the data is an answer of NaN, and no endless search for a step") {
+    llm_arena arena = lasso_arena();
+    const float x[4] = {1, 2, NAN, 4}, y[2] = {1, 2};
+    double w[2] = {0, 0};
+    const llm_regularization_data p = llm_regularization_center(x, y, 2, 2, false, &arena);
+    llm_lasso_fista(w, &p, 0.1, 5, &arena);
+    CHECK(isnan(w[0]));
+}

@@ -99,6 +99,7 @@ TEST(regularization, "one column by hand, dead columns, columns left out, no pen
     CHECK_ASSERTS(llm_regularization_center(x, y, 0, 2, false, &arena));
     CHECK(llm_regularization_soft(3, 1) == 2 && llm_regularization_soft(-3, 1) == -2);
     CHECK(llm_regularization_soft(1, 1) == 0 && llm_regularization_soft(-0.5, 1) == 0);
+    CHECK(isnan(llm_regularization_soft((double)NAN, 1)));
 }
 
 TEST(regularization, "groups shrink together, long rows are cut") {

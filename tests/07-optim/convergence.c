@@ -153,6 +153,20 @@ static double cv_surface(double *g, const double *p, void *context) {
     return f[kind];
 }
 
+static double cv_steep(double *g, const double *p, void *context) {
+    (void)context;
+    if (g)
+        g[0] = 2e8 * (p[0] + 0.3 * p[1]), g[1] = 6e7 * (p[0] + 0.3 * p[1]) + 4.0 * pow(p[1], 3.0);
+    return 1e8 * pow(p[0] + 0.3 * p[1], 2.0) + pow(p[1], 4.0);
+}
+/* r^4 up to a radius of 0.1, and below that outside. */
+static double cv_island(double *g, const double *p, void *context) {
+    const double rr = p[0] * p[0] + p[1] * p[1];
+    (void)context;
+    if (g) g[0] = 4.0 * rr * p[0], g[1] = 4.0 * rr * p[1];
+    return rr <= 0.01 * (1.0 + 1e-9) ? rr * rr : -1.0;
+}
+
 TEST(convergence, "stationary points: minima, maxima, saddles, the monkey's, and plains") {
     const int want[10] = {LLM_CONVERGENCE_SADDLE,  LLM_CONVERGENCE_SADDLE,  LLM_CONVERGENCE_MINIMUM,
                           LLM_CONVERGENCE_MAXIMUM, LLM_CONVERGENCE_MINIMUM, LLM_CONVERGENCE_MAXIMUM,
@@ -168,6 +182,16 @@ TEST(convergence, "stationary points: minima, maxima, saddles, the monkey's, and
                   want[kind]);
             CHECK(arena.used == 0);
         }
+    for (uint64_t seed = 1; seed <= 20; seed++) { /* the rounding of 2e8 is no curvature */
+        llm_rng own = llm_rng_seed(seed);
+        const double zero[2] = {0.0, 0.0};
+        CHECK(llm_convergence_classify(cv_steep, NULL, zero, 2, 0.1, &own, &arena) ==
+              LLM_CONVERGENCE_MINIMUM);
+        CHECK(llm_convergence_classify(cv_island, NULL, zero, 2, 0.1, &own, &arena) ==
+              LLM_CONVERGENCE_MINIMUM);
+        CHECK(llm_convergence_classify(cv_island, NULL, zero, 2, 0.11, &own, &arena) ==
+              LLM_CONVERGENCE_MAXIMUM);
+    }
     const double valley[2] = {1.0, 1.0}, far[2] = {3.0, 0.5};
     llm_rng rng = llm_rng_seed(1);
     CHECK(llm_convergence_classify(llm_gradient_descent_rosenbrock, NULL, valley, 2, 0.1, &rng,
@@ -246,6 +270,7 @@ TEST(convergence, "Pflug's products turn negative where the loss reaches its flo
     CHECK(!llm_convergence_pflug(&sum, a, b, 2, 1, 2) && sum == -1.0);
     CHECK(llm_convergence_pflug(&sum, a, b, 2, 2, 2) && sum == 0.0);
     CHECK(!llm_convergence_pflug(&sum, a, a, 2, 4, 2));
+    CHECK(llm_convergence_pflug(&sum, a, b, 2, 1, 1));
     CHECK_ASSERTS(llm_convergence_pflug(&sum, a, b, 2, 0, 2));
     CHECK_ASSERTS(llm_convergence_pflug(&sum, a, b, 2, 1, 0));
     const float w[2] = {3.0f, 4.0f}, back[2] = {3.0f, 3.0f}, none[2] = {0.0f, 0.0f};

@@ -167,6 +167,13 @@ TEST(gradient_descent,
     llm_arena_destroy(&arena);
 }
 
+/* Leaves large numbers where the next call has its variables. */
+static __attribute__((noinline)) double gd_dirty(void) {
+    volatile double stack[256];
+    for (size_t i = 0; i < 256; i++) stack[i] = 1e300;
+    return stack[7];
+}
+
 TEST(gradient_descent,
      "Barzilai and Borwein: the step is s.s / s.y, and f may rise but within ten") {
     const double h[3] = {1.0, 20.0, 400.0}, b[3] = {0.0, 0.0, 0.0};
@@ -201,6 +208,10 @@ TEST(gradient_descent,
         memcpy(before, x, sizeof x);
         memcpy(x, again, sizeof x);
     }
+    double far[3] = {1.0, 1.0, 1.0}; /* the first step has only the start to be compared with */
+    c.steps = 1, c.lr = 1.0;
+    CHECK(gd_dirty() > 0.0);
+    CHECK(llm_gradient_descent_minimize(far, gd_value, &q, &c, 3, &arena).f <= 210.5);
     CHECK(rises > 0 && f[59] < 1e-12); /* best fixed step: (399/401)^118 is 0.55 */
     llm_arena_destroy(&arena);
 }

@@ -43,6 +43,9 @@ TEST(kfac,
     CHECK(llm_kfac_precondition(u, zero, one, 1, 2, 0.25, &arena)); /* pi 1: 1/0.5 and 1/1.5 */
     CHECK_NEAR(u[0], 1.0 / 0.75, 1e-12);
     CHECK_NEAR(u[1], 2.0 / 0.75, 1e-12);
+    u[0] = 3.0;
+    CHECK(llm_kfac_precondition(u, one, zero, 1, 1, 0.25, &arena)); /* no gradients yet: 1.5 0.5 */
+    CHECK_NEAR(u[0], 4.0, 1e-12);
 }
 
 TEST(kfac, "exact where inputs and gradients are independent: all pairs of them") {
@@ -143,6 +146,8 @@ TEST(kfac, "factors of drawn labels tend to their expectation; the step with it 
     CHECK(memcmp(w, w0, sizeof w) == 0);
     CHECK_ASSERTS(llm_kfac_factors(state, &kf_net, w0, x, 5, 0.5, 0, &rng, &arena));
     CHECK_ASSERTS(llm_kfac_factors(state, &kf_net, w0, x, 0, 0.5, 1, &rng, &arena));
+    llm_kfac_factors(state, &kf_net, w0, x, 1, 0.5, 1, &rng, &arena);
+    CHECK_NEAR(state[15], 1.0, 1e-12); /* the corner of A: 1 times 1 */
     llm_mlp mse = kf_net;
     mse.head = LLM_OUTPUT_LAYER_MSE;
     CHECK_ASSERTS(llm_kfac_factors(state, &mse, w0, x, 5, 0.5, 1, &rng, &arena));

@@ -145,6 +145,36 @@ TEST(pcgrad, "the shortest vector of a hull by brute force; 0 where tasks cannot
     for (size_t i = 0; i < 3; i++) CHECK_NEAR(weight[i], 1.0 / 3.0, 1e-6);
 }
 
+TEST(pcgrad, "CAGrad's weights minimise its dual, by brute force") {
+    enum { T = 3, N = 4, GRID = 100 };
+    llm_rng rng = llm_rng_seed(4);
+    for (size_t trial = 0; trial < 20; trial++) {
+        float g[T * N];
+        double gram[T * T], weight[T], linear[T], best = (double)INFINITY, sum = 0.0, mean_sq = 0.0;
+        llm_rng_normal_fill(&rng, g, T * N);
+        for (size_t k = 0; k < N; k++) g[trial % T * N + k] *= 4.0f;
+        llm_pcgrad_gram(gram, g, T, N);
+        llm_pcgrad_cagrad(weight, linear, gram, 0.7, T, 1000);
+        for (size_t i = 0; i < T * T; i++) mean_sq += gram[i] / (T * T);
+        for (size_t i = 0; i < T; i++) sum += weight[i] - 1.0 / T;
+        for (size_t a = 0; a <= GRID; a++)
+            for (size_t b = 0; b <= GRID; b++) {
+                double w[T] = {(double)a / GRID, (double)b / GRID, 1.0 - (double)(a + b) / GRID};
+                double square = 0.0, along = 0.0;
+                const bool last = a == GRID && b == GRID; /* the weights that were found */
+                for (size_t i = 0; last && i < T; i++) w[i] = (weight[i] - 1.0 / T) / sum;
+                if (w[2] < 0.0 && !last) continue;
+                for (size_t i = 0; i < T * T; i++) {
+                    square += w[i / T] * w[i % T] * gram[i];
+                    along += w[i / T] * gram[i] / T;
+                }
+                const double dual = along + 0.7 * sqrt(mean_sq) * sqrt(fmax(0.0, square));
+                if (last) CHECK(dual <= best + 1e-9);
+                best = fmin(best, dual);
+            }
+    }
+}
+
 TEST(pcgrad,
      "antiparallel gradients cancel, zero gradients and equal ones are safe, orders are fair") {
     float g[6] = {1.0f, -2.0f, 3.0f, -2.0f, 4.0f, -6.0f}, out[3];

@@ -120,7 +120,11 @@ TEST(self_paced, "diversity is the best of all choices; co-teaching exchanges th
     CHECK_ASSERTS(llm_self_paced_diverse(v, one, outside, 1, 3, 1.0, 1.0, &arena));
     CHECK_ASSERTS(llm_self_paced_diverse(v, one, minus, 1, 3, 1.0, 1.0, &arena));
     CHECK(llm_self_paced_diverse(v, one, outside, 0, 3, 1.0, 1.0, &arena) == 0.0);
-    size_t for_a[3], for_b[3];
+    const int first[1] = {0};
+    CHECK(llm_self_paced_diverse(v, one, first, 1, 1, 2.0, 0.0, &arena) == 1.0);
+    size_t for_a[4], for_b[4];
+    llm_self_paced_coteach(for_a, for_b, a, b, 4, 4, &arena);
+    CHECK(for_a[3] == 2 && for_b[3] == 0);
     llm_self_paced_coteach(for_a, for_b, a, b, 4, 3, &arena);
     CHECK(for_a[0] == 3 && for_a[1] == 0 && for_a[2] == 1);
     CHECK(for_b[0] == 1 && for_b[1] == 3 && for_b[2] == 2);

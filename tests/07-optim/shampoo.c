@@ -145,6 +145,8 @@ TEST(shampoo, "blocks are matrices of their own; a gradient of 0, and one that i
     CHECK(!llm_shampoo_step_blocks(w, state, g, R, C, B, &c, 4, &arena));
     CHECK(w[R * C - 1] == want[R * C - 1] && w[0] != want[0] && arena.used == 0);
     CHECK_ASSERTS(llm_shampoo_step_blocks(w, state, g, R, C, 0, &c, 4, &arena));
+    double *ones = sh_zeros(2 * llm_shampoo_doubles(1, 1));
+    CHECK(llm_shampoo_step_blocks(w, ones, g, 1, 2, 1, &c, 1, &arena)); /* AdaGrad, in effect */
     CHECK_ASSERTS(llm_shampoo_step(w, state, g, 1, 1, &c, 0, &arena));
 
     float zero[4] = {0.0f, 0.0f, 0.0f, 0.0f}, still[4] = {1.0f, 2.0f, 3.0f, 4.0f};
