@@ -6888,6 +6888,200 @@ llm_cuda_conv2d_backward(T *dx, float *dw, float *db, const T *dy, const T *x, c
     return error;
 }
 
+/* @pooling -------------------------------------------------- Pooling
+ *
+ * A thread a pixel, forwards of y and backwards of x. There it looks through the windows that hold
+ * its pixel, in the reference's order: sums are owned by one thread, so that windows that overlap
+ * need no atomics, and dx is read and written once. Nothing is stored but the place of a maximum,
+ * and an average's count is computed again.
+ *
+ * Moves x and y forwards (a maximum: and its place), dy and dx twice backwards (and the places),
+ * the minimum: pixels that several windows share come from L1. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     conv2d
+ * topics  -
+ */
+struct llm_cuda_pooling {
+    unsigned plane[2], size[2], kernel[2], stride[2], pad[2]; /* pixels of x, of y */
+    bool without_pad;
+};
+/* The same, with its sizes. False where a number does not fit in 31 bits. */
+static inline __attribute__((unused)) bool
+llm_cuda_pooling_of(llm_cuda_pooling *s, const llm_pooling *c, size_t planes) {
+    const size_t L[2] = {c->H, c->W};
+    size_t in = planes, out = planes;
+    if (planes > 0x7fffffff) return false;
+    for (int a = 0; a < 2; a++) {
+        const size_t size = llm_pooling_size(c, (size_t)a);
+        if (L[a] + c->pad[a] + c->stride[a] > 0x3fffffff || c->kernel[a] > 0x3fffffff) return false;
+        s->plane[a] = (unsigned)L[a], s->size[a] = (unsigned)size;
+        s->kernel[a] = (unsigned)c->kernel[a], s->stride[a] = (unsigned)c->stride[a];
+        s->pad[a] = (unsigned)c->pad[a];
+        in *= L[a], out *= size; /* factors below 2^30 each: no overflow is missed */
+        if (in > 0x7fffffff || out > 0x7fffffff) return false;
+    }
+    s->without_pad = c->without_pad;
+    return true;
+}
+
+struct llm_cuda_pooling_window {
+    unsigned from, to, length;
+};
+/* llm_pooling_window on the device. */
+LLM_DEVICE llm_cuda_pooling_window llm_cuda_pooling_at(const llm_cuda_pooling &s, int axis,
+                                                       unsigned i) {
+    const unsigned L = s.plane[axis], pad = s.pad[axis], begin = i * s.stride[axis];
+    const unsigned end = begin + s.kernel[axis];
+    const llm_cuda_pooling_window w = {begin > pad ? begin - pad : 0, end < L + pad ? end - pad : L,
+                                       (end < L + 2 * pad ? end : L + 2 * pad) - begin};
+    return w;
+}
+LLM_DEVICE float llm_cuda_pooling_count(const llm_cuda_pooling &s, unsigned i, unsigned j) {
+    const llm_cuda_pooling_window r = llm_cuda_pooling_at(s, 0, i),
+                                  q = llm_cuda_pooling_at(s, 1, j);
+    return (float)(s.without_pad ? (r.to - r.from) * (q.to - q.from) : r.length * q.length);
+}
+
+/* y (n): the largest of each window, and its place, or with from = NULL the mean. */
+template <typename T>
+LLM_KERNEL void llm_pooling_forward_kernel(T *y, uint32_t *from, const T *x, unsigned n,
+                                           llm_cuda_pooling s) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, row = at / s.size[1];
+    if (at >= n) return;
+    const unsigned i = row % s.size[0], j = at % s.size[1], width = s.plane[1];
+    const size_t plane = (size_t)(row / s.size[0]) * s.plane[0] * width;
+    const llm_cuda_pooling_window r = llm_cuda_pooling_at(s, 0, i),
+                                  q = llm_cuda_pooling_at(s, 1, j);
+    unsigned best = r.from * width + q.from;
+    float most = llm_load(x, plane + best), sum = 0.0f;
+    for (unsigned a = r.from; a < r.to; a++)
+        for (unsigned b = a * width + q.from; b < a * width + q.to; b++) {
+            const float v = llm_load(x, plane + b);
+            sum += v;
+            if (v > most || v != v) most = v, best = b;
+        }
+    if (from) from[at] = best;
+    llm_store(y, at, from ? most : sum / llm_cuda_pooling_count(s, i, j));
+}
+template <typename T>
+LLM_KERNEL void llm_pooling_backward_kernel(T *dx, const T *dy, const uint32_t *from, unsigned n,
+                                            llm_cuda_pooling s) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, row = at / s.plane[1];
+    if (at >= n) return;
+    const unsigned pixel[2] = {row % s.plane[0], at % s.plane[1]};
+    const unsigned place = pixel[0] * s.plane[1] + pixel[1];
+    unsigned low[2], high[2]; /* the windows that hold the pixel: low .. high - 1 */
+    LLM_UNROLL
+    for (int a = 0; a < 2; a++) {
+        const unsigned p = pixel[a] + s.pad[a], last = p / s.stride[a] + 1;
+        low[a] = p < s.kernel[a] ? 0 : (p - s.kernel[a]) / s.stride[a] + 1;
+        high[a] = last < s.size[a] ? last : s.size[a];
+    }
+    float sum = llm_load(dx, at);
+    for (unsigned i = low[0]; i < high[0]; i++)
+        for (unsigned j = low[1]; j < high[1]; j++) {
+            const size_t w = ((size_t)(row / s.plane[0]) * s.size[0] + i) * s.size[1] + j;
+            if (!from)
+                sum += llm_load(dy, w) / llm_cuda_pooling_count(s, i, j);
+            else if (from[w] == place)
+                sum += llm_load(dy, w);
+        }
+    llm_store(dx, at, sum);
+}
+
+/* Arguments as the references; planes times the pixels of a plane, of x and of y, below 2^31. T is
+ * float or llm_bf16. The average is the maximum's kernel without places. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_max_forward(T *y, uint32_t *from, const T *x,
+                                                       size_t planes, const llm_pooling *c,
+                                                       cudaStream_t stream) {
+    llm_cuda_pooling s;
+    if (!llm_cuda_pooling_of(&s, c, planes)) return (cudaError_t)cudaErrorInvalidValue;
+    const unsigned n = (unsigned)planes * s.size[0] * s.size[1];
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_pooling_forward_kernel<T>, (n + 255) / 256, 256, 0, stream, y, from, x, n, s);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_average_forward(T *y, const T *x, size_t planes,
+                                                           const llm_pooling *c,
+                                                           cudaStream_t stream) {
+    return llm_cuda_pooling_max_forward(y, (uint32_t *)NULL, x, planes, c, stream);
+}
+/* dx +=. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_max_backward(T *dx, const T *dy, const uint32_t *from,
+                                                        size_t planes, const llm_pooling *c,
+                                                        cudaStream_t stream) {
+    llm_cuda_pooling s;
+    if (!llm_cuda_pooling_of(&s, c, planes)) return (cudaError_t)cudaErrorInvalidValue;
+    const unsigned n = (unsigned)planes * s.plane[0] * s.plane[1];
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_pooling_backward_kernel<T>, (n + 255) / 256, 256, 0, stream, dx, dy, from, n, s);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_average_backward(T *dx, const T *dy, size_t planes,
+                                                            const llm_pooling *c,
+                                                            cudaStream_t stream) {
+    return llm_cuda_pooling_max_backward(dx, dy, (const uint32_t *)NULL, planes, c, stream);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_pooling_global_forward_kernel(T *y, const T *x, size_t planes, size_t S) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= planes) return; /* a whole warp */
+    float v[V], sum = 0.0f;
+    for (size_t i = (size_t)at.lane * V; i < S; i += (size_t)at.width * V) {
+        llm_load_vector(v, x, at.row * S + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum += v[k];
+    }
+    sum = llm_row_sum<warp>(sum);
+    if (at.lane == 0) llm_store(y, at.row, sum / (float)S);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_pooling_global_backward_kernel(T *dx, const T *dy, size_t S) {
+    const llm_place at = llm_my_place<V>(S);
+    if (at.column >= S) return;
+    const float share = llm_load(dy, at.row) / (float)S;
+    float v[V];
+    llm_load_vector(v, dx, at.row * S + at.column);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] += share;
+    llm_store_vector(dx, at.row * S + at.column, v);
+}
+
+/* y (planes) <- x (planes,S); dx (planes,S) += <- dy (planes). S > 0. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_global_forward(T *y, const T *x, size_t planes, size_t S,
+                                                          cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (planes == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, S), warp = S <= 1024;
+    const auto global_forward = wide   ? warp ? llm_pooling_global_forward_kernel<T, V, true>
+                                              : llm_pooling_global_forward_kernel<T, V, false>
+                                  : warp ? llm_pooling_global_forward_kernel<T, 1, true>
+                                       : llm_pooling_global_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(global_forward, llm_row_blocks(planes, warp),
+               warp ? 128 : llm_row_threads(wide ? S / V : S), 0, stream, y, x, planes, S);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_global_backward(T *dx, const T *dy, size_t planes,
+                                                           size_t S, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (planes == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, S);
+    const auto global_backward =
+        wide ? llm_pooling_global_backward_kernel<T, V> : llm_pooling_global_backward_kernel<T, 1>;
+    LLM_LAUNCH(global_backward, llm_place_blocks(planes, S, wide ? (size_t)V : 1), 256, 0, stream,
+               dx, dy, S);
+    return cudaGetLastError();
+}
+
 /* @07-optim ================================================= OPTIMIZATION */
 
 /* @adamw ---------------------------------------------------- Adam with decoupled weight decay
