@@ -7082,6 +7082,154 @@ static inline cudaError_t llm_cuda_pooling_global_backward(T *dx, const T *dy, s
     return cudaGetLastError();
 }
 
+/* @sparse_rep ----------------------------------------------- Sparse activations
+ *
+ * Winners: a block a row. Four passes of cuda_select find the least winner, one counts what is
+ * above it and equal to it in the stretch of each warp, one writes the row and the places of the
+ * winners, in the order of the row; of equal numbers the first pass, as many as are still wanted.
+ * Of a row that is read six times the first comes from memory and the others from L1 or L2.
+ *
+ * Product: the next layer over the winners only. A block takes 32 vectors of 16 bytes of columns,
+ * each of its eight warps every eighth winner, and the eight sums meet in shared memory in a fixed
+ * order. Reads k of the C rows of w_t, and of x the winners. Limit: memory bandwidth; for many rows
+ * of x, which share no reading here, dense's tiles are faster until k is far below C.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_cut
+ * see     sparsity, top_k
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sparse_rep_winners_kernel(T *y, uint32_t *winner, const T *x, size_t U, unsigned k) {
+    __shared__ unsigned long long part[32];
+    x += blockIdx.x * U, y += blockIdx.x * U, winner += (size_t)blockIdx.x * k;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t least =
+        k ? (uint32_t)(llm_select_cut<unsigned, T, W>(x, U, 0, k, 0.0f, true) >> 32) : 0xffffffffu;
+    const llm_select_span span = llm_select_my_span<W>(U);
+    unsigned long long stretch = 0; /* entries above the least winner << 32 | equal to it */
+    float v[W];
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int c = 0; c < W; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            stretch += (unsigned long long)(order > least) << 32 | (order == least);
+        }
+    }
+    stretch = __shfl_sync(0xffffffffu, llm_select_scan(stretch), 31);
+    if (lane == 0) part[warp] = stretch;
+    __syncthreads();
+    const unsigned long long upto = llm_select_scan(lane < blockDim.x / 32 ? part[lane] : 0ull);
+    const unsigned wanted = k - (unsigned)(__shfl_sync(0xffffffffu, upto, 31) >> 32);
+    unsigned long long before = __shfl_sync(0xffffffffu, upto, (int)warp) - stretch;
+    for (size_t i = span.begin; i - lane * W < span.end; i += 32 * W) { /* whole warps */
+        unsigned long long own = 0;
+        if (i < span.end) llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int c = 0; c < W && i < span.end; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            own += (unsigned long long)(order > least) << 32 | (order == least);
+        }
+        const unsigned long long through = llm_select_scan(own);
+        unsigned above = (unsigned)((before + through - own) >> 32);
+        unsigned equal = (unsigned)(before + through - own);
+        before += __shfl_sync(0xffffffffu, through, 31);
+        if (i >= span.end) continue;
+        LLM_UNROLL
+        for (int c = 0; c < W; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            const bool tie = order == least, wins = order > least || (tie && equal < wanted);
+            if (wins) winner[above + (equal < wanted ? equal : wanted)] = (uint32_t)(i + (size_t)c);
+            if (!wins) v[c] = 0.0f;
+            above += order > least, equal += tie;
+        }
+        llm_store_vector(y, i, v);
+    }
+}
+/* y (N,U), winner (N,k) <- x (N,U) without NaN, k <= U < 2^31: llm_sparse_rep_winners_forward with
+ * the winners in the order of the row. y may be x. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sparse_rep_winners_forward(T *y, uint32_t *winner, const T *x,
+                                                              size_t N, size_t U, size_t k,
+                                                              cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (k > U || U > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || U == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, U) && llm_aligned(y, U);
+    const auto winners =
+        wide ? llm_sparse_rep_winners_kernel<T, W> : llm_sparse_rep_winners_kernel<T, 1>;
+    LLM_LAUNCH(winners, (unsigned)N, llm_row_threads(wide ? U / W : U), 0, stream, y, winner, x, U,
+               (unsigned)k);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_sparse_rep_backward_kernel(T *dx, const T *dy, const uint32_t *winner, size_t U,
+                                               size_t k) {
+    const llm_place p = llm_my_place<1>(k);
+    if (p.column >= k) return;
+    const size_t at = p.row * U + winner[p.row * k + p.column];
+    llm_store(dx, at, llm_load(dx, at) + llm_load(dy, at));
+}
+/* dx (N,U) +=: a thread a winner, nothing else of dx and dy is touched. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sparse_rep_winners_backward(T *dx, const T *dy, const uint32_t *winner, size_t N, size_t U,
+                                     size_t k, cudaStream_t stream) {
+    if (N == 0 || k == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_sparse_rep_backward_kernel<T>, llm_place_blocks(N, k, 1), 256, 0, stream, dx, dy,
+               winner, U, k);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sparse_rep_product_kernel(T *y, const T *x, const uint32_t *winner,
+                                              const T *w_t, size_t C, size_t O, size_t k) {
+    __shared__ float part[8][32][V + 1]; /* V + 1: lanes in different banks */
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t tiles = (O + 32 * V - 1) / (32 * V), n = blockIdx.x / tiles;
+    const size_t o = (blockIdx.x % tiles * 32 + lane) * V;
+    float sum[V], v[V];
+    LLM_UNROLL
+    for (int c = 0; c < V; c++) sum[c] = 0.0f;
+    for (size_t r = warp; r < k && o < O; r += 8) {
+        const size_t from = winner[n * k + r];
+        const float a = llm_load(x, n * C + from);
+        if (a == 0.0f) continue; /* a winner among silent ones; the same for the warp */
+        llm_load_vector(v, w_t, from * O + o);
+        LLM_UNROLL
+        for (int c = 0; c < V; c++) sum[c] += a * v[c];
+    }
+    LLM_UNROLL
+    for (int c = 0; c < V; c++) part[warp][lane][c] = sum[c];
+    __syncthreads();
+    for (unsigned c = threadIdx.x; c < 32 * V; c += 256) {
+        const size_t column = blockIdx.x % tiles * 32 * V + c;
+        float total = 0.0f;
+        LLM_UNROLL
+        for (int p = 0; p < 8; p++) total += part[p][c / V][c % V];
+        if (column < O) llm_store(y, n * O + column, total);
+    }
+}
+/* y (N,O) <- x (N,C) w_t (C,O), where x is 0 but at winner (N,k), in any order, each place once:
+ * llm_sparse_rep_product without the search for what is not 0. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sparse_rep_product(T *y, const T *x, const uint32_t *winner,
+                                                      const T *w_t, size_t N, size_t C, size_t O,
+                                                      size_t k, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || O == 0) return cudaSuccess;
+    const bool wide = llm_aligned(w_t, O);
+    const size_t width = wide ? 32 * V : 32;
+    const auto product =
+        wide ? llm_sparse_rep_product_kernel<T, V> : llm_sparse_rep_product_kernel<T, 1>;
+    LLM_LAUNCH(product, (unsigned)(N * ((O + width - 1) / width)), 256, 0, stream, y, x, winner,
+               w_t, C, O, k);
+    return cudaGetLastError();
+}
+
 /* @07-optim ================================================= OPTIMIZATION */
 
 /* @adamw ---------------------------------------------------- Adam with decoupled weight decay
