@@ -7230,6 +7230,269 @@ static inline cudaError_t llm_cuda_sparse_rep_product(T *y, const T *x, const ui
     return cudaGetLastError();
 }
 
+/* @kan ------------------------------------------------------ Kolmogorov-Arnold network
+ *
+ * Only four basis functions are not 0 at an x; a thread works them out in registers, and nothing of
+ * them goes through memory. A lane takes a row of x and a warp four outputs, eight inputs at a
+ * time, whose bases a block's 32 outputs share through shared memory.
+ *
+ * Reads x once for 32 outputs and w once for 32 rows, from L2. An edge and row costs six
+ * multiply-adds and as many loads, the coefficients from four addresses of L1 that differ by lane.
+ * Limit: those loads; tensor cores have nothing to do here.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation
+ * see     dense
+ * topics  -
+ */
+
+/* b, slope (4) <- llm_kan_basis, moved so that all four functions from the returned one on exist. */
+LLM_DEVICE int llm_cuda_kan_basis(float b[4], float slope[4], const float *t, int grid, float x) {
+    const int last = grid + 6;
+    LLM_UNROLL
+    for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0f;
+    if (!(x >= llm_load(t, 0) && x < llm_load(t, (size_t)last))) return 0;
+    int at = 0, above = last; /* t_at <= x < t_above */
+    while (above - at > 1) {
+        const int middle = (at + above) / 2;
+        if (x >= llm_load(t, (size_t)middle))
+            at = middle;
+        else
+            above = middle;
+    }
+    float u[8], square[5]; /* knots around x, at equal distances beyond the ends */
+    LLM_UNROLL
+    for (int r = 0; r < 8; r++) {
+        const int k = at - 3 + r, end = k < 0 ? 0 : k > last ? last : k;
+        u[r] = llm_load(t, (size_t)end);
+        if (k < 0) u[r] += (float)k * (llm_load(t, 1) - u[r]);
+        if (k > last) u[r] += (float)(k - last) * (u[r] - llm_load(t, (size_t)last - 1));
+    }
+    b[0] = 1.0f;
+    LLM_UNROLL
+    for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
+        float from_left = 0.0f;
+        if (d == 3)
+            square[0] = square[4] = 0.0f, square[1] = b[0], square[2] = b[1], square[3] = b[2];
+        LLM_UNROLL
+        for (int r = 0; r < d; r++) {
+            const float left = x - u[4 - d + r], right = u[4 + r] - x,
+                        share = b[r] / (left + right);
+            b[r] = from_left + right * share;
+            from_left = left * share;
+        }
+        b[d] = from_left;
+    }
+    LLM_UNROLL
+    for (int a = 0; a < 4; a++)
+        slope[a] = 3.0f * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+    int first = at - 3;
+    for (; first < 0; first++) { /* what does not exist falls out at the end */
+        LLM_UNROLL
+        for (int a = 0; a < 4; a++)
+            b[a] = a < 3 ? b[a + 1] : 0.0f, slope[a] = a < 3 ? slope[a + 1] : 0.0f;
+    }
+    for (; first > grid - 1; first--) {
+        LLM_UNROLL
+        for (int a = 3; a >= 0; a--)
+            b[a] = a > 0 ? b[a - 1] : 0.0f, slope[a] = a > 0 ? slope[a - 1] : 0.0f;
+    }
+    return first;
+}
+/* sum_k c_k v_k of four. */
+template <typename T> LLM_DEVICE float llm_cuda_kan_spline(const T *c, const float v[4]) {
+    return llm_load(c, 0) * v[0] + llm_load(c, 1) * v[1] + llm_load(c, 2) * v[2] +
+           llm_load(c, 3) * v[3];
+}
+
+template <typename T>
+LLM_KERNEL void llm_kan_forward_kernel(T *y, const T *w, const float *t, const T *x, size_t N,
+                                       llm_kan k) {
+    __shared__ float basis[8][5][32]; /* [input][B and silu][row] */
+    __shared__ int place[8][32];
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t n = (size_t)blockIdx.x * 32 + lane, j = (size_t)blockIdx.y * 32 + warp * 4;
+    const size_t coefs = k.grid + 3, edges = k.out * k.in;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4], slope[4];
+    for (size_t i = 0; i < k.in; i += 8) {
+        __syncthreads(); /* until the bases before are used */
+        if (n < N && i + warp < k.in) {
+            const float v = llm_load(x, n * k.in + i + warp);
+            place[warp][lane] =
+                llm_cuda_kan_basis(b, slope, t + (i + warp) * (k.grid + 7), (int)k.grid, v);
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) basis[warp][a][lane] = b[a];
+            basis[warp][4][lane] = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        }
+        __syncthreads();
+        for (size_t q = 0; q < 8 && i + q < k.in && n < N; q++) {
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) b[a] = basis[q][a][lane];
+            LLM_UNROLL
+            for (int r = 0; r < 4; r++) {
+                if (j + (size_t)r >= k.out) break;
+                const size_t edge = (j + (size_t)r) * k.in + i + q, base = edges * coefs + edge;
+                const T *c = w + edge * coefs + place[q][lane];
+                sum[r] += llm_load(w, base) * basis[q][4][lane] +
+                          llm_load(w, base + edges) * llm_cuda_kan_spline(c, b);
+            }
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < 4; r++)
+        if (n < N && j + (size_t)r < k.out) llm_store(y, n * k.out + j + (size_t)r, sum[r]);
+}
+/* Arguments as llm_kan_forward, in and out to 2^18; T is float or llm_bf16, the knots are float. */
+template <typename T>
+static inline cudaError_t llm_cuda_kan_forward(T *y, const llm_kan *k, const T *w, const float *t,
+                                               const T *x, size_t N, cudaStream_t stream) {
+    if (k->out > 1 << 18 || k->in > 1 << 18) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k->out == 0) return cudaSuccess;
+    const dim3 grid((unsigned)((N + 31) / 32), (unsigned)((k->out + 31) / 32));
+    LLM_LAUNCH(llm_kan_forward_kernel<T>, grid, 256, 0, stream, y, w, t, x, N, *k);
+    return cudaGetLastError();
+}
+
+/* @kan_backward --------------------------------------------- Kolmogorov-Arnold network, the way back
+ *
+ * dx: a lane a row, a warp an input, whose basis stays in registers for all outputs; a tile of dy
+ * passes through shared memory. dw: a lane an output, a block an input, a warp every eighth 32 rows
+ * of x. All lanes then look at the same x, so that each adds its g B_k at the same k, to sums q_k of
+ * its own in shared memory: no two meet. The warps' sums are added in a fixed order, without
+ * atomics, and give two gradients at once: dc = s q and ds = sum_k c_k q_k.
+ *
+ * dx reads w once for 32 rows and dy once for eight inputs, dw reads dy once for each input, all
+ * from L2. Limit: for dx the loads of coefficients, as forwards; for dw four additions in shared
+ * memory an edge and row.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, kan
+ * see     kan
+ * topics  -
+ */
+
+/* The price's part of g: l1 sign(phi) / N. */
+LLM_DEVICE float llm_cuda_kan_pull(float phi, float price) {
+    return phi > 0.0f ? price : phi < 0.0f ? -price : 0.0f;
+}
+template <typename T>
+LLM_KERNEL void llm_kan_dx_kernel(T *dx, const T *dy, const T *w, const float *t, const T *x,
+                                  size_t N, llm_kan k, float price) {
+    __shared__ float tile[32][33]; /* dy [row][output] */
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = (size_t)blockIdx.x * 32;
+    const size_t n = row + lane, i = (size_t)blockIdx.y * 8 + warp;
+    const size_t coefs = k.grid + 3, edges = k.out * k.in;
+    const bool mine = n < N && i < k.in;
+    float sum = 0.0f, b[4], slope[4], silu = 0.0f, dsilu = 0.0f;
+    int first = 0;
+    if (mine) {
+        const float v = llm_load(x, n * k.in + i);
+        first = llm_cuda_kan_basis(b, slope, t + i * (k.grid + 7), (int)k.grid, v);
+        silu = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        dsilu = llm_cuda_activation_slope(v, LLM_ACTIVATION_SILU);
+    }
+    for (size_t j = 0; j < k.out; j += 32) {
+        __syncthreads();
+        for (size_t r = warp; r < 32; r += 8)
+            if (row + r < N && j + lane < k.out)
+                tile[r][lane] = llm_load(dy, (row + r) * k.out + j + lane);
+        __syncthreads();
+        for (size_t q = 0; mine && q < 32 && j + q < k.out; q++) {
+            const size_t edge = (j + q) * k.in + i;
+            const T *c = w + edge * coefs + first;
+            const float base = llm_load(w, edges * coefs + edge);
+            const float scale = llm_load(w, edges * coefs + edges + edge);
+            float g = tile[lane][q];
+            if (price != 0.0f)
+                g += llm_cuda_kan_pull(base * silu + scale * llm_cuda_kan_spline(c, b), price);
+            sum += g * (base * dsilu + scale * llm_cuda_kan_spline(c, slope));
+        }
+    }
+    if (mine) llm_store(dx, n * k.in + i, llm_load(dx, n * k.in + i) + sum);
+}
+
+/* Shared: c of the block's edges and q of each warp, (grid+3,32) each, then db of each warp (32). */
+template <typename T>
+LLM_KERNEL void llm_kan_dw_kernel(float *dw, const T *dy, const T *w, const float *t, const T *x,
+                                  size_t N, llm_kan k, float price) {
+    LLM_DYNAMIC_SHARED(float, shared);
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t i = blockIdx.x, j = (size_t)blockIdx.y * 32 + lane, coefs = k.grid + 3;
+    const size_t edges = k.out * k.in, edge = j * k.in + i, at = edges * coefs + edge;
+    const bool mine = j < k.out;
+    float *c = shared + lane, *q = c + (1 + warp) * coefs * 32;
+    float *ends = shared + (1 + warps) * coefs * 32; /* sums of g silu, [warp][lane] */
+    for (size_t a = warp; a < coefs; a += warps)
+        c[a * 32] = mine ? llm_load(w, edge * coefs + a) : 0.0f;
+    for (size_t a = 0; a < coefs; a++) q[a * 32] = 0.0f;
+    const float base = mine ? llm_load(w, at) : 0.0f, scale = mine ? llm_load(w, at + edges) : 0.0f;
+    float db = 0.0f, b[4], slope[4];
+    __syncthreads();
+    for (size_t row = warp * 32; row < N; row += warps * 32) {
+        float silu = 0.0f;
+        int first = 0;
+        LLM_UNROLL
+        for (int a = 0; a < 4; a++) b[a] = 0.0f;
+        if (row + lane < N) { /* each lane the basis of a row, then all look at one after another */
+            const float v = llm_load(x, (row + lane) * k.in + i);
+            first = llm_cuda_kan_basis(b, slope, t + i * (k.grid + 7), (int)k.grid, v);
+            silu = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        }
+        for (int r = 0; r < 32 && row + (size_t)r < N; r++) {
+            const float s = __shfl_sync(0xffffffffu, silu, r);
+            const size_t from = (size_t)__shfl_sync(0xffffffffu, first, r) * 32;
+            float v[4], phi = base * s;
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) {
+                v[a] = __shfl_sync(0xffffffffu, b[a], r);
+                if (price != 0.0f) phi += scale * c[from + (size_t)a * 32] * v[a];
+            }
+            float g = mine ? llm_load(dy, (row + (size_t)r) * k.out + j) : 0.0f;
+            if (price != 0.0f) g += llm_cuda_kan_pull(phi, price);
+            db += g * s;
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) q[from + (size_t)a * 32] += g * v[a];
+        }
+    }
+    ends[warp * 32 + lane] = db;
+    __syncthreads();
+    if (warp > 0 || !mine) return;
+    float ds = 0.0f;
+    db = 0.0f;
+    for (size_t p = 0; p < warps; p++) db += ends[p * 32 + lane];
+    for (size_t a = 0; a < coefs; a++) {
+        float all = 0.0f;
+        for (size_t p = 1; p <= warps; p++) all += c[(p * coefs + a) * 32];
+        ds += c[a * 32] * all;
+        llm_store(dw, edge * coefs + a, llm_load(dw, edge * coefs + a) + scale * all);
+    }
+    llm_store(dw, at, llm_load(dw, at) + db);
+    llm_store(dw, at + edges, llm_load(dw, at + edges) + ds);
+}
+
+/* dx (N,in) +=, dw +=, in float: arguments as llm_kan_backward, either may be NULL. With dw, grids
+ * to 800; of those above 82 a block has fewer warps. */
+template <typename T>
+static inline cudaError_t llm_cuda_kan_backward(T *dx, float *dw, const T *dy, const llm_kan *k,
+                                                const T *w, const float *t, const T *x, size_t N,
+                                                float l1, cudaStream_t stream) {
+    if (k->out > 1 << 18 || k->in > 1 << 18 || (dw && k->grid > 800))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k->out == 0 || k->in == 0) return cudaSuccess;
+    const unsigned outs = (unsigned)((k->out + 31) / 32);
+    const float price = l1 / (float)N;
+    const dim3 tiles((unsigned)((N + 31) / 32), (unsigned)((k->in + 7) / 8));
+    if (dx) LLM_LAUNCH(llm_kan_dx_kernel<T>, tiles, 256, 0, stream, dx, dy, w, t, x, N, *k, price);
+    const cudaError_t error = cudaGetLastError();
+    if (!dw || error != cudaSuccess) return error;
+    size_t warps = 8;
+    while (warps > 1 && (warps + 1) * (k->grid + 3) > 768) warps /= 2; /* 96 KB: two blocks */
+    const size_t bytes = ((warps + 1) * (k->grid + 3) + warps) * 32 * sizeof(float);
+    LLM_LAUNCH(llm_kan_dw_kernel<T>, dim3((unsigned)k->in, outs), (unsigned)warps * 32, bytes,
+               stream, dw, dy, w, t, x, N, *k, price);
+    return cudaGetLastError();
+}
+
 /* @07-optim ================================================= OPTIMIZATION */
 
 /* @adamw ---------------------------------------------------- Adam with decoupled weight decay
