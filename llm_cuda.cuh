@@ -5628,8 +5628,8 @@ llm_cuda_mlp_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, 
 
 /* @weight_init ---------------------------------------------- Weight initialization
  *
- * Uniform, normal and truncated normal numbers, the same ones that the reference draws: entry i of a
- * fill comes from its own counters, so a thread draws a Philox block of four and stores 16 bytes.
+ * Uniform, normal and truncated normal numbers, the same ones that the reference draws: entry i of
+ * a fill comes from its own counters, so a thread draws a Philox block of four and stores 16 bytes.
  * Normals are Box and Muller's, here in float: log1p where u is near 1, so that they agree with the
  * reference's doubles to some units in the last place. Truncated ones try again, each for itself.
  *
@@ -6564,6 +6564,84 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
     return dw && error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, blocks, C, stream) : error;
 }
 
+/* @label_smoothing ------------------------------------------ Label smoothing
+ *
+ * Loss and gradient at once, in place, as @cross_entropy: one block a row, one pass for the pair
+ * (max, sum), one backwards over the row that writes the gradient where the logit stood and sums
+ * mass times (max - logit), the other half of the loss. The target row is never built.
+ *
+ * Moves 2 elements for each logit, the minimum, where L1 and L2 serve the second reading; a prior
+ * adds a read of its row, from cache. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     cross_entropy
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_label_smoothing_kernel(float *loss, T *logits, const int *target,
+                                           const float *prior, size_t classes, float own,
+                                           float even, float e, float scale) {
+    const size_t first = blockIdx.x * classes, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = target[blockIdx.x];
+    float v[V];
+    if (y == LLM_CROSS_ENTROPY_IGNORE) {
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        for (size_t i = begin; i < classes; i += step) llm_store_vector(logits, first + i, v);
+        if (threadIdx.x == 0) llm_store(loss, blockIdx.x, 0.0f);
+        return; /* the whole block */
+    }
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    size_t i = begin;
+    for (; i < classes; i += step) {
+        llm_load_vector(v, logits, first + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<false>(a, 1.0f);
+    float part = 0.0f, total = 0.0f; /* sum of mass (max - z), and of the masses */
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(v, logits, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            float mass = prior ? e * llm_load(prior, i + (size_t)k) : even;
+            if ((size_t)y == i + (size_t)k) mass += own;
+            if (mass != 0.0f) part += mass * (a.max - v[k]);
+            total += mass;
+            v[k] = scale * (expf(v[k] - a.max) / a.sum - mass);
+        }
+        llm_store_vector(logits, first + i, v);
+    }
+    llm_block_sum2(part, total);
+    if (threadIdx.x == 0)
+        llm_store(loss, blockIdx.x,
+                  y >= 0 && (size_t)y < classes ? part + total * logf(a.sum) : NAN);
+}
+
+/* loss (N), logits (N,K) <- logits, target (N), prior (K) or NULL, e in 0..1, mode: the loss of
+ * llm_label_smoothing_forward, and scale times its gradient where the logits stood (0 in ignored
+ * rows). T is float or llm_bf16. A target outside 0..K-1 has NaN as its loss. */
+template <typename T>
+static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logits,
+                                                            const int *target, const float *prior,
+                                                            size_t N, size_t K, float e, int mode,
+                                                            float scale, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!(e >= 0.0f && e < 1.0f) || (mode == LLM_LABEL_SMOOTHING_OTHERS && K == 1))
+        return cudaErrorInvalidValue;
+    if (N == 0 || K == 0) return cudaSuccess;
+    const bool all = mode == LLM_LABEL_SMOOTHING_ALL;
+    const float even = e / (float)(all ? K : K - 1);
+    const float own = prior || all ? 1.0f - e : 1.0f - e - even;
+    const bool wide = llm_aligned(logits, K);
+    const auto label_smoothing =
+        wide ? llm_label_smoothing_kernel<T, V> : llm_label_smoothing_kernel<T, 1>;
+    LLM_LAUNCH(label_smoothing, (unsigned)N, llm_row_threads(wide ? K / V : K), 0, stream, loss,
+               logits, target, prior, K, own, even, e, scale);
+    return cudaGetLastError();
+}
+
 /* @conv2d --------------------------------------------------- Convolution: where its numbers lie
  *
  * All three passes of a convolution are products whose operands are not matrices in memory but
@@ -7495,43 +7573,49 @@ static inline cudaError_t llm_cuda_kan_backward(T *dx, float *dw, const T *dy, c
 
 /* @07-optim ================================================= OPTIMIZATION */
 
-/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+/* @gradient_descent ----------------------------------------- All weights of a model in one launch
  *
- * All parameters of a model at once, 48 tensors a launch: a transformer has hundreds, most of them
- * small, and a launch each would cost more than the update. The list travels in the kernel's
- * arguments; a block takes 4096 entries of one tensor. The factor that clips gradients is read on
- * the device, so that nobody waits for the norm; one that is not finite skips the step.
+ * A step of an optimizer is a few operations on each weight, and all memory traffic. A transformer
+ * has hundreds of tensors, most of them small, and a launch each would cost more than the update:
+ * 48 go into one, their list in the kernel's arguments, and a block takes 4096 entries of one
+ * tensor. The loop is the same for every optimizer that works weight by weight; what differs is a
+ * rule, a struct with the rates and an operator, which the compiler puts in place: @momentum,
+ * @rmsprop, @adam, @adamw, @lion. The factor that clips gradients or takes a loss scale off is read
+ * on the device, so that nobody waits for the norm; one that is not finite skips the step.
  *
  * A bfloat16 weight loses every step smaller than 1/512 of itself. Either a float master takes the
  * steps and w is its rounding, or w is rounded at random, up with the probability that makes the
  * expectation right: 16 random bits are added below the last one kept, and what is below cut off.
  *
- * Moves 28 bytes a float weight (w, m, v in and out, g in), 30 for bfloat16 with a master, 24
- * without: the minimum. Limit: memory bandwidth.
+ * Moves 12 bytes a float weight (w in and out, g in) and twice each state, the minimum. Limit:
+ * memory bandwidth.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_rng
  * see     grad_clip
  * topics  -
  */
-enum { LLM_CUDA_ADAMW_TENSORS = 48, LLM_CUDA_ADAMW_CHUNK = 4096 };
+enum { LLM_CUDA_GRADIENT_DESCENT_TENSORS = 48, LLM_CUDA_GRADIENT_DESCENT_CHUNK = 4096 };
 
 /* w, master, m, v, g (n): device pointers. master: NULL, or T is llm_bf16 and it holds the weights
- * of which w is the rounding. decay: false for biases and gains. */
-template <typename T> struct llm_cuda_adamw_tensor {
+ * of which w is the rounding. m, v: state, NULL where the rule has none. decay: false for biases
+ * and gains. */
+template <typename T, typename M = float> struct llm_cuda_gradient_descent_tensor {
     T *w;
-    float *master, *m, *v;
+    float *master;
+    M *m;
+    float *v;
     const float *g;
     size_t n;
     bool decay;
 };
-template <typename T> struct llm_cuda_adamw_list {
-    llm_cuda_adamw_tensor<T> tensor[LLM_CUDA_ADAMW_TENSORS];
-    unsigned first_block[LLM_CUDA_ADAMW_TENSORS + 1]; /* and how many there are */
+template <typename T, typename M> struct llm_cuda_gradient_descent_list {
+    llm_cuda_gradient_descent_tensor<T, M> tensor[LLM_CUDA_GRADIENT_DESCENT_TENSORS];
+    unsigned first_block[LLM_CUDA_GRADIENT_DESCENT_TENSORS + 1]; /* and how many there are */
 };
 
 /* x rounded at random to bfloat16: the neighbour below or above, in the mean x. */
-LLM_HOST_DEVICE float llm_cuda_adamw_round(float x, uint32_t random) {
+LLM_HOST_DEVICE float llm_cuda_gradient_descent_round(float x, uint32_t random) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
@@ -7540,65 +7624,348 @@ LLM_HOST_DEVICE float llm_cuda_adamw_round(float x, uint32_t random) {
     return x;
 }
 
-/* The step for entries i to i + V - 1. keep = 1 - lr * decay; step, v_scale carry the corrections
- * of the averages. Four entries share a Philox block. */
-template <int V, typename T>
-LLM_DEVICE void llm_cuda_adamw_entries(const llm_cuda_adamw_tensor<T> &t, size_t i,
-                                       const llm_adamw_config &c, float keep, float step,
-                                       float v_scale, float gain, uint64_t block, uint64_t seed) {
+/* The step for entries i to i + V - 1; four share a Philox block. */
+template <int V, typename T, typename M, typename R>
+LLM_DEVICE void llm_cuda_gradient_descent_entries(const llm_cuda_gradient_descent_tensor<T, M> &t,
+                                                  size_t i, const R &rule, float gain,
+                                                  uint64_t block, uint64_t seed) {
     float w[V], m[V], v[V], g[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) m[k] = v[k] = 0.0f;
     llm_load_vector(g, t.g, i);
-    llm_load_vector(m, t.m, i);
-    llm_load_vector(v, t.v, i);
+    if (t.m) llm_load_vector(m, t.m, i);
+    if (t.v) llm_load_vector(v, t.v, i);
     if (t.master)
         llm_load_vector(w, t.master, i);
     else
         llm_load_vector(w, t.w, i);
     LLM_UNROLL
-    for (int k = 0; k < V; k++) {
-        g[k] *= gain;
-        m[k] = c.beta1 * m[k] + (1.0f - c.beta1) * g[k];
-        v[k] = c.beta2 * v[k] + (1.0f - c.beta2) * g[k] * g[k];
-        w[k] = keep * w[k] - step * m[k] / (sqrtf(v[k]) * v_scale + c.eps);
-    }
-    llm_store_vector(t.m, i, m);
-    llm_store_vector(t.v, i, v);
+    for (int k = 0; k < V; k++) rule(w[k], m[k], v[k], gain * g[k], t.decay);
+    if (t.m) llm_store_vector(t.m, i, m);
+    if (t.v) llm_store_vector(t.v, i, v);
     if (t.master) {
         llm_store_vector(t.master, i, w);
     } else if (sizeof(T) == 2) {
         uint32_t word[4];
         llm_cuda_philox(word, block, seed);
         LLM_UNROLL
-        for (int k = 0; k < V; k++) w[k] = llm_cuda_adamw_round(w[k], word[(i + k) % 4]);
+        for (int k = 0; k < V; k++) w[k] = llm_cuda_gradient_descent_round(w[k], word[(i + k) % 4]);
     }
     llm_store_vector(t.w, i, w);
 }
 
-template <typename T>
-LLM_KERNEL void llm_adamw_kernel(llm_cuda_adamw_list<T> list, llm_adamw_config c, float step,
-                                 float v_scale, const float *factor, uint64_t seed,
-                                 uint64_t counter) {
+template <typename T, typename M, typename R>
+LLM_KERNEL void llm_gradient_descent_kernel(llm_cuda_gradient_descent_list<T, M> list, R rule,
+                                            const float *factor, uint64_t seed, uint64_t counter) {
     const float gain = factor ? llm_load(factor, 0) : 1.0f;
     if (!(fabsf(gain) < INFINITY)) return;
     unsigned at = 0; /* this block's tensor */
     while (list.first_block[at + 1] <= blockIdx.x) at++;
-    const llm_cuda_adamw_tensor<T> &t = list.tensor[at];
-    const size_t begin = (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_ADAMW_CHUNK;
-    const size_t end = begin + LLM_CUDA_ADAMW_CHUNK < t.n ? begin + LLM_CUDA_ADAMW_CHUNK : t.n;
-    const float keep = t.decay ? 1.0f - c.lr * c.weight_decay : 1.0f;
+    const llm_cuda_gradient_descent_tensor<T, M> &t = list.tensor[at];
+    const size_t begin =
+        (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_GRADIENT_DESCENT_CHUNK;
+    const size_t end = begin + LLM_CUDA_GRADIENT_DESCENT_CHUNK < t.n
+                           ? begin + LLM_CUDA_GRADIENT_DESCENT_CHUNK
+                           : t.n;
     const uintptr_t where =
         (uintptr_t)t.w | (uintptr_t)t.master | (uintptr_t)t.m | (uintptr_t)t.v | (uintptr_t)t.g;
     const size_t whole = where % 16 == 0 ? end - (end - begin) % 4 : begin;
-    counter += (uint64_t)blockIdx.x * (LLM_CUDA_ADAMW_CHUNK / 4);
+    counter += (uint64_t)blockIdx.x * (LLM_CUDA_GRADIENT_DESCENT_CHUNK / 4);
 
     for (size_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x)
-        llm_cuda_adamw_entries<4>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
-                                  seed);
+        llm_cuda_gradient_descent_entries<4>(t, i, rule, gain, counter + (i - begin) / 4, seed);
     for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x)
-        llm_cuda_adamw_entries<1>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
-                                  seed);
+        llm_cuda_gradient_descent_entries<1>(t, i, rule, gain, counter + (i - begin) / 4, seed);
 }
 
+/* The rule's step t = 1, 2, .. for `count` tensors (a host array). factor: a float on the device
+ * that multiplies the gradients (@grad_clip), or NULL. seed draws the rounding. */
+template <typename T, typename M, typename R>
+static inline cudaError_t
+llm_cuda_gradient_descent_each(const llm_cuda_gradient_descent_tensor<T, M> *tensor, size_t count,
+                               const R &rule, size_t t, const float *factor, uint64_t seed,
+                               cudaStream_t stream) {
+    enum { most = LLM_CUDA_GRADIENT_DESCENT_TENSORS, chunk = LLM_CUDA_GRADIENT_DESCENT_CHUNK };
+    const auto kernel = llm_gradient_descent_kernel<T, M, R>;
+    /* Philox blocks: steps do not share any, nor do tensors */
+    uint64_t counter = (uint64_t)t << 40;
+    llm_cuda_gradient_descent_list<T, M> list;
+    for (size_t first = 0; first < count; first += most) {
+        unsigned blocks = 0;
+        for (size_t i = 0; i < most; i++) {
+            list.first_block[i] = blocks;
+            if (first + i >= count) continue;
+            list.tensor[i] = tensor[first + i];
+            blocks += (unsigned)((list.tensor[i].n + chunk - 1) / chunk);
+        }
+        list.first_block[most] = blocks;
+        if (blocks == 0) continue;
+        LLM_LAUNCH(kernel, blocks, 256, 0, stream, list, rule, factor, seed, counter);
+        const cudaError_t error = cudaGetLastError();
+        if (error != cudaSuccess) return error;
+        counter += (uint64_t)blocks * (chunk / 4);
+    }
+    return cudaSuccess;
+}
+
+struct llm_cuda_gradient_descent_rule {
+    float lr;
+    LLM_DEVICE_METHOD void operator()(float &w, float &, float &, float g, bool) const {
+        w -= lr * g;
+    }
+};
+/* w -= lr g, llm_gradient_descent_step of every tensor; m and v are NULL. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gradient_descent_step(const llm_cuda_gradient_descent_tensor<T> *tensor, size_t count,
+                               float lr, size_t t, const float *factor, uint64_t seed,
+                               cudaStream_t stream) {
+    const llm_cuda_gradient_descent_rule rule = {lr};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @minibatch ------------------------------------------------ The rows of a batch, gathered
+ *
+ * A warp copies a row and converts it on the way: data stored in bfloat16 become the floats a model
+ * wants, or the other way round, without a pass of their own.
+ *
+ * Moves an element in and one out for each, the minimum. Limit: memory bandwidth; rows shorter than
+ * a sector of 32 bytes waste the rest of it.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     embedding
+ * topics  -
+ */
+template <typename T, typename S, int V>
+LLM_KERNEL void llm_minibatch_gather_kernel(T *out, const S *x, const int *index, size_t B,
+                                            size_t n, size_t d) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    const int row = index[p.row];
+    for (size_t i = (size_t)p.lane * V; i < d; i += (size_t)p.width * V) {
+        float v[V];
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = NAN;
+        if (row >= 0 && (size_t)row < n) llm_load_vector(v, x, (size_t)row * d + i);
+        llm_store_vector(out, p.row * d + i, v);
+    }
+}
+/* out (B,d) <- the rows index (B) of x (n,d); T and S are float or llm_bf16. A row that does not
+ * exist is NaN. */
+template <typename T, typename S>
+static inline cudaError_t llm_cuda_minibatch_gather(T *out, const S *x, const int *index, size_t B,
+                                                    size_t n, size_t d, cudaStream_t stream) {
+    if (B == 0 || d == 0) return cudaSuccess;
+    const auto gather = d % 8 == 0 && llm_aligned(out, d) && llm_aligned(x, d)
+                            ? llm_minibatch_gather_kernel<T, S, 4>
+                            : llm_minibatch_gather_kernel<T, S, 1>;
+    LLM_LAUNCH(gather, llm_row_blocks(B, true), 128, 0, stream, out, x, index, B, n, d);
+    return cudaGetLastError();
+}
+
+/* @momentum ------------------------------------------------- Momentum
+ *
+ * The rule of torch.optim.SGD in the loop of @gradient_descent, with a float master or random
+ * rounding for bfloat16 weights. Moves 20 bytes a float weight (w, m in and out, g in), the
+ * minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+struct llm_cuda_momentum_rule {
+    llm_momentum_config c;
+    bool first;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &, float g, bool decay) const {
+        const float d = (c.maximize ? -g : g) + (decay ? c.weight_decay * w : 0.0f);
+        m = first ? d : c.momentum * m + (1.0f - c.dampening) * d;
+        w -= c.lr * (c.nesterov ? d + c.momentum * m : m);
+    }
+};
+/* llm_momentum_step of every tensor, its velocity in m; at t = 1 that is not used. */
+template <typename T>
+static inline cudaError_t llm_cuda_momentum_step(const llm_cuda_gradient_descent_tensor<T> *tensor,
+                                                 size_t count, const llm_momentum_config *c,
+                                                 size_t t, const float *factor, uint64_t seed,
+                                                 cudaStream_t stream) {
+    const llm_cuda_momentum_rule rule = {*c, t == 1};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @adagrad -------------------------------------------------- AdaGrad on sparse rows
+ *
+ * Only the rows of a table that have a gradient are read and written, a warp each. The rows are
+ * named once (sorted and added up before, as @embedding's backward pass leaves them), so no two
+ * warps meet. Moves 20 bytes an entry of these rows (w, s in and out, g in) and 4 for the name, the
+ * minimum. Limit: memory bandwidth; for short rows, the sectors they do not fill.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     embedding
+ * topics  -
+ */
+template <int V>
+LLM_KERNEL void llm_adagrad_sparse_kernel(float *w, float *s, const float *g, const int *index,
+                                          size_t m, size_t rows, size_t d, float lr, float eps,
+                                          bool maximize) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= m) return;
+    const int row = index[p.row];
+    if (row < 0 || (size_t)row >= rows) return;
+    for (size_t i = (size_t)p.lane * V; i < d; i += (size_t)p.width * V) {
+        float wv[V], sv[V], gv[V];
+        llm_load_vector(wv, w, (size_t)row * d + i);
+        llm_load_vector(sv, s, (size_t)row * d + i);
+        llm_load_vector(gv, g, p.row * d + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float grad = maximize ? -gv[k] : gv[k];
+            sv[k] += grad * grad;
+            if (grad != 0.0f) wv[k] -= lr * grad / (sqrtf(sv[k]) + eps);
+        }
+        llm_store_vector(w, (size_t)row * d + i, wv);
+        llm_store_vector(s, (size_t)row * d + i, sv);
+    }
+}
+/* llm_adagrad_sparse: w, s (rows,d) at the rows index (m) <- g (m,d), step t = 1, 2, .. Names out
+ * of range are skipped. An L2 penalty, which would touch all rows, is an invalid value. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_adagrad_sparse(float *w, float *s, const float *g, const int *index, size_t m, size_t rows,
+                        size_t d, const llm_adagrad_config *c, size_t t, cudaStream_t stream) {
+    if (c->weight_decay != 0.0f || t == 0) return cudaErrorInvalidValue;
+    if (m == 0 || d == 0) return cudaSuccess;
+    const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    const auto sparse = llm_aligned(w, d) && llm_aligned(s, d) && llm_aligned(g, d)
+                            ? llm_adagrad_sparse_kernel<4>
+                            : llm_adagrad_sparse_kernel<1>;
+    LLM_LAUNCH(sparse, llm_row_blocks(m, true), 128, 0, stream, w, s, g, index, m, rows, d, lr,
+               c->eps, c->maximize);
+    return cudaGetLastError();
+}
+
+/* @rmsprop -------------------------------------------------- RMSProp
+ *
+ * The rule in the loop of @gradient_descent: v holds the mean square, m the velocity or, centred,
+ * the mean; both at once would need a third array and are not offered. Moves 20 bytes a float
+ * weight (w, v in and out, g in), 28 with m, the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+struct llm_cuda_rmsprop_rule {
+    llm_rmsprop_config c;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        const float d = (c.maximize ? -g : g) + (decay ? c.weight_decay * w : 0.0f);
+        float variance = v = c.alpha * v + (1.0f - c.alpha) * d * d;
+        if (c.centered) {
+            m = c.alpha * m + (1.0f - c.alpha) * d;
+            variance = fmaxf(variance - m * m, 0.0f);
+        }
+        float step = d / (c.eps_inside ? sqrtf(variance + c.eps) : sqrtf(variance) + c.eps);
+        if (c.momentum != 0.0f) step = m = c.momentum * m + step;
+        w -= c.lr * step;
+    }
+};
+/* llm_rmsprop_step of every tensor; t only numbers the draws of the rounding. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsprop_step(const llm_cuda_gradient_descent_tensor<T> *tensor,
+                                                size_t count, const llm_rmsprop_config *c, size_t t,
+                                                const float *factor, uint64_t seed,
+                                                cudaStream_t stream) {
+    if (c->centered && c->momentum != 0.0f) return cudaErrorInvalidValue;
+    const llm_cuda_rmsprop_rule rule = {*c};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @adam ----------------------------------------------------- Adam, Adamax, NAdam, RAdam
+ *
+ * Four rules with the same two moments in the loop of @gradient_descent; the host computes what
+ * depends on t alone. AMSGrad, which needs a third array, is not here. Moves 28 bytes a float
+ * weight (w, m, v in and out, g in), the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+enum { LLM_CUDA_ADAM, LLM_CUDA_ADAM_MAX, LLM_CUDA_ADAM_NESTEROV, LLM_CUDA_ADAM_RECTIFIED };
+
+struct llm_cuda_adam_rule {
+    llm_adam_config c;
+    int kind;
+    float of_m, of_g; /* Adam's, Adamax's rate; NAdam's two; RAdam's plain and divided one */
+    float scale;      /* 1/sqrt(1 - b2^t) */
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        const float d = (c.maximize ? -g : g) + (decay ? c.weight_decay * w : 0.0f);
+        m = c.beta1 * m + (1.0f - c.beta1) * d;
+        if (kind == LLM_CUDA_ADAM_MAX) {
+            v = fmaxf(c.beta2 * v, fabsf(d) + c.eps);
+            w -= of_m * m / v;
+            return;
+        }
+        v = c.beta2 * v + (1.0f - c.beta2) * d * d;
+        if (kind == LLM_CUDA_ADAM_RECTIFIED) {
+            w -= m * (of_g > 0.0f ? of_g / (sqrtf(v) + c.eps) : of_m);
+            return;
+        }
+        const float root =
+            c.eps_root > 0.0f ? sqrtf(v * scale * scale + c.eps_root) : sqrtf(v) * scale;
+        w -= (of_m * m + (kind == LLM_CUDA_ADAM_NESTEROV ? of_g * d : 0.0f)) / (root + c.eps);
+    }
+};
+/* llm_adam_step, .._max_step, .._nesterov_step or .._rectified_step of every tensor, as kind says;
+ * t counts from 1. product: NAdam's, on the host, else NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_adam_step(const llm_cuda_gradient_descent_tensor<T> *tensor,
+                                             size_t count, int kind, const llm_adam_config *c,
+                                             size_t t, double *product, const float *factor,
+                                             uint64_t seed, cudaStream_t stream) {
+    if (t == 0 || (kind == LLM_CUDA_ADAM_NESTEROV && !product)) return cudaErrorInvalidValue;
+    const double b1 = (double)c->beta1, correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const double step = (double)c->lr / (1.0 - pow(b1, (double)t));
+    llm_cuda_adam_rule rule = {*c, kind, (float)step, 0.0f, (float)(1.0 / sqrt(correct2))};
+    if (kind != LLM_CUDA_ADAM) rule.c.eps_root = 0.0f;
+    if (kind == LLM_CUDA_ADAM_RECTIFIED)
+        rule.of_g = (float)(step * llm_adam_trust((double)c->beta2, t) * sqrt(correct2));
+    if (kind == LLM_CUDA_ADAM_NESTEROV) {
+        const double decay = (double)c->momentum_decay;
+        const double now = b1 * (1.0 - 0.5 * pow(0.96, (double)t * decay));
+        const double next = b1 * (1.0 - 0.5 * pow(0.96, (double)(t + 1) * decay));
+        *product *= now;
+        rule.of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
+        rule.of_m = (float)((double)c->lr * next / (1.0 - *product * next));
+    }
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+ *
+ * The rule in the loop of @gradient_descent: all parameters of a model at once, bfloat16 weights
+ * with a float master or rounded at random, the factor that clips gradients read on the device.
+ *
+ * Moves 28 bytes a float weight (w, m, v in and out, g in), 30 for bfloat16 with a master, 24
+ * without: the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     grad_clip
+ * topics  -
+ */
+template <typename T> using llm_cuda_adamw_tensor = llm_cuda_gradient_descent_tensor<T>;
+
+struct llm_cuda_adamw_rule {
+    llm_adamw_config c;
+    float keep, step, v_scale; /* 1 - lr decay; the corrections of the averages */
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        m = c.beta1 * m + (1.0f - c.beta1) * g;
+        v = c.beta2 * v + (1.0f - c.beta2) * g * g;
+        w = (decay ? keep : 1.0f) * w - step * m / (sqrtf(v) * v_scale + c.eps);
+    }
+};
 /* The step llm_adamw_step for `count` tensors (a host array); t counts from 1. factor: a float on
  * the device that multiplies the gradients (@grad_clip), or NULL. seed draws the rounding. */
 template <typename T>
@@ -7607,38 +7974,54 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
                     size_t t, const float *factor, uint64_t seed, cudaStream_t stream) {
     const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
-    const float step = (float)((double)c->lr / correct1), v_scale = (float)(1.0 / sqrt(correct2));
-    uint64_t counter = (uint64_t)t
-                       << 40; /* Philox blocks: steps do not share any, nor do tensors */
-    llm_cuda_adamw_list<T> list;
-    for (size_t first = 0; first < count; first += LLM_CUDA_ADAMW_TENSORS) {
-        unsigned blocks = 0;
-        for (size_t i = 0; i < LLM_CUDA_ADAMW_TENSORS; i++) {
-            list.first_block[i] = blocks;
-            if (first + i >= count) continue;
-            list.tensor[i] = tensor[first + i];
-            blocks +=
-                (unsigned)((list.tensor[i].n + LLM_CUDA_ADAMW_CHUNK - 1) / LLM_CUDA_ADAMW_CHUNK);
-        }
-        list.first_block[LLM_CUDA_ADAMW_TENSORS] = blocks;
-        if (blocks == 0) continue;
-        LLM_LAUNCH(llm_adamw_kernel<T>, blocks, 256, 0, stream, list, *c, step, v_scale, factor,
-                   seed, counter);
-        const cudaError_t error = cudaGetLastError();
-        if (error != cudaSuccess) return error;
-        counter += (uint64_t)blocks * (LLM_CUDA_ADAMW_CHUNK / 4);
+    const llm_cuda_adamw_rule rule = {*c, 1.0f - c->lr * c->weight_decay,
+                                      (float)((double)c->lr / correct1),
+                                      (float)(1.0 / sqrt(correct2))};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @lion ----------------------------------------------------- Lion
+ *
+ * The rule in the loop of @gradient_descent, its momentum in float or bfloat16: a sign hardly cares
+ * for the eighth bit, but a momentum that changes by less than 1/256 of itself stands still there.
+ * The cautious mask needs a sum over all weights first and is not here. Moves 20 bytes a float
+ * weight (w, m in and out, g in), 16 with a bfloat16 momentum, the minimum. Limit: memory
+ * bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+struct llm_cuda_lion_rule {
+    llm_lion_config c;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &, float g, bool decay) const {
+        const float u = c.beta1 * m + (1.0f - c.beta1) * g;
+        const float sign = u > 0.0f ? 1.0f : u < 0.0f ? -1.0f : 0.0f;
+        w = (decay ? 1.0f - c.lr * c.weight_decay : 1.0f) * w - c.lr * sign;
+        m = c.beta2 * m + (1.0f - c.beta2) * g;
     }
-    return cudaSuccess;
+};
+/* llm_lion_step of every tensor; t only numbers the draws of the rounding. */
+template <typename T, typename M>
+static inline cudaError_t llm_cuda_lion_step(const llm_cuda_gradient_descent_tensor<T, M> *tensor,
+                                             size_t count, const llm_lion_config *c, size_t t,
+                                             const float *factor, uint64_t seed,
+                                             cudaStream_t stream) {
+    if (c->cautious) return cudaErrorInvalidValue;
+    const llm_cuda_lion_rule rule = {*c};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
 }
 
 /* @adafactor ------------------------------------------------ Adafactor
  *
- * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later the
- * update, again from g. The first reads g and w by tiles of 32 rows and 256 columns: a thread owns a
- * column and adds its squares, warps add along the rows, and each tile leaves 32 + 256 sums. Those
- * are added in a fixed order, so that two runs agree to the bit. The second pass sums the squares of
- * the update, the third takes the step: the length of the whole update has to be known before one
- * weight moves, and R and C before the length. Rates and clipping never leave the device.
+ * Nothing as large as the matrix is stored beside it: every pass computes the squares, and later
+ * the update, again from g. The first reads g and w by tiles of 32 rows and 256 columns: a thread
+ * owns a column and adds its squares, warps add along the rows, and each tile leaves 32 + 256 sums.
+ * Those are added in a fixed order, so that two runs agree to the bit. The second pass sums the
+ * squares of the update, the third takes the step: the length of the whole update has to be known
+ * before one weight moves, and R and C before the length. Rates and clipping never leave the
+ * device.
  *
  * Moves 24 bytes a weight (g three times, w twice in and once out), 32 with momentum, where Adam
  * moves 28; a matrix of some tens of megabytes is read from L2 the second and third time. Limit:
@@ -7797,12 +8180,12 @@ llm_cuda_adafactor_step(float *w, float *state, const float *g, size_t rows, siz
  *     A = X X'      P = b A + c A A      X <- a X + P X             tall: A = X'X, X <- a X + X P
  *
  * One kernel averages the momentum, writes u in the storage of the products and sums the squares of
- * its share; the next adds the sums, 256 at most, in a fixed order and divides. Then three products a round,
- * with the polynomial in their epilogues: P is made where A A leaves the registers, and a X is added
- * where P X does, so nothing is read only to be scaled. A and P are symmetric, so no operand has to
- * be turned for them, and a tall matrix takes its Gram matrix from the other side instead of being
- * transposed. Products run on the tensor cores for bfloat16 rows of whole 16 bytes; five rounds in
- * bfloat16 are what the reference does.
+ * its share; the next adds the sums, 256 at most, in a fixed order and divides. Then three products
+ * a round, with the polynomial in their epilogues: P is made where A A leaves the registers, and a
+ * X is added where P X does, so nothing is read only to be scaled. A and P are symmetric, so no
+ * operand has to be turned for them, and a tall matrix takes its Gram matrix from the other side
+ * instead of being transposed. Products run on the tensor cores for bfloat16 rows of whole 16
+ * bytes; five rounds in bfloat16 are what the reference does.
  *
  * Operations: 2 k^2 (2 n + k) a round, k the shorter side; half of A and of A A are computed twice,
  * as their symmetry is not used. Limit: tensor cores. The two kernels beside: memory bandwidth.
@@ -8055,8 +8438,8 @@ LLM_KERNEL void llm_agc_kernel(float *g, const float *w, unsigned *clipped, size
         llm_store(g, unit * size + i, factor * llm_load(g, unit * size + i));
 }
 
-/* g (units,size) in place <- w (units,size), device pointers: LLM_AGC_ROWS of the reference. clipped
- * (units) <- 1 for each unit that was too long, or NULL. */
+/* g (units,size) in place <- w (units,size), device pointers: LLM_AGC_ROWS of the reference.
+ * clipped (units) <- 1 for each unit that was too long, or NULL. */
 static inline __attribute__((unused)) cudaError_t
 llm_cuda_agc_clip(float *g, const float *w, unsigned *clipped, size_t units, size_t size,
                   const llm_agc_config *c, cudaStream_t stream) {

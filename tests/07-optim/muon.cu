@@ -3,8 +3,8 @@
 
 #include "../../llm_cuda.cuh"
 
-/* A step or two on the device against the reference. The tolerance is for products in T, in units of
- * the step: five rounds multiply the rounding of small singular values by up to 485. */
+/* A step or two on the device against the reference. The tolerance is for products in T, in units
+ * of the step: five rounds multiply the rounding of small singular values by up to 485. */
 template <typename T>
 static void check_steps(size_t rows, size_t cols, int scale, bool nesterov, float tol) {
     const size_t n = rows * cols, size = 1 << 20;
