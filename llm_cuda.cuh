@@ -6966,6 +6966,611 @@ llm_cuda_conv2d_backward(T *dx, float *dw, float *db, const T *dy, const T *x, c
     return error;
 }
 
+/* @pooling -------------------------------------------------- Pooling
+ *
+ * A thread a pixel, forwards of y and backwards of x. There it looks through the windows that hold
+ * its pixel, in the reference's order: sums are owned by one thread, so that windows that overlap
+ * need no atomics, and dx is read and written once. Nothing is stored but the place of a maximum,
+ * and an average's count is computed again.
+ *
+ * Moves x and y forwards (a maximum: and its place), dy and dx twice backwards (and the places),
+ * the minimum: pixels that several windows share come from L1. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     conv2d
+ * topics  -
+ */
+struct llm_cuda_pooling {
+    unsigned plane[2], size[2], kernel[2], stride[2], pad[2]; /* pixels of x, of y */
+    bool without_pad;
+};
+/* The same, with its sizes. False where a number does not fit in 31 bits. */
+static inline __attribute__((unused)) bool
+llm_cuda_pooling_of(llm_cuda_pooling *s, const llm_pooling *c, size_t planes) {
+    const size_t L[2] = {c->H, c->W};
+    size_t in = planes, out = planes;
+    if (planes > 0x7fffffff) return false;
+    for (int a = 0; a < 2; a++) {
+        const size_t size = llm_pooling_size(c, (size_t)a);
+        if (L[a] + c->pad[a] + c->stride[a] > 0x3fffffff || c->kernel[a] > 0x3fffffff) return false;
+        s->plane[a] = (unsigned)L[a], s->size[a] = (unsigned)size;
+        s->kernel[a] = (unsigned)c->kernel[a], s->stride[a] = (unsigned)c->stride[a];
+        s->pad[a] = (unsigned)c->pad[a];
+        in *= L[a], out *= size; /* factors below 2^30 each: no overflow is missed */
+        if (in > 0x7fffffff || out > 0x7fffffff) return false;
+    }
+    s->without_pad = c->without_pad;
+    return true;
+}
+
+struct llm_cuda_pooling_window {
+    unsigned from, to, length;
+};
+/* llm_pooling_window on the device. */
+LLM_DEVICE llm_cuda_pooling_window llm_cuda_pooling_at(const llm_cuda_pooling &s, int axis,
+                                                       unsigned i) {
+    const unsigned L = s.plane[axis], pad = s.pad[axis], begin = i * s.stride[axis];
+    const unsigned end = begin + s.kernel[axis];
+    const llm_cuda_pooling_window w = {begin > pad ? begin - pad : 0, end < L + pad ? end - pad : L,
+                                       (end < L + 2 * pad ? end : L + 2 * pad) - begin};
+    return w;
+}
+LLM_DEVICE float llm_cuda_pooling_count(const llm_cuda_pooling &s, unsigned i, unsigned j) {
+    const llm_cuda_pooling_window r = llm_cuda_pooling_at(s, 0, i),
+                                  q = llm_cuda_pooling_at(s, 1, j);
+    return (float)(s.without_pad ? (r.to - r.from) * (q.to - q.from) : r.length * q.length);
+}
+
+/* y (n): the largest of each window, and its place, or with from = NULL the mean. */
+template <typename T>
+LLM_KERNEL void llm_pooling_forward_kernel(T *y, uint32_t *from, const T *x, unsigned n,
+                                           llm_cuda_pooling s) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, row = at / s.size[1];
+    if (at >= n) return;
+    const unsigned i = row % s.size[0], j = at % s.size[1], width = s.plane[1];
+    const size_t plane = (size_t)(row / s.size[0]) * s.plane[0] * width;
+    const llm_cuda_pooling_window r = llm_cuda_pooling_at(s, 0, i),
+                                  q = llm_cuda_pooling_at(s, 1, j);
+    unsigned best = r.from * width + q.from;
+    float most = llm_load(x, plane + best), sum = 0.0f;
+    for (unsigned a = r.from; a < r.to; a++)
+        for (unsigned b = a * width + q.from; b < a * width + q.to; b++) {
+            const float v = llm_load(x, plane + b);
+            sum += v;
+            if (v > most || v != v) most = v, best = b;
+        }
+    if (from) from[at] = best;
+    llm_store(y, at, from ? most : sum / llm_cuda_pooling_count(s, i, j));
+}
+template <typename T>
+LLM_KERNEL void llm_pooling_backward_kernel(T *dx, const T *dy, const uint32_t *from, unsigned n,
+                                            llm_cuda_pooling s) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, row = at / s.plane[1];
+    if (at >= n) return;
+    const unsigned pixel[2] = {row % s.plane[0], at % s.plane[1]};
+    const unsigned place = pixel[0] * s.plane[1] + pixel[1];
+    unsigned low[2], high[2]; /* the windows that hold the pixel: low .. high - 1 */
+    LLM_UNROLL
+    for (int a = 0; a < 2; a++) {
+        const unsigned p = pixel[a] + s.pad[a], last = p / s.stride[a] + 1;
+        low[a] = p < s.kernel[a] ? 0 : (p - s.kernel[a]) / s.stride[a] + 1;
+        high[a] = last < s.size[a] ? last : s.size[a];
+    }
+    float sum = llm_load(dx, at);
+    for (unsigned i = low[0]; i < high[0]; i++)
+        for (unsigned j = low[1]; j < high[1]; j++) {
+            const size_t w = ((size_t)(row / s.plane[0]) * s.size[0] + i) * s.size[1] + j;
+            if (!from)
+                sum += llm_load(dy, w) / llm_cuda_pooling_count(s, i, j);
+            else if (from[w] == place)
+                sum += llm_load(dy, w);
+        }
+    llm_store(dx, at, sum);
+}
+
+/* Arguments as the references; planes times the pixels of a plane, of x and of y, below 2^31. T is
+ * float or llm_bf16. The average is the maximum's kernel without places. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_max_forward(T *y, uint32_t *from, const T *x,
+                                                       size_t planes, const llm_pooling *c,
+                                                       cudaStream_t stream) {
+    llm_cuda_pooling s;
+    if (!llm_cuda_pooling_of(&s, c, planes)) return (cudaError_t)cudaErrorInvalidValue;
+    const unsigned n = (unsigned)planes * s.size[0] * s.size[1];
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_pooling_forward_kernel<T>, (n + 255) / 256, 256, 0, stream, y, from, x, n, s);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_average_forward(T *y, const T *x, size_t planes,
+                                                           const llm_pooling *c,
+                                                           cudaStream_t stream) {
+    return llm_cuda_pooling_max_forward(y, (uint32_t *)NULL, x, planes, c, stream);
+}
+/* dx +=. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_max_backward(T *dx, const T *dy, const uint32_t *from,
+                                                        size_t planes, const llm_pooling *c,
+                                                        cudaStream_t stream) {
+    llm_cuda_pooling s;
+    if (!llm_cuda_pooling_of(&s, c, planes)) return (cudaError_t)cudaErrorInvalidValue;
+    const unsigned n = (unsigned)planes * s.plane[0] * s.plane[1];
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_pooling_backward_kernel<T>, (n + 255) / 256, 256, 0, stream, dx, dy, from, n, s);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_average_backward(T *dx, const T *dy, size_t planes,
+                                                            const llm_pooling *c,
+                                                            cudaStream_t stream) {
+    return llm_cuda_pooling_max_backward(dx, dy, (const uint32_t *)NULL, planes, c, stream);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_pooling_global_forward_kernel(T *y, const T *x, size_t planes, size_t S) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= planes) return; /* a whole warp */
+    float v[V], sum = 0.0f;
+    for (size_t i = (size_t)at.lane * V; i < S; i += (size_t)at.width * V) {
+        llm_load_vector(v, x, at.row * S + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum += v[k];
+    }
+    sum = llm_row_sum<warp>(sum);
+    if (at.lane == 0) llm_store(y, at.row, sum / (float)S);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_pooling_global_backward_kernel(T *dx, const T *dy, size_t S) {
+    const llm_place at = llm_my_place<V>(S);
+    if (at.column >= S) return;
+    const float share = llm_load(dy, at.row) / (float)S;
+    float v[V];
+    llm_load_vector(v, dx, at.row * S + at.column);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] += share;
+    llm_store_vector(dx, at.row * S + at.column, v);
+}
+
+/* y (planes) <- x (planes,S); dx (planes,S) += <- dy (planes). S > 0. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_global_forward(T *y, const T *x, size_t planes, size_t S,
+                                                          cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (planes == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, S), warp = S <= 1024;
+    const auto global_forward = wide   ? warp ? llm_pooling_global_forward_kernel<T, V, true>
+                                              : llm_pooling_global_forward_kernel<T, V, false>
+                                  : warp ? llm_pooling_global_forward_kernel<T, 1, true>
+                                       : llm_pooling_global_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(global_forward, llm_row_blocks(planes, warp),
+               warp ? 128 : llm_row_threads(wide ? S / V : S), 0, stream, y, x, planes, S);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_global_backward(T *dx, const T *dy, size_t planes,
+                                                           size_t S, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (planes == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, S);
+    const auto global_backward =
+        wide ? llm_pooling_global_backward_kernel<T, V> : llm_pooling_global_backward_kernel<T, 1>;
+    LLM_LAUNCH(global_backward, llm_place_blocks(planes, S, wide ? (size_t)V : 1), 256, 0, stream,
+               dx, dy, S);
+    return cudaGetLastError();
+}
+
+/* @sparse_rep ----------------------------------------------- Sparse activations
+ *
+ * Winners: a block a row. Four passes of cuda_select find the least winner, one counts what is
+ * above it and equal to it in the stretch of each warp, one writes the row and the places of the
+ * winners, in the order of the row; of equal numbers the first pass, as many as are still wanted.
+ * Of a row that is read six times the first comes from memory and the others from L1 or L2.
+ *
+ * Product: the next layer over the winners only. A block takes 32 vectors of 16 bytes of columns,
+ * each of its eight warps every eighth winner, and the eight sums meet in shared memory in a fixed
+ * order. Reads k of the C rows of w_t, and of x the winners. Limit: memory bandwidth; for many rows
+ * of x, which share no reading here, dense's tiles are faster until k is far below C.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_cut
+ * see     sparsity, top_k
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sparse_rep_winners_kernel(T *y, uint32_t *winner, const T *x, size_t U, unsigned k) {
+    __shared__ unsigned long long part[32];
+    x += blockIdx.x * U, y += blockIdx.x * U, winner += (size_t)blockIdx.x * k;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t least =
+        k ? (uint32_t)(llm_select_cut<unsigned, T, W>(x, U, 0, k, 0.0f, true) >> 32) : 0xffffffffu;
+    const llm_select_span span = llm_select_my_span<W>(U);
+    unsigned long long stretch = 0; /* entries above the least winner << 32 | equal to it */
+    float v[W];
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int c = 0; c < W; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            stretch += (unsigned long long)(order > least) << 32 | (order == least);
+        }
+    }
+    stretch = __shfl_sync(0xffffffffu, llm_select_scan(stretch), 31);
+    if (lane == 0) part[warp] = stretch;
+    __syncthreads();
+    const unsigned long long upto = llm_select_scan(lane < blockDim.x / 32 ? part[lane] : 0ull);
+    const unsigned wanted = k - (unsigned)(__shfl_sync(0xffffffffu, upto, 31) >> 32);
+    unsigned long long before = __shfl_sync(0xffffffffu, upto, (int)warp) - stretch;
+    for (size_t i = span.begin; i - lane * W < span.end; i += 32 * W) { /* whole warps */
+        unsigned long long own = 0;
+        if (i < span.end) llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int c = 0; c < W && i < span.end; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            own += (unsigned long long)(order > least) << 32 | (order == least);
+        }
+        const unsigned long long through = llm_select_scan(own);
+        unsigned above = (unsigned)((before + through - own) >> 32);
+        unsigned equal = (unsigned)(before + through - own);
+        before += __shfl_sync(0xffffffffu, through, 31);
+        if (i >= span.end) continue;
+        LLM_UNROLL
+        for (int c = 0; c < W; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            const bool tie = order == least, wins = order > least || (tie && equal < wanted);
+            if (wins) winner[above + (equal < wanted ? equal : wanted)] = (uint32_t)(i + (size_t)c);
+            if (!wins) v[c] = 0.0f;
+            above += order > least, equal += tie;
+        }
+        llm_store_vector(y, i, v);
+    }
+}
+/* y (N,U), winner (N,k) <- x (N,U) without NaN, k <= U < 2^31: llm_sparse_rep_winners_forward with
+ * the winners in the order of the row. y may be x. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sparse_rep_winners_forward(T *y, uint32_t *winner, const T *x,
+                                                              size_t N, size_t U, size_t k,
+                                                              cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (k > U || U > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || U == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, U) && llm_aligned(y, U);
+    const auto winners =
+        wide ? llm_sparse_rep_winners_kernel<T, W> : llm_sparse_rep_winners_kernel<T, 1>;
+    LLM_LAUNCH(winners, (unsigned)N, llm_row_threads(wide ? U / W : U), 0, stream, y, winner, x, U,
+               (unsigned)k);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_sparse_rep_backward_kernel(T *dx, const T *dy, const uint32_t *winner, size_t U,
+                                               size_t k) {
+    const llm_place p = llm_my_place<1>(k);
+    if (p.column >= k) return;
+    const size_t at = p.row * U + winner[p.row * k + p.column];
+    llm_store(dx, at, llm_load(dx, at) + llm_load(dy, at));
+}
+/* dx (N,U) +=: a thread a winner, nothing else of dx and dy is touched. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sparse_rep_winners_backward(T *dx, const T *dy, const uint32_t *winner, size_t N, size_t U,
+                                     size_t k, cudaStream_t stream) {
+    if (N == 0 || k == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_sparse_rep_backward_kernel<T>, llm_place_blocks(N, k, 1), 256, 0, stream, dx, dy,
+               winner, U, k);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sparse_rep_product_kernel(T *y, const T *x, const uint32_t *winner,
+                                              const T *w_t, size_t C, size_t O, size_t k) {
+    __shared__ float part[8][32][V + 1]; /* V + 1: lanes in different banks */
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t tiles = (O + 32 * V - 1) / (32 * V), n = blockIdx.x / tiles;
+    const size_t o = (blockIdx.x % tiles * 32 + lane) * V;
+    float sum[V], v[V];
+    LLM_UNROLL
+    for (int c = 0; c < V; c++) sum[c] = 0.0f;
+    for (size_t r = warp; r < k && o < O; r += 8) {
+        const size_t from = winner[n * k + r];
+        const float a = llm_load(x, n * C + from);
+        if (a == 0.0f) continue; /* a winner among silent ones; the same for the warp */
+        llm_load_vector(v, w_t, from * O + o);
+        LLM_UNROLL
+        for (int c = 0; c < V; c++) sum[c] += a * v[c];
+    }
+    LLM_UNROLL
+    for (int c = 0; c < V; c++) part[warp][lane][c] = sum[c];
+    __syncthreads();
+    for (unsigned c = threadIdx.x; c < 32 * V; c += 256) {
+        const size_t column = blockIdx.x % tiles * 32 * V + c;
+        float total = 0.0f;
+        LLM_UNROLL
+        for (int p = 0; p < 8; p++) total += part[p][c / V][c % V];
+        if (column < O) llm_store(y, n * O + column, total);
+    }
+}
+/* y (N,O) <- x (N,C) w_t (C,O), where x is 0 but at winner (N,k), in any order, each place once:
+ * llm_sparse_rep_product without the search for what is not 0. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sparse_rep_product(T *y, const T *x, const uint32_t *winner,
+                                                      const T *w_t, size_t N, size_t C, size_t O,
+                                                      size_t k, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || O == 0) return cudaSuccess;
+    const bool wide = llm_aligned(w_t, O);
+    const size_t width = wide ? 32 * V : 32;
+    const auto product =
+        wide ? llm_sparse_rep_product_kernel<T, V> : llm_sparse_rep_product_kernel<T, 1>;
+    LLM_LAUNCH(product, (unsigned)(N * ((O + width - 1) / width)), 256, 0, stream, y, x, winner,
+               w_t, C, O, k);
+    return cudaGetLastError();
+}
+
+/* @kan ------------------------------------------------------ Kolmogorov-Arnold network
+ *
+ * Only four basis functions are not 0 at an x; a thread works them out in registers, and nothing of
+ * them goes through memory. A lane takes a row of x and a warp four outputs, eight inputs at a
+ * time, whose bases a block's 32 outputs share through shared memory.
+ *
+ * Reads x once for 32 outputs and w once for 32 rows, from L2. An edge and row costs six
+ * multiply-adds and as many loads, the coefficients from four addresses of L1 that differ by lane.
+ * Limit: those loads; tensor cores have nothing to do here.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation
+ * see     dense
+ * topics  -
+ */
+
+/* b, slope (4) <- llm_kan_basis, moved so that all four functions from the returned one on exist. */
+LLM_DEVICE int llm_cuda_kan_basis(float b[4], float slope[4], const float *t, int grid, float x) {
+    const int last = grid + 6;
+    LLM_UNROLL
+    for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0f;
+    if (!(x >= llm_load(t, 0) && x < llm_load(t, (size_t)last))) return 0;
+    int at = 0, above = last; /* t_at <= x < t_above */
+    while (above - at > 1) {
+        const int middle = (at + above) / 2;
+        if (x >= llm_load(t, (size_t)middle))
+            at = middle;
+        else
+            above = middle;
+    }
+    float u[8], square[5]; /* knots around x, at equal distances beyond the ends */
+    LLM_UNROLL
+    for (int r = 0; r < 8; r++) {
+        const int k = at - 3 + r, end = k < 0 ? 0 : k > last ? last : k;
+        u[r] = llm_load(t, (size_t)end);
+        if (k < 0) u[r] += (float)k * (llm_load(t, 1) - u[r]);
+        if (k > last) u[r] += (float)(k - last) * (u[r] - llm_load(t, (size_t)last - 1));
+    }
+    b[0] = 1.0f;
+    LLM_UNROLL
+    for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
+        float from_left = 0.0f;
+        if (d == 3)
+            square[0] = square[4] = 0.0f, square[1] = b[0], square[2] = b[1], square[3] = b[2];
+        LLM_UNROLL
+        for (int r = 0; r < d; r++) {
+            const float left = x - u[4 - d + r], right = u[4 + r] - x,
+                        share = b[r] / (left + right);
+            b[r] = from_left + right * share;
+            from_left = left * share;
+        }
+        b[d] = from_left;
+    }
+    LLM_UNROLL
+    for (int a = 0; a < 4; a++)
+        slope[a] = 3.0f * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+    int first = at - 3;
+    for (; first < 0; first++) { /* what does not exist falls out at the end */
+        LLM_UNROLL
+        for (int a = 0; a < 4; a++)
+            b[a] = a < 3 ? b[a + 1] : 0.0f, slope[a] = a < 3 ? slope[a + 1] : 0.0f;
+    }
+    for (; first > grid - 1; first--) {
+        LLM_UNROLL
+        for (int a = 3; a >= 0; a--)
+            b[a] = a > 0 ? b[a - 1] : 0.0f, slope[a] = a > 0 ? slope[a - 1] : 0.0f;
+    }
+    return first;
+}
+/* sum_k c_k v_k of four. */
+template <typename T> LLM_DEVICE float llm_cuda_kan_spline(const T *c, const float v[4]) {
+    return llm_load(c, 0) * v[0] + llm_load(c, 1) * v[1] + llm_load(c, 2) * v[2] +
+           llm_load(c, 3) * v[3];
+}
+
+template <typename T>
+LLM_KERNEL void llm_kan_forward_kernel(T *y, const T *w, const float *t, const T *x, size_t N,
+                                       llm_kan k) {
+    __shared__ float basis[8][5][32]; /* [input][B and silu][row] */
+    __shared__ int place[8][32];
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t n = (size_t)blockIdx.x * 32 + lane, j = (size_t)blockIdx.y * 32 + warp * 4;
+    const size_t coefs = k.grid + 3, edges = k.out * k.in;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4], slope[4];
+    for (size_t i = 0; i < k.in; i += 8) {
+        __syncthreads(); /* until the bases before are used */
+        if (n < N && i + warp < k.in) {
+            const float v = llm_load(x, n * k.in + i + warp);
+            place[warp][lane] =
+                llm_cuda_kan_basis(b, slope, t + (i + warp) * (k.grid + 7), (int)k.grid, v);
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) basis[warp][a][lane] = b[a];
+            basis[warp][4][lane] = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        }
+        __syncthreads();
+        for (size_t q = 0; q < 8 && i + q < k.in && n < N; q++) {
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) b[a] = basis[q][a][lane];
+            LLM_UNROLL
+            for (int r = 0; r < 4; r++) {
+                if (j + (size_t)r >= k.out) break;
+                const size_t edge = (j + (size_t)r) * k.in + i + q, base = edges * coefs + edge;
+                const T *c = w + edge * coefs + place[q][lane];
+                sum[r] += llm_load(w, base) * basis[q][4][lane] +
+                          llm_load(w, base + edges) * llm_cuda_kan_spline(c, b);
+            }
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < 4; r++)
+        if (n < N && j + (size_t)r < k.out) llm_store(y, n * k.out + j + (size_t)r, sum[r]);
+}
+/* Arguments as llm_kan_forward, in and out to 2^18; T is float or llm_bf16, the knots are float. */
+template <typename T>
+static inline cudaError_t llm_cuda_kan_forward(T *y, const llm_kan *k, const T *w, const float *t,
+                                               const T *x, size_t N, cudaStream_t stream) {
+    if (k->out > 1 << 18 || k->in > 1 << 18) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k->out == 0) return cudaSuccess;
+    const dim3 grid((unsigned)((N + 31) / 32), (unsigned)((k->out + 31) / 32));
+    LLM_LAUNCH(llm_kan_forward_kernel<T>, grid, 256, 0, stream, y, w, t, x, N, *k);
+    return cudaGetLastError();
+}
+
+/* @kan_backward --------------------------------------------- Kolmogorov-Arnold network, the way back
+ *
+ * dx: a lane a row, a warp an input, whose basis stays in registers for all outputs; a tile of dy
+ * passes through shared memory. dw: a lane an output, a block an input, a warp every eighth 32 rows
+ * of x. All lanes then look at the same x, so that each adds its g B_k at the same k, to sums q_k of
+ * its own in shared memory: no two meet. The warps' sums are added in a fixed order, without
+ * atomics, and give two gradients at once: dc = s q and ds = sum_k c_k q_k.
+ *
+ * dx reads w once for 32 rows and dy once for eight inputs, dw reads dy once for each input, all
+ * from L2. Limit: for dx the loads of coefficients, as forwards; for dw four additions in shared
+ * memory an edge and row.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, kan
+ * see     kan
+ * topics  -
+ */
+
+/* The price's part of g: l1 sign(phi) / N. */
+LLM_DEVICE float llm_cuda_kan_pull(float phi, float price) {
+    return phi > 0.0f ? price : phi < 0.0f ? -price : 0.0f;
+}
+template <typename T>
+LLM_KERNEL void llm_kan_dx_kernel(T *dx, const T *dy, const T *w, const float *t, const T *x,
+                                  size_t N, llm_kan k, float price) {
+    __shared__ float tile[32][33]; /* dy [row][output] */
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = (size_t)blockIdx.x * 32;
+    const size_t n = row + lane, i = (size_t)blockIdx.y * 8 + warp;
+    const size_t coefs = k.grid + 3, edges = k.out * k.in;
+    const bool mine = n < N && i < k.in;
+    float sum = 0.0f, b[4], slope[4], silu = 0.0f, dsilu = 0.0f;
+    int first = 0;
+    if (mine) {
+        const float v = llm_load(x, n * k.in + i);
+        first = llm_cuda_kan_basis(b, slope, t + i * (k.grid + 7), (int)k.grid, v);
+        silu = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        dsilu = llm_cuda_activation_slope(v, LLM_ACTIVATION_SILU);
+    }
+    for (size_t j = 0; j < k.out; j += 32) {
+        __syncthreads();
+        for (size_t r = warp; r < 32; r += 8)
+            if (row + r < N && j + lane < k.out)
+                tile[r][lane] = llm_load(dy, (row + r) * k.out + j + lane);
+        __syncthreads();
+        for (size_t q = 0; mine && q < 32 && j + q < k.out; q++) {
+            const size_t edge = (j + q) * k.in + i;
+            const T *c = w + edge * coefs + first;
+            const float base = llm_load(w, edges * coefs + edge);
+            const float scale = llm_load(w, edges * coefs + edges + edge);
+            float g = tile[lane][q];
+            if (price != 0.0f)
+                g += llm_cuda_kan_pull(base * silu + scale * llm_cuda_kan_spline(c, b), price);
+            sum += g * (base * dsilu + scale * llm_cuda_kan_spline(c, slope));
+        }
+    }
+    if (mine) llm_store(dx, n * k.in + i, llm_load(dx, n * k.in + i) + sum);
+}
+
+/* Shared: c of the block's edges and q of each warp, (grid+3,32) each, then db of each warp (32). */
+template <typename T>
+LLM_KERNEL void llm_kan_dw_kernel(float *dw, const T *dy, const T *w, const float *t, const T *x,
+                                  size_t N, llm_kan k, float price) {
+    LLM_DYNAMIC_SHARED(float, shared);
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t i = blockIdx.x, j = (size_t)blockIdx.y * 32 + lane, coefs = k.grid + 3;
+    const size_t edges = k.out * k.in, edge = j * k.in + i, at = edges * coefs + edge;
+    const bool mine = j < k.out;
+    float *c = shared + lane, *q = c + (1 + warp) * coefs * 32;
+    float *ends = shared + (1 + warps) * coefs * 32; /* sums of g silu, [warp][lane] */
+    for (size_t a = warp; a < coefs; a += warps)
+        c[a * 32] = mine ? llm_load(w, edge * coefs + a) : 0.0f;
+    for (size_t a = 0; a < coefs; a++) q[a * 32] = 0.0f;
+    const float base = mine ? llm_load(w, at) : 0.0f, scale = mine ? llm_load(w, at + edges) : 0.0f;
+    float db = 0.0f, b[4], slope[4];
+    __syncthreads();
+    for (size_t row = warp * 32; row < N; row += warps * 32) {
+        float silu = 0.0f;
+        int first = 0;
+        LLM_UNROLL
+        for (int a = 0; a < 4; a++) b[a] = 0.0f;
+        if (row + lane < N) { /* each lane the basis of a row, then all look at one after another */
+            const float v = llm_load(x, (row + lane) * k.in + i);
+            first = llm_cuda_kan_basis(b, slope, t + i * (k.grid + 7), (int)k.grid, v);
+            silu = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        }
+        for (int r = 0; r < 32 && row + (size_t)r < N; r++) {
+            const float s = __shfl_sync(0xffffffffu, silu, r);
+            const size_t from = (size_t)__shfl_sync(0xffffffffu, first, r) * 32;
+            float v[4], phi = base * s;
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) {
+                v[a] = __shfl_sync(0xffffffffu, b[a], r);
+                if (price != 0.0f) phi += scale * c[from + (size_t)a * 32] * v[a];
+            }
+            float g = mine ? llm_load(dy, (row + (size_t)r) * k.out + j) : 0.0f;
+            if (price != 0.0f) g += llm_cuda_kan_pull(phi, price);
+            db += g * s;
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) q[from + (size_t)a * 32] += g * v[a];
+        }
+    }
+    ends[warp * 32 + lane] = db;
+    __syncthreads();
+    if (warp > 0 || !mine) return;
+    float ds = 0.0f;
+    db = 0.0f;
+    for (size_t p = 0; p < warps; p++) db += ends[p * 32 + lane];
+    for (size_t a = 0; a < coefs; a++) {
+        float all = 0.0f;
+        for (size_t p = 1; p <= warps; p++) all += c[(p * coefs + a) * 32];
+        ds += c[a * 32] * all;
+        llm_store(dw, edge * coefs + a, llm_load(dw, edge * coefs + a) + scale * all);
+    }
+    llm_store(dw, at, llm_load(dw, at) + db);
+    llm_store(dw, at + edges, llm_load(dw, at + edges) + ds);
+}
+
+/* dx (N,in) +=, dw +=, in float: arguments as llm_kan_backward, either may be NULL. With dw, grids
+ * to 800; of those above 82 a block has fewer warps. */
+template <typename T>
+static inline cudaError_t llm_cuda_kan_backward(T *dx, float *dw, const T *dy, const llm_kan *k,
+                                                const T *w, const float *t, const T *x, size_t N,
+                                                float l1, cudaStream_t stream) {
+    if (k->out > 1 << 18 || k->in > 1 << 18 || (dw && k->grid > 800))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k->out == 0 || k->in == 0) return cudaSuccess;
+    const unsigned outs = (unsigned)((k->out + 31) / 32);
+    const float price = l1 / (float)N;
+    const dim3 tiles((unsigned)((N + 31) / 32), (unsigned)((k->in + 7) / 8));
+    if (dx) LLM_LAUNCH(llm_kan_dx_kernel<T>, tiles, 256, 0, stream, dx, dy, w, t, x, N, *k, price);
+    const cudaError_t error = cudaGetLastError();
+    if (!dw || error != cudaSuccess) return error;
+    size_t warps = 8;
+    while (warps > 1 && (warps + 1) * (k->grid + 3) > 768) warps /= 2; /* 96 KB: two blocks */
+    const size_t bytes = ((warps + 1) * (k->grid + 3) + warps) * 32 * sizeof(float);
+    LLM_LAUNCH(llm_kan_dw_kernel<T>, dim3((unsigned)k->in, outs), (unsigned)warps * 32, bytes,
+               stream, dw, dy, w, t, x, N, *k, price);
+    return cudaGetLastError();
+}
+
 /* @07-optim ================================================= OPTIMIZATION */
 
 /* @gradient_descent ----------------------------------------- All weights of a model in one launch
