@@ -7324,7 +7324,8 @@ static inline cudaError_t llm_cuda_sparse_rep_product(T *y, const T *x, const ui
  * topics  -
  */
 
-/* b, slope (4) <- llm_kan_basis, moved so that all four functions from the returned one on exist. */
+/* b, slope (4) <- llm_kan_basis, moved so that all four functions from the returned one on
+ * exist. */
 LLM_DEVICE int llm_cuda_kan_basis(float b[4], float slope[4], const float *t, int grid, float x) {
     const int last = grid + 6;
     LLM_UNROLL
@@ -7435,8 +7436,8 @@ static inline cudaError_t llm_cuda_kan_forward(T *y, const llm_kan *k, const T *
  *
  * dx: a lane a row, a warp an input, whose basis stays in registers for all outputs; a tile of dy
  * passes through shared memory. dw: a lane an output, a block an input, a warp every eighth 32 rows
- * of x. All lanes then look at the same x, so that each adds its g B_k at the same k, to sums q_k of
- * its own in shared memory: no two meet. The warps' sums are added in a fixed order, without
+ * of x. All lanes then look at the same x, so that each adds its g B_k at the same k, to sums q_k
+ * of its own in shared memory: no two meet. The warps' sums are added in a fixed order, without
  * atomics, and give two gradients at once: dc = s q and ds = sum_k c_k q_k.
  *
  * dx reads w once for 32 rows and dy once for eight inputs, dw reads dy once for each input, all
@@ -7489,7 +7490,8 @@ LLM_KERNEL void llm_kan_dx_kernel(T *dx, const T *dy, const T *w, const float *t
     if (mine) llm_store(dx, n * k.in + i, llm_load(dx, n * k.in + i) + sum);
 }
 
-/* Shared: c of the block's edges and q of each warp, (grid+3,32) each, then db of each warp (32). */
+/* Shared: c of the block's edges and q of each warp, (grid+3,32) each, then db of each warp
+ * (32). */
 template <typename T>
 LLM_KERNEL void llm_kan_dw_kernel(float *dw, const T *dy, const T *w, const float *t, const T *x,
                                   size_t N, llm_kan k, float price) {

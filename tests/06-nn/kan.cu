@@ -10,7 +10,8 @@ static float *normals(uint64_t seed, size_t n) {
     return x;
 }
 
-/* Inputs spread over the grid, its outer knots and beyond; some on a knot. Knots not equidistant. */
+/* Inputs spread over the grid, its outer knots and beyond; some on a knot. Knots not
+ * equidistant. */
 template <typename T>
 static void check_kan(size_t N, size_t in, size_t out, size_t grid, float l1, float tol) {
     const llm_kan k = {in, out, grid};
