@@ -7432,7 +7432,7 @@ static inline cudaError_t llm_cuda_kan_forward(T *y, const llm_kan *k, const T *
     return cudaGetLastError();
 }
 
-/* @kan_backward --------------------------------------------- Kolmogorov-Arnold network, the way back
+/* @kan_backward ------------------------------------------- Kolmogorov-Arnold network, the way back
  *
  * dx: a lane a row, a warp an input, whose basis stays in registers for all outputs; a tile of dy
  * passes through shared memory. dw: a lane an output, a block an input, a warp every eighth 32 rows

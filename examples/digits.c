@@ -144,7 +144,7 @@ static void shuffle(void) {
     llm_supervised_standardize(x, pixel, &mean, &scale, n * PIXELS, 1);
 }
 
-/* Two rounds of convolution, normalization, ReLU and pooling: 8 by 8, 4 by 4, 2 by 2; then dense. */
+/* Two rounds of convolution, norm, ReLU and pooling: 8 by 8, 4 by 4, 2 by 2; then dense. */
 static void build_cnn(llm_feedforward *f) {
     static const llm_cnn_conv_config conv[2] = {{12, 3, 1, 1, 1}, {24, 3, 1, 1, 1}};
     static const llm_feedforward_dense_config head = {DIGITS, 1.0f};
