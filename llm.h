@@ -198,6 +198,7 @@
  *   lista                    Learned sparse coding
  *   kan                      Kolmogorov-Arnold network
  *   kan_grid                 The grid of a Kolmogorov-Arnold layer
+ *   deep_learning            Deep learning
  * 07-optim                   OPTIMIZATION
  *   gradient_descent         Gradient descent
  *   sgd                      Stochastic gradient descent
@@ -20666,6 +20667,160 @@ LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, cons
     }
     memcpy(to_w + llm_kan_base(to, 0, 0), w + llm_kan_base(k, 0, 0), 2 * O * k->in * sizeof(float));
     arena->used = mark;
+}
+
+/* @deep_learning -------------------------------------------- Deep learning
+ *
+ *     data -> network -> loss -> gradient -> step, again and again;  measured on data held back
+ *     a run is (w, v, running means, place in the data): all that a checkpoint has to hold
+ *     parity of k of d bits: y = x_1 x_2 .. x_k, x in {-1,1}^d
+ *
+ * The whole thing, small enough to take apart: layers from @feedforward, momentum, a place in the
+ * data that is computed and not remembered, a checkpoint after which the run goes on bit for bit.
+ * What is deep about it is that the features are learned, not only what is made of them. Two ways
+ * to see that it matters: freeze all layers but the last at their random start, or give the last
+ * one features made by hand (directions of edges); and parity, whose answer hides from every fixed
+ * set of features: each bit alone says nothing, so a readout of random features needs about d^k of
+ * them, while a net whose first layer moves finds the k bits.
+ *
+ * source  LeCun, Bengio & Hinton 2015, "Deep learning"; Dalal & Triggs 2005, "Histograms of
+ *         oriented gradients"; Daniely & Malach 2020, "Learning parities with neural networks";
+ *         Barak et al. 2022, "Hidden progress in deep learning"
+ * needs   arena rng error npy epoch output_layer mlp_train feedforward feedforward_run
+ * see     @cnn_train (the same without stops), @mlp @hidden_layer
+ * topics  Deep learning
+ */
+
+/* A run of momentum on a network that ends in logits. at: @epoch's place in the data. moves
+ * (params): 1 where a weight is trained, 0 where it stays; NULL for all. */
+typedef struct {
+    const llm_feedforward *net;
+    float *w, *v, *state; /* (params), (params) from 0, (states) */
+    llm_epoch_state at;
+    float lr, momentum;
+    const float *moves;
+} llm_deep_learning;
+
+/* moves (params) <- 1 for the layers from `first` on, 0 for those before it. */
+LLM_API void llm_deep_learning_freeze(float *moves, const llm_feedforward *f, size_t first) {
+    LLM_ASSERT(first < f->count);
+    for (size_t i = 0; i < f->params; i++) moves[i] = i < f->node[first].w ? 0.0f : 1.0f;
+}
+
+/* So many steps on x (n of at, pictures), label (n); r goes on from where it stands. Returns the
+ * mean loss of the batches, each before its step. Scratch: w, a batch, llm_feedforward_memory of
+ * one, and what backward takes; given back. */
+LLM_API double llm_deep_learning_steps(llm_deep_learning *r, const float *x, const int *label,
+                                       size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, B = r->at.batch, P = r->net->params;
+    const size_t in = llm_feedforward_size(r->net->x);
+    const size_t K = llm_feedforward_size(r->net->node[r->net->count - 1].out);
+    float *g = llm_arena_floats(arena, P), *xb = llm_arena_floats(arena, B * in);
+    float *dz = llm_arena_floats(arena, B * K);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(r->net, r->net->count, B));
+    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    double loss = 0.0;
+    for (size_t k = 0; k < steps; k++) {
+        const uint64_t seed = r->at.seed + 1000003u * r->at.epoch + r->at.step; /* of dropout */
+        const size_t rows = llm_epoch_next(index, &r->at);
+        llm_mlp_gather(xb, label_b, NULL, x, label, NULL, index, rows, in, K);
+        const llm_feedforward_run call = {r->net, r->w, xb,   r->state, memory,
+                                          rows,   seed, true, arena};
+        const float *z = llm_feedforward_forward(&call);
+        loss += llm_output_layer_loss(dz, z, label_b, NULL, rows, K, LLM_OUTPUT_LAYER_SOFTMAX) /
+                (double)steps;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_feedforward_backward(NULL, g, dz, &call);
+        for (size_t i = 0; i < P; i++) {
+            r->v[i] = r->momentum * r->v[i] + g[i];
+            r->w[i] -= r->lr * r->v[i] * (r->moves ? r->moves[i] : 1.0f);
+        }
+    }
+    arena->used = mark;
+    return loss;
+}
+
+/* How many numbers a checkpoint has: epoch, step, w, v, state. As doubles, which hold all of them
+ * exactly; the file is NumPy's. Scratch: that many doubles. */
+LLM_API size_t llm_deep_learning_count(const llm_deep_learning *r) {
+    return 2 + 2 * r->net->params + r->net->states;
+}
+LLM_API bool llm_deep_learning_save(const char *path, const llm_deep_learning *r, llm_arena *arena,
+                                    llm_error *error) {
+    const size_t mark = arena->used, count = llm_deep_learning_count(r), P = r->net->params;
+    double *all = llm_arena_doubles(arena, count);
+    all[0] = (double)r->at.epoch, all[1] = (double)r->at.step;
+    for (size_t i = 0; i < P; i++) all[2 + i] = (double)r->w[i], all[2 + P + i] = (double)r->v[i];
+    for (size_t i = 0; i < r->net->states; i++) all[2 + 2 * P + i] = (double)r->state[i];
+    const bool ok = llm_npy_write(path, all, LLM_NPY_F64, &count, 1, error);
+    arena->used = mark;
+    return ok;
+}
+
+/* r as it was when saved: its vectors and its place are filled; net, data and rates are the
+ * caller's to bring again. False, and r unchanged, where the file is not of this network. */
+LLM_API bool llm_deep_learning_load(llm_deep_learning *r, const char *path, llm_error *error) {
+    llm_npy a;
+    if (!llm_npy_open(&a, path, error)) return false;
+    const size_t P = r->net->params, count = llm_deep_learning_count(r);
+    const bool ok = a.type == LLM_NPY_F64 && a.count == count;
+    if (!ok)
+        llm_fail(error, "checkpoint: %zu numbers of type %d, expected %zu doubles for this network",
+                 a.count, (int)a.type, count);
+    if (ok) r->at.epoch = (uint64_t)llm_npy_get(&a, 0), r->at.step = (size_t)llm_npy_get(&a, 1);
+    for (size_t i = 0; i < P && ok; i++) {
+        r->w[i] = (float)llm_npy_get(&a, 2 + i);
+        r->v[i] = (float)llm_npy_get(&a, 2 + P + i);
+    }
+    for (size_t i = 0; i < r->net->states && ok; i++)
+        r->state[i] = (float)llm_npy_get(&a, 2 + 2 * P + i);
+    llm_npy_close(&a);
+    return ok;
+}
+
+/* h (n,32) <- pictures x (n,8,8): features made by hand. In each quarter of 4 by 4 pixels a
+ * histogram of the directions of the gradient, eight of them around the circle, weighted by its
+ * length, each shared between its two neighbours; a quarter's eight numbers are divided by their
+ * length. */
+LLM_API void llm_deep_learning_edges(float *h, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float *p = x + i * 64;
+        float *hi = h + i * 32;
+        for (size_t k = 0; k < 32; k++) hi[k] = 0.0f;
+        for (size_t r = 0; r < 8; r++)
+            for (size_t c = 0; c < 8; c++) {
+                const float left = c > 0 ? p[r * 8 + c - 1] : 0.0f,
+                            right = c < 7 ? p[r * 8 + c + 1] : 0.0f;
+                const float up = r > 0 ? p[(r - 1) * 8 + c] : 0.0f,
+                            down = r < 7 ? p[(r + 1) * 8 + c] : 0.0f;
+                const float gx = right - left, gy = down - up, size = sqrtf(gx * gx + gy * gy);
+                if (size == 0.0f) continue;
+                const float at = (atan2f(gy, gx) / LLM_PI + 1.0f) * 4.0f; /* 0 to 8 */
+                const size_t bin = (size_t)at, first = (r / 4 * 2 + c / 4) * 8;
+                hi[first + bin % 8] += size * (1.0f - (at - (float)bin));
+                hi[first + (bin + 1) % 8] += size * (at - (float)bin);
+            }
+        for (size_t q = 0; q < 32; q += 8) {
+            float square = 1e-6f;
+            for (size_t k = q; k < q + 8; k++) square += hi[k] * hi[k];
+            for (size_t k = q; k < q + 8; k++) hi[k] /= sqrtf(square);
+        }
+    }
+}
+
+/* x (n,d) of -1 and 1, label (n): whether the product of the first k is 1. */
+LLM_API void llm_deep_learning_parity(float *x, int *label, size_t n, size_t d, size_t k,
+                                      llm_rng *rng) {
+    LLM_ASSERT(k <= d);
+    for (size_t i = 0; i < n; i++) {
+        label[i] = 1;
+        for (size_t j = 0; j < d; j++) {
+            const bool up = llm_rng_u32(rng) >> 31;
+            x[i * d + j] = up ? 1.0f : -1.0f;
+            if (j < k && !up) label[i] = 1 - label[i];
+        }
+    }
 }
 
 /* @07-optim ================================================= OPTIMIZATION */

@@ -6564,6 +6564,84 @@ static inline cudaError_t llm_cuda_rmsnorm_backward(T *dx, float *dw, const T *d
     return dw && error == cudaSuccess ? llm_cuda_column_sum(dw, scratch, blocks, C, stream) : error;
 }
 
+/* @label_smoothing ------------------------------------------ Label smoothing
+ *
+ * Loss and gradient at once, in place, as @cross_entropy: one block a row, one pass for the pair
+ * (max, sum), one backwards over the row that writes the gradient where the logit stood and sums
+ * mass times (max - logit), the other half of the loss. The target row is never built.
+ *
+ * Moves 2 elements for each logit, the minimum, where L1 and L2 serve the second reading; a prior
+ * adds a read of its row, from cache. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, logsumexp
+ * see     cross_entropy
+ * topics  -
+ */
+template <typename T, int V>
+LLM_KERNEL void llm_label_smoothing_kernel(float *loss, T *logits, const int *target,
+                                           const float *prior, size_t classes, float own,
+                                           float even, float e, float scale) {
+    const size_t first = blockIdx.x * classes, begin = (size_t)threadIdx.x * V;
+    const size_t step = (size_t)blockDim.x * V;
+    const int y = target[blockIdx.x];
+    float v[V];
+    if (y == LLM_CROSS_ENTROPY_IGNORE) {
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        for (size_t i = begin; i < classes; i += step) llm_store_vector(logits, first + i, v);
+        if (threadIdx.x == 0) llm_store(loss, blockIdx.x, 0.0f);
+        return; /* the whole block */
+    }
+    llm_logsumexp_pair a = {-INFINITY, 0.0f};
+    size_t i = begin;
+    for (; i < classes; i += step) {
+        llm_load_vector(v, logits, first + i);
+        llm_cuda_logsumexp_add(a, v, 1.0f);
+    }
+    a = llm_cuda_logsumexp_row<false>(a, 1.0f);
+    float part = 0.0f, total = 0.0f; /* sum of mass (max - z), and of the masses */
+    while (i > begin) {
+        i -= step;
+        llm_load_vector(v, logits, first + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            float mass = prior ? e * llm_load(prior, i + (size_t)k) : even;
+            if ((size_t)y == i + (size_t)k) mass += own;
+            if (mass != 0.0f) part += mass * (a.max - v[k]);
+            total += mass;
+            v[k] = scale * (expf(v[k] - a.max) / a.sum - mass);
+        }
+        llm_store_vector(logits, first + i, v);
+    }
+    llm_block_sum2(part, total);
+    if (threadIdx.x == 0)
+        llm_store(loss, blockIdx.x,
+                  y >= 0 && (size_t)y < classes ? part + total * logf(a.sum) : NAN);
+}
+
+/* loss (N), logits (N,K) <- logits, target (N), prior (K) or NULL, e in 0..1, mode: the loss of
+ * llm_label_smoothing_forward, and scale times its gradient where the logits stood (0 in ignored
+ * rows). T is float or llm_bf16. A target outside 0..K-1 has NaN as its loss. */
+template <typename T>
+static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logits,
+                                                            const int *target, const float *prior,
+                                                            size_t N, size_t K, float e, int mode,
+                                                            float scale, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (!(e >= 0.0f && e < 1.0f) || (mode == LLM_LABEL_SMOOTHING_OTHERS && K == 1))
+        return cudaErrorInvalidValue;
+    if (N == 0 || K == 0) return cudaSuccess;
+    const bool all = mode == LLM_LABEL_SMOOTHING_ALL;
+    const float even = e / (float)(all ? K : K - 1);
+    const float own = prior || all ? 1.0f - e : 1.0f - e - even;
+    const bool wide = llm_aligned(logits, K);
+    const auto label_smoothing =
+        wide ? llm_label_smoothing_kernel<T, V> : llm_label_smoothing_kernel<T, 1>;
+    LLM_LAUNCH(label_smoothing, (unsigned)N, llm_row_threads(wide ? K / V : K), 0, stream, loss,
+               logits, target, prior, K, own, even, e, scale);
+    return cudaGetLastError();
+}
+
 /* @conv2d --------------------------------------------------- Convolution: where its numbers lie
  *
  * All three passes of a convolution are products whose operands are not matrices in memory but
@@ -6888,45 +6966,658 @@ llm_cuda_conv2d_backward(T *dx, float *dw, float *db, const T *dy, const T *x, c
     return error;
 }
 
+/* @pooling -------------------------------------------------- Pooling
+ *
+ * A thread a pixel, forwards of y and backwards of x. There it looks through the windows that hold
+ * its pixel, in the reference's order: sums are owned by one thread, so that windows that overlap
+ * need no atomics, and dx is read and written once. Nothing is stored but the place of a maximum,
+ * and an average's count is computed again.
+ *
+ * Moves x and y forwards (a maximum: and its place), dy and dx twice backwards (and the places),
+ * the minimum: pixels that several windows share come from L1. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     conv2d
+ * topics  -
+ */
+struct llm_cuda_pooling {
+    unsigned plane[2], size[2], kernel[2], stride[2], pad[2]; /* pixels of x, of y */
+    bool without_pad;
+};
+/* The same, with its sizes. False where a number does not fit in 31 bits. */
+static inline __attribute__((unused)) bool
+llm_cuda_pooling_of(llm_cuda_pooling *s, const llm_pooling *c, size_t planes) {
+    const size_t L[2] = {c->H, c->W};
+    size_t in = planes, out = planes;
+    if (planes > 0x7fffffff) return false;
+    for (int a = 0; a < 2; a++) {
+        const size_t size = llm_pooling_size(c, (size_t)a);
+        if (L[a] + c->pad[a] + c->stride[a] > 0x3fffffff || c->kernel[a] > 0x3fffffff) return false;
+        s->plane[a] = (unsigned)L[a], s->size[a] = (unsigned)size;
+        s->kernel[a] = (unsigned)c->kernel[a], s->stride[a] = (unsigned)c->stride[a];
+        s->pad[a] = (unsigned)c->pad[a];
+        in *= L[a], out *= size; /* factors below 2^30 each: no overflow is missed */
+        if (in > 0x7fffffff || out > 0x7fffffff) return false;
+    }
+    s->without_pad = c->without_pad;
+    return true;
+}
+
+struct llm_cuda_pooling_window {
+    unsigned from, to, length;
+};
+/* llm_pooling_window on the device. */
+LLM_DEVICE llm_cuda_pooling_window llm_cuda_pooling_at(const llm_cuda_pooling &s, int axis,
+                                                       unsigned i) {
+    const unsigned L = s.plane[axis], pad = s.pad[axis], begin = i * s.stride[axis];
+    const unsigned end = begin + s.kernel[axis];
+    const llm_cuda_pooling_window w = {begin > pad ? begin - pad : 0, end < L + pad ? end - pad : L,
+                                       (end < L + 2 * pad ? end : L + 2 * pad) - begin};
+    return w;
+}
+LLM_DEVICE float llm_cuda_pooling_count(const llm_cuda_pooling &s, unsigned i, unsigned j) {
+    const llm_cuda_pooling_window r = llm_cuda_pooling_at(s, 0, i),
+                                  q = llm_cuda_pooling_at(s, 1, j);
+    return (float)(s.without_pad ? (r.to - r.from) * (q.to - q.from) : r.length * q.length);
+}
+
+/* y (n): the largest of each window, and its place, or with from = NULL the mean. */
+template <typename T>
+LLM_KERNEL void llm_pooling_forward_kernel(T *y, uint32_t *from, const T *x, unsigned n,
+                                           llm_cuda_pooling s) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, row = at / s.size[1];
+    if (at >= n) return;
+    const unsigned i = row % s.size[0], j = at % s.size[1], width = s.plane[1];
+    const size_t plane = (size_t)(row / s.size[0]) * s.plane[0] * width;
+    const llm_cuda_pooling_window r = llm_cuda_pooling_at(s, 0, i),
+                                  q = llm_cuda_pooling_at(s, 1, j);
+    unsigned best = r.from * width + q.from;
+    float most = llm_load(x, plane + best), sum = 0.0f;
+    for (unsigned a = r.from; a < r.to; a++)
+        for (unsigned b = a * width + q.from; b < a * width + q.to; b++) {
+            const float v = llm_load(x, plane + b);
+            sum += v;
+            if (v > most || v != v) most = v, best = b;
+        }
+    if (from) from[at] = best;
+    llm_store(y, at, from ? most : sum / llm_cuda_pooling_count(s, i, j));
+}
+template <typename T>
+LLM_KERNEL void llm_pooling_backward_kernel(T *dx, const T *dy, const uint32_t *from, unsigned n,
+                                            llm_cuda_pooling s) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, row = at / s.plane[1];
+    if (at >= n) return;
+    const unsigned pixel[2] = {row % s.plane[0], at % s.plane[1]};
+    const unsigned place = pixel[0] * s.plane[1] + pixel[1];
+    unsigned low[2], high[2]; /* the windows that hold the pixel: low .. high - 1 */
+    LLM_UNROLL
+    for (int a = 0; a < 2; a++) {
+        const unsigned p = pixel[a] + s.pad[a], last = p / s.stride[a] + 1;
+        low[a] = p < s.kernel[a] ? 0 : (p - s.kernel[a]) / s.stride[a] + 1;
+        high[a] = last < s.size[a] ? last : s.size[a];
+    }
+    float sum = llm_load(dx, at);
+    for (unsigned i = low[0]; i < high[0]; i++)
+        for (unsigned j = low[1]; j < high[1]; j++) {
+            const size_t w = ((size_t)(row / s.plane[0]) * s.size[0] + i) * s.size[1] + j;
+            if (!from)
+                sum += llm_load(dy, w) / llm_cuda_pooling_count(s, i, j);
+            else if (from[w] == place)
+                sum += llm_load(dy, w);
+        }
+    llm_store(dx, at, sum);
+}
+
+/* Arguments as the references; planes times the pixels of a plane, of x and of y, below 2^31. T is
+ * float or llm_bf16. The average is the maximum's kernel without places. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_max_forward(T *y, uint32_t *from, const T *x,
+                                                       size_t planes, const llm_pooling *c,
+                                                       cudaStream_t stream) {
+    llm_cuda_pooling s;
+    if (!llm_cuda_pooling_of(&s, c, planes)) return (cudaError_t)cudaErrorInvalidValue;
+    const unsigned n = (unsigned)planes * s.size[0] * s.size[1];
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_pooling_forward_kernel<T>, (n + 255) / 256, 256, 0, stream, y, from, x, n, s);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_average_forward(T *y, const T *x, size_t planes,
+                                                           const llm_pooling *c,
+                                                           cudaStream_t stream) {
+    return llm_cuda_pooling_max_forward(y, (uint32_t *)NULL, x, planes, c, stream);
+}
+/* dx +=. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_max_backward(T *dx, const T *dy, const uint32_t *from,
+                                                        size_t planes, const llm_pooling *c,
+                                                        cudaStream_t stream) {
+    llm_cuda_pooling s;
+    if (!llm_cuda_pooling_of(&s, c, planes)) return (cudaError_t)cudaErrorInvalidValue;
+    const unsigned n = (unsigned)planes * s.plane[0] * s.plane[1];
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_pooling_backward_kernel<T>, (n + 255) / 256, 256, 0, stream, dx, dy, from, n, s);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_average_backward(T *dx, const T *dy, size_t planes,
+                                                            const llm_pooling *c,
+                                                            cudaStream_t stream) {
+    return llm_cuda_pooling_max_backward(dx, dy, (const uint32_t *)NULL, planes, c, stream);
+}
+
+template <typename T, int V, bool warp>
+LLM_KERNEL void llm_pooling_global_forward_kernel(T *y, const T *x, size_t planes, size_t S) {
+    const llm_row_place at = llm_my_row<warp>();
+    if (at.row >= planes) return; /* a whole warp */
+    float v[V], sum = 0.0f;
+    for (size_t i = (size_t)at.lane * V; i < S; i += (size_t)at.width * V) {
+        llm_load_vector(v, x, at.row * S + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum += v[k];
+    }
+    sum = llm_row_sum<warp>(sum);
+    if (at.lane == 0) llm_store(y, at.row, sum / (float)S);
+}
+template <typename T, int V>
+LLM_KERNEL void llm_pooling_global_backward_kernel(T *dx, const T *dy, size_t S) {
+    const llm_place at = llm_my_place<V>(S);
+    if (at.column >= S) return;
+    const float share = llm_load(dy, at.row) / (float)S;
+    float v[V];
+    llm_load_vector(v, dx, at.row * S + at.column);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) v[k] += share;
+    llm_store_vector(dx, at.row * S + at.column, v);
+}
+
+/* y (planes) <- x (planes,S); dx (planes,S) += <- dy (planes). S > 0. */
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_global_forward(T *y, const T *x, size_t planes, size_t S,
+                                                          cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (planes == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, S), warp = S <= 1024;
+    const auto global_forward = wide   ? warp ? llm_pooling_global_forward_kernel<T, V, true>
+                                              : llm_pooling_global_forward_kernel<T, V, false>
+                                  : warp ? llm_pooling_global_forward_kernel<T, 1, true>
+                                       : llm_pooling_global_forward_kernel<T, 1, false>;
+    LLM_LAUNCH(global_forward, llm_row_blocks(planes, warp),
+               warp ? 128 : llm_row_threads(wide ? S / V : S), 0, stream, y, x, planes, S);
+    return cudaGetLastError();
+}
+template <typename T>
+static inline cudaError_t llm_cuda_pooling_global_backward(T *dx, const T *dy, size_t planes,
+                                                           size_t S, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (planes == 0) return cudaSuccess;
+    const bool wide = llm_aligned(dx, S);
+    const auto global_backward =
+        wide ? llm_pooling_global_backward_kernel<T, V> : llm_pooling_global_backward_kernel<T, 1>;
+    LLM_LAUNCH(global_backward, llm_place_blocks(planes, S, wide ? (size_t)V : 1), 256, 0, stream,
+               dx, dy, S);
+    return cudaGetLastError();
+}
+
+/* @sparse_rep ----------------------------------------------- Sparse activations
+ *
+ * Winners: a block a row. Four passes of cuda_select find the least winner, one counts what is
+ * above it and equal to it in the stretch of each warp, one writes the row and the places of the
+ * winners, in the order of the row; of equal numbers the first pass, as many as are still wanted.
+ * Of a row that is read six times the first comes from memory and the others from L1 or L2.
+ *
+ * Product: the next layer over the winners only. A block takes 32 vectors of 16 bytes of columns,
+ * each of its eight warps every eighth winner, and the eight sums meet in shared memory in a fixed
+ * order. Reads k of the C rows of w_t, and of x the winners. Limit: memory bandwidth; for many rows
+ * of x, which share no reading here, dense's tiles are faster until k is far below C.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_select, cuda_cut
+ * see     sparsity, top_k
+ * topics  -
+ */
+template <typename T, int W>
+LLM_KERNEL void __launch_bounds__(1024)
+    llm_sparse_rep_winners_kernel(T *y, uint32_t *winner, const T *x, size_t U, unsigned k) {
+    __shared__ unsigned long long part[32];
+    x += blockIdx.x * U, y += blockIdx.x * U, winner += (size_t)blockIdx.x * k;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t least =
+        k ? (uint32_t)(llm_select_cut<unsigned, T, W>(x, U, 0, k, 0.0f, true) >> 32) : 0xffffffffu;
+    const llm_select_span span = llm_select_my_span<W>(U);
+    unsigned long long stretch = 0; /* entries above the least winner << 32 | equal to it */
+    float v[W];
+    for (size_t i = span.begin; i < span.end; i += 32 * W) {
+        llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int c = 0; c < W; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            stretch += (unsigned long long)(order > least) << 32 | (order == least);
+        }
+    }
+    stretch = __shfl_sync(0xffffffffu, llm_select_scan(stretch), 31);
+    if (lane == 0) part[warp] = stretch;
+    __syncthreads();
+    const unsigned long long upto = llm_select_scan(lane < blockDim.x / 32 ? part[lane] : 0ull);
+    const unsigned wanted = k - (unsigned)(__shfl_sync(0xffffffffu, upto, 31) >> 32);
+    unsigned long long before = __shfl_sync(0xffffffffu, upto, (int)warp) - stretch;
+    for (size_t i = span.begin; i - lane * W < span.end; i += 32 * W) { /* whole warps */
+        unsigned long long own = 0;
+        if (i < span.end) llm_load_vector(v, x, i);
+        LLM_UNROLL
+        for (int c = 0; c < W && i < span.end; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            own += (unsigned long long)(order > least) << 32 | (order == least);
+        }
+        const unsigned long long through = llm_select_scan(own);
+        unsigned above = (unsigned)((before + through - own) >> 32);
+        unsigned equal = (unsigned)(before + through - own);
+        before += __shfl_sync(0xffffffffu, through, 31);
+        if (i >= span.end) continue;
+        LLM_UNROLL
+        for (int c = 0; c < W; c++) {
+            const uint32_t order = llm_select_order(v[c]);
+            const bool tie = order == least, wins = order > least || (tie && equal < wanted);
+            if (wins) winner[above + (equal < wanted ? equal : wanted)] = (uint32_t)(i + (size_t)c);
+            if (!wins) v[c] = 0.0f;
+            above += order > least, equal += tie;
+        }
+        llm_store_vector(y, i, v);
+    }
+}
+/* y (N,U), winner (N,k) <- x (N,U) without NaN, k <= U < 2^31: llm_sparse_rep_winners_forward with
+ * the winners in the order of the row. y may be x. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sparse_rep_winners_forward(T *y, uint32_t *winner, const T *x,
+                                                              size_t N, size_t U, size_t k,
+                                                              cudaStream_t stream) {
+    enum { W = 16 / sizeof(T) };
+    if (k > U || U > 0x7fffffff) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || U == 0) return cudaSuccess;
+    const bool wide = llm_aligned(x, U) && llm_aligned(y, U);
+    const auto winners =
+        wide ? llm_sparse_rep_winners_kernel<T, W> : llm_sparse_rep_winners_kernel<T, 1>;
+    LLM_LAUNCH(winners, (unsigned)N, llm_row_threads(wide ? U / W : U), 0, stream, y, winner, x, U,
+               (unsigned)k);
+    return cudaGetLastError();
+}
+
+template <typename T>
+LLM_KERNEL void llm_sparse_rep_backward_kernel(T *dx, const T *dy, const uint32_t *winner, size_t U,
+                                               size_t k) {
+    const llm_place p = llm_my_place<1>(k);
+    if (p.column >= k) return;
+    const size_t at = p.row * U + winner[p.row * k + p.column];
+    llm_store(dx, at, llm_load(dx, at) + llm_load(dy, at));
+}
+/* dx (N,U) +=: a thread a winner, nothing else of dx and dy is touched. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_sparse_rep_winners_backward(T *dx, const T *dy, const uint32_t *winner, size_t N, size_t U,
+                                     size_t k, cudaStream_t stream) {
+    if (N == 0 || k == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_sparse_rep_backward_kernel<T>, llm_place_blocks(N, k, 1), 256, 0, stream, dx, dy,
+               winner, U, k);
+    return cudaGetLastError();
+}
+
+template <typename T, int V>
+LLM_KERNEL void llm_sparse_rep_product_kernel(T *y, const T *x, const uint32_t *winner,
+                                              const T *w_t, size_t C, size_t O, size_t k) {
+    __shared__ float part[8][32][V + 1]; /* V + 1: lanes in different banks */
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t tiles = (O + 32 * V - 1) / (32 * V), n = blockIdx.x / tiles;
+    const size_t o = (blockIdx.x % tiles * 32 + lane) * V;
+    float sum[V], v[V];
+    LLM_UNROLL
+    for (int c = 0; c < V; c++) sum[c] = 0.0f;
+    for (size_t r = warp; r < k && o < O; r += 8) {
+        const size_t from = winner[n * k + r];
+        const float a = llm_load(x, n * C + from);
+        if (a == 0.0f) continue; /* a winner among silent ones; the same for the warp */
+        llm_load_vector(v, w_t, from * O + o);
+        LLM_UNROLL
+        for (int c = 0; c < V; c++) sum[c] += a * v[c];
+    }
+    LLM_UNROLL
+    for (int c = 0; c < V; c++) part[warp][lane][c] = sum[c];
+    __syncthreads();
+    for (unsigned c = threadIdx.x; c < 32 * V; c += 256) {
+        const size_t column = blockIdx.x % tiles * 32 * V + c;
+        float total = 0.0f;
+        LLM_UNROLL
+        for (int p = 0; p < 8; p++) total += part[p][c / V][c % V];
+        if (column < O) llm_store(y, n * O + column, total);
+    }
+}
+/* y (N,O) <- x (N,C) w_t (C,O), where x is 0 but at winner (N,k), in any order, each place once:
+ * llm_sparse_rep_product without the search for what is not 0. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_sparse_rep_product(T *y, const T *x, const uint32_t *winner,
+                                                      const T *w_t, size_t N, size_t C, size_t O,
+                                                      size_t k, cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0 || O == 0) return cudaSuccess;
+    const bool wide = llm_aligned(w_t, O);
+    const size_t width = wide ? 32 * V : 32;
+    const auto product =
+        wide ? llm_sparse_rep_product_kernel<T, V> : llm_sparse_rep_product_kernel<T, 1>;
+    LLM_LAUNCH(product, (unsigned)(N * ((O + width - 1) / width)), 256, 0, stream, y, x, winner,
+               w_t, C, O, k);
+    return cudaGetLastError();
+}
+
+/* @kan ------------------------------------------------------ Kolmogorov-Arnold network
+ *
+ * Only four basis functions are not 0 at an x; a thread works them out in registers, and nothing of
+ * them goes through memory. A lane takes a row of x and a warp four outputs, eight inputs at a
+ * time, whose bases a block's 32 outputs share through shared memory.
+ *
+ * Reads x once for 32 outputs and w once for 32 rows, from L2. An edge and row costs six
+ * multiply-adds and as many loads, the coefficients from four addresses of L1 that differ by lane.
+ * Limit: those loads; tensor cores have nothing to do here.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation
+ * see     dense
+ * topics  -
+ */
+
+/* b, slope (4) <- llm_kan_basis, moved so that all four functions from the returned one on
+ * exist. */
+LLM_DEVICE int llm_cuda_kan_basis(float b[4], float slope[4], const float *t, int grid, float x) {
+    const int last = grid + 6;
+    LLM_UNROLL
+    for (int a = 0; a < 4; a++) b[a] = slope[a] = 0.0f;
+    if (!(x >= llm_load(t, 0) && x < llm_load(t, (size_t)last))) return 0;
+    int at = 0, above = last; /* t_at <= x < t_above */
+    while (above - at > 1) {
+        const int middle = (at + above) / 2;
+        if (x >= llm_load(t, (size_t)middle))
+            at = middle;
+        else
+            above = middle;
+    }
+    float u[8], square[5]; /* knots around x, at equal distances beyond the ends */
+    LLM_UNROLL
+    for (int r = 0; r < 8; r++) {
+        const int k = at - 3 + r, end = k < 0 ? 0 : k > last ? last : k;
+        u[r] = llm_load(t, (size_t)end);
+        if (k < 0) u[r] += (float)k * (llm_load(t, 1) - u[r]);
+        if (k > last) u[r] += (float)(k - last) * (u[r] - llm_load(t, (size_t)last - 1));
+    }
+    b[0] = 1.0f;
+    LLM_UNROLL
+    for (int d = 1; d <= 3; d++) { /* from degree d - 1 to d: each function gives to two */
+        float from_left = 0.0f;
+        if (d == 3)
+            square[0] = square[4] = 0.0f, square[1] = b[0], square[2] = b[1], square[3] = b[2];
+        LLM_UNROLL
+        for (int r = 0; r < d; r++) {
+            const float left = x - u[4 - d + r], right = u[4 + r] - x,
+                        share = b[r] / (left + right);
+            b[r] = from_left + right * share;
+            from_left = left * share;
+        }
+        b[d] = from_left;
+    }
+    LLM_UNROLL
+    for (int a = 0; a < 4; a++)
+        slope[a] = 3.0f * (square[a] / (u[a + 3] - u[a]) - square[a + 1] / (u[a + 4] - u[a + 1]));
+    int first = at - 3;
+    for (; first < 0; first++) { /* what does not exist falls out at the end */
+        LLM_UNROLL
+        for (int a = 0; a < 4; a++)
+            b[a] = a < 3 ? b[a + 1] : 0.0f, slope[a] = a < 3 ? slope[a + 1] : 0.0f;
+    }
+    for (; first > grid - 1; first--) {
+        LLM_UNROLL
+        for (int a = 3; a >= 0; a--)
+            b[a] = a > 0 ? b[a - 1] : 0.0f, slope[a] = a > 0 ? slope[a - 1] : 0.0f;
+    }
+    return first;
+}
+/* sum_k c_k v_k of four. */
+template <typename T> LLM_DEVICE float llm_cuda_kan_spline(const T *c, const float v[4]) {
+    return llm_load(c, 0) * v[0] + llm_load(c, 1) * v[1] + llm_load(c, 2) * v[2] +
+           llm_load(c, 3) * v[3];
+}
+
+template <typename T>
+LLM_KERNEL void llm_kan_forward_kernel(T *y, const T *w, const float *t, const T *x, size_t N,
+                                       llm_kan k) {
+    __shared__ float basis[8][5][32]; /* [input][B and silu][row] */
+    __shared__ int place[8][32];
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const size_t n = (size_t)blockIdx.x * 32 + lane, j = (size_t)blockIdx.y * 32 + warp * 4;
+    const size_t coefs = k.grid + 3, edges = k.out * k.in;
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f}, b[4], slope[4];
+    for (size_t i = 0; i < k.in; i += 8) {
+        __syncthreads(); /* until the bases before are used */
+        if (n < N && i + warp < k.in) {
+            const float v = llm_load(x, n * k.in + i + warp);
+            place[warp][lane] =
+                llm_cuda_kan_basis(b, slope, t + (i + warp) * (k.grid + 7), (int)k.grid, v);
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) basis[warp][a][lane] = b[a];
+            basis[warp][4][lane] = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        }
+        __syncthreads();
+        for (size_t q = 0; q < 8 && i + q < k.in && n < N; q++) {
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) b[a] = basis[q][a][lane];
+            LLM_UNROLL
+            for (int r = 0; r < 4; r++) {
+                if (j + (size_t)r >= k.out) break;
+                const size_t edge = (j + (size_t)r) * k.in + i + q, base = edges * coefs + edge;
+                const T *c = w + edge * coefs + place[q][lane];
+                sum[r] += llm_load(w, base) * basis[q][4][lane] +
+                          llm_load(w, base + edges) * llm_cuda_kan_spline(c, b);
+            }
+        }
+    }
+    LLM_UNROLL
+    for (int r = 0; r < 4; r++)
+        if (n < N && j + (size_t)r < k.out) llm_store(y, n * k.out + j + (size_t)r, sum[r]);
+}
+/* Arguments as llm_kan_forward, in and out to 2^18; T is float or llm_bf16, the knots are float. */
+template <typename T>
+static inline cudaError_t llm_cuda_kan_forward(T *y, const llm_kan *k, const T *w, const float *t,
+                                               const T *x, size_t N, cudaStream_t stream) {
+    if (k->out > 1 << 18 || k->in > 1 << 18) return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k->out == 0) return cudaSuccess;
+    const dim3 grid((unsigned)((N + 31) / 32), (unsigned)((k->out + 31) / 32));
+    LLM_LAUNCH(llm_kan_forward_kernel<T>, grid, 256, 0, stream, y, w, t, x, N, *k);
+    return cudaGetLastError();
+}
+
+/* @kan_backward ------------------------------------------- Kolmogorov-Arnold network, the way back
+ *
+ * dx: a lane a row, a warp an input, whose basis stays in registers for all outputs; a tile of dy
+ * passes through shared memory. dw: a lane an output, a block an input, a warp every eighth 32 rows
+ * of x. All lanes then look at the same x, so that each adds its g B_k at the same k, to sums q_k
+ * of its own in shared memory: no two meet. The warps' sums are added in a fixed order, without
+ * atomics, and give two gradients at once: dc = s q and ds = sum_k c_k q_k.
+ *
+ * dx reads w once for 32 rows and dy once for eight inputs, dw reads dy once for each input, all
+ * from L2. Limit: for dx the loads of coefficients, as forwards; for dw four additions in shared
+ * memory an edge and row.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, activation, kan
+ * see     kan
+ * topics  -
+ */
+
+/* The price's part of g: l1 sign(phi) / N. */
+LLM_DEVICE float llm_cuda_kan_pull(float phi, float price) {
+    return phi > 0.0f ? price : phi < 0.0f ? -price : 0.0f;
+}
+template <typename T>
+LLM_KERNEL void llm_kan_dx_kernel(T *dx, const T *dy, const T *w, const float *t, const T *x,
+                                  size_t N, llm_kan k, float price) {
+    __shared__ float tile[32][33]; /* dy [row][output] */
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, row = (size_t)blockIdx.x * 32;
+    const size_t n = row + lane, i = (size_t)blockIdx.y * 8 + warp;
+    const size_t coefs = k.grid + 3, edges = k.out * k.in;
+    const bool mine = n < N && i < k.in;
+    float sum = 0.0f, b[4], slope[4], silu = 0.0f, dsilu = 0.0f;
+    int first = 0;
+    if (mine) {
+        const float v = llm_load(x, n * k.in + i);
+        first = llm_cuda_kan_basis(b, slope, t + i * (k.grid + 7), (int)k.grid, v);
+        silu = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        dsilu = llm_cuda_activation_slope(v, LLM_ACTIVATION_SILU);
+    }
+    for (size_t j = 0; j < k.out; j += 32) {
+        __syncthreads();
+        for (size_t r = warp; r < 32; r += 8)
+            if (row + r < N && j + lane < k.out)
+                tile[r][lane] = llm_load(dy, (row + r) * k.out + j + lane);
+        __syncthreads();
+        for (size_t q = 0; mine && q < 32 && j + q < k.out; q++) {
+            const size_t edge = (j + q) * k.in + i;
+            const T *c = w + edge * coefs + first;
+            const float base = llm_load(w, edges * coefs + edge);
+            const float scale = llm_load(w, edges * coefs + edges + edge);
+            float g = tile[lane][q];
+            if (price != 0.0f)
+                g += llm_cuda_kan_pull(base * silu + scale * llm_cuda_kan_spline(c, b), price);
+            sum += g * (base * dsilu + scale * llm_cuda_kan_spline(c, slope));
+        }
+    }
+    if (mine) llm_store(dx, n * k.in + i, llm_load(dx, n * k.in + i) + sum);
+}
+
+/* Shared: c of the block's edges and q of each warp, (grid+3,32) each, then db of each warp
+ * (32). */
+template <typename T>
+LLM_KERNEL void llm_kan_dw_kernel(float *dw, const T *dy, const T *w, const float *t, const T *x,
+                                  size_t N, llm_kan k, float price) {
+    LLM_DYNAMIC_SHARED(float, shared);
+    const size_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const size_t i = blockIdx.x, j = (size_t)blockIdx.y * 32 + lane, coefs = k.grid + 3;
+    const size_t edges = k.out * k.in, edge = j * k.in + i, at = edges * coefs + edge;
+    const bool mine = j < k.out;
+    float *c = shared + lane, *q = c + (1 + warp) * coefs * 32;
+    float *ends = shared + (1 + warps) * coefs * 32; /* sums of g silu, [warp][lane] */
+    for (size_t a = warp; a < coefs; a += warps)
+        c[a * 32] = mine ? llm_load(w, edge * coefs + a) : 0.0f;
+    for (size_t a = 0; a < coefs; a++) q[a * 32] = 0.0f;
+    const float base = mine ? llm_load(w, at) : 0.0f, scale = mine ? llm_load(w, at + edges) : 0.0f;
+    float db = 0.0f, b[4], slope[4];
+    __syncthreads();
+    for (size_t row = warp * 32; row < N; row += warps * 32) {
+        float silu = 0.0f;
+        int first = 0;
+        LLM_UNROLL
+        for (int a = 0; a < 4; a++) b[a] = 0.0f;
+        if (row + lane < N) { /* each lane the basis of a row, then all look at one after another */
+            const float v = llm_load(x, (row + lane) * k.in + i);
+            first = llm_cuda_kan_basis(b, slope, t + i * (k.grid + 7), (int)k.grid, v);
+            silu = llm_cuda_activation_value(v, LLM_ACTIVATION_SILU);
+        }
+        for (int r = 0; r < 32 && row + (size_t)r < N; r++) {
+            const float s = __shfl_sync(0xffffffffu, silu, r);
+            const size_t from = (size_t)__shfl_sync(0xffffffffu, first, r) * 32;
+            float v[4], phi = base * s;
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) {
+                v[a] = __shfl_sync(0xffffffffu, b[a], r);
+                if (price != 0.0f) phi += scale * c[from + (size_t)a * 32] * v[a];
+            }
+            float g = mine ? llm_load(dy, (row + (size_t)r) * k.out + j) : 0.0f;
+            if (price != 0.0f) g += llm_cuda_kan_pull(phi, price);
+            db += g * s;
+            LLM_UNROLL
+            for (int a = 0; a < 4; a++) q[from + (size_t)a * 32] += g * v[a];
+        }
+    }
+    ends[warp * 32 + lane] = db;
+    __syncthreads();
+    if (warp > 0 || !mine) return;
+    float ds = 0.0f;
+    db = 0.0f;
+    for (size_t p = 0; p < warps; p++) db += ends[p * 32 + lane];
+    for (size_t a = 0; a < coefs; a++) {
+        float all = 0.0f;
+        for (size_t p = 1; p <= warps; p++) all += c[(p * coefs + a) * 32];
+        ds += c[a * 32] * all;
+        llm_store(dw, edge * coefs + a, llm_load(dw, edge * coefs + a) + scale * all);
+    }
+    llm_store(dw, at, llm_load(dw, at) + db);
+    llm_store(dw, at + edges, llm_load(dw, at + edges) + ds);
+}
+
+/* dx (N,in) +=, dw +=, in float: arguments as llm_kan_backward, either may be NULL. With dw, grids
+ * to 800; of those above 82 a block has fewer warps. */
+template <typename T>
+static inline cudaError_t llm_cuda_kan_backward(T *dx, float *dw, const T *dy, const llm_kan *k,
+                                                const T *w, const float *t, const T *x, size_t N,
+                                                float l1, cudaStream_t stream) {
+    if (k->out > 1 << 18 || k->in > 1 << 18 || (dw && k->grid > 800))
+        return (cudaError_t)cudaErrorInvalidValue;
+    if (N == 0 || k->out == 0 || k->in == 0) return cudaSuccess;
+    const unsigned outs = (unsigned)((k->out + 31) / 32);
+    const float price = l1 / (float)N;
+    const dim3 tiles((unsigned)((N + 31) / 32), (unsigned)((k->in + 7) / 8));
+    if (dx) LLM_LAUNCH(llm_kan_dx_kernel<T>, tiles, 256, 0, stream, dx, dy, w, t, x, N, *k, price);
+    const cudaError_t error = cudaGetLastError();
+    if (!dw || error != cudaSuccess) return error;
+    size_t warps = 8;
+    while (warps > 1 && (warps + 1) * (k->grid + 3) > 768) warps /= 2; /* 96 KB: two blocks */
+    const size_t bytes = ((warps + 1) * (k->grid + 3) + warps) * 32 * sizeof(float);
+    LLM_LAUNCH(llm_kan_dw_kernel<T>, dim3((unsigned)k->in, outs), (unsigned)warps * 32, bytes,
+               stream, dw, dy, w, t, x, N, *k, price);
+    return cudaGetLastError();
+}
+
 /* @07-optim ================================================= OPTIMIZATION */
 
-/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+/* @gradient_descent ----------------------------------------- All weights of a model in one launch
  *
- * All parameters of a model at once, 48 tensors a launch: a transformer has hundreds, most of them
- * small, and a launch each would cost more than the update. The list travels in the kernel's
- * arguments; a block takes 4096 entries of one tensor. The factor that clips gradients is read on
- * the device, so that nobody waits for the norm; one that is not finite skips the step.
+ * A step of an optimizer is a few operations on each weight, and all memory traffic. A transformer
+ * has hundreds of tensors, most of them small, and a launch each would cost more than the update:
+ * 48 go into one, their list in the kernel's arguments, and a block takes 4096 entries of one
+ * tensor. The loop is the same for every optimizer that works weight by weight; what differs is a
+ * rule, a struct with the rates and an operator, which the compiler puts in place: @momentum,
+ * @rmsprop, @adam, @adamw, @lion. The factor that clips gradients or takes a loss scale off is read
+ * on the device, so that nobody waits for the norm; one that is not finite skips the step.
  *
  * A bfloat16 weight loses every step smaller than 1/512 of itself. Either a float master takes the
  * steps and w is its rounding, or w is rounded at random, up with the probability that makes the
  * expectation right: 16 random bits are added below the last one kept, and what is below cut off.
  *
- * Moves 28 bytes a float weight (w, m, v in and out, g in), 30 for bfloat16 with a master, 24
- * without: the minimum. Limit: memory bandwidth.
+ * Moves 12 bytes a float weight (w in and out, g in) and twice each state, the minimum. Limit:
+ * memory bandwidth.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_rng
  * see     grad_clip
  * topics  -
  */
-enum { LLM_CUDA_ADAMW_TENSORS = 48, LLM_CUDA_ADAMW_CHUNK = 4096 };
+enum { LLM_CUDA_GRADIENT_DESCENT_TENSORS = 48, LLM_CUDA_GRADIENT_DESCENT_CHUNK = 4096 };
 
 /* w, master, m, v, g (n): device pointers. master: NULL, or T is llm_bf16 and it holds the weights
- * of which w is the rounding. decay: false for biases and gains. */
-template <typename T> struct llm_cuda_adamw_tensor {
+ * of which w is the rounding. m, v: state, NULL where the rule has none. decay: false for biases
+ * and gains. */
+template <typename T, typename M = float> struct llm_cuda_gradient_descent_tensor {
     T *w;
-    float *master, *m, *v;
+    float *master;
+    M *m;
+    float *v;
     const float *g;
     size_t n;
     bool decay;
 };
-template <typename T> struct llm_cuda_adamw_list {
-    llm_cuda_adamw_tensor<T> tensor[LLM_CUDA_ADAMW_TENSORS];
-    unsigned first_block[LLM_CUDA_ADAMW_TENSORS + 1]; /* and how many there are */
+template <typename T, typename M> struct llm_cuda_gradient_descent_list {
+    llm_cuda_gradient_descent_tensor<T, M> tensor[LLM_CUDA_GRADIENT_DESCENT_TENSORS];
+    unsigned first_block[LLM_CUDA_GRADIENT_DESCENT_TENSORS + 1]; /* and how many there are */
 };
 
 /* x rounded at random to bfloat16: the neighbour below or above, in the mean x. */
-LLM_HOST_DEVICE float llm_cuda_adamw_round(float x, uint32_t random) {
+LLM_HOST_DEVICE float llm_cuda_gradient_descent_round(float x, uint32_t random) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
@@ -6935,65 +7626,348 @@ LLM_HOST_DEVICE float llm_cuda_adamw_round(float x, uint32_t random) {
     return x;
 }
 
-/* The step for entries i to i + V - 1. keep = 1 - lr * decay; step, v_scale carry the corrections
- * of the averages. Four entries share a Philox block. */
-template <int V, typename T>
-LLM_DEVICE void llm_cuda_adamw_entries(const llm_cuda_adamw_tensor<T> &t, size_t i,
-                                       const llm_adamw_config &c, float keep, float step,
-                                       float v_scale, float gain, uint64_t block, uint64_t seed) {
+/* The step for entries i to i + V - 1; four share a Philox block. */
+template <int V, typename T, typename M, typename R>
+LLM_DEVICE void llm_cuda_gradient_descent_entries(const llm_cuda_gradient_descent_tensor<T, M> &t,
+                                                  size_t i, const R &rule, float gain,
+                                                  uint64_t block, uint64_t seed) {
     float w[V], m[V], v[V], g[V];
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) m[k] = v[k] = 0.0f;
     llm_load_vector(g, t.g, i);
-    llm_load_vector(m, t.m, i);
-    llm_load_vector(v, t.v, i);
+    if (t.m) llm_load_vector(m, t.m, i);
+    if (t.v) llm_load_vector(v, t.v, i);
     if (t.master)
         llm_load_vector(w, t.master, i);
     else
         llm_load_vector(w, t.w, i);
     LLM_UNROLL
-    for (int k = 0; k < V; k++) {
-        g[k] *= gain;
-        m[k] = c.beta1 * m[k] + (1.0f - c.beta1) * g[k];
-        v[k] = c.beta2 * v[k] + (1.0f - c.beta2) * g[k] * g[k];
-        w[k] = keep * w[k] - step * m[k] / (sqrtf(v[k]) * v_scale + c.eps);
-    }
-    llm_store_vector(t.m, i, m);
-    llm_store_vector(t.v, i, v);
+    for (int k = 0; k < V; k++) rule(w[k], m[k], v[k], gain * g[k], t.decay);
+    if (t.m) llm_store_vector(t.m, i, m);
+    if (t.v) llm_store_vector(t.v, i, v);
     if (t.master) {
         llm_store_vector(t.master, i, w);
     } else if (sizeof(T) == 2) {
         uint32_t word[4];
         llm_cuda_philox(word, block, seed);
         LLM_UNROLL
-        for (int k = 0; k < V; k++) w[k] = llm_cuda_adamw_round(w[k], word[(i + k) % 4]);
+        for (int k = 0; k < V; k++) w[k] = llm_cuda_gradient_descent_round(w[k], word[(i + k) % 4]);
     }
     llm_store_vector(t.w, i, w);
 }
 
-template <typename T>
-LLM_KERNEL void llm_adamw_kernel(llm_cuda_adamw_list<T> list, llm_adamw_config c, float step,
-                                 float v_scale, const float *factor, uint64_t seed,
-                                 uint64_t counter) {
+template <typename T, typename M, typename R>
+LLM_KERNEL void llm_gradient_descent_kernel(llm_cuda_gradient_descent_list<T, M> list, R rule,
+                                            const float *factor, uint64_t seed, uint64_t counter) {
     const float gain = factor ? llm_load(factor, 0) : 1.0f;
     if (!(fabsf(gain) < INFINITY)) return;
     unsigned at = 0; /* this block's tensor */
     while (list.first_block[at + 1] <= blockIdx.x) at++;
-    const llm_cuda_adamw_tensor<T> &t = list.tensor[at];
-    const size_t begin = (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_ADAMW_CHUNK;
-    const size_t end = begin + LLM_CUDA_ADAMW_CHUNK < t.n ? begin + LLM_CUDA_ADAMW_CHUNK : t.n;
-    const float keep = t.decay ? 1.0f - c.lr * c.weight_decay : 1.0f;
+    const llm_cuda_gradient_descent_tensor<T, M> &t = list.tensor[at];
+    const size_t begin =
+        (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_GRADIENT_DESCENT_CHUNK;
+    const size_t end = begin + LLM_CUDA_GRADIENT_DESCENT_CHUNK < t.n
+                           ? begin + LLM_CUDA_GRADIENT_DESCENT_CHUNK
+                           : t.n;
     const uintptr_t where =
         (uintptr_t)t.w | (uintptr_t)t.master | (uintptr_t)t.m | (uintptr_t)t.v | (uintptr_t)t.g;
     const size_t whole = where % 16 == 0 ? end - (end - begin) % 4 : begin;
-    counter += (uint64_t)blockIdx.x * (LLM_CUDA_ADAMW_CHUNK / 4);
+    counter += (uint64_t)blockIdx.x * (LLM_CUDA_GRADIENT_DESCENT_CHUNK / 4);
 
     for (size_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x)
-        llm_cuda_adamw_entries<4>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
-                                  seed);
+        llm_cuda_gradient_descent_entries<4>(t, i, rule, gain, counter + (i - begin) / 4, seed);
     for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x)
-        llm_cuda_adamw_entries<1>(t, i, c, keep, step, v_scale, gain, counter + (i - begin) / 4,
-                                  seed);
+        llm_cuda_gradient_descent_entries<1>(t, i, rule, gain, counter + (i - begin) / 4, seed);
 }
 
+/* The rule's step t = 1, 2, .. for `count` tensors (a host array). factor: a float on the device
+ * that multiplies the gradients (@grad_clip), or NULL. seed draws the rounding. */
+template <typename T, typename M, typename R>
+static inline cudaError_t
+llm_cuda_gradient_descent_each(const llm_cuda_gradient_descent_tensor<T, M> *tensor, size_t count,
+                               const R &rule, size_t t, const float *factor, uint64_t seed,
+                               cudaStream_t stream) {
+    enum { most = LLM_CUDA_GRADIENT_DESCENT_TENSORS, chunk = LLM_CUDA_GRADIENT_DESCENT_CHUNK };
+    const auto kernel = llm_gradient_descent_kernel<T, M, R>;
+    /* Philox blocks: steps do not share any, nor do tensors */
+    uint64_t counter = (uint64_t)t << 40;
+    llm_cuda_gradient_descent_list<T, M> list;
+    for (size_t first = 0; first < count; first += most) {
+        unsigned blocks = 0;
+        for (size_t i = 0; i < most; i++) {
+            list.first_block[i] = blocks;
+            if (first + i >= count) continue;
+            list.tensor[i] = tensor[first + i];
+            blocks += (unsigned)((list.tensor[i].n + chunk - 1) / chunk);
+        }
+        list.first_block[most] = blocks;
+        if (blocks == 0) continue;
+        LLM_LAUNCH(kernel, blocks, 256, 0, stream, list, rule, factor, seed, counter);
+        const cudaError_t error = cudaGetLastError();
+        if (error != cudaSuccess) return error;
+        counter += (uint64_t)blocks * (chunk / 4);
+    }
+    return cudaSuccess;
+}
+
+struct llm_cuda_gradient_descent_rule {
+    float lr;
+    LLM_DEVICE_METHOD void operator()(float &w, float &, float &, float g, bool) const {
+        w -= lr * g;
+    }
+};
+/* w -= lr g, llm_gradient_descent_step of every tensor; m and v are NULL. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_gradient_descent_step(const llm_cuda_gradient_descent_tensor<T> *tensor, size_t count,
+                               float lr, size_t t, const float *factor, uint64_t seed,
+                               cudaStream_t stream) {
+    const llm_cuda_gradient_descent_rule rule = {lr};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @minibatch ------------------------------------------------ The rows of a batch, gathered
+ *
+ * A warp copies a row and converts it on the way: data stored in bfloat16 become the floats a model
+ * wants, or the other way round, without a pass of their own.
+ *
+ * Moves an element in and one out for each, the minimum. Limit: memory bandwidth; rows shorter than
+ * a sector of 32 bytes waste the rest of it.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     embedding
+ * topics  -
+ */
+template <typename T, typename S, int V>
+LLM_KERNEL void llm_minibatch_gather_kernel(T *out, const S *x, const int *index, size_t B,
+                                            size_t n, size_t d) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    const int row = index[p.row];
+    for (size_t i = (size_t)p.lane * V; i < d; i += (size_t)p.width * V) {
+        float v[V];
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = NAN;
+        if (row >= 0 && (size_t)row < n) llm_load_vector(v, x, (size_t)row * d + i);
+        llm_store_vector(out, p.row * d + i, v);
+    }
+}
+/* out (B,d) <- the rows index (B) of x (n,d); T and S are float or llm_bf16. A row that does not
+ * exist is NaN. */
+template <typename T, typename S>
+static inline cudaError_t llm_cuda_minibatch_gather(T *out, const S *x, const int *index, size_t B,
+                                                    size_t n, size_t d, cudaStream_t stream) {
+    if (B == 0 || d == 0) return cudaSuccess;
+    const auto gather = d % 8 == 0 && llm_aligned(out, d) && llm_aligned(x, d)
+                            ? llm_minibatch_gather_kernel<T, S, 4>
+                            : llm_minibatch_gather_kernel<T, S, 1>;
+    LLM_LAUNCH(gather, llm_row_blocks(B, true), 128, 0, stream, out, x, index, B, n, d);
+    return cudaGetLastError();
+}
+
+/* @momentum ------------------------------------------------- Momentum
+ *
+ * The rule of torch.optim.SGD in the loop of @gradient_descent, with a float master or random
+ * rounding for bfloat16 weights. Moves 20 bytes a float weight (w, m in and out, g in), the
+ * minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+struct llm_cuda_momentum_rule {
+    llm_momentum_config c;
+    bool first;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &, float g, bool decay) const {
+        const float d = (c.maximize ? -g : g) + (decay ? c.weight_decay * w : 0.0f);
+        m = first ? d : c.momentum * m + (1.0f - c.dampening) * d;
+        w -= c.lr * (c.nesterov ? d + c.momentum * m : m);
+    }
+};
+/* llm_momentum_step of every tensor, its velocity in m; at t = 1 that is not used. */
+template <typename T>
+static inline cudaError_t llm_cuda_momentum_step(const llm_cuda_gradient_descent_tensor<T> *tensor,
+                                                 size_t count, const llm_momentum_config *c,
+                                                 size_t t, const float *factor, uint64_t seed,
+                                                 cudaStream_t stream) {
+    const llm_cuda_momentum_rule rule = {*c, t == 1};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @adagrad -------------------------------------------------- AdaGrad on sparse rows
+ *
+ * Only the rows of a table that have a gradient are read and written, a warp each. The rows are
+ * named once (sorted and added up before, as @embedding's backward pass leaves them), so no two
+ * warps meet. Moves 20 bytes an entry of these rows (w, s in and out, g in) and 4 for the name, the
+ * minimum. Limit: memory bandwidth; for short rows, the sectors they do not fill.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     embedding
+ * topics  -
+ */
+template <int V>
+LLM_KERNEL void llm_adagrad_sparse_kernel(float *w, float *s, const float *g, const int *index,
+                                          size_t m, size_t rows, size_t d, float lr, float eps,
+                                          bool maximize) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= m) return;
+    const int row = index[p.row];
+    if (row < 0 || (size_t)row >= rows) return;
+    for (size_t i = (size_t)p.lane * V; i < d; i += (size_t)p.width * V) {
+        float wv[V], sv[V], gv[V];
+        llm_load_vector(wv, w, (size_t)row * d + i);
+        llm_load_vector(sv, s, (size_t)row * d + i);
+        llm_load_vector(gv, g, p.row * d + i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) {
+            const float grad = maximize ? -gv[k] : gv[k];
+            sv[k] += grad * grad;
+            if (grad != 0.0f) wv[k] -= lr * grad / (sqrtf(sv[k]) + eps);
+        }
+        llm_store_vector(w, (size_t)row * d + i, wv);
+        llm_store_vector(s, (size_t)row * d + i, sv);
+    }
+}
+/* llm_adagrad_sparse: w, s (rows,d) at the rows index (m) <- g (m,d), step t = 1, 2, .. Names out
+ * of range are skipped. An L2 penalty, which would touch all rows, is an invalid value. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_adagrad_sparse(float *w, float *s, const float *g, const int *index, size_t m, size_t rows,
+                        size_t d, const llm_adagrad_config *c, size_t t, cudaStream_t stream) {
+    if (c->weight_decay != 0.0f || t == 0) return cudaErrorInvalidValue;
+    if (m == 0 || d == 0) return cudaSuccess;
+    const float lr = (float)((double)c->lr / (1.0 + (double)(t - 1) * (double)c->lr_decay));
+    const auto sparse = llm_aligned(w, d) && llm_aligned(s, d) && llm_aligned(g, d)
+                            ? llm_adagrad_sparse_kernel<4>
+                            : llm_adagrad_sparse_kernel<1>;
+    LLM_LAUNCH(sparse, llm_row_blocks(m, true), 128, 0, stream, w, s, g, index, m, rows, d, lr,
+               c->eps, c->maximize);
+    return cudaGetLastError();
+}
+
+/* @rmsprop -------------------------------------------------- RMSProp
+ *
+ * The rule in the loop of @gradient_descent: v holds the mean square, m the velocity or, centred,
+ * the mean; both at once would need a third array and are not offered. Moves 20 bytes a float
+ * weight (w, v in and out, g in), 28 with m, the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+struct llm_cuda_rmsprop_rule {
+    llm_rmsprop_config c;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        const float d = (c.maximize ? -g : g) + (decay ? c.weight_decay * w : 0.0f);
+        float variance = v = c.alpha * v + (1.0f - c.alpha) * d * d;
+        if (c.centered) {
+            m = c.alpha * m + (1.0f - c.alpha) * d;
+            variance = fmaxf(variance - m * m, 0.0f);
+        }
+        float step = d / (c.eps_inside ? sqrtf(variance + c.eps) : sqrtf(variance) + c.eps);
+        if (c.momentum != 0.0f) step = m = c.momentum * m + step;
+        w -= c.lr * step;
+    }
+};
+/* llm_rmsprop_step of every tensor; t only numbers the draws of the rounding. */
+template <typename T>
+static inline cudaError_t llm_cuda_rmsprop_step(const llm_cuda_gradient_descent_tensor<T> *tensor,
+                                                size_t count, const llm_rmsprop_config *c, size_t t,
+                                                const float *factor, uint64_t seed,
+                                                cudaStream_t stream) {
+    if (c->centered && c->momentum != 0.0f) return cudaErrorInvalidValue;
+    const llm_cuda_rmsprop_rule rule = {*c};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @adam ----------------------------------------------------- Adam, Adamax, NAdam, RAdam
+ *
+ * Four rules with the same two moments in the loop of @gradient_descent; the host computes what
+ * depends on t alone. AMSGrad, which needs a third array, is not here. Moves 28 bytes a float
+ * weight (w, m, v in and out, g in), the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+enum { LLM_CUDA_ADAM, LLM_CUDA_ADAM_MAX, LLM_CUDA_ADAM_NESTEROV, LLM_CUDA_ADAM_RECTIFIED };
+
+struct llm_cuda_adam_rule {
+    llm_adam_config c;
+    int kind;
+    float of_m, of_g; /* Adam's, Adamax's rate; NAdam's two; RAdam's plain and divided one */
+    float scale;      /* 1/sqrt(1 - b2^t) */
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        const float d = (c.maximize ? -g : g) + (decay ? c.weight_decay * w : 0.0f);
+        m = c.beta1 * m + (1.0f - c.beta1) * d;
+        if (kind == LLM_CUDA_ADAM_MAX) {
+            v = fmaxf(c.beta2 * v, fabsf(d) + c.eps);
+            w -= of_m * m / v;
+            return;
+        }
+        v = c.beta2 * v + (1.0f - c.beta2) * d * d;
+        if (kind == LLM_CUDA_ADAM_RECTIFIED) {
+            w -= m * (of_g > 0.0f ? of_g / (sqrtf(v) + c.eps) : of_m);
+            return;
+        }
+        const float root =
+            c.eps_root > 0.0f ? sqrtf(v * scale * scale + c.eps_root) : sqrtf(v) * scale;
+        w -= (of_m * m + (kind == LLM_CUDA_ADAM_NESTEROV ? of_g * d : 0.0f)) / (root + c.eps);
+    }
+};
+/* llm_adam_step, .._max_step, .._nesterov_step or .._rectified_step of every tensor, as kind says;
+ * t counts from 1. product: NAdam's, on the host, else NULL. */
+template <typename T>
+static inline cudaError_t llm_cuda_adam_step(const llm_cuda_gradient_descent_tensor<T> *tensor,
+                                             size_t count, int kind, const llm_adam_config *c,
+                                             size_t t, double *product, const float *factor,
+                                             uint64_t seed, cudaStream_t stream) {
+    if (t == 0 || (kind == LLM_CUDA_ADAM_NESTEROV && !product)) return cudaErrorInvalidValue;
+    const double b1 = (double)c->beta1, correct2 = 1.0 - pow((double)c->beta2, (double)t);
+    const double step = (double)c->lr / (1.0 - pow(b1, (double)t));
+    llm_cuda_adam_rule rule = {*c, kind, (float)step, 0.0f, (float)(1.0 / sqrt(correct2))};
+    if (kind != LLM_CUDA_ADAM) rule.c.eps_root = 0.0f;
+    if (kind == LLM_CUDA_ADAM_RECTIFIED)
+        rule.of_g = (float)(step * llm_adam_trust((double)c->beta2, t) * sqrt(correct2));
+    if (kind == LLM_CUDA_ADAM_NESTEROV) {
+        const double decay = (double)c->momentum_decay;
+        const double now = b1 * (1.0 - 0.5 * pow(0.96, (double)t * decay));
+        const double next = b1 * (1.0 - 0.5 * pow(0.96, (double)(t + 1) * decay));
+        *product *= now;
+        rule.of_g = (float)((double)c->lr * (1.0 - now) / (1.0 - *product));
+        rule.of_m = (float)((double)c->lr * next / (1.0 - *product * next));
+    }
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @adamw ---------------------------------------------------- Adam with decoupled weight decay
+ *
+ * The rule in the loop of @gradient_descent: all parameters of a model at once, bfloat16 weights
+ * with a float master or rounded at random, the factor that clips gradients read on the device.
+ *
+ * Moves 28 bytes a float weight (w, m, v in and out, g in), 30 for bfloat16 with a master, 24
+ * without: the minimum. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     grad_clip
+ * topics  -
+ */
+template <typename T> using llm_cuda_adamw_tensor = llm_cuda_gradient_descent_tensor<T>;
+
+struct llm_cuda_adamw_rule {
+    llm_adamw_config c;
+    float keep, step, v_scale; /* 1 - lr decay; the corrections of the averages */
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &v, float g, bool decay) const {
+        m = c.beta1 * m + (1.0f - c.beta1) * g;
+        v = c.beta2 * v + (1.0f - c.beta2) * g * g;
+        w = (decay ? keep : 1.0f) * w - step * m / (sqrtf(v) * v_scale + c.eps);
+    }
+};
 /* The step llm_adamw_step for `count` tensors (a host array); t counts from 1. factor: a float on
  * the device that multiplies the gradients (@grad_clip), or NULL. seed draws the rounding. */
 template <typename T>
@@ -7002,28 +7976,43 @@ llm_cuda_adamw_step(const llm_cuda_adamw_tensor<T> *tensor, size_t count, const 
                     size_t t, const float *factor, uint64_t seed, cudaStream_t stream) {
     const double correct1 = 1.0 - pow((double)c->beta1, (double)t);
     const double correct2 = 1.0 - pow((double)c->beta2, (double)t);
-    const float step = (float)((double)c->lr / correct1), v_scale = (float)(1.0 / sqrt(correct2));
-    uint64_t counter = (uint64_t)t
-                       << 40; /* Philox blocks: steps do not share any, nor do tensors */
-    llm_cuda_adamw_list<T> list;
-    for (size_t first = 0; first < count; first += LLM_CUDA_ADAMW_TENSORS) {
-        unsigned blocks = 0;
-        for (size_t i = 0; i < LLM_CUDA_ADAMW_TENSORS; i++) {
-            list.first_block[i] = blocks;
-            if (first + i >= count) continue;
-            list.tensor[i] = tensor[first + i];
-            blocks +=
-                (unsigned)((list.tensor[i].n + LLM_CUDA_ADAMW_CHUNK - 1) / LLM_CUDA_ADAMW_CHUNK);
-        }
-        list.first_block[LLM_CUDA_ADAMW_TENSORS] = blocks;
-        if (blocks == 0) continue;
-        LLM_LAUNCH(llm_adamw_kernel<T>, blocks, 256, 0, stream, list, *c, step, v_scale, factor,
-                   seed, counter);
-        const cudaError_t error = cudaGetLastError();
-        if (error != cudaSuccess) return error;
-        counter += (uint64_t)blocks * (LLM_CUDA_ADAMW_CHUNK / 4);
+    const llm_cuda_adamw_rule rule = {*c, 1.0f - c->lr * c->weight_decay,
+                                      (float)((double)c->lr / correct1),
+                                      (float)(1.0 / sqrt(correct2))};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
+}
+
+/* @lion ----------------------------------------------------- Lion
+ *
+ * The rule in the loop of @gradient_descent, its momentum in float or bfloat16: a sign hardly cares
+ * for the eighth bit, but a momentum that changes by less than 1/256 of itself stands still there.
+ * The cautious mask needs a sum over all weights first and is not here. Moves 20 bytes a float
+ * weight (w, m in and out, g in), 16 with a bfloat16 momentum, the minimum. Limit: memory
+ * bandwidth.
+ *
+ * source  -
+ * needs   gradient_descent
+ * see     adamw
+ * topics  -
+ */
+struct llm_cuda_lion_rule {
+    llm_lion_config c;
+    LLM_DEVICE_METHOD void operator()(float &w, float &m, float &, float g, bool decay) const {
+        const float u = c.beta1 * m + (1.0f - c.beta1) * g;
+        const float sign = u > 0.0f ? 1.0f : u < 0.0f ? -1.0f : 0.0f;
+        w = (decay ? 1.0f - c.lr * c.weight_decay : 1.0f) * w - c.lr * sign;
+        m = c.beta2 * m + (1.0f - c.beta2) * g;
     }
-    return cudaSuccess;
+};
+/* llm_lion_step of every tensor; t only numbers the draws of the rounding. */
+template <typename T, typename M>
+static inline cudaError_t llm_cuda_lion_step(const llm_cuda_gradient_descent_tensor<T, M> *tensor,
+                                             size_t count, const llm_lion_config *c, size_t t,
+                                             const float *factor, uint64_t seed,
+                                             cudaStream_t stream) {
+    if (c->cautious) return cudaErrorInvalidValue;
+    const llm_cuda_lion_rule rule = {*c};
+    return llm_cuda_gradient_descent_each(tensor, count, rule, t, factor, seed, stream);
 }
 
 /* @adafactor ------------------------------------------------ Adafactor

@@ -149,19 +149,10 @@ static double run(double *loss, double (*path)[2], int kind, const problem *p, d
     return end;
 }
 
-/* ---- pictures ---- */
-
-enum { SIDE = 210, GAP = 14, LOSS_SIDE = 320, LOSS_GAP = 46, CELLS = 48 };
-
 /* Paths: a row of panels for each surface, in which three optimizers share a panel. */
-enum { FAMILY = 3, FAMILIES = KINDS / FAMILY };
+enum { SIDE = 210, GAP = 14, CELLS = 48, FAMILY = 3 };
 static double path_left(int kind) { return 24 + kind / FAMILY * (SIDE + GAP); }
 static double path_top(int p) { return 74 + p * (SIDE + GAP); }
-/* Losses: a panel for each problem, three side by side. */
-static double loss_left(int p) { return LOSS_GAP + p % 3 * (LOSS_SIDE + LOSS_GAP); }
-static double loss_top(int p) { return 30 + p / 3 * (LOSS_SIDE + LOSS_GAP); }
-static double loss_low(int p) { return p == NET ? -1.0 : -10.0; } /* log10 */
-static double loss_high(int p) { return p == NET ? 0.5 : 3.0; }
 
 /* Lines of equal height, even in log(1 + 10 f): each cell of a grid that a level crosses gets the
  * segment between the crossings of its sides. */
@@ -198,79 +189,62 @@ static void draw_levels(llm_buffer *svg, int panel, double left, double top) {
 /* A line through n points (x, y) of the square 0..1 and a dot at its end; it is cut where it leaves
  * the square, and points within a pixel of the last one are left out. */
 static void draw_line(llm_buffer *svg, double (*at)[2], size_t n, double left, double top,
-                      double side, int kind) {
+                      int kind) {
     double x = HUGE_VAL, y = HUGE_VAL;
     bool in = false;
-    llm_buffer_print(svg, "<path fill=\"none\" stroke=\"%s\" stroke-width=\"1.2\" d=\"",
-                     kind_color[kind]);
+    llm_buffer_print(svg, "<path fill='none' stroke='%s' stroke-width='1.2' d='", kind_color[kind]);
     for (size_t i = 0; i < n; i++) {
-        const double px = left + side * at[i][0], py = top + side * (1.0 - at[i][1]);
+        const double px = left + SIDE * at[i][0], py = top + SIDE * (1.0 - at[i][1]);
         const bool inside = fabs(at[i][0] - 0.5) <= 0.5 && fabs(at[i][1] - 0.5) <= 0.5;
         if (inside && in && hypot(px - x, py - y) < 1.0 && i + 1 < n) continue;
         if (inside) llm_buffer_print(svg, "%s%.1f %.1f", in ? "L" : "M", x = px, y = py);
         in = inside;
     }
-    llm_buffer_print(svg, "\"/>\n");
+    llm_buffer_print(svg, "'/>\n");
     if (in)
-        llm_buffer_print(svg, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3\" fill=\"%s\"/>\n", x, y,
+        llm_buffer_print(svg, "<circle cx='%.1f' cy='%.1f' r='3' fill='%s'/>\n", x, y,
                          kind_color[kind]);
 }
 
-/* A picture of that size; a frame with a title; the name of a line in its colour. */
+/* A picture of that size. */
 static void draw_start(llm_buffer *svg, double width, double height) {
     llm_buffer_print(svg,
-                     "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" "
-                     "font-family=\"sans-serif\" font-size=\"13\">\n"
-                     "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
+                     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' "
+                     "font-family='sans-serif' font-size='13'>\n"
+                     "<rect width='100%%' height='100%%' fill='white'/>\n",
                      width, height);
 }
-static void draw_frame(llm_buffer *svg, double left, double top, double side) {
-    llm_buffer_print(svg,
-                     "<path d=\"M%.0f %.0fv%.0fh%.0fv-%.0fz\" fill=\"none\" stroke=\"#888\"/>\n",
-                     left, top, side, side, side);
-}
-static void draw_name(llm_buffer *svg, double x, double y, int kind) {
-    llm_buffer_print(svg,
-                     "<path d=\"M%.0f %.0fh22\" stroke=\"%s\" stroke-width=\"3\"/>"
-                     "<text x=\"%.0f\" y=\"%.0f\">%s</text>\n",
-                     x, y - 4.0, kind_color[kind], x + 28.0, y, kind_name[kind]);
+
+/* The level lines of every panel of paths, and the names of the lines above them. */
+static void draw_panels(llm_buffer *svg) {
+    draw_start(svg, path_left(KINDS) + 10.0, path_top(SURFACES) + 10.0);
+    for (int k = 0; k < KINDS; k++)
+        llm_buffer_print(svg,
+                         "<path d=\"M%.0f %dh22\" stroke=\"%s\" stroke-width=\"3\"/>"
+                         "<text x=\"%.0f\" y=\"%d\">%s</text>\n",
+                         path_left(k) + 4.0, 14 + k % FAMILY * 19, kind_color[k],
+                         path_left(k) + 32.0, 18 + k % FAMILY * 19, kind_name[k]);
+    for (int p = 0; p < SURFACES; p++) {
+        llm_buffer_print(svg, "<text transform=\"translate(16 %.0f) rotate(-90)\">%s</text>\n",
+                         path_top(p) + SIDE, all[p].name);
+        draw_levels(svg, p, path_left(0), path_top(p));
+        for (int k = 0; k < KINDS; k += FAMILY)
+            llm_buffer_print(svg,
+                             "<use href=\"#levels%d\" x=\"%.0f\"/><rect x=\"%.0f\" y=\"%.0f\" "
+                             "width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"#888\"/>\n",
+                             p, path_left(k) - path_left(0), path_left(k), path_top(p), SIDE, SIDE);
+    }
 }
 
-/* The level lines of every panel of paths, with their names; the axes of every panel of losses. */
-static void draw_panels(llm_buffer *paths, llm_buffer *losses) {
-    draw_start(paths, path_left(KINDS) + 10.0, path_top(SURFACES) + 10.0);
-    for (int kind = 0; kind < KINDS; kind++)
-        draw_name(paths, path_left(kind) + 4.0, 18.0 + kind % FAMILY * 19.0, kind);
-    for (int p = 0; p < SURFACES; p++) {
-        llm_buffer_print(paths, "<text transform=\"translate(16 %.0f) rotate(-90)\">%s</text>\n",
-                         path_top(p) + SIDE, all[p].name);
-        for (int kind = 0; kind < KINDS; kind += FAMILY) {
-            if (kind == 0) draw_levels(paths, p, path_left(0), path_top(p));
-            if (kind > 0)
-                llm_buffer_print(paths, "<use href=\"#levels%d\" x=\"%.0f\"/>\n", p,
-                                 path_left(kind) - path_left(0));
-            draw_frame(paths, path_left(kind), path_top(p), SIDE);
-        }
-    }
-    draw_start(losses, loss_left(2) + LOSS_SIDE + 20.0, loss_top(3) + LOSS_SIDE + 46.0);
-    for (int kind = 0; kind < KINDS; kind++)
-        draw_name(losses, loss_left(5) + 20.0, loss_top(5) + 20.0 + 22.0 * kind, kind);
-    for (int p = 0; p < PROBLEMS; p++) {
-        const double left = loss_left(p), top = loss_top(p), low = loss_low(p);
-        const double each = LOSS_SIDE / (loss_high(p) - low);
-        draw_frame(losses, left, top, LOSS_SIDE);
-        llm_buffer_print(losses, "<text x=\"%.0f\" y=\"%.0f\">%s</text>\n", left, top - 7.0,
-                         all[p].name);
-        for (int k = (int)low; k <= (int)loss_high(p); k += p == NET ? 1 : 2) {
-            const double y = top + LOSS_SIDE - each * ((double)k - low);
-            llm_buffer_print(losses,
-                             "<path d=\"M%.0f %.0fh%d\" stroke=\"#ddd\"/>"
-                             "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">1e%d</text>\n",
-                             left, y, LOSS_SIDE, left - 4.0, y + 4.0, k);
-        }
-        llm_buffer_print(losses, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">step</text>\n",
-                         left + LOSS_SIDE, top + LOSS_SIDE + 16.0);
-    }
+/* The losses of a problem, y (KINDS,steps), as a chart two of which stand side by side. */
+static void draw_losses(llm_buffer *svg, int p, const double *y, size_t steps) {
+    static double x[MOST];
+    const llm_chart c = {all[p].name, "step", "log10 of the loss", false, (double)NAN};
+    for (size_t t = 0; t < steps; t++) x[t] = (double)t;
+    llm_buffer_print(svg, "<svg x=\"%d\" y=\"%d\" width=\"540\" height=\"306\">\n", p % 2 * 540,
+                     p / 2 * 306);
+    llm_chart_lines(svg, &c, x, y, kind_name, KINDS, steps);
+    llm_buffer_print(svg, "</svg>\n");
 }
 static bool finish(llm_buffer *svg, const char *directory, const char *name, llm_error *e) {
     char path[4096];
@@ -284,19 +258,17 @@ static bool finish(llm_buffer *svg, const char *directory, const char *name, llm
 }
 
 int main(int argc, char **argv) {
-    static double loss[MOST], path[MOST][2], line[MOST][2];
+    static double loss[MOST], path[MOST][2], line[PROBLEMS][KINDS * MOST];
     const long asked = argc == 3 ? strtol(argv[2], NULL, 10) : 300;
-    if (argc < 2 || argc > 3 || asked < 1 || asked > MOST) {
-        fprintf(stderr, "optimizers: usage: DIR [STEPS]\n");
-        return 2;
-    }
+    if (argc < 2 || argc > 3 || asked < 2 || asked > MOST)
+        return fprintf(stderr, "optimizers: usage: DIR [STEPS]\n"), 2;
     const size_t steps = (size_t)asked, last = (steps + 9) / 10;
     llm_buffer paths = {NULL, 0, 0}, losses = {NULL, 0, 0};
     llm_error e;
     llm_rng rng = llm_rng_seed(1);
     if (!llm_arena_create(&arena, 4u << 20)) return 2;
     llm_glyphs(image, label, ROWS, 1.0f, 0.3f, &rng);
-    draw_panels(&paths, &losses);
+    draw_panels(&paths), draw_start(&losses, 1080.0, 918.0);
     printf("log10 of the loss at the end (and the rate)\n%-16s", "");
     for (int p = 0; p < PROBLEMS; p++) printf("  %-14.14s", all[p].name);
     for (int kind = 0; kind < KINDS; kind++) {
@@ -313,20 +285,18 @@ int main(int argc, char **argv) {
             for (size_t t = 0; t < last; t++)
                 best += log10(loss[steps - 1 - t] + 1e-12) / (double)last;
             printf(" %6.2f (%.0e)", best, rate);
-            const double low = loss_low(p), high = loss_high(p);
             double mean = log10(loss[0] + 1e-12);
             for (size_t t = 0; t < steps; t++) { /* of batches a running mean */
                 mean += (p == NET ? 0.1 : 1.0) * (log10(loss[t] + 1e-12) - mean);
-                line[t][0] = (double)t / (double)steps;
-                line[t][1] = (fmin(fmax(mean, low), high) - low) / (high - low);
+                line[p][(size_t)kind * steps + t] = fmax(mean, -10.0);
                 for (size_t k = 0; k < 2; k++)
                     path[t][k] = (path[t][k] - q->low[k]) / (q->high[k] - q->low[k]);
             }
-            draw_line(&losses, line, steps, loss_left(p), loss_top(p), LOSS_SIDE, kind);
-            if (p != NET) draw_line(&paths, path, steps, path_left(kind), path_top(p), SIDE, kind);
+            if (p != NET) draw_line(&paths, path, steps, path_left(kind), path_top(p), kind);
         }
     }
     printf("\n");
+    for (int p = 0; p < PROBLEMS; p++) draw_losses(&losses, p, line[p], steps);
     const bool ok = finish(&paths, argv[1], "optimizer_paths.svg", &e) &&
                     finish(&losses, argv[1], "optimizer_losses.svg", &e);
     if (!ok) fprintf(stderr, "optimizers: %s\n", e.message);

@@ -91,9 +91,9 @@ TEST(adamw,
     }
     const double up = (0.999 - 0.99609375) * 256.0; /* the probability of 1 */
     CHECK_NEAR(mean, 0.999, 4.0 / 256.0 * sqrt(up * (1.0 - up) / N));
-    CHECK(llm_cuda_adamw_round(INFINITY, 0xffffffffu) == INFINITY);
-    CHECK(isnan(llm_cuda_adamw_round(NAN, 0xffffffffu)));
-    CHECK(llm_cuda_adamw_round(-1.5f, 0xffffffffu) == -1.5f); /* representable: stays */
+    CHECK(llm_cuda_gradient_descent_round(INFINITY, 0xffffffffu) == INFINITY);
+    CHECK(isnan(llm_cuda_gradient_descent_round(NAN, 0xffffffffu)));
+    CHECK(llm_cuda_gradient_descent_round(-1.5f, 0xffffffffu) == -1.5f); /* representable: stays */
 }
 
 TEST(adamw, "a factor that is not finite leaves everything as it was") {

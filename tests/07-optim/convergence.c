@@ -278,3 +278,13 @@ TEST(convergence, "Pflug's products turn negative where the loss reaches its flo
     CHECK(llm_convergence_moved(none, none, 2) == 0.0);
     CHECK(llm_convergence_moved(none, w, 2) == HUGE_VAL);
 }
+
+TEST(convergence, "windows by hand: one deviation apart; all equal is rest, and no rate at all") {
+    const double by_hand[4] = {4.0, 2.0, 3.0, 1.0}; /* means 3 and 2, variances 2: sqrt(2) */
+    const double same[6] = {0.5, 0.5, 0.5, 0.5, 0.5, 0.5};
+    CHECK(llm_convergence_cauchy(by_hand, 4, 2, 0.7072));
+    CHECK(!llm_convergence_cauchy(by_hand, 4, 2, 0.7070));
+    CHECK(llm_convergence_cauchy(same, 6, 3, 2.0));
+    const llm_convergence_rate r = llm_convergence_fit(same, 6, 1);
+    CHECK(r.evidence == 0.0 && r.power == 0.0 && r.factor == 1.0);
+}

@@ -361,3 +361,9 @@ TEST(learning_rate, "the range test's suggestion trains nearly as well as the be
             CHECK((explodes < 10.0) == (kind == 0));
         }
 }
+
+TEST(learning_rate, "DoG without a gradient yet has a finite rate") {
+    const float w[2] = {1.0f, 2.0f}, none[2] = {0.0f, 0.0f};
+    double far = 1e-6, sum = 0.0;
+    CHECK_NEAR(llm_learning_rate_dog(&far, &sum, w, w, none, 2), 1e-2, 1e-12);
+}
