@@ -163,6 +163,12 @@ TEST(classification_head, "init starts at the plain mean, biases at 0, and devia
     llm_classification_head_init(w, &h, &rng);
     for (size_t i = 0; i < 50; i++) CHECK(w[i] == 0.0f && w[2550 + i] == 0.0f);
     for (size_t i = 0; i < 40; i++) CHECK(w[4600 + i] == 0.0f);
+    CHECK(llm_classification_head_cache(&h, 2, 3) == 2 * (3 + 3 * 50));
+    for (size_t i = 50; i < 2550; i++) CHECK(fabsf(w[i]) < 0.8f); /* 5.6 deviations */
+    llm_rng again = llm_rng_seed(5);
+    float *draw = floats(2500);
+    llm_rng_normal_fill(&again, draw, 2500);
+    CHECK_NEAR(w[50], draw[0] / sqrtf(50.0f), 1e-6f);
     /* 2500 and 2000 draws: the deviation is known to 2% */
     CHECK_NEAR(sqrt(dot(w + 50, w + 50, 2500) / 2500.0), 0.14142, 0.012);
     CHECK_NEAR(sqrt(dot(w + 2600, w + 2600, 2000) / 2000.0), 0.02, 0.002);
