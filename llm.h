@@ -193,6 +193,8 @@
  *   cnn                      Convolutional neural network
  *   cnn_train                Training a network of layers
  *   equivariance             Invariance and equivariance
+ *   classification_head      Classification head
+ *   classification_head_probe Heads on frozen features
  *   sparse_rep               Sparse activations
  *   sparse_coding            Codes of a dictionary
  *   lista                    Learned sparse coding
@@ -19939,8 +19941,8 @@ LLM_API void llm_classification_head_backward(float *dx, float *dw, const float 
  */
 
 /* W (K,D), b (K) from where they stand <- softmax regression of label (n) on a (n,D) until no entry
- * of the gradient exceeds tolerance; returns the steps, the limit if it was not reached. With l2 > 0
- * the answer does not depend on the start. Scratch: 4 K (D+1) + K doubles, given back. */
+ * of the gradient exceeds tolerance; returns the steps, the limit if it was not reached. With l2 >
+ * 0 the answer does not depend on the start. Scratch: 4 K (D+1) + K doubles, given back. */
 LLM_API size_t llm_classification_head_probe_fit(float *W, float *b, const float *a,
                                                  const int *label, size_t n, size_t D, size_t K,
                                                  double l2, double tolerance, size_t steps,
