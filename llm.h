@@ -19535,40 +19535,71 @@ LLM_API double llm_cnn_train_accuracy(const llm_feedforward *f, const float *w, 
     return share;
 }
 
+/* A run of momentum on a network that ends in logits. at: @epoch's place in the data. moves
+ * (params): 1 where a weight is trained, 0 where it stays; NULL for all. */
+typedef struct {
+    const llm_feedforward *net;
+    float *w, *v, *state; /* (params), (params) from 0, (states) */
+    llm_epoch_state at;
+    float lr, momentum;
+    const float *moves;
+} llm_cnn_train_run;
+
+/* So many steps on x (n of at, pictures), label (n); r goes on from where it stands. Returns the
+ * mean loss of the batches, each before its step. Scratch: w, a batch, llm_feedforward_memory of
+ * one, and what backward takes; given back. */
+LLM_API double llm_cnn_train_steps(llm_cnn_train_run *r, const float *x, const int *label,
+                                   size_t steps, llm_arena *arena) {
+    const size_t mark = arena->used, B = r->at.batch, P = r->net->params;
+    const size_t in = llm_feedforward_size(r->net->x);
+    const size_t K = llm_feedforward_size(r->net->node[r->net->count - 1].out);
+    float *g = llm_arena_floats(arena, P), *xb = llm_arena_floats(arena, B * in);
+    float *dz = llm_arena_floats(arena, B * K);
+    float *memory = llm_arena_floats(arena, llm_feedforward_memory(r->net, r->net->count, B));
+    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
+    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
+    double loss = 0.0, seen = 0.0;
+    for (size_t k = 0; k < steps; k++) {
+        const uint64_t seed = r->at.seed + 1000003u * r->at.epoch + r->at.step; /* of dropout */
+        const size_t rows = llm_epoch_next(index, &r->at);
+        llm_mlp_gather(xb, label_b, NULL, x, label, NULL, index, rows, in, K);
+        const llm_feedforward_run call = {r->net, r->w, xb,   r->state, memory,
+                                          rows,   seed, true, arena};
+        const float *z = llm_feedforward_forward(&call);
+        loss += llm_output_layer_loss(dz, z, label_b, NULL, rows, K, LLM_OUTPUT_LAYER_SOFTMAX) *
+                (double)rows;
+        seen += (double)rows;
+        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
+        llm_feedforward_backward(NULL, g, dz, &call);
+        for (size_t i = 0; i < P; i++) {
+            r->v[i] = r->momentum * r->v[i] + g[i];
+            r->w[i] -= r->lr * r->v[i] * (r->moves ? r->moves[i] : 1.0f);
+        }
+    }
+    arena->used = mark;
+    return seen > 0.0 ? loss / seen : 0.0;
+}
+
 /* w, state are trained on x (n, pictures), label (n), with momentum from rest. Returns the mean
- * loss over the last epoch, each batch before its step. Scratch: 2 w, a batch,
- * llm_feedforward_memory of one, and what backward takes; given back. */
+ * loss over the last epoch, each batch before its step. Scratch: w, and that of a step; given
+ * back. */
 LLM_API double llm_cnn_train(float *w, float *state, const llm_feedforward *f, const float *x,
                              const int *label, size_t n, const llm_mlp_train_config *config,
                              llm_arena *arena) {
-    const size_t mark = arena->used, B = config->batch, P = f->params;
-    const size_t in = llm_feedforward_size(f->x);
-    const size_t K = llm_feedforward_size(f->node[f->count - 1].out);
-    float *g = llm_arena_floats(arena, P), *v = llm_arena_floats(arena, P);
-    float *xb = llm_arena_floats(arena, B * in), *dz = llm_arena_floats(arena, B * K);
-    float *memory = llm_arena_floats(arena, llm_feedforward_memory(f, f->count, B));
-    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
-    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
-    llm_epoch_state order = {n, B, false, config->seed, 0, 0};
-    const size_t steps = llm_epoch_steps(n, B, false);
-    for (size_t i = 0; i < P; i++) v[i] = 0.0f;
-
+    const size_t mark = arena->used;
+    float *v = llm_arena_floats(arena, f->params);
+    llm_cnn_train_run r = {f,
+                           w,
+                           v,
+                           state,
+                           {n, config->batch, false, config->seed, 0, 0},
+                           config->lr,
+                           config->momentum,
+                           NULL};
     double loss = 0.0;
-    for (size_t step = 0; step < config->epochs * steps; step++) {
-        if (step % steps == 0) loss = 0.0;
-        const size_t rows = llm_epoch_next(index, &order);
-        llm_mlp_gather(xb, label_b, NULL, x, label, NULL, index, rows, in, K);
-        const llm_feedforward_run r = {f, w, xb, state, memory, rows, step, true, arena};
-        const float *z = llm_feedforward_forward(&r);
-        loss += llm_output_layer_loss(dz, z, label_b, NULL, rows, K, LLM_OUTPUT_LAYER_SOFTMAX) *
-                (double)rows / (double)n;
-        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
-        llm_feedforward_backward(NULL, g, dz, &r);
-        for (size_t i = 0; i < P; i++) {
-            v[i] = config->momentum * v[i] + g[i];
-            w[i] -= config->lr * v[i];
-        }
-    }
+    for (size_t i = 0; i < f->params; i++) v[i] = 0.0f;
+    for (size_t epoch = 0; epoch < config->epochs; epoch++)
+        loss = llm_cnn_train_steps(&r, x, label, llm_epoch_steps(n, config->batch, false), arena);
     arena->used = mark;
     return loss;
 }
@@ -20688,20 +20719,10 @@ LLM_API void llm_kan_refit(float *to_w, const llm_kan *to, const float *tt, cons
  * source  LeCun, Bengio & Hinton 2015, "Deep learning"; Dalal & Triggs 2005, "Histograms of
  *         oriented gradients"; Daniely & Malach 2020, "Learning parities with neural networks";
  *         Barak et al. 2022, "Hidden progress in deep learning"
- * needs   arena rng error npy epoch output_layer mlp_train feedforward feedforward_run
- * see     @cnn_train (the same without stops), @mlp @hidden_layer
+ * needs   arena rng error npy feedforward cnn_train
+ * see     @mlp @hidden_layer (readouts), @early_stopping
  * topics  Deep learning
  */
-
-/* A run of momentum on a network that ends in logits. at: @epoch's place in the data. moves
- * (params): 1 where a weight is trained, 0 where it stays; NULL for all. */
-typedef struct {
-    const llm_feedforward *net;
-    float *w, *v, *state; /* (params), (params) from 0, (states) */
-    llm_epoch_state at;
-    float lr, momentum;
-    const float *moves;
-} llm_deep_learning;
 
 /* moves (params) <- 1 for the layers from `first` on, 0 for those before it. */
 LLM_API void llm_deep_learning_freeze(float *moves, const llm_feedforward *f, size_t first) {
@@ -20709,46 +20730,12 @@ LLM_API void llm_deep_learning_freeze(float *moves, const llm_feedforward *f, si
     for (size_t i = 0; i < f->params; i++) moves[i] = i < f->node[first].w ? 0.0f : 1.0f;
 }
 
-/* So many steps on x (n of at, pictures), label (n); r goes on from where it stands. Returns the
- * mean loss of the batches, each before its step. Scratch: w, a batch, llm_feedforward_memory of
- * one, and what backward takes; given back. */
-LLM_API double llm_deep_learning_steps(llm_deep_learning *r, const float *x, const int *label,
-                                       size_t steps, llm_arena *arena) {
-    const size_t mark = arena->used, B = r->at.batch, P = r->net->params;
-    const size_t in = llm_feedforward_size(r->net->x);
-    const size_t K = llm_feedforward_size(r->net->node[r->net->count - 1].out);
-    float *g = llm_arena_floats(arena, P), *xb = llm_arena_floats(arena, B * in);
-    float *dz = llm_arena_floats(arena, B * K);
-    float *memory = llm_arena_floats(arena, llm_feedforward_memory(r->net, r->net->count, B));
-    int *label_b = (int *)llm_arena_take(arena, B, sizeof(int));
-    size_t *index = (size_t *)llm_arena_take(arena, B, sizeof(size_t));
-    double loss = 0.0;
-    for (size_t k = 0; k < steps; k++) {
-        const uint64_t seed = r->at.seed + 1000003u * r->at.epoch + r->at.step; /* of dropout */
-        const size_t rows = llm_epoch_next(index, &r->at);
-        llm_mlp_gather(xb, label_b, NULL, x, label, NULL, index, rows, in, K);
-        const llm_feedforward_run call = {r->net, r->w, xb,   r->state, memory,
-                                          rows,   seed, true, arena};
-        const float *z = llm_feedforward_forward(&call);
-        loss += llm_output_layer_loss(dz, z, label_b, NULL, rows, K, LLM_OUTPUT_LAYER_SOFTMAX) /
-                (double)steps;
-        for (size_t i = 0; i < P; i++) g[i] = 0.0f;
-        llm_feedforward_backward(NULL, g, dz, &call);
-        for (size_t i = 0; i < P; i++) {
-            r->v[i] = r->momentum * r->v[i] + g[i];
-            r->w[i] -= r->lr * r->v[i] * (r->moves ? r->moves[i] : 1.0f);
-        }
-    }
-    arena->used = mark;
-    return loss;
-}
-
 /* How many numbers a checkpoint has: epoch, step, w, v, state. As doubles, which hold all of them
  * exactly; the file is NumPy's. Scratch: that many doubles. */
-LLM_API size_t llm_deep_learning_count(const llm_deep_learning *r) {
+LLM_API size_t llm_deep_learning_count(const llm_cnn_train_run *r) {
     return 2 + 2 * r->net->params + r->net->states;
 }
-LLM_API bool llm_deep_learning_save(const char *path, const llm_deep_learning *r, llm_arena *arena,
+LLM_API bool llm_deep_learning_save(const char *path, const llm_cnn_train_run *r, llm_arena *arena,
                                     llm_error *error) {
     const size_t mark = arena->used, count = llm_deep_learning_count(r), P = r->net->params;
     double *all = llm_arena_doubles(arena, count);
@@ -20762,7 +20749,7 @@ LLM_API bool llm_deep_learning_save(const char *path, const llm_deep_learning *r
 
 /* r as it was when saved: its vectors and its place are filled; net, data and rates are the
  * caller's to bring again. False, and r unchanged, where the file is not of this network. */
-LLM_API bool llm_deep_learning_load(llm_deep_learning *r, const char *path, llm_error *error) {
+LLM_API bool llm_deep_learning_load(llm_cnn_train_run *r, const char *path, llm_error *error) {
     llm_npy a;
     if (!llm_npy_open(&a, path, error)) return false;
     const size_t P = r->net->params, count = llm_deep_learning_count(r);

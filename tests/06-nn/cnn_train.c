@@ -77,3 +77,37 @@ TEST(cnn_train, "on shifted digits a LeNet beats an MLP with five times its weig
         CHECK(lenet > mlp);
     }
 }
+
+TEST(cnn_train, "steps are momentum on the gradient of the mean loss; what does not move stays") {
+    enum { N = 6 };
+    static float x[N * 64];
+    static int label[N];
+    llm_arena a = {(unsigned char *)test_memory(1 << 21, 1), 1 << 21, 0, 0};
+    llm_rng rng = llm_rng_seed(8);
+    llm_feedforward f;
+    llm_glyphs(x, label, N, 1.0f, 0.2f, &rng);
+    llm_cnn_train_lenet(&f, 8, 2, 10, false, &a);
+    const size_t P = f.params;
+    float *w = floats(P), *want = floats(P), *v = zeros(P), *moves = floats(P), *g = zeros(P);
+    float *memory = floats(llm_feedforward_memory(&f, f.count, N)), dz[N * 10];
+    double total = 0.0, v_want[4096] = {0};
+    CHECK(P <= 4096);
+    llm_feedforward_init(w, NULL, &f, &rng);
+    for (size_t i = 0; i < P; i++) want[i] = w[i], moves[i] = (float)(i % 3 > 0);
+    llm_cnn_train_run r = {&f, w, v, NULL, {N, N, false, 1, 0, 0}, 0.1f, 0.8f, moves};
+    const double loss = llm_cnn_train_steps(&r, x, label, 3, &a); /* all rows in each batch */
+    for (size_t step = 0; step < 3; step++) {
+        const llm_feedforward_run call = {&f, want, x, NULL, memory, N, 0, true, &a};
+        const float *z = llm_feedforward_forward(&call);
+        total += llm_output_layer_loss(dz, z, label, NULL, N, 10, LLM_OUTPUT_LAYER_SOFTMAX) / 3.0;
+        memset(g, 0, P * sizeof(float));
+        llm_feedforward_backward(NULL, g, dz, &call);
+        for (size_t i = 0; i < P; i++) {
+            v_want[i] = 0.8 * v_want[i] + (double)g[i];
+            if (i % 3 > 0) want[i] = (float)((double)want[i] - 0.1 * v_want[i]);
+        }
+    }
+    CHECK_NEAR(loss, total, 1e-5);
+    CHECK_ALL_NEAR(w, want, P, 1e-5f);
+    CHECK(llm_cnn_train_steps(&r, x, label, 0, &a) == 0.0);
+}

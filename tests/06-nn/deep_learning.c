@@ -10,8 +10,8 @@ static llm_arena arena_of(size_t bytes) {
 }
 
 /* A run of a network of conv, norm, ReLU, pooling, twice, and a head, from a fixed start. */
-static llm_deep_learning start(const llm_feedforward *f, size_t n, size_t batch, uint64_t seed) {
-    llm_deep_learning r;
+static llm_cnn_train_run start(const llm_feedforward *f, size_t n, size_t batch, uint64_t seed) {
+    llm_cnn_train_run r;
     llm_rng rng = llm_rng_seed(seed);
     memset(&r, 0, sizeof r);
     r.net = f, r.w = zeros(f->params), r.v = zeros(f->params), r.state = zeros(f->states);
@@ -31,18 +31,18 @@ TEST(deep_learning,
     llm_error e;
     llm_glyphs(x, label, N, 1.0f, 0.2f, &rng);
     llm_cnn_train_lenet(&f, 8, 2, 10, true, &a);
-    llm_deep_learning whole = start(&f, N, BATCH, 3), first = start(&f, N, BATCH, 3);
-    llm_deep_learning later = start(&f, N, BATCH, 3);
+    llm_cnn_train_run whole = start(&f, N, BATCH, 3), first = start(&f, N, BATCH, 3);
+    llm_cnn_train_run later = start(&f, N, BATCH, 3);
     const size_t mark = a.used;
-    llm_deep_learning_steps(&whole, x, label, 12, &a);
-    const double at_once = llm_deep_learning_steps(&whole, x, label, 1, &a);
-    llm_deep_learning_steps(&first, x, label, 7, &a);
+    llm_cnn_train_steps(&whole, x, label, 12, &a);
+    const double at_once = llm_cnn_train_steps(&whole, x, label, 1, &a);
+    llm_cnn_train_steps(&first, x, label, 7, &a);
     const char *path = test_path("run.npy");
     CHECK(llm_deep_learning_save(path, &first, &a, &e));
     memset(later.w, 255, f.params * sizeof(float));
     CHECK(llm_deep_learning_load(&later, path, &e));
-    llm_deep_learning_steps(&later, x, label, 5, &a);
-    CHECK(llm_deep_learning_steps(&later, x, label, 1, &a) == at_once);
+    llm_cnn_train_steps(&later, x, label, 5, &a);
+    CHECK(llm_cnn_train_steps(&later, x, label, 1, &a) == at_once);
     CHECK(memcmp(later.w, whole.w, f.params * sizeof(float)) == 0);
     CHECK(memcmp(later.v, whole.v, f.params * sizeof(float)) == 0);
     CHECK(memcmp(later.state, whole.state, f.states * sizeof(float)) == 0);
@@ -51,7 +51,7 @@ TEST(deep_learning,
 
     llm_feedforward other; /* a checkpoint of another net, and one that is none */
     llm_cnn_train_lenet(&other, 8, 3, 10, true, &a);
-    llm_deep_learning wrong = start(&other, N, BATCH, 3);
+    llm_cnn_train_run wrong = start(&other, N, BATCH, 3);
     const float before = wrong.w[0];
     CHECK_FAILS(llm_deep_learning_load(&wrong, path, &e), e, "doubles for this network");
     CHECK(wrong.w[0] == before && wrong.at.step == 0);
@@ -61,7 +61,7 @@ TEST(deep_learning,
     CHECK_FAILS(llm_deep_learning_load(&later, test_path("none"), &e), e, "none");
 }
 
-TEST(deep_learning, "steps are @cnn_train's; what is frozen does not move") {
+TEST(deep_learning, "steps go on where an epoch ends; what is frozen does not move") {
     enum { N = 40, BATCH = 10 };
     static float x[N * 64];
     static int label[N];
@@ -70,21 +70,21 @@ TEST(deep_learning, "steps are @cnn_train's; what is frozen does not move") {
     llm_feedforward f;
     llm_glyphs(x, label, N, 1.0f, 0.2f, &rng);
     llm_cnn_train_lenet(&f, 8, 2, 10, false, &a);
-    llm_deep_learning r = start(&f, N, BATCH, 3), same = start(&f, N, BATCH, 3);
+    llm_cnn_train_run r = start(&f, N, BATCH, 3), same = start(&f, N, BATCH, 3);
     llm_mlp_train_config c = llm_mlp_train_defaults();
     c.lr = 0.05f, c.momentum = 0.9f, c.epochs = 2, c.batch = BATCH, c.seed = 3;
     llm_cnn_train(same.w, same.state, &f, x, label, N, &c, &a);
-    llm_deep_learning_steps(&r, x, label, 8, &a);
+    llm_cnn_train_steps(&r, x, label, 8, &a);
     CHECK_ALL_NEAR(r.w, same.w, f.params, 0.0f);
-    CHECK(llm_deep_learning_steps(&r, x, label, 0, &a) == 0.0);
+    CHECK(llm_cnn_train_steps(&r, x, label, 0, &a) == 0.0);
 
     const size_t head = f.node[f.count - 1].w;
     float *moves = floats(f.params);
     llm_deep_learning_freeze(moves, &f, f.count - 1);
-    llm_deep_learning frozen = start(&f, N, BATCH, 3);
-    const llm_deep_learning begin = start(&f, N, BATCH, 3);
+    llm_cnn_train_run frozen = start(&f, N, BATCH, 3);
+    const llm_cnn_train_run begin = start(&f, N, BATCH, 3);
     frozen.moves = moves;
-    llm_deep_learning_steps(&frozen, x, label, 3, &a);
+    llm_cnn_train_steps(&frozen, x, label, 3, &a);
     for (size_t i = 0; i < f.params; i++) CHECK((frozen.w[i] == begin.w[i]) == (i < head));
     llm_deep_learning_freeze(moves, &f, 0);
     for (size_t i = 0; i < f.params; i++) CHECK(moves[i] == 1.0f);
@@ -191,12 +191,12 @@ TEST(deep_learning, "learned features beat random ones, edges by hand and pixels
         float *moves = floats(f.params);
         double accuracy[2], loss[2];
         for (int all = 0; all < 2; all++) {
-            llm_deep_learning r = start(&f, N, 25, seed);
+            llm_cnn_train_run r = start(&f, N, 25, seed);
             llm_deep_learning_freeze(moves, &f, all ? 0 : f.count - 1);
             r.moves = moves;
-            loss[0] = llm_deep_learning_steps(&r, x, label, 20, &a);
-            llm_deep_learning_steps(&r, x, label, 280, &a);
-            loss[1] = llm_deep_learning_steps(&r, x, label, 20, &a);
+            loss[0] = llm_cnn_train_steps(&r, x, label, 20, &a);
+            llm_cnn_train_steps(&r, x, label, 280, &a);
+            loss[1] = llm_cnn_train_steps(&r, x, label, 20, &a);
             accuracy[all] = llm_cnn_train_accuracy(&f, r.w, r.state, t, t_label, TESTS, 100, &a);
         }
         llm_deep_learning_edges(hx, x, N);
