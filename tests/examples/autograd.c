@@ -5,45 +5,26 @@
 #include "../../examples/autograd.c"
 #undef main
 
-static char output[4096]; /* what the last run printed, stdout and stderr */
+#include "../program.h"
 
 /* Runs autograd with these words (up to four, then NULL) in a process of its own. */
 static int autograd(const char *a, const char *b, const char *c, const char *d) {
     const char *words[5] = {"autograd", a, b, c, d};
     char *argv[6] = {NULL};
-    int argc = 0, status = 0, both[2];
-    size_t size = 0;
-    ssize_t got = 0;
+    int argc = 0;
     while (argc < 5 && words[argc]) {
         argv[argc] = (char *)test_memory(strlen(words[argc]) + 1, 1);
         strcpy(argv[argc], words[argc]);
         argc++;
     }
-    CHECK(pipe(both) == 0);
-    fflush(stdout);
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(both[1], 1);
-        dup2(both[1], 2);
-        const int code = autograd_main(argc, argv);
-        fflush(stdout);
-        _exit(code);
-    }
-    close(both[1]);
-    while (size < sizeof output - 1 &&
-           (got = read(both[0], output + size, sizeof output - 1 - size)) > 0)
-        size += (size_t)got;
-    output[size] = 0;
-    close(both[0]);
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return program_run(autograd_main, argc, argv, NULL);
 }
 
 /* The value and the derivatives by x and y of an expression in x = 2, y = 3. */
 static void check(const char *expression, double value, double dx, double dy) {
     double got[3];
     CHECK(autograd(expression, "x=2", "y=3", NULL) == 0);
-    CHECK(sscanf(output, "value %lf\nd/dx %lf\nd/dy %lf", &got[0], &got[1], &got[2]) == 3);
+    CHECK(sscanf(program_output, "value %lf\nd/dx %lf\nd/dy %lf", &got[0], &got[1], &got[2]) == 3);
     CHECK_NEAR(got[0], value, 1e-8 * (1.0 + fabs(value)));
     CHECK_NEAR(got[1], dx, 1e-8 * (1.0 + fabs(dx)));
     CHECK_NEAR(got[2], dy, 1e-8 * (1.0 + fabs(dy)));
@@ -63,7 +44,7 @@ TEST(autograd, "values and derivatives of every operation, with the usual preced
     check("relu(x - y) + relu(y) + max(x, y)", 6.0, 0.0, 2.0);
     check(" ( ( x ) ) *1e1 + .5 ", 20.5, 10.0, 0.0);
     check("x^(0*y)", 1.0, 0.0, 0.0);
-    CHECK(autograd("1 + 1", NULL, NULL, NULL) == 0 && strcmp(output, "value 2\n") == 0);
+    CHECK(autograd("1 + 1", NULL, NULL, NULL) == 0 && strcmp(program_output, "value 2\n") == 0);
 }
 
 TEST(autograd,
@@ -84,11 +65,11 @@ TEST(autograd,
 
 static void refused(const char *a, const char *b, const char *c, const char *text) {
     const int code = autograd(a, b, c, NULL);
-    const char *end = strchr(output, '\n');
-    if (code != 2 || strncmp(output, "autograd: ", 10) != 0 || !end || end[1] ||
-        !strstr(output, text))
+    const char *end = strchr(program_output, '\n');
+    if (code != 2 || strncmp(program_output, "autograd: ", 10) != 0 || !end || end[1] ||
+        !strstr(program_output, text))
         test_fail(__FILE__, __LINE__, "%s: exit code %d, \"%s\", want 2 and \"%s\"", a, code,
-                  output, text);
+                  program_output, text);
 }
 
 TEST(autograd, "bad input gets one sentence and exit code 2") {

@@ -5,35 +5,16 @@
 #include "../../examples/digits.c"
 #undef main
 
-static char output[20000]; /* what the last run printed, stdout and stderr */
+#include "../program.h"
 
 /* Runs `digits FILE --epochs EPOCHS`, either may be NULL, in a process of its own. */
 static int digits(const char *file, const char *epochs) {
     char text[3][4096] = {"--epochs"}, *argv[5] = {text[0]};
-    int argc = 1, status = 0, both[2];
-    size_t size = 0;
-    ssize_t got = 0;
+    int argc = 1;
     if (file) snprintf(argv[argc++] = text[1], sizeof text[1], "%s", file);
     if (epochs) argv[argc++] = text[0], snprintf(text[2], sizeof text[2], "%s", epochs);
     if (epochs && *epochs) argv[argc++] = text[2];
-    CHECK(pipe(both) == 0);
-    fflush(stdout);
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(both[1], 1);
-        dup2(both[1], 2);
-        const int code = digits_main(argc, argv);
-        fflush(stdout);
-        _exit(code);
-    }
-    close(both[1]);
-    while (size < sizeof output - 1 &&
-           (got = read(both[0], output + size, sizeof output - 1 - size)) > 0)
-        size += (size_t)got;
-    output[size] = 0;
-    close(both[0]);
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return program_run(digits_main, argc, argv, NULL);
 }
 
 /* The row of a model: its weights, training loss, test loss, share of the test in percent. */
@@ -44,8 +25,8 @@ static row_of row(const char *name) {
     char start[16];
     row_of r;
     snprintf(start, sizeof start, "\n%s ", name);
-    const char *at = strstr(output, start);
-    if (!at) test_fail(__FILE__, __LINE__, "no model %s in\n%s", name, output);
+    const char *at = strstr(program_output, start);
+    if (!at) test_fail(__FILE__, __LINE__, "no model %s in\n%s", name, program_output);
     CHECK(sscanf(at + strlen(start), "%lf%lf%lf%lf%lf%%", &r.weights, &r.seconds, &r.loss,
                  &r.test_loss, &r.right) == 5);
     CHECK(r.seconds >= 0.0 && r.loss >= 0.0 && r.test_loss >= 0.0);
@@ -55,7 +36,7 @@ static row_of row(const char *name) {
 /* count (10,10) <- the matrix, whose sum and diagonal must agree with everything else printed. */
 static void matrix(size_t count[10][10], size_t tested, double right) {
     size_t sum = 0, diagonal = 0, wrong = 0, all = 0;
-    const char *at = strstr(output, "(across)\n");
+    const char *at = strstr(program_output, "(across)\n");
     CHECK(at != NULL);
     at = strchr(at + 9, '\n');
     for (size_t i = 0; i < 110; i++) {
@@ -79,7 +60,7 @@ static void matrix(size_t count[10][10], size_t tested, double right) {
 static size_t captions(void) {
     size_t found = 0;
     double before = 101.0;
-    for (const char *at = output; (at = strstr(at, ", says ")) != NULL; at++, found++) {
+    for (const char *at = program_output; (at = strstr(at, ", says ")) != NULL; at++, found++) {
         int is, answer;
         double sure;
         CHECK(sscanf(at - 3, "a %d, says %d: %lf%%", &is, &answer, &sure) == 3 && is != answer);
@@ -92,14 +73,14 @@ static size_t captions(void) {
 TEST(digits, "both networks learn the drawn digits; the matrix and the mistakes add up") {
     size_t count[10][10];
     CHECK(digits(NULL, "4") == 0);
-    CHECK(!strncmp(output, "2500 pictures, 2000 to train on, 500 to test; 4 epochs\n", 55));
+    CHECK(!strncmp(program_output, "2500 pictures, 2000 to train on, 500 to test; 4 epochs\n", 55));
     const row_of a = row("MLP"), b = row("CNN");
     CHECK(a.weights == 65 * 128 + 129 * 10);
     CHECK(b.weights == 12 * 10 + 24 + 24 * (12 * 9 + 1) + 48 + 10 * (24 * 4 + 1));
     CHECK(a.right > 80.0 && b.right > 80.0); /* nine sets of seeds: 90.4 to 96.0 */
     CHECK(a.loss < 1.0 && b.loss < 1.0 && a.test_loss < 1.0 && b.test_loss < 1.0);
     matrix(count, 500, fmax(a.right, b.right));
-    CHECK(strstr(output, a.right > b.right ? "the MLP says" : "the CNN says"));
+    CHECK(strstr(program_output, a.right > b.right ? "the MLP says" : "the CNN says"));
     CHECK(captions() == 8);
 }
 
@@ -147,13 +128,14 @@ TEST(digits, "a file that is learned without mistakes, with and without a header
                                              : "\n",
                                  0);
         CHECK(digits(path, "25") == 0);
-        CHECK(!strncmp(output, "60 pictures", 11));
-        CHECK((strncmp(output + 11, " behind a header,", 17) == 0) == (form == 1 || form == 2));
-        CHECK(strstr(output, ", 48 to train on, 12 to test; 25 epochs\n"));
+        CHECK(!strncmp(program_output, "60 pictures", 11));
+        CHECK((strncmp(program_output + 11, " behind a header,", 17) == 0) ==
+              (form == 1 || form == 2));
+        CHECK(strstr(program_output, ", 48 to train on, 12 to test; 25 epochs\n"));
         CHECK(row("MLP").right == 100.0 && row("CNN").right == 100.0);
         matrix(count, 12, 100.0);
-        CHECK(strstr(output, "\n0 of 12 are wrong\n") && captions() == 0);
-        const char *after = strstr(output, "the test, by");
+        CHECK(strstr(program_output, "\n0 of 12 are wrong\n") && captions() == 0);
+        const char *after = strstr(program_output, "the test, by");
         if (form == 0) snprintf(before, sizeof before, "%s", after);
         CHECK(strcmp(before, after) == 0); /* the same pictures, however they are written down */
     }
@@ -165,17 +147,18 @@ TEST(digits, "a label that is wrong in the file is shown as a mistake, with its 
     matrix(count, 12, fmax(row("MLP").right, row("CNN").right));
     for (size_t k = 0; k < 10; k++) off += count[(k + 1) % 10][k];
     CHECK(off > 0 && captions() >= off);
-    CHECK(strstr(output, "@@@@@@@@@@@@@@@@"));          /* a row of ink */
-    CHECK(strstr(output, "..  ..  ..  ..") != NULL);    /* one of 1.5 and 0 */
-    CHECK(strstr(output, "@@@@@@@@@@@@@@@@@") == NULL); /* which is 8 pixels wide */
+    CHECK(strstr(program_output, "@@@@@@@@@@@@@@@@"));          /* a row of ink */
+    CHECK(strstr(program_output, "..  ..  ..  ..") != NULL);    /* one of 1.5 and 0 */
+    CHECK(strstr(program_output, "@@@@@@@@@@@@@@@@@") == NULL); /* which is 8 pixels wide */
 }
 
 static void refused(const char *file, const char *epochs, const char *text) {
     const int code = digits(file, epochs);
-    const char *end = strchr(output, '\n');
-    if (code != 2 || strncmp(output, "digits: ", 8) != 0 || !end || end[1] || !strstr(output, text))
-        test_fail(__FILE__, __LINE__, "exit code %d, \"%s\", want 2 and \"%s\"", code, output,
-                  text);
+    const char *end = strchr(program_output, '\n');
+    if (code != 2 || strncmp(program_output, "digits: ", 8) != 0 || !end || end[1] ||
+        !strstr(program_output, text))
+        test_fail(__FILE__, __LINE__, "exit code %d, \"%s\", want 2 and \"%s\"", code,
+                  program_output, text);
 }
 
 /* t.csv of 25 lines, all pixels 1 and label 7, but for the text in that line and column. */
@@ -224,5 +207,5 @@ TEST(digits, "bad files and options get one sentence, with the line, and exit co
 
 TEST(digits, "pictures that are all alike are learned as far as they go") {
     CHECK(digits(spoiled(1, 1, "1"), "2") == 0); /* 20 to train on, all of them a 7 */
-    CHECK(row("MLP").right >= 0.0 && row("CNN").right >= 0.0 && !strstr(output, "nan"));
+    CHECK(row("MLP").right >= 0.0 && row("CNN").right >= 0.0 && !strstr(program_output, "nan"));
 }

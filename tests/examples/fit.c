@@ -5,47 +5,27 @@
 #include "../../examples/fit.c"
 #undef main
 
-static char output[20000]; /* what the last run printed, stdout and stderr */
+#include "../program.h"
 
 /* Runs `fit ARGUMENTS`, which are split at spaces, in a process of its own and in a directory that
  * is removed afterwards. */
 static int fit(const char *arguments) {
     char *text = (char *)test_memory(strlen(arguments) + 1, 1), *argv[16] = {text};
-    int argc = 1, status = 0, both[2];
-    size_t size = 0;
-    ssize_t got = 0;
+    int argc = 1;
     strcpy(text, arguments);
     for (char *word = strtok(text, " "); word && argc < 16; word = strtok(NULL, " "))
         argv[argc++] = word;
     const char *here = test_path("");
-    CHECK(pipe(both) == 0);
-    fflush(stdout);
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(both[1], 1);
-        dup2(both[1], 2);
-        if (chdir(here) != 0) _exit(3);
-        const int code = fit_main(argc, argv);
-        fflush(stdout);
-        _exit(code);
-    }
-    close(both[1]);
-    while (size < sizeof output - 1 &&
-           (got = read(both[0], output + size, sizeof output - 1 - size)) > 0)
-        size += (size_t)got;
-    output[size] = 0;
-    close(both[0]);
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return program_run(fit_main, argc, argv, here);
 }
 
-/* The coefficient of a name in the output, its interval in low and high. */
+/* The coefficient of a name in what was printed, its interval in low and high. */
 static double found(const char *name, double *low, double *high) {
     char line[64];
     double value = (double)NAN;
     snprintf(line, sizeof line, "\n  %s ", name);
-    const char *at = strstr(output, line);
-    if (!at) test_fail(__FILE__, __LINE__, "no line '%s' in\n%s", name, output);
+    const char *at = strstr(program_output, line);
+    if (!at) test_fail(__FILE__, __LINE__, "no line '%s' in\n%s", name, program_output);
     CHECK(sscanf(at + strlen(line), "%lf %lf %lf", &value, low, high) == 3 && *low <= *high);
     return value;
 }
@@ -131,19 +111,19 @@ TEST(fit, "two texts get logistic regression, three softmax; the odds go the rig
     double low, high, error = 0.0, constant = 0.0;
     known_table(2.0f);
     CHECK(fit("t.csv --target k --drop id --drop y") == 0);
-    CHECK(strncmp(output, "logistic", 8) == 0 && strstr(output, "for 'plus'"));
+    CHECK(strncmp(program_output, "logistic", 8) == 0 && strstr(program_output, "for 'plus'"));
     CHECK(found("a", &low, &high) > 0.0 && low > 0.0);
     CHECK(found("b", &low, &high) < 0.0);
-    CHECK(sscanf(strstr(output, "test error"), "test error %lf, of the constant model %lf", &error,
-                 &constant) == 2);
+    CHECK(sscanf(strstr(program_output, "test error"), "test error %lf, of the constant model %lf",
+                 &error, &constant) == 2);
     CHECK_NEAR(constant, log(2.0), 0.1); /* about half of them are plus */
     CHECK(error < 0.5 * constant);
 
     CHECK(fit("t.csv --target group --drop id --drop k") == 0);
-    CHECK(strncmp(output, "softmax", 7) == 0 && strstr(output, "for 'u'"));
-    CHECK(strstr(output, "for 'v'") && strstr(output, "for 'w'"));
-    CHECK(sscanf(strstr(output, "test error"), "test error %lf, of the constant model %lf", &error,
-                 &constant) == 2);
+    CHECK(strncmp(program_output, "softmax", 7) == 0 && strstr(program_output, "for 'u'"));
+    CHECK(strstr(program_output, "for 'v'") && strstr(program_output, "for 'w'"));
+    CHECK(sscanf(strstr(program_output, "test error"), "test error %lf, of the constant model %lf",
+                 &error, &constant) == 2);
     CHECK_NEAR(constant, log(3.0), 0.02);
     CHECK(error < 0.9 * constant); /* 0.81: v differs, u and w do not */
     CHECK(strstr(picture("path.svg"), "the path of the first class"));
@@ -163,7 +143,7 @@ TEST(fit, "what is missing: numbers, texts, targets, whole columns") {
     }
     table_of(b.data);
     llm_buffer_free(&b);
-    CHECK(fit("t.csv") == 0 && strstr(output, "81 rows with a target"));
+    CHECK(fit("t.csv") == 0 && strstr(program_output, "81 rows with a target"));
     CHECK_NEAR(found("x", &low, &high), 2.0, 0.1);
     CHECK_NEAR(found("empty", &low, &high), 0.0, 0.0);
 }
@@ -171,8 +151,8 @@ TEST(fit, "what is missing: numbers, texts, targets, whole columns") {
 TEST(fit, "nothing of the test part reaches the fit") {
     known_table(1.0f);
     CHECK(fit("t.csv --model ridge --drop id --drop k") == 0);
-    char *before = (char *)test_memory(sizeof output, 1);
-    strcpy(before, strstr(output, "per unit"));
+    char *before = (char *)test_memory(sizeof program_output, 1);
+    strcpy(before, strstr(program_output, "per unit"));
     /* the rows that are dealt to the test, found as the program deals them, become absurd */
     CHECK(llm_csv_read(&csv, test_path("t.csv"), ',', &e));
     CHECK(llm_arena_create(&arena, 1 << 20));
@@ -194,15 +174,16 @@ TEST(fit, "nothing of the test part reaches the fit") {
     llm_arena_destroy(&arena);
     n_all = model = 0;
     CHECK(fit("t.csv --model ridge --drop id --drop k") == 0);
-    CHECK(strcmp(before, strstr(output, "per unit")) == 0);
+    CHECK(strcmp(before, strstr(program_output, "per unit")) == 0);
 }
 
 static void refused(const char *arguments, const char *text) {
     const int code = fit(arguments);
-    const char *end = strchr(output, '\n');
-    if (code != 2 || strncmp(output, "fit: ", 5) != 0 || !end || end[1] || !strstr(output, text))
+    const char *end = strchr(program_output, '\n');
+    if (code != 2 || strncmp(program_output, "fit: ", 5) != 0 || !end || end[1] ||
+        !strstr(program_output, text))
         test_fail(__FILE__, __LINE__, "%s: exit code %d, \"%s\", want 2 and \"%s\"", arguments,
-                  code, output, text);
+                  code, program_output, text);
 }
 
 TEST(fit, "bad tables and options get one sentence, with the line, and exit code 2") {
@@ -232,7 +213,8 @@ TEST(fit, "bad tables and options get one sentence, with the line, and exit code
 TEST(fit, "the built-in table: true effects are inside their intervals, and the door's is 0") {
     double low, high;
     CHECK(fit("") == 0);
-    CHECK(strstr(output, "ridge regression: 150 rows with a target, 120 to fit, 30 to test; 8"));
+    CHECK(strstr(program_output,
+                 "ridge regression: 150 rows with a target, 120 to fit, 30 to test; 8"));
     const char *const name[3] = {"area", "age", "distance"};
     const double want[3] = {3.1, -0.7, -6.0};
     for (size_t i = 0; i < 3; i++) {
@@ -240,16 +222,16 @@ TEST(fit, "the built-in table: true effects are inside their intervals, and the 
         CHECK_NEAR(got, want[i], 0.25 * fabs(want[i]));
     }
     CHECK_NEAR(found("door", &low, &high), 0.0, 0.3);
-    CHECK(low < 0.0 && high > 0.0 && strstr(output, "0 is inside"));
+    CHECK(low < 0.0 && high > 0.0 && strstr(program_output, "0 is inside"));
     double test_error = 0.0, constant = 0.0;
-    CHECK(sscanf(strstr(output, "test error"), "test error %lf, of the constant model %lf",
+    CHECK(sscanf(strstr(program_output, "test error"), "test error %lf, of the constant model %lf",
                  &test_error, &constant) == 2);
     CHECK(test_error < 0.5 * constant && test_error > 900.0); /* the noise: 1600 */
     const char *learning = picture("learning.svg"), *path = picture("path.svg");
     CHECK(count(learning, "<polyline") == 2 && count(path, "<polyline") == 8);
     CHECK(strstr(learning, ">held out</text>") && strstr(learning, ">rows fitted</text>"));
     CHECK(strstr(path, ">quarter=hills</text>") && strstr(path, "stroke-dasharray"));
-    char *before = (char *)test_memory(sizeof output, 1);
-    strcpy(before, output);
-    CHECK(fit("") == 0 && strcmp(output, before) == 0);
+    char *before = (char *)test_memory(sizeof program_output, 1);
+    strcpy(before, program_output);
+    CHECK(fit("") == 0 && strcmp(program_output, before) == 0);
 }

@@ -5,33 +5,13 @@
 #include "../../examples/optimizers.c"
 #undef main
 
-static char output[8192]; /* what the last run printed, stdout and stderr */
+#include "../program.h"
 
 static int race(const char *a, const char *b) {
     char name[] = "optimizers", one[512] = "", two[32] = "", *argv[4] = {name, one, two, NULL};
-    int status = 0, both[2];
-    size_t size = 0;
-    ssize_t got = 0;
     if (a) snprintf(one, sizeof one, "%s", a);
     if (b) snprintf(two, sizeof two, "%s", b);
-    CHECK(pipe(both) == 0);
-    fflush(stdout);
-    const pid_t child = fork();
-    if (child == 0) {
-        dup2(both[1], 1);
-        dup2(both[1], 2);
-        const int code = optimizers_main(b ? 3 : a ? 2 : 1, argv);
-        fflush(stdout);
-        _exit(code);
-    }
-    close(both[1]);
-    while (size < sizeof output - 1 &&
-           (got = read(both[0], output + size, sizeof output - 1 - size)) > 0)
-        size += (size_t)got;
-    output[size] = 0;
-    close(both[0]);
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return program_run(optimizers_main, b ? 3 : a ? 2 : 1, argv, NULL);
 }
 
 TEST(optimizers, "the surfaces have the gradients they claim, and minima of value 0") {
@@ -56,7 +36,7 @@ TEST(optimizers, "a row for each optimizer, and two pictures with all their line
     const char *directory = test_directory(getpid());
     llm_error error;
     CHECK(test_path("x") && race(directory, "12") == 0);
-    const char *row = output;
+    const char *row = program_output;
     for (int k = 0; k < KINDS; k++) {
         double number[10];
         row = strstr(row, kind_name[k]);
@@ -86,8 +66,9 @@ TEST(optimizers, "a row for each optimizer, and two pictures with all their line
 }
 
 TEST(optimizers, "bad input gets one sentence and exit code 2") {
-    CHECK(race(NULL, NULL) == 2 && strstr(output, "usage"));
-    CHECK(race("/tmp", "1") == 2 && strstr(output, "usage"));
-    CHECK(race("/tmp", "99999999") == 2 && strstr(output, "usage"));
-    CHECK(race("/nowhere/at/all", "2") == 2 && strstr(output, "optimizers: /nowhere/at/all"));
+    CHECK(race(NULL, NULL) == 2 && strstr(program_output, "usage"));
+    CHECK(race("/tmp", "1") == 2 && strstr(program_output, "usage"));
+    CHECK(race("/tmp", "99999999") == 2 && strstr(program_output, "usage"));
+    CHECK(race("/nowhere/at/all", "2") == 2 &&
+          strstr(program_output, "optimizers: /nowhere/at/all"));
 }
