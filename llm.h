@@ -26659,6 +26659,303 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
 }
 
+/* @attn_score ----------------------------------------------- Score functions
+ *
+ *     dot       s_ij = q_i.k_j                        general   s_ij = q_i.W k_j
+ *     cosine    s_ij = g q_i.k_j / (|q_i| |k_j|)      l2        s_ij = -g |q_i - k_j|^2
+ *     capped    s_ij = c tanh(g q_i.k_j / c)          additive  s_ij = v.tanh(q_i + k_j)
+ *
+ * How well key j answers query i. Everything but the last is made of products, which is why the dot
+ * product won: the additive score (@attention) needs a tanh for each of Tq Tk D numbers. A longer
+ * key wins more often under the dot product; cosine removes the lengths, and then needs a gain g,
+ * learned, or softmax would see scores in [-1, 1] and stay flat. l2 ranks as dot does when keys are
+ * equally long, and prefers the nearest otherwise. The cap (Gemma 2 and Grok: c = 50 and 30) leaves
+ * small scores alone and keeps large ones from growing until softmax has no gradient.
+ *
+ * source  Luong, Pham & Manning 2015, eq. 8; Henry et al. 2020, "Query-Key Normalization for
+ *         Transformers", eq. 5; Gemma Team 2024, "Gemma 2", section 2 (soft cap); Kim, Papamakarios
+ *         & Mnih 2021, "The Lipschitz Constant of Self-Attention" (l2)
+ * needs   matmul vector_norm tanh
+ * see     @attention (additive), @luong, @attn_scale, @causal_attn
+ * topics  Attention Score
+ */
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D): a linear layer whose weights are the keys. */
+LLM_API void llm_attn_score_dot_forward(float *s, const float *q, const float *k, size_t Tq,
+                                        size_t Tk, size_t D) {
+    llm_matmul_forward(s, q, k, NULL, Tq, D, Tk);
+}
+
+/* dq (Tq,D), dk (Tk,D) += <- ds (Tq,Tk) and forward's q, k; either may be NULL. */
+LLM_API void llm_attn_score_dot_backward(float *dq, float *dk, const float *ds, const float *q,
+                                         const float *k, size_t Tq, size_t Tk, size_t D) {
+    llm_matmul_backward(dq, dk, NULL, ds, q, k, Tq, D, Tk);
+}
+
+/* s (Tq,Tk) <- q (Tq,Dq), k (Tk,Dk), w (Dq,Dk). Keys are mapped once: W k_j, then dot. Scratch:
+ * Tk Dq floats, given back. */
+LLM_API void llm_attn_score_general_forward(float *s, const float *q, const float *k,
+                                            const float *w, size_t Tq, size_t Tk, size_t Dq,
+                                            size_t Dk, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *mapped = llm_arena_floats(arena, Tk * Dq);
+    llm_matmul_forward(mapped, k, w, NULL, Tk, Dk, Dq);
+    llm_matmul_forward(s, q, mapped, NULL, Tq, Dq, Tk);
+    arena->used = mark;
+}
+
+/* dq, dk, dw += <- ds (Tq,Tk) and forward's q, k, w; any may be NULL. Scratch: 2 Tk Dq floats. */
+LLM_API void llm_attn_score_general_backward(float *dq, float *dk, float *dw, const float *ds,
+                                             const float *q, const float *k, const float *w,
+                                             size_t Tq, size_t Tk, size_t Dq, size_t Dk,
+                                             llm_arena *arena) {
+    const size_t mark = arena->used, n = Tk * Dq;
+    float *mapped = llm_arena_floats(arena, n), *dmapped = llm_arena_floats(arena, n);
+    llm_matmul_forward(mapped, k, w, NULL, Tk, Dk, Dq);
+    for (size_t i = 0; i < n; i++) dmapped[i] = 0.0f;
+    llm_matmul_backward(dq, dmapped, NULL, ds, q, mapped, Tq, Dq, Tk);
+    llm_matmul_backward(dk, dw, NULL, dmapped, k, w, Tk, Dk, Dq);
+    arena->used = mark;
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D). Rows shorter than eps have no direction: 0 with everybody.
+ * Scratch: (Tq + Tk) D floats, given back. */
+LLM_API void llm_attn_score_cosine_forward(float *s, const float *q, const float *k, float gain,
+                                           size_t Tq, size_t Tk, size_t D, float eps,
+                                           llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, Tq * D), *w = llm_arena_floats(arena, Tk * D);
+    llm_vector_norm_unit(u, NULL, q, Tq, D, eps);
+    llm_vector_norm_unit(w, NULL, k, Tk, D, eps);
+    llm_matmul_forward(s, u, w, NULL, Tq, D, Tk);
+    for (size_t i = 0; i < Tq * Tk; i++) s[i] *= gain;
+    arena->used = mark;
+}
+
+/* dq, dk, dgain (1) += <- ds (Tq,Tk) and forward's q, k, gain, eps; any may be NULL.
+ *
+ * With unit rows u_i and w_j: du_i = g sum_j ds_ij w_j, and sum_i u_i.du_i is g times the gradient
+ * of g. Through the unit rows goes what is across them: nothing makes a query longer. Scratch:
+ * (Tq + Tk) (2 D + 1) floats. */
+LLM_API void llm_attn_score_cosine_backward(float *dq, float *dk, float *dgain, const float *ds,
+                                            const float *q, const float *k, float gain, size_t Tq,
+                                            size_t Tk, size_t D, float eps, llm_arena *arena) {
+    const size_t mark = arena->used, n = Tq * D, m = Tk * D;
+    float *u = llm_arena_floats(arena, n), *w = llm_arena_floats(arena, m);
+    float *du = llm_arena_floats(arena, n), *dw = llm_arena_floats(arena, m);
+    float *q_length = llm_arena_floats(arena, Tq), *k_length = llm_arena_floats(arena, Tk);
+    llm_vector_norm_unit(u, q_length, q, Tq, D, eps);
+    llm_vector_norm_unit(w, k_length, k, Tk, D, eps);
+    for (size_t i = 0; i < n; i++) du[i] = 0.0f;
+    for (size_t i = 0; i < m; i++) dw[i] = 0.0f;
+    llm_matmul_backward(du, dw, NULL, ds, u, w, Tq, D, Tk);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)u[i] * (double)du[i];
+    if (dgain) *dgain += (float)sum;
+    for (size_t i = 0; i < n; i++) du[i] *= gain;
+    for (size_t i = 0; i < m; i++) dw[i] *= gain;
+    if (dq) llm_vector_norm_unit_backward(dq, du, u, q_length, Tq, D, eps);
+    if (dk) llm_vector_norm_unit_backward(dk, dw, w, k_length, Tk, D, eps);
+    arena->used = mark;
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D). The differences are squared, not 2 q.k - |q|^2 - |k|^2, where
+ * two large numbers would leave the digits of a small one. */
+LLM_API void llm_attn_score_l2_forward(float *s, const float *q, const float *k, float gain,
+                                       size_t Tq, size_t Tk, size_t D) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < Tq; i++) {
+        for (size_t j = 0; j < Tk; j++) {
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t d = 0; d < D; d++)
+                sum += (q[i * D + d] - k[j * D + d]) * (q[i * D + d] - k[j * D + d]);
+            s[i * Tk + j] = -gain * sum;
+        }
+    }
+}
+
+/* dq, dk += <- ds (Tq,Tk) and forward's q, k, gain; either may be NULL. dq_i = sum_j 2 g ds_ij
+ * (k_j - q_i): the query walks towards keys that should score more. */
+LLM_API void llm_attn_score_l2_backward(float *dq, float *dk, const float *ds, const float *q,
+                                        const float *k, float gain, size_t Tq, size_t Tk,
+                                        size_t D) {
+    for (size_t i = 0; i < Tq; i++) {
+        for (size_t j = 0; j < Tk; j++) {
+            const float g = 2.0f * gain * ds[i * Tk + j];
+            for (size_t d = 0; d < D; d++) {
+                const float step = g * (k[j * D + d] - q[i * D + d]);
+                if (dq) dq[i * D + d] += step;
+                if (dk) dk[j * D + d] -= step;
+            }
+        }
+    }
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D): c tanh(gain q.k / c). */
+LLM_API void llm_attn_score_capped_forward(float *s, const float *q, const float *k, float gain,
+                                           float cap, size_t Tq, size_t Tk, size_t D) {
+    llm_matmul_forward(s, q, k, NULL, Tq, D, Tk);
+    for (size_t i = 0; i < Tq * Tk; i++) s[i] *= gain;
+    llm_tanh_cap_forward(s, s, Tq * Tk, cap);
+}
+
+/* dq, dk += <- ds (Tq,Tk) and forward's result s, q, k, gain, cap; either may be NULL. The slope of
+ * the cap is 1 - (s/c)^2. Scratch: Tq Tk floats, given back. */
+LLM_API void llm_attn_score_capped_backward(float *dq, float *dk, const float *ds, const float *s,
+                                            const float *q, const float *k, float gain, float cap,
+                                            size_t Tq, size_t Tk, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used, n = Tq * Tk;
+    float *inner = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) inner[i] = 0.0f;
+    llm_tanh_cap_backward(inner, ds, s, n, cap);
+    for (size_t i = 0; i < n; i++) inner[i] *= gain;
+    llm_matmul_backward(dq, dk, NULL, inner, q, k, Tq, D, Tk);
+    arena->used = mark;
+}
+
+enum {
+    LLM_ATTN_SCORE_DOT,
+    LLM_ATTN_SCORE_GENERAL,
+    LLM_ATTN_SCORE_COSINE,
+    LLM_ATTN_SCORE_L2,
+    LLM_ATTN_SCORE_CAPPED,
+    LLM_ATTN_SCORE_ADDITIVE
+};
+
+/* Additions and multiplications; tanh and roots, tens of them each; bytes in and out, floats. */
+typedef struct {
+    double flops, special, bytes;
+} llm_attn_score_work;
+
+/* The work of one forward call; queries, keys and hidden units of the additive score all of D. */
+LLM_API llm_attn_score_work llm_attn_score_count(int form, size_t Tq, size_t Tk, size_t D) {
+    const double q = (double)Tq, k = (double)Tk, d = (double)D, pairs = q * k;
+    llm_attn_score_work work = {2.0 * pairs * d, 0.0, 4.0 * ((q + k) * d + pairs)};
+    if (form == LLM_ATTN_SCORE_GENERAL) work.flops += 2.0 * k * d * d, work.bytes += 4.0 * d * d;
+    if (form == LLM_ATTN_SCORE_COSINE) {
+        work.flops += 3.0 * (q + k) * d + pairs; /* squares, sums and products of the rows; g */
+        work.special = q + k;
+    }
+    if (form == LLM_ATTN_SCORE_L2) work.flops = (3.0 * d + 1.0) * pairs;
+    if (form == LLM_ATTN_SCORE_CAPPED) work.flops += 3.0 * pairs, work.special = pairs;
+    if (form == LLM_ATTN_SCORE_ADDITIVE) {
+        work.flops = 3.0 * pairs * d;
+        work.special = pairs * d;
+        work.bytes += 4.0 * d;
+    }
+    return work;
+}
+
+/* @attn_scale ----------------------------------------------- Why 1/sqrt(d)
+ *
+ *     s_ij = c q_i.k_j          c = 1/sqrt(D)
+ *
+ * The product of two random vectors of D numbers of variance 1 is a sum of D numbers of variance 1:
+ * its variance is D. Softmax of scores that differ by sqrt(D) = 20 is one-hot, and its Jacobian
+ * diag(p) - p p^T, through which all gradients of queries and keys must pass, is nearly zero. With
+ * c = 1/sqrt(D) scores start at variance 1 whatever D is. Once q and k have learned to agree, their
+ * product grows like D and not like sqrt(D), so muP, which wants one learning rate for all widths,
+ * divides by D. Over more keys softmax spreads out: a factor log T / log T_train sharpens it again.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1; Yang et al. 2022,
+ *         "Tensor Programs V", definition 4.1 (1/D); Chiang & Cholak 2022, "Overcoming a
+ *         Theoretical Limitation of Self-Attention" (log T)
+ * needs   matmul
+ * see     @attn_score, @causal_attn, @weight_init
+ * topics  What is a scaled attention score?
+ */
+
+/* The factor c for heads of D dimensions. Gemma 2 27B has D = 128 and asks for 144, the width over
+ * the number of heads: then D is that number. */
+LLM_API float llm_attn_scale_sqrt(size_t D) {
+    LLM_ASSERT(D > 0);
+    return (float)(1.0 / sqrt((double)D));
+}
+
+/* muP's factor, equal to 1/sqrt(D) at the width at which the learning rate was found: base. */
+LLM_API float llm_attn_scale_mup(size_t D, size_t base) {
+    LLM_ASSERT(D > 0);
+    return (float)(sqrt((double)base) / (double)D);
+}
+
+/* What c is multiplied by at position T, counted from 1, when training ended at T_train. */
+LLM_API float llm_attn_scale_length(size_t T, size_t T_train) {
+    LLM_ASSERT(T_train > 1);
+    return T > T_train ? (float)(log((double)T) / log((double)T_train)) : 1.0f;
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D). The queries are scaled, not the scores: D numbers a row, not Tk,
+ * and a score that would overflow half precision never exists. Scratch: Tq D floats, given back. */
+LLM_API void llm_attn_scale_forward(float *s, const float *q, const float *k, float scale,
+                                    size_t Tq, size_t Tk, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *scaled = llm_arena_floats(arena, Tq * D);
+    for (size_t i = 0; i < Tq * D; i++) scaled[i] = scale * q[i];
+    llm_matmul_forward(s, scaled, k, NULL, Tq, D, Tk);
+    arena->used = mark;
+}
+
+/* dq (Tq,D), dk (Tk,D) += <- ds (Tq,Tk) and forward's q, k, scale; either may be NULL. Both have
+ * the factor: dQ = c dS K, dK = dS^T (c Q). Scratch: 2 Tq D floats. */
+LLM_API void llm_attn_scale_backward(float *dq, float *dk, const float *ds, const float *q,
+                                     const float *k, float scale, size_t Tq, size_t Tk, size_t D,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used, n = Tq * D;
+    float *scaled = llm_arena_floats(arena, n), *dscaled = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) scaled[i] = scale * q[i], dscaled[i] = 0.0f;
+    llm_matmul_backward(dq ? dscaled : NULL, dk, NULL, ds, scaled, k, Tq, D, Tk);
+    for (size_t i = 0; dq && i < n; i++) dq[i] += scale * dscaled[i];
+    arena->used = mark;
+}
+
+/* What softmax makes of a row of scores: its largest weight, entropy in nats, and the Frobenius
+ * norm of the Jacobian diag(p) - p p^T, which bounds the gradient that comes through. */
+typedef struct {
+    double max, entropy, jacobian;
+} llm_attn_scale_row;
+
+/* <- s (n), n > 0, finite.
+ *
+ * The norm's square is sum_ij (p_i [i = j] - p_i p_j)^2 = sum_i p_i^2 ((1 - p_i)^2 + sum_{j != i}
+ * p_j^2). For the largest p, 1 - p is the sum of the others: near one-hot the subtraction would
+ * leave rounding. */
+LLM_API llm_attn_scale_row llm_attn_scale_of_row(const float *s, size_t n) {
+    LLM_ASSERT(n > 0);
+    llm_attn_scale_row row = {0.0, 0.0, 0.0};
+    size_t top = 0;
+    for (size_t i = 1; i < n; i++)
+        if (s[i] > s[top]) top = i;
+    double others = 0.0, squares = 0.0, mean_score = 0.0, sum = 0.0;
+    for (size_t i = 0; i < n; i++) { /* weights against the top's, which is 1 */
+        const double gap = (double)s[i] - (double)s[top], e = exp(gap);
+        mean_score += e * gap;
+        if (i != top) others += e, squares += e * e;
+    }
+    sum = 1.0 + others;
+    row.max = 1.0 / sum;
+    row.entropy = log(sum) - mean_score / sum; /* - sum p log p, log p = gap - log sum */
+    double total = others * others + squares;
+    for (size_t i = 0; i < n; i++) {
+        const double e = exp((double)s[i] - (double)s[top]);
+        if (i != top) total += e * e * ((sum - e) * (sum - e) + 1.0 + squares - e * e);
+    }
+    row.jacobian = sqrt(total) / (sum * sum);
+    return row;
+}
+
+/* s (T,T) <- scores of T random queries and keys of D numbers of variance 1. Scratch: 3 T D floats,
+ * given back. */
+LLM_API void llm_attn_scale_draw(float *s, float scale, size_t T, size_t D, llm_rng *rng,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *q = llm_arena_floats(arena, T * D), *k = llm_arena_floats(arena, T * D);
+    llm_rng_normal_fill(rng, q, T * D);
+    llm_rng_normal_fill(rng, k, T * D);
+    llm_attn_scale_forward(s, q, k, scale, T, T, D, arena);
+    arena->used = mark;
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
