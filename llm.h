@@ -26922,17 +26922,17 @@ typedef struct {
  * leave rounding. */
 LLM_API llm_attn_scale_row llm_attn_scale_of_row(const float *s, size_t n) {
     LLM_ASSERT(n > 0);
-    llm_attn_scale_row row = {0.0, 0.0, 0.0};
+    llm_attn_scale_row row;
     size_t top = 0;
     for (size_t i = 1; i < n; i++)
         if (s[i] > s[top]) top = i;
-    double others = 0.0, squares = 0.0, mean_score = 0.0, sum = 0.0;
+    double others = 0.0, squares = 0.0, mean_score = 0.0;
     for (size_t i = 0; i < n; i++) { /* weights against the top's, which is 1 */
         const double gap = (double)s[i] - (double)s[top], e = exp(gap);
         mean_score += e * gap;
         if (i != top) others += e, squares += e * e;
     }
-    sum = 1.0 + others;
+    const double sum = 1.0 + others;
     row.max = 1.0 / sum;
     row.entropy = log(sum) - mean_score / sum; /* - sum p log p, log p = gap - log sum */
     double total = others * others + squares;
@@ -26954,6 +26954,163 @@ LLM_API void llm_attn_scale_draw(float *s, float scale, size_t T, size_t D, llm_
     llm_rng_normal_fill(rng, k, T * D);
     llm_attn_scale_forward(s, q, k, scale, T, T, D, arena);
     arena->used = mark;
+}
+
+/* @attn_mask ------------------------------------------------ Attention masks
+ *
+ *     query i may see key j          <=>          allowed(m, i, j)
+ *
+ * A mask is a rule, and the table of Tq Tk bits only one way to write it down. Here it is a rule:
+ * causal, a window, a prefix that all may see, documents packed into one row, padding, and any of
+ * them joined by and, or. A kernel that works in tiles asks once a tile: nothing allowed (skipped,
+ * neither loaded nor computed), all allowed (no test inside), or some. A causal mask leaves half
+ * of the tiles, a window a band. Masks act before softmax: weights that are set to zero afterwards
+ * have taken their share of the sum, and what is masked is felt.
+ *
+ * true means "may be seen", as in FlexAttention and scaled_dot_product_attention; @mha takes
+ * torch.nn.MultiheadAttention's arrays, in which true means masked.
+ *
+ * source  Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention
+ *         Kernels", section 3; Dao 2023, "FlashAttention-2", section 3.1 (skipped tiles)
+ * needs   -
+ * see     @causal_mask, @masked_score, @sliding_window, @flash
+ * topics  Attention Mask
+ */
+
+enum {
+    LLM_ATTN_MASK_ALL,      /* no restriction */
+    LLM_ATTN_MASK_CAUSAL,   /* j <= i + first */
+    LLM_ATTN_MASK_WINDOW,   /* |i + first - j| < size: with CAUSAL, size keys, i's own included */
+    LLM_ATTN_MASK_PREFIX,   /* j < size */
+    LLM_ATTN_MASK_DOCUMENT, /* document[i + first] == document[j] */
+    LLM_ATTN_MASK_KEYS,     /* present[j] */
+    LLM_ATTN_MASK_AND,
+    LLM_ATTN_MASK_OR
+};
+
+/* The rule. Query i stands at position i + first among the keys: first is 0 in training and the
+ * number of cached keys in decoding. Arrays and the parts a, b are the caller's and not copied. */
+typedef struct llm_attn_mask {
+    int kind;
+    size_t first, size;
+    const size_t *document;
+    const bool *present;
+    const struct llm_attn_mask *a, *b;
+} llm_attn_mask;
+
+/* A rule by itself: DOCUMENT and KEYS then get their array. */
+LLM_API llm_attn_mask llm_attn_mask_make(int kind, size_t first, size_t size) {
+    LLM_ASSERT(kind >= LLM_ATTN_MASK_ALL && kind <= LLM_ATTN_MASK_OR);
+    llm_attn_mask m;
+    m.kind = kind, m.first = first, m.size = size;
+    m.document = NULL, m.present = NULL, m.a = m.b = NULL;
+    return m;
+}
+
+/* a and b, a or b, for kind AND, OR. */
+LLM_API llm_attn_mask llm_attn_mask_join(int kind, const llm_attn_mask *a, const llm_attn_mask *b) {
+    LLM_ASSERT(kind == LLM_ATTN_MASK_AND || kind == LLM_ATTN_MASK_OR);
+    llm_attn_mask m = llm_attn_mask_make(kind, 0, 0);
+    m.a = a, m.b = b;
+    return m;
+}
+
+/* May query i see key j? */
+LLM_API bool llm_attn_mask_allowed(const llm_attn_mask *m, size_t i, size_t j) {
+    const size_t at = i + m->first;
+    switch (m->kind) {
+    case LLM_ATTN_MASK_CAUSAL:
+        return j <= at;
+    case LLM_ATTN_MASK_WINDOW:
+        return (at > j ? at - j : j - at) < m->size;
+    case LLM_ATTN_MASK_PREFIX:
+        return j < m->size;
+    case LLM_ATTN_MASK_DOCUMENT:
+        return m->document[at] == m->document[j];
+    case LLM_ATTN_MASK_KEYS:
+        return m->present[j];
+    case LLM_ATTN_MASK_AND:
+        return llm_attn_mask_allowed(m->a, i, j) && llm_attn_mask_allowed(m->b, i, j);
+    case LLM_ATTN_MASK_OR:
+        return llm_attn_mask_allowed(m->a, i, j) || llm_attn_mask_allowed(m->b, i, j);
+    default:
+        return true;
+    }
+}
+
+/* document (T) <- start (n+1), T = start[n]: text d is positions start[d] .. start[d+1]-1, which
+ * kernels call cu_seqlens. A text may be empty. */
+LLM_API void llm_attn_mask_documents(size_t *document, const size_t *start, size_t n) {
+    LLM_ASSERT(start[0] == 0);
+    for (size_t d = 0; d < n; d++) {
+        LLM_ASSERT(start[d] <= start[d + 1]);
+        for (size_t t = start[d]; t < start[d + 1]; t++) document[t] = d;
+    }
+}
+
+/* present (B,T) <- length (B): the first length tokens are there, or with left the last ones, as
+ * batches are padded that go on to generate. */
+LLM_API void llm_attn_mask_from_padding(bool *present, const size_t *length, size_t B, size_t T,
+                                        bool left) {
+    for (size_t b = 0; b < B; b++) {
+        LLM_ASSERT(length[b] <= T);
+        for (size_t t = 0; t < T; t++)
+            present[b * T + t] = left ? t >= T - length[b] : t < length[b];
+    }
+}
+
+/* allowed (Tq,Tk) <- the rule. */
+LLM_API void llm_attn_mask_dense_bool(bool *allowed, const llm_attn_mask *m, size_t Tq, size_t Tk) {
+    for (size_t i = 0; i < Tq; i++)
+        for (size_t j = 0; j < Tk; j++) allowed[i * Tk + j] = llm_attn_mask_allowed(m, i, j);
+}
+
+/* bias (Tq,Tk) <- the rule: 0 or -inf, to be added to scores. */
+LLM_API void llm_attn_mask_dense_additive(float *bias, const llm_attn_mask *m, size_t Tq,
+                                          size_t Tk) {
+    for (size_t i = 0; i < Tq; i++)
+        for (size_t j = 0; j < Tk; j++)
+            bias[i * Tk + j] = llm_attn_mask_allowed(m, i, j) ? 0.0f : -INFINITY;
+}
+
+enum { LLM_ATTN_MASK_EMPTY, LLM_ATTN_MASK_FULL, LLM_ATTN_MASK_PARTIAL };
+
+/* What a tile of high queries and wide keys from i, j on is. Of the pairs that exist: beyond Tq and
+ * Tk a kernel has to look anyway. Most partial tiles are known to be so after a few pairs. */
+LLM_API int llm_attn_mask_tile(const llm_attn_mask *m, size_t i, size_t j, size_t high, size_t wide,
+                               size_t Tq, size_t Tk) {
+    bool some = false, all = true;
+    for (size_t r = i; r < i + high && r < Tq; r++) {
+        for (size_t c = j; c < j + wide && c < Tk; c++) {
+            const bool yes = llm_attn_mask_allowed(m, r, c);
+            some = some || yes, all = all && yes;
+            if (some && !all) return LLM_ATTN_MASK_PARTIAL;
+        }
+    }
+    return some ? LLM_ATTN_MASK_FULL : LLM_ATTN_MASK_EMPTY;
+}
+
+/* The tiles that are not empty, by rows of tiles: those of row r are entries first[r] ..
+ * first[r+1]-1 of column, the tile's column, and full, true where no test is needed inside. first
+ * has ceil(Tq/high) + 1 entries; column and full as many as there are tiles, or NULL: count only.
+ * Returns their number. */
+LLM_API size_t llm_attn_mask_blocks(size_t *first, size_t *column, bool *full,
+                                    const llm_attn_mask *m, size_t Tq, size_t Tk, size_t high,
+                                    size_t wide) {
+    LLM_ASSERT(high > 0 && wide > 0);
+    size_t count = 0, row = 0;
+    for (size_t i = 0; i < Tq; i += high) {
+        first[row++] = count;
+        for (size_t j = 0; j < Tk; j += wide) {
+            const int kind = llm_attn_mask_tile(m, i, j, high, wide, Tq, Tk);
+            if (kind == LLM_ATTN_MASK_EMPTY) continue;
+            if (column) column[count] = j / wide;
+            if (full) full[count] = kind == LLM_ATTN_MASK_FULL;
+            count++;
+        }
+    }
+    first[row] = count;
+    return count;
 }
 
 /* @causal_attn ---------------------------------------------- Causal self-attention

@@ -47,6 +47,7 @@ TEST(attn_scale, "the factors: 1/sqrt(D), 1/D beyond a base, log T beyond the tr
     CHECK_NEAR(llm_attn_scale_sqrt(64), 0.125, 0.0);
     CHECK_NEAR(llm_attn_scale_sqrt(144), 1.0 / 12.0, 1e-8); /* Gemma 2 27B: 4608 / 32 */
     CHECK_NEAR(llm_attn_scale_mup(64, 64), 0.125, 0.0);     /* the base itself: nothing changes */
+    CHECK_NEAR(llm_attn_scale_mup(1, 4), 2.0, 0.0);
     CHECK_NEAR(llm_attn_scale_mup(256, 64), 8.0 / 256.0, 0.0);
     CHECK_NEAR(llm_attn_scale_mup(512, 1), 1.0 / 512.0, 0.0);
     CHECK_NEAR(llm_attn_scale_length(1, 100), 1.0, 0.0);
