@@ -27113,6 +27113,92 @@ LLM_API size_t llm_attn_mask_blocks(size_t *first, size_t *column, bool *full,
     return count;
 }
 
+/* @causal_mask ---------------------------------------------- Causal mask
+ *
+ *     top left       j <= i                 key and query 0 stand side by side
+ *     bottom right   j <= i + Tk - Tq       the last key and the last query do
+ *
+ * A position may see itself and what came before it; so all next-token predictions of a text can be
+ * trained at once. With as many queries as keys that is one triangle. With fewer queries than keys
+ * (decoding with a cache) only the bottom-right reading is causal; the top-left one, torch's
+ * is_causal, would let the newest token see nothing but the oldest. FlashAttention changed from one
+ * to the other in release 2.1. With more queries than keys the first rows of the bottom-right mask
+ * see nothing, and their output is zero.
+ *
+ * Half of the square is never touched: kernels visit the tiles on and below the diagonal, and test
+ * pairs only in those on it. Rows of tiles then differ in work, the last being n times the first:
+ * paired first with last, second with last but one, they are all alike.
+ *
+ * source  Dao 2023, "FlashAttention-2", section 3.1; the README of flash-attention, release 2.1
+ * needs   -
+ * see     @attn_mask (as a rule among others), @masked_score, @causal_attn
+ * topics  Causal Mask
+ */
+
+enum { LLM_CAUSAL_MASK_TOP_LEFT, LLM_CAUSAL_MASK_BOTTOM_RIGHT };
+
+/* How many keys query i of Tq sees, the first ones of Tk. */
+LLM_API size_t llm_causal_mask_seen(size_t i, size_t Tq, size_t Tk, int align) {
+    LLM_ASSERT(i < Tq);
+    if (align == LLM_CAUSAL_MASK_TOP_LEFT) return i + 1 < Tk ? i + 1 : Tk;
+    const size_t end = i + 1 + Tk; /* less Tq, which may be more */
+    return end > Tq ? end - Tq : 0;
+}
+
+/* May query i of Tq see key j of Tk? */
+LLM_API bool llm_causal_mask_allowed(size_t i, size_t j, size_t Tq, size_t Tk, int align) {
+    return j < llm_causal_mask_seen(i, Tq, Tk, align);
+}
+
+/* One tile to visit: queries from row high on, keys from column wide on; some of its pairs are
+ * masked where the diagonal goes through it. */
+typedef struct {
+    size_t row, column;
+    bool diagonal;
+} llm_causal_mask_tile;
+
+/* tile <- the tiles of high queries and wide keys in which something is allowed, row by row; NULL
+ * counts only. Returns their number: n (n + 1) / 2 of n^2 for square ones. Of a row the last query
+ * sees most and the first least. */
+LLM_API size_t llm_causal_mask_tiles(llm_causal_mask_tile *tile, size_t Tq, size_t Tk, size_t high,
+                                     size_t wide, int align) {
+    LLM_ASSERT(high > 0 && wide > 0);
+    size_t count = 0;
+    for (size_t i = 0; i < Tq; i += high) {
+        const size_t last = Tq - i < high ? Tq - 1 : i + high - 1;
+        const size_t least = llm_causal_mask_seen(i, Tq, Tk, align);
+        const size_t most = llm_causal_mask_seen(last, Tq, Tk, align);
+        for (size_t j = 0; j < most; j += wide) {
+            const size_t end = Tk - j < wide ? Tk : j + wide;
+            if (tile) {
+                tile[count].row = i / high, tile[count].column = j / wide;
+                tile[count].diagonal = least < end;
+            }
+            count++;
+        }
+    }
+    return count;
+}
+
+/* packed (T(T+1)/2) <- x (T,T): row i has i + 1 entries. Above the diagonal x is not read. */
+LLM_API void llm_causal_mask_pack(float *packed, const float *x, size_t T) {
+    for (size_t i = 0; i < T; i++)
+        memcpy(packed + i * (i + 1) / 2, x + i * T, (i + 1) * sizeof(float));
+}
+
+/* x (T,T) <- packed, with fill above the diagonal: 0 for weights, -inf for scores. */
+LLM_API void llm_causal_mask_unpack(float *x, const float *packed, size_t T, float fill) {
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < T; j++) x[i * T + j] = j <= i ? packed[i * (i + 1) / 2 + j] : fill;
+}
+
+/* order (n) <- 0, n-1, 1, n-2, ...: rows of tiles two by two, each pair n + 1 tiles of work; where
+ * n is odd, the middle row is left, with half of that. Workers take pairs in turn. The same order
+ * shares out a long text among the devices of ring attention. */
+LLM_API void llm_causal_mask_balance(size_t *order, size_t n) {
+    for (size_t k = 0; k < n; k++) order[k] = k % 2 ? n - 1 - k / 2 : k / 2;
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
