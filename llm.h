@@ -27122,8 +27122,8 @@ LLM_API size_t llm_attn_mask_blocks(size_t *first, size_t *column, bool *full,
  * trained at once. With as many queries as keys that is one triangle. With fewer queries than keys
  * (decoding with a cache) only the bottom-right reading is causal; the top-left one, torch's
  * is_causal, would let the newest token see nothing but the oldest. FlashAttention changed from one
- * to the other in release 2.1. With more queries than keys the first rows of the bottom-right mask
- * see nothing, and their output is zero.
+ * to the other in release 2.1. With more queries than keys, nothing is seen by the first rows of
+ * the bottom-right mask, and their output is zero.
  *
  * Half of the square is never touched: kernels visit the tiles on and below the diagonal, and test
  * pairs only in those on it. Rows of tiles then differ in work, the last being n times the first:
