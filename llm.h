@@ -253,6 +253,10 @@
  *   tokenizer                Tokenizer
  * 12-attn                    ATTENTION AND POSITION
  *   qkv                      Query, key and value projections
+ *   attn_score               Score functions
+ *   attn_scale               Why 1/sqrt(d)
+ *   attn_mask                Attention masks
+ *   causal_mask              Causal mask
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
  *   rope                     Rotary position embedding
