@@ -27880,6 +27880,410 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
     return 2 * L * Hkv * D * T * bytes;
 }
 
+/* @linear_attn ---------------------------------------------- Linear attention
+ *
+ *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
+ *     S_t = S_t-1 + phi(k_t) [v_t, 1]^T          phi(q_t) S_t = numerator, denominator
+ *
+ * If the weight of a pair is an inner product of features, the sum over the past can be taken before
+ * the query is known: the past is a matrix S of D x (E + 1) numbers, however long it was, and the
+ * layer is a recurrent net whose state is S. T positions cost T D E instead of T^2 D. The
+ * denominator is the numerator of a value that is always 1, so it is the last column of S. phi =
+ * elu + 1 is positive: the weights stay an average. What is lost is softmax's sharpness: S holds a
+ * sum of all pairs ever written, and to read one back the keys must be nearly orthogonal.
+ *
+ * Three forms of one sum: all pairs, step by step, and in chunks, which the processor likes best:
+ * matrix products inside a chunk, S between chunks.
+ *
+ * source  Katharopoulos et al. 2020, "Transformers are RNNs: Fast Autoregressive Transformers with
+ *         Linear Attention", eq. 7 to 12, 16 to 20; Hua et al. 2022, "Transformer Quality in Linear
+ *         Time", section 3.2 (chunks)
+ * needs   exp gemm causal_attn
+ * see     @linear_attn_favor (features for which w is nearly exp), @linear_attn_delta (a state that
+ *         can forget), @kv_cache (what S replaces)
+ * topics  Linear Attention
+ */
+
+/* phi(x) = elu(x) + 1: y (n) <- x (n). y may be x. And dx (n) += phi'(x) dy. */
+LLM_API void llm_linear_attn_phi(float *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : llm_expf(x[i]);
+}
+LLM_API void llm_linear_attn_phi_backward(float *dx, const float *dy, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) dx[i] += x[i] > 0.0f ? dy[i] : dy[i] * llm_expf(x[i]);
+}
+
+/* All pairs: out (T,E) <- q, k (T,D), which are features already, v (T,E). The definition; slow. A
+ * query that no key answers, with a denominator of 0, gets 0. */
+LLM_API void llm_linear_attn_parallel(float *out, const float *q, const float *k, const float *v,
+                                      size_t T, size_t D, size_t E) {
+    for (size_t i = 0; i < T; i++) {
+        float *o = out + i * E;
+        double total = 0.0;
+        for (size_t e = 0; e < E; e++) o[e] = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            double w = 0.0;
+            for (size_t d = 0; d < D; d++) w += (double)q[i * D + d] * (double)k[j * D + d];
+            for (size_t e = 0; e < E; e++) o[e] += (float)w * v[j * E + e];
+            total += w;
+        }
+        for (size_t e = 0; e < E; e++) o[e] = total > 0.0 ? (float)((double)o[e] / total) : 0.0f;
+    }
+}
+
+/* One position: S (D,E+1) += k [v,1]^T, then out (E) <- q, k (D), v (E). S starts as zeros. */
+LLM_API void llm_linear_attn_step(float *out, float *S, const float *q, const float *k,
+                                  const float *v, size_t D, size_t E) {
+    float total = 0.0f;
+    for (size_t e = 0; e < E; e++) out[e] = 0.0f;
+    for (size_t d = 0; d < D; d++) {
+        float *s = S + d * (E + 1);
+        for (size_t e = 0; e < E; e++) out[e] += q[d] * (s[e] += k[d] * v[e]);
+        total += q[d] * (s[E] += k[d]);
+    }
+    for (size_t e = 0; e < E; e++) out[e] = total > 0.0f ? out[e] / total : 0.0f;
+}
+
+/* What a chunk of R positions is computed from: rows [v, 1] and, backward, the gradients of
+ * numerator and denominator, dn = g / den and -(g.out) / den <- g, out (R,E), den (R). */
+LLM_API void llm_linear_attn_ones(float *v1, const float *v, size_t R, size_t E) {
+    for (size_t r = 0; r < R; r++) {
+        for (size_t e = 0; e < E; e++) v1[r * (E + 1) + e] = v[r * E + e];
+        v1[r * (E + 1) + E] = 1.0f;
+    }
+}
+LLM_API void llm_linear_attn_quotient(float *dn, const float *g, const float *out, const float *den,
+                                      size_t R, size_t E) {
+    for (size_t r = 0; r < R; r++) {
+        const float gain = den[r] > 0.0f ? 1.0f / den[r] : 0.0f;
+        float along = 0.0f;
+        for (size_t e = 0; e < E; e++) {
+            dn[r * (E + 1) + e] = gain * g[r * E + e];
+            along += g[r * E + e] * out[r * E + e];
+        }
+        dn[r * (E + 1) + E] = -gain * along;
+    }
+}
+
+/* out (N,T,E), den (N,T) <- features q, k (N,T,D), v (N,T,E): N heads of T positions, a chunk at a
+ * time, any chunk > 0. With c the smaller of chunk and T: N (c (2 E + 2 + c) + D (E + 1)) floats
+ * of scratch, given back. */
+LLM_API void llm_linear_attn_forward(float *out, float *den, const float *q, const float *k,
+                                     const float *v, size_t N, size_t T, size_t D, size_t E,
+                                     size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
+    const size_t each = c * (2 * F + c) + D * F;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *v1 = scratch + n * each, *o1 = v1 + c * F, *w = o1 + c * F, *S = w + c * c;
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
+        for (size_t t = n * T, R; t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            const float *qt = q + t * D, *kt = k + t * D;
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            for (size_t i = 0; i < R * F; i++) o1[i] = 0.0f;
+            llm_gemm(o1, qt, false, S, false, R, F, D); /* the past before this chunk */
+            llm_causal_attn_scores(w, c, qt, D, kt, D, 1.0f, 0, R, R, D);
+            llm_causal_attn_gather(o1, F, w, c, v1, F, 0, R, R, F);
+            llm_gemm(S, kt, true, v1, false, D, F, R);
+            for (size_t r = 0; r < R; r++) {
+                const float total = den[t + r] = o1[r * F + E];
+                for (size_t e = 0; e < E; e++)
+                    out[(t + r) * E + e] = total > 0.0f ? o1[r * F + e] / total : 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk (N,T,D), dv (N,T,E) += <- g (N,T,E) = dout and forward's out, den, q, k, v; any of the
+ * three may be NULL. dn as above, w' its weights dn_i.[v_j, 1]:
+ *
+ *     dq_i += S_i dn_i               S again, summed forwards
+ *     dk_j += Z_j [v_j, 1]           Z_j = sum_{i >= j} q_i dn_i^T, summed backwards
+ *     [dv_j, .] += k_j Z_j
+ *
+ * No S of the past is kept. Scratch: N (c (3 E + 3 + c) + D (E + 1)) floats, given back. */
+LLM_API void llm_linear_attn_backward(float *dq, float *dk, float *dv, const float *g,
+                                      const float *out, const float *den, const float *q,
+                                      const float *k, const float *v, size_t N, size_t T, size_t D,
+                                      size_t E, size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
+    const size_t each = c * (3 * F + c) + D * F;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *v1 = scratch + n * each, *dn = v1 + c * F, *dv1 = dn + c * F, *w = dv1 + c * F;
+        float *S = w + c * c;
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
+        for (size_t t = n * T, R; dq && t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            llm_linear_attn_quotient(dn, g + t * E, out + t * E, den + t, R, E);
+            llm_gemm(dq + t * D, dn, false, S, true, R, D, F);
+            llm_causal_attn_scores(w, c, dn, F, v1, F, 1.0f, 0, R, R, F);
+            llm_causal_attn_gather(dq + t * D, D, w, c, k + t * D, D, 0, R, R, D);
+            llm_gemm(S, k + t * D, true, v1, false, D, F, R);
+        }
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f; /* from here on it is Z */
+        for (size_t end = (n + 1) * T, R; (dk || dv) && end > n * T; end -= R) {
+            R = (end - n * T - 1) % c + 1; /* the same chunks, the short one first */
+            const size_t t = end - R;
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            llm_linear_attn_quotient(dn, g + t * E, out + t * E, den + t, R, E);
+            if (dk) {
+                llm_gemm(dk + t * D, v1, false, S, true, R, D, F);
+                llm_causal_attn_scores(w, c, dn, F, v1, F, 1.0f, 0, R, R, F);
+                llm_causal_attn_scatter(dk + t * D, D, w, c, q + t * D, D, 0, R, R, D);
+            }
+            if (dv) {
+                for (size_t i = 0; i < R * F; i++) dv1[i] = 0.0f;
+                llm_gemm(dv1, k + t * D, false, S, false, R, F, D);
+                llm_causal_attn_scores(w, c, q + t * D, D, k + t * D, D, 1.0f, 0, R, R, D);
+                llm_causal_attn_scatter(dv1, F, w, c, dn, F, 0, R, R, F);
+                for (size_t r = 0; r < R; r++)
+                    for (size_t e = 0; e < E; e++) dv[(t + r) * E + e] += dv1[r * F + e];
+            }
+            llm_gemm(S, q + t * D, true, dn, false, D, F, R);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @linear_attn_favor ---------------------------------------- Positive random features
+ *
+ *     exp(q.k) = E_w [ exp(w.q - |q|^2/2) exp(w.k - |k|^2/2) ]            w ~ N(0, I)
+ *     phi_i(x) = exp(w_i.x - |x|^2/2) / sqrt(m)                           i = 1 .. m
+ *
+ * @linear_attn with features whose inner product is softmax's weight on average: the exponential is
+ * the moment generating function of a normal number. Sines and cosines would be unbiased too, but
+ * their sums get negative where the weight is near 0, and the denominator with them; these are
+ * positive. The error falls as m^-1/2 and grows like exp(|q + k|^2 / 2): good for short vectors
+ * only. Directions w that are orthogonal in groups of D, each still normal, err less.
+ *
+ * source  Choromanski et al. 2021, "Rethinking Attention with Performers", lemma 1, section 2.4
+ * needs   exp qr
+ * see     @linear_attn (what runs on these features)
+ * topics  -
+ */
+
+/* w (m,D) <- rng: rows that are N(0, I) each and orthogonal in groups of D. Scratch: D^2 floats
+ * and @qr's 2 D^2 + 2 D doubles. */
+LLM_API void llm_linear_attn_favor_draw(float *w, llm_rng *rng, size_t m, size_t D,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *basis = llm_arena_floats(arena, D * D);
+    for (size_t i = 0; i < m; i++) {
+        if (i % D == 0) {
+            llm_rng_normal_fill(rng, basis, D * D);
+            llm_qr_orthonormalize(basis, D, D, arena);
+        }
+        double length = 0.0; /* of a normal vector: the direction does not tell it */
+        for (size_t d = 0; d < D; d++) {
+            const double x = (double)llm_rng_normal(rng);
+            length += x * x;
+        }
+        length = sqrt(length);
+        for (size_t d = 0; d < D; d++) w[i * D + d] = (float)length * basis[d * D + i % D];
+    }
+    arena->used = mark;
+}
+
+/* y (T,m) <- x (T,D), each row times scale (D^-1/4 for q and k makes exp(q.k / sqrt(D))), w (m,D).
+ * Exponents are lowered by their maximum, for queries (alone) that of the row, for keys of all
+ * rows: it would cancel in attention's quotient, but an overflow does not. */
+LLM_API void llm_linear_attn_favor(float *y, const float *x, const float *w, float scale,
+                                   bool alone, size_t T, size_t D, size_t m) {
+    const float gain = 1.0f / sqrtf((float)m);
+    float max = -INFINITY;
+    for (size_t t = 0; t < T; t++) {
+        float half = 0.0f;
+        for (size_t d = 0; d < D; d++) half += 0.5f * scale * scale * x[t * D + d] * x[t * D + d];
+        if (alone) max = -INFINITY;
+        for (size_t i = 0; i < m; i++) {
+            float s = 0.0f;
+            for (size_t d = 0; d < D; d++) s += w[i * D + d] * x[t * D + d];
+            y[t * m + i] = scale * s - half;
+            max = fmaxf(max, y[t * m + i]);
+        }
+        for (size_t i = 0; alone && i < m; i++) y[t * m + i] = gain * llm_expf(y[t * m + i] - max);
+    }
+    for (size_t i = 0; !alone && i < T * m; i++) y[i] = gain * llm_expf(y[i] - max);
+}
+
+/* dx (T,D) += <- dy (T,m) and forward's y, x: dphi_i = phi_i (w_i - x), both times scale. The
+ * maximum counts as a constant: what it adds to the features' gradient cancels in the quotient. */
+LLM_API void llm_linear_attn_favor_backward(float *dx, const float *dy, const float *y,
+                                            const float *x, const float *w, float scale, size_t T,
+                                            size_t D, size_t m) {
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; i < m; i++) {
+            const float g = scale * dy[t * m + i] * y[t * m + i];
+            for (size_t d = 0; d < D; d++)
+                dx[t * D + d] += g * (w[i * D + d] - scale * x[t * D + d]);
+        }
+}
+
+/* @linear_attn_delta ---------------------------------------- The delta rule as attention
+ *
+ *     W_t = a_t W_t-1 + b_t (v_t - a_t W_t-1 k_t) k_t^T             o_t = W_t q_t
+ *
+ * Linear attention only adds: a key written twice answers with both values. The delta rule of
+ * Widrow and Hoff first reads what the memory answers to k and writes the difference. With |k| = 1
+ * and b = 1 the answer becomes v exactly; with b = 0 nothing is written. It is a step of gradient
+ * descent on |W k - v|^2 / 2 with rate b, taken while reading: W is a linear layer whose weights
+ * are fast. The gate a forgets everything alike. Nothing is divided by: keys have length 1 instead
+ * (b |k|^2 above 2 diverges).
+ *
+ * Position by position these are products of matrix and vector. In chunks they are products of
+ * matrices: position r writes u_r k_r^T, u_r depends on the u before it in the chunk through k_r.k_j
+ * only, so all of them solve one triangular system, and W is touched once a chunk.
+ *
+ * source  Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight
+ *         Programmers", eq. 20 to 24; Yang et al. 2024, "Parallelizing Linear Transformers with the
+ *         Delta Rule over Sequence Length"; Yang, Kautz & Hatamizadeh 2025, "Gated Delta Networks"
+ * needs   gemm matmul causal_attn
+ * see     @linear_attn, @qr (products of reflections in the same form)
+ * topics  -
+ */
+
+/* W (E,D), out (E) <- q, k (D), v (E), gate a, strength b. out may be NULL. */
+LLM_API void llm_linear_attn_delta_step(float *out, float *W, const float *q, const float *k,
+                                        const float *v, float a, float b, size_t D, size_t E) {
+    for (size_t e = 0; e < E; e++) {
+        float *row = W + e * D, answer = 0.0f, read = 0.0f;
+        for (size_t d = 0; d < D; d++) answer += (row[d] *= a) * k[d];
+        const float write = b * (v[e] - answer);
+        for (size_t d = 0; d < D; d++) read += (row[d] += write * k[d]) * q[d];
+        if (out) out[e] = read;
+    }
+}
+
+/* out (N,T,E), W (N,E,D) in and out <- q, k (N,T,D), v (N,T,E), a, b (N,T): N heads, a chunk of
+ * positions at a time, any chunk > 0. W is what the memory holds before and after. Inside a chunk,
+ * with A_rj = a_j+1 .. a_r and A_r all gates of the chunk up to r:
+ *
+ *     u_r = b_r (v_r - A_r W k_r - sum_{j < r} A_rj (k_r.k_j) u_j)
+ *     o_r = A_r W q_r + sum_{j <= r} A_rj (q_r.k_j) u_j           W <- A_R W + sum_j A_Rj u_j k_j^T
+ *
+ * With c the smaller of chunk and T: N c (E + 2 c + 1) floats of scratch, given back. */
+LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q, const float *k,
+                                           const float *v, const float *a, const float *b, size_t N,
+                                           size_t T, size_t D, size_t E, size_t chunk,
+                                           llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t c = llm_gemm_least(chunk, T), each = c * (E + 2 * c + 1), mark = arena->used;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *u = scratch + n * each, *qk = u + c * E, *kk = qk + c * c, *decay = kk + c * c;
+        float *Wn = W + n * E * D;
+        for (size_t t = n * T, R; t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            const float *kt = k + t * D;
+            float whole = 1.0f; /* A_r */
+            llm_matmul_forward(u, kt, Wn, NULL, R, D, E);
+            llm_matmul_forward(out + t * E, q + t * D, Wn, NULL, R, D, E);
+            llm_causal_attn_scores(kk, c, kt, D, kt, D, 1.0f, 0, R, R, D);
+            llm_causal_attn_scores(qk, c, q + t * D, D, kt, D, 1.0f, 0, R, R, D);
+            for (size_t r = 0; r < R; r++) {
+                float *ur = u + r * E, *o = out + (t + r) * E;
+                whole *= a[t + r];
+                decay[r] = 1.0f;
+                for (size_t e = 0; e < E; e++) ur[e] = v[(t + r) * E + e] - whole * ur[e];
+                for (size_t j = 0; j < r; j++) {
+                    decay[j] *= a[t + r];
+                    const float w = decay[j] * kk[r * c + j];
+                    for (size_t e = 0; e < E; e++) ur[e] -= w * u[j * E + e];
+                }
+                for (size_t e = 0; e < E; e++) ur[e] *= b[t + r], o[e] *= whole;
+                for (size_t j = 0; j <= r; j++) qk[r * c + j] *= decay[j];
+            }
+            llm_causal_attn_gather(out + t * E, E, qk, c, u, E, 0, R, R, E);
+            for (size_t r = 0; r < R; r++)
+                for (size_t e = 0; e < E; e++) u[r * E + e] *= decay[r];
+            for (size_t i = 0; i < E * D; i++) Wn[i] *= whole;
+            llm_gemm(Wn, u, true, kt, false, E, D, R);
+        }
+    }
+    arena->used = mark;
+}
+
+/* The gradients of one position: dq, dk (D), dv (E), da, db += and dW (E,D) goes from that of W_t's
+ * later uses to that of W_t-1's <- g (E) = dout and before = W_t-1. With W' = a W_t-1, y = v - W' k:
+ *
+ *     dW += g q^T   dq = W_t^T g   dy = b dW k   db = y.(dW k)   dv = dy   dk = b dW^T y - W'^T dy
+ *     dW' = dW - dy k^T            da = <dW', W_t-1>             dW_t-1 = a dW'            */
+LLM_API void llm_linear_attn_delta_step_backward(float *dq, float *dk, float *dv, float *da,
+                                                 float *db, float *dW, const float *g,
+                                                 const float *before, const float *q,
+                                                 const float *k, const float *v, float a, float b,
+                                                 size_t D, size_t E) {
+    for (size_t e = 0; e < E; e++) {
+        const float *w = before + e * D;
+        float *dw = dW + e * D, answer = 0.0f, along = 0.0f, forgot = 0.0f;
+        for (size_t d = 0; d < D; d++) answer += w[d] * k[d];
+        const float y = v[e] - a * answer;
+        for (size_t d = 0; d < D; d++) {
+            dw[d] += g[e] * q[d];
+            along += dw[d] * k[d];
+        }
+        for (size_t d = 0; d < D; d++) {
+            dq[d] += (a * w[d] + b * y * k[d]) * g[e];
+            dk[d] += b * (y * dw[d] - along * a * w[d]);
+            dw[d] -= b * along * k[d];
+            forgot += dw[d] * w[d];
+            dw[d] *= a;
+        }
+        dv[e] += b * along, *db += y * along, *da += forgot;
+    }
+}
+
+/* dq, dk, dv, da, db += , dW (N,E,D) <- g (N,T,E) = dout, forward's inputs and the W it began with.
+ * dW is in and out too: the gradient of the last W (zeros if nobody reads it), then of the first.
+ * The W of one chunk are computed again from its first: sqrt(T) is the chunk that keeps least.
+ * Scratch: N E D (chunks + chunk) floats, given back. */
+LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, float *da, float *db,
+                                            float *dW, const float *g, const float *W,
+                                            const float *q, const float *k, const float *v,
+                                            const float *a, const float *b, size_t N, size_t T,
+                                            size_t D, size_t E, size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t size = E * D, c = llm_gemm_least(chunk, T), chunks = T ? (T - 1) / c + 1 : 0;
+    const size_t mark = arena->used;
+    float *scratch = llm_arena_floats(arena, N * (chunks + c) * size);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *first = scratch + n * (chunks + c) * size, *within = first + chunks * size;
+        for (size_t i = 0; chunks && i < size; i++) first[i] = W[n * size + i];
+        for (size_t i = 0; i + 1 < chunks; i++) { /* the W at which the next chunk begins */
+            memcpy(first + (i + 1) * size, first + i * size, size * sizeof(float));
+            for (size_t t = n * T + i * c; t < n * T + (i + 1) * c; t++)
+                llm_linear_attn_delta_step(NULL, first + (i + 1) * size, q + t * D, k + t * D,
+                                           v + t * E, a[t], b[t], D, E);
+        }
+        for (size_t i = chunks; i-- > 0;) {
+            const size_t t0 = n * T + i * c, R = llm_gemm_least(T - i * c, c);
+            memcpy(within, first + i * size, size * sizeof(float));
+            for (size_t r = 0; r + 1 < R; r++) {
+                const size_t t = t0 + r;
+                memcpy(within + (r + 1) * size, within + r * size, size * sizeof(float));
+                llm_linear_attn_delta_step(NULL, within + (r + 1) * size, q + t * D, k + t * D,
+                                           v + t * E, a[t], b[t], D, E);
+            }
+            for (size_t r = R; r-- > 0;) {
+                const size_t t = t0 + r;
+                llm_linear_attn_delta_step_backward(
+                    dq + t * D, dk + t * D, dv + t * E, da + t, db + t, dW + n * size, g + t * E,
+                    within + r * size, q + t * D, k + t * D, v + t * E, a[t], b[t], D, E);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
 /* @flash ---------------------------------------------------- FlashAttention
  *
  *     for each tile j of keys and values, for each tile i of queries:
