@@ -261,6 +261,9 @@
  *   mha                      Multi-head attention
  *   rope                     Rotary position embedding
  *   gqa                      Grouped-query attention
+ *   linear_attn              Linear attention
+ *   linear_attn_favor        Positive random features
+ *   linear_attn_delta        The delta rule as attention
  *   flash                    FlashAttention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
@@ -27885,9 +27888,9 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
  *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
  *     S_t = S_t-1 + phi(k_t) [v_t, 1]^T          phi(q_t) S_t = numerator, denominator
  *
- * If the weight of a pair is an inner product of features, the sum over the past can be taken before
- * the query is known: the past is a matrix S of D x (E + 1) numbers, however long it was, and the
- * layer is a recurrent net whose state is S. T positions cost T D E instead of T^2 D. The
+ * If the weight of a pair is an inner product of features, the sum over the past can be taken
+ * before the query is known: the past is a matrix S of D x (E + 1) numbers, however long it was,
+ * and the layer is a recurrent net whose state is S. T positions cost T D E instead of T^2 D. The
  * denominator is the numerator of a value that is always 1, so it is the last column of S. phi =
  * elu + 1 is positive: the weights stay an average. What is lost is softmax's sharpness: S holds a
  * sum of all pairs ever written, and to read one back the keys must be nearly orthogonal.
@@ -28138,8 +28141,8 @@ LLM_API void llm_linear_attn_favor_backward(float *dx, const float *dy, const fl
  * (b |k|^2 above 2 diverges).
  *
  * Position by position these are products of matrix and vector. In chunks they are products of
- * matrices: position r writes u_r k_r^T, u_r depends on the u before it in the chunk through k_r.k_j
- * only, so all of them solve one triangular system, and W is touched once a chunk.
+ * matrices: position r writes u_r k_r^T, u_r depends on the u before it in the chunk through
+ * k_r.k_j only, so all of them solve one triangular system, and W is touched once a chunk.
  *
  * source  Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight
  *         Programmers", eq. 20 to 24; Yang et al. 2024, "Parallelizing Linear Transformers with the
@@ -28212,7 +28215,8 @@ LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q,
 }
 
 /* The gradients of one position: dq, dk (D), dv (E), da, db += and dW (E,D) goes from that of W_t's
- * later uses to that of W_t-1's <- g (E) = dout and before = W_t-1. With W' = a W_t-1, y = v - W' k:
+ * later uses to that of W_t-1's <- g (E) = dout and before = W_t-1. With W' = a W_t-1, y = v - W'
+ * k:
  *
  *     dW += g q^T   dq = W_t^T g   dy = b dW k   db = y.(dW k)   dv = dy   dk = b dW^T y - W'^T dy
  *     dW' = dW - dy k^T            da = <dW', W_t-1>             dW_t-1 = a dW'            */
