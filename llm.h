@@ -5367,7 +5367,8 @@ LLM_API double llm_special_inverse_gamma(double a, double p) {
  * full precision, unless it is NULL. The start is I < (x/y)^a / (a B(a,b)); above the median a and
  * b change places. */
 LLM_API double llm_special_inverse_beta(double *y, double a, double b, double p) {
-    const bool inside = p > 0.0 && p<1.0, swap = p> 0.5;
+    const bool inside = p > 0.0 && p < 1.0;
+    const bool swap = p > 0.5;
     const double l = swap ? -log1p(-p) : -log(p), c = swap ? b : a, d = swap ? a : b;
     double t = p == 0.0 || p == 1.0 ? -(double)INFINITY : (double)NAN; /* log(x/y) */
     if (inside)
@@ -5775,16 +5776,16 @@ LLM_API double llm_categorical_logpmf(const llm_categorical_law *law, double k) 
     if (!(k >= 0.0 && k <= 1e15) || k != floor(k)) return k != k ? k : never;
     switch (law->kind) {
     case LLM_CATEGORICAL_BINOMIAL:
-        if (k > n || (p == 0.0 && k > 0.0) || (p == 1.0 && k < n)) return never;
-        if (k == 0.0 || k == n) /* 0 log 0 is 0 */
-            return (k > 0.0 ? k * log(p) : 0.0) + (k < n ? (n - k) * log1p(-p) : 0.0);
+        if (k > n) return never;
+        if (k == n) return n > 0.0 ? n * log(p) : 0.0;
+        if (k == 0.0) return n * log1p(-p);
         return llm_special_beta_front(k, n - k, p, q) + log(n / k / (n - k));
     case LLM_CATEGORICAL_POISSON:
         if (k == 0.0) return -n;
-        return n == 0.0 ? never : llm_special_gamma_front(k, n) - log(k);
+        return llm_special_gamma_front(k, n) - log(k);
     case LLM_CATEGORICAL_NEGATIVE:
         if (k == 0.0) return n * log(p);
-        return p == 1.0 ? never : llm_special_beta_front(n, k, p, q) - log(k);
+        return llm_special_beta_front(n, k, p, q) - log(k);
     default:
         if (k < 1.0) return never;
         return log(p) + (k > 1.0 ? (k - 1.0) * log1p(-p) : 0.0);
@@ -6220,9 +6221,9 @@ LLM_API double llm_conditional_gtest(double *G, const double *count, size_t X, s
 LLM_API void llm_conditional_counts(float *p, const int *tokens, size_t n, size_t V, float alpha) {
     for (size_t i = 0; i < V * V; i++) p[i] = alpha;
     for (size_t t = 0; t + 1 < n; t++) {
-        LLM_ASSERT(tokens[t] >= 0 && (size_t)tokens[t] < V && tokens[t + 1] >= 0 &&
-                   (size_t)tokens[t + 1] < V);
-        p[(size_t)tokens[t] * V + (size_t)tokens[t + 1]] += 1.0f;
+        const size_t i = (size_t)tokens[t], j = (size_t)tokens[t + 1]; /* a negative id is huge */
+        LLM_ASSERT(i < V && j < V);
+        p[i * V + j] += 1.0f;
     }
     for (size_t i = 0; i < V; i++) {
         double sum = 0.0;
@@ -6680,8 +6681,7 @@ LLM_API bool llm_mle_fit(llm_distribution *d, int kind, const float *x, size_t n
     double sum = 0.0, spread = 0.0;
     llm_argsort(order, x, n);
     d->kind = kind;
-    d->a = d->b = d->loc = 0.0;
-    d->scale = 0.0;
+    d->a = d->b = d->loc = d->scale = 0.0;
     if (n == 0) return false;
     const double min = (double)x[order[0]], max = (double)x[order[n - 1]];
     const double median = 0.5 * ((double)x[order[(n - 1) / 2]] + (double)x[order[n / 2]]);
@@ -6792,8 +6792,8 @@ LLM_API void llm_mle_ridge(double u[2], int family, const float *x, const bool *
  * then there is none inside, as for equal values or underdispersed counts. */
 LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
                               const bool *event, size_t n) {
-    double u[2], g[2], h[3], next[2], g2[2], h2[3];
-    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(log(theta[i]), -10.0), 10.0);
+    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(u[i], -10.0), 10.0);
     llm_mle_ridge(u, family, x, event, n);
     double l = llm_mle_eval(g, h, u, family, x, event, n);
     for (size_t k = 0; k < 100; k++) {
@@ -7392,8 +7392,7 @@ LLM_API void llm_entropy_logits_forward(float *h, float *lse, const float *z, si
             sum += e;
             mean += e * (double)(zn[i] - max);
         }
-        const double entropy = sum == 0.0 ? 0.0 : log(sum) - mean / sum;
-        h[n] = entropy < 0.0 ? 0.0f : (float)entropy; /* rounding; NaN stays NaN */
+        h[n] = sum == 0.0 ? 0.0f : (float)(log(sum) - mean / sum); /* sum >= 1, mean <= 0 */
         if (lse) lse[n] = sum == 0.0 ? -INFINITY : max + (float)log(sum);
     }
 }
@@ -7911,8 +7910,8 @@ LLM_API void llm_f_divergence_logits(float *d, float *dz, const float *dd, const
             for (size_t i = 0; i < V; i++) {
                 if (q[i] == 0.0f) continue; /* no slope is left to push with */
                 const double t = (double)pn[i] / (double)q[i];
-                const double f = t > 0.0 ? llm_f_divergence_f(&slope, kind, t, a) : at_zero;
-                const double g = t > 0.0 ? f - t * slope : at_zero;
+                double g = at_zero;
+                if (t > 0.0) g = llm_f_divergence_f(&slope, kind, t, a), g -= t * slope;
                 if (pass == 0)
                     mean += (double)q[i] * g;
                 else
@@ -8513,8 +8512,7 @@ LLM_API void llm_fisher_info_empirical(double *F, const float *p, const float *x
                                        size_t n, size_t K, size_t D, float *s) {
     for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
     for (size_t i = 0; i < n; i++) {
-        LLM_ASSERT(label[i] >= 0);
-        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D);
+        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D); /* -1 is huge */
         llm_fisher_info_accumulate(F, s, 1, K * D, 1.0 / (double)n);
     }
 }
@@ -9552,7 +9550,7 @@ LLM_API void llm_supervised_standardize_fit(float *mean, float *scale, const flo
             if (!isnan(off)) sum_sq += off * off;
         }
         mean[j] = (float)center;
-        scale[j] = count > 0.0 ? (float)sqrt(sum_sq / count) : 1.0f;
+        scale[j] = (float)sqrt(sum_sq / count); /* NaN where nothing is known */
         /* a constant column differs from its rounded mean by less than this */
         if (!(scale[j] > FLT_EPSILON * fabsf(mean[j]))) scale[j] = 1.0f;
     }
@@ -9577,7 +9575,7 @@ LLM_API float llm_supervised_mean(const float *y, size_t n) {
     return (float)(sum / (double)n);
 }
 LLM_API int llm_supervised_majority(const int *label, size_t n, size_t K, llm_arena *arena) {
-    LLM_ASSERT(n > 0 && K > 0);
+    LLM_ASSERT(n > 0);
     const size_t mark = arena->used;
     size_t *count = (size_t *)llm_arena_take(arena, K, sizeof(size_t)), best = 0;
     for (size_t k = 0; k < K; k++) count[k] = 0;
