@@ -17658,69 +17658,108 @@ LLM_API void llm_residual_unravel(float *y, float *length, const float *x, const
  *
  * source  Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from
  *         overfitting", section 9.1; Klambauer et al. 2017, "Self-normalizing neural networks"
- *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time)
- * needs   base rng
+ *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time; Monte Carlo)
+ * needs   base rng exp
  * see     @residual (stochastic depth), @attn_weights
  * topics  Dropout
  */
 
-/* scale (4): the factors of elements 4 block .. 4 block + 3 of the stream, 0 or 1 / (1 - p). */
-LLM_API void llm_dropout_block(float scale[4], float p, uint64_t seed, uint64_t block) {
+/* The factor of one element, 0 or 1 / (1 - p). */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    const uint64_t block = index / 4;
     const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t word[4];
     llm_rng_philox(word, counter, key);
-    for (size_t k = 0; k < 4; k++) {
-        const float u = (float)(word[k] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
-        scale[k] = u < p ? 0.0f : 1.0f / (1.0f - p);
+    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
+    return u < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+enum { LLM_DROPOUT_TILE = 128 }; /* elements that are decided together */
+
+/* keep (128): all bits of elements 128 tile .. 128 tile + 127 of the stream, or none: whether they
+ * stay. llm_rng_philox for 32 blocks, round by round: one instruction then works on many. */
+LLM_API void llm_dropout_tile(uint32_t keep[LLM_DROPOUT_TILE], float p, uint64_t seed,
+                              uint64_t tile) {
+    enum { B = LLM_DROPOUT_TILE / 4 };
+    uint32_t c0[B], c1[B], c2[B], c3[B], k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (size_t b = 0; b < B; b++) {
+        const uint64_t block = B * tile + b;
+        c0[b] = (uint32_t)block, c1[b] = (uint32_t)(block >> 32), c2[b] = c3[b] = 0;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (size_t b = 0; b < B; b++) {
+            const uint32_t x = c0[b], y = c2[b];
+            c0[b] = (uint32_t)((uint64_t)0xCD9E8D57u * y >> 32) ^ c1[b] ^ k0;
+            c2[b] = (uint32_t)((uint64_t)0xD2511F53u * x >> 32) ^ c3[b] ^ k1;
+            c1[b] = 0xCD9E8D57u * y;
+            c3[b] = 0xD2511F53u * x;
+        }
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    /* u >= p in integers: a product with a power of two is exact */
+    const uint32_t limit = (uint32_t)ceilf(p * 16777216.0f);
+    for (size_t b = 0; b < B; b++) {
+        keep[4 * b] = 0u - (uint32_t)(c0[b] >> 8 >= limit);
+        keep[4 * b + 1] = 0u - (uint32_t)(c1[b] >> 8 >= limit);
+        keep[4 * b + 2] = 0u - (uint32_t)(c2[b] >> 8 >= limit);
+        keep[4 * b + 3] = 0u - (uint32_t)(c3[b] >> 8 >= limit);
     }
 }
 
-/* The factor of one element. */
-LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
-    float scale[4];
-    llm_dropout_block(scale, p, seed, index / 4);
-    return scale[index % 4];
+/* How many tiles the elements offset .. offset + n - 1 touch. */
+LLM_API size_t llm_dropout_tiles(size_t n, uint64_t offset) {
+    const uint64_t size = LLM_DROPOUT_TILE;
+    return n ? (size_t)((offset + n - 1) / size - offset / size + 1) : 0;
 }
 
-/* How many blocks the elements offset .. offset + n - 1 touch. */
-LLM_API size_t llm_dropout_blocks(size_t n, uint64_t offset) {
-    return n ? (size_t)((offset + n - 1) / 4 - offset / 4 + 1) : 0;
+/* Draws the k-th of these tiles: elements *from .. *end - 1 of the array. Returns where the first
+ * of them stands in it. */
+LLM_API const uint32_t *llm_dropout_part(uint32_t keep[LLM_DROPOUT_TILE], size_t *from, size_t *end,
+                                         size_t k, size_t n, float p, uint64_t seed,
+                                         uint64_t offset) {
+    const size_t size = LLM_DROPOUT_TILE, skip = (size_t)(offset % size);
+    const size_t next = (k + 1) * size - skip;
+    *from = k ? k * size - skip : 0;
+    *end = next < n ? next : n;
+    llm_dropout_tile(keep, p, seed, offset / size + k);
+    return keep + (k ? 0 : skip);
 }
 
-/* y (n) <- x (n): element i is number offset + i of the stream seed. x is not read where it is
- * dropped. p = 0 copies, p = 1 gives zeros. y may be x. */
+/* y (n) <- x (n): element i is number offset + i of the stream seed. What x is where it is dropped
+ * does not matter, NaN included. p = 0 copies, p = 1 gives zeros. y may be x, which only the copy
+ * at the end has to know. */
 LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
                                  uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    const size_t blocks = llm_dropout_blocks(n, offset);
+    const size_t tiles = llm_dropout_tiles(n, offset);
+    const float scale = 1.0f / (1.0f - p);
     LLM_PARALLEL_FOR
-    for (size_t block = 0; block < blocks; block++) {
-        const uint64_t first = offset / 4 + block;
-        float scale[4];
-        llm_dropout_block(scale, p, seed, first);
-        for (size_t k = 0; k < 4; k++) {
-            const uint64_t i =
-                4 * first + k - offset; /* in front of offset it wraps: not below n */
-            if (i < n) y[i] = scale[k] == 0.0f ? 0.0f : scale[k] * x[i];
-        }
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        float out[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            out[i - from] = llm_exp_float(llm_exp_bits(scale * x[i]) & keep[i - from]);
+        memcpy(y + from, out, (end - from) * sizeof(float));
     }
 }
 
-/* dx (n) += <- dy (n), with forward's p, seed and offset. dy is not read where x was dropped. */
+/* dx (n) += <- dy (n), with forward's p, seed and offset. What dy is where x was dropped does not
+ * matter. */
 LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
                                   uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    const size_t blocks = llm_dropout_blocks(n, offset);
+    const size_t tiles = llm_dropout_tiles(n, offset);
+    const float scale = 1.0f / (1.0f - p);
     LLM_PARALLEL_FOR
-    for (size_t block = 0; block < blocks; block++) {
-        const uint64_t first = offset / 4 + block;
-        float scale[4];
-        llm_dropout_block(scale, p, seed, first);
-        for (size_t k = 0; k < 4; k++) {
-            const uint64_t i = 4 * first + k - offset;
-            if (i < n && scale[k] != 0.0f) dx[i] += scale[k] * dy[i];
-        }
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            dx[i] += llm_exp_float(llm_exp_bits(scale * dy[i]) & keep[i - from]);
     }
 }
 
@@ -17758,10 +17797,13 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
                                        uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p < 1.0f);
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    const size_t tiles = llm_dropout_tiles(n, offset);
     LLM_PARALLEL_FOR
-    for (size_t i = 0; i < n; i++) {
-        const bool kept = llm_dropout_scale(p, seed, offset + i) != 0.0f;
-        y[i] = a * ((kept ? x[i] : low) - p * low);
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++) y[i] = a * ((keep[i - from] ? x[i] : low) - p * low);
     }
 }
 
@@ -17769,9 +17811,26 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
 LLM_API void llm_dropout_alpha_backward(float *dx, const float *dy, size_t n, float p,
                                         uint64_t seed, uint64_t offset) {
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    const size_t tiles = llm_dropout_tiles(n, offset);
     LLM_PARALLEL_FOR
-    for (size_t i = 0; i < n; i++)
-        if (llm_dropout_scale(p, seed, offset + i) != 0.0f) dx[i] += a * dy[i];
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            if (keep[i - from]) dx[i] += a * dy[i];
+    }
+}
+
+/* Monte Carlo dropout: left on at inference, it makes the net a crowd whose spread says what they
+ * do not know. mean, m2 (n) take in y (n), the predictions of pass number pass = 0, 1, ..; the
+ * variance of `passes` of them is m2 / passes. One update at a time, no pass is kept. */
+LLM_API void llm_dropout_mc(float *mean, float *m2, const float *y, size_t n, size_t pass) {
+    for (size_t i = 0; i < n; i++) {
+        const float before = pass ? mean[i] : 0.0f, off = y[i] - before;
+        mean[i] = before + off / (float)(pass + 1);
+        m2[i] = (pass ? m2[i] : 0.0f) + off * (y[i] - mean[i]);
+    }
 }
 
 /* p / (1 - p) sum_j w_j^2 sum_i x_ij^2 <- w (C), x (N,C): what dropout of the inputs adds, on
