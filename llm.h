@@ -26810,6 +26810,131 @@ LLM_API void llm_eos_length_dist(double *p, const double *first, const double *t
     arena->used = mark;
 }
 
+/* @pad ------------------------------------------------------ Padding token
+ *
+ *     ids      7 8 9 . .    mask 1 1 1 0 0    labels 7 8 9 x x    position 0 1 2 2 2      x: ignored
+ *              5 . . . .         1 0 0 0 0           5 x x x x             0 0 0 0 0
+ *
+ * Texts have lengths and arrays have rows, so a batch is filled up with a token that means nothing.
+ * Nothing may depend on it: attention masks it, the loss ignores it, positions do not count it.
+ * Generation pads on the left, so that all rows go on at the same column. What is easily got wrong:
+ * most models have no pad token and use EOS; a label is then ignored for where it stands, never for
+ * which token it is, or the model learns no end. Padding also costs what tokens cost. Batches of
+ * similar lengths waste little of it. Leaving it out altogether (varlen) puts all rows behind each
+ * other, with the places where they begin, cu_seqlens, beside them.
+ *
+ * source  Hugging Face transformers, DataCollatorForLanguageModeling; Dao 2023, "FlashAttention-2"
+ *         (flash_attn_varlen_func, unpad_input and pad_input)
+ * needs   argsort arena cross_entropy
+ * see     @eos @bos (packing), @causal_attn
+ * topics  Padding Token
+ */
+
+/* n rounded up to a multiple. */
+LLM_API size_t llm_pad_round(size_t n, size_t multiple) {
+    LLM_ASSERT(multiple > 0);
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* The T of a batch: the longest of the texts which (B), rounded up. Text d is start[d] up to
+ * start[d + 1]. */
+LLM_API size_t llm_pad_length(const size_t *start, const size_t *which, size_t B, size_t multiple) {
+    size_t longest = 0;
+    for (size_t b = 0; b < B; b++) {
+        const size_t n = start[which[b] + 1] - start[which[b]];
+        if (n > longest) longest = n;
+    }
+    return llm_pad_round(longest, multiple);
+}
+
+/* ids, mask, labels, position (B,T; any may be NULL) <- the texts which (B), none longer than T.
+ * labels are the ids, not shifted. Positions count the tokens before; pads repeat the last one. */
+LLM_API void llm_pad_collate(int *ids, bool *mask, int *labels, int *position, const int *tokens,
+                             const size_t *start, const size_t *which, size_t B, size_t T, int pad,
+                             bool left) {
+    for (size_t b = 0; b < B; b++) {
+        const int *text = tokens + start[which[b]];
+        const size_t n = start[which[b] + 1] - start[which[b]];
+        LLM_ASSERT(n <= T);
+        const size_t from = left ? T - n : 0;
+        for (size_t t = 0, seen = 0; t < T; t++) {
+            const bool real = t >= from && t - from < n;
+            const size_t at = b * T + t;
+            seen += real;
+            if (ids) ids[at] = real ? text[t - from] : pad;
+            if (mask) mask[at] = real;
+            if (labels) labels[at] = real ? text[t - from] : (int)LLM_CROSS_ENTROPY_IGNORE;
+            if (position) position[at] = seen > 0 ? (int)seen - 1 : 0;
+        }
+    }
+}
+
+/* Batches of N texts, each of at most `budget` places, pads included; only a text that is longer
+ * than that is alone in one that exceeds it. order (N): the texts by length; batch (N + 1): the
+ * texts order[batch[k]] up to order[batch[k + 1]] are number k. Returns how many. The loader should
+ * draw the batches in random order: as they stand, short texts come first. Scratch: N floats and
+ * that of llm_argsort. */
+LLM_API size_t llm_pad_bucket(size_t *order, size_t *batch, const size_t *start, size_t N,
+                              size_t budget, size_t multiple, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *length = llm_arena_floats(arena, N);
+    for (size_t d = 0; d < N; d++) {
+        LLM_ASSERT(start[d + 1] - start[d] < 1 << 24); /* a float is exact */
+        length[d] = (float)(start[d + 1] - start[d]);
+    }
+    llm_argsort(order, length, N);
+    size_t batches = 0;
+    for (size_t i = 0, first = 0; i < N; i++) { /* the last one in is the longest */
+        const size_t T = llm_pad_length(start, order + i, 1, multiple);
+        if (i == 0 || (i + 1 - first) * T > budget) batch[batches++] = first = i;
+    }
+    batch[batches] = N;
+    arena->used = mark;
+    return batches;
+}
+
+/* The share of places that hold a pad, in batches of the texts in this order. */
+LLM_API double llm_pad_waste(const size_t *start, const size_t *order, const size_t *batch,
+                             size_t batches, size_t multiple) {
+    size_t real = 0, places = 0;
+    for (size_t k = 0; k < batches; k++) {
+        const size_t B = batch[k + 1] - batch[k];
+        places += B * llm_pad_length(start, order + batch[k], B, multiple);
+        for (size_t i = batch[k]; i < batch[k + 1]; i++) real += start[order[i] + 1] - start[order[i]];
+    }
+    return places > 0 ? 1.0 - (double)real / (double)places : 0.0;
+}
+
+/* The layout without padding: cu (B + 1) gets the first row of each text and N, the number of all
+ * tokens, which is returned; index (N) where in mask (B,T) each of them stands, place (B,T) its
+ * number, -1 for a pad. index and place have room for B T; either may be NULL. */
+LLM_API size_t llm_pad_varlen(int *cu, int *index, int *place, const bool *mask, size_t B,
+                              size_t T) {
+    LLM_ASSERT(B * T <= INT_MAX);
+    size_t N = 0;
+    for (size_t at = 0; at < B * T; at++) {
+        if (at % T == 0) cu[at / T] = (int)N;
+        if (place) place[at] = mask[at] ? (int)N : -1;
+        if (!mask[at]) continue;
+        if (index) index[N] = (int)at;
+        N++;
+    }
+    for (size_t b = T > 0 ? B : 0; b <= B; b++) cu[b] = (int)N;
+    return N;
+}
+
+/* y (rows,C) <- row from[r] of x for each row r, zeros where that is -1; with `add`, y +=. Unpad is
+ * from = index, repad from = place. Each is the other's transpose, so the gradient of one is the
+ * other one with add. */
+LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows, size_t C,
+                          bool add) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < C; c++) {
+            const float moved = from[r] < 0 ? 0.0f : x[(size_t)from[r] * C + c];
+            y[r * C + c] = add ? y[r * C + c] + moved : moved;
+        }
+}
+
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
 /* @qkv ------------------------------------------------------ Query, key and value projections
