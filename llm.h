@@ -253,6 +253,10 @@
  *   tokenizer                Tokenizer
  * 12-attn                    ATTENTION AND POSITION
  *   qkv                      Query, key and value projections
+ *   attn_score               Score functions
+ *   attn_scale               Why 1/sqrt(d)
+ *   attn_mask                Attention masks
+ *   causal_mask              Causal mask
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
  *   rope                     Rotary position embedding
@@ -27044,6 +27048,546 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
 }
 
+/* @attn_score ----------------------------------------------- Score functions
+ *
+ *     dot       s_ij = q_i.k_j                        general   s_ij = q_i.W k_j
+ *     cosine    s_ij = g q_i.k_j / (|q_i| |k_j|)      l2        s_ij = -g |q_i - k_j|^2
+ *     capped    s_ij = c tanh(g q_i.k_j / c)          additive  s_ij = v.tanh(q_i + k_j)
+ *
+ * How well key j answers query i. Everything but the last is made of products, which is why the dot
+ * product won: the additive score (@attention) needs a tanh for each of Tq Tk D numbers. A longer
+ * key wins more often under the dot product; cosine removes the lengths, and then needs a gain g,
+ * learned, or softmax would see scores in [-1, 1] and stay flat. l2 ranks as dot does when keys are
+ * equally long, and prefers the nearest otherwise. The cap (Gemma 2 and Grok: c = 50 and 30) leaves
+ * small scores alone and keeps large ones from growing until softmax has no gradient.
+ *
+ * source  Luong, Pham & Manning 2015, eq. 8; Henry et al. 2020, "Query-Key Normalization for
+ *         Transformers", eq. 5; Gemma Team 2024, "Gemma 2", section 2 (soft cap); Kim, Papamakarios
+ *         & Mnih 2021, "The Lipschitz Constant of Self-Attention" (l2)
+ * needs   matmul vector_norm tanh
+ * see     @attention (additive), @luong, @attn_scale, @causal_attn
+ * topics  Attention Score
+ */
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D): a linear layer whose weights are the keys. */
+LLM_API void llm_attn_score_dot_forward(float *s, const float *q, const float *k, size_t Tq,
+                                        size_t Tk, size_t D) {
+    llm_matmul_forward(s, q, k, NULL, Tq, D, Tk);
+}
+
+/* dq (Tq,D), dk (Tk,D) += <- ds (Tq,Tk) and forward's q, k; either may be NULL. */
+LLM_API void llm_attn_score_dot_backward(float *dq, float *dk, const float *ds, const float *q,
+                                         const float *k, size_t Tq, size_t Tk, size_t D) {
+    llm_matmul_backward(dq, dk, NULL, ds, q, k, Tq, D, Tk);
+}
+
+/* s (Tq,Tk) <- q (Tq,Dq), k (Tk,Dk), w (Dq,Dk). Keys are mapped once: W k_j, then dot. Scratch:
+ * Tk Dq floats, given back. */
+LLM_API void llm_attn_score_general_forward(float *s, const float *q, const float *k,
+                                            const float *w, size_t Tq, size_t Tk, size_t Dq,
+                                            size_t Dk, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *mapped = llm_arena_floats(arena, Tk * Dq);
+    llm_matmul_forward(mapped, k, w, NULL, Tk, Dk, Dq);
+    llm_matmul_forward(s, q, mapped, NULL, Tq, Dq, Tk);
+    arena->used = mark;
+}
+
+/* dq, dk, dw += <- ds (Tq,Tk) and forward's q, k, w; any may be NULL. Scratch: 2 Tk Dq floats. */
+LLM_API void llm_attn_score_general_backward(float *dq, float *dk, float *dw, const float *ds,
+                                             const float *q, const float *k, const float *w,
+                                             size_t Tq, size_t Tk, size_t Dq, size_t Dk,
+                                             llm_arena *arena) {
+    const size_t mark = arena->used, n = Tk * Dq;
+    float *mapped = llm_arena_floats(arena, n), *dmapped = llm_arena_floats(arena, n);
+    llm_matmul_forward(mapped, k, w, NULL, Tk, Dk, Dq);
+    for (size_t i = 0; i < n; i++) dmapped[i] = 0.0f;
+    llm_matmul_backward(dq, dmapped, NULL, ds, q, mapped, Tq, Dq, Tk);
+    llm_matmul_backward(dk, dw, NULL, dmapped, k, w, Tk, Dk, Dq);
+    arena->used = mark;
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D). Rows shorter than eps have no direction: 0 with everybody.
+ * Scratch: (Tq + Tk) D floats, given back. */
+LLM_API void llm_attn_score_cosine_forward(float *s, const float *q, const float *k, float gain,
+                                           size_t Tq, size_t Tk, size_t D, float eps,
+                                           llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, Tq * D), *w = llm_arena_floats(arena, Tk * D);
+    llm_vector_norm_unit(u, NULL, q, Tq, D, eps);
+    llm_vector_norm_unit(w, NULL, k, Tk, D, eps);
+    llm_matmul_forward(s, u, w, NULL, Tq, D, Tk);
+    for (size_t i = 0; i < Tq * Tk; i++) s[i] *= gain;
+    arena->used = mark;
+}
+
+/* dq, dk, dgain (1) += <- ds (Tq,Tk) and forward's q, k, gain, eps; any may be NULL.
+ *
+ * With unit rows u_i and w_j: du_i = g sum_j ds_ij w_j, and sum_i u_i.du_i is g times the gradient
+ * of g. Through the unit rows goes what is across them: nothing makes a query longer. Scratch:
+ * (Tq + Tk) (2 D + 1) floats. */
+LLM_API void llm_attn_score_cosine_backward(float *dq, float *dk, float *dgain, const float *ds,
+                                            const float *q, const float *k, float gain, size_t Tq,
+                                            size_t Tk, size_t D, float eps, llm_arena *arena) {
+    const size_t mark = arena->used, n = Tq * D, m = Tk * D;
+    float *u = llm_arena_floats(arena, n), *w = llm_arena_floats(arena, m);
+    float *du = llm_arena_floats(arena, n), *dw = llm_arena_floats(arena, m);
+    float *q_length = llm_arena_floats(arena, Tq), *k_length = llm_arena_floats(arena, Tk);
+    llm_vector_norm_unit(u, q_length, q, Tq, D, eps);
+    llm_vector_norm_unit(w, k_length, k, Tk, D, eps);
+    for (size_t i = 0; i < n; i++) du[i] = 0.0f;
+    for (size_t i = 0; i < m; i++) dw[i] = 0.0f;
+    llm_matmul_backward(du, dw, NULL, ds, u, w, Tq, D, Tk);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)u[i] * (double)du[i];
+    if (dgain) *dgain += (float)sum;
+    for (size_t i = 0; i < n; i++) du[i] *= gain;
+    for (size_t i = 0; i < m; i++) dw[i] *= gain;
+    if (dq) llm_vector_norm_unit_backward(dq, du, u, q_length, Tq, D, eps);
+    if (dk) llm_vector_norm_unit_backward(dk, dw, w, k_length, Tk, D, eps);
+    arena->used = mark;
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D). The differences are squared, not 2 q.k - |q|^2 - |k|^2, where
+ * two large numbers would leave the digits of a small one. */
+LLM_API void llm_attn_score_l2_forward(float *s, const float *q, const float *k, float gain,
+                                       size_t Tq, size_t Tk, size_t D) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < Tq; i++) {
+        for (size_t j = 0; j < Tk; j++) {
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t d = 0; d < D; d++)
+                sum += (q[i * D + d] - k[j * D + d]) * (q[i * D + d] - k[j * D + d]);
+            s[i * Tk + j] = -gain * sum;
+        }
+    }
+}
+
+/* dq, dk += <- ds (Tq,Tk) and forward's q, k, gain; either may be NULL. dq_i = sum_j 2 g ds_ij
+ * (k_j - q_i): the query walks towards keys that should score more. */
+LLM_API void llm_attn_score_l2_backward(float *dq, float *dk, const float *ds, const float *q,
+                                        const float *k, float gain, size_t Tq, size_t Tk,
+                                        size_t D) {
+    for (size_t i = 0; i < Tq; i++) {
+        for (size_t j = 0; j < Tk; j++) {
+            const float g = 2.0f * gain * ds[i * Tk + j];
+            for (size_t d = 0; d < D; d++) {
+                const float step = g * (k[j * D + d] - q[i * D + d]);
+                if (dq) dq[i * D + d] += step;
+                if (dk) dk[j * D + d] -= step;
+            }
+        }
+    }
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D): c tanh(gain q.k / c). */
+LLM_API void llm_attn_score_capped_forward(float *s, const float *q, const float *k, float gain,
+                                           float cap, size_t Tq, size_t Tk, size_t D) {
+    llm_matmul_forward(s, q, k, NULL, Tq, D, Tk);
+    for (size_t i = 0; i < Tq * Tk; i++) s[i] *= gain;
+    llm_tanh_cap_forward(s, s, Tq * Tk, cap);
+}
+
+/* dq, dk += <- ds (Tq,Tk) and forward's result s, q, k, gain, cap; either may be NULL. The slope of
+ * the cap is 1 - (s/c)^2. Scratch: Tq Tk floats, given back. */
+LLM_API void llm_attn_score_capped_backward(float *dq, float *dk, const float *ds, const float *s,
+                                            const float *q, const float *k, float gain, float cap,
+                                            size_t Tq, size_t Tk, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used, n = Tq * Tk;
+    float *inner = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) inner[i] = 0.0f;
+    llm_tanh_cap_backward(inner, ds, s, n, cap);
+    for (size_t i = 0; i < n; i++) inner[i] *= gain;
+    llm_matmul_backward(dq, dk, NULL, inner, q, k, Tq, D, Tk);
+    arena->used = mark;
+}
+
+enum {
+    LLM_ATTN_SCORE_DOT,
+    LLM_ATTN_SCORE_GENERAL,
+    LLM_ATTN_SCORE_COSINE,
+    LLM_ATTN_SCORE_L2,
+    LLM_ATTN_SCORE_CAPPED,
+    LLM_ATTN_SCORE_ADDITIVE
+};
+
+/* Additions and multiplications; tanh and roots, tens of them each; bytes in and out, floats. */
+typedef struct {
+    double flops, special, bytes;
+} llm_attn_score_work;
+
+/* The work of one forward call; queries, keys and hidden units of the additive score all of D. */
+LLM_API llm_attn_score_work llm_attn_score_count(int form, size_t Tq, size_t Tk, size_t D) {
+    const double q = (double)Tq, k = (double)Tk, d = (double)D, pairs = q * k;
+    llm_attn_score_work work = {2.0 * pairs * d, 0.0, 4.0 * ((q + k) * d + pairs)};
+    if (form == LLM_ATTN_SCORE_GENERAL) work.flops += 2.0 * k * d * d, work.bytes += 4.0 * d * d;
+    if (form == LLM_ATTN_SCORE_COSINE) {
+        work.flops += 3.0 * (q + k) * d + pairs; /* squares, sums and products of the rows; g */
+        work.special = q + k;
+    }
+    if (form == LLM_ATTN_SCORE_L2) work.flops = (3.0 * d + 1.0) * pairs;
+    if (form == LLM_ATTN_SCORE_CAPPED) work.flops += 3.0 * pairs, work.special = pairs;
+    if (form == LLM_ATTN_SCORE_ADDITIVE) {
+        work.flops = 3.0 * pairs * d;
+        work.special = pairs * d;
+        work.bytes += 4.0 * d;
+    }
+    return work;
+}
+
+/* @attn_scale ----------------------------------------------- Why 1/sqrt(d)
+ *
+ *     s_ij = c q_i.k_j          c = 1/sqrt(D)
+ *
+ * The product of two random vectors of D numbers of variance 1 is a sum of D numbers of variance 1:
+ * its variance is D. Softmax of scores that differ by sqrt(D) = 20 is one-hot, and its Jacobian
+ * diag(p) - p p^T, through which all gradients of queries and keys must pass, is nearly zero. With
+ * c = 1/sqrt(D) scores start at variance 1 whatever D is. Once q and k have learned to agree, their
+ * product grows like D and not like sqrt(D), so muP, which wants one learning rate for all widths,
+ * divides by D. Over more keys softmax spreads out: a factor log T / log T_train sharpens it again.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1; Yang et al. 2022,
+ *         "Tensor Programs V", definition 4.1 (1/D); Chiang & Cholak 2022, "Overcoming a
+ *         Theoretical Limitation of Self-Attention" (log T)
+ * needs   matmul
+ * see     @attn_score, @causal_attn, @weight_init
+ * topics  What is a scaled attention score?
+ */
+
+/* The factor c for heads of D dimensions. Gemma 2 27B has D = 128 and asks for 144, the width over
+ * the number of heads: then D is that number. */
+LLM_API float llm_attn_scale_sqrt(size_t D) {
+    LLM_ASSERT(D > 0);
+    return (float)(1.0 / sqrt((double)D));
+}
+
+/* muP's factor, equal to 1/sqrt(D) at the width at which the learning rate was found: base. */
+LLM_API float llm_attn_scale_mup(size_t D, size_t base) {
+    LLM_ASSERT(D > 0);
+    return (float)(sqrt((double)base) / (double)D);
+}
+
+/* What c is multiplied by at position T, counted from 1, when training ended at T_train. */
+LLM_API float llm_attn_scale_length(size_t T, size_t T_train) {
+    LLM_ASSERT(T_train > 1);
+    return T > T_train ? (float)(log((double)T) / log((double)T_train)) : 1.0f;
+}
+
+/* s (Tq,Tk) <- q (Tq,D), k (Tk,D). The queries are scaled, not the scores: D numbers a row, not Tk,
+ * and a score that would overflow half precision never exists. Scratch: Tq D floats, given back. */
+LLM_API void llm_attn_scale_forward(float *s, const float *q, const float *k, float scale,
+                                    size_t Tq, size_t Tk, size_t D, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *scaled = llm_arena_floats(arena, Tq * D);
+    for (size_t i = 0; i < Tq * D; i++) scaled[i] = scale * q[i];
+    llm_matmul_forward(s, scaled, k, NULL, Tq, D, Tk);
+    arena->used = mark;
+}
+
+/* dq (Tq,D), dk (Tk,D) += <- ds (Tq,Tk) and forward's q, k, scale; either may be NULL. Both have
+ * the factor: dQ = c dS K, dK = dS^T (c Q). Scratch: 2 Tq D floats. */
+LLM_API void llm_attn_scale_backward(float *dq, float *dk, const float *ds, const float *q,
+                                     const float *k, float scale, size_t Tq, size_t Tk, size_t D,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used, n = Tq * D;
+    float *scaled = llm_arena_floats(arena, n), *dscaled = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) scaled[i] = scale * q[i], dscaled[i] = 0.0f;
+    llm_matmul_backward(dq ? dscaled : NULL, dk, NULL, ds, scaled, k, Tq, D, Tk);
+    for (size_t i = 0; dq && i < n; i++) dq[i] += scale * dscaled[i];
+    arena->used = mark;
+}
+
+/* What softmax makes of a row of scores: its largest weight, entropy in nats, and the Frobenius
+ * norm of the Jacobian diag(p) - p p^T, which bounds the gradient that comes through. */
+typedef struct {
+    double max, entropy, jacobian;
+} llm_attn_scale_row;
+
+/* <- s (n), n > 0, finite.
+ *
+ * The norm's square is sum_ij (p_i [i = j] - p_i p_j)^2 = sum_i p_i^2 ((1 - p_i)^2 + sum_{j != i}
+ * p_j^2). For the largest p, 1 - p is the sum of the others: near one-hot the subtraction would
+ * leave rounding. */
+LLM_API llm_attn_scale_row llm_attn_scale_of_row(const float *s, size_t n) {
+    LLM_ASSERT(n > 0);
+    llm_attn_scale_row row;
+    size_t top = 0;
+    for (size_t i = 1; i < n; i++)
+        if (s[i] > s[top]) top = i;
+    double others = 0.0, squares = 0.0, mean_score = 0.0;
+    for (size_t i = 0; i < n; i++) { /* weights against the top's, which is 1 */
+        const double gap = (double)s[i] - (double)s[top], e = exp(gap);
+        mean_score += e * gap;
+        if (i != top) others += e, squares += e * e;
+    }
+    const double sum = 1.0 + others;
+    row.max = 1.0 / sum;
+    row.entropy = log(sum) - mean_score / sum; /* - sum p log p, log p = gap - log sum */
+    double total = others * others + squares;
+    for (size_t i = 0; i < n; i++) {
+        const double e = exp((double)s[i] - (double)s[top]);
+        if (i != top) total += e * e * ((sum - e) * (sum - e) + 1.0 + squares - e * e);
+    }
+    row.jacobian = sqrt(total) / (sum * sum);
+    return row;
+}
+
+/* s (T,T) <- scores of T random queries and keys of D numbers of variance 1. Scratch: 3 T D floats,
+ * given back. */
+LLM_API void llm_attn_scale_draw(float *s, float scale, size_t T, size_t D, llm_rng *rng,
+                                 llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *q = llm_arena_floats(arena, T * D), *k = llm_arena_floats(arena, T * D);
+    llm_rng_normal_fill(rng, q, T * D);
+    llm_rng_normal_fill(rng, k, T * D);
+    llm_attn_scale_forward(s, q, k, scale, T, T, D, arena);
+    arena->used = mark;
+}
+
+/* @attn_mask ------------------------------------------------ Attention masks
+ *
+ *     query i may see key j          <=>          allowed(m, i, j)
+ *
+ * A mask is a rule, and the table of Tq Tk bits only one way to write it down. Here it is a rule:
+ * causal, a window, a prefix that all may see, documents packed into one row, padding, and any of
+ * them joined by and, or. A kernel that works in tiles asks once a tile: nothing allowed (skipped,
+ * neither loaded nor computed), all allowed (no test inside), or some. A causal mask leaves half
+ * of the tiles, a window a band. Masks act before softmax: weights that are set to zero afterwards
+ * have taken their share of the sum, and what is masked is felt.
+ *
+ * true means "may be seen", as in FlexAttention and scaled_dot_product_attention; @mha takes
+ * torch.nn.MultiheadAttention's arrays, in which true means masked.
+ *
+ * source  Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention
+ *         Kernels", section 3; Dao 2023, "FlashAttention-2", section 3.1 (skipped tiles)
+ * needs   -
+ * see     @causal_mask, @masked_score, @sliding_window, @flash
+ * topics  Attention Mask
+ */
+
+enum {
+    LLM_ATTN_MASK_ALL,      /* no restriction */
+    LLM_ATTN_MASK_CAUSAL,   /* j <= i + first */
+    LLM_ATTN_MASK_WINDOW,   /* |i + first - j| < size: with CAUSAL, size keys, i's own included */
+    LLM_ATTN_MASK_PREFIX,   /* j < size */
+    LLM_ATTN_MASK_DOCUMENT, /* document[i + first] == document[j] */
+    LLM_ATTN_MASK_KEYS,     /* present[j] */
+    LLM_ATTN_MASK_AND,
+    LLM_ATTN_MASK_OR
+};
+
+/* The rule. Query i stands at position i + first among the keys: first is 0 in training and the
+ * number of cached keys in decoding. Arrays and the parts a, b are the caller's and not copied. */
+typedef struct llm_attn_mask {
+    int kind;
+    size_t first, size;
+    const size_t *document;
+    const bool *present;
+    const struct llm_attn_mask *a, *b;
+} llm_attn_mask;
+
+/* A rule by itself: DOCUMENT and KEYS then get their array. */
+LLM_API llm_attn_mask llm_attn_mask_make(int kind, size_t first, size_t size) {
+    LLM_ASSERT(kind >= LLM_ATTN_MASK_ALL && kind <= LLM_ATTN_MASK_OR);
+    llm_attn_mask m;
+    m.kind = kind, m.first = first, m.size = size;
+    m.document = NULL, m.present = NULL, m.a = m.b = NULL;
+    return m;
+}
+
+/* a and b, a or b, for kind AND, OR. */
+LLM_API llm_attn_mask llm_attn_mask_join(int kind, const llm_attn_mask *a, const llm_attn_mask *b) {
+    LLM_ASSERT(kind == LLM_ATTN_MASK_AND || kind == LLM_ATTN_MASK_OR);
+    llm_attn_mask m = llm_attn_mask_make(kind, 0, 0);
+    m.a = a, m.b = b;
+    return m;
+}
+
+/* May query i see key j? */
+LLM_API bool llm_attn_mask_allowed(const llm_attn_mask *m, size_t i, size_t j) {
+    const size_t at = i + m->first;
+    switch (m->kind) {
+    case LLM_ATTN_MASK_CAUSAL:
+        return j <= at;
+    case LLM_ATTN_MASK_WINDOW:
+        return (at > j ? at - j : j - at) < m->size;
+    case LLM_ATTN_MASK_PREFIX:
+        return j < m->size;
+    case LLM_ATTN_MASK_DOCUMENT:
+        return m->document[at] == m->document[j];
+    case LLM_ATTN_MASK_KEYS:
+        return m->present[j];
+    case LLM_ATTN_MASK_AND:
+        return llm_attn_mask_allowed(m->a, i, j) && llm_attn_mask_allowed(m->b, i, j);
+    case LLM_ATTN_MASK_OR:
+        return llm_attn_mask_allowed(m->a, i, j) || llm_attn_mask_allowed(m->b, i, j);
+    default:
+        return true;
+    }
+}
+
+/* document (T) <- start (n+1), T = start[n]: text d is positions start[d] .. start[d+1]-1, which
+ * kernels call cu_seqlens. A text may be empty. */
+LLM_API void llm_attn_mask_documents(size_t *document, const size_t *start, size_t n) {
+    LLM_ASSERT(start[0] == 0);
+    for (size_t d = 0; d < n; d++) {
+        LLM_ASSERT(start[d] <= start[d + 1]);
+        for (size_t t = start[d]; t < start[d + 1]; t++) document[t] = d;
+    }
+}
+
+/* present (B,T) <- length (B): the first length tokens are there, or with left the last ones, as
+ * batches are padded that go on to generate. */
+LLM_API void llm_attn_mask_from_padding(bool *present, const size_t *length, size_t B, size_t T,
+                                        bool left) {
+    for (size_t b = 0; b < B; b++) {
+        LLM_ASSERT(length[b] <= T);
+        for (size_t t = 0; t < T; t++)
+            present[b * T + t] = left ? t >= T - length[b] : t < length[b];
+    }
+}
+
+/* allowed (Tq,Tk) <- the rule. */
+LLM_API void llm_attn_mask_dense_bool(bool *allowed, const llm_attn_mask *m, size_t Tq, size_t Tk) {
+    for (size_t i = 0; i < Tq; i++)
+        for (size_t j = 0; j < Tk; j++) allowed[i * Tk + j] = llm_attn_mask_allowed(m, i, j);
+}
+
+/* bias (Tq,Tk) <- the rule: 0 or -inf, to be added to scores. */
+LLM_API void llm_attn_mask_dense_additive(float *bias, const llm_attn_mask *m, size_t Tq,
+                                          size_t Tk) {
+    for (size_t i = 0; i < Tq; i++)
+        for (size_t j = 0; j < Tk; j++)
+            bias[i * Tk + j] = llm_attn_mask_allowed(m, i, j) ? 0.0f : -INFINITY;
+}
+
+enum { LLM_ATTN_MASK_EMPTY, LLM_ATTN_MASK_FULL, LLM_ATTN_MASK_PARTIAL };
+
+/* What a tile of high queries and wide keys from i, j on is. Of the pairs that exist: beyond Tq and
+ * Tk a kernel has to look anyway. Most partial tiles are known to be so after a few pairs. */
+LLM_API int llm_attn_mask_tile(const llm_attn_mask *m, size_t i, size_t j, size_t high, size_t wide,
+                               size_t Tq, size_t Tk) {
+    bool some = false, all = true;
+    for (size_t r = i; r < i + high && r < Tq; r++) {
+        for (size_t c = j; c < j + wide && c < Tk; c++) {
+            const bool yes = llm_attn_mask_allowed(m, r, c);
+            some = some || yes, all = all && yes;
+            if (some && !all) return LLM_ATTN_MASK_PARTIAL;
+        }
+    }
+    return some ? LLM_ATTN_MASK_FULL : LLM_ATTN_MASK_EMPTY;
+}
+
+/* The tiles that are not empty, by rows of tiles: those of row r are entries first[r] ..
+ * first[r+1]-1 of column, the tile's column, and full, true where no test is needed inside. first
+ * has ceil(Tq/high) + 1 entries; column and full as many as there are tiles, or NULL: count only.
+ * Returns their number. */
+LLM_API size_t llm_attn_mask_blocks(size_t *first, size_t *column, bool *full,
+                                    const llm_attn_mask *m, size_t Tq, size_t Tk, size_t high,
+                                    size_t wide) {
+    LLM_ASSERT(high > 0 && wide > 0);
+    size_t count = 0, row = 0;
+    for (size_t i = 0; i < Tq; i += high) {
+        first[row++] = count;
+        for (size_t j = 0; j < Tk; j += wide) {
+            const int kind = llm_attn_mask_tile(m, i, j, high, wide, Tq, Tk);
+            if (kind == LLM_ATTN_MASK_EMPTY) continue;
+            if (column) column[count] = j / wide;
+            if (full) full[count] = kind == LLM_ATTN_MASK_FULL;
+            count++;
+        }
+    }
+    first[row] = count;
+    return count;
+}
+
+/* @causal_mask ---------------------------------------------- Causal mask
+ *
+ *     top left       j <= i                 key and query 0 stand side by side
+ *     bottom right   j <= i + Tk - Tq       the last key and the last query do
+ *
+ * A position may see itself and what came before it; so all next-token predictions of a text can be
+ * trained at once. With as many queries as keys that is one triangle. With fewer queries than keys
+ * (decoding with a cache) only the bottom-right reading is causal; the top-left one, torch's
+ * is_causal, would let the newest token see nothing but the oldest. FlashAttention changed from one
+ * to the other in release 2.1. With more queries than keys, nothing is seen by the first rows of
+ * the bottom-right mask, and their output is zero.
+ *
+ * Half of the square is never touched: kernels visit the tiles on and below the diagonal, and test
+ * pairs only in those on it. Rows of tiles then differ in work, the last being n times the first:
+ * paired first with last, second with last but one, they are all alike.
+ *
+ * source  Dao 2023, "FlashAttention-2", section 3.1; the README of flash-attention, release 2.1
+ * needs   -
+ * see     @attn_mask (as a rule among others), @masked_score, @causal_attn
+ * topics  Causal Mask
+ */
+
+enum { LLM_CAUSAL_MASK_TOP_LEFT, LLM_CAUSAL_MASK_BOTTOM_RIGHT };
+
+/* How many keys query i of Tq sees, the first ones of Tk. */
+LLM_API size_t llm_causal_mask_seen(size_t i, size_t Tq, size_t Tk, int align) {
+    LLM_ASSERT(i < Tq);
+    if (align == LLM_CAUSAL_MASK_TOP_LEFT) return i + 1 < Tk ? i + 1 : Tk;
+    const size_t end = i + 1 + Tk; /* less Tq, which may be more */
+    return end > Tq ? end - Tq : 0;
+}
+
+/* May query i of Tq see key j of Tk? */
+LLM_API bool llm_causal_mask_allowed(size_t i, size_t j, size_t Tq, size_t Tk, int align) {
+    return j < llm_causal_mask_seen(i, Tq, Tk, align);
+}
+
+/* One tile to visit: queries from row high on, keys from column wide on; some of its pairs are
+ * masked where the diagonal goes through it. */
+typedef struct {
+    size_t row, column;
+    bool diagonal;
+} llm_causal_mask_tile;
+
+/* tile <- the tiles of high queries and wide keys in which something is allowed, row by row; NULL
+ * counts only. Returns their number: n (n + 1) / 2 of n^2 for square ones. Of a row the last query
+ * sees most and the first least. */
+LLM_API size_t llm_causal_mask_tiles(llm_causal_mask_tile *tile, size_t Tq, size_t Tk, size_t high,
+                                     size_t wide, int align) {
+    LLM_ASSERT(high > 0 && wide > 0);
+    size_t count = 0;
+    for (size_t i = 0; i < Tq; i += high) {
+        const size_t last = Tq - i < high ? Tq - 1 : i + high - 1;
+        const size_t least = llm_causal_mask_seen(i, Tq, Tk, align);
+        const size_t most = llm_causal_mask_seen(last, Tq, Tk, align);
+        for (size_t j = 0; j < most; j += wide) {
+            const size_t end = Tk - j < wide ? Tk : j + wide;
+            if (tile) {
+                tile[count].row = i / high, tile[count].column = j / wide;
+                tile[count].diagonal = least < end;
+            }
+            count++;
+        }
+    }
+    return count;
+}
+
+/* packed (T(T+1)/2) <- x (T,T): row i has i + 1 entries. Above the diagonal x is not read. */
+LLM_API void llm_causal_mask_pack(float *packed, const float *x, size_t T) {
+    for (size_t i = 0; i < T; i++)
+        memcpy(packed + i * (i + 1) / 2, x + i * T, (i + 1) * sizeof(float));
+}
+
+/* x (T,T) <- packed, with fill above the diagonal: 0 for weights, -inf for scores. */
+LLM_API void llm_causal_mask_unpack(float *x, const float *packed, size_t T, float fill) {
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < T; j++) x[i * T + j] = j <= i ? packed[i * (i + 1) / 2 + j] : fill;
+}
+
+/* order (n) <- 0, n-1, 1, n-2, ...: rows of tiles two by two, each pair n + 1 tiles of work; where
+ * n is odd, the middle row is left, with half of that. Workers take pairs in turn. The same order
+ * shares out a long text among the devices of ring attention. */
+LLM_API void llm_causal_mask_balance(size_t *order, size_t n) {
+    for (size_t k = 0; k < n; k++) order[k] = k % 2 ? n - 1 - k / 2 : k / 2;
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -27719,6 +28263,410 @@ LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, siz
 /* Bytes of a cache for T tokens of one text: keys and values of L layers. */
 LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
     return 2 * L * Hkv * D * T * bytes;
+}
+
+/* @linear_attn ---------------------------------------------- Linear attention
+ *
+ *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
+ *     S_t = S_t-1 + phi(k_t) [v_t, 1]^T          phi(q_t) S_t = numerator, denominator
+ *
+ * If the weight of a pair is an inner product of features, the sum over the past can be taken before
+ * the query is known: the past is a matrix S of D x (E + 1) numbers, however long it was, and the
+ * layer is a recurrent net whose state is S. T positions cost T D E instead of T^2 D. The
+ * denominator is the numerator of a value that is always 1, so it is the last column of S. phi =
+ * elu + 1 is positive: the weights stay an average. What is lost is softmax's sharpness: S holds a
+ * sum of all pairs ever written, and to read one back the keys must be nearly orthogonal.
+ *
+ * Three forms of one sum: all pairs, step by step, and in chunks, which the processor likes best:
+ * matrix products inside a chunk, S between chunks.
+ *
+ * source  Katharopoulos et al. 2020, "Transformers are RNNs: Fast Autoregressive Transformers with
+ *         Linear Attention", eq. 7 to 12, 16 to 20; Hua et al. 2022, "Transformer Quality in Linear
+ *         Time", section 3.2 (chunks)
+ * needs   exp gemm causal_attn
+ * see     @linear_attn_favor (features for which w is nearly exp), @linear_attn_delta (a state that
+ *         can forget), @kv_cache (what S replaces)
+ * topics  Linear Attention
+ */
+
+/* phi(x) = elu(x) + 1: y (n) <- x (n). y may be x. And dx (n) += phi'(x) dy. */
+LLM_API void llm_linear_attn_phi(float *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : llm_expf(x[i]);
+}
+LLM_API void llm_linear_attn_phi_backward(float *dx, const float *dy, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) dx[i] += x[i] > 0.0f ? dy[i] : dy[i] * llm_expf(x[i]);
+}
+
+/* All pairs: out (T,E) <- q, k (T,D), which are features already, v (T,E). The definition; slow. A
+ * query that no key answers, with a denominator of 0, gets 0. */
+LLM_API void llm_linear_attn_parallel(float *out, const float *q, const float *k, const float *v,
+                                      size_t T, size_t D, size_t E) {
+    for (size_t i = 0; i < T; i++) {
+        float *o = out + i * E;
+        double total = 0.0;
+        for (size_t e = 0; e < E; e++) o[e] = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            double w = 0.0;
+            for (size_t d = 0; d < D; d++) w += (double)q[i * D + d] * (double)k[j * D + d];
+            for (size_t e = 0; e < E; e++) o[e] += (float)w * v[j * E + e];
+            total += w;
+        }
+        for (size_t e = 0; e < E; e++) o[e] = total > 0.0 ? (float)((double)o[e] / total) : 0.0f;
+    }
+}
+
+/* One position: S (D,E+1) += k [v,1]^T, then out (E) <- q, k (D), v (E). S starts as zeros. */
+LLM_API void llm_linear_attn_step(float *out, float *S, const float *q, const float *k,
+                                  const float *v, size_t D, size_t E) {
+    float total = 0.0f;
+    for (size_t e = 0; e < E; e++) out[e] = 0.0f;
+    for (size_t d = 0; d < D; d++) {
+        float *s = S + d * (E + 1);
+        for (size_t e = 0; e < E; e++) out[e] += q[d] * (s[e] += k[d] * v[e]);
+        total += q[d] * (s[E] += k[d]);
+    }
+    for (size_t e = 0; e < E; e++) out[e] = total > 0.0f ? out[e] / total : 0.0f;
+}
+
+/* What a chunk of R positions is computed from: rows [v, 1] and, backward, the gradients of
+ * numerator and denominator, dn = g / den and -(g.out) / den <- g, out (R,E), den (R). */
+LLM_API void llm_linear_attn_ones(float *v1, const float *v, size_t R, size_t E) {
+    for (size_t r = 0; r < R; r++) {
+        for (size_t e = 0; e < E; e++) v1[r * (E + 1) + e] = v[r * E + e];
+        v1[r * (E + 1) + E] = 1.0f;
+    }
+}
+LLM_API void llm_linear_attn_quotient(float *dn, const float *g, const float *out, const float *den,
+                                      size_t R, size_t E) {
+    for (size_t r = 0; r < R; r++) {
+        const float gain = den[r] > 0.0f ? 1.0f / den[r] : 0.0f;
+        float along = 0.0f;
+        for (size_t e = 0; e < E; e++) {
+            dn[r * (E + 1) + e] = gain * g[r * E + e];
+            along += g[r * E + e] * out[r * E + e];
+        }
+        dn[r * (E + 1) + E] = -gain * along;
+    }
+}
+
+/* out (N,T,E), den (N,T) <- features q, k (N,T,D), v (N,T,E): N heads of T positions, a chunk at a
+ * time, any chunk > 0. With c the smaller of chunk and T: N (c (2 E + 2 + c) + D (E + 1)) floats
+ * of scratch, given back. */
+LLM_API void llm_linear_attn_forward(float *out, float *den, const float *q, const float *k,
+                                     const float *v, size_t N, size_t T, size_t D, size_t E,
+                                     size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
+    const size_t each = c * (2 * F + c) + D * F;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *v1 = scratch + n * each, *o1 = v1 + c * F, *w = o1 + c * F, *S = w + c * c;
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
+        for (size_t t = n * T, R; t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            const float *qt = q + t * D, *kt = k + t * D;
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            for (size_t i = 0; i < R * F; i++) o1[i] = 0.0f;
+            llm_gemm(o1, qt, false, S, false, R, F, D); /* the past before this chunk */
+            llm_causal_attn_scores(w, c, qt, D, kt, D, 1.0f, 0, R, R, D);
+            llm_causal_attn_gather(o1, F, w, c, v1, F, 0, R, R, F);
+            llm_gemm(S, kt, true, v1, false, D, F, R);
+            for (size_t r = 0; r < R; r++) {
+                const float total = den[t + r] = o1[r * F + E];
+                for (size_t e = 0; e < E; e++)
+                    out[(t + r) * E + e] = total > 0.0f ? o1[r * F + e] / total : 0.0f;
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk (N,T,D), dv (N,T,E) += <- g (N,T,E) = dout and forward's out, den, q, k, v; any of the
+ * three may be NULL. dn as above, w' its weights dn_i.[v_j, 1]:
+ *
+ *     dq_i += S_i dn_i               S again, summed forwards
+ *     dk_j += Z_j [v_j, 1]           Z_j = sum_{i >= j} q_i dn_i^T, summed backwards
+ *     [dv_j, .] += k_j Z_j
+ *
+ * No S of the past is kept. Scratch: N (c (3 E + 3 + c) + D (E + 1)) floats, given back. */
+LLM_API void llm_linear_attn_backward(float *dq, float *dk, float *dv, const float *g,
+                                      const float *out, const float *den, const float *q,
+                                      const float *k, const float *v, size_t N, size_t T, size_t D,
+                                      size_t E, size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t F = E + 1, c = llm_gemm_least(chunk, T), mark = arena->used;
+    const size_t each = c * (3 * F + c) + D * F;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *v1 = scratch + n * each, *dn = v1 + c * F, *dv1 = dn + c * F, *w = dv1 + c * F;
+        float *S = w + c * c;
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f;
+        for (size_t t = n * T, R; dq && t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            llm_linear_attn_quotient(dn, g + t * E, out + t * E, den + t, R, E);
+            llm_gemm(dq + t * D, dn, false, S, true, R, D, F);
+            llm_causal_attn_scores(w, c, dn, F, v1, F, 1.0f, 0, R, R, F);
+            llm_causal_attn_gather(dq + t * D, D, w, c, k + t * D, D, 0, R, R, D);
+            llm_gemm(S, k + t * D, true, v1, false, D, F, R);
+        }
+        for (size_t i = 0; i < D * F; i++) S[i] = 0.0f; /* from here on it is Z */
+        for (size_t end = (n + 1) * T, R; (dk || dv) && end > n * T; end -= R) {
+            R = (end - n * T - 1) % c + 1; /* the same chunks, the short one first */
+            const size_t t = end - R;
+            llm_linear_attn_ones(v1, v + t * E, R, E);
+            llm_linear_attn_quotient(dn, g + t * E, out + t * E, den + t, R, E);
+            if (dk) {
+                llm_gemm(dk + t * D, v1, false, S, true, R, D, F);
+                llm_causal_attn_scores(w, c, dn, F, v1, F, 1.0f, 0, R, R, F);
+                llm_causal_attn_scatter(dk + t * D, D, w, c, q + t * D, D, 0, R, R, D);
+            }
+            if (dv) {
+                for (size_t i = 0; i < R * F; i++) dv1[i] = 0.0f;
+                llm_gemm(dv1, k + t * D, false, S, false, R, F, D);
+                llm_causal_attn_scores(w, c, q + t * D, D, k + t * D, D, 1.0f, 0, R, R, D);
+                llm_causal_attn_scatter(dv1, F, w, c, dn, F, 0, R, R, F);
+                for (size_t r = 0; r < R; r++)
+                    for (size_t e = 0; e < E; e++) dv[(t + r) * E + e] += dv1[r * F + e];
+            }
+            llm_gemm(S, q + t * D, true, dn, false, D, F, R);
+        }
+    }
+    arena->used = mark;
+}
+
+/* @linear_attn_favor ---------------------------------------- Positive random features
+ *
+ *     exp(q.k) = E_w [ exp(w.q - |q|^2/2) exp(w.k - |k|^2/2) ]            w ~ N(0, I)
+ *     phi_i(x) = exp(w_i.x - |x|^2/2) / sqrt(m)                           i = 1 .. m
+ *
+ * @linear_attn with features whose inner product is softmax's weight on average: the exponential is
+ * the moment generating function of a normal number. Sines and cosines would be unbiased too, but
+ * their sums get negative where the weight is near 0, and the denominator with them; these are
+ * positive. The error falls as m^-1/2 and grows like exp(|q + k|^2 / 2): good for short vectors
+ * only. Directions w that are orthogonal in groups of D, each still normal, err less.
+ *
+ * source  Choromanski et al. 2021, "Rethinking Attention with Performers", lemma 1, section 2.4
+ * needs   exp qr
+ * see     @linear_attn (what runs on these features)
+ * topics  -
+ */
+
+/* w (m,D) <- rng: rows that are N(0, I) each and orthogonal in groups of D. Scratch: D^2 floats
+ * and @qr's 2 D^2 + 2 D doubles. */
+LLM_API void llm_linear_attn_favor_draw(float *w, llm_rng *rng, size_t m, size_t D,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *basis = llm_arena_floats(arena, D * D);
+    for (size_t i = 0; i < m; i++) {
+        if (i % D == 0) {
+            llm_rng_normal_fill(rng, basis, D * D);
+            llm_qr_orthonormalize(basis, D, D, arena);
+        }
+        double length = 0.0; /* of a normal vector: the direction does not tell it */
+        for (size_t d = 0; d < D; d++) {
+            const double x = (double)llm_rng_normal(rng);
+            length += x * x;
+        }
+        length = sqrt(length);
+        for (size_t d = 0; d < D; d++) w[i * D + d] = (float)length * basis[d * D + i % D];
+    }
+    arena->used = mark;
+}
+
+/* y (T,m) <- x (T,D), each row times scale (D^-1/4 for q and k makes exp(q.k / sqrt(D))), w (m,D).
+ * Exponents are lowered by their maximum, for queries (alone) that of the row, for keys of all
+ * rows: it would cancel in attention's quotient, but an overflow does not. */
+LLM_API void llm_linear_attn_favor(float *y, const float *x, const float *w, float scale,
+                                   bool alone, size_t T, size_t D, size_t m) {
+    const float gain = 1.0f / sqrtf((float)m);
+    float max = -INFINITY;
+    for (size_t t = 0; t < T; t++) {
+        float half = 0.0f;
+        for (size_t d = 0; d < D; d++) half += 0.5f * scale * scale * x[t * D + d] * x[t * D + d];
+        if (alone) max = -INFINITY;
+        for (size_t i = 0; i < m; i++) {
+            float s = 0.0f;
+            for (size_t d = 0; d < D; d++) s += w[i * D + d] * x[t * D + d];
+            y[t * m + i] = scale * s - half;
+            max = fmaxf(max, y[t * m + i]);
+        }
+        for (size_t i = 0; alone && i < m; i++) y[t * m + i] = gain * llm_expf(y[t * m + i] - max);
+    }
+    for (size_t i = 0; !alone && i < T * m; i++) y[i] = gain * llm_expf(y[i] - max);
+}
+
+/* dx (T,D) += <- dy (T,m) and forward's y, x: dphi_i = phi_i (w_i - x), both times scale. The
+ * maximum counts as a constant: what it adds to the features' gradient cancels in the quotient. */
+LLM_API void llm_linear_attn_favor_backward(float *dx, const float *dy, const float *y,
+                                            const float *x, const float *w, float scale, size_t T,
+                                            size_t D, size_t m) {
+    for (size_t t = 0; t < T; t++)
+        for (size_t i = 0; i < m; i++) {
+            const float g = scale * dy[t * m + i] * y[t * m + i];
+            for (size_t d = 0; d < D; d++)
+                dx[t * D + d] += g * (w[i * D + d] - scale * x[t * D + d]);
+        }
+}
+
+/* @linear_attn_delta ---------------------------------------- The delta rule as attention
+ *
+ *     W_t = a_t W_t-1 + b_t (v_t - a_t W_t-1 k_t) k_t^T             o_t = W_t q_t
+ *
+ * Linear attention only adds: a key written twice answers with both values. The delta rule of
+ * Widrow and Hoff first reads what the memory answers to k and writes the difference. With |k| = 1
+ * and b = 1 the answer becomes v exactly; with b = 0 nothing is written. It is a step of gradient
+ * descent on |W k - v|^2 / 2 with rate b, taken while reading: W is a linear layer whose weights
+ * are fast. The gate a forgets everything alike. Nothing is divided by: keys have length 1 instead
+ * (b |k|^2 above 2 diverges).
+ *
+ * Position by position these are products of matrix and vector. In chunks they are products of
+ * matrices: position r writes u_r k_r^T, u_r depends on the u before it in the chunk through k_r.k_j
+ * only, so all of them solve one triangular system, and W is touched once a chunk.
+ *
+ * source  Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight
+ *         Programmers", eq. 20 to 24; Yang et al. 2024, "Parallelizing Linear Transformers with the
+ *         Delta Rule over Sequence Length"; Yang, Kautz & Hatamizadeh 2025, "Gated Delta Networks"
+ * needs   gemm matmul causal_attn
+ * see     @linear_attn, @qr (products of reflections in the same form)
+ * topics  -
+ */
+
+/* W (E,D), out (E) <- q, k (D), v (E), gate a, strength b. out may be NULL. */
+LLM_API void llm_linear_attn_delta_step(float *out, float *W, const float *q, const float *k,
+                                        const float *v, float a, float b, size_t D, size_t E) {
+    for (size_t e = 0; e < E; e++) {
+        float *row = W + e * D, answer = 0.0f, read = 0.0f;
+        for (size_t d = 0; d < D; d++) answer += (row[d] *= a) * k[d];
+        const float write = b * (v[e] - answer);
+        for (size_t d = 0; d < D; d++) read += (row[d] += write * k[d]) * q[d];
+        if (out) out[e] = read;
+    }
+}
+
+/* out (N,T,E), W (N,E,D) in and out <- q, k (N,T,D), v (N,T,E), a, b (N,T): N heads, a chunk of
+ * positions at a time, any chunk > 0. W is what the memory holds before and after. Inside a chunk,
+ * with A_rj = a_j+1 .. a_r and A_r all gates of the chunk up to r:
+ *
+ *     u_r = b_r (v_r - A_r W k_r - sum_{j < r} A_rj (k_r.k_j) u_j)
+ *     o_r = A_r W q_r + sum_{j <= r} A_rj (q_r.k_j) u_j           W <- A_R W + sum_j A_Rj u_j k_j^T
+ *
+ * With c the smaller of chunk and T: N c (E + 2 c + 1) floats of scratch, given back. */
+LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q, const float *k,
+                                           const float *v, const float *a, const float *b, size_t N,
+                                           size_t T, size_t D, size_t E, size_t chunk,
+                                           llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t c = llm_gemm_least(chunk, T), each = c * (E + 2 * c + 1), mark = arena->used;
+    float *scratch = llm_arena_floats(arena, N * each);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *u = scratch + n * each, *qk = u + c * E, *kk = qk + c * c, *decay = kk + c * c;
+        float *Wn = W + n * E * D;
+        for (size_t t = n * T, R; t < (n + 1) * T; t += R) {
+            R = llm_gemm_least((n + 1) * T - t, c);
+            const float *kt = k + t * D;
+            float whole = 1.0f; /* A_r */
+            llm_matmul_forward(u, kt, Wn, NULL, R, D, E);
+            llm_matmul_forward(out + t * E, q + t * D, Wn, NULL, R, D, E);
+            llm_causal_attn_scores(kk, c, kt, D, kt, D, 1.0f, 0, R, R, D);
+            llm_causal_attn_scores(qk, c, q + t * D, D, kt, D, 1.0f, 0, R, R, D);
+            for (size_t r = 0; r < R; r++) {
+                float *ur = u + r * E, *o = out + (t + r) * E;
+                whole *= a[t + r];
+                decay[r] = 1.0f;
+                for (size_t e = 0; e < E; e++) ur[e] = v[(t + r) * E + e] - whole * ur[e];
+                for (size_t j = 0; j < r; j++) {
+                    decay[j] *= a[t + r];
+                    const float w = decay[j] * kk[r * c + j];
+                    for (size_t e = 0; e < E; e++) ur[e] -= w * u[j * E + e];
+                }
+                for (size_t e = 0; e < E; e++) ur[e] *= b[t + r], o[e] *= whole;
+                for (size_t j = 0; j <= r; j++) qk[r * c + j] *= decay[j];
+            }
+            llm_causal_attn_gather(out + t * E, E, qk, c, u, E, 0, R, R, E);
+            for (size_t r = 0; r < R; r++)
+                for (size_t e = 0; e < E; e++) u[r * E + e] *= decay[r];
+            for (size_t i = 0; i < E * D; i++) Wn[i] *= whole;
+            llm_gemm(Wn, u, true, kt, false, E, D, R);
+        }
+    }
+    arena->used = mark;
+}
+
+/* The gradients of one position: dq, dk (D), dv (E), da, db += and dW (E,D) goes from that of W_t's
+ * later uses to that of W_t-1's <- g (E) = dout and before = W_t-1. With W' = a W_t-1, y = v - W' k:
+ *
+ *     dW += g q^T   dq = W_t^T g   dy = b dW k   db = y.(dW k)   dv = dy   dk = b dW^T y - W'^T dy
+ *     dW' = dW - dy k^T            da = <dW', W_t-1>             dW_t-1 = a dW'            */
+LLM_API void llm_linear_attn_delta_step_backward(float *dq, float *dk, float *dv, float *da,
+                                                 float *db, float *dW, const float *g,
+                                                 const float *before, const float *q,
+                                                 const float *k, const float *v, float a, float b,
+                                                 size_t D, size_t E) {
+    for (size_t e = 0; e < E; e++) {
+        const float *w = before + e * D;
+        float *dw = dW + e * D, answer = 0.0f, along = 0.0f, forgot = 0.0f;
+        for (size_t d = 0; d < D; d++) answer += w[d] * k[d];
+        const float y = v[e] - a * answer;
+        for (size_t d = 0; d < D; d++) {
+            dw[d] += g[e] * q[d];
+            along += dw[d] * k[d];
+        }
+        for (size_t d = 0; d < D; d++) {
+            dq[d] += (a * w[d] + b * y * k[d]) * g[e];
+            dk[d] += b * (y * dw[d] - along * a * w[d]);
+            dw[d] -= b * along * k[d];
+            forgot += dw[d] * w[d];
+            dw[d] *= a;
+        }
+        dv[e] += b * along, *db += y * along, *da += forgot;
+    }
+}
+
+/* dq, dk, dv, da, db += , dW (N,E,D) <- g (N,T,E) = dout, forward's inputs and the W it began with.
+ * dW is in and out too: the gradient of the last W (zeros if nobody reads it), then of the first.
+ * The W of one chunk are computed again from its first: sqrt(T) is the chunk that keeps least.
+ * Scratch: N E D (chunks + chunk) floats, given back. */
+LLM_API void llm_linear_attn_delta_backward(float *dq, float *dk, float *dv, float *da, float *db,
+                                            float *dW, const float *g, const float *W,
+                                            const float *q, const float *k, const float *v,
+                                            const float *a, const float *b, size_t N, size_t T,
+                                            size_t D, size_t E, size_t chunk, llm_arena *arena) {
+    LLM_ASSERT(chunk > 0);
+    const size_t size = E * D, c = llm_gemm_least(chunk, T), chunks = T ? (T - 1) / c + 1 : 0;
+    const size_t mark = arena->used;
+    float *scratch = llm_arena_floats(arena, N * (chunks + c) * size);
+    LLM_PARALLEL_FOR
+    for (size_t n = 0; n < N; n++) {
+        float *first = scratch + n * (chunks + c) * size, *within = first + chunks * size;
+        for (size_t i = 0; chunks && i < size; i++) first[i] = W[n * size + i];
+        for (size_t i = 0; i + 1 < chunks; i++) { /* the W at which the next chunk begins */
+            memcpy(first + (i + 1) * size, first + i * size, size * sizeof(float));
+            for (size_t t = n * T + i * c; t < n * T + (i + 1) * c; t++)
+                llm_linear_attn_delta_step(NULL, first + (i + 1) * size, q + t * D, k + t * D,
+                                           v + t * E, a[t], b[t], D, E);
+        }
+        for (size_t i = chunks; i-- > 0;) {
+            const size_t t0 = n * T + i * c, R = llm_gemm_least(T - i * c, c);
+            memcpy(within, first + i * size, size * sizeof(float));
+            for (size_t r = 0; r + 1 < R; r++) {
+                const size_t t = t0 + r;
+                memcpy(within + (r + 1) * size, within + r * size, size * sizeof(float));
+                llm_linear_attn_delta_step(NULL, within + (r + 1) * size, q + t * D, k + t * D,
+                                           v + t * E, a[t], b[t], D, E);
+            }
+            for (size_t r = R; r-- > 0;) {
+                const size_t t = t0 + r;
+                llm_linear_attn_delta_step_backward(
+                    dq + t * D, dk + t * D, dv + t * E, da + t, db + t, dW + n * size, g + t * E,
+                    within + r * size, q + t * D, k + t * D, v + t * E, a[t], b[t], D, E);
+            }
+        }
+    }
+    arena->used = mark;
 }
 
 /* @flash ---------------------------------------------------- FlashAttention

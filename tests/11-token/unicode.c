@@ -3,6 +3,8 @@
 
 #include "../../llm.h"
 
+#include "../tiny_hostile.h"
+
 /* Whether s (n) begins some well-formed character of L bytes: from the bits, all continuations of s
  * are the codes lo..hi, and one of them must be allowed. Tables 3-6 and D92 of the standard, in
  * place of table 3-7. */
@@ -67,6 +69,22 @@ TEST(unicode, "decoding broken text gives the codes and lengths of Python") {
         at += (size_t)length[i];
     }
     CHECK(at == size);
+}
+
+/* code and size of every character */
+static size_t unicode_codes(uint32_t *out, const char *text, size_t size, const void *context) {
+    size_t n = 0;
+    (void)context;
+    for (size_t at = 0; at < size; at += out[n++]) {
+        out[n + 1] = (uint32_t)llm_unicode_decode(&out[n], text + at, size - at);
+        n++;
+    }
+    return n;
+}
+
+TEST(unicode, "2,600 hostile strings are decoded as by Python") {
+    tiny_hostile_check("hostile/bytes", TINY_HOSTILE_GROUPS, tiny_hostile_bytes, NULL);
+    tiny_hostile_check("hostile/code", TINY_HOSTILE_GROUPS, unicode_codes, NULL);
 }
 
 TEST(unicode, "decoding takes a character or a maximal subpart, by brute force") {

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import regex
 
+import hostile  # tests/hostile.py: the strings of tiny_hostile.h
 from golden import Golden  # tests/golden.py: writes named arrays as text
 
 OTHER, SPACE, NUMBER, MARK, CASED, UPPER, LOWER, LETTER = range(8)
@@ -130,6 +131,7 @@ def main():
     data = bytes(rng.choice(edges) for _ in range(700)) + "a\u00e9\u4e2d\U0001f600\ufffd".encode()
     code, size = zip(*characters(data))
     g.save("decode", bytes=list(data), code=code, size=size)
+    g.save("hostile", **hostile.hashes(hostile.GROUPS, bytes=list, code=lambda data: sum(characters(data), ())))
     step, kind = [], []
     for c in range(0x110000):
         if c == 0 or found[c] != found[c - 1]:
