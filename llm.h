@@ -26614,6 +26614,391 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
     return true;
 }
 
+/* @bos ------------------------------------------------------ Beginning-of-sequence token
+ *
+ *     P(x_1 .. x_n) = P(x_1 | BOS) P(x_2 | BOS, x_1) ... P(x_n | BOS, x_1 .. x_(n-1))
+ *
+ * A model predicts a token from those before it, and before the first one there is none: without
+ * BOS its probability is not defined, and a score can only leave it out. BOS stands there instead.
+ * It also marks where a document begins when several share a row. Which token it is and whether
+ * text gets one is the model's matter and stands in its tokenizer_config.json: Llama yes, GPT-2 no
+ * (its <|endoftext|> can play the part), Qwen has none. What is easily got wrong: a chat template
+ * that writes BOS, and a tokenizer that adds one more. A model has never seen two, and answers a
+ * little worse without a word.
+ *
+ * source  Touvron et al. 2023, "LLaMA: open and efficient foundation language models" (its
+ *         tokenizer); Hugging Face transformers, tokenizer_config.json
+ * needs   error json tokenizer_json tokenizer logsumexp
+ * see     @eos @pad @special_tokens
+ * topics  BOS Token (Beginning of Sequence)
+ */
+typedef struct {
+    int id;   /* -1: the model has none */
+    bool add; /* text gets one */
+} llm_bos;
+
+/* Reads bos_token and add_bos_token from a tokenizer_config.json; `absent` is the policy of a file
+ * that does not say (transformers 4: true for the Llama family, false for GPT-2). */
+LLM_API bool llm_bos_read(llm_bos *bos, const llm_tokenizer *t, const char *config, size_t size,
+                          bool absent, llm_error *error) {
+    llm_json j;
+    if (!llm_json_parse(&j, config, size, error)) return false;
+    const llm_json_node *token = llm_json_get(&j, j.node, "bos_token");
+    if (token && token->kind == LLM_JSON_OBJECT) token = llm_json_get(&j, token, "content");
+    const bool named = token && token->kind == LLM_JSON_STRING;
+    bos->add = llm_tokenizer_json_flag(&j, j.node, "add_bos_token", named && absent);
+    bos->id = named ? llm_tokenizer_id(t, token->text) : -1;
+    bool ok = true;
+    if (named && bos->id < 0)
+        ok = llm_fail(error, "bos_token: \"%.60s\" is no token", token->text);
+    else if (bos->add && !named)
+        ok = llm_fail(error, "bos_token: add_bos_token wants one, found none");
+    llm_json_free(&j);
+    return ok;
+}
+
+/* Puts BOS in front of ids (n, room for n + 1) if text gets one and none stands there. Returns the
+ * new n. */
+LLM_API size_t llm_bos_prepend(int *ids, size_t n, llm_bos bos) {
+    if (!bos.add || (n > 0 && ids[0] == bos.id)) return n;
+    for (size_t i = n; i > 0; i--) ids[i] = ids[i - 1];
+    ids[0] = bos.id;
+    return n + 1;
+}
+
+/* Whether ids begin with more than one BOS: a template and a tokenizer have both written it. */
+LLM_API bool llm_bos_doubled(const int *ids, size_t n, int id) {
+    return n > 1 && ids[0] == id && ids[1] == id;
+}
+
+/* Rows of T tokens being filled; any array may be NULL. */
+typedef struct {
+    int *ids, *document, *position; /* each (B,T) */
+    size_t T, at;
+} llm_bos_rows;
+
+/* The next place of the rows: a token of a document, or of none (-1). Positions count on within a
+ * document, and from 0 where it goes on in a new row: what was before cannot be seen from there. */
+LLM_API void llm_bos_put(llm_bos_rows *r, int id, int document, size_t i, size_t *position) {
+    *position = i == 0 || r->at % r->T == 0 ? 0 : *position + 1;
+    if (r->ids) r->ids[r->at] = id;
+    if (r->document) r->document[r->at] = document;
+    if (r->position) r->position[r->at] = (int)*position;
+    r->at++;
+}
+
+/* ids, document, position (B,T each, or NULL) <- D documents, number d in tokens[start[d]] up to
+ * start[d + 1], each with BOS in front (one that it brings along counts). Returns B: call it with
+ * NULLs first. Documents follow each other and are cut where a row ends; with `whole`, one that
+ * does not fit into the rest of a row begins the next, and only what is longer than a row is lost.
+ * What stays free holds pad, document -1, position 0. Empty documents take no place. */
+LLM_API size_t llm_bos_pack(int *ids, int *document, int *position, const int *tokens,
+                            const size_t *start, size_t D, size_t T, bool whole, int bos, int pad) {
+    LLM_ASSERT(T > 0);
+    llm_bos_rows r = {ids, document, position, T, 0};
+    size_t p = 0;
+    for (size_t d = 0; d < D; d++) {
+        const int *text = tokens + start[d];
+        const size_t n = start[d + 1] - start[d];
+        if (n == 0) continue;
+        const size_t missing = text[0] != bos;
+        size_t length = n + missing;
+        if (whole && length > T) length = T;
+        while (whole && r.at % T > 0 && length > T - r.at % T) llm_bos_put(&r, pad, -1, 0, &p);
+        for (size_t i = 0; i < length; i++)
+            llm_bos_put(&r, i < missing ? bos : text[i - missing], (int)d, i, &p);
+    }
+    while (r.at % T > 0) llm_bos_put(&r, pad, -1, 0, &p);
+    return r.at / T;
+}
+
+/* log P(first token = id | BOS), from logits (V) behind BOS: the one row that knows of no text. */
+LLM_API double llm_bos_unconditional(const float *logits, int id, size_t V) {
+    return (double)(logits[id] - llm_logsumexp(logits, V));
+}
+
+/* log P of a text from logits (n,V), whose row t was computed from ids[0] .. ids[t]. Where ids (n)
+ * begin with BOS this is the whole text; where they do not, the first token's term is missing. */
+LLM_API double llm_bos_score(const float *logits, const int *ids, size_t n, size_t V) {
+    double sum = 0.0;
+    for (size_t t = 0; t + 1 < n; t++)
+        sum += llm_bos_unconditional(logits + t * V, ids[t + 1], V);
+    return sum;
+}
+
+/* @eos ------------------------------------------------------ End-of-sequence and stop conditions
+ *
+ *     a text ends:  an EOS was drawn  |  a stop string stands in it  |  it has `most` tokens
+ *
+ * A model that has never seen how texts end cannot end one: EOS is the token for it, and a document
+ * in training gets one unless it was cut off before its end. Models have several (Llama 3: end of
+ * text, end of turn). Stop strings are the user's ends, and they know nothing of tokens: "\n\nUser"
+ * may begin in the middle of one and end in the middle of the fourth behind it. So the decoded
+ * bytes run through one Knuth-Morris-Pratt automaton for each string, which costs a step a byte and
+ * never looks back. Its state is the length of the longest beginning of the string that the text
+ * ends with: just as many bytes may yet belong to a match and must not be shown.
+ *
+ * source  Knuth, Morris & Pratt 1977, "Fast pattern matching in strings"; Kemeny & Snell 1960,
+ *         "Finite Markov chains", chapter 3 (absorbing chains)
+ * needs   arena buffer
+ * see     @bos, @decoding (stops at the tokens and feeds a listener), @token_id (whole characters)
+ * topics  EOS Token (End of Sequence)
+ */
+
+/* Puts EOS behind the document ids (n, room for `most`) unless it has one. A document that does not
+ * end within `most` tokens is cut and gets none: its end is not there. Returns the new n. */
+LLM_API size_t llm_eos_append(int *ids, size_t n, size_t most, int eos) {
+    if (n >= most) return most;
+    if (n > 0 && ids[n - 1] == eos) return n;
+    ids[n] = eos;
+    return n + 1;
+}
+
+/* A stop string: text[start] on in the list, of which the first `matched` bytes have just come. */
+typedef struct {
+    size_t start, size, matched;
+} llm_eos_string;
+
+typedef struct {
+    llm_buffer list; /* of llm_eos_string */
+    llm_buffer text; /* of all strings */
+    llm_buffer back; /* of size_t, one for each byte of text: how much stays when the next fails */
+    llm_buffer held; /* bytes that may be the beginning of a stop string */
+    bool found;
+} llm_eos_stop;
+
+/* A list starts as zeros. This frees it, and makes it zeros again. */
+LLM_API void llm_eos_stop_free(llm_eos_stop *s) {
+    llm_buffer_free(&s->list);
+    llm_buffer_free(&s->text);
+    llm_buffer_free(&s->back);
+    llm_buffer_free(&s->held);
+    s->found = false;
+}
+
+/* The state of a string behind one more byte. */
+LLM_API size_t llm_eos_next(const char *string, const size_t *back, size_t matched, char byte) {
+    while (matched > 0 && string[matched] != byte) matched = back[matched - 1];
+    return matched + (string[matched] == byte);
+}
+
+/* Adds a stop string; size > 0. False when memory is out. */
+LLM_API bool llm_eos_stop_add(llm_eos_stop *s, const char *string, size_t size) {
+    LLM_ASSERT(size > 0);
+    const llm_eos_string one = {s->text.size, size, 0};
+    const size_t none = 0;
+    if (!llm_buffer_put(&s->text, string, size)) return false;
+    for (size_t i = 0; i < size; i++)
+        if (!llm_buffer_put(&s->back, &none, sizeof none)) return false;
+    size_t *back = (size_t *)(void *)s->back.data + one.start;
+    for (size_t i = 1; i < size; i++) /* the string run through itself, one byte late */
+        back[i] = llm_eos_next(string, back, back[i - 1], string[i]);
+    return llm_buffer_put(&s->list, &one, sizeof one);
+}
+
+/* Appends to out what can be shown behind the next bytes of the text. Once a stop string is
+ * complete, s->found is true, what stood before it has been given out, and nothing comes any more.
+ * Of several that end at the same byte the longest counts. False when memory is out. */
+LLM_API bool llm_eos_stop_feed(llm_eos_stop *s, llm_buffer *out, const char *bytes, size_t size) {
+    llm_eos_string *list = (llm_eos_string *)(void *)s->list.data;
+    const size_t strings = s->list.size / sizeof *list;
+    size_t longest = 0;
+    if (s->found || size == 0) return true;
+    for (size_t i = 0; i < size && !s->found; i++) {
+        longest = 0;
+        if (!llm_buffer_put(&s->held, &bytes[i], 1)) return false;
+        for (size_t k = 0; k < strings; k++) {
+            llm_eos_string *one = &list[k];
+            const size_t *back = (const size_t *)(const void *)s->back.data + one->start;
+            one->matched =
+                llm_eos_next(s->text.data + one->start, back, one->matched, bytes[i]);
+            const bool whole = one->matched == one->size;
+            if (one->matched > longest && (whole || !s->found)) longest = one->matched;
+            if (whole && !s->found) longest = one->matched, s->found = true;
+        }
+    }
+    const size_t shown = s->held.size - longest;
+    if (!llm_buffer_put(out, s->held.data, shown)) return false;
+    memmove(s->held.data, s->held.data + shown, longest);
+    s->held.size = s->found ? 0 : longest;
+    return true;
+}
+
+/* The text has ended otherwise: what was held back was text after all. The list is ready for the
+ * next text. */
+LLM_API bool llm_eos_stop_flush(llm_eos_stop *s, llm_buffer *out) {
+    llm_eos_string *list = (llm_eos_string *)(void *)s->list.data;
+    const bool ok = llm_buffer_put(out, s->held.data, s->held.size);
+    for (size_t k = 0; k < s->list.size / sizeof *list; k++) list[k].matched = 0;
+    s->held.size = 0;
+    s->found = false;
+    return ok;
+}
+
+typedef enum { LLM_EOS_NONE, LLM_EOS_TOKEN, LLM_EOS_STRING, LLM_EOS_MOST } llm_eos_reason;
+
+/* Why a text of n generated tokens, the last of which is `last`, ends here. eos (count): the tokens
+ * that end it; stop may be NULL. */
+LLM_API llm_eos_reason llm_eos_check(int last, size_t n, const int *eos, size_t count,
+                                     const llm_eos_stop *stop, size_t most) {
+    for (size_t k = 0; k < count && n > 0; k++)
+        if (last == eos[k]) return LLM_EOS_TOKEN;
+    if (stop && stop->found) return LLM_EOS_STRING;
+    return n >= most ? LLM_EOS_MOST : LLM_EOS_NONE;
+}
+
+/* logits (V) of the token behind n generated ones: no EOS before there are `least`. */
+LLM_API void llm_eos_suppress(float *logits, const int *eos, size_t count, size_t n, size_t least) {
+    for (size_t k = 0; k < count && n < least; k++) logits[eos[k]] = -INFINITY;
+}
+
+/* The law of the length of a Markov chain's texts: p[n], for n < most, is the probability of n
+ * tokens and then EOS, p[most] that of more. p (most + 1), first (V): of the first token,
+ * transition (V,V): rows sum to 1; that of EOS is not read. Scratch: 2 V doubles, given back. */
+LLM_API void llm_eos_length_dist(double *p, const double *first, const double *transition, size_t V,
+                                 int eos, size_t most, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *now = llm_arena_doubles(arena, V), *next = llm_arena_doubles(arena, V);
+    memcpy(now, first, V * sizeof *now);
+    p[most] = 1.0;
+    for (size_t n = 0; n < most; n++) {
+        p[n] = now[eos];
+        for (size_t b = 0; b < V; b++) next[b] = 0.0;
+        for (size_t a = 0; a < V; a++)
+            for (size_t b = 0; b < V && a != (size_t)eos; b++)
+                next[b] += now[a] * transition[a * V + b];
+        memcpy(now, next, V * sizeof *now);
+    }
+    for (size_t n = 0; n < most; n++) p[most] -= p[n];
+    if (p[most] < 0.0) p[most] = 0.0; /* rounding */
+    arena->used = mark;
+}
+
+/* @pad ------------------------------------------------------ Padding token
+ *
+ *     ids      7 8 9 . .    mask 1 1 1 0 0    labels 7 8 9 x x    position 0 1 2 2 2      x: ignored
+ *              5 . . . .         1 0 0 0 0           5 x x x x             0 0 0 0 0
+ *
+ * Texts have lengths and arrays have rows, so a batch is filled up with a token that means nothing.
+ * Nothing may depend on it: attention masks it, the loss ignores it, positions do not count it.
+ * Generation pads on the left, so that all rows go on at the same column. What is easily got wrong:
+ * most models have no pad token and use EOS; a label is then ignored for where it stands, never for
+ * which token it is, or the model learns no end. Padding also costs what tokens cost. Batches of
+ * similar lengths waste little of it. Leaving it out altogether (varlen) puts all rows behind each
+ * other, with the places where they begin, cu_seqlens, beside them.
+ *
+ * source  Hugging Face transformers, DataCollatorForLanguageModeling; Dao 2023, "FlashAttention-2"
+ *         (flash_attn_varlen_func, unpad_input and pad_input)
+ * needs   argsort arena cross_entropy
+ * see     @eos @bos (packing), @causal_attn
+ * topics  Padding Token
+ */
+
+/* n rounded up to a multiple. */
+LLM_API size_t llm_pad_round(size_t n, size_t multiple) {
+    LLM_ASSERT(multiple > 0);
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+/* The T of a batch: the longest of the texts which (B), rounded up. Text d is start[d] up to
+ * start[d + 1]. */
+LLM_API size_t llm_pad_length(const size_t *start, const size_t *which, size_t B, size_t multiple) {
+    size_t longest = 0;
+    for (size_t b = 0; b < B; b++) {
+        const size_t n = start[which[b] + 1] - start[which[b]];
+        if (n > longest) longest = n;
+    }
+    return llm_pad_round(longest, multiple);
+}
+
+/* ids, mask, labels, position (B,T; any may be NULL) <- the texts which (B), none longer than T.
+ * labels are the ids, not shifted. Positions count the tokens before; pads repeat the last one. */
+LLM_API void llm_pad_collate(int *ids, bool *mask, int *labels, int *position, const int *tokens,
+                             const size_t *start, const size_t *which, size_t B, size_t T, int pad,
+                             bool left) {
+    for (size_t b = 0; b < B; b++) {
+        const int *text = tokens + start[which[b]];
+        const size_t n = start[which[b] + 1] - start[which[b]];
+        LLM_ASSERT(n <= T);
+        const size_t from = left ? T - n : 0;
+        for (size_t t = 0, seen = 0; t < T; t++) {
+            const bool real = t >= from && t - from < n;
+            const size_t at = b * T + t;
+            seen += real;
+            if (ids) ids[at] = real ? text[t - from] : pad;
+            if (mask) mask[at] = real;
+            if (labels) labels[at] = real ? text[t - from] : (int)LLM_CROSS_ENTROPY_IGNORE;
+            if (position) position[at] = seen > 0 ? (int)seen - 1 : 0;
+        }
+    }
+}
+
+/* Batches of N texts, each of at most `budget` places, pads included; only a text that is longer
+ * than that is alone in one that exceeds it. order (N): the texts by length; batch (N + 1): the
+ * texts order[batch[k]] up to order[batch[k + 1]] are number k. Returns how many. The loader should
+ * draw the batches in random order: as they stand, short texts come first. Scratch: N floats and
+ * that of llm_argsort. */
+LLM_API size_t llm_pad_bucket(size_t *order, size_t *batch, const size_t *start, size_t N,
+                              size_t budget, size_t multiple, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *length = llm_arena_floats(arena, N);
+    for (size_t d = 0; d < N; d++) {
+        LLM_ASSERT(start[d + 1] - start[d] < 1 << 24); /* a float is exact */
+        length[d] = (float)(start[d + 1] - start[d]);
+    }
+    llm_argsort(order, length, N);
+    size_t batches = 0;
+    for (size_t i = 0, first = 0; i < N; i++) { /* the last one in is the longest */
+        const size_t T = llm_pad_length(start, order + i, 1, multiple);
+        if (i == 0 || (i + 1 - first) * T > budget) batch[batches++] = first = i;
+    }
+    batch[batches] = N;
+    arena->used = mark;
+    return batches;
+}
+
+/* The share of places that hold a pad, in batches of the texts in this order. */
+LLM_API double llm_pad_waste(const size_t *start, const size_t *order, const size_t *batch,
+                             size_t batches, size_t multiple) {
+    size_t real = 0, places = 0;
+    for (size_t k = 0; k < batches; k++) {
+        const size_t B = batch[k + 1] - batch[k];
+        places += B * llm_pad_length(start, order + batch[k], B, multiple);
+        for (size_t i = batch[k]; i < batch[k + 1]; i++) real += start[order[i] + 1] - start[order[i]];
+    }
+    return places > 0 ? 1.0 - (double)real / (double)places : 0.0;
+}
+
+/* The layout without padding: cu (B + 1) gets the first row of each text and N, the number of all
+ * tokens, which is returned; index (N) where in mask (B,T) each of them stands, place (B,T) its
+ * number, -1 for a pad. index and place have room for B T; either may be NULL. */
+LLM_API size_t llm_pad_varlen(int *cu, int *index, int *place, const bool *mask, size_t B,
+                              size_t T) {
+    LLM_ASSERT(B * T <= INT_MAX);
+    size_t N = 0;
+    for (size_t at = 0; at < B * T; at++) {
+        if (at % T == 0) cu[at / T] = (int)N;
+        if (place) place[at] = mask[at] ? (int)N : -1;
+        if (!mask[at]) continue;
+        if (index) index[N] = (int)at;
+        N++;
+    }
+    for (size_t b = T > 0 ? B : 0; b <= B; b++) cu[b] = (int)N;
+    return N;
+}
+
+/* y (rows,C) <- row from[r] of x for each row r, zeros where that is -1; with `add`, y +=. Unpad is
+ * from = index, repad from = place. Each is the other's transpose, so the gradient of one is the
+ * other one with add. */
+LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows, size_t C,
+                          bool add) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < C; c++) {
+            const float moved = from[r] < 0 ? 0.0f : x[(size_t)from[r] * C + c];
+            y[r * C + c] = add ? y[r * C + c] + moved : moved;
+        }
+}
+
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
 /* @qkv ------------------------------------------------------ Query, key and value projections
