@@ -28022,6 +28022,292 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
     return kept;
 }
 
+/* @absolute_position ---------------------------------------- Learned absolute position table
+ *
+ *     y_n = x_n + w[pos_n]                dw[t] = sum of dy_n over all n with pos_n = t
+ *
+ * A second table beside that of the tokens: one learned vector for each place in the text. BERT,
+ * GPT-2, OPT and ViT use it. It costs M C parameters and fixes the longest text: there is no row
+ * M, and a row that no training text was long enough to reach still has its random start.
+ *
+ * The row of a token is not its index in the array. With padding on the left, with several texts
+ * packed in a row, with a cache of what was read before, the number must be given. Two families of
+ * models do not begin at 0: in OPT the first token has row 2, in RoBERTa row padding + 1, which is
+ * 2 as well; rows 0 and 1 are what fairseq kept for other uses.
+ *
+ * source  Gehring et al. 2017, "Convolutional Sequence to Sequence Learning", section 3.1; Devlin
+ *         et al. 2018, "BERT"; transformers' OPT and RoBERTa (the rows)
+ * needs   -
+ * see     @absolute_position_resize @sinusoidal @rope @embedding
+ * topics  Absolute Position Encoding
+ */
+
+/* y (N,C) <- x (N,C) + w[pos], w (M,C), pos (N) or NULL for 0 .. N-1. A position outside the table
+ * is the caller's error, never wrapped round. y may be x. */
+LLM_API void llm_absolute_position_forward(float *y, const float *x, const float *w, const int *pos,
+                                           size_t N, size_t M, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M); /* a negative position has become a very large one */
+        for (size_t c = 0; c < C; c++) y[n * C + c] = x[n * C + c] + w[t * C + c];
+    }
+    (void)M;
+}
+
+/* dx (N,C), dw (M,C) += <- dy (N,C), either NULL. All texts of a batch meet in the rows of dw, in
+ * the order of n. Row `padding` learns nothing, as in RoBERTa; -1: all rows learn. */
+LLM_API void llm_absolute_position_backward(float *dx, float *dw, const float *dy, const int *pos,
+                                            int padding, size_t N, size_t M, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M);
+        const bool learns = dw && (padding < 0 || t != (size_t)padding);
+        for (size_t c = 0; learns && c < C; c++) dw[t * C + c] += dy[n * C + c];
+    }
+    for (size_t i = 0; dx && i < N * C; i++) dx[i] += dy[i];
+    (void)M;
+}
+
+/* pos (B,T) <- real (B,T), false where a text is padded, on either side or inside: a real token
+ * has row first + the number of real tokens before it, padding has row `padding`. past (B): tokens
+ * of each text that a cache holds already, or NULL. GPT-2: first 0, any padding; OPT and RoBERTa:
+ * first 2, padding 1. */
+LLM_API void llm_absolute_position_ids(int *pos, const bool *real, const int *past, int first,
+                                       int padding, size_t B, size_t T) {
+    for (size_t b = 0; b < B; b++) {
+        int next = first + (past ? past[b] : 0);
+        for (size_t t = b * T; t < (b + 1) * T; t++) pos[t] = real[t] ? next++ : padding;
+    }
+}
+
+/* pos (N) <- the starts of `texts` packed one behind the other, start (texts + 1) with start[0] = 0
+ * and start[texts] = N: each text counts from 0. */
+LLM_API void llm_absolute_position_packed(int *pos, const size_t *start, size_t texts) {
+    for (size_t i = 0; i < texts; i++) {
+        LLM_ASSERT(start[i] <= start[i + 1]);
+        for (size_t n = start[i]; n < start[i + 1]; n++) pos[n] = (int)(n - start[i]);
+    }
+}
+
+/* @absolute_position_resize --------------------------------- A position table of another size
+ *
+ *     to_i = sum_j weight_j(s) from_j     s = i (F-1)/(T-1)  or  (i + 1/2) F/T - 1/2
+ *
+ * A model trained on F positions is to read T: its table is a curve in C dimensions, sampled at F
+ * places, and can be sampled again between them. A line of text is one axis; the patches of a ViT
+ * are a grid, resized along both axes, beside a class token that has no place and stays. The two
+ * formulas for s are align_corners: corners on corners, or pixels as areas, where the ends are
+ * half a pixel inside. Cubic is the interpolation through four neighbours with a = -0.75, linear
+ * that of two; beyond the ends the last row is repeated.
+ *
+ * The map is linear, so its backward pass is its transpose with the same weights. What comes out is
+ * a start for further training: between two rows the model has never looked.
+ *
+ * source  Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section 3.2; Keys 1981, "Cubic
+ *         Convolution Interpolation for Digital Image Processing"; torch's interpolate (a, ends)
+ * needs   arena
+ * see     @absolute_position, @yarn (the same wish for rotations)
+ * topics  -
+ */
+
+typedef struct {
+    bool cubic, align_corners;
+} llm_absolute_position_resize_config;
+
+/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear). */
+LLM_API void llm_absolute_position_resize_taps(size_t index[4], double weight[4], size_t i,
+                                               size_t T, size_t F,
+                                               llm_absolute_position_resize_config c) {
+    double s = ((double)i + 0.5) * (double)F / (double)T - 0.5;
+    if (c.align_corners) s = T > 1 ? (double)i * (double)(F - 1) / (double)(T - 1) : 0.0;
+    if (!c.cubic && s < 0.0) s = 0.0;
+    const double low = floor(s), t = s - low, u = 1.0 - t, a = -0.75;
+    for (size_t k = 0; k < 4; k++) {
+        const double at = low + (double)k - 1.0;
+        index[k] = at < 0.0 ? 0 : at > (double)(F - 1) ? F - 1 : (size_t)at;
+    }
+    weight[0] = weight[3] = 0.0, weight[1] = u, weight[2] = t;
+    if (!c.cubic) return;
+    /* Keys: (a+2)x^3 - (a+3)x^2 + 1 up to distance 1, a(x^3 - 5x^2 + 8x - 4) up to 2 */
+    weight[0] = a * (((t + 1.0) * (t + 1.0) - 5.0 * (t + 1.0) + 8.0) * (t + 1.0) - 4.0);
+    weight[1] = ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0;
+    weight[2] = ((a + 2.0) * u - (a + 3.0)) * u * u + 1.0;
+    weight[3] = a * (((u + 1.0) * (u + 1.0) - 5.0 * (u + 1.0) + 8.0) * (u + 1.0) - 4.0);
+}
+
+/* to (outer,T,inner) <- from (outer,F,inner), resized along the middle axis. */
+LLM_API void llm_absolute_position_resize_axis(float *to, const float *from, size_t outer, size_t T,
+                                               size_t F, size_t inner,
+                                               llm_absolute_position_resize_config c) {
+    LLM_ASSERT(F > 0 || T == 0);
+    for (size_t i = 0; i < T; i++) {
+        size_t index[4];
+        double weight[4];
+        llm_absolute_position_resize_taps(index, weight, i, T, F, c);
+        for (size_t o = 0; o < outer; o++)
+            for (size_t k = 0; k < inner; k++) {
+                double sum = 0.0;
+                for (size_t j = 0; j < 4; j++)
+                    sum += weight[j] * (double)from[(o * F + index[j]) * inner + k];
+                to[(o * T + i) * inner + k] = (float)sum;
+            }
+    }
+}
+
+/* dfrom (outer,F,inner) += <- dto (outer,T,inner): the transpose. */
+LLM_API void llm_absolute_position_resize_axis_backward(float *dfrom, const float *dto,
+                                                        size_t outer, size_t T, size_t F,
+                                                        size_t inner,
+                                                        llm_absolute_position_resize_config c) {
+    LLM_ASSERT(F > 0 || T == 0);
+    for (size_t i = 0; i < T; i++) {
+        size_t index[4];
+        double weight[4];
+        llm_absolute_position_resize_taps(index, weight, i, T, F, c);
+        for (size_t o = 0; o < outer; o++)
+            for (size_t k = 0; k < inner; k++)
+                for (size_t j = 0; j < 4; j++)
+                    dfrom[(o * F + index[j]) * inner + k] +=
+                        (float)(weight[j] * (double)dto[(o * T + i) * inner + k]);
+    }
+}
+
+/* to (kept + Th Tw,C) <- from (kept + Fh Fw,C): the first `kept` rows (class token, registers) as
+ * they are, then the grid, row by row. Scratch: Fh Tw C floats. */
+LLM_API void llm_absolute_position_resize_grid(float *to, const float *from, size_t kept, size_t Th,
+                                               size_t Tw, size_t Fh, size_t Fw, size_t C,
+                                               llm_absolute_position_resize_config c,
+                                               llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *wide = llm_arena_floats(arena, Fh * Tw * C);
+    memcpy(to, from, kept * C * sizeof(float));
+    llm_absolute_position_resize_axis(wide, from + kept * C, Fh, Tw, Fw, C, c);
+    llm_absolute_position_resize_axis(to + kept * C, wide, 1, Th, Fh, Tw * C, c);
+    arena->used = mark;
+}
+
+/* dfrom += <- dto, the shapes as above. Scratch: Fh Tw C floats. */
+LLM_API void llm_absolute_position_resize_grid_backward(float *dfrom, const float *dto, size_t kept,
+                                                        size_t Th, size_t Tw, size_t Fh, size_t Fw,
+                                                        size_t C,
+                                                        llm_absolute_position_resize_config c,
+                                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dwide = llm_arena_floats(arena, Fh * Tw * C);
+    for (size_t i = 0; i < Fh * Tw * C; i++) dwide[i] = 0.0f;
+    for (size_t i = 0; i < kept * C; i++) dfrom[i] += dto[i];
+    llm_absolute_position_resize_axis_backward(dwide, dto + kept * C, 1, Th, Fh, Tw * C, c);
+    llm_absolute_position_resize_axis_backward(dfrom + kept * C, dwide, Fh, Tw, Fw, C, c);
+    arena->used = mark;
+}
+
+/* @sinusoidal ----------------------------------------------- Sinusoidal encoding
+ *
+ *     PE(t)_a = sin(t f_i)    PE(t)_b = cos(t f_i)          f_i = 10000^(-i / (C/2 - e))
+ *     y       = sqrt(C) x + PE(t)                           (a, b): the two channels of pair i
+ *
+ * Each pair of channels is the hand of a clock: the first goes round in 2 pi tokens, the last in
+ * about 2 pi 10000, and together they tell every position from every other without a parameter.
+ * From t to t + k every hand turns by an angle that k alone decides, so PE(t + k) is a fixed
+ * rotation of PE(t), and PE(t).PE(s) depends on t - s only: the thought that @rope brings into the
+ * scores. Added once at the input, it has to survive all layers, and the embedding is multiplied by
+ * sqrt(C) first so that it is not drowned.
+ *
+ * Two choices differ between code bases, and a wrong one raises no error: where the pairs lie, and
+ * e. The paper has e = 0, its slowest clock one step short of 1/10000; tensor2tensor, fairseq and
+ * Whisper have e = 1, which reaches it. The angle is computed in double: a float product t f is off
+ * by 0.004 at t = 1e5.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.5; Ho, Jain & Abbeel 2020,
+ *         "Denoising Diffusion Probabilistic Models", appendix B (t is a noise level)
+ * needs   -
+ * see     @positional_encoding @rope @absolute_position
+ * topics  Sinusoidal Positional Encoding
+ */
+
+/* (2i, 2i+1): the paper, BERT's kin; [sines | cosines]: fairseq, Marian, Whisper; [cosines |
+ * sines]: Stable Diffusion's time steps. */
+typedef enum {
+    LLM_SINUSOIDAL_NEIGHBOURS,
+    LLM_SINUSOIDAL_HALVES,
+    LLM_SINUSOIDAL_COSINE_FIRST
+} llm_sinusoidal_order;
+
+/* f_i of C channels. e is 0 (paper) or 1 (tensor2tensor); a single pair has frequency 1. */
+LLM_API double llm_sinusoidal_frequency(size_t i, size_t C, size_t e) {
+    LLM_ASSERT(C % 2 == 0 && i < C / 2 && e <= 1);
+    return i == 0 ? 1.0 : pow(10000.0, -(double)i / (double)(C / 2 - e));
+}
+
+/* Where pair i has its sine (a) and its cosine (b). */
+LLM_API void llm_sinusoidal_pair(size_t *a, size_t *b, size_t i, size_t C,
+                                 llm_sinusoidal_order order) {
+    const bool neighbours = order == LLM_SINUSOIDAL_NEIGHBOURS;
+    *a = neighbours ? 2 * i : order == LLM_SINUSOIDAL_COSINE_FIRST ? i + C / 2 : i;
+    *b = neighbours ? 2 * i + 1 : order == LLM_SINUSOIDAL_COSINE_FIRST ? i : i + C / 2;
+}
+
+/* table (N,C) <- PE(t_n). t (N), or NULL for 0 .. N-1; it may lie between whole numbers, as the
+ * noise levels of a diffusion model do. */
+LLM_API void llm_sinusoidal_table(float *table, const float *t, size_t N, size_t C, size_t e,
+                                  llm_sinusoidal_order order) {
+    LLM_ASSERT(C % 2 == 0);
+    for (size_t i = 0; i < C / 2; i++) {
+        const double f = llm_sinusoidal_frequency(i, C, e);
+        size_t a, b;
+        llm_sinusoidal_pair(&a, &b, i, C, order);
+        for (size_t n = 0; n < N; n++) {
+            const double angle = (t ? (double)t[n] : (double)n) * f;
+            table[n * C + a] = (float)sin(angle);
+            table[n * C + b] = (float)cos(angle);
+        }
+    }
+}
+
+/* y (N,C) <- scale x (N,C) + table[pos]. scale is sqrt(C) in the paper and 1 where the embedding
+ * is drawn large enough. pos (N) are rows of table (M,C), or NULL for 0 .. N-1. y may be x. */
+LLM_API void llm_sinusoidal_forward(float *y, const float *x, const float *table, const int *pos,
+                                    size_t N, size_t M, size_t C, float scale) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M); /* a negative position has become a very large one */
+        for (size_t c = 0; c < C; c++) y[n * C + c] = scale * x[n * C + c] + table[t * C + c];
+    }
+    (void)M;
+}
+
+/* dx (N,C) += <- dy (N,C): the table is no parameter, so only x has a gradient. */
+LLM_API void llm_sinusoidal_backward(float *dx, const float *dy, size_t N, size_t C, float scale) {
+    for (size_t i = 0; i < N * C; i++) dx[i] += scale * dy[i];
+}
+
+/* m (C,C): the matrix with PE(t + k) = m PE(t) for every t, from
+ *
+ *     sin(tf + kf) = cos(kf) sin(tf) + sin(kf) cos(tf)
+ *     cos(tf + kf) = cos(kf) cos(tf) - sin(kf) sin(tf)
+ */
+LLM_API void llm_sinusoidal_shift_matrix(float *m, double k, size_t C, size_t e,
+                                         llm_sinusoidal_order order) {
+    LLM_ASSERT(C % 2 == 0);
+    for (size_t i = 0; i < C * C; i++) m[i] = 0.0f;
+    for (size_t i = 0; i < C / 2; i++) {
+        const double angle = k * llm_sinusoidal_frequency(i, C, e);
+        size_t a, b;
+        llm_sinusoidal_pair(&a, &b, i, C, order);
+        m[a * C + a] = m[b * C + b] = (float)cos(angle);
+        m[a * C + b] = (float)sin(angle);
+        m[b * C + a] = -(float)sin(angle);
+    }
+}
+
+/* PE(t).PE(t + distance) for every t: sum_i cos(f_i distance), C/2 at distance 0. */
+LLM_API double llm_sinusoidal_dot(double distance, size_t C, size_t e) {
+    LLM_ASSERT(C % 2 == 0);
+    double sum = 0.0;
+    for (size_t i = 0; i < C / 2; i++) sum += cos(llm_sinusoidal_frequency(i, C, e) * distance);
+    return sum;
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  *     y_a = x_a cos(t f_i) - x_b sin(t f_i)          f_i = theta^(-2i/rot), i = 0 .. rot/2 - 1
