@@ -27648,6 +27648,125 @@ LLM_API void llm_causal_mask_balance(size_t *order, size_t n) {
     for (size_t k = 0; k < n; k++) order[k] = k % 2 ? n - 1 - k / 2 : k / 2;
 }
 
+/* @masked_score --------------------------------------------- Masked scores and safe softmax
+ *
+ *     p_ij = exp(s_ij + b_ij - m_i) / sum_l exp(s_il + b_il - m_i)     over allowed l; else p_ij = 0
+ *     m_i  = max over allowed l of s_il + b_il         lse_i = m_i + log sum
+ *
+ * Softmax in which some entries do not take part. What is masked is not read: it may be NaN, and
+ * gets weight 0 and no gradient. A query that may see nothing (padding on the left, more queries
+ * than keys) gets a row of zeros and lse -inf, where exp(-inf - -inf) would be NaN and reach every
+ * weight of the model in one backward pass. b is a bias that is added to scores, learned or not:
+ * ALiBi's slopes, T5's buckets, a table of pairs; it may be one for all texts, heads or queries, and
+ * its gradient is then the sum over what shared it.
+ *
+ * Masks as numbers are the older way: 0 or -inf are added, or -1e9, or the least number of the
+ * format. -1e9 is a score like others, and loses against one of -2e9; in half precision it does not
+ * exist, and the least number added to itself is -inf.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Raffel et al. 2020,
+ *         "Exploring the Limits of Transfer Learning", section 2.1 (bias)
+ * needs   exp
+ * see     @softmax, @attn_mask, @causal_mask, @alibi, @relative_position
+ * topics  Masked Attention Score
+ */
+
+/* Scores (B,H,Tq,Tk), and the axes over which allowed and bias are one for all: an extent of them
+ * is 1 or that of the scores. Keys are never shared. */
+typedef struct {
+    size_t B, H, Tq, Tk;
+    size_t mask_B, mask_H, mask_Tq; /* of allowed: a padding mask has (B,1,1), a causal (1,1,Tq) */
+    size_t bias_B, bias_H, bias_Tq; /* of bias: T5's has (1,H,Tq), ALiBi's (1,H,1) */
+} llm_masked_score_shape;
+
+/* One mask for all texts and heads, a bias for each head. */
+LLM_API llm_masked_score_shape llm_masked_score_defaults(size_t B, size_t H, size_t Tq, size_t Tk) {
+    const llm_masked_score_shape c = {B, H, Tq, Tk, 1, 1, Tq, 1, H, Tq};
+    return c;
+}
+
+/* The first entry that row (b,h,i) = row of the scores reads in an array of extents B, H, Tq. */
+LLM_API size_t llm_masked_score_at(const llm_masked_score_shape *c, size_t row, size_t B, size_t H,
+                                   size_t Tq) {
+    const size_t i = row % c->Tq, h = row / c->Tq % c->H, b = row / c->Tq / c->H;
+    return (((B == 1 ? 0 : b) * H + (H == 1 ? 0 : h)) * Tq + (Tq == 1 ? 0 : i)) * c->Tk;
+}
+
+/* Every extent is 1 or that of the scores. */
+LLM_API void llm_masked_score_check(const llm_masked_score_shape *c) {
+    LLM_ASSERT(c->mask_B == 1 || c->mask_B == c->B);
+    LLM_ASSERT(c->mask_H == 1 || c->mask_H == c->H);
+    LLM_ASSERT(c->mask_Tq == 1 || c->mask_Tq == c->Tq);
+    LLM_ASSERT(c->bias_B == 1 || c->bias_B == c->B);
+    LLM_ASSERT(c->bias_H == 1 || c->bias_H == c->H);
+    LLM_ASSERT(c->bias_Tq == 1 || c->bias_Tq == c->Tq);
+}
+
+/* s (n) += less where allowed (n) is false: the mask as a number, -inf, -1e9, -FLT_MAX. */
+LLM_API void llm_masked_score_apply(float *s, const bool *allowed, size_t n, float less) {
+    for (size_t i = 0; i < n; i++)
+        if (!allowed[i]) s[i] += less;
+}
+
+/* p (B,H,Tq,Tk), lse (B,H,Tq) or NULL <- s (B,H,Tq,Tk), allowed, bias, each NULL or of its extents
+ * in c. p may be s. An entry of -inf in s or bias masks as well; its weight is 0. */
+LLM_API void llm_masked_score_softmax_forward(float *p, float *lse, const float *s,
+                                              const bool *allowed, const float *bias,
+                                              const llm_masked_score_shape *c) {
+    llm_masked_score_check(c);
+    const size_t n = c->Tk;
+    LLM_PARALLEL_FOR
+    for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
+        const bool *may =
+            allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
+                    : NULL;
+        const float *add =
+            bias ? bias + llm_masked_score_at(c, row, c->bias_B, c->bias_H, c->bias_Tq) : NULL;
+        const float *from = s + row * n;
+        float *to = p + row * n, max = -INFINITY;
+        for (size_t j = 0; j < n; j++) {
+            to[j] = may && !may[j] ? -INFINITY : add ? from[j] + add[j] : from[j];
+            max = to[j] > max ? to[j] : max;
+        }
+        const float shift = max == -INFINITY ? 0.0f : max;
+        double sum = 0.0;
+        for (size_t j = 0; j < n; j++) to[j] = llm_expf(to[j] - shift);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)to[j];
+        const float gain = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t j = 0; j < n; j++) to[j] *= gain;
+        if (lse) lse[row] = shift + (float)log(sum); /* log 0 = -inf */
+    }
+}
+
+/* ds (B,H,Tq,Tk), dbias (its extents) += <- dp and forward's p, allowed, c; ds or dbias may be
+ * NULL. ds_ij = p_ij (dp_ij - sum_l p_il dp_il) is the gradient of s_ij + b_ij, so both get it;
+ * where the mask says no, dp is not read. Rows may share entries of dbias and go one by one. */
+LLM_API void llm_masked_score_softmax_backward(float *ds, float *dbias, const float *dp,
+                                               const float *p, const bool *allowed,
+                                               const llm_masked_score_shape *c) {
+    llm_masked_score_check(c);
+    const size_t n = c->Tk;
+    for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
+        const bool *may =
+            allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
+                    : NULL;
+        float *add =
+            dbias ? dbias + llm_masked_score_at(c, row, c->bias_B, c->bias_H, c->bias_Tq) : NULL;
+        const float *w = p + row * n, *g = dp + row * n;
+        double sum = 0.0;
+        for (size_t j = 0; j < n; j++)
+            if (!may || may[j]) sum += (double)w[j] * (double)g[j];
+        const float average = (float)sum;
+        for (size_t j = 0; j < n; j++) {
+            if (may && !may[j]) continue;
+            const float d = w[j] * (g[j] - average);
+            if (ds) ds[row * n + j] += d;
+            if (add) add[j] += d;
+        }
+    }
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
