@@ -251,14 +251,21 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer                Tokenizer
+ *   bos                      Beginning-of-sequence token
+ *   eos                      End-of-sequence and stop conditions
+ *   pad                      Padding token
  * 12-attn                    ATTENTION AND POSITION
  *   qkv                      Query, key and value projections
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
  *   attn_mask                Attention masks
  *   causal_mask              Causal mask
+ *   masked_score             Masked scores and safe softmax
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
+ *   absolute_position        Learned absolute position table
+ *   absolute_position_resize A position table of another size
+ *   sinusoidal               Sinusoidal encoding
  *   rope                     Rotary position embedding
  *   gqa                      Grouped-query attention
  *   linear_attn              Linear attention
@@ -26721,8 +26728,7 @@ LLM_API double llm_bos_unconditional(const float *logits, int id, size_t V) {
  * begin with BOS this is the whole text; where they do not, the first token's term is missing. */
 LLM_API double llm_bos_score(const float *logits, const int *ids, size_t n, size_t V) {
     double sum = 0.0;
-    for (size_t t = 0; t + 1 < n; t++)
-        sum += llm_bos_unconditional(logits + t * V, ids[t + 1], V);
+    for (size_t t = 0; t + 1 < n; t++) sum += llm_bos_unconditional(logits + t * V, ids[t + 1], V);
     return sum;
 }
 
@@ -26810,8 +26816,7 @@ LLM_API bool llm_eos_stop_feed(llm_eos_stop *s, llm_buffer *out, const char *byt
         for (size_t k = 0; k < strings; k++) {
             llm_eos_string *one = &list[k];
             const size_t *back = (const size_t *)(const void *)s->back.data + one->start;
-            one->matched =
-                llm_eos_next(s->text.data + one->start, back, one->matched, bytes[i]);
+            one->matched = llm_eos_next(s->text.data + one->start, back, one->matched, bytes[i]);
             const bool whole = one->matched == one->size;
             if (one->matched > longest && (whole || !s->found)) longest = one->matched;
             if (whole && !s->found) longest = one->matched, s->found = true;
@@ -26876,7 +26881,7 @@ LLM_API void llm_eos_length_dist(double *p, const double *first, const double *t
 
 /* @pad ------------------------------------------------------ Padding token
  *
- *     ids      7 8 9 . .    mask 1 1 1 0 0    labels 7 8 9 x x    position 0 1 2 2 2      x: ignored
+ *     ids     7 8 9 . .    mask 1 1 1 0 0    labels 7 8 9 x x    position 0 1 2 2 2      x: ignored
  *              5 . . . .         1 0 0 0 0           5 x x x x             0 0 0 0 0
  *
  * Texts have lengths and arrays have rows, so a batch is filled up with a token that means nothing.
@@ -26964,7 +26969,8 @@ LLM_API double llm_pad_waste(const size_t *start, const size_t *order, const siz
     for (size_t k = 0; k < batches; k++) {
         const size_t B = batch[k + 1] - batch[k];
         places += B * llm_pad_length(start, order + batch[k], B, multiple);
-        for (size_t i = batch[k]; i < batch[k + 1]; i++) real += start[order[i] + 1] - start[order[i]];
+        for (size_t i = batch[k]; i < batch[k + 1]; i++)
+            real += start[order[i] + 1] - start[order[i]];
     }
     return places > 0 ? 1.0 - (double)real / (double)places : 0.0;
 }
@@ -27650,15 +27656,15 @@ LLM_API void llm_causal_mask_balance(size_t *order, size_t n) {
 
 /* @masked_score --------------------------------------------- Masked scores and safe softmax
  *
- *     p_ij = exp(s_ij + b_ij - m_i) / sum_l exp(s_il + b_il - m_i)     over allowed l; else p_ij = 0
+ *     p_ij = exp(s_ij + b_ij - m_i) / sum_l exp(s_il + b_il - m_i)    over allowed l; else p_ij = 0
  *     m_i  = max over allowed l of s_il + b_il         lse_i = m_i + log sum
  *
  * Softmax in which some entries do not take part. What is masked is not read: it may be NaN, and
  * gets weight 0 and no gradient. A query that may see nothing (padding on the left, more queries
  * than keys) gets a row of zeros and lse -inf, where exp(-inf - -inf) would be NaN and reach every
  * weight of the model in one backward pass. b is a bias that is added to scores, learned or not:
- * ALiBi's slopes, T5's buckets, a table of pairs; it may be one for all texts, heads or queries, and
- * its gradient is then the sum over what shared it.
+ * ALiBi's slopes, T5's buckets, a table of pairs; it may be one for all texts, heads or queries,
+ * and its gradient is then the sum over what shared it.
  *
  * Masks as numbers are the older way: 0 or -inf are added, or -1e9, or the least number of the
  * format. -1e9 is a score like others, and loses against one of -2e9; in half precision it does not

@@ -40,7 +40,8 @@ static size_t eos_search(const char *text, size_t size, const char *const *strin
     return size;
 }
 
-/* What was held back at this point must be the beginning of a string, and everything else is out. */
+/* What was held back at this point must be the beginning of a string, and everything else is
+ * out. */
 static void eos_watch(const llm_eos_stop *s, const llm_buffer *out, const char *text, size_t size,
                       const char *const *strings, size_t count) {
     size_t longest = 0;
