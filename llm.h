@@ -28736,6 +28736,180 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
     return 2 * L * Hkv * D * T * bytes;
 }
 
+/* @sliding_window ------------------------------------------- Sliding-window attention
+ *
+ *     o_t = sum_j p_tj v_j          t - W < j <= t: the last W tokens, itself included
+ *
+ * Work and cache that grow with T alone: T W scores, and W keys to keep, however long the text. A
+ * token still hears of what lies before its window, by way of tokens in between: through L layers
+ * information travels L (W - 1) positions. Models mix such layers with a few that see everything
+ * (Gemma 2: every second, Gemma 3: every sixth). W is easily got wrong by one: here as in Mistral
+ * it counts the token itself; flash-attn's window_size is the number to its left, W - 1.
+ *
+ * A decoder needs the last W keys only and writes token t to slot t mod W, over the one that has
+ * just left the window. The slots are then not in order, and nobody minds: softmax is a sum, and
+ * rotated keys carry their position with them.
+ *
+ * source  Beltagy, Peters & Cohan 2020, "Longformer", section 3.1; Jiang et al. 2023, "Mistral 7B",
+ *         section 2; Gemma Team 2024, "Gemma 2", section 2 (alternation, soft cap)
+ * needs   exp logsumexp gqa
+ * see     @attn_mask (the same as a rule), @gqa (everything is seen), @sinks, @longformer
+ * topics  Sliding-Window Attention
+ */
+
+/* H query heads on Hkv, T tokens of D dimensions. both: the W - 1 tokens on each side are seen, as
+ * in encoders. cap c > 0: scores become c tanh(s / c) (Gemma 2: 50). */
+typedef struct {
+    size_t B, H, Hkv, T, D, W;
+    bool both;
+    float scale, cap;
+} llm_sliding_window_config;
+
+/* Causal, no cap, 1/sqrt(D). */
+LLM_API llm_sliding_window_config llm_sliding_window_defaults(size_t B, size_t H, size_t Hkv,
+                                                              size_t T, size_t D, size_t W) {
+    llm_sliding_window_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = T, c.D = D, c.W = W;
+    c.both = false;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    return c;
+}
+
+/* The most keys that a query sees, rounded up: the scratch of a head. */
+LLM_API size_t llm_sliding_window_span(const llm_sliding_window_config *c) {
+    return c->W > c->T / 2 ? c->T : 2 * c->W;
+}
+
+/* Query t sees the keys first .. end-1. */
+LLM_API void llm_sliding_window_range(size_t *first, size_t *end, size_t t,
+                                      const llm_sliding_window_config *c) {
+    *first = t + 1 > c->W ? t + 1 - c->W : 0;
+    *end = !c->both ? t + 1 : c->T - t > c->W ? t + c->W : c->T;
+}
+
+/* s (n) <- scores of q (D) against the rows of k (n,D). */
+LLM_API void llm_sliding_window_scores(float *s, const float *q, const float *k, size_t n, size_t D,
+                                       float scale, float cap) {
+    for (size_t j = 0; j < n; j++) {
+        s[j] = scale * llm_gqa_dot(q, k + j * D, D);
+        if (cap > 0.0f) s[j] = cap * tanhf(s[j] / cap);
+    }
+}
+
+/* p (n) <- softmax of p, out (D) <- the mean of v (n,D) under it. Returns the logarithm of the
+ * denominator. */
+LLM_API float llm_sliding_window_mean(float *out, float *p, const float *v, size_t n, size_t D) {
+    float sum = 0.0f;
+    const float max = llm_logsumexp_max(p, n);
+    for (size_t j = 0; j < n; j++) p[j] = llm_expf(p[j] - max);
+    LLM_SIMD_SUM(sum)
+    for (size_t j = 0; j < n; j++) sum += p[j];
+    for (size_t d = 0; d < D; d++) out[d] = 0.0f;
+    for (size_t j = 0; j < n; j++) {
+        p[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[d] += p[j] * v[j * D + d];
+    }
+    return max + logf(sum);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,T,D). lse is the logarithm of the
+ * softmax's denominator. Scratch: B H min(2 W, T) floats, given
+ * back. */
+LLM_API void llm_sliding_window_forward(float *out, float *lse, const float *q, const float *k,
+                                        const float *v, const llm_sliding_window_config *c,
+                                        llm_arena *arena) {
+    LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t T = c->T, D = c->D, span = llm_sliding_window_span(c), mark = arena->used;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * span);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t kv = bh / (c->H / c->Hkv) * T;
+        float *p = scratch + bh * span;
+        for (size_t t = 0; t < T; t++) {
+            size_t first, end;
+            llm_sliding_window_range(&first, &end, t, c);
+            llm_sliding_window_scores(p, q + (bh * T + t) * D, k + (kv + first) * D, end - first, D,
+                                      c->scale, c->cap);
+            lse[bh * T + t] = llm_sliding_window_mean(out + (bh * T + t) * D, p,
+                                                      v + (kv + first) * D, end - first, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D), dk, dv (B,Hkv,T,D) += <- dout, forward's out, lse and inputs; none may be NULL.
+ * ds_ij = p_ij (do_i.v_j - do_i.o_i), and through the cap times 1 - (s/c)^2. Scratch as above. */
+LLM_API void llm_sliding_window_backward(float *dq, float *dk, float *dv, const float *dout,
+                                         const float *out, const float *lse, const float *q,
+                                         const float *k, const float *v,
+                                         const llm_sliding_window_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t T = c->T, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t span = llm_sliding_window_span(c);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * span);
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        for (size_t row = bg * group * T; row < (bg + 1) * group * T; row++) {
+            const float *g = dout + row * D, along = llm_gqa_dot(g, out + row * D, D);
+            float *s = scratch + row / T * span;
+            size_t first, end;
+            llm_sliding_window_range(&first, &end, row % T, c);
+            llm_sliding_window_scores(s, q + row * D, k + (bg * T + first) * D, end - first, D,
+                                      c->scale, c->cap);
+            for (size_t j = first; j < end; j++) {
+                const size_t at = (bg * T + j) * D;
+                const float sj = s[j - first], p = llm_expf(sj - lse[row]);
+                const float slope = c->cap > 0.0f ? 1.0f - sj / c->cap * (sj / c->cap) : 1.0f;
+                const float ds = c->scale * slope * p * (llm_gqa_dot(g, v + at, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[row * D + d] += ds * k[at + d];
+                    dk[at + d] += ds * q[row * D + d];
+                    dv[at + d] += p * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* The rolling cache of one text: keys, values (Hkv,W,D) <- k, v (Hkv,D) of token t. */
+LLM_API void llm_sliding_window_ring_write(float *keys, float *values, const float *k,
+                                           const float *v, size_t t,
+                                           const llm_sliding_window_config *c) {
+    for (size_t h = 0; h < c->Hkv; h++) {
+        const size_t slot = (h * c->W + t % c->W) * c->D;
+        memcpy(keys + slot, k + h * c->D, c->D * sizeof(float));
+        memcpy(values + slot, v + h * c->D, c->D * sizeof(float));
+    }
+}
+
+/* out (H,D) <- q (H,D) of token t, whose key and value have just been written. Scratch: W floats. */
+LLM_API void llm_sliding_window_step(float *out, const float *q, const float *keys,
+                                     const float *values, size_t t,
+                                     const llm_sliding_window_config *c, llm_arena *arena) {
+    const size_t seen = t + 1 < c->W ? t + 1 : c->W, mark = arena->used;
+    float *p = llm_arena_floats(arena, c->W);
+    for (size_t h = 0; h < c->H; h++) {
+        const size_t kv = h / (c->H / c->Hkv) * c->W * c->D;
+        llm_sliding_window_scores(p, q + h * c->D, keys + kv, seen, c->D, c->scale, c->cap);
+        llm_sliding_window_mean(out + h * c->D, p, values + kv, seen, c->D);
+    }
+    arena->used = mark;
+}
+
+/* Does layer l see everything? Every `every`-th does: 2 in Gemma 2 and gpt-oss, 6 in Gemma 3, with
+ * 0 none (Mistral). */
+LLM_API bool llm_sliding_window_global(size_t l, size_t every) {
+    return every > 0 && (l + 1) % every == 0;
+}
+
+/* Scores of T causal queries, in one head; and how many tokens, itself included, one can hear of
+ * through L layers. */
+LLM_API size_t llm_sliding_window_count(size_t T, size_t W) {
+    return T <= W ? T * (T + 1) / 2 : T * W - W * (W - 1) / 2;
+}
+LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1) + 1; }
+
 /* @linear_attn ---------------------------------------------- Linear attention
  *
  *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
