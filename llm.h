@@ -25252,7 +25252,7 @@ LLM_API bool llm_token_replace(llm_buffer *out, const char *text, size_t size) {
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its code);
  *         the patterns in tiktoken and in the tokenizer.json of Llama 3 and Qwen 2
  * needs   unicode
- * see     @bpe (merges within a pre-token)
+ * see     @bpe (merges within a pre-token) @pre_words
  * topics  Tokenization
  */
 typedef enum {
@@ -25431,6 +25431,111 @@ LLM_API size_t llm_pre_tokenize(const char *text, size_t size, llm_pre_tokenize_
            : kind == LLM_PRE_TOKENIZE_O200K  ? llm_pre_tokenize_o200k(text, size)
            : kind == LLM_PRE_TOKENIZE_LLAMA3 ? llm_pre_tokenize_llama3(text, size)
                                              : llm_pre_tokenize_qwen2(text, size);
+}
+
+/* @pre_words ------------------------------------------------ Cutting at spaces, signs, digits
+ *
+ *     BERT       "Hey, you"  -> "Hey" "," "you"        white space falls away, signs stand alone
+ *     Metaspace  "Hey you"   -> "_Hey" "_you"          a space becomes the sign U+2581 (here _)
+ *     digits     "a1234"     -> "a" "1" "2" "3" "4"    or "a" "1234"
+ *
+ * Three older ways to cut text, each simpler than the patterns of @pre_tokenize. BERT cuts at white
+ * space and forgets it: "a.b" and "a . b" become the same ids, and no decoder can tell them apart.
+ * Metaspace (SentencePiece, so Llama 1 and 2, T5, Gemma) keeps every space as part of the word
+ * behind it, and puts one before the first word, so that a word has one spelling wherever it
+ * stands. Cutting at digits is added to others, so that numbers are spelt the same at every length.
+ * As in @pre_tokenize each function returns the length of the first piece; the pieces are the text.
+ *
+ * source  Devlin et al. 2019, "BERT" (its code, BasicTokenizer); Kudo & Richardson 2018,
+ *         "SentencePiece"; Chowdhery et al. 2022, "PaLM", section 2.2 (digits)
+ * needs   buffer unicode pre_tokenize
+ * see     @pre_tokenize
+ * topics  -
+ */
+
+/* The blocks of Chinese characters that BERT isolates: those of Unicode in 2018, without kana and
+ * Hangul. 2B920 is what the tokenizers library has; BERT's own code has 2B820, where the block
+ * starts. */
+LLM_API bool llm_pre_words_chinese(uint32_t code) {
+    return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) ||
+           (code >= 0x20000 && code <= 0x2A6DF) || (code >= 0x2A700 && code <= 0x2B81F) ||
+           (code >= 0x2B920 && code <= 0x2CEAF) || (code >= 0xF900 && code <= 0xFAFF) ||
+           (code >= 0x2F800 && code <= 0x2FA1F);
+}
+
+typedef enum { LLM_PRE_WORDS_SPACE, LLM_PRE_WORDS_ALONE, LLM_PRE_WORDS_INSIDE } llm_pre_words_kind;
+
+/* What BERT sees in the character at the start of text (size > 0), and its length: punctuation is
+ * what Unicode calls so, and every sign of ASCII ($ + < = > ^ ` | ~ are symbols). */
+LLM_API llm_pre_words_kind llm_pre_words_class(const char *text, size_t size, bool chinese,
+                                               size_t *length) {
+    uint32_t code;
+    *length = llm_unicode_decode(&code, text, size);
+    const llm_unicode_kind kind = llm_unicode_class(code);
+    if (kind == LLM_UNICODE_SPACE) return LLM_PRE_WORDS_SPACE;
+    const bool sign = kind == LLM_UNICODE_PUNCT || (kind == LLM_UNICODE_SYMBOL && code < 0x80);
+    return sign || (chinese && llm_pre_words_chinese(code)) ? LLM_PRE_WORDS_ALONE
+                                                            : LLM_PRE_WORDS_INSIDE;
+}
+
+/* By BERT's rule: a run of white space (*space is then true: no token comes from it), one sign, one
+ * Chinese character if these are isolated, or a run of anything else. 0 only for empty text. */
+LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, bool *space) {
+    size_t end = 0, length;
+    *space = false;
+    if (size == 0) return 0;
+    const llm_pre_words_kind first = llm_pre_words_class(text, size, chinese, &length);
+    *space = first == LLM_PRE_WORDS_SPACE;
+    if (first == LLM_PRE_WORDS_ALONE) return length;
+    while (end < size && llm_pre_words_class(text + end, size - end, chinese, &length) == first)
+        end += length;
+    return end;
+}
+
+/* The length of a space or of U+2581 at `at`, or 0. */
+LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == ' ') return 1;
+    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+}
+
+/* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
+LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
+    const size_t first = llm_pre_words_mark(text, size, 0);
+    size_t end = size > 0 && first == 0 ? 1 : first;
+    while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
+    return end;
+}
+
+/* Appends text as pieces are spelt, with U+2581 for each space; prepend: and one before the text
+ * unless it starts with one or is empty. False when memory is out. */
+LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size, bool prepend) {
+    const char *mark = "\xE2\x96\x81";
+    bool ok = !prepend || size == 0 || llm_pre_words_mark(text, size, 0) > 0 ||
+              llm_buffer_put(out, mark, 3);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = text[i] == ' ' ? llm_buffer_put(out, mark, 3) : llm_buffer_put(out, text + i, 1);
+    return ok;
+}
+
+/* The way back: appends text with a space for each U+2581; prepended: but the first, if text starts
+ * with it. A U+2581 of the original comes back as a space too. False when memory is out. */
+LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
+    size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
+    while (at < size) {
+        const size_t mark = llm_pre_words_mark(text, size, at);
+        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
+        at += mark > 0 ? mark : 1;
+    }
+    return true;
+}
+
+/* Up to `most` numbers (\p{N}: all scripts, fractions and Roman numerals too), or the run of all
+ * else; most > 0, SIZE_MAX keeps numbers whole. 0 only for empty text. */
+LLM_API size_t llm_pre_words_digits(const char *text, size_t size, size_t most) {
+    LLM_ASSERT(most > 0);
+    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_N, most);
+    const unsigned rest = ~(unsigned)LLM_PRE_TOKENIZE_N;
+    return end > 0 ? end : llm_pre_tokenize_run(text, size, 0, rest, SIZE_MAX);
 }
 
 /* @vocab_table ---------------------------------------------- Byte strings and their numbers
