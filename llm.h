@@ -24889,8 +24889,8 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  *     1110xxxx 10xxxxxx 10xxxxxx           up to FFFF    11110xxx 10xxxxxx (3 times)  up to 10FFFF
  *
  * Tokenizers cut text where the class of the character changes, so they must know which of
- * 1,114,112 code points are letters, numbers, marks and white space. The table is 2254 runs of
- * equal class, spelt as 44 rows of characters: a search finds the row, and its runs are counted
+ * 1,114,112 code points are letters, numbers, marks and white space. The table is 2608 runs of
+ * equal class, spelt as 51 rows of characters: a search finds the row, and its runs are counted
  * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
  * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
@@ -24899,20 +24899,23 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
- * see     @pre_tokenize
+ * see     @grapheme @pre_tokenize
  * topics  -
  */
 enum { LLM_UNICODE_BROKEN = 0x110000 }; /* the code of what is no UTF-8 */
 
 typedef enum {
-    LLM_UNICODE_OTHER, /* punctuation, symbols, controls, what is not assigned */
+    LLM_UNICODE_OTHER, /* controls (Cc), private use, surrogates, what is not assigned */
     LLM_UNICODE_SPACE, /* White_Space */
     LLM_UNICODE_NUMBER,
     LLM_UNICODE_MARK,
     LLM_UNICODE_CASED, /* only in the rows: upper and lower case in turn */
     LLM_UNICODE_UPPER, /* from here on letters; title case counts as UPPER */
     LLM_UNICODE_LOWER,
-    LLM_UNICODE_LETTER /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_LETTER, /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_PUNCT,
+    LLM_UNICODE_SYMBOL,
+    LLM_UNICODE_FORMAT /* Cf: invisible, such as joiners and marks of direction */
 } llm_unicode_kind;
 
 /* The number of bytes, 1 to 4, of the first character of text (size > 0), and its code. */
@@ -24963,51 +24966,84 @@ typedef struct {
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
-    {0x00000, ")A.)J*)G7B)?LR(SR)B*)R*)AT)?2#M%1T#3#LO#L?SP#S@E8@MEHME/@DNFCAGNIMGMHOGMFE?BMAAF"},
-    {0x001B3, "CFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJ&ZD)FX)?T#T)I>8BBT#FM$TO#F(F#H#F#GMLI#"},
-    {0x003A3, "LAS#@FNHOEPPFM#AFNL3@S0@EZ#>?E7@EFME(B#L&@#U(S)@$U&>-@#8#9#9#:(ZS&W)U>C'Z+@>M7B&"},
-    {0x0066E, "U8Z+B#T>?$=U9#;U7BV$T)HT8ZV>S$Z=A>CT)F7BZY>AU&T$8$ZN;T>AT:T<)JZQ:&ZC'ZP#Z?)?>A"},
-    {0x008A0, "Z*@>P#>YZ6@:T>JT>?ZB9$7B#ZH:#Z@$U$ZN#Z?#T%W$8T>?$9$:T)@8&U#V9$7BU$6$T#8$:#Y&U$ZN"},
-    {0x00A29, "#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8)C:#ZA#V#ZN#Z?#U#X$8T>@#:#:$T)GU9$7B)AT=#:#Z@$U$"},
-    {0x00B13, "ZN#Z?#U#X$8T>?$9$:'<&U#V9$7B#T6)B8T#Y%V#W%U#T#U%U%V%ZD&<%:#;$T(8)F7E)E<Z@#V#ZO#"},
-    {0x00C2A, "ZH$8T>?#:#;)?9#V#U$U9$7B)@7?#T:#Z@#V#ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T"},
-    {0x00D3E, ">?#:#;T'V87?V9$7K#Y#:#ZJ%ZP#ZA#T$Z?%8&=#8#>@(7B$9)EZ0@8U>?'Z?>@#7B)'@U#T#X#ZP#T#"},
-    {0x00EA7, "ZB8U>AT$X#T#>?#7B$W)XT)O9(7L#8#8#8&9Z@#Z$@&>L#9X>C#>$@)A8)9@Z+@>LT7B(Y;W:T:U>?V;"},
-    {0x01075, "ZE>DT87B;$L&@#F'F$S+@#TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:)A7L%ZH)H"},
-    {0x013A0, "L:A$R%Z<T$ZI*ZR'Z/A%3Z@)?ZJ;)AZK:)CZJ9)DZE#V#9)DZ4@>X%T&T8$7B(7B)I:#87B(Z=A)?X9"},
-    {0x01887, "ZZ8T'Z*A)BZW#>D&>D)B7BZV$X)CZ,@&ZR(7C)%@ZO<&Z5@>B#>U$87B(7B)ET)@>%A)G<Z/@>IZ@%7B"},
-    {0x01B5A, ")I>A)D:ZV>EU7BZ,@>F)DZ$@>L)@7B%V7BZ$@$SAFM'L+@$H)H:#>MW8Y8U:T'S,@Z#ASETSZZ%@>$A"},
-    {0x01E00, "E&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJ#M%O#NJ%P$NI&S@J'O#"},
-    {0x01FF6, "NJ%0C)U+'*)/@*)H1T$6'T7B'ZI)0@>Y)IF&F$MHNHM#F%J(F#F#F#I#MIMWM$NG'FP&M#73@FM5)6X"},
-    {0x02460, "7<@)2A7N)*U7V)(/@L0@S0@AGNE?GBMFRUGE,BM(B:FM)A1$S&@#M'M$Z8@)?T)G8ZO)AZ?#Z?#Z?#Z?"},
-    {0x02DBF, "#Z?#Z?#Z?#Z?#>X)/@T),O*&U1)Q7A=#X$3U&Z:A$9$V#Z>A#W'Z+@#Z&B%4)BZX)0@ZH)X7B)V7@#7G"},
-    {0x03260, ")X7B)'@7G)(JZ(.G)$AZ%*#@)'AZ.@$Z-H%ZH7BU)LE.@T;#>B#TETU9Z*A7B9)%@ZA$EFNE>@TS@CEB"},
-    {0x0A788, "T$BTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<&8%6)BZ4@)D9Z2@>J)B7B(>JY%T#U87BZT>@$ZO>E)D"},
-    {0x0A960, "ZU%;Z/@>F)FT7B(X8ZB7BX#Z)@>F)AV8Z@9$7B(ZO%T:Z2@8T:U9X9T8T)PV$ZC<$V9)BY$Y$Y)AZ?#"},
-    {0x0AB28, "Z?#S+@#WSAT$G$S4AZ#@>@#9$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZB#ZE#X#T#U#U#Z4B"},
-    {0x0FBB2, ")YZ7K)JZ$A$Z6@)(@ZD&>H)H>H)$AX#Z3C)K7B)?LR(SR)CZ=A%Y$Y$Y$V)#@ZD#ZR#ZK#U#ZG$ZF)Z"},
-    {0x10080, "Z'C)D7-@)D79@)I2)9B8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV$Z$@&Z@#5)*@L(@S(@Z2A$7B("},
-    {0x104B0, "L$@&S$@&Z(@)@Z4@)DLC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF)$AY$T#Z,@#U%T"},
-    {0x1083D, "$ZO$7@ZO$7?ZW)@7A)0@ZK#U'5ZN6&ZR(ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$:&87A)OZU2#ZU3)X"},
-    {0x10AC0, "Z@#ZT9&5)HZ6@)BZN$7@ZK'7@ZJ)O7?)4AZ-A)7@L3@)ES3@)?6Z$@;)@7B(7BYLN%<#TSN)2F7W#Z*@"},
-    {0x10EAA, "#9%U)HY%<)AZN#>HZU7BT)@ZN>C4)SZJ;)*@ZM7?)LZO)A:Z5@>G)C7V8U9T)A;Z-@>C)?8)EZQ)?7B("},
-    {0x11100, ":Z$@>F#7B&T9T)@Z#@8$T)A:Z0@>FW&;#97BT#T&7L)CZJ#ZQ>D(8U8)>@Z?#T#W#ZG#ZB)?Z/@>D'7B"},
-    {0x112FA, "(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<)CZB#T$T#Z&@#T>A#8$8#;#<T8T)E9)UZ5@>JW'7B&"},
-    {0x1145E, "8V)VZ0@>LU#T)@7B)6DZ/@>?$>A)OW9)ZZ0@>I%T)C7B)&@Z+@>ET)?7B(7L)TZS$>G&7D&Z?)-EZ,@"},
-    {0x1182C, ">G)-BLXSX7K)DZ@$T$Z@#U#ZP=#9$;T8T9)D7B)*AZ@$Z'@>?$>?T#T8)ST>BZ(@>?T;)@8)@T>CZ.@"},
-    {0x11A8A, ">H%T)JZ-A)IT)9A>@)<AZY)G7B(ZA#Z%@>@#>@T)G7U'ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#"},
-    {0x11D67, "U#ZX<#9#<T)?7B(Z,@&7B(8T)*GZK;)A9T8ZE#ZZ>?%<)E7B8)9AT)G7M)+@Z6'@).B78B'7CZ8E)D"},
-    {0x12550, "7;I)-=AZ)B)GZ$-@)H8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B(Z3A#7B(ZV$<)CZ0@>?)AW)D"},
-    {0x16B50, "7B#7?#ZM'ZK)(NZ-@%7B):ELXSX7O)ALQ$SQ),@Z/A&8T>7@)?;ZE)$AU#T8)C9U3)AZ3.H)$@ZZ)'B"},
-    {0x18D80, "Z;B)EZ.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB%9)=+D7B)*Q>.@$>O"},
-    {0x1CF47, ")<O9)<@<%=)@>@$>?)V;)$D:)C:)@9$8)X9)>@7L)D7L)4B7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P"},
-    {0x1D4BA, "#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQ#SQ#RLQ#SQ#RLQ#"},
-    {0x1D736, "SQ#RLQ#SQ#RLQ#SQ#RFM$72@)$Q>7@&>2@)@8)F8)N<#>G)(.@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@"},
-    {0x1DFCD, "Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&T))JZV8)IZ,@;7B)2OZT;7B).FZV9T7B)9EZW#V8U8"},
-    {0x1E6E7, "Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B)##@7;@#3#4)0A7-@#7G)6EW#ZS#U#T$T#ZB#W"},
-    {0x1EE38, "#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)0S7E)+2B7B)2+@Z00=@)X"},
-    {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
+    {0x00000, ")A.)J*]b`b^7B\\d\\LR]b[bSR[b[b(*)R*[f[cT[bie2bM\\b1T[3[LObL?SPbS@E8@MEHME/@DNFCA"},
+    {0x0018A, "GNIMGMHOGMFE?BMAAFCFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJeZDhFXh?TbThI>8BBTbFM"},
+    {0x00378, "$TO[F&cF[H#F#GMLI#LAS#@FNHOEPPFMbAFNL3@S0@EZb>?E7@EFME(B#L&@#U`S)@\\Ud#>-@[8[9[9"},
+    {0x005C6, "[:(ZS&W\\)Cnd\\b\\c>C[i]Z+@>M7B^U8Z+B[T>?ib=U9b;U7BVcTaF#iT8ZV>S$Z=A>CT)F7BZY>AU"},
+    {0x007F6, "b]T$8cZN;T>AT:T<$aG#ZQ:$[#ZC'ZPbZ?j'>AZ*@>Pi>YZ6@:T>JT>?ZB9\\7B[ZH:#Z@$U$ZN#Z?#T"},
+    {0x009B3, "%W$8T>?$9$:T)@8&U#V9$7BUc6cT[8$:#Y&U$ZN#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8[)B:#ZA#V#"},
+    {0x00A93, "ZN#Z?#U#X$8T>@#:#:$T)GU9$7B[b)?T=#:#Z@$U$ZN#Z?#U#X$8T>?$9$:'<&U#V9$7BbT6)B8T#Y%V"},
+    {0x00B91, "#W%U#T#U%U%V%ZD&<%:#;$T(8)F7Eh@'<Z@#V#ZO#ZH$8T>?#:#;)?9#V#U$U9$7B)?[7?bT:[Z@#V#"},
+    {0x00C92, "ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T>?#:#;Tb&V87?V9$7KbY#:#ZJ%ZP#ZA#T$Z?%"},
+    {0x00DCA, "8&=#8#>@(7B$9[)DZ0@8U>?&bZ?>@[7B\\)%@U#T#X#ZP#T#ZB8U>AT$X#T#>?#7B$W)XTdaGb[d9g7L"},
+    {0x00F34, "b8b8b8^9Z@#Z$@&>L[9X>C#>$@#h@8g#c_e\\)%@Z+@>LT7B`Y;W:T:U>?V;ZE>DT87B;cL&@#F'F$"},
+    {0x010D0, "S+@[TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:aA7L%ZHhB(L:A$R$[Z<Tb[ZI*ZR\\"},
+    {0x0169D, "%Z/A]3Z@)?ZJ;)AZK:\\)AZJ9)DZE#V#9)DZ4@>X]T]bT8$7B(7B(aC:i87B(Z=A)?X9ZZ8T'Z*A)BZW"},
+    {0x0191F, "#>D&>D&b%\\7BZV$X)CZ,@&ZR(7C%hZZO<$\\Z5@>B#>U$87B(7B(a?T`$>%A)G<Z/@>IZ@#\\7Ba?hB"},
+    {0x01B6B, ">AhA]:ZV>EU7BZ,@>F)@^Z$@>L%_7B%V7BZ$@\\SAFM'L+@$Ha@)@:[>MW8Y8U:T'S,@Z#ASETSZZ%@"},
+    {0x01DC0, ">$AE&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJbMdO#NJdP$NI#dS@"},
+    {0x01FE8, "Jd$O#NJc#0CmaP+m*aLbaEbaD*m#oB1T$6d\\T7Bd\\ZIh%@)C>Y)GcFeFcMHNHMbFdJgFbFbFbIbMIM"},
+    {0x02135, "WMcNGfFPeMb73@FM5c&h(L^hU\\h;G)NhC)M7<@h2A7Nh8TaF7Vh1@\\hWaBh'MaNh#A^hX\\h&L$h6C"},
+    {0x02C00, "L0@S0@AGNE?GBMFRUGE,BMgB:FM'^1\\S&@#M'M$Z8@)?T[)F8ZO)AZ?#Z?#Z?#Z?#Z?#Z?#Z?#Z?#>X"},
+    {0x02E00, "a/@TaXcaD$^)ThR#h=A)Dh.F)RhH*]bU1aBcaDb7A=[Xc3U[c#Z:A$9cV[Z>A[W'Z+@#Z&B#c4hBZX"},
+    {0x031C0, "h&@)AbZHhW#7BhV7@b7GhX7Bh'@7Gh(JZ(.Gh$AZ%*#@%h7@)AZ.@\\Z-H]ZH7BU)LE.@T;[>B[TETU9"},
+    {0x0A6A0, "Z*A7B9`)@hOZAcEFNE>@TS@CEBTcBTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<e8%6e(Z4@^)@9Z2@"},
+    {0x0A8B4, ">J)@\\7B(>JY]T[U87BZT>@\\ZO>E)C[ZU%;Z/@>FaE#T7B&\\X8ZB7BX#Z)@>F)AV8Z@9$7B$^ZOdT:"},
+    {0x0AA7E, "Z2@8T:U9X9T8T)PV\\ZC<\\V9)BY$Y$Y)AZ?#Z?#S+@bWSATcG$S4AZ#@>@[9$7B(Z8)M)DZO&Z1@"},
+    {0x0D7FC, ")48IZ:K$Z2B)&@S?)DQ'T8ZBbZE#X#T#U#U#Z4BhYZ7K\\hHZ$AcZ6@h@)XZDe>HaB(>Ha#@#aFb[d#["},
+    {0x0FE69, "b\\&X#Z3C$i#]b`b^7B\\d\\LR]b[bSR[b[ba?Z=A%Y$Y$Y$V%h?#h?)Bkc$ZD#ZR#ZK#U#ZG$ZF)Z"},
+    {0x10080, "Z'C']&7-@%hA79@hI2d#hE%b)/@h-@8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV#[Z$@&Z@[5)*@"},
+    {0x10400, "L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)C[LC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF"},
+    {0x107C0, ")$AY$T#Z,@#U%T$ZO#[7@ZOc7?ZW)@7A)0@ZK#U'5ZN6%[ZR'[ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$"},
+    {0x10A38, ":&87A)?aA)?ZU2[ZU3)XZ@bZT9&5a?)AZ6@%a?ZN$7@ZK'7@ZJ)?^)D7?)4AZ-A)7@L3@)ES3@)?6Z$@"},
+    {0x10D24, ";)@7B(7BYLN%<[TSN)@c)(F7W#Z*@#9[$U)HY#c<[h@ZN#>HZU7BT)@ZN>C4_)NZJ;^)&@ZM7?)LZO)A"},
+    {0x11000, ":Z5@>Ga?&7V8U9T)A;Z-@>C\\i^8)Bi$ZQ)?7B(:Z$@>F#7B^T9T)@Z#@8\\T)A:Z0@>FW^;[97BT[T]"},
+    {0x111E0, "#7L)CZJ#ZQ>D`8U8)>@Z?#T#W#ZG#ZB[(Z/@>D'7B(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<"},
+    {0x11375, ")CZB#T$T#Z&@#T>A#8$8#;#<T8T\\#\\)@9)UZ5@>JW_7B\\#[8V)VZ0@>LU[T)@7B)6DZ/@>?$>AaOW"},
+    {0x115DC, "9)ZZ0@>I]T)C7B(aE)KZ+@>ET[(7B(7L)TZS$>G&7D]bZ?)-EZ,@>G[),BLXSX7K)DZ@$T$Z@#U#ZP=#"},
+    {0x11937, "9$;T8T9])A7B)*AZ@$Z'@>?$>?T[T8)ST>BZ(@>?T;a@8)@T>CZ.@>H]T_)EZ-A)?aBT)9A>@)<AZY["},
+    {0x11BE2, ")F7B(ZA#Z%@>@#>@T_)B7U%\\ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#U#ZX<#9#<T)?7B(Z,@&"},
+    {0x11DE0, "7B(8T)*GZK;\\)?9T8ZE#ZZ>?%<aE7B8)9AT)G7MhU)E[Z6'@).B78B_7CZ8E)D7;I)-=AZ)B\\)E"},
+    {0x13000, "Z$-@oH8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B&\\Z3A#7B(ZV$<[)BZ0@>?_eW[b)B7B#7?#"},
+    {0x16B63, "ZM'ZK)(NZ-@]7B):ELXSX7O^'LQ$SQ),@Z/A&8T>7@)?;ZE)$AU[T8)C9U3)AZ3.H)$@ZZ)'BZ;B)E"},
+    {0x18E00, "Z.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB$b9[l)(#Dh,G7Bd%h,N(hO#d"},
+    {0x1CED5, ")@hY$>.@$>O)Ah<B)<@h2G)Bh'@9h<@<d=o@>@c>?hV;h$D:b)B:h@9c8hX9)>@7L)D7L)Dh;A)A7Q"},
+    {0x1D379, ")3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSR"},
+    {0x1D608, "LRSRLRSRLRSU#LQbSQbRLQbSQbRLQbSQbRLQbSQbRLQbSQbRFM$72@h$Q>7@e>2@h@8hF8c_)G<#>G"},
+    {0x1DAB0, ")4AhU)+*@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&Tb)(J"},
+    {0x1E290, "ZV8)IZ,@;7B'b),OZT;7B).FZV9T7B&[)4EZW#V8U8Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?"},
+    {0x1E94B, "T&7B&\\)9Z7;@b3b4)0A7-@b7G)6EW#ZS#U#T$T#ZB#W#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#"},
+    {0x1EE6C, "Z?#W#W#T#ZB#ZI'V#X#ZI)4@c).Hh,@&h,B)DhG$hG#hG#h%@)B7Eh2D)7@hU)Eh,@&hA)?c)Fg)*D"},
+    {0x1F300, "h>)@$hI%hE%h4F&hD&hT&h8@)@hB(h(@)@hV$hD&c)FhA)'@h$K)@hF$hE%h+A#b%hJ#hE%hD'h#D#"},
+    {0x1FB94, "h$B7Bb)1+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)9&<$@i)Vo(B),C"},
+    {0xE0100, ">,G)8&=G"},
 };
+
+/* The kind of the run of rows (count) that holds the code point; *offset = its place in the run. 0
+ * behind the last run. */
+LLM_API uint32_t llm_unicode_find(const llm_unicode_row *rows, size_t count, uint32_t code,
+                                  uint32_t *offset) {
+    size_t low = 0;
+    for (size_t high = count; high - low > 1;) {
+        const size_t middle = (low + high) / 2;
+        if (rows[middle].first <= code)
+            low = middle;
+        else
+            high = middle;
+    }
+    *offset = code - rows[low].first;
+    for (const char *run = rows[low].runs; *run;) {
+        const uint32_t head = (uint32_t)(*run++ - '#');
+        uint32_t length = head % 7 + 1;
+        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
+            digit = (uint32_t)(*run++ - '#');
+            length += unit * (digit % 28);
+        }
+        if (*offset < length) return head / 7;
+        *offset -= length;
+    }
+    return 0;
+}
 
 /* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
@@ -25015,31 +25051,259 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
             return code & 32 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
         if (code >= '0' && code <= '9') return LLM_UNICODE_NUMBER;
-        return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        if (code <= ' ' || code == 0x7F)
+            return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        return strchr("$+<=>^`|~", (int)code) ? LLM_UNICODE_SYMBOL : LLM_UNICODE_PUNCT;
     }
-    size_t low = 0, high = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
-    while (high - low > 1) {
-        const size_t middle = (low + high) / 2;
-        if (llm_unicode_rows[middle].first <= code)
-            low = middle;
-        else
-            high = middle;
+    const size_t rows = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
+    uint32_t offset;
+    const uint32_t kind = llm_unicode_find(llm_unicode_rows, rows, code, &offset);
+    if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
+    return offset % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
+}
+
+/* @grapheme ------------------------------------------------- What a reader takes for one character
+ *
+ *     e + acute accent, crlf                                 one cluster each, of two code points
+ *     man + joiner + woman + joiner + girl                   one, of five
+ *     D + E (flag letters), L + V + T (Hangul)               one each
+ *
+ * A cursor moves by extended grapheme clusters, and a text that is cut anywhere else shows broken
+ * characters. Two neighbours belong together by a short list of rules on their classes: whatever
+ * extends stays with what is before it, pictures hold on to a joiner, flag letters go in pairs,
+ * syllables of Hangul are L* V* T*, and in the scripts of India a linker (virama) ties the next
+ * consonant to the cluster. Three facts about the past are enough: whether a linker, a picture, or
+ * an odd number of flag letters came before. The table is 1379 runs in the coding of @unicode.
+ *
+ * source  Unicode Standard Annex 29, "Unicode text segmentation", rules GB3 to GB999, as of Unicode
+ *         18 (before it, GB9c asked for a consonant before the linker too)
+ * needs   unicode
+ * see     @token
+ * topics  -
+ */
+typedef enum {
+    LLM_GRAPHEME_OTHER,
+    LLM_GRAPHEME_CONTROL,
+    LLM_GRAPHEME_EXTEND, /* marks without width, skin tones, U+200C */
+    LLM_GRAPHEME_SPACING,
+    LLM_GRAPHEME_PICTURE = 5,
+    LLM_GRAPHEME_CONSONANT,
+    LLM_GRAPHEME_LINKER,
+    LLM_GRAPHEME_L, /* Hangul: leading consonant, vowel, trailing consonant */
+    LLM_GRAPHEME_V,
+    LLM_GRAPHEME_T,
+    LLM_GRAPHEME_PREPEND,
+    LLM_GRAPHEME_STARTER, /* a linker that begins a cluster */
+    LLM_GRAPHEME_JOINER,  /* the rest is computed: U+200D */
+    LLM_GRAPHEME_FLAG,
+    LLM_GRAPHEME_LV,
+    LLM_GRAPHEME_LVT
+} llm_grapheme_kind;
+
+/* Made from Unicode 18 by tests/11-token/grapheme.py. */
+static const llm_unicode_row llm_grapheme_rows[] = {
+    {0x00000, "0X)'B0Y)AF%*F)=S78B)3H7?)'H7-@#1#2#2#3)6@u)B7C#*).@7M)H1)-B7?p#6$2#4)Yp#1)V7S)#B"},
+    {0x007A6, "7C):@7A)A1)P4#7A#3#5)+@3)4@q'7A)*@7Pp7X8)IS%@181#:7@;T9#7?S@$2)LS@#19)ISL#S?#M%P"},
+    {0x009BA, "$1#194$9$9T)A1&N#M$2)DN)D1$28)8@1#:2&2$3%1)V2%1)C28)ISL#S?#N#Q$1#:5#28#9T)L2)MM6"},
+    {0x00B00, "#19)ISL#S?#N#Q$1#284$9$9T'5&N#M$2)EM)H1);@1819%:#:1)A1)(@1:1)HSL#SH$1#3;#3#3T)?2"},
+    {0x00C57, "#O)?2)U19)8@1#82819#3#4)?2)C2)G8)D29)IS&@2#194#:#:Tp)@1)B2)U19)*A1&193#1#>?1)J9"},
+    {0x00DF4, ")=@1#87?)D7@)*B1#87A)C7?)-A2)S1#1#1&9)1@7F85#2'7C#7$@)A1)9@S+@$486#T192M)HR92P3M"},
+    {0x01062, "%N)?O4SE1#82(1M)F1)*Ba(Bh,Ao<A))K3)2(@4)T3)U2)V2)DS4@287?>@197AT1)A1)-@3*1)=B2)Z"},
+    {0x018A9, "1)>B3;2:&91=3)3F291&S5@8187?#T#1$7@=7B$1)0@7%A)G48(N(SY7B;2TS@)V7A)D28SV8493T2N"},
+    {0x01BB0, ")CO)(@182:185)0@>@7@92)(D3#7E87?&1(1x82):E7$A)/Q*1#+)P0?)EF)DF)N0H)(B7Y)1@F)NF"},
+    {0x0213A, ")>AK)GG);KG)DF)6DF)QLC&H);EF)#GG)BF)AF):@I#J)AF$F$G$F&F$F#G$F%F%G)@H'F#F'LD)CG$F"},
+    {0x02664, "#G#F)JF$G)JK#F#G%G'F$G&G)CG'G$F'G#F#G)LG'K#I$F&F$F$K#F$F#F#F(F%F(F)BG)GF$F&F#F&H"},
+    {0x02756, "#F)CG)0@H)AF)FF)FF)$LG)+OH)KG)3@F&F)-M3)9C1)(B7X)2R6F)DF)#B2)<PF#F)99,@4#7B)X2"},
+    {0x0A6A0, ")4A2)0H1%1&1)O928&1)7A9)2@>H2)R7J)E1)&@7@)Q7C81)DaU%38'O%S$@194929T)WQ1#SA)BQ)*@"},
+    {0x0AA29, "69292)D1)@18)JSH#O(M#1#N)0@1#3$2'2#1)VSC829'8T)=ESS)@91919#81):*MhO&o1@)>/J1)%Y"},
+    {0x0FE00, "7H)H7H)'F*).D2)4A0D)%Q1):F1)%D5)-&AM3#2'4P#O#SU$3&T)5D2))S4)%A5)%J2)V5)X7H)*A7C"},
+    {0x10F51, ")1@4)&C818)5@7G))@1$2)B38)-@:492$p&1)Bp)2@3S$@586T1)GM9M)+@1)D28)0@:7A81#q'4#81"},
+    {0x111D0, ")$B:394(1$1)-D1:7@)M29)7@2#181;$9$91)A1)B9$7?%5)CSB#M$M#S&@$196#1$1#38#92Tp1)F2"},
+    {0x113E3, ")6A:7@9381)O1)5A19681918282)'G194$;282)S2)6A:7@9182)2B18197@)-B181$485)<G:7A82"},
+    {0x1183B, ")9ES?$M$S@#N#SP1<#9$3Tp8p81)9C:4$2;1%8)SM7BS(@68w4)@T)@M693S(@u7E81T)8BM)9A18381"},
+    {0x11B67, "8);E87?#681)6A7N#87?8282)&C6%1#2#7?p1)&A<#2#9181)<A1M)=G29)A2p8SE#SZ95%92T)O1"},
+    {0x11F5B, "))9E0H1(7G)(4M7D:3)<'B5);@7?)4Rb%e)$P1#>7@)?4)5A1)C2)7#X2#-)4>D7.@$7O)<O2)<@5%6"},
+    {0x1D173, "0@7@$7?)V4)$D3)C3)@2$1)X2)*/A77@&72@)@1)F1)N5#7G),7@7?#7I$7?#2#5),B1)0D7?)'L1)=@"},
+    {0x1E2EC, "4)<P4):G2)/G1$1)?2'1)6O7?)5B7?))(AF)'@I),BLD)GG)GF)FG)%@LB)8BG)DG)FF$LB)LL7@)SLG"},
+    {0x1F210, ")BF)LF$LA#I)ALO(L0E$L8B$G#H$L7A$H#I5L:G#L#A)CK#LP)?G$L@)DF$I$F&G)EG$F)@G)AF'H)DH"},
+    {0x1F5D4, ")@H$F#F&F(F%F(L:A)0@L*A'L@$LI%F#K$LE)4FLM)SI)8@L@)BK)(@L@)VG)DI$LF)AL'@)DL/@#LB#"},
+    {0x1F947, "L-E)<AL@)FL>C)<GL*+@)6%:*@0X7(B0,C7,G0,3C)(28G"},
+};
+
+/* The class of a code point; that of LLM_UNICODE_BROKEN is OTHER, as that of U+FFFD. */
+LLM_API llm_grapheme_kind llm_grapheme_class(uint32_t code) {
+    uint32_t offset;
+    if (code < 0x7F) return code < ' ' ? LLM_GRAPHEME_CONTROL : LLM_GRAPHEME_OTHER;
+    if (code == 0x200D) return LLM_GRAPHEME_JOINER;
+    if (code >= 0x1F1E6 && code <= 0x1F1FF) return LLM_GRAPHEME_FLAG;
+    if (code >= 0xAC00 && code <= 0xD7A3)
+        return (code - 0xAC00) % 28 == 0 ? LLM_GRAPHEME_LV : LLM_GRAPHEME_LVT;
+    const size_t rows = sizeof llm_grapheme_rows / sizeof llm_grapheme_rows[0];
+    return (llm_grapheme_kind)llm_unicode_find(llm_grapheme_rows, rows, code, &offset);
+}
+
+/* Of the cluster so far: its last class, and what the rules must remember. */
+typedef struct {
+    llm_grapheme_kind last;
+    bool linked;  /* a linker came, and behind it only what is transparent (GB9c) */
+    bool picture; /* a picture came, and behind it only what extends (GB11) */
+    bool odd;     /* an odd number of flag letters came last (GB12, GB13) */
+} llm_grapheme_state;
+
+/* Puts a character of that class at the end of the cluster. */
+LLM_API void llm_grapheme_push(llm_grapheme_state *s, llm_grapheme_kind kind, uint32_t code) {
+    const bool linker = kind == LLM_GRAPHEME_LINKER || kind == LLM_GRAPHEME_STARTER;
+    const bool extends = kind == LLM_GRAPHEME_EXTEND || kind == LLM_GRAPHEME_JOINER;
+    s->linked = linker || (s->linked && extends && code != 0x200C);
+    s->picture =
+        kind == LLM_GRAPHEME_PICTURE || (s->picture && (extends || kind == LLM_GRAPHEME_LINKER));
+    s->odd = kind == LLM_GRAPHEME_FLAG && !s->odd;
+    s->last = kind;
+}
+
+/* Whether a character of that class stays with the cluster before it. */
+LLM_API bool llm_grapheme_joins(const llm_grapheme_state *s, llm_grapheme_kind kind) {
+    const llm_grapheme_kind last = s->last;
+    if (last == LLM_GRAPHEME_CONTROL || kind == LLM_GRAPHEME_CONTROL) return false; /* GB4, GB5 */
+    if (last == LLM_GRAPHEME_PREPEND) return true;                                  /* GB9b */
+    switch (kind) {
+    case LLM_GRAPHEME_EXTEND: /* GB9, GB9a */
+    case LLM_GRAPHEME_LINKER:
+    case LLM_GRAPHEME_JOINER:
+    case LLM_GRAPHEME_SPACING:
+        return true;
+    case LLM_GRAPHEME_L: /* GB6 */
+    case LLM_GRAPHEME_LV:
+    case LLM_GRAPHEME_LVT:
+        return last == LLM_GRAPHEME_L;
+    case LLM_GRAPHEME_V: /* GB6, GB7 */
+        return last == LLM_GRAPHEME_L || last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV;
+    case LLM_GRAPHEME_T: /* GB7, GB8 */
+        return last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV || last == LLM_GRAPHEME_T ||
+               last == LLM_GRAPHEME_LVT;
+    case LLM_GRAPHEME_CONSONANT:
+        return s->linked;
+    case LLM_GRAPHEME_PICTURE:
+        return s->picture && last == LLM_GRAPHEME_JOINER;
+    case LLM_GRAPHEME_FLAG:
+        return s->odd;
+    default:
+        return false;
     }
-    uint32_t start = llm_unicode_rows[low].first;
-    for (const char *run = llm_unicode_rows[low].runs; *run;) {
-        const uint32_t head = (uint32_t)(*run++ - '#'), kind = head / 7;
-        uint32_t length = head % 7 + 1;
-        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
-            digit = (uint32_t)(*run++ - '#');
-            length += unit * (digit % 28);
-        }
-        if (code - start < length) {
-            if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
-            return (code - start) % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
-        }
-        start += length;
+}
+
+/* The number of bytes of the first cluster of text; 0 only for empty text. Broken parts (@unicode)
+ * are clusters of their own, with what extends them. */
+LLM_API size_t llm_grapheme_next(const char *text, size_t size) {
+    llm_grapheme_state s = {LLM_GRAPHEME_OTHER, false, false, false};
+    size_t end = 0;
+    if (size > 1 && text[0] == '\r' && text[1] == '\n') return 2; /* GB3 */
+    while (end < size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text + end, size - end);
+        const llm_grapheme_kind kind = llm_grapheme_class(code);
+        if (end > 0 && !llm_grapheme_joins(&s, kind)) break;
+        llm_grapheme_push(&s, kind, code);
+        end += length;
     }
-    return LLM_UNICODE_OTHER; /* above 10FFFF */
+    return end;
+}
+
+/* @token ---------------------------------------------------- Bytes, code points, graphemes, words
+ *
+ *     text = unit 1 unit 2 ... unit n              n / bytes: what a model that reads units pays
+ *
+ * A token is the unit that a model reads and writes. Text offers four units of its own: bytes (256
+ * of them say everything, in long sequences), code points (1.1 million possible), grapheme clusters
+ * (no list of all exists), and words (short sequences, an open list). Subwords (@bpe) stand between
+ * bytes and words. All four cut the text without loss: the units of any bytes, valid or not, put
+ * together are the text. A word here is letters, digits and their marks, with an apostrophe between
+ * letters; a run of white space; or one cluster of anything else.
+ *
+ * source  The Unicode Standard 18, section 3.9; Mielke et al. 2021, "Between words and characters:
+ *         a brief history of open-vocabulary modeling and tokenization in NLP"
+ * needs   buffer unicode grapheme
+ * see     @pre_tokenize @bpe
+ * topics  Token
+ */
+typedef enum {
+    LLM_TOKEN_BYTE,
+    LLM_TOKEN_CODE, /* a code point, or a broken part */
+    LLM_TOKEN_GRAPHEME,
+    LLM_TOKEN_WORD
+} llm_token_kind;
+
+/* The class of the character at `at`, and where it ends; OTHER and `at` at the end of the text. */
+LLM_API llm_unicode_kind llm_token_class(const char *text, size_t size, size_t at, size_t *end) {
+    uint32_t code;
+    *end = at;
+    if (at >= size) return LLM_UNICODE_OTHER;
+    *end = at + llm_unicode_decode(&code, text + at, size - at);
+    return llm_unicode_class(code);
+}
+
+/* The length of ' or U+2019 at `at`, or 0. */
+LLM_API size_t llm_token_apostrophe(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == '\'') return 1;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x80\x99", 3) == 0 ? 3 : 0;
+}
+
+/* The length of the first word. */
+LLM_API size_t llm_token_word(const char *text, size_t size) {
+    const unsigned head = 7u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_NUMBER;
+    const unsigned tail = head | 1u << LLM_UNICODE_MARK | 1u << LLM_UNICODE_FORMAT;
+    size_t end = 0, next;
+    llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
+    if (kind == LLM_UNICODE_SPACE) {
+        for (; next > end && kind == LLM_UNICODE_SPACE;
+             kind = llm_token_class(text, size, end, &next))
+            end = next;
+        return end;
+    }
+    if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
+    while (end < size) {
+        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
+            end = next;
+        const size_t mark = llm_token_apostrophe(text, size, end);
+        kind = llm_token_class(text, size, end + mark, &next);
+        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        end = next;
+    }
+    return end;
+}
+
+/* The number of bytes of the first unit of text; 0 only for empty text. */
+LLM_API size_t llm_token_next(const char *text, size_t size, llm_token_kind kind) {
+    uint32_t code;
+    if (size == 0) return 0;
+    return kind == LLM_TOKEN_BYTE       ? 1
+           : kind == LLM_TOKEN_CODE     ? llm_unicode_decode(&code, text, size)
+           : kind == LLM_TOKEN_GRAPHEME ? llm_grapheme_next(text, size)
+                                        : llm_token_word(text, size);
+}
+
+/* The number of units of text. */
+LLM_API size_t llm_token_count(const char *text, size_t size, llm_token_kind kind) {
+    size_t n = 0;
+    for (size_t at = 0; at < size; n++) at += llm_token_next(text + at, size - at, kind);
+    return n;
+}
+
+/* Units per byte, from just above 0 to 1; 0 for empty text. */
+LLM_API double llm_token_units(const char *text, size_t size, llm_token_kind kind) {
+    return size > 0 ? (double)llm_token_count(text, size, kind) / (double)size : 0.0;
+}
+
+/* Appends text with U+FFFD for each broken part, as a reader sees it: always valid UTF-8. False
+ * when memory is out. */
+LLM_API bool llm_token_replace(llm_buffer *out, const char *text, size_t size) {
+    char character[4];
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        at += llm_unicode_decode(&code, text + at, size - at);
+        if (!llm_buffer_put(out, character, llm_unicode_encode(character, code))) return false;
+    }
+    return true;
 }
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
@@ -25059,7 +25323,7 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its code);
  *         the patterns in tiktoken and in the tokenizer.json of Llama 3 and Qwen 2
  * needs   unicode
- * see     @bpe (merges within a pre-token)
+ * see     @bpe (merges within a pre-token) @pre_words
  * topics  Tokenization
  */
 typedef enum {
@@ -25102,8 +25366,9 @@ LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
 enum {
     LLM_PRE_TOKENIZE_S = 1 << LLM_UNICODE_SPACE,
     LLM_PRE_TOKENIZE_N = 1 << LLM_UNICODE_NUMBER,
-    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER,                        /* UPPER, LOWER, LETTER */
-    LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
+    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER, /* UPPER, LOWER, LETTER */
+    LLM_PRE_TOKENIZE_X =                         /* [^\s\p{L}\p{N}] */
+    1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK | 7 << LLM_UNICODE_PUNCT
 };
 
 /* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
@@ -25237,6 +25502,111 @@ LLM_API size_t llm_pre_tokenize(const char *text, size_t size, llm_pre_tokenize_
            : kind == LLM_PRE_TOKENIZE_O200K  ? llm_pre_tokenize_o200k(text, size)
            : kind == LLM_PRE_TOKENIZE_LLAMA3 ? llm_pre_tokenize_llama3(text, size)
                                              : llm_pre_tokenize_qwen2(text, size);
+}
+
+/* @pre_words ------------------------------------------------ Cutting at spaces, signs, digits
+ *
+ *     BERT       "Hey, you"  -> "Hey" "," "you"        white space falls away, signs stand alone
+ *     Metaspace  "Hey you"   -> "_Hey" "_you"          a space becomes the sign U+2581 (here _)
+ *     digits     "a1234"     -> "a" "1" "2" "3" "4"    or "a" "1234"
+ *
+ * Three older ways to cut text, each simpler than the patterns of @pre_tokenize. BERT cuts at white
+ * space and forgets it: "a.b" and "a . b" become the same ids, and no decoder can tell them apart.
+ * Metaspace (SentencePiece, so Llama 1 and 2, T5, Gemma) keeps every space as part of the word
+ * behind it, and puts one before the first word, so that a word has one spelling wherever it
+ * stands. Cutting at digits is added to others, so that numbers are spelt the same at every length.
+ * As in @pre_tokenize each function returns the length of the first piece; the pieces are the text.
+ *
+ * source  Devlin et al. 2019, "BERT" (its code, BasicTokenizer); Kudo & Richardson 2018,
+ *         "SentencePiece"; Chowdhery et al. 2022, "PaLM", section 2.2 (digits)
+ * needs   buffer unicode pre_tokenize
+ * see     @pre_tokenize
+ * topics  -
+ */
+
+/* The blocks of Chinese characters that BERT isolates: those of Unicode in 2018, without kana and
+ * Hangul. 2B920 is what the tokenizers library has; BERT's own code has 2B820, where the block
+ * starts. */
+LLM_API bool llm_pre_words_chinese(uint32_t code) {
+    return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) ||
+           (code >= 0x20000 && code <= 0x2A6DF) || (code >= 0x2A700 && code <= 0x2B81F) ||
+           (code >= 0x2B920 && code <= 0x2CEAF) || (code >= 0xF900 && code <= 0xFAFF) ||
+           (code >= 0x2F800 && code <= 0x2FA1F);
+}
+
+typedef enum { LLM_PRE_WORDS_SPACE, LLM_PRE_WORDS_ALONE, LLM_PRE_WORDS_INSIDE } llm_pre_words_kind;
+
+/* What BERT sees in the character at the start of text (size > 0), and its length: punctuation is
+ * what Unicode calls so, and every sign of ASCII ($ + < = > ^ ` | ~ are symbols). */
+LLM_API llm_pre_words_kind llm_pre_words_class(const char *text, size_t size, bool chinese,
+                                               size_t *length) {
+    uint32_t code;
+    *length = llm_unicode_decode(&code, text, size);
+    const llm_unicode_kind kind = llm_unicode_class(code);
+    if (kind == LLM_UNICODE_SPACE) return LLM_PRE_WORDS_SPACE;
+    const bool sign = kind == LLM_UNICODE_PUNCT || (kind == LLM_UNICODE_SYMBOL && code < 0x80);
+    return sign || (chinese && llm_pre_words_chinese(code)) ? LLM_PRE_WORDS_ALONE
+                                                            : LLM_PRE_WORDS_INSIDE;
+}
+
+/* By BERT's rule: a run of white space (*space is then true: no token comes from it), one sign, one
+ * Chinese character if these are isolated, or a run of anything else. 0 only for empty text. */
+LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, bool *space) {
+    size_t end = 0, length;
+    *space = false;
+    if (size == 0) return 0;
+    const llm_pre_words_kind first = llm_pre_words_class(text, size, chinese, &length);
+    *space = first == LLM_PRE_WORDS_SPACE;
+    if (first == LLM_PRE_WORDS_ALONE) return length;
+    while (end < size && llm_pre_words_class(text + end, size - end, chinese, &length) == first)
+        end += length;
+    return end;
+}
+
+/* The length of a space or of U+2581 at `at`, or 0. */
+LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == ' ') return 1;
+    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+}
+
+/* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
+LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
+    const size_t first = llm_pre_words_mark(text, size, 0);
+    size_t end = size > 0 && first == 0 ? 1 : first;
+    while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
+    return end;
+}
+
+/* Appends text as pieces are spelt, with U+2581 for each space; prepend: and one before the text
+ * unless it starts with one or is empty. False when memory is out. */
+LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size, bool prepend) {
+    const char *mark = "\xE2\x96\x81";
+    bool ok = !prepend || size == 0 || llm_pre_words_mark(text, size, 0) > 0 ||
+              llm_buffer_put(out, mark, 3);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = text[i] == ' ' ? llm_buffer_put(out, mark, 3) : llm_buffer_put(out, text + i, 1);
+    return ok;
+}
+
+/* The way back: appends text with a space for each U+2581; prepended: but the first, if text starts
+ * with it. A U+2581 of the original comes back as a space too. False when memory is out. */
+LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
+    size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
+    while (at < size) {
+        const size_t mark = llm_pre_words_mark(text, size, at);
+        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
+        at += mark > 0 ? mark : 1;
+    }
+    return true;
+}
+
+/* Up to `most` numbers (\p{N}: all scripts, fractions and Roman numerals too), or the run of all
+ * else; most > 0, SIZE_MAX keeps numbers whole. 0 only for empty text. */
+LLM_API size_t llm_pre_words_digits(const char *text, size_t size, size_t most) {
+    LLM_ASSERT(most > 0);
+    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_N, most);
+    const unsigned rest = ~(unsigned)LLM_PRE_TOKENIZE_N;
+    return end > 0 ? end : llm_pre_tokenize_run(text, size, 0, rest, SIZE_MAX);
 }
 
 /* @vocab_table ---------------------------------------------- Byte strings and their numbers
