@@ -28857,6 +28857,250 @@ LLM_API void llm_masked_score_softmax_backward(float *ds, float *dbias, const fl
     }
 }
 
+/* @attn_weights --------------------------------------------- Attention weights
+ *
+ *     p_ij = exp(s_ij / temp) / (e^sink + sum_l exp(s_il / temp))       w = dropout(p)    o = w v
+ *     ds_ij = p_ij (dp_ij - delta_i) / temp        delta_i = sum_l p_il dp_il = do_i.o_i
+ *
+ * From scores to shares. Dropout removes weights, not outputs: a query must not rely on one key. A
+ * sink is a logit that takes part in the sum and has no value: a head with nothing to say puts its
+ * weight there, where softmax alone would force it to add something to the stream. One learned for
+ * each head is gpt-oss's; a sink of 0 is "softmax off by one". Rows then sum to less than 1, and
+ * adding a constant to a row changes it.
+ *
+ * The average in the backward pass is a sum over keys of what the values were paid, and the output
+ * is where they were summed already: sum_l p_l dp_l = sum_l w_l do.v_l = do.o, dropout or not. D
+ * numbers replace Tk, which is why @flash can do without p.
+ *
+ * source  Srivastava et al. 2014 (dropout); Dao et al. 2022, "FlashAttention", appendix B.2
+ *         (delta); Miller 2023, "Attention Is Off By One"; OpenAI 2025, "gpt-oss-120b & gpt-oss-20b
+ *         Model Card", section 2 (learned sinks)
+ * needs   exp logsumexp dropout
+ * see     @softmax, @masked_score, @entmax (weights that are exactly 0), @sinks, @flash
+ * topics  Attention Weights
+ */
+
+/* Weights (B,H,Tq,Tk); dropout 0 is none, entry n is decided by number offset + n of the stream
+ * seed. */
+typedef struct {
+    size_t B, H, Tq, Tk;
+    float temp, dropout;
+    uint64_t seed, offset;
+} llm_attn_weights_config;
+
+/* Plain softmax. */
+LLM_API llm_attn_weights_config llm_attn_weights_defaults(size_t B, size_t H, size_t Tq,
+                                                          size_t Tk) {
+    llm_attn_weights_config c;
+    c.B = B, c.H = H, c.Tq = Tq, c.Tk = Tk;
+    c.temp = 1.0f, c.dropout = 0.0f;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* w, p (B,H,Tq,Tk), lse (B,H,Tq) <- s (B,H,Tq,Tk) and sink (H) or NULL. p is before dropout and w
+ * behind it; they may be one array without dropout, and p may be s. A score of -inf is masked; a
+ * row of nothing else has weights 0 and, without a sink, lse -inf. */
+LLM_API void llm_attn_weights_forward(float *w, float *p, float *lse, const float *s,
+                                      const float *sink, const llm_attn_weights_config *c) {
+    LLM_ASSERT(c->temp >= FLT_MIN && (w != p || c->dropout == 0.0f));
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
+    const float gain = 1.0f / c->temp;
+    LLM_PARALLEL_FOR
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = s + row * n, rest = sink ? sink[row / c->Tq % c->H] : -INFINITY;
+        const float most = llm_logsumexp_max(from, n), top = most == -INFINITY ? 0.0f : most;
+        const float max = gain * most > rest ? gain * most : rest;
+        const float shift = max == -INFINITY ? 0.0f : max, below = gain * top - shift;
+        float *to = p + row * n;
+        double sum = (double)llm_expf(rest - shift);
+        for (size_t j = 0; j < n; j++) to[j] = llm_expf(gain * (from[j] - top) + below);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)to[j];
+        const float share = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t j = 0; j < n; j++) to[j] *= share;
+        lse[row] = shift + (float)log(sum);
+    }
+    if (w != p) llm_dropout_forward(w, p, rows * n, c->dropout, c->seed, c->offset);
+}
+
+/* delta (rows) <- do_i.o_i of dout, out (rows,D), the attention's output and its gradient. */
+LLM_API void llm_attn_weights_delta(float *delta, const float *dout, const float *out, size_t rows,
+                                    size_t D) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t d = 0; d < D; d++) sum += (double)dout[r * D + d] * (double)out[r * D + d];
+        delta[r] = (float)sum;
+    }
+}
+
+/* ds (B,H,Tq,Tk), dsink (H) += <- dw and forward's p, lse, sink, c; dsink and sink may be NULL.
+ * delta (B,H,Tq), or NULL: it is then summed over the keys. dw is not read where w was dropped. The
+ * sink has the weight e^(sink - lse) and is paid nothing: its gradient is that times -delta.
+ * Scratch: with dropout B H Tq Tk floats, given back. */
+LLM_API void llm_attn_weights_backward(float *ds, float *dsink, const float *dw, const float *p,
+                                       const float *lse, const float *sink, const float *delta,
+                                       const llm_attn_weights_config *c, llm_arena *arena) {
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk, mark = arena->used;
+    const float *dp = dw;
+    if (c->dropout > 0.0f) {
+        float *kept = llm_arena_floats(arena, rows * n);
+        llm_dropout_forward(kept, dw, rows * n, c->dropout, c->seed, c->offset);
+        dp = kept;
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const float *pr = p + row * n, *g = dp + row * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)(pr[j] * g[j]);
+        const float average = delta ? delta[row] : (float)sum, gain = 1.0f / c->temp;
+        for (size_t j = 0; j < n; j++) ds[row * n + j] += pr[j] * (g[j] - average) * gain;
+        const size_t h = row / c->Tq % c->H;
+        if (dsink) dsink[h] -= llm_expf(sink[h] - lse[row]) * average;
+    }
+    arena->used = mark;
+}
+
+/* What a head looks at, means over its rows: the entropy of a row in nats; over how many keys it
+ * spreads, e^entropy; how far away they are, sum_j p_ij |i + first - j|. */
+typedef struct {
+    double entropy, keys, span;
+} llm_attn_weights_stats;
+
+/* stats (H) <- p (B,H,Tq,Tk), query 0 at position first of the keys. Shares of what goes to keys:
+ * rows are divided by their sum, and rows of zeros are left out. */
+LLM_API void llm_attn_weights_measure(llm_attn_weights_stats *stats, const float *p, size_t first,
+                                      const llm_attn_weights_config *c) {
+    for (size_t h = 0; h < c->H; h++) {
+        llm_attn_weights_stats total = {0.0, 0.0, 0.0};
+        size_t rows = 0;
+        for (size_t bi = 0; bi < c->B * c->Tq; bi++) {
+            const size_t i = bi % c->Tq, row = (bi / c->Tq * c->H + h) * c->Tq + i;
+            double sum = 0.0, entropy = 0.0, span = 0.0;
+            for (size_t j = 0; j < c->Tk; j++) sum += (double)p[row * c->Tk + j];
+            for (size_t j = 0; j < c->Tk; j++) {
+                const double q = sum > 0.0 ? (double)p[row * c->Tk + j] / sum : 0.0;
+                if (q > 0.0) entropy -= q * log(q);
+                span += q * fabs((double)i + (double)first - (double)j);
+            }
+            if (sum > 0.0) rows++, total.keys += exp(entropy);
+            total.entropy += entropy, total.span += span;
+        }
+        const double each = rows ? 1.0 / (double)rows : 0.0;
+        stats[h].entropy = each * total.entropy;
+        stats[h].keys = each * total.keys;
+        stats[h].span = each * total.span;
+    }
+}
+
+/* @entmax --------------------------------------------------- Entmax: weights that are exactly 0
+ *
+ *     p_i = [(a - 1) x_i - tau]_+ ^ (1 / (a - 1))          tau so that sum_i p_i = 1
+ *
+ * Softmax gives every key something, and over thousands of keys the somethings add up to a blur.
+ * Between softmax (a = 1, the limit) and the projection onto the simplex (a = 2, @sparsemax) lies a
+ * family that is as smooth as the one near its top and as sparse as the other at its bottom. For
+ * a = 1.5 a threshold in closed form is found by sorting; any other a > 1 takes bisection. p is the
+ * probability vector that maximises p.x + H_a(p), H_a being the Tsallis entropy.
+ *
+ * source  Peters, Niculae & Martins 2019, "Sparse Sequence-to-Sequence Models", eq. 10, algorithm 2
+ *         and proposition 2; Blondel, Martins & Niculae 2019, "Learning Classifiers with Fenchel-
+ *         Young Losses", algorithm 1 (bisection)
+ * needs   argsort logsumexp
+ * see     @sparsemax, @softmax, @attn_weights
+ * topics  -
+ */
+
+/* p (rows,n) <- x (rows,n), a = 1.5: p_i = [x_i/2 - tau]_+^2. p may be x. -inf gives 0, a row of
+ * nothing else zeros, NaN or +inf a row of NaN. Scratch: n size_t, given back.
+ *
+ * If the k largest z = x/2 are the support, sum (z_i - tau)^2 = 1 is quadratic in tau: with their
+ * mean m and sum of squared deviations d, tau = m - sqrt((1 - d) / k). The support is the largest
+ * k whose smallest member lies above its own tau; it grows while that is so. */
+LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        bool bad = max == INFINITY;
+        for (size_t i = 0; i < n; i++) bad = bad || xr[i] != xr[i];
+        double tau = 0.0, mean = 0.0, deviation = 0.0;
+        llm_argsort(order, xr, bad ? 0 : n);
+        for (size_t k = 1; k <= n && !bad && max > -INFINITY; k++) {
+            const double z = 0.5 * ((double)xr[order[n - k]] - (double)max), step = z - mean;
+            if (k > 1 && z <= tau) break;
+            mean += step / (double)k; /* Welford */
+            deviation += step * (z - mean);
+            tau = mean - sqrt(deviation < 1.0 ? (1.0 - deviation) / (double)k : 0.0);
+        }
+        for (size_t i = 0; i < n; i++) {
+            const double z = 0.5 * ((double)xr[i] - (double)max) - tau;
+            p[r * n + i] = bad ? NAN : max > -INFINITY && z > 0.0 ? (float)(z * z) : 0.0f;
+        }
+    }
+    arena->used = mark;
+}
+
+/* The same for any a > 1: sum_i p_i falls as tau grows, from above 1 at tau = max - 1 to 0 at max
+ * (of (a-1) x), so halving the interval 50 times finds the tau of a double. What is left of the
+ * sum's error is divided out. p may be x. */
+LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
+    LLM_ASSERT(a > 1.0f);
+    const double slope = (double)a - 1.0, power = 1.0 / slope;
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const double top = max == -INFINITY ? 0.0 : (double)max; /* any shift moves tau along */
+        double low = -1.0, high = 0.0, sum = 0.0;
+        for (int round = 0; round < 50; round++) {
+            const double tau = 0.5 * (low + high);
+            sum = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double z = slope * ((double)xr[i] - top) - tau;
+                sum += z <= 0.0 ? 0.0 : pow(z, power); /* NaN goes on */
+            }
+            if (sum >= 1.0)
+                low = tau;
+            else
+                high = tau;
+        }
+        sum = 0.0;
+        for (int pass = 0; pass < 2; pass++) {
+            const double gain = pass ? 1.0 / sum : 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double z = slope * ((double)xr[i] - top) - low;
+                const double share = z <= 0.0 ? 0.0 : pow(z, power);
+                if (pass == 0)
+                    sum += share;
+                else
+                    p[r * n + i] = (float)(sum > 0.0 || sum != sum ? gain * share : 0.0);
+            }
+        }
+    }
+}
+
+/* dx (rows,n) += <- dp (rows,n) and forward's p, a. On the support, with g_i = p_i^(2 - a):
+ *     dx_i = g_i (dp_i - sum_j g_j dp_j / sum_j g_j)
+ * Elsewhere p stays 0 and dx is 0. a = 1 is softmax's (g = p), a = 2 sparsemax's (g = 1). */
+LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
+                                 float a) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *g = dp + r * n, *pr = p + r * n;
+        double sum = 0.0, paid = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (pr[i] == 0.0f) continue;
+            const double weight = pow((double)pr[i], 2.0 - (double)a);
+            sum += weight, paid += weight * (double)g[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            if (pr[i] != 0.0f)
+                dx[r * n + i] +=
+                    (float)(pow((double)pr[i], 2.0 - (double)a) * ((double)g[i] - paid / sum));
+    }
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
