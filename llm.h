@@ -29567,13 +29567,13 @@ typedef struct {
     bool cubic, align_corners;
 } llm_absolute_position_resize_config;
 
-/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear). */
+/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear).
+ * Beyond an end both neighbours are the end row. */
 LLM_API void llm_absolute_position_resize_taps(size_t index[4], double weight[4], size_t i,
                                                size_t T, size_t F,
                                                llm_absolute_position_resize_config c) {
     double s = ((double)i + 0.5) * (double)F / (double)T - 0.5;
     if (c.align_corners) s = T > 1 ? (double)i * (double)(F - 1) / (double)(T - 1) : 0.0;
-    if (!c.cubic && s < 0.0) s = 0.0;
     const double low = floor(s), t = s - low, u = 1.0 - t, a = -0.75;
     for (size_t k = 0; k < 4; k++) {
         const double at = low + (double)k - 1.0;
@@ -29884,6 +29884,136 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @alibi ---------------------------------------------------- ALiBi
+ *
+ *     s_ij = q_i.k_j / sqrt(D) - m_h |i - j|         o_i = sum_j softmax_j(s_ij) v_j
+ *
+ * No vector of positions at all: each head fines a key for its distance, head h at the rate m_h.
+ * With equal content the weights fall by the factor exp(-m) a token, so a head with m = 1/2 sees a
+ * handful of tokens and one with m = 1/256 a thousand. Nothing happens at distance T + 1 that did
+ * not begin at distance 1, which is why a model trained on short texts keeps its loss on longer
+ * ones; it pays with keys far away that it can hardly reach. The slopes are set, not learned: a
+ * geometric series that halves, for 8 heads, from 1/2 to 1/256.
+ *
+ * m_h j in place of -m_h (i - j) differs by m_h i, one constant for the whole row, which the softmax
+ * does not see: BLOOM adds the one row, for all queries. The bias is made where the score is, so
+ * there is no (H,T,T) array. The weights are not kept; the backward pass makes them again from lse.
+ *
+ * source  Press, Smith & Lewis 2022, "Train Short, Test Long: Attention with Linear Biases Enables
+ *         Input Length Extrapolation", section 3; BLOOM's `build_alibi_tensor` (any number of heads)
+ * needs   arena exp dense_vector logsumexp
+ * see     @relative_position (learned), @rope, @flash, @sinks
+ * topics  ALiBi (Attention with Linear Biases)
+ */
+
+/* m (H). For a power of two 2^(-8/H), 2^(-16/H), ... 2^-8; else those of the next lower power, and
+ * then every second one of the next higher power, 1st, 3rd, 5th, .. */
+LLM_API void llm_alibi_slopes(float *m, size_t H) {
+    size_t low = 1;
+    while (2 * low <= H) low *= 2;
+    for (size_t h = 0; h < H; h++) {
+        const double step = h < low ? 8.0 / (double)low : 4.0 / (double)low;
+        m[h] = (float)exp2(-step * (double)(h < low ? h + 1 : 2 * (h - low) + 1));
+    }
+}
+
+/* bias (B,H,S): BLOOM's form, m_h times the number of real tokens before token j; 0 at padding,
+ * which a mask must hide. real (B,S), or NULL: all are. */
+LLM_API void llm_alibi_bias(float *bias, const float *m, const bool *real, size_t B, size_t H,
+                            size_t S) {
+    for (size_t b = 0; b < B; b++) {
+        size_t before = 0;
+        for (size_t j = 0; j < S; j++) {
+            const bool is = !real || real[b * S + j];
+            for (size_t h = 0; h < H; h++)
+                bias[(b * H + h) * S + j] = is ? m[h] * (float)before : 0.0f;
+            before += is;
+        }
+    }
+}
+
+/* B texts, H heads of D dimensions, T queries that are the last of S positions, T <= S. causal: a
+ * query sees itself and what came before; else all keys, and the distance counts both ways. */
+typedef struct {
+    size_t B, H, T, S, D;
+    bool causal;
+} llm_alibi_config;
+
+/* s (S) <- the scores of query q (D) at place i, against k (S,D). Returns how many keys it sees. */
+LLM_API size_t llm_alibi_scores(float *s, const float *q, const float *k, float m, size_t i,
+                                const llm_alibi_config *c) {
+    const float scale = 1.0f / sqrtf((float)c->D);
+    const size_t seen = c->causal ? i + 1 : c->S;
+    for (size_t j = 0; j < seen; j++) {
+        const float distance = (float)(i > j ? i - j : j - i);
+        s[j] = scale * llm_dense_vector_dot(q, k + j * c->D, c->D) - m * distance;
+    }
+    return seen;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,H,S,D), m (H). lse is the logarithm of the
+ * sum of exp(s_ij). Scratch: B H S floats. */
+LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const float *k,
+                               const float *v, const float *m, const llm_alibi_config *c,
+                               llm_arena *arena) {
+    const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kb = k + bh * S * D, *vb = v + bh * S * D;
+        float *s = scratch + bh * S;
+        for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+            const size_t i = t - bh * T + S - T;
+            const size_t seen = llm_alibi_scores(s, q + t * D, kb, m[bh % c->H], i, c);
+            lse[t] = llm_logsumexp(s, seen);
+            for (size_t d = 0; d < D; d++) out[t * D + d] = 0.0f;
+            for (size_t j = 0; j < seen; j++)
+                llm_dense_vector_axpy(out + t * D, llm_expf(s[j] - lse[t]), vb + j * D, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv as q, k, v, and dm (H), += <- dout and forward's out, lse. dm may be NULL: slopes are
+ * fixed as a rule. Scratch: H S floats.
+ *
+ *     p_ij = exp(s_ij - lse_i)    ds_ij = p_ij (do_i.v_j - do_i.o_i)    dm_h -= ds_ij |i - j| */
+LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, const float *dout,
+                                const float *out, const float *lse, const float *q, const float *k,
+                                const float *v, const float *m, const llm_alibi_config *c,
+                                llm_arena *arena) {
+    const size_t B = c->B, H = c->H, T = c->T, S = c->S, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, H * S);
+    LLM_PARALLEL_FOR
+    for (size_t h = 0; h < H; h++) {
+        double slope = 0.0;
+        float *s = scratch + h * S;
+        for (size_t b = 0; b < B; b++) {
+            const size_t bh = b * H + h, keys = bh * S * D;
+            for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+                const size_t i = t - bh * T + S - T;
+                const float *go = dout + t * D, *qt = q + t * D;
+                const float along = llm_dense_vector_dot(go, out + t * D, D);
+                const size_t seen = llm_alibi_scores(s, qt, k + keys, m[h], i, c);
+                for (size_t j = 0; j < seen; j++) {
+                    const size_t at = keys + j * D;
+                    const float p = llm_expf(s[j] - lse[t]);
+                    const float ds = p * (llm_dense_vector_dot(go, v + at, D) - along);
+                    llm_dense_vector_axpy(dq + t * D, scale * ds, k + at, D);
+                    llm_dense_vector_axpy(dk + at, scale * ds, qt, D);
+                    llm_dense_vector_axpy(dv + at, p, go, D);
+                    slope -= (double)ds * (double)(i > j ? i - j : j - i);
+                }
+            }
+        }
+        if (dm) dm[h] += (float)slope;
+    }
+    arena->used = mark;
 }
 
 /* @gqa ------------------------------------------------------ Grouped-query attention
