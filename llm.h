@@ -239,12 +239,20 @@
  *   interpolated_lm          N-gram model, interpolated discounting
  * 11-token                   TOKENIZATION
  *   unicode                  Code points and their classes
+ *   grapheme                 What a reader takes for one character
+ *   token                    Bytes, code points, graphemes, words
  *   pre_tokenize             Pre-tokenization
+ *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab_trie               All tokens that begin here
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
  *   bpe_train                Byte pair encoding: training
+ *   pieces                   Pieces with scores
+ *   bpe_scores               Byte pair encoding by scores
+ *   unigram                  Unigram language model: segmentation
+ *   unigram_lattice          All segmentations: marginals, samples
  *   added_tokens             Added tokens: strings that are one id
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
@@ -261,12 +269,15 @@
  *   attn_mask                Attention masks
  *   causal_mask              Causal mask
  *   masked_score             Masked scores and safe softmax
+ *   attn_weights             Attention weights
+ *   entmax                   Entmax: weights that are exactly 0
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
  *   rope                     Rotary position embedding
+ *   alibi                    ALiBi
  *   gqa                      Grouped-query attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
@@ -26405,12 +26416,12 @@ LLM_API bool llm_bpe_train(llm_bpe *bpe, const char *text, size_t size, llm_pre_
  * topics  -
  */
 typedef enum { /* the numbers of sentencepiece_model.proto and of GGUF's token_type */
-    LLM_PIECES_NORMAL = 1,
-    LLM_PIECES_UNKNOWN,
-    LLM_PIECES_CONTROL,
-    LLM_PIECES_USER, /* never split where it stands in a text */
-    LLM_PIECES_UNUSED,
-    LLM_PIECES_BYTE
+               LLM_PIECES_NORMAL = 1,
+               LLM_PIECES_UNKNOWN,
+               LLM_PIECES_CONTROL,
+               LLM_PIECES_USER, /* never split where it stands in a text */
+               LLM_PIECES_UNUSED,
+               LLM_PIECES_BYTE
 } llm_pieces_kind;
 
 typedef struct {
@@ -26471,8 +26482,7 @@ LLM_API bool llm_pieces_put(llm_pieces *p, const char *text, size_t size, double
         return llm_fail(error, "pieces %d and %zu are both the unknown one", p->unknown, id);
     const int other = llm_vocab_table_find(&p->text, text, size);
     if (other >= 0) return llm_fail(error, "pieces %d and %zu are the same", other, id);
-    if (!llm_buffer_put(&p->one, &one, sizeof one) ||
-        llm_vocab_table_add(&p->text, text, size) < 0)
+    if (!llm_buffer_put(&p->one, &one, sizeof one) || llm_vocab_table_add(&p->text, text, size) < 0)
         return llm_fail(error, "piece %zu: out of memory", id);
     if (byte >= 0) p->byte_id[byte] = (int)id;
     if (kind == LLM_PIECES_UNKNOWN) p->unknown = (int)id;
@@ -26501,8 +26511,7 @@ LLM_API bool llm_pieces_ready(llm_pieces *p, llm_error *error) {
  * how many ids there are then. fallback: of llm_pieces_fallback. */
 LLM_API size_t llm_pieces_cover(int *ids, size_t count, const llm_pieces *p, bool fallback,
                                 const char *text, size_t size) {
-    for (size_t i = 0; i < size && fallback; i++)
-        ids[count++] = p->byte_id[(unsigned char)text[i]];
+    for (size_t i = 0; i < size && fallback; i++) ids[count++] = p->byte_id[(unsigned char)text[i]];
     if (!fallback && (count == 0 || ids[count - 1] != p->unknown)) ids[count++] = p->unknown;
     return count;
 }
@@ -26599,7 +26608,7 @@ LLM_API size_t llm_bpe_scores_symbol(int *id, const llm_pieces *p, const char *t
 typedef struct {
     uint32_t *next, *previous; /* (size); behind the last one is size */
     int *id;                   /* (size) of the piece, or -1 */
-    int *join;                 /* (size) of the piece that this symbol and the next one make, or -1 */
+    int *join; /* (size) of the piece that this symbol and the next one make, or -1 */
 } llm_bpe_scores_line;
 
 /* Looks up the join of the symbol at i and the next one; USER pieces are not merged. */
@@ -26712,9 +26721,8 @@ LLM_API size_t llm_unigram_edges(llm_unigram_edge *edge, const llm_pieces *p, co
         if (piece.kind != LLM_PIECES_NORMAL && piece.kind != LLM_PIECES_USER) continue;
         edge[count].end = i + 1;
         edge[count].id = id;
-        edge[count++].score = piece.kind == LLM_PIECES_NORMAL
-                                  ? piece.score
-                                  : (double)(i + 1 - at) * p->high - 0.1;
+        edge[count++].score =
+            piece.kind == LLM_PIECES_NORMAL ? piece.score : (double)(i + 1 - at) * p->high - 0.1;
         covered = covered || i + 1 == one;
     }
     if (covered) return count;
@@ -29897,12 +29905,14 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
  * ones; it pays with keys far away that it can hardly reach. The slopes are set, not learned: a
  * geometric series that halves, for 8 heads, from 1/2 to 1/256.
  *
- * m_h j in place of -m_h (i - j) differs by m_h i, one constant for the whole row, which the softmax
- * does not see: BLOOM adds the one row, for all queries. The bias is made where the score is, so
- * there is no (H,T,T) array. The weights are not kept; the backward pass makes them again from lse.
+ * m_h j in place of -m_h (i - j) differs by m_h i, one constant for the whole row, which the
+ * softmax does not see: BLOOM adds the one row, for all queries. The bias is made where the score
+ * is, so there is no (H,T,T) array. The weights are not kept; the backward pass makes them again
+ * from lse.
  *
  * source  Press, Smith & Lewis 2022, "Train Short, Test Long: Attention with Linear Biases Enables
- *         Input Length Extrapolation", section 3; BLOOM's `build_alibi_tensor` (any number of heads)
+ *         Input Length Extrapolation", section 3; BLOOM's `build_alibi_tensor` (any number of
+ *         heads)
  * needs   arena exp dense_vector logsumexp
  * see     @relative_position (learned), @rope, @flash, @sinks
  * topics  ALiBi (Attention with Linear Biases)

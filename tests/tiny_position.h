@@ -149,9 +149,9 @@ TEST_UNUSED static void tiny_position_train(tiny_position *m, uint64_t seed,
     }
 }
 
-/* The loss on the last 16 tokens of 32 new texts of T tokens, of which the model sees the last `shown`
- * only: the same predictions for every `shown`, so that differences are the model's and not the
- * texts'. */
+/* The loss on the last 16 tokens of 32 new texts of T tokens, of which the model sees the last
+ * `shown` only: the same predictions for every `shown`, so that differences are the model's and not
+ * the texts'. */
 TEST_UNUSED static double tiny_position_loss(const tiny_position *m, uint64_t seed, size_t T,
                                              size_t shown) {
     int ids[TINY_POSITION_TEXTS * (TINY_POSITION_MOST + 1)], text[TINY_POSITION_MOST + 1];
