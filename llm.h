@@ -26785,7 +26785,7 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
 
 /* @unigram_lattice ------------------------------------------ All segmentations: marginals, samples
  *
- *     b[at] = log sum over pieces text[at .. end) of  exp(alpha score(piece) + b[end]),  b[size] = 0
+ *     b[at] = log sum over pieces text[at .. end) of exp(alpha score(piece) + b[end])   b[size] = 0
  *
  * b[at] is the log of the summed probability of all segmentations of the rest of the text, and all
  * else follows from it: b[0] is that of the text; a piece is drawn with probability

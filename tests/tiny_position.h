@@ -4,7 +4,8 @@
  *
  *     tiny_position m;
  *     tiny_position_train(&m, seed, TINY_POSITION_ALIBI, 32, 200);
- *     const double rise = tiny_position_loss(&m, seed, 128, 128) - tiny_position_loss(&m, seed, 128, 32);
+ *     const double rise =
+ *         tiny_position_loss(&m, seed, 128, 128) - tiny_position_loss(&m, seed, 128, 32);
  *
  * The language: 9 times in 10 a token is one of those before it, 1, 2, 3, ... back with
  * probability 1/2, 1/4, 1/8, ...; else any of the 12. */
