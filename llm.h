@@ -239,12 +239,20 @@
  *   interpolated_lm          N-gram model, interpolated discounting
  * 11-token                   TOKENIZATION
  *   unicode                  Code points and their classes
+ *   grapheme                 What a reader takes for one character
+ *   token                    Bytes, code points, graphemes, words
  *   pre_tokenize             Pre-tokenization
+ *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab_trie               All tokens that begin here
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
  *   bpe_train                Byte pair encoding: training
+ *   pieces                   Pieces with scores
+ *   bpe_scores               Byte pair encoding by scores
+ *   unigram                  Unigram language model: segmentation
+ *   unigram_lattice          All segmentations: marginals, samples
  *   added_tokens             Added tokens: strings that are one id
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
@@ -261,12 +269,15 @@
  *   attn_mask                Attention masks
  *   causal_mask              Causal mask
  *   masked_score             Masked scores and safe softmax
+ *   attn_weights             Attention weights
+ *   entmax                   Entmax: weights that are exactly 0
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
  *   rope                     Rotary position embedding
+ *   alibi                    ALiBi
  *   gqa                      Grouped-query attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
@@ -24889,8 +24900,8 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  *     1110xxxx 10xxxxxx 10xxxxxx           up to FFFF    11110xxx 10xxxxxx (3 times)  up to 10FFFF
  *
  * Tokenizers cut text where the class of the character changes, so they must know which of
- * 1,114,112 code points are letters, numbers, marks and white space. The table is 2254 runs of
- * equal class, spelt as 44 rows of characters: a search finds the row, and its runs are counted
+ * 1,114,112 code points are letters, numbers, marks and white space. The table is 2608 runs of
+ * equal class, spelt as 51 rows of characters: a search finds the row, and its runs are counted
  * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
  * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
@@ -24899,20 +24910,23 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
- * see     @pre_tokenize
+ * see     @grapheme @pre_tokenize
  * topics  -
  */
 enum { LLM_UNICODE_BROKEN = 0x110000 }; /* the code of what is no UTF-8 */
 
 typedef enum {
-    LLM_UNICODE_OTHER, /* punctuation, symbols, controls, what is not assigned */
+    LLM_UNICODE_OTHER, /* controls (Cc), private use, surrogates, what is not assigned */
     LLM_UNICODE_SPACE, /* White_Space */
     LLM_UNICODE_NUMBER,
     LLM_UNICODE_MARK,
     LLM_UNICODE_CASED, /* only in the rows: upper and lower case in turn */
     LLM_UNICODE_UPPER, /* from here on letters; title case counts as UPPER */
     LLM_UNICODE_LOWER,
-    LLM_UNICODE_LETTER /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_LETTER, /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_PUNCT,
+    LLM_UNICODE_SYMBOL,
+    LLM_UNICODE_FORMAT /* Cf: invisible, such as joiners and marks of direction */
 } llm_unicode_kind;
 
 /* The number of bytes, 1 to 4, of the first character of text (size > 0), and its code. */
@@ -24963,51 +24977,84 @@ typedef struct {
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
-    {0x00000, ")A.)J*)G7B)?LR(SR)B*)R*)AT)?2#M%1T#3#LO#L?SP#S@E8@MEHME/@DNFCAGNIMGMHOGMFE?BMAAF"},
-    {0x001B3, "CFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJ&ZD)FX)?T#T)I>8BBT#FM$TO#F(F#H#F#GMLI#"},
-    {0x003A3, "LAS#@FNHOEPPFM#AFNL3@S0@EZ#>?E7@EFME(B#L&@#U(S)@$U&>-@#8#9#9#:(ZS&W)U>C'Z+@>M7B&"},
-    {0x0066E, "U8Z+B#T>?$=U9#;U7BV$T)HT8ZV>S$Z=A>CT)F7BZY>AU&T$8$ZN;T>AT:T<)JZQ:&ZC'ZP#Z?)?>A"},
-    {0x008A0, "Z*@>P#>YZ6@:T>JT>?ZB9$7B#ZH:#Z@$U$ZN#Z?#T%W$8T>?$9$:T)@8&U#V9$7BU$6$T#8$:#Y&U$ZN"},
-    {0x00A29, "#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8)C:#ZA#V#ZN#Z?#U#X$8T>@#:#:$T)GU9$7B)AT=#:#Z@$U$"},
-    {0x00B13, "ZN#Z?#U#X$8T>?$9$:'<&U#V9$7B#T6)B8T#Y%V#W%U#T#U%U%V%ZD&<%:#;$T(8)F7E)E<Z@#V#ZO#"},
-    {0x00C2A, "ZH$8T>?#:#;)?9#V#U$U9$7B)@7?#T:#Z@#V#ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T"},
-    {0x00D3E, ">?#:#;T'V87?V9$7K#Y#:#ZJ%ZP#ZA#T$Z?%8&=#8#>@(7B$9)EZ0@8U>?'Z?>@#7B)'@U#T#X#ZP#T#"},
-    {0x00EA7, "ZB8U>AT$X#T#>?#7B$W)XT)O9(7L#8#8#8&9Z@#Z$@&>L#9X>C#>$@)A8)9@Z+@>LT7B(Y;W:T:U>?V;"},
-    {0x01075, "ZE>DT87B;$L&@#F'F$S+@#TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:)A7L%ZH)H"},
-    {0x013A0, "L:A$R%Z<T$ZI*ZR'Z/A%3Z@)?ZJ;)AZK:)CZJ9)DZE#V#9)DZ4@>X%T&T8$7B(7B)I:#87B(Z=A)?X9"},
-    {0x01887, "ZZ8T'Z*A)BZW#>D&>D)B7BZV$X)CZ,@&ZR(7C)%@ZO<&Z5@>B#>U$87B(7B)ET)@>%A)G<Z/@>IZ@%7B"},
-    {0x01B5A, ")I>A)D:ZV>EU7BZ,@>F)DZ$@>L)@7B%V7BZ$@$SAFM'L+@$H)H:#>MW8Y8U:T'S,@Z#ASETSZZ%@>$A"},
-    {0x01E00, "E&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJ#M%O#NJ%P$NI&S@J'O#"},
-    {0x01FF6, "NJ%0C)U+'*)/@*)H1T$6'T7B'ZI)0@>Y)IF&F$MHNHM#F%J(F#F#F#I#MIMWM$NG'FP&M#73@FM5)6X"},
-    {0x02460, "7<@)2A7N)*U7V)(/@L0@S0@AGNE?GBMFRUGE,BM(B:FM)A1$S&@#M'M$Z8@)?T)G8ZO)AZ?#Z?#Z?#Z?"},
-    {0x02DBF, "#Z?#Z?#Z?#Z?#>X)/@T),O*&U1)Q7A=#X$3U&Z:A$9$V#Z>A#W'Z+@#Z&B%4)BZX)0@ZH)X7B)V7@#7G"},
-    {0x03260, ")X7B)'@7G)(JZ(.G)$AZ%*#@)'AZ.@$Z-H%ZH7BU)LE.@T;#>B#TETU9Z*A7B9)%@ZA$EFNE>@TS@CEB"},
-    {0x0A788, "T$BTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<&8%6)BZ4@)D9Z2@>J)B7B(>JY%T#U87BZT>@$ZO>E)D"},
-    {0x0A960, "ZU%;Z/@>F)FT7B(X8ZB7BX#Z)@>F)AV8Z@9$7B(ZO%T:Z2@8T:U9X9T8T)PV$ZC<$V9)BY$Y$Y)AZ?#"},
-    {0x0AB28, "Z?#S+@#WSAT$G$S4AZ#@>@#9$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZB#ZE#X#T#U#U#Z4B"},
-    {0x0FBB2, ")YZ7K)JZ$A$Z6@)(@ZD&>H)H>H)$AX#Z3C)K7B)?LR(SR)CZ=A%Y$Y$Y$V)#@ZD#ZR#ZK#U#ZG$ZF)Z"},
-    {0x10080, "Z'C)D7-@)D79@)I2)9B8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV$Z$@&Z@#5)*@L(@S(@Z2A$7B("},
-    {0x104B0, "L$@&S$@&Z(@)@Z4@)DLC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF)$AY$T#Z,@#U%T"},
-    {0x1083D, "$ZO$7@ZO$7?ZW)@7A)0@ZK#U'5ZN6&ZR(ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$:&87A)OZU2#ZU3)X"},
-    {0x10AC0, "Z@#ZT9&5)HZ6@)BZN$7@ZK'7@ZJ)O7?)4AZ-A)7@L3@)ES3@)?6Z$@;)@7B(7BYLN%<#TSN)2F7W#Z*@"},
-    {0x10EAA, "#9%U)HY%<)AZN#>HZU7BT)@ZN>C4)SZJ;)*@ZM7?)LZO)A:Z5@>G)C7V8U9T)A;Z-@>C)?8)EZQ)?7B("},
-    {0x11100, ":Z$@>F#7B&T9T)@Z#@8$T)A:Z0@>FW&;#97BT#T&7L)CZJ#ZQ>D(8U8)>@Z?#T#W#ZG#ZB)?Z/@>D'7B"},
-    {0x112FA, "(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<)CZB#T$T#Z&@#T>A#8$8#;#<T8T)E9)UZ5@>JW'7B&"},
-    {0x1145E, "8V)VZ0@>LU#T)@7B)6DZ/@>?$>A)OW9)ZZ0@>I%T)C7B)&@Z+@>ET)?7B(7L)TZS$>G&7D&Z?)-EZ,@"},
-    {0x1182C, ">G)-BLXSX7K)DZ@$T$Z@#U#ZP=#9$;T8T9)D7B)*AZ@$Z'@>?$>?T#T8)ST>BZ(@>?T;)@8)@T>CZ.@"},
-    {0x11A8A, ">H%T)JZ-A)IT)9A>@)<AZY)G7B(ZA#Z%@>@#>@T)G7U'ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#"},
-    {0x11D67, "U#ZX<#9#<T)?7B(Z,@&7B(8T)*GZK;)A9T8ZE#ZZ>?%<)E7B8)9AT)G7M)+@Z6'@).B78B'7CZ8E)D"},
-    {0x12550, "7;I)-=AZ)B)GZ$-@)H8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B(Z3A#7B(ZV$<)CZ0@>?)AW)D"},
-    {0x16B50, "7B#7?#ZM'ZK)(NZ-@%7B):ELXSX7O)ALQ$SQ),@Z/A&8T>7@)?;ZE)$AU#T8)C9U3)AZ3.H)$@ZZ)'B"},
-    {0x18D80, "Z;B)EZ.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB%9)=+D7B)*Q>.@$>O"},
-    {0x1CF47, ")<O9)<@<%=)@>@$>?)V;)$D:)C:)@9$8)X9)>@7L)D7L)4B7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P"},
-    {0x1D4BA, "#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQ#SQ#RLQ#SQ#RLQ#"},
-    {0x1D736, "SQ#RLQ#SQ#RLQ#SQ#RFM$72@)$Q>7@&>2@)@8)F8)N<#>G)(.@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@"},
-    {0x1DFCD, "Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&T))JZV8)IZ,@;7B)2OZT;7B).FZV9T7B)9EZW#V8U8"},
-    {0x1E6E7, "Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B)##@7;@#3#4)0A7-@#7G)6EW#ZS#U#T$T#ZB#W"},
-    {0x1EE38, "#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)0S7E)+2B7B)2+@Z00=@)X"},
-    {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
+    {0x00000, ")A.)J*]b`b^7B\\d\\LR]b[bSR[b[b(*)R*[f[cT[bie2bM\\b1T[3[LObL?SPbS@E8@MEHME/@DNFCA"},
+    {0x0018A, "GNIMGMHOGMFE?BMAAFCFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJeZDhFXh?TbThI>8BBTbFM"},
+    {0x00378, "$TO[F&cF[H#F#GMLI#LAS#@FNHOEPPFMbAFNL3@S0@EZb>?E7@EFME(B#L&@#U`S)@\\Ud#>-@[8[9[9"},
+    {0x005C6, "[:(ZS&W\\)Cnd\\b\\c>C[i]Z+@>M7B^U8Z+B[T>?ib=U9b;U7BVcTaF#iT8ZV>S$Z=A>CT)F7BZY>AU"},
+    {0x007F6, "b]T$8cZN;T>AT:T<$aG#ZQ:$[#ZC'ZPbZ?j'>AZ*@>Pi>YZ6@:T>JT>?ZB9\\7B[ZH:#Z@$U$ZN#Z?#T"},
+    {0x009B3, "%W$8T>?$9$:T)@8&U#V9$7BUc6cT[8$:#Y&U$ZN#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8[)B:#ZA#V#"},
+    {0x00A93, "ZN#Z?#U#X$8T>@#:#:$T)GU9$7B[b)?T=#:#Z@$U$ZN#Z?#U#X$8T>?$9$:'<&U#V9$7BbT6)B8T#Y%V"},
+    {0x00B91, "#W%U#T#U%U%V%ZD&<%:#;$T(8)F7Eh@'<Z@#V#ZO#ZH$8T>?#:#;)?9#V#U$U9$7B)?[7?bT:[Z@#V#"},
+    {0x00C92, "ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T>?#:#;Tb&V87?V9$7KbY#:#ZJ%ZP#ZA#T$Z?%"},
+    {0x00DCA, "8&=#8#>@(7B$9[)DZ0@8U>?&bZ?>@[7B\\)%@U#T#X#ZP#T#ZB8U>AT$X#T#>?#7B$W)XTdaGb[d9g7L"},
+    {0x00F34, "b8b8b8^9Z@#Z$@&>L[9X>C#>$@#h@8g#c_e\\)%@Z+@>LT7B`Y;W:T:U>?V;ZE>DT87B;cL&@#F'F$"},
+    {0x010D0, "S+@[TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:aA7L%ZHhB(L:A$R$[Z<Tb[ZI*ZR\\"},
+    {0x0169D, "%Z/A]3Z@)?ZJ;)AZK:\\)AZJ9)DZE#V#9)DZ4@>X]T]bT8$7B(7B(aC:i87B(Z=A)?X9ZZ8T'Z*A)BZW"},
+    {0x0191F, "#>D&>D&b%\\7BZV$X)CZ,@&ZR(7C%hZZO<$\\Z5@>B#>U$87B(7B(a?T`$>%A)G<Z/@>IZ@#\\7Ba?hB"},
+    {0x01B6B, ">AhA]:ZV>EU7BZ,@>F)@^Z$@>L%_7B%V7BZ$@\\SAFM'L+@$Ha@)@:[>MW8Y8U:T'S,@Z#ASETSZZ%@"},
+    {0x01DC0, ">$AE&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJbMdO#NJdP$NI#dS@"},
+    {0x01FE8, "Jd$O#NJc#0CmaP+m*aLbaEbaD*m#oB1T$6d\\T7Bd\\ZIh%@)C>Y)GcFeFcMHNHMbFdJgFbFbFbIbMIM"},
+    {0x02135, "WMcNGfFPeMb73@FM5c&h(L^hU\\h;G)NhC)M7<@h2A7Nh8TaF7Vh1@\\hWaBh'MaNh#A^hX\\h&L$h6C"},
+    {0x02C00, "L0@S0@AGNE?GBMFRUGE,BMgB:FM'^1\\S&@#M'M$Z8@)?T[)F8ZO)AZ?#Z?#Z?#Z?#Z?#Z?#Z?#Z?#>X"},
+    {0x02E00, "a/@TaXcaD$^)ThR#h=A)Dh.F)RhH*]bU1aBcaDb7A=[Xc3U[c#Z:A$9cV[Z>A[W'Z+@#Z&B#c4hBZX"},
+    {0x031C0, "h&@)AbZHhW#7BhV7@b7GhX7Bh'@7Gh(JZ(.Gh$AZ%*#@%h7@)AZ.@\\Z-H]ZH7BU)LE.@T;[>B[TETU9"},
+    {0x0A6A0, "Z*A7B9`)@hOZAcEFNE>@TS@CEBTcBTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<e8%6e(Z4@^)@9Z2@"},
+    {0x0A8B4, ">J)@\\7B(>JY]T[U87BZT>@\\ZO>E)C[ZU%;Z/@>FaE#T7B&\\X8ZB7BX#Z)@>F)AV8Z@9$7B$^ZOdT:"},
+    {0x0AA7E, "Z2@8T:U9X9T8T)PV\\ZC<\\V9)BY$Y$Y)AZ?#Z?#S+@bWSATcG$S4AZ#@>@[9$7B(Z8)M)DZO&Z1@"},
+    {0x0D7FC, ")48IZ:K$Z2B)&@S?)DQ'T8ZBbZE#X#T#U#U#Z4BhYZ7K\\hHZ$AcZ6@h@)XZDe>HaB(>Ha#@#aFb[d#["},
+    {0x0FE69, "b\\&X#Z3C$i#]b`b^7B\\d\\LR]b[bSR[b[ba?Z=A%Y$Y$Y$V%h?#h?)Bkc$ZD#ZR#ZK#U#ZG$ZF)Z"},
+    {0x10080, "Z'C']&7-@%hA79@hI2d#hE%b)/@h-@8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV#[Z$@&Z@[5)*@"},
+    {0x10400, "L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)C[LC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF"},
+    {0x107C0, ")$AY$T#Z,@#U%T$ZO#[7@ZOc7?ZW)@7A)0@ZK#U'5ZN6%[ZR'[ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$"},
+    {0x10A38, ":&87A)?aA)?ZU2[ZU3)XZ@bZT9&5a?)AZ6@%a?ZN$7@ZK'7@ZJ)?^)D7?)4AZ-A)7@L3@)ES3@)?6Z$@"},
+    {0x10D24, ";)@7B(7BYLN%<[TSN)@c)(F7W#Z*@#9[$U)HY#c<[h@ZN#>HZU7BT)@ZN>C4_)NZJ;^)&@ZM7?)LZO)A"},
+    {0x11000, ":Z5@>Ga?&7V8U9T)A;Z-@>C\\i^8)Bi$ZQ)?7B(:Z$@>F#7B^T9T)@Z#@8\\T)A:Z0@>FW^;[97BT[T]"},
+    {0x111E0, "#7L)CZJ#ZQ>D`8U8)>@Z?#T#W#ZG#ZB[(Z/@>D'7B(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<"},
+    {0x11375, ")CZB#T$T#Z&@#T>A#8$8#;#<T8T\\#\\)@9)UZ5@>JW_7B\\#[8V)VZ0@>LU[T)@7B)6DZ/@>?$>AaOW"},
+    {0x115DC, "9)ZZ0@>I]T)C7B(aE)KZ+@>ET[(7B(7L)TZS$>G&7D]bZ?)-EZ,@>G[),BLXSX7K)DZ@$T$Z@#U#ZP=#"},
+    {0x11937, "9$;T8T9])A7B)*AZ@$Z'@>?$>?T[T8)ST>BZ(@>?T;a@8)@T>CZ.@>H]T_)EZ-A)?aBT)9A>@)<AZY["},
+    {0x11BE2, ")F7B(ZA#Z%@>@#>@T_)B7U%\\ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#U#ZX<#9#<T)?7B(Z,@&"},
+    {0x11DE0, "7B(8T)*GZK;\\)?9T8ZE#ZZ>?%<aE7B8)9AT)G7MhU)E[Z6'@).B78B_7CZ8E)D7;I)-=AZ)B\\)E"},
+    {0x13000, "Z$-@oH8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B&\\Z3A#7B(ZV$<[)BZ0@>?_eW[b)B7B#7?#"},
+    {0x16B63, "ZM'ZK)(NZ-@]7B):ELXSX7O^'LQ$SQ),@Z/A&8T>7@)?;ZE)$AU[T8)C9U3)AZ3.H)$@ZZ)'BZ;B)E"},
+    {0x18E00, "Z.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB$b9[l)(#Dh,G7Bd%h,N(hO#d"},
+    {0x1CED5, ")@hY$>.@$>O)Ah<B)<@h2G)Bh'@9h<@<d=o@>@c>?hV;h$D:b)B:h@9c8hX9)>@7L)D7L)Dh;A)A7Q"},
+    {0x1D379, ")3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSR"},
+    {0x1D608, "LRSRLRSRLRSU#LQbSQbRLQbSQbRLQbSQbRLQbSQbRLQbSQbRFM$72@h$Q>7@e>2@h@8hF8c_)G<#>G"},
+    {0x1DAB0, ")4AhU)+*@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&Tb)(J"},
+    {0x1E290, "ZV8)IZ,@;7B'b),OZT;7B).FZV9T7B&[)4EZW#V8U8Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?"},
+    {0x1E94B, "T&7B&\\)9Z7;@b3b4)0A7-@b7G)6EW#ZS#U#T$T#ZB#W#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#"},
+    {0x1EE6C, "Z?#W#W#T#ZB#ZI'V#X#ZI)4@c).Hh,@&h,B)DhG$hG#hG#h%@)B7Eh2D)7@hU)Eh,@&hA)?c)Fg)*D"},
+    {0x1F300, "h>)@$hI%hE%h4F&hD&hT&h8@)@hB(h(@)@hV$hD&c)FhA)'@h$K)@hF$hE%h+A#b%hJ#hE%hD'h#D#"},
+    {0x1FB94, "h$B7Bb)1+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)9&<$@i)Vo(B),C"},
+    {0xE0100, ">,G)8&=G"},
 };
+
+/* The kind of the run of rows (count) that holds the code point; *offset = its place in the run. 0
+ * behind the last run. */
+LLM_API uint32_t llm_unicode_find(const llm_unicode_row *rows, size_t count, uint32_t code,
+                                  uint32_t *offset) {
+    size_t low = 0;
+    for (size_t high = count; high - low > 1;) {
+        const size_t middle = (low + high) / 2;
+        if (rows[middle].first <= code)
+            low = middle;
+        else
+            high = middle;
+    }
+    *offset = code - rows[low].first;
+    for (const char *run = rows[low].runs; *run;) {
+        const uint32_t head = (uint32_t)(*run++ - '#');
+        uint32_t length = head % 7 + 1;
+        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
+            digit = (uint32_t)(*run++ - '#');
+            length += unit * (digit % 28);
+        }
+        if (*offset < length) return head / 7;
+        *offset -= length;
+    }
+    return 0;
+}
 
 /* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
@@ -25015,31 +25062,259 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
             return code & 32 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
         if (code >= '0' && code <= '9') return LLM_UNICODE_NUMBER;
-        return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        if (code <= ' ' || code == 0x7F)
+            return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        return strchr("$+<=>^`|~", (int)code) ? LLM_UNICODE_SYMBOL : LLM_UNICODE_PUNCT;
     }
-    size_t low = 0, high = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
-    while (high - low > 1) {
-        const size_t middle = (low + high) / 2;
-        if (llm_unicode_rows[middle].first <= code)
-            low = middle;
-        else
-            high = middle;
+    const size_t rows = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
+    uint32_t offset;
+    const uint32_t kind = llm_unicode_find(llm_unicode_rows, rows, code, &offset);
+    if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
+    return offset % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
+}
+
+/* @grapheme ------------------------------------------------- What a reader takes for one character
+ *
+ *     e + acute accent, crlf                                 one cluster each, of two code points
+ *     man + joiner + woman + joiner + girl                   one, of five
+ *     D + E (flag letters), L + V + T (Hangul)               one each
+ *
+ * A cursor moves by extended grapheme clusters, and a text that is cut anywhere else shows broken
+ * characters. Two neighbours belong together by a short list of rules on their classes: whatever
+ * extends stays with what is before it, pictures hold on to a joiner, flag letters go in pairs,
+ * syllables of Hangul are L* V* T*, and in the scripts of India a linker (virama) ties the next
+ * consonant to the cluster. Three facts about the past are enough: whether a linker, a picture, or
+ * an odd number of flag letters came before. The table is 1379 runs in the coding of @unicode.
+ *
+ * source  Unicode Standard Annex 29, "Unicode text segmentation", rules GB3 to GB999, as of Unicode
+ *         18 (before it, GB9c asked for a consonant before the linker too)
+ * needs   unicode
+ * see     @token
+ * topics  -
+ */
+typedef enum {
+    LLM_GRAPHEME_OTHER,
+    LLM_GRAPHEME_CONTROL,
+    LLM_GRAPHEME_EXTEND, /* marks without width, skin tones, U+200C */
+    LLM_GRAPHEME_SPACING,
+    LLM_GRAPHEME_PICTURE = 5,
+    LLM_GRAPHEME_CONSONANT,
+    LLM_GRAPHEME_LINKER,
+    LLM_GRAPHEME_L, /* Hangul: leading consonant, vowel, trailing consonant */
+    LLM_GRAPHEME_V,
+    LLM_GRAPHEME_T,
+    LLM_GRAPHEME_PREPEND,
+    LLM_GRAPHEME_STARTER, /* a linker that begins a cluster */
+    LLM_GRAPHEME_JOINER,  /* the rest is computed: U+200D */
+    LLM_GRAPHEME_FLAG,
+    LLM_GRAPHEME_LV,
+    LLM_GRAPHEME_LVT
+} llm_grapheme_kind;
+
+/* Made from Unicode 18 by tests/11-token/grapheme.py. */
+static const llm_unicode_row llm_grapheme_rows[] = {
+    {0x00000, "0X)'B0Y)AF%*F)=S78B)3H7?)'H7-@#1#2#2#3)6@u)B7C#*).@7M)H1)-B7?p#6$2#4)Yp#1)V7S)#B"},
+    {0x007A6, "7C):@7A)A1)P4#7A#3#5)+@3)4@q'7A)*@7Pp7X8)IS%@181#:7@;T9#7?S@$2)LS@#19)ISL#S?#M%P"},
+    {0x009BA, "$1#194$9$9T)A1&N#M$2)DN)D1$28)8@1#:2&2$3%1)V2%1)C28)ISL#S?#N#Q$1#:5#28#9T)L2)MM6"},
+    {0x00B00, "#19)ISL#S?#N#Q$1#284$9$9T'5&N#M$2)EM)H1);@1819%:#:1)A1)(@1:1)HSL#SH$1#3;#3#3T)?2"},
+    {0x00C57, "#O)?2)U19)8@1#82819#3#4)?2)C2)G8)D29)IS&@2#194#:#:Tp)@1)B2)U19)*A1&193#1#>?1)J9"},
+    {0x00DF4, ")=@1#87?)D7@)*B1#87A)C7?)-A2)S1#1#1&9)1@7F85#2'7C#7$@)A1)9@S+@$486#T192M)HR92P3M"},
+    {0x01062, "%N)?O4SE1#82(1M)F1)*Ba(Bh,Ao<A))K3)2(@4)T3)U2)V2)DS4@287?>@197AT1)A1)-@3*1)=B2)Z"},
+    {0x018A9, "1)>B3;2:&91=3)3F291&S5@8187?#T#1$7@=7B$1)0@7%A)G48(N(SY7B;2TS@)V7A)D28SV8493T2N"},
+    {0x01BB0, ")CO)(@182:185)0@>@7@92)(D3#7E87?&1(1x82):E7$A)/Q*1#+)P0?)EF)DF)N0H)(B7Y)1@F)NF"},
+    {0x0213A, ")>AK)GG);KG)DF)6DF)QLC&H);EF)#GG)BF)AF):@I#J)AF$F$G$F&F$F#G$F%F%G)@H'F#F'LD)CG$F"},
+    {0x02664, "#G#F)JF$G)JK#F#G%G'F$G&G)CG'G$F'G#F#G)LG'K#I$F&F$F$K#F$F#F#F(F%F(F)BG)GF$F&F#F&H"},
+    {0x02756, "#F)CG)0@H)AF)FF)FF)$LG)+OH)KG)3@F&F)-M3)9C1)(B7X)2R6F)DF)#B2)<PF#F)99,@4#7B)X2"},
+    {0x0A6A0, ")4A2)0H1%1&1)O928&1)7A9)2@>H2)R7J)E1)&@7@)Q7C81)DaU%38'O%S$@194929T)WQ1#SA)BQ)*@"},
+    {0x0AA29, "69292)D1)@18)JSH#O(M#1#N)0@1#3$2'2#1)VSC829'8T)=ESS)@91919#81):*MhO&o1@)>/J1)%Y"},
+    {0x0FE00, "7H)H7H)'F*).D2)4A0D)%Q1):F1)%D5)-&AM3#2'4P#O#SU$3&T)5D2))S4)%A5)%J2)V5)X7H)*A7C"},
+    {0x10F51, ")1@4)&C818)5@7G))@1$2)B38)-@:492$p&1)Bp)2@3S$@586T1)GM9M)+@1)D28)0@:7A81#q'4#81"},
+    {0x111D0, ")$B:394(1$1)-D1:7@)M29)7@2#181;$9$91)A1)B9$7?%5)CSB#M$M#S&@$196#1$1#38#92Tp1)F2"},
+    {0x113E3, ")6A:7@9381)O1)5A19681918282)'G194$;282)S2)6A:7@9182)2B18197@)-B181$485)<G:7A82"},
+    {0x1183B, ")9ES?$M$S@#N#SP1<#9$3Tp8p81)9C:4$2;1%8)SM7BS(@68w4)@T)@M693S(@u7E81T)8BM)9A18381"},
+    {0x11B67, "8);E87?#681)6A7N#87?8282)&C6%1#2#7?p1)&A<#2#9181)<A1M)=G29)A2p8SE#SZ95%92T)O1"},
+    {0x11F5B, "))9E0H1(7G)(4M7D:3)<'B5);@7?)4Rb%e)$P1#>7@)?4)5A1)C2)7#X2#-)4>D7.@$7O)<O2)<@5%6"},
+    {0x1D173, "0@7@$7?)V4)$D3)C3)@2$1)X2)*/A77@&72@)@1)F1)N5#7G),7@7?#7I$7?#2#5),B1)0D7?)'L1)=@"},
+    {0x1E2EC, "4)<P4):G2)/G1$1)?2'1)6O7?)5B7?))(AF)'@I),BLD)GG)GF)FG)%@LB)8BG)DG)FF$LB)LL7@)SLG"},
+    {0x1F210, ")BF)LF$LA#I)ALO(L0E$L8B$G#H$L7A$H#I5L:G#L#A)CK#LP)?G$L@)DF$I$F&G)EG$F)@G)AF'H)DH"},
+    {0x1F5D4, ")@H$F#F&F(F%F(L:A)0@L*A'L@$LI%F#K$LE)4FLM)SI)8@L@)BK)(@L@)VG)DI$LF)AL'@)DL/@#LB#"},
+    {0x1F947, "L-E)<AL@)FL>C)<GL*+@)6%:*@0X7(B0,C7,G0,3C)(28G"},
+};
+
+/* The class of a code point; that of LLM_UNICODE_BROKEN is OTHER, as that of U+FFFD. */
+LLM_API llm_grapheme_kind llm_grapheme_class(uint32_t code) {
+    uint32_t offset;
+    if (code < 0x7F) return code < ' ' ? LLM_GRAPHEME_CONTROL : LLM_GRAPHEME_OTHER;
+    if (code == 0x200D) return LLM_GRAPHEME_JOINER;
+    if (code >= 0x1F1E6 && code <= 0x1F1FF) return LLM_GRAPHEME_FLAG;
+    if (code >= 0xAC00 && code <= 0xD7A3)
+        return (code - 0xAC00) % 28 == 0 ? LLM_GRAPHEME_LV : LLM_GRAPHEME_LVT;
+    const size_t rows = sizeof llm_grapheme_rows / sizeof llm_grapheme_rows[0];
+    return (llm_grapheme_kind)llm_unicode_find(llm_grapheme_rows, rows, code, &offset);
+}
+
+/* Of the cluster so far: its last class, and what the rules must remember. */
+typedef struct {
+    llm_grapheme_kind last;
+    bool linked;  /* a linker came, and behind it only what is transparent (GB9c) */
+    bool picture; /* a picture came, and behind it only what extends (GB11) */
+    bool odd;     /* an odd number of flag letters came last (GB12, GB13) */
+} llm_grapheme_state;
+
+/* Puts a character of that class at the end of the cluster. */
+LLM_API void llm_grapheme_push(llm_grapheme_state *s, llm_grapheme_kind kind, uint32_t code) {
+    const bool linker = kind == LLM_GRAPHEME_LINKER || kind == LLM_GRAPHEME_STARTER;
+    const bool extends = kind == LLM_GRAPHEME_EXTEND || kind == LLM_GRAPHEME_JOINER;
+    s->linked = linker || (s->linked && extends && code != 0x200C);
+    s->picture =
+        kind == LLM_GRAPHEME_PICTURE || (s->picture && (extends || kind == LLM_GRAPHEME_LINKER));
+    s->odd = kind == LLM_GRAPHEME_FLAG && !s->odd;
+    s->last = kind;
+}
+
+/* Whether a character of that class stays with the cluster before it. */
+LLM_API bool llm_grapheme_joins(const llm_grapheme_state *s, llm_grapheme_kind kind) {
+    const llm_grapheme_kind last = s->last;
+    if (last == LLM_GRAPHEME_CONTROL || kind == LLM_GRAPHEME_CONTROL) return false; /* GB4, GB5 */
+    if (last == LLM_GRAPHEME_PREPEND) return true;                                  /* GB9b */
+    switch (kind) {
+    case LLM_GRAPHEME_EXTEND: /* GB9, GB9a */
+    case LLM_GRAPHEME_LINKER:
+    case LLM_GRAPHEME_JOINER:
+    case LLM_GRAPHEME_SPACING:
+        return true;
+    case LLM_GRAPHEME_L: /* GB6 */
+    case LLM_GRAPHEME_LV:
+    case LLM_GRAPHEME_LVT:
+        return last == LLM_GRAPHEME_L;
+    case LLM_GRAPHEME_V: /* GB6, GB7 */
+        return last == LLM_GRAPHEME_L || last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV;
+    case LLM_GRAPHEME_T: /* GB7, GB8 */
+        return last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV || last == LLM_GRAPHEME_T ||
+               last == LLM_GRAPHEME_LVT;
+    case LLM_GRAPHEME_CONSONANT:
+        return s->linked;
+    case LLM_GRAPHEME_PICTURE:
+        return s->picture && last == LLM_GRAPHEME_JOINER;
+    case LLM_GRAPHEME_FLAG:
+        return s->odd;
+    default:
+        return false;
     }
-    uint32_t start = llm_unicode_rows[low].first;
-    for (const char *run = llm_unicode_rows[low].runs; *run;) {
-        const uint32_t head = (uint32_t)(*run++ - '#'), kind = head / 7;
-        uint32_t length = head % 7 + 1;
-        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
-            digit = (uint32_t)(*run++ - '#');
-            length += unit * (digit % 28);
-        }
-        if (code - start < length) {
-            if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
-            return (code - start) % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
-        }
-        start += length;
+}
+
+/* The number of bytes of the first cluster of text; 0 only for empty text. Broken parts (@unicode)
+ * are clusters of their own, with what extends them. */
+LLM_API size_t llm_grapheme_next(const char *text, size_t size) {
+    llm_grapheme_state s = {LLM_GRAPHEME_OTHER, false, false, false};
+    size_t end = 0;
+    if (size > 1 && text[0] == '\r' && text[1] == '\n') return 2; /* GB3 */
+    while (end < size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text + end, size - end);
+        const llm_grapheme_kind kind = llm_grapheme_class(code);
+        if (end > 0 && !llm_grapheme_joins(&s, kind)) break;
+        llm_grapheme_push(&s, kind, code);
+        end += length;
     }
-    return LLM_UNICODE_OTHER; /* above 10FFFF */
+    return end;
+}
+
+/* @token ---------------------------------------------------- Bytes, code points, graphemes, words
+ *
+ *     text = unit 1 unit 2 ... unit n              n / bytes: what a model that reads units pays
+ *
+ * A token is the unit that a model reads and writes. Text offers four units of its own: bytes (256
+ * of them say everything, in long sequences), code points (1.1 million possible), grapheme clusters
+ * (no list of all exists), and words (short sequences, an open list). Subwords (@bpe) stand between
+ * bytes and words. All four cut the text without loss: the units of any bytes, valid or not, put
+ * together are the text. A word here is letters, digits and their marks, with an apostrophe between
+ * letters; a run of white space; or one cluster of anything else.
+ *
+ * source  The Unicode Standard 18, section 3.9; Mielke et al. 2021, "Between words and characters:
+ *         a brief history of open-vocabulary modeling and tokenization in NLP"
+ * needs   buffer unicode grapheme
+ * see     @pre_tokenize @bpe
+ * topics  Token
+ */
+typedef enum {
+    LLM_TOKEN_BYTE,
+    LLM_TOKEN_CODE, /* a code point, or a broken part */
+    LLM_TOKEN_GRAPHEME,
+    LLM_TOKEN_WORD
+} llm_token_kind;
+
+/* The class of the character at `at`, and where it ends; OTHER and `at` at the end of the text. */
+LLM_API llm_unicode_kind llm_token_class(const char *text, size_t size, size_t at, size_t *end) {
+    uint32_t code;
+    *end = at;
+    if (at >= size) return LLM_UNICODE_OTHER;
+    *end = at + llm_unicode_decode(&code, text + at, size - at);
+    return llm_unicode_class(code);
+}
+
+/* The length of ' or U+2019 at `at`, or 0. */
+LLM_API size_t llm_token_apostrophe(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == '\'') return 1;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x80\x99", 3) == 0 ? 3 : 0;
+}
+
+/* The length of the first word. */
+LLM_API size_t llm_token_word(const char *text, size_t size) {
+    const unsigned head = 7u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_NUMBER;
+    const unsigned tail = head | 1u << LLM_UNICODE_MARK | 1u << LLM_UNICODE_FORMAT;
+    size_t end = 0, next;
+    llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
+    if (kind == LLM_UNICODE_SPACE) {
+        for (; next > end && kind == LLM_UNICODE_SPACE;
+             kind = llm_token_class(text, size, end, &next))
+            end = next;
+        return end;
+    }
+    if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
+    while (end < size) {
+        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
+            end = next;
+        const size_t mark = llm_token_apostrophe(text, size, end);
+        kind = llm_token_class(text, size, end + mark, &next);
+        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        end = next;
+    }
+    return end;
+}
+
+/* The number of bytes of the first unit of text; 0 only for empty text. */
+LLM_API size_t llm_token_next(const char *text, size_t size, llm_token_kind kind) {
+    uint32_t code;
+    if (size == 0) return 0;
+    return kind == LLM_TOKEN_BYTE       ? 1
+           : kind == LLM_TOKEN_CODE     ? llm_unicode_decode(&code, text, size)
+           : kind == LLM_TOKEN_GRAPHEME ? llm_grapheme_next(text, size)
+                                        : llm_token_word(text, size);
+}
+
+/* The number of units of text. */
+LLM_API size_t llm_token_count(const char *text, size_t size, llm_token_kind kind) {
+    size_t n = 0;
+    for (size_t at = 0; at < size; n++) at += llm_token_next(text + at, size - at, kind);
+    return n;
+}
+
+/* Units per byte, from just above 0 to 1; 0 for empty text. */
+LLM_API double llm_token_units(const char *text, size_t size, llm_token_kind kind) {
+    return size > 0 ? (double)llm_token_count(text, size, kind) / (double)size : 0.0;
+}
+
+/* Appends text with U+FFFD for each broken part, as a reader sees it: always valid UTF-8. False
+ * when memory is out. */
+LLM_API bool llm_token_replace(llm_buffer *out, const char *text, size_t size) {
+    char character[4];
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        at += llm_unicode_decode(&code, text + at, size - at);
+        if (!llm_buffer_put(out, character, llm_unicode_encode(character, code))) return false;
+    }
+    return true;
 }
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
@@ -25059,7 +25334,7 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its code);
  *         the patterns in tiktoken and in the tokenizer.json of Llama 3 and Qwen 2
  * needs   unicode
- * see     @bpe (merges within a pre-token)
+ * see     @bpe (merges within a pre-token) @pre_words
  * topics  Tokenization
  */
 typedef enum {
@@ -25102,8 +25377,9 @@ LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
 enum {
     LLM_PRE_TOKENIZE_S = 1 << LLM_UNICODE_SPACE,
     LLM_PRE_TOKENIZE_N = 1 << LLM_UNICODE_NUMBER,
-    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER,                        /* UPPER, LOWER, LETTER */
-    LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
+    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER, /* UPPER, LOWER, LETTER */
+    LLM_PRE_TOKENIZE_X =                         /* [^\s\p{L}\p{N}] */
+    1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK | 7 << LLM_UNICODE_PUNCT
 };
 
 /* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
@@ -25239,6 +25515,111 @@ LLM_API size_t llm_pre_tokenize(const char *text, size_t size, llm_pre_tokenize_
                                              : llm_pre_tokenize_qwen2(text, size);
 }
 
+/* @pre_words ------------------------------------------------ Cutting at spaces, signs, digits
+ *
+ *     BERT       "Hey, you"  -> "Hey" "," "you"        white space falls away, signs stand alone
+ *     Metaspace  "Hey you"   -> "_Hey" "_you"          a space becomes the sign U+2581 (here _)
+ *     digits     "a1234"     -> "a" "1" "2" "3" "4"    or "a" "1234"
+ *
+ * Three older ways to cut text, each simpler than the patterns of @pre_tokenize. BERT cuts at white
+ * space and forgets it: "a.b" and "a . b" become the same ids, and no decoder can tell them apart.
+ * Metaspace (SentencePiece, so Llama 1 and 2, T5, Gemma) keeps every space as part of the word
+ * behind it, and puts one before the first word, so that a word has one spelling wherever it
+ * stands. Cutting at digits is added to others, so that numbers are spelt the same at every length.
+ * As in @pre_tokenize each function returns the length of the first piece; the pieces are the text.
+ *
+ * source  Devlin et al. 2019, "BERT" (its code, BasicTokenizer); Kudo & Richardson 2018,
+ *         "SentencePiece"; Chowdhery et al. 2022, "PaLM", section 2.2 (digits)
+ * needs   buffer unicode pre_tokenize
+ * see     @pre_tokenize
+ * topics  -
+ */
+
+/* The blocks of Chinese characters that BERT isolates: those of Unicode in 2018, without kana and
+ * Hangul. 2B920 is what the tokenizers library has; BERT's own code has 2B820, where the block
+ * starts. */
+LLM_API bool llm_pre_words_chinese(uint32_t code) {
+    return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) ||
+           (code >= 0x20000 && code <= 0x2A6DF) || (code >= 0x2A700 && code <= 0x2B81F) ||
+           (code >= 0x2B920 && code <= 0x2CEAF) || (code >= 0xF900 && code <= 0xFAFF) ||
+           (code >= 0x2F800 && code <= 0x2FA1F);
+}
+
+typedef enum { LLM_PRE_WORDS_SPACE, LLM_PRE_WORDS_ALONE, LLM_PRE_WORDS_INSIDE } llm_pre_words_kind;
+
+/* What BERT sees in the character at the start of text (size > 0), and its length: punctuation is
+ * what Unicode calls so, and every sign of ASCII ($ + < = > ^ ` | ~ are symbols). */
+LLM_API llm_pre_words_kind llm_pre_words_class(const char *text, size_t size, bool chinese,
+                                               size_t *length) {
+    uint32_t code;
+    *length = llm_unicode_decode(&code, text, size);
+    const llm_unicode_kind kind = llm_unicode_class(code);
+    if (kind == LLM_UNICODE_SPACE) return LLM_PRE_WORDS_SPACE;
+    const bool sign = kind == LLM_UNICODE_PUNCT || (kind == LLM_UNICODE_SYMBOL && code < 0x80);
+    return sign || (chinese && llm_pre_words_chinese(code)) ? LLM_PRE_WORDS_ALONE
+                                                            : LLM_PRE_WORDS_INSIDE;
+}
+
+/* By BERT's rule: a run of white space (*space is then true: no token comes from it), one sign, one
+ * Chinese character if these are isolated, or a run of anything else. 0 only for empty text. */
+LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, bool *space) {
+    size_t end = 0, length;
+    *space = false;
+    if (size == 0) return 0;
+    const llm_pre_words_kind first = llm_pre_words_class(text, size, chinese, &length);
+    *space = first == LLM_PRE_WORDS_SPACE;
+    if (first == LLM_PRE_WORDS_ALONE) return length;
+    while (end < size && llm_pre_words_class(text + end, size - end, chinese, &length) == first)
+        end += length;
+    return end;
+}
+
+/* The length of a space or of U+2581 at `at`, or 0. */
+LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == ' ') return 1;
+    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+}
+
+/* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
+LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
+    const size_t first = llm_pre_words_mark(text, size, 0);
+    size_t end = size > 0 && first == 0 ? 1 : first;
+    while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
+    return end;
+}
+
+/* Appends text as pieces are spelt, with U+2581 for each space; prepend: and one before the text
+ * unless it starts with one or is empty. False when memory is out. */
+LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size, bool prepend) {
+    const char *mark = "\xE2\x96\x81";
+    bool ok = !prepend || size == 0 || llm_pre_words_mark(text, size, 0) > 0 ||
+              llm_buffer_put(out, mark, 3);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = text[i] == ' ' ? llm_buffer_put(out, mark, 3) : llm_buffer_put(out, text + i, 1);
+    return ok;
+}
+
+/* The way back: appends text with a space for each U+2581; prepended: but the first, if text starts
+ * with it. A U+2581 of the original comes back as a space too. False when memory is out. */
+LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
+    size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
+    while (at < size) {
+        const size_t mark = llm_pre_words_mark(text, size, at);
+        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
+        at += mark > 0 ? mark : 1;
+    }
+    return true;
+}
+
+/* Up to `most` numbers (\p{N}: all scripts, fractions and Roman numerals too), or the run of all
+ * else; most > 0, SIZE_MAX keeps numbers whole. 0 only for empty text. */
+LLM_API size_t llm_pre_words_digits(const char *text, size_t size, size_t most) {
+    LLM_ASSERT(most > 0);
+    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_N, most);
+    const unsigned rest = ~(unsigned)LLM_PRE_TOKENIZE_N;
+    return end > 0 ? end : llm_pre_tokenize_run(text, size, 0, rest, SIZE_MAX);
+}
+
 /* @vocab_table ---------------------------------------------- Byte strings and their numbers
  *
  *     id -> string: bytes[end[id - 1] .. end[id]]
@@ -25350,6 +25731,176 @@ LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
     if (!llm_vocab_table_grow(t)) return false;
     t->end[t->count++] = t->bytes.size;
     return true;
+}
+
+/* @vocab_trie ----------------------------------------------- All tokens that begin here
+ *
+ *     child of state s by byte c:    t = base[s] + c,    if parent[t] = s
+ *
+ * "Which tokens begin at this place of the text?" A trie answers with one step a byte, and stops at
+ * the first byte that no token goes on with. In a double array a step is an addition and a
+ * comparison: the children of a state stand at its base plus their byte, scattered among the
+ * children of others, and every cell names its parent, so that a foreign one is recognised.
+ * Building is a search for bases whose cells are all free; it goes on where the last one ended once
+ * the cells behind are too full to be worth another look. Strings may hold any byte.
+ *
+ * source  Aoe 1989, "An efficient digital search algorithm by using a double-array structure"
+ * needs   base buffer vocab_table
+ * see     @unigram @wordpiece @special_tokens
+ * topics  -
+ */
+typedef struct {
+    uint32_t base, parent; /* parent UINT32_MAX: the cell is free, or the root */
+    int id;                /* of the string that ends here, or -1 */
+} llm_vocab_trie_cell;
+
+/* State 0 is the root, the empty string. A trie starts as zeros, which holds no memory. */
+typedef struct {
+    llm_vocab_trie_cell *cell; /* (cells) */
+    size_t cells, longest;     /* longest: bytes of the longest string */
+} llm_vocab_trie;
+
+/* Back to zeros. */
+LLM_API void llm_vocab_trie_free(llm_vocab_trie *trie) {
+    free(trie->cell);
+    memset(trie, 0, sizeof *trie);
+}
+
+/* The state behind `state` and one more byte; 0, which is nobody's child, where no string goes on
+ * so. There are always 256 cells from the largest base on; a leaf has base 0. */
+LLM_API uint32_t llm_vocab_trie_step(const llm_vocab_trie *trie, uint32_t state,
+                                     unsigned char byte) {
+    const uint32_t next = trie->cell[state].base + byte;
+    return trie->cell[next].parent == state ? next : 0;
+}
+
+/* Makes room for the children of `base`. */
+LLM_API bool llm_vocab_trie_grow(llm_vocab_trie *trie, size_t base) {
+    if (base + 256 <= trie->cells) return true;
+    const size_t cells = base + base / 2 + 512;
+    if (cells > UINT32_MAX) return false;
+    llm_vocab_trie_cell *cell = (llm_vocab_trie_cell *)realloc(trie->cell, cells * sizeof *cell);
+    if (!cell) return false;
+    const llm_vocab_trie_cell none = {0, UINT32_MAX, -1};
+    for (size_t i = trie->cells; i < cells; i++) cell[i] = none;
+    trie->cell = cell;
+    trie->cells = cells;
+    return true;
+}
+
+/* The first base from *from on with free cells for all `count` bytes; 0 when memory is out. After a
+ * long search *from follows by half of the way. */
+LLM_API size_t llm_vocab_trie_place(llm_vocab_trie *trie, size_t *from, const unsigned char *byte,
+                                    size_t count) {
+    for (size_t base = *from;; base++) {
+        size_t k = 0;
+        if (!llm_vocab_trie_grow(trie, base)) return 0;
+        while (k < count && trie->cell[base + byte[k]].parent == UINT32_MAX) k++;
+        if (k < count) continue;
+        if (base - *from > 64) *from += (base - *from) / 2;
+        return base;
+    }
+}
+
+/* The trie as it grows: children in lists. Node 0 is the root, and in child and sibling means
+ * none. */
+typedef struct {
+    uint32_t child, sibling, state;
+    int id;
+    unsigned char byte;
+} llm_vocab_trie_node;
+
+/* Appends the nodes of a string that are not there yet. */
+LLM_API bool llm_vocab_trie_insert(llm_buffer *nodes, const char *bytes, size_t size, int id) {
+    llm_vocab_trie_node *node = (llm_vocab_trie_node *)(void *)nodes->data;
+    size_t at = 0;
+    for (size_t i = 0; i < size; i++) {
+        const unsigned char byte = (unsigned char)bytes[i];
+        size_t next = node[at].child;
+        while (next > 0 && node[next].byte != byte) next = node[next].sibling;
+        if (next == 0) {
+            next = nodes->size / sizeof *node;
+            const llm_vocab_trie_node fresh = {0, node[at].child, 0, -1, byte};
+            if (next >= UINT32_MAX || !llm_buffer_put(nodes, &fresh, sizeof fresh)) return false;
+            node = (llm_vocab_trie_node *)(void *)nodes->data;
+            node[at].child = (uint32_t)next;
+        }
+        at = next;
+    }
+    node[at].id = id;
+    return true;
+}
+
+/* Gives every node its state. A node stands behind its parent, so its state is known by then. */
+LLM_API bool llm_vocab_trie_layout(llm_vocab_trie *trie, llm_vocab_trie_node *node, size_t count) {
+    size_t from = 1;
+    if (!llm_vocab_trie_grow(trie, 0)) return false;
+    for (size_t n = 0; n < count; n++) {
+        unsigned char byte[256];
+        size_t children = 0;
+        const uint32_t state = node[n].state;
+        trie->cell[state].id = node[n].id;
+        for (size_t c = node[n].child; c > 0; c = node[c].sibling) byte[children++] = node[c].byte;
+        if (children == 0) continue;
+        const size_t base = llm_vocab_trie_place(trie, &from, byte, children);
+        if (base == 0) return false;
+        trie->cell[state].base = (uint32_t)base;
+        for (size_t c = node[n].child; c > 0; c = node[c].sibling) {
+            node[c].state = (uint32_t)base + node[c].byte;
+            trie->cell[node[c].state].parent = state;
+        }
+    }
+    return true;
+}
+
+/* A trie of all strings of the table but empty ones. False, and zeros, when memory is out. */
+LLM_API bool llm_vocab_trie_build(llm_vocab_trie *trie, const llm_vocab_table *table) {
+    const llm_vocab_trie_node root = {0, 0, 0, -1, 0};
+    llm_buffer nodes = {NULL, 0, 0};
+    memset(trie, 0, sizeof *trie);
+    bool ok = llm_buffer_put(&nodes, &root, sizeof root);
+    for (size_t id = 0, size; id < table->count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(table, id, &size);
+        if (size > 0) ok = llm_vocab_trie_insert(&nodes, bytes, size, (int)id);
+        if (size > trie->longest) trie->longest = size;
+    }
+    ok = ok && llm_vocab_trie_layout(trie, (llm_vocab_trie_node *)(void *)nodes.data,
+                                     nodes.size / sizeof root);
+    llm_buffer_free(&nodes);
+    if (!ok) llm_vocab_trie_free(trie);
+    return ok;
+}
+
+/* All strings that text begins with, the shortest first: their ids and, unless NULL, lengths, both
+ * with room for trie->longest. Returns how many. */
+LLM_API size_t llm_vocab_trie_all(const llm_vocab_trie *trie, const char *text, size_t size,
+                                  int *ids, size_t *lengths) {
+    size_t count = 0;
+    uint32_t state = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        if (trie->cell[state].id < 0) continue;
+        if (lengths) lengths[count] = i + 1;
+        ids[count++] = trie->cell[state].id;
+    }
+    return count;
+}
+
+/* The longest of them, and its length; -1 and 0 where there is none. */
+LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text, size_t size,
+                                   size_t *length) {
+    int id = -1;
+    uint32_t state = 0;
+    *length = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        if (trie->cell[state].id < 0) continue;
+        id = trie->cell[state].id;
+        *length = i + 1;
+    }
+    return id;
 }
 
 /* @byte_level ----------------------------------------------- Bytes as printable characters
@@ -25845,6 +26396,547 @@ LLM_API bool llm_bpe_train(llm_bpe *bpe, const char *text, size_t size, llm_pre_
     const bool ok = counted && llm_bpe_train_run(bpe, &words, vocab, 2, error);
     llm_bpe_train_words_free(&words);
     return ok || (!counted && llm_fail(error, "BPE training: out of memory"));
+}
+
+/* @pieces --------------------------------------------------- Pieces with scores
+ *
+ *     "_the" -3.5 NORMAL    "<unk>" UNKNOWN    "<s>" CONTROL    "<0x0A>" BYTE    (_: U+2581)
+ *
+ * The vocabulary of SentencePiece, under both of its models (@bpe_scores, @unigram): each piece has
+ * a score and a kind. Spaces are characters like others, spelt U+2581, so a text is the join of its
+ * pieces and nothing has to be guessed in decoding. A character that no piece has becomes the
+ * unknown piece, several in a row become one; with byte fallback it becomes the pieces of its
+ * bytes, and nothing is lost. What is easily got wrong: control, unknown and byte pieces have a
+ * spelling, but a text that spells them does not get them.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"
+ * needs   error buffer vocab_table vocab_trie
+ * see     @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { /* the numbers of sentencepiece_model.proto and of GGUF's token_type */
+               LLM_PIECES_NORMAL = 1,
+               LLM_PIECES_UNKNOWN,
+               LLM_PIECES_CONTROL,
+               LLM_PIECES_USER, /* never split where it stands in a text */
+               LLM_PIECES_UNUSED,
+               LLM_PIECES_BYTE
+} llm_pieces_kind;
+
+typedef struct {
+    double score; /* the higher the better; a log probability in @unigram */
+    llm_pieces_kind kind;
+} llm_pieces_one;
+
+typedef struct {
+    llm_vocab_table text;
+    llm_buffer one;            /* of llm_pieces_one */
+    int unknown, byte_id[256]; /* ids, or -1 */
+    double low, high;          /* the scores of NORMAL pieces lie between these */
+    llm_vocab_trie trie;       /* of all pieces; zeros before llm_pieces_ready */
+} llm_pieces;
+
+/* No pieces, which hold no memory; and the way back. */
+LLM_API llm_pieces llm_pieces_empty(void) {
+    llm_pieces p;
+    memset(&p, 0, sizeof p);
+    p.unknown = -1;
+    for (size_t b = 0; b < 256; b++) p.byte_id[b] = -1;
+    p.low = INFINITY;
+    p.high = -INFINITY;
+    return p;
+}
+LLM_API void llm_pieces_free(llm_pieces *p) {
+    llm_vocab_table_free(&p->text);
+    llm_buffer_free(&p->one);
+    llm_vocab_trie_free(&p->trie);
+    *p = llm_pieces_empty();
+}
+
+/* Score and kind of an id. */
+LLM_API llm_pieces_one llm_pieces_get(const llm_pieces *p, size_t id) {
+    LLM_ASSERT(id < p->text.count);
+    return ((const llm_pieces_one *)(const void *)p->one.data)[id];
+}
+
+/* Adds the piece with the next id. */
+LLM_API bool llm_pieces_put(llm_pieces *p, const char *text, size_t size, double score,
+                            llm_pieces_kind kind, llm_error *error) {
+    const size_t id = p->text.count;
+    const llm_pieces_one one = {score, kind};
+    int byte = -1;
+    char spelt[8];
+    if (kind == LLM_PIECES_BYTE)
+        for (int b = 0; b < 256; b++)
+            if (snprintf(spelt, sizeof spelt, "<0x%02X>", (unsigned)b) == (int)size &&
+                memcmp(spelt, text, size) == 0)
+                byte = b;
+    if (kind == LLM_PIECES_BYTE && byte < 0)
+        return llm_fail(error, "piece %zu is a byte: expected <0x00> to <0xFF>", id);
+    if (kind < LLM_PIECES_NORMAL || kind > LLM_PIECES_BYTE)
+        return llm_fail(error, "piece %zu is of kind %d: expected 1 to 6", id, (int)kind);
+    if (size == 0 || !(fabs(score) <= DBL_MAX))
+        return llm_fail(error, "piece %zu: expected a text and a finite score", id);
+    if (kind == LLM_PIECES_UNKNOWN && p->unknown >= 0)
+        return llm_fail(error, "pieces %d and %zu are both the unknown one", p->unknown, id);
+    const int other = llm_vocab_table_find(&p->text, text, size);
+    if (other >= 0) return llm_fail(error, "pieces %d and %zu are the same", other, id);
+    if (!llm_buffer_put(&p->one, &one, sizeof one) || llm_vocab_table_add(&p->text, text, size) < 0)
+        return llm_fail(error, "piece %zu: out of memory", id);
+    if (byte >= 0) p->byte_id[byte] = (int)id;
+    if (kind == LLM_PIECES_UNKNOWN) p->unknown = (int)id;
+    if (kind == LLM_PIECES_NORMAL && score < p->low) p->low = score;
+    if (kind == LLM_PIECES_NORMAL && score > p->high) p->high = score;
+    return true;
+}
+
+/* Whether unknown characters become bytes: then all 256 have a piece. */
+LLM_API bool llm_pieces_fallback(const llm_pieces *p) {
+    size_t bytes = 0;
+    for (size_t b = 0; b < 256; b++) bytes += p->byte_id[b] >= 0;
+    return bytes == 256;
+}
+
+/* Builds the trie. After this nothing may be put in. */
+LLM_API bool llm_pieces_ready(llm_pieces *p, llm_error *error) {
+    if (p->unknown < 0 && !llm_pieces_fallback(p))
+        return llm_fail(error, "pieces: neither an unknown one nor all 256 bytes");
+    if (p->low > p->high) p->low = p->high = 0.0;
+    llm_vocab_trie_free(&p->trie);
+    return llm_vocab_trie_build(&p->trie, &p->text) || llm_fail(error, "pieces: out of memory");
+}
+
+/* Appends to ids (count, and room for size more) what stands for a text that no piece has; returns
+ * how many ids there are then. fallback: of llm_pieces_fallback. */
+LLM_API size_t llm_pieces_cover(int *ids, size_t count, const llm_pieces *p, bool fallback,
+                                const char *text, size_t size) {
+    for (size_t i = 0; i < size && fallback; i++) ids[count++] = p->byte_id[(unsigned char)text[i]];
+    if (!fallback && (count == 0 || ids[count - 1] != p->unknown)) ids[count++] = p->unknown;
+    return count;
+}
+
+/* Appends text as pieces spell it: U+2581 for each space and, with prefix, one in front. */
+LLM_API bool llm_pieces_spell(llm_buffer *out, const char *text, size_t size, bool prefix) {
+    if (prefix && !llm_buffer_put(out, "\xE2\x96\x81", 3)) return false;
+    for (size_t i = 0; i < size; i++) {
+        const bool space = text[i] == ' ';
+        if (!llm_buffer_put(out, space ? "\xE2\x96\x81" : text + i, space ? 3 : 1)) return false;
+    }
+    return true;
+}
+
+/* Appends the text of the ids: U+2581 becomes a space, a byte itself, the unknown piece U+2047
+ * between spaces, a control piece nothing. A space that a prefix has put in front stays. False when
+ * memory is out or an id is not in the vocabulary. */
+LLM_API bool llm_pieces_decode(llm_buffer *out, const llm_pieces *p, const int *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= p->text.count) return false;
+        size_t size;
+        const char *text = llm_vocab_table_bytes(&p->text, (size_t)ids[i], &size);
+        const llm_pieces_kind kind = llm_pieces_get(p, (size_t)ids[i]).kind;
+        if (kind == LLM_PIECES_CONTROL) continue;
+        if (kind == LLM_PIECES_UNKNOWN) text = " \xE2\x81\x87 ", size = 5;
+        char byte = 0;
+        for (int b = 0; b < 256 && kind == LLM_PIECES_BYTE; b++)
+            if (p->byte_id[b] == ids[i]) byte = (char)(unsigned char)b;
+        if (kind == LLM_PIECES_BYTE) text = &byte, size = 1;
+        for (size_t k = 0; k < size;) {
+            const bool space = size - k >= 3 && memcmp(text + k, "\xE2\x96\x81", 3) == 0;
+            if (!llm_buffer_put(out, space ? " " : text + k, 1)) return false;
+            k += space ? 3 : 1;
+        }
+    }
+    return true;
+}
+
+/* @bpe_scores ----------------------------------------------- Byte pair encoding by scores
+ *
+ *     while the join of any two neighbours is a piece:
+ *         merge the two whose join has the highest score, the leftmost if there are several
+ *
+ * SentencePiece's form of byte pair encoding (Llama 1 and 2, Mistral, Gemma). It begins with
+ * characters, not bytes, knows no list of merges, only pieces, and cuts no words before: a piece
+ * may hold a space, and the whole text is one line of symbols. Two symbols merge whatever their own
+ * pieces are, if their join is one; the score says when, and training numbers pieces by minus their
+ * rank. Characters without a piece become bytes or the unknown piece at the end. What is easily got
+ * wrong: it is not @unigram. Scores are no probabilities here, they are never added, and the
+ * result need not be the segmentation with the highest sum.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing", section 3.1; its code
+ * needs   base arena unicode vocab_table vocab_trie heap pieces
+ * see     @bpe @unigram
+ * topics  -
+ */
+
+/* The id of the NORMAL piece with that text, or -1. */
+LLM_API int llm_bpe_scores_find(const llm_pieces *p, const char *text, size_t size) {
+    const int id = size > p->trie.longest ? -1 : llm_vocab_table_find(&p->text, text, size);
+    return id >= 0 && llm_pieces_get(p, (size_t)id).kind == LLM_PIECES_NORMAL ? id : -1;
+}
+
+/* A number that is smaller for a higher score: doubles, and their bits with the sign turned, have
+ * the same order. 0 - score has no -0. */
+LLM_API uint64_t llm_bpe_scores_key(const llm_pieces *p, int id) {
+    const double cost = 0.0 - llm_pieces_get(p, (size_t)id).score;
+    uint64_t bits;
+    memcpy(&bits, &cost, sizeof bits);
+    return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
+}
+
+/* The length of the first symbol of text (size > 0): the longest USER piece, or else a character.
+ * *id gets its piece, or -1. */
+LLM_API size_t llm_bpe_scores_symbol(int *id, const llm_pieces *p, const char *text, size_t size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&p->trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int end = p->trie.cell[state].id;
+        if (end < 0 || llm_pieces_get(p, (size_t)end).kind != LLM_PIECES_USER) continue;
+        user = i + 1;
+        *id = end;
+    }
+    if (user > 0) return user;
+    const size_t one = llm_unicode_decode(&code, text, size);
+    *id = llm_bpe_scores_find(p, text, one);
+    return one;
+}
+
+/* The symbols of a text, by the place of their first byte. */
+typedef struct {
+    uint32_t *next, *previous; /* (size); behind the last one is size */
+    int *id;                   /* (size) of the piece, or -1 */
+    int *join; /* (size) of the piece that this symbol and the next one make, or -1 */
+} llm_bpe_scores_line;
+
+/* Looks up the join of the symbol at i and the next one; USER pieces are not merged. */
+LLM_API void llm_bpe_scores_pair(llm_bpe_scores_line *line, llm_heap_entry *heap, size_t *waiting,
+                                 const llm_pieces *p, const char *text, size_t size, size_t i) {
+    const size_t k = line->next[i];
+    line->join[i] = -1;
+    if (k >= size) return;
+    for (size_t side = 0; side < 2; side++) {
+        const int id = line->id[side == 0 ? i : k];
+        if (id >= 0 && llm_pieces_get(p, (size_t)id).kind == LLM_PIECES_USER) return;
+    }
+    line->join[i] = llm_bpe_scores_find(p, text + i, line->next[k] - i);
+    if (line->join[i] >= 0) llm_heap_push(heap, waiting, llm_bpe_scores_key(p, line->join[i]), i);
+}
+
+/* Bytes of an arena that encoding a text of that size takes. */
+LLM_API size_t llm_bpe_scores_scratch(size_t size) { return 48 * size + 320; }
+
+/* ids (size) <- text (size bytes, below 2^32), spelt as by llm_pieces_spell; returns how many.
+ * Time is n log n, as in llm_bpe_encode. Scratch: llm_bpe_scores_scratch(size) bytes. */
+LLM_API size_t llm_bpe_scores_encode(int *ids, const llm_pieces *p, const char *text, size_t size,
+                                     llm_arena *arena) {
+    LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
+    const size_t mark = arena->used;
+    llm_bpe_scores_line line;
+    line.next = (uint32_t *)llm_arena_take(arena, size, sizeof *line.next);
+    line.previous = (uint32_t *)llm_arena_take(arena, size, sizeof *line.previous);
+    line.id = (int *)llm_arena_take(arena, size, sizeof *line.id);
+    line.join = (int *)llm_arena_take(arena, size, sizeof *line.join);
+    llm_heap_entry *heap = (llm_heap_entry *)llm_arena_take(arena, 2 * size, sizeof *heap);
+    const bool fallback = llm_pieces_fallback(p);
+    size_t waiting = 0, last = size; /* no symbol before the first */
+
+    for (size_t at = 0; at < size; at = line.next[at]) {
+        const size_t length = llm_bpe_scores_symbol(&line.id[at], p, text + at, size - at);
+        line.next[at] = (uint32_t)(at + length);
+        line.previous[at] = (uint32_t)last;
+        last = at;
+    }
+    for (size_t at = 0; at < size; at = line.next[at])
+        llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, at);
+    while (waiting > 0) {
+        const llm_heap_entry best = llm_heap_pop(heap, &waiting);
+        const size_t i = (size_t)best.tie;
+        if (line.join[i] < 0 || llm_bpe_scores_key(p, line.join[i]) != best.key)
+            continue; /* one of the two has been merged since */
+        line.id[i] = line.join[i];
+        line.join[line.next[i]] = -1;
+        line.next[i] = line.next[line.next[i]];
+        if (line.next[i] < size) line.previous[line.next[i]] = (uint32_t)i;
+        llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, i);
+        if (line.previous[i] < size)
+            llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, line.previous[i]);
+    }
+    size_t count = 0;
+    for (size_t at = 0; at < size; at = line.next[at]) {
+        if (line.id[at] < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, line.next[at] - at);
+        else
+            ids[count++] = line.id[at];
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* @unigram -------------------------------------------------- Unigram language model: segmentation
+ *
+ *     best[end] = max over pieces text[at .. end) of  best[at] + score(piece)         score: log p
+ *
+ * Every segmentation of a text has a probability, the product of those of its pieces, and the text
+ * gets the most probable one. No merges and no order in which things were learnt: the vocabulary is
+ * a distribution, and rare words, misspellings and other splits all have their probability
+ * (@unigram_lattice). The trie lists the pieces that begin at a character, and the best way to
+ * each place is found from left to right: time is linear in the text. A character without a piece
+ * of its own is an edge too, 10 below the lowest score. What is easily got wrong are ties, as in
+ * a run of one letter: of equal sums the first found stays, the one whose last piece is longest,
+ * but whether sums are equal depends on rounding. SentencePiece keeps them in float, Hugging Face
+ * in double.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.2; Viterbi 1967
+ * needs   base arena unicode vocab_trie pieces
+ * see     @unigram_train (where scores come from), @bpe_scores
+ * topics  Subword Tokenization
+ */
+
+/* The text up to `end` as one piece; id -1: as an unknown character. */
+typedef struct {
+    size_t end;
+    int id;
+    double score;
+} llm_unigram_edge;
+
+/* edge (p->trie.longest + 1) <- what text (at < size) can go on with from `at`, the shortest first
+ * but for the unknown character; returns how many. A USER piece gets the score that makes it win:
+ * that of its bytes as the best piece each, less 0.1. */
+LLM_API size_t llm_unigram_edges(llm_unigram_edge *edge, const llm_pieces *p, const char *text,
+                                 size_t size, size_t at) {
+    uint32_t code, state = 0;
+    const size_t one = at + llm_unicode_decode(&code, text + at, size - at);
+    size_t count = 0;
+    bool covered = false;
+    for (size_t i = at; i < size; i++) {
+        state = llm_vocab_trie_step(&p->trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = p->trie.cell[state].id;
+        if (id < 0) continue;
+        const llm_pieces_one piece = llm_pieces_get(p, (size_t)id);
+        if (piece.kind != LLM_PIECES_NORMAL && piece.kind != LLM_PIECES_USER) continue;
+        edge[count].end = i + 1;
+        edge[count].id = id;
+        edge[count++].score =
+            piece.kind == LLM_PIECES_NORMAL ? piece.score : (double)(i + 1 - at) * p->high - 0.1;
+        covered = covered || i + 1 == one;
+    }
+    if (covered) return count;
+    edge[count].end = one;
+    edge[count].id = -1;
+    edge[count].score = p->low - 10.0;
+    return count + 1;
+}
+
+/* Bytes of an arena that a text of that size takes, here and in @unigram_lattice. */
+LLM_API size_t llm_unigram_scratch(const llm_pieces *p, size_t size) {
+    return 16 * (size + 1) + (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
+}
+
+/* ids (size) <- the most probable segmentation of text; returns how many ids there are, and in
+ * *score, unless NULL, its log probability. Text is as llm_pieces_spell writes it. single: sums are
+ * rounded to float. Scratch: llm_unigram_scratch(p, size). */
+LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, const char *text,
+                                  size_t size, bool single, llm_arena *arena) {
+    LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
+    const size_t mark = arena->used;
+    double *best = llm_arena_doubles(arena, size + 1);
+    uint32_t *from = (uint32_t *)llm_arena_take(arena, size + 1, sizeof *from);
+    int *id = (int *)llm_arena_take(arena, size + 1, sizeof *id); /* of the piece that ends here */
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+
+    for (size_t i = 1; i <= size; i++) best[i] = -INFINITY;
+    best[0] = 0.0;
+    for (size_t at = 0; at < size; at++) {
+        if (best[at] == -INFINITY) continue; /* inside a character */
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        for (size_t e = 0; e < edges; e++) {
+            double sum = best[at] + edge[e].score;
+            if (single) sum = (double)(float)sum;
+            if (!(sum > best[edge[e].end])) continue;
+            best[edge[e].end] = sum;
+            from[edge[e].end] = (uint32_t)at;
+            id[edge[e].end] = edge[e].id;
+        }
+    }
+    if (score) *score = best[size];
+    size_t next = size, count = 0;
+    for (size_t end = size; end > 0;) { /* the path, turned round: from[end] is where it goes on */
+        const size_t at = from[end];
+        from[end] = (uint32_t)next;
+        next = end;
+        end = at;
+    }
+    for (size_t at = 0; at < size; at = next, next = from[next]) {
+        if (id[next] < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, next - at);
+        else
+            ids[count++] = id[next];
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* @unigram_lattice ------------------------------------------ All segmentations: marginals, samples
+ *
+ *     b[at] = log sum over pieces text[at .. end) of exp(alpha score(piece) + b[end])   b[size] = 0
+ *
+ * b[at] is the log of the summed probability of all segmentations of the rest of the text, and all
+ * else follows from it: b[0] is that of the text; a piece is drawn with probability
+ * exp(alpha score + b[end] - b[at]), and then the next one, which gives whole segmentations in
+ * proportion to P^alpha; the same sum from the left, a, gives how often each piece is expected.
+ * There may be 2^(size - 1) segmentations, and none is written down. A model that is trained on
+ * samples instead of the one best segmentation sees words in many splits ("subword
+ * regularization"). The n best come from the same recursion with the n best continuations kept in
+ * place of their sum.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.3
+ * needs   base arena rng pieces unigram
+ * see     @unigram_train
+ * topics  -
+ */
+
+/* log(e^a + e^b). */
+LLM_API double llm_unigram_lattice_add(double a, double b) {
+    const double high = a > b ? a : b, low = a > b ? b : a;
+    return low == -INFINITY ? high : high + log1p(exp(low - high));
+}
+
+/* b (size + 1) as above, edge (p->trie.longest + 1) is scratch. Returns b[0]. */
+LLM_API double llm_unigram_lattice_backward(double *b, llm_unigram_edge *edge, const llm_pieces *p,
+                                            const char *text, size_t size, double alpha) {
+    b[size] = 0.0;
+    for (size_t at = size; at-- > 0;) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        b[at] = -INFINITY;
+        for (size_t e = 0; e < edges; e++)
+            b[at] = llm_unigram_lattice_add(b[at], alpha * edge[e].score + b[edge[e].end]);
+    }
+    return b[0];
+}
+
+/* count[id] += weight times the expected number of that piece in the text, each segmentation with
+ * its probability. Returns log P(text), the sum over all of them. Scratch:
+ * llm_unigram_scratch(p, size). */
+LLM_API double llm_unigram_lattice_expect(double *count, const llm_pieces *p, const char *text,
+                                          size_t size, double weight, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, size + 1), *b = llm_arena_doubles(arena, size + 1);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const double total = llm_unigram_lattice_backward(b, edge, p, text, size, 1.0);
+    for (size_t i = 1; i <= size; i++) a[i] = -INFINITY;
+    a[0] = 0.0;
+    for (size_t at = 0; at < size; at++) {
+        if (a[at] == -INFINITY) continue;
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        for (size_t e = 0; e < edges; e++) {
+            const double sum = a[at] + edge[e].score;
+            a[edge[e].end] = llm_unigram_lattice_add(a[edge[e].end], sum);
+            if (edge[e].id >= 0) count[edge[e].id] += weight * exp(sum + b[edge[e].end] - total);
+        }
+    }
+    arena->used = mark;
+    return total;
+}
+
+/* ids (size) <- a segmentation drawn with probability proportional to P^alpha: alpha 1 follows the
+ * model, 0 is uniform over all, infinity would be the best one. Returns how many ids there are.
+ * Scratch likewise. */
+LLM_API size_t llm_unigram_lattice_sample(int *ids, const llm_pieces *p, const char *text,
+                                          size_t size, double alpha, llm_rng *rng,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *b = llm_arena_doubles(arena, size + 1);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+    size_t count = 0;
+    llm_unigram_lattice_backward(b, edge, p, text, size, alpha);
+    for (size_t at = 0, e; at < size; at = edge[e].end) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        double left = (double)llm_rng_uniform(rng);
+        for (e = 0; e + 1 < edges; e++) {
+            left -= exp(alpha * edge[e].score + b[edge[e].end] - b[at]);
+            if (left < 0.0) break;
+        }
+        if (edge[e].id < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, edge[e].end - at);
+        else
+            ids[count++] = edge[e].id;
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* One of the n best ways on: a piece, and which of the best ways from its end. */
+typedef struct {
+    double score;
+    size_t end, rank;
+    int id;
+} llm_unigram_lattice_way;
+
+/* Bytes of an arena that the n best segmentations take. */
+LLM_API size_t llm_unigram_lattice_scratch(const llm_pieces *p, size_t size, size_t n) {
+    return (size + 1) * (n * sizeof(llm_unigram_lattice_way) + sizeof(size_t)) +
+           (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
+}
+
+/* ids (n, size), count (n), score (n) <- the n most probable segmentations, the best first: their
+ * ids, how many each has, and log probabilities. Returns how many there are, fewer than n for a
+ * short text. Scratch: llm_unigram_lattice_scratch. */
+LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, size_t n,
+                                        const llm_pieces *p, const char *text, size_t size,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_unigram_lattice_way *way = /* (size + 1, n), of which known (size + 1) */
+        (llm_unigram_lattice_way *)llm_arena_take(arena, (size + 1) * n, sizeof *way);
+    size_t *known = (size_t *)llm_arena_take(arena, size + 1, sizeof *known);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+    const llm_unigram_lattice_way nothing = {0.0, size, 0, -1};
+    if (n > 0) way[size * n] = nothing;
+    known[size] = n > 0;
+    for (size_t at = size; at-- > 0;) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        llm_unigram_lattice_way *best = way + at * n;
+        size_t kept = 0;
+        for (size_t e = edges; e-- > 0;)
+            for (size_t r = 0; r < known[edge[e].end]; r++) {
+                const double sum = edge[e].score + way[edge[e].end * n + r].score;
+                if (kept == n && !(sum > best[n - 1].score)) break; /* the next ones are worse */
+                size_t k = kept < n ? kept++ : n - 1;
+                for (; k > 0 && sum > best[k - 1].score; k--) best[k] = best[k - 1];
+                const llm_unigram_lattice_way on = {sum, edge[e].end, r, edge[e].id};
+                best[k] = on;
+            }
+        known[at] = kept;
+    }
+    const size_t found = known[0];
+    for (size_t k = 0; k < found; k++) {
+        score[k] = way[k].score;
+        count[k] = 0;
+        for (size_t at = 0, rank = k; at < size;) {
+            const llm_unigram_lattice_way on = way[at * n + rank];
+            int *row = ids + k * size;
+            if (on.id < 0)
+                count[k] = llm_pieces_cover(row, count[k], p, fallback, text + at, on.end - at);
+            else
+                row[count[k]++] = on.id;
+            at = on.end;
+            rank = on.rank;
+        }
+    }
+    arena->used = mark;
+    return found;
 }
 
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
@@ -27773,6 +28865,250 @@ LLM_API void llm_masked_score_softmax_backward(float *ds, float *dbias, const fl
     }
 }
 
+/* @attn_weights --------------------------------------------- Attention weights
+ *
+ *     p_ij = exp(s_ij / temp) / (e^sink + sum_l exp(s_il / temp))       w = dropout(p)    o = w v
+ *     ds_ij = p_ij (dp_ij - delta_i) / temp        delta_i = sum_l p_il dp_il = do_i.o_i
+ *
+ * From scores to shares. Dropout removes weights, not outputs: a query must not rely on one key. A
+ * sink is a logit that takes part in the sum and has no value: a head with nothing to say puts its
+ * weight there, where softmax alone would force it to add something to the stream. One learned for
+ * each head is gpt-oss's; a sink of 0 is "softmax off by one". Rows then sum to less than 1, and
+ * adding a constant to a row changes it.
+ *
+ * The average in the backward pass is a sum over keys of what the values were paid, and the output
+ * is where they were summed already: sum_l p_l dp_l = sum_l w_l do.v_l = do.o, dropout or not. D
+ * numbers replace Tk, which is why @flash can do without p.
+ *
+ * source  Srivastava et al. 2014 (dropout); Dao et al. 2022, "FlashAttention", appendix B.2
+ *         (delta); Miller 2023, "Attention Is Off By One"; OpenAI 2025, "gpt-oss-120b & gpt-oss-20b
+ *         Model Card", section 2 (learned sinks)
+ * needs   exp logsumexp dropout
+ * see     @softmax, @masked_score, @entmax (weights that are exactly 0), @sinks, @flash
+ * topics  Attention Weights
+ */
+
+/* Weights (B,H,Tq,Tk); dropout 0 is none, entry n is decided by number offset + n of the stream
+ * seed. */
+typedef struct {
+    size_t B, H, Tq, Tk;
+    float temp, dropout;
+    uint64_t seed, offset;
+} llm_attn_weights_config;
+
+/* Plain softmax. */
+LLM_API llm_attn_weights_config llm_attn_weights_defaults(size_t B, size_t H, size_t Tq,
+                                                          size_t Tk) {
+    llm_attn_weights_config c;
+    c.B = B, c.H = H, c.Tq = Tq, c.Tk = Tk;
+    c.temp = 1.0f, c.dropout = 0.0f;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* w, p (B,H,Tq,Tk), lse (B,H,Tq) <- s (B,H,Tq,Tk) and sink (H) or NULL. p is before dropout and w
+ * behind it; they may be one array without dropout, and p may be s. A score of -inf is masked; a
+ * row of nothing else has weights 0 and, without a sink, lse -inf. */
+LLM_API void llm_attn_weights_forward(float *w, float *p, float *lse, const float *s,
+                                      const float *sink, const llm_attn_weights_config *c) {
+    LLM_ASSERT(c->temp >= FLT_MIN && (w != p || c->dropout == 0.0f));
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
+    const float gain = 1.0f / c->temp;
+    LLM_PARALLEL_FOR
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = s + row * n, rest = sink ? sink[row / c->Tq % c->H] : -INFINITY;
+        const float most = llm_logsumexp_max(from, n), top = most == -INFINITY ? 0.0f : most;
+        const float max = gain * most > rest ? gain * most : rest;
+        const float shift = max == -INFINITY ? 0.0f : max, below = gain * top - shift;
+        float *to = p + row * n;
+        double sum = (double)llm_expf(rest - shift);
+        for (size_t j = 0; j < n; j++) to[j] = llm_expf(gain * (from[j] - top) + below);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)to[j];
+        const float share = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t j = 0; j < n; j++) to[j] *= share;
+        lse[row] = shift + (float)log(sum);
+    }
+    if (w != p) llm_dropout_forward(w, p, rows * n, c->dropout, c->seed, c->offset);
+}
+
+/* delta (rows) <- do_i.o_i of dout, out (rows,D), the attention's output and its gradient. */
+LLM_API void llm_attn_weights_delta(float *delta, const float *dout, const float *out, size_t rows,
+                                    size_t D) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t d = 0; d < D; d++) sum += (double)dout[r * D + d] * (double)out[r * D + d];
+        delta[r] = (float)sum;
+    }
+}
+
+/* ds (B,H,Tq,Tk), dsink (H) += <- dw and forward's p, lse, sink, c; dsink and sink may be NULL.
+ * delta (B,H,Tq), or NULL: it is then summed over the keys. dw is not read where w was dropped. The
+ * sink has the weight e^(sink - lse) and is paid nothing: its gradient is that times -delta.
+ * Scratch: with dropout B H Tq Tk floats, given back. */
+LLM_API void llm_attn_weights_backward(float *ds, float *dsink, const float *dw, const float *p,
+                                       const float *lse, const float *sink, const float *delta,
+                                       const llm_attn_weights_config *c, llm_arena *arena) {
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk, mark = arena->used;
+    const float *dp = dw;
+    if (c->dropout > 0.0f) {
+        float *kept = llm_arena_floats(arena, rows * n);
+        llm_dropout_forward(kept, dw, rows * n, c->dropout, c->seed, c->offset);
+        dp = kept;
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const float *pr = p + row * n, *g = dp + row * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)(pr[j] * g[j]);
+        const float average = delta ? delta[row] : (float)sum, gain = 1.0f / c->temp;
+        for (size_t j = 0; j < n; j++) ds[row * n + j] += pr[j] * (g[j] - average) * gain;
+        const size_t h = row / c->Tq % c->H;
+        if (dsink) dsink[h] -= llm_expf(sink[h] - lse[row]) * average;
+    }
+    arena->used = mark;
+}
+
+/* What a head looks at, means over its rows: the entropy of a row in nats; over how many keys it
+ * spreads, e^entropy; how far away they are, sum_j p_ij |i + first - j|. */
+typedef struct {
+    double entropy, keys, span;
+} llm_attn_weights_stats;
+
+/* stats (H) <- p (B,H,Tq,Tk), query 0 at position first of the keys. Shares of what goes to keys:
+ * rows are divided by their sum, and rows of zeros are left out. */
+LLM_API void llm_attn_weights_measure(llm_attn_weights_stats *stats, const float *p, size_t first,
+                                      const llm_attn_weights_config *c) {
+    for (size_t h = 0; h < c->H; h++) {
+        llm_attn_weights_stats total = {0.0, 0.0, 0.0};
+        size_t rows = 0;
+        for (size_t bi = 0; bi < c->B * c->Tq; bi++) {
+            const size_t i = bi % c->Tq, row = (bi / c->Tq * c->H + h) * c->Tq + i;
+            double sum = 0.0, entropy = 0.0, span = 0.0;
+            for (size_t j = 0; j < c->Tk; j++) sum += (double)p[row * c->Tk + j];
+            for (size_t j = 0; j < c->Tk; j++) {
+                const double q = sum > 0.0 ? (double)p[row * c->Tk + j] / sum : 0.0;
+                if (q > 0.0) entropy -= q * log(q);
+                span += q * fabs((double)i + (double)first - (double)j);
+            }
+            if (sum > 0.0) rows++, total.keys += exp(entropy);
+            total.entropy += entropy, total.span += span;
+        }
+        const double each = rows ? 1.0 / (double)rows : 0.0;
+        stats[h].entropy = each * total.entropy;
+        stats[h].keys = each * total.keys;
+        stats[h].span = each * total.span;
+    }
+}
+
+/* @entmax --------------------------------------------------- Entmax: weights that are exactly 0
+ *
+ *     p_i = [(a - 1) x_i - tau]_+ ^ (1 / (a - 1))          tau so that sum_i p_i = 1
+ *
+ * Softmax gives every key something, and over thousands of keys the somethings add up to a blur.
+ * Between softmax (a = 1, the limit) and the projection onto the simplex (a = 2, @sparsemax) lies a
+ * family that is as smooth as the one near its top and as sparse as the other at its bottom. For
+ * a = 1.5 a threshold in closed form is found by sorting; any other a > 1 takes bisection. p is the
+ * probability vector that maximises p.x + H_a(p), H_a being the Tsallis entropy.
+ *
+ * source  Peters, Niculae & Martins 2019, "Sparse Sequence-to-Sequence Models", eq. 10, algorithm 2
+ *         and proposition 2; Blondel, Martins & Niculae 2019, "Learning Classifiers with Fenchel-
+ *         Young Losses", algorithm 1 (bisection)
+ * needs   argsort logsumexp
+ * see     @sparsemax, @softmax, @attn_weights
+ * topics  -
+ */
+
+/* p (rows,n) <- x (rows,n), a = 1.5: p_i = [x_i/2 - tau]_+^2. p may be x. -inf gives 0, a row of
+ * nothing else zeros, NaN or +inf a row of NaN. Scratch: n size_t, given back.
+ *
+ * If the k largest z = x/2 are the support, sum (z_i - tau)^2 = 1 is quadratic in tau: with their
+ * mean m and sum of squared deviations d, tau = m - sqrt((1 - d) / k). The support is the largest
+ * k whose smallest member lies above its own tau; it grows while that is so. */
+LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        bool bad = max == INFINITY;
+        for (size_t i = 0; i < n; i++) bad = bad || xr[i] != xr[i];
+        double tau = 0.0, mean = 0.0, deviation = 0.0;
+        llm_argsort(order, xr, bad ? 0 : n);
+        for (size_t k = 1; k <= n && !bad && max > -INFINITY; k++) {
+            const double z = 0.5 * ((double)xr[order[n - k]] - (double)max), step = z - mean;
+            if (k > 1 && z <= tau) break;
+            mean += step / (double)k; /* Welford */
+            deviation += step * (z - mean);
+            tau = mean - sqrt(deviation < 1.0 ? (1.0 - deviation) / (double)k : 0.0);
+        }
+        for (size_t i = 0; i < n; i++) {
+            const double z = 0.5 * ((double)xr[i] - (double)max) - tau;
+            p[r * n + i] = bad ? NAN : max > -INFINITY && z > 0.0 ? (float)(z * z) : 0.0f;
+        }
+    }
+    arena->used = mark;
+}
+
+/* The same for any a > 1: sum_i p_i falls as tau grows, from above 1 at tau = max - 1 to 0 at max
+ * (of (a-1) x), so halving the interval 50 times finds the tau of a double. What is left of the
+ * sum's error is divided out. p may be x. */
+LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
+    LLM_ASSERT(a > 1.0f);
+    const double slope = (double)a - 1.0, power = 1.0 / slope;
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const double top = max == -INFINITY ? 0.0 : (double)max; /* any shift moves tau along */
+        double low = -1.0, high = 0.0, sum = 0.0;
+        for (int round = 0; round < 50; round++) {
+            const double tau = 0.5 * (low + high);
+            sum = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double z = slope * ((double)xr[i] - top) - tau;
+                sum += z <= 0.0 ? 0.0 : pow(z, power); /* NaN goes on */
+            }
+            if (sum >= 1.0)
+                low = tau;
+            else
+                high = tau;
+        }
+        sum = 0.0;
+        for (int pass = 0; pass < 2; pass++) {
+            const double gain = pass ? 1.0 / sum : 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double z = slope * ((double)xr[i] - top) - low;
+                const double share = z <= 0.0 ? 0.0 : pow(z, power);
+                if (pass == 0)
+                    sum += share;
+                else
+                    p[r * n + i] = (float)(sum > 0.0 || sum != sum ? gain * share : 0.0);
+            }
+        }
+    }
+}
+
+/* dx (rows,n) += <- dp (rows,n) and forward's p, a. On the support, with g_i = p_i^(2 - a):
+ *     dx_i = g_i (dp_i - sum_j g_j dp_j / sum_j g_j)
+ * Elsewhere p stays 0 and dx is 0. a = 1 is softmax's (g = p), a = 2 sparsemax's (g = 1). */
+LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
+                                 float a) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *g = dp + r * n, *pr = p + r * n;
+        double sum = 0.0, paid = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (pr[i] == 0.0f) continue;
+            const double weight = pow((double)pr[i], 2.0 - (double)a);
+            sum += weight, paid += weight * (double)g[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            if (pr[i] != 0.0f)
+                dx[r * n + i] +=
+                    (float)(pow((double)pr[i], 2.0 - (double)a) * ((double)g[i] - paid / sum));
+    }
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -28239,13 +29575,13 @@ typedef struct {
     bool cubic, align_corners;
 } llm_absolute_position_resize_config;
 
-/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear). */
+/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear).
+ * Beyond an end both neighbours are the end row. */
 LLM_API void llm_absolute_position_resize_taps(size_t index[4], double weight[4], size_t i,
                                                size_t T, size_t F,
                                                llm_absolute_position_resize_config c) {
     double s = ((double)i + 0.5) * (double)F / (double)T - 0.5;
     if (c.align_corners) s = T > 1 ? (double)i * (double)(F - 1) / (double)(T - 1) : 0.0;
-    if (!c.cubic && s < 0.0) s = 0.0;
     const double low = floor(s), t = s - low, u = 1.0 - t, a = -0.75;
     for (size_t k = 0; k < 4; k++) {
         const double at = low + (double)k - 1.0;
@@ -28556,6 +29892,138 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @alibi ---------------------------------------------------- ALiBi
+ *
+ *     s_ij = q_i.k_j / sqrt(D) - m_h |i - j|         o_i = sum_j softmax_j(s_ij) v_j
+ *
+ * No vector of positions at all: each head fines a key for its distance, head h at the rate m_h.
+ * With equal content the weights fall by the factor exp(-m) a token, so a head with m = 1/2 sees a
+ * handful of tokens and one with m = 1/256 a thousand. Nothing happens at distance T + 1 that did
+ * not begin at distance 1, which is why a model trained on short texts keeps its loss on longer
+ * ones; it pays with keys far away that it can hardly reach. The slopes are set, not learned: a
+ * geometric series that halves, for 8 heads, from 1/2 to 1/256.
+ *
+ * m_h j in place of -m_h (i - j) differs by m_h i, one constant for the whole row, which the
+ * softmax does not see: BLOOM adds the one row, for all queries. The bias is made where the score
+ * is, so there is no (H,T,T) array. The weights are not kept; the backward pass makes them again
+ * from lse.
+ *
+ * source  Press, Smith & Lewis 2022, "Train Short, Test Long: Attention with Linear Biases Enables
+ *         Input Length Extrapolation", section 3; BLOOM's `build_alibi_tensor` (any number of
+ *         heads)
+ * needs   arena exp dense_vector logsumexp
+ * see     @relative_position (learned), @rope, @flash, @sinks
+ * topics  ALiBi (Attention with Linear Biases)
+ */
+
+/* m (H). For a power of two 2^(-8/H), 2^(-16/H), ... 2^-8; else those of the next lower power, and
+ * then every second one of the next higher power, 1st, 3rd, 5th, .. */
+LLM_API void llm_alibi_slopes(float *m, size_t H) {
+    size_t low = 1;
+    while (2 * low <= H) low *= 2;
+    for (size_t h = 0; h < H; h++) {
+        const double step = h < low ? 8.0 / (double)low : 4.0 / (double)low;
+        m[h] = (float)exp2(-step * (double)(h < low ? h + 1 : 2 * (h - low) + 1));
+    }
+}
+
+/* bias (B,H,S): BLOOM's form, m_h times the number of real tokens before token j; 0 at padding,
+ * which a mask must hide. real (B,S), or NULL: all are. */
+LLM_API void llm_alibi_bias(float *bias, const float *m, const bool *real, size_t B, size_t H,
+                            size_t S) {
+    for (size_t b = 0; b < B; b++) {
+        size_t before = 0;
+        for (size_t j = 0; j < S; j++) {
+            const bool is = !real || real[b * S + j];
+            for (size_t h = 0; h < H; h++)
+                bias[(b * H + h) * S + j] = is ? m[h] * (float)before : 0.0f;
+            before += is;
+        }
+    }
+}
+
+/* B texts, H heads of D dimensions, T queries that are the last of S positions, T <= S. causal: a
+ * query sees itself and what came before; else all keys, and the distance counts both ways. */
+typedef struct {
+    size_t B, H, T, S, D;
+    bool causal;
+} llm_alibi_config;
+
+/* s (S) <- the scores of query q (D) at place i, against k (S,D). Returns how many keys it sees. */
+LLM_API size_t llm_alibi_scores(float *s, const float *q, const float *k, float m, size_t i,
+                                const llm_alibi_config *c) {
+    const float scale = 1.0f / sqrtf((float)c->D);
+    const size_t seen = c->causal ? i + 1 : c->S;
+    for (size_t j = 0; j < seen; j++) {
+        const float distance = (float)(i > j ? i - j : j - i);
+        s[j] = scale * llm_dense_vector_dot(q, k + j * c->D, c->D) - m * distance;
+    }
+    return seen;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,H,S,D), m (H). lse is the logarithm of the
+ * sum of exp(s_ij). Scratch: B H S floats. */
+LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const float *k,
+                               const float *v, const float *m, const llm_alibi_config *c,
+                               llm_arena *arena) {
+    const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kb = k + bh * S * D, *vb = v + bh * S * D;
+        float *s = scratch + bh * S;
+        for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+            const size_t i = t - bh * T + S - T;
+            const size_t seen = llm_alibi_scores(s, q + t * D, kb, m[bh % c->H], i, c);
+            lse[t] = llm_logsumexp(s, seen);
+            for (size_t d = 0; d < D; d++) out[t * D + d] = 0.0f;
+            for (size_t j = 0; j < seen; j++)
+                llm_dense_vector_axpy(out + t * D, llm_expf(s[j] - lse[t]), vb + j * D, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv as q, k, v, and dm (H), += <- dout and forward's out, lse. dm may be NULL: slopes are
+ * fixed as a rule. Scratch: H S floats.
+ *
+ *     p_ij = exp(s_ij - lse_i)    ds_ij = p_ij (do_i.v_j - do_i.o_i)    dm_h -= ds_ij |i - j| */
+LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, const float *dout,
+                                const float *out, const float *lse, const float *q, const float *k,
+                                const float *v, const float *m, const llm_alibi_config *c,
+                                llm_arena *arena) {
+    const size_t B = c->B, H = c->H, T = c->T, S = c->S, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, H * S);
+    LLM_PARALLEL_FOR
+    for (size_t h = 0; h < H; h++) {
+        double slope = 0.0;
+        float *s = scratch + h * S;
+        for (size_t b = 0; b < B; b++) {
+            const size_t bh = b * H + h, keys = bh * S * D;
+            for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+                const size_t i = t - bh * T + S - T;
+                const float *go = dout + t * D, *qt = q + t * D;
+                const float along = llm_dense_vector_dot(go, out + t * D, D);
+                const size_t seen = llm_alibi_scores(s, qt, k + keys, m[h], i, c);
+                for (size_t j = 0; j < seen; j++) {
+                    const size_t at = keys + j * D;
+                    const float p = llm_expf(s[j] - lse[t]);
+                    const float ds = p * (llm_dense_vector_dot(go, v + at, D) - along);
+                    llm_dense_vector_axpy(dq + t * D, scale * ds, k + at, D);
+                    llm_dense_vector_axpy(dk + at, scale * ds, qt, D);
+                    llm_dense_vector_axpy(dv + at, p, go, D);
+                    slope -= (double)ds * (double)(i > j ? i - j : j - i);
+                }
+            }
+        }
+        if (dm) dm[h] += (float)slope;
+    }
+    arena->used = mark;
 }
 
 /* @gqa ------------------------------------------------------ Grouped-query attention
