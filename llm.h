@@ -30204,6 +30204,246 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
     return 2 * L * Hkv * D * T * bytes;
 }
 
+/* @mla ------------------------------------------------------ Multi-head latent attention
+ *
+ *     c_t = norm(x_t W_DKV^T)                         the latent: R numbers for all heads
+ *     [k_h, v_h] = c_t W_UKV,h^T    k_h <- [k_h, rope(x_t W_KR^T)]    rotated part: one for all heads
+ *     q_h = norm(x_t W_DQ^T) W_UQ,h^T                 its last Dr numbers rotated
+ *     o_h = softmax(q_h k_h^T / sqrt(Dn + Dr)) v_h    y_t = [o_1 .. o_H] W_O^T
+ *
+ * What a token leaves behind for later ones is squeezed through R numbers, and every head unfolds
+ * its own keys and values from them: R + Dr = 576 numbers a token and layer in DeepSeek-V3, where
+ * 128 heads of 128 would keep 32768. A rotation between W_UKV and the query could not be moved to
+ * the query's side (@mla_decode), so position stands in Dr extra dimensions, whose key all heads
+ * share. Queries are squeezed too, which saves memory in training only.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V2", eq. 9 to 19, 37 to 47; transformers' DeepseekV3Attention
+ *         (what norms and rotates where)
+ * needs   exp matmul logsumexp rmsnorm rope causal_attn
+ * see     @gqa (heads that share), @mla_decode, @yarn (scale times mscale^2)
+ * topics  Multi-head Latent Attention (MLA)
+ */
+
+/* Rq, R: sizes of the latents of queries (0: none, q straight from x) and of keys and values. Dn,
+ * Dr: dimensions of a key that are not rotated, that are; Dv: of a value. */
+typedef struct {
+    size_t B, T, C, H, Rq, R, Dn, Dr, Dv;
+    float eps, scale;
+} llm_mla_config;
+
+/* Weights, or their gradients, which all must be there. */
+typedef struct {
+    float *dq, *q_norm; /* (Rq,C), (Rq); NULL without a latent */
+    float *uq;          /* (H (Dn+Dr), Rq or C): head by head, the rotated rows last */
+    float *dkv;         /* (R+Dr, C): the latent, then the rotated key */
+    float *kv_norm;     /* (R) */
+    float *ukv;         /* (H (Dn+Dv), R): head by head, the key's rows first */
+    float *out;         /* (C, H Dv) */
+} llm_mla_weights;
+
+/* What forward leaves for backward, N = B T. */
+typedef struct {
+    float *down_q, *cq, *rstd_q;    /* (N,Rq) before and after the norm, (N) */
+    float *down_kv, *ckv, *rstd_kv; /* (N,R) before and after the norm, (N) */
+    float *shared;                  /* (N,Dr) the key of all heads, rotated */
+    float *q, *k, *kv;              /* (N,H,Dn+Dr) twice, (N,H,Dn+Dv): keys, and values */
+    float *att, *mixed;             /* (B,H,T,T), (N,H Dv) */
+} llm_mla_saved;
+
+/* The buffers of s, taken from the arena. */
+LLM_API llm_mla_saved llm_mla_take(const llm_mla_config *c, llm_arena *arena) {
+    const size_t N = c->B * c->T, D = c->Dn + c->Dr;
+    llm_mla_saved s;
+    s.down_q = llm_arena_floats(arena, N * c->Rq);
+    s.cq = llm_arena_floats(arena, N * c->Rq);
+    s.rstd_q = llm_arena_floats(arena, N);
+    s.down_kv = llm_arena_floats(arena, N * c->R);
+    s.ckv = llm_arena_floats(arena, N * c->R);
+    s.rstd_kv = llm_arena_floats(arena, N);
+    s.shared = llm_arena_floats(arena, N * c->Dr);
+    s.q = llm_arena_floats(arena, N * c->H * D);
+    s.k = llm_arena_floats(arena, N * c->H * D);
+    s.kv = llm_arena_floats(arena, N * c->H * (c->Dn + c->Dv));
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * c->T);
+    s.mixed = llm_arena_floats(arena, N * c->H * c->Dv);
+    return s;
+}
+
+/* The last Dr numbers of each of H rows of W for each of N tokens, x (N,H,W), are rotated in place,
+ * or with back rotated back; cosine, sine (N,Dr/2). Scratch: 2 N H Dr floats, given back. */
+LLM_API void llm_mla_rotate(float *x, const float *cosine, const float *sine, bool back, size_t N,
+                            size_t H, size_t W, size_t Dr, llm_arena *arena) {
+    const size_t mark = arena->used, n = N * H * Dr;
+    float *from = llm_arena_floats(arena, n), *to = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) from[i] = x[(i / Dr + 1) * W - Dr + i % Dr], to[i] = 0.0f;
+    if (back)
+        llm_rope_backward(to, from, cosine, sine, N, H, 1, Dr, Dr, LLM_ROPE_NEIGHBOURS);
+    else
+        llm_rope_forward(to, from, cosine, sine, N, H, 1, Dr, Dr, LLM_ROPE_NEIGHBOURS);
+    for (size_t i = 0; i < n; i++) x[(i / Dr + 1) * W - Dr + i % Dr] = to[i];
+    arena->used = mark;
+}
+
+/* s->q, s->ckv, s->shared <- x (N,C): all that is computed token by token, in training as in
+ * decoding. cosine, sine (N,Dr/2) of the tokens' positions. Scratch: N (R + Dr + 2 H Dr) floats. */
+LLM_API void llm_mla_project(llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                             const float *cosine, const float *sine, size_t N,
+                             const llm_mla_config *c, llm_arena *arena) {
+    const size_t D = c->Dn + c->Dr, R = c->R, Dr = c->Dr, mark = arena->used;
+    if (c->Rq > 0) {
+        llm_matmul_forward(s->down_q, x, w->dq, NULL, N, c->C, c->Rq);
+        llm_rmsnorm_forward(s->cq, s->rstd_q, s->down_q, w->q_norm, N, c->Rq, c->eps);
+    }
+    llm_matmul_forward(s->q, c->Rq ? s->cq : x, w->uq, NULL, N, c->Rq ? c->Rq : c->C, c->H * D);
+    llm_mla_rotate(s->q, cosine, sine, false, N, c->H, D, Dr, arena);
+    float *down = llm_arena_floats(arena, N * (R + Dr));
+    llm_matmul_forward(down, x, w->dkv, NULL, N, c->C, R + Dr);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(s->down_kv + n * R, down + n * (R + Dr), R * sizeof(float));
+        memcpy(s->shared + n * Dr, down + n * (R + Dr) + R, Dr * sizeof(float));
+    }
+    llm_rmsnorm_forward(s->ckv, s->rstd_kv, s->down_kv, w->kv_norm, N, R, c->eps);
+    llm_mla_rotate(s->shared, cosine, sine, false, N, 1, Dr, Dr, arena);
+    arena->used = mark;
+}
+
+/* y (B,T,C), s <- x (B,T,C), causal. cosine, sine (B T,Dr/2) by llm_rope_table. Scratch
+ * as above. */
+LLM_API void llm_mla_forward(float *y, llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                             const float *cosine, const float *sine, const llm_mla_config *c,
+                             llm_arena *arena) {
+    const size_t T = c->T, H = c->H, D = c->Dn + c->Dr, N = c->B * T, E = c->Dn + c->Dv;
+    llm_mla_project(s, x, w, cosine, sine, N, c, arena);
+    llm_matmul_forward(s->kv, s->ckv, w->ukv, NULL, N, c->R, H * E);
+    for (size_t i = 0; i < N * H; i++) { /* the rotated key is the same for all heads */
+        memcpy(s->k + i * D, s->kv + i * E, c->Dn * sizeof(float));
+        memcpy(s->k + i * D + c->Dn, s->shared + i / H * c->Dr, c->Dr * sizeof(float));
+    }
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * H; bh++) {
+        const size_t row = bh / H * T * H + bh % H; /* of (N,H): this head's first token */
+        float *p = s->att + bh * T * T, *o = s->mixed + row * c->Dv;
+        llm_causal_attn_scores(p, T, s->q + row * D, H * D, s->k + row * D, H * D, c->scale, 0, T,
+                               T, D);
+        for (size_t t = 0; t < T; t++) {
+            float *pt = p + t * T, sum = 0.0f;
+            const float max = llm_logsumexp_max(pt, t + 1);
+            for (size_t j = 0; j <= t; j++) pt[j] = llm_expf(pt[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j <= t; j++) sum += pt[j];
+            for (size_t j = 0; j <= t; j++) pt[j] /= sum;
+            for (size_t d = 0; d < c->Dv; d++) o[t * H * c->Dv + d] = 0.0f;
+        }
+        llm_causal_attn_gather(o, H * c->Dv, p, T, s->kv + row * E + c->Dn, H * E, 0, T, T, c->Dv);
+    }
+    llm_matmul_forward(y, s->mixed, w->out, NULL, N, H * c->Dv, c->C);
+}
+
+/* dx (B,T,C), dw's arrays += <- dy and forward's s, x, w. Scratch: N (H (2 Dn + 4 Dr + E + Dv) +
+ * 3 R + 2 Dr + 2 Rq) + B H T^2 floats, with E = Dn + Dv, given back. */
+LLM_API void llm_mla_backward(float *dx, const llm_mla_weights *dw, const float *dy,
+                              const llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                              const float *cosine, const float *sine, const llm_mla_config *c,
+                              llm_arena *arena) {
+    const size_t T = c->T, H = c->H, D = c->Dn + c->Dr, N = c->B * T, E = c->Dn + c->Dv;
+    const size_t R = c->R, Dr = c->Dr, mark = arena->used;
+    const size_t total = N * (H * (2 * D + E + c->Dv) + 3 * R + 2 * Dr + 2 * c->Rq);
+    float *dmixed = llm_arena_floats(arena, total), *dq = dmixed + N * H * c->Dv;
+    float *dk = dq + N * H * D, *dkv = dk + N * H * D, *dckv = dkv + N * H * E;
+    float *dlatent = dckv + N * R, *dshared = dlatent + N * R, *ddown = dshared + N * Dr;
+    float *dcq = ddown + N * (R + Dr), *ddown_q = dcq + N * c->Rq;
+    float *dscore = llm_arena_floats(arena, c->B * H * T * T);
+    for (size_t i = 0; i < total; i++) dmixed[i] = 0.0f;
+    llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, H * c->Dv, c->C);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * H; bh++) {
+        const size_t row = bh / H * T * H + bh % H, HD = H * D;
+        const float *p = s->att + bh * T * T, *g = dmixed + row * c->Dv;
+        float *ds = dscore + bh * T * T, *dv = dkv + row * E + c->Dn;
+        llm_causal_attn_scores(ds, T, g, H * c->Dv, s->kv + row * E + c->Dn, H * E, 1.0f, 0, T, T,
+                               c->Dv);
+        for (size_t t = 0; t < T; t++) {
+            float along = 0.0f;
+            for (size_t j = 0; j <= t; j++) along += p[t * T + j] * ds[t * T + j];
+            for (size_t j = 0; j <= t; j++)
+                ds[t * T + j] = c->scale * p[t * T + j] * (ds[t * T + j] - along);
+        }
+        llm_causal_attn_gather(dq + row * D, HD, ds, T, s->k + row * D, HD, 0, T, T, D);
+        llm_causal_attn_scatter(dk + row * D, HD, ds, T, s->q + row * D, HD, 0, T, T, D);
+        llm_causal_attn_scatter(dv, H * E, p, T, g, H * c->Dv, 0, T, T, c->Dv);
+    }
+    for (size_t i = 0; i < N * H; i++) { /* the shared key's gradient is the sum over heads */
+        for (size_t d = 0; d < c->Dn; d++) dkv[i * E + d] += dk[i * D + d];
+        for (size_t d = 0; d < Dr; d++) dshared[i / H * Dr + d] += dk[i * D + c->Dn + d];
+    }
+    llm_matmul_backward(dckv, dw->ukv, NULL, dkv, s->ckv, w->ukv, N, R, H * E);
+    llm_rmsnorm_backward(dlatent, dw->kv_norm, dckv, s->down_kv, w->kv_norm, s->rstd_kv, N, R);
+    llm_mla_rotate(dshared, cosine, sine, true, N, 1, Dr, Dr, arena);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(ddown + n * (R + Dr), dlatent + n * R, R * sizeof(float));
+        memcpy(ddown + n * (R + Dr) + R, dshared + n * Dr, Dr * sizeof(float));
+    }
+    llm_matmul_backward(dx, dw->dkv, NULL, ddown, x, w->dkv, N, c->C, R + Dr);
+    llm_mla_rotate(dq, cosine, sine, true, N, H, D, Dr, arena);
+    if (c->Rq == 0) {
+        llm_matmul_backward(dx, dw->uq, NULL, dq, x, w->uq, N, c->C, H * D);
+    } else {
+        llm_matmul_backward(dcq, dw->uq, NULL, dq, s->cq, w->uq, N, c->Rq, H * D);
+        llm_rmsnorm_backward(ddown_q, dw->q_norm, dcq, s->down_q, w->q_norm, s->rstd_q, N, c->Rq);
+        llm_matmul_backward(dx, dw->dq, NULL, ddown_q, x, w->dq, N, c->C, c->Rq);
+    }
+    arena->used = mark;
+}
+
+/* @mla_decode ----------------------------------------------- Latent attention from its latents
+ *
+ *     q_h.k_hj = (q_h W_UK,h).c_j + r_h.s_j            o_h = (sum_j p_hj c_j) W_UV,h^T
+ *
+ * Decoding does not unfold the keys. W_UK moves to the query, once a token instead of once a cached
+ * token, and W_UV behind the mean. What remains is one head of keys [c_j, s_j] of R + Dr numbers,
+ * whose first R are also the values, read by all H queries: multi-query attention over the latents.
+ * The cache holds nothing else. It works because nothing stands between q and W_UK: a rotation of
+ * W_UK c_j by its position j would differ from key to key, and cannot be moved across.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V2", section 2.1.2 and appendix C
+ * needs   matmul gqa linear_map mla
+ * see     @mla (training), @gqa (the one head of keys), @kv_cache
+ * topics  -
+ */
+
+/* y (C) <- x (C), the token at position t; cache (T,R+Dr) of one text, rows 0 .. t-1 filled, gets
+ * row t. c: B = T = 1 but for T, the capacity. cosine, sine (Dr/2) of this position. Scratch:
+ * what llm_mla_take takes for one token, llm_mla_project's, and H (2 R + 2 Dr + T + Dv) floats. */
+LLM_API void llm_mla_decode(float *y, float *cache, const float *x, const llm_mla_weights *w,
+                            const float *cosine, const float *sine, size_t t,
+                            const llm_mla_config *c, llm_arena *arena) {
+    LLM_ASSERT(t < c->T);
+    const size_t mark = arena->used, H = c->H, R = c->R, wide = R + c->Dr, E = c->Dn + c->Dv;
+    llm_mla_config one = *c;
+    one.B = one.T = 1;
+    llm_mla_saved s = llm_mla_take(&one, arena);
+    float *q = llm_arena_floats(arena, H * wide), *mean = llm_arena_floats(arena, H * wide);
+    float *p = llm_arena_floats(arena, H * c->T), *o = llm_arena_floats(arena, H * c->Dv);
+    llm_mla_project(&s, x, w, cosine, sine, 1, c, arena);
+    memcpy(cache + t * wide, s.ckv, R * sizeof(float));
+    memcpy(cache + t * wide + R, s.shared, c->Dr * sizeof(float));
+    for (size_t h = 0; h < H; h++) { /* [q W_UK, r] */
+        const float *qh = s.q + h * (c->Dn + c->Dr);
+        llm_linear_map_apply_t(q + h * wide, w->ukv + h * E * R, qh, c->Dn, R);
+        memcpy(q + h * wide + R, qh + c->Dn, c->Dr * sizeof(float));
+    }
+    llm_gqa_decode(mean, p, q, cache, cache, H, t + 1, wide, c->scale);
+    for (size_t h = 0; h < H; h++) /* of the mean of rows [c, s] only c is used */
+        llm_linear_map_apply(o + h * c->Dv, w->ukv + (h * E + c->Dn) * R, mean + h * wide, c->Dv,
+                             R);
+    llm_matmul_forward(y, o, w->out, NULL, 1, H * c->Dv, c->C);
+    arena->used = mark;
+}
+
+/* Numbers that a token leaves in the cache of one layer; with keys and values unfolded they would
+ * be H (Dn + Dr + Dv). */
+LLM_API size_t llm_mla_decode_cache(const llm_mla_config *c) { return c->R + c->Dr; }
+
 /* @sliding_window ------------------------------------------- Sliding-window attention
  *
  *     o_t = sum_j p_tj v_j          t - W < j <= t: the last W tokens, itself included
