@@ -12273,7 +12273,6 @@ LLM_API bool llm_forward_pass_chain_build(llm_forward_pass_chain *chain, const l
             chain->leaf[registers].rows = n->rows, chain->leaf[registers].cols = n->cols;
             reg[k] = registers++;
         }
-        registers += !inside && reg[k] == wanted; /* one too many */
     }
     chain->leaves = (unsigned)registers;
     for (size_t k = 0; k < out && registers <= most; k++) { /* downwards: the steps */
