@@ -17608,6 +17608,25 @@ LLM_API void llm_residual_scale_backward(float *dx, float *df, float *dscale, co
     }
 }
 
+/* y (N,O) <- x (N,C), f (N,O), p (O,C): x p^T + f, for a branch that changes the width; the identity
+ * path becomes a projection. y may be f. Scratch: N O floats, given back. */
+LLM_API void llm_residual_project_forward(float *y, const float *x, const float *f, const float *p,
+                                          size_t N, size_t C, size_t O, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *short_cut = llm_arena_floats(arena, N * O);
+    llm_matmul_forward(short_cut, x, p, NULL, N, C, O);
+    llm_residual_forward(y, short_cut, f, N * O, 1.0f);
+    arena->used = mark;
+}
+
+/* dx (N,C), df (N,O), dp (O,C) += <- dy (N,O) and forward's x, p. Any of the three may be NULL. */
+LLM_API void llm_residual_project_backward(float *dx, float *df, float *dp, const float *dy,
+                                           const float *x, const float *p, size_t N, size_t C,
+                                           size_t O) {
+    llm_matmul_backward(dx, dp, NULL, dy, x, p, N, C, O);
+    for (size_t i = 0; df && i < N * O; i++) df[i] += dy[i];
+}
+
 /* y (N,C) <- x, f (N,C), keep (N): stochastic depth. A sample loses the whole branch with
  * probability p; where it is kept it counts 1 / (1 - p), so that the mean is x + f, which is what
  * inference uses. f is not read where it is dropped. y may be x or f. */
@@ -23496,6 +23515,29 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
  * the first steps (RAdam then steps along m' alone, undivided). */
 LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
+/* The factor in a run that lost its optimizer's states at steps restart[0] < restart[1] < .. (a new
+ * batch size, other data, a checkpoint of weights alone): each time v is one gradient again, and
+ * the ramp begins anew. count = 0: one ramp from t = 0. With states that were kept nothing of this
+ * is needed. */
+LLM_API double llm_warmup_rewarm(int kind, size_t t, const size_t *restart, size_t count, size_t W,
+                                 double start) {
+    size_t from = 0;
+    for (size_t k = 0; k < count; k++) {
+        LLM_ASSERT(k == 0 || restart[k] > restart[k - 1]);
+        if (restart[k] <= t) from = restart[k];
+    }
+    return llm_warmup_factor(kind, t - from, W, start);
+}
+
+/* A ramp of the batch in place of the rate: its size at step t, linear from first to last over W
+ * steps, in whole `unit`s. Early gradients agree so well (@grad_noise_scale) that a large batch
+ * buys nothing; later it does. */
+LLM_API size_t llm_warmup_batch(size_t t, size_t W, size_t first, size_t last, size_t unit) {
+    LLM_ASSERT(unit > 0 && first <= last && first % unit == 0 && last % unit == 0);
+    if (t >= W) return last;
+    return first + (size_t)((double)(last - first) / (double)unit * (double)t / (double)W) * unit;
+}
+
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
  *     lr(t) = min + (max - min) (1 + cos(pi t / T)) / 2
@@ -23647,6 +23689,36 @@ LLM_API float llm_grad_clip_quantile(const float *history, size_t count, float q
     const double a = (double)history[order[low]], b = (double)history[order[high]];
     arena->used = mark;
     return (float)(a + (at - (double)low) * (b - a));
+}
+
+/* What clipping costs and buys. g (N,n) are N draws of a gradient, each clipped by norm to max: of
+ * their mean's error, |mean of the clipped - mean| / |mean| is returned; *variance is what is left
+ * of sum |g_k - mean|^2, as a share. 0 and 1 where max is never reached. With a tail so heavy that
+ * the variance is infinite, a bias of some percent is cheap. Scratch: 2 n doubles, given back. */
+LLM_API double llm_grad_clip_bias(double *variance, const float *g, size_t N, size_t n, float max,
+                                  llm_arena *arena) {
+    LLM_ASSERT(N > 0);
+    const size_t mark = arena->used;
+    double *mean = llm_arena_doubles(arena, n), *clipped = llm_arena_doubles(arena, n);
+    double before = 0.0, after = 0.0, off = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) mean[i] = clipped[i] = 0.0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t k = 0; k < N; k++) {
+            const float *gk = g + k * n;
+            const double norm = llm_grad_clip_root(llm_grad_clip_power(gk, n, 2.0f), 2.0f);
+            const double factor = fmin(1.0, (double)max / (norm + 1e-6));
+            for (size_t i = 0; i < n; i++) {
+                const double x = (double)gk[i], y = factor * x;
+                if (pass == 0)
+                    mean[i] += x / (double)N, clipped[i] += y / (double)N;
+                else
+                    before += pow(x - mean[i], 2.0), after += pow(y - clipped[i], 2.0);
+            }
+        }
+    for (size_t i = 0; i < n; i++) off += pow(clipped[i] - mean[i], 2.0), size += mean[i] * mean[i];
+    *variance = before > 0.0 ? after / before : 1.0;
+    arena->used = mark;
+    return off > 0.0 ? sqrt(off / size) : 0.0;
 }
 
 /* ZClip: mean and variance of the norm as running averages, and how far a spike may stand out. */
@@ -23810,6 +23882,24 @@ LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, s
     for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
     a->weight += (double)weight;
     a->loss += (double)weight * (double)loss;
+}
+
+/* Whether the optimizer steps after micro-batch k = 0 .. count - 1, when `every` of them make a
+ * batch: after each last one, and at the end, where the batch may be smaller. Nothing has to be
+ * sent between machines after any other. */
+LLM_API bool llm_grad_accum_boundary(size_t k, size_t every, size_t count) {
+    LLM_ASSERT(every > 0 && k < count);
+    return (k + 1) % every == 0 || k + 1 == count;
+}
+
+/* a takes in what another machine has summed, before both finish: sums and weights are added, so it
+ * does not matter which of them saw how many targets. All-reduce of n + 2 numbers, once a step. */
+LLM_API void llm_grad_accum_merge(llm_grad_accum *a, const llm_grad_accum *other) {
+    LLM_ASSERT(a->n == other->n);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] += other->sum[i];
+    a->weight += other->weight;
+    a->loss += other->loss;
 }
 
 /* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a
