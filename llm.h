@@ -27028,6 +27028,369 @@ LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, 
     return found;
 }
 
+/* @unigram_seed --------------------------------------------- Frequent substrings
+ *
+ *     sort all suffixes; substrings that occur together stand together: an interval of neighbours
+ *     whose common prefix has d bytes is one substring of d bytes, its width the number of places
+ *
+ * A unigram vocabulary is found by pruning a much larger one, and this is the larger one: substrings
+ * of the words, the most useful first by count times length. There are n^2 substrings, but only
+ * those need a look that cannot be prolonged without losing a place: every shorter one in between
+ * has the same count and is less use. These are the intervals of the sorted suffixes, at most 2 n
+ * of them, and a stack finds all in one pass. Suffixes end with their word, and are cut off after
+ * 16 characters.
+ *
+ * source  Manber & Myers 1993, "Suffix arrays: a new method for on-line string searches"; Abouelhoda,
+ *         Kurtz & Ohlebusch 2004, "Replacing suffix trees with enhanced suffix arrays", algorithm
+ *         4.4; Kudo 2018, "Subword regularization", section 3.2
+ * needs   buffer unicode vocab_table heap bpe_train
+ * see     @unigram_train
+ * topics  -
+ */
+enum { LLM_UNIGRAM_SEED_LONGEST = 16 };
+
+/* Adds the words of a text that llm_pieces_spell wrote: each begins at a U+2581, but for the first.
+ * False when memory is out. */
+LLM_API bool llm_unigram_seed_count(llm_bpe_train_words *words, const char *text, size_t size) {
+    for (size_t at = 0, end; at < size; at = end) {
+        const uint64_t none = 0;
+        const size_t known = words->word.count;
+        for (end = at + 1; end < size; end++)
+            if (size - end >= 3 && memcmp(text + end, "\xE2\x96\x81", 3) == 0) break;
+        const int id = llm_vocab_table_add(&words->word, text + at, end - at);
+        if (id < 0) return false;
+        if ((size_t)id == known && !llm_buffer_put(&words->count, &none, sizeof none)) return false;
+        ((uint64_t *)(void *)words->count.data)[id]++;
+    }
+    return true;
+}
+
+/* A piece of text that occurs `count` times: a suffix of a word, and later a candidate. */
+typedef struct {
+    const char *text;
+    size_t size, characters;
+    uint64_t count;
+} llm_unigram_seed_part;
+
+/* Whether a comes before b; a prefix comes first. */
+LLM_API bool llm_unigram_seed_before(llm_unigram_seed_part a, llm_unigram_seed_part b) {
+    const int order = memcmp(a.text, b.text, a.size < b.size ? a.size : b.size);
+    return order < 0 || (order == 0 && a.size < b.size);
+}
+
+/* Sorts part (n) by merging; spare (n) is scratch. Equal ones stay in order. */
+LLM_API void llm_unigram_seed_sort(llm_unigram_seed_part *part, llm_unigram_seed_part *spare,
+                                   size_t n) {
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t start = 0; start < n; start += 2 * width) {
+            const size_t middle = start + width < n ? start + width : n;
+            const size_t end = start + 2 * width < n ? start + 2 * width : n;
+            for (size_t a = start, b = middle, k = start; k < end; k++) {
+                const bool second =
+                    a == middle || (b < end && llm_unigram_seed_before(part[b], part[a]));
+                spare[k] = part[second ? b++ : a++];
+            }
+        }
+        memcpy(part, spare, n * sizeof *part);
+    }
+}
+
+/* Appends the suffixes of a word, at its characters. */
+LLM_API bool llm_unigram_seed_suffixes(llm_buffer *parts, const char *text, size_t size,
+                                       uint64_t count) {
+    uint32_t code;
+    for (size_t at = 0; at < size; at += llm_unicode_decode(&code, text + at, size - at)) {
+        llm_unigram_seed_part one = {text + at, 0, 0, count};
+        for (; one.characters < LLM_UNIGRAM_SEED_LONGEST && at + one.size < size; one.characters++)
+            one.size += llm_unicode_decode(&code, one.text + one.size, size - at - one.size);
+        if (!llm_buffer_put(parts, &one, sizeof one)) return false;
+    }
+    return true;
+}
+
+/* The characters that a and b begin with in common: a's first `size` bytes. */
+LLM_API llm_unigram_seed_part llm_unigram_seed_common(llm_unigram_seed_part a,
+                                                      llm_unigram_seed_part b) {
+    uint32_t code;
+    llm_unigram_seed_part both = {a.text, 0, 0, 0};
+    while (both.size < a.size && both.size < b.size) {
+        const size_t one = llm_unicode_decode(&code, a.text + both.size, a.size - both.size);
+        if (one > b.size - both.size || memcmp(a.text + both.size, b.text + both.size, one) != 0)
+            break;
+        both.size += one;
+        both.characters++;
+    }
+    return both;
+}
+
+/* Appends each interval of the sorted suffixes part (n) that occurs twice, and each character. open
+ * is a stack of the intervals that the current suffix is in; count is there how many suffixes stood
+ * before them. */
+LLM_API bool llm_unigram_seed_intervals(llm_buffer *found, const llm_unigram_seed_part *part,
+                                        size_t n) {
+    llm_unigram_seed_part open[LLM_UNIGRAM_SEED_LONGEST + 1];
+    const llm_unigram_seed_part nothing = {NULL, 0, 0, 0};
+    uint64_t passed = 0;
+    size_t depth = 0;
+    for (size_t i = 0; i <= n; i++) {
+        llm_unigram_seed_part common =
+            i > 0 && i < n ? llm_unigram_seed_common(part[i - 1], part[i]) : nothing;
+        common.count = passed;
+        while (depth > 0 && open[depth - 1].size > common.size) {
+            llm_unigram_seed_part done = open[--depth];
+            common.count = done.count;
+            done.count = passed - done.count;
+            if ((done.count > 1 || done.characters == 1) &&
+                !llm_buffer_put(found, &done, sizeof done))
+                return false;
+        }
+        if (i == n) break;
+        if (common.size == 0) { /* another first character, which is wanted however it goes on */
+            uint32_t code;
+            common = part[i];
+            common.count = passed;
+            common.characters = 1;
+            common.size = llm_unicode_decode(&code, common.text, common.size);
+        }
+        if (depth == 0 || common.size > open[depth - 1].size) open[depth++] = common;
+        if (part[i].size > common.size) {
+            open[depth] = part[i];
+            open[depth++].count = passed;
+        }
+        passed += part[i].count;
+    }
+    return true;
+}
+
+/* seed (of llm_unigram_seed_part, pointing into words) <- all characters, then the substrings of
+ * several characters with the largest count times characters, `most` of them at most, the largest
+ * first. False when memory is out. */
+LLM_API bool llm_unigram_seed(llm_buffer *seed, const llm_bpe_train_words *words, size_t most) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    llm_buffer parts = {NULL, 0, 0}, spare = {NULL, 0, 0}, found = {NULL, 0, 0};
+    llm_heap_entry *heap = NULL;
+    bool ok = true;
+    for (size_t w = 0, size; w < words->word.count && ok; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        ok = llm_unigram_seed_suffixes(&parts, text, size, count[w]);
+    }
+    ok = ok && llm_buffer_reserve(&spare, parts.size);
+    if (ok) {
+        llm_unigram_seed_part *part = (llm_unigram_seed_part *)(void *)parts.data;
+        const size_t n = parts.size / sizeof *part;
+        llm_unigram_seed_sort(part, (llm_unigram_seed_part *)(void *)spare.data, n);
+        ok = llm_unigram_seed_intervals(&found, part, n);
+    }
+    const llm_unigram_seed_part *one = (const llm_unigram_seed_part *)(const void *)found.data;
+    const size_t candidates = found.size / sizeof *one;
+    size_t waiting = 0;
+    if (ok) heap = (llm_heap_entry *)calloc(candidates + 1, sizeof *heap);
+    ok = ok && heap;
+    for (size_t i = 0; i < candidates && ok; i++) {
+        if (one[i].characters == 1)
+            ok = llm_buffer_put(seed, &one[i], sizeof *one);
+        else
+            llm_heap_push(heap, &waiting, UINT64_MAX - one[i].count * one[i].characters, i);
+    }
+    for (; most > 0 && waiting > 0 && ok; most--)
+        ok = llm_buffer_put(seed, &one[llm_heap_pop(heap, &waiting).tie], sizeof *one);
+    free(heap);
+    llm_buffer_free(&found);
+    llm_buffer_free(&spare);
+    llm_buffer_free(&parts);
+    return ok;
+}
+
+/* @unigram_train -------------------------------------------- Unigram language model: training
+ *
+ *     E:  n(x) = sum over words of count(word) E[number of x in the word]       (@unigram_lattice)
+ *     M:  score(x) = psi(n(x)) - psi(sum of n)         or log(n(x) / sum of n), without the prior
+ *     then drop the pieces whose loss costs the least likelihood, and again, down to the size
+ *
+ * The pieces of a text are not observed, only the text is, so probabilities come from expectation
+ * maximization over all segmentations. The logarithm is the maximum of the likelihood, which then
+ * never falls. Its place is taken by psi, the digamma function, about log(n - 1/2): a piece that is
+ * expected once or less loses nearly all of its probability, the sparse prior of variational Bayes.
+ * A piece is missed little if the best other segmentation of its own letters is nearly as good.
+ * What is easily got wrong: single characters stay whatever they cost, or texts become unknown.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.2; SentencePiece's trainer; Liang & Klein 2007,
+ *         "Structured Bayesian nonparametric models with variational inference"
+ * needs   error arena buffer special unicode vocab_table heap bpe_train pieces unigram
+ *         unigram_lattice unigram_seed
+ * see     @unigram @bpe_train
+ * topics  -
+ */
+
+/* Whether the piece of that id is one character. */
+LLM_API bool llm_unigram_train_single(const llm_pieces *p, size_t id) {
+    uint32_t code;
+    size_t size;
+    const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+    return llm_unicode_decode(&code, text, size) == size;
+}
+
+/* Puts those of the pieces p into a new set that have a score which is not NaN, with that score, and
+ * takes the old ones away. Piece 0 is the unknown one. */
+LLM_API bool llm_unigram_train_keep(llm_pieces *p, const double *score, llm_error *error) {
+    llm_pieces kept = llm_pieces_empty();
+    bool ok = true;
+    for (size_t id = 0, size; id < p->text.count && ok; id++) {
+        const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+        const llm_pieces_kind kind = id == 0 ? LLM_PIECES_UNKNOWN : LLM_PIECES_NORMAL;
+        if (id == 0 || score[id] == score[id])
+            ok = llm_pieces_put(&kept, text, size, id == 0 ? 0.0 : score[id], kind, error);
+    }
+    ok = ok && llm_pieces_ready(&kept, error);
+    llm_pieces_free(p);
+    *p = kept;
+    return ok;
+}
+
+/* The largest word, in bytes. */
+LLM_API size_t llm_unigram_train_longest(const llm_bpe_train_words *words) {
+    size_t longest = 0;
+    for (size_t w = 0, size; w < words->word.count; w++) {
+        llm_vocab_table_bytes(&words->word, w, &size);
+        if (size > longest) longest = size;
+    }
+    return longest;
+}
+
+/* One step of expectation maximization over the words. *likelihood gets the log likelihood of the
+ * words before it. digamma: the M step with psi; then a piece that is expected less than half a
+ * time is dropped, but for single characters, which count half. */
+LLM_API bool llm_unigram_train_step(llm_pieces *p, double *likelihood,
+                                    const llm_bpe_train_words *words, bool digamma,
+                                    llm_error *error) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    llm_arena arena;
+    double *n = (double *)calloc(p->text.count, sizeof *n), sum = 0.0;
+    const size_t scratch = llm_unigram_scratch(p, llm_unigram_train_longest(words));
+    const bool room = llm_arena_create(&arena, scratch);
+    *likelihood = 0.0;
+    for (size_t w = 0, size; w < words->word.count && n && room; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        const double times = (double)count[w];
+        *likelihood += times * llm_unigram_lattice_expect(n, p, text, size, times, &arena);
+    }
+    for (size_t id = 1; id < p->text.count && n; id++) {
+        const double least = digamma ? 0.5 : 1e-30; /* the logarithm of 0 is no score */
+        if (n[id] < least)
+            n[id] = !digamma || llm_unigram_train_single(p, id) ? least : (double)NAN;
+        if (n[id] == n[id]) sum += n[id];
+    }
+    for (size_t id = 1; id < p->text.count && n; id++)
+        n[id] = digamma ? llm_special_digamma(n[id]) - llm_special_digamma(sum) : log(n[id] / sum);
+    const bool ok = n && room ? llm_unigram_train_keep(p, n, error)
+                              : llm_fail(error, "unigram training: out of memory");
+    llm_arena_destroy(&arena);
+    free(n);
+    return ok;
+}
+
+/* loss (pieces) <- how much the log likelihood of a word falls, on average over the words, when the
+ * piece is taken away and its occurrences become the best other segmentation of it: n are the
+ * counts of the best segmentations, sum their sum, F how many of the words have the piece.
+ *     loss = F (log n / sum  -  sum over its other pieces y of log (n_y + n) / (sum + (k - 1) n))
+ * infinity: it has no other segmentation; 0: it is in no best segmentation, not even its own. */
+LLM_API void llm_unigram_train_loss(double *loss, const llm_pieces *p,
+                                    const llm_bpe_train_words *words, double *n, double *F,
+                                    int *ids, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    double sum = 0.0, total = 0.0, score[2];
+    size_t length[2], size;
+    for (size_t id = 0; id < p->text.count; id++) n[id] = F[id] = 0.0;
+    for (size_t w = 0; w < words->word.count; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        const size_t k = llm_unigram_encode(ids, NULL, p, text, size, false, arena);
+        for (size_t i = 0; i < k; i++) {
+            size_t first = 0; /* F counts a word once */
+            while (ids[first] != ids[i]) first++;
+            n[ids[i]] += (double)count[w];
+            if (first == i) F[ids[i]] += (double)count[w];
+        }
+        sum += (double)k * (double)count[w];
+        total += (double)count[w];
+    }
+    for (size_t id = 1; id < p->text.count; id++) {
+        const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+        const size_t ways = llm_unigram_lattice_best(ids, length, score, 2, p, text, size, arena);
+        loss[id] = 0.0;
+        if (ways == 1) loss[id] = INFINITY;
+        if (ways == 1 || length[0] > 1 || n[id] == 0.0) continue;
+        double other = 0.0;
+        for (size_t i = 0; i < length[1]; i++)
+            other += log(n[ids[size + i]] + n[id]) - log(sum + (double)(length[1] - 1) * n[id]);
+        loss[id] = F[id] / total * (log(n[id]) - log(sum) - other);
+    }
+}
+
+/* Takes away the pieces of smallest loss until `most` are left, or only single characters and
+ * pieces without another segmentation are. */
+LLM_API bool llm_unigram_train_prune(llm_pieces *p, const llm_bpe_train_words *words, size_t most,
+                                     llm_error *error) {
+    const size_t V = p->text.count;
+    size_t longest = llm_unigram_train_longest(words), waiting = 0, left = V;
+    if (p->trie.longest > longest) longest = p->trie.longest;
+    llm_arena arena;
+    const bool room = llm_arena_create(&arena, llm_unigram_lattice_scratch(p, longest, 2));
+    double *loss = (double *)calloc(3 * V, sizeof *loss);
+    int *ids = (int *)calloc(2 * longest + 1, sizeof *ids);
+    llm_heap_entry *heap = (llm_heap_entry *)calloc(V, sizeof *heap);
+    bool ok = room && loss && ids && heap;
+    if (ok) llm_unigram_train_loss(loss, p, words, loss + V, loss + 2 * V, ids, &arena);
+    for (size_t id = 1; id < V && ok; id++) {
+        uint64_t key; /* doubles that are not negative have the order of their bits */
+        const double rest = loss[id] > 0.0 ? loss[id] : 0.0;
+        memcpy(&key, &rest, sizeof key);
+        if (loss[id] < INFINITY && !llm_unigram_train_single(p, id))
+            llm_heap_push(heap, &waiting, key, UINT64_MAX - id); /* of equal ones the last */
+        loss[id] = llm_pieces_get(p, id).score;
+    }
+    for (; ok && left > most && waiting > 0; left--)
+        loss[UINT64_MAX - llm_heap_pop(heap, &waiting).tie] = (double)NAN;
+    ok = ok ? llm_unigram_train_keep(p, loss, error)
+            : llm_fail(error, "unigram training: out of memory");
+    free(heap);
+    free(ids);
+    free(loss);
+    llm_arena_destroy(&arena);
+    return ok;
+}
+
+/* Trains p, whatever it held, on counted words, up to `vocab` pieces with the unknown one: from a
+ * seed of `seed` substrings down by a quarter a round, with two steps before each. */
+LLM_API bool llm_unigram_train(llm_pieces *p, const llm_bpe_train_words *words, size_t vocab,
+                               size_t seed, llm_error *error) {
+    llm_buffer parts = {NULL, 0, 0};
+    double likelihood, sum = 0.0;
+    *p = llm_pieces_empty();
+    bool ok = llm_unigram_seed(&parts, words, seed) || llm_fail(error, "unigram: out of memory");
+    const llm_unigram_seed_part *part = (const llm_unigram_seed_part *)(const void *)parts.data;
+    const size_t n = parts.size / sizeof *part;
+    for (size_t i = 0; i < n; i++) sum += (double)part[i].count * (double)part[i].characters;
+    ok = ok && llm_pieces_put(p, "<unk>", 5, 0.0, LLM_PIECES_UNKNOWN, error);
+    for (size_t i = 0; i < n && ok; i++)
+        if (llm_vocab_table_find(&p->text, part[i].text, part[i].size) < 0) /* not "<unk>" */
+            ok = llm_pieces_put(p, part[i].text, part[i].size,
+                                log((double)part[i].count * (double)part[i].characters / sum),
+                                LLM_PIECES_NORMAL, error);
+    ok = ok && llm_pieces_ready(p, error);
+    while (ok) {
+        for (size_t step = 0; step < 2 && ok; step++)
+            ok = llm_unigram_train_step(p, &likelihood, words, true, error);
+        const size_t before = p->text.count, most = before - before / 4;
+        if (!ok || before <= vocab) break;
+        ok = llm_unigram_train_prune(p, words, most > vocab ? most : vocab, error);
+        if (p->text.count == before) break; /* nothing that may go */
+    }
+    llm_buffer_free(&parts);
+    if (!ok) llm_pieces_free(p);
+    return ok;
+}
+
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
  *
  *     the leftmost added token in the text, of several there the longest; then on behind it
