@@ -27562,6 +27562,148 @@ LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, siz
     }
 }
 
+/* @self_attn ------------------------------------------------ Self-attention
+ *
+ *     Q = X W_Q^T   K = X W_K^T   V = X W_V^T
+ *     S = c Q K^T   P = softmax of S's rows   O = P V   Y = O W_O^T          c = 1/sqrt(C)
+ *
+ * Every position of a text asks all positions, itself included, and takes a weighted mean of what
+ * they hand over. This is the form to read: one head, no mask, each matrix of the text an array of
+ * the same name, each product a call. Distance costs nothing, the last position is as near as the
+ * next; order means nothing, since permuted inputs give permuted outputs (@positional_encoding);
+ * and T^2 scores are computed and kept. Backward is the chain of products, read from the end.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", eq. 1
+ * needs   gemm matmul softmax
+ * see     @causal_attn (triangle, heads, speed), @mha (everything), @flash (no P)
+ * topics  Self-Attention
+ */
+
+/* wq, wk, wv, wo (C,C), or their gradients, each of which may be NULL then. */
+typedef struct {
+    float *wq, *wk, *wv, *wo;
+} llm_self_attn_params;
+
+/* What the backward pass needs: q, k, v, o (B,T,C) and p (B,T,T). */
+typedef struct {
+    float *q, *k, *v, *p, *o;
+} llm_self_attn_saved;
+
+/* The five arrays, from the arena. */
+LLM_API llm_self_attn_saved llm_self_attn_take(size_t B, size_t T, size_t C, llm_arena *arena) {
+    llm_self_attn_saved a;
+    a.q = llm_arena_floats(arena, B * T * C);
+    a.k = llm_arena_floats(arena, B * T * C);
+    a.v = llm_arena_floats(arena, B * T * C);
+    a.p = llm_arena_floats(arena, B * T * T);
+    a.o = llm_arena_floats(arena, B * T * C);
+    return a;
+}
+
+/* x (n) <- 0. Products add to what is there. */
+LLM_API void llm_self_attn_clear(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
+}
+
+/* y (B,T,C), *a <- x (B,T,C), w. y may not be x. */
+LLM_API void llm_self_attn_forward(float *y, const llm_self_attn_saved *a, const float *x,
+                                   const llm_self_attn_params *w, size_t B, size_t T, size_t C) {
+    const float scale = 1.0f / sqrtf((float)C);
+    llm_matmul_forward(a->q, x, w->wq, NULL, B * T, C, C);
+    llm_matmul_forward(a->k, x, w->wk, NULL, B * T, C, C);
+    llm_matmul_forward(a->v, x, w->wv, NULL, B * T, C, C);
+    llm_self_attn_clear(a->p, B * T * T);
+    llm_self_attn_clear(a->o, B * T * C);
+    for (size_t b = 0; b < B; b++) {
+        const float *q = a->q + b * T * C, *k = a->k + b * T * C, *v = a->v + b * T * C;
+        float *s = a->p + b * T * T; /* the scores become the weights in place */
+        llm_gemm(s, q, false, k, true, T, T, C);
+        for (size_t i = 0; i < T * T; i++) s[i] *= scale;
+        llm_softmax_forward(s, s, T, T, 1.0f);
+        llm_gemm(a->o + b * T * C, s, false, v, false, T, C, T);
+    }
+    llm_matmul_forward(y, a->o, w->wo, NULL, B * T, C, C);
+}
+
+/* dx (B,T,C), g's arrays += <- dy (B,T,C) and forward's a, x, w; any of them may be NULL. Scratch:
+ * 4 B T C + 2 T T floats, given back.
+ *
+ *     dO = dY W_O     dP = dO V^T    dV = P^T dO    dS_ij = P_ij (dP_ij - sum_l P_il dP_il)
+ *     dQ = c dS K     dK = c dS^T Q    dX = dQ W_Q + dK W_K + dV W_V
+ */
+LLM_API void llm_self_attn_backward(float *dx, const llm_self_attn_params *g, const float *dy,
+                                    const llm_self_attn_saved *a, const float *x,
+                                    const llm_self_attn_params *w, size_t B, size_t T, size_t C,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * C;
+    const float scale = 1.0f / sqrtf((float)C);
+    float *dq = llm_arena_floats(arena, n), *dk = llm_arena_floats(arena, n);
+    float *dv = llm_arena_floats(arena, n), *dout = llm_arena_floats(arena, n);
+    float *dp = llm_arena_floats(arena, T * T), *ds = llm_arena_floats(arena, T * T);
+    llm_self_attn_clear(dq, n);
+    llm_self_attn_clear(dk, n);
+    llm_self_attn_clear(dv, n);
+    llm_self_attn_clear(dout, n);
+    llm_matmul_backward(dout, g->wo, NULL, dy, a->o, w->wo, B * T, C, C);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = b * T * C;
+        const float *p = a->p + b * T * T;
+        llm_self_attn_clear(dp, T * T);
+        llm_self_attn_clear(ds, T * T);
+        llm_gemm(dp, dout + at, false, a->v + at, true, T, T, C);
+        llm_gemm(dv + at, p, true, dout + at, false, T, C, T);
+        llm_softmax_backward(ds, dp, p, T, T, 1.0f);
+        for (size_t i = 0; i < T * T; i++) ds[i] *= scale;
+        llm_gemm(dq + at, ds, false, a->k + at, false, T, C, T);
+        llm_gemm(dk + at, ds, true, a->q + at, false, T, C, T);
+    }
+    llm_matmul_backward(dx, g->wq, NULL, dq, x, w->wq, B * T, C, C);
+    llm_matmul_backward(dx, g->wk, NULL, dk, x, w->wk, B * T, C, C);
+    llm_matmul_backward(dx, g->wv, NULL, dv, x, w->wv, B * T, C, C);
+    arena->used = mark;
+}
+
+/* y_dot (B,T,C) <- how the output moves when x moves along x_dot (B,T,C): the product of the
+ * Jacobian and a vector, forward's a given. Each line is the derivative of a line of forward: S and
+ * O are products, so both factors move. Scratch: 4 B T C + T T floats, given back. */
+LLM_API void llm_self_attn_jvp(float *y_dot, const float *x_dot, const llm_self_attn_saved *a,
+                               const llm_self_attn_params *w, size_t B, size_t T, size_t C,
+                               llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * C;
+    const float scale = 1.0f / sqrtf((float)C);
+    float *q_dot = llm_arena_floats(arena, n), *k_dot = llm_arena_floats(arena, n);
+    float *v_dot = llm_arena_floats(arena, n), *o_dot = llm_arena_floats(arena, n);
+    float *s_dot = llm_arena_floats(arena, T * T);
+    llm_matmul_forward(q_dot, x_dot, w->wq, NULL, B * T, C, C);
+    llm_matmul_forward(k_dot, x_dot, w->wk, NULL, B * T, C, C);
+    llm_matmul_forward(v_dot, x_dot, w->wv, NULL, B * T, C, C);
+    llm_self_attn_clear(o_dot, n);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = b * T * C;
+        const float *p = a->p + b * T * T;
+        llm_self_attn_clear(s_dot, T * T);
+        llm_gemm(s_dot, q_dot + at, false, a->k + at, true, T, T, C);
+        llm_gemm(s_dot, a->q + at, false, k_dot + at, true, T, T, C);
+        for (size_t i = 0; i < T; i++) { /* p_dot_ij = p_ij (s_dot_ij - mean), in place */
+            double mean = 0.0;
+            for (size_t j = i * T; j < (i + 1) * T; j++) mean += (double)(p[j] * s_dot[j]);
+            for (size_t j = i * T; j < (i + 1) * T; j++)
+                s_dot[j] = scale * p[j] * (s_dot[j] - (float)mean);
+        }
+        llm_gemm(o_dot + at, s_dot, false, a->v + at, false, T, C, T);
+        llm_gemm(o_dot + at, p, false, v_dot + at, false, T, C, T);
+    }
+    llm_matmul_forward(y_dot, o_dot, w->wo, NULL, B * T, C, C);
+    arena->used = mark;
+}
+
+/* Additions and multiplications of the products of one forward pass: four of T C C multiply-adds,
+ * two of T T C. From T = 2 C on the scores cost more than the weights. */
+LLM_API double llm_self_attn_flops(size_t B, size_t T, size_t C) {
+    const double t = (double)T, c = (double)C;
+    return (double)B * (8.0 * t * c * c + 4.0 * t * t * c);
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
