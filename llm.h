@@ -26552,6 +26552,178 @@ LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @attention ------------------------------------------------ Additive attention
+ *
+ *     e_ij = v.tanh(W s_i + U h_j + b)     a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *
+ * The first attention: a decoder with state s_i looks over the encoder's states h_j and takes the
+ * mean of those that fit, where a translation model before it had to squeeze the whole sentence
+ * into one vector. A small network decides what fits; it is trained through the softmax, since a
+ * mean is smooth in its weights. U h_j does not depend on the query and is computed once a source.
+ * The read-out is the same for any score: with minus a squared distance it is kernel regression
+ * (Nadaraya 1964), and with one h_j drawn in place of the mean it is hard attention, whose gradient
+ * must be estimated: the loss of the draw says whether its weight should rise.
+ *
+ * source  Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and
+ *         Translate", section 3.1, A.1.2; Xu et al. 2015, "Show, Attend and Tell", eq. 11, 12
+ * needs   matmul softmax tanh rng
+ * see     @luong (products in place of the network), @attn_score, @softmax
+ * topics  Attention Mechanism
+ */
+
+/* e (T,S) <- q (T,A), k (S,A), v (A): v.tanh(q_i + k_j). T S A tanh, the price of this score. */
+LLM_API void llm_attention_score_forward(float *e, const float *q, const float *k, const float *v,
+                                         size_t T, size_t S, size_t A) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t n = 0; n < A; n++)
+                sum += v[n] * llm_tanh_value(q[i * A + n] + k[j * A + n]);
+            e[i * S + j] = sum;
+        }
+    }
+}
+
+/* dq, dk, dv += <- de (T,S) and forward's q, k, v; any may be NULL. The tanh t are computed again:
+ * keeping them would take T S A floats. q_i and k_j are added, so both get de_ij v (1 - t^2). */
+LLM_API void llm_attention_score_backward(float *dq, float *dk, float *dv, const float *de,
+                                          const float *q, const float *k, const float *v, size_t T,
+                                          size_t S, size_t A) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            const float g = de[i * S + j];
+            for (size_t n = 0; n < A; n++) {
+                const float t = llm_tanh_value(q[i * A + n] + k[j * A + n]);
+                const float inner = g * v[n] * (1.0f - t * t);
+                if (dq) dq[i * A + n] += inner;
+                if (dk) dk[j * A + n] += inner;
+                if (dv) dv[n] += g * t;
+            }
+        }
+    }
+}
+
+/* a (T,S), c (T,C) <- scores e (T,S), h (S,C), of which the first `length` exist: the rest is not
+ * read and gets weight 0. Nothing to read gives zeros. a may be e. */
+LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, const float *h,
+                                        size_t length, size_t T, size_t S, size_t C) {
+    LLM_ASSERT(length <= S);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < T; i++) {
+        float *ai = a + i * S, *ci = c + i * C;
+        llm_softmax_forward(ai, e + i * S, 1, length, 1.0f);
+        for (size_t j = length; j < S; j++) ai[j] = 0.0f;
+        for (size_t n = 0; n < C; n++) ci[n] = 0.0f;
+        for (size_t j = 0; j < length; j++)
+            for (size_t n = 0; n < C; n++) ci[n] += ai[j] * h[j * C + n];
+    }
+}
+
+/* de (T,S), dh (S,C) += <- dc (T,C) and forward's a, c, h, length; either may be NULL. da_ij = dc_i.h_j
+ * and its mean under a is dc_i.c_i, so the softmax needs no second pass: de_ij = a_ij dc_i.(h_j -
+ * c_i): up for what lies where the gradient wants the mean to go. */
+LLM_API void llm_attention_pool_backward(float *de, float *dh, const float *dc, const float *a,
+                                         const float *c, const float *h, size_t length, size_t T,
+                                         size_t S, size_t C) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < length; j++) {
+            const float weight = a[i * S + j];
+            double along = 0.0;
+            for (size_t n = 0; n < C; n++) {
+                along += (double)dc[i * C + n] * ((double)h[j * C + n] - (double)c[i * C + n]);
+                if (dh) dh[j * C + n] += weight * dc[i * C + n];
+            }
+            if (de) de[i * S + j] += weight * (float)along;
+        }
+    }
+}
+
+/* T queries of Cs numbers, S source states of Ch, A hidden units. w (A,Cs), u (A,Ch), v (A), b (A),
+ * or their gradients, each of which may be NULL then. */
+typedef struct {
+    size_t T, S, Cs, Ch, A;
+} llm_attention_config;
+typedef struct {
+    float *w, *u, *v, *b;
+} llm_attention_params;
+
+/* k (S,A) <- h (S,Ch): U h_j, once for a source. */
+LLM_API void llm_attention_source(float *k, const float *h, const llm_attention_params *p,
+                                  const llm_attention_config *z) {
+    llm_matmul_forward(k, h, p->u, NULL, z->S, z->Ch, z->A);
+}
+
+/* c (T,Ch), a (T,S), q (T,A) <- s (T,Cs), h (S,Ch), k: the contexts, with what backward needs. */
+LLM_API void llm_attention_forward(float *c, float *a, float *q, const float *s, const float *h,
+                                   const float *k, size_t length, const llm_attention_params *p,
+                                   const llm_attention_config *z) {
+    llm_matmul_forward(q, s, p->w, p->b, z->T, z->Cs, z->A);
+    llm_attention_score_forward(a, q, k, p->v, z->T, z->S, z->A); /* k may be anything behind */
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+}
+
+/* ds (T,Cs), dh (S,Ch), g's arrays += <- dc (T,Ch) and forward's results and arguments; any of them
+ * may be NULL. h reaches the loss twice, as what is read and through the scores. Scratch: T S +
+ * (T + S) A floats, given back. */
+LLM_API void llm_attention_backward(float *ds, float *dh, const llm_attention_params *g,
+                                    const float *dc, const float *c, const float *a, const float *q,
+                                    const float *s, const float *h, const float *k, size_t length,
+                                    const llm_attention_params *p, const llm_attention_config *z,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, A = z->A;
+    float *de = llm_arena_floats(arena, T * S);
+    float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+    for (size_t i = 0; i < T * S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+    for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, T, S, z->Ch);
+    for (size_t i = 0; i < T; i++) /* a row at a time: its first `length` scores */
+        llm_attention_score_backward(dq + i * A, dk, g->v, de + i * S, q + i * A, k, p->v, 1,
+                                     length, A);
+    llm_matmul_backward(ds, g->w, g->b, dq, s, p->w, T, z->Cs, A);
+    llm_matmul_backward(dh, g->u, NULL, dk, h, p->u, length, z->Ch, A);
+    arena->used = mark;
+}
+
+/* y (T,C) <- x (T,D), samples at (S,D) with values (S,C): attention with the score -|x - at|^2 / (2
+ * sigma^2), kernel regression. a (T,S) gets the weights. */
+LLM_API void llm_attention_nadaraya(float *y, float *a, const float *x, const float *at,
+                                    const float *value, float sigma, size_t T, size_t S, size_t D,
+                                    size_t C) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            double sum = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double gap = (double)x[i * D + d] - (double)at[j * D + d];
+                sum += gap * gap;
+            }
+            a[i * S + j] = (float)(-0.5 * sum / ((double)sigma * (double)sigma));
+        }
+    }
+    llm_attention_pool_forward(a, y, a, value, S, T, S, C);
+}
+
+/* Hard attention: one position, drawn with the probabilities a (n), which sum to 1. */
+LLM_API size_t llm_attention_hard(const float *a, size_t n, llm_rng *rng) {
+    LLM_ASSERT(n > 0);
+    float left = llm_rng_uniform(rng);
+    for (size_t j = 0; j + 1 < n; j++) {
+        if (left < a[j]) return j;
+        left -= a[j];
+    }
+    return n - 1;
+}
+
+/* de (n) += an estimate of the gradient of the expected loss: (loss - baseline) d log a_drawn / de,
+ * where the derivative is (l == drawn) - a_l. Its mean is exact whatever the baseline; near the mean
+ * loss it has the least noise. */
+LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, size_t drawn,
+                                         float loss, float baseline) {
+    for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
