@@ -28551,6 +28551,178 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @attention ------------------------------------------------ Additive attention
+ *
+ *     e_ij = v.tanh(W s_i + U h_j + b)     a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *
+ * The first attention: a decoder with state s_i looks over the encoder's states h_j and takes the
+ * mean of those that fit, where a translation model before it had to squeeze the whole sentence
+ * into one vector. A small network decides what fits; it is trained through the softmax, since a
+ * mean is smooth in its weights. U h_j does not depend on the query and is computed once a source.
+ * The read-out is the same for any score: with minus a squared distance it is kernel regression
+ * (Nadaraya 1964), and with one h_j drawn in place of the mean it is hard attention, whose gradient
+ * must be estimated: the loss of the draw says whether its weight should rise.
+ *
+ * source  Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and
+ *         Translate", section 3.1, A.1.2; Xu et al. 2015, "Show, Attend and Tell", eq. 11, 12
+ * needs   matmul softmax tanh rng
+ * see     @luong (products in place of the network), @attn_score, @softmax
+ * topics  Attention Mechanism
+ */
+
+/* e (T,S) <- q (T,A), k (S,A), v (A): v.tanh(q_i + k_j). T S A tanh, the price of this score. */
+LLM_API void llm_attention_score_forward(float *e, const float *q, const float *k, const float *v,
+                                         size_t T, size_t S, size_t A) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t n = 0; n < A; n++)
+                sum += v[n] * llm_tanh_value(q[i * A + n] + k[j * A + n]);
+            e[i * S + j] = sum;
+        }
+    }
+}
+
+/* dq, dk, dv += <- de (T,S) and forward's q, k, v; any may be NULL. The tanh t are computed again:
+ * keeping them would take T S A floats. q_i and k_j are added, so both get de_ij v (1 - t^2). */
+LLM_API void llm_attention_score_backward(float *dq, float *dk, float *dv, const float *de,
+                                          const float *q, const float *k, const float *v, size_t T,
+                                          size_t S, size_t A) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            const float g = de[i * S + j];
+            for (size_t n = 0; n < A; n++) {
+                const float t = llm_tanh_value(q[i * A + n] + k[j * A + n]);
+                const float inner = g * v[n] * (1.0f - t * t);
+                if (dq) dq[i * A + n] += inner;
+                if (dk) dk[j * A + n] += inner;
+                if (dv) dv[n] += g * t;
+            }
+        }
+    }
+}
+
+/* a (T,S), c (T,C) <- scores e (T,S), h (S,C), of which the first `length` exist: the rest is not
+ * read and gets weight 0. Nothing to read gives zeros. a may be e. */
+LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, const float *h,
+                                        size_t length, size_t T, size_t S, size_t C) {
+    LLM_ASSERT(length <= S);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < T; i++) {
+        float *ai = a + i * S, *ci = c + i * C;
+        llm_softmax_forward(ai, e + i * S, 1, length, 1.0f);
+        for (size_t j = length; j < S; j++) ai[j] = 0.0f;
+        for (size_t n = 0; n < C; n++) ci[n] = 0.0f;
+        for (size_t j = 0; j < length; j++)
+            for (size_t n = 0; n < C; n++) ci[n] += ai[j] * h[j * C + n];
+    }
+}
+
+/* de (T,S), dh (S,C) += <- dc (T,C) and forward's a, c, h, length; either may be NULL. da_ij = dc_i.h_j
+ * and its mean under a is dc_i.c_i, so the softmax needs no second pass: de_ij = a_ij dc_i.(h_j -
+ * c_i): up for what lies where the gradient wants the mean to go. */
+LLM_API void llm_attention_pool_backward(float *de, float *dh, const float *dc, const float *a,
+                                         const float *c, const float *h, size_t length, size_t T,
+                                         size_t S, size_t C) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < length; j++) {
+            const float weight = a[i * S + j];
+            double along = 0.0;
+            for (size_t n = 0; n < C; n++) {
+                along += (double)dc[i * C + n] * ((double)h[j * C + n] - (double)c[i * C + n]);
+                if (dh) dh[j * C + n] += weight * dc[i * C + n];
+            }
+            if (de) de[i * S + j] += weight * (float)along;
+        }
+    }
+}
+
+/* T queries of Cs numbers, S source states of Ch, A hidden units. w (A,Cs), u (A,Ch), v (A), b (A),
+ * or their gradients, each of which may be NULL then. */
+typedef struct {
+    size_t T, S, Cs, Ch, A;
+} llm_attention_config;
+typedef struct {
+    float *w, *u, *v, *b;
+} llm_attention_params;
+
+/* k (S,A) <- h (S,Ch): U h_j, once for a source. */
+LLM_API void llm_attention_source(float *k, const float *h, const llm_attention_params *p,
+                                  const llm_attention_config *z) {
+    llm_matmul_forward(k, h, p->u, NULL, z->S, z->Ch, z->A);
+}
+
+/* c (T,Ch), a (T,S), q (T,A) <- s (T,Cs), h (S,Ch), k: the contexts, with what backward needs. */
+LLM_API void llm_attention_forward(float *c, float *a, float *q, const float *s, const float *h,
+                                   const float *k, size_t length, const llm_attention_params *p,
+                                   const llm_attention_config *z) {
+    llm_matmul_forward(q, s, p->w, p->b, z->T, z->Cs, z->A);
+    llm_attention_score_forward(a, q, k, p->v, z->T, z->S, z->A); /* k may be anything behind */
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+}
+
+/* ds (T,Cs), dh (S,Ch), g's arrays += <- dc (T,Ch) and forward's results and arguments; any of them
+ * may be NULL. h reaches the loss twice, as what is read and through the scores. Scratch: T S +
+ * (T + S) A floats, given back. */
+LLM_API void llm_attention_backward(float *ds, float *dh, const llm_attention_params *g,
+                                    const float *dc, const float *c, const float *a, const float *q,
+                                    const float *s, const float *h, const float *k, size_t length,
+                                    const llm_attention_params *p, const llm_attention_config *z,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, A = z->A;
+    float *de = llm_arena_floats(arena, T * S);
+    float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+    for (size_t i = 0; i < T * S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+    for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, T, S, z->Ch);
+    for (size_t i = 0; i < T; i++) /* a row at a time: its first `length` scores */
+        llm_attention_score_backward(dq + i * A, dk, g->v, de + i * S, q + i * A, k, p->v, 1,
+                                     length, A);
+    llm_matmul_backward(ds, g->w, g->b, dq, s, p->w, T, z->Cs, A);
+    llm_matmul_backward(dh, g->u, NULL, dk, h, p->u, length, z->Ch, A);
+    arena->used = mark;
+}
+
+/* y (T,C) <- x (T,D), samples at (S,D) with values (S,C): attention with the score -|x - at|^2 / (2
+ * sigma^2), kernel regression. a (T,S) gets the weights. */
+LLM_API void llm_attention_nadaraya(float *y, float *a, const float *x, const float *at,
+                                    const float *value, float sigma, size_t T, size_t S, size_t D,
+                                    size_t C) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            double sum = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double gap = (double)x[i * D + d] - (double)at[j * D + d];
+                sum += gap * gap;
+            }
+            a[i * S + j] = (float)(-0.5 * sum / ((double)sigma * (double)sigma));
+        }
+    }
+    llm_attention_pool_forward(a, y, a, value, S, T, S, C);
+}
+
+/* Hard attention: one position, drawn with the probabilities a (n), which sum to 1. */
+LLM_API size_t llm_attention_hard(const float *a, size_t n, llm_rng *rng) {
+    LLM_ASSERT(n > 0);
+    float left = llm_rng_uniform(rng);
+    for (size_t j = 0; j + 1 < n; j++) {
+        if (left < a[j]) return j;
+        left -= a[j];
+    }
+    return n - 1;
+}
+
+/* de (n) += an estimate of the gradient of the expected loss: (loss - baseline) d log a_drawn / de,
+ * where the derivative is (l == drawn) - a_l. Its mean is exact whatever the baseline; near the mean
+ * loss it has the least noise. */
+LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, size_t drawn,
+                                         float loss, float baseline) {
+    for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
@@ -29559,6 +29731,148 @@ LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, siz
                 dx[r * n + i] +=
                     (float)(pow((double)pr[i], 2.0 - (double)a) * ((double)g[i] - paid / sum));
     }
+}
+
+/* @self_attn ------------------------------------------------ Self-attention
+ *
+ *     Q = X W_Q^T   K = X W_K^T   V = X W_V^T
+ *     S = c Q K^T   P = softmax of S's rows   O = P V   Y = O W_O^T          c = 1/sqrt(C)
+ *
+ * Every position of a text asks all positions, itself included, and takes a weighted mean of what
+ * they hand over. This is the form to read: one head, no mask, each matrix of the text an array of
+ * the same name, each product a call. Distance costs nothing, the last position is as near as the
+ * next; order means nothing, since permuted inputs give permuted outputs (@positional_encoding);
+ * and T^2 scores are computed and kept. Backward is the chain of products, read from the end.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", eq. 1
+ * needs   gemm matmul softmax
+ * see     @causal_attn (triangle, heads, speed), @mha (everything), @flash (no P)
+ * topics  Self-Attention
+ */
+
+/* wq, wk, wv, wo (C,C), or their gradients, each of which may be NULL then. */
+typedef struct {
+    float *wq, *wk, *wv, *wo;
+} llm_self_attn_params;
+
+/* What the backward pass needs: q, k, v, o (B,T,C) and p (B,T,T). */
+typedef struct {
+    float *q, *k, *v, *p, *o;
+} llm_self_attn_saved;
+
+/* The five arrays, from the arena. */
+LLM_API llm_self_attn_saved llm_self_attn_take(size_t B, size_t T, size_t C, llm_arena *arena) {
+    llm_self_attn_saved a;
+    a.q = llm_arena_floats(arena, B * T * C);
+    a.k = llm_arena_floats(arena, B * T * C);
+    a.v = llm_arena_floats(arena, B * T * C);
+    a.p = llm_arena_floats(arena, B * T * T);
+    a.o = llm_arena_floats(arena, B * T * C);
+    return a;
+}
+
+/* x (n) <- 0. Products add to what is there. */
+LLM_API void llm_self_attn_clear(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
+}
+
+/* y (B,T,C), *a <- x (B,T,C), w. y may not be x. */
+LLM_API void llm_self_attn_forward(float *y, const llm_self_attn_saved *a, const float *x,
+                                   const llm_self_attn_params *w, size_t B, size_t T, size_t C) {
+    const float scale = 1.0f / sqrtf((float)C);
+    llm_matmul_forward(a->q, x, w->wq, NULL, B * T, C, C);
+    llm_matmul_forward(a->k, x, w->wk, NULL, B * T, C, C);
+    llm_matmul_forward(a->v, x, w->wv, NULL, B * T, C, C);
+    llm_self_attn_clear(a->p, B * T * T);
+    llm_self_attn_clear(a->o, B * T * C);
+    for (size_t b = 0; b < B; b++) {
+        const float *q = a->q + b * T * C, *k = a->k + b * T * C, *v = a->v + b * T * C;
+        float *s = a->p + b * T * T; /* the scores become the weights in place */
+        llm_gemm(s, q, false, k, true, T, T, C);
+        for (size_t i = 0; i < T * T; i++) s[i] *= scale;
+        llm_softmax_forward(s, s, T, T, 1.0f);
+        llm_gemm(a->o + b * T * C, s, false, v, false, T, C, T);
+    }
+    llm_matmul_forward(y, a->o, w->wo, NULL, B * T, C, C);
+}
+
+/* dx (B,T,C), g's arrays += <- dy (B,T,C) and forward's a, x, w; any of them may be NULL. Scratch:
+ * 4 B T C + 2 T T floats, given back.
+ *
+ *     dO = dY W_O     dP = dO V^T    dV = P^T dO    dS_ij = P_ij (dP_ij - sum_l P_il dP_il)
+ *     dQ = c dS K     dK = c dS^T Q    dX = dQ W_Q + dK W_K + dV W_V
+ */
+LLM_API void llm_self_attn_backward(float *dx, const llm_self_attn_params *g, const float *dy,
+                                    const llm_self_attn_saved *a, const float *x,
+                                    const llm_self_attn_params *w, size_t B, size_t T, size_t C,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * C;
+    const float scale = 1.0f / sqrtf((float)C);
+    float *dq = llm_arena_floats(arena, n), *dk = llm_arena_floats(arena, n);
+    float *dv = llm_arena_floats(arena, n), *dout = llm_arena_floats(arena, n);
+    float *dp = llm_arena_floats(arena, T * T), *ds = llm_arena_floats(arena, T * T);
+    llm_self_attn_clear(dq, n);
+    llm_self_attn_clear(dk, n);
+    llm_self_attn_clear(dv, n);
+    llm_self_attn_clear(dout, n);
+    llm_matmul_backward(dout, g->wo, NULL, dy, a->o, w->wo, B * T, C, C);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = b * T * C;
+        const float *p = a->p + b * T * T;
+        llm_self_attn_clear(dp, T * T);
+        llm_self_attn_clear(ds, T * T);
+        llm_gemm(dp, dout + at, false, a->v + at, true, T, T, C);
+        llm_gemm(dv + at, p, true, dout + at, false, T, C, T);
+        llm_softmax_backward(ds, dp, p, T, T, 1.0f);
+        for (size_t i = 0; i < T * T; i++) ds[i] *= scale;
+        llm_gemm(dq + at, ds, false, a->k + at, false, T, C, T);
+        llm_gemm(dk + at, ds, true, a->q + at, false, T, C, T);
+    }
+    llm_matmul_backward(dx, g->wq, NULL, dq, x, w->wq, B * T, C, C);
+    llm_matmul_backward(dx, g->wk, NULL, dk, x, w->wk, B * T, C, C);
+    llm_matmul_backward(dx, g->wv, NULL, dv, x, w->wv, B * T, C, C);
+    arena->used = mark;
+}
+
+/* y_dot (B,T,C) <- how the output moves when x moves along x_dot (B,T,C): the product of the
+ * Jacobian and a vector, forward's a given. Each line is the derivative of a line of forward: S and
+ * O are products, so both factors move. Scratch: 4 B T C + T T floats, given back. */
+LLM_API void llm_self_attn_jvp(float *y_dot, const float *x_dot, const llm_self_attn_saved *a,
+                               const llm_self_attn_params *w, size_t B, size_t T, size_t C,
+                               llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * C;
+    const float scale = 1.0f / sqrtf((float)C);
+    float *q_dot = llm_arena_floats(arena, n), *k_dot = llm_arena_floats(arena, n);
+    float *v_dot = llm_arena_floats(arena, n), *o_dot = llm_arena_floats(arena, n);
+    float *s_dot = llm_arena_floats(arena, T * T);
+    llm_matmul_forward(q_dot, x_dot, w->wq, NULL, B * T, C, C);
+    llm_matmul_forward(k_dot, x_dot, w->wk, NULL, B * T, C, C);
+    llm_matmul_forward(v_dot, x_dot, w->wv, NULL, B * T, C, C);
+    llm_self_attn_clear(o_dot, n);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = b * T * C;
+        const float *p = a->p + b * T * T;
+        llm_self_attn_clear(s_dot, T * T);
+        llm_gemm(s_dot, q_dot + at, false, a->k + at, true, T, T, C);
+        llm_gemm(s_dot, a->q + at, false, k_dot + at, true, T, T, C);
+        for (size_t i = 0; i < T; i++) { /* p_dot_ij = p_ij (s_dot_ij - mean), in place */
+            double mean = 0.0;
+            for (size_t j = i * T; j < (i + 1) * T; j++) mean += (double)(p[j] * s_dot[j]);
+            for (size_t j = i * T; j < (i + 1) * T; j++)
+                s_dot[j] = scale * p[j] * (s_dot[j] - (float)mean);
+        }
+        llm_gemm(o_dot + at, s_dot, false, a->v + at, false, T, C, T);
+        llm_gemm(o_dot + at, p, false, v_dot + at, false, T, C, T);
+    }
+    llm_matmul_forward(y_dot, o_dot, w->wo, NULL, B * T, C, C);
+    arena->used = mark;
+}
+
+/* Additions and multiplications of the products of one forward pass: four of T C C multiply-adds,
+ * two of T T C. From T = 2 C on the scores cost more than the weights. */
+LLM_API double llm_self_attn_flops(size_t B, size_t T, size_t C) {
+    const double t = (double)T, c = (double)C;
+    return (double)B * (8.0 * t * c * c + 4.0 * t * t * c);
 }
 
 /* @causal_attn ---------------------------------------------- Causal self-attention
