@@ -30535,6 +30535,226 @@ LLM_API double llm_sinusoidal_dot(double distance, size_t C, size_t e) {
     return sum;
 }
 
+/* @relative_position ------------------------------------- Relative position: vectors for distances
+ *
+ *     s_ij = q_i.(k_j + a_r) / sqrt(D)        r = clip(j - i, -K, K)
+ *     o_i  = sum_j p_ij (v_j + b_r)           p = softmax of s
+ *
+ * What a token means to another depends on how far apart they are, not on where they stand. Shaw
+ * learns a vector a_r for keys and b_r for values for each of 2K + 1 distances, the same for all
+ * heads; beyond K all are one. Moving the whole text changes nothing.
+ *
+ * Adding a_r to every key would make a (T,T,D) array. But q_i.a_r takes 2K + 1 values for a query,
+ * whatever T is, and the values' part is sum_r w_r b_r with w_r the weight that falls on distance
+ * r. The Music Transformer has a vector for every distance up to T and computes Q A^T, a (T,T)
+ * matrix whose columns are distances; then each row has to move so that columns become keys. Rows
+ * move by one more each: pad one column, read the same numbers in rows that are one longer, skip
+ * one.
+ *
+ * source  Shaw, Uszkoreit & Vaswani 2018, "Self-Attention with Relative Position Representations",
+ *         eq. 3 to 5; Huang et al. 2018, "Music Transformer", section 3.4.1 (the skewing)
+ * needs   arena exp dense_vector logsumexp
+ * see     @relative_position_t5 @rope @alibi
+ * topics  Relative Position Encoding
+ */
+
+/* B texts, H heads, T positions, D dimensions; distances up to K either way have their own vector. */
+typedef struct {
+    size_t B, H, T, D, K;
+    bool causal;
+} llm_relative_position_config;
+
+/* The row of a and b (2K+1,D) for key j and query i: 0 is K or more back, 2K as far ahead. */
+LLM_API size_t llm_relative_position_clip(size_t i, size_t j, size_t K) {
+    if (j < i) return i - j > K ? 0 : K - (i - j);
+    return j - i > K ? 2 * K : K + (j - i);
+}
+
+/* out (B,H,T,D), att (B,H,T,T) <- q, k, v (B,H,T,D), a, b (2K+1,D), either NULL: none. att gets
+ * the weights, 0 where a causal query may not look. Scratch: B H (2K+1) floats. */
+LLM_API void llm_relative_position_shaw_forward(float *out, float *att, const float *q,
+                                                const float *k, const float *v, const float *a,
+                                                const float *b,
+                                                const llm_relative_position_config *c,
+                                                llm_arena *arena) {
+    const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * R);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++)
+        for (size_t i = 0; i < T; i++) {
+            const float *qi = q + (bh * T + i) * D;
+            float *p = att + (bh * T + i) * T, *o = out + (bh * T + i) * D, *rel = scratch + bh * R;
+            const size_t seen = c->causal ? i + 1 : T;
+            for (size_t r = 0; r < R; r++)
+                rel[r] = a ? llm_dense_vector_dot(qi, a + r * D, D) : 0.0f;
+            for (size_t j = 0; j < seen; j++)
+                p[j] = scale * (llm_dense_vector_dot(qi, k + (bh * T + j) * D, D) +
+                                rel[llm_relative_position_clip(i, j, K)]);
+            const float lse = llm_logsumexp(p, seen);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t r = 0; r < R; r++) rel[r] = 0.0f;
+            for (size_t j = 0; j < T; j++) p[j] = j < seen ? llm_expf(p[j] - lse) : 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                llm_dense_vector_axpy(o, p[j], v + (bh * T + j) * D, D);
+                rel[llm_relative_position_clip(i, j, K)] += p[j];
+            }
+            for (size_t r = 0; b && r < R; r++) llm_dense_vector_axpy(o, rel[r], b + r * D, D);
+        }
+    arena->used = mark;
+}
+
+/* dq, dk, dv as q, k, v, and da, db (2K+1,D), += <- dout and forward's att. da and db may be NULL,
+ * and must be where a and b are. Not in parallel: all heads add to da and db. Scratch: T + 2K + 1
+ * floats.
+ *
+ *     dp_ij = do_i.(v_j + b_r)    ds_ij = p_ij (dp_ij - sum_l p_il dp_il) / sqrt(D)
+ *     da_r += sum over j at distance r of ds_ij q_i          db_r likewise of p_ij do_i */
+LLM_API void llm_relative_position_shaw_backward(float *dq, float *dk, float *dv, float *da,
+                                                 float *db, const float *dout, const float *att,
+                                                 const float *q, const float *k, const float *v,
+                                                 const float *a, const float *b,
+                                                 const llm_relative_position_config *c,
+                                                 llm_arena *arena) {
+    const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *ds = llm_arena_floats(arena, T), *rel = llm_arena_floats(arena, R);
+    for (size_t row = 0; row < c->B * c->H * T; row++) {
+        const size_t i = row % T, first = row - i, seen = c->causal ? i + 1 : T;
+        const float *qi = q + row * D, *go = dout + row * D, *p = att + row * T;
+        float along = 0.0f;
+        for (size_t r = 0; r < R; r++) rel[r] = b ? llm_dense_vector_dot(go, b + r * D, D) : 0.0f;
+        for (size_t j = 0; j < seen; j++) {
+            ds[j] = llm_dense_vector_dot(go, v + (first + j) * D, D) +
+                    rel[llm_relative_position_clip(i, j, K)];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j < seen; j++) {
+            const size_t r = llm_relative_position_clip(i, j, K);
+            ds[j] = scale * p[j] * (ds[j] - along);
+            llm_dense_vector_axpy(dq + row * D, ds[j], k + (first + j) * D, D);
+            if (a) llm_dense_vector_axpy(dq + row * D, ds[j], a + r * D, D);
+            llm_dense_vector_axpy(dk + (first + j) * D, ds[j], qi, D);
+            llm_dense_vector_axpy(dv + (first + j) * D, p[j], go, D);
+            if (da) llm_dense_vector_axpy(da + r * D, ds[j], qi, D);
+            if (db) llm_dense_vector_axpy(db + r * D, p[j], go, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* The number of rel (T,T) that stands at place n of the skewed array; T T: a 0. Column T-1-d of rel
+ * is distance d back. */
+LLM_API size_t llm_relative_position_skew_from(size_t n, size_t T) {
+    const size_t padded = n + T; /* the first T numbers of the padded array are skipped */
+    const size_t row = padded / (T + 1), column = padded % (T + 1);
+    return column == 0 ? T * T : row * T + column - 1; /* column 0 is the padding */
+}
+
+/* s (T,T) <- rel (T,T): s_ij = rel_i,T-1-(i-j) for j <= i. Above the diagonal stands what the trick
+ * leaves there, numbers of the next row, which a causal mask must hide. */
+LLM_API void llm_relative_position_skew(float *s, const float *rel, size_t T) {
+    for (size_t n = 0; n < T * T; n++) {
+        const size_t from = llm_relative_position_skew_from(n, T);
+        s[n] = from < T * T ? rel[from] : 0.0f;
+    }
+}
+
+/* drel (T,T) += <- ds (T,T). */
+LLM_API void llm_relative_position_skew_backward(float *drel, const float *ds, size_t T) {
+    for (size_t n = 0; n < T * T; n++) {
+        const size_t from = llm_relative_position_skew_from(n, T);
+        if (from < T * T) drel[from] += ds[n];
+    }
+}
+
+/* @relative_position_t5 ------------------------------------- Relative position: T5's buckets
+ *
+ *     s_ij += w[bucket(j - i)][h]
+ *     bucket(d) = d                                        d < n/2
+ *               = n/2 + ln(d / (n/2)) / ln(far / (n/2)) n/2     else, rounded down, at most n - 1
+ *
+ * One learned number for each head and distance, added to the score: no vectors, no product. Near
+ * distances have a number each; farther ones share, in ranges that grow like a logarithm, and all
+ * beyond `far` are one bucket, so that a text may be longer than any of the training. An encoder
+ * splits the buckets between left and right; in a decoder what is ahead counts as distance 0, which
+ * the mask hides. T5 does not scale its scores by 1/sqrt(D), and its layers share one table.
+ *
+ * The bias depends on j - i only: of its T S numbers for a head, T + S - 1 are different.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+ *         Transformer", section 2.1; transformers' `T5Attention._relative_position_bucket`
+ * needs   arena
+ * see     @relative_position @alibi (slopes that are not learned)
+ * topics  -
+ */
+
+/* H heads, T queries at places first .. first + T - 1, S keys at 0 .. S - 1; a table of `buckets`
+ * rows; distances from `far` on share the last one. T5: 32, 128. */
+typedef struct {
+    size_t H, T, S, first, buckets, far;
+    bool both; /* directions: an encoder */
+} llm_relative_position_t5_config;
+
+/* The bucket of distance = j - i. In float, since the bucket's edges are where T5's are. */
+LLM_API size_t llm_relative_position_t5_bucket(long distance, bool both, size_t buckets,
+                                               size_t far) {
+    LLM_ASSERT(buckets >= (both ? 4u : 2u) && buckets % (both ? 4u : 2u) == 0);
+    size_t n = both ? buckets / 2 : buckets, side = both && distance > 0 ? n : 0;
+    const size_t exact = n / 2;
+    LLM_ASSERT(far > exact);
+    const size_t d = distance <= 0 ? (size_t)-distance : both ? (size_t)distance : 0;
+    if (d < exact) return side + d;
+    const float share = logf((float)d / (float)exact) / (float)log((double)far / (double)exact);
+    const size_t bucket = exact + (size_t)(share * (float)(n - exact));
+    return side + (bucket < n ? bucket : n - 1);
+}
+
+/* bucket (T+S-1) <- that of each diagonal: entry j + T - 1 - i belongs to query i and key j. */
+LLM_API void llm_relative_position_t5_diagonals(size_t *bucket,
+                                                const llm_relative_position_t5_config *c) {
+    for (size_t n = 0; n + 1 < c->T + c->S; n++)
+        bucket[n] = llm_relative_position_t5_bucket((long)n - (long)(c->T - 1) - (long)c->first,
+                                                    c->both, c->buckets, c->far);
+}
+
+/* s (B,H,T,S) += w (buckets,H). Scratch: T + S - 1 indices. */
+LLM_API void llm_relative_position_t5_forward(float *s, const float *w, size_t B,
+                                              const llm_relative_position_t5_config *c,
+                                              llm_arena *arena) {
+    const size_t H = c->H, T = c->T, S = c->S, mark = arena->used;
+    LLM_ASSERT(T > 0 && S > 0);
+    size_t *bucket = (size_t *)llm_arena_take(arena, T + S - 1, sizeof(size_t));
+    llm_relative_position_t5_diagonals(bucket, c);
+    for (size_t row = 0; row < B * H * T; row++) {
+        const size_t h = row / T % H, *at = bucket + T - 1 - row % T;
+        for (size_t j = 0; j < S; j++) s[row * S + j] += w[at[j] * H + h];
+    }
+    arena->used = mark;
+}
+
+/* dw (buckets,H) += <- ds (B,H,T,S), the gradient of the scores, which passes on as it is. Each
+ * diagonal is summed in double before it goes to its bucket: B T^2 terms meet in 32 numbers.
+ * Scratch: T + S - 1 indices and as many doubles. */
+LLM_API void llm_relative_position_t5_backward(float *dw, const float *ds, size_t B,
+                                               const llm_relative_position_t5_config *c,
+                                               llm_arena *arena) {
+    const size_t H = c->H, T = c->T, S = c->S, mark = arena->used;
+    LLM_ASSERT(T > 0 && S > 0);
+    size_t *bucket = (size_t *)llm_arena_take(arena, T + S - 1, sizeof(size_t));
+    double *sum = llm_arena_doubles(arena, T + S - 1);
+    llm_relative_position_t5_diagonals(bucket, c);
+    for (size_t h = 0; h < H; h++) {
+        for (size_t n = 0; n < T + S - 1; n++) sum[n] = 0.0;
+        for (size_t b = 0; b < B; b++)
+            for (size_t i = 0; i < T; i++)
+                for (size_t j = 0; j < S; j++)
+                    sum[j + T - 1 - i] += (double)ds[((b * H + h) * T + i) * S + j];
+        for (size_t n = 0; n < T + S - 1; n++) dw[bucket[n] * H + h] += (float)sum[n];
+    }
+    arena->used = mark;
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  *     y_a = x_a cos(t f_i) - x_b sin(t f_i)          f_i = theta^(-2i/rot), i = 0 .. rot/2 - 1
@@ -30658,6 +30878,123 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @yarn ----------------------------------------------------- YaRN, NTK-aware and Llama 3 scaling
+ *
+ *     linear   f_i' = f_i / s                                  s: how many times longer
+ *     NTK      theta' = theta s^(D/(D-2))                      f_i' = theta'^(-2i/D)
+ *     dynamic  theta' = theta (s T/L - (s-1))^(D/(D-2))        for a text of T > L
+ *     YaRN     f_i' = f_i (1 - r_i) + (f_i / s) r_i            and scores times (0.1 ln s + 1)^2
+ *
+ * A model with @rope that was trained on L positions has seen its slow pairs turn through a part of
+ * the circle only; on a longer text they reach angles that are new to it. Dividing all frequencies
+ * by s (linear) folds the long text into the known angles, but blurs the fast pairs, which tell a
+ * token from its neighbour and had nothing new to fear: they have been round many times. A larger
+ * base (NTK) divides the slowest pair by exactly s, the fastest by 1 and those between by less; and
+ * YaRN draws the line by counting turns: pairs that come round more than 32 times in L stay as they
+ * are, those with less than one turn are divided by s, with a ramp r_i between. Llama 3 does the same
+ * with a ramp over wavelengths, L/4 to L, and no factor on the scores.
+ *
+ * source  Chen et al. 2023, "Extending Context Window of Large Language Models via Positional
+ *         Interpolation"; Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large
+ *         Language Models", section 3; transformers' modeling_rope_utils (rounding, DeepSeek)
+ * needs   rope
+ * see     @rope, @absolute_position_resize, @alibi
+ * topics  YaRN / NTK-aware RoPE Scaling
+ */
+
+typedef enum {
+    LLM_YARN_NONE,
+    LLM_YARN_LINEAR,
+    LLM_YARN_NTK,
+    LLM_YARN_DYNAMIC,
+    LLM_YARN_YARN,
+    LLM_YARN_LLAMA3
+} llm_yarn_mode;
+
+typedef struct {
+    llm_yarn_mode mode;
+    size_t rot;                 /* rotated dimensions, D of the formulas */
+    double theta, factor;       /* the model's base; s */
+    double trained;             /* L: positions of the original training */
+    double length;              /* T: of this text, for DYNAMIC */
+    double fast, slow;          /* YaRN: turns in L above and below which nothing is mixed */
+    bool truncate;              /* YaRN: ends of the ramp at whole numbers */
+    double mscale, mscale_all;  /* YaRN: DeepSeek's two strengths of the factor; 0: the paper's */
+    double low_freq, high_freq; /* LLAMA3: turns in L at the two ends of its ramp */
+} llm_yarn_config;
+
+/* The papers' settings; length = trained. */
+LLM_API llm_yarn_config llm_yarn_defaults(llm_yarn_mode mode, size_t rot, double theta,
+                                          double factor, double trained) {
+    llm_yarn_config c;
+    c.mode = mode, c.rot = rot, c.theta = theta, c.factor = factor;
+    c.trained = c.length = trained;
+    c.fast = 32.0, c.slow = 1.0, c.truncate = true;
+    c.mscale = c.mscale_all = 0.0;
+    c.low_freq = 1.0, c.high_freq = 4.0;
+    return c;
+}
+
+/* The pair, counted with fractions, that turns `turns` times in the trained length: from
+ * L theta^(-2i/D) = 2 pi turns. */
+LLM_API double llm_yarn_pair(double turns, const llm_yarn_config *c) {
+    return (double)c->rot * log(c->trained / (2.0 * LLM_PI * turns)) / (2.0 * log(c->theta));
+}
+
+/* The pairs between which the share of the divided frequency rises from 0 to 1. A length
+ * in which nothing turns once has no such ramp. */
+LLM_API void llm_yarn_ramp(double *low, double *high, const llm_yarn_config *c) {
+    const double a = llm_yarn_pair(c->fast, c), b = llm_yarn_pair(c->slow, c);
+    *low = fmax(c->truncate ? floor(a) : a, 0.0);
+    *high = fmin(c->truncate ? ceil(b) : b, (double)c->rot - 1.0);
+    LLM_ASSERT(*low <= *high);
+    if (*low == *high) *high += 0.001;
+}
+
+/* inv_freq (rot/2) for @rope's tables. */
+LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
+    const double D = (double)c->rot, s = c->factor, L = c->trained;
+    LLM_ASSERT(c->rot % 2 == 0 && c->theta > 1.0 && s > 0.0 && L > 0.0);
+    double theta = c->theta, grow = 1.0, low = 0.0, high = 1.0;
+    if (c->mode == LLM_YARN_NTK) grow = s;
+    if (c->mode == LLM_YARN_DYNAMIC && c->length > L) grow = s * c->length / L - (s - 1.0);
+    if (c->mode == LLM_YARN_NTK || c->mode == LLM_YARN_DYNAMIC) {
+        LLM_ASSERT(c->rot > 2 && grow > 0.0); /* one pair is the fastest and the slowest */
+        theta *= pow(grow, D / (D - 2.0));
+    }
+    if (c->mode == LLM_YARN_YARN) llm_yarn_ramp(&low, &high, c);
+    for (size_t i = 0; i < c->rot / 2; i++) {
+        const double f = pow(theta, -2.0 * (double)i / D);
+        double slow = c->mode == LLM_YARN_LINEAR ? 1.0 : 0.0; /* share of f / s */
+        if (c->mode == LLM_YARN_YARN) slow = ((double)i - low) / (high - low);
+        if (c->mode == LLM_YARN_LLAMA3) {
+            const double turns = L * f / (2.0 * LLM_PI);
+            slow = (c->high_freq - turns) / (c->high_freq - c->low_freq);
+        }
+        slow = fmin(fmax(slow, 0.0), 1.0);
+        inv_freq[i] = (float)(f * (1.0 - slow) + f / s * slow);
+    }
+}
+
+/* What cosines and sines are multiplied by, so that scores grow by its square: weights over a long
+ * text are flatter, and a little more contrast brings the loss down. 1 in all modes but YaRN and
+ * for s <= 1. DeepSeek divides by a second factor, and scales its scores itself. */
+LLM_API double llm_yarn_attention_factor(const llm_yarn_config *c) {
+    if (c->mode != LLM_YARN_YARN || c->factor <= 1.0) return 1.0;
+    const double tenth = 0.1 * log(c->factor);
+    if (c->mscale == 0.0 || c->mscale_all == 0.0) return tenth + 1.0;
+    return (c->mscale * tenth + 1.0) / (c->mscale_all * tenth + 1.0);
+}
+
+/* cosine, sine (N,rot/2) as @rope's table, times the factor. pos (N), or NULL for 0 .. N-1. A cache
+ * whose keys were rotated by DYNAMIC at another length holds other rotations: rotate it again. */
+LLM_API void llm_yarn_table(float *cosine, float *sine, const int *pos, const float *inv_freq,
+                            size_t N, const llm_yarn_config *c) {
+    const float factor = (float)llm_yarn_attention_factor(c);
+    llm_rope_table(cosine, sine, pos, inv_freq, N, c->rot);
+    for (size_t i = 0; i < N * (c->rot / 2); i++) cosine[i] *= factor, sine[i] *= factor;
 }
 
 /* @alibi ---------------------------------------------------- ALiBi
