@@ -253,6 +253,8 @@
  *   bpe_scores               Byte pair encoding by scores
  *   unigram                  Unigram language model: segmentation
  *   unigram_lattice          All segmentations: marginals, samples
+ *   unigram_seed             Frequent substrings
+ *   unigram_train            Unigram language model: training
  *   added_tokens             Added tokens: strings that are one id
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
@@ -263,6 +265,7 @@
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
  * 12-attn                    ATTENTION AND POSITION
+ *   attention                Additive attention
  *   qkv                      Query, key and value projections
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
@@ -271,14 +274,21 @@
  *   masked_score             Masked scores and safe softmax
  *   attn_weights             Attention weights
  *   entmax                   Entmax: weights that are exactly 0
+ *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
+ *   relative_position        Relative position: vectors for distances
+ *   relative_position_t5     Relative position: T5's buckets
  *   rope                     Rotary position embedding
+ *   yarn                     YaRN, NTK-aware and Llama 3 scaling
  *   alibi                    ALiBi
  *   gqa                      Grouped-query attention
+ *   mla                      Multi-head latent attention
+ *   mla_decode               Latent attention from its latents
+ *   sliding_window           Sliding-window attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
@@ -17608,8 +17618,8 @@ LLM_API void llm_residual_scale_backward(float *dx, float *df, float *dscale, co
     }
 }
 
-/* y (N,O) <- x (N,C), f (N,O), p (O,C): x p^T + f, for a branch that changes the width; the identity
- * path becomes a projection. y may be f. Scratch: N O floats, given back. */
+/* y (N,O) <- x (N,C), f (N,O), p (O,C): x p^T + f, for a branch that changes the width; the
+ * identity path becomes a projection. y may be f. Scratch: N O floats, given back. */
 LLM_API void llm_residual_project_forward(float *y, const float *x, const float *f, const float *p,
                                           size_t N, size_t C, size_t O, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -26532,8 +26542,8 @@ LLM_API llm_pieces llm_pieces_empty(void) {
     memset(&p, 0, sizeof p);
     p.unknown = -1;
     for (size_t b = 0; b < 256; b++) p.byte_id[b] = -1;
-    p.low = INFINITY;
-    p.high = -INFINITY;
+    p.low = (double)INFINITY;
+    p.high = -(double)INFINITY;
     return p;
 }
 LLM_API void llm_pieces_free(llm_pieces *p) {
@@ -26840,10 +26850,10 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const bool fallback = llm_pieces_fallback(p);
 
-    for (size_t i = 1; i <= size; i++) best[i] = -INFINITY;
+    for (size_t i = 1; i <= size; i++) best[i] = -(double)INFINITY;
     best[0] = 0.0;
     for (size_t at = 0; at < size; at++) {
-        if (best[at] == -INFINITY) continue; /* inside a character */
+        if (best[at] == -(double)INFINITY) continue; /* inside a character */
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         for (size_t e = 0; e < edges; e++) {
             double sum = best[at] + edge[e].score;
@@ -26895,7 +26905,7 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
 /* log(e^a + e^b). */
 LLM_API double llm_unigram_lattice_add(double a, double b) {
     const double high = a > b ? a : b, low = a > b ? b : a;
-    return low == -INFINITY ? high : high + log1p(exp(low - high));
+    return low == -(double)INFINITY ? high : high + log1p(exp(low - high));
 }
 
 /* b (size + 1) as above, edge (p->trie.longest + 1) is scratch. Returns b[0]. */
@@ -26904,7 +26914,7 @@ LLM_API double llm_unigram_lattice_backward(double *b, llm_unigram_edge *edge, c
     b[size] = 0.0;
     for (size_t at = size; at-- > 0;) {
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
-        b[at] = -INFINITY;
+        b[at] = -(double)INFINITY;
         for (size_t e = 0; e < edges; e++)
             b[at] = llm_unigram_lattice_add(b[at], alpha * edge[e].score + b[edge[e].end]);
     }
@@ -26921,10 +26931,10 @@ LLM_API double llm_unigram_lattice_expect(double *count, const llm_pieces *p, co
     llm_unigram_edge *edge =
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const double total = llm_unigram_lattice_backward(b, edge, p, text, size, 1.0);
-    for (size_t i = 1; i <= size; i++) a[i] = -INFINITY;
+    for (size_t i = 1; i <= size; i++) a[i] = -(double)INFINITY;
     a[0] = 0.0;
     for (size_t at = 0; at < size; at++) {
-        if (a[at] == -INFINITY) continue;
+        if (a[at] == -(double)INFINITY) continue;
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         for (size_t e = 0; e < edges; e++) {
             const double sum = a[at] + edge[e].score;
@@ -27033,16 +27043,16 @@ LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, 
  *     sort all suffixes; substrings that occur together stand together: an interval of neighbours
  *     whose common prefix has d bytes is one substring of d bytes, its width the number of places
  *
- * A unigram vocabulary is found by pruning a much larger one, and this is the larger one: substrings
- * of the words, the most useful first by count times length. There are n^2 substrings, but only
- * those need a look that cannot be prolonged without losing a place: every shorter one in between
- * has the same count and is less use. These are the intervals of the sorted suffixes, at most 2 n
- * of them, and a stack finds all in one pass. Suffixes end with their word, and are cut off after
- * 16 characters.
+ * A unigram vocabulary is found by pruning a much larger one, and this is the larger one:
+ * substrings of the words, the most useful first by count times length. There are n^2 substrings,
+ * but only those need a look that cannot be prolonged without losing a place: every shorter one in
+ * between has the same count and is less use. These are the intervals of the sorted suffixes, at
+ * most 2 n of them, and a stack finds all in one pass. Suffixes end with their word, and are cut
+ * off after 16 characters.
  *
- * source  Manber & Myers 1993, "Suffix arrays: a new method for on-line string searches"; Abouelhoda,
- *         Kurtz & Ohlebusch 2004, "Replacing suffix trees with enhanced suffix arrays", algorithm
- *         4.4; Kudo 2018, "Subword regularization", section 3.2
+ * source  Manber & Myers 1993, "Suffix arrays: a new method for on-line string searches";
+ *         Abouelhoda, Kurtz & Ohlebusch 2004, "Replacing suffix trees with enhanced suffix arrays",
+ *         algorithm 4.4; Kudo 2018, "Subword regularization", section 3.2
  * needs   buffer unicode vocab_table heap bpe_train
  * see     @unigram_train
  * topics  -
@@ -27231,8 +27241,8 @@ LLM_API bool llm_unigram_train_single(const llm_pieces *p, size_t id) {
     return llm_unicode_decode(&code, text, size) == size;
 }
 
-/* Puts those of the pieces p into a new set that have a score which is not NaN, with that score, and
- * takes the old ones away. Piece 0 is the unknown one. */
+/* Puts those of the pieces p into a new set that have a score which is not NaN, with that score,
+ * and takes the old ones away. Piece 0 is the unknown one. */
 LLM_API bool llm_unigram_train_keep(llm_pieces *p, const double *score, llm_error *error) {
     llm_pieces kept = llm_pieces_empty();
     bool ok = true;
@@ -27318,7 +27328,7 @@ LLM_API void llm_unigram_train_loss(double *loss, const llm_pieces *p,
         const char *text = llm_vocab_table_bytes(&p->text, id, &size);
         const size_t ways = llm_unigram_lattice_best(ids, length, score, 2, p, text, size, arena);
         loss[id] = 0.0;
-        if (ways == 1) loss[id] = INFINITY;
+        if (ways == 1) loss[id] = (double)INFINITY;
         if (ways == 1 || length[0] > 1 || n[id] == 0.0) continue;
         double other = 0.0;
         for (size_t i = 0; i < length[1]; i++)
@@ -27345,7 +27355,7 @@ LLM_API bool llm_unigram_train_prune(llm_pieces *p, const llm_bpe_train_words *w
         uint64_t key; /* doubles that are not negative have the order of their bits */
         const double rest = loss[id] > 0.0 ? loss[id] : 0.0;
         memcpy(&key, &rest, sizeof key);
-        if (loss[id] < INFINITY && !llm_unigram_train_single(p, id))
+        if (loss[id] < (double)INFINITY && !llm_unigram_train_single(p, id))
             llm_heap_push(heap, &waiting, key, UINT64_MAX - id); /* of equal ones the last */
         loss[id] = llm_pieces_get(p, id).score;
     }
@@ -28620,9 +28630,9 @@ LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, cons
     }
 }
 
-/* de (T,S), dh (S,C) += <- dc (T,C) and forward's a, c, h, length; either may be NULL. da_ij = dc_i.h_j
- * and its mean under a is dc_i.c_i, so the softmax needs no second pass: de_ij = a_ij dc_i.(h_j -
- * c_i): up for what lies where the gradient wants the mean to go. */
+/* de (T,S), dh (S,C) += <- dc (T,C) and forward's a, c, h, length; either may be NULL. da_ij =
+ * dc_i.h_j and its mean under a is dc_i.c_i, so the softmax needs no second pass: de_ij = a_ij
+ * dc_i.(h_j - c_i): up for what lies where the gradient wants the mean to go. */
 LLM_API void llm_attention_pool_backward(float *de, float *dh, const float *dc, const float *a,
                                          const float *c, const float *h, size_t length, size_t T,
                                          size_t S, size_t C) {
@@ -28716,8 +28726,8 @@ LLM_API size_t llm_attention_hard(const float *a, size_t n, llm_rng *rng) {
 }
 
 /* de (n) += an estimate of the gradient of the expected loss: (loss - baseline) d log a_drawn / de,
- * where the derivative is (l == drawn) - a_l. Its mean is exact whatever the baseline; near the mean
- * loss it has the least noise. */
+ * where the derivative is (l == drawn) - a_l. Its mean is exact whatever the baseline; near the
+ * mean loss it has the least noise. */
 LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, size_t drawn,
                                          float loss, float baseline) {
     for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
@@ -30558,7 +30568,8 @@ LLM_API double llm_sinusoidal_dot(double distance, size_t C, size_t e) {
  * topics  Relative Position Encoding
  */
 
-/* B texts, H heads, T positions, D dimensions; distances up to K either way have their own vector. */
+/* B texts, H heads, T positions, D dimensions; distances up to K either way have their own
+ * vector. */
 typedef struct {
     size_t B, H, T, D, K;
     bool causal;
@@ -30682,8 +30693,9 @@ LLM_API void llm_relative_position_skew_backward(float *drel, const float *ds, s
  *
  * The bias depends on j - i only: of its T S numbers for a head, T + S - 1 are different.
  *
- * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
- *         Transformer", section 2.1; transformers' `T5Attention._relative_position_bucket`
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; transformers'
+ *         `T5Attention._relative_position_bucket`
  * needs   arena
  * see     @relative_position @alibi (slopes that are not learned)
  * topics  -
@@ -30893,8 +30905,8 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
  * token from its neighbour and had nothing new to fear: they have been round many times. A larger
  * base (NTK) divides the slowest pair by exactly s, the fastest by 1 and those between by less; and
  * YaRN draws the line by counting turns: pairs that come round more than 32 times in L stay as they
- * are, those with less than one turn are divided by s, with a ramp r_i between. Llama 3 does the same
- * with a ramp over wavelengths, L/4 to L, and no factor on the scores.
+ * are, those with less than one turn are divided by s, with a ramp r_i between. Llama 3 does the
+ * same with a ramp over wavelengths, L/4 to L, and no factor on the scores.
  *
  * source  Chen et al. 2023, "Extending Context Window of Large Language Models via Positional
  *         Interpolation"; Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large
@@ -30940,7 +30952,8 @@ LLM_API llm_yarn_config llm_yarn_defaults(llm_yarn_mode mode, size_t rot, double
 /* The pair, counted with fractions, that turns `turns` times in the trained length: from
  * L theta^(-2i/D) = 2 pi turns. */
 LLM_API double llm_yarn_pair(double turns, const llm_yarn_config *c) {
-    return (double)c->rot * log(c->trained / (2.0 * LLM_PI * turns)) / (2.0 * log(c->theta));
+    return (double)c->rot * log(c->trained / (2.0 * 3.14159265358979323846 * turns)) /
+           (2.0 * log(c->theta));
 }
 
 /* The pairs between which the share of the divided frequency rises from 0 to 1. A length
@@ -30970,7 +30983,7 @@ LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
         double slow = c->mode == LLM_YARN_LINEAR ? 1.0 : 0.0; /* share of f / s */
         if (c->mode == LLM_YARN_YARN) slow = ((double)i - low) / (high - low);
         if (c->mode == LLM_YARN_LLAMA3) {
-            const double turns = L * f / (2.0 * LLM_PI);
+            const double turns = L * f / (2.0 * 3.14159265358979323846);
             slow = (c->high_freq - turns) / (c->high_freq - c->low_freq);
         }
         slow = fmin(fmax(slow, 0.0), 1.0);
@@ -31310,7 +31323,7 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
 /* @mla ------------------------------------------------------ Multi-head latent attention
  *
  *     c_t = norm(x_t W_DKV^T)                         the latent: R numbers for all heads
- *     [k_h, v_h] = c_t W_UKV,h^T    k_h <- [k_h, rope(x_t W_KR^T)]    rotated part: one for all heads
+ *     [k_h, v_h] = c_t W_UKV,h^T   k_h <- [k_h, rope(x_t W_KR^T)]   rotated part: one for all heads
  *     q_h = norm(x_t W_DQ^T) W_UQ,h^T                 its last Dr numbers rotated
  *     o_h = softmax(q_h k_h^T / sqrt(Dn + Dr)) v_h    y_t = [o_1 .. o_H] W_O^T
  *
@@ -31694,7 +31707,8 @@ LLM_API void llm_sliding_window_ring_write(float *keys, float *values, const flo
     }
 }
 
-/* out (H,D) <- q (H,D) of token t, whose key and value have just been written. Scratch: W floats. */
+/* out (H,D) <- q (H,D) of token t, whose key and value have just been written. Scratch: W
+ * floats. */
 LLM_API void llm_sliding_window_step(float *out, const float *q, const float *keys,
                                      const float *values, size_t t,
                                      const llm_sliding_window_config *c, llm_arena *arena) {

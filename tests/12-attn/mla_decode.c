@@ -74,7 +74,8 @@ TEST(mla_decode, "what it takes from the arena is what its comment says") {
 
 TEST(mla_decode, "a rotation between W_UK and the query cannot be absorbed") {
     /* Keys W c_j rotated by their position j, and the query by t: scores depend on t - j. With W
-     * moved to the query one would have to pick one rotation for all j; the query's own is wrong. */
+     * moved to the query one would have to pick one rotation for all j; the query's own is
+     * wrong. */
     const float W[4] = {1, 0.5f, -0.3f, 2}, q[2] = {1, 0.7f}, c[2] = {0.4f, -1};
     double worst = 0.0;
     for (int j = 0; j < 4; j++) {
