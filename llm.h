@@ -32325,6 +32325,318 @@ LLM_API size_t llm_flash_io(size_t T, size_t D, size_t M) {
 /* The same for three separate steps: S = Q K^T, P = softmax(S), O = P V. */
 LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T * T; }
 
+/* @flash23 -------------------------------------------------- FlashAttention-2
+ *
+ *     for each tile i of queries:  m = -inf, l = 0, O = 0
+ *         for each tile j of keys that it sees:
+ *             S = scores(Q_i, K_j)    m' = max(m, rowmax S)    P = exp(S - m')
+ *             l = e^(m - m') l + rowsum P                      O = e^(m - m') O + P V_j
+ *         O_i = O / l                 lse_i = m + log l
+ *
+ * @flash with the loops turned around. A tile of queries stays with its sums until it is done, so O
+ * is not divided at every visit, tiles that the mask empties are not visited at all, and tiles
+ * that it leaves whole are not asked about: only those on an edge are. Different tiles of queries
+ * do not know of each other and can run anywhere. Backward, keys stay and queries come by; dQ is
+ * added to in one fixed order, so gradients are the same bits every time.
+ *
+ * Here with all that the library of that name takes: texts of different lengths behind each other
+ * (@pad), a window to either side, grouped heads, a soft cap, ALiBi's slopes. One rule for masks:
+ * query i of a text with Tq queries and Tk keys stands at i + Tk - Tq, and sees `left` keys before
+ * and `right` behind it; right = 0 is causal, with the diagonal in the lower right corner.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
+ * needs   exp gemm logsumexp causal_attn gqa
+ * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
+ * topics  FlashAttention-2 and FlashAttention-3
+ */
+
+/* B texts: q of text b are rows start_q[b] .. start_q[b+1]-1 of (N,H,D), its k and v rows start_k[b]
+ * .. of (M,Hkv,D). left, right: SIZE_MAX is no limit. cap 0: none. slope (H) or NULL: scores get
+ * -slope |distance|, after the cap. */
+typedef struct {
+    size_t B, H, Hkv, D;
+    const size_t *start_q, *start_k;
+    size_t left, right;
+    float scale, cap;
+    const float *slope;
+} llm_flash23_config;
+
+/* Causal, nothing else. start (B+1) of queries and keys alike. */
+LLM_API llm_flash23_config llm_flash23_defaults(const size_t *start, size_t B, size_t H, size_t Hkv,
+                                                size_t D) {
+    llm_flash23_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.D = D;
+    c.start_q = c.start_k = start;
+    c.left = SIZE_MAX, c.right = 0;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    c.slope = NULL;
+    return c;
+}
+
+/* Query i sees the keys first .. end-1 of Tk. */
+LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c) {
+    const size_t at = i + Tk; /* Tq more than where it stands: no number below 0 */
+    *first = c->left < at && at - c->left > Tq ? at - c->left - Tq : 0;
+    *end = c->right >= Tq + Tk ? Tk : at + c->right + 1 > Tq ? at + c->right + 1 - Tq : 0;
+    if (*end > Tk) *end = Tk;
+    if (*first > *end) *first = *end;
+}
+
+/* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
+ * keys first[r] .. end[r]-1 of the tile. */
+typedef struct {
+    size_t h, i, j, R, N, Tq, Tk;
+    const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
+    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
+    bool whole;
+} llm_flash23_tile;
+
+/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
+    bool some = false;
+    t->whole = true;
+    for (size_t r = 0; r < t->R; r++) {
+        size_t first, end;
+        llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
+        t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
+        t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
+        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        some = some || t->first[r] < t->end[r];
+    }
+    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            float *at = s + r * N + n;
+            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
+            if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
+            if (c->slope) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
+            }
+        }
+    return some;
+}
+
+/* y_r += sum_n w_rn x_n over what row r sees; and y_n += sum_r w_rn x_r. Strides ys, xs. */
+LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
+}
+LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                 const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D). A query that sees nothing: 0 and -inf. */
+LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
+                                 const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], m[TILE], l[TILE];
+        llm_flash23_tile t;
+        t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+            float *o = out + (q0 + t.i) * qs + h * D;
+            size_t least, most, unused;
+            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.q = q + (q0 + t.i) * qs + h * D;
+            for (size_t r = 0; r < t.R; r++) {
+                m[r] = -INFINITY, l[r] = 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] = 0.0f;
+            }
+            llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
+            llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
+            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + h / group * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                if (!llm_flash23_scores(s, &t, c)) continue;
+                for (size_t r = 0; r < t.R; r++) {
+                    float *p = s + r * t.N, sum = 0.0f;
+                    const size_t a = t.first[r], e = t.end[r];
+                    if (a == e) continue;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p + a, e - a));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = a; n < e; n++) p[n] = llm_expf(p[n] - max);
+                    LLM_SIMD_SUM(sum)
+                    for (size_t n = a; n < e; n++) sum += p[n];
+                    for (size_t d = 0; d < D; d++) o[r * qs + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_flash23_gather(o, qs, s, t.v, ks, &t, D);
+            }
+            for (size_t r = 0; r < t.R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] *= gain;
+                lse[(q0 + t.i + r) * c->H + h] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* @flash23_backward ----------------------------------------- FlashAttention-2, backward
+ *
+ *     for each tile j of keys, for each tile i of queries that sees it:
+ *         P = exp(S - lse)       dV_j += P^T dO_i
+ *         dS = P * (dO_i V_j^T - rowsum(dO_i * O_i))
+ *         dK_j += scale dS^T Q_i              dQ_i += scale dS K_j
+ *
+ * The weights are computed a second time from lse, the logarithm of the denominator, the one
+ * number a row that forward leaves behind. Keys and values of a tile stay, and what they gather
+ * from all queries with them; dQ is written at every visit, j ascending. On a GPU, where tiles of
+ * keys run at the same time, that order costs a lock or atomics; the library has a switch for it.
+ *
+ * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   exp causal_attn gqa flash23
+ * see     @flash (the same with the loops the other way)
+ * topics  -
+ */
+
+/* s (R,N), of llm_flash23_scores, becomes P, and ds (R,N) the gradient of Q K^T: ds on entry is
+ * dO V^T, along (R) the row sums. */
+LLM_API void llm_flash23_weights(float *s, float *ds, const float *lse, const float *along,
+                                 const llm_flash23_tile *t, const llm_flash23_config *c) {
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            const float score = s[r * t->N + n], p = llm_expf(score - lse[r * c->H]);
+            float slope = c->scale;
+            if (c->cap > 0.0f) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                const float far = (float)(query > key ? query - key : key - query);
+                const float capped = c->slope ? score + c->slope[t->h] * far : score;
+                slope *= 1.0f - capped / c->cap * (capped / c->cap);
+            }
+            s[r * t->N + n] = p;
+            ds[r * t->N + n] = slope * p * (ds[r * t->N + n] - along[r]);
+        }
+}
+
+/* dq (N,H,D), dk, dv (M,Hkv,D) += <- dout (N,H,D), forward's out, lse and inputs; any of the three
+ * may be NULL. */
+LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *dout,
+                                  const float *out, const float *lse, const float *q,
+                                  const float *k, const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        llm_flash23_tile t;
+        t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
+            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                    const size_t row = (q0 + t.i) * c->H + t.h;
+                    const float *g = dout + row * D;
+                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.q = q + row * D;
+                    if (!llm_flash23_scores(s, &t, c)) continue;
+                    if (t.whole)
+                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
+                    for (size_t r = 0; r < t.R; r++) {
+                        along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
+                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
+                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
+                    }
+                    llm_flash23_weights(s, ds, lse + row, along, &t, c);
+                    if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
+                    if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
+                    if (dv) llm_flash23_scatter(dv + at, ks, s, g, qs, &t, D);
+                }
+            }
+    }
+}
+
+/* @flash_split ---------------------------------------------- Attention in parts: flash-decoding
+ *
+ *     lse = log(e^lse_a + e^lse_b)        o = e^(lse_a - lse) o_a + e^(lse_b - lse) o_b
+ *
+ * Attention over some of the keys is a mean and the logarithm of what it was divided by, and two
+ * such pairs over different keys make the pair over both. So the keys of one query can be given
+ * to many workers, whose results are joined in any order. A decoder needs that: with one query
+ * a text there are B H tasks, too few for a GPU, and each reads a long cache. The same rule joins a
+ * shared prompt with what is a text's own, and the parts of a ring of machines.
+ *
+ * source  Dao et al. 2023, "Flash-Decoding for long-context inference"; Juravsky et al. 2024,
+ *         "Hydragen" (shared prompts); Liu, Zaharia & Abbeel 2023, "Ring Attention"
+ * needs   exp logsumexp gqa
+ * see     @flash23, @logsumexp (the sum), @memory_efficient_attn
+ * topics  -
+ */
+
+/* out (R,D), lse (R) <- themselves joined with a part (R,D), lse_part (R) over other keys. Nothing
+ * seen is out = 0, lse = -inf, the neutral element. */
+LLM_API void llm_flash_split_merge(float *out, float *lse, const float *part, const float *lse_part,
+                                   size_t R, size_t D) {
+    for (size_t r = 0; r < R; r++) {
+        const float top = fmaxf(lse[r], lse_part[r]), low = fminf(lse[r], lse_part[r]);
+        if (top == -INFINITY) continue;
+        const float sum = top + log1pf(expf(low - top));
+        const float a = expf(lse[r] - sum), b = expf(lse_part[r] - sum);
+        for (size_t d = 0; d < D; d++) out[r * D + d] = a * out[r * D + d] + b * part[r * D + d];
+        lse[r] = sum;
+    }
+}
+
+/* out (G,D), lse (G) <- q (G,D), the G query heads of a group, k, v (S,D) in `parts` parts, each on
+ * a thread of its own if there are several; S = 0 gives 0 and -inf. The last bits depend on parts,
+ * not on threads. Scratch: G S + parts G (D + 2) floats at most, given back. */
+LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, const float *k,
+                                    const float *v, size_t G, size_t S, size_t D, size_t parts,
+                                    float scale, llm_arena *arena) {
+    LLM_ASSERT(parts > 0);
+    const size_t mark = arena->used, size = (S + parts - 1) / parts;
+    float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
+    float *w = llm_arena_floats(arena, parts * G * size);
+    LLM_PARALLEL_FOR
+    for (size_t p = 0; p < parts; p++) {
+        const size_t first = p * size < S ? p * size : S;
+        const size_t n = S - first < size ? S - first : size;
+        float *op = o + p * G * D, *wp = w + p * G * size;
+        for (size_t g = 0; g < G; g++) {
+            float *wg = wp + g * size, sum = 0.0f;
+            for (size_t d = 0; d < D; d++) op[g * D + d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                wg[j] = scale * llm_gqa_dot(q + g * D, k + (first + j) * D, D);
+            const float max = llm_logsumexp_max(wg, n);
+            for (size_t j = 0; j < n; j++) wg[j] = llm_expf(wg[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < n; j++) sum += wg[j];
+            l[p * G + g] = n > 0 ? max + logf(sum) : -INFINITY;
+            for (size_t j = 0; j < n; j++) wg[j] /= sum;
+        }
+        for (size_t j = 0; j < n; j++) /* each value is read once for the group */
+            for (size_t g = 0; g < G; g++)
+                for (size_t d = 0; d < D; d++)
+                    op[g * D + d] += wp[g * size + j] * v[(first + j) * D + d];
+    }
+    for (size_t i = 0; i < G * D; i++) out[i] = 0.0f;
+    for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
+    for (size_t p = 0; p < parts; p++)
+        llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @ffn ------------------------------------------------------ Position-wise MLP
