@@ -26385,6 +26385,151 @@ LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
     return true;
 }
 
+/* @vocab ---------------------------------------------------- Vocabulary
+ *
+ *     ids: specials first, then the words by count, most frequent first, ties by their bytes
+ *     new row of an embedding = mean of the old rows
+ *
+ * A model has one row of weights for each id, so the list of ids is part of the model, fixed before
+ * training. The oldest way to make one is to count words and keep the frequent: then whatever is
+ * not in the list is one and the same unknown token, and the share of text that is known says how
+ * much the list is worth (subwords, @bpe, know everything). Later the list may change: ids are
+ * translated by their strings, and rows move along. A row for a new id starts as the mean of the
+ * old ones: its logit is then the mean logit, where a random row could win against all.
+ *
+ * source  Mikolov et al. 2013 (minimum counts); Hewitt 2021, "Initializing new word embeddings for
+ *         pretrained language models"
+ * needs   base buffer vocab_table
+ * see     @vocab_table @vocab_trie @bpe
+ * topics  Vocabulary
+ */
+
+/* Words and how often each was seen. Starts as zeros. */
+typedef struct {
+    llm_vocab_table word;
+    llm_buffer count; /* uint64_t for each id of word */
+} llm_vocab_counts;
+
+/* Frees both; empty again. */
+LLM_API void llm_vocab_counts_free(llm_vocab_counts *c) {
+    llm_vocab_table_free(&c->word);
+    llm_buffer_free(&c->count);
+}
+
+/* How often the word of that id was seen. */
+LLM_API uint64_t llm_vocab_count_of(const llm_vocab_counts *c, size_t id) {
+    uint64_t count;
+    LLM_ASSERT(id < c->count.size / sizeof count);
+    memcpy(&count, c->count.data + id * sizeof count, sizeof count);
+    return count;
+}
+
+/* Adds `times` to the count of a word. False when memory is out; nothing is counted then. */
+LLM_API bool llm_vocab_count(llm_vocab_counts *c, const char *word, size_t size, uint64_t times) {
+    const uint64_t none = 0;
+    if (!llm_buffer_reserve(&c->count, sizeof none)) return false;
+    const int id = llm_vocab_table_add(&c->word, word, size);
+    if (id < 0) return false;
+    if ((size_t)id == c->count.size / sizeof none)
+        (void)llm_buffer_put(&c->count, &none, sizeof none);
+    times += llm_vocab_count_of(c, (size_t)id);
+    memcpy(c->count.data + (size_t)id * sizeof times, &times, sizeof times);
+    return true;
+}
+
+/* Whether word a comes before word b: it was seen more often, or its bytes are smaller. */
+LLM_API bool llm_vocab_before(const llm_vocab_counts *c, size_t a, size_t b) {
+    const uint64_t m = llm_vocab_count_of(c, a), n = llm_vocab_count_of(c, b);
+    size_t size[2];
+    if (m != n) return m > n;
+    const char *s = llm_vocab_table_bytes(&c->word, a, &size[0]);
+    const char *t = llm_vocab_table_bytes(&c->word, b, &size[1]);
+    const int order = memcmp(s, t, size[0] < size[1] ? size[0] : size[1]);
+    return order < 0 || (order == 0 && size[0] < size[1]);
+}
+
+/* order (n): the ids sorted, by merging ever longer sorted stretches; scratch (n). */
+LLM_API void llm_vocab_order(size_t *order, size_t *scratch, const llm_vocab_counts *c, size_t n) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t half = 1; half < n; half *= 2) {
+        for (size_t start = 0; start < n; start += 2 * half) {
+            const size_t middle = start + half < n ? start + half : n;
+            const size_t end = middle + half < n ? middle + half : n;
+            for (size_t i = start, a = start, b = middle; i < end; i++) {
+                const bool second =
+                    a == middle || (b < end && llm_vocab_before(c, order[b], order[a]));
+                scratch[i] = order[second ? b++ : a++];
+            }
+        }
+        memcpy(order, scratch, n * sizeof *order);
+    }
+}
+
+/* v, which is empty <- the specials (strings), then the words seen min_count times or more, up to
+ * `most` ids in all. False: memory is out (v is empty again), or two specials are the same or more
+ * than `most`. A word that is spelt like a special gets no second id. */
+LLM_API bool llm_vocab_from_counts(llm_vocab_table *v, const llm_vocab_counts *c,
+                                   const char *const *special, size_t specials, uint64_t min_count,
+                                   size_t most) {
+    const size_t n = c->word.count;
+    LLM_ASSERT(v->count == 0);
+    size_t *order = (size_t *)calloc(2 * n + 1, sizeof *order);
+    bool ok = order != NULL && specials <= most;
+    for (size_t i = 0; i < specials && ok; i++)
+        ok = llm_vocab_table_add(v, special[i], strlen(special[i])) == (int)i;
+    if (ok) llm_vocab_order(order, order + n, c, n);
+    for (size_t i = 0; i < n && ok && v->count < most; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, order[i], &size);
+        if (llm_vocab_count_of(c, order[i]) < min_count) break;
+        ok = llm_vocab_table_add(v, bytes, size) >= 0;
+    }
+    free(order);
+    if (!ok) llm_vocab_table_free(v);
+    return ok;
+}
+
+/* The share of the counted words that v knows, 0 to 1; 0 if none were counted. */
+LLM_API double llm_vocab_known(const llm_vocab_table *v, const llm_vocab_counts *c) {
+    double known = 0.0, all = 0.0;
+    for (size_t id = 0; id < c->word.count; id++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, id, &size);
+        all += (double)llm_vocab_count_of(c, id);
+        if (llm_vocab_table_find(v, bytes, size) >= 0) known += (double)llm_vocab_count_of(c, id);
+    }
+    return all > 0.0 ? known / all : 0.0;
+}
+
+/* to[i] (from->count) = the id in `into` of the string that has id i in `from`, or -1; ids without
+ * a string (llm_vocab_table_skip) have none. */
+LLM_API void llm_vocab_map(int *to, const llm_vocab_table *from, const llm_vocab_table *into) {
+    for (size_t i = 0; i < from->count; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(from, i, &size);
+        to[i] = llm_vocab_table_find(from, bytes, size) == (int)i
+                    ? llm_vocab_table_find(into, bytes, size)
+                    : -1;
+    }
+}
+
+/* out (V_new,C) <- rows of w (V_old,C): row i is that of from[i], where from[i] >= 0 (of i < V_old,
+ * where from is NULL), and else the mean of all old rows. V_old > 0; out is not w. */
+LLM_API void llm_vocab_resize_rows(float *out, const float *w, const int *from, size_t V_new,
+                                   size_t V_old, size_t C) {
+    LLM_ASSERT(V_old > 0);
+    for (size_t k = 0; k < C; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < V_old; i++) sum += (double)w[i * C + k];
+        const float mean = (float)(sum / (double)V_old);
+        for (size_t i = 0; i < V_new; i++) {
+            const int old = from ? from[i] : i < V_old ? (int)i : -1;
+            LLM_ASSERT(old < 0 || (size_t)old < V_old);
+            out[i * C + k] = old >= 0 ? w[(size_t)old * C + k] : mean;
+        }
+    }
+}
+
 /* @vocab_trie ----------------------------------------------- All tokens that begin here
  *
  *     child of state s by byte c:    t = base[s] + c,    if parent[t] = s
