@@ -46,8 +46,8 @@ TEST(unigram_seed, "by hand: what cannot be prolonged, counts times characters, 
     const struct {
         const char *text;
         uint64_t count;
-    } want[15] = {{"e", 4},   {"l", 7},   {"n", 1},     {"o", 7},    {"r", 3},  {"w", 8},
-                  {"low", 7}, {"ow", 7},  {"lower", 2}, {"wer", 3},  {"ower", 2}, {"er", 3}};
+    } want[15] = {{"e", 4},   {"l", 7},  {"n", 1},     {"o", 7},   {"r", 3},    {"w", 8},
+                  {"low", 7}, {"ow", 7}, {"lower", 2}, {"wer", 3}, {"ower", 2}, {"er", 3}};
     size_t found = 0;
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < 12; k++)

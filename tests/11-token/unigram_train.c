@@ -95,7 +95,8 @@ TEST(unigram_train, "without the prior the likelihood never falls, and probabili
     llm_bpe_train_words_free(&words);
 }
 
-TEST(unigram_train, "the loss is the one with all segmentations written out; prune drops the least") {
+TEST(unigram_train,
+     "the loss is the one with all segmentations written out; prune drops the least") {
     llm_bpe_train_words words = utrain_words();
     size_t n;
     llm_pieces p = utrain_pieces(&n);
@@ -116,8 +117,8 @@ TEST(unigram_train, "the loss is the one with all segmentations written out; pru
             const int id = llm_vocab_table_find(&q.text, text, size);
             if (id < 0) gone = (double)want[k] > gone ? (double)want[k] : gone;
             if (id >= 0 && (double)want[k] < left) left = (double)want[k];
-            if (id >= 0) CHECK(llm_pieces_get(&q, (size_t)id).score ==
-                               llm_pieces_get(&p, k + 1).score);
+            if (id >= 0)
+                CHECK(llm_pieces_get(&q, (size_t)id).score == llm_pieces_get(&p, k + 1).score);
             CHECK(size > 1 || id > 0);
         }
         CHECK(gone <= left);
@@ -147,7 +148,8 @@ static double utrain_tokens(const llm_pieces *p, const llm_bpe_train_words *word
     return tokens;
 }
 
-TEST(unigram_train, "as few pieces and as likely as SentencePiece's model of the same text and size") {
+TEST(unigram_train,
+     "as few pieces and as likely as SentencePiece's model of the same text and size") {
     size_t n, shared = 0;
     const float *bytes = golden_n(&n, "trained/text");
     const char *text = utrain_bytes(bytes, n);
