@@ -27779,6 +27779,109 @@ LLM_API bool llm_unigram_train(llm_pieces *p, const llm_bpe_train_words *words, 
     return ok;
 }
 
+/* @aho_corasick --------------------------------------------- Many strings in one pass
+ *
+ *     fail(v) = the longest proper suffix of the string of v that is a state too
+ *     read c in s:  while s has no child by c and is not the root: s = fail(s);  then to the child
+ *
+ * All places where any of many strings stands in a text, each byte read once, however many strings
+ * there are. A state is the longest piece of what was just read that some string begins with; where
+ * the text does not go on like that, the failure link leads to the next shorter one, with nothing
+ * to read again. Strings that end inside a longer one are found along `out`. What a tokenizer needs
+ * is one string at a time: the leftmost, and of those that begin there the longest. A string that
+ * has been found counts only once no longer state can still begin before it, or where it does.
+ *
+ * source  Aho & Corasick 1975, "Efficient string matching: an aid to bibliographic search"
+ * needs   base vocab_table vocab_trie
+ * see     @special_tokens @wordpiece_linear
+ * topics  -
+ */
+typedef struct {
+    uint32_t fail;
+    uint32_t out;   /* the state of the longest string that ends here, or 0 */
+    uint32_t depth; /* bytes of the state's string */
+} llm_aho_corasick_state;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_vocab_trie trie;
+    llm_aho_corasick_state *state; /* (trie.cells) */
+} llm_aho_corasick;
+
+/* Back to zeros. */
+LLM_API void llm_aho_corasick_free(llm_aho_corasick *a) {
+    llm_vocab_trie_free(&a->trie);
+    free(a->state);
+    a->state = NULL;
+}
+
+/* The state behind s and a byte. */
+LLM_API uint32_t llm_aho_corasick_step(const llm_aho_corasick *a, uint32_t s, unsigned char byte) {
+    for (;; s = a->state[s].fail) {
+        const uint32_t next = llm_vocab_trie_step(&a->trie, s, byte);
+        if (next > 0 || s == 0) return next;
+    }
+}
+
+/* The automaton of all strings of the table but empty ones; what it finds has their ids. False, and
+ * zeros, when memory is out. */
+LLM_API bool llm_aho_corasick_build(llm_aho_corasick *a, const llm_vocab_table *strings) {
+    size_t head = 0, tail = 1;
+    uint32_t *queue = NULL; /* states, the shortest first */
+    memset(a, 0, sizeof *a);
+    bool ok = llm_vocab_trie_build(&a->trie, strings);
+    if (ok) a->state = (llm_aho_corasick_state *)calloc(a->trie.cells, sizeof *a->state);
+    if (ok) queue = (uint32_t *)calloc(a->trie.cells, sizeof *queue);
+    ok = ok && a->state && queue;
+    while (head < tail && ok) {
+        const uint32_t u = queue[head++];
+        for (int c = 0; c < 256; c++) {
+            const uint32_t v = llm_vocab_trie_step(&a->trie, u, (unsigned char)c);
+            if (v == 0) continue;
+            llm_aho_corasick_state *state = &a->state[v];
+            if (u > 0) state->fail = llm_aho_corasick_step(a, a->state[u].fail, (unsigned char)c);
+            state->out = a->trie.cell[v].id >= 0 ? v : a->state[state->fail].out;
+            state->depth = a->state[u].depth + 1;
+            queue[tail++] = v;
+        }
+    }
+    free(queue);
+    if (!ok) llm_aho_corasick_free(a);
+    return ok;
+}
+
+/* count[id] += how often the string stands in text, overlapping places included. */
+LLM_API void llm_aho_corasick_count(size_t *count, const llm_aho_corasick *a, const char *text,
+                                    size_t size) {
+    uint32_t s = 0;
+    for (size_t i = 0; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        for (uint32_t o = a->state[s].out; o > 0; o = a->state[a->state[o].fail].out)
+            count[a->trie.cell[o].id]++;
+    }
+}
+
+/* The string in text that begins first from `from` on, of several the longest: its id and place;
+ * -1 where there is none. Reads on behind it by less than the longest string. */
+LLM_API int llm_aho_corasick_find(const llm_aho_corasick *a, const char *text, size_t size,
+                                  size_t from, size_t *start, size_t *length) {
+    uint32_t s = 0;
+    int found = -1;
+    for (size_t i = from; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        /* what is still open begins at i + 1 - depth: behind the one found, so that is the first */
+        if (found >= 0 && i + 1 - a->state[s].depth > *start) break;
+        const uint32_t o = a->state[s].out;
+        if (o == 0) continue;
+        const size_t begin = i + 1 - a->state[o].depth;
+        if (found >= 0 && begin > *start) continue;
+        *start = begin;
+        *length = a->state[o].depth;
+        found = a->trie.cell[o].id;
+    }
+    return found;
+}
+
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
  *
  *     the leftmost added token in the text, of several there the longest; then on behind it
@@ -27799,6 +27902,7 @@ typedef struct {
     size_t start, size; /* in text */
     bool special;       /* a control token */
     bool normalized;    /* looked for after the others, in what they leave (Hugging Face) */
+    bool single_word, lstrip, rstrip; /* where it counts: for @special_tokens; here not looked at */
 } llm_added_tokens_one;
 
 typedef struct {
@@ -27831,8 +27935,20 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_get(const llm_added_tokens 
 LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text, size_t size,
                                   bool special, bool normalized) {
     LLM_ASSERT(size > 0);
-    const llm_added_tokens_one one = {id, a->text.size, size, special, normalized};
+    const llm_added_tokens_one one = {id,    a->text.size, size,  special, normalized,
+                                      false, false,        false};
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
+}
+
+/* Sets the flags of the token that was added last, which are false at first. */
+LLM_API void llm_added_tokens_flags(llm_added_tokens *a, bool single_word, bool lstrip,
+                                    bool rstrip) {
+    const size_t count = llm_added_tokens_count(a);
+    LLM_ASSERT(count > 0);
+    llm_added_tokens_one *one = (llm_added_tokens_one *)(void *)a->list.data + count - 1;
+    one->single_word = single_word;
+    one->lstrip = lstrip;
+    one->rstrip = rstrip;
 }
 
 /* The id of the token with that text, or -1. */
@@ -27872,6 +27988,184 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
         *at += one ? one->size : 1;
     }
     return NULL;
+}
+
+/* @special_tokens ------------------------------------------- Special tokens
+ *
+ *     "Hi <|im_end|>"  ->  "Hi " as text, then the id of <|im_end|>: if the caller allows it
+ *     otherwise          the whole as text, or an error
+ *
+ * Control tokens steer a model: here the document ends, here the assistant speaks. A text from
+ * outside can spell them, so the caller says what a spelling may do, in tiktoken's three ways: an
+ * allowed token becomes its id, a disallowed one is an error, and what is neither is text like any
+ * other. Hugging Face's flags say where an added token counts: single_word only where no letter,
+ * mark, number or underscore touches it; lstrip and rstrip take the white space around it along.
+ * The tokens are those of @added_tokens, found by one automaton instead of one comparison each.
+ *
+ * source  tiktoken, Encoding.encode; Hugging Face tokenizers, AddedToken and AddedVocabulary
+ * needs   error buffer unicode vocab_table aho_corasick added_tokens
+ * see     @tokenizer
+ * topics  Special Tokens
+ */
+typedef enum {
+    LLM_SPECIAL_TOKENS_END,    /* GPT-2 */
+    LLM_SPECIAL_TOKENS_CHATML, /* Qwen and others */
+    LLM_SPECIAL_TOKENS_LLAMA3,
+    LLM_SPECIAL_TOKENS_FIM /* fill in the middle */
+} llm_special_tokens_set;
+
+/* The name of token k of a set in common use, or NULL behind the last one. */
+LLM_API const char *llm_special_tokens_name(llm_special_tokens_set set, size_t k) {
+    static const char *const name[4][6] = {{"<|endoftext|>"},
+                                           {"<|im_start|>", "<|im_end|>"},
+                                           {"<|begin_of_text|>", "<|end_of_text|>",
+                                            "<|start_header_id|>", "<|end_header_id|>",
+                                            "<|eot_id|>"},
+                                           {"<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"}};
+    return k < 6 ? name[set][k] : NULL;
+}
+
+/* The tokens of a list, ready for search: those that are not normalized, and those that are. It
+ * starts as zeros. */
+typedef struct {
+    const llm_added_tokens *added;
+    llm_aho_corasick search[2];
+    llm_buffer index[2]; /* of size_t: the place in the list by the id of search */
+} llm_special_tokens;
+
+/* Back to zeros; the list stays. */
+LLM_API void llm_special_tokens_free(llm_special_tokens *s) {
+    for (size_t k = 0; k < 2; k++) {
+        llm_aho_corasick_free(&s->search[k]);
+        llm_buffer_free(&s->index[k]);
+    }
+    s->added = NULL;
+}
+
+/* For the list as it is, which must stay. Of equal texts the first counts. */
+LLM_API bool llm_special_tokens_build(llm_special_tokens *s, const llm_added_tokens *added,
+                                      llm_error *error) {
+    memset(s, 0, sizeof *s);
+    s->added = added;
+    bool ok = true;
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        llm_vocab_table table = llm_vocab_table_empty();
+        for (size_t i = 0; i < llm_added_tokens_count(added) && ok; i++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, i, &text);
+            if (one->normalized != (normalized > 0)) continue;
+            const size_t known = table.count;
+            ok = llm_vocab_table_add(&table, text, one->size) >= 0;
+            if (table.count > known) ok = llm_buffer_put(&s->index[normalized], &i, sizeof i);
+        }
+        ok = ok && llm_aho_corasick_build(&s->search[normalized], &table);
+        llm_vocab_table_free(&table);
+    }
+    if (!ok) llm_special_tokens_free(s);
+    return ok || llm_fail(error, "special tokens: out of memory");
+}
+
+/* The length of the character that ends at `at`, 0 at the start of text; *kind gets its class, and
+ * OTHER at the start. The underscore is a LETTER here. */
+LLM_API size_t llm_special_tokens_before(llm_unicode_kind *kind, const char *text, size_t at) {
+    uint32_t code;
+    *kind = LLM_UNICODE_OTHER;
+    for (size_t length = at < 4 ? at : 4; length > 0; length--) {
+        if (llm_unicode_decode(&code, text + at - length, length) != length) continue;
+        *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+        return length;
+    }
+    return 0;
+}
+
+/* The same for the character that begins at `at`. */
+LLM_API size_t llm_special_tokens_behind(llm_unicode_kind *kind, const char *text, size_t size,
+                                         size_t at) {
+    uint32_t code = 0;
+    const size_t length = at < size ? llm_unicode_decode(&code, text + at, size - at) : 0;
+    *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+    return length;
+}
+
+typedef struct {
+    const llm_added_tokens_one *one;
+    size_t start, end; /* in the text, with the white space that it takes along */
+} llm_special_tokens_span;
+
+/* The first token in text from `from` on, which is where the last one ended. allowed (tokens of the
+ * list): one that is not is passed over, with all of its characters if hides (Hugging Face), with
+ * its first one otherwise (tiktoken). NULL: all are. */
+LLM_API bool llm_special_tokens_next(llm_special_tokens_span *span, const llm_special_tokens *s,
+                                     const char *text, size_t size, size_t from, bool normalized,
+                                     const bool *allowed, bool hides) {
+    const unsigned word = 1u << LLM_UNICODE_NUMBER | 1u << LLM_UNICODE_MARK |
+                          7u << LLM_UNICODE_UPPER; /* and LOWER and LETTER */
+    size_t at = from, start = 0, length = 0;
+    for (int k; (k = llm_aho_corasick_find(&s->search[normalized], text, size, at, &start,
+                                           &length)) >= 0;) {
+        const char *spelt;
+        const size_t i = ((const size_t *)(const void *)s->index[normalized].data)[k];
+        llm_unicode_kind before, behind;
+        span->one = llm_added_tokens_get(s->added, i, &spelt);
+        span->start = start;
+        span->end = start + length;
+        if (allowed && !allowed[i]) {
+            at = start + (hides ? length : 1);
+            continue;
+        }
+        llm_special_tokens_before(&before, text, start);
+        llm_special_tokens_behind(&behind, text, size, span->end);
+        at = span->end;
+        if (span->one->single_word && ((word >> before & 1u) || (word >> behind & 1u))) continue;
+        for (size_t n = 0; span->one->lstrip && span->start > from; span->start -= n) {
+            n = llm_special_tokens_before(&before, text, span->start);
+            if (before != LLM_UNICODE_SPACE || n > span->start - from) break;
+        }
+        for (size_t n = 0; span->one->rstrip && span->end < size; span->end += n) {
+            n = llm_special_tokens_behind(&behind, text, size, span->end);
+            if (behind != LLM_UNICODE_SPACE) break;
+        }
+        return true;
+    }
+    return false;
+}
+
+/* Whether text spells no disallowed token, anywhere; else the error names one. disallowed (tokens
+ * of the list). */
+LLM_API bool llm_special_tokens_check(const llm_special_tokens *s, const char *text, size_t size,
+                                      const bool *disallowed, llm_error *error) {
+    const size_t n = llm_added_tokens_count(s->added);
+    size_t *count = (size_t *)calloc(n + 1, sizeof *count);
+    bool ok = count || llm_fail(error, "special tokens: out of memory");
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        const size_t *index = (const size_t *)(const void *)s->index[normalized].data;
+        memset(count, 0, n * sizeof *count);
+        llm_aho_corasick_count(count, &s->search[normalized], text, size);
+        for (size_t k = 0; k < s->index[normalized].size / sizeof *index && ok; k++) {
+            const char *spelt;
+            const llm_added_tokens_one *one = llm_added_tokens_get(s->added, index[k], &spelt);
+            ok = count[k] == 0 || !disallowed[index[k]] ||
+                 llm_fail(error, "the text spells the special token %.*s: it is not allowed",
+                          (int)(one->size < 64 ? one->size : 64), spelt);
+        }
+    }
+    free(count);
+    return ok;
+}
+
+/* Takes the control tokens out of ids (count); returns how many are left. */
+LLM_API size_t llm_special_tokens_skip(int *ids, size_t count, const llm_added_tokens *added) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool control = false;
+        for (size_t k = 0; k < llm_added_tokens_count(added) && !control; k++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, k, &text);
+            control = one->special && one->id == ids[i];
+        }
+        if (!control) ids[kept++] = ids[i];
+    }
+    return kept;
 }
 
 /* @tokenizer_text ------------------------------------------- Text to ids
