@@ -26413,6 +26413,291 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
     return ok;
 }
 
+/* @tokenizer_ranks ------------------------------------------ Rank files of tiktoken
+ *
+ *     IA== 220            the bytes in base 64, a space, the rank: here one space is token 220
+ *     IHRoZQ== 262        " the"
+ *
+ * OpenAI's tokenizers (and Llama 3's own file) list tokens with their ranks and no merges: two
+ * neighbours merge when their join is a token, the join of lowest rank first. The merges are still
+ * there. A token was made from two others at the end of all merges of lower rank, so to encode its
+ * bytes with the tokens before it gives just those two: one line of code turns ranks into merges,
+ * and the rest is @bpe. A file whose tokens do not come about so is refused, for its ids could
+ * differ. What is easily got wrong: a pre-token that is a token is taken whole at once. The pattern
+ * and the control tokens are not in the file: they belong to the name of the encoding.
+ *
+ * source  OpenAI, tiktoken (load.py; _byte_pair_merge in lib.rs)
+ * needs   error arena buffer vocab_table bpe tokenizer_text
+ * see     @pre_tokenize (the patterns), @special_tokens, @tokenizer
+ * topics  -
+ */
+
+/* Appends the bytes that base 64 spells, with its padding. False when memory is out (*bad is then
+ * size) or it is none. */
+LLM_API bool llm_tokenizer_ranks_base64(llm_buffer *out, size_t *bad, const char *text,
+                                        size_t size) {
+    *bad = 0;
+    if (size % 4 != 0) return false;
+    size_t pads = 0;
+    while (pads < 2 && pads < size && text[size - 1 - pads] == '=') pads++;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        const bool pad = i + pads >= size;
+        const int value = pad                    ? 0
+                          : c >= 'A' && c <= 'Z' ? c - 'A'
+                          : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                          : c >= '0' && c <= '9' ? c - '0' + 52
+                          : c == '+'             ? 62
+                          : c == '/'             ? 63
+                                                 : -1;
+        if (value < 0) return false;
+        bits = bits << 6 | (uint32_t)value;
+        if (i % 4 != 3) continue;
+        const char three[3] = {(char)(unsigned char)(bits >> 16 & 255),
+                               (char)(unsigned char)(bits >> 8 & 255),
+                               (char)(unsigned char)(bits & 255)};
+        const size_t most = i + 1 == size ? 3 - pads : 3;
+        *bad = size;
+        if (!llm_buffer_put(out, three, most)) return false;
+        *bad = 0;
+    }
+    return pads == 0 || (bits & (pads == 1 ? 0xFFu : 0xFFFFu)) == 0; /* one spelling each */
+}
+
+/* The whole number below `limit` that all of text spells, or SIZE_MAX. */
+LLM_API size_t llm_tokenizer_ranks_number(const char *text, size_t size, size_t limit) {
+    size_t n = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] < '0' || text[i] > '9') return SIZE_MAX;
+        n = 10 * n + (size_t)(text[i] - '0');
+        if (n >= limit) return SIZE_MAX;
+    }
+    return size > 0 ? n : SIZE_MAX;
+}
+
+/* line_of (limit): for each rank where its line begins, plus 1, or 0. *count: of ranks, with
+ * gaps. */
+LLM_API bool llm_tokenizer_ranks_lines(size_t *line_of, size_t *count, size_t limit,
+                                       const char *text, size_t size, llm_error *error) {
+    *count = 0;
+    for (size_t at = 0, line = 1; at < size; line++) {
+        const char *start = text + at, *end = (const char *)memchr(start, '\n', size - at);
+        const size_t n = end ? (size_t)(end - start) : size - at;
+        const char *space = (const char *)memchr(start, ' ', n);
+        size_t rank = SIZE_MAX;
+        if (space) {
+            const size_t digits = n - (size_t)(space + 1 - start);
+            rank = llm_tokenizer_ranks_number(
+                space + 1, digits > 0 && start[n - 1] == '\r' ? digits - 1 : digits, limit);
+        }
+        if (n > 0 && rank == SIZE_MAX)
+            return llm_fail(error, "ranks, line %zu: expected base 64, a space, a rank below %zu",
+                            line, limit);
+        if (n > 0 && line_of[rank] > 0)
+            return llm_fail(error, "ranks, line %zu: rank %zu is there twice", line, rank);
+        if (n > 0) line_of[rank] = at + 1;
+        if (n > 0 && rank >= *count) *count = rank + 1;
+        at += n + 1;
+    }
+    return true;
+}
+
+/* Gives the next id the token of the line at text, or none where that is NULL. */
+LLM_API bool llm_tokenizer_ranks_put(llm_bpe *bpe, const char *text, size_t size,
+                                     llm_error *error) {
+    const size_t id = bpe->token.count;
+    if (!text)
+        return llm_vocab_table_skip(&bpe->token) || llm_fail(error, "ranks: out of memory");
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad;
+    const bool spelt = llm_tokenizer_ranks_base64(&bytes, &bad, text, size);
+    const int got =
+        spelt && bytes.size > 0 ? llm_vocab_table_add(&bpe->token, bytes.data, bytes.size) : -1;
+    const bool ok = got == (int)id;
+    if (ok && bytes.size == 1) bpe->byte_id[(unsigned char)bytes.data[0]] = got;
+    if (!ok)
+        llm_fail(error, "ranks, rank %zu, \"%.*s\": %s", id, size < 60 ? (int)size : 60, text,
+                 got >= 0                                              ? "is there twice"
+                 : (spelt && bytes.size > 0) || (!spelt && bad == size) ? "out of memory"
+                                                                        : "is no token in base 64");
+    llm_buffer_free(&bytes);
+    return ok;
+}
+
+/* Finds the merge of each token of two or more bytes, in order of rank. */
+LLM_API bool llm_tokenizer_ranks_merge(llm_bpe *bpe, llm_error *error) {
+    size_t longest = 0, size;
+    for (size_t id = 0; id < bpe->token.count; id++) {
+        llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size > longest) longest = size;
+    }
+    llm_arena arena;
+    int *ids = (int *)malloc((longest + 1) * sizeof *ids);
+    const bool room = ids && llm_arena_create(&arena, llm_bpe_scratch(longest));
+    bool ok = room;
+    for (size_t id = 0; id < bpe->token.count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size < 2) continue;
+        const size_t parts = llm_bpe_encode(ids, bpe, bytes, size, 0.0f, NULL, &arena);
+        if (parts != 2)
+            ok = llm_fail(error, "ranks, rank %zu: %zu tokens of lower rank make it, expected 2",
+                          id, parts);
+        else if (llm_bpe_add(bpe, ids[0], ids[1]) < 0)
+            ok = llm_fail(error, "ranks: out of memory");
+    }
+    if (!room) llm_fail(error, "ranks: out of memory");
+    if (room) llm_arena_destroy(&arena);
+    free(ids);
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the text of a rank file; t->pattern is the
+ * caller's. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t size,
+                                      llm_error *error) {
+    size_t lines = 1;
+    for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
+    const size_t limit = 2 * lines + 1024; /* gaps are few */
+    size_t *line_of = (size_t *)calloc(limit, sizeof *line_of);
+    if (!line_of) return llm_fail(error, "ranks: out of memory");
+    size_t count;
+    bool ok = llm_tokenizer_ranks_lines(line_of, &count, limit, text, size, error);
+    for (size_t rank = 0; rank < count && ok; rank++) {
+        const char *start = line_of[rank] > 0 ? text + line_of[rank] - 1 : NULL;
+        const size_t left = start ? size - (line_of[rank] - 1) : 0;
+        const char *space = start ? (const char *)memchr(start, ' ', left) : NULL;
+        ok = llm_tokenizer_ranks_put(&t->bpe, start, space ? (size_t)(space - start) : 0, error);
+    }
+    free(line_of);
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "ranks: byte 0x%02x has no rank", b);
+    t->ignore_merges = true;
+    if (ok) t->vocab = count;
+    return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
+}
+
+/* @protobuf ------------------------------------------------- Protocol buffers, read
+ *
+ *     message = field, field, ...        field = varint(8 number + wire), value
+ *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
+ *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
+ *
+ * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
+ * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
+ * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
+ * the fields, takes those it knows and passes over all others, which is how old programs read new
+ * files. Hostile ones lie about lengths, and hold varints that never end.
+ *
+ * source  Google, Protocol Buffers, "Encoding"
+ * needs   error
+ * see     @sentencepiece
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *data; /* of the message; stays the caller's */
+    size_t size, at;
+    const char *name; /* for the sentence of an error */
+    bool broken;
+} llm_protobuf;
+
+typedef enum {
+    LLM_PROTOBUF_VARINT = 0,
+    LLM_PROTOBUF_64 = 1,
+    LLM_PROTOBUF_BYTES = 2,
+    LLM_PROTOBUF_32 = 5
+} llm_protobuf_wire;
+
+typedef struct {
+    uint32_t number;
+    llm_protobuf_wire wire;
+    uint64_t value;            /* but for BYTES */
+    const unsigned char *data; /* (size) of BYTES */
+    size_t size;
+} llm_protobuf_field;
+
+LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
+    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
+    return p;
+}
+
+/* Says where the message is broken. Always false. */
+LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
+    p->broken = true;
+    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
+}
+
+/* *value <- the varint at p->at, of ten bytes at most. */
+LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
+    const size_t start = p->at;
+    *value = 0;
+    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
+        const uint64_t byte = p->data[p->at++];
+        if (shift == 63 && byte > 1) break; /* above 2^64 */
+        *value |= (byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
+}
+
+/* *value <- the next `bytes` bytes as a number. */
+LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
+                                llm_error *error) {
+    if (p->size - p->at < bytes)
+        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
+    *value = 0;
+    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
+    return true;
+}
+
+/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
+LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
+    uint64_t key, length;
+    const size_t start = p->at;
+    memset(f, 0, sizeof *f);
+    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
+    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
+        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
+    f->number = (uint32_t)(key >> 3);
+    f->wire = (llm_protobuf_wire)(key & 7);
+    switch (f->wire) {
+    case LLM_PROTOBUF_VARINT: return llm_protobuf_varint(p, &f->value, error);
+    case LLM_PROTOBUF_64: return llm_protobuf_fixed(p, &f->value, 8, error);
+    case LLM_PROTOBUF_32: return llm_protobuf_fixed(p, &f->value, 4, error);
+    case LLM_PROTOBUF_BYTES:
+        if (!llm_protobuf_varint(p, &length, error)) return false;
+        if (length > p->size - p->at)
+            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
+        f->data = p->data + p->at;
+        f->size = (size_t)length;
+        p->at += f->size;
+        return true;
+    }
+    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
+}
+
+/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
+LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
+    const uint32_t bits = (uint32_t)f->value;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
+    double x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
+    int64_t x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
+    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
+    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
+}
+
 /* @tokenizer ------------------------------------------------ Tokenizer
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
