@@ -251,16 +251,26 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer                Tokenizer
+ *   bos                      Beginning-of-sequence token
+ *   eos                      End-of-sequence and stop conditions
+ *   pad                      Padding token
  * 12-attn                    ATTENTION AND POSITION
  *   qkv                      Query, key and value projections
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
  *   attn_mask                Attention masks
  *   causal_mask              Causal mask
+ *   masked_score             Masked scores and safe softmax
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
+ *   absolute_position        Learned absolute position table
+ *   absolute_position_resize A position table of another size
+ *   sinusoidal               Sinusoidal encoding
  *   rope                     Rotary position embedding
  *   gqa                      Grouped-query attention
+ *   linear_attn              Linear attention
+ *   linear_attn_favor        Positive random features
+ *   linear_attn_delta        The delta rule as attention
  *   flash                    FlashAttention
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
@@ -5364,7 +5374,8 @@ LLM_API double llm_special_inverse_gamma(double a, double p) {
  * full precision, unless it is NULL. The start is I < (x/y)^a / (a B(a,b)); above the median a and
  * b change places. */
 LLM_API double llm_special_inverse_beta(double *y, double a, double b, double p) {
-    const bool inside = p > 0.0 && p<1.0, swap = p> 0.5;
+    const bool inside = p > 0.0 && p < 1.0;
+    const bool swap = p > 0.5;
     const double l = swap ? -log1p(-p) : -log(p), c = swap ? b : a, d = swap ? a : b;
     double t = p == 0.0 || p == 1.0 ? -(double)INFINITY : (double)NAN; /* log(x/y) */
     if (inside)
@@ -5772,16 +5783,16 @@ LLM_API double llm_categorical_logpmf(const llm_categorical_law *law, double k) 
     if (!(k >= 0.0 && k <= 1e15) || k != floor(k)) return k != k ? k : never;
     switch (law->kind) {
     case LLM_CATEGORICAL_BINOMIAL:
-        if (k > n || (p == 0.0 && k > 0.0) || (p == 1.0 && k < n)) return never;
-        if (k == 0.0 || k == n) /* 0 log 0 is 0 */
-            return (k > 0.0 ? k * log(p) : 0.0) + (k < n ? (n - k) * log1p(-p) : 0.0);
+        if (k > n) return never;
+        if (k == n) return n > 0.0 ? n * log(p) : 0.0;
+        if (k == 0.0) return n * log1p(-p);
         return llm_special_beta_front(k, n - k, p, q) + log(n / k / (n - k));
     case LLM_CATEGORICAL_POISSON:
         if (k == 0.0) return -n;
-        return n == 0.0 ? never : llm_special_gamma_front(k, n) - log(k);
+        return llm_special_gamma_front(k, n) - log(k);
     case LLM_CATEGORICAL_NEGATIVE:
         if (k == 0.0) return n * log(p);
-        return p == 1.0 ? never : llm_special_beta_front(n, k, p, q) - log(k);
+        return llm_special_beta_front(n, k, p, q) - log(k);
     default:
         if (k < 1.0) return never;
         return log(p) + (k > 1.0 ? (k - 1.0) * log1p(-p) : 0.0);
@@ -6217,9 +6228,9 @@ LLM_API double llm_conditional_gtest(double *G, const double *count, size_t X, s
 LLM_API void llm_conditional_counts(float *p, const int *tokens, size_t n, size_t V, float alpha) {
     for (size_t i = 0; i < V * V; i++) p[i] = alpha;
     for (size_t t = 0; t + 1 < n; t++) {
-        LLM_ASSERT(tokens[t] >= 0 && (size_t)tokens[t] < V && tokens[t + 1] >= 0 &&
-                   (size_t)tokens[t + 1] < V);
-        p[(size_t)tokens[t] * V + (size_t)tokens[t + 1]] += 1.0f;
+        const size_t i = (size_t)tokens[t], j = (size_t)tokens[t + 1]; /* a negative id is huge */
+        LLM_ASSERT(i < V && j < V);
+        p[i * V + j] += 1.0f;
     }
     for (size_t i = 0; i < V; i++) {
         double sum = 0.0;
@@ -6677,8 +6688,7 @@ LLM_API bool llm_mle_fit(llm_distribution *d, int kind, const float *x, size_t n
     double sum = 0.0, spread = 0.0;
     llm_argsort(order, x, n);
     d->kind = kind;
-    d->a = d->b = d->loc = 0.0;
-    d->scale = 0.0;
+    d->a = d->b = d->loc = d->scale = 0.0;
     if (n == 0) return false;
     const double min = (double)x[order[0]], max = (double)x[order[n - 1]];
     const double median = 0.5 * ((double)x[order[(n - 1) / 2]] + (double)x[order[n / 2]]);
@@ -6789,8 +6799,8 @@ LLM_API void llm_mle_ridge(double u[2], int family, const float *x, const bool *
  * then there is none inside, as for equal values or underdispersed counts. */
 LLM_API double llm_mle_newton(double theta[2], double se[2], int family, const float *x,
                               const bool *event, size_t n) {
-    double u[2], g[2], h[3], next[2], g2[2], h2[3];
-    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(log(theta[i]), -10.0), 10.0);
+    double u[2] = {log(theta[0]), log(theta[1])}, g[2], h[3], next[2], g2[2], h2[3];
+    for (size_t i = 0; i < 2; i++) u[i] = fmin(fmax(u[i], -10.0), 10.0);
     llm_mle_ridge(u, family, x, event, n);
     double l = llm_mle_eval(g, h, u, family, x, event, n);
     for (size_t k = 0; k < 100; k++) {
@@ -7389,8 +7399,7 @@ LLM_API void llm_entropy_logits_forward(float *h, float *lse, const float *z, si
             sum += e;
             mean += e * (double)(zn[i] - max);
         }
-        const double entropy = sum == 0.0 ? 0.0 : log(sum) - mean / sum;
-        h[n] = entropy < 0.0 ? 0.0f : (float)entropy; /* rounding; NaN stays NaN */
+        h[n] = sum == 0.0 ? 0.0f : (float)(log(sum) - mean / sum); /* sum >= 1, mean <= 0 */
         if (lse) lse[n] = sum == 0.0 ? -INFINITY : max + (float)log(sum);
     }
 }
@@ -7908,8 +7917,8 @@ LLM_API void llm_f_divergence_logits(float *d, float *dz, const float *dd, const
             for (size_t i = 0; i < V; i++) {
                 if (q[i] == 0.0f) continue; /* no slope is left to push with */
                 const double t = (double)pn[i] / (double)q[i];
-                const double f = t > 0.0 ? llm_f_divergence_f(&slope, kind, t, a) : at_zero;
-                const double g = t > 0.0 ? f - t * slope : at_zero;
+                double g = at_zero;
+                if (t > 0.0) g = llm_f_divergence_f(&slope, kind, t, a), g -= t * slope;
                 if (pass == 0)
                     mean += (double)q[i] * g;
                 else
@@ -8510,8 +8519,7 @@ LLM_API void llm_fisher_info_empirical(double *F, const float *p, const float *x
                                        size_t n, size_t K, size_t D, float *s) {
     for (size_t i = 0; i < K * D * K * D; i++) F[i] = 0.0;
     for (size_t i = 0; i < n; i++) {
-        LLM_ASSERT(label[i] >= 0);
-        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D);
+        llm_fisher_info_score(s, p + i * K, x + i * D, (size_t)label[i], K, D); /* -1 is huge */
         llm_fisher_info_accumulate(F, s, 1, K * D, 1.0 / (double)n);
     }
 }
@@ -9549,7 +9557,7 @@ LLM_API void llm_supervised_standardize_fit(float *mean, float *scale, const flo
             if (!isnan(off)) sum_sq += off * off;
         }
         mean[j] = (float)center;
-        scale[j] = count > 0.0 ? (float)sqrt(sum_sq / count) : 1.0f;
+        scale[j] = (float)sqrt(sum_sq / count); /* NaN where nothing is known */
         /* a constant column differs from its rounded mean by less than this */
         if (!(scale[j] > FLT_EPSILON * fabsf(mean[j]))) scale[j] = 1.0f;
     }
@@ -9574,7 +9582,7 @@ LLM_API float llm_supervised_mean(const float *y, size_t n) {
     return (float)(sum / (double)n);
 }
 LLM_API int llm_supervised_majority(const int *label, size_t n, size_t K, llm_arena *arena) {
-    LLM_ASSERT(n > 0 && K > 0);
+    LLM_ASSERT(n > 0);
     const size_t mark = arena->used;
     size_t *count = (size_t *)llm_arena_take(arena, K, sizeof(size_t)), best = 0;
     for (size_t k = 0; k < K; k++) count[k] = 0;
@@ -17657,69 +17665,108 @@ LLM_API void llm_residual_unravel(float *y, float *length, const float *x, const
  *
  * source  Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from
  *         overfitting", section 9.1; Klambauer et al. 2017, "Self-normalizing neural networks"
- *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time)
- * needs   base rng
+ *         (alpha dropout); Gal & Ghahramani 2016 (one mask for all steps of time; Monte Carlo)
+ * needs   base rng exp
  * see     @residual (stochastic depth), @attn_weights
  * topics  Dropout
  */
 
-/* scale (4): the factors of elements 4 block .. 4 block + 3 of the stream, 0 or 1 / (1 - p). */
-LLM_API void llm_dropout_block(float scale[4], float p, uint64_t seed, uint64_t block) {
+/* The factor of one element, 0 or 1 / (1 - p). */
+LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
+    const uint64_t block = index / 4;
     const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0, 0};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t word[4];
     llm_rng_philox(word, counter, key);
-    for (size_t k = 0; k < 4; k++) {
-        const float u = (float)(word[k] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
-        scale[k] = u < p ? 0.0f : 1.0f / (1.0f - p);
+    const float u = (float)(word[index % 4] >> 8) * (1.0f / 16777216.0f); /* as llm_rng_uniform */
+    return u < p ? 0.0f : 1.0f / (1.0f - p);
+}
+
+enum { LLM_DROPOUT_TILE = 128 }; /* elements that are decided together */
+
+/* keep (128): all bits of elements 128 tile .. 128 tile + 127 of the stream, or none: whether they
+ * stay. llm_rng_philox for 32 blocks, round by round: one instruction then works on many. */
+LLM_API void llm_dropout_tile(uint32_t keep[LLM_DROPOUT_TILE], float p, uint64_t seed,
+                              uint64_t tile) {
+    enum { B = LLM_DROPOUT_TILE / 4 };
+    uint32_t c0[B], c1[B], c2[B], c3[B], k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (size_t b = 0; b < B; b++) {
+        const uint64_t block = B * tile + b;
+        c0[b] = (uint32_t)block, c1[b] = (uint32_t)(block >> 32), c2[b] = c3[b] = 0;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (size_t b = 0; b < B; b++) {
+            const uint32_t x = c0[b], y = c2[b];
+            c0[b] = (uint32_t)((uint64_t)0xCD9E8D57u * y >> 32) ^ c1[b] ^ k0;
+            c2[b] = (uint32_t)((uint64_t)0xD2511F53u * x >> 32) ^ c3[b] ^ k1;
+            c1[b] = 0xCD9E8D57u * y;
+            c3[b] = 0xD2511F53u * x;
+        }
+        k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    /* u >= p in integers: a product with a power of two is exact */
+    const uint32_t limit = (uint32_t)ceilf(p * 16777216.0f);
+    for (size_t b = 0; b < B; b++) {
+        keep[4 * b] = 0u - (uint32_t)(c0[b] >> 8 >= limit);
+        keep[4 * b + 1] = 0u - (uint32_t)(c1[b] >> 8 >= limit);
+        keep[4 * b + 2] = 0u - (uint32_t)(c2[b] >> 8 >= limit);
+        keep[4 * b + 3] = 0u - (uint32_t)(c3[b] >> 8 >= limit);
     }
 }
 
-/* The factor of one element. */
-LLM_API float llm_dropout_scale(float p, uint64_t seed, uint64_t index) {
-    float scale[4];
-    llm_dropout_block(scale, p, seed, index / 4);
-    return scale[index % 4];
+/* How many tiles the elements offset .. offset + n - 1 touch. */
+LLM_API size_t llm_dropout_tiles(size_t n, uint64_t offset) {
+    const uint64_t size = LLM_DROPOUT_TILE;
+    return n ? (size_t)((offset + n - 1) / size - offset / size + 1) : 0;
 }
 
-/* How many blocks the elements offset .. offset + n - 1 touch. */
-LLM_API size_t llm_dropout_blocks(size_t n, uint64_t offset) {
-    return n ? (size_t)((offset + n - 1) / 4 - offset / 4 + 1) : 0;
+/* Draws the k-th of these tiles: elements *from .. *end - 1 of the array. Returns where the first
+ * of them stands in it. */
+LLM_API const uint32_t *llm_dropout_part(uint32_t keep[LLM_DROPOUT_TILE], size_t *from, size_t *end,
+                                         size_t k, size_t n, float p, uint64_t seed,
+                                         uint64_t offset) {
+    const size_t size = LLM_DROPOUT_TILE, skip = (size_t)(offset % size);
+    const size_t next = (k + 1) * size - skip;
+    *from = k ? k * size - skip : 0;
+    *end = next < n ? next : n;
+    llm_dropout_tile(keep, p, seed, offset / size + k);
+    return keep + (k ? 0 : skip);
 }
 
-/* y (n) <- x (n): element i is number offset + i of the stream seed. x is not read where it is
- * dropped. p = 0 copies, p = 1 gives zeros. y may be x. */
+/* y (n) <- x (n): element i is number offset + i of the stream seed. What x is where it is dropped
+ * does not matter, NaN included. p = 0 copies, p = 1 gives zeros. y may be x, which only the copy
+ * at the end has to know. */
 LLM_API void llm_dropout_forward(float *y, const float *x, size_t n, float p, uint64_t seed,
                                  uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    const size_t blocks = llm_dropout_blocks(n, offset);
+    const size_t tiles = llm_dropout_tiles(n, offset);
+    const float scale = 1.0f / (1.0f - p);
     LLM_PARALLEL_FOR
-    for (size_t block = 0; block < blocks; block++) {
-        const uint64_t first = offset / 4 + block;
-        float scale[4];
-        llm_dropout_block(scale, p, seed, first);
-        for (size_t k = 0; k < 4; k++) {
-            const uint64_t i =
-                4 * first + k - offset; /* in front of offset it wraps: not below n */
-            if (i < n) y[i] = scale[k] == 0.0f ? 0.0f : scale[k] * x[i];
-        }
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        float out[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            out[i - from] = llm_exp_float(llm_exp_bits(scale * x[i]) & keep[i - from]);
+        memcpy(y + from, out, (end - from) * sizeof(float));
     }
 }
 
-/* dx (n) += <- dy (n), with forward's p, seed and offset. dy is not read where x was dropped. */
+/* dx (n) += <- dy (n), with forward's p, seed and offset. What dy is where x was dropped does not
+ * matter. */
 LLM_API void llm_dropout_backward(float *dx, const float *dy, size_t n, float p, uint64_t seed,
                                   uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p <= 1.0f);
-    const size_t blocks = llm_dropout_blocks(n, offset);
+    const size_t tiles = llm_dropout_tiles(n, offset);
+    const float scale = 1.0f / (1.0f - p);
     LLM_PARALLEL_FOR
-    for (size_t block = 0; block < blocks; block++) {
-        const uint64_t first = offset / 4 + block;
-        float scale[4];
-        llm_dropout_block(scale, p, seed, first);
-        for (size_t k = 0; k < 4; k++) {
-            const uint64_t i = 4 * first + k - offset;
-            if (i < n && scale[k] != 0.0f) dx[i] += scale[k] * dy[i];
-        }
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            dx[i] += llm_exp_float(llm_exp_bits(scale * dy[i]) & keep[i - from]);
     }
 }
 
@@ -17757,10 +17804,13 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
                                        uint64_t offset) {
     LLM_ASSERT(p >= 0.0f && p < 1.0f);
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    const size_t tiles = llm_dropout_tiles(n, offset);
     LLM_PARALLEL_FOR
-    for (size_t i = 0; i < n; i++) {
-        const bool kept = llm_dropout_scale(p, seed, offset + i) != 0.0f;
-        y[i] = a * ((kept ? x[i] : low) - p * low);
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++) y[i] = a * ((keep[i - from] ? x[i] : low) - p * low);
     }
 }
 
@@ -17768,9 +17818,26 @@ LLM_API void llm_dropout_alpha_forward(float *y, const float *x, size_t n, float
 LLM_API void llm_dropout_alpha_backward(float *dx, const float *dy, size_t n, float p,
                                         uint64_t seed, uint64_t offset) {
     const float low = -1.7580993f, a = 1.0f / sqrtf((1.0f - p) * (1.0f + p * low * low));
+    const size_t tiles = llm_dropout_tiles(n, offset);
     LLM_PARALLEL_FOR
-    for (size_t i = 0; i < n; i++)
-        if (llm_dropout_scale(p, seed, offset + i) != 0.0f) dx[i] += a * dy[i];
+    for (size_t k = 0; k < tiles; k++) {
+        uint32_t tile[LLM_DROPOUT_TILE];
+        size_t from, end;
+        const uint32_t *keep = llm_dropout_part(tile, &from, &end, k, n, p, seed, offset);
+        for (size_t i = from; i < end; i++)
+            if (keep[i - from]) dx[i] += a * dy[i];
+    }
+}
+
+/* Monte Carlo dropout: left on at inference, it makes the net a crowd whose spread says what they
+ * do not know. mean, m2 (n) take in y (n), the predictions of pass number pass = 0, 1, ..; the
+ * variance of `passes` of them is m2 / passes. One update at a time, no pass is kept. */
+LLM_API void llm_dropout_mc(float *mean, float *m2, const float *y, size_t n, size_t pass) {
+    for (size_t i = 0; i < n; i++) {
+        const float before = pass ? mean[i] : 0.0f, off = y[i] - before;
+        mean[i] = before + off / (float)(pass + 1);
+        m2[i] = (pass ? m2[i] : 0.0f) + off * (y[i] - mean[i]);
+    }
 }
 
 /* p / (1 - p) sum_j w_j^2 sum_i x_ij^2 <- w (C), x (N,C): what dropout of the inputs adds, on
@@ -26946,8 +27013,7 @@ LLM_API double llm_bos_unconditional(const float *logits, int id, size_t V) {
  * begin with BOS this is the whole text; where they do not, the first token's term is missing. */
 LLM_API double llm_bos_score(const float *logits, const int *ids, size_t n, size_t V) {
     double sum = 0.0;
-    for (size_t t = 0; t + 1 < n; t++)
-        sum += llm_bos_unconditional(logits + t * V, ids[t + 1], V);
+    for (size_t t = 0; t + 1 < n; t++) sum += llm_bos_unconditional(logits + t * V, ids[t + 1], V);
     return sum;
 }
 
@@ -27035,8 +27101,7 @@ LLM_API bool llm_eos_stop_feed(llm_eos_stop *s, llm_buffer *out, const char *byt
         for (size_t k = 0; k < strings; k++) {
             llm_eos_string *one = &list[k];
             const size_t *back = (const size_t *)(const void *)s->back.data + one->start;
-            one->matched =
-                llm_eos_next(s->text.data + one->start, back, one->matched, bytes[i]);
+            one->matched = llm_eos_next(s->text.data + one->start, back, one->matched, bytes[i]);
             const bool whole = one->matched == one->size;
             if (one->matched > longest && (whole || !s->found)) longest = one->matched;
             if (whole && !s->found) longest = one->matched, s->found = true;
@@ -27101,7 +27166,7 @@ LLM_API void llm_eos_length_dist(double *p, const double *first, const double *t
 
 /* @pad ------------------------------------------------------ Padding token
  *
- *     ids      7 8 9 . .    mask 1 1 1 0 0    labels 7 8 9 x x    position 0 1 2 2 2      x: ignored
+ *     ids     7 8 9 . .    mask 1 1 1 0 0    labels 7 8 9 x x    position 0 1 2 2 2      x: ignored
  *              5 . . . .         1 0 0 0 0           5 x x x x             0 0 0 0 0
  *
  * Texts have lengths and arrays have rows, so a batch is filled up with a token that means nothing.
@@ -27189,7 +27254,8 @@ LLM_API double llm_pad_waste(const size_t *start, const size_t *order, const siz
     for (size_t k = 0; k < batches; k++) {
         const size_t B = batch[k + 1] - batch[k];
         places += B * llm_pad_length(start, order + batch[k], B, multiple);
-        for (size_t i = batch[k]; i < batch[k + 1]; i++) real += start[order[i] + 1] - start[order[i]];
+        for (size_t i = batch[k]; i < batch[k + 1]; i++)
+            real += start[order[i] + 1] - start[order[i]];
     }
     return places > 0 ? 1.0 - (double)real / (double)places : 0.0;
 }
@@ -27873,6 +27939,125 @@ LLM_API void llm_causal_mask_balance(size_t *order, size_t n) {
     for (size_t k = 0; k < n; k++) order[k] = k % 2 ? n - 1 - k / 2 : k / 2;
 }
 
+/* @masked_score --------------------------------------------- Masked scores and safe softmax
+ *
+ *     p_ij = exp(s_ij + b_ij - m_i) / sum_l exp(s_il + b_il - m_i)    over allowed l; else p_ij = 0
+ *     m_i  = max over allowed l of s_il + b_il         lse_i = m_i + log sum
+ *
+ * Softmax in which some entries do not take part. What is masked is not read: it may be NaN, and
+ * gets weight 0 and no gradient. A query that may see nothing (padding on the left, more queries
+ * than keys) gets a row of zeros and lse -inf, where exp(-inf - -inf) would be NaN and reach every
+ * weight of the model in one backward pass. b is a bias that is added to scores, learned or not:
+ * ALiBi's slopes, T5's buckets, a table of pairs; it may be one for all texts, heads or queries,
+ * and its gradient is then the sum over what shared it.
+ *
+ * Masks as numbers are the older way: 0 or -inf are added, or -1e9, or the least number of the
+ * format. -1e9 is a score like others, and loses against one of -2e9; in half precision it does not
+ * exist, and the least number added to itself is -inf.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Raffel et al. 2020,
+ *         "Exploring the Limits of Transfer Learning", section 2.1 (bias)
+ * needs   exp
+ * see     @softmax, @attn_mask, @causal_mask, @alibi, @relative_position
+ * topics  Masked Attention Score
+ */
+
+/* Scores (B,H,Tq,Tk), and the axes over which allowed and bias are one for all: an extent of them
+ * is 1 or that of the scores. Keys are never shared. */
+typedef struct {
+    size_t B, H, Tq, Tk;
+    size_t mask_B, mask_H, mask_Tq; /* of allowed: a padding mask has (B,1,1), a causal (1,1,Tq) */
+    size_t bias_B, bias_H, bias_Tq; /* of bias: T5's has (1,H,Tq), ALiBi's (1,H,1) */
+} llm_masked_score_shape;
+
+/* One mask for all texts and heads, a bias for each head. */
+LLM_API llm_masked_score_shape llm_masked_score_defaults(size_t B, size_t H, size_t Tq, size_t Tk) {
+    const llm_masked_score_shape c = {B, H, Tq, Tk, 1, 1, Tq, 1, H, Tq};
+    return c;
+}
+
+/* The first entry that row (b,h,i) = row of the scores reads in an array of extents B, H, Tq. */
+LLM_API size_t llm_masked_score_at(const llm_masked_score_shape *c, size_t row, size_t B, size_t H,
+                                   size_t Tq) {
+    const size_t i = row % c->Tq, h = row / c->Tq % c->H, b = row / c->Tq / c->H;
+    return (((B == 1 ? 0 : b) * H + (H == 1 ? 0 : h)) * Tq + (Tq == 1 ? 0 : i)) * c->Tk;
+}
+
+/* Every extent is 1 or that of the scores. */
+LLM_API void llm_masked_score_check(const llm_masked_score_shape *c) {
+    LLM_ASSERT(c->mask_B == 1 || c->mask_B == c->B);
+    LLM_ASSERT(c->mask_H == 1 || c->mask_H == c->H);
+    LLM_ASSERT(c->mask_Tq == 1 || c->mask_Tq == c->Tq);
+    LLM_ASSERT(c->bias_B == 1 || c->bias_B == c->B);
+    LLM_ASSERT(c->bias_H == 1 || c->bias_H == c->H);
+    LLM_ASSERT(c->bias_Tq == 1 || c->bias_Tq == c->Tq);
+}
+
+/* s (n) += less where allowed (n) is false: the mask as a number, -inf, -1e9, -FLT_MAX. */
+LLM_API void llm_masked_score_apply(float *s, const bool *allowed, size_t n, float less) {
+    for (size_t i = 0; i < n; i++)
+        if (!allowed[i]) s[i] += less;
+}
+
+/* p (B,H,Tq,Tk), lse (B,H,Tq) or NULL <- s (B,H,Tq,Tk), allowed, bias, each NULL or of its extents
+ * in c. p may be s. An entry of -inf in s or bias masks as well; its weight is 0. */
+LLM_API void llm_masked_score_softmax_forward(float *p, float *lse, const float *s,
+                                              const bool *allowed, const float *bias,
+                                              const llm_masked_score_shape *c) {
+    llm_masked_score_check(c);
+    const size_t n = c->Tk;
+    LLM_PARALLEL_FOR
+    for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
+        const bool *may =
+            allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
+                    : NULL;
+        const float *add =
+            bias ? bias + llm_masked_score_at(c, row, c->bias_B, c->bias_H, c->bias_Tq) : NULL;
+        const float *from = s + row * n;
+        float *to = p + row * n, max = -INFINITY;
+        for (size_t j = 0; j < n; j++) {
+            to[j] = may && !may[j] ? -INFINITY : add ? from[j] + add[j] : from[j];
+            max = to[j] > max ? to[j] : max;
+        }
+        const float shift = max == -INFINITY ? 0.0f : max;
+        double sum = 0.0;
+        for (size_t j = 0; j < n; j++) to[j] = llm_expf(to[j] - shift);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)to[j];
+        const float gain = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t j = 0; j < n; j++) to[j] *= gain;
+        if (lse) lse[row] = shift + (float)log(sum); /* log 0 = -inf */
+    }
+}
+
+/* ds (B,H,Tq,Tk), dbias (its extents) += <- dp and forward's p, allowed, c; ds or dbias may be
+ * NULL. ds_ij = p_ij (dp_ij - sum_l p_il dp_il) is the gradient of s_ij + b_ij, so both get it;
+ * where the mask says no, dp is not read. Rows may share entries of dbias and go one by one. */
+LLM_API void llm_masked_score_softmax_backward(float *ds, float *dbias, const float *dp,
+                                               const float *p, const bool *allowed,
+                                               const llm_masked_score_shape *c) {
+    llm_masked_score_check(c);
+    const size_t n = c->Tk;
+    for (size_t row = 0; row < c->B * c->H * c->Tq; row++) {
+        const bool *may =
+            allowed ? allowed + llm_masked_score_at(c, row, c->mask_B, c->mask_H, c->mask_Tq)
+                    : NULL;
+        float *add =
+            dbias ? dbias + llm_masked_score_at(c, row, c->bias_B, c->bias_H, c->bias_Tq) : NULL;
+        const float *w = p + row * n, *g = dp + row * n;
+        double sum = 0.0;
+        for (size_t j = 0; j < n; j++)
+            if (!may || may[j]) sum += (double)w[j] * (double)g[j];
+        const float average = (float)sum;
+        for (size_t j = 0; j < n; j++) {
+            if (may && !may[j]) continue;
+            const float d = w[j] * (g[j] - average);
+            if (ds) ds[row * n + j] += d;
+            if (add) add[j] += d;
+        }
+    }
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -28247,6 +28432,292 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
     return kept;
 }
 
+/* @absolute_position ---------------------------------------- Learned absolute position table
+ *
+ *     y_n = x_n + w[pos_n]                dw[t] = sum of dy_n over all n with pos_n = t
+ *
+ * A second table beside that of the tokens: one learned vector for each place in the text. BERT,
+ * GPT-2, OPT and ViT use it. It costs M C parameters and fixes the longest text: there is no row
+ * M, and a row that no training text was long enough to reach still has its random start.
+ *
+ * The row of a token is not its index in the array. With padding on the left, with several texts
+ * packed in a row, with a cache of what was read before, the number must be given. Two families of
+ * models do not begin at 0: in OPT the first token has row 2, in RoBERTa row padding + 1, which is
+ * 2 as well; rows 0 and 1 are what fairseq kept for other uses.
+ *
+ * source  Gehring et al. 2017, "Convolutional Sequence to Sequence Learning", section 3.1; Devlin
+ *         et al. 2018, "BERT"; transformers' OPT and RoBERTa (the rows)
+ * needs   -
+ * see     @absolute_position_resize @sinusoidal @rope @embedding
+ * topics  Absolute Position Encoding
+ */
+
+/* y (N,C) <- x (N,C) + w[pos], w (M,C), pos (N) or NULL for 0 .. N-1. A position outside the table
+ * is the caller's error, never wrapped round. y may be x. */
+LLM_API void llm_absolute_position_forward(float *y, const float *x, const float *w, const int *pos,
+                                           size_t N, size_t M, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M); /* a negative position has become a very large one */
+        for (size_t c = 0; c < C; c++) y[n * C + c] = x[n * C + c] + w[t * C + c];
+    }
+    (void)M;
+}
+
+/* dx (N,C), dw (M,C) += <- dy (N,C), either NULL. All texts of a batch meet in the rows of dw, in
+ * the order of n. Row `padding` learns nothing, as in RoBERTa; -1: all rows learn. */
+LLM_API void llm_absolute_position_backward(float *dx, float *dw, const float *dy, const int *pos,
+                                            int padding, size_t N, size_t M, size_t C) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M);
+        const bool learns = dw && (padding < 0 || t != (size_t)padding);
+        for (size_t c = 0; learns && c < C; c++) dw[t * C + c] += dy[n * C + c];
+    }
+    for (size_t i = 0; dx && i < N * C; i++) dx[i] += dy[i];
+    (void)M;
+}
+
+/* pos (B,T) <- real (B,T), false where a text is padded, on either side or inside: a real token
+ * has row first + the number of real tokens before it, padding has row `padding`. past (B): tokens
+ * of each text that a cache holds already, or NULL. GPT-2: first 0, any padding; OPT and RoBERTa:
+ * first 2, padding 1. */
+LLM_API void llm_absolute_position_ids(int *pos, const bool *real, const int *past, int first,
+                                       int padding, size_t B, size_t T) {
+    for (size_t b = 0; b < B; b++) {
+        int next = first + (past ? past[b] : 0);
+        for (size_t t = b * T; t < (b + 1) * T; t++) pos[t] = real[t] ? next++ : padding;
+    }
+}
+
+/* pos (N) <- the starts of `texts` packed one behind the other, start (texts + 1) with start[0] = 0
+ * and start[texts] = N: each text counts from 0. */
+LLM_API void llm_absolute_position_packed(int *pos, const size_t *start, size_t texts) {
+    for (size_t i = 0; i < texts; i++) {
+        LLM_ASSERT(start[i] <= start[i + 1]);
+        for (size_t n = start[i]; n < start[i + 1]; n++) pos[n] = (int)(n - start[i]);
+    }
+}
+
+/* @absolute_position_resize --------------------------------- A position table of another size
+ *
+ *     to_i = sum_j weight_j(s) from_j     s = i (F-1)/(T-1)  or  (i + 1/2) F/T - 1/2
+ *
+ * A model trained on F positions is to read T: its table is a curve in C dimensions, sampled at F
+ * places, and can be sampled again between them. A line of text is one axis; the patches of a ViT
+ * are a grid, resized along both axes, beside a class token that has no place and stays. The two
+ * formulas for s are align_corners: corners on corners, or pixels as areas, where the ends are
+ * half a pixel inside. Cubic is the interpolation through four neighbours with a = -0.75, linear
+ * that of two; beyond the ends the last row is repeated.
+ *
+ * The map is linear, so its backward pass is its transpose with the same weights. What comes out is
+ * a start for further training: between two rows the model has never looked.
+ *
+ * source  Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section 3.2; Keys 1981, "Cubic
+ *         Convolution Interpolation for Digital Image Processing"; torch's interpolate (a, ends)
+ * needs   arena
+ * see     @absolute_position, @yarn (the same wish for rotations)
+ * topics  -
+ */
+
+typedef struct {
+    bool cubic, align_corners;
+} llm_absolute_position_resize_config;
+
+/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear). */
+LLM_API void llm_absolute_position_resize_taps(size_t index[4], double weight[4], size_t i,
+                                               size_t T, size_t F,
+                                               llm_absolute_position_resize_config c) {
+    double s = ((double)i + 0.5) * (double)F / (double)T - 0.5;
+    if (c.align_corners) s = T > 1 ? (double)i * (double)(F - 1) / (double)(T - 1) : 0.0;
+    if (!c.cubic && s < 0.0) s = 0.0;
+    const double low = floor(s), t = s - low, u = 1.0 - t, a = -0.75;
+    for (size_t k = 0; k < 4; k++) {
+        const double at = low + (double)k - 1.0;
+        index[k] = at < 0.0 ? 0 : at > (double)(F - 1) ? F - 1 : (size_t)at;
+    }
+    weight[0] = weight[3] = 0.0, weight[1] = u, weight[2] = t;
+    if (!c.cubic) return;
+    /* Keys: (a+2)x^3 - (a+3)x^2 + 1 up to distance 1, a(x^3 - 5x^2 + 8x - 4) up to 2 */
+    weight[0] = a * (((t + 1.0) * (t + 1.0) - 5.0 * (t + 1.0) + 8.0) * (t + 1.0) - 4.0);
+    weight[1] = ((a + 2.0) * t - (a + 3.0)) * t * t + 1.0;
+    weight[2] = ((a + 2.0) * u - (a + 3.0)) * u * u + 1.0;
+    weight[3] = a * (((u + 1.0) * (u + 1.0) - 5.0 * (u + 1.0) + 8.0) * (u + 1.0) - 4.0);
+}
+
+/* to (outer,T,inner) <- from (outer,F,inner), resized along the middle axis. */
+LLM_API void llm_absolute_position_resize_axis(float *to, const float *from, size_t outer, size_t T,
+                                               size_t F, size_t inner,
+                                               llm_absolute_position_resize_config c) {
+    LLM_ASSERT(F > 0 || T == 0);
+    for (size_t i = 0; i < T; i++) {
+        size_t index[4];
+        double weight[4];
+        llm_absolute_position_resize_taps(index, weight, i, T, F, c);
+        for (size_t o = 0; o < outer; o++)
+            for (size_t k = 0; k < inner; k++) {
+                double sum = 0.0;
+                for (size_t j = 0; j < 4; j++)
+                    sum += weight[j] * (double)from[(o * F + index[j]) * inner + k];
+                to[(o * T + i) * inner + k] = (float)sum;
+            }
+    }
+}
+
+/* dfrom (outer,F,inner) += <- dto (outer,T,inner): the transpose. */
+LLM_API void llm_absolute_position_resize_axis_backward(float *dfrom, const float *dto,
+                                                        size_t outer, size_t T, size_t F,
+                                                        size_t inner,
+                                                        llm_absolute_position_resize_config c) {
+    LLM_ASSERT(F > 0 || T == 0);
+    for (size_t i = 0; i < T; i++) {
+        size_t index[4];
+        double weight[4];
+        llm_absolute_position_resize_taps(index, weight, i, T, F, c);
+        for (size_t o = 0; o < outer; o++)
+            for (size_t k = 0; k < inner; k++)
+                for (size_t j = 0; j < 4; j++)
+                    dfrom[(o * F + index[j]) * inner + k] +=
+                        (float)(weight[j] * (double)dto[(o * T + i) * inner + k]);
+    }
+}
+
+/* to (kept + Th Tw,C) <- from (kept + Fh Fw,C): the first `kept` rows (class token, registers) as
+ * they are, then the grid, row by row. Scratch: Fh Tw C floats. */
+LLM_API void llm_absolute_position_resize_grid(float *to, const float *from, size_t kept, size_t Th,
+                                               size_t Tw, size_t Fh, size_t Fw, size_t C,
+                                               llm_absolute_position_resize_config c,
+                                               llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *wide = llm_arena_floats(arena, Fh * Tw * C);
+    memcpy(to, from, kept * C * sizeof(float));
+    llm_absolute_position_resize_axis(wide, from + kept * C, Fh, Tw, Fw, C, c);
+    llm_absolute_position_resize_axis(to + kept * C, wide, 1, Th, Fh, Tw * C, c);
+    arena->used = mark;
+}
+
+/* dfrom += <- dto, the shapes as above. Scratch: Fh Tw C floats. */
+LLM_API void llm_absolute_position_resize_grid_backward(float *dfrom, const float *dto, size_t kept,
+                                                        size_t Th, size_t Tw, size_t Fh, size_t Fw,
+                                                        size_t C,
+                                                        llm_absolute_position_resize_config c,
+                                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *dwide = llm_arena_floats(arena, Fh * Tw * C);
+    for (size_t i = 0; i < Fh * Tw * C; i++) dwide[i] = 0.0f;
+    for (size_t i = 0; i < kept * C; i++) dfrom[i] += dto[i];
+    llm_absolute_position_resize_axis_backward(dwide, dto + kept * C, 1, Th, Fh, Tw * C, c);
+    llm_absolute_position_resize_axis_backward(dfrom + kept * C, dwide, Fh, Tw, Fw, C, c);
+    arena->used = mark;
+}
+
+/* @sinusoidal ----------------------------------------------- Sinusoidal encoding
+ *
+ *     PE(t)_a = sin(t f_i)    PE(t)_b = cos(t f_i)          f_i = 10000^(-i / (C/2 - e))
+ *     y       = sqrt(C) x + PE(t)                           (a, b): the two channels of pair i
+ *
+ * Each pair of channels is the hand of a clock: the first goes round in 2 pi tokens, the last in
+ * about 2 pi 10000, and together they tell every position from every other without a parameter.
+ * From t to t + k every hand turns by an angle that k alone decides, so PE(t + k) is a fixed
+ * rotation of PE(t), and PE(t).PE(s) depends on t - s only: the thought that @rope brings into the
+ * scores. Added once at the input, it has to survive all layers, and the embedding is multiplied by
+ * sqrt(C) first so that it is not drowned.
+ *
+ * Two choices differ between code bases, and a wrong one raises no error: where the pairs lie, and
+ * e. The paper has e = 0, its slowest clock one step short of 1/10000; tensor2tensor, fairseq and
+ * Whisper have e = 1, which reaches it. The angle is computed in double: a float product t f is off
+ * by 0.004 at t = 1e5.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.5; Ho, Jain & Abbeel 2020,
+ *         "Denoising Diffusion Probabilistic Models", appendix B (t is a noise level)
+ * needs   -
+ * see     @positional_encoding @rope @absolute_position
+ * topics  Sinusoidal Positional Encoding
+ */
+
+/* (2i, 2i+1): the paper, BERT's kin; [sines | cosines]: fairseq, Marian, Whisper; [cosines |
+ * sines]: Stable Diffusion's time steps. */
+typedef enum {
+    LLM_SINUSOIDAL_NEIGHBOURS,
+    LLM_SINUSOIDAL_HALVES,
+    LLM_SINUSOIDAL_COSINE_FIRST
+} llm_sinusoidal_order;
+
+/* f_i of C channels. e is 0 (paper) or 1 (tensor2tensor); a single pair has frequency 1. */
+LLM_API double llm_sinusoidal_frequency(size_t i, size_t C, size_t e) {
+    LLM_ASSERT(C % 2 == 0 && i < C / 2 && e <= 1);
+    return i == 0 ? 1.0 : pow(10000.0, -(double)i / (double)(C / 2 - e));
+}
+
+/* Where pair i has its sine (a) and its cosine (b). */
+LLM_API void llm_sinusoidal_pair(size_t *a, size_t *b, size_t i, size_t C,
+                                 llm_sinusoidal_order order) {
+    const bool neighbours = order == LLM_SINUSOIDAL_NEIGHBOURS;
+    *a = neighbours ? 2 * i : order == LLM_SINUSOIDAL_COSINE_FIRST ? i + C / 2 : i;
+    *b = neighbours ? 2 * i + 1 : order == LLM_SINUSOIDAL_COSINE_FIRST ? i : i + C / 2;
+}
+
+/* table (N,C) <- PE(t_n). t (N), or NULL for 0 .. N-1; it may lie between whole numbers, as the
+ * noise levels of a diffusion model do. */
+LLM_API void llm_sinusoidal_table(float *table, const float *t, size_t N, size_t C, size_t e,
+                                  llm_sinusoidal_order order) {
+    LLM_ASSERT(C % 2 == 0);
+    for (size_t i = 0; i < C / 2; i++) {
+        const double f = llm_sinusoidal_frequency(i, C, e);
+        size_t a, b;
+        llm_sinusoidal_pair(&a, &b, i, C, order);
+        for (size_t n = 0; n < N; n++) {
+            const double angle = (t ? (double)t[n] : (double)n) * f;
+            table[n * C + a] = (float)sin(angle);
+            table[n * C + b] = (float)cos(angle);
+        }
+    }
+}
+
+/* y (N,C) <- scale x (N,C) + table[pos]. scale is sqrt(C) in the paper and 1 where the embedding
+ * is drawn large enough. pos (N) are rows of table (M,C), or NULL for 0 .. N-1. y may be x. */
+LLM_API void llm_sinusoidal_forward(float *y, const float *x, const float *table, const int *pos,
+                                    size_t N, size_t M, size_t C, float scale) {
+    for (size_t n = 0; n < N; n++) {
+        const size_t t = pos ? (size_t)pos[n] : n;
+        LLM_ASSERT(t < M); /* a negative position has become a very large one */
+        for (size_t c = 0; c < C; c++) y[n * C + c] = scale * x[n * C + c] + table[t * C + c];
+    }
+    (void)M;
+}
+
+/* dx (N,C) += <- dy (N,C): the table is no parameter, so only x has a gradient. */
+LLM_API void llm_sinusoidal_backward(float *dx, const float *dy, size_t N, size_t C, float scale) {
+    for (size_t i = 0; i < N * C; i++) dx[i] += scale * dy[i];
+}
+
+/* m (C,C): the matrix with PE(t + k) = m PE(t) for every t, from
+ *
+ *     sin(tf + kf) = cos(kf) sin(tf) + sin(kf) cos(tf)
+ *     cos(tf + kf) = cos(kf) cos(tf) - sin(kf) sin(tf)
+ */
+LLM_API void llm_sinusoidal_shift_matrix(float *m, double k, size_t C, size_t e,
+                                         llm_sinusoidal_order order) {
+    LLM_ASSERT(C % 2 == 0);
+    for (size_t i = 0; i < C * C; i++) m[i] = 0.0f;
+    for (size_t i = 0; i < C / 2; i++) {
+        const double angle = k * llm_sinusoidal_frequency(i, C, e);
+        size_t a, b;
+        llm_sinusoidal_pair(&a, &b, i, C, order);
+        m[a * C + a] = m[b * C + b] = (float)cos(angle);
+        m[a * C + b] = (float)sin(angle);
+        m[b * C + a] = -(float)sin(angle);
+    }
+}
+
+/* PE(t).PE(t + distance) for every t: sum_i cos(f_i distance), C/2 at distance 0. */
+LLM_API double llm_sinusoidal_dot(double distance, size_t C, size_t e) {
+    LLM_ASSERT(C % 2 == 0);
+    double sum = 0.0;
+    for (size_t i = 0; i < C / 2; i++) sum += cos(llm_sinusoidal_frequency(i, C, e) * distance);
+    return sum;
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  *     y_a = x_a cos(t f_i) - x_b sin(t f_i)          f_i = theta^(-2i/rot), i = 0 .. rot/2 - 1
@@ -28555,9 +29026,9 @@ LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, siz
  *     o_i = sum_j w_ij v_j / sum_j w_ij          w_ij = phi(q_i).phi(k_j), j <= i
  *     S_t = S_t-1 + phi(k_t) [v_t, 1]^T          phi(q_t) S_t = numerator, denominator
  *
- * If the weight of a pair is an inner product of features, the sum over the past can be taken before
- * the query is known: the past is a matrix S of D x (E + 1) numbers, however long it was, and the
- * layer is a recurrent net whose state is S. T positions cost T D E instead of T^2 D. The
+ * If the weight of a pair is an inner product of features, the sum over the past can be taken
+ * before the query is known: the past is a matrix S of D x (E + 1) numbers, however long it was,
+ * and the layer is a recurrent net whose state is S. T positions cost T D E instead of T^2 D. The
  * denominator is the numerator of a value that is always 1, so it is the last column of S. phi =
  * elu + 1 is positive: the weights stay an average. What is lost is softmax's sharpness: S holds a
  * sum of all pairs ever written, and to read one back the keys must be nearly orthogonal.
@@ -28808,8 +29279,8 @@ LLM_API void llm_linear_attn_favor_backward(float *dx, const float *dy, const fl
  * (b |k|^2 above 2 diverges).
  *
  * Position by position these are products of matrix and vector. In chunks they are products of
- * matrices: position r writes u_r k_r^T, u_r depends on the u before it in the chunk through k_r.k_j
- * only, so all of them solve one triangular system, and W is touched once a chunk.
+ * matrices: position r writes u_r k_r^T, u_r depends on the u before it in the chunk through
+ * k_r.k_j only, so all of them solve one triangular system, and W is touched once a chunk.
  *
  * source  Schlag, Irie & Schmidhuber 2021, "Linear Transformers Are Secretly Fast Weight
  *         Programmers", eq. 20 to 24; Yang et al. 2024, "Parallelizing Linear Transformers with the
@@ -28882,7 +29353,8 @@ LLM_API void llm_linear_attn_delta_forward(float *out, float *W, const float *q,
 }
 
 /* The gradients of one position: dq, dk (D), dv (E), da, db += and dW (E,D) goes from that of W_t's
- * later uses to that of W_t-1's <- g (E) = dout and before = W_t-1. With W' = a W_t-1, y = v - W' k:
+ * later uses to that of W_t-1's <- g (E) = dout and before = W_t-1. With W' = a W_t-1, y = v - W'
+ * k:
  *
  *     dW += g q^T   dq = W_t^T g   dy = b dW k   db = y.(dW k)   dv = dy   dk = b dW^T y - W'^T dy
  *     dW' = dW - dy k^T            da = <dW', W_t-1>             dW_t-1 = a dW'            */

@@ -8863,9 +8863,9 @@ llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, con
  * mask twice and writes 4 bytes a token and 4 a place. One block for the sum is enough: it has B
  * numbers, not B T.
  *
- * llm_cuda_pad_move copies rows by that index, a warp a row, 16 bytes a lane: unpad, repad, and with
- * `add` their gradients. No row is written twice, so there are no atomics. Moves 2 elements for
- * each one copied (3 with add), the minimum, and 4 bytes a row. Limit: memory bandwidth.
+ * llm_cuda_pad_move copies rows by that index, a warp a row, 16 bytes a lane: unpad, repad, and
+ * with `add` their gradients. No row is written twice, so there are no atomics. Moves 2 elements
+ * for each one copied (3 with add), the minimum, and 4 bytes a row. Limit: memory bandwidth.
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce

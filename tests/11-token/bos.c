@@ -28,7 +28,8 @@ TEST(bos, "prepended where transformers does, but never in front of one that is 
     }
     const int one[3] = {7, 9, 7}, late[3] = {9, 7, 7};
     CHECK(!llm_bos_doubled(late, 3, 7));
-    CHECK(!llm_bos_doubled(one, 3, 7) && !llm_bos_doubled(one, 1, 7) && !llm_bos_doubled(one, 0, 7));
+    CHECK(!llm_bos_doubled(one, 3, 7) && !llm_bos_doubled(one, 1, 7) &&
+          !llm_bos_doubled(one, 0, 7));
 }
 
 TEST(bos, "the policy comes from tokenizer_config.json, and a bad one is refused") {
@@ -105,9 +106,8 @@ TEST(bos, "packing: every document in its place, positions reset, the rest pad, 
         for (size_t d = 0; d < D; d++) {
             const size_t n = llm_rng_below(&rng, 4) == 0 ? 0 : llm_rng_below(&rng, 24);
             for (size_t i = 0; i < n; i++)
-                tokens[start[d] + i] = i == 0 && llm_rng_below(&rng, 4) == 0
-                                           ? (int)BOS
-                                           : (int)llm_rng_below(&rng, 40);
+                tokens[start[d] + i] =
+                    i == 0 && llm_rng_below(&rng, 4) == 0 ? (int)BOS : (int)llm_rng_below(&rng, 40);
             start[d + 1] = start[d] + n;
         }
         for (size_t k = 0; k < 3; k++) {
@@ -127,7 +127,8 @@ TEST(bos, "packing: every document in its place, positions reset, the rest pad, 
 }
 
 /* A bigram model is its table of counts: logits are log counts. Token V - 1 is BOS. */
-TEST(bos, "first tokens have mass 1 behind BOS and the corpus's shares; without, one term is lost") {
+TEST(bos,
+     "first tokens have mass 1 behind BOS and the corpus's shares; without, one term is lost") {
     enum { V = 6, TEXTS = 200, LENGTH = 9 };
     static float logits[V * V];
     static int text[TEXTS][LENGTH + 1];
@@ -162,7 +163,8 @@ TEST(bos, "first tokens have mass 1 behind BOS and the corpus's shares; without,
             memcpy(rows + t * V, logits + (size_t)id * V, V * sizeof(float));
         }
         CHECK_NEAR(llm_bos_score(rows, text[k], LENGTH + 1, V), want, 1e-5);
-        CHECK_NEAR(llm_bos_score(rows + V, text[k] + 1, LENGTH, V), want - log(first[text[k][1]]), 1e-5);
+        CHECK_NEAR(llm_bos_score(rows + V, text[k] + 1, LENGTH, V), want - log(first[text[k][1]]),
+                   1e-5);
     }
     CHECK(llm_bos_score(logits, text[0], 1, V) == 0.0);
     CHECK(llm_bos_score(logits, text[0], 0, V) == 0.0);

@@ -40,7 +40,8 @@ static size_t eos_search(const char *text, size_t size, const char *const *strin
     return size;
 }
 
-/* What was held back at this point must be the beginning of a string, and everything else is out. */
+/* What was held back at this point must be the beginning of a string, and everything else is
+ * out. */
 static void eos_watch(const llm_eos_stop *s, const llm_buffer *out, const char *text, size_t size,
                       const char *const *strings, size_t count) {
     size_t longest = 0;
@@ -52,9 +53,12 @@ static void eos_watch(const llm_eos_stop *s, const llm_buffer *out, const char *
 
 TEST(eos, "stop strings: every split of the text gives what a search of all of it gives") {
     static const char *const list[6][4] = {
-        {"ab", "abab", "bb", "b"},          {"aab", "aaaab", "ba", "aba"},
-        {"abcabd", "bca", "cc", "abcabcab"}, {"aaa", "baab", "aabaa", "bbbb"},
-        {"\n\nUser", "\n\n\n", "</s>", "ser:"}, {"abb", "abb", "bbabb", "cab"},
+        {"ab", "abab", "bb", "b"},
+        {"aab", "aaaab", "ba", "aba"},
+        {"abcabd", "bca", "cc", "abcabcab"},
+        {"aaa", "baab", "aabaa", "bbbb"},
+        {"\n\nUser", "\n\n\n", "</s>", "ser:"},
+        {"abb", "abb", "bbabb", "cab"},
     };
     llm_rng rng = llm_rng_seed(3);
     size_t hits = 0;
@@ -127,8 +131,8 @@ TEST(eos, "when memory is out, it says so and nothing leaks") {
         llm_buffer out = {NULL, 0, 0};
         memset(&s, 0, sizeof s);
         eos_calls = calls;
-        const bool ok = llm_eos_stop_add(&s, "abc", 3) &&
-                        llm_eos_stop_feed(&s, &out, "xxab", 4) && llm_eos_stop_flush(&s, &out);
+        const bool ok = llm_eos_stop_add(&s, "abc", 3) && llm_eos_stop_feed(&s, &out, "xxab", 4) &&
+                        llm_eos_stop_flush(&s, &out);
         eos_calls = 1 << 30;
         failed += !ok;
         CHECK(!ok || (out.size == 4 && memcmp(out.data, "xxab", 4) == 0));

@@ -11,7 +11,8 @@ static int *pad_ints(const float *x, size_t n) {
 
 TEST(pad, "batches are those of transformers, on both sides and to multiples") {
     size_t n, texts;
-    const float *tokens_f = golden_n(&n, "texts/tokens"), *start_f = golden_n(&texts, "texts/start");
+    const float *tokens_f = golden_n(&n, "texts/tokens"),
+                *start_f = golden_n(&texts, "texts/start");
     const int *tokens = pad_ints(tokens_f, n);
     size_t start[6];
     CHECK(texts == 6);
@@ -201,8 +202,7 @@ TEST(pad, "buckets hold every text once, keep to the budget, and cut the waste")
         fixed[N / 32] = N;
         for (size_t multiple = 1; multiple <= 8; multiple += 7) {
             const size_t mark = arena.used;
-            const size_t batches =
-                llm_pad_bucket(order, batch, start, N, BUDGET, multiple, &arena);
+            const size_t batches = llm_pad_bucket(order, batch, start, N, BUDGET, multiple, &arena);
             CHECK(arena.used == mark && batch[0] == 0 && batch[batches] == N);
             bool *seen = (bool *)test_memory(N, sizeof *seen);
             size_t before = 0;
@@ -211,7 +211,8 @@ TEST(pad, "buckets hold every text once, keep to the budget, and cut the waste")
                 CHECK(batch[k] < batch[k + 1]);
                 CHECK(B * llm_pad_length(start, order + batch[k], B, multiple) <= BUDGET);
                 if (k + 1 < batches) /* one more would not have fitted */
-                    CHECK((B + 1) * llm_pad_length(start, order + batch[k], B + 1, multiple) > BUDGET);
+                    CHECK((B + 1) * llm_pad_length(start, order + batch[k], B + 1, multiple) >
+                          BUDGET);
             }
             for (size_t i = 0; i < N; i++) {
                 const size_t n = start[order[i] + 1] - start[order[i]];

@@ -30,12 +30,14 @@ static void check_varlen(size_t B, size_t T, uint64_t seed) {
 TEST(pad, "cu_seqlens, index and place are those of the host, whatever the mask") {
     const size_t rows[6] = {1, 2, 5, 33, 64, 71}, columns[7] = {1, 3, 31, 32, 33, 64, 100};
     for (size_t b = 0; b < (TEST_SLOW ? 4 : 6); b++)
-        for (size_t t = 0; t < (TEST_SLOW ? 5 : 7); t++) check_varlen(rows[b], columns[t], 7 * b + t);
+        for (size_t t = 0; t < (TEST_SLOW ? 5 : 7); t++)
+            check_varlen(rows[b], columns[t], 7 * b + t);
     check_varlen(3, 0, 1);
     check_varlen(0, 5, 1);
 }
 
-template <typename T> static void check_move(size_t B, size_t L, size_t C, size_t offset, bool add) {
+template <typename T>
+static void check_move(size_t B, size_t L, size_t C, size_t offset, bool add) {
     int *cu = (int *)test_memory(B + 1, sizeof *cu), *index = (int *)test_memory(B * L, sizeof *cu);
     int *place = (int *)test_memory(B * L, sizeof *cu);
     bool *mask = (bool *)test_memory(B * L, sizeof *mask);
@@ -66,7 +68,8 @@ template <typename T> static void check_move(size_t B, size_t L, size_t C, size_
 #ifndef __CUDACC__
     emulate_count();
 #endif
-    CHECK_CUDA(llm_cuda_pad_move(d_y + offset, d_packed + offset, to_device(place, R), R, C, add, 0));
+    CHECK_CUDA(
+        llm_cuda_pad_move(d_y + offset, d_packed + offset, to_device(place, R), R, C, add, 0));
 #ifndef __CUDACC__
     CHECK(emulate_counted.read == (add ? 2 : 1) * N * C * sizeof(T));
     CHECK(emulate_counted.written == (add ? N : R) * C * sizeof(T));
