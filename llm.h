@@ -25352,6 +25352,176 @@ LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
     return true;
 }
 
+/* @vocab_trie ----------------------------------------------- All tokens that begin here
+ *
+ *     child of state s by byte c:    t = base[s] + c,    if parent[t] = s
+ *
+ * "Which tokens begin at this place of the text?" A trie answers with one step a byte, and stops at
+ * the first byte that no token goes on with. In a double array a step is an addition and a
+ * comparison: the children of a state stand at its base plus their byte, scattered among the
+ * children of others, and every cell names its parent, so that a foreign one is recognised.
+ * Building is a search for bases whose cells are all free; it goes on where the last one ended once
+ * the cells behind are too full to be worth another look. Strings may hold any byte.
+ *
+ * source  Aoe 1989, "An efficient digital search algorithm by using a double-array structure"
+ * needs   base buffer vocab_table
+ * see     @unigram @wordpiece @special_tokens
+ * topics  -
+ */
+typedef struct {
+    uint32_t base, parent; /* parent UINT32_MAX: the cell is free, or the root */
+    int id;                /* of the string that ends here, or -1 */
+} llm_vocab_trie_cell;
+
+/* State 0 is the root, the empty string. A trie starts as zeros, which holds no memory. */
+typedef struct {
+    llm_vocab_trie_cell *cell; /* (cells) */
+    size_t cells, longest;     /* longest: bytes of the longest string */
+} llm_vocab_trie;
+
+/* Back to zeros. */
+LLM_API void llm_vocab_trie_free(llm_vocab_trie *trie) {
+    free(trie->cell);
+    memset(trie, 0, sizeof *trie);
+}
+
+/* The state behind `state` and one more byte; 0, which is nobody's child, where no string goes on
+ * so. There are always 256 cells from the largest base on; a leaf has base 0. */
+LLM_API uint32_t llm_vocab_trie_step(const llm_vocab_trie *trie, uint32_t state,
+                                     unsigned char byte) {
+    const uint32_t next = trie->cell[state].base + byte;
+    return trie->cell[next].parent == state ? next : 0;
+}
+
+/* Makes room for the children of `base`. */
+LLM_API bool llm_vocab_trie_grow(llm_vocab_trie *trie, size_t base) {
+    if (base + 256 <= trie->cells) return true;
+    const size_t cells = base + base / 2 + 512;
+    if (cells > UINT32_MAX) return false;
+    llm_vocab_trie_cell *cell = (llm_vocab_trie_cell *)realloc(trie->cell, cells * sizeof *cell);
+    if (!cell) return false;
+    const llm_vocab_trie_cell none = {0, UINT32_MAX, -1};
+    for (size_t i = trie->cells; i < cells; i++) cell[i] = none;
+    trie->cell = cell;
+    trie->cells = cells;
+    return true;
+}
+
+/* The first base from *from on with free cells for all `count` bytes; 0 when memory is out. After a
+ * long search *from follows by half of the way. */
+LLM_API size_t llm_vocab_trie_place(llm_vocab_trie *trie, size_t *from, const unsigned char *byte,
+                                    size_t count) {
+    for (size_t base = *from;; base++) {
+        size_t k = 0;
+        if (!llm_vocab_trie_grow(trie, base)) return 0;
+        while (k < count && trie->cell[base + byte[k]].parent == UINT32_MAX) k++;
+        if (k < count) continue;
+        if (base - *from > 64) *from += (base - *from) / 2;
+        return base;
+    }
+}
+
+/* The trie as it grows: children in lists. Node 0 is the root, and in child and sibling means
+ * none. */
+typedef struct {
+    uint32_t child, sibling, state;
+    int id;
+    unsigned char byte;
+} llm_vocab_trie_node;
+
+/* Appends the nodes of a string that are not there yet. */
+LLM_API bool llm_vocab_trie_insert(llm_buffer *nodes, const char *bytes, size_t size, int id) {
+    llm_vocab_trie_node *node = (llm_vocab_trie_node *)(void *)nodes->data;
+    size_t at = 0;
+    for (size_t i = 0; i < size; i++) {
+        const unsigned char byte = (unsigned char)bytes[i];
+        size_t next = node[at].child;
+        while (next > 0 && node[next].byte != byte) next = node[next].sibling;
+        if (next == 0) {
+            next = nodes->size / sizeof *node;
+            const llm_vocab_trie_node fresh = {0, node[at].child, 0, -1, byte};
+            if (next >= UINT32_MAX || !llm_buffer_put(nodes, &fresh, sizeof fresh)) return false;
+            node = (llm_vocab_trie_node *)(void *)nodes->data;
+            node[at].child = (uint32_t)next;
+        }
+        at = next;
+    }
+    node[at].id = id;
+    return true;
+}
+
+/* Gives every node its state. A node stands behind its parent, so its state is known by then. */
+LLM_API bool llm_vocab_trie_layout(llm_vocab_trie *trie, llm_vocab_trie_node *node, size_t count) {
+    size_t from = 1;
+    if (!llm_vocab_trie_grow(trie, 0)) return false;
+    for (size_t n = 0; n < count; n++) {
+        unsigned char byte[256];
+        size_t children = 0;
+        const uint32_t state = node[n].state;
+        trie->cell[state].id = node[n].id;
+        for (size_t c = node[n].child; c > 0; c = node[c].sibling) byte[children++] = node[c].byte;
+        if (children == 0) continue;
+        const size_t base = llm_vocab_trie_place(trie, &from, byte, children);
+        if (base == 0) return false;
+        trie->cell[state].base = (uint32_t)base;
+        for (size_t c = node[n].child; c > 0; c = node[c].sibling) {
+            node[c].state = (uint32_t)base + node[c].byte;
+            trie->cell[node[c].state].parent = state;
+        }
+    }
+    return true;
+}
+
+/* A trie of all strings of the table but empty ones. False, and zeros, when memory is out. */
+LLM_API bool llm_vocab_trie_build(llm_vocab_trie *trie, const llm_vocab_table *table) {
+    const llm_vocab_trie_node root = {0, 0, 0, -1, 0};
+    llm_buffer nodes = {NULL, 0, 0};
+    memset(trie, 0, sizeof *trie);
+    bool ok = llm_buffer_put(&nodes, &root, sizeof root);
+    for (size_t id = 0, size; id < table->count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(table, id, &size);
+        if (size > 0) ok = llm_vocab_trie_insert(&nodes, bytes, size, (int)id);
+        if (size > trie->longest) trie->longest = size;
+    }
+    ok = ok && llm_vocab_trie_layout(trie, (llm_vocab_trie_node *)(void *)nodes.data,
+                                     nodes.size / sizeof root);
+    llm_buffer_free(&nodes);
+    if (!ok) llm_vocab_trie_free(trie);
+    return ok;
+}
+
+/* All strings that text begins with, the shortest first: their ids and, unless NULL, lengths, both
+ * with room for trie->longest. Returns how many. */
+LLM_API size_t llm_vocab_trie_all(const llm_vocab_trie *trie, const char *text, size_t size,
+                                  int *ids, size_t *lengths) {
+    size_t count = 0;
+    uint32_t state = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        if (trie->cell[state].id < 0) continue;
+        if (lengths) lengths[count] = i + 1;
+        ids[count++] = trie->cell[state].id;
+    }
+    return count;
+}
+
+/* The longest of them, and its length; -1 and 0 where there is none. */
+LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text, size_t size,
+                                   size_t *length) {
+    int id = -1;
+    uint32_t state = 0;
+    *length = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        if (trie->cell[state].id < 0) continue;
+        id = trie->cell[state].id;
+        *length = i + 1;
+    }
+    return id;
+}
+
 /* @byte_level ----------------------------------------------- Bytes as printable characters
  *
  *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ..., 323
@@ -25845,6 +26015,550 @@ LLM_API bool llm_bpe_train(llm_bpe *bpe, const char *text, size_t size, llm_pre_
     const bool ok = counted && llm_bpe_train_run(bpe, &words, vocab, 2, error);
     llm_bpe_train_words_free(&words);
     return ok || (!counted && llm_fail(error, "BPE training: out of memory"));
+}
+
+/* @pieces --------------------------------------------------- Pieces with scores
+ *
+ *     "_the" -3.5 NORMAL    "<unk>" UNKNOWN    "<s>" CONTROL    "<0x0A>" BYTE    (_: U+2581)
+ *
+ * The vocabulary of SentencePiece, under both of its models (@bpe_scores, @unigram): each piece has
+ * a score and a kind. Spaces are characters like others, spelt U+2581, so a text is the join of its
+ * pieces and nothing has to be guessed in decoding. A character that no piece has becomes the
+ * unknown piece, several in a row become one; with byte fallback it becomes the pieces of its
+ * bytes, and nothing is lost. What is easily got wrong: control, unknown and byte pieces have a
+ * spelling, but a text that spells them does not get them.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"
+ * needs   error buffer vocab_table vocab_trie
+ * see     @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { /* the numbers of sentencepiece_model.proto and of GGUF's token_type */
+    LLM_PIECES_NORMAL = 1,
+    LLM_PIECES_UNKNOWN,
+    LLM_PIECES_CONTROL,
+    LLM_PIECES_USER, /* never split where it stands in a text */
+    LLM_PIECES_UNUSED,
+    LLM_PIECES_BYTE
+} llm_pieces_kind;
+
+typedef struct {
+    double score; /* the higher the better; a log probability in @unigram */
+    llm_pieces_kind kind;
+} llm_pieces_one;
+
+typedef struct {
+    llm_vocab_table text;
+    llm_buffer one;            /* of llm_pieces_one */
+    int unknown, byte_id[256]; /* ids, or -1 */
+    double low, high;          /* the scores of NORMAL pieces lie between these */
+    llm_vocab_trie trie;       /* of all pieces; zeros before llm_pieces_ready */
+} llm_pieces;
+
+/* No pieces, which hold no memory; and the way back. */
+LLM_API llm_pieces llm_pieces_empty(void) {
+    llm_pieces p;
+    memset(&p, 0, sizeof p);
+    p.unknown = -1;
+    for (size_t b = 0; b < 256; b++) p.byte_id[b] = -1;
+    p.low = INFINITY;
+    p.high = -INFINITY;
+    return p;
+}
+LLM_API void llm_pieces_free(llm_pieces *p) {
+    llm_vocab_table_free(&p->text);
+    llm_buffer_free(&p->one);
+    llm_vocab_trie_free(&p->trie);
+    *p = llm_pieces_empty();
+}
+
+/* Score and kind of an id. */
+LLM_API llm_pieces_one llm_pieces_get(const llm_pieces *p, size_t id) {
+    LLM_ASSERT(id < p->text.count);
+    return ((const llm_pieces_one *)(const void *)p->one.data)[id];
+}
+
+/* Adds the piece with the next id. */
+LLM_API bool llm_pieces_put(llm_pieces *p, const char *text, size_t size, double score,
+                            llm_pieces_kind kind, llm_error *error) {
+    const size_t id = p->text.count;
+    const llm_pieces_one one = {score, kind};
+    int byte = -1;
+    char spelt[8];
+    if (kind == LLM_PIECES_BYTE)
+        for (int b = 0; b < 256; b++)
+            if (snprintf(spelt, sizeof spelt, "<0x%02X>", (unsigned)b) == (int)size &&
+                memcmp(spelt, text, size) == 0)
+                byte = b;
+    if (kind == LLM_PIECES_BYTE && byte < 0)
+        return llm_fail(error, "piece %zu is a byte: expected <0x00> to <0xFF>", id);
+    if (kind < LLM_PIECES_NORMAL || kind > LLM_PIECES_BYTE)
+        return llm_fail(error, "piece %zu is of kind %d: expected 1 to 6", id, (int)kind);
+    if (size == 0 || !(fabs(score) <= DBL_MAX))
+        return llm_fail(error, "piece %zu: expected a text and a finite score", id);
+    if (kind == LLM_PIECES_UNKNOWN && p->unknown >= 0)
+        return llm_fail(error, "pieces %d and %zu are both the unknown one", p->unknown, id);
+    const int other = llm_vocab_table_find(&p->text, text, size);
+    if (other >= 0) return llm_fail(error, "pieces %d and %zu are the same", other, id);
+    if (!llm_buffer_put(&p->one, &one, sizeof one) ||
+        llm_vocab_table_add(&p->text, text, size) < 0)
+        return llm_fail(error, "piece %zu: out of memory", id);
+    if (byte >= 0) p->byte_id[byte] = (int)id;
+    if (kind == LLM_PIECES_UNKNOWN) p->unknown = (int)id;
+    if (kind == LLM_PIECES_NORMAL && score < p->low) p->low = score;
+    if (kind == LLM_PIECES_NORMAL && score > p->high) p->high = score;
+    return true;
+}
+
+/* Whether unknown characters become bytes: then all 256 have a piece. */
+LLM_API bool llm_pieces_fallback(const llm_pieces *p) {
+    size_t bytes = 0;
+    for (size_t b = 0; b < 256; b++) bytes += p->byte_id[b] >= 0;
+    return bytes == 256;
+}
+
+/* Builds the trie. After this nothing may be put in. */
+LLM_API bool llm_pieces_ready(llm_pieces *p, llm_error *error) {
+    if (p->unknown < 0 && !llm_pieces_fallback(p))
+        return llm_fail(error, "pieces: neither an unknown one nor all 256 bytes");
+    if (p->low > p->high) p->low = p->high = 0.0;
+    llm_vocab_trie_free(&p->trie);
+    return llm_vocab_trie_build(&p->trie, &p->text) || llm_fail(error, "pieces: out of memory");
+}
+
+/* Appends to ids (count, and room for size more) what stands for a text that no piece has; returns
+ * how many ids there are then. fallback: of llm_pieces_fallback. */
+LLM_API size_t llm_pieces_cover(int *ids, size_t count, const llm_pieces *p, bool fallback,
+                                const char *text, size_t size) {
+    for (size_t i = 0; i < size && fallback; i++)
+        ids[count++] = p->byte_id[(unsigned char)text[i]];
+    if (!fallback && (count == 0 || ids[count - 1] != p->unknown)) ids[count++] = p->unknown;
+    return count;
+}
+
+/* Appends text as pieces spell it: U+2581 for each space and, with prefix, one in front. */
+LLM_API bool llm_pieces_spell(llm_buffer *out, const char *text, size_t size, bool prefix) {
+    if (prefix && !llm_buffer_put(out, "\xE2\x96\x81", 3)) return false;
+    for (size_t i = 0; i < size; i++) {
+        const bool space = text[i] == ' ';
+        if (!llm_buffer_put(out, space ? "\xE2\x96\x81" : text + i, space ? 3 : 1)) return false;
+    }
+    return true;
+}
+
+/* Appends the text of the ids: U+2581 becomes a space, a byte itself, the unknown piece U+2047
+ * between spaces, a control piece nothing. A space that a prefix has put in front stays. False when
+ * memory is out or an id is not in the vocabulary. */
+LLM_API bool llm_pieces_decode(llm_buffer *out, const llm_pieces *p, const int *ids, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= p->text.count) return false;
+        size_t size;
+        const char *text = llm_vocab_table_bytes(&p->text, (size_t)ids[i], &size);
+        const llm_pieces_kind kind = llm_pieces_get(p, (size_t)ids[i]).kind;
+        if (kind == LLM_PIECES_CONTROL) continue;
+        if (kind == LLM_PIECES_UNKNOWN) text = " \xE2\x81\x87 ", size = 5;
+        char byte = 0;
+        for (int b = 0; b < 256 && kind == LLM_PIECES_BYTE; b++)
+            if (p->byte_id[b] == ids[i]) byte = (char)(unsigned char)b;
+        if (kind == LLM_PIECES_BYTE) text = &byte, size = 1;
+        for (size_t k = 0; k < size;) {
+            const bool space = size - k >= 3 && memcmp(text + k, "\xE2\x96\x81", 3) == 0;
+            if (!llm_buffer_put(out, space ? " " : text + k, 1)) return false;
+            k += space ? 3 : 1;
+        }
+    }
+    return true;
+}
+
+/* @bpe_scores ----------------------------------------------- Byte pair encoding by scores
+ *
+ *     while the join of any two neighbours is a piece:
+ *         merge the two whose join has the highest score, the leftmost if there are several
+ *
+ * SentencePiece's form of byte pair encoding (Llama 1 and 2, Mistral, Gemma). It begins with
+ * characters, not bytes, knows no list of merges, only pieces, and cuts no words before: a piece
+ * may hold a space, and the whole text is one line of symbols. Two symbols merge whatever their own
+ * pieces are, if their join is one; the score says when, and training numbers pieces by minus their
+ * rank. Characters without a piece become bytes or the unknown piece at the end. What is easily got
+ * wrong: it is not @unigram. Scores are no probabilities here, they are never added, and the
+ * result need not be the segmentation with the highest sum.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing", section 3.1; its code
+ * needs   base arena unicode vocab_table vocab_trie heap pieces
+ * see     @bpe @unigram
+ * topics  -
+ */
+
+/* The id of the NORMAL piece with that text, or -1. */
+LLM_API int llm_bpe_scores_find(const llm_pieces *p, const char *text, size_t size) {
+    const int id = size > p->trie.longest ? -1 : llm_vocab_table_find(&p->text, text, size);
+    return id >= 0 && llm_pieces_get(p, (size_t)id).kind == LLM_PIECES_NORMAL ? id : -1;
+}
+
+/* A number that is smaller for a higher score: doubles, and their bits with the sign turned, have
+ * the same order. 0 - score has no -0. */
+LLM_API uint64_t llm_bpe_scores_key(const llm_pieces *p, int id) {
+    const double cost = 0.0 - llm_pieces_get(p, (size_t)id).score;
+    uint64_t bits;
+    memcpy(&bits, &cost, sizeof bits);
+    return bits >> 63 ? ~bits : bits | (uint64_t)1 << 63;
+}
+
+/* The length of the first symbol of text (size > 0): the longest USER piece, or else a character.
+ * *id gets its piece, or -1. */
+LLM_API size_t llm_bpe_scores_symbol(int *id, const llm_pieces *p, const char *text, size_t size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&p->trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int end = p->trie.cell[state].id;
+        if (end < 0 || llm_pieces_get(p, (size_t)end).kind != LLM_PIECES_USER) continue;
+        user = i + 1;
+        *id = end;
+    }
+    if (user > 0) return user;
+    const size_t one = llm_unicode_decode(&code, text, size);
+    *id = llm_bpe_scores_find(p, text, one);
+    return one;
+}
+
+/* The symbols of a text, by the place of their first byte. */
+typedef struct {
+    uint32_t *next, *previous; /* (size); behind the last one is size */
+    int *id;                   /* (size) of the piece, or -1 */
+    int *join;                 /* (size) of the piece that this symbol and the next one make, or -1 */
+} llm_bpe_scores_line;
+
+/* Looks up the join of the symbol at i and the next one; USER pieces are not merged. */
+LLM_API void llm_bpe_scores_pair(llm_bpe_scores_line *line, llm_heap_entry *heap, size_t *waiting,
+                                 const llm_pieces *p, const char *text, size_t size, size_t i) {
+    const size_t k = line->next[i];
+    line->join[i] = -1;
+    if (k >= size) return;
+    for (size_t side = 0; side < 2; side++) {
+        const int id = line->id[side == 0 ? i : k];
+        if (id >= 0 && llm_pieces_get(p, (size_t)id).kind == LLM_PIECES_USER) return;
+    }
+    line->join[i] = llm_bpe_scores_find(p, text + i, line->next[k] - i);
+    if (line->join[i] >= 0) llm_heap_push(heap, waiting, llm_bpe_scores_key(p, line->join[i]), i);
+}
+
+/* Bytes of an arena that encoding a text of that size takes. */
+LLM_API size_t llm_bpe_scores_scratch(size_t size) { return 48 * size + 320; }
+
+/* ids (size) <- text (size bytes, below 2^32), spelt as by llm_pieces_spell; returns how many.
+ * Time is n log n, as in llm_bpe_encode. Scratch: llm_bpe_scores_scratch(size) bytes. */
+LLM_API size_t llm_bpe_scores_encode(int *ids, const llm_pieces *p, const char *text, size_t size,
+                                     llm_arena *arena) {
+    LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
+    const size_t mark = arena->used;
+    llm_bpe_scores_line line;
+    line.next = (uint32_t *)llm_arena_take(arena, size, sizeof *line.next);
+    line.previous = (uint32_t *)llm_arena_take(arena, size, sizeof *line.previous);
+    line.id = (int *)llm_arena_take(arena, size, sizeof *line.id);
+    line.join = (int *)llm_arena_take(arena, size, sizeof *line.join);
+    llm_heap_entry *heap = (llm_heap_entry *)llm_arena_take(arena, 2 * size, sizeof *heap);
+    const bool fallback = llm_pieces_fallback(p);
+    size_t waiting = 0, last = size; /* no symbol before the first */
+
+    for (size_t at = 0; at < size; at = line.next[at]) {
+        const size_t length = llm_bpe_scores_symbol(&line.id[at], p, text + at, size - at);
+        line.next[at] = (uint32_t)(at + length);
+        line.previous[at] = (uint32_t)last;
+        last = at;
+    }
+    for (size_t at = 0; at < size; at = line.next[at])
+        llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, at);
+    while (waiting > 0) {
+        const llm_heap_entry best = llm_heap_pop(heap, &waiting);
+        const size_t i = (size_t)best.tie;
+        if (line.join[i] < 0 || llm_bpe_scores_key(p, line.join[i]) != best.key)
+            continue; /* one of the two has been merged since */
+        line.id[i] = line.join[i];
+        line.join[line.next[i]] = -1;
+        line.next[i] = line.next[line.next[i]];
+        if (line.next[i] < size) line.previous[line.next[i]] = (uint32_t)i;
+        llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, i);
+        if (line.previous[i] < size)
+            llm_bpe_scores_pair(&line, heap, &waiting, p, text, size, line.previous[i]);
+    }
+    size_t count = 0;
+    for (size_t at = 0; at < size; at = line.next[at]) {
+        if (line.id[at] < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, line.next[at] - at);
+        else
+            ids[count++] = line.id[at];
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* @unigram -------------------------------------------------- Unigram language model: segmentation
+ *
+ *     best[end] = max over pieces text[at .. end) of  best[at] + score(piece)         score: log p
+ *
+ * Every segmentation of a text has a probability, the product of those of its pieces, and the text
+ * gets the most probable one. No merges and no order in which things were learnt: the vocabulary is
+ * a distribution, and rare words, misspellings and other splits all have their probability
+ * (@unigram_lattice). The trie lists the pieces that begin at a character, and the best way to
+ * each place is found from left to right: time is linear in the text. A character without a piece
+ * of its own is an edge too, 10 below the lowest score. What is easily got wrong are ties, as in
+ * a run of one letter: of equal sums the first found stays, the one whose last piece is longest,
+ * but whether sums are equal depends on rounding. SentencePiece keeps them in float, Hugging Face
+ * in double.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.2; Viterbi 1967
+ * needs   base arena unicode vocab_trie pieces
+ * see     @unigram_train (where scores come from), @bpe_scores
+ * topics  Subword Tokenization
+ */
+
+/* The text up to `end` as one piece; id -1: as an unknown character. */
+typedef struct {
+    size_t end;
+    int id;
+    double score;
+} llm_unigram_edge;
+
+/* edge (p->trie.longest + 1) <- what text (at < size) can go on with from `at`, the shortest first
+ * but for the unknown character; returns how many. A USER piece gets the score that makes it win:
+ * that of its bytes as the best piece each, less 0.1. */
+LLM_API size_t llm_unigram_edges(llm_unigram_edge *edge, const llm_pieces *p, const char *text,
+                                 size_t size, size_t at) {
+    uint32_t code, state = 0;
+    const size_t one = at + llm_unicode_decode(&code, text + at, size - at);
+    size_t count = 0;
+    bool covered = false;
+    for (size_t i = at; i < size; i++) {
+        state = llm_vocab_trie_step(&p->trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = p->trie.cell[state].id;
+        if (id < 0) continue;
+        const llm_pieces_one piece = llm_pieces_get(p, (size_t)id);
+        if (piece.kind != LLM_PIECES_NORMAL && piece.kind != LLM_PIECES_USER) continue;
+        edge[count].end = i + 1;
+        edge[count].id = id;
+        edge[count++].score = piece.kind == LLM_PIECES_NORMAL
+                                  ? piece.score
+                                  : (double)(i + 1 - at) * p->high - 0.1;
+        covered = covered || i + 1 == one;
+    }
+    if (covered) return count;
+    edge[count].end = one;
+    edge[count].id = -1;
+    edge[count].score = p->low - 10.0;
+    return count + 1;
+}
+
+/* Bytes of an arena that a text of that size takes, here and in @unigram_lattice. */
+LLM_API size_t llm_unigram_scratch(const llm_pieces *p, size_t size) {
+    return 16 * (size + 1) + (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
+}
+
+/* ids (size) <- the most probable segmentation of text; returns how many ids there are, and in
+ * *score, unless NULL, its log probability. Text is as llm_pieces_spell writes it. single: sums are
+ * rounded to float. Scratch: llm_unigram_scratch(p, size). */
+LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, const char *text,
+                                  size_t size, bool single, llm_arena *arena) {
+    LLM_ASSERT(p->trie.cells > 0 && size < UINT32_MAX);
+    const size_t mark = arena->used;
+    double *best = llm_arena_doubles(arena, size + 1);
+    uint32_t *from = (uint32_t *)llm_arena_take(arena, size + 1, sizeof *from);
+    int *id = (int *)llm_arena_take(arena, size + 1, sizeof *id); /* of the piece that ends here */
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+
+    for (size_t i = 1; i <= size; i++) best[i] = -INFINITY;
+    best[0] = 0.0;
+    for (size_t at = 0; at < size; at++) {
+        if (best[at] == -INFINITY) continue; /* inside a character */
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        for (size_t e = 0; e < edges; e++) {
+            double sum = best[at] + edge[e].score;
+            if (single) sum = (double)(float)sum;
+            if (!(sum > best[edge[e].end])) continue;
+            best[edge[e].end] = sum;
+            from[edge[e].end] = (uint32_t)at;
+            id[edge[e].end] = edge[e].id;
+        }
+    }
+    if (score) *score = best[size];
+    size_t next = size, count = 0;
+    for (size_t end = size; end > 0;) { /* the path, turned round: from[end] is where it goes on */
+        const size_t at = from[end];
+        from[end] = (uint32_t)next;
+        next = end;
+        end = at;
+    }
+    for (size_t at = 0; at < size; at = next, next = from[next]) {
+        if (id[next] < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, next - at);
+        else
+            ids[count++] = id[next];
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* @unigram_lattice ------------------------------------------ All segmentations: marginals, samples
+ *
+ *     b[at] = log sum over pieces text[at .. end) of  exp(alpha score(piece) + b[end]),  b[size] = 0
+ *
+ * b[at] is the log of the summed probability of all segmentations of the rest of the text, and all
+ * else follows from it: b[0] is that of the text; a piece is drawn with probability
+ * exp(alpha score + b[end] - b[at]), and then the next one, which gives whole segmentations in
+ * proportion to P^alpha; the same sum from the left, a, gives how often each piece is expected.
+ * There may be 2^(size - 1) segmentations, and none is written down. A model that is trained on
+ * samples instead of the one best segmentation sees words in many splits ("subword
+ * regularization"). The n best come from the same recursion with the n best continuations kept in
+ * place of their sum.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.3
+ * needs   base arena rng pieces unigram
+ * see     @unigram_train
+ * topics  -
+ */
+
+/* log(e^a + e^b). */
+LLM_API double llm_unigram_lattice_add(double a, double b) {
+    const double high = a > b ? a : b, low = a > b ? b : a;
+    return low == -INFINITY ? high : high + log1p(exp(low - high));
+}
+
+/* b (size + 1) as above, edge (p->trie.longest + 1) is scratch. Returns b[0]. */
+LLM_API double llm_unigram_lattice_backward(double *b, llm_unigram_edge *edge, const llm_pieces *p,
+                                            const char *text, size_t size, double alpha) {
+    b[size] = 0.0;
+    for (size_t at = size; at-- > 0;) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        b[at] = -INFINITY;
+        for (size_t e = 0; e < edges; e++)
+            b[at] = llm_unigram_lattice_add(b[at], alpha * edge[e].score + b[edge[e].end]);
+    }
+    return b[0];
+}
+
+/* count[id] += weight times the expected number of that piece in the text, each segmentation with
+ * its probability. Returns log P(text), the sum over all of them. Scratch:
+ * llm_unigram_scratch(p, size). */
+LLM_API double llm_unigram_lattice_expect(double *count, const llm_pieces *p, const char *text,
+                                          size_t size, double weight, llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *a = llm_arena_doubles(arena, size + 1), *b = llm_arena_doubles(arena, size + 1);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const double total = llm_unigram_lattice_backward(b, edge, p, text, size, 1.0);
+    for (size_t i = 1; i <= size; i++) a[i] = -INFINITY;
+    a[0] = 0.0;
+    for (size_t at = 0; at < size; at++) {
+        if (a[at] == -INFINITY) continue;
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        for (size_t e = 0; e < edges; e++) {
+            const double sum = a[at] + edge[e].score;
+            a[edge[e].end] = llm_unigram_lattice_add(a[edge[e].end], sum);
+            if (edge[e].id >= 0) count[edge[e].id] += weight * exp(sum + b[edge[e].end] - total);
+        }
+    }
+    arena->used = mark;
+    return total;
+}
+
+/* ids (size) <- a segmentation drawn with probability proportional to P^alpha: alpha 1 follows the
+ * model, 0 is uniform over all, infinity would be the best one. Returns how many ids there are.
+ * Scratch likewise. */
+LLM_API size_t llm_unigram_lattice_sample(int *ids, const llm_pieces *p, const char *text,
+                                          size_t size, double alpha, llm_rng *rng,
+                                          llm_arena *arena) {
+    const size_t mark = arena->used;
+    double *b = llm_arena_doubles(arena, size + 1);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+    size_t count = 0;
+    llm_unigram_lattice_backward(b, edge, p, text, size, alpha);
+    for (size_t at = 0, e; at < size; at = edge[e].end) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        double left = (double)llm_rng_uniform(rng);
+        for (e = 0; e + 1 < edges; e++) {
+            left -= exp(alpha * edge[e].score + b[edge[e].end] - b[at]);
+            if (left < 0.0) break;
+        }
+        if (edge[e].id < 0)
+            count = llm_pieces_cover(ids, count, p, fallback, text + at, edge[e].end - at);
+        else
+            ids[count++] = edge[e].id;
+    }
+    arena->used = mark;
+    return count;
+}
+
+/* One of the n best ways on: a piece, and which of the best ways from its end. */
+typedef struct {
+    double score;
+    size_t end, rank;
+    int id;
+} llm_unigram_lattice_way;
+
+/* Bytes of an arena that the n best segmentations take. */
+LLM_API size_t llm_unigram_lattice_scratch(const llm_pieces *p, size_t size, size_t n) {
+    return (size + 1) * (n * sizeof(llm_unigram_lattice_way) + sizeof(size_t)) +
+           (p->trie.longest + 1) * sizeof(llm_unigram_edge) + 256;
+}
+
+/* ids (n, size), count (n), score (n) <- the n most probable segmentations, the best first: their
+ * ids, how many each has, and log probabilities. Returns how many there are, fewer than n for a
+ * short text. Scratch: llm_unigram_lattice_scratch. */
+LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, size_t n,
+                                        const llm_pieces *p, const char *text, size_t size,
+                                        llm_arena *arena) {
+    const size_t mark = arena->used;
+    llm_unigram_lattice_way *way = /* (size + 1, n), of which known (size + 1) */
+        (llm_unigram_lattice_way *)llm_arena_take(arena, (size + 1) * n, sizeof *way);
+    size_t *known = (size_t *)llm_arena_take(arena, size + 1, sizeof *known);
+    llm_unigram_edge *edge =
+        (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
+    const bool fallback = llm_pieces_fallback(p);
+    const llm_unigram_lattice_way nothing = {0.0, size, 0, -1};
+    if (n > 0) way[size * n] = nothing;
+    known[size] = n > 0;
+    for (size_t at = size; at-- > 0;) {
+        const size_t edges = llm_unigram_edges(edge, p, text, size, at);
+        llm_unigram_lattice_way *best = way + at * n;
+        size_t kept = 0;
+        for (size_t e = edges; e-- > 0;)
+            for (size_t r = 0; r < known[edge[e].end]; r++) {
+                const double sum = edge[e].score + way[edge[e].end * n + r].score;
+                if (kept == n && !(sum > best[n - 1].score)) break; /* the next ones are worse */
+                size_t k = kept < n ? kept++ : n - 1;
+                for (; k > 0 && sum > best[k - 1].score; k--) best[k] = best[k - 1];
+                const llm_unigram_lattice_way on = {sum, edge[e].end, r, edge[e].id};
+                best[k] = on;
+            }
+        known[at] = kept;
+    }
+    const size_t found = known[0];
+    for (size_t k = 0; k < found; k++) {
+        score[k] = way[k].score;
+        count[k] = 0;
+        for (size_t at = 0, rank = k; at < size;) {
+            const llm_unigram_lattice_way on = way[at * n + rank];
+            int *row = ids + k * size;
+            if (on.id < 0)
+                count[k] = llm_pieces_cover(row, count[k], p, fallback, text + at, on.end - at);
+            else
+                row[count[k]++] = on.id;
+            at = on.end;
+            rank = on.rank;
+        }
+    }
+    arena->used = mark;
+    return found;
 }
 
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
