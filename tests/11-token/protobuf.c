@@ -90,8 +90,12 @@ TEST(protobuf, "broken messages end with a sentence, and nothing comes after it"
         {"\x80\x80\x80\x80\x10\x01", 6, 0, "m, byte 0: expected a field number"},
         {"\x0d\x01\x02\x03", 4, 0, "m, byte 1: expected 4 bytes"},
         {"\x09\x01\x02\x03\x04\x05\x06\x07", 8, 0, "m, byte 1: expected 8 bytes"},
-        {"\x0a\x02" "a", 3, 0, "m, byte 0: expected a field that ends with its message"},
-        {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" "a", 12, 0, "m, byte 0: expected a field that"},
+        {"\x0a\x02"
+         "a",
+         3, 0, "m, byte 0: expected a field that ends with its message"},
+        {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"
+         "a",
+         12, 0, "m, byte 0: expected a field that"},
         {"\x0a", 1, 0, "m, byte 1: expected a varint"},
         {"\x0b\x0c", 2, 0, "m, byte 0: expected wire type 0, 1, 2 or 5"},
         {"\x0c\x0c", 2, 0, "m, byte 0: expected wire type 0, 1, 2 or 5"},

@@ -65,8 +65,7 @@ TEST(tokenizer_ranks, "ids are those of tiktoken on 2,200 hostile strings, under
 
 /* Base 64 by its definition: the bits of the text as one long number, six at a time. */
 static void ranks_spell(char *out, const unsigned char *bytes, size_t size) {
-    static const char letter[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char letter[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t n = 0;
     for (size_t bit = 0; bit < 8 * size; bit += 6) {
         unsigned six = 0;
@@ -92,9 +91,9 @@ TEST(tokenizer_ranks, "base 64: all bytes in all places; nothing else spells any
         CHECK(out.size == size && (size == 0 || memcmp(out.data, bytes, size) == 0));
         llm_buffer_free(&out);
     }
-    static const char *const wrong[] = {"a",    "ab",   "abc",  "a===", "====", "ab=c", "a=bc",
+    static const char *const wrong[] = {"a",    "ab",   "abc",   "a===", "====", "ab=c", "a=bc",
                                         "ab-c", "ab c", "ab\nc", "IB==", "AAF=", "ab@c", "ab[c",
-                                        "ab`c", "ab{c", "ab.c", "ab:c", "ab*c", "ab,c", "=AAA"};
+                                        "ab`c", "ab{c", "ab.c",  "ab:c", "ab*c", "ab,c", "=AAA"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         llm_buffer out = {NULL, 0, 0};
         CHECK(!llm_tokenizer_ranks_base64(&out, &bad, wrong[i], strlen(wrong[i])));
