@@ -239,12 +239,22 @@
  *   interpolated_lm          N-gram model, interpolated discounting
  * 11-token                   TOKENIZATION
  *   unicode                  Code points and their classes
+ *   grapheme                 What a reader takes for one character
+ *   token                    Bytes, code points, graphemes, words
  *   pre_tokenize             Pre-tokenization
+ *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab_trie               All tokens that begin here
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
  *   bpe_train                Byte pair encoding: training
+ *   pieces                   Pieces with scores
+ *   bpe_scores               Byte pair encoding by scores
+ *   unigram                  Unigram language model: segmentation
+ *   unigram_lattice          All segmentations: marginals, samples
+ *   unigram_seed             Frequent substrings
+ *   unigram_train            Unigram language model: training
  *   added_tokens             Added tokens: strings that are one id
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
@@ -255,19 +265,30 @@
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
  * 12-attn                    ATTENTION AND POSITION
+ *   attention                Additive attention
  *   qkv                      Query, key and value projections
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
  *   attn_mask                Attention masks
  *   causal_mask              Causal mask
  *   masked_score             Masked scores and safe softmax
+ *   attn_weights             Attention weights
+ *   entmax                   Entmax: weights that are exactly 0
+ *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
  *   mha                      Multi-head attention
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
+ *   relative_position        Relative position: vectors for distances
+ *   relative_position_t5     Relative position: T5's buckets
  *   rope                     Rotary position embedding
+ *   yarn                     YaRN, NTK-aware and Llama 3 scaling
+ *   alibi                    ALiBi
  *   gqa                      Grouped-query attention
+ *   mla                      Multi-head latent attention
+ *   mla_decode               Latent attention from its latents
+ *   sliding_window           Sliding-window attention
  *   linear_attn              Linear attention
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
@@ -12262,7 +12283,6 @@ LLM_API bool llm_forward_pass_chain_build(llm_forward_pass_chain *chain, const l
             chain->leaf[registers].rows = n->rows, chain->leaf[registers].cols = n->cols;
             reg[k] = registers++;
         }
-        registers += !inside && reg[k] == wanted; /* one too many */
     }
     chain->leaves = (unsigned)registers;
     for (size_t k = 0; k < out && registers <= most; k++) { /* downwards: the steps */
@@ -17596,6 +17616,25 @@ LLM_API void llm_residual_scale_backward(float *dx, float *df, float *dscale, co
         for (size_t i = 0; df && i < C; i++) df[n * C + i] += scale[i] * dyn[i];
         for (size_t i = 0; dscale && i < C; i++) dscale[i] += dyn[i] * fn[i];
     }
+}
+
+/* y (N,O) <- x (N,C), f (N,O), p (O,C): x p^T + f, for a branch that changes the width; the
+ * identity path becomes a projection. y may be f. Scratch: N O floats, given back. */
+LLM_API void llm_residual_project_forward(float *y, const float *x, const float *f, const float *p,
+                                          size_t N, size_t C, size_t O, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *short_cut = llm_arena_floats(arena, N * O);
+    llm_matmul_forward(short_cut, x, p, NULL, N, C, O);
+    llm_residual_forward(y, short_cut, f, N * O, 1.0f);
+    arena->used = mark;
+}
+
+/* dx (N,C), df (N,O), dp (O,C) += <- dy (N,O) and forward's x, p. Any of the three may be NULL. */
+LLM_API void llm_residual_project_backward(float *dx, float *df, float *dp, const float *dy,
+                                           const float *x, const float *p, size_t N, size_t C,
+                                           size_t O) {
+    llm_matmul_backward(dx, dp, NULL, dy, x, p, N, C, O);
+    for (size_t i = 0; df && i < N * O; i++) df[i] += dy[i];
 }
 
 /* y (N,C) <- x, f (N,C), keep (N): stochastic depth. A sample loses the whole branch with
@@ -23486,6 +23525,29 @@ LLM_API size_t llm_warmup_adam_steps(double beta2) {
  * the first steps (RAdam then steps along m' alone, undivided). */
 LLM_API double llm_warmup_radam(double beta2, size_t t) { return llm_adam_trust(beta2, t); }
 
+/* The factor in a run that lost its optimizer's states at steps restart[0] < restart[1] < .. (a new
+ * batch size, other data, a checkpoint of weights alone): each time v is one gradient again, and
+ * the ramp begins anew. count = 0: one ramp from t = 0. With states that were kept nothing of this
+ * is needed. */
+LLM_API double llm_warmup_rewarm(int kind, size_t t, const size_t *restart, size_t count, size_t W,
+                                 double start) {
+    size_t from = 0;
+    for (size_t k = 0; k < count; k++) {
+        LLM_ASSERT(k == 0 || restart[k] > restart[k - 1]);
+        if (restart[k] <= t) from = restart[k];
+    }
+    return llm_warmup_factor(kind, t - from, W, start);
+}
+
+/* A ramp of the batch in place of the rate: its size at step t, linear from first to last over W
+ * steps, in whole `unit`s. Early gradients agree so well (@grad_noise_scale) that a large batch
+ * buys nothing; later it does. */
+LLM_API size_t llm_warmup_batch(size_t t, size_t W, size_t first, size_t last, size_t unit) {
+    LLM_ASSERT(unit > 0 && first <= last && first % unit == 0 && last % unit == 0);
+    if (t >= W) return last;
+    return first + (size_t)((double)(last - first) / (double)unit * (double)t / (double)W) * unit;
+}
+
 /* @cosine_lr ------------------------------------------------ Cosine annealing
  *
  *     lr(t) = min + (max - min) (1 + cos(pi t / T)) / 2
@@ -23637,6 +23699,36 @@ LLM_API float llm_grad_clip_quantile(const float *history, size_t count, float q
     const double a = (double)history[order[low]], b = (double)history[order[high]];
     arena->used = mark;
     return (float)(a + (at - (double)low) * (b - a));
+}
+
+/* What clipping costs and buys. g (N,n) are N draws of a gradient, each clipped by norm to max: of
+ * their mean's error, |mean of the clipped - mean| / |mean| is returned; *variance is what is left
+ * of sum |g_k - mean|^2, as a share. 0 and 1 where max is never reached. With a tail so heavy that
+ * the variance is infinite, a bias of some percent is cheap. Scratch: 2 n doubles, given back. */
+LLM_API double llm_grad_clip_bias(double *variance, const float *g, size_t N, size_t n, float max,
+                                  llm_arena *arena) {
+    LLM_ASSERT(N > 0);
+    const size_t mark = arena->used;
+    double *mean = llm_arena_doubles(arena, n), *clipped = llm_arena_doubles(arena, n);
+    double before = 0.0, after = 0.0, off = 0.0, size = 0.0;
+    for (size_t i = 0; i < n; i++) mean[i] = clipped[i] = 0.0;
+    for (size_t pass = 0; pass < 2; pass++)
+        for (size_t k = 0; k < N; k++) {
+            const float *gk = g + k * n;
+            const double norm = llm_grad_clip_root(llm_grad_clip_power(gk, n, 2.0f), 2.0f);
+            const double factor = fmin(1.0, (double)max / (norm + 1e-6));
+            for (size_t i = 0; i < n; i++) {
+                const double x = (double)gk[i], y = factor * x;
+                if (pass == 0)
+                    mean[i] += x / (double)N, clipped[i] += y / (double)N;
+                else
+                    before += pow(x - mean[i], 2.0), after += pow(y - clipped[i], 2.0);
+            }
+        }
+    for (size_t i = 0; i < n; i++) off += pow(clipped[i] - mean[i], 2.0), size += mean[i] * mean[i];
+    *variance = before > 0.0 ? after / before : 1.0;
+    arena->used = mark;
+    return off > 0.0 ? sqrt(off / size) : 0.0;
 }
 
 /* ZClip: mean and variance of the norm as running averages, and how far a spike may stand out. */
@@ -23800,6 +23892,24 @@ LLM_API void llm_grad_accum_add(llm_grad_accum *a, const float *g, float loss, s
     for (size_t i = 0; i < a->n; i++) a->sum[i] += w * g[i];
     a->weight += (double)weight;
     a->loss += (double)weight * (double)loss;
+}
+
+/* Whether the optimizer steps after micro-batch k = 0 .. count - 1, when `every` of them make a
+ * batch: after each last one, and at the end, where the batch may be smaller. Nothing has to be
+ * sent between machines after any other. */
+LLM_API bool llm_grad_accum_boundary(size_t k, size_t every, size_t count) {
+    LLM_ASSERT(every > 0 && k < count);
+    return (k + 1) % every == 0 || k + 1 == count;
+}
+
+/* a takes in what another machine has summed, before both finish: sums and weights are added, so it
+ * does not matter which of them saw how many targets. All-reduce of n + 2 numbers, once a step. */
+LLM_API void llm_grad_accum_merge(llm_grad_accum *a, const llm_grad_accum *other) {
+    LLM_ASSERT(a->n == other->n);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < a->n; i++) a->sum[i] += other->sum[i];
+    a->weight += other->weight;
+    a->loss += other->loss;
 }
 
 /* a->sum becomes the gradient of the mean over all kept targets. Returns that mean; 0, and a
@@ -24889,8 +24999,8 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  *     1110xxxx 10xxxxxx 10xxxxxx           up to FFFF    11110xxx 10xxxxxx (3 times)  up to 10FFFF
  *
  * Tokenizers cut text where the class of the character changes, so they must know which of
- * 1,114,112 code points are letters, numbers, marks and white space. The table is 2254 runs of
- * equal class, spelt as 44 rows of characters: a search finds the row, and its runs are counted
+ * 1,114,112 code points are letters, numbers, marks and white space. The table is 2608 runs of
+ * equal class, spelt as 51 rows of characters: a search finds the row, and its runs are counted
  * off. Bytes that are no UTF-8 must not stop a tokenizer: a sequence that breaks off counts as one
  * unknown character up to where it can no longer be completed (a "maximal subpart"). Overlong
  * forms, surrogates and values above 10FFFF break at their second byte, whatever the other bits
@@ -24899,20 +25009,23 @@ LLM_API double llm_interpolated_lm_nats(const llm_interpolated_lm *lm, const int
  * source  The Unicode Standard 18, tables 3-6 and 3-7, section 3.9 (substitution of maximal
  *         subparts) and 4.5 (general category)
  * needs   base
- * see     @pre_tokenize
+ * see     @grapheme @pre_tokenize
  * topics  -
  */
 enum { LLM_UNICODE_BROKEN = 0x110000 }; /* the code of what is no UTF-8 */
 
 typedef enum {
-    LLM_UNICODE_OTHER, /* punctuation, symbols, controls, what is not assigned */
+    LLM_UNICODE_OTHER, /* controls (Cc), private use, surrogates, what is not assigned */
     LLM_UNICODE_SPACE, /* White_Space */
     LLM_UNICODE_NUMBER,
     LLM_UNICODE_MARK,
     LLM_UNICODE_CASED, /* only in the rows: upper and lower case in turn */
     LLM_UNICODE_UPPER, /* from here on letters; title case counts as UPPER */
     LLM_UNICODE_LOWER,
-    LLM_UNICODE_LETTER /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_LETTER, /* without case: modifiers, Hebrew, Chinese */
+    LLM_UNICODE_PUNCT,
+    LLM_UNICODE_SYMBOL,
+    LLM_UNICODE_FORMAT /* Cf: invisible, such as joiners and marks of direction */
 } llm_unicode_kind;
 
 /* The number of bytes, 1 to 4, of the first character of text (size > 0), and its code. */
@@ -24963,51 +25076,84 @@ typedef struct {
  * min(n, 7) - 1; from 7 on n - 7 follows in base 28, the low digits first, and 28 is added to the
  * last one. A CASED run starts with upper case. */
 static const llm_unicode_row llm_unicode_rows[] = {
-    {0x00000, ")A.)J*)G7B)?LR(SR)B*)R*)AT)?2#M%1T#3#LO#L?SP#S@E8@MEHME/@DNFCAGNIMGMHOGMFE?BMAAF"},
-    {0x001B3, "CFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJ&ZD)FX)?T#T)I>8BBT#FM$TO#F(F#H#F#GMLI#"},
-    {0x003A3, "LAS#@FNHOEPPFM#AFNL3@S0@EZ#>?E7@EFME(B#L&@#U(S)@$U&>-@#8#9#9#:(ZS&W)U>C'Z+@>M7B&"},
-    {0x0066E, "U8Z+B#T>?$=U9#;U7BV$T)HT8ZV>S$Z=A>CT)F7BZY>AU&T$8$ZN;T>AT:T<)JZQ:&ZC'ZP#Z?)?>A"},
-    {0x008A0, "Z*@>P#>YZ6@:T>JT>?ZB9$7B#ZH:#Z@$U$ZN#Z?#T%W$8T>?$9$:T)@8&U#V9$7BU$6$T#8$:#Y&U$ZN"},
-    {0x00A29, "#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8)C:#ZA#V#ZN#Z?#U#X$8T>@#:#:$T)GU9$7B)AT=#:#Z@$U$"},
-    {0x00B13, "ZN#Z?#U#X$8T>?$9$:'<&U#V9$7B#T6)B8T#Y%V#W%U#T#U%U%V%ZD&<%:#;$T(8)F7E)E<Z@#V#ZO#"},
-    {0x00C2A, "ZH$8T>?#:#;)?9#V#U$U9$7B)@7?#T:#Z@#V#ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T"},
-    {0x00D3E, ">?#:#;T'V87?V9$7K#Y#:#ZJ%ZP#ZA#T$Z?%8&=#8#>@(7B$9)EZ0@8U>?'Z?>@#7B)'@U#T#X#ZP#T#"},
-    {0x00EA7, "ZB8U>AT$X#T#>?#7B$W)XT)O9(7L#8#8#8&9Z@#Z$@&>L#9X>C#>$@)A8)9@Z+@>LT7B(Y;W:T:U>?V;"},
-    {0x01075, "ZE>DT87B;$L&@#F'F$S+@#TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:)A7L%ZH)H"},
-    {0x013A0, "L:A$R%Z<T$ZI*ZR'Z/A%3Z@)?ZJ;)AZK:)CZJ9)DZE#V#9)DZ4@>X%T&T8$7B(7B)I:#87B(Z=A)?X9"},
-    {0x01887, "ZZ8T'Z*A)BZW#>D&>D)B7BZV$X)CZ,@&ZR(7C)%@ZO<&Z5@>B#>U$87B(7B)ET)@>%A)G<Z/@>IZ@%7B"},
-    {0x01B5A, ")I>A)D:ZV>EU7BZ,@>F)DZ$@>L)@7B%V7BZ$@$SAFM'L+@$H)H:#>MW8Y8U:T'S,@Z#ASETSZZ%@>$A"},
-    {0x01E00, "E&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJ#M%O#NJ%P$NI&S@J'O#"},
-    {0x01FF6, "NJ%0C)U+'*)/@*)H1T$6'T7B'ZI)0@>Y)IF&F$MHNHM#F%J(F#F#F#I#MIMWM$NG'FP&M#73@FM5)6X"},
-    {0x02460, "7<@)2A7N)*U7V)(/@L0@S0@AGNE?GBMFRUGE,BM(B:FM)A1$S&@#M'M$Z8@)?T)G8ZO)AZ?#Z?#Z?#Z?"},
-    {0x02DBF, "#Z?#Z?#Z?#Z?#>X)/@T),O*&U1)Q7A=#X$3U&Z:A$9$V#Z>A#W'Z+@#Z&B%4)BZX)0@ZH)X7B)V7@#7G"},
-    {0x03260, ")X7B)'@7G)(JZ(.G)$AZ%*#@)'AZ.@$Z-H%ZH7BU)LE.@T;#>B#TETU9Z*A7B9)%@ZA$EFNE>@TS@CEB"},
-    {0x0A788, "T$BTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<&8%6)BZ4@)D9Z2@>J)B7B(>JY%T#U87BZT>@$ZO>E)D"},
-    {0x0A960, "ZU%;Z/@>F)FT7B(X8ZB7BX#Z)@>F)AV8Z@9$7B(ZO%T:Z2@8T:U9X9T8T)PV$ZC<$V9)BY$Y$Y)AZ?#"},
-    {0x0AB28, "Z?#S+@#WSAT$G$S4AZ#@>@#9$7B(Z8)M)DZO&Z1@)48IZ:K$Z2B)&@S?)DQ'T8ZB#ZE#X#T#U#U#Z4B"},
-    {0x0FBB2, ")YZ7K)JZ$A$Z6@)(@ZD&>H)H>H)$AX#Z3C)K7B)?LR(SR)CZ=A%Y$Y$Y$V)#@ZD#ZR#ZK#U#ZG$ZF)Z"},
-    {0x10080, "Z'C)D7-@)D79@)I2)9B8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV$Z$@&Z@#5)*@L(@S(@Z2A$7B("},
-    {0x104B0, "L$@&S$@&Z(@)@Z4@)DLC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF)$AY$T#Z,@#U%T"},
-    {0x1083D, "$ZO$7@ZO$7?ZW)@7A)0@ZK#U'5ZN6&ZR(ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$:&87A)OZU2#ZU3)X"},
-    {0x10AC0, "Z@#ZT9&5)HZ6@)BZN$7@ZK'7@ZJ)O7?)4AZ-A)7@L3@)ES3@)?6Z$@;)@7B(7BYLN%<#TSN)2F7W#Z*@"},
-    {0x10EAA, "#9%U)HY%<)AZN#>HZU7BT)@ZN>C4)SZJ;)*@ZM7?)LZO)A:Z5@>G)C7V8U9T)A;Z-@>C)?8)EZQ)?7B("},
-    {0x11100, ":Z$@>F#7B&T9T)@Z#@8$T)A:Z0@>FW&;#97BT#T&7L)CZJ#ZQ>D(8U8)>@Z?#T#W#ZG#ZB)?Z/@>D'7B"},
-    {0x112FA, "(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<)CZB#T$T#Z&@#T>A#8$8#;#<T8T)E9)UZ5@>JW'7B&"},
-    {0x1145E, "8V)VZ0@>LU#T)@7B)6DZ/@>?$>A)OW9)ZZ0@>I%T)C7B)&@Z+@>ET)?7B(7L)TZS$>G&7D&Z?)-EZ,@"},
-    {0x1182C, ">G)-BLXSX7K)DZ@$T$Z@#U#ZP=#9$;T8T9)D7B)*AZ@$Z'@>?$>?T#T8)ST>BZ(@>?T;)@8)@T>CZ.@"},
-    {0x11A8A, ">H%T)JZ-A)IT)9A>@)<AZY)G7B(ZA#Z%@>@#>@T)G7U'ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#"},
-    {0x11D67, "U#ZX<#9#<T)?7B(Z,@&7B(8T)*GZK;)A9T8ZE#ZZ>?%<)E7B8)9AT)G7M)+@Z6'@).B78B'7CZ8E)D"},
-    {0x12550, "7;I)-=AZ)B)GZ$-@)H8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B(Z3A#7B(ZV$<)CZ0@>?)AW)D"},
-    {0x16B50, "7B#7?#ZM'ZK)(NZ-@%7B):ELXSX7O)ALQ$SQ),@Z/A&8T>7@)?;ZE)$AU#T8)C9U3)AZ3.H)$@ZZ)'B"},
-    {0x18D80, "Z;B)EZ.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB%9)=+D7B)*Q>.@$>O"},
-    {0x1CF47, ")<O9)<@<%=)@>@$>?)V;)$D:)C:)@9$8)X9)>@7L)D7L)4B7Q)3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P"},
-    {0x1D4BA, "#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSRLRSRLRSRLRSU#LQ#SQ#RLQ#SQ#RLQ#"},
-    {0x1D736, "SQ#RLQ#SQ#RLQ#SQ#RFM$72@)$Q>7@&>2@)@8)F8)N<#>G)(.@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@"},
-    {0x1DFCD, "Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&T))JZV8)IZ,@;7B)2OZT;7B).FZV9T7B)9EZW#V8U8"},
-    {0x1E6E7, "Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?T&7B)##@7;@#3#4)0A7-@#7G)6EW#ZS#U#T$T#ZB#W"},
-    {0x1EE38, "#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#Z?#W#W#T#ZB#ZI'V#X#ZI)0S7E)+2B7B)2+@Z00=@)X"},
-    {0x2A700, "Z+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)</<$@>,G)8&=G"},
+    {0x00000, ")A.)J*]b`b^7B\\d\\LR]b[bSR[b[b(*)R*[f[cT[bie2bM\\b1T[3[LObL?SPbS@E8@MEHME/@DNFCA"},
+    {0x0018A, "GNIMGMHOGMFE?BMAAFCFNTFOWGMGMFEJMEJMFCFE<@RGMGNAGEBS(AUSRZJeZDhFXh?TbThI>8BBTbFM"},
+    {0x00378, "$TO[F&cF[H#F#GMLI#LAS#@FNHOEPPFMbAFNL3@S0@EZb>?E7@EFME(B#L&@#U`S)@\\Ud#>-@[8[9[9"},
+    {0x005C6, "[:(ZS&W\\)Cnd\\b\\c>C[i]Z+@>M7B^U8Z+B[T>?ib=U9b;U7BVcTaF#iT8ZV>S$Z=A>CT)F7BZY>AU"},
+    {0x007F6, "b]T$8cZN;T>AT:T<$aG#ZQ:$[#ZC'ZPbZ?j'>AZ*@>Pi>YZ6@:T>JT>?ZB9\\7B[ZH:#Z@$U$ZN#Z?#T"},
+    {0x009B3, "%W$8T>?$9$:T)@8&U#V9$7BUc6cT[8$:#Y&U$ZN#Z?#U#U#U$8#<&9$:%8)?W#T)?7B9V8[)B:#ZA#V#"},
+    {0x00A93, "ZN#Z?#U#X$8T>@#:#:$T)GU9$7B[b)?T=#:#Z@$U$ZN#Z?#U#X$8T>?$9$:'<&U#V9$7BbT6)B8T#Y%V"},
+    {0x00B91, "#W%U#T#U%U%V%ZD&<%:#;$T(8)F7Eh@'<Z@#V#ZO#ZH$8T>?#:#;)?9#V#U$U9$7B)?[7?bT:[Z@#V#"},
+    {0x00C92, "ZO#ZB#X$8T>?#:#;)?9'V#U9$7B#U8)D;ZA#V#Z)@9T>?#:#;Tb&V87?V9$7KbY#:#ZJ%ZP#ZA#T$Z?%"},
+    {0x00DCA, "8&=#8#>@(7B$9[)DZ0@8U>?&bZ?>@[7B\\)%@U#T#X#ZP#T#ZB8U>AT$X#T#>?#7B$W)XTdaGb[d9g7L"},
+    {0x00F34, "b8b8b8^9Z@#Z$@&>L[9X>C#>$@#h@8g#c_e\\)%@Z+@>LT7B`Y;W:T:U>?V;ZE>DT87B;cL&@#F'F$"},
+    {0x010D0, "S+@[TOZ1J#W$Z?#T#W$Z)@#W$ZY#W$Z?#T#W$ZG#Z9@#W$Z'A$:aA7L%ZHhB(L:A$R$[Z<Tb[ZI*ZR\\"},
+    {0x0169D, "%Z/A]3Z@)?ZJ;)AZK:\\)AZJ9)DZE#V#9)DZ4@>X]T]bT8$7B(7B(aC:i87B(Z=A)?X9ZZ8T'Z*A)BZW"},
+    {0x0191F, "#>D&>D&b%\\7BZV$X)CZ,@&ZR(7C%hZZO<$\\Z5@>B#>U$87B(7B(a?T`$>%A)G<Z/@>IZ@#\\7Ba?hB"},
+    {0x01B6B, ">AhA]:ZV>EU7BZ,@>F)@^Z$@>L%_7B%V7BZ$@\\SAFM'L+@$Ha@)@:[>MW8Y8U:T'S,@Z#ASETSZZ%@"},
+    {0x01DC0, ">$AE&DS@E*BS@L@R$K$S@L@S@L@R$K$S@#F#F#F#FS@L@SF$S@L@S@L@S@L@Q#NJbMdO#NJdP$NI#dS@"},
+    {0x01FE8, "Jd$O#NJc#0CmaP+m*aLbaEbaD*m#oB1T$6d\\T7Bd\\ZIh%@)C>Y)GcFeFcMHNHMbFdJgFbFbFbIbMIM"},
+    {0x02135, "WMcNGfFPeMb73@FM5c&h(L^hU\\h;G)NhC)M7<@h2A7Nh8TaF7Vh1@\\hWaBh'MaNh#A^hX\\h&L$h6C"},
+    {0x02C00, "L0@S0@AGNE?GBMFRUGE,BMgB:FM'^1\\S&@#M'M$Z8@)?T[)F8ZO)AZ?#Z?#Z?#Z?#Z?#Z?#Z?#Z?#>X"},
+    {0x02E00, "a/@TaXcaD$^)ThR#h=A)Dh.F)RhH*]bU1aBcaDb7A=[Xc3U[c#Z:A$9cV[Z>A[W'Z+@#Z&B#c4hBZX"},
+    {0x031C0, "h&@)AbZHhW#7BhV7@b7GhX7Bh'@7Gh(JZ(.Gh$AZ%*#@%h7@)AZ.@\\Z-H]ZH7BU)LE.@T;[>B[TETU9"},
+    {0x0A6A0, "Z*A7B9`)@hOZAcEFNE>@TS@CEBTcBTBNEMIMIEIGCEIF&F)FWFMVMZ?8V8W8ZO<e8%6e(Z4@^)@9Z2@"},
+    {0x0A8B4, ">J)@\\7B(>JY]T[U87BZT>@\\ZO>E)C[ZU%;Z/@>FaE#T7B&\\X8ZB7BX#Z)@>F)AV8Z@9$7B$^ZOdT:"},
+    {0x0AA7E, "Z2@8T:U9X9T8T)PV\\ZC<\\V9)BY$Y$Y)AZ?#Z?#S+@bWSATcG$S4AZ#@>@[9$7B(Z8)M)DZO&Z1@"},
+    {0x0D7FC, ")48IZ:K$Z2B)&@S?)DQ'T8ZBbZE#X#T#U#U#Z4BhYZ7K\\hHZ$AcZ6@h@)XZDe>HaB(>Ha#@#aFb[d#["},
+    {0x0FE69, "b\\&X#Z3C$i#]b`b^7B\\d\\LR]b[bSR[b[ba?Z=A%Y$Y$Y$V%h?#h?)Bkc$ZD#ZR#ZK#U#ZG$ZF)Z"},
+    {0x10080, "Z'C']&7-@%hA79@hI2d#hE%b)/@h-@8).CZU%Z1@)G87S&ZX4)AZL1Z@1'Z&@<'ZV#[Z$@&Z@[5)*@"},
+    {0x10400, "L(@S(@Z2A$7B(L$@&S$@&Z(@)@Z4@)C[LC#LG#L?#G#SC#SG#S?#N%Z4@)DZ;I)AZN)BZ@)PY#Z*@#ZF"},
+    {0x107C0, ")$AY$T#Z,@#U%T$ZO#[7@ZOc7?ZW)@7A)0@ZK#U'5ZN6%[ZR'[ZR)&@Z8@&2U7H$7.@T:#9';W#V#ZU$"},
+    {0x10A38, ":&87A)?aA)?ZU2[ZU3)XZ@bZT9&5a?)AZ6@%a?ZN$7@ZK'7@ZJ)?^)D7?)4AZ-A)7@L3@)ES3@)?6Z$@"},
+    {0x10D24, ";)@7B(7BYLN%<[TSN)@c)(F7W#Z*@#9[$U)HY#c<[h@ZN#>HZU7BT)@ZN>C4_)NZJ;^)&@ZM7?)LZO)A"},
+    {0x11000, ":Z5@>Ga?&7V8U9T)A;Z-@>C\\i^8)Bi$ZQ)?7B(:Z$@>F#7B^T9T)@Z#@8\\T)A:Z0@>FW^;[97BT[T]"},
+    {0x111E0, "#7L)CZJ#ZQ>D`8U8)>@Z?#T#W#ZG#ZB[(Z/@>D'7B(;#Z@$U$ZN#Z?#U#X#9T>?$9$:$T(8'X9$>?%<"},
+    {0x11375, ")CZB#T$T#Z&@#T>A#8$8#;#<T8T\\#\\)@9)UZ5@>JW_7B\\#[8V)VZ0@>LU[T)@7B)6DZ/@>?$>AaOW"},
+    {0x115DC, "9)ZZ0@>I]T)C7B(aE)KZ+@>ET[(7B(7L)TZS$>G&7D]bZ?)-EZ,@>G[),BLXSX7K)DZ@$T$Z@#U#ZP=#"},
+    {0x11937, "9$;T8T9])A7B)*AZ@$Z'@>?$>?T[T8)ST>BZ(@>?T;a@8)@T>CZ.@>H]T_)EZ-A)?aBT)9A>@)<AZY["},
+    {0x11BE2, ")F7B(ZA#Z%@>@#>@T_)B7U%\\ZV$>N#>F)-AZ?#U#Z&@=%8#9#>?T8)@7B(Y#U#ZX<#9#<T)?7B(Z,@&"},
+    {0x11DE0, "7B(8T)*GZK;\\)?9T8ZE#ZZ>?%<aE7B8)9AT)G7MhU)E[Z6'@).B78B_7CZ8E)D7;I)-=AZ)B\\)E"},
+    {0x13000, "Z$-@oH8Y>G)BZ/%D'Z3S)%7GZV>J7B)6(AZ%S)?ZW#7B&\\Z3A#7B(ZV$<[)BZ0@>?_eW[b)B7B#7?#"},
+    {0x16B63, "ZM'ZK)(NZ-@]7B):ELXSX7O^'LQ$SQ),@Z/A&8T>7@)?;ZE)$AU[T8)C9U3)AZ3.H)$@ZZ)'BZ;B)E"},
+    {0x18E00, "Z.'@)FZ3@)%:HW#Z?#U#Z-I)AT)UV$T)FX)?Z<L)(=AZ3B'ZE%ZA)?ZB$b9[l)(#Dh,G7Bd%h,N(hO#d"},
+    {0x1CED5, ")@hY$>.@$>O)Ah<B)<@h2G)Bh'@9h<@<d=o@>@c>?hV;h$D:b)B:h@9c8hX9)>@7L)D7L)Dh;A)A7Q"},
+    {0x1D379, ")3CLRSRLRS?#SJLRSRF#G$F$G$I#L@P#M#S?#SCLRSRG#I$L@#L?#SRG#I#J#F%L?#SRLRSRLRSRLRSR"},
+    {0x1D608, "LRSRLRSRLRSU#LQbSQbRLQbSQbRLQbSQbRLQbSQbRLQbSQbRFM$72@h$Q>7@e>2@h@8hF8c_)G<#>G"},
+    {0x1DAB0, ")4AhU)+*@SBTS5@FS?BMFOFSNE@NEFU)FS?)6@Z3@>?#>I$>?#9#<'Z>@)Y8)8BZ-@%>?Z?$7B&Tb)(J"},
+    {0x1E290, "ZV8)IZ,@;7B'b),OZT;7B).FZV9T7B&[)4EZW#V8U8Z?9X8)@U)8FZ?#W#U#ZG#Z9E$7A>?))@LZSZ>?"},
+    {0x1E94B, "T&7B&\\)9Z7;@b3b4)0A7-@b7G)6EW#ZS#U#T$T#ZB#W#T#T(T&T#T#T#V#U#T$T#T#T#T#T#U#T$W#"},
+    {0x1EE6C, "Z?#W#W#T#ZB#ZI'V#X#ZI)4@c).Hh,@&h,B)DhG$hG#hG#h%@)B7Eh2D)7@hU)Eh,@&hA)?c)Fg)*D"},
+    {0x1F300, "h>)@$hI%hE%h4F&hD&hT&h8@)@hB(h(@)@hV$hD&c)FhA)'@h$K)@hF$hE%h+A#b%hJ#hE%hD'h#D#"},
+    {0x1FB94, "h$B7Bb)1+@Z00=@)XZ+3D#Z>,F$Z51H)GZ>T):&BZ&R)2<@Z'+E'Z>9I)689@Z,/M)9&<$@i)Vo(B),C"},
+    {0xE0100, ">,G)8&=G"},
 };
+
+/* The kind of the run of rows (count) that holds the code point; *offset = its place in the run. 0
+ * behind the last run. */
+LLM_API uint32_t llm_unicode_find(const llm_unicode_row *rows, size_t count, uint32_t code,
+                                  uint32_t *offset) {
+    size_t low = 0;
+    for (size_t high = count; high - low > 1;) {
+        const size_t middle = (low + high) / 2;
+        if (rows[middle].first <= code)
+            low = middle;
+        else
+            high = middle;
+    }
+    *offset = code - rows[low].first;
+    for (const char *run = rows[low].runs; *run;) {
+        const uint32_t head = (uint32_t)(*run++ - '#');
+        uint32_t length = head % 7 + 1;
+        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
+            digit = (uint32_t)(*run++ - '#');
+            length += unit * (digit % 28);
+        }
+        if (*offset < length) return head / 7;
+        *offset -= length;
+    }
+    return 0;
+}
 
 /* The class of a code point, never LLM_UNICODE_CASED; that of LLM_UNICODE_BROKEN is OTHER. */
 LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
@@ -25015,31 +25161,259 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
         if ((code | 32) >= 'a' && (code | 32) <= 'z')
             return code & 32 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
         if (code >= '0' && code <= '9') return LLM_UNICODE_NUMBER;
-        return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        if (code <= ' ' || code == 0x7F)
+            return code == ' ' || (code >= 9 && code <= 13) ? LLM_UNICODE_SPACE : LLM_UNICODE_OTHER;
+        return strchr("$+<=>^`|~", (int)code) ? LLM_UNICODE_SYMBOL : LLM_UNICODE_PUNCT;
     }
-    size_t low = 0, high = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
-    while (high - low > 1) {
-        const size_t middle = (low + high) / 2;
-        if (llm_unicode_rows[middle].first <= code)
-            low = middle;
-        else
-            high = middle;
+    const size_t rows = sizeof llm_unicode_rows / sizeof llm_unicode_rows[0];
+    uint32_t offset;
+    const uint32_t kind = llm_unicode_find(llm_unicode_rows, rows, code, &offset);
+    if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
+    return offset % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
+}
+
+/* @grapheme ------------------------------------------------- What a reader takes for one character
+ *
+ *     e + acute accent, crlf                                 one cluster each, of two code points
+ *     man + joiner + woman + joiner + girl                   one, of five
+ *     D + E (flag letters), L + V + T (Hangul)               one each
+ *
+ * A cursor moves by extended grapheme clusters, and a text that is cut anywhere else shows broken
+ * characters. Two neighbours belong together by a short list of rules on their classes: whatever
+ * extends stays with what is before it, pictures hold on to a joiner, flag letters go in pairs,
+ * syllables of Hangul are L* V* T*, and in the scripts of India a linker (virama) ties the next
+ * consonant to the cluster. Three facts about the past are enough: whether a linker, a picture, or
+ * an odd number of flag letters came before. The table is 1379 runs in the coding of @unicode.
+ *
+ * source  Unicode Standard Annex 29, "Unicode text segmentation", rules GB3 to GB999, as of Unicode
+ *         18 (before it, GB9c asked for a consonant before the linker too)
+ * needs   unicode
+ * see     @token
+ * topics  -
+ */
+typedef enum {
+    LLM_GRAPHEME_OTHER,
+    LLM_GRAPHEME_CONTROL,
+    LLM_GRAPHEME_EXTEND, /* marks without width, skin tones, U+200C */
+    LLM_GRAPHEME_SPACING,
+    LLM_GRAPHEME_PICTURE = 5,
+    LLM_GRAPHEME_CONSONANT,
+    LLM_GRAPHEME_LINKER,
+    LLM_GRAPHEME_L, /* Hangul: leading consonant, vowel, trailing consonant */
+    LLM_GRAPHEME_V,
+    LLM_GRAPHEME_T,
+    LLM_GRAPHEME_PREPEND,
+    LLM_GRAPHEME_STARTER, /* a linker that begins a cluster */
+    LLM_GRAPHEME_JOINER,  /* the rest is computed: U+200D */
+    LLM_GRAPHEME_FLAG,
+    LLM_GRAPHEME_LV,
+    LLM_GRAPHEME_LVT
+} llm_grapheme_kind;
+
+/* Made from Unicode 18 by tests/11-token/grapheme.py. */
+static const llm_unicode_row llm_grapheme_rows[] = {
+    {0x00000, "0X)'B0Y)AF%*F)=S78B)3H7?)'H7-@#1#2#2#3)6@u)B7C#*).@7M)H1)-B7?p#6$2#4)Yp#1)V7S)#B"},
+    {0x007A6, "7C):@7A)A1)P4#7A#3#5)+@3)4@q'7A)*@7Pp7X8)IS%@181#:7@;T9#7?S@$2)LS@#19)ISL#S?#M%P"},
+    {0x009BA, "$1#194$9$9T)A1&N#M$2)DN)D1$28)8@1#:2&2$3%1)V2%1)C28)ISL#S?#N#Q$1#:5#28#9T)L2)MM6"},
+    {0x00B00, "#19)ISL#S?#N#Q$1#284$9$9T'5&N#M$2)EM)H1);@1819%:#:1)A1)(@1:1)HSL#SH$1#3;#3#3T)?2"},
+    {0x00C57, "#O)?2)U19)8@1#82819#3#4)?2)C2)G8)D29)IS&@2#194#:#:Tp)@1)B2)U19)*A1&193#1#>?1)J9"},
+    {0x00DF4, ")=@1#87?)D7@)*B1#87A)C7?)-A2)S1#1#1&9)1@7F85#2'7C#7$@)A1)9@S+@$486#T192M)HR92P3M"},
+    {0x01062, "%N)?O4SE1#82(1M)F1)*Ba(Bh,Ao<A))K3)2(@4)T3)U2)V2)DS4@287?>@197AT1)A1)-@3*1)=B2)Z"},
+    {0x018A9, "1)>B3;2:&91=3)3F291&S5@8187?#T#1$7@=7B$1)0@7%A)G48(N(SY7B;2TS@)V7A)D28SV8493T2N"},
+    {0x01BB0, ")CO)(@182:185)0@>@7@92)(D3#7E87?&1(1x82):E7$A)/Q*1#+)P0?)EF)DF)N0H)(B7Y)1@F)NF"},
+    {0x0213A, ")>AK)GG);KG)DF)6DF)QLC&H);EF)#GG)BF)AF):@I#J)AF$F$G$F&F$F#G$F%F%G)@H'F#F'LD)CG$F"},
+    {0x02664, "#G#F)JF$G)JK#F#G%G'F$G&G)CG'G$F'G#F#G)LG'K#I$F&F$F$K#F$F#F#F(F%F(F)BG)GF$F&F#F&H"},
+    {0x02756, "#F)CG)0@H)AF)FF)FF)$LG)+OH)KG)3@F&F)-M3)9C1)(B7X)2R6F)DF)#B2)<PF#F)99,@4#7B)X2"},
+    {0x0A6A0, ")4A2)0H1%1&1)O928&1)7A9)2@>H2)R7J)E1)&@7@)Q7C81)DaU%38'O%S$@194929T)WQ1#SA)BQ)*@"},
+    {0x0AA29, "69292)D1)@18)JSH#O(M#1#N)0@1#3$2'2#1)VSC829'8T)=ESS)@91919#81):*MhO&o1@)>/J1)%Y"},
+    {0x0FE00, "7H)H7H)'F*).D2)4A0D)%Q1):F1)%D5)-&AM3#2'4P#O#SU$3&T)5D2))S4)%A5)%J2)V5)X7H)*A7C"},
+    {0x10F51, ")1@4)&C818)5@7G))@1$2)B38)-@:492$p&1)Bp)2@3S$@586T1)GM9M)+@1)D28)0@:7A81#q'4#81"},
+    {0x111D0, ")$B:394(1$1)-D1:7@)M29)7@2#181;$9$91)A1)B9$7?%5)CSB#M$M#S&@$196#1$1#38#92Tp1)F2"},
+    {0x113E3, ")6A:7@9381)O1)5A19681918282)'G194$;282)S2)6A:7@9182)2B18197@)-B181$485)<G:7A82"},
+    {0x1183B, ")9ES?$M$S@#N#SP1<#9$3Tp8p81)9C:4$2;1%8)SM7BS(@68w4)@T)@M693S(@u7E81T)8BM)9A18381"},
+    {0x11B67, "8);E87?#681)6A7N#87?8282)&C6%1#2#7?p1)&A<#2#9181)<A1M)=G29)A2p8SE#SZ95%92T)O1"},
+    {0x11F5B, "))9E0H1(7G)(4M7D:3)<'B5);@7?)4Rb%e)$P1#>7@)?4)5A1)C2)7#X2#-)4>D7.@$7O)<O2)<@5%6"},
+    {0x1D173, "0@7@$7?)V4)$D3)C3)@2$1)X2)*/A77@&72@)@1)F1)N5#7G),7@7?#7I$7?#2#5),B1)0D7?)'L1)=@"},
+    {0x1E2EC, "4)<P4):G2)/G1$1)?2'1)6O7?)5B7?))(AF)'@I),BLD)GG)GF)FG)%@LB)8BG)DG)FF$LB)LL7@)SLG"},
+    {0x1F210, ")BF)LF$LA#I)ALO(L0E$L8B$G#H$L7A$H#I5L:G#L#A)CK#LP)?G$L@)DF$I$F&G)EG$F)@G)AF'H)DH"},
+    {0x1F5D4, ")@H$F#F&F(F%F(L:A)0@L*A'L@$LI%F#K$LE)4FLM)SI)8@L@)BK)(@L@)VG)DI$LF)AL'@)DL/@#LB#"},
+    {0x1F947, "L-E)<AL@)FL>C)<GL*+@)6%:*@0X7(B0,C7,G0,3C)(28G"},
+};
+
+/* The class of a code point; that of LLM_UNICODE_BROKEN is OTHER, as that of U+FFFD. */
+LLM_API llm_grapheme_kind llm_grapheme_class(uint32_t code) {
+    uint32_t offset;
+    if (code < 0x7F) return code < ' ' ? LLM_GRAPHEME_CONTROL : LLM_GRAPHEME_OTHER;
+    if (code == 0x200D) return LLM_GRAPHEME_JOINER;
+    if (code >= 0x1F1E6 && code <= 0x1F1FF) return LLM_GRAPHEME_FLAG;
+    if (code >= 0xAC00 && code <= 0xD7A3)
+        return (code - 0xAC00) % 28 == 0 ? LLM_GRAPHEME_LV : LLM_GRAPHEME_LVT;
+    const size_t rows = sizeof llm_grapheme_rows / sizeof llm_grapheme_rows[0];
+    return (llm_grapheme_kind)llm_unicode_find(llm_grapheme_rows, rows, code, &offset);
+}
+
+/* Of the cluster so far: its last class, and what the rules must remember. */
+typedef struct {
+    llm_grapheme_kind last;
+    bool linked;  /* a linker came, and behind it only what is transparent (GB9c) */
+    bool picture; /* a picture came, and behind it only what extends (GB11) */
+    bool odd;     /* an odd number of flag letters came last (GB12, GB13) */
+} llm_grapheme_state;
+
+/* Puts a character of that class at the end of the cluster. */
+LLM_API void llm_grapheme_push(llm_grapheme_state *s, llm_grapheme_kind kind, uint32_t code) {
+    const bool linker = kind == LLM_GRAPHEME_LINKER || kind == LLM_GRAPHEME_STARTER;
+    const bool extends = kind == LLM_GRAPHEME_EXTEND || kind == LLM_GRAPHEME_JOINER;
+    s->linked = linker || (s->linked && extends && code != 0x200C);
+    s->picture =
+        kind == LLM_GRAPHEME_PICTURE || (s->picture && (extends || kind == LLM_GRAPHEME_LINKER));
+    s->odd = kind == LLM_GRAPHEME_FLAG && !s->odd;
+    s->last = kind;
+}
+
+/* Whether a character of that class stays with the cluster before it. */
+LLM_API bool llm_grapheme_joins(const llm_grapheme_state *s, llm_grapheme_kind kind) {
+    const llm_grapheme_kind last = s->last;
+    if (last == LLM_GRAPHEME_CONTROL || kind == LLM_GRAPHEME_CONTROL) return false; /* GB4, GB5 */
+    if (last == LLM_GRAPHEME_PREPEND) return true;                                  /* GB9b */
+    switch (kind) {
+    case LLM_GRAPHEME_EXTEND: /* GB9, GB9a */
+    case LLM_GRAPHEME_LINKER:
+    case LLM_GRAPHEME_JOINER:
+    case LLM_GRAPHEME_SPACING:
+        return true;
+    case LLM_GRAPHEME_L: /* GB6 */
+    case LLM_GRAPHEME_LV:
+    case LLM_GRAPHEME_LVT:
+        return last == LLM_GRAPHEME_L;
+    case LLM_GRAPHEME_V: /* GB6, GB7 */
+        return last == LLM_GRAPHEME_L || last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV;
+    case LLM_GRAPHEME_T: /* GB7, GB8 */
+        return last == LLM_GRAPHEME_V || last == LLM_GRAPHEME_LV || last == LLM_GRAPHEME_T ||
+               last == LLM_GRAPHEME_LVT;
+    case LLM_GRAPHEME_CONSONANT:
+        return s->linked;
+    case LLM_GRAPHEME_PICTURE:
+        return s->picture && last == LLM_GRAPHEME_JOINER;
+    case LLM_GRAPHEME_FLAG:
+        return s->odd;
+    default:
+        return false;
     }
-    uint32_t start = llm_unicode_rows[low].first;
-    for (const char *run = llm_unicode_rows[low].runs; *run;) {
-        const uint32_t head = (uint32_t)(*run++ - '#'), kind = head / 7;
-        uint32_t length = head % 7 + 1;
-        for (uint32_t unit = length == 7, digit = 0; unit > 0 && digit < 28; unit *= 28) {
-            digit = (uint32_t)(*run++ - '#');
-            length += unit * (digit % 28);
-        }
-        if (code - start < length) {
-            if (kind != LLM_UNICODE_CASED) return (llm_unicode_kind)kind;
-            return (code - start) % 2 ? LLM_UNICODE_LOWER : LLM_UNICODE_UPPER;
-        }
-        start += length;
+}
+
+/* The number of bytes of the first cluster of text; 0 only for empty text. Broken parts (@unicode)
+ * are clusters of their own, with what extends them. */
+LLM_API size_t llm_grapheme_next(const char *text, size_t size) {
+    llm_grapheme_state s = {LLM_GRAPHEME_OTHER, false, false, false};
+    size_t end = 0;
+    if (size > 1 && text[0] == '\r' && text[1] == '\n') return 2; /* GB3 */
+    while (end < size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text + end, size - end);
+        const llm_grapheme_kind kind = llm_grapheme_class(code);
+        if (end > 0 && !llm_grapheme_joins(&s, kind)) break;
+        llm_grapheme_push(&s, kind, code);
+        end += length;
     }
-    return LLM_UNICODE_OTHER; /* above 10FFFF */
+    return end;
+}
+
+/* @token ---------------------------------------------------- Bytes, code points, graphemes, words
+ *
+ *     text = unit 1 unit 2 ... unit n              n / bytes: what a model that reads units pays
+ *
+ * A token is the unit that a model reads and writes. Text offers four units of its own: bytes (256
+ * of them say everything, in long sequences), code points (1.1 million possible), grapheme clusters
+ * (no list of all exists), and words (short sequences, an open list). Subwords (@bpe) stand between
+ * bytes and words. All four cut the text without loss: the units of any bytes, valid or not, put
+ * together are the text. A word here is letters, digits and their marks, with an apostrophe between
+ * letters; a run of white space; or one cluster of anything else.
+ *
+ * source  The Unicode Standard 18, section 3.9; Mielke et al. 2021, "Between words and characters:
+ *         a brief history of open-vocabulary modeling and tokenization in NLP"
+ * needs   buffer unicode grapheme
+ * see     @pre_tokenize @bpe
+ * topics  Token
+ */
+typedef enum {
+    LLM_TOKEN_BYTE,
+    LLM_TOKEN_CODE, /* a code point, or a broken part */
+    LLM_TOKEN_GRAPHEME,
+    LLM_TOKEN_WORD
+} llm_token_kind;
+
+/* The class of the character at `at`, and where it ends; OTHER and `at` at the end of the text. */
+LLM_API llm_unicode_kind llm_token_class(const char *text, size_t size, size_t at, size_t *end) {
+    uint32_t code;
+    *end = at;
+    if (at >= size) return LLM_UNICODE_OTHER;
+    *end = at + llm_unicode_decode(&code, text + at, size - at);
+    return llm_unicode_class(code);
+}
+
+/* The length of ' or U+2019 at `at`, or 0. */
+LLM_API size_t llm_token_apostrophe(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == '\'') return 1;
+    return size - at >= 3 && memcmp(text + at, "\xE2\x80\x99", 3) == 0 ? 3 : 0;
+}
+
+/* The length of the first word. */
+LLM_API size_t llm_token_word(const char *text, size_t size) {
+    const unsigned head = 7u << LLM_UNICODE_UPPER | 1u << LLM_UNICODE_NUMBER;
+    const unsigned tail = head | 1u << LLM_UNICODE_MARK | 1u << LLM_UNICODE_FORMAT;
+    size_t end = 0, next;
+    llm_unicode_kind kind = llm_token_class(text, size, 0, &next);
+    if (kind == LLM_UNICODE_SPACE) {
+        for (; next > end && kind == LLM_UNICODE_SPACE;
+             kind = llm_token_class(text, size, end, &next))
+            end = next;
+        return end;
+    }
+    if (!(head >> kind & 1)) return llm_grapheme_next(text, size);
+    while (end < size) {
+        while (kind = llm_token_class(text, size, end, &next), next > end && tail >> kind & 1)
+            end = next;
+        const size_t mark = llm_token_apostrophe(text, size, end);
+        kind = llm_token_class(text, size, end + mark, &next);
+        if (mark == 0 || !(head >> kind & 1)) break; /* an apostrophe at the end is no part of it */
+        end = next;
+    }
+    return end;
+}
+
+/* The number of bytes of the first unit of text; 0 only for empty text. */
+LLM_API size_t llm_token_next(const char *text, size_t size, llm_token_kind kind) {
+    uint32_t code;
+    if (size == 0) return 0;
+    return kind == LLM_TOKEN_BYTE       ? 1
+           : kind == LLM_TOKEN_CODE     ? llm_unicode_decode(&code, text, size)
+           : kind == LLM_TOKEN_GRAPHEME ? llm_grapheme_next(text, size)
+                                        : llm_token_word(text, size);
+}
+
+/* The number of units of text. */
+LLM_API size_t llm_token_count(const char *text, size_t size, llm_token_kind kind) {
+    size_t n = 0;
+    for (size_t at = 0; at < size; n++) at += llm_token_next(text + at, size - at, kind);
+    return n;
+}
+
+/* Units per byte, from just above 0 to 1; 0 for empty text. */
+LLM_API double llm_token_units(const char *text, size_t size, llm_token_kind kind) {
+    return size > 0 ? (double)llm_token_count(text, size, kind) / (double)size : 0.0;
+}
+
+/* Appends text with U+FFFD for each broken part, as a reader sees it: always valid UTF-8. False
+ * when memory is out. */
+LLM_API bool llm_token_replace(llm_buffer *out, const char *text, size_t size) {
+    char character[4];
+    for (size_t at = 0; at < size;) {
+        uint32_t code;
+        at += llm_unicode_decode(&code, text + at, size - at);
+        if (!llm_buffer_put(out, character, llm_unicode_encode(character, code))) return false;
+    }
+    return true;
 }
 
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
@@ -25059,7 +25433,7 @@ LLM_API llm_unicode_kind llm_unicode_class(uint32_t code) {
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its code);
  *         the patterns in tiktoken and in the tokenizer.json of Llama 3 and Qwen 2
  * needs   unicode
- * see     @bpe (merges within a pre-token)
+ * see     @bpe (merges within a pre-token) @pre_words
  * topics  Tokenization
  */
 typedef enum {
@@ -25102,8 +25476,9 @@ LLM_API const char *llm_pre_tokenize_pattern(llm_pre_tokenize_kind kind) {
 enum {
     LLM_PRE_TOKENIZE_S = 1 << LLM_UNICODE_SPACE,
     LLM_PRE_TOKENIZE_N = 1 << LLM_UNICODE_NUMBER,
-    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER,                        /* UPPER, LOWER, LETTER */
-    LLM_PRE_TOKENIZE_X = 1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK /* [^\s\p{L}\p{N}] */
+    LLM_PRE_TOKENIZE_L = 7 << LLM_UNICODE_UPPER, /* UPPER, LOWER, LETTER */
+    LLM_PRE_TOKENIZE_X =                         /* [^\s\p{L}\p{N}] */
+    1 << LLM_UNICODE_OTHER | 1 << LLM_UNICODE_MARK | 7 << LLM_UNICODE_PUNCT
 };
 
 /* The set that holds just the class of the character at `at`, and where it ends; 0 and `at` at the
@@ -25237,6 +25612,111 @@ LLM_API size_t llm_pre_tokenize(const char *text, size_t size, llm_pre_tokenize_
            : kind == LLM_PRE_TOKENIZE_O200K  ? llm_pre_tokenize_o200k(text, size)
            : kind == LLM_PRE_TOKENIZE_LLAMA3 ? llm_pre_tokenize_llama3(text, size)
                                              : llm_pre_tokenize_qwen2(text, size);
+}
+
+/* @pre_words ------------------------------------------------ Cutting at spaces, signs, digits
+ *
+ *     BERT       "Hey, you"  -> "Hey" "," "you"        white space falls away, signs stand alone
+ *     Metaspace  "Hey you"   -> "_Hey" "_you"          a space becomes the sign U+2581 (here _)
+ *     digits     "a1234"     -> "a" "1" "2" "3" "4"    or "a" "1234"
+ *
+ * Three older ways to cut text, each simpler than the patterns of @pre_tokenize. BERT cuts at white
+ * space and forgets it: "a.b" and "a . b" become the same ids, and no decoder can tell them apart.
+ * Metaspace (SentencePiece, so Llama 1 and 2, T5, Gemma) keeps every space as part of the word
+ * behind it, and puts one before the first word, so that a word has one spelling wherever it
+ * stands. Cutting at digits is added to others, so that numbers are spelt the same at every length.
+ * As in @pre_tokenize each function returns the length of the first piece; the pieces are the text.
+ *
+ * source  Devlin et al. 2019, "BERT" (its code, BasicTokenizer); Kudo & Richardson 2018,
+ *         "SentencePiece"; Chowdhery et al. 2022, "PaLM", section 2.2 (digits)
+ * needs   buffer unicode pre_tokenize
+ * see     @pre_tokenize
+ * topics  -
+ */
+
+/* The blocks of Chinese characters that BERT isolates: those of Unicode in 2018, without kana and
+ * Hangul. 2B920 is what the tokenizers library has; BERT's own code has 2B820, where the block
+ * starts. */
+LLM_API bool llm_pre_words_chinese(uint32_t code) {
+    return (code >= 0x4E00 && code <= 0x9FFF) || (code >= 0x3400 && code <= 0x4DBF) ||
+           (code >= 0x20000 && code <= 0x2A6DF) || (code >= 0x2A700 && code <= 0x2B81F) ||
+           (code >= 0x2B920 && code <= 0x2CEAF) || (code >= 0xF900 && code <= 0xFAFF) ||
+           (code >= 0x2F800 && code <= 0x2FA1F);
+}
+
+typedef enum { LLM_PRE_WORDS_SPACE, LLM_PRE_WORDS_ALONE, LLM_PRE_WORDS_INSIDE } llm_pre_words_kind;
+
+/* What BERT sees in the character at the start of text (size > 0), and its length: punctuation is
+ * what Unicode calls so, and every sign of ASCII ($ + < = > ^ ` | ~ are symbols). */
+LLM_API llm_pre_words_kind llm_pre_words_class(const char *text, size_t size, bool chinese,
+                                               size_t *length) {
+    uint32_t code;
+    *length = llm_unicode_decode(&code, text, size);
+    const llm_unicode_kind kind = llm_unicode_class(code);
+    if (kind == LLM_UNICODE_SPACE) return LLM_PRE_WORDS_SPACE;
+    const bool sign = kind == LLM_UNICODE_PUNCT || (kind == LLM_UNICODE_SYMBOL && code < 0x80);
+    return sign || (chinese && llm_pre_words_chinese(code)) ? LLM_PRE_WORDS_ALONE
+                                                            : LLM_PRE_WORDS_INSIDE;
+}
+
+/* By BERT's rule: a run of white space (*space is then true: no token comes from it), one sign, one
+ * Chinese character if these are isolated, or a run of anything else. 0 only for empty text. */
+LLM_API size_t llm_pre_words_bert(const char *text, size_t size, bool chinese, bool *space) {
+    size_t end = 0, length;
+    *space = false;
+    if (size == 0) return 0;
+    const llm_pre_words_kind first = llm_pre_words_class(text, size, chinese, &length);
+    *space = first == LLM_PRE_WORDS_SPACE;
+    if (first == LLM_PRE_WORDS_ALONE) return length;
+    while (end < size && llm_pre_words_class(text + end, size - end, chinese, &length) == first)
+        end += length;
+    return end;
+}
+
+/* The length of a space or of U+2581 at `at`, or 0. */
+LLM_API size_t llm_pre_words_mark(const char *text, size_t size, size_t at) {
+    if (at < size && text[at] == ' ') return 1;
+    return at < size && size - at >= 3 && memcmp(text + at, "\xE2\x96\x81", 3) == 0 ? 3 : 0;
+}
+
+/* By the rule of Metaspace: up to before the next space or U+2581. 0 only for empty text. */
+LLM_API size_t llm_pre_words_metaspace(const char *text, size_t size) {
+    const size_t first = llm_pre_words_mark(text, size, 0);
+    size_t end = size > 0 && first == 0 ? 1 : first;
+    while (end < size && llm_pre_words_mark(text, size, end) == 0) end++;
+    return end;
+}
+
+/* Appends text as pieces are spelt, with U+2581 for each space; prepend: and one before the text
+ * unless it starts with one or is empty. False when memory is out. */
+LLM_API bool llm_pre_words_spell(llm_buffer *out, const char *text, size_t size, bool prepend) {
+    const char *mark = "\xE2\x96\x81";
+    bool ok = !prepend || size == 0 || llm_pre_words_mark(text, size, 0) > 0 ||
+              llm_buffer_put(out, mark, 3);
+    for (size_t i = 0; i < size && ok; i++)
+        ok = text[i] == ' ' ? llm_buffer_put(out, mark, 3) : llm_buffer_put(out, text + i, 1);
+    return ok;
+}
+
+/* The way back: appends text with a space for each U+2581; prepended: but the first, if text starts
+ * with it. A U+2581 of the original comes back as a space too. False when memory is out. */
+LLM_API bool llm_pre_words_read(llm_buffer *out, const char *text, size_t size, bool prepended) {
+    size_t at = prepended && llm_pre_words_mark(text, size, 0) == 3 ? 3 : 0;
+    while (at < size) {
+        const size_t mark = llm_pre_words_mark(text, size, at);
+        if (!llm_buffer_put(out, mark > 0 ? " " : text + at, 1)) return false;
+        at += mark > 0 ? mark : 1;
+    }
+    return true;
+}
+
+/* Up to `most` numbers (\p{N}: all scripts, fractions and Roman numerals too), or the run of all
+ * else; most > 0, SIZE_MAX keeps numbers whole. 0 only for empty text. */
+LLM_API size_t llm_pre_words_digits(const char *text, size_t size, size_t most) {
+    LLM_ASSERT(most > 0);
+    const size_t end = llm_pre_tokenize_run(text, size, 0, LLM_PRE_TOKENIZE_N, most);
+    const unsigned rest = ~(unsigned)LLM_PRE_TOKENIZE_N;
+    return end > 0 ? end : llm_pre_tokenize_run(text, size, 0, rest, SIZE_MAX);
 }
 
 /* @vocab_table ---------------------------------------------- Byte strings and their numbers
@@ -26035,12 +26515,12 @@ LLM_API bool llm_bpe_train(llm_bpe *bpe, const char *text, size_t size, llm_pre_
  * topics  -
  */
 typedef enum { /* the numbers of sentencepiece_model.proto and of GGUF's token_type */
-    LLM_PIECES_NORMAL = 1,
-    LLM_PIECES_UNKNOWN,
-    LLM_PIECES_CONTROL,
-    LLM_PIECES_USER, /* never split where it stands in a text */
-    LLM_PIECES_UNUSED,
-    LLM_PIECES_BYTE
+               LLM_PIECES_NORMAL = 1,
+               LLM_PIECES_UNKNOWN,
+               LLM_PIECES_CONTROL,
+               LLM_PIECES_USER, /* never split where it stands in a text */
+               LLM_PIECES_UNUSED,
+               LLM_PIECES_BYTE
 } llm_pieces_kind;
 
 typedef struct {
@@ -26062,8 +26542,8 @@ LLM_API llm_pieces llm_pieces_empty(void) {
     memset(&p, 0, sizeof p);
     p.unknown = -1;
     for (size_t b = 0; b < 256; b++) p.byte_id[b] = -1;
-    p.low = INFINITY;
-    p.high = -INFINITY;
+    p.low = (double)INFINITY;
+    p.high = -(double)INFINITY;
     return p;
 }
 LLM_API void llm_pieces_free(llm_pieces *p) {
@@ -26101,8 +26581,7 @@ LLM_API bool llm_pieces_put(llm_pieces *p, const char *text, size_t size, double
         return llm_fail(error, "pieces %d and %zu are both the unknown one", p->unknown, id);
     const int other = llm_vocab_table_find(&p->text, text, size);
     if (other >= 0) return llm_fail(error, "pieces %d and %zu are the same", other, id);
-    if (!llm_buffer_put(&p->one, &one, sizeof one) ||
-        llm_vocab_table_add(&p->text, text, size) < 0)
+    if (!llm_buffer_put(&p->one, &one, sizeof one) || llm_vocab_table_add(&p->text, text, size) < 0)
         return llm_fail(error, "piece %zu: out of memory", id);
     if (byte >= 0) p->byte_id[byte] = (int)id;
     if (kind == LLM_PIECES_UNKNOWN) p->unknown = (int)id;
@@ -26131,8 +26610,7 @@ LLM_API bool llm_pieces_ready(llm_pieces *p, llm_error *error) {
  * how many ids there are then. fallback: of llm_pieces_fallback. */
 LLM_API size_t llm_pieces_cover(int *ids, size_t count, const llm_pieces *p, bool fallback,
                                 const char *text, size_t size) {
-    for (size_t i = 0; i < size && fallback; i++)
-        ids[count++] = p->byte_id[(unsigned char)text[i]];
+    for (size_t i = 0; i < size && fallback; i++) ids[count++] = p->byte_id[(unsigned char)text[i]];
     if (!fallback && (count == 0 || ids[count - 1] != p->unknown)) ids[count++] = p->unknown;
     return count;
 }
@@ -26229,7 +26707,7 @@ LLM_API size_t llm_bpe_scores_symbol(int *id, const llm_pieces *p, const char *t
 typedef struct {
     uint32_t *next, *previous; /* (size); behind the last one is size */
     int *id;                   /* (size) of the piece, or -1 */
-    int *join;                 /* (size) of the piece that this symbol and the next one make, or -1 */
+    int *join; /* (size) of the piece that this symbol and the next one make, or -1 */
 } llm_bpe_scores_line;
 
 /* Looks up the join of the symbol at i and the next one; USER pieces are not merged. */
@@ -26342,9 +26820,8 @@ LLM_API size_t llm_unigram_edges(llm_unigram_edge *edge, const llm_pieces *p, co
         if (piece.kind != LLM_PIECES_NORMAL && piece.kind != LLM_PIECES_USER) continue;
         edge[count].end = i + 1;
         edge[count].id = id;
-        edge[count++].score = piece.kind == LLM_PIECES_NORMAL
-                                  ? piece.score
-                                  : (double)(i + 1 - at) * p->high - 0.1;
+        edge[count++].score =
+            piece.kind == LLM_PIECES_NORMAL ? piece.score : (double)(i + 1 - at) * p->high - 0.1;
         covered = covered || i + 1 == one;
     }
     if (covered) return count;
@@ -26373,10 +26850,10 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const bool fallback = llm_pieces_fallback(p);
 
-    for (size_t i = 1; i <= size; i++) best[i] = -INFINITY;
+    for (size_t i = 1; i <= size; i++) best[i] = -(double)INFINITY;
     best[0] = 0.0;
     for (size_t at = 0; at < size; at++) {
-        if (best[at] == -INFINITY) continue; /* inside a character */
+        if (best[at] == -(double)INFINITY) continue; /* inside a character */
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         for (size_t e = 0; e < edges; e++) {
             double sum = best[at] + edge[e].score;
@@ -26407,7 +26884,7 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
 
 /* @unigram_lattice ------------------------------------------ All segmentations: marginals, samples
  *
- *     b[at] = log sum over pieces text[at .. end) of  exp(alpha score(piece) + b[end]),  b[size] = 0
+ *     b[at] = log sum over pieces text[at .. end) of exp(alpha score(piece) + b[end])   b[size] = 0
  *
  * b[at] is the log of the summed probability of all segmentations of the rest of the text, and all
  * else follows from it: b[0] is that of the text; a piece is drawn with probability
@@ -26428,7 +26905,7 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
 /* log(e^a + e^b). */
 LLM_API double llm_unigram_lattice_add(double a, double b) {
     const double high = a > b ? a : b, low = a > b ? b : a;
-    return low == -INFINITY ? high : high + log1p(exp(low - high));
+    return low == -(double)INFINITY ? high : high + log1p(exp(low - high));
 }
 
 /* b (size + 1) as above, edge (p->trie.longest + 1) is scratch. Returns b[0]. */
@@ -26437,7 +26914,7 @@ LLM_API double llm_unigram_lattice_backward(double *b, llm_unigram_edge *edge, c
     b[size] = 0.0;
     for (size_t at = size; at-- > 0;) {
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
-        b[at] = -INFINITY;
+        b[at] = -(double)INFINITY;
         for (size_t e = 0; e < edges; e++)
             b[at] = llm_unigram_lattice_add(b[at], alpha * edge[e].score + b[edge[e].end]);
     }
@@ -26454,10 +26931,10 @@ LLM_API double llm_unigram_lattice_expect(double *count, const llm_pieces *p, co
     llm_unigram_edge *edge =
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const double total = llm_unigram_lattice_backward(b, edge, p, text, size, 1.0);
-    for (size_t i = 1; i <= size; i++) a[i] = -INFINITY;
+    for (size_t i = 1; i <= size; i++) a[i] = -(double)INFINITY;
     a[0] = 0.0;
     for (size_t at = 0; at < size; at++) {
-        if (a[at] == -INFINITY) continue;
+        if (a[at] == -(double)INFINITY) continue;
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         for (size_t e = 0; e < edges; e++) {
             const double sum = a[at] + edge[e].score;
@@ -26559,6 +27036,369 @@ LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, 
     }
     arena->used = mark;
     return found;
+}
+
+/* @unigram_seed --------------------------------------------- Frequent substrings
+ *
+ *     sort all suffixes; substrings that occur together stand together: an interval of neighbours
+ *     whose common prefix has d bytes is one substring of d bytes, its width the number of places
+ *
+ * A unigram vocabulary is found by pruning a much larger one, and this is the larger one:
+ * substrings of the words, the most useful first by count times length. There are n^2 substrings,
+ * but only those need a look that cannot be prolonged without losing a place: every shorter one in
+ * between has the same count and is less use. These are the intervals of the sorted suffixes, at
+ * most 2 n of them, and a stack finds all in one pass. Suffixes end with their word, and are cut
+ * off after 16 characters.
+ *
+ * source  Manber & Myers 1993, "Suffix arrays: a new method for on-line string searches";
+ *         Abouelhoda, Kurtz & Ohlebusch 2004, "Replacing suffix trees with enhanced suffix arrays",
+ *         algorithm 4.4; Kudo 2018, "Subword regularization", section 3.2
+ * needs   buffer unicode vocab_table heap bpe_train
+ * see     @unigram_train
+ * topics  -
+ */
+enum { LLM_UNIGRAM_SEED_LONGEST = 16 };
+
+/* Adds the words of a text that llm_pieces_spell wrote: each begins at a U+2581, but for the first.
+ * False when memory is out. */
+LLM_API bool llm_unigram_seed_count(llm_bpe_train_words *words, const char *text, size_t size) {
+    for (size_t at = 0, end; at < size; at = end) {
+        const uint64_t none = 0;
+        const size_t known = words->word.count;
+        for (end = at + 1; end < size; end++)
+            if (size - end >= 3 && memcmp(text + end, "\xE2\x96\x81", 3) == 0) break;
+        const int id = llm_vocab_table_add(&words->word, text + at, end - at);
+        if (id < 0) return false;
+        if ((size_t)id == known && !llm_buffer_put(&words->count, &none, sizeof none)) return false;
+        ((uint64_t *)(void *)words->count.data)[id]++;
+    }
+    return true;
+}
+
+/* A piece of text that occurs `count` times: a suffix of a word, and later a candidate. */
+typedef struct {
+    const char *text;
+    size_t size, characters;
+    uint64_t count;
+} llm_unigram_seed_part;
+
+/* Whether a comes before b; a prefix comes first. */
+LLM_API bool llm_unigram_seed_before(llm_unigram_seed_part a, llm_unigram_seed_part b) {
+    const int order = memcmp(a.text, b.text, a.size < b.size ? a.size : b.size);
+    return order < 0 || (order == 0 && a.size < b.size);
+}
+
+/* Sorts part (n) by merging; spare (n) is scratch. Equal ones stay in order. */
+LLM_API void llm_unigram_seed_sort(llm_unigram_seed_part *part, llm_unigram_seed_part *spare,
+                                   size_t n) {
+    for (size_t width = 1; width < n; width *= 2) {
+        for (size_t start = 0; start < n; start += 2 * width) {
+            const size_t middle = start + width < n ? start + width : n;
+            const size_t end = start + 2 * width < n ? start + 2 * width : n;
+            for (size_t a = start, b = middle, k = start; k < end; k++) {
+                const bool second =
+                    a == middle || (b < end && llm_unigram_seed_before(part[b], part[a]));
+                spare[k] = part[second ? b++ : a++];
+            }
+        }
+        memcpy(part, spare, n * sizeof *part);
+    }
+}
+
+/* Appends the suffixes of a word, at its characters. */
+LLM_API bool llm_unigram_seed_suffixes(llm_buffer *parts, const char *text, size_t size,
+                                       uint64_t count) {
+    uint32_t code;
+    for (size_t at = 0; at < size; at += llm_unicode_decode(&code, text + at, size - at)) {
+        llm_unigram_seed_part one = {text + at, 0, 0, count};
+        for (; one.characters < LLM_UNIGRAM_SEED_LONGEST && at + one.size < size; one.characters++)
+            one.size += llm_unicode_decode(&code, one.text + one.size, size - at - one.size);
+        if (!llm_buffer_put(parts, &one, sizeof one)) return false;
+    }
+    return true;
+}
+
+/* The characters that a and b begin with in common: a's first `size` bytes. */
+LLM_API llm_unigram_seed_part llm_unigram_seed_common(llm_unigram_seed_part a,
+                                                      llm_unigram_seed_part b) {
+    uint32_t code;
+    llm_unigram_seed_part both = {a.text, 0, 0, 0};
+    while (both.size < a.size && both.size < b.size) {
+        const size_t one = llm_unicode_decode(&code, a.text + both.size, a.size - both.size);
+        if (one > b.size - both.size || memcmp(a.text + both.size, b.text + both.size, one) != 0)
+            break;
+        both.size += one;
+        both.characters++;
+    }
+    return both;
+}
+
+/* Appends each interval of the sorted suffixes part (n) that occurs twice, and each character. open
+ * is a stack of the intervals that the current suffix is in; count is there how many suffixes stood
+ * before them. */
+LLM_API bool llm_unigram_seed_intervals(llm_buffer *found, const llm_unigram_seed_part *part,
+                                        size_t n) {
+    llm_unigram_seed_part open[LLM_UNIGRAM_SEED_LONGEST + 1];
+    const llm_unigram_seed_part nothing = {NULL, 0, 0, 0};
+    uint64_t passed = 0;
+    size_t depth = 0;
+    for (size_t i = 0; i <= n; i++) {
+        llm_unigram_seed_part common =
+            i > 0 && i < n ? llm_unigram_seed_common(part[i - 1], part[i]) : nothing;
+        common.count = passed;
+        while (depth > 0 && open[depth - 1].size > common.size) {
+            llm_unigram_seed_part done = open[--depth];
+            common.count = done.count;
+            done.count = passed - done.count;
+            if ((done.count > 1 || done.characters == 1) &&
+                !llm_buffer_put(found, &done, sizeof done))
+                return false;
+        }
+        if (i == n) break;
+        if (common.size == 0) { /* another first character, which is wanted however it goes on */
+            uint32_t code;
+            common = part[i];
+            common.count = passed;
+            common.characters = 1;
+            common.size = llm_unicode_decode(&code, common.text, common.size);
+        }
+        if (depth == 0 || common.size > open[depth - 1].size) open[depth++] = common;
+        if (part[i].size > common.size) {
+            open[depth] = part[i];
+            open[depth++].count = passed;
+        }
+        passed += part[i].count;
+    }
+    return true;
+}
+
+/* seed (of llm_unigram_seed_part, pointing into words) <- all characters, then the substrings of
+ * several characters with the largest count times characters, `most` of them at most, the largest
+ * first. False when memory is out. */
+LLM_API bool llm_unigram_seed(llm_buffer *seed, const llm_bpe_train_words *words, size_t most) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    llm_buffer parts = {NULL, 0, 0}, spare = {NULL, 0, 0}, found = {NULL, 0, 0};
+    llm_heap_entry *heap = NULL;
+    bool ok = true;
+    for (size_t w = 0, size; w < words->word.count && ok; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        ok = llm_unigram_seed_suffixes(&parts, text, size, count[w]);
+    }
+    ok = ok && llm_buffer_reserve(&spare, parts.size);
+    if (ok) {
+        llm_unigram_seed_part *part = (llm_unigram_seed_part *)(void *)parts.data;
+        const size_t n = parts.size / sizeof *part;
+        llm_unigram_seed_sort(part, (llm_unigram_seed_part *)(void *)spare.data, n);
+        ok = llm_unigram_seed_intervals(&found, part, n);
+    }
+    const llm_unigram_seed_part *one = (const llm_unigram_seed_part *)(const void *)found.data;
+    const size_t candidates = found.size / sizeof *one;
+    size_t waiting = 0;
+    if (ok) heap = (llm_heap_entry *)calloc(candidates + 1, sizeof *heap);
+    ok = ok && heap;
+    for (size_t i = 0; i < candidates && ok; i++) {
+        if (one[i].characters == 1)
+            ok = llm_buffer_put(seed, &one[i], sizeof *one);
+        else
+            llm_heap_push(heap, &waiting, UINT64_MAX - one[i].count * one[i].characters, i);
+    }
+    for (; most > 0 && waiting > 0 && ok; most--)
+        ok = llm_buffer_put(seed, &one[llm_heap_pop(heap, &waiting).tie], sizeof *one);
+    free(heap);
+    llm_buffer_free(&found);
+    llm_buffer_free(&spare);
+    llm_buffer_free(&parts);
+    return ok;
+}
+
+/* @unigram_train -------------------------------------------- Unigram language model: training
+ *
+ *     E:  n(x) = sum over words of count(word) E[number of x in the word]       (@unigram_lattice)
+ *     M:  score(x) = psi(n(x)) - psi(sum of n)         or log(n(x) / sum of n), without the prior
+ *     then drop the pieces whose loss costs the least likelihood, and again, down to the size
+ *
+ * The pieces of a text are not observed, only the text is, so probabilities come from expectation
+ * maximization over all segmentations. The logarithm is the maximum of the likelihood, which then
+ * never falls. Its place is taken by psi, the digamma function, about log(n - 1/2): a piece that is
+ * expected once or less loses nearly all of its probability, the sparse prior of variational Bayes.
+ * A piece is missed little if the best other segmentation of its own letters is nearly as good.
+ * What is easily got wrong: single characters stay whatever they cost, or texts become unknown.
+ *
+ * source  Kudo 2018, "Subword regularization: improving neural network translation models with
+ *         multiple subword candidates", section 3.2; SentencePiece's trainer; Liang & Klein 2007,
+ *         "Structured Bayesian nonparametric models with variational inference"
+ * needs   error arena buffer special unicode vocab_table heap bpe_train pieces unigram
+ *         unigram_lattice unigram_seed
+ * see     @unigram @bpe_train
+ * topics  -
+ */
+
+/* Whether the piece of that id is one character. */
+LLM_API bool llm_unigram_train_single(const llm_pieces *p, size_t id) {
+    uint32_t code;
+    size_t size;
+    const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+    return llm_unicode_decode(&code, text, size) == size;
+}
+
+/* Puts those of the pieces p into a new set that have a score which is not NaN, with that score,
+ * and takes the old ones away. Piece 0 is the unknown one. */
+LLM_API bool llm_unigram_train_keep(llm_pieces *p, const double *score, llm_error *error) {
+    llm_pieces kept = llm_pieces_empty();
+    bool ok = true;
+    for (size_t id = 0, size; id < p->text.count && ok; id++) {
+        const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+        const llm_pieces_kind kind = id == 0 ? LLM_PIECES_UNKNOWN : LLM_PIECES_NORMAL;
+        if (id == 0 || score[id] == score[id])
+            ok = llm_pieces_put(&kept, text, size, id == 0 ? 0.0 : score[id], kind, error);
+    }
+    ok = ok && llm_pieces_ready(&kept, error);
+    llm_pieces_free(p);
+    *p = kept;
+    return ok;
+}
+
+/* The largest word, in bytes. */
+LLM_API size_t llm_unigram_train_longest(const llm_bpe_train_words *words) {
+    size_t longest = 0;
+    for (size_t w = 0, size; w < words->word.count; w++) {
+        llm_vocab_table_bytes(&words->word, w, &size);
+        if (size > longest) longest = size;
+    }
+    return longest;
+}
+
+/* One step of expectation maximization over the words. *likelihood gets the log likelihood of the
+ * words before it. digamma: the M step with psi; then a piece that is expected less than half a
+ * time is dropped, but for single characters, which count half. */
+LLM_API bool llm_unigram_train_step(llm_pieces *p, double *likelihood,
+                                    const llm_bpe_train_words *words, bool digamma,
+                                    llm_error *error) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    llm_arena arena;
+    double *n = (double *)calloc(p->text.count, sizeof *n), sum = 0.0;
+    const size_t scratch = llm_unigram_scratch(p, llm_unigram_train_longest(words));
+    const bool room = llm_arena_create(&arena, scratch);
+    *likelihood = 0.0;
+    for (size_t w = 0, size; w < words->word.count && n && room; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        const double times = (double)count[w];
+        *likelihood += times * llm_unigram_lattice_expect(n, p, text, size, times, &arena);
+    }
+    for (size_t id = 1; id < p->text.count && n; id++) {
+        const double least = digamma ? 0.5 : 1e-30; /* the logarithm of 0 is no score */
+        if (n[id] < least)
+            n[id] = !digamma || llm_unigram_train_single(p, id) ? least : (double)NAN;
+        if (n[id] == n[id]) sum += n[id];
+    }
+    for (size_t id = 1; id < p->text.count && n; id++)
+        n[id] = digamma ? llm_special_digamma(n[id]) - llm_special_digamma(sum) : log(n[id] / sum);
+    const bool ok = n && room ? llm_unigram_train_keep(p, n, error)
+                              : llm_fail(error, "unigram training: out of memory");
+    llm_arena_destroy(&arena);
+    free(n);
+    return ok;
+}
+
+/* loss (pieces) <- how much the log likelihood of a word falls, on average over the words, when the
+ * piece is taken away and its occurrences become the best other segmentation of it: n are the
+ * counts of the best segmentations, sum their sum, F how many of the words have the piece.
+ *     loss = F (log n / sum  -  sum over its other pieces y of log (n_y + n) / (sum + (k - 1) n))
+ * infinity: it has no other segmentation; 0: it is in no best segmentation, not even its own. */
+LLM_API void llm_unigram_train_loss(double *loss, const llm_pieces *p,
+                                    const llm_bpe_train_words *words, double *n, double *F,
+                                    int *ids, llm_arena *arena) {
+    const uint64_t *count = (const uint64_t *)(const void *)words->count.data;
+    double sum = 0.0, total = 0.0, score[2];
+    size_t length[2], size;
+    for (size_t id = 0; id < p->text.count; id++) n[id] = F[id] = 0.0;
+    for (size_t w = 0; w < words->word.count; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        const size_t k = llm_unigram_encode(ids, NULL, p, text, size, false, arena);
+        for (size_t i = 0; i < k; i++) {
+            size_t first = 0; /* F counts a word once */
+            while (ids[first] != ids[i]) first++;
+            n[ids[i]] += (double)count[w];
+            if (first == i) F[ids[i]] += (double)count[w];
+        }
+        sum += (double)k * (double)count[w];
+        total += (double)count[w];
+    }
+    for (size_t id = 1; id < p->text.count; id++) {
+        const char *text = llm_vocab_table_bytes(&p->text, id, &size);
+        const size_t ways = llm_unigram_lattice_best(ids, length, score, 2, p, text, size, arena);
+        loss[id] = 0.0;
+        if (ways == 1) loss[id] = (double)INFINITY;
+        if (ways == 1 || length[0] > 1 || n[id] == 0.0) continue;
+        double other = 0.0;
+        for (size_t i = 0; i < length[1]; i++)
+            other += log(n[ids[size + i]] + n[id]) - log(sum + (double)(length[1] - 1) * n[id]);
+        loss[id] = F[id] / total * (log(n[id]) - log(sum) - other);
+    }
+}
+
+/* Takes away the pieces of smallest loss until `most` are left, or only single characters and
+ * pieces without another segmentation are. */
+LLM_API bool llm_unigram_train_prune(llm_pieces *p, const llm_bpe_train_words *words, size_t most,
+                                     llm_error *error) {
+    const size_t V = p->text.count;
+    size_t longest = llm_unigram_train_longest(words), waiting = 0, left = V;
+    if (p->trie.longest > longest) longest = p->trie.longest;
+    llm_arena arena;
+    const bool room = llm_arena_create(&arena, llm_unigram_lattice_scratch(p, longest, 2));
+    double *loss = (double *)calloc(3 * V, sizeof *loss);
+    int *ids = (int *)calloc(2 * longest + 1, sizeof *ids);
+    llm_heap_entry *heap = (llm_heap_entry *)calloc(V, sizeof *heap);
+    bool ok = room && loss && ids && heap;
+    if (ok) llm_unigram_train_loss(loss, p, words, loss + V, loss + 2 * V, ids, &arena);
+    for (size_t id = 1; id < V && ok; id++) {
+        uint64_t key; /* doubles that are not negative have the order of their bits */
+        const double rest = loss[id] > 0.0 ? loss[id] : 0.0;
+        memcpy(&key, &rest, sizeof key);
+        if (loss[id] < (double)INFINITY && !llm_unigram_train_single(p, id))
+            llm_heap_push(heap, &waiting, key, UINT64_MAX - id); /* of equal ones the last */
+        loss[id] = llm_pieces_get(p, id).score;
+    }
+    for (; ok && left > most && waiting > 0; left--)
+        loss[UINT64_MAX - llm_heap_pop(heap, &waiting).tie] = (double)NAN;
+    ok = ok ? llm_unigram_train_keep(p, loss, error)
+            : llm_fail(error, "unigram training: out of memory");
+    free(heap);
+    free(ids);
+    free(loss);
+    llm_arena_destroy(&arena);
+    return ok;
+}
+
+/* Trains p, whatever it held, on counted words, up to `vocab` pieces with the unknown one: from a
+ * seed of `seed` substrings down by a quarter a round, with two steps before each. */
+LLM_API bool llm_unigram_train(llm_pieces *p, const llm_bpe_train_words *words, size_t vocab,
+                               size_t seed, llm_error *error) {
+    llm_buffer parts = {NULL, 0, 0};
+    double likelihood, sum = 0.0;
+    *p = llm_pieces_empty();
+    bool ok = llm_unigram_seed(&parts, words, seed) || llm_fail(error, "unigram: out of memory");
+    const llm_unigram_seed_part *part = (const llm_unigram_seed_part *)(const void *)parts.data;
+    const size_t n = parts.size / sizeof *part;
+    for (size_t i = 0; i < n; i++) sum += (double)part[i].count * (double)part[i].characters;
+    ok = ok && llm_pieces_put(p, "<unk>", 5, 0.0, LLM_PIECES_UNKNOWN, error);
+    for (size_t i = 0; i < n && ok; i++)
+        if (llm_vocab_table_find(&p->text, part[i].text, part[i].size) < 0) /* not "<unk>" */
+            ok = llm_pieces_put(p, part[i].text, part[i].size,
+                                log((double)part[i].count * (double)part[i].characters / sum),
+                                LLM_PIECES_NORMAL, error);
+    ok = ok && llm_pieces_ready(p, error);
+    while (ok) {
+        for (size_t step = 0; step < 2 && ok; step++)
+            ok = llm_unigram_train_step(p, &likelihood, words, true, error);
+        const size_t before = p->text.count, most = before - before / 4;
+        if (!ok || before <= vocab) break;
+        ok = llm_unigram_train_prune(p, words, most > vocab ? most : vocab, error);
+        if (p->text.count == before) break; /* nothing that may go */
+    }
+    llm_buffer_free(&parts);
+    if (!ok) llm_pieces_free(p);
+    return ok;
 }
 
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
@@ -28556,6 +29396,178 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
+/* @attention ------------------------------------------------ Additive attention
+ *
+ *     e_ij = v.tanh(W s_i + U h_j + b)     a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *
+ * The first attention: a decoder with state s_i looks over the encoder's states h_j and takes the
+ * mean of those that fit, where a translation model before it had to squeeze the whole sentence
+ * into one vector. A small network decides what fits; it is trained through the softmax, since a
+ * mean is smooth in its weights. U h_j does not depend on the query and is computed once a source.
+ * The read-out is the same for any score: with minus a squared distance it is kernel regression
+ * (Nadaraya 1964), and with one h_j drawn in place of the mean it is hard attention, whose gradient
+ * must be estimated: the loss of the draw says whether its weight should rise.
+ *
+ * source  Bahdanau, Cho & Bengio 2015, "Neural Machine Translation by Jointly Learning to Align and
+ *         Translate", section 3.1, A.1.2; Xu et al. 2015, "Show, Attend and Tell", eq. 11, 12
+ * needs   matmul softmax tanh rng
+ * see     @luong (products in place of the network), @attn_score, @softmax
+ * topics  Attention Mechanism
+ */
+
+/* e (T,S) <- q (T,A), k (S,A), v (A): v.tanh(q_i + k_j). T S A tanh, the price of this score. */
+LLM_API void llm_attention_score_forward(float *e, const float *q, const float *k, const float *v,
+                                         size_t T, size_t S, size_t A) {
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t n = 0; n < A; n++)
+                sum += v[n] * llm_tanh_value(q[i * A + n] + k[j * A + n]);
+            e[i * S + j] = sum;
+        }
+    }
+}
+
+/* dq, dk, dv += <- de (T,S) and forward's q, k, v; any may be NULL. The tanh t are computed again:
+ * keeping them would take T S A floats. q_i and k_j are added, so both get de_ij v (1 - t^2). */
+LLM_API void llm_attention_score_backward(float *dq, float *dk, float *dv, const float *de,
+                                          const float *q, const float *k, const float *v, size_t T,
+                                          size_t S, size_t A) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            const float g = de[i * S + j];
+            for (size_t n = 0; n < A; n++) {
+                const float t = llm_tanh_value(q[i * A + n] + k[j * A + n]);
+                const float inner = g * v[n] * (1.0f - t * t);
+                if (dq) dq[i * A + n] += inner;
+                if (dk) dk[j * A + n] += inner;
+                if (dv) dv[n] += g * t;
+            }
+        }
+    }
+}
+
+/* a (T,S), c (T,C) <- scores e (T,S), h (S,C), of which the first `length` exist: the rest is not
+ * read and gets weight 0. Nothing to read gives zeros. a may be e. */
+LLM_API void llm_attention_pool_forward(float *a, float *c, const float *e, const float *h,
+                                        size_t length, size_t T, size_t S, size_t C) {
+    LLM_ASSERT(length <= S);
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < T; i++) {
+        float *ai = a + i * S, *ci = c + i * C;
+        llm_softmax_forward(ai, e + i * S, 1, length, 1.0f);
+        for (size_t j = length; j < S; j++) ai[j] = 0.0f;
+        for (size_t n = 0; n < C; n++) ci[n] = 0.0f;
+        for (size_t j = 0; j < length; j++)
+            for (size_t n = 0; n < C; n++) ci[n] += ai[j] * h[j * C + n];
+    }
+}
+
+/* de (T,S), dh (S,C) += <- dc (T,C) and forward's a, c, h, length; either may be NULL. da_ij =
+ * dc_i.h_j and its mean under a is dc_i.c_i, so the softmax needs no second pass: de_ij = a_ij
+ * dc_i.(h_j - c_i): up for what lies where the gradient wants the mean to go. */
+LLM_API void llm_attention_pool_backward(float *de, float *dh, const float *dc, const float *a,
+                                         const float *c, const float *h, size_t length, size_t T,
+                                         size_t S, size_t C) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < length; j++) {
+            const float weight = a[i * S + j];
+            double along = 0.0;
+            for (size_t n = 0; n < C; n++) {
+                along += (double)dc[i * C + n] * ((double)h[j * C + n] - (double)c[i * C + n]);
+                if (dh) dh[j * C + n] += weight * dc[i * C + n];
+            }
+            if (de) de[i * S + j] += weight * (float)along;
+        }
+    }
+}
+
+/* T queries of Cs numbers, S source states of Ch, A hidden units. w (A,Cs), u (A,Ch), v (A), b (A),
+ * or their gradients, each of which may be NULL then. */
+typedef struct {
+    size_t T, S, Cs, Ch, A;
+} llm_attention_config;
+typedef struct {
+    float *w, *u, *v, *b;
+} llm_attention_params;
+
+/* k (S,A) <- h (S,Ch): U h_j, once for a source. */
+LLM_API void llm_attention_source(float *k, const float *h, const llm_attention_params *p,
+                                  const llm_attention_config *z) {
+    llm_matmul_forward(k, h, p->u, NULL, z->S, z->Ch, z->A);
+}
+
+/* c (T,Ch), a (T,S), q (T,A) <- s (T,Cs), h (S,Ch), k: the contexts, with what backward needs. */
+LLM_API void llm_attention_forward(float *c, float *a, float *q, const float *s, const float *h,
+                                   const float *k, size_t length, const llm_attention_params *p,
+                                   const llm_attention_config *z) {
+    llm_matmul_forward(q, s, p->w, p->b, z->T, z->Cs, z->A);
+    llm_attention_score_forward(a, q, k, p->v, z->T, z->S, z->A); /* k may be anything behind */
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+}
+
+/* ds (T,Cs), dh (S,Ch), g's arrays += <- dc (T,Ch) and forward's results and arguments; any of them
+ * may be NULL. h reaches the loss twice, as what is read and through the scores. Scratch: T S +
+ * (T + S) A floats, given back. */
+LLM_API void llm_attention_backward(float *ds, float *dh, const llm_attention_params *g,
+                                    const float *dc, const float *c, const float *a, const float *q,
+                                    const float *s, const float *h, const float *k, size_t length,
+                                    const llm_attention_params *p, const llm_attention_config *z,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, A = z->A;
+    float *de = llm_arena_floats(arena, T * S);
+    float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+    for (size_t i = 0; i < T * S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+    for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, T, S, z->Ch);
+    for (size_t i = 0; i < T; i++) /* a row at a time: its first `length` scores */
+        llm_attention_score_backward(dq + i * A, dk, g->v, de + i * S, q + i * A, k, p->v, 1,
+                                     length, A);
+    llm_matmul_backward(ds, g->w, g->b, dq, s, p->w, T, z->Cs, A);
+    llm_matmul_backward(dh, g->u, NULL, dk, h, p->u, length, z->Ch, A);
+    arena->used = mark;
+}
+
+/* y (T,C) <- x (T,D), samples at (S,D) with values (S,C): attention with the score -|x - at|^2 / (2
+ * sigma^2), kernel regression. a (T,S) gets the weights. */
+LLM_API void llm_attention_nadaraya(float *y, float *a, const float *x, const float *at,
+                                    const float *value, float sigma, size_t T, size_t S, size_t D,
+                                    size_t C) {
+    for (size_t i = 0; i < T; i++) {
+        for (size_t j = 0; j < S; j++) {
+            double sum = 0.0;
+            for (size_t d = 0; d < D; d++) {
+                const double gap = (double)x[i * D + d] - (double)at[j * D + d];
+                sum += gap * gap;
+            }
+            a[i * S + j] = (float)(-0.5 * sum / ((double)sigma * (double)sigma));
+        }
+    }
+    llm_attention_pool_forward(a, y, a, value, S, T, S, C);
+}
+
+/* Hard attention: one position, drawn with the probabilities a (n), which sum to 1. */
+LLM_API size_t llm_attention_hard(const float *a, size_t n, llm_rng *rng) {
+    LLM_ASSERT(n > 0);
+    float left = llm_rng_uniform(rng);
+    for (size_t j = 0; j + 1 < n; j++) {
+        if (left < a[j]) return j;
+        left -= a[j];
+    }
+    return n - 1;
+}
+
+/* de (n) += an estimate of the gradient of the expected loss: (loss - baseline) d log a_drawn / de,
+ * where the derivative is (l == drawn) - a_l. Its mean is exact whatever the baseline; near the
+ * mean loss it has the least noise. */
+LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, size_t drawn,
+                                         float loss, float baseline) {
+    for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
@@ -29322,6 +30334,392 @@ LLM_API void llm_masked_score_softmax_backward(float *ds, float *dbias, const fl
     }
 }
 
+/* @attn_weights --------------------------------------------- Attention weights
+ *
+ *     p_ij = exp(s_ij / temp) / (e^sink + sum_l exp(s_il / temp))       w = dropout(p)    o = w v
+ *     ds_ij = p_ij (dp_ij - delta_i) / temp        delta_i = sum_l p_il dp_il = do_i.o_i
+ *
+ * From scores to shares. Dropout removes weights, not outputs: a query must not rely on one key. A
+ * sink is a logit that takes part in the sum and has no value: a head with nothing to say puts its
+ * weight there, where softmax alone would force it to add something to the stream. One learned for
+ * each head is gpt-oss's; a sink of 0 is "softmax off by one". Rows then sum to less than 1, and
+ * adding a constant to a row changes it.
+ *
+ * The average in the backward pass is a sum over keys of what the values were paid, and the output
+ * is where they were summed already: sum_l p_l dp_l = sum_l w_l do.v_l = do.o, dropout or not. D
+ * numbers replace Tk, which is why @flash can do without p.
+ *
+ * source  Srivastava et al. 2014 (dropout); Dao et al. 2022, "FlashAttention", appendix B.2
+ *         (delta); Miller 2023, "Attention Is Off By One"; OpenAI 2025, "gpt-oss-120b & gpt-oss-20b
+ *         Model Card", section 2 (learned sinks)
+ * needs   exp logsumexp dropout
+ * see     @softmax, @masked_score, @entmax (weights that are exactly 0), @sinks, @flash
+ * topics  Attention Weights
+ */
+
+/* Weights (B,H,Tq,Tk); dropout 0 is none, entry n is decided by number offset + n of the stream
+ * seed. */
+typedef struct {
+    size_t B, H, Tq, Tk;
+    float temp, dropout;
+    uint64_t seed, offset;
+} llm_attn_weights_config;
+
+/* Plain softmax. */
+LLM_API llm_attn_weights_config llm_attn_weights_defaults(size_t B, size_t H, size_t Tq,
+                                                          size_t Tk) {
+    llm_attn_weights_config c;
+    c.B = B, c.H = H, c.Tq = Tq, c.Tk = Tk;
+    c.temp = 1.0f, c.dropout = 0.0f;
+    c.seed = c.offset = 0;
+    return c;
+}
+
+/* w, p (B,H,Tq,Tk), lse (B,H,Tq) <- s (B,H,Tq,Tk) and sink (H) or NULL. p is before dropout and w
+ * behind it; they may be one array without dropout, and p may be s. A score of -inf is masked; a
+ * row of nothing else has weights 0 and, without a sink, lse -inf. */
+LLM_API void llm_attn_weights_forward(float *w, float *p, float *lse, const float *s,
+                                      const float *sink, const llm_attn_weights_config *c) {
+    LLM_ASSERT(c->temp >= FLT_MIN && (w != p || c->dropout == 0.0f));
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk;
+    const float gain = 1.0f / c->temp;
+    LLM_PARALLEL_FOR
+    for (size_t row = 0; row < rows; row++) {
+        const float *from = s + row * n, rest = sink ? sink[row / c->Tq % c->H] : -INFINITY;
+        const float most = llm_logsumexp_max(from, n), top = most == -INFINITY ? 0.0f : most;
+        const float max = gain * most > rest ? gain * most : rest;
+        const float shift = max == -INFINITY ? 0.0f : max, below = gain * top - shift;
+        float *to = p + row * n;
+        double sum = (double)llm_expf(rest - shift);
+        for (size_t j = 0; j < n; j++) to[j] = llm_expf(gain * (from[j] - top) + below);
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)to[j];
+        const float share = sum == 0.0 ? 0.0f : (float)(1.0 / sum);
+        for (size_t j = 0; j < n; j++) to[j] *= share;
+        lse[row] = shift + (float)log(sum);
+    }
+    if (w != p) llm_dropout_forward(w, p, rows * n, c->dropout, c->seed, c->offset);
+}
+
+/* delta (rows) <- do_i.o_i of dout, out (rows,D), the attention's output and its gradient. */
+LLM_API void llm_attn_weights_delta(float *delta, const float *dout, const float *out, size_t rows,
+                                    size_t D) {
+    for (size_t r = 0; r < rows; r++) {
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t d = 0; d < D; d++) sum += (double)dout[r * D + d] * (double)out[r * D + d];
+        delta[r] = (float)sum;
+    }
+}
+
+/* ds (B,H,Tq,Tk), dsink (H) += <- dw and forward's p, lse, sink, c; dsink and sink may be NULL.
+ * delta (B,H,Tq), or NULL: it is then summed over the keys. dw is not read where w was dropped. The
+ * sink has the weight e^(sink - lse) and is paid nothing: its gradient is that times -delta.
+ * Scratch: with dropout B H Tq Tk floats, given back. */
+LLM_API void llm_attn_weights_backward(float *ds, float *dsink, const float *dw, const float *p,
+                                       const float *lse, const float *sink, const float *delta,
+                                       const llm_attn_weights_config *c, llm_arena *arena) {
+    const size_t rows = c->B * c->H * c->Tq, n = c->Tk, mark = arena->used;
+    const float *dp = dw;
+    if (c->dropout > 0.0f) {
+        float *kept = llm_arena_floats(arena, rows * n);
+        llm_dropout_forward(kept, dw, rows * n, c->dropout, c->seed, c->offset);
+        dp = kept;
+    }
+    for (size_t row = 0; row < rows; row++) {
+        const float *pr = p + row * n, *g = dp + row * n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t j = 0; j < n; j++) sum += (double)(pr[j] * g[j]);
+        const float average = delta ? delta[row] : (float)sum, gain = 1.0f / c->temp;
+        for (size_t j = 0; j < n; j++) ds[row * n + j] += pr[j] * (g[j] - average) * gain;
+        const size_t h = row / c->Tq % c->H;
+        if (dsink) dsink[h] -= llm_expf(sink[h] - lse[row]) * average;
+    }
+    arena->used = mark;
+}
+
+/* What a head looks at, means over its rows: the entropy of a row in nats; over how many keys it
+ * spreads, e^entropy; how far away they are, sum_j p_ij |i + first - j|. */
+typedef struct {
+    double entropy, keys, span;
+} llm_attn_weights_stats;
+
+/* stats (H) <- p (B,H,Tq,Tk), query 0 at position first of the keys. Shares of what goes to keys:
+ * rows are divided by their sum, and rows of zeros are left out. */
+LLM_API void llm_attn_weights_measure(llm_attn_weights_stats *stats, const float *p, size_t first,
+                                      const llm_attn_weights_config *c) {
+    for (size_t h = 0; h < c->H; h++) {
+        llm_attn_weights_stats total = {0.0, 0.0, 0.0};
+        size_t rows = 0;
+        for (size_t bi = 0; bi < c->B * c->Tq; bi++) {
+            const size_t i = bi % c->Tq, row = (bi / c->Tq * c->H + h) * c->Tq + i;
+            double sum = 0.0, entropy = 0.0, span = 0.0;
+            for (size_t j = 0; j < c->Tk; j++) sum += (double)p[row * c->Tk + j];
+            for (size_t j = 0; j < c->Tk; j++) {
+                const double q = sum > 0.0 ? (double)p[row * c->Tk + j] / sum : 0.0;
+                if (q > 0.0) entropy -= q * log(q);
+                span += q * fabs((double)i + (double)first - (double)j);
+            }
+            if (sum > 0.0) rows++, total.keys += exp(entropy);
+            total.entropy += entropy, total.span += span;
+        }
+        const double each = rows ? 1.0 / (double)rows : 0.0;
+        stats[h].entropy = each * total.entropy;
+        stats[h].keys = each * total.keys;
+        stats[h].span = each * total.span;
+    }
+}
+
+/* @entmax --------------------------------------------------- Entmax: weights that are exactly 0
+ *
+ *     p_i = [(a - 1) x_i - tau]_+ ^ (1 / (a - 1))          tau so that sum_i p_i = 1
+ *
+ * Softmax gives every key something, and over thousands of keys the somethings add up to a blur.
+ * Between softmax (a = 1, the limit) and the projection onto the simplex (a = 2, @sparsemax) lies a
+ * family that is as smooth as the one near its top and as sparse as the other at its bottom. For
+ * a = 1.5 a threshold in closed form is found by sorting; any other a > 1 takes bisection. p is the
+ * probability vector that maximises p.x + H_a(p), H_a being the Tsallis entropy.
+ *
+ * source  Peters, Niculae & Martins 2019, "Sparse Sequence-to-Sequence Models", eq. 10, algorithm 2
+ *         and proposition 2; Blondel, Martins & Niculae 2019, "Learning Classifiers with Fenchel-
+ *         Young Losses", algorithm 1 (bisection)
+ * needs   argsort logsumexp
+ * see     @sparsemax, @softmax, @attn_weights
+ * topics  -
+ */
+
+/* p (rows,n) <- x (rows,n), a = 1.5: p_i = [x_i/2 - tau]_+^2. p may be x. -inf gives 0, a row of
+ * nothing else zeros, NaN or +inf a row of NaN. Scratch: n size_t, given back.
+ *
+ * If the k largest z = x/2 are the support, sum (z_i - tau)^2 = 1 is quadratic in tau: with their
+ * mean m and sum of squared deviations d, tau = m - sqrt((1 - d) / k). The support is the largest
+ * k whose smallest member lies above its own tau; it grows while that is so. */
+LLM_API void llm_entmax_forward(float *p, const float *x, size_t rows, size_t n, llm_arena *arena) {
+    const size_t mark = arena->used;
+    size_t *order = (size_t *)llm_arena_take(arena, n, sizeof(size_t));
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        bool bad = max == INFINITY;
+        for (size_t i = 0; i < n; i++) bad = bad || xr[i] != xr[i];
+        double tau = 0.0, mean = 0.0, deviation = 0.0;
+        llm_argsort(order, xr, bad ? 0 : n);
+        for (size_t k = 1; k <= n && !bad && max > -INFINITY; k++) {
+            const double z = 0.5 * ((double)xr[order[n - k]] - (double)max), step = z - mean;
+            if (k > 1 && z <= tau) break;
+            mean += step / (double)k; /* Welford */
+            deviation += step * (z - mean);
+            tau = mean - sqrt(deviation < 1.0 ? (1.0 - deviation) / (double)k : 0.0);
+        }
+        for (size_t i = 0; i < n; i++) {
+            const double z = 0.5 * ((double)xr[i] - (double)max) - tau;
+            p[r * n + i] = bad ? NAN : max > -INFINITY && z > 0.0 ? (float)(z * z) : 0.0f;
+        }
+    }
+    arena->used = mark;
+}
+
+/* The same for any a > 1: sum_i p_i falls as tau grows, from above 1 at tau = max - 1 to 0 at max
+ * (of (a-1) x), so halving the interval 50 times finds the tau of a double. What is left of the
+ * sum's error is divided out. p may be x. */
+LLM_API void llm_entmax_bisect(float *p, const float *x, size_t rows, size_t n, float a) {
+    LLM_ASSERT(a > 1.0f);
+    const double slope = (double)a - 1.0, power = 1.0 / slope;
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *xr = x + r * n, max = llm_logsumexp_max(xr, n);
+        const double top = max == -INFINITY ? 0.0 : (double)max; /* any shift moves tau along */
+        double low = -1.0, high = 0.0, sum = 0.0;
+        for (int round = 0; round < 50; round++) {
+            const double tau = 0.5 * (low + high);
+            sum = 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double z = slope * ((double)xr[i] - top) - tau;
+                sum += z <= 0.0 ? 0.0 : pow(z, power); /* NaN goes on */
+            }
+            if (sum >= 1.0)
+                low = tau;
+            else
+                high = tau;
+        }
+        sum = 0.0;
+        for (int pass = 0; pass < 2; pass++) {
+            const double gain = pass ? 1.0 / sum : 0.0;
+            for (size_t i = 0; i < n; i++) {
+                const double z = slope * ((double)xr[i] - top) - low;
+                const double share = z <= 0.0 ? 0.0 : pow(z, power);
+                if (pass == 0)
+                    sum += share;
+                else
+                    p[r * n + i] = (float)(sum > 0.0 || sum != sum ? gain * share : 0.0);
+            }
+        }
+    }
+}
+
+/* dx (rows,n) += <- dp (rows,n) and forward's p, a. On the support, with g_i = p_i^(2 - a):
+ *     dx_i = g_i (dp_i - sum_j g_j dp_j / sum_j g_j)
+ * Elsewhere p stays 0 and dx is 0. a = 1 is softmax's (g = p), a = 2 sparsemax's (g = 1). */
+LLM_API void llm_entmax_backward(float *dx, const float *dp, const float *p, size_t rows, size_t n,
+                                 float a) {
+    LLM_PARALLEL_FOR
+    for (size_t r = 0; r < rows; r++) {
+        const float *g = dp + r * n, *pr = p + r * n;
+        double sum = 0.0, paid = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            if (pr[i] == 0.0f) continue;
+            const double weight = pow((double)pr[i], 2.0 - (double)a);
+            sum += weight, paid += weight * (double)g[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            if (pr[i] != 0.0f)
+                dx[r * n + i] +=
+                    (float)(pow((double)pr[i], 2.0 - (double)a) * ((double)g[i] - paid / sum));
+    }
+}
+
+/* @self_attn ------------------------------------------------ Self-attention
+ *
+ *     Q = X W_Q^T   K = X W_K^T   V = X W_V^T
+ *     S = c Q K^T   P = softmax of S's rows   O = P V   Y = O W_O^T          c = 1/sqrt(C)
+ *
+ * Every position of a text asks all positions, itself included, and takes a weighted mean of what
+ * they hand over. This is the form to read: one head, no mask, each matrix of the text an array of
+ * the same name, each product a call. Distance costs nothing, the last position is as near as the
+ * next; order means nothing, since permuted inputs give permuted outputs (@positional_encoding);
+ * and T^2 scores are computed and kept. Backward is the chain of products, read from the end.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", eq. 1
+ * needs   gemm matmul softmax
+ * see     @causal_attn (triangle, heads, speed), @mha (everything), @flash (no P)
+ * topics  Self-Attention
+ */
+
+/* wq, wk, wv, wo (C,C), or their gradients, each of which may be NULL then. */
+typedef struct {
+    float *wq, *wk, *wv, *wo;
+} llm_self_attn_params;
+
+/* What the backward pass needs: q, k, v, o (B,T,C) and p (B,T,T). */
+typedef struct {
+    float *q, *k, *v, *p, *o;
+} llm_self_attn_saved;
+
+/* The five arrays, from the arena. */
+LLM_API llm_self_attn_saved llm_self_attn_take(size_t B, size_t T, size_t C, llm_arena *arena) {
+    llm_self_attn_saved a;
+    a.q = llm_arena_floats(arena, B * T * C);
+    a.k = llm_arena_floats(arena, B * T * C);
+    a.v = llm_arena_floats(arena, B * T * C);
+    a.p = llm_arena_floats(arena, B * T * T);
+    a.o = llm_arena_floats(arena, B * T * C);
+    return a;
+}
+
+/* x (n) <- 0. Products add to what is there. */
+LLM_API void llm_self_attn_clear(float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) x[i] = 0.0f;
+}
+
+/* y (B,T,C), *a <- x (B,T,C), w. y may not be x. */
+LLM_API void llm_self_attn_forward(float *y, const llm_self_attn_saved *a, const float *x,
+                                   const llm_self_attn_params *w, size_t B, size_t T, size_t C) {
+    const float scale = 1.0f / sqrtf((float)C);
+    llm_matmul_forward(a->q, x, w->wq, NULL, B * T, C, C);
+    llm_matmul_forward(a->k, x, w->wk, NULL, B * T, C, C);
+    llm_matmul_forward(a->v, x, w->wv, NULL, B * T, C, C);
+    llm_self_attn_clear(a->p, B * T * T);
+    llm_self_attn_clear(a->o, B * T * C);
+    for (size_t b = 0; b < B; b++) {
+        const float *q = a->q + b * T * C, *k = a->k + b * T * C, *v = a->v + b * T * C;
+        float *s = a->p + b * T * T; /* the scores become the weights in place */
+        llm_gemm(s, q, false, k, true, T, T, C);
+        for (size_t i = 0; i < T * T; i++) s[i] *= scale;
+        llm_softmax_forward(s, s, T, T, 1.0f);
+        llm_gemm(a->o + b * T * C, s, false, v, false, T, C, T);
+    }
+    llm_matmul_forward(y, a->o, w->wo, NULL, B * T, C, C);
+}
+
+/* dx (B,T,C), g's arrays += <- dy (B,T,C) and forward's a, x, w; any of them may be NULL. Scratch:
+ * 4 B T C + 2 T T floats, given back.
+ *
+ *     dO = dY W_O     dP = dO V^T    dV = P^T dO    dS_ij = P_ij (dP_ij - sum_l P_il dP_il)
+ *     dQ = c dS K     dK = c dS^T Q    dX = dQ W_Q + dK W_K + dV W_V
+ */
+LLM_API void llm_self_attn_backward(float *dx, const llm_self_attn_params *g, const float *dy,
+                                    const llm_self_attn_saved *a, const float *x,
+                                    const llm_self_attn_params *w, size_t B, size_t T, size_t C,
+                                    llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * C;
+    const float scale = 1.0f / sqrtf((float)C);
+    float *dq = llm_arena_floats(arena, n), *dk = llm_arena_floats(arena, n);
+    float *dv = llm_arena_floats(arena, n), *dout = llm_arena_floats(arena, n);
+    float *dp = llm_arena_floats(arena, T * T), *ds = llm_arena_floats(arena, T * T);
+    llm_self_attn_clear(dq, n);
+    llm_self_attn_clear(dk, n);
+    llm_self_attn_clear(dv, n);
+    llm_self_attn_clear(dout, n);
+    llm_matmul_backward(dout, g->wo, NULL, dy, a->o, w->wo, B * T, C, C);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = b * T * C;
+        const float *p = a->p + b * T * T;
+        llm_self_attn_clear(dp, T * T);
+        llm_self_attn_clear(ds, T * T);
+        llm_gemm(dp, dout + at, false, a->v + at, true, T, T, C);
+        llm_gemm(dv + at, p, true, dout + at, false, T, C, T);
+        llm_softmax_backward(ds, dp, p, T, T, 1.0f);
+        for (size_t i = 0; i < T * T; i++) ds[i] *= scale;
+        llm_gemm(dq + at, ds, false, a->k + at, false, T, C, T);
+        llm_gemm(dk + at, ds, true, a->q + at, false, T, C, T);
+    }
+    llm_matmul_backward(dx, g->wq, NULL, dq, x, w->wq, B * T, C, C);
+    llm_matmul_backward(dx, g->wk, NULL, dk, x, w->wk, B * T, C, C);
+    llm_matmul_backward(dx, g->wv, NULL, dv, x, w->wv, B * T, C, C);
+    arena->used = mark;
+}
+
+/* y_dot (B,T,C) <- how the output moves when x moves along x_dot (B,T,C): the product of the
+ * Jacobian and a vector, forward's a given. Each line is the derivative of a line of forward: S and
+ * O are products, so both factors move. Scratch: 4 B T C + T T floats, given back. */
+LLM_API void llm_self_attn_jvp(float *y_dot, const float *x_dot, const llm_self_attn_saved *a,
+                               const llm_self_attn_params *w, size_t B, size_t T, size_t C,
+                               llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * C;
+    const float scale = 1.0f / sqrtf((float)C);
+    float *q_dot = llm_arena_floats(arena, n), *k_dot = llm_arena_floats(arena, n);
+    float *v_dot = llm_arena_floats(arena, n), *o_dot = llm_arena_floats(arena, n);
+    float *s_dot = llm_arena_floats(arena, T * T);
+    llm_matmul_forward(q_dot, x_dot, w->wq, NULL, B * T, C, C);
+    llm_matmul_forward(k_dot, x_dot, w->wk, NULL, B * T, C, C);
+    llm_matmul_forward(v_dot, x_dot, w->wv, NULL, B * T, C, C);
+    llm_self_attn_clear(o_dot, n);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = b * T * C;
+        const float *p = a->p + b * T * T;
+        llm_self_attn_clear(s_dot, T * T);
+        llm_gemm(s_dot, q_dot + at, false, a->k + at, true, T, T, C);
+        llm_gemm(s_dot, a->q + at, false, k_dot + at, true, T, T, C);
+        for (size_t i = 0; i < T; i++) { /* p_dot_ij = p_ij (s_dot_ij - mean), in place */
+            double mean = 0.0;
+            for (size_t j = i * T; j < (i + 1) * T; j++) mean += (double)(p[j] * s_dot[j]);
+            for (size_t j = i * T; j < (i + 1) * T; j++)
+                s_dot[j] = scale * p[j] * (s_dot[j] - (float)mean);
+        }
+        llm_gemm(o_dot + at, s_dot, false, a->v + at, false, T, C, T);
+        llm_gemm(o_dot + at, p, false, v_dot + at, false, T, C, T);
+    }
+    llm_matmul_forward(y_dot, o_dot, w->wo, NULL, B * T, C, C);
+    arena->used = mark;
+}
+
+/* Additions and multiplications of the products of one forward pass: four of T C C multiply-adds,
+ * two of T T C. From T = 2 C on the scores cost more than the weights. */
+LLM_API double llm_self_attn_flops(size_t B, size_t T, size_t C) {
+    const double t = (double)T, c = (double)C;
+    return (double)B * (8.0 * t * c * c + 4.0 * t * t * c);
+}
+
 /* @causal_attn ---------------------------------------------- Causal self-attention
  *
  *     s_ij = q_i.k_j / sqrt(D)           only j <= i: position i sees itself and what came before
@@ -29788,13 +31186,13 @@ typedef struct {
     bool cubic, align_corners;
 } llm_absolute_position_resize_config;
 
-/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear). */
+/* Row i of T as a sum over rows of F: index and weight of 4 terms (2 have weight 0 if linear).
+ * Beyond an end both neighbours are the end row. */
 LLM_API void llm_absolute_position_resize_taps(size_t index[4], double weight[4], size_t i,
                                                size_t T, size_t F,
                                                llm_absolute_position_resize_config c) {
     double s = ((double)i + 0.5) * (double)F / (double)T - 0.5;
     if (c.align_corners) s = T > 1 ? (double)i * (double)(F - 1) / (double)(T - 1) : 0.0;
-    if (!c.cubic && s < 0.0) s = 0.0;
     const double low = floor(s), t = s - low, u = 1.0 - t, a = -0.75;
     for (size_t k = 0; k < 4; k++) {
         const double at = low + (double)k - 1.0;
@@ -29982,6 +31380,228 @@ LLM_API double llm_sinusoidal_dot(double distance, size_t C, size_t e) {
     return sum;
 }
 
+/* @relative_position ------------------------------------- Relative position: vectors for distances
+ *
+ *     s_ij = q_i.(k_j + a_r) / sqrt(D)        r = clip(j - i, -K, K)
+ *     o_i  = sum_j p_ij (v_j + b_r)           p = softmax of s
+ *
+ * What a token means to another depends on how far apart they are, not on where they stand. Shaw
+ * learns a vector a_r for keys and b_r for values for each of 2K + 1 distances, the same for all
+ * heads; beyond K all are one. Moving the whole text changes nothing.
+ *
+ * Adding a_r to every key would make a (T,T,D) array. But q_i.a_r takes 2K + 1 values for a query,
+ * whatever T is, and the values' part is sum_r w_r b_r with w_r the weight that falls on distance
+ * r. The Music Transformer has a vector for every distance up to T and computes Q A^T, a (T,T)
+ * matrix whose columns are distances; then each row has to move so that columns become keys. Rows
+ * move by one more each: pad one column, read the same numbers in rows that are one longer, skip
+ * one.
+ *
+ * source  Shaw, Uszkoreit & Vaswani 2018, "Self-Attention with Relative Position Representations",
+ *         eq. 3 to 5; Huang et al. 2018, "Music Transformer", section 3.4.1 (the skewing)
+ * needs   arena exp dense_vector logsumexp
+ * see     @relative_position_t5 @rope @alibi
+ * topics  Relative Position Encoding
+ */
+
+/* B texts, H heads, T positions, D dimensions; distances up to K either way have their own
+ * vector. */
+typedef struct {
+    size_t B, H, T, D, K;
+    bool causal;
+} llm_relative_position_config;
+
+/* The row of a and b (2K+1,D) for key j and query i: 0 is K or more back, 2K as far ahead. */
+LLM_API size_t llm_relative_position_clip(size_t i, size_t j, size_t K) {
+    if (j < i) return i - j > K ? 0 : K - (i - j);
+    return j - i > K ? 2 * K : K + (j - i);
+}
+
+/* out (B,H,T,D), att (B,H,T,T) <- q, k, v (B,H,T,D), a, b (2K+1,D), either NULL: none. att gets
+ * the weights, 0 where a causal query may not look. Scratch: B H (2K+1) floats. */
+LLM_API void llm_relative_position_shaw_forward(float *out, float *att, const float *q,
+                                                const float *k, const float *v, const float *a,
+                                                const float *b,
+                                                const llm_relative_position_config *c,
+                                                llm_arena *arena) {
+    const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * R);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++)
+        for (size_t i = 0; i < T; i++) {
+            const float *qi = q + (bh * T + i) * D;
+            float *p = att + (bh * T + i) * T, *o = out + (bh * T + i) * D, *rel = scratch + bh * R;
+            const size_t seen = c->causal ? i + 1 : T;
+            for (size_t r = 0; r < R; r++)
+                rel[r] = a ? llm_dense_vector_dot(qi, a + r * D, D) : 0.0f;
+            for (size_t j = 0; j < seen; j++)
+                p[j] = scale * (llm_dense_vector_dot(qi, k + (bh * T + j) * D, D) +
+                                rel[llm_relative_position_clip(i, j, K)]);
+            const float lse = llm_logsumexp(p, seen);
+            for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+            for (size_t r = 0; r < R; r++) rel[r] = 0.0f;
+            for (size_t j = 0; j < T; j++) p[j] = j < seen ? llm_expf(p[j] - lse) : 0.0f;
+            for (size_t j = 0; j < seen; j++) {
+                llm_dense_vector_axpy(o, p[j], v + (bh * T + j) * D, D);
+                rel[llm_relative_position_clip(i, j, K)] += p[j];
+            }
+            for (size_t r = 0; b && r < R; r++) llm_dense_vector_axpy(o, rel[r], b + r * D, D);
+        }
+    arena->used = mark;
+}
+
+/* dq, dk, dv as q, k, v, and da, db (2K+1,D), += <- dout and forward's att. da and db may be NULL,
+ * and must be where a and b are. Not in parallel: all heads add to da and db. Scratch: T + 2K + 1
+ * floats.
+ *
+ *     dp_ij = do_i.(v_j + b_r)    ds_ij = p_ij (dp_ij - sum_l p_il dp_il) / sqrt(D)
+ *     da_r += sum over j at distance r of ds_ij q_i          db_r likewise of p_ij do_i */
+LLM_API void llm_relative_position_shaw_backward(float *dq, float *dk, float *dv, float *da,
+                                                 float *db, const float *dout, const float *att,
+                                                 const float *q, const float *k, const float *v,
+                                                 const float *a, const float *b,
+                                                 const llm_relative_position_config *c,
+                                                 llm_arena *arena) {
+    const size_t T = c->T, D = c->D, K = c->K, R = 2 * K + 1, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *ds = llm_arena_floats(arena, T), *rel = llm_arena_floats(arena, R);
+    for (size_t row = 0; row < c->B * c->H * T; row++) {
+        const size_t i = row % T, first = row - i, seen = c->causal ? i + 1 : T;
+        const float *qi = q + row * D, *go = dout + row * D, *p = att + row * T;
+        float along = 0.0f;
+        for (size_t r = 0; r < R; r++) rel[r] = b ? llm_dense_vector_dot(go, b + r * D, D) : 0.0f;
+        for (size_t j = 0; j < seen; j++) {
+            ds[j] = llm_dense_vector_dot(go, v + (first + j) * D, D) +
+                    rel[llm_relative_position_clip(i, j, K)];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j < seen; j++) {
+            const size_t r = llm_relative_position_clip(i, j, K);
+            ds[j] = scale * p[j] * (ds[j] - along);
+            llm_dense_vector_axpy(dq + row * D, ds[j], k + (first + j) * D, D);
+            if (a) llm_dense_vector_axpy(dq + row * D, ds[j], a + r * D, D);
+            llm_dense_vector_axpy(dk + (first + j) * D, ds[j], qi, D);
+            llm_dense_vector_axpy(dv + (first + j) * D, p[j], go, D);
+            if (da) llm_dense_vector_axpy(da + r * D, ds[j], qi, D);
+            if (db) llm_dense_vector_axpy(db + r * D, p[j], go, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* The number of rel (T,T) that stands at place n of the skewed array; T T: a 0. Column T-1-d of rel
+ * is distance d back. */
+LLM_API size_t llm_relative_position_skew_from(size_t n, size_t T) {
+    const size_t padded = n + T; /* the first T numbers of the padded array are skipped */
+    const size_t row = padded / (T + 1), column = padded % (T + 1);
+    return column == 0 ? T * T : row * T + column - 1; /* column 0 is the padding */
+}
+
+/* s (T,T) <- rel (T,T): s_ij = rel_i,T-1-(i-j) for j <= i. Above the diagonal stands what the trick
+ * leaves there, numbers of the next row, which a causal mask must hide. */
+LLM_API void llm_relative_position_skew(float *s, const float *rel, size_t T) {
+    for (size_t n = 0; n < T * T; n++) {
+        const size_t from = llm_relative_position_skew_from(n, T);
+        s[n] = from < T * T ? rel[from] : 0.0f;
+    }
+}
+
+/* drel (T,T) += <- ds (T,T). */
+LLM_API void llm_relative_position_skew_backward(float *drel, const float *ds, size_t T) {
+    for (size_t n = 0; n < T * T; n++) {
+        const size_t from = llm_relative_position_skew_from(n, T);
+        if (from < T * T) drel[from] += ds[n];
+    }
+}
+
+/* @relative_position_t5 ------------------------------------- Relative position: T5's buckets
+ *
+ *     s_ij += w[bucket(j - i)][h]
+ *     bucket(d) = d                                        d < n/2
+ *               = n/2 + ln(d / (n/2)) / ln(far / (n/2)) n/2     else, rounded down, at most n - 1
+ *
+ * One learned number for each head and distance, added to the score: no vectors, no product. Near
+ * distances have a number each; farther ones share, in ranges that grow like a logarithm, and all
+ * beyond `far` are one bucket, so that a text may be longer than any of the training. An encoder
+ * splits the buckets between left and right; in a decoder what is ahead counts as distance 0, which
+ * the mask hides. T5 does not scale its scores by 1/sqrt(D), and its layers share one table.
+ *
+ * The bias depends on j - i only: of its T S numbers for a head, T + S - 1 are different.
+ *
+ * source  Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+ *         Text-to-Text Transformer", section 2.1; transformers'
+ *         `T5Attention._relative_position_bucket`
+ * needs   arena
+ * see     @relative_position @alibi (slopes that are not learned)
+ * topics  -
+ */
+
+/* H heads, T queries at places first .. first + T - 1, S keys at 0 .. S - 1; a table of `buckets`
+ * rows; distances from `far` on share the last one. T5: 32, 128. */
+typedef struct {
+    size_t H, T, S, first, buckets, far;
+    bool both; /* directions: an encoder */
+} llm_relative_position_t5_config;
+
+/* The bucket of distance = j - i. In float, since the bucket's edges are where T5's are. */
+LLM_API size_t llm_relative_position_t5_bucket(long distance, bool both, size_t buckets,
+                                               size_t far) {
+    LLM_ASSERT(buckets >= (both ? 4u : 2u) && buckets % (both ? 4u : 2u) == 0);
+    size_t n = both ? buckets / 2 : buckets, side = both && distance > 0 ? n : 0;
+    const size_t exact = n / 2;
+    LLM_ASSERT(far > exact);
+    const size_t d = distance <= 0 ? (size_t)-distance : both ? (size_t)distance : 0;
+    if (d < exact) return side + d;
+    const float share = logf((float)d / (float)exact) / (float)log((double)far / (double)exact);
+    const size_t bucket = exact + (size_t)(share * (float)(n - exact));
+    return side + (bucket < n ? bucket : n - 1);
+}
+
+/* bucket (T+S-1) <- that of each diagonal: entry j + T - 1 - i belongs to query i and key j. */
+LLM_API void llm_relative_position_t5_diagonals(size_t *bucket,
+                                                const llm_relative_position_t5_config *c) {
+    for (size_t n = 0; n + 1 < c->T + c->S; n++)
+        bucket[n] = llm_relative_position_t5_bucket((long)n - (long)(c->T - 1) - (long)c->first,
+                                                    c->both, c->buckets, c->far);
+}
+
+/* s (B,H,T,S) += w (buckets,H). Scratch: T + S - 1 indices. */
+LLM_API void llm_relative_position_t5_forward(float *s, const float *w, size_t B,
+                                              const llm_relative_position_t5_config *c,
+                                              llm_arena *arena) {
+    const size_t H = c->H, T = c->T, S = c->S, mark = arena->used;
+    LLM_ASSERT(T > 0 && S > 0);
+    size_t *bucket = (size_t *)llm_arena_take(arena, T + S - 1, sizeof(size_t));
+    llm_relative_position_t5_diagonals(bucket, c);
+    for (size_t row = 0; row < B * H * T; row++) {
+        const size_t h = row / T % H, *at = bucket + T - 1 - row % T;
+        for (size_t j = 0; j < S; j++) s[row * S + j] += w[at[j] * H + h];
+    }
+    arena->used = mark;
+}
+
+/* dw (buckets,H) += <- ds (B,H,T,S), the gradient of the scores, which passes on as it is. Each
+ * diagonal is summed in double before it goes to its bucket: B T^2 terms meet in 32 numbers.
+ * Scratch: T + S - 1 indices and as many doubles. */
+LLM_API void llm_relative_position_t5_backward(float *dw, const float *ds, size_t B,
+                                               const llm_relative_position_t5_config *c,
+                                               llm_arena *arena) {
+    const size_t H = c->H, T = c->T, S = c->S, mark = arena->used;
+    LLM_ASSERT(T > 0 && S > 0);
+    size_t *bucket = (size_t *)llm_arena_take(arena, T + S - 1, sizeof(size_t));
+    double *sum = llm_arena_doubles(arena, T + S - 1);
+    llm_relative_position_t5_diagonals(bucket, c);
+    for (size_t h = 0; h < H; h++) {
+        for (size_t n = 0; n < T + S - 1; n++) sum[n] = 0.0;
+        for (size_t b = 0; b < B; b++)
+            for (size_t i = 0; i < T; i++)
+                for (size_t j = 0; j < S; j++)
+                    sum[j + T - 1 - i] += (double)ds[((b * H + h) * T + i) * S + j];
+        for (size_t n = 0; n < T + S - 1; n++) dw[bucket[n] * H + h] += (float)sum[n];
+    }
+    arena->used = mark;
+}
+
 /* @rope ----------------------------------------------------- Rotary position embedding
  *
  *     y_a = x_a cos(t f_i) - x_b sin(t f_i)          f_i = theta^(-2i/rot), i = 0 .. rot/2 - 1
@@ -30105,6 +31725,256 @@ LLM_API void llm_rope_permute_weights(float *to, const float *from, size_t H, si
             memcpy(to + (h * D + d) * C, from + (h * D + other) * C, C * sizeof(float));
         }
     }
+}
+
+/* @yarn ----------------------------------------------------- YaRN, NTK-aware and Llama 3 scaling
+ *
+ *     linear   f_i' = f_i / s                                  s: how many times longer
+ *     NTK      theta' = theta s^(D/(D-2))                      f_i' = theta'^(-2i/D)
+ *     dynamic  theta' = theta (s T/L - (s-1))^(D/(D-2))        for a text of T > L
+ *     YaRN     f_i' = f_i (1 - r_i) + (f_i / s) r_i            and scores times (0.1 ln s + 1)^2
+ *
+ * A model with @rope that was trained on L positions has seen its slow pairs turn through a part of
+ * the circle only; on a longer text they reach angles that are new to it. Dividing all frequencies
+ * by s (linear) folds the long text into the known angles, but blurs the fast pairs, which tell a
+ * token from its neighbour and had nothing new to fear: they have been round many times. A larger
+ * base (NTK) divides the slowest pair by exactly s, the fastest by 1 and those between by less; and
+ * YaRN draws the line by counting turns: pairs that come round more than 32 times in L stay as they
+ * are, those with less than one turn are divided by s, with a ramp r_i between. Llama 3 does the
+ * same with a ramp over wavelengths, L/4 to L, and no factor on the scores.
+ *
+ * source  Chen et al. 2023, "Extending Context Window of Large Language Models via Positional
+ *         Interpolation"; Peng et al. 2023, "YaRN: Efficient Context Window Extension of Large
+ *         Language Models", section 3; transformers' modeling_rope_utils (rounding, DeepSeek)
+ * needs   rope
+ * see     @rope, @absolute_position_resize, @alibi
+ * topics  YaRN / NTK-aware RoPE Scaling
+ */
+
+typedef enum {
+    LLM_YARN_NONE,
+    LLM_YARN_LINEAR,
+    LLM_YARN_NTK,
+    LLM_YARN_DYNAMIC,
+    LLM_YARN_YARN,
+    LLM_YARN_LLAMA3
+} llm_yarn_mode;
+
+typedef struct {
+    llm_yarn_mode mode;
+    size_t rot;                 /* rotated dimensions, D of the formulas */
+    double theta, factor;       /* the model's base; s */
+    double trained;             /* L: positions of the original training */
+    double length;              /* T: of this text, for DYNAMIC */
+    double fast, slow;          /* YaRN: turns in L above and below which nothing is mixed */
+    bool truncate;              /* YaRN: ends of the ramp at whole numbers */
+    double mscale, mscale_all;  /* YaRN: DeepSeek's two strengths of the factor; 0: the paper's */
+    double low_freq, high_freq; /* LLAMA3: turns in L at the two ends of its ramp */
+} llm_yarn_config;
+
+/* The papers' settings; length = trained. */
+LLM_API llm_yarn_config llm_yarn_defaults(llm_yarn_mode mode, size_t rot, double theta,
+                                          double factor, double trained) {
+    llm_yarn_config c;
+    c.mode = mode, c.rot = rot, c.theta = theta, c.factor = factor;
+    c.trained = c.length = trained;
+    c.fast = 32.0, c.slow = 1.0, c.truncate = true;
+    c.mscale = c.mscale_all = 0.0;
+    c.low_freq = 1.0, c.high_freq = 4.0;
+    return c;
+}
+
+/* The pair, counted with fractions, that turns `turns` times in the trained length: from
+ * L theta^(-2i/D) = 2 pi turns. */
+LLM_API double llm_yarn_pair(double turns, const llm_yarn_config *c) {
+    return (double)c->rot * log(c->trained / (2.0 * 3.14159265358979323846 * turns)) /
+           (2.0 * log(c->theta));
+}
+
+/* The pairs between which the share of the divided frequency rises from 0 to 1. A length
+ * in which nothing turns once has no such ramp. */
+LLM_API void llm_yarn_ramp(double *low, double *high, const llm_yarn_config *c) {
+    const double a = llm_yarn_pair(c->fast, c), b = llm_yarn_pair(c->slow, c);
+    *low = fmax(c->truncate ? floor(a) : a, 0.0);
+    *high = fmin(c->truncate ? ceil(b) : b, (double)c->rot - 1.0);
+    LLM_ASSERT(*low <= *high);
+    if (*low == *high) *high += 0.001;
+}
+
+/* inv_freq (rot/2) for @rope's tables. */
+LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
+    const double D = (double)c->rot, s = c->factor, L = c->trained;
+    LLM_ASSERT(c->rot % 2 == 0 && c->theta > 1.0 && s > 0.0 && L > 0.0);
+    double theta = c->theta, grow = 1.0, low = 0.0, high = 1.0;
+    if (c->mode == LLM_YARN_NTK) grow = s;
+    if (c->mode == LLM_YARN_DYNAMIC && c->length > L) grow = s * c->length / L - (s - 1.0);
+    if (c->mode == LLM_YARN_NTK || c->mode == LLM_YARN_DYNAMIC) {
+        LLM_ASSERT(c->rot > 2 && grow > 0.0); /* one pair is the fastest and the slowest */
+        theta *= pow(grow, D / (D - 2.0));
+    }
+    if (c->mode == LLM_YARN_YARN) llm_yarn_ramp(&low, &high, c);
+    for (size_t i = 0; i < c->rot / 2; i++) {
+        const double f = pow(theta, -2.0 * (double)i / D);
+        double slow = c->mode == LLM_YARN_LINEAR ? 1.0 : 0.0; /* share of f / s */
+        if (c->mode == LLM_YARN_YARN) slow = ((double)i - low) / (high - low);
+        if (c->mode == LLM_YARN_LLAMA3) {
+            const double turns = L * f / (2.0 * 3.14159265358979323846);
+            slow = (c->high_freq - turns) / (c->high_freq - c->low_freq);
+        }
+        slow = fmin(fmax(slow, 0.0), 1.0);
+        inv_freq[i] = (float)(f * (1.0 - slow) + f / s * slow);
+    }
+}
+
+/* What cosines and sines are multiplied by, so that scores grow by its square: weights over a long
+ * text are flatter, and a little more contrast brings the loss down. 1 in all modes but YaRN and
+ * for s <= 1. DeepSeek divides by a second factor, and scales its scores itself. */
+LLM_API double llm_yarn_attention_factor(const llm_yarn_config *c) {
+    if (c->mode != LLM_YARN_YARN || c->factor <= 1.0) return 1.0;
+    const double tenth = 0.1 * log(c->factor);
+    if (c->mscale == 0.0 || c->mscale_all == 0.0) return tenth + 1.0;
+    return (c->mscale * tenth + 1.0) / (c->mscale_all * tenth + 1.0);
+}
+
+/* cosine, sine (N,rot/2) as @rope's table, times the factor. pos (N), or NULL for 0 .. N-1. A cache
+ * whose keys were rotated by DYNAMIC at another length holds other rotations: rotate it again. */
+LLM_API void llm_yarn_table(float *cosine, float *sine, const int *pos, const float *inv_freq,
+                            size_t N, const llm_yarn_config *c) {
+    const float factor = (float)llm_yarn_attention_factor(c);
+    llm_rope_table(cosine, sine, pos, inv_freq, N, c->rot);
+    for (size_t i = 0; i < N * (c->rot / 2); i++) cosine[i] *= factor, sine[i] *= factor;
+}
+
+/* @alibi ---------------------------------------------------- ALiBi
+ *
+ *     s_ij = q_i.k_j / sqrt(D) - m_h |i - j|         o_i = sum_j softmax_j(s_ij) v_j
+ *
+ * No vector of positions at all: each head fines a key for its distance, head h at the rate m_h.
+ * With equal content the weights fall by the factor exp(-m) a token, so a head with m = 1/2 sees a
+ * handful of tokens and one with m = 1/256 a thousand. Nothing happens at distance T + 1 that did
+ * not begin at distance 1, which is why a model trained on short texts keeps its loss on longer
+ * ones; it pays with keys far away that it can hardly reach. The slopes are set, not learned: a
+ * geometric series that halves, for 8 heads, from 1/2 to 1/256.
+ *
+ * m_h j in place of -m_h (i - j) differs by m_h i, one constant for the whole row, which the
+ * softmax does not see: BLOOM adds the one row, for all queries. The bias is made where the score
+ * is, so there is no (H,T,T) array. The weights are not kept; the backward pass makes them again
+ * from lse.
+ *
+ * source  Press, Smith & Lewis 2022, "Train Short, Test Long: Attention with Linear Biases Enables
+ *         Input Length Extrapolation", section 3; BLOOM's `build_alibi_tensor` (any number of
+ *         heads)
+ * needs   arena exp dense_vector logsumexp
+ * see     @relative_position (learned), @rope, @flash, @sinks
+ * topics  ALiBi (Attention with Linear Biases)
+ */
+
+/* m (H). For a power of two 2^(-8/H), 2^(-16/H), ... 2^-8; else those of the next lower power, and
+ * then every second one of the next higher power, 1st, 3rd, 5th, .. */
+LLM_API void llm_alibi_slopes(float *m, size_t H) {
+    size_t low = 1;
+    while (2 * low <= H) low *= 2;
+    for (size_t h = 0; h < H; h++) {
+        const double step = h < low ? 8.0 / (double)low : 4.0 / (double)low;
+        m[h] = (float)exp2(-step * (double)(h < low ? h + 1 : 2 * (h - low) + 1));
+    }
+}
+
+/* bias (B,H,S): BLOOM's form, m_h times the number of real tokens before token j; 0 at padding,
+ * which a mask must hide. real (B,S), or NULL: all are. */
+LLM_API void llm_alibi_bias(float *bias, const float *m, const bool *real, size_t B, size_t H,
+                            size_t S) {
+    for (size_t b = 0; b < B; b++) {
+        size_t before = 0;
+        for (size_t j = 0; j < S; j++) {
+            const bool is = !real || real[b * S + j];
+            for (size_t h = 0; h < H; h++)
+                bias[(b * H + h) * S + j] = is ? m[h] * (float)before : 0.0f;
+            before += is;
+        }
+    }
+}
+
+/* B texts, H heads of D dimensions, T queries that are the last of S positions, T <= S. causal: a
+ * query sees itself and what came before; else all keys, and the distance counts both ways. */
+typedef struct {
+    size_t B, H, T, S, D;
+    bool causal;
+} llm_alibi_config;
+
+/* s (S) <- the scores of query q (D) at place i, against k (S,D). Returns how many keys it sees. */
+LLM_API size_t llm_alibi_scores(float *s, const float *q, const float *k, float m, size_t i,
+                                const llm_alibi_config *c) {
+    const float scale = 1.0f / sqrtf((float)c->D);
+    const size_t seen = c->causal ? i + 1 : c->S;
+    for (size_t j = 0; j < seen; j++) {
+        const float distance = (float)(i > j ? i - j : j - i);
+        s[j] = scale * llm_dense_vector_dot(q, k + j * c->D, c->D) - m * distance;
+    }
+    return seen;
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,H,S,D), m (H). lse is the logarithm of the
+ * sum of exp(s_ij). Scratch: B H S floats. */
+LLM_API void llm_alibi_forward(float *out, float *lse, const float *q, const float *k,
+                               const float *v, const float *m, const llm_alibi_config *c,
+                               llm_arena *arena) {
+    const size_t T = c->T, S = c->S, D = c->D, mark = arena->used;
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * S);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const float *kb = k + bh * S * D, *vb = v + bh * S * D;
+        float *s = scratch + bh * S;
+        for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+            const size_t i = t - bh * T + S - T;
+            const size_t seen = llm_alibi_scores(s, q + t * D, kb, m[bh % c->H], i, c);
+            lse[t] = llm_logsumexp(s, seen);
+            for (size_t d = 0; d < D; d++) out[t * D + d] = 0.0f;
+            for (size_t j = 0; j < seen; j++)
+                llm_dense_vector_axpy(out + t * D, llm_expf(s[j] - lse[t]), vb + j * D, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv as q, k, v, and dm (H), += <- dout and forward's out, lse. dm may be NULL: slopes are
+ * fixed as a rule. Scratch: H S floats.
+ *
+ *     p_ij = exp(s_ij - lse_i)    ds_ij = p_ij (do_i.v_j - do_i.o_i)    dm_h -= ds_ij |i - j| */
+LLM_API void llm_alibi_backward(float *dq, float *dk, float *dv, float *dm, const float *dout,
+                                const float *out, const float *lse, const float *q, const float *k,
+                                const float *v, const float *m, const llm_alibi_config *c,
+                                llm_arena *arena) {
+    const size_t B = c->B, H = c->H, T = c->T, S = c->S, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    LLM_ASSERT(T <= S);
+    float *scratch = llm_arena_floats(arena, H * S);
+    LLM_PARALLEL_FOR
+    for (size_t h = 0; h < H; h++) {
+        double slope = 0.0;
+        float *s = scratch + h * S;
+        for (size_t b = 0; b < B; b++) {
+            const size_t bh = b * H + h, keys = bh * S * D;
+            for (size_t t = bh * T; t < (bh + 1) * T; t++) {
+                const size_t i = t - bh * T + S - T;
+                const float *go = dout + t * D, *qt = q + t * D;
+                const float along = llm_dense_vector_dot(go, out + t * D, D);
+                const size_t seen = llm_alibi_scores(s, qt, k + keys, m[h], i, c);
+                for (size_t j = 0; j < seen; j++) {
+                    const size_t at = keys + j * D;
+                    const float p = llm_expf(s[j] - lse[t]);
+                    const float ds = p * (llm_dense_vector_dot(go, v + at, D) - along);
+                    llm_dense_vector_axpy(dq + t * D, scale * ds, k + at, D);
+                    llm_dense_vector_axpy(dk + at, scale * ds, qt, D);
+                    llm_dense_vector_axpy(dv + at, p, go, D);
+                    slope -= (double)ds * (double)(i > j ? i - j : j - i);
+                }
+            }
+        }
+        if (dm) dm[h] += (float)slope;
+    }
+    arena->used = mark;
 }
 
 /* @gqa ------------------------------------------------------ Grouped-query attention
@@ -30284,6 +32154,421 @@ LLM_API void llm_gqa_uptrain_meanpool(float *w, const float *from, size_t H, siz
 LLM_API size_t llm_gqa_cache_bytes(size_t L, size_t Hkv, size_t D, size_t T, size_t bytes) {
     return 2 * L * Hkv * D * T * bytes;
 }
+
+/* @mla ------------------------------------------------------ Multi-head latent attention
+ *
+ *     c_t = norm(x_t W_DKV^T)                         the latent: R numbers for all heads
+ *     [k_h, v_h] = c_t W_UKV,h^T   k_h <- [k_h, rope(x_t W_KR^T)]   rotated part: one for all heads
+ *     q_h = norm(x_t W_DQ^T) W_UQ,h^T                 its last Dr numbers rotated
+ *     o_h = softmax(q_h k_h^T / sqrt(Dn + Dr)) v_h    y_t = [o_1 .. o_H] W_O^T
+ *
+ * What a token leaves behind for later ones is squeezed through R numbers, and every head unfolds
+ * its own keys and values from them: R + Dr = 576 numbers a token and layer in DeepSeek-V3, where
+ * 128 heads of 128 would keep 32768. A rotation between W_UKV and the query could not be moved to
+ * the query's side (@mla_decode), so position stands in Dr extra dimensions, whose key all heads
+ * share. Queries are squeezed too, which saves memory in training only.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V2", eq. 9 to 19, 37 to 47; transformers' DeepseekV3Attention
+ *         (what norms and rotates where)
+ * needs   exp matmul logsumexp rmsnorm rope causal_attn
+ * see     @gqa (heads that share), @mla_decode, @yarn (scale times mscale^2)
+ * topics  Multi-head Latent Attention (MLA)
+ */
+
+/* Rq, R: sizes of the latents of queries (0: none, q straight from x) and of keys and values. Dn,
+ * Dr: dimensions of a key that are not rotated, that are; Dv: of a value. */
+typedef struct {
+    size_t B, T, C, H, Rq, R, Dn, Dr, Dv;
+    float eps, scale;
+} llm_mla_config;
+
+/* Weights, or their gradients, which all must be there. */
+typedef struct {
+    float *dq, *q_norm; /* (Rq,C), (Rq); NULL without a latent */
+    float *uq;          /* (H (Dn+Dr), Rq or C): head by head, the rotated rows last */
+    float *dkv;         /* (R+Dr, C): the latent, then the rotated key */
+    float *kv_norm;     /* (R) */
+    float *ukv;         /* (H (Dn+Dv), R): head by head, the key's rows first */
+    float *out;         /* (C, H Dv) */
+} llm_mla_weights;
+
+/* What forward leaves for backward, N = B T. */
+typedef struct {
+    float *down_q, *cq, *rstd_q;    /* (N,Rq) before and after the norm, (N) */
+    float *down_kv, *ckv, *rstd_kv; /* (N,R) before and after the norm, (N) */
+    float *shared;                  /* (N,Dr) the key of all heads, rotated */
+    float *q, *k, *kv;              /* (N,H,Dn+Dr) twice, (N,H,Dn+Dv): keys, and values */
+    float *att, *mixed;             /* (B,H,T,T), (N,H Dv) */
+} llm_mla_saved;
+
+/* The buffers of s, taken from the arena. */
+LLM_API llm_mla_saved llm_mla_take(const llm_mla_config *c, llm_arena *arena) {
+    const size_t N = c->B * c->T, D = c->Dn + c->Dr;
+    llm_mla_saved s;
+    s.down_q = llm_arena_floats(arena, N * c->Rq);
+    s.cq = llm_arena_floats(arena, N * c->Rq);
+    s.rstd_q = llm_arena_floats(arena, N);
+    s.down_kv = llm_arena_floats(arena, N * c->R);
+    s.ckv = llm_arena_floats(arena, N * c->R);
+    s.rstd_kv = llm_arena_floats(arena, N);
+    s.shared = llm_arena_floats(arena, N * c->Dr);
+    s.q = llm_arena_floats(arena, N * c->H * D);
+    s.k = llm_arena_floats(arena, N * c->H * D);
+    s.kv = llm_arena_floats(arena, N * c->H * (c->Dn + c->Dv));
+    s.att = llm_arena_floats(arena, c->B * c->H * c->T * c->T);
+    s.mixed = llm_arena_floats(arena, N * c->H * c->Dv);
+    return s;
+}
+
+/* The last Dr numbers of each of H rows of W for each of N tokens, x (N,H,W), are rotated in place,
+ * or with back rotated back; cosine, sine (N,Dr/2). Scratch: 2 N H Dr floats, given back. */
+LLM_API void llm_mla_rotate(float *x, const float *cosine, const float *sine, bool back, size_t N,
+                            size_t H, size_t W, size_t Dr, llm_arena *arena) {
+    const size_t mark = arena->used, n = N * H * Dr;
+    float *from = llm_arena_floats(arena, n), *to = llm_arena_floats(arena, n);
+    for (size_t i = 0; i < n; i++) from[i] = x[(i / Dr + 1) * W - Dr + i % Dr], to[i] = 0.0f;
+    if (back)
+        llm_rope_backward(to, from, cosine, sine, N, H, 1, Dr, Dr, LLM_ROPE_NEIGHBOURS);
+    else
+        llm_rope_forward(to, from, cosine, sine, N, H, 1, Dr, Dr, LLM_ROPE_NEIGHBOURS);
+    for (size_t i = 0; i < n; i++) x[(i / Dr + 1) * W - Dr + i % Dr] = to[i];
+    arena->used = mark;
+}
+
+/* s->q, s->ckv, s->shared <- x (N,C): all that is computed token by token, in training as in
+ * decoding. cosine, sine (N,Dr/2) of the tokens' positions. Scratch: N (R + Dr + 2 H Dr) floats. */
+LLM_API void llm_mla_project(llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                             const float *cosine, const float *sine, size_t N,
+                             const llm_mla_config *c, llm_arena *arena) {
+    const size_t D = c->Dn + c->Dr, R = c->R, Dr = c->Dr, mark = arena->used;
+    if (c->Rq > 0) {
+        llm_matmul_forward(s->down_q, x, w->dq, NULL, N, c->C, c->Rq);
+        llm_rmsnorm_forward(s->cq, s->rstd_q, s->down_q, w->q_norm, N, c->Rq, c->eps);
+    }
+    llm_matmul_forward(s->q, c->Rq ? s->cq : x, w->uq, NULL, N, c->Rq ? c->Rq : c->C, c->H * D);
+    llm_mla_rotate(s->q, cosine, sine, false, N, c->H, D, Dr, arena);
+    float *down = llm_arena_floats(arena, N * (R + Dr));
+    llm_matmul_forward(down, x, w->dkv, NULL, N, c->C, R + Dr);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(s->down_kv + n * R, down + n * (R + Dr), R * sizeof(float));
+        memcpy(s->shared + n * Dr, down + n * (R + Dr) + R, Dr * sizeof(float));
+    }
+    llm_rmsnorm_forward(s->ckv, s->rstd_kv, s->down_kv, w->kv_norm, N, R, c->eps);
+    llm_mla_rotate(s->shared, cosine, sine, false, N, 1, Dr, Dr, arena);
+    arena->used = mark;
+}
+
+/* y (B,T,C), s <- x (B,T,C), causal. cosine, sine (B T,Dr/2) by llm_rope_table. Scratch
+ * as above. */
+LLM_API void llm_mla_forward(float *y, llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                             const float *cosine, const float *sine, const llm_mla_config *c,
+                             llm_arena *arena) {
+    const size_t T = c->T, H = c->H, D = c->Dn + c->Dr, N = c->B * T, E = c->Dn + c->Dv;
+    llm_mla_project(s, x, w, cosine, sine, N, c, arena);
+    llm_matmul_forward(s->kv, s->ckv, w->ukv, NULL, N, c->R, H * E);
+    for (size_t i = 0; i < N * H; i++) { /* the rotated key is the same for all heads */
+        memcpy(s->k + i * D, s->kv + i * E, c->Dn * sizeof(float));
+        memcpy(s->k + i * D + c->Dn, s->shared + i / H * c->Dr, c->Dr * sizeof(float));
+    }
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * H; bh++) {
+        const size_t row = bh / H * T * H + bh % H; /* of (N,H): this head's first token */
+        float *p = s->att + bh * T * T, *o = s->mixed + row * c->Dv;
+        llm_causal_attn_scores(p, T, s->q + row * D, H * D, s->k + row * D, H * D, c->scale, 0, T,
+                               T, D);
+        for (size_t t = 0; t < T; t++) {
+            float *pt = p + t * T, sum = 0.0f;
+            const float max = llm_logsumexp_max(pt, t + 1);
+            for (size_t j = 0; j <= t; j++) pt[j] = llm_expf(pt[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j <= t; j++) sum += pt[j];
+            for (size_t j = 0; j <= t; j++) pt[j] /= sum;
+            for (size_t d = 0; d < c->Dv; d++) o[t * H * c->Dv + d] = 0.0f;
+        }
+        llm_causal_attn_gather(o, H * c->Dv, p, T, s->kv + row * E + c->Dn, H * E, 0, T, T, c->Dv);
+    }
+    llm_matmul_forward(y, s->mixed, w->out, NULL, N, H * c->Dv, c->C);
+}
+
+/* dx (B,T,C), dw's arrays += <- dy and forward's s, x, w. Scratch: N (H (2 Dn + 4 Dr + E + Dv) +
+ * 3 R + 2 Dr + 2 Rq) + B H T^2 floats, with E = Dn + Dv, given back. */
+LLM_API void llm_mla_backward(float *dx, const llm_mla_weights *dw, const float *dy,
+                              const llm_mla_saved *s, const float *x, const llm_mla_weights *w,
+                              const float *cosine, const float *sine, const llm_mla_config *c,
+                              llm_arena *arena) {
+    const size_t T = c->T, H = c->H, D = c->Dn + c->Dr, N = c->B * T, E = c->Dn + c->Dv;
+    const size_t R = c->R, Dr = c->Dr, mark = arena->used;
+    const size_t total = N * (H * (2 * D + E + c->Dv) + 3 * R + 2 * Dr + 2 * c->Rq);
+    float *dmixed = llm_arena_floats(arena, total), *dq = dmixed + N * H * c->Dv;
+    float *dk = dq + N * H * D, *dkv = dk + N * H * D, *dckv = dkv + N * H * E;
+    float *dlatent = dckv + N * R, *dshared = dlatent + N * R, *ddown = dshared + N * Dr;
+    float *dcq = ddown + N * (R + Dr), *ddown_q = dcq + N * c->Rq;
+    float *dscore = llm_arena_floats(arena, c->B * H * T * T);
+    for (size_t i = 0; i < total; i++) dmixed[i] = 0.0f;
+    llm_matmul_backward(dmixed, dw->out, NULL, dy, s->mixed, w->out, N, H * c->Dv, c->C);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * H; bh++) {
+        const size_t row = bh / H * T * H + bh % H, HD = H * D;
+        const float *p = s->att + bh * T * T, *g = dmixed + row * c->Dv;
+        float *ds = dscore + bh * T * T, *dv = dkv + row * E + c->Dn;
+        llm_causal_attn_scores(ds, T, g, H * c->Dv, s->kv + row * E + c->Dn, H * E, 1.0f, 0, T, T,
+                               c->Dv);
+        for (size_t t = 0; t < T; t++) {
+            float along = 0.0f;
+            for (size_t j = 0; j <= t; j++) along += p[t * T + j] * ds[t * T + j];
+            for (size_t j = 0; j <= t; j++)
+                ds[t * T + j] = c->scale * p[t * T + j] * (ds[t * T + j] - along);
+        }
+        llm_causal_attn_gather(dq + row * D, HD, ds, T, s->k + row * D, HD, 0, T, T, D);
+        llm_causal_attn_scatter(dk + row * D, HD, ds, T, s->q + row * D, HD, 0, T, T, D);
+        llm_causal_attn_scatter(dv, H * E, p, T, g, H * c->Dv, 0, T, T, c->Dv);
+    }
+    for (size_t i = 0; i < N * H; i++) { /* the shared key's gradient is the sum over heads */
+        for (size_t d = 0; d < c->Dn; d++) dkv[i * E + d] += dk[i * D + d];
+        for (size_t d = 0; d < Dr; d++) dshared[i / H * Dr + d] += dk[i * D + c->Dn + d];
+    }
+    llm_matmul_backward(dckv, dw->ukv, NULL, dkv, s->ckv, w->ukv, N, R, H * E);
+    llm_rmsnorm_backward(dlatent, dw->kv_norm, dckv, s->down_kv, w->kv_norm, s->rstd_kv, N, R);
+    llm_mla_rotate(dshared, cosine, sine, true, N, 1, Dr, Dr, arena);
+    for (size_t n = 0; n < N; n++) {
+        memcpy(ddown + n * (R + Dr), dlatent + n * R, R * sizeof(float));
+        memcpy(ddown + n * (R + Dr) + R, dshared + n * Dr, Dr * sizeof(float));
+    }
+    llm_matmul_backward(dx, dw->dkv, NULL, ddown, x, w->dkv, N, c->C, R + Dr);
+    llm_mla_rotate(dq, cosine, sine, true, N, H, D, Dr, arena);
+    if (c->Rq == 0) {
+        llm_matmul_backward(dx, dw->uq, NULL, dq, x, w->uq, N, c->C, H * D);
+    } else {
+        llm_matmul_backward(dcq, dw->uq, NULL, dq, s->cq, w->uq, N, c->Rq, H * D);
+        llm_rmsnorm_backward(ddown_q, dw->q_norm, dcq, s->down_q, w->q_norm, s->rstd_q, N, c->Rq);
+        llm_matmul_backward(dx, dw->dq, NULL, ddown_q, x, w->dq, N, c->C, c->Rq);
+    }
+    arena->used = mark;
+}
+
+/* @mla_decode ----------------------------------------------- Latent attention from its latents
+ *
+ *     q_h.k_hj = (q_h W_UK,h).c_j + r_h.s_j            o_h = (sum_j p_hj c_j) W_UV,h^T
+ *
+ * Decoding does not unfold the keys. W_UK moves to the query, once a token instead of once a cached
+ * token, and W_UV behind the mean. What remains is one head of keys [c_j, s_j] of R + Dr numbers,
+ * whose first R are also the values, read by all H queries: multi-query attention over the latents.
+ * The cache holds nothing else. It works because nothing stands between q and W_UK: a rotation of
+ * W_UK c_j by its position j would differ from key to key, and cannot be moved across.
+ *
+ * source  DeepSeek-AI 2024, "DeepSeek-V2", section 2.1.2 and appendix C
+ * needs   matmul gqa linear_map mla
+ * see     @mla (training), @gqa (the one head of keys), @kv_cache
+ * topics  -
+ */
+
+/* y (C) <- x (C), the token at position t; cache (T,R+Dr) of one text, rows 0 .. t-1 filled, gets
+ * row t. c: B = T = 1 but for T, the capacity. cosine, sine (Dr/2) of this position. Scratch:
+ * what llm_mla_take takes for one token, llm_mla_project's, and H (2 R + 2 Dr + T + Dv) floats. */
+LLM_API void llm_mla_decode(float *y, float *cache, const float *x, const llm_mla_weights *w,
+                            const float *cosine, const float *sine, size_t t,
+                            const llm_mla_config *c, llm_arena *arena) {
+    LLM_ASSERT(t < c->T);
+    const size_t mark = arena->used, H = c->H, R = c->R, wide = R + c->Dr, E = c->Dn + c->Dv;
+    llm_mla_config one = *c;
+    one.B = one.T = 1;
+    llm_mla_saved s = llm_mla_take(&one, arena);
+    float *q = llm_arena_floats(arena, H * wide), *mean = llm_arena_floats(arena, H * wide);
+    float *p = llm_arena_floats(arena, H * c->T), *o = llm_arena_floats(arena, H * c->Dv);
+    llm_mla_project(&s, x, w, cosine, sine, 1, c, arena);
+    memcpy(cache + t * wide, s.ckv, R * sizeof(float));
+    memcpy(cache + t * wide + R, s.shared, c->Dr * sizeof(float));
+    for (size_t h = 0; h < H; h++) { /* [q W_UK, r] */
+        const float *qh = s.q + h * (c->Dn + c->Dr);
+        llm_linear_map_apply_t(q + h * wide, w->ukv + h * E * R, qh, c->Dn, R);
+        memcpy(q + h * wide + R, qh + c->Dn, c->Dr * sizeof(float));
+    }
+    llm_gqa_decode(mean, p, q, cache, cache, H, t + 1, wide, c->scale);
+    for (size_t h = 0; h < H; h++) /* of the mean of rows [c, s] only c is used */
+        llm_linear_map_apply(o + h * c->Dv, w->ukv + (h * E + c->Dn) * R, mean + h * wide, c->Dv,
+                             R);
+    llm_matmul_forward(y, o, w->out, NULL, 1, H * c->Dv, c->C);
+    arena->used = mark;
+}
+
+/* Numbers that a token leaves in the cache of one layer; with keys and values unfolded they would
+ * be H (Dn + Dr + Dv). */
+LLM_API size_t llm_mla_decode_cache(const llm_mla_config *c) { return c->R + c->Dr; }
+
+/* @sliding_window ------------------------------------------- Sliding-window attention
+ *
+ *     o_t = sum_j p_tj v_j          t - W < j <= t: the last W tokens, itself included
+ *
+ * Work and cache that grow with T alone: T W scores, and W keys to keep, however long the text. A
+ * token still hears of what lies before its window, by way of tokens in between: through L layers
+ * information travels L (W - 1) positions. Models mix such layers with a few that see everything
+ * (Gemma 2: every second, Gemma 3: every sixth). W is easily got wrong by one: here as in Mistral
+ * it counts the token itself; flash-attn's window_size is the number to its left, W - 1.
+ *
+ * A decoder needs the last W keys only and writes token t to slot t mod W, over the one that has
+ * just left the window. The slots are then not in order, and nobody minds: softmax is a sum, and
+ * rotated keys carry their position with them.
+ *
+ * source  Beltagy, Peters & Cohan 2020, "Longformer", section 3.1; Jiang et al. 2023, "Mistral 7B",
+ *         section 2; Gemma Team 2024, "Gemma 2", section 2 (alternation, soft cap)
+ * needs   exp logsumexp gqa
+ * see     @attn_mask (the same as a rule), @gqa (everything is seen), @sinks, @longformer
+ * topics  Sliding-Window Attention
+ */
+
+/* H query heads on Hkv, T tokens of D dimensions. both: the W - 1 tokens on each side are seen, as
+ * in encoders. cap c > 0: scores become c tanh(s / c) (Gemma 2: 50). */
+typedef struct {
+    size_t B, H, Hkv, T, D, W;
+    bool both;
+    float scale, cap;
+} llm_sliding_window_config;
+
+/* Causal, no cap, 1/sqrt(D). */
+LLM_API llm_sliding_window_config llm_sliding_window_defaults(size_t B, size_t H, size_t Hkv,
+                                                              size_t T, size_t D, size_t W) {
+    llm_sliding_window_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.T = T, c.D = D, c.W = W;
+    c.both = false;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    return c;
+}
+
+/* The most keys that a query sees, rounded up: the scratch of a head. */
+LLM_API size_t llm_sliding_window_span(const llm_sliding_window_config *c) {
+    return c->W > c->T / 2 ? c->T : 2 * c->W;
+}
+
+/* Query t sees the keys first .. end-1. */
+LLM_API void llm_sliding_window_range(size_t *first, size_t *end, size_t t,
+                                      const llm_sliding_window_config *c) {
+    *first = t + 1 > c->W ? t + 1 - c->W : 0;
+    *end = !c->both ? t + 1 : c->T - t > c->W ? t + c->W : c->T;
+}
+
+/* s (n) <- scores of q (D) against the rows of k (n,D). */
+LLM_API void llm_sliding_window_scores(float *s, const float *q, const float *k, size_t n, size_t D,
+                                       float scale, float cap) {
+    for (size_t j = 0; j < n; j++) {
+        s[j] = scale * llm_gqa_dot(q, k + j * D, D);
+        if (cap > 0.0f) s[j] = cap * tanhf(s[j] / cap);
+    }
+}
+
+/* p (n) <- softmax of p, out (D) <- the mean of v (n,D) under it. Returns the logarithm of the
+ * denominator. */
+LLM_API float llm_sliding_window_mean(float *out, float *p, const float *v, size_t n, size_t D) {
+    float sum = 0.0f;
+    const float max = llm_logsumexp_max(p, n);
+    for (size_t j = 0; j < n; j++) p[j] = llm_expf(p[j] - max);
+    LLM_SIMD_SUM(sum)
+    for (size_t j = 0; j < n; j++) sum += p[j];
+    for (size_t d = 0; d < D; d++) out[d] = 0.0f;
+    for (size_t j = 0; j < n; j++) {
+        p[j] /= sum;
+        for (size_t d = 0; d < D; d++) out[d] += p[j] * v[j * D + d];
+    }
+    return max + logf(sum);
+}
+
+/* out (B,H,T,D), lse (B,H,T) <- q (B,H,T,D), k, v (B,Hkv,T,D). lse is the logarithm of the
+ * softmax's denominator. Scratch: B H min(2 W, T) floats, given
+ * back. */
+LLM_API void llm_sliding_window_forward(float *out, float *lse, const float *q, const float *k,
+                                        const float *v, const llm_sliding_window_config *c,
+                                        llm_arena *arena) {
+    LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t T = c->T, D = c->D, span = llm_sliding_window_span(c), mark = arena->used;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * span);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t kv = bh / (c->H / c->Hkv) * T;
+        float *p = scratch + bh * span;
+        for (size_t t = 0; t < T; t++) {
+            size_t first, end;
+            llm_sliding_window_range(&first, &end, t, c);
+            llm_sliding_window_scores(p, q + (bh * T + t) * D, k + (kv + first) * D, end - first, D,
+                                      c->scale, c->cap);
+            lse[bh * T + t] = llm_sliding_window_mean(out + (bh * T + t) * D, p,
+                                                      v + (kv + first) * D, end - first, D);
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq (B,H,T,D), dk, dv (B,Hkv,T,D) += <- dout, forward's out, lse and inputs; none may be NULL.
+ * ds_ij = p_ij (do_i.v_j - do_i.o_i), and through the cap times 1 - (s/c)^2. Scratch as above. */
+LLM_API void llm_sliding_window_backward(float *dq, float *dk, float *dv, const float *dout,
+                                         const float *out, const float *lse, const float *q,
+                                         const float *k, const float *v,
+                                         const llm_sliding_window_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->W > 0 && c->Hkv > 0 && c->H % c->Hkv == 0);
+    const size_t T = c->T, D = c->D, group = c->H / c->Hkv, mark = arena->used;
+    const size_t span = llm_sliding_window_span(c);
+    float *scratch = llm_arena_floats(arena, c->B * c->H * span);
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        for (size_t row = bg * group * T; row < (bg + 1) * group * T; row++) {
+            const float *g = dout + row * D, along = llm_gqa_dot(g, out + row * D, D);
+            float *s = scratch + row / T * span;
+            size_t first, end;
+            llm_sliding_window_range(&first, &end, row % T, c);
+            llm_sliding_window_scores(s, q + row * D, k + (bg * T + first) * D, end - first, D,
+                                      c->scale, c->cap);
+            for (size_t j = first; j < end; j++) {
+                const size_t at = (bg * T + j) * D;
+                const float sj = s[j - first], p = llm_expf(sj - lse[row]);
+                const float slope = c->cap > 0.0f ? 1.0f - sj / c->cap * (sj / c->cap) : 1.0f;
+                const float ds = c->scale * slope * p * (llm_gqa_dot(g, v + at, D) - along);
+                for (size_t d = 0; d < D; d++) {
+                    dq[row * D + d] += ds * k[at + d];
+                    dk[at + d] += ds * q[row * D + d];
+                    dv[at + d] += p * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* The rolling cache of one text: keys, values (Hkv,W,D) <- k, v (Hkv,D) of token t. */
+LLM_API void llm_sliding_window_ring_write(float *keys, float *values, const float *k,
+                                           const float *v, size_t t,
+                                           const llm_sliding_window_config *c) {
+    for (size_t h = 0; h < c->Hkv; h++) {
+        const size_t slot = (h * c->W + t % c->W) * c->D;
+        memcpy(keys + slot, k + h * c->D, c->D * sizeof(float));
+        memcpy(values + slot, v + h * c->D, c->D * sizeof(float));
+    }
+}
+
+/* out (H,D) <- q (H,D) of token t, whose key and value have just been written. Scratch: W
+ * floats. */
+LLM_API void llm_sliding_window_step(float *out, const float *q, const float *keys,
+                                     const float *values, size_t t,
+                                     const llm_sliding_window_config *c, llm_arena *arena) {
+    const size_t seen = t + 1 < c->W ? t + 1 : c->W, mark = arena->used;
+    float *p = llm_arena_floats(arena, c->W);
+    for (size_t h = 0; h < c->H; h++) {
+        const size_t kv = h / (c->H / c->Hkv) * c->W * c->D;
+        llm_sliding_window_scores(p, q + h * c->D, keys + kv, seen, c->D, c->scale, c->cap);
+        llm_sliding_window_mean(out + h * c->D, p, values + kv, seen, c->D);
+    }
+    arena->used = mark;
+}
+
+/* Does layer l see everything? Every `every`-th does: 2 in Gemma 2 and gpt-oss, 6 in Gemma 3, with
+ * 0 none (Mistral). */
+LLM_API bool llm_sliding_window_global(size_t l, size_t every) {
+    return every > 0 && (l + 1) % every == 0;
+}
+
+/* Scores of T causal queries, in one head; and how many tokens, itself included, one can hear of
+ * through L layers. */
+LLM_API size_t llm_sliding_window_count(size_t T, size_t W) {
+    return T <= W ? T * (T + 1) / 2 : T * W - W * (W - 1) / 2;
+}
+LLM_API size_t llm_sliding_window_reach(size_t L, size_t W) { return L * (W - 1) + 1; }
 
 /* @linear_attn ---------------------------------------------- Linear attention
  *

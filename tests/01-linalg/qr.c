@@ -8,6 +8,7 @@ static llm_arena qr_arena(void) {
     memset(&arena, 0, sizeof arena);
     arena.size = 1 << 20;
     arena.memory = (unsigned char *)test_memory(arena.size, 1);
+    memset(arena.memory, 255, arena.size); /* NaN */
     return arena;
 }
 static double *qr_doubles(const float *x, size_t n) {

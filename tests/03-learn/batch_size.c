@@ -63,6 +63,7 @@ static void bs_gradient(float *g, const float *x, const float *y, const float *w
                         const size_t *index, size_t B) {
     float xs[BS_N * BS_IN], ys[BS_N * 2], a[BS_N * 8];
     llm_arena arena = {(unsigned char *)test_memory(1 << 14, 1), 1 << 14, 0, 0};
+    memset(arena.memory, 255, arena.size); /* NaN */
     for (size_t b = 0; b < B; b++) {
         memcpy(xs + b * BS_IN, x + index[b] * BS_IN, BS_IN * sizeof(float));
         memcpy(ys + b * 2, y + index[b] * 2, 2 * sizeof(float));

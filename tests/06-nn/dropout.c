@@ -65,6 +65,10 @@ TEST(dropout, "p = 0 copies, p = 1 gives zeros, the kept share is 1 - p, the mea
     for (size_t i = 0; i < N; i++) x[i] = 1.0f + llm_rng_uniform(&rng), dx[i] = 2.0f;
     llm_dropout_forward(y, x, N, 0.0f, 1, 0);
     CHECK_ALL_NEAR(y, x, N, 0.0f);
+    llm_dropout_backward(y, x, N, 0.0f, 1, 0);
+    for (size_t i = 0; i < N; i++) CHECK(y[i] == 2.0f * x[i]);
+    llm_dropout_alpha_forward(y, x, N, 0.0f, 1, 0);
+    CHECK_ALL_NEAR(y, x, N, 0.0f);
     llm_dropout_forward(y, x, N, 1.0f, 1, 0);
     llm_dropout_backward(dx, x, N, 1.0f, 1, 0);
     for (size_t i = 0; i < N; i++) CHECK(y[i] == 0.0f && dx[i] == 2.0f);
@@ -137,6 +141,16 @@ TEST(dropout, "at shares that no float has exactly, tiles decide as single draws
     }
 }
 
+TEST(dropout, "an element whose number is p itself stays") {
+    llm_rng rng = llm_rng_seed(7); /* the same words */
+    uint32_t tile[128];
+    for (size_t i = 0; i < 128; i++) {
+        const float p = llm_rng_uniform(&rng);
+        llm_dropout_tile(tile, p, 7, 0);
+        CHECK(tile[i] == 0xffffffffu && llm_dropout_scale(p, 7, i) > 0.0f);
+    }
+}
+
 TEST(dropout, "the spread of passes: of a linear readout it is the ridge penalty") {
     enum { C = 7, PASSES = 4000 };
     float x[C], w[C], dropped[C], y[1], mean[1] = {NAN}, m2[1] = {NAN};
@@ -156,6 +170,9 @@ TEST(dropout, "the spread of passes: of a linear readout it is the ridge penalty
     for (size_t k = 0; k < 4; k++) llm_dropout_mc(mean, m2, far + k, 1, k);
     CHECK_NEAR(mean[0], 1e4 + 2.0, 2e-3);
     CHECK_NEAR(m2[0], 14.0, 0.02);
+    y[0] = 1e-9f;
+    llm_dropout_mc(mean, m2, y, 1, 0); /* starts anew, with all digits */
+    CHECK(mean[0] == 1e-9f && m2[0] == 0.0f);
 }
 
 TEST(dropout, "shared masks: one decision for all of t, the one that plain dropout takes") {
@@ -166,15 +183,15 @@ TEST(dropout, "shared masks: one decision for all of t, the one that plain dropo
               *ones = floats(A * C);
         float *mask = floats(A * C);
         for (size_t i = 0; i < A * C; i++) ones[i] = 1.0f;
-        llm_dropout_forward(mask, ones, A * C, 0.5f, 6, 3);
+        llm_dropout_forward(mask, ones, A * C, 0.5f, 6, 3 + s); /* keeps and drops the first */
         for (size_t i = 0; i < n; i++) {
             const size_t k = i / (T * C) * C + i % C;
             x[i] = mask[k] != 0.0f ? (float)i + 1.0f : NAN;
             dy[i] = mask[k] != 0.0f ? (float)i - 2.0f : NAN;
             dx[i] = 5.0f;
         }
-        llm_dropout_shared_forward(y, x, A, T, C, 0.5f, 6, 3);
-        llm_dropout_shared_backward(dx, dy, A, T, C, 0.5f, 6, 3);
+        llm_dropout_shared_forward(y, x, A, T, C, 0.5f, 6, 3 + s);
+        llm_dropout_shared_backward(dx, dy, A, T, C, 0.5f, 6, 3 + s);
         for (size_t i = 0; i < n; i++) {
             const bool kept = mask[i / (T * C) * C + i % C] != 0.0f;
             CHECK(y[i] == (kept ? 2.0f * ((float)i + 1.0f) : 0.0f));

@@ -122,7 +122,10 @@ TEST(bpe_scores, "by hand: order of merges, USER pieces stay apart, broken UTF-8
     CHECK(scores_encode(ids, &p, "cde", 3) == 2 && ids[0] == 5 && ids[1] == 0);
     CHECK(scores_encode(ids, &p, "ccdcdcd", 7) == 3 && ids[0] == 4 && ids[1] == 6 && ids[2] == 5);
     CHECK(scores_encode(ids, &p, "<s>", 3) == 1 && ids[0] == 0);
-    CHECK(scores_encode(ids, &p, "c\xE2\x96" "bc\xFF\xFF", 7) == 4);
+    CHECK(scores_encode(ids, &p,
+                        "c\xE2\x96"
+                        "bc\xFF\xFF",
+                        7) == 4);
     CHECK(ids[0] == 4 && ids[1] == 0 && ids[2] == 2 && ids[3] == 0);
     CHECK(llm_bpe_scores_key(&p, 1) < llm_bpe_scores_key(&p, 2));
     CHECK(llm_bpe_scores_key(&p, 7) < llm_bpe_scores_key(&p, 1));

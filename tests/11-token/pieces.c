@@ -40,7 +40,9 @@ TEST(pieces, "decoding is SentencePiece's, with an unknown piece and with byte f
 TEST(pieces, "spelling turns spaces into U+2581 and decoding turns them back") {
     llm_pieces p = llm_pieces_empty();
     llm_buffer out = {NULL, 0, 0};
-    const char *text = "\xE2\x96\x81" "a\xE2\x96\x81\xE2\x96\x81" "b\xE2\x96";
+    const char *text = "\xE2\x96\x81"
+                       "a\xE2\x96\x81\xE2\x96\x81"
+                       "b\xE2\x96";
     CHECK(llm_pieces_spell(&out, "a  b\xE2\x96", 6, true));
     CHECK(out.size == 13 && memcmp(out.data, text, 13) == 0);
     CHECK(llm_pieces_spell(&out, " \0", 2, false));
@@ -97,7 +99,8 @@ TEST(pieces, "scores and kinds are kept; low and high are those of NORMAL pieces
     CHECK_FAILS(llm_pieces_put(&p, "b", 1, 0.0, LLM_PIECES_NORMAL, &error), error,
                 "pieces 1 and 5 are the same");
     CHECK_FAILS(llm_pieces_put(&p, "", 0, 0.0, LLM_PIECES_NORMAL, &error), error, "a text");
-    CHECK_FAILS(llm_pieces_put(&p, "x", 1, (double)NAN, LLM_PIECES_NORMAL, &error), error, "finite");
+    CHECK_FAILS(llm_pieces_put(&p, "x", 1, (double)NAN, LLM_PIECES_NORMAL, &error), error,
+                "finite");
     CHECK_FAILS(llm_pieces_put(&p, "x", 1, -INFINITY, LLM_PIECES_USER, &error), error, "finite");
     CHECK_FAILS(llm_pieces_put(&p, "x", 1, 0.0, (llm_pieces_kind)0, &error), error, "kind 0");
     CHECK_FAILS(llm_pieces_put(&p, "x", 1, 0.0, (llm_pieces_kind)7, &error), error, "kind 7");

@@ -111,8 +111,7 @@ TEST(unigram, "the best of all segmentations, up to 12 letters") {
             if (llm_vocab_table_find(&p.text, text, size) >= 0) continue;
             const double score = -8.0 * (double)llm_rng_uniform(&rng); /* no two sums are equal */
             CHECK(llm_pieces_put(&p, text, size, score,
-                                 llm_rng_below(&rng, 9) > 0 ? LLM_PIECES_NORMAL
-                                                            : LLM_PIECES_UNUSED,
+                                 llm_rng_below(&rng, 9) > 0 ? LLM_PIECES_NORMAL : LLM_PIECES_UNUSED,
                                  NULL));
         }
         CHECK(llm_pieces_ready(&p, NULL));

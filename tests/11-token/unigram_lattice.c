@@ -89,8 +89,7 @@ static void lattice_enumerate(lattice_list *l, const llm_pieces *p, const char *
                           score + llm_pieces_get(p, (size_t)id).score);
     }
     ids[count] = -1;
-    if (!single)
-        lattice_enumerate(l, p, text, size, at + 1, ids, count + 1, score + p->low - 10.0);
+    if (!single) lattice_enumerate(l, p, text, size, at + 1, ids, count + 1, score + p->low - 10.0);
 }
 
 /* Pieces of a, b and c with random scores, no two sums of which are equal. */
@@ -211,7 +210,8 @@ TEST(unigram_lattice, "samples follow P^alpha: chi-square over all segmentations
             cells++;
         }
         if (rare > 5.0) chi += (rare_seen - rare) * (rare_seen - rare) / rare, cells++;
-        /* mean cells - 1, variance twice that: five standard deviations and the skew of few cells */
+        /* mean cells - 1, variance twice that: five standard deviations and the skew of few
+         * cells */
         CHECK(cells > 1 || l->n < 3 || alpha > 1.0);
         CHECK(chi < (double)cells + 5.0 * sqrt(2.0 * (double)cells) + 10.0);
         llm_arena_destroy(&arena);

@@ -42,10 +42,9 @@ TEST(vocab_trie, "by hand: prefixes of prefixes, zero bytes, bytes from 128 on")
     const struct {
         const char *bytes;
         size_t size;
-    } key[8] = {{"a", 1},    {"abc", 3}, {"ab\0c", 4}, {"", 0},
-                {"\0", 1}, {"\0\0", 2}, {"\xFF", 1},   {"\xFF\x80", 2}};
-    for (int i = 0; i < 8; i++)
-        CHECK(llm_vocab_table_add(&table, key[i].bytes, key[i].size) == i);
+    } key[8] = {{"a", 1},  {"abc", 3},  {"ab\0c", 4}, {"", 0},
+                {"\0", 1}, {"\0\0", 2}, {"\xFF", 1},  {"\xFF\x80", 2}};
+    for (int i = 0; i < 8; i++) CHECK(llm_vocab_table_add(&table, key[i].bytes, key[i].size) == i);
     CHECK(llm_vocab_trie_build(&trie, &table) && trie.longest == 4);
     int ids[4];
     size_t length[4];

@@ -42,8 +42,9 @@ TEST(absolute_position, "a cache moves the count on, and packed texts begin anew
 
     const size_t start[6] = {0, 1, 1, 4, 9, 11}; /* texts of 1, 0, 3, 5, 2 tokens */
     const int counted[11] = {0, 0, 1, 2, 0, 1, 2, 3, 4, 0, 1};
+    for (size_t n = 0; n < N; n++) pos[n] = -5;
     llm_absolute_position_packed(pos, start, 5);
-    CHECK(memcmp(pos, counted, sizeof counted) == 0);
+    CHECK(memcmp(pos, counted, sizeof counted) == 0 && pos[11] == -5);
     pos[0] = 77;
     llm_absolute_position_packed(pos, start, 0);
     CHECK(pos[0] == 77);

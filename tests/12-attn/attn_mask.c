@@ -211,6 +211,13 @@ TEST(attn_mask, "no restriction, nothing at all, and what the programmer must no
     CHECK_ASSERTS(llm_attn_mask_documents(document, late, 1));
     CHECK_ASSERTS(llm_attn_mask_documents(document, back, 2));
     CHECK_ASSERTS(llm_attn_mask_from_padding(present, length, 1, 4, false));
+    CHECK(!all.document && !all.present && !all.a && !all.b && all.first == 0 && all.size == 0);
+    const llm_attn_mask either = llm_attn_mask_join(LLM_ATTN_MASK_OR, &all, &none);
+    CHECK(either.first == 0 && either.size == 0 && either.a == &all && either.b == &none);
+    const size_t texts[3] = {0, 1, 3};
+    size_t *exact = (size_t *)test_memory(3, sizeof *exact); /* nothing is written behind it */
+    llm_attn_mask_documents(exact, texts, 2);
+    CHECK(exact[0] == 0 && exact[1] == 1 && exact[2] == 1);
     const size_t edge[2] = {0, 4};
     bool two[8];
     llm_attn_mask_from_padding(two, edge, 2, 4, true);

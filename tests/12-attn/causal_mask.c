@@ -81,8 +81,8 @@ TEST(causal_mask, "tiles are those of the rule of @attn_mask, none missing; n (n
         const size_t count = llm_causal_mask_tiles(NULL, 16 * n, 16 * n, 16, 16, 0);
         CHECK(count == n * (n + 1) / 2);
     }
-    CHECK_ASSERTS(llm_causal_mask_tiles(NULL, 3, 3, 0, 1, 0));
-    CHECK_ASSERTS(llm_causal_mask_tiles(NULL, 3, 3, 1, 0, 0));
+    CHECK_ASSERTS(llm_causal_mask_tiles(NULL, 0, 3, 0, 1, 0));
+    CHECK_ASSERTS(llm_causal_mask_tiles(NULL, 0, 3, 1, 0, 0));
 }
 
 TEST(causal_mask, "packing keeps the triangle and nothing else") {

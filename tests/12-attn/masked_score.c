@@ -7,7 +7,7 @@ static const struct {
     const char *name;
     llm_masked_score_shape c;
 } masked_score_cases[5] = {{"one", {1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
-                           {"pad", {2, 2, 3, 5, 2, 1, 1, 1, 2, 1}},
+                           {"pad", {2, 2, 3, 5, 2, 1, 1, 2, 2, 1}},
                            {"causal", {1, 2, 3, 3, 1, 1, 3, 1, 2, 3}},
                            {"full", {2, 1, 2, 7, 2, 1, 2, 2, 1, 2}},
                            {"heads", {2, 3, 1, 17, 1, 3, 1, 2, 1, 1}}};

@@ -8,7 +8,7 @@ from golden import Golden  # tests/golden.py: writes named arrays as text
 g = Golden(__file__, seed=35)
 cases = {  # B, H, Tq, Tk; extents of the mask; extents of the bias
     "one": ((1, 1, 1, 1), (1, 1, 1), (1, 1, 1)),
-    "pad": ((2, 2, 3, 5), (2, 1, 1), (1, 2, 1)),
+    "pad": ((2, 2, 3, 5), (2, 1, 1), (2, 2, 1)),
     "causal": ((1, 2, 3, 3), (1, 1, 3), (1, 2, 3)),
     "full": ((2, 1, 2, 7), (2, 1, 2), (2, 1, 2)),
     "heads": ((2, 3, 1, 17), (1, 3, 1), (2, 1, 1)),
