@@ -26774,6 +26774,384 @@ LLM_API size_t llm_bpe_scores_encode(int *ids, const llm_pieces *p, const char *
     return count;
 }
 
+/* @wordpiece ------------------------------------------------ WordPiece
+ *
+ *     "unaffable"  ->  un ##aff ##able     the longest token that fits, then on behind it
+ *
+ * BERT's tokenizer takes words from left to right: the longest token that the rest begins with, at
+ * the start of the word one as it is, further on one that is listed with "##". No merges and no
+ * scores. Where the rest begins with no token the whole word is one unknown token, not only what is
+ * missing: one strange character takes the word with it. Two tries make it plain: one of all tokens
+ * as they are spelt, one of those with "##" without it, for the rest.
+ *
+ * source  Schuster & Nakajima 2012, "Japanese and Korean voice search"; Devlin et al. 2019, "BERT"
+ *         (its code, WordpieceTokenizer)
+ * needs   error buffer unicode vocab_table vocab_trie
+ * see     @wordpiece_linear @wordpiece_train @bpe
+ * topics  Subword
+ */
+enum { LLM_WORDPIECE_LONGEST = 100 }; /* characters: a longer word is unknown */
+
+typedef struct {
+    llm_vocab_table token;
+    llm_vocab_trie start, rest; /* of all tokens; of those with ##, without it. Both with the ids of
+                                   token */
+    int unknown;
+} llm_wordpiece;
+
+/* It starts as zeros, and so it is after this. */
+LLM_API void llm_wordpiece_free(llm_wordpiece *w) {
+    llm_vocab_table_free(&w->token);
+    llm_vocab_trie_free(&w->start);
+    llm_vocab_trie_free(&w->rest);
+    memset(w, 0, sizeof *w);
+}
+
+/* Makes the tries of the tokens that stand in w->token; one must be [UNK]. */
+LLM_API bool llm_wordpiece_build(llm_wordpiece *w, llm_error *error) {
+    llm_vocab_table rest = llm_vocab_table_empty();
+    llm_buffer ids = {NULL, 0, 0}; /* of int: the token that string i of rest belongs to */
+    w->unknown = llm_vocab_table_find(&w->token, "[UNK]", 5);
+    if (w->unknown < 0) return llm_fail(error, "WordPiece: no token [UNK]");
+    bool ok = llm_vocab_trie_build(&w->start, &w->token);
+    for (size_t id = 0, size; id < w->token.count && ok; id++) {
+        const char *text = llm_vocab_table_bytes(&w->token, id, &size);
+        if (size < 3 || memcmp(text, "##", 2) != 0) continue;
+        const int own = (int)id;
+        ok = llm_vocab_table_add(&rest, text + 2, size - 2) >= 0 &&
+             llm_buffer_put(&ids, &own, sizeof own);
+    }
+    ok = ok && llm_vocab_trie_build(&w->rest, &rest);
+    const int *own = (const int *)(const void *)ids.data;
+    for (size_t i = 0; i < w->rest.cells && ok; i++)
+        if (w->rest.cell[i].id >= 0) w->rest.cell[i].id = own[w->rest.cell[i].id];
+    llm_buffer_free(&ids);
+    llm_vocab_table_free(&rest);
+    return ok || llm_fail(error, "WordPiece: out of memory");
+}
+
+/* Whether the word has more characters than are looked at. */
+LLM_API bool llm_wordpiece_long(const char *word, size_t size) {
+    size_t characters = 0;
+    uint32_t code;
+    for (size_t at = 0; at < size && characters <= LLM_WORDPIECE_LONGEST; characters++)
+        at += llm_unicode_decode(&code, word + at, size - at);
+    return characters > LLM_WORDPIECE_LONGEST;
+}
+
+/* ids (size, at least 1) <- the tokens of a word; returns how many there are. */
+LLM_API size_t llm_wordpiece_encode(int *ids, const llm_wordpiece *w, const char *word,
+                                    size_t size) {
+    size_t count = 0;
+    bool known = !llm_wordpiece_long(word, size);
+    for (size_t at = 0, length; at < size && known; at += length) {
+        const llm_vocab_trie *trie = at == 0 ? &w->start : &w->rest;
+        ids[count] = llm_vocab_trie_longest(trie, word + at, size - at, &length);
+        known = ids[count++] >= 0;
+    }
+    if (known) return count;
+    ids[0] = w->unknown;
+    return 1;
+}
+
+/* Appends the text of the ids: ## joins, other tokens are parted by a space, unless they begin as
+ * English writes without one. False when memory is out or an id is not in the vocabulary. */
+LLM_API bool llm_wordpiece_decode(llm_buffer *out, const llm_wordpiece *w, const int *ids,
+                                  size_t count) {
+    static const char *const close[9] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= w->token.count) return false;
+        size_t size;
+        const char *text = llm_vocab_table_bytes(&w->token, (size_t)ids[i], &size);
+        const bool joins = i > 0 && size >= 2 && memcmp(text, "##", 2) == 0;
+        bool space = i > 0 && !joins;
+        for (size_t c = 0; c < 9 && space; c++)
+            space = size < strlen(close[c]) || memcmp(text, close[c], strlen(close[c])) != 0;
+        if (space && !llm_buffer_put(out, " ", 1)) return false;
+        if (!llm_buffer_put(out, text + (joins ? 2 : 0), size - (joins ? 2 : 0))) return false;
+    }
+    return true;
+}
+
+/* @wordpiece_linear ----------------------------------------- WordPiece without going back
+ *
+ *     v = child of u by c:  a token:   pops(v) = itself,  fail(v) = the root of the rest
+ *                           otherwise: z = fail(u), then fail(z), ..., until z has a child by c:
+ *                                      pops(v) = pops(u) and those of the z left behind,
+ *                                      fail(v) = that child
+ *
+ * The greedy form may read on for a long token, find it does not end as hoped, and read all of that
+ * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will put
+ * out there does not depend on the text, only on what was read. So each state of the tries knows
+ * it: where there is no child, its pops are put out and its failure link leads to the state of what
+ * is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A state
+ * without a failure link is one from which no reading on without a child ends well.
+ *
+ * source  Song et al. 2021, "Fast WordPiece tokenization", algorithms 1 and 2
+ * needs   buffer vocab_trie wordpiece
+ * see     @special_tokens (the automaton for finding words in a text)
+ * topics  -
+ */
+typedef struct {
+    uint32_t fail;      /* a state, or UINT32_MAX: the word is unknown */
+    uint32_t at, count; /* what to put out: in pops */
+} llm_wordpiece_linear_link;
+
+/* States are those of w->start, then those of w->rest. It starts as zeros. */
+typedef struct {
+    llm_wordpiece_linear_link *link; /* (w->start.cells + w->rest.cells) */
+    llm_buffer pops;                 /* of int */
+} llm_wordpiece_linear;
+
+/* Back to zeros. */
+LLM_API void llm_wordpiece_linear_free(llm_wordpiece_linear *l) {
+    llm_buffer_free(&l->pops);
+    free(l->link);
+    l->link = NULL;
+}
+
+/* The state behind `state` and a byte, or 0. */
+LLM_API uint32_t llm_wordpiece_linear_step(const llm_wordpiece *w, uint32_t state,
+                                           unsigned char byte) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    if (state < root) return llm_vocab_trie_step(&w->start, state, byte);
+    const uint32_t next = llm_vocab_trie_step(&w->rest, state - root, byte);
+    return next > 0 ? next + root : 0;
+}
+
+/* Sets the link of v, u's child by this byte. Those of shorter strings are set. */
+LLM_API bool llm_wordpiece_linear_connect(llm_wordpiece_linear *l, const llm_wordpiece *w,
+                                          uint32_t u, unsigned char byte, uint32_t v) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    const int id = v < root ? w->start.cell[v].id : w->rest.cell[v - root].id;
+    const size_t at = l->pops.size / sizeof id;
+    uint32_t z = u;
+    if (id >= 0) {
+        if (!llm_buffer_put(&l->pops, &id, sizeof id)) return false;
+        z = root;
+    } else {
+        do {
+            const llm_wordpiece_linear_link of_z = l->link[z];
+            const size_t size = of_z.count * sizeof id;
+            if (!llm_buffer_reserve(&l->pops, size)) return false; /* so that data stays in place */
+            if (!llm_buffer_put(&l->pops, l->pops.data + of_z.at * sizeof id, size)) return false;
+            z = of_z.fail;
+        } while (z != UINT32_MAX && llm_wordpiece_linear_step(w, z, byte) == 0);
+        if (z != UINT32_MAX) z = llm_wordpiece_linear_step(w, z, byte);
+        if (z == UINT32_MAX) l->pops.size = at * sizeof id; /* never put out */
+    }
+    l->link[v].fail = z;
+    l->link[v].at = (uint32_t)at;
+    l->link[v].count = (uint32_t)(l->pops.size / sizeof id - at);
+    return l->pops.size / sizeof id < UINT32_MAX;
+}
+
+/* Makes the links, for w as it is. False, and zeros, when memory is out. */
+LLM_API bool llm_wordpiece_linear_build(llm_wordpiece_linear *l, const llm_wordpiece *w) {
+    const size_t root = w->start.cells, states = root + w->rest.cells;
+    size_t head = 0, tail = 2;
+    memset(l, 0, sizeof *l);
+    l->link = (llm_wordpiece_linear_link *)calloc(states, sizeof *l->link);
+    uint32_t *queue = (uint32_t *)calloc(states, sizeof *queue); /* the shortest strings first */
+    bool ok = l->link && queue && llm_buffer_reserve(&l->pops, 1);
+    if (ok) {
+        queue[1] = (uint32_t)root;
+        l->link[0].fail = l->link[root].fail = UINT32_MAX;
+    }
+    while (head < tail && ok) {
+        const uint32_t u = queue[head++];
+        for (int c = 0; c < 256 && ok; c++) {
+            const unsigned char byte = (unsigned char)c;
+            const uint32_t v = llm_wordpiece_linear_step(w, u, byte);
+            if (v == 0) continue;
+            ok = llm_wordpiece_linear_connect(l, w, u, byte, v);
+            queue[tail++] = v;
+        }
+    }
+    free(queue);
+    if (!ok) llm_wordpiece_linear_free(l);
+    return ok;
+}
+
+/* As llm_wordpiece_encode, in time proportional to size. */
+LLM_API size_t llm_wordpiece_linear_encode(int *ids, const llm_wordpiece_linear *l,
+                                           const llm_wordpiece *w, const char *word, size_t size) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    uint32_t state = size > 0 ? 0 : root;
+    size_t count = 0, i = 0;
+    bool known = !llm_wordpiece_long(word, size);
+    while (known && (i < size || state != root)) { /* behind the end nothing has a child */
+        const uint32_t next =
+            i < size ? llm_wordpiece_linear_step(w, state, (unsigned char)word[i]) : 0;
+        const llm_wordpiece_linear_link link = l->link[state];
+        state = next > 0 ? next : link.fail;
+        i += next > 0;
+        known = state != UINT32_MAX;
+        if (next > 0 || !known) continue;
+        memcpy(ids + count, l->pops.data + link.at * sizeof *ids, link.count * sizeof *ids);
+        count += link.count;
+    }
+    if (known) return count;
+    ids[0] = w->unknown;
+    return 1;
+}
+
+/* @wordpiece_train ------------------------------------------ WordPiece: training
+ *
+ *     merge the pair (a, b) with the largest  count(ab) / (count(a) count(b))    as first described
+ *                                      or     count(ab)                          as Hugging Face
+ *
+ * The vocabulary of WordPiece grows by merging, like that of @bpe_train, from the characters of the
+ * words, with "##" in front of all but a word's first; the merges themselves are forgotten. The
+ * quotient says how much more often a and b stand together than they would by chance: its logarithm
+ * is the gain of the likelihood of a model in which tokens are independent, for each place that is
+ * merged. It changes for all pairs with a or b at every merge, so nothing can be kept in a heap and
+ * every step looks at all pairs. A pair of two letters that occur nowhere else has the quotient
+ * 1 / count: rare pairs win, unless pairs that are rarer than `least` are left out.
+ *
+ * source  Schuster & Nakajima 2012, "Japanese and Korean voice search"; Hugging Face tokenizers,
+ *         WordPieceTrainer (for the count, and equal pairs in the order of their ids)
+ * needs   error buffer unicode vocab_table bpe bpe_train
+ * see     @wordpiece
+ * topics  -
+ */
+typedef enum { LLM_WORDPIECE_TRAIN_SCORE, LLM_WORDPIECE_TRAIN_COUNT } llm_wordpiece_train_mode;
+
+/* Appends the token of `size` bytes, with ## in front unless first, if it is not there. Returns its
+ * id, or -1 when memory is out. */
+LLM_API int llm_wordpiece_train_add(llm_vocab_table *token, const char *text, size_t size,
+                                    bool first) {
+    llm_buffer spelt = {NULL, 0, 0};
+    const bool ok =
+        (first || llm_buffer_put(&spelt, "##", 2)) && llm_buffer_put(&spelt, text, size);
+    const int id = ok ? llm_vocab_table_add(token, spelt.data, spelt.size) : -1;
+    llm_buffer_free(&spelt);
+    return id;
+}
+
+/* The token of two that are joined: b has ## in front. */
+LLM_API int llm_wordpiece_train_join(llm_vocab_table *token, int a, int b) {
+    size_t size_a, size_b;
+    llm_buffer joined = {NULL, 0, 0};
+    const char *text_a = llm_vocab_table_bytes(token, (size_t)a, &size_a);
+    const char *text_b = llm_vocab_table_bytes(token, (size_t)b, &size_b);
+    const bool ok =
+        llm_buffer_put(&joined, text_a, size_a) && llm_buffer_put(&joined, text_b + 2, size_b - 2);
+    const int id = ok ? llm_vocab_table_add(token, joined.data, joined.size) : -1;
+    llm_buffer_free(&joined);
+    return id;
+}
+
+/* count (of uint64_t, by id) of an id grows; wraps for what falls. */
+LLM_API bool llm_wordpiece_train_count(llm_buffer *count, int id, uint64_t by) {
+    const uint64_t none = 0;
+    while (count->size / sizeof none <= (size_t)id)
+        if (!llm_buffer_put(count, &none, sizeof none)) return false;
+    ((uint64_t *)(void *)count->data)[id] += by;
+    return true;
+}
+
+/* The words as characters, and the counts of characters and pairs. */
+LLM_API bool llm_wordpiece_train_words(llm_bpe_train_state *s, llm_buffer *count,
+                                       llm_vocab_table *token, const llm_bpe_train_words *words) {
+    const uint64_t *times = (const uint64_t *)(const void *)words->count.data;
+    for (size_t w = 0, size; w < words->word.count; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        int *symbol = s->symbol + (words->word.end[w] - size);
+        uint32_t code;
+        for (size_t at = 0, length; at < size; at += length) {
+            length = llm_unicode_decode(&code, text + at, size - at);
+            const size_t n = s->length[w]++;
+            symbol[n] = llm_wordpiece_train_add(token, text + at, length, at == 0);
+            if (symbol[n] < 0 || !llm_wordpiece_train_count(count, symbol[n], times[w]))
+                return false;
+            if (n > 0 && !llm_bpe_train_change(s, symbol[n - 1], symbol[n], w, times[w], 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The number of the pair to merge, or SIZE_MAX where none occurs `least` times. Equal ones: the
+ * smallest a, then the smallest b. */
+LLM_API size_t llm_wordpiece_train_best(const llm_bpe_train_state *s, const llm_buffer *count,
+                                        llm_wordpiece_train_mode mode, uint64_t least) {
+    const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
+    const uint64_t *single = (const uint64_t *)(const void *)count->data;
+    size_t best = SIZE_MAX, size;
+    double best_value = 0.0;
+    int best_id[2] = {0, 0};
+    for (size_t p = 0; p < s->key.count; p++) {
+        int id[2];
+        if (pair[p].count < least || pair[p].count == 0) continue;
+        memcpy(id, llm_vocab_table_bytes(&s->key, p, &size), sizeof id);
+        double value = (double)pair[p].count;
+        if (mode == LLM_WORDPIECE_TRAIN_SCORE)
+            value /= (double)single[id[0]] * (double)single[id[1]];
+        if (best != SIZE_MAX && value < best_value) continue;
+        if (best != SIZE_MAX && value == best_value &&
+            (id[0] > best_id[0] || (id[0] == best_id[0] && id[1] > best_id[1])))
+            continue;
+        best = p;
+        best_value = value;
+        memcpy(best_id, id, sizeof id);
+    }
+    return best;
+}
+
+/* Merges a pair in all words that may have it. */
+LLM_API bool llm_wordpiece_train_merge(llm_bpe_train_state *s, llm_buffer *count,
+                                       llm_vocab_table *token, const llm_bpe_train_words *words,
+                                       size_t p) {
+    const uint64_t *times = (const uint64_t *)(const void *)words->count.data;
+    size_t size;
+    int id[2];
+    memcpy(id, llm_vocab_table_bytes(&s->key, p, &size), sizeof id);
+    const llm_bpe_merge m = {id[0], id[1], llm_wordpiece_train_join(token, id[0], id[1])};
+    if (m.result < 0) return false;
+    llm_bpe_train_node node;
+    for (size_t at = ((const llm_bpe_train_pair *)(const void *)s->pair.data)[p].list; at > 0;
+         at = node.next) {
+        node = ((const llm_bpe_train_node *)(const void *)s->node.data)[at - 1];
+        const size_t w = node.word, before = s->length[w];
+        int *symbol = s->symbol + (w > 0 ? words->word.end[w - 1] : 0);
+        if (!llm_bpe_train_word(s, m, symbol, w, times[w])) return false;
+        const uint64_t merged = (before - s->length[w]) * times[w];
+        if (!llm_wordpiece_train_count(count, m.left, 0 - merged) ||
+            !llm_wordpiece_train_count(count, m.right, 0 - merged) ||
+            !llm_wordpiece_train_count(count, m.result, merged))
+            return false;
+    }
+    ((llm_bpe_train_pair *)(void *)s->pair.data)[p].count = 0;
+    return true;
+}
+
+/* Adds to the tokens, which keep their ids (special ones stand first), the characters of the words
+ * in the order in which they come, and then merges until there are `vocab` or no pair occurs `least`
+ * times. */
+LLM_API bool llm_wordpiece_train(llm_vocab_table *token, const llm_bpe_train_words *words,
+                                 size_t vocab, uint64_t least, llm_wordpiece_train_mode mode,
+                                 llm_error *error) {
+    llm_bpe_train_state s;
+    llm_buffer count = {NULL, 0, 0};
+    memset(&s, 0, sizeof s);
+    s.symbol = (int *)calloc(words->word.bytes.size + 1, sizeof *s.symbol);
+    s.length = (size_t *)calloc(words->word.count + 1, sizeof *s.length);
+    bool ok = s.symbol && s.length && llm_wordpiece_train_words(&s, &count, token, words);
+    while (ok && token->count < vocab) {
+        const size_t p = llm_wordpiece_train_best(&s, &count, mode, least);
+        if (p == SIZE_MAX) break;
+        ok = llm_wordpiece_train_merge(&s, &count, token, words, p);
+    }
+    free(s.symbol);
+    free(s.length);
+    llm_vocab_table_free(&s.key);
+    llm_buffer_free(&s.pair);
+    llm_buffer_free(&s.node);
+    llm_buffer_free(&count);
+    return ok || llm_fail(error, "WordPiece training: out of memory");
+}
+
 /* @unigram -------------------------------------------------- Unigram language model: segmentation
  *
  *     best[end] = max over pieces text[at .. end) of  best[at] + score(piece)         score: log p
