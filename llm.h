@@ -25416,6 +25416,559 @@ LLM_API bool llm_token_replace(llm_buffer *out, const char *text, size_t size) {
     return true;
 }
 
+/* @unicode_map ---------------------------------------------- Code points that stand for others
+ *
+ *     U+00E9 (e with acute) -> e U+0301        U+FB01 (fi ligature) -> f i        A -> a
+ *
+ * Many facts about characters are maps from one code point to a few. Such a map has thousands of
+ * entries and little news in them: an entry mostly follows the one before, in its code and in its
+ * values. So it is written as differences, one printable character for each small number, and read
+ * once into two arrays for a binary search. This one holds the spellings that are the same text.
+ *
+ * source  The Unicode Standard 18, UnicodeData.txt, field 5; section 3.7 (decomposition)
+ * needs   buffer
+ * see     @unicode_apart @unicode_normal
+ * topics  -
+ */
+
+/* Canonical decompositions of Unicode 18 without Hangul, made by tests/11-token/unicode_map.py,
+ * which describes the coding. A third value of 0: the other two are never put together again. */
+static const char *const llm_unicode_map_canonical[] = {
+    "u THR3r#PR#PR#PR#PZ#PT-T-Q#TAQ#PR#PR#P]#X`#PR#PR#P]-ZY#RU#PR#PR#PR#PZ7]`#PR#PR#P]#X^7aQ#PR#P",
+    "R#PR#PZ#PT-T-Q#TAQ#PR#PR#P]#X`#PR#PR#P]-ZY#RU#PR#PR#PR#PZ7]`#PR#PR#P]#X^-P_#4RW#3QP#2QT#3QP#",
+    "2Q7Q#3QP#.QAQ#3QP#2QR#3QP#2QZ#3QP#2QZ#3QP#0QP#3QP70Q`#3QP#2QT#3QP#2QR#3QP#2Q5Q#3QP#2Q*Q#3QP#",
+    ".Qd#3QP#2QX#3QP#2QR#3QP#2Q3Q#3QP#0Q<Q#3QP70QR#3QP#2QR#3QP#2QT#3QP#2Q7Q#3QP#2Q4QBRY#3QP#0Q=Q#",
+    "3QP-0Q>Q#3QP#2Q@Q#3QP#2Q(Q#3QPL.Qf#3QP#2Q@Q#3QP#2Q(Q#3QPB0Q`#3QP#2QT#3QP#2QZ#3QP7,Qd#3QP#2Q@",
+    "Q#3QP#2Q(Q#3QP#0Qf#3QP#2QR#3QP#2Q=Q#3QP#2Q(Q#3QP#0Q)Q#3QP#2Q(Q#3QP70Qb#3QP#2QR#3QP#2QT#3QP#2",
+    "QX#3QP#2QR#3QP#2Q-Q#3QP#.Q>Q#3QP#.QP#3QP#2Q]#R^#3QP#2Q]#3QP#2QZ#3QPujIQo#3QPuU&QP#3QPue,Rn#3",
+    "QP#!QP#3QP#&QP#3QP#&QP#3QP#7T`#3QP#2QU#3QP#2Qg#3QP#2Qh#3QP-4RX#3QP$P _P#0`P#3QP7KVa#3QP#*QP#",
+    "3QP#*Q+Q#3QP$P7a:Q#,Ra#9YP#OhPB8Qf#3QP7$QQ#3QP#FSR#3QP#0QP#3QP#lP#3QP#MWm#3QP#2QT#3QP#*QS#3Q",
+    "P#2QT#3QP#*QS#3QP#2QT#3QP#&QS#3QP#2QT#3QP#,QS#3QP#2QT#3QP#,QS#3QP#2QT#3QP#6Q{#3QP#0QP#3QP7KQ",
+    "&Q#3QPaAQY#3QP#*Q3Q#3QP#LT8Q#3QP#4QP#3QP#*WV#3QP$P5dU#4eP#3QPt@UP'm+u%fUPsx4SsQClaDTP#3qP Cp",
+    "#LpP#TP#TP-]P-]P#XP#5QPub&R_#iP#i^#XP#TP#TP#uPubt_#iP#[^#]P#XPLcP#P_utLR`#Pa-S^Bj_Ly^#SQ#g]u",
+    "RfPuh3QPu_U[#Pa-S^B9Q_L*Q^#SQ#g]v`P'Rcu4Q&Tb#3QPuU>QP#3QP#2QT#3QP7(QS#3QP8P%WT#6XP#3QP#0QP#3",
+    "QP70QW#3QP#2QX#3QP#&QP#3QP8P3WP#(XP#3QP#GQW#3QP#2QX#3QP#2QV#3QP#*QU#3QP7*QP#3QPu-VBe@u#PR#5Q",
+    "P#4QR#9QQu(S#VP-xPuXsPuG] k1qkaP7VPxlQ.QPP%ZPP&PZPP%cPP%XPPu(R=V@U#P%QxWP>Q(QP/kPPw>QBU;UP9]",
+    "PPxkP6QPP%ZPP9oPPuKT1]-]7P!Q#P%QxWP>Q(QPu QJTDVv~P-R$Q#Q%Qu8R;U9Uu4R-U9Ua_P#PR-Px#Xwv;RP3U;T",
+    "#Q%QuKR3V U-PZ#VY#U{w;WB`9ePwQePPNZPPNZPPNZPPwT(QSPwQ'RKRP/PTP%HRiP/RPPwPIRPPwY5Q3RPwQePPNZP",
+    "PNZPPNZPPwT(QSPu)R7V-Uu0/Q#>RD@R-TP-TP-TP-TPBXPuqFQP-TP8PTP-VPu#`:9VGGU#3QP#0Q.Q#3QP#2Q+Q#3Q",
+    "P#2Qm#3QP#3T$R#3QP#$W]#3QP#2Q+Q#3QP#2Qm#3QP#2Qd#3QP#2Q]#3QP$P;WMQ$PQR#MXLQ#3QP#2QV#3QP$P=dGQ",
+    "#OeR#3QP#0QU#3QP#0QV#3QP#2Q+Q#3QP#2Q(Q#3QP#2Q1Q#3QP#2Q_#3QP#0QT#3QP#5T!R#3QP#&WP#3QP#2Q7Q#3Q",
+    "P#2Qm#3QP#0Ql#3QP$P;*W0Q#O+WNQ#3QP#2QW#3QP#0QKQ#3QP#2Q]#3QP#2Q+Q#3QP#0Q*Q#3QP#2Q+Q#3QP#2Qm#3",
+    "QP#2QW#3QP#7TKQ#3QP#2Q_#3QP$PFS`$PQR#OZP#3QP#2Q]#3QP#.QP#3QP#2Q+Q#3QP$PJ+W0Q#.-WNQ#3QP#0QGQ#",
+    "3QP#2Q+Q#3QP$P#Z*Q$PZP$PH WP#:-WP#3QP#2Q+Q#3QP#2Qm#3QP#2QW#3QP#0Qb#3QP#2Qi#3QP#2QU#3QP$P;ZKQ",
+    "$PR_#!]Y#3QP#2Q3Q#3QP#0Q8Q#3QP#2QR#3QP#2Q_#3QP#2QQ#3QP#2Q+Q#3QP#0Q*Q#3QP#2QR#3QP#0QQ#3QP#0QY",
+    "#3QP#2Q5Q#3QP#2Qm#3QP#tP#iEQ#VT#TP-3[ULG^+Q#3QP#2Q&Q#3QP#+T`#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$P#*",
+    "WQ$PA(WQ$PQQ$PQc$PQ[$P=(WV#K0W-Q#3QP#2Q&Q#3QP#2Q[#3QP#3TS#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$PD*WQ#",
+    "E1W_#3QP#2Q'Q#3QP#&QP#3QP#2Q&Q#3QP#3T`#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$P)+WQ$PC#WQ$PQQ$PQc$PQ[$P",
+    "Q3Q#4_P#3QP#2Q&Q#3QP$P@^`$PQQ$PQc$PQ[$PQ3Q#K_8Q#3QP#2Q9Q#3QP#2Q&Q#3QP#2Q[#3QPaHtq#PR$PN<Vx$P",
+    "QR$PQHR#2>V!R#PR$PB>Vx$PQR$PQHR#(=V!R#PR$P7=Vx$PQR7K>Vu#PR$P+@Vx$PQR7E=Vu#PR$P%>Vx$PQR$PQHR#",
+    "8@V!R#PR$PH@Vx$PQR$PQHR#2>V!R#PR$PB>Vx$PQR$PQHR#&AV!R#PR$P5AVx$PQR$PQHR#G>V!R#PR$P'@Vx$PQR7:",
+    "AVu#PR$PJAVx$PQR7,@Vu#PR$P;@Vx$PQR$PQHR-OAVOQ-1BVx-PR-PHR#E@V!R#PR$P%AVx$PQR$PQHR#8BV!R#PR$P",
+    "HBVx$PQR$PQHR#8BVIR Y#cP `#eP b#gP d#qP k#^P a#WP Z8_B;V S$_sP$_'RP#EBVCR#PS#HBVHR#GBVP#YP-Z",
+    "U#JEVV#,GVCR#PS#PW f#g S+DQ7&sU#F5WV#CBVP#bP-cU#/FVV#EGVOR j#oP l#m S#3GVOR#PR#PHR#KEV<R#PS#",
+    "sW 8R7FQJR#sP#&R<R#PS#PW n-BJVP#PR#PHR#&HV<R#PS#]W (Q#sw#PR#X R#]P#>Q<R#PS#PW ~#wy#$rx Jp Os",
+    "7-9W S#.BVP#ZP-YU#=GVV#4IVOR v#-QP &Q#'Q S Kq6P5;Ws)V:IV@6v /Uu+R MWj#TPuZTPug=RP#XP#SPu}'RP",
+    "LZP7VPu`#QP-TPuc QP7_P7TP-VPu_K+XP- -XPuRxP#(,XP#TP$P%-XP8PkP8PVPbPVP8P_P8PVPuk)QP$P]P#TPvyP",
+    "!RP$PyPbR3QPt&QP/+Sw>{:,QPPu$o5/Q%OZ-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP7VP-TP-TPa_P#PR-VQ#PR-V",
+    "Q#PR-VQ#PR-VQ#PRu_.RQuQFSPuUmP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP7VP-TP-TPa_P#PR-VQ#PR-VQ#PR-V",
+    "Q#PR-VQ#PRu_.RQ8R)SPBgPsK)i'%g 6!Y 3>Y 0g 8,W $KW 52Q D/c P 2 b J@^ !<_ Fz =%R =MT 3*R J=Q 7",
+    "a H^ 7HQ $0Y 7s @z =r +NS @)S L#R <,c %*Q +BU LBQ 3IT 7FU .A` %8T ;.U Nx A0Y B8W J8Q ! Z 3 R",
+    " 39Q  1Q L*W <F` 3i H] +0T 56Q ;DQ J(Q /*R  6Q DS /HQ %,R )!Q /m <#Y ;Z N~ ;7Q 9AS FER GDT &",
+    "%] 37Q F%W H~ !4S /:Q -HT =6R 4!` 3x 3/S #{ 5^ +4S 7[  HU O/a L#[ <.[ p BDY 5y  8Q %7T M>R K",
+    "HY 'DQ 'OW 2B_ -/S 3 Q ;BT -f ./X D(Y MNY 'IS O,T +5W :EQ 3CU 6 Z -&Q  4W H*S  :Q 07W -BX .8",
+    "X (/R %CW !;W F.T K1Y 3o )T J7U #MT ;0Q 1!R FAQ :*` 7_ F,Q L/Q +@Q F6R %+R 1KV D'Q 7 Q 3R &5",
+    "c 7JT +'Q FAX <H[ =s JT Nm -:R Lh )u 7-Q 1 Q =l F:S C6R DBR %t AE` %V 3h 'FV JFU +f 2=Z #^ +",
+    "x -OQ 1 T E&R OHX NMQ J)Q /e 9k  DT NW ;BR 7W ;0T N'Q ;S #Y 8:b  *Z 3GU H*Q ,!^ .5T Lj /AR 9",
+    "S %-R %$Q FJQ ;$Q L:S  FR B>S >F^ 19[ K1a '$U +U #.Q %` 3/Q =_ )s B&Q L<V <(b 7#T  @] 6 b L&",
+    "S )$T %#X !9[ )d N>Q /ER 96X K9a 'f F R D0R B^ #` )!Q 1CQ Be D/R L,R u -(R =+Q G1a J>V *5V ;",
+    ")W No 7*T 5!T 72Q 3j 8/^ #8Q JIT (CQ BS %a .2R Mh B6V 4@_ LA] *I[ *R 7#S 7 Q 9.V G#X J,T 2:Q",
+    " %GY (AQ J2S O$S 60Z $.S %%Q5Nm+N3S5&OT =#X 1y +l 7Q _ HQ 5*W O4V 1r+79Q+9)Q55-Q ;X@5LQ k LQ",
+    " =%Q I%S %4Q >)b =^ 5T 9a )Q DT ;j ;T -T 9e 9T ;z e ) Q +Y @Q 1T 5v 3V =W Df #*Q %W 7[ ;j +X",
+    " Jf 1$Q 9W g Q a ] _!P%R DW HR J^ 9i { 5R -^ 3V +f %V P Fe ;'Q HU F` 5R Hb /R Hn @U +=Q 1] =",
+    "R E7^ 'D9R C<1R5(;] =x 0S *f Bd ;R +_ +R 1n &S NR )S 7l JS /V q D[ =X Fy _ -V NR  ^ 'U !S HU",
+    " OQ 1V JR 3b HS 1R /[ 5] %W X ;R # Q HR  b Hb p FS NZ =_ -8Q </Q /U 1U +_ 7V /R HY T 5W s %Q",
+    " DS d +b %f F[ 'X DY @V 1_ @X Du HV 3x Hd  S q L] 7R MQ 1R U r /S 9S =a 1i @^ H] =Y F} 7T  U",
+    " FU ;Q i %R =p 9%Q B $R [ DFR ( @R J$Q 5Q H,FR ):R ;+X C!9R -Sw.QG)v42ZP/%QVPwRbeP%PRP%'2.QQ",
+    "P%PRP%*3.QfP%PRP&UPXP0STPP/TPP0PTPP0PTPP0STPP%zUP%W]P%ePP%cPPu'-Q=L0Q,oucaPu4.Q=<RJ,4Q-TPuVe",
+    "Pv@RP%VDTu:[)h-h#P%Qu Q;RNT-TluP__7Z_u|)R^-Pd#Psu%UDZ7Z#Pd-Pkv.UP%[9Zu+dFw xu BX33b=3b#Pg#Pd",
+    "#gP#fR$PVQ#QRuO6Q=NR@NR#WP#]Px$%]P-)iN)iP%_cP%PRP%PRP%PRP%PRPxBQPLSjP&PRcP&PQRPs2<tOD!R Y c ",
+    "3+.R KM-R 3S k %S +U 1Q 3S !Q EGV 5@5R (C.R _ q w L3.R G15R +MV @Q  5.R :4.R k >p  q c N3!S ",
+    "(1!S m 0#W F%W g LQ Z !&W 9)W T )Q }!Pg s )R a c %Q e T P P @'/R 8'(R ILV {  1/R 60/R ] { =V",
+    " 4T q 3Q 9R @S 'Q LR q 5Q P { u a o F_ G[ J[ <X 9Q ,$Q H@Q 8] @Q %Q >U -W Q 1U 170R .40R Z o",
+    " y a FR %D0R JR M@0R #R i 4S )V E;X m +CX 1R P )#1R 2L0R { o i L)1R 2)1R _ Du 8t AIX 3LX m ;",
+    "S *R 1C1R 4:1R 9:1R >81R U s!P3T <&Y F'Y JQ { LQ ,*Y +1;R $0;R +,Y V V y 19#S $7#S )42R P 6M",
+    ")R &5X P K-Y 14@R =3[ ,7BR c I/Y L1Y +R e 7Q LU (8Y .Q /:Y  L2R EI2R =U X T S  R y ;Q l g #R",
+    " y X 'Q g JR @S 9Q 3U 9-3R 0.3R GR BT )Q +T #13R 0.3R !T *Q A!Z #+Z { 1Q >Q M(Z 12Z -Q =N3R ",
+    "4I3R #] <W A5Z H8Z :9Z :Q 57U V 3)U 0T '/V !C_ -9X X ] @R f J34R !$@R 5GZ $U LX +R N-4R :-4R",
+    " GT @Z ! [ ##[ +T %S -X F.4R :,4R 6/[ 92[ N@4R C=4R 22[ B3[ NQ!P)Q 3O4R 4'W ),W CM4R /25R 2-",
+    "5R m 4T =W DQ 7R 0R DQ o k #)5R :,5R LZ DR MK[   ] W N-5R K65R +a H,5R %R $+5R  U (Q U .+] 1",
+    "-] +R [ 1R LI&R .C&R N95R (65R 5E5R 0>5R k )Q L(6R G&6R {  36R BY C26R s 6F] =G] $G] P 'N] {",
+    " { y  S 8O] 5$^ +O6R $N6R %#7R KO6R J<,R K5,R  <7R  Q %V OGER i /.^ FA7R Q BQ 'Q!PCB7R P JQ ",
+    "K/^ D2^ (2^ 7S '=FR M&8R BR FR .9^ 5!GR &28R )78R JQ :68R  T 6C^ )G^ e Z 5M8R  ^ P 8$9R :E^ ",
+    "3%HR 4&9R V 6M^ #-HR !$9R C$_ B%_ Y -Q BD9R 2@9R G&_ )+_ ;R LR 4._ /2IR 1Q !2IR 38IR &N9R 9#",
+    ":R 0!:R 3T g 3/:R )S <.:R 34:R A3:R  ,.R :K<R 5C_ 9S <D_ )G_ K/Y J ER m ,=] c *L-R V 3.S O)c",
+    " D!` [ u .<[ )=[ T e FQ 3(;R 4(;R 5R #S +S OU BV HQ JT .[ )U T q ;(;R 5^ 8V ,7KR H4` T 9Q -B",
+    "<R I=<R 78;R & LR X D&LR ;] I2LR /B` i g T FR 4Q HU KQ ;V 8S LR )Q $K` #O` 3Q MN` %$a V =9<R",
+    " :4<R _ M&a )(a A2e %0#S  X <'NR c )4a 1S HV HX /%=R : =R } LS  T H4=R 2Hm E8OQ n -R @AOQ C6",
+    "OQ 1T )=>R )Q */>R #T 3Q D7>R .7>R 3]!PLV OS ;a +Q ;L>R .;>R 62c 34c NJ>R G+#S 9<c (G^ 1K^ 7",
+    "6@R -Y 8+$S a @Cc %N@R &>$S +E$S .#AR P /Q 9.AR 6&AR >Fc DIc 7U )Q =R ,Lc 1%&S $LAR '^ +X 63",
+    "d 1Q D6d @BBR K('S /+'S 9[ BU 6GBR MAd @Dd Z _ e _ =Q '9CR",
+};
+
+/* Reads the digits of a table, line by line. */
+typedef struct {
+    const char *const *line;
+    const char *at;
+    size_t lines; /* behind this one */
+} llm_unicode_map_cursor;
+
+/* At the first digit of a table. */
+LLM_API llm_unicode_map_cursor llm_unicode_map_start(const char *const *line, size_t lines) {
+    const llm_unicode_map_cursor c = {line, line[0], lines - 1};
+    return c;
+}
+
+/* One digit, 0 to 91: the place of the character in ASCII without " ? and the backslash. */
+LLM_API uint32_t llm_unicode_map_digit(llm_unicode_map_cursor *c) {
+    if (*c->at == 0) {
+        LLM_ASSERT(c->lines > 0);
+        c->at = *++c->line;
+        c->lines--;
+    }
+    const int a = *c->at++;
+    return (uint32_t)(a - ' ' - (a > '"') - (a > '?') - (a > '\\'));
+}
+
+/* A number in base 46, low digits first, 46 added to the last one. */
+LLM_API uint32_t llm_unicode_map_number(llm_unicode_map_cursor *c) {
+    uint32_t value = 0;
+    for (uint32_t unit = 1, digit = 0; digit < 46; unit *= 46) {
+        digit = llm_unicode_map_digit(c);
+        value += digit % 46 * unit;
+    }
+    return value;
+}
+
+typedef struct {
+    uint32_t code, start, count; /* code -> to[start .. start + count] */
+} llm_unicode_map_entry;
+
+/* Starts as zeros. */
+typedef struct {
+    llm_buffer entry; /* llm_unicode_map_entry, sorted by code */
+    llm_buffer to;    /* uint32_t */
+} llm_unicode_map;
+
+/* Frees the arrays; the map is empty again. */
+LLM_API void llm_unicode_map_free(llm_unicode_map *m) {
+    llm_buffer_free(&m->entry);
+    llm_buffer_free(&m->to);
+}
+
+/* Reads a table into m, which is empty. False when memory is out; m is then empty again. */
+LLM_API bool llm_unicode_map_read(llm_unicode_map *m, const char *const *line, size_t lines) {
+    enum { LONGEST = 18 };
+    uint32_t value[LONGEST] = {0}, code = 0;
+    llm_unicode_map_cursor c = llm_unicode_map_start(line, lines);
+    bool ok = true;
+    while (ok && (c.lines > 0 || *c.at)) {
+        const uint32_t head = llm_unicode_map_digit(&c);
+        const uint32_t gap = head / 10 == 8 ? 8 + llm_unicode_map_number(&c) : head / 10;
+        uint32_t length = head % 10 / 2 + 1;
+        if (length == 5) length += llm_unicode_map_number(&c);
+        LLM_ASSERT(length <= LONGEST);
+        const uint32_t run = head % 2 ? 2 + llm_unicode_map_number(&c) : 1;
+        for (uint32_t k = 0; k < length; k++) { /* zigzag: 0, -1, 1, -2, ... are 0, 1, 2, 3, ... */
+            const uint32_t z = llm_unicode_map_number(&c);
+            value[k] += z % 2 ? 0u - (z + 1) / 2 : z / 2;
+        }
+        code += gap;
+        for (uint32_t i = 0; i < run && ok; i++) {
+            const llm_unicode_map_entry e = {code++, (uint32_t)(m->to.size / sizeof value[0]),
+                                             length};
+            ok = llm_buffer_put(&m->entry, &e, sizeof e) &&
+                 llm_buffer_put(&m->to, value, length * sizeof value[0]);
+            value[0] += i + 1 < run;
+        }
+    }
+    if (!ok) llm_unicode_map_free(m);
+    return ok;
+}
+
+/* What the code stands for, *count codes, or NULL: itself. */
+LLM_API const uint32_t *llm_unicode_map_find(const llm_unicode_map *m, uint32_t code,
+                                             size_t *count) {
+    const llm_unicode_map_entry *entry = (const llm_unicode_map_entry *)(const void *)m->entry.data;
+    size_t low = 0;
+    for (size_t high = m->entry.size / sizeof *entry; low < high;) {
+        const size_t middle = (low + high) / 2;
+        if (entry[middle].code == code) {
+            *count = entry[middle].count;
+            return (const uint32_t *)(const void *)m->to.data + entry[middle].start;
+        }
+        if (entry[middle].code < code)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *count = 0;
+    return NULL;
+}
+
+/* @unicode_apart -------------------------------------------- Characters taken apart
+ *
+ *     U+1E69 -> U+1E63 U+0307 -> s U+0323 U+0307          U+AC01 -> U+1100 U+1161 U+11A8 (Hangul)
+ *     U+FB01 (fi ligature) -> f i       U+2460 (1 in a circle) -> 1       U+FF21 (wide A) -> A
+ *
+ * Taking apart is replacement until nothing is left to replace. The canonical map alone keeps the
+ * text what it is. The compatibility map drops distinctions: thousands of code points are variants
+ * made for older encodings, ligatures, wide and narrow forms, letters in circles, alphabets of
+ * mathematics; 2 to the 5th, in superscript, becomes 25. The 11,172 syllables of Hangul stand in
+ * no table: their numbers are digits, 28 trailing consonants and 21 vowels to a leading consonant.
+ *
+ * source  The Unicode Standard 18, sections 3.7 (decomposition) and 3.12 (Hangul)
+ * needs   buffer unicode_map
+ * see     @unicode_normal
+ * topics  -
+ */
+
+/* Made by tests/11-token/unicode_map.py: 3901 code points in 2395 entries. */
+static const char *const llm_unicode_apart_compat[] = {
+    "s/S3QkPDr+HRLGRW6Pu#vU )y7(y@Q s BR/AR##W-R%PPS%TPTu0R}KCW#3Q3QuS,Q1S#3QPuPDj(Ss~4ju/Q!RF[#P",
+    "R#3QP#!Q2^#P3Q#3QP#.Q2Q#P3Q#3QPumGQp#P3Q#3QPsLSX )g $g a ;g T ] Ag TuhIS1m#PR#PV#P/Q#P<Q#Pa5",
+    ")j If _ Z 9hu$S0l9RuQPMRs6QDx ] v55Q [sb[!P_+GQ -Q@ts5W@duwSJl@] euJTDW9Z#5QP#9UP#4UPuH{)MQ)",
+    "JQu<R;U;Uuq6Q$Q#Pasw)Tu'R-WDY-RPs+XL]s>6QG T FU CU,PT /_!V*_+R /e ,e T!PT T e!P9f %6V <LV!PT",
+    " Df!PT Ef+X T @Y :Y %f!PH6V KLV!PX NLV M5V Mf -MV!Q,(V!Pu 6v c!PV!P u m!PZsU'Usk0f 8f @f 8` ",
+    "H` Gf Nf T X!QV -:V !8V $R ;:V 28V OQ Q!RT V!Pe 2Y!P@Y D4V!PA4V !h!Q+h F]u;T(v!%Su'VGRBS-PP#",
+    "P#Ru(QPOQ@P P P P P P P P P_7CWV6CW1QsTm#P<r%PP[sPlBNDW1DW%PP1DW-VV%PPVL!EW!EW-Q)quP1QIo#P.Q",
+    "#.Q/QyULDW=CWU1FWiMDWsXq 7R6T.R l 1*X :)X!Pz  S!XAR l 1*X :)X!Pz+5R X e c Le <f!RV T!PV V!PT",
+    "uPCQ0AWwCQoMR!BW%PPq .Q#DTy/0SxW%PP] %^-CY Q (S 0Q P P 3Q /X >Y P V 3Q+.Q#PFQ6QT P P7R6Q%R`E",
+    "Q#Pa+]@PAP!Q+7Q!P2Q+_ 7Q!RJ.Q ,/Q/8Qhi Bw j 2Q k H1WJ*)X!P3Q!PXc6R/DW4Q%PPT'PP`,DW&PPPT&RQPT",
+    "%UPR%XPP%WPT%TPP%TPP%TPP#[P #Q#PMCW%PPs#Pk k#Pj%PPP'PPP%Q#jo o#Pn%PPP h!Pb c +Q#P3Q%PP3Q#Pk ",
+    "k#Pj%PPP'PPP3Q#jo o#Pn%PPP h!Pb cwQ>R;BW0Ru1S++X)f%PP%+X-VV%PPVtO[W.+X#`0+X#PR#PR#PR#PR#PR#P",
+    "R#PR#PR#PR#Rb%dR>+X%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP'P`_ER'PPRP'PPRP'PPRP'PPRP'PPRP'PPRP'PPRP",
+    "'PPRP'PPRP'PRbP$WcW%`TS%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%RbP%d'RY%PRP%PRP%PRP%PRP%PRP%PRP",
+    "%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP!i%Q!i_ *Sy2m++X",
+    " (X9+X9+Xw$RE*XE*X>*X#VV%PPPs$[NQ xs$U1KZs4VF%`s>QF9]sT6Dd DQ m c 'Q LQ _ y 'Q #m @Q ]  Q y ",
+    "{ /R { g DV %T +Q Z /Q c )Q k %Q -R u )Q Jq 'S  e  Q a g u /S De %R +U  Q w } 1R V D` e i k ",
+    "#U a Z %U e k a @R s u 7S -j  R { )q Z =S q k { BQ Z =[ #Q 3Q )} JR  Q 9R #Q c _ -R Z 3Q L Q",
+    " 5d i Z X a u T 9S 3Y Z D_ e )R _ c a NS _ LY _ 'R s #R /Z _ s +_ 7U ] LW FS  R 5a FU Ni )Q ",
+    "7R +R NR g ] 5Q /S e #` _ c c q o X 5S X ] @{ /Q 3e i  Q /] k %S  R @i o o 9Q =Q @X i LR FZ ",
+    "1Q %Y { Z ;Y  X 5U ] Z =y c FV BV V #R ;T k X _ -T 7Q ] m -W +R X NW V w NZ %R _ #S e V e /Q",
+    " )b 3b e @Q } a e X DQ X s Z k )Q o a ;R o Xss.<ws~@<[+=8X!PVuLQ4&e-B[#PR7FB[puKQJQBRtzPG@W ",
+    "1W .W!P3W!Q2W!T5W CV!Qx %Q!X!Q!d5S z!P.S!PDW X T Z X T *X 3X T!P4X T!PT X T!ST V X e _ Z!P)W",
+    "!QCV!PJQ V!Pc T e V@N<_ %V AU )'R &'R 9Q 6Q F6Y 23Y ER !Q )BR Mf (#RwLQ8 dCAWx%PTP%PRP%PTP%P",
+    "RP%PRP%PTP%PTP%PRP%PTP%PRP%PRP%PRP%PRP'Pt@(T8+X'PTPP'PRPP'PTPP'PRPP'PRPP'PTPP'PTPP'PRPP'PTPP",
+    "'PRPP'PRPP'PRPP'PRPP'P[kP)RPQYN$T=*T@-TFQ)QPPP]cI+T/P7D_O(T%P%VP%PAUP%P)'RP%P& RP%PBpP%POvP%",
+    "PLvP%POrP%P5)QP%P'FTP%P7-RP%PK QP%P(+QP%PH/ZP%P.*_P%P5;SP%P-jP%P:]P%P@3TP%PMOXP%P=1WP%P'0VP%",
+    "P4@TP%P.1YP%P6{P%P/1QP%PN@QP%PN>VP%PK>YP%P;M_P%P4K^P%P#+YP%P6,ZP%PN.]P%PcP F<e '+R 3BQ +0UwP",
+    "EGnC1p+Q#.Q8Q#PR#PR#PR#PR#PR#PR#PR#PR#Rb#PR#PR#PR#PR#PR  $T!PT!QT T!PT!ST#t'(T$PTP$QTP#TP$PT",
+    "P$STP)PWP)+TtY'Sk6W#U#QP+7D_ %V AU )'R & R Bp Ov Lv Or 5)Q 'FT 7-R K Q (+Q H/Z .*_ 5;S -j :]",
+    " @3T MOX =1W '0V 4@T .1Y @6Y 8&Q !CV D.^ M.` /j 7(V J4Z O>b )m #,V >%W 9Q 6Q 7HS C3R OW #!R ",
+    "&R N>V K>Y ;M_ 4K^ 13Q#<8f>(T#PR#PR#PR#Rb#PR#PR#PR#PR#PR#PR#PR#PR#PR#Rb$WWBJi%`AJi%Ge%PRP%PR",
+    "P# Q/R%-Qg.Hi#P*Q%$QS8Q  B[ T T T!PT T T T T T T T T T T T V T T!TT V V V V!SV T T!TT!RT#/,W",
+    "32e'E/WA>X-F[B;W'P'QAQAQ'PaZR%Pcs'T&Ram%PDQ(R%T*S)R)PTqMR/S+<W'PLRWP%Tbm%PcBQ%RGSe'P SAQ,R'P",
+    "XBQ-R%RPc%P]z#T$S%P1Q/Q'Q'QtP'R]GQP#QT)PPPpv Q)QPP'Rw!QBF[)PPPm6RP%VWn)PPPPZJQ)PQT:Q:Q['PTFR",
+    "FQ%ToKR%Trs%Psw'TGSOQ/Q)PP5Susj'Tb)R.S%Xc(R%PP_%Zcn#_OR#T-R#Qa#T<Q%Xfo%R0QW)PTHSbLR!Q%PPc'QP",
+    "DQ`)PXKS*R8Q9Q%Pk)R#PX#Q5R)PT*SSY6Q'PTwZ)PR3QOR4Q7Q%Q@Q=R)PV8R,RBSP#Tm%Pmw%S3Ql%Taf%PcQ%QP_'",
+    "XGS-R,R%Q%SIQ#Qa%TPR%Sc7Q%PPa'VGSMR=Q%PP=R%P1Q*Q%PDQ2Q)PPaa[a'RMR1Ri#P;R)PPP,Qc`#TAR'PP`b'P7",
+    "SP`%VPR%PP7Q%TKSa'X5QIQP#P@Q%Rz-R'PDQ>QP#R*Q)PPwl6Ra%V$RP$X:F[L6`%`:+lB6`%PRP%PRP%PRP%PRP%PR",
+    "P%PRP%PRP%PRP%PRP%RbP%PRP%PRP%PRP%PRP%1R+Q4)l#Ws#8Qh%5Qis#kf#Rk#he%PPFR%PPR#(Q!Q#%FgF>h# JQ4",
+    "-S#M'S+9U#=&SN_'7h(/S@Nc7:b#8%j*Mg#SP#FuP#GuP#SP#2QR#TP#[P%+Q1QC!d'aTfE+n#Z,Q#SP#FuP#P5Q#GuP",
+    "#SP#8Qw%9Q(R%Q%.QPP%[PP%kPP#Lv MW#GuP#bP#_P#Y2KW#aP#FuP#GuP#dP#aP%TP5R%dPP#e S%SORP%TPR%dPP#",
+    "e#S%S!SP%T='XER'PPP#S#,Q&(X%)Qrt%.QPP%[PP%JQsV)PPPP=$XGC[)QPPPPPC@[#Su#SP#FuP#GuP#V,Q#SP#FuP",
+    "#GuP#SP#.QP#9QR#SP#FuP#GuP#SP#.QP#/QNu#.QP'yCwc0*X#0QLR#5Ql#PR'2Q (XS7R%P8'X>R#5QMQ#,Q3R#5Q!",
+    "Q#2Qr#5Q/Q#.Q8Q#PT#3QBQ#R^#PR%PR7R#Pc#R|%P_Z%P]P#,QAQ'3Q&QR6R%2Q7Q2Q#PT#9Q3Q#2QX#Xx%Q%(X3Q%z",
+    "PP$WpF3a%`!=i3:i%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%RbP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP",
+    "%RbP%PRP%-R%R4:is@I^-| Ts3TF6xs=RO4y p V g@-Y NQs@cD&y +~ EHy NIysQ6HyuD=YMhZ#PV#PV%P[U%PPV#",
+    "+]m#>[PuTB*QD*Q#Pr#P]#eg#dbsPFT t!PV!Q_ g T M2QunH1QHT  W P e P P P V P P P T P P P [ P P P ",
+    "Z P P P [ P P P JQ P P P T P P P 6Q P P P Q P P P V P P!PP P P P ] P Q P T P [ P q P ^ P #Q ",
+    "P P P ] P P P X P P P S P P P c!PP P P P Z!PP P P P U P P P y!PP Psj>Q P P P 'Q P Q P T P 8S",
+    " @S P [ P X P _ P P P IU P#8Q-S#PP#P;W#PP#P&V#PP#P9U#PP#PQ#PP#PT#PP#Pa#PP#PP#PIU#PP#PP +W P ",
+    "P P#*W,Q#PR#P#Q#PX#PR#T.Q#PR#PR#P Q#PX#PR#T.Q#PR#PR#P Q#PX#PR#R.Q#P%Q#PX#PR#R,Q#P#Q#R$Q#P%Q#",
+    "R$Q#PR#P#Q#Z$Q#PR#PR#P Q#T!Q#P#Q#R$Q#PR#PR#P Q#R!Q$PP#Q#R$Q#P%Q#R$Q#P%Q#_$Q#PR#PR#P Q#PX#PR#",
+    "R,Q#P#Q#PX#PR#R8Q#PZ#PR#PR#P}#PR#PX#PR#R.Q#PR#PR#P Q#PX#PR#R.Q#PR#PR#P Q#PX#PR#R.Q#PR#PR#P Q",
+    "#PX#PR#R.Q#P%Q#PX#PR#V.Q#PR#PR#P Q#PX#PR$P&Q@Q##QP%:7Q:Q=4Q%PRP%PRP%PRP%PRP%PR1Q##6Q2Q#PR#Pw",
+    "#PR#PV#PR#T$Q#PR#Pw#PR#PV#PR#T$Q#PR#Pw#PR#PV#PR#R$Q#PR#Pw#PR#PV#PR#}Q#PR#RQ#PR#R8Q#P-Q#PR#PX",
+    "#PR#RY#PX#PR#R8Q#P/Q#Rx#PR#Pw#PR#PV#PR#V@Q#RCR#PR#Pw#PR#PV#PR#:Q.Q#PR#PR#P Q#PT#T(Q#PR#PR#P ",
+    "Q#PT#T(Q#PR#PR#P Q#PT#RS#R!Q#P#Q#R$Q#P%Q#R$Q#P%Q#Z$Q#PR#PR#P Q#T!Q#PR#P Q#R$Q#PR#PR#P Q#R!Q#",
+    "R#Q#R$Q#P%Q#R$Q#P%Q#_$Q#PR#PR#P Q#R!Q#P#Q#R$Q#PR#PR#P}#PR#R$Q#PR#PR#P Q#PT#R(Q#PR#PR#P Q#R$Q",
+    "#PR#PR#P Q#PT#R(Q#P%Q#PJQ#VMR#PR#PR#P Q#PT#:QS#PT#TS#PT#TS#PT#RS#PT#aS#PT#RS#PT#oU$PPR#TP#PT",
+    "#XS#PT%d_0Q%PRP%PRP#b^#PR#TQ#PR#RQ#PR#^Q#PR#RQ#PR#^Q#PR#QQ#PR#TQ#PR#_Q#PR#RQ#PR#S.Q#PR#PR#P ",
+    "Q#Px#QP$PTP#R#Q#PR#TQ#PR#RQ#PR#^Q#PR#RQ#PR#^Q#PR#QQ#PR#TQ#PR#_Q#PR#RQ#PR#S.Q#PR#PR#P Q#Px#QP",
+    "$PTP#SY#PR#PR#P Q$PQT#VS#W$Q#PR#PR#RS#PR#PR$PV Q#r]#PPwZV0Qh%PR$Q%PPP%PP%Q%PRP%P Q$Q%PPR%PPR",
+    "%TPQ%PPP%RP-Q%PPQ%]!Q,Q%PQR%PP+Q%P%Q*Q%PPP%PPQ%PP%Q%PPP%T!Q!Q%PPP%P#Q#Q%Q!QP%PPP%PQZ%P%Q*Q%P",
+    "PP%PP Q%PPP%T!QX%PRW%PPP%R Q!Q%PPP%PP#Q%PPZ%T$QY%P%QP%PPP%PPX%RPW%PPZ%PPQ%_~W%PPP%R Q!Q%PP#Q",
+    "%T!QP%PPZ%PPQ%PQ,Q%PPP%PT%Q%PPP%P Q!Q%PPP%R!QQ%PP%Q%PPZ%PQ,Q%PP#Q%PT$Q%PP%Q9PS~%T%QS%PP%Q%Q!",
+    "QP%PPX%PQW%PPP%PPX%P%QR%PPQ%XPW%PPP%6Q~Z%TSP%PPQ%PTR%PPQ%P QR%PPQ%TPR%P!QQ%P#QP%_~P%TQR%QPP%",
+    "TPP%mQP%P%QP%]!QP%PQP%P%QP%YPP%UPP%X!QP%W#Q,Q%T!Q#Q%f#QZ%ePP%V$Q,Q%QT-Q%QSY%Q%QP%R$QP%TP!Q%&",
+    "QR-Q%RQP%#QPP%W%QP%$Q!QP%)Q#QY%d$QP%W%QP%S~Z%wSPwqr#QLU%kPP'(QP(VJ6Q'PQ*Q|'/Q|-QS'p Qh}'WroQ",
+    "'asTV'or[S%vsZ)^PPP27Q72Q 1QN6QJ8Q3Q-8QD8Q 9QJ8Q3QL8Q 8QD8QF8Q)SbP:7Q/6Q-Q,QPP'ZLU%6Q#Qs[O5Q",
+    "!P3;[!PG:[ &Q /Q!P7;[ 4ISs_Q r Q I@W P!P2R ;S T!PB8[!PY!P^!PU!RV5M9[ T HBW P P P CBW P P *R ",
+    "3;[ .;[+k Q Z .Q =CW!P.CW ;S T!PB8[ ><[ V!PX T o T Q+1Q!P4R )QL2Q<U#)7QP#(7QR-PR-PR#)7QP#(7Q",
+    "R#)7QP#(7QR#)7QP#(7QR#)7QP#(7QR#)7QP!P0Q!PP!PP!PP!PP P P!PP!PP P P!PP!PP P P!PP P P!PP P P!P",
+    "P P P!PP P P!PP!PP!PP!PP!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P P _ P P!PP ",
+    "P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP!PP!PP P P P#[$R#PP#PR#PP#PT#PP#PT#PPK R.7Q!P@LY );",
+    "Q!Pe h JZ b 8S T T T T 9R T T :Q 7R KS T T T!PT T T T T T T T T T T T V T T!TT V V V V!SV T ",
+    "T!TT T X!PKS FX!m*RATR6TR6TR6QRAP>F[ c V b Q 1DW+3#Q!R0w %~ JQtNzP06X 0f Lc !S+7S 3Hy .Hy Q!",
+    "P2S #<V O;V ] -S OR S S ;R (a +a .R -Q!P@Q CR B/8R A1>Q KMx @/8R ,.8R /.8R M@8R!P=a 8g @g -/",
+    "8R!P&/8R T DQ S /Hy ,Hy 0Q 7'Z+('Z!Pu d!Q2Y 178R y >/8R!Po _ H-8Ru87e$+-R/+Z#%U S#P%Q#3Q;QtK",
+    "0Si8E[!XGQtLwia!i_!i6R!U_,aT!i6R!i_ 6R,PT5V6PV6RV,VT!R_+T,UT,YT!i6R!i_!P6R,RT6VV,UT,ia!P6R,R",
+    "T,ST+TAUX,ia!i6R!i_!i6R!i_!i6R!i_!i6R!i_!i6R!i_!i6R!i_ NW 3[ /88R,`,)8R =S!U8S  1W!h>0W 3/W ",
+    "6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q",
+    " 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q",
+    " +Q (Q!P]6XKy!Xb!Xb!Xb!Xbs!{+Wt!QQ;E8R E38R -6V &AV GT +Y $W HS '<8R t C38R J;V LG1R *;8R @Y",
+    "!PMR =38R t 6/8R /:V  F1R p !/8R H9V 6V Y _ .4V ]!PFQ (V!Qw!P7b -+V J3r <3r V X KEV s i LZ :",
+    "Z +88RtyW,K7R!QT!YT V!PT B,x >&x AU T /V 8R 3Q!WKV!PT!PV T!TT!PT #S :R Q e /S +&x M%xt1>QP-a",
+    " X V+%Q | Y e w!R^ v ] a h k r V!Pd V T ] T T -R /S $Q (R+$S X+)Q5&Q+-Q!R^ v ] a h k+l!Pd V+",
+    "a+X_lJR+-Q+[+T v ]+W k+l5[+a+X+;U+,S+$S X+)Q5&Q e w ^,PT v ] a h k+l!Pd V+a T T -R++R,P.U X ",
+    "V!P#Q | Y e w,Q[ v ] a h k r V!Pd V T ] T TTt X V+%Q | Y e w,Q[ v ] a h k r V!Pd V T ] T Tu5",
+    "]*6Q4F[$XPSXr{A5Q%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PR",
+    "P%PRP%PRP%PRP%PRP%PRP%PRP%3<[^3<[ *;[ o#nn#y},i|#tW#ZP#]t#Po%UU4:[#_jucdP#PR#Pmulb`u,R@@[/=[",
+    "#5R9T TsULO[ 2AQ MGQ E6X 1*W 7:R  G[ 0F[ $:R 3AU 7@R 0FR E@T 5*S E2S 'JT ICT +5Z :NQ  BU A8]",
+    " 6'Q L7V $!S 1X 4(U c 5!a I)] OFS -3Q H>S #-Z I4Z  =U HZ K.Y =3V $GQ Q B4S G3X 1u -4_N&9h/)^",
+    "5:[%PE$VP%PBUP%P;'SP%PH&UP%P,7SP%P1NTP%P4BXP%P@6TPiH7[ CGRt1(QX&-e",
+};
+
+/* Starts as zeros. */
+typedef struct {
+    llm_unicode_map canonical, compat;
+} llm_unicode_apart;
+
+/* Frees both maps; they are empty again. */
+LLM_API void llm_unicode_apart_free(llm_unicode_apart *a) {
+    llm_unicode_map_free(&a->canonical);
+    llm_unicode_map_free(&a->compat);
+}
+
+/* Reads the tables, 200 KB. False when memory is out; a is then empty again. */
+LLM_API bool llm_unicode_apart_open(llm_unicode_apart *a) {
+    const size_t canonical = sizeof llm_unicode_map_canonical / sizeof llm_unicode_map_canonical[0];
+    const size_t compat = sizeof llm_unicode_apart_compat / sizeof llm_unicode_apart_compat[0];
+    memset(a, 0, sizeof *a);
+    if (llm_unicode_map_read(&a->canonical, llm_unicode_map_canonical, canonical) &&
+        llm_unicode_map_read(&a->compat, llm_unicode_apart_compat, compat))
+        return true;
+    llm_unicode_apart_free(a);
+    return false;
+}
+
+/* Appends what the code comes apart into, uint32_t each; compat: by the second map too. False when
+ * memory is out. The maps nest, but not deeper than five. */
+LLM_API bool llm_unicode_apart_put(const llm_unicode_apart *a, llm_buffer *codes, uint32_t code,
+                                   bool compat) {
+    size_t count = 0;
+    if (code < 0xA0) return llm_buffer_put(codes, &code, sizeof code);
+    if (code >= 0xAC00 && code < 0xAC00 + 11172) {
+        const uint32_t s = code - 0xAC00, t = s % 28;
+        const uint32_t jamo[3] = {0x1100 + s / 588, 0x1161 + s % 588 / 28, 0x11A7 + t};
+        return llm_buffer_put(codes, jamo, (t > 0 ? 3 : 2) * sizeof *jamo);
+    }
+    const uint32_t *to = llm_unicode_map_find(&a->canonical, code, &count);
+    if (to && count == 3) count = 2; /* the third value is none */
+    if (!to && compat) to = llm_unicode_map_find(&a->compat, code, &count);
+    if (!to) return llm_buffer_put(codes, &code, sizeof code);
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) ok = llm_unicode_apart_put(a, codes, to[i], compat);
+    return ok;
+}
+
+/* @unicode_normal ------------------------------------------- Normal forms
+ *
+ *     e + acute <-> e-acute         NFD takes apart, NFC puts together; both order the marks
+ *     fi ligature -> f i            NFKD and NFKC replace variants by plain forms too
+ *
+ * One text has many spellings: an accented letter is one code point or two, and two marks can come
+ * in either order. A tokenizer gives different ids to each, so most tokenizers normalise first, and
+ * all that compares text should. After taking apart, the marks between two letters are sorted by
+ * their class, stably, because marks of one class stack in the order in which they are written.
+ * Putting together joins a mark with its letter unless a mark of the same or a higher class stands
+ * between. What is easily got wrong: letters join too (Hangul), and some pairs must not.
+ *
+ * source  The Unicode Standard 18, sections 3.11 (normal forms) and 3.12 (Hangul)
+ * needs   buffer unicode unicode_map unicode_apart
+ * see     @token
+ * topics  -
+ */
+typedef enum {
+    LLM_UNICODE_NORMAL_NFD,
+    LLM_UNICODE_NORMAL_NFC,
+    LLM_UNICODE_NORMAL_NFKD,
+    LLM_UNICODE_NORMAL_NFKC
+} llm_unicode_normal_form;
+
+/* Made by tests/11-token/unicode_map.py: gap, length of the run, class. */
+static const char *const llm_unicode_normal_classes[] = {
+    "Baf UPQ#UPTFTPQ#UPQBTPUFTPR3TPTFTPR3TP[FTPUQPTFTPX UPQ+UPQ UPSFTPS UPRFTQS UPTFTPQ UPQ#UPRFT",
+    "PQ UPQ$UPR%UPQ$UPR%UPQ$UP^ UOUU UEUQFTPT UPQFTPS UPQHTPQFTPV UPVFTPR UPQFTPR UPQHTPQNTPQ UPQ",
+    "ZPQ[PQ]PQ^PQ_PQ`PQaPQbPQcPRdPQePQfPQgQQhQQiPQjQQ UPQFTQQcPQZPQf9QX UPQoPQpPQq#QQlPQmPQnPQoPQ",
+    "pPQqPQrPQsPR UPRFTPU UPQFTPR UPQFTaQt*RW URT UPQFTPQ URR UQQFTPR UPQFTtQuoQ UPQFTPR UPQFTPR ",
+    "UPSFTPQ UPRFTPQ UPQFTPS UPQFTPQ UPQFTPQ UPQFTPQ UPQFTPR U7SW UPQFTPQ UYQFTiT UQY UQS UQU U|S",
+    "FT.QR UPSFTPT U{U UPUFTP_ UQQFTPR UPQFTPR UPQFTPS UPSFTPQlPQmPQnPS UPQFTPR UPRFTPU U/QQWaQYS",
+    "Q UPQFTPR U,RQWaQY#QQ U0QQWaQY3RQWaQY3RQWaQYERQY3RQWaQYWQHQPQOQ*RQWaQY2RRYaQYBRQY2RR,RPQY^T0",
+    "R1RR;RPQY^T@R@QRFTlQFTQQFTQQBT*QQGRPQHRQQJRUTHRRQHRQR UPQYQR U1QQFT5RQWQRYFQQFT>`S U=eRYoQY4",
+    "SQYZQ U4TQNT&SQHTPQ UPQFTETQ UPQFT:QQYeX URQFT#QU UPVFTPR UPQFTQRFTPR UPRFTPU UPQFTPc UPQFTP",
+    "X UPQFTPT UPQ%UPR UPRFTPQ U6QQW`QYwQ UPQFTPW U)QRY-QQW[RY6QQW/SS UQQQPUFTPR UPTFTPQ UQWQTQFT",
+    "VQ USR U/TR UPQFTPW UPQFTPR UPQ%UPQ@TPQFTPQ3TPv UPQ#UPRNTPQFTPQDTPQ UPQ$UPQFTPQ UPQFT@`R UPR",
+    "QPT UPSQPR UTQ USRQPQ UPQFTPQ UPRQPTFTPQ UD5QS U$SQY%Rq U#]QDTPQNTPQ#UPQHTPRJT.RRXD,_Q UTZ U",
+    "qR UDQR U VQYvQY.SQYlc U,QSFTvQY$RQW]QY*UQ UQR UPQFTRR UUR UQQ U'QQY1UQYB;YQkCaW UPWFTPR U(f",
+    "QFTLTQFT,SU U;uQFTQQ UyQ UPQQPQFTTQY<SQ UPQFT6]T U4QU UKVR UoQ UPRFTPR UqSFTPQ UPQFTPQ UPQFT",
+    "PS UPRFTQSFT9QRFTPS UPQFTPQ UPTFT$QQ UPQFTPQ UPQFT)TQYzQY_QY,QQYPQW8QS U#QRY1QQW@QQYYQW/RQYP",
+    "QWJSQWPQYDQRWaQYiW USU UMQSY6RQYSQWhQ U(RQYPQW6UQYPQWDRQY;RQYPQW8RQYIUQYPQW=URYTQW3SQYGQQYcQ",
+    "YEQQY(YQY=UQWQRYEQQY,YRYJNWQY-)QUQ.QW U.kRVB-YQQ-7RRFT/QRBTPSQSQLTPUBTXXFTRU UPRFToT U+SS U[",
+    "SBTXRQRQBTqRBT%>QW UQb URW UQR UQU U)RQ U7SW U(XQ U0QT U#[R#UPQFTPQ U9UQ UPQFT.UQ URQ UWR UU",
+    "Q U/ZWFT2RV UPQW",
+};
+
+enum { LLM_UNICODE_NORMAL_MARKS = 0x20000, LLM_UNICODE_NORMAL_SLOTS = 4096 };
+
+typedef struct {
+    uint32_t first, second, whole;
+} llm_unicode_normal_pair;
+
+typedef struct {
+    llm_unicode_apart apart;
+    unsigned char *mark_class;     /* (MARKS) 0 for what is no mark; none stands behind */
+    llm_unicode_normal_pair *pair; /* (SLOTS) a hash table; whole = 0 where free */
+} llm_unicode_normal;
+
+/* Frees what open has taken. */
+LLM_API void llm_unicode_normal_free(llm_unicode_normal *n) {
+    llm_unicode_apart_free(&n->apart);
+    free(n->mark_class);
+    free(n->pair);
+    memset(n, 0, sizeof *n);
+}
+
+/* The slot of a pair, or the free one where it would stand. */
+LLM_API llm_unicode_normal_pair *llm_unicode_normal_slot(const llm_unicode_normal *n,
+                                                         uint32_t first, uint32_t second) {
+    size_t s = (first * 31u + second) % LLM_UNICODE_NORMAL_SLOTS;
+    while (n->pair[s].whole && (n->pair[s].first != first || n->pair[s].second != second))
+        s = (s + 1) % LLM_UNICODE_NORMAL_SLOTS;
+    return &n->pair[s];
+}
+
+/* Reads the tables, 250 KB, once for any number of texts. False when memory is out. */
+LLM_API bool llm_unicode_normal_open(llm_unicode_normal *n) {
+    memset(n, 0, sizeof *n);
+    n->mark_class = (unsigned char *)calloc(LLM_UNICODE_NORMAL_MARKS, 1);
+    n->pair = (llm_unicode_normal_pair *)calloc(LLM_UNICODE_NORMAL_SLOTS, sizeof *n->pair);
+    if (!n->mark_class || !n->pair || !llm_unicode_apart_open(&n->apart)) {
+        llm_unicode_normal_free(n);
+        return false;
+    }
+    const llm_unicode_map_entry *e =
+        (const llm_unicode_map_entry *)(const void *)n->apart.canonical.entry.data;
+    const uint32_t *to = (const uint32_t *)(const void *)n->apart.canonical.to.data;
+    for (size_t i = 0; i < n->apart.canonical.entry.size / sizeof *e; i++) {
+        if (e[i].count != 2) continue;
+        const llm_unicode_normal_pair p = {to[e[i].start], to[e[i].start + 1], e[i].code};
+        *llm_unicode_normal_slot(n, p.first, p.second) = p;
+    }
+    llm_unicode_map_cursor c =
+        llm_unicode_map_start(llm_unicode_normal_classes, sizeof llm_unicode_normal_classes /
+                                                              sizeof llm_unicode_normal_classes[0]);
+    for (size_t at = 0; c.lines > 0 || *c.at;) {
+        at += llm_unicode_map_number(&c);
+        const size_t length = llm_unicode_map_number(&c);
+        LLM_ASSERT(at + length <= LLM_UNICODE_NORMAL_MARKS);
+        memset(n->mark_class + at, (int)llm_unicode_map_number(&c), length);
+        at += length;
+    }
+    return true;
+}
+
+/* The combining class of a code point, 0 to 254; 0: it starts anew. */
+LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t code) {
+    return code < LLM_UNICODE_NORMAL_MARKS ? n->mark_class[code] : 0;
+}
+
+/* Sorts each run of marks in codes (count) by class, stably, by counting; scratch (count). */
+LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
+                                      uint32_t *scratch) {
+    for (size_t i = 0, end; i < count; i = end + 1) {
+        size_t place[257] = {0};
+        for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
+        }
+        if (end < i + 2) continue;
+        for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
+        for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
+        for (size_t k = i; k < end; k++)
+            scratch[place[llm_unicode_normal_class(n, codes[k])]++] = codes[k];
+        memcpy(codes + i, scratch, (end - i) * sizeof *codes);
+    }
+}
+
+/* The code that two put together make, or 0. */
+LLM_API uint32_t llm_unicode_normal_together(const llm_unicode_normal *n, uint32_t a, uint32_t b) {
+    if (a >= 0x1100 && a < 0x1100 + 19 && b >= 0x1161 && b < 0x1161 + 21)
+        return 0xAC00 + ((a - 0x1100) * 21 + (b - 0x1161)) * 28;
+    if (a >= 0xAC00 && a < 0xAC00 + 11172 && (a - 0xAC00) % 28 == 0 && b > 0x11A7 &&
+        b < 0x11A7 + 28)
+        return a + (b - 0x11A7);
+    return llm_unicode_normal_slot(n, a, b)->whole;
+}
+
+/* Puts codes (count), taken apart and ordered, together in place; returns how many are left. */
+LLM_API size_t llm_unicode_normal_compose(const llm_unicode_normal *n, uint32_t *codes,
+                                          size_t count) {
+    size_t size = 0, letter = count; /* the last code that is no mark */
+    unsigned last = 0;               /* the class of what was kept last */
+    for (size_t i = 0; i < count; i++) {
+        const unsigned k = llm_unicode_normal_class(n, codes[i]);
+        if (letter < count && (size == letter + 1 || last < k)) { /* nothing in between blocks it */
+            const uint32_t whole = llm_unicode_normal_together(n, codes[letter], codes[i]);
+            if (whole) {
+                codes[letter] = whole;
+                continue;
+            }
+        }
+        if (k == 0) letter = size;
+        last = k;
+        codes[size++] = codes[i];
+    }
+    return size;
+}
+
+/* Appends the normal form of text; bytes that are no UTF-8 stay as they are. False when memory is
+ * out. */
+LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *out, const char *text,
+                                     size_t size, llm_unicode_normal_form form) {
+    const bool compat = form == LLM_UNICODE_NORMAL_NFKD || form == LLM_UNICODE_NORMAL_NFKC;
+    llm_buffer codes = {NULL, 0, 0}, scratch = {NULL, 0, 0};
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        uint32_t code;
+        const size_t end = at + llm_unicode_decode(&code, text + at, size - at);
+        if (code != LLM_UNICODE_BROKEN) {
+            ok = llm_unicode_apart_put(&n->apart, &codes, code, compat);
+            at = end;
+        }
+        for (; at < end && ok; at++) { /* no code point: the byte behind the last one */
+            code = LLM_UNICODE_BROKEN + (unsigned char)text[at];
+            ok = llm_buffer_put(&codes, &code, sizeof code);
+        }
+    }
+    if (ok && llm_buffer_reserve(&scratch, codes.size) && codes.size > 0) {
+        uint32_t *c = (uint32_t *)(void *)codes.data;
+        size_t count = codes.size / sizeof *c;
+        llm_unicode_normal_order(n, c, count, (uint32_t *)(void *)scratch.data);
+        if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
+            count = llm_unicode_normal_compose(n, c, count);
+        for (size_t i = 0; i < count && ok; i++) {
+            char character[4] = {(char)(unsigned char)(c[i] - LLM_UNICODE_BROKEN), 0, 0, 0};
+            const bool byte = c[i] >= LLM_UNICODE_BROKEN;
+            ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
+        }
+    } else
+        ok = ok && codes.size == 0;
+    llm_buffer_free(&codes);
+    llm_buffer_free(&scratch);
+    return ok;
+}
+
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
  *
  *     GPT-2: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
