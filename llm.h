@@ -26724,6 +26724,181 @@ LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, si
     for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
 }
 
+/* @luong ---------------------------------------------------- Luong attention
+ *
+ *     dot      e_ij = s_i.h_j                    a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *     general  e_ij = s_i.W h_j                  h~_i = tanh(W_c [c_i; s_i])
+ *     concat   e_ij = v.tanh(W [s_i; h_j])
+ *
+ * Attention made simple: the decoder's state after its step asks (Bahdanau's before), the score may
+ * be a plain product, and what was read is joined to the state and squashed to h~, from which the
+ * word is predicted. h~ is also appended to the next step's input ("input feeding"), so that the
+ * decoder knows where it looked. A product needs both states of one width; general does not, and
+ * says by W which parts of them are to agree. Global: all positions are read. For a window that
+ * moves with the target, see @luong_local.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 5, 7 and 8
+ * needs   matmul tanh attention
+ * see     @attn_score (the same scores in Transformers), @luong_local
+ * topics  Luong Attention (Global and Local)
+ */
+
+enum { LLM_LUONG_DOT, LLM_LUONG_GENERAL, LLM_LUONG_CONCAT };
+
+/* T queries of Cs numbers against S source states of Ch; A units inside concat. */
+typedef struct {
+    int form;
+    size_t T, S, Cs, Ch, A;
+} llm_luong_config;
+
+/* w: general (Cs,Ch), concat (A,Cs+Ch), whose first Cs columns are the query's; v (A); wc
+ * (Cs,Ch+Cs), whose first Ch columns are the context's. Or their gradients, any may be NULL. */
+typedef struct {
+    float *w, *v, *wc;
+} llm_luong_params;
+
+/* q (T,A), k (S,A) <- concat's two halves of W, applied: W [s; h] = W_s s + W_h h, so that the
+ * source's share is computed once. Rows of w are Cs + Ch numbers. */
+LLM_API void llm_luong_halves(float *q, float *k, const float *s, const float *h, const float *w,
+                              const llm_luong_config *z) {
+    const size_t n = z->Cs + z->Ch;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Cs; c++) sum += w[a * n + c] * s[i * z->Cs + c];
+            q[i * z->A + a] = sum;
+        }
+    for (size_t j = 0; j < z->S; j++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Ch; c++) sum += w[a * n + z->Cs + c] * h[j * z->Ch + c];
+            k[j * z->A + a] = sum;
+        }
+}
+
+/* e (T,S) <- s (T,Cs), h (S,Ch). dot wants Cs = Ch. Scratch: general S Cs floats, concat (T + S) A,
+ * given back. */
+LLM_API void llm_luong_score_forward(float *e, const float *s, const float *h,
+                                     const llm_luong_params *p, const llm_luong_config *z,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(z->form != LLM_LUONG_DOT || z->Cs == z->Ch);
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, z->T * z->A), *k = llm_arena_floats(arena, z->S * z->A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        llm_attention_score_forward(e, q, k, p->v, z->T, z->S, z->A);
+    } else {
+        const float *k = h;
+        if (z->form == LLM_LUONG_GENERAL) { /* W h_j, once a source */
+            float *mapped = llm_arena_floats(arena, z->S * z->Cs);
+            llm_matmul_forward(mapped, h, p->w, NULL, z->S, z->Ch, z->Cs);
+            k = mapped;
+        }
+        llm_matmul_forward(e, s, k, NULL, z->T, z->Cs, z->S);
+    }
+    arena->used = mark;
+}
+
+/* ds, dh, g->w, g->v += <- de (T,S) and forward's s, h, p; any may be NULL. Scratch: twice as much
+ * as forward. */
+LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_params *g,
+                                      const float *de, const float *s, const float *h,
+                                      const llm_luong_params *p, const llm_luong_config *z,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, Cs = z->Cs, Ch = z->Ch, A = z->A;
+    if (z->form == LLM_LUONG_DOT) llm_matmul_backward(ds, dh, NULL, de, s, h, T, Cs, S);
+    if (z->form == LLM_LUONG_GENERAL) {
+        float *k = llm_arena_floats(arena, S * Cs), *dk = llm_arena_floats(arena, S * Cs);
+        llm_matmul_forward(k, h, p->w, NULL, S, Ch, Cs);
+        for (size_t i = 0; i < S * Cs; i++) dk[i] = 0.0f;
+        llm_matmul_backward(ds, dk, NULL, de, s, k, T, Cs, S);
+        llm_matmul_backward(dh, g->w, NULL, dk, h, p->w, S, Ch, Cs);
+    }
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, T * A), *k = llm_arena_floats(arena, S * A);
+        float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+        for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+        llm_attention_score_backward(dq, dk, g->v, de, q, k, p->v, T, S, A);
+        for (size_t r = 0; r < T + S; r++) { /* a linear layer for each half of w's columns */
+            const bool query = r < T;
+            const size_t n = query ? Cs : Ch, row = query ? r : r - T, first = query ? 0 : Cs;
+            const float *x = (query ? s : h) + row * n, *dy = (query ? dq : dk) + row * A;
+            float *dx = query ? ds : dh;
+            for (size_t a = 0; a < A; a++)
+                for (size_t c = 0; c < n; c++) {
+                    const size_t at = a * (Cs + Ch) + first + c;
+                    if (dx) dx[row * n + c] += dy[a] * p->w[at];
+                    if (g->w) g->w[at] += dy[a] * x[c];
+                }
+        }
+    }
+    arena->used = mark;
+}
+
+/* y (T,Cs) = h~ <- c (T,Ch), s (T,Cs): tanh(W_c [c; s]). */
+LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
+                                      const llm_luong_params *p, const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float *w = p->wc + o * n;
+            float sum = 0.0f;
+            for (size_t m = 0; m < z->Ch; m++) sum += w[m] * c[i * z->Ch + m];
+            for (size_t m = 0; m < z->Cs; m++) sum += w[z->Ch + m] * s[i * z->Cs + m];
+            y[i * z->Cs + o] = llm_tanh_value(sum);
+        }
+}
+
+/* dc, ds, g->wc += <- dy (T,Cs) and forward's y, c, s, p; any may be NULL. */
+LLM_API void llm_luong_attend_backward(float *dc, float *ds, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *c,
+                                       const float *s, const llm_luong_params *p,
+                                       const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float t = y[i * z->Cs + o], inner = dy[i * z->Cs + o] * (1.0f - t * t);
+            for (size_t m = 0; m < n; m++) {
+                const bool context = m < z->Ch;
+                const size_t at = context ? i * z->Ch + m : i * z->Cs + m - z->Ch;
+                float *dx = context ? dc : ds;
+                if (dx) dx[at] += inner * p->wc[o * n + m];
+                if (g->wc) g->wc[o * n + m] += inner * (context ? c : s)[at];
+            }
+        }
+}
+
+/* y (T,Cs), a (T,S), c (T,Ch) <- s (T,Cs), h (S,Ch) of which `length` exist: score all, read, join.
+ * Scratch: that of the score. */
+LLM_API void llm_luong_global_forward(float *y, float *a, float *c, const float *s, const float *h,
+                                      size_t length, const llm_luong_params *p,
+                                      const llm_luong_config *z, llm_arena *arena) {
+    llm_luong_score_forward(a, s, h, p, z, arena);
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+    llm_luong_attend_forward(y, c, s, p, z);
+}
+
+/* ds, dh, g's arrays += <- dy (T,Cs) and forward's results and arguments; any may be NULL. All S
+ * states have to be finite. Scratch: that of the score's backward pass, T S + T Ch floats more. */
+LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *a,
+                                       const float *c, const float *s, const float *h,
+                                       size_t length, const llm_luong_params *p,
+                                       const llm_luong_config *z, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *de = llm_arena_floats(arena, z->T * z->S), *dc = llm_arena_floats(arena, z->T * z->Ch);
+    for (size_t i = 0; i < z->T * z->S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < z->T * z->Ch; i++) dc[i] = 0.0f;
+    llm_luong_attend_backward(dc, ds, g, dy, y, c, s, p, z);
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, z->T, z->S, z->Ch);
+    llm_luong_score_backward(ds, dh, g, de, s, h, p, z, arena);
+    arena->used = mark;
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
