@@ -26899,6 +26899,123 @@ LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_par
     arena->used = mark;
 }
 
+/* @luong_local ---------------------------------------------- Luong's local attention
+ *
+ *     local-m   keys t-R .. t+R                    softmax over these, nothing else is read
+ *     local-p   p_t = S sigmoid(v.tanh(W s_t))     keys round(p_t)-R .. +R, and the weights
+ *               a_tj = softmax(e_tj) exp(-(j - p_t)^2 / (2 (R/2)^2))
+ *
+ * Reading the whole source for each word is wasteful where both run side by side. local-m expects
+ * word t at position t of the source; local-p predicts the place, anywhere from 0 to S. A window
+ * has no gradient, since rounding has none: the Gaussian is there to have one. Its factors are not
+ * normalised again, so a row sums to less than 1, and the place is told to move to where weight is
+ * wanted. What a row costs is 2R + 1 scores and not S.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 9 and 10
+ * needs   activation matmul softmax tanh
+ * see     @luong (the scores), @sliding_window (the idea in Transformers)
+ * topics  -
+ */
+
+/* The keys that row t reads: center - R .. center + R, as far as they exist, are first .. end - 1.
+ * Beyond the source's end nothing may be left. */
+LLM_API void llm_luong_local_window(size_t *first, size_t *end, size_t center, size_t R, size_t S) {
+    *first = center > R ? center - R : 0;
+    *end = center + R + 1 < S ? center + R + 1 : S;
+    if (*first > *end) *first = *end;
+}
+
+/* Additions and multiplications of a row's dot scores and mean over so many keys of C numbers. */
+LLM_API double llm_luong_local_flops(size_t keys, size_t C) {
+    return 4.0 * (double)keys * (double)C;
+}
+
+/* p (T) <- s (T,C), w (A,C), v (A), S: the predicted places, and hidden (T,A), the tanh. */
+LLM_API void llm_luong_local_place_forward(float *p, float *hidden, const float *s, const float *w,
+                                           const float *v, size_t T, size_t S, size_t C, size_t A) {
+    llm_matmul_forward(hidden, s, w, NULL, T, C, A);
+    llm_tanh_forward(hidden, hidden, T * A);
+    for (size_t t = 0; t < T; t++) {
+        float sum = 0.0f;
+        for (size_t a = 0; a < A; a++) sum += v[a] * hidden[t * A + a];
+        p[t] = (float)S * llm_activation_sigmoid(sum);
+    }
+}
+
+/* ds (T,C), dw (A,C), dv (A) += <- dp (T) and forward's p, hidden, s, w, v; any may be NULL. The
+ * slope of S sigmoid is p (1 - p/S). Scratch: T A floats, given back. */
+LLM_API void llm_luong_local_place_backward(float *ds, float *dw, float *dv, const float *dp,
+                                            const float *p, const float *hidden, const float *s,
+                                            const float *w, const float *v, size_t T, size_t S,
+                                            size_t C, size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *inner = llm_arena_floats(arena, T * A);
+    for (size_t t = 0; t < T; t++) {
+        const float g = dp[t] * p[t] * (1.0f - p[t] / (float)S);
+        for (size_t a = 0; a < A; a++) {
+            const float y = hidden[t * A + a];
+            inner[t * A + a] = g * v[a] * (1.0f - y * y);
+            if (dv) dv[a] += g * y;
+        }
+    }
+    llm_matmul_backward(ds, dw, NULL, inner, s, w, T, C, A);
+    arena->used = mark;
+}
+
+/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is around
+ * t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a = soft,
+ * and they may be one array. e and h outside of all windows are not read; a and soft may not be e. */
+LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const float *e,
+                                     const float *h, const float *place, size_t T, size_t S,
+                                     size_t C, size_t R) {
+    LLM_ASSERT(!place || (R > 0 && soft != a));
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        float *w = a + t * S, *p = soft + t * S, *ct = c + t * C;
+        for (size_t j = 0; j < S; j++) w[j] = p[j] = 0.0f;
+        llm_softmax_forward(p + first, e + t * S + first, 1, end - first, 1.0f);
+        for (size_t n = 0; n < C; n++) ct[n] = 0.0f;
+        for (size_t j = first; j < end; j++) {
+            const float gap = place ? ((float)j - place[t]) / (float)R : 0.0f;
+            w[j] = p[j] * llm_expf(-2.0f * gap * gap); /* sigma = R/2 */
+            for (size_t n = 0; n < C; n++) ct[n] += w[j] * h[j * C + n];
+        }
+    }
+}
+
+/* de (T,S), dh (S,C), dplace (T) += <- dc (T,C) and forward's soft, a, h, place; any of the three
+ * may be NULL. With da_j = dc.h_j and the Gaussian G_j, a = G soft:
+ *     de_j = soft_j (G_j da_j - sum_l a_l da_l)      dplace = sum_j da_j a_j (j - p) / (R/2)^2 */
+LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const float *dc,
+                                      const float *soft, const float *a, const float *h,
+                                      const float *place, size_t T, size_t S, size_t C, size_t R) {
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        const float *g = dc + t * C, *w = a + t * S;
+        double mean = 0.0, pull = 0.0;
+        for (int pass = 0; pass < 2; pass++) { /* the mean first, then the scores */
+            for (size_t j = first; j < end; j++) {
+                double da = 0.0;
+                for (size_t n = 0; n < C; n++) da += (double)g[n] * (double)h[j * C + n];
+                if (pass == 1) {
+                    if (de)
+                        de[t * S + j] +=
+                            (float)(da * (double)w[j] - mean * (double)soft[t * S + j]);
+                    continue;
+                }
+                mean += (double)w[j] * da;
+                if (place) pull += (double)w[j] * da * 4.0 * ((double)j - (double)place[t]);
+                for (size_t n = 0; dh && n < C; n++) dh[j * C + n] += w[j] * g[n];
+            }
+        }
+        if (dplace && place) dplace[t] += (float)(pull / ((double)R * (double)R));
+    }
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
