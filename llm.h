@@ -26913,7 +26913,7 @@ LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_par
  *
  * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
  *         Translation", eq. 9 and 10
- * needs   activation matmul softmax tanh
+ * needs   exp activation matmul softmax tanh
  * see     @luong (the scores), @sliding_window (the idea in Transformers)
  * topics  -
  */
