@@ -193,7 +193,8 @@ TEST(attn_weights, "logits of 1e4, sinks far above or below, masked rows") {
     CHECK_ASSERTS(llm_attn_weights_forward(p, p, lse, s, NULL, &c));
     llm_attn_weights_forward(w, p, lse, s, NULL, &c);
     c.dropout = 0.0f, c.temp = FLT_MIN; /* the least that is allowed: the largest takes all */
-    llm_attn_weights_forward(p, p, lse, near, NULL, &c);
+    const float small[9] = {0.5f, 1.0f, -1.0f};
+    llm_attn_weights_forward(p, p, lse, small, NULL, &c);
     CHECK(p[0] == 0.0f && p[1] == 1.0f && p[2] == 0.0f);
     c.temp = 0.0f;
     CHECK_ASSERTS(llm_attn_weights_forward(p, p, lse, s, NULL, &c));
