@@ -27123,6 +27123,128 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
 }
 
+/* @attn_projection ------------------------------------------ Projection matrices and head merging
+ *
+ *     y = [o_1 ... o_H] W_O^T + b = sum_h o_h W_O,h^T + b       W_O,h (C,D): columns h D .. of W_O
+ *
+ * What the heads found is put side by side and mapped back to the width of the stream. The same
+ * thing said differently: every head adds its own D-dimensional finding, written by its own C x D
+ * slice. So of the four matrices of a head only two products are felt: W_Q^T W_K decides where it
+ * looks, W_O W_V what it writes if it looks there, each of rank D at most. W_Q and W_K by
+ * themselves mean nothing: any invertible A gives the same scores with A W_Q and A^-T W_K. A value
+ * bias goes through all weights, which sum to 1, and is a constant of the output.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Elhage et al. 2021, "A
+ *         Mathematical Framework for Transformer Circuits" (the two products)
+ * needs   gemm matmul qkv svd
+ * see     @qkv (the other end), @mha, @attn_head, @mla (low rank on purpose)
+ * topics  Projection Matrix
+ */
+
+/* rows (B,T,H D) <- heads (B,H,T,D): a permutation. rows may not be heads. */
+LLM_API void llm_attn_projection_merge(float *rows, const float *heads, size_t B, size_t T,
+                                       size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(rows + b * T * H * D, heads + b * T * H * D, H, T, D);
+}
+
+/* heads (B,H,T,D) <- rows (B,T,H D): its inverse, and its backward pass. */
+LLM_API void llm_attn_projection_unmerge(float *heads, const float *rows, size_t B, size_t T,
+                                         size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(heads + b * T * H * D, rows + b * T * H * D, T, H, D);
+}
+
+/* y (B,T,C), merged (B,T,H D) <- o (B,H,T,D), w (C,H D), b (C) or NULL. */
+LLM_API void llm_attn_projection_forward(float *y, float *merged, const float *o, const float *w,
+                                         const float *b, size_t B, size_t T, size_t H, size_t D,
+                                         size_t C) {
+    llm_attn_projection_merge(merged, o, B, T, H, D);
+    llm_matmul_forward(y, merged, w, b, B * T, H * D, C);
+}
+
+/* dheads (B,H,T,D), dw (C,H D), db (C) += <- dy (B,T,C) and forward's merged, w; any of the three
+ * may be NULL. Scratch: B T H D floats, given back. */
+LLM_API void llm_attn_projection_backward(float *dheads, float *dw, float *db, const float *dy,
+                                          const float *merged, const float *w, size_t B, size_t T,
+                                          size_t H, size_t D, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * H * D;
+    float *dmerged = dheads ? llm_arena_floats(arena, n) : NULL;
+    for (size_t i = 0; dheads && i < n; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, dw, db, dy, merged, w, B * T, H * D, C);
+    for (size_t i = 0; dheads && i < n; i++) { /* unmerge, but += */
+        const size_t d = i % D, t = i / D % T, bh = i / D / T, b = bh / H, h = bh % H;
+        dheads[i] += dmerged[((b * T + t) * H + h) * D + d];
+    }
+    arena->used = mark;
+}
+
+/* y (B,T,C) += what head h adds, o_h W_O,h^T; all heads and b make up forward's y. Scratch: C D +
+ * T C floats. */
+LLM_API void llm_attn_projection_per_head(float *y, const float *o, const float *w, size_t h,
+                                          size_t B, size_t T, size_t H, size_t D, size_t C,
+                                          llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used;
+    float *slice = llm_arena_floats(arena, C * D), *add = llm_arena_floats(arena, T * C);
+    for (size_t c = 0; c < C; c++) memcpy(slice + c * D, w + (c * H + h) * D, D * sizeof(float));
+    for (size_t b = 0; b < B; b++) {
+        llm_matmul_forward(add, o + (b * H + h) * T * D, slice, NULL, T, D, C);
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] += add[i];
+    }
+    arena->used = mark;
+}
+
+/* qk, ov (C,C) <- head h of wq, wk, wv (H D,C), wo (C,H D), either output or NULL: x_i.qk x_j is
+ * the score before scaling, ov x_j what j hands to whoever looks at it. Scratch: C D floats. */
+LLM_API void llm_attn_projection_compose(float *qk, float *ov, const float *wq, const float *wk,
+                                         const float *wv, const float *wo, size_t h, size_t H,
+                                         size_t D, size_t C, llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used, at = h * D * C;
+    float *slice = llm_arena_floats(arena, C * D);
+    for (size_t i = 0; i < C * C; i++) {
+        if (qk) qk[i] = 0.0f;
+        if (ov) ov[i] = 0.0f;
+    }
+    if (qk) llm_gemm(qk, wq + at, true, wk + at, false, C, C, D);
+    for (size_t c = 0; ov && c < C; c++)
+        memcpy(slice + c * D, wo + (c * H + h) * D, D * sizeof(float));
+    if (ov) llm_gemm(ov, slice, false, wv + at, false, C, C, D);
+    arena->used = mark;
+}
+
+/* a, b (r,C) <- m (C,C): the pair of rank r nearest to m = a^T b, balanced, a a^T = b b^T. With m
+ * of llm_attn_projection_compose this is a head whose two factors are equally large, or one with
+ * fewer dimensions. Scratch: 2 C C + C floats, and that of llm_svd. */
+LLM_API void llm_attn_projection_factor(float *a, float *b, const float *m, size_t C, size_t r,
+                                        llm_arena *arena) {
+    LLM_ASSERT(r <= C);
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, C * C), *v = llm_arena_floats(arena, C * C);
+    float *s = llm_arena_floats(arena, C);
+    llm_svd(u, s, v, m, C, C, arena);
+    for (size_t k = 0; k < r; k++) {
+        const float root = sqrtf(s[k]);
+        for (size_t c = 0; c < C; c++) {
+            a[k * C + c] = root * u[c * C + k];
+            b[k * C + c] = root * v[c * C + k];
+        }
+    }
+    arena->used = mark;
+}
+
+/* b (C) += W_O b_v: the value bias (H D) as a part of the output's, which is exact, since a row of
+ * weights sums to 1: sum_j p_ij (v_j + b_v) = o_i + b_v. Not with sinks or dropped weights. */
+LLM_API void llm_attn_projection_fold_bias(float *b, const float *wo, const float *bv, size_t HD,
+                                           size_t C) {
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < HD; n++) sum += (double)wo[c * HD + n] * (double)bv[n];
+        b[c] += (float)sum;
+    }
+}
+
 /* @attn_score ----------------------------------------------- Score functions
  *
  *     dot       s_ij = q_i.k_j                        general   s_ij = q_i.W k_j
