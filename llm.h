@@ -30938,6 +30938,298 @@ LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, si
     for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
 }
 
+/* @luong ---------------------------------------------------- Luong attention
+ *
+ *     dot      e_ij = s_i.h_j                    a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *     general  e_ij = s_i.W h_j                  h~_i = tanh(W_c [c_i; s_i])
+ *     concat   e_ij = v.tanh(W [s_i; h_j])
+ *
+ * Attention made simple: the decoder's state after its step asks (Bahdanau's before), the score may
+ * be a plain product, and what was read is joined to the state and squashed to h~, from which the
+ * word is predicted. h~ is also appended to the next step's input ("input feeding"), so that the
+ * decoder knows where it looked. A product needs both states of one width; general does not, and
+ * says by W which parts of them are to agree. Global: all positions are read. For a window that
+ * moves with the target, see @luong_local.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 5, 7 and 8
+ * needs   matmul tanh attention
+ * see     @attn_score (the same scores in Transformers), @luong_local
+ * topics  Luong Attention (Global and Local)
+ */
+
+enum { LLM_LUONG_DOT, LLM_LUONG_GENERAL, LLM_LUONG_CONCAT };
+
+/* T queries of Cs numbers against S source states of Ch; A units inside concat. */
+typedef struct {
+    int form;
+    size_t T, S, Cs, Ch, A;
+} llm_luong_config;
+
+/* w: general (Cs,Ch), concat (A,Cs+Ch), whose first Cs columns are the query's; v (A); wc
+ * (Cs,Ch+Cs), whose first Ch columns are the context's. Or their gradients, any may be NULL. */
+typedef struct {
+    float *w, *v, *wc;
+} llm_luong_params;
+
+/* q (T,A), k (S,A) <- concat's two halves of W, applied: W [s; h] = W_s s + W_h h, so that the
+ * source's share is computed once. Rows of w are Cs + Ch numbers. */
+LLM_API void llm_luong_halves(float *q, float *k, const float *s, const float *h, const float *w,
+                              const llm_luong_config *z) {
+    const size_t n = z->Cs + z->Ch;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Cs; c++) sum += w[a * n + c] * s[i * z->Cs + c];
+            q[i * z->A + a] = sum;
+        }
+    for (size_t j = 0; j < z->S; j++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Ch; c++) sum += w[a * n + z->Cs + c] * h[j * z->Ch + c];
+            k[j * z->A + a] = sum;
+        }
+}
+
+/* e (T,S) <- s (T,Cs), h (S,Ch). dot wants Cs = Ch. Scratch: general S Cs floats, concat (T + S) A,
+ * given back. */
+LLM_API void llm_luong_score_forward(float *e, const float *s, const float *h,
+                                     const llm_luong_params *p, const llm_luong_config *z,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(z->form != LLM_LUONG_DOT || z->Cs == z->Ch);
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, z->T * z->A), *k = llm_arena_floats(arena, z->S * z->A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        llm_attention_score_forward(e, q, k, p->v, z->T, z->S, z->A);
+    } else {
+        const float *k = h;
+        if (z->form == LLM_LUONG_GENERAL) { /* W h_j, once a source */
+            float *mapped = llm_arena_floats(arena, z->S * z->Cs);
+            llm_matmul_forward(mapped, h, p->w, NULL, z->S, z->Ch, z->Cs);
+            k = mapped;
+        }
+        llm_matmul_forward(e, s, k, NULL, z->T, z->Cs, z->S);
+    }
+    arena->used = mark;
+}
+
+/* ds, dh, g->w, g->v += <- de (T,S) and forward's s, h, p; any may be NULL. Scratch: twice as much
+ * as forward. */
+LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_params *g,
+                                      const float *de, const float *s, const float *h,
+                                      const llm_luong_params *p, const llm_luong_config *z,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, Cs = z->Cs, Ch = z->Ch, A = z->A;
+    if (z->form == LLM_LUONG_DOT) llm_matmul_backward(ds, dh, NULL, de, s, h, T, Cs, S);
+    if (z->form == LLM_LUONG_GENERAL) {
+        float *k = llm_arena_floats(arena, S * Cs), *dk = llm_arena_floats(arena, S * Cs);
+        llm_matmul_forward(k, h, p->w, NULL, S, Ch, Cs);
+        for (size_t i = 0; i < S * Cs; i++) dk[i] = 0.0f;
+        llm_matmul_backward(ds, dk, NULL, de, s, k, T, Cs, S);
+        llm_matmul_backward(dh, g->w, NULL, dk, h, p->w, S, Ch, Cs);
+    }
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, T * A), *k = llm_arena_floats(arena, S * A);
+        float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+        for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+        llm_attention_score_backward(dq, dk, g->v, de, q, k, p->v, T, S, A);
+        for (size_t r = 0; r < T + S; r++) { /* a linear layer for each half of w's columns */
+            const bool query = r < T;
+            const size_t n = query ? Cs : Ch, row = query ? r : r - T, first = query ? 0 : Cs;
+            const float *x = (query ? s : h) + row * n, *dy = (query ? dq : dk) + row * A;
+            float *dx = query ? ds : dh;
+            for (size_t a = 0; a < A; a++)
+                for (size_t c = 0; c < n; c++) {
+                    const size_t at = a * (Cs + Ch) + first + c;
+                    if (dx) dx[row * n + c] += dy[a] * p->w[at];
+                    if (g->w) g->w[at] += dy[a] * x[c];
+                }
+        }
+    }
+    arena->used = mark;
+}
+
+/* y (T,Cs) = h~ <- c (T,Ch), s (T,Cs): tanh(W_c [c; s]). */
+LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
+                                      const llm_luong_params *p, const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float *w = p->wc + o * n;
+            float sum = 0.0f;
+            for (size_t m = 0; m < z->Ch; m++) sum += w[m] * c[i * z->Ch + m];
+            for (size_t m = 0; m < z->Cs; m++) sum += w[z->Ch + m] * s[i * z->Cs + m];
+            y[i * z->Cs + o] = llm_tanh_value(sum);
+        }
+}
+
+/* dc, ds, g->wc += <- dy (T,Cs) and forward's y, c, s, p; any may be NULL. */
+LLM_API void llm_luong_attend_backward(float *dc, float *ds, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *c,
+                                       const float *s, const llm_luong_params *p,
+                                       const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float t = y[i * z->Cs + o], inner = dy[i * z->Cs + o] * (1.0f - t * t);
+            for (size_t m = 0; m < n; m++) {
+                const bool context = m < z->Ch;
+                const size_t at = context ? i * z->Ch + m : i * z->Cs + m - z->Ch;
+                float *dx = context ? dc : ds;
+                if (dx) dx[at] += inner * p->wc[o * n + m];
+                if (g->wc) g->wc[o * n + m] += inner * (context ? c : s)[at];
+            }
+        }
+}
+
+/* y (T,Cs), a (T,S), c (T,Ch) <- s (T,Cs), h (S,Ch) of which `length` exist: score all, read, join.
+ * Scratch: that of the score. */
+LLM_API void llm_luong_global_forward(float *y, float *a, float *c, const float *s, const float *h,
+                                      size_t length, const llm_luong_params *p,
+                                      const llm_luong_config *z, llm_arena *arena) {
+    llm_luong_score_forward(a, s, h, p, z, arena);
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+    llm_luong_attend_forward(y, c, s, p, z);
+}
+
+/* ds, dh, g's arrays += <- dy (T,Cs) and forward's results and arguments; any may be NULL. All S
+ * states have to be finite. Scratch: that of the score's backward pass, T S + T Ch floats more. */
+LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *a,
+                                       const float *c, const float *s, const float *h,
+                                       size_t length, const llm_luong_params *p,
+                                       const llm_luong_config *z, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *de = llm_arena_floats(arena, z->T * z->S), *dc = llm_arena_floats(arena, z->T * z->Ch);
+    for (size_t i = 0; i < z->T * z->S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < z->T * z->Ch; i++) dc[i] = 0.0f;
+    llm_luong_attend_backward(dc, ds, g, dy, y, c, s, p, z);
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, z->T, z->S, z->Ch);
+    llm_luong_score_backward(ds, dh, g, de, s, h, p, z, arena);
+    arena->used = mark;
+}
+
+/* @luong_local ---------------------------------------------- Luong's local attention
+ *
+ *     local-m   keys t-R .. t+R                    softmax over these, nothing else is read
+ *     local-p   p_t = S sigmoid(v.tanh(W s_t))     keys round(p_t)-R .. +R, and the weights
+ *               a_tj = softmax(e_tj) exp(-(j - p_t)^2 / (2 (R/2)^2))
+ *
+ * Reading the whole source for each word is wasteful where both run side by side. local-m expects
+ * word t at position t of the source; local-p predicts the place, anywhere from 0 to S. A window
+ * has no gradient, since rounding has none: the Gaussian is there to have one. Its factors are not
+ * normalised again, so a row sums to less than 1, and the place is told to move to where weight is
+ * wanted. What a row costs is 2R + 1 scores and not S.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 9 and 10
+ * needs   exp activation matmul softmax tanh
+ * see     @luong (the scores), @sliding_window (the idea in Transformers)
+ * topics  -
+ */
+
+/* The keys that row t reads: center - R .. center + R, as far as they exist, are first .. end - 1.
+ * Beyond the source's end nothing may be left. */
+LLM_API void llm_luong_local_window(size_t *first, size_t *end, size_t center, size_t R, size_t S) {
+    *first = center > R ? center - R : 0;
+    *end = center + R + 1 < S ? center + R + 1 : S;
+    if (*first > *end) *first = *end;
+}
+
+/* Additions and multiplications of a row's dot scores and mean over so many keys of C numbers. */
+LLM_API double llm_luong_local_flops(size_t keys, size_t C) {
+    return 4.0 * (double)keys * (double)C;
+}
+
+/* p (T) <- s (T,C), w (A,C), v (A), S: the predicted places, and hidden (T,A), the tanh. */
+LLM_API void llm_luong_local_place_forward(float *p, float *hidden, const float *s, const float *w,
+                                           const float *v, size_t T, size_t S, size_t C, size_t A) {
+    llm_matmul_forward(hidden, s, w, NULL, T, C, A);
+    llm_tanh_forward(hidden, hidden, T * A);
+    for (size_t t = 0; t < T; t++) {
+        float sum = 0.0f;
+        for (size_t a = 0; a < A; a++) sum += v[a] * hidden[t * A + a];
+        p[t] = (float)S * llm_activation_sigmoid(sum);
+    }
+}
+
+/* ds (T,C), dw (A,C), dv (A) += <- dp (T) and forward's p, hidden, s, w, v; any may be NULL. The
+ * slope of S sigmoid is p (1 - p/S). Scratch: T A floats, given back. */
+LLM_API void llm_luong_local_place_backward(float *ds, float *dw, float *dv, const float *dp,
+                                            const float *p, const float *hidden, const float *s,
+                                            const float *w, const float *v, size_t T, size_t S,
+                                            size_t C, size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *inner = llm_arena_floats(arena, T * A);
+    for (size_t t = 0; t < T; t++) {
+        const float g = dp[t] * p[t] * (1.0f - p[t] / (float)S);
+        for (size_t a = 0; a < A; a++) {
+            const float y = hidden[t * A + a];
+            inner[t * A + a] = g * v[a] * (1.0f - y * y);
+            if (dv) dv[a] += g * y;
+        }
+    }
+    llm_matmul_backward(ds, dw, NULL, inner, s, w, T, C, A);
+    arena->used = mark;
+}
+
+/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is around
+ * t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a = soft,
+ * and they may be one array. e and h outside of all windows are not read; a and soft may not be e. */
+LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const float *e,
+                                     const float *h, const float *place, size_t T, size_t S,
+                                     size_t C, size_t R) {
+    LLM_ASSERT(!place || (R > 0 && soft != a));
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        float *w = a + t * S, *p = soft + t * S, *ct = c + t * C;
+        for (size_t j = 0; j < S; j++) w[j] = p[j] = 0.0f;
+        llm_softmax_forward(p + first, e + t * S + first, 1, end - first, 1.0f);
+        for (size_t n = 0; n < C; n++) ct[n] = 0.0f;
+        for (size_t j = first; j < end; j++) {
+            const float gap = place ? ((float)j - place[t]) / (float)R : 0.0f;
+            w[j] = p[j] * llm_expf(-2.0f * gap * gap); /* sigma = R/2 */
+            for (size_t n = 0; n < C; n++) ct[n] += w[j] * h[j * C + n];
+        }
+    }
+}
+
+/* de (T,S), dh (S,C), dplace (T) += <- dc (T,C) and forward's soft, a, h, place; any of the three
+ * may be NULL. With da_j = dc.h_j and the Gaussian G_j, a = G soft:
+ *     de_j = soft_j (G_j da_j - sum_l a_l da_l)      dplace = sum_j da_j a_j (j - p) / (R/2)^2 */
+LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const float *dc,
+                                      const float *soft, const float *a, const float *h,
+                                      const float *place, size_t T, size_t S, size_t C, size_t R) {
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        const float *g = dc + t * C, *w = a + t * S;
+        double mean = 0.0, pull = 0.0;
+        for (int pass = 0; pass < 2; pass++) { /* the mean first, then the scores */
+            for (size_t j = first; j < end; j++) {
+                double da = 0.0;
+                for (size_t n = 0; n < C; n++) da += (double)g[n] * (double)h[j * C + n];
+                if (pass == 1) {
+                    if (de)
+                        de[t * S + j] +=
+                            (float)(da * (double)w[j] - mean * (double)soft[t * S + j]);
+                    continue;
+                }
+                mean += (double)w[j] * da;
+                if (place) pull += (double)w[j] * da * 4.0 * ((double)j - (double)place[t]);
+                for (size_t n = 0; dh && n < C; n++) dh[j * C + n] += w[j] * g[n];
+            }
+        }
+        if (dplace && place) dplace[t] += (float)(pull / ((double)R * (double)R));
+    }
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
@@ -31043,6 +31335,128 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
     for (size_t l = 0; l < L; l++)
         for (size_t m = 0; m < M; m++)
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
+/* @attn_projection ------------------------------------------ Projection matrices and head merging
+ *
+ *     y = [o_1 ... o_H] W_O^T + b = sum_h o_h W_O,h^T + b       W_O,h (C,D): columns h D .. of W_O
+ *
+ * What the heads found is put side by side and mapped back to the width of the stream. The same
+ * thing said differently: every head adds its own D-dimensional finding, written by its own C x D
+ * slice. So of the four matrices of a head only two products are felt: W_Q^T W_K decides where it
+ * looks, W_O W_V what it writes if it looks there, each of rank D at most. W_Q and W_K by
+ * themselves mean nothing: any invertible A gives the same scores with A W_Q and A^-T W_K. A value
+ * bias goes through all weights, which sum to 1, and is a constant of the output.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Elhage et al. 2021, "A
+ *         Mathematical Framework for Transformer Circuits" (the two products)
+ * needs   gemm matmul qkv svd
+ * see     @qkv (the other end), @mha, @attn_head, @mla (low rank on purpose)
+ * topics  Projection Matrix
+ */
+
+/* rows (B,T,H D) <- heads (B,H,T,D): a permutation. rows may not be heads. */
+LLM_API void llm_attn_projection_merge(float *rows, const float *heads, size_t B, size_t T,
+                                       size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(rows + b * T * H * D, heads + b * T * H * D, H, T, D);
+}
+
+/* heads (B,H,T,D) <- rows (B,T,H D): its inverse, and its backward pass. */
+LLM_API void llm_attn_projection_unmerge(float *heads, const float *rows, size_t B, size_t T,
+                                         size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(heads + b * T * H * D, rows + b * T * H * D, T, H, D);
+}
+
+/* y (B,T,C), merged (B,T,H D) <- o (B,H,T,D), w (C,H D), b (C) or NULL. */
+LLM_API void llm_attn_projection_forward(float *y, float *merged, const float *o, const float *w,
+                                         const float *b, size_t B, size_t T, size_t H, size_t D,
+                                         size_t C) {
+    llm_attn_projection_merge(merged, o, B, T, H, D);
+    llm_matmul_forward(y, merged, w, b, B * T, H * D, C);
+}
+
+/* dheads (B,H,T,D), dw (C,H D), db (C) += <- dy (B,T,C) and forward's merged, w; any of the three
+ * may be NULL. Scratch: B T H D floats, given back. */
+LLM_API void llm_attn_projection_backward(float *dheads, float *dw, float *db, const float *dy,
+                                          const float *merged, const float *w, size_t B, size_t T,
+                                          size_t H, size_t D, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * H * D;
+    float *dmerged = dheads ? llm_arena_floats(arena, n) : NULL;
+    for (size_t i = 0; dheads && i < n; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, dw, db, dy, merged, w, B * T, H * D, C);
+    for (size_t i = 0; dheads && i < n; i++) { /* unmerge, but += */
+        const size_t d = i % D, t = i / D % T, bh = i / D / T, b = bh / H, h = bh % H;
+        dheads[i] += dmerged[((b * T + t) * H + h) * D + d];
+    }
+    arena->used = mark;
+}
+
+/* y (B,T,C) += what head h adds, o_h W_O,h^T; all heads and b make up forward's y. Scratch: C D +
+ * T C floats. */
+LLM_API void llm_attn_projection_per_head(float *y, const float *o, const float *w, size_t h,
+                                          size_t B, size_t T, size_t H, size_t D, size_t C,
+                                          llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used;
+    float *slice = llm_arena_floats(arena, C * D), *add = llm_arena_floats(arena, T * C);
+    for (size_t c = 0; c < C; c++) memcpy(slice + c * D, w + (c * H + h) * D, D * sizeof(float));
+    for (size_t b = 0; b < B; b++) {
+        llm_matmul_forward(add, o + (b * H + h) * T * D, slice, NULL, T, D, C);
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] += add[i];
+    }
+    arena->used = mark;
+}
+
+/* qk, ov (C,C) <- head h of wq, wk, wv (H D,C), wo (C,H D), either output or NULL: x_i.qk x_j is
+ * the score before scaling, ov x_j what j hands to whoever looks at it. Scratch: C D floats. */
+LLM_API void llm_attn_projection_compose(float *qk, float *ov, const float *wq, const float *wk,
+                                         const float *wv, const float *wo, size_t h, size_t H,
+                                         size_t D, size_t C, llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used, at = h * D * C;
+    float *slice = llm_arena_floats(arena, C * D);
+    for (size_t i = 0; i < C * C; i++) {
+        if (qk) qk[i] = 0.0f;
+        if (ov) ov[i] = 0.0f;
+    }
+    if (qk) llm_gemm(qk, wq + at, true, wk + at, false, C, C, D);
+    for (size_t c = 0; ov && c < C; c++)
+        memcpy(slice + c * D, wo + (c * H + h) * D, D * sizeof(float));
+    if (ov) llm_gemm(ov, slice, false, wv + at, false, C, C, D);
+    arena->used = mark;
+}
+
+/* a, b (r,C) <- m (C,C): the pair of rank r nearest to m = a^T b, balanced, a a^T = b b^T. With m
+ * of llm_attn_projection_compose this is a head whose two factors are equally large, or one with
+ * fewer dimensions. Scratch: 2 C C + C floats, and that of llm_svd. */
+LLM_API void llm_attn_projection_factor(float *a, float *b, const float *m, size_t C, size_t r,
+                                        llm_arena *arena) {
+    LLM_ASSERT(r <= C);
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, C * C), *v = llm_arena_floats(arena, C * C);
+    float *s = llm_arena_floats(arena, C);
+    llm_svd(u, s, v, m, C, C, arena);
+    for (size_t k = 0; k < r; k++) {
+        const float root = sqrtf(s[k]);
+        for (size_t c = 0; c < C; c++) {
+            a[k * C + c] = root * u[c * C + k];
+            b[k * C + c] = root * v[c * C + k];
+        }
+    }
+    arena->used = mark;
+}
+
+/* b (C) += W_O b_v: the value bias (H D) as a part of the output's, which is exact, since a row of
+ * weights sums to 1: sum_j p_ij (v_j + b_v) = o_i + b_v. Not with sinks or dropped weights. */
+LLM_API void llm_attn_projection_fold_bias(float *b, const float *wo, const float *bv, size_t HD,
+                                           size_t C) {
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < HD; n++) sum += (double)wo[c * HD + n] * (double)bv[n];
+        b[c] += (float)sum;
+    }
 }
 
 /* @attn_score ----------------------------------------------- Score functions
