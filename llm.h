@@ -26838,6 +26838,259 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     arena->used = mark;
 }
 
+/* @attn_head ------------------------------------------------ One head as a circuit
+ *
+ *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
+ *     dL/dxi_h = dO_h.O_h    for a gate xi_h = 1 on head h: O_h -> xi_h O_h
+ *
+ * The concatenation and its projection are a sum: each head reads the residual stream, moves what it
+ * read from token to token by P_h, and adds its own vector to the stream. So heads can be looked at,
+ * removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks at
+ * whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
+ *
+ * How much a head matters is asked by removing it, which takes a pass for each head, or by the
+ * derivative of the loss in its gate: all heads in one pass, to first order. Removing by zero also
+ * removes what the head says on average, whatever the text; replacing by the mean removes only what
+ * it says about this text.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Michel, Levy &
+ *         Neubig 2019, "Are Sixteen Heads Really Better than One?", eq. 2 and 3
+ * needs   -
+ * see     @attn_head_circuit (heads built by hand), @mha (pruning), @attn_visual
+ * topics  Attention Head
+ */
+
+/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by side
+ * before the projection wo (C,H D). Without b_O, which belongs to no head. */
+LLM_API void llm_attn_head_forward(float *y, const float *merged, const float *wo, size_t h,
+                                   size_t N, size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float *o = merged + (n * H + h) * D, *w = wo + (c * H + h) * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += o[d] * w[d];
+            y[n * C + c] = sum;
+        }
+}
+
+/* dmerged (N,H D), dwo (C,H D) += <- dy (N,C) of head h alone; either may be NULL. */
+LLM_API void llm_attn_head_backward(float *dmerged, float *dwo, const float *dy,
+                                    const float *merged, const float *wo, size_t h, size_t N,
+                                    size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t at = (n * H + h) * D + d, weight = (c * H + h) * D + d;
+                if (dmerged) dmerged[at] += dy[n * C + c] * wo[weight];
+                if (dwo) dwo[weight] += dy[n * C + c] * merged[at];
+            }
+}
+
+/* gated (N,H D) <- xi_h times head h's part of merged (N,H D); xi (H). gated may be merged. */
+LLM_API void llm_attn_head_gate_forward(float *gated, const float *merged, const float *xi,
+                                        size_t N, size_t H, size_t D) {
+    for (size_t i = 0; i < N * H * D; i++) gated[i] = xi[i / D % H] * merged[i];
+}
+
+/* dmerged (N,H D), dxi (H) += <- dgated (N,H D); either may be NULL. The sum for a head runs over
+ * all tokens of the batch, in double. */
+LLM_API void llm_attn_head_gate_backward(float *dmerged, float *dxi, const float *dgated,
+                                         const float *merged, const float *xi, size_t N, size_t H,
+                                         size_t D) {
+    for (size_t i = 0; dmerged && i < N * H * D; i++) dmerged[i] += xi[i / D % H] * dgated[i];
+    for (size_t h = 0; dxi && h < H; h++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (n * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        dxi[h] += (float)sum;
+    }
+}
+
+/* importance (H) += the part of one text in Michel's measure, the mean over texts of |dL/dxi_h|:
+ * dgated and merged are those of this text alone. Per text, since gradients of several would cancel
+ * in one sum. Divide by the number of texts, and by the norm over the heads of a layer when layers
+ * are to be compared. */
+LLM_API void llm_attn_head_importance(float *importance, const float *dgated, const float *merged,
+                                      size_t T, size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (t * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        importance[h] += (float)fabs(sum);
+    }
+}
+
+/* merged (N,H D): head h is replaced by its mean over the N tokens, or by zero. */
+LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t N, size_t H,
+                                  size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t d = 0; d < D; d++) {
+        double mean = 0.0;
+        for (size_t n = 0; by_mean && n < N; n++) mean += (double)merged[(n * H + h) * D + d];
+        for (size_t n = 0; n < N; n++)
+            merged[(n * H + h) * D + d] = by_mean ? (float)(mean / (double)N) : 0.0f;
+    }
+}
+
+/* @attn_head_circuit ---------------------------------------- Heads built by hand
+ *
+ *     s_ij = x_i^T W_QK x_j (j <= i)     P = softmax(s)     y_i = sum_j P_ij W_OV x_j
+ *
+ * Two matrices are a head: W_QK = W_Q^T W_K says who looks at whom, W_OV = W_O W_V what is copied.
+ * Written like this its weights can be read, and set. A stream with a one-hot code for the token and
+ * one for the place, side by side, is enough for the heads that people find in trained models:
+ *
+ *     previous token   W_QK: query place t meets key place t - 1
+ *     first token      W_QK: every query meets key place 0
+ *     same token       W_QK: query token v meets key token v
+ *     induction        in layer 2: query token v meets a key whose PREVIOUS token is v, which a
+ *                      previous-token head of layer 1 has written there
+ *
+ * The last needs two layers: "I am the token after an earlier v" is something a key cannot say about
+ * itself before some head has told it. With it, a text that repeats itself is continued: ... A B ...
+ * A -> B, whatever A and B are. Big scores stand in for a hard maximum.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Olsson et al.
+ *         2022, "In-context Learning and Induction Heads"
+ * needs   arena matmul softmax
+ * see     @attn_head @causal_attn
+ * topics  -
+ */
+
+/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk (C,C),
+ * wov (C,C). Scratch: 2 T C floats. */
+LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x, const float *wqk,
+                                           const float *wov, size_t T, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C); /* row j: W_QK x_j */
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T; i++) {
+        float *p = att + i * T;
+        for (size_t j = 0; j < T; j++) {
+            p[j] = j <= i ? 0.0f : -INFINITY;
+            for (size_t c = 0; j <= i && c < C; c++) p[j] += x[i * C + c] * looks[j * C + c];
+        }
+        llm_softmax_forward(p, p, 1, T, 1.0f);
+        for (size_t j = 0; j <= i; j++)
+            for (size_t c = 0; c < C; c++) y[i * C + c] += p[j] * says[j * C + c];
+    }
+    arena->used = mark;
+}
+
+/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK x_j,
+ * ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
+ *
+ *     dx_i += sum_j ds_ij u_j     du_j = sum_i ds_ij x_i     d(W_OV x_j) = sum_i P_ij dy_i
+ *
+ * and the two products pass back. Scratch: 4 T C + T floats. */
+LLM_API void llm_attn_head_circuit_backward(float *dx, float *dwqk, float *dwov, const float *dy,
+                                            const float *att, const float *x, const float *wqk,
+                                            const float *wov, size_t T, size_t C,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    float *dlooks = llm_arena_floats(arena, T * C), *dsays = llm_arena_floats(arena, T * C);
+    float *ds = llm_arena_floats(arena, T);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C);
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T * C; i++) dlooks[i] = dsays[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        const float *p = att + i * T, *go = dy + i * C;
+        float along = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            ds[j] = 0.0f;
+            for (size_t c = 0; c < C; c++) ds[j] += go[c] * says[j * C + c];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            const float d = p[j] * (ds[j] - along);
+            for (size_t c = 0; c < C; c++) {
+                dlooks[j * C + c] += d * x[i * C + c];
+                dsays[j * C + c] += p[j] * go[c];
+                if (dx) dx[i * C + c] += d * looks[j * C + c];
+            }
+        }
+    }
+    llm_matmul_backward(dx, dwqk, NULL, dlooks, x, wqk, T, C, C);
+    llm_matmul_backward(dx, dwov, NULL, dsays, x, wov, T, C, C);
+    arena->used = mark;
+}
+
+/* The stream of the built heads: token (V), place (T), the token before (V), the answer (V). */
+LLM_API size_t llm_attn_head_circuit_width(size_t V, size_t T) { return 3 * V + T; }
+
+/* x (T,C), C = width(V,T) <- ids (T). */
+LLM_API void llm_attn_head_circuit_embed(float *x, const int *ids, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T);
+    for (size_t i = 0; i < T * C; i++) x[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        x[t * C + (size_t)ids[t]] = x[t * C + V + t] = 1.0f;
+    }
+}
+
+typedef enum {
+    LLM_ATTN_HEAD_CIRCUIT_PREVIOUS, /* copies the token before; the first copies itself */
+    LLM_ATTN_HEAD_CIRCUIT_FIRST,    /* copies the first token */
+    LLM_ATTN_HEAD_CIRCUIT_SAME,     /* looks at tokens like this one, writes what they are */
+    LLM_ATTN_HEAD_CIRCUIT_INDUCTION /* looks at what followed tokens like this one */
+} llm_attn_head_circuit_kind;
+
+/* wqk, wov (C,C) <- a head of that kind with scores of 0 and `sharp`. PREVIOUS and FIRST write into
+ * the third part of the stream, SAME and INDUCTION into the answer. */
+LLM_API void llm_attn_head_circuit_build(float *wqk, float *wov, llm_attn_head_circuit_kind kind,
+                                         float sharp, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T), place = V, before = V + T;
+    for (size_t i = 0; i < C * C; i++) wqk[i] = wov[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) { /* row: the query's channel, column: the key's */
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS)
+            wqk[(place + t) * C + place + (t > 0 ? t - 1 : 0)] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_FIRST) wqk[(place + t) * C + place] = sharp;
+    }
+    const bool copies =
+        kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS || kind == LLM_ATTN_HEAD_CIRCUIT_FIRST;
+    for (size_t v = 0; v < V; v++) {
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_SAME) wqk[v * C + v] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_INDUCTION) wqk[v * C + before + v] = sharp;
+        wov[(copies ? before + v : before + V + v) * C + v] = 1.0f;
+    }
+}
+
+/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then an
+ * induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
+LLM_API void llm_attn_head_circuit_induction(int *next, const int *ids, float sharp, size_t V,
+                                             size_t T, llm_arena *arena) {
+    const size_t C = llm_attn_head_circuit_width(V, T), mark = arena->used;
+    float *x = llm_arena_floats(arena, T * C), *y = llm_arena_floats(arena, T * C);
+    float *wqk = llm_arena_floats(arena, C * C), *wov = llm_arena_floats(arena, C * C);
+    float *att = llm_arena_floats(arena, T * T);
+    llm_attn_head_circuit_embed(x, ids, V, T);
+    for (int layer = 0; layer < 2; layer++) {
+        memcpy(y, x, T * C * sizeof(float)); /* the residual stream */
+        llm_attn_head_circuit_build(
+            wqk, wov, layer ? LLM_ATTN_HEAD_CIRCUIT_INDUCTION : LLM_ATTN_HEAD_CIRCUIT_PREVIOUS,
+            sharp, V, T);
+        llm_attn_head_circuit_forward(y, att, x, wqk, wov, T, C, arena);
+        memcpy(x, y, T * C * sizeof(float));
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *answer = x + t * C + 2 * V + T;
+        next[t] = 0;
+        for (size_t v = 1; v < V; v++)
+            if (answer[v] > answer[next[t]]) next[t] = (int)v;
+    }
+    arena->used = mark;
+}
+
 /* @mha ------------------------------------------------------ Multi-head attention
  *
  *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..

@@ -34,6 +34,7 @@ TEST(cross_attn, "equals torch with a memory of its own width, gated, with every
         llm_cross_attn_forward(a, &s, x, mem, &p, hidden, &c, &arena);
         llm_cross_attn_gated_forward(y, x, a, 0.7f, n);
         CHECK_GOLDEN(a, n, 5e-6, "%s/a", name);
+        llm_cross_attn_precompute(&s, mem, &p, &c, &arena); /* the same keys and values again */
         CHECK_GOLDEN(y, n, 5e-6, "%s/y", name);
         for (size_t k = 0; k < n; k++) dx[k] = 1.0f;
         for (size_t k = 0; k < m; k++) dmem[k] = 1.0f;
