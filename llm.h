@@ -32683,6 +32683,259 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     arena->used = mark;
 }
 
+/* @attn_head ------------------------------------------------ One head as a circuit
+ *
+ *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
+ *     dL/dxi_h = dO_h.O_h    for a gate xi_h = 1 on head h: O_h -> xi_h O_h
+ *
+ * The concatenation and its projection are a sum: each head reads the residual stream, moves what it
+ * read from token to token by P_h, and adds its own vector to the stream. So heads can be looked at,
+ * removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks at
+ * whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
+ *
+ * How much a head matters is asked by removing it, which takes a pass for each head, or by the
+ * derivative of the loss in its gate: all heads in one pass, to first order. Removing by zero also
+ * removes what the head says on average, whatever the text; replacing by the mean removes only what
+ * it says about this text.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Michel, Levy &
+ *         Neubig 2019, "Are Sixteen Heads Really Better than One?", eq. 2 and 3
+ * needs   -
+ * see     @attn_head_circuit (heads built by hand), @mha (pruning), @attn_visual
+ * topics  Attention Head
+ */
+
+/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by side
+ * before the projection wo (C,H D). Without b_O, which belongs to no head. */
+LLM_API void llm_attn_head_forward(float *y, const float *merged, const float *wo, size_t h,
+                                   size_t N, size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float *o = merged + (n * H + h) * D, *w = wo + (c * H + h) * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += o[d] * w[d];
+            y[n * C + c] = sum;
+        }
+}
+
+/* dmerged (N,H D), dwo (C,H D) += <- dy (N,C) of head h alone; either may be NULL. */
+LLM_API void llm_attn_head_backward(float *dmerged, float *dwo, const float *dy,
+                                    const float *merged, const float *wo, size_t h, size_t N,
+                                    size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t at = (n * H + h) * D + d, weight = (c * H + h) * D + d;
+                if (dmerged) dmerged[at] += dy[n * C + c] * wo[weight];
+                if (dwo) dwo[weight] += dy[n * C + c] * merged[at];
+            }
+}
+
+/* gated (N,H D) <- xi_h times head h's part of merged (N,H D); xi (H). gated may be merged. */
+LLM_API void llm_attn_head_gate_forward(float *gated, const float *merged, const float *xi,
+                                        size_t N, size_t H, size_t D) {
+    for (size_t i = 0; i < N * H * D; i++) gated[i] = xi[i / D % H] * merged[i];
+}
+
+/* dmerged (N,H D), dxi (H) += <- dgated (N,H D); either may be NULL. The sum for a head runs over
+ * all tokens of the batch, in double. */
+LLM_API void llm_attn_head_gate_backward(float *dmerged, float *dxi, const float *dgated,
+                                         const float *merged, const float *xi, size_t N, size_t H,
+                                         size_t D) {
+    for (size_t i = 0; dmerged && i < N * H * D; i++) dmerged[i] += xi[i / D % H] * dgated[i];
+    for (size_t h = 0; dxi && h < H; h++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (n * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        dxi[h] += (float)sum;
+    }
+}
+
+/* importance (H) += the part of one text in Michel's measure, the mean over texts of |dL/dxi_h|:
+ * dgated and merged are those of this text alone. Per text, since gradients of several would cancel
+ * in one sum. Divide by the number of texts, and by the norm over the heads of a layer when layers
+ * are to be compared. */
+LLM_API void llm_attn_head_importance(float *importance, const float *dgated, const float *merged,
+                                      size_t T, size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (t * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        importance[h] += (float)fabs(sum);
+    }
+}
+
+/* merged (N,H D): head h is replaced by its mean over the N tokens, or by zero. */
+LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t N, size_t H,
+                                  size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t d = 0; d < D; d++) {
+        double mean = 0.0;
+        for (size_t n = 0; by_mean && n < N; n++) mean += (double)merged[(n * H + h) * D + d];
+        for (size_t n = 0; n < N; n++)
+            merged[(n * H + h) * D + d] = by_mean ? (float)(mean / (double)N) : 0.0f;
+    }
+}
+
+/* @attn_head_circuit ---------------------------------------- Heads built by hand
+ *
+ *     s_ij = x_i^T W_QK x_j (j <= i)     P = softmax(s)     y_i = sum_j P_ij W_OV x_j
+ *
+ * Two matrices are a head: W_QK = W_Q^T W_K says who looks at whom, W_OV = W_O W_V what is copied.
+ * Written like this its weights can be read, and set. A stream with a one-hot code for the token and
+ * one for the place, side by side, is enough for the heads that people find in trained models:
+ *
+ *     previous token   W_QK: query place t meets key place t - 1
+ *     first token      W_QK: every query meets key place 0
+ *     same token       W_QK: query token v meets key token v
+ *     induction        in layer 2: query token v meets a key whose PREVIOUS token is v, which a
+ *                      previous-token head of layer 1 has written there
+ *
+ * The last needs two layers: "I am the token after an earlier v" is something a key cannot say about
+ * itself before some head has told it. With it, a text that repeats itself is continued: ... A B ...
+ * A -> B, whatever A and B are. Big scores stand in for a hard maximum.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Olsson et al.
+ *         2022, "In-context Learning and Induction Heads"
+ * needs   arena matmul softmax
+ * see     @attn_head @causal_attn
+ * topics  -
+ */
+
+/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk (C,C),
+ * wov (C,C). Scratch: 2 T C floats. */
+LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x, const float *wqk,
+                                           const float *wov, size_t T, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C); /* row j: W_QK x_j */
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T; i++) {
+        float *p = att + i * T;
+        for (size_t j = 0; j < T; j++) {
+            p[j] = j <= i ? 0.0f : -INFINITY;
+            for (size_t c = 0; j <= i && c < C; c++) p[j] += x[i * C + c] * looks[j * C + c];
+        }
+        llm_softmax_forward(p, p, 1, T, 1.0f);
+        for (size_t j = 0; j <= i; j++)
+            for (size_t c = 0; c < C; c++) y[i * C + c] += p[j] * says[j * C + c];
+    }
+    arena->used = mark;
+}
+
+/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK x_j,
+ * ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
+ *
+ *     dx_i += sum_j ds_ij u_j     du_j = sum_i ds_ij x_i     d(W_OV x_j) = sum_i P_ij dy_i
+ *
+ * and the two products pass back. Scratch: 4 T C + T floats. */
+LLM_API void llm_attn_head_circuit_backward(float *dx, float *dwqk, float *dwov, const float *dy,
+                                            const float *att, const float *x, const float *wqk,
+                                            const float *wov, size_t T, size_t C,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    float *dlooks = llm_arena_floats(arena, T * C), *dsays = llm_arena_floats(arena, T * C);
+    float *ds = llm_arena_floats(arena, T);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C);
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T * C; i++) dlooks[i] = dsays[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        const float *p = att + i * T, *go = dy + i * C;
+        float along = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            ds[j] = 0.0f;
+            for (size_t c = 0; c < C; c++) ds[j] += go[c] * says[j * C + c];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            const float d = p[j] * (ds[j] - along);
+            for (size_t c = 0; c < C; c++) {
+                dlooks[j * C + c] += d * x[i * C + c];
+                dsays[j * C + c] += p[j] * go[c];
+                if (dx) dx[i * C + c] += d * looks[j * C + c];
+            }
+        }
+    }
+    llm_matmul_backward(dx, dwqk, NULL, dlooks, x, wqk, T, C, C);
+    llm_matmul_backward(dx, dwov, NULL, dsays, x, wov, T, C, C);
+    arena->used = mark;
+}
+
+/* The stream of the built heads: token (V), place (T), the token before (V), the answer (V). */
+LLM_API size_t llm_attn_head_circuit_width(size_t V, size_t T) { return 3 * V + T; }
+
+/* x (T,C), C = width(V,T) <- ids (T). */
+LLM_API void llm_attn_head_circuit_embed(float *x, const int *ids, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T);
+    for (size_t i = 0; i < T * C; i++) x[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        x[t * C + (size_t)ids[t]] = x[t * C + V + t] = 1.0f;
+    }
+}
+
+typedef enum {
+    LLM_ATTN_HEAD_CIRCUIT_PREVIOUS, /* copies the token before; the first copies itself */
+    LLM_ATTN_HEAD_CIRCUIT_FIRST,    /* copies the first token */
+    LLM_ATTN_HEAD_CIRCUIT_SAME,     /* looks at tokens like this one, writes what they are */
+    LLM_ATTN_HEAD_CIRCUIT_INDUCTION /* looks at what followed tokens like this one */
+} llm_attn_head_circuit_kind;
+
+/* wqk, wov (C,C) <- a head of that kind with scores of 0 and `sharp`. PREVIOUS and FIRST write into
+ * the third part of the stream, SAME and INDUCTION into the answer. */
+LLM_API void llm_attn_head_circuit_build(float *wqk, float *wov, llm_attn_head_circuit_kind kind,
+                                         float sharp, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T), place = V, before = V + T;
+    for (size_t i = 0; i < C * C; i++) wqk[i] = wov[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) { /* row: the query's channel, column: the key's */
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS)
+            wqk[(place + t) * C + place + (t > 0 ? t - 1 : 0)] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_FIRST) wqk[(place + t) * C + place] = sharp;
+    }
+    const bool copies =
+        kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS || kind == LLM_ATTN_HEAD_CIRCUIT_FIRST;
+    for (size_t v = 0; v < V; v++) {
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_SAME) wqk[v * C + v] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_INDUCTION) wqk[v * C + before + v] = sharp;
+        wov[(copies ? before + v : before + V + v) * C + v] = 1.0f;
+    }
+}
+
+/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then an
+ * induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
+LLM_API void llm_attn_head_circuit_induction(int *next, const int *ids, float sharp, size_t V,
+                                             size_t T, llm_arena *arena) {
+    const size_t C = llm_attn_head_circuit_width(V, T), mark = arena->used;
+    float *x = llm_arena_floats(arena, T * C), *y = llm_arena_floats(arena, T * C);
+    float *wqk = llm_arena_floats(arena, C * C), *wov = llm_arena_floats(arena, C * C);
+    float *att = llm_arena_floats(arena, T * T);
+    llm_attn_head_circuit_embed(x, ids, V, T);
+    for (int layer = 0; layer < 2; layer++) {
+        memcpy(y, x, T * C * sizeof(float)); /* the residual stream */
+        llm_attn_head_circuit_build(
+            wqk, wov, layer ? LLM_ATTN_HEAD_CIRCUIT_INDUCTION : LLM_ATTN_HEAD_CIRCUIT_PREVIOUS,
+            sharp, V, T);
+        llm_attn_head_circuit_forward(y, att, x, wqk, wov, T, C, arena);
+        memcpy(x, y, T * C * sizeof(float));
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *answer = x + t * C + 2 * V + T;
+        next[t] = 0;
+        for (size_t v = 1; v < V; v++)
+            if (answer[v] > answer[next[t]]) next[t] = (int)v;
+    }
+    arena->used = mark;
+}
+
 /* @mha ------------------------------------------------------ Multi-head attention
  *
  *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..
@@ -32876,6 +33129,231 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
     for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
         if (keep[i / D % H]) to->wo[column++] = from->wo[i];
     return kept;
+}
+
+/* @cross_attn ----------------------------------------------- Cross-attention
+ *
+ *     Q = x W_Q^T     K = m W_K^T     V = m W_V^T     a = softmax(Q K^T / sqrt(D)) V W_O^T
+ *     y = x + tanh(alpha) a                                            (gated; alpha = 0 at the start)
+ *
+ * One text asks, another answers: queries come from x, keys and values from a memory m of its own
+ * length and width, which may be a sentence to translate, the frames of a sound, the patches of an
+ * image. There is no causal mask, since all of the memory is there before the first word of the
+ * answer; what is masked is the memory's padding. K and V do not depend on the answer: they are
+ * computed once for a source and read at each step.
+ *
+ * Flamingo puts such layers into a finished language model. With alpha = 0 the new layer is the
+ * identity, so that training starts from the model as it was; the gate has a gradient, tanh'(0) = 1,
+ * and the layer's own weights have none until the gate has moved.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Alayrac et al. 2022,
+ *         "Flamingo: a Visual Language Model for Few-Shot Learning", section 2.2
+ * needs   arena exp dense_vector logsumexp matmul mha
+ * see     @mha @luong @kv_cache
+ * topics  Cross-Attention
+ */
+
+/* T queries of C channels, S places of memory of Cm, H heads of D = C / H dimensions. */
+LLM_API llm_mha_config llm_cross_attn_defaults(size_t B, size_t T, size_t S, size_t C, size_t Cm,
+                                               size_t H) {
+    LLM_ASSERT(S > 0); /* of no memory there is no mean */
+    llm_mha_config c = llm_mha_defaults(B, T, C, H);
+    c.S = S, c.Ck = c.Cv = Cm;
+    return c;
+}
+
+/* a (B,T,C), *s <- x (B,T,C), mem (B,S,Cm), p; hidden (B,S) is the memory's padding, true hides, or
+ * NULL. Scratch as llm_mha_forward. */
+LLM_API void llm_cross_attn_forward(float *a, llm_mha_saved *s, const float *x, const float *mem,
+                                    const llm_mha_params *p, const bool *hidden,
+                                    const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_forward(a, s, x, mem, mem, p, hidden, NULL, c, arena);
+}
+
+/* dx (B,T,C), dmem (B,S,Cm) and g's arrays += <- da (B,T,C); any may be NULL. The memory learns
+ * through its keys and its values: two terms in one array. Scratch as llm_mha_backward. */
+LLM_API void llm_cross_attn_backward(float *dx, float *dmem, const llm_mha_params *g,
+                                     const float *da, const llm_mha_saved *s,
+                                     const llm_mha_params *p, const llm_mha_config *c,
+                                     llm_arena *arena) {
+    llm_mha_backward(dx, dmem, dmem, g, da, s, p, c, arena);
+}
+
+/* s->k, s->v (B,H,S,D) <- mem (B,S,Cm): once for a source. Scratch: B S H D floats. */
+LLM_API void llm_cross_attn_precompute(llm_mha_saved *s, const float *mem, const llm_mha_params *p,
+                                       const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_project(s->k, mem, p->wk, p->bk, c->B, c->S, c->Ck, c->H, c->D, arena);
+    llm_mha_project(s->v, mem, p->wv, p->bv, c->B, c->S, c->Cv, c->H, c->D, arena);
+}
+
+/* a (B,C) <- x (B,C), one query of each text, against the keys and values of precompute. Without
+ * dropout. Scratch: 2 B H D + B H S floats. */
+LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *s,
+                                 const llm_mha_params *p, const bool *hidden,
+                                 const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
+    float *scores = llm_arena_floats(arena, B * H * S);
+    llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *w = scores + bh * S, *o = out + bh * D;
+        for (size_t j = 0; j < S; j++)
+            w[j] = hidden && hidden[bh / H * S + j]
+                       ? -INFINITY
+                       : scale * llm_dense_vector_dot(q + bh * D, k + j * D, D);
+        const float lse = llm_logsumexp(w, S);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) /* where all is hidden, nothing is read: a = b_O */
+            if (w[j] > -INFINITY) llm_dense_vector_axpy(o, llm_expf(w[j] - lse), v + j * D, D);
+    }
+    llm_matmul_forward(a, out, p->wo, p->bo, B, H * D, c->C);
+    arena->used = mark;
+}
+
+/* y (n) <- x (n) + tanh(alpha) a (n). */
+LLM_API void llm_cross_attn_gated_forward(float *y, const float *x, const float *a, float alpha,
+                                          size_t n) {
+    const float gate = tanhf(alpha);
+    for (size_t i = 0; i < n; i++) y[i] = x[i] + gate * a[i];
+}
+
+/* dx (n), da (n), *dalpha += <- dy (n) and forward's a, alpha. da then goes to the attention's own
+ * backward pass, which adds its part to dx. */
+LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, const float *dy,
+                                           const float *a, float alpha, size_t n) {
+    const float gate = tanhf(alpha);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        dx[i] += dy[i];
+        da[i] += gate * dy[i];
+        sum += (double)dy[i] * (double)a[i];
+    }
+    *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
+}
+
+/* @positional_encoding -------------------------------------- Positional encoding
+ *
+ *     y_t = x_t + e(t)       or       y_t = [x_t, e(t)]
+ *
+ * Attention is a weighted mean over a set: permute the tokens and the outputs are permuted, nothing
+ * else. "dog bites man" and "man bites dog" are one bag to it, so something has to say who stands
+ * where. Any vector that differs from place to place will do to break the symmetry; schemes differ
+ * in what they make easy: telling neighbours apart, going back by k, being right on texts longer
+ * than those of the training. Here are the plainest ones, to compare with those that won.
+ *
+ * A causal mask breaks the symmetry by itself: a token that sees n others stands at place n, and a
+ * decoder without any encoding (NoPE) learns to count.
+ *
+ * source  Haviv et al. 2022, "Transformer Language Models without Positional Encodings Still Learn
+ *         Positional Information"; Tancik et al. 2020, "Fourier Features Let Networks Learn High
+ *         Frequency Functions in Low Dimensional Domains", eq. 5; He et al. 2021, "Masked
+ *         Autoencoders" (two axes)
+ * needs   rng
+ * see     @absolute_position @sinusoidal @relative_position @rope @alibi
+ * topics  Positional Encoding
+ */
+
+typedef enum {
+    LLM_POSITIONAL_ENCODING_NONE,
+    LLM_POSITIONAL_ENCODING_RAMP,   /* t / T in channel 0 */
+    LLM_POSITIONAL_ENCODING_BINARY, /* t as a binary number, bit c in channel c, -1 or 1 */
+    LLM_POSITIONAL_ENCODING_ONE_HOT,
+    LLM_POSITIONAL_ENCODING_FOURIER /* sin and cos of t / T at random frequencies */
+} llm_positional_encoding_scheme;
+
+/* table (T,C) <- e(t). T is the longest text: a table for a longer one is another table, and 2^C
+ * places (BINARY) or C (ONE_HOT) are all there are. FOURIER draws its C/2 frequencies from
+ * N(0, spread^2) turns a text; rng and spread are read for it alone. */
+LLM_API void llm_positional_encoding_table(float *table, llm_positional_encoding_scheme scheme,
+                                           size_t T, size_t C, float spread, llm_rng *rng) {
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_RAMP || C > 0);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_BINARY || C >= 32 || T <= (size_t)1 << C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_ONE_HOT || T <= C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_FOURIER || C % 2 == 0);
+    for (size_t i = 0; i < T * C; i++) table[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        float *e = table + t * C;
+        if (scheme == LLM_POSITIONAL_ENCODING_RAMP) e[0] = (float)t / (float)T;
+        if (scheme == LLM_POSITIONAL_ENCODING_ONE_HOT) e[t] = 1.0f;
+        for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_BINARY && c < C; c++)
+            e[c] = c < 32 && t >> c & 1 ? 1.0f : -1.0f;
+    }
+    for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_FOURIER && c < C; c += 2) {
+        const double turns = (double)spread * (double)llm_rng_normal(rng);
+        for (size_t t = 0; t < T; t++) {
+            const double angle = 2.0 * LLM_PI * turns * (double)t / (double)T;
+            table[t * C + c] = (float)sin(angle);
+            table[t * C + c + 1] = (float)cos(angle);
+        }
+    }
+}
+
+/* table (R W,Ca+Cb) <- rows (R,Ca), columns (W,Cb): a place on a grid is the encoding of its row and
+ * that of its column side by side. The patches of an image, in reading order. */
+LLM_API void llm_positional_encoding_grid(float *table, const float *rows, const float *columns,
+                                          size_t R, size_t W, size_t Ca, size_t Cb) {
+    for (size_t n = 0; n < R * W; n++) {
+        memcpy(table + n * (Ca + Cb), rows + n / W * Ca, Ca * sizeof(float));
+        memcpy(table + n * (Ca + Cb) + Ca, columns + n % W * Cb, Cb * sizeof(float));
+    }
+}
+
+/* y (B,T,C) <- x (B,T,C) + table (T,C). y may be x. */
+LLM_API void llm_positional_encoding_add(float *y, const float *x, const float *table, size_t B,
+                                         size_t T, size_t C) {
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] = x[b * T * C + i] + table[i];
+}
+
+/* dx (B,T,C), dtable (T,C) += <- dy (B,T,C); either may be NULL. A table that is no parameter has no
+ * gradient. */
+LLM_API void llm_positional_encoding_add_backward(float *dx, float *dtable, const float *dy,
+                                                  size_t B, size_t T, size_t C) {
+    for (size_t i = 0; dx && i < B * T * C; i++) dx[i] += dy[i];
+    for (size_t b = 0; dtable && b < B; b++)
+        for (size_t i = 0; i < T * C; i++) dtable[i] += dy[b * T * C + i];
+}
+
+/* y (B,T,C+P) <- [x (B,T,C), table (T,P)]. Costs width, but content and place do not mix before a
+ * weight says so. */
+LLM_API void llm_positional_encoding_concat(float *y, const float *x, const float *table, size_t B,
+                                            size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        memcpy(y + n * (C + P), x + n * C, C * sizeof(float));
+        memcpy(y + n * (C + P) + C, table + n % T * P, P * sizeof(float));
+    }
+}
+
+/* dx (B,T,C), dtable (T,P) += <- dy (B,T,C+P); either may be NULL. */
+LLM_API void llm_positional_encoding_concat_backward(float *dx, float *dtable, const float *dy,
+                                                     size_t B, size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += dy[n * (C + P) + c];
+        for (size_t c = 0; dtable && c < P; c++) dtable[n % T * P + c] += dy[n * (C + P) + C + c];
+    }
+}
+
+/* The smallest task that needs order. ids (B,T): the tokens 0 and 1 once each, tokens 2 .. V-1
+ * elsewhere; first (B): does 0 stand before 1? Texts come in pairs in which the two have changed
+ * places, so whoever is blind to order is right in exactly half. B even, T > 1, V > 2. */
+LLM_API void llm_positional_encoding_order_task(int *ids, bool *first, size_t B, size_t T, size_t V,
+                                                llm_rng *rng) {
+    LLM_ASSERT(B % 2 == 0 && T > 1 && V > 2);
+    for (size_t b = 0; b < B; b += 2) {
+        int *text = ids + b * T;
+        for (size_t t = 0; t < T; t++) text[t] = 2 + (int)llm_rng_below(rng, V - 2);
+        const size_t i = llm_rng_below(rng, T), other = llm_rng_below(rng, T - 1);
+        const size_t j = other < i ? other : other + 1;
+        text[i] = 0, text[j] = 1;
+        memcpy(text + T, text, T * sizeof(int));
+        text[T + i] = 1, text[T + j] = 0;
+        first[b] = i < j, first[b + 1] = j < i;
+    }
 }
 
 /* @absolute_position ---------------------------------------- Learned absolute position table
@@ -33593,7 +34071,7 @@ LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
     if (c->mode == LLM_YARN_NTK) grow = s;
     if (c->mode == LLM_YARN_DYNAMIC && c->length > L) grow = s * c->length / L - (s - 1.0);
     if (c->mode == LLM_YARN_NTK || c->mode == LLM_YARN_DYNAMIC) {
-        LLM_ASSERT(c->rot > 2 && grow > 0.0); /* one pair is the fastest and the slowest */
+        LLM_ASSERT(c->rot > 2); /* one pair is the fastest and the slowest */
         theta *= pow(grow, D / (D - 2.0));
     }
     if (c->mode == LLM_YARN_YARN) llm_yarn_ramp(&low, &high, c);
