@@ -241,9 +241,13 @@
  *   unicode                  Code points and their classes
  *   grapheme                 What a reader takes for one character
  *   token                    Bytes, code points, graphemes, words
+ *   unicode_map              Code points that stand for others
+ *   unicode_apart            Characters taken apart
+ *   unicode_normal           Normal forms
  *   pre_tokenize             Pre-tokenization
  *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab                    Vocabulary
  *   vocab_trie               All tokens that begin here
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
@@ -251,22 +255,36 @@
  *   bpe_train                Byte pair encoding: training
  *   pieces                   Pieces with scores
  *   bpe_scores               Byte pair encoding by scores
+ *   wordpiece                WordPiece
+ *   wordpiece_linear         WordPiece without going back
+ *   wordpiece_train          WordPiece: training
  *   unigram                  Unigram language model: segmentation
  *   unigram_lattice          All segmentations: marginals, samples
  *   unigram_seed             Frequent substrings
  *   unigram_train            Unigram language model: training
+ *   aho_corasick             Many strings in one pass
  *   added_tokens             Added tokens: strings that are one id
+ *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer_ranks          Rank files of tiktoken
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   gguf_values              The key-value part of a GGUF file
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
+ *   luong                    Luong attention
+ *   luong_local              Luong's local attention
  *   qkv                      Query, key and value projections
+ *   attn_projection          Projection matrices and head merging
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
  *   attn_mask                Attention masks
@@ -276,7 +294,11 @@
  *   entmax                   Entmax: weights that are exactly 0
  *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   attn_head                One head as a circuit
+ *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
+ *   cross_attn               Cross-attention
+ *   positional_encoding      Positional encoding
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
@@ -293,6 +315,9 @@
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
  *   flash                    FlashAttention
+ *   flash23                  FlashAttention-2
+ *   flash23_backward         FlashAttention-2, backward
+ *   flash_split              Attention in parts: flash-decoding
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -27579,11 +27604,11 @@ LLM_API bool llm_wordpiece_decode(llm_buffer *out, const llm_wordpiece *w, const
  *                                      fail(v) = that child
  *
  * The greedy form may read on for a long token, find it does not end as hoped, and read all of that
- * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will put
- * out there does not depend on the text, only on what was read. So each state of the tries knows
- * it: where there is no child, its pops are put out and its failure link leads to the state of what
- * is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A state
- * without a failure link is one from which no reading on without a child ends well.
+ * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will
+ * put out there does not depend on the text, only on what was read. So each state of the tries
+ * knows it: where there is no child, its pops are put out and its failure link leads to the state
+ * of what is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A
+ * state without a failure link is one from which no reading on without a child ends well.
  *
  * source  Song et al. 2021, "Fast WordPiece tokenization", algorithms 1 and 2
  * needs   buffer vocab_trie wordpiece
@@ -27825,8 +27850,8 @@ LLM_API bool llm_wordpiece_train_merge(llm_bpe_train_state *s, llm_buffer *count
 }
 
 /* Adds to the tokens, which keep their ids (special ones stand first), the characters of the words
- * in the order in which they come, and then merges until there are `vocab` or no pair occurs `least`
- * times. */
+ * in the order in which they come, and then merges until there are `vocab` or no pair occurs
+ * `least` times. */
 LLM_API bool llm_wordpiece_train(llm_vocab_table *token, const llm_bpe_train_words *words,
                                  size_t vocab, uint64_t least, llm_wordpiece_train_mode mode,
                                  llm_error *error) {
@@ -28633,8 +28658,8 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_get(const llm_added_tokens 
 LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text, size_t size,
                                   bool special, bool normalized) {
     LLM_ASSERT(size > 0);
-    const llm_added_tokens_one one = {id,    a->text.size, size,  special, normalized,
-                                      false, false,        false};
+    const llm_added_tokens_one one = {id,         a->text.size, size,  special,
+                                      normalized, false,        false, false};
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
 }
 
@@ -29498,8 +29523,7 @@ LLM_API bool llm_tokenizer_ranks_lines(size_t *line_of, size_t *count, size_t li
 LLM_API bool llm_tokenizer_ranks_put(llm_bpe *bpe, const char *text, size_t size,
                                      llm_error *error) {
     const size_t id = bpe->token.count;
-    if (!text)
-        return llm_vocab_table_skip(&bpe->token) || llm_fail(error, "ranks: out of memory");
+    if (!text) return llm_vocab_table_skip(&bpe->token) || llm_fail(error, "ranks: out of memory");
     llm_buffer bytes = {NULL, 0, 0};
     size_t bad;
     const bool spelt = llm_tokenizer_ranks_base64(&bytes, &bad, text, size);
@@ -29509,7 +29533,7 @@ LLM_API bool llm_tokenizer_ranks_put(llm_bpe *bpe, const char *text, size_t size
     if (ok && bytes.size == 1) bpe->byte_id[(unsigned char)bytes.data[0]] = got;
     if (!ok)
         llm_fail(error, "ranks, rank %zu, \"%.*s\": %s", id, size < 60 ? (int)size : 60, text,
-                 got >= 0                                              ? "is there twice"
+                 got >= 0                                               ? "is there twice"
                  : (spelt && bytes.size > 0) || (!spelt && bad == size) ? "out of memory"
                                                                         : "is no token in base 64");
     llm_buffer_free(&bytes);
@@ -29653,9 +29677,12 @@ LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error
     f->number = (uint32_t)(key >> 3);
     f->wire = (llm_protobuf_wire)(key & 7);
     switch (f->wire) {
-    case LLM_PROTOBUF_VARINT: return llm_protobuf_varint(p, &f->value, error);
-    case LLM_PROTOBUF_64: return llm_protobuf_fixed(p, &f->value, 8, error);
-    case LLM_PROTOBUF_32: return llm_protobuf_fixed(p, &f->value, 4, error);
+    case LLM_PROTOBUF_VARINT:
+        return llm_protobuf_varint(p, &f->value, error);
+    case LLM_PROTOBUF_64:
+        return llm_protobuf_fixed(p, &f->value, 8, error);
+    case LLM_PROTOBUF_32:
+        return llm_protobuf_fixed(p, &f->value, 4, error);
     case LLM_PROTOBUF_BYTES:
         if (!llm_protobuf_varint(p, &length, error)) return false;
         if (length > p->size - p->at)
@@ -29734,14 +29761,12 @@ LLM_API void llm_spm_free(llm_spm *s) {
 }
 
 /* Whether the field has this number and a value of this wire. */
-LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number,
-                                  llm_protobuf_wire wire) {
+LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
     return f->number == number && f->wire == wire;
 }
 
 /* Reads one piece. */
-LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece,
-                                     llm_error *error) {
+LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
     llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
     llm_protobuf_field f;
     const char *text = "";
@@ -29763,8 +29788,7 @@ LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece,
 }
 
 /* Reads the trainer's part; ids are checked when all pieces are there. */
-LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part,
-                                       llm_error *error) {
+LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
     llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
     llm_protobuf_field f;
     uint64_t model = s->model;
@@ -29778,7 +29802,8 @@ LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part,
         if (f.number == 43) s->pad = id;
     }
     if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
-        return llm_fail(error, "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+        return llm_fail(error,
+                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
                         (unsigned long long)model);
     s->model = (llm_spm_model)model;
     return !p.broken;
@@ -29786,8 +29811,7 @@ LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part,
 
 /* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
  * that end in 0. */
-LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size,
-                                     llm_error *error) {
+LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
     const unsigned char *b = (const unsigned char *)data;
     s->rules.size = 0;
     if (size == 0) return true;
@@ -29800,13 +29824,11 @@ LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size,
 }
 
 /* Reads the normalizer's part. */
-LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part,
-                                          llm_error *error) {
+LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
     llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
     llm_protobuf_field f;
     while (llm_protobuf_next(&p, &f, error)) {
-        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) &&
-            !llm_spm_rules(s, f.data, f.size, error))
+        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
             return false;
         if (f.wire != LLM_PROTOBUF_VARINT) continue;
         if (f.number == 3) s->prefix = f.value != 0;
@@ -29818,8 +29840,7 @@ LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part,
 }
 
 /* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
-LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size,
-                                    llm_error *error) {
+LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
     llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
     llm_protobuf_field f;
     bool ok = true;
@@ -29854,8 +29875,8 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size,
  * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
  * whether a value hangs on it.
  *
- * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata, Darts-clone
- *         (the units)
+ * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
+ *         Darts-clone (the units)
  * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
  * see     @unicode, @tokenizer
  * topics  -
@@ -29868,8 +29889,8 @@ LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
 }
 
 /* The longest beginning of text that a rule replaces, its length or 0, and by what. */
-LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size,
-                                      const char **to, size_t *to_size) {
+LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
     if (rules->size == 0) return 0;
     const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
     uint32_t unit = llm_spm_word(rules, 4);
@@ -29892,8 +29913,8 @@ LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t si
 }
 
 /* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
-LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size,
-                                      const char **to, size_t *to_size) {
+LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
     uint32_t code, state = 0;
     size_t user = 0;
     for (size_t i = 0; i < size; i++) {
@@ -29912,8 +29933,7 @@ LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size,
 }
 
 /* Appends text as the model's pieces spell it. False when memory is out. */
-LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s,
-                                         const char *text, size_t size) {
+LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
     const size_t start = out->size;
     const char *to = "";
     size_t n = 0, at = 0;
@@ -29937,8 +29957,8 @@ LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s,
 }
 
 /* *ids (*count, from malloc) <- text, without BOS and EOS. */
-LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count,
-                                      const char *text, size_t size, llm_error *error) {
+LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
+                            size_t size, llm_error *error) {
     llm_buffer line = {NULL, 0, 0};
     llm_arena arena;
     bool room = false;
@@ -29946,8 +29966,8 @@ LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count,
     *count = 0;
     if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
         const bool bpe = s->model == LLM_SPM_BPE;
-        const size_t scratch = bpe ? llm_bpe_scores_scratch(line.size)
-                                   : llm_unigram_scratch(&s->pieces, line.size);
+        const size_t scratch =
+            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
         *ids = (int *)malloc((line.size + 1) * sizeof **ids);
         room = *ids && llm_arena_create(&arena, scratch);
         if (room && bpe)
@@ -29970,14 +29990,14 @@ LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, s
     bool trim = s->prefix || s->squeeze;
     for (size_t i = 0; i < count; i++) {
         if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
-            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i, count,
-                            ids[i], s->pieces.text.count);
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
+                            count, ids[i], s->pieces.text.count);
         const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
         if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
             return llm_fail(error, "decoding: out of memory");
         if (!trim || out->size == start) continue;
-        const bool space = kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE &&
-                           out->data[start] == ' ';
+        const bool space =
+            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
         if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
         trim = space && s->squeeze && out->size == start;
     }
@@ -30046,7 +30066,8 @@ LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_
 
 /* Bytes of one value; 0 for strings and arrays. */
 LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
-    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
+                                                              1, 0, 0, 8, 8, 8};
     return size[type];
 }
 
@@ -31177,9 +31198,10 @@ LLM_API void llm_luong_local_place_backward(float *ds, float *dw, float *dv, con
     arena->used = mark;
 }
 
-/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is around
- * t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a = soft,
- * and they may be one array. e and h outside of all windows are not read; a and soft may not be e. */
+/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is
+ * around t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a
+ * = soft, and they may be one array. e and h outside of all windows are not read; a and soft may
+ * not be e. */
 LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const float *e,
                                      const float *h, const float *place, size_t T, size_t S,
                                      size_t C, size_t R) {
@@ -32688,10 +32710,10 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
  *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
  *     dL/dxi_h = dO_h.O_h    for a gate xi_h = 1 on head h: O_h -> xi_h O_h
  *
- * The concatenation and its projection are a sum: each head reads the residual stream, moves what it
- * read from token to token by P_h, and adds its own vector to the stream. So heads can be looked at,
- * removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks at
- * whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
+ * The concatenation and its projection are a sum: each head reads the residual stream, moves what
+ * it read from token to token by P_h, and adds its own vector to the stream. So heads can be looked
+ * at, removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks
+ * at whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
  *
  * How much a head matters is asked by removing it, which takes a pass for each head, or by the
  * derivative of the loss in its gate: all heads in one pass, to first order. Removing by zero also
@@ -32705,8 +32727,8 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
  * topics  Attention Head
  */
 
-/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by side
- * before the projection wo (C,H D). Without b_O, which belongs to no head. */
+/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by
+ * side before the projection wo (C,H D). Without b_O, which belongs to no head. */
 LLM_API void llm_attn_head_forward(float *y, const float *merged, const float *wo, size_t h,
                                    size_t N, size_t C, size_t H, size_t D) {
     LLM_ASSERT(h < H);
@@ -32790,8 +32812,8 @@ LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t 
  *     s_ij = x_i^T W_QK x_j (j <= i)     P = softmax(s)     y_i = sum_j P_ij W_OV x_j
  *
  * Two matrices are a head: W_QK = W_Q^T W_K says who looks at whom, W_OV = W_O W_V what is copied.
- * Written like this its weights can be read, and set. A stream with a one-hot code for the token and
- * one for the place, side by side, is enough for the heads that people find in trained models:
+ * Written like this its weights can be read, and set. A stream with a one-hot code for the token
+ * and one for the place, side by side, is enough for the heads that people find in trained models:
  *
  *     previous token   W_QK: query place t meets key place t - 1
  *     first token      W_QK: every query meets key place 0
@@ -32799,9 +32821,9 @@ LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t 
  *     induction        in layer 2: query token v meets a key whose PREVIOUS token is v, which a
  *                      previous-token head of layer 1 has written there
  *
- * The last needs two layers: "I am the token after an earlier v" is something a key cannot say about
- * itself before some head has told it. With it, a text that repeats itself is continued: ... A B ...
- * A -> B, whatever A and B are. Big scores stand in for a hard maximum.
+ * The last needs two layers: "I am the token after an earlier v" is something a key cannot say
+ * about itself before some head has told it. With it, a text that repeats itself is continued: ...
+ * A B ... A -> B, whatever A and B are. Big scores stand in for a hard maximum.
  *
  * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Olsson et al.
  *         2022, "In-context Learning and Induction Heads"
@@ -32810,8 +32832,8 @@ LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t 
  * topics  -
  */
 
-/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk (C,C),
- * wov (C,C). Scratch: 2 T C floats. */
+/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk
+ * (C,C), wov (C,C). Scratch: 2 T C floats. */
 LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x, const float *wqk,
                                            const float *wov, size_t T, size_t C, llm_arena *arena) {
     const size_t mark = arena->used;
@@ -32831,8 +32853,8 @@ LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x,
     arena->used = mark;
 }
 
-/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK x_j,
- * ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
+/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK
+ * x_j, ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
  *
  *     dx_i += sum_j ds_ij u_j     du_j = sum_i ds_ij x_i     d(W_OV x_j) = sum_i P_ij dy_i
  *
@@ -32910,8 +32932,8 @@ LLM_API void llm_attn_head_circuit_build(float *wqk, float *wov, llm_attn_head_c
     }
 }
 
-/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then an
- * induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
+/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then
+ * an induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
 LLM_API void llm_attn_head_circuit_induction(int *next, const int *ids, float sharp, size_t V,
                                              size_t T, llm_arena *arena) {
     const size_t C = llm_attn_head_circuit_width(V, T), mark = arena->used;
@@ -33134,7 +33156,7 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
 /* @cross_attn ----------------------------------------------- Cross-attention
  *
  *     Q = x W_Q^T     K = m W_K^T     V = m W_V^T     a = softmax(Q K^T / sqrt(D)) V W_O^T
- *     y = x + tanh(alpha) a                                            (gated; alpha = 0 at the start)
+ *     y = x + tanh(alpha) a                                         (gated; alpha = 0 at the start)
  *
  * One text asks, another answers: queries come from x, keys and values from a memory m of its own
  * length and width, which may be a sentence to translate, the frames of a sound, the patches of an
@@ -33143,8 +33165,8 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
  * computed once for a source and read at each step.
  *
  * Flamingo puts such layers into a finished language model. With alpha = 0 the new layer is the
- * identity, so that training starts from the model as it was; the gate has a gradient, tanh'(0) = 1,
- * and the layer's own weights have none until the gate has moved.
+ * identity, so that training starts from the model as it was; the gate has a gradient, tanh'(0) =
+ * 1, and the layer's own weights have none until the gate has moved.
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Alayrac et al. 2022,
  *         "Flamingo: a Visual Language Model for Few-Shot Learning", section 2.2
@@ -33286,15 +33308,15 @@ LLM_API void llm_positional_encoding_table(float *table, llm_positional_encoding
     for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_FOURIER && c < C; c += 2) {
         const double turns = (double)spread * (double)llm_rng_normal(rng);
         for (size_t t = 0; t < T; t++) {
-            const double angle = 2.0 * LLM_PI * turns * (double)t / (double)T;
+            const double angle = 2.0 * 3.14159265358979323846 * turns * (double)t / (double)T;
             table[t * C + c] = (float)sin(angle);
             table[t * C + c + 1] = (float)cos(angle);
         }
     }
 }
 
-/* table (R W,Ca+Cb) <- rows (R,Ca), columns (W,Cb): a place on a grid is the encoding of its row and
- * that of its column side by side. The patches of an image, in reading order. */
+/* table (R W,Ca+Cb) <- rows (R,Ca), columns (W,Cb): a place on a grid is the encoding of its row
+ * and that of its column side by side. The patches of an image, in reading order. */
 LLM_API void llm_positional_encoding_grid(float *table, const float *rows, const float *columns,
                                           size_t R, size_t W, size_t Ca, size_t Cb) {
     for (size_t n = 0; n < R * W; n++) {
@@ -33310,8 +33332,8 @@ LLM_API void llm_positional_encoding_add(float *y, const float *x, const float *
         for (size_t i = 0; i < T * C; i++) y[b * T * C + i] = x[b * T * C + i] + table[i];
 }
 
-/* dx (B,T,C), dtable (T,C) += <- dy (B,T,C); either may be NULL. A table that is no parameter has no
- * gradient. */
+/* dx (B,T,C), dtable (T,C) += <- dy (B,T,C); either may be NULL. A table that is no parameter has
+ * no gradient. */
 LLM_API void llm_positional_encoding_add_backward(float *dx, float *dtable, const float *dy,
                                                   size_t B, size_t T, size_t C) {
     for (size_t i = 0; dx && i < B * T * C; i++) dx[i] += dy[i];
@@ -35448,9 +35470,9 @@ LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T
  * topics  FlashAttention-2 and FlashAttention-3
  */
 
-/* B texts: q of text b are rows start_q[b] .. start_q[b+1]-1 of (N,H,D), its k and v rows start_k[b]
- * .. of (M,Hkv,D). left, right: SIZE_MAX is no limit. cap 0: none. slope (H) or NULL: scores get
- * -slope |distance|, after the cap. */
+/* B texts: q of text b are rows start_q[b] .. start_q[b+1]-1 of (N,H,D), its k and v rows
+ * start_k[b] .. of (M,Hkv,D). left, right: SIZE_MAX is no limit. cap 0: none. slope (H) or NULL:
+ * scores get -slope |distance|, after the cap. */
 typedef struct {
     size_t B, H, Hkv, D;
     const size_t *start_q, *start_k;
