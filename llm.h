@@ -35756,6 +35756,246 @@ LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, cons
     arena->used = mark;
 }
 
+/* @memory_efficient_attn ------------------------------------ Memory-efficient attention
+ *
+ *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *
+ * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
+ * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
+ * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
+ * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
+ * head, dimension).
+ *
+ * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
+ *         memory_efficient_attention and its attn_bias classes
+ * needs   error exp dropout gqa flash_split
+ * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
+ * topics  xFormers / Memory-Efficient Attention
+ */
+
+/* What query i sees: everything; keys 0 .. i; keys 0 .. i + Mk - M; those of its own text; of its
+ * own text those at its own place and before. */
+typedef enum {
+    LLM_MEMORY_EFFICIENT_ATTN_ALL,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL
+} llm_memory_efficient_attn_mask;
+
+/* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
+ * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
+ * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
+ * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+typedef struct {
+    size_t B, M, Mk, H, K, chunk;
+    llm_memory_efficient_attn_mask mask;
+    const size_t *start_q, *start_k;
+    size_t blocks;
+    const float *bias;
+    size_t bias_B, bias_H;
+    float scale, dropout;
+    uint64_t seed, offset;
+} llm_memory_efficient_attn_config;
+
+/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
+                                                                            size_t Mk, size_t H,
+                                                                            size_t K) {
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1;
+    c.scale = 1.0f / sqrtf((float)K);
+    return c;
+}
+
+/* Query i sees the keys first .. end-1. */
+LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
+                                             const llm_memory_efficient_attn_config *c) {
+    size_t n = 0;
+    *first = 0;
+    *end = c->Mk;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+        while (n < c->blocks && c->start_q[n + 1] <= i) n++;
+        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n];
+        *end = c->start_k[n + 1];
+        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
+            *end - *first > i - c->start_q[n] + 1)
+            *end = *first + (i - c->start_q[n]) + 1;
+    }
+    if (*end > c->Mk) *end = c->Mk;
+}
+
+/* False and a message, if the config's bias does not broadcast or there is no chunk. */
+LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
+                                             llm_error *error) {
+    if (c->chunk == 0)
+        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
+    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
+        return llm_fail(error,
+                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
+                        "%zu and 1 or %zu",
+                        c->bias_B, c->bias_H, c->B, c->H);
+    return true;
+}
+
+/* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
+LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
+                                              const llm_memory_efficient_attn_config *c) {
+    const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
+    return ((b * c->bias_H + h) * c->M + i) * c->Mk;
+}
+
+/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
+LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
+                                              size_t i, size_t j, size_t n,
+                                              const llm_memory_efficient_attn_config *c) {
+    const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
+    for (size_t x = 0; x < n; x++) {
+        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
+        if (bias) s[x] += bias[x];
+    }
+}
+
+/* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
+ * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
+                                               const float *k, const float *v,
+                                               const llm_memory_efficient_attn_config *c,
+                                               llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
+        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
+        float *p = scratch + bh * (chunk + K), *part = p + chunk;
+        for (size_t i = 0; i < c->M; i++) {
+            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
+            size_t first, end;
+            llm_memory_efficient_attn_range(&first, &end, i, c);
+            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
+            *l = -INFINITY;
+            for (size_t j = first, n; j < end; j += n) {
+                n = end - j < chunk ? end - j : chunk;
+                float max = -INFINITY, sum = 0.0f;
+                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
+                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
+                if (max == -INFINITY) continue;
+                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
+                for (size_t x = 0; x < n; x++) p[x] /= sum;
+                if (c->dropout > 0.0f)
+                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
+                                        c->offset + (bh * c->M + i) * c->Mk + j);
+                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
+                for (size_t x = 0; x < n; x++)
+                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
+                const float lse_part = max + logf(sum);
+                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
+ * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
+                                                const float *dout, const float *out,
+                                                const float *lse, const float *q, const float *k,
+                                                const float *v,
+                                                const llm_memory_efficient_attn_config *c,
+                                                llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
+    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
+        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
+        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
+        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
+        const float total = lse[(b * c->M + i) * c->H + h];
+        size_t first, end;
+        llm_memory_efficient_attn_range(&first, &end, i, c);
+        if (total == -INFINITY) continue;
+        for (size_t j = first, n; j < end; j += n) {
+            const uint64_t number = c->offset + bhi * c->Mk + j;
+            n = end - j < chunk ? end - j : chunk;
+            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
+            for (size_t x = 0; x < n; x++) {
+                p[x] = llm_expf(p[x] - total);
+                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
+            }
+            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
+            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) {
+                const size_t key = at_k + (j + x) * row;
+                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
+                for (size_t d = 0; d < K; d++) {
+                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
+                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
+                    dv[key + d] += p[x] * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @attn_dispatch -------------------------------------------- Which form of attention to run
+ *
+ *     one query, no mask -> split over keys;  intervals without bias -> tiles;  else -> chunks
+ *
+ * A library has several forms of attention, each the fastest for some inputs and wrong for others,
+ * and a call runs the fastest that can do what is asked. When a model is slower than it should be,
+ * the question is which form ran and why no better one did: so the choice comes with its reasons,
+ * and it looks at the shapes and options only, never at the numbers.
+ *
+ * source  xFormers, memory_efficient_attention's dispatcher; PyTorch's sdp_utils (whose warnings
+ *         say why a backend was passed over)
+ * needs   buffer memory_efficient_attn
+ * see     @flash_split, @flash23
+ * topics  -
+ */
+
+typedef enum {
+    LLM_ATTN_DISPATCH_SPLIT, /* @flash_split: one query, all keys */
+    LLM_ATTN_DISPATCH_FLASH, /* @flash23: tiles, no bias, no dropout */
+    LLM_ATTN_DISPATCH_CHUNKS /* @memory_efficient_attn: everything */
+} llm_attn_dispatch_form;
+
+/* The fastest form for c. why, unless NULL, gets a line for each faster one that was passed over. */
+LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
+                                                 const llm_memory_efficient_attn_config *c) {
+    const bool texts = c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+                       c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL;
+    bool corner = c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER && c->M != c->Mk;
+    for (size_t n = 0; n < c->blocks && c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL; n++)
+        corner = corner || c->start_q[n + 1] - c->start_q[n] != c->start_k[n + 1] - c->start_k[n];
+    const char *extra = c->bias ? "a bias" : c->dropout > 0.0f ? "dropout" : NULL;
+    const char *against = extra       ? extra
+                          : c->M != 1 ? "more than one query"
+                          : c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER || texts ? "a mask"
+                                                                                : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_SPLIT;
+    if (why) llm_buffer_print(why, "flash_split cannot have %s\n", against);
+    against = extra ? extra : corner ? "a diagonal from the upper left corner" : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_FLASH;
+    if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
+    return LLM_ATTN_DISPATCH_CHUNKS;
+}
+
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 
 /* @ffn ------------------------------------------------------ Position-wise MLP
