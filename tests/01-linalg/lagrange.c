@@ -190,9 +190,9 @@ TEST(lagrange, "contradictions, repeated rows and a bad start are reported; no c
     const double plane[6] = {0, 0, 0, 1, 1, -1}, bound[2] = {1, 0}, small[1] = {1e-6};
     double start[3] = {0.1, 0.2, 0.3}, price[2], beyond[1] = {1.01e-6};
     CHECK(llm_lagrange_active_set(start, price, unit, none, plane, bound, 3, 2, 0, &arena, &error));
-    CHECK_FAILS(llm_lagrange_active_set(beyond, price, unit, none, unit, small, 1, 1, 0, &arena,
-                                        &error),
-                error, "violates constraint 0 by 1e-08");
+    CHECK_FAILS(
+        llm_lagrange_active_set(beyond, price, unit, none, unit, small, 1, 1, 0, &arena, &error),
+        error, "violates constraint 0 by 1e-08");
     const double minus[1] = {-3.0};
     const llm_lagrange_residuals bad = llm_lagrange_residual(b, minus, q, c, g, far, 2, 1, 0);
     CHECK(bad.stationarity == 3.0 && bad.feasibility == 0.0 && bad.complementarity == 291.0);

@@ -97,7 +97,7 @@ TEST(ridge, "what is refused; dead columns; more columns than examples without a
     CHECK(!llm_ridge_fit(w, x, y, 3, 2, -1.0, &arena) &&
           !llm_ridge_fit(w, x, y, 3, 2, (double)NAN, &arena));
     CHECK(!llm_ridge_fit(w, y, y, 3, 1, -1.0, &arena)); /* however regular the matrix */
-    CHECK(!llm_ridge_fit(w, x, y, 3, 2, 0.0, &arena)); /* a column of zeros */
+    CHECK(!llm_ridge_fit(w, x, y, 3, 2, 0.0, &arena));  /* a column of zeros */
     CHECK(llm_ridge_fit(w, x, y, 3, 2, 14.0, &arena));
     CHECK_NEAR(w[0], 1.0f, 1e-6);
     CHECK(w[1] == 0.0f && arena.used == 0);
