@@ -938,17 +938,16 @@ LLM_DEVICE void llm_cuda_gemm_put(float (*tile)[LLM_CUDA_GEMM_TILE + 4], const f
     }
 }
 
+/* The tile from (row, column) on, summed from k to k_end: all 256 threads of the block. */
 template <bool a_turned, bool b_turned, typename T, typename E>
-LLM_KERNEL void __launch_bounds__(256) llm_gemm_kernel(E epilogue, const T *a, const T *b, size_t M,
-                                                       size_t N, size_t K, size_t slice) {
+LLM_DEVICE void llm_cuda_gemm_product(const E &epilogue, const T *a, const T *b, size_t row,
+                                      size_t column, size_t k, size_t k_end, size_t M, size_t N,
+                                      size_t K) {
     __shared__ __align__(16) float a_tile[2][8][LLM_CUDA_GEMM_TILE + 4],
         b_tile[2][8][LLM_CUDA_GEMM_TILE + 4];
     const unsigned x = threadIdx.x % 16 * 4, y = threadIdx.x / 16 * 4; /* of 64; and 64 further */
     const bool a_wide = (uintptr_t)a % (4 * sizeof(T)) == 0 && (a_turned ? M : K) % 4 == 0;
     const bool b_wide = (uintptr_t)b % (4 * sizeof(T)) == 0 && (b_turned ? N : K) % 4 == 0;
-    size_t row, column, k = blockIdx.z * slice;
-    const size_t k_end = k + slice < K ? k + slice : K;
-    llm_cuda_gemm_tile(row, column, M, N);
 
     float c[8][8] = {}, a_next[4], b_next[4];
     llm_cuda_gemm_take<a_turned>(a_next, a, row, k, M, k_end, K, a_wide);
@@ -989,6 +988,15 @@ LLM_KERNEL void __launch_bounds__(256) llm_gemm_kernel(E epilogue, const T *a, c
             if (r < M && q < N) epilogue(r, q, v);
         }
     }
+}
+template <bool a_turned, bool b_turned, typename T, typename E>
+LLM_KERNEL void __launch_bounds__(256) llm_gemm_kernel(E epilogue, const T *a, const T *b, size_t M,
+                                                       size_t N, size_t K, size_t slice) {
+    const size_t k = blockIdx.z * slice;
+    size_t row, column;
+    llm_cuda_gemm_tile(row, column, M, N);
+    llm_cuda_gemm_product<a_turned, b_turned>(epilogue, a, b, row, column, k,
+                                              k + slice < K ? k + slice : K, M, N, K);
 }
 
 /* @cuda_gemm_bf16 ------------------------------------------- Matrix product on tensor cores
@@ -1031,18 +1039,29 @@ static inline __attribute__((unused)) bool llm_cuda_gemm_bf16_fits(const llm_bf1
 template <bool turned> LLM_DEVICE unsigned llm_cuda_gemm_place(unsigned r, unsigned piece) {
     return turned ? r * 128 + (piece ^ r % 8) * 8 : r * 32 + (piece ^ r / 2 % 4) * 8;
 }
+/* Where an operand has entries (row, column .. column + 7) of what is stored: a table has them in
+ * rows of `width`, an operand that is a rule says so itself, and may say that all are 0: inside. */
+LLM_DEVICE const llm_bf16 *llm_cuda_gemm_from(const llm_bf16 *p, size_t row, size_t column,
+                                              size_t width, bool &inside) {
+    return inside ? p + row * width + column : p;
+}
+template <typename P>
+LLM_DEVICE const llm_bf16 *llm_cuda_gemm_from(const P &p, size_t row, size_t column, size_t width,
+                                              bool &inside) {
+    return p.at(row, column, width, inside);
+}
 /* Sends rows first .. first + 127, steps k .. k + 31 of an operand on their way to a stage. */
-template <bool turned>
-LLM_DEVICE void llm_cuda_gemm_send(llm_bf16 *stage, const llm_bf16 *p, size_t first, size_t k,
-                                   size_t rows, size_t k_end, size_t K) {
+template <bool turned, typename P>
+LLM_DEVICE void llm_cuda_gemm_send(llm_bf16 *stage, const P &p, size_t first, size_t k, size_t rows,
+                                   size_t k_end, size_t K) {
     LLM_UNROLL
     for (unsigned i = 0; i < 2; i++) {
         const unsigned t = threadIdx.x + 256 * i, r = turned ? t / 16 : t / 4;
         const unsigned piece = turned ? t % 16 : t % 4;
         const size_t row = (turned ? k : first) + r, column = (turned ? first : k) + 8 * piece;
-        const bool inside = row < (turned ? k_end : rows) && column < (turned ? rows : k_end);
-        const llm_bf16 *from = p + row * (turned ? rows : K) + column;
-        llm_copy_async(stage + llm_cuda_gemm_place<turned>(r, piece), inside ? from : p, inside);
+        bool inside = row < (turned ? k_end : rows) && column < (turned ? rows : k_end);
+        const llm_bf16 *from = llm_cuda_gemm_from(p, row, column, turned ? rows : K, inside);
+        llm_copy_async(stage + llm_cuda_gemm_place<turned>(r, piece), from, inside);
     }
 }
 /* Fragments of a 16 x 16 part of a stage, rows from `row`, steps from `step`: for a the four words
@@ -1058,10 +1077,10 @@ LLM_DEVICE void llm_cuda_gemm_fragment(uint32_t (&out)[4], const llm_bf16 *stage
         llm_ldmatrix_x4(out, stage + llm_cuda_gemm_place<turned>(r + lane % 8, s / 8));
 }
 
-template <bool a_turned, bool b_turned, typename E>
+template <bool a_turned, bool b_turned, typename E, typename A = const llm_bf16 *,
+          typename B = const llm_bf16 *>
 LLM_KERNEL void __launch_bounds__(256)
-    llm_gemm_bf16_kernel(E epilogue, const llm_bf16 *a, const llm_bf16 *b, size_t M, size_t N,
-                         size_t K, size_t slice) {
+    llm_gemm_bf16_kernel(E epilogue, A a, B b, size_t M, size_t N, size_t K, size_t slice) {
     LLM_DYNAMIC_SHARED(llm_bf16, stages);
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned y = warp / 4 * 64, x = warp % 4 * 32; /* the warp's place in the tile */
@@ -6655,7 +6674,7 @@ static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logi
  *
  * source  Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning", section 3
  * needs   cuda_launch, cuda_memory
- * see     conv2d_gemm
+ * see     conv2d_gemm, conv2d_bf16
  * topics  -
  */
 struct llm_cuda_conv2d {
@@ -6791,7 +6810,7 @@ struct llm_cuda_conv2d_dw_end {
  *
  * source  -
  * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense, conv2d
- * see     dense
+ * see     dense, conv2d_bf16
  * topics  -
  */
 /* The product of a pass for group blockIdx.y, slice blockIdx.z; as llm_gemm_kernel but for where
@@ -6964,6 +6983,195 @@ llm_cuda_conv2d_backward(T *dx, float *dw, float *db, const T *dy, const T *x, c
         error = cudaGetLastError();
     }
     return error;
+}
+
+/* @conv2d_bf16 ---------------------------------------------- Convolution on tensor cores
+ *
+ * The product of @cuda_gemm_bf16 on pictures with the channels last, x (N,H,W,C) and w (O,u,v,C):
+ * eight channels of a pixel are 16 bytes that lie together, so that cp.async brings them to their
+ * stage as it brings the rows of a matrix; padding is a copy of no bytes. Only the places come from
+ * a rule, @conv2d's with the channel innermost, and its divisions by sizes that are not known to
+ * the compiler are multiplications by their inverse:
+ *
+ *     forward  y (NIJ,O) = X (NIJ,uvC) w^T         X: the pixels that an output looks at
+ *     dx       dx (NHW,C) += D (NHW,uvO) w         D: the outputs that look at a pixel
+ *     dw       dw (O,uvC) += dy^T X                slices of the pixels, added in order
+ *
+ * So bias, activation and what backward wants are @dense's epilogues. Channels have to be multiples
+ * of 8, in one group: the first layer of a net, with three, is @conv2d_gemm's. With a stride s, dx
+ * multiplies s^2 times as often, most of it by zeros.
+ *
+ * 2 NIJ O uvC operations forwards, twice that backwards, the minimum for stride 1. x comes from L2
+ * once for each kernel pixel and each 128 outputs, from memory once. Limit: tensor cores, for less
+ * than 128 channels L2.
+ *
+ * source  Chetlur et al. 2014, "cuDNN: efficient primitives for deep learning", section 3; Granlund
+ *         & Montgomery 1994, "Division by invariant integers using multiplication", figure 4.1
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, cuda_gemm_bf16, dense, conv2d,
+ *         conv2d_gemm
+ * see     activation
+ * topics  -
+ */
+struct llm_cuda_conv2d_bf16_divisor {
+    unsigned by, magic, shift;
+};
+/* shift = ceil(log2 by), magic = floor(2^32 (2^shift - by) / by) + 1. */
+static inline __attribute__((unused)) llm_cuda_conv2d_bf16_divisor
+llm_cuda_conv2d_bf16_divide_by(size_t by) {
+    unsigned shift = 0;
+    while (((size_t)1 << shift) < by) shift++;
+    const uint64_t above = ((uint64_t)1 << shift) - (uint64_t)by;
+    const llm_cuda_conv2d_bf16_divisor d = {(unsigned)by, (unsigned)((above << 32) / by + 1),
+                                            shift};
+    return d;
+}
+/* Returns n / by, n becomes n % by; n < 2^31. */
+LLM_HOST_DEVICE unsigned llm_cuda_conv2d_bf16_divide(unsigned &n,
+                                                     const llm_cuda_conv2d_bf16_divisor &d) {
+    const unsigned q = ((unsigned)((uint64_t)n * d.magic >> 32) + n) >> d.shift;
+    n -= q * d.by;
+    return q;
+}
+
+/* X (pixels of y, uvC) of x, or back D (pixels of x, uvO) of dy: a matrix that is not written. */
+template <bool back> struct llm_cuda_conv2d_bf16_view {
+    const llm_bf16 *p;
+    llm_cuda_conv2d s;
+    llm_cuda_conv2d_bf16_divisor channels, across, plane, width, stride[2];
+    LLM_DEVICE_METHOD const llm_bf16 *at(size_t row, size_t column, size_t, bool &inside) const {
+        unsigned j = (unsigned)row, c = (unsigned)column;
+        const unsigned n = llm_cuda_conv2d_bf16_divide(j, plane);
+        const unsigned i = llm_cuda_conv2d_bf16_divide(j, width);
+        unsigned v = llm_cuda_conv2d_bf16_divide(c, channels);
+        const unsigned u = llm_cuda_conv2d_bf16_divide(v, across);
+        const int down = (int)u * s.dilation[0] - s.pad[0];
+        const int right = (int)v * s.dilation[1] - s.pad[1];
+        int h = back ? (int)i - down : (int)i * s.stride[0] + down;
+        int w = back ? (int)j - right : (int)j * s.stride[1] + right;
+        inside = inside && h >= 0 && w >= 0;
+        if (back && inside) {
+            unsigned rest_h = (unsigned)h, rest_w = (unsigned)w; /* 0 where y has a pixel */
+            h = (int)llm_cuda_conv2d_bf16_divide(rest_h, stride[0]);
+            w = (int)llm_cuda_conv2d_bf16_divide(rest_w, stride[1]);
+            inside = rest_h == 0 && rest_w == 0;
+        }
+        const int high = back ? s.I : s.H, wide = back ? s.J : s.W;
+        inside = inside && h < high && w < wide;
+        const size_t pixel = ((size_t)n * (size_t)high + (size_t)h) * (size_t)wide + (size_t)w;
+        return inside ? p + pixel * channels.by + c : p;
+    }
+};
+/* The same with its sizes, for N pictures. */
+template <bool back>
+static inline llm_cuda_conv2d_bf16_view<back>
+llm_cuda_conv2d_bf16_view_of(const llm_bf16 *p, const llm_conv2d *c, size_t N) {
+    llm_cuda_conv2d_bf16_view<back> x;
+    x.p = p, x.s = llm_cuda_conv2d_of(c, N);
+    const size_t height = back ? c->H : (size_t)x.s.I, width = back ? c->W : (size_t)x.s.J;
+    x.channels = llm_cuda_conv2d_bf16_divide_by(back ? c->O : c->C);
+    x.across = llm_cuda_conv2d_bf16_divide_by(c->kernel[1]);
+    x.plane = llm_cuda_conv2d_bf16_divide_by(height * width);
+    x.width = llm_cuda_conv2d_bf16_divide_by(width);
+    for (size_t a = 0; a < 2; a++) x.stride[a] = llm_cuda_conv2d_bf16_divide_by(c->stride[a]);
+    return x;
+}
+/* w (O,uv,C) as dx wants it, (uvO,C). */
+struct llm_cuda_conv2d_bf16_weights {
+    const llm_bf16 *p;
+    unsigned area;
+    llm_cuda_conv2d_bf16_divisor outputs;
+    LLM_DEVICE_METHOD const llm_bf16 *at(size_t row, size_t c, size_t C, bool &inside) const {
+        unsigned o = (unsigned)row;
+        const unsigned tap = llm_cuda_conv2d_bf16_divide(o, outputs);
+        return inside ? p + ((size_t)o * area + tap) * C + c : p;
+    }
+};
+
+/* y (N,columns,rows) <- x (N,rows,columns): from channels first, rows = C, to channels last, or
+ * back with rows and columns exchanged; weights (O,C,uv) too. S and T are float or llm_bf16. */
+template <typename T, typename S>
+LLM_KERNEL void llm_conv2d_bf16_turn_kernel(T *y, const S *x, size_t rows, size_t columns) {
+    __shared__ float tile[32][33];
+    const size_t across = (columns + 31) / 32, tiles = (rows + 31) / 32 * across;
+    const size_t n = blockIdx.x / tiles * rows * columns, t = blockIdx.x % tiles;
+    const size_t row = t / across * 32, column = t % across * 32, lane = threadIdx.x % 32;
+    for (size_t i = threadIdx.x / 32; i < 32 && row + i < rows && column + lane < columns; i += 8)
+        tile[i][lane] = llm_load(x, n + (row + i) * columns + column + lane);
+    __syncthreads();
+    for (size_t i = threadIdx.x / 32; i < 32 && column + i < columns && row + lane < rows; i += 8)
+        llm_store(y, n + (column + i) * rows + row + lane, tile[lane][i]);
+}
+template <typename T, typename S>
+static inline cudaError_t llm_cuda_conv2d_bf16_turn(T *y, const S *x, size_t N, size_t rows,
+                                                    size_t columns, cudaStream_t stream) {
+    const size_t blocks = N * ((rows + 31) / 32) * ((columns + 31) / 32);
+    if (blocks == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_conv2d_bf16_turn_kernel<T, S>), (unsigned)blocks, 256, 0, stream, y, x, rows,
+               columns);
+    return cudaGetLastError();
+}
+
+/* Can this convolution take the tensor cores? */
+static inline __attribute__((unused)) bool llm_cuda_conv2d_bf16_fits(const llm_conv2d *c,
+                                                                     size_t N) {
+    return c->groups == 1 && c->C % 8 == 0 && c->O % 8 == 0 && llm_cuda_conv2d_fits(c, N);
+}
+/* y (N,I,J,O) <- phi(convolution of x (N,H,W,C) with w (O,u,v,C), plus b (O) or NULL), z as y <-
+ * what phi is taken of, or NULL; kind: of @activation, as in llm_cuda_dense_forward. Pointers are
+ * multiples of 16 bytes; what does not fit is an invalid value. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_conv2d_bf16_forward(llm_bf16 *y, llm_bf16 *z, const llm_bf16 *x, const llm_bf16 *w,
+                             const llm_bf16 *b, size_t N, const llm_conv2d *c, int kind,
+                             cudaStream_t stream) {
+    if (!llm_cuda_conv2d_bf16_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    typedef llm_cuda_dense_forward_end<llm_bf16> E;
+    const llm_cuda_conv2d_bf16_view<false> X = llm_cuda_conv2d_bf16_view_of<false>(x, c, N);
+    const size_t pixels = N * (size_t)(X.s.I * X.s.J), K = llm_conv2d_sum(c);
+    const E end = {y, z, b, c->O, kind, true};
+    if (pixels == 0 || c->O == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_gemm_bf16_kernel<false, false, E, llm_cuda_conv2d_bf16_view<false>>),
+               llm_cuda_gemm_blocks(pixels, c->O), 256, LLM_CUDA_GEMM_BF16_SHARED, stream, end, X,
+               w, pixels, c->O, K, K);
+    return cudaGetLastError();
+}
+
+/* dx (N,H,W,C), dw (O,u,v,C), db (O) += <- dy (N,I,J,O), x, w; any of the three may be NULL.
+ * scratch: llm_cuda_conv2d_slices times the floats of w, or NULL where that is 1. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_conv2d_bf16_backward(llm_bf16 *dx, float *dw, float *db, const llm_bf16 *dy,
+                              const llm_bf16 *x, const llm_bf16 *w, size_t N, const llm_conv2d *c,
+                              float *scratch, cudaStream_t stream) {
+    if (!llm_cuda_conv2d_bf16_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    typedef llm_cuda_dense_add_end<llm_bf16> to_dx;
+    typedef llm_cuda_dense_add_end<float> to_dw;
+    const size_t area = c->kernel[0] * c->kernel[1], K = area * c->C, O = c->O;
+    const size_t from = N * c->H * c->W, to = N * llm_conv2d_size(c, 0) * llm_conv2d_size(c, 1);
+    if (N == 0 || K == 0 || O == 0) return cudaSuccess;
+    if (dx) {
+        const llm_cuda_conv2d_bf16_view<true> D = llm_cuda_conv2d_bf16_view_of<true>(dy, c, N);
+        const llm_cuda_conv2d_bf16_weights W = {w, (unsigned)area,
+                                                llm_cuda_conv2d_bf16_divide_by(O)};
+        const to_dx end = {dx, from, c->C, false};
+        LLM_LAUNCH((llm_gemm_bf16_kernel<false, true, to_dx, llm_cuda_conv2d_bf16_view<true>,
+                                         llm_cuda_conv2d_bf16_weights>),
+                   llm_cuda_gemm_blocks(from, c->C), 256, LLM_CUDA_GEMM_BF16_SHARED, stream, end, D,
+                   W, from, c->C, area * O, area * O);
+    }
+    if (dw) {
+        const llm_cuda_conv2d_bf16_view<false> X = llm_cuda_conv2d_bf16_view_of<false>(x, c, N);
+        const size_t slices = llm_cuda_conv2d_slices(N, c);
+        const size_t slice = ((to + slices - 1) / slices + 31) / 32 * 32;
+        const to_dw end = {slices > 1 ? scratch : dw, O, K, slices > 1};
+        LLM_LAUNCH((llm_gemm_bf16_kernel<true, true, to_dw, const llm_bf16 *,
+                                         llm_cuda_conv2d_bf16_view<false>>),
+                   dim3(llm_cuda_gemm_blocks(O, K), 1, (unsigned)slices), 256,
+                   LLM_CUDA_GEMM_BF16_SHARED, stream, end, dy, X, O, K, to, slice);
+        if (slices > 1)
+            LLM_LAUNCH(llm_dense_add_slices_kernel, (unsigned)((O * K + 255) / 256), 256, 0, stream,
+                       dw, scratch, slices, O * K);
+    }
+    const cudaError_t error = cudaGetLastError();
+    return db && error == cudaSuccess ? llm_cuda_column_sum(db, dy, to, O, stream) : error;
 }
 
 /* @pooling -------------------------------------------------- Pooling
