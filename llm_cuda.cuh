@@ -7174,6 +7174,270 @@ llm_cuda_conv2d_bf16_backward(llm_bf16 *dx, float *dw, float *db, const llm_bf16
     return db && error == cudaSuccess ? llm_cuda_column_sum(db, dy, to, O, stream) : error;
 }
 
+/* @conv2d_kinds --------------------------------------------- Depthwise convolution
+ *
+ * Each channel by itself: 9 multiply-adds for a number that comes in and one that goes out, so
+ * memory is what counts, and after it the loads from L1. A thread of the 3 x 3 kernel takes 4 rows
+ * of a column with the nine weights in registers and walks down: three loads a row serve up to
+ * three outputs, 4.5 an output instead of 9. Every other size, stride and dilation takes a loop
+ * over the kernel's pixels. (A transposed convolution is llm_cuda_conv2d_backward's dx, a causal
+ * one a padding in front.)
+ *
+ * Moves x and y, the minimum. Limit: memory bandwidth; of larger kernels L1.
+ *
+ * source  Chollet 2017, "Xception" (depthwise)
+ * needs   cuda_launch, cuda_memory, conv2d, conv2d_gemm
+ * see     conv2d_gemm
+ * topics  -
+ */
+
+/* What a walk needs to know: in (H,W) and out (I,J), and the kernel. */
+struct llm_cuda_conv2d_kinds_plane {
+    int H, W, I, J, kernel[2], stride[2], pad[2], dilation[2];
+};
+/* The same from a convolution. */
+static inline __attribute__((unused)) llm_cuda_conv2d_kinds_plane
+llm_cuda_conv2d_kinds_plane_of(const llm_conv2d *c) {
+    const llm_cuda_conv2d s = llm_cuda_conv2d_of(c, 1);
+    const llm_cuda_conv2d_kinds_plane p = {s.H,
+                                           s.W,
+                                           s.I,
+                                           s.J,
+                                           {s.kernel[0], s.kernel[1]},
+                                           {s.stride[0], s.stride[1]},
+                                           {s.pad[0], s.pad[1]},
+                                           {s.dilation[0], s.dilation[1]}};
+    return p;
+}
+
+/* y (4) += outputs (i .. i + 3, j) of plane x, in the order of the kernel; of any kernel. */
+template <typename T>
+LLM_DEVICE void llm_cuda_conv2d_kinds_any(float (&y)[4], const T *x, const T *w,
+                                          const llm_cuda_conv2d_kinds_plane &p, int i, int j) {
+    const int area = p.kernel[0] * p.kernel[1];
+    for (int r = 0; r < 4 && i + r < p.I; r++)
+        for (int k = 0; k < area; k++) {
+            const int u = k / p.kernel[1] * p.dilation[0], v = k % p.kernel[1] * p.dilation[1];
+            const int row = (i + r) * p.stride[0] - p.pad[0] + u;
+            const int column = j * p.stride[1] - p.pad[1] + v;
+            if (row < 0 || column < 0 || row >= p.H || column >= p.W) continue;
+            y[r] += llm_load(w, (size_t)k) * llm_load(x, (size_t)(row * p.W + column));
+        }
+}
+/* The same of 3 x 3 with stride S along both axes. flip: the weights are taken in reverse. */
+template <int S, bool flip, typename T>
+LLM_DEVICE void llm_cuda_conv2d_kinds_walk(float (&y)[4], const T *x, const T *w,
+                                           const llm_cuda_conv2d_kinds_plane &p, int i, int j) {
+    const int top = i * S - p.pad[0], left = j * S - p.pad[1];
+    float weight[9];
+    LLM_UNROLL
+    for (int k = 0; k < 9; k++) weight[k] = llm_load(w, (size_t)(flip ? 8 - k : k));
+    LLM_UNROLL
+    for (int r = 0; r < 3 * S + 3; r++) { /* the rows of x that the four see */
+        const int row = top + r;
+        if (row < 0 || row >= p.H) continue;
+        float v[3];
+        LLM_UNROLL
+        for (int k = 0; k < 3; k++) {
+            const int column = left + k;
+            v[k] = column >= 0 && column < p.W ? llm_load(x, (size_t)(row * p.W + column)) : 0.0f;
+        }
+        LLM_UNROLL
+        for (int u = 0; u < 3; u++) {
+            if (r - u < 0 || (r - u) % S != 0 || (r - u) / S > 3) continue;
+            LLM_UNROLL
+            for (int k = 0; k < 3; k++) y[(r - u) / S] += weight[3 * u + k] * v[k];
+        }
+    }
+}
+
+/* This thread's column j, first row i of four, and plane, of N pictures in `planes` planes (I,J). */
+LLM_DEVICE bool llm_cuda_conv2d_kinds_place(size_t &plane, int &i, int &j, size_t planes, int I,
+                                            int J) {
+    const unsigned at = blockIdx.x * 256 + threadIdx.x, strips = ((unsigned)I + 3) / 4;
+    j = (int)(at % (unsigned)J), i = (int)(at / (unsigned)J % strips * 4);
+    plane = at / ((unsigned)J * strips);
+    return plane < planes;
+}
+template <typename T, int S>
+LLM_KERNEL void llm_conv2d_kinds_forward_kernel(T *y, const T *x, const T *w, const T *b,
+                                                size_t planes, size_t O, size_t m,
+                                                llm_cuda_conv2d_kinds_plane p) {
+    size_t plane;
+    int i, j;
+    if (!llm_cuda_conv2d_kinds_place(plane, i, j, planes, p.I, p.J)) return;
+    const size_t o = plane % O, area = (size_t)(p.kernel[0] * p.kernel[1]);
+    const float bias = b ? llm_load(b, o) : 0.0f;
+    float sum[4] = {bias, bias, bias, bias};
+    const T *plane_x = x + plane / m * (size_t)(p.H * p.W), *plane_w = w + o * area;
+    if (S == 0)
+        llm_cuda_conv2d_kinds_any(sum, plane_x, plane_w, p, i, j);
+    else
+        llm_cuda_conv2d_kinds_walk<S ? S : 1, false>(sum, plane_x, plane_w, p, i, j);
+    for (int r = 0; r < 4 && i + r < p.I; r++)
+        llm_store(y, plane * (size_t)(p.I * p.J) + (size_t)((i + r) * p.J + j), sum[r]);
+}
+
+/* y (N,O,.,.) <- x (N,C,H,W), w (O,1,k,k), b (O) or NULL: llm_conv2d_depthwise_forward, T is float
+ * or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_conv2d_kinds_forward(T *y, const T *x, const T *w, const T *b,
+                                                        size_t N, const llm_conv2d *c,
+                                                        cudaStream_t stream) {
+    if (c->groups != c->C || !llm_cuda_conv2d_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_conv2d_kinds_plane p = llm_cuda_conv2d_kinds_plane_of(c);
+    const bool three = c->kernel[0] == 3 && c->kernel[1] == 3 && c->dilation[0] == 1 &&
+                       c->dilation[1] == 1 && c->stride[0] == c->stride[1] && c->stride[0] <= 2;
+    const auto forward = !three              ? llm_conv2d_kinds_forward_kernel<T, 0>
+                         : c->stride[0] == 1 ? llm_conv2d_kinds_forward_kernel<T, 1>
+                                             : llm_conv2d_kinds_forward_kernel<T, 2>;
+    const size_t threads = N * c->O * (((size_t)p.I + 3) / 4) * (size_t)p.J;
+    if (threads == 0) return cudaSuccess;
+    LLM_LAUNCH(forward, (unsigned)((threads + 255) / 256), 256, 0, stream, y, x, w, b, N * c->O,
+               c->O, c->O / c->C, p);
+    return cudaGetLastError();
+}
+
+/* @conv2d_kinds_backward ------------------------------------ Depthwise convolution, the way back
+ *
+ * dx of a 3 x 3 kernel with stride 1 is the walk of @conv2d_kinds over dy with the weights in
+ * reverse, added up over the outputs of a channel; otherwise a thread a pixel of x looks for the
+ * outputs that see it. For dw a block takes a share of a channel's pixels and keeps nine sums and
+ * db's in registers; shares are added in order. Other sizes than nine take a block a pixel of the
+ * kernel.
+ *
+ * Moves dy and dx twice for dx, x and dy once for dw and db: the minimum. Limit: memory bandwidth;
+ * of kernels other than 3 x 3 L1.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce, conv2d, conv2d_gemm, conv2d_kinds
+ * see     -
+ * topics  -
+ */
+
+/* dx of a 3 x 3 kernel with stride 1: p as seen from dx, with dy in x's place. */
+template <typename T>
+LLM_KERNEL void llm_conv2d_kinds_dx_kernel(T *dx, const T *dy, const T *w, size_t planes, size_t C,
+                                           size_t m, llm_cuda_conv2d_kinds_plane p) {
+    size_t plane;
+    int i, j;
+    if (!llm_cuda_conv2d_kinds_place(plane, i, j, planes, p.I, p.J)) return;
+    T *to = dx + plane * (size_t)(p.I * p.J) + (size_t)(i * p.J + j);
+    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    for (size_t q = 0; q < m; q++)
+        llm_cuda_conv2d_kinds_walk<1, true>(sum, dy + (plane * m + q) * (size_t)(p.H * p.W),
+                                            w + (plane % C * m + q) * 9, p, i, j);
+    for (int r = 0; r < 4 && i + r < p.I; r++) {
+        const size_t at = (size_t)(r * p.J);
+        llm_store(to, at, llm_load(to, at) + sum[r]);
+    }
+}
+/* dx in general: a thread a pixel of x looks for the outputs that see it. */
+template <typename T>
+LLM_KERNEL void llm_conv2d_kinds_dx_any_kernel(T *dx, const T *dy, const T *w, size_t n, size_t C,
+                                               size_t m, llm_cuda_conv2d_kinds_plane p) {
+    const size_t at = (size_t)blockIdx.x * 256 + threadIdx.x, plane = at / (size_t)(p.H * p.W);
+    if (at >= n) return;
+    const int row = (int)(at % (size_t)(p.H * p.W)) / p.W, column = (int)(at % (size_t)p.W);
+    const int area = p.kernel[0] * p.kernel[1];
+    float sum = llm_load(dx, at);
+    for (size_t q = 0; q < m; q++)
+        for (int k = 0; k < area; k++) {
+            const int i = row + p.pad[0] - k / p.kernel[1] * p.dilation[0];
+            const int j = column + p.pad[1] - k % p.kernel[1] * p.dilation[1];
+            if (i < 0 || j < 0 || i % p.stride[0] != 0 || j % p.stride[1] != 0) continue;
+            if (i / p.stride[0] >= p.I || j / p.stride[1] >= p.J) continue;
+            const size_t out = (plane * m + q) * (size_t)(p.I * p.J) +
+                               (size_t)(i / p.stride[0] * p.J + j / p.stride[1]);
+            sum += llm_load(dy, out) * llm_load(w, (plane % C * m + q) * (size_t)area + (size_t)k);
+        }
+    llm_store(dx, at, sum);
+}
+
+/* part (gridDim.y,O,A + 1) <- sums over a share of the pictures, for channel blockIdx.x: of each of
+ * A pixels of the kernel from `first` on, then of dy. A = 9 for all of 3 x 3 at once, or 1. */
+template <typename T, int A>
+LLM_KERNEL void llm_conv2d_kinds_dw_kernel(float *part, const T *dy, const T *x, size_t N, size_t O,
+                                           size_t m, llm_cuda_conv2d_kinds_plane p) {
+    const size_t o = blockIdx.x, P = (size_t)(p.I * p.J), HW = (size_t)(p.H * p.W);
+    const int first = (int)blockIdx.z * A;
+    float sum[A + 1] = {};
+    for (size_t n = blockIdx.y; n < N; n += gridDim.y) {
+        const T *xn = x + (n * (O / m) + o / m) * HW, *dyn = dy + (n * O + o) * P;
+        for (size_t q = threadIdx.x; q < P; q += blockDim.x) {
+            const int i = (int)q / p.J * p.stride[0] - p.pad[0];
+            const int j = (int)q % p.J * p.stride[1] - p.pad[1];
+            const float d = llm_load(dyn, q);
+            sum[A] += d;
+            LLM_UNROLL
+            for (int k = 0; k < A; k++) {
+                const int u = (first + k) / p.kernel[1], v = (first + k) % p.kernel[1];
+                const int row = i + u * p.dilation[0], column = j + v * p.dilation[1];
+                if (row >= 0 && column >= 0 && row < p.H && column < p.W)
+                    sum[k] += d * llm_load(xn, (size_t)(row * p.W + column));
+            }
+        }
+    }
+    const size_t area = (size_t)(p.kernel[0] * p.kernel[1]);
+    float *to = part + (blockIdx.y * O + o) * (area + 1);
+    LLM_UNROLL
+    for (int k = 0; k <= A; k++) {
+        const float all = llm_block_sum(sum[k]);
+        if (threadIdx.x == 0 && k < A) llm_store(to, (size_t)(first + k), all);
+        if (threadIdx.x == 0 && k == A && first == 0) llm_store(to, area, all);
+    }
+}
+LLM_KERNEL void llm_conv2d_kinds_dw_end_kernel(float *dw, float *db, const float *part,
+                                               size_t shares, size_t O, size_t area) {
+    const size_t i = (size_t)blockIdx.x * 256 + threadIdx.x, o = i / (area + 1), k = i % (area + 1);
+    float *to = k < area ? dw : db;
+    if (o >= O || !to) return;
+    const size_t at = k < area ? o * area + k : o;
+    float sum = 0.0f;
+    for (size_t s = 0; s < shares; s++) sum += llm_load(part, s * O * (area + 1) + i);
+    llm_store(to, at, llm_load(to, at) + sum);
+}
+/* Shares of the pictures for dw; scratch has this many times O (k k + 1) floats. */
+static inline __attribute__((unused)) size_t llm_cuda_conv2d_kinds_shares(size_t N,
+                                                                          const llm_conv2d *c) {
+    const size_t wanted = c->O ? (263 + c->O) / c->O : 1;
+    return wanted < N ? wanted : N;
+}
+
+/* dx (N,C,H,W), dw (O,1,k,k), db (O) += <- dy (N,O,.,.), x, w; any of the three may be NULL.
+ * scratch: llm_cuda_conv2d_kinds_shares times O (k k + 1) floats, for dw and db. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_conv2d_kinds_backward(T *dx, float *dw, float *db, const T *dy, const T *x, const T *w,
+                               size_t N, const llm_conv2d *c, float *scratch, cudaStream_t stream) {
+    if (c->groups != c->C || !llm_cuda_conv2d_fits(c, N)) return (cudaError_t)cudaErrorInvalidValue;
+    const llm_cuda_conv2d_kinds_plane p = llm_cuda_conv2d_kinds_plane_of(c);
+    const size_t m = c->O / c->C, area = c->kernel[0] * c->kernel[1], n = N * c->C * c->H * c->W;
+    const bool three =
+        c->kernel[0] == 3 && c->kernel[1] == 3 && c->dilation[0] == 1 && c->dilation[1] == 1;
+    if (n == 0 || c->O == 0) return cudaSuccess;
+    if (dx && three && c->stride[0] == 1 && c->stride[1] == 1) {
+        const llm_cuda_conv2d_kinds_plane back = {
+            p.I, p.J, p.H, p.W, {3, 3}, {1, 1}, {2 - p.pad[0], 2 - p.pad[1]}, {1, 1}};
+        const size_t threads = N * c->C * ((c->H + 3) / 4) * c->W;
+        LLM_LAUNCH(llm_conv2d_kinds_dx_kernel<T>, (unsigned)((threads + 255) / 256), 256, 0, stream,
+                   dx, dy, w, N * c->C, c->C, m, back);
+    } else if (dx) {
+        LLM_LAUNCH(llm_conv2d_kinds_dx_any_kernel<T>, (unsigned)((n + 255) / 256), 256, 0, stream,
+                   dx, dy, w, n, c->C, m, p);
+    }
+    if (dw || db) {
+        const size_t shares = llm_cuda_conv2d_kinds_shares(N, c);
+        const auto kernel =
+            area == 9 ? llm_conv2d_kinds_dw_kernel<T, 9> : llm_conv2d_kinds_dw_kernel<T, 1>;
+        LLM_LAUNCH(kernel, dim3((unsigned)c->O, (unsigned)shares, area == 9 ? 1 : (unsigned)area),
+                   256, 0, stream, scratch, dy, x, N, c->O, m, p);
+        LLM_LAUNCH(llm_conv2d_kinds_dw_end_kernel, (unsigned)((c->O * (area + 1) + 255) / 256), 256,
+                   0, stream, dw, db, (const float *)scratch, shares, c->O, area);
+    }
+    return cudaGetLastError();
+}
+
 /* @pooling -------------------------------------------------- Pooling
  *
  * A thread a pixel, forwards of y and backwards of x. There it looks through the windows that hold
