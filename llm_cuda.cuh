@@ -6661,6 +6661,136 @@ static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logi
     return cudaGetLastError();
 }
 
+/* @augmentation --------------------------------------------- Data augmentation
+ *
+ *     y(q) = (x(M q + t) or the square's colour - mean) / deviation
+ *
+ * A batch of pictures turned, moved, cut and normalised in one pass. A thread a picture draws the
+ * map and the square first, from the generator llm_rng_seed(seed + n) as a loop of the reference
+ * would, so that an epoch can be repeated on either side. Then a thread a pixel works out once where
+ * it comes from and reads four neighbours in every channel; neighbouring pixels have most of them in
+ * common, and L1 has them. What the square covers is not read.
+ *
+ * Moves x in, y out and 32 bytes a picture, the minimum; apart, warp, square and normalization would
+ * move six times x. Limit: memory bandwidth; loads from L1 for float pictures with many channels.
+ *
+ * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks
+ *         applied to visual document analysis"
+ * needs   cuda_launch, cuda_memory, cuda_rng
+ * see     input_layer
+ * topics  -
+ */
+
+/* A turn of up to `angle` to either side, a zoom of 1 - zoom to 1 + zoom, moves of up to `shift` of
+ * the picture, and a square of side x side. */
+typedef struct {
+    float angle, zoom, shift;
+    size_t side;
+} llm_cuda_augmentation_config;
+
+/* llm_rng_below on the words from number `drawn` on. */
+LLM_DEVICE size_t llm_cuda_augmentation_below(uint64_t &drawn, uint64_t key, size_t n) {
+    const uint64_t range = n, words = (uint64_t)1 << 32;
+    uint64_t x;
+    do {
+        uint32_t word[4];
+        llm_cuda_philox(word, drawn / 4, key);
+        const uint64_t k = drawn++ % 4;
+        x = (k == 0 ? word[0] : k == 1 ? word[1] : k == 2 ? word[2] : word[3]) * range;
+    } while ((uint32_t)x < range && (uint32_t)x < words % range);
+    return (size_t)(x >> 32);
+}
+LLM_KERNEL void llm_augmentation_draw_kernel(llm_augmentation_map *map, int *square, uint64_t seed,
+                                             size_t N, size_t H, size_t W,
+                                             llm_cuda_augmentation_config c) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    uint32_t word[4];
+    llm_cuda_philox(word, 0, seed + n);
+    const float angle = c.angle * (2.0f * llm_cuda_uniform(word[0]) - 1.0f);
+    const float zoom = 1.0f + c.zoom * (2.0f * llm_cuda_uniform(word[1]) - 1.0f);
+    const float dy = c.shift * (float)H * (2.0f * llm_cuda_uniform(word[2]) - 1.0f);
+    const float dx = c.shift * (float)W * (2.0f * llm_cuda_uniform(word[3]) - 1.0f);
+    const float cosine = cosf(angle) / zoom, sine = sinf(angle) / zoom; /* as the reference's map */
+    const float row = 0.5f * ((float)H - 1.0f), column = 0.5f * ((float)W - 1.0f);
+    float *m = map[n].m;
+    llm_store(m, 0, cosine), llm_store(m, 1, sine), llm_store(m, 3, -sine), llm_store(m, 4, cosine);
+    llm_store(m, 2, row - cosine * (row + dy) - sine * (column + dx));
+    llm_store(m, 5, column + sine * (row + dy) - cosine * (column + dx));
+    uint64_t drawn = 4;
+    for (size_t axis = 0; axis < 2; axis++) /* llm_augmentation_cutout */
+        square[2 * n + axis] =
+            (int)llm_cuda_augmentation_below(drawn, seed + n, axis ? W : H) - (int)(c.side / 2);
+}
+/* map (N) and square (N,2), the square's first row and column, <- draws for pictures (H,W), which
+ * have pixels; in the order angle, zoom, down, right, row, column. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_augmentation_draw(llm_augmentation_map *map, int *square, uint64_t seed, size_t N,
+                           size_t H, size_t W, const llm_cuda_augmentation_config *c,
+                           cudaStream_t stream) {
+    if (N == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_augmentation_draw_kernel, (unsigned)((N + 255) / 256), 256, 0, stream, map,
+               square, seed, N, H, W, *c);
+    return cudaGetLastError();
+}
+
+/* What becomes of a picture beside its map; square, mean and deviation may be NULL. */
+struct llm_cuda_augmentation_warp {
+    const int *square; /* (N,2), and its side and colour */
+    int side;
+    float fill, outside;           /* outside: beyond the picture's pixels */
+    const float *mean, *deviation; /* (C) */
+};
+template <typename T, typename S>
+LLM_KERNEL void llm_augmentation_warp_kernel(T *y, const S *x, const llm_augmentation_map *map,
+                                             llm_cuda_augmentation_warp c, size_t C, int H, int W) {
+    const int pixels = H * W, blocks = (pixels + 255) / 256;
+    const size_t n = blockIdx.x / (unsigned)blocks;
+    const int at = (int)(blockIdx.x % (unsigned)blocks) * 256 + (int)threadIdx.x;
+    if (at >= pixels) return;
+    const float *m = map[n].m, i = (float)(at / W), j = (float)(at % W);
+    const float row = llm_load(m, 0) * i + llm_load(m, 1) * j + llm_load(m, 2);
+    const float column = llm_load(m, 3) * i + llm_load(m, 4) * j + llm_load(m, 5);
+    const float top = floorf(row), left = floorf(column), a = row - top, b = column - left;
+    bool covered = false;
+    if (c.square) {
+        const int down = at / W - c.square[2 * n], right = at % W - c.square[2 * n + 1];
+        covered = down >= 0 && down < c.side && right >= 0 && right < c.side;
+    }
+    float share[4];
+    int from[4]; /* of the four neighbours; -1: outside */
+    LLM_UNROLL
+    for (int k = 0; k < 4; k++) {
+        const float r = top + (float)(k / 2), q = left + (float)(k % 2);
+        share[k] = (k / 2 ? a : 1.0f - a) * (k % 2 ? b : 1.0f - b);
+        const bool inside = r >= 0.0f && q >= 0.0f && r < (float)H && q < (float)W;
+        from[k] = inside && share[k] != 0.0f ? (int)r * W + (int)q : -1;
+    }
+    for (size_t channel = 0; channel < C; channel++) {
+        const size_t plane = (n * C + channel) * (size_t)pixels;
+        float sum = covered ? c.fill : 0.0f;
+        LLM_UNROLL
+        for (int k = 0; k < 4; k++)
+            if (!covered)
+                sum += share[k] * (from[k] < 0 ? c.outside : llm_load(x, plane + (size_t)from[k]));
+        if (c.mean) sum = (sum - llm_load(c.mean, channel)) / llm_load(c.deviation, channel);
+        llm_store(y, plane + (size_t)at, sum);
+    }
+}
+/* y (N,C,H,W) <- x (N,C,H,W) by map (N): llm_augmentation_warp, then a square as
+ * llm_augmentation_cutout's, then the normalization. y may not be x; T and S are float or llm_bf16,
+ * a picture has less than 2^31 pixels. */
+template <typename T, typename S>
+static inline cudaError_t
+llm_cuda_augmentation_apply(T *y, const S *x, const llm_augmentation_map *map,
+                            const llm_cuda_augmentation_warp *c, size_t N, size_t C, size_t H,
+                            size_t W, cudaStream_t stream) {
+    if (N * C * H * W == 0) return cudaSuccess;
+    LLM_LAUNCH((llm_augmentation_warp_kernel<T, S>), (unsigned)(N * ((H * W + 255) / 256)), 256, 0,
+               stream, y, x, map, *c, C, (int)H, (int)W);
+    return cudaGetLastError();
+}
+
 /* @conv2d --------------------------------------------------- Convolution: where its numbers lie
  *
  * All three passes of a convolution are products whose operands are not matrices in memory but
