@@ -7762,6 +7762,107 @@ static inline cudaError_t llm_cuda_pooling_global_backward(T *dx, const T *dy, s
     return cudaGetLastError();
 }
 
+/* @equivariance --------------------------------------------- Invariance and equivariance
+ *
+ * The group convolution of the four quarter turns is an ordinary one with a bank of turned kernels:
+ * one kernel writes the bank, a thread an entry, and @conv2d_gemm does the rest. On the way back the
+ * gradient of the bank is folded into that of w: a thread a weight adds the four places where it
+ * stands, in order, so no atomics are needed.
+ *
+ * Moves 5 times w for the bank, against the pictures next to nothing. Limit: that of @conv2d_gemm.
+ * (With the channels last @conv2d_bf16 takes the bank of bfloat16 weights as it is, turned once.)
+ *
+ * source  Cohen & Welling 2016, "Group equivariant convolutional networks", eq. 10 to 12
+ * needs   cuda_launch, cuda_memory, conv2d, conv2d_gemm
+ * see     conv2d_bf16
+ * topics  -
+ */
+
+/* The kernel pixel that a turn by r quarters brings to pixel at (k,k), or with back = true the one
+ * that it brings pixel `at` to. */
+LLM_DEVICE size_t llm_cuda_equivariance_turned(size_t at, size_t k, size_t r, bool back) {
+    size_t row = at / k, column = at % k;
+    for (size_t q = 0; q < r; q++) {
+        const size_t old = row;
+        row = back ? k - 1 - column : column;
+        column = back ? old : k - 1 - old;
+    }
+    return row * k + column;
+}
+/* bank, an entry a thread; zero, as large, <- 0, or NULL. */
+template <typename T>
+LLM_KERNEL void llm_equivariance_bank_kernel(T *bank, float *zero, const T *w, size_t n,
+                                             size_t channels, size_t turns, size_t k) {
+    const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x, area = k * k;
+    if (at >= n) return;
+    const size_t i = at / area % channels, r = at / (area * channels) % 4;
+    const size_t o = at / (area * channels * 4), s = i % turns;
+    const size_t from = i - s + (s + turns - r % turns) % turns;
+    const size_t pixel = llm_cuda_equivariance_turned(at % area, k, r, false);
+    llm_store(bank, at, llm_load(w, (o * channels + from) * area + pixel));
+    if (zero) llm_store(zero, at, 0.0f);
+}
+LLM_KERNEL void llm_equivariance_fold_kernel(float *dw, const float *dbank, size_t n,
+                                             size_t channels, size_t turns, size_t k) {
+    const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x, area = k * k;
+    if (at >= n) return;
+    const size_t from = at / area % channels, o = at / (area * channels), s = from % turns;
+    float sum = llm_load(dw, at);
+    for (size_t r = 0; r < 4; r++) {
+        const size_t i = from - s + (s + r) % turns;
+        const size_t pixel = llm_cuda_equivariance_turned(at % area, k, r, true);
+        sum += llm_load(dbank, ((o * 4 + r) * channels + i) * area + pixel);
+    }
+    llm_store(dw, at, sum);
+}
+
+/* bank (O,4,C turns,k,k) <- w (O,C,turns,k,k): llm_equivariance_p4_bank; zero, as large, <- 0, or
+ * NULL. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_equivariance_p4_bank(T *bank, float *zero, const T *w, size_t O,
+                                                        size_t C, size_t turns, size_t k,
+                                                        cudaStream_t stream) {
+    const size_t n = 4 * O * C * turns * k * k;
+    LLM_ASSERT(turns == 1 || turns == 4);
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_equivariance_bank_kernel<T>, (unsigned)((n + 255) / 256), 256, 0, stream, bank,
+               zero, w, n, C * turns, turns, k);
+    return cudaGetLastError();
+}
+/* y (N,O,4,S',S') <- x (N,C,turns,S,S), w: llm_equivariance_p4conv_forward. bank: 4 times w. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_equivariance_p4conv_forward(T *y, const T *x, const T *w, size_t N, size_t O, size_t C,
+                                     size_t turns, size_t S, size_t k, size_t pad, T *bank,
+                                     cudaStream_t stream) {
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const cudaError_t error =
+        llm_cuda_equivariance_p4_bank(bank, (float *)NULL, w, O, C, turns, k, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_conv2d_forward(y, x, (const T *)bank, (const T *)NULL, N, &c, stream);
+}
+/* dx, dw += <- dy, x, w: llm_equivariance_p4conv_backward; either may be NULL. bank: 4 times w;
+ * scratch: 1 + llm_cuda_conv2d_slices times 4 w of floats. */
+template <typename T>
+static inline cudaError_t llm_cuda_equivariance_p4conv_backward(
+    T *dx, float *dw, const T *dy, const T *x, const T *w, size_t N, size_t O, size_t C,
+    size_t turns, size_t S, size_t k, size_t pad, T *bank, float *scratch, cudaStream_t stream) {
+    const llm_conv2d c = llm_conv2d_make(C * turns, S, S, 4 * O, k, 1, pad);
+    const size_t n = O * C * turns * k * k;
+    float *dbank = scratch, *no_db = NULL;
+    if (n == 0) return cudaSuccess;
+    const cudaError_t done[] = {
+        llm_cuda_equivariance_p4_bank(bank, dw ? dbank : no_db, w, O, C, turns, k, stream),
+        llm_cuda_conv2d_backward(dx, dw ? dbank : no_db, no_db, dy, x, (const T *)bank, N, &c,
+                                 scratch + 4 * n, stream)};
+    if (dw && llm_cuda_first_error(done) == cudaSuccess) {
+        LLM_LAUNCH(llm_equivariance_fold_kernel, (unsigned)((n + 255) / 256), 256, 0, stream, dw,
+                   (const float *)dbank, n, C * turns, turns, k);
+        return cudaGetLastError();
+    }
+    return llm_cuda_first_error(done);
+}
+
 /* @sparse_rep ----------------------------------------------- Sparse activations
  *
  * Winners: a block a row. Four passes of cuda_select find the least winner, one counts what is
