@@ -7863,6 +7863,184 @@ static inline cudaError_t llm_cuda_equivariance_p4conv_backward(
     return llm_cuda_first_error(done);
 }
 
+/* @classification_head -------------------------------------- Classification head
+ *
+ *     f = pool(x_1 .. x_T)        z = W f + b                    pool: mean, max, first, last
+ *
+ * Pooling and projection in one kernel, a block an example: 16 warps share the tokens that are not
+ * padding, 128 channels at a time, and meet in shared memory; then each warp takes classes, with f
+ * still there. Padding is not read. f goes out because dW wants it, and for the maximum the token
+ * of each channel. Backward, the gradient of f is W' dz, K multiply-adds a channel: each block
+ * computes it for its 128 channels and hands it on to the tokens, so it is never stored. dW and db
+ * are @dense's.
+ *
+ * Moves x once forwards and dx twice backwards (of a maximum one number a channel); W comes from
+ * cache. Limit: memory bandwidth; with fewer examples than multiprocessors latency.
+ *
+ * source  Devlin et al. 2019, "BERT"
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense
+ * see     pooling, dense
+ * topics  -
+ */
+enum { LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS = 128, LLM_CUDA_CLASSIFICATION_HEAD_WARPS = 16 };
+
+struct llm_cuda_classification_head_span {
+    unsigned first, last, count;
+};
+/* The first and the last token of mask (T) or NULL, and how many there are, in every thread. */
+LLM_DEVICE llm_cuda_classification_head_span llm_cuda_classification_head_kept(const bool *mask,
+                                                                               unsigned T) {
+    float first = (float)T, last = 0.0f, count = 0.0f; /* exact below 2^24 */
+    for (unsigned t = threadIdx.x; t < T; t += blockDim.x)
+        if (!mask || mask[t])
+            first = fminf(first, (float)t), last = fmaxf(last, (float)t), count += 1.0f;
+    const llm_cuda_classification_head_span span = {(unsigned)-llm_block_max(-first),
+                                                    (unsigned)llm_block_max(last),
+                                                    (unsigned)llm_block_sum(count)};
+    return span;
+}
+/* Is token t part of the pool? */
+LLM_DEVICE bool llm_cuda_classification_head_takes(const llm_cuda_classification_head_span &span,
+                                                   const bool *mask, unsigned t, int pool) {
+    return pool == LLM_CLASSIFICATION_HEAD_FIRST  ? t == span.first
+           : pool == LLM_CLASSIFICATION_HEAD_LAST ? t == span.last
+                                                  : !mask || mask[t];
+}
+
+/* v beats best, at another place: larger, or equal and further in front; a NaN beats all, the last
+ * one of several. */
+LLM_DEVICE bool llm_cuda_classification_head_beats(float v, unsigned at, float best,
+                                                   unsigned best_at) {
+    if (v != v || best != best) return v != v && (best == best || at > best_at);
+    return v > best || (v == best && at < best_at);
+}
+template <typename T>
+LLM_KERNEL void llm_classification_head_forward_kernel(T *z, T *f, unsigned *from, const T *x,
+                                                       const bool *mask, const T *w, size_t D,
+                                                       size_t K, unsigned tokens, int pool) {
+    enum { C = LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS, R = LLM_CUDA_CLASSIFICATION_HEAD_WARPS };
+    __shared__ float part[R][C];
+    __shared__ unsigned place[R][C];
+    LLM_DYNAMIC_SHARED(float, pooled); /* (D) */
+    const size_t b = blockIdx.x;
+    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const bool max = pool == LLM_CLASSIFICATION_HEAD_MAX;
+    const bool *mine = mask ? mask + b * tokens : NULL;
+    const llm_cuda_classification_head_span span = llm_cuda_classification_head_kept(mine, tokens);
+    for (size_t c = 0; c < D; c += C) {
+        float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+        unsigned at[4] = {tokens, tokens, tokens, tokens};
+        LLM_UNROLL
+        for (int k = 0; max && k < 4; k++) sum[k] = -INFINITY;
+        for (unsigned t = span.first + warp; t <= span.last; t += R) {
+            if (!llm_cuda_classification_head_takes(span, mine, t, pool)) continue;
+            LLM_UNROLL
+            for (unsigned k = 0; k < 4; k++) {
+                if (c + 32 * k + lane >= D) continue;
+                const float v = llm_load(x, (b * tokens + t) * D + c + 32 * k + lane);
+                const bool wins = max && llm_cuda_classification_head_beats(v, t, sum[k], at[k]);
+                if (wins) at[k] = t;
+                sum[k] = !max ? sum[k] + v : wins ? v : sum[k];
+            }
+        }
+        __syncthreads(); /* until the channels before are done */
+        LLM_UNROLL
+        for (unsigned k = 0; k < 4; k++)
+            part[warp][32 * k + lane] = sum[k], place[warp][32 * k + lane] = at[k];
+        __syncthreads();
+        const unsigned i = threadIdx.x;
+        if (i < C && c + i < D) {
+            float all = part[0][i];
+            unsigned best = place[0][i];
+            for (int r = 1; r < R; r++) {
+                const float v = part[r][i];
+                const bool wins =
+                    max && llm_cuda_classification_head_beats(v, place[r][i], all, best);
+                if (wins) best = place[r][i];
+                all = !max ? all + v : wins ? v : all;
+            }
+            if (pool == LLM_CLASSIFICATION_HEAD_MEAN) all /= (float)span.count;
+            pooled[c + i] = all;
+            llm_store(f, b * D + c + i, all);
+            if (max && from) from[b * D + c + i] = best;
+        }
+    }
+    __syncthreads();
+    for (size_t k = warp; k < K; k += R) {
+        float sum = 0.0f;
+        for (size_t i = lane; i < D; i += 32) sum += pooled[i] * llm_load(w, k * D + i);
+        sum = llm_warp_sum(sum);
+        if (lane == 0) llm_store(z, b * K + k, sum + llm_load(w, K * D + k));
+    }
+}
+template <typename T>
+LLM_KERNEL void llm_classification_head_dx_kernel(T *dx, const T *dz, const unsigned *from,
+                                                  const bool *mask, const T *w, size_t D, size_t K,
+                                                  unsigned tokens, int pool) {
+    enum { C = LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS };
+    const size_t b = blockIdx.x, c = (size_t)blockIdx.y * C + threadIdx.x % C;
+    const bool *mine = mask ? mask + b * tokens : NULL;
+    const llm_cuda_classification_head_span span = llm_cuda_classification_head_kept(mine, tokens);
+    if (c >= D) return;
+    float df = 0.0f;
+    for (size_t k = 0; k < K; k++) df += llm_load(dz, b * K + k) * llm_load(w, k * D + c);
+    if (pool == LLM_CLASSIFICATION_HEAD_MEAN) df /= (float)span.count;
+    const unsigned step = blockDim.x / C, best = from ? from[b * D + c] : 0;
+    for (unsigned t = span.first + threadIdx.x / C; t <= span.last; t += step) {
+        if (pool == LLM_CLASSIFICATION_HEAD_MAX
+                ? t != best
+                : !llm_cuda_classification_head_takes(span, mine, t, pool))
+            continue;
+        const size_t at = (b * tokens + t) * D + c;
+        llm_store(dx, at, llm_load(dx, at) + df);
+    }
+}
+
+/* Is this a head for these kernels: no attention, no tanh layer, no dropout, at least a class and a
+ * channel? */
+static inline __attribute__((unused)) bool
+llm_cuda_classification_head_fits(const llm_classification_head *h, size_t tokens) {
+    return h->pool != LLM_CLASSIFICATION_HEAD_ATTN && !h->tanh && h->dropout == 0.0f && h->D > 0 &&
+           h->D <= 50000 && tokens > 0 && tokens < (size_t)1 << 24;
+}
+/* z (B,K), f (B,D) and, for MAX alone, from (B,D), the token of each <- x (B,tokens,D), mask
+ * (B,tokens) with a token in each row, or NULL, and w, the reference's: W (K,D), b (K).
+ * llm_classification_head_forward; T is float or llm_bf16. Other heads are an invalid value. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_classification_head_forward(T *z, T *f, unsigned *from, const llm_classification_head *h,
+                                     const T *w, const T *x, const bool *mask, size_t B,
+                                     size_t tokens, cudaStream_t stream) {
+    if (!llm_cuda_classification_head_fits(h, tokens)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_classification_head_forward_kernel<T>, (unsigned)B,
+               32 * LLM_CUDA_CLASSIFICATION_HEAD_WARPS, h->D * sizeof(float), stream, z, f, from, x,
+               mask, w, h->D, h->K, (unsigned)tokens, h->pool);
+    return cudaGetLastError();
+}
+/* dx (B,tokens,D), dw += <- dz (B,K), forward's f and from, x's mask, w: either may be NULL.
+ * scratch: K D llm_cuda_dense_slices(B, D, K) floats, or NULL where that is 1. */
+template <typename T>
+static inline cudaError_t
+llm_cuda_classification_head_backward(T *dx, float *dw, const T *dz, const T *f,
+                                      const unsigned *from, const llm_classification_head *h,
+                                      const T *w, const bool *mask, size_t B, size_t tokens,
+                                      float *scratch, cudaStream_t stream) {
+    if (!llm_cuda_classification_head_fits(h, tokens)) return (cudaError_t)cudaErrorInvalidValue;
+    if (B == 0) return cudaSuccess;
+    const size_t slabs =
+        (h->D + LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS - 1) / LLM_CUDA_CLASSIFICATION_HEAD_CHANNELS;
+    const bool max = h->pool == LLM_CLASSIFICATION_HEAD_MAX;
+    if (dx)
+        LLM_LAUNCH(llm_classification_head_dx_kernel<T>, dim3((unsigned)B, (unsigned)slabs), 256, 0,
+                   stream, dx, dz, max ? from : NULL, mask, w, h->D, h->K, (unsigned)tokens,
+                   h->pool);
+    const cudaError_t error = cudaGetLastError();
+    if (!dw || error != cudaSuccess) return error;
+    return llm_cuda_dense_backward((T *)NULL, dw, dw + h->K * h->D, dz, f, w, B, h->D, h->K,
+                                   scratch, stream);
+}
+
 /* @sparse_rep ----------------------------------------------- Sparse activations
  *
  * Winners: a block a row. Four passes of cuda_select find the least winner, one counts what is
