@@ -9184,6 +9184,239 @@ static inline cudaError_t llm_cuda_muon_step(float *w, float *m, const float *g,
     return cudaGetLastError();
 }
 
+/* @shampoo -------------------------------------------------- Shampoo
+ *
+ *     l <- keep l + add g g'     r <- keep r + add g'g          u = l^-1/4 g r^-1/4
+ *
+ * The statistics are symmetric: blocks take the tiles on and below the diagonal, and write each a
+ * second time mirrored, half the multiply-adds of a product. The roots come from products alone
+ * (coupled Newton), so that nothing goes to the host: X and M = X^4 A start as multiples of I and
+ * A, and a round multiplies both by a polynomial that takes M to I; it is formed where M leaves the
+ * registers. In float an eigenvalue below 1e-6 of the largest is rounding: ridge has to be above
+ * that, where the reference goes on in double. The step is two products, and what grafting needs,
+ * the lengths of u and of the other method's step, are summed on the way of a kernel that updates
+ * Adam's squares.
+ *
+ * Operations: k^2 n for a side k of the statistics (half of a product's 2 k^2 n), 8 k^3 a round of
+ * the root, 2 m n (m + n) for the step. Limit: float multiply-adds; the kernels beside: memory
+ * bandwidth.
+ *
+ * source  Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning" (coupled Newton)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_gemm, dense
+ * see     muon
+ * topics  -
+ */
+enum { LLM_CUDA_SHAMPOO_PARTS = 256, LLM_CUDA_SHAMPOO_ROUNDS = 25 };
+
+/* c (n,n) <- keep c + add v, and, off the diagonal's tiles, the same on its other side. */
+struct llm_cuda_shampoo_sum {
+    float *c;
+    float keep, add;
+    size_t n;
+    bool mirror;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        for (size_t k = 0; k < 4 && column + k < n; k++) {
+            const size_t at = row * n + column + k;
+            const float sum = keep * llm_load(c, at) + add * v[k];
+            llm_store(c, at, sum);
+            if (mirror) llm_store(c, (column + k) * n + row, sum);
+        }
+    }
+};
+/* turned: of g' instead of g. */
+template <bool turned>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_shampoo_statistics_kernel(float *c, const float *g, size_t n, size_t K, float keep,
+                                  float add) {
+    const size_t t = blockIdx.x; /* tile rows of 1, 2, 3 .. tiles: 0, 1, 3, 6 .. begin them */
+    size_t row = (size_t)((sqrt(8.0 * (double)t + 1.0) - 1.0) / 2.0);
+    while (row * (row + 1) / 2 > t) row--;
+    while ((row + 1) * (row + 2) / 2 <= t) row++;
+    const size_t column = t - row * (row + 1) / 2;
+    const llm_cuda_shampoo_sum sum = {c, keep, add, n, row != column};
+    llm_cuda_gemm_product<turned, turned>(sum, g, g, row * LLM_CUDA_GEMM_TILE,
+                                          column * LLM_CUDA_GEMM_TILE, 0, K, n, n, K);
+}
+/* l (rows,rows), r (cols,cols) in place, symmetric <- g (rows,cols), which has to be finite: a NaN
+ * would stay in them. keep as in llm_shampoo_config: 1 sums, below 1 averages. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_shampoo_statistics(float *l, float *r, const float *g, size_t rows, size_t cols,
+                            float keep, cudaStream_t stream) {
+    const size_t down = (rows + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE;
+    const size_t across = (cols + LLM_CUDA_GEMM_TILE - 1) / LLM_CUDA_GEMM_TILE;
+    const float add = keep < 1.0f ? 1.0f - keep : 1.0f;
+    if (rows == 0 || cols == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_shampoo_statistics_kernel<false>, (unsigned)(down * (down + 1) / 2), 256, 0,
+               stream, l, g, rows, cols, keep, add);
+    LLM_LAUNCH(llm_shampoo_statistics_kernel<true>, (unsigned)(across * (across + 1) / 2), 256, 0,
+               stream, r, g, cols, rows, keep, add);
+    return cudaGetLastError();
+}
+
+/* out (n,n) <- v; t (n,n), unless NULL, <- the round's polynomial (5 I - v) / 4. */
+struct llm_cuda_shampoo_newton {
+    float *out, *t;
+    size_t n;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        for (size_t k = 0; k < 4 && column + k < n; k++) {
+            llm_store(out, row * n + column + k, v[k]);
+            const float one = row == column + k ? 5.0f : 0.0f;
+            if (t) llm_store(t, row * n + column + k, 0.25f * (one - v[k]));
+        }
+    }
+};
+/* bound (n) <- the rows' sums of absolute values, the largest of which no eigenvalue exceeds. */
+LLM_KERNEL void llm_shampoo_bound_kernel(float *bound, const float *a, size_t n) {
+    float sum = 0.0f;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x)
+        sum += fabsf(llm_load(a, blockIdx.x * n + i));
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) llm_store(bound, blockIdx.x, sum);
+}
+LLM_KERNEL void llm_shampoo_begin_kernel(float *x, float *m, float *t, const float *bound,
+                                         const float *a, size_t n, float ridge) {
+    float most = 0.0f;
+    for (size_t i = threadIdx.x; i < n; i += blockDim.x) most = fmaxf(most, llm_load(bound, i));
+    const float z = 2.5f / (llm_block_max(most) + ridge);
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n * n;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const float one = i / n == i % n ? 1.0f : 0.0f, m_i = z * (llm_load(a, i) + ridge * one);
+        llm_store(m, i, m_i);
+        llm_store(x, i, one * sqrtf(sqrtf(z)));
+        llm_store(t, i, 0.25f * (5.0f * one - m_i));
+    }
+}
+LLM_KERNEL void llm_shampoo_off_kernel(float *off, const float *m, size_t n) {
+    float most = 0.0f;
+    for (size_t i = threadIdx.x; i < n * n; i += blockDim.x) {
+        const float by = fabsf(llm_load(m, i) - (i / n == i % n ? 1.0f : 0.0f));
+        most = by >= 0.0f ? fmaxf(most, by) : INFINITY; /* NaN too is far off */
+    }
+    most = llm_block_max(most);
+    if (threadIdx.x == 0) llm_store(off, 0, most);
+}
+/* x (n,n) <- (a + ridge I)^-1/4, a (n,n) symmetric, in so many rounds (LLM_CUDA_SHAMPOO_ROUNDS for
+ * a condition of 1e6). off (1), or NULL, <- how far M is from I: near 1e-5, or it did not work out.
+ * scratch: 6 n n floats. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_shampoo_root(float *x, float *off, const float *a, size_t n, size_t rounds, float ridge,
+                      float *scratch, cudaStream_t stream) {
+    float *t = scratch, *square = t + n * n, *fourth = square + n * n, *m = fourth + n * n;
+    float *m_next = m + n * n, *other = m_next + n * n;
+    float *now = rounds % 2 ? other : x, *next = rounds % 2 ? x : other; /* ends in x */
+    if (n == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_shampoo_bound_kernel, (unsigned)n, 256, 0, stream, square, a, n);
+    LLM_LAUNCH(llm_shampoo_begin_kernel, (unsigned)((n * n + 4095) / 4096), 256, 0, stream, now, m,
+               t, (const float *)square, a, n, ridge);
+    for (size_t round = 0; round < rounds; round++) {
+        const llm_cuda_shampoo_newton to[4] = {
+            {next, NULL, n}, {square, NULL, n}, {fourth, NULL, n}, {m_next, t, n}};
+        const float *left[4] = {now, t, square, fourth}, *right[4] = {t, t, square, m};
+        for (size_t i = 0; i < 4; i++) { /* all symmetric, and all commute */
+            const cudaError_t error = llm_cuda_dense_product<false, false, float>::launch(
+                to[i], left[i], right[i], n, n, n, 1, n, stream);
+            if (error != cudaSuccess) return error;
+        }
+        float *swap = now;
+        now = next, next = swap;
+        swap = m, m = m_next, m_next = swap;
+    }
+    if (off) LLM_LAUNCH(llm_shampoo_off_kernel, 1, 1024, 0, stream, off, (const float *)m, n);
+    return cudaGetLastError();
+}
+
+/* @shampoo_step --------------------------------------------- Shampoo: the step
+ *
+ *     u = pl g pr       m <- momentum m + scale u       w <- (1 - lr decay) w - lr m
+ *
+ * Two products, the left one first. Then one kernel updates Adam's squares v, which grafting takes
+ * the length from, and leaves the squares of both steps summed in a fixed order; the last reads the
+ * sums, and with them the scale, on the device.
+ *
+ * 2 m n (m + n) operations. Moves 44 bytes a weight beside the products (v in and out, g, u twice,
+ * m and w in and out): two trips for u, whose length has to be known first. Limit: float
+ * multiply-adds.
+ *
+ * source  Anil et al. 2020, "Scalable Second Order Optimization for Deep Learning" (grafting)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, dense, shampoo
+ * see     muon
+ * topics  -
+ */
+
+/* out (rows,columns) <- v. */
+struct llm_cuda_shampoo_step_end {
+    float *out;
+    size_t columns;
+    LLM_DEVICE_METHOD void operator()(size_t row, size_t column, const float (&v)[4]) const {
+        for (size_t k = 0; k < 4 && column + k < columns; k++)
+            llm_store(out, row * columns + column + k, v[k]);
+    }
+};
+/* part (2,gridDim.x) <- each block's shares of |u|^2 and of the other step's; v, Adam's, in
+ * place. */
+LLM_KERNEL void llm_shampoo_step_length_kernel(float *part, float *v, const float *u,
+                                               const float *g, size_t n, float beta2, float correct,
+                                               bool adam) {
+    float own = 0.0f, other = 0.0f;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const float u_i = llm_load(u, i), g_i = llm_load(g, i);
+        const float v_i = beta2 * llm_load(v, i) + (1.0f - beta2) * g_i * g_i;
+        const float to = adam ? g_i / (sqrtf(v_i / correct) + 1e-8f) : g_i;
+        llm_store(v, i, v_i);
+        own += u_i * u_i;
+        other += to * to;
+    }
+    llm_block_sum2(own, other);
+    if (threadIdx.x != 0) return;
+    llm_store(part, blockIdx.x, own);
+    llm_store(part, gridDim.x + blockIdx.x, other);
+}
+LLM_KERNEL void llm_shampoo_step_kernel(float *w, float *m, const float *u, const float *part,
+                                        unsigned parts, size_t n, float momentum, float keep,
+                                        float lr, bool graft) {
+    float own = threadIdx.x < parts ? llm_load(part, threadIdx.x) : 0.0f;
+    float other = threadIdx.x < parts ? llm_load(part, parts + threadIdx.x) : 0.0f;
+    llm_block_sum2(own, other);
+    if (!(own + other < INFINITY)) return;
+    const float scale = graft && own > 0.0f ? sqrtf(other / own) : 1.0f;
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < n;
+         i += (size_t)gridDim.x * blockDim.x) {
+        const float m_i = momentum * llm_load(m, i) + scale * llm_load(u, i);
+        llm_store(m, i, m_i);
+        llm_store(w, i, keep * llm_load(w, i) - lr * m_i);
+    }
+}
+
+/* w, m, v (rows,cols) in place <- g, and the roots pl (rows,rows), pr (cols,cols) of
+ * llm_cuda_shampoo_root: what llm_shampoo_step does with them at step t = 1, 2, .. A gradient that
+ * is not finite leaves w and m. scratch: 2 rows cols floats; part: 2 LLM_CUDA_SHAMPOO_PARTS. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_shampoo_step(float *w, float *m, float *v, const float *g, const float *pl,
+                      const float *pr, size_t rows, size_t cols, const llm_shampoo_config *c,
+                      size_t t, float *scratch, float *part, cudaStream_t stream) {
+    const size_t n = rows * cols, blocks = (n + 1023) / 1024;
+    const unsigned parts =
+        (unsigned)(blocks < LLM_CUDA_SHAMPOO_PARTS ? blocks : (size_t)LLM_CUDA_SHAMPOO_PARTS);
+    float *left = scratch, *u = scratch + n;
+    if (n == 0) return cudaSuccess;
+    const llm_cuda_shampoo_step_end to_left = {left, cols}, to_u = {u, cols};
+    const cudaError_t done[] = {
+        llm_cuda_dense_product<false, true, float>::launch(to_left, pl, g, rows, cols, rows, 1,
+                                                           rows, stream),
+        llm_cuda_dense_product<false, false, float>::launch(to_u, (const float *)left, pr, rows,
+                                                            cols, cols, 1, cols, stream)};
+    if (llm_cuda_first_error(done) != cudaSuccess) return llm_cuda_first_error(done);
+    const double correct = 1.0 - pow((double)c->beta2, (double)t);
+    LLM_LAUNCH(llm_shampoo_step_length_kernel, parts, 256, 0, stream, part, v, (const float *)u, g,
+               n, c->beta2, (float)correct, c->graft == LLM_SHAMPOO_ADAM);
+    LLM_LAUNCH(llm_shampoo_step_kernel, parts, LLM_CUDA_SHAMPOO_PARTS, 0, stream, w, m,
+               (const float *)u, (const float *)part, parts, n, c->momentum,
+               (float)(1.0 - (double)c->lr * (double)c->weight_decay), c->lr,
+               c->graft != LLM_SHAMPOO_OWN);
+    return cudaGetLastError();
+}
+
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
  * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
