@@ -9417,6 +9417,177 @@ llm_cuda_shampoo_step(float *w, float *m, float *v, const float *g, const float 
     return cudaGetLastError();
 }
 
+/* @sam ------------------------------------------------------ Sharpness-aware minimization
+ *
+ *     w <- w + rho g / |g|       |g| over all tensors            saved <- w, and back
+ *
+ * Up to the worst neighbour and down again, all tensors of a model in one launch each as in
+ * @gradient_descent. The norm of all gradients is summed in two stages without atomics and stays on
+ * the device, where every block of the walk reads it: nothing waits for the host between the two
+ * gradients of a step. For ASAM the sum reads the weights too. Coming back is a copy: adding and
+ * subtracting e would not bring back every bit.
+ *
+ * Squares are summed in double: 1e20 squared is no float. Moves 4 bytes a weight for the norm (g
+ * in; adaptive 8), 16 up (w in and out, g in, saved out), 8 down, the minimum in place: 28. Limit:
+ * memory bandwidth on cards with full double arithmetic.
+ *
+ * source  Foret et al. 2021, "Sharpness-Aware Minimization for Efficiently Improving
+ *         Generalization", eq. 2; Kwon et al. 2021, "ASAM", eq. 4
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     gradient_descent, grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_SAM_BLOCKS = 1024, LLM_CUDA_SAM_TENSORS = 48, LLM_CUDA_SAM_CHUNK = 4096 };
+
+/* w, saved, g (n): device pointers, saved is written on the way up. */
+typedef struct {
+    float *w, *saved;
+    const float *g;
+    size_t n;
+} llm_cuda_sam_tensor;
+typedef struct {
+    llm_cuda_sam_tensor tensor[LLM_CUDA_SAM_TENSORS];
+    unsigned first_block[LLM_CUDA_SAM_TENSORS + 1]; /* and how many there are */
+} llm_cuda_sam_list;
+
+/* The squares of entries i .. i + V - 1 of g, adaptive of T g. */
+template <int V>
+LLM_DEVICE double llm_cuda_sam_square(const llm_cuda_sam_tensor &t, size_t i, bool adaptive,
+                                      float eta) {
+    float w[V], g[V];
+    double sum = 0.0;
+    llm_load_vector(g, t.g, i);
+    if (adaptive) llm_load_vector(w, t.w, i);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const double v = (double)g[k] * (adaptive ? (double)(fabsf(w[k]) + eta) : 1.0);
+        sum += v * v;
+    }
+    return sum;
+}
+/* part (gridDim.x) <- or += each block's share of all the squares. */
+LLM_KERNEL void llm_sam_squares_kernel(double *part, llm_cuda_sam_list list, bool adaptive,
+                                       float eta, bool again) {
+    const size_t begin = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const size_t step = (size_t)gridDim.x * blockDim.x;
+    double sum = 0.0;
+    for (size_t at = 0; at < LLM_CUDA_SAM_TENSORS; at++) {
+        const llm_cuda_sam_tensor &t = list.tensor[at];
+        const bool wide = ((uintptr_t)t.g | (adaptive ? (uintptr_t)t.w : 0)) % 16 == 0;
+        const size_t whole = wide ? t.n / 4 * 4 : 0;
+        for (size_t i = 4 * begin; i < whole; i += 4 * step)
+            sum += llm_cuda_sam_square<4>(t, i, adaptive, eta);
+        for (size_t i = whole + begin; i < t.n; i += step)
+            sum += llm_cuda_sam_square<1>(t, i, adaptive, eta);
+    }
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = again ? part[blockIdx.x] + sum : sum;
+}
+LLM_KERNEL void llm_sam_norm_kernel(float *norm_scale, const double *part, unsigned parts,
+                                    float rho) {
+    const double norm = sqrt(llm_block_sum(threadIdx.x < parts ? part[threadIdx.x] : 0.0));
+    if (threadIdx.x != 0) return;
+    llm_store(norm_scale, 0, (float)norm);
+    llm_store(norm_scale, 1, (float)((double)rho / (norm + 1e-12)));
+}
+
+/* Entries i .. i + V - 1: up by scale, or with g = NULL back. */
+template <int V>
+LLM_DEVICE void llm_cuda_sam_entries(const llm_cuda_sam_tensor &t, size_t i, float scale,
+                                     bool adaptive, float eta, bool up) {
+    float w[V], g[V];
+    if (!up) {
+        llm_load_vector(w, t.saved, i);
+        llm_store_vector(t.w, i, w);
+        return;
+    }
+    llm_load_vector(w, t.w, i);
+    llm_load_vector(g, t.g, i);
+    llm_store_vector(t.saved, i, w);
+    LLM_UNROLL
+    for (int k = 0; k < V; k++) {
+        const float stretch = adaptive ? fabsf(w[k]) + eta : 1.0f;
+        w[k] += scale * stretch * (stretch * g[k]);
+    }
+    llm_store_vector(t.w, i, w);
+}
+LLM_KERNEL void llm_sam_walk_kernel(llm_cuda_sam_list list, const float *norm_scale, bool adaptive,
+                                    float eta, bool up) {
+    const float scale = up ? llm_load(norm_scale, 1) : 0.0f;
+    unsigned at = 0; /* this block's tensor */
+    while (list.first_block[at + 1] <= blockIdx.x) at++;
+    const llm_cuda_sam_tensor &t = list.tensor[at];
+    const size_t begin = (size_t)(blockIdx.x - list.first_block[at]) * LLM_CUDA_SAM_CHUNK;
+    const size_t end = begin + LLM_CUDA_SAM_CHUNK < t.n ? begin + LLM_CUDA_SAM_CHUNK : t.n;
+    const uintptr_t where = (uintptr_t)t.w | (uintptr_t)t.saved | (up ? (uintptr_t)t.g : 0);
+    const size_t whole = where % 16 == 0 ? end - (end - begin) % 4 : begin;
+    for (size_t i = begin + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x)
+        llm_cuda_sam_entries<4>(t, i, scale, adaptive, eta, up);
+    for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x)
+        llm_cuda_sam_entries<1>(t, i, scale, adaptive, eta, up);
+}
+
+/* list <- up to 48 of the tensors from `first` on. Returns the blocks of a walk over them. */
+static inline __attribute__((unused)) unsigned llm_cuda_sam_take(llm_cuda_sam_list *list,
+                                                                 const llm_cuda_sam_tensor *tensor,
+                                                                 size_t first, size_t count) {
+    unsigned blocks = 0;
+    for (size_t i = 0; i < LLM_CUDA_SAM_TENSORS; i++) {
+        const llm_cuda_sam_tensor none = {NULL, NULL, NULL, 0};
+        list->first_block[i] = blocks;
+        list->tensor[i] = first + i < count ? tensor[first + i] : none;
+        blocks += (unsigned)((list->tensor[i].n + LLM_CUDA_SAM_CHUNK - 1) / LLM_CUDA_SAM_CHUNK);
+    }
+    list->first_block[LLM_CUDA_SAM_TENSORS] = blocks;
+    return blocks;
+}
+/* Up, or back. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sam_walk(const llm_cuda_sam_tensor *tensor, size_t count, const llm_sam_config *c,
+                  const float *norm_scale, bool up, cudaStream_t stream) {
+    llm_cuda_sam_list list;
+    for (size_t first = 0; first < count; first += LLM_CUDA_SAM_TENSORS) {
+        const unsigned blocks = llm_cuda_sam_take(&list, tensor, first, count);
+        if (blocks == 0) continue;
+        LLM_LAUNCH(llm_sam_walk_kernel, blocks, 256, 0, stream, list, norm_scale, c->adaptive,
+                   c->eta, up);
+        const cudaError_t error = cudaGetLastError();
+        if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+}
+
+/* llm_sam_perturb for all tensors of a model (a host array): saved <- w, w += e with one norm over
+ * all g. norm_scale (2) <- |g| (adaptive |T g|) and rho / |g|, on the device. scratch:
+ * LLM_CUDA_SAM_BLOCKS doubles. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sam_perturb(const llm_cuda_sam_tensor *tensor, size_t count, const llm_sam_config *c,
+                     float *norm_scale, double *scratch, cudaStream_t stream) {
+    llm_cuda_sam_list list;
+    size_t first = 0, parts = 0; /* as many as there are chunks, whatever the card */
+    for (size_t i = 0; i < count; i++)
+        parts += (tensor[i].n + LLM_CUDA_SAM_CHUNK - 1) / LLM_CUDA_SAM_CHUNK;
+    parts = parts == 0 ? 1 : parts < LLM_CUDA_SAM_BLOCKS ? parts : (size_t)LLM_CUDA_SAM_BLOCKS;
+    do {
+        llm_cuda_sam_take(&list, tensor, first, count);
+        LLM_LAUNCH(llm_sam_squares_kernel, (unsigned)parts, 256, 0, stream, scratch, list,
+                   c->adaptive, c->eta, first > 0);
+        first += LLM_CUDA_SAM_TENSORS;
+    } while (first < count && cudaPeekAtLastError() == cudaSuccess);
+    LLM_LAUNCH(llm_sam_norm_kernel, 1, LLM_CUDA_SAM_BLOCKS, 0, stream, norm_scale,
+               (const double *)scratch, (unsigned)parts, c->rho);
+    const cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess
+               ? llm_cuda_sam_walk(tensor, count, c, (const float *)norm_scale, true, stream)
+               : error;
+}
+/* w <- saved, of every tensor. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_sam_restore(const llm_cuda_sam_tensor *tensor, size_t count, cudaStream_t stream) {
+    const llm_sam_config c = llm_sam_defaults();
+    return llm_cuda_sam_walk(tensor, count, &c, NULL, false, stream);
+}
+
 /* @grad_clip ------------------------------------------------ Gradient clipping
  *
  * The norm of all gradients of a model, in two stages without atomics: 1024 blocks each sum the
