@@ -9775,6 +9775,114 @@ static inline cudaError_t llm_cuda_grad_accum_add(float *sum, const T *g, float 
     return cudaGetLastError();
 }
 
+/* @grad_noise_scale ----------------------------------------- Gradient noise scale
+ *
+ *     dense     |dW_n|^2 = |dy_n|^2 (|x_n|^2 + 1)                          a token an example
+ *     tokens    |dW_n|^2 = sum_ts (dy_t.dy_s) (x_t.x_s + 1)                a sequence of them
+ *
+ * The squared length of each example's gradient of a linear layer, from what backward has in its
+ * hands anyway, without the O C numbers of the gradient itself. One row an example: a warp sums the
+ * squares of both rows in double. A sequence: the gradient is a sum of outer products, and its
+ * square all pairs of them. A block makes the tile of pairs (t, s) twice with @cuda_pairs, of dy
+ * and of x, multiplies them where they are, in registers, and adds up; of the tiles above the
+ * diagonal only one side is made and counted twice. The sums of the tiles are added in order.
+ *
+ * dense moves O + C numbers a row, the minimum; limit: memory bandwidth. tokens: T^2 (O + C)
+ * operations an example, less than the 2 T O C of the gradient while T < 2 O C / (O + C): limit:
+ * float multiply-adds.
+ *
+ * source  Goodfellow 2015, "Efficient per-example gradient computations"; Li et al. 2022, "Large
+ *         language models can be strong differentially private learners" (ghost norm)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, cuda_pairs
+ * see     grad_clip, grad_accum
+ * topics  -
+ */
+template <typename T, int V>
+LLM_DEVICE double llm_cuda_grad_noise_scale_square(const T *row, size_t n) {
+    double sum = 0.0;
+    for (size_t i = (size_t)(threadIdx.x % 32) * V; i < n; i += 32 * V) {
+        float v[V];
+        llm_load_vector(v, row, i);
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) sum += (double)v[k] * (double)v[k];
+    }
+    for (int distance = 16; distance > 0; distance /= 2)
+        sum += __shfl_xor_sync(0xffffffffu, sum, distance);
+    return sum;
+}
+template <typename T, int V>
+LLM_KERNEL void llm_grad_noise_scale_dense_kernel(double *square, const T *dy, const T *x, size_t N,
+                                                  size_t C, size_t O, bool bias) {
+    const size_t n = llm_my_row<true>().row;
+    if (n >= N) return; /* a whole warp */
+    const double blame = llm_cuda_grad_noise_scale_square<T, V>(dy + n * O, O);
+    const double given = llm_cuda_grad_noise_scale_square<T, V>(x + n * C, C) + (bias ? 1.0 : 0.0);
+    if (threadIdx.x % 32 == 0) square[n] += blame * given;
+}
+/* square (N) += the squared length of each example's gradient: llm_grad_noise_scale_dense; dy
+ * (N,O), x (N,C) of type T, float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_grad_noise_scale_dense(double *square, const T *dy, const T *x,
+                                                          size_t N, size_t C, size_t O, bool bias,
+                                                          cudaStream_t stream) {
+    enum { V = 16 / sizeof(T) };
+    if (N == 0) return cudaSuccess;
+    const auto dense = llm_aligned(dy, O) && llm_aligned(x, C)
+                           ? llm_grad_noise_scale_dense_kernel<T, V>
+                           : llm_grad_noise_scale_dense_kernel<T, 1>;
+    LLM_LAUNCH(dense, llm_row_blocks(N, true), 128, 0, stream, square, dy, x, N, C, O, bias);
+    return cudaGetLastError();
+}
+
+/* Tiles along a sequence of T tokens, and pairs of them with the second not behind the first. */
+LLM_HOST_DEVICE size_t llm_cuda_grad_noise_scale_tiles(size_t T) {
+    const size_t tiles = (T + LLM_PAIRS_TILE - 1) / LLM_PAIRS_TILE;
+    return tiles * (tiles + 1) / 2;
+}
+/* part (N,tiles) <- the sum over a tile of pairs of the tokens of example blockIdx.x / tiles. */
+template <typename S>
+LLM_KERNEL void __launch_bounds__(256)
+    llm_grad_noise_scale_tokens_kernel(double *part, const S *dy, const S *x, size_t T, size_t C,
+                                       size_t O, bool bias) {
+    const size_t tiles = llm_cuda_grad_noise_scale_tiles(T), n = blockIdx.x / tiles;
+    size_t row = 0, column = blockIdx.x % tiles; /* tile rows of 1, 2, 3 .. tiles */
+    while (column > row) column -= ++row;
+    float blame[4][4], given[4][4], a_sq, b_sq;
+    const size_t t = row * LLM_PAIRS_TILE, s = column * LLM_PAIRS_TILE;
+    dy += n * T * O, x += n * T * C;
+    llm_pairs_tile<llm_pairs_product>(blame, a_sq, b_sq, dy, t, T, dy, s, T, O);
+    llm_pairs_tile<llm_pairs_product>(given, a_sq, b_sq, x, t, T, x, s, T, C);
+    double sum = 0.0; /* rows outside count as zeros in blame */
+    LLM_UNROLL
+    for (unsigned i = 0; i < 16; i++)
+        sum += (double)blame[i / 4][i % 4] * (double)(given[i / 4][i % 4] + (bias ? 1.0f : 0.0f));
+    sum = llm_block_sum(sum);
+    if (threadIdx.x == 0) part[blockIdx.x] = row == column ? sum : 2.0 * sum;
+}
+LLM_KERNEL void llm_grad_noise_scale_add_kernel(double *square, const double *part, size_t N,
+                                                size_t tiles) {
+    const size_t n = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    double sum = 0.0;
+    for (size_t i = 0; i < tiles; i++) sum += part[n * tiles + i];
+    square[n] += sum;
+}
+/* square (N) += the same where an example has T tokens, dy (N,T,O), x (N,T,C). scratch: N
+ * llm_cuda_grad_noise_scale_tiles(T) doubles. */
+template <typename S>
+static inline cudaError_t llm_cuda_grad_noise_scale_tokens(double *square, const S *dy, const S *x,
+                                                           size_t N, size_t T, size_t C, size_t O,
+                                                           bool bias, double *scratch,
+                                                           cudaStream_t stream) {
+    const size_t tiles = llm_cuda_grad_noise_scale_tiles(T);
+    if (N == 0 || T == 0) return cudaSuccess;
+    LLM_LAUNCH(llm_grad_noise_scale_tokens_kernel<S>, (unsigned)(N * tiles), 256, 0, stream,
+               scratch, dy, x, T, C, O, bias);
+    LLM_LAUNCH(llm_grad_noise_scale_add_kernel, (unsigned)((N + 255) / 256), 256, 0, stream, square,
+               (const double *)scratch, N, tiles);
+    return cudaGetLastError();
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
