@@ -9883,6 +9883,141 @@ static inline cudaError_t llm_cuda_grad_noise_scale_tokens(double *square, const
     return cudaGetLastError();
 }
 
+/* @pcgrad --------------------------------------------------- Gradient surgery for several tasks
+ *
+ *     gram = g g'  (T,T)        weight <- PCGrad's from gram       out <- sum_i weight_i g_i
+ *
+ * The gradients of T tasks are read twice, however many of them conflict, and nothing comes to the
+ * host in between. First their inner products: a block takes a stretch of all of them, a thread
+ * keeps the products of up to 8 by 8 tasks in registers, in double as the reference; more tasks go
+ * by pairs of eights. Then the sum, whose blocks each compute the weights on their own: task i is
+ * thread i's, its coefficients lie in shared memory, and a projection is T multiply-adds, less than
+ * another launch and another wait.
+ *
+ * Moves 8 bytes an entry and task and 4 out, the minimum, for up to 8 tasks; the products read
+ * (ceil(T/8) + 1) T / 8 times as much beyond. Limit: memory bandwidth on cards with full double
+ * arithmetic, their double units elsewhere.
+ *
+ * source  Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", algorithm 1
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     grad_clip
+ * topics  -
+ */
+enum { LLM_CUDA_PCGRAD_TASKS = 32, LLM_CUDA_PCGRAD_BLOCKS = 256 };
+
+/* part (gridDim.y,64,gridDim.x) <- sums of g_i g_j over this block's entries, for i and j of the
+ * eights of pair blockIdx.y. G: tasks of an eight that there are at most; one: a single eight, whose
+ * products are symmetric. */
+template <int G, bool one>
+LLM_KERNEL void llm_pcgrad_gram_kernel(double *part, const float *g, size_t T, size_t n) {
+    size_t row = 0, column = blockIdx.y; /* which eights */
+    while (column > row) column -= ++row;
+    double sum[G][G];
+    LLM_UNROLL
+    for (int k = 0; k < G * G; k++) sum[k / G][k % G] = 0.0;
+    for (size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x; at < n;
+         at += (size_t)gridDim.x * blockDim.x) {
+        float a[G], b[G];
+        LLM_UNROLL
+        for (int k = 0; k < G; k++) {
+            const size_t i = 8 * row + (size_t)k, j = 8 * column + (size_t)k;
+            a[k] = i < T ? llm_load(g, i * n + at) : 0.0f;
+            b[k] = one ? a[k] : j < T ? llm_load(g, j * n + at) : 0.0f;
+        }
+        LLM_UNROLL
+        for (int k = 0; k < G * G; k++)
+            if (!one || k % G <= k / G) sum[k / G][k % G] += (double)a[k / G] * (double)b[k % G];
+    }
+    LLM_UNROLL
+    for (int k = 0; k < G * G; k++) {
+        if (one && k % G > k / G) continue;
+        const double all = llm_block_sum(sum[k / G][k % G]);
+        const size_t pair = blockIdx.y * 64 + (size_t)(k / G * 8 + k % G);
+        if (threadIdx.x == 0) part[pair * gridDim.x + blockIdx.x] = all;
+    }
+}
+LLM_KERNEL void llm_pcgrad_gram_add_kernel(double *gram, const double *part, unsigned parts,
+                                           size_t T) {
+    const size_t i = blockIdx.x / T, j = blockIdx.x % T;
+    if (j > i) return; /* a whole block */
+    const size_t pair = (i / 8 * (i / 8 + 1) / 2 + j / 8) * 64 + i % 8 * 8 + j % 8;
+    const double sum = llm_block_sum(threadIdx.x < parts ? part[pair * parts + threadIdx.x] : 0.0);
+    if (threadIdx.x == 0) gram[i * T + j] = gram[j * T + i] = sum;
+}
+/* How many doubles of scratch the products of T tasks need. */
+static inline __attribute__((unused)) size_t llm_cuda_pcgrad_scratch(size_t T) {
+    const size_t eights = (T + 7) / 8;
+    return eights * (eights + 1) / 2 * 64 * LLM_CUDA_PCGRAD_BLOCKS;
+}
+/* gram (T,T) <- the inner products of the rows of g (T,n): llm_pcgrad_gram. scratch:
+ * llm_cuda_pcgrad_scratch(T) doubles. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_pcgrad_gram(double *gram, const float *g,
+                                                                       size_t T, size_t n,
+                                                                       double *scratch,
+                                                                       cudaStream_t stream) {
+    const size_t eights = (T + 7) / 8, most = LLM_CUDA_PCGRAD_BLOCKS, blocks = (n + 2047) / 2048;
+    const unsigned parts = (unsigned)(blocks == 0 ? 1 : blocks < most ? blocks : most);
+    const auto products = T <= 2   ? llm_pcgrad_gram_kernel<2, true>
+                          : T <= 4 ? llm_pcgrad_gram_kernel<4, true>
+                          : T <= 8 ? llm_pcgrad_gram_kernel<8, true>
+                                   : llm_pcgrad_gram_kernel<8, false>;
+    if (T == 0) return cudaSuccess;
+    LLM_LAUNCH(products, dim3(parts, (unsigned)(eights * (eights + 1) / 2)), 256, 0, stream,
+               scratch, g, T, n);
+    LLM_LAUNCH(llm_pcgrad_gram_add_kernel, (unsigned)(T * T), LLM_CUDA_PCGRAD_BLOCKS, 0, stream,
+               gram, (const double *)scratch, parts, T);
+    return cudaGetLastError();
+}
+
+/* The coefficients of task i after its visits, in c (T) of its own. */
+LLM_DEVICE void llm_cuda_pcgrad_visit(double *c, const double *gram, const int *order, size_t i,
+                                      size_t T) {
+    for (size_t j = 0; j < T; j++) c[j] = i == j ? 1.0 : 0.0;
+    for (size_t visit = 0; visit < T; visit++) {
+        const size_t j = (size_t)order[i * T + visit];
+        double along = 0.0;
+        for (size_t k = 0; k < T; k++) along += c[k] * gram[j * T + k];
+        if (j != i && along < 0.0 && gram[j * T + j] > 0.0) c[j] -= along / gram[j * T + j];
+    }
+}
+LLM_KERNEL void llm_pcgrad_combine_kernel(float *out, double *weight, const double *gram,
+                                          const int *order, const float *g, size_t T, size_t n) {
+    __shared__ double c[LLM_CUDA_PCGRAD_TASKS][LLM_CUDA_PCGRAD_TASKS];
+    __shared__ double w[LLM_CUDA_PCGRAD_TASKS];
+    const size_t i = threadIdx.x;
+    if (i < T) llm_cuda_pcgrad_visit(c[i], gram, order, i, T);
+    __syncthreads();
+    if (i < T) {
+        w[i] = 0.0;
+        for (size_t task = 0; task < T; task++) w[i] += c[task][i];
+        if (weight && blockIdx.x == 0) weight[i] = w[i];
+    }
+    __syncthreads();
+    for (size_t at = (size_t)blockIdx.x * blockDim.x + i; at < n;
+         at += (size_t)gridDim.x * blockDim.x) {
+        double sum = 0.0;
+        for (size_t task = 0; task < T; task++) sum += w[task] * (double)llm_load(g, task * n + at);
+        llm_store(out, at, (float)sum);
+    }
+}
+/* out (n) <- the sum of the gradients g (T,n) after surgery, weight (T), or NULL, <- what each was
+ * multiplied by: llm_pcgrad_project and llm_pcgrad_combine. gram (T,T) is theirs, order (T,T) how
+ * each task visits the others (llm_pcgrad_order), all on the device. At most
+ * LLM_CUDA_PCGRAD_TASKS. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_pcgrad_combine(float *out, double *weight, const double *gram, const int *order,
+                        const float *g, size_t T, size_t n, cudaStream_t stream) {
+    if (T > LLM_CUDA_PCGRAD_TASKS) return (cudaError_t)cudaErrorInvalidValue;
+    const size_t blocks = (n + 1023) / 1024, most = 8 * (size_t)llm_multiprocessors();
+    if (n == 0 && !weight) return cudaSuccess;
+    LLM_LAUNCH(llm_pcgrad_combine_kernel,
+               (unsigned)(blocks == 0     ? 1
+                          : blocks < most ? blocks
+                                          : most),
+               256, 0, stream, out, weight, gram, order, g, T, n);
+    return cudaGetLastError();
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
