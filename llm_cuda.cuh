@@ -10018,6 +10018,168 @@ llm_cuda_pcgrad_combine(float *out, double *weight, const double *gram, const in
     return cudaGetLastError();
 }
 
+/* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
+ *
+ *     adapt    w_t+1 = w_t - a grad L_support(w_t)        FOMAML   dw += sum over tasks, grad L_query
+ *
+ * Dozens of small nets that each take a few steps on a few examples: as matrix products they are
+ * hundreds of launches, here a block is a task. Its weights lie in shared memory, are adapted there
+ * and leave it once, and so do the activations of all its examples: a thread takes an output of one
+ * of them on the way up, a weight on the way down, where it adds up the examples in a fixed order.
+ * Barriers separate the layers, nothing else. The gradients of the tasks are added by a second
+ * kernel, so the result does not depend on who was first.
+ *
+ * Moves w and rates in once a task and phi out, the examples as often as there are steps, from
+ * cache: the minimum. Limit: the additions of a layer, which have to wait for each other, and
+ * shared memory, 2 P floats and the units of all examples twice.
+ *
+ * source  Finn, Abbeel & Levine 2017, "Model-Agnostic Meta-Learning" (first order)
+ * needs   cuda_launch, cuda_memory, cuda_reduce, activation, mlp
+ * see     adamw (the outer step)
+ * topics  -
+ */
+
+/* z (K) of a row becomes the gradient of its loss over N; returns the loss <- t (K) or the label. */
+LLM_DEVICE float llm_cuda_maml_head(float *z, int label, const float *t, unsigned K, float N,
+                                    int head) {
+    const bool softmax = head == LLM_OUTPUT_LAYER_SOFTMAX;
+    float max = -INFINITY, sum = 0.0f, loss = 0.0f;
+    for (unsigned k = 0; softmax && k < K; k++) max = fmaxf(max, z[k]);
+    for (unsigned k = 0; softmax && k < K; k++) sum += expf(z[k] - max);
+    const float lse = max + logf(sum);
+    for (unsigned k = 0; k < K; k++) {
+        const float tk = t ? llm_load(t, k) : (int)k == label ? 1.0f : 0.0f;
+        if (softmax && tk != 0.0f) loss += tk * (lse - z[k]);
+        if (!softmax) loss += llm_cuda_mlp_cost(z[k], tk, head);
+        const float slope =
+            head == LLM_OUTPUT_LAYER_POSITIVE ? llm_cuda_activation_sigmoid(z[k]) : 1.0f;
+        z[k] = ((softmax ? expf(z[k] - lse) : llm_cuda_mlp_link(z[k], head)) - tk) * slope / N;
+    }
+    return loss;
+}
+
+/* g (P) <- the gradient of the mean loss at w (P) over N rows x with label or target, in every
+ * thread returned the loss. w, g, a, z: shared; a and z have N rows of each layer in turn. */
+LLM_DEVICE float llm_cuda_maml_row_gradient(float *g, float *a, float *z, const float *w,
+                                            const float *x, const int *label, const float *target,
+                                            unsigned N, const llm_cuda_mlp &net) {
+    const unsigned K = net.size[net.layers];
+    unsigned at = 0, weight = 0; /* where layer l begins in a and z, and in w */
+    for (unsigned i = threadIdx.x; i < N * net.size[0]; i += blockDim.x) a[i] = llm_load(x, i);
+    __syncthreads();
+    for (int l = 1; l <= net.layers; l++) {
+        const unsigned in = net.size[l - 1], out = net.size[l], next = at + N * in;
+        for (unsigned i = threadIdx.x; i < N * out; i += blockDim.x) {
+            const unsigned n = i / out, o = i % out;
+            float sum = w[weight + in * out + o];
+            for (unsigned c = 0; c < in; c++) sum += w[weight + o * in + c] * a[at + n * in + c];
+            z[next + i] = sum;
+            a[next + i] = llm_cuda_activation_value(sum, net.act);
+        }
+        at = next;
+        weight += out * (in + 1);
+        __syncthreads();
+    }
+    float loss = 0.0f;
+    for (unsigned n = threadIdx.x; n < N; n += blockDim.x)
+        loss += llm_cuda_maml_head(z + at + n * K, label ? label[n] : 0,
+                                   target ? target + n * K : NULL, K, (float)N, net.head);
+    loss = llm_block_sum(loss) / (float)N; /* its barriers are the ones that z needs */
+    for (int l = net.layers; l > 0; l--) { /* z of layer l holds dz */
+        const unsigned in = net.size[l - 1], out = net.size[l], below = at - N * in;
+        weight -= out * (in + 1);
+        for (unsigned i = threadIdx.x; i < out * (in + 1); i += blockDim.x) {
+            const bool bias = i >= out * in;
+            const unsigned o = bias ? i - out * in : i / in, c = bias ? 0 : i % in;
+            float sum = 0.0f;
+            for (unsigned n = 0; n < N; n++)
+                sum += z[at + n * out + o] * (bias ? 1.0f : a[below + n * in + c]);
+            g[weight + i] = sum;
+        }
+        for (unsigned i = threadIdx.x; l > 1 && i < N * in; i += blockDim.x) {
+            const unsigned n = i / in, c = i % in;
+            float sum = 0.0f;
+            for (unsigned o = 0; o < out; o++) sum += z[at + n * out + o] * w[weight + o * in + c];
+            z[below + i] = sum * llm_cuda_activation_slope(z[below + i], net.act);
+        }
+        at = below;
+        __syncthreads();
+    }
+    return loss;
+}
+
+/* phi (gridDim.x,P) <- w adapted to task blockIdx.x; with a query set loss and part instead. */
+LLM_KERNEL void llm_maml_kernel(float *phi, float *loss, float *part, const float *w,
+                                const float *rate, llm_maml_batch support, llm_maml_batch query,
+                                size_t steps, llm_cuda_mlp net, unsigned P) {
+    LLM_DYNAMIC_SHARED(float, sw);
+    const size_t task = blockIdx.x, in = net.size[0], K = net.size[net.layers];
+    const unsigned rows = (unsigned)(support.N > query.N ? support.N : query.N);
+    unsigned units = 0;
+    for (int l = 0; l <= net.layers; l++) units += net.size[l];
+    float *g = sw + P, *a = g + P, *z = a + rows * units;
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] = llm_load(w, i);
+    __syncthreads();
+    for (size_t t = 0; t < steps; t++) {
+        llm_cuda_maml_row_gradient(g, a, z, sw, support.x + task * support.N * in,
+                                   support.label ? support.label + task * support.N : NULL,
+                                   support.target ? support.target + task * support.N * K : NULL,
+                                   (unsigned)support.N, net);
+        for (unsigned i = threadIdx.x; i < P; i += blockDim.x) sw[i] -= llm_load(rate, i) * g[i];
+        __syncthreads();
+    }
+    for (unsigned i = threadIdx.x; phi && i < P; i += blockDim.x)
+        llm_store(phi, task * P + i, sw[i]);
+    if (!part) return;
+    const float cost = llm_cuda_maml_row_gradient(
+        g, a, z, sw, query.x + task * query.N * in,
+        query.label ? query.label + task * query.N : NULL,
+        query.target ? query.target + task * query.N * K : NULL, (unsigned)query.N, net);
+    for (unsigned i = threadIdx.x; i < P; i += blockDim.x) llm_store(part, task * P + i, g[i]);
+    if (threadIdx.x == 0) llm_store(loss, task, cost);
+}
+
+/* Adapts, and where part is not NULL takes the query's gradients. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_maml_launch(float *phi, float *loss, float *part, const llm_mlp *m, const float *w,
+                     const float *rate, llm_maml_batch support, llm_maml_batch query, size_t tasks,
+                     size_t steps, cudaStream_t stream) {
+    const size_t P = llm_mlp_param_count(m), rows = support.N > query.N ? support.N : query.N;
+    llm_cuda_mlp net;
+    size_t units = 0;
+    LLM_ASSERT(m->layers <= LLM_CUDA_MLP_LAYERS);
+    net.layers = (int)m->layers, net.act = m->act, net.head = m->head;
+    for (size_t l = 0; l <= m->layers; l++) units += net.size[l] = (unsigned)m->size[l];
+    const size_t shared = 2 * (P + rows * units) * sizeof(float);
+    if (shared > 227 * 1024) return (cudaError_t)cudaErrorInvalidValue;
+    LLM_LAUNCH(llm_maml_kernel, (unsigned)tasks, 256, shared, stream, phi, loss, part, w, rate,
+               support, query, steps, net, (unsigned)P);
+    return cudaGetLastError();
+}
+/* phi (tasks,P) <- w (P) after so many steps with rates (P) on each task's support set:
+ * llm_maml_adapt; their mean minus w is Reptile's direction. A batch holds the examples of all
+ * tasks, x (tasks,N,size[0]) and label (tasks,N) or target, with N those of one, on the device. A
+ * net and examples that do not fit into 227 KB are an invalid value. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_maml_adapt(float *phi, const llm_mlp *m, const float *w, const float *rate,
+                    llm_maml_batch support, size_t tasks, size_t steps, cudaStream_t stream) {
+    if (tasks == 0) return cudaSuccess;
+    return llm_cuda_maml_launch(phi, NULL, NULL, m, w, rate, support, support, tasks, steps,
+                                stream);
+}
+/* loss (tasks) <- each task's query loss after its steps, dw (P) += the sum of its gradients at the
+ * adapted weights: llm_maml_gradient with first_order. scratch: tasks times P floats. */
+static inline __attribute__((unused)) cudaError_t
+llm_cuda_maml_gradient(float *loss, float *dw, const llm_mlp *m, const float *w, const float *rate,
+                       llm_maml_batch support, llm_maml_batch query, size_t tasks, size_t steps,
+                       float *scratch, cudaStream_t stream) {
+    if (tasks == 0) return cudaSuccess;
+    const cudaError_t error =
+        llm_cuda_maml_launch(NULL, loss, scratch, m, w, rate, support, query, tasks, steps, stream);
+    if (error != cudaSuccess) return error;
+    return llm_cuda_column_sum(dw, (const float *)scratch, tasks, llm_mlp_param_count(m), stream);
+}
+
 /* @08-recurrent =============================== RECURRENT, MEMORY, GRAPH AND CONTINUOUS NETWORKS */
 
 /* @09-theory ================================================ LEARNING THEORY */
