@@ -10545,6 +10545,126 @@ llm_cuda_bpe_pack(int *out, size_t *first, const int *ids, const int *count, con
     return cudaGetLastError();
 }
 
+/* @pad ------------------------------------------------------ Padding: leave it out, put it back
+ *
+ * llm_cuda_pad_varlen finds where each token goes, in three launches over the mask: a warp counts
+ * the tokens of a row by ballots, one block turns the counts into cu_seqlens by a prefix sum, and
+ * the warps number the tokens of their rows, a ballot again giving each lane its rank. Reads the
+ * mask twice and writes 4 bytes a token and 4 a place. One block for the sum is enough: it has B
+ * numbers, not B T.
+ *
+ * llm_cuda_pad_move copies rows by that index, a warp a row, 16 bytes a lane: unpad, repad, and
+ * with `add` their gradients. No row is written twice, so there are no atomics. Moves 2 elements
+ * for each one copied (3 with add), the minimum, and 4 bytes a row. Limit: memory bandwidth.
+ *
+ * source  -
+ * needs   cuda_launch, cuda_memory, cuda_reduce
+ * see     embedding (the same copy), causal_attn
+ * topics  -
+ */
+
+/* In a warp's row of the mask: how many of the 32 places from t on are tokens, and how many of
+ * those stand before this lane. */
+LLM_DEVICE int llm_pad_rank(int *before, bool *mine, const bool *mask, size_t t, size_t T,
+                            unsigned lane) {
+    *mine = t + lane < T && mask[t + lane];
+    const unsigned ballot = __ballot_sync(0xffffffffu, *mine);
+    *before = __popc(ballot & ((1u << lane) - 1u));
+    return __popc(ballot);
+}
+
+LLM_KERNEL void llm_pad_count_kernel(int *cu, const bool *mask, size_t B, size_t T) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return; /* a whole warp */
+    int count = 0, before;
+    bool mine;
+    for (size_t t = 0; t < T; t += 32)
+        count += llm_pad_rank(&before, &mine, mask + p.row * T, t, T, p.lane);
+    if (p.lane == 0) cu[p.row + 1] = count;
+}
+
+/* cu[b] <- cu[1] + .. + cu[b], cu[0] <- 0: by one warp, 32 numbers at a time. */
+LLM_KERNEL void llm_pad_sum_kernel(int *cu, size_t B) {
+    const unsigned lane = threadIdx.x;
+    int carry = 0;
+    for (size_t b = 0; b < B; b += 32) {
+        int sum = b + lane < B ? cu[b + lane + 1] : 0;
+        LLM_UNROLL
+        for (int distance = 1; distance < 32; distance *= 2) {
+            const int other = __shfl_up_sync(0xffffffffu, sum, distance);
+            if ((int)lane >= distance) sum += other;
+        }
+        if (b + lane < B) cu[b + lane + 1] = carry + sum;
+        carry += __shfl_sync(0xffffffffu, sum, 31);
+    }
+    if (lane == 0) cu[0] = 0;
+}
+
+LLM_KERNEL void llm_pad_index_kernel(const int *cu, int *index, int *place, const bool *mask,
+                                     size_t B, size_t T) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= B) return;
+    int next = cu[p.row], before;
+    bool mine;
+    for (size_t t = 0; t < T; t += 32) {
+        const size_t at = p.row * T + t + p.lane;
+        const int count = llm_pad_rank(&before, &mine, mask + p.row * T, t, T, p.lane);
+        if (mine) index[next + before] = (int)at;
+        if (t + p.lane < T) place[at] = mine ? next + before : -1;
+        next += count;
+    }
+}
+
+/* cu (B + 1), index and place (B T each), mask (B,T) on the device: as llm_pad_varlen. How many
+ * tokens there are is cu[B]. */
+static inline __attribute__((unused)) cudaError_t llm_cuda_pad_varlen(int *cu, int *index,
+                                                                      int *place, const bool *mask,
+                                                                      size_t B, size_t T,
+                                                                      cudaStream_t stream) {
+    if (B > 0)
+        LLM_LAUNCH(llm_pad_count_kernel, llm_row_blocks(B, true), 128, 0, stream, cu, mask, B, T);
+    LLM_LAUNCH(llm_pad_sum_kernel, 1, 32, 0, stream, cu, B);
+    if (B > 0 && T > 0)
+        LLM_LAUNCH(llm_pad_index_kernel, llm_row_blocks(B, true), 128, 0, stream, cu, index, place,
+                   mask, B, T);
+    return cudaGetLastError();
+}
+
+template <typename T, int V, bool add>
+LLM_KERNEL void llm_pad_move_kernel(T *y, const T *x, const int *from, size_t rows, size_t C) {
+    const llm_row_place p = llm_my_row<true>();
+    if (p.row >= rows) return;
+    const int row = from[p.row];
+    if (add && row < 0) return;
+    for (size_t i = (size_t)p.lane * V; i < C; i += (size_t)p.width * V) {
+        float v[V], was[V];
+        LLM_UNROLL
+        for (int k = 0; k < V; k++) v[k] = 0.0f;
+        if (row >= 0) llm_load_vector(v, x, (size_t)row * C + i);
+        if (add) {
+            llm_load_vector(was, y, p.row * C + i);
+            LLM_UNROLL
+            for (int k = 0; k < V; k++) v[k] += was[k];
+        }
+        llm_store_vector(y, p.row * C + i, v);
+    }
+}
+
+/* y (rows,C) <- rows of x by from (rows), zeros where that is -1; with `add`, y +=: as
+ * llm_pad_move. T is float or llm_bf16. */
+template <typename T>
+static inline cudaError_t llm_cuda_pad_move(T *y, const T *x, const int *from, size_t rows,
+                                            size_t C, bool add, cudaStream_t stream) {
+    enum { wide = 16 / sizeof(T) };
+    if (rows == 0 || C == 0) return cudaSuccess;
+    const bool aligned = llm_aligned(y, C) && llm_aligned(x, C);
+    const auto pad_move =
+        aligned ? (add ? llm_pad_move_kernel<T, wide, true> : llm_pad_move_kernel<T, wide, false>)
+                : (add ? llm_pad_move_kernel<T, 1, true> : llm_pad_move_kernel<T, 1, false>);
+    LLM_LAUNCH(pad_move, llm_row_blocks(rows, true), 128, 0, stream, y, x, from, rows, C);
+    return cudaGetLastError();
+}
+
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
 /* @qkv ------------------------------------------------------ Query, key and value projections

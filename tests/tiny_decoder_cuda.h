@@ -1,6 +1,6 @@
-/* A batch and a model on the device, and a check of the training steps of @decoder_only and @gpt2. Included
- * after test.h and llm_cuda.cuh, once in each suite: nvcc compiles a chapter as one file, a
- * namespace a suite, so there is no guard. */
+/* A batch and a model on the device, and a check of the training steps of @decoder_only and @gpt2.
+ * Included after test.h and llm_cuda.cuh, once in each suite: nvcc compiles a chapter as one file,
+ * a namespace a suite, so there is no guard. */
 
 /* A batch of B rows of T tokens, the fourth target ignored. */
 static llm_cuda_decoder_only_batch batch(int *ids, int *targets, size_t B, size_t T, size_t V,

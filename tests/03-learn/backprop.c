@@ -160,6 +160,7 @@ TEST(backprop, "a step takes no more memory than it says, where the input is the
     const llm_backprop net = {size, 2, LLM_BACKPROP_TANH, LLM_BACKPROP_XENT};
     const size_t bytes = llm_batch_size_bytes(&net, 5);
     llm_arena arena = {(unsigned char *)test_memory(bytes, 1), bytes, 0, 0};
+    memset(arena.memory, 255, arena.size); /* NaN */
     float x[45], y[10] = {0}, w[26], after[26];
     llm_rng rng = llm_rng_seed(4);
     llm_rng_normal_fill(&rng, x, 45);
