@@ -402,14 +402,17 @@
 #define LLM_PRINTF(f)
 #endif
 
-/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
+/* Before a loop whose turns write different outputs; before a loop that adds to one sum; before one
+ * that may write where it reads, but only its own number (y may be x): the compiler cannot know. */
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
 #define LLM_SIMD_SUM(sum) LLM_PRAGMA(omp simd reduction(+ : sum))
+#define LLM_SIMD LLM_PRAGMA(omp simd)
 #else
 #define LLM_PARALLEL_FOR
 #define LLM_SIMD_SUM(sum)
+#define LLM_SIMD
 #endif
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
@@ -17915,6 +17918,84 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
     return (double)p / (1.0 - (double)p) * sum;
 }
 
+/* @moments -------------------------------------------------- Mean and variance of a row
+ *
+ *     m = a + mean(x - a),  a = mean(x)        sum (x - m)^2 = sum (x - a)^2 - n (m - a)^2
+ *
+ * What every normalization asks of its numbers, and its backward pass of their gradient: two sums in
+ * one pass, over numbers that lie side by side. E x^2 - m^2 would be one pass in all, and all wrong
+ * where the mean is large: squares of 1e4 have no digits left for a variance of 1. So the mean
+ * comes first. The float sum of such a row is itself off by units, and what is left after taking it
+ * off says by how much. An addition takes four times as long as until the next can begin, so four
+ * vectors of sums are kept, none of which waits for another.
+ *
+ * source  Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.7
+ * needs   base lanes
+ * see     @batchnorm @layernorm (its users)
+ * topics  -
+ */
+
+/* *sum, *square <- the sums of x - about and of its square, x (n). */
+LLM_API void llm_moments_sums(float *sum, float *square, const float *x, float about, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], q[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(q, 0, sizeof q);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
+            s[k] += d;
+            q[k] += d * d;
+        }
+    }
+    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
+    for (size_t i = whole; i < n; i++) {
+        *sum += x[i] - about;
+        *square += (x[i] - about) * (x[i] - about);
+    }
+}
+
+/* *square <- sum (x - m)^2, and returns the mean m of x (n), n > 0. */
+LLM_API float llm_moments(float *square, const float *x, size_t n) {
+    float sum, rest;
+    llm_moments_sums(&sum, square, x, 0.0f, n);
+    const float about = sum / (float)n;
+    llm_moments_sums(&rest, square, x, about, n);
+    rest /= (float)n;
+    *square -= (float)n * rest * rest;
+    if (!(*square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
+        llm_moments_sums(&sum, square, x, about + rest, n);
+    return about + rest;
+}
+
+/* *flat, *along <- the sums of g and of g (x - m), where g = w dy; dy, x, w (n), w NULL for 1. */
+LLM_API void llm_moments_products(float *flat, float *along, const float *dy, const float *x,
+                                  const float *w, float m, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], a[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(a, 0, sizeof a);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const size_t at = i + k * LLM_LANES;
+            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
+            s[k] += g;
+            a[k] += g * (llm_lanes_load(x + at) - m);
+        }
+    }
+    *flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
+    for (size_t i = whole; i < n; i++) {
+        const float g = dy[i] * (w ? w[i] : 1.0f);
+        *flat += g, *along += g * (x[i] - m);
+    }
+}
+
 /* @batchnorm ------------------------------------------------ Batch normalization
  *
  *     y = w xhat + b        xhat = (x - m) r        r = 1 / sqrt(v + eps)
@@ -17931,7 +18012,7 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
  *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
  *         "Train longer, generalize better" (ghost batches)
- * needs   base arena
+ * needs   base moments arena
  * see     @layernorm (looks at one sample only), @weight_init, @batch_size
  * topics  Batch Normalization
  */
@@ -17969,15 +18050,9 @@ LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t 
             const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
             for (size_t c = 0; c < block; c++) {
                 const float *plane = x + (n * C + start + c) * S;
-                float sum = 0.0f, rest = 0.0f, around = 0.0f;
-                LLM_SIMD_SUM(sum)
-                for (size_t s = 0; s < S; s++) sum += plane[s];
-                const float about = sum / (float)S;
-                LLM_SIMD_SUM(rest)
-                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
-                LLM_SIMD_SUM(around)
-                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
-                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                float around = 0.0f;
+                const float own = S == 1 ? plane[0] : llm_moments(&around, plane, S);
+                const double delta = (double)own - m[c];
                 m[c] += delta * share;
                 square[c] += (double)around + delta * delta * share * before;
             }
@@ -18054,11 +18129,8 @@ LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const
             for (size_t c = 0; c < block; c++) {
                 const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
                 const float m = mean[start + c];
-                float plain = 0.0f, times = 0.0f;
-                LLM_SIMD_SUM(plain)
-                for (size_t s = 0; s < S; s++) plain += d[s];
-                LLM_SIMD_SUM(times)
-                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                float plain = d[0], times = d[0] * (p[0] - m);
+                if (S > 1) llm_moments_products(&plain, &times, d, p, NULL, m, S);
                 total[c] += (double)plain;
                 product[c] += (double)times;
             }
@@ -18122,57 +18194,29 @@ LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, 
  * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
  * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
  * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
- * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
- * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ * constant row has variance 0 and gives b.
  *
- * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
- *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
- * needs   base lanes arena
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization"
+ * needs   base moments arena
  * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
 enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
 
-/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an
- * addition takes four times as long as until the next can begin, and none of these waits for
- * another. */
-LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], q[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(q, 0, sizeof q);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
-            s[k] += d;
-            q[k] += d * d;
-        }
-    }
-    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
-    for (size_t i = whole; i < C; i++) {
-        *sum += x[i] - about;
-        *square += (x[i] - about) * (x[i] - about);
-    }
-}
-
-/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
- * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. */
 LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
                                const float *b, size_t C, float eps) {
-    float sum, rest, square;
-    llm_layernorm_sums(&sum, &square, x, 0.0f, C);
-    const float about = sum / (float)C;
-    llm_layernorm_sums(&rest, &square, x, about, C);
-    rest /= (float)C;
-    const float m = about + rest;
-    if (!(square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
-        llm_layernorm_sums(&rest, &square, x, m, C), rest = 0.0f;
-    const float r = 1.0f / sqrtf(square / (float)C - rest * rest + eps);
-    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    float square;
+    const float m = llm_moments(&square, x, C), r = 1.0f / sqrtf(square / (float)C + eps);
+    if (w && b) {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * w[i] + b[i];
+    } else {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++)
+            y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    }
     *mean = m;
     *rstd = r;
 }
@@ -18184,6 +18228,9 @@ LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const flo
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         float m, r;
+        for (size_t i = 0; n + 1 < N && i < C;
+             i += 16) /* the next row comes while this one is done */
+            LLM_LANES_FETCH(x + (n + 1) * C + i);
         llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
@@ -18212,26 +18259,8 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
                                         float m, float r, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], a[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(a, 0, sizeof a);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const size_t at = i + k * LLM_LANES;
-            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
-            s[k] += g;
-            a[k] += g * (llm_lanes_load(x + at) - m);
-        }
-    }
-    float flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    float along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
-    for (size_t i = whole; i < C; i++) {
-        const float g = dy[i] * (w ? w[i] : 1.0f);
-        flat += g, along += g * (x[i] - m);
-    }
+    float flat, along;
+    llm_moments_products(&flat, &along, dy, x, w, m, C);
     flat /= (float)C;
     along *= r * r / (float)C;
     for (size_t i = 0; i < C; i++)
@@ -22465,37 +22494,50 @@ LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafacto
 /* The learning rate of step t for weights w (n). */
 LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
                                   size_t t) {
-    double rate = (double)c->lr, sum_sq = 0.0;
+    double rate = (double)c->lr, sum_sq = 0.0, part[64];
     if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
     if (!c->scale || n == 0) return rate;
-    LLM_SIMD_SUM(sum_sq)
-    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    const size_t slice = n / 64 + 1; /* 64 of them, whatever the number of threads */
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = s * slice; i < end; i++) sum += (double)w[i] * (double)w[i];
+        part[s] = sum;
+    }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
 }
 
-/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. Some
+ * rows at a time, which are still in the cache when their columns are summed. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
-    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
+    enum { ROWS = 64, COLUMNS = 64 };
     const float share = (1.0f - b) / (float)rows;
-    LLM_PARALLEL_FOR
-    for (size_t i = 0; i < rows; i++) {
-        const float *gi = g + i * cols;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
-        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
-    }
-    LLM_PARALLEL_FOR
-    for (size_t first = 0; first < cols; first += BLOCK) {
-        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
-        float sum[BLOCK] = {0.0f};
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < width; j++) {
-                const float v = g[i * cols + first + j];
-                sum[j] += v * v + eps1;
-            }
-        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t from = 0; from < rows; from += ROWS) {
+        const size_t end = rows - from < ROWS ? rows : from + ROWS;
+        LLM_PARALLEL_FOR
+        for (size_t i = from; i < end; i++) {
+            const float *gi = g + i * cols;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
+            r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+        }
+        LLM_PARALLEL_FOR
+        for (size_t first = 0; first < cols; first += COLUMNS) {
+            const size_t width = cols - first < COLUMNS ? cols - first : (size_t)COLUMNS;
+            float sum[COLUMNS] = {0.0f};
+            for (size_t i = from; i < end; i++)
+                for (size_t j = 0; j < width; j++) {
+                    const float v = g[i * cols + first + j];
+                    sum[j] += v * v + eps1;
+                }
+            for (size_t j = 0; j < width; j++) col[first + j] += share * sum[j];
+        }
     }
 }
 
@@ -22518,23 +22560,30 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
     const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
     const double rate = llm_adafactor_rate(w, n, c, t);
 
-    double mean = 0.0, sum_sq = 0.0;
+    double mean = 0.0, sum_sq = 0.0, part[64];
     if (vector) {
         for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
     } else {
         llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
-    for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < across; j++) {
-            const float u = gi[j] * (row / sqrtf(col[j]));
-            sum += u * u;
+    const size_t slice = down / 64 + 1;
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < down ? (s + 1) * slice : down;
+        part[s] = 0.0;
+        for (size_t i = s * slice; i < end; i++) {
+            const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < across; j++) {
+                const float u = gi[j] * (row / sqrtf(col[j]));
+                sum += u * u;
+            }
+            part[s] += (double)sum;
         }
-        sum_sq += (double)sum;
     }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
