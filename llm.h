@@ -26700,6 +26700,125 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
     return id;
 }
 
+/* @token_id ------------------------------------------------- Token IDs and the text they stand for
+ *
+ *     text = bytes(id 1) bytes(id 2) ... bytes(id n)
+ *     shown so far = all of it but an unfinished character at its end, of 1 to 3 bytes
+ *
+ * Ids are what a model sees; joined bytes are what a user sees. A token may end in the middle of a
+ * character: an emoji is often two or three tokens. So whoever shows text while it is generated
+ * must hold back a tail that more bytes could still complete, and only that: what can no longer
+ * become a character is shown as U+FFFD at once. To go from a place in the text to the ids one
+ * wants the span of each; two ids that share a character both have it in theirs.
+ *
+ * source  The Unicode Standard 18, section 3.9 (maximal subparts); spans of code points as in the
+ *         tokenizers library, which counts a shared character to both tokens
+ * needs   base buffer unicode vocab_table
+ * see     @vocab @bpe @tokenizer
+ * topics  Token ID
+ */
+
+/* The string of an id that may come from outside. */
+LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
+                                llm_error *error) {
+    *bytes = "";
+    *size = 0;
+    if (id < 0 || (size_t)id >= v->count)
+        return llm_fail(error, "token id %d: the vocabulary has %zu ids", id, v->count);
+    *bytes = llm_vocab_table_bytes(v, (size_t)id, size);
+    return true;
+}
+
+/* Appends the bytes of ids (n). They need not be UTF-8. */
+LLM_API bool llm_token_id_decode(llm_buffer *out, const llm_vocab_table *v, const int *ids,
+                                 size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes;
+        size_t size;
+        if (!llm_token_id_bytes(&bytes, &size, v, ids[i], error)) return false;
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "token ids: out of memory");
+    }
+    return true;
+}
+
+/* Whether the `size` bytes of text from `at`, the last there are, are the beginning of a character:
+ * `length` of them were decoded as broken, but more could make them whole. */
+LLM_API bool llm_token_id_unfinished(const char *text, size_t size, size_t at, size_t length) {
+    const unsigned char first = (unsigned char)text[at];
+    return at + length == size && first >= 0xC2 && first <= 0xF4;
+}
+
+/* Text on its way. Starts as zeros. */
+typedef struct {
+    char held[4]; /* an unfinished character */
+    size_t size;
+} llm_token_id_stream;
+
+/* Appends what can be shown now that an id has come: always whole characters, U+FFFD for broken
+ * parts. After an error nothing has changed. */
+LLM_API bool llm_token_id_next(llm_token_id_stream *s, llm_buffer *out, const llm_vocab_table *v,
+                               int id, llm_error *error) {
+    const char *bytes;
+    char character[4];
+    size_t size, at = 0;
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_bytes(&bytes, &size, v, id, error)) return false;
+    bool ok = llm_buffer_put(&text, s->held, s->size) && llm_buffer_put(&text, bytes, size) &&
+              llm_buffer_reserve(out, 3 * text.size); /* one byte becomes three at most */
+    while (ok && at < text.size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text.data + at, text.size - at);
+        if (code == LLM_UNICODE_BROKEN && llm_token_id_unfinished(text.data, text.size, at, length))
+            break;
+        ok = llm_buffer_put(out, character, llm_unicode_encode(character, code));
+        at += length;
+    }
+    if (ok) {
+        s->size = text.size - at;
+        memcpy(s->held, text.data + at, s->size);
+    }
+    llm_buffer_free(&text);
+    return ok || llm_fail(error, "token ids: out of memory");
+}
+
+/* The end of the text: what is still held can no longer be completed and becomes one U+FFFD. False
+ * when memory is out. */
+LLM_API bool llm_token_id_end(llm_token_id_stream *s, llm_buffer *out) {
+    if (s->size > 0 && !llm_buffer_put(out, "\xEF\xBF\xBD", 3)) return false;
+    s->size = 0;
+    return true;
+}
+
+typedef struct {
+    size_t byte, byte_end; /* in the decoded text */
+    size_t code, code_end; /* the code points that have a byte of the token; broken parts are one */
+} llm_token_id_span;
+
+/* spans (n) <- where each id's bytes stand. An id without bytes has empty spans, at the character
+ * that it stands before or in. */
+LLM_API bool llm_token_id_offsets(llm_token_id_span *spans, const llm_vocab_table *v,
+                                  const int *ids, size_t n, llm_error *error) {
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_decode(&text, v, ids, n, error)) {
+        llm_buffer_free(&text);
+        return false;
+    }
+    size_t code = 0, end = 0; /* `code` characters begin before byte `end`, where one ends */
+    for (size_t i = 0, byte = 0; i < n; i++) {
+        size_t size;
+        (void)llm_vocab_table_bytes(v, (size_t)ids[i], &size);
+        llm_token_id_span *span = &spans[i];
+        span->byte = byte;
+        span->byte_end = byte += size;
+        span->code = end > span->byte ? code - 1 : code; /* within the last one, or behind it */
+        for (uint32_t c; end < byte; code++)
+            end += llm_unicode_decode(&c, text.data + end, text.size - end);
+        span->code_end = size > 0 ? code : span->code;
+    }
+    llm_buffer_free(&text);
+    return true;
+}
+
 /* @byte_level ----------------------------------------------- Bytes as printable characters
  *
  *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ..., 323
