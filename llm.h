@@ -26819,6 +26819,148 @@ LLM_API bool llm_token_id_offsets(llm_token_id_span *spans, const llm_vocab_tabl
     return true;
 }
 
+/* @token_shard ---------------------------------------------- Files of token IDs
+ *
+ *     header: 256 int32 = magic, version, count, 0, ...        then count ids, uint16 or uint32
+ *     row r of the data: T + 1 ids, from r T on; its last one is the first of row r + 1
+ *
+ * A corpus is tokenized once and trained on many times, so its ids stand in files ("shards") of
+ * some 100 million each, which are mapped, not read. Rows of T + 1 give T inputs and T targets, and
+ * share one id with the next, so that every id but the first of a shard is a target once in an
+ * epoch (a rest shorter than T is left out). The order of rows is a function of (seed, epoch,
+ * position), see @epoch: a run resumes from three numbers. What is easily got wrong: 16 bits end at
+ * 65,535, below the vocabularies of today.
+ *
+ * source  Karpathy 2024, llm.c (dev/data/data_common.py, llmc/dataloader.h)
+ * needs   error file epoch
+ * see     @token_id @bos @epoch
+ * topics  -
+ */
+enum {
+    LLM_TOKEN_SHARD_HEADER = 1024,
+    LLM_TOKEN_SHARD_NARROW = 20240520, /* version 1, uint16: GPT-2 */
+    LLM_TOKEN_SHARD_WIDE = 20240801    /* version 7, uint32: Llama 3 */
+};
+
+/* Numbers in a file have their low byte first. */
+LLM_API void llm_token_shard_put_number(unsigned char *to, uint32_t value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i & 255);
+}
+LLM_API uint32_t llm_token_shard_number(const unsigned char *from, size_t bytes) {
+    uint32_t value = 0;
+    for (size_t i = bytes; i-- > 0;) value = value << 8 | from[i];
+    return value;
+}
+
+/* Writes ids (n), all >= 0, and below 65,536 unless wide. */
+LLM_API bool llm_token_shard_write(const char *path, const int *ids, size_t n, bool wide,
+                                   llm_error *error) {
+    unsigned char header[LLM_TOKEN_SHARD_HEADER] = {0}, part[4096];
+    const size_t bytes = wide ? 4 : 2;
+    llm_file_writer w;
+    if (n > INT32_MAX) return llm_fail(error, "%s: %zu ids, a shard has fewer than 2^31", path, n);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (!wide && ids[i] > 65535))
+            return llm_fail(error, "%s: id %d does not fit into %zu bits", path, ids[i],
+                            wide ? 31 : 8 * bytes);
+    llm_token_shard_put_number(header, wide ? LLM_TOKEN_SHARD_WIDE : LLM_TOKEN_SHARD_NARROW, 4);
+    llm_token_shard_put_number(header + 4, wide ? 7 : 1, 4);
+    llm_token_shard_put_number(header + 8, (uint32_t)n, 4);
+    if (!llm_file_begin(&w, path, error) || !llm_file_put(&w, header, sizeof header, error))
+        return false;
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < sizeof part / bytes ? n - at : sizeof part / bytes;
+        for (size_t i = 0; i < k; i++)
+            llm_token_shard_put_number(part + bytes * i, (uint32_t)ids[at + i], bytes);
+        if (!llm_file_put(&w, part, bytes * k, error)) return false;
+    }
+    return llm_file_commit(&w, error);
+}
+
+typedef struct {
+    llm_file file;
+    size_t count, bytes; /* ids, and bytes of each */
+} llm_token_shard;
+
+/* Gives the file back. */
+LLM_API void llm_token_shard_close(llm_token_shard *s) {
+    llm_file_free(&s->file);
+    s->count = s->bytes = 0;
+}
+
+/* Id i of the shard. */
+LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
+    LLM_ASSERT(i < s->count);
+    const unsigned char *ids = s->file.data + LLM_TOKEN_SHARD_HEADER;
+    return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
+}
+
+/* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
+ * through by V = 0, would come out negative). On failure it is closed. */
+LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
+                                  llm_error *error) {
+    s->count = s->bytes = 0;
+    if (!llm_file_map(&s->file, path, error)) return false;
+    const size_t size = s->file.size;
+    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
+    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
+    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
+    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
+        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (ok && version != (wide ? 7u : 1u))
+        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
+    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
+        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                      bytes, count);
+    s->count = ok ? count : 0;
+    s->bytes = bytes;
+    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
+        const uint32_t id =
+            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+        if (id >= V)
+            ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
+    }
+    if (!ok) llm_token_shard_close(s);
+    return ok;
+}
+
+/* Rows of T + 1 ids in all shards (n): in each one (count - 1) / T. */
+LLM_API size_t llm_token_shard_rows(const llm_token_shard *shards, size_t n, size_t T) {
+    size_t rows = 0;
+    LLM_ASSERT(T > 0);
+    for (size_t s = 0; s < n; s++) rows += shards[s].count > 0 ? (shards[s].count - 1) / T : 0;
+    return rows;
+}
+
+/* ids (T + 1) <- row r of them, counted through the shards in turn. */
+LLM_API void llm_token_shard_row(int *ids, const llm_token_shard *shards, size_t n, size_t T,
+                                 size_t r) {
+    size_t s = 0;
+    for (size_t rows; s < n; s++, r -= rows) {
+        rows = llm_token_shard_rows(shards + s, 1, T);
+        if (r < rows) break;
+    }
+    LLM_ASSERT(s < n);
+    for (size_t i = 0; i <= T; i++) ids[i] = llm_token_shard_id(&shards[s], r * T + i);
+}
+
+/* ids (B,T+1) <- batch number `step` since the start: the rows one after another, or with random
+ * each epoch in an order of its own. A batch may reach into the next epoch; no row is left out. */
+LLM_API void llm_token_shard_batch(int *ids, const llm_token_shard *shards, size_t n, size_t B,
+                                   size_t T, size_t step, bool random, uint64_t seed) {
+    const size_t rows = llm_token_shard_rows(shards, n, T);
+    LLM_ASSERT(rows > 0);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = step * B + b, epoch = at / rows, i = at % rows;
+        const size_t r = random ? llm_epoch_at(i, rows, seed, epoch) : i;
+        llm_token_shard_row(ids + b * (T + 1), shards, n, T, r);
+    }
+}
+
 /* @byte_level ----------------------------------------------- Bytes as printable characters
  *
  *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ..., 323
