@@ -29518,6 +29518,150 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
         }
 }
 
+/* @vocab_size ----------------------------------------------- Vocabulary size as a cost
+ *
+ *     tokens per byte of text = a + b V^-c                     more ids: shorter text, ever less so
+ *     training FLOPs = 6 (N + V d) tokens                      N: the parameters without vocabulary
+ *
+ * A larger vocabulary says the same text in fewer tokens, so that every layer runs less often; but
+ * each id adds a row of d numbers to the embedding and a logit to every softmax. Their product has
+ * one minimum, and it lies at larger V for larger models: to them a row is cheap beside N. What the
+ * formula leaves out: loss, memory for the logits, and rows so rare that they are never trained.
+ * Rounding V up to a multiple of 64 or 128 makes the matrices fit the hardware; logits of ids that
+ * do not exist are then -inf, so that they get no probability and no gradient.
+ *
+ * source  Tao et al. 2024, "Scaling laws with vocabulary: larger models deserve larger
+ *         vocabularies"; Kaplan et al. 2020, "Scaling laws for neural language models" (6 N FLOPs)
+ * needs   base
+ * see     @bpe_train @tokenizer_training @softmax
+ * topics  Vocabulary Size
+ */
+
+/* The smallest multiple that is V or more. */
+LLM_API size_t llm_vocab_size_pad(size_t V, size_t multiple) {
+    LLM_ASSERT(multiple > 0 && V <= SIZE_MAX - multiple);
+    return (V + multiple - 1) / multiple * multiple;
+}
+
+/* logits (N,P): the columns from V on, which are no ids, become -inf: softmax makes them 0, and the
+ * gradient p - y with them. */
+LLM_API void llm_vocab_size_mask(float *logits, size_t N, size_t V, size_t P) {
+    LLM_ASSERT(V <= P);
+    for (size_t i = 0; i < N; i++)
+        for (size_t v = V; v < P; v++) logits[i * P + v] = -INFINITY;
+}
+
+typedef struct {
+    double embedding;    /* parameters of the vocabulary: V d, twice that where not tied */
+    double share;        /* of all parameters */
+    double tokens;       /* that the text takes */
+    double flops;        /* to train on it once */
+    double softmax;      /* of these, for the logits: their share */
+    double logits_bytes; /* float logits of one batch of tokens */
+} llm_vocab_size_costs;
+
+/* Of a model with N other parameters, width d and V ids on `bytes` of text at tokens_per_byte, with
+ * `batch` tokens at a time. Looking up a row costs nothing, so an embedding that is not tied adds
+ * parameters but no FLOPs. */
+LLM_API llm_vocab_size_costs llm_vocab_size_cost(double N, double d, double V, bool tied,
+                                                 double bytes, double tokens_per_byte,
+                                                 double batch) {
+    llm_vocab_size_costs c;
+    c.embedding = (tied ? 1.0 : 2.0) * V * d;
+    c.share = c.embedding / (c.embedding + N);
+    c.tokens = bytes * tokens_per_byte;
+    c.flops = 6.0 * (N + V * d) * c.tokens;
+    c.softmax = V * d / (N + V * d);
+    c.logits_bytes = 4.0 * V * batch;
+    return c;
+}
+
+/* y = a + b V^-c */
+typedef struct {
+    double a, b, c;
+    double squares; /* the sum of squared residuals */
+} llm_vocab_size_curve;
+
+/* The best a and b for a given c: a line through the points (V^-c, y). */
+LLM_API llm_vocab_size_curve llm_vocab_size_line(const double *V, const double *y, size_t n,
+                                                 double c) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        x_mean += pow(V[i], -c) / (double)n;
+        y_mean += y[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double x = pow(V[i], -c) - x_mean;
+        xx += x * x;
+        xy += x * (y[i] - y_mean);
+    }
+    llm_vocab_size_curve f = {0.0, xx > 0.0 ? xy / xx : 0.0, c, 0.0};
+    f.a = y_mean - f.b * x_mean;
+    for (size_t i = 0; i < n; i++) {
+        const double r = f.a + f.b * pow(V[i], -c) - y[i];
+        f.squares += r * r;
+    }
+    return f;
+}
+
+/* Least squares for V (n), y (n), n >= 3. Only c is searched for, between 0.01 and 4: a grid on a
+ * log scale, then golden sections around its best point. */
+LLM_API llm_vocab_size_curve llm_vocab_size_fit(const double *V, const double *y, size_t n) {
+    const double step = log(4.0 / 0.01) / 60.0, golden = 0.6180339887498949;
+    llm_vocab_size_curve best = llm_vocab_size_line(V, y, n, 0.01);
+    LLM_ASSERT(n >= 3);
+    for (int i = 1; i <= 60; i++) {
+        const llm_vocab_size_curve f = llm_vocab_size_line(V, y, n, 0.01 * exp(step * i));
+        if (f.squares < best.squares) best = f;
+    }
+    double low = log(best.c) - step, high = log(best.c) + step;
+    for (int i = 0; i < 80; i++) {
+        const double left = high - golden * (high - low), right = low + golden * (high - low);
+        if (llm_vocab_size_line(V, y, n, exp(left)).squares <
+            llm_vocab_size_line(V, y, n, exp(right)).squares)
+            high = right;
+        else
+            low = left;
+    }
+    return llm_vocab_size_line(V, y, n, exp(0.5 * (low + high)));
+}
+
+/* The V between low and high with the fewest FLOPs for a fixed text: where the derivative of
+ * (N + V d) (a + b V^-c) is 0. Times V^(c+1) / d that is a V^(c+1) + b (1 - c) V - N b c / d, which
+ * has one positive root for a, b, c > 0. */
+LLM_API double llm_vocab_size_best(const llm_vocab_size_curve *f, double N, double d, double low,
+                                   double high) {
+    LLM_ASSERT(f->a > 0.0 && f->b > 0.0 && f->c > 0.0 && low > 0.0 && low <= high);
+    for (int i = 0; i < 200; i++) {
+        const double V = 0.5 * (low + high);
+        const double slope =
+            f->a * pow(V, f->c + 1.0) + f->b * (1.0 - f->c) * V - N * f->b * f->c / d;
+        if (slope < 0.0)
+            low = V;
+        else
+            high = V;
+    }
+    return 0.5 * (low + high);
+}
+
+/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et al.
+ * find gamma near 0.83: the vocabulary grows slower than the rest. */
+LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
+                                    const double *embedding, size_t n) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    LLM_ASSERT(n >= 2);
+    for (size_t i = 0; i < n; i++) {
+        x_mean += log(N[i]) / (double)n;
+        y_mean += log(embedding[i]) / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        xx += (log(N[i]) - x_mean) * (log(N[i]) - x_mean);
+        xy += (log(N[i]) - x_mean) * (log(embedding[i]) - y_mean);
+    }
+    *gamma = xy / xx;
+    *k = exp(y_mean - *gamma * x_mean);
+}
+
 /* @12-attn ================================================== ATTENTION AND POSITION */
 
 /* @attention ------------------------------------------------ Additive attention
