@@ -26774,6 +26774,267 @@ LLM_API int llm_vocab_trie_longest(const llm_vocab_trie *trie, const char *text,
     return id;
 }
 
+/* @token_id ------------------------------------------------- Token IDs and the text they stand for
+ *
+ *     text = bytes(id 1) bytes(id 2) ... bytes(id n)
+ *     shown so far = all of it but an unfinished character at its end, of 1 to 3 bytes
+ *
+ * Ids are what a model sees; joined bytes are what a user sees. A token may end in the middle of a
+ * character: an emoji is often two or three tokens. So whoever shows text while it is generated
+ * must hold back a tail that more bytes could still complete, and only that: what can no longer
+ * become a character is shown as U+FFFD at once. To go from a place in the text to the ids one
+ * wants the span of each; two ids that share a character both have it in theirs.
+ *
+ * source  The Unicode Standard 18, section 3.9 (maximal subparts); spans of code points as in the
+ *         tokenizers library, which counts a shared character to both tokens
+ * needs   base buffer unicode vocab_table
+ * see     @vocab @bpe @tokenizer
+ * topics  Token ID
+ */
+
+/* The string of an id that may come from outside. */
+LLM_API bool llm_token_id_bytes(const char **bytes, size_t *size, const llm_vocab_table *v, int id,
+                                llm_error *error) {
+    *bytes = "";
+    *size = 0;
+    if (id < 0 || (size_t)id >= v->count)
+        return llm_fail(error, "token id %d: the vocabulary has %zu ids", id, v->count);
+    *bytes = llm_vocab_table_bytes(v, (size_t)id, size);
+    return true;
+}
+
+/* Appends the bytes of ids (n). They need not be UTF-8. */
+LLM_API bool llm_token_id_decode(llm_buffer *out, const llm_vocab_table *v, const int *ids,
+                                 size_t n, llm_error *error) {
+    for (size_t i = 0; i < n; i++) {
+        const char *bytes;
+        size_t size;
+        if (!llm_token_id_bytes(&bytes, &size, v, ids[i], error)) return false;
+        if (!llm_buffer_put(out, bytes, size)) return llm_fail(error, "token ids: out of memory");
+    }
+    return true;
+}
+
+/* Whether the `size` bytes of text from `at`, the last there are, are the beginning of a character:
+ * `length` of them were decoded as broken, but more could make them whole. */
+LLM_API bool llm_token_id_unfinished(const char *text, size_t size, size_t at, size_t length) {
+    const unsigned char first = (unsigned char)text[at];
+    return at + length == size && first >= 0xC2 && first <= 0xF4;
+}
+
+/* Text on its way. Starts as zeros. */
+typedef struct {
+    char held[4]; /* an unfinished character */
+    size_t size;
+} llm_token_id_stream;
+
+/* Appends what can be shown now that an id has come: always whole characters, U+FFFD for broken
+ * parts. After an error nothing has changed. */
+LLM_API bool llm_token_id_next(llm_token_id_stream *s, llm_buffer *out, const llm_vocab_table *v,
+                               int id, llm_error *error) {
+    const char *bytes;
+    char character[4];
+    size_t size, at = 0;
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_bytes(&bytes, &size, v, id, error)) return false;
+    bool ok = llm_buffer_put(&text, s->held, s->size) && llm_buffer_put(&text, bytes, size) &&
+              llm_buffer_reserve(out, 3 * text.size); /* one byte becomes three at most */
+    while (ok && at < text.size) {
+        uint32_t code;
+        const size_t length = llm_unicode_decode(&code, text.data + at, text.size - at);
+        if (code == LLM_UNICODE_BROKEN && llm_token_id_unfinished(text.data, text.size, at, length))
+            break;
+        ok = llm_buffer_put(out, character, llm_unicode_encode(character, code));
+        at += length;
+    }
+    if (ok) {
+        s->size = text.size - at;
+        memcpy(s->held, text.data + at, s->size);
+    }
+    llm_buffer_free(&text);
+    return ok || llm_fail(error, "token ids: out of memory");
+}
+
+/* The end of the text: what is still held can no longer be completed and becomes one U+FFFD. False
+ * when memory is out. */
+LLM_API bool llm_token_id_end(llm_token_id_stream *s, llm_buffer *out) {
+    if (s->size > 0 && !llm_buffer_put(out, "\xEF\xBF\xBD", 3)) return false;
+    s->size = 0;
+    return true;
+}
+
+typedef struct {
+    size_t byte, byte_end; /* in the decoded text */
+    size_t code, code_end; /* the code points that have a byte of the token; broken parts are one */
+} llm_token_id_span;
+
+/* spans (n) <- where each id's bytes stand. An id without bytes has empty spans, at the character
+ * that it stands before or in. */
+LLM_API bool llm_token_id_offsets(llm_token_id_span *spans, const llm_vocab_table *v,
+                                  const int *ids, size_t n, llm_error *error) {
+    llm_buffer text = {NULL, 0, 0};
+    if (!llm_token_id_decode(&text, v, ids, n, error)) {
+        llm_buffer_free(&text);
+        return false;
+    }
+    size_t code = 0, end = 0; /* `code` characters begin before byte `end`, where one ends */
+    for (size_t i = 0, byte = 0; i < n; i++) {
+        size_t size;
+        (void)llm_vocab_table_bytes(v, (size_t)ids[i], &size);
+        llm_token_id_span *span = &spans[i];
+        span->byte = byte;
+        span->byte_end = byte += size;
+        span->code = end > span->byte ? code - 1 : code; /* within the last one, or behind it */
+        for (uint32_t c; end < byte; code++)
+            end += llm_unicode_decode(&c, text.data + end, text.size - end);
+        span->code_end = size > 0 ? code : span->code;
+    }
+    llm_buffer_free(&text);
+    return true;
+}
+
+/* @token_shard ---------------------------------------------- Files of token IDs
+ *
+ *     header: 256 int32 = magic, version, count, 0, ...        then count ids, uint16 or uint32
+ *     row r of the data: T + 1 ids, from r T on; its last one is the first of row r + 1
+ *
+ * A corpus is tokenized once and trained on many times, so its ids stand in files ("shards") of
+ * some 100 million each, which are mapped, not read. Rows of T + 1 give T inputs and T targets, and
+ * share one id with the next, so that every id but the first of a shard is a target once in an
+ * epoch (a rest shorter than T is left out). The order of rows is a function of (seed, epoch,
+ * position), see @epoch: a run resumes from three numbers. What is easily got wrong: 16 bits end at
+ * 65,535, below the vocabularies of today.
+ *
+ * source  Karpathy 2024, llm.c (dev/data/data_common.py, llmc/dataloader.h)
+ * needs   error file epoch
+ * see     @token_id @bos @epoch
+ * topics  -
+ */
+enum {
+    LLM_TOKEN_SHARD_HEADER = 1024,
+    LLM_TOKEN_SHARD_NARROW = 20240520, /* version 1, uint16: GPT-2 */
+    LLM_TOKEN_SHARD_WIDE = 20240801    /* version 7, uint32: Llama 3 */
+};
+
+/* Numbers in a file have their low byte first. */
+LLM_API void llm_token_shard_put_number(unsigned char *to, uint32_t value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++) to[i] = (unsigned char)(value >> 8 * i & 255);
+}
+LLM_API uint32_t llm_token_shard_number(const unsigned char *from, size_t bytes) {
+    uint32_t value = 0;
+    for (size_t i = bytes; i-- > 0;) value = value << 8 | from[i];
+    return value;
+}
+
+/* Writes ids (n), all >= 0, and below 65,536 unless wide. */
+LLM_API bool llm_token_shard_write(const char *path, const int *ids, size_t n, bool wide,
+                                   llm_error *error) {
+    unsigned char header[LLM_TOKEN_SHARD_HEADER] = {0}, part[4096];
+    const size_t bytes = wide ? 4 : 2;
+    llm_file_writer w;
+    if (n > INT32_MAX) return llm_fail(error, "%s: %zu ids, a shard has fewer than 2^31", path, n);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (!wide && ids[i] > 65535))
+            return llm_fail(error, "%s: id %d does not fit into %zu bits", path, ids[i],
+                            wide ? 31 : 8 * bytes);
+    llm_token_shard_put_number(header, wide ? LLM_TOKEN_SHARD_WIDE : LLM_TOKEN_SHARD_NARROW, 4);
+    llm_token_shard_put_number(header + 4, wide ? 7 : 1, 4);
+    llm_token_shard_put_number(header + 8, (uint32_t)n, 4);
+    if (!llm_file_begin(&w, path, error) || !llm_file_put(&w, header, sizeof header, error))
+        return false;
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < sizeof part / bytes ? n - at : sizeof part / bytes;
+        for (size_t i = 0; i < k; i++)
+            llm_token_shard_put_number(part + bytes * i, (uint32_t)ids[at + i], bytes);
+        if (!llm_file_put(&w, part, bytes * k, error)) return false;
+    }
+    return llm_file_commit(&w, error);
+}
+
+typedef struct {
+    llm_file file;
+    size_t count, bytes; /* ids, and bytes of each */
+} llm_token_shard;
+
+/* Gives the file back. */
+LLM_API void llm_token_shard_close(llm_token_shard *s) {
+    llm_file_free(&s->file);
+    s->count = s->bytes = 0;
+}
+
+/* Id i of the shard. */
+LLM_API int llm_token_shard_id(const llm_token_shard *s, size_t i) {
+    LLM_ASSERT(i < s->count);
+    const unsigned char *ids = s->file.data + LLM_TOKEN_SHARD_HEADER;
+    return (int)llm_token_shard_number(ids + s->bytes * i, s->bytes);
+}
+
+/* Maps a file and checks it; V > 0: every id too, which reads it once (an id of 2^31 and more, let
+ * through by V = 0, would come out negative). On failure it is closed. */
+LLM_API bool llm_token_shard_open(llm_token_shard *s, const char *path, size_t V,
+                                  llm_error *error) {
+    s->count = s->bytes = 0;
+    if (!llm_file_map(&s->file, path, error)) return false;
+    const size_t size = s->file.size;
+    bool ok = size >= LLM_TOKEN_SHARD_HEADER;
+    if (!ok) llm_fail(error, "%s: %zu bytes, the header alone has 1024", path, size);
+    const uint32_t magic = ok ? llm_token_shard_number(s->file.data, 4) : 0;
+    const uint32_t version = ok ? llm_token_shard_number(s->file.data + 4, 4) : 0;
+    const uint32_t count = ok ? llm_token_shard_number(s->file.data + 8, 4) : 0;
+    const bool wide = magic == LLM_TOKEN_SHARD_WIDE;
+    if (ok && !wide && magic != LLM_TOKEN_SHARD_NARROW)
+        ok = llm_fail(error, "%s: magic number %u, expected 20240520 or 20240801", path, magic);
+    if (ok && version != (wide ? 7u : 1u))
+        ok = llm_fail(error, "%s: version %u, expected %d", path, version, wide ? 7 : 1);
+    const size_t bytes = wide ? 4 : 2, most = ok ? (size - LLM_TOKEN_SHARD_HEADER) / bytes : 0;
+    if (ok && (count != most || size != LLM_TOKEN_SHARD_HEADER + bytes * most))
+        ok = llm_fail(error, "%s: %zu bytes, expected 1024 and %zu for each of %u ids", path, size,
+                      bytes, count);
+    s->count = ok ? count : 0;
+    s->bytes = bytes;
+    for (size_t i = 0; V > 0 && i < s->count && ok; i++) {
+        const uint32_t id =
+            llm_token_shard_number(s->file.data + LLM_TOKEN_SHARD_HEADER + bytes * i, bytes);
+        if (id >= V)
+            ok = llm_fail(error, "%s: token %zu is %u, the vocabulary has %zu", path, i, id, V);
+    }
+    if (!ok) llm_token_shard_close(s);
+    return ok;
+}
+
+/* Rows of T + 1 ids in all shards (n): in each one (count - 1) / T. */
+LLM_API size_t llm_token_shard_rows(const llm_token_shard *shards, size_t n, size_t T) {
+    size_t rows = 0;
+    LLM_ASSERT(T > 0);
+    for (size_t s = 0; s < n; s++) rows += shards[s].count > 0 ? (shards[s].count - 1) / T : 0;
+    return rows;
+}
+
+/* ids (T + 1) <- row r of them, counted through the shards in turn. */
+LLM_API void llm_token_shard_row(int *ids, const llm_token_shard *shards, size_t n, size_t T,
+                                 size_t r) {
+    size_t s = 0;
+    for (size_t rows; s < n; s++, r -= rows) {
+        rows = llm_token_shard_rows(shards + s, 1, T);
+        if (r < rows) break;
+    }
+    LLM_ASSERT(s < n);
+    for (size_t i = 0; i <= T; i++) ids[i] = llm_token_shard_id(&shards[s], r * T + i);
+}
+
+/* ids (B,T+1) <- batch number `step` since the start: the rows one after another, or with random
+ * each epoch in an order of its own. A batch may reach into the next epoch; no row is left out. */
+LLM_API void llm_token_shard_batch(int *ids, const llm_token_shard *shards, size_t n, size_t B,
+                                   size_t T, size_t step, bool random, uint64_t seed) {
+    const size_t rows = llm_token_shard_rows(shards, n, T);
+    LLM_ASSERT(rows > 0);
+    for (size_t b = 0; b < B; b++) {
+        const size_t at = step * B + b, epoch = at / rows, i = at % rows;
+        const size_t r = random ? llm_epoch_at(i, rows, seed, epoch) : i;
+        llm_token_shard_row(ids + b * (T + 1), shards, n, T, r);
+    }
+}
+
 /* @byte_level ----------------------------------------------- Bytes as printable characters
  *
  *     33..126, 161..172, 174..255 -> themselves        the other 68, in order -> 256, 257, ..., 323
@@ -30832,6 +31093,150 @@ LLM_API void llm_pad_move(float *y, const float *x, const int *from, size_t rows
             const float moved = from[r] < 0 ? 0.0f : x[(size_t)from[r] * C + c];
             y[r * C + c] = add ? y[r * C + c] + moved : moved;
         }
+}
+
+/* @vocab_size ----------------------------------------------- Vocabulary size as a cost
+ *
+ *     tokens per byte of text = a + b V^-c                     more ids: shorter text, ever less so
+ *     training FLOPs = 6 (N + V d) tokens                      N: the parameters without vocabulary
+ *
+ * A larger vocabulary says the same text in fewer tokens, so that every layer runs less often; but
+ * each id adds a row of d numbers to the embedding and a logit to every softmax. Their product has
+ * one minimum, and it lies at larger V for larger models: to them a row is cheap beside N. What the
+ * formula leaves out: loss, memory for the logits, and rows so rare that they are never trained.
+ * Rounding V up to a multiple of 64 or 128 makes the matrices fit the hardware; logits of ids that
+ * do not exist are then -inf, so that they get no probability and no gradient.
+ *
+ * source  Tao et al. 2024, "Scaling laws with vocabulary: larger models deserve larger
+ *         vocabularies"; Kaplan et al. 2020, "Scaling laws for neural language models" (6 N FLOPs)
+ * needs   base
+ * see     @bpe_train @tokenizer_training @softmax
+ * topics  Vocabulary Size
+ */
+
+/* The smallest multiple that is V or more. */
+LLM_API size_t llm_vocab_size_pad(size_t V, size_t multiple) {
+    LLM_ASSERT(multiple > 0 && V <= SIZE_MAX - multiple);
+    return (V + multiple - 1) / multiple * multiple;
+}
+
+/* logits (N,P): the columns from V on, which are no ids, become -inf: softmax makes them 0, and the
+ * gradient p - y with them. */
+LLM_API void llm_vocab_size_mask(float *logits, size_t N, size_t V, size_t P) {
+    LLM_ASSERT(V <= P);
+    for (size_t i = 0; i < N; i++)
+        for (size_t v = V; v < P; v++) logits[i * P + v] = -INFINITY;
+}
+
+typedef struct {
+    double embedding;    /* parameters of the vocabulary: V d, twice that where not tied */
+    double share;        /* of all parameters */
+    double tokens;       /* that the text takes */
+    double flops;        /* to train on it once */
+    double softmax;      /* of these, for the logits: their share */
+    double logits_bytes; /* float logits of one batch of tokens */
+} llm_vocab_size_costs;
+
+/* Of a model with N other parameters, width d and V ids on `bytes` of text at tokens_per_byte, with
+ * `batch` tokens at a time. Looking up a row costs nothing, so an embedding that is not tied adds
+ * parameters but no FLOPs. */
+LLM_API llm_vocab_size_costs llm_vocab_size_cost(double N, double d, double V, bool tied,
+                                                 double bytes, double tokens_per_byte,
+                                                 double batch) {
+    llm_vocab_size_costs c;
+    c.embedding = (tied ? 1.0 : 2.0) * V * d;
+    c.share = c.embedding / (c.embedding + N);
+    c.tokens = bytes * tokens_per_byte;
+    c.flops = 6.0 * (N + V * d) * c.tokens;
+    c.softmax = V * d / (N + V * d);
+    c.logits_bytes = 4.0 * V * batch;
+    return c;
+}
+
+/* y = a + b V^-c */
+typedef struct {
+    double a, b, c;
+    double squares; /* the sum of squared residuals */
+} llm_vocab_size_curve;
+
+/* The best a and b for a given c: a line through the points (V^-c, y). */
+LLM_API llm_vocab_size_curve llm_vocab_size_line(const double *V, const double *y, size_t n,
+                                                 double c) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        x_mean += pow(V[i], -c) / (double)n;
+        y_mean += y[i] / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double x = pow(V[i], -c) - x_mean;
+        xx += x * x;
+        xy += x * (y[i] - y_mean);
+    }
+    llm_vocab_size_curve f = {0.0, xx > 0.0 ? xy / xx : 0.0, c, 0.0};
+    f.a = y_mean - f.b * x_mean;
+    for (size_t i = 0; i < n; i++) {
+        const double r = f.a + f.b * pow(V[i], -c) - y[i];
+        f.squares += r * r;
+    }
+    return f;
+}
+
+/* Least squares for V (n), y (n), n >= 3. Only c is searched for, between 0.01 and 4: a grid on a
+ * log scale, then golden sections around its best point. */
+LLM_API llm_vocab_size_curve llm_vocab_size_fit(const double *V, const double *y, size_t n) {
+    const double step = log(4.0 / 0.01) / 60.0, golden = 0.6180339887498949;
+    llm_vocab_size_curve best = llm_vocab_size_line(V, y, n, 0.01);
+    LLM_ASSERT(n >= 3);
+    for (int i = 1; i <= 60; i++) {
+        const llm_vocab_size_curve f = llm_vocab_size_line(V, y, n, 0.01 * exp(step * i));
+        if (f.squares < best.squares) best = f;
+    }
+    double low = log(best.c) - step, high = log(best.c) + step;
+    for (int i = 0; i < 80; i++) {
+        const double left = high - golden * (high - low), right = low + golden * (high - low);
+        if (llm_vocab_size_line(V, y, n, exp(left)).squares <
+            llm_vocab_size_line(V, y, n, exp(right)).squares)
+            high = right;
+        else
+            low = left;
+    }
+    return llm_vocab_size_line(V, y, n, exp(0.5 * (low + high)));
+}
+
+/* The V between low and high with the fewest FLOPs for a fixed text: where the derivative of
+ * (N + V d) (a + b V^-c) is 0. Times V^(c+1) / d that is a V^(c+1) + b (1 - c) V - N b c / d, which
+ * has one positive root for a, b, c > 0. */
+LLM_API double llm_vocab_size_best(const llm_vocab_size_curve *f, double N, double d, double low,
+                                   double high) {
+    LLM_ASSERT(f->a > 0.0 && f->b > 0.0 && f->c > 0.0 && low > 0.0 && low <= high);
+    for (int i = 0; i < 200; i++) {
+        const double V = 0.5 * (low + high);
+        const double slope =
+            f->a * pow(V, f->c + 1.0) + f->b * (1.0 - f->c) * V - N * f->b * f->c / d;
+        if (slope < 0.0)
+            low = V;
+        else
+            high = V;
+    }
+    return 0.5 * (low + high);
+}
+
+/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et al.
+ * find gamma near 0.83: the vocabulary grows slower than the rest. */
+LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
+                                    const double *embedding, size_t n) {
+    double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
+    LLM_ASSERT(n >= 2);
+    for (size_t i = 0; i < n; i++) {
+        x_mean += log(N[i]) / (double)n;
+        y_mean += log(embedding[i]) / (double)n;
+    }
+    for (size_t i = 0; i < n; i++) {
+        xx += (log(N[i]) - x_mean) * (log(N[i]) - x_mean);
+        xy += (log(N[i]) - x_mean) * (log(embedding[i]) - y_mean);
+    }
+    *gamma = xy / xx;
+    *k = exp(y_mean - *gamma * x_mean);
 }
 
 /* @12-attn ================================================== ATTENTION AND POSITION */
