@@ -27372,6 +27372,7 @@ LLM_API size_t llm_unigram_lattice_scratch(const llm_pieces *p, size_t size, siz
 LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, size_t n,
                                         const llm_pieces *p, const char *text, size_t size,
                                         llm_arena *arena) {
+    if (n == 0) return 0;
     const size_t mark = arena->used;
     llm_unigram_lattice_way *way = /* (size + 1, n), of which known (size + 1) */
         (llm_unigram_lattice_way *)llm_arena_take(arena, (size + 1) * n, sizeof *way);
@@ -27380,8 +27381,8 @@ LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, 
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const bool fallback = llm_pieces_fallback(p);
     const llm_unigram_lattice_way nothing = {0.0, size, 0, -1};
-    if (n > 0) way[size * n] = nothing;
-    known[size] = n > 0;
+    way[size * n] = nothing;
+    known[size] = 1;
     for (size_t at = size; at-- > 0;) {
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         llm_unigram_lattice_way *best = way + at * n;
