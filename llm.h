@@ -241,9 +241,13 @@
  *   unicode                  Code points and their classes
  *   grapheme                 What a reader takes for one character
  *   token                    Bytes, code points, graphemes, words
+ *   unicode_map              Code points that stand for others
+ *   unicode_apart            Characters taken apart
+ *   unicode_normal           Normal forms
  *   pre_tokenize             Pre-tokenization
  *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab                    Vocabulary
  *   vocab_trie               All tokens that begin here
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
@@ -251,22 +255,36 @@
  *   bpe_train                Byte pair encoding: training
  *   pieces                   Pieces with scores
  *   bpe_scores               Byte pair encoding by scores
+ *   wordpiece                WordPiece
+ *   wordpiece_linear         WordPiece without going back
+ *   wordpiece_train          WordPiece: training
  *   unigram                  Unigram language model: segmentation
  *   unigram_lattice          All segmentations: marginals, samples
  *   unigram_seed             Frequent substrings
  *   unigram_train            Unigram language model: training
+ *   aho_corasick             Many strings in one pass
  *   added_tokens             Added tokens: strings that are one id
+ *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer_ranks          Rank files of tiktoken
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   gguf_values              The key-value part of a GGUF file
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
+ *   luong                    Luong attention
+ *   luong_local              Luong's local attention
  *   qkv                      Query, key and value projections
+ *   attn_projection          Projection matrices and head merging
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
  *   attn_mask                Attention masks
@@ -276,7 +294,11 @@
  *   entmax                   Entmax: weights that are exactly 0
  *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   attn_head                One head as a circuit
+ *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
+ *   cross_attn               Cross-attention
+ *   positional_encoding      Positional encoding
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
@@ -293,6 +315,9 @@
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
  *   flash                    FlashAttention
+ *   flash23                  FlashAttention-2
+ *   flash23_backward         FlashAttention-2, backward
+ *   flash_split              Attention in parts: flash-decoding
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -25416,6 +25441,559 @@ LLM_API bool llm_token_replace(llm_buffer *out, const char *text, size_t size) {
     return true;
 }
 
+/* @unicode_map ---------------------------------------------- Code points that stand for others
+ *
+ *     U+00E9 (e with acute) -> e U+0301        U+FB01 (fi ligature) -> f i        A -> a
+ *
+ * Many facts about characters are maps from one code point to a few. Such a map has thousands of
+ * entries and little news in them: an entry mostly follows the one before, in its code and in its
+ * values. So it is written as differences, one printable character for each small number, and read
+ * once into two arrays for a binary search. This one holds the spellings that are the same text.
+ *
+ * source  The Unicode Standard 18, UnicodeData.txt, field 5; section 3.7 (decomposition)
+ * needs   buffer
+ * see     @unicode_apart @unicode_normal
+ * topics  -
+ */
+
+/* Canonical decompositions of Unicode 18 without Hangul, made by tests/11-token/unicode_map.py,
+ * which describes the coding. A third value of 0: the other two are never put together again. */
+static const char *const llm_unicode_map_canonical[] = {
+    "u THR3r#PR#PR#PR#PZ#PT-T-Q#TAQ#PR#PR#P]#X`#PR#PR#P]-ZY#RU#PR#PR#PR#PZ7]`#PR#PR#P]#X^7aQ#PR#P",
+    "R#PR#PZ#PT-T-Q#TAQ#PR#PR#P]#X`#PR#PR#P]-ZY#RU#PR#PR#PR#PZ7]`#PR#PR#P]#X^-P_#4RW#3QP#2QT#3QP#",
+    "2Q7Q#3QP#.QAQ#3QP#2QR#3QP#2QZ#3QP#2QZ#3QP#0QP#3QP70Q`#3QP#2QT#3QP#2QR#3QP#2Q5Q#3QP#2Q*Q#3QP#",
+    ".Qd#3QP#2QX#3QP#2QR#3QP#2Q3Q#3QP#0Q<Q#3QP70QR#3QP#2QR#3QP#2QT#3QP#2Q7Q#3QP#2Q4QBRY#3QP#0Q=Q#",
+    "3QP-0Q>Q#3QP#2Q@Q#3QP#2Q(Q#3QPL.Qf#3QP#2Q@Q#3QP#2Q(Q#3QPB0Q`#3QP#2QT#3QP#2QZ#3QP7,Qd#3QP#2Q@",
+    "Q#3QP#2Q(Q#3QP#0Qf#3QP#2QR#3QP#2Q=Q#3QP#2Q(Q#3QP#0Q)Q#3QP#2Q(Q#3QP70Qb#3QP#2QR#3QP#2QT#3QP#2",
+    "QX#3QP#2QR#3QP#2Q-Q#3QP#.Q>Q#3QP#.QP#3QP#2Q]#R^#3QP#2Q]#3QP#2QZ#3QPujIQo#3QPuU&QP#3QPue,Rn#3",
+    "QP#!QP#3QP#&QP#3QP#&QP#3QP#7T`#3QP#2QU#3QP#2Qg#3QP#2Qh#3QP-4RX#3QP$P _P#0`P#3QP7KVa#3QP#*QP#",
+    "3QP#*Q+Q#3QP$P7a:Q#,Ra#9YP#OhPB8Qf#3QP7$QQ#3QP#FSR#3QP#0QP#3QP#lP#3QP#MWm#3QP#2QT#3QP#*QS#3Q",
+    "P#2QT#3QP#*QS#3QP#2QT#3QP#&QS#3QP#2QT#3QP#,QS#3QP#2QT#3QP#,QS#3QP#2QT#3QP#6Q{#3QP#0QP#3QP7KQ",
+    "&Q#3QPaAQY#3QP#*Q3Q#3QP#LT8Q#3QP#4QP#3QP#*WV#3QP$P5dU#4eP#3QPt@UP'm+u%fUPsx4SsQClaDTP#3qP Cp",
+    "#LpP#TP#TP-]P-]P#XP#5QPub&R_#iP#i^#XP#TP#TP#uPubt_#iP#[^#]P#XPLcP#P_utLR`#Pa-S^Bj_Ly^#SQ#g]u",
+    "RfPuh3QPu_U[#Pa-S^B9Q_L*Q^#SQ#g]v`P'Rcu4Q&Tb#3QPuU>QP#3QP#2QT#3QP7(QS#3QP8P%WT#6XP#3QP#0QP#3",
+    "QP70QW#3QP#2QX#3QP#&QP#3QP8P3WP#(XP#3QP#GQW#3QP#2QX#3QP#2QV#3QP#*QU#3QP7*QP#3QPu-VBe@u#PR#5Q",
+    "P#4QR#9QQu(S#VP-xPuXsPuG] k1qkaP7VPxlQ.QPP%ZPP&PZPP%cPP%XPPu(R=V@U#P%QxWP>Q(QP/kPPw>QBU;UP9]",
+    "PPxkP6QPP%ZPP9oPPuKT1]-]7P!Q#P%QxWP>Q(QPu QJTDVv~P-R$Q#Q%Qu8R;U9Uu4R-U9Ua_P#PR-Px#Xwv;RP3U;T",
+    "#Q%QuKR3V U-PZ#VY#U{w;WB`9ePwQePPNZPPNZPPNZPPwT(QSPwQ'RKRP/PTP%HRiP/RPPwPIRPPwY5Q3RPwQePPNZP",
+    "PNZPPNZPPwT(QSPu)R7V-Uu0/Q#>RD@R-TP-TP-TP-TPBXPuqFQP-TP8PTP-VPu#`:9VGGU#3QP#0Q.Q#3QP#2Q+Q#3Q",
+    "P#2Qm#3QP#3T$R#3QP#$W]#3QP#2Q+Q#3QP#2Qm#3QP#2Qd#3QP#2Q]#3QP$P;WMQ$PQR#MXLQ#3QP#2QV#3QP$P=dGQ",
+    "#OeR#3QP#0QU#3QP#0QV#3QP#2Q+Q#3QP#2Q(Q#3QP#2Q1Q#3QP#2Q_#3QP#0QT#3QP#5T!R#3QP#&WP#3QP#2Q7Q#3Q",
+    "P#2Qm#3QP#0Ql#3QP$P;*W0Q#O+WNQ#3QP#2QW#3QP#0QKQ#3QP#2Q]#3QP#2Q+Q#3QP#0Q*Q#3QP#2Q+Q#3QP#2Qm#3",
+    "QP#2QW#3QP#7TKQ#3QP#2Q_#3QP$PFS`$PQR#OZP#3QP#2Q]#3QP#.QP#3QP#2Q+Q#3QP$PJ+W0Q#.-WNQ#3QP#0QGQ#",
+    "3QP#2Q+Q#3QP$P#Z*Q$PZP$PH WP#:-WP#3QP#2Q+Q#3QP#2Qm#3QP#2QW#3QP#0Qb#3QP#2Qi#3QP#2QU#3QP$P;ZKQ",
+    "$PR_#!]Y#3QP#2Q3Q#3QP#0Q8Q#3QP#2QR#3QP#2Q_#3QP#2QQ#3QP#2Q+Q#3QP#0Q*Q#3QP#2QR#3QP#0QQ#3QP#0QY",
+    "#3QP#2Q5Q#3QP#2Qm#3QP#tP#iEQ#VT#TP-3[ULG^+Q#3QP#2Q&Q#3QP#+T`#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$P#*",
+    "WQ$PA(WQ$PQQ$PQc$PQ[$P=(WV#K0W-Q#3QP#2Q&Q#3QP#2Q[#3QP#3TS#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$PD*WQ#",
+    "E1W_#3QP#2Q'Q#3QP#&QP#3QP#2Q&Q#3QP#3T`#3QP#2QQ#3QP#2Qc#3QP#2Q[#3QP$P)+WQ$PC#WQ$PQQ$PQc$PQ[$P",
+    "Q3Q#4_P#3QP#2Q&Q#3QP$P@^`$PQQ$PQc$PQ[$PQ3Q#K_8Q#3QP#2Q9Q#3QP#2Q&Q#3QP#2Q[#3QPaHtq#PR$PN<Vx$P",
+    "QR$PQHR#2>V!R#PR$PB>Vx$PQR$PQHR#(=V!R#PR$P7=Vx$PQR7K>Vu#PR$P+@Vx$PQR7E=Vu#PR$P%>Vx$PQR$PQHR#",
+    "8@V!R#PR$PH@Vx$PQR$PQHR#2>V!R#PR$PB>Vx$PQR$PQHR#&AV!R#PR$P5AVx$PQR$PQHR#G>V!R#PR$P'@Vx$PQR7:",
+    "AVu#PR$PJAVx$PQR7,@Vu#PR$P;@Vx$PQR$PQHR-OAVOQ-1BVx-PR-PHR#E@V!R#PR$P%AVx$PQR$PQHR#8BV!R#PR$P",
+    "HBVx$PQR$PQHR#8BVIR Y#cP `#eP b#gP d#qP k#^P a#WP Z8_B;V S$_sP$_'RP#EBVCR#PS#HBVHR#GBVP#YP-Z",
+    "U#JEVV#,GVCR#PS#PW f#g S+DQ7&sU#F5WV#CBVP#bP-cU#/FVV#EGVOR j#oP l#m S#3GVOR#PR#PHR#KEV<R#PS#",
+    "sW 8R7FQJR#sP#&R<R#PS#PW n-BJVP#PR#PHR#&HV<R#PS#]W (Q#sw#PR#X R#]P#>Q<R#PS#PW ~#wy#$rx Jp Os",
+    "7-9W S#.BVP#ZP-YU#=GVV#4IVOR v#-QP &Q#'Q S Kq6P5;Ws)V:IV@6v /Uu+R MWj#TPuZTPug=RP#XP#SPu}'RP",
+    "LZP7VPu`#QP-TPuc QP7_P7TP-VPu_K+XP- -XPuRxP#(,XP#TP$P%-XP8PkP8PVPbPVP8P_P8PVPuk)QP$P]P#TPvyP",
+    "!RP$PyPbR3QPt&QP/+Sw>{:,QPPu$o5/Q%OZ-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP7VP-TP-TPa_P#PR-VQ#PR-V",
+    "Q#PR-VQ#PR-VQ#PRu_.RQuQFSPuUmP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP-TP7VP-TP-TPa_P#PR-VQ#PR-VQ#PR-V",
+    "Q#PR-VQ#PRu_.RQ8R)SPBgPsK)i'%g 6!Y 3>Y 0g 8,W $KW 52Q D/c P 2 b J@^ !<_ Fz =%R =MT 3*R J=Q 7",
+    "a H^ 7HQ $0Y 7s @z =r +NS @)S L#R <,c %*Q +BU LBQ 3IT 7FU .A` %8T ;.U Nx A0Y B8W J8Q ! Z 3 R",
+    " 39Q  1Q L*W <F` 3i H] +0T 56Q ;DQ J(Q /*R  6Q DS /HQ %,R )!Q /m <#Y ;Z N~ ;7Q 9AS FER GDT &",
+    "%] 37Q F%W H~ !4S /:Q -HT =6R 4!` 3x 3/S #{ 5^ +4S 7[  HU O/a L#[ <.[ p BDY 5y  8Q %7T M>R K",
+    "HY 'DQ 'OW 2B_ -/S 3 Q ;BT -f ./X D(Y MNY 'IS O,T +5W :EQ 3CU 6 Z -&Q  4W H*S  :Q 07W -BX .8",
+    "X (/R %CW !;W F.T K1Y 3o )T J7U #MT ;0Q 1!R FAQ :*` 7_ F,Q L/Q +@Q F6R %+R 1KV D'Q 7 Q 3R &5",
+    "c 7JT +'Q FAX <H[ =s JT Nm -:R Lh )u 7-Q 1 Q =l F:S C6R DBR %t AE` %V 3h 'FV JFU +f 2=Z #^ +",
+    "x -OQ 1 T E&R OHX NMQ J)Q /e 9k  DT NW ;BR 7W ;0T N'Q ;S #Y 8:b  *Z 3GU H*Q ,!^ .5T Lj /AR 9",
+    "S %-R %$Q FJQ ;$Q L:S  FR B>S >F^ 19[ K1a '$U +U #.Q %` 3/Q =_ )s B&Q L<V <(b 7#T  @] 6 b L&",
+    "S )$T %#X !9[ )d N>Q /ER 96X K9a 'f F R D0R B^ #` )!Q 1CQ Be D/R L,R u -(R =+Q G1a J>V *5V ;",
+    ")W No 7*T 5!T 72Q 3j 8/^ #8Q JIT (CQ BS %a .2R Mh B6V 4@_ LA] *I[ *R 7#S 7 Q 9.V G#X J,T 2:Q",
+    " %GY (AQ J2S O$S 60Z $.S %%Q5Nm+N3S5&OT =#X 1y +l 7Q _ HQ 5*W O4V 1r+79Q+9)Q55-Q ;X@5LQ k LQ",
+    " =%Q I%S %4Q >)b =^ 5T 9a )Q DT ;j ;T -T 9e 9T ;z e ) Q +Y @Q 1T 5v 3V =W Df #*Q %W 7[ ;j +X",
+    " Jf 1$Q 9W g Q a ] _!P%R DW HR J^ 9i { 5R -^ 3V +f %V P Fe ;'Q HU F` 5R Hb /R Hn @U +=Q 1] =",
+    "R E7^ 'D9R C<1R5(;] =x 0S *f Bd ;R +_ +R 1n &S NR )S 7l JS /V q D[ =X Fy _ -V NR  ^ 'U !S HU",
+    " OQ 1V JR 3b HS 1R /[ 5] %W X ;R # Q HR  b Hb p FS NZ =_ -8Q </Q /U 1U +_ 7V /R HY T 5W s %Q",
+    " DS d +b %f F[ 'X DY @V 1_ @X Du HV 3x Hd  S q L] 7R MQ 1R U r /S 9S =a 1i @^ H] =Y F} 7T  U",
+    " FU ;Q i %R =p 9%Q B $R [ DFR ( @R J$Q 5Q H,FR ):R ;+X C!9R -Sw.QG)v42ZP/%QVPwRbeP%PRP%'2.QQ",
+    "P%PRP%*3.QfP%PRP&UPXP0STPP/TPP0PTPP0PTPP0STPP%zUP%W]P%ePP%cPPu'-Q=L0Q,oucaPu4.Q=<RJ,4Q-TPuVe",
+    "Pv@RP%VDTu:[)h-h#P%Qu Q;RNT-TluP__7Z_u|)R^-Pd#Psu%UDZ7Z#Pd-Pkv.UP%[9Zu+dFw xu BX33b=3b#Pg#Pd",
+    "#gP#fR$PVQ#QRuO6Q=NR@NR#WP#]Px$%]P-)iN)iP%_cP%PRP%PRP%PRP%PRPxBQPLSjP&PRcP&PQRPs2<tOD!R Y c ",
+    "3+.R KM-R 3S k %S +U 1Q 3S !Q EGV 5@5R (C.R _ q w L3.R G15R +MV @Q  5.R :4.R k >p  q c N3!S ",
+    "(1!S m 0#W F%W g LQ Z !&W 9)W T )Q }!Pg s )R a c %Q e T P P @'/R 8'(R ILV {  1/R 60/R ] { =V",
+    " 4T q 3Q 9R @S 'Q LR q 5Q P { u a o F_ G[ J[ <X 9Q ,$Q H@Q 8] @Q %Q >U -W Q 1U 170R .40R Z o",
+    " y a FR %D0R JR M@0R #R i 4S )V E;X m +CX 1R P )#1R 2L0R { o i L)1R 2)1R _ Du 8t AIX 3LX m ;",
+    "S *R 1C1R 4:1R 9:1R >81R U s!P3T <&Y F'Y JQ { LQ ,*Y +1;R $0;R +,Y V V y 19#S $7#S )42R P 6M",
+    ")R &5X P K-Y 14@R =3[ ,7BR c I/Y L1Y +R e 7Q LU (8Y .Q /:Y  L2R EI2R =U X T S  R y ;Q l g #R",
+    " y X 'Q g JR @S 9Q 3U 9-3R 0.3R GR BT )Q +T #13R 0.3R !T *Q A!Z #+Z { 1Q >Q M(Z 12Z -Q =N3R ",
+    "4I3R #] <W A5Z H8Z :9Z :Q 57U V 3)U 0T '/V !C_ -9X X ] @R f J34R !$@R 5GZ $U LX +R N-4R :-4R",
+    " GT @Z ! [ ##[ +T %S -X F.4R :,4R 6/[ 92[ N@4R C=4R 22[ B3[ NQ!P)Q 3O4R 4'W ),W CM4R /25R 2-",
+    "5R m 4T =W DQ 7R 0R DQ o k #)5R :,5R LZ DR MK[   ] W N-5R K65R +a H,5R %R $+5R  U (Q U .+] 1",
+    "-] +R [ 1R LI&R .C&R N95R (65R 5E5R 0>5R k )Q L(6R G&6R {  36R BY C26R s 6F] =G] $G] P 'N] {",
+    " { y  S 8O] 5$^ +O6R $N6R %#7R KO6R J<,R K5,R  <7R  Q %V OGER i /.^ FA7R Q BQ 'Q!PCB7R P JQ ",
+    "K/^ D2^ (2^ 7S '=FR M&8R BR FR .9^ 5!GR &28R )78R JQ :68R  T 6C^ )G^ e Z 5M8R  ^ P 8$9R :E^ ",
+    "3%HR 4&9R V 6M^ #-HR !$9R C$_ B%_ Y -Q BD9R 2@9R G&_ )+_ ;R LR 4._ /2IR 1Q !2IR 38IR &N9R 9#",
+    ":R 0!:R 3T g 3/:R )S <.:R 34:R A3:R  ,.R :K<R 5C_ 9S <D_ )G_ K/Y J ER m ,=] c *L-R V 3.S O)c",
+    " D!` [ u .<[ )=[ T e FQ 3(;R 4(;R 5R #S +S OU BV HQ JT .[ )U T q ;(;R 5^ 8V ,7KR H4` T 9Q -B",
+    "<R I=<R 78;R & LR X D&LR ;] I2LR /B` i g T FR 4Q HU KQ ;V 8S LR )Q $K` #O` 3Q MN` %$a V =9<R",
+    " :4<R _ M&a )(a A2e %0#S  X <'NR c )4a 1S HV HX /%=R : =R } LS  T H4=R 2Hm E8OQ n -R @AOQ C6",
+    "OQ 1T )=>R )Q */>R #T 3Q D7>R .7>R 3]!PLV OS ;a +Q ;L>R .;>R 62c 34c NJ>R G+#S 9<c (G^ 1K^ 7",
+    "6@R -Y 8+$S a @Cc %N@R &>$S +E$S .#AR P /Q 9.AR 6&AR >Fc DIc 7U )Q =R ,Lc 1%&S $LAR '^ +X 63",
+    "d 1Q D6d @BBR K('S /+'S 9[ BU 6GBR MAd @Dd Z _ e _ =Q '9CR",
+};
+
+/* Reads the digits of a table, line by line. */
+typedef struct {
+    const char *const *line;
+    const char *at;
+    size_t lines; /* behind this one */
+} llm_unicode_map_cursor;
+
+/* At the first digit of a table. */
+LLM_API llm_unicode_map_cursor llm_unicode_map_start(const char *const *line, size_t lines) {
+    const llm_unicode_map_cursor c = {line, line[0], lines - 1};
+    return c;
+}
+
+/* One digit, 0 to 91: the place of the character in ASCII without " ? and the backslash. */
+LLM_API uint32_t llm_unicode_map_digit(llm_unicode_map_cursor *c) {
+    if (*c->at == 0) {
+        LLM_ASSERT(c->lines > 0);
+        c->at = *++c->line;
+        c->lines--;
+    }
+    const int a = *c->at++;
+    return (uint32_t)(a - ' ' - (a > '"') - (a > '?') - (a > '\\'));
+}
+
+/* A number in base 46, low digits first, 46 added to the last one. */
+LLM_API uint32_t llm_unicode_map_number(llm_unicode_map_cursor *c) {
+    uint32_t value = 0;
+    for (uint32_t unit = 1, digit = 0; digit < 46; unit *= 46) {
+        digit = llm_unicode_map_digit(c);
+        value += digit % 46 * unit;
+    }
+    return value;
+}
+
+typedef struct {
+    uint32_t code, start, count; /* code -> to[start .. start + count] */
+} llm_unicode_map_entry;
+
+/* Starts as zeros. */
+typedef struct {
+    llm_buffer entry; /* llm_unicode_map_entry, sorted by code */
+    llm_buffer to;    /* uint32_t */
+} llm_unicode_map;
+
+/* Frees the arrays; the map is empty again. */
+LLM_API void llm_unicode_map_free(llm_unicode_map *m) {
+    llm_buffer_free(&m->entry);
+    llm_buffer_free(&m->to);
+}
+
+/* Reads a table into m, which is empty. False when memory is out; m is then empty again. */
+LLM_API bool llm_unicode_map_read(llm_unicode_map *m, const char *const *line, size_t lines) {
+    enum { LONGEST = 18 };
+    uint32_t value[LONGEST] = {0}, code = 0;
+    llm_unicode_map_cursor c = llm_unicode_map_start(line, lines);
+    bool ok = true;
+    while (ok && (c.lines > 0 || *c.at)) {
+        const uint32_t head = llm_unicode_map_digit(&c);
+        const uint32_t gap = head / 10 == 8 ? 8 + llm_unicode_map_number(&c) : head / 10;
+        uint32_t length = head % 10 / 2 + 1;
+        if (length == 5) length += llm_unicode_map_number(&c);
+        LLM_ASSERT(length <= LONGEST);
+        const uint32_t run = head % 2 ? 2 + llm_unicode_map_number(&c) : 1;
+        for (uint32_t k = 0; k < length; k++) { /* zigzag: 0, -1, 1, -2, ... are 0, 1, 2, 3, ... */
+            const uint32_t z = llm_unicode_map_number(&c);
+            value[k] += z % 2 ? 0u - (z + 1) / 2 : z / 2;
+        }
+        code += gap;
+        for (uint32_t i = 0; i < run && ok; i++) {
+            const llm_unicode_map_entry e = {code++, (uint32_t)(m->to.size / sizeof value[0]),
+                                             length};
+            ok = llm_buffer_put(&m->entry, &e, sizeof e) &&
+                 llm_buffer_put(&m->to, value, length * sizeof value[0]);
+            value[0] += i + 1 < run;
+        }
+    }
+    if (!ok) llm_unicode_map_free(m);
+    return ok;
+}
+
+/* What the code stands for, *count codes, or NULL: itself. */
+LLM_API const uint32_t *llm_unicode_map_find(const llm_unicode_map *m, uint32_t code,
+                                             size_t *count) {
+    const llm_unicode_map_entry *entry = (const llm_unicode_map_entry *)(const void *)m->entry.data;
+    size_t low = 0;
+    for (size_t high = m->entry.size / sizeof *entry; low < high;) {
+        const size_t middle = (low + high) / 2;
+        if (entry[middle].code == code) {
+            *count = entry[middle].count;
+            return (const uint32_t *)(const void *)m->to.data + entry[middle].start;
+        }
+        if (entry[middle].code < code)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *count = 0;
+    return NULL;
+}
+
+/* @unicode_apart -------------------------------------------- Characters taken apart
+ *
+ *     U+1E69 -> U+1E63 U+0307 -> s U+0323 U+0307          U+AC01 -> U+1100 U+1161 U+11A8 (Hangul)
+ *     U+FB01 (fi ligature) -> f i       U+2460 (1 in a circle) -> 1       U+FF21 (wide A) -> A
+ *
+ * Taking apart is replacement until nothing is left to replace. The canonical map alone keeps the
+ * text what it is. The compatibility map drops distinctions: thousands of code points are variants
+ * made for older encodings, ligatures, wide and narrow forms, letters in circles, alphabets of
+ * mathematics; 2 to the 5th, in superscript, becomes 25. The 11,172 syllables of Hangul stand in
+ * no table: their numbers are digits, 28 trailing consonants and 21 vowels to a leading consonant.
+ *
+ * source  The Unicode Standard 18, sections 3.7 (decomposition) and 3.12 (Hangul)
+ * needs   buffer unicode_map
+ * see     @unicode_normal
+ * topics  -
+ */
+
+/* Made by tests/11-token/unicode_map.py: 3901 code points in 2395 entries. */
+static const char *const llm_unicode_apart_compat[] = {
+    "s/S3QkPDr+HRLGRW6Pu#vU )y7(y@Q s BR/AR##W-R%PPS%TPTu0R}KCW#3Q3QuS,Q1S#3QPuPDj(Ss~4ju/Q!RF[#P",
+    "R#3QP#!Q2^#P3Q#3QP#.Q2Q#P3Q#3QPumGQp#P3Q#3QPsLSX )g $g a ;g T ] Ag TuhIS1m#PR#PV#P/Q#P<Q#Pa5",
+    ")j If _ Z 9hu$S0l9RuQPMRs6QDx ] v55Q [sb[!P_+GQ -Q@ts5W@duwSJl@] euJTDW9Z#5QP#9UP#4UPuH{)MQ)",
+    "JQu<R;U;Uuq6Q$Q#Pasw)Tu'R-WDY-RPs+XL]s>6QG T FU CU,PT /_!V*_+R /e ,e T!PT T e!P9f %6V <LV!PT",
+    " Df!PT Ef+X T @Y :Y %f!PH6V KLV!PX NLV M5V Mf -MV!Q,(V!Pu 6v c!PV!P u m!PZsU'Usk0f 8f @f 8` ",
+    "H` Gf Nf T X!QV -:V !8V $R ;:V 28V OQ Q!RT V!Pe 2Y!P@Y D4V!PA4V !h!Q+h F]u;T(v!%Su'VGRBS-PP#",
+    "P#Ru(QPOQ@P P P P P P P P P_7CWV6CW1QsTm#P<r%PP[sPlBNDW1DW%PP1DW-VV%PPVL!EW!EW-Q)quP1QIo#P.Q",
+    "#.Q/QyULDW=CWU1FWiMDWsXq 7R6T.R l 1*X :)X!Pz  S!XAR l 1*X :)X!Pz+5R X e c Le <f!RV T!PV V!PT",
+    "uPCQ0AWwCQoMR!BW%PPq .Q#DTy/0SxW%PP] %^-CY Q (S 0Q P P 3Q /X >Y P V 3Q+.Q#PFQ6QT P P7R6Q%R`E",
+    "Q#Pa+]@PAP!Q+7Q!P2Q+_ 7Q!RJ.Q ,/Q/8Qhi Bw j 2Q k H1WJ*)X!P3Q!PXc6R/DW4Q%PPT'PP`,DW&PPPT&RQPT",
+    "%UPR%XPP%WPT%TPP%TPP%TPP#[P #Q#PMCW%PPs#Pk k#Pj%PPP'PPP%Q#jo o#Pn%PPP h!Pb c +Q#P3Q%PP3Q#Pk ",
+    "k#Pj%PPP'PPP3Q#jo o#Pn%PPP h!Pb cwQ>R;BW0Ru1S++X)f%PP%+X-VV%PPVtO[W.+X#`0+X#PR#PR#PR#PR#PR#P",
+    "R#PR#PR#PR#Rb%dR>+X%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP'P`_ER'PPRP'PPRP'PPRP'PPRP'PPRP'PPRP'PPRP",
+    "'PPRP'PPRP'PRbP$WcW%`TS%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%RbP%d'RY%PRP%PRP%PRP%PRP%PRP%PRP",
+    "%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP!i%Q!i_ *Sy2m++X",
+    " (X9+X9+Xw$RE*XE*X>*X#VV%PPPs$[NQ xs$U1KZs4VF%`s>QF9]sT6Dd DQ m c 'Q LQ _ y 'Q #m @Q ]  Q y ",
+    "{ /R { g DV %T +Q Z /Q c )Q k %Q -R u )Q Jq 'S  e  Q a g u /S De %R +U  Q w } 1R V D` e i k ",
+    "#U a Z %U e k a @R s u 7S -j  R { )q Z =S q k { BQ Z =[ #Q 3Q )} JR  Q 9R #Q c _ -R Z 3Q L Q",
+    " 5d i Z X a u T 9S 3Y Z D_ e )R _ c a NS _ LY _ 'R s #R /Z _ s +_ 7U ] LW FS  R 5a FU Ni )Q ",
+    "7R +R NR g ] 5Q /S e #` _ c c q o X 5S X ] @{ /Q 3e i  Q /] k %S  R @i o o 9Q =Q @X i LR FZ ",
+    "1Q %Y { Z ;Y  X 5U ] Z =y c FV BV V #R ;T k X _ -T 7Q ] m -W +R X NW V w NZ %R _ #S e V e /Q",
+    " )b 3b e @Q } a e X DQ X s Z k )Q o a ;R o Xss.<ws~@<[+=8X!PVuLQ4&e-B[#PR7FB[puKQJQBRtzPG@W ",
+    "1W .W!P3W!Q2W!T5W CV!Qx %Q!X!Q!d5S z!P.S!PDW X T Z X T *X 3X T!P4X T!PT X T!ST V X e _ Z!P)W",
+    "!QCV!PJQ V!Pc T e V@N<_ %V AU )'R &'R 9Q 6Q F6Y 23Y ER !Q )BR Mf (#RwLQ8 dCAWx%PTP%PRP%PTP%P",
+    "RP%PRP%PTP%PTP%PRP%PTP%PRP%PRP%PRP%PRP'Pt@(T8+X'PTPP'PRPP'PTPP'PRPP'PRPP'PTPP'PTPP'PRPP'PTPP",
+    "'PRPP'PRPP'PRPP'PRPP'P[kP)RPQYN$T=*T@-TFQ)QPPP]cI+T/P7D_O(T%P%VP%PAUP%P)'RP%P& RP%PBpP%POvP%",
+    "PLvP%POrP%P5)QP%P'FTP%P7-RP%PK QP%P(+QP%PH/ZP%P.*_P%P5;SP%P-jP%P:]P%P@3TP%PMOXP%P=1WP%P'0VP%",
+    "P4@TP%P.1YP%P6{P%P/1QP%PN@QP%PN>VP%PK>YP%P;M_P%P4K^P%P#+YP%P6,ZP%PN.]P%PcP F<e '+R 3BQ +0UwP",
+    "EGnC1p+Q#.Q8Q#PR#PR#PR#PR#PR#PR#PR#PR#Rb#PR#PR#PR#PR#PR  $T!PT!QT T!PT!ST#t'(T$PTP$QTP#TP$PT",
+    "P$STP)PWP)+TtY'Sk6W#U#QP+7D_ %V AU )'R & R Bp Ov Lv Or 5)Q 'FT 7-R K Q (+Q H/Z .*_ 5;S -j :]",
+    " @3T MOX =1W '0V 4@T .1Y @6Y 8&Q !CV D.^ M.` /j 7(V J4Z O>b )m #,V >%W 9Q 6Q 7HS C3R OW #!R ",
+    "&R N>V K>Y ;M_ 4K^ 13Q#<8f>(T#PR#PR#PR#Rb#PR#PR#PR#PR#PR#PR#PR#PR#PR#Rb$WWBJi%`AJi%Ge%PRP%PR",
+    "P# Q/R%-Qg.Hi#P*Q%$QS8Q  B[ T T T!PT T T T T T T T T T T T V T T!TT V V V V!SV T T!TT!RT#/,W",
+    "32e'E/WA>X-F[B;W'P'QAQAQ'PaZR%Pcs'T&Ram%PDQ(R%T*S)R)PTqMR/S+<W'PLRWP%Tbm%PcBQ%RGSe'P SAQ,R'P",
+    "XBQ-R%RPc%P]z#T$S%P1Q/Q'Q'QtP'R]GQP#QT)PPPpv Q)QPP'Rw!QBF[)PPPm6RP%VWn)PPPPZJQ)PQT:Q:Q['PTFR",
+    "FQ%ToKR%Trs%Psw'TGSOQ/Q)PP5Susj'Tb)R.S%Xc(R%PP_%Zcn#_OR#T-R#Qa#T<Q%Xfo%R0QW)PTHSbLR!Q%PPc'QP",
+    "DQ`)PXKS*R8Q9Q%Pk)R#PX#Q5R)PT*SSY6Q'PTwZ)PR3QOR4Q7Q%Q@Q=R)PV8R,RBSP#Tm%Pmw%S3Ql%Taf%PcQ%QP_'",
+    "XGS-R,R%Q%SIQ#Qa%TPR%Sc7Q%PPa'VGSMR=Q%PP=R%P1Q*Q%PDQ2Q)PPaa[a'RMR1Ri#P;R)PPP,Qc`#TAR'PP`b'P7",
+    "SP`%VPR%PP7Q%TKSa'X5QIQP#P@Q%Rz-R'PDQ>QP#R*Q)PPwl6Ra%V$RP$X:F[L6`%`:+lB6`%PRP%PRP%PRP%PRP%PR",
+    "P%PRP%PRP%PRP%PRP%RbP%PRP%PRP%PRP%PRP%1R+Q4)l#Ws#8Qh%5Qis#kf#Rk#he%PPFR%PPR#(Q!Q#%FgF>h# JQ4",
+    "-S#M'S+9U#=&SN_'7h(/S@Nc7:b#8%j*Mg#SP#FuP#GuP#SP#2QR#TP#[P%+Q1QC!d'aTfE+n#Z,Q#SP#FuP#P5Q#GuP",
+    "#SP#8Qw%9Q(R%Q%.QPP%[PP%kPP#Lv MW#GuP#bP#_P#Y2KW#aP#FuP#GuP#dP#aP%TP5R%dPP#e S%SORP%TPR%dPP#",
+    "e#S%S!SP%T='XER'PPP#S#,Q&(X%)Qrt%.QPP%[PP%JQsV)PPPP=$XGC[)QPPPPPC@[#Su#SP#FuP#GuP#V,Q#SP#FuP",
+    "#GuP#SP#.QP#9QR#SP#FuP#GuP#SP#.QP#/QNu#.QP'yCwc0*X#0QLR#5Ql#PR'2Q (XS7R%P8'X>R#5QMQ#,Q3R#5Q!",
+    "Q#2Qr#5Q/Q#.Q8Q#PT#3QBQ#R^#PR%PR7R#Pc#R|%P_Z%P]P#,QAQ'3Q&QR6R%2Q7Q2Q#PT#9Q3Q#2QX#Xx%Q%(X3Q%z",
+    "PP$WpF3a%`!=i3:i%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%RbP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP",
+    "%RbP%PRP%-R%R4:is@I^-| Ts3TF6xs=RO4y p V g@-Y NQs@cD&y +~ EHy NIysQ6HyuD=YMhZ#PV#PV%P[U%PPV#",
+    "+]m#>[PuTB*QD*Q#Pr#P]#eg#dbsPFT t!PV!Q_ g T M2QunH1QHT  W P e P P P V P P P T P P P [ P P P ",
+    "Z P P P [ P P P JQ P P P T P P P 6Q P P P Q P P P V P P!PP P P P ] P Q P T P [ P q P ^ P #Q ",
+    "P P P ] P P P X P P P S P P P c!PP P P P Z!PP P P P U P P P y!PP Psj>Q P P P 'Q P Q P T P 8S",
+    " @S P [ P X P _ P P P IU P#8Q-S#PP#P;W#PP#P&V#PP#P9U#PP#PQ#PP#PT#PP#Pa#PP#PP#PIU#PP#PP +W P ",
+    "P P#*W,Q#PR#P#Q#PX#PR#T.Q#PR#PR#P Q#PX#PR#T.Q#PR#PR#P Q#PX#PR#R.Q#P%Q#PX#PR#R,Q#P#Q#R$Q#P%Q#",
+    "R$Q#PR#P#Q#Z$Q#PR#PR#P Q#T!Q#P#Q#R$Q#PR#PR#P Q#R!Q$PP#Q#R$Q#P%Q#R$Q#P%Q#_$Q#PR#PR#P Q#PX#PR#",
+    "R,Q#P#Q#PX#PR#R8Q#PZ#PR#PR#P}#PR#PX#PR#R.Q#PR#PR#P Q#PX#PR#R.Q#PR#PR#P Q#PX#PR#R.Q#PR#PR#P Q",
+    "#PX#PR#R.Q#P%Q#PX#PR#V.Q#PR#PR#P Q#PX#PR$P&Q@Q##QP%:7Q:Q=4Q%PRP%PRP%PRP%PRP%PR1Q##6Q2Q#PR#Pw",
+    "#PR#PV#PR#T$Q#PR#Pw#PR#PV#PR#T$Q#PR#Pw#PR#PV#PR#R$Q#PR#Pw#PR#PV#PR#}Q#PR#RQ#PR#R8Q#P-Q#PR#PX",
+    "#PR#RY#PX#PR#R8Q#P/Q#Rx#PR#Pw#PR#PV#PR#V@Q#RCR#PR#Pw#PR#PV#PR#:Q.Q#PR#PR#P Q#PT#T(Q#PR#PR#P ",
+    "Q#PT#T(Q#PR#PR#P Q#PT#RS#R!Q#P#Q#R$Q#P%Q#R$Q#P%Q#Z$Q#PR#PR#P Q#T!Q#PR#P Q#R$Q#PR#PR#P Q#R!Q#",
+    "R#Q#R$Q#P%Q#R$Q#P%Q#_$Q#PR#PR#P Q#R!Q#P#Q#R$Q#PR#PR#P}#PR#R$Q#PR#PR#P Q#PT#R(Q#PR#PR#P Q#R$Q",
+    "#PR#PR#P Q#PT#R(Q#P%Q#PJQ#VMR#PR#PR#P Q#PT#:QS#PT#TS#PT#TS#PT#RS#PT#aS#PT#RS#PT#oU$PPR#TP#PT",
+    "#XS#PT%d_0Q%PRP%PRP#b^#PR#TQ#PR#RQ#PR#^Q#PR#RQ#PR#^Q#PR#QQ#PR#TQ#PR#_Q#PR#RQ#PR#S.Q#PR#PR#P ",
+    "Q#Px#QP$PTP#R#Q#PR#TQ#PR#RQ#PR#^Q#PR#RQ#PR#^Q#PR#QQ#PR#TQ#PR#_Q#PR#RQ#PR#S.Q#PR#PR#P Q#Px#QP",
+    "$PTP#SY#PR#PR#P Q$PQT#VS#W$Q#PR#PR#RS#PR#PR$PV Q#r]#PPwZV0Qh%PR$Q%PPP%PP%Q%PRP%P Q$Q%PPR%PPR",
+    "%TPQ%PPP%RP-Q%PPQ%]!Q,Q%PQR%PP+Q%P%Q*Q%PPP%PPQ%PP%Q%PPP%T!Q!Q%PPP%P#Q#Q%Q!QP%PPP%PQZ%P%Q*Q%P",
+    "PP%PP Q%PPP%T!QX%PRW%PPP%R Q!Q%PPP%PP#Q%PPZ%T$QY%P%QP%PPP%PPX%RPW%PPZ%PPQ%_~W%PPP%R Q!Q%PP#Q",
+    "%T!QP%PPZ%PPQ%PQ,Q%PPP%PT%Q%PPP%P Q!Q%PPP%R!QQ%PP%Q%PPZ%PQ,Q%PP#Q%PT$Q%PP%Q9PS~%T%QS%PP%Q%Q!",
+    "QP%PPX%PQW%PPP%PPX%P%QR%PPQ%XPW%PPP%6Q~Z%TSP%PPQ%PTR%PPQ%P QR%PPQ%TPR%P!QQ%P#QP%_~P%TQR%QPP%",
+    "TPP%mQP%P%QP%]!QP%PQP%P%QP%YPP%UPP%X!QP%W#Q,Q%T!Q#Q%f#QZ%ePP%V$Q,Q%QT-Q%QSY%Q%QP%R$QP%TP!Q%&",
+    "QR-Q%RQP%#QPP%W%QP%$Q!QP%)Q#QY%d$QP%W%QP%S~Z%wSPwqr#QLU%kPP'(QP(VJ6Q'PQ*Q|'/Q|-QS'p Qh}'WroQ",
+    "'asTV'or[S%vsZ)^PPP27Q72Q 1QN6QJ8Q3Q-8QD8Q 9QJ8Q3QL8Q 8QD8QF8Q)SbP:7Q/6Q-Q,QPP'ZLU%6Q#Qs[O5Q",
+    "!P3;[!PG:[ &Q /Q!P7;[ 4ISs_Q r Q I@W P!P2R ;S T!PB8[!PY!P^!PU!RV5M9[ T HBW P P P CBW P P *R ",
+    "3;[ .;[+k Q Z .Q =CW!P.CW ;S T!PB8[ ><[ V!PX T o T Q+1Q!P4R )QL2Q<U#)7QP#(7QR-PR-PR#)7QP#(7Q",
+    "R#)7QP#(7QR#)7QP#(7QR#)7QP#(7QR#)7QP!P0Q!PP!PP!PP!PP P P!PP!PP P P!PP!PP P P!PP P P!PP P P!P",
+    "P P P!PP P P!PP!PP!PP!PP!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP P P P _ P P!PP ",
+    "P P!PP P P!PP P P!PP P P!PP P P!PP P P!PP!PP!PP P P P#[$R#PP#PR#PP#PT#PP#PT#PPK R.7Q!P@LY );",
+    "Q!Pe h JZ b 8S T T T T 9R T T :Q 7R KS T T T!PT T T T T T T T T T T T V T T!TT V V V V!SV T ",
+    "T!TT T X!PKS FX!m*RATR6TR6TR6QRAP>F[ c V b Q 1DW+3#Q!R0w %~ JQtNzP06X 0f Lc !S+7S 3Hy .Hy Q!",
+    "P2S #<V O;V ] -S OR S S ;R (a +a .R -Q!P@Q CR B/8R A1>Q KMx @/8R ,.8R /.8R M@8R!P=a 8g @g -/",
+    "8R!P&/8R T DQ S /Hy ,Hy 0Q 7'Z+('Z!Pu d!Q2Y 178R y >/8R!Po _ H-8Ru87e$+-R/+Z#%U S#P%Q#3Q;QtK",
+    "0Si8E[!XGQtLwia!i_!i6R!U_,aT!i6R!i_ 6R,PT5V6PV6RV,VT!R_+T,UT,YT!i6R!i_!P6R,RT6VV,UT,ia!P6R,R",
+    "T,ST+TAUX,ia!i6R!i_!i6R!i_!i6R!i_!i6R!i_!i6R!i_!i6R!i_ NW 3[ /88R,`,)8R =S!U8S  1W!h>0W 3/W ",
+    "6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q",
+    " 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q +Q (Q!`OR =S!U8S  1W!h>0W 3/W 6-W :Q 1Q (Q",
+    " +Q (Q!P]6XKy!Xb!Xb!Xb!Xbs!{+Wt!QQ;E8R E38R -6V &AV GT +Y $W HS '<8R t C38R J;V LG1R *;8R @Y",
+    "!PMR =38R t 6/8R /:V  F1R p !/8R H9V 6V Y _ .4V ]!PFQ (V!Qw!P7b -+V J3r <3r V X KEV s i LZ :",
+    "Z +88RtyW,K7R!QT!YT V!PT B,x >&x AU T /V 8R 3Q!WKV!PT!PV T!TT!PT #S :R Q e /S +&x M%xt1>QP-a",
+    " X V+%Q | Y e w!R^ v ] a h k r V!Pd V T ] T T -R /S $Q (R+$S X+)Q5&Q+-Q!R^ v ] a h k+l!Pd V+",
+    "a+X_lJR+-Q+[+T v ]+W k+l5[+a+X+;U+,S+$S X+)Q5&Q e w ^,PT v ] a h k+l!Pd V+a T T -R++R,P.U X ",
+    "V!P#Q | Y e w,Q[ v ] a h k r V!Pd V T ] T TTt X V+%Q | Y e w,Q[ v ] a h k r V!Pd V T ] T Tu5",
+    "]*6Q4F[$XPSXr{A5Q%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PRP%PR",
+    "P%PRP%PRP%PRP%PRP%PRP%PRP%3<[^3<[ *;[ o#nn#y},i|#tW#ZP#]t#Po%UU4:[#_jucdP#PR#Pmulb`u,R@@[/=[",
+    "#5R9T TsULO[ 2AQ MGQ E6X 1*W 7:R  G[ 0F[ $:R 3AU 7@R 0FR E@T 5*S E2S 'JT ICT +5Z :NQ  BU A8]",
+    " 6'Q L7V $!S 1X 4(U c 5!a I)] OFS -3Q H>S #-Z I4Z  =U HZ K.Y =3V $GQ Q B4S G3X 1u -4_N&9h/)^",
+    "5:[%PE$VP%PBUP%P;'SP%PH&UP%P,7SP%P1NTP%P4BXP%P@6TPiH7[ CGRt1(QX&-e",
+};
+
+/* Starts as zeros. */
+typedef struct {
+    llm_unicode_map canonical, compat;
+} llm_unicode_apart;
+
+/* Frees both maps; they are empty again. */
+LLM_API void llm_unicode_apart_free(llm_unicode_apart *a) {
+    llm_unicode_map_free(&a->canonical);
+    llm_unicode_map_free(&a->compat);
+}
+
+/* Reads the tables, 200 KB. False when memory is out; a is then empty again. */
+LLM_API bool llm_unicode_apart_open(llm_unicode_apart *a) {
+    const size_t canonical = sizeof llm_unicode_map_canonical / sizeof llm_unicode_map_canonical[0];
+    const size_t compat = sizeof llm_unicode_apart_compat / sizeof llm_unicode_apart_compat[0];
+    memset(a, 0, sizeof *a);
+    if (llm_unicode_map_read(&a->canonical, llm_unicode_map_canonical, canonical) &&
+        llm_unicode_map_read(&a->compat, llm_unicode_apart_compat, compat))
+        return true;
+    llm_unicode_apart_free(a);
+    return false;
+}
+
+/* Appends what the code comes apart into, uint32_t each; compat: by the second map too. False when
+ * memory is out. The maps nest, but not deeper than five. */
+LLM_API bool llm_unicode_apart_put(const llm_unicode_apart *a, llm_buffer *codes, uint32_t code,
+                                   bool compat) {
+    size_t count = 0;
+    if (code < 0xA0) return llm_buffer_put(codes, &code, sizeof code);
+    if (code >= 0xAC00 && code < 0xAC00 + 11172) {
+        const uint32_t s = code - 0xAC00, t = s % 28;
+        const uint32_t jamo[3] = {0x1100 + s / 588, 0x1161 + s % 588 / 28, 0x11A7 + t};
+        return llm_buffer_put(codes, jamo, (t > 0 ? 3 : 2) * sizeof *jamo);
+    }
+    const uint32_t *to = llm_unicode_map_find(&a->canonical, code, &count);
+    if (to && count == 3) count = 2; /* the third value is none */
+    if (!to && compat) to = llm_unicode_map_find(&a->compat, code, &count);
+    if (!to) return llm_buffer_put(codes, &code, sizeof code);
+    bool ok = true;
+    for (size_t i = 0; i < count && ok; i++) ok = llm_unicode_apart_put(a, codes, to[i], compat);
+    return ok;
+}
+
+/* @unicode_normal ------------------------------------------- Normal forms
+ *
+ *     e + acute <-> e-acute         NFD takes apart, NFC puts together; both order the marks
+ *     fi ligature -> f i            NFKD and NFKC replace variants by plain forms too
+ *
+ * One text has many spellings: an accented letter is one code point or two, and two marks can come
+ * in either order. A tokenizer gives different ids to each, so most tokenizers normalise first, and
+ * all that compares text should. After taking apart, the marks between two letters are sorted by
+ * their class, stably, because marks of one class stack in the order in which they are written.
+ * Putting together joins a mark with its letter unless a mark of the same or a higher class stands
+ * between. What is easily got wrong: letters join too (Hangul), and some pairs must not.
+ *
+ * source  The Unicode Standard 18, sections 3.11 (normal forms) and 3.12 (Hangul)
+ * needs   buffer unicode unicode_map unicode_apart
+ * see     @token
+ * topics  -
+ */
+typedef enum {
+    LLM_UNICODE_NORMAL_NFD,
+    LLM_UNICODE_NORMAL_NFC,
+    LLM_UNICODE_NORMAL_NFKD,
+    LLM_UNICODE_NORMAL_NFKC
+} llm_unicode_normal_form;
+
+/* Made by tests/11-token/unicode_map.py: gap, length of the run, class. */
+static const char *const llm_unicode_normal_classes[] = {
+    "Baf UPQ#UPTFTPQ#UPQBTPUFTPR3TPTFTPR3TP[FTPUQPTFTPX UPQ+UPQ UPSFTPS UPRFTQS UPTFTPQ UPQ#UPRFT",
+    "PQ UPQ$UPR%UPQ$UPR%UPQ$UP^ UOUU UEUQFTPT UPQFTPS UPQHTPQFTPV UPVFTPR UPQFTPR UPQHTPQNTPQ UPQ",
+    "ZPQ[PQ]PQ^PQ_PQ`PQaPQbPQcPRdPQePQfPQgQQhQQiPQjQQ UPQFTQQcPQZPQf9QX UPQoPQpPQq#QQlPQmPQnPQoPQ",
+    "pPQqPQrPQsPR UPRFTPU UPQFTPR UPQFTaQt*RW URT UPQFTPQ URR UQQFTPR UPQFTtQuoQ UPQFTPR UPQFTPR ",
+    "UPSFTPQ UPRFTPQ UPQFTPS UPQFTPQ UPQFTPQ UPQFTPQ UPQFTPR U7SW UPQFTPQ UYQFTiT UQY UQS UQU U|S",
+    "FT.QR UPSFTPT U{U UPUFTP_ UQQFTPR UPQFTPR UPQFTPS UPSFTPQlPQmPQnPS UPQFTPR UPRFTPU U/QQWaQYS",
+    "Q UPQFTPR U,RQWaQY#QQ U0QQWaQY3RQWaQY3RQWaQYERQY3RQWaQYWQHQPQOQ*RQWaQY2RRYaQYBRQY2RR,RPQY^T0",
+    "R1RR;RPQY^T@R@QRFTlQFTQQFTQQBT*QQGRPQHRQQJRUTHRRQHRQR UPQYQR U1QQFT5RQWQRYFQQFT>`S U=eRYoQY4",
+    "SQYZQ U4TQNT&SQHTPQ UPQFTETQ UPQFT:QQYeX URQFT#QU UPVFTPR UPQFTQRFTPR UPRFTPU UPQFTPc UPQFTP",
+    "X UPQFTPT UPQ%UPR UPRFTPQ U6QQW`QYwQ UPQFTPW U)QRY-QQW[RY6QQW/SS UQQQPUFTPR UPTFTPQ UQWQTQFT",
+    "VQ USR U/TR UPQFTPW UPQFTPR UPQ%UPQ@TPQFTPQ3TPv UPQ#UPRNTPQFTPQDTPQ UPQ$UPQFTPQ UPQFT@`R UPR",
+    "QPT UPSQPR UTQ USRQPQ UPQFTPQ UPRQPTFTPQ UD5QS U$SQY%Rq U#]QDTPQNTPQ#UPQHTPRJT.RRXD,_Q UTZ U",
+    "qR UDQR U VQYvQY.SQYlc U,QSFTvQY$RQW]QY*UQ UQR UPQFTRR UUR UQQ U'QQY1UQYB;YQkCaW UPWFTPR U(f",
+    "QFTLTQFT,SU U;uQFTQQ UyQ UPQQPQFTTQY<SQ UPQFT6]T U4QU UKVR UoQ UPRFTPR UqSFTPQ UPQFTPQ UPQFT",
+    "PS UPRFTQSFT9QRFTPS UPQFTPQ UPTFT$QQ UPQFTPQ UPQFT)TQYzQY_QY,QQYPQW8QS U#QRY1QQW@QQYYQW/RQYP",
+    "QWJSQWPQYDQRWaQYiW USU UMQSY6RQYSQWhQ U(RQYPQW6UQYPQWDRQY;RQYPQW8RQYIUQYPQW=URYTQW3SQYGQQYcQ",
+    "YEQQY(YQY=UQWQRYEQQY,YRYJNWQY-)QUQ.QW U.kRVB-YQQ-7RRFT/QRBTPSQSQLTPUBTXXFTRU UPRFToT U+SS U[",
+    "SBTXRQRQBTqRBT%>QW UQb URW UQR UQU U)RQ U7SW U(XQ U0QT U#[R#UPQFTPQ U9UQ UPQFT.UQ URQ UWR UU",
+    "Q U/ZWFT2RV UPQW",
+};
+
+enum { LLM_UNICODE_NORMAL_MARKS = 0x20000, LLM_UNICODE_NORMAL_SLOTS = 4096 };
+
+typedef struct {
+    uint32_t first, second, whole;
+} llm_unicode_normal_pair;
+
+typedef struct {
+    llm_unicode_apart apart;
+    unsigned char *mark_class;     /* (MARKS) 0 for what is no mark; none stands behind */
+    llm_unicode_normal_pair *pair; /* (SLOTS) a hash table; whole = 0 where free */
+} llm_unicode_normal;
+
+/* Frees what open has taken. */
+LLM_API void llm_unicode_normal_free(llm_unicode_normal *n) {
+    llm_unicode_apart_free(&n->apart);
+    free(n->mark_class);
+    free(n->pair);
+    memset(n, 0, sizeof *n);
+}
+
+/* The slot of a pair, or the free one where it would stand. */
+LLM_API llm_unicode_normal_pair *llm_unicode_normal_slot(const llm_unicode_normal *n,
+                                                         uint32_t first, uint32_t second) {
+    size_t s = (first * 31u + second) % LLM_UNICODE_NORMAL_SLOTS;
+    while (n->pair[s].whole && (n->pair[s].first != first || n->pair[s].second != second))
+        s = (s + 1) % LLM_UNICODE_NORMAL_SLOTS;
+    return &n->pair[s];
+}
+
+/* Reads the tables, 250 KB, once for any number of texts. False when memory is out. */
+LLM_API bool llm_unicode_normal_open(llm_unicode_normal *n) {
+    memset(n, 0, sizeof *n);
+    n->mark_class = (unsigned char *)calloc(LLM_UNICODE_NORMAL_MARKS, 1);
+    n->pair = (llm_unicode_normal_pair *)calloc(LLM_UNICODE_NORMAL_SLOTS, sizeof *n->pair);
+    if (!n->mark_class || !n->pair || !llm_unicode_apart_open(&n->apart)) {
+        llm_unicode_normal_free(n);
+        return false;
+    }
+    const llm_unicode_map_entry *e =
+        (const llm_unicode_map_entry *)(const void *)n->apart.canonical.entry.data;
+    const uint32_t *to = (const uint32_t *)(const void *)n->apart.canonical.to.data;
+    for (size_t i = 0; i < n->apart.canonical.entry.size / sizeof *e; i++) {
+        if (e[i].count != 2) continue;
+        const llm_unicode_normal_pair p = {to[e[i].start], to[e[i].start + 1], e[i].code};
+        *llm_unicode_normal_slot(n, p.first, p.second) = p;
+    }
+    llm_unicode_map_cursor c =
+        llm_unicode_map_start(llm_unicode_normal_classes, sizeof llm_unicode_normal_classes /
+                                                              sizeof llm_unicode_normal_classes[0]);
+    for (size_t at = 0; c.lines > 0 || *c.at;) {
+        at += llm_unicode_map_number(&c);
+        const size_t length = llm_unicode_map_number(&c);
+        LLM_ASSERT(at + length <= LLM_UNICODE_NORMAL_MARKS);
+        memset(n->mark_class + at, (int)llm_unicode_map_number(&c), length);
+        at += length;
+    }
+    return true;
+}
+
+/* The combining class of a code point, 0 to 254; 0: it starts anew. */
+LLM_API unsigned llm_unicode_normal_class(const llm_unicode_normal *n, uint32_t code) {
+    return code < LLM_UNICODE_NORMAL_MARKS ? n->mark_class[code] : 0;
+}
+
+/* Sorts each run of marks in codes (count) by class, stably, by counting; scratch (count). */
+LLM_API void llm_unicode_normal_order(const llm_unicode_normal *n, uint32_t *codes, size_t count,
+                                      uint32_t *scratch) {
+    for (size_t i = 0, end; i < count; i = end + 1) {
+        size_t place[257] = {0};
+        for (end = i; end < count && llm_unicode_normal_class(n, codes[end]) > 0; end++) {
+        }
+        if (end < i + 2) continue;
+        for (size_t k = i; k < end; k++) place[llm_unicode_normal_class(n, codes[k]) + 1]++;
+        for (size_t k = 1; k < 256; k++) place[k] += place[k - 1];
+        for (size_t k = i; k < end; k++)
+            scratch[place[llm_unicode_normal_class(n, codes[k])]++] = codes[k];
+        memcpy(codes + i, scratch, (end - i) * sizeof *codes);
+    }
+}
+
+/* The code that two put together make, or 0. */
+LLM_API uint32_t llm_unicode_normal_together(const llm_unicode_normal *n, uint32_t a, uint32_t b) {
+    if (a >= 0x1100 && a < 0x1100 + 19 && b >= 0x1161 && b < 0x1161 + 21)
+        return 0xAC00 + ((a - 0x1100) * 21 + (b - 0x1161)) * 28;
+    if (a >= 0xAC00 && a < 0xAC00 + 11172 && (a - 0xAC00) % 28 == 0 && b > 0x11A7 &&
+        b < 0x11A7 + 28)
+        return a + (b - 0x11A7);
+    return llm_unicode_normal_slot(n, a, b)->whole;
+}
+
+/* Puts codes (count), taken apart and ordered, together in place; returns how many are left. */
+LLM_API size_t llm_unicode_normal_compose(const llm_unicode_normal *n, uint32_t *codes,
+                                          size_t count) {
+    size_t size = 0, letter = count; /* the last code that is no mark */
+    unsigned last = 0;               /* the class of what was kept last */
+    for (size_t i = 0; i < count; i++) {
+        const unsigned k = llm_unicode_normal_class(n, codes[i]);
+        if (letter < count && (size == letter + 1 || last < k)) { /* nothing in between blocks it */
+            const uint32_t whole = llm_unicode_normal_together(n, codes[letter], codes[i]);
+            if (whole) {
+                codes[letter] = whole;
+                continue;
+            }
+        }
+        if (k == 0) letter = size;
+        last = k;
+        codes[size++] = codes[i];
+    }
+    return size;
+}
+
+/* Appends the normal form of text; bytes that are no UTF-8 stay as they are. False when memory is
+ * out. */
+LLM_API bool llm_unicode_normal_text(const llm_unicode_normal *n, llm_buffer *out, const char *text,
+                                     size_t size, llm_unicode_normal_form form) {
+    const bool compat = form == LLM_UNICODE_NORMAL_NFKD || form == LLM_UNICODE_NORMAL_NFKC;
+    llm_buffer codes = {NULL, 0, 0}, scratch = {NULL, 0, 0};
+    bool ok = true;
+    for (size_t at = 0; at < size && ok;) {
+        uint32_t code;
+        const size_t end = at + llm_unicode_decode(&code, text + at, size - at);
+        if (code != LLM_UNICODE_BROKEN) {
+            ok = llm_unicode_apart_put(&n->apart, &codes, code, compat);
+            at = end;
+        }
+        for (; at < end && ok; at++) { /* no code point: the byte behind the last one */
+            code = LLM_UNICODE_BROKEN + (unsigned char)text[at];
+            ok = llm_buffer_put(&codes, &code, sizeof code);
+        }
+    }
+    if (ok && llm_buffer_reserve(&scratch, codes.size) && codes.size > 0) {
+        uint32_t *c = (uint32_t *)(void *)codes.data;
+        size_t count = codes.size / sizeof *c;
+        llm_unicode_normal_order(n, c, count, (uint32_t *)(void *)scratch.data);
+        if (form == LLM_UNICODE_NORMAL_NFC || form == LLM_UNICODE_NORMAL_NFKC)
+            count = llm_unicode_normal_compose(n, c, count);
+        for (size_t i = 0; i < count && ok; i++) {
+            char character[4] = {(char)(unsigned char)(c[i] - LLM_UNICODE_BROKEN), 0, 0, 0};
+            const bool byte = c[i] >= LLM_UNICODE_BROKEN;
+            ok = llm_buffer_put(out, character, byte ? 1 : llm_unicode_encode(character, c[i]));
+        }
+    } else
+        ok = ok && codes.size == 0;
+    llm_buffer_free(&codes);
+    llm_buffer_free(&scratch);
+    return ok;
+}
+
 /* @pre_tokenize --------------------------------------------- Pre-tokenization
  *
  *     GPT-2: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
@@ -25830,6 +26408,151 @@ LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
     if (!llm_vocab_table_grow(t)) return false;
     t->end[t->count++] = t->bytes.size;
     return true;
+}
+
+/* @vocab ---------------------------------------------------- Vocabulary
+ *
+ *     ids: specials first, then the words by count, most frequent first, ties by their bytes
+ *     new row of an embedding = mean of the old rows
+ *
+ * A model has one row of weights for each id, so the list of ids is part of the model, fixed before
+ * training. The oldest way to make one is to count words and keep the frequent: then whatever is
+ * not in the list is one and the same unknown token, and the share of text that is known says how
+ * much the list is worth (subwords, @bpe, know everything). Later the list may change: ids are
+ * translated by their strings, and rows move along. A row for a new id starts as the mean of the
+ * old ones: its logit is then the mean logit, where a random row could win against all.
+ *
+ * source  Mikolov et al. 2013 (minimum counts); Hewitt 2021, "Initializing new word embeddings for
+ *         pretrained language models"
+ * needs   base buffer vocab_table
+ * see     @vocab_table @vocab_trie @bpe
+ * topics  Vocabulary
+ */
+
+/* Words and how often each was seen. Starts as zeros. */
+typedef struct {
+    llm_vocab_table word;
+    llm_buffer count; /* uint64_t for each id of word */
+} llm_vocab_counts;
+
+/* Frees both; empty again. */
+LLM_API void llm_vocab_counts_free(llm_vocab_counts *c) {
+    llm_vocab_table_free(&c->word);
+    llm_buffer_free(&c->count);
+}
+
+/* How often the word of that id was seen. */
+LLM_API uint64_t llm_vocab_count_of(const llm_vocab_counts *c, size_t id) {
+    uint64_t count;
+    LLM_ASSERT(id < c->count.size / sizeof count);
+    memcpy(&count, c->count.data + id * sizeof count, sizeof count);
+    return count;
+}
+
+/* Adds `times` to the count of a word. False when memory is out; nothing is counted then. */
+LLM_API bool llm_vocab_count(llm_vocab_counts *c, const char *word, size_t size, uint64_t times) {
+    const uint64_t none = 0;
+    if (!llm_buffer_reserve(&c->count, sizeof none)) return false;
+    const int id = llm_vocab_table_add(&c->word, word, size);
+    if (id < 0) return false;
+    if ((size_t)id == c->count.size / sizeof none)
+        (void)llm_buffer_put(&c->count, &none, sizeof none);
+    times += llm_vocab_count_of(c, (size_t)id);
+    memcpy(c->count.data + (size_t)id * sizeof times, &times, sizeof times);
+    return true;
+}
+
+/* Whether word a comes before word b: it was seen more often, or its bytes are smaller. */
+LLM_API bool llm_vocab_before(const llm_vocab_counts *c, size_t a, size_t b) {
+    const uint64_t m = llm_vocab_count_of(c, a), n = llm_vocab_count_of(c, b);
+    size_t size[2];
+    if (m != n) return m > n;
+    const char *s = llm_vocab_table_bytes(&c->word, a, &size[0]);
+    const char *t = llm_vocab_table_bytes(&c->word, b, &size[1]);
+    const int order = memcmp(s, t, size[0] < size[1] ? size[0] : size[1]);
+    return order < 0 || (order == 0 && size[0] < size[1]);
+}
+
+/* order (n): the ids sorted, by merging ever longer sorted stretches; scratch (n). */
+LLM_API void llm_vocab_order(size_t *order, size_t *scratch, const llm_vocab_counts *c, size_t n) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t half = 1; half < n; half *= 2) {
+        for (size_t start = 0; start < n; start += 2 * half) {
+            const size_t middle = start + half < n ? start + half : n;
+            const size_t end = middle + half < n ? middle + half : n;
+            for (size_t i = start, a = start, b = middle; i < end; i++) {
+                const bool second =
+                    a == middle || (b < end && llm_vocab_before(c, order[b], order[a]));
+                scratch[i] = order[second ? b++ : a++];
+            }
+        }
+        memcpy(order, scratch, n * sizeof *order);
+    }
+}
+
+/* v, which is empty <- the specials (strings), then the words seen min_count times or more, up to
+ * `most` ids in all. False: memory is out (v is empty again), or two specials are the same or more
+ * than `most`. A word that is spelt like a special gets no second id. */
+LLM_API bool llm_vocab_from_counts(llm_vocab_table *v, const llm_vocab_counts *c,
+                                   const char *const *special, size_t specials, uint64_t min_count,
+                                   size_t most) {
+    const size_t n = c->word.count;
+    LLM_ASSERT(v->count == 0);
+    size_t *order = (size_t *)calloc(2 * n + 1, sizeof *order);
+    bool ok = order != NULL && specials <= most;
+    for (size_t i = 0; i < specials && ok; i++)
+        ok = llm_vocab_table_add(v, special[i], strlen(special[i])) == (int)i;
+    if (ok) llm_vocab_order(order, order + n, c, n);
+    for (size_t i = 0; i < n && ok && v->count < most; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, order[i], &size);
+        if (llm_vocab_count_of(c, order[i]) < min_count) break;
+        ok = llm_vocab_table_add(v, bytes, size) >= 0;
+    }
+    free(order);
+    if (!ok) llm_vocab_table_free(v);
+    return ok;
+}
+
+/* The share of the counted words that v knows, 0 to 1; 0 if none were counted. */
+LLM_API double llm_vocab_known(const llm_vocab_table *v, const llm_vocab_counts *c) {
+    double known = 0.0, all = 0.0;
+    for (size_t id = 0; id < c->word.count; id++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, id, &size);
+        all += (double)llm_vocab_count_of(c, id);
+        if (llm_vocab_table_find(v, bytes, size) >= 0) known += (double)llm_vocab_count_of(c, id);
+    }
+    return all > 0.0 ? known / all : 0.0;
+}
+
+/* to[i] (from->count) = the id in `into` of the string that has id i in `from`, or -1; ids without
+ * a string (llm_vocab_table_skip) have none. */
+LLM_API void llm_vocab_map(int *to, const llm_vocab_table *from, const llm_vocab_table *into) {
+    for (size_t i = 0; i < from->count; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(from, i, &size);
+        to[i] = llm_vocab_table_find(from, bytes, size) == (int)i
+                    ? llm_vocab_table_find(into, bytes, size)
+                    : -1;
+    }
+}
+
+/* out (V_new,C) <- rows of w (V_old,C): row i is that of from[i], where from[i] >= 0 (of i < V_old,
+ * where from is NULL), and else the mean of all old rows. V_old > 0; out is not w. */
+LLM_API void llm_vocab_resize_rows(float *out, const float *w, const int *from, size_t V_new,
+                                   size_t V_old, size_t C) {
+    LLM_ASSERT(V_old > 0);
+    for (size_t k = 0; k < C; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < V_old; i++) sum += (double)w[i * C + k];
+        const float mean = (float)(sum / (double)V_old);
+        for (size_t i = 0; i < V_new; i++) {
+            const int old = from ? from[i] : i < V_old ? (int)i : -1;
+            LLM_ASSERT(old < 0 || (size_t)old < V_old);
+            out[i * C + k] = old >= 0 ? w[(size_t)old * C + k] : mean;
+        }
+    }
 }
 
 /* @vocab_trie ----------------------------------------------- All tokens that begin here
@@ -26881,11 +27604,11 @@ LLM_API bool llm_wordpiece_decode(llm_buffer *out, const llm_wordpiece *w, const
  *                                      fail(v) = that child
  *
  * The greedy form may read on for a long token, find it does not end as hoped, and read all of that
- * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will put
- * out there does not depend on the text, only on what was read. So each state of the tries knows
- * it: where there is no child, its pops are put out and its failure link leads to the state of what
- * is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A state
- * without a failure link is one from which no reading on without a child ends well.
+ * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will
+ * put out there does not depend on the text, only on what was read. So each state of the tries
+ * knows it: where there is no child, its pops are put out and its failure link leads to the state
+ * of what is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A
+ * state without a failure link is one from which no reading on without a child ends well.
  *
  * source  Song et al. 2021, "Fast WordPiece tokenization", algorithms 1 and 2
  * needs   buffer vocab_trie wordpiece
@@ -27127,8 +27850,8 @@ LLM_API bool llm_wordpiece_train_merge(llm_bpe_train_state *s, llm_buffer *count
 }
 
 /* Adds to the tokens, which keep their ids (special ones stand first), the characters of the words
- * in the order in which they come, and then merges until there are `vocab` or no pair occurs `least`
- * times. */
+ * in the order in which they come, and then merges until there are `vocab` or no pair occurs
+ * `least` times. */
 LLM_API bool llm_wordpiece_train(llm_vocab_table *token, const llm_bpe_train_words *words,
                                  size_t vocab, uint64_t least, llm_wordpiece_train_mode mode,
                                  llm_error *error) {
@@ -27235,7 +27958,7 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         for (size_t e = 0; e < edges; e++) {
             double sum = best[at] + edge[e].score;
-            if (single) sum = (double)(float)sum;
+            if (single) sum = (double)((float)best[at] + (float)edge[e].score);
             if (!(sum > best[edge[e].end])) continue;
             best[edge[e].end] = sum;
             from[edge[e].end] = (uint32_t)at;
@@ -27936,8 +28659,8 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_get(const llm_added_tokens 
 LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text, size_t size,
                                   bool special, bool normalized) {
     LLM_ASSERT(size > 0);
-    const llm_added_tokens_one one = {id,    a->text.size, size,  special, normalized,
-                                      false, false,        false};
+    const llm_added_tokens_one one = {id,         a->text.size, size,  special,
+                                      normalized, false,        false, false};
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
 }
 
@@ -28707,6 +29430,837 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
     return ok;
 }
 
+/* @tokenizer_ranks ------------------------------------------ Rank files of tiktoken
+ *
+ *     IA== 220            the bytes in base 64, a space, the rank: here one space is token 220
+ *     IHRoZQ== 262        " the"
+ *
+ * OpenAI's tokenizers (and Llama 3's own file) list tokens with their ranks and no merges: two
+ * neighbours merge when their join is a token, the join of lowest rank first. The merges are still
+ * there. A token was made from two others at the end of all merges of lower rank, so to encode its
+ * bytes with the tokens before it gives just those two: one line of code turns ranks into merges,
+ * and the rest is @bpe. A file whose tokens do not come about so is refused, for its ids could
+ * differ. What is easily got wrong: a pre-token that is a token is taken whole at once. The pattern
+ * and the control tokens are not in the file: they belong to the name of the encoding.
+ *
+ * source  OpenAI, tiktoken (load.py; _byte_pair_merge in lib.rs)
+ * needs   error arena buffer vocab_table bpe tokenizer_text
+ * see     @pre_tokenize (the patterns), @special_tokens, @tokenizer
+ * topics  -
+ */
+
+/* Appends the bytes that base 64 spells, with its padding. False when memory is out (*bad is then
+ * size) or it is none. */
+LLM_API bool llm_tokenizer_ranks_base64(llm_buffer *out, size_t *bad, const char *text,
+                                        size_t size) {
+    *bad = 0;
+    if (size % 4 != 0) return false;
+    size_t pads = 0;
+    while (pads < 2 && pads < size && text[size - 1 - pads] == '=') pads++;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        const bool pad = i + pads >= size;
+        const int value = pad                    ? 0
+                          : c >= 'A' && c <= 'Z' ? c - 'A'
+                          : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                          : c >= '0' && c <= '9' ? c - '0' + 52
+                          : c == '+'             ? 62
+                          : c == '/'             ? 63
+                                                 : -1;
+        if (value < 0) return false;
+        bits = bits << 6 | (uint32_t)value;
+        if (i % 4 != 3) continue;
+        const char three[3] = {(char)(unsigned char)(bits >> 16 & 255),
+                               (char)(unsigned char)(bits >> 8 & 255),
+                               (char)(unsigned char)(bits & 255)};
+        const size_t most = i + 1 == size ? 3 - pads : 3;
+        *bad = size;
+        if (!llm_buffer_put(out, three, most)) return false;
+        *bad = 0;
+    }
+    return pads == 0 || (bits & (pads == 1 ? 0xFFu : 0xFFFFu)) == 0; /* one spelling each */
+}
+
+/* The whole number below `limit` that all of text spells, or SIZE_MAX. */
+LLM_API size_t llm_tokenizer_ranks_number(const char *text, size_t size, size_t limit) {
+    size_t n = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] < '0' || text[i] > '9') return SIZE_MAX;
+        n = 10 * n + (size_t)(text[i] - '0');
+        if (n >= limit) return SIZE_MAX;
+    }
+    return size > 0 ? n : SIZE_MAX;
+}
+
+/* line_of (limit): for each rank where its line begins, plus 1, or 0. *count: of ranks, with
+ * gaps. */
+LLM_API bool llm_tokenizer_ranks_lines(size_t *line_of, size_t *count, size_t limit,
+                                       const char *text, size_t size, llm_error *error) {
+    *count = 0;
+    for (size_t at = 0, line = 1; at < size; line++) {
+        const char *start = text + at, *end = (const char *)memchr(start, '\n', size - at);
+        size_t n = end ? (size_t)(end - start) : size - at;
+        const size_t first = at;
+        at += n + 1;
+        if (n > 0 && start[n - 1] == '\r') n--;
+        if (n == 0) continue;
+        const char *space = (const char *)memchr(start, ' ', n);
+        const size_t rank =
+            space ? llm_tokenizer_ranks_number(space + 1, n - (size_t)(space + 1 - start), limit)
+                  : SIZE_MAX;
+        if (rank == SIZE_MAX)
+            return llm_fail(error, "ranks, line %zu: expected base 64, a space, a rank below %zu",
+                            line, limit);
+        if (line_of[rank] > 0)
+            return llm_fail(error, "ranks, line %zu: rank %zu is there twice", line, rank);
+        line_of[rank] = first + 1;
+        if (rank >= *count) *count = rank + 1;
+    }
+    return true;
+}
+
+/* Gives the next id the token of the line at text, or none where that is NULL. */
+LLM_API bool llm_tokenizer_ranks_put(llm_bpe *bpe, const char *text, size_t size,
+                                     llm_error *error) {
+    const size_t id = bpe->token.count;
+    if (!text) return llm_vocab_table_skip(&bpe->token) || llm_fail(error, "ranks: out of memory");
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad;
+    const bool spelt = llm_tokenizer_ranks_base64(&bytes, &bad, text, size);
+    const int got =
+        spelt && bytes.size > 0 ? llm_vocab_table_add(&bpe->token, bytes.data, bytes.size) : -1;
+    const bool ok = got == (int)id;
+    if (ok && bytes.size == 1) bpe->byte_id[(unsigned char)bytes.data[0]] = got;
+    if (!ok)
+        llm_fail(error, "ranks, rank %zu, \"%.*s\": %s", id, size < 60 ? (int)size : 60, text,
+                 got >= 0                                               ? "is there twice"
+                 : (spelt && bytes.size > 0) || (!spelt && bad == size) ? "out of memory"
+                                                                        : "is no token in base 64");
+    llm_buffer_free(&bytes);
+    return ok;
+}
+
+/* Finds the merge of each token of two or more bytes, in order of rank. */
+LLM_API bool llm_tokenizer_ranks_merge(llm_bpe *bpe, llm_error *error) {
+    size_t longest = 0, size;
+    for (size_t id = 0; id < bpe->token.count; id++) {
+        llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size > longest) longest = size;
+    }
+    llm_arena arena;
+    int *ids = (int *)malloc((longest + 1) * sizeof *ids);
+    const bool room = ids && llm_arena_create(&arena, llm_bpe_scratch(longest));
+    bool ok = room;
+    for (size_t id = 0; id < bpe->token.count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size < 2) continue;
+        const size_t parts = llm_bpe_encode(ids, bpe, bytes, size, 0.0f, NULL, &arena);
+        if (parts != 2)
+            ok = llm_fail(error, "ranks, rank %zu: %zu tokens of lower rank make it, expected 2",
+                          id, parts);
+        else if (llm_bpe_add(bpe, ids[0], ids[1]) < 0)
+            ok = llm_fail(error, "ranks: out of memory");
+    }
+    if (!room) llm_fail(error, "ranks: out of memory");
+    if (room) llm_arena_destroy(&arena);
+    free(ids);
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the text of a rank file; t->pattern is the
+ * caller's. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t size,
+                                      llm_error *error) {
+    size_t lines = 1;
+    for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
+    const size_t limit = 2 * lines + 1024; /* gaps are few */
+    size_t *line_of = (size_t *)calloc(limit, sizeof *line_of);
+    if (!line_of) return llm_fail(error, "ranks: out of memory");
+    size_t count;
+    bool ok = llm_tokenizer_ranks_lines(line_of, &count, limit, text, size, error);
+    for (size_t rank = 0; rank < count && ok; rank++) {
+        const char *start = line_of[rank] > 0 ? text + line_of[rank] - 1 : NULL;
+        const char *space = start; /* there is one: the line has been read */
+        while (space && *space != ' ') space++;
+        ok = llm_tokenizer_ranks_put(&t->bpe, start, (size_t)(space - start), error);
+    }
+    free(line_of);
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "ranks: byte 0x%02x has no rank", b);
+    t->ignore_merges = true;
+    if (ok) t->vocab = count;
+    return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
+}
+
+/* @protobuf ------------------------------------------------- Protocol buffers, read
+ *
+ *     message = field, field, ...        field = varint(8 number + wire), value
+ *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
+ *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
+ *
+ * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
+ * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
+ * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
+ * the fields, takes those it knows and passes over all others, which is how old programs read new
+ * files. Hostile ones lie about lengths, and hold varints that never end.
+ *
+ * source  Google, Protocol Buffers, "Encoding"
+ * needs   error
+ * see     @spm
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *data; /* of the message; stays the caller's */
+    size_t size, at;
+    const char *name; /* for the sentence of an error */
+    bool broken;
+} llm_protobuf;
+
+typedef enum {
+    LLM_PROTOBUF_VARINT = 0,
+    LLM_PROTOBUF_64 = 1,
+    LLM_PROTOBUF_BYTES = 2,
+    LLM_PROTOBUF_32 = 5
+} llm_protobuf_wire;
+
+typedef struct {
+    uint32_t number;
+    llm_protobuf_wire wire;
+    uint64_t value;            /* but for BYTES */
+    const unsigned char *data; /* (size) of BYTES */
+    size_t size;
+} llm_protobuf_field;
+
+/* A message of size bytes, to be walked from its start. */
+LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
+    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
+    return p;
+}
+
+/* Says where the message is broken. Always false. */
+LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
+    p->broken = true;
+    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
+}
+
+/* *value <- the varint at p->at, of ten bytes at most. */
+LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
+    const size_t start = p->at;
+    *value = 0;
+    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
+        const uint64_t byte = p->data[p->at++];
+        if (shift == 63 && byte > 1) break; /* above 2^64 */
+        *value |= (byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
+}
+
+/* *value <- the next `bytes` bytes as a number. */
+LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
+                                llm_error *error) {
+    if (p->size - p->at < bytes)
+        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
+    *value = 0;
+    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
+    return true;
+}
+
+/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
+LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
+    uint64_t key, length;
+    const size_t start = p->at;
+    memset(f, 0, sizeof *f);
+    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
+    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
+        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
+    f->number = (uint32_t)(key >> 3);
+    f->wire = (llm_protobuf_wire)(key & 7);
+    switch (f->wire) {
+    case LLM_PROTOBUF_VARINT:
+        return llm_protobuf_varint(p, &f->value, error);
+    case LLM_PROTOBUF_64:
+        return llm_protobuf_fixed(p, &f->value, 8, error);
+    case LLM_PROTOBUF_32:
+        return llm_protobuf_fixed(p, &f->value, 4, error);
+    case LLM_PROTOBUF_BYTES:
+        if (!llm_protobuf_varint(p, &length, error)) return false;
+        if (length > p->size - p->at)
+            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
+        f->data = p->data + p->at;
+        f->size = (size_t)length;
+        p->at += f->size;
+        return true;
+    }
+    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
+}
+
+/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
+LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
+    const uint32_t bits = (uint32_t)f->value;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
+    double x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
+    int64_t x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
+    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
+    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
+}
+
+/* @spm ------------------------------------------------------ SentencePiece models
+ *
+ *     1 piece* {1 text, 2 score, 3 kind}    2 trainer {3 model, 24 spaces behind, 41 42 43 ids}
+ *     3 normalizer {2 rules, 3 space in front, 4 squeeze spaces, 5 spell spaces as U+2581}
+ *
+ * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
+ * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
+ * numbers above are those of its fields. A field that is absent has the default of the schema, and
+ * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
+ * so is text without the spelling of spaces.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
+ * needs   error buffer protobuf pieces
+ * see     @spm_text (uses it), @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+
+typedef struct {
+    llm_pieces pieces;
+    llm_spm_model model;
+    int bos, eos, pad;            /* ids, or -1 */
+    bool prefix, suffix, squeeze; /* a space is added in front, or behind; runs of them are one */
+    llm_buffer rules;             /* of the normalizer, compiled; empty: text stays as it is */
+} llm_spm;
+
+/* Nothing, with the schema's defaults; and the way back. */
+LLM_API llm_spm llm_spm_empty(void) {
+    llm_spm s;
+    memset(&s, 0, sizeof s);
+    s.pieces = llm_pieces_empty();
+    s.model = LLM_SPM_UNIGRAM;
+    s.bos = 1, s.eos = 2, s.pad = -1;
+    s.prefix = s.squeeze = true;
+    return s;
+}
+LLM_API void llm_spm_free(llm_spm *s) {
+    llm_pieces_free(&s->pieces);
+    llm_buffer_free(&s->rules);
+    *s = llm_spm_empty();
+}
+
+/* Whether the field has this number and a value of this wire. */
+LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
+    return f->number == number && f->wire == wire;
+}
+
+/* Reads one piece. */
+LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
+    llm_protobuf_field f;
+    const char *text = "";
+    size_t size = 0;
+    float score = 0.0f;
+    llm_pieces_kind kind = LLM_PIECES_NORMAL;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            text = (const char *)f.data, size = f.size;
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_32))
+            score = llm_protobuf_float(&f);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_VARINT))
+            kind = f.value < 7 ? (llm_pieces_kind)f.value : (llm_pieces_kind)0;
+    }
+    if (!p.broken && !(fabsf(score) <= 1e30f)) /* sums must not overflow */
+        return llm_fail(error, "piece %zu: found score %g, expected at most 1e30 in size",
+                        s->pieces.text.count, (double)score);
+    return !p.broken && llm_pieces_put(&s->pieces, text, size, (double)score, kind, error);
+}
+
+/* Reads the trainer's part; ids are checked when all pieces are there. */
+LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
+    llm_protobuf_field f;
+    uint64_t model = s->model;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        const int id = f.value <= INT_MAX ? (int)f.value : -1;
+        if (f.number == 3) model = f.value;
+        if (f.number == 24) s->suffix = f.value != 0;
+        if (f.number == 41) s->bos = id;
+        if (f.number == 42) s->eos = id;
+        if (f.number == 43) s->pad = id;
+    }
+    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
+        return llm_fail(error,
+                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+                        (unsigned long long)model);
+    s->model = (llm_spm_model)model;
+    return !p.broken;
+}
+
+/* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
+ * that end in 0. */
+LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    const unsigned char *b = (const unsigned char *)data;
+    s->rules.size = 0;
+    if (size == 0) return true;
+    const uint64_t trie =
+        size < 4 ? 0 : b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24;
+    if (trie < 4 || trie % 4 != 0 || trie > size - 4 || b[size - 1] != 0)
+        return llm_fail(error, "normalizer_spec: precompiled_charsmap, %zu bytes, is broken", size);
+    return llm_buffer_put(&s->rules, data, size) ||
+           llm_fail(error, "normalizer_spec: out of memory");
+}
+
+/* Reads the normalizer's part. */
+LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
+    llm_protobuf_field f;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
+            return false;
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        if (f.number == 3) s->prefix = f.value != 0;
+        if (f.number == 4) s->squeeze = f.value != 0;
+        if (f.number == 5 && f.value == 0)
+            return llm_fail(error, "normalizer_spec: escape_whitespaces false is not supported");
+    }
+    return !p.broken;
+}
+
+/* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
+LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
+    llm_protobuf_field f;
+    bool ok = true;
+    *s = llm_spm_empty();
+    while (ok && llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_piece(s, &f, error);
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_trainer(s, &f, error);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_normalizer(s, &f, error);
+    }
+    ok = ok && !p.broken && llm_pieces_ready(&s->pieces, error);
+    int *id[3] = {&s->bos, &s->eos, &s->pad};
+    for (size_t i = 0; i < 3 && ok; i++) /* a default id may belong to another piece */
+        if (*id[i] >= 0 && ((size_t)*id[i] >= s->pieces.text.count ||
+                            llm_pieces_get(&s->pieces, (size_t)*id[i]).kind != LLM_PIECES_CONTROL))
+            *id[i] = -1;
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
+/* @spm_text ------------------------------------------------- Text through a SentencePiece model
+ *
+ *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
+ *
+ * What happens to a text before its pieces are found, and which is part of the model. Rules replace
+ * the longest string that one of them knows (T5's make NFKC of it), one character passes where none
+ * does, and what is no UTF-8 becomes U+FFFD. Then spaces in front and behind go and runs of them
+ * become one, if the model says so; one is put in front, so that a word is spelt alike at the start
+ * and in the middle. User-defined pieces are left alone. The rules are a double array trie of the
+ * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
+ * whether a value hangs on it.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
+ *         Darts-clone (the units)
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * see     @unicode, @tokenizer
+ * topics  -
+ */
+
+/* The four bytes from `at` on as a number. */
+LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
+    const unsigned char *b = (const unsigned char *)rules->data + at;
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* The longest beginning of text that a rule replaces, its length or 0, and by what. */
+LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    if (rules->size == 0) return 0;
+    const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
+    uint32_t unit = llm_spm_word(rules, 4);
+    size_t found = 0, node = (unit >> 10) << ((unit & 512) >> 6);
+    for (size_t i = 0; i < size; i++) {
+        node ^= (unsigned char)text[i];
+        if (node >= units) break;
+        unit = llm_spm_word(rules, 4 + 4 * node);
+        if ((unit & 0x800000FFu) != (unsigned char)text[i]) break;
+        node ^= (unit >> 10) << ((unit & 512) >> 6);
+        if (node >= units) break;
+        if (!(unit >> 8 & 1)) continue;
+        const size_t value = llm_spm_word(rules, 4 + 4 * node) & 0x7FFFFFFFu;
+        if (value >= rules->size - texts) break;
+        found = i + 1;
+        *to = rules->data + texts + value;
+        *to_size = strlen(*to); /* the last byte of all is 0 */
+    }
+    return found;
+}
+
+/* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
+LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&s->pieces.trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = s->pieces.trie.cell[state].id;
+        if (id >= 0 && llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_USER) user = i + 1;
+    }
+    const size_t rule = user > 0 ? 0 : llm_spm_rule(&s->rules, text, size, to, to_size);
+    if (rule > 0) return rule;
+    const size_t one = user > 0 ? user : llm_unicode_decode(&code, text, size);
+    const bool broken = user == 0 && code == LLM_UNICODE_BROKEN;
+    *to = broken ? "\xEF\xBF\xBD" : text;
+    *to_size = broken ? 3 : one;
+    return broken ? 1 : one;
+}
+
+/* Appends text as the model's pieces spell it. False when memory is out. */
+LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
+    const size_t start = out->size;
+    const char *to = "";
+    size_t n = 0, at = 0;
+    while (s->squeeze && at < size) { /* spaces in front */
+        const size_t one = llm_spm_next(s, text + at, size - at, &to, &n);
+        if (n != 1 || to[0] != ' ') break;
+        at += one;
+    }
+    if (at == size) return true;
+    if (s->prefix && !s->suffix && !llm_pieces_spell(out, " ", 1, false)) return false;
+    for (bool space = s->squeeze; at < size;) {
+        at += llm_spm_next(s, text + at, size - at, &to, &n);
+        for (; space && n > 0 && to[0] == ' '; n--) to++;
+        if (n > 0) space = s->squeeze && to[n - 1] == ' ';
+        if (!llm_pieces_spell(out, to, n, false)) return false;
+    }
+    while (s->squeeze && out->size >= start + 3 &&
+           memcmp(out->data + out->size - 3, "\xE2\x96\x81", 3) == 0)
+        out->size -= 3;
+    return !s->prefix || !s->suffix || llm_pieces_spell(out, " ", 1, false);
+}
+
+/* *ids (*count, from malloc) <- text, without BOS and EOS. */
+LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
+                            size_t size, llm_error *error) {
+    llm_buffer line = {NULL, 0, 0};
+    llm_arena arena;
+    bool room = false;
+    *ids = NULL;
+    *count = 0;
+    if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
+        const bool bpe = s->model == LLM_SPM_BPE;
+        const size_t scratch =
+            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
+        *ids = (int *)malloc((line.size + 1) * sizeof **ids);
+        room = *ids && llm_arena_create(&arena, scratch);
+        if (room && bpe)
+            *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room)
+            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+        if (room) llm_arena_destroy(&arena);
+    }
+    llm_buffer_free(&line);
+    if (!room) free(*ids);
+    if (!room) *ids = NULL;
+    return room || llm_fail(error, "text of %zu bytes: out of memory", size);
+}
+
+/* Appends the text of the ids. Of the first piece with a text one space in front is taken away, if
+ * the model has put it there; where spaces are squeezed, of those before it too. */
+LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, size_t count,
+                            llm_error *error) {
+    const size_t start = out->size;
+    bool trim = s->prefix || s->squeeze;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
+                            count, ids[i], s->pieces.text.count);
+        const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
+        if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
+            return llm_fail(error, "decoding: out of memory");
+        if (!trim || out->size == start) continue;
+        const bool space =
+            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
+        if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
+        trim = space && s->squeeze && out->size == start;
+    }
+    return true;
+}
+
+/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
+ *
+ *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
+ *     string: length, bytes                array: item type, count, items       (little-endian)
+ *
+ * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
+ * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
+ * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
+ * what is left before it is believed, and each key is remembered with the place of its value.
+ * Arrays of strings are walked again by who wants them: they have no index. What is easily got
+ * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
+ * versions of 16 million.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
+ * needs   error size buffer
+ * see     @tokenizer
+ * topics  -
+ */
+typedef enum {
+    LLM_GGUF_VALUES_U8,
+    LLM_GGUF_VALUES_I8,
+    LLM_GGUF_VALUES_U16,
+    LLM_GGUF_VALUES_I16,
+    LLM_GGUF_VALUES_U32,
+    LLM_GGUF_VALUES_I32,
+    LLM_GGUF_VALUES_F32,
+    LLM_GGUF_VALUES_BOOL,
+    LLM_GGUF_VALUES_STRING,
+    LLM_GGUF_VALUES_ARRAY,
+    LLM_GGUF_VALUES_U64,
+    LLM_GGUF_VALUES_I64,
+    LLM_GGUF_VALUES_F64,
+    LLM_GGUF_VALUES_TYPES
+} llm_gguf_values_type;
+
+typedef struct {
+    size_t key, key_size;      /* where the key stands in the file, and its length */
+    llm_gguf_values_type type; /* of the value, or of an array's items */
+    bool array;
+    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
+} llm_gguf_values_pair;
+
+typedef struct {
+    const unsigned char *data; /* (size) the whole file; stays the caller's */
+    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
+    uint32_t version;
+    uint64_t tensors;
+    llm_buffer pair; /* of llm_gguf_values_pair */
+} llm_gguf_values;
+
+/* Frees what llm_gguf_values_read has taken. */
+LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
+
+/* The number in the `bytes` bytes from `at` on. */
+LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
+    uint64_t x = 0;
+    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
+    return x;
+}
+
+/* Bytes of one value; 0 for strings and arrays. */
+LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
+    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
+                                                              1, 0, 0, 8, 8, 8};
+    return size[type];
+}
+
+/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
+LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
+                                  llm_error *error) {
+    if (g->size - g->at < bytes)
+        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
+    *x = llm_gguf_values_bits(g, g->at, bytes);
+    g->at += bytes;
+    return true;
+}
+
+/* Moves g->at behind `count` items of a type. */
+LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
+                                  llm_error *error) {
+    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
+    uint64_t length = 0;
+    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
+        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
+                        (unsigned long long)count, left);
+    if (one > 0) g->at += (size_t)count * one;
+    for (; one == 0 && count > 0; count--) {
+        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
+        if (length > g->size - g->at)
+            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
+                            g->at, (unsigned long long)length, g->size - g->at);
+        g->at += (size_t)length;
+    }
+    return true;
+}
+
+/* Reads one pair. */
+LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
+    llm_gguf_values_pair p;
+    uint64_t type = 0, count = 1;
+    const size_t start = g->at;
+    memset(&p, 0, sizeof p);
+    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    p.key = start + 8;
+    p.key_size = g->at - p.key;
+    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
+    p.array = type == LLM_GGUF_VALUES_ARRAY;
+    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
+                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
+        return false;
+    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
+        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
+                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
+                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
+    p.type = (llm_gguf_values_type)type;
+    p.at = g->at;
+    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
+    p.count = (size_t)count;
+    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
+}
+
+/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
+ * nothing to free. */
+LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
+                                  llm_error *error) {
+    uint64_t magic = 0, version = 0, pairs = 0;
+    memset(g, 0, sizeof *g);
+    g->data = (const unsigned char *)data;
+    g->size = size;
+    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
+    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
+    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
+    if (version != 2 && version != 3)
+        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
+                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
+    g->version = (uint32_t)version;
+    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
+              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
+    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
+    if (!ok) llm_gguf_values_free(g);
+    return ok;
+}
+
+/* The pair of a key, or NULL: the first one, should there be several. */
+LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
+                                                         const char *key) {
+    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
+    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
+        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
+            return &p[i];
+    return NULL;
+}
+
+/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
+ * a string, or shorter. */
+LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
+                                      size_t i, double absent) {
+    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
+    const size_t bytes = llm_gguf_values_size(p->type);
+    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
+    const uint32_t low = (uint32_t)bits;
+    float single;
+    double wide;
+    memcpy(&single, &low, sizeof single);
+    memcpy(&wide, &bits, sizeof wide);
+    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
+    if (p->type == LLM_GGUF_VALUES_F64) return wide;
+    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
+    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
+                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
+                          (bits & sign);
+    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
+}
+
+/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
+LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
+    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
+    const char *text = (const char *)g->data + *at + 8;
+    *at += 8 + *size;
+    return text;
+}
+
+/* Whether the key's value is this string. */
+LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
+    size_t at = p->at, size;
+    const char *value = llm_gguf_values_string(g, &at, &size);
+    return size == strlen(text) && memcmp(value, text, size) == 0;
+}
+
+/* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
+ *
+ *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
+ *
+ * Karpathy's llama2.c has SentencePiece's BPE pieces in a file that fits on a line: the id is the
+ * place, and there are as many as the model's vocabulary has. Kinds are not stored, since all its
+ * files are numbered alike: 0 is the unknown piece, 1 BOS, 2 EOS, then come the 256 bytes where
+ * there is a fallback. Two spellings have to be undone: a space stands for U+2581, and BOS and EOS
+ * have line breaks around them.
+ *
+ * source  Karpathy 2023, llama2.c (tokenizer.py, run.c)
+ * needs   error buffer pieces spm
+ * see     @bpe_scores, @tokenizer
+ * topics  -
+ */
+
+/* The number in four bytes. */
+LLM_API uint32_t llm_tokenizer_llama2c_word(const unsigned char *b) {
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* Reads size bytes into *s, whatever it held: a model with a space in front and nothing else done
+ * to text. On failure *s is empty. */
+LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t size,
+                                        llm_error *error) {
+    static const char *const special[3] = {"<unk>", "<s>", "</s>"};
+    const unsigned char *b = (const unsigned char *)data;
+    bool ok = size >= 4 || llm_fail(error, "tokenizer.bin: %zu bytes, expected 4 or more", size);
+    *s = llm_spm_empty();
+    s->model = LLM_SPM_BPE;
+    s->squeeze = false;
+    const uint32_t longest = ok ? llm_tokenizer_llama2c_word(b) : 0;
+    for (size_t at = 4, id = 0; at < size && ok; id++) {
+        const size_t left = size - at;
+        const uint32_t length = left < 8 ? 0 : llm_tokenizer_llama2c_word(b + at + 4);
+        if (left < 8 || length > left - 8 || length > longest) {
+            ok = llm_fail(error, "tokenizer.bin, piece %zu: %u bytes, but %zu are left, longest %u",
+                          id, (unsigned)length, left < 8 ? 0 : left - 8, (unsigned)longest);
+            break;
+        }
+        const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
+        const char *text = (const char *)b + at + 8;
+        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        float score;
+        llm_buffer spelt = {NULL, 0, 0};
+        memcpy(&score, &bits, sizeof score);
+        ok = (id < 3 ? llm_buffer_put(&spelt, special[id], strlen(special[id]))
+                     : llm_pieces_spell(&spelt, text, length, false)) ||
+             llm_fail(error, "tokenizer.bin: out of memory");
+        ok = ok && llm_pieces_put(&s->pieces, spelt.data, spelt.size, (double)score,
+                                  id == 0  ? LLM_PIECES_UNKNOWN
+                                  : id < 3 ? LLM_PIECES_CONTROL
+                                  : byte   ? LLM_PIECES_BYTE
+                                           : LLM_PIECES_NORMAL,
+                                  error);
+        llm_buffer_free(&spelt);
+        at += 8 + length;
+    }
+    ok = ok && llm_pieces_ready(&s->pieces, error);
+    if (ok && s->pieces.text.count < 3)
+        ok = llm_fail(error, "tokenizer.bin: %zu pieces, expected 3 or more", s->pieces.text.count);
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
 /* @tokenizer ------------------------------------------------ Tokenizer
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
@@ -29406,6 +30960,299 @@ LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, si
     for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
 }
 
+/* @luong ---------------------------------------------------- Luong attention
+ *
+ *     dot      e_ij = s_i.h_j                    a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *     general  e_ij = s_i.W h_j                  h~_i = tanh(W_c [c_i; s_i])
+ *     concat   e_ij = v.tanh(W [s_i; h_j])
+ *
+ * Attention made simple: the decoder's state after its step asks (Bahdanau's before), the score may
+ * be a plain product, and what was read is joined to the state and squashed to h~, from which the
+ * word is predicted. h~ is also appended to the next step's input ("input feeding"), so that the
+ * decoder knows where it looked. A product needs both states of one width; general does not, and
+ * says by W which parts of them are to agree. Global: all positions are read. For a window that
+ * moves with the target, see @luong_local.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 5, 7 and 8
+ * needs   matmul tanh attention
+ * see     @attn_score (the same scores in Transformers), @luong_local
+ * topics  Luong Attention (Global and Local)
+ */
+
+enum { LLM_LUONG_DOT, LLM_LUONG_GENERAL, LLM_LUONG_CONCAT };
+
+/* T queries of Cs numbers against S source states of Ch; A units inside concat. */
+typedef struct {
+    int form;
+    size_t T, S, Cs, Ch, A;
+} llm_luong_config;
+
+/* w: general (Cs,Ch), concat (A,Cs+Ch), whose first Cs columns are the query's; v (A); wc
+ * (Cs,Ch+Cs), whose first Ch columns are the context's. Or their gradients, any may be NULL. */
+typedef struct {
+    float *w, *v, *wc;
+} llm_luong_params;
+
+/* q (T,A), k (S,A) <- concat's two halves of W, applied: W [s; h] = W_s s + W_h h, so that the
+ * source's share is computed once. Rows of w are Cs + Ch numbers. */
+LLM_API void llm_luong_halves(float *q, float *k, const float *s, const float *h, const float *w,
+                              const llm_luong_config *z) {
+    const size_t n = z->Cs + z->Ch;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Cs; c++) sum += w[a * n + c] * s[i * z->Cs + c];
+            q[i * z->A + a] = sum;
+        }
+    for (size_t j = 0; j < z->S; j++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Ch; c++) sum += w[a * n + z->Cs + c] * h[j * z->Ch + c];
+            k[j * z->A + a] = sum;
+        }
+}
+
+/* e (T,S) <- s (T,Cs), h (S,Ch). dot wants Cs = Ch. Scratch: general S Cs floats, concat (T + S) A,
+ * given back. */
+LLM_API void llm_luong_score_forward(float *e, const float *s, const float *h,
+                                     const llm_luong_params *p, const llm_luong_config *z,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(z->form != LLM_LUONG_DOT || z->Cs == z->Ch);
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, z->T * z->A), *k = llm_arena_floats(arena, z->S * z->A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        llm_attention_score_forward(e, q, k, p->v, z->T, z->S, z->A);
+    } else {
+        const float *k = h;
+        if (z->form == LLM_LUONG_GENERAL) { /* W h_j, once a source */
+            float *mapped = llm_arena_floats(arena, z->S * z->Cs);
+            llm_matmul_forward(mapped, h, p->w, NULL, z->S, z->Ch, z->Cs);
+            k = mapped;
+        }
+        llm_matmul_forward(e, s, k, NULL, z->T, z->Cs, z->S);
+    }
+    arena->used = mark;
+}
+
+/* ds, dh, g->w, g->v += <- de (T,S) and forward's s, h, p; any may be NULL. Scratch: twice as much
+ * as forward. */
+LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_params *g,
+                                      const float *de, const float *s, const float *h,
+                                      const llm_luong_params *p, const llm_luong_config *z,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, Cs = z->Cs, Ch = z->Ch, A = z->A;
+    if (z->form == LLM_LUONG_DOT) llm_matmul_backward(ds, dh, NULL, de, s, h, T, Cs, S);
+    if (z->form == LLM_LUONG_GENERAL) {
+        float *k = llm_arena_floats(arena, S * Cs), *dk = llm_arena_floats(arena, S * Cs);
+        llm_matmul_forward(k, h, p->w, NULL, S, Ch, Cs);
+        for (size_t i = 0; i < S * Cs; i++) dk[i] = 0.0f;
+        llm_matmul_backward(ds, dk, NULL, de, s, k, T, Cs, S);
+        llm_matmul_backward(dh, g->w, NULL, dk, h, p->w, S, Ch, Cs);
+    }
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, T * A), *k = llm_arena_floats(arena, S * A);
+        float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+        for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+        llm_attention_score_backward(dq, dk, g->v, de, q, k, p->v, T, S, A);
+        for (size_t r = 0; r < T + S; r++) { /* a linear layer for each half of w's columns */
+            const bool query = r < T;
+            const size_t n = query ? Cs : Ch, row = query ? r : r - T, first = query ? 0 : Cs;
+            const float *x = (query ? s : h) + row * n, *dy = (query ? dq : dk) + row * A;
+            float *dx = query ? ds : dh;
+            for (size_t a = 0; a < A; a++)
+                for (size_t c = 0; c < n; c++) {
+                    const size_t at = a * (Cs + Ch) + first + c;
+                    if (dx) dx[row * n + c] += dy[a] * p->w[at];
+                    if (g->w) g->w[at] += dy[a] * x[c];
+                }
+        }
+    }
+    arena->used = mark;
+}
+
+/* y (T,Cs) = h~ <- c (T,Ch), s (T,Cs): tanh(W_c [c; s]). */
+LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
+                                      const llm_luong_params *p, const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float *w = p->wc + o * n;
+            float sum = 0.0f;
+            for (size_t m = 0; m < z->Ch; m++) sum += w[m] * c[i * z->Ch + m];
+            for (size_t m = 0; m < z->Cs; m++) sum += w[z->Ch + m] * s[i * z->Cs + m];
+            y[i * z->Cs + o] = llm_tanh_value(sum);
+        }
+}
+
+/* dc, ds, g->wc += <- dy (T,Cs) and forward's y, c, s, p; any may be NULL. */
+LLM_API void llm_luong_attend_backward(float *dc, float *ds, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *c,
+                                       const float *s, const llm_luong_params *p,
+                                       const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float t = y[i * z->Cs + o], inner = dy[i * z->Cs + o] * (1.0f - t * t);
+            for (size_t m = 0; m < n; m++) {
+                const bool context = m < z->Ch;
+                const size_t at = context ? i * z->Ch + m : i * z->Cs + m - z->Ch;
+                float *dx = context ? dc : ds;
+                if (dx) dx[at] += inner * p->wc[o * n + m];
+                if (g->wc) g->wc[o * n + m] += inner * (context ? c : s)[at];
+            }
+        }
+}
+
+/* y (T,Cs), a (T,S), c (T,Ch) <- s (T,Cs), h (S,Ch) of which `length` exist: score all, read, join.
+ * Scratch: that of the score. */
+LLM_API void llm_luong_global_forward(float *y, float *a, float *c, const float *s, const float *h,
+                                      size_t length, const llm_luong_params *p,
+                                      const llm_luong_config *z, llm_arena *arena) {
+    llm_luong_score_forward(a, s, h, p, z, arena);
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+    llm_luong_attend_forward(y, c, s, p, z);
+}
+
+/* ds, dh, g's arrays += <- dy (T,Cs) and forward's results and arguments; any may be NULL. All S
+ * states have to be finite. Scratch: that of the score's backward pass, T S + T Ch floats more. */
+LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *a,
+                                       const float *c, const float *s, const float *h,
+                                       size_t length, const llm_luong_params *p,
+                                       const llm_luong_config *z, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *de = llm_arena_floats(arena, z->T * z->S), *dc = llm_arena_floats(arena, z->T * z->Ch);
+    for (size_t i = 0; i < z->T * z->S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < z->T * z->Ch; i++) dc[i] = 0.0f;
+    llm_luong_attend_backward(dc, ds, g, dy, y, c, s, p, z);
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, z->T, z->S, z->Ch);
+    llm_luong_score_backward(ds, dh, g, de, s, h, p, z, arena);
+    arena->used = mark;
+}
+
+/* @luong_local ---------------------------------------------- Luong's local attention
+ *
+ *     local-m   keys t-R .. t+R                    softmax over these, nothing else is read
+ *     local-p   p_t = S sigmoid(v.tanh(W s_t))     keys round(p_t)-R .. +R, and the weights
+ *               a_tj = softmax(e_tj) exp(-(j - p_t)^2 / (2 (R/2)^2))
+ *
+ * Reading the whole source for each word is wasteful where both run side by side. local-m expects
+ * word t at position t of the source; local-p predicts the place, anywhere from 0 to S. A window
+ * has no gradient, since rounding has none: the Gaussian is there to have one. Its factors are not
+ * normalised again, so a row sums to less than 1, and the place is told to move to where weight is
+ * wanted. What a row costs is 2R + 1 scores and not S.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 9 and 10
+ * needs   exp activation matmul softmax tanh
+ * see     @luong (the scores), @sliding_window (the idea in Transformers)
+ * topics  -
+ */
+
+/* The keys that row t reads: center - R .. center + R, as far as they exist, are first .. end - 1.
+ * Beyond the source's end nothing may be left. */
+LLM_API void llm_luong_local_window(size_t *first, size_t *end, size_t center, size_t R, size_t S) {
+    *first = center > R ? center - R : 0;
+    *end = center + R + 1 < S ? center + R + 1 : S;
+    if (*first > *end) *first = *end;
+}
+
+/* Additions and multiplications of a row's dot scores and mean over so many keys of C numbers. */
+LLM_API double llm_luong_local_flops(size_t keys, size_t C) {
+    return 4.0 * (double)keys * (double)C;
+}
+
+/* p (T) <- s (T,C), w (A,C), v (A), S: the predicted places, and hidden (T,A), the tanh. */
+LLM_API void llm_luong_local_place_forward(float *p, float *hidden, const float *s, const float *w,
+                                           const float *v, size_t T, size_t S, size_t C, size_t A) {
+    llm_matmul_forward(hidden, s, w, NULL, T, C, A);
+    llm_tanh_forward(hidden, hidden, T * A);
+    for (size_t t = 0; t < T; t++) {
+        float sum = 0.0f;
+        for (size_t a = 0; a < A; a++) sum += v[a] * hidden[t * A + a];
+        p[t] = (float)S * llm_activation_sigmoid(sum);
+    }
+}
+
+/* ds (T,C), dw (A,C), dv (A) += <- dp (T) and forward's p, hidden, s, w, v; any may be NULL. The
+ * slope of S sigmoid is p (1 - p/S). Scratch: T A floats, given back. */
+LLM_API void llm_luong_local_place_backward(float *ds, float *dw, float *dv, const float *dp,
+                                            const float *p, const float *hidden, const float *s,
+                                            const float *w, const float *v, size_t T, size_t S,
+                                            size_t C, size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *inner = llm_arena_floats(arena, T * A);
+    for (size_t t = 0; t < T; t++) {
+        const float g = dp[t] * p[t] * (1.0f - p[t] / (float)S);
+        for (size_t a = 0; a < A; a++) {
+            const float y = hidden[t * A + a];
+            inner[t * A + a] = g * v[a] * (1.0f - y * y);
+            if (dv) dv[a] += g * y;
+        }
+    }
+    llm_matmul_backward(ds, dw, NULL, inner, s, w, T, C, A);
+    arena->used = mark;
+}
+
+/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is
+ * around t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a
+ * = soft, and they may be one array. e and h outside of all windows are not read; a and soft may
+ * not be e. */
+LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const float *e,
+                                     const float *h, const float *place, size_t T, size_t S,
+                                     size_t C, size_t R) {
+    LLM_ASSERT(!place || (R > 0 && soft != a));
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        float *w = a + t * S, *p = soft + t * S, *ct = c + t * C;
+        for (size_t j = 0; j < S; j++) w[j] = p[j] = 0.0f;
+        llm_softmax_forward(p + first, e + t * S + first, 1, end - first, 1.0f);
+        for (size_t n = 0; n < C; n++) ct[n] = 0.0f;
+        for (size_t j = first; j < end; j++) {
+            const float gap = place ? ((float)j - place[t]) / (float)R : 0.0f;
+            w[j] = p[j] * llm_expf(-2.0f * gap * gap); /* sigma = R/2 */
+            for (size_t n = 0; n < C; n++) ct[n] += w[j] * h[j * C + n];
+        }
+    }
+}
+
+/* de (T,S), dh (S,C), dplace (T) += <- dc (T,C) and forward's soft, a, h, place; any of the three
+ * may be NULL. With da_j = dc.h_j and the Gaussian G_j, a = G soft:
+ *     de_j = soft_j (G_j da_j - sum_l a_l da_l)      dplace = sum_j da_j a_j (j - p) / (R/2)^2 */
+LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const float *dc,
+                                      const float *soft, const float *a, const float *h,
+                                      const float *place, size_t T, size_t S, size_t C, size_t R) {
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        const float *g = dc + t * C, *w = a + t * S;
+        double mean = 0.0, pull = 0.0;
+        for (int pass = 0; pass < 2; pass++) { /* the mean first, then the scores */
+            for (size_t j = first; j < end; j++) {
+                double da = 0.0;
+                for (size_t n = 0; n < C; n++) da += (double)g[n] * (double)h[j * C + n];
+                if (pass == 1) {
+                    if (de)
+                        de[t * S + j] +=
+                            (float)(da * (double)w[j] - mean * (double)soft[t * S + j]);
+                    continue;
+                }
+                mean += (double)w[j] * da;
+                if (place) pull += (double)w[j] * da * 4.0 * ((double)j - (double)place[t]);
+                for (size_t n = 0; dh && n < C; n++) dh[j * C + n] += w[j] * g[n];
+            }
+        }
+        if (dplace && place) dplace[t] += (float)(pull / ((double)R * (double)R));
+    }
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
@@ -29511,6 +31358,128 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
     for (size_t l = 0; l < L; l++)
         for (size_t m = 0; m < M; m++)
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
+/* @attn_projection ------------------------------------------ Projection matrices and head merging
+ *
+ *     y = [o_1 ... o_H] W_O^T + b = sum_h o_h W_O,h^T + b       W_O,h (C,D): columns h D .. of W_O
+ *
+ * What the heads found is put side by side and mapped back to the width of the stream. The same
+ * thing said differently: every head adds its own D-dimensional finding, written by its own C x D
+ * slice. So of the four matrices of a head only two products are felt: W_Q^T W_K decides where it
+ * looks, W_O W_V what it writes if it looks there, each of rank D at most. W_Q and W_K by
+ * themselves mean nothing: any invertible A gives the same scores with A W_Q and A^-T W_K. A value
+ * bias goes through all weights, which sum to 1, and is a constant of the output.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Elhage et al. 2021, "A
+ *         Mathematical Framework for Transformer Circuits" (the two products)
+ * needs   gemm matmul qkv svd
+ * see     @qkv (the other end), @mha, @attn_head, @mla (low rank on purpose)
+ * topics  Projection Matrix
+ */
+
+/* rows (B,T,H D) <- heads (B,H,T,D): a permutation. rows may not be heads. */
+LLM_API void llm_attn_projection_merge(float *rows, const float *heads, size_t B, size_t T,
+                                       size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(rows + b * T * H * D, heads + b * T * H * D, H, T, D);
+}
+
+/* heads (B,H,T,D) <- rows (B,T,H D): its inverse, and its backward pass. */
+LLM_API void llm_attn_projection_unmerge(float *heads, const float *rows, size_t B, size_t T,
+                                         size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(heads + b * T * H * D, rows + b * T * H * D, T, H, D);
+}
+
+/* y (B,T,C), merged (B,T,H D) <- o (B,H,T,D), w (C,H D), b (C) or NULL. */
+LLM_API void llm_attn_projection_forward(float *y, float *merged, const float *o, const float *w,
+                                         const float *b, size_t B, size_t T, size_t H, size_t D,
+                                         size_t C) {
+    llm_attn_projection_merge(merged, o, B, T, H, D);
+    llm_matmul_forward(y, merged, w, b, B * T, H * D, C);
+}
+
+/* dheads (B,H,T,D), dw (C,H D), db (C) += <- dy (B,T,C) and forward's merged, w; any of the three
+ * may be NULL. Scratch: B T H D floats, given back. */
+LLM_API void llm_attn_projection_backward(float *dheads, float *dw, float *db, const float *dy,
+                                          const float *merged, const float *w, size_t B, size_t T,
+                                          size_t H, size_t D, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * H * D;
+    float *dmerged = dheads ? llm_arena_floats(arena, n) : NULL;
+    for (size_t i = 0; dheads && i < n; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, dw, db, dy, merged, w, B * T, H * D, C);
+    for (size_t i = 0; dheads && i < n; i++) { /* unmerge, but += */
+        const size_t d = i % D, t = i / D % T, bh = i / D / T, b = bh / H, h = bh % H;
+        dheads[i] += dmerged[((b * T + t) * H + h) * D + d];
+    }
+    arena->used = mark;
+}
+
+/* y (B,T,C) += what head h adds, o_h W_O,h^T; all heads and b make up forward's y. Scratch: C D +
+ * T C floats. */
+LLM_API void llm_attn_projection_per_head(float *y, const float *o, const float *w, size_t h,
+                                          size_t B, size_t T, size_t H, size_t D, size_t C,
+                                          llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used;
+    float *slice = llm_arena_floats(arena, C * D), *add = llm_arena_floats(arena, T * C);
+    for (size_t c = 0; c < C; c++) memcpy(slice + c * D, w + (c * H + h) * D, D * sizeof(float));
+    for (size_t b = 0; b < B; b++) {
+        llm_matmul_forward(add, o + (b * H + h) * T * D, slice, NULL, T, D, C);
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] += add[i];
+    }
+    arena->used = mark;
+}
+
+/* qk, ov (C,C) <- head h of wq, wk, wv (H D,C), wo (C,H D), either output or NULL: x_i.qk x_j is
+ * the score before scaling, ov x_j what j hands to whoever looks at it. Scratch: C D floats. */
+LLM_API void llm_attn_projection_compose(float *qk, float *ov, const float *wq, const float *wk,
+                                         const float *wv, const float *wo, size_t h, size_t H,
+                                         size_t D, size_t C, llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used, at = h * D * C;
+    float *slice = llm_arena_floats(arena, C * D);
+    for (size_t i = 0; i < C * C; i++) {
+        if (qk) qk[i] = 0.0f;
+        if (ov) ov[i] = 0.0f;
+    }
+    if (qk) llm_gemm(qk, wq + at, true, wk + at, false, C, C, D);
+    for (size_t c = 0; ov && c < C; c++)
+        memcpy(slice + c * D, wo + (c * H + h) * D, D * sizeof(float));
+    if (ov) llm_gemm(ov, slice, false, wv + at, false, C, C, D);
+    arena->used = mark;
+}
+
+/* a, b (r,C) <- m (C,C): the pair of rank r nearest to m = a^T b, balanced, a a^T = b b^T. With m
+ * of llm_attn_projection_compose this is a head whose two factors are equally large, or one with
+ * fewer dimensions. Scratch: 2 C C + C floats, and that of llm_svd. */
+LLM_API void llm_attn_projection_factor(float *a, float *b, const float *m, size_t C, size_t r,
+                                        llm_arena *arena) {
+    LLM_ASSERT(r <= C);
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, C * C), *v = llm_arena_floats(arena, C * C);
+    float *s = llm_arena_floats(arena, C);
+    llm_svd(u, s, v, m, C, C, arena);
+    for (size_t k = 0; k < r; k++) {
+        const float root = sqrtf(s[k]);
+        for (size_t c = 0; c < C; c++) {
+            a[k * C + c] = root * u[c * C + k];
+            b[k * C + c] = root * v[c * C + k];
+        }
+    }
+    arena->used = mark;
+}
+
+/* b (C) += W_O b_v: the value bias (H D) as a part of the output's, which is exact, since a row of
+ * weights sums to 1: sum_j p_ij (v_j + b_v) = o_i + b_v. Not with sinks or dropped weights. */
+LLM_API void llm_attn_projection_fold_bias(float *b, const float *wo, const float *bv, size_t HD,
+                                           size_t C) {
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < HD; n++) sum += (double)wo[c * HD + n] * (double)bv[n];
+        b[c] += (float)sum;
+    }
 }
 
 /* @attn_score ----------------------------------------------- Score functions
@@ -30737,6 +32706,259 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     arena->used = mark;
 }
 
+/* @attn_head ------------------------------------------------ One head as a circuit
+ *
+ *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
+ *     dL/dxi_h = dO_h.O_h    for a gate xi_h = 1 on head h: O_h -> xi_h O_h
+ *
+ * The concatenation and its projection are a sum: each head reads the residual stream, moves what
+ * it read from token to token by P_h, and adds its own vector to the stream. So heads can be looked
+ * at, removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks
+ * at whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
+ *
+ * How much a head matters is asked by removing it, which takes a pass for each head, or by the
+ * derivative of the loss in its gate: all heads in one pass, to first order. Removing by zero also
+ * removes what the head says on average, whatever the text; replacing by the mean removes only what
+ * it says about this text.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Michel, Levy &
+ *         Neubig 2019, "Are Sixteen Heads Really Better than One?", eq. 2 and 3
+ * needs   -
+ * see     @attn_head_circuit (heads built by hand), @mha (pruning), @attn_visual
+ * topics  Attention Head
+ */
+
+/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by
+ * side before the projection wo (C,H D). Without b_O, which belongs to no head. */
+LLM_API void llm_attn_head_forward(float *y, const float *merged, const float *wo, size_t h,
+                                   size_t N, size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float *o = merged + (n * H + h) * D, *w = wo + (c * H + h) * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += o[d] * w[d];
+            y[n * C + c] = sum;
+        }
+}
+
+/* dmerged (N,H D), dwo (C,H D) += <- dy (N,C) of head h alone; either may be NULL. */
+LLM_API void llm_attn_head_backward(float *dmerged, float *dwo, const float *dy,
+                                    const float *merged, const float *wo, size_t h, size_t N,
+                                    size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t at = (n * H + h) * D + d, weight = (c * H + h) * D + d;
+                if (dmerged) dmerged[at] += dy[n * C + c] * wo[weight];
+                if (dwo) dwo[weight] += dy[n * C + c] * merged[at];
+            }
+}
+
+/* gated (N,H D) <- xi_h times head h's part of merged (N,H D); xi (H). gated may be merged. */
+LLM_API void llm_attn_head_gate_forward(float *gated, const float *merged, const float *xi,
+                                        size_t N, size_t H, size_t D) {
+    for (size_t i = 0; i < N * H * D; i++) gated[i] = xi[i / D % H] * merged[i];
+}
+
+/* dmerged (N,H D), dxi (H) += <- dgated (N,H D); either may be NULL. The sum for a head runs over
+ * all tokens of the batch, in double. */
+LLM_API void llm_attn_head_gate_backward(float *dmerged, float *dxi, const float *dgated,
+                                         const float *merged, const float *xi, size_t N, size_t H,
+                                         size_t D) {
+    for (size_t i = 0; dmerged && i < N * H * D; i++) dmerged[i] += xi[i / D % H] * dgated[i];
+    for (size_t h = 0; dxi && h < H; h++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (n * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        dxi[h] += (float)sum;
+    }
+}
+
+/* importance (H) += the part of one text in Michel's measure, the mean over texts of |dL/dxi_h|:
+ * dgated and merged are those of this text alone. Per text, since gradients of several would cancel
+ * in one sum. Divide by the number of texts, and by the norm over the heads of a layer when layers
+ * are to be compared. */
+LLM_API void llm_attn_head_importance(float *importance, const float *dgated, const float *merged,
+                                      size_t T, size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (t * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        importance[h] += (float)fabs(sum);
+    }
+}
+
+/* merged (N,H D): head h is replaced by its mean over the N tokens, or by zero. */
+LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t N, size_t H,
+                                  size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t d = 0; d < D; d++) {
+        double mean = 0.0;
+        for (size_t n = 0; by_mean && n < N; n++) mean += (double)merged[(n * H + h) * D + d];
+        for (size_t n = 0; n < N; n++)
+            merged[(n * H + h) * D + d] = by_mean ? (float)(mean / (double)N) : 0.0f;
+    }
+}
+
+/* @attn_head_circuit ---------------------------------------- Heads built by hand
+ *
+ *     s_ij = x_i^T W_QK x_j (j <= i)     P = softmax(s)     y_i = sum_j P_ij W_OV x_j
+ *
+ * Two matrices are a head: W_QK = W_Q^T W_K says who looks at whom, W_OV = W_O W_V what is copied.
+ * Written like this its weights can be read, and set. A stream with a one-hot code for the token
+ * and one for the place, side by side, is enough for the heads that people find in trained models:
+ *
+ *     previous token   W_QK: query place t meets key place t - 1
+ *     first token      W_QK: every query meets key place 0
+ *     same token       W_QK: query token v meets key token v
+ *     induction        in layer 2: query token v meets a key whose PREVIOUS token is v, which a
+ *                      previous-token head of layer 1 has written there
+ *
+ * The last needs two layers: "I am the token after an earlier v" is something a key cannot say
+ * about itself before some head has told it. With it, a text that repeats itself is continued: ...
+ * A B ... A -> B, whatever A and B are. Big scores stand in for a hard maximum.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Olsson et al.
+ *         2022, "In-context Learning and Induction Heads"
+ * needs   arena matmul softmax
+ * see     @attn_head @causal_attn
+ * topics  -
+ */
+
+/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk
+ * (C,C), wov (C,C). Scratch: 2 T C floats. */
+LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x, const float *wqk,
+                                           const float *wov, size_t T, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C); /* row j: W_QK x_j */
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T; i++) {
+        float *p = att + i * T;
+        for (size_t j = 0; j < T; j++) {
+            p[j] = j <= i ? 0.0f : -INFINITY;
+            for (size_t c = 0; j <= i && c < C; c++) p[j] += x[i * C + c] * looks[j * C + c];
+        }
+        llm_softmax_forward(p, p, 1, T, 1.0f);
+        for (size_t j = 0; j <= i; j++)
+            for (size_t c = 0; c < C; c++) y[i * C + c] += p[j] * says[j * C + c];
+    }
+    arena->used = mark;
+}
+
+/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK
+ * x_j, ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
+ *
+ *     dx_i += sum_j ds_ij u_j     du_j = sum_i ds_ij x_i     d(W_OV x_j) = sum_i P_ij dy_i
+ *
+ * and the two products pass back. Scratch: 4 T C + T floats. */
+LLM_API void llm_attn_head_circuit_backward(float *dx, float *dwqk, float *dwov, const float *dy,
+                                            const float *att, const float *x, const float *wqk,
+                                            const float *wov, size_t T, size_t C,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    float *dlooks = llm_arena_floats(arena, T * C), *dsays = llm_arena_floats(arena, T * C);
+    float *ds = llm_arena_floats(arena, T);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C);
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T * C; i++) dlooks[i] = dsays[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        const float *p = att + i * T, *go = dy + i * C;
+        float along = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            ds[j] = 0.0f;
+            for (size_t c = 0; c < C; c++) ds[j] += go[c] * says[j * C + c];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            const float d = p[j] * (ds[j] - along);
+            for (size_t c = 0; c < C; c++) {
+                dlooks[j * C + c] += d * x[i * C + c];
+                dsays[j * C + c] += p[j] * go[c];
+                if (dx) dx[i * C + c] += d * looks[j * C + c];
+            }
+        }
+    }
+    llm_matmul_backward(dx, dwqk, NULL, dlooks, x, wqk, T, C, C);
+    llm_matmul_backward(dx, dwov, NULL, dsays, x, wov, T, C, C);
+    arena->used = mark;
+}
+
+/* The stream of the built heads: token (V), place (T), the token before (V), the answer (V). */
+LLM_API size_t llm_attn_head_circuit_width(size_t V, size_t T) { return 3 * V + T; }
+
+/* x (T,C), C = width(V,T) <- ids (T). */
+LLM_API void llm_attn_head_circuit_embed(float *x, const int *ids, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T);
+    for (size_t i = 0; i < T * C; i++) x[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        x[t * C + (size_t)ids[t]] = x[t * C + V + t] = 1.0f;
+    }
+}
+
+typedef enum {
+    LLM_ATTN_HEAD_CIRCUIT_PREVIOUS, /* copies the token before; the first copies itself */
+    LLM_ATTN_HEAD_CIRCUIT_FIRST,    /* copies the first token */
+    LLM_ATTN_HEAD_CIRCUIT_SAME,     /* looks at tokens like this one, writes what they are */
+    LLM_ATTN_HEAD_CIRCUIT_INDUCTION /* looks at what followed tokens like this one */
+} llm_attn_head_circuit_kind;
+
+/* wqk, wov (C,C) <- a head of that kind with scores of 0 and `sharp`. PREVIOUS and FIRST write into
+ * the third part of the stream, SAME and INDUCTION into the answer. */
+LLM_API void llm_attn_head_circuit_build(float *wqk, float *wov, llm_attn_head_circuit_kind kind,
+                                         float sharp, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T), place = V, before = V + T;
+    for (size_t i = 0; i < C * C; i++) wqk[i] = wov[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) { /* row: the query's channel, column: the key's */
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS)
+            wqk[(place + t) * C + place + (t > 0 ? t - 1 : 0)] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_FIRST) wqk[(place + t) * C + place] = sharp;
+    }
+    const bool copies =
+        kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS || kind == LLM_ATTN_HEAD_CIRCUIT_FIRST;
+    for (size_t v = 0; v < V; v++) {
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_SAME) wqk[v * C + v] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_INDUCTION) wqk[v * C + before + v] = sharp;
+        wov[(copies ? before + v : before + V + v) * C + v] = 1.0f;
+    }
+}
+
+/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then
+ * an induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
+LLM_API void llm_attn_head_circuit_induction(int *next, const int *ids, float sharp, size_t V,
+                                             size_t T, llm_arena *arena) {
+    const size_t C = llm_attn_head_circuit_width(V, T), mark = arena->used;
+    float *x = llm_arena_floats(arena, T * C), *y = llm_arena_floats(arena, T * C);
+    float *wqk = llm_arena_floats(arena, C * C), *wov = llm_arena_floats(arena, C * C);
+    float *att = llm_arena_floats(arena, T * T);
+    llm_attn_head_circuit_embed(x, ids, V, T);
+    for (int layer = 0; layer < 2; layer++) {
+        memcpy(y, x, T * C * sizeof(float)); /* the residual stream */
+        llm_attn_head_circuit_build(
+            wqk, wov, layer ? LLM_ATTN_HEAD_CIRCUIT_INDUCTION : LLM_ATTN_HEAD_CIRCUIT_PREVIOUS,
+            sharp, V, T);
+        llm_attn_head_circuit_forward(y, att, x, wqk, wov, T, C, arena);
+        memcpy(x, y, T * C * sizeof(float));
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *answer = x + t * C + 2 * V + T;
+        next[t] = 0;
+        for (size_t v = 1; v < V; v++)
+            if (answer[v] > answer[next[t]]) next[t] = (int)v;
+    }
+    arena->used = mark;
+}
+
 /* @mha ------------------------------------------------------ Multi-head attention
  *
  *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..
@@ -30930,6 +33152,231 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
     for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
         if (keep[i / D % H]) to->wo[column++] = from->wo[i];
     return kept;
+}
+
+/* @cross_attn ----------------------------------------------- Cross-attention
+ *
+ *     Q = x W_Q^T     K = m W_K^T     V = m W_V^T     a = softmax(Q K^T / sqrt(D)) V W_O^T
+ *     y = x + tanh(alpha) a                                         (gated; alpha = 0 at the start)
+ *
+ * One text asks, another answers: queries come from x, keys and values from a memory m of its own
+ * length and width, which may be a sentence to translate, the frames of a sound, the patches of an
+ * image. There is no causal mask, since all of the memory is there before the first word of the
+ * answer; what is masked is the memory's padding. K and V do not depend on the answer: they are
+ * computed once for a source and read at each step.
+ *
+ * Flamingo puts such layers into a finished language model. With alpha = 0 the new layer is the
+ * identity, so that training starts from the model as it was; the gate has a gradient, tanh'(0) =
+ * 1, and the layer's own weights have none until the gate has moved.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Alayrac et al. 2022,
+ *         "Flamingo: a Visual Language Model for Few-Shot Learning", section 2.2
+ * needs   arena exp dense_vector logsumexp matmul mha
+ * see     @mha @luong @kv_cache
+ * topics  Cross-Attention
+ */
+
+/* T queries of C channels, S places of memory of Cm, H heads of D = C / H dimensions. */
+LLM_API llm_mha_config llm_cross_attn_defaults(size_t B, size_t T, size_t S, size_t C, size_t Cm,
+                                               size_t H) {
+    LLM_ASSERT(S > 0); /* of no memory there is no mean */
+    llm_mha_config c = llm_mha_defaults(B, T, C, H);
+    c.S = S, c.Ck = c.Cv = Cm;
+    return c;
+}
+
+/* a (B,T,C), *s <- x (B,T,C), mem (B,S,Cm), p; hidden (B,S) is the memory's padding, true hides, or
+ * NULL. Scratch as llm_mha_forward. */
+LLM_API void llm_cross_attn_forward(float *a, llm_mha_saved *s, const float *x, const float *mem,
+                                    const llm_mha_params *p, const bool *hidden,
+                                    const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_forward(a, s, x, mem, mem, p, hidden, NULL, c, arena);
+}
+
+/* dx (B,T,C), dmem (B,S,Cm) and g's arrays += <- da (B,T,C); any may be NULL. The memory learns
+ * through its keys and its values: two terms in one array. Scratch as llm_mha_backward. */
+LLM_API void llm_cross_attn_backward(float *dx, float *dmem, const llm_mha_params *g,
+                                     const float *da, const llm_mha_saved *s,
+                                     const llm_mha_params *p, const llm_mha_config *c,
+                                     llm_arena *arena) {
+    llm_mha_backward(dx, dmem, dmem, g, da, s, p, c, arena);
+}
+
+/* s->k, s->v (B,H,S,D) <- mem (B,S,Cm): once for a source. Scratch: B S H D floats. */
+LLM_API void llm_cross_attn_precompute(llm_mha_saved *s, const float *mem, const llm_mha_params *p,
+                                       const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_project(s->k, mem, p->wk, p->bk, c->B, c->S, c->Ck, c->H, c->D, arena);
+    llm_mha_project(s->v, mem, p->wv, p->bv, c->B, c->S, c->Cv, c->H, c->D, arena);
+}
+
+/* a (B,C) <- x (B,C), one query of each text, against the keys and values of precompute. Without
+ * dropout. Scratch: 2 B H D + B H S floats. */
+LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *s,
+                                 const llm_mha_params *p, const bool *hidden,
+                                 const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
+    float *scores = llm_arena_floats(arena, B * H * S);
+    llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *w = scores + bh * S, *o = out + bh * D;
+        for (size_t j = 0; j < S; j++)
+            w[j] = hidden && hidden[bh / H * S + j]
+                       ? -INFINITY
+                       : scale * llm_dense_vector_dot(q + bh * D, k + j * D, D);
+        const float lse = llm_logsumexp(w, S);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) /* where all is hidden, nothing is read: a = b_O */
+            if (w[j] > -INFINITY) llm_dense_vector_axpy(o, llm_expf(w[j] - lse), v + j * D, D);
+    }
+    llm_matmul_forward(a, out, p->wo, p->bo, B, H * D, c->C);
+    arena->used = mark;
+}
+
+/* y (n) <- x (n) + tanh(alpha) a (n). */
+LLM_API void llm_cross_attn_gated_forward(float *y, const float *x, const float *a, float alpha,
+                                          size_t n) {
+    const float gate = tanhf(alpha);
+    for (size_t i = 0; i < n; i++) y[i] = x[i] + gate * a[i];
+}
+
+/* dx (n), da (n), *dalpha += <- dy (n) and forward's a, alpha. da then goes to the attention's own
+ * backward pass, which adds its part to dx. */
+LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, const float *dy,
+                                           const float *a, float alpha, size_t n) {
+    const float gate = tanhf(alpha);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        dx[i] += dy[i];
+        da[i] += gate * dy[i];
+        sum += (double)dy[i] * (double)a[i];
+    }
+    *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
+}
+
+/* @positional_encoding -------------------------------------- Positional encoding
+ *
+ *     y_t = x_t + e(t)       or       y_t = [x_t, e(t)]
+ *
+ * Attention is a weighted mean over a set: permute the tokens and the outputs are permuted, nothing
+ * else. "dog bites man" and "man bites dog" are one bag to it, so something has to say who stands
+ * where. Any vector that differs from place to place will do to break the symmetry; schemes differ
+ * in what they make easy: telling neighbours apart, going back by k, being right on texts longer
+ * than those of the training. Here are the plainest ones, to compare with those that won.
+ *
+ * A causal mask breaks the symmetry by itself: a token that sees n others stands at place n, and a
+ * decoder without any encoding (NoPE) learns to count.
+ *
+ * source  Haviv et al. 2022, "Transformer Language Models without Positional Encodings Still Learn
+ *         Positional Information"; Tancik et al. 2020, "Fourier Features Let Networks Learn High
+ *         Frequency Functions in Low Dimensional Domains", eq. 5; He et al. 2021, "Masked
+ *         Autoencoders" (two axes)
+ * needs   rng
+ * see     @absolute_position @sinusoidal @relative_position @rope @alibi
+ * topics  Positional Encoding
+ */
+
+typedef enum {
+    LLM_POSITIONAL_ENCODING_NONE,
+    LLM_POSITIONAL_ENCODING_RAMP,   /* t / T in channel 0 */
+    LLM_POSITIONAL_ENCODING_BINARY, /* t as a binary number, bit c in channel c, -1 or 1 */
+    LLM_POSITIONAL_ENCODING_ONE_HOT,
+    LLM_POSITIONAL_ENCODING_FOURIER /* sin and cos of t / T at random frequencies */
+} llm_positional_encoding_scheme;
+
+/* table (T,C) <- e(t). T is the longest text: a table for a longer one is another table, and 2^C
+ * places (BINARY) or C (ONE_HOT) are all there are. FOURIER draws its C/2 frequencies from
+ * N(0, spread^2) turns a text; rng and spread are read for it alone. */
+LLM_API void llm_positional_encoding_table(float *table, llm_positional_encoding_scheme scheme,
+                                           size_t T, size_t C, float spread, llm_rng *rng) {
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_RAMP || C > 0);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_BINARY || C >= 32 || T <= (size_t)1 << C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_ONE_HOT || T <= C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_FOURIER || C % 2 == 0);
+    for (size_t i = 0; i < T * C; i++) table[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        float *e = table + t * C;
+        if (scheme == LLM_POSITIONAL_ENCODING_RAMP) e[0] = (float)t / (float)T;
+        if (scheme == LLM_POSITIONAL_ENCODING_ONE_HOT) e[t] = 1.0f;
+        for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_BINARY && c < C; c++)
+            e[c] = c < 32 && t >> c & 1 ? 1.0f : -1.0f;
+    }
+    for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_FOURIER && c < C; c += 2) {
+        const double turns = (double)spread * (double)llm_rng_normal(rng);
+        for (size_t t = 0; t < T; t++) {
+            const double angle = 2.0 * 3.14159265358979323846 * turns * (double)t / (double)T;
+            table[t * C + c] = (float)sin(angle);
+            table[t * C + c + 1] = (float)cos(angle);
+        }
+    }
+}
+
+/* table (R W,Ca+Cb) <- rows (R,Ca), columns (W,Cb): a place on a grid is the encoding of its row
+ * and that of its column side by side. The patches of an image, in reading order. */
+LLM_API void llm_positional_encoding_grid(float *table, const float *rows, const float *columns,
+                                          size_t R, size_t W, size_t Ca, size_t Cb) {
+    for (size_t n = 0; n < R * W; n++) {
+        memcpy(table + n * (Ca + Cb), rows + n / W * Ca, Ca * sizeof(float));
+        memcpy(table + n * (Ca + Cb) + Ca, columns + n % W * Cb, Cb * sizeof(float));
+    }
+}
+
+/* y (B,T,C) <- x (B,T,C) + table (T,C). y may be x. */
+LLM_API void llm_positional_encoding_add(float *y, const float *x, const float *table, size_t B,
+                                         size_t T, size_t C) {
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] = x[b * T * C + i] + table[i];
+}
+
+/* dx (B,T,C), dtable (T,C) += <- dy (B,T,C); either may be NULL. A table that is no parameter has
+ * no gradient. */
+LLM_API void llm_positional_encoding_add_backward(float *dx, float *dtable, const float *dy,
+                                                  size_t B, size_t T, size_t C) {
+    for (size_t i = 0; dx && i < B * T * C; i++) dx[i] += dy[i];
+    for (size_t b = 0; dtable && b < B; b++)
+        for (size_t i = 0; i < T * C; i++) dtable[i] += dy[b * T * C + i];
+}
+
+/* y (B,T,C+P) <- [x (B,T,C), table (T,P)]. Costs width, but content and place do not mix before a
+ * weight says so. */
+LLM_API void llm_positional_encoding_concat(float *y, const float *x, const float *table, size_t B,
+                                            size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        memcpy(y + n * (C + P), x + n * C, C * sizeof(float));
+        memcpy(y + n * (C + P) + C, table + n % T * P, P * sizeof(float));
+    }
+}
+
+/* dx (B,T,C), dtable (T,P) += <- dy (B,T,C+P); either may be NULL. */
+LLM_API void llm_positional_encoding_concat_backward(float *dx, float *dtable, const float *dy,
+                                                     size_t B, size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += dy[n * (C + P) + c];
+        for (size_t c = 0; dtable && c < P; c++) dtable[n % T * P + c] += dy[n * (C + P) + C + c];
+    }
+}
+
+/* The smallest task that needs order. ids (B,T): the tokens 0 and 1 once each, tokens 2 .. V-1
+ * elsewhere; first (B): does 0 stand before 1? Texts come in pairs in which the two have changed
+ * places, so whoever is blind to order is right in exactly half. B even, T > 1, V > 2. */
+LLM_API void llm_positional_encoding_order_task(int *ids, bool *first, size_t B, size_t T, size_t V,
+                                                llm_rng *rng) {
+    LLM_ASSERT(B % 2 == 0 && T > 1 && V > 2);
+    for (size_t b = 0; b < B; b += 2) {
+        int *text = ids + b * T;
+        for (size_t t = 0; t < T; t++) text[t] = 2 + (int)llm_rng_below(rng, V - 2);
+        const size_t i = llm_rng_below(rng, T), other = llm_rng_below(rng, T - 1);
+        const size_t j = other < i ? other : other + 1;
+        text[i] = 0, text[j] = 1;
+        memcpy(text + T, text, T * sizeof(int));
+        text[T + i] = 1, text[T + j] = 0;
+        first[b] = i < j, first[b + 1] = j < i;
+    }
 }
 
 /* @absolute_position ---------------------------------------- Learned absolute position table
@@ -31647,7 +34094,7 @@ LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
     if (c->mode == LLM_YARN_NTK) grow = s;
     if (c->mode == LLM_YARN_DYNAMIC && c->length > L) grow = s * c->length / L - (s - 1.0);
     if (c->mode == LLM_YARN_NTK || c->mode == LLM_YARN_DYNAMIC) {
-        LLM_ASSERT(c->rot > 2 && grow > 0.0); /* one pair is the fastest and the slowest */
+        LLM_ASSERT(c->rot > 2); /* one pair is the fastest and the slowest */
         theta *= pow(grow, D / (D - 2.0));
     }
     if (c->mode == LLM_YARN_YARN) llm_yarn_ramp(&low, &high, c);
@@ -32997,6 +35444,318 @@ LLM_API size_t llm_flash_io(size_t T, size_t D, size_t M) {
 
 /* The same for three separate steps: S = Q K^T, P = softmax(S), O = P V. */
 LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T * T; }
+
+/* @flash23 -------------------------------------------------- FlashAttention-2
+ *
+ *     for each tile i of queries:  m = -inf, l = 0, O = 0
+ *         for each tile j of keys that it sees:
+ *             S = scores(Q_i, K_j)    m' = max(m, rowmax S)    P = exp(S - m')
+ *             l = e^(m - m') l + rowsum P                      O = e^(m - m') O + P V_j
+ *         O_i = O / l                 lse_i = m + log l
+ *
+ * @flash with the loops turned around. A tile of queries stays with its sums until it is done, so O
+ * is not divided at every visit, tiles that the mask empties are not visited at all, and tiles
+ * that it leaves whole are not asked about: only those on an edge are. Different tiles of queries
+ * do not know of each other and can run anywhere. Backward, keys stay and queries come by; dQ is
+ * added to in one fixed order, so gradients are the same bits every time.
+ *
+ * Here with all that the library of that name takes: texts of different lengths behind each other
+ * (@pad), a window to either side, grouped heads, a soft cap, ALiBi's slopes. One rule for masks:
+ * query i of a text with Tq queries and Tk keys stands at i + Tk - Tq, and sees `left` keys before
+ * and `right` behind it; right = 0 is causal, with the diagonal in the lower right corner.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
+ * needs   exp gemm logsumexp causal_attn gqa
+ * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
+ * topics  FlashAttention-2 and FlashAttention-3
+ */
+
+/* B texts: q of text b are rows start_q[b] .. start_q[b+1]-1 of (N,H,D), its k and v rows
+ * start_k[b] .. of (M,Hkv,D). left, right: SIZE_MAX is no limit. cap 0: none. slope (H) or NULL:
+ * scores get -slope |distance|, after the cap. */
+typedef struct {
+    size_t B, H, Hkv, D;
+    const size_t *start_q, *start_k;
+    size_t left, right;
+    float scale, cap;
+    const float *slope;
+} llm_flash23_config;
+
+/* Causal, nothing else. start (B+1) of queries and keys alike. */
+LLM_API llm_flash23_config llm_flash23_defaults(const size_t *start, size_t B, size_t H, size_t Hkv,
+                                                size_t D) {
+    llm_flash23_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.D = D;
+    c.start_q = c.start_k = start;
+    c.left = SIZE_MAX, c.right = 0;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    c.slope = NULL;
+    return c;
+}
+
+/* Query i sees the keys first .. end-1 of Tk. */
+LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c) {
+    const size_t at = i + Tk; /* Tq more than where it stands: no number below 0 */
+    *first = c->left < at && at - c->left > Tq ? at - c->left - Tq : 0;
+    *end = c->right >= Tq + Tk ? Tk : at + c->right + 1 > Tq ? at + c->right + 1 - Tq : 0;
+    if (*end > Tk) *end = Tk;
+    if (*first > *end) *first = *end;
+}
+
+/* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
+ * keys first[r] .. end[r]-1 of the tile. */
+typedef struct {
+    size_t h, i, j, R, N, Tq, Tk;
+    const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
+    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
+    bool whole;
+} llm_flash23_tile;
+
+/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
+    bool some = false;
+    t->whole = true;
+    for (size_t r = 0; r < t->R; r++) {
+        size_t first, end;
+        llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
+        t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
+        t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
+        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        some = some || t->first[r] < t->end[r];
+    }
+    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            float *at = s + r * N + n;
+            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
+            if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
+            if (c->slope) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
+            }
+        }
+    return some;
+}
+
+/* y_r += sum_n w_rn x_n over what row r sees; and y_n += sum_r w_rn x_r. Strides ys, xs. */
+LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
+}
+LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                 const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D). A query that sees nothing: 0 and -inf. */
+LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
+                                 const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], m[TILE], l[TILE];
+        llm_flash23_tile t;
+        t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+            float *o = out + (q0 + t.i) * qs + h * D;
+            size_t least, most, unused;
+            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.q = q + (q0 + t.i) * qs + h * D;
+            for (size_t r = 0; r < t.R; r++) {
+                m[r] = -INFINITY, l[r] = 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] = 0.0f;
+            }
+            llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
+            llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
+            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + h / group * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                if (!llm_flash23_scores(s, &t, c)) continue;
+                for (size_t r = 0; r < t.R; r++) {
+                    float *p = s + r * t.N, sum = 0.0f;
+                    const size_t a = t.first[r], e = t.end[r];
+                    if (a == e) continue;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p + a, e - a));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = a; n < e; n++) p[n] = llm_expf(p[n] - max);
+                    LLM_SIMD_SUM(sum)
+                    for (size_t n = a; n < e; n++) sum += p[n];
+                    for (size_t d = 0; d < D; d++) o[r * qs + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_flash23_gather(o, qs, s, t.v, ks, &t, D);
+            }
+            for (size_t r = 0; r < t.R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] *= gain;
+                lse[(q0 + t.i + r) * c->H + h] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* @flash23_backward ----------------------------------------- FlashAttention-2, backward
+ *
+ *     for each tile j of keys, for each tile i of queries that sees it:
+ *         P = exp(S - lse)       dV_j += P^T dO_i
+ *         dS = P * (dO_i V_j^T - rowsum(dO_i * O_i))
+ *         dK_j += scale dS^T Q_i              dQ_i += scale dS K_j
+ *
+ * The weights are computed a second time from lse, the logarithm of the denominator, the one
+ * number a row that forward leaves behind. Keys and values of a tile stay, and what they gather
+ * from all queries with them; dQ is written at every visit, j ascending. On a GPU, where tiles of
+ * keys run at the same time, that order costs a lock or atomics; the library has a switch for it.
+ *
+ * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   exp causal_attn gqa flash23
+ * see     @flash (the same with the loops the other way)
+ * topics  -
+ */
+
+/* s (R,N), of llm_flash23_scores, becomes P, and ds (R,N) the gradient of Q K^T: ds on entry is
+ * dO V^T, along (R) the row sums. */
+LLM_API void llm_flash23_weights(float *s, float *ds, const float *lse, const float *along,
+                                 const llm_flash23_tile *t, const llm_flash23_config *c) {
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            const float score = s[r * t->N + n], p = llm_expf(score - lse[r * c->H]);
+            float slope = c->scale;
+            if (c->cap > 0.0f) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                const float far = (float)(query > key ? query - key : key - query);
+                const float capped = c->slope ? score + c->slope[t->h] * far : score;
+                slope *= 1.0f - capped / c->cap * (capped / c->cap);
+            }
+            s[r * t->N + n] = p;
+            ds[r * t->N + n] = slope * p * (ds[r * t->N + n] - along[r]);
+        }
+}
+
+/* dq (N,H,D), dk, dv (M,Hkv,D) += <- dout (N,H,D), forward's out, lse and inputs; any of the three
+ * may be NULL. */
+LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *dout,
+                                  const float *out, const float *lse, const float *q,
+                                  const float *k, const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        llm_flash23_tile t;
+        t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
+            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                    const size_t row = (q0 + t.i) * c->H + t.h;
+                    const float *g = dout + row * D;
+                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.q = q + row * D;
+                    if (!llm_flash23_scores(s, &t, c)) continue;
+                    if (t.whole)
+                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
+                    for (size_t r = 0; r < t.R; r++) {
+                        along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
+                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
+                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
+                    }
+                    llm_flash23_weights(s, ds, lse + row, along, &t, c);
+                    if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
+                    if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
+                    if (dv) llm_flash23_scatter(dv + at, ks, s, g, qs, &t, D);
+                }
+            }
+    }
+}
+
+/* @flash_split ---------------------------------------------- Attention in parts: flash-decoding
+ *
+ *     lse = log(e^lse_a + e^lse_b)        o = e^(lse_a - lse) o_a + e^(lse_b - lse) o_b
+ *
+ * Attention over some of the keys is a mean and the logarithm of what it was divided by, and two
+ * such pairs over different keys make the pair over both. So the keys of one query can be given
+ * to many workers, whose results are joined in any order. A decoder needs that: with one query
+ * a text there are B H tasks, too few for a GPU, and each reads a long cache. The same rule joins a
+ * shared prompt with what is a text's own, and the parts of a ring of machines.
+ *
+ * source  Dao et al. 2023, "Flash-Decoding for long-context inference"; Juravsky et al. 2024,
+ *         "Hydragen" (shared prompts); Liu, Zaharia & Abbeel 2023, "Ring Attention"
+ * needs   exp logsumexp gqa
+ * see     @flash23, @logsumexp (the sum), @memory_efficient_attn
+ * topics  -
+ */
+
+/* out (R,D), lse (R) <- themselves joined with a part (R,D), lse_part (R) over other keys. Nothing
+ * seen is out = 0, lse = -inf, the neutral element. */
+LLM_API void llm_flash_split_merge(float *out, float *lse, const float *part, const float *lse_part,
+                                   size_t R, size_t D) {
+    for (size_t r = 0; r < R; r++) {
+        const float top = fmaxf(lse[r], lse_part[r]), low = fminf(lse[r], lse_part[r]);
+        if (top == -INFINITY) continue;
+        const float sum = top + log1pf(expf(low - top));
+        const float a = expf(lse[r] - sum), b = expf(lse_part[r] - sum);
+        for (size_t d = 0; d < D; d++) out[r * D + d] = a * out[r * D + d] + b * part[r * D + d];
+        lse[r] = sum;
+    }
+}
+
+/* out (G,D), lse (G) <- q (G,D), the G query heads of a group, k, v (S,D) in `parts` parts, each on
+ * a thread of its own if there are several; S = 0 gives 0 and -inf. The last bits depend on parts,
+ * not on threads. Scratch: G S + parts G (D + 2) floats at most, given back. */
+LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, const float *k,
+                                    const float *v, size_t G, size_t S, size_t D, size_t parts,
+                                    float scale, llm_arena *arena) {
+    LLM_ASSERT(parts > 0);
+    const size_t mark = arena->used, size = (S + parts - 1) / parts;
+    float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
+    float *w = llm_arena_floats(arena, parts * G * size);
+    LLM_PARALLEL_FOR
+    for (size_t p = 0; p < parts; p++) {
+        const size_t first = p * size < S ? p * size : S;
+        const size_t n = S - first < size ? S - first : size;
+        float *op = o + p * G * D, *wp = w + p * G * size;
+        for (size_t g = 0; g < G; g++) {
+            float *wg = wp + g * size, sum = 0.0f;
+            for (size_t d = 0; d < D; d++) op[g * D + d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                wg[j] = scale * llm_gqa_dot(q + g * D, k + (first + j) * D, D);
+            const float max = llm_logsumexp_max(wg, n);
+            for (size_t j = 0; j < n; j++) wg[j] = llm_expf(wg[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < n; j++) sum += wg[j];
+            l[p * G + g] = n > 0 ? max + logf(sum) : -INFINITY;
+            for (size_t j = 0; j < n; j++) wg[j] /= sum;
+        }
+        for (size_t j = 0; j < n; j++) /* each value is read once for the group */
+            for (size_t g = 0; g < G; g++)
+                for (size_t d = 0; d < D; d++)
+                    op[g * D + d] += wp[g * size + j] * v[(first + j) * D + d];
+    }
+    for (size_t i = 0; i < G * D; i++) out[i] = 0.0f;
+    for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
+    for (size_t p = 0; p < parts; p++)
+        llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 

@@ -36,8 +36,8 @@ TEST(aho_corasick, "by hand: he, she, his, hers, the example of Aho and Corasick
     uint32_t sh = llm_aho_corasick_step(&a, llm_aho_corasick_step(&a, 0, 's'), 'h');
     const uint32_t h = llm_aho_corasick_step(&a, 0, 'h');
     CHECK(a.state[sh].fail == h && a.state[sh].depth == 2 && a.state[sh].out == 0);
-    CHECK(a.state[h].fail == 0 && llm_aho_corasick_step(&a, sh, 'i') ==
-                                      llm_aho_corasick_step(&a, h, 'i'));
+    CHECK(a.state[h].fail == 0 &&
+          llm_aho_corasick_step(&a, sh, 'i') == llm_aho_corasick_step(&a, h, 'i'));
     CHECK(llm_aho_corasick_step(&a, sh, 'x') == 0);
     llm_aho_corasick_free(&a);
     CHECK(!a.state && !a.trie.cell);

@@ -123,8 +123,10 @@ TEST(pieces, "the first id counts as any other: unknown, equal, a byte; scores m
     llm_error error;
     llm_pieces p = llm_pieces_empty();
     CHECK(llm_pieces_put(&p, "u", 1, 0.0, LLM_PIECES_UNKNOWN, &error));
-    CHECK_FAILS(llm_pieces_put(&p, "v", 1, 0.0, LLM_PIECES_UNKNOWN, &error), error, "pieces 0 and 1");
-    CHECK_FAILS(llm_pieces_put(&p, "u", 1, 0.0, LLM_PIECES_NORMAL, &error), error, "pieces 0 and 1");
+    CHECK_FAILS(llm_pieces_put(&p, "v", 1, 0.0, LLM_PIECES_UNKNOWN, &error), error,
+                "pieces 0 and 1");
+    CHECK_FAILS(llm_pieces_put(&p, "u", 1, 0.0, LLM_PIECES_NORMAL, &error), error,
+                "pieces 0 and 1");
     CHECK(llm_pieces_put(&p, "v", 1, 5.0, LLM_PIECES_NORMAL, &error));
     CHECK(llm_pieces_ready(&p, &error) && p.low == 5.0 && p.high == 5.0);
     CHECK(llm_pieces_put(&p, "w", 1, DBL_MAX, LLM_PIECES_NORMAL, &error) && p.high == DBL_MAX);

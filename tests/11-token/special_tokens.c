@@ -32,7 +32,8 @@ static void special_part(const llm_special_tokens *s, const char *text, size_t s
                          bool normalized, const bool *allowed, const float **want) {
     llm_special_tokens_span span;
     for (size_t from = 0; from < size; from = span.end) {
-        const bool found = llm_special_tokens_next(&span, s, text, size, from, normalized, allowed, true);
+        const bool found =
+            llm_special_tokens_next(&span, s, text, size, from, normalized, allowed, true);
         const size_t end = found ? span.start : size;
         if (!normalized && end > from)
             special_part(s, text + from, end - from, place + from, true, allowed, want);
