@@ -26851,7 +26851,7 @@ LLM_API llm_heap_entry llm_heap_pop(llm_heap_entry *heap, size_t *count) {
  *         machine translation of rare words with subword units"; Provilkov, Emelianenko & Voita
  *         2020, "BPE-dropout: simple and effective subword regularization", algorithm 1
  * needs   base arena rng buffer vocab_table byte_level heap
- * see     @bpe_train @pre_tokenize (cuts the text before this), @tokenizer
+ * see     @bpe_train @bpe_scores @pre_tokenize (cuts the text before this), @tokenizer
  * topics  Byte Pair Encoding (BPE)
  */
 typedef struct {
@@ -28632,12 +28632,14 @@ typedef struct {
 typedef struct {
     llm_buffer list; /* of llm_added_tokens_one */
     llm_buffer text;
+    bool begins[256]; /* whether a token begins with this byte */
 } llm_added_tokens;
 
 /* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
+    memset(a->begins, 0, sizeof a->begins);
 }
 
 /* How many there are. */
@@ -28661,6 +28663,7 @@ LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text,
     LLM_ASSERT(size > 0);
     const llm_added_tokens_one one = {id,         a->text.size, size,  special,
                                       normalized, false,        false, false};
+    a->begins[(unsigned char)text[0]] = true;
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
 }
 
@@ -28706,8 +28709,9 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
                                                           const char *text, size_t size, size_t *at,
                                                           bool normalized, bool special) {
     while (*at < size) {
-        const llm_added_tokens_one *one =
-            llm_added_tokens_match(a, text + *at, size - *at, normalized);
+        const llm_added_tokens_one *one = NULL;
+        if (a->begins[(unsigned char)text[*at]]) /* most bytes are done with this */
+            one = llm_added_tokens_match(a, text + *at, size - *at, normalized);
         if (one && (special || !one->special)) return one;
         *at += one ? one->size : 1;
     }
