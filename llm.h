@@ -27161,7 +27161,7 @@ LLM_API llm_heap_entry llm_heap_pop(llm_heap_entry *heap, size_t *count) {
  *         machine translation of rare words with subword units"; Provilkov, Emelianenko & Voita
  *         2020, "BPE-dropout: simple and effective subword regularization", algorithm 1
  * needs   base arena rng buffer vocab_table byte_level heap
- * see     @bpe_train @pre_tokenize (cuts the text before this), @tokenizer
+ * see     @bpe_train @bpe_scores @pre_tokenize (cuts the text before this), @tokenizer
  * topics  Byte Pair Encoding (BPE)
  */
 typedef struct {
@@ -28405,6 +28405,7 @@ LLM_API size_t llm_unigram_lattice_scratch(const llm_pieces *p, size_t size, siz
 LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, size_t n,
                                         const llm_pieces *p, const char *text, size_t size,
                                         llm_arena *arena) {
+    if (n == 0) return 0;
     const size_t mark = arena->used;
     llm_unigram_lattice_way *way = /* (size + 1, n), of which known (size + 1) */
         (llm_unigram_lattice_way *)llm_arena_take(arena, (size + 1) * n, sizeof *way);
@@ -28413,8 +28414,8 @@ LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, 
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const bool fallback = llm_pieces_fallback(p);
     const llm_unigram_lattice_way nothing = {0.0, size, 0, -1};
-    if (n > 0) way[size * n] = nothing;
-    known[size] = n > 0;
+    way[size * n] = nothing;
+    known[size] = 1;
     for (size_t at = size; at-- > 0;) {
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         llm_unigram_lattice_way *best = way + at * n;
@@ -28941,12 +28942,14 @@ typedef struct {
 typedef struct {
     llm_buffer list; /* of llm_added_tokens_one */
     llm_buffer text;
+    bool begins[256]; /* whether a token begins with this byte */
 } llm_added_tokens;
 
 /* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
+    memset(a->begins, 0, sizeof a->begins);
 }
 
 /* How many there are. */
@@ -28970,6 +28973,7 @@ LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text,
     LLM_ASSERT(size > 0);
     const llm_added_tokens_one one = {id,         a->text.size, size,  special,
                                       normalized, false,        false, false};
+    a->begins[(unsigned char)text[0]] = true;
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
 }
 
@@ -29015,8 +29019,9 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
                                                           const char *text, size_t size, size_t *at,
                                                           bool normalized, bool special) {
     while (*at < size) {
-        const llm_added_tokens_one *one =
-            llm_added_tokens_match(a, text + *at, size - *at, normalized);
+        const llm_added_tokens_one *one = NULL;
+        if (a->begins[(unsigned char)text[*at]]) /* most bytes are done with this */
+            one = llm_added_tokens_match(a, text + *at, size - *at, normalized);
         if (one && (special || !one->special)) return one;
         *at += one ? one->size : 1;
     }
