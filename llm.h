@@ -241,9 +241,13 @@
  *   unicode                  Code points and their classes
  *   grapheme                 What a reader takes for one character
  *   token                    Bytes, code points, graphemes, words
+ *   unicode_map              Code points that stand for others
+ *   unicode_apart            Characters taken apart
+ *   unicode_normal           Normal forms
  *   pre_tokenize             Pre-tokenization
  *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab                    Vocabulary
  *   vocab_trie               All tokens that begin here
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
@@ -251,22 +255,36 @@
  *   bpe_train                Byte pair encoding: training
  *   pieces                   Pieces with scores
  *   bpe_scores               Byte pair encoding by scores
+ *   wordpiece                WordPiece
+ *   wordpiece_linear         WordPiece without going back
+ *   wordpiece_train          WordPiece: training
  *   unigram                  Unigram language model: segmentation
  *   unigram_lattice          All segmentations: marginals, samples
  *   unigram_seed             Frequent substrings
  *   unigram_train            Unigram language model: training
+ *   aho_corasick             Many strings in one pass
  *   added_tokens             Added tokens: strings that are one id
+ *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer_ranks          Rank files of tiktoken
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   gguf_values              The key-value part of a GGUF file
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
+ *   luong                    Luong attention
+ *   luong_local              Luong's local attention
  *   qkv                      Query, key and value projections
+ *   attn_projection          Projection matrices and head merging
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
  *   attn_mask                Attention masks
@@ -276,7 +294,11 @@
  *   entmax                   Entmax: weights that are exactly 0
  *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   attn_head                One head as a circuit
+ *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
+ *   cross_attn               Cross-attention
+ *   positional_encoding      Positional encoding
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
@@ -293,6 +315,9 @@
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
  *   flash                    FlashAttention
+ *   flash23                  FlashAttention-2
+ *   flash23_backward         FlashAttention-2, backward
+ *   flash_split              Attention in parts: flash-decoding
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -26385,6 +26410,151 @@ LLM_API bool llm_vocab_table_skip(llm_vocab_table *t) {
     return true;
 }
 
+/* @vocab ---------------------------------------------------- Vocabulary
+ *
+ *     ids: specials first, then the words by count, most frequent first, ties by their bytes
+ *     new row of an embedding = mean of the old rows
+ *
+ * A model has one row of weights for each id, so the list of ids is part of the model, fixed before
+ * training. The oldest way to make one is to count words and keep the frequent: then whatever is
+ * not in the list is one and the same unknown token, and the share of text that is known says how
+ * much the list is worth (subwords, @bpe, know everything). Later the list may change: ids are
+ * translated by their strings, and rows move along. A row for a new id starts as the mean of the
+ * old ones: its logit is then the mean logit, where a random row could win against all.
+ *
+ * source  Mikolov et al. 2013 (minimum counts); Hewitt 2021, "Initializing new word embeddings for
+ *         pretrained language models"
+ * needs   base buffer vocab_table
+ * see     @vocab_table @vocab_trie @bpe
+ * topics  Vocabulary
+ */
+
+/* Words and how often each was seen. Starts as zeros. */
+typedef struct {
+    llm_vocab_table word;
+    llm_buffer count; /* uint64_t for each id of word */
+} llm_vocab_counts;
+
+/* Frees both; empty again. */
+LLM_API void llm_vocab_counts_free(llm_vocab_counts *c) {
+    llm_vocab_table_free(&c->word);
+    llm_buffer_free(&c->count);
+}
+
+/* How often the word of that id was seen. */
+LLM_API uint64_t llm_vocab_count_of(const llm_vocab_counts *c, size_t id) {
+    uint64_t count;
+    LLM_ASSERT(id < c->count.size / sizeof count);
+    memcpy(&count, c->count.data + id * sizeof count, sizeof count);
+    return count;
+}
+
+/* Adds `times` to the count of a word. False when memory is out; nothing is counted then. */
+LLM_API bool llm_vocab_count(llm_vocab_counts *c, const char *word, size_t size, uint64_t times) {
+    const uint64_t none = 0;
+    if (!llm_buffer_reserve(&c->count, sizeof none)) return false;
+    const int id = llm_vocab_table_add(&c->word, word, size);
+    if (id < 0) return false;
+    if ((size_t)id == c->count.size / sizeof none)
+        (void)llm_buffer_put(&c->count, &none, sizeof none);
+    times += llm_vocab_count_of(c, (size_t)id);
+    memcpy(c->count.data + (size_t)id * sizeof times, &times, sizeof times);
+    return true;
+}
+
+/* Whether word a comes before word b: it was seen more often, or its bytes are smaller. */
+LLM_API bool llm_vocab_before(const llm_vocab_counts *c, size_t a, size_t b) {
+    const uint64_t m = llm_vocab_count_of(c, a), n = llm_vocab_count_of(c, b);
+    size_t size[2];
+    if (m != n) return m > n;
+    const char *s = llm_vocab_table_bytes(&c->word, a, &size[0]);
+    const char *t = llm_vocab_table_bytes(&c->word, b, &size[1]);
+    const int order = memcmp(s, t, size[0] < size[1] ? size[0] : size[1]);
+    return order < 0 || (order == 0 && size[0] < size[1]);
+}
+
+/* order (n): the ids sorted, by merging ever longer sorted stretches; scratch (n). */
+LLM_API void llm_vocab_order(size_t *order, size_t *scratch, const llm_vocab_counts *c, size_t n) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t half = 1; half < n; half *= 2) {
+        for (size_t start = 0; start < n; start += 2 * half) {
+            const size_t middle = start + half < n ? start + half : n;
+            const size_t end = middle + half < n ? middle + half : n;
+            for (size_t i = start, a = start, b = middle; i < end; i++) {
+                const bool second =
+                    a == middle || (b < end && llm_vocab_before(c, order[b], order[a]));
+                scratch[i] = order[second ? b++ : a++];
+            }
+        }
+        memcpy(order, scratch, n * sizeof *order);
+    }
+}
+
+/* v, which is empty <- the specials (strings), then the words seen min_count times or more, up to
+ * `most` ids in all. False: memory is out (v is empty again), or two specials are the same or more
+ * than `most`. A word that is spelt like a special gets no second id. */
+LLM_API bool llm_vocab_from_counts(llm_vocab_table *v, const llm_vocab_counts *c,
+                                   const char *const *special, size_t specials, uint64_t min_count,
+                                   size_t most) {
+    const size_t n = c->word.count;
+    LLM_ASSERT(v->count == 0);
+    size_t *order = (size_t *)calloc(2 * n + 1, sizeof *order);
+    bool ok = order != NULL && specials <= most;
+    for (size_t i = 0; i < specials && ok; i++)
+        ok = llm_vocab_table_add(v, special[i], strlen(special[i])) == (int)i;
+    if (ok) llm_vocab_order(order, order + n, c, n);
+    for (size_t i = 0; i < n && ok && v->count < most; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, order[i], &size);
+        if (llm_vocab_count_of(c, order[i]) < min_count) break;
+        ok = llm_vocab_table_add(v, bytes, size) >= 0;
+    }
+    free(order);
+    if (!ok) llm_vocab_table_free(v);
+    return ok;
+}
+
+/* The share of the counted words that v knows, 0 to 1; 0 if none were counted. */
+LLM_API double llm_vocab_known(const llm_vocab_table *v, const llm_vocab_counts *c) {
+    double known = 0.0, all = 0.0;
+    for (size_t id = 0; id < c->word.count; id++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(&c->word, id, &size);
+        all += (double)llm_vocab_count_of(c, id);
+        if (llm_vocab_table_find(v, bytes, size) >= 0) known += (double)llm_vocab_count_of(c, id);
+    }
+    return all > 0.0 ? known / all : 0.0;
+}
+
+/* to[i] (from->count) = the id in `into` of the string that has id i in `from`, or -1; ids without
+ * a string (llm_vocab_table_skip) have none. */
+LLM_API void llm_vocab_map(int *to, const llm_vocab_table *from, const llm_vocab_table *into) {
+    for (size_t i = 0; i < from->count; i++) {
+        size_t size;
+        const char *bytes = llm_vocab_table_bytes(from, i, &size);
+        to[i] = llm_vocab_table_find(from, bytes, size) == (int)i
+                    ? llm_vocab_table_find(into, bytes, size)
+                    : -1;
+    }
+}
+
+/* out (V_new,C) <- rows of w (V_old,C): row i is that of from[i], where from[i] >= 0 (of i < V_old,
+ * where from is NULL), and else the mean of all old rows. V_old > 0; out is not w. */
+LLM_API void llm_vocab_resize_rows(float *out, const float *w, const int *from, size_t V_new,
+                                   size_t V_old, size_t C) {
+    LLM_ASSERT(V_old > 0);
+    for (size_t k = 0; k < C; k++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < V_old; i++) sum += (double)w[i * C + k];
+        const float mean = (float)(sum / (double)V_old);
+        for (size_t i = 0; i < V_new; i++) {
+            const int old = from ? from[i] : i < V_old ? (int)i : -1;
+            LLM_ASSERT(old < 0 || (size_t)old < V_old);
+            out[i * C + k] = old >= 0 ? w[(size_t)old * C + k] : mean;
+        }
+    }
+}
+
 /* @vocab_trie ----------------------------------------------- All tokens that begin here
  *
  *     child of state s by byte c:    t = base[s] + c,    if parent[t] = s
@@ -27434,11 +27604,11 @@ LLM_API bool llm_wordpiece_decode(llm_buffer *out, const llm_wordpiece *w, const
  *                                      fail(v) = that child
  *
  * The greedy form may read on for a long token, find it does not end as hoped, and read all of that
- * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will put
- * out there does not depend on the text, only on what was read. So each state of the tries knows
- * it: where there is no child, its pops are put out and its failure link leads to the state of what
- * is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A state
- * without a failure link is one from which no reading on without a child ends well.
+ * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will
+ * put out there does not depend on the text, only on what was read. So each state of the tries
+ * knows it: where there is no child, its pops are put out and its failure link leads to the state
+ * of what is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A
+ * state without a failure link is one from which no reading on without a child ends well.
  *
  * source  Song et al. 2021, "Fast WordPiece tokenization", algorithms 1 and 2
  * needs   buffer vocab_trie wordpiece
@@ -27680,8 +27850,8 @@ LLM_API bool llm_wordpiece_train_merge(llm_bpe_train_state *s, llm_buffer *count
 }
 
 /* Adds to the tokens, which keep their ids (special ones stand first), the characters of the words
- * in the order in which they come, and then merges until there are `vocab` or no pair occurs `least`
- * times. */
+ * in the order in which they come, and then merges until there are `vocab` or no pair occurs
+ * `least` times. */
 LLM_API bool llm_wordpiece_train(llm_vocab_table *token, const llm_bpe_train_words *words,
                                  size_t vocab, uint64_t least, llm_wordpiece_train_mode mode,
                                  llm_error *error) {
@@ -28332,6 +28502,109 @@ LLM_API bool llm_unigram_train(llm_pieces *p, const llm_bpe_train_words *words, 
     return ok;
 }
 
+/* @aho_corasick --------------------------------------------- Many strings in one pass
+ *
+ *     fail(v) = the longest proper suffix of the string of v that is a state too
+ *     read c in s:  while s has no child by c and is not the root: s = fail(s);  then to the child
+ *
+ * All places where any of many strings stands in a text, each byte read once, however many strings
+ * there are. A state is the longest piece of what was just read that some string begins with; where
+ * the text does not go on like that, the failure link leads to the next shorter one, with nothing
+ * to read again. Strings that end inside a longer one are found along `out`. What a tokenizer needs
+ * is one string at a time: the leftmost, and of those that begin there the longest. A string that
+ * has been found counts only once no longer state can still begin before it, or where it does.
+ *
+ * source  Aho & Corasick 1975, "Efficient string matching: an aid to bibliographic search"
+ * needs   base vocab_table vocab_trie
+ * see     @special_tokens @wordpiece_linear
+ * topics  -
+ */
+typedef struct {
+    uint32_t fail;
+    uint32_t out;   /* the state of the longest string that ends here, or 0 */
+    uint32_t depth; /* bytes of the state's string */
+} llm_aho_corasick_state;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_vocab_trie trie;
+    llm_aho_corasick_state *state; /* (trie.cells) */
+} llm_aho_corasick;
+
+/* Back to zeros. */
+LLM_API void llm_aho_corasick_free(llm_aho_corasick *a) {
+    llm_vocab_trie_free(&a->trie);
+    free(a->state);
+    a->state = NULL;
+}
+
+/* The state behind s and a byte. */
+LLM_API uint32_t llm_aho_corasick_step(const llm_aho_corasick *a, uint32_t s, unsigned char byte) {
+    for (;; s = a->state[s].fail) {
+        const uint32_t next = llm_vocab_trie_step(&a->trie, s, byte);
+        if (next > 0 || s == 0) return next;
+    }
+}
+
+/* The automaton of all strings of the table but empty ones; what it finds has their ids. False, and
+ * zeros, when memory is out. */
+LLM_API bool llm_aho_corasick_build(llm_aho_corasick *a, const llm_vocab_table *strings) {
+    size_t head = 0, tail = 1;
+    uint32_t *queue = NULL; /* states, the shortest first */
+    memset(a, 0, sizeof *a);
+    bool ok = llm_vocab_trie_build(&a->trie, strings);
+    if (ok) a->state = (llm_aho_corasick_state *)calloc(a->trie.cells, sizeof *a->state);
+    if (ok) queue = (uint32_t *)calloc(a->trie.cells, sizeof *queue);
+    ok = ok && a->state && queue;
+    while (head < tail && ok) {
+        const uint32_t u = queue[head++];
+        for (int c = 0; c < 256; c++) {
+            const uint32_t v = llm_vocab_trie_step(&a->trie, u, (unsigned char)c);
+            if (v == 0) continue;
+            llm_aho_corasick_state *state = &a->state[v];
+            if (u > 0) state->fail = llm_aho_corasick_step(a, a->state[u].fail, (unsigned char)c);
+            state->out = a->trie.cell[v].id >= 0 ? v : a->state[state->fail].out;
+            state->depth = a->state[u].depth + 1;
+            queue[tail++] = v;
+        }
+    }
+    free(queue);
+    if (!ok) llm_aho_corasick_free(a);
+    return ok;
+}
+
+/* count[id] += how often the string stands in text, overlapping places included. */
+LLM_API void llm_aho_corasick_count(size_t *count, const llm_aho_corasick *a, const char *text,
+                                    size_t size) {
+    uint32_t s = 0;
+    for (size_t i = 0; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        for (uint32_t o = a->state[s].out; o > 0; o = a->state[a->state[o].fail].out)
+            count[a->trie.cell[o].id]++;
+    }
+}
+
+/* The string in text that begins first from `from` on, of several the longest: its id and place;
+ * -1 where there is none. Reads on behind it by less than the longest string. */
+LLM_API int llm_aho_corasick_find(const llm_aho_corasick *a, const char *text, size_t size,
+                                  size_t from, size_t *start, size_t *length) {
+    uint32_t s = 0;
+    int found = -1;
+    for (size_t i = from; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        /* what is still open begins at i + 1 - depth: behind the one found, so that is the first */
+        if (found >= 0 && i + 1 - a->state[s].depth > *start) break;
+        const uint32_t o = a->state[s].out;
+        if (o == 0) continue;
+        const size_t begin = i + 1 - a->state[o].depth;
+        if (found >= 0 && begin > *start) continue;
+        *start = begin;
+        *length = a->state[o].depth;
+        found = a->trie.cell[o].id;
+    }
+    return found;
+}
+
 /* @protobuf ------------------------------------------------- Protocol buffers, read
  *
  *     message = field, field, ...        field = varint(8 number + wire), value
@@ -28615,8 +28888,8 @@ LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *
  * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
  * whether a value hangs on it.
  *
- * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata, Darts-clone
- *         (the units)
+ * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
+ *         Darts-clone (the units)
  * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
  * see     @unicode, @tokenizer
  * topics  -
@@ -28829,6 +29102,7 @@ typedef struct {
     size_t start, size; /* in text */
     bool special;       /* a control token */
     bool normalized;    /* looked for after the others, in what they leave (Hugging Face) */
+    bool single_word, lstrip, rstrip; /* where it counts: for @special_tokens; here not looked at */
 } llm_added_tokens_one;
 
 typedef struct {
@@ -28861,8 +29135,20 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_get(const llm_added_tokens 
 LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text, size_t size,
                                   bool special, bool normalized) {
     LLM_ASSERT(size > 0);
-    const llm_added_tokens_one one = {id, a->text.size, size, special, normalized};
+    const llm_added_tokens_one one = {id,         a->text.size, size,  special,
+                                      normalized, false,        false, false};
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
+}
+
+/* Sets the flags of the token that was added last, which are false at first. */
+LLM_API void llm_added_tokens_flags(llm_added_tokens *a, bool single_word, bool lstrip,
+                                    bool rstrip) {
+    const size_t count = llm_added_tokens_count(a);
+    LLM_ASSERT(count > 0);
+    llm_added_tokens_one *one = (llm_added_tokens_one *)(void *)a->list.data + count - 1;
+    one->single_word = single_word;
+    one->lstrip = lstrip;
+    one->rstrip = rstrip;
 }
 
 /* The id of the token with that text, or -1. */
@@ -28902,6 +29188,184 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
         *at += one ? one->size : 1;
     }
     return NULL;
+}
+
+/* @special_tokens ------------------------------------------- Special tokens
+ *
+ *     "Hi <|im_end|>"  ->  "Hi " as text, then the id of <|im_end|>: if the caller allows it
+ *     otherwise          the whole as text, or an error
+ *
+ * Control tokens steer a model: here the document ends, here the assistant speaks. A text from
+ * outside can spell them, so the caller says what a spelling may do, in tiktoken's three ways: an
+ * allowed token becomes its id, a disallowed one is an error, and what is neither is text like any
+ * other. Hugging Face's flags say where an added token counts: single_word only where no letter,
+ * mark, number or underscore touches it; lstrip and rstrip take the white space around it along.
+ * The tokens are those of @added_tokens, found by one automaton instead of one comparison each.
+ *
+ * source  tiktoken, Encoding.encode; Hugging Face tokenizers, AddedToken and AddedVocabulary
+ * needs   error buffer unicode vocab_table aho_corasick added_tokens
+ * see     @tokenizer
+ * topics  Special Tokens
+ */
+typedef enum {
+    LLM_SPECIAL_TOKENS_END,    /* GPT-2 */
+    LLM_SPECIAL_TOKENS_CHATML, /* Qwen and others */
+    LLM_SPECIAL_TOKENS_LLAMA3,
+    LLM_SPECIAL_TOKENS_FIM /* fill in the middle */
+} llm_special_tokens_set;
+
+/* The name of token k of a set in common use, or NULL behind the last one. */
+LLM_API const char *llm_special_tokens_name(llm_special_tokens_set set, size_t k) {
+    static const char *const name[4][6] = {{"<|endoftext|>"},
+                                           {"<|im_start|>", "<|im_end|>"},
+                                           {"<|begin_of_text|>", "<|end_of_text|>",
+                                            "<|start_header_id|>", "<|end_header_id|>",
+                                            "<|eot_id|>"},
+                                           {"<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"}};
+    return k < 6 ? name[set][k] : NULL;
+}
+
+/* The tokens of a list, ready for search: those that are not normalized, and those that are. It
+ * starts as zeros. */
+typedef struct {
+    const llm_added_tokens *added;
+    llm_aho_corasick search[2];
+    llm_buffer index[2]; /* of size_t: the place in the list by the id of search */
+} llm_special_tokens;
+
+/* Back to zeros; the list stays. */
+LLM_API void llm_special_tokens_free(llm_special_tokens *s) {
+    for (size_t k = 0; k < 2; k++) {
+        llm_aho_corasick_free(&s->search[k]);
+        llm_buffer_free(&s->index[k]);
+    }
+    s->added = NULL;
+}
+
+/* For the list as it is, which must stay. Of equal texts the first counts. */
+LLM_API bool llm_special_tokens_build(llm_special_tokens *s, const llm_added_tokens *added,
+                                      llm_error *error) {
+    memset(s, 0, sizeof *s);
+    s->added = added;
+    bool ok = true;
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        llm_vocab_table table = llm_vocab_table_empty();
+        for (size_t i = 0; i < llm_added_tokens_count(added) && ok; i++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, i, &text);
+            if (one->normalized != (normalized > 0)) continue;
+            const size_t known = table.count;
+            ok = llm_vocab_table_add(&table, text, one->size) >= 0;
+            if (table.count > known) ok = llm_buffer_put(&s->index[normalized], &i, sizeof i);
+        }
+        ok = ok && llm_aho_corasick_build(&s->search[normalized], &table);
+        llm_vocab_table_free(&table);
+    }
+    if (!ok) llm_special_tokens_free(s);
+    return ok || llm_fail(error, "special tokens: out of memory");
+}
+
+/* The length of the character that ends at `at`, 0 at the start of text; *kind gets its class, and
+ * OTHER at the start. The underscore is a LETTER here. */
+LLM_API size_t llm_special_tokens_before(llm_unicode_kind *kind, const char *text, size_t at) {
+    uint32_t code;
+    *kind = LLM_UNICODE_OTHER;
+    for (size_t length = at < 4 ? at : 4; length > 0; length--) {
+        if (llm_unicode_decode(&code, text + at - length, length) != length) continue;
+        *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+        return length;
+    }
+    return 0;
+}
+
+/* The same for the character that begins at `at`. */
+LLM_API size_t llm_special_tokens_behind(llm_unicode_kind *kind, const char *text, size_t size,
+                                         size_t at) {
+    uint32_t code = 0;
+    const size_t length = at < size ? llm_unicode_decode(&code, text + at, size - at) : 0;
+    *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+    return length;
+}
+
+typedef struct {
+    const llm_added_tokens_one *one;
+    size_t start, end; /* in the text, with the white space that it takes along */
+} llm_special_tokens_span;
+
+/* The first token in text from `from` on, which is where the last one ended. allowed (tokens of the
+ * list): one that is not is passed over, with all of its characters if hides (Hugging Face), with
+ * its first one otherwise (tiktoken). NULL: all are. */
+LLM_API bool llm_special_tokens_next(llm_special_tokens_span *span, const llm_special_tokens *s,
+                                     const char *text, size_t size, size_t from, bool normalized,
+                                     const bool *allowed, bool hides) {
+    const unsigned word = 1u << LLM_UNICODE_NUMBER | 1u << LLM_UNICODE_MARK |
+                          7u << LLM_UNICODE_UPPER; /* and LOWER and LETTER */
+    size_t at = from, start = 0, length = 0;
+    for (int k; (k = llm_aho_corasick_find(&s->search[normalized], text, size, at, &start,
+                                           &length)) >= 0;) {
+        const char *spelt;
+        const size_t i = ((const size_t *)(const void *)s->index[normalized].data)[k];
+        llm_unicode_kind before, behind;
+        span->one = llm_added_tokens_get(s->added, i, &spelt);
+        span->start = start;
+        span->end = start + length;
+        if (allowed && !allowed[i]) {
+            at = start + (hides ? length : 1);
+            continue;
+        }
+        llm_special_tokens_before(&before, text, start);
+        llm_special_tokens_behind(&behind, text, size, span->end);
+        at = span->end;
+        if (span->one->single_word && ((word >> before & 1u) || (word >> behind & 1u))) continue;
+        for (size_t n = 0; span->one->lstrip && span->start > from; span->start -= n) {
+            n = llm_special_tokens_before(&before, text, span->start);
+            if (before != LLM_UNICODE_SPACE || n > span->start - from) break;
+        }
+        for (size_t n = 0; span->one->rstrip && span->end < size; span->end += n) {
+            n = llm_special_tokens_behind(&behind, text, size, span->end);
+            if (behind != LLM_UNICODE_SPACE) break;
+        }
+        return true;
+    }
+    return false;
+}
+
+/* Whether text spells no disallowed token, anywhere; else the error names one. disallowed (tokens
+ * of the list). */
+LLM_API bool llm_special_tokens_check(const llm_special_tokens *s, const char *text, size_t size,
+                                      const bool *disallowed, llm_error *error) {
+    const size_t n = llm_added_tokens_count(s->added);
+    size_t *count = (size_t *)calloc(n + 1, sizeof *count);
+    bool ok = count || llm_fail(error, "special tokens: out of memory");
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        const size_t *index = (const size_t *)(const void *)s->index[normalized].data;
+        memset(count, 0, n * sizeof *count);
+        llm_aho_corasick_count(count, &s->search[normalized], text, size);
+        for (size_t k = 0; k < s->index[normalized].size / sizeof *index && ok; k++) {
+            const char *spelt;
+            const llm_added_tokens_one *one = llm_added_tokens_get(s->added, index[k], &spelt);
+            ok = count[k] == 0 || !disallowed[index[k]] ||
+                 llm_fail(error, "the text spells the special token %.*s: it is not allowed",
+                          (int)(one->size < 64 ? one->size : 64), spelt);
+        }
+    }
+    free(count);
+    return ok;
+}
+
+/* Takes the control tokens out of ids (count); returns how many are left. */
+LLM_API size_t llm_special_tokens_skip(int *ids, size_t count, const llm_added_tokens *added) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool control = false;
+        for (size_t k = 0; k < llm_added_tokens_count(added) && !control; k++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, k, &text);
+            control = one->special && one->id == ids[i];
+        }
+        if (!control) ids[kept++] = ids[i];
+    }
+    return kept;
 }
 
 /* @tokenizer_text ------------------------------------------- Text to ids
@@ -30751,6 +31215,299 @@ LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, si
     for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
 }
 
+/* @luong ---------------------------------------------------- Luong attention
+ *
+ *     dot      e_ij = s_i.h_j                    a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *     general  e_ij = s_i.W h_j                  h~_i = tanh(W_c [c_i; s_i])
+ *     concat   e_ij = v.tanh(W [s_i; h_j])
+ *
+ * Attention made simple: the decoder's state after its step asks (Bahdanau's before), the score may
+ * be a plain product, and what was read is joined to the state and squashed to h~, from which the
+ * word is predicted. h~ is also appended to the next step's input ("input feeding"), so that the
+ * decoder knows where it looked. A product needs both states of one width; general does not, and
+ * says by W which parts of them are to agree. Global: all positions are read. For a window that
+ * moves with the target, see @luong_local.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 5, 7 and 8
+ * needs   matmul tanh attention
+ * see     @attn_score (the same scores in Transformers), @luong_local
+ * topics  Luong Attention (Global and Local)
+ */
+
+enum { LLM_LUONG_DOT, LLM_LUONG_GENERAL, LLM_LUONG_CONCAT };
+
+/* T queries of Cs numbers against S source states of Ch; A units inside concat. */
+typedef struct {
+    int form;
+    size_t T, S, Cs, Ch, A;
+} llm_luong_config;
+
+/* w: general (Cs,Ch), concat (A,Cs+Ch), whose first Cs columns are the query's; v (A); wc
+ * (Cs,Ch+Cs), whose first Ch columns are the context's. Or their gradients, any may be NULL. */
+typedef struct {
+    float *w, *v, *wc;
+} llm_luong_params;
+
+/* q (T,A), k (S,A) <- concat's two halves of W, applied: W [s; h] = W_s s + W_h h, so that the
+ * source's share is computed once. Rows of w are Cs + Ch numbers. */
+LLM_API void llm_luong_halves(float *q, float *k, const float *s, const float *h, const float *w,
+                              const llm_luong_config *z) {
+    const size_t n = z->Cs + z->Ch;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Cs; c++) sum += w[a * n + c] * s[i * z->Cs + c];
+            q[i * z->A + a] = sum;
+        }
+    for (size_t j = 0; j < z->S; j++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Ch; c++) sum += w[a * n + z->Cs + c] * h[j * z->Ch + c];
+            k[j * z->A + a] = sum;
+        }
+}
+
+/* e (T,S) <- s (T,Cs), h (S,Ch). dot wants Cs = Ch. Scratch: general S Cs floats, concat (T + S) A,
+ * given back. */
+LLM_API void llm_luong_score_forward(float *e, const float *s, const float *h,
+                                     const llm_luong_params *p, const llm_luong_config *z,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(z->form != LLM_LUONG_DOT || z->Cs == z->Ch);
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, z->T * z->A), *k = llm_arena_floats(arena, z->S * z->A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        llm_attention_score_forward(e, q, k, p->v, z->T, z->S, z->A);
+    } else {
+        const float *k = h;
+        if (z->form == LLM_LUONG_GENERAL) { /* W h_j, once a source */
+            float *mapped = llm_arena_floats(arena, z->S * z->Cs);
+            llm_matmul_forward(mapped, h, p->w, NULL, z->S, z->Ch, z->Cs);
+            k = mapped;
+        }
+        llm_matmul_forward(e, s, k, NULL, z->T, z->Cs, z->S);
+    }
+    arena->used = mark;
+}
+
+/* ds, dh, g->w, g->v += <- de (T,S) and forward's s, h, p; any may be NULL. Scratch: twice as much
+ * as forward. */
+LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_params *g,
+                                      const float *de, const float *s, const float *h,
+                                      const llm_luong_params *p, const llm_luong_config *z,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, Cs = z->Cs, Ch = z->Ch, A = z->A;
+    if (z->form == LLM_LUONG_DOT) llm_matmul_backward(ds, dh, NULL, de, s, h, T, Cs, S);
+    if (z->form == LLM_LUONG_GENERAL) {
+        float *k = llm_arena_floats(arena, S * Cs), *dk = llm_arena_floats(arena, S * Cs);
+        llm_matmul_forward(k, h, p->w, NULL, S, Ch, Cs);
+        for (size_t i = 0; i < S * Cs; i++) dk[i] = 0.0f;
+        llm_matmul_backward(ds, dk, NULL, de, s, k, T, Cs, S);
+        llm_matmul_backward(dh, g->w, NULL, dk, h, p->w, S, Ch, Cs);
+    }
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, T * A), *k = llm_arena_floats(arena, S * A);
+        float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+        for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+        llm_attention_score_backward(dq, dk, g->v, de, q, k, p->v, T, S, A);
+        for (size_t r = 0; r < T + S; r++) { /* a linear layer for each half of w's columns */
+            const bool query = r < T;
+            const size_t n = query ? Cs : Ch, row = query ? r : r - T, first = query ? 0 : Cs;
+            const float *x = (query ? s : h) + row * n, *dy = (query ? dq : dk) + row * A;
+            float *dx = query ? ds : dh;
+            for (size_t a = 0; a < A; a++)
+                for (size_t c = 0; c < n; c++) {
+                    const size_t at = a * (Cs + Ch) + first + c;
+                    if (dx) dx[row * n + c] += dy[a] * p->w[at];
+                    if (g->w) g->w[at] += dy[a] * x[c];
+                }
+        }
+    }
+    arena->used = mark;
+}
+
+/* y (T,Cs) = h~ <- c (T,Ch), s (T,Cs): tanh(W_c [c; s]). */
+LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
+                                      const llm_luong_params *p, const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float *w = p->wc + o * n;
+            float sum = 0.0f;
+            for (size_t m = 0; m < z->Ch; m++) sum += w[m] * c[i * z->Ch + m];
+            for (size_t m = 0; m < z->Cs; m++) sum += w[z->Ch + m] * s[i * z->Cs + m];
+            y[i * z->Cs + o] = llm_tanh_value(sum);
+        }
+}
+
+/* dc, ds, g->wc += <- dy (T,Cs) and forward's y, c, s, p; any may be NULL. */
+LLM_API void llm_luong_attend_backward(float *dc, float *ds, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *c,
+                                       const float *s, const llm_luong_params *p,
+                                       const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float t = y[i * z->Cs + o], inner = dy[i * z->Cs + o] * (1.0f - t * t);
+            for (size_t m = 0; m < n; m++) {
+                const bool context = m < z->Ch;
+                const size_t at = context ? i * z->Ch + m : i * z->Cs + m - z->Ch;
+                float *dx = context ? dc : ds;
+                if (dx) dx[at] += inner * p->wc[o * n + m];
+                if (g->wc) g->wc[o * n + m] += inner * (context ? c : s)[at];
+            }
+        }
+}
+
+/* y (T,Cs), a (T,S), c (T,Ch) <- s (T,Cs), h (S,Ch) of which `length` exist: score all, read, join.
+ * Scratch: that of the score. */
+LLM_API void llm_luong_global_forward(float *y, float *a, float *c, const float *s, const float *h,
+                                      size_t length, const llm_luong_params *p,
+                                      const llm_luong_config *z, llm_arena *arena) {
+    llm_luong_score_forward(a, s, h, p, z, arena);
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+    llm_luong_attend_forward(y, c, s, p, z);
+}
+
+/* ds, dh, g's arrays += <- dy (T,Cs) and forward's results and arguments; any may be NULL. All S
+ * states have to be finite. Scratch: that of the score's backward pass, T S + T Ch floats more. */
+LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *a,
+                                       const float *c, const float *s, const float *h,
+                                       size_t length, const llm_luong_params *p,
+                                       const llm_luong_config *z, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *de = llm_arena_floats(arena, z->T * z->S), *dc = llm_arena_floats(arena, z->T * z->Ch);
+    for (size_t i = 0; i < z->T * z->S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < z->T * z->Ch; i++) dc[i] = 0.0f;
+    llm_luong_attend_backward(dc, ds, g, dy, y, c, s, p, z);
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, z->T, z->S, z->Ch);
+    llm_luong_score_backward(ds, dh, g, de, s, h, p, z, arena);
+    arena->used = mark;
+}
+
+/* @luong_local ---------------------------------------------- Luong's local attention
+ *
+ *     local-m   keys t-R .. t+R                    softmax over these, nothing else is read
+ *     local-p   p_t = S sigmoid(v.tanh(W s_t))     keys round(p_t)-R .. +R, and the weights
+ *               a_tj = softmax(e_tj) exp(-(j - p_t)^2 / (2 (R/2)^2))
+ *
+ * Reading the whole source for each word is wasteful where both run side by side. local-m expects
+ * word t at position t of the source; local-p predicts the place, anywhere from 0 to S. A window
+ * has no gradient, since rounding has none: the Gaussian is there to have one. Its factors are not
+ * normalised again, so a row sums to less than 1, and the place is told to move to where weight is
+ * wanted. What a row costs is 2R + 1 scores and not S.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 9 and 10
+ * needs   exp activation matmul softmax tanh
+ * see     @luong (the scores), @sliding_window (the idea in Transformers)
+ * topics  -
+ */
+
+/* The keys that row t reads: center - R .. center + R, as far as they exist, are first .. end - 1.
+ * Beyond the source's end nothing may be left. */
+LLM_API void llm_luong_local_window(size_t *first, size_t *end, size_t center, size_t R, size_t S) {
+    *first = center > R ? center - R : 0;
+    *end = center + R + 1 < S ? center + R + 1 : S;
+    if (*first > *end) *first = *end;
+}
+
+/* Additions and multiplications of a row's dot scores and mean over so many keys of C numbers. */
+LLM_API double llm_luong_local_flops(size_t keys, size_t C) {
+    return 4.0 * (double)keys * (double)C;
+}
+
+/* p (T) <- s (T,C), w (A,C), v (A), S: the predicted places, and hidden (T,A), the tanh. */
+LLM_API void llm_luong_local_place_forward(float *p, float *hidden, const float *s, const float *w,
+                                           const float *v, size_t T, size_t S, size_t C, size_t A) {
+    llm_matmul_forward(hidden, s, w, NULL, T, C, A);
+    llm_tanh_forward(hidden, hidden, T * A);
+    for (size_t t = 0; t < T; t++) {
+        float sum = 0.0f;
+        for (size_t a = 0; a < A; a++) sum += v[a] * hidden[t * A + a];
+        p[t] = (float)S * llm_activation_sigmoid(sum);
+    }
+}
+
+/* ds (T,C), dw (A,C), dv (A) += <- dp (T) and forward's p, hidden, s, w, v; any may be NULL. The
+ * slope of S sigmoid is p (1 - p/S). Scratch: T A floats, given back. */
+LLM_API void llm_luong_local_place_backward(float *ds, float *dw, float *dv, const float *dp,
+                                            const float *p, const float *hidden, const float *s,
+                                            const float *w, const float *v, size_t T, size_t S,
+                                            size_t C, size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *inner = llm_arena_floats(arena, T * A);
+    for (size_t t = 0; t < T; t++) {
+        const float g = dp[t] * p[t] * (1.0f - p[t] / (float)S);
+        for (size_t a = 0; a < A; a++) {
+            const float y = hidden[t * A + a];
+            inner[t * A + a] = g * v[a] * (1.0f - y * y);
+            if (dv) dv[a] += g * y;
+        }
+    }
+    llm_matmul_backward(ds, dw, NULL, inner, s, w, T, C, A);
+    arena->used = mark;
+}
+
+/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is
+ * around t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a
+ * = soft, and they may be one array. e and h outside of all windows are not read; a and soft may
+ * not be e. */
+LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const float *e,
+                                     const float *h, const float *place, size_t T, size_t S,
+                                     size_t C, size_t R) {
+    LLM_ASSERT(!place || (R > 0 && soft != a));
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        float *w = a + t * S, *p = soft + t * S, *ct = c + t * C;
+        for (size_t j = 0; j < S; j++) w[j] = p[j] = 0.0f;
+        llm_softmax_forward(p + first, e + t * S + first, 1, end - first, 1.0f);
+        for (size_t n = 0; n < C; n++) ct[n] = 0.0f;
+        for (size_t j = first; j < end; j++) {
+            const float gap = place ? ((float)j - place[t]) / (float)R : 0.0f;
+            w[j] = p[j] * llm_expf(-2.0f * gap * gap); /* sigma = R/2 */
+            for (size_t n = 0; n < C; n++) ct[n] += w[j] * h[j * C + n];
+        }
+    }
+}
+
+/* de (T,S), dh (S,C), dplace (T) += <- dc (T,C) and forward's soft, a, h, place; any of the three
+ * may be NULL. With da_j = dc.h_j and the Gaussian G_j, a = G soft:
+ *     de_j = soft_j (G_j da_j - sum_l a_l da_l)      dplace = sum_j da_j a_j (j - p) / (R/2)^2 */
+LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const float *dc,
+                                      const float *soft, const float *a, const float *h,
+                                      const float *place, size_t T, size_t S, size_t C, size_t R) {
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        const float *g = dc + t * C, *w = a + t * S;
+        double mean = 0.0, pull = 0.0;
+        for (int pass = 0; pass < 2; pass++) { /* the mean first, then the scores */
+            for (size_t j = first; j < end; j++) {
+                double da = 0.0;
+                for (size_t n = 0; n < C; n++) da += (double)g[n] * (double)h[j * C + n];
+                if (pass == 1) {
+                    if (de)
+                        de[t * S + j] +=
+                            (float)(da * (double)w[j] - mean * (double)soft[t * S + j]);
+                    continue;
+                }
+                mean += (double)w[j] * da;
+                if (place) pull += (double)w[j] * da * 4.0 * ((double)j - (double)place[t]);
+                for (size_t n = 0; dh && n < C; n++) dh[j * C + n] += w[j] * g[n];
+            }
+        }
+        if (dplace && place) dplace[t] += (float)(pull / ((double)R * (double)R));
+    }
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
@@ -30856,6 +31613,128 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
     for (size_t l = 0; l < L; l++)
         for (size_t m = 0; m < M; m++)
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
+/* @attn_projection ------------------------------------------ Projection matrices and head merging
+ *
+ *     y = [o_1 ... o_H] W_O^T + b = sum_h o_h W_O,h^T + b       W_O,h (C,D): columns h D .. of W_O
+ *
+ * What the heads found is put side by side and mapped back to the width of the stream. The same
+ * thing said differently: every head adds its own D-dimensional finding, written by its own C x D
+ * slice. So of the four matrices of a head only two products are felt: W_Q^T W_K decides where it
+ * looks, W_O W_V what it writes if it looks there, each of rank D at most. W_Q and W_K by
+ * themselves mean nothing: any invertible A gives the same scores with A W_Q and A^-T W_K. A value
+ * bias goes through all weights, which sum to 1, and is a constant of the output.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Elhage et al. 2021, "A
+ *         Mathematical Framework for Transformer Circuits" (the two products)
+ * needs   gemm matmul qkv svd
+ * see     @qkv (the other end), @mha, @attn_head, @mla (low rank on purpose)
+ * topics  Projection Matrix
+ */
+
+/* rows (B,T,H D) <- heads (B,H,T,D): a permutation. rows may not be heads. */
+LLM_API void llm_attn_projection_merge(float *rows, const float *heads, size_t B, size_t T,
+                                       size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(rows + b * T * H * D, heads + b * T * H * D, H, T, D);
+}
+
+/* heads (B,H,T,D) <- rows (B,T,H D): its inverse, and its backward pass. */
+LLM_API void llm_attn_projection_unmerge(float *heads, const float *rows, size_t B, size_t T,
+                                         size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(heads + b * T * H * D, rows + b * T * H * D, T, H, D);
+}
+
+/* y (B,T,C), merged (B,T,H D) <- o (B,H,T,D), w (C,H D), b (C) or NULL. */
+LLM_API void llm_attn_projection_forward(float *y, float *merged, const float *o, const float *w,
+                                         const float *b, size_t B, size_t T, size_t H, size_t D,
+                                         size_t C) {
+    llm_attn_projection_merge(merged, o, B, T, H, D);
+    llm_matmul_forward(y, merged, w, b, B * T, H * D, C);
+}
+
+/* dheads (B,H,T,D), dw (C,H D), db (C) += <- dy (B,T,C) and forward's merged, w; any of the three
+ * may be NULL. Scratch: B T H D floats, given back. */
+LLM_API void llm_attn_projection_backward(float *dheads, float *dw, float *db, const float *dy,
+                                          const float *merged, const float *w, size_t B, size_t T,
+                                          size_t H, size_t D, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * H * D;
+    float *dmerged = dheads ? llm_arena_floats(arena, n) : NULL;
+    for (size_t i = 0; dheads && i < n; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, dw, db, dy, merged, w, B * T, H * D, C);
+    for (size_t i = 0; dheads && i < n; i++) { /* unmerge, but += */
+        const size_t d = i % D, t = i / D % T, bh = i / D / T, b = bh / H, h = bh % H;
+        dheads[i] += dmerged[((b * T + t) * H + h) * D + d];
+    }
+    arena->used = mark;
+}
+
+/* y (B,T,C) += what head h adds, o_h W_O,h^T; all heads and b make up forward's y. Scratch: C D +
+ * T C floats. */
+LLM_API void llm_attn_projection_per_head(float *y, const float *o, const float *w, size_t h,
+                                          size_t B, size_t T, size_t H, size_t D, size_t C,
+                                          llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used;
+    float *slice = llm_arena_floats(arena, C * D), *add = llm_arena_floats(arena, T * C);
+    for (size_t c = 0; c < C; c++) memcpy(slice + c * D, w + (c * H + h) * D, D * sizeof(float));
+    for (size_t b = 0; b < B; b++) {
+        llm_matmul_forward(add, o + (b * H + h) * T * D, slice, NULL, T, D, C);
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] += add[i];
+    }
+    arena->used = mark;
+}
+
+/* qk, ov (C,C) <- head h of wq, wk, wv (H D,C), wo (C,H D), either output or NULL: x_i.qk x_j is
+ * the score before scaling, ov x_j what j hands to whoever looks at it. Scratch: C D floats. */
+LLM_API void llm_attn_projection_compose(float *qk, float *ov, const float *wq, const float *wk,
+                                         const float *wv, const float *wo, size_t h, size_t H,
+                                         size_t D, size_t C, llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used, at = h * D * C;
+    float *slice = llm_arena_floats(arena, C * D);
+    for (size_t i = 0; i < C * C; i++) {
+        if (qk) qk[i] = 0.0f;
+        if (ov) ov[i] = 0.0f;
+    }
+    if (qk) llm_gemm(qk, wq + at, true, wk + at, false, C, C, D);
+    for (size_t c = 0; ov && c < C; c++)
+        memcpy(slice + c * D, wo + (c * H + h) * D, D * sizeof(float));
+    if (ov) llm_gemm(ov, slice, false, wv + at, false, C, C, D);
+    arena->used = mark;
+}
+
+/* a, b (r,C) <- m (C,C): the pair of rank r nearest to m = a^T b, balanced, a a^T = b b^T. With m
+ * of llm_attn_projection_compose this is a head whose two factors are equally large, or one with
+ * fewer dimensions. Scratch: 2 C C + C floats, and that of llm_svd. */
+LLM_API void llm_attn_projection_factor(float *a, float *b, const float *m, size_t C, size_t r,
+                                        llm_arena *arena) {
+    LLM_ASSERT(r <= C);
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, C * C), *v = llm_arena_floats(arena, C * C);
+    float *s = llm_arena_floats(arena, C);
+    llm_svd(u, s, v, m, C, C, arena);
+    for (size_t k = 0; k < r; k++) {
+        const float root = sqrtf(s[k]);
+        for (size_t c = 0; c < C; c++) {
+            a[k * C + c] = root * u[c * C + k];
+            b[k * C + c] = root * v[c * C + k];
+        }
+    }
+    arena->used = mark;
+}
+
+/* b (C) += W_O b_v: the value bias (H D) as a part of the output's, which is exact, since a row of
+ * weights sums to 1: sum_j p_ij (v_j + b_v) = o_i + b_v. Not with sinks or dropped weights. */
+LLM_API void llm_attn_projection_fold_bias(float *b, const float *wo, const float *bv, size_t HD,
+                                           size_t C) {
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < HD; n++) sum += (double)wo[c * HD + n] * (double)bv[n];
+        b[c] += (float)sum;
+    }
 }
 
 /* @attn_score ----------------------------------------------- Score functions
@@ -32082,6 +32961,259 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     arena->used = mark;
 }
 
+/* @attn_head ------------------------------------------------ One head as a circuit
+ *
+ *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
+ *     dL/dxi_h = dO_h.O_h    for a gate xi_h = 1 on head h: O_h -> xi_h O_h
+ *
+ * The concatenation and its projection are a sum: each head reads the residual stream, moves what
+ * it read from token to token by P_h, and adds its own vector to the stream. So heads can be looked
+ * at, removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks
+ * at whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
+ *
+ * How much a head matters is asked by removing it, which takes a pass for each head, or by the
+ * derivative of the loss in its gate: all heads in one pass, to first order. Removing by zero also
+ * removes what the head says on average, whatever the text; replacing by the mean removes only what
+ * it says about this text.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Michel, Levy &
+ *         Neubig 2019, "Are Sixteen Heads Really Better than One?", eq. 2 and 3
+ * needs   -
+ * see     @attn_head_circuit (heads built by hand), @mha (pruning), @attn_visual
+ * topics  Attention Head
+ */
+
+/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by
+ * side before the projection wo (C,H D). Without b_O, which belongs to no head. */
+LLM_API void llm_attn_head_forward(float *y, const float *merged, const float *wo, size_t h,
+                                   size_t N, size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float *o = merged + (n * H + h) * D, *w = wo + (c * H + h) * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += o[d] * w[d];
+            y[n * C + c] = sum;
+        }
+}
+
+/* dmerged (N,H D), dwo (C,H D) += <- dy (N,C) of head h alone; either may be NULL. */
+LLM_API void llm_attn_head_backward(float *dmerged, float *dwo, const float *dy,
+                                    const float *merged, const float *wo, size_t h, size_t N,
+                                    size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t at = (n * H + h) * D + d, weight = (c * H + h) * D + d;
+                if (dmerged) dmerged[at] += dy[n * C + c] * wo[weight];
+                if (dwo) dwo[weight] += dy[n * C + c] * merged[at];
+            }
+}
+
+/* gated (N,H D) <- xi_h times head h's part of merged (N,H D); xi (H). gated may be merged. */
+LLM_API void llm_attn_head_gate_forward(float *gated, const float *merged, const float *xi,
+                                        size_t N, size_t H, size_t D) {
+    for (size_t i = 0; i < N * H * D; i++) gated[i] = xi[i / D % H] * merged[i];
+}
+
+/* dmerged (N,H D), dxi (H) += <- dgated (N,H D); either may be NULL. The sum for a head runs over
+ * all tokens of the batch, in double. */
+LLM_API void llm_attn_head_gate_backward(float *dmerged, float *dxi, const float *dgated,
+                                         const float *merged, const float *xi, size_t N, size_t H,
+                                         size_t D) {
+    for (size_t i = 0; dmerged && i < N * H * D; i++) dmerged[i] += xi[i / D % H] * dgated[i];
+    for (size_t h = 0; dxi && h < H; h++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (n * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        dxi[h] += (float)sum;
+    }
+}
+
+/* importance (H) += the part of one text in Michel's measure, the mean over texts of |dL/dxi_h|:
+ * dgated and merged are those of this text alone. Per text, since gradients of several would cancel
+ * in one sum. Divide by the number of texts, and by the norm over the heads of a layer when layers
+ * are to be compared. */
+LLM_API void llm_attn_head_importance(float *importance, const float *dgated, const float *merged,
+                                      size_t T, size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (t * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        importance[h] += (float)fabs(sum);
+    }
+}
+
+/* merged (N,H D): head h is replaced by its mean over the N tokens, or by zero. */
+LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t N, size_t H,
+                                  size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t d = 0; d < D; d++) {
+        double mean = 0.0;
+        for (size_t n = 0; by_mean && n < N; n++) mean += (double)merged[(n * H + h) * D + d];
+        for (size_t n = 0; n < N; n++)
+            merged[(n * H + h) * D + d] = by_mean ? (float)(mean / (double)N) : 0.0f;
+    }
+}
+
+/* @attn_head_circuit ---------------------------------------- Heads built by hand
+ *
+ *     s_ij = x_i^T W_QK x_j (j <= i)     P = softmax(s)     y_i = sum_j P_ij W_OV x_j
+ *
+ * Two matrices are a head: W_QK = W_Q^T W_K says who looks at whom, W_OV = W_O W_V what is copied.
+ * Written like this its weights can be read, and set. A stream with a one-hot code for the token
+ * and one for the place, side by side, is enough for the heads that people find in trained models:
+ *
+ *     previous token   W_QK: query place t meets key place t - 1
+ *     first token      W_QK: every query meets key place 0
+ *     same token       W_QK: query token v meets key token v
+ *     induction        in layer 2: query token v meets a key whose PREVIOUS token is v, which a
+ *                      previous-token head of layer 1 has written there
+ *
+ * The last needs two layers: "I am the token after an earlier v" is something a key cannot say
+ * about itself before some head has told it. With it, a text that repeats itself is continued: ...
+ * A B ... A -> B, whatever A and B are. Big scores stand in for a hard maximum.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Olsson et al.
+ *         2022, "In-context Learning and Induction Heads"
+ * needs   arena matmul softmax
+ * see     @attn_head @causal_attn
+ * topics  -
+ */
+
+/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk
+ * (C,C), wov (C,C). Scratch: 2 T C floats. */
+LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x, const float *wqk,
+                                           const float *wov, size_t T, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C); /* row j: W_QK x_j */
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T; i++) {
+        float *p = att + i * T;
+        for (size_t j = 0; j < T; j++) {
+            p[j] = j <= i ? 0.0f : -INFINITY;
+            for (size_t c = 0; j <= i && c < C; c++) p[j] += x[i * C + c] * looks[j * C + c];
+        }
+        llm_softmax_forward(p, p, 1, T, 1.0f);
+        for (size_t j = 0; j <= i; j++)
+            for (size_t c = 0; c < C; c++) y[i * C + c] += p[j] * says[j * C + c];
+    }
+    arena->used = mark;
+}
+
+/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK
+ * x_j, ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
+ *
+ *     dx_i += sum_j ds_ij u_j     du_j = sum_i ds_ij x_i     d(W_OV x_j) = sum_i P_ij dy_i
+ *
+ * and the two products pass back. Scratch: 4 T C + T floats. */
+LLM_API void llm_attn_head_circuit_backward(float *dx, float *dwqk, float *dwov, const float *dy,
+                                            const float *att, const float *x, const float *wqk,
+                                            const float *wov, size_t T, size_t C,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    float *dlooks = llm_arena_floats(arena, T * C), *dsays = llm_arena_floats(arena, T * C);
+    float *ds = llm_arena_floats(arena, T);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C);
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T * C; i++) dlooks[i] = dsays[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        const float *p = att + i * T, *go = dy + i * C;
+        float along = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            ds[j] = 0.0f;
+            for (size_t c = 0; c < C; c++) ds[j] += go[c] * says[j * C + c];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            const float d = p[j] * (ds[j] - along);
+            for (size_t c = 0; c < C; c++) {
+                dlooks[j * C + c] += d * x[i * C + c];
+                dsays[j * C + c] += p[j] * go[c];
+                if (dx) dx[i * C + c] += d * looks[j * C + c];
+            }
+        }
+    }
+    llm_matmul_backward(dx, dwqk, NULL, dlooks, x, wqk, T, C, C);
+    llm_matmul_backward(dx, dwov, NULL, dsays, x, wov, T, C, C);
+    arena->used = mark;
+}
+
+/* The stream of the built heads: token (V), place (T), the token before (V), the answer (V). */
+LLM_API size_t llm_attn_head_circuit_width(size_t V, size_t T) { return 3 * V + T; }
+
+/* x (T,C), C = width(V,T) <- ids (T). */
+LLM_API void llm_attn_head_circuit_embed(float *x, const int *ids, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T);
+    for (size_t i = 0; i < T * C; i++) x[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        x[t * C + (size_t)ids[t]] = x[t * C + V + t] = 1.0f;
+    }
+}
+
+typedef enum {
+    LLM_ATTN_HEAD_CIRCUIT_PREVIOUS, /* copies the token before; the first copies itself */
+    LLM_ATTN_HEAD_CIRCUIT_FIRST,    /* copies the first token */
+    LLM_ATTN_HEAD_CIRCUIT_SAME,     /* looks at tokens like this one, writes what they are */
+    LLM_ATTN_HEAD_CIRCUIT_INDUCTION /* looks at what followed tokens like this one */
+} llm_attn_head_circuit_kind;
+
+/* wqk, wov (C,C) <- a head of that kind with scores of 0 and `sharp`. PREVIOUS and FIRST write into
+ * the third part of the stream, SAME and INDUCTION into the answer. */
+LLM_API void llm_attn_head_circuit_build(float *wqk, float *wov, llm_attn_head_circuit_kind kind,
+                                         float sharp, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T), place = V, before = V + T;
+    for (size_t i = 0; i < C * C; i++) wqk[i] = wov[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) { /* row: the query's channel, column: the key's */
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS)
+            wqk[(place + t) * C + place + (t > 0 ? t - 1 : 0)] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_FIRST) wqk[(place + t) * C + place] = sharp;
+    }
+    const bool copies =
+        kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS || kind == LLM_ATTN_HEAD_CIRCUIT_FIRST;
+    for (size_t v = 0; v < V; v++) {
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_SAME) wqk[v * C + v] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_INDUCTION) wqk[v * C + before + v] = sharp;
+        wov[(copies ? before + v : before + V + v) * C + v] = 1.0f;
+    }
+}
+
+/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then
+ * an induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
+LLM_API void llm_attn_head_circuit_induction(int *next, const int *ids, float sharp, size_t V,
+                                             size_t T, llm_arena *arena) {
+    const size_t C = llm_attn_head_circuit_width(V, T), mark = arena->used;
+    float *x = llm_arena_floats(arena, T * C), *y = llm_arena_floats(arena, T * C);
+    float *wqk = llm_arena_floats(arena, C * C), *wov = llm_arena_floats(arena, C * C);
+    float *att = llm_arena_floats(arena, T * T);
+    llm_attn_head_circuit_embed(x, ids, V, T);
+    for (int layer = 0; layer < 2; layer++) {
+        memcpy(y, x, T * C * sizeof(float)); /* the residual stream */
+        llm_attn_head_circuit_build(
+            wqk, wov, layer ? LLM_ATTN_HEAD_CIRCUIT_INDUCTION : LLM_ATTN_HEAD_CIRCUIT_PREVIOUS,
+            sharp, V, T);
+        llm_attn_head_circuit_forward(y, att, x, wqk, wov, T, C, arena);
+        memcpy(x, y, T * C * sizeof(float));
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *answer = x + t * C + 2 * V + T;
+        next[t] = 0;
+        for (size_t v = 1; v < V; v++)
+            if (answer[v] > answer[next[t]]) next[t] = (int)v;
+    }
+    arena->used = mark;
+}
+
 /* @mha ------------------------------------------------------ Multi-head attention
  *
  *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..
@@ -32275,6 +33407,231 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
     for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
         if (keep[i / D % H]) to->wo[column++] = from->wo[i];
     return kept;
+}
+
+/* @cross_attn ----------------------------------------------- Cross-attention
+ *
+ *     Q = x W_Q^T     K = m W_K^T     V = m W_V^T     a = softmax(Q K^T / sqrt(D)) V W_O^T
+ *     y = x + tanh(alpha) a                                         (gated; alpha = 0 at the start)
+ *
+ * One text asks, another answers: queries come from x, keys and values from a memory m of its own
+ * length and width, which may be a sentence to translate, the frames of a sound, the patches of an
+ * image. There is no causal mask, since all of the memory is there before the first word of the
+ * answer; what is masked is the memory's padding. K and V do not depend on the answer: they are
+ * computed once for a source and read at each step.
+ *
+ * Flamingo puts such layers into a finished language model. With alpha = 0 the new layer is the
+ * identity, so that training starts from the model as it was; the gate has a gradient, tanh'(0) =
+ * 1, and the layer's own weights have none until the gate has moved.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Alayrac et al. 2022,
+ *         "Flamingo: a Visual Language Model for Few-Shot Learning", section 2.2
+ * needs   arena exp dense_vector logsumexp matmul mha
+ * see     @mha @luong @kv_cache
+ * topics  Cross-Attention
+ */
+
+/* T queries of C channels, S places of memory of Cm, H heads of D = C / H dimensions. */
+LLM_API llm_mha_config llm_cross_attn_defaults(size_t B, size_t T, size_t S, size_t C, size_t Cm,
+                                               size_t H) {
+    LLM_ASSERT(S > 0); /* of no memory there is no mean */
+    llm_mha_config c = llm_mha_defaults(B, T, C, H);
+    c.S = S, c.Ck = c.Cv = Cm;
+    return c;
+}
+
+/* a (B,T,C), *s <- x (B,T,C), mem (B,S,Cm), p; hidden (B,S) is the memory's padding, true hides, or
+ * NULL. Scratch as llm_mha_forward. */
+LLM_API void llm_cross_attn_forward(float *a, llm_mha_saved *s, const float *x, const float *mem,
+                                    const llm_mha_params *p, const bool *hidden,
+                                    const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_forward(a, s, x, mem, mem, p, hidden, NULL, c, arena);
+}
+
+/* dx (B,T,C), dmem (B,S,Cm) and g's arrays += <- da (B,T,C); any may be NULL. The memory learns
+ * through its keys and its values: two terms in one array. Scratch as llm_mha_backward. */
+LLM_API void llm_cross_attn_backward(float *dx, float *dmem, const llm_mha_params *g,
+                                     const float *da, const llm_mha_saved *s,
+                                     const llm_mha_params *p, const llm_mha_config *c,
+                                     llm_arena *arena) {
+    llm_mha_backward(dx, dmem, dmem, g, da, s, p, c, arena);
+}
+
+/* s->k, s->v (B,H,S,D) <- mem (B,S,Cm): once for a source. Scratch: B S H D floats. */
+LLM_API void llm_cross_attn_precompute(llm_mha_saved *s, const float *mem, const llm_mha_params *p,
+                                       const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_project(s->k, mem, p->wk, p->bk, c->B, c->S, c->Ck, c->H, c->D, arena);
+    llm_mha_project(s->v, mem, p->wv, p->bv, c->B, c->S, c->Cv, c->H, c->D, arena);
+}
+
+/* a (B,C) <- x (B,C), one query of each text, against the keys and values of precompute. Without
+ * dropout. Scratch: 2 B H D + B H S floats. */
+LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *s,
+                                 const llm_mha_params *p, const bool *hidden,
+                                 const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
+    float *scores = llm_arena_floats(arena, B * H * S);
+    llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *w = scores + bh * S, *o = out + bh * D;
+        for (size_t j = 0; j < S; j++)
+            w[j] = hidden && hidden[bh / H * S + j]
+                       ? -INFINITY
+                       : scale * llm_dense_vector_dot(q + bh * D, k + j * D, D);
+        const float lse = llm_logsumexp(w, S);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) /* where all is hidden, nothing is read: a = b_O */
+            if (w[j] > -INFINITY) llm_dense_vector_axpy(o, llm_expf(w[j] - lse), v + j * D, D);
+    }
+    llm_matmul_forward(a, out, p->wo, p->bo, B, H * D, c->C);
+    arena->used = mark;
+}
+
+/* y (n) <- x (n) + tanh(alpha) a (n). */
+LLM_API void llm_cross_attn_gated_forward(float *y, const float *x, const float *a, float alpha,
+                                          size_t n) {
+    const float gate = tanhf(alpha);
+    for (size_t i = 0; i < n; i++) y[i] = x[i] + gate * a[i];
+}
+
+/* dx (n), da (n), *dalpha += <- dy (n) and forward's a, alpha. da then goes to the attention's own
+ * backward pass, which adds its part to dx. */
+LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, const float *dy,
+                                           const float *a, float alpha, size_t n) {
+    const float gate = tanhf(alpha);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        dx[i] += dy[i];
+        da[i] += gate * dy[i];
+        sum += (double)dy[i] * (double)a[i];
+    }
+    *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
+}
+
+/* @positional_encoding -------------------------------------- Positional encoding
+ *
+ *     y_t = x_t + e(t)       or       y_t = [x_t, e(t)]
+ *
+ * Attention is a weighted mean over a set: permute the tokens and the outputs are permuted, nothing
+ * else. "dog bites man" and "man bites dog" are one bag to it, so something has to say who stands
+ * where. Any vector that differs from place to place will do to break the symmetry; schemes differ
+ * in what they make easy: telling neighbours apart, going back by k, being right on texts longer
+ * than those of the training. Here are the plainest ones, to compare with those that won.
+ *
+ * A causal mask breaks the symmetry by itself: a token that sees n others stands at place n, and a
+ * decoder without any encoding (NoPE) learns to count.
+ *
+ * source  Haviv et al. 2022, "Transformer Language Models without Positional Encodings Still Learn
+ *         Positional Information"; Tancik et al. 2020, "Fourier Features Let Networks Learn High
+ *         Frequency Functions in Low Dimensional Domains", eq. 5; He et al. 2021, "Masked
+ *         Autoencoders" (two axes)
+ * needs   rng
+ * see     @absolute_position @sinusoidal @relative_position @rope @alibi
+ * topics  Positional Encoding
+ */
+
+typedef enum {
+    LLM_POSITIONAL_ENCODING_NONE,
+    LLM_POSITIONAL_ENCODING_RAMP,   /* t / T in channel 0 */
+    LLM_POSITIONAL_ENCODING_BINARY, /* t as a binary number, bit c in channel c, -1 or 1 */
+    LLM_POSITIONAL_ENCODING_ONE_HOT,
+    LLM_POSITIONAL_ENCODING_FOURIER /* sin and cos of t / T at random frequencies */
+} llm_positional_encoding_scheme;
+
+/* table (T,C) <- e(t). T is the longest text: a table for a longer one is another table, and 2^C
+ * places (BINARY) or C (ONE_HOT) are all there are. FOURIER draws its C/2 frequencies from
+ * N(0, spread^2) turns a text; rng and spread are read for it alone. */
+LLM_API void llm_positional_encoding_table(float *table, llm_positional_encoding_scheme scheme,
+                                           size_t T, size_t C, float spread, llm_rng *rng) {
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_RAMP || C > 0);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_BINARY || C >= 32 || T <= (size_t)1 << C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_ONE_HOT || T <= C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_FOURIER || C % 2 == 0);
+    for (size_t i = 0; i < T * C; i++) table[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        float *e = table + t * C;
+        if (scheme == LLM_POSITIONAL_ENCODING_RAMP) e[0] = (float)t / (float)T;
+        if (scheme == LLM_POSITIONAL_ENCODING_ONE_HOT) e[t] = 1.0f;
+        for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_BINARY && c < C; c++)
+            e[c] = c < 32 && t >> c & 1 ? 1.0f : -1.0f;
+    }
+    for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_FOURIER && c < C; c += 2) {
+        const double turns = (double)spread * (double)llm_rng_normal(rng);
+        for (size_t t = 0; t < T; t++) {
+            const double angle = 2.0 * 3.14159265358979323846 * turns * (double)t / (double)T;
+            table[t * C + c] = (float)sin(angle);
+            table[t * C + c + 1] = (float)cos(angle);
+        }
+    }
+}
+
+/* table (R W,Ca+Cb) <- rows (R,Ca), columns (W,Cb): a place on a grid is the encoding of its row
+ * and that of its column side by side. The patches of an image, in reading order. */
+LLM_API void llm_positional_encoding_grid(float *table, const float *rows, const float *columns,
+                                          size_t R, size_t W, size_t Ca, size_t Cb) {
+    for (size_t n = 0; n < R * W; n++) {
+        memcpy(table + n * (Ca + Cb), rows + n / W * Ca, Ca * sizeof(float));
+        memcpy(table + n * (Ca + Cb) + Ca, columns + n % W * Cb, Cb * sizeof(float));
+    }
+}
+
+/* y (B,T,C) <- x (B,T,C) + table (T,C). y may be x. */
+LLM_API void llm_positional_encoding_add(float *y, const float *x, const float *table, size_t B,
+                                         size_t T, size_t C) {
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] = x[b * T * C + i] + table[i];
+}
+
+/* dx (B,T,C), dtable (T,C) += <- dy (B,T,C); either may be NULL. A table that is no parameter has
+ * no gradient. */
+LLM_API void llm_positional_encoding_add_backward(float *dx, float *dtable, const float *dy,
+                                                  size_t B, size_t T, size_t C) {
+    for (size_t i = 0; dx && i < B * T * C; i++) dx[i] += dy[i];
+    for (size_t b = 0; dtable && b < B; b++)
+        for (size_t i = 0; i < T * C; i++) dtable[i] += dy[b * T * C + i];
+}
+
+/* y (B,T,C+P) <- [x (B,T,C), table (T,P)]. Costs width, but content and place do not mix before a
+ * weight says so. */
+LLM_API void llm_positional_encoding_concat(float *y, const float *x, const float *table, size_t B,
+                                            size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        memcpy(y + n * (C + P), x + n * C, C * sizeof(float));
+        memcpy(y + n * (C + P) + C, table + n % T * P, P * sizeof(float));
+    }
+}
+
+/* dx (B,T,C), dtable (T,P) += <- dy (B,T,C+P); either may be NULL. */
+LLM_API void llm_positional_encoding_concat_backward(float *dx, float *dtable, const float *dy,
+                                                     size_t B, size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += dy[n * (C + P) + c];
+        for (size_t c = 0; dtable && c < P; c++) dtable[n % T * P + c] += dy[n * (C + P) + C + c];
+    }
+}
+
+/* The smallest task that needs order. ids (B,T): the tokens 0 and 1 once each, tokens 2 .. V-1
+ * elsewhere; first (B): does 0 stand before 1? Texts come in pairs in which the two have changed
+ * places, so whoever is blind to order is right in exactly half. B even, T > 1, V > 2. */
+LLM_API void llm_positional_encoding_order_task(int *ids, bool *first, size_t B, size_t T, size_t V,
+                                                llm_rng *rng) {
+    LLM_ASSERT(B % 2 == 0 && T > 1 && V > 2);
+    for (size_t b = 0; b < B; b += 2) {
+        int *text = ids + b * T;
+        for (size_t t = 0; t < T; t++) text[t] = 2 + (int)llm_rng_below(rng, V - 2);
+        const size_t i = llm_rng_below(rng, T), other = llm_rng_below(rng, T - 1);
+        const size_t j = other < i ? other : other + 1;
+        text[i] = 0, text[j] = 1;
+        memcpy(text + T, text, T * sizeof(int));
+        text[T + i] = 1, text[T + j] = 0;
+        first[b] = i < j, first[b + 1] = j < i;
+    }
 }
 
 /* @absolute_position ---------------------------------------- Learned absolute position table
@@ -32992,7 +34349,7 @@ LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
     if (c->mode == LLM_YARN_NTK) grow = s;
     if (c->mode == LLM_YARN_DYNAMIC && c->length > L) grow = s * c->length / L - (s - 1.0);
     if (c->mode == LLM_YARN_NTK || c->mode == LLM_YARN_DYNAMIC) {
-        LLM_ASSERT(c->rot > 2 && grow > 0.0); /* one pair is the fastest and the slowest */
+        LLM_ASSERT(c->rot > 2); /* one pair is the fastest and the slowest */
         theta *= pow(grow, D / (D - 2.0));
     }
     if (c->mode == LLM_YARN_YARN) llm_yarn_ramp(&low, &high, c);
@@ -34342,6 +35699,318 @@ LLM_API size_t llm_flash_io(size_t T, size_t D, size_t M) {
 
 /* The same for three separate steps: S = Q K^T, P = softmax(S), O = P V. */
 LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T * T; }
+
+/* @flash23 -------------------------------------------------- FlashAttention-2
+ *
+ *     for each tile i of queries:  m = -inf, l = 0, O = 0
+ *         for each tile j of keys that it sees:
+ *             S = scores(Q_i, K_j)    m' = max(m, rowmax S)    P = exp(S - m')
+ *             l = e^(m - m') l + rowsum P                      O = e^(m - m') O + P V_j
+ *         O_i = O / l                 lse_i = m + log l
+ *
+ * @flash with the loops turned around. A tile of queries stays with its sums until it is done, so O
+ * is not divided at every visit, tiles that the mask empties are not visited at all, and tiles
+ * that it leaves whole are not asked about: only those on an edge are. Different tiles of queries
+ * do not know of each other and can run anywhere. Backward, keys stay and queries come by; dQ is
+ * added to in one fixed order, so gradients are the same bits every time.
+ *
+ * Here with all that the library of that name takes: texts of different lengths behind each other
+ * (@pad), a window to either side, grouped heads, a soft cap, ALiBi's slopes. One rule for masks:
+ * query i of a text with Tq queries and Tk keys stands at i + Tk - Tq, and sees `left` keys before
+ * and `right` behind it; right = 0 is causal, with the diagonal in the lower right corner.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
+ * needs   exp gemm logsumexp causal_attn gqa
+ * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
+ * topics  FlashAttention-2 and FlashAttention-3
+ */
+
+/* B texts: q of text b are rows start_q[b] .. start_q[b+1]-1 of (N,H,D), its k and v rows
+ * start_k[b] .. of (M,Hkv,D). left, right: SIZE_MAX is no limit. cap 0: none. slope (H) or NULL:
+ * scores get -slope |distance|, after the cap. */
+typedef struct {
+    size_t B, H, Hkv, D;
+    const size_t *start_q, *start_k;
+    size_t left, right;
+    float scale, cap;
+    const float *slope;
+} llm_flash23_config;
+
+/* Causal, nothing else. start (B+1) of queries and keys alike. */
+LLM_API llm_flash23_config llm_flash23_defaults(const size_t *start, size_t B, size_t H, size_t Hkv,
+                                                size_t D) {
+    llm_flash23_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.D = D;
+    c.start_q = c.start_k = start;
+    c.left = SIZE_MAX, c.right = 0;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    c.slope = NULL;
+    return c;
+}
+
+/* Query i sees the keys first .. end-1 of Tk. */
+LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c) {
+    const size_t at = i + Tk; /* Tq more than where it stands: no number below 0 */
+    *first = c->left < at && at - c->left > Tq ? at - c->left - Tq : 0;
+    *end = c->right >= Tq + Tk ? Tk : at + c->right + 1 > Tq ? at + c->right + 1 - Tq : 0;
+    if (*end > Tk) *end = Tk;
+    if (*first > *end) *first = *end;
+}
+
+/* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
+ * keys first[r] .. end[r]-1 of the tile. */
+typedef struct {
+    size_t h, i, j, R, N, Tq, Tk;
+    const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
+    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
+    bool whole;
+} llm_flash23_tile;
+
+/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
+    bool some = false;
+    t->whole = true;
+    for (size_t r = 0; r < t->R; r++) {
+        size_t first, end;
+        llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
+        t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
+        t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
+        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        some = some || t->first[r] < t->end[r];
+    }
+    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            float *at = s + r * N + n;
+            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
+            if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
+            if (c->slope) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
+            }
+        }
+    return some;
+}
+
+/* y_r += sum_n w_rn x_n over what row r sees; and y_n += sum_r w_rn x_r. Strides ys, xs. */
+LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
+}
+LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                 const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D). A query that sees nothing: 0 and -inf. */
+LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
+                                 const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], m[TILE], l[TILE];
+        llm_flash23_tile t;
+        t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+            float *o = out + (q0 + t.i) * qs + h * D;
+            size_t least, most, unused;
+            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.q = q + (q0 + t.i) * qs + h * D;
+            for (size_t r = 0; r < t.R; r++) {
+                m[r] = -INFINITY, l[r] = 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] = 0.0f;
+            }
+            llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
+            llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
+            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + h / group * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                if (!llm_flash23_scores(s, &t, c)) continue;
+                for (size_t r = 0; r < t.R; r++) {
+                    float *p = s + r * t.N, sum = 0.0f;
+                    const size_t a = t.first[r], e = t.end[r];
+                    if (a == e) continue;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p + a, e - a));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = a; n < e; n++) p[n] = llm_expf(p[n] - max);
+                    LLM_SIMD_SUM(sum)
+                    for (size_t n = a; n < e; n++) sum += p[n];
+                    for (size_t d = 0; d < D; d++) o[r * qs + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_flash23_gather(o, qs, s, t.v, ks, &t, D);
+            }
+            for (size_t r = 0; r < t.R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] *= gain;
+                lse[(q0 + t.i + r) * c->H + h] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* @flash23_backward ----------------------------------------- FlashAttention-2, backward
+ *
+ *     for each tile j of keys, for each tile i of queries that sees it:
+ *         P = exp(S - lse)       dV_j += P^T dO_i
+ *         dS = P * (dO_i V_j^T - rowsum(dO_i * O_i))
+ *         dK_j += scale dS^T Q_i              dQ_i += scale dS K_j
+ *
+ * The weights are computed a second time from lse, the logarithm of the denominator, the one
+ * number a row that forward leaves behind. Keys and values of a tile stay, and what they gather
+ * from all queries with them; dQ is written at every visit, j ascending. On a GPU, where tiles of
+ * keys run at the same time, that order costs a lock or atomics; the library has a switch for it.
+ *
+ * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   exp causal_attn gqa flash23
+ * see     @flash (the same with the loops the other way)
+ * topics  -
+ */
+
+/* s (R,N), of llm_flash23_scores, becomes P, and ds (R,N) the gradient of Q K^T: ds on entry is
+ * dO V^T, along (R) the row sums. */
+LLM_API void llm_flash23_weights(float *s, float *ds, const float *lse, const float *along,
+                                 const llm_flash23_tile *t, const llm_flash23_config *c) {
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            const float score = s[r * t->N + n], p = llm_expf(score - lse[r * c->H]);
+            float slope = c->scale;
+            if (c->cap > 0.0f) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                const float far = (float)(query > key ? query - key : key - query);
+                const float capped = c->slope ? score + c->slope[t->h] * far : score;
+                slope *= 1.0f - capped / c->cap * (capped / c->cap);
+            }
+            s[r * t->N + n] = p;
+            ds[r * t->N + n] = slope * p * (ds[r * t->N + n] - along[r]);
+        }
+}
+
+/* dq (N,H,D), dk, dv (M,Hkv,D) += <- dout (N,H,D), forward's out, lse and inputs; any of the three
+ * may be NULL. */
+LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *dout,
+                                  const float *out, const float *lse, const float *q,
+                                  const float *k, const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        llm_flash23_tile t;
+        t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
+            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                    const size_t row = (q0 + t.i) * c->H + t.h;
+                    const float *g = dout + row * D;
+                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.q = q + row * D;
+                    if (!llm_flash23_scores(s, &t, c)) continue;
+                    if (t.whole)
+                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
+                    for (size_t r = 0; r < t.R; r++) {
+                        along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
+                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
+                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
+                    }
+                    llm_flash23_weights(s, ds, lse + row, along, &t, c);
+                    if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
+                    if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
+                    if (dv) llm_flash23_scatter(dv + at, ks, s, g, qs, &t, D);
+                }
+            }
+    }
+}
+
+/* @flash_split ---------------------------------------------- Attention in parts: flash-decoding
+ *
+ *     lse = log(e^lse_a + e^lse_b)        o = e^(lse_a - lse) o_a + e^(lse_b - lse) o_b
+ *
+ * Attention over some of the keys is a mean and the logarithm of what it was divided by, and two
+ * such pairs over different keys make the pair over both. So the keys of one query can be given
+ * to many workers, whose results are joined in any order. A decoder needs that: with one query
+ * a text there are B H tasks, too few for a GPU, and each reads a long cache. The same rule joins a
+ * shared prompt with what is a text's own, and the parts of a ring of machines.
+ *
+ * source  Dao et al. 2023, "Flash-Decoding for long-context inference"; Juravsky et al. 2024,
+ *         "Hydragen" (shared prompts); Liu, Zaharia & Abbeel 2023, "Ring Attention"
+ * needs   exp logsumexp gqa
+ * see     @flash23, @logsumexp (the sum), @memory_efficient_attn
+ * topics  -
+ */
+
+/* out (R,D), lse (R) <- themselves joined with a part (R,D), lse_part (R) over other keys. Nothing
+ * seen is out = 0, lse = -inf, the neutral element. */
+LLM_API void llm_flash_split_merge(float *out, float *lse, const float *part, const float *lse_part,
+                                   size_t R, size_t D) {
+    for (size_t r = 0; r < R; r++) {
+        const float top = fmaxf(lse[r], lse_part[r]), low = fminf(lse[r], lse_part[r]);
+        if (top == -INFINITY) continue;
+        const float sum = top + log1pf(expf(low - top));
+        const float a = expf(lse[r] - sum), b = expf(lse_part[r] - sum);
+        for (size_t d = 0; d < D; d++) out[r * D + d] = a * out[r * D + d] + b * part[r * D + d];
+        lse[r] = sum;
+    }
+}
+
+/* out (G,D), lse (G) <- q (G,D), the G query heads of a group, k, v (S,D) in `parts` parts, each on
+ * a thread of its own if there are several; S = 0 gives 0 and -inf. The last bits depend on parts,
+ * not on threads. Scratch: G S + parts G (D + 2) floats at most, given back. */
+LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, const float *k,
+                                    const float *v, size_t G, size_t S, size_t D, size_t parts,
+                                    float scale, llm_arena *arena) {
+    LLM_ASSERT(parts > 0);
+    const size_t mark = arena->used, size = (S + parts - 1) / parts;
+    float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
+    float *w = llm_arena_floats(arena, parts * G * size);
+    LLM_PARALLEL_FOR
+    for (size_t p = 0; p < parts; p++) {
+        const size_t first = p * size < S ? p * size : S;
+        const size_t n = S - first < size ? S - first : size;
+        float *op = o + p * G * D, *wp = w + p * G * size;
+        for (size_t g = 0; g < G; g++) {
+            float *wg = wp + g * size, sum = 0.0f;
+            for (size_t d = 0; d < D; d++) op[g * D + d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                wg[j] = scale * llm_gqa_dot(q + g * D, k + (first + j) * D, D);
+            const float max = llm_logsumexp_max(wg, n);
+            for (size_t j = 0; j < n; j++) wg[j] = llm_expf(wg[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < n; j++) sum += wg[j];
+            l[p * G + g] = n > 0 ? max + logf(sum) : -INFINITY;
+            for (size_t j = 0; j < n; j++) wg[j] /= sum;
+        }
+        for (size_t j = 0; j < n; j++) /* each value is read once for the group */
+            for (size_t g = 0; g < G; g++)
+                for (size_t d = 0; d < D; d++)
+                    op[g * D + d] += wp[g * size + j] * v[(first + j) * D + d];
+    }
+    for (size_t i = 0; i < G * D; i++) out[i] = 0.0f;
+    for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
+    for (size_t p = 0; p < parts; p++)
+        llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 

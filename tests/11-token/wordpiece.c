@@ -74,8 +74,8 @@ TEST(wordpiece, "decoding is that of Hugging Face tokenizers") {
 }
 
 TEST(wordpiece, "by hand: the longest first, and one unknown character takes the word with it") {
-    const char *token[10] = {"[UNK]",  "un",  "##aff", "##able", "una",
-                             "##f", "##fable", "##", "##\xC3\xA9", "\xC3\xA9"};
+    const char *token[10] = {"[UNK]", "un",      "##aff", "##able",     "una",
+                             "##f",   "##fable", "##",    "##\xC3\xA9", "\xC3\xA9"};
     llm_wordpiece w = wordpiece_of(token, 10);
     int ids[16];
     CHECK(w.unknown == 0);

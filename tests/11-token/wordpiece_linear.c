@@ -107,7 +107,6 @@ TEST(wordpiece_linear, "the example of the paper: a state pops what was read") {
     llm_wordpiece_free(&w);
 }
 
-
 TEST(wordpiece_linear, "a state reads each byte once: at most two steps a byte") {
     llm_wordpiece w;
     llm_wordpiece_linear l;

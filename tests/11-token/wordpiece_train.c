@@ -96,7 +96,8 @@ TEST(wordpiece_train, "by hand: the score prefers the pair that is rarely apart"
     llm_bpe_train_words_free(&words);
 }
 
-TEST(wordpiece_train, "tokens that are there keep their ids; least, vocab and no words are limits") {
+TEST(wordpiece_train,
+     "tokens that are there keep their ids; least, vocab and no words are limits") {
     llm_bpe_train_words words = llm_bpe_train_words_empty();
     llm_vocab_table token = wtrain_special();
     CHECK(llm_wordpiece_train(&token, &words, 100, 1, LLM_WORDPIECE_TRAIN_SCORE, NULL));
