@@ -29208,19 +29208,23 @@ LLM_API size_t llm_special_tokens_skip(int *ids, size_t count, const llm_added_t
 
 /* @tokenizer_text ------------------------------------------- Text to ids
  *
- *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
+ *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ... or pieces
  *
  * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
  * and the numbering. All four come with a model and are used as they are, or the ids mean something
  * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
+ * A SentencePiece model has its own rules for text and no words: what is between two added tokens
+ * goes to it whole.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
  *         tokenizers
- * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
+ * needs   error arena buffer pre_tokenize vocab_table bpe spm spm_text added_tokens
  * see     @tokenizer
  * topics  -
  */
 typedef struct {
+    bool pieces; /* spm does the work; if not, bpe */
+    llm_spm spm;
     llm_bpe bpe;
     llm_pre_tokenize_kind pattern;
     bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
@@ -29241,8 +29245,8 @@ typedef struct {
 /* What one call of encode carries along. */
 typedef struct {
     int *ids;
-    size_t count;
-    bool special; /* control tokens are to be read */
+    size_t count, room; /* room: for the whole text, if each byte and space in front is an id */
+    bool special;       /* control tokens are to be read */
     llm_arena arena;
     llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
 } llm_tokenizer_text_run;
@@ -29277,11 +29281,28 @@ LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_
     return true;
 }
 
+/* Appends the ids of text, which may be more than bytes, and makes room for the rest again. */
+LLM_API bool llm_tokenizer_text_pieces(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                       const char *text, size_t size) {
+    int *ids, *wide = NULL;
+    size_t count;
+    if (!llm_spm_encode(&t->spm, &ids, &count, text, size, NULL)) return false;
+    wide = (int *)realloc(run->ids, (run->count + count + run->room) * sizeof *wide);
+    if (wide) {
+        memcpy(wide + run->count, ids, count * sizeof *ids);
+        run->ids = wide;
+        run->count += count;
+    }
+    free(ids);
+    return wide != NULL;
+}
+
 /* Appends the ids of text (size > 0) without added tokens. */
 LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
                                       const char *text, size_t size) {
     llm_buffer spaced = {NULL, 0, 0};
     bool ok = true;
+    if (t->pieces) return llm_tokenizer_text_pieces(t, run, text, size);
     if (t->prefix_space && text[0] != ' ') {
         ok = llm_buffer_put(&spaced, " ", 1) && llm_buffer_put(&spaced, text, size);
         text = spaced.data;
@@ -29323,7 +29344,8 @@ LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t
     *count = 0;
     if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
     /* an id for each byte and each space put in front of one; room for a cached word behind them */
-    run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
+    run.room = 2 * size + 4;
+    run.ids = (int *)calloc(run.room, sizeof *run.ids);
     run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
     run.special = special;
     const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
@@ -29737,7 +29759,8 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
     const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
-    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    if (t->pieces) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
+    if (!ok && !t->pieces) llm_fail(error, "tokenizer %.100s: out of memory", path);
     if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
@@ -30510,6 +30533,231 @@ LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const
     return size == strlen(text) && memcmp(value, text, size) == 0;
 }
 
+/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
+ *
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
+ *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
+ *
+ * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
+ * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
+ * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
+ * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
+ * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
+ *         gguf_values
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* The pattern that a name in tokenizer.ggml.pre means, or false. */
+LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
+                                        llm_error *error) {
+    static const struct {
+        const char *name;
+        llm_pre_tokenize_kind pattern;
+    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
+               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
+               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
+               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
+               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
+    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
+            t->pattern = row[i].pattern;
+            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
+            return true;
+        }
+    size_t at = pre ? pre->at : 0, size = 0;
+    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
+    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
+    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
+                    size < 60 ? (int)size : 60, name);
+}
+
+/* The array of strings under the key, or a sentence. */
+LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
+                                                               const char *key, llm_error *error) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
+    llm_fail(error, "%s: expected an array of strings", key);
+    return NULL;
+}
+
+/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
+LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
+                                      llm_error *error) {
+    const llm_gguf_values_pair *tokens, *merges;
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
+        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
+        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
+        return false;
+    llm_buffer line = {NULL, 0, 0};
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        line.size = 0;
+        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
+        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
+            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
+                 llm_fail(error, "tokens: out of memory");
+        llm_json_node node; /* as if it stood in a vocab.json */
+        memset(&node, 0, sizeof node);
+        node.key = line.data;
+        node.key_size = size;
+        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
+    }
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
+    at = merges->at;
+    for (size_t i = 0; i < merges->count && ok; i++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const size_t left = space ? (size_t)(space - text) : 0;
+        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
+                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
+    }
+    llm_buffer_free(&line);
+    t->vocab = tokens->count;
+    return ok;
+}
+
+/* An id under the key if it is one of a control piece, or -1. */
+LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
+                                  const char *key) {
+    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
+    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
+    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
+}
+
+/* Reads pieces with scores, of either model. */
+LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
+                                       llm_error *error) {
+    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
+    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
+    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
+    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
+    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
+    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
+    t->pieces = true;
+    t->spm = llm_spm_empty();
+    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
+    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
+    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double score = llm_gguf_values_number(g, scores, id, 0.0);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        if (!(fabs(score) <= 1e30))
+            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
+                            score);
+        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
+                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
+                            error);
+    }
+    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
+    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
+        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
+    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
+    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
+    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
+ * part, and is to be freed. */
+LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
+                                     llm_error *error) {
+    llm_gguf_values g;
+    if (!llm_gguf_values_read(&g, data, size, error)) return false;
+    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
+    bool ok;
+    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
+        ok = llm_tokenizer_gguf_bytes(t, &g, error);
+    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
+        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
+    llm_gguf_values_free(&g);
+    return ok;
+}
+
+/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
+ *
+ *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
+ *
+ * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
+ * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
+ * in its own way. Control pieces of a model become control tokens, so that they can be read and
+ * written by their names, and text between them is a text of its own: it gets its space in front,
+ * and loses it again.
+ *
+ * source  -
+ * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
+ *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Appends the text of pieces, control tokens by their names: what stands between two of them is
+ * decoded alone, as it was encoded. */
+LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                         size_t count, llm_error *error) {
+    for (size_t start = 0, i = 0; i <= count; i++) {
+        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
+        const bool control =
+            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
+        if (i < count && !control) continue;
+        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
+        size_t size = 0;
+        const char *name =
+            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
+        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
+        start = i + 1;
+    }
+    return true;
+}
+
+/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
+LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
+    t->pieces = true;
+    t->vocab = t->spm.pieces.text.count;
+    for (size_t id = 0, size; id < t->vocab; id++) {
+        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
+        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
+            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
+            return llm_fail(error, "pieces: out of memory");
+    }
+    return true;
+}
+
+/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
+ * many ranks; another one can be put into t->pattern. */
+LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
+    const char *text = (const char *)f->data;
+    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
+        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
+               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
+    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
+        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
+               llm_tokenizer_binary_pieces(t, error);
+    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
+        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
+    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
+    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
+                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                                      : LLM_PRE_TOKENIZE_CL100K;
+    return true;
+}
+
 /* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
  *
  *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
@@ -30579,21 +30827,23 @@ LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t siz
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
  *
- * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
- * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
- * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
- * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
- * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ * What a program uses. A tokenizer comes from a trained BPE or from files, which are told apart by
+ * how they begin: Hugging Face's tokenizer.json, which holds everything, GPT-2's vocab.json and
+ * merges.txt, a SentencePiece model, tiktoken's ranks, a GGUF file, llama2.c's tokenizer.bin.
+ * llm_tokenizer_encode takes text from outside, in which the name of a control token is only text;
+ * llm_tokenizer_encode_special reads control tokens, for text that the program has put together
+ * itself. Neither adds any in front or behind (@bos, @eos).
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
  *         Hugging Face tokenizers
- * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
- *         tokenizer_vocab tokenizer_json
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe spm added_tokens
+ *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary
  * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
  * topics  Tokenizer
  */
 
 LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_spm_free(&t->spm);
     llm_bpe_free(&t->bpe);
     llm_added_tokens_free(&t->added);
     t->vocab = 0;
@@ -30629,12 +30879,17 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
     return true;
 }
 
-/* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
- * NULL). */
+/* Reads the text of a tokenizer.json, or of a vocab.json when there are merges (else NULL), or
+ * another file. */
 LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
                                  llm_error *error) {
     static const char end[] = "<|endoftext|>";
     llm_json j;
+    size_t first = 0;
+    while (first < text->size && text->data[first] != 0 && strchr(" \t\r\n", text->data[first]))
+        first++;
+    if (!merges && first < text->size && text->data[first] != '{')
+        return llm_tokenizer_binary_read(t, text, error);
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
     bool ok;
     if (merges) {
@@ -30649,11 +30904,11 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
     return ok;
 }
 
-/* Loads a tokenizer.json, or from a directory its tokenizer.json, or if it has none its vocab.json
- * and merges.txt: with GPT-2's pattern, and <|endoftext|> as control token if the vocabulary has
- * it. */
+/* Loads a file of any of these kinds, or from a directory its tokenizer.json, or if it has none its
+ * vocab.json and merges.txt (with GPT-2's pattern, and <|endoftext|> as control token if the
+ * vocabulary has it), or its tokenizer.model. */
 LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *error) {
-    static const char *const name[3] = {"/tokenizer.json", "/vocab.json", ""};
+    static const char *const name[4] = {"/tokenizer.json", "/vocab.json", "/tokenizer.model", ""};
     llm_bpe none = llm_bpe_empty();
     llm_tokenizer_from_bpe(t, &none, LLM_PRE_TOKENIZE_GPT2);
     llm_buffer full = {NULL, 0, 0}, list = {NULL, 0, 0};
@@ -30664,7 +30919,7 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     inner.message[0] = 0;
     size_t form = 0;
     bool ok = true;
-    for (FILE *stream = NULL; form < 3 && ok && !stream; form += !stream) {
+    for (FILE *stream = NULL; form < 4 && ok && !stream; form += !stream) {
         full.size = 0;
         ok = llm_buffer_print(&full, "%s%s", path, name[form]);
         stream = ok ? fopen(full.data, "rb") : NULL;
@@ -30699,6 +30954,7 @@ LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, siz
  * whole characters. */
 LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
                                   size_t count, llm_error *error) {
+    if (t->pieces) return llm_tokenizer_binary_decode(t, out, ids, count, error);
     for (size_t i = 0; i < count; i++) {
         const char *bytes = "";
         size_t size = 0;
