@@ -31981,11 +31981,11 @@ LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const
  *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
  *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
  *     rows head by head, q k v of each        GPT-NeoX, BLOOM
- * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
- * B H T rows of D, before any rotation.
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head, the B H T rows of D with one
+ * set of gains for all heads, before any rotation.
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
- * needs   matmul
+ * needs   matmul rmsnorm
  * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
  * topics  Query, Key, Value (QKV)
  */
@@ -32072,6 +32072,28 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
     for (size_t l = 0; l < L; l++)
         for (size_t m = 0; m < M; m++)
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
+/* q, k normalised in place, head by head, with gains q_gain, k_gain (D). q_root (B,H,T), k_root
+ * (B,Hkv,T): 1 over the root mean square of each row, for the backward pass, or NULL. Scores are
+ * then bounded by D times the largest product of two gains. */
+LLM_API void llm_qkv_norm_forward(float *q, float *k, float *q_root, float *k_root,
+                                  const float *q_gain, const float *k_gain, const llm_qkv_config *c,
+                                  float eps) {
+    llm_rmsnorm_forward(q, q_root, q, q_gain, c->B * c->H * c->T, c->D, eps);
+    llm_rmsnorm_forward(k, k_root, k, k_gain, c->B * c->Hkv * c->T, c->D, eps);
+}
+
+/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and q_in,
+ * k_in, what it was given (a copy: it works in place), with its roots and gains. The gains are one
+ * for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
+LLM_API void llm_qkv_norm_backward(float *dq_in, float *dk_in, float *dq_gain, float *dk_gain,
+                                   const float *dq, const float *dk, const float *q_in,
+                                   const float *k_in, const float *q_root, const float *k_root,
+                                   const float *q_gain, const float *k_gain,
+                                   const llm_qkv_config *c) {
+    llm_rmsnorm_backward(dq_in, dq_gain, dq, q_in, q_gain, q_root, c->B * c->H * c->T, c->D);
+    llm_rmsnorm_backward(dk_in, dk_gain, dk, k_in, k_gain, k_root, c->B * c->Hkv * c->T, c->D);
 }
 
 /* @attn_projection ------------------------------------------ Projection matrices and head merging
@@ -33418,6 +33440,83 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
         }
     }
     arena->used = mark;
+}
+
+/* @causal_attn_step ----------------------------------------- Causal attention, one row at a time
+ *
+ *     o_t = sum_{j <= t} p_tj v_j          from the rows that are there already
+ *
+ * A text is written token by token. Nothing a new token brings changes what earlier positions
+ * computed, so their keys and values are kept and only the last row is new: O(t D) in place of
+ * O(t^2 D). The fused rows of @causal_attn are the cache; @kv_cache has the form for serving.
+ *
+ * The other function writes down the whole derivative for a short text: who can influence whom, and
+ * how much. Everything above the diagonal is exactly zero: this is what "causal" means, and with
+ * p_ij and v_j - o_i it is all that attention does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3
+ * needs   exp
+ * see     @causal_attn, @kv_cache, @self_attn (products with the derivative)
+ * topics  -
+ */
+
+/* out (B,C) <- qkv (B,room,3C), of which the rows 0 .. t of each text are there: position t's
+ * output. Scratch: t + 1 floats, given back. */
+LLM_API void llm_causal_attn_step(float *out, const float *qkv, size_t t, size_t B, size_t room,
+                                  size_t C, size_t H, llm_arena *arena) {
+    LLM_ASSERT(H > 0 && C % H == 0 && t < room);
+    const size_t D = C / H, S = 3 * C, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *p = llm_arena_floats(arena, t + 1);
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = qkv + bh / H * room * S + C + bh % H * D, *v = k + C;
+        const float *q = k - C + t * S;
+        float *o = out + bh / H * C + bh % H * D, max = -INFINITY, sum = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            float s = 0.0f;
+            LLM_SIMD_SUM(s)
+            for (size_t d = 0; d < D; d++) s += q[d] * k[j * S + d];
+            p[j] = scale * s;
+            max = p[j] > max ? p[j] : max;
+        }
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            const float e = llm_expf(p[j] - max);
+            sum += e;
+            for (size_t d = 0; d < D; d++) o[d] += e * v[j * S + d];
+        }
+        for (size_t d = 0; d < D; d++) o[d] /= sum;
+    }
+    arena->used = mark;
+}
+
+/* jacobian (T,C,T,3C) <- d out_i,c / d qkv_j,e for one text, from forward's out (T,C), att (H,T,T)
+ * and qkv (T,3C). Within a head, c and e its dimensions d and n:
+ *     by v_j:  p_ij where d = n                by k_j:  c p_ij (v_jd - o_id) q_in
+ *     by q_i:  c sum_j p_ij (v_jd - o_id) k_jn          c = 1/sqrt(D)
+ * p_ij (v_j - o_i) is what a score is worth: it moves the mean towards v_j. */
+LLM_API void llm_causal_attn_jacobian(float *jacobian, const float *out, const float *att,
+                                      const float *qkv, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H, S = 3 * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t i = 0; i < T * C * T * S; i++) jacobian[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        for (size_t c = 0; c < C; c++) {
+            const size_t h = c / D, first = h * D; /* the head's dimensions are first .. */
+            const float *p = att + (h * T + i) * T, *q = qkv + i * S + first;
+            float *row = jacobian + (i * C + c) * T * S;
+            for (size_t j = 0; j <= i; j++) {
+                const float *k = qkv + j * S + C + first, v = qkv[j * S + 2 * C + c];
+                const float worth = scale * p[j] * (v - out[i * C + c]);
+                row[j * S + 2 * C + c] = p[j];
+                for (size_t n = 0; n < D; n++) {
+                    row[j * S + C + first + n] = worth * q[n];
+                    row[i * S + first + n] += worth * k[n];
+                }
+            }
+        }
+    }
 }
 
 /* @attn_head ------------------------------------------------ One head as a circuit
