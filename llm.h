@@ -34072,6 +34072,278 @@ LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, 
     *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
 }
 
+/* @attn_visual ---------------------------------------------- Attention visualization
+ *
+ *     a square for each weight: white for nothing, dark for all      row: who looks, column: at whom
+ *
+ * A matrix of weights is a picture, and structure that no number shows is seen at once: a diagonal
+ * below the diagonal (previous token), a dark first column (a sink), blocks (sentences). Three forms
+ * of the same map: characters for a terminal, a PPM image for tables of thousands of cells (every
+ * viewer reads it, and it is 15 bytes of header and the pixels), and an SVG with the tokens along
+ * its sides. Values may be negative, as those of an encoding are: then the colours run both ways
+ * from white at 0.
+ *
+ * A picture of weights is not yet an explanation: a weight on a token says that it was read, not
+ * that it was heard. @attn_visual_rollout asks further.
+ *
+ * source  Vig 2019, "A Multiscale Visualization of Attention in the Transformer Model"; Wong 2011,
+ *         "Color blindness" (the two colours)
+ * needs   buffer chart
+ * see     @attn_head @attn_visual_rollout
+ * topics  Attention Visualization
+ */
+
+/* Which value is white and which is full colour. low < 0: full colour the other way at low, white at
+ * 0. lower: cells above the diagonal are left out, whatever they hold (causal weights). */
+typedef struct {
+    float low, high;
+    bool lower;
+    size_t cell; /* pixels or units along a cell's side */
+} llm_attn_visual_config;
+
+/* Weights from 0 to 1, 16 a cell. */
+LLM_API llm_attn_visual_config llm_attn_visual_defaults(bool lower) {
+    llm_attn_visual_config c;
+    c.low = 0.0f, c.high = 1.0f, c.lower = lower, c.cell = 16;
+    return c;
+}
+
+/* How much of the full colour v gets, -1 (orange) .. 1 (blue). What is no number is white. */
+LLM_API float llm_attn_visual_share(float v, const llm_attn_visual_config *c) {
+    float share =
+        c->low < 0.0f ? (v < 0.0f ? -v / c->low : v / c->high) : (v - c->low) / (c->high - c->low);
+    if (!(share == share)) return 0.0f;
+    if (share > 1.0f) share = 1.0f;
+    return share < (c->low < 0.0f ? -1.0f : 0.0f) ? (c->low < 0.0f ? -1.0f : 0.0f) : share;
+}
+
+/* rgb <- white, mixed with blue (18, 80, 140) or orange (213, 94, 0). */
+LLM_API void llm_attn_visual_colour(unsigned char rgb[3], float share) {
+    static const float full[2][3] = {{18.0f, 80.0f, 140.0f}, {213.0f, 94.0f, 0.0f}};
+    for (size_t k = 0; k < 3; k++)
+        rgb[k] = (unsigned char)(255.5f - fabsf(share) * (255.0f - full[share < 0.0f][k]));
+}
+
+/* text += a (R,C) as characters, ten steps of darkness, each cell two wide so that it is square. */
+LLM_API bool llm_attn_visual_terminal(llm_buffer *text, const float *a, size_t R, size_t C,
+                                      const llm_attn_visual_config *c) {
+    static const char ink[] = " .:-=+*#%@";
+    bool ok = true;
+    for (size_t i = 0; i < R; i++) {
+        for (size_t j = 0; j < C; j++) {
+            const float share = fabsf(llm_attn_visual_share(a[i * C + j], c));
+            const char mark = c->lower && j > i ? ' ' : ink[(size_t)(share * 9.0f + 0.5f)];
+            const char cell[2] = {mark, mark};
+            ok = llm_buffer_put(text, cell, 2) && ok;
+        }
+        ok = llm_buffer_put(text, "\n", 1) && ok;
+    }
+    return ok;
+}
+
+/* image += a (R,C) as a PPM (P6), each number cell x cell pixels. False: out of memory. */
+LLM_API bool llm_attn_visual_ppm(llm_buffer *image, const float *a, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    LLM_ASSERT(c->cell > 0);
+    bool ok = llm_buffer_print(image, "P6\n%zu %zu\n255\n", C * c->cell, R * c->cell);
+    for (size_t y = 0; y < R * c->cell; y++)
+        for (size_t x = 0; x < C * c->cell; x++) {
+            const size_t i = y / c->cell, j = x / c->cell;
+            unsigned char rgb[3] = {255, 255, 255};
+            if (!c->lower || j <= i)
+                llm_attn_visual_colour(rgb, llm_attn_visual_share(a[i * C + j], c));
+            ok = llm_buffer_put(image, rgb, 3) && ok;
+        }
+    return ok;
+}
+
+/* svg += the cells of a (R,C) with their corner at (x, y), a part of a larger picture. Cells that
+ * would be all but white are left out. */
+LLM_API bool llm_attn_visual_cells(llm_buffer *svg, const float *a, size_t R, size_t C, double x,
+                                   double y, double side, const llm_attn_visual_config *c) {
+    const double width = side * (double)C, height = side * (double)R;
+    bool ok = c->lower ? llm_buffer_print(svg, "<path d='M%.1f %.1fv%.1fh%.1fz' fill='#f2f2f2'/>\n",
+                                          x, y, height, width)
+                       : llm_buffer_print(svg,
+                                          "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' "
+                                          "fill='#f2f2f2'/>\n",
+                                          x, y, width, height, width);
+    for (size_t i = 0; i < R; i++)
+        for (size_t j = 0; j < C && (!c->lower || j <= i); j++) {
+            const float share = llm_attn_visual_share(a[i * C + j], c);
+            if (fabsf(share) < 0.01f) continue;
+            ok = llm_buffer_print(svg,
+                                  "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' fill='%s' "
+                                  "fill-opacity='%.2f'/>\n",
+                                  x + side * (double)j, y + side * (double)i, side, side, side,
+                                  share < 0.0f ? "#d55e00" : "#12508c", (double)fabsf(share)) &&
+                 ok;
+        }
+    return ok;
+}
+
+/* svg += a whole picture: a (R,C) with names along the left side, row (R), and along the top,
+ * column (C); either NULL. Names are escaped and cut off behind 12 characters. */
+LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *const *row,
+                                 const char *const *column, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    const double side = (double)c->cell, left = row ? 92.0 : 4.0, top = column ? 92.0 : 4.0;
+    bool ok = llm_buffer_print(svg,
+                               "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' "
+                               "font-family='monospace' font-size='11'>\n"
+                               "<path d='M0 0h%.0fv%.0fH0z' fill='#fff'/>\n",
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0,
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0);
+    ok = llm_attn_visual_cells(svg, a, R, C, left, top, side, c) && ok;
+    for (size_t i = 0; row && i < R; i++) {
+        llm_buffer_print(svg, "<text x='%.1f' y='%.1f' text-anchor='end'>", left - 4.0,
+                         top + side * ((double)i + 0.5) + 4.0);
+        llm_chart_text(svg, row[i], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    for (size_t j = 0; column && j < C; j++) {
+        llm_buffer_print(svg, "<text transform='translate(%.1f %.1f) rotate(-90)'>",
+                         left + side * ((double)j + 0.5) + 4.0, top - 4.0);
+        llm_chart_text(svg, column[j], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    return llm_buffer_print(svg, "</svg>\n") && ok;
+}
+
+/* @attn_visual_rollout -------------------------------------- Attention through layers
+ *
+ *     A_l     = rows of (mean over heads of P_l + I) / 2, normalised
+ *     rollout = A_L ... A_2 A_1            flow_ij = most that can flow from output i to input j
+ *     norm_ij = | sum_h P_h,ij W_O,h v_h,j |
+ *
+ * In layer 5 a position is no token any more: it holds what four layers have mixed into it. Rollout
+ * follows all paths down to the inputs, multiplying weights along a path and adding over paths, with
+ * I / 2 for the residual stream, which carries half of everything past the layer. Flow takes the
+ * weights for the widths of pipes: a path is as good as its narrowest pipe.
+ *
+ * Both trust the weights. But a weight of 0.9 on a vector of length 0 moves nothing: trained models
+ * park their attention on a first token or a full stop whose values are small. The norm of what is
+ * carried over, after W_O, says how much arrives.
+ *
+ * source  Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3; Kobayashi
+ *         et al. 2020, "Attention is Not Only a Weight: Analyzing Transformers with Vector Norms";
+ *         Edmonds & Karp 1972 (augmenting along shortest paths)
+ * needs   arena
+ * see     @attn_visual @attn_head
+ * topics  -
+ */
+
+/* a (L,T,T) <- att (L,H,T,T): the mean over heads, mixed half and half with the identity. Rows sum
+ * to 1 also where those of att do not. causal: what stands above the diagonal is not read. */
+LLM_API void llm_attn_visual_rollout_mix(float *a, const float *att, size_t L, size_t H, size_t T,
+                                         bool causal) {
+    for (size_t row = 0; row < L * T; row++) {
+        const size_t l = row / T, i = row % T, seen = causal ? i + 1 : T;
+        double sum = 0.0;
+        for (size_t j = 0; j < T; j++) {
+            double mean = 0.0;
+            for (size_t h = 0; h < H && j < seen; h++)
+                mean += (double)att[((l * H + h) * T + i) * T + j] / (double)H;
+            mean = 0.5 * mean + (j == i ? 0.5 : 0.0);
+            a[row * T + j] = (float)mean;
+            sum += mean;
+        }
+        for (size_t j = 0; j < T; j++) a[row * T + j] = (float)((double)a[row * T + j] / sum);
+    }
+}
+
+/* r (T,T) <- a (L,T,T), the product of all layers, the last on the left. L = 0: the identity.
+ * Scratch: T T floats. */
+LLM_API void llm_attn_visual_rollout(float *r, const float *a, size_t L, size_t T,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *below = llm_arena_floats(arena, T * T);
+    for (size_t i = 0; i < T * T; i++) r[i] = i / T == i % T ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) {
+        memcpy(below, r, T * T * sizeof(float));
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < T; j++) {
+                double sum = 0.0;
+                for (size_t k = 0; k < T; k++)
+                    sum += (double)a[(l * T + i) * T + k] * (double)below[k * T + j];
+                r[i * T + j] = (float)sum;
+            }
+    }
+    arena->used = mark;
+}
+
+/* The most that flows from `output` of the last layer to `input`, through pipes of width a (L,T,T).
+ * Node l T + i is position i under layer l; layer l joins node (l+1) T + i to nodes l T + j. Flow is
+ * pushed along shortest paths that have room, back through pipes in use too, until there is none.
+ * Scratch: L T T + T (L + 1) doubles and 2 T (L + 1) indices. */
+LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, size_t input,
+                                                size_t L, size_t T, llm_arena *arena) {
+    LLM_ASSERT(output < T && input < T && L > 0);
+    const size_t nodes = (L + 1) * T, source = L * T + output, mark = arena->used;
+    double *used = llm_arena_doubles(arena, L * T * T), *room = llm_arena_doubles(arena, nodes);
+    size_t *from = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    size_t *queue = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    double flow = 0.0;
+    for (size_t i = 0; i < L * T * T; i++) used[i] = 0.0;
+    for (;;) {
+        size_t head = 0, tail = 0;
+        for (size_t n = 0; n < nodes; n++) room[n] = 0.0;
+        room[source] = INFINITY, queue[tail++] = source;
+        while (head < tail && room[input] == 0.0) {
+            const size_t n = queue[head++], l = n / T, i = n % T;
+            for (size_t j = 0; j < 2 * T; j++) { /* down to layer l - 1, then back up to l + 1 */
+                const bool down = j < T;
+                if (down ? l == 0 : l == L) continue;
+                const size_t to =
+                    down ? n - i - T + j : n - i + j; /* (l-1) T + j, (l+1) T + j - T */
+                const size_t pipe = down ? ((l - 1) * T + i) * T + j : (l * T + j - T) * T + i;
+                const double left = down ? (double)a[pipe] - used[pipe] : used[pipe];
+                if (left <= 1e-12 || room[to] > 0.0) continue;
+                room[to] = left < room[n] ? left : room[n];
+                from[to] = n, queue[tail++] = to;
+            }
+        }
+        if (room[input] == 0.0) break;
+        const double more = room[input];
+        for (size_t n = input; n != source; n = from[n]) {
+            const size_t up = from[n];
+            if (up / T > n / T) /* down */
+                used[(n / T * T + up % T) * T + n % T] += more;
+            else
+                used[(up / T * T + n % T) * T + up % T] -= more;
+        }
+        flow += more;
+    }
+    arena->used = mark;
+    return flow;
+}
+
+/* norm (T,T) <- att (H,T,T), v (H,T,D), wo (C,H D): the length of what position i gets from j.
+ * causal: what stands above the diagonal is not read, and 0 is written. Scratch: (H T + 1) C
+ * floats. */
+LLM_API void llm_attn_visual_rollout_norm(float *norm, const float *att, const float *v,
+                                          const float *wo, size_t H, size_t T, size_t D, size_t C,
+                                          bool causal, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *carried = llm_arena_floats(arena, H * T * C), *sum = llm_arena_floats(arena, C);
+    for (size_t n = 0; n < H * T * C; n++) {
+        const float *w = wo + (n % C * H + n / (T * C)) * D, *x = v + n / C * D;
+        carried[n] = 0.0f;
+        for (size_t d = 0; d < D; d++) carried[n] += w[d] * x[d];
+    }
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < T; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < C; c++) sum[c] = 0.0f;
+            for (size_t h = 0; h < H && !(causal && j > i); h++)
+                for (size_t c = 0; c < C; c++)
+                    sum[c] += att[(h * T + i) * T + j] * carried[(h * T + j) * C + c];
+            for (size_t c = 0; c < C; c++) square += (double)sum[c] * (double)sum[c];
+            norm[i * T + j] = (float)sqrt(square);
+        }
+    arena->used = mark;
+}
+
 /* @positional_encoding -------------------------------------- Positional encoding
  *
  *     y_t = x_t + e(t)       or       y_t = [x_t, e(t)]
