@@ -10022,7 +10022,7 @@ llm_cuda_pcgrad_combine(float *out, double *weight, const double *gram, const in
 
 /* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
  *
- *     adapt    w_t+1 = w_t - a grad L_support(w_t)       FOMAML   dw += sum over tasks, grad L_query
+ *     adapt    w_t+1 = w_t - a grad L_support(w_t)     FOMAML  dw += sum over tasks, grad L_query
  *
  * Dozens of small nets that each take a few steps on a few examples: as matrix products they are
  * hundreds of launches, here a block is a task. Its weights lie in shared memory, are adapted there
