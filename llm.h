@@ -179,6 +179,7 @@
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   moments                  Mean and variance of a row
  *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
@@ -241,32 +242,55 @@
  *   unicode                  Code points and their classes
  *   grapheme                 What a reader takes for one character
  *   token                    Bytes, code points, graphemes, words
+ *   unicode_map              Code points that stand for others
+ *   unicode_apart            Characters taken apart
+ *   unicode_normal           Normal forms
  *   pre_tokenize             Pre-tokenization
  *   pre_words                Cutting at spaces, signs, digits
  *   vocab_table              Byte strings and their numbers
+ *   vocab                    Vocabulary
  *   vocab_trie               All tokens that begin here
+ *   token_id                 Token IDs and the text they stand for
+ *   token_shard              Files of token IDs
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
  *   bpe_train                Byte pair encoding: training
  *   pieces                   Pieces with scores
  *   bpe_scores               Byte pair encoding by scores
+ *   wordpiece                WordPiece
+ *   wordpiece_linear         WordPiece without going back
+ *   wordpiece_train          WordPiece: training
  *   unigram                  Unigram language model: segmentation
  *   unigram_lattice          All segmentations: marginals, samples
  *   unigram_seed             Frequent substrings
  *   unigram_train            Unigram language model: training
+ *   aho_corasick             Many strings in one pass
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
+ *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
  *   tokenizer_vocab          Vocabulary and merges from a file
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
+ *   tokenizer_ranks          Rank files of tiktoken
+ *   gguf_values              The key-value part of a GGUF file
+ *   tokenizer_gguf           The tokenizer in a GGUF file
+ *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   vocab_size               Vocabulary size as a cost
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
+ *   luong                    Luong attention
+ *   luong_local              Luong's local attention
  *   qkv                      Query, key and value projections
+ *   attn_projection          Projection matrices and head merging
  *   attn_score               Score functions
  *   attn_scale               Why 1/sqrt(d)
  *   attn_mask                Attention masks
@@ -276,7 +300,14 @@
  *   entmax                   Entmax: weights that are exactly 0
  *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   causal_attn_step         Causal attention, one row at a time
+ *   attn_head                One head as a circuit
+ *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
+ *   cross_attn               Cross-attention
+ *   attn_visual              Attention visualization
+ *   attn_visual_rollout      Attention through layers
+ *   positional_encoding      Positional encoding
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
  *   sinusoidal               Sinusoidal encoding
@@ -293,6 +324,11 @@
  *   linear_attn_favor        Positive random features
  *   linear_attn_delta        The delta rule as attention
  *   flash                    FlashAttention
+ *   flash23                  FlashAttention-2
+ *   flash23_backward         FlashAttention-2, backward
+ *   flash_split              Attention in parts: flash-decoding
+ *   memory_efficient_attn    Memory-efficient attention
+ *   attn_dispatch            Which form of attention to run
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -377,14 +413,17 @@
 #define LLM_PRINTF(f)
 #endif
 
-/* Before a loop whose turns write different outputs; before a loop that adds to one sum. */
+/* Before a loop whose turns write different outputs; before a loop that adds to one sum; before one
+ * that may write where it reads, but only its own number (y may be x): the compiler cannot know. */
 #if defined(_OPENMP)
 #define LLM_PRAGMA(text) _Pragma(#text)
 #define LLM_PARALLEL_FOR LLM_PRAGMA(omp parallel for schedule(static))
 #define LLM_SIMD_SUM(sum) LLM_PRAGMA(omp simd reduction(+ : sum))
+#define LLM_SIMD LLM_PRAGMA(omp simd)
 #else
 #define LLM_PARALLEL_FOR
 #define LLM_SIMD_SUM(sum)
+#define LLM_SIMD
 #endif
 
 /* @error ---------------------------------------------------- One sentence that says what is wrong
@@ -17890,6 +17929,84 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
     return (double)p / (1.0 - (double)p) * sum;
 }
 
+/* @moments -------------------------------------------------- Mean and variance of a row
+ *
+ *     m = a + mean(x - a),  a = mean(x)        sum (x - m)^2 = sum (x - a)^2 - n (m - a)^2
+ *
+ * What every normalization asks of its numbers, and its backward pass of their gradient: two sums
+ * in one pass, over numbers that lie side by side. E x^2 - m^2 would be one pass in all, and all
+ * wrong where the mean is large: squares of 1e4 have no digits left for a variance of 1. So the
+ * mean comes first. The float sum of such a row is itself off by units, and what is left after
+ * taking it off says by how much. An addition takes four times as long as until the next can begin,
+ * so four vectors of sums are kept, none of which waits for another.
+ *
+ * source  Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.7
+ * needs   base lanes
+ * see     @batchnorm @layernorm (its users)
+ * topics  -
+ */
+
+/* *sum, *square <- the sums of x - about and of its square, x (n). */
+LLM_API void llm_moments_sums(float *sum, float *square, const float *x, float about, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], q[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(q, 0, sizeof q);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
+            s[k] += d;
+            q[k] += d * d;
+        }
+    }
+    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
+    for (size_t i = whole; i < n; i++) {
+        *sum += x[i] - about;
+        *square += (x[i] - about) * (x[i] - about);
+    }
+}
+
+/* *square <- sum (x - m)^2, and returns the mean m of x (n), n > 0. */
+LLM_API float llm_moments(float *square, const float *x, size_t n) {
+    float sum, rest;
+    llm_moments_sums(&sum, square, x, 0.0f, n);
+    const float about = sum / (float)n;
+    llm_moments_sums(&rest, square, x, about, n);
+    rest /= (float)n;
+    *square -= (float)n * rest * rest;
+    if (!(*square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
+        llm_moments_sums(&sum, square, x, about + rest, n);
+    return about + rest;
+}
+
+/* *flat, *along <- the sums of g and of g (x - m), where g = w dy; dy, x, w (n), w NULL for 1. */
+LLM_API void llm_moments_products(float *flat, float *along, const float *dy, const float *x,
+                                  const float *w, float m, size_t n) {
+    enum { WAYS = 4 };
+    llm_lanes s[WAYS], a[WAYS];
+    const size_t whole = n - n % (WAYS * LLM_LANES);
+    memset(s, 0, sizeof s);
+    memset(a, 0, sizeof a);
+    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
+        LLM_LANES_UNROLL
+        for (size_t k = 0; k < WAYS; k++) {
+            const size_t at = i + k * LLM_LANES;
+            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
+            s[k] += g;
+            a[k] += g * (llm_lanes_load(x + at) - m);
+        }
+    }
+    *flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
+    *along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
+    for (size_t i = whole; i < n; i++) {
+        const float g = dy[i] * (w ? w[i] : 1.0f);
+        *flat += g, *along += g * (x[i] - m);
+    }
+}
+
 /* @batchnorm ------------------------------------------------ Batch normalization
  *
  *     y = w xhat + b        xhat = (x - m) r        r = 1 / sqrt(v + eps)
@@ -17906,7 +18023,7 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  * source  Ioffe & Szegedy 2015, "Batch normalization", algorithms 1 and 2; Chan, Golub & LeVeque
  *         1983, "Algorithms for computing the sample variance" (merging); Hoffer et al. 2017,
  *         "Train longer, generalize better" (ghost batches)
- * needs   base arena
+ * needs   base moments arena
  * see     @layernorm (looks at one sample only), @weight_init, @batch_size
  * topics  Batch Normalization
  */
@@ -17944,15 +18061,9 @@ LLM_API void llm_batchnorm_stats(float *mean, float *m2, const float *x, size_t 
             const double share = 1.0 / (double)(n + 1), before = (double)(n * S);
             for (size_t c = 0; c < block; c++) {
                 const float *plane = x + (n * C + start + c) * S;
-                float sum = 0.0f, rest = 0.0f, around = 0.0f;
-                LLM_SIMD_SUM(sum)
-                for (size_t s = 0; s < S; s++) sum += plane[s];
-                const float about = sum / (float)S;
-                LLM_SIMD_SUM(rest)
-                for (size_t s = 0; s < S; s++) rest += plane[s] - about;
-                LLM_SIMD_SUM(around)
-                for (size_t s = 0; s < S; s++) around += (plane[s] - about) * (plane[s] - about);
-                const double own = (double)about + (double)rest / (double)S, delta = own - m[c];
+                float around = 0.0f;
+                const float own = S == 1 ? plane[0] : llm_moments(&around, plane, S);
+                const double delta = (double)own - m[c];
                 m[c] += delta * share;
                 square[c] += (double)around + delta * delta * share * before;
             }
@@ -18029,11 +18140,8 @@ LLM_API void llm_batchnorm_sums(float *sum, float *along, const float *dy, const
             for (size_t c = 0; c < block; c++) {
                 const float *d = dy + (n * C + start + c) * S, *p = x + (n * C + start + c) * S;
                 const float m = mean[start + c];
-                float plain = 0.0f, times = 0.0f;
-                LLM_SIMD_SUM(plain)
-                for (size_t s = 0; s < S; s++) plain += d[s];
-                LLM_SIMD_SUM(times)
-                for (size_t s = 0; s < S; s++) times += d[s] * (p[s] - m);
+                float plain = d[0], times = d[0] * (p[0] - m);
+                if (S > 1) llm_moments_products(&plain, &times, d, p, NULL, m, S);
                 total[c] += (double)plain;
                 product[c] += (double)times;
             }
@@ -18097,57 +18205,29 @@ LLM_API void llm_batchnorm_fold(float *w, float *b, const llm_batchnorm *layer, 
  * Each row gets mean 0 and variance 1, whatever the layers before it did, and then a learned scale
  * and shift for each channel. Unlike batch normalization it looks at no other row, so training and
  * inference are the same, and a batch of one is fine. The variance divides by C, not C - 1; a
- * constant row has variance 0 and gives b. E[x^2] - m^2 would be one pass less, and all wrong when
- * the mean is large: squares of 1e4 have no digits left for a variance of 1.
+ * constant row has variance 0 and gives b.
  *
- * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization";
- *         Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance"
- * needs   base lanes arena
+ * source  Ba, Kiros & Hinton 2016, "Layer normalization"; Wu & He 2018, "Group normalization"
+ * needs   base moments arena
  * see     @rmsnorm (leaves out the mean) @batchnorm @prenorm
  * topics  Layer Normalization
  */
 
 enum { LLM_LAYERNORM_COLUMNS = 64 }; /* whose sums over the rows one thread keeps */
 
-/* *sum, *square <- the sums of x - about and of its square, x (C). Four vectors of each: an
- * addition takes four times as long as until the next can begin, and none of these waits for
- * another. */
-LLM_API void llm_layernorm_sums(float *sum, float *square, const float *x, float about, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], q[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(q, 0, sizeof q);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const llm_lanes d = llm_lanes_load(x + i + k * LLM_LANES) - about;
-            s[k] += d;
-            q[k] += d * d;
-        }
-    }
-    *sum = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    *square = llm_lanes_sum((q[0] + q[1]) + (q[2] + q[3]));
-    for (size_t i = whole; i < C; i++) {
-        *sum += x[i] - about;
-        *square += (x[i] - about) * (x[i] - about);
-    }
-}
-
-/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. The mean is corrected by
- * the mean of what is left after subtracting it: the float sum of a row of 1e4 is off by units. */
+/* y (C), *mean, *rstd <- x (C), w, b (C) or NULL for 1 and 0. y may be x. */
 LLM_API void llm_layernorm_row(float *y, float *mean, float *rstd, const float *x, const float *w,
                                const float *b, size_t C, float eps) {
-    float sum, rest, square;
-    llm_layernorm_sums(&sum, &square, x, 0.0f, C);
-    const float about = sum / (float)C;
-    llm_layernorm_sums(&rest, &square, x, about, C);
-    rest /= (float)C;
-    const float m = about + rest;
-    if (!(square < FLT_MAX)) /* about 1e19 and more: what about is off by is a large number too */
-        llm_layernorm_sums(&rest, &square, x, m, C), rest = 0.0f;
-    const float r = 1.0f / sqrtf(square / (float)C - rest * rest + eps);
-    for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    float square;
+    const float m = llm_moments(&square, x, C), r = 1.0f / sqrtf(square / (float)C + eps);
+    if (w && b) {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++) y[i] = (x[i] - m) * r * w[i] + b[i];
+    } else {
+        LLM_SIMD
+        for (size_t i = 0; i < C; i++)
+            y[i] = (x[i] - m) * r * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+    }
     *mean = m;
     *rstd = r;
 }
@@ -18159,6 +18239,9 @@ LLM_API void llm_layernorm_forward(float *y, float *mean, float *rstd, const flo
     LLM_PARALLEL_FOR
     for (size_t n = 0; n < N; n++) {
         float m, r;
+        for (size_t i = 0; n + 1 < N && i < C;
+             i += 16) /* the next row comes while this one is done */
+            LLM_LANES_FETCH(x + (n + 1) * C + i);
         llm_layernorm_row(y + n * C, &m, &r, x + n * C, w, b, C, eps);
         if (mean) mean[n] = m;
         if (rstd) rstd[n] = r;
@@ -18187,26 +18270,8 @@ LLM_API void llm_layernorm_residual_forward(float *y, float *sum, float *mean, f
  *     dx_i = r (g_i - mean(g) - xhat_i mean(g xhat)) */
 LLM_API void llm_layernorm_row_backward(float *dx, const float *dy, const float *x, const float *w,
                                         float m, float r, size_t C) {
-    enum { WAYS = 4 };
-    llm_lanes s[WAYS], a[WAYS];
-    const size_t whole = C - C % (WAYS * LLM_LANES);
-    memset(s, 0, sizeof s);
-    memset(a, 0, sizeof a);
-    for (size_t i = 0; i < whole; i += WAYS * LLM_LANES) {
-        LLM_LANES_UNROLL
-        for (size_t k = 0; k < WAYS; k++) {
-            const size_t at = i + k * LLM_LANES;
-            const llm_lanes d = llm_lanes_load(dy + at), g = w ? d * llm_lanes_load(w + at) : d;
-            s[k] += g;
-            a[k] += g * (llm_lanes_load(x + at) - m);
-        }
-    }
-    float flat = llm_lanes_sum((s[0] + s[1]) + (s[2] + s[3]));
-    float along = llm_lanes_sum((a[0] + a[1]) + (a[2] + a[3]));
-    for (size_t i = whole; i < C; i++) {
-        const float g = dy[i] * (w ? w[i] : 1.0f);
-        flat += g, along += g * (x[i] - m);
-    }
+    float flat, along;
+    llm_moments_products(&flat, &along, dy, x, w, m, C);
     flat /= (float)C;
     along *= r * r / (float)C;
     for (size_t i = 0; i < C; i++)
@@ -22440,37 +22505,50 @@ LLM_API size_t llm_adafactor_floats(size_t rows, size_t cols, const llm_adafacto
 /* The learning rate of step t for weights w (n). */
 LLM_API double llm_adafactor_rate(const float *w, size_t n, const llm_adafactor_config *c,
                                   size_t t) {
-    double rate = (double)c->lr, sum_sq = 0.0;
+    double rate = (double)c->lr, sum_sq = 0.0, part[64];
     if (c->relative) rate = fmin(c->warmup ? 1e-6 * (double)t : 1e-2, 1.0 / sqrt((double)t));
     if (!c->scale || n == 0) return rate;
-    LLM_SIMD_SUM(sum_sq)
-    for (size_t i = 0; i < n; i++) sum_sq += (double)w[i] * (double)w[i];
+    const size_t slice = n / 64 + 1; /* 64 of them, whatever the number of threads */
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < n ? (s + 1) * slice : n;
+        double sum = 0.0;
+        LLM_SIMD_SUM(sum)
+        for (size_t i = s * slice; i < end; i++) sum += (double)w[i] * (double)w[i];
+        part[s] = sum;
+    }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     return rate * fmax((double)c->eps2, sqrt(sum_sq / (double)n));
 }
 
-/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. */
+/* r (rows), col (cols) in place <- g (rows,cols): the averages of the squares, b of the old. Some
+ * rows at a time, which are still in the cache when their columns are summed. */
 LLM_API void llm_adafactor_squares(float *r, float *col, const float *g, size_t rows, size_t cols,
                                    float eps1, float b) {
-    enum { BLOCK = 64 }; /* columns, whose sums one thread keeps */
+    enum { ROWS = 64, COLUMNS = 64 };
     const float share = (1.0f - b) / (float)rows;
-    LLM_PARALLEL_FOR
-    for (size_t i = 0; i < rows; i++) {
-        const float *gi = g + i * cols;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
-        r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
-    }
-    LLM_PARALLEL_FOR
-    for (size_t first = 0; first < cols; first += BLOCK) {
-        const size_t width = cols - first < BLOCK ? cols - first : (size_t)BLOCK;
-        float sum[BLOCK] = {0.0f};
-        for (size_t i = 0; i < rows; i++)
-            for (size_t j = 0; j < width; j++) {
-                const float v = g[i * cols + first + j];
-                sum[j] += v * v + eps1;
-            }
-        for (size_t j = 0; j < width; j++) col[first + j] = b * col[first + j] + share * sum[j];
+    for (size_t j = 0; j < cols; j++) col[j] *= b;
+    for (size_t from = 0; from < rows; from += ROWS) {
+        const size_t end = rows - from < ROWS ? rows : from + ROWS;
+        LLM_PARALLEL_FOR
+        for (size_t i = from; i < end; i++) {
+            const float *gi = g + i * cols;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < cols; j++) sum += gi[j] * gi[j] + eps1;
+            r[i] = b * r[i] + (1.0f - b) * (sum / (float)cols);
+        }
+        LLM_PARALLEL_FOR
+        for (size_t first = 0; first < cols; first += COLUMNS) {
+            const size_t width = cols - first < COLUMNS ? cols - first : (size_t)COLUMNS;
+            float sum[COLUMNS] = {0.0f};
+            for (size_t i = from; i < end; i++)
+                for (size_t j = 0; j < width; j++) {
+                    const float v = g[i * cols + first + j];
+                    sum[j] += v * v + eps1;
+                }
+            for (size_t j = 0; j < width; j++) col[first + j] += share * sum[j];
+        }
     }
 }
 
@@ -22493,23 +22571,30 @@ LLM_API void llm_adafactor_step(float *w, float *state, const float *g, size_t r
     const float b = (float)(1.0 - pow((double)t, -(double)c->decay));
     const double rate = llm_adafactor_rate(w, n, c, t);
 
-    double mean = 0.0, sum_sq = 0.0;
+    double mean = 0.0, sum_sq = 0.0, part[64];
     if (vector) {
         for (size_t j = 0; j < n; j++) col[j] = b * col[j] + (1.0f - b) * (g[j] * g[j] + c->eps1);
     } else {
         llm_adafactor_squares(r, col, g, rows, cols, c->eps1, b);
         for (size_t i = 0; i < rows; i++) mean += (double)r[i] / (double)rows;
     }
-    for (size_t i = 0; i < down; i++) {
-        const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
-        float sum = 0.0f;
-        LLM_SIMD_SUM(sum)
-        for (size_t j = 0; j < across; j++) {
-            const float u = gi[j] * (row / sqrtf(col[j]));
-            sum += u * u;
+    const size_t slice = down / 64 + 1;
+    LLM_PARALLEL_FOR
+    for (size_t s = 0; s < 64; s++) {
+        const size_t end = (s + 1) * slice < down ? (s + 1) * slice : down;
+        part[s] = 0.0;
+        for (size_t i = s * slice; i < end; i++) {
+            const float row = llm_adafactor_row(r, i, mean), *gi = g + i * across;
+            float sum = 0.0f;
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < across; j++) {
+                const float u = gi[j] * (row / sqrtf(col[j]));
+                sum += u * u;
+            }
+            part[s] += (double)sum;
         }
-        sum_sq += (double)sum;
     }
+    for (size_t s = 0; s < 64; s++) sum_sq += part[s];
     const double rms = sqrt(sum_sq / (double)n);
     const float step = (float)(rate / fmax(1.0, rms / (double)c->clip)), b1 = c->beta1;
     const float keep = (float)(1.0 - rate * (double)c->weight_decay);
@@ -27087,7 +27172,7 @@ LLM_API llm_heap_entry llm_heap_pop(llm_heap_entry *heap, size_t *count) {
  *         machine translation of rare words with subword units"; Provilkov, Emelianenko & Voita
  *         2020, "BPE-dropout: simple and effective subword regularization", algorithm 1
  * needs   base arena rng buffer vocab_table byte_level heap
- * see     @bpe_train @pre_tokenize (cuts the text before this), @tokenizer
+ * see     @bpe_train @bpe_scores @pre_tokenize (cuts the text before this), @tokenizer
  * topics  Byte Pair Encoding (BPE)
  */
 typedef struct {
@@ -27733,6 +27818,384 @@ LLM_API size_t llm_bpe_scores_encode(int *ids, const llm_pieces *p, const char *
     return count;
 }
 
+/* @wordpiece ------------------------------------------------ WordPiece
+ *
+ *     "unaffable"  ->  un ##aff ##able     the longest token that fits, then on behind it
+ *
+ * BERT's tokenizer takes words from left to right: the longest token that the rest begins with, at
+ * the start of the word one as it is, further on one that is listed with "##". No merges and no
+ * scores. Where the rest begins with no token the whole word is one unknown token, not only what is
+ * missing: one strange character takes the word with it. Two tries make it plain: one of all tokens
+ * as they are spelt, one of those with "##" without it, for the rest.
+ *
+ * source  Schuster & Nakajima 2012, "Japanese and Korean voice search"; Devlin et al. 2019, "BERT"
+ *         (its code, WordpieceTokenizer)
+ * needs   error buffer unicode vocab_table vocab_trie
+ * see     @wordpiece_linear @wordpiece_train @bpe
+ * topics  Subword
+ */
+enum { LLM_WORDPIECE_LONGEST = 100 }; /* characters: a longer word is unknown */
+
+typedef struct {
+    llm_vocab_table token;
+    llm_vocab_trie start, rest; /* of all tokens; of those with ##, without it. Both with the ids of
+                                   token */
+    int unknown;
+} llm_wordpiece;
+
+/* It starts as zeros, and so it is after this. */
+LLM_API void llm_wordpiece_free(llm_wordpiece *w) {
+    llm_vocab_table_free(&w->token);
+    llm_vocab_trie_free(&w->start);
+    llm_vocab_trie_free(&w->rest);
+    memset(w, 0, sizeof *w);
+}
+
+/* Makes the tries of the tokens that stand in w->token; one must be [UNK]. */
+LLM_API bool llm_wordpiece_build(llm_wordpiece *w, llm_error *error) {
+    llm_vocab_table rest = llm_vocab_table_empty();
+    llm_buffer ids = {NULL, 0, 0}; /* of int: the token that string i of rest belongs to */
+    w->unknown = llm_vocab_table_find(&w->token, "[UNK]", 5);
+    if (w->unknown < 0) return llm_fail(error, "WordPiece: no token [UNK]");
+    bool ok = llm_vocab_trie_build(&w->start, &w->token);
+    for (size_t id = 0, size; id < w->token.count && ok; id++) {
+        const char *text = llm_vocab_table_bytes(&w->token, id, &size);
+        if (size < 3 || memcmp(text, "##", 2) != 0) continue;
+        const int own = (int)id;
+        ok = llm_vocab_table_add(&rest, text + 2, size - 2) >= 0 &&
+             llm_buffer_put(&ids, &own, sizeof own);
+    }
+    ok = ok && llm_vocab_trie_build(&w->rest, &rest);
+    const int *own = (const int *)(const void *)ids.data;
+    for (size_t i = 0; i < w->rest.cells && ok; i++)
+        if (w->rest.cell[i].id >= 0) w->rest.cell[i].id = own[w->rest.cell[i].id];
+    llm_buffer_free(&ids);
+    llm_vocab_table_free(&rest);
+    return ok || llm_fail(error, "WordPiece: out of memory");
+}
+
+/* Whether the word has more characters than are looked at. */
+LLM_API bool llm_wordpiece_long(const char *word, size_t size) {
+    size_t characters = 0;
+    uint32_t code;
+    for (size_t at = 0; at < size && characters <= LLM_WORDPIECE_LONGEST; characters++)
+        at += llm_unicode_decode(&code, word + at, size - at);
+    return characters > LLM_WORDPIECE_LONGEST;
+}
+
+/* ids (size, at least 1) <- the tokens of a word; returns how many there are. */
+LLM_API size_t llm_wordpiece_encode(int *ids, const llm_wordpiece *w, const char *word,
+                                    size_t size) {
+    size_t count = 0;
+    bool known = !llm_wordpiece_long(word, size);
+    for (size_t at = 0, length; at < size && known; at += length) {
+        const llm_vocab_trie *trie = at == 0 ? &w->start : &w->rest;
+        ids[count] = llm_vocab_trie_longest(trie, word + at, size - at, &length);
+        known = ids[count++] >= 0;
+    }
+    if (known) return count;
+    ids[0] = w->unknown;
+    return 1;
+}
+
+/* Appends the text of the ids: ## joins, other tokens are parted by a space, unless they begin as
+ * English writes without one. False when memory is out or an id is not in the vocabulary. */
+LLM_API bool llm_wordpiece_decode(llm_buffer *out, const llm_wordpiece *w, const int *ids,
+                                  size_t count) {
+    static const char *const close[9] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= w->token.count) return false;
+        size_t size;
+        const char *text = llm_vocab_table_bytes(&w->token, (size_t)ids[i], &size);
+        const bool joins = i > 0 && size >= 2 && memcmp(text, "##", 2) == 0;
+        bool space = i > 0 && !joins;
+        for (size_t c = 0; c < 9 && space; c++)
+            space = size < strlen(close[c]) || memcmp(text, close[c], strlen(close[c])) != 0;
+        if (space && !llm_buffer_put(out, " ", 1)) return false;
+        if (!llm_buffer_put(out, text + (joins ? 2 : 0), size - (joins ? 2 : 0))) return false;
+    }
+    return true;
+}
+
+/* @wordpiece_linear ----------------------------------------- WordPiece without going back
+ *
+ *     v = child of u by c:  a token:   pops(v) = itself,  fail(v) = the root of the rest
+ *                           otherwise: z = fail(u), then fail(z), ..., until z has a child by c:
+ *                                      pops(v) = pops(u) and those of the z left behind,
+ *                                      fail(v) = that child
+ *
+ * The greedy form may read on for a long token, find it does not end as hoped, and read all of that
+ * again for a shorter one: "aaa...b" with tokens a and aaa...c takes n^2 steps. But what it will
+ * put out there does not depend on the text, only on what was read. So each state of the tries
+ * knows it: where there is no child, its pops are put out and its failure link leads to the state
+ * of what is left, as in the automaton of Aho and Corasick. Each byte is read once (LinMaxMatch). A
+ * state without a failure link is one from which no reading on without a child ends well.
+ *
+ * source  Song et al. 2021, "Fast WordPiece tokenization", algorithms 1 and 2
+ * needs   buffer vocab_trie wordpiece
+ * see     @special_tokens (the automaton for finding words in a text)
+ * topics  -
+ */
+typedef struct {
+    uint32_t fail;      /* a state, or UINT32_MAX: the word is unknown */
+    uint32_t at, count; /* what to put out: in pops */
+} llm_wordpiece_linear_link;
+
+/* States are those of w->start, then those of w->rest. It starts as zeros. */
+typedef struct {
+    llm_wordpiece_linear_link *link; /* (w->start.cells + w->rest.cells) */
+    llm_buffer pops;                 /* of int */
+} llm_wordpiece_linear;
+
+/* Back to zeros. */
+LLM_API void llm_wordpiece_linear_free(llm_wordpiece_linear *l) {
+    llm_buffer_free(&l->pops);
+    free(l->link);
+    l->link = NULL;
+}
+
+/* The state behind `state` and a byte, or 0. */
+LLM_API uint32_t llm_wordpiece_linear_step(const llm_wordpiece *w, uint32_t state,
+                                           unsigned char byte) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    if (state < root) return llm_vocab_trie_step(&w->start, state, byte);
+    const uint32_t next = llm_vocab_trie_step(&w->rest, state - root, byte);
+    return next > 0 ? next + root : 0;
+}
+
+/* Sets the link of v, u's child by this byte. Those of shorter strings are set. */
+LLM_API bool llm_wordpiece_linear_connect(llm_wordpiece_linear *l, const llm_wordpiece *w,
+                                          uint32_t u, unsigned char byte, uint32_t v) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    const int id = v < root ? w->start.cell[v].id : w->rest.cell[v - root].id;
+    const size_t at = l->pops.size / sizeof id;
+    uint32_t z = u;
+    if (id >= 0) {
+        if (!llm_buffer_put(&l->pops, &id, sizeof id)) return false;
+        z = root;
+    } else {
+        do {
+            const llm_wordpiece_linear_link of_z = l->link[z];
+            const size_t size = of_z.count * sizeof id;
+            if (!llm_buffer_reserve(&l->pops, size)) return false; /* so that data stays in place */
+            if (!llm_buffer_put(&l->pops, l->pops.data + of_z.at * sizeof id, size)) return false;
+            z = of_z.fail;
+        } while (z != UINT32_MAX && llm_wordpiece_linear_step(w, z, byte) == 0);
+        if (z != UINT32_MAX) z = llm_wordpiece_linear_step(w, z, byte);
+        if (z == UINT32_MAX) l->pops.size = at * sizeof id; /* never put out */
+    }
+    l->link[v].fail = z;
+    l->link[v].at = (uint32_t)at;
+    l->link[v].count = (uint32_t)(l->pops.size / sizeof id - at);
+    return l->pops.size / sizeof id < UINT32_MAX;
+}
+
+/* Makes the links, for w as it is. False, and zeros, when memory is out. */
+LLM_API bool llm_wordpiece_linear_build(llm_wordpiece_linear *l, const llm_wordpiece *w) {
+    const size_t root = w->start.cells, states = root + w->rest.cells;
+    size_t head = 0, tail = 2;
+    memset(l, 0, sizeof *l);
+    l->link = (llm_wordpiece_linear_link *)calloc(states, sizeof *l->link);
+    uint32_t *queue = (uint32_t *)calloc(states, sizeof *queue); /* the shortest strings first */
+    bool ok = l->link && queue && llm_buffer_reserve(&l->pops, 1);
+    if (ok) {
+        queue[1] = (uint32_t)root;
+        l->link[0].fail = l->link[root].fail = UINT32_MAX;
+    }
+    while (head < tail && ok) {
+        const uint32_t u = queue[head++];
+        for (int c = 0; c < 256 && ok; c++) {
+            const unsigned char byte = (unsigned char)c;
+            const uint32_t v = llm_wordpiece_linear_step(w, u, byte);
+            if (v == 0) continue;
+            ok = llm_wordpiece_linear_connect(l, w, u, byte, v);
+            queue[tail++] = v;
+        }
+    }
+    free(queue);
+    if (!ok) llm_wordpiece_linear_free(l);
+    return ok;
+}
+
+/* As llm_wordpiece_encode, in time proportional to size. */
+LLM_API size_t llm_wordpiece_linear_encode(int *ids, const llm_wordpiece_linear *l,
+                                           const llm_wordpiece *w, const char *word, size_t size) {
+    const uint32_t root = (uint32_t)w->start.cells;
+    uint32_t state = size > 0 ? 0 : root;
+    size_t count = 0, i = 0;
+    bool known = !llm_wordpiece_long(word, size);
+    while (known && (i < size || state != root)) { /* behind the end nothing has a child */
+        const uint32_t next =
+            i < size ? llm_wordpiece_linear_step(w, state, (unsigned char)word[i]) : 0;
+        const llm_wordpiece_linear_link link = l->link[state];
+        state = next > 0 ? next : link.fail;
+        i += next > 0;
+        known = state != UINT32_MAX;
+        if (next > 0 || !known) continue;
+        memcpy(ids + count, l->pops.data + link.at * sizeof *ids, link.count * sizeof *ids);
+        count += link.count;
+    }
+    if (known) return count;
+    ids[0] = w->unknown;
+    return 1;
+}
+
+/* @wordpiece_train ------------------------------------------ WordPiece: training
+ *
+ *     merge the pair (a, b) with the largest  count(ab) / (count(a) count(b))    as first described
+ *                                      or     count(ab)                          as Hugging Face
+ *
+ * The vocabulary of WordPiece grows by merging, like that of @bpe_train, from the characters of the
+ * words, with "##" in front of all but a word's first; the merges themselves are forgotten. The
+ * quotient says how much more often a and b stand together than they would by chance: its logarithm
+ * is the gain of the likelihood of a model in which tokens are independent, for each place that is
+ * merged. It changes for all pairs with a or b at every merge, so nothing can be kept in a heap and
+ * every step looks at all pairs. A pair of two letters that occur nowhere else has the quotient
+ * 1 / count: rare pairs win, unless pairs that are rarer than `least` are left out.
+ *
+ * source  Schuster & Nakajima 2012, "Japanese and Korean voice search"; Hugging Face tokenizers,
+ *         WordPieceTrainer (for the count, and equal pairs in the order of their ids)
+ * needs   error buffer unicode vocab_table bpe bpe_train
+ * see     @wordpiece
+ * topics  -
+ */
+typedef enum { LLM_WORDPIECE_TRAIN_SCORE, LLM_WORDPIECE_TRAIN_COUNT } llm_wordpiece_train_mode;
+
+/* Appends the token of `size` bytes, with ## in front unless first, if it is not there. Returns its
+ * id, or -1 when memory is out. */
+LLM_API int llm_wordpiece_train_add(llm_vocab_table *token, const char *text, size_t size,
+                                    bool first) {
+    llm_buffer spelt = {NULL, 0, 0};
+    const bool ok =
+        (first || llm_buffer_put(&spelt, "##", 2)) && llm_buffer_put(&spelt, text, size);
+    const int id = ok ? llm_vocab_table_add(token, spelt.data, spelt.size) : -1;
+    llm_buffer_free(&spelt);
+    return id;
+}
+
+/* The token of two that are joined: b has ## in front. */
+LLM_API int llm_wordpiece_train_join(llm_vocab_table *token, int a, int b) {
+    size_t size_a, size_b;
+    llm_buffer joined = {NULL, 0, 0};
+    const char *text_a = llm_vocab_table_bytes(token, (size_t)a, &size_a);
+    const char *text_b = llm_vocab_table_bytes(token, (size_t)b, &size_b);
+    const bool ok =
+        llm_buffer_put(&joined, text_a, size_a) && llm_buffer_put(&joined, text_b + 2, size_b - 2);
+    const int id = ok ? llm_vocab_table_add(token, joined.data, joined.size) : -1;
+    llm_buffer_free(&joined);
+    return id;
+}
+
+/* count (of uint64_t, by id) of an id grows; wraps for what falls. */
+LLM_API bool llm_wordpiece_train_count(llm_buffer *count, int id, uint64_t by) {
+    const uint64_t none = 0;
+    while (count->size / sizeof none <= (size_t)id)
+        if (!llm_buffer_put(count, &none, sizeof none)) return false;
+    ((uint64_t *)(void *)count->data)[id] += by;
+    return true;
+}
+
+/* The words as characters, and the counts of characters and pairs. */
+LLM_API bool llm_wordpiece_train_words(llm_bpe_train_state *s, llm_buffer *count,
+                                       llm_vocab_table *token, const llm_bpe_train_words *words) {
+    const uint64_t *times = (const uint64_t *)(const void *)words->count.data;
+    for (size_t w = 0, size; w < words->word.count; w++) {
+        const char *text = llm_vocab_table_bytes(&words->word, w, &size);
+        int *symbol = s->symbol + (words->word.end[w] - size);
+        uint32_t code;
+        for (size_t at = 0, length; at < size; at += length) {
+            length = llm_unicode_decode(&code, text + at, size - at);
+            const size_t n = s->length[w]++;
+            symbol[n] = llm_wordpiece_train_add(token, text + at, length, at == 0);
+            if (symbol[n] < 0 || !llm_wordpiece_train_count(count, symbol[n], times[w]))
+                return false;
+            if (n > 0 && !llm_bpe_train_change(s, symbol[n - 1], symbol[n], w, times[w], 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* The number of the pair to merge, or SIZE_MAX where none occurs `least` times. Equal ones: the
+ * smallest a, then the smallest b. */
+LLM_API size_t llm_wordpiece_train_best(const llm_bpe_train_state *s, const llm_buffer *count,
+                                        llm_wordpiece_train_mode mode, uint64_t least) {
+    const llm_bpe_train_pair *pair = (const llm_bpe_train_pair *)(const void *)s->pair.data;
+    const uint64_t *single = (const uint64_t *)(const void *)count->data;
+    size_t best = SIZE_MAX, size;
+    double best_value = 0.0;
+    int best_id[2] = {0, 0};
+    for (size_t p = 0; p < s->key.count; p++) {
+        int id[2];
+        if (pair[p].count < least || pair[p].count == 0) continue;
+        memcpy(id, llm_vocab_table_bytes(&s->key, p, &size), sizeof id);
+        double value = (double)pair[p].count;
+        if (mode == LLM_WORDPIECE_TRAIN_SCORE)
+            value /= (double)single[id[0]] * (double)single[id[1]];
+        if (best != SIZE_MAX && value < best_value) continue;
+        if (best != SIZE_MAX && value == best_value &&
+            (id[0] > best_id[0] || (id[0] == best_id[0] && id[1] > best_id[1])))
+            continue;
+        best = p;
+        best_value = value;
+        memcpy(best_id, id, sizeof id);
+    }
+    return best;
+}
+
+/* Merges a pair in all words that may have it. */
+LLM_API bool llm_wordpiece_train_merge(llm_bpe_train_state *s, llm_buffer *count,
+                                       llm_vocab_table *token, const llm_bpe_train_words *words,
+                                       size_t p) {
+    const uint64_t *times = (const uint64_t *)(const void *)words->count.data;
+    size_t size;
+    int id[2];
+    memcpy(id, llm_vocab_table_bytes(&s->key, p, &size), sizeof id);
+    const llm_bpe_merge m = {id[0], id[1], llm_wordpiece_train_join(token, id[0], id[1])};
+    if (m.result < 0) return false;
+    llm_bpe_train_node node;
+    for (size_t at = ((const llm_bpe_train_pair *)(const void *)s->pair.data)[p].list; at > 0;
+         at = node.next) {
+        node = ((const llm_bpe_train_node *)(const void *)s->node.data)[at - 1];
+        const size_t w = node.word, before = s->length[w];
+        int *symbol = s->symbol + (w > 0 ? words->word.end[w - 1] : 0);
+        if (!llm_bpe_train_word(s, m, symbol, w, times[w])) return false;
+        const uint64_t merged = (before - s->length[w]) * times[w];
+        if (!llm_wordpiece_train_count(count, m.left, 0 - merged) ||
+            !llm_wordpiece_train_count(count, m.right, 0 - merged) ||
+            !llm_wordpiece_train_count(count, m.result, merged))
+            return false;
+    }
+    ((llm_bpe_train_pair *)(void *)s->pair.data)[p].count = 0;
+    return true;
+}
+
+/* Adds to the tokens, which keep their ids (special ones stand first), the characters of the words
+ * in the order in which they come, and then merges until there are `vocab` or no pair occurs
+ * `least` times. */
+LLM_API bool llm_wordpiece_train(llm_vocab_table *token, const llm_bpe_train_words *words,
+                                 size_t vocab, uint64_t least, llm_wordpiece_train_mode mode,
+                                 llm_error *error) {
+    llm_bpe_train_state s;
+    llm_buffer count = {NULL, 0, 0};
+    memset(&s, 0, sizeof s);
+    s.symbol = (int *)calloc(words->word.bytes.size + 1, sizeof *s.symbol);
+    s.length = (size_t *)calloc(words->word.count + 1, sizeof *s.length);
+    bool ok = s.symbol && s.length && llm_wordpiece_train_words(&s, &count, token, words);
+    while (ok && token->count < vocab) {
+        const size_t p = llm_wordpiece_train_best(&s, &count, mode, least);
+        if (p == SIZE_MAX) break;
+        ok = llm_wordpiece_train_merge(&s, &count, token, words, p);
+    }
+    free(s.symbol);
+    free(s.length);
+    llm_vocab_table_free(&s.key);
+    llm_buffer_free(&s.pair);
+    llm_buffer_free(&s.node);
+    llm_buffer_free(&count);
+    return ok || llm_fail(error, "WordPiece training: out of memory");
+}
+
 /* @unigram -------------------------------------------------- Unigram language model: segmentation
  *
  *     best[end] = max over pieces text[at .. end) of  best[at] + score(piece)         score: log p
@@ -27816,7 +28279,7 @@ LLM_API size_t llm_unigram_encode(int *ids, double *score, const llm_pieces *p, 
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         for (size_t e = 0; e < edges; e++) {
             double sum = best[at] + edge[e].score;
-            if (single) sum = (double)(float)sum;
+            if (single) sum = (double)((float)best[at] + (float)edge[e].score);
             if (!(sum > best[edge[e].end])) continue;
             best[edge[e].end] = sum;
             from[edge[e].end] = (uint32_t)at;
@@ -27953,6 +28416,7 @@ LLM_API size_t llm_unigram_lattice_scratch(const llm_pieces *p, size_t size, siz
 LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, size_t n,
                                         const llm_pieces *p, const char *text, size_t size,
                                         llm_arena *arena) {
+    if (n == 0) return 0;
     const size_t mark = arena->used;
     llm_unigram_lattice_way *way = /* (size + 1, n), of which known (size + 1) */
         (llm_unigram_lattice_way *)llm_arena_take(arena, (size + 1) * n, sizeof *way);
@@ -27961,8 +28425,8 @@ LLM_API size_t llm_unigram_lattice_best(int *ids, size_t *count, double *score, 
         (llm_unigram_edge *)llm_arena_take(arena, p->trie.longest + 1, sizeof *edge);
     const bool fallback = llm_pieces_fallback(p);
     const llm_unigram_lattice_way nothing = {0.0, size, 0, -1};
-    if (n > 0) way[size * n] = nothing;
-    known[size] = n > 0;
+    way[size * n] = nothing;
+    known[size] = 1;
     for (size_t at = size; at-- > 0;) {
         const size_t edges = llm_unigram_edges(edge, p, text, size, at);
         llm_unigram_lattice_way *best = way + at * n;
@@ -28360,6 +28824,586 @@ LLM_API bool llm_unigram_train(llm_pieces *p, const llm_bpe_train_words *words, 
     return ok;
 }
 
+/* @aho_corasick --------------------------------------------- Many strings in one pass
+ *
+ *     fail(v) = the longest proper suffix of the string of v that is a state too
+ *     read c in s:  while s has no child by c and is not the root: s = fail(s);  then to the child
+ *
+ * All places where any of many strings stands in a text, each byte read once, however many strings
+ * there are. A state is the longest piece of what was just read that some string begins with; where
+ * the text does not go on like that, the failure link leads to the next shorter one, with nothing
+ * to read again. Strings that end inside a longer one are found along `out`. What a tokenizer needs
+ * is one string at a time: the leftmost, and of those that begin there the longest. A string that
+ * has been found counts only once no longer state can still begin before it, or where it does.
+ *
+ * source  Aho & Corasick 1975, "Efficient string matching: an aid to bibliographic search"
+ * needs   base vocab_table vocab_trie
+ * see     @special_tokens @wordpiece_linear
+ * topics  -
+ */
+typedef struct {
+    uint32_t fail;
+    uint32_t out;   /* the state of the longest string that ends here, or 0 */
+    uint32_t depth; /* bytes of the state's string */
+} llm_aho_corasick_state;
+
+/* It starts as zeros. */
+typedef struct {
+    llm_vocab_trie trie;
+    llm_aho_corasick_state *state; /* (trie.cells) */
+} llm_aho_corasick;
+
+/* Back to zeros. */
+LLM_API void llm_aho_corasick_free(llm_aho_corasick *a) {
+    llm_vocab_trie_free(&a->trie);
+    free(a->state);
+    a->state = NULL;
+}
+
+/* The state behind s and a byte. */
+LLM_API uint32_t llm_aho_corasick_step(const llm_aho_corasick *a, uint32_t s, unsigned char byte) {
+    for (;; s = a->state[s].fail) {
+        const uint32_t next = llm_vocab_trie_step(&a->trie, s, byte);
+        if (next > 0 || s == 0) return next;
+    }
+}
+
+/* The automaton of all strings of the table but empty ones; what it finds has their ids. False, and
+ * zeros, when memory is out. */
+LLM_API bool llm_aho_corasick_build(llm_aho_corasick *a, const llm_vocab_table *strings) {
+    size_t head = 0, tail = 1;
+    uint32_t *queue = NULL; /* states, the shortest first */
+    memset(a, 0, sizeof *a);
+    bool ok = llm_vocab_trie_build(&a->trie, strings);
+    if (ok) a->state = (llm_aho_corasick_state *)calloc(a->trie.cells, sizeof *a->state);
+    if (ok) queue = (uint32_t *)calloc(a->trie.cells, sizeof *queue);
+    ok = ok && a->state && queue;
+    while (head < tail && ok) {
+        const uint32_t u = queue[head++];
+        for (int c = 0; c < 256; c++) {
+            const uint32_t v = llm_vocab_trie_step(&a->trie, u, (unsigned char)c);
+            if (v == 0) continue;
+            llm_aho_corasick_state *state = &a->state[v];
+            if (u > 0) state->fail = llm_aho_corasick_step(a, a->state[u].fail, (unsigned char)c);
+            state->out = a->trie.cell[v].id >= 0 ? v : a->state[state->fail].out;
+            state->depth = a->state[u].depth + 1;
+            queue[tail++] = v;
+        }
+    }
+    free(queue);
+    if (!ok) llm_aho_corasick_free(a);
+    return ok;
+}
+
+/* count[id] += how often the string stands in text, overlapping places included. */
+LLM_API void llm_aho_corasick_count(size_t *count, const llm_aho_corasick *a, const char *text,
+                                    size_t size) {
+    uint32_t s = 0;
+    for (size_t i = 0; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        for (uint32_t o = a->state[s].out; o > 0; o = a->state[a->state[o].fail].out)
+            count[a->trie.cell[o].id]++;
+    }
+}
+
+/* The string in text that begins first from `from` on, of several the longest: its id and place;
+ * -1 where there is none. Reads on behind it by less than the longest string. */
+LLM_API int llm_aho_corasick_find(const llm_aho_corasick *a, const char *text, size_t size,
+                                  size_t from, size_t *start, size_t *length) {
+    uint32_t s = 0;
+    int found = -1;
+    for (size_t i = from; i < size; i++) {
+        s = llm_aho_corasick_step(a, s, (unsigned char)text[i]);
+        /* what is still open begins at i + 1 - depth: behind the one found, so that is the first */
+        if (found >= 0 && i + 1 - a->state[s].depth > *start) break;
+        const uint32_t o = a->state[s].out;
+        if (o == 0) continue;
+        const size_t begin = i + 1 - a->state[o].depth;
+        if (found >= 0 && begin > *start) continue;
+        *start = begin;
+        *length = a->state[o].depth;
+        found = a->trie.cell[o].id;
+    }
+    return found;
+}
+
+/* @protobuf ------------------------------------------------- Protocol buffers, read
+ *
+ *     message = field, field, ...        field = varint(8 number + wire), value
+ *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
+ *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
+ *
+ * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
+ * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
+ * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
+ * the fields, takes those it knows and passes over all others, which is how old programs read new
+ * files. Hostile ones lie about lengths, and hold varints that never end.
+ *
+ * source  Google, Protocol Buffers, "Encoding"
+ * needs   error
+ * see     @spm
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *data; /* of the message; stays the caller's */
+    size_t size, at;
+    const char *name; /* for the sentence of an error */
+    bool broken;
+} llm_protobuf;
+
+typedef enum {
+    LLM_PROTOBUF_VARINT = 0,
+    LLM_PROTOBUF_64 = 1,
+    LLM_PROTOBUF_BYTES = 2,
+    LLM_PROTOBUF_32 = 5
+} llm_protobuf_wire;
+
+typedef struct {
+    uint32_t number;
+    llm_protobuf_wire wire;
+    uint64_t value;            /* but for BYTES */
+    const unsigned char *data; /* (size) of BYTES */
+    size_t size;
+} llm_protobuf_field;
+
+/* A message of size bytes, to be walked from its start. */
+LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
+    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
+    return p;
+}
+
+/* Says where the message is broken. Always false. */
+LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
+    p->broken = true;
+    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
+}
+
+/* *value <- the varint at p->at, of ten bytes at most. */
+LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
+    const size_t start = p->at;
+    *value = 0;
+    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
+        const uint64_t byte = p->data[p->at++];
+        if (shift == 63 && byte > 1) break; /* above 2^64 */
+        *value |= (byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
+}
+
+/* *value <- the next `bytes` bytes as a number. */
+LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
+                                llm_error *error) {
+    if (p->size - p->at < bytes)
+        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
+    *value = 0;
+    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
+    return true;
+}
+
+/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
+LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
+    uint64_t key, length;
+    const size_t start = p->at;
+    memset(f, 0, sizeof *f);
+    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
+    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
+        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
+    f->number = (uint32_t)(key >> 3);
+    f->wire = (llm_protobuf_wire)(key & 7);
+    switch (f->wire) {
+    case LLM_PROTOBUF_VARINT:
+        return llm_protobuf_varint(p, &f->value, error);
+    case LLM_PROTOBUF_64:
+        return llm_protobuf_fixed(p, &f->value, 8, error);
+    case LLM_PROTOBUF_32:
+        return llm_protobuf_fixed(p, &f->value, 4, error);
+    case LLM_PROTOBUF_BYTES:
+        if (!llm_protobuf_varint(p, &length, error)) return false;
+        if (length > p->size - p->at)
+            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
+        f->data = p->data + p->at;
+        f->size = (size_t)length;
+        p->at += f->size;
+        return true;
+    }
+    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
+}
+
+/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
+LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
+    const uint32_t bits = (uint32_t)f->value;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
+    double x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
+    int64_t x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
+    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
+    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
+}
+
+/* @spm ------------------------------------------------------ SentencePiece models
+ *
+ *     1 piece* {1 text, 2 score, 3 kind}    2 trainer {3 model, 24 spaces behind, 41 42 43 ids}
+ *     3 normalizer {2 rules, 3 space in front, 4 squeeze spaces, 5 spell spaces as U+2581}
+ *
+ * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
+ * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
+ * numbers above are those of its fields. A field that is absent has the default of the schema, and
+ * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
+ * so is text without the spelling of spaces.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
+ * needs   error buffer protobuf pieces
+ * see     @spm_text (uses it), @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+
+typedef struct {
+    llm_pieces pieces;
+    llm_spm_model model;
+    int bos, eos, pad;            /* ids, or -1 */
+    bool prefix, suffix, squeeze; /* a space is added in front, or behind; runs of them are one */
+    llm_buffer rules;             /* of the normalizer, compiled; empty: text stays as it is */
+} llm_spm;
+
+/* Nothing, with the schema's defaults; and the way back. */
+LLM_API llm_spm llm_spm_empty(void) {
+    llm_spm s;
+    memset(&s, 0, sizeof s);
+    s.pieces = llm_pieces_empty();
+    s.model = LLM_SPM_UNIGRAM;
+    s.bos = 1, s.eos = 2, s.pad = -1;
+    s.prefix = s.squeeze = true;
+    return s;
+}
+LLM_API void llm_spm_free(llm_spm *s) {
+    llm_pieces_free(&s->pieces);
+    llm_buffer_free(&s->rules);
+    *s = llm_spm_empty();
+}
+
+/* Whether the field has this number and a value of this wire. */
+LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
+    return f->number == number && f->wire == wire;
+}
+
+/* Reads one piece. */
+LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
+    llm_protobuf_field f;
+    const char *text = "";
+    size_t size = 0;
+    float score = 0.0f;
+    llm_pieces_kind kind = LLM_PIECES_NORMAL;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            text = (const char *)f.data, size = f.size;
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_32))
+            score = llm_protobuf_float(&f);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_VARINT))
+            kind = f.value < 7 ? (llm_pieces_kind)f.value : (llm_pieces_kind)0;
+    }
+    if (!p.broken && !(fabsf(score) <= 1e30f)) /* sums must not overflow */
+        return llm_fail(error, "piece %zu: found score %g, expected at most 1e30 in size",
+                        s->pieces.text.count, (double)score);
+    return !p.broken && llm_pieces_put(&s->pieces, text, size, (double)score, kind, error);
+}
+
+/* Reads the trainer's part; ids are checked when all pieces are there. */
+LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
+    llm_protobuf_field f;
+    uint64_t model = s->model;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        const int id = f.value <= INT_MAX ? (int)f.value : -1;
+        if (f.number == 3) model = f.value;
+        if (f.number == 24) s->suffix = f.value != 0;
+        if (f.number == 41) s->bos = id;
+        if (f.number == 42) s->eos = id;
+        if (f.number == 43) s->pad = id;
+    }
+    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
+        return llm_fail(error,
+                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+                        (unsigned long long)model);
+    s->model = (llm_spm_model)model;
+    return !p.broken;
+}
+
+/* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
+ * that end in 0. */
+LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    const unsigned char *b = (const unsigned char *)data;
+    s->rules.size = 0;
+    if (size == 0) return true;
+    const uint64_t trie =
+        size < 4 ? 0 : b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24;
+    if (trie < 4 || trie % 4 != 0 || trie > size - 4 || b[size - 1] != 0)
+        return llm_fail(error, "normalizer_spec: precompiled_charsmap, %zu bytes, is broken", size);
+    return llm_buffer_put(&s->rules, data, size) ||
+           llm_fail(error, "normalizer_spec: out of memory");
+}
+
+/* Reads the normalizer's part. */
+LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
+    llm_protobuf_field f;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
+            return false;
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        if (f.number == 3) s->prefix = f.value != 0;
+        if (f.number == 4) s->squeeze = f.value != 0;
+        if (f.number == 5 && f.value == 0)
+            return llm_fail(error, "normalizer_spec: escape_whitespaces false is not supported");
+    }
+    return !p.broken;
+}
+
+/* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
+LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
+    llm_protobuf_field f;
+    bool ok = true;
+    *s = llm_spm_empty();
+    while (ok && llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_piece(s, &f, error);
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_trainer(s, &f, error);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_normalizer(s, &f, error);
+    }
+    ok = ok && !p.broken && llm_pieces_ready(&s->pieces, error);
+    int *id[3] = {&s->bos, &s->eos, &s->pad};
+    for (size_t i = 0; i < 3 && ok; i++) /* a default id may belong to another piece */
+        if (*id[i] >= 0 && ((size_t)*id[i] >= s->pieces.text.count ||
+                            llm_pieces_get(&s->pieces, (size_t)*id[i]).kind != LLM_PIECES_CONTROL))
+            *id[i] = -1;
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
+/* @spm_text ------------------------------------------------- Text through a SentencePiece model
+ *
+ *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
+ *
+ * What happens to a text before its pieces are found, and which is part of the model. Rules replace
+ * the longest string that one of them knows (T5's make NFKC of it), one character passes where none
+ * does, and what is no UTF-8 becomes U+FFFD. Then spaces in front and behind go and runs of them
+ * become one, if the model says so; one is put in front, so that a word is spelt alike at the start
+ * and in the middle. User-defined pieces are left alone. The rules are a double array trie of the
+ * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
+ * whether a value hangs on it.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
+ *         Darts-clone (the units)
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * see     @unicode, @tokenizer
+ * topics  -
+ */
+
+/* The four bytes from `at` on as a number. */
+LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
+    const unsigned char *b = (const unsigned char *)rules->data + at;
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* The longest beginning of text that a rule replaces, its length or 0, and by what. */
+LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    if (rules->size == 0) return 0;
+    const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
+    uint32_t unit = llm_spm_word(rules, 4);
+    size_t found = 0, node = (unit >> 10) << ((unit & 512) >> 6);
+    for (size_t i = 0; i < size; i++) {
+        node ^= (unsigned char)text[i];
+        if (node >= units) break;
+        unit = llm_spm_word(rules, 4 + 4 * node);
+        if ((unit & 0x800000FFu) != (unsigned char)text[i]) break;
+        node ^= (unit >> 10) << ((unit & 512) >> 6);
+        if (node >= units) break;
+        if (!(unit >> 8 & 1)) continue;
+        const size_t value = llm_spm_word(rules, 4 + 4 * node) & 0x7FFFFFFFu;
+        if (value >= rules->size - texts) break;
+        found = i + 1;
+        *to = rules->data + texts + value;
+        *to_size = strlen(*to); /* the last byte of all is 0 */
+    }
+    return found;
+}
+
+/* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
+LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&s->pieces.trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = s->pieces.trie.cell[state].id;
+        if (id >= 0 && llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_USER) user = i + 1;
+    }
+    const size_t rule = user > 0 ? 0 : llm_spm_rule(&s->rules, text, size, to, to_size);
+    if (rule > 0) return rule;
+    const size_t one = user > 0 ? user : llm_unicode_decode(&code, text, size);
+    const bool broken = user == 0 && code == LLM_UNICODE_BROKEN;
+    *to = broken ? "\xEF\xBF\xBD" : text;
+    *to_size = broken ? 3 : one;
+    return broken ? 1 : one;
+}
+
+/* Appends text as the model's pieces spell it. False when memory is out. */
+LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
+    const size_t start = out->size;
+    const char *to = "";
+    size_t n = 0, at = 0;
+    while (s->squeeze && at < size) { /* spaces in front */
+        const size_t one = llm_spm_next(s, text + at, size - at, &to, &n);
+        if (n != 1 || to[0] != ' ') break;
+        at += one;
+    }
+    if (at == size) return true;
+    if (s->prefix && !s->suffix && !llm_pieces_spell(out, " ", 1, false)) return false;
+    for (bool space = s->squeeze; at < size;) {
+        at += llm_spm_next(s, text + at, size - at, &to, &n);
+        for (; space && n > 0 && to[0] == ' '; n--) to++;
+        if (n > 0) space = s->squeeze && to[n - 1] == ' ';
+        if (!llm_pieces_spell(out, to, n, false)) return false;
+    }
+    while (s->squeeze && out->size >= start + 3 &&
+           memcmp(out->data + out->size - 3, "\xE2\x96\x81", 3) == 0)
+        out->size -= 3;
+    return !s->prefix || !s->suffix || llm_pieces_spell(out, " ", 1, false);
+}
+
+/* *ids (*count, from malloc) <- text, without BOS and EOS. */
+LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
+                            size_t size, llm_error *error) {
+    llm_buffer line = {NULL, 0, 0};
+    llm_arena arena;
+    bool room = false;
+    *ids = NULL;
+    *count = 0;
+    if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
+        const bool bpe = s->model == LLM_SPM_BPE;
+        const size_t scratch =
+            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
+        *ids = (int *)malloc((line.size + 1) * sizeof **ids);
+        room = *ids && llm_arena_create(&arena, scratch);
+        if (room && bpe)
+            *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room)
+            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+        if (room) llm_arena_destroy(&arena);
+    }
+    llm_buffer_free(&line);
+    if (!room) free(*ids);
+    if (!room) *ids = NULL;
+    return room || llm_fail(error, "text of %zu bytes: out of memory", size);
+}
+
+/* Appends the text of the ids. Of the first piece with a text one space in front is taken away, if
+ * the model has put it there; where spaces are squeezed, of those before it too. */
+LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, size_t count,
+                            llm_error *error) {
+    const size_t start = out->size;
+    bool trim = s->prefix || s->squeeze;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
+                            count, ids[i], s->pieces.text.count);
+        const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
+        if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
+            return llm_fail(error, "decoding: out of memory");
+        if (!trim || out->size == start) continue;
+        const bool space =
+            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
+        if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
+        trim = space && s->squeeze && out->size == start;
+    }
+    return true;
+}
+
+/* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
+ *
+ *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
+ *
+ * Karpathy's llama2.c has SentencePiece's BPE pieces in a file that fits on a line: the id is the
+ * place, and there are as many as the model's vocabulary has. Kinds are not stored, since all its
+ * files are numbered alike: 0 is the unknown piece, 1 BOS, 2 EOS, then come the 256 bytes where
+ * there is a fallback. Two spellings have to be undone: a space stands for U+2581, and BOS and EOS
+ * have line breaks around them.
+ *
+ * source  Karpathy 2023, llama2.c (tokenizer.py, run.c)
+ * needs   error buffer pieces spm
+ * see     @bpe_scores, @tokenizer
+ * topics  -
+ */
+
+/* The number in four bytes. */
+LLM_API uint32_t llm_tokenizer_llama2c_word(const unsigned char *b) {
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* Reads size bytes into *s, whatever it held: a model with a space in front and nothing else done
+ * to text. On failure *s is empty. */
+LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t size,
+                                        llm_error *error) {
+    static const char *const special[3] = {"<unk>", "<s>", "</s>"};
+    const unsigned char *b = (const unsigned char *)data;
+    bool ok = size >= 4 || llm_fail(error, "tokenizer.bin: %zu bytes, expected 4 or more", size);
+    *s = llm_spm_empty();
+    s->model = LLM_SPM_BPE;
+    s->squeeze = false;
+    const uint32_t longest = ok ? llm_tokenizer_llama2c_word(b) : 0;
+    for (size_t at = 4, id = 0; at < size && ok; id++) {
+        const size_t left = size - at;
+        const uint32_t length = left < 8 ? 0 : llm_tokenizer_llama2c_word(b + at + 4);
+        if (left < 8 || length > left - 8 || length > longest) {
+            ok = llm_fail(error, "tokenizer.bin, piece %zu: %u bytes, but %zu are left, longest %u",
+                          id, (unsigned)length, left < 8 ? 0 : left - 8, (unsigned)longest);
+            break;
+        }
+        const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
+        const char *text = (const char *)b + at + 8;
+        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        float score;
+        llm_buffer spelt = {NULL, 0, 0};
+        memcpy(&score, &bits, sizeof score);
+        ok = (id < 3 ? llm_buffer_put(&spelt, special[id], strlen(special[id]))
+                     : llm_pieces_spell(&spelt, text, length, false)) ||
+             llm_fail(error, "tokenizer.bin: out of memory");
+        ok = ok && llm_pieces_put(&s->pieces, spelt.data, spelt.size, (double)score,
+                                  id == 0  ? LLM_PIECES_UNKNOWN
+                                  : id < 3 ? LLM_PIECES_CONTROL
+                                  : byte   ? LLM_PIECES_BYTE
+                                           : LLM_PIECES_NORMAL,
+                                  error);
+        llm_buffer_free(&spelt);
+        at += 8 + length;
+    }
+    ok = ok && llm_pieces_ready(&s->pieces, error);
+    if (ok && s->pieces.text.count < 3)
+        ok = llm_fail(error, "tokenizer.bin: %zu pieces, expected 3 or more", s->pieces.text.count);
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
  *
  *     the leftmost added token in the text, of several there the longest; then on behind it
@@ -28380,17 +29424,20 @@ typedef struct {
     size_t start, size; /* in text */
     bool special;       /* a control token */
     bool normalized;    /* looked for after the others, in what they leave (Hugging Face) */
+    bool single_word, lstrip, rstrip; /* where it counts: for @special_tokens; here not looked at */
 } llm_added_tokens_one;
 
 typedef struct {
     llm_buffer list; /* of llm_added_tokens_one */
     llm_buffer text;
+    bool begins[256]; /* whether a token begins with this byte */
 } llm_added_tokens;
 
 /* The list starts as zeros. This frees it, and makes it zeros again. */
 LLM_API void llm_added_tokens_free(llm_added_tokens *a) {
     llm_buffer_free(&a->list);
     llm_buffer_free(&a->text);
+    memset(a->begins, 0, sizeof a->begins);
 }
 
 /* How many there are. */
@@ -28412,8 +29459,21 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_get(const llm_added_tokens 
 LLM_API bool llm_added_tokens_put(llm_added_tokens *a, int id, const char *text, size_t size,
                                   bool special, bool normalized) {
     LLM_ASSERT(size > 0);
-    const llm_added_tokens_one one = {id, a->text.size, size, special, normalized};
+    const llm_added_tokens_one one = {id,         a->text.size, size,  special,
+                                      normalized, false,        false, false};
+    a->begins[(unsigned char)text[0]] = true;
     return llm_buffer_put(&a->text, text, size) && llm_buffer_put(&a->list, &one, sizeof one);
+}
+
+/* Sets the flags of the token that was added last, which are false at first. */
+LLM_API void llm_added_tokens_flags(llm_added_tokens *a, bool single_word, bool lstrip,
+                                    bool rstrip) {
+    const size_t count = llm_added_tokens_count(a);
+    LLM_ASSERT(count > 0);
+    llm_added_tokens_one *one = (llm_added_tokens_one *)(void *)a->list.data + count - 1;
+    one->single_word = single_word;
+    one->lstrip = lstrip;
+    one->rstrip = rstrip;
 }
 
 /* The id of the token with that text, or -1. */
@@ -28447,29 +29507,212 @@ LLM_API const llm_added_tokens_one *llm_added_tokens_next(const llm_added_tokens
                                                           const char *text, size_t size, size_t *at,
                                                           bool normalized, bool special) {
     while (*at < size) {
-        const llm_added_tokens_one *one =
-            llm_added_tokens_match(a, text + *at, size - *at, normalized);
+        const llm_added_tokens_one *one = NULL;
+        if (a->begins[(unsigned char)text[*at]]) /* most bytes are done with this */
+            one = llm_added_tokens_match(a, text + *at, size - *at, normalized);
         if (one && (special || !one->special)) return one;
         *at += one ? one->size : 1;
     }
     return NULL;
 }
 
+/* @special_tokens ------------------------------------------- Special tokens
+ *
+ *     "Hi <|im_end|>"  ->  "Hi " as text, then the id of <|im_end|>: if the caller allows it
+ *     otherwise          the whole as text, or an error
+ *
+ * Control tokens steer a model: here the document ends, here the assistant speaks. A text from
+ * outside can spell them, so the caller says what a spelling may do, in tiktoken's three ways: an
+ * allowed token becomes its id, a disallowed one is an error, and what is neither is text like any
+ * other. Hugging Face's flags say where an added token counts: single_word only where no letter,
+ * mark, number or underscore touches it; lstrip and rstrip take the white space around it along.
+ * The tokens are those of @added_tokens, found by one automaton instead of one comparison each.
+ *
+ * source  tiktoken, Encoding.encode; Hugging Face tokenizers, AddedToken and AddedVocabulary
+ * needs   error buffer unicode vocab_table aho_corasick added_tokens
+ * see     @tokenizer
+ * topics  Special Tokens
+ */
+typedef enum {
+    LLM_SPECIAL_TOKENS_END,    /* GPT-2 */
+    LLM_SPECIAL_TOKENS_CHATML, /* Qwen and others */
+    LLM_SPECIAL_TOKENS_LLAMA3,
+    LLM_SPECIAL_TOKENS_FIM /* fill in the middle */
+} llm_special_tokens_set;
+
+/* The name of token k of a set in common use, or NULL behind the last one. */
+LLM_API const char *llm_special_tokens_name(llm_special_tokens_set set, size_t k) {
+    static const char *const name[4][6] = {{"<|endoftext|>"},
+                                           {"<|im_start|>", "<|im_end|>"},
+                                           {"<|begin_of_text|>", "<|end_of_text|>",
+                                            "<|start_header_id|>", "<|end_header_id|>",
+                                            "<|eot_id|>"},
+                                           {"<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"}};
+    return k < 6 ? name[set][k] : NULL;
+}
+
+/* The tokens of a list, ready for search: those that are not normalized, and those that are. It
+ * starts as zeros. */
+typedef struct {
+    const llm_added_tokens *added;
+    llm_aho_corasick search[2];
+    llm_buffer index[2]; /* of size_t: the place in the list by the id of search */
+} llm_special_tokens;
+
+/* Back to zeros; the list stays. */
+LLM_API void llm_special_tokens_free(llm_special_tokens *s) {
+    for (size_t k = 0; k < 2; k++) {
+        llm_aho_corasick_free(&s->search[k]);
+        llm_buffer_free(&s->index[k]);
+    }
+    s->added = NULL;
+}
+
+/* For the list as it is, which must stay. Of equal texts the first counts. */
+LLM_API bool llm_special_tokens_build(llm_special_tokens *s, const llm_added_tokens *added,
+                                      llm_error *error) {
+    memset(s, 0, sizeof *s);
+    s->added = added;
+    bool ok = true;
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        llm_vocab_table table = llm_vocab_table_empty();
+        for (size_t i = 0; i < llm_added_tokens_count(added) && ok; i++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, i, &text);
+            if (one->normalized != (normalized > 0)) continue;
+            const size_t known = table.count;
+            ok = llm_vocab_table_add(&table, text, one->size) >= 0;
+            if (table.count > known) ok = llm_buffer_put(&s->index[normalized], &i, sizeof i);
+        }
+        ok = ok && llm_aho_corasick_build(&s->search[normalized], &table);
+        llm_vocab_table_free(&table);
+    }
+    if (!ok) llm_special_tokens_free(s);
+    return ok || llm_fail(error, "special tokens: out of memory");
+}
+
+/* The length of the character that ends at `at`, 0 at the start of text; *kind gets its class, and
+ * OTHER at the start. The underscore is a LETTER here. */
+LLM_API size_t llm_special_tokens_before(llm_unicode_kind *kind, const char *text, size_t at) {
+    uint32_t code;
+    *kind = LLM_UNICODE_OTHER;
+    for (size_t length = at < 4 ? at : 4; length > 0; length--) {
+        if (llm_unicode_decode(&code, text + at - length, length) != length) continue;
+        *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+        return length;
+    }
+    return 0;
+}
+
+/* The same for the character that begins at `at`. */
+LLM_API size_t llm_special_tokens_behind(llm_unicode_kind *kind, const char *text, size_t size,
+                                         size_t at) {
+    uint32_t code = 0;
+    const size_t length = at < size ? llm_unicode_decode(&code, text + at, size - at) : 0;
+    *kind = code == '_' ? LLM_UNICODE_LETTER : llm_unicode_class(code);
+    return length;
+}
+
+typedef struct {
+    const llm_added_tokens_one *one;
+    size_t start, end; /* in the text, with the white space that it takes along */
+} llm_special_tokens_span;
+
+/* The first token in text from `from` on, which is where the last one ended. allowed (tokens of the
+ * list): one that is not is passed over, with all of its characters if hides (Hugging Face), with
+ * its first one otherwise (tiktoken). NULL: all are. */
+LLM_API bool llm_special_tokens_next(llm_special_tokens_span *span, const llm_special_tokens *s,
+                                     const char *text, size_t size, size_t from, bool normalized,
+                                     const bool *allowed, bool hides) {
+    const unsigned word = 1u << LLM_UNICODE_NUMBER | 1u << LLM_UNICODE_MARK |
+                          7u << LLM_UNICODE_UPPER; /* and LOWER and LETTER */
+    size_t at = from, start = 0, length = 0;
+    for (int k; (k = llm_aho_corasick_find(&s->search[normalized], text, size, at, &start,
+                                           &length)) >= 0;) {
+        const char *spelt;
+        const size_t i = ((const size_t *)(const void *)s->index[normalized].data)[k];
+        llm_unicode_kind before, behind;
+        span->one = llm_added_tokens_get(s->added, i, &spelt);
+        span->start = start;
+        span->end = start + length;
+        if (allowed && !allowed[i]) {
+            at = start + (hides ? length : 1);
+            continue;
+        }
+        llm_special_tokens_before(&before, text, start);
+        llm_special_tokens_behind(&behind, text, size, span->end);
+        at = span->end;
+        if (span->one->single_word && ((word >> before & 1u) || (word >> behind & 1u))) continue;
+        for (size_t n = 0; span->one->lstrip && span->start > from; span->start -= n) {
+            n = llm_special_tokens_before(&before, text, span->start);
+            if (before != LLM_UNICODE_SPACE || n > span->start - from) break;
+        }
+        for (size_t n = 0; span->one->rstrip && span->end < size; span->end += n) {
+            n = llm_special_tokens_behind(&behind, text, size, span->end);
+            if (behind != LLM_UNICODE_SPACE) break;
+        }
+        return true;
+    }
+    return false;
+}
+
+/* Whether text spells no disallowed token, anywhere; else the error names one. disallowed (tokens
+ * of the list). */
+LLM_API bool llm_special_tokens_check(const llm_special_tokens *s, const char *text, size_t size,
+                                      const bool *disallowed, llm_error *error) {
+    const size_t n = llm_added_tokens_count(s->added);
+    size_t *count = (size_t *)calloc(n + 1, sizeof *count);
+    bool ok = count || llm_fail(error, "special tokens: out of memory");
+    for (size_t normalized = 0; normalized < 2 && ok; normalized++) {
+        const size_t *index = (const size_t *)(const void *)s->index[normalized].data;
+        memset(count, 0, n * sizeof *count);
+        llm_aho_corasick_count(count, &s->search[normalized], text, size);
+        for (size_t k = 0; k < s->index[normalized].size / sizeof *index && ok; k++) {
+            const char *spelt;
+            const llm_added_tokens_one *one = llm_added_tokens_get(s->added, index[k], &spelt);
+            ok = count[k] == 0 || !disallowed[index[k]] ||
+                 llm_fail(error, "the text spells the special token %.*s: it is not allowed",
+                          (int)(one->size < 64 ? one->size : 64), spelt);
+        }
+    }
+    free(count);
+    return ok;
+}
+
+/* Takes the control tokens out of ids (count); returns how many are left. */
+LLM_API size_t llm_special_tokens_skip(int *ids, size_t count, const llm_added_tokens *added) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool control = false;
+        for (size_t k = 0; k < llm_added_tokens_count(added) && !control; k++) {
+            const char *text;
+            const llm_added_tokens_one *one = llm_added_tokens_get(added, k, &text);
+            control = one->special && one->id == ids[i];
+        }
+        if (!control) ids[kept++] = ids[i];
+    }
+    return kept;
+}
+
 /* @tokenizer_text ------------------------------------------- Text to ids
  *
- *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ...
+ *     ids = added tokens, and between them BPE(pre-token), BPE(pre-token), ... or pieces
  *
  * A byte-level tokenizer is four things: the added tokens, the rule that cuts words, the merges,
  * and the numbering. All four come with a model and are used as they are, or the ids mean something
  * else. Natural text repeats its words, so a small cache of encoded words does most of the work.
+ * A SentencePiece model has its own rules for text and no words: what is between two added tokens
+ * goes to it whole.
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners"; Hugging Face
  *         tokenizers
- * needs   error arena buffer pre_tokenize vocab_table bpe added_tokens
+ * needs   error arena buffer pre_tokenize vocab_table bpe spm spm_text added_tokens
  * see     @tokenizer
  * topics  -
  */
 typedef struct {
+    bool pieces; /* spm does the work; if not, bpe */
+    llm_spm spm;
     llm_bpe bpe;
     llm_pre_tokenize_kind pattern;
     bool prefix_space;  /* text that starts with no space gets one (RoBERTa); only with GPT2 */
@@ -28490,8 +29733,8 @@ typedef struct {
 /* What one call of encode carries along. */
 typedef struct {
     int *ids;
-    size_t count;
-    bool special; /* control tokens are to be read */
+    size_t count, room; /* room: for the whole text, if each byte and space in front is an id */
+    bool special;       /* control tokens are to be read */
     llm_arena arena;
     llm_tokenizer_text_cached *cache; /* (LLM_TOKENIZER_TEXT_CACHE) by hash */
 } llm_tokenizer_text_run;
@@ -28526,11 +29769,28 @@ LLM_API bool llm_tokenizer_text_word(const llm_tokenizer *t, llm_tokenizer_text_
     return true;
 }
 
+/* Appends the ids of text, which may be more than bytes, and makes room for the rest again. */
+LLM_API bool llm_tokenizer_text_pieces(const llm_tokenizer *t, llm_tokenizer_text_run *run,
+                                       const char *text, size_t size) {
+    int *ids, *wide = NULL;
+    size_t count;
+    if (!llm_spm_encode(&t->spm, &ids, &count, text, size, NULL)) return false;
+    wide = (int *)realloc(run->ids, (run->count + count + run->room) * sizeof *wide);
+    if (wide) {
+        memcpy(wide + run->count, ids, count * sizeof *ids);
+        run->ids = wide;
+        run->count += count;
+    }
+    free(ids);
+    return wide != NULL;
+}
+
 /* Appends the ids of text (size > 0) without added tokens. */
 LLM_API bool llm_tokenizer_text_plain(const llm_tokenizer *t, llm_tokenizer_text_run *run,
                                       const char *text, size_t size) {
     llm_buffer spaced = {NULL, 0, 0};
     bool ok = true;
+    if (t->pieces) return llm_tokenizer_text_pieces(t, run, text, size);
     if (t->prefix_space && text[0] != ' ') {
         ok = llm_buffer_put(&spaced, " ", 1) && llm_buffer_put(&spaced, text, size);
         text = spaced.data;
@@ -28572,7 +29832,8 @@ LLM_API bool llm_tokenizer_text_encode(const llm_tokenizer *t, int **ids, size_t
     *count = 0;
     if (size > INT_MAX - 2) return llm_fail(error, "text of %zu bytes: expected below 2^31", size);
     /* an id for each byte and each space put in front of one; room for a cached word behind them */
-    run.ids = (int *)calloc(2 * size + 4, sizeof *run.ids);
+    run.room = 2 * size + 4;
+    run.ids = (int *)calloc(run.room, sizeof *run.ids);
     run.cache = (llm_tokenizer_text_cached *)calloc(LLM_TOKENIZER_TEXT_CACHE, sizeof *run.cache);
     run.special = special;
     const bool ok = run.cache && run.ids && llm_tokenizer_text_part(t, &run, text, size, false);
@@ -28986,32 +30247,614 @@ LLM_API bool llm_tokenizer_save_json(const llm_tokenizer *t, const char *path, l
         llm_tokenizer_save_vocab(t, &out) && llm_buffer_print(&out, ",\n\"merges\":") &&
         llm_tokenizer_save_merges(t, &out) && llm_buffer_print(&out, "}}\n");
     const bool spaced = t->prefix_space && t->pattern != LLM_PRE_TOKENIZE_GPT2;
-    if (!ok) llm_fail(error, "tokenizer %.100s: out of memory", path);
+    if (t->pieces) ok = llm_fail(error, "tokenizer %.100s: only byte-level BPE is written", path);
+    if (!ok && !t->pieces) llm_fail(error, "tokenizer %.100s: out of memory", path);
     if (spaced) ok = llm_fail(error, "tokenizer %.100s: only GPT-2's pattern takes a space", path);
     ok = ok && llm_file_write(path, out.data, out.size, error);
     llm_buffer_free(&out);
     return ok;
 }
 
+/* @tokenizer_ranks ------------------------------------------ Rank files of tiktoken
+ *
+ *     IA== 220            the bytes in base 64, a space, the rank: here one space is token 220
+ *     IHRoZQ== 262        " the"
+ *
+ * OpenAI's tokenizers (and Llama 3's own file) list tokens with their ranks and no merges: two
+ * neighbours merge when their join is a token, the join of lowest rank first. The merges are still
+ * there. A token was made from two others at the end of all merges of lower rank, so to encode its
+ * bytes with the tokens before it gives just those two: one line of code turns ranks into merges,
+ * and the rest is @bpe. A file whose tokens do not come about so is refused, for its ids could
+ * differ. What is easily got wrong: a pre-token that is a token is taken whole at once. The pattern
+ * and the control tokens are not in the file: they belong to the name of the encoding.
+ *
+ * source  OpenAI, tiktoken (load.py; _byte_pair_merge in lib.rs)
+ * needs   error arena buffer vocab_table bpe tokenizer_text
+ * see     @pre_tokenize (the patterns), @special_tokens, @tokenizer
+ * topics  -
+ */
+
+/* Appends the bytes that base 64 spells, with its padding. False when memory is out (*bad is then
+ * size) or it is none. */
+LLM_API bool llm_tokenizer_ranks_base64(llm_buffer *out, size_t *bad, const char *text,
+                                        size_t size) {
+    *bad = 0;
+    if (size % 4 != 0) return false;
+    size_t pads = 0;
+    while (pads < 2 && pads < size && text[size - 1 - pads] == '=') pads++;
+    uint32_t bits = 0;
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        const bool pad = i + pads >= size;
+        const int value = pad                    ? 0
+                          : c >= 'A' && c <= 'Z' ? c - 'A'
+                          : c >= 'a' && c <= 'z' ? c - 'a' + 26
+                          : c >= '0' && c <= '9' ? c - '0' + 52
+                          : c == '+'             ? 62
+                          : c == '/'             ? 63
+                                                 : -1;
+        if (value < 0) return false;
+        bits = bits << 6 | (uint32_t)value;
+        if (i % 4 != 3) continue;
+        const char three[3] = {(char)(unsigned char)(bits >> 16 & 255),
+                               (char)(unsigned char)(bits >> 8 & 255),
+                               (char)(unsigned char)(bits & 255)};
+        const size_t most = i + 1 == size ? 3 - pads : 3;
+        *bad = size;
+        if (!llm_buffer_put(out, three, most)) return false;
+        *bad = 0;
+    }
+    return pads == 0 || (bits & (pads == 1 ? 0xFFu : 0xFFFFu)) == 0; /* one spelling each */
+}
+
+/* The whole number below `limit` that all of text spells, or SIZE_MAX. */
+LLM_API size_t llm_tokenizer_ranks_number(const char *text, size_t size, size_t limit) {
+    size_t n = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] < '0' || text[i] > '9') return SIZE_MAX;
+        n = 10 * n + (size_t)(text[i] - '0');
+        if (n >= limit) return SIZE_MAX;
+    }
+    return size > 0 ? n : SIZE_MAX;
+}
+
+/* line_of (limit): for each rank where its line begins, plus 1, or 0. *count: of ranks, with
+ * gaps. */
+LLM_API bool llm_tokenizer_ranks_lines(size_t *line_of, size_t *count, size_t limit,
+                                       const char *text, size_t size, llm_error *error) {
+    *count = 0;
+    for (size_t at = 0, line = 1; at < size; line++) {
+        const char *start = text + at, *end = (const char *)memchr(start, '\n', size - at);
+        size_t n = end ? (size_t)(end - start) : size - at;
+        const size_t first = at;
+        at += n + 1;
+        if (n > 0 && start[n - 1] == '\r') n--;
+        if (n == 0) continue;
+        const char *space = (const char *)memchr(start, ' ', n);
+        const size_t rank =
+            space ? llm_tokenizer_ranks_number(space + 1, n - (size_t)(space + 1 - start), limit)
+                  : SIZE_MAX;
+        if (rank == SIZE_MAX)
+            return llm_fail(error, "ranks, line %zu: expected base 64, a space, a rank below %zu",
+                            line, limit);
+        if (line_of[rank] > 0)
+            return llm_fail(error, "ranks, line %zu: rank %zu is there twice", line, rank);
+        line_of[rank] = first + 1;
+        if (rank >= *count) *count = rank + 1;
+    }
+    return true;
+}
+
+/* Gives the next id the token of the line at text, or none where that is NULL. */
+LLM_API bool llm_tokenizer_ranks_put(llm_bpe *bpe, const char *text, size_t size,
+                                     llm_error *error) {
+    const size_t id = bpe->token.count;
+    if (!text) return llm_vocab_table_skip(&bpe->token) || llm_fail(error, "ranks: out of memory");
+    llm_buffer bytes = {NULL, 0, 0};
+    size_t bad;
+    const bool spelt = llm_tokenizer_ranks_base64(&bytes, &bad, text, size);
+    const int got =
+        spelt && bytes.size > 0 ? llm_vocab_table_add(&bpe->token, bytes.data, bytes.size) : -1;
+    const bool ok = got == (int)id;
+    if (ok && bytes.size == 1) bpe->byte_id[(unsigned char)bytes.data[0]] = got;
+    if (!ok)
+        llm_fail(error, "ranks, rank %zu, \"%.*s\": %s", id, size < 60 ? (int)size : 60, text,
+                 got >= 0                                               ? "is there twice"
+                 : (spelt && bytes.size > 0) || (!spelt && bad == size) ? "out of memory"
+                                                                        : "is no token in base 64");
+    llm_buffer_free(&bytes);
+    return ok;
+}
+
+/* Finds the merge of each token of two or more bytes, in order of rank. */
+LLM_API bool llm_tokenizer_ranks_merge(llm_bpe *bpe, llm_error *error) {
+    size_t longest = 0, size;
+    for (size_t id = 0; id < bpe->token.count; id++) {
+        llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size > longest) longest = size;
+    }
+    llm_arena arena;
+    int *ids = (int *)malloc((longest + 1) * sizeof *ids);
+    const bool room = ids && llm_arena_create(&arena, llm_bpe_scratch(longest));
+    bool ok = room;
+    for (size_t id = 0; id < bpe->token.count && ok; id++) {
+        const char *bytes = llm_vocab_table_bytes(&bpe->token, id, &size);
+        if (size < 2) continue;
+        const size_t parts = llm_bpe_encode(ids, bpe, bytes, size, 0.0f, NULL, &arena);
+        if (parts != 2)
+            ok = llm_fail(error, "ranks, rank %zu: %zu tokens of lower rank make it, expected 2",
+                          id, parts);
+        else if (llm_bpe_add(bpe, ids[0], ids[1]) < 0)
+            ok = llm_fail(error, "ranks: out of memory");
+    }
+    if (!room) llm_fail(error, "ranks: out of memory");
+    if (room) llm_arena_destroy(&arena);
+    free(ids);
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the text of a rank file; t->pattern is the
+ * caller's. On failure it holds a part, and is to be freed. */
+LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t size,
+                                      llm_error *error) {
+    size_t lines = 1;
+    for (size_t i = 0; i < size; i++) lines += text[i] == '\n';
+    const size_t limit = 2 * lines + 1024; /* gaps are few */
+    size_t *line_of = (size_t *)calloc(limit, sizeof *line_of);
+    if (!line_of) return llm_fail(error, "ranks: out of memory");
+    size_t count;
+    bool ok = llm_tokenizer_ranks_lines(line_of, &count, limit, text, size, error);
+    for (size_t rank = 0; rank < count && ok; rank++) {
+        const char *start = line_of[rank] > 0 ? text + line_of[rank] - 1 : NULL;
+        const char *space = start; /* there is one: the line has been read */
+        while (space && *space != ' ') space++;
+        ok = llm_tokenizer_ranks_put(&t->bpe, start, (size_t)(space - start), error);
+    }
+    free(line_of);
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "ranks: byte 0x%02x has no rank", b);
+    t->ignore_merges = true;
+    if (ok) t->vocab = count;
+    return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
+}
+
+/* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
+ *
+ *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
+ *     string: length, bytes                array: item type, count, items       (little-endian)
+ *
+ * llama.cpp's files hold a model's settings and its tokenizer as typed pairs in front of the
+ * tensors: `llama.context_length` a number, `tokenizer.ggml.tokens` an array of 128,256 strings.
+ * Nothing says where a pair ends but reading it, so all are walked once, every length compared with
+ * what is left before it is believed, and each key is remembered with the place of its value.
+ * Arrays of strings are walked again by who wants them: they have no index. What is easily got
+ * wrong: version 1 had lengths of four bytes, not eight, and files of big-endian machines look like
+ * versions of 16 million.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml (versions 2 and 3)
+ * needs   error size buffer
+ * see     @tokenizer
+ * topics  -
+ */
+typedef enum {
+    LLM_GGUF_VALUES_U8,
+    LLM_GGUF_VALUES_I8,
+    LLM_GGUF_VALUES_U16,
+    LLM_GGUF_VALUES_I16,
+    LLM_GGUF_VALUES_U32,
+    LLM_GGUF_VALUES_I32,
+    LLM_GGUF_VALUES_F32,
+    LLM_GGUF_VALUES_BOOL,
+    LLM_GGUF_VALUES_STRING,
+    LLM_GGUF_VALUES_ARRAY,
+    LLM_GGUF_VALUES_U64,
+    LLM_GGUF_VALUES_I64,
+    LLM_GGUF_VALUES_F64,
+    LLM_GGUF_VALUES_TYPES
+} llm_gguf_values_type;
+
+typedef struct {
+    size_t key, key_size;      /* where the key stands in the file, and its length */
+    llm_gguf_values_type type; /* of the value, or of an array's items */
+    bool array;
+    size_t at, count; /* where the value or the first item stands; items, 1 without an array */
+} llm_gguf_values_pair;
+
+typedef struct {
+    const unsigned char *data; /* (size) the whole file; stays the caller's */
+    size_t size, at;           /* at: behind the last pair, where the tensors' descriptions begin */
+    uint32_t version;
+    uint64_t tensors;
+    llm_buffer pair; /* of llm_gguf_values_pair */
+} llm_gguf_values;
+
+/* Frees what llm_gguf_values_read has taken. */
+LLM_API void llm_gguf_values_free(llm_gguf_values *g) { llm_buffer_free(&g->pair); }
+
+/* The number in the `bytes` bytes from `at` on. */
+LLM_API uint64_t llm_gguf_values_bits(const llm_gguf_values *g, size_t at, size_t bytes) {
+    uint64_t x = 0;
+    for (size_t i = 0; i < bytes; i++) x |= (uint64_t)g->data[at + i] << 8 * i;
+    return x;
+}
+
+/* Bytes of one value; 0 for strings and arrays. */
+LLM_API size_t llm_gguf_values_size(llm_gguf_values_type type) {
+    static const unsigned char size[LLM_GGUF_VALUES_TYPES] = {1, 1, 2, 2, 4, 4, 4,
+                                                              1, 0, 0, 8, 8, 8};
+    return size[type];
+}
+
+/* *x <- the next number of `bytes` bytes in the header; g->at moves behind it. */
+LLM_API bool llm_gguf_values_take(llm_gguf_values *g, uint64_t *x, size_t bytes, const char *what,
+                                  llm_error *error) {
+    if (g->size - g->at < bytes)
+        return llm_fail(error, "GGUF, byte %zu: the file ends, expected %s", g->at, what);
+    *x = llm_gguf_values_bits(g, g->at, bytes);
+    g->at += bytes;
+    return true;
+}
+
+/* Moves g->at behind `count` items of a type. */
+LLM_API bool llm_gguf_values_skip(llm_gguf_values *g, llm_gguf_values_type type, uint64_t count,
+                                  llm_error *error) {
+    const size_t one = llm_gguf_values_size(type), left = g->size - g->at;
+    uint64_t length = 0;
+    if (one > 0 ? count > left / one : count > left / 8) /* a string has at least its length */
+        return llm_fail(error, "GGUF, byte %zu: %llu items do not fit into %zu bytes", g->at,
+                        (unsigned long long)count, left);
+    if (one > 0) g->at += (size_t)count * one;
+    for (; one == 0 && count > 0; count--) {
+        if (!llm_gguf_values_take(g, &length, 8, "a length", error)) return false;
+        if (length > g->size - g->at)
+            return llm_fail(error, "GGUF, byte %zu: a string of %llu bytes, but %zu are left",
+                            g->at, (unsigned long long)length, g->size - g->at);
+        g->at += (size_t)length;
+    }
+    return true;
+}
+
+/* Reads one pair. */
+LLM_API bool llm_gguf_values_next(llm_gguf_values *g, llm_error *error) {
+    llm_gguf_values_pair p;
+    uint64_t type = 0, count = 1;
+    const size_t start = g->at;
+    memset(&p, 0, sizeof p);
+    if (!llm_gguf_values_skip(g, LLM_GGUF_VALUES_STRING, 1, error)) return false;
+    p.key = start + 8;
+    p.key_size = g->at - p.key;
+    if (!llm_gguf_values_take(g, &type, 4, "a type", error)) return false;
+    p.array = type == LLM_GGUF_VALUES_ARRAY;
+    if (p.array && (!llm_gguf_values_take(g, &type, 4, "a type of items", error) ||
+                    !llm_gguf_values_take(g, &count, 8, "a count", error)))
+        return false;
+    if (type >= LLM_GGUF_VALUES_TYPES || type == LLM_GGUF_VALUES_ARRAY)
+        return llm_fail(error, "GGUF, \"%.*s\": found type %llu, expected one of 13%s",
+                        p.key_size < 60 ? (int)p.key_size : 60, (const char *)g->data + p.key,
+                        (unsigned long long)type, p.array ? ", and no array in an array" : "");
+    p.type = (llm_gguf_values_type)type;
+    p.at = g->at;
+    if (!llm_gguf_values_skip(g, p.type, count, error)) return false;
+    p.count = (size_t)count;
+    return llm_buffer_put(&g->pair, &p, sizeof p) || llm_fail(error, "GGUF: out of memory");
+}
+
+/* Reads the pairs of a file, whose bytes must stay as long as g is used. On failure there is
+ * nothing to free. */
+LLM_API bool llm_gguf_values_read(llm_gguf_values *g, const void *data, size_t size,
+                                  llm_error *error) {
+    uint64_t magic = 0, version = 0, pairs = 0;
+    memset(g, 0, sizeof *g);
+    g->data = (const unsigned char *)data;
+    g->size = size;
+    if (!llm_gguf_values_take(g, &magic, 4, "\"GGUF\"", error)) return false;
+    if (magic != 0x46554747) return llm_fail(error, "GGUF: the file does not begin with \"GGUF\"");
+    if (!llm_gguf_values_take(g, &version, 4, "a version", error)) return false;
+    if (version != 2 && version != 3)
+        return llm_fail(error, "GGUF: found version %llu%s, expected 2 or 3",
+                        (unsigned long long)version, version >> 24 ? " (big-endian?)" : "");
+    g->version = (uint32_t)version;
+    bool ok = llm_gguf_values_take(g, &g->tensors, 8, "the number of tensors", error) &&
+              llm_gguf_values_take(g, &pairs, 8, "the number of pairs", error);
+    for (; ok && pairs > 0; pairs--) ok = llm_gguf_values_next(g, error);
+    if (!ok) llm_gguf_values_free(g);
+    return ok;
+}
+
+/* The pair of a key, or NULL: the first one, should there be several. */
+LLM_API const llm_gguf_values_pair *llm_gguf_values_find(const llm_gguf_values *g,
+                                                         const char *key) {
+    const llm_gguf_values_pair *p = (const llm_gguf_values_pair *)(const void *)g->pair.data;
+    for (size_t i = 0; i < g->pair.size / sizeof *p; i++)
+        if (p[i].key_size == strlen(key) && memcmp(g->data + p[i].key, key, p[i].key_size) == 0)
+            return &p[i];
+    return NULL;
+}
+
+/* Item i of a pair as a number (whole numbers beyond 2^53 are rounded), `absent` where p is NULL,
+ * a string, or shorter. */
+LLM_API double llm_gguf_values_number(const llm_gguf_values *g, const llm_gguf_values_pair *p,
+                                      size_t i, double absent) {
+    if (!p || i >= p->count || p->type == LLM_GGUF_VALUES_STRING) return absent;
+    const size_t bytes = llm_gguf_values_size(p->type);
+    const uint64_t bits = llm_gguf_values_bits(g, p->at + i * bytes, bytes);
+    const uint32_t low = (uint32_t)bits;
+    float single;
+    double wide;
+    memcpy(&single, &low, sizeof single);
+    memcpy(&wide, &bits, sizeof wide);
+    if (p->type == LLM_GGUF_VALUES_F32) return (double)single;
+    if (p->type == LLM_GGUF_VALUES_F64) return wide;
+    const uint64_t sign = (uint64_t)1 << (8 * bytes - 1);
+    const bool negative = (p->type == LLM_GGUF_VALUES_I8 || p->type == LLM_GGUF_VALUES_I16 ||
+                           p->type == LLM_GGUF_VALUES_I32 || p->type == LLM_GGUF_VALUES_I64) &&
+                          (bits & sign);
+    return negative ? -(double)(sign - (bits & (sign - 1))) : (double)bits;
+}
+
+/* The next string of a pair's value: start with *at = p->at, and call it p->count times. */
+LLM_API const char *llm_gguf_values_string(const llm_gguf_values *g, size_t *at, size_t *size) {
+    *size = (size_t)llm_gguf_values_bits(g, *at, 8);
+    const char *text = (const char *)g->data + *at + 8;
+    *at += 8 + *size;
+    return text;
+}
+
+/* Whether the key's value is this string. */
+LLM_API bool llm_gguf_values_is(const llm_gguf_values *g, const char *key, const char *text) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (!p || p->array || p->type != LLM_GGUF_VALUES_STRING) return false;
+    size_t at = p->at, size;
+    const char *value = llm_gguf_values_string(g, &at, &size);
+    return size == strlen(text) && memcmp(value, text, size) == 0;
+}
+
+/* @tokenizer_gguf ------------------------------------------- The tokenizer in a GGUF file
+ *
+ *     tokenizer.ggml.model        gpt2: byte-level BPE    llama: pieces with scores    t5: unigram
+ *     tokenizer.ggml.tokens       scores    token_type (1 normal .. 6 byte)    merges    pre
+ *
+ * llama.cpp puts the tokenizer into the model's file, three kinds of it in the same arrays. For
+ * byte-level BPE `pre` names the pattern, under names of models: many of them share one. Special
+ * tokens are those of type 3 (control) and 4 (user-defined); for pieces the types are
+ * SentencePiece's own. The same tokenizer read from its own file and from here gives equal ids.
+ *
+ * source  Gerganov and others, "GGUF", docs/gguf.md of ggml; llama.cpp (llama-vocab.cpp)
+ * needs   error buffer json pre_tokenize pieces spm added_tokens tokenizer_text tokenizer_vocab
+ *         gguf_values
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* The pattern that a name in tokenizer.ggml.pre means, or false. */
+LLM_API bool llm_tokenizer_gguf_pattern(llm_tokenizer *t, const llm_gguf_values *g,
+                                        llm_error *error) {
+    static const struct {
+        const char *name;
+        llm_pre_tokenize_kind pattern;
+    } row[] = {{"gpt-2", LLM_PRE_TOKENIZE_GPT2},       {"phi-2", LLM_PRE_TOKENIZE_GPT2},
+               {"llama3", LLM_PRE_TOKENIZE_LLAMA3},    {"llama-v3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"llama-bpe", LLM_PRE_TOKENIZE_LLAMA3}, {"falcon3", LLM_PRE_TOKENIZE_LLAMA3},
+               {"qwen2", LLM_PRE_TOKENIZE_QWEN2},      {"deepseek-r1-qwen", LLM_PRE_TOKENIZE_QWEN2},
+               {"megrez", LLM_PRE_TOKENIZE_QWEN2},     {"gpt-4o", LLM_PRE_TOKENIZE_O200K},
+               {"llama4", LLM_PRE_TOKENIZE_O200K},     {"dbrx", LLM_PRE_TOKENIZE_LLAMA3},
+               {"smaug-bpe", LLM_PRE_TOKENIZE_LLAMA3}};
+    const llm_gguf_values_pair *pre = llm_gguf_values_find(g, "tokenizer.ggml.pre");
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++)
+        if (llm_gguf_values_is(g, "tokenizer.ggml.pre", row[i].name)) {
+            t->pattern = row[i].pattern;
+            t->ignore_merges = t->pattern == LLM_PRE_TOKENIZE_LLAMA3;
+            return true;
+        }
+    size_t at = pre ? pre->at : 0, size = 0;
+    const bool text = pre && !pre->array && pre->type == LLM_GGUF_VALUES_STRING;
+    const char *name = text ? llm_gguf_values_string(g, &at, &size) : "";
+    return llm_fail(error, "tokenizer.ggml.pre: \"%.*s\" is not supported",
+                    size < 60 ? (int)size : 60, name);
+}
+
+/* The array of strings under the key, or a sentence. */
+LLM_API const llm_gguf_values_pair *llm_tokenizer_gguf_strings(const llm_gguf_values *g,
+                                                               const char *key, llm_error *error) {
+    const llm_gguf_values_pair *p = llm_gguf_values_find(g, key);
+    if (p && p->array && p->type == LLM_GGUF_VALUES_STRING) return p;
+    llm_fail(error, "%s: expected an array of strings", key);
+    return NULL;
+}
+
+/* Reads byte-level BPE: spellings, of which those of types 3 and 4 are added tokens, and merges. */
+LLM_API bool llm_tokenizer_gguf_bytes(llm_tokenizer *t, const llm_gguf_values *g,
+                                      llm_error *error) {
+    const llm_gguf_values_pair *tokens, *merges;
+    const llm_gguf_values_pair *kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    if (!llm_tokenizer_gguf_pattern(t, g, error) ||
+        !(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error)) ||
+        !(merges = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.merges", error)))
+        return false;
+    llm_buffer line = {NULL, 0, 0};
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        line.size = 0;
+        ok = llm_buffer_put(&line, text, size) || llm_fail(error, "tokens: out of memory");
+        if (ok && size > 0 && (kind == 3.0 || kind == 4.0))
+            ok = llm_added_tokens_put(&t->added, (int)id, text, size, kind == 3.0, false) ||
+                 llm_fail(error, "tokens: out of memory");
+        llm_json_node node; /* as if it stood in a vocab.json */
+        memset(&node, 0, sizeof node);
+        node.key = line.data;
+        node.key_size = size;
+        ok = ok && llm_tokenizer_vocab_put(t, kind == 3.0 || kind == 4.0 ? NULL : &node, error);
+    }
+    for (unsigned b = 0; b < 256 && ok; b++)
+        if (t->bpe.byte_id[b] < 0) ok = llm_fail(error, "tokens: byte 0x%02x has no token", b);
+    at = merges->at;
+    for (size_t i = 0; i < merges->count && ok; i++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const char *space = size > 1 ? (const char *)memchr(text + 1, ' ', size - 1) : NULL;
+        const size_t left = space ? (size_t)(space - text) : 0;
+        ok = space ? llm_tokenizer_vocab_merge(t, text, left, space + 1, size - left - 1, error)
+                   : llm_fail(error, "merges, %zu: expected \"left right\"", i);
+    }
+    llm_buffer_free(&line);
+    t->vocab = tokens->count;
+    return ok;
+}
+
+/* An id under the key if it is one of a control piece, or -1. */
+LLM_API int llm_tokenizer_gguf_id(const llm_tokenizer *t, const llm_gguf_values *g,
+                                  const char *key) {
+    const double id = llm_gguf_values_number(g, llm_gguf_values_find(g, key), 0, -1.0);
+    if (!(id >= 0.0 && id < (double)t->spm.pieces.text.count)) return -1;
+    return llm_pieces_get(&t->spm.pieces, (size_t)id).kind == LLM_PIECES_CONTROL ? (int)id : -1;
+}
+
+/* Reads pieces with scores, of either model. */
+LLM_API bool llm_tokenizer_gguf_pieces(llm_tokenizer *t, const llm_gguf_values *g, bool unigram,
+                                       llm_error *error) {
+    const llm_gguf_values_pair *tokens, *kinds, *scores, *rules, *front, *squeeze;
+    if (!(tokens = llm_tokenizer_gguf_strings(g, "tokenizer.ggml.tokens", error))) return false;
+    kinds = llm_gguf_values_find(g, "tokenizer.ggml.token_type");
+    scores = llm_gguf_values_find(g, "tokenizer.ggml.scores");
+    rules = llm_gguf_values_find(g, "tokenizer.ggml.precompiled_charsmap");
+    front = llm_gguf_values_find(g, "tokenizer.ggml.add_space_prefix");
+    squeeze = llm_gguf_values_find(g, "tokenizer.ggml.remove_extra_whitespaces");
+    t->pieces = true;
+    t->spm = llm_spm_empty();
+    t->spm.model = unigram ? LLM_SPM_UNIGRAM : LLM_SPM_BPE;
+    t->spm.prefix = llm_gguf_values_number(g, front, 0, 1.0) > 0.0;
+    t->spm.squeeze = llm_gguf_values_number(g, squeeze, 0, 0.0) > 0.0;
+    bool ok = true;
+    size_t at = tokens->at, size;
+    for (size_t id = 0; id < tokens->count && ok; id++) {
+        const char *text = llm_gguf_values_string(g, &at, &size);
+        const double score = llm_gguf_values_number(g, scores, id, 0.0);
+        const double kind = llm_gguf_values_number(g, kinds, id, 1.0);
+        if (!(fabs(score) <= 1e30))
+            return llm_fail(error, "scores, %zu: found %g, expected at most 1e30 in size", id,
+                            score);
+        ok = llm_pieces_put(&t->spm.pieces, text, size, score,
+                            kind >= 1.0 && kind <= 6.0 ? (llm_pieces_kind)kind : (llm_pieces_kind)0,
+                            error);
+    }
+    ok = ok && llm_pieces_ready(&t->spm.pieces, error);
+    if (ok && rules && rules->array && llm_gguf_values_size(rules->type) == 1)
+        ok = llm_spm_rules(&t->spm, g->data + rules->at, rules->count, error);
+    t->spm.bos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.bos_token_id") : -1;
+    t->spm.eos = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.eos_token_id") : -1;
+    t->spm.pad = ok ? llm_tokenizer_gguf_id(t, g, "tokenizer.ggml.padding_token_id") : -1;
+    return ok;
+}
+
+/* Fills t, which holds an empty BPE and zeros, from the bytes of a GGUF file. On failure it holds a
+ * part, and is to be freed. */
+LLM_API bool llm_tokenizer_gguf_read(llm_tokenizer *t, const void *data, size_t size,
+                                     llm_error *error) {
+    llm_gguf_values g;
+    if (!llm_gguf_values_read(&g, data, size, error)) return false;
+    const bool unigram = llm_gguf_values_is(&g, "tokenizer.ggml.model", "t5");
+    bool ok;
+    if (llm_gguf_values_is(&g, "tokenizer.ggml.model", "gpt2"))
+        ok = llm_tokenizer_gguf_bytes(t, &g, error);
+    else if (unigram || llm_gguf_values_is(&g, "tokenizer.ggml.model", "llama"))
+        ok = llm_tokenizer_gguf_pieces(t, &g, unigram, error);
+    else
+        ok = llm_fail(error, "tokenizer.ggml.model: expected gpt2, llama or t5");
+    llm_gguf_values_free(&g);
+    return ok;
+}
+
+/* @tokenizer_binary ----------------------------------------- Tokenizer files that are no JSON
+ *
+ *     GGUF -> GGUF    u32 below 2^8 -> tokenizer.bin    0A -> SentencePiece    text -> ranks
+ *
+ * Nobody says which kind of file a path leads to, and names are no help: Llama 2 and Llama 3 both
+ * call theirs tokenizer.model, and only the first is a SentencePiece model. But each kind begins
+ * in its own way. Control pieces of a model become control tokens, so that they can be read and
+ * written by their names, and text between them is a text of its own: it gets its space in front,
+ * and loses it again.
+ *
+ * source  -
+ * needs   error buffer file pre_tokenize vocab_table pieces spm spm_text tokenizer_llama2c
+ *         added_tokens tokenizer_text tokenizer_ranks tokenizer_gguf
+ * see     @tokenizer
+ * topics  -
+ */
+
+/* Appends the text of pieces, control tokens by their names: what stands between two of them is
+ * decoded alone, as it was encoded. */
+LLM_API bool llm_tokenizer_binary_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
+                                         size_t count, llm_error *error) {
+    for (size_t start = 0, i = 0; i <= count; i++) {
+        const bool known = i < count && ids[i] >= 0 && (size_t)ids[i] < t->spm.pieces.text.count;
+        const bool control =
+            known && llm_pieces_get(&t->spm.pieces, (size_t)ids[i]).kind == LLM_PIECES_CONTROL;
+        if (i < count && !control) continue;
+        if (!llm_spm_decode(&t->spm, out, ids + start, i - start, error)) return false;
+        size_t size = 0;
+        const char *name =
+            control ? llm_vocab_table_bytes(&t->spm.pieces.text, (size_t)ids[i], &size) : "";
+        if (!llm_buffer_put(out, name, size)) return llm_fail(error, "decoding: out of memory");
+        start = i + 1;
+    }
+    return true;
+}
+
+/* Makes the control pieces of a model that was read into t->spm control tokens of t. */
+LLM_API bool llm_tokenizer_binary_pieces(llm_tokenizer *t, llm_error *error) {
+    t->pieces = true;
+    t->vocab = t->spm.pieces.text.count;
+    for (size_t id = 0, size; id < t->vocab; id++) {
+        const char *text = llm_vocab_table_bytes(&t->spm.pieces.text, id, &size);
+        if (llm_pieces_get(&t->spm.pieces, id).kind == LLM_PIECES_CONTROL &&
+            !llm_added_tokens_put(&t->added, (int)id, text, size, true, false))
+            return llm_fail(error, "pieces: out of memory");
+    }
+    return true;
+}
+
+/* Reads what is no JSON. The pattern of a rank file is the one that OpenAI and Meta use with so
+ * many ranks; another one can be put into t->pattern. */
+LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_error *error) {
+    const char *text = (const char *)f->data;
+    if (f->size >= 4 && memcmp(text, "GGUF", 4) == 0)
+        return llm_tokenizer_gguf_read(t, text, f->size, error) &&
+               (!t->pieces || llm_tokenizer_binary_pieces(t, error));
+    if (f->size >= 4 && text[1] == 0 && text[2] == 0 && text[3] == 0) /* a longest piece */
+        return llm_tokenizer_llama2c_read(&t->spm, text, f->size, error) &&
+               llm_tokenizer_binary_pieces(t, error);
+    if (f->size > 0 && text[0] == '\n') /* field 1, bytes: a piece */
+        return llm_spm_read(&t->spm, text, f->size, error) && llm_tokenizer_binary_pieces(t, error);
+    if (!llm_tokenizer_ranks_read(t, text, f->size, error)) return false;
+    t->pattern = t->vocab >= 199000   ? LLM_PRE_TOKENIZE_O200K
+                 : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
+                                      : LLM_PRE_TOKENIZE_CL100K;
+    return true;
+}
+
 /* @tokenizer ------------------------------------------------ Tokenizer
  *
  *     encode: bytes -> ids        decode: ids -> bytes        decode(encode(x)) = x
  *
- * What a program uses. A tokenizer comes from a trained BPE or from files: Hugging Face's
- * tokenizer.json, which holds everything, or GPT-2's vocab.json and merges.txt, which hold ids and
- * merges while the rest is known. llm_tokenizer_encode takes text from outside, in which the name
- * of a control token is only text; llm_tokenizer_encode_special reads control tokens, for text that
- * the program has put together itself. Neither adds any in front or behind (@bos, @eos).
+ * What a program uses. A tokenizer comes from a trained BPE or from files, which are told apart by
+ * how they begin: Hugging Face's tokenizer.json, which holds everything, GPT-2's vocab.json and
+ * merges.txt, a SentencePiece model, tiktoken's ranks, a GGUF file, llama2.c's tokenizer.bin.
+ * llm_tokenizer_encode takes text from outside, in which the name of a control token is only text;
+ * llm_tokenizer_encode_special reads control tokens, for text that the program has put together
+ * itself. Neither adds any in front or behind (@bos, @eos).
  *
  * source  Radford et al. 2019, "Language models are unsupervised multitask learners" (its files);
  *         Hugging Face tokenizers
- * needs   error buffer file json unicode pre_tokenize vocab_table bpe added_tokens tokenizer_text
- *         tokenizer_vocab tokenizer_json
+ * needs   error buffer file json unicode pre_tokenize vocab_table bpe spm added_tokens
+ *         tokenizer_text tokenizer_vocab tokenizer_json tokenizer_binary
  * see     @tokenizer_save (llm_tokenizer_save_json), @bpe_train
  * topics  Tokenizer
  */
 
 LLM_API void llm_tokenizer_free(llm_tokenizer *t) {
+    llm_spm_free(&t->spm);
     llm_bpe_free(&t->bpe);
     llm_added_tokens_free(&t->added);
     t->vocab = 0;
@@ -29047,12 +30890,17 @@ LLM_API bool llm_tokenizer_add_special(llm_tokenizer *t, const char *text, llm_e
     return true;
 }
 
-/* Reads the parsed text of a tokenizer.json, or of a vocab.json when there are merges (else
- * NULL). */
+/* Reads the text of a tokenizer.json, or of a vocab.json when there are merges (else NULL), or
+ * another file. */
 LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const llm_file *merges,
                                  llm_error *error) {
     static const char end[] = "<|endoftext|>";
     llm_json j;
+    size_t first = 0;
+    while (first < text->size && text->data[first] != 0 && strchr(" \t\r\n", text->data[first]))
+        first++;
+    if (!merges && first < text->size && text->data[first] != '{')
+        return llm_tokenizer_binary_read(t, text, error);
     if (!llm_json_parse(&j, (const char *)text->data, text->size, error)) return false;
     bool ok;
     if (merges) {
@@ -29067,11 +30915,11 @@ LLM_API bool llm_tokenizer_parse(llm_tokenizer *t, const llm_file *text, const l
     return ok;
 }
 
-/* Loads a tokenizer.json, or from a directory its tokenizer.json, or if it has none its vocab.json
- * and merges.txt: with GPT-2's pattern, and <|endoftext|> as control token if the vocabulary has
- * it. */
+/* Loads a file of any of these kinds, or from a directory its tokenizer.json, or if it has none its
+ * vocab.json and merges.txt (with GPT-2's pattern, and <|endoftext|> as control token if the
+ * vocabulary has it), or its tokenizer.model. */
 LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *error) {
-    static const char *const name[3] = {"/tokenizer.json", "/vocab.json", ""};
+    static const char *const name[4] = {"/tokenizer.json", "/vocab.json", "/tokenizer.model", ""};
     llm_bpe none = llm_bpe_empty();
     llm_tokenizer_from_bpe(t, &none, LLM_PRE_TOKENIZE_GPT2);
     llm_buffer full = {NULL, 0, 0}, list = {NULL, 0, 0};
@@ -29082,7 +30930,7 @@ LLM_API bool llm_tokenizer_load(llm_tokenizer *t, const char *path, llm_error *e
     inner.message[0] = 0;
     size_t form = 0;
     bool ok = true;
-    for (FILE *stream = NULL; form < 3 && ok && !stream; form += !stream) {
+    for (FILE *stream = NULL; form < 4 && ok && !stream; form += !stream) {
         full.size = 0;
         ok = llm_buffer_print(&full, "%s%s", path, name[form]);
         stream = ok ? fopen(full.data, "rb") : NULL;
@@ -29117,6 +30965,7 @@ LLM_API bool llm_tokenizer_encode_special(const llm_tokenizer *t, int **ids, siz
  * whole characters. */
 LLM_API bool llm_tokenizer_decode(const llm_tokenizer *t, llm_buffer *out, const int *ids,
                                   size_t count, llm_error *error) {
+    if (t->pieces) return llm_tokenizer_binary_decode(t, out, ids, count, error);
     for (size_t i = 0; i < count; i++) {
         const char *bytes = "";
         size_t size = 0;
@@ -29644,8 +31493,8 @@ LLM_API double llm_vocab_size_best(const llm_vocab_size_curve *f, double N, doub
     return 0.5 * (low + high);
 }
 
-/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et al.
- * find gamma near 0.83: the vocabulary grows slower than the rest. */
+/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et
+ * al. find gamma near 0.83: the vocabulary grows slower than the rest. */
 LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
                                     const double *embedding, size_t n) {
     double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
@@ -29986,6 +31835,299 @@ LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, si
     for (size_t l = 0; l < n; l++) de[l] += (loss - baseline) * ((l == drawn ? 1.0f : 0.0f) - a[l]);
 }
 
+/* @luong ---------------------------------------------------- Luong attention
+ *
+ *     dot      e_ij = s_i.h_j                    a_i = softmax_j(e_ij)     c_i = sum_j a_ij h_j
+ *     general  e_ij = s_i.W h_j                  h~_i = tanh(W_c [c_i; s_i])
+ *     concat   e_ij = v.tanh(W [s_i; h_j])
+ *
+ * Attention made simple: the decoder's state after its step asks (Bahdanau's before), the score may
+ * be a plain product, and what was read is joined to the state and squashed to h~, from which the
+ * word is predicted. h~ is also appended to the next step's input ("input feeding"), so that the
+ * decoder knows where it looked. A product needs both states of one width; general does not, and
+ * says by W which parts of them are to agree. Global: all positions are read. For a window that
+ * moves with the target, see @luong_local.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 5, 7 and 8
+ * needs   matmul tanh attention
+ * see     @attn_score (the same scores in Transformers), @luong_local
+ * topics  Luong Attention (Global and Local)
+ */
+
+enum { LLM_LUONG_DOT, LLM_LUONG_GENERAL, LLM_LUONG_CONCAT };
+
+/* T queries of Cs numbers against S source states of Ch; A units inside concat. */
+typedef struct {
+    int form;
+    size_t T, S, Cs, Ch, A;
+} llm_luong_config;
+
+/* w: general (Cs,Ch), concat (A,Cs+Ch), whose first Cs columns are the query's; v (A); wc
+ * (Cs,Ch+Cs), whose first Ch columns are the context's. Or their gradients, any may be NULL. */
+typedef struct {
+    float *w, *v, *wc;
+} llm_luong_params;
+
+/* q (T,A), k (S,A) <- concat's two halves of W, applied: W [s; h] = W_s s + W_h h, so that the
+ * source's share is computed once. Rows of w are Cs + Ch numbers. */
+LLM_API void llm_luong_halves(float *q, float *k, const float *s, const float *h, const float *w,
+                              const llm_luong_config *z) {
+    const size_t n = z->Cs + z->Ch;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Cs; c++) sum += w[a * n + c] * s[i * z->Cs + c];
+            q[i * z->A + a] = sum;
+        }
+    for (size_t j = 0; j < z->S; j++)
+        for (size_t a = 0; a < z->A; a++) {
+            float sum = 0.0f;
+            for (size_t c = 0; c < z->Ch; c++) sum += w[a * n + z->Cs + c] * h[j * z->Ch + c];
+            k[j * z->A + a] = sum;
+        }
+}
+
+/* e (T,S) <- s (T,Cs), h (S,Ch). dot wants Cs = Ch. Scratch: general S Cs floats, concat (T + S) A,
+ * given back. */
+LLM_API void llm_luong_score_forward(float *e, const float *s, const float *h,
+                                     const llm_luong_params *p, const llm_luong_config *z,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    LLM_ASSERT(z->form != LLM_LUONG_DOT || z->Cs == z->Ch);
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, z->T * z->A), *k = llm_arena_floats(arena, z->S * z->A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        llm_attention_score_forward(e, q, k, p->v, z->T, z->S, z->A);
+    } else {
+        const float *k = h;
+        if (z->form == LLM_LUONG_GENERAL) { /* W h_j, once a source */
+            float *mapped = llm_arena_floats(arena, z->S * z->Cs);
+            llm_matmul_forward(mapped, h, p->w, NULL, z->S, z->Ch, z->Cs);
+            k = mapped;
+        }
+        llm_matmul_forward(e, s, k, NULL, z->T, z->Cs, z->S);
+    }
+    arena->used = mark;
+}
+
+/* ds, dh, g->w, g->v += <- de (T,S) and forward's s, h, p; any may be NULL. Scratch: twice as much
+ * as forward. */
+LLM_API void llm_luong_score_backward(float *ds, float *dh, const llm_luong_params *g,
+                                      const float *de, const float *s, const float *h,
+                                      const llm_luong_params *p, const llm_luong_config *z,
+                                      llm_arena *arena) {
+    const size_t mark = arena->used, T = z->T, S = z->S, Cs = z->Cs, Ch = z->Ch, A = z->A;
+    if (z->form == LLM_LUONG_DOT) llm_matmul_backward(ds, dh, NULL, de, s, h, T, Cs, S);
+    if (z->form == LLM_LUONG_GENERAL) {
+        float *k = llm_arena_floats(arena, S * Cs), *dk = llm_arena_floats(arena, S * Cs);
+        llm_matmul_forward(k, h, p->w, NULL, S, Ch, Cs);
+        for (size_t i = 0; i < S * Cs; i++) dk[i] = 0.0f;
+        llm_matmul_backward(ds, dk, NULL, de, s, k, T, Cs, S);
+        llm_matmul_backward(dh, g->w, NULL, dk, h, p->w, S, Ch, Cs);
+    }
+    if (z->form == LLM_LUONG_CONCAT) {
+        float *q = llm_arena_floats(arena, T * A), *k = llm_arena_floats(arena, S * A);
+        float *dq = llm_arena_floats(arena, T * A), *dk = llm_arena_floats(arena, S * A);
+        llm_luong_halves(q, k, s, h, p->w, z);
+        for (size_t i = 0; i < T * A; i++) dq[i] = 0.0f;
+        for (size_t i = 0; i < S * A; i++) dk[i] = 0.0f;
+        llm_attention_score_backward(dq, dk, g->v, de, q, k, p->v, T, S, A);
+        for (size_t r = 0; r < T + S; r++) { /* a linear layer for each half of w's columns */
+            const bool query = r < T;
+            const size_t n = query ? Cs : Ch, row = query ? r : r - T, first = query ? 0 : Cs;
+            const float *x = (query ? s : h) + row * n, *dy = (query ? dq : dk) + row * A;
+            float *dx = query ? ds : dh;
+            for (size_t a = 0; a < A; a++)
+                for (size_t c = 0; c < n; c++) {
+                    const size_t at = a * (Cs + Ch) + first + c;
+                    if (dx) dx[row * n + c] += dy[a] * p->w[at];
+                    if (g->w) g->w[at] += dy[a] * x[c];
+                }
+        }
+    }
+    arena->used = mark;
+}
+
+/* y (T,Cs) = h~ <- c (T,Ch), s (T,Cs): tanh(W_c [c; s]). */
+LLM_API void llm_luong_attend_forward(float *y, const float *c, const float *s,
+                                      const llm_luong_params *p, const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    LLM_PARALLEL_FOR
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float *w = p->wc + o * n;
+            float sum = 0.0f;
+            for (size_t m = 0; m < z->Ch; m++) sum += w[m] * c[i * z->Ch + m];
+            for (size_t m = 0; m < z->Cs; m++) sum += w[z->Ch + m] * s[i * z->Cs + m];
+            y[i * z->Cs + o] = llm_tanh_value(sum);
+        }
+}
+
+/* dc, ds, g->wc += <- dy (T,Cs) and forward's y, c, s, p; any may be NULL. */
+LLM_API void llm_luong_attend_backward(float *dc, float *ds, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *c,
+                                       const float *s, const llm_luong_params *p,
+                                       const llm_luong_config *z) {
+    const size_t n = z->Ch + z->Cs;
+    for (size_t i = 0; i < z->T; i++)
+        for (size_t o = 0; o < z->Cs; o++) {
+            const float t = y[i * z->Cs + o], inner = dy[i * z->Cs + o] * (1.0f - t * t);
+            for (size_t m = 0; m < n; m++) {
+                const bool context = m < z->Ch;
+                const size_t at = context ? i * z->Ch + m : i * z->Cs + m - z->Ch;
+                float *dx = context ? dc : ds;
+                if (dx) dx[at] += inner * p->wc[o * n + m];
+                if (g->wc) g->wc[o * n + m] += inner * (context ? c : s)[at];
+            }
+        }
+}
+
+/* y (T,Cs), a (T,S), c (T,Ch) <- s (T,Cs), h (S,Ch) of which `length` exist: score all, read, join.
+ * Scratch: that of the score. */
+LLM_API void llm_luong_global_forward(float *y, float *a, float *c, const float *s, const float *h,
+                                      size_t length, const llm_luong_params *p,
+                                      const llm_luong_config *z, llm_arena *arena) {
+    llm_luong_score_forward(a, s, h, p, z, arena);
+    llm_attention_pool_forward(a, c, a, h, length, z->T, z->S, z->Ch);
+    llm_luong_attend_forward(y, c, s, p, z);
+}
+
+/* ds, dh, g's arrays += <- dy (T,Cs) and forward's results and arguments; any may be NULL. All S
+ * states have to be finite. Scratch: that of the score's backward pass, T S + T Ch floats more. */
+LLM_API void llm_luong_global_backward(float *ds, float *dh, const llm_luong_params *g,
+                                       const float *dy, const float *y, const float *a,
+                                       const float *c, const float *s, const float *h,
+                                       size_t length, const llm_luong_params *p,
+                                       const llm_luong_config *z, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *de = llm_arena_floats(arena, z->T * z->S), *dc = llm_arena_floats(arena, z->T * z->Ch);
+    for (size_t i = 0; i < z->T * z->S; i++) de[i] = 0.0f;
+    for (size_t i = 0; i < z->T * z->Ch; i++) dc[i] = 0.0f;
+    llm_luong_attend_backward(dc, ds, g, dy, y, c, s, p, z);
+    llm_attention_pool_backward(de, dh, dc, a, c, h, length, z->T, z->S, z->Ch);
+    llm_luong_score_backward(ds, dh, g, de, s, h, p, z, arena);
+    arena->used = mark;
+}
+
+/* @luong_local ---------------------------------------------- Luong's local attention
+ *
+ *     local-m   keys t-R .. t+R                    softmax over these, nothing else is read
+ *     local-p   p_t = S sigmoid(v.tanh(W s_t))     keys round(p_t)-R .. +R, and the weights
+ *               a_tj = softmax(e_tj) exp(-(j - p_t)^2 / (2 (R/2)^2))
+ *
+ * Reading the whole source for each word is wasteful where both run side by side. local-m expects
+ * word t at position t of the source; local-p predicts the place, anywhere from 0 to S. A window
+ * has no gradient, since rounding has none: the Gaussian is there to have one. Its factors are not
+ * normalised again, so a row sums to less than 1, and the place is told to move to where weight is
+ * wanted. What a row costs is 2R + 1 scores and not S.
+ *
+ * source  Luong, Pham & Manning 2015, "Effective Approaches to Attention-based Neural Machine
+ *         Translation", eq. 9 and 10
+ * needs   exp activation matmul softmax tanh
+ * see     @luong (the scores), @sliding_window (the idea in Transformers)
+ * topics  -
+ */
+
+/* The keys that row t reads: center - R .. center + R, as far as they exist, are first .. end - 1.
+ * Beyond the source's end nothing may be left. */
+LLM_API void llm_luong_local_window(size_t *first, size_t *end, size_t center, size_t R, size_t S) {
+    *first = center > R ? center - R : 0;
+    *end = center + R + 1 < S ? center + R + 1 : S;
+    if (*first > *end) *first = *end;
+}
+
+/* Additions and multiplications of a row's dot scores and mean over so many keys of C numbers. */
+LLM_API double llm_luong_local_flops(size_t keys, size_t C) {
+    return 4.0 * (double)keys * (double)C;
+}
+
+/* p (T) <- s (T,C), w (A,C), v (A), S: the predicted places, and hidden (T,A), the tanh. */
+LLM_API void llm_luong_local_place_forward(float *p, float *hidden, const float *s, const float *w,
+                                           const float *v, size_t T, size_t S, size_t C, size_t A) {
+    llm_matmul_forward(hidden, s, w, NULL, T, C, A);
+    llm_tanh_forward(hidden, hidden, T * A);
+    for (size_t t = 0; t < T; t++) {
+        float sum = 0.0f;
+        for (size_t a = 0; a < A; a++) sum += v[a] * hidden[t * A + a];
+        p[t] = (float)S * llm_activation_sigmoid(sum);
+    }
+}
+
+/* ds (T,C), dw (A,C), dv (A) += <- dp (T) and forward's p, hidden, s, w, v; any may be NULL. The
+ * slope of S sigmoid is p (1 - p/S). Scratch: T A floats, given back. */
+LLM_API void llm_luong_local_place_backward(float *ds, float *dw, float *dv, const float *dp,
+                                            const float *p, const float *hidden, const float *s,
+                                            const float *w, const float *v, size_t T, size_t S,
+                                            size_t C, size_t A, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *inner = llm_arena_floats(arena, T * A);
+    for (size_t t = 0; t < T; t++) {
+        const float g = dp[t] * p[t] * (1.0f - p[t] / (float)S);
+        for (size_t a = 0; a < A; a++) {
+            const float y = hidden[t * A + a];
+            inner[t * A + a] = g * v[a] * (1.0f - y * y);
+            if (dv) dv[a] += g * y;
+        }
+    }
+    llm_matmul_backward(ds, dw, NULL, inner, s, w, T, C, A);
+    arena->used = mark;
+}
+
+/* soft, a (T,S), c (T,C) <- e (T,S), h (S,C), and place (T), or NULL for local-m: row t is
+ * around t. soft is the softmax of the window and a what is read with, 0 outside; local-m has a
+ * = soft, and they may be one array. e and h outside of all windows are not read; a and soft may
+ * not be e. */
+LLM_API void llm_luong_local_forward(float *soft, float *a, float *c, const float *e,
+                                     const float *h, const float *place, size_t T, size_t S,
+                                     size_t C, size_t R) {
+    LLM_ASSERT(!place || (R > 0 && soft != a));
+    LLM_PARALLEL_FOR
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        float *w = a + t * S, *p = soft + t * S, *ct = c + t * C;
+        for (size_t j = 0; j < S; j++) w[j] = p[j] = 0.0f;
+        llm_softmax_forward(p + first, e + t * S + first, 1, end - first, 1.0f);
+        for (size_t n = 0; n < C; n++) ct[n] = 0.0f;
+        for (size_t j = first; j < end; j++) {
+            const float gap = place ? ((float)j - place[t]) / (float)R : 0.0f;
+            w[j] = p[j] * llm_expf(-2.0f * gap * gap); /* sigma = R/2 */
+            for (size_t n = 0; n < C; n++) ct[n] += w[j] * h[j * C + n];
+        }
+    }
+}
+
+/* de (T,S), dh (S,C), dplace (T) += <- dc (T,C) and forward's soft, a, h, place; any of the three
+ * may be NULL. With da_j = dc.h_j and the Gaussian G_j, a = G soft:
+ *     de_j = soft_j (G_j da_j - sum_l a_l da_l)      dplace = sum_j da_j a_j (j - p) / (R/2)^2 */
+LLM_API void llm_luong_local_backward(float *de, float *dh, float *dplace, const float *dc,
+                                      const float *soft, const float *a, const float *h,
+                                      const float *place, size_t T, size_t S, size_t C, size_t R) {
+    for (size_t t = 0; t < T; t++) {
+        size_t first, end;
+        llm_luong_local_window(&first, &end, place ? (size_t)(place[t] + 0.5f) : t, R, S);
+        const float *g = dc + t * C, *w = a + t * S;
+        double mean = 0.0, pull = 0.0;
+        for (int pass = 0; pass < 2; pass++) { /* the mean first, then the scores */
+            for (size_t j = first; j < end; j++) {
+                double da = 0.0;
+                for (size_t n = 0; n < C; n++) da += (double)g[n] * (double)h[j * C + n];
+                if (pass == 1) {
+                    if (de)
+                        de[t * S + j] +=
+                            (float)(da * (double)w[j] - mean * (double)soft[t * S + j]);
+                    continue;
+                }
+                mean += (double)w[j] * da;
+                if (place) pull += (double)w[j] * da * 4.0 * ((double)j - (double)place[t]);
+                for (size_t n = 0; dh && n < C; n++) dh[j * C + n] += w[j] * g[n];
+            }
+        }
+        if (dplace && place) dplace[t] += (float)(pull / ((double)R * (double)R));
+    }
+}
+
 /* @qkv ------------------------------------------------------ Query, key and value projections
  *
  *     q = x W_Q^T    k = x W_K^T    v = x W_V^T           one matmul: W = [W_Q; W_K; W_V]
@@ -30000,11 +32142,11 @@ LLM_API void llm_attention_hard_backward(float *de, const float *a, size_t n, si
  *     rows [Q heads | K heads | V heads]      this section, Phi-3; Llama's three matrices in a row
  *     the transpose of that                   GPT-2, whose Conv1D stores (in, out)
  *     rows head by head, q k v of each        GPT-NeoX, BLOOM
- * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head: llm_rmsnorm_forward over the
- * B H T rows of D, before any rotation.
+ * Models that normalise q and k (Qwen 3, Gemma 3) do it head by head, the B H T rows of D with one
+ * set of gains for all heads, before any rotation.
  *
  * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2
- * needs   matmul
+ * needs   matmul rmsnorm
  * see     @causal_attn (reads the fused rows), @gqa, @mha, @rope, @rmsnorm
  * topics  Query, Key, Value (QKV)
  */
@@ -30091,6 +32233,150 @@ LLM_API void llm_qkv_swap(float *to, const float *from, size_t L, size_t M, size
     for (size_t l = 0; l < L; l++)
         for (size_t m = 0; m < M; m++)
             memcpy(to + (m * L + l) * n, from + (l * M + m) * n, n * sizeof(float));
+}
+
+/* q, k normalised in place, head by head, with gains q_gain, k_gain (D). q_root (B,H,T), k_root
+ * (B,Hkv,T): 1 over the root mean square of each row, for the backward pass, or NULL. Scores are
+ * then bounded by D times the largest product of two gains. */
+LLM_API void llm_qkv_norm_forward(float *q, float *k, float *q_root, float *k_root,
+                                  const float *q_gain, const float *k_gain, const llm_qkv_config *c,
+                                  float eps) {
+    llm_rmsnorm_forward(q, q_root, q, q_gain, c->B * c->H * c->T, c->D, eps);
+    llm_rmsnorm_forward(k, k_root, k, k_gain, c->B * c->Hkv * c->T, c->D, eps);
+}
+
+/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and
+ * q_in, k_in, what it was given (a copy: it works in place), with its roots and gains. The gains
+ * are one for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
+LLM_API void llm_qkv_norm_backward(float *dq_in, float *dk_in, float *dq_gain, float *dk_gain,
+                                   const float *dq, const float *dk, const float *q_in,
+                                   const float *k_in, const float *q_root, const float *k_root,
+                                   const float *q_gain, const float *k_gain,
+                                   const llm_qkv_config *c) {
+    llm_rmsnorm_backward(dq_in, dq_gain, dq, q_in, q_gain, q_root, c->B * c->H * c->T, c->D);
+    llm_rmsnorm_backward(dk_in, dk_gain, dk, k_in, k_gain, k_root, c->B * c->Hkv * c->T, c->D);
+}
+
+/* @attn_projection ------------------------------------------ Projection matrices and head merging
+ *
+ *     y = [o_1 ... o_H] W_O^T + b = sum_h o_h W_O,h^T + b       W_O,h (C,D): columns h D .. of W_O
+ *
+ * What the heads found is put side by side and mapped back to the width of the stream. The same
+ * thing said differently: every head adds its own D-dimensional finding, written by its own C x D
+ * slice. So of the four matrices of a head only two products are felt: W_Q^T W_K decides where it
+ * looks, W_O W_V what it writes if it looks there, each of rank D at most. W_Q and W_K by
+ * themselves mean nothing: any invertible A gives the same scores with A W_Q and A^-T W_K. A value
+ * bias goes through all weights, which sum to 1, and is a constant of the output.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; Elhage et al. 2021, "A
+ *         Mathematical Framework for Transformer Circuits" (the two products)
+ * needs   gemm matmul qkv svd
+ * see     @qkv (the other end), @mha, @attn_head, @mla (low rank on purpose)
+ * topics  Projection Matrix
+ */
+
+/* rows (B,T,H D) <- heads (B,H,T,D): a permutation. rows may not be heads. */
+LLM_API void llm_attn_projection_merge(float *rows, const float *heads, size_t B, size_t T,
+                                       size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(rows + b * T * H * D, heads + b * T * H * D, H, T, D);
+}
+
+/* heads (B,H,T,D) <- rows (B,T,H D): its inverse, and its backward pass. */
+LLM_API void llm_attn_projection_unmerge(float *heads, const float *rows, size_t B, size_t T,
+                                         size_t H, size_t D) {
+    for (size_t b = 0; b < B; b++)
+        llm_qkv_swap(heads + b * T * H * D, rows + b * T * H * D, T, H, D);
+}
+
+/* y (B,T,C), merged (B,T,H D) <- o (B,H,T,D), w (C,H D), b (C) or NULL. */
+LLM_API void llm_attn_projection_forward(float *y, float *merged, const float *o, const float *w,
+                                         const float *b, size_t B, size_t T, size_t H, size_t D,
+                                         size_t C) {
+    llm_attn_projection_merge(merged, o, B, T, H, D);
+    llm_matmul_forward(y, merged, w, b, B * T, H * D, C);
+}
+
+/* dheads (B,H,T,D), dw (C,H D), db (C) += <- dy (B,T,C) and forward's merged, w; any of the three
+ * may be NULL. Scratch: B T H D floats, given back. */
+LLM_API void llm_attn_projection_backward(float *dheads, float *dw, float *db, const float *dy,
+                                          const float *merged, const float *w, size_t B, size_t T,
+                                          size_t H, size_t D, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used, n = B * T * H * D;
+    float *dmerged = dheads ? llm_arena_floats(arena, n) : NULL;
+    for (size_t i = 0; dheads && i < n; i++) dmerged[i] = 0.0f;
+    llm_matmul_backward(dmerged, dw, db, dy, merged, w, B * T, H * D, C);
+    for (size_t i = 0; dheads && i < n; i++) { /* unmerge, but += */
+        const size_t d = i % D, t = i / D % T, bh = i / D / T, b = bh / H, h = bh % H;
+        dheads[i] += dmerged[((b * T + t) * H + h) * D + d];
+    }
+    arena->used = mark;
+}
+
+/* y (B,T,C) += what head h adds, o_h W_O,h^T; all heads and b make up forward's y. Scratch: C D +
+ * T C floats. */
+LLM_API void llm_attn_projection_per_head(float *y, const float *o, const float *w, size_t h,
+                                          size_t B, size_t T, size_t H, size_t D, size_t C,
+                                          llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used;
+    float *slice = llm_arena_floats(arena, C * D), *add = llm_arena_floats(arena, T * C);
+    for (size_t c = 0; c < C; c++) memcpy(slice + c * D, w + (c * H + h) * D, D * sizeof(float));
+    for (size_t b = 0; b < B; b++) {
+        llm_matmul_forward(add, o + (b * H + h) * T * D, slice, NULL, T, D, C);
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] += add[i];
+    }
+    arena->used = mark;
+}
+
+/* qk, ov (C,C) <- head h of wq, wk, wv (H D,C), wo (C,H D), either output or NULL: x_i.qk x_j is
+ * the score before scaling, ov x_j what j hands to whoever looks at it. Scratch: C D floats. */
+LLM_API void llm_attn_projection_compose(float *qk, float *ov, const float *wq, const float *wk,
+                                         const float *wv, const float *wo, size_t h, size_t H,
+                                         size_t D, size_t C, llm_arena *arena) {
+    LLM_ASSERT(h < H);
+    const size_t mark = arena->used, at = h * D * C;
+    float *slice = llm_arena_floats(arena, C * D);
+    for (size_t i = 0; i < C * C; i++) {
+        if (qk) qk[i] = 0.0f;
+        if (ov) ov[i] = 0.0f;
+    }
+    if (qk) llm_gemm(qk, wq + at, true, wk + at, false, C, C, D);
+    for (size_t c = 0; ov && c < C; c++)
+        memcpy(slice + c * D, wo + (c * H + h) * D, D * sizeof(float));
+    if (ov) llm_gemm(ov, slice, false, wv + at, false, C, C, D);
+    arena->used = mark;
+}
+
+/* a, b (r,C) <- m (C,C): the pair of rank r nearest to m = a^T b, balanced, a a^T = b b^T. With m
+ * of llm_attn_projection_compose this is a head whose two factors are equally large, or one with
+ * fewer dimensions. Scratch: 2 C C + C floats, and that of llm_svd. */
+LLM_API void llm_attn_projection_factor(float *a, float *b, const float *m, size_t C, size_t r,
+                                        llm_arena *arena) {
+    LLM_ASSERT(r <= C);
+    const size_t mark = arena->used;
+    float *u = llm_arena_floats(arena, C * C), *v = llm_arena_floats(arena, C * C);
+    float *s = llm_arena_floats(arena, C);
+    llm_svd(u, s, v, m, C, C, arena);
+    for (size_t k = 0; k < r; k++) {
+        const float root = sqrtf(s[k]);
+        for (size_t c = 0; c < C; c++) {
+            a[k * C + c] = root * u[c * C + k];
+            b[k * C + c] = root * v[c * C + k];
+        }
+    }
+    arena->used = mark;
+}
+
+/* b (C) += W_O b_v: the value bias (H D) as a part of the output's, which is exact, since a row of
+ * weights sums to 1: sum_j p_ij (v_j + b_v) = o_i + b_v. Not with sinks or dropped weights. */
+LLM_API void llm_attn_projection_fold_bias(float *b, const float *wo, const float *bv, size_t HD,
+                                           size_t C) {
+    for (size_t c = 0; c < C; c++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < HD; n++) sum += (double)wo[c * HD + n] * (double)bv[n];
+        b[c] += (float)sum;
+    }
 }
 
 /* @attn_score ----------------------------------------------- Score functions
@@ -31317,6 +33603,336 @@ LLM_API void llm_causal_attn_backward(float *dqkv, const float *dout, const floa
     arena->used = mark;
 }
 
+/* @causal_attn_step ----------------------------------------- Causal attention, one row at a time
+ *
+ *     o_t = sum_{j <= t} p_tj v_j          from the rows that are there already
+ *
+ * A text is written token by token. Nothing a new token brings changes what earlier positions
+ * computed, so their keys and values are kept and only the last row is new: O(t D) in place of
+ * O(t^2 D). The fused rows of @causal_attn are the cache; @kv_cache has the form for serving.
+ *
+ * The other function writes down the whole derivative for a short text: who can influence whom, and
+ * how much. Everything above the diagonal is exactly zero: this is what "causal" means, and with
+ * p_ij and v_j - o_i it is all that attention does.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3
+ * needs   exp
+ * see     @causal_attn, @kv_cache, @self_attn (products with the derivative)
+ * topics  -
+ */
+
+/* out (B,C) <- qkv (B,room,3C), of which the rows 0 .. t of each text are there: position t's
+ * output. Scratch: t + 1 floats, given back. */
+LLM_API void llm_causal_attn_step(float *out, const float *qkv, size_t t, size_t B, size_t room,
+                                  size_t C, size_t H, llm_arena *arena) {
+    LLM_ASSERT(H > 0 && C % H == 0 && t < room);
+    const size_t D = C / H, S = 3 * C, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *p = llm_arena_floats(arena, t + 1);
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = qkv + bh / H * room * S + C + bh % H * D, *v = k + C;
+        const float *q = k - C + t * S;
+        float *o = out + bh / H * C + bh % H * D, max = -INFINITY, sum = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            float s = 0.0f;
+            LLM_SIMD_SUM(s)
+            for (size_t d = 0; d < D; d++) s += q[d] * k[j * S + d];
+            p[j] = scale * s;
+            max = p[j] > max ? p[j] : max;
+        }
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j <= t; j++) {
+            const float e = llm_expf(p[j] - max);
+            sum += e;
+            for (size_t d = 0; d < D; d++) o[d] += e * v[j * S + d];
+        }
+        for (size_t d = 0; d < D; d++) o[d] /= sum;
+    }
+    arena->used = mark;
+}
+
+/* jacobian (T,C,T,3C) <- d out_i,c / d qkv_j,e for one text, from forward's out (T,C), att (H,T,T)
+ * and qkv (T,3C). Within a head, c and e its dimensions d and n:
+ *     by v_j:  p_ij where d = n                by k_j:  c p_ij (v_jd - o_id) q_in
+ *     by q_i:  c sum_j p_ij (v_jd - o_id) k_jn          c = 1/sqrt(D)
+ * p_ij (v_j - o_i) is what a score is worth: it moves the mean towards v_j. */
+LLM_API void llm_causal_attn_jacobian(float *jacobian, const float *out, const float *att,
+                                      const float *qkv, size_t T, size_t C, size_t H) {
+    LLM_ASSERT(H > 0 && C % H == 0);
+    const size_t D = C / H, S = 3 * C;
+    const float scale = 1.0f / sqrtf((float)D);
+    for (size_t i = 0; i < T * C * T * S; i++) jacobian[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        for (size_t c = 0; c < C; c++) {
+            const size_t h = c / D, first = h * D; /* the head's dimensions are first .. */
+            const float *p = att + (h * T + i) * T, *q = qkv + i * S + first;
+            float *row = jacobian + (i * C + c) * T * S;
+            for (size_t j = 0; j <= i; j++) {
+                const float *k = qkv + j * S + C + first, v = qkv[j * S + 2 * C + c];
+                const float worth = scale * p[j] * (v - out[i * C + c]);
+                row[j * S + 2 * C + c] = p[j];
+                for (size_t n = 0; n < D; n++) {
+                    row[j * S + C + first + n] = worth * q[n];
+                    row[i * S + first + n] += worth * k[n];
+                }
+            }
+        }
+    }
+}
+
+/* @attn_head ------------------------------------------------ One head as a circuit
+ *
+ *     y = sum_h y_h          y_h = O_h W_O,h^T = P_h x (W_V,h^T W_O,h^T)
+ *     dL/dxi_h = dO_h.O_h    for a gate xi_h = 1 on head h: O_h -> xi_h O_h
+ *
+ * The concatenation and its projection are a sum: each head reads the residual stream, moves what
+ * it read from token to token by P_h, and adds its own vector to the stream. So heads can be looked
+ * at, removed or built one by one. W_Q,h and W_K,h matter only as the product that says who looks
+ * at whom (QK circuit), W_V,h and W_O,h only as the one that says what is written (OV circuit).
+ *
+ * How much a head matters is asked by removing it, which takes a pass for each head, or by the
+ * derivative of the loss in its gate: all heads in one pass, to first order. Removing by zero also
+ * removes what the head says on average, whatever the text; replacing by the mean removes only what
+ * it says about this text.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Michel, Levy &
+ *         Neubig 2019, "Are Sixteen Heads Really Better than One?", eq. 2 and 3
+ * needs   -
+ * see     @attn_head_circuit (heads built by hand), @mha (pruning), @attn_visual
+ * topics  Attention Head
+ */
+
+/* y (N,C) <- what head h adds to the stream: rows of merged (N,H D), the heads' outputs side by
+ * side before the projection wo (C,H D). Without b_O, which belongs to no head. */
+LLM_API void llm_attn_head_forward(float *y, const float *merged, const float *wo, size_t h,
+                                   size_t N, size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++) {
+            const float *o = merged + (n * H + h) * D, *w = wo + (c * H + h) * D;
+            float sum = 0.0f;
+            for (size_t d = 0; d < D; d++) sum += o[d] * w[d];
+            y[n * C + c] = sum;
+        }
+}
+
+/* dmerged (N,H D), dwo (C,H D) += <- dy (N,C) of head h alone; either may be NULL. */
+LLM_API void llm_attn_head_backward(float *dmerged, float *dwo, const float *dy,
+                                    const float *merged, const float *wo, size_t h, size_t N,
+                                    size_t C, size_t H, size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t n = 0; n < N; n++)
+        for (size_t c = 0; c < C; c++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t at = (n * H + h) * D + d, weight = (c * H + h) * D + d;
+                if (dmerged) dmerged[at] += dy[n * C + c] * wo[weight];
+                if (dwo) dwo[weight] += dy[n * C + c] * merged[at];
+            }
+}
+
+/* gated (N,H D) <- xi_h times head h's part of merged (N,H D); xi (H). gated may be merged. */
+LLM_API void llm_attn_head_gate_forward(float *gated, const float *merged, const float *xi,
+                                        size_t N, size_t H, size_t D) {
+    for (size_t i = 0; i < N * H * D; i++) gated[i] = xi[i / D % H] * merged[i];
+}
+
+/* dmerged (N,H D), dxi (H) += <- dgated (N,H D); either may be NULL. The sum for a head runs over
+ * all tokens of the batch, in double. */
+LLM_API void llm_attn_head_gate_backward(float *dmerged, float *dxi, const float *dgated,
+                                         const float *merged, const float *xi, size_t N, size_t H,
+                                         size_t D) {
+    for (size_t i = 0; dmerged && i < N * H * D; i++) dmerged[i] += xi[i / D % H] * dgated[i];
+    for (size_t h = 0; dxi && h < H; h++) {
+        double sum = 0.0;
+        for (size_t n = 0; n < N; n++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (n * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        dxi[h] += (float)sum;
+    }
+}
+
+/* importance (H) += the part of one text in Michel's measure, the mean over texts of |dL/dxi_h|:
+ * dgated and merged are those of this text alone. Per text, since gradients of several would cancel
+ * in one sum. Divide by the number of texts, and by the norm over the heads of a layer when layers
+ * are to be compared. */
+LLM_API void llm_attn_head_importance(float *importance, const float *dgated, const float *merged,
+                                      size_t T, size_t H, size_t D) {
+    for (size_t h = 0; h < H; h++) {
+        double sum = 0.0;
+        for (size_t t = 0; t < T; t++)
+            for (size_t d = 0; d < D; d++) {
+                const size_t i = (t * H + h) * D + d;
+                sum += (double)dgated[i] * (double)merged[i];
+            }
+        importance[h] += (float)fabs(sum);
+    }
+}
+
+/* merged (N,H D): head h is replaced by its mean over the N tokens, or by zero. */
+LLM_API void llm_attn_head_ablate(float *merged, bool by_mean, size_t h, size_t N, size_t H,
+                                  size_t D) {
+    LLM_ASSERT(h < H);
+    for (size_t d = 0; d < D; d++) {
+        double mean = 0.0;
+        for (size_t n = 0; by_mean && n < N; n++) mean += (double)merged[(n * H + h) * D + d];
+        for (size_t n = 0; n < N; n++)
+            merged[(n * H + h) * D + d] = by_mean ? (float)(mean / (double)N) : 0.0f;
+    }
+}
+
+/* @attn_head_circuit ---------------------------------------- Heads built by hand
+ *
+ *     s_ij = x_i^T W_QK x_j (j <= i)     P = softmax(s)     y_i = sum_j P_ij W_OV x_j
+ *
+ * Two matrices are a head: W_QK = W_Q^T W_K says who looks at whom, W_OV = W_O W_V what is copied.
+ * Written like this its weights can be read, and set. A stream with a one-hot code for the token
+ * and one for the place, side by side, is enough for the heads that people find in trained models:
+ *
+ *     previous token   W_QK: query place t meets key place t - 1
+ *     first token      W_QK: every query meets key place 0
+ *     same token       W_QK: query token v meets key token v
+ *     induction        in layer 2: query token v meets a key whose PREVIOUS token is v, which a
+ *                      previous-token head of layer 1 has written there
+ *
+ * The last needs two layers: "I am the token after an earlier v" is something a key cannot say
+ * about itself before some head has told it. With it, a text that repeats itself is continued: ...
+ * A B ... A -> B, whatever A and B are. Big scores stand in for a hard maximum.
+ *
+ * source  Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; Olsson et al.
+ *         2022, "In-context Learning and Induction Heads"
+ * needs   arena matmul softmax
+ * see     @attn_head @causal_attn
+ * topics  -
+ */
+
+/* y (T,C) += what the head adds, att (T,T) <- its weights, 0 above the diagonal; x (T,C), wqk
+ * (C,C), wov (C,C). Scratch: 2 T C floats. */
+LLM_API void llm_attn_head_circuit_forward(float *y, float *att, const float *x, const float *wqk,
+                                           const float *wov, size_t T, size_t C, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C); /* row j: W_QK x_j */
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T; i++) {
+        float *p = att + i * T;
+        for (size_t j = 0; j < T; j++) {
+            p[j] = j <= i ? 0.0f : -INFINITY;
+            for (size_t c = 0; j <= i && c < C; c++) p[j] += x[i * C + c] * looks[j * C + c];
+        }
+        llm_softmax_forward(p, p, 1, T, 1.0f);
+        for (size_t j = 0; j <= i; j++)
+            for (size_t c = 0; c < C; c++) y[i * C + c] += p[j] * says[j * C + c];
+    }
+    arena->used = mark;
+}
+
+/* dx (T,C), dwqk, dwov (C,C) += <- dy (T,C) and forward's att; any may be NULL. With u_j = W_QK
+ * x_j, ds_ij = P_ij (dy_i.(W_OV x_j) - sum over j of the same):
+ *
+ *     dx_i += sum_j ds_ij u_j     du_j = sum_i ds_ij x_i     d(W_OV x_j) = sum_i P_ij dy_i
+ *
+ * and the two products pass back. Scratch: 4 T C + T floats. */
+LLM_API void llm_attn_head_circuit_backward(float *dx, float *dwqk, float *dwov, const float *dy,
+                                            const float *att, const float *x, const float *wqk,
+                                            const float *wov, size_t T, size_t C,
+                                            llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *looks = llm_arena_floats(arena, T * C), *says = llm_arena_floats(arena, T * C);
+    float *dlooks = llm_arena_floats(arena, T * C), *dsays = llm_arena_floats(arena, T * C);
+    float *ds = llm_arena_floats(arena, T);
+    llm_matmul_forward(looks, x, wqk, NULL, T, C, C);
+    llm_matmul_forward(says, x, wov, NULL, T, C, C);
+    for (size_t i = 0; i < T * C; i++) dlooks[i] = dsays[i] = 0.0f;
+    for (size_t i = 0; i < T; i++) {
+        const float *p = att + i * T, *go = dy + i * C;
+        float along = 0.0f;
+        for (size_t j = 0; j <= i; j++) {
+            ds[j] = 0.0f;
+            for (size_t c = 0; c < C; c++) ds[j] += go[c] * says[j * C + c];
+            along += p[j] * ds[j];
+        }
+        for (size_t j = 0; j <= i; j++) {
+            const float d = p[j] * (ds[j] - along);
+            for (size_t c = 0; c < C; c++) {
+                dlooks[j * C + c] += d * x[i * C + c];
+                dsays[j * C + c] += p[j] * go[c];
+                if (dx) dx[i * C + c] += d * looks[j * C + c];
+            }
+        }
+    }
+    llm_matmul_backward(dx, dwqk, NULL, dlooks, x, wqk, T, C, C);
+    llm_matmul_backward(dx, dwov, NULL, dsays, x, wov, T, C, C);
+    arena->used = mark;
+}
+
+/* The stream of the built heads: token (V), place (T), the token before (V), the answer (V). */
+LLM_API size_t llm_attn_head_circuit_width(size_t V, size_t T) { return 3 * V + T; }
+
+/* x (T,C), C = width(V,T) <- ids (T). */
+LLM_API void llm_attn_head_circuit_embed(float *x, const int *ids, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T);
+    for (size_t i = 0; i < T * C; i++) x[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        LLM_ASSERT(ids[t] >= 0 && (size_t)ids[t] < V);
+        x[t * C + (size_t)ids[t]] = x[t * C + V + t] = 1.0f;
+    }
+}
+
+typedef enum {
+    LLM_ATTN_HEAD_CIRCUIT_PREVIOUS, /* copies the token before; the first copies itself */
+    LLM_ATTN_HEAD_CIRCUIT_FIRST,    /* copies the first token */
+    LLM_ATTN_HEAD_CIRCUIT_SAME,     /* looks at tokens like this one, writes what they are */
+    LLM_ATTN_HEAD_CIRCUIT_INDUCTION /* looks at what followed tokens like this one */
+} llm_attn_head_circuit_kind;
+
+/* wqk, wov (C,C) <- a head of that kind with scores of 0 and `sharp`. PREVIOUS and FIRST write into
+ * the third part of the stream, SAME and INDUCTION into the answer. */
+LLM_API void llm_attn_head_circuit_build(float *wqk, float *wov, llm_attn_head_circuit_kind kind,
+                                         float sharp, size_t V, size_t T) {
+    const size_t C = llm_attn_head_circuit_width(V, T), place = V, before = V + T;
+    for (size_t i = 0; i < C * C; i++) wqk[i] = wov[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) { /* row: the query's channel, column: the key's */
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS)
+            wqk[(place + t) * C + place + (t > 0 ? t - 1 : 0)] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_FIRST) wqk[(place + t) * C + place] = sharp;
+    }
+    const bool copies =
+        kind == LLM_ATTN_HEAD_CIRCUIT_PREVIOUS || kind == LLM_ATTN_HEAD_CIRCUIT_FIRST;
+    for (size_t v = 0; v < V; v++) {
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_SAME) wqk[v * C + v] = sharp;
+        if (kind == LLM_ATTN_HEAD_CIRCUIT_INDUCTION) wqk[v * C + before + v] = sharp;
+        wov[(copies ? before + v : before + V + v) * C + v] = 1.0f;
+    }
+}
+
+/* next (T) <- the token that the pair of heads answers at each place: a previous-token head, then
+ * an induction head. Scratch: 2 T C + 2 C C + T T floats and the heads'. */
+LLM_API void llm_attn_head_circuit_induction(int *next, const int *ids, float sharp, size_t V,
+                                             size_t T, llm_arena *arena) {
+    const size_t C = llm_attn_head_circuit_width(V, T), mark = arena->used;
+    float *x = llm_arena_floats(arena, T * C), *y = llm_arena_floats(arena, T * C);
+    float *wqk = llm_arena_floats(arena, C * C), *wov = llm_arena_floats(arena, C * C);
+    float *att = llm_arena_floats(arena, T * T);
+    llm_attn_head_circuit_embed(x, ids, V, T);
+    for (int layer = 0; layer < 2; layer++) {
+        memcpy(y, x, T * C * sizeof(float)); /* the residual stream */
+        llm_attn_head_circuit_build(
+            wqk, wov, layer ? LLM_ATTN_HEAD_CIRCUIT_INDUCTION : LLM_ATTN_HEAD_CIRCUIT_PREVIOUS,
+            sharp, V, T);
+        llm_attn_head_circuit_forward(y, att, x, wqk, wov, T, C, arena);
+        memcpy(x, y, T * C * sizeof(float));
+    }
+    for (size_t t = 0; t < T; t++) {
+        const float *answer = x + t * C + 2 * V + T;
+        next[t] = 0;
+        for (size_t v = 1; v < V; v++)
+            if (answer[v] > answer[next[t]]) next[t] = (int)v;
+    }
+    arena->used = mark;
+}
+
 /* @mha ------------------------------------------------------ Multi-head attention
  *
  *     head_h = softmax(Q_h K_h^T / sqrt(D) + mask) V_h      Q_h = x W_Q,h^T, K_h = key W_K,h^T, ..
@@ -31510,6 +34126,503 @@ LLM_API size_t llm_mha_prune(const llm_mha_params *to, const llm_mha_params *fro
     for (size_t i = 0; i < c->C * H * D; i++) /* wo (C,H D), read in order, never overtaken */
         if (keep[i / D % H]) to->wo[column++] = from->wo[i];
     return kept;
+}
+
+/* @cross_attn ----------------------------------------------- Cross-attention
+ *
+ *     Q = x W_Q^T     K = m W_K^T     V = m W_V^T     a = softmax(Q K^T / sqrt(D)) V W_O^T
+ *     y = x + tanh(alpha) a                                         (gated; alpha = 0 at the start)
+ *
+ * One text asks, another answers: queries come from x, keys and values from a memory m of its own
+ * length and width, which may be a sentence to translate, the frames of a sound, the patches of an
+ * image. There is no causal mask, since all of the memory is there before the first word of the
+ * answer; what is masked is the memory's padding. K and V do not depend on the answer: they are
+ * computed once for a source and read at each step.
+ *
+ * Flamingo puts such layers into a finished language model. With alpha = 0 the new layer is the
+ * identity, so that training starts from the model as it was; the gate has a gradient, tanh'(0) =
+ * 1, and the layer's own weights have none until the gate has moved.
+ *
+ * source  Vaswani et al. 2017, "Attention Is All You Need", section 3.2.3; Alayrac et al. 2022,
+ *         "Flamingo: a Visual Language Model for Few-Shot Learning", section 2.2
+ * needs   arena exp dense_vector logsumexp matmul mha
+ * see     @mha @luong @kv_cache
+ * topics  Cross-Attention
+ */
+
+/* T queries of C channels, S places of memory of Cm, H heads of D = C / H dimensions. */
+LLM_API llm_mha_config llm_cross_attn_defaults(size_t B, size_t T, size_t S, size_t C, size_t Cm,
+                                               size_t H) {
+    LLM_ASSERT(S > 0); /* of no memory there is no mean */
+    llm_mha_config c = llm_mha_defaults(B, T, C, H);
+    c.S = S, c.Ck = c.Cv = Cm;
+    return c;
+}
+
+/* a (B,T,C), *s <- x (B,T,C), mem (B,S,Cm), p; hidden (B,S) is the memory's padding, true hides, or
+ * NULL. Scratch as llm_mha_forward. */
+LLM_API void llm_cross_attn_forward(float *a, llm_mha_saved *s, const float *x, const float *mem,
+                                    const llm_mha_params *p, const bool *hidden,
+                                    const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_forward(a, s, x, mem, mem, p, hidden, NULL, c, arena);
+}
+
+/* dx (B,T,C), dmem (B,S,Cm) and g's arrays += <- da (B,T,C); any may be NULL. The memory learns
+ * through its keys and its values: two terms in one array. Scratch as llm_mha_backward. */
+LLM_API void llm_cross_attn_backward(float *dx, float *dmem, const llm_mha_params *g,
+                                     const float *da, const llm_mha_saved *s,
+                                     const llm_mha_params *p, const llm_mha_config *c,
+                                     llm_arena *arena) {
+    llm_mha_backward(dx, dmem, dmem, g, da, s, p, c, arena);
+}
+
+/* s->k, s->v (B,H,S,D) <- mem (B,S,Cm): once for a source. Scratch: B S H D floats. */
+LLM_API void llm_cross_attn_precompute(llm_mha_saved *s, const float *mem, const llm_mha_params *p,
+                                       const llm_mha_config *c, llm_arena *arena) {
+    LLM_ASSERT(c->S > 0 && c->Ck == c->Cv);
+    llm_mha_project(s->k, mem, p->wk, p->bk, c->B, c->S, c->Ck, c->H, c->D, arena);
+    llm_mha_project(s->v, mem, p->wv, p->bv, c->B, c->S, c->Cv, c->H, c->D, arena);
+}
+
+/* a (B,C) <- x (B,C), one query of each text, against the keys and values of precompute. Without
+ * dropout. Scratch: 2 B H D + B H S floats. */
+LLM_API void llm_cross_attn_step(float *a, const float *x, const llm_mha_saved *s,
+                                 const llm_mha_params *p, const bool *hidden,
+                                 const llm_mha_config *c, llm_arena *arena) {
+    const size_t B = c->B, S = c->S, H = c->H, D = c->D, mark = arena->used;
+    const float scale = 1.0f / sqrtf((float)D);
+    float *q = llm_arena_floats(arena, B * H * D), *out = llm_arena_floats(arena, B * H * D);
+    float *scores = llm_arena_floats(arena, B * H * S);
+    llm_matmul_forward(q, x, p->wq, p->bq, B, c->C, H * D);
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < B * H; bh++) {
+        const float *k = s->k + bh * S * D, *v = s->v + bh * S * D;
+        float *w = scores + bh * S, *o = out + bh * D;
+        for (size_t j = 0; j < S; j++)
+            w[j] = hidden && hidden[bh / H * S + j]
+                       ? -INFINITY
+                       : scale * llm_dense_vector_dot(q + bh * D, k + j * D, D);
+        const float lse = llm_logsumexp(w, S);
+        for (size_t d = 0; d < D; d++) o[d] = 0.0f;
+        for (size_t j = 0; j < S; j++) /* where all is hidden, nothing is read: a = b_O */
+            if (w[j] > -INFINITY) llm_dense_vector_axpy(o, llm_expf(w[j] - lse), v + j * D, D);
+    }
+    llm_matmul_forward(a, out, p->wo, p->bo, B, H * D, c->C);
+    arena->used = mark;
+}
+
+/* y (n) <- x (n) + tanh(alpha) a (n). */
+LLM_API void llm_cross_attn_gated_forward(float *y, const float *x, const float *a, float alpha,
+                                          size_t n) {
+    const float gate = tanhf(alpha);
+    for (size_t i = 0; i < n; i++) y[i] = x[i] + gate * a[i];
+}
+
+/* dx (n), da (n), *dalpha += <- dy (n) and forward's a, alpha. da then goes to the attention's own
+ * backward pass, which adds its part to dx. */
+LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, const float *dy,
+                                           const float *a, float alpha, size_t n) {
+    const float gate = tanhf(alpha);
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        dx[i] += dy[i];
+        da[i] += gate * dy[i];
+        sum += (double)dy[i] * (double)a[i];
+    }
+    *dalpha += (float)((1.0 - (double)gate * (double)gate) * sum);
+}
+
+/* @attn_visual ---------------------------------------------- Attention visualization
+ *
+ *     a square for each weight: white for nothing, dark for all     row: who looks, column: at whom
+ *
+ * A matrix of weights is a picture, and structure that no number shows is seen at once: a diagonal
+ * below the diagonal (previous token), a dark first column (a sink), blocks (sentences). Three
+ * forms of the same map: characters for a terminal, a PPM image for tables of thousands of cells
+ * (every viewer reads it, and it is 15 bytes of header and the pixels), and an SVG with the tokens
+ * along its sides. Values may be negative, as those of an encoding are: then the colours run both
+ * ways from white at 0.
+ *
+ * A picture of weights is not yet an explanation: a weight on a token says that it was read, not
+ * that it was heard. @attn_visual_rollout asks further.
+ *
+ * source  Vig 2019, "A Multiscale Visualization of Attention in the Transformer Model"; Wong 2011,
+ *         "Color blindness" (the two colours)
+ * needs   buffer chart
+ * see     @attn_head @attn_visual_rollout
+ * topics  Attention Visualization
+ */
+
+/* Which value is white and which is full colour. low < 0: full colour the other way at low, white
+ * at 0. lower: cells above the diagonal are left out, whatever they hold (causal weights). */
+typedef struct {
+    float low, high;
+    bool lower;
+    size_t cell; /* pixels or units along a cell's side */
+} llm_attn_visual_config;
+
+/* Weights from 0 to 1, 16 a cell. */
+LLM_API llm_attn_visual_config llm_attn_visual_defaults(bool lower) {
+    llm_attn_visual_config c;
+    c.low = 0.0f, c.high = 1.0f, c.lower = lower, c.cell = 16;
+    return c;
+}
+
+/* How much of the full colour v gets, -1 (orange) .. 1 (blue). What is no number is white. */
+LLM_API float llm_attn_visual_share(float v, const llm_attn_visual_config *c) {
+    float share =
+        c->low < 0.0f ? (v < 0.0f ? -v / c->low : v / c->high) : (v - c->low) / (c->high - c->low);
+    if (!(share == share)) return 0.0f;
+    if (share > 1.0f) share = 1.0f;
+    return share < (c->low < 0.0f ? -1.0f : 0.0f) ? (c->low < 0.0f ? -1.0f : 0.0f) : share;
+}
+
+/* rgb <- white, mixed with blue (18, 80, 140) or orange (213, 94, 0). */
+LLM_API void llm_attn_visual_colour(unsigned char rgb[3], float share) {
+    static const float full[2][3] = {{18.0f, 80.0f, 140.0f}, {213.0f, 94.0f, 0.0f}};
+    for (size_t k = 0; k < 3; k++)
+        rgb[k] = (unsigned char)(255.5f - fabsf(share) * (255.0f - full[share < 0.0f][k]));
+}
+
+/* text += a (R,C) as characters, ten steps of darkness, each cell two wide so that it is square. */
+LLM_API bool llm_attn_visual_terminal(llm_buffer *text, const float *a, size_t R, size_t C,
+                                      const llm_attn_visual_config *c) {
+    static const char ink[] = " .:-=+*#%@";
+    bool ok = true;
+    for (size_t i = 0; i < R; i++) {
+        for (size_t j = 0; j < C; j++) {
+            const float share = fabsf(llm_attn_visual_share(a[i * C + j], c));
+            const char mark = c->lower && j > i ? ' ' : ink[(size_t)(share * 9.0f + 0.5f)];
+            const char cell[2] = {mark, mark};
+            ok = llm_buffer_put(text, cell, 2) && ok;
+        }
+        ok = llm_buffer_put(text, "\n", 1) && ok;
+    }
+    return ok;
+}
+
+/* image += a (R,C) as a PPM (P6), each number cell x cell pixels. False: out of memory. */
+LLM_API bool llm_attn_visual_ppm(llm_buffer *image, const float *a, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    LLM_ASSERT(c->cell > 0);
+    bool ok = llm_buffer_print(image, "P6\n%zu %zu\n255\n", C * c->cell, R * c->cell);
+    for (size_t y = 0; y < R * c->cell; y++)
+        for (size_t x = 0; x < C * c->cell; x++) {
+            const size_t i = y / c->cell, j = x / c->cell;
+            unsigned char rgb[3] = {255, 255, 255};
+            if (!c->lower || j <= i)
+                llm_attn_visual_colour(rgb, llm_attn_visual_share(a[i * C + j], c));
+            ok = llm_buffer_put(image, rgb, 3) && ok;
+        }
+    return ok;
+}
+
+/* svg += the cells of a (R,C) with their corner at (x, y), a part of a larger picture. Cells that
+ * would be all but white are left out. */
+LLM_API bool llm_attn_visual_cells(llm_buffer *svg, const float *a, size_t R, size_t C, double x,
+                                   double y, double side, const llm_attn_visual_config *c) {
+    const double width = side * (double)C, height = side * (double)R;
+    bool ok = c->lower ? llm_buffer_print(svg, "<path d='M%.1f %.1fv%.1fh%.1fz' fill='#f2f2f2'/>\n",
+                                          x, y, height, width)
+                       : llm_buffer_print(svg,
+                                          "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' "
+                                          "fill='#f2f2f2'/>\n",
+                                          x, y, width, height, width);
+    for (size_t i = 0; i < R; i++)
+        for (size_t j = 0; j < C && (!c->lower || j <= i); j++) {
+            const float share = llm_attn_visual_share(a[i * C + j], c);
+            if (fabsf(share) < 0.01f) continue;
+            ok = llm_buffer_print(svg,
+                                  "<path d='M%.1f %.1fh%.1fv%.1fh-%.1fz' fill='%s' "
+                                  "fill-opacity='%.2f'/>\n",
+                                  x + side * (double)j, y + side * (double)i, side, side, side,
+                                  share < 0.0f ? "#d55e00" : "#12508c", (double)fabsf(share)) &&
+                 ok;
+        }
+    return ok;
+}
+
+/* svg += a whole picture: a (R,C) with names along the left side, row (R), and along the top,
+ * column (C); either NULL. Names are escaped and cut off behind 12 characters. */
+LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *const *row,
+                                 const char *const *column, size_t R, size_t C,
+                                 const llm_attn_visual_config *c) {
+    const double side = (double)c->cell, left = row ? 92.0 : 4.0, top = column ? 92.0 : 4.0;
+    bool ok = llm_buffer_print(svg,
+                               "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 %.0f %.0f' "
+                               "font-family='monospace' font-size='11'>\n"
+                               "<path d='M0 0h%.0fv%.0fH0z' fill='#fff'/>\n",
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0,
+                               left + side * (double)C + 4.0, top + side * (double)R + 4.0);
+    ok = llm_attn_visual_cells(svg, a, R, C, left, top, side, c) && ok;
+    for (size_t i = 0; row && i < R; i++) {
+        llm_buffer_print(svg, "<text x='%.1f' y='%.1f' text-anchor='end'>", left - 4.0,
+                         top + side * ((double)i + 0.5) + 4.0);
+        llm_chart_text(svg, row[i], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    for (size_t j = 0; column && j < C; j++) {
+        llm_buffer_print(svg, "<text transform='translate(%.1f %.1f) rotate(-90)'>",
+                         left + side * ((double)j + 0.5) + 4.0, top - 4.0);
+        llm_chart_text(svg, column[j], 12);
+        ok = llm_buffer_print(svg, "</text>\n") && ok;
+    }
+    return llm_buffer_print(svg, "</svg>\n") && ok;
+}
+
+/* @attn_visual_rollout -------------------------------------- Attention through layers
+ *
+ *     A_l     = rows of (mean over heads of P_l + I) / 2, normalised
+ *     rollout = A_L ... A_2 A_1            flow_ij = most that can flow from output i to input j
+ *     norm_ij = | sum_h P_h,ij W_O,h v_h,j |
+ *
+ * In layer 5 a position is no token any more: it holds what four layers have mixed into it. Rollout
+ * follows all paths down to the inputs, multiplying weights along a path and adding over paths,
+ * with I / 2 for the residual stream, which carries half of everything past the layer. Flow takes
+ * the weights for the widths of pipes: a path is as good as its narrowest pipe.
+ *
+ * Both trust the weights. But a weight of 0.9 on a vector of length 0 moves nothing: trained models
+ * park their attention on a first token or a full stop whose values are small. The norm of what is
+ * carried over, after W_O, says how much arrives.
+ *
+ * source  Abnar & Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3; Kobayashi
+ *         et al. 2020, "Attention is Not Only a Weight: Analyzing Transformers with Vector Norms";
+ *         Edmonds & Karp 1972 (augmenting along shortest paths)
+ * needs   arena
+ * see     @attn_visual @attn_head
+ * topics  -
+ */
+
+/* a (L,T,T) <- att (L,H,T,T): the mean over heads, mixed half and half with the identity. Rows sum
+ * to 1 also where those of att do not. causal: what stands above the diagonal is not read. */
+LLM_API void llm_attn_visual_rollout_mix(float *a, const float *att, size_t L, size_t H, size_t T,
+                                         bool causal) {
+    for (size_t row = 0; row < L * T; row++) {
+        const size_t l = row / T, i = row % T, seen = causal ? i + 1 : T;
+        double sum = 0.0;
+        for (size_t j = 0; j < T; j++) {
+            double mean = 0.0;
+            for (size_t h = 0; h < H && j < seen; h++)
+                mean += (double)att[((l * H + h) * T + i) * T + j] / (double)H;
+            mean = 0.5 * mean + (j == i ? 0.5 : 0.0);
+            a[row * T + j] = (float)mean;
+            sum += mean;
+        }
+        for (size_t j = 0; j < T; j++) a[row * T + j] = (float)((double)a[row * T + j] / sum);
+    }
+}
+
+/* r (T,T) <- a (L,T,T), the product of all layers, the last on the left. L = 0: the identity.
+ * Scratch: T T floats. */
+LLM_API void llm_attn_visual_rollout(float *r, const float *a, size_t L, size_t T,
+                                     llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *below = llm_arena_floats(arena, T * T);
+    for (size_t i = 0; i < T * T; i++) r[i] = i / T == i % T ? 1.0f : 0.0f;
+    for (size_t l = 0; l < L; l++) {
+        memcpy(below, r, T * T * sizeof(float));
+        for (size_t i = 0; i < T; i++)
+            for (size_t j = 0; j < T; j++) {
+                double sum = 0.0;
+                for (size_t k = 0; k < T; k++)
+                    sum += (double)a[(l * T + i) * T + k] * (double)below[k * T + j];
+                r[i * T + j] = (float)sum;
+            }
+    }
+    arena->used = mark;
+}
+
+/* The most that flows from `output` of the last layer to `input`, through pipes of width a (L,T,T).
+ * Node l T + i is position i under layer l; layer l joins node (l+1) T + i to nodes l T + j. Flow
+ * is pushed along shortest paths that have room, back through pipes in use too, until there is
+ * none. Scratch: L T T + T (L + 1) doubles and 2 T (L + 1) indices. */
+LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, size_t input,
+                                                size_t L, size_t T, llm_arena *arena) {
+    LLM_ASSERT(output < T && input < T && L > 0);
+    const size_t nodes = (L + 1) * T, source = L * T + output, mark = arena->used;
+    double *used = llm_arena_doubles(arena, L * T * T), *room = llm_arena_doubles(arena, nodes);
+    size_t *from = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    size_t *queue = (size_t *)llm_arena_take(arena, nodes, sizeof(size_t));
+    double flow = 0.0;
+    for (size_t i = 0; i < L * T * T; i++) used[i] = 0.0;
+    for (;;) {
+        size_t head = 0, tail = 0;
+        for (size_t n = 0; n < nodes; n++) room[n] = 0.0;
+        room[source] = INFINITY, queue[tail++] = source;
+        while (head < tail && room[input] == 0.0) {
+            const size_t n = queue[head++], l = n / T, i = n % T;
+            for (size_t j = 0; j < 2 * T; j++) { /* down to layer l - 1, then back up to l + 1 */
+                const bool down = j < T;
+                if (down ? l == 0 : l == L) continue;
+                const size_t to =
+                    down ? n - i - T + j : n - i + j; /* (l-1) T + j, (l+1) T + j - T */
+                const size_t pipe = down ? ((l - 1) * T + i) * T + j : (l * T + j - T) * T + i;
+                const double left = down ? (double)a[pipe] - used[pipe] : used[pipe];
+                if (left <= 1e-12 || room[to] > 0.0) continue;
+                room[to] = left < room[n] ? left : room[n];
+                from[to] = n, queue[tail++] = to;
+            }
+        }
+        if (room[input] == 0.0) break;
+        const double more = room[input];
+        for (size_t n = input; n != source; n = from[n]) {
+            const size_t up = from[n];
+            if (up / T > n / T) /* down */
+                used[(n / T * T + up % T) * T + n % T] += more;
+            else
+                used[(up / T * T + n % T) * T + up % T] -= more;
+        }
+        flow += more;
+    }
+    arena->used = mark;
+    return flow;
+}
+
+/* norm (T,T) <- att (H,T,T), v (H,T,D), wo (C,H D): the length of what position i gets from j.
+ * causal: what stands above the diagonal is not read, and 0 is written. Scratch: (H T + 1) C
+ * floats. */
+LLM_API void llm_attn_visual_rollout_norm(float *norm, const float *att, const float *v,
+                                          const float *wo, size_t H, size_t T, size_t D, size_t C,
+                                          bool causal, llm_arena *arena) {
+    const size_t mark = arena->used;
+    float *carried = llm_arena_floats(arena, H * T * C), *sum = llm_arena_floats(arena, C);
+    for (size_t n = 0; n < H * T * C; n++) {
+        const float *w = wo + (n % C * H + n / (T * C)) * D, *x = v + n / C * D;
+        carried[n] = 0.0f;
+        for (size_t d = 0; d < D; d++) carried[n] += w[d] * x[d];
+    }
+    for (size_t i = 0; i < T; i++)
+        for (size_t j = 0; j < T; j++) {
+            double square = 0.0;
+            for (size_t c = 0; c < C; c++) sum[c] = 0.0f;
+            for (size_t h = 0; h < H && !(causal && j > i); h++)
+                for (size_t c = 0; c < C; c++)
+                    sum[c] += att[(h * T + i) * T + j] * carried[(h * T + j) * C + c];
+            for (size_t c = 0; c < C; c++) square += (double)sum[c] * (double)sum[c];
+            norm[i * T + j] = (float)sqrt(square);
+        }
+    arena->used = mark;
+}
+
+/* @positional_encoding -------------------------------------- Positional encoding
+ *
+ *     y_t = x_t + e(t)       or       y_t = [x_t, e(t)]
+ *
+ * Attention is a weighted mean over a set: permute the tokens and the outputs are permuted, nothing
+ * else. "dog bites man" and "man bites dog" are one bag to it, so something has to say who stands
+ * where. Any vector that differs from place to place will do to break the symmetry; schemes differ
+ * in what they make easy: telling neighbours apart, going back by k, being right on texts longer
+ * than those of the training. Here are the plainest ones, to compare with those that won.
+ *
+ * A causal mask breaks the symmetry by itself: a token that sees n others stands at place n, and a
+ * decoder without any encoding (NoPE) learns to count.
+ *
+ * source  Haviv et al. 2022, "Transformer Language Models without Positional Encodings Still Learn
+ *         Positional Information"; Tancik et al. 2020, "Fourier Features Let Networks Learn High
+ *         Frequency Functions in Low Dimensional Domains", eq. 5; He et al. 2021, "Masked
+ *         Autoencoders" (two axes)
+ * needs   rng
+ * see     @absolute_position @sinusoidal @relative_position @rope @alibi
+ * topics  Positional Encoding
+ */
+
+typedef enum {
+    LLM_POSITIONAL_ENCODING_NONE,
+    LLM_POSITIONAL_ENCODING_RAMP,   /* t / T in channel 0 */
+    LLM_POSITIONAL_ENCODING_BINARY, /* t as a binary number, bit c in channel c, -1 or 1 */
+    LLM_POSITIONAL_ENCODING_ONE_HOT,
+    LLM_POSITIONAL_ENCODING_FOURIER /* sin and cos of t / T at random frequencies */
+} llm_positional_encoding_scheme;
+
+/* table (T,C) <- e(t). T is the longest text: a table for a longer one is another table, and 2^C
+ * places (BINARY) or C (ONE_HOT) are all there are. FOURIER draws its C/2 frequencies from
+ * N(0, spread^2) turns a text; rng and spread are read for it alone. */
+LLM_API void llm_positional_encoding_table(float *table, llm_positional_encoding_scheme scheme,
+                                           size_t T, size_t C, float spread, llm_rng *rng) {
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_RAMP || C > 0);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_BINARY || C >= 32 || T <= (size_t)1 << C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_ONE_HOT || T <= C);
+    LLM_ASSERT(scheme != LLM_POSITIONAL_ENCODING_FOURIER || C % 2 == 0);
+    for (size_t i = 0; i < T * C; i++) table[i] = 0.0f;
+    for (size_t t = 0; t < T; t++) {
+        float *e = table + t * C;
+        if (scheme == LLM_POSITIONAL_ENCODING_RAMP) e[0] = (float)t / (float)T;
+        if (scheme == LLM_POSITIONAL_ENCODING_ONE_HOT) e[t] = 1.0f;
+        for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_BINARY && c < C; c++)
+            e[c] = c < 32 && t >> c & 1 ? 1.0f : -1.0f;
+    }
+    for (size_t c = 0; scheme == LLM_POSITIONAL_ENCODING_FOURIER && c < C; c += 2) {
+        const double turns = (double)spread * (double)llm_rng_normal(rng);
+        for (size_t t = 0; t < T; t++) {
+            const double angle = 2.0 * 3.14159265358979323846 * turns * (double)t / (double)T;
+            table[t * C + c] = (float)sin(angle);
+            table[t * C + c + 1] = (float)cos(angle);
+        }
+    }
+}
+
+/* table (R W,Ca+Cb) <- rows (R,Ca), columns (W,Cb): a place on a grid is the encoding of its row
+ * and that of its column side by side. The patches of an image, in reading order. */
+LLM_API void llm_positional_encoding_grid(float *table, const float *rows, const float *columns,
+                                          size_t R, size_t W, size_t Ca, size_t Cb) {
+    for (size_t n = 0; n < R * W; n++) {
+        memcpy(table + n * (Ca + Cb), rows + n / W * Ca, Ca * sizeof(float));
+        memcpy(table + n * (Ca + Cb) + Ca, columns + n % W * Cb, Cb * sizeof(float));
+    }
+}
+
+/* y (B,T,C) <- x (B,T,C) + table (T,C). y may be x. */
+LLM_API void llm_positional_encoding_add(float *y, const float *x, const float *table, size_t B,
+                                         size_t T, size_t C) {
+    for (size_t b = 0; b < B; b++)
+        for (size_t i = 0; i < T * C; i++) y[b * T * C + i] = x[b * T * C + i] + table[i];
+}
+
+/* dx (B,T,C), dtable (T,C) += <- dy (B,T,C); either may be NULL. A table that is no parameter has
+ * no gradient. */
+LLM_API void llm_positional_encoding_add_backward(float *dx, float *dtable, const float *dy,
+                                                  size_t B, size_t T, size_t C) {
+    for (size_t i = 0; dx && i < B * T * C; i++) dx[i] += dy[i];
+    for (size_t b = 0; dtable && b < B; b++)
+        for (size_t i = 0; i < T * C; i++) dtable[i] += dy[b * T * C + i];
+}
+
+/* y (B,T,C+P) <- [x (B,T,C), table (T,P)]. Costs width, but content and place do not mix before a
+ * weight says so. */
+LLM_API void llm_positional_encoding_concat(float *y, const float *x, const float *table, size_t B,
+                                            size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        memcpy(y + n * (C + P), x + n * C, C * sizeof(float));
+        memcpy(y + n * (C + P) + C, table + n % T * P, P * sizeof(float));
+    }
+}
+
+/* dx (B,T,C), dtable (T,P) += <- dy (B,T,C+P); either may be NULL. */
+LLM_API void llm_positional_encoding_concat_backward(float *dx, float *dtable, const float *dy,
+                                                     size_t B, size_t T, size_t C, size_t P) {
+    for (size_t n = 0; n < B * T; n++) {
+        for (size_t c = 0; dx && c < C; c++) dx[n * C + c] += dy[n * (C + P) + c];
+        for (size_t c = 0; dtable && c < P; c++) dtable[n % T * P + c] += dy[n * (C + P) + C + c];
+    }
+}
+
+/* The smallest task that needs order. ids (B,T): the tokens 0 and 1 once each, tokens 2 .. V-1
+ * elsewhere; first (B): does 0 stand before 1? Texts come in pairs in which the two have changed
+ * places, so whoever is blind to order is right in exactly half. B even, T > 1, V > 2. */
+LLM_API void llm_positional_encoding_order_task(int *ids, bool *first, size_t B, size_t T, size_t V,
+                                                llm_rng *rng) {
+    LLM_ASSERT(B % 2 == 0 && T > 1 && V > 2);
+    for (size_t b = 0; b < B; b += 2) {
+        int *text = ids + b * T;
+        for (size_t t = 0; t < T; t++) text[t] = 2 + (int)llm_rng_below(rng, V - 2);
+        const size_t i = llm_rng_below(rng, T), other = llm_rng_below(rng, T - 1);
+        const size_t j = other < i ? other : other + 1;
+        text[i] = 0, text[j] = 1;
+        memcpy(text + T, text, T * sizeof(int));
+        text[T + i] = 1, text[T + j] = 0;
+        first[b] = i < j, first[b + 1] = j < i;
+    }
 }
 
 /* @absolute_position ---------------------------------------- Learned absolute position table
@@ -32227,7 +35340,7 @@ LLM_API void llm_yarn_inv_freq(float *inv_freq, const llm_yarn_config *c) {
     if (c->mode == LLM_YARN_NTK) grow = s;
     if (c->mode == LLM_YARN_DYNAMIC && c->length > L) grow = s * c->length / L - (s - 1.0);
     if (c->mode == LLM_YARN_NTK || c->mode == LLM_YARN_DYNAMIC) {
-        LLM_ASSERT(c->rot > 2 && grow > 0.0); /* one pair is the fastest and the slowest */
+        LLM_ASSERT(c->rot > 2); /* one pair is the fastest and the slowest */
         theta *= pow(grow, D / (D - 2.0));
     }
     if (c->mode == LLM_YARN_YARN) llm_yarn_ramp(&low, &high, c);
@@ -33577,6 +36690,559 @@ LLM_API size_t llm_flash_io(size_t T, size_t D, size_t M) {
 
 /* The same for three separate steps: S = Q K^T, P = softmax(S), O = P V. */
 LLM_API size_t llm_flash_io_naive(size_t T, size_t D) { return 4 * T * D + 4 * T * T; }
+
+/* @flash23 -------------------------------------------------- FlashAttention-2
+ *
+ *     for each tile i of queries:  m = -inf, l = 0, O = 0
+ *         for each tile j of keys that it sees:
+ *             S = scores(Q_i, K_j)    m' = max(m, rowmax S)    P = exp(S - m')
+ *             l = e^(m - m') l + rowsum P                      O = e^(m - m') O + P V_j
+ *         O_i = O / l                 lse_i = m + log l
+ *
+ * @flash with the loops turned around. A tile of queries stays with its sums until it is done, so O
+ * is not divided at every visit, tiles that the mask empties are not visited at all, and tiles
+ * that it leaves whole are not asked about: only those on an edge are. Different tiles of queries
+ * do not know of each other and can run anywhere. Backward, keys stay and queries come by; dQ is
+ * added to in one fixed order, so gradients are the same bits every time.
+ *
+ * Here with all that the library of that name takes: texts of different lengths behind each other
+ * (@pad), a window to either side, grouped heads, a soft cap, ALiBi's slopes. One rule for masks:
+ * query i of a text with Tq queries and Tk keys stands at i + Tk - Tq, and sees `left` keys before
+ * and `right` behind it; right = 0 is causal, with the diagonal in the lower right corner.
+ *
+ * source  Dao 2023, "FlashAttention-2: Faster Attention with Better Parallelism and Work
+ *         Partitioning", algorithms 1 and 2; its flash_attn_varlen_func (windows, alignment)
+ * needs   exp gemm logsumexp causal_attn gqa
+ * see     @flash, @flash_split (few queries, many keys), @sliding_window, @alibi
+ * topics  FlashAttention-2 and FlashAttention-3
+ */
+
+/* B texts: q of text b are rows start_q[b] .. start_q[b+1]-1 of (N,H,D), its k and v rows
+ * start_k[b] .. of (M,Hkv,D). left, right: SIZE_MAX is no limit. cap 0: none. slope (H) or NULL:
+ * scores get -slope |distance|, after the cap. */
+typedef struct {
+    size_t B, H, Hkv, D;
+    const size_t *start_q, *start_k;
+    size_t left, right;
+    float scale, cap;
+    const float *slope;
+} llm_flash23_config;
+
+/* Causal, nothing else. start (B+1) of queries and keys alike. */
+LLM_API llm_flash23_config llm_flash23_defaults(const size_t *start, size_t B, size_t H, size_t Hkv,
+                                                size_t D) {
+    llm_flash23_config c;
+    c.B = B, c.H = H, c.Hkv = Hkv, c.D = D;
+    c.start_q = c.start_k = start;
+    c.left = SIZE_MAX, c.right = 0;
+    c.scale = 1.0f / sqrtf((float)D), c.cap = 0.0f;
+    c.slope = NULL;
+    return c;
+}
+
+/* Query i sees the keys first .. end-1 of Tk. */
+LLM_API void llm_flash23_range(size_t *first, size_t *end, size_t i, size_t Tq, size_t Tk,
+                               const llm_flash23_config *c) {
+    const size_t at = i + Tk; /* Tq more than where it stands: no number below 0 */
+    *first = c->left < at && at - c->left > Tq ? at - c->left - Tq : 0;
+    *end = c->right >= Tq + Tk ? Tk : at + c->right + 1 > Tq ? at + c->right + 1 - Tq : 0;
+    if (*end > Tk) *end = Tk;
+    if (*first > *end) *first = *end;
+}
+
+/* A pair of tiles of one head: R queries from i on, N keys from j on, of one text. Row r sees the
+ * keys first[r] .. end[r]-1 of the tile. */
+typedef struct {
+    size_t h, i, j, R, N, Tq, Tk;
+    const float *q, *k, *v; /* first rows; H D and Hkv D numbers apart */
+    size_t first[LLM_CAUSAL_ATTN_TILE], end[LLM_CAUSAL_ATTN_TILE];
+    bool whole;
+} llm_flash23_tile;
+
+/* s (R,N) <- final scores where they are seen; the rest is not written. False: nothing is seen. */
+LLM_API bool llm_flash23_scores(float *s, llm_flash23_tile *t, const llm_flash23_config *c) {
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, N = t->N;
+    bool some = false;
+    t->whole = true;
+    for (size_t r = 0; r < t->R; r++) {
+        size_t first, end;
+        llm_flash23_range(&first, &end, t->i + r, t->Tq, t->Tk, c);
+        t->first[r] = first > t->j ? llm_gemm_least(first - t->j, N) : 0;
+        t->end[r] = end > t->j ? llm_gemm_least(end - t->j, N) : 0;
+        t->whole = t->whole && t->first[r] == 0 && t->end[r] == N;
+        some = some || t->first[r] < t->end[r];
+    }
+    if (t->whole) llm_causal_attn_scores(s, N, t->q, qs, t->k, ks, c->scale, N, t->R, N, D);
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            float *at = s + r * N + n;
+            if (!t->whole) *at = c->scale * llm_gqa_dot(t->q + r * qs, t->k + n * ks, D);
+            if (c->cap > 0.0f) *at = c->cap * tanhf(*at / c->cap);
+            if (c->slope) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                *at -= c->slope[t->h] * (float)(query > key ? query - key : key - query);
+            }
+        }
+    return some;
+}
+
+/* y_r += sum_n w_rn x_n over what row r sees; and y_n += sum_r w_rn x_r. Strides ys, xs. */
+LLM_API void llm_flash23_gather(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_gather(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[r * ys + d] += w[r * t->N + n] * x[n * xs + d];
+}
+LLM_API void llm_flash23_scatter(float *y, size_t ys, const float *w, const float *x, size_t xs,
+                                 const llm_flash23_tile *t, size_t D) {
+    if (t->whole) llm_causal_attn_scatter(y, ys, w, t->N, x, xs, t->N, t->R, t->N, D);
+    for (size_t r = 0; r < t->R && !t->whole; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++)
+            for (size_t d = 0; d < D; d++) y[n * ys + d] += w[r * t->N + n] * x[r * xs + d];
+}
+
+/* out (N,H,D), lse (N,H) <- q (N,H,D), k, v (M,Hkv,D). A query that sees nothing: 0 and -inf. */
+LLM_API void llm_flash23_forward(float *out, float *lse, const float *q, const float *k,
+                                 const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t b = bh / c->H, h = bh % c->H, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], m[TILE], l[TILE];
+        llm_flash23_tile t;
+        t.h = h, t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+            float *o = out + (q0 + t.i) * qs + h * D;
+            size_t least, most, unused;
+            t.R = llm_causal_attn_tile(t.Tq - t.i);
+            t.q = q + (q0 + t.i) * qs + h * D;
+            for (size_t r = 0; r < t.R; r++) {
+                m[r] = -INFINITY, l[r] = 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] = 0.0f;
+            }
+            llm_flash23_range(&least, &unused, t.i, t.Tq, t.Tk, c);
+            llm_flash23_range(&unused, &most, t.i + t.R - 1, t.Tq, t.Tk, c);
+            for (t.j = least / TILE * TILE; t.j < most; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + h / group * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                if (!llm_flash23_scores(s, &t, c)) continue;
+                for (size_t r = 0; r < t.R; r++) {
+                    float *p = s + r * t.N, sum = 0.0f;
+                    const size_t a = t.first[r], e = t.end[r];
+                    if (a == e) continue;
+                    const float max = fmaxf(m[r], llm_logsumexp_max(p + a, e - a));
+                    const float old = llm_expf(m[r] - max);
+                    for (size_t n = a; n < e; n++) p[n] = llm_expf(p[n] - max);
+                    LLM_SIMD_SUM(sum)
+                    for (size_t n = a; n < e; n++) sum += p[n];
+                    for (size_t d = 0; d < D; d++) o[r * qs + d] *= old;
+                    l[r] = old * l[r] + sum, m[r] = max;
+                }
+                llm_flash23_gather(o, qs, s, t.v, ks, &t, D);
+            }
+            for (size_t r = 0; r < t.R; r++) {
+                const float gain = l[r] > 0.0f ? 1.0f / l[r] : 0.0f;
+                for (size_t d = 0; d < D; d++) o[r * qs + d] *= gain;
+                lse[(q0 + t.i + r) * c->H + h] = m[r] + logf(l[r]);
+            }
+        }
+    }
+}
+
+/* @flash23_backward ----------------------------------------- FlashAttention-2, backward
+ *
+ *     for each tile j of keys, for each tile i of queries that sees it:
+ *         P = exp(S - lse)       dV_j += P^T dO_i
+ *         dS = P * (dO_i V_j^T - rowsum(dO_i * O_i))
+ *         dK_j += scale dS^T Q_i              dQ_i += scale dS K_j
+ *
+ * The weights are computed a second time from lse, the logarithm of the denominator, the one
+ * number a row that forward leaves behind. Keys and values of a tile stay, and what they gather
+ * from all queries with them; dQ is written at every visit, j ascending. On a GPU, where tiles of
+ * keys run at the same time, that order costs a lock or atomics; the library has a switch for it.
+ *
+ * Through the cap c goes 1 - (s/c)^2, s the capped score before ALiBi's fine was taken off.
+ *
+ * source  Dao 2023, "FlashAttention-2", algorithm 2
+ * needs   exp causal_attn gqa flash23
+ * see     @flash (the same with the loops the other way)
+ * topics  -
+ */
+
+/* s (R,N), of llm_flash23_scores, becomes P, and ds (R,N) the gradient of Q K^T: ds on entry is
+ * dO V^T, along (R) the row sums. */
+LLM_API void llm_flash23_weights(float *s, float *ds, const float *lse, const float *along,
+                                 const llm_flash23_tile *t, const llm_flash23_config *c) {
+    for (size_t r = 0; r < t->R; r++)
+        for (size_t n = t->first[r]; n < t->end[r]; n++) {
+            const float score = s[r * t->N + n], p = llm_expf(score - lse[r * c->H]);
+            float slope = c->scale;
+            if (c->cap > 0.0f) {
+                const size_t query = t->i + r + t->Tk, key = t->j + n + t->Tq;
+                const float far = (float)(query > key ? query - key : key - query);
+                const float capped = c->slope ? score + c->slope[t->h] * far : score;
+                slope *= 1.0f - capped / c->cap * (capped / c->cap);
+            }
+            s[r * t->N + n] = p;
+            ds[r * t->N + n] = slope * p * (ds[r * t->N + n] - along[r]);
+        }
+}
+
+/* dq (N,H,D), dk, dv (M,Hkv,D) += <- dout (N,H,D), forward's out, lse and inputs; any of the three
+ * may be NULL. */
+LLM_API void llm_flash23_backward(float *dq, float *dk, float *dv, const float *dout,
+                                  const float *out, const float *lse, const float *q,
+                                  const float *k, const float *v, const llm_flash23_config *c) {
+    LLM_ASSERT(c->Hkv > 0 && c->H % c->Hkv == 0);
+    enum { TILE = LLM_CAUSAL_ATTN_TILE };
+    const size_t D = c->D, qs = c->H * D, ks = c->Hkv * D, group = c->H / c->Hkv;
+    LLM_PARALLEL_FOR
+    for (size_t bg = 0; bg < c->B * c->Hkv; bg++) { /* the heads of a group share dk and dv */
+        const size_t b = bg / c->Hkv, q0 = c->start_q[b], k0 = c->start_k[b];
+        float s[TILE * TILE], ds[TILE * TILE], along[TILE];
+        llm_flash23_tile t;
+        t.Tq = c->start_q[b + 1] - q0, t.Tk = c->start_k[b + 1] - k0;
+        for (t.h = bg % c->Hkv * group; t.h < (bg % c->Hkv + 1) * group; t.h++)
+            for (t.j = 0; t.j < t.Tk; t.j += TILE) {
+                const size_t at = (k0 + t.j) * ks + bg % c->Hkv * D;
+                t.N = llm_causal_attn_tile(t.Tk - t.j);
+                t.k = k + at, t.v = v + at;
+                for (t.i = 0; t.i < t.Tq; t.i += TILE) {
+                    const size_t row = (q0 + t.i) * c->H + t.h;
+                    const float *g = dout + row * D;
+                    t.R = llm_causal_attn_tile(t.Tq - t.i);
+                    t.q = q + row * D;
+                    if (!llm_flash23_scores(s, &t, c)) continue;
+                    if (t.whole)
+                        llm_causal_attn_scores(ds, t.N, g, qs, t.v, ks, 1.0f, t.N, t.R, t.N, D);
+                    for (size_t r = 0; r < t.R; r++) {
+                        along[r] = llm_gqa_dot(g + r * qs, out + row * D + r * qs, D);
+                        for (size_t n = t.first[r]; n < t.end[r] && !t.whole; n++)
+                            ds[r * t.N + n] = llm_gqa_dot(g + r * qs, t.v + n * ks, D);
+                    }
+                    llm_flash23_weights(s, ds, lse + row, along, &t, c);
+                    if (dq) llm_flash23_gather(dq + row * D, qs, ds, t.k, ks, &t, D);
+                    if (dk) llm_flash23_scatter(dk + at, ks, ds, t.q, qs, &t, D);
+                    if (dv) llm_flash23_scatter(dv + at, ks, s, g, qs, &t, D);
+                }
+            }
+    }
+}
+
+/* @flash_split ---------------------------------------------- Attention in parts: flash-decoding
+ *
+ *     lse = log(e^lse_a + e^lse_b)        o = e^(lse_a - lse) o_a + e^(lse_b - lse) o_b
+ *
+ * Attention over some of the keys is a mean and the logarithm of what it was divided by, and two
+ * such pairs over different keys make the pair over both. So the keys of one query can be given
+ * to many workers, whose results are joined in any order. A decoder needs that: with one query
+ * a text there are B H tasks, too few for a GPU, and each reads a long cache. The same rule joins a
+ * shared prompt with what is a text's own, and the parts of a ring of machines.
+ *
+ * source  Dao et al. 2023, "Flash-Decoding for long-context inference"; Juravsky et al. 2024,
+ *         "Hydragen" (shared prompts); Liu, Zaharia & Abbeel 2023, "Ring Attention"
+ * needs   exp logsumexp gqa
+ * see     @flash23, @logsumexp (the sum), @memory_efficient_attn
+ * topics  -
+ */
+
+/* out (R,D), lse (R) <- themselves joined with a part (R,D), lse_part (R) over other keys. Nothing
+ * seen is out = 0, lse = -inf, the neutral element. */
+LLM_API void llm_flash_split_merge(float *out, float *lse, const float *part, const float *lse_part,
+                                   size_t R, size_t D) {
+    for (size_t r = 0; r < R; r++) {
+        const float top = fmaxf(lse[r], lse_part[r]), low = fminf(lse[r], lse_part[r]);
+        if (top == -INFINITY) continue;
+        const float sum = top + log1pf(expf(low - top));
+        const float a = expf(lse[r] - sum), b = expf(lse_part[r] - sum);
+        for (size_t d = 0; d < D; d++) out[r * D + d] = a * out[r * D + d] + b * part[r * D + d];
+        lse[r] = sum;
+    }
+}
+
+/* out (G,D), lse (G) <- q (G,D), the G query heads of a group, k, v (S,D) in `parts` parts, each on
+ * a thread of its own if there are several; S = 0 gives 0 and -inf. The last bits depend on parts,
+ * not on threads. Scratch: G S + parts G (D + 2) floats at most, given back. */
+LLM_API void llm_flash_split_decode(float *out, float *lse, const float *q, const float *k,
+                                    const float *v, size_t G, size_t S, size_t D, size_t parts,
+                                    float scale, llm_arena *arena) {
+    LLM_ASSERT(parts > 0);
+    const size_t mark = arena->used, size = (S + parts - 1) / parts;
+    float *o = llm_arena_floats(arena, parts * G * D), *l = llm_arena_floats(arena, parts * G);
+    float *w = llm_arena_floats(arena, parts * G * size);
+    LLM_PARALLEL_FOR
+    for (size_t p = 0; p < parts; p++) {
+        const size_t first = p * size < S ? p * size : S;
+        const size_t n = S - first < size ? S - first : size;
+        float *op = o + p * G * D, *wp = w + p * G * size;
+        for (size_t g = 0; g < G; g++) {
+            float *wg = wp + g * size, sum = 0.0f;
+            for (size_t d = 0; d < D; d++) op[g * D + d] = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                wg[j] = scale * llm_gqa_dot(q + g * D, k + (first + j) * D, D);
+            const float max = llm_logsumexp_max(wg, n);
+            for (size_t j = 0; j < n; j++) wg[j] = llm_expf(wg[j] - max);
+            LLM_SIMD_SUM(sum)
+            for (size_t j = 0; j < n; j++) sum += wg[j];
+            l[p * G + g] = n > 0 ? max + logf(sum) : -INFINITY;
+            for (size_t j = 0; j < n; j++) wg[j] /= sum;
+        }
+        for (size_t j = 0; j < n; j++) /* each value is read once for the group */
+            for (size_t g = 0; g < G; g++)
+                for (size_t d = 0; d < D; d++)
+                    op[g * D + d] += wp[g * size + j] * v[(first + j) * D + d];
+    }
+    for (size_t i = 0; i < G * D; i++) out[i] = 0.0f;
+    for (size_t g = 0; g < G; g++) lse[g] = -INFINITY;
+    for (size_t p = 0; p < parts; p++)
+        llm_flash_split_merge(out, lse, o + p * G * D, l + p * G, G, D);
+    arena->used = mark;
+}
+
+/* @memory_efficient_attn ------------------------------------ Memory-efficient attention
+ *
+ *     o = merge over chunks of keys of (mean, lse) of softmax(scale q k^T + bias)
+ *
+ * Attention in memory of the size of one chunk of keys: a query meets the keys chunk by chunk, and
+ * what each meeting gives, a mean and the logarithm of its denominator, is joined with what was
+ * there. Backward makes each chunk's weights again. Rabe and Staats saw that this is enough; @flash
+ * is the same sum with chunks chosen for a GPU's fast memory. What this form keeps is freedom: any
+ * chunk, dropout, and any array as bias, with its gradient, in xFormers' layout (batch, position,
+ * head, dimension).
+ *
+ * source  Rabe & Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; xFormers,
+ *         memory_efficient_attention and its attn_bias classes
+ * needs   error exp dropout gqa flash_split
+ * see     @flash23 (tiles), @masked_score (biases that broadcast), @attn_dispatch
+ * topics  xFormers / Memory-Efficient Attention
+ */
+
+/* What query i sees: everything; keys 0 .. i; keys 0 .. i + Mk - M; those of its own text; of its
+ * own text those at its own place and before. */
+typedef enum {
+    LLM_MEMORY_EFFICIENT_ATTN_ALL,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER,
+    LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS,
+    LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL
+} llm_memory_efficient_attn_mask;
+
+/* M queries, Mk keys. Texts of BLOCKS stand behind each other in one batch row: text n has queries
+ * start_q[n] .. start_q[n+1]-1 and keys start_k[n] ..; blocks of them. bias (bias_B,bias_H,M,Mk) or
+ * NULL: extents 1 or B and H. chunk: keys at a time. Dropout's entry (b,h,i,j) is
+ * number offset + ((b H + h) M + i) Mk + j of seed's stream. */
+typedef struct {
+    size_t B, M, Mk, H, K, chunk;
+    llm_memory_efficient_attn_mask mask;
+    const size_t *start_q, *start_k;
+    size_t blocks;
+    const float *bias;
+    size_t bias_B, bias_H;
+    float scale, dropout;
+    uint64_t seed, offset;
+} llm_memory_efficient_attn_config;
+
+/* No mask, bias or dropout; chunks of sqrt(Mk), rounded up. */
+LLM_API llm_memory_efficient_attn_config llm_memory_efficient_attn_defaults(size_t B, size_t M,
+                                                                            size_t Mk, size_t H,
+                                                                            size_t K) {
+    llm_memory_efficient_attn_config c;
+    memset(&c, 0, sizeof c);
+    c.B = B, c.M = M, c.Mk = Mk, c.H = H, c.K = K;
+    c.chunk = (size_t)ceil(sqrt((double)Mk)) + (Mk == 0);
+    c.bias_B = c.bias_H = 1;
+    c.scale = 1.0f / sqrtf((float)K);
+    return c;
+}
+
+/* Query i sees the keys first .. end-1. */
+LLM_API void llm_memory_efficient_attn_range(size_t *first, size_t *end, size_t i,
+                                             const llm_memory_efficient_attn_config *c) {
+    size_t n = 0;
+    *first = 0;
+    *end = c->Mk;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER) *end = i + 1;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER_RIGHT)
+        *end = i + c->Mk + 1 > c->M ? i + c->Mk + 1 - c->M : 0;
+    if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+        c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL) {
+        while (n < c->blocks && c->start_q[n + 1] <= i) n++;
+        LLM_ASSERT(n < c->blocks && c->start_k[n] <= c->start_k[n + 1]);
+        *first = c->start_k[n];
+        *end = c->start_k[n + 1];
+        if (c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL &&
+            *end - *first > i - c->start_q[n] + 1)
+            *end = *first + (i - c->start_q[n]) + 1;
+    }
+    if (*end > c->Mk) *end = c->Mk;
+}
+
+/* False and a message, if the config's bias does not broadcast or there is no chunk. */
+LLM_API bool llm_memory_efficient_attn_check(const llm_memory_efficient_attn_config *c,
+                                             llm_error *error) {
+    if (c->chunk == 0)
+        return llm_fail(error, "memory_efficient_attn: the chunk is 0, expected at least 1");
+    if (c->bias && ((c->bias_B != 1 && c->bias_B != c->B) || (c->bias_H != 1 && c->bias_H != c->H)))
+        return llm_fail(error,
+                        "memory_efficient_attn: bias for %zu texts and %zu heads, expected 1 or "
+                        "%zu and 1 or %zu",
+                        c->bias_B, c->bias_H, c->B, c->H);
+    return true;
+}
+
+/* The first of the Mk numbers of bias that query i of head bh = b H + h gets. */
+LLM_API size_t llm_memory_efficient_attn_bias(size_t bh, size_t i,
+                                              const llm_memory_efficient_attn_config *c) {
+    const size_t b = c->bias_B == 1 ? 0 : bh / c->H, h = c->bias_H == 1 ? 0 : bh % c->H;
+    return ((b * c->bias_H + h) * c->M + i) * c->Mk;
+}
+
+/* s (n) <- scores of query i, q (K), against n keys from j on; k is head bh's first key. */
+LLM_API void llm_memory_efficient_attn_scores(float *s, const float *q, const float *k, size_t bh,
+                                              size_t i, size_t j, size_t n,
+                                              const llm_memory_efficient_attn_config *c) {
+    const float *bias = c->bias ? c->bias + llm_memory_efficient_attn_bias(bh, i, c) + j : NULL;
+    for (size_t x = 0; x < n; x++) {
+        s[x] = c->scale * llm_gqa_dot(q, k + (j + x) * c->H * c->K, c->K);
+        if (bias) s[x] += bias[x];
+    }
+}
+
+/* out (B,M,H,K), lse (B,M,H) <- q (B,M,H,K), k, v (B,Mk,H,K). A query that sees nothing, or -inf
+ * only: 0 and -inf. Scratch: B H min(chunk, Mk) + B H K floats, given back. */
+LLM_API void llm_memory_efficient_attn_forward(float *out, float *lse, const float *q,
+                                               const float *k, const float *v,
+                                               const llm_memory_efficient_attn_config *c,
+                                               llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *scratch = llm_arena_floats(arena, c->B * c->H * (chunk + K));
+    LLM_PARALLEL_FOR
+    for (size_t bh = 0; bh < c->B * c->H; bh++) {
+        const size_t at_q = bh / c->H * c->M * row + bh % c->H * K;
+        const size_t at_k = bh / c->H * c->Mk * row + bh % c->H * K;
+        float *p = scratch + bh * (chunk + K), *part = p + chunk;
+        for (size_t i = 0; i < c->M; i++) {
+            float *o = out + at_q + i * row, *l = lse + (bh / c->H * c->M + i) * c->H + bh % c->H;
+            size_t first, end;
+            llm_memory_efficient_attn_range(&first, &end, i, c);
+            for (size_t d = 0; d < K; d++) o[d] = 0.0f;
+            *l = -INFINITY;
+            for (size_t j = first, n; j < end; j += n) {
+                n = end - j < chunk ? end - j : chunk;
+                float max = -INFINITY, sum = 0.0f;
+                llm_memory_efficient_attn_scores(p, q + at_q + i * row, k + at_k, bh, i, j, n, c);
+                for (size_t x = 0; x < n; x++) max = fmaxf(max, p[x]);
+                if (max == -INFINITY) continue;
+                for (size_t x = 0; x < n; x++) sum += p[x] = llm_expf(p[x] - max);
+                for (size_t x = 0; x < n; x++) p[x] /= sum;
+                if (c->dropout > 0.0f)
+                    llm_dropout_forward(p, p, n, c->dropout, c->seed,
+                                        c->offset + (bh * c->M + i) * c->Mk + j);
+                for (size_t d = 0; d < K; d++) part[d] = 0.0f;
+                for (size_t x = 0; x < n; x++)
+                    for (size_t d = 0; d < K; d++) part[d] += p[x] * v[at_k + (j + x) * row + d];
+                const float lse_part = max + logf(sum);
+                llm_flash_split_merge(o, l, part, &lse_part, 1, K);
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* dq, dk, dv and dbias (bias's extents) += <- dout, forward's out, lse and inputs; dbias may be
+ * NULL. Scratch: 2 min(chunk, Mk) floats. One head after another, since they may share dbias. */
+LLM_API void llm_memory_efficient_attn_backward(float *dq, float *dk, float *dv, float *dbias,
+                                                const float *dout, const float *out,
+                                                const float *lse, const float *q, const float *k,
+                                                const float *v,
+                                                const llm_memory_efficient_attn_config *c,
+                                                llm_arena *arena) {
+    LLM_ASSERT(llm_memory_efficient_attn_check(c, NULL));
+    const size_t K = c->K, row = c->H * K, mark = arena->used;
+    const size_t chunk = c->chunk < c->Mk ? c->chunk : c->Mk;
+    float *p = llm_arena_floats(arena, 2 * chunk), *dp = p + chunk;
+    for (size_t bhi = 0; bhi < c->B * c->H * c->M; bhi++) {
+        const size_t i = bhi % c->M, bh = bhi / c->M, b = bh / c->H, h = bh % c->H;
+        const size_t at_q = (b * c->M + i) * row + h * K, at_k = b * c->Mk * row + h * K;
+        const float *g = dout + at_q, along = llm_gqa_dot(g, out + at_q, K);
+        const float total = lse[(b * c->M + i) * c->H + h];
+        size_t first, end;
+        llm_memory_efficient_attn_range(&first, &end, i, c);
+        if (total == -INFINITY) continue;
+        for (size_t j = first, n; j < end; j += n) {
+            const uint64_t number = c->offset + bhi * c->Mk + j;
+            n = end - j < chunk ? end - j : chunk;
+            llm_memory_efficient_attn_scores(p, q + at_q, k + at_k, bh, i, j, n, c);
+            for (size_t x = 0; x < n; x++) {
+                p[x] = llm_expf(p[x] - total);
+                dp[x] = llm_gqa_dot(g, v + at_k + (j + x) * row, K);
+            }
+            if (c->dropout > 0.0f) llm_dropout_forward(dp, dp, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) dp[x] = p[x] * (dp[x] - along); /* that of the score */
+            if (c->dropout > 0.0f) llm_dropout_forward(p, p, n, c->dropout, c->seed, number);
+            for (size_t x = 0; x < n; x++) {
+                const size_t key = at_k + (j + x) * row;
+                if (dbias) dbias[llm_memory_efficient_attn_bias(bh, i, c) + j + x] += dp[x];
+                for (size_t d = 0; d < K; d++) {
+                    dq[at_q + d] += c->scale * dp[x] * k[key + d];
+                    dk[key + d] += c->scale * dp[x] * q[at_q + d];
+                    dv[key + d] += p[x] * g[d];
+                }
+            }
+        }
+    }
+    arena->used = mark;
+}
+
+/* @attn_dispatch -------------------------------------------- Which form of attention to run
+ *
+ *     one query, no mask -> split over keys;  intervals without bias -> tiles;  else -> chunks
+ *
+ * A library has several forms of attention, each the fastest for some inputs and wrong for others,
+ * and a call runs the fastest that can do what is asked. When a model is slower than it should be,
+ * the question is which form ran and why no better one did: so the choice comes with its reasons,
+ * and it looks at the shapes and options only, never at the numbers.
+ *
+ * source  xFormers, memory_efficient_attention's dispatcher; PyTorch's sdp_utils (whose warnings
+ *         say why a backend was passed over)
+ * needs   buffer memory_efficient_attn
+ * see     @flash_split, @flash23
+ * topics  -
+ */
+
+typedef enum {
+    LLM_ATTN_DISPATCH_SPLIT, /* @flash_split: one query, all keys */
+    LLM_ATTN_DISPATCH_FLASH, /* @flash23: tiles, no bias, no dropout */
+    LLM_ATTN_DISPATCH_CHUNKS /* @memory_efficient_attn: everything */
+} llm_attn_dispatch_form;
+
+/* The fastest form for c. why, unless NULL, gets a line for each faster one that was passed
+ * over. */
+LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
+                                                 const llm_memory_efficient_attn_config *c) {
+    const bool texts = c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||
+                       c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL;
+    bool corner = c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER && c->M != c->Mk;
+    for (size_t n = 0; n < c->blocks && c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS_CAUSAL; n++)
+        corner = corner || c->start_q[n + 1] - c->start_q[n] != c->start_k[n + 1] - c->start_k[n];
+    const char *extra = c->bias ? "a bias" : c->dropout > 0.0f ? "dropout" : NULL;
+    const char *against = extra       ? extra
+                          : c->M != 1 ? "more than one query"
+                          : c->mask == LLM_MEMORY_EFFICIENT_ATTN_LOWER || texts ? "a mask"
+                                                                                : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_SPLIT;
+    if (why) llm_buffer_print(why, "flash_split cannot have %s\n", against);
+    against = extra ? extra : corner ? "a diagonal from the upper left corner" : NULL;
+    if (!against) return LLM_ATTN_DISPATCH_FLASH;
+    if (why) llm_buffer_print(why, "flash23 cannot have %s\n", against);
+    return LLM_ATTN_DISPATCH_CHUNKS;
+}
 
 /* @13-transformer =========================================== TRANSFORMERS AND LANGUAGE MODELS */
 

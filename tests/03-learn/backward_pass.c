@@ -98,10 +98,10 @@ TEST(backward_pass, "each operation agrees with differences, broadcast or not") 
             llm_rng_normal_fill(&rng, seed, 40);
             const size_t x = llm_comp_graph_input(&g, "a", z[0], z[1], true);
             const size_t w = llm_comp_graph_input(&g, "b", rb, cb, true);
-            const size_t r = op == LLM_COMP_GRAPH_SUM         ? (s ? z[0] : 1)
+            const size_t r = op == LLM_COMP_GRAPH_SUM         ? (s == 2 ? 1 : z[0])
                              : op == LLM_COMP_GRAPH_BROADCAST ? 3
                                                               : z[0] * z[1];
-            const size_t c = op == LLM_COMP_GRAPH_SUM         ? (s % 2 ? 1 : z[1])
+            const size_t c = op == LLM_COMP_GRAPH_SUM         ? (s == 1 ? z[1] : 1)
                              : op == LLM_COMP_GRAPH_BROADCAST ? 4
                                                               : 1;
             const size_t y = llm_comp_graph_shaped(&g, op, x, w, r, c);

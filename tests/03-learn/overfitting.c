@@ -131,6 +131,8 @@ TEST(overfitting,
     size_t zeros_ = 0; /* all outputs equal: the first class is the guess */
     for (size_t i = 0; i < N; i++) zeros_ += y[2 * i] == 1.0f;
     CHECK_NEAR(llm_overfitting_accuracy(&net, nothing, x, y, N, &arena), (double)zeros_ / N, 1e-12);
+    for (size_t i = 0; i < 2 * N; i++) y[i] = 0.5f; /* and of equal targets it is the truth */
+    CHECK(llm_overfitting_accuracy(&net, nothing, x, y, N, &arena) == 1.0);
     llm_arena_destroy(&arena);
 }
 

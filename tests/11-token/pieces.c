@@ -119,6 +119,32 @@ TEST(pieces, "scores and kinds are kept; low and high are those of NORMAL pieces
     llm_pieces_free(&p);
 }
 
+TEST(pieces, "the first id counts as any other: unknown, equal, a byte; scores may be positive") {
+    llm_error error;
+    llm_pieces p = llm_pieces_empty();
+    CHECK(llm_pieces_put(&p, "u", 1, 0.0, LLM_PIECES_UNKNOWN, &error));
+    CHECK_FAILS(llm_pieces_put(&p, "v", 1, 0.0, LLM_PIECES_UNKNOWN, &error), error,
+                "pieces 0 and 1");
+    CHECK_FAILS(llm_pieces_put(&p, "u", 1, 0.0, LLM_PIECES_NORMAL, &error), error,
+                "pieces 0 and 1");
+    CHECK(llm_pieces_put(&p, "v", 1, 5.0, LLM_PIECES_NORMAL, &error));
+    CHECK(llm_pieces_ready(&p, &error) && p.low == 5.0 && p.high == 5.0);
+    CHECK(llm_pieces_put(&p, "w", 1, DBL_MAX, LLM_PIECES_NORMAL, &error) && p.high == DBL_MAX);
+    llm_pieces_free(&p);
+    for (int b = 0; b < 256; b++) { /* byte 0 has id 0 */
+        char text[8];
+        snprintf(text, sizeof text, "<0x%02X>", (unsigned)b);
+        CHECK(!llm_pieces_fallback(&p));
+        CHECK(llm_pieces_put(&p, text, 6, 0.0, LLM_PIECES_BYTE, &error));
+    }
+    llm_buffer out = {NULL, 0, 0};
+    const int ids[3] = {65, 0, 66};
+    CHECK(llm_pieces_fallback(&p) && llm_pieces_decode(&out, &p, ids, 3));
+    CHECK(out.size == 3 && memcmp(out.data, "A\0B", 3) == 0);
+    llm_buffer_free(&out);
+    llm_pieces_free(&p);
+}
+
 TEST(pieces, "when memory is out it says so and nothing leaks") {
     llm_error error;
     for (int calls = 0; calls < 12; calls++) {

@@ -41,7 +41,7 @@ TEST(unicode_map, "the coding by hand") {
     /* 5 -> 105, 6 -> 106, 7 -> 107 (a run); 9 -> 1 2 3 4 5 6; 109 -> 100, written in two lines.
      * ASCII without three characters: digit d is the character 32 + d, + 1, 2, 3 behind those. */
     static const unsigned char d[] = {
-        51,     46 + 1, 26,     46 + 4, /* gap 5, one value, a run of 2 + 1; to 105: zigzag 26 + 46 * 4 */
+        51,     46 + 1, 26,     46 + 4, /* gap 5, one value, a run of 2 + 1; 105: zigzag */
         18,     46 + 1,                 /* gap 1, length 5 + 1 */
         27,     46 + 4,                 /* 107 to 1: -106 is zigzag 211 */
         46 + 4, 46 + 6, 46 + 8, 46 + 10, 46 + 12, /* 2, 3, 4, 5, 6: from 0 */

@@ -192,7 +192,11 @@ TEST(attn_weights, "logits of 1e4, sinks far above or below, masked rows") {
     c.dropout = 0.5f;
     CHECK_ASSERTS(llm_attn_weights_forward(p, p, lse, s, NULL, &c));
     llm_attn_weights_forward(w, p, lse, s, NULL, &c);
-    c.dropout = 0.0f, c.temp = 0.0f;
+    c.dropout = 0.0f, c.temp = FLT_MIN; /* the least that is allowed: the largest takes all */
+    const float small[9] = {0.5f, 1.0f, -1.0f};
+    llm_attn_weights_forward(p, p, lse, small, NULL, &c);
+    CHECK(p[0] == 0.0f && p[1] == 1.0f && p[2] == 0.0f);
+    c.temp = 0.0f;
     CHECK_ASSERTS(llm_attn_weights_forward(p, p, lse, s, NULL, &c));
     const llm_attn_weights_config d = llm_attn_weights_defaults(4, 3, 2, 1);
     CHECK(d.B == 4 && d.H == 3 && d.Tq == 2 && d.Tk == 1 && d.temp == 1.0f && d.dropout == 0.0f);

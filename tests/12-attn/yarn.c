@@ -42,6 +42,12 @@ TEST(yarn, "frequencies and factors equal transformers in every mode and option"
     yarn_equals("yarn-same", &c);
     c = llm_yarn_defaults(LLM_YARN_YARN, 16, 500.0, 3.0, 6.0);
     yarn_equals("yarn-short", &c);
+    c = llm_yarn_defaults(LLM_YARN_YARN, 16, 10.0, 4.0, 640.0);
+    yarn_equals("yarn-wide", &c);
+    c.mscale = 1.0; /* one of two strengths is as none */
+    CHECK_NEAR(llm_yarn_attention_factor(&c), 0.1 * log(4.0) + 1.0, 1e-12);
+    c.mscale = 0.0, c.mscale_all = 1.0;
+    CHECK_NEAR(llm_yarn_attention_factor(&c), 0.1 * log(4.0) + 1.0, 1e-12);
     c = llm_yarn_defaults(LLM_YARN_LLAMA3, 128, 500000.0, 8.0, 8192.0);
     yarn_equals("llama3", &c);
     c = llm_yarn_defaults(LLM_YARN_LLAMA3, 12, 1000.0, 4.0, 64.0);
@@ -118,6 +124,9 @@ TEST(yarn, "what cannot be scaled is refused") {
     CHECK(f[1] < 0.01f);
     c = llm_yarn_defaults(LLM_YARN_YARN, 8, 10.0, 4.0, 1.0);
     CHECK_ASSERTS(llm_yarn_inv_freq(f, &c)); /* nothing turns once in one token */
+    c = llm_yarn_defaults(LLM_YARN_LINEAR, 4, 10000.0, 4.0, 1.0);
+    llm_yarn_inv_freq(f, &c); /* a training on one token is none, but says nothing wrong */
+    CHECK_NEAR(f[1], 0.0025, 1e-9);
     c = llm_yarn_defaults(LLM_YARN_LINEAR, 3, 10000.0, 4.0, 100.0);
     CHECK_ASSERTS(llm_yarn_inv_freq(f, &c));
     c = llm_yarn_defaults(LLM_YARN_LINEAR, 4, 1.0, 4.0, 100.0);

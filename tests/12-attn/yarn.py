@@ -32,6 +32,7 @@ save("yarn-turns", "yarn", 32, 10000.0, 8.0, 1000, beta_fast=16, beta_slow=2)
 save("yarn-same", "yarn", 16, 500.0, 3.0, 400, truncate=False, beta_fast=5, beta_slow=5)  # low == high
 save("yarn-short", "yarn", 16, 500.0, 3.0, 6)  # low == high == 0
 save("yarn-shrink", "yarn", 16, 500.0, 0.5, 64)
+save("yarn-wide", "yarn", 16, 10.0, 4.0, 640)  # the ramp ends at D - 1
 save("llama3", "llama3", 128, 500000.0, 8.0, 8192)
 save("llama3-small", "llama3", 12, 1000.0, 4.0, 64)
 g.save("ntk", inv_freq=(10000.0 * 4.0 ** (10 / 8)) ** (-np.arange(0, 10, 2) / 10), scale=np.array([1.0]))
