@@ -4,7 +4,8 @@
  *
  *     tiny_position m;
  *     tiny_position_train(&m, seed, TINY_POSITION_ALIBI, 32, 200);
- *     const double rise = tiny_position_loss(&m, seed, 128, 128) - tiny_position_loss(&m, seed, 128, 32);
+ *     const double rise =
+ *         tiny_position_loss(&m, seed, 128, 128) - tiny_position_loss(&m, seed, 128, 32);
  *
  * The language: 9 times in 10 a token is one of those before it, 1, 2, 3, ... back with
  * probability 1/2, 1/4, 1/8, ...; else any of the 12. */
@@ -149,9 +150,9 @@ TEST_UNUSED static void tiny_position_train(tiny_position *m, uint64_t seed,
     }
 }
 
-/* The loss on the last 16 tokens of 32 new texts of T tokens, of which the model sees the last `shown`
- * only: the same predictions for every `shown`, so that differences are the model's and not the
- * texts'. */
+/* The loss on the last 16 tokens of 32 new texts of T tokens, of which the model sees the last
+ * `shown` only: the same predictions for every `shown`, so that differences are the model's and not
+ * the texts'. */
 TEST_UNUSED static double tiny_position_loss(const tiny_position *m, uint64_t seed, size_t T,
                                              size_t shown) {
     int ids[TINY_POSITION_TEXTS * (TINY_POSITION_MOST + 1)], text[TINY_POSITION_MOST + 1];

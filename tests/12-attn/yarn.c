@@ -93,7 +93,7 @@ TEST(yarn, "the pair of a number of turns is where the frequency says; the table
     llm_yarn_config c = llm_yarn_defaults(LLM_YARN_YARN, 16, 500.0, 4.0, 64.0);
     for (size_t i = 0; i < 8; i++) {
         const double f = pow(500.0, -2.0 * (double)i / 16.0);
-        CHECK_NEAR(llm_yarn_pair(64.0 * f / (2.0 * LLM_PI), &c), (double)i, 1e-12);
+        CHECK_NEAR(llm_yarn_pair(64.0 * f / (2.0 * 3.14159265358979323846), &c), (double)i, 1e-12);
     }
     enum { N = 3 };
     float f[8], cosine[N * 8 + 1], sine[N * 8 + 1];
