@@ -285,6 +285,7 @@
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
  *   vocab_size               Vocabulary size as a cost
+ *   tokenizer_training       What a tokenizer has learnt
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
  *   luong                    Luong attention
