@@ -153,8 +153,8 @@ TEST(grad_accum, "a step after every full batch, and one after the rest") {
     CHECK_ASSERTS(llm_grad_accum_boundary(1, 1, 1));
 }
 
-/* dw (V,C), the gradient of sum_n <t_n, norm(x_n w^T)> / N by micro-batches of `rows`: the norm over
- * the batch, or over each row. */
+/* dw (V,C), the gradient of sum_n <t_n, norm(x_n w^T)> / N by micro-batches of `rows`: the norm
+ * over the batch, or over each row. */
 static void accum_norm(float *dw, const float *x, const float *w, const float *t, size_t N,
                        size_t C, size_t V, size_t rows, bool over_batch) {
     float *z = floats(N * V), *y = floats(N * V), *mean = floats(N + V), *rstd = floats(N + V);

@@ -192,8 +192,8 @@ TEST(grad_clip, "the bias of clipping: by hand, none, and of normal noise in clo
     CHECK(variance > 0.0 && variance < 1.0);
 }
 
-/* The error (s_50 - 0.7)^2 of a recurrent unit s <- w sigmoid(s) + b, s_0 = 0.5, of Pascanu et al.'s
- * figure 6; g (2) gets its gradient, by the chain through the 50 steps. */
+/* The error (s_50 - 0.7)^2 of a recurrent unit s <- w sigmoid(s) + b, s_0 = 0.5, of Pascanu et
+ * al.'s figure 6; g (2) gets its gradient, by the chain through the 50 steps. */
 static double grad_clip_unit(double g[2], const float w[2]) {
     double s = 0.5, ds[2] = {0.0, 0.0};
     for (size_t t = 0; t < 50; t++) {
@@ -208,8 +208,8 @@ static double grad_clip_unit(double g[2], const float w[2]) {
 }
 
 TEST(grad_clip, "a cliff throws plain descent off, and is crossed with clipping") {
-    /* 18 starts on a line over the cliff; where the error ends below 0.02. On 8 lines beside it: 1 to
-     * 3 starts of 18 without, 17 or 18 with */
+    /* 18 starts on a line over the cliff; where the error ends below 0.02. On 8 lines beside it: 1
+     * to 3 starts of 18 without, 17 or 18 with */
     size_t plain = 0, clipped = 0;
     for (size_t k = 0; k < 36; k++) {
         float w[2] = {5.0f, -1.6f - 0.1f * (float)(k / 2)};

@@ -165,8 +165,8 @@ static double warmup_spike(uint64_t seed, float lr, size_t ramp) {
 
 TEST(warmup,
      "a post-norm net at a high rate: with a warmup its loss does not blow up at the start") {
-    /* of seeds 1 to 10, how many ever double their loss. Over 8 further sets of ten: 6 to 9 without,
-     * 0 or 1 with */
+    /* of seeds 1 to 10, how many ever double their loss. Over 8 further sets of ten: 6 to 9
+     * without, 0 or 1 with */
     size_t without = 0, with = 0;
     for (uint64_t seed = 1; seed <= 10; seed++) {
         without += warmup_spike(seed, 0.05f, 0) > 2.0;
