@@ -179,6 +179,7 @@
  *   he_init                  He initialization
  *   residual                 Residual connection
  *   dropout                  Dropout
+ *   moments                  Mean and variance of a row
  *   batchnorm                Batch normalization
  *   layernorm                Layer normalization
  *   rmsnorm                  Root mean square normalization
@@ -249,6 +250,8 @@
  *   vocab_table              Byte strings and their numbers
  *   vocab                    Vocabulary
  *   vocab_trie               All tokens that begin here
+ *   token_id                 Token IDs and the text they stand for
+ *   token_shard              Files of token IDs
  *   byte_level               Bytes as printable characters
  *   heap                     A heap in an array
  *   bpe                      Byte pair encoding: encode and decode
@@ -263,6 +266,10 @@
  *   unigram_seed             Frequent substrings
  *   unigram_train            Unigram language model: training
  *   aho_corasick             Many strings in one pass
+ *   protobuf                 Protocol buffers, read
+ *   spm                      SentencePiece models
+ *   spm_text                 Text through a SentencePiece model
+ *   tokenizer_llama2c        The tokenizer.bin of llama2.c
  *   added_tokens             Added tokens: strings that are one id
  *   special_tokens           Special tokens
  *   tokenizer_text           Text to ids
@@ -270,15 +277,14 @@
  *   tokenizer_json           The parts of a tokenizer.json
  *   tokenizer_save           Write a tokenizer.json
  *   tokenizer_ranks          Rank files of tiktoken
- *   protobuf                 Protocol buffers, read
- *   spm                      SentencePiece models
- *   spm_text                 Text through a SentencePiece model
  *   gguf_values              The key-value part of a GGUF file
- *   tokenizer_llama2c        The tokenizer.bin of llama2.c
+ *   tokenizer_gguf           The tokenizer in a GGUF file
+ *   tokenizer_binary         Tokenizer files that are no JSON
  *   tokenizer                Tokenizer
  *   bos                      Beginning-of-sequence token
  *   eos                      End-of-sequence and stop conditions
  *   pad                      Padding token
+ *   vocab_size               Vocabulary size as a cost
  * 12-attn                    ATTENTION AND POSITION
  *   attention                Additive attention
  *   luong                    Luong attention
@@ -294,10 +300,13 @@
  *   entmax                   Entmax: weights that are exactly 0
  *   self_attn                Self-attention
  *   causal_attn              Causal self-attention
+ *   causal_attn_step         Causal attention, one row at a time
  *   attn_head                One head as a circuit
  *   attn_head_circuit        Heads built by hand
  *   mha                      Multi-head attention
  *   cross_attn               Cross-attention
+ *   attn_visual              Attention visualization
+ *   attn_visual_rollout      Attention through layers
  *   positional_encoding      Positional encoding
  *   absolute_position        Learned absolute position table
  *   absolute_position_resize A position table of another size
@@ -318,6 +327,8 @@
  *   flash23                  FlashAttention-2
  *   flash23_backward         FlashAttention-2, backward
  *   flash_split              Attention in parts: flash-decoding
+ *   memory_efficient_attn    Memory-efficient attention
+ *   attn_dispatch            Which form of attention to run
  * 13-transformer             TRANSFORMERS AND LANGUAGE MODELS
  *   ffn                      Position-wise MLP
  *   prenorm                  Where the norm stands
@@ -17928,12 +17939,12 @@ LLM_API double llm_dropout_ridge(const float *w, const float *x, size_t N, size_
  *
  *     m = a + mean(x - a),  a = mean(x)        sum (x - m)^2 = sum (x - a)^2 - n (m - a)^2
  *
- * What every normalization asks of its numbers, and its backward pass of their gradient: two sums in
- * one pass, over numbers that lie side by side. E x^2 - m^2 would be one pass in all, and all wrong
- * where the mean is large: squares of 1e4 have no digits left for a variance of 1. So the mean
- * comes first. The float sum of such a row is itself off by units, and what is left after taking it
- * off says by how much. An addition takes four times as long as until the next can begin, so four
- * vectors of sums are kept, none of which waits for another.
+ * What every normalization asks of its numbers, and its backward pass of their gradient: two sums
+ * in one pass, over numbers that lie side by side. E x^2 - m^2 would be one pass in all, and all
+ * wrong where the mean is large: squares of 1e4 have no digits left for a variance of 1. So the
+ * mean comes first. The float sum of such a row is itself off by units, and what is left after
+ * taking it off says by how much. An addition takes four times as long as until the next can begin,
+ * so four vectors of sums are kept, none of which waits for another.
  *
  * source  Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", eq. 1.7
  * needs   base lanes
@@ -31488,8 +31499,8 @@ LLM_API double llm_vocab_size_best(const llm_vocab_size_curve *f, double N, doub
     return 0.5 * (low + high);
 }
 
-/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et al.
- * find gamma near 0.83: the vocabulary grows slower than the rest. */
+/* best vocabulary parameters = k N^gamma, least squares in logarithms over n >= 2 models; Tao et
+ * al. find gamma near 0.83: the vocabulary grows slower than the rest. */
 LLM_API void llm_vocab_size_scaling(double *k, double *gamma, const double *N,
                                     const double *embedding, size_t n) {
     double x_mean = 0.0, y_mean = 0.0, xx = 0.0, xy = 0.0;
@@ -32090,9 +32101,9 @@ LLM_API void llm_qkv_norm_forward(float *q, float *k, float *q_root, float *k_ro
     llm_rmsnorm_forward(k, k_root, k, k_gain, c->B * c->Hkv * c->T, c->D, eps);
 }
 
-/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and q_in,
- * k_in, what it was given (a copy: it works in place), with its roots and gains. The gains are one
- * for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
+/* dq_in, dk_in, dq_gain (D), dk_gain (D) += <- dq, dk, the gradients of what forward made, and
+ * q_in, k_in, what it was given (a copy: it works in place), with its roots and gains. The gains
+ * are one for all heads, so theirs is a sum over B H T rows. dq_in may not be dq. */
 LLM_API void llm_qkv_norm_backward(float *dq_in, float *dk_in, float *dq_gain, float *dk_gain,
                                    const float *dq, const float *dk, const float *q_in,
                                    const float *k_in, const float *q_root, const float *k_root,
@@ -34080,14 +34091,14 @@ LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, 
 
 /* @attn_visual ---------------------------------------------- Attention visualization
  *
- *     a square for each weight: white for nothing, dark for all      row: who looks, column: at whom
+ *     a square for each weight: white for nothing, dark for all     row: who looks, column: at whom
  *
  * A matrix of weights is a picture, and structure that no number shows is seen at once: a diagonal
- * below the diagonal (previous token), a dark first column (a sink), blocks (sentences). Three forms
- * of the same map: characters for a terminal, a PPM image for tables of thousands of cells (every
- * viewer reads it, and it is 15 bytes of header and the pixels), and an SVG with the tokens along
- * its sides. Values may be negative, as those of an encoding are: then the colours run both ways
- * from white at 0.
+ * below the diagonal (previous token), a dark first column (a sink), blocks (sentences). Three
+ * forms of the same map: characters for a terminal, a PPM image for tables of thousands of cells
+ * (every viewer reads it, and it is 15 bytes of header and the pixels), and an SVG with the tokens
+ * along its sides. Values may be negative, as those of an encoding are: then the colours run both
+ * ways from white at 0.
  *
  * A picture of weights is not yet an explanation: a weight on a token says that it was read, not
  * that it was heard. @attn_visual_rollout asks further.
@@ -34099,8 +34110,8 @@ LLM_API void llm_cross_attn_gated_backward(float *dx, float *da, float *dalpha, 
  * topics  Attention Visualization
  */
 
-/* Which value is white and which is full colour. low < 0: full colour the other way at low, white at
- * 0. lower: cells above the diagonal are left out, whatever they hold (causal weights). */
+/* Which value is white and which is full colour. low < 0: full colour the other way at low, white
+ * at 0. lower: cells above the diagonal are left out, whatever they hold (causal weights). */
 typedef struct {
     float low, high;
     bool lower;
@@ -34223,9 +34234,9 @@ LLM_API bool llm_attn_visual_svg(llm_buffer *svg, const float *a, const char *co
  *     norm_ij = | sum_h P_h,ij W_O,h v_h,j |
  *
  * In layer 5 a position is no token any more: it holds what four layers have mixed into it. Rollout
- * follows all paths down to the inputs, multiplying weights along a path and adding over paths, with
- * I / 2 for the residual stream, which carries half of everything past the layer. Flow takes the
- * weights for the widths of pipes: a path is as good as its narrowest pipe.
+ * follows all paths down to the inputs, multiplying weights along a path and adding over paths,
+ * with I / 2 for the residual stream, which carries half of everything past the layer. Flow takes
+ * the weights for the widths of pipes: a path is as good as its narrowest pipe.
  *
  * Both trust the weights. But a weight of 0.9 on a vector of length 0 moves nothing: trained models
  * park their attention on a first token or a full stop whose values are small. The norm of what is
@@ -34279,9 +34290,9 @@ LLM_API void llm_attn_visual_rollout(float *r, const float *a, size_t L, size_t 
 }
 
 /* The most that flows from `output` of the last layer to `input`, through pipes of width a (L,T,T).
- * Node l T + i is position i under layer l; layer l joins node (l+1) T + i to nodes l T + j. Flow is
- * pushed along shortest paths that have room, back through pipes in use too, until there is none.
- * Scratch: L T T + T (L + 1) doubles and 2 T (L + 1) indices. */
+ * Node l T + i is position i under layer l; layer l joins node (l+1) T + i to nodes l T + j. Flow
+ * is pushed along shortest paths that have room, back through pipes in use too, until there is
+ * none. Scratch: L T T + T (L + 1) doubles and 2 T (L + 1) indices. */
 LLM_API double llm_attn_visual_rollout_max_flow(const float *a, size_t output, size_t input,
                                                 size_t L, size_t T, llm_arena *arena) {
     LLM_ASSERT(output < T && input < T && L > 0);
@@ -37067,7 +37078,8 @@ typedef enum {
     LLM_ATTN_DISPATCH_CHUNKS /* @memory_efficient_attn: everything */
 } llm_attn_dispatch_form;
 
-/* The fastest form for c. why, unless NULL, gets a line for each faster one that was passed over. */
+/* The fastest form for c. why, unless NULL, gets a line for each faster one that was passed
+ * over. */
 LLM_API llm_attn_dispatch_form llm_attn_dispatch(llm_buffer *why,
                                                  const llm_memory_efficient_attn_config *c) {
     const bool texts = c->mask == LLM_MEMORY_EFFICIENT_ATTN_BLOCKS ||

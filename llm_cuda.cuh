@@ -6667,12 +6667,13 @@ static inline cudaError_t llm_cuda_label_smoothing_in_place(float *loss, T *logi
  *
  * A batch of pictures turned, moved, cut and normalised in one pass. A thread a picture draws the
  * map and the square first, from the generator llm_rng_seed(seed + n) as a loop of the reference
- * would, so that an epoch can be repeated on either side. Then a thread a pixel works out once where
- * it comes from and reads four neighbours in every channel; neighbouring pixels have most of them in
- * common, and L1 has them. What the square covers is not read.
+ * would, so that an epoch can be repeated on either side. Then a thread a pixel works out once
+ * where it comes from and reads four neighbours in every channel; neighbouring pixels have most of
+ * them in common, and L1 has them. What the square covers is not read.
  *
- * Moves x in, y out and 32 bytes a picture, the minimum; apart, warp, square and normalization would
- * move six times x. Limit: memory bandwidth; loads from L1 for float pictures with many channels.
+ * Moves x in, y out and 32 bytes a picture, the minimum; apart, warp, square and normalization
+ * would move six times x. Limit: memory bandwidth; loads from L1 for float pictures with many
+ * channels.
  *
  * source  Simard, Steinkraus & Platt 2003, "Best practices for convolutional neural networks
  *         applied to visual document analysis"
@@ -7381,7 +7382,8 @@ LLM_DEVICE void llm_cuda_conv2d_kinds_walk(float (&y)[4], const T *x, const T *w
     }
 }
 
-/* This thread's column j, first row i of four, and plane, of N pictures in `planes` planes (I,J). */
+/* This thread's column j, first row i of four, and plane, of N pictures in `planes` planes
+ * (I,J). */
 LLM_DEVICE bool llm_cuda_conv2d_kinds_place(size_t &plane, int &i, int &j, size_t planes, int I,
                                             int J) {
     const unsigned at = blockIdx.x * 256 + threadIdx.x, strips = ((unsigned)I + 3) / 4;
@@ -7765,9 +7767,9 @@ static inline cudaError_t llm_cuda_pooling_global_backward(T *dx, const T *dy, s
 /* @equivariance --------------------------------------------- Invariance and equivariance
  *
  * The group convolution of the four quarter turns is an ordinary one with a bank of turned kernels:
- * one kernel writes the bank, a thread an entry, and @conv2d_gemm does the rest. On the way back the
- * gradient of the bank is folded into that of w: a thread a weight adds the four places where it
- * stands, in order, so no atomics are needed.
+ * one kernel writes the bank, a thread an entry, and @conv2d_gemm does the rest. On the way back
+ * the gradient of the bank is folded into that of w: a thread a weight adds the four places where
+ * it stands, in order, so no atomics are needed.
  *
  * Moves 5 times w for the bank, against the pictures next to nothing. Limit: that of @conv2d_gemm.
  * (With the channels last @conv2d_bf16 takes the bank of bfloat16 weights as it is, turned once.)
@@ -9906,8 +9908,8 @@ static inline cudaError_t llm_cuda_grad_noise_scale_tokens(double *square, const
 enum { LLM_CUDA_PCGRAD_TASKS = 32, LLM_CUDA_PCGRAD_BLOCKS = 256 };
 
 /* part (gridDim.y,64,gridDim.x) <- sums of g_i g_j over this block's entries, for i and j of the
- * eights of pair blockIdx.y. G: tasks of an eight that there are at most; one: a single eight, whose
- * products are symmetric. */
+ * eights of pair blockIdx.y. G: tasks of an eight that there are at most; one: a single eight,
+ * whose products are symmetric. */
 template <int G, bool one>
 LLM_KERNEL void llm_pcgrad_gram_kernel(double *part, const float *g, size_t T, size_t n) {
     size_t row = 0, column = blockIdx.y; /* which eights */
@@ -10020,7 +10022,7 @@ llm_cuda_pcgrad_combine(float *out, double *weight, const double *gram, const in
 
 /* @maml ----------------------------------------------------- Meta-learning: MAML and Reptile
  *
- *     adapt    w_t+1 = w_t - a grad L_support(w_t)        FOMAML   dw += sum over tasks, grad L_query
+ *     adapt    w_t+1 = w_t - a grad L_support(w_t)       FOMAML   dw += sum over tasks, grad L_query
  *
  * Dozens of small nets that each take a few steps on a few examples: as matrix products they are
  * hundreds of launches, here a block is a task. Its weights lie in shared memory, are adapted there
@@ -10039,7 +10041,8 @@ llm_cuda_pcgrad_combine(float *out, double *weight, const double *gram, const in
  * topics  -
  */
 
-/* z (K) of a row becomes the gradient of its loss over N; returns the loss <- t (K) or the label. */
+/* z (K) of a row becomes the gradient of its loss over N; returns the loss <- t (K) or the
+ * label. */
 LLM_DEVICE float llm_cuda_maml_head(float *z, int label, const float *t, unsigned K, float N,
                                     int head) {
     const bool softmax = head == LLM_OUTPUT_LAYER_SOFTMAX;

@@ -1,5 +1,5 @@
-/* Draws the attention of a trained GPT-2 as SVG: one head with its tokens, all heads at once, or what
- * all layers together look at; and, without a model, what the position schemes look like.
+/* Draws the attention of a trained GPT-2 as SVG: one head with its tokens, all heads at once, or
+ * what all layers together look at; and, without a model, what the position schemes look like.
  *
  *     cc -O2 examples/attention_map.c -o attention_map -lm
  *     attention_map DIR "a sentence" all.svg              every layer (down) and head (across)

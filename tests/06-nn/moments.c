@@ -78,7 +78,8 @@ TEST(moments, "squares up to the end of the floats; beyond it infinity, and NaN 
     for (size_t i = 0; i < 40; i++) x[i] = i % 2 ? 2e18f : -2e18f;
     CHECK_NEAR(llm_moments(&square, x, 40), 0.0, 1e12);
     CHECK_NEAR((double)square / 1.6e38, 1.0, 1e-5);
-    /* where the mean itself is 1e25, the first subtraction leaves a remainder whose square is no float */
+    /* where the mean itself is 1e25, the first subtraction leaves a remainder whose square is no
+     * float */
     for (size_t i = 0; i < 40; i++) x[i] = 1.1e25f;
     CHECK(llm_moments(&square, x, 40) == 1.1e25f && square == 0.0f);
     for (size_t i = 0; i < 40; i++) x[i] = i % 2 ? 1e25f : -1e25f;

@@ -496,8 +496,8 @@ static void rows_token(void) {
     if (!line || !ids || !llm_arena_create(&arena, llm_bpe_scratch(LETTERS))) exit(2);
     memset(line, '-', LETTERS); /* rules of dashes are merged again and again */
     BEST(best, 0.5, llm_bpe_encode(ids, &t.bpe, line, LETTERS, 0.0f, NULL, &arena));
-    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe, one pre-token", "1 MB of dashes", 1e3 * best,
-           1e-6 * LETTERS / best);
+    printf("%-22s %-18s  1 %10.3f ms %8.1f MB/s\n", "bpe, one pre-token", "1 MB of dashes",
+           1e3 * best, 1e-6 * LETTERS / best);
     llm_arena_destroy(&arena);
     free(line);
     free(ids);

@@ -1,4 +1,5 @@
-/* examples/attention_map.c, run as a user does: the four pictures of a small model, and bad input. */
+/* examples/attention_map.c, run as a user does: the four pictures of a small model, and bad
+ * input. */
 #include "../test.h"
 
 #define main attention_map_main
