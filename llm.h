@@ -28933,6 +28933,483 @@ LLM_API int llm_aho_corasick_find(const llm_aho_corasick *a, const char *text, s
     return found;
 }
 
+/* @protobuf ------------------------------------------------- Protocol buffers, read
+ *
+ *     message = field, field, ...        field = varint(8 number + wire), value
+ *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
+ *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
+ *
+ * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
+ * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
+ * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
+ * the fields, takes those it knows and passes over all others, which is how old programs read new
+ * files. Hostile ones lie about lengths, and hold varints that never end.
+ *
+ * source  Google, Protocol Buffers, "Encoding"
+ * needs   error
+ * see     @spm
+ * topics  -
+ */
+typedef struct {
+    const unsigned char *data; /* of the message; stays the caller's */
+    size_t size, at;
+    const char *name; /* for the sentence of an error */
+    bool broken;
+} llm_protobuf;
+
+typedef enum {
+    LLM_PROTOBUF_VARINT = 0,
+    LLM_PROTOBUF_64 = 1,
+    LLM_PROTOBUF_BYTES = 2,
+    LLM_PROTOBUF_32 = 5
+} llm_protobuf_wire;
+
+typedef struct {
+    uint32_t number;
+    llm_protobuf_wire wire;
+    uint64_t value;            /* but for BYTES */
+    const unsigned char *data; /* (size) of BYTES */
+    size_t size;
+} llm_protobuf_field;
+
+/* A message of size bytes, to be walked from its start. */
+LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
+    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
+    return p;
+}
+
+/* Says where the message is broken. Always false. */
+LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
+    p->broken = true;
+    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
+}
+
+/* *value <- the varint at p->at, of ten bytes at most. */
+LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
+    const size_t start = p->at;
+    *value = 0;
+    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
+        const uint64_t byte = p->data[p->at++];
+        if (shift == 63 && byte > 1) break; /* above 2^64 */
+        *value |= (byte & 127) << shift;
+        if (byte < 128) return true;
+    }
+    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
+}
+
+/* *value <- the next `bytes` bytes as a number. */
+LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
+                                llm_error *error) {
+    if (p->size - p->at < bytes)
+        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
+    *value = 0;
+    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
+    return true;
+}
+
+/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
+LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
+    uint64_t key, length;
+    const size_t start = p->at;
+    memset(f, 0, sizeof *f);
+    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
+    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
+        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
+    f->number = (uint32_t)(key >> 3);
+    f->wire = (llm_protobuf_wire)(key & 7);
+    switch (f->wire) {
+    case LLM_PROTOBUF_VARINT:
+        return llm_protobuf_varint(p, &f->value, error);
+    case LLM_PROTOBUF_64:
+        return llm_protobuf_fixed(p, &f->value, 8, error);
+    case LLM_PROTOBUF_32:
+        return llm_protobuf_fixed(p, &f->value, 4, error);
+    case LLM_PROTOBUF_BYTES:
+        if (!llm_protobuf_varint(p, &length, error)) return false;
+        if (length > p->size - p->at)
+            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
+        f->data = p->data + p->at;
+        f->size = (size_t)length;
+        p->at += f->size;
+        return true;
+    }
+    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
+}
+
+/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
+LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
+    const uint32_t bits = (uint32_t)f->value;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
+    double x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
+    int64_t x;
+    memcpy(&x, &f->value, sizeof x);
+    return x;
+}
+LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
+    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
+    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
+}
+
+/* @spm ------------------------------------------------------ SentencePiece models
+ *
+ *     1 piece* {1 text, 2 score, 3 kind}    2 trainer {3 model, 24 spaces behind, 41 42 43 ids}
+ *     3 normalizer {2 rules, 3 space in front, 4 squeeze spaces, 5 spell spaces as U+2581}
+ *
+ * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
+ * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
+ * numbers above are those of its fields. A field that is absent has the default of the schema, and
+ * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
+ * so is text without the spelling of spaces.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
+ *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
+ * needs   error buffer protobuf pieces
+ * see     @spm_text (uses it), @bpe_scores @unigram
+ * topics  -
+ */
+typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
+
+typedef struct {
+    llm_pieces pieces;
+    llm_spm_model model;
+    int bos, eos, pad;            /* ids, or -1 */
+    bool prefix, suffix, squeeze; /* a space is added in front, or behind; runs of them are one */
+    llm_buffer rules;             /* of the normalizer, compiled; empty: text stays as it is */
+} llm_spm;
+
+/* Nothing, with the schema's defaults; and the way back. */
+LLM_API llm_spm llm_spm_empty(void) {
+    llm_spm s;
+    memset(&s, 0, sizeof s);
+    s.pieces = llm_pieces_empty();
+    s.model = LLM_SPM_UNIGRAM;
+    s.bos = 1, s.eos = 2, s.pad = -1;
+    s.prefix = s.squeeze = true;
+    return s;
+}
+LLM_API void llm_spm_free(llm_spm *s) {
+    llm_pieces_free(&s->pieces);
+    llm_buffer_free(&s->rules);
+    *s = llm_spm_empty();
+}
+
+/* Whether the field has this number and a value of this wire. */
+LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
+    return f->number == number && f->wire == wire;
+}
+
+/* Reads one piece. */
+LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
+    llm_protobuf_field f;
+    const char *text = "";
+    size_t size = 0;
+    float score = 0.0f;
+    llm_pieces_kind kind = LLM_PIECES_NORMAL;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            text = (const char *)f.data, size = f.size;
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_32))
+            score = llm_protobuf_float(&f);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_VARINT))
+            kind = f.value < 7 ? (llm_pieces_kind)f.value : (llm_pieces_kind)0;
+    }
+    if (!p.broken && !(fabsf(score) <= 1e30f)) /* sums must not overflow */
+        return llm_fail(error, "piece %zu: found score %g, expected at most 1e30 in size",
+                        s->pieces.text.count, (double)score);
+    return !p.broken && llm_pieces_put(&s->pieces, text, size, (double)score, kind, error);
+}
+
+/* Reads the trainer's part; ids are checked when all pieces are there. */
+LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
+    llm_protobuf_field f;
+    uint64_t model = s->model;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        const int id = f.value <= INT_MAX ? (int)f.value : -1;
+        if (f.number == 3) model = f.value;
+        if (f.number == 24) s->suffix = f.value != 0;
+        if (f.number == 41) s->bos = id;
+        if (f.number == 42) s->eos = id;
+        if (f.number == 43) s->pad = id;
+    }
+    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
+        return llm_fail(error,
+                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
+                        (unsigned long long)model);
+    s->model = (llm_spm_model)model;
+    return !p.broken;
+}
+
+/* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
+ * that end in 0. */
+LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    const unsigned char *b = (const unsigned char *)data;
+    s->rules.size = 0;
+    if (size == 0) return true;
+    const uint64_t trie =
+        size < 4 ? 0 : b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24;
+    if (trie < 4 || trie % 4 != 0 || trie > size - 4 || b[size - 1] != 0)
+        return llm_fail(error, "normalizer_spec: precompiled_charsmap, %zu bytes, is broken", size);
+    return llm_buffer_put(&s->rules, data, size) ||
+           llm_fail(error, "normalizer_spec: out of memory");
+}
+
+/* Reads the normalizer's part. */
+LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
+    llm_protobuf_field f;
+    while (llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
+            return false;
+        if (f.wire != LLM_PROTOBUF_VARINT) continue;
+        if (f.number == 3) s->prefix = f.value != 0;
+        if (f.number == 4) s->squeeze = f.value != 0;
+        if (f.number == 5 && f.value == 0)
+            return llm_fail(error, "normalizer_spec: escape_whitespaces false is not supported");
+    }
+    return !p.broken;
+}
+
+/* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
+LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
+    llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
+    llm_protobuf_field f;
+    bool ok = true;
+    *s = llm_spm_empty();
+    while (ok && llm_protobuf_next(&p, &f, error)) {
+        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_piece(s, &f, error);
+        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_trainer(s, &f, error);
+        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_BYTES))
+            ok = llm_spm_normalizer(s, &f, error);
+    }
+    ok = ok && !p.broken && llm_pieces_ready(&s->pieces, error);
+    int *id[3] = {&s->bos, &s->eos, &s->pad};
+    for (size_t i = 0; i < 3 && ok; i++) /* a default id may belong to another piece */
+        if (*id[i] >= 0 && ((size_t)*id[i] >= s->pieces.text.count ||
+                            llm_pieces_get(&s->pieces, (size_t)*id[i]).kind != LLM_PIECES_CONTROL))
+            *id[i] = -1;
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
+/* @spm_text ------------------------------------------------- Text through a SentencePiece model
+ *
+ *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
+ *
+ * What happens to a text before its pieces are found, and which is part of the model. Rules replace
+ * the longest string that one of them knows (T5's make NFKC of it), one character passes where none
+ * does, and what is no UTF-8 becomes U+FFFD. Then spaces in front and behind go and runs of them
+ * become one, if the model says so; one is put in front, so that a word is spelt alike at the start
+ * and in the middle. User-defined pieces are left alone. The rules are a double array trie of the
+ * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
+ * whether a value hangs on it.
+ *
+ * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
+ *         Darts-clone (the units)
+ * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
+ * see     @unicode, @tokenizer
+ * topics  -
+ */
+
+/* The four bytes from `at` on as a number. */
+LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
+    const unsigned char *b = (const unsigned char *)rules->data + at;
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* The longest beginning of text that a rule replaces, its length or 0, and by what. */
+LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    if (rules->size == 0) return 0;
+    const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
+    uint32_t unit = llm_spm_word(rules, 4);
+    size_t found = 0, node = (unit >> 10) << ((unit & 512) >> 6);
+    for (size_t i = 0; i < size; i++) {
+        node ^= (unsigned char)text[i];
+        if (node >= units) break;
+        unit = llm_spm_word(rules, 4 + 4 * node);
+        if ((unit & 0x800000FFu) != (unsigned char)text[i]) break;
+        node ^= (unit >> 10) << ((unit & 512) >> 6);
+        if (node >= units) break;
+        if (!(unit >> 8 & 1)) continue;
+        const size_t value = llm_spm_word(rules, 4 + 4 * node) & 0x7FFFFFFFu;
+        if (value >= rules->size - texts) break;
+        found = i + 1;
+        *to = rules->data + texts + value;
+        *to_size = strlen(*to); /* the last byte of all is 0 */
+    }
+    return found;
+}
+
+/* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
+LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
+                            size_t *to_size) {
+    uint32_t code, state = 0;
+    size_t user = 0;
+    for (size_t i = 0; i < size; i++) {
+        state = llm_vocab_trie_step(&s->pieces.trie, state, (unsigned char)text[i]);
+        if (state == 0) break;
+        const int id = s->pieces.trie.cell[state].id;
+        if (id >= 0 && llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_USER) user = i + 1;
+    }
+    const size_t rule = user > 0 ? 0 : llm_spm_rule(&s->rules, text, size, to, to_size);
+    if (rule > 0) return rule;
+    const size_t one = user > 0 ? user : llm_unicode_decode(&code, text, size);
+    const bool broken = user == 0 && code == LLM_UNICODE_BROKEN;
+    *to = broken ? "\xEF\xBF\xBD" : text;
+    *to_size = broken ? 3 : one;
+    return broken ? 1 : one;
+}
+
+/* Appends text as the model's pieces spell it. False when memory is out. */
+LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
+    const size_t start = out->size;
+    const char *to = "";
+    size_t n = 0, at = 0;
+    while (s->squeeze && at < size) { /* spaces in front */
+        const size_t one = llm_spm_next(s, text + at, size - at, &to, &n);
+        if (n != 1 || to[0] != ' ') break;
+        at += one;
+    }
+    if (at == size) return true;
+    if (s->prefix && !s->suffix && !llm_pieces_spell(out, " ", 1, false)) return false;
+    for (bool space = s->squeeze; at < size;) {
+        at += llm_spm_next(s, text + at, size - at, &to, &n);
+        for (; space && n > 0 && to[0] == ' '; n--) to++;
+        if (n > 0) space = s->squeeze && to[n - 1] == ' ';
+        if (!llm_pieces_spell(out, to, n, false)) return false;
+    }
+    while (s->squeeze && out->size >= start + 3 &&
+           memcmp(out->data + out->size - 3, "\xE2\x96\x81", 3) == 0)
+        out->size -= 3;
+    return !s->prefix || !s->suffix || llm_pieces_spell(out, " ", 1, false);
+}
+
+/* *ids (*count, from malloc) <- text, without BOS and EOS. */
+LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
+                            size_t size, llm_error *error) {
+    llm_buffer line = {NULL, 0, 0};
+    llm_arena arena;
+    bool room = false;
+    *ids = NULL;
+    *count = 0;
+    if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
+        const bool bpe = s->model == LLM_SPM_BPE;
+        const size_t scratch =
+            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
+        *ids = (int *)malloc((line.size + 1) * sizeof **ids);
+        room = *ids && llm_arena_create(&arena, scratch);
+        if (room && bpe)
+            *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
+        else if (room)
+            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
+        if (room) llm_arena_destroy(&arena);
+    }
+    llm_buffer_free(&line);
+    if (!room) free(*ids);
+    if (!room) *ids = NULL;
+    return room || llm_fail(error, "text of %zu bytes: out of memory", size);
+}
+
+/* Appends the text of the ids. Of the first piece with a text one space in front is taken away, if
+ * the model has put it there; where spaces are squeezed, of those before it too. */
+LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, size_t count,
+                            llm_error *error) {
+    const size_t start = out->size;
+    bool trim = s->prefix || s->squeeze;
+    for (size_t i = 0; i < count; i++) {
+        if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
+            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
+                            count, ids[i], s->pieces.text.count);
+        const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
+        if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
+            return llm_fail(error, "decoding: out of memory");
+        if (!trim || out->size == start) continue;
+        const bool space =
+            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
+        if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
+        trim = space && s->squeeze && out->size == start;
+    }
+    return true;
+}
+
+/* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
+ *
+ *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
+ *
+ * Karpathy's llama2.c has SentencePiece's BPE pieces in a file that fits on a line: the id is the
+ * place, and there are as many as the model's vocabulary has. Kinds are not stored, since all its
+ * files are numbered alike: 0 is the unknown piece, 1 BOS, 2 EOS, then come the 256 bytes where
+ * there is a fallback. Two spellings have to be undone: a space stands for U+2581, and BOS and EOS
+ * have line breaks around them.
+ *
+ * source  Karpathy 2023, llama2.c (tokenizer.py, run.c)
+ * needs   error buffer pieces spm
+ * see     @bpe_scores, @tokenizer
+ * topics  -
+ */
+
+/* The number in four bytes. */
+LLM_API uint32_t llm_tokenizer_llama2c_word(const unsigned char *b) {
+    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+/* Reads size bytes into *s, whatever it held: a model with a space in front and nothing else done
+ * to text. On failure *s is empty. */
+LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t size,
+                                        llm_error *error) {
+    static const char *const special[3] = {"<unk>", "<s>", "</s>"};
+    const unsigned char *b = (const unsigned char *)data;
+    bool ok = size >= 4 || llm_fail(error, "tokenizer.bin: %zu bytes, expected 4 or more", size);
+    *s = llm_spm_empty();
+    s->model = LLM_SPM_BPE;
+    s->squeeze = false;
+    const uint32_t longest = ok ? llm_tokenizer_llama2c_word(b) : 0;
+    for (size_t at = 4, id = 0; at < size && ok; id++) {
+        const size_t left = size - at;
+        const uint32_t length = left < 8 ? 0 : llm_tokenizer_llama2c_word(b + at + 4);
+        if (left < 8 || length > left - 8 || length > longest) {
+            ok = llm_fail(error, "tokenizer.bin, piece %zu: %u bytes, but %zu are left, longest %u",
+                          id, (unsigned)length, left < 8 ? 0 : left - 8, (unsigned)longest);
+            break;
+        }
+        const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
+        const char *text = (const char *)b + at + 8;
+        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
+        float score;
+        llm_buffer spelt = {NULL, 0, 0};
+        memcpy(&score, &bits, sizeof score);
+        ok = (id < 3 ? llm_buffer_put(&spelt, special[id], strlen(special[id]))
+                     : llm_pieces_spell(&spelt, text, length, false)) ||
+             llm_fail(error, "tokenizer.bin: out of memory");
+        ok = ok && llm_pieces_put(&s->pieces, spelt.data, spelt.size, (double)score,
+                                  id == 0  ? LLM_PIECES_UNKNOWN
+                                  : id < 3 ? LLM_PIECES_CONTROL
+                                  : byte   ? LLM_PIECES_BYTE
+                                           : LLM_PIECES_NORMAL,
+                                  error);
+        llm_buffer_free(&spelt);
+        at += 8 + length;
+    }
+    ok = ok && llm_pieces_ready(&s->pieces, error);
+    if (ok && s->pieces.text.count < 3)
+        ok = llm_fail(error, "tokenizer.bin: %zu pieces, expected 3 or more", s->pieces.text.count);
+    if (!ok) llm_spm_free(s);
+    return ok;
+}
+
 /* @added_tokens --------------------------------------------- Added tokens: strings that are one id
  *
  *     the leftmost added token in the text, of several there the longest; then on behind it
@@ -29947,418 +30424,6 @@ LLM_API bool llm_tokenizer_ranks_read(llm_tokenizer *t, const char *text, size_t
     return ok && llm_tokenizer_ranks_merge(&t->bpe, error);
 }
 
-/* @protobuf ------------------------------------------------- Protocol buffers, read
- *
- *     message = field, field, ...        field = varint(8 number + wire), value
- *     wire 0: varint    1: 8 bytes    2: varint n, n bytes    5: 4 bytes        (little-endian)
- *     varint:   300 = 10101100 00000010    seven bits a byte, the low ones first, 1 = more follow
- *
- * The format of SentencePiece models and of ONNX. A message is a list of numbered values and
- * nothing else: what a number means, and whether eight bytes are a double or a count, is in a
- * schema that the file does not hold. A nested message is bytes like a string. So a reader walks
- * the fields, takes those it knows and passes over all others, which is how old programs read new
- * files. Hostile ones lie about lengths, and hold varints that never end.
- *
- * source  Google, Protocol Buffers, "Encoding"
- * needs   error
- * see     @spm
- * topics  -
- */
-typedef struct {
-    const unsigned char *data; /* of the message; stays the caller's */
-    size_t size, at;
-    const char *name; /* for the sentence of an error */
-    bool broken;
-} llm_protobuf;
-
-typedef enum {
-    LLM_PROTOBUF_VARINT = 0,
-    LLM_PROTOBUF_64 = 1,
-    LLM_PROTOBUF_BYTES = 2,
-    LLM_PROTOBUF_32 = 5
-} llm_protobuf_wire;
-
-typedef struct {
-    uint32_t number;
-    llm_protobuf_wire wire;
-    uint64_t value;            /* but for BYTES */
-    const unsigned char *data; /* (size) of BYTES */
-    size_t size;
-} llm_protobuf_field;
-
-/* A message of size bytes, to be walked from its start. */
-LLM_API llm_protobuf llm_protobuf_begin(const void *data, size_t size, const char *name) {
-    const llm_protobuf p = {(const unsigned char *)data, size, 0, name, false};
-    return p;
-}
-
-/* Says where the message is broken. Always false. */
-LLM_API bool llm_protobuf_fail(llm_protobuf *p, size_t at, const char *expected, llm_error *error) {
-    p->broken = true;
-    return llm_fail(error, "%s, byte %zu: expected %s", p->name, at, expected);
-}
-
-/* *value <- the varint at p->at, of ten bytes at most. */
-LLM_API bool llm_protobuf_varint(llm_protobuf *p, uint64_t *value, llm_error *error) {
-    const size_t start = p->at;
-    *value = 0;
-    for (unsigned shift = 0; shift < 70 && p->at < p->size; shift += 7) {
-        const uint64_t byte = p->data[p->at++];
-        if (shift == 63 && byte > 1) break; /* above 2^64 */
-        *value |= (byte & 127) << shift;
-        if (byte < 128) return true;
-    }
-    return llm_protobuf_fail(p, start, "a varint of at most 64 bits", error);
-}
-
-/* *value <- the next `bytes` bytes as a number. */
-LLM_API bool llm_protobuf_fixed(llm_protobuf *p, uint64_t *value, unsigned bytes,
-                                llm_error *error) {
-    if (p->size - p->at < bytes)
-        return llm_protobuf_fail(p, p->at, bytes == 4 ? "4 bytes" : "8 bytes", error);
-    *value = 0;
-    for (unsigned i = 0; i < bytes; i++) *value |= (uint64_t)p->data[p->at++] << 8 * i;
-    return true;
-}
-
-/* The next field. False at the end of the message, and where it is broken: p->broken tells. */
-LLM_API bool llm_protobuf_next(llm_protobuf *p, llm_protobuf_field *f, llm_error *error) {
-    uint64_t key, length;
-    const size_t start = p->at;
-    memset(f, 0, sizeof *f);
-    if (p->broken || p->at == p->size || !llm_protobuf_varint(p, &key, error)) return false;
-    if (key >> 3 == 0 || key >> 3 >= 1u << 29)
-        return llm_protobuf_fail(p, start, "a field number from 1 to 2^29 - 1", error);
-    f->number = (uint32_t)(key >> 3);
-    f->wire = (llm_protobuf_wire)(key & 7);
-    switch (f->wire) {
-    case LLM_PROTOBUF_VARINT:
-        return llm_protobuf_varint(p, &f->value, error);
-    case LLM_PROTOBUF_64:
-        return llm_protobuf_fixed(p, &f->value, 8, error);
-    case LLM_PROTOBUF_32:
-        return llm_protobuf_fixed(p, &f->value, 4, error);
-    case LLM_PROTOBUF_BYTES:
-        if (!llm_protobuf_varint(p, &length, error)) return false;
-        if (length > p->size - p->at)
-            return llm_protobuf_fail(p, start, "a field that ends with its message", error);
-        f->data = p->data + p->at;
-        f->size = (size_t)length;
-        p->at += f->size;
-        return true;
-    }
-    return llm_protobuf_fail(p, start, "wire type 0, 1, 2 or 5", error);
-}
-
-/* A value as the schema's types read it: float, double, int32 and int64, sint64 (zigzag). */
-LLM_API float llm_protobuf_float(const llm_protobuf_field *f) {
-    const uint32_t bits = (uint32_t)f->value;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-LLM_API double llm_protobuf_double(const llm_protobuf_field *f) {
-    double x;
-    memcpy(&x, &f->value, sizeof x);
-    return x;
-}
-LLM_API int64_t llm_protobuf_int(const llm_protobuf_field *f) {
-    int64_t x;
-    memcpy(&x, &f->value, sizeof x);
-    return x;
-}
-LLM_API int64_t llm_protobuf_zigzag(const llm_protobuf_field *f) {
-    const uint64_t half = f->value >> 1; /* 0, -1, 1, -2, 2, ... */
-    return f->value & 1 ? -(int64_t)half - 1 : (int64_t)half;
-}
-
-/* @spm ------------------------------------------------------ SentencePiece models
- *
- *     1 piece* {1 text, 2 score, 3 kind}    2 trainer {3 model, 24 spaces behind, 41 42 43 ids}
- *     3 normalizer {2 rules, 3 space in front, 4 squeeze spaces, 5 spell spaces as U+2581}
- *
- * The tokenizer.model of Llama 1 and 2, Mistral, Gemma and T5 is a protocol buffer: the pieces with
- * their scores in the order of their ids, how it was trained, and how text is to be prepared. The
- * numbers above are those of its fields. A field that is absent has the default of the schema, and
- * for both spaces that is true. Models of words and characters, which nobody uses, are refused, and
- * so is text without the spelling of spaces.
- *
- * source  Kudo & Richardson 2018, "SentencePiece: a simple and language independent subword
- *         tokenizer and detokenizer for neural text processing"; its sentencepiece_model.proto
- * needs   error buffer protobuf pieces
- * see     @spm_text (uses it), @bpe_scores @unigram
- * topics  -
- */
-typedef enum { LLM_SPM_UNIGRAM = 1, LLM_SPM_BPE = 2 } llm_spm_model;
-
-typedef struct {
-    llm_pieces pieces;
-    llm_spm_model model;
-    int bos, eos, pad;            /* ids, or -1 */
-    bool prefix, suffix, squeeze; /* a space is added in front, or behind; runs of them are one */
-    llm_buffer rules;             /* of the normalizer, compiled; empty: text stays as it is */
-} llm_spm;
-
-/* Nothing, with the schema's defaults; and the way back. */
-LLM_API llm_spm llm_spm_empty(void) {
-    llm_spm s;
-    memset(&s, 0, sizeof s);
-    s.pieces = llm_pieces_empty();
-    s.model = LLM_SPM_UNIGRAM;
-    s.bos = 1, s.eos = 2, s.pad = -1;
-    s.prefix = s.squeeze = true;
-    return s;
-}
-LLM_API void llm_spm_free(llm_spm *s) {
-    llm_pieces_free(&s->pieces);
-    llm_buffer_free(&s->rules);
-    *s = llm_spm_empty();
-}
-
-/* Whether the field has this number and a value of this wire. */
-LLM_API bool llm_spm_is(const llm_protobuf_field *f, uint32_t number, llm_protobuf_wire wire) {
-    return f->number == number && f->wire == wire;
-}
-
-/* Reads one piece. */
-LLM_API bool llm_spm_piece(llm_spm *s, const llm_protobuf_field *piece, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(piece->data, piece->size, "piece");
-    llm_protobuf_field f;
-    const char *text = "";
-    size_t size = 0;
-    float score = 0.0f;
-    llm_pieces_kind kind = LLM_PIECES_NORMAL;
-    while (llm_protobuf_next(&p, &f, error)) {
-        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
-            text = (const char *)f.data, size = f.size;
-        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_32))
-            score = llm_protobuf_float(&f);
-        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_VARINT))
-            kind = f.value < 7 ? (llm_pieces_kind)f.value : (llm_pieces_kind)0;
-    }
-    if (!p.broken && !(fabsf(score) <= 1e30f)) /* sums must not overflow */
-        return llm_fail(error, "piece %zu: found score %g, expected at most 1e30 in size",
-                        s->pieces.text.count, (double)score);
-    return !p.broken && llm_pieces_put(&s->pieces, text, size, (double)score, kind, error);
-}
-
-/* Reads the trainer's part; ids are checked when all pieces are there. */
-LLM_API bool llm_spm_trainer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "trainer_spec");
-    llm_protobuf_field f;
-    uint64_t model = s->model;
-    while (llm_protobuf_next(&p, &f, error)) {
-        if (f.wire != LLM_PROTOBUF_VARINT) continue;
-        const int id = f.value <= INT_MAX ? (int)f.value : -1;
-        if (f.number == 3) model = f.value;
-        if (f.number == 24) s->suffix = f.value != 0;
-        if (f.number == 41) s->bos = id;
-        if (f.number == 42) s->eos = id;
-        if (f.number == 43) s->pad = id;
-    }
-    if (!p.broken && model != LLM_SPM_UNIGRAM && model != LLM_SPM_BPE)
-        return llm_fail(error,
-                        "trainer_spec: found model type %llu, expected 1, unigram, or 2, BPE",
-                        (unsigned long long)model);
-    s->model = (llm_spm_model)model;
-    return !p.broken;
-}
-
-/* Takes the normalizer's rules: 4 bytes n, n bytes of a double array (@spm_text), texts
- * that end in 0. */
-LLM_API bool llm_spm_rules(llm_spm *s, const void *data, size_t size, llm_error *error) {
-    const unsigned char *b = (const unsigned char *)data;
-    s->rules.size = 0;
-    if (size == 0) return true;
-    const uint64_t trie =
-        size < 4 ? 0 : b[0] | (uint64_t)b[1] << 8 | (uint64_t)b[2] << 16 | (uint64_t)b[3] << 24;
-    if (trie < 4 || trie % 4 != 0 || trie > size - 4 || b[size - 1] != 0)
-        return llm_fail(error, "normalizer_spec: precompiled_charsmap, %zu bytes, is broken", size);
-    return llm_buffer_put(&s->rules, data, size) ||
-           llm_fail(error, "normalizer_spec: out of memory");
-}
-
-/* Reads the normalizer's part. */
-LLM_API bool llm_spm_normalizer(llm_spm *s, const llm_protobuf_field *part, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(part->data, part->size, "normalizer_spec");
-    llm_protobuf_field f;
-    while (llm_protobuf_next(&p, &f, error)) {
-        if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES) && !llm_spm_rules(s, f.data, f.size, error))
-            return false;
-        if (f.wire != LLM_PROTOBUF_VARINT) continue;
-        if (f.number == 3) s->prefix = f.value != 0;
-        if (f.number == 4) s->squeeze = f.value != 0;
-        if (f.number == 5 && f.value == 0)
-            return llm_fail(error, "normalizer_spec: escape_whitespaces false is not supported");
-    }
-    return !p.broken;
-}
-
-/* Reads a model from size bytes into *s, whatever it held. On failure *s is empty. */
-LLM_API bool llm_spm_read(llm_spm *s, const void *data, size_t size, llm_error *error) {
-    llm_protobuf p = llm_protobuf_begin(data, size, "SentencePiece model");
-    llm_protobuf_field f;
-    bool ok = true;
-    *s = llm_spm_empty();
-    while (ok && llm_protobuf_next(&p, &f, error)) {
-        if (llm_spm_is(&f, 1, LLM_PROTOBUF_BYTES))
-            ok = llm_spm_piece(s, &f, error);
-        else if (llm_spm_is(&f, 2, LLM_PROTOBUF_BYTES))
-            ok = llm_spm_trainer(s, &f, error);
-        else if (llm_spm_is(&f, 3, LLM_PROTOBUF_BYTES))
-            ok = llm_spm_normalizer(s, &f, error);
-    }
-    ok = ok && !p.broken && llm_pieces_ready(&s->pieces, error);
-    int *id[3] = {&s->bos, &s->eos, &s->pad};
-    for (size_t i = 0; i < 3 && ok; i++) /* a default id may belong to another piece */
-        if (*id[i] >= 0 && ((size_t)*id[i] >= s->pieces.text.count ||
-                            llm_pieces_get(&s->pieces, (size_t)*id[i]).kind != LLM_PIECES_CONTROL))
-            *id[i] = -1;
-    if (!ok) llm_spm_free(s);
-    return ok;
-}
-
-/* @spm_text ------------------------------------------------- Text through a SentencePiece model
- *
- *     " Hello  World " -> rules -> squeeze -> "_Hello_World" -> pieces           (_: U+2581)
- *
- * What happens to a text before its pieces are found, and which is part of the model. Rules replace
- * the longest string that one of them knows (T5's make NFKC of it), one character passes where none
- * does, and what is no UTF-8 becomes U+FFFD. Then spaces in front and behind go and runs of them
- * become one, if the model says so; one is put in front, so that a word is spelt alike at the start
- * and in the middle. User-defined pieces are left alone. The rules are a double array trie of the
- * Darts library: one unit of 32 bits for each node, with the offset of its children, its label and
- * whether a value hangs on it.
- *
- * source  Kudo & Richardson 2018, "SentencePiece", section 3.3; its normalizer.cc; Yata,
- *         Darts-clone (the units)
- * needs   error arena buffer unicode vocab_trie pieces bpe_scores unigram spm
- * see     @unicode, @tokenizer
- * topics  -
- */
-
-/* The four bytes from `at` on as a number. */
-LLM_API uint32_t llm_spm_word(const llm_buffer *rules, size_t at) {
-    const unsigned char *b = (const unsigned char *)rules->data + at;
-    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-/* The longest beginning of text that a rule replaces, its length or 0, and by what. */
-LLM_API size_t llm_spm_rule(const llm_buffer *rules, const char *text, size_t size, const char **to,
-                            size_t *to_size) {
-    if (rules->size == 0) return 0;
-    const size_t units = llm_spm_word(rules, 0) / 4, texts = 4 + 4 * units;
-    uint32_t unit = llm_spm_word(rules, 4);
-    size_t found = 0, node = (unit >> 10) << ((unit & 512) >> 6);
-    for (size_t i = 0; i < size; i++) {
-        node ^= (unsigned char)text[i];
-        if (node >= units) break;
-        unit = llm_spm_word(rules, 4 + 4 * node);
-        if ((unit & 0x800000FFu) != (unsigned char)text[i]) break;
-        node ^= (unit >> 10) << ((unit & 512) >> 6);
-        if (node >= units) break;
-        if (!(unit >> 8 & 1)) continue;
-        const size_t value = llm_spm_word(rules, 4 + 4 * node) & 0x7FFFFFFFu;
-        if (value >= rules->size - texts) break;
-        found = i + 1;
-        *to = rules->data + texts + value;
-        *to_size = strlen(*to); /* the last byte of all is 0 */
-    }
-    return found;
-}
-
-/* The first unit of text (size > 0) as the rules leave it: its length, and *to (*to_size). */
-LLM_API size_t llm_spm_next(const llm_spm *s, const char *text, size_t size, const char **to,
-                            size_t *to_size) {
-    uint32_t code, state = 0;
-    size_t user = 0;
-    for (size_t i = 0; i < size; i++) {
-        state = llm_vocab_trie_step(&s->pieces.trie, state, (unsigned char)text[i]);
-        if (state == 0) break;
-        const int id = s->pieces.trie.cell[state].id;
-        if (id >= 0 && llm_pieces_get(&s->pieces, (size_t)id).kind == LLM_PIECES_USER) user = i + 1;
-    }
-    const size_t rule = user > 0 ? 0 : llm_spm_rule(&s->rules, text, size, to, to_size);
-    if (rule > 0) return rule;
-    const size_t one = user > 0 ? user : llm_unicode_decode(&code, text, size);
-    const bool broken = user == 0 && code == LLM_UNICODE_BROKEN;
-    *to = broken ? "\xEF\xBF\xBD" : text;
-    *to_size = broken ? 3 : one;
-    return broken ? 1 : one;
-}
-
-/* Appends text as the model's pieces spell it. False when memory is out. */
-LLM_API bool llm_spm_normalize(llm_buffer *out, const llm_spm *s, const char *text, size_t size) {
-    const size_t start = out->size;
-    const char *to = "";
-    size_t n = 0, at = 0;
-    while (s->squeeze && at < size) { /* spaces in front */
-        const size_t one = llm_spm_next(s, text + at, size - at, &to, &n);
-        if (n != 1 || to[0] != ' ') break;
-        at += one;
-    }
-    if (at == size) return true;
-    if (s->prefix && !s->suffix && !llm_pieces_spell(out, " ", 1, false)) return false;
-    for (bool space = s->squeeze; at < size;) {
-        at += llm_spm_next(s, text + at, size - at, &to, &n);
-        for (; space && n > 0 && to[0] == ' '; n--) to++;
-        if (n > 0) space = s->squeeze && to[n - 1] == ' ';
-        if (!llm_pieces_spell(out, to, n, false)) return false;
-    }
-    while (s->squeeze && out->size >= start + 3 &&
-           memcmp(out->data + out->size - 3, "\xE2\x96\x81", 3) == 0)
-        out->size -= 3;
-    return !s->prefix || !s->suffix || llm_pieces_spell(out, " ", 1, false);
-}
-
-/* *ids (*count, from malloc) <- text, without BOS and EOS. */
-LLM_API bool llm_spm_encode(const llm_spm *s, int **ids, size_t *count, const char *text,
-                            size_t size, llm_error *error) {
-    llm_buffer line = {NULL, 0, 0};
-    llm_arena arena;
-    bool room = false;
-    *ids = NULL;
-    *count = 0;
-    if (llm_spm_normalize(&line, s, text, size) && line.size < INT_MAX / 64) {
-        const bool bpe = s->model == LLM_SPM_BPE;
-        const size_t scratch =
-            bpe ? llm_bpe_scores_scratch(line.size) : llm_unigram_scratch(&s->pieces, line.size);
-        *ids = (int *)malloc((line.size + 1) * sizeof **ids);
-        room = *ids && llm_arena_create(&arena, scratch);
-        if (room && bpe)
-            *count = llm_bpe_scores_encode(*ids, &s->pieces, line.data, line.size, &arena);
-        else if (room)
-            *count = llm_unigram_encode(*ids, NULL, &s->pieces, line.data, line.size, true, &arena);
-        if (room) llm_arena_destroy(&arena);
-    }
-    llm_buffer_free(&line);
-    if (!room) free(*ids);
-    if (!room) *ids = NULL;
-    return room || llm_fail(error, "text of %zu bytes: out of memory", size);
-}
-
-/* Appends the text of the ids. Of the first piece with a text one space in front is taken away, if
- * the model has put it there; where spaces are squeezed, of those before it too. */
-LLM_API bool llm_spm_decode(const llm_spm *s, llm_buffer *out, const int *ids, size_t count,
-                            llm_error *error) {
-    const size_t start = out->size;
-    bool trim = s->prefix || s->squeeze;
-    for (size_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || (size_t)ids[i] >= s->pieces.text.count)
-            return llm_fail(error, "token %zu of %zu: found id %d, expected one below %zu", i,
-                            count, ids[i], s->pieces.text.count);
-        const llm_pieces_kind kind = llm_pieces_get(&s->pieces, (size_t)ids[i]).kind;
-        if (!llm_pieces_decode(out, &s->pieces, ids + i, 1))
-            return llm_fail(error, "decoding: out of memory");
-        if (!trim || out->size == start) continue;
-        const bool space =
-            kind != LLM_PIECES_UNKNOWN && kind != LLM_PIECES_BYTE && out->data[start] == ' ';
-        if (space) memmove(out->data + start, out->data + start + 1, --out->size - start);
-        trim = space && s->squeeze && out->size == start;
-    }
-    return true;
-}
-
 /* @gguf_values ---------------------------------------------- The key-value part of a GGUF file
  *
  *     "GGUF"  version  tensors  pairs      then for each pair:  key  type  value
@@ -30773,71 +30838,6 @@ LLM_API bool llm_tokenizer_binary_read(llm_tokenizer *t, const llm_file *f, llm_
                  : t->vocab >= 128000 ? LLM_PRE_TOKENIZE_LLAMA3
                                       : LLM_PRE_TOKENIZE_CL100K;
     return true;
-}
-
-/* @tokenizer_llama2c ---------------------------------------- The tokenizer.bin of llama2.c
- *
- *     longest (u32)    then for each piece:  score (f32)  size (u32)  bytes        (little-endian)
- *
- * Karpathy's llama2.c has SentencePiece's BPE pieces in a file that fits on a line: the id is the
- * place, and there are as many as the model's vocabulary has. Kinds are not stored, since all its
- * files are numbered alike: 0 is the unknown piece, 1 BOS, 2 EOS, then come the 256 bytes where
- * there is a fallback. Two spellings have to be undone: a space stands for U+2581, and BOS and EOS
- * have line breaks around them.
- *
- * source  Karpathy 2023, llama2.c (tokenizer.py, run.c)
- * needs   error buffer pieces spm
- * see     @bpe_scores, @tokenizer
- * topics  -
- */
-
-/* The number in four bytes. */
-LLM_API uint32_t llm_tokenizer_llama2c_word(const unsigned char *b) {
-    return b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-/* Reads size bytes into *s, whatever it held: a model with a space in front and nothing else done
- * to text. On failure *s is empty. */
-LLM_API bool llm_tokenizer_llama2c_read(llm_spm *s, const void *data, size_t size,
-                                        llm_error *error) {
-    static const char *const special[3] = {"<unk>", "<s>", "</s>"};
-    const unsigned char *b = (const unsigned char *)data;
-    bool ok = size >= 4 || llm_fail(error, "tokenizer.bin: %zu bytes, expected 4 or more", size);
-    *s = llm_spm_empty();
-    s->model = LLM_SPM_BPE;
-    s->squeeze = false;
-    const uint32_t longest = ok ? llm_tokenizer_llama2c_word(b) : 0;
-    for (size_t at = 4, id = 0; at < size && ok; id++) {
-        const size_t left = size - at;
-        const uint32_t length = left < 8 ? 0 : llm_tokenizer_llama2c_word(b + at + 4);
-        if (left < 8 || length > left - 8 || length > longest) {
-            ok = llm_fail(error, "tokenizer.bin, piece %zu: %u bytes, but %zu are left, longest %u",
-                          id, (unsigned)length, left < 8 ? 0 : left - 8, (unsigned)longest);
-            break;
-        }
-        const uint32_t bits = llm_tokenizer_llama2c_word(b + at);
-        const char *text = (const char *)b + at + 8;
-        const bool byte = length == 6 && id >= 3 && id < 259 && memcmp(text, "<0x", 3) == 0;
-        float score;
-        llm_buffer spelt = {NULL, 0, 0};
-        memcpy(&score, &bits, sizeof score);
-        ok = (id < 3 ? llm_buffer_put(&spelt, special[id], strlen(special[id]))
-                     : llm_pieces_spell(&spelt, text, length, false)) ||
-             llm_fail(error, "tokenizer.bin: out of memory");
-        ok = ok && llm_pieces_put(&s->pieces, spelt.data, spelt.size, (double)score,
-                                  id == 0  ? LLM_PIECES_UNKNOWN
-                                  : id < 3 ? LLM_PIECES_CONTROL
-                                  : byte   ? LLM_PIECES_BYTE
-                                           : LLM_PIECES_NORMAL,
-                                  error);
-        llm_buffer_free(&spelt);
-        at += 8 + length;
-    }
-    ok = ok && llm_pieces_ready(&s->pieces, error);
-    if (ok && s->pieces.text.count < 3)
-        ok = llm_fail(error, "tokenizer.bin: %zu pieces, expected 3 or more", s->pieces.text.count);
-    if (!ok) llm_spm_free(s);
-    return ok;
 }
 
 /* @tokenizer ------------------------------------------------ Tokenizer
