@@ -20148,7 +20148,7 @@ LLM_API void llm_classification_head_backward(float *dx, float *dw, const float 
  * source  Snell, Swersky & Zemel 2017, "Prototypical networks", eq. 8; Gidaris & Komodakis 2018 and
  *         Qi, Brown & Lowe 2018, "Low-shot learning with imprinted weights" (cosine)
  * needs   arena multiclass
- * see     @classification_head (where a comes from), @multiclass, @clip (the same temperature)
+ * see     @classification_head (where a comes from), @multiclass, @cosine_similarity
  * topics  -
  */
 
